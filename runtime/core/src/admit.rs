@@ -1,0 +1,147 @@
+//! Whether a leased job runs now. A [`Plan`] has no other maker, and the engine takes nothing else.
+
+use std::time::Duration;
+
+use crate::budget::{Budget, Bytes};
+use crate::job::Job;
+use crate::reason::Reason;
+use crate::settle::RetryPolicy;
+
+/// What the catalog offers for a kind. `P` is the loaded component: holding it keeps that revision alive.
+#[derive(Debug, Clone)]
+pub struct Offer<P> {
+    /// The component.
+    pub plugin: P,
+    /// What a run of it may spend: already the narrowest of daemon, tenant and plugin.
+    pub budget: Budget,
+    /// When it is tried again.
+    pub retry: RetryPolicy,
+    /// The largest payload that it takes.
+    pub payload_max: Bytes,
+}
+
+/// A job that may run, on which code, under which budget.
+#[derive(Debug)]
+pub struct Plan<P> {
+    plugin: P,
+    budget: Budget,
+    retry: RetryPolicy,
+}
+
+impl<P> Plan<P> {
+    /// The component that runs.
+    pub fn plugin(&self) -> &P {
+        &self.plugin
+    }
+
+    /// What the run may spend.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// When the job is tried again.
+    pub fn retry(&self) -> &RetryPolicy {
+        &self.retry
+    }
+}
+
+/// The decision.
+#[derive(Debug)]
+pub enum Admission<P> {
+    /// Run it now.
+    Run(Plan<P>),
+    /// Give it back unharmed, and not before this time has passed.
+    Defer {
+        /// How long.
+        after: Duration,
+        /// Why.
+        reason: Reason,
+    },
+    /// It can never run.
+    Reject {
+        /// Why.
+        reason: Reason,
+        /// In full, for people.
+        message: String,
+    },
+}
+
+/// How long a job rests whose plugin isn't there: long enough to be no load, short enough for a deploy.
+pub const NO_PLUGIN_REST: Duration = Duration::from_secs(10);
+
+/// Decides about a leased job, given what the catalog has for its kind.
+pub fn admit<P>(job: &Job, offer: Option<Offer<P>>) -> Admission<P> {
+    let Some(offer) = offer else {
+        return Admission::Defer { after: NO_PLUGIN_REST, reason: Reason::NoPlugin };
+    };
+    let payload = Bytes::of(job.payload.len());
+    if payload > offer.payload_max {
+        let limit = offer.payload_max;
+        let message = format!("payload of {payload} is larger than {limit}; raise limits.payload");
+        return Admission::Reject { reason: Reason::PayloadTooLarge, message };
+    }
+    if job.attempts >= offer.retry.max_attempts.get() {
+        let message = format!(
+            "{} attempts were made already; raise retry.max_attempts (now {}) and redrive it",
+            job.attempts, offer.retry.max_attempts
+        );
+        return Admission::Reject { reason: Reason::AttemptsExhausted, message };
+    }
+    Admission::Run(Plan { plugin: offer.plugin, budget: offer.budget, retry: offer.retry })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Fuel;
+    use crate::id::{JobId, Kind, QueueName, TenantId};
+    use crate::time::Timestamp;
+
+    fn job(attempts: u32, payload: usize) -> Job {
+        Job {
+            id: JobId::from_parts(Timestamp::from_millis(1), 1),
+            tenant: TenantId::parse("acme").expect("valid"),
+            queue: QueueName::parse("default").expect("valid"),
+            kind: Kind::parse("image.thumbnail").expect("valid"),
+            payload: vec![0; payload],
+            attempts,
+            enqueued_at: Timestamp::from_millis(1),
+        }
+    }
+
+    fn offer() -> Offer<()> {
+        Offer {
+            plugin: (),
+            budget: Budget {
+                fuel: Fuel(1),
+                memory: Bytes(1),
+                table_elements: 1,
+                timeout: Duration::from_secs(1),
+                output: Bytes(1),
+                log: Bytes(1),
+                effects: Bytes(1),
+            },
+            retry: RetryPolicy::default(),
+            payload_max: Bytes(100),
+        }
+    }
+
+    #[test]
+    fn a_job_without_a_plugin_waits_for_a_deploy() {
+        let admission = admit::<()>(&job(0, 0), None);
+        assert!(matches!(admission, Admission::Defer { reason: Reason::NoPlugin, .. }));
+    }
+
+    #[test]
+    fn a_payload_over_the_limit_is_rejected_and_one_at_it_is_not() {
+        assert!(matches!(admit(&job(0, 100), Some(offer())), Admission::Run(_)));
+        let admission = admit(&job(0, 101), Some(offer()));
+        assert!(matches!(admission, Admission::Reject { reason: Reason::PayloadTooLarge, .. }));
+    }
+
+    #[test]
+    fn attempts_that_were_used_up_under_an_older_policy_stay_used_up() {
+        let admission = admit(&job(5, 0), Some(offer()));
+        assert!(matches!(admission, Admission::Reject { reason: Reason::AttemptsExhausted, .. }));
+    }
+}

@@ -1,0 +1,482 @@
+//! The life of one attempt, from its lease to its end: the one place that knows which step may follow which.
+//!
+//! ```text
+//!              Admitted                Exited                 Settled(Applied)
+//!  Starting ─────────────> Running ───────────> Settling ─────────────────────> Done(Settled)
+//!     │  Deferred, Rejected, Drain                 ^  │ Settled(Conflict), SettleFailed: again
+//!     └────────────────────────────────────────────┘  │
+//!     lease lost, or no longer trusted, in any phase ─┴─────────────────────────> Done(Lost)
+//! ```
+//!
+//! The machine holds no channel, clock or log. Whoever drives it performs each [`Action`] and feeds back what came of
+//! it. Three things hold whatever the order of events, and the tests below play random orders to show it: at most one
+//! settlement is applied, none is sent once the lease is lost, and every attempt can end.
+
+use crate::id::StateKey;
+use crate::outcome::{Outcome, StopReason};
+use crate::reason::Reason;
+use crate::settle::{Chance, RetryPolicy, Settlement, settle, settle_conflict};
+use crate::time::Mono;
+use std::time::Duration;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The job may run, and has to end by the deadline.
+    Admitted {
+        /// When it is tried again if it fails.
+        retry: RetryPolicy,
+        /// When its timeout ends.
+        deadline: Mono,
+    },
+    /// The job can't run now.
+    Deferred {
+        /// When to look again.
+        after: Duration,
+        /// Why.
+        reason: Reason,
+    },
+    /// The job can never run.
+    Rejected {
+        /// Why.
+        reason: Reason,
+        /// In full, for people.
+        message: String,
+    },
+    /// The run has ended.
+    Exited(Outcome),
+    /// The lease goes on.
+    Renewed {
+        /// How long it can be trusted now.
+        trusted_until: Mono,
+    },
+    /// The lease goes on, and somebody wants the job cancelled.
+    CancelRequested {
+        /// How long it can be trusted now.
+        trusted_until: Mono,
+    },
+    /// The broker says that the lease is another's.
+    LeaseLost,
+    /// The grace time of a shutdown is over.
+    Drain,
+    /// Time has passed; see [`Attempt::wake_at`].
+    Tick,
+    /// The broker has answered the settlement.
+    Settled(SettleReply),
+    /// The broker couldn't be reached with the settlement, or didn't answer.
+    SettleFailed,
+}
+
+/// The broker's answer to a settlement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SettleReply {
+    /// It is recorded, with all its effects. Said again for a repetition of the same settlement.
+    Applied,
+    /// The token is stale: nothing was changed.
+    Lost,
+    /// State that the run had compared has another value now, or isn't a number: nothing was changed.
+    Conflict {
+        /// The first key that was found so.
+        key: StateKey,
+    },
+}
+
+/// What is to be done about it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Nothing.
+    Wait,
+    /// Start the run.
+    Start,
+    /// Make the run end; it reports its exit as usual.
+    Stop(StopReason),
+    /// Send this settlement.
+    Settle(Settlement),
+    /// Send the last settlement once more.
+    SettleAgain,
+    /// Forget the attempt.
+    End(Ending),
+}
+
+/// How an attempt ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Its settlement is recorded.
+    Settled,
+    /// Its lease went to another: whatever it did is dropped.
+    Lost,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Phase {
+    Starting,
+    Running { retry: RetryPolicy, deadline: Mono, stop: Option<StopReason> },
+    Settling { retry: Option<RetryPolicy> },
+    Done,
+}
+
+/// The machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// Attempts that counted before this one.
+    attempts: u32,
+    trusted_until: Mono,
+    phase: Phase,
+}
+
+impl Attempt {
+    /// A leased job that nobody has looked at yet. `attempts` are those that counted before.
+    #[must_use]
+    pub fn new(attempts: u32, trusted_until: Mono) -> Self {
+        Self { attempts, trusted_until, phase: Phase::Starting }
+    }
+
+    /// When a [`Event::Tick`] is due, if nothing else happens until then; none once the attempt has ended.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Mono> {
+        match &self.phase {
+            Phase::Running { stop: Some(_), .. } if self.lost() => None,
+            Phase::Running { deadline, stop: None, .. } => Some(self.trusted_until.min(*deadline)),
+            Phase::Starting | Phase::Running { .. } | Phase::Settling { .. } => Some(self.trusted_until),
+            Phase::Done => None,
+        }
+    }
+
+    /// Whether the heartbeat should renew its lease.
+    #[must_use]
+    pub fn wants_lease(&self) -> bool {
+        !self.lost() && self.phase != Phase::Done
+    }
+
+    fn lost(&self) -> bool {
+        matches!(self.phase, Phase::Running { stop: Some(StopReason::LeaseLost), .. })
+    }
+
+    /// Takes one event and says what to do about it.
+    pub fn on(&mut self, event: Event, now: Mono, chance: Chance) -> Action {
+        if let Event::Renewed { trusted_until } | Event::CancelRequested { trusted_until } = event {
+            self.trusted_until = self.trusted_until.max(trusted_until);
+        }
+        match self.phase.clone() {
+            Phase::Starting => self.on_starting(event, now),
+            Phase::Running { retry, deadline, stop } => {
+                self.on_running(event, now, chance, retry, deadline, stop)
+            }
+            Phase::Settling { retry } => self.on_settling(event, now, chance, retry),
+            Phase::Done => Action::Wait,
+        }
+    }
+
+    fn on_starting(&mut self, event: Event, now: Mono) -> Action {
+        if now >= self.trusted_until {
+            return self.end(Ending::Lost);
+        }
+        match event {
+            Event::Admitted { retry, deadline } => {
+                self.phase = Phase::Running { retry, deadline, stop: None };
+                Action::Start
+            }
+            Event::Deferred { after, reason } => self.send(None, Settlement::Release { after, reason }),
+            Event::Rejected { reason, message } => self.send(None, Settlement::Bury { reason, message }),
+            Event::CancelRequested { .. } => self.send(None, Settlement::Cancel),
+            Event::Drain => {
+                self.send(None, Settlement::Release { after: Duration::ZERO, reason: Reason::Drained })
+            }
+            Event::LeaseLost => self.end(Ending::Lost),
+            Event::Exited(_)
+            | Event::Renewed { .. }
+            | Event::Tick
+            | Event::Settled(_)
+            | Event::SettleFailed => Action::Wait,
+        }
+    }
+
+    fn on_running(
+        &mut self,
+        event: Event,
+        now: Mono,
+        chance: Chance,
+        retry: RetryPolicy,
+        deadline: Mono,
+        stop: Option<StopReason>,
+    ) -> Action {
+        if let Event::Exited(outcome) = event {
+            if stop == Some(StopReason::LeaseLost) || now >= self.trusted_until {
+                return self.end(Ending::Lost);
+            }
+            // Whoever cancelled a job wants no further attempt of it; a result that came first is kept.
+            let settlement = match (stop, outcome) {
+                (Some(StopReason::Cancelled), outcome) if !matches!(outcome, Outcome::Returned { .. }) => {
+                    Settlement::Cancel
+                }
+                (_, outcome) => settle(self.attempts, outcome, &retry, chance),
+            };
+            return self.send(Some(retry), settlement);
+        }
+        let wanted = match event {
+            Event::LeaseLost => Some(StopReason::LeaseLost),
+            _ if now >= self.trusted_until => Some(StopReason::LeaseLost),
+            Event::CancelRequested { .. } => Some(StopReason::Cancelled),
+            Event::Drain => Some(StopReason::Drained),
+            _ if now >= deadline => Some(StopReason::Deadline),
+            _ => None,
+        };
+        match wanted {
+            Some(wanted) if stop.is_none_or(|stop| outranks(wanted, stop)) => {
+                self.phase = Phase::Running { retry, deadline, stop: Some(wanted) };
+                Action::Stop(wanted)
+            }
+            _ => Action::Wait,
+        }
+    }
+
+    fn on_settling(&mut self, event: Event, now: Mono, chance: Chance, retry: Option<RetryPolicy>) -> Action {
+        match event {
+            Event::Settled(SettleReply::Applied) => self.end(Ending::Settled),
+            Event::Settled(SettleReply::Lost) => self.end(Ending::Lost),
+            // Past its trust, a settlement is neither repeated nor replaced.
+            _ if now >= self.trusted_until => self.end(Ending::Lost),
+            Event::SettleFailed => Action::SettleAgain,
+            Event::Settled(SettleReply::Conflict { key }) => match retry {
+                Some(retry) => {
+                    let instead = settle_conflict(self.attempts, key.as_str(), &retry, chance);
+                    self.send(None, instead)
+                }
+                // A settlement without effects can't conflict: a broker that says so can't be trusted with it.
+                None => self.end(Ending::Lost),
+            },
+            // A renewal that crossed the settlement finds no lease any more; the settlement's own reply decides.
+            Event::LeaseLost
+            | Event::Admitted { .. }
+            | Event::Deferred { .. }
+            | Event::Rejected { .. }
+            | Event::Exited(_)
+            | Event::Renewed { .. }
+            | Event::CancelRequested { .. }
+            | Event::Drain
+            | Event::Tick => Action::Wait,
+        }
+    }
+
+    fn send(&mut self, retry: Option<RetryPolicy>, settlement: Settlement) -> Action {
+        self.phase = Phase::Settling { retry };
+        Action::Settle(settlement)
+    }
+
+    fn end(&mut self, ending: Ending) -> Action {
+        self.phase = Phase::Done;
+        Action::End(ending)
+    }
+}
+
+/// Which of two reasons to stop decides what becomes of the job.
+fn outranks(new: StopReason, old: StopReason) -> bool {
+    fn rank(reason: StopReason) -> u8 {
+        match reason {
+            StopReason::Drained | StopReason::Deadline => 0,
+            StopReason::Cancelled => 1,
+            StopReason::LeaseLost => 2,
+        }
+    }
+    rank(new) > rank(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::Effects;
+    use proptest::prelude::*;
+
+    const CHANCE: fn() -> Chance = || Chance::from_bits(1 << 63);
+    const TRUST: u64 = 30;
+    const DEADLINE: u64 = 20;
+
+    fn at(seconds: u64) -> Mono {
+        Mono::from_origin(Duration::from_secs(seconds))
+    }
+
+    fn admitted() -> Event {
+        Event::Admitted { retry: RetryPolicy::default(), deadline: at(DEADLINE) }
+    }
+
+    fn returned() -> Event {
+        Event::Exited(Outcome::Returned { output: vec![1], effects: Effects::default() })
+    }
+
+    fn conflict() -> Event {
+        Event::Settled(SettleReply::Conflict { key: StateKey::parse("k").expect("valid") })
+    }
+
+    /// Every event, by the name that the table below uses.
+    fn events() -> Vec<(&'static str, Event)> {
+        vec![
+            ("admitted", admitted()),
+            ("deferred", Event::Deferred { after: Duration::from_secs(1), reason: Reason::NoPlugin }),
+            ("rejected", Event::Rejected { reason: Reason::PayloadTooLarge, message: "big".into() }),
+            ("returned", returned()),
+            ("failed", Event::Exited(Outcome::FailedPermanently { message: "no".into() })),
+            ("renewed", Event::Renewed { trusted_until: at(TRUST) }),
+            ("cancel", Event::CancelRequested { trusted_until: at(TRUST) }),
+            ("lost", Event::LeaseLost),
+            ("drain", Event::Drain),
+            ("tick", Event::Tick),
+            ("applied", Event::Settled(SettleReply::Applied)),
+            ("stale", Event::Settled(SettleReply::Lost)),
+            ("conflict", conflict()),
+            ("settle-failed", Event::SettleFailed),
+        ]
+    }
+
+    fn show(action: &Action) -> String {
+        match action {
+            Action::Wait => "-".into(),
+            Action::Start => "start".into(),
+            Action::Stop(reason) => format!("stop:{reason:?}"),
+            Action::Settle(settlement) => settlement.slug().into(),
+            Action::SettleAgain => "again".into(),
+            Action::End(ending) => format!("end:{ending:?}"),
+        }
+    }
+
+    /// One machine in each phase, reached by the events that lead there.
+    fn phases() -> Vec<(&'static str, Attempt)> {
+        let after = |events: Vec<Event>| {
+            let mut attempt = Attempt::new(0, at(TRUST));
+            for event in events {
+                attempt.on(event, at(0), CHANCE());
+            }
+            attempt
+        };
+        vec![
+            ("starting", after(vec![])),
+            ("running", after(vec![admitted()])),
+            ("cancelling", after(vec![admitted(), Event::CancelRequested { trusted_until: at(TRUST) }])),
+            ("draining", after(vec![admitted(), Event::Drain])),
+            ("losing", after(vec![admitted(), Event::LeaseLost])),
+            ("settling", after(vec![admitted(), returned()])),
+            ("done", after(vec![admitted(), returned(), Event::Settled(SettleReply::Applied)])),
+        ]
+    }
+
+    fn table(now: u64) -> String {
+        let mut out = String::new();
+        for (phase, machine) in phases() {
+            for (name, event) in events() {
+                let action = machine.clone().on(event, at(now), CHANCE());
+                if action != Action::Wait {
+                    out.push_str(&format!("{phase} {name} {}\n", show(&action)));
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_phase_answers_every_event() {
+        let expected = "\
+starting admitted start
+starting deferred release
+starting rejected bury
+starting cancel cancel
+starting lost end:Lost
+starting drain release
+running returned succeed
+running failed bury
+running cancel stop:Cancelled
+running lost stop:LeaseLost
+running drain stop:Drained
+cancelling returned succeed
+cancelling failed cancel
+cancelling lost stop:LeaseLost
+draining returned succeed
+draining failed bury
+draining cancel stop:Cancelled
+draining lost stop:LeaseLost
+losing returned end:Lost
+losing failed end:Lost
+settling applied end:Settled
+settling stale end:Lost
+settling conflict retry
+settling settle-failed again
+";
+        assert_eq!(table(1), expected);
+    }
+
+    #[test]
+    fn past_its_trust_an_attempt_only_stops_and_ends() {
+        let out = table(TRUST + 1);
+        for line in out.lines() {
+            let allowed = ["stop:LeaseLost", "end:Lost", "end:Settled"];
+            assert!(allowed.iter().any(|action| line.ends_with(action)), "{line}");
+        }
+    }
+
+    #[test]
+    fn past_its_deadline_a_run_is_stopped_once() {
+        let mut attempt = Attempt::new(0, at(TRUST));
+        attempt.on(admitted(), at(0), CHANCE());
+        assert_eq!(attempt.wake_at(), Some(at(DEADLINE)));
+        assert_eq!(attempt.on(Event::Tick, at(DEADLINE), CHANCE()), Action::Stop(StopReason::Deadline));
+        assert_eq!(attempt.on(Event::Tick, at(DEADLINE), CHANCE()), Action::Wait);
+        assert_eq!(attempt.wake_at(), Some(at(TRUST)));
+    }
+
+    #[test]
+    fn a_conflict_is_answered_without_effects() {
+        let mut attempt = Attempt::new(0, at(TRUST));
+        attempt.on(admitted(), at(0), CHANCE());
+        attempt.on(returned(), at(1), CHANCE());
+        let action = attempt.on(conflict(), at(1), CHANCE());
+        assert!(matches!(action, Action::Settle(Settlement::Retry { reason: Reason::StateConflict, .. })));
+        assert_eq!(attempt.on(conflict(), at(1), CHANCE()), Action::End(Ending::Lost));
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        prop::sample::select(events().into_iter().map(|(_, event)| event).collect::<Vec<_>>())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_order_at_most_one_settlement_is_applied_and_none_is_sent_after_the_loss(
+            script in prop::collection::vec((any_event(), 0..5u64), 0..60),
+        ) {
+            let mut attempt = Attempt::new(0, at(TRUST));
+            let (mut now, mut starts, mut endings, mut sent) = (0, 0, 0, 0);
+            let mut lost = false;
+            for (event, pause) in script {
+                now += pause;
+                let conflict = matches!(event, Event::Settled(SettleReply::Conflict { .. }));
+                let action = attempt.on(event, at(now), CHANCE());
+                match &action {
+                    Action::Start => starts += 1,
+                    Action::End(_) => endings += 1,
+                    Action::Stop(StopReason::LeaseLost) => lost = true,
+                    Action::Settle(_) | Action::SettleAgain => {
+                        prop_assert!(!lost && endings == 0, "settles after it was lost or has ended");
+                        // Only a conflict, which changed nothing, allows a second settlement.
+                        if matches!(action, Action::Settle(_)) {
+                            sent += 1;
+                            prop_assert!(sent == 1 || conflict);
+                        }
+                    }
+                    Action::Wait | Action::Stop(_) => {}
+                }
+                prop_assert!(starts <= 1 && endings <= 1 && sent <= 2);
+            }
+        }
+
+        #[test]
+        fn from_wherever_it_is_an_attempt_ends_once_its_trust_is_over(
+            script in prop::collection::vec(any_event(), 0..30),
+        ) {
+            let mut attempt = Attempt::new(0, at(TRUST));
+            for event in script {
+                attempt.on(event, at(1), CHANCE());
+            }
+            attempt.on(Event::Tick, at(TRUST), CHANCE());
+            attempt.on(returned(), at(TRUST), CHANCE());
+            prop_assert_eq!(attempt.wake_at(), None);
+            prop_assert!(!attempt.wants_lease());
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Names, ids and tokens: parsed once at the edge, valid ever after.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::time::Timestamp;
+
+/// Why a name or key was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{value}` is not a valid {what}: {rule}")]
+pub struct InvalidName {
+    /// What the text was to name, such as `tenant`.
+    pub what: &'static str,
+    /// The text, cut to a length that is fit for a log.
+    pub value: String,
+    /// The rule that it breaks.
+    pub rule: &'static str,
+}
+
+const INVALID_VALUE_SHOWN: usize = 80;
+
+fn invalid(what: &'static str, value: &str, rule: &'static str) -> InvalidName {
+    InvalidName { what, value: value.chars().take(INVALID_VALUE_SHOWN).collect(), rule }
+}
+
+/// Lower-case names are safe as they stand in Redis keys, file names, metric labels and log lines.
+fn is_name(text: &str, length_max: usize) -> bool {
+    let mut bytes = text.bytes();
+    let starts_well = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    starts_well
+        && text.len() <= length_max
+        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+}
+
+fn is_key(text: &str, length_max: usize) -> bool {
+    !text.is_empty() && text.len() <= length_max && !text.chars().any(char::is_control)
+}
+
+macro_rules! text_newtype {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $valid:expr, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks `text` against the rule of the type.
+            ///
+            /// # Errors
+            /// If the text breaks the rule, which the error states.
+            pub fn parse(text: &str) -> Result<Self, InvalidName> {
+                if $valid(text) {
+                    Ok(Self(text.into()))
+                } else {
+                    Err(invalid($what, text, $rule))
+                }
+            }
+
+            /// The text itself.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                Self::parse(text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&*self.0, f)
+            }
+        }
+    };
+}
+
+text_newtype!(
+    /// A team whose jobs, data, secrets, limits and share of the machine are its own.
+    TenantId, "tenant", |t| is_name(t, 63),
+    "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+);
+text_newtype!(
+    /// A queue of one tenant.
+    QueueName, "queue", |t| is_name(t, 63),
+    "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+);
+text_newtype!(
+    /// A named component of one tenant.
+    PluginName, "plugin name", |t| is_name(t, 63),
+    "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+);
+text_newtype!(
+    /// What is to be done, such as `image.thumbnail`.
+    Kind, "kind", |t| is_name(t, 127),
+    "1 to 127 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+);
+text_newtype!(
+    /// While a job with this key is not final, no second one of its tenant is created.
+    UniqueKey, "unique key", |t| is_key(t, 256),
+    "1 to 256 bytes without control characters"
+);
+text_newtype!(
+    /// Names a value in the state of one plugin.
+    StateKey, "state key", |t| is_key(t, 256),
+    "1 to 256 bytes without control characters"
+);
+
+/// A job's id: a ULID, so ids sort by the time at which they were made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(ulid::Ulid);
+
+impl JobId {
+    /// Makes an id of the time and 80 bits of chance (the low ones of `random`).
+    #[must_use]
+    pub fn from_parts(made_at: Timestamp, random: u128) -> Self {
+        Self(ulid::Ulid::from_parts(made_at.as_millis(), random))
+    }
+
+    /// Parses the 26 letters and digits that [`fmt::Display`] prints.
+    ///
+    /// # Errors
+    /// If the text is no ULID.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        ulid::Ulid::from_string(text)
+            .map(Self)
+            .map_err(|_| invalid("job id", text, "a ULID: 26 letters and digits"))
+    }
+}
+
+impl FromStr for JobId {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The number of a job's lease. It only rises, so a later holder always has the greater number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseNo(pub u64);
+
+/// The proof of a lease: whoever shows it may renew, report and settle, as long as no later lease was given out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseToken {
+    /// The job that was leased.
+    pub job: JobId,
+    /// Which of its leases this is.
+    pub lease: LeaseNo,
+}
+
+impl fmt::Display for LeaseToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.job, self.lease.0)
+    }
+}
+
+/// One digest (sha256) of a component: which code ran.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision([u8; 32]);
+
+impl Revision {
+    /// The revision with this sha256.
+    #[must_use]
+    pub fn from_sha256(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
+    /// Parses 64 hexadecimal digits.
+    ///
+    /// # Errors
+    /// If the text is anything else.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        let refuse = || invalid("sha256", text, "64 hexadecimal digits");
+        let mut digest = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(refuse());
+        }
+        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| refuse())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| refuse())?;
+        }
+        Ok(Self(digest))
+    }
+
+    /// The first twelve digits: enough to tell revisions apart in a table.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_owned()
+    }
+}
+
+impl FromStr for Revision {
+    type Err = InvalidName;
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_name_that_could_break_a_redis_key_or_a_path_is_refused() {
+        for bad in ["", "a:b", "a{b}", "../x", "Über", "A", "-a", ".a", "a b", "a\n", &"x".repeat(64)] {
+            assert!(TenantId::parse(bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "acme", "team-1", "0.x_y", &"x".repeat(63)] {
+            assert!(TenantId::parse(good).is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_value_and_the_rule() {
+        let refusal = TenantId::parse("Acme").unwrap_err().to_string();
+        assert_eq!(
+            refusal,
+            "`Acme` is not a valid tenant: 1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn ids_and_revisions_survive_their_text(ms in 0..1u64 << 48, random: u128, digest: [u8; 32]) {
+            let id = JobId::from_parts(Timestamp::from_millis(ms), random);
+            prop_assert_eq!(JobId::parse(&id.to_string()), Ok(id));
+            let revision = Revision::from_sha256(digest);
+            prop_assert_eq!(Revision::parse(&revision.to_string()), Ok(revision));
+        }
+
+        #[test]
+        fn parsing_any_text_never_panics(text in ".*") {
+            let _ = (JobId::parse(&text), Revision::parse(&text), TenantId::parse(&text), StateKey::parse(&text));
+        }
+
+        #[test]
+        fn later_ids_sort_later(ms in 0..(1u64 << 48) - 1, a: u128, b: u128) {
+            let earlier = JobId::from_parts(Timestamp::from_millis(ms), a);
+            let later = JobId::from_parts(Timestamp::from_millis(ms + 1), b);
+            prop_assert!(earlier < later && earlier.to_string() < later.to_string());
+        }
+    }
+}

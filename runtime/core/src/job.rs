@@ -1,0 +1,236 @@
+//! Jobs: as a producer asks for one, as a holder leases one, as anybody looks one up.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::id::{JobId, Kind, LeaseNo, LeaseToken, QueueName, Revision, TenantId, UniqueKey};
+use crate::outcome::Usage;
+use crate::reason::Reason;
+use crate::time::Timestamp;
+
+/// The place of a job among the ready ones of its queue: the highest goes first, equals in order of arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(pub u8);
+
+impl Default for Priority {
+    fn default() -> Self {
+        Self(100)
+    }
+}
+
+/// A job that a producer asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewJob {
+    /// Chosen by the producer's side, so that an enqueue whose reply was lost can be repeated without a second job.
+    pub id: JobId,
+    /// What is to be done.
+    pub kind: Kind,
+    /// Where it waits.
+    pub queue: QueueName,
+    /// The input; nobody but the handler looks inside.
+    pub payload: Vec<u8>,
+    /// How long it waits at least before it is ready.
+    pub delay: Duration,
+    /// Its place among the ready ones.
+    pub priority: Priority,
+    /// While a job with this key is not final, no second one is created.
+    pub unique_key: Option<UniqueKey>,
+}
+
+/// Where a job stands. The reason is apart: see [`JobRecord::reason`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum State {
+    /// Waits for its time.
+    Scheduled,
+    /// May be leased.
+    Ready,
+    /// A daemon holds it.
+    Leased,
+    /// Done; its effects are written.
+    Succeeded,
+    /// Given up: a dead letter.
+    Dead,
+    /// Cancelled by somebody.
+    Cancelled,
+}
+
+impl State {
+    /// Every state, in the order of a job's life.
+    pub const ALL: [Self; 6] =
+        [Self::Scheduled, Self::Ready, Self::Leased, Self::Succeeded, Self::Dead, Self::Cancelled];
+
+    /// The name in the API, logs, metrics and docs.
+    #[must_use]
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Succeeded => "succeeded",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state with this slug.
+    #[must_use]
+    pub fn from_slug(slug: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.slug() == slug)
+    }
+
+    /// Whether nothing happens to the job any more by itself.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Scheduled | Self::Ready | Self::Leased => false,
+            Self::Succeeded | Self::Dead | Self::Cancelled => true,
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.slug())
+    }
+}
+
+/// A job in the hands of its holder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Where it came from.
+    pub queue: QueueName,
+    /// What is to be done.
+    pub kind: Kind,
+    /// The input.
+    pub payload: Vec<u8>,
+    /// Attempts that counted so far: this one not among them, released and expired ones neither.
+    pub attempts: u32,
+    /// When its producer was told that it is safe.
+    pub enqueued_at: Timestamp,
+}
+
+/// A job and the right to run it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The proof.
+    pub token: LeaseToken,
+    /// The job.
+    pub job: Job,
+}
+
+/// How far a job has come, in the words of its handler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// How much is done.
+    pub done: u64,
+    /// Out of how much.
+    pub total: Option<u64>,
+    /// What is going on.
+    pub message: Option<String>,
+}
+
+/// How important a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// The finest detail.
+    Trace,
+    /// For whoever debugs the handler.
+    Debug,
+    /// The ordinary course of things.
+    Info,
+    /// Something is off, and the handler went on.
+    Warn,
+    /// Something failed.
+    Error,
+}
+
+impl Level {
+    /// Every level, the least important first.
+    pub const ALL: [Self; 5] = [Self::Trace, Self::Debug, Self::Info, Self::Warn, Self::Error];
+
+    /// The name in the API, logs and docs.
+    #[must_use]
+    pub fn slug(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+
+    /// The level with this slug.
+    #[must_use]
+    pub fn from_slug(slug: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.slug() == slug)
+    }
+}
+
+/// A line of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// When it was written.
+    pub at: Timestamp,
+    /// Which attempt wrote it; 1 is the first.
+    pub attempt: u32,
+    /// How important it is.
+    pub level: Level,
+    /// The text.
+    pub message: String,
+    /// Names and values beside the text.
+    pub fields: Vec<(String, String)>,
+}
+
+/// All that is known of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRecord {
+    /// Its id.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Where it waits or waited.
+    pub queue: QueueName,
+    /// What is to be done.
+    pub kind: Kind,
+    /// The input.
+    pub payload: Vec<u8>,
+    /// Its place among the ready ones.
+    pub priority: Priority,
+    /// See [`NewJob::unique_key`].
+    pub unique_key: Option<UniqueKey>,
+    /// Where it stands.
+    pub state: State,
+    /// Why it is there, where that is no matter of course.
+    pub reason: Option<Reason>,
+    /// The reason in full, for people.
+    pub message: Option<String>,
+    /// Attempts that counted.
+    pub attempts: u32,
+    /// Leases that ran out because a daemon vanished.
+    pub expiries: u32,
+    /// The number of its latest lease; 0 before the first.
+    pub lease: LeaseNo,
+    /// When its producer was told that it is safe.
+    pub enqueued_at: Timestamp,
+    /// When it becomes ready, while it is scheduled.
+    pub due_at: Option<Timestamp>,
+    /// When it was leased for the last time.
+    pub leased_at: Option<Timestamp>,
+    /// When the present lease runs out.
+    pub lease_expires_at: Option<Timestamp>,
+    /// When it became final.
+    pub finished_at: Option<Timestamp>,
+    /// The result, once it succeeded.
+    pub output: Option<Vec<u8>>,
+    /// The latest report of its handler.
+    pub progress: Option<Progress>,
+    /// What all its runs spent together.
+    pub usage: Usage,
+    /// Which code ran last.
+    pub revision: Option<Revision>,
+}

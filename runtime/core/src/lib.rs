@@ -1,0 +1,23 @@
+//! What a job is, and what may happen to it: pure data and decisions.
+//!
+//! Nothing here reads a clock, does I/O, logs or awaits. Time, chance and the answers of the outside world come in as
+//! arguments, so each decision can be tested by calling it.
+//!
+//! A job's way through the system, with the module that owns each step's rule:
+//!
+//! ```text
+//! lease ──> admit ──> run ──> settle
+//! job       admit     outcome  settle      attempt: the order in which these may happen
+//!           budget    effects
+//! ```
+
+pub mod admit;
+pub mod attempt;
+pub mod budget;
+pub mod effects;
+pub mod id;
+pub mod job;
+pub mod outcome;
+pub mod reason;
+pub mod settle;
+pub mod time;

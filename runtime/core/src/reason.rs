@@ -1,0 +1,89 @@
+//! Why a job is in the state it is in: one slug each, the same in the API, logs, metrics and docs.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $slug:literal,)*) => {
+        /// The reason behind a settlement that was no success.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason there is.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The name in the API, logs, metrics and docs.
+            #[must_use]
+            pub fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug,)* }
+            }
+
+            /// The reason with this slug.
+            #[must_use]
+            pub fn from_slug(slug: &str) -> Option<Self> {
+                match slug { $($slug => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The handler failed in a way that may go away by itself.
+    Failed = "failed",
+    /// The handler said that trying again can't help.
+    FailedPermanently = "failed-permanently",
+    /// The guest trapped: a panic, an access out of bounds and the like.
+    Trapped = "trapped",
+    /// The guest recursed deeper than its stack.
+    StackOverflow = "stack-overflow",
+    /// The run used up its fuel.
+    OutOfFuel = "out-of-fuel",
+    /// The run wanted more memory than its budget has.
+    OutOfMemory = "out-of-memory",
+    /// The run wanted more table elements than its budget has.
+    OutOfTable = "out-of-table",
+    /// The output was larger than its budget.
+    TooMuchOutput = "too-much-output",
+    /// The run went on logging far past its log limit.
+    TooMuchLog = "too-much-log",
+    /// The run's effects were larger than its budget.
+    TooManyEffects = "too-many-effects",
+    /// The run took longer than its timeout.
+    TimedOut = "timed-out",
+    /// The daemon, not the guest, went wrong.
+    HostFault = "host-fault",
+    /// State that the run had compared changed before it settled.
+    StateConflict = "state-conflict",
+    /// Its daemons kept vanishing while they held it.
+    LeaseExpired = "lease-expired",
+    /// No plugin of its tenant handles its kind.
+    NoPlugin = "no-plugin",
+    /// The payload is larger than the plugin's limit.
+    PayloadTooLarge = "payload-too-large",
+    /// Its attempts were used up before it could start.
+    AttemptsExhausted = "attempts-exhausted",
+    /// The daemon shut down before it was done.
+    Drained = "drained",
+    /// Somebody cancelled it.
+    Cancelled = "cancelled",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.slug())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slug_is_kebab_case_and_leads_back_to_its_reason() {
+        for &reason in Reason::ALL {
+            assert_eq!(Reason::from_slug(reason.slug()), Some(reason));
+            assert!(reason.slug().bytes().all(|b| b.is_ascii_lowercase() || b == b'-'));
+        }
+        assert_eq!(Reason::from_slug("no-such-reason"), None);
+    }
+}

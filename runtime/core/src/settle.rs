@@ -1,0 +1,287 @@
+//! From what the guest did to what the broker shall record.
+//!
+//! Whose fault it was decides: the guest's consumes an attempt; the daemon's releases the job at no cost; a limit that
+//! the same input would hit again buries it at once, unless the operator chose to retry.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::effects::Effects;
+use crate::outcome::{Limit, Outcome, StopReason};
+use crate::reason::Reason;
+
+/// What the broker shall record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settlement {
+    /// Done: the output and all effects are written in this very step.
+    Succeed {
+        /// The result, kept with the job.
+        output: Vec<u8>,
+        /// What the run wanted written.
+        effects: Effects,
+    },
+    /// The attempt counts, and there is to be another.
+    Retry {
+        /// How long to wait.
+        after: Duration,
+        /// Why.
+        reason: Reason,
+        /// In full, for people.
+        message: String,
+    },
+    /// The attempt doesn't count: the job goes back unharmed.
+    Release {
+        /// How long to wait.
+        after: Duration,
+        /// Why.
+        reason: Reason,
+    },
+    /// A dead letter. The attempt counts.
+    Bury {
+        /// Why.
+        reason: Reason,
+        /// In full, for people.
+        message: String,
+    },
+    /// Cancelled, as somebody had asked.
+    Cancel,
+}
+
+impl Settlement {
+    /// The name in logs and metrics.
+    #[must_use]
+    pub fn slug(&self) -> &'static str {
+        match self {
+            Self::Succeed { .. } => "succeed",
+            Self::Retry { .. } => "retry",
+            Self::Release { .. } => "release",
+            Self::Bury { .. } => "bury",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+/// Whether waits are spread by chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Jitter {
+    /// Every wait as computed.
+    None,
+    /// Any wait from zero to the computed one, so that jobs which failed together don't come back together. See
+    /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>.
+    Full,
+}
+
+/// A number from 0 (included) to 1 (excluded), drawn by the caller.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Chance(f64);
+
+impl Chance {
+    /// Maps 64 random bits to the range.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        // 53 bits are what an f64 holds exactly, so the quotient never rounds up to 1.
+        Self((bits >> 11) as f64 / (1u64 << 53) as f64)
+    }
+}
+
+/// How long to wait before which attempt.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backoff {
+    /// After the first failure.
+    pub base: Duration,
+    /// By how much each wait is longer than the one before; at least 1.
+    pub factor: f64,
+    /// Never longer than this.
+    pub max: Duration,
+    /// Whether it is spread.
+    pub jitter: Jitter,
+}
+
+impl Backoff {
+    /// The wait after so many failures (1 is the first).
+    #[must_use]
+    pub fn wait(&self, failures: u32, chance: Chance) -> Duration {
+        let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
+        let seconds = self.base.as_secs_f64() * self.factor.powi(exponent);
+        // A product past the range of Duration is past `max` as well.
+        let wait = Duration::try_from_secs_f64(seconds).unwrap_or(self.max).min(self.max);
+        match self.jitter {
+            Jitter::None => wait,
+            Jitter::Full => wait.mul_f64(chance.0),
+        }
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_secs(2),
+            factor: 2.0,
+            max: Duration::from_secs(600),
+            jitter: Jitter::Full,
+        }
+    }
+}
+
+/// What becomes of a job that hit a limit which the same input would hit again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLimit {
+    /// Bury it at once.
+    #[default]
+    Bury,
+    /// Retry it like any failure.
+    Retry,
+}
+
+/// When a job is tried again, and when it is given up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RetryPolicy {
+    /// How many attempts there are in all.
+    pub max_attempts: NonZeroU32,
+    /// The waits between them.
+    pub backoff: Backoff,
+    /// For the limits for which [`Limit::is_deterministic`] holds.
+    pub on_limit: OnLimit,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            max_attempts: const { NonZeroU32::new(5).expect("not zero") },
+            backoff: Backoff::default(),
+            on_limit: OnLimit::Bury,
+        }
+    }
+}
+
+/// How long a job rests that the daemon itself failed.
+pub const HOST_FAULT_REST: Duration = Duration::from_secs(5);
+
+/// What to record for an outcome. `attempts` are those that counted before this one.
+#[must_use]
+pub fn settle(attempts: u32, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
+    let failures = attempts.saturating_add(1);
+    let retry = |after: Option<Duration>, reason, message| {
+        if failures >= policy.max_attempts.get() {
+            return Settlement::Bury { reason, message };
+        }
+        let after = after.unwrap_or_else(|| policy.backoff.wait(failures, chance));
+        Settlement::Retry { after, reason, message }
+    };
+    match outcome {
+        Outcome::Returned { output, effects } => Settlement::Succeed { output, effects },
+        Outcome::FailedTransiently { message, retry_after } => retry(retry_after, Reason::Failed, message),
+        Outcome::FailedPermanently { message } => {
+            Settlement::Bury { reason: Reason::FailedPermanently, message }
+        }
+        Outcome::Trapped { message } => retry(None, Reason::Trapped, message),
+        Outcome::Exceeded { limit, message } if buries(limit, policy) => {
+            Settlement::Bury { reason: limit.reason(), message }
+        }
+        Outcome::Exceeded { limit, message } => retry(None, limit.reason(), message),
+        Outcome::Aborted(StopReason::Deadline) => retry(None, Reason::TimedOut, "timed out".to_owned()),
+        Outcome::Aborted(StopReason::Cancelled) => Settlement::Cancel,
+        Outcome::Aborted(StopReason::Drained | StopReason::LeaseLost) => {
+            Settlement::Release { after: Duration::ZERO, reason: Reason::Drained }
+        }
+        Outcome::HostFault { .. } => {
+            Settlement::Release { after: HOST_FAULT_REST, reason: Reason::HostFault }
+        }
+    }
+}
+
+fn buries(limit: Limit, policy: &RetryPolicy) -> bool {
+    limit.is_deterministic() && policy.on_limit == OnLimit::Bury
+}
+
+/// What to record instead, when state that a run had compared was changed by another job before it could settle.
+#[must_use]
+pub fn settle_conflict(attempts: u32, key: &str, policy: &RetryPolicy, chance: Chance) -> Settlement {
+    let message = format!("state `{key}` was changed by another job before this one could settle");
+    let failures = attempts.saturating_add(1);
+    if failures >= policy.max_attempts.get() {
+        return Settlement::Bury { reason: Reason::StateConflict, message };
+    }
+    Settlement::Retry { after: policy.backoff.wait(failures, chance), reason: Reason::StateConflict, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn transient() -> Outcome {
+        Outcome::FailedTransiently { message: "no".into(), retry_after: None }
+    }
+
+    fn exceeded(limit: Limit) -> Outcome {
+        Outcome::Exceeded { limit, message: "over".into() }
+    }
+
+    const CHANCE: Chance = Chance(0.5);
+
+    #[test]
+    fn the_last_attempt_is_buried_with_its_own_reason() {
+        let policy = RetryPolicy::default();
+        assert!(matches!(
+            settle(3, transient(), &policy, CHANCE),
+            Settlement::Retry { reason: Reason::Failed, .. }
+        ));
+        assert!(matches!(
+            settle(4, transient(), &policy, CHANCE),
+            Settlement::Bury { reason: Reason::Failed, .. }
+        ));
+    }
+
+    #[test]
+    fn a_deterministic_limit_buries_at_once_unless_configured_otherwise() {
+        let mut policy = RetryPolicy::default();
+        let buried = Settlement::Bury { reason: Reason::OutOfFuel, message: "over".into() };
+        assert_eq!(settle(0, exceeded(Limit::Fuel), &policy, CHANCE), buried);
+        policy.on_limit = OnLimit::Retry;
+        assert!(matches!(settle(0, exceeded(Limit::Fuel), &policy, CHANCE), Settlement::Retry { .. }));
+    }
+
+    #[test]
+    fn a_timeout_may_be_the_machines_mood_and_is_retried() {
+        let settlement = settle(0, exceeded(Limit::Time), &RetryPolicy::default(), CHANCE);
+        assert!(matches!(settlement, Settlement::Retry { reason: Reason::TimedOut, .. }));
+    }
+
+    #[test]
+    fn what_is_not_the_guests_fault_costs_no_attempt() {
+        for outcome in [Outcome::HostFault { message: "bug".into() }, Outcome::Aborted(StopReason::Drained)] {
+            let settlement = settle(4, outcome, &RetryPolicy::default(), CHANCE);
+            assert!(matches!(settlement, Settlement::Release { .. }), "{settlement:?}");
+        }
+    }
+
+    #[test]
+    fn the_handlers_own_wait_goes_before_the_backoff() {
+        let wanted = Duration::from_secs(77);
+        let outcome = Outcome::FailedTransiently { message: "later".into(), retry_after: Some(wanted) };
+        let settlement = settle(0, outcome, &RetryPolicy::default(), CHANCE);
+        assert!(matches!(settlement, Settlement::Retry { after, .. } if after == wanted));
+    }
+
+    proptest! {
+        #[test]
+        fn waits_grow_and_stay_within_bounds(
+            base in 1..10_000u64, factor in 1.0..10.0f64, max in 1..1_000_000u64, failures in 1..u32::MAX, bits: u64,
+        ) {
+            let (base, max) = (Duration::from_millis(base), Duration::from_millis(max));
+            let backoff = Backoff { base, factor, max, jitter: Jitter::None };
+            let wait = backoff.wait(failures, Chance::from_bits(bits));
+            prop_assert!(wait <= max && wait >= base.min(max));
+            prop_assert!(backoff.wait(failures.saturating_add(1), CHANCE) >= wait);
+            let spread = Backoff { jitter: Jitter::Full, ..backoff }.wait(failures, Chance::from_bits(bits));
+            prop_assert!(spread <= wait);
+        }
+
+        #[test]
+        fn chance_stays_below_one(bits: u64) {
+            let Chance(value) = Chance::from_bits(bits);
+            prop_assert!((0.0..1.0).contains(&value));
+        }
+    }
+}
