@@ -54,7 +54,8 @@ add_with_rustup() {
     if command -v curl >/dev/null; then
         curl --silent --output /dev/null --connect-timeout 5 --max-time 10 "$server/" || return 1
     fi
-    timeout 300 rustup --quiet target add "$TARGET" >&2 2>/dev/null && rustc_has_target
+    say "adding $TARGET with rustup"
+    rustup target add "$TARGET" >/dev/null 2>&1 && rustc_has_target
 }
 
 # === the fallback: Debian's packages ===
@@ -130,12 +131,14 @@ edition = "2021"
 
 [workspace]
 TOML
-    # Bitcode, or a guest with `lto = true` wouldn't link. What the caller's environment says of builds stays out.
-    env -u CARGO_TARGET_DIR -u CARGO_ENCODED_RUSTFLAGS -u RUSTUP_TOOLCHAIN -u CARGO_BUILD_TARGET \
-        -u RUSTC_WRAPPER -u RUSTC_WORKSPACE_WRAPPER \
-        PATH="$linkers:$linkers/gcc-ld:$PATH" RUSTC_BOOTSTRAP=1 RUSTC="$DEBIAN_RUSTC" RUSTFLAGS=-Cembed-bitcode=yes \
-        cargo build --quiet --release -Zbuild-std=std,panic_abort --target "$TARGET" \
-        --manifest-path "$work/empty/Cargo.toml" --target-dir "$work/target" >&2
+    # Bitcode, or a guest with `lto = true` wouldn't link. What the caller says of builds stays out.
+    (
+        cd "$work/empty"
+        env -u CARGO_ENCODED_RUSTFLAGS -u RUSTC_WRAPPER -u RUSTC_WORKSPACE_WRAPPER \
+            PATH="$linkers:$linkers/gcc-ld:$PATH" \
+            RUSTC_BOOTSTRAP=1 RUSTC="$DEBIAN_RUSTC" RUSTFLAGS=-Cembed-bitcode=yes \
+            cargo build --quiet --release -Zbuild-std=std,panic_abort --target "$TARGET" --target-dir "$work/target"
+    ) >&2
 }
 
 build_sysroot() {
@@ -167,7 +170,11 @@ prepare_debian() {
     flock 9
     local sysroot
     sysroot=$(debian_sysroot)
-    [ -d "$sysroot" ] || build_sysroot "$sysroot" "$(linkers)"
+    if [ ! -d "$sysroot" ]; then
+        local bin
+        bin=$(linkers)
+        build_sysroot "$sysroot" "$bin"
+    fi
     exec 9>&-
 }
 
@@ -202,7 +209,7 @@ empty_stale_guests() {
     [ -f "$stamp" ] || echo "$now" >"$stamp"
 }
 
-# Prints which of the two ways it is.
+# Leaves in `way` which of the two it is. Not for $(…): there a failing step wouldn't end the script.
 prepare() {
     case $WAY in
     auto | rustup | debian) ;;
@@ -210,21 +217,21 @@ prepare() {
     esac
     command -v cargo >/dev/null && command -v rustc >/dev/null || die "needs cargo and rustc on PATH: https://rustup.rs"
     if [ "$WAY" != debian ] && rustc_has_target; then
-        echo rustup
+        way=rustup
     elif [ "$WAY" != rustup ] && debian_prepared; then
-        echo debian
+        way=debian
     elif [ "$WAY" != debian ] && add_with_rustup; then
-        echo rustup
+        way=rustup
     elif [ "$WAY" != rustup ]; then
         prepare_debian
-        echo debian
+        way=debian
     else
         die "rustup can't add $TARGET (SANDHOG_WASM=rustup allows no other way)"
     fi
 }
 
 mkdir -p "$CACHE"
-way=$(prepare)
+prepare
 empty_stale_guests "$way"
 environment "$way" >"$CACHE/wasm-target.env.new"
 mv "$CACHE/wasm-target.env.new" "$CACHE/wasm-target.env"
