@@ -1,1 +1,278 @@
-//! Placeholder
+//! Where jobs live: one small trait, and three homes behind it.
+//!
+//! - [`redis`]: one tenant, one hash slot; each transition is one script call that takes a batch.
+//! - [`embedded`]: SQLite in a file, in the daemon's process.
+//! - [`memory`]: the reference model. What it does is what the others have to do.
+//!
+//! The suite in [`conformance`] states the rules, one test each, and runs on all of them; a randomised one plays the
+//! same operations on the model and on another, and compares every answer.
+//!
+//! # What every broker promises
+//! - An operation either happened whole or not at all. [`Error::Unavailable`] leaves open which; repeating it with the
+//!   same ids and tokens is safe.
+//! - A stale token changes nothing.
+//! - What is final stays final, until a redrive or until its keep time is over.
+//! - A refusal is a value, not an error.
+//! - No operation costs more as a queue, the schedule or the dead letters grow.
+
+pub mod conformance;
+pub mod embedded;
+pub mod faulty;
+pub mod memory;
+pub mod redis;
+mod wake;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::id::{JobId, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
+use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress, State};
+use sandhog_core::outcome::Usage;
+use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
+
+pub use wake::{Wake, Wakes};
+
+/// Where jobs live. Every call is about one tenant, and every call that can takes a batch.
+///
+/// Replies come in the order of what was asked, one for each. Batches are borrowed, so that a caller whose call failed
+/// still has what it wanted to say.
+#[async_trait]
+pub trait Broker: Send + Sync + 'static {
+    /// Stores jobs. Once this returns, a job runs until it settles. Repeating a job's id changes nothing and answers
+    /// [`Enqueued::Stored`] again.
+    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>>;
+
+    /// Hands out leases on ready jobs, after it has made ready what is due and taken back what has expired.
+    async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased>;
+
+    /// Prolongs leases, to `ttl` from now, and stores what the runs have reported meanwhile.
+    async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>>;
+
+    /// Records how runs ended, each with all its effects in one atomic step, if its token still holds.
+    async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>>;
+
+    /// Cancels a job: at once if it waits, with the help of its holder if it is leased.
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled>;
+
+    /// Puts a dead letter back to ready, with its attempts and expiries at zero.
+    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven>;
+
+    /// All that is known of a job.
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>>;
+
+    /// The log lines that are kept with a job, oldest first.
+    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>>;
+
+    /// Jobs of one state: those waiting in the order in which they go, those final with the latest first.
+    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>>;
+
+    /// How many jobs there are in each state, in the order of [`State::ALL`].
+    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]>;
+
+    /// A stored value of a plugin's state.
+    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>>;
+
+    /// Starts to listen for work that turns up, for any of these tenants.
+    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes>;
+
+    /// Checks that the store can be reached and is set up so that it can keep the promises above. The texts are
+    /// warnings for the operator; what makes the store unfit is an error.
+    async fn check(&self) -> Result<Vec<String>>;
+}
+
+/// What a call to a broker yields.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a broker couldn't do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It can't be reached, or didn't answer in time. Whether the operation happened is open.
+    #[error("the broker is unavailable: {what} failed: {cause}")]
+    Unavailable {
+        /// What was being done.
+        what: &'static str,
+        /// What came back instead of an answer.
+        cause: String,
+    },
+    /// It holds something that this version can't read.
+    #[error("the broker holds something unreadable at `{at}`: {problem}")]
+    Corrupt {
+        /// The key, table or field.
+        at: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// It is not set up as it has to be. Trying again won't help.
+    #[error("the broker is not fit for use: {problem}")]
+    Unfit {
+        /// What is wrong, and what to change.
+        problem: String,
+    },
+}
+
+/// The answer to an enqueue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enqueued {
+    /// It is stored.
+    Stored,
+    /// A job that is not final holds its unique key. Nothing was stored.
+    Duplicate(JobId),
+}
+
+/// What a daemon asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseAsk<'a> {
+    /// Whose jobs.
+    pub tenant: &'a TenantId,
+    /// How many of which queue at most; served in this order.
+    pub queues: &'a [(QueueName, u32)],
+    /// How long the leases hold, unless renewed.
+    pub ttl: Duration,
+    /// A job whose lease runs out for the time after this many is buried, as it seems to kill its daemons.
+    pub expiries_max: u32,
+}
+
+/// What a daemon gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    /// The leases.
+    pub leases: Vec<Lease>,
+    /// Jobs that this call buried because their lease had run out too often.
+    pub buried: Vec<JobId>,
+    /// When to ask again even if no wake comes: at once (zero) if a bounded step left something undone, else when the
+    /// next scheduled job is due or the next lease runs out.
+    pub next_due: Option<Duration>,
+}
+
+/// The prolonging of one lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renew {
+    /// Which lease.
+    pub token: LeaseToken,
+    /// The latest progress, if there was any since.
+    pub progress: Option<Progress>,
+    /// The log lines since.
+    pub log: Vec<LogLine>,
+}
+
+/// The answer to a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease goes on.
+    Held,
+    /// The lease goes on, and somebody wants the job cancelled.
+    CancelRequested,
+    /// The token is stale. Nothing was changed.
+    Lost,
+}
+
+/// How a run ended, for the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settle {
+    /// The proof.
+    pub token: LeaseToken,
+    /// The plugin that ran, whose state the effects are about; none if nothing ran.
+    pub ran: Option<Ran>,
+    /// What to record.
+    pub settlement: Settlement,
+    /// The last progress and log lines.
+    pub progress: Option<Progress>,
+    /// The log lines since the last renewal.
+    pub log: Vec<LogLine>,
+    /// How long the job is kept once it is final.
+    pub keep: Keep,
+}
+
+/// What ran, and what it spent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// The plugin.
+    pub plugin: PluginName,
+    /// Its code.
+    pub revision: Revision,
+    /// What this run spent; the record adds it to that of earlier ones.
+    pub usage: Usage,
+}
+
+/// How long final jobs are kept. After that they are removed by and by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Those that succeeded or were cancelled.
+    pub done: Duration,
+    /// Dead letters.
+    pub dead: Duration,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        Self { done: DAY, dead: DAY.saturating_mul(30) }
+    }
+}
+
+/// The answer to a cancellation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It waited, and is cancelled.
+    Done,
+    /// It is leased: its holder was told and will stop it.
+    Requested,
+    /// It is final already.
+    AlreadyFinal(State),
+    /// There is no such job of this tenant.
+    Unknown,
+}
+
+/// The answer to a redrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redriven {
+    /// It is ready again.
+    Done,
+    /// It is no dead letter.
+    NotDead(State),
+    /// Another job that is not final holds its unique key by now.
+    Duplicate(JobId),
+    /// There is no such job of this tenant.
+    Unknown,
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// Of which state.
+    pub state: State,
+    /// How many to pass over.
+    pub offset: u64,
+    /// How many at most; 1 to [`Query::LIMIT_MAX`].
+    pub limit: u32,
+}
+
+impl Query {
+    /// One page holds no more than this.
+    pub const LIMIT_MAX: u32 = 1000;
+}
+
+/// Log lines that are kept with a job at most; the oldest go first.
+pub const LOG_LINES_KEPT: usize = 1000;
+
+/// Jobs that one call makes ready, takes back or removes at most, so that none takes long.
+pub const SWEEP_MAX: usize = 500;
+
+/// Tells the calendar time to brokers that have no server with a clock of its own.
+pub trait Clock: Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The clock of this machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_millis(sandhog_core::time::millis(since))
+    }
+}
