@@ -1,0 +1,100 @@
+//! Stopping a run from outside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use futures::task::AtomicWaker;
+use sandhog_core::outcome::StopReason;
+
+/// What a handler is told when it asks whether it should stop; it is free to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Courtesy {
+    /// Somebody cancelled the job.
+    Cancelled,
+    /// The daemon is shutting down.
+    Draining,
+}
+
+/// The handle by which a run is ended, or asked to end, from outside. Its clones are one and the same; use one a run.
+#[derive(Debug, Clone, Default)]
+pub struct Abort(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// 0, or one more than the rank of the reason.
+    stop: AtomicU8,
+    /// 0, or the courtesy.
+    courtesy: AtomicU8,
+    waker: AtomicWaker,
+}
+
+impl Abort {
+    /// A handle that has stopped nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Ends the run, whatever its guest does. Of several reasons the highest in rank counts (lease lost, then
+    /// cancelled, then deadline and drained), among equals the first.
+    pub fn stop(&self, reason: StopReason) {
+        let code = encode(reason);
+        let higher = |now: u8| (rank(now) < rank(code)).then_some(code);
+        if self.0.stop.fetch_update(Ordering::AcqRel, Ordering::Acquire, higher).is_ok() {
+            self.0.waker.wake();
+        }
+    }
+
+    /// Lets the guest know that it is wanted to stop. Nothing else happens; the latest courtesy is shown.
+    pub fn ask(&self, courtesy: Courtesy) {
+        let code = match courtesy {
+            Courtesy::Cancelled => 1,
+            Courtesy::Draining => 2,
+        };
+        self.0.courtesy.store(code, Ordering::Release);
+    }
+
+    /// Why the run is to end, if it is.
+    #[must_use]
+    pub fn stopped(&self) -> Option<StopReason> {
+        decode(self.0.stop.load(Ordering::Acquire))
+    }
+
+    /// What the guest is told, if anything.
+    #[must_use]
+    pub fn asked(&self) -> Option<Courtesy> {
+        match self.0.courtesy.load(Ordering::Acquire) {
+            1 => Some(Courtesy::Cancelled),
+            2 => Some(Courtesy::Draining),
+            _ => None,
+        }
+    }
+}
+
+fn encode(reason: StopReason) -> u8 {
+    match reason {
+        StopReason::Drained => 1,
+        StopReason::Deadline => 2,
+        StopReason::Cancelled => 3,
+        StopReason::LeaseLost => 4,
+    }
+}
+
+fn decode(code: u8) -> Option<StopReason> {
+    match code {
+        1 => Some(StopReason::Drained),
+        2 => Some(StopReason::Deadline),
+        3 => Some(StopReason::Cancelled),
+        4 => Some(StopReason::LeaseLost),
+        _ => None,
+    }
+}
+
+fn rank(code: u8) -> u8 {
+    match code {
+        0 => 0,
+        1 | 2 => 1,
+        3 => 2,
+        _ => 3,
+    }
+}

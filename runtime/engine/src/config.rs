@@ -1,0 +1,46 @@
+//! What an engine is made with.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use sandhog_core::budget::Bytes;
+
+/// The settings of an [`Engine`](crate::Engine), the same for all that it runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Threads that run guests, and nothing else. By default one a core.
+    pub guest_threads: NonZeroUsize,
+    /// Runs alive at once, those that wait for a host call included. The caller sees to it that there are never
+    /// more; one that is too much ends as a host fault.
+    pub instances: NonZeroU32,
+    /// The largest memory budget of any run; address space is set aside for it.
+    pub memory_max: Bytes,
+    /// The largest table budget of any run, in elements.
+    pub table_elements_max: u64,
+    /// How deep a guest may recurse, the same for all.
+    pub stack: Bytes,
+    /// How often a running guest is looked at: whether it must end, or let another run.
+    pub tick: Duration,
+    /// The largest component that is compiled at all.
+    pub component_max: Bytes,
+    /// Where compiled components are kept; none: nowhere. Only our own user may be able to write there, because to
+    /// load a compiled component is to trust it.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            guest_threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            instances: NonZeroU32::new(256).expect("256 is not zero"),
+            memory_max: Bytes::mib(1024),
+            table_elements_max: 100_000,
+            stack: Bytes::kib(512),
+            tick: Duration::from_millis(1),
+            component_max: Bytes::mib(64),
+            cache: None,
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A loaded component, and what it is granted.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use sandhog_core::budget::Bytes;
+use sandhog_core::id::{PluginName, Revision, TenantId};
+
+/// What to load.
+#[derive(Debug, Clone)]
+pub struct LoadSpec {
+    /// Its name.
+    pub name: PluginName,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The component, as bytes or as WebAssembly text.
+    pub wasm: Vec<u8>,
+    /// What it may reach.
+    pub grants: Grants,
+}
+
+/// What a plugin may reach. By default nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Grants {
+    /// Directories of the host.
+    pub dirs: Vec<DirGrant>,
+    /// Environment variables.
+    pub env: Vec<(String, String)>,
+    /// Secrets, by the name under which the guest asks for them.
+    pub secrets: BTreeMap<String, Secret>,
+}
+
+/// A directory of the host that the guest sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirGrant {
+    /// Where it is.
+    pub host: PathBuf,
+    /// Under which name the guest sees it.
+    pub guest: String,
+    /// What may be done there.
+    pub access: Access,
+}
+
+/// What may be done in a granted directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Look and read.
+    Read,
+    /// Also write, make and remove.
+    ReadWrite,
+}
+
+/// A secret. It shows itself to nobody but who calls [`Secret::reveal`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `value` from being printed.
+    #[must_use]
+    pub fn new(value: String) -> Self {
+        Self(value)
+    }
+
+    /// The value itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Where the machine code of a plugin came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// It was compiled just now.
+    Compiled,
+    /// An earlier compilation was found in the cache.
+    Cached,
+}
+
+/// One loaded revision of a component, ready to run as often as wanted. Whoever holds it keeps it alive.
+#[derive(Debug)]
+pub struct Plugin {
+    name: PluginName,
+    tenant: TenantId,
+    revision: Revision,
+    source: Source,
+}
+
+impl Plugin {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &PluginName {
+        &self.name
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// The digest of the bytes that were loaded.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Where its machine code came from.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.source
+    }
+}
+
+/// What a component is, whether it can be loaded or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// The digest of its bytes.
+    pub revision: Revision,
+    /// The size of its bytes.
+    pub size: Bytes,
+    /// What it wants from the host.
+    pub imports: Vec<Import>,
+    /// What it offers.
+    pub exports: Vec<String>,
+    /// Why [`Engine::load`](crate::Engine::load) would refuse it; nothing, if it wouldn't.
+    pub problems: Vec<String>,
+}
+
+/// Something that a component wants from the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// Its full name, such as `wasi:io/streams@0.2.6`.
+    pub name: String,
+    /// Whether the host has it.
+    pub served: bool,
+}
