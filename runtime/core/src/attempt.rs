@@ -67,6 +67,26 @@ pub enum Event {
     SettleFailed,
 }
 
+impl Event {
+    /// The name in traces.
+    #[must_use]
+    pub fn slug(&self) -> &'static str {
+        match self {
+            Self::Admitted { .. } => "admitted",
+            Self::Deferred { .. } => "deferred",
+            Self::Rejected { .. } => "rejected",
+            Self::Exited(_) => "exited",
+            Self::Renewed { .. } => "renewed",
+            Self::CancelRequested { .. } => "cancel-requested",
+            Self::LeaseLost => "lease-lost",
+            Self::Drain => "drain",
+            Self::Tick => "tick",
+            Self::Settled(_) => "settled",
+            Self::SettleFailed => "settle-failed",
+        }
+    }
+}
+
 /// The broker's answer to a settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettleReply {
@@ -96,6 +116,22 @@ pub enum Action {
     SettleAgain,
     /// Forget the attempt.
     End(Ending),
+}
+
+impl Action {
+    /// The name in traces.
+    #[must_use]
+    pub fn slug(&self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Start => "start",
+            Self::Stop(_) => "stop",
+            Self::Settle(settlement) => settlement.slug(),
+            Self::SettleAgain => "settle-again",
+            Self::End(Ending::Settled) => "end-settled",
+            Self::End(Ending::Lost) => "end-lost",
+        }
+    }
 }
 
 /// How an attempt ends.
@@ -329,12 +365,8 @@ mod tests {
 
     fn show(action: &Action) -> String {
         match action {
-            Action::Wait => "-".into(),
-            Action::Start => "start".into(),
             Action::Stop(reason) => format!("stop:{reason:?}"),
-            Action::Settle(settlement) => settlement.slug().into(),
-            Action::SettleAgain => "again".into(),
-            Action::End(ending) => format!("end:{ending:?}"),
+            other => other.slug().to_owned(),
         }
     }
 
@@ -378,7 +410,7 @@ starting admitted start
 starting deferred release
 starting rejected bury
 starting cancel cancel
-starting lost end:Lost
+starting lost end-lost
 starting drain release
 running returned succeed
 running failed bury
@@ -392,12 +424,12 @@ draining returned succeed
 draining failed bury
 draining cancel stop:Cancelled
 draining lost stop:LeaseLost
-losing returned end:Lost
-losing failed end:Lost
-settling applied end:Settled
-settling stale end:Lost
+losing returned end-lost
+losing failed end-lost
+settling applied end-settled
+settling stale end-lost
 settling conflict retry
-settling settle-failed again
+settling settle-failed settle-again
 ";
         assert_eq!(table(1), expected);
     }
@@ -406,7 +438,7 @@ settling settle-failed again
     fn past_its_trust_an_attempt_only_stops_and_ends() {
         let out = table(TRUST + 1);
         for line in out.lines() {
-            let allowed = ["stop:LeaseLost", "end:Lost", "end:Settled"];
+            let allowed = ["stop:LeaseLost", "end-lost", "end-settled"];
             assert!(allowed.iter().any(|action| line.ends_with(action)), "{line}");
         }
     }

@@ -62,6 +62,8 @@ reasons! {
     PayloadTooLarge = "payload-too-large",
     /// Its attempts were used up before it could start.
     AttemptsExhausted = "attempts-exhausted",
+    /// Its plugin had no room for one more run.
+    NoRoom = "no-room",
     /// The daemon shut down before it was done.
     Drained = "drained",
     /// Somebody cancelled it.

@@ -1,1 +1,31 @@
-//! Placeholder
+//! The daemon: leases jobs, runs each one in a sandbox of its own, and records what came of it.
+//!
+//! ```text
+//!  permit ──> lease ──> admit ──> run ──> settle          one job's way, in `worker`
+//!  intake     intake    core      engine  settler
+//!
+//!  wake        tells each tenant's intake of work that turned up
+//!  heartbeat   renews leases in batches, and stores what runs report meanwhile
+//!  drain       the order in which it all stops
+//! ```
+//!
+//! This crate alone knows the broker, the engine and the configuration; the loops see them as the traits
+//! [`sandhog_broker::Broker`] and [`runner::Runner`], so that a simulation can play all three.
+
+pub mod ambient;
+pub mod app;
+pub mod broker;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod deploy;
+pub mod drain;
+mod guest_host;
+mod heartbeat;
+mod intake;
+mod outage;
+mod room;
+pub mod runner;
+mod settler;
+mod wake;
+mod worker;

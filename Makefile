@@ -1,0 +1,52 @@
+# Sandhog: `make demo` shows it at work, `make test` proves it. Both set up whatever they need, once.
+#
+# Build artefacts live outside the checkout, in $(SANDHOG_CACHE), where a fresh clone finds them again.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export SANDHOG_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sandhog
+# One profile for the demo, the tests and the measurements: what is tested is what ships, and is built once.
+export CARGO_TARGET_DIR := $(SANDHOG_CACHE)/target
+export SANDHOG_PLUGINS := $(SANDHOG_CACHE)/guest-target/wasm32-wasip2/release
+
+BROKER ?= embedded
+PICTURES ?= demo/pictures
+
+.PHONY: help
+help: ## Show what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: demo
+demo: build ## Thumbnail pictures while hogs spin (BROKER=redis, PICTURES=folder)
+	@BROKER=$(BROKER) PICTURES=$(PICTURES) scripts/demo.sh
+
+.PHONY: test
+test: lint build ## Run everything that proves it: lints, unit, conformance, simulation, whole-system
+	cargo test --release --workspace --locked
+	CARGO_TARGET_DIR=$(SANDHOG_CACHE)/guest-native cargo test --locked --manifest-path plugins/Cargo.toml --workspace
+
+.PHONY: bench
+bench: build ## Measure (CASE=name runs some of it)
+	cargo run --release --locked -p sandhog-bench -- $(CASE)
+
+.PHONY: lint
+lint: ## Formatter and clippy, all warnings denied
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path plugins/Cargo.toml
+	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	CARGO_TARGET_DIR=$(SANDHOG_CACHE)/guest-native cargo clippy --locked --manifest-path plugins/Cargo.toml --workspace --all-targets -- -D warnings
+
+.PHONY: build
+build: plugins ## Build the daemon and the plugins
+	cargo build --release --locked -p sandhog
+
+.PHONY: plugins
+plugins: setup ## Build the plugins to components
+	@scripts/wasm-target.sh cargo build --release --locked --target wasm32-wasip2 --manifest-path plugins/Cargo.toml
+
+.PHONY: setup
+setup: ## Install what building and testing need, where it is missing
+	@scripts/setup.sh

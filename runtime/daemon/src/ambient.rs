@@ -1,0 +1,67 @@
+//! Time and chance, from one place, so that a simulation can supply both.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use sandhog_broker::{Clock, SystemClock};
+use sandhog_core::id::JobId;
+use sandhog_core::settle::Chance;
+use sandhog_core::time::{Mono, Timestamp};
+use tokio::time::Instant;
+
+/// Time and chance. Clones share both.
+#[derive(Clone)]
+pub struct Ambient {
+    clock: Arc<dyn Clock>,
+    origin: Instant,
+    random: Arc<Mutex<StdRng>>,
+}
+
+impl Ambient {
+    /// This machine's clock, and chance that nobody can foresee.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::new(Arc::new(SystemClock), StdRng::from_rng(&mut rand::rng()))
+    }
+
+    /// A clock and a source of chance of the caller's. Monotonic time is tokio's, which a test can pause.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, random: StdRng) -> Self {
+        Self { clock, origin: Instant::now(), random: Arc::new(Mutex::new(random)) }
+    }
+
+    /// Calendar time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Monotonic time.
+    #[must_use]
+    pub fn mono(&self) -> Mono {
+        Mono::from_origin(self.origin.elapsed())
+    }
+
+    /// The point at which monotonic time is `at`.
+    #[must_use]
+    pub fn instant(&self, at: Mono) -> Instant {
+        self.origin + at.since_origin()
+    }
+
+    /// A draw.
+    #[must_use]
+    pub fn chance(&self) -> Chance {
+        Chance::from_bits(self.draw(|random| random.random()))
+    }
+
+    /// A new job's id.
+    #[must_use]
+    pub fn job_id(&self) -> JobId {
+        JobId::from_parts(self.now(), self.draw(|random| random.random()))
+    }
+
+    fn draw<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {
+        draw(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,74 @@
+//! What the daemon does for a guest while it runs.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sandhog_broker::Broker;
+use sandhog_core::budget::Bytes;
+use sandhog_core::id::{PluginName, StateKey, TenantId};
+use sandhog_core::job::{Job, Level, LogLine, NewJob, Progress};
+use sandhog_engine::{EnqueueRefusal, Host, JobAsk};
+
+use crate::ambient::Ambient;
+use crate::catalog::Tenant;
+use crate::heartbeat::Pulse;
+
+/// The daemon, as one run sees it.
+pub(crate) struct GuestHost<P> {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) ambient: Ambient,
+    pub(crate) tenant: TenantId,
+    /// The tenant's terms when the run started: a deploy in the middle doesn't change what kinds it may enqueue.
+    pub(crate) terms: Arc<Tenant<P>>,
+    pub(crate) plugin: PluginName,
+    pub(crate) job: Arc<Job>,
+    pub(crate) pulse: Arc<Pulse>,
+}
+
+#[async_trait]
+impl<P: Send + Sync + 'static> Host for GuestHost<P> {
+    async fn state(&self, key: &StateKey) -> Result<Option<Vec<u8>>, String> {
+        self.broker.state(&self.tenant, &self.plugin, key).await.map_err(|error| {
+            tracing::warn!(tenant = %self.tenant, plugin = %self.plugin, job = %self.job.id, %error, "state could not be read");
+            // The cause may name hosts and keys, which are the operator's alone.
+            "the store can't be reached".to_owned()
+        })
+    }
+
+    fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
+        let handled_by = self.terms.kinds.get(&ask.kind);
+        let queue = match (ask.queue, handled_by) {
+            (Some(queue), _) => queue,
+            (None, Some(plugin)) => plugin.queue.clone(),
+            (None, None) => return Err(EnqueueRefusal::UnknownKind),
+        };
+        let payload = Bytes::of(ask.payload.len());
+        if let Some(limit) = handled_by.map(|plugin| plugin.offer.payload_max).filter(|limit| payload > *limit) {
+            return Err(EnqueueRefusal::Limit(format!(
+                "a payload of {payload} is larger than limits.payload of {limit} of the plugin for {}",
+                ask.kind
+            )));
+        }
+        Ok(NewJob {
+            id: self.ambient.job_id(),
+            kind: ask.kind,
+            queue,
+            payload: ask.payload,
+            delay: ask.delay,
+            priority: ask.priority,
+            unique_key: ask.unique_key,
+        })
+    }
+
+    fn progress(&self, progress: Progress) {
+        self.pulse.note(|notes| notes.progress = Some(progress));
+    }
+
+    fn log(&self, level: Level, message: String, fields: Vec<(String, String)>) {
+        let (tenant, plugin, job) = (&self.tenant, &self.plugin, self.job.id);
+        // Whatever a guest thinks of it, its lines must not alarm the operator.
+        tracing::info!(target: "sandhog::guest", %tenant, %plugin, %job, level = level.slug(), ?fields, "{message}");
+        let line = LogLine { at: self.ambient.now(), attempt: self.job.attempts.saturating_add(1), level, message, fields };
+        self.pulse.note(|notes| notes.log.push(line));
+    }
+}

@@ -1,0 +1,214 @@
+//! Leases the jobs of one tenant: room first, then the broker.
+//!
+//! The loop sleeps until there may be work (a ring of its bell, a due time that the broker named, or the poll that is
+//! only the safety net), and there is room. One call is under way at a time; room that is freed meanwhile goes into the
+//! next, so calls carry one job when little goes on and many under load.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandhog_broker::{Keep, LeaseAsk, Leased, Settle};
+use sandhog_core::id::QueueName;
+use sandhog_core::job::Lease;
+use sandhog_core::reason::Reason;
+use sandhog_core::settle::Settlement;
+use sandhog_core::time::Mono;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+
+use crate::catalog::{Current, Queue, Tenant};
+use crate::config;
+use crate::drain::{Phase, reached};
+use crate::outage::{Outage, Tries};
+use crate::room::Reservation;
+use crate::runner::Runner;
+use crate::worker::{Ticket, Workshop};
+
+/// Jobs that one call asks for at most.
+const BATCH_MAX: u32 = 256;
+
+/// How long the loop sleeps at most without a look. Wakes come by push; this is for one that went missing.
+const POLL_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a job rests that was put into the queue of another plugin while its own had no room.
+const NO_ROOM_REST: Duration = Duration::from_secs(1);
+
+/// The loop of one tenant.
+pub(crate) struct Intake<R: Runner> {
+    pub(crate) workshop: Arc<Workshop<R>>,
+    pub(crate) catalog: Current<R::Plugin>,
+    pub(crate) bell: watch::Receiver<u64>,
+    /// One permit for each run of the daemon under way at once. It is fair: tenants that wait are served in turn.
+    pub(crate) gate: Arc<Semaphore>,
+    pub(crate) freed: Arc<Notify>,
+    pub(crate) lease: config::Lease,
+    pub(crate) outage: Arc<Outage>,
+}
+
+/// What the loop knows of the queues.
+#[derive(Default)]
+struct Outlook {
+    /// The queues that the last call emptied, and that nothing was heard of since.
+    empty: HashSet<QueueName>,
+    /// When to look again, whatever is heard.
+    look_at: Option<Instant>,
+}
+
+impl Outlook {
+    fn is_hungry<P>(&self, terms: &Tenant<P>) -> bool {
+        terms.queues.iter().any(|queue| !self.empty.contains(&queue.name))
+    }
+
+    /// Anything may have turned up.
+    fn forget(&mut self) {
+        self.empty.clear();
+        self.look_at = None;
+    }
+
+    fn learn(&mut self, asks: &[(QueueName, u32)], leased: &Leased) {
+        if leased.next_due == Some(Duration::ZERO) {
+            return self.forget();
+        }
+        for (queue, count) in asks {
+            let came = leased.leases.iter().filter(|lease| lease.job.queue == *queue).count();
+            if came < *count as usize {
+                self.empty.insert(queue.clone());
+            } else {
+                self.empty.remove(queue);
+            }
+        }
+        let due = leased.next_due.unwrap_or(POLL_EVERY).min(POLL_EVERY);
+        self.look_at = Some(Instant::now() + due);
+    }
+}
+
+impl<R: Runner> Intake<R> {
+    /// Leases until the daemon drains.
+    pub(crate) async fn run(mut self) {
+        let mut phase = self.workshop.phase.clone();
+        let mut outlook = Outlook::default();
+        let mut tries = Tries::default();
+        loop {
+            let (terms, room) = tokio::select! {
+                biased;
+                () = reached(&mut phase, Phase::Draining) => return,
+                ready = self.wait(&mut outlook) => ready,
+            };
+            // A call that was begun is seen through: what it leases has to be run or given back.
+            let Err(error) = self.lease(&mut outlook, terms, room).await else {
+                tries.succeeded();
+                continue;
+            };
+            self.outage.note(&error);
+            outlook.forget();
+            tokio::select! {
+                biased;
+                () = reached(&mut phase, Phase::Draining) => return,
+                () = tokio::time::sleep(tries.failed(&self.workshop.ambient)) => {}
+            }
+        }
+    }
+
+    /// Waits until there may be work, and room for it.
+    async fn wait(&mut self, outlook: &mut Outlook) -> (Arc<Tenant<R::Plugin>>, Reservation) {
+        loop {
+            let Some(terms) = self.terms() else {
+                self.changed(None).await;
+                continue;
+            };
+            if !outlook.is_hungry(&terms) {
+                self.changed(outlook.look_at).await;
+                outlook.forget();
+                continue;
+            }
+            let Ok(first) = Arc::clone(&self.gate).acquire_owned().await else { std::future::pending().await };
+            // A ring up to here is answered by the call that follows; a later one has to be looked at after it.
+            if self.bell.has_changed().unwrap_or(false) {
+                self.bell.mark_unchanged();
+                outlook.forget();
+            }
+            let wanted = |queue: &Queue| !outlook.empty.contains(&queue.name);
+            if let Some(room) = Reservation::take(&terms, wanted, (&self.gate, first), BATCH_MAX, &self.freed) {
+                return (terms, room);
+            }
+            tokio::select! {
+                () = self.freed.notified() => {}
+                () = ring(&mut self.bell) => outlook.forget(),
+            }
+        }
+    }
+
+    fn terms(&self) -> Option<Arc<Tenant<R::Plugin>>> {
+        self.catalog.borrow().tenant(&self.workshop.tenant).cloned()
+    }
+
+    /// Waits for a ring, another catalog, or the time given.
+    async fn changed(&mut self, look_at: Option<Instant>) {
+        let look_at = look_at.unwrap_or_else(|| Instant::now() + POLL_EVERY);
+        tokio::select! {
+            () = ring(&mut self.bell) => {}
+            Ok(()) = self.catalog.changed() => {}
+            () = tokio::time::sleep_until(look_at) => {}
+        }
+    }
+
+    async fn lease(
+        &mut self,
+        outlook: &mut Outlook,
+        terms: Arc<Tenant<R::Plugin>>,
+        mut room: Reservation,
+    ) -> sandhog_broker::Result<()> {
+        let queues = room.asks();
+        let asked_at = self.workshop.ambient.mono();
+        let ask = LeaseAsk {
+            tenant: &self.workshop.tenant,
+            queues: &queues,
+            ttl: self.lease.ttl,
+            expiries_max: self.lease.expiries_max,
+        };
+        let leased = self.workshop.broker.lease(ask).await?;
+        self.outage.over();
+        outlook.learn(&queues, &leased);
+        if self.bell.has_changed().unwrap_or(false) {
+            outlook.forget();
+        }
+        for job in leased.buried {
+            tracing::warn!(tenant = %self.workshop.tenant, %job, "buried: its leases ran out too often, so it seems to kill its daemons");
+        }
+        for lease in leased.leases {
+            self.start(lease, &mut room, asked_at, &terms);
+        }
+        Ok(())
+    }
+
+    fn start(&self, lease: Lease, room: &mut Reservation, asked_at: Mono, terms: &Arc<Tenant<R::Plugin>>) {
+        let plugin = terms.kinds.get(&lease.job.kind);
+        let Some(room) = room.split(&lease.job.queue, plugin.map(|plugin| &**plugin)) else {
+            return self.give_back(&lease);
+        };
+        let trusted_until = asked_at.after(self.lease.ttl.saturating_sub(self.lease.margin));
+        let ticket = Ticket { lease, asked_at, trusted_until, terms: Arc::clone(terms) };
+        tokio::spawn(Arc::clone(&self.workshop).attempt(ticket, room));
+    }
+
+    fn give_back(&self, lease: &Lease) {
+        let answer = self.workshop.settler.send(Settle {
+            token: lease.token,
+            ran: None,
+            settlement: Settlement::Release { after: NO_ROOM_REST, reason: Reason::NoRoom },
+            progress: None,
+            log: Vec::new(),
+            keep: Keep::default(),
+        });
+        // If this doesn't get through, the lease runs out by itself.
+        tokio::spawn(answer);
+    }
+}
+
+async fn ring(bell: &mut watch::Receiver<u64>) {
+    if bell.changed().await.is_err() {
+        // The ringer is gone, and with it the daemon.
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,41 @@
+//! What runs a plan: the engine, or a script in a simulation.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sandhog_core::admit::Plan;
+use sandhog_core::outcome::Report;
+use sandhog_engine::{Abort, Engine, Host, Input, Plugin, Share};
+
+/// Runs plans.
+#[async_trait]
+pub trait Runner: Send + Sync + 'static {
+    /// The loaded code that a plan is about; holding one keeps it alive.
+    type Plugin: Clone + Send + Sync + 'static;
+
+    /// Runs a plan to its end, which `abort` can hasten. Never fails: what goes wrong is an outcome.
+    async fn run(
+        &self,
+        plan: Plan<Self::Plugin>,
+        input: Input,
+        host: Arc<dyn Host>,
+        share: Share,
+        abort: Abort,
+    ) -> Report;
+}
+
+#[async_trait]
+impl Runner for Engine {
+    type Plugin = Arc<Plugin>;
+
+    async fn run(
+        &self,
+        plan: Plan<Arc<Plugin>>,
+        input: Input,
+        host: Arc<dyn Host>,
+        share: Share,
+        abort: Abort,
+    ) -> Report {
+        Engine::run(self, plan, input, host, share, abort).await
+    }
+}

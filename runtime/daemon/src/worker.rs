@@ -1,0 +1,256 @@
+//! One attempt, from its lease to its end.
+//!
+//! What may follow what is decided by [`sandhog_core::attempt`]; this file performs the decisions:
+//!
+//! ```text
+//! admit ──> run ──────────────> settle ──> end
+//!            │ events: heartbeat, drain, time
+//! ```
+
+use std::sync::Arc;
+
+use sandhog_broker::{Broker, Keep, Ran, Settle};
+use sandhog_core::admit::{Admission, admit};
+use sandhog_core::attempt::{Action, Attempt, Ending, Event};
+use sandhog_core::id::{LeaseToken, TenantId};
+use sandhog_core::job::{Job, Lease};
+use sandhog_core::outcome::{Outcome, Report, StopReason};
+use sandhog_core::settle::Settlement;
+use sandhog_core::time::Mono;
+use sandhog_engine::{Abort, Courtesy, Host, Input, Share};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::ambient::Ambient;
+use crate::catalog::{Plugin, Tenant};
+use crate::drain::{Phase, reached};
+use crate::guest_host::GuestHost;
+use crate::heartbeat::{Alive, Live};
+use crate::room::Room;
+use crate::runner::Runner;
+use crate::settler::{Answer, Settler};
+
+/// What the attempts of a tenant share.
+pub(crate) struct Workshop<R: Runner> {
+    pub(crate) tenant: TenantId,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) runner: Arc<R>,
+    pub(crate) settler: Settler,
+    pub(crate) live: Arc<Live>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) ambient: Ambient,
+}
+
+/// A leased job on its way through the workshop.
+pub(crate) struct Ticket<P> {
+    pub(crate) lease: Lease,
+    /// When the broker was asked for it.
+    pub(crate) asked_at: Mono,
+    /// How long it can be trusted.
+    pub(crate) trusted_until: Mono,
+    /// The tenant's terms when it was leased.
+    pub(crate) terms: Arc<Tenant<P>>,
+}
+
+impl<R: Runner> Workshop<R> {
+    /// Sees one job through. `room` is given back at the end, whatever happens.
+    pub(crate) async fn attempt(self: Arc<Self>, ticket: Ticket<R::Plugin>, room: Room) {
+        let token = ticket.lease.token;
+        let (events, mailbox) = mpsc::unbounded_channel();
+        let alive = self.live.join(self.tenant.clone(), token, ticket.asked_at, events);
+        let plugin = ticket.terms.kinds.get(&ticket.lease.job.kind).cloned();
+        let course = Course {
+            machine: Attempt::new(ticket.lease.job.attempts, ticket.trusted_until),
+            workshop: &self,
+            token,
+            job: Arc::new(ticket.lease.job),
+            terms: ticket.terms,
+            plugin,
+            alive,
+            mailbox,
+            abort: Abort::new(),
+            ran: None,
+        };
+        course.finish().await;
+        drop(room);
+    }
+}
+
+/// An attempt under way: the machine, and what it takes to perform its decisions.
+struct Course<'a, R: Runner> {
+    machine: Attempt,
+    workshop: &'a Workshop<R>,
+    token: LeaseToken,
+    job: Arc<Job>,
+    terms: Arc<Tenant<R::Plugin>>,
+    plugin: Option<Arc<Plugin<R::Plugin>>>,
+    alive: Alive,
+    mailbox: mpsc::UnboundedReceiver<Event>,
+    abort: Abort,
+    ran: Option<Ran>,
+}
+
+impl<R: Runner> Course<'_, R> {
+    async fn finish(mut self) {
+        let action = match admit(&self.job, self.plugin.as_ref().map(|plugin| plugin.offer.clone())) {
+            Admission::Run(plan) => {
+                let deadline = self.workshop.ambient.mono().after(plan.budget().timeout);
+                match self.decide(Event::Admitted { retry: *plan.retry(), deadline }) {
+                    Action::Start => self.run(plan).await,
+                    other => other,
+                }
+            }
+            Admission::Defer { after, reason } => self.decide(Event::Deferred { after, reason }),
+            Admission::Reject { reason, message } => self.decide(Event::Rejected { reason, message }),
+        };
+        let ending = match action {
+            Action::Settle(settlement) => self.settle(settlement).await,
+            Action::End(ending) => ending,
+            // The machine is past its start and not running: it settles or ends.
+            Action::Wait | Action::Start | Action::Stop(_) | Action::SettleAgain => Ending::Lost,
+        };
+        if ending == Ending::Lost {
+            tracing::warn!(tenant = %self.workshop.tenant, job = %self.job.id, token = %self.token,
+                "the lease was lost; whatever this attempt did is dropped");
+        }
+    }
+
+    fn decide(&mut self, event: Event) -> Action {
+        let ambient = &self.workshop.ambient;
+        let happened = event.slug();
+        let action = self.machine.on(event, ambient.mono(), ambient.chance());
+        tracing::trace!(token = %self.token, event = happened, action = action.slug(), "attempt");
+        action
+    }
+
+    /// Runs the plan; returns the first action that is neither to wait nor to stop.
+    async fn run(&mut self, plan: sandhog_core::admit::Plan<R::Plugin>) -> Action {
+        let Some(plugin) = self.plugin.clone() else { return Action::End(Ending::Lost) };
+        let workshop = self.workshop;
+        let host: Arc<dyn Host> = Arc::new(GuestHost {
+            broker: Arc::clone(&workshop.broker),
+            ambient: workshop.ambient.clone(),
+            tenant: workshop.tenant.clone(),
+            terms: Arc::clone(&self.terms),
+            plugin: plugin.name.clone(),
+            job: Arc::clone(&self.job),
+            pulse: Arc::clone(&self.alive.pulse),
+        });
+        let share = Share { tenant: workshop.tenant.clone(), weight: self.terms.weight };
+        let input = self.input(&plan);
+        let mut run = workshop.runner.run(plan, input, host, share, self.abort.clone());
+        let mut phase = workshop.phase.clone();
+        let mut drained = Phase::Running;
+        loop {
+            let event = tokio::select! {
+                biased;
+                report = &mut run => self.exited(report, &plugin),
+                event = self.mailbox.recv() => event.unwrap_or(Event::LeaseLost),
+                () = reached(&mut phase, next(drained)), if drained < Phase::Releasing => {
+                    drained = next(drained);
+                    if drained == Phase::Draining {
+                        self.abort.ask(Courtesy::Draining);
+                        continue;
+                    }
+                    Event::Drain
+                }
+                () = sleep_until(self.machine.wake_at(), &workshop.ambient) => Event::Tick,
+            };
+            match self.decide(event) {
+                Action::Wait => {}
+                Action::Stop(reason) => {
+                    if reason == StopReason::Cancelled {
+                        self.abort.ask(Courtesy::Cancelled);
+                    }
+                    self.abort.stop(reason);
+                }
+                decided => return decided,
+            }
+        }
+    }
+
+    fn input(&self, plan: &sandhog_core::admit::Plan<R::Plugin>) -> Input {
+        let job = &self.job;
+        Input {
+            id: job.id,
+            kind: job.kind.clone(),
+            payload: job.payload.clone(),
+            tenant: job.tenant.clone(),
+            queue: job.queue.clone(),
+            attempt: job.attempts.saturating_add(1),
+            max_attempts: plan.retry().max_attempts.get(),
+            deadline: self.workshop.ambient.now().after(plan.budget().timeout),
+        }
+    }
+
+    fn exited(&mut self, report: Report, plugin: &Plugin<R::Plugin>) -> Event {
+        let (tenant, name, job, usage) = (&self.workshop.tenant, &plugin.name, self.job.id, report.usage);
+        match &report.outcome {
+            Outcome::Returned { .. } => tracing::debug!(%tenant, plugin = %name, %job, ?usage, "succeeded"),
+            Outcome::HostFault { message } => {
+                tracing::error!(%tenant, plugin = %name, %job, %message, "host fault; the job is given back unharmed");
+            }
+            // What a guest does wrong is no matter for the operator's pager.
+            outcome => tracing::info!(%tenant, plugin = %name, %job, ?usage, outcome = %outcome, "did not succeed"),
+        }
+        self.ran = Some(Ran { plugin: plugin.name.clone(), revision: plugin.revision, usage });
+        Event::Exited(report.outcome)
+    }
+
+    /// Settles until the broker has answered or the lease can't be trusted any longer.
+    async fn settle(&mut self, settlement: Settlement) -> Ending {
+        let mut answer = self.send(settlement);
+        loop {
+            let (event, returned) = tokio::select! {
+                biased;
+                answer = &mut answer => match answer {
+                    Ok(Ok(reply)) => (Event::Settled(reply), None),
+                    Ok(Err(settle)) => (Event::SettleFailed, Some(settle)),
+                    // The settler is gone, and with it the daemon.
+                    Err(_) => return Ending::Lost,
+                },
+                event = self.mailbox.recv() => (event.unwrap_or(Event::Tick), None),
+                () = sleep_until(self.machine.wake_at(), &self.workshop.ambient) => (Event::Tick, None),
+            };
+            match (self.decide(event), returned) {
+                (Action::Settle(instead), _) => answer = self.send(instead),
+                (Action::SettleAgain, Some(settle)) => answer = self.send_again(*settle),
+                (Action::End(ending), _) => return ending,
+                (Action::Wait | Action::Start | Action::Stop(_) | Action::SettleAgain, _) => {}
+            }
+        }
+    }
+
+    fn send(&self, settlement: Settlement) -> oneshot::Receiver<Answer> {
+        let notes = self.alive.pulse.take_notes();
+        self.workshop.settler.send(Settle {
+            token: self.token,
+            ran: self.ran.clone(),
+            settlement,
+            progress: notes.progress,
+            log: notes.log,
+            keep: self.plugin.as_ref().map_or_else(Keep::default, |plugin| plugin.keep),
+        })
+    }
+
+    fn send_again(&self, mut settle: Settle) -> oneshot::Receiver<Answer> {
+        // A heartbeat that failed meanwhile has put back what it couldn't deliver.
+        let notes = self.alive.pulse.take_notes();
+        settle.log.extend(notes.log);
+        settle.progress = settle.progress.or(notes.progress);
+        self.workshop.settler.send(settle)
+    }
+}
+
+fn next(phase: Phase) -> Phase {
+    match phase {
+        Phase::Running => Phase::Draining,
+        Phase::Draining | Phase::Releasing => Phase::Releasing,
+    }
+}
+
+async fn sleep_until(at: Option<Mono>, ambient: &Ambient) {
+    match at {
+        Some(at) => tokio::time::sleep_until(ambient.instant(at)).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# The demo: one tenant's pictures become thumbnails while another tenant's hogs spin, allocate and recurse.
+#
+#   BROKER    embedded (default) or redis: a server of the demo's own, with append-only persistence
+#   PICTURES  a folder of PNG and JPEG files
+#
+# Everything it writes goes to demo/out, which it makes anew.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly BROKER=${BROKER:-embedded}
+readonly PICTURES=$(realpath "${PICTURES:-demo/pictures}")
+readonly OUT=$PWD/demo/out
+readonly SANDHOG=${CARGO_TARGET_DIR:?run me by \`make demo\`}/release/sandhog
+readonly COMPONENTS=${SANDHOG_PLUGINS:?run me by \`make demo\`}
+
+say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+die() {
+    echo "demo: $*" >&2
+    exit 1
+}
+sandhog() { "$SANDHOG" --config "$OUT/sandhog.toml" "$@"; }
+
+daemon=
+redis=
+stop() {
+    [ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
+    [ -z "$redis" ] || kill "$redis" 2>/dev/null || true
+    wait
+}
+trap stop EXIT
+
+write_config() {
+    rm -rf "$OUT"
+    mkdir -p "$OUT/thumbnails" "$OUT/plugins.d"
+    {
+        case $BROKER in
+        embedded) printf '[broker]\ntype = "embedded"\npath = "jobs.db"\n' ;;
+        redis) printf '[broker]\ntype = "redis"\nurl = "redis://127.0.0.1:%s"\n' "$(cat "$OUT/redis.port")" ;;
+        esac
+        cat demo/sandhog.toml
+    } >"$OUT/sandhog.toml"
+    for plugin in thumbnail hog; do
+        sed -e "s|@COMPONENTS@|$COMPONENTS|; s|@PICTURES@|$PICTURES|; s|@OUT@|$OUT|" \
+            "demo/$plugin.toml" >"$OUT/plugins.d/$plugin.toml"
+    done
+}
+
+
+# Redis can't ask the system for a free port, so this one tries until a port is free.
+start_redis() {
+    local port
+    for _ in {1..20}; do
+        port=$((20000 + RANDOM % 20000))
+        redis-server --port "$port" --bind 127.0.0.1 --dir "$OUT" --appendonly yes --save '' \
+            --maxmemory-policy noeviction --logfile "$OUT/redis.log" &
+        redis=$!
+        # The log is followed until it says that Redis is ready, or Redis has ended.
+        if tail --pid="$redis" -n +1 -F "$OUT/redis.log" 2>/dev/null | grep -q -m1 'Ready to accept connections'; then
+            REDIS_PORT=$port
+            return
+        fi
+        wait "$redis" || true
+    done
+    die "Redis found no free port; see $OUT/redis.log"
+}
+
+# One line of JSON for each picture.
+thumbnail_payloads() {
+    local picture name
+    for picture in "$PICTURES"/*.{png,jpg,jpeg,PNG,JPG,JPEG}; do
+        [ -f "$picture" ] || continue
+        name=$(basename "$picture")
+        printf '{"path": "/pictures/%s", "width": 160, "height": 160, "format": "jpeg", "output": "/thumbnails/%s.jpg"}\n' \
+            "$name" "${name%.*}"
+    done
+}

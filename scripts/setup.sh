@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Installs what building and testing need and this machine lacks. Takes no time when there is nothing to do.
+set -euo pipefail
+
+say() { echo "setup: $*" >&2; }
+
+if ! command -v cargo >/dev/null; then
+    say "cargo is missing: install Rust from https://rustup.rs, then run this again"
+    exit 1
+fi
+
+packages=()
+command -v cc >/dev/null || packages+=(build-essential)
+command -v redis-server >/dev/null || packages+=(redis-server)
+[ ${#packages[@]} -eq 0 ] && exit 0
+
+if ! command -v apt-get >/dev/null; then
+    say "please install by your package manager: ${packages[*]}"
+    exit 1
+fi
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+say "installing ${packages[*]}"
+as_root apt-get update -qq
+as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null

@@ -1,0 +1,176 @@
+//! Guests that follow a script, and a runner that plays them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sandhog::runner::Runner;
+use sandhog_core::admit::Plan;
+use sandhog_core::effects::Effects;
+use sandhog_core::id::{JobId, Kind, StateKey, TenantId};
+use sandhog_core::job::Priority;
+use sandhog_core::outcome::{Limit, Outcome, Report, StopReason, Usage};
+use sandhog_engine::{Abort, Host, Input, JobAsk, Share};
+use tokio::sync::watch;
+
+/// The state key that every success adds 1 to.
+pub const SUCCESSES: &str = "successes";
+
+/// What one attempt does.
+#[derive(Debug, Clone, Copy)]
+pub struct Act {
+    /// How long it takes.
+    pub takes: Duration,
+    /// How it ends, if nobody stops it.
+    pub end: End,
+}
+
+/// How an attempt ends.
+#[derive(Debug, Clone, Copy)]
+pub enum End {
+    /// Returns, with an increment of [`SUCCESSES`] and so many further jobs.
+    Return { spawns: u32 },
+    /// Fails in a way that may go away.
+    Fail,
+    /// Fails for good.
+    FailForGood,
+    /// Runs out of fuel.
+    OutOfFuel,
+    /// The host goes wrong.
+    HostFault,
+    /// Goes on until it is stopped.
+    Hang,
+}
+
+/// What each job does, attempt by attempt; the last act is repeated, and jobs that guests enqueue just return.
+#[derive(Debug, Clone, Default)]
+pub struct Scripts(pub HashMap<JobId, Vec<Act>>);
+
+impl Scripts {
+    fn act(&self, job: JobId, attempt: u32) -> Act {
+        let then = Act { takes: Duration::from_millis(10), end: End::Return { spawns: 0 } };
+        let Some(acts) = self.0.get(&job) else { return then };
+        let nth = usize::try_from(attempt).expect("few attempts") - 1;
+        acts.get(nth).or(acts.last()).copied().unwrap_or(then)
+    }
+}
+
+/// All runs that are under way, of all daemons.
+#[derive(Debug, Default)]
+pub struct Stage {
+    running: Mutex<HashMap<JobId, (usize, TenantId)>>,
+}
+
+/// A run under way; it is over when this is dropped.
+struct Running<'a> {
+    stage: &'a Stage,
+    job: JobId,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.stage.running.lock().expect("one thread").remove(&self.job);
+    }
+}
+
+impl Stage {
+    /// Invariants 4 and 5.
+    fn enter(&self, daemon: usize, job: JobId, tenant: &TenantId, quota: u32) -> Running<'_> {
+        let mut running = self.running.lock().expect("one thread");
+        let other = running.insert(job, (daemon, tenant.clone()));
+        assert_eq!(other, None, "two runs of {job} at once");
+        let here = running.values().filter(|run| **run == (daemon, tenant.clone())).count();
+        assert!(here <= quota as usize, "{here} runs of {tenant} at once, and its quota is {quota}");
+        Running { stage: self, job }
+    }
+}
+
+/// Whether a daemon's process lives. Clones are about the same one.
+#[derive(Debug, Clone)]
+pub struct Life(watch::Sender<bool>);
+
+impl Life {
+    pub fn new() -> Self {
+        Self(watch::Sender::new(true))
+    }
+
+    /// Ends it, like a SIGKILL.
+    pub fn end(&self) {
+        self.0.send_replace(false);
+    }
+
+    /// Resolves once it has ended.
+    pub async fn over(&self) {
+        self.0.subscribe().wait_for(|alive| !alive).await.expect("this holds a sender");
+    }
+}
+
+/// The runner of one daemon.
+pub struct Players {
+    pub daemon: usize,
+    pub stage: Arc<Stage>,
+    pub scripts: Arc<Scripts>,
+    pub quotas: BTreeMap<TenantId, u32>,
+    pub life: Life,
+}
+
+#[async_trait]
+impl Runner for Players {
+    type Plugin = ();
+
+    async fn run(&self, _plan: Plan<()>, input: Input, host: Arc<dyn Host>, _share: Share, abort: Abort) -> Report {
+        let running = self.stage.enter(self.daemon, input.id, &input.tenant, self.quotas[&input.tenant]);
+        let act = self.scripts.act(input.id, input.attempt);
+        let stopped = tokio::select! {
+            biased;
+            () = self.life.over() => {
+                // A process that was killed runs nothing any more, and reports nothing.
+                drop(running);
+                std::future::pending().await
+            }
+            reason = abort.wait() => Some(reason),
+            () = tokio::time::sleep(act.takes) => match act.end {
+                End::Hang => Some(abort.wait().await),
+                _ => None,
+            },
+        };
+        drop(running);
+        let outcome = match stopped {
+            Some(StopReason::Deadline) => Outcome::Exceeded { limit: Limit::Time, message: "timed out".into() },
+            Some(reason) => Outcome::Aborted(reason),
+            None => perform(act.end, &*host),
+        };
+        Report { outcome, usage: Usage { host_calls: 1, ..Usage::default() } }
+    }
+}
+
+fn perform(end: End, host: &dyn Host) -> Outcome {
+    match end {
+        End::Return { spawns } => {
+            let mut effects = Effects::default();
+            let successes = StateKey::parse(SUCCESSES).expect("valid");
+            effects.increment(successes, 1).expect("a number");
+            for _ in 0..spawns {
+                effects.enqueue(host.new_job(spawned()).expect("the kind is known"));
+            }
+            Outcome::Returned { output: b"done".to_vec(), effects }
+        }
+        End::Fail => Outcome::FailedTransiently { message: "as told".into(), retry_after: None },
+        End::FailForGood => Outcome::FailedPermanently { message: "as told".into() },
+        End::OutOfFuel => Outcome::Exceeded { limit: Limit::Fuel, message: "as told".into() },
+        End::HostFault => Outcome::HostFault { message: "as told".into() },
+        End::Hang => Outcome::HostFault { message: "a hanging guest ended by itself".into() },
+    }
+}
+
+fn spawned() -> JobAsk {
+    JobAsk {
+        kind: Kind::parse("sim.act").expect("valid"),
+        payload: Vec::new(),
+        queue: None,
+        delay: Duration::ZERO,
+        priority: Priority::default(),
+        unique_key: None,
+    }
+}

@@ -1,0 +1,182 @@
+//! The reference model behind a wrapper that checks each answer against the record before and after.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sandhog_broker::memory::Memory;
+use sandhog_broker::{
+    Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle, Wakes,
+};
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
+use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
+use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
+
+/// A lease that was handed out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Handed {
+    /// Whose job.
+    pub tenant: String,
+    /// When.
+    pub at: Timestamp,
+    /// Since when it had been waiting.
+    pub ready_at: Timestamp,
+}
+
+/// The watched model.
+pub struct Watched {
+    inner: Memory,
+    clock: Arc<dyn Clock>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    stored: HashMap<TenantId, u64>,
+    finals: HashMap<JobId, JobRecord>,
+    handed: Vec<Handed>,
+}
+
+impl Watched {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { inner: Memory::new(Arc::clone(&clock)), clock, seen: Mutex::default() }
+    }
+
+    pub fn handed(&self) -> Vec<Handed> {
+        self.seen().handed.clone()
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().expect("one thread")
+    }
+
+    async fn record(&self, tenant: &TenantId, job: JobId) -> JobRecord {
+        self.inner.job(tenant, job).await.expect("the model answers").expect("a stored job is there")
+    }
+
+    /// Invariants 1 and 3, for one tenant.
+    pub async fn check_all(&self, tenant: &TenantId) {
+        let counts = self.inner.counts(tenant).await.expect("the model answers");
+        let stored = self.seen().stored.get(tenant).copied().unwrap_or_default();
+        assert_eq!(counts.iter().sum::<u64>(), stored, "{tenant}: every stored job is in one state: {counts:?}");
+        let finals: Vec<JobRecord> = self.seen().finals.values().filter(|job| job.tenant == *tenant).cloned().collect();
+        for job in finals {
+            assert_eq!(self.record(tenant, job.id).await, job, "what is final stays as it is");
+        }
+    }
+
+    async fn note_final(&self, tenant: &TenantId, job: JobId) {
+        let record = self.record(tenant, job).await;
+        if record.state.is_final() {
+            self.seen().finals.insert(job, record);
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for Watched {
+    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        let mut fresh = 0;
+        for job in jobs {
+            fresh += u64::from(self.inner.job(tenant, job.id).await?.is_none());
+        }
+        let answers = self.inner.enqueue(tenant, jobs).await?;
+        *self.seen().stored.entry(tenant.clone()).or_default() += fresh;
+        Ok(answers)
+    }
+
+    async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
+        let leased = self.inner.lease(ask).await?;
+        for job in &leased.buried {
+            self.note_final(ask.tenant, *job).await;
+        }
+        for lease in &leased.leases {
+            let record = self.record(ask.tenant, lease.token.job).await;
+            assert_eq!((record.state, record.lease), (State::Leased, lease.token.lease));
+            let handed = Handed {
+                tenant: ask.tenant.to_string(),
+                at: self.clock.now(),
+                ready_at: record.due_at.unwrap_or(record.enqueued_at),
+            };
+            self.seen().handed.push(handed);
+        }
+        Ok(leased)
+    }
+
+    async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
+        let mut answers = Vec::new();
+        for renew in leases {
+            let before = self.record(tenant, renew.token.job).await;
+            let answer = self.inner.renew(tenant, ttl, std::slice::from_ref(renew)).await?;
+            let after = self.record(tenant, renew.token.job).await;
+            let holds = before.state == State::Leased && before.lease == renew.token.lease;
+            assert_eq!(answer[0] != Renewal::Lost, holds, "only the holder's token renews");
+            assert!(holds || before == after, "a stale token changed the job");
+            answers.extend(answer);
+        }
+        Ok(answers)
+    }
+
+    async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
+        let mut answers = Vec::new();
+        for settle in settlements {
+            let job = settle.token.job;
+            let before = self.record(tenant, job).await;
+            let answer = self.inner.settle(tenant, std::slice::from_ref(settle)).await?;
+            let after = self.record(tenant, job).await;
+            let holds = before.state == State::Leased && before.lease == settle.token.lease;
+            assert!(holds || before == after, "a stale token changed the job");
+            assert!(!holds || answer[0] != SettleReply::Lost, "the holder's token settles");
+            if let (true, SettleReply::Applied, Settlement::Succeed { effects, .. }) =
+                (holds, &answer[0], &settle.settlement)
+            {
+                *self.seen().stored.entry(tenant.clone()).or_default() += effects.jobs().len() as u64;
+            }
+            self.note_final(tenant, job).await;
+            answers.extend(answer);
+        }
+        Ok(answers)
+    }
+
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
+        let answer = self.inner.cancel(tenant, job).await?;
+        self.note_final(tenant, job).await;
+        Ok(answer)
+    }
+
+    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
+        self.seen().finals.remove(&job);
+        self.inner.redrive(tenant, job).await
+    }
+
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
+        self.inner.job(tenant, job).await
+    }
+
+    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
+        self.inner.log(tenant, job).await
+    }
+
+    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
+        self.inner.jobs(tenant, query).await
+    }
+
+    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
+        self.inner.counts(tenant).await
+    }
+
+    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
+        self.inner.state(tenant, plugin, key).await
+    }
+
+    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        self.inner.wakes(tenants).await
+    }
+
+    async fn check(&self) -> Result<Vec<String>> {
+        self.inner.check().await
+    }
+}

@@ -1,0 +1,492 @@
+//! A plan made of a seed, and the world that plays it.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use sandhog::ambient::Ambient;
+use sandhog::app::{self, Parts};
+use sandhog::catalog::{Catalog, PluginTerms, TenantTerms};
+use sandhog::config;
+use sandhog::drain::Shutdown;
+use sandhog_broker::faulty::{Faults, Faulty};
+use sandhog_broker::{
+    Broker, Cancelled, Clock, Enqueued, Keep, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
+    Wakes,
+};
+use sandhog_core::admit::Offer;
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::budget::{Budget, Bytes, Fuel};
+use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
+use sandhog_core::job::{JobRecord, LogLine, NewJob, Priority, State};
+use sandhog_core::settle::{Backoff, Jitter, OnLimit, RetryPolicy};
+use sandhog_core::time::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::guests::{Act, End, Life, Players, SUCCESSES, Scripts, Stage};
+use crate::watched::{Handed, Watched};
+
+const MAX_ATTEMPTS: u32 = 4;
+const EXPIRIES_MAX: u32 = 100;
+const TIMEOUT: Duration = Duration::from_secs(20);
+const LEASE: config::Lease = config::Lease {
+    ttl: Duration::from_secs(10),
+    margin: Duration::from_secs(2),
+    renew_every: Duration::from_secs(2),
+    expiries_max: EXPIRIES_MAX,
+};
+
+/// However badly things go, all is done by then.
+const LATEST_END: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// All that is decided beforehand.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    seed: u64,
+    tenants: Vec<TenantPlan>,
+    concurrency: u32,
+    daemons: usize,
+    faults: Faults,
+    /// What happens to the world, and how long after what came before.
+    blows: Vec<(Duration, Blow)>,
+}
+
+#[derive(Debug, Clone)]
+struct TenantPlan {
+    name: String,
+    quota: u32,
+    jobs: Vec<JobPlan>,
+}
+
+#[derive(Debug, Clone)]
+struct JobPlan {
+    enqueued_after: Duration,
+    delay: Duration,
+    acts: Vec<Act>,
+    cancelled_after: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Blow {
+    /// SIGKILL for one daemon; another takes its place.
+    Kill(usize),
+    /// SIGTERM for one daemon; another takes its place.
+    Drain(usize),
+    /// Nobody reaches the broker for a while.
+    Outage(Duration),
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// The leases in the order in which they were handed out.
+    pub leases: Vec<Handed>,
+    finals: BTreeMap<String, Vec<(JobId, State, u32)>>,
+    took: Duration,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of_seed(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let r = &mut random;
+        let tenants = (0..r.random_range(1..4)).map(|nth| TenantPlan::random(r, nth)).collect();
+        let daemons = r.random_range(1..4);
+        let blows = (0..r.random_range(0..6)).map(|_| (millis(r, 0, 20_000), Blow::random(r, daemons))).collect();
+        let faults = Faults {
+            seed,
+            lost_before: f64::from(r.random_range(0..10)) / 100.0,
+            lost_after: f64::from(r.random_range(0..10)) / 100.0,
+            delay_max: millis(r, 0, 3_000),
+        };
+        Self { seed, tenants, concurrency: r.random_range(1..12), daemons, faults, blows }
+    }
+
+    /// A flood of one tenant, and one job of another that arrives in the middle of it.
+    pub fn flood_and_one() -> Self {
+        let job = |enqueued_after| JobPlan {
+            enqueued_after,
+            delay: Duration::ZERO,
+            acts: vec![Act { takes: Duration::from_secs(5), end: End::Return { spawns: 0 } }],
+            cancelled_after: None,
+        };
+        let flood = (0..100).map(|_| job(Duration::ZERO)).collect();
+        let single = vec![job(Duration::from_secs(12))];
+        Self {
+            seed: 0,
+            tenants: vec![
+                TenantPlan { name: "flood".into(), quota: 50, jobs: flood },
+                TenantPlan { name: "single".into(), quota: 50, jobs: single },
+            ],
+            concurrency: 2,
+            daemons: 1,
+            faults: Faults::default(),
+            blows: Vec::new(),
+        }
+    }
+}
+
+impl TenantPlan {
+    fn random(r: &mut StdRng, nth: u32) -> Self {
+        let jobs = (0..r.random_range(1..25)).map(|_| JobPlan::random(r)).collect();
+        Self { name: format!("tenant-{nth}"), quota: r.random_range(1..8), jobs }
+    }
+}
+
+impl JobPlan {
+    fn random(r: &mut StdRng) -> Self {
+        Self {
+            enqueued_after: millis(r, 0, 5_000),
+            delay: if r.random_bool(0.2) { millis(r, 0, 30_000) } else { Duration::ZERO },
+            acts: (0..r.random_range(1..4)).map(|_| Act::random(r)).collect(),
+            cancelled_after: r.random_bool(0.1).then(|| millis(r, 0, 20_000)),
+        }
+    }
+}
+
+impl Act {
+    fn random(r: &mut StdRng) -> Self {
+        let end = match r.random_range(0..20) {
+            0..10 => End::Return { spawns: 0 },
+            10 => End::Return { spawns: 2 },
+            11..16 => End::Fail,
+            16 => End::FailForGood,
+            17 => End::OutOfFuel,
+            18 => End::HostFault,
+            _ => End::Hang,
+        };
+        Self { takes: millis(r, 0, 6_000), end }
+    }
+}
+
+impl Blow {
+    fn random(r: &mut StdRng, daemons: usize) -> Self {
+        match r.random_range(0..3) {
+            0 => Self::Kill(r.random_range(0..daemons)),
+            1 => Self::Drain(r.random_range(0..daemons)),
+            _ => Self::Outage(millis(r, 100, 30_000)),
+        }
+    }
+}
+
+fn millis(r: &mut StdRng, from: u64, to: u64) -> Duration {
+    Duration::from_millis(r.random_range(from..=to))
+}
+
+/// The calendar, driven by tokio's paused clock.
+struct SimClock(Instant);
+
+impl Clock for SimClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000).after(self.0.elapsed())
+    }
+}
+
+/// A daemon's own way to the broker, which ends with its life.
+struct Line {
+    broker: Arc<dyn Broker>,
+    life: Life,
+}
+
+impl Line {
+    async fn while_alive<T>(&self, call: impl Future<Output = T>) -> T {
+        tokio::select! {
+            biased;
+            () = self.life.over() => std::future::pending().await,
+            answer = call => answer,
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for Line {
+    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        self.while_alive(self.broker.enqueue(tenant, jobs)).await
+    }
+    async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
+        self.while_alive(self.broker.lease(ask)).await
+    }
+    async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
+        self.while_alive(self.broker.renew(tenant, ttl, leases)).await
+    }
+    async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
+        self.while_alive(self.broker.settle(tenant, settlements)).await
+    }
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
+        self.while_alive(self.broker.cancel(tenant, job)).await
+    }
+    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
+        self.while_alive(self.broker.redrive(tenant, job)).await
+    }
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
+        self.while_alive(self.broker.job(tenant, job)).await
+    }
+    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
+        self.while_alive(self.broker.log(tenant, job)).await
+    }
+    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
+        self.while_alive(self.broker.jobs(tenant, query)).await
+    }
+    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
+        self.while_alive(self.broker.counts(tenant)).await
+    }
+    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
+        self.while_alive(self.broker.state(tenant, plugin, key)).await
+    }
+    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        self.while_alive(self.broker.wakes(tenants)).await
+    }
+    async fn check(&self) -> Result<Vec<String>> {
+        self.while_alive(self.broker.check()).await
+    }
+}
+
+/// Plays a plan to its end.
+///
+/// # Panics
+/// If an invariant breaks, or not all is done in [`LATEST_END`].
+pub fn play(plan: &Plan) -> History {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime")
+        .block_on(World::play(plan))
+}
+
+struct World {
+    watched: Arc<Watched>,
+    faulty: Arc<Faulty>,
+    clock: Arc<dyn Clock>,
+    stage: Arc<Stage>,
+    scripts: Arc<Scripts>,
+    plan: Plan,
+    random: StdRng,
+}
+
+struct Daemon {
+    life: Life,
+    shutdown: Arc<Shutdown>,
+}
+
+impl World {
+    async fn play(plan: &Plan) -> History {
+        let clock: Arc<dyn Clock> = Arc::new(SimClock(Instant::now()));
+        let watched = Arc::new(Watched::new(Arc::clone(&clock)));
+        let faulty = Arc::new(Faulty::new(Arc::clone(&watched) as Arc<dyn Broker>, plan.faults.clone()));
+        let mut random = StdRng::seed_from_u64(plan.seed);
+        let (jobs, scripts) = jobs(plan, &*clock, &mut random);
+        let mut world = Self {
+            watched,
+            faulty,
+            clock,
+            stage: Arc::new(Stage::default()),
+            scripts: Arc::new(scripts),
+            plan: plan.clone(),
+            random,
+        };
+        for (job_plan, tenant, job) in jobs {
+            tokio::spawn(produce(Arc::clone(&world.faulty), job_plan, tenant, job));
+        }
+        let mut daemons: Vec<Daemon> = (0..plan.daemons).map(|nth| world.start_daemon(nth)).collect();
+        for (pause, blow) in plan.blows.clone() {
+            tokio::time::sleep(pause).await;
+            world.strike(blow, &mut daemons).await;
+        }
+        let history = world.see_out().await;
+        for daemon in daemons {
+            daemon.life.end();
+        }
+        history
+    }
+
+    fn start_daemon(&mut self, nth: usize) -> Daemon {
+        let life = Life::new();
+        let shutdown = Arc::new(Shutdown::default());
+        let quotas: BTreeMap<TenantId, u32> =
+            self.plan.tenants.iter().map(|tenant| (tenant_id(&tenant.name), tenant.quota)).collect();
+        let (_, catalog) = watch::channel(Arc::new(catalog(&quotas)));
+        let parts = Parts {
+            broker: Arc::new(Line { broker: Arc::clone(&self.faulty) as Arc<dyn Broker>, life: life.clone() }),
+            runner: Arc::new(Players {
+                daemon: nth,
+                stage: Arc::clone(&self.stage),
+                scripts: Arc::clone(&self.scripts),
+                quotas,
+                life: life.clone(),
+            }),
+            catalog,
+            ambient: Ambient::new(Arc::clone(&self.clock), StdRng::seed_from_u64(self.random.random())),
+            concurrency: NonZeroU32::new(self.plan.concurrency).expect("at least one"),
+            lease: LEASE,
+            grace: Duration::from_secs(3),
+        };
+        let (ended, of_process) = (Arc::clone(&shutdown), life.clone());
+        tokio::spawn(async move {
+            app::run(parts, &ended).await.expect("no loop ends by itself");
+            of_process.end();
+        });
+        Daemon { life, shutdown }
+    }
+
+    async fn strike(&mut self, blow: Blow, daemons: &mut [Daemon]) {
+        match blow {
+            Blow::Kill(nth) => {
+                daemons[nth].life.end();
+                daemons[nth] = self.start_daemon(nth);
+            }
+            Blow::Drain(nth) => {
+                daemons[nth].shutdown.drain();
+                // Its successor doesn't share its quota, so it waits until the old one is gone.
+                daemons[nth].life.over().await;
+                daemons[nth] = self.start_daemon(nth);
+            }
+            Blow::Outage(duration) => {
+                self.faulty.down();
+                tokio::time::sleep(duration).await;
+                self.faulty.up();
+            }
+        }
+    }
+
+    /// Waits until every job is final, and checks what has come of them.
+    async fn see_out(&self) -> History {
+        let started = Instant::now();
+        while !self.all_done().await {
+            assert!(started.elapsed() < LATEST_END, "not all is done: {:?}", self.counts().await);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let mut finals = BTreeMap::new();
+        for tenant in &self.plan.tenants {
+            finals.insert(tenant.name.clone(), self.check(&tenant_id(&tenant.name)).await);
+        }
+        History { leases: self.watched.handed(), finals, took: started.elapsed() }
+    }
+
+    async fn counts(&self) -> Vec<[u64; 6]> {
+        let mut counts = Vec::new();
+        for tenant in &self.plan.tenants {
+            let id = tenant_id(&tenant.name);
+            self.watched.check_all(&id).await;
+            counts.push(self.watched.counts(&id).await.expect("the model answers"));
+        }
+        counts
+    }
+
+    async fn all_done(&self) -> bool {
+        let counts = self.counts().await;
+        counts.iter().zip(&self.plan.tenants).all(|([scheduled, ready, leased, finals @ ..], tenant)| {
+            scheduled + ready + leased == 0 && finals.iter().sum::<u64>() >= tenant.jobs.len() as u64
+        })
+    }
+
+    /// Invariant 7, and effects exactly once.
+    async fn check(&self, tenant: &TenantId) -> Vec<(JobId, State, u32)> {
+        let mut jobs = Vec::new();
+        for state in [State::Succeeded, State::Dead, State::Cancelled] {
+            let query = Query { state, offset: 0, limit: Query::LIMIT_MAX };
+            jobs.extend(self.watched.jobs(tenant, query).await.expect("the model answers"));
+        }
+        let succeeded = jobs.iter().filter(|job| job.state == State::Succeeded).count();
+        let key = StateKey::parse(SUCCESSES).expect("valid");
+        let counted = self.watched.state(tenant, &plugin_name(), &key).await.expect("the model answers");
+        let counted = counted.map_or(0, |text| String::from_utf8(text).expect("digits").parse().expect("a number"));
+        assert_eq!(succeeded, counted, "each success has written its effects once");
+        for job in &jobs {
+            assert!(job.attempts <= MAX_ATTEMPTS && job.expiries <= EXPIRIES_MAX, "{job:?}");
+        }
+        jobs.iter().map(|job| (job.id, job.state, job.attempts)).collect()
+    }
+}
+
+/// Stores a job, as often as it takes, and cancels it if that is planned.
+async fn produce(broker: Arc<Faulty>, plan: JobPlan, tenant: TenantId, job: NewJob) {
+    tokio::time::sleep(plan.enqueued_after).await;
+    let id = job.id;
+    while broker.enqueue(&tenant, std::slice::from_ref(&job)).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    if let Some(after) = plan.cancelled_after {
+        tokio::time::sleep(after).await;
+        while broker.cancel(&tenant, id).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+fn jobs(plan: &Plan, clock: &dyn Clock, random: &mut StdRng) -> (Vec<(JobPlan, TenantId, NewJob)>, Scripts) {
+    let mut scripts = Scripts::default();
+    let mut jobs = Vec::new();
+    for tenant in &plan.tenants {
+        for job_plan in &tenant.jobs {
+            let id = JobId::from_parts(clock.now(), random.random());
+            scripts.0.insert(id, job_plan.acts.clone());
+            let job = NewJob {
+                id,
+                kind: Kind::parse("sim.act").expect("valid"),
+                queue: QueueName::parse("default").expect("valid"),
+                payload: Vec::new(),
+                delay: job_plan.delay,
+                priority: Priority::default(),
+                unique_key: None,
+            };
+            jobs.push((job_plan.clone(), tenant_id(&tenant.name), job));
+        }
+    }
+    (jobs, scripts)
+}
+
+fn catalog(quotas: &BTreeMap<TenantId, u32>) -> Catalog<()> {
+    let terms = |quota: u32| {
+        let quota = NonZeroU32::new(quota).expect("at least one");
+        TenantTerms { weight: NonZeroU32::MIN, concurrency: quota, plugins: vec![plugin_terms(quota)] }
+    };
+    Catalog::new(quotas.iter().map(|(tenant, quota)| (tenant.clone(), terms(*quota))).collect())
+}
+
+fn plugin_terms(concurrency: NonZeroU32) -> PluginTerms<()> {
+    PluginTerms {
+        name: plugin_name(),
+        revision: Revision::from_sha256([0; 32]),
+        kinds: vec![Kind::parse("sim.act").expect("valid")],
+        queue: QueueName::parse("default").expect("valid"),
+        keep: Keep::default(),
+        concurrency,
+        offer: Offer {
+            plugin: (),
+            budget: Budget {
+                fuel: Fuel(1),
+                memory: Bytes(1),
+                table_elements: 1,
+                timeout: TIMEOUT,
+                output: Bytes(1),
+                log: Bytes(1),
+                effects: Bytes(1),
+            },
+            retry: RetryPolicy {
+                max_attempts: NonZeroU32::new(MAX_ATTEMPTS).expect("at least one"),
+                backoff: Backoff {
+                    base: Duration::from_millis(500),
+                    factor: 2.0,
+                    max: Duration::from_secs(10),
+                    jitter: Jitter::Full,
+                },
+                on_limit: OnLimit::Bury,
+            },
+            payload_max: Bytes::mib(1),
+        },
+    }
+}
+
+fn tenant_id(name: &str) -> TenantId {
+    TenantId::parse(name).expect("valid")
+}
+
+fn plugin_name() -> PluginName {
+    PluginName::parse("players").expect("valid")
+}
