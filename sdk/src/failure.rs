@@ -1,0 +1,260 @@
+//! How a handler gives up.
+
+use std::error::Error;
+use std::fmt::{self, Display};
+use std::io;
+use std::time::Duration;
+
+/// What a handler returns.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Why a handler gave up, and so whether the job is tried again.
+///
+/// Any standard error becomes a transient failure through `?`; [`permanent`], [`retry_after`] and [`OrFail`] say
+/// otherwise. The message is kept with the job and shown to people: put no secret in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Trying again may help. The job is retried by its retry policy until its attempts are used up.
+    Transient {
+        /// What went wrong.
+        message: String,
+        /// Try again after this time instead of by the policy's backoff.
+        retry_after: Option<Duration>,
+    },
+    /// Trying again can't help. The job becomes a dead letter at once.
+    Permanent {
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// A failure that may go away by itself: the job is tried again by its retry policy.
+pub fn transient(message: impl Display) -> Failure {
+    Failure::Transient { message: message.to_string(), retry_after: None }
+}
+
+/// A failure that may go away by itself, and is worth another try after this time.
+///
+/// Whole milliseconds count; a part of one counts as one.
+pub fn retry_after(wait: Duration, message: impl Display) -> Failure {
+    Failure::Transient { message: message.to_string(), retry_after: Some(wait) }
+}
+
+/// A failure that trying again can't mend: the job becomes a dead letter at once.
+pub fn permanent(message: impl Display) -> Failure {
+    Failure::Permanent { message: message.to_string() }
+}
+
+/// Turns an error, or the absence of a value, into a [`Failure`] that says what the handler was doing.
+///
+/// ```
+/// # use sandhog_sdk::{OrFail, Result};
+/// # fn parse(text: &str) -> Result<u16> {
+/// let port = text.parse::<u16>().or_permanent("parse the port")?;
+/// let first = text.lines().next().or_permanent("the list is empty")?;
+/// # Ok(port + first.len() as u16)
+/// # }
+/// # assert_eq!(parse("x").unwrap_err().message(), "parse the port: invalid digit found in string");
+/// # assert_eq!(parse("80").unwrap(), 82);
+/// ```
+pub trait OrFail<T> {
+    /// Makes an error a [`permanent`] failure.
+    ///
+    /// # Errors
+    /// If there is no value.
+    fn or_permanent(self, doing: impl Display) -> Result<T>;
+
+    /// Makes an error a [`transient`] failure. `?` alone does so too, but can't say what was being done.
+    ///
+    /// # Errors
+    /// If there is no value.
+    fn or_transient(self, doing: impl Display) -> Result<T>;
+
+    /// Makes an error a failure that is tried again [after this time](retry_after).
+    ///
+    /// # Errors
+    /// If there is no value.
+    fn or_retry_after(self, wait: Duration, doing: impl Display) -> Result<T>;
+}
+
+/// Turns an error of `std::fs` or `std::io` into a [`Failure`], by whether trying again can help.
+///
+/// ```
+/// # use sandhog_sdk::{OrFailIo, Result};
+/// # fn read(path: &str) -> Result<String> {
+/// let text = std::fs::read_to_string(path).or_fail_io(format_args!("read {path}"))?;
+/// # Ok(text)
+/// # }
+/// let failure = read("/no/such/file").unwrap_err();
+/// assert!(failure.is_permanent());
+/// ```
+pub trait OrFailIo<T> {
+    /// A path that isn't there, or is outside the folders that the plugin's TOML grants, is a [`permanent`] failure. So
+    /// is data that is malformed or ends early. All else is [`transient`].
+    ///
+    /// # Errors
+    /// If there is no value.
+    fn or_fail_io(self, doing: impl Display) -> Result<T>;
+}
+
+impl Failure {
+    /// What went wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Transient { message, .. } | Self::Permanent { message } => message,
+        }
+    }
+
+    /// Whether the job becomes a dead letter at once.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::Permanent { .. })
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+// `Failure` itself is no `Error`: this conversion, which makes `?` work on every one, could not exist beside it.
+impl<E: Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        transient(with_causes(&error))
+    }
+}
+
+impl<T, E: Error> OrFail<T> for std::result::Result<T, E> {
+    fn or_permanent(self, doing: impl Display) -> Result<T> {
+        self.map_err(|error| permanent(format_args!("{doing}: {}", with_causes(&error))))
+    }
+
+    fn or_transient(self, doing: impl Display) -> Result<T> {
+        self.map_err(|error| transient(format_args!("{doing}: {}", with_causes(&error))))
+    }
+
+    fn or_retry_after(self, wait: Duration, doing: impl Display) -> Result<T> {
+        self.map_err(|error| retry_after(wait, format_args!("{doing}: {}", with_causes(&error))))
+    }
+}
+
+impl<T> OrFail<T> for Option<T> {
+    fn or_permanent(self, doing: impl Display) -> Result<T> {
+        self.ok_or_else(|| permanent(doing))
+    }
+
+    fn or_transient(self, doing: impl Display) -> Result<T> {
+        self.ok_or_else(|| transient(doing))
+    }
+
+    fn or_retry_after(self, wait: Duration, doing: impl Display) -> Result<T> {
+        self.ok_or_else(|| retry_after(wait, doing))
+    }
+}
+
+impl<T> OrFailIo<T> for io::Result<T> {
+    fn or_fail_io(self, doing: impl Display) -> Result<T> {
+        self.map_err(|error| {
+            if is_not_granted(&error) {
+                permanent(format_args!("{doing}: {error}; is its folder granted, by `dirs` in [grants]?"))
+            } else if is_lasting(error.kind()) {
+                permanent(format_args!("{doing}: {error}"))
+            } else {
+                transient(format_args!("{doing}: {error}"))
+            }
+        })
+    }
+}
+
+/// WASI knows only the granted folders. A path outside them gets this far with an error of the standard library's own,
+/// which has no number, and one that climbs out of a granted folder with the number for "capabilities insufficient".
+fn is_not_granted(error: &io::Error) -> bool {
+    const CAPABILITIES_INSUFFICIENT: i32 = 76;
+    match error.raw_os_error() {
+        Some(number) => cfg!(target_os = "wasi") && number == CAPABILITIES_INSUFFICIENT,
+        None => cfg!(target_os = "wasi") && !is_lasting(error.kind()),
+    }
+}
+
+fn is_lasting(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::NotFound
+            | Kind::PermissionDenied
+            | Kind::ReadOnlyFilesystem
+            | Kind::IsADirectory
+            | Kind::NotADirectory
+            | Kind::DirectoryNotEmpty
+            | Kind::AlreadyExists
+            | Kind::InvalidInput
+            | Kind::InvalidData
+            | Kind::UnexpectedEof
+            | Kind::Unsupported
+    )
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some errors print their cause themselves; once is enough.
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("load the list")]
+    struct Outer(#[source] Inner);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("connection reset")]
+    struct Inner;
+
+    #[test]
+    fn a_standard_error_is_transient_and_tells_its_causes() {
+        let failing = || -> Result<()> { Err(Outer(Inner))? };
+        assert_eq!(failing(), Err(transient("load the list: connection reset")));
+    }
+
+    #[test]
+    fn a_cause_that_its_error_prints_is_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("load: {0}")]
+        struct Telling(#[source] Inner);
+        assert_eq!(Failure::from(Telling(Inner)).message(), "load: connection reset");
+    }
+
+    #[test]
+    fn the_handler_decides_what_a_failure_means() {
+        let wait = Duration::from_secs(3);
+        let failed = || std::result::Result::<(), _>::Err(Inner);
+        assert_eq!(failed().or_permanent("sync"), Err(permanent("sync: connection reset")));
+        assert_eq!(failed().or_transient("sync"), Err(transient("sync: connection reset")));
+        assert_eq!(failed().or_retry_after(wait, "sync"), Err(retry_after(wait, "sync: connection reset")));
+        assert_eq!(None::<()>.or_permanent("no rows"), Err(permanent("no rows")));
+        assert_eq!(Some(1).or_permanent("no rows"), Ok(1));
+    }
+
+    #[test]
+    fn an_io_error_is_permanent_if_it_will_be_the_same_the_next_time() {
+        let fail = |kind| Err::<(), _>(io::Error::from(kind)).or_fail_io("read /in/a");
+        for lasting in [io::ErrorKind::NotFound, io::ErrorKind::PermissionDenied, io::ErrorKind::InvalidData]
+        {
+            assert!(fail(lasting).is_err_and(|failure| failure.is_permanent()), "{lasting}");
+        }
+        assert_eq!(fail(io::ErrorKind::TimedOut), Err(transient("read /in/a: timed out")));
+    }
+}

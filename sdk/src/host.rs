@@ -1,0 +1,84 @@
+//! What a context needs of its host: the calls of `wit/`, in Rust types.
+//!
+//! There are two: the real one for Wasm targets, and the fake one of native tests. Which one is decided when the crate
+//! is compiled, so a call costs a guest nothing.
+
+use std::time::Duration;
+
+use crate::JobId;
+use crate::context::StopReason;
+use crate::enqueue::{EnqueueError, NewJob};
+use crate::log::Level;
+use crate::progress::Progress;
+use crate::secret::{Secret, SecretError};
+use crate::state::Swapped;
+
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use crate::fake::Host;
+#[cfg(target_family = "wasm")]
+pub(crate) use crate::guest::Host;
+
+/// Facts about an attempt; they don't change while it runs.
+#[derive(Debug, Clone)]
+pub(crate) struct AttemptInfo {
+    pub(crate) tenant: String,
+    pub(crate) queue: String,
+    pub(crate) attempt: u32,
+    pub(crate) max_attempts: u32,
+    pub(crate) idempotency_key: String,
+    /// Since 1970-01-01T00:00:00Z.
+    pub(crate) deadline: Duration,
+}
+
+/// Why the host refused a state call; the key is known to the caller.
+#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "the fake host has no limits"))]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RawStateError {
+    InvalidKey(String),
+    Limit(String),
+    NotANumber,
+    Unavailable(String),
+}
+
+pub(crate) trait HostCalls {
+    fn attempt_info(&self) -> AttemptInfo;
+    fn remaining(&self) -> Duration;
+    fn stop_requested(&self) -> Option<StopReason>;
+    fn log(&self, level: Level, message: &str, fields: &[(String, String)]);
+    fn report(&self, progress: Progress);
+    fn enqueue(&self, job: NewJob) -> Result<JobId, EnqueueError>;
+    fn secret(&self, name: &str) -> Result<Secret, SecretError>;
+    fn state_get(&self, key: &str) -> Result<Option<Vec<u8>>, RawStateError>;
+    fn state_set(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), RawStateError>;
+    fn state_delete(&self, key: &str) -> Result<(), RawStateError>;
+    fn state_increment(&self, key: &str, by: i64) -> Result<(), RawStateError>;
+    fn state_compare_and_set(
+        &self,
+        key: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<Swapped, RawStateError>;
+}
+
+/// A time in the whole milliseconds of the contract: rounded up, so that a short wait doesn't become none.
+#[cfg_attr(
+    not(any(target_family = "wasm", test)),
+    allow(dead_code, reason = "the fake host keeps durations")
+)]
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_millisecond_counts_as_one() {
+        assert_eq!(millis(Duration::ZERO), 0);
+        assert_eq!(millis(Duration::from_nanos(1)), 1);
+        assert_eq!(millis(Duration::from_millis(20)), 20);
+        assert_eq!(millis(Duration::MAX), u64::MAX);
+    }
+}

@@ -1,0 +1,56 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Map of the crate
+//! | | |
+//! |---|---|
+//! | [`handler`], [`export!`] | make functions into a component |
+//! | [`Context`] | what a handler can ask and tell its host: the attempt, log, progress, state, jobs, secrets |
+//! | [`Failure`], [`OrFail`], [`OrFailIo`] | how a handler gives up: try again, or don't |
+//! | [`Decode`], [`Encode`], [`Bytes`] | payloads, outputs and state values: JSON through serde, or raw |
+//! | [`FakeHost`] | the host of unit tests |
+
+// The bindings and the code that the macros make name this crate as its users do.
+#[allow(unused_extern_crates, reason = "nothing in this crate itself needs it by that name")]
+extern crate self as sandhog_sdk;
+
+mod codec;
+mod context;
+mod enqueue;
+mod failure;
+#[cfg(not(target_family = "wasm"))]
+mod fake;
+#[cfg(target_family = "wasm")]
+mod guest;
+mod handler;
+mod host;
+mod log;
+mod progress;
+mod secret;
+mod state;
+
+pub use codec::{Bytes, Decode, Encode, InvalidJson};
+pub use context::{Context, StopReason};
+pub use enqueue::{EnqueueError, JobId, NewJob};
+pub use failure::{Failure, OrFail, OrFailIo, Result, permanent, retry_after, transient};
+#[cfg(not(target_family = "wasm"))]
+pub use fake::{EnqueuedJob, FakeHost, LogLine, Run};
+pub use handler::Handler;
+pub use log::Level;
+pub use progress::Progress;
+pub use sandhog_macros::handler;
+pub use secret::{Secret, SecretError};
+pub use state::{State, StateError, Swapped};
+
+/// What most handlers need: `use sandhog_sdk::prelude::*;`.
+pub mod prelude {
+    pub use crate::{Context, Failure, OrFail, OrFailIo, Result, handler, permanent, retry_after, transient};
+    pub use crate::{debug, error, info, trace, warn};
+}
+
+/// For the code that the macros of this crate make; no part of its interface.
+#[doc(hidden)]
+pub mod __private {
+    #[cfg(target_family = "wasm")]
+    pub use crate::guest::{Guest, Job, Output, WitFailure, bindings, export_component, run};
+    pub use crate::handler::{decode_payload, encode_output, kinds_are_distinct};
+}
