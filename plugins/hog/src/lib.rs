@@ -1,0 +1,26 @@
+//! Handlers that misbehave when told to, and some that do as little as can be: what tests and the demo run.
+//!
+//! | kind | input | what it does |
+//! |---|---|---|
+//! | `hog.spin` | `{"rounds": 1000}`, or `{}` for ever | uses the CPU |
+//! | `hog.allocate` | `{"bytes": 1000000}`, or `{}` without end | takes memory and touches it |
+//! | `hog.recurse` | `{"depth": 1000}`, or `{}` without end | uses the stack |
+//! | `hog.panic` | `{"message": "…"}` | panics |
+//! | `hog.output` | `{"bytes": 20000000}` | returns so much garbage |
+//! | `hog.log` | `{"lines": 100}`, or `{}` without end | writes log lines |
+//! | `hog.sleep` | `{"ms": 500}` | waits, using no CPU |
+//! | `hog.fail` | `{"transient": {"attempts": 2}}`, `{"retry-after": {"ms": 500, "attempts": 1}}`, `"permanent"` | fails, the first so many attempts or always |
+//! | `hog.echo` | any bytes | returns them |
+//! | `hog.count` | `{"counter": "done"}` | adds 1 to a state counter |
+//! | `hog.swap` | `{"key": "x", "expected": null, "value": 1}` | compares and sets |
+//! | `hog.spawn` | `{"kind": "hog.echo", "count": 10, "payload": …}` | enqueues jobs |
+
+mod effects;
+mod misbehave;
+
+pub use effects::{count, echo, fail, spawn, swap};
+pub use misbehave::{allocate, log_lines, output, panics, recurse, sleep, spin};
+
+sandhog_sdk::export!(
+    allocate, count, echo, fail, log_lines, output, panics, recurse, sleep, spawn, spin, swap
+);
