@@ -31,12 +31,11 @@ stop() {
 trap stop EXIT
 
 write_config() {
-    rm -rf "$OUT"
     mkdir -p "$OUT/thumbnails" "$OUT/plugins.d"
     {
         case $BROKER in
         embedded) printf '[broker]\ntype = "embedded"\npath = "jobs.db"\n' ;;
-        redis) printf '[broker]\ntype = "redis"\nurl = "redis://127.0.0.1:%s"\n' "$(cat "$OUT/redis.port")" ;;
+        redis) printf '[broker]\ntype = "redis"\nurl = "redis://127.0.0.1:%s"\n' "$REDIS_PORT" ;;
         esac
         cat demo/sandhog.toml
     } >"$OUT/sandhog.toml"
@@ -75,3 +74,44 @@ thumbnail_payloads() {
             "$name" "${name%.*}"
     done
 }
+
+write_jobs() {
+    thumbnail_payloads >"$OUT/pictures.jsonl"
+    [ -s "$OUT/pictures.jsonl" ] || die "there is no PNG or JPEG file in $PICTURES"
+}
+
+start_daemon() {
+    sandhog run --log-format pretty 2>"$OUT/daemon.log" &
+    daemon=$!
+}
+
+rm -rf "$OUT"
+mkdir -p "$OUT"
+[ "$BROKER" != redis ] || start_redis
+write_config
+write_jobs
+start_daemon
+
+say "Tenant globex enqueues its hogs; tenant acme its pictures"
+for hog in spin spin spin spin allocate recurse panic log; do
+    sandhog enqueue --quiet --tenant globex "hog.$hog" '{}'
+done
+sandhog enqueue --quiet --tenant globex hog.output '{"bytes": 50000000}'
+sandhog enqueue --tenant acme image.thumbnail --bulk "$OUT/pictures.jsonl" --wait ||
+    die "not every picture became a thumbnail: see $OUT/daemon.log"
+
+say "What became of acme's pictures, while the hogs went on"
+sandhog jobs --tenant acme
+
+say "How each of globex's hogs ended"
+sandhog jobs --tenant globex --wait
+
+say "Stopping the daemon in good order"
+kill -TERM "$daemon"
+wait "$daemon" || die "the daemon did not stop in good order: see $OUT/daemon.log"
+daemon=
+
+pictures=$(wc -l <"$OUT/pictures.jsonl")
+thumbnails=$(find "$OUT/thumbnails" -name '*.jpg' -size +0 | wc -l)
+[ "$thumbnails" -eq "$pictures" ] || die "$pictures pictures, but $thumbnails thumbnails"
+printf '\n%s thumbnails of %s lie in %s\n' "$thumbnails" "$PICTURES" "$OUT/thumbnails"

@@ -1,1 +1,53 @@
-//! What the whole-system tests share.
+//! What the whole-system tests share: a site (a folder with configuration, and a broker), daemons that are real
+//! processes, and the `sandhog` command.
+//!
+//! Nothing here sleeps for a while and hopes: whoever waits, waits for a line of a log, an exit, or a state of the
+//! broker, with a limit far beyond what it takes, so that a hang is a failure with a reason.
+
+mod daemon;
+mod redis;
+mod site;
+
+pub use daemon::Daemon;
+pub use redis::Redis;
+pub use site::{Backend, Site, all_final, finished, hog_job, nth, settled, tenant};
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// However slow the machine, what doesn't happen by then never will.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The `sandhog` binary of this build.
+///
+/// # Panics
+/// If it isn't there.
+#[must_use]
+pub fn binary() -> PathBuf {
+    let mut path = std::env::current_exe().expect("a test has a path");
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.push("sandhog");
+    assert!(path.exists(), "{} is missing: run `make build`", path.display());
+    path
+}
+
+/// The component of one of the plugins in `plugins/`.
+///
+/// # Panics
+/// If it isn't there.
+#[must_use]
+pub fn component(name: &str) -> PathBuf {
+    let folder = std::env::var_os("SANDHOG_PLUGINS").map_or_else(default_components, PathBuf::from);
+    let path = folder.join(format!("{name}.wasm"));
+    assert!(path.exists(), "{} is missing: run `make plugins`", path.display());
+    path
+}
+
+fn default_components() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    cache.or(home).expect("a home folder").join("sandhog/guest-target/wasm32-wasip2/release")
+}

@@ -1,0 +1,66 @@
+//! 200 quick jobs that arrive 20 ms apart, idle and while 8 handlers of another tenant spin for ever.
+//!
+//! A job's time is that from its enqueue to its settlement, both by the broker's own clock, as the job's record has
+//! them (to the millisecond).
+
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use sandhog_broker::Broker;
+use sandhog_core::id::TenantId;
+use sandhog_core::job::State;
+use sandhog_tests::{Backend, Site, finished, hog_job, settled, tenant};
+use tokio::time::{MissedTickBehavior, interval};
+
+const JOBS: usize = 200;
+const APART: Duration = Duration::from_millis(20);
+const HOGS: usize = 8;
+const ENDLESS: &str = "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\n";
+
+/// Measures, and prints a table.
+pub(crate) fn run() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(["broker", "hogs", "p50", "p99", "max"]);
+    for backend in [Backend::Redis, Backend::Embedded] {
+        runtime.block_on(measure(backend, &mut table));
+    }
+    println!("{table}");
+}
+
+async fn measure(backend: Backend, table: &mut Table) {
+    let site = Site::new(backend, ENDLESS).with_hog("greedy", ENDLESS).with_hog("quick", "");
+    let (broker, greedy, quick) = (site.broker().await, tenant("greedy"), tenant("quick"));
+    let _daemon = site.daemon();
+    for hogs in [0, HOGS] {
+        let spins: Vec<_> = (0..hogs).map(|_| hog_job("hog.spin", "{}")).collect();
+        if hogs > 0 {
+            broker.enqueue(&greedy, &spins).await.expect("the broker is up");
+            settled(&*broker, &greedy, |counts| counts[2] == hogs as u64).await;
+        }
+        let times = quick_jobs(&*broker, &quick).await;
+        let at = |share: f64| format!("{:?}", times[((times.len() - 1) as f64 * share).round() as usize]);
+        table.add_row([format!("{backend:?}"), hogs.to_string(), at(0.5), at(0.99), at(1.0)]);
+    }
+}
+
+/// The times of the quick jobs, the shortest first.
+async fn quick_jobs(broker: &dyn Broker, quick: &TenantId) -> Vec<Duration> {
+    let mut ticks = interval(APART);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut jobs = Vec::new();
+    for n in 0..JOBS {
+        ticks.tick().await;
+        let job = hog_job("hog.echo", &n.to_string());
+        broker.enqueue(quick, std::slice::from_ref(&job)).await.expect("the broker is up");
+        jobs.push(job.id);
+    }
+    let mut times = Vec::new();
+    for job in jobs {
+        let record = finished(broker, quick, job).await;
+        assert_eq!(record.state, State::Succeeded);
+        times.push(record.finished_at.expect("it is final").since(record.enqueued_at));
+    }
+    times.sort_unstable();
+    times
+}

@@ -1,0 +1,30 @@
+//! Measurements that anyone can run again: `make bench`, or `make bench CASE=name`.
+//!
+//! Each case starts daemons and brokers of its own on this machine, and prints what it measured.
+
+mod hogs;
+
+use std::process::ExitCode;
+
+/// A case's name, what it shows, and how it is run.
+type Case = (&'static str, &'static str, fn());
+
+const CASES: [Case; 1] = [("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run)];
+
+fn main() -> ExitCode {
+    let wanted = std::env::args().nth(1);
+    let chosen: Vec<&Case> =
+        CASES.iter().filter(|(name, ..)| wanted.as_deref().is_none_or(|wanted| wanted == *name)).collect();
+    if chosen.is_empty() {
+        eprintln!("there is no such case; there are:");
+        for (name, shows, _) in CASES {
+            eprintln!("  {name:<12} {shows}");
+        }
+        return ExitCode::from(2);
+    }
+    for (name, shows, run) in chosen {
+        println!("\n{name}: {shows}");
+        run();
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,8 @@
+//! Real daemons, a real Redis, real components.
+
+mod crash;
+mod drain;
+mod effects;
+mod hostile;
+mod malformed;
+mod outage;

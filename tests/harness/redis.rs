@@ -1,0 +1,83 @@
+//! A Redis server of a test's own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A server on a free port of 127.0.0.1, which ends with this value.
+#[derive(Debug)]
+pub struct Redis {
+    child: Option<Child>,
+    port: u16,
+    folder: PathBuf,
+}
+
+impl Redis {
+    /// Starts one that keeps its data in `folder`, each write safe on disk before it is acknowledged.
+    ///
+    /// # Panics
+    /// If there is no `redis-server`, or it doesn't start.
+    #[must_use]
+    pub fn start(folder: &Path) -> Self {
+        let folder = folder.to_path_buf();
+        for _ in 0..20 {
+            let port = rand::random_range(20_000..60_000);
+            let mut redis = Self { child: None, port, folder: folder.clone() };
+            if redis.up() {
+                return redis;
+            }
+        }
+        panic!("redis-server doesn't start in {}", folder.display());
+    }
+
+    /// Where it can be reached.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Ends it as a power cut would.
+    ///
+    /// # Panics
+    /// If it can't be ended.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("redis-server can be killed");
+            child.wait().expect("a killed process ends");
+        }
+    }
+
+    /// Starts it again, with its data.
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    pub fn restart(&mut self) {
+        self.kill();
+        assert!(self.up(), "redis-server doesn't start again on port {}", self.port);
+    }
+
+    /// Whether it came up; its log says so, or it ends because the port is taken.
+    fn up(&mut self) -> bool {
+        let mut child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
+            .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
+            .arg(&self.folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed: run `make setup`");
+        let stdout = child.stdout.take().expect("it is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
+        // Whoever doesn't read on lets the server block on its log.
+        std::thread::spawn(move || lines.for_each(drop));
+        self.child = Some(child);
+        ready
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,212 @@
+//! A folder with configuration and a broker: what an operator would have.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Instant;
+
+use sandhog_broker::Broker;
+use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
+use sandhog_core::job::{JobRecord, NewJob, Priority, State};
+use sandhog_core::time::Timestamp;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{Daemon, PATIENCE, Redis, binary, component};
+
+/// Where a site's jobs live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// SQLite in the site's folder.
+    Embedded,
+    /// A Redis server of the site's own.
+    Redis,
+}
+
+/// The site. Daemons and clients find it by its configuration file.
+#[derive(Debug)]
+pub struct Site {
+    folder: TempDir,
+    redis: Option<Redis>,
+}
+
+impl Site {
+    /// A site whose daemon file ends with `extra`, and has no plugin yet.
+    ///
+    /// # Panics
+    /// If it can't be set up.
+    #[must_use]
+    pub fn new(backend: Backend, extra: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::create_dir(folder.path().join("plugins.d")).expect("a folder");
+        let redis = match backend {
+            Backend::Embedded => None,
+            Backend::Redis => Some(Redis::start(folder.path())),
+        };
+        let broker = match &redis {
+            None => "type = \"embedded\"\npath = \"jobs.db\"".to_owned(),
+            Some(redis) => format!("type = \"redis\"\nurl = \"{}\"", redis.url()),
+        };
+        let site = Self { folder, redis };
+        // All sites of a machine share compiled components, which takes seconds off each test.
+        let cache = component("hog").with_file_name("sandhog-test-cache");
+        let text = format!("[broker]\n{broker}\n\n[engine]\ncache = \"{}\"\n\n{extra}\n", cache.display());
+        fs::write(site.config(), text).expect("a file");
+        site
+    }
+
+    /// Adds the plugin `hog` for a tenant, with these further lines of TOML.
+    ///
+    /// # Panics
+    /// If the file can't be written.
+    #[must_use]
+    pub fn with_hog(self, tenant: &str, extra: &str) -> Self {
+        let kinds: Vec<String> = [
+            "allocate", "count", "echo", "fail", "log", "output", "panic", "recurse", "sleep", "spawn", "spin", "swap",
+        ]
+        .iter()
+        .map(|kind| format!("\"hog.{kind}\""))
+        .collect();
+        let text = format!(
+            "[plugin]\nname = \"hog\"\ntenant = \"{tenant}\"\ncomponent = \"{}\"\nkinds = [{}]\nqueue = \"hogs\"\n\n{extra}\n",
+            component("hog").display(),
+            kinds.join(", ")
+        );
+        fs::write(self.path().join(format!("plugins.d/hog-{tenant}.toml")), text).expect("a file");
+        self
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The daemon file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.path().join("sandhog.toml")
+    }
+
+    /// The Redis server.
+    ///
+    /// # Panics
+    /// If the site has none.
+    pub fn redis(&mut self) -> &mut Redis {
+        self.redis.as_mut().expect("a site with Redis")
+    }
+
+    /// Starts a daemon.
+    #[must_use]
+    pub fn daemon(&self) -> Daemon {
+        Daemon::start(&self.config())
+    }
+
+    /// Runs the command.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn sandhog(&self, arguments: &[&str]) -> Output {
+        Command::new(binary())
+            .arg("--config")
+            .arg(self.config())
+            .args(arguments)
+            .output()
+            .expect("the command can be started")
+    }
+
+    /// Runs the command with `--json`, and returns what it prints.
+    ///
+    /// # Panics
+    /// If it fails or prints anything else.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.sandhog(&[&["--json"], arguments].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "sandhog {arguments:?}: {stderr}");
+        serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+    }
+
+    /// A connection to the site's broker, for what would take a process each by the command.
+    ///
+    /// # Panics
+    /// If it can't be had.
+    pub async fn broker(&self) -> Arc<dyn Broker> {
+        let config = sandhog::config::load(&self.config()).expect("the site's configuration is right");
+        sandhog::broker::connect(&config.broker).await.expect("the site's broker is up")
+    }
+}
+
+/// A job for the plugin `hog`.
+///
+/// # Panics
+/// If there is no such kind of name.
+#[must_use]
+pub fn hog_job(kind: &str, payload: &str) -> NewJob {
+    NewJob {
+        id: JobId::from_parts(Timestamp::from_millis(1), rand::random()),
+        kind: Kind::parse(kind).expect("a kind"),
+        queue: QueueName::parse("hogs").expect("a queue"),
+        payload: payload.as_bytes().to_vec(),
+        delay: std::time::Duration::ZERO,
+        priority: Priority::default(),
+        unique_key: None,
+    }
+}
+
+/// A tenant's id.
+///
+/// # Panics
+/// If the name is none.
+#[must_use]
+pub fn tenant(name: &str) -> TenantId {
+    TenantId::parse(name).expect("a tenant")
+}
+
+/// Waits until no job of the tenant is on its way any more, and returns how many there are in each state.
+///
+/// # Panics
+/// If that takes too long.
+pub async fn all_final(broker: &dyn Broker, of: &TenantId) -> [u64; 6] {
+    settled(broker, of, |counts| counts[..3].iter().sum::<u64>() == 0).await
+}
+
+/// Waits until the counts of the tenant are as wanted, and returns them.
+///
+/// # Panics
+/// If that takes too long.
+pub async fn settled(broker: &dyn Broker, of: &TenantId, wanted: impl Fn(&[u64; 6]) -> bool) -> [u64; 6] {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        // While a test holds the broker down, it can't answer.
+        if let Ok(counts) = broker.counts(of).await
+            && wanted(&counts)
+        {
+            return counts;
+        }
+        assert!(Instant::now() < until, "jobs of {of} are still under way");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until a job is final, and returns its record.
+///
+/// # Panics
+/// If that takes too long, or there is no such job.
+pub async fn finished(broker: &dyn Broker, of: &TenantId, job: JobId) -> JobRecord {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let record = broker.job(of, job).await.expect("the broker answers").expect("the job is there");
+        if record.state.is_final() {
+            return record;
+        }
+        assert!(Instant::now() < until, "{job} is still {}", record.state);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// The index of a state in what [`Broker::counts`] returns.
+#[must_use]
+pub fn nth(state: State) -> usize {
+    State::ALL.iter().position(|other| *other == state).unwrap_or_default()
+}
