@@ -157,25 +157,28 @@ impl<T> OrFail<T> for Option<T> {
 impl<T> OrFailIo<T> for io::Result<T> {
     fn or_fail_io(self, doing: impl Display) -> Result<T> {
         self.map_err(|error| {
-            if is_not_granted(&error) {
-                permanent(format_args!("{doing}: {error}; is its folder granted, by `dirs` in [grants]?"))
+            let text = with_causes(&error);
+            if may_be_ungranted(&error) {
+                permanent(format_args!("{doing}: {text}; is its folder granted, by `dirs` in [grants]?"))
             } else if is_lasting(error.kind()) {
-                permanent(format_args!("{doing}: {error}"))
+                permanent(format_args!("{doing}: {text}"))
             } else {
-                transient(format_args!("{doing}: {error}"))
+                transient(format_args!("{doing}: {text}"))
             }
         })
     }
 }
 
-/// WASI knows only the granted folders. A path outside them gets this far with an error of the standard library's own,
-/// which has no number, and one that climbs out of a granted folder with the number for "capabilities insufficient".
-fn is_not_granted(error: &io::Error) -> bool {
+/// A sandbox knows only the granted folders. By the standard library it was built with, a path outside them is not found,
+/// or "capabilities insufficient", or an error without a number; one that climbs out of a granted folder isn't permitted.
+fn may_be_ungranted(error: &io::Error) -> bool {
     const CAPABILITIES_INSUFFICIENT: i32 = 76;
-    match error.raw_os_error() {
-        Some(number) => cfg!(target_os = "wasi") && number == CAPABILITIES_INSUFFICIENT,
-        None => cfg!(target_os = "wasi") && !is_lasting(error.kind()),
-    }
+    let refused = match error.raw_os_error() {
+        Some(CAPABILITIES_INSUFFICIENT) => true,
+        Some(_) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied),
+        None => !is_lasting(error.kind()),
+    };
+    cfg!(target_os = "wasi") && refused
 }
 
 fn is_lasting(kind: io::ErrorKind) -> bool {
@@ -198,13 +201,15 @@ fn is_lasting(kind: io::ErrorKind) -> bool {
 
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
+    text.truncate(text.trim_end().len());
     let mut cause = error.source();
     while let Some(error) = cause {
         let more = error.to_string();
+        let more = more.trim_end();
         // Some errors print their cause themselves; once is enough.
-        if !text.ends_with(&more) {
+        if !text.ends_with(more) {
             text.push_str(": ");
-            text.push_str(&more);
+            text.push_str(more);
         }
         cause = error.source();
     }

@@ -11,6 +11,10 @@ const SOURCE_BYTES_MAX: u64 = 64 << 20;
 pub(crate) fn read(path: &str) -> Result<Vec<u8>> {
     let reading = format_args!("read the picture {path}");
     let file = fs::File::open(path).or_fail_io(reading)?;
+    // Some systems open a folder as if it were a file, and say so only when it is read, or not at all clearly.
+    if file.metadata().or_fail_io(reading)?.is_dir() {
+        return Err(permanent(format_args!("{path} is a folder, not a picture")));
+    }
     let mut bytes = Vec::new();
     // One byte more than allowed tells that there is more; the file's own word for its size may be out of date.
     file.take(SOURCE_BYTES_MAX + 1).read_to_end(&mut bytes).or_fail_io(reading)?;

@@ -193,6 +193,8 @@ fn a_malformed_picture_is_permanent() {
 fn a_missing_file_is_permanent_and_named() {
     let message = permanent_message(run(file(Path::new("/no/such/cat.jpg"))));
     assert!(message.starts_with("read the picture /no/such/cat.jpg: "), "{message}");
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(permanent_message(run(file(folder.path()))).ends_with(" is a folder, not a picture"));
 }
 
 #[test]
