@@ -113,11 +113,11 @@ impl Effects {
         self.writes.insert(key, StateWrite::Delete);
     }
 
-    /// Sets a key whose stored value was found to be `expected`; the effects then apply only if it still is. A value
-    /// that the run itself had written is no matter of expectation.
-    pub fn swap(&mut self, key: StateKey, expected: Option<Vec<u8>>, value: Vec<u8>, ttl: Option<Duration>) {
-        if !self.writes.contains_key(&key) {
-            self.expectations.entry(key.clone()).or_insert(expected);
+    /// Sets a key whose stored value was found to be `stored`; the effects then apply only if it still is. A value that
+    /// the run itself has set is no matter of expectation; one that it has only added to still rests on the stored one.
+    pub fn swap(&mut self, key: StateKey, stored: Option<Vec<u8>>, value: Vec<u8>, ttl: Option<Duration>) {
+        if matches!(self.writes.get(&key), None | Some(StateWrite::Add(_))) {
+            self.expectations.entry(key.clone()).or_insert(stored);
         }
         self.set(key, value, ttl);
     }
@@ -251,6 +251,14 @@ mod tests {
         effects.set(key(1), b"own".to_vec(), None);
         effects.swap(key(1), Some(b"own".to_vec()), b"other".to_vec(), None);
         assert_eq!(effects.expectations().collect::<Vec<_>>(), [(&key(0), Some(&b"old"[..]))]);
+    }
+
+    #[test]
+    fn a_swap_after_an_increment_still_rests_on_what_is_stored() {
+        let mut effects = Effects::default();
+        effects.increment(key(0), 1).expect("a number");
+        effects.swap(key(0), Some(b"1".to_vec()), b"10".to_vec(), None);
+        assert_eq!(effects.expectations().collect::<Vec<_>>(), [(&key(0), Some(&b"1"[..]))]);
     }
 
     #[test]
