@@ -85,8 +85,8 @@ install_packages() {
     local install=(env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${PACKAGES[@]}")
     # A fresh machine knows no packages yet; one that does is spared the update.
     as_root "${install[@]}" >/dev/null 2>&1 || {
-        as_root apt-get update -qq >&2
-        as_root "${install[@]}" >&2
+        as_root apt-get update -qq >&2 && as_root "${install[@]}" >&2 ||
+            die "apt-get can't install ${PACKAGES[*]}; without rustup's download they are the only way to get $TARGET"
     }
     packages_installed || die "apt-get left some of ${PACKAGES[*]} uninstalled"
 }
