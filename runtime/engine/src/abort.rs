@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Waker;
 
 use futures::task::AtomicWaker;
 use sandhog_core::outcome::StopReason;
@@ -58,6 +59,11 @@ impl Abort {
     #[must_use]
     pub fn stopped(&self) -> Option<StopReason> {
         decode(self.0.stop.load(Ordering::Acquire))
+    }
+
+    /// Wakes `waker` when the run is to end. One waker at a time.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.0.waker.register(waker);
     }
 
     /// What the guest is told, if anything.

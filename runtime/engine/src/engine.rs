@@ -1,30 +1,55 @@
 //! The engine: one a process.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sandhog_core::admit::Plan;
 use sandhog_core::outcome::{Outcome, Report, Usage};
+use tokio::runtime::Handle;
 
 use crate::abort::Abort;
 use crate::config::Config;
 use crate::error::Error;
 use crate::host::Host;
+use crate::load::Loader;
 use crate::plugin::{Inspection, LoadSpec, Plugin};
-use crate::run::{Input, Share};
+use crate::run::{self, Input, Run, Share};
+use crate::schedule::{Executor, Panicked};
+use crate::settings::wasmtime_config;
 
-/// Compiles and runs components. Its clones are one and the same; it is made once a process, inside a tokio runtime.
-#[derive(Debug, Clone)]
-pub struct Engine {}
+/// As far as a clock can be trusted to go; a timeout past it is none.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Compiles and runs components. Its clones are one and the same.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    wasmtime: wasmtime::Engine,
+    loader: Loader,
+    executor: Executor<Report>,
+}
 
 impl Engine {
-    /// Sets the engine up and starts its threads. Called inside a tokio runtime, whose timers and I/O the host calls of
-    /// guests use.
+    /// Sets the engine up and starts its threads. To be called inside a tokio runtime whose timers and I/O are on: the
+    /// host calls of guests use them.
     ///
     /// # Errors
     /// If the settings don't go together, or the machine can't give what they ask for.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let _ = config;
-        Ok(Self {})
+        let tokio = Handle::try_current().map_err(|error| Error::Setup { reason: error.to_string() })?;
+        let wasmtime = wasmtime::Engine::new(&wasmtime_config(&config)?).map_err(|error| {
+            let (instances, memory) = (config.instances, config.memory_max);
+            let reason = format!("{error:#} (with {instances} instances of up to {memory})");
+            Error::Setup { reason }
+        })?;
+        let loader = Loader::new(&config, &wasmtime)?;
+        let ticked = wasmtime.clone();
+        let beat = move || ticked.increment_epoch();
+        let executor = Executor::start(config.guest_threads, config.tick, &tokio, beat)
+            .map_err(|error| Error::Setup { reason: format!("can't start the guest threads: {error}") })?;
+        Ok(Self(Arc::new(Inner { wasmtime, loader, executor })))
     }
 
     /// Compiles a component, or finds it compiled in the cache, and checks that it can be run. Blocks, for seconds
@@ -33,21 +58,21 @@ impl Engine {
     /// # Errors
     /// If the component is malformed or too large, doesn't fit the world `handler`, or a grant can't be given.
     pub fn load(&self, spec: LoadSpec) -> Result<Plugin, Error> {
-        let _ = spec;
-        Err(Error::Setup { reason: "loading is still to come".to_owned() })
+        self.0.loader.load(spec)
     }
 
     /// Says what a component is. Blocks as [`Self::load`] does.
     ///
     /// # Errors
-    /// If the bytes are no component at all.
+    /// If the bytes are no component at all, or too large.
     pub fn inspect(&self, wasm: &[u8]) -> Result<Inspection, Error> {
-        let _ = wasm;
-        Err(Error::Setup { reason: "inspecting is still to come".to_owned() })
+        self.0.loader.inspect(wasm)
     }
 
     /// Runs a handler once, in a fresh instance, and says how that ended. It never fails and never panics: what goes
     /// wrong is in the report. Dropping the future ends the run.
+    ///
+    /// The budget's timeout counts from here, the wait for a guest thread included.
     pub async fn run(
         &self,
         plan: Plan<Arc<Plugin>>,
@@ -56,10 +81,27 @@ impl Engine {
         share: Share,
         abort: Abort,
     ) -> Report {
-        let _ = (plan, input, host, share, abort);
-        Report {
-            outcome: Outcome::HostFault { message: "running is still to come".to_owned() },
-            usage: Usage::default(),
-        }
+        let started = Instant::now();
+        let ends = started + plan.budget().timeout.min(FOREVER);
+        let Inner { wasmtime, executor, .. } = &*self.0;
+        let (engine, crowd) = (wasmtime.clone(), executor.crowd().clone());
+        let run = Run { engine, plan, input, host, abort: abort.clone(), ends, crowd };
+        let end = executor.spawn(share.tenant, share.weight, Box::pin(run.execute()));
+        let task = Arc::clone(end.task());
+        let mut report = run::watch(end, &abort, ends).await.unwrap_or_else(of_panic);
+        report.usage.wall = started.elapsed();
+        report.usage.cpu = task.cpu();
+        report
+    }
+}
+
+fn of_panic(Panicked(message): Panicked) -> Report {
+    let outcome = Outcome::HostFault { message: format!("panicked: {message}") };
+    Report { outcome, usage: Usage::default() }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Engine")
     }
 }

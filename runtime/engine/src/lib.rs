@@ -14,12 +14,22 @@
 //! [`Report`]: sandhog_core::outcome::Report
 
 mod abort;
+mod cache;
 mod config;
+mod ending;
 mod engine;
 mod error;
+mod held;
 mod host;
+mod imports;
+mod load;
+mod meter;
 mod plugin;
 mod run;
+mod run_log;
+mod schedule;
+mod settings;
+mod wasi;
 
 pub use abort::{Abort, Courtesy};
 pub use config::Config;

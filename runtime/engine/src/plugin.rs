@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 
+use crate::imports::{HandlerPre, RunState};
+
 /// What to load.
 #[derive(Debug, Clone)]
 pub struct LoadSpec {
@@ -85,15 +87,27 @@ pub enum Source {
 }
 
 /// One loaded revision of a component, ready to run as often as wanted. Whoever holds it keeps it alive.
-#[derive(Debug)]
 pub struct Plugin {
     name: PluginName,
     tenant: TenantId,
     revision: Revision,
     source: Source,
+    grants: Grants,
+    pre: HandlerPre<RunState>,
 }
 
 impl Plugin {
+    pub(crate) fn new(
+        name: PluginName,
+        tenant: TenantId,
+        revision: Revision,
+        source: Source,
+        grants: Grants,
+        pre: HandlerPre<RunState>,
+    ) -> Self {
+        Self { name, tenant, revision, source, grants, pre }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &PluginName {
@@ -116,6 +130,22 @@ impl Plugin {
     #[must_use]
     pub fn source(&self) -> Source {
         self.source
+    }
+
+    /// What it may reach.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    pub(crate) fn pre(&self) -> &HandlerPre<RunState> {
+        &self.pre
+    }
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Plugin({}/{} {})", self.tenant, self.name, self.revision.short())
     }
 }
 

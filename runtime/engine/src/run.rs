@@ -1,9 +1,39 @@
-//! One run of one component.
+//! One run: a fresh instance, one call, and a report of how that ended.
+//!
+//! ```text
+//!  Engine::run (tokio)                    execute (a guest thread)
+//!  ───────────────────                    ────────────────────────
+//!  spawn ───────────────────────────────> instance, call
+//!  waits for: its end                       │ computes: looked at every tick (`look`)
+//!             abort, timeout ── hurry ───>  │ waits for a host call: given up when polled again
+//!  report <───────────────────────────────  conclude: outcome, usage
+//! ```
+//!
+//! A guest that computes notices abort and timeout within a tick or two. One that waits in a host call is told by a
+//! timer of tokio's, outside of wasmtime, and the call is dropped. So neither needs the other's help, or the guest's.
 
+use std::future::{Future, poll_fn};
 use std::num::NonZeroU32;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
 
+use futures::FutureExt;
+use sandhog_core::admit::Plan;
+use sandhog_core::budget::Budget;
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
+use sandhog_core::outcome::{Outcome, Report, StopReason, Usage};
 use sandhog_core::time::Timestamp;
+use wasmtime::{Store, StoreContextMut, UpdateDeadline};
+
+use crate::abort::Abort;
+use crate::ending::{self, Returned};
+use crate::host::Host;
+use crate::imports::{HandlerPre, RunState, bindings::Job};
+use crate::plugin::Plugin;
+use crate::schedule::{Crowd, End, GiveWay, Panicked, panic_message};
 
 /// What the handler gets to see of its job and attempt.
 #[derive(Debug, Clone)]
@@ -33,4 +63,172 @@ pub struct Share {
     pub tenant: TenantId,
     /// How large its share is beside the others': twice the weight, twice the CPU time when both want it.
     pub weight: NonZeroU32,
+}
+
+/// How much fuel a guest can use between two points where wasmtime's count is sure to be right. Compiled code keeps
+/// it in a register, and what is there is lost when the guest is ended from outside; it'd be billed too little.
+const FUEL_SYNC: u64 = 10_000_000;
+
+/// What one call may hand over to the host at least, in bytes, however small the budget.
+const CALL_MIN: u64 = 1 << 20;
+
+/// Room for what belongs to a value without being in it: names, lengths.
+const CALL_EXTRA: u64 = 64 << 10;
+
+/// Handles of resources that a guest may hold.
+const HANDLES_MAX: usize = 1024;
+
+/// The run was ended from outside.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("stopped from outside")]
+struct Stopped;
+
+/// A run that is about to start.
+pub(crate) struct Run {
+    pub(crate) engine: wasmtime::Engine,
+    pub(crate) plan: Plan<Arc<Plugin>>,
+    pub(crate) input: Input,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) abort: Abort,
+    pub(crate) ends: Instant,
+    pub(crate) crowd: Crowd,
+}
+
+impl Run {
+    /// Runs it. Of the usage, the times are left to whoever has the clock.
+    pub(crate) async fn execute(self) -> Report {
+        if let Some(reason) = self.abort.stopped() {
+            let outcome = ending::stopped(reason, self.plan.budget());
+            return Report { outcome, usage: Usage::default() };
+        }
+        let plugin = Arc::clone(self.plan.plugin());
+        let budget = *self.plan.budget();
+        let abort = self.abort.clone();
+        let state = RunState::new(budget, plugin, self.input, self.host, self.abort, self.ends);
+        let (state, job) = match state {
+            Ok(both) => both,
+            Err(error) => return host_fault(format!("a granted directory can't be opened: {error:#}")),
+        };
+        let mut store = Store::new(&self.engine, state);
+        if let Err(error) = prepare(&mut store, &budget, self.crowd) {
+            return host_fault(format!("{error:#}"));
+        }
+        let call = drive(&mut store, self.plan.plugin().pre(), &job);
+        let ended = AssertUnwindSafe(until_stopped(&abort, call)).catch_unwind().await;
+        conclude(store, ended.map_err(|panic| Panicked(panic_message(&*panic))))
+    }
+}
+
+fn host_fault(message: String) -> Report {
+    Report { outcome: Outcome::HostFault { message }, usage: Usage::default() }
+}
+
+/// Puts a store under its budget, before any guest code can run.
+fn prepare(store: &mut Store<RunState>, budget: &Budget, crowd: Crowd) -> wasmtime::Result<()> {
+    store.limiter(|state| &mut state.meter);
+    let most = budget.output.0.max(budget.effects.0).max(CALL_MIN).saturating_add(CALL_EXTRA);
+    store.set_hostcall_fuel(usize::try_from(most).unwrap_or(usize::MAX));
+    store.set_max_component_handles(HANDLES_MAX);
+    store.fuel_async_yield_interval(Some(FUEL_SYNC))?;
+    store.set_fuel(budget.fuel.0)?;
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(move |store| look(store, &crowd));
+    Ok(())
+}
+
+/// Looks after a guest that computes, once a tick. Fuel can be read here, and is at most [`FUEL_SYNC`] behind; it
+/// can't be set, for the code that is interrupted has it in a register.
+fn look(mut store: StoreContextMut<'_, RunState>, crowd: &Crowd) -> wasmtime::Result<UpdateDeadline> {
+    let left = store.get_fuel()?;
+    let state = store.data_mut();
+    if Instant::now() >= state.ends {
+        state.abort.stop(StopReason::Deadline);
+    }
+    if state.abort.stopped().is_some() {
+        return Err(Stopped.into());
+    }
+    state.meter.check(left)?;
+    if crowd.is_waiting() {
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(GiveWay::default())))
+    } else {
+        Ok(UpdateDeadline::Continue(1))
+    }
+}
+
+async fn drive(
+    store: &mut Store<RunState>,
+    pre: &HandlerPre<RunState>,
+    job: &Job,
+) -> wasmtime::Result<Returned> {
+    let handler = pre.instantiate_async(&mut *store).await?;
+    handler.call_handle(store, job).await
+}
+
+/// Drops a call at the first poll after its run was stopped.
+async fn until_stopped<T>(
+    abort: &Abort,
+    call: impl Future<Output = wasmtime::Result<T>>,
+) -> wasmtime::Result<T> {
+    let mut call = pin!(call);
+    poll_fn(|cx| match abort.stopped() {
+        Some(_) => Poll::Ready(Err(Stopped.into())),
+        None => call.as_mut().poll(cx),
+    })
+    .await
+}
+
+fn conclude(store: Store<RunState>, ended: Result<wasmtime::Result<Returned>, Panicked>) -> Report {
+    let left = store.get_fuel().unwrap_or(0);
+    let state = store.into_data();
+    state.log.finish();
+    let usage = Usage {
+        fuel: state.meter.fuel_used(left),
+        memory_peak: state.meter.memory_peak(),
+        host_calls: state.meter.calls(),
+        ..Usage::default()
+    };
+    let outcome = match ended {
+        Ok(ended) => ending::outcome(ended, left, state),
+        Err(Panicked(message)) => Outcome::HostFault { message: format!("panicked: {message}") },
+    };
+    Report { outcome, usage }
+}
+
+/// Waits for the end of a run, and brings it about when it was stopped or its time is over. If nobody waits any more,
+/// the run ends as well.
+pub(crate) async fn watch(end: End<Report>, abort: &Abort, ends: Instant) -> Result<Report, Panicked> {
+    let mut end = StopIfDropped { end, abort };
+    let mut timer = pin!(tokio::time::sleep_until(ends.into()));
+    let mut told = false;
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = end.end.poll_unpin(cx) {
+            return Poll::Ready(ended);
+        }
+        if !told {
+            if timer.as_mut().poll(cx).is_ready() {
+                abort.stop(StopReason::Deadline);
+            }
+            abort.register(cx.waker());
+            if abort.stopped().is_some() {
+                told = true;
+                end.end.task().hurry();
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+struct StopIfDropped<'a> {
+    end: End<Report>,
+    abort: &'a Abort,
+}
+
+impl Drop for StopIfDropped<'_> {
+    fn drop(&mut self) {
+        if !self.end.task().is_done() {
+            self.abort.stop(StopReason::Drained);
+            self.end.task().hurry();
+        }
+    }
 }

@@ -1,0 +1,136 @@
+//! Compiled components, kept in a folder so that a restart doesn't compile them again.
+//!
+//! An entry is two files: the artefact, and its checksum. Both are written aside and renamed, the artefact first, so
+//! a reader sees either nothing or all of it; one that doesn't fit its checksum, or that wasmtime won't have, counts
+//! as missing. The name holds the digest of the component and of everything about wasmtime and its settings that the
+//! artefact depends on.
+//!
+//! To load an artefact is to run whatever machine code is in it. So the folder has to belong to the user who runs us,
+//! and nobody else may be able to write there.
+
+use std::fs::{self, File};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use sandhog_core::id::Revision;
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+/// Permissions that let others write: group and everybody.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// A folder of compiled components.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    folder: PathBuf,
+    /// Digest of the engine's version and settings.
+    settings: String,
+}
+
+impl Cache {
+    /// Opens the folder, and makes it if it isn't there.
+    ///
+    /// # Errors
+    /// If it can't be made, or if others could write there.
+    pub(crate) fn open(folder: &Path, engine: &wasmtime::Engine) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let metadata = fs::metadata(folder)?;
+        if metadata.uid() != rustix::process::geteuid().as_raw() {
+            return Err(io::Error::other("it belongs to another user"));
+        }
+        if metadata.mode() & OTHERS_WRITE != 0 {
+            return Err(io::Error::other("others can write there; `chmod 700` it"));
+        }
+        let mut hasher = DigestHasher(Sha256::new());
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let settings = hex(&hasher.0.finalize()[..8]);
+        Ok(Self { folder: folder.to_owned(), settings })
+    }
+
+    /// The component, if it is there as it was written.
+    pub(crate) fn get(&self, engine: &wasmtime::Engine, revision: Revision) -> Option<Component> {
+        let artefact = self.artefact(revision);
+        let written = fs::read_to_string(checksum_of(&artefact)).ok()?;
+        let found = digest_of_file(&artefact).ok()?;
+        if written != found {
+            tracing::warn!(%revision, "a compiled component in the cache is damaged; compiling it again");
+            return None;
+        }
+        match load_trusted(engine, &artefact) {
+            Ok(component) => Some(component),
+            Err(error) => {
+                tracing::warn!(%revision, %error, "a compiled component in the cache doesn't load; compiling it again");
+                None
+            }
+        }
+    }
+
+    /// Keeps a component.
+    ///
+    /// # Errors
+    /// If it can't be written. Nothing half-written is left to be found.
+    pub(crate) fn put(&self, revision: Revision, component: &Component) -> io::Result<()> {
+        let bytes = component.serialize().map_err(io::Error::other)?;
+        let artefact = self.artefact(revision);
+        self.write(&artefact, &bytes)?;
+        self.write(&checksum_of(&artefact), hex(&Sha256::digest(&bytes)).as_bytes())
+    }
+
+    fn artefact(&self, revision: Revision) -> PathBuf {
+        self.folder.join(format!("{revision}-{}.cwasm", self.settings))
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+/// Loads machine code from a file of ours.
+#[allow(unsafe_code)]
+fn load_trusted(engine: &wasmtime::Engine, artefact: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the file was made by `Component::serialize`. It is in a folder that only our own user can write to,
+    // which was checked when the cache was opened, and it still has the checksum that was written with it. Entries
+    // are replaced by renaming, so a file that is mapped never changes.
+    unsafe { Component::deserialize_file(engine, artefact) }
+}
+
+fn checksum_of(artefact: &Path) -> PathBuf {
+    artefact.with_extension("sha256")
+}
+
+fn digest_of_file(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(hex(&digest.finalize())),
+            n => digest.update(&chunk[..n]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Hashes into a digest, which unlike the standard hasher is the same in every build.
+struct DigestHasher(Sha256);
+
+impl Hasher for DigestHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Nobody asks: the digest itself is taken instead.
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        u64::from_le_bytes(digest[..8].try_into().expect("a digest has more than eight bytes"))
+    }
+}

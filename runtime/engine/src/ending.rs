@@ -1,0 +1,106 @@
+//! How a run ended, in the words of core: the one place that knows what wasmtime's errors mean.
+
+use std::fmt::Write as _;
+
+use sandhog_core::budget::{Budget, Bytes};
+use sandhog_core::outcome::{Limit, Outcome, StopReason};
+use std::time::Duration;
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::imports::{RunState, bindings::Failure, cut};
+
+/// What a handler returned.
+pub(crate) type Returned = Result<Vec<u8>, Failure>;
+
+/// How much of a guest's message about its failure is kept, and of the description of a trap, in bytes.
+const MESSAGE_MAX: usize = 4096;
+
+/// The outcome of a run that was stopped from outside.
+pub(crate) fn stopped(reason: StopReason, budget: &Budget) -> Outcome {
+    match reason {
+        StopReason::Deadline => exceeded(Limit::Time, budget),
+        StopReason::Cancelled | StopReason::Drained | StopReason::LeaseLost => Outcome::Aborted(reason),
+    }
+}
+
+/// The outcome of a run that came to its end, with this much fuel left by instructions.
+pub(crate) fn outcome(ended: wasmtime::Result<Returned>, left: u64, mut state: RunState) -> Outcome {
+    match ended {
+        Ok(returned) => {
+            if state.meter.check(left).is_err() {
+                return exceeded(Limit::Fuel, state.budget());
+            }
+            of_returned(returned, state)
+        }
+        Err(error) => of_error(&error, &state),
+    }
+}
+
+fn exceeded(limit: Limit, budget: &Budget) -> Outcome {
+    Outcome::Exceeded { limit, message: limit.explain(budget) }
+}
+
+fn of_returned(returned: Returned, state: RunState) -> Outcome {
+    match returned {
+        Ok(output) if Bytes::of(output.len()) > state.budget().output => {
+            exceeded(Limit::Output, state.budget())
+        }
+        Ok(output) => Outcome::Returned { output, effects: state.held.into_effects() },
+        Err(Failure::Transient(failure)) => Outcome::FailedTransiently {
+            message: cut(failure.message, MESSAGE_MAX),
+            retry_after: failure.retry_after_ms.map(Duration::from_millis),
+        },
+        Err(Failure::Permanent(message)) => Outcome::FailedPermanently { message: cut(message, MESSAGE_MAX) },
+    }
+}
+
+/// The order matters. What was done to the run from outside comes first, then what it is on record for; a growth that
+/// was refused, say, shows as whatever trap the guest made of it.
+fn of_error(error: &wasmtime::Error, state: &RunState) -> Outcome {
+    let budget = state.budget();
+    if let Some(reason) = state.abort.stopped() {
+        return stopped(reason, budget);
+    }
+    if let Some(limit) = on_record(state).or_else(|| shown_by(error)) {
+        return exceeded(limit, budget);
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        let message = format!("no room for another instance: {error:#}; engine.instances is too small");
+        return Outcome::HostFault { message };
+    }
+    Outcome::Trapped { message: describe(error) }
+}
+
+fn on_record(state: &RunState) -> Option<Limit> {
+    let log = || state.log.is_without_end().then_some(Limit::Log);
+    state.meter.ended().or_else(log).or_else(|| state.meter.refused())
+}
+
+fn shown_by(error: &wasmtime::Error) -> Option<Limit> {
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => Some(Limit::Fuel),
+        Some(Trap::StackOverflow) => Some(Limit::Stack),
+        _ if is_too_much_returned(error) => Some(Limit::Output),
+        _ => None,
+    }
+}
+
+/// Whether the handler returned more than the host takes over. Wasmtime has no type for that error; a test holds the
+/// words. The same error with a backtrace is of a call that the guest made.
+fn is_too_much_returned(error: &wasmtime::Error) -> bool {
+    error.downcast_ref::<WasmBacktrace>().is_none()
+        && error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted")
+}
+
+fn describe(error: &wasmtime::Error) -> String {
+    let mut message = match error.downcast_ref::<I32Exit>() {
+        Some(exit) => format!("exited with status {} instead of returning", exit.0),
+        None => error.root_cause().to_string(),
+    };
+    if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
+        // Writing to a string can't fail.
+        let _ = write!(message, "\n{backtrace}");
+    }
+    cut(message, MESSAGE_MAX)
+}

@@ -1,0 +1,386 @@
+//! What a guest may call: the interfaces of `sandhog:job`, and WASI. Here is the state of a run that they work on.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sandhog_core::budget::Budget;
+use sandhog_core::effects::{Effects, Seen};
+use sandhog_core::id::{JobId, Kind, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::job::{Level, Priority, Progress};
+use sandhog_core::outcome::Limit;
+use wasmtime_wasi::{WasiCtxView, WasiView};
+
+use self::bindings::sandhog::job::{context, enqueue, log, progress, secrets, state, types};
+use crate::abort::{Abort, Courtesy};
+use crate::held::{ENTRIES_MAX, Held, Refusal};
+use crate::host::{EnqueueRefusal, Host, JobAsk};
+use crate::meter::Meter;
+use crate::plugin::Plugin;
+use crate::run::Input;
+use crate::run_log::RunLog;
+use crate::wasi::Wasi;
+
+/// Made from `wit/`.
+#[allow(missing_docs, unreachable_pub)]
+pub(crate) mod bindings {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "handler",
+        imports: {
+            "sandhog:job/state.get": async | trappable,
+            "sandhog:job/state.compare-and-set": async | trappable,
+            default: trappable,
+        },
+        exports: { default: async },
+    });
+}
+
+pub(crate) use self::bindings::{Handler, HandlerPre};
+
+/// How long the store of state may take to answer.
+const STATE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Fuel for each entry of the effects that had to be gone through to keep them within their limit.
+const SUM_FUEL: u64 = 20;
+
+/// How much of a text of the guest is shown in an answer or kept as the message of its progress, in bytes.
+const TEXT_SHOWN: usize = 1024;
+
+/// The state of one run.
+pub(crate) struct RunState {
+    pub(crate) meter: Meter,
+    pub(crate) held: Held,
+    pub(crate) log: RunLog,
+    pub(crate) abort: Abort,
+    /// When the run has to be over.
+    pub(crate) ends: Instant,
+    budget: Budget,
+    facts: Facts,
+    plugin: Arc<Plugin>,
+    host: Arc<dyn Host>,
+    /// Made when it is first used: many handlers never do.
+    wasi: Option<Wasi>,
+}
+
+/// What the handler may know of its job and attempt.
+struct Facts {
+    id: JobId,
+    tenant: TenantId,
+    queue: QueueName,
+    attempt: u32,
+    max_attempts: u32,
+    deadline_ms: u64,
+}
+
+impl RunState {
+    /// The state of a run that is about to start, and what is handed to its handler.
+    ///
+    /// # Errors
+    /// If a directory that the plugin is granted can't be opened any more.
+    pub(crate) fn new(
+        budget: Budget,
+        plugin: Arc<Plugin>,
+        input: Input,
+        host: Arc<dyn Host>,
+        abort: Abort,
+        ends: Instant,
+    ) -> wasmtime::Result<(Self, types::Job)> {
+        let log = RunLog::new(Arc::clone(&host), budget.log);
+        let grants = plugin.grants();
+        let wasi = if grants.dirs.is_empty() { None } else { Some(Wasi::new(grants, &log)?) };
+        let facts = Facts {
+            id: input.id,
+            tenant: input.tenant,
+            queue: input.queue,
+            attempt: input.attempt,
+            max_attempts: input.max_attempts,
+            deadline_ms: input.deadline.as_millis(),
+        };
+        let job = types::Job {
+            id: input.id.to_string(),
+            kind: input.kind.as_str().to_owned(),
+            payload: input.payload,
+        };
+        let meter = Meter::new(&budget);
+        let held = Held::new(budget.effects);
+        Ok((Self { meter, held, log, abort, ends, budget, facts, plugin, host, wasi }, job))
+    }
+
+    /// What it may spend.
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Counts a call, and lets it have the state.
+    pub(crate) fn called(&mut self) -> &mut Self {
+        self.meter.call();
+        self
+    }
+
+    /// What the run sees under a key, and what is stored there if it was asked for.
+    async fn look_up(&mut self, key: &StateKey) -> wasmtime::Result<Result<Looked, state::StateError>> {
+        let seen = self.held.read(key);
+        let stored = match seen {
+            Seen::Known(_) => None,
+            Seen::StoredPlus(_) => {
+                let answer = tokio::time::timeout(STATE_DEADLINE, self.host.state(key)).await;
+                match answer {
+                    Ok(Ok(stored)) => stored,
+                    Ok(Err(reason)) => return Ok(Err(state::StateError::Unavailable(reason))),
+                    Err(_) => {
+                        let reason = format!("no answer within {STATE_DEADLINE:?}");
+                        return Ok(Err(state::StateError::Unavailable(reason)));
+                    }
+                }
+            }
+        };
+        let Ok(value) = Effects::resolve(seen, stored.clone()) else {
+            return Ok(Err(state::StateError::NotANumber));
+        };
+        self.meter.bytes(value.as_ref().map_or(0, Vec::len))?;
+        Ok(Ok(Looked { value, stored }))
+    }
+
+    /// Turns what came of adding to the effects into an answer to the guest, or ends the run.
+    fn held(&mut self, result: Result<(), Refusal>) -> wasmtime::Result<Result<(), Refused>> {
+        let summed = self.held.take_summed();
+        self.meter.take(summed.saturating_mul(SUM_FUEL))?;
+        match result {
+            Ok(()) => Ok(Ok(())),
+            Err(Refusal::TooLarge) => {
+                self.meter.end(Limit::Effects);
+                Err(wasmtime::format_err!("effects larger than {}", self.budget.effects))
+            }
+            Err(Refusal::TooMany) => Ok(Err(Refused::TooMany)),
+            Err(Refusal::NotANumber) => Ok(Err(Refused::NotANumber)),
+        }
+    }
+
+    fn state_written(&mut self, result: Result<(), Refusal>) -> StateAnswer<()> {
+        Ok(self.held(result)?.map_err(state::StateError::from))
+    }
+}
+
+struct Looked {
+    value: Option<Vec<u8>>,
+    stored: Option<Vec<u8>>,
+}
+
+/// A refusal that the guest hears of.
+enum Refused {
+    TooMany,
+    NotANumber,
+}
+
+impl From<Refused> for state::StateError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooMany => Self::Limit(too_many()),
+            Refused::NotANumber => Self::NotANumber,
+        }
+    }
+}
+
+fn too_many() -> String {
+    format!("one run can write at most {ENTRIES_MAX} keys and jobs together")
+}
+
+type StateAnswer<T> = wasmtime::Result<Result<T, state::StateError>>;
+
+impl WasiView for RunState {
+    /// Every WASI call begins with this, once.
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.meter.call();
+        let (plugin, log) = (&self.plugin, &self.log);
+        let wasi = self.wasi.get_or_insert_with(|| {
+            Wasi::new(plugin.grants(), log).expect("nothing can fail where no directory is granted")
+        });
+        wasi.view()
+    }
+}
+
+impl types::Host for RunState {}
+
+impl context::Host for RunState {
+    fn attempt_info(&mut self) -> wasmtime::Result<context::Attempt> {
+        Ok(context::Attempt {
+            tenant: self.facts.tenant.as_str().to_owned(),
+            queue: self.facts.queue.as_str().to_owned(),
+            attempt: self.facts.attempt,
+            max_attempts: self.facts.max_attempts,
+            idempotency_key: self.facts.id.to_string(),
+            deadline_ms: self.facts.deadline_ms,
+        })
+    }
+
+    fn remaining_ms(&mut self) -> wasmtime::Result<u64> {
+        let left = self.ends.saturating_duration_since(Instant::now());
+        Ok(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn stop_requested(&mut self) -> wasmtime::Result<Option<context::StopReason>> {
+        Ok(self.abort.asked().map(|courtesy| match courtesy {
+            Courtesy::Cancelled => context::StopReason::Cancelled,
+            Courtesy::Draining => context::StopReason::Draining,
+        }))
+    }
+}
+
+impl log::Host for RunState {
+    fn write(
+        &mut self,
+        level: log::Level,
+        message: String,
+        fields: Vec<(String, String)>,
+    ) -> wasmtime::Result<()> {
+        let in_fields: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.meter.bytes(message.len() + in_fields)?;
+        let level = match level {
+            log::Level::Trace => Level::Trace,
+            log::Level::Debug => Level::Debug,
+            log::Level::Info => Level::Info,
+            log::Level::Warn => Level::Warn,
+            log::Level::Error => Level::Error,
+        };
+        Ok(self.log.line(level, message, fields)?)
+    }
+}
+
+impl progress::Host for RunState {
+    fn report(&mut self, done: u64, total: Option<u64>, message: Option<String>) -> wasmtime::Result<()> {
+        self.meter.bytes(message.as_ref().map_or(0, String::len))?;
+        self.host.progress(Progress { done, total, message: message.map(|text| cut(text, TEXT_SHOWN)) });
+        Ok(())
+    }
+}
+
+impl enqueue::Host for RunState {
+    fn enqueue(&mut self, job: enqueue::NewJob) -> wasmtime::Result<Result<String, enqueue::EnqueueError>> {
+        self.meter.bytes(job.payload.len())?;
+        if self.held.entries() >= ENTRIES_MAX {
+            return Ok(Err(enqueue::EnqueueError::Limit(too_many())));
+        }
+        let ask = match job_ask(job) {
+            Ok(ask) => ask,
+            Err(reason) => return Ok(Err(enqueue::EnqueueError::Invalid(reason))),
+        };
+        let kind = ask.kind.clone();
+        let new = match self.host.new_job(ask) {
+            Ok(new) => new,
+            Err(refusal) => return Ok(Err(enqueue_error(refusal, &kind))),
+        };
+        let id = new.id.to_string();
+        let result = self.held.enqueue(new);
+        let refused = |_| enqueue::EnqueueError::Limit(too_many());
+        Ok(self.held(result)?.map(|()| id).map_err(refused))
+    }
+}
+
+fn job_ask(job: enqueue::NewJob) -> Result<JobAsk, String> {
+    let invalid = |error: sandhog_core::id::InvalidName| error.to_string();
+    Ok(JobAsk {
+        kind: Kind::parse(&job.kind).map_err(invalid)?,
+        payload: job.payload,
+        queue: job.queue.as_deref().map(QueueName::parse).transpose().map_err(invalid)?,
+        delay: Duration::from_millis(job.delay_ms),
+        priority: Priority(job.priority),
+        unique_key: job.unique_key.as_deref().map(UniqueKey::parse).transpose().map_err(invalid)?,
+    })
+}
+
+fn enqueue_error(refusal: EnqueueRefusal, kind: &Kind) -> enqueue::EnqueueError {
+    match refusal {
+        EnqueueRefusal::UnknownKind => enqueue::EnqueueError::UnknownKind(kind.as_str().to_owned()),
+        EnqueueRefusal::Invalid(reason) => enqueue::EnqueueError::Invalid(reason),
+        EnqueueRefusal::Limit(reason) => enqueue::EnqueueError::Limit(reason),
+    }
+}
+
+fn state_key(key: &str) -> Result<StateKey, state::StateError> {
+    StateKey::parse(key).map_err(|error| state::StateError::InvalidKey(error.to_string()))
+}
+
+impl state::Host for RunState {
+    async fn get(&mut self, key: String) -> StateAnswer<Option<Vec<u8>>> {
+        match state_key(&key) {
+            Ok(key) => Ok(self.look_up(&key).await?.map(|looked| looked.value)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> StateAnswer<()> {
+        self.meter.bytes(key.len() + value.len())?;
+        let key = match state_key(&key) {
+            Ok(key) => key,
+            Err(error) => return Ok(Err(error)),
+        };
+        let result = self.held.set(key, value, ttl_ms.map(Duration::from_millis));
+        self.state_written(result)
+    }
+
+    fn delete(&mut self, key: String) -> StateAnswer<()> {
+        self.meter.bytes(key.len())?;
+        let key = match state_key(&key) {
+            Ok(key) => key,
+            Err(error) => return Ok(Err(error)),
+        };
+        let result = self.held.delete(key);
+        self.state_written(result)
+    }
+
+    async fn compare_and_set(
+        &mut self,
+        key: String,
+        expected: Option<Vec<u8>>,
+        value: Vec<u8>,
+        ttl_ms: Option<u64>,
+    ) -> StateAnswer<state::Swapped> {
+        self.meter.bytes(key.len() + value.len() + expected.as_ref().map_or(0, Vec::len))?;
+        let key = match state_key(&key) {
+            Ok(key) => key,
+            Err(error) => return Ok(Err(error)),
+        };
+        let looked = match self.look_up(&key).await? {
+            Ok(looked) => looked,
+            Err(error) => return Ok(Err(error)),
+        };
+        if looked.value != expected {
+            return Ok(Ok(state::Swapped::No));
+        }
+        let result = self.held.swap(key, looked.stored, value, ttl_ms.map(Duration::from_millis));
+        Ok(self.state_written(result)?.map(|()| state::Swapped::Yes))
+    }
+
+    fn increment(&mut self, key: String, by: i64) -> StateAnswer<()> {
+        self.meter.bytes(key.len())?;
+        let key = match state_key(&key) {
+            Ok(key) => key,
+            Err(error) => return Ok(Err(error)),
+        };
+        let result = self.held.increment(key, by);
+        self.state_written(result)
+    }
+}
+
+impl secrets::Host for RunState {
+    fn get(&mut self, name: String) -> wasmtime::Result<Result<String, secrets::SecretError>> {
+        if let Some(secret) = self.plugin.grants().secrets.get(&name) {
+            let value = secret.reveal().to_owned();
+            self.meter.bytes(value.len())?;
+            return Ok(Ok(value));
+        }
+        let (tenant, plugin, name) = (self.plugin.tenant(), self.plugin.name(), cut(name, TEXT_SHOWN));
+        Ok(Err(secrets::SecretError::NotGranted(format!(
+            "secret `{name}` is not granted; add `secrets = [{name:?}]` under [grants] of plugin {tenant}/{plugin}"
+        ))))
+    }
+}
+
+/// Cuts a text to a number of bytes, at the end of a character.
+pub(crate) fn cut(mut text: String, max: usize) -> String {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
+        text.push('…');
+    }
+    text
+}

@@ -1,0 +1,214 @@
+//! From bytes to a plugin: checked, compiled or found in the cache, linked.
+
+use std::fs;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+
+use sandhog_core::budget::Bytes;
+use sandhog_core::id::Revision;
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, Linker};
+
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::error::Error;
+use crate::imports::{Handler, HandlerPre, RunState};
+use crate::plugin::{DirGrant, Import, Inspection, LoadSpec, Plugin, Source};
+
+/// The world that a component has to implement.
+const WORLD: &str = "world `handler` of sandhog:job@0.1.0";
+
+/// What the host serves: packages by name and the versions that go, with their interfaces.
+const SERVED: &[(&str, &str, &[&str])] = &[
+    ("sandhog:job", "0.1.", &["types", "context", "log", "progress", "enqueue", "state", "secrets"]),
+    ("wasi:io", "0.2.", &["error", "poll", "streams"]),
+    ("wasi:clocks", "0.2.", &["monotonic-clock", "wall-clock"]),
+    ("wasi:random", "0.2.", &["random", "insecure", "insecure-seed"]),
+    ("wasi:filesystem", "0.2.", &["types", "preopens"]),
+    (
+        "wasi:cli",
+        "0.2.",
+        &[
+            "environment",
+            "exit",
+            "stdin",
+            "stdout",
+            "stderr",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stdin",
+            "terminal-stdout",
+            "terminal-stderr",
+        ],
+    ),
+    (
+        "wasi:sockets",
+        "0.2.",
+        &[
+            "network",
+            "instance-network",
+            "ip-name-lookup",
+            "tcp",
+            "tcp-create-socket",
+            "udp",
+            "udp-create-socket",
+        ],
+    ),
+];
+
+/// Compiles and links components.
+pub(crate) struct Loader {
+    engine: wasmtime::Engine,
+    linker: Linker<RunState>,
+    cache: Option<Cache>,
+    component_max: Bytes,
+    /// Held while compiling: it takes all cores and much memory as it is.
+    compiling: Mutex<()>,
+}
+
+impl Loader {
+    pub(crate) fn new(config: &Config, engine: &wasmtime::Engine) -> Result<Self, Error> {
+        let mut linker = Linker::new(engine);
+        link(&mut linker).map_err(|error| Error::Setup { reason: format!("{error:#}") })?;
+        let open = |folder: &std::path::PathBuf| {
+            Cache::open(folder, engine).map_err(|error| Error::Setup {
+                reason: format!("engine.cache can't be {}: {error}", folder.display()),
+            })
+        };
+        Ok(Self {
+            engine: engine.clone(),
+            linker,
+            cache: config.cache.as_ref().map(open).transpose()?,
+            component_max: config.component_max,
+            compiling: Mutex::new(()),
+        })
+    }
+
+    /// See [`crate::Engine::load`].
+    pub(crate) fn load(&self, spec: LoadSpec) -> Result<Plugin, Error> {
+        let plugin = format!("plugin {}/{}", spec.tenant, spec.name);
+        for dir in &spec.grants.dirs {
+            check_dir(dir).map_err(|reason| Error::Grant {
+                plugin: plugin.clone(),
+                line: format!("`dirs = [{{ host = {:?}, … }}]`", dir.host),
+                reason,
+            })?;
+        }
+        let revision = revision_of(&spec.wasm);
+        let (component, source) = self.component(&plugin, revision, &spec.wasm)?;
+        let pre = self.link(&component).map_err(|problems| Error::NotAHandler { plugin, problems })?;
+        Ok(Plugin::new(spec.name, spec.tenant, revision, source, spec.grants, pre))
+    }
+
+    /// See [`crate::Engine::inspect`].
+    pub(crate) fn inspect(&self, wasm: &[u8]) -> Result<Inspection, Error> {
+        let revision = revision_of(wasm);
+        let (component, _) = self.component("component", revision, wasm)?;
+        let kind = component.component_type();
+        Ok(Inspection {
+            revision,
+            size: Bytes::of(wasm.len()),
+            imports: kind
+                .imports(&self.engine)
+                .map(|(name, _)| Import { name: name.to_owned(), served: is_served(name) })
+                .collect(),
+            exports: kind.exports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
+            problems: self.link(&component).err().unwrap_or_default(),
+        })
+    }
+
+    fn component(&self, plugin: &str, revision: Revision, wasm: &[u8]) -> Result<(Component, Source), Error> {
+        let (plugin, size, max) = (plugin.to_owned(), Bytes::of(wasm.len()), self.component_max);
+        if size > max {
+            return Err(Error::TooLarge { plugin, size, max });
+        }
+        let cached = || self.cache.as_ref()?.get(&self.engine, revision);
+        if let Some(component) = cached() {
+            return Ok((component, Source::Cached));
+        }
+        let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever was compiling just now may have compiled this one.
+        if let Some(component) = cached() {
+            return Ok((component, Source::Cached));
+        }
+        let component = Component::new(&self.engine, wasm)
+            .map_err(|error| Error::Malformed { plugin, reason: malformed(wasm, &error) })?;
+        if let Some(cache) = &self.cache
+            && let Err(error) = cache.put(revision, &component)
+        {
+            tracing::warn!(%revision, %error, "a compiled component can't be kept in the cache");
+        }
+        Ok((component, Source::Compiled))
+    }
+
+    fn link(&self, component: &Component) -> Result<HandlerPre<RunState>, Vec<String>> {
+        let kind = component.component_type();
+        let mut problems = Vec::new();
+        let pre = self.linker.instantiate_pre(component).inspect_err(|error| {
+            problems.extend(kind.imports(&self.engine).filter(|(name, _)| !is_served(name)).map(not_served));
+            if problems.is_empty() {
+                problems.push(format!("imports something that is not what the host has: {error:#}"));
+            }
+        });
+        if kind.get_export(&self.engine, "handle").is_none() {
+            let exports: Vec<_> = kind.exports(&self.engine).map(|(name, _)| format!("`{name}`")).collect();
+            let instead = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+            problems.push(format!("exports no function `handle`, as {WORLD} has it, but {instead}"));
+        }
+        match pre {
+            Ok(pre) if problems.is_empty() => HandlerPre::new(pre)
+                .map_err(|error| vec![format!("its `handle` is not that of {WORLD}: {error:#}")]),
+            _ => Err(problems),
+        }
+    }
+}
+
+fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
+    Handler::add_to_linker::<_, wasmtime::component::HasSelf<_>>(linker, RunState::called)?;
+    wasmtime_wasi::p2::add_to_linker_async(linker)
+}
+
+fn revision_of(wasm: &[u8]) -> Revision {
+    Revision::from_sha256(Sha256::digest(wasm).into())
+}
+
+fn check_dir(dir: &DirGrant) -> io::Result<()> {
+    if fs::metadata(&dir.host)?.is_dir() {
+        // To see that it exists is not yet to be let in.
+        fs::read_dir(&dir.host).map(drop)
+    } else {
+        Err(io::ErrorKind::NotADirectory.into())
+    }
+}
+
+fn malformed(wasm: &[u8], error: &wasmtime::Error) -> String {
+    if wasm.starts_with(b"\0asm\x01\0\0\0") {
+        return "a core module, not a component; build it for wasm32-wasip2".to_owned();
+    }
+    format!("not a component: {error:#}")
+}
+
+fn is_served(import: &str) -> bool {
+    let Some((path, version)) = import.split_once('@') else { return false };
+    let Some((package, interface)) = path.split_once('/') else { return false };
+    SERVED.iter().any(|(served, versions, interfaces)| {
+        package == *served && version.starts_with(versions) && interfaces.contains(&interface)
+    })
+}
+
+fn not_served<T>((import, _): (&str, T)) -> String {
+    let package = import.split(['/', '@']).next().unwrap_or(import);
+    let hint = match SERVED.iter().find(|(served, ..)| package == *served) {
+        Some((_, versions, interfaces)) => {
+            format!("the host has {} of {package}@{versions}x", interfaces.join(", "))
+        }
+        None if package.starts_with("wasi:http") => {
+            "handlers have no network yet; build it without fetch or http".to_owned()
+        }
+        None => {
+            let packages: Vec<_> = SERVED.iter().map(|(served, ..)| *served).collect();
+            format!("the host has {}", packages.join(", "))
+        }
+    };
+    format!("imports `{import}`, which the host does not serve: {hint}")
+}

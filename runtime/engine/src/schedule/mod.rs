@@ -1,0 +1,12 @@
+//! Which run goes on which thread, when: guests share threads of their own, fairly.
+//!
+//! [`policy`] decides, [`executor`] does what it says, [`task`] is what it is about, [`ticker`] is the pulse by which
+//! a running guest notices that others wait.
+
+mod executor;
+mod policy;
+mod task;
+mod ticker;
+
+pub(crate) use executor::{Crowd, Executor};
+pub(crate) use task::{End, GiveWay, Panicked, panic_message};

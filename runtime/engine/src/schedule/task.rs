@@ -1,0 +1,246 @@
+//! A run as the guest threads see it: a future that is polled when it is its turn.
+//!
+//! ```text
+//!            wake                 turn                Ready
+//!   Asleep ───────> Queued ───────────────> Running ─────────> Done
+//!     ^                ^                     │   │
+//!     │     Pending    └─ Pending, woken ────┘   │
+//!     └──────────────────────────────────────────┘
+//! ```
+
+use std::any::Any;
+use std::future::Future;
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Wake};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::task::AtomicWaker;
+use sandhog_core::id::TenantId;
+
+use super::executor::Shared;
+
+const ASLEEP: u8 = 0;
+const QUEUED: u8 = 1;
+const RUNNING: u8 = 2;
+const WOKEN: u8 = 3;
+const DONE: u8 = 4;
+
+/// The future of a run panicked: the panic's message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Panicked(pub(crate) String);
+
+enum Slot<T> {
+    Going(BoxFuture<'static, T>),
+    Ended(Result<T, Panicked>),
+    Taken,
+}
+
+/// One run, shared by the guest threads, its wakers, and whoever awaits its end.
+pub(crate) struct Task<T> {
+    pub(super) tenant: TenantId,
+    pub(super) weight: NonZeroU32,
+    state: AtomicU8,
+    urgent: AtomicBool,
+    cpu: AtomicU64,
+    slot: Mutex<Slot<T>>,
+    /// Who awaits the end.
+    end: AtomicWaker,
+    /// The queue. Weak, for the queue holds tasks.
+    shared: Weak<Shared<T>>,
+}
+
+/// What a turn left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It wants another turn at once.
+    Again,
+    /// It sleeps until it is woken.
+    Asleep,
+    /// It has ended.
+    Ended,
+}
+
+impl<T: Send + 'static> Task<T> {
+    /// A task that is in the queue, or about to be put there.
+    pub(super) fn new(
+        tenant: TenantId,
+        weight: NonZeroU32,
+        future: BoxFuture<'static, T>,
+        shared: Weak<Shared<T>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            tenant,
+            weight,
+            state: AtomicU8::new(QUEUED),
+            urgent: AtomicBool::new(false),
+            cpu: AtomicU64::new(0),
+            slot: Mutex::new(Slot::Going(future)),
+            end: AtomicWaker::new(),
+            shared,
+        })
+    }
+
+    /// Whether it is to end, and so goes before others.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.urgent.load(Ordering::Acquire)
+    }
+
+    /// The CPU time of all its turns.
+    pub(crate) fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu.load(Ordering::Acquire))
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_done(&self) -> bool {
+        self.state.load(Ordering::Acquire) == DONE
+    }
+
+    /// Lets it have its next turn before all others, because it is to end.
+    pub(crate) fn hurry(self: &Arc<Self>) {
+        self.urgent.store(true, Ordering::Release);
+        if !self.wake_if_asleep()
+            && let Some(shared) = self.shared.upgrade()
+        {
+            shared.hurry(self);
+        }
+    }
+
+    /// Polls the future once. A panic ends the task, not the thread.
+    pub(super) fn turn(self: &Arc<Self>, cx: &mut Context<'_>) -> Turn {
+        self.state.store(RUNNING, Ordering::Release);
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let Slot::Going(future) = &mut *slot else { return Turn::Ended };
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
+        let ended = match polled {
+            Ok(Poll::Pending) => {
+                drop(slot);
+                return self.after_pending();
+            }
+            Ok(Poll::Ready(value)) => Ok(value),
+            Err(panic) => Err(Panicked(panic_message(&*panic))),
+        };
+        let future = std::mem::replace(&mut *slot, Slot::Ended(ended));
+        drop(slot);
+        // What a future holds may panic on its way out as well.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
+            let message = panic_message(&*panic);
+            *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Slot::Ended(Err(Panicked(message)));
+        }
+        Turn::Ended
+    }
+
+    fn after_pending(&self) -> Turn {
+        match self.state.compare_exchange(RUNNING, ASLEEP, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Turn::Asleep,
+            Err(_) => {
+                self.state.store(QUEUED, Ordering::Release);
+                Turn::Again
+            }
+        }
+    }
+
+    /// Adds to the CPU time of its turns.
+    pub(super) fn spent(&self, cpu: Duration) {
+        let nanos = u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX);
+        self.cpu.fetch_add(nanos, Ordering::AcqRel);
+    }
+
+    /// Lets whoever awaits the end have it. Its CPU time is complete by then.
+    pub(super) fn announce_end(&self) {
+        self.state.store(DONE, Ordering::Release);
+        self.end.wake();
+    }
+
+    /// Says whether there is nothing left to do: false only if it is in the queue already.
+    fn wake_if_asleep(self: &Arc<Self>) -> bool {
+        let woken = |state| match state {
+            ASLEEP => Some(QUEUED),
+            RUNNING => Some(WOKEN),
+            _ => None,
+        };
+        match self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, woken) {
+            Ok(ASLEEP) => {
+                if let Some(shared) = self.shared.upgrade() {
+                    shared.enqueue(Arc::clone(self));
+                }
+                true
+            }
+            Ok(_) => true,
+            Err(state) => state != QUEUED,
+        }
+    }
+
+    /// The end of the run, once.
+    fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<T, Panicked>> {
+        self.end.register(cx.waker());
+        if self.state.load(Ordering::Acquire) != DONE {
+            return Poll::Pending;
+        }
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *slot, Slot::Taken) {
+            Slot::Ended(ended) => Poll::Ready(ended),
+            going => {
+                *slot = going;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T: Send + 'static> Wake for Task<T> {
+    fn wake(self: Arc<Self>) {
+        self.wake_if_asleep();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_if_asleep();
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+/// The end of a task, to be awaited. The CPU time is that of all its turns.
+pub(crate) struct End<T>(pub(super) Arc<Task<T>>);
+
+impl<T> End<T> {
+    /// The task itself.
+    pub(crate) fn task(&self) -> &Arc<Task<T>> {
+        &self.0
+    }
+}
+
+impl<T: Send + 'static> Future for End<T> {
+    type Output = Result<T, Panicked>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_end(cx)
+    }
+}
+
+/// Gives up the rest of a turn, once.
+#[derive(Debug, Default)]
+pub(crate) struct GiveWay {
+    given: bool,
+}
+
+impl Future for GiveWay {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.given {
+            return Poll::Ready(());
+        }
+        self.given = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,90 @@
+//! The pulse by which running guests are looked at. It beats only while a guest thread is awake.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+/// Beats without anybody awake before it stops: long enough that a steady trickle of short jobs doesn't have to wake
+/// it for each.
+const LINGER: u32 = 100;
+
+/// What guest threads and the pulse know of each other.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    awake: AtomicUsize,
+    resting: AtomicBool,
+    closed: AtomicBool,
+}
+
+/// The handle on the pulse's thread.
+#[derive(Debug)]
+pub(super) struct Ticker {
+    pulse: Arc<Pulse>,
+    thread: Thread,
+}
+
+impl Ticker {
+    /// Starts a thread that calls `beat` every `tick` while a guest thread is awake.
+    pub(super) fn start(tick: Duration, beat: impl Fn() + Send + 'static) -> std::io::Result<Self> {
+        let pulse = Arc::new(Pulse {
+            awake: AtomicUsize::new(0),
+            resting: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        });
+        let theirs = Arc::clone(&pulse);
+        let handle = thread::Builder::new().name("sandhog-tick".to_owned()).spawn(move || {
+            while theirs.next_beat(tick) {
+                beat();
+            }
+        })?;
+        Ok(Self { pulse, thread: handle.thread().clone() })
+    }
+
+    /// A guest thread has something to run.
+    pub(super) fn woke(&self) {
+        self.pulse.awake.fetch_add(1, Ordering::SeqCst);
+        if self.pulse.resting.load(Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+    }
+
+    /// A guest thread has nothing to run.
+    pub(super) fn slept(&self) {
+        self.pulse.awake.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.pulse.closed.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
+impl Pulse {
+    /// Waits until the next beat is due; false when there will be none.
+    fn next_beat(&self, tick: Duration) -> bool {
+        thread::sleep(tick);
+        let mut idle = 0;
+        while self.awake.load(Ordering::SeqCst) == 0 && !self.closed.load(Ordering::SeqCst) {
+            idle += 1;
+            if idle < LINGER {
+                thread::sleep(tick);
+            } else {
+                self.rest();
+            }
+        }
+        !self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Parks until a guest thread wakes. Whoever wakes first says so and then looks whether we rest; we say that we
+    /// rest and then look whether anybody is awake: one of the two sees the other.
+    fn rest(&self) {
+        self.resting.store(true, Ordering::SeqCst);
+        while self.awake.load(Ordering::SeqCst) == 0 && !self.closed.load(Ordering::SeqCst) {
+            thread::park();
+        }
+        self.resting.store(false, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,111 @@
+//! Wasmtime's settings: what guests may be made of, and how much of the machine is set aside for them.
+
+use std::num::NonZeroU32;
+
+use sandhog_core::budget::Bytes;
+use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+
+use crate::config::Config;
+use crate::error::Error;
+
+/// Core instances of one component. One made by cargo has a handful, one of Python some dozens.
+const CORE_INSTANCES: u32 = 128;
+
+/// Memories of one component. Most have one; an adapter may bring its own.
+const MEMORIES: u32 = 4;
+
+/// Tables of one component: its own, and one for each adapter.
+const TABLES: u32 = 16;
+
+/// What wasmtime keeps of one core instance, and of a component with all of its core instances. Python and
+/// JavaScript take some hundred KiB.
+const INSTANCE_SIZE: usize = 1 << 20;
+const COMPONENT_SIZE: usize = 2 << 20;
+
+/// Stack beyond the guest's own, for the host calls that it makes.
+const HOST_STACK: u64 = 1 << 20;
+
+/// What the memory of an instance keeps of the machine's when it is given back, to be cleared rather than fetched
+/// anew. With `pagemap_scan` only pages that were touched are cleared, so a large value costs nothing but the memory.
+const MEMORY_KEPT: usize = 1 << 20;
+const TABLE_KEPT: usize = 64 << 10;
+
+/// Where a backtrace ends.
+const FRAMES_MAX: usize = 16;
+
+/// A 32-bit memory has no more.
+const MEMORY_MOST: u64 = 4 << 30;
+
+/// Wasmtime's settings for ours.
+///
+/// # Errors
+/// If ours don't go together.
+pub(crate) fn wasmtime_config(config: &Config) -> Result<wasmtime::Config, Error> {
+    if config.memory_max.0 > MEMORY_MOST {
+        let reason = format!("engine.memory_max is {}; no guest can have more than 4GiB", config.memory_max);
+        return Err(Error::Setup { reason });
+    }
+    let mut wasmtime = wasmtime::Config::new();
+    wasmtime
+        .consume_fuel(true)
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(FRAMES_MAX))
+        .max_wasm_stack(size(config.stack, "engine.stack")?)
+        .async_stack_size(size(Bytes(config.stack.0.saturating_add(HOST_STACK)), "engine.stack")?)
+        .concurrency_support(false)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)?));
+    leave_out(&mut wasmtime);
+    Ok(wasmtime)
+}
+
+/// Switches off what no handler needs: most faults of runtimes are in their newest parts.
+fn leave_out(wasmtime: &mut wasmtime::Config) {
+    wasmtime
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_custom_page_sizes(false)
+        .wasm_wide_arithmetic(false)
+        .wasm_component_model_error_context(false)
+        .wasm_component_model_map(false)
+        .wasm_component_model_memory64(false)
+        .wasm_component_model_fixed_length_lists(false)
+        .wasm_component_model_implements(false)
+        .shared_memory(false);
+}
+
+fn pool(config: &Config) -> Result<PoolingAllocationConfig, Error> {
+    let instances = config.instances;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances.get())
+        .total_stacks(instances.get())
+        .total_core_instances(times(instances, CORE_INSTANCES)?)
+        .total_memories(times(instances, MEMORIES)?)
+        .total_tables(times(instances, TABLES)?)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
+        .max_memories_per_module(1)
+        .max_tables_per_module(TABLES)
+        .max_memory_size(size(config.memory_max, "engine.memory_max")?)
+        .table_elements(size(Bytes(config.table_elements_max), "engine.table_elements_max")?)
+        .max_core_instance_size(INSTANCE_SIZE)
+        .max_component_instance_size(COMPONENT_SIZE)
+        .linear_memory_keep_resident(MEMORY_KEPT)
+        .table_keep_resident(TABLE_KEPT)
+        .pagemap_scan(Enabled::Auto);
+    Ok(pool)
+}
+
+fn times(instances: NonZeroU32, each: u32) -> Result<u32, Error> {
+    instances.get().checked_mul(each).ok_or_else(|| Error::Setup {
+        reason: format!("engine.instances is {instances}; nothing has room for so many"),
+    })
+}
+
+fn size(bytes: Bytes, knob: &str) -> Result<usize, Error> {
+    usize::try_from(bytes.0).map_err(|_| Error::Setup {
+        reason: format!("{knob} is {bytes}; this machine can't address so much"),
+    })
+}
