@@ -3,10 +3,31 @@
 //! [`load`] reads the daemon's file and the folder of plugin files beside it. Either the whole of it is right, or all
 //! that is wrong with it comes back at once, each with its place. Each part is handed by value to whatever it
 //! configures; nobody else reads files or the environment.
+//!
+//! ```text
+//! sandhog.toml ──┐ fields: key by key, typed;     across: what only
+//! plugins.d/* ───┘ every problem with its place ─> values together get wrong ─> Config | Problems
+//! ```
+//!
+//! Relative paths are relative to the file that they stand in. A daemon file without any `[tenants]` has the tenants
+//! that its plugins name, with defaults for each; one that declares tenants has those and no others.
+
+mod across;
+mod daemon;
+mod fields;
+mod plugin;
+mod problem;
+mod reference;
+#[cfg(test)]
+mod tests;
+pub mod units;
+mod value;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sandhog_broker::Keep;
@@ -14,6 +35,11 @@ use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_engine::Grants;
+
+use fields::File;
+use reference::{Follow, Outside};
+
+pub use problem::{Place, Problem, Problems};
 
 /// All of it.
 #[derive(Debug, Clone)]
@@ -79,6 +105,8 @@ pub struct Engine {
     pub concurrency: NonZeroU32,
     /// The call stack of a guest.
     pub stack: Bytes,
+    /// The largest component that is compiled at all.
+    pub component_max: Bytes,
     /// Where compiled components are kept; only the daemon's user may write there.
     pub cache: PathBuf,
 }
@@ -123,4 +151,197 @@ pub struct Plugin {
     pub keep: Keep,
     /// What it may reach.
     pub grants: Grants,
+}
+
+/// A larger file is no configuration.
+const FILE_MAX: u64 = 1024 * 1024;
+
+/// Reads the daemon's file and the plugin files that belong to it.
+///
+/// # Errors
+/// All that is wrong with them.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    load_from(path, Outside { env: &from_environment, follow: Follow::All })
+}
+
+/// As [`load`], for whoever only talks to the broker: secrets are not fetched (no plugin has any), and components need
+/// not be there.
+///
+/// # Errors
+/// All that is wrong with the files.
+pub fn load_for_broker(path: &Path) -> Result<Config, Problems> {
+    load_from(path, Outside { env: &from_environment, follow: Follow::BrokerAlone })
+}
+
+/// Where compiled components are kept if no configuration says so: in the user's cache folder.
+#[must_use]
+pub fn default_cache() -> PathBuf {
+    daemon::default_cache(Outside { env: &from_environment, follow: Follow::BrokerAlone })
+}
+
+/// What a run may spend if no configuration says so.
+#[must_use]
+pub fn default_limits() -> Budget {
+    daemon::LIMITS
+}
+
+fn from_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn load_from(path: &Path, outside: Outside<'_>) -> Result<Config, Problems> {
+    let daemon_file = match text_of(path) {
+        Ok(text) => File::new(path.to_owned(), &text),
+        Err(problem) => return Err(Problems::one(Problem::of_file(path, problem).help(STARTER))),
+    };
+    let daemon = daemon_file.read(|fields| daemon::read(fields, outside));
+    let mut problems = Vec::new();
+    let mut drafts = Vec::new();
+    let mut spoilt = Vec::new();
+    let paths = match &daemon {
+        Some(daemon) => plugin_files(&daemon_file, daemon),
+        None => Vec::new(),
+    };
+    for path in paths {
+        match text_of(&path) {
+            Ok(text) => {
+                let file = File::new(path, &text);
+                match file.read(|fields| plugin::read(fields, outside)).flatten() {
+                    Some(draft) => drafts.push((file, draft)),
+                    None => spoilt.push(file),
+                }
+            }
+            Err(problem) => problems.push(Problem::of_file(&path, problem)),
+        }
+    }
+    let config = daemon.and_then(|daemon| assemble(&daemon_file, daemon, &mut spoilt, drafts, outside));
+    problems.extend(daemon_file.into_problems());
+    problems.extend(spoilt.into_iter().flat_map(File::into_problems));
+    match Problems::some(problems, path) {
+        Some(problems) => Err(problems),
+        None => Ok(config.expect("whatever kept it from being read was noted")),
+    }
+}
+
+const STARTER: &str = "`sandhog dev` writes one to start with; `--config PATH` names another";
+
+/// Puts together what was read. Files that were read through go to `done`, with what is wrong with them.
+fn assemble(
+    daemon_file: &File,
+    daemon: daemon::Daemon,
+    done: &mut Vec<File>,
+    drafts: Vec<(File, plugin::PluginDraft)>,
+    outside: Outside<'_>,
+) -> Option<Config> {
+    across::daemon(daemon_file, &daemon);
+    let tenants = across::tenants(&daemon, &drafts);
+    let mut checked = across::Plugins::new(daemon_file, &daemon, &tenants, outside);
+    let mut plugins = Vec::new();
+    for (file, draft) in drafts {
+        plugins.extend(checked.check(&file, draft));
+        done.push(file);
+    }
+    Some(Config {
+        broker: daemon.broker?,
+        lease: daemon.lease,
+        engine: daemon.engine,
+        limits: daemon.limits,
+        grace: daemon.grace,
+        tenants,
+        plugins,
+    })
+}
+
+/// The plugin files, in order of name.
+fn plugin_files(daemon_file: &File, daemon: &daemon::Daemon) -> Vec<PathBuf> {
+    let (folder, named) = &daemon.plugins;
+    let listed = fs::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<PathBuf>>>());
+    match listed {
+        Ok(mut paths) => {
+            paths.retain(|path| is_plugin_file(path));
+            paths.sort();
+            paths
+        }
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound && *named == daemon::Named::Default => {
+            Vec::new()
+        }
+        Err(cause) => {
+            let problem = format!("can't list the folder {}: {cause}", folder.display());
+            daemon_file.note(daemon_file.problem("plugins", problem));
+            Vec::new()
+        }
+    }
+}
+
+/// Editors leave hidden files behind; those are not meant.
+fn is_plugin_file(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden && path.extension().is_some_and(|extension| extension == "toml")
+}
+
+/// What is in a file, or why it can't be had.
+fn text_of(path: &Path) -> Result<String, String> {
+    let refuse = |cause: &dyn std::fmt::Display| format!("can't read the file: {cause}");
+    let file = fs::File::open(path).map_err(|cause| refuse(&cause))?;
+    let mut bytes = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, FILE_MAX + 1), &mut bytes)
+        .map_err(|cause| refuse(&cause))?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(refuse(&format!("it is larger than {}", Bytes(FILE_MAX))));
+    }
+    String::from_utf8(bytes).map_err(|cause| {
+        let valid = cause.utf8_error().valid_up_to();
+        let line = cause.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;
+        refuse(&format!("line {line} is not UTF-8"))
+    })
+}
+
+impl Config {
+    /// The engine's settings.
+    #[must_use]
+    pub fn engine_settings(&self) -> sandhog_engine::Config {
+        sandhog_engine::Config {
+            guest_threads: self.engine.threads,
+            instances: self.engine.concurrency,
+            memory_max: self.limits.memory,
+            table_elements_max: self.limits.table_elements,
+            stack: self.engine.stack,
+            component_max: self.engine.component_max,
+            cache: Some(self.engine.cache.clone()),
+            ..sandhog_engine::Config::default()
+        }
+    }
+
+    /// What a run of a plugin may spend: the narrowest of daemon, tenant and plugin.
+    #[must_use]
+    pub fn budget(&self, plugin: &Plugin) -> Budget {
+        let tenant = self.tenants.get(&plugin.tenant).map(|tenant| tenant.limits).unwrap_or_default();
+        self.limits.narrow(&tenant).narrow(&plugin.limits)
+    }
+
+    /// The memory that is in use if every plugin runs as often at once as it may, and each run takes all that it may.
+    #[must_use]
+    pub fn memory_at_worst(&self) -> Bytes {
+        let mut left = u64::from(self.engine.concurrency.get());
+        let mut wants: Vec<(Bytes, u64)> = Vec::new();
+        for (id, tenant) in &self.tenants {
+            let of_tenant = self.plugins.iter().filter(|plugin| plugin.tenant == *id);
+            let wanted =
+                of_tenant.map(|plugin| (self.budget(plugin).memory, plugin.concurrency.get().into()));
+            wants.extend(most_of(wanted.collect(), &mut tenant.concurrency.get().into()));
+        }
+        let total = most_of(wants, &mut left).into_iter().map(|(memory, runs)| memory.0.saturating_mul(runs));
+        Bytes(total.fold(0, u64::saturating_add))
+    }
+}
+
+/// Of runs with so much memory each, those `left` that take the most.
+fn most_of(mut wants: Vec<(Bytes, u64)>, left: &mut u64) -> Vec<(Bytes, u64)> {
+    wants.sort_by_key(|(memory, _)| std::cmp::Reverse(*memory));
+    for (_, runs) in &mut wants {
+        *runs = (*runs).min(*left);
+        *left -= *runs;
+    }
+    wants
 }

@@ -1,0 +1,288 @@
+//! What only several values together, or several files, can get wrong.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use sandhog_core::budget::{Budget, Bytes, Caps};
+use sandhog_core::id::{Kind, PluginName, TenantId};
+use sandhog_engine::{Grants, Secret};
+
+use super::daemon::{Daemon, TenantDraft};
+use super::fields::{File, nearest};
+use super::plugin::PluginDraft;
+use super::reference::{Follow, Outside, Reference};
+use super::units::time;
+use super::{Plugin, Tenant};
+
+/// More runs at once than this have no room in the address space.
+const CONCURRENCY_MAX: u32 = 4096;
+const THREADS_MAX: usize = 1024;
+/// A guest's memory is addressed with 32 bits.
+const MEMORY_MAX: Bytes = Bytes::mib(4096);
+const TABLE_MAX: u64 = 10_000_000;
+/// What goes to the broker in one piece.
+const PIECE_MAX: Bytes = Bytes::mib(64);
+const STACK: (Bytes, Bytes) = (Bytes::kib(64), Bytes::mib(16));
+const WEIGHT_MAX: u32 = 10_000;
+
+/// Checks the daemon's file.
+pub(super) fn daemon(file: &File, daemon: &Daemon) {
+    let lease = &daemon.lease;
+    let needed = lease.margin.saturating_add(lease.renew_every);
+    if needed >= lease.ttl {
+        let key = ["lease.ttl", "lease.margin", "lease.renew_every"].into_iter().find(|key| file.has(key));
+        let (margin, every, ttl) = (time(lease.margin), time(lease.renew_every), time(lease.ttl));
+        let problem =
+            format!("a lease of {ttl} can't be renewed in time, {every} apart and {margin} before its end");
+        let problem = file.problem(key.unwrap_or("lease"), problem);
+        file.note(problem.rule("margin + renew_every is less than ttl"));
+    }
+    let engine = &daemon.engine;
+    at_most(file, "engine.concurrency", engine.concurrency.get(), CONCURRENCY_MAX);
+    at_most(file, "engine.threads", engine.threads.get(), THREADS_MAX);
+    at_most(file, "engine.stack", engine.stack, STACK.1);
+    if engine.stack < STACK.0 {
+        let problem = format!("{} is too little for any handler", engine.stack);
+        file.note(file.problem("engine.stack", problem).rule(format!("at least {}", STACK.0)));
+    }
+    let limits = &daemon.limits;
+    at_most(file, "limits.memory", limits.memory, MEMORY_MAX);
+    at_most(file, "limits.table_elements", limits.table_elements, TABLE_MAX);
+    for (key, value) in
+        [("limits.output", limits.output), ("limits.log", limits.log), ("limits.effects", limits.effects)]
+    {
+        at_most(file, key, value, PIECE_MAX);
+    }
+    for (id, tenant) in &daemon.tenants {
+        let path = format!("tenants.{id}");
+        if let Some(weight) = tenant.weight {
+            at_most(file, &format!("{path}.weight"), weight.get(), WEIGHT_MAX);
+        }
+        within(file, &format!("{path}."), tenant, engine.concurrency, file, limits);
+    }
+}
+
+fn at_most<T: PartialOrd + Display>(file: &File, key: &str, value: T, max: T) {
+    if value > max {
+        file.note(file.problem(key, format!("{value} is too much")).rule(format!("at most {max}")));
+    }
+}
+
+/// A tenant's terms are within the daemon's.
+fn within(
+    file: &File,
+    path: &str,
+    tenant: &TenantDraft,
+    concurrency: NonZeroU32,
+    above: &File,
+    limits: &Budget,
+) {
+    let narrower = Narrower { file, path, above, above_path: "" };
+    narrower.limits(&tenant.limits, limits);
+    if let Some(own) = tenant.concurrency {
+        narrower.at_most("concurrency", own, concurrency, "engine.concurrency");
+    }
+}
+
+/// Limits that have to be within those of somebody above.
+struct Narrower<'c> {
+    file: &'c File,
+    path: &'c str,
+    above: &'c File,
+    above_path: &'c str,
+}
+
+impl Narrower<'_> {
+    fn limits(&self, caps: &Caps, max: &Budget) {
+        self.limit("fuel", caps.fuel, max.fuel);
+        self.limit("memory", caps.memory, max.memory);
+        self.limit("table_elements", caps.table_elements, max.table_elements);
+        self.limit("timeout", caps.timeout.map(Time), Time(max.timeout));
+        self.limit("output", caps.output, max.output);
+        self.limit("log", caps.log, max.log);
+        self.limit("effects", caps.effects, max.effects);
+    }
+
+    fn limit<T: PartialOrd + Display>(&self, key: &str, value: Option<T>, max: T) {
+        if let Some(value) = value {
+            let key = format!("limits.{key}");
+            // What the tenant above doesn't say, the daemon does.
+            let of_tenant = format!("{}{key}", self.above_path);
+            let knob = if self.above.has(&of_tenant) { &of_tenant } else { &key };
+            self.at_most(&key, value, max, knob);
+        }
+    }
+
+    fn at_most<T: PartialOrd + Display>(&self, key: &str, value: T, max: T, knob: &str) {
+        if value <= max || self.above.is_spoilt(knob) {
+            return;
+        }
+        let set_by = match self.above.has(knob) {
+            true => format!("{knob} in {}", self.above.line_of(knob)),
+            false => format!("the default of {knob} in {}", self.above.name().display()),
+        };
+        let key = format!("{}{key}", self.path);
+        let problem = self.file.problem(&key, format!("{value} is more than is allowed"));
+        let problem = problem.rule(format!("at most {max}, by {set_by}"));
+        self.file.note(problem.help(format!("lower it, or raise {knob}")));
+    }
+}
+
+/// Shows a time as it is written.
+#[derive(PartialEq, PartialOrd)]
+struct Time(Duration);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&time(self.0))
+    }
+}
+
+/// The tenants in force: those of the daemon's file; if it has none, those that plugins name.
+pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeMap<TenantId, Tenant> {
+    let checked = |draft: &TenantDraft| Tenant {
+        weight: draft.weight.unwrap_or(NonZeroU32::MIN),
+        concurrency: draft.concurrency.unwrap_or(daemon.engine.concurrency),
+        limits: draft.limits,
+    };
+    if daemon.tenants.is_empty() {
+        let of_plugin = |(_, draft): &(File, PluginDraft)| draft.tenant.clone();
+        return drafts.iter().map(of_plugin).map(|id| (id, checked(&TenantDraft::default()))).collect();
+    }
+    daemon.tenants.iter().map(|(id, draft)| (id.clone(), checked(draft))).collect()
+}
+
+/// Turns what plugin files say into plugins, as far as nothing is wrong with them.
+pub(super) struct Plugins<'c> {
+    daemon_file: &'c File,
+    daemon: &'c Daemon,
+    tenants: &'c BTreeMap<TenantId, Tenant>,
+    outside: Outside<'c>,
+    /// Where each name and kind is taken.
+    names: BTreeMap<(TenantId, PluginName), String>,
+    kinds: BTreeMap<(TenantId, Kind), String>,
+}
+
+impl<'c> Plugins<'c> {
+    pub(super) fn new(
+        daemon_file: &'c File,
+        daemon: &'c Daemon,
+        tenants: &'c BTreeMap<TenantId, Tenant>,
+        outside: Outside<'c>,
+    ) -> Self {
+        Self { daemon_file, daemon, tenants, outside, names: BTreeMap::new(), kinds: BTreeMap::new() }
+    }
+
+    /// Checks one more plugin.
+    pub(super) fn check(&mut self, file: &File, draft: PluginDraft) -> Option<Plugin> {
+        self.unique(file, &draft);
+        at_most(file, "limits.payload", draft.payload, PIECE_MAX);
+        if self.outside.follow == Follow::All && !draft.component.is_file() {
+            let problem = format!("there is no file {}", draft.component.display());
+            let path = "a path that is relative to this file, or absolute";
+            file.note(file.problem("plugin.component", problem).rule(path));
+        }
+        let secrets = self.secrets(file, &draft);
+        let tenant = self.tenant(file, &draft.tenant)?;
+        let above_path = format!("tenants.{}.", draft.tenant);
+        let narrower = Narrower { file, path: "", above: self.daemon_file, above_path: &above_path };
+        narrower.limits(&draft.limits, &self.daemon.limits.narrow(&tenant.limits));
+        if let Some(own) = draft.concurrency {
+            let of_tenant = format!("{above_path}concurrency");
+            let knob =
+                if self.daemon_file.has(&of_tenant) { of_tenant.as_str() } else { "engine.concurrency" };
+            narrower.at_most("limits.concurrency", own, tenant.concurrency, knob);
+        }
+        Some(Plugin {
+            name: draft.name,
+            tenant: draft.tenant,
+            file: file.name().to_owned(),
+            component: draft.component,
+            sha256: draft.sha256,
+            kinds: draft.kinds,
+            queue: draft.queue,
+            limits: draft.limits,
+            payload: draft.payload,
+            concurrency: draft.concurrency.unwrap_or(tenant.concurrency),
+            retry: draft.retry,
+            keep: draft.keep,
+            grants: Grants { dirs: draft.dirs, env: draft.env, secrets },
+        })
+    }
+
+    /// Within a tenant, a name and a kind belong to one plugin.
+    fn unique(&mut self, file: &File, draft: &PluginDraft) {
+        let (tenant, name) = (&draft.tenant, &draft.name);
+        if let Some(first) = self.names.get(&(tenant.clone(), name.clone())) {
+            let problem = format!("tenant \"{tenant}\" has a plugin \"{name}\" already");
+            file.note(file.problem("plugin.name", problem).rule(format!("the other one is in {first}")));
+        } else {
+            self.names.insert((tenant.clone(), name.clone()), file.line_of("plugin.name"));
+        }
+        for (n, kind) in draft.kinds.iter().enumerate() {
+            let key = format!("plugin.kinds[{n}]");
+            let place = file.line_of(&key);
+            if let Some(first) = self.kinds.insert((tenant.clone(), kind.clone()), place)
+                && !draft.kinds[..n].contains(kind)
+            {
+                let problem = format!("tenant \"{tenant}\" has a plugin for \"{kind}\" already");
+                file.note(file.problem(&key, problem).rule(format!("the other one is in {first}")));
+            }
+        }
+    }
+
+    fn tenant(&self, file: &File, id: &TenantId) -> Option<&'c Tenant> {
+        if let Some(tenant) = self.tenants.get(id) {
+            return Some(tenant);
+        }
+        if self.daemon_file.is_spoilt("tenants") {
+            return None;
+        }
+        let name = self.daemon_file.name().display();
+        let problem = file.problem("plugin.tenant", format!("there is no tenant \"{id}\" in {name}"));
+        let problem = match nearest(id.as_str(), self.tenants.keys().map(TenantId::as_str)) {
+            Some(meant) => problem.help(format!("did you mean \"{meant}\"?")),
+            None => problem,
+        };
+        file.note(problem.help(format!("or add to {name}: [tenants.{id}]")));
+        None
+    }
+
+    /// Fetches the secrets that are granted.
+    fn secrets(&self, file: &File, draft: &PluginDraft) -> BTreeMap<String, Secret> {
+        for name in draft.secrets.keys().filter(|name| !draft.granted.contains(name)) {
+            let problem =
+                file.problem(&format!("secrets.{name}"), "it is not granted, so nothing can read it");
+            file.note(problem.help(format!("add it under [grants]: secrets = [\"{name}\"]")));
+        }
+        if self.outside.follow == Follow::BrokerAlone {
+            return BTreeMap::new();
+        }
+        let of_tenant = self.daemon.tenants.get(&draft.tenant).map(|tenant| &tenant.secrets);
+        let unspoilt = |name: &str| {
+            let of_tenant = format!("tenants.{}.secrets.{name}", draft.tenant);
+            !file.is_spoilt(&format!("secrets.{name}")) && !self.daemon_file.is_spoilt(&of_tenant)
+        };
+        let granted = draft.granted.iter().enumerate().filter(|(_, name)| unspoilt(name));
+        let fetched = granted.filter_map(|(n, name)| {
+            let said = draft.secrets.get(name).or_else(|| of_tenant?.get(name)).cloned();
+            let bare = said.is_none();
+            match said.unwrap_or_else(|| Reference::Env(name.clone())).fetch(self.outside) {
+                Ok(secret) => Some((name.clone(), secret)),
+                Err(cause) => {
+                    let problem = file.problem(&format!("grants.secrets[{n}]"), cause);
+                    let (tenant, above) = (&draft.tenant, self.daemon_file.name().display());
+                    let kept =
+                        format!("set it, or say where the secret is kept: {name} = {{ file = \"path\" }}");
+                    let kept =
+                        format!("{kept} under [secrets] here, or [tenants.{tenant}.secrets] in {above}");
+                    file.note(if bare { problem.help(kept) } else { problem });
+                    None
+                }
+            }
+        });
+        fetched.collect()
+    }
+}

@@ -1,0 +1,227 @@
+//! The daemon's file.
+
+use std::collections::BTreeMap;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use sandhog_core::budget::{Budget, Bytes, Caps, Fuel};
+use sandhog_core::id::TenantId;
+
+use super::fields::{Entry, Fields};
+use super::problem::{Problem, Shown};
+use super::reference::{Outside, Reference, text_or_reference};
+use super::value::{Positive, no_choice};
+use super::{Broker, Engine, Lease};
+
+/// What the daemon's file says.
+pub(super) struct Daemon {
+    pub(super) broker: Option<Broker>,
+    pub(super) lease: Lease,
+    pub(super) engine: Engine,
+    pub(super) limits: Budget,
+    pub(super) grace: Duration,
+    pub(super) tenants: BTreeMap<TenantId, TenantDraft>,
+    /// The folder of plugin files, and whether the file names it.
+    pub(super) plugins: (PathBuf, Named),
+}
+
+/// Whether the operator wrote something, or it is the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named {
+    Written,
+    Default,
+}
+
+/// What the file says of a tenant.
+#[derive(Default)]
+pub(super) struct TenantDraft {
+    pub(super) weight: Option<NonZeroU32>,
+    pub(super) concurrency: Option<NonZeroU32>,
+    pub(super) limits: Caps,
+    pub(super) secrets: BTreeMap<String, Reference>,
+}
+
+/// The budget of a daemon whose file says nothing of it: enough for a handler that works on a picture.
+pub(super) const LIMITS: Budget = Budget {
+    fuel: Fuel(10_000_000_000),
+    memory: Bytes::mib(256),
+    table_elements: 100_000,
+    timeout: Duration::from_secs(300),
+    output: Bytes::mib(1),
+    log: Bytes::kib(64),
+    effects: Bytes::mib(1),
+};
+
+const GRACE: Duration = Duration::from_secs(30);
+const PLUGINS: &str = "plugins.d";
+const DATABASE: &str = "sandhog.db";
+
+/// Reads the daemon's file.
+pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Daemon {
+    let plugins = match fields.get::<PathBuf>("plugins") {
+        Some(folder) => (fields.file.resolve(&folder), Named::Written),
+        None => (fields.file.resolve(Path::new(PLUGINS)), Named::Default),
+    };
+    Daemon {
+        broker: broker(fields, outside),
+        lease: fields.table("lease", lease),
+        engine: fields.table("engine", |fields| engine(fields, outside)),
+        limits: over_defaults(&fields.table("limits", caps)),
+        grace: fields.table("shutdown", |fields| fields.or("grace", GRACE)),
+        tenants: fields.named("tenants").into_iter().filter_map(tenant).collect(),
+        plugins,
+    }
+}
+
+fn broker(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Broker> {
+    match fields.entry("broker") {
+        None => Some(Broker::Embedded { path: fields.file.resolve(Path::new(DATABASE)) }),
+        Some(entry) => entry.table(|fields| broker_of_type(fields, outside)),
+    }
+}
+
+fn broker_of_type(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Broker> {
+    let kind = fields.required::<String>("type", "\"embedded\"");
+    let path = fields.entry("path");
+    let url = fields.entry("url");
+    let timeout = fields.get::<Positive<Duration>>("timeout");
+    match kind.as_deref()? {
+        "embedded" => {
+            belongs_elsewhere(url, "redis");
+            let path = path.map_or_else(|| Some(PathBuf::from(DATABASE)), Entry::read)?;
+            Some(Broker::Embedded { path: fields.file.resolve(&path) })
+        }
+        "redis" => {
+            belongs_elsewhere(path, "embedded");
+            redis(fields, url, timeout, outside).map(Broker::Redis)
+        }
+        other => {
+            let refusal = no_choice(&format!("\"{other}\""), other, &["embedded", "redis"]);
+            let key = fields.path_of("type");
+            let mut problem = fields.file.problem(&key, refusal.problem).rule(refusal.rule);
+            problem.help.extend(refusal.help);
+            fields.file.note(problem);
+            None
+        }
+    }
+}
+
+fn belongs_elsewhere(entry: Option<Entry<'_>>, kind: &str) {
+    if let Some(entry) = entry {
+        let problem = format!("only a broker of type \"{kind}\" has it");
+        entry.file().note(entry.problem(Shown::KeyAlone, problem));
+    }
+}
+
+fn redis(
+    fields: &Fields<'_>,
+    url: Option<Entry<'_>>,
+    timeout: Option<Positive<Duration>>,
+    outside: Outside<'_>,
+) -> Option<sandhog_broker::redis::Config> {
+    let Some(url) = url else {
+        let key = fields.path_of("url");
+        let missing =
+            fields.file.problem(&fields.path_of("type"), "a broker of type \"redis\" needs a `url`");
+        let example = "add it, such as: url = { env = \"REDIS_URL\" }, or url = \"redis://127.0.0.1:6379\"";
+        fields.file.note(Problem { key, ..missing }.help(example));
+        return None;
+    };
+    let (file, key) = (url.file(), url.path.clone());
+    let url = text_or_reference(url, outside)?;
+    match sandhog_broker::redis::Config::new(url.reveal()) {
+        Ok(config) => Some(match timeout {
+            Some(Positive(timeout)) => config.with_timeout(timeout),
+            None => config,
+        }),
+        Err(cause) => {
+            let example = "such as \"redis://127.0.0.1:6379\" or \"rediss://user:password@host:6380\"";
+            file.note(file.problem(&key, cause.to_string()).rule(example));
+            None
+        }
+    }
+}
+
+fn lease(fields: &mut Fields<'_>) -> Lease {
+    let default = Lease::default();
+    Lease {
+        ttl: fields.or("ttl", Positive(default.ttl)).0,
+        margin: fields.or("margin", Positive(default.margin)).0,
+        renew_every: fields.or("renew_every", Positive(default.renew_every)).0,
+        expiries_max: fields.or("expiries_max", default.expiries_max),
+    }
+}
+
+fn engine(fields: &mut Fields<'_>, outside: Outside<'_>) -> Engine {
+    let default = sandhog_engine::Config::default();
+    let cache = fields.get::<PathBuf>("cache").map(|path| fields.file.resolve(&path));
+    Engine {
+        threads: fields
+            .get("threads")
+            .unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
+        concurrency: fields.or("concurrency", default.instances),
+        stack: fields.or("stack", Positive(default.stack)).0,
+        component_max: fields.or("component_max", Positive(default.component_max)).0,
+        cache: cache.unwrap_or_else(|| default_cache(outside)),
+    }
+}
+
+/// The user's own cache folder: shared by all daemons and commands, so that nothing is compiled twice.
+pub(super) fn default_cache(outside: Outside<'_>) -> PathBuf {
+    let folder = |name: &str| (outside.env)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let ours = folder("SANDHOG_CACHE")
+        .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("sandhog")))
+        .or_else(|| folder("HOME").map(|home| home.join(".cache/sandhog")));
+    ours.unwrap_or_else(|| PathBuf::from(".sandhog")).join("components")
+}
+
+/// The daemon's own limits may be wider than the defaults.
+fn over_defaults(caps: &Caps) -> Budget {
+    Budget {
+        fuel: caps.fuel.unwrap_or(LIMITS.fuel),
+        memory: caps.memory.unwrap_or(LIMITS.memory),
+        table_elements: caps.table_elements.unwrap_or(LIMITS.table_elements),
+        timeout: caps.timeout.unwrap_or(LIMITS.timeout),
+        output: caps.output.unwrap_or(LIMITS.output),
+        log: caps.log.unwrap_or(LIMITS.log),
+        effects: caps.effects.unwrap_or(LIMITS.effects),
+    }
+}
+
+/// Reads `limits`.
+pub(super) fn caps(fields: &mut Fields<'_>) -> Caps {
+    Caps {
+        fuel: fields.get("fuel").map(|Positive(fuel)| fuel),
+        memory: fields.get("memory").map(|Positive(memory)| memory),
+        table_elements: fields.get("table_elements").map(|Positive(elements)| elements),
+        timeout: fields.get("timeout").map(|Positive(timeout)| timeout),
+        output: fields.get("output"),
+        log: fields.get("log"),
+        effects: fields.get("effects"),
+    }
+}
+
+fn tenant((name, entry): (String, Entry<'_>)) -> Option<(TenantId, TenantDraft)> {
+    let id = match TenantId::parse(&name) {
+        Ok(id) => Some(id),
+        Err(invalid) => {
+            entry.refuse(invalid.into());
+            None
+        }
+    };
+    let draft = entry.table(|fields| TenantDraft {
+        weight: fields.get("weight"),
+        concurrency: fields.get("concurrency"),
+        limits: fields.table("limits", caps),
+        secrets: secrets(fields),
+    });
+    Some((id?, draft))
+}
+
+/// Reads a table `secrets`: where each comes from.
+pub(super) fn secrets(fields: &mut Fields<'_>) -> BTreeMap<String, Reference> {
+    let entries = fields.named("secrets").into_iter();
+    entries.filter_map(|(name, entry)| Some((name, Reference::read(entry)?))).collect()
+}

@@ -1,0 +1,412 @@
+//! Reads a TOML file key by key, and gathers all that is wrong with it.
+//!
+//! A [`File`] is one file being read; [`Fields`] is one table of it. Each key is asked for once, by name and type. What
+//! can't be read is noted with its place, and a default stands in, so that reading goes on and finds the rest. Keys
+//! that nobody asked for are noted at the end, with the key that may have been meant.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problem::{Problem, Shown, Source};
+use super::value::{Read, Refusal, found};
+
+/// One file, and what was found out about it so far.
+pub(super) struct File {
+    source: Source,
+    problems: RefCell<Vec<Problem>>,
+    /// Where the value of each key stands that was asked for and is there, by full name.
+    places: RefCell<BTreeMap<String, Range<usize>>>,
+    /// The full names of all keys that were asked for, there or not; `*` stands for a name that is the operator's.
+    known: RefCell<BTreeSet<String>>,
+    unknown: RefCell<Vec<Unknown>>,
+    /// The full names of keys whose values couldn't be read.
+    spoilt: RefCell<BTreeSet<String>>,
+}
+
+/// A key that nobody asked for.
+struct Unknown {
+    /// The table's path with `*` for free names, and as it is.
+    pattern: String,
+    path: String,
+    key: String,
+    span: Range<usize>,
+    siblings: Vec<&'static str>,
+}
+
+/// One table of a file.
+pub(super) struct Fields<'f> {
+    pub(super) file: &'f File,
+    pattern: String,
+    path: String,
+    table: DeTable<'f>,
+    asked: Vec<&'static str>,
+}
+
+/// A value that is there, and where.
+pub(super) struct Entry<'f> {
+    file: &'f File,
+    pattern: String,
+    pub(super) path: String,
+    pub(super) value: DeValue<'f>,
+    span: Range<usize>,
+}
+
+/// What to say of keys that people may expect here, by the pattern of their full name.
+const GUIDANCE: [(&str, &str); 7] = [
+    ("grants.http", "requests to other hosts are not supported yet; remove the line"),
+    ("grants.network", "no plugin can reach the network yet; remove the line"),
+    ("limits.cpu", "processor time is limited by `fuel`: instructions, about one unit each"),
+    ("limits.time", "it is called `timeout`"),
+    ("plugin.wasm", "it is called `component`"),
+    ("plugin.kind", "it is called `kinds`, and is a list: [\"image.thumbnail\"]"),
+    ("retry.max_retries", "it is called `max_attempts`, and counts the first try too"),
+];
+
+impl File {
+    /// A file with this text.
+    pub(super) fn new(file: PathBuf, text: &str) -> Self {
+        Self {
+            source: Source { file, text: text.into() },
+            problems: RefCell::default(),
+            places: RefCell::default(),
+            known: RefCell::default(),
+            unknown: RefCell::default(),
+            spoilt: RefCell::default(),
+        }
+    }
+
+    /// The file, as the operator named it.
+    pub(super) fn name(&self) -> &Path {
+        &self.source.file
+    }
+
+    /// A path that was written in this file: relative ones are relative to the file.
+    pub(super) fn resolve(&self, path: &Path) -> PathBuf {
+        match self.source.file.parent() {
+            Some(folder) => folder.join(path),
+            None => path.to_owned(),
+        }
+    }
+
+    /// Reads the whole file; none if it isn't even TOML.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
+        let (table, errors) = DeTable::parse_recoverable(&self.source.text);
+        if !errors.is_empty() {
+            errors.iter().for_each(|error| self.note(self.malformed(error)));
+            return None;
+        }
+        let mut fields = Fields::new(self, String::new(), String::new(), table.into_inner());
+        let value = read(&mut fields);
+        fields.finish();
+        let unknown = self.unknown.take();
+        unknown.iter().for_each(|unknown| self.note(self.unknown_key(unknown)));
+        Some(value)
+    }
+
+    fn malformed(&self, error: &toml::de::Error) -> Problem {
+        let end = self.source.text.trim_end().len();
+        let span = error.span().unwrap_or(end..end);
+        let shown = self.source.shown_of_malformed(span.start);
+        // Some of the parser's messages quote what they found.
+        let message = if shown == Shown::Line { error.message() } else { "the value is malformed" };
+        self.source.problem(&span, shown, "", format!("this is not TOML: {message}"))
+    }
+
+    /// Notes a problem.
+    pub(super) fn note(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// A problem with the value of a key; with the file as a whole if it has no such key.
+    pub(super) fn problem(&self, key: &str, problem: impl Into<String>) -> Problem {
+        self.problem_shown(key, Shown::Line, problem)
+    }
+
+    /// As [`Self::problem`], with so much of the line.
+    pub(super) fn problem_shown(&self, key: &str, shown: Shown, problem: impl Into<String>) -> Problem {
+        let places = self.places.borrow();
+        match places.get(key) {
+            Some(span) => self.source.problem(span, shown, key, problem),
+            None => Problem { key: key.to_owned(), ..Problem::of_file(&self.source.file, problem) },
+        }
+    }
+
+    /// Whether a key is there.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.places.borrow().contains_key(key)
+    }
+
+    /// Remembers that the value of a key couldn't be read.
+    pub(super) fn spoil(&self, key: &str) {
+        self.spoilt.borrow_mut().insert(key.to_owned());
+    }
+
+    /// Where the value of a key stands: `file:line`, or the file if it isn't there.
+    pub(super) fn line_of(&self, key: &str) -> String {
+        match self.places.borrow().get(key) {
+            Some(span) => self.source.line_of(span),
+            None => self.source.file.display().to_string(),
+        }
+    }
+
+    /// Whether a key, or one below it, is there but couldn't be read, so that a default stands in for it.
+    pub(super) fn is_spoilt(&self, key: &str) -> bool {
+        let below = |spoilt: &String| {
+            spoilt.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.spoilt.borrow().iter().any(below)
+    }
+
+    /// All that is wrong.
+    pub(super) fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+
+    /// The full names of all keys that there are.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> BTreeSet<String> {
+        self.known.borrow().clone()
+    }
+
+    fn unknown_key(&self, unknown: &Unknown) -> Problem {
+        let Unknown { pattern, path, key, span, siblings } = unknown;
+        let full = join(path, key);
+        let problem = self.source.problem(span, Shown::KeyAlone, full.as_str(), "there is no such key");
+        let pattern = join(pattern, key);
+        if let Some((_, guidance)) = GUIDANCE.iter().find(|(name, _)| pattern.ends_with(name)) {
+            return problem.help(*guidance);
+        }
+        if let Some(meant) = nearest(key, siblings.iter().copied()) {
+            return problem.help(format!("did you mean `{meant}`?"));
+        }
+        if let Some(table) = self.table_of(key) {
+            return problem.help(format!("`{key}` belongs to [{table}]"));
+        }
+        problem.help(format!("the keys here are: {}", siblings.join(", ")))
+    }
+
+    /// The table, by its full name, that has a key of this name.
+    fn table_of(&self, key: &str) -> Option<String> {
+        let known = self.known.borrow();
+        let found = known.iter().find_map(|full| full.strip_suffix(key)?.strip_suffix('.'));
+        found.map(|table| table.replace('*', "NAME"))
+    }
+}
+
+impl<'f> Fields<'f> {
+    fn new(file: &'f File, pattern: String, path: String, table: DeTable<'f>) -> Self {
+        Self { file, pattern, path, table, asked: Vec::new() }
+    }
+
+    fn finish(self) {
+        let mut unknown = self.file.unknown.borrow_mut();
+        unknown.extend(self.table.into_iter().map(|(key, _)| Unknown {
+            pattern: self.pattern.clone(),
+            path: self.path.clone(),
+            span: key.span(),
+            key: key.into_inner().into_owned(),
+            siblings: self.asked.clone(),
+        }));
+    }
+
+    /// The full name of a key.
+    pub(super) fn path_of(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+
+    /// What is there for a key.
+    pub(super) fn entry(&mut self, key: &'static str) -> Option<Entry<'f>> {
+        self.asked.push(key);
+        let pattern = join(&self.pattern, key);
+        self.file.known.borrow_mut().insert(pattern.clone());
+        let (_, value) = self.table.remove_entry(key)?;
+        Some(Entry::new(self.file, pattern, join(&self.path, key), value))
+    }
+
+    /// The value of a key, if it is there and can be read.
+    pub(super) fn get<T: Read>(&mut self, key: &'static str) -> Option<T> {
+        self.entry(key)?.read()
+    }
+
+    /// The value of a key, or what stands in for it.
+    pub(super) fn or<T: Read>(&mut self, key: &'static str, default: T) -> T {
+        self.get(key).unwrap_or(default)
+    }
+
+    /// The value of a key that has to be there.
+    pub(super) fn required<T: Read>(&mut self, key: &'static str, example: &str) -> Option<T> {
+        if let Some(entry) = self.entry(key) {
+            return entry.read();
+        }
+        self.missing(key, example);
+        None
+    }
+
+    /// Notes that a key isn't there that has to be.
+    pub(super) fn missing(&self, key: &'static str, example: &str) {
+        let full = self.path_of(key);
+        // The table is the place, where there is one.
+        let places = self.file.places.borrow();
+        let problem = match places.get(&self.path) {
+            Some(span) => self.file.source.problem(span, Shown::Line, full, "it is missing"),
+            None => Problem { key: full, ..Problem::of_file(self.file.name(), "it is missing") },
+        };
+        drop(places);
+        self.file.note(problem.help(format!("add it, such as: {key} = {example}")));
+    }
+
+    /// The table of that name; where it isn't there, or is no table, an empty one.
+    pub(super) fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Fields<'f>) -> T) -> T {
+        match self.entry(key) {
+            Some(entry) => entry.table(read),
+            None => Entry::absent(self.file, join(&self.pattern, key), join(&self.path, key)).table(read),
+        }
+    }
+
+    /// The elements of a list.
+    pub(super) fn list(&mut self, key: &'static str) -> Vec<Entry<'f>> {
+        self.entry(key).map(Entry::list).unwrap_or_default()
+    }
+
+    /// The entries of a table whose keys are names of the operator's.
+    pub(super) fn named(&mut self, key: &'static str) -> Vec<(String, Entry<'f>)> {
+        // So that it is known that a name stands below, even where there is none.
+        self.file.known.borrow_mut().insert(format!("{}.*", join(&self.pattern, key)));
+        self.entry(key).map(Entry::named).unwrap_or_default()
+    }
+}
+
+impl<'f> Entry<'f> {
+    fn new(file: &'f File, pattern: String, path: String, value: Spanned<DeValue<'f>>) -> Self {
+        let span = value.span();
+        file.places.borrow_mut().insert(path.clone(), span.clone());
+        Self { file, pattern, path, value: value.into_inner(), span }
+    }
+
+    fn absent(file: &'f File, pattern: String, path: String) -> Self {
+        Self { file, pattern, path, value: DeValue::Table(DeTable::new()), span: 0..0 }
+    }
+
+    /// The file it stands in.
+    pub(super) fn file(&self) -> &'f File {
+        self.file
+    }
+
+    /// Reads the value, or notes why it can't be read.
+    pub(super) fn read<T: Read>(self) -> Option<T> {
+        match T::read(&self.value) {
+            Ok(value) => Some(value),
+            Err(refusal) => {
+                self.refuse(refusal);
+                None
+            }
+        }
+    }
+
+    /// Notes why the value can't be read.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        let mut problem = self.problem(Shown::Line, refusal.problem).rule(refusal.rule);
+        problem.help.extend(refusal.help);
+        self.file.spoil(&self.path);
+        self.file.note(problem);
+    }
+
+    /// A problem with the value.
+    pub(super) fn problem(&self, shown: Shown, problem: impl Into<String>) -> Problem {
+        self.file.source.problem(&self.span, shown, self.path.as_str(), problem)
+    }
+
+    /// Reads the value as a table.
+    pub(super) fn table<T>(self, read: impl FnOnce(&mut Fields<'f>) -> T) -> T {
+        let table = match self.value {
+            DeValue::Table(table) => table,
+            other => {
+                let problem = format!("{} is not a table", found(&other));
+                let source = &self.file.source;
+                self.file.note(source.problem(&self.span, Shown::KeyAlone, self.path.as_str(), problem));
+                DeTable::new()
+            }
+        };
+        let mut fields = Fields::new(self.file, self.pattern, self.path, table);
+        let value = read(&mut fields);
+        fields.finish();
+        value
+    }
+
+    /// The elements of a list.
+    pub(super) fn list(self) -> Vec<Self> {
+        let Self { file, pattern, path, value, span } = self;
+        match value {
+            DeValue::Array(values) => values
+                .iter()
+                .enumerate()
+                .map(|(n, value)| Self::new(file, pattern.clone(), format!("{path}[{n}]"), value.clone()))
+                .collect(),
+            other => {
+                let problem = format!("{} is not a list", found(&other));
+                let problem = file.source.problem(&span, Shown::Line, path, problem);
+                file.note(problem.rule("a list in square brackets"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// The entries of a table whose keys are names of the operator's.
+    fn named(self) -> Vec<(String, Self)> {
+        let Self { file, pattern, path, value, span } = self;
+        let pattern = format!("{pattern}.*");
+        match value {
+            DeValue::Table(table) => table
+                .into_iter()
+                .map(|(key, value)| {
+                    let name = key.into_inner().into_owned();
+                    let full = join(&path, &name);
+                    (name, Self::new(file, pattern.clone(), full, value))
+                })
+                .collect(),
+            other => {
+                let problem = format!("{} is not a table", found(&other));
+                file.note(file.source.problem(&span, Shown::KeyAlone, path, problem));
+                Vec::new()
+            }
+        }
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The candidate that is so near that it may have been meant.
+pub(super) fn nearest<'c>(text: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    let distance = |candidate: &&str| strsim::damerau_levenshtein(text, candidate);
+    let best = candidates.min_by_key(distance)?;
+    let near = distance(&best) <= 1 + best.len() / 4;
+    (near || text.replace('-', "_").eq_ignore_ascii_case(best)).then_some(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_is_recognised_and_a_strange_one_is_not() {
+        let keys = ["weight", "concurrency", "limits", "max_attempts"];
+        for (text, meant) in [
+            ("wieght", Some("weight")),
+            ("limit", Some("limits")),
+            ("max-attempts", Some("max_attempts")),
+            ("Max_Attempts", Some("max_attempts")),
+            ("concurency", Some("concurrency")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(text, keys.into_iter()), meant, "{text}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! A plugin's file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use sandhog_broker::Keep;
+use sandhog_core::budget::{Bytes, Caps};
+use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::settle::{Backoff, RetryPolicy};
+use sandhog_engine::{Access, DirGrant};
+use toml::de::DeValue;
+
+use super::daemon::{caps, secrets};
+use super::fields::{Entry, Fields};
+use super::problem::Shown;
+use super::reference::{Outside, Reference, text_or_reference};
+use super::units::time;
+use super::value::Positive;
+
+/// What a plugin's file says, as far as it can be told from that file alone.
+pub(super) struct PluginDraft {
+    pub(super) name: PluginName,
+    pub(super) tenant: TenantId,
+    pub(super) component: PathBuf,
+    pub(super) sha256: Option<Revision>,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) queue: QueueName,
+    pub(super) limits: Caps,
+    pub(super) payload: Bytes,
+    pub(super) concurrency: Option<NonZeroU32>,
+    pub(super) retry: RetryPolicy,
+    pub(super) keep: Keep,
+    pub(super) dirs: Vec<DirGrant>,
+    pub(super) env: Vec<(String, String)>,
+    /// The names of the secrets that it may ask for, in the order of the file.
+    pub(super) granted: Vec<String>,
+    /// Where secrets come from, if it isn't for the tenant to say.
+    pub(super) secrets: BTreeMap<String, Reference>,
+}
+
+const QUEUE: &str = "default";
+const PAYLOAD: Bytes = Bytes::mib(1);
+
+/// Reads a plugin's file; none if something is missing without which it can't be checked any further.
+pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<PluginDraft> {
+    let head = fields.table("plugin", head);
+    let (limits, payload, concurrency) = fields.table("limits", |fields| {
+        let payload = fields.or("payload", Positive(PAYLOAD)).0;
+        (caps(fields), payload, fields.get("concurrency"))
+    });
+    let retry = fields.table("retry", retry);
+    let keep = fields.table("keep", keep);
+    let (dirs, env, granted) =
+        fields.table("grants", |fields| (dirs(fields), env(fields, outside), granted(fields)));
+    let secrets = secrets(fields);
+    let Head { name, tenant, component, sha256, kinds, queue } = head?;
+    Some(PluginDraft {
+        name,
+        tenant,
+        component,
+        sha256,
+        kinds,
+        queue,
+        limits,
+        payload,
+        concurrency,
+        retry,
+        keep,
+        dirs,
+        env,
+        granted,
+        secrets,
+    })
+}
+
+/// The table `plugin`.
+struct Head {
+    name: PluginName,
+    tenant: TenantId,
+    component: PathBuf,
+    sha256: Option<Revision>,
+    kinds: Vec<Kind>,
+    queue: QueueName,
+}
+
+fn head(fields: &mut Fields<'_>) -> Option<Head> {
+    let name = fields.required("name", "\"thumbnail\"");
+    let tenant = fields.required("tenant", "\"acme\"");
+    let component = fields.required::<PathBuf>("component", "\"thumbnail.wasm\"");
+    let sha256 = fields.get("sha256");
+    let kinds = kinds(fields);
+    let queue = fields.get("queue");
+    Some(Head {
+        name: name?,
+        tenant: tenant?,
+        component: fields.file.resolve(&component?),
+        sha256,
+        kinds,
+        queue: queue.unwrap_or_else(|| QueueName::parse(QUEUE).expect("the default is a valid name")),
+    })
+}
+
+/// What the plugin handles. Where there is nothing, that is noted.
+fn kinds(fields: &mut Fields<'_>) -> Vec<Kind> {
+    let Some(entry) = fields.entry("kinds") else {
+        fields.missing("kinds", "[\"image.thumbnail\"]");
+        return Vec::new();
+    };
+    if matches!(&entry.value, DeValue::Array(kinds) if kinds.is_empty()) {
+        let problem = entry.problem(Shown::Line, "it is empty, so the plugin would never run");
+        entry.file().note(problem.rule("at least one kind"));
+        return Vec::new();
+    }
+    let (file, mut seen) = (entry.file(), BTreeSet::new());
+    entry
+        .list()
+        .into_iter()
+        .filter_map(|entry| {
+            let path = entry.path.clone();
+            let kind: Kind = entry.read()?;
+            if !seen.insert(kind.clone()) {
+                file.note(file.problem(&path, format!("\"{kind}\" stands here twice")));
+            }
+            Some(kind)
+        })
+        .collect()
+}
+
+fn retry(fields: &mut Fields<'_>) -> RetryPolicy {
+    let default = RetryPolicy::default();
+    RetryPolicy {
+        max_attempts: fields.or("max_attempts", default.max_attempts),
+        backoff: fields.table("backoff", |fields| backoff(fields, default.backoff)),
+        on_limit: fields.or("on_limit", default.on_limit),
+    }
+}
+
+fn backoff(fields: &mut Fields<'_>, default: Backoff) -> Backoff {
+    let backoff = Backoff {
+        base: fields.or("base", Positive(default.base)).0,
+        factor: fields.or("factor", default.factor),
+        max: fields.or("max", Positive(default.max)).0,
+        jitter: fields.or("jitter", default.jitter),
+    };
+    let (factor, max) = (fields.path_of("factor"), fields.path_of("max"));
+    if !(1.0..=FACTOR_MAX).contains(&backoff.factor) {
+        let problem = fields.file.problem(&factor, format!("{} is out of range", backoff.factor));
+        fields.file.note(
+            problem.rule("a number from 1 to 100: by how much each wait is longer than the one before"),
+        );
+    }
+    if backoff.max < backoff.base {
+        let (max_time, base_time) = (time(backoff.max), time(backoff.base));
+        let key = if fields.file.has(&max) { max } else { fields.path_of("base") };
+        let problem =
+            fields.file.problem(&key, format!("the longest wait, {max_time}, is shorter than the first"));
+        fields.file.note(problem.rule(format!("max is at least base, which is {base_time}")));
+    }
+    backoff
+}
+
+const FACTOR_MAX: f64 = 100.0;
+
+fn keep(fields: &mut Fields<'_>) -> Keep {
+    let default = Keep::default();
+    Keep { done: fields.or("done", default.done), dead: fields.or("dead", default.dead) }
+}
+
+fn dirs(fields: &mut Fields<'_>) -> Vec<DirGrant> {
+    let mut seen = BTreeSet::new();
+    let entries = fields.list("dirs").into_iter();
+    entries.filter_map(|entry| entry.table(|fields| dir(fields, &mut seen))).collect()
+}
+
+fn dir(fields: &mut Fields<'_>, seen: &mut BTreeSet<String>) -> Option<DirGrant> {
+    let host = fields.required::<PathBuf>("host", "\"/srv/acme/images\"");
+    let guest = fields.required::<String>("guest", "\"/images\"");
+    let access = fields.or("access", Access::Read);
+    let guest = guest?;
+    let path = fields.path_of("guest");
+    if !guest.starts_with('/') || guest.split('/').any(|part| part == "..") {
+        let problem = fields.file.problem(&path, format!("\"{guest}\" is not a path that a guest can see"));
+        fields.file.note(problem.rule("an absolute path without `..`, such as \"/images\""));
+    }
+    if !seen.insert(guest.clone()) {
+        fields.file.note(fields.file.problem(&path, format!("two directories are granted as \"{guest}\"")));
+    }
+    Some(DirGrant { host: fields.file.resolve(&host?), guest, access })
+}
+
+fn env(fields: &mut Fields<'_>, outside: Outside<'_>) -> Vec<(String, String)> {
+    let entries = fields.named("env").into_iter();
+    entries
+        .filter_map(|(name, entry)| {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                let problem = entry.problem(Shown::KeyAlone, "this can't be a variable's name");
+                entry.file().note(problem.rule("a name without `=`"));
+                return None;
+            }
+            // To grant the empty text is allowed, unlike elsewhere.
+            if matches!(&entry.value, DeValue::String(text) if text.is_empty()) {
+                return Some((name, String::new()));
+            }
+            Some((name, text_or_reference(entry, outside)?.reveal().to_owned()))
+        })
+        .collect()
+}
+
+fn granted(fields: &mut Fields<'_>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let entries = fields.list("secrets").into_iter();
+    entries
+        .filter_map(|entry: Entry<'_>| {
+            let (file, path) = (entry.file(), entry.path.clone());
+            let name: String = entry.read()?;
+            if !seen.insert(name.clone()) {
+                file.note(file.problem(&path, format!("\"{name}\" stands here twice")));
+            }
+            Some(name)
+        })
+        .collect()
+}

@@ -1,0 +1,119 @@
+//! Values that are kept elsewhere: `{ env = "NAME" }` in the environment, `{ file = "path" }` in a file.
+
+use std::path::PathBuf;
+
+use sandhog_engine::Secret;
+use toml::de::DeValue;
+
+use super::fields::Entry;
+use super::problem::Shown;
+use super::value::found;
+
+/// Where a value is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Reference {
+    /// In an environment variable of the daemon.
+    Env(String),
+    /// In a file; a line break at its end doesn't count.
+    File(PathBuf),
+}
+
+/// What lies outside the configuration's own files.
+#[derive(Clone, Copy)]
+pub(super) struct Outside<'o> {
+    /// The daemon's environment.
+    pub(super) env: &'o dyn Fn(&str) -> Option<String>,
+    /// Whether secrets are fetched and components looked for.
+    pub(super) follow: Follow,
+}
+
+/// Whether secrets are fetched and components looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// Yes: what isn't there is a problem.
+    All,
+    /// Only what it takes to reach the broker.
+    BrokerAlone,
+}
+
+/// A larger file is no secret.
+const FILE_MAX: u64 = 64 * 1024;
+
+const RULE: &str = "a reference: { env = \"NAME\" } or { file = \"path\" }";
+
+impl Reference {
+    /// Reads a reference; a value that stands in the file itself is refused and not shown.
+    pub(super) fn read(entry: Entry<'_>) -> Option<Self> {
+        if !matches!(entry.value, DeValue::Table(_)) {
+            let problem =
+                entry.problem(Shown::KeyAlone, "a secret does not belong into this file").rule(RULE);
+            entry.file().spoil(&entry.path);
+            entry.file().note(problem);
+            return None;
+        }
+        let (file, path) = (entry.file(), entry.path.clone());
+        let (env, secret_file) =
+            entry.table(|fields| (fields.get::<String>("env"), fields.get::<PathBuf>("file")));
+        match (env, secret_file) {
+            (Some(name), None) => Some(Self::Env(name)),
+            (None, Some(secret_file)) => Some(Self::File(file.resolve(&secret_file))),
+            _ => {
+                file.spoil(&path);
+                file.note(file.problem(&path, "it names no place, or two").rule(RULE));
+                None
+            }
+        }
+    }
+
+    /// Fetches the value.
+    ///
+    /// # Errors
+    /// If it isn't there, or is empty; the text says what is missing and shows no value.
+    pub(super) fn fetch(&self, outside: Outside<'_>) -> Result<Secret, String> {
+        let value = match self {
+            Self::Env(name) => {
+                (outside.env)(name).ok_or_else(|| format!("the environment variable {name} is not set"))?
+            }
+            Self::File(path) => {
+                let shown = path.display();
+                let size =
+                    std::fs::metadata(path).map_err(|cause| format!("can't read {shown}: {cause}"))?.len();
+                if size > FILE_MAX {
+                    return Err(format!("{shown} is larger than 64KiB"));
+                }
+                let text =
+                    std::fs::read_to_string(path).map_err(|cause| format!("can't read {shown}: {cause}"))?;
+                let line = text.strip_suffix('\n').unwrap_or(&text);
+                line.strip_suffix('\r').unwrap_or(line).to_owned()
+            }
+        };
+        match (value.is_empty(), self) {
+            (false, _) => Ok(Secret::new(value)),
+            (true, Self::Env(name)) => Err(format!("the environment variable {name} is empty")),
+            (true, Self::File(path)) => Err(format!("{} is empty", path.display())),
+        }
+    }
+}
+
+/// A value that stands in the file, or a reference to it.
+pub(super) fn text_or_reference(entry: Entry<'_>, outside: Outside<'_>) -> Option<Secret> {
+    match &entry.value {
+        DeValue::String(text) if !text.is_empty() => Some(Secret::new(text.clone().into_owned())),
+        DeValue::Table(_) => {
+            let (file, path) = (entry.file(), entry.path.clone());
+            match Reference::read(entry)?.fetch(outside) {
+                Ok(value) => Some(value),
+                Err(problem) => {
+                    file.note(file.problem(&path, problem));
+                    None
+                }
+            }
+        }
+        other => {
+            let problem = format!("{} is not a text", found(other));
+            let rule = "text in quotes, { env = \"NAME\" } or { file = \"path\" }";
+            entry.file().note(entry.problem(Shown::Line, problem).rule(rule));
+            None
+        }
+    }
+}

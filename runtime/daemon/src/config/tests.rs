@@ -1,0 +1,506 @@
+//! What operators write, and what they are told.
+
+mod page;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use proptest::prelude::*;
+use sandhog_core::budget::Fuel;
+use sandhog_core::settle::{Backoff, Jitter, OnLimit};
+use sandhog_engine::{Access, DirGrant};
+
+use super::*;
+
+/// A folder with configuration, and an environment.
+struct Site {
+    folder: tempfile::TempDir,
+    env: BTreeMap<&'static str, &'static str>,
+}
+
+impl Site {
+    /// `files`: name and text each; a file that isn't TOML is for a component to be there.
+    fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().expect("it is in the folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+        Self { folder, env: BTreeMap::from([("HOME", "/home/op")]) }
+    }
+
+    /// A daemon file, and the plugin file `a.toml` with its component.
+    fn with_plugin(daemon: &str, plugin: &str) -> Self {
+        Self::new(&[("sandhog.toml", daemon), ("plugins.d/a.toml", plugin), ("plugins.d/a.wasm", "")])
+    }
+
+    fn env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.env.insert(name, value);
+        self
+    }
+
+    fn load(&self) -> Result<Config, Problems> {
+        let env = |name: &str| self.env.get(name).map(|&value| value.to_owned());
+        load_from(&self.folder.path().join("sandhog.toml"), Outside { env: &env, follow: Follow::All })
+    }
+
+    /// What the operator is told, with paths from the folder on.
+    fn told(&self) -> String {
+        let told = self.load().expect_err("it is wrong").to_string();
+        told.replace(&format!("{}/", self.folder.path().display()), "")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+const PLUGIN: &str = r#"
+[plugin]
+name = "a"
+tenant = "acme"
+component = "a.wasm"
+kinds = ["a.run"]
+"#;
+
+/// What an operator is told of a daemon file and a plugin file, up to the closing line.
+fn told(daemon: &str, plugin: &str) -> String {
+    let told = Site::with_plugin(daemon, plugin).told();
+    let end = told.rfind("\n\nthere ").expect("it ends with their number");
+    told[..=end].to_owned()
+}
+
+#[test]
+fn all_problems_of_all_files_come_at_once_each_with_its_place() {
+    let daemon = "[lease]\nttl = \"5 parsecs\"\n\n[tenants.acme]\nwieght = 3\n";
+    let plugin = format!("{PLUGIN}\n[limits]\nmemory = \"64mb\"\nfuel = 0\n");
+    let expected = r#"error: lease.ttl: "5 parsecs" is not a time
+ --> sandhog.toml:2:7
+  |
+2 | ttl = "5 parsecs"
+  |       ^^^^^^^^^^^ whole numbers, each with one of d, h, m, s, ms, such as "30s" or "1h30m"
+
+error: tenants.acme.wieght: there is no such key
+ --> sandhog.toml:5:1
+  |
+5 | wieght = …
+  | ^^^^^^
+  = help: did you mean `weight`?
+
+error: limits.memory: "64mb" is not a size
+ --> plugins.d/a.toml:9:10
+  |
+9 | memory = "64mb"
+  |          ^^^^^^ a number and one of B, KiB, MiB, GiB, TiB, such as "64MiB" or "1.5GiB"
+  = help: did you mean "64MiB"?
+
+error: limits.fuel: it can't be zero
+  --> plugins.d/a.toml:10:8
+   |
+10 | fuel = 0
+   |        ^ more than zero, such as 1000
+
+there are 4 problems in the configuration"#;
+    assert_eq!(Site::with_plugin(daemon, &plugin).told(), expected);
+}
+
+#[test]
+fn a_key_that_is_not_there_yet_or_stands_elsewhere_says_so() {
+    let plugin = format!("{PLUGIN}\nmemory = \"1MiB\"\n[grants]\nhttp = [\"api.acme.example:443\"]\n");
+    assert_eq!(
+        told("", &plugin),
+        r#"error: plugin.memory: there is no such key
+ --> plugins.d/a.toml:8:1
+  |
+8 | memory = …
+  | ^^^^^^
+  = help: `memory` belongs to [limits]
+
+error: grants.http: there is no such key
+  --> plugins.d/a.toml:10:1
+   |
+10 | http = …
+   | ^^^^
+   = help: requests to other hosts are not supported yet; remove the line
+"#
+    );
+}
+
+#[test]
+fn a_limit_over_that_of_the_daemon_names_both_places() {
+    let plugin = format!("{PLUGIN}\n[limits]\nmemory = \"1GiB\"\ntimeout = \"10m\"\nconcurrency = 9\n");
+    let daemon = "[limits]\nmemory = \"128MiB\"\n[tenants.acme]\nconcurrency = 8\n";
+    assert_eq!(
+        told(daemon, &plugin),
+        r#"error: limits.memory: 1GiB is more than is allowed
+ --> plugins.d/a.toml:9:10
+  |
+9 | memory = "1GiB"
+  |          ^^^^^^ at most 128MiB, by limits.memory in sandhog.toml:2
+  = help: lower it, or raise limits.memory
+
+error: limits.timeout: 10m is more than is allowed
+  --> plugins.d/a.toml:10:11
+   |
+10 | timeout = "10m"
+   |           ^^^^^ at most 5m, by the default of limits.timeout in sandhog.toml
+   = help: lower it, or raise limits.timeout
+
+error: limits.concurrency: 9 is more than is allowed
+  --> plugins.d/a.toml:11:15
+   |
+11 | concurrency = 9
+   |               ^ at most 8, by tenants.acme.concurrency in sandhog.toml:4
+   = help: lower it, or raise tenants.acme.concurrency
+"#
+    );
+}
+
+#[test]
+fn a_limit_of_the_tenant_counts_for_its_plugins() {
+    let plugin = format!("{PLUGIN}\n[limits]\nmemory = \"65MiB\"\n");
+    let daemon = "[tenants.acme.limits]\nmemory = \"64MiB\"\n";
+    assert!(told(daemon, &plugin).contains("at most 64MiB, by tenants.acme.limits.memory in sandhog.toml:2"));
+    let daemon = "[tenants.acme.limits]\nmemory = \"1GiB\"\n";
+    assert!(told(daemon, PLUGIN).contains("tenants.acme.limits.memory: 1GiB is more than is allowed"));
+}
+
+#[test]
+fn what_is_wrong_with_a_limit_is_said_once() {
+    let plugin = format!("{PLUGIN}\n[limits]\nmemory = \"1GiB\"\n");
+    let problems =
+        Site::with_plugin("[limits]\nmemory = \"2 gigs\"\n", &plugin).load().expect_err("it is wrong");
+    assert_eq!(problems.len(), 1, "{problems}");
+}
+
+#[test]
+fn a_plugin_of_an_undeclared_tenant_is_refused_unless_no_tenant_is_declared() {
+    assert!(Site::with_plugin("", PLUGIN).load().is_ok());
+    assert_eq!(
+        told("[tenants.acm]\n", PLUGIN),
+        r#"error: plugin.tenant: there is no tenant "acme" in sandhog.toml
+ --> plugins.d/a.toml:4:10
+  |
+4 | tenant = "acme"
+  |          ^^^^^^
+  = help: did you mean "acm"?
+  = help: or add to sandhog.toml: [tenants.acme]
+"#
+    );
+}
+
+#[test]
+fn a_lease_that_can_not_be_renewed_in_time_is_refused() {
+    assert_eq!(
+        told("[lease]\nmargin = \"25s\"\n", PLUGIN),
+        r#"error: lease.margin: a lease of 30s can't be renewed in time, 5s apart and 25s before its end
+ --> sandhog.toml:2:10
+  |
+2 | margin = "25s"
+  |          ^^^^^ margin + renew_every is less than ttl
+"#
+    );
+}
+
+#[test]
+fn two_plugins_of_a_tenant_can_not_share_a_name_or_a_kind() {
+    let site = Site::with_plugin("", PLUGIN);
+    fs::write(site.path("plugins.d/b.toml"), PLUGIN).expect("a file");
+    assert_eq!(
+        site.told(),
+        r#"error: plugin.name: tenant "acme" has a plugin "a" already
+ --> plugins.d/b.toml:3:8
+  |
+3 | name = "a"
+  |        ^^^ the other one is in plugins.d/a.toml:3
+
+error: plugin.kinds[0]: tenant "acme" has a plugin for "a.run" already
+ --> plugins.d/b.toml:6:10
+  |
+6 | kinds = ["a.run"]
+  |          ^^^^^^^ the other one is in plugins.d/a.toml:6
+
+there are 2 problems in the configuration"#
+    );
+    let other = PLUGIN.replace("acme", "globex").replace("\"a\"", "\"a\" # the same name");
+    fs::write(site.path("plugins.d/b.toml"), other).expect("a file");
+    assert!(site.load().is_ok(), "another tenant may use both");
+}
+
+#[test]
+fn what_is_missing_is_named_with_an_example() {
+    assert_eq!(
+        told("[broker]\ntype = \"redis\"\n", "[plugin]\nname = \"a\"\ntenant = \"acme\"\nkinds = []\n"),
+        r#"error: broker.url: a broker of type "redis" needs a `url`
+ --> sandhog.toml:2:8
+  |
+2 | type = "redis"
+  |        ^^^^^^^
+  = help: add it, such as: url = { env = "REDIS_URL" }, or url = "redis://127.0.0.1:6379"
+
+error: plugin.component: it is missing
+ --> plugins.d/a.toml:1:1
+  |
+1 | [plugin]
+  | ^^^^^^^^
+  = help: add it, such as: component = "thumbnail.wasm"
+
+error: plugin.kinds: it is empty, so the plugin would never run
+ --> plugins.d/a.toml:4:9
+  |
+4 | kinds = []
+  |         ^^ at least one kind
+"#
+    );
+    let wasm = told("", &PLUGIN.replace("a.wasm", "b.wasm"));
+    assert!(wasm.contains("plugin.component: there is no file plugins.d/b.wasm"), "{wasm}");
+}
+
+#[test]
+fn files_that_are_not_toml_are_shown_where_that_begins() {
+    assert_eq!(
+        told("[lease\nttl = \"30s\"\n", "name = [1,\n\n"),
+        r#"error: this is not TOML: unclosed table, expected `]`
+ --> sandhog.toml:1:7
+  |
+1 | [lease
+  |       ^
+"#
+    );
+    assert!(told("", "x = \"").contains("plugins.d/a.toml:1:"));
+    let site = Site::new(&[]);
+    fs::write(site.path("sandhog.toml"), b"a = 1\nb = \"\xff\"").expect("a file");
+    assert!(site.told().contains("sandhog.toml\n"), "{}", site.told());
+    assert!(site.told().contains("line 2 is not UTF-8"), "{}", site.told());
+    assert!(Site::new(&[]).told().contains("`sandhog dev` writes one to start with"));
+}
+
+#[test]
+fn a_missing_folder_of_plugins_is_a_problem_only_if_it_was_named() {
+    assert!(Site::new(&[("sandhog.toml", "")]).load().is_ok());
+    let told = Site::new(&[("sandhog.toml", "plugins = \"handlers\"")]).told();
+    assert!(told.contains("plugins: can't list the folder handlers"), "{told}");
+    let site = Site::new(&[
+        ("sandhog.toml", "plugins = \"handlers\""),
+        ("handlers/.#a.toml", "?"),
+        ("handlers/b.md", "?"),
+    ]);
+    assert_eq!(site.load().expect("neither is a plugin file").plugins.len(), 0);
+}
+
+#[test]
+fn a_secret_is_shown_nowhere() {
+    let plugin =
+        format!("{PLUGIN}\n[grants]\nsecrets = [\"KEY\", \"TOKEN\"]\n[secrets]\nKEY = \"hunter2\"\n");
+    for daemon in [
+        "[broker]\ntype = \"redis\"\nurl = \"http://me:hunter2@host\"",
+        "[broker]\ntype = \"redis\"\nurl = redis://me:hunter2@host",
+        "[broker]\ntype = \"redis\"\nurl = \"redis://me:hunter2@host",
+        "[broker]\ntype = \"redis\"\nurl = \"redis://me:hunter2@host\"\npassword = \"hunter2\"",
+        "[broker]\ntype = \"embedded\"\nurl = \"redis://me:hunter2@host\"",
+        "[broker]\ntype = \"rdis\"\nurl = \"redis://me:hunter2@host\"",
+        "[tenants.acme.secrets]\nKEY = hunter2",
+        "[tenants.acme.secrets]\nKEY = [\"hunter2\"]",
+        "[tenants]\nacme = { secrets = { KEY = \"hunter2\" } }",
+    ] {
+        let site = Site::with_plugin(daemon, &plugin).env("TOKEN", "hunter2");
+        let told = site.told();
+        assert!(!told.contains("hunter2"), "{told}");
+        assert!(!format!("{:?}", site.load()).contains("hunter2"));
+    }
+    let good = Site::with_plugin(
+        "[broker]\ntype = \"redis\"\nurl = { env = \"REDIS_URL\" }",
+        &plugin.replace("\"hunter2\"", "{ env = \"KEY_OF_A\" }"),
+    );
+    let config =
+        good.env("TOKEN", "hunter2").env("KEY_OF_A", "hunter2").env("REDIS_URL", "redis://:hunter2@host");
+    let config = config.load().expect("it is right");
+    assert_eq!(config.plugins[0].grants.secrets["KEY"].reveal(), "hunter2");
+    assert!(!format!("{config:?}").contains("hunter2"), "{config:?}");
+}
+
+#[test]
+fn a_secret_comes_from_the_plugin_or_the_tenant_or_the_environment() {
+    let grants = format!("{PLUGIN}\n[grants]\nsecrets = [\"KEY\"]\n");
+    let of_plugin = format!("{grants}[secrets]\nKEY = {{ file = \"key\" }}\n");
+    let of_tenant = "[tenants.acme.secrets]\nKEY = { env = \"KEY_OF_ACME\" }";
+    for (daemon, plugin, value) in
+        [("", &grants, "own name"), (of_tenant, &grants, "tenant"), (of_tenant, &of_plugin, "plugin")]
+    {
+        let site = Site::with_plugin(daemon, plugin).env("KEY", "own name").env("KEY_OF_ACME", "tenant");
+        fs::write(site.path("plugins.d/key"), "plugin\n").expect("a file");
+        let config = site.load().expect("it is right");
+        assert_eq!(config.plugins[0].grants.secrets["KEY"].reveal(), value);
+    }
+}
+
+#[test]
+fn a_secret_that_can_not_be_had_is_a_problem_unless_only_the_broker_is_wanted() {
+    let plugin = format!("{PLUGIN}\n[grants]\nsecrets = [\"KEY\"]\n");
+    let site = Site::with_plugin("", &plugin);
+    let told = site.told();
+    assert!(told.contains("grants.secrets[0]: the environment variable KEY is not set"), "{told}");
+    assert!(told.contains("KEY = { file = \"path\" } under [secrets] here"), "{told}");
+    let config =
+        load_from(&site.path("sandhog.toml"), Outside { env: &|_| None, follow: Follow::BrokerAlone });
+    assert!(config.expect("it is right").plugins[0].grants.secrets.is_empty());
+    let unused = format!("{PLUGIN}\n[secrets]\nKEY = {{ env = \"KEY\" }}\n");
+    assert!(Site::with_plugin("", &unused).told().contains("secrets.KEY: it is not granted"));
+}
+
+#[test]
+fn a_grant_is_checked_before_the_daemon_starts() {
+    let dirs = r#"dirs = [{ host = "x", guest = "images" }, { host = "/y", guest = "/a", access = "write" }, { host = "/z", guest = "/a" }]"#;
+    let told = told("", &format!("{PLUGIN}\n[grants]\n{dirs}\n"));
+    for part in [
+        "grants.dirs[0].guest: \"images\" is not a path that a guest can see",
+        "grants.dirs[1].access: \"write\" is not a choice",
+        "grants.dirs[2].guest: two directories are granted as \"/a\"",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+}
+
+#[test]
+fn everything_can_be_said() {
+    let daemon = r#"
+plugins = "handlers"
+[broker]
+type = "embedded"
+path = "jobs/jobs.db"
+[lease]
+ttl = "1m"
+margin = "2s"
+renew_every = "20s"
+expiries_max = 3
+[engine]
+threads = 7
+concurrency = 99
+stack = "1MiB"
+component_max = "8MiB"
+cache = "/var/cache/sandhog"
+[limits]
+fuel = 20_000_000_000
+memory = "1GiB"
+[shutdown]
+grace = "0s"
+[tenants.acme]
+weight = 3
+concurrency = 50
+limits = { timeout = "1m" }
+[tenants.globex]
+"#;
+    let plugin = r#"
+[plugin]
+name = "thumbnail"
+tenant = "acme"
+component = "../a.wasm"
+sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+kinds = ["image.thumbnail", "image.crop"]
+queue = "images"
+[limits]
+fuel = 5_000_000_000
+memory = "128MiB"
+payload = "2MiB"
+concurrency = 16
+[retry]
+max_attempts = 2
+backoff = { base = "1s", factor = 3, max = "5m", jitter = "none" }
+on_limit = "retry"
+[keep]
+done = "1h"
+dead = "2d"
+[grants]
+dirs = [{ host = "pictures", guest = "/pictures" }, { host = "/srv", guest = "/srv", access = "read-write" }]
+env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
+"#;
+    let site = Site::new(&[("sandhog.toml", daemon), ("handlers/thumbnail.toml", plugin), ("a.wasm", "")]);
+    let site = site.env("LANG", "C");
+    let config = site.load().expect("it is right");
+
+    assert!(matches!(&config.broker, Broker::Embedded { path } if *path == site.path("jobs/jobs.db")));
+    assert_eq!(config.lease.ttl, Duration::from_secs(60));
+    assert_eq!(
+        (config.lease.margin, config.lease.renew_every),
+        (Duration::from_secs(2), Duration::from_secs(20))
+    );
+    assert_eq!((config.lease.expiries_max, config.grace), (3, Duration::ZERO));
+    assert_eq!((config.engine.threads.get(), config.engine.concurrency.get()), (7, 99));
+    assert_eq!((config.engine.stack, config.engine.component_max), (Bytes::mib(1), Bytes::mib(8)));
+    assert_eq!(config.engine.cache, PathBuf::from("/var/cache/sandhog"));
+    let names: Vec<&str> = config.tenants.keys().map(TenantId::as_str).collect();
+    assert_eq!(names, ["acme", "globex"]);
+    let (acme, globex) = (config.tenants.values().next(), config.tenants.values().last());
+    let terms =
+        |tenant: Option<&Tenant>| tenant.map(|tenant| (tenant.weight.get(), tenant.concurrency.get()));
+    assert_eq!((terms(acme), terms(globex)), (Some((3, 50)), Some((1, 99))));
+
+    let [plugin] = &config.plugins[..] else { panic!("one plugin: {config:?}") };
+    assert_eq!(
+        (plugin.name.as_str(), plugin.tenant.as_str(), plugin.queue.as_str()),
+        ("thumbnail", "acme", "images")
+    );
+    assert_eq!(plugin.component, site.path("handlers/../a.wasm"));
+    assert!(plugin.sha256.is_some_and(|digest| digest.short() == "e3b0c44298fc"));
+    assert_eq!(plugin.kinds.iter().map(Kind::as_str).collect::<Vec<_>>(), ["image.thumbnail", "image.crop"]);
+    assert_eq!((plugin.payload, plugin.concurrency.get()), (Bytes::mib(2), 16));
+    let second = Duration::from_secs(1);
+    let backoff = Backoff { base: second, factor: 3.0, max: second * 300, jitter: Jitter::None };
+    let retry =
+        RetryPolicy { max_attempts: NonZeroU32::MIN.saturating_add(1), backoff, on_limit: OnLimit::Retry };
+    assert_eq!(plugin.retry, retry);
+    assert_eq!(plugin.keep, Keep { done: second * 3600, dead: second * 2 * 86400 });
+    let dirs = [
+        DirGrant { host: site.path("handlers/pictures"), guest: "/pictures".into(), access: Access::Read },
+        DirGrant { host: "/srv".into(), guest: "/srv".into(), access: Access::ReadWrite },
+    ];
+    assert_eq!(plugin.grants.dirs, dirs);
+    let env = [("EMPTY", ""), ("LANG", "C"), ("TZ", "UTC")].map(|(name, value)| (name.into(), value.into()));
+    assert_eq!(plugin.grants.env, env);
+
+    let budget = config.budget(plugin);
+    assert_eq!((budget.fuel, budget.memory), (Fuel(5_000_000_000), Bytes::mib(128)));
+    assert_eq!((budget.timeout, budget.output), (second * 60, default_limits().output));
+    assert_eq!(config.memory_at_worst(), Bytes::mib(16 * 128));
+}
+
+#[test]
+fn memory_at_worst_is_that_of_the_largest_runs_that_can_be_under_way_together() {
+    let plugin = |name: &str, tenant: &str, limits: &str| {
+        format!(
+            "[plugin]\nname = \"{name}\"\ntenant = \"{tenant}\"\ncomponent = \"c\"\nkinds = [\"{name}\"]\n[limits]\n{limits}"
+        )
+    };
+    let site = Site::new(&[
+        ("sandhog.toml", "[engine]\nconcurrency = 10\n[tenants.one]\nconcurrency = 4\n[tenants.two]\n"),
+        ("plugins.d/c", ""),
+        ("plugins.d/a.toml", &plugin("a", "one", "memory = \"100MiB\"\nconcurrency = 3")),
+        ("plugins.d/b.toml", &plugin("b", "one", "memory = \"10MiB\"")),
+        ("plugins.d/d.toml", &plugin("d", "two", "memory = \"1MiB\"")),
+    ]);
+    assert_eq!(site.load().expect("it is right").memory_at_worst(), Bytes::mib(3 * 100 + 10 + 6));
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(daemon in TEXT, plugin in TEXT) {
+        match Site::with_plugin(&daemon, &plugin).load() {
+            Ok(config) => prop_assert!(config.plugins.len() <= 1),
+            Err(problems) => prop_assert!(problems.len() > 0 && !problems.to_string().is_empty()),
+        }
+    }
+
+    #[test]
+    fn any_value_of_any_key_is_read_or_refused(key in 0..200usize, value in VALUE) {
+        let rows = page::rows("## The daemon's file");
+        let key = rows[key % rows.len()].key.replace("NAME", "acme");
+        let _ = Site::with_plugin(&format!("{key} = {value}"), PLUGIN).load();
+        let rows = page::rows("## A plugin's file");
+        let key = &rows[key.len() % rows.len()].key;
+        let _ = Site::with_plugin("", &format!("{PLUGIN}\n[limits]\n[retry]\n[keep]\n[grants]\n{key} = {value}")).load();
+    }
+}
+
+const TEXT: &str = "(\\[[a-z.]{1,8}\\]\n|[a-z]{1,8} = |\"[^\"]{0,8}\"|[0-9]{1,20}|\\{|\\}|=|,|\n|.){0,30}";
+const VALUE: &str = "[0-9]{1,25}|-?[0-9.e]{1,5}|\"[^\"\\\\]{0,10}\"|\"[0-9.]{1,20}[a-zA-Z]{0,3}\"|\\[\\]|\\{\\}|true|\\[\\{\\}, 1\\]";

@@ -1,0 +1,114 @@
+//! `docs/config.md` and the code say the same.
+
+use std::collections::BTreeSet;
+
+use super::super::{Config, File, Follow, Outside, daemon, plugin};
+use super::{PLUGIN, Site};
+
+const PAGE: &str = include_str!("../../../../../docs/config.md");
+
+/// A line of a table of keys.
+pub(super) struct Row {
+    /// The full name of the key; `NAME` stands for a name of the operator's.
+    pub(super) key: String,
+    /// The default, where it is a value of TOML.
+    default: Option<String>,
+}
+
+/// The part of the page from a heading to the next one of its rank.
+fn part(heading: &str) -> &'static str {
+    let (_, part) = PAGE.split_once(heading).expect("the page has the heading");
+    part.split("\n## ").next().unwrap_or(part)
+}
+
+pub(super) fn rows(heading: &str) -> Vec<Row> {
+    let lines = part(heading).lines().filter_map(|line| line.strip_prefix("| `"));
+    lines
+        .map(|line| {
+            let cells: Vec<&str> = line.split(" | ").collect();
+            assert_eq!(cells.len(), 4, "key, type, default, text: {line}");
+            let value = cells[2].strip_prefix('`').and_then(|value| value.strip_suffix('`'));
+            let value = value.filter(|value| toml::de::DeValue::parse(value).is_ok());
+            Row { key: cells[0].trim_end_matches('`').to_owned(), default: value.map(str::to_owned) }
+        })
+        .collect()
+}
+
+fn example(heading: &str) -> &'static str {
+    let (_, example) = part(heading).split_once("```toml\n").expect("the part has an example");
+    example.split("```").next().unwrap_or(example)
+}
+
+/// The keys that the code asks for while it reads a text: those that have no others below them.
+fn known<T>(text: &str, read: impl FnOnce(&mut super::super::fields::Fields<'_>) -> T) -> BTreeSet<String> {
+    let file = File::new("x.toml".into(), text);
+    file.read(read);
+    let known = file.known();
+    let has_more = |key: &String| known.iter().any(|other| other.starts_with(&format!("{key}.")));
+    // A list of tables is a value as well.
+    let leaf = |key: &&String| !has_more(key) || *key == "grants.dirs";
+    known.iter().filter(leaf).map(|key| key.replace('*', "NAME")).collect()
+}
+
+fn documented(heading: &str) -> BTreeSet<String> {
+    rows(heading).into_iter().map(|row| row.key).collect()
+}
+
+const OUTSIDE: Outside<'static> = Outside { env: &|_| None, follow: Follow::BrokerAlone };
+
+#[test]
+fn every_key_is_on_the_page_and_no_other() {
+    let daemon = known("[tenants.acme]", |fields| daemon::read(fields, OUTSIDE));
+    // Read for their type alone, a broker's keys are known only where there is a broker.
+    let broker = known("[broker]\ntype = \"embedded\"", |fields| daemon::read(fields, OUTSIDE));
+    let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "broker").chain(broker).collect();
+    let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "tenants.NAME").collect();
+    assert_eq!(documented("## The daemon's file"), daemon);
+    let plugin = known("[grants]\ndirs = [{}]", |fields| plugin::read(fields, OUTSIDE).is_some());
+    assert_eq!(documented("## A plugin's file"), plugin);
+}
+
+fn shown(config: Config) -> String {
+    let folder =
+        config.plugins[0].file.parent().and_then(|plugins| plugins.parent()).map(|f| f.display().to_string());
+    format!("{config:#?}").replace(&folder.expect("plugins lie in a folder of the site"), "")
+}
+
+#[test]
+fn the_defaults_on_the_page_are_those_in_force() {
+    let silent = shown(Site::with_plugin("", PLUGIN).load().expect("it is right"));
+    let written = |heading: &str| -> String {
+        let rows = rows(heading)
+            .into_iter()
+            .filter(|row| !row.key.starts_with("tenants.") && !row.key.contains("dirs."));
+        rows.filter_map(|row| Some(format!("{} = {}\n", row.key, row.default?))).collect()
+    };
+    let daemon = written("## The daemon's file");
+    let plugin = written("## A plugin's file").replace("plugin.", "");
+    let (queue, rest) = plugin.split_once('\n').expect("lines");
+    assert!(queue.starts_with("queue") && daemon.lines().count() > 15 && rest.lines().count() > 10);
+    let spoken = Site::with_plugin(&daemon, &format!("{rest}{PLUGIN}{queue}\n")).load().expect("it is right");
+    assert_eq!(shown(spoken), silent);
+}
+
+#[test]
+fn the_defaults_of_a_tenant_on_the_page_are_those_in_force() {
+    let weight = rows("## The daemon's file").into_iter().find(|row| row.key == "tenants.NAME.weight");
+    let weight = weight.and_then(|row| row.default).expect("it has a default");
+    let silent = shown(Site::with_plugin("[tenants.acme]", PLUGIN).load().expect("it is right"));
+    let spoken = Site::with_plugin(&format!("[tenants.acme]\nweight = {weight}"), PLUGIN).load();
+    assert_eq!(shown(spoken.expect("it is right")), silent);
+}
+
+#[test]
+fn the_examples_on_the_page_are_right() {
+    let (daemon, plugin) = (example("## The daemon's file"), example("## A plugin's file"));
+    let site = Site::new(&[
+        ("sandhog.toml", daemon.replace("/run/secrets/acme-api-token", "token").as_str()),
+        ("token", "secret"),
+        ("plugins.d/thumbnail.toml", plugin),
+        ("plugins.d/thumbnail.wasm", ""),
+    ]);
+    let config = site.env("REDIS_URL", "redis://127.0.0.1:6379").load().expect("it is right");
+    assert_eq!(config.plugins.len(), 1);
+}

@@ -1,0 +1,288 @@
+//! What a single TOML value is read as.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::id::{InvalidName, Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::settle::{Jitter, OnLimit};
+use sandhog_engine::Access;
+use toml::de::DeValue;
+
+use super::fields::nearest;
+use super::units::{InvalidUnit, parse_size, parse_time};
+
+/// A type that a single value can be read as.
+pub(super) trait Read: Sized {
+    /// Reads the value.
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal>;
+}
+
+/// Why a value can't be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) problem: String,
+    pub(super) rule: String,
+    pub(super) help: Option<String>,
+}
+
+/// A value that can't be zero.
+pub(super) struct Positive<T>(pub(super) T);
+
+/// A value, named in a message.
+pub(super) fn found(value: &DeValue<'_>) -> String {
+    const SHOWN: usize = 60;
+    match value {
+        DeValue::String(text) => {
+            let shown: String = text.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+            format!("\"{shown}\"")
+        }
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(value) => value.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "a list".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+fn refusal(problem: impl Into<String>, rule: impl Into<String>) -> Refusal {
+    Refusal { problem: problem.into(), rule: rule.into(), help: None }
+}
+
+impl From<InvalidUnit> for Refusal {
+    fn from(invalid: InvalidUnit) -> Self {
+        let help = invalid.meant.map(|meant| format!("did you mean \"{meant}\"?"));
+        let problem = format!("\"{}\" is not a {}", invalid.value, invalid.what);
+        Self { problem, rule: invalid.rule.to_owned(), help }
+    }
+}
+
+impl From<InvalidName> for Refusal {
+    fn from(invalid: InvalidName) -> Self {
+        let lower = invalid.value.to_ascii_lowercase();
+        let problem = format!("\"{}\" is not a valid {}", invalid.value, invalid.what);
+        let help =
+            (lower != invalid.value && !lower.contains(' ')).then(|| format!("did you mean \"{lower}\"?"));
+        Self { problem, rule: invalid.rule.to_owned(), help }
+    }
+}
+
+impl Read for String {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        match value {
+            DeValue::String(text) if text.is_empty() => Err(refusal("it is empty", "a text of some length")),
+            DeValue::String(text) => Ok(text.clone().into_owned()),
+            other => {
+                let help = matches!(other, DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_))
+                    .then(|| format!("did you mean \"{}\"?", found(other)));
+                Err(Refusal { help, ..refusal(format!("{} is not a text", found(other)), "text in quotes") })
+            }
+        }
+    }
+}
+
+impl Read for PathBuf {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        String::read(value).map(Self::from)
+    }
+}
+
+impl Read for u64 {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        const RULE: &str = "a whole number from 0 to 9223372036854775807";
+        let refuse = || refusal(format!("{} is not a whole number", found(value)), RULE);
+        match value {
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .ok()
+                .and_then(|number| Self::try_from(number).ok())
+                .ok_or_else(|| refusal(format!("{number} is out of range"), RULE)),
+            DeValue::String(text) if text.parse::<i64>().is_ok() => {
+                Err(Refusal { help: Some(format!("write it without quotes: {text}")), ..refuse() })
+            }
+            _ => Err(refuse()),
+        }
+    }
+}
+
+impl Read for u32 {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let number = u64::read(value)?;
+        Self::try_from(number)
+            .map_err(|_| refusal(format!("{number} is out of range"), "a whole number from 0 to 4294967295"))
+    }
+}
+
+impl Read for f64 {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let number = match value {
+            DeValue::Integer(number) => {
+                i32::from_str_radix(number.as_str(), number.radix()).ok().map(Self::from)
+            }
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            _ => None,
+        };
+        number.ok_or_else(|| refusal(format!("{} is not a number", found(value)), "a number, such as 2.0"))
+    }
+}
+
+impl Read for Bytes {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        match value {
+            DeValue::String(text) => Ok(parse_size(text)?),
+            DeValue::Integer(number) => {
+                let meant = number.as_str().parse().map(|bytes| format!("did you mean \"{}\"?", Self(bytes)));
+                let bare = Refusal::from(InvalidUnit { value: number.to_string(), ..no_size() });
+                Err(Refusal { problem: format!("{number} has no unit"), help: meant.ok(), ..bare })
+            }
+            other => Err(Refusal { problem: format!("{} is not a size", found(other)), ..no_size().into() }),
+        }
+    }
+}
+
+impl Read for Duration {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        match value {
+            DeValue::String(text) => Ok(parse_time(text)?),
+            DeValue::Integer(number) => {
+                let help = Some(format!("did you mean \"{number}s\"?"));
+                Err(Refusal { problem: format!("{number} has no unit"), help, ..no_time().into() })
+            }
+            other => Err(Refusal { problem: format!("{} is not a time", found(other)), ..no_time().into() }),
+        }
+    }
+}
+
+/// The refusal of the empty text, for its rule.
+fn no_size() -> InvalidUnit {
+    parse_size("").expect_err("an empty text is no size")
+}
+
+fn no_time() -> InvalidUnit {
+    parse_time("").expect_err("an empty text is no time")
+}
+
+macro_rules! positive {
+    ($($type:ty: $zero:expr, $example:literal;)*) => {$(
+        impl Read for Positive<$type> {
+            fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+                let read = <$type>::read(value)?;
+                if read == $zero {
+                    return Err(refusal("it can't be zero", concat!("more than zero, such as ", $example)));
+                }
+                Ok(Self(read))
+            }
+        }
+    )*};
+}
+
+positive! {
+    Duration: Duration::ZERO, "\"30s\"";
+    Bytes: Bytes(0), "\"64MiB\"";
+    u64: 0, "1000";
+}
+
+impl Read for Positive<Fuel> {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let Positive(fuel) = Positive::<u64>::read(value)?;
+        Ok(Self(Fuel(fuel)))
+    }
+}
+
+impl Read for NonZeroU32 {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        Self::new(u32::read(value)?).ok_or_else(|| refusal("it can't be zero", "a whole number from 1"))
+    }
+}
+
+impl Read for NonZeroUsize {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let number = NonZeroU32::read(value)?;
+        Self::try_from(number).map_err(|_| refusal(format!("{number} is out of range"), "less"))
+    }
+}
+
+macro_rules! names {
+    ($($type:ty)*) => {$(
+        impl Read for $type {
+            fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+                Ok(Self::parse(&String::read(value)?)?)
+            }
+        }
+    )*};
+}
+
+names!(TenantId PluginName QueueName Kind Revision);
+
+macro_rules! choices {
+    ($($type:ty { $($text:literal => $value:expr),* })*) => {$(
+        impl Read for $type {
+            fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+                let text = String::read(value)?;
+                match text.as_str() {
+                    $($text => Ok($value),)*
+                    _ => Err(no_choice(&found(value), &text, &[$($text),*])),
+                }
+            }
+        }
+    )*};
+}
+
+choices! {
+    Access { "read" => Access::Read, "read-write" => Access::ReadWrite }
+    Jitter { "full" => Jitter::Full, "none" => Jitter::None }
+    OnLimit { "bury" => OnLimit::Bury, "retry" => OnLimit::Retry }
+}
+
+/// A text that is none of the choices.
+pub(super) fn no_choice(found: &str, text: &str, choices: &[&str]) -> Refusal {
+    let rule = format!(
+        "one of {}",
+        choices.iter().map(|choice| format!("\"{choice}\"")).collect::<Vec<_>>().join(", ")
+    );
+    let help = nearest(text, choices.iter().copied()).map(|meant| format!("did you mean \"{meant}\"?"));
+    Refusal { problem: format!("{found} is not a choice"), rule, help }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<T: Read>(text: &str) -> Result<T, Refusal> {
+        T::read(DeValue::parse(text).expect("TOML").get_ref())
+    }
+
+    fn help<T: Read>(text: &str) -> Option<String> {
+        read::<T>(text).err().expect("refused").help
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_refused_with_what_was_meant() {
+        assert_eq!(help::<Bytes>("67108864").as_deref(), Some("did you mean \"64MiB\"?"));
+        assert_eq!(help::<Duration>("30").as_deref(), Some("did you mean \"30s\"?"));
+        assert_eq!(help::<u64>("\"5\"").as_deref(), Some("write it without quotes: 5"));
+        assert_eq!(help::<String>("5").as_deref(), Some("did you mean \"5\"?"));
+        assert_eq!(help::<Access>("\"readwrite\"").as_deref(), Some("did you mean \"read-write\"?"));
+        assert_eq!(help::<TenantId>("\"Acme\"").as_deref(), Some("did you mean \"acme\"?"));
+        for wrong in ["[]", "{}", "true", "1979-05-27", "-1", "1.5"] {
+            assert!(read::<u64>(wrong).is_err() && read::<Bytes>(wrong).is_err(), "{wrong}");
+            assert!(read::<Duration>(wrong).is_err() && read::<String>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_can_not_be_zero_can_not_be_written_as_zero() {
+        assert!(read::<Positive<Duration>>("\"0s\"").is_err() && read::<Duration>("\"0s\"").is_ok());
+        assert!(read::<Positive<Bytes>>("\"0MiB\"").is_err() && read::<Positive<u64>>("0").is_err());
+        assert!(read::<NonZeroU32>("0").is_err() && read::<Positive<Fuel>>("0").is_err());
+    }
+
+    #[test]
+    fn numbers_are_read_in_every_notation_of_toml() {
+        assert_eq!(read::<u64>("5_000_000_000"), Ok(5_000_000_000));
+        assert_eq!(read::<u64>("0x10"), Ok(16));
+        assert_eq!(read::<f64>("2"), Ok(2.0));
+        assert_eq!(read::<f64>("1.5e1"), Ok(15.0));
+    }
+}
