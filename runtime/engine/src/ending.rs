@@ -99,8 +99,13 @@ fn describe(error: &wasmtime::Error) -> String {
         None => error.root_cause().to_string(),
     };
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        // Writing to a string can't fail.
-        let _ = write!(message, "\n{backtrace}");
+        // A headline, and then lines such as `0:  0x1a1 - main!handle`: only there are the names demangled.
+        let frames = backtrace.to_string();
+        for (place, function) in frames.lines().filter_map(|line| line.split_once(" - ")) {
+            let offset = place.rsplit(' ').next().unwrap_or(place);
+            // Writing to a string can't fail.
+            let _ = write!(message, "\n  at {function} ({offset})");
+        }
     }
     cut(message, MESSAGE_MAX)
 }

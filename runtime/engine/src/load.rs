@@ -181,11 +181,18 @@ fn check_dir(dir: &DirGrant) -> io::Result<()> {
     }
 }
 
+/// The first bytes of a core module, and of a component.
+const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
 fn malformed(wasm: &[u8], error: &wasmtime::Error) -> String {
-    if wasm.starts_with(b"\0asm\x01\0\0\0") {
-        return "a core module, not a component; build it for wasm32-wasip2".to_owned();
+    if wasm.starts_with(CORE_MODULE) {
+        "a core module, not a component; build it for wasm32-wasip2".to_owned()
+    } else if wasm.starts_with(COMPONENT) || wasm.trim_ascii_start().starts_with(b"(component") {
+        format!("a component that can't be compiled: {error:#}")
+    } else {
+        format!("not a component: {error:#}")
     }
-    format!("not a component: {error:#}")
 }
 
 fn is_served(import: &str) -> bool {

@@ -1,0 +1,148 @@
+//! Every way a run can end by itself.
+
+use std::time::Duration;
+
+use sandhog_core::budget::Fuel;
+use sandhog_core::outcome::Outcome;
+
+use super::bed::{Bed, Mood, output};
+use super::guests::{self, Guest, RESULT, SCRATCH};
+
+#[tokio::test]
+async fn a_result_is_returned_with_what_it_cost() {
+    let bed = Bed::new();
+    let report = bed.run(guests::echo()).await;
+    assert_eq!(output(&report), b"payload");
+    let usage = report.usage;
+    assert!(usage.fuel > Fuel(0) && usage.fuel < Fuel(1000), "{usage:?}");
+    assert_eq!((usage.memory_peak.0, usage.host_calls), (65536, 0));
+    assert!(usage.cpu > Duration::ZERO && usage.wall >= usage.cpu, "{usage:?}");
+}
+
+#[tokio::test]
+async fn the_same_run_costs_the_same_fuel() {
+    let bed = Bed::new();
+    let first = bed.run(guests::echo()).await;
+    let second = bed.run(guests::echo()).await;
+    assert_eq!(first.usage.fuel, second.usage.fuel);
+}
+
+#[tokio::test]
+async fn a_failure_is_the_handlers_own() {
+    let bed = Bed::new();
+    let text = format!("(data (i32.const {SCRATCH}) \"no such picture\")");
+    let fails = |which: i32, message: u32| {
+        let [is_error, failure, address, length] =
+            [RESULT, RESULT + 8, RESULT + message, RESULT + message + 4];
+        format!(
+            "(i32.store8 (i32.const {is_error}) (i32.const 1)) (i32.store8 (i32.const {failure}) (i32.const {which}))
+             (i32.store (i32.const {address}) (i32.const {SCRATCH})) (i32.store (i32.const {length}) (i32.const 15))"
+        )
+    };
+    let permanent = bed.run(data(Guest::that(&fails(1, 16)), &text)).await;
+    let message = "no such picture".to_owned();
+    assert_eq!(permanent.outcome, Outcome::FailedPermanently { message: message.clone() });
+
+    let retry = format!(
+        "{} (i32.store8 (i32.const {}) (i32.const 1)) (i64.store (i32.const {}) (i64.const 1500))",
+        fails(0, 16),
+        RESULT + 24,
+        RESULT + 32
+    );
+    let transient = bed.run(data(Guest::that(&retry), &text)).await;
+    let retry_after = Some(Duration::from_millis(1500));
+    assert_eq!(transient.outcome, Outcome::FailedTransiently { message, retry_after });
+}
+
+fn data(guest: Guest, text: &str) -> String {
+    guest.with_fields(text).text()
+}
+
+#[tokio::test]
+async fn a_trap_says_what_and_where() {
+    let bed = Bed::new();
+    let report = bed.run(Guest::that("(call $deep)").with_fields("(func $deep unreachable)").text()).await;
+    let Outcome::Trapped { message } = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert!(message.contains("unreachable"), "{message}");
+    assert!(message.contains("deep") && message.contains("handle"), "{message}");
+    bed.still_works().await;
+}
+
+#[tokio::test]
+async fn a_trap_in_the_start_function_is_a_trap() {
+    let bed = Bed::new();
+    let report =
+        bed.run(Guest::default().with_fields("(func $start unreachable) (start $start)").text()).await;
+    assert!(matches!(report.outcome, Outcome::Trapped { .. }), "{:?}", report.outcome);
+    bed.still_works().await;
+}
+
+#[tokio::test]
+async fn a_result_outside_of_memory_is_a_trap() {
+    let bed = Bed::new();
+    let guest = Guest { handle: "i32.const -8".to_owned(), ..Guest::default() };
+    let report = bed.run(guest.text()).await;
+    assert!(matches!(report.outcome, Outcome::Trapped { .. }), "{:?}", report.outcome);
+    bed.still_works().await;
+}
+
+#[tokio::test]
+async fn leaving_without_a_result_is_a_trap() {
+    let bed = Bed::new();
+    let report = bed.run(Guest::that("(call $exit (i32.const 0))").importing(&guests::exit()).text()).await;
+    let Outcome::Trapped { message } = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert!(message.starts_with("exited with status 0 instead of returning"), "{message}");
+}
+
+#[tokio::test]
+async fn a_panic_of_the_host_ends_that_run_alone() {
+    let bed = Bed::new();
+    bed.host.set_mood(Mood::Panics);
+    let asks = format!("(call $get (i32.const {SCRATCH}) (i32.const 1) (i32.const {RESULT}))");
+    let guest = Guest::that(&asks).importing(&guests::state_get());
+    let text = format!("(data (i32.const {SCRATCH}) \"k\")");
+    let report = bed.run(data(guest, &text)).await;
+    let Outcome::HostFault { message } = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert_eq!(message, "panicked: the host lost its temper");
+    bed.still_works().await;
+}
+
+#[tokio::test]
+async fn a_run_that_finds_no_instance_free_is_the_hosts_fault() {
+    let mut config = super::bed::config();
+    config.instances = std::num::NonZeroU32::MIN;
+    let bed = Bed::with(config);
+    bed.host.set_mood(Mood::Silent);
+    let asks = format!("(call $get (i32.const {SCRATCH}) (i32.const 1) (i32.const {RESULT}))");
+    let text = format!("(data (i32.const {SCRATCH}) \"k\")");
+    let holds = bed.load(data(Guest::that(&asks).importing(&guests::state_get()), &text));
+    let abort = sandhog_engine::Abort::new();
+    let first = bed.start(&holds, super::bed::budget(), abort.clone());
+    let second = async {
+        bed.host.heard.notified().await;
+        let report = bed.run(guests::idle()).await;
+        abort.stop(sandhog_core::outcome::StopReason::Drained);
+        report
+    };
+    let (_, report) = tokio::join!(first, second);
+    let Outcome::HostFault { message } = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert!(message.contains("engine.instances"), "{message}");
+    bed.still_works().await;
+}
+
+#[tokio::test]
+async fn memory_and_globals_are_fresh_in_every_run() {
+    let bed = Bed::new();
+    // Returns as many bytes as it has run before.
+    let counts = format!(
+        "(i32.store (i32.const {}) (i32.add (global.get $ran) (i32.load (i32.const {SCRATCH}))))
+         (global.set $ran (i32.add (global.get $ran) (i32.const 1)))
+         (i32.store (i32.const {SCRATCH}) (i32.const 7))",
+        RESULT + 12
+    );
+    let plugin = bed.load(Guest::that(&counts).with_fields("(global $ran (mut i32) (i32.const 0))").text());
+    for _ in 0..20 {
+        let report = bed.start(&plugin, super::bed::budget(), sandhog_engine::Abort::new()).await;
+        assert_eq!(output(&report), b"");
+    }
+}

@@ -1,0 +1,231 @@
+//! What can be loaded, what can't and why, and what is found again.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use sandhog_core::budget::Bytes;
+use sandhog_engine::{Access, Config, DirGrant, Engine, Grants, Source};
+
+use super::bed::{Bed, config, output, spec};
+use super::guests::{self, Guest};
+
+fn refusal(bed: &Bed, wasm: impl Into<Vec<u8>>) -> String {
+    bed.engine.load(spec(wasm, Grants::default())).expect_err("this must not load").to_string()
+}
+
+#[tokio::test]
+async fn garbage_is_refused() {
+    let bed = Bed::new();
+    for garbage in [&b""[..], b"\0asm", b"\xff\xff", b"module"] {
+        let refusal = refusal(&bed, garbage);
+        assert!(refusal.starts_with("plugin acme/guest: not a component: "), "{refusal}");
+    }
+    for broken in [&b"\0asm\x0d\0\x01\0garbage"[..], b"(component"] {
+        let refusal = refusal(&bed, broken);
+        assert!(refusal.starts_with("plugin acme/guest: a component that can't be compiled: "), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_core_module_is_refused_with_a_hint() {
+    let bed = Bed::new();
+    let refusal = refusal(&bed, b"\0asm\x01\0\0\0");
+    assert_eq!(refusal, "plugin acme/guest: a core module, not a component; build it for wasm32-wasip2");
+}
+
+#[tokio::test]
+async fn a_component_that_handles_nothing_is_told_what_is_missing() {
+    let bed = Bed::new();
+    assert_eq!(
+        refusal(&bed, "(component)"),
+        "plugin acme/guest: exports no function `handle`, as world `handler` of sandhog:job@0.1.0 has it, but nothing"
+    );
+    let other = r#"(component
+        (core module $m (func (export "run")))
+        (core instance $i (instantiate $m))
+        (func (export "run") (canon lift (core func $i "run"))))"#;
+    assert!(refusal(&bed, other).ends_with("but `run`"));
+}
+
+#[tokio::test]
+async fn a_handle_of_another_kind_is_refused() {
+    let bed = Bed::new();
+    let other = r#"(component
+        (core module $m (func (export "handle")))
+        (core instance $i (instantiate $m))
+        (func (export "handle") (canon lift (core func $i "handle"))))"#;
+    let refusal = refusal(&bed, other);
+    assert!(refusal.contains("its `handle` is not that of world `handler`"), "{refusal}");
+}
+
+#[tokio::test]
+async fn every_import_that_the_host_does_not_serve_is_named() {
+    let bed = Bed::new();
+    let guest = Guest {
+        component: r#"(import "wasi:http/outgoing-handler@0.2.0" (instance (export "f" (func))))
+            (import "sandhog:job/telepathy@0.1.0" (instance (export "f" (func))))
+            (import "else:where/thing" (instance (export "f" (func))))"#
+            .to_owned(),
+        ..Guest::default()
+    };
+    let refusal = refusal(&bed, guest.text());
+    for part in [
+        "imports `wasi:http/outgoing-handler@0.2.0`, which the host does not serve: handlers have no network yet",
+        "imports `sandhog:job/telepathy@0.1.0`, which the host does not serve: the host has types, context, log",
+        "imports `else:where/thing`, which the host does not serve: the host has sandhog:job, wasi:io",
+    ] {
+        assert!(refusal.contains(part), "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_is_not_what_the_host_has_is_refused() {
+    let bed = Bed::new();
+    let guest = Guest {
+        component: r#"(import "wasi:clocks/monotonic-clock@0.2.0" (instance
+            (export "now" (func (result string)))))"#
+            .to_owned(),
+        ..Guest::default()
+    };
+    let refusal = refusal(&bed, guest.text());
+    assert!(refusal.contains("wasi:clocks/monotonic-clock@0.2.0"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_component_has_its_limits() {
+    let bed = Bed::with(Config { component_max: Bytes(100), ..config() });
+    let refused = refusal(&bed, guests::echo());
+    assert!(refused.ends_with("is larger than 100B; raise engine.component_max"), "{refused}");
+    let bed = Bed::new();
+    let tables = |n: usize| Guest::default().with_fields(&"(table 1 funcref)".repeat(n)).text();
+    assert!(refusal(&bed, tables(100)).contains("tables"));
+    // More memory at its start than any run may ever have.
+    let refused = refusal(&bed, Guest { memory: "10000", ..Guest::default() }.text());
+    assert!(refused.contains("memory"), "{refused}");
+}
+
+#[tokio::test]
+async fn proposals_that_no_handler_needs_are_off() {
+    let bed = Bed::new();
+    for (module, why) in [
+        ("(memory i64 1)", "memory64"),
+        ("(memory 1 1 shared)", "threads"),
+        ("(memory 1) (memory 1)", "multiple memories"),
+        ("(type (struct))", "gc types are disabled"),
+        ("(tag)", "exceptions"),
+        ("(type $f (func)) (type (cont $f))", "stack switching"),
+    ] {
+        let component = format!("(core module {module})");
+        let refused = refusal(&bed, Guest { component, ..Guest::default() }.text());
+        assert!(refused.contains("can't be compiled") && refused.contains(why), "{module}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_named_with_its_line() {
+    let bed = Bed::new();
+    let dirs = vec![DirGrant {
+        host: "/no/such/folder".into(),
+        guest: "/data".to_owned(),
+        access: Access::ReadWrite,
+    }];
+    let refusal =
+        bed.engine.load(spec(guests::echo(), Grants { dirs, ..Grants::default() })).expect_err("gone");
+    let text = refusal.to_string();
+    let expected =
+        "plugin acme/guest: can't grant `dirs = [{ host = \"/no/such/folder\", … }]` under [grants]: ";
+    assert!(text.starts_with(expected), "{text}");
+}
+
+#[tokio::test]
+async fn a_component_is_inspected_whether_it_can_be_loaded_or_not() {
+    let bed = Bed::new();
+    let guest = Guest::default().importing(&guests::log()).text();
+    let fine = bed.engine.inspect(guest.as_bytes()).expect("a component");
+    assert_eq!(fine.size, Bytes::of(guest.len()));
+    assert_eq!(fine.revision, bed.load(guest).revision());
+    let imports: Vec<_> = fine.imports.iter().map(|import| (import.name.as_str(), import.served)).collect();
+    assert_eq!(imports, [("sandhog:job/log@0.1.0", true)]);
+    assert!(fine.exports.contains(&"handle".to_owned()) && fine.problems.is_empty());
+
+    let other = bed.engine.inspect(br#"(component (import "a:b/c" (instance (export "f" (func)))))"#);
+    let other = other.expect("a component");
+    assert!(!other.imports[0].served);
+    assert_eq!(other.problems.len(), 2);
+}
+
+fn cached(folder: &std::path::Path) -> Bed {
+    Bed::with(Config { cache: Some(folder.to_owned()), ..config() })
+}
+
+#[tokio::test]
+async fn a_component_is_compiled_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("cache");
+    assert_eq!(cached(&path).load(guests::echo()).source(), Source::Compiled);
+    assert_eq!(fs::metadata(&path).expect("made").permissions().mode() & 0o777, 0o700);
+    let bed = cached(&path);
+    let plugin = bed.load(guests::echo());
+    assert_eq!(plugin.source(), Source::Cached);
+    bed.still_works().await;
+    assert_eq!(bed.load(guests::idle()).source(), Source::Compiled);
+}
+
+#[tokio::test]
+async fn a_damaged_or_foreign_entry_is_compiled_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    cached(folder.path()).load(guests::echo());
+    let entries = || -> Vec<_> {
+        let entries = fs::read_dir(folder.path()).expect("it is there");
+        entries.map(|entry| entry.expect("readable").path()).collect()
+    };
+    type Damage = fn(&std::path::Path);
+    let damages: [Damage; 4] = [
+        |path| fs::write(path, b"").expect("ours"),
+        |path| {
+            let mut bytes = fs::read(path).expect("ours");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(path, bytes).expect("ours");
+        },
+        |path| {
+            let bytes = fs::read(path).expect("ours");
+            fs::write(path, &bytes[..bytes.len() / 2]).expect("ours");
+        },
+        |path| fs::remove_file(path).expect("ours"),
+    ];
+    for damage in damages {
+        for entry in entries() {
+            damage(&entry);
+            let bed = cached(folder.path());
+            assert_eq!(bed.load(guests::echo()).source(), Source::Compiled, "{}", entry.display());
+            bed.still_works().await;
+        }
+    }
+    assert_eq!(cached(folder.path()).load(guests::echo()).source(), Source::Cached);
+}
+
+#[tokio::test]
+async fn an_engine_with_other_settings_compiles_for_itself() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    cached(folder.path()).load(guests::echo());
+    let bed =
+        Bed::with(Config { cache: Some(folder.path().to_owned()), memory_max: Bytes::mib(32), ..config() });
+    let report = bed.run(guests::echo()).await;
+    assert_eq!(output(&report), b"payload");
+}
+
+#[tokio::test]
+async fn a_cache_that_others_can_write_to_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o770)).expect("ours");
+    let cache = Some(folder.path().to_owned());
+    let refusal = Engine::new(Config { cache, ..config() }).expect_err("others can write").to_string();
+    assert!(refusal.contains("others can write there"), "{refusal}");
+}
+
+#[test]
+fn an_engine_is_made_inside_a_runtime() {
+    let refusal = Engine::new(config()).expect_err("there is none").to_string();
+    assert!(refusal.contains("Tokio"), "{refusal}");
+}

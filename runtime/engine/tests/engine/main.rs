@@ -1,0 +1,10 @@
+//! What the engine promises, held against guests that were written by hand to break it.
+
+mod aborts;
+mod bed;
+mod endings;
+mod guests;
+mod host_calls;
+mod limits;
+mod loading;
+mod sharing;

@@ -1,0 +1,69 @@
+//! Many runs at once: each gets its share, none disturbs another.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use sandhog_core::budget::{Budget, Fuel};
+use sandhog_core::outcome::{Outcome, StopReason};
+use sandhog_engine::{Abort, Config, Share};
+
+use super::bed::{Bed, budget, config, limit, output, tenant};
+use super::guests;
+
+fn share(name: &str, weight: u32) -> Share {
+    Share { tenant: tenant(name), weight: NonZeroU32::new(weight).expect("not zero") }
+}
+
+/// While one tenant's only run uses its fuel up, another's two runs, of three times the weight, use three times as
+/// much between them. What is compared is work done, not time.
+#[tokio::test]
+async fn tenants_get_cpu_by_weight_not_by_number_of_runs() {
+    let bed = Bed::with(Config { guest_threads: NonZeroUsize::MIN, ..config() });
+    let plugin = bed.load(guests::spin());
+    let fuel = Fuel(400_000_000);
+    let stop = [Abort::new(), Abort::new()];
+    let light = async {
+        let report =
+            bed.start_for(&plugin, Budget { fuel, ..budget() }, Abort::new(), share("light", 1)).await;
+        stop.iter().for_each(|abort| abort.stop(StopReason::Drained));
+        report
+    };
+    let endless = Budget { fuel: Fuel(u64::MAX), ..budget() };
+    let heavy = |n: usize| bed.start_for(&plugin, endless, stop[n].clone(), share("heavy", 3));
+    let (light, one, two) = tokio::join!(light, heavy(0), heavy(1));
+    assert_eq!(light.usage.fuel, fuel);
+    let both = one.usage.fuel.0 + two.usage.fuel.0;
+    let ratio = both as f64 / fuel.0 as f64;
+    assert!((2.4..3.6).contains(&ratio), "{ratio}");
+}
+
+#[tokio::test]
+async fn hogs_of_one_tenant_do_not_keep_another_from_running() {
+    let bed = Bed::with(Config { guest_threads: NonZeroUsize::MIN, ..config() });
+    let plugin = bed.load(guests::spin());
+    let endless = Budget { fuel: Fuel(u64::MAX), ..budget() };
+    let aborts: Vec<_> = (0..6).map(|_| Abort::new()).collect();
+    let hogs = aborts.iter().map(|abort| bed.start_for(&plugin, endless, abort.clone(), share("hogs", 1)));
+    let quick = async {
+        for _ in 0..20 {
+            bed.still_works().await;
+        }
+        aborts.iter().for_each(|abort| abort.stop(StopReason::Cancelled));
+    };
+    let (hogs, ()) = tokio::join!(futures::future::join_all(hogs), quick);
+    assert!(hogs.iter().all(|report| report.outcome == Outcome::Aborted(StopReason::Cancelled)));
+}
+
+#[tokio::test]
+async fn many_runs_go_on_at_once_and_each_has_its_own_end() {
+    let bed = Bed::new();
+    let (echo, spin) = (bed.load(guests::echo()), bed.load(guests::spin()));
+    let little = Budget { fuel: Fuel(30_000_000), ..budget() };
+    for _ in 0..10 {
+        let echoes = (0..4).map(|_| bed.start(&echo, budget(), Abort::new()));
+        let spins = (0..4).map(|_| bed.start(&spin, little, Abort::new()));
+        let all = futures::future::join(futures::future::join_all(echoes), futures::future::join_all(spins));
+        let (echoes, spins) = all.await;
+        assert!(echoes.iter().all(|report| output(report) == b"payload"));
+        assert!(spins.iter().all(|report| limit(report) == Some(sandhog_core::outcome::Limit::Fuel)));
+    }
+}
