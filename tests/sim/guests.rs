@@ -15,20 +15,20 @@ use sandhog_engine::{Abort, Host, Input, JobAsk, Share};
 use tokio::sync::watch;
 
 /// The state key that every success adds 1 to.
-pub const SUCCESSES: &str = "successes";
+pub(crate) const SUCCESSES: &str = "successes";
 
 /// What one attempt does.
 #[derive(Debug, Clone, Copy)]
-pub struct Act {
+pub(crate) struct Act {
     /// How long it takes.
-    pub takes: Duration,
+    pub(crate) takes: Duration,
     /// How it ends, if nobody stops it.
-    pub end: End,
+    pub(crate) end: End,
 }
 
 /// How an attempt ends.
 #[derive(Debug, Clone, Copy)]
-pub enum End {
+pub(crate) enum End {
     /// Returns, with an increment of [`SUCCESSES`] and so many further jobs.
     Return { spawns: u32 },
     /// Fails in a way that may go away.
@@ -45,7 +45,7 @@ pub enum End {
 
 /// What each job does, attempt by attempt; the last act is repeated, and jobs that guests enqueue just return.
 #[derive(Debug, Clone, Default)]
-pub struct Scripts(pub HashMap<JobId, Vec<Act>>);
+pub(crate) struct Scripts(pub(crate) HashMap<JobId, Vec<Act>>);
 
 impl Scripts {
     fn act(&self, job: JobId, attempt: u32) -> Act {
@@ -58,7 +58,7 @@ impl Scripts {
 
 /// All runs that are under way, of all daemons.
 #[derive(Debug, Default)]
-pub struct Stage {
+pub(crate) struct Stage {
     running: Mutex<HashMap<JobId, (usize, TenantId)>>,
 }
 
@@ -88,60 +88,83 @@ impl Stage {
 
 /// Whether a daemon's process lives. Clones are about the same one.
 #[derive(Debug, Clone)]
-pub struct Life(watch::Sender<bool>);
+pub(crate) struct Life(watch::Sender<bool>);
 
 impl Life {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(watch::Sender::new(true))
     }
 
     /// Ends it, like a SIGKILL.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.0.send_replace(false);
     }
 
     /// Resolves once it has ended.
-    pub async fn over(&self) {
+    pub(crate) async fn over(&self) {
         self.0.subscribe().wait_for(|alive| !alive).await.expect("this holds a sender");
     }
 }
 
 /// The runner of one daemon.
-pub struct Players {
-    pub daemon: usize,
-    pub stage: Arc<Stage>,
-    pub scripts: Arc<Scripts>,
-    pub quotas: BTreeMap<TenantId, u32>,
-    pub life: Life,
+pub(crate) struct Players {
+    pub(crate) daemon: usize,
+    pub(crate) stage: Arc<Stage>,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) quotas: BTreeMap<TenantId, u32>,
+    pub(crate) life: Life,
 }
 
 #[async_trait]
 impl Runner for Players {
     type Plugin = ();
 
-    async fn run(&self, _plan: Plan<()>, input: Input, host: Arc<dyn Host>, _share: Share, abort: Abort) -> Report {
+    async fn run(
+        &self,
+        _plan: Plan<()>,
+        input: Input,
+        host: Arc<dyn Host>,
+        _share: Share,
+        abort: Abort,
+    ) -> Report {
         let running = self.stage.enter(self.daemon, input.id, &input.tenant, self.quotas[&input.tenant]);
         let act = self.scripts.act(input.id, input.attempt);
-        let stopped = tokio::select! {
-            biased;
-            () = self.life.over() => {
-                // A process that was killed runs nothing any more, and reports nothing.
-                drop(running);
-                std::future::pending().await
-            }
-            reason = abort.wait() => Some(reason),
-            () = tokio::time::sleep(act.takes) => match act.end {
-                End::Hang => Some(abort.wait().await),
-                _ => None,
-            },
-        };
+        let exit = self.play(act, &abort).await;
         drop(running);
-        let outcome = match stopped {
-            Some(StopReason::Deadline) => Outcome::Exceeded { limit: Limit::Time, message: "timed out".into() },
-            Some(reason) => Outcome::Aborted(reason),
-            None => perform(act.end, &*host),
+        let outcome = match exit {
+            Exit::Killed => std::future::pending().await,
+            Exit::Stopped(StopReason::Deadline) => {
+                Outcome::Exceeded { limit: Limit::Time, message: "timed out".into() }
+            }
+            Exit::Stopped(reason) => Outcome::Aborted(reason),
+            Exit::Done => perform(act.end, &*host),
         };
         Report { outcome, usage: Usage { host_calls: 1, ..Usage::default() } }
+    }
+}
+
+/// How a run came to its end.
+enum Exit {
+    /// Its daemon was killed, and reports nothing any more.
+    Killed,
+    Stopped(StopReason),
+    Done,
+}
+
+impl Players {
+    async fn play(&self, act: Act, abort: &Abort) -> Exit {
+        let acted = async {
+            tokio::time::sleep(act.takes).await;
+            if matches!(act.end, End::Hang) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.life.over() => Exit::Killed,
+            reason = abort.wait() => Exit::Stopped(reason),
+            () = acted => Exit::Done,
+        }
     }
 }
 

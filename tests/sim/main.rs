@@ -52,6 +52,7 @@ fn the_same_seed_plays_the_same_history() {
 fn a_tenant_with_one_job_gets_its_turn_among_a_flood_of_anothers() {
     let history = play(&Plan::flood_and_one());
     let turn = history.leases.iter().position(|lease| lease.tenant == "single").expect("it was leased");
-    let before = history.leases[..turn].iter().filter(|lease| lease.at >= history.leases[turn].ready_at).count();
+    let before =
+        history.leases[..turn].iter().filter(|lease| lease.at >= history.leases[turn].ready_at).count();
     assert!(before <= 2, "{before} jobs of the flood were leased while it waited");
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
-    Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle, Wakes,
+    Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
+    Wakes,
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
@@ -17,17 +18,17 @@ use sandhog_core::time::Timestamp;
 
 /// A lease that was handed out.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Handed {
+pub(crate) struct Handed {
     /// Whose job.
-    pub tenant: String,
+    pub(crate) tenant: String,
     /// When.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Since when it had been waiting.
-    pub ready_at: Timestamp,
+    pub(crate) ready_at: Timestamp,
 }
 
 /// The watched model.
-pub struct Watched {
+pub(crate) struct Watched {
     inner: Memory,
     clock: Arc<dyn Clock>,
     seen: Mutex<Seen>,
@@ -41,11 +42,11 @@ struct Seen {
 }
 
 impl Watched {
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         Self { inner: Memory::new(Arc::clone(&clock)), clock, seen: Mutex::default() }
     }
 
-    pub fn handed(&self) -> Vec<Handed> {
+    pub(crate) fn handed(&self) -> Vec<Handed> {
         self.seen().handed.clone()
     }
 
@@ -58,11 +59,16 @@ impl Watched {
     }
 
     /// Invariants 1 and 3, for one tenant.
-    pub async fn check_all(&self, tenant: &TenantId) {
+    pub(crate) async fn check_all(&self, tenant: &TenantId) {
         let counts = self.inner.counts(tenant).await.expect("the model answers");
         let stored = self.seen().stored.get(tenant).copied().unwrap_or_default();
-        assert_eq!(counts.iter().sum::<u64>(), stored, "{tenant}: every stored job is in one state: {counts:?}");
-        let finals: Vec<JobRecord> = self.seen().finals.values().filter(|job| job.tenant == *tenant).cloned().collect();
+        assert_eq!(
+            counts.iter().sum::<u64>(),
+            stored,
+            "{tenant}: every stored job is in one state: {counts:?}"
+        );
+        let finals: Vec<JobRecord> =
+            self.seen().finals.values().filter(|job| job.tenant == *tenant).cloned().collect();
         for job in finals {
             assert_eq!(self.record(tenant, job.id).await, job, "what is final stays as it is");
         }

@@ -15,7 +15,7 @@
 use crate::id::StateKey;
 use crate::outcome::{Outcome, StopReason};
 use crate::reason::Reason;
-use crate::settle::{Chance, RetryPolicy, Settlement, settle, settle_conflict};
+use crate::settle::{Chance, RetryPolicy, Settlement, Tally, settle, settle_conflict};
 use crate::time::Mono;
 use std::time::Duration;
 
@@ -154,17 +154,16 @@ enum Phase {
 /// The machine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
-    /// Attempts that counted before this one.
-    attempts: u32,
+    tally: Tally,
     trusted_until: Mono,
     phase: Phase,
 }
 
 impl Attempt {
-    /// A leased job that nobody has looked at yet. `attempts` are those that counted before.
+    /// A leased job that nobody has looked at yet.
     #[must_use]
-    pub fn new(attempts: u32, trusted_until: Mono) -> Self {
-        Self { attempts, trusted_until, phase: Phase::Starting }
+    pub fn new(tally: Tally, trusted_until: Mono) -> Self {
+        Self { tally, trusted_until, phase: Phase::Starting }
     }
 
     /// When a [`Event::Tick`] is due, if nothing else happens until then; none once the attempt has ended.
@@ -245,7 +244,7 @@ impl Attempt {
                 (Some(StopReason::Cancelled), outcome) if !matches!(outcome, Outcome::Returned { .. }) => {
                     Settlement::Cancel
                 }
-                (_, outcome) => settle(self.attempts, outcome, &retry, chance),
+                (_, outcome) => settle(self.tally, outcome, &retry, chance),
             };
             return self.send(Some(retry), settlement);
         }
@@ -275,7 +274,7 @@ impl Attempt {
             Event::SettleFailed => Action::SettleAgain,
             Event::Settled(SettleReply::Conflict { key }) => match retry {
                 Some(retry) => {
-                    let instead = settle_conflict(self.attempts, key.as_str(), &retry, chance);
+                    let instead = settle_conflict(self.tally, key.as_str(), &retry, chance);
                     self.send(None, instead)
                 }
                 // A settlement without effects can't conflict: a broker that says so can't be trusted with it.
@@ -321,9 +320,11 @@ fn outranks(new: StopReason, old: StopReason) -> bool {
 mod tests {
     use super::*;
     use crate::effects::Effects;
+    use crate::id::LeaseNo;
     use proptest::prelude::*;
 
     const CHANCE: fn() -> Chance = || Chance::from_bits(1 << 63);
+    const FIRST: Tally = Tally { attempts: 0, lease: LeaseNo(1) };
     const TRUST: u64 = 30;
     const DEADLINE: u64 = 20;
 
@@ -373,7 +374,7 @@ mod tests {
     /// One machine in each phase, reached by the events that lead there.
     fn phases() -> Vec<(&'static str, Attempt)> {
         let after = |events: Vec<Event>| {
-            let mut attempt = Attempt::new(0, at(TRUST));
+            let mut attempt = Attempt::new(FIRST, at(TRUST));
             for event in events {
                 attempt.on(event, at(0), CHANCE());
             }
@@ -445,7 +446,7 @@ settling settle-failed settle-again
 
     #[test]
     fn past_its_deadline_a_run_is_stopped_once() {
-        let mut attempt = Attempt::new(0, at(TRUST));
+        let mut attempt = Attempt::new(FIRST, at(TRUST));
         attempt.on(admitted(), at(0), CHANCE());
         assert_eq!(attempt.wake_at(), Some(at(DEADLINE)));
         assert_eq!(attempt.on(Event::Tick, at(DEADLINE), CHANCE()), Action::Stop(StopReason::Deadline));
@@ -455,7 +456,7 @@ settling settle-failed settle-again
 
     #[test]
     fn a_conflict_is_answered_without_effects() {
-        let mut attempt = Attempt::new(0, at(TRUST));
+        let mut attempt = Attempt::new(FIRST, at(TRUST));
         attempt.on(admitted(), at(0), CHANCE());
         attempt.on(returned(), at(1), CHANCE());
         let action = attempt.on(conflict(), at(1), CHANCE());
@@ -472,7 +473,7 @@ settling settle-failed settle-again
         fn whatever_the_order_at_most_one_settlement_is_applied_and_none_is_sent_after_the_loss(
             script in prop::collection::vec((any_event(), 0..5u64), 0..60),
         ) {
-            let mut attempt = Attempt::new(0, at(TRUST));
+            let mut attempt = Attempt::new(FIRST, at(TRUST));
             let (mut now, mut starts, mut endings, mut sent) = (0, 0, 0, 0);
             let mut lost = false;
             for (event, pause) in script {
@@ -501,7 +502,7 @@ settling settle-failed settle-again
         fn from_wherever_it_is_an_attempt_ends_once_its_trust_is_over(
             script in prop::collection::vec(any_event(), 0..30),
         ) {
-            let mut attempt = Attempt::new(0, at(TRUST));
+            let mut attempt = Attempt::new(FIRST, at(TRUST));
             for event in script {
                 attempt.on(event, at(1), CHANCE());
             }

@@ -186,6 +186,12 @@ impl Revision {
         Self(digest)
     }
 
+    /// The sha256.
+    #[must_use]
+    pub fn as_sha256(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// Parses 64 hexadecimal digits.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::effects::Effects;
+use crate::id::LeaseNo;
 use crate::outcome::{Limit, Outcome, StopReason};
 use crate::reason::Reason;
 
@@ -157,10 +158,23 @@ impl Default for RetryPolicy {
 /// How long a job rests that the daemon itself failed.
 pub const HOST_FAULT_REST: Duration = Duration::from_secs(5);
 
-/// What to record for an outcome. `attempts` are those that counted before this one.
+/// A job that the daemon failed is given up with its lease of this number: whatever it does to daemons, it does it
+/// every time.
+pub const HOST_FAULT_LEASES: LeaseNo = LeaseNo(100);
+
+/// How often a job has been tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tally {
+    /// Attempts that counted, before this one.
+    pub attempts: u32,
+    /// The number of this lease; it counts those that cost no attempt, too.
+    pub lease: LeaseNo,
+}
+
+/// What to record for an outcome.
 #[must_use]
-pub fn settle(attempts: u32, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
-    let failures = attempts.saturating_add(1);
+pub fn settle(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
+    let failures = tally.attempts.saturating_add(1);
     let retry = |after: Option<Duration>, reason, message| {
         if failures >= policy.max_attempts.get() {
             return Settlement::Bury { reason, message };
@@ -184,6 +198,10 @@ pub fn settle(attempts: u32, outcome: Outcome, policy: &RetryPolicy, chance: Cha
         Outcome::Aborted(StopReason::Drained | StopReason::LeaseLost) => {
             Settlement::Release { after: Duration::ZERO, reason: Reason::Drained }
         }
+        Outcome::HostFault { .. } if tally.lease >= HOST_FAULT_LEASES => {
+            let message = "the daemon failed on it every time; its log says how".to_owned();
+            Settlement::Bury { reason: Reason::HostFault, message }
+        }
         Outcome::HostFault { .. } => {
             Settlement::Release { after: HOST_FAULT_REST, reason: Reason::HostFault }
         }
@@ -196,9 +214,9 @@ fn buries(limit: Limit, policy: &RetryPolicy) -> bool {
 
 /// What to record instead, when state that a run had compared was changed by another job before it could settle.
 #[must_use]
-pub fn settle_conflict(attempts: u32, key: &str, policy: &RetryPolicy, chance: Chance) -> Settlement {
+pub fn settle_conflict(tally: Tally, key: &str, policy: &RetryPolicy, chance: Chance) -> Settlement {
     let message = format!("state `{key}` was changed by another job before this one could settle");
-    let failures = attempts.saturating_add(1);
+    let failures = tally.attempts.saturating_add(1);
     if failures >= policy.max_attempts.get() {
         return Settlement::Bury { reason: Reason::StateConflict, message };
     }
@@ -220,15 +238,28 @@ mod tests {
 
     const CHANCE: Chance = Chance(0.5);
 
+    fn after(attempts: u32) -> Tally {
+        Tally { attempts, lease: LeaseNo(u64::from(attempts) + 1) }
+    }
+
+    #[test]
+    fn a_job_that_the_daemon_fails_on_for_ever_is_given_up() {
+        let fault = || Outcome::HostFault { message: "bug".into() };
+        let tally = |lease| Tally { attempts: 0, lease: LeaseNo(lease) };
+        let policy = RetryPolicy::default();
+        assert!(matches!(settle(tally(99), fault(), &policy, CHANCE), Settlement::Release { .. }));
+        assert!(matches!(settle(tally(100), fault(), &policy, CHANCE), Settlement::Bury { .. }));
+    }
+
     #[test]
     fn the_last_attempt_is_buried_with_its_own_reason() {
         let policy = RetryPolicy::default();
         assert!(matches!(
-            settle(3, transient(), &policy, CHANCE),
+            settle(after(3), transient(), &policy, CHANCE),
             Settlement::Retry { reason: Reason::Failed, .. }
         ));
         assert!(matches!(
-            settle(4, transient(), &policy, CHANCE),
+            settle(after(4), transient(), &policy, CHANCE),
             Settlement::Bury { reason: Reason::Failed, .. }
         ));
     }
@@ -237,21 +268,21 @@ mod tests {
     fn a_deterministic_limit_buries_at_once_unless_configured_otherwise() {
         let mut policy = RetryPolicy::default();
         let buried = Settlement::Bury { reason: Reason::OutOfFuel, message: "over".into() };
-        assert_eq!(settle(0, exceeded(Limit::Fuel), &policy, CHANCE), buried);
+        assert_eq!(settle(after(0), exceeded(Limit::Fuel), &policy, CHANCE), buried);
         policy.on_limit = OnLimit::Retry;
-        assert!(matches!(settle(0, exceeded(Limit::Fuel), &policy, CHANCE), Settlement::Retry { .. }));
+        assert!(matches!(settle(after(0), exceeded(Limit::Fuel), &policy, CHANCE), Settlement::Retry { .. }));
     }
 
     #[test]
     fn a_timeout_may_be_the_machines_mood_and_is_retried() {
-        let settlement = settle(0, exceeded(Limit::Time), &RetryPolicy::default(), CHANCE);
+        let settlement = settle(after(0), exceeded(Limit::Time), &RetryPolicy::default(), CHANCE);
         assert!(matches!(settlement, Settlement::Retry { reason: Reason::TimedOut, .. }));
     }
 
     #[test]
     fn what_is_not_the_guests_fault_costs_no_attempt() {
         for outcome in [Outcome::HostFault { message: "bug".into() }, Outcome::Aborted(StopReason::Drained)] {
-            let settlement = settle(4, outcome, &RetryPolicy::default(), CHANCE);
+            let settlement = settle(after(4), outcome, &RetryPolicy::default(), CHANCE);
             assert!(matches!(settlement, Settlement::Release { .. }), "{settlement:?}");
         }
     }
@@ -260,7 +291,7 @@ mod tests {
     fn the_handlers_own_wait_goes_before_the_backoff() {
         let wanted = Duration::from_secs(77);
         let outcome = Outcome::FailedTransiently { message: "later".into(), retry_after: Some(wanted) };
-        let settlement = settle(0, outcome, &RetryPolicy::default(), CHANCE);
+        let settlement = settle(after(0), outcome, &RetryPolicy::default(), CHANCE);
         assert!(matches!(settlement, Settlement::Retry { after, .. } if after == wanted));
     }
 

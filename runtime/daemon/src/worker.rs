@@ -15,7 +15,7 @@ use sandhog_core::attempt::{Action, Attempt, Ending, Event};
 use sandhog_core::id::{LeaseToken, TenantId};
 use sandhog_core::job::{Job, Lease};
 use sandhog_core::outcome::{Outcome, Report, StopReason};
-use sandhog_core::settle::Settlement;
+use sandhog_core::settle::{Settlement, Tally};
 use sandhog_core::time::Mono;
 use sandhog_engine::{Abort, Courtesy, Host, Input, Share};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -58,8 +58,9 @@ impl<R: Runner> Workshop<R> {
         let (events, mailbox) = mpsc::unbounded_channel();
         let alive = self.live.join(self.tenant.clone(), token, ticket.asked_at, events);
         let plugin = ticket.terms.kinds.get(&ticket.lease.job.kind).cloned();
+        let tally = Tally { attempts: ticket.lease.job.attempts, lease: token.lease };
         let course = Course {
-            machine: Attempt::new(ticket.lease.job.attempts, ticket.trusted_until),
+            machine: Attempt::new(tally, ticket.trusted_until),
             workshop: &self,
             token,
             job: Arc::new(ticket.lease.job),
