@@ -15,6 +15,7 @@
 //! - A refusal is a value, not an error.
 //! - No operation costs more as a queue, the schedule or the dead letters grow.
 
+#[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod embedded;
 pub mod faulty;
@@ -134,6 +135,14 @@ pub struct LeaseAsk<'a> {
     pub expiries_max: u32,
 }
 
+impl LeaseAsk<'_> {
+    /// What is kept with a job that this call buries, for people.
+    fn buried_message(&self) -> String {
+        let max = self.expiries_max;
+        format!("its daemons vanished more than {max} times while they held it; raise lease.expiries_max")
+    }
+}
+
 /// What a daemon gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {
@@ -173,7 +182,7 @@ pub enum Renewal {
 pub struct Settle {
     /// The proof.
     pub token: LeaseToken,
-    /// The plugin that ran, whose state the effects are about; none if nothing ran.
+    /// What ran, whose state the effects are about. None if nothing ran: then effects are ignored, as they are nobody's.
     pub ran: Option<Ran>,
     /// What to record.
     pub settlement: Settlement,
@@ -192,7 +201,7 @@ pub struct Ran {
     pub plugin: PluginName,
     /// Its code.
     pub revision: Revision,
-    /// What this run spent; the record adds it to that of earlier ones.
+    /// What this run spent; the record adds it to that of earlier ones, with times to the microsecond.
     pub usage: Usage,
 }
 

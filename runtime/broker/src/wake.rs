@@ -1,7 +1,13 @@
 //! News of work, by push.
+//!
+//! A wake is a hint, so what a slow listener hasn't heard yet needs no queue: it is a set of tenants, never larger than
+//! what it listens to. Telling never waits, and no wake is ever dropped.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sandhog_core::id::TenantId;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 /// News of work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,25 +19,226 @@ pub enum Wake {
 }
 
 /// A stream of [`Wake`]s. It ends when the broker is closed. A wake is a hint: whoever gets one asks for leases and
-/// may get none.
+/// may get none. Wakes that nobody has fetched yet are told once.
 #[derive(Debug)]
 pub struct Wakes {
-    receiver: mpsc::Receiver<Wake>,
+    shared: Arc<Shared>,
+}
+
+/// The end that feeds a [`Wakes`]. The stream ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    shared: Arc<Shared>,
+}
+
+/// The listeners of a broker, and which tenants they are for.
+#[derive(Debug, Default)]
+pub(crate) struct Listeners {
+    listeners: Mutex<Vec<(HashSet<TenantId>, Waker)>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    unheard: Mutex<Unheard>,
+    /// Says that `unheard` has changed.
+    news: Notify,
+    /// Says that the listener is gone.
+    gone: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Unheard {
+    all: bool,
+    /// In the order in which they came, so that no tenant is kept waiting by busier ones.
+    tenants: VecDeque<TenantId>,
+    known: HashSet<TenantId>,
+    /// Nobody is left who could tell more.
+    ended: bool,
+    /// Nobody is left who could hear it.
+    abandoned: bool,
 }
 
 impl Wakes {
-    /// Wakes held for a slow listener. Beyond that, [`Wake::All`] stands for the ones that didn't fit.
-    const BUFFER: usize = 1024;
-
     /// A stream, and the end that feeds it.
     #[must_use]
-    pub(crate) fn channel() -> (mpsc::Sender<Wake>, Self) {
-        let (sender, receiver) = mpsc::channel(Self::BUFFER);
-        (sender, Self { receiver })
+    pub(crate) fn channel() -> (Waker, Self) {
+        let shared = Arc::new(Shared::default());
+        (Waker { shared: Arc::clone(&shared) }, Self { shared })
     }
 
     /// The next wake; none when the broker is closed.
     pub async fn next(&mut self) -> Option<Wake> {
-        self.receiver.recv().await
+        loop {
+            // There is one listener, so a permit that an earlier change has left is enough to hear of a later one.
+            let news = self.shared.news.notified();
+            {
+                let mut unheard = self.shared.unheard();
+                if let Some(wake) = unheard.take() {
+                    return Some(wake);
+                }
+                if unheard.ended {
+                    return None;
+                }
+            }
+            news.await;
+        }
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.shared.unheard().abandoned = true;
+        self.shared.gone.notify_one();
+    }
+}
+
+impl Waker {
+    /// Tells the listener. Never waits.
+    pub(crate) fn wake(&self, wake: Wake) {
+        self.shared.unheard().put(wake);
+        self.shared.news.notify_one();
+    }
+
+    /// Whether the listener is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.shared.unheard().abandoned
+    }
+
+    /// Returns once the listener is gone.
+    #[allow(dead_code, reason = "for brokers whose news come over a connection that a task of its own holds")]
+    pub(crate) async fn closed(&self) {
+        while !self.is_closed() {
+            self.shared.gone.notified().await;
+        }
+    }
+}
+
+impl Drop for Waker {
+    fn drop(&mut self) {
+        self.shared.unheard().ended = true;
+        self.shared.news.notify_one();
+    }
+}
+
+impl Listeners {
+    /// A new listener for these tenants. Its first wake is [`Wake::All`].
+    pub(crate) fn listen(&self, tenants: Vec<TenantId>) -> Wakes {
+        let (waker, wakes) = Wakes::channel();
+        waker.wake(Wake::All);
+        let mut listeners = self.lock();
+        listeners.retain(|(_, waker)| !waker.is_closed());
+        listeners.push((tenants.into_iter().collect(), waker));
+        wakes
+    }
+
+    /// Tells those who listen for this tenant.
+    pub(crate) fn wake(&self, tenant: &TenantId) {
+        for (_, waker) in self.lock().iter().filter(|(tenants, _)| tenants.contains(tenant)) {
+            waker.wake(Wake::Ready(tenant.clone()));
+        }
+    }
+
+    /// Tells everybody to ask for everything.
+    pub(crate) fn wake_all(&self) {
+        self.lock().iter().for_each(|(_, waker)| waker.wake(Wake::All));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(HashSet<TenantId>, Waker)>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn unheard(&self) -> MutexGuard<'_, Unheard> {
+        // Every change is made in one go, so a panic elsewhere can't have left half of one.
+        self.unheard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Unheard {
+    fn put(&mut self, wake: Wake) {
+        match wake {
+            Wake::All => self.all = true,
+            Wake::Ready(tenant) => {
+                if self.known.insert(tenant.clone()) {
+                    self.tenants.push_back(tenant);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<Wake> {
+        if std::mem::take(&mut self.all) {
+            // Whoever asks for every tenant has no need of the single ones.
+            self.tenants.clear();
+            self.known.clear();
+            return Some(Wake::All);
+        }
+        let tenant = self.tenants.pop_front()?;
+        self.known.remove(&tenant);
+        Some(Wake::Ready(tenant))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::parse(name).expect("a valid name")
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_falls_behind_misses_no_tenant_and_grows_no_backlog() {
+        let (waker, mut wakes) = Wakes::channel();
+        for _ in 0..100_000 {
+            waker.wake(Wake::Ready(tenant("busy")));
+        }
+        waker.wake(Wake::Ready(tenant("quiet")));
+        drop(waker);
+        assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("busy"))));
+        assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("quiet"))));
+        assert_eq!(wakes.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn all_stands_for_every_single_one() {
+        let (waker, mut wakes) = Wakes::channel();
+        waker.wake(Wake::Ready(tenant("a")));
+        waker.wake(Wake::All);
+        waker.wake(Wake::Ready(tenant("b")));
+        assert_eq!(wakes.next().await, Some(Wake::All));
+        waker.wake(Wake::Ready(tenant("c")));
+        assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("c"))));
+    }
+
+    #[tokio::test]
+    async fn a_waiting_listener_hears_of_news_from_another_thread() {
+        let (waker, mut wakes) = Wakes::channel();
+        let listening = tokio::spawn(async move { wakes.next().await });
+        std::thread::spawn(move || waker.wake(Wake::All)).join().expect("it only tells");
+        assert_eq!(listening.await.expect("it only listens"), Some(Wake::All));
+    }
+
+    #[tokio::test]
+    async fn the_end_that_feeds_learns_that_nobody_listens() {
+        let (waker, wakes) = Wakes::channel();
+        assert!(!waker.is_closed());
+        drop(wakes);
+        waker.closed().await;
+    }
+
+    #[tokio::test]
+    async fn a_listener_hears_of_its_own_tenants_only_and_of_all_first() {
+        let listeners = Listeners::default();
+        let mut wakes = listeners.listen(vec![tenant("a")]);
+        assert_eq!(wakes.next().await, Some(Wake::All));
+        listeners.wake(&tenant("b"));
+        listeners.wake(&tenant("a"));
+        assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("a"))));
+        listeners.wake_all();
+        assert_eq!(wakes.next().await, Some(Wake::All));
+        drop(listeners);
+        assert_eq!(wakes.next().await, None);
     }
 }

@@ -1,0 +1,212 @@
+//! The same random operations on the reference model and on another broker: every answer has to be the same, and at
+//! intervals all that can be seen of both.
+//!
+//! What is played depends on the seed alone, so a seed that failed fails again; each message names its seed and step.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::id::{JobId, LeaseNo, StateKey, TenantId};
+use sandhog_core::job::{JobRecord, Lease, LogLine, State};
+use sandhog_core::time::Timestamp;
+
+use super::Fixture;
+use super::case::Case;
+use super::clock::ManualClock;
+use super::random::{KEYS, Op, PLUGINS, Random};
+use super::script::{key, plugin};
+use crate::memory::Memory;
+use crate::{Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renewal};
+
+/// Seeds that are always played. A seed that has found a fault once is added to them.
+const SEEDS: std::ops::Range<u64> = 0..24;
+/// Long enough for jobs to go through their whole life, and for old ones to be removed.
+const STEPS: usize = 400;
+/// How often all is compared.
+const LOOK_EVERY: usize = 25;
+
+/// Plays the usual seeds, and one that nobody has played before.
+///
+/// # Panics
+/// If the broker and the model disagree, or an invariant breaks. The message names the seed.
+pub async fn agree_on_some_seeds<F: Fixture>() {
+    let new = rand::random();
+    println!("the new seed is {new}");
+    for seed in SEEDS.chain([new]) {
+        agree::<F>(seed, STEPS).await;
+    }
+}
+
+/// Plays so many random steps on the model and on a broker, and compares them.
+///
+/// # Panics
+/// If they disagree, or an invariant breaks. The message names the seed.
+pub async fn agree<F: Fixture>(seed: u64, steps: usize) {
+    let clock = Arc::new(ManualClock::default());
+    let fixture = F::start(Arc::clone(&clock)).await;
+    let model = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
+    let case = Case::new(fixture.broker(), Arc::clone(&clock));
+    let tenants = [case.tenant.clone(), case.of_another_tenant().tenant];
+    let mut random = Random::new(seed, tenants.clone());
+    let mut invariants = Invariants::default();
+    for step in 0..steps {
+        let at = format!("seed {seed}, step {step}");
+        let op = random.next(&model).await;
+        if let Op::Pass(time) = op {
+            clock.advance(time);
+            continue;
+        }
+        let before = invariants.before(&op, &*case.broker).await;
+        let (ours, theirs) = (play(&model, &op).await, play(&*case.broker, &op).await);
+        assert_eq!(
+            theirs, ours,
+            "{at}: the broker (left) and the model (right) answer differently to {op:#?}"
+        );
+        invariants.after(&at, &op, &theirs, &before, &*case.broker).await;
+        random.learn(&op, &ours);
+        if step % LOOK_EVERY == 0 || step + 1 == steps {
+            for tenant in &tenants {
+                let known = random.jobs_of(tenant);
+                let (ours, theirs) =
+                    (View::of(&model, tenant, known).await, View::of(&*case.broker, tenant, known).await);
+                ours.assert_same(&theirs, &at);
+                invariants.look(&at, &theirs);
+            }
+        }
+    }
+}
+
+/// An answer of a broker.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Reply {
+    Enqueued(Vec<Enqueued>),
+    Leased(Leased),
+    Renewed(Vec<Renewal>),
+    Settled(Vec<SettleReply>),
+    Cancelled(Cancelled),
+    Redriven(Redriven),
+    Page(Vec<JobRecord>),
+    Passed,
+}
+
+async fn play(broker: &dyn Broker, op: &Op) -> Reply {
+    const OK: &str = "a broker in good order answers";
+    match op {
+        Op::Enqueue { tenant, jobs } => Reply::Enqueued(broker.enqueue(tenant, jobs).await.expect(OK)),
+        Op::Lease { tenant, queues, ttl, expiries_max } => {
+            let ask = LeaseAsk { tenant, queues, ttl: *ttl, expiries_max: *expiries_max };
+            Reply::Leased(broker.lease(ask).await.expect(OK))
+        }
+        Op::Renew { tenant, ttl, leases } => {
+            Reply::Renewed(broker.renew(tenant, *ttl, leases).await.expect(OK))
+        }
+        Op::Settle { tenant, settlements } => {
+            Reply::Settled(broker.settle(tenant, settlements).await.expect(OK))
+        }
+        Op::Cancel { tenant, job } => Reply::Cancelled(broker.cancel(tenant, *job).await.expect(OK)),
+        Op::Redrive { tenant, job } => Reply::Redriven(broker.redrive(tenant, *job).await.expect(OK)),
+        Op::Page { tenant, query } => Reply::Page(broker.jobs(tenant, query.clone()).await.expect(OK)),
+        Op::Pass(_) => Reply::Passed,
+    }
+}
+
+/// All that can be seen of a tenant.
+#[derive(Debug, PartialEq)]
+struct View {
+    counts: [u64; 6],
+    jobs: Vec<(JobId, Option<JobRecord>, Vec<LogLine>)>,
+    lists: Vec<(State, Vec<JobRecord>)>,
+    state: Vec<(&'static str, StateKey, Option<Vec<u8>>)>,
+}
+
+impl View {
+    async fn of(broker: &dyn Broker, tenant: &TenantId, known: &[JobId]) -> Self {
+        const OK: &str = "a broker in good order answers";
+        let mut jobs = Vec::new();
+        for id in known {
+            let record = broker.job(tenant, *id).await.expect(OK);
+            jobs.push((*id, record, broker.log(tenant, *id).await.expect(OK)));
+        }
+        let mut lists = Vec::new();
+        for state in State::ALL {
+            let query = Query { state, offset: 0, limit: Query::LIMIT_MAX };
+            lists.push((state, broker.jobs(tenant, query).await.expect(OK)));
+        }
+        let mut stored = Vec::new();
+        for (name, text) in PLUGINS.iter().flat_map(|name| KEYS.map(|text| (*name, text))) {
+            let value = broker.state(tenant, &plugin(name), &key(text)).await.expect(OK);
+            stored.push((name, key(text), value));
+        }
+        Self { counts: broker.counts(tenant).await.expect(OK), jobs, lists, state: stored }
+    }
+
+    /// Names the first thing that differs, as the whole is long.
+    fn assert_same(&self, theirs: &Self, at: &str) {
+        for (ours, theirs) in self.jobs.iter().zip(&theirs.jobs) {
+            assert_eq!(theirs, ours, "{at}: the broker's job (left) isn't the model's (right)");
+        }
+        for (ours, theirs) in self.lists.iter().zip(&theirs.lists) {
+            assert_eq!(theirs, ours, "{at}: the broker's list (left) isn't the model's (right)");
+        }
+        assert_eq!(theirs, self, "{at}: the broker's view (left) isn't the model's (right)");
+    }
+}
+
+/// What holds of a broker whatever the model says. An id that comes in again after its job was removed is another job.
+#[derive(Default)]
+struct Invariants {
+    numbers: HashMap<(JobId, Timestamp), LeaseNo>,
+    finals: HashMap<(JobId, Timestamp), JobRecord>,
+}
+
+impl Invariants {
+    /// The record that a single settlement is about.
+    async fn before(&self, op: &Op, broker: &dyn Broker) -> Option<JobRecord> {
+        let Op::Settle { tenant, settlements } = op else { return None };
+        let [settle] = settlements.as_slice() else { return None };
+        broker.job(tenant, settle.token.job).await.expect("a broker in good order answers")
+    }
+
+    async fn after(
+        &mut self,
+        at: &str,
+        op: &Op,
+        reply: &Reply,
+        before: &Option<JobRecord>,
+        broker: &dyn Broker,
+    ) {
+        match reply {
+            Reply::Leased(leased) => {
+                for Lease { token, job } in &leased.leases {
+                    let earlier = self.numbers.insert((job.id, job.enqueued_at), token.lease);
+                    assert!(earlier < Some(token.lease), "{at}: lease numbers only rise, but see {token}");
+                }
+            }
+            Reply::Settled(replies)
+                if matches!(replies[..], [SettleReply::Lost | SettleReply::Conflict { .. }]) =>
+            {
+                let after = self.before(op, broker).await;
+                assert_eq!(after, *before, "{at}: a refused settlement changes nothing");
+            }
+            _ => {}
+        }
+        if let (Op::Redrive { job, .. }, Reply::Redriven(Redriven::Done)) = (op, reply) {
+            self.finals.retain(|(id, _), _| id != job);
+        }
+    }
+
+    fn look(&mut self, at: &str, view: &View) {
+        let there: Vec<&JobRecord> = view.jobs.iter().filter_map(|(_, record, _)| record.as_ref()).collect();
+        let sum: u64 = view.counts.iter().sum();
+        assert_eq!(sum, there.len() as u64, "{at}: every job is counted once");
+        for record in there {
+            let job = (record.id, record.enqueued_at);
+            if let Some(earlier) = self.finals.get(&job) {
+                assert_eq!(record, earlier, "{at}: what is final stays as it is");
+            } else if record.state.is_final() {
+                self.finals.insert(job, record.clone());
+            }
+        }
+    }
+}

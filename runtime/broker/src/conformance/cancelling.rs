@@ -1,0 +1,153 @@
+//! People change their minds: cancel and redrive.
+
+use std::time::Duration;
+
+use sandhog_core::id::{JobId, LeaseNo};
+use sandhog_core::job::{NewJob, State};
+use sandhog_core::reason::Reason;
+use sandhog_core::settle::Settlement;
+
+use super::case::{Case, EXPIRIES_MAX, TTL};
+use super::script::{bury, lines, ms, progress, secs, settle, succeed, unique, usage};
+use crate::{Cancelled, Enqueued, Redriven, Settle};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+async fn cancel(case: &Case, job: JobId) -> Cancelled {
+    case.broker.cancel(&case.tenant, job).await.expect("a cancellation succeeds")
+}
+
+async fn redrive(case: &Case, job: JobId) -> Redriven {
+    case.broker.redrive(&case.tenant, job).await.expect("a redrive succeeds")
+}
+
+async fn dead_letter(case: &Case, job: NewJob) -> JobId {
+    let id = case.enqueue(job).await;
+    let token = case.lease_one().await;
+    assert_eq!(token.job, id);
+    case.applied(token, bury()).await;
+    id
+}
+
+/// Nobody has to help, and it is kept for a day.
+pub async fn a_waiting_job_is_cancelled_at_once(case: Case) {
+    let ready = case.enqueue(case.new_job()).await;
+    let scheduled = case.enqueue(NewJob { delay: secs(5), ..case.new_job() }).await;
+    for id in [ready, scheduled] {
+        assert_eq!(cancel(&case, id).await, Cancelled::Done);
+        let record = case.record(id).await;
+        assert_eq!((record.state, record.reason), (State::Cancelled, Some(Reason::Cancelled)));
+        assert_eq!((record.message, record.attempts, record.due_at), (None, 0, None));
+        assert_eq!(record.finished_at, Some(case.now()));
+    }
+    case.pass(DAY - ms(1));
+    assert_eq!(case.drain().await, []);
+    assert_eq!(case.counts().await, [0, 0, 0, 0, 0, 2]);
+    case.pass(ms(1));
+    case.sweep().await;
+    assert_eq!(case.counts().await, [0; 6]);
+}
+
+/// Until then it is as it was.
+pub async fn a_leased_job_is_cancelled_by_its_holder(case: Case) {
+    let token = case.leased_job().await;
+    let before = case.record(token.job).await;
+    for _ in 0..2 {
+        assert_eq!(cancel(&case, token.job).await, Cancelled::Requested);
+        assert_eq!(case.record(token.job).await, before);
+    }
+    case.applied(token, Settlement::Cancel).await;
+    assert_eq!(cancel(&case, token.job).await, Cancelled::AlreadyFinal(State::Cancelled));
+}
+
+/// And it stays what it is.
+pub async fn what_is_final_cannot_be_cancelled(case: Case) {
+    let endings =
+        [(succeed(), State::Succeeded), (bury(), State::Dead), (Settlement::Cancel, State::Cancelled)];
+    for (settlement, state) in endings {
+        let token = case.leased_job().await;
+        case.applied(token, settlement).await;
+        let before = case.record(token.job).await;
+        assert_eq!(cancel(&case, token.job).await, Cancelled::AlreadyFinal(state));
+        assert_eq!(case.record(token.job).await, before);
+    }
+}
+
+/// Other tenants' jobs are unknown.
+pub async fn an_unknown_job_is_neither_cancelled_nor_redriven(case: Case) {
+    let id = dead_letter(&case, case.new_job()).await;
+    let other = case.of_another_tenant();
+    assert_eq!(cancel(&other, id).await, Cancelled::Unknown);
+    assert_eq!(redrive(&other, id).await, Redriven::Unknown);
+    assert_eq!(case.state_of(id).await, State::Dead);
+}
+
+/// With all its attempts and expiries before it, and a lease number that goes on rising.
+pub async fn a_redriven_job_starts_anew(case: Case) {
+    let id = case.enqueue(case.new_job()).await;
+    for _ in 0..=EXPIRIES_MAX {
+        case.lease_one().await;
+        case.pass(TTL);
+    }
+    case.sweep().await;
+    let numbers = LeaseNo(u64::from(EXPIRIES_MAX + 1) * 2);
+    assert_eq!(redrive(&case, id).await, Redriven::Done);
+    let record = case.record(id).await;
+    assert_eq!((record.state, record.attempts, record.expiries), (State::Ready, 0, 0));
+    assert_eq!((record.reason, record.message, record.finished_at), (None, None, None));
+    assert_eq!(record.lease, numbers);
+    let lease = case.lease(1).await.remove(0);
+    assert_eq!((lease.token.lease, lease.job.attempts), (LeaseNo(numbers.0 + 1), 0));
+    case.pass(TTL);
+    assert_eq!(case.sweep().await.buried, [], "it may lose as many leases as ever");
+}
+
+/// Each other state is told.
+pub async fn only_a_dead_letter_can_be_redriven(case: Case) {
+    let id = case.enqueue(NewJob { delay: secs(1), ..case.new_job() }).await;
+    assert_eq!(redrive(&case, id).await, Redriven::NotDead(State::Scheduled));
+    case.pass(secs(1));
+    case.sweep().await;
+    assert_eq!(redrive(&case, id).await, Redriven::NotDead(State::Ready));
+    let token = case.lease_one().await;
+    assert_eq!(redrive(&case, id).await, Redriven::NotDead(State::Leased));
+    case.applied(token, succeed()).await;
+    assert_eq!(redrive(&case, id).await, Redriven::NotDead(State::Succeeded));
+    let cancelled = case.enqueue(case.new_job()).await;
+    cancel(&case, cancelled).await;
+    assert_eq!(redrive(&case, cancelled).await, Redriven::NotDead(State::Cancelled));
+}
+
+/// Unless another holds it by now.
+pub async fn a_redriven_job_takes_its_unique_key_again(case: Case) {
+    let keyed = || NewJob { unique_key: unique("nightly"), ..case.new_job() };
+    let first = dead_letter(&case, keyed()).await;
+    let second = dead_letter(&case, keyed()).await;
+    assert_eq!(redrive(&case, first).await, Redriven::Done);
+    assert_eq!(case.enqueue_all(&[keyed()]).await, [Enqueued::Duplicate(first)]);
+    let before = case.record(second).await;
+    assert_eq!(redrive(&case, second).await, Redriven::Duplicate(first));
+    assert_eq!(case.record(second).await, before);
+    case.applied(case.lease_one().await, succeed()).await;
+    assert_eq!(redrive(&case, second).await, Redriven::Done);
+    assert_eq!(case.counts().await, [0, 1, 0, 1, 0, 0]);
+}
+
+/// The time that it would have been kept for as a dead letter is void.
+pub async fn a_redriven_job_goes_behind_and_is_not_removed(case: Case) {
+    let dead = dead_letter(&case, case.new_job()).await;
+    let waiting = case.enqueue(case.new_job()).await;
+    redrive(&case, dead).await;
+    case.pass(40 * DAY);
+    assert_eq!(case.drain().await, [waiting, dead]);
+}
+
+/// Nor what it had reported.
+pub async fn what_a_dead_letter_spent_is_not_forgotten(case: Case) {
+    let token = case.leased_job().await;
+    case.settle_with(Settle { progress: progress(3), log: lines(0..2), ..settle(token, bury()) }).await;
+    redrive(&case, token.job).await;
+    let record = case.record(token.job).await;
+    assert_eq!((record.usage, record.progress), (usage(1), progress(3)));
+    assert_eq!(case.log(token.job).await, lines(0..2));
+}

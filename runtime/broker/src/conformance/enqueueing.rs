@@ -1,0 +1,176 @@
+//! Jobs come in.
+
+use std::time::Duration;
+
+use sandhog_core::id::{Kind, LeaseNo};
+use sandhog_core::job::{JobRecord, NewJob, Priority, State};
+use sandhog_core::outcome::Usage;
+
+use super::case::Case;
+use super::script::{bury, ms, new_job, queue, queue_named, secs, succeed, unique};
+use crate::Enqueued;
+
+/// What is enqueued is there as it was asked for, with nothing added.
+pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Case) {
+    let job = NewJob {
+        kind: Kind::parse("report.build").expect("a valid kind"),
+        queue: queue_named("reports"),
+        payload: b"{\"n\":1}".to_vec(),
+        priority: Priority(7),
+        unique_key: unique("report 1"),
+        ..case.new_job()
+    };
+    let id = case.enqueue(job.clone()).await;
+    let expected = JobRecord {
+        id,
+        tenant: case.tenant.clone(),
+        queue: job.queue,
+        kind: job.kind,
+        payload: job.payload,
+        priority: job.priority,
+        unique_key: job.unique_key,
+        state: State::Ready,
+        reason: None,
+        message: None,
+        attempts: 0,
+        expiries: 0,
+        lease: LeaseNo(0),
+        enqueued_at: case.now(),
+        due_at: None,
+        leased_at: None,
+        lease_expires_at: None,
+        finished_at: None,
+        output: None,
+        progress: None,
+        usage: Usage::default(),
+        revision: None,
+    };
+    assert_eq!(case.record(id).await, expected);
+}
+
+/// A delay keeps a job back to the millisecond.
+pub async fn a_delayed_job_is_scheduled_until_its_time(case: Case) {
+    let id = case.enqueue(NewJob { delay: secs(60), ..case.new_job() }).await;
+    let record = case.record(id).await;
+    assert_eq!((record.state, record.due_at), (State::Scheduled, Some(case.now().after(secs(60)))));
+    case.pass(ms(59_999));
+    assert_eq!(case.lease(1).await, []);
+    case.pass(ms(1));
+    assert_eq!(case.lease_one().await.job, id);
+    assert_eq!(case.record(id).await.due_at, None);
+}
+
+/// Nothing waits less than it was told to.
+pub async fn a_part_of_a_millisecond_is_waited_for_in_full(case: Case) {
+    let id = case.enqueue(NewJob { delay: Duration::from_nanos(1), ..case.new_job() }).await;
+    assert_eq!(case.record(id).await.due_at, Some(case.now().after(ms(1))));
+    assert_eq!(case.drain().await, []);
+    case.pass(ms(1));
+    assert_eq!(case.drain().await, [id]);
+}
+
+/// The longest delay there is breaks nothing.
+pub async fn a_delay_without_end_is_never_due(case: Case) {
+    let id = case.enqueue(NewJob { delay: Duration::MAX, ..case.new_job() }).await;
+    case.pass(secs(100 * 365 * 24 * 60 * 60));
+    assert_eq!(case.drain().await, []);
+    assert_eq!(case.state_of(id).await, State::Scheduled);
+}
+
+/// A producer that missed the answer asks again with the same id.
+pub async fn repeating_an_id_changes_nothing(case: Case) {
+    let job = case.new_job();
+    let id = case.enqueue(job.clone()).await;
+    let before = case.record(id).await;
+    case.pass(secs(1));
+    let other = NewJob { payload: b"other".to_vec(), delay: secs(9), queue: queue_named("other"), ..job };
+    assert_eq!(case.enqueue_all(&[other.clone()]).await, [Enqueued::Stored]);
+    assert_eq!(case.record(id).await, before);
+    let token = case.lease_one().await;
+    case.applied(token, succeed()).await;
+    assert_eq!(case.enqueue_all(&[other]).await, [Enqueued::Stored]);
+    assert_eq!(case.counts().await, [0, 0, 0, 1, 0, 0]);
+}
+
+/// The answer names the job that holds the key.
+pub async fn a_held_unique_key_lets_no_second_job_in(case: Case) {
+    let first = case.enqueue(NewJob { unique_key: unique("nightly"), ..case.new_job() }).await;
+    let second = NewJob { unique_key: unique("nightly"), delay: secs(1), ..case.new_job() };
+    assert_eq!(case.enqueue_all(std::slice::from_ref(&second)).await, [Enqueued::Duplicate(first)]);
+    case.lease_one().await;
+    assert_eq!(case.enqueue_all(std::slice::from_ref(&second)).await, [Enqueued::Duplicate(first)]);
+    assert_eq!(case.find(second.id).await, None);
+    assert_eq!(case.counts().await, [0, 0, 1, 0, 0, 0]);
+}
+
+/// However its holder ended.
+pub async fn a_unique_key_is_free_once_its_holder_is_final(case: Case) {
+    let keyed = || NewJob { unique_key: unique("nightly"), ..case.new_job() };
+    case.enqueue(keyed()).await;
+    case.applied(case.lease_one().await, succeed()).await;
+    case.enqueue(keyed()).await;
+    case.applied(case.lease_one().await, bury()).await;
+    let third = case.enqueue(keyed()).await;
+    case.broker.cancel(&case.tenant, third).await.expect("a cancellation succeeds");
+    let fourth = case.enqueue(keyed()).await;
+    assert_eq!(case.enqueue_all(&[keyed()]).await, [Enqueued::Duplicate(fourth)]);
+    assert_eq!(case.counts().await, [0, 1, 0, 1, 1, 1]);
+}
+
+/// A repetition is no duplicate of itself.
+pub async fn a_job_that_is_stored_is_told_so_though_its_own_key_is_held(case: Case) {
+    let job = NewJob { unique_key: unique("nightly"), ..case.new_job() };
+    case.enqueue(job.clone()).await;
+    assert_eq!(case.enqueue_all(&[job]).await, [Enqueued::Stored]);
+    assert_eq!(case.counts().await, [0, 1, 0, 0, 0, 0]);
+}
+
+/// Later ones of a batch see the earlier.
+pub async fn a_batch_is_one_step_in_its_order(case: Case) {
+    let keyed = NewJob { unique_key: unique("nightly"), ..case.new_job() };
+    let rival = NewJob { unique_key: unique("nightly"), ..case.new_job() };
+    let (plain, late) = (case.new_job(), NewJob { delay: secs(1), ..case.new_job() });
+    let batch = [keyed.clone(), rival, plain.clone(), late, plain.clone()];
+    let stored = Enqueued::Stored;
+    assert_eq!(
+        case.enqueue_all(&batch).await,
+        [stored, Enqueued::Duplicate(keyed.id), stored, stored, stored]
+    );
+    assert_eq!(case.drain().await, [keyed.id, plain.id]);
+    assert_eq!(case.counts().await, [1, 0, 2, 0, 0, 0]);
+}
+
+/// The same id and key can be in use by two tenants.
+pub async fn tenants_share_neither_jobs_nor_keys(case: Case) {
+    let other = case.of_another_tenant();
+    let job = NewJob { unique_key: unique("nightly"), ..case.new_job() };
+    case.enqueue(job.clone()).await;
+    other.enqueue(NewJob { payload: b"other".to_vec(), ..job.clone() }).await;
+    let token = case.lease_one().await;
+    case.applied(token, succeed()).await;
+    assert_eq!(other.record(job.id).await.payload, b"other");
+    assert_eq!(other.counts().await, [0, 1, 0, 0, 0, 0]);
+}
+
+/// Nobody but the handler looks inside.
+pub async fn payloads_are_kept_byte_for_byte(case: Case) {
+    let all_bytes: Vec<u8> = (0..=255).collect();
+    for payload in [Vec::new(), all_bytes.clone(), all_bytes.repeat(4096)] {
+        let id = case.enqueue(NewJob { payload: payload.clone(), ..case.new_job() }).await;
+        assert!(case.record(id).await.payload == payload, "{} bytes in the record", payload.len());
+        assert!(case.lease(1).await[0].job.payload == payload, "{} bytes in the lease", payload.len());
+    }
+}
+
+/// Empty batches are no special case.
+pub async fn nothing_enqueued_is_nothing_answered(case: Case) {
+    assert_eq!(case.enqueue_all(&[]).await, []);
+    assert_eq!(case.settle_all(&[]).await, []);
+    let renewals = case.broker.renew(&case.tenant, secs(1), &[]).await.expect("a renewal succeeds");
+    assert_eq!(renewals, []);
+    assert_eq!(case.ask(&[(queue(), 0)]).await.leases, []);
+    assert_eq!(case.counts().await, [0; 6]);
+    // Not even a job that is there is handed out where none is asked for.
+    case.enqueue(new_job(case.new_job().id)).await;
+    assert_eq!(case.ask(&[(queue(), 0)]).await.leases, []);
+}

@@ -1,0 +1,136 @@
+//! Jobs are handed out.
+
+use std::time::Duration;
+
+use sandhog_core::id::{JobId, LeaseNo, LeaseToken};
+use sandhog_core::job::{Job, Lease, NewJob, Priority, State};
+
+use super::case::{Case, TTL};
+use super::script::{ms, queue, queue_named, release, retry, secs, succeed};
+
+fn ids(leases: &[Lease]) -> Vec<JobId> {
+    leases.iter().map(|lease| lease.token.job).collect()
+}
+
+/// A holder needs no second call to start.
+pub async fn a_lease_hands_over_the_whole_job(case: Case) {
+    let new = NewJob { payload: b"in".to_vec(), ..case.new_job() };
+    let (id, enqueued_at) = (case.enqueue(new.clone()).await, case.now());
+    case.pass(secs(5));
+    let job = Job {
+        id,
+        tenant: case.tenant.clone(),
+        queue: queue(),
+        kind: new.kind,
+        payload: new.payload,
+        attempts: 0,
+        enqueued_at,
+    };
+    assert_eq!(case.lease(9).await, [Lease { token: LeaseToken { job: id, lease: LeaseNo(1) }, job }]);
+    let record = case.record(id).await;
+    assert_eq!(record.state, State::Leased);
+    assert_eq!(record.leased_at, Some(case.now()));
+    assert_eq!(record.lease_expires_at, Some(case.now().after(TTL)));
+}
+
+/// 255 goes first; equals go first come, first served, whatever their ids are.
+pub async fn the_highest_priority_goes_first_and_equals_in_order_of_arrival(case: Case) {
+    let of = |priority| NewJob { priority: Priority(priority), ..case.new_job() };
+    let jobs = [of(100), of(0), of(255), of(100), of(101), of(255)];
+    let [a, b, c, d, e, f] = jobs.each_ref().map(|job| job.id);
+    // Ids rise from a to f; they arrive the other way round.
+    let mut batch = jobs.to_vec();
+    batch.reverse();
+    case.enqueue_all(&batch).await;
+    assert_eq!(ids(&case.lease(2).await), [f, c]);
+    assert_eq!(ids(&case.lease(4).await), [e, d, a, b]);
+}
+
+/// Room in a daemon is counted by queue.
+pub async fn queues_are_served_in_the_order_asked_and_up_to_their_number(case: Case) {
+    let in_queue = |name| NewJob { queue: queue_named(name), ..case.new_job() };
+    let jobs = [in_queue("a"), in_queue("a"), in_queue("b"), in_queue("b"), in_queue("b")];
+    let [a1, a2, b1, b2, b3] = jobs.each_ref().map(|job| job.id);
+    case.enqueue_all(&jobs).await;
+    let asks = [(queue_named("b"), 2), (queue_named("empty"), 7), (queue_named("a"), 1)];
+    assert_eq!(ids(&case.ask(&asks).await.leases), [b1, b2, a1]);
+    let asks = [(queue_named("a"), 5), (queue_named("b"), 5)];
+    assert_eq!(ids(&case.ask(&asks).await.leases), [a2, b3]);
+}
+
+/// One holder at a time.
+pub async fn a_leased_job_is_handed_to_nobody_else(case: Case) {
+    case.enqueue_n(3).await;
+    assert_eq!(case.lease(2).await.len(), 2);
+    assert_eq!(case.lease(2).await.len(), 1);
+    assert_eq!(case.lease(2).await, []);
+    assert_eq!(case.counts().await, [0, 0, 3, 0, 0, 0]);
+}
+
+/// The number of leases and the number of attempts are two things.
+pub async fn a_lease_counts_no_attempt_and_raises_the_number(case: Case) {
+    let first = case.leased_job().await;
+    assert_eq!((first.lease, case.record(first.job).await.attempts), (LeaseNo(1), 0));
+    case.applied(first, release(Duration::ZERO)).await;
+    let second = case.lease_one().await;
+    assert_eq!((second.lease, case.record(first.job).await.attempts), (LeaseNo(2), 0));
+    case.applied(second, retry(Duration::ZERO)).await;
+    let lease = case.lease(1).await.remove(0);
+    assert_eq!((lease.token.lease, lease.job.attempts), (LeaseNo(3), 1));
+}
+
+/// However it comes back.
+pub async fn what_comes_back_goes_behind_those_of_its_priority(case: Case) {
+    let jobs = case.enqueue_n(4).await;
+    let tokens: Vec<_> = case.lease(2).await.iter().map(|lease| lease.token).collect();
+    let urgent = case.enqueue(NewJob { priority: Priority(200), ..case.new_job() }).await;
+    case.applied(tokens[1], retry(Duration::ZERO)).await;
+    case.applied(tokens[0], release(Duration::ZERO)).await;
+    assert_eq!(case.drain().await, [urgent, jobs[2], jobs[3], jobs[1], jobs[0]]);
+}
+
+/// Not in the order in which they came in.
+pub async fn what_is_due_becomes_ready_in_order_of_time_then_id(case: Case) {
+    let after = |delay| NewJob { delay: ms(delay), ..case.new_job() };
+    let jobs = [after(30), after(20), after(20), after(10), after(31)];
+    let [a, b, c, d, _later] = jobs.each_ref().map(|job| job.id);
+    let mut batch = jobs.to_vec();
+    batch.swap(1, 2);
+    case.enqueue_all(&batch).await;
+    case.pass(ms(30));
+    assert_eq!(case.drain().await, [d, b, c, a]);
+}
+
+/// Being due is arriving.
+pub async fn what_was_promoted_goes_behind_what_was_ready(case: Case) {
+    let scheduled = case.enqueue(NewJob { delay: ms(10), ..case.new_job() }).await;
+    case.pass(ms(20));
+    let ready = case.enqueue(case.new_job()).await;
+    assert_eq!(case.drain().await, [ready, scheduled]);
+}
+
+/// Sweeping is for all queues, handing out is not.
+pub async fn a_queue_that_nobody_asks_for_keeps_its_jobs(case: Case) {
+    let id = case.enqueue(NewJob { queue: queue_named("other"), delay: ms(1), ..case.new_job() }).await;
+    case.pass(ms(1));
+    assert_eq!(case.lease(10).await, []);
+    assert_eq!(case.state_of(id).await, State::Ready);
+}
+
+/// A daemon that has nothing to do sleeps exactly so long.
+pub async fn the_next_look_is_for_whatever_comes_first(case: Case) {
+    assert_eq!(case.sweep().await.next_due, None);
+    case.enqueue(case.new_job()).await;
+    assert_eq!(case.sweep().await.next_due, None, "a ready job is nothing to wait for");
+    case.enqueue(NewJob { delay: secs(90), ..case.new_job() }).await;
+    assert_eq!(case.sweep().await.next_due, Some(secs(90)));
+    let leased = case.ask(&[(queue(), 1)]).await;
+    assert_eq!(leased.next_due, Some(TTL), "its own leases count");
+    case.enqueue(NewJob { delay: secs(10), ..case.new_job() }).await;
+    case.pass(ms(1));
+    assert_eq!(case.sweep().await.next_due, Some(ms(9_999)));
+    case.pass(ms(9_999));
+    assert_eq!(case.sweep().await.next_due, Some(secs(20)));
+    case.applied(leased.leases[0].token, succeed()).await;
+    assert_eq!(case.sweep().await.next_due, Some(secs(80)));
+}

@@ -1,0 +1,232 @@
+//! What every broker has to do, as rules: one test each, on any broker.
+//!
+//! ```text
+//! impl Fixture for Mine ──> conformance::suite!(Mine)      each rule as a #[tokio::test], for a tenant of its own
+//!                      └──> conformance::agree::<Mine>()   random operations; the model is asked too, and has to agree
+//! ```
+//!
+//! A rule knows the broker by its trait alone. Time stands still but for [`Case::pass`], so nothing here waits for the
+//! clock on the wall. Rules panic where a broker breaks them, as tests do.
+
+mod agree;
+mod case;
+mod clock;
+mod random;
+mod script;
+
+// The topics. Each public function in them is a rule, and is named in the list below.
+pub mod cancelling;
+pub mod effects;
+pub mod enqueueing;
+pub mod leasing;
+pub mod looking;
+pub mod renewing;
+pub mod settling;
+pub mod sweeping;
+pub mod waking;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use self::agree::{agree, agree_on_some_seeds};
+pub use self::case::Case;
+pub use self::clock::ManualClock;
+use crate::Broker;
+pub use crate::conformance_suite as suite;
+
+/// A broker to be tested.
+#[async_trait]
+pub trait Fixture: Send + Sync + Sized + 'static {
+    /// Starts one for a single test. Its time is that of the clock, and stands still between the test's moves of it.
+    /// It may share a server with others: no two tests use the same tenant.
+    async fn start(clock: Arc<ManualClock>) -> Self;
+
+    /// The broker. The fixture outlives its use.
+    fn broker(&self) -> Arc<dyn Broker>;
+}
+
+/// Plays one rule.
+pub async fn play<F: Fixture, R: Future<Output = ()>>(rule: impl FnOnce(Case) -> R) {
+    let clock = Arc::new(ManualClock::default());
+    let fixture = F::start(Arc::clone(&clock)).await;
+    rule(Case::new(fixture.broker(), clock)).await;
+}
+
+/// Makes a `#[tokio::test]` of every rule, for a [`Fixture`].
+#[macro_export]
+macro_rules! conformance_suite {
+    ($fixture:ty) => {
+        $crate::conformance_suite! { $fixture:
+            enqueueing {
+                a_job_without_delay_is_ready_and_holds_what_was_asked_for,
+                a_delayed_job_is_scheduled_until_its_time,
+                a_part_of_a_millisecond_is_waited_for_in_full,
+                a_delay_without_end_is_never_due,
+                repeating_an_id_changes_nothing,
+                a_held_unique_key_lets_no_second_job_in,
+                a_unique_key_is_free_once_its_holder_is_final,
+                a_job_that_is_stored_is_told_so_though_its_own_key_is_held,
+                a_batch_is_one_step_in_its_order,
+                tenants_share_neither_jobs_nor_keys,
+                payloads_are_kept_byte_for_byte,
+                nothing_enqueued_is_nothing_answered,
+            }
+            leasing {
+                a_lease_hands_over_the_whole_job,
+                the_highest_priority_goes_first_and_equals_in_order_of_arrival,
+                queues_are_served_in_the_order_asked_and_up_to_their_number,
+                a_leased_job_is_handed_to_nobody_else,
+                a_lease_counts_no_attempt_and_raises_the_number,
+                what_comes_back_goes_behind_those_of_its_priority,
+                what_is_due_becomes_ready_in_order_of_time_then_id,
+                what_was_promoted_goes_behind_what_was_ready,
+                a_queue_that_nobody_asks_for_keeps_its_jobs,
+                the_next_look_is_for_whatever_comes_first,
+            }
+            sweeping {
+                an_expired_lease_is_taken_back_and_counted,
+                a_lease_holds_to_its_last_millisecond,
+                expired_leases_come_back_in_order_of_expiry_then_id,
+                an_expired_job_can_be_handed_out_by_the_call_that_takes_it_back,
+                a_job_that_loses_too_many_leases_is_buried_and_named,
+                a_job_buried_for_its_leases_is_kept_for_thirty_days,
+                a_cancelled_job_whose_lease_runs_out_is_cancelled,
+                a_job_that_loses_too_many_leases_is_buried_even_if_it_is_to_be_cancelled,
+                one_call_never_promotes_without_bound,
+                one_call_never_takes_back_without_bound,
+                one_call_never_removes_without_bound,
+                final_jobs_go_when_their_keep_time_is_over,
+                a_job_kept_for_no_time_goes_at_the_next_lease,
+                removing_is_no_reason_to_look_again,
+            }
+            renewing {
+                a_renewal_holds_from_now_on,
+                a_stale_token_renews_nothing,
+                an_expired_lease_that_nobody_took_back_can_be_renewed,
+                the_last_progress_wins_and_stays,
+                log_lines_are_appended_and_the_oldest_go_first,
+                a_cancellation_is_seen_at_each_renewal,
+                renewals_are_answered_one_by_one_in_order,
+                a_settled_lease_renews_no_more,
+                a_token_of_another_tenant_renews_nothing,
+            }
+            settling {
+                a_success_keeps_its_output_and_counts_the_attempt,
+                stale_token_cannot_settle_a_newer_lease,
+                a_lease_that_was_taken_back_settles_nothing,
+                an_expired_lease_that_nobody_took_back_can_be_settled,
+                an_unknown_job_cannot_be_settled,
+                a_token_of_another_tenant_settles_nothing,
+                a_lost_reply_can_be_repeated,
+                a_retry_counts_an_attempt_and_waits,
+                a_retry_without_wait_is_ready_at_once,
+                release_costs_no_attempt,
+                a_release_without_wait_is_ready_at_once,
+                a_burial_counts_an_attempt_and_says_why,
+                a_cancelled_run_counts_no_attempt,
+                the_last_reason_stays_until_the_next_settlement,
+                who_is_to_be_cancelled_gets_no_further_attempt,
+                what_ended_before_its_cancellation_was_seen_stands,
+                a_wish_to_cancel_does_not_outlive_its_lease,
+                usage_adds_up_over_all_runs,
+                a_settlement_brings_the_last_progress_and_log_lines,
+                each_settlement_of_a_batch_stands_alone,
+                the_keep_times_are_those_of_the_settlement,
+            }
+            effects {
+                a_success_writes_its_state_and_jobs,
+                effects_of_a_failed_attempt_are_not_written,
+                increments_of_concurrent_runs_all_count,
+                compare_and_set_conflict_changes_nothing,
+                a_conflict_can_be_settled_otherwise,
+                nothing_there_can_be_expected_too,
+                an_expectation_fails_before_a_sum_and_the_first_key_is_named,
+                only_a_number_can_be_added_to,
+                a_number_past_the_range_is_a_conflict,
+                a_missing_value_counts_as_zero,
+                a_value_goes_when_its_time_is_over,
+                adding_keeps_the_time_to_live_and_setting_replaces_it,
+                what_is_past_its_time_is_nothing_to_a_run,
+                a_deleted_value_is_gone,
+                values_are_kept_byte_for_byte,
+                state_belongs_to_one_plugin_of_one_tenant,
+                jobs_of_a_run_are_enqueued_by_the_rules_of_enqueue,
+                a_success_hands_on_its_unique_key,
+                without_a_run_there_are_no_effects,
+                a_repeated_success_writes_nothing_twice,
+            }
+            cancelling {
+                a_waiting_job_is_cancelled_at_once,
+                a_leased_job_is_cancelled_by_its_holder,
+                what_is_final_cannot_be_cancelled,
+                an_unknown_job_is_neither_cancelled_nor_redriven,
+                a_redriven_job_starts_anew,
+                only_a_dead_letter_can_be_redriven,
+                a_redriven_job_takes_its_unique_key_again,
+                a_redriven_job_goes_behind_and_is_not_removed,
+                what_a_dead_letter_spent_is_not_forgotten,
+            }
+            looking {
+                waiting_jobs_are_listed_in_the_order_in_which_they_go,
+                final_jobs_are_listed_latest_first,
+                a_page_holds_what_was_asked_for,
+                a_page_is_never_larger_than_the_limit,
+                counts_are_exact,
+                nothing_is_known_of_an_unknown_job,
+                tenants_see_their_own_jobs_alone,
+                a_fit_store_passes_its_check,
+            }
+            waking {
+                the_first_wake_is_for_all,
+                a_job_in_an_empty_queue_wakes,
+                a_job_that_comes_back_wakes,
+                a_redriven_job_wakes,
+                a_job_of_a_run_wakes,
+                an_earlier_time_wakes,
+                what_was_promoted_and_not_handed_out_wakes,
+                every_listener_is_woken,
+                each_tenant_is_woken_for,
+            }
+        }
+    };
+    ($fixture:ty: $($topic:ident { $($rule:ident,)* })*) => {
+        $(
+            mod $topic {
+                use super::*;
+                $(
+                    #[tokio::test]
+                    async fn $rule() {
+                        $crate::conformance::play::<$fixture, _>($crate::conformance::$topic::$rule).await;
+                    }
+                )*
+            }
+        )*
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_rule_is_in_the_suite() {
+        let topics = [
+            include_str!("cancelling.rs"),
+            include_str!("effects.rs"),
+            include_str!("enqueueing.rs"),
+            include_str!("leasing.rs"),
+            include_str!("looking.rs"),
+            include_str!("renewing.rs"),
+            include_str!("settling.rs"),
+            include_str!("sweeping.rs"),
+            include_str!("waking.rs"),
+        ];
+        let list = include_str!("mod.rs");
+        let rules =
+            topics.into_iter().flat_map(str::lines).filter_map(|line| line.strip_prefix("pub async fn "));
+        for rule in rules {
+            let name = rule.split('(').next().expect("a function has a name");
+            assert!(list.contains(&format!("    {name},")), "`{name}` is not in the suite");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Random operations: mostly sensible ones, and every kind of mistake and repetition among them.
+
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use sandhog_core::effects::Effects;
+use sandhog_core::id::{JobId, LeaseNo, LeaseToken, QueueName, TenantId};
+use sandhog_core::job::{NewJob, Priority, State};
+use sandhog_core::reason::Reason;
+use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
+
+use super::agree::Reply;
+use super::script::{
+    key, lines, ms, new_job, plugin, progress, queue_named, ran, revision, secs, unique, usage,
+};
+use crate::{Broker, Enqueued, Keep, Query, Renew, Settle};
+
+/// The plugins that run jobs.
+pub(super) const PLUGINS: [&str; 2] = ["thumbnail", "report"];
+/// The keys of their state.
+pub(super) const KEYS: [&str; 3] = ["count", "owner", "{odd} key:ü"];
+
+const QUEUES: [&str; 2] = ["default", "other"];
+const UNIQUE_KEYS: [&str; 3] = ["nightly", "weekly", "user:1 {x}"];
+const VALUES: [&str; 5] = ["0", "5", "-7", "text", ""];
+
+/// One call of a broker, or time that passes.
+#[derive(Debug, Clone)]
+pub(super) enum Op {
+    Enqueue { tenant: TenantId, jobs: Vec<NewJob> },
+    Lease { tenant: TenantId, queues: Vec<(QueueName, u32)>, ttl: Duration, expiries_max: u32 },
+    Renew { tenant: TenantId, ttl: Duration, leases: Vec<Renew> },
+    Settle { tenant: TenantId, settlements: Vec<Settle> },
+    Cancel { tenant: TenantId, job: JobId },
+    Redrive { tenant: TenantId, job: JobId },
+    Page { tenant: TenantId, query: Query },
+    Pass(Duration),
+}
+
+/// Draws operations, and remembers what it takes to repeat them.
+pub(super) struct Random {
+    rng: StdRng,
+    tenants: [Memories; 2],
+}
+
+struct Memories {
+    tenant: TenantId,
+    /// Every job that was ever asked for.
+    jobs: Vec<JobId>,
+    /// Every token that was ever handed out, the latest last.
+    tokens: Vec<LeaseToken>,
+    /// Every settlement that was ever sent.
+    settled: Vec<Settle>,
+}
+
+impl Random {
+    pub(super) fn new(seed: u64, tenants: [TenantId; 2]) -> Self {
+        let memories =
+            |tenant| Memories { tenant, jobs: Vec::new(), tokens: Vec::new(), settled: Vec::new() };
+        Self { rng: StdRng::seed_from_u64(seed), tenants: tenants.map(memories) }
+    }
+
+    pub(super) fn jobs_of(&self, tenant: &TenantId) -> &[JobId] {
+        self.tenants.iter().find(|memories| memories.tenant == *tenant).map_or(&[], |memories| &memories.jobs)
+    }
+
+    /// The next operation. The model is asked for what is stored, so that some comparisons hold.
+    pub(super) async fn next(&mut self, model: &dyn Broker) -> Op {
+        let which = usize::from(self.rng.random_bool(0.2));
+        let tenant = self.tenants[which].tenant.clone();
+        match self.rng.random_range(0..100) {
+            0..18 => Op::Enqueue { tenant, jobs: self.some(0..6, |random| random.job(which)) },
+            18..44 => Op::Lease {
+                tenant,
+                queues: self.some(0..3, |random| (random.queue(), random.rng.random_range(0..5))),
+                ttl: self.pick(&[ms(1), secs(1), secs(30), secs(60)]),
+                expiries_max: self.rng.random_range(0..4),
+            },
+            44..54 => Op::Renew {
+                tenant,
+                ttl: self.pick(&[ms(1), secs(1), secs(30), secs(60)]),
+                leases: self.some(0..4, |random| random.renew(which)),
+            },
+            54..80 => {
+                let mut settlements = Vec::new();
+                for _ in 0..self.rng.random_range(1..4) {
+                    settlements.push(self.settle(which, model).await);
+                }
+                Op::Settle { tenant, settlements }
+            }
+            80..84 => Op::Cancel { tenant, job: self.known_job(which) },
+            84..88 => Op::Redrive { tenant, job: self.dead_or_any_job(which, model).await },
+            88..90 => Op::Page { tenant, query: self.query() },
+            _ => Op::Pass(self.pick(&[
+                ms(1),
+                ms(400),
+                secs(1),
+                secs(1),
+                secs(30),
+                secs(60),
+                secs(3600),
+                secs(2 * 86_400),
+                secs(31 * 86_400),
+            ])),
+        }
+    }
+
+    /// Takes in what came of an operation.
+    pub(super) fn learn(&mut self, op: &Op, reply: &Reply) {
+        let tenants = &mut self.tenants;
+        let mut of = |tenant: &TenantId| tenants.iter_mut().position(|memories| memories.tenant == *tenant);
+        match (op, reply) {
+            (Op::Enqueue { tenant, jobs }, Reply::Enqueued(answers)) => {
+                let Some(which) = of(tenant) else { return };
+                for (job, answer) in jobs.iter().zip(answers) {
+                    if *answer == Enqueued::Stored {
+                        tenants[which].know(job.id);
+                    }
+                }
+            }
+            (Op::Lease { tenant, .. }, Reply::Leased(leased)) => {
+                let Some(which) = of(tenant) else { return };
+                tenants[which].tokens.extend(leased.leases.iter().map(|lease| lease.token));
+            }
+            (Op::Settle { tenant, settlements }, _) => {
+                let Some(which) = of(tenant) else { return };
+                for settle in settlements {
+                    if let Settlement::Succeed { effects, .. } = &settle.settlement {
+                        effects.jobs().iter().for_each(|job| tenants[which].know(job.id));
+                    }
+                    tenants[which].settled.push(settle.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn some<T>(&mut self, n: std::ops::Range<usize>, mut draw: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.rng.random_range(n)).map(|_| draw(self)).collect()
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from.choose(&mut self.rng).expect("there is a choice").clone()
+    }
+
+    fn queue(&mut self) -> QueueName {
+        queue_named(self.pick(&QUEUES))
+    }
+
+    fn new_id(&mut self) -> JobId {
+        // Later ones are not always the greater.
+        JobId::from_parts(Timestamp::from_millis(self.rng.random_range(1..4)), self.rng.random())
+    }
+
+    fn known_job(&mut self, which: usize) -> JobId {
+        let known =
+            if self.rng.random_bool(0.05) { None } else { self.tenants[which].jobs.choose(&mut self.rng) };
+        known.copied().unwrap_or_else(|| self.new_id())
+    }
+
+    async fn dead_or_any_job(&mut self, which: usize, model: &dyn Broker) -> JobId {
+        let query = Query { state: State::Dead, offset: 0, limit: 10 };
+        let dead = model.jobs(&self.tenants[which].tenant, query).await.expect("the model answers");
+        let dead = if self.rng.random_bool(0.2) { None } else { dead.choose(&mut self.rng) };
+        dead.map(|record| record.id).unwrap_or_else(|| self.known_job(which))
+    }
+
+    fn job(&mut self, which: usize) -> NewJob {
+        let id = if self.rng.random_bool(0.1) { self.known_job(which) } else { self.new_id() };
+        let unique_key = if self.rng.random_bool(0.3) { unique(self.pick(&UNIQUE_KEYS)) } else { None };
+        NewJob {
+            queue: self.queue(),
+            payload: (0..self.rng.random_range(0..20)).map(|_| self.rng.random()).collect(),
+            delay: self.pick(&[Duration::ZERO, Duration::ZERO, ms(1), secs(1), secs(60), secs(3600)]),
+            priority: Priority(self.pick(&[100, 100, 100, 0, 255, 101])),
+            unique_key,
+            ..new_job(id)
+        }
+    }
+
+    /// Mostly one that is held now, as the latest are; some that are stale, or were never handed out.
+    fn token(&mut self, which: usize) -> LeaseToken {
+        let tokens = &self.tenants[which].tokens;
+        let latest = &tokens[tokens.len().saturating_sub(8)..];
+        let from = if self.rng.random_bool(0.75) { latest } else { tokens };
+        let token = from.choose(&mut self.rng).copied();
+        match token {
+            Some(token) if self.rng.random_bool(0.95) => token,
+            Some(token) => LeaseToken { lease: LeaseNo(token.lease.0 + 1), ..token },
+            None => LeaseToken { job: self.known_job(which), lease: LeaseNo(1) },
+        }
+    }
+
+    fn renew(&mut self, which: usize) -> Renew {
+        let token = self.token(which);
+        Renew { token, progress: self.progress(), log: self.log() }
+    }
+
+    fn progress(&mut self) -> Option<sandhog_core::job::Progress> {
+        let mut progress =
+            if self.rng.random_bool(0.5) { progress(self.rng.random_range(0..100)) } else { None };
+        if let Some(progress) = &mut progress
+            && self.rng.random_bool(0.3)
+        {
+            (progress.total, progress.message) = (None, None);
+        }
+        progress
+    }
+
+    fn log(&mut self) -> Vec<sandhog_core::job::LogLine> {
+        // A long one makes the oldest go.
+        let n = if self.rng.random_bool(0.02) { 700 } else { self.rng.random_range(0..4) };
+        let from = self.rng.random_range(0..1000);
+        lines(from..from + n)
+    }
+
+    fn query(&mut self) -> Query {
+        let (offset, limit) = (self.rng.random_range(0..8), self.rng.random_range(0..8));
+        Query { state: self.pick(&State::ALL), offset, limit }
+    }
+
+    async fn settle(&mut self, which: usize, model: &dyn Broker) -> Settle {
+        if self.rng.random_bool(0.15)
+            && let Some(again) = self.tenants[which].settled.choose(&mut self.rng)
+        {
+            return again.clone();
+        }
+        let name = self.pick(&PLUGINS);
+        let mut what_ran = ran(name, usage(self.rng.random_range(0..9)));
+        what_ran.revision = revision(self.rng.random_range(0..3));
+        let after = self.pick(&[Duration::ZERO, ms(1), secs(5), secs(600)]);
+        let reason = self.pick(Reason::ALL);
+        let message = format!("message {} \"ü\"", self.rng.random_range(0..10));
+        let settlement = match self.rng.random_range(0..10) {
+            0..5 => {
+                let effects = self.effects(which, name, model).await;
+                Settlement::Succeed { output: self.pick(&VALUES).into(), effects }
+            }
+            5..7 => Settlement::Retry { after, reason, message },
+            7 => Settlement::Release { after, reason },
+            8 => Settlement::Bury { reason, message },
+            _ => Settlement::Cancel,
+        };
+        Settle {
+            token: self.token(which),
+            ran: self.rng.random_bool(0.9).then_some(what_ran),
+            settlement,
+            progress: self.progress(),
+            log: self.log(),
+            keep: Keep {
+                done: self.pick(&[ms(1), secs(10), secs(86_400)]),
+                dead: self.pick(&[ms(1), secs(60), secs(30 * 86_400)]),
+            },
+        }
+    }
+
+    async fn effects(&mut self, which: usize, name: &str, model: &dyn Broker) -> Effects {
+        let mut effects = Effects::default();
+        for _ in 0..self.rng.random_range(0..4) {
+            let key = key(self.pick(&KEYS));
+            let value = self.pick(&VALUES);
+            let ttl = self.pick(&[None, None, Some(Duration::ZERO), Some(secs(1)), Some(secs(600))]);
+            match self.rng.random_range(0..10) {
+                0..3 => effects.set(key, value.into(), ttl),
+                3 => effects.delete(key),
+                4..8 => {
+                    let by = self.pick(&[1, -1, 0, 1000, i64::MAX, i64::MIN]);
+                    // What the run itself would have been refused isn't sent.
+                    let _refused = effects.increment(key, by);
+                }
+                _ => {
+                    let tenant = &self.tenants[which].tenant;
+                    let stored = model.state(tenant, &plugin(name), &key).await.expect("the model answers");
+                    let wrong = self.rng.random_bool(0.2).then(|| Some(self.pick(&VALUES).into()));
+                    effects.swap(key, wrong.unwrap_or(stored), value.into(), ttl);
+                }
+            }
+        }
+        for _ in 0..self.rng.random_range(0..3) {
+            effects.enqueue(self.job(which));
+        }
+        effects
+    }
+}
+
+impl Memories {
+    fn know(&mut self, job: JobId) {
+        if !self.jobs.contains(&job) {
+            self.jobs.push(job);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Jobs, settlements and names as the rules use them, so that a rule has to say only what it is about.
+
+use std::time::Duration;
+
+use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::effects::Effects;
+use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, UniqueKey};
+use sandhog_core::job::{Level, LogLine, NewJob, Priority, Progress};
+use sandhog_core::outcome::Usage;
+use sandhog_core::reason::Reason;
+use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
+
+use crate::{Keep, Ran, Renew, Settle};
+
+/// The plugin that runs the jobs, where nothing else is said.
+pub(super) const PLUGIN: &str = "thumbnail";
+
+pub(super) fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub(super) fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+/// The queue, where nothing else is said.
+pub(super) fn queue() -> QueueName {
+    queue_named("default")
+}
+
+pub(super) fn queue_named(name: &str) -> QueueName {
+    QueueName::parse(name).expect("a valid queue name")
+}
+
+pub(super) fn plugin(name: &str) -> PluginName {
+    PluginName::parse(name).expect("a valid plugin name")
+}
+
+pub(super) fn key(text: &str) -> StateKey {
+    StateKey::parse(text).expect("a valid state key")
+}
+
+pub(super) fn unique(text: &str) -> Option<UniqueKey> {
+    Some(UniqueKey::parse(text).expect("a valid unique key"))
+}
+
+pub(super) fn new_job(id: JobId) -> NewJob {
+    NewJob {
+        id,
+        kind: Kind::parse("image.thumbnail").expect("a valid kind"),
+        queue: queue(),
+        payload: b"{}".to_vec(),
+        delay: Duration::ZERO,
+        priority: Priority::default(),
+        unique_key: None,
+    }
+}
+
+pub(super) fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
+    Settle {
+        token,
+        ran: Some(ran(PLUGIN, usage(1))),
+        settlement,
+        progress: None,
+        log: Vec::new(),
+        keep: Keep::default(),
+    }
+}
+
+pub(super) fn ran(name: &str, usage: Usage) -> Ran {
+    Ran { plugin: plugin(name), revision: revision(1), usage }
+}
+
+pub(super) fn revision(n: u8) -> Revision {
+    Revision::from_sha256([n; 32])
+}
+
+/// A usage that is so many times another.
+pub(super) fn usage(times: u64) -> Usage {
+    Usage {
+        fuel: Fuel(1_000_003 * times),
+        memory_peak: Bytes(65_536 * times),
+        wall: Duration::from_micros(2_001 * times),
+        cpu: Duration::from_micros(1_001 * times),
+        host_calls: 3 * times,
+    }
+}
+
+pub(super) fn renew(token: LeaseToken) -> Renew {
+    Renew { token, progress: None, log: Vec::new() }
+}
+
+pub(super) fn succeed() -> Settlement {
+    succeed_with(Effects::default())
+}
+
+pub(super) fn succeed_with(effects: Effects) -> Settlement {
+    Settlement::Succeed { output: b"done".to_vec(), effects }
+}
+
+pub(super) fn retry(after: Duration) -> Settlement {
+    Settlement::Retry { after, reason: Reason::Failed, message: "no luck".to_owned() }
+}
+
+pub(super) fn release(after: Duration) -> Settlement {
+    Settlement::Release { after, reason: Reason::Drained }
+}
+
+pub(super) fn bury() -> Settlement {
+    Settlement::Bury { reason: Reason::OutOfFuel, message: "out of fuel".to_owned() }
+}
+
+pub(super) fn progress(done: u64) -> Option<Progress> {
+    Some(Progress { done, total: Some(100), message: Some(format!("at {done}")) })
+}
+
+/// Log lines with these numbers as text.
+pub(super) fn lines(numbers: std::ops::Range<u64>) -> Vec<LogLine> {
+    let line = |n: u64| LogLine {
+        at: Timestamp::from_millis(n),
+        attempt: 1,
+        level: Level::Info,
+        message: format!("line {n}"),
+        fields: vec![("n".to_owned(), n.to_string()), ("quote \"".to_owned(), "ü\n".to_owned())],
+    };
+    numbers.map(line).collect()
+}
+
+/// Effects that are made by calling on them.
+pub(super) fn effects(make: impl FnOnce(&mut Effects)) -> Effects {
+    let mut effects = Effects::default();
+    make(&mut effects);
+    effects
+}
+
+/// Effects that add to one key.
+pub(super) fn add_to(name: &str, by: i64) -> Effects {
+    effects(|effects| effects.increment(key(name), by).expect("nothing was set before"))
+}

@@ -1,0 +1,196 @@
+//! What a lease call does before it hands out: bounded, so that no call takes long.
+
+use std::time::Duration;
+
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::id::{JobId, LeaseNo, LeaseToken};
+use sandhog_core::job::{NewJob, State};
+use sandhog_core::reason::Reason;
+
+use super::case::{Case, EXPIRIES_MAX, TTL};
+use super::script::{bury, ms, queue, renew, secs, settle, succeed, unique};
+use crate::{Cancelled, Keep, Renewal, SWEEP_MAX, Settle};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Leases a job and lets the lease run out, so many times; each is taken back before the next.
+async fn lose_leases(case: &Case, times: u32) -> Option<LeaseToken> {
+    let mut last = None;
+    for _ in 0..times {
+        last = Some(case.lease_one().await);
+        case.pass(TTL);
+    }
+    last
+}
+
+/// The number is raised at once, so that the old token is told apart from one that has settled.
+pub async fn an_expired_lease_is_taken_back_and_counted(case: Case) {
+    let token = case.leased_job().await;
+    case.pass(TTL);
+    let swept = case.sweep().await;
+    assert_eq!((swept.buried, swept.next_due), (vec![], None));
+    let record = case.record(token.job).await;
+    assert_eq!(record.state, State::Ready);
+    assert_eq!((record.expiries, record.attempts, record.lease), (1, 0, LeaseNo(2)));
+    assert_eq!((record.lease_expires_at, record.reason), (None, None));
+    assert_eq!(case.lease_one().await.lease, LeaseNo(3));
+}
+
+/// It runs out at its time, and no sooner.
+pub async fn a_lease_holds_to_its_last_millisecond(case: Case) {
+    let token = case.leased_job().await;
+    case.pass(TTL - ms(1));
+    assert_eq!(case.sweep().await.next_due, Some(ms(1)));
+    assert_eq!(case.state_of(token.job).await, State::Leased);
+    case.pass(ms(1));
+    case.sweep().await;
+    assert_eq!(case.state_of(token.job).await, State::Ready);
+}
+
+/// Behind those that were ready.
+pub async fn expired_leases_come_back_in_order_of_expiry_then_id(case: Case) {
+    let jobs = case.enqueue_n(4).await;
+    case.lease(3).await;
+    // The first holder renews later than the others, and so loses its lease later.
+    case.pass(secs(1));
+    assert_eq!(case.renew(renew(LeaseToken { job: jobs[0], lease: LeaseNo(1) })).await, Renewal::Held);
+    case.pass(TTL);
+    assert_eq!(case.drain().await, [jobs[3], jobs[1], jobs[2], jobs[0]]);
+}
+
+/// One call is enough.
+pub async fn an_expired_job_can_be_handed_out_by_the_call_that_takes_it_back(case: Case) {
+    let token = case.leased_job().await;
+    case.pass(TTL);
+    let again = case.lease_one().await;
+    assert_eq!((again.job, again.lease), (token.job, LeaseNo(3)));
+}
+
+/// A job that kills its daemons doesn't get to kill them all.
+pub async fn a_job_that_loses_too_many_leases_is_buried_and_named(case: Case) {
+    let id = case.enqueue(NewJob { unique_key: unique("deadly"), ..case.new_job() }).await;
+    let last = lose_leases(&case, EXPIRIES_MAX + 1).await.expect("it was leased");
+    assert_eq!(case.sweep().await.buried, [id]);
+    let record = case.record(id).await;
+    assert_eq!((record.state, record.reason), (State::Dead, Some(Reason::LeaseExpired)));
+    assert_eq!((record.expiries, record.attempts), (EXPIRIES_MAX + 1, 0));
+    assert_eq!((record.finished_at, record.lease_expires_at), (Some(case.now()), None));
+    assert!(record.message.is_some_and(|message| message.contains("lease.expiries_max")));
+    assert_eq!(case.settle(last, succeed()).await, SettleReply::Lost);
+    assert_eq!(case.sweep().await.buried, [], "it is named once");
+    case.enqueue(NewJob { unique_key: unique("deadly"), ..case.new_job() }).await;
+}
+
+/// As long as any dead letter by default.
+pub async fn a_job_buried_for_its_leases_is_kept_for_thirty_days(case: Case) {
+    let id = case.enqueue(case.new_job()).await;
+    lose_leases(&case, EXPIRIES_MAX + 1).await;
+    case.sweep().await;
+    case.pass(30 * DAY - ms(1));
+    case.sweep().await;
+    assert_eq!(case.state_of(id).await, State::Dead);
+    case.pass(ms(1));
+    case.sweep().await;
+    assert_eq!(case.find(id).await, None);
+}
+
+/// Nobody wants it to run again.
+pub async fn a_cancelled_job_whose_lease_runs_out_is_cancelled(case: Case) {
+    let token = case.leased_job().await;
+    let cancelled = case.broker.cancel(&case.tenant, token.job).await.expect("a cancellation succeeds");
+    assert_eq!(cancelled, Cancelled::Requested);
+    case.pass(TTL);
+    assert_eq!(case.drain().await, []);
+    let record = case.record(token.job).await;
+    assert_eq!((record.state, record.reason), (State::Cancelled, Some(Reason::Cancelled)));
+    assert_eq!((record.expiries, record.lease, record.finished_at), (1, LeaseNo(2), Some(case.now())));
+    assert_eq!(case.settle(token, succeed()).await, SettleReply::Lost);
+}
+
+/// The operator has to hear of a job that kills daemons.
+pub async fn a_job_that_loses_too_many_leases_is_buried_even_if_it_is_to_be_cancelled(case: Case) {
+    let id = case.enqueue(case.new_job()).await;
+    lose_leases(&case, EXPIRIES_MAX).await;
+    case.lease_one().await;
+    case.broker.cancel(&case.tenant, id).await.expect("a cancellation succeeds");
+    case.pass(TTL);
+    assert_eq!(case.sweep().await.buried, [id]);
+    assert_eq!(case.state_of(id).await, State::Dead);
+}
+
+/// The rest is for the next call, which is due at once.
+pub async fn one_call_never_promotes_without_bound(case: Case) {
+    let jobs: Vec<NewJob> = (0..=SWEEP_MAX).map(|_| NewJob { delay: ms(5), ..case.new_job() }).collect();
+    case.enqueue_all(&jobs).await;
+    case.pass(ms(5));
+    assert_eq!(case.sweep().await.next_due, Some(Duration::ZERO));
+    assert_eq!(case.counts().await[..2], [1, SWEEP_MAX as u64]);
+    assert_eq!(case.sweep().await.next_due, None);
+    assert_eq!(case.counts().await[..2], [0, SWEEP_MAX as u64 + 1]);
+}
+
+/// Buried ones count as well.
+pub async fn one_call_never_takes_back_without_bound(case: Case) {
+    case.enqueue_n(SWEEP_MAX + 1).await;
+    let n = u32::try_from(SWEEP_MAX + 1).expect("a small number");
+    assert_eq!(case.lease(n).await.len(), SWEEP_MAX + 1);
+    case.pass(TTL);
+    assert_eq!(case.sweep().await.next_due, Some(Duration::ZERO));
+    assert_eq!(case.counts().await[1..3], [SWEEP_MAX as u64, 1]);
+    assert_eq!(case.sweep().await.next_due, None);
+    assert_eq!(case.counts().await[1..3], [SWEEP_MAX as u64 + 1, 0]);
+}
+
+/// Nor are they all removed by the one who comes along.
+pub async fn one_call_never_removes_without_bound(case: Case) {
+    case.enqueue_n(SWEEP_MAX + 1).await;
+    let leases = case.lease(u32::try_from(SWEEP_MAX + 1).expect("a small number")).await;
+    let settlements: Vec<Settle> = leases.iter().map(|lease| settle(lease.token, succeed())).collect();
+    case.settle_all(&settlements).await;
+    case.pass(DAY);
+    assert_eq!(case.sweep().await.next_due, Some(Duration::ZERO));
+    assert_eq!(case.counts().await, [0, 0, 0, 1, 0, 0]);
+    assert_eq!(case.sweep().await.next_due, None);
+    assert_eq!(case.counts().await, [0; 6]);
+}
+
+/// Those that came to be final first go first; their logs go with them.
+pub async fn final_jobs_go_when_their_keep_time_is_over(case: Case) {
+    let keep = Keep { done: secs(100), dead: secs(200) };
+    let mut finished: Vec<JobId> = Vec::new();
+    for settlement in [succeed(), bury()] {
+        let token = case.leased_job().await;
+        let log = super::script::lines(0..3);
+        case.settle_with(Settle { keep, log, ..settle(token, settlement) }).await;
+        finished.push(token.job);
+    }
+    case.pass(secs(100) - ms(1));
+    case.sweep().await;
+    assert_eq!(case.counts().await, [0, 0, 0, 1, 1, 0]);
+    case.pass(ms(1));
+    case.sweep().await;
+    assert_eq!((case.find(finished[0]).await, case.log(finished[0]).await), (None, vec![]));
+    assert_eq!((case.counts().await, case.log(finished[1]).await.len()), ([0, 0, 0, 0, 1, 0], 3));
+    case.pass(secs(100));
+    case.sweep().await;
+    assert_eq!((case.counts().await, case.log(finished[1]).await), ([0; 6], vec![]));
+}
+
+/// It is still there until then, so that a lost reply can be asked for again.
+pub async fn a_job_kept_for_no_time_goes_at_the_next_lease(case: Case) {
+    let token = case.leased_job().await;
+    let keep = Keep { done: Duration::ZERO, dead: Duration::ZERO };
+    let settlement = Settle { keep, ..settle(token, succeed()) };
+    assert_eq!(case.settle_with(settlement.clone()).await, SettleReply::Applied);
+    assert_eq!(case.settle_with(settlement).await, SettleReply::Applied);
+    assert_eq!(case.state_of(token.job).await, State::Succeeded);
+    case.sweep().await;
+    assert_eq!(case.find(token.job).await, None);
+}
+
+/// Old jobs can wait for the next call that comes anyway.
+pub async fn removing_is_no_reason_to_look_again(case: Case) {
+    let token = case.leased_job().await;
+    case.applied(token, succeed()).await;
+    assert_eq!(case.ask(&[(queue(), 1)]).await.next_due, None);
+}

@@ -1,0 +1,196 @@
+//! A broker that goes wrong on purpose, by a plan that a seed makes repeatable.
+//!
+//! ```text
+//! call ──> delay ──> lost before? ──> the broker behind ──> delay ──> lost after? ──> reply
+//!                        Unavailable, nothing was done         Unavailable, and all was done
+//! ```
+//!
+//! The second loss is the one that counts: the caller can't tell it from the first, and has to repeat what has happened
+//! already. Without faults in its plan, this broker is the one behind it.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
+use sandhog_core::job::{JobRecord, LogLine, NewJob};
+use tokio::sync::watch;
+
+use crate::wake::Waker;
+use crate::{
+    Broker, Cancelled, Enqueued, Error, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
+    Wake, Wakes,
+};
+
+/// What goes wrong, and how often.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Faults {
+    /// The same seed and the same calls make the same faults.
+    pub seed: u64,
+    /// The share of calls, 0 to 1, that fail and do nothing.
+    pub lost_before: f64,
+    /// The share of the others, 0 to 1, whose reply is lost after they were done.
+    pub lost_after: f64,
+    /// Calls, and replies, take up to this long. By tokio's clock, which a test may pause.
+    pub delay_max: Duration,
+}
+
+/// The broker that goes wrong.
+pub struct Faulty {
+    behind: Arc<dyn Broker>,
+    faults: Faults,
+    chance: Mutex<StdRng>,
+    line: watch::Sender<Line>,
+}
+
+/// Whether the broker can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Up,
+    Down,
+}
+
+/// What is to become of one call.
+struct Fate {
+    delays: [Duration; 2],
+    lost_before: bool,
+    lost_after: bool,
+}
+
+impl Faulty {
+    /// A broker that passes every call on to the one behind it, but for these faults.
+    #[must_use]
+    pub fn new(behind: Arc<dyn Broker>, faults: Faults) -> Self {
+        let chance = Mutex::new(StdRng::seed_from_u64(faults.seed));
+        Self { behind, faults, chance, line: watch::Sender::new(Line::Up) }
+    }
+
+    /// From now on nothing gets through: no call, no reply to one that is under way, and no wake.
+    pub fn down(&self) {
+        self.line.send_replace(Line::Down);
+    }
+
+    /// Ends an outage. Listeners are told [`Wake::All`], as they may have missed something.
+    pub fn up(&self) {
+        self.line.send_replace(Line::Up);
+    }
+
+    async fn call<T>(&self, what: &'static str, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        let fate = self.draw();
+        wait(fate.delays[0]).await;
+        self.pass(what, fate.lost_before)?;
+        let reply = call.await?;
+        wait(fate.delays[1]).await;
+        self.pass(what, fate.lost_after)?;
+        Ok(reply)
+    }
+
+    fn draw(&self) -> Fate {
+        let mut chance = self.chance.lock().unwrap_or_else(PoisonError::into_inner);
+        let delay_max = self.faults.delay_max;
+        Fate {
+            delays: [delay_max.mul_f64(chance.random()), delay_max.mul_f64(chance.random())],
+            lost_before: chance.random_bool(self.faults.lost_before),
+            lost_after: chance.random_bool(self.faults.lost_after),
+        }
+    }
+
+    fn pass(&self, what: &'static str, lost: bool) -> Result<()> {
+        let cause = match *self.line.borrow() {
+            Line::Down => "there is an outage",
+            Line::Up if lost => "no answer came",
+            Line::Up => return Ok(()),
+        };
+        Err(Error::Unavailable { what, cause: cause.to_owned() })
+    }
+}
+
+async fn wait(delay: Duration) {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+}
+
+/// Passes wakes on while the line is up, until either end is gone.
+async fn pass_on(mut heard: Wakes, waker: Waker, mut line: watch::Receiver<Line>) {
+    loop {
+        tokio::select! {
+            biased;
+            () = waker.closed() => return,
+            changed = line.changed() => match changed {
+                Ok(()) if *line.borrow_and_update() == Line::Up => waker.wake(Wake::All),
+                Ok(()) => {}
+                Err(_) => return,
+            },
+            wake = heard.next() => match wake {
+                Some(wake) if *line.borrow() == Line::Up => waker.wake(wake),
+                Some(_) => {}
+                None => return,
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Broker for Faulty {
+    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        self.call("enqueue", self.behind.enqueue(tenant, jobs)).await
+    }
+
+    async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
+        self.call("lease", self.behind.lease(ask)).await
+    }
+
+    async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
+        self.call("renew", self.behind.renew(tenant, ttl, leases)).await
+    }
+
+    async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
+        self.call("settle", self.behind.settle(tenant, settlements)).await
+    }
+
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
+        self.call("cancel", self.behind.cancel(tenant, job)).await
+    }
+
+    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
+        self.call("redrive", self.behind.redrive(tenant, job)).await
+    }
+
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
+        self.call("job", self.behind.job(tenant, job)).await
+    }
+
+    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
+        self.call("log", self.behind.log(tenant, job)).await
+    }
+
+    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
+        self.call("jobs", self.behind.jobs(tenant, query)).await
+    }
+
+    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
+        self.call("counts", self.behind.counts(tenant)).await
+    }
+
+    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
+        self.call("state", self.behind.state(tenant, plugin, key)).await
+    }
+
+    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        let line = self.line.subscribe();
+        let heard = self.call("wakes", self.behind.wakes(tenants)).await?;
+        let (waker, wakes) = Wakes::channel();
+        waker.wake(Wake::All);
+        tokio::spawn(pass_on(heard, waker, line));
+        Ok(wakes)
+    }
+
+    async fn check(&self) -> Result<Vec<String>> {
+        self.call("check", self.behind.check()).await
+    }
+}

@@ -1,0 +1,121 @@
+//! The reference model: what a broker has to do, in the plainest code that does it.
+//!
+//! ```text
+//! mod.rs     the trait: one lock, one tenant, one step; then news, if the step made any
+//! tenant.rs  the steps: a tenant's jobs in one map, found by looking through all of them
+//! ```
+//!
+//! There is no index to keep true, so what the code says is what holds. The price is that a step looks at every job of
+//! the tenant: good for tests and simulations with some thousands of jobs, and for nothing else. It spawns nothing and
+//! never waits, so a simulation on one thread with a paused clock plays the same each time.
+
+mod tenant;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
+use sandhog_core::job::{JobRecord, LogLine, NewJob};
+use sandhog_core::time::Timestamp;
+
+use self::tenant::Tenant;
+use crate::wake::Listeners;
+use crate::{
+    Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
+    Wakes,
+};
+
+/// A broker that keeps its jobs as long as it lives.
+pub struct Memory {
+    clock: Arc<dyn Clock>,
+    tenants: Mutex<BTreeMap<TenantId, Tenant>>,
+    listeners: Listeners,
+}
+
+impl Memory {
+    /// An empty one, on this clock.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, tenants: Mutex::default(), listeners: Listeners::default() }
+    }
+
+    /// Looks at a tenant.
+    fn look<T>(&self, tenant: &TenantId, look: impl FnOnce(&Tenant, Timestamp) -> T) -> T {
+        look(self.tenants().entry(tenant.clone()).or_default(), self.clock.now())
+    }
+
+    /// Does one step of a tenant, and tells listeners if there is more to do than before.
+    fn step<T>(&self, tenant: &TenantId, step: impl FnOnce(&mut Tenant, Timestamp) -> T) -> T {
+        let mut tenants = self.tenants();
+        let jobs = tenants.entry(tenant.clone()).or_default();
+        let before = jobs.outlook();
+        let reply = step(jobs, self.clock.now());
+        if jobs.outlook().is_news_after(&before) {
+            self.listeners.wake(tenant);
+        }
+        reply
+    }
+
+    fn tenants(&self) -> MutexGuard<'_, BTreeMap<TenantId, Tenant>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Broker for Memory {
+    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        Ok(self.step(tenant, |t, now| jobs.iter().map(|job| t.enqueue(tenant, job, now)).collect()))
+    }
+
+    async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
+        Ok(self.step(ask.tenant, |t, now| t.lease(&ask, now)))
+    }
+
+    async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
+        Ok(self.step(tenant, |t, now| leases.iter().map(|renew| t.renew(renew, now.after(ttl))).collect()))
+    }
+
+    async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
+        Ok(self
+            .step(tenant, |t, now| settlements.iter().map(|settle| t.settle(tenant, settle, now)).collect()))
+    }
+
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
+        Ok(self.step(tenant, |t, now| t.cancel(job, now)))
+    }
+
+    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
+        Ok(self.step(tenant, |t, _| t.redrive(job)))
+    }
+
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
+        Ok(self.look(tenant, |t, _| t.record(job)))
+    }
+
+    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
+        Ok(self.look(tenant, |t, _| t.log(job)))
+    }
+
+    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
+        Ok(self.look(tenant, |t, _| t.list(&query)))
+    }
+
+    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
+        Ok(self.look(tenant, |t, _| t.counts()))
+    }
+
+    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
+        Ok(self.look(tenant, |t, now| t.stored(plugin, key, now).map(<[u8]>::to_vec)))
+    }
+
+    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        Ok(self.listeners.listen(tenants))
+    }
+
+    async fn check(&self) -> Result<Vec<String>> {
+        Ok(vec!["jobs are kept in memory alone, and are gone when this process ends".to_owned()])
+    }
+}

@@ -1,0 +1,454 @@
+//! The steps that change the jobs of one tenant. Each is whole before it returns.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::effects::{Effects, StateWrite, add};
+use sandhog_core::id::{JobId, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::job::{Job, JobRecord, Lease, LogLine, NewJob, State};
+use sandhog_core::outcome::Usage;
+use sandhog_core::reason::Reason;
+use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
+
+use crate::{
+    Cancelled, Enqueued, Keep, LOG_LINES_KEPT, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, SWEEP_MAX,
+    Settle,
+};
+
+/// A tenant's jobs, and the state of its plugins.
+#[derive(Default)]
+pub(super) struct Tenant {
+    jobs: BTreeMap<JobId, Entry>,
+    state: BTreeMap<(PluginName, StateKey), Stored>,
+    /// How often a job has become ready.
+    arrivals: u64,
+}
+
+/// What a listener could be waiting for.
+pub(super) struct Outlook {
+    queues: BTreeSet<QueueName>,
+    first_due: Option<Timestamp>,
+}
+
+struct Entry {
+    record: JobRecord,
+    log: VecDeque<LogLine>,
+    /// Which arrival made it ready for the last time.
+    arrival: u64,
+    /// Somebody wants it cancelled while it is leased.
+    cancel_requested: bool,
+    /// When it may be removed, once it is final.
+    remove_at: Option<Timestamp>,
+}
+
+struct Stored {
+    value: Vec<u8>,
+    expires_at: Option<Timestamp>,
+}
+
+impl Outlook {
+    /// Whether a queue has jobs that had none, or a job is due earlier than any was.
+    pub(super) fn is_news_after(&self, before: &Self) -> bool {
+        let sooner = match (self.first_due, before.first_due) {
+            (Some(now), Some(then)) => now < then,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        sooner || !self.queues.is_subset(&before.queues)
+    }
+}
+
+impl Tenant {
+    pub(super) fn outlook(&self) -> Outlook {
+        Outlook {
+            queues: self.in_state(State::Ready).map(|entry| entry.record.queue.clone()).collect(),
+            first_due: self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at).min(),
+        }
+    }
+
+    pub(super) fn enqueue(&mut self, tenant: &TenantId, job: &NewJob, now: Timestamp) -> Enqueued {
+        if self.jobs.contains_key(&job.id) {
+            return Enqueued::Stored;
+        }
+        if let Some(holder) = self.holder(job.unique_key.as_ref()) {
+            return Enqueued::Duplicate(holder);
+        }
+        self.jobs.insert(job.id, Entry::new(tenant, job, now));
+        self.wait(job.id, job.delay, now);
+        Enqueued::Stored
+    }
+
+    pub(super) fn lease(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Leased {
+        let promoted = self.promote(now);
+        let (taken_back, buried) = self.take_back(ask, now);
+        let removed = self.remove_old(now);
+        let mut leases = Vec::new();
+        for (queue, n) in ask.queues {
+            for id in self.first_ready(queue, *n) {
+                leases.extend(self.jobs.get_mut(&id).map(|entry| entry.lease(now, now.after(ask.ttl))));
+            }
+        }
+        let swept_to_the_limit = [promoted, taken_back, removed].contains(&SWEEP_MAX);
+        let next_due =
+            if swept_to_the_limit { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
+        Leased { leases, buried, next_due }
+    }
+
+    pub(super) fn renew(&mut self, renew: &Renew, expires_at: Timestamp) -> Renewal {
+        let Some(entry) = self.jobs.get_mut(&renew.token.job).filter(|entry| entry.is_held_by(renew.token))
+        else {
+            return Renewal::Lost;
+        };
+        entry.record.lease_expires_at = Some(expires_at);
+        entry.record.progress = renew.progress.clone().or(entry.record.progress.take());
+        entry.append(&renew.log);
+        if entry.cancel_requested { Renewal::CancelRequested } else { Renewal::Held }
+    }
+
+    pub(super) fn settle(&mut self, tenant: &TenantId, settle: &Settle, now: Timestamp) -> SettleReply {
+        let Some(entry) = self.jobs.get(&settle.token.job) else { return SettleReply::Lost };
+        if !entry.is_held_by(settle.token) {
+            // Whatever else ends a lease raises its number: so it was this token that settled the job before.
+            let repeated = entry.record.lease == settle.token.lease && entry.record.state != State::Leased;
+            return if repeated { SettleReply::Applied } else { SettleReply::Lost };
+        }
+        let effects = match (&settle.settlement, &settle.ran) {
+            (Settlement::Succeed { effects, .. }, Some(ran)) => Some((&ran.plugin, effects)),
+            _ => None,
+        };
+        if let Some((plugin, effects)) = effects
+            && let Some(key) = self.conflict(plugin, effects, now)
+        {
+            return SettleReply::Conflict { key };
+        }
+        self.record_end(settle, now);
+        if let Some((plugin, effects)) = effects {
+            effects.writes().for_each(|(key, write)| self.write(plugin, key, write, now));
+            for job in effects.jobs() {
+                self.enqueue(tenant, job, now);
+            }
+        }
+        SettleReply::Applied
+    }
+
+    pub(super) fn cancel(&mut self, job: JobId, now: Timestamp) -> Cancelled {
+        let Some(entry) = self.jobs.get_mut(&job) else { return Cancelled::Unknown };
+        match entry.record.state {
+            State::Scheduled | State::Ready => {
+                entry.finish(State::Cancelled, now, Keep::default());
+                entry.explain(Some(Reason::Cancelled), None);
+                Cancelled::Done
+            }
+            State::Leased => {
+                entry.cancel_requested = true;
+                Cancelled::Requested
+            }
+            state @ (State::Succeeded | State::Dead | State::Cancelled) => Cancelled::AlreadyFinal(state),
+        }
+    }
+
+    pub(super) fn redrive(&mut self, job: JobId) -> Redriven {
+        let Some(entry) = self.jobs.get(&job) else { return Redriven::Unknown };
+        if entry.record.state != State::Dead {
+            return Redriven::NotDead(entry.record.state);
+        }
+        if let Some(holder) = self.holder(entry.record.unique_key.as_ref()) {
+            return Redriven::Duplicate(holder);
+        }
+        self.make_ready(job);
+        if let Some(entry) = self.jobs.get_mut(&job) {
+            entry.explain(None, None);
+            entry.record.attempts = 0;
+            entry.record.expiries = 0;
+            entry.record.finished_at = None;
+            entry.remove_at = None;
+        }
+        Redriven::Done
+    }
+
+    pub(super) fn record(&self, job: JobId) -> Option<JobRecord> {
+        self.jobs.get(&job).map(|entry| entry.record.clone())
+    }
+
+    pub(super) fn log(&self, job: JobId) -> Vec<LogLine> {
+        self.jobs.get(&job).map(|entry| entry.log.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn list(&self, query: &Query) -> Vec<JobRecord> {
+        let mut found: Vec<&Entry> = self.in_state(query.state).collect();
+        match query.state {
+            State::Scheduled => found.sort_by_key(|entry| (entry.record.due_at, entry.record.id)),
+            State::Ready => found.sort_by_key(|entry| entry.rank()),
+            State::Leased => found.sort_by_key(|entry| (entry.record.lease_expires_at, entry.record.id)),
+            State::Succeeded | State::Dead | State::Cancelled => {
+                found.sort_by_key(|entry| Reverse((entry.record.finished_at, entry.record.id)));
+            }
+        }
+        let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
+        let limit = query.limit.clamp(1, Query::LIMIT_MAX) as usize;
+        found.into_iter().skip(offset).take(limit).map(|entry| entry.record.clone()).collect()
+    }
+
+    pub(super) fn counts(&self) -> [u64; 6] {
+        State::ALL.map(|state| self.in_state(state).count() as u64)
+    }
+
+    pub(super) fn stored(&self, plugin: &PluginName, key: &StateKey, now: Timestamp) -> Option<&[u8]> {
+        let stored = self.state.get(&(plugin.clone(), key.clone()))?;
+        stored.is_there(now).then_some(&stored.value)
+    }
+
+    fn in_state(&self, state: State) -> impl Iterator<Item = &Entry> {
+        self.jobs.values().filter(move |entry| entry.record.state == state)
+    }
+
+    /// The job that keeps others with this key from being created.
+    fn holder(&self, key: Option<&UniqueKey>) -> Option<JobId> {
+        let key = key?;
+        let holds =
+            |entry: &&Entry| entry.record.unique_key.as_ref() == Some(key) && !entry.record.state.is_final();
+        self.jobs.values().find(holds).map(|entry| entry.record.id)
+    }
+
+    /// Ready at once if there is nothing to wait for, else scheduled.
+    fn wait(&mut self, job: JobId, delay: Duration, now: Timestamp) {
+        if delay.is_zero() {
+            self.make_ready(job);
+        } else if let Some(entry) = self.jobs.get_mut(&job) {
+            entry.record.state = State::Scheduled;
+            entry.record.due_at = Some(now.after(delay));
+        }
+    }
+
+    fn make_ready(&mut self, job: JobId) {
+        if let Some(entry) = self.jobs.get_mut(&job) {
+            self.arrivals += 1;
+            entry.arrival = self.arrivals;
+            entry.record.state = State::Ready;
+            entry.record.due_at = None;
+        }
+    }
+
+    /// Makes ready what is due; says how many.
+    fn promote(&mut self, now: Timestamp) -> usize {
+        let due = self.in_state(State::Scheduled).map(|entry| (entry.record.due_at, entry.record.id));
+        let due = first_until(due, now);
+        due.iter().for_each(|id| self.make_ready(*id));
+        due.len()
+    }
+
+    /// Takes back leases that ran out; says how many, and which jobs had lost one too many.
+    fn take_back(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> (usize, Vec<JobId>) {
+        let expired =
+            self.in_state(State::Leased).map(|entry| (entry.record.lease_expires_at, entry.record.id));
+        let expired = first_until(expired, now);
+        let mut buried = Vec::new();
+        for id in &expired {
+            let Some(entry) = self.jobs.get_mut(id) else { continue };
+            entry.record.expiries += 1;
+            entry.record.lease = LeaseNo(entry.record.lease.0 + 1);
+            entry.record.lease_expires_at = None;
+            let cancel_requested = std::mem::take(&mut entry.cancel_requested);
+            if entry.record.expiries > ask.expiries_max {
+                entry.finish(State::Dead, now, Keep::default());
+                entry.explain(Some(Reason::LeaseExpired), Some(ask.buried_message()));
+                buried.push(*id);
+            } else if cancel_requested {
+                entry.finish(State::Cancelled, now, Keep::default());
+                entry.explain(Some(Reason::Cancelled), None);
+            } else {
+                self.make_ready(*id);
+            }
+        }
+        (expired.len(), buried)
+    }
+
+    /// Removes final jobs whose time is over; says how many. State that is past its time goes with them.
+    fn remove_old(&mut self, now: Timestamp) -> usize {
+        self.state.retain(|_, stored| stored.is_there(now));
+        let old = self.jobs.values().filter(|entry| entry.remove_at.is_some());
+        let old = first_until(old.map(|entry| (entry.remove_at, entry.record.id)), now);
+        old.iter().for_each(|id| drop(self.jobs.remove(id)));
+        old.len()
+    }
+
+    fn first_ready(&self, queue: &QueueName, n: u32) -> Vec<JobId> {
+        let mut waiting: Vec<&Entry> =
+            self.in_state(State::Ready).filter(|entry| entry.record.queue == *queue).collect();
+        waiting.sort_by_key(|entry| entry.rank());
+        waiting.into_iter().take(n as usize).map(|entry| entry.record.id).collect()
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        let due = self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at);
+        let expiring = self.in_state(State::Leased).filter_map(|entry| entry.record.lease_expires_at);
+        due.chain(expiring).min()
+    }
+
+    /// The first key whose value isn't what the run had relied on.
+    fn conflict(&self, plugin: &PluginName, effects: &Effects, now: Timestamp) -> Option<StateKey> {
+        let changed =
+            effects.expectations().find(|(key, expected)| self.stored(plugin, key, now) != *expected);
+        let no_number = || {
+            effects.writes().find_map(|(key, write)| match write {
+                StateWrite::Add(by) => add(self.stored(plugin, key, now), *by).is_err().then_some(key),
+                StateWrite::Set { .. } | StateWrite::Delete => None,
+            })
+        };
+        changed.map(|(key, _)| key).or_else(no_number).cloned()
+    }
+
+    fn write(&mut self, plugin: &PluginName, key: &StateKey, write: &StateWrite, now: Timestamp) {
+        let at = (plugin.clone(), key.clone());
+        match write {
+            StateWrite::Delete => drop(self.state.remove(&at)),
+            StateWrite::Set { value, ttl } => {
+                let expires_at = ttl.map(|ttl| now.after(ttl));
+                self.state.insert(at, Stored { value: value.clone(), expires_at });
+            }
+            StateWrite::Add(by) => {
+                let before = self.state.remove(&at).filter(|stored| stored.is_there(now));
+                let value = add(before.as_ref().map(|stored| stored.value.as_slice()), *by)
+                    .expect("a sum that can't be made is a conflict, and was found before");
+                let expires_at = before.and_then(|stored| stored.expires_at);
+                self.state.insert(at, Stored { value, expires_at });
+            }
+        }
+    }
+
+    /// Records what a holder said about the end of its run, but for the effects.
+    fn record_end(&mut self, settle: &Settle, now: Timestamp) {
+        let Some(entry) = self.jobs.get_mut(&settle.token.job) else { return };
+        entry.record.lease_expires_at = None;
+        entry.record.progress = settle.progress.clone().or(entry.record.progress.take());
+        entry.append(&settle.log);
+        if let Some(ran) = &settle.ran {
+            entry.record.usage = entry.record.usage.and(ran.usage);
+            entry.record.revision = Some(ran.revision);
+        }
+        let cancel_requested = std::mem::take(&mut entry.cancel_requested);
+        match &settle.settlement {
+            Settlement::Retry { .. } | Settlement::Release { .. } if cancel_requested => {
+                entry.finish(State::Cancelled, now, settle.keep);
+                entry.explain(Some(Reason::Cancelled), None);
+            }
+            Settlement::Succeed { output, .. } => {
+                entry.record.attempts += 1;
+                entry.record.output = Some(output.clone());
+                entry.finish(State::Succeeded, now, settle.keep);
+                entry.explain(None, None);
+            }
+            Settlement::Retry { after, reason, message } => {
+                entry.record.attempts += 1;
+                entry.explain(Some(*reason), Some(message.clone()));
+                self.wait(settle.token.job, *after, now);
+            }
+            Settlement::Release { after, reason } => {
+                entry.explain(Some(*reason), None);
+                self.wait(settle.token.job, *after, now);
+            }
+            Settlement::Bury { reason, message } => {
+                entry.record.attempts += 1;
+                entry.finish(State::Dead, now, settle.keep);
+                entry.explain(Some(*reason), Some(message.clone()));
+            }
+            Settlement::Cancel => {
+                entry.finish(State::Cancelled, now, settle.keep);
+                entry.explain(Some(Reason::Cancelled), None);
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn new(tenant: &TenantId, job: &NewJob, now: Timestamp) -> Self {
+        let record = JobRecord {
+            id: job.id,
+            tenant: tenant.clone(),
+            queue: job.queue.clone(),
+            kind: job.kind.clone(),
+            payload: job.payload.clone(),
+            priority: job.priority,
+            unique_key: job.unique_key.clone(),
+            state: State::Scheduled,
+            reason: None,
+            message: None,
+            attempts: 0,
+            expiries: 0,
+            lease: LeaseNo(0),
+            enqueued_at: now,
+            due_at: None,
+            leased_at: None,
+            lease_expires_at: None,
+            finished_at: None,
+            output: None,
+            progress: None,
+            usage: Usage::default(),
+            revision: None,
+        };
+        Self { record, log: VecDeque::new(), arrival: 0, cancel_requested: false, remove_at: None }
+    }
+
+    /// Its place among the ready ones, the least first.
+    fn rank(&self) -> impl Ord + use<> {
+        (Reverse(self.record.priority), self.arrival)
+    }
+
+    /// The number is the fence, not the clock: an expired lease holds until it is taken back.
+    fn is_held_by(&self, token: LeaseToken) -> bool {
+        self.record.state == State::Leased && self.record.lease == token.lease
+    }
+
+    fn lease(&mut self, now: Timestamp, expires_at: Timestamp) -> Lease {
+        let record = &mut self.record;
+        record.state = State::Leased;
+        record.lease = LeaseNo(record.lease.0 + 1);
+        record.leased_at = Some(now);
+        record.lease_expires_at = Some(expires_at);
+        let job = Job {
+            id: record.id,
+            tenant: record.tenant.clone(),
+            queue: record.queue.clone(),
+            kind: record.kind.clone(),
+            payload: record.payload.clone(),
+            attempts: record.attempts,
+            enqueued_at: record.enqueued_at,
+        };
+        Lease { token: LeaseToken { job: record.id, lease: record.lease }, job }
+    }
+
+    fn append(&mut self, lines: &[LogLine]) {
+        self.log.extend(lines.iter().cloned());
+        let surplus = self.log.len().saturating_sub(LOG_LINES_KEPT);
+        self.log.drain(..surplus);
+    }
+
+    fn finish(&mut self, state: State, now: Timestamp, keep: Keep) {
+        self.record.state = state;
+        self.record.due_at = None;
+        self.record.finished_at = Some(now);
+        self.remove_at = Some(now.after(if state == State::Dead { keep.dead } else { keep.done }));
+    }
+
+    fn explain(&mut self, reason: Option<Reason>, message: Option<String>) {
+        self.record.reason = reason;
+        self.record.message = message;
+    }
+}
+
+impl Stored {
+    fn is_there(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|expires_at| expires_at > now)
+    }
+}
+
+/// The jobs whose time has come, the earliest first, ties by id, and no more of them than one call may sweep.
+fn first_until(jobs: impl Iterator<Item = (Option<Timestamp>, JobId)>, now: Timestamp) -> Vec<JobId> {
+    let mut due: Vec<_> = jobs.filter(|(at, _)| at.is_some_and(|at| at <= now)).collect();
+    due.sort();
+    due.truncate(SWEEP_MAX);
+    due.into_iter().map(|(_, id)| id).collect()
+}
