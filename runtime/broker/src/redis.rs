@@ -1,0 +1,192 @@
+//! Redis, or Valkey: jobs that outlive the daemons, and that any number of daemons share.
+//!
+//! ```text
+//! keys.rs     the names of keys, and what each holds          link.rs     a connection with deadlines
+//! layout.rs   jobs and runs in bytes      pack.rs  MessagePack  failure.rs  what an error means
+//! scripts.rs  lua/*.lua, put together                          listen.rs   wakes, on a connection of their own
+//! batch.rs    what scripts are asked      reply.rs  and answer  fitness.rs  whether the server is set up well
+//! ```
+//!
+//! All keys of a tenant are in one hash slot, so each transition is one script call that takes a whole batch: it reads
+//! what it needs with a command or two for all jobs together, decides, and writes with a command or two. A job that
+//! waits is one string and one entry of a sorted set; what happens to it afterwards is a second string.
+//!
+//! # Failure paths
+//! - The server is gone, slow or silent: each call has a deadline, fails with [`Error::Unavailable`], and the next one
+//!   connects anew. Listeners are told [`Wake::All`] whenever their connection was made again.
+//! - The server was restarted and has forgotten the scripts: they are loaded again within the call.
+//! - A key holds what this version can't read: look-ups fail with [`Error::Corrupt`]. A ready job that can't be read
+//!   is passed over, and ends as a dead letter when its lease has run out often enough.
+//!
+//! # What is assumed of the server
+//! - **It keeps what it has acknowledged.** With `appendfsync always` nothing acknowledged is lost. With `everysec` a
+//!   power cut loses the last second, and with snapshots alone all since the last one; jobs of that time are lost or run
+//!   again. [`Broker::check`] says so.
+//! - **It evicts nothing** (`maxmemory-policy noeviction`): half a job is worse than a refused one. `check` insists.
+//! - **Its replicas lag.** A failover forgets what hadn't reached the replica: jobs enqueued in that moment are lost,
+//!   jobs settled in it run again.
+//! - **Its clock is fairly right.** All times are the server's. A jump moves what is due and what expires, no more: who
+//!   holds a job is told by numbers that only rise.
+
+mod batch;
+mod config;
+mod failure;
+mod fitness;
+mod keys;
+mod layout;
+mod link;
+mod listen;
+mod pack;
+mod reply;
+mod scripts;
+#[cfg(feature = "conformance")]
+pub mod testing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::Value;
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
+use sandhog_core::job::{JobRecord, LogLine, NewJob};
+use tokio::sync::watch;
+
+pub use self::config::Config;
+
+use self::batch::Request;
+use self::keys::Keys;
+use self::link::{Dialer, Link};
+use self::scripts::{Script, Scripts};
+use crate::{
+    Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
+    Wakes,
+};
+
+/// A broker on a Redis server.
+pub struct Redis {
+    link: Link,
+    dialer: Dialer,
+    ping_interval: Duration,
+    scripts: Scripts,
+    clock: Option<Arc<dyn Clock>>,
+    /// Listeners end when this is dropped.
+    open: watch::Sender<()>,
+}
+
+impl Redis {
+    /// A broker on this server. Nothing is sent before the first call.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unfit`] if the URL or the certificate can't be used.
+    pub fn new(config: &Config) -> Result<Self> {
+        Ok(Self {
+            link: Link::new(config)?,
+            dialer: Dialer::new(config)?,
+            ping_interval: config.ping_interval,
+            scripts: Scripts::new(),
+            clock: None,
+            open: watch::Sender::new(()),
+        })
+    }
+
+    /// A broker whose time is not the server's, for tests that move it by hand.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    #[cfg(feature = "conformance")]
+    pub fn with_clock(config: &Config, clock: Arc<dyn Clock>) -> Result<Self> {
+        Ok(Self { clock: Some(clock), ..Self::new(config)? })
+    }
+
+    async fn run(&self, what: &'static str, script: &Script, request: Request) -> Result<Value> {
+        let now = self.clock.as_ref().map(|clock| clock.now());
+        self.link.run(what, script, &request.into_command(script, now)).await
+    }
+}
+
+impl std::fmt::Debug for Redis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redis").field("server", &self.dialer).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Broker for Redis {
+    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        let mut replies = Vec::with_capacity(jobs.len());
+        for part in batch::parts(jobs, batch::job_size) {
+            let reply = self.run("enqueue", &self.scripts.enqueue, batch::enqueue(tenant, part)).await?;
+            replies.extend(reply::enqueued(reply)?);
+        }
+        Ok(replies)
+    }
+
+    async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
+        let reply = self.run("lease", &self.scripts.lease, batch::lease(&ask)).await?;
+        reply::leased(ask.tenant, reply)
+    }
+
+    async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
+        let mut replies = Vec::with_capacity(leases.len());
+        for part in batch::parts(leases, batch::renew_size) {
+            let reply = self.run("renew", &self.scripts.renew, batch::renew(tenant, ttl, part)).await?;
+            replies.extend(reply::renewals(reply)?);
+        }
+        Ok(replies)
+    }
+
+    async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
+        let mut replies = Vec::with_capacity(settlements.len());
+        for part in batch::parts(settlements, batch::settle_size) {
+            let reply = self.run("settle", &self.scripts.settle, batch::settle(tenant, part)).await?;
+            replies.extend(reply::settled(tenant, reply)?);
+        }
+        Ok(replies)
+    }
+
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
+        let reply = self.run("cancel", &self.scripts.cancel, batch::cancel(tenant, job)).await?;
+        reply::cancelled(reply)
+    }
+
+    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
+        let reply = self.run("redrive", &self.scripts.redrive, batch::of_job(tenant, job)).await?;
+        reply::redriven(reply)
+    }
+
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
+        let reply = self.run("look-up of a job", &self.scripts.job, batch::of_job(tenant, job)).await?;
+        reply::record(tenant, reply)
+    }
+
+    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
+        let key = keys::log(tenant, job);
+        let reply = self.link.call("look-up of a log", redis::cmd("LRANGE").arg(&key).arg(0).arg(-1)).await?;
+        reply::log(&key, reply)
+    }
+
+    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
+        let reply = self.run("list of jobs", &self.scripts.jobs, batch::jobs(tenant, &query)).await?;
+        reply::records(tenant, reply)
+    }
+
+    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
+        let request = Request::new(Keys::of(tenant), pack::Packer::default());
+        reply::counts(self.run("count of jobs", &self.scripts.counts, request).await?)
+    }
+
+    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
+        let reply =
+            self.run("look-up of state", &self.scripts.state, batch::state(tenant, plugin, key)).await?;
+        reply::optional_bytes(reply)
+    }
+
+    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        Ok(listen::start(self.dialer.for_pushes(), self.ping_interval, tenants, self.open.subscribe()))
+    }
+
+    async fn check(&self) -> Result<Vec<String>> {
+        fitness::check(&self.link).await
+    }
+}

@@ -1,0 +1,82 @@
+//! Where the server is, and how long to wait for it.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Where the server is, and how long to wait for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. It may hold a password, so it is shown
+    /// nowhere.
+    pub url: String,
+    /// The certificate of the authority that the server's one must come from, in PEM; without it those that the
+    /// machine trusts. For TLS only.
+    pub authority: Option<Vec<u8>>,
+    /// The longest time that a connection may take to be made, TLS and login included.
+    pub connect_timeout: Duration,
+    /// The longest time that an answer may take. A server that takes longer is taken for gone.
+    pub command_timeout: Duration,
+    /// How long the connection that listens for wakes may be silent before it is asked for a sign of life.
+    pub ping_interval: Duration,
+}
+
+impl Config {
+    /// The server at `url`, with waits that fit a network in good order.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            authority: None,
+            connect_timeout: Duration::from_secs(3),
+            command_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(10),
+        }
+    }
+
+    /// The URL without its user and password, for people.
+    #[must_use]
+    pub fn shown_url(&self) -> String {
+        without_login(&self.url)
+    }
+}
+
+/// Without the URL's user and password.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, authority, connect_timeout, command_timeout, ping_interval } = self;
+        f.debug_struct("Config")
+            .field("url", &without_login(url))
+            .field("authority", &authority.is_some())
+            .field("connect_timeout", connect_timeout)
+            .field("command_timeout", command_timeout)
+            .field("ping_interval", ping_interval)
+            .finish()
+    }
+}
+
+/// A URL as it may be shown: a password may hold an `@` of its own, so the last one counts.
+pub(super) fn without_login(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    match rest.rsplit_once('@') {
+        Some((_, address)) => format!("{scheme}://…@{address}"),
+        None if scheme.is_empty() => "…".to_owned(),
+        None => url.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_shown_nowhere() {
+        for url in
+            ["redis://me:hunter2@host:1/0", "rediss://:hunter2@host", "redis://me:hunter2@x@host", "hunter2"]
+        {
+            let shown = format!("{:?}", Config::new(url));
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+        assert_eq!(without_login("redis://me:secret@host:1/0"), "redis://…@host:1/0");
+        assert_eq!(without_login("redis://host:1"), "redis://host:1");
+    }
+}

@@ -1,0 +1,73 @@
+//! What an error of Redis means for a caller: try again, or change something first.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::Error;
+
+/// A failure, before it is known what it kept from being done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Trying again may help.
+    Unavailable(String),
+    /// Trying again can't help.
+    Unfit(String),
+    /// A key holds something else than it should.
+    Corrupt(String),
+}
+
+impl Fault {
+    pub(super) fn of(self, what: &'static str) -> Error {
+        match self {
+            Self::Unavailable(cause) => unavailable(what, cause),
+            Self::Unfit(problem) => Error::Unfit { problem: format!("{what} failed: {problem}") },
+            Self::Corrupt(problem) => Error::Corrupt { at: "sandhog:*".to_owned(), problem },
+        }
+    }
+
+    /// The same, with the server's address in its text.
+    pub(super) fn at(self, address: &str) -> Self {
+        match self {
+            Self::Unavailable(cause) => Self::Unavailable(format!("no connection to {address}: {cause}")),
+            Self::Unfit(problem) => Self::Unfit(format!("no connection to {address}: {problem}")),
+            Self::Corrupt(problem) => Self::Corrupt(problem),
+        }
+    }
+}
+
+pub(super) fn unavailable(what: &'static str, cause: String) -> Error {
+    Error::Unavailable { what, cause }
+}
+
+pub(super) fn fault_of(error: &RedisError) -> Fault {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => {
+            Fault::Unfit("the login was refused; check user and password in broker.url".to_owned())
+        }
+        ErrorKind::RESP3NotSupported => Fault::Unfit("it is older than Redis 7".to_owned()),
+        ErrorKind::InvalidClientConfig | ErrorKind::Client => Fault::Unfit(error.to_string()),
+        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => Fault::Unfit(
+            "it is one node of a cluster, and another node holds this tenant; name a server that holds all slots"
+                .to_owned(),
+        ),
+        _ => fault_of_code(error),
+    }
+}
+
+fn fault_of_code(error: &RedisError) -> Fault {
+    let text = error.to_string();
+    match error.code() {
+        // Without a code it is no answer of the server: the connection has failed.
+        None => Fault::Unavailable(text),
+        Some(
+            "LOADING" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MISCONF" | "NOREPLICAS"
+            | "BUSY" | "UNKILLABLE" | "OOM",
+        ) => Fault::Unavailable(text),
+        Some("NOAUTH" | "WRONGPASS") => {
+            Fault::Unfit("the login was refused; check user and password in broker.url".to_owned())
+        }
+        Some("NOPERM") => Fault::Unfit(format!("the user may not do this: {text}")),
+        Some("WRONGTYPE") => Fault::Corrupt(text),
+        Some(_) if text.contains("max number of clients reached") => Fault::Unavailable(text),
+        Some(_) => Fault::Unfit(text),
+    }
+}

@@ -1,0 +1,131 @@
+//! The names of keys, all in one place. The Lua scripts build the same names from the same prefix (`lua/start.lua`).
+//!
+//! | key, after `sandhog:{tenant}:` | type | what it holds |
+//! |---|---|---|
+//! | `job:<id>` | string | what its producer asked for; never changes |
+//! | `run:<id>` | string | what happened to it since; none before its first lease |
+//! | `log:<id>` | list | its log lines |
+//! | `ready:<queue>` | sorted set | ready jobs, by priority and the order of becoming ready |
+//! | `queues` | set | the queues that hold a ready job |
+//! | `sequence` | string | the counter behind the order of becoming ready; none while no job is ready |
+//! | `schedule` | sorted set | scheduled jobs, by when they are due |
+//! | `leases` | sorted set | leased jobs, by when their leases run out |
+//! | `finals:<state>:<keep>` | sorted set | final jobs that are kept for so many milliseconds, by when they finished |
+//! | `finals` | sorted set | the former, by when the first job of each is to be removed |
+//! | `unique` | hash | unique keys and the jobs that hold them |
+//! | `state:<plugin>:<key>` | string | a plugin's state |
+//! | `wake` | channel | a message when there is work where there was none |
+
+use std::fmt::{Display, Write};
+
+use sandhog_core::id::{JobId, PluginName, QueueName, StateKey, TenantId};
+
+/// Keys of one tenant, in the order in which a script gets them. The first ones are the same for all scripts.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    prefix: String,
+    /// All keys one after the other; each ends where the next one starts.
+    text: String,
+    ends: Vec<usize>,
+}
+
+/// Where a key stands among the keys of a script: the first is 1, as in Lua.
+pub(super) type Place = u64;
+
+impl Keys {
+    const FIXED: [&str; 6] = ["queues", "schedule", "leases", "finals", "unique", "sequence"];
+
+    /// The keys that every script gets.
+    pub(super) fn of(tenant: &TenantId) -> Self {
+        let mut keys = Self { prefix: prefix(tenant), text: String::new(), ends: Vec::new() };
+        for name in Self::FIXED {
+            keys.push(name, "");
+        }
+        keys
+    }
+
+    fn push(&mut self, name: &str, rest: impl Display) -> Place {
+        self.text.push_str(&self.prefix);
+        self.text.push_str(name);
+        write!(self.text, "{rest}").expect("writing to a string can't fail");
+        self.ends.push(self.text.len());
+        self.ends.len() as Place
+    }
+
+    pub(super) fn job(&mut self, id: JobId) -> Place {
+        self.push("job:", id)
+    }
+
+    pub(super) fn run(&mut self, id: JobId) -> Place {
+        self.push("run:", id)
+    }
+
+    pub(super) fn log(&mut self, id: JobId) -> Place {
+        self.push("log:", id)
+    }
+
+    pub(super) fn ready(&mut self, queue: &QueueName) -> Place {
+        self.push("ready:", queue)
+    }
+
+    pub(super) fn state(&mut self, plugin: &PluginName, key: &StateKey) -> Place {
+        self.push("state:", format_args!("{plugin}:{key}"))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end])
+    }
+}
+
+/// What all keys of a tenant begin with. The braces make Redis Cluster put them in one slot.
+pub(super) fn prefix(tenant: &TenantId) -> String {
+    format!("sandhog:{{{tenant}}}:")
+}
+
+pub(super) fn job(tenant: &TenantId, id: JobId) -> String {
+    format!("{}job:{id}", prefix(tenant))
+}
+
+pub(super) fn run(tenant: &TenantId, id: JobId) -> String {
+    format!("{}run:{id}", prefix(tenant))
+}
+
+pub(super) fn log(tenant: &TenantId, id: JobId) -> String {
+    format!("{}log:{id}", prefix(tenant))
+}
+
+pub(super) fn wake(tenant: &TenantId) -> String {
+    format!("{}wake", prefix(tenant))
+}
+
+/// The state key in a key that [`Keys::state`] made. No plugin's name has a colon, so the first one ends it.
+pub(super) fn state_key_in<'a>(tenant: &TenantId, key: &'a str) -> Option<&'a str> {
+    let plugin_and_key = key.strip_prefix(&prefix(tenant))?.strip_prefix("state:")?;
+    plugin_and_key.split_once(':').map(|(_, key)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant() -> TenantId {
+        TenantId::parse("acme").expect("a valid name")
+    }
+
+    #[test]
+    fn keys_come_out_as_they_were_put_in() {
+        let mut keys = Keys::of(&tenant());
+        let plugin = PluginName::parse("report").expect("a valid name");
+        let place = keys.state(&plugin, &StateKey::parse("a:b").expect("a valid key"));
+        let all: Vec<&str> = keys.iter().collect();
+        assert_eq!((all[0], all[5]), ("sandhog:{acme}:queues", "sandhog:{acme}:sequence"));
+        assert_eq!((place, all[6]), (7, "sandhog:{acme}:state:report:a:b"));
+        assert_eq!(keys.len(), all.len());
+        assert_eq!(state_key_in(&tenant(), all[6]), Some("a:b"));
+    }
+}

@@ -1,0 +1,361 @@
+//! How jobs, their runs and what those report are laid out in bytes.
+//!
+//! A job is what its producer asked for: layout (1 byte), enqueued at (6), priority (1), queue (length in 1), unique
+//! key (length in 2, empty if there is none), kind (length in 1), and the payload up to the end. Numbers have the
+//! highest byte first. A run is the MessagePack array that `lua/run.lua` describes; usage is described in
+//! `lua/usage.lua`.
+
+use std::time::Duration;
+
+use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::id::{InvalidName, JobId, Kind, LeaseNo, QueueName, Revision, TenantId, UniqueKey};
+use sandhog_core::job::{Job, JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
+use sandhog_core::outcome::Usage;
+use sandhog_core::reason::Reason;
+use sandhog_core::time::Timestamp;
+
+use super::pack::{Packer, Unpacker, Unreadable};
+use crate::Ran;
+
+type Read<T> = Result<T, Unreadable>;
+
+/// The first byte of a job; raised when the layout changes.
+const LAYOUT: u64 = 1;
+
+impl From<InvalidName> for Unreadable {
+    fn from(invalid: InvalidName) -> Self {
+        Self(invalid.rule)
+    }
+}
+
+/// A job's bytes from its priority on; what comes before is the script's to add.
+pub(super) fn job_bytes(job: &NewJob) -> Vec<u8> {
+    let unique = job.unique_key.as_ref().map_or("", UniqueKey::as_str);
+    let (queue, kind) = (job.queue.as_str(), job.kind.as_str());
+    let mut bytes = Vec::with_capacity(5 + queue.len() + unique.len() + kind.len() + job.payload.len());
+    bytes.push(job.priority.0);
+    bytes.push(short(queue));
+    bytes.extend_from_slice(queue.as_bytes());
+    let unique_len = u16::try_from(unique.len()).expect("a unique key has 256 bytes at most");
+    bytes.extend_from_slice(&unique_len.to_be_bytes());
+    bytes.extend_from_slice(unique.as_bytes());
+    bytes.push(short(kind));
+    bytes.extend_from_slice(kind.as_bytes());
+    bytes.extend_from_slice(&job.payload);
+    bytes
+}
+
+fn short(name: &str) -> u8 {
+    u8::try_from(name.len()).expect("a name has 127 bytes at most")
+}
+
+/// What a producer asked for, as it is stored.
+#[derive(Debug)]
+pub(super) struct StoredJob<'a> {
+    enqueued_at: Timestamp,
+    priority: Priority,
+    queue: QueueName,
+    unique_key: Option<UniqueKey>,
+    kind: Kind,
+    payload: &'a [u8],
+}
+
+impl<'a> StoredJob<'a> {
+    pub(super) fn read(bytes: &'a [u8]) -> Read<Self> {
+        let mut from = Unpacker::new(bytes);
+        if from.number(1)? != LAYOUT {
+            return Err(Unreadable("it was written by another version"));
+        }
+        let enqueued_at = Timestamp::from_millis(from.number(6)?);
+        let priority = Priority(from.take(1)?[0]);
+        let queue = QueueName::parse(text(&mut from, 1)?)?;
+        let unique_key = match text(&mut from, 2)? {
+            "" => None,
+            key => Some(UniqueKey::parse(key)?),
+        };
+        let kind = Kind::parse(text(&mut from, 1)?)?;
+        Ok(Self { enqueued_at, priority, queue, unique_key, kind, payload: from.rest() })
+    }
+
+    pub(super) fn leased(self, id: JobId, tenant: &TenantId, attempts: u32) -> Job {
+        Job {
+            id,
+            tenant: tenant.clone(),
+            queue: self.queue,
+            kind: self.kind,
+            payload: self.payload.to_vec(),
+            attempts,
+            enqueued_at: self.enqueued_at,
+        }
+    }
+
+    /// The record of the job. `at` is when it is due, if it is scheduled, or when its lease runs out, if it is leased.
+    pub(super) fn record(
+        self,
+        id: JobId,
+        tenant: &TenantId,
+        run: StoredRun,
+        at: Option<Timestamp>,
+    ) -> JobRecord {
+        let state = match (run.state, at) {
+            (State::Ready, Some(_)) => State::Scheduled,
+            (state, _) => state,
+        };
+        JobRecord {
+            id,
+            tenant: tenant.clone(),
+            queue: self.queue,
+            kind: self.kind,
+            payload: self.payload.to_vec(),
+            priority: self.priority,
+            unique_key: self.unique_key,
+            state,
+            reason: run.why.as_ref().map(|why| why.reason),
+            message: run.why.and_then(|why| why.message),
+            attempts: run.attempts,
+            expiries: run.expiries,
+            lease: run.lease,
+            enqueued_at: self.enqueued_at,
+            due_at: at.filter(|_| state == State::Scheduled),
+            leased_at: run.leased_at,
+            lease_expires_at: at.filter(|_| state == State::Leased),
+            finished_at: run.finished_at,
+            output: run.output,
+            progress: run.progress,
+            usage: run.ran.map(|(usage, _)| usage).unwrap_or_default(),
+            revision: run.ran.map(|(_, revision)| revision),
+        }
+    }
+}
+
+fn text<'a>(from: &mut Unpacker<'a>, length_bytes: usize) -> Read<&'a str> {
+    let len = from.number(length_bytes)?;
+    let bytes = from.take(usize::try_from(len).map_err(|_| Unreadable("a text is too long"))?)?;
+    std::str::from_utf8(bytes).map_err(|_| Unreadable("a text is not UTF-8"))
+}
+
+/// What happened to a job since it was enqueued.
+#[derive(Debug)]
+pub(super) struct StoredRun {
+    state: State,
+    attempts: u32,
+    expiries: u32,
+    lease: LeaseNo,
+    leased_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    ran: Option<(Usage, Revision)>,
+    why: Option<Why>,
+    progress: Option<Progress>,
+    output: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Why {
+    reason: Reason,
+    message: Option<String>,
+}
+
+impl StoredRun {
+    const PLACES: usize = 14;
+
+    /// The run of a job that has none stored: nothing happened yet.
+    pub(super) fn none() -> Self {
+        Self {
+            state: State::Ready,
+            attempts: 0,
+            expiries: 0,
+            lease: LeaseNo(0),
+            leased_at: None,
+            finished_at: None,
+            ran: None,
+            why: None,
+            progress: None,
+            output: None,
+        }
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Read<Self> {
+        let mut from = Unpacker::new(bytes);
+        if from.array()? != Self::PLACES {
+            return Err(Unreadable("it was written by another version"));
+        }
+        let state = state(from.uint()?)?;
+        // Priority, queue and unique key are there for the scripts alone.
+        (from.uint()?, from.bytes()?, from.optional(Unpacker::bytes)?);
+        Ok(Self {
+            state,
+            attempts: count(from.uint()?)?,
+            expiries: count(from.uint()?)?,
+            lease: LeaseNo(from.uint()?),
+            leased_at: from.optional(Unpacker::uint)?.map(Timestamp::from_millis),
+            finished_at: {
+                cancel_flag(&mut from)?;
+                from.optional(Unpacker::uint)?.map(Timestamp::from_millis)
+            },
+            ran: from.optional(Unpacker::bytes)?.map(read_ran).transpose()?,
+            why: from.optional(Unpacker::bytes)?.map(read_why).transpose()?,
+            progress: from.optional(Unpacker::bytes)?.map(read_progress).transpose()?,
+            output: from.optional(Unpacker::bytes)?.map(<[u8]>::to_vec),
+        })
+    }
+}
+
+/// The state with this number, as the scripts know it.
+pub(super) fn state(number: u64) -> Read<State> {
+    let index = usize::try_from(number).map_err(|_| Unreadable("a state is unknown"))?;
+    State::ALL.get(index).copied().ok_or(Unreadable("a state is unknown"))
+}
+
+/// The number by which the scripts know a state.
+pub(super) fn state_number(state: State) -> u64 {
+    state as u64
+}
+
+fn count(n: u64) -> Read<u32> {
+    u32::try_from(n).map_err(|_| Unreadable("a count is out of range"))
+}
+
+fn cancel_flag(from: &mut Unpacker<'_>) -> Read<()> {
+    match from.take(1)? {
+        [0xc2 | 0xc3] => Ok(()),
+        _ => Err(Unreadable("there is no flag where one should be")),
+    }
+}
+
+pub(super) fn ran_bytes(ran: &Ran) -> Vec<u8> {
+    let Usage { fuel, memory_peak, wall, cpu, host_calls } = ran.usage;
+    let mut bytes = Vec::with_capacity(5 * 9 + 32);
+    for n in [fuel.0, memory_peak.0, micros(wall), micros(cpu), host_calls] {
+        let all = n.to_be_bytes();
+        let significant = &all[n.leading_zeros() as usize / 8..];
+        bytes.push(short_len(significant));
+        bytes.extend_from_slice(significant);
+    }
+    bytes.extend_from_slice(ran.revision.as_sha256());
+    bytes
+}
+
+fn short_len(bytes: &[u8]) -> u8 {
+    u8::try_from(bytes.len()).expect("a number has 8 bytes at most")
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn read_ran(bytes: &[u8]) -> Read<(Usage, Revision)> {
+    let mut from = Unpacker::new(bytes);
+    let mut number = || {
+        let len = from.number(1)?;
+        if len > 8 { Err(Unreadable("a number is too long")) } else { from.number(len as usize) }
+    };
+    let usage = Usage {
+        fuel: Fuel(number()?),
+        memory_peak: Bytes(number()?),
+        wall: Duration::from_micros(number()?),
+        cpu: Duration::from_micros(number()?),
+        host_calls: number()?,
+    };
+    let digest = from.rest().try_into().map_err(|_| Unreadable("a revision has another length"))?;
+    Ok((usage, Revision::from_sha256(digest)))
+}
+
+pub(super) fn why_bytes(reason: Reason, message: Option<&str>) -> Vec<u8> {
+    let mut packer = Packer::default();
+    packer.array(2).bytes(reason.slug().as_bytes()).optional_bytes(message.map(str::as_bytes));
+    packer.into_bytes()
+}
+
+fn read_why(bytes: &[u8]) -> Read<Why> {
+    let mut from = Unpacker::new(bytes);
+    from.array()?;
+    let reason = Reason::from_slug(from.text()?).ok_or(Unreadable("a reason is unknown"))?;
+    Ok(Why { reason, message: from.optional(Unpacker::text)?.map(str::to_owned) })
+}
+
+pub(super) fn progress_bytes(progress: &Progress) -> Vec<u8> {
+    let mut packer = Packer::default();
+    packer.array(3).uint(progress.done).optional_uint(progress.total);
+    packer.optional_bytes(progress.message.as_ref().map(String::as_bytes));
+    packer.into_bytes()
+}
+
+fn read_progress(bytes: &[u8]) -> Read<Progress> {
+    let mut from = Unpacker::new(bytes);
+    from.array()?;
+    Ok(Progress {
+        done: from.uint()?,
+        total: from.optional(Unpacker::uint)?,
+        message: from.optional(Unpacker::text)?.map(str::to_owned),
+    })
+}
+
+pub(super) fn log_line_bytes(line: &LogLine) -> Vec<u8> {
+    let mut packer = Packer::default();
+    packer.array(4 + 2 * line.fields.len());
+    packer.uint(line.at.as_millis()).uint(line.attempt.into());
+    packer.bytes(line.level.slug().as_bytes()).bytes(line.message.as_bytes());
+    for (name, value) in &line.fields {
+        packer.bytes(name.as_bytes()).bytes(value.as_bytes());
+    }
+    packer.into_bytes()
+}
+
+pub(super) fn read_log_line(bytes: &[u8]) -> Read<LogLine> {
+    let mut from = Unpacker::new(bytes);
+    let places = from.array()?;
+    let at = Timestamp::from_millis(from.uint()?);
+    let attempt = count(from.uint()?)?;
+    let level = Level::from_slug(from.text()?).ok_or(Unreadable("a level is unknown"))?;
+    let message = from.text()?.to_owned();
+    let fields = places.saturating_sub(4) / 2;
+    let fields = (0..fields).map(|_| Ok((from.text()?.to_owned(), from.text()?.to_owned())));
+    Ok(LogLine { at, attempt, level, message, fields: fields.collect::<Read<_>>()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(
+            numbers: [u64; 5], shift in 0..64u32, digest: [u8; 32], done: u64, total: Option<u64>, text: Option<String>,
+            fields: Vec<(String, String)>, at in 0..1u64 << 48, attempt: u32,
+        ) {
+            let [fuel, peak, wall, cpu, calls] = numbers.map(|n| n >> shift);
+            let usage = Usage {
+                fuel: Fuel(fuel),
+                memory_peak: Bytes(peak),
+                wall: Duration::from_micros(wall),
+                cpu: Duration::from_micros(cpu),
+                host_calls: calls,
+            };
+            let revision = Revision::from_sha256(digest);
+            let plugin = sandhog_core::id::PluginName::parse("p").expect("a valid name");
+            prop_assert_eq!(read_ran(&ran_bytes(&Ran { plugin, revision, usage })), Ok((usage, revision)));
+
+            let progress = Progress { done, total, message: text.clone() };
+            prop_assert_eq!(read_progress(&progress_bytes(&progress)), Ok(progress));
+
+            let message = text.unwrap_or_default();
+            let line = LogLine { at: Timestamp::from_millis(at), attempt, level: Level::Warn, message, fields };
+            prop_assert_eq!(read_log_line(&log_line_bytes(&line)), Ok(line));
+        }
+
+        #[test]
+        fn reading_any_bytes_never_panics(bytes: Vec<u8>) {
+            let _ = (StoredJob::read(&bytes).is_ok(), StoredRun::read(&bytes).is_ok(), read_log_line(&bytes).is_ok());
+            let _ = (read_ran(&bytes), read_progress(&bytes), read_why(&bytes).is_ok());
+        }
+    }
+
+    #[test]
+    fn the_scripts_know_states_by_their_place() {
+        for known in State::ALL {
+            assert_eq!(state(state_number(known)), Ok(known));
+        }
+        assert!(state(6).is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! Wakes: a connection that does nothing but listen to the tenants' channels.
+//!
+//! It is asked for a sign of life whenever it was silent for a while, and thrown away if there is none, so that a
+//! connection of which only this end is left is found out. Whatever may have been missed meanwhile is made up for by
+//! [`Wake::All`] as soon as there is a new one.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
+use sandhog_core::id::TenantId;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::failure::{Fault, fault_of};
+use super::keys;
+use super::link::{Dialer, backoff};
+use crate::wake::Waker;
+use crate::{Wake, Wakes};
+
+const REST_MIN: Duration = Duration::from_millis(50);
+const REST_MAX: Duration = Duration::from_secs(2);
+
+/// Listens until the listener is gone or the broker is closed.
+pub(super) fn start(
+    dialer: Dialer,
+    ping_interval: Duration,
+    tenants: Vec<TenantId>,
+    mut open: watch::Receiver<()>,
+) -> Wakes {
+    let (waker, wakes) = Wakes::channel();
+    let channels = tenants.into_iter().map(|tenant| (keys::wake(&tenant), tenant)).collect();
+    tokio::spawn(async move {
+        let ear = Ear { dialer, ping_interval, channels, waker };
+        tokio::select! {
+            () = ear.waker.closed() => {}
+            // It never changes; it ends with the broker.
+            _ = open.changed() => {}
+            () = ear.listen_on() => {}
+        }
+    });
+    wakes
+}
+
+struct Ear {
+    dialer: Dialer,
+    ping_interval: Duration,
+    channels: HashMap<String, TenantId>,
+    waker: Waker,
+}
+
+impl Ear {
+    /// Listens, on one connection after the other. Never returns.
+    async fn listen_on(&self) {
+        let mut failures = 0;
+        loop {
+            let fault = match self.subscribe().await {
+                Ok((connection, pushes)) => {
+                    failures = 0;
+                    self.waker.wake(Wake::All);
+                    self.listen(connection, pushes).await
+                }
+                Err(fault) => fault,
+            };
+            failures += 1;
+            let rest = backoff(REST_MIN, REST_MAX, failures);
+            tracing::warn!(?fault, ?rest, "can't listen for wakes; trying again after a rest");
+            sleep(rest).await;
+        }
+    }
+
+    async fn subscribe(&self) -> Result<(MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo>), Fault> {
+        // Nothing piles up in here: telling the listener never waits.
+        let (sender, pushes) = mpsc::unbounded_channel();
+        let deadline = Instant::now() + self.dialer.connect_timeout;
+        let config = AsyncConnectionConfig::new().set_push_sender(sender);
+        let mut connection = self.dialer.dial(config, deadline).await?;
+        if !self.channels.is_empty() {
+            let channels: Vec<&String> = self.channels.keys().collect();
+            let subscribed = timeout_at(deadline, connection.subscribe(channels)).await;
+            let subscribed = subscribed.map_err(|_| self.silence())?;
+            subscribed.map_err(|error| fault_of(&error))?;
+        }
+        Ok((connection, pushes))
+    }
+
+    /// Passes on what comes, until the connection fails.
+    async fn listen(
+        &self,
+        mut connection: MultiplexedConnection,
+        mut pushes: mpsc::UnboundedReceiver<PushInfo>,
+    ) -> Fault {
+        loop {
+            match timeout(self.ping_interval, pushes.recv()).await {
+                Ok(Some(PushInfo { kind: PushKind::Disconnection, .. }) | None) => {
+                    return Fault::Unavailable("the connection was closed".to_owned());
+                }
+                Ok(Some(push)) => self.pass_on(&push),
+                Err(_) => {
+                    if let Err(fault) = self.ping(&mut connection).await {
+                        return fault;
+                    }
+                }
+            }
+        }
+    }
+
+    fn pass_on(&self, push: &PushInfo) {
+        if push.kind != PushKind::Message {
+            return;
+        }
+        let Some(Value::BulkString(channel)) = push.data.first() else { return };
+        let tenant = std::str::from_utf8(channel).ok().and_then(|channel| self.channels.get(channel));
+        if let Some(tenant) = tenant {
+            self.waker.wake(Wake::Ready(tenant.clone()));
+        }
+    }
+
+    async fn ping(&self, connection: &mut MultiplexedConnection) -> Result<(), Fault> {
+        let ping = redis::cmd("PING");
+        let answer = timeout(self.dialer.connect_timeout, connection.send_packed_command(&ping)).await;
+        let answer = answer.map_err(|_| self.silence())?;
+        answer.and_then(Value::extract_error).map(drop).map_err(|error| fault_of(&error))
+    }
+
+    fn silence(&self) -> Fault {
+        Fault::Unavailable(format!("no answer within {:?}", self.dialer.connect_timeout))
+    }
+}

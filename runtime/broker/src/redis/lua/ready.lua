@@ -1,0 +1,70 @@
+-- Queues of ready jobs: ZSETs at `ready:<queue>`, each score made of the priority and a number in the order of
+-- becoming ready. The number starts over when no queue holds a job any more, so a score stays below 2^53, up to which
+-- a double is exact, unless 2^45 jobs become ready without a pause.
+--
+-- Jobs that become ready are gathered, and `flush_ready` puts them in their queues together.
+
+local PRIORITY_MAX = 255
+local PRIORITY_STEP = 2 ^ 45
+
+local gathered_queues = {} -- in order of first use
+local gathered = {} -- by queue: score without its base, id, and so on by turns
+local gathered_count = 0
+
+local function make_ready(id, priority, queue)
+  local members = gathered[queue]
+  if not members then
+    members = {}
+    gathered[queue] = members
+    gathered_queues[#gathered_queues + 1] = queue
+  end
+  gathered_count = gathered_count + 1
+  local n = #members
+  members[n + 1] = (PRIORITY_MAX - priority) * PRIORITY_STEP + gathered_count
+  members[n + 2] = id
+end
+
+-- Returns the queues that were empty before.
+local function flush_ready()
+  local were_empty = {}
+  if gathered_count == 0 then
+    return were_empty
+  end
+  local base = call('INCRBY', SEQUENCE, gathered_count) - gathered_count
+  for _, queue in ipairs(gathered_queues) do
+    local members = gathered[queue]
+    for n = 1, #members, 2 do
+      members[n] = members[n] + base
+    end
+    if call('SADD', QUEUES, queue) == 1 then
+      were_empty[#were_empty + 1] = queue
+    end
+    call_with_all('ZADD', ready_key(queue), members)
+  end
+  return were_empty
+end
+
+local function queue_is_empty(queue)
+  if call('SREM', QUEUES, queue) == 1 and call('EXISTS', QUEUES) == 0 then
+    call('DEL', SEQUENCE)
+  end
+end
+
+-- Takes the first jobs of a queue: id, score, and so on by turns.
+local function take_ready(queue, count)
+  local key = ready_key(queue)
+  local taken = call('ZPOPMIN', key, count)
+  local ran_dry = #taken > 0 and (#taken < 2 * count or call('EXISTS', key) == 0)
+  if ran_dry then
+    queue_is_empty(queue)
+  end
+  return taken
+end
+
+local function leave_ready(id, queue)
+  local key = ready_key(queue)
+  call('ZREM', key, id)
+  if call('EXISTS', key) == 0 then
+    queue_is_empty(queue)
+  end
+end

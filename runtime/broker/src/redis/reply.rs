@@ -1,0 +1,194 @@
+//! What scripts answer.
+
+use std::time::Duration;
+
+use redis::Value;
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::id::{JobId, LeaseNo, LeaseToken, StateKey, TenantId};
+use sandhog_core::job::{JobRecord, Lease, LogLine, State};
+use sandhog_core::time::Timestamp;
+
+use super::keys;
+use super::layout::{self, StoredJob, StoredRun};
+use super::pack::Unreadable;
+use crate::{Cancelled, Enqueued, Error, Leased, Redriven, Renewal, Result};
+
+/// An answer of another form than the script's.
+fn unexpected(what: &'static str) -> Error {
+    Error::Corrupt { at: "an answer of the server".to_owned(), problem: what.to_owned() }
+}
+
+fn unreadable(at: impl Into<String>) -> impl FnOnce(Unreadable) -> Error {
+    move |Unreadable(problem)| Error::Corrupt { at: at.into(), problem: problem.to_owned() }
+}
+
+fn array(value: Value) -> Result<Vec<Value>> {
+    match value {
+        Value::Array(values) => Ok(values),
+        _ => Err(unexpected("there is no array where one should be")),
+    }
+}
+
+fn fixed<const N: usize>(value: Value) -> Result<[Value; N]> {
+    array(value)?.try_into().map_err(|_| unexpected("an array has another length"))
+}
+
+fn bytes(value: Value) -> Result<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        _ => Err(unexpected("there are no bytes where some should be")),
+    }
+}
+
+pub(super) fn optional_bytes(value: Value) -> Result<Option<Vec<u8>>> {
+    match value {
+        Value::Nil => Ok(None),
+        value => bytes(value).map(Some),
+    }
+}
+
+fn count(value: &Value) -> Result<u64> {
+    match value {
+        Value::Int(n) => u64::try_from(*n).map_err(|_| unexpected("a count is negative")),
+        _ => Err(unexpected("there is no whole number where one should be")),
+    }
+}
+
+fn job_id(value: Value) -> Result<JobId> {
+    let bytes = bytes(value)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| unexpected("a job's id is no text"))?;
+    JobId::parse(text).map_err(|_| unexpected("a job's id is no ULID"))
+}
+
+fn job_ids(value: Value) -> Result<Vec<JobId>> {
+    array(value)?.into_iter().map(job_id).collect()
+}
+
+pub(super) fn enqueued(reply: Value) -> Result<Vec<Enqueued>> {
+    let one = |value| match value {
+        Value::BulkString(holder) if holder.is_empty() => Ok(Enqueued::Stored),
+        value => job_id(value).map(Enqueued::Duplicate),
+    };
+    array(reply)?.into_iter().map(one).collect()
+}
+
+pub(super) fn leased(tenant: &TenantId, reply: Value) -> Result<Leased> {
+    let [next_due, buried, missing, leases] = fixed(reply)?;
+    for id in job_ids(missing)? {
+        tracing::error!(%tenant, job = %id, "a ready job isn't there any more; did the server evict it?");
+    }
+    let next_due = match next_due {
+        Value::Nil => None,
+        millis => Some(Duration::from_millis(count(&millis)?)),
+    };
+    Ok(Leased { leases: leases_in(tenant, leases)?, buried: job_ids(buried)?, next_due })
+}
+
+fn leases_in(tenant: &TenantId, reply: Value) -> Result<Vec<Lease>> {
+    let mut values = array(reply)?.into_iter();
+    let mut leases = Vec::with_capacity(values.len() / 4);
+    while let (Some(id), Some(lease), Some(attempts), Some(job)) =
+        (values.next(), values.next(), values.next(), values.next())
+    {
+        let token = LeaseToken { job: job_id(id)?, lease: LeaseNo(count(&lease)?) };
+        let attempts =
+            u32::try_from(count(&attempts)?).map_err(|_| unexpected("attempts are out of range"))?;
+        match StoredJob::read(&bytes(job)?) {
+            Ok(job) => leases.push(Lease { token, job: job.leased(token.job, tenant, attempts) }),
+            // The others can run. This one is buried when its lease has run out often enough.
+            Err(problem) => {
+                tracing::error!(%tenant, job = %token.job, %problem, "a leased job is unreadable")
+            }
+        }
+    }
+    Ok(leases)
+}
+
+pub(super) fn renewals(reply: Value) -> Result<Vec<Renewal>> {
+    let one = |value| match value {
+        Value::Int(0) => Ok(Renewal::Lost),
+        Value::Int(1) => Ok(Renewal::Held),
+        Value::Int(2) => Ok(Renewal::CancelRequested),
+        _ => Err(unexpected("a renewal's answer is unknown")),
+    };
+    array(reply)?.into_iter().map(one).collect()
+}
+
+pub(super) fn settled(tenant: &TenantId, reply: Value) -> Result<Vec<SettleReply>> {
+    let one = |value| match value {
+        Value::Int(0) => Ok(SettleReply::Lost),
+        Value::Int(1) => Ok(SettleReply::Applied),
+        Value::BulkString(key) => {
+            let key = std::str::from_utf8(&key).ok().and_then(|key| keys::state_key_in(tenant, key));
+            let key = key.and_then(|key| StateKey::parse(key).ok());
+            key.map(|key| SettleReply::Conflict { key }).ok_or_else(|| unexpected("a state's key is unknown"))
+        }
+        _ => Err(unexpected("a settlement's answer is unknown")),
+    };
+    array(reply)?.into_iter().map(one).collect()
+}
+
+pub(super) fn cancelled(reply: Value) -> Result<Cancelled> {
+    match reply {
+        Value::Nil => Ok(Cancelled::Unknown),
+        Value::Okay => Ok(Cancelled::Done),
+        other => match state(&other)? {
+            State::Leased => Ok(Cancelled::Requested),
+            other => Ok(Cancelled::AlreadyFinal(other)),
+        },
+    }
+}
+
+pub(super) fn redriven(reply: Value) -> Result<Redriven> {
+    match reply {
+        Value::Nil => Ok(Redriven::Unknown),
+        Value::Okay => Ok(Redriven::Done),
+        holder @ Value::BulkString(_) => job_id(holder).map(Redriven::Duplicate),
+        other => state(&other).map(Redriven::NotDead),
+    }
+}
+
+fn state(reply: &Value) -> Result<State> {
+    layout::state(count(reply)?).map_err(unreadable("an answer of the server"))
+}
+
+pub(super) fn record(tenant: &TenantId, reply: Value) -> Result<Option<JobRecord>> {
+    if reply == Value::Nil {
+        return Ok(None);
+    }
+    let [id, job, run, at] = fixed(reply)?;
+    let id = job_id(id)?;
+    let (job, run) = (bytes(job)?, optional_bytes(run)?);
+    let job = StoredJob::read(&job).map_err(unreadable(keys::job(tenant, id)))?;
+    let run = match run {
+        Some(run) => StoredRun::read(&run).map_err(unreadable(keys::run(tenant, id)))?,
+        None => StoredRun::none(),
+    };
+    let at = optional_bytes(at)?.map(|score| timestamp(&score)).transpose()?;
+    Ok(Some(job.record(id, tenant, run, at)))
+}
+
+/// A time out of a sorted set's score.
+fn timestamp(score: &[u8]) -> Result<Timestamp> {
+    let score = std::str::from_utf8(score).ok().and_then(|score| score.parse::<f64>().ok());
+    // A score past the range of u64 becomes its end, as times do.
+    score.map(|score| Timestamp::from_millis(score as u64)).ok_or_else(|| unexpected("a score is no number"))
+}
+
+pub(super) fn records(tenant: &TenantId, reply: Value) -> Result<Vec<JobRecord>> {
+    array(reply)?.into_iter().filter_map(|value| record(tenant, value).transpose()).collect()
+}
+
+pub(super) fn log(key: &str, reply: Value) -> Result<Vec<LogLine>> {
+    let line = |value| layout::read_log_line(&bytes(value)?).map_err(unreadable(key));
+    array(reply)?.into_iter().map(line).collect()
+}
+
+pub(super) fn counts(reply: Value) -> Result<[u64; 6]> {
+    let values: [Value; 6] = fixed(reply)?;
+    let mut counts = [0; 6];
+    for (slot, value) in counts.iter_mut().zip(&values) {
+        *slot = count(value)?;
+    }
+    Ok(counts)
+}

@@ -1,0 +1,62 @@
+//! The Lua scripts, put together at build time from the pieces in `lua/`.
+//!
+//! Each transition of jobs is one script, and so is each look at more than one key: Redis runs a script whole, with
+//! nothing in between. A script reads first and writes when nothing is left that could go wrong, since Redis takes
+//! nothing back.
+
+/// A script, and the digest by which Redis knows it once it was loaded.
+#[derive(Debug, Clone)]
+pub(super) struct Script {
+    pub(super) source: &'static str,
+    pub(super) digest: String,
+}
+
+impl Script {
+    fn new(source: &'static str) -> Self {
+        Self { source, digest: redis::Script::new(source).get_hash().to_owned() }
+    }
+}
+
+/// The head line makes Redis refuse a script at its start, rather than in its midst, where it can't write, and hold it
+/// to keys of one slot.
+macro_rules! script {
+    (writes: $($piece:literal)+) => { Script::new(script!("#!lua\n", $($piece)+)) };
+    (reads: $($piece:literal)+) => { Script::new(script!("#!lua flags=no-writes\n", $($piece)+)) };
+    ($head:literal, $($piece:literal)+) => {
+        concat!($head, $(include_str!(concat!("lua/", $piece, ".lua"))),+)
+    };
+}
+
+/// All scripts.
+#[derive(Debug, Clone)]
+pub(super) struct Scripts {
+    pub(super) enqueue: Script,
+    pub(super) lease: Script,
+    pub(super) renew: Script,
+    pub(super) settle: Script,
+    pub(super) cancel: Script,
+    pub(super) redrive: Script,
+    pub(super) job: Script,
+    pub(super) jobs: Script,
+    pub(super) counts: Script,
+    pub(super) state: Script,
+}
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            enqueue: script!(writes: "start" "run" "ready" "schedule" "create" "enqueue"),
+            lease: script!(writes: "start" "run" "ready" "final" "lease"),
+            renew: script!(writes: "start" "run" "report" "renew"),
+            settle: script!(
+                writes: "start" "run" "ready" "schedule" "create" "final" "report" "state" "add" "usage" "settle"
+            ),
+            cancel: script!(writes: "start" "run" "ready" "schedule" "final" "cancel"),
+            redrive: script!(writes: "start" "run" "ready" "schedule" "final" "redrive"),
+            job: script!(reads: "start" "run" "ready" "schedule" "record" "job"),
+            jobs: script!(reads: "start" "run" "ready" "schedule" "final" "record" "jobs"),
+            counts: script!(reads: "start" "run" "final" "counts"),
+            state: script!(reads: "start" "state" "read_state"),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A Redis server of a test's own, and a way between it and the broker that can go silent.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener as Listener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// A server on a free port of 127.0.0.1. It ends when this is dropped, and its data goes with it.
+#[derive(Debug)]
+pub struct Server {
+    child: Option<Child>,
+    port: u16,
+    folder: PathBuf,
+    options: Vec<OsString>,
+}
+
+/// How a server writes its append-only file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Not at all.
+    None,
+    /// Once a second.
+    EverySecond,
+    /// Before each answer.
+    Always,
+}
+
+impl Server {
+    /// The server that the tests of one process share; it ends with the last one that holds it.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start(Durability::EverySecond, &[]));
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
+    /// Starts one, with further options as on the command line of `redis-server`.
+    ///
+    /// # Panics
+    /// If there is no `redis-server`, or it doesn't start.
+    #[must_use]
+    pub fn start(durability: Durability, options: &[&str]) -> Self {
+        let mut all = vec!["--bind", "127.0.0.1", "--save", ""];
+        all.extend(match durability {
+            Durability::None => ["--appendonly", "no", "--appendfsync", "no"],
+            Durability::EverySecond => ["--appendonly", "yes", "--appendfsync", "everysec"],
+            Durability::Always => ["--appendonly", "yes", "--appendfsync", "always"],
+        });
+        all.extend(options);
+        let options = all.into_iter().map(OsString::from).collect();
+        let mut server = Self { child: None, port: 0, folder: folder(), options };
+        // Between our finding a free port and the server's taking it, somebody else may.
+        for _ in 0..10 {
+            server.port = free_port();
+            if server.comes_up() {
+                return server;
+            }
+        }
+        panic!("redis-server doesn't start with {:?}", server.options);
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it isn't running.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.child.as_ref().expect("it is running").id()
+    }
+
+    /// Ends it as a power cut would.
+    ///
+    /// # Panics
+    /// If it can't be ended.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("redis-server can be killed");
+            child.wait().expect("a killed process ends");
+        }
+    }
+
+    /// Starts it again, at the same place and with its data.
+    ///
+    /// # Panics
+    /// If it doesn't start.
+    pub fn restart(&mut self) {
+        self.kill();
+        assert!(self.comes_up(), "redis-server doesn't start again on port {}", self.port);
+    }
+
+    /// Whether it came up; its log says so, or it ends because the port is taken.
+    fn comes_up(&mut self) -> bool {
+        let mut child = Command::new("redis-server")
+            .args(["--port", &self.port.to_string(), "--dir"])
+            .arg(&self.folder)
+            .args(&self.options)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed: run `make setup`");
+        let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let is_ready = |line: String| line.contains("Ready to accept connections");
+        let came_up = lines.by_ref().map_while(Result::ok).any(is_ready);
+        // A server whose log nobody reads stops when the pipe is full.
+        std::thread::spawn(move || lines.for_each(drop));
+        self.child = Some(child);
+        if !came_up {
+            self.kill();
+        }
+        came_up
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        // What can't be removed is left to the system: a test has better things to report.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = Listener::bind(("127.0.0.1", 0)).expect("there is a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+fn folder() -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = format!("sandhog-redis-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let folder = std::env::temp_dir().join(name);
+    fs::create_dir(&folder).expect("a folder can be made for temporary files");
+    folder
+}
+
+/// A way to a server that can go silent without closing, as networks do: connections stay open, new ones are taken,
+/// and nothing gets through.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    silent: watch::Sender<bool>,
+}
+
+impl Proxy {
+    /// A way to this port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// If no port is free.
+    pub async fn to(target: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("there is a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let silent = watch::Sender::new(false);
+        let mut state = silent.subscribe();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    near = listener.accept() => {
+                        let Ok((near, _)) = near else { return };
+                        tokio::spawn(join(near, target, state.clone()));
+                    }
+                    gone = gone(&mut state) => return gone,
+                }
+            }
+        });
+        Self { port, silent }
+    }
+
+    /// Where the server seems to be.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Lets nothing through any more. What comes meanwhile is lost, and so are the connections it came on.
+    pub fn go_silent(&self) {
+        self.silent.send_replace(true);
+    }
+
+    /// Lets new connections through.
+    pub fn go_on(&self) {
+        self.silent.send_replace(false);
+    }
+}
+
+/// Carries bytes both ways until the way goes silent; then holds what there is open until the way is gone.
+async fn join(mut near: TcpStream, target: u16, mut silent: watch::Receiver<bool>) {
+    let is_silent = *silent.borrow();
+    if is_silent {
+        return gone(&mut silent).await;
+    }
+    let Ok(mut far) = TcpStream::connect(("127.0.0.1", target)).await else { return };
+    let went_silent = tokio::select! {
+        // One end has closed, so the other may.
+        _ = copy_bidirectional(&mut near, &mut far) => false,
+        silent = silent.wait_for(|silent| *silent) => silent.is_ok(),
+    };
+    if went_silent {
+        gone(&mut silent).await;
+    }
+}
+
+/// Returns once the way is gone.
+async fn gone(silent: &mut watch::Receiver<bool>) {
+    while silent.changed().await.is_ok() {}
+}

@@ -1,0 +1,34 @@
+//! Every rule of the suite, and random operations on which the reference model has to agree.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sandhog_broker::Broker;
+use sandhog_broker::conformance::{self, Fixture, ManualClock};
+use sandhog_broker::redis::testing::Server;
+use sandhog_broker::redis::{Config, Redis};
+
+struct OnRedis {
+    broker: Arc<Redis>,
+    _server: Arc<Server>,
+}
+
+#[async_trait]
+impl Fixture for OnRedis {
+    async fn start(clock: Arc<ManualClock>) -> Self {
+        let server = Server::shared();
+        let broker = Redis::with_clock(&Config::new(server.url()), clock).expect("the url is right");
+        Self { broker: Arc::new(broker), _server: server }
+    }
+
+    fn broker(&self) -> Arc<dyn Broker> {
+        self.broker.clone()
+    }
+}
+
+conformance::suite!(OnRedis);
+
+#[tokio::test]
+async fn the_model_agrees_on_random_operations() {
+    conformance::agree_on_some_seeds::<OnRedis>().await;
+}

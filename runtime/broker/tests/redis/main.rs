@@ -1,0 +1,3 @@
+//! The Redis broker, on a real server.
+
+mod conformance;
