@@ -27,7 +27,8 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .exec()
         .expect("cargo reads the workspace");
     let direct = |package: &cargo_metadata::Package| {
-        let kept = package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development);
+        let kept =
+            package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development);
         kept.map(|dependency| dependency.name.clone()).collect()
     };
     metadata.packages.iter().map(|package| (package.name.to_string(), direct(package))).collect()

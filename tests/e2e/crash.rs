@@ -26,7 +26,10 @@ async fn counted_exactly_once(backend: Backend) {
         daemon.kill();
     }
     let counts = settled(&*broker, &acme, |counts| counts[nth(State::Succeeded)] < JOBS).await;
-    assert!(counts[nth(State::Succeeded)] < JOBS, "the last daemon was killed before all was done: {counts:?}");
+    assert!(
+        counts[nth(State::Succeeded)] < JOBS,
+        "the last daemon was killed before all was done: {counts:?}"
+    );
     let _daemon = site.daemon();
     let counts = all_final(&*broker, &acme).await;
     assert_eq!(counts[nth(State::Succeeded)], JOBS, "{counts:?}");

@@ -13,7 +13,10 @@ async fn what_runs_may_finish_within_the_grace_time_and_the_rest_is_given_back_u
         let (broker, acme) = (site.broker().await, tenant("acme"));
         let (short, endless) = (hog_job("hog.sleep", r#"{"ms": 1000}"#), hog_job("hog.spin", "{}"));
         let waiting = hog_job("hog.echo", "1");
-        broker.enqueue(&acme, &[short.clone(), endless.clone(), waiting.clone()]).await.expect("the broker is up");
+        broker
+            .enqueue(&acme, &[short.clone(), endless.clone(), waiting.clone()])
+            .await
+            .expect("the broker is up");
         let mut daemon = site.daemon();
         settled(&*broker, &acme, |counts| counts[2] == 2).await;
         daemon.signal("TERM");

@@ -31,8 +31,9 @@ async fn of_swaps_that_race_one_wins() {
     let site = Site::new(Backend::Redis, "").with_hog("acme", "[retry]\nbackoff = { base = \"10ms\" }");
     let (broker, acme) = (site.broker().await, tenant("acme"));
     let _daemon = site.daemon();
-    let swaps: Vec<_> =
-        (0..30).map(|n| hog_job("hog.swap", &format!(r#"{{"key": "owner", "expected": null, "value": {n}}}"#))).collect();
+    let swaps: Vec<_> = (0..30)
+        .map(|n| hog_job("hog.swap", &format!(r#"{{"key": "owner", "expected": null, "value": {n}}}"#)))
+        .collect();
     broker.enqueue(&acme, &swaps).await.expect("the broker is up");
     let mut winners = Vec::new();
     for (n, swap) in swaps.iter().enumerate() {
@@ -61,7 +62,10 @@ async fn an_idle_daemon_hears_of_a_job_by_push_and_of_a_delayed_one_in_time() {
         let now = finished(&*broker, &acme, now.id).await;
         let later = finished(&*broker, &acme, later.id).await;
         let waited = later.leased_at.expect("it ran").since(later.enqueued_at);
-        assert!(waited >= Duration::from_millis(300), "{backend:?}: it was started {waited:?} after it was enqueued");
+        assert!(
+            waited >= Duration::from_millis(300),
+            "{backend:?}: it was started {waited:?} after it was enqueued"
+        );
         assert!(now.finished_at < later.finished_at);
     }
 }

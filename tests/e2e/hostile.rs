@@ -37,7 +37,12 @@ async fn each_misbehaviour_has_an_end_of_its_own_and_the_next_job_runs() {
         let (bad, next) = (hog_job(kind, payload), hog_job("hog.echo", "\"still here\""));
         broker.enqueue(&acme, &[bad.clone(), next.clone()]).await.expect("the broker is up");
         let record = finished(&*broker, &acme, bad.id).await;
-        assert_eq!((record.state, record.reason), (State::Dead, Some(reason)), "{kind}: {:?}", record.message);
+        assert_eq!(
+            (record.state, record.reason),
+            (State::Dead, Some(reason)),
+            "{kind}: {:?}",
+            record.message
+        );
         assert!(record.message.is_some_and(|message| !message.is_empty()), "{kind} says why");
         assert!(record.usage.fuel.0 > 0, "{kind}: what it spent is recorded");
         let next = finished(&*broker, &acme, next.id).await;

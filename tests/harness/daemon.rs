@@ -56,7 +56,9 @@ impl Daemon {
                         return line;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("`{text}` isn't in the log:\n{}", self.heard.join("\n")),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("`{text}` isn't in the log:\n{}", self.heard.join("\n"))
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("the daemon ended without `{text}` in its log:\n{}", self.heard.join("\n"))
                 }
@@ -89,8 +91,12 @@ impl Daemon {
         loop {
             match self.log.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(line) => self.heard.push(line),
-                Err(RecvTimeoutError::Disconnected) => return self.child.wait().expect("a child can be waited for"),
-                Err(RecvTimeoutError::Timeout) => panic!("the daemon doesn't end:\n{}", self.heard.join("\n")),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return self.child.wait().expect("a child can be waited for");
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("the daemon doesn't end:\n{}", self.heard.join("\n"))
+                }
             }
         }
     }

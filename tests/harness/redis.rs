@@ -68,7 +68,8 @@ impl Redis {
             .expect("redis-server is installed: run `make setup`");
         let stdout = child.stdout.take().expect("it is piped");
         let mut lines = BufReader::new(stdout).lines();
-        let ready = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
+        let ready =
+            lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
         // Whoever doesn't read on lets the server block on its log.
         std::thread::spawn(move || lines.for_each(drop));
         self.child = Some(child);

@@ -24,7 +24,11 @@ mod world;
 use world::{Plan, play};
 
 /// Seeds that once found a bug, and what it was.
-const REGRESSIONS: [u64; 0] = [];
+const REGRESSIONS: [u64; 2] = [
+    // A host fault that came again on every try brought its job back without end.
+    0, // A settler ended with its tenant's intake, and took the draining daemon with it.
+    7,
+];
 
 fn seeds() -> Vec<u64> {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));

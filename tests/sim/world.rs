@@ -347,7 +347,8 @@ impl World {
             Blow::Drain(nth) => {
                 daemons[nth].shutdown.drain();
                 // Its successor doesn't share its quota, so it waits until the old one is gone.
-                daemons[nth].life.over().await;
+                let over = tokio::time::timeout(LATEST_END, daemons[nth].life.over()).await;
+                over.expect("a drained daemon ends");
                 daemons[nth] = self.start_daemon(nth);
             }
             Blow::Outage(duration) => {

@@ -62,6 +62,8 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
     let mut intakes = JoinSet::new();
     // Dropped at the end, which ends the loops.
     let mut loops = JoinSet::new();
+    // Held to the end: a settler whose last user is gone would end before the daemon does.
+    let mut workshops = Vec::new();
 
     let tenants: Vec<TenantId> = parts.catalog.borrow().tenants().cloned().collect();
     for tenant in tenants {
@@ -79,8 +81,10 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
             phase: shutdown.watch(),
             ambient: parts.ambient.clone(),
         };
+        let workshop = Arc::new(workshop);
+        workshops.push(Arc::clone(&workshop));
         let intake = Intake {
-            workshop: Arc::new(workshop),
+            workshop,
             catalog: parts.catalog.clone(),
             bell: rung,
             gate: Arc::clone(&gate),
@@ -104,6 +108,7 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
         Ok(())
     };
     tokio::select! {
+        biased;
         drained = drained => drained,
         Some(ended) = loops.join_next() => {
             let cause = ended.map_or_else(|panic| panic.to_string(), |()| "it returned".to_owned());

@@ -1,6 +1,6 @@
 //! Keeps the leases of what runs, in batches, and brings to the broker what runs report meanwhile.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ impl Pulse {
 /// The attempts that are under way.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    pulses: Mutex<HashMap<LeaseToken, Arc<Pulse>>>,
+    pulses: Mutex<BTreeMap<LeaseToken, Arc<Pulse>>>,
 }
 
 /// Membership in [`Live`]; ends when it is dropped.
@@ -108,13 +108,13 @@ impl Live {
         Alive { live: Arc::clone(self), pulse }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LeaseToken, Arc<Pulse>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<LeaseToken, Arc<Pulse>>> {
         self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those that need a renewal by now or have something to report, by tenant.
-    fn due(&self, renewed_before: Mono) -> HashMap<TenantId, Vec<Arc<Pulse>>> {
-        let mut due: HashMap<TenantId, Vec<Arc<Pulse>>> = HashMap::new();
+    fn due(&self, renewed_before: Mono) -> BTreeMap<TenantId, Vec<Arc<Pulse>>> {
+        let mut due: BTreeMap<TenantId, Vec<Arc<Pulse>>> = BTreeMap::new();
         for pulse in self.lock().values() {
             let state = pulse.lock();
             if state.renewed_at <= renewed_before || !state.notes.is_empty() {

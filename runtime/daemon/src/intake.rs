@@ -133,6 +133,7 @@ impl<R: Runner> Intake<R> {
                 return (terms, room);
             }
             tokio::select! {
+                biased;
                 () = self.freed.notified() => {}
                 () = ring(&mut self.bell) => outlook.forget(),
             }
@@ -147,6 +148,7 @@ impl<R: Runner> Intake<R> {
     async fn changed(&mut self, look_at: Option<Instant>) {
         let look_at = look_at.unwrap_or_else(|| Instant::now() + POLL_EVERY);
         tokio::select! {
+            biased;
             () = ring(&mut self.bell) => {}
             Ok(()) = self.catalog.changed() => {}
             () = tokio::time::sleep_until(look_at) => {}

@@ -4,7 +4,7 @@
 //! known before it is leased, so [`Reservation`] takes permits of every plugin whose jobs wait in the queue, and gives
 //! back what the jobs that came don't need.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sandhog_core::id::{PluginName, QueueName};
@@ -40,7 +40,7 @@ pub(crate) struct Reservation {
 struct QueueRoom {
     name: QueueName,
     count: u32,
-    plugins: HashMap<PluginName, OwnedSemaphorePermit>,
+    plugins: BTreeMap<PluginName, OwnedSemaphorePermit>,
 }
 
 impl Reservation {
@@ -100,7 +100,7 @@ impl QueueRoom {
     fn take(queue: &Queue, limit: u32) -> Option<Self> {
         let free = queue.gates.iter().map(|(_, gate)| gate.available_permits()).min()?;
         let count = limit.min(u32::try_from(free).unwrap_or(u32::MAX));
-        let plugins: Option<HashMap<_, _>> = queue
+        let plugins: Option<BTreeMap<_, _>> = queue
             .gates
             .iter()
             .map(|(name, gate)| Some((name.clone(), Arc::clone(gate).try_acquire_many_owned(count).ok()?)))

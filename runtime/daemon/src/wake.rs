@@ -1,6 +1,6 @@
 //! Passes news of work on to the intakes of the tenants that it is about.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sandhog_broker::{Broker, Wake};
@@ -12,7 +12,7 @@ use crate::outage::{Outage, Tries};
 
 /// The sending ends of the intakes' bells. A bell is a counter, so that a ring during a call to the broker is not
 /// missed: whoever waits compares it with what it was before the call.
-pub(crate) type Bells = HashMap<TenantId, watch::Sender<u64>>;
+pub(crate) type Bells = BTreeMap<TenantId, watch::Sender<u64>>;
 
 /// Rings until the process ends. A stream of wakes that can't be had, or breaks off, is opened again; until then the
 /// intakes' own polling finds the work.
