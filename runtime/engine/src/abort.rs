@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use futures::task::AtomicWaker;
 use sandhog_core::outcome::StopReason;
@@ -59,6 +59,15 @@ impl Abort {
     #[must_use]
     pub fn stopped(&self) -> Option<StopReason> {
         decode(self.0.stop.load(Ordering::Acquire))
+    }
+
+    /// Resolves once the run is to end. One waiter at a time.
+    pub async fn wait(&self) -> StopReason {
+        std::future::poll_fn(|cx| {
+            self.register(cx.waker());
+            self.stopped().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 
     /// Wakes `waker` when the run is to end. One waker at a time.

@@ -66,7 +66,7 @@ fn of_error(error: &wasmtime::Error, state: &RunState) -> Outcome {
         return exceeded(limit, budget);
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        let message = format!("no room for another instance: {error:#}; engine.instances is too small");
+        let message = format!("no room for another instance: {error:#}; engine.concurrency is too small");
         return Outcome::HostFault { message };
     }
     Outcome::Trapped { message: describe(error) }

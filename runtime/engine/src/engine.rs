@@ -16,7 +16,7 @@ use crate::load::Loader;
 use crate::plugin::{Inspection, LoadSpec, Plugin};
 use crate::run::{self, Input, Run, Share};
 use crate::schedule::{Executor, Panicked};
-use crate::settings::wasmtime_config;
+use crate::settings::wasmtime_engine;
 
 /// As far as a clock can be trusted to go; a timeout past it is none.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -39,11 +39,7 @@ impl Engine {
     /// If the settings don't go together, or the machine can't give what they ask for.
     pub fn new(config: Config) -> Result<Self, Error> {
         let tokio = Handle::try_current().map_err(|error| Error::Setup { reason: error.to_string() })?;
-        let wasmtime = wasmtime::Engine::new(&wasmtime_config(&config)?).map_err(|error| {
-            let (instances, memory) = (config.instances, config.memory_max);
-            let reason = format!("{error:#} (with {instances} instances of up to {memory})");
-            Error::Setup { reason }
-        })?;
+        let wasmtime = wasmtime_engine(&config)?;
         let loader = Loader::new(&config, &wasmtime)?;
         let ticked = wasmtime.clone();
         let beat = move || ticked.increment_epoch();

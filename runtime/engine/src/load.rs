@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use sandhog_core::budget::Bytes;
@@ -14,6 +15,11 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::imports::{Handler, HandlerPre, RunState};
 use crate::plugin::{DirGrant, Import, Inspection, LoadSpec, Plugin, Source};
+use crate::priority;
+use crate::schedule::panic_message;
+
+/// How much threads that compile are below all others, guests included.
+const COMPILE_NICE: i32 = 10;
 
 /// The world that a component has to implement.
 const WORLD: &str = "world `handler` of sandhog:job@0.1.0";
@@ -131,7 +137,7 @@ impl Loader {
         if let Some(component) = cached() {
             return Ok((component, Source::Cached));
         }
-        let component = Component::new(&self.engine, wasm)
+        let component = compile(&self.engine, wasm)
             .map_err(|error| Error::Malformed { plugin, reason: malformed(wasm, &error) })?;
         if let Some(cache) = &self.cache
             && let Err(error) = cache.put(revision, &component)
@@ -168,7 +174,22 @@ fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)
 }
 
-fn revision_of(wasm: &[u8]) -> Revision {
+/// Compiles on all cores, and yet out of the way of everything else. A compiler that panics has met a component that it
+/// can't compile, and nothing worse.
+fn compile(engine: &wasmtime::Engine, wasm: &[u8]) -> wasmtime::Result<Component> {
+    let threads = rayon::ThreadPoolBuilder::new()
+        .thread_name(|n| format!("sandhog-compile-{n}"))
+        .start_handler(|_| priority::lower(COMPILE_NICE))
+        .build()?;
+    let compiled = catch_unwind(AssertUnwindSafe(|| threads.install(|| Component::new(engine, wasm))));
+    compiled.unwrap_or_else(|panic| {
+        Err(wasmtime::format_err!("the compiler panicked: {}", panic_message(&*panic)))
+    })
+}
+
+/// The revision of a component: its sha256.
+#[must_use]
+pub fn revision_of(wasm: &[u8]) -> Revision {
     Revision::from_sha256(Sha256::digest(wasm).into())
 }
 

@@ -11,8 +11,9 @@ use sandhog_core::job::Level;
 
 use crate::host::Host;
 
-/// What a line counts beside its text, so that empty lines aren't endless.
+/// What a line counts beside its text, and a field beside its name and value, so that empty ones aren't endless.
 const LINE: u64 = 32;
+const FIELD: u64 = 16;
 
 /// How many times the log limit a run may try to write before it is ended.
 pub(crate) const PATIENCE: u64 = 16;
@@ -159,8 +160,8 @@ impl RunLog {
         message: String,
         fields: Vec<(String, String)>,
     ) -> Result<(), WithoutEnd> {
-        let in_fields: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let size = LINE + (message.len() + in_fields) as u64;
+        let size_of_field = |(name, value): &(String, String)| FIELD + (name.len() + value.len()) as u64;
+        let size = LINE + message.len() as u64 + fields.iter().map(size_of_field).sum::<u64>();
         state.tried += size;
         if state.kept + size <= self.0.max.0 {
             state.kept += size;
@@ -251,6 +252,14 @@ mod tests {
         log.finish();
         assert_eq!(lines(&seen).len(), 3);
         assert_eq!(lines(&seen)[2].1, "2 more log lines were dropped, past 74B; raise limits.log");
+    }
+
+    #[test]
+    fn empty_fields_count_too() {
+        let (seen, log) = log(1000);
+        let fields = vec![(String::new(), String::new()); 100];
+        log.line(Level::Info, String::new(), fields).expect("not yet without end");
+        assert_eq!(lines(&seen), []);
     }
 
     #[test]

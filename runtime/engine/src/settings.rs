@@ -1,6 +1,6 @@
 //! Wasmtime's settings: what guests may be made of, and how much of the machine is set aside for them.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 
 use sandhog_core::budget::Bytes;
 use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
@@ -25,24 +25,43 @@ const COMPONENT_SIZE: usize = 2 << 20;
 /// Stack beyond the guest's own, for the host calls that it makes.
 const HOST_STACK: u64 = 1 << 20;
 
-/// What the memory of an instance keeps of the machine's when it is given back, to be cleared rather than fetched
-/// anew. With `pagemap_scan` only pages that were touched are cleared, so a large value costs nothing but the memory.
-const MEMORY_KEPT: usize = 1 << 20;
+/// What the memory of an instance may keep of the machine's when it is given back, to be cleared rather than fetched
+/// anew: most of the time of a job that uses some MiB goes into fetching them. `PAGEMAP_SCAN` finds the pages that
+/// were touched, so a large value costs nothing but the memory. Without it all of it is cleared every time.
+const MEMORY_KEPT_MAX: u64 = 8 << 20;
+const MEMORY_KEPT_UNSCANNED: u64 = 64 << 10;
 const TABLE_KEPT: usize = 64 << 10;
+
+/// Instances that have ended and keep memory, of other components than the one that is to be started.
+const IDLE_KEPT: u32 = 100;
 
 /// Where a backtrace ends.
 const FRAMES_MAX: usize = 16;
 
+/// The host's.
+const PAGE: u64 = 4096;
+
 /// A 32-bit memory has no more.
 const MEMORY_MOST: u64 = 4 << 30;
 
-/// Wasmtime's settings for ours.
+/// Makes the engine of wasmtime, with `PAGEMAP_SCAN` where the kernel has it (Linux 6.7 and later).
 ///
 /// # Errors
-/// If ours don't go together.
-pub(crate) fn wasmtime_config(config: &Config) -> Result<wasmtime::Config, Error> {
+/// If our settings don't go together, or the machine can't give what they ask for.
+pub(crate) fn wasmtime_engine(config: &Config) -> Result<wasmtime::Engine, Error> {
+    let scanning = wasmtime::Engine::new(&wasmtime_config(config, Enabled::Yes)?);
+    scanning.or_else(|_| {
+        wasmtime::Engine::new(&wasmtime_config(config, Enabled::No)?).map_err(|error| {
+            let (instances, memory) = (config.instances, config.memory_max);
+            let reason = format!("{error:#} (with {instances} instances of up to {memory})");
+            Error::Setup { reason }
+        })
+    })
+}
+
+fn wasmtime_config(config: &Config, pagemap_scan: Enabled) -> Result<wasmtime::Config, Error> {
     if config.memory_max.0 > MEMORY_MOST {
-        let reason = format!("engine.memory_max is {}; no guest can have more than 4GiB", config.memory_max);
+        let reason = format!("limits.memory is {}; no guest can have more than 4GiB", config.memory_max);
         return Err(Error::Setup { reason });
     }
     let mut wasmtime = wasmtime::Config::new();
@@ -51,11 +70,11 @@ pub(crate) fn wasmtime_config(config: &Config) -> Result<wasmtime::Config, Error
         .epoch_interruption(true)
         .memory_init_cow(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(FRAMES_MAX))
+        .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX))
         .max_wasm_stack(size(config.stack, "engine.stack")?)
         .async_stack_size(size(Bytes(config.stack.0.saturating_add(HOST_STACK)), "engine.stack")?)
         .concurrency_support(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config)?));
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config, pagemap_scan)?));
     leave_out(&mut wasmtime);
     Ok(wasmtime)
 }
@@ -75,7 +94,7 @@ fn leave_out(wasmtime: &mut wasmtime::Config) {
         .shared_memory(false);
 }
 
-fn pool(config: &Config) -> Result<PoolingAllocationConfig, Error> {
+fn pool(config: &Config, pagemap_scan: Enabled) -> Result<PoolingAllocationConfig, Error> {
     let instances = config.instances;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances.get())
@@ -88,19 +107,30 @@ fn pool(config: &Config) -> Result<PoolingAllocationConfig, Error> {
         .max_tables_per_component(TABLES)
         .max_memories_per_module(1)
         .max_tables_per_module(TABLES)
-        .max_memory_size(size(config.memory_max, "engine.memory_max")?)
-        .table_elements(size(Bytes(config.table_elements_max), "engine.table_elements_max")?)
+        .max_memory_size(size(config.memory_max, "limits.memory")?)
+        .table_elements(size(Bytes(config.table_elements_max), "limits.table_elements")?)
         .max_core_instance_size(INSTANCE_SIZE)
         .max_component_instance_size(COMPONENT_SIZE)
-        .linear_memory_keep_resident(MEMORY_KEPT)
+        .max_unused_warm_slots(instances.get().min(IDLE_KEPT))
+        .linear_memory_keep_resident(size(memory_kept(config, pagemap_scan), "engine.idle_memory")?)
         .table_keep_resident(TABLE_KEPT)
-        .pagemap_scan(Enabled::Auto);
+        .pagemap_scan(pagemap_scan);
     Ok(pool)
+}
+
+fn memory_kept(config: &Config, pagemap_scan: Enabled) -> Bytes {
+    let each = config.idle_memory.0 / u64::from(config.instances.get());
+    let most = match pagemap_scan {
+        Enabled::Yes | Enabled::Auto => MEMORY_KEPT_MAX,
+        Enabled::No => MEMORY_KEPT_UNSCANNED,
+    };
+    // Wasmtime counts in pages.
+    Bytes(each.min(most) / PAGE * PAGE)
 }
 
 fn times(instances: NonZeroU32, each: u32) -> Result<u32, Error> {
     instances.get().checked_mul(each).ok_or_else(|| Error::Setup {
-        reason: format!("engine.instances is {instances}; nothing has room for so many"),
+        reason: format!("engine.concurrency is {instances}; nothing has room for so many"),
     })
 }
 

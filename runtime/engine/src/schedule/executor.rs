@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use super::policy::Policy;
 use super::task::{End, Task, Turn};
 use super::ticker::Ticker;
+use crate::priority;
 
 /// How much guest threads are below the others in the eyes of the kernel. It lets threads that lease, renew and
 /// settle preempt a guest as soon as they have something to do.
@@ -128,9 +129,7 @@ impl<T: Send + 'static> Shared<T> {
 
     /// The life of a guest thread.
     fn work(&self) {
-        if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-            tracing::warn!(%error, "guest threads run at the priority of all others");
-        }
+        priority::lower(NICE);
         self.ticker.woke();
         let mut queue = self.lock();
         let mut clock = cpu_clock();
@@ -196,4 +195,96 @@ impl<T: Send + 'static> Queue<T> {
 fn cpu_clock() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicBool;
+
+    fn executor<T: Send + 'static>() -> Executor<T> {
+        let one = NonZeroUsize::MIN;
+        Executor::start(one, Duration::from_millis(1), &Handle::current(), || {})
+            .expect("threads can be started")
+    }
+
+    fn spawn<T: Send + 'static>(
+        executor: &Executor<T>,
+        run: impl Future<Output = T> + Send + 'static,
+    ) -> End<T> {
+        executor.spawn(TenantId::parse("acme").expect("valid"), NonZeroU32::MIN, Box::pin(run))
+    }
+
+    #[tokio::test]
+    async fn timers_of_tokio_work_on_guest_threads() {
+        let executor = executor();
+        let end = spawn(&executor, async {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            std::thread::current().name().map(str::to_owned)
+        });
+        assert_eq!(end.await, Ok(Some("sandhog-guest-0".to_owned())));
+    }
+
+    #[tokio::test]
+    async fn a_panic_ends_its_task_alone() {
+        let executor = executor();
+        let end = spawn(&executor, async { panic!("the {}", "end") });
+        assert_eq!(end.await, Err(super::super::Panicked("the end".to_owned())));
+        assert_eq!(spawn(&executor, async { 1 }).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_being_dropped_ends_its_task_alone() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("on its way out");
+            }
+        }
+        let executor = executor();
+        let bomb = Bomb;
+        // Ready at once, and still holding the bomb.
+        let run = std::future::poll_fn(move |_| {
+            let _held = &bomb;
+            std::task::Poll::Ready(true)
+        });
+        let end = spawn(&executor, run);
+        assert_eq!(end.await, Err(super::super::Panicked("on its way out".to_owned())));
+        assert_eq!(spawn(&executor, async { true }).await, Ok(true));
+    }
+
+    #[tokio::test]
+    async fn a_task_that_is_to_end_goes_before_those_that_give_way_for_ever() {
+        let executor = executor();
+        let stop = Arc::new(AtomicBool::new(false));
+        let gives_way = |stop: Arc<AtomicBool>| async move {
+            while !stop.load(Ordering::Relaxed) {
+                super::super::GiveWay::default().await;
+            }
+        };
+        let others: Vec<_> = (0..10).map(|_| spawn(&executor, gives_way(Arc::clone(&stop)))).collect();
+        let own = Arc::new(AtomicBool::new(false));
+        let hurried = spawn(&executor, gives_way(Arc::clone(&own)));
+        own.store(true, Ordering::Relaxed);
+        hurried.task().hurry();
+        assert_eq!(hurried.await, Ok(()));
+        stop.store(true, Ordering::Relaxed);
+        for other in others {
+            assert_eq!(other.await, Ok(()));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_time_of_all_turns_is_known_at_the_end() {
+        let executor = executor();
+        let end = spawn(&executor, async {
+            for _ in 0..3 {
+                std::hint::black_box((0..100_000).fold(0_u64, |sum, n| std::hint::black_box(sum ^ n)));
+                super::super::GiveWay::default().await;
+            }
+        });
+        let task = Arc::clone(end.task());
+        assert_eq!(end.await, Ok(()));
+        assert!(task.cpu() > Duration::ZERO);
+    }
 }

@@ -88,3 +88,30 @@ impl Pulse {
         self.resting.store(false, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn it_rests_while_nobody_is_awake_and_beats_again_when_somebody_is() {
+        let (beats, beat) = mpsc::channel();
+        let ticker = Ticker::start(Duration::from_micros(100), move || {
+            // Whoever listened may be gone when the last beats come.
+            let _ = beats.send(());
+        })
+        .expect("a thread can be started");
+        for _ in 0..3 {
+            ticker.woke();
+            beat.recv().expect("it beats while somebody is awake");
+            ticker.slept();
+            while !ticker.pulse.resting.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            while beat.try_recv().is_ok() {}
+        }
+        drop(ticker);
+        assert!(beat.recv().is_err(), "its thread ends with it");
+    }
+}

@@ -126,7 +126,7 @@ async fn a_run_that_finds_no_instance_free_is_the_hosts_fault() {
     };
     let (_, report) = tokio::join!(first, second);
     let Outcome::HostFault { message } = &report.outcome else { panic!("{:?}", report.outcome) };
-    assert!(message.contains("engine.instances"), "{message}");
+    assert!(message.contains("engine.concurrency"), "{message}");
     bed.still_works().await;
 }
 
