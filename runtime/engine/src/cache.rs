@@ -5,6 +5,8 @@
 //! as missing. The name holds the digest of the component and of everything about wasmtime and its settings that the
 //! artefact depends on.
 //!
+//! Nothing is ever asked of the cache that can't be had again, so what was used least lately goes when it gets large.
+//!
 //! To load an artefact is to run whatever machine code is in it. So the folder has to belong to the user who runs us,
 //! and nobody else may be able to write there.
 
@@ -13,6 +15,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use sandhog_core::id::Revision;
 use sha2::{Digest, Sha256};
@@ -21,10 +24,20 @@ use wasmtime::component::Component;
 /// Permissions that let others write: group and everybody.
 const OTHERS_WRITE: u32 = 0o022;
 
+/// All artefacts together; each is two to four times the size of its component.
+const SIZE_MAX: u64 = 2 << 30;
+
+/// After this time nobody is still writing a file that was begun.
+const BEGUN_MAX: Duration = Duration::from_secs(3600);
+
+/// What begins the names of files that are being written.
+const BEGUN: &str = ".new-";
+
 /// A folder of compiled components.
 #[derive(Debug)]
 pub(crate) struct Cache {
     folder: PathBuf,
+    size_max: u64,
     /// Digest of the engine's version and settings.
     settings: String,
 }
@@ -46,7 +59,7 @@ impl Cache {
         let mut hasher = DigestHasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let settings = hex(&hasher.0.finalize()[..8]);
-        Ok(Self { folder: folder.to_owned(), settings })
+        Ok(Self { folder: folder.to_owned(), size_max: SIZE_MAX, settings })
     }
 
     /// The component, if it is there as it was written.
@@ -59,7 +72,10 @@ impl Cache {
             return None;
         }
         match load_trusted(engine, &artefact) {
-            Ok(component) => Some(component),
+            Ok(component) => {
+                touch(&artefact);
+                Some(component)
+            }
             Err(error) => {
                 tracing::warn!(%revision, %error, "a compiled component in the cache doesn't load; compiling it again");
                 None
@@ -75,7 +91,35 @@ impl Cache {
         let bytes = component.serialize().map_err(io::Error::other)?;
         let artefact = self.artefact(revision);
         self.write(&artefact, &bytes)?;
-        self.write(&checksum_of(&artefact), hex(&Sha256::digest(&bytes)).as_bytes())
+        self.write(&checksum_of(&artefact), hex(&Sha256::digest(&bytes)).as_bytes())?;
+        self.prune()
+    }
+
+    /// Removes what was used least lately, as far as all together is too large, and what was never finished.
+    fn prune(&self) -> io::Result<()> {
+        let mut artefacts = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            let used = metadata.modified()?;
+            if entry.path().extension().is_some_and(|kind| kind == "cwasm") {
+                artefacts.push((used, metadata.len(), entry.path()));
+            } else if entry.file_name().as_encoded_bytes().starts_with(BEGUN.as_bytes())
+                && used.elapsed().is_ok_and(|age| age > BEGUN_MAX)
+            {
+                remove(&entry.path())?;
+            }
+        }
+        artefacts.sort_by(|a, b| b.cmp(a));
+        let mut sum = 0;
+        for (_, size, artefact) in artefacts {
+            sum += size;
+            if sum > self.size_max {
+                remove(&checksum_of(&artefact))?;
+                remove(&artefact)?;
+            }
+        }
+        Ok(())
     }
 
     fn artefact(&self, revision: Revision) -> PathBuf {
@@ -83,7 +127,7 @@ impl Cache {
     }
 
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+        let mut file = tempfile::Builder::new().prefix(BEGUN).tempfile_in(&self.folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
@@ -98,6 +142,21 @@ fn load_trusted(engine: &wasmtime::Engine, artefact: &Path) -> wasmtime::Result<
     // which was checked when the cache was opened, and it still has the checksum that was written with it. Entries
     // are replaced by renaming, so a file that is mapped never changes.
     unsafe { Component::deserialize_file(engine, artefact) }
+}
+
+/// Removes a file, unless another daemon with the same cache was quicker.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Marks an artefact as used just now. Where that fails it may go earlier than it should, and that is all.
+fn touch(artefact: &Path) {
+    if let Err(error) = File::open(artefact).and_then(|file| file.set_modified(SystemTime::now())) {
+        tracing::debug!(%error, "a compiled component in the cache can't be marked as used");
+    }
 }
 
 fn checksum_of(artefact: &Path) -> PathBuf {
@@ -132,5 +191,32 @@ impl Hasher for DigestHasher {
     fn finish(&self) -> u64 {
         let digest = self.0.clone().finalize();
         u64::from_le_bytes(digest[..8].try_into().expect("a digest has more than eight bytes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_used_least_lately_goes_first() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let engine = wasmtime::Engine::default();
+        let component = Component::new(&engine, "(component)").expect("a component");
+        let mut cache = Cache::open(folder.path(), &engine).expect("a cache of our own");
+        let revisions = [1, 2, 3].map(|n| Revision::from_sha256([n; 32]));
+        cache.put(revisions[0], &component).expect("there is room");
+        let size = fs::metadata(cache.artefact(revisions[0])).expect("it was written").len();
+        cache.size_max = 2 * size;
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for (n, revision) in (0..).zip(&revisions[..2]) {
+            cache.put(*revision, &component).expect("there is room");
+            let file = File::open(cache.artefact(*revision)).expect("it was written");
+            file.set_modified(long_ago + Duration::from_secs(n)).expect("ours");
+        }
+        assert!(cache.get(&engine, revisions[0]).is_some(), "and is thereby used");
+        cache.put(revisions[2], &component).expect("there is room for two");
+        let there = revisions.map(|revision| cache.get(&engine, revision).is_some());
+        assert_eq!(there, [true, false, true]);
     }
 }

@@ -1,10 +1,10 @@
 //! How a run ended, in the words of core: the one place that knows what wasmtime's errors mean.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Bytes};
 use sandhog_core::outcome::{Limit, Outcome, StopReason};
-use std::time::Duration;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -12,6 +12,16 @@ use crate::imports::{RunState, bindings::Failure, cut};
 
 /// What a handler returned.
 pub(crate) type Returned = Result<Vec<u8>, Failure>;
+
+/// The instance of a run couldn't be made. Start functions are part of that, so it may still be the guest's fault.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NoInstance;
+
+impl fmt::Display for NoInstance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no instance could be made")
+    }
+}
 
 /// How much of a guest's message about its failure is kept, and of the description of a trap, in bytes.
 const MESSAGE_MAX: usize = 4096;
@@ -65,11 +75,17 @@ fn of_error(error: &wasmtime::Error, state: &RunState) -> Outcome {
     if let Some(limit) = on_record(state).or_else(|| shown_by(error)) {
         return exceeded(limit, budget);
     }
-    if error.is::<PoolConcurrencyLimitError>() {
-        let message = format!("no room for another instance: {error:#}; engine.concurrency is too small");
-        return Outcome::HostFault { message };
+    if is_of_the_host(error) {
+        let knob = if error.is::<PoolConcurrencyLimitError>() { "; raise engine.concurrency" } else { "" };
+        return Outcome::HostFault { message: format!("{error:#}{knob}") };
     }
     Outcome::Trapped { message: describe(error) }
+}
+
+/// Whether there was no instance, and that for no fault of its code: what a component needs was checked when it was
+/// loaded, so the machine couldn't give it.
+fn is_of_the_host(error: &wasmtime::Error) -> bool {
+    error.is::<NoInstance>() && !error.is::<Trap>() && !error.is::<WasmBacktrace>()
 }
 
 fn on_record(state: &RunState) -> Option<Limit> {
@@ -89,7 +105,7 @@ fn shown_by(error: &wasmtime::Error) -> Option<Limit> {
 /// Whether the handler returned more than the host takes over. Wasmtime has no type for that error; a test holds the
 /// words. The same error with a backtrace is of a call that the guest made.
 fn is_too_much_returned(error: &wasmtime::Error) -> bool {
-    error.downcast_ref::<WasmBacktrace>().is_none()
+    !error.is::<WasmBacktrace>()
         && error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted")
 }
 

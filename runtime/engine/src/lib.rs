@@ -11,6 +11,25 @@
 //! This crate knows no queue, no broker and no TOML. What a run needs of the world beyond its sandbox, it asks of the
 //! [`Host`] that it is given.
 //!
+//! # What holds a guest
+//! | it could | and is held by |
+//! |---|---|
+//! | compute without end | fuel; the timeout, which is looked at every tick |
+//! | call the host without end | fuel: each call costs some, and each byte handed over |
+//! | wait without end | a timer outside of wasmtime, which drops the host call |
+//! | keep others from computing | guest threads that go round by tenant, weighted, and are given up at ticks |
+//! | keep the daemon from working | guest threads being threads of their own, below the others in priority |
+//! | take memory, tables, stack | limits on their sums; the stack's is the engine's |
+//! | make the host take memory | limits on the output, log, effects, on what one call hands over, on resources |
+//! | leave something behind | a fresh instance for every run, in memory that was cleared |
+//! | reach something | WASI with nothing granted but what [`Grants`] says |
+//! | make the host panic | the edge of the run, where a panic becomes a host fault of that run alone |
+//!
+//! # What a run costs
+//! `examples/cost.rs` prints it. A store, an instance, a call and their end take some microseconds, and going to a
+//! guest thread and back about as long again. What a guest touches of its memory costs most; see
+//! [`Config::idle_memory`].
+//!
 //! [`Report`]: sandhog_core::outcome::Report
 
 mod abort;

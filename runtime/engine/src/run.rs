@@ -29,7 +29,7 @@ use sandhog_core::time::Timestamp;
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::abort::Abort;
-use crate::ending::{self, Returned};
+use crate::ending::{self, NoInstance, Returned};
 use crate::host::Host;
 use crate::imports::{HandlerPre, RunState, bindings::Job};
 use crate::plugin::Plugin;
@@ -160,7 +160,7 @@ async fn drive(
     pre: &HandlerPre<RunState>,
     job: &Job,
 ) -> wasmtime::Result<Returned> {
-    let handler = pre.instantiate_async(&mut *store).await?;
+    let handler = pre.instantiate_async(&mut *store).await.map_err(|error| error.context(NoInstance))?;
     handler.call_handle(store, job).await
 }
 
