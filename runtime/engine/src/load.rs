@@ -240,3 +240,28 @@ fn not_served<T>((import, _): (&str, T)) -> String {
     };
     format!("imports `{import}`, which the host does not serve: {hint}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The patch versions that our bindings and wasmtime's have.
+    const HERE: [(&str, &str); 2] = [("0.1.", "0.1.0"), ("0.2.", "0.2.12")];
+
+    #[test]
+    fn what_is_called_served_is_in_the_linker() {
+        let engine = wasmtime::Engine::default();
+        let mut linker = Linker::new(&engine);
+        link(&mut linker).expect("the host's own interfaces");
+        // A name that is taken can't be given to something else.
+        let mut is_taken = |name: &str| linker.root().func_wrap(name, |_, (): ()| Ok(())).is_err();
+        assert!(!is_taken("wasi:nowhere/nothing@0.2.12"));
+        for (package, versions, interfaces) in SERVED {
+            let (_, version) = HERE.iter().find(|(line, _)| line == versions).expect("one of the two");
+            for interface in *interfaces {
+                let name = format!("{package}/{interface}@{version}");
+                assert!(is_served(&name) && is_taken(&name), "{name}");
+            }
+        }
+    }
+}

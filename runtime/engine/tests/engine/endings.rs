@@ -146,3 +146,33 @@ async fn memory_and_globals_are_fresh_in_every_run() {
         assert_eq!(output(&report), b"");
     }
 }
+
+#[tokio::test]
+async fn a_component_of_components_works_and_counts_all_their_memories() {
+    let bed = Bed::new();
+    let inner = r#"(component $inner
+        (core module $m
+          (memory (export "memory") 2)
+          (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+          (func (export "length") (param i32 i32) (result i32) (local.get 1)))
+        (core instance $i (instantiate $m))
+        (func (export "length") (param "text" string) (result u32)
+          (canon lift (core func $i "length") (memory (core memory $i "memory"))
+            (realloc (core func $i "realloc")))))
+      (instance $inner_i (instantiate $inner))
+      (core func $length_c (canon lower (func $inner_i "length")
+        (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+      (core instance $length (export "length" (func $length_c)))"#;
+    let guest = Guest {
+        component: inner.to_owned(),
+        with: r#"(with "length" (instance $length))"#.to_owned(),
+        module: r#"(import "length" "length" (func $length (param i32 i32) (result i32)))"#.to_owned(),
+        ..Guest::that(&format!(
+            "(i32.store (i32.const {}) (call $length (i32.const {SCRATCH}) (i32.const 5)))",
+            RESULT + 12
+        ))
+    };
+    let report = bed.run(guest.text()).await;
+    assert_eq!(output(&report).len(), 5);
+    assert_eq!(report.usage.memory_peak.0, 3 * 65536);
+}
