@@ -183,7 +183,10 @@ fn compile(engine: &wasmtime::Engine, wasm: &[u8]) -> wasmtime::Result<Component
         .build()?;
     let compiled = catch_unwind(AssertUnwindSafe(|| threads.install(|| Component::new(engine, wasm))));
     compiled.unwrap_or_else(|panic| {
-        Err(wasmtime::format_err!("the compiler panicked: {}", panic_message(&*panic)))
+        // What follows its first line is of use to nobody but the compiler's authors.
+        let message = panic_message(&*panic);
+        let headline = message.lines().next().unwrap_or("no message");
+        Err(wasmtime::format_err!("the compiler panicked: {headline}"))
     })
 }
 

@@ -79,11 +79,11 @@ fn wasmtime_config(config: &Config, pagemap_scan: Enabled) -> Result<wasmtime::C
     Ok(wasmtime)
 }
 
-/// Switches off what no handler needs: most faults of runtimes are in their newest parts.
+/// Switches off what no handler needs: most faults of runtimes are in their newest parts. (Several memories in one
+/// module are on because wasmtime's own adapters, between the components of a component, have them.)
 fn leave_out(wasmtime: &mut wasmtime::Config) {
     wasmtime
         .wasm_memory64(false)
-        .wasm_multi_memory(false)
         .wasm_custom_page_sizes(false)
         .wasm_wide_arithmetic(false)
         .wasm_component_model_error_context(false)
@@ -105,7 +105,7 @@ fn pool(config: &Config, pagemap_scan: Enabled) -> Result<PoolingAllocationConfi
         .max_core_instances_per_component(CORE_INSTANCES)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
-        .max_memories_per_module(1)
+        .max_memories_per_module(MEMORIES)
         .max_tables_per_module(TABLES)
         .max_memory_size(size(config.memory_max, "limits.memory")?)
         .table_elements(size(Bytes(config.table_elements_max), "limits.table_elements")?)

@@ -112,6 +112,19 @@ async fn two_memories_have_one_limit_together() {
 }
 
 #[tokio::test]
+async fn memories_of_one_module_have_one_limit_together_too() {
+    let bed = Bed::new();
+    let more = "(memory $b 1) (memory $c 1)";
+    let grows = "(loop $more
+        (if (i32.eq (memory.grow $b (i32.const 8)) (i32.const -1)) (then unreachable))
+        (if (i32.eq (memory.grow $c (i32.const 8)) (i32.const -1)) (then unreachable))
+        br $more)";
+    let report = bed.run(Guest::that(grows).with_fields(more).text()).await;
+    assert_eq!(limit(&report), Some(Limit::Memory));
+    assert!(report.usage.memory_peak <= budget().memory);
+}
+
+#[tokio::test]
 async fn growing_a_table_without_end_runs_out_of_table() {
     let bed = Bed::new();
     let grows = "(loop $more

@@ -110,7 +110,6 @@ async fn proposals_that_no_handler_needs_are_off() {
     for (module, why) in [
         ("(memory i64 1)", "memory64"),
         ("(memory 1 1 shared)", "threads"),
-        ("(memory 1) (memory 1)", "multiple memories"),
         ("(type (struct))", "gc types are disabled"),
         ("(tag)", "exceptions"),
         ("(type $f (func)) (type (cont $f))", "stack switching"),
