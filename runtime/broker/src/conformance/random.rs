@@ -67,6 +67,11 @@ impl Random {
         self.tenants.iter().find(|memories| memories.tenant == *tenant).map_or(&[], |memories| &memories.jobs)
     }
 
+    pub(super) fn some_jobs_of(&mut self, tenant: &TenantId, n: usize) -> Vec<JobId> {
+        let known = self.jobs_of(tenant).to_vec();
+        known.sample(&mut self.rng, n).copied().collect()
+    }
+
     /// The next operation. The model is asked for what is stored, so that some comparisons hold.
     pub(super) async fn next(&mut self, model: &dyn Broker) -> Op {
         let which = usize::from(self.rng.random_bool(0.2));

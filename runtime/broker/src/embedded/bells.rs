@@ -1,0 +1,193 @@
+//! News between processes that share a file: each that listens has a Unix datagram socket in a folder beside it, and
+//! whoever commits something that wakes a tenant sends the tenant's name to all the others.
+//!
+//! Nothing is lost but in a crash between a commit and its news:
+//! - Sending never waits. If a listener's buffer is full, at least two datagrams are unread there; and a listener that
+//!   finds two at once takes them for [`Wake::All`](crate::Wake::All).
+//! - Whoever starts to listen is told [`Wake::All`](crate::Wake::All) once its socket is there.
+//!
+//! A process that was killed leaves its socket behind; the first that gets no answer there removes it. Names are used
+//! once, so none removes the socket of a living one.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use sandhog_core::id::TenantId;
+
+use crate::wake::Listeners;
+
+/// The longest path that fits the address of a socket, with all systems in mind.
+const ADDRESS_MAX: usize = 100;
+/// Longer than any tenant's name.
+const DATAGRAM_MAX: usize = 256;
+
+/// The bells of all processes that listen, and this one's own.
+pub(super) struct Bells {
+    folder: PathBuf,
+    /// Keeps a short path to the folder, for when the long one doesn't fit an address.
+    handle: File,
+    outgoing: UnixDatagram,
+    own: Mutex<Option<Bell>>,
+}
+
+/// The socket of a process that listens, and the thread that hears it.
+struct Bell {
+    name: String,
+    address: PathBuf,
+    hearing: Option<JoinHandle<()>>,
+}
+
+impl Bells {
+    /// The bells beside this file.
+    pub(super) fn beside(database: &Path) -> io::Result<Self> {
+        let mut folder = database.as_os_str().to_owned();
+        folder.push(".wakes");
+        let folder = PathBuf::from(folder);
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let handle = File::open(&folder)?;
+        let outgoing = UnixDatagram::unbound()?;
+        outgoing.set_nonblocking(true)?;
+        Ok(Self { folder, handle, outgoing, own: Mutex::new(None) })
+    }
+
+    /// Starts to hear of the others' news, if it hasn't yet.
+    pub(super) fn listen(&self, listeners: &Arc<Listeners>) -> io::Result<()> {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if own.is_none() {
+            let name = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
+            let address = self.address(&name);
+            let socket = UnixDatagram::bind(&address)?;
+            let listeners = Arc::clone(listeners);
+            let hearing = thread::Builder::new().name("sandhog-wakes".to_owned());
+            let hearing = hearing.spawn(move || hear(&socket, &listeners))?;
+            *own = Some(Bell { name, address, hearing: Some(hearing) });
+        }
+        Ok(())
+    }
+
+    /// Tells the others. Never waits; who can't be told has gone, or has enough unheard news to ask for everything.
+    pub(super) fn ring(&self, tenants: &BTreeSet<TenantId>) {
+        if tenants.is_empty() {
+            return;
+        }
+        let own =
+            self.own.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|bell| bell.name.clone());
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::warn!(folder = %self.folder.display(), %error, "other processes can't be told of new jobs");
+                return;
+            }
+        };
+        for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+            if Some(&name) != own.as_ref() {
+                self.ring_one(&name, tenants);
+            }
+        }
+    }
+
+    fn ring_one(&self, name: &str, tenants: &BTreeSet<TenantId>) {
+        let address = self.address(name);
+        for tenant in tenants {
+            match self.outgoing.send_to(tenant.as_str().as_bytes(), &address) {
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    // If it can't be removed, it is in nobody's way.
+                    let _left = fs::remove_file(self.folder.join(name));
+                    return;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => return,
+                Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                    tracing::warn!(socket = name, %error, "another process can't be told of new jobs");
+                    return;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The path of a socket, short enough to be an address.
+    fn address(&self, name: &str) -> PathBuf {
+        let path = self.folder.join(name);
+        if path.as_os_str().len() <= ADDRESS_MAX {
+            return path;
+        }
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.handle.as_raw_fd()))
+    }
+}
+
+impl Drop for Bells {
+    fn drop(&mut self) {
+        let own = self.own.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(mut bell) = own else { return };
+        // An empty datagram ends the hearing; a thread that can't be reached by it is left to the end of the process.
+        let told = UnixDatagram::unbound().and_then(|socket| socket.send_to(&[], &bell.address));
+        if told.is_ok()
+            && let Some(hearing) = bell.hearing.take()
+            && hearing.join().is_err()
+        {
+            tracing::error!("the thread that hears of new jobs has panicked, which is a bug");
+        }
+        // If it can't be removed, the next one that rings will.
+        let _left = fs::remove_file(self.folder.join(&bell.name));
+    }
+}
+
+/// Passes on what comes in, until an empty datagram does.
+fn hear(socket: &UnixDatagram, listeners: &Listeners) {
+    let mut datagram = [0; DATAGRAM_MAX];
+    loop {
+        let first = match socket.recv(&mut datagram) {
+            Ok(0) => return,
+            Ok(length) => tenant(&datagram[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => {
+                tracing::warn!(%error, "no more news of new jobs from other processes");
+                return;
+            }
+        };
+        let more = match drain(socket, &mut datagram) {
+            Ok(more) => more,
+            Err(Ended) => return,
+        };
+        match first {
+            Some(tenant) if more == 0 => listeners.wake(&tenant),
+            _ => listeners.wake_all(),
+        }
+    }
+}
+
+/// This process wants to hear no more.
+struct Ended;
+
+/// Takes what else is there; says how many.
+fn drain(socket: &UnixDatagram, datagram: &mut [u8]) -> Result<usize, Ended> {
+    let mut more = 0;
+    if socket.set_nonblocking(true).is_err() {
+        return Ok(1);
+    }
+    loop {
+        match socket.recv(datagram) {
+            Ok(0) => return Err(Ended),
+            Ok(_) => more += 1,
+            Err(_) => break,
+        }
+    }
+    match socket.set_nonblocking(false) {
+        Ok(()) => Ok(more),
+        Err(_) => Err(Ended),
+    }
+}
+
+fn tenant(datagram: &[u8]) -> Option<TenantId> {
+    TenantId::parse(std::str::from_utf8(datagram).ok()?).ok()
+}

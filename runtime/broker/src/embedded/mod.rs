@@ -1,0 +1,243 @@
+//! SQLite in a file, in the daemon's process: one machine's broker, with the same promises as any other.
+//!
+//! ```text
+//! open.rs     the file: made, recognised, refused       schema.sql  its tables
+//! threads.rs  one that writes, one that reads; group commit
+//! step.rs     what steps share      enqueue.rs  lease.rs  settle.rs  people.rs   the steps
+//! row.rs      values in the file    look.rs  what can be looked at
+//! bells.rs    news to and from other processes on the same file
+//! ```
+//!
+//! Each operation is a step of the thread that writes. Steps that queue up while it is busy share one transaction, a
+//! savepoint each, and their callers are answered when it is on the disk: durable before it is acknowledged, at a
+//! fraction of a disk flush each. Look-ups have a connection of their own and never wait for a write.
+//!
+//! Several processes may open the same file: the `sandhog` command enqueues while a daemon runs, and two daemons share
+//! the work. SQLite's lock gives them their turns, one group at a time.
+//!
+//! # Failure paths
+//! - The disk is full, fails, or another process holds the file too long: [`Error::Unavailable`] with the cause, and
+//!   nothing of the step has happened.
+//! - The file is none of ours, or of a newer version: [`Error::Unfit`] when it is opened.
+//! - It holds what this version can't read: [`Error::Corrupt`], with the table and column.
+//! - The process is killed: what was acknowledged is there; its leases run out.
+//!
+//! # What is assumed
+//! - The file is on a local disk that keeps what it has flushed. Network file systems don't keep SQLite's locks.
+//! - The clocks of the processes are one: they are on one machine. A jump of it moves what is due and what expires, no
+//!   more: who holds a job is told by numbers that only rise.
+
+mod bells;
+mod enqueue;
+mod fault;
+mod lease;
+mod look;
+mod open;
+mod people;
+mod row;
+mod settle;
+mod step;
+mod threads;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::id::{JobId, PluginName, QueueName, StateKey, TenantId};
+use sandhog_core::job::{JobRecord, LogLine, NewJob};
+
+use self::bells::Bells;
+use self::fault::Fault;
+use self::open::Use;
+use self::step::Step;
+use self::threads::{Read, Worker, Write};
+use crate::wake::Listeners;
+use crate::{
+    Broker, Cancelled, Clock, Enqueued, Error, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result,
+    Settle, Wakes,
+};
+
+/// A broker in a file. Dropping it finishes what was asked for, and closes the file.
+pub struct Embedded {
+    // In the order in which they are dropped: the writer still tells of its last commit.
+    writer: Worker<Box<dyn Write>>,
+    reader: Worker<Read>,
+    bells: Arc<Bells>,
+    listeners: Arc<Listeners>,
+    clock: Arc<dyn Clock>,
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// Which file it is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let metadata = fs::metadata(path)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
+}
+
+impl Embedded {
+    /// Opens the file, and makes it if there is none. Other processes may have it open.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] if it can't be opened or made there, is another program's, or of a newer version;
+    /// [`Error::Corrupt`] if it is damaged; [`Error::Unavailable`] if the disk fails.
+    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        let unfit =
+            |error: std::io::Error| Error::Unfit { problem: format!("`{}`: {error}", path.display()) };
+        let writing = open::open(path, Use::Write)?;
+        // Everybody has to look for the bells in the same place, whatever way led to the file.
+        let path = fs::canonicalize(path).map_err(unfit)?;
+        let reading = open::open(&path, Use::Read)?;
+        let identity = Identity::of(&path).map_err(unfit)?;
+        let bells = Arc::new(Bells::beside(&path).map_err(unfit)?);
+        let listeners = Arc::new(Listeners::default());
+        let (told, rung) = (Arc::clone(&listeners), Arc::clone(&bells));
+        let writer = Worker::writer(writing, move |tenants| {
+            tenants.iter().for_each(|tenant| told.wake(tenant));
+            rung.ring(tenants);
+        })?;
+        Ok(Self { writer, reader: Worker::reader(reading)?, bells, listeners, clock, path, identity })
+    }
+
+    /// Does a step of a tenant.
+    async fn step<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        tenant: &TenantId,
+        run: impl FnOnce(&mut Step<'_>) -> fault::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (tenant, clock) = (tenant.clone(), Arc::clone(&self.clock));
+        let step = move |connection: &Connection| {
+            let mut step = Step::new(connection, &tenant, clock.now());
+            let answer = run(&mut step)?;
+            Ok((answer, step.finish()?))
+        };
+        self.writer.write(what, step).await
+    }
+
+    /// Looks at a tenant.
+    async fn look<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        tenant: &TenantId,
+        look: impl FnOnce(&Connection, &TenantId) -> fault::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let tenant = tenant.clone();
+        self.reader.read(what, move |connection| look(connection, &tenant)).await
+    }
+}
+
+#[async_trait]
+impl Broker for Embedded {
+    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        let jobs = jobs.to_vec();
+        self.step("enqueue", tenant, move |step| jobs.iter().map(|job| step.enqueue(job)).collect()).await
+    }
+
+    async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
+        let LeaseAsk { tenant, ttl, expiries_max, .. } = ask;
+        let queues: Vec<(QueueName, u32)> = ask.queues.to_vec();
+        self.step("lease", tenant, move |step| {
+            step.lease(&LeaseAsk { tenant: step.tenant, queues: &queues, ttl, expiries_max })
+        })
+        .await
+    }
+
+    async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
+        let leases = leases.to_vec();
+        self.step("renew", tenant, move |step| leases.iter().map(|renew| step.renew(renew, ttl)).collect())
+            .await
+    }
+
+    async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
+        let settlements = settlements.to_vec();
+        self.step("settle", tenant, move |step| {
+            settlements.iter().map(|settle| step.settle(settle)).collect()
+        })
+        .await
+    }
+
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
+        self.step("cancel", tenant, move |step| step.cancel(job)).await
+    }
+
+    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
+        self.step("redrive", tenant, move |step| step.redrive(job)).await
+    }
+
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
+        self.look("job", tenant, move |connection, tenant| look::job(connection, tenant, job)).await
+    }
+
+    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
+        self.look("log", tenant, move |connection, tenant| look::log(connection, tenant, job)).await
+    }
+
+    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
+        self.look("jobs", tenant, move |connection, tenant| look::jobs(connection, tenant, &query)).await
+    }
+
+    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
+        self.look("counts", tenant, look::counts).await
+    }
+
+    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
+        let (plugin, key, now) = (plugin.clone(), key.clone(), self.clock.now());
+        self.look("state", tenant, move |connection, tenant| {
+            look::stored(connection, tenant, &plugin, &key, now)
+        })
+        .await
+    }
+
+    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        self.bells
+            .listen(&self.listeners)
+            .map_err(|error| Error::Unavailable { what: "wakes", cause: error.to_string() })?;
+        Ok(self.listeners.listen(tenants))
+    }
+
+    async fn check(&self) -> Result<Vec<String>> {
+        let unfit =
+            |problem: &str| Err(Error::Unfit { problem: format!("`{}` {problem}", self.path.display()) });
+        if Identity::of(&self.path).ok() != Some(self.identity) {
+            return unfit("was removed or replaced while it was open; start again");
+        }
+        let mode = self.writer.write("check", |connection| {
+            // Proves that it can be written, all the way to the disk.
+            connection.execute("UPDATE arrivals SET n = n", [])?;
+            let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?;
+            Ok((mode, None))
+        });
+        if mode.await? != "wal" {
+            return unfit("can't keep a write-ahead log; it has to be on a local disk");
+        }
+        self.reader.read("check", |connection| sound(connection)).await?;
+        Ok(Vec::new())
+    }
+}
+
+/// Larger files take too long to be looked through at a start.
+const LOOKED_THROUGH_MAX: i64 = 64 << 20;
+
+/// Looks through a file of moderate size for damage.
+fn sound(connection: &Connection) -> fault::Result<()> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    if pragma("page_count")?.saturating_mul(pragma("page_size")?) > LOOKED_THROUGH_MAX {
+        return Ok(());
+    }
+    let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(Fault::unreadable("the database file", verdict)) }
+}

@@ -1,0 +1,108 @@
+//! The file: made, recognised, or refused.
+
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::fault::Fault;
+use crate::{Error, Result};
+
+/// Marks the file as ours: `SAND`.
+const APPLICATION_ID: i32 = 0x5341_4e44;
+/// Of `schema.sql`. A change of the tables raises it, and brings the way from the one before.
+const SCHEMA_VERSION: i32 = 1;
+
+/// How long to wait for another process that writes. It holds the file for one group of operations at a time.
+const BUSY_MAX: Duration = Duration::from_secs(10);
+/// Room for every statement that there is.
+const STATEMENTS_MAX: usize = 128;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    Write,
+    Read,
+}
+
+/// Opens the file; to write, it is made if there is none.
+pub(super) fn open(path: &Path, purpose: Use) -> Result<Connection> {
+    if purpose == Use::Write {
+        make(path)?;
+    }
+    let unfit = |problem: &str| Error::Unfit { problem: format!("`{}`: {problem}", path.display()) };
+    let explain = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => unfit("this is no database; name another file as broker.path"),
+        Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
+            unfit(&error.to_string())
+        }
+        _ => Fault::from(error).during("opening the database"),
+    };
+    let mut connection = connect(path).map_err(explain)?;
+    if purpose == Use::Write {
+        recognise(&mut connection).map_err(explain)?.map_err(|problem| unfit(&problem))?;
+        connection.pragma_update(None, "journal_mode", "wal").map_err(explain)?;
+    } else {
+        connection.pragma_update(None, "query_only", true).map_err(explain)?;
+    }
+    Ok(connection)
+}
+
+/// Payloads are nobody else's business, so the file is made for its owner alone. SQLite gives the same rights to the
+/// files that it puts beside it.
+fn make(path: &Path) -> Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(Error::Unfit {
+            problem: format!(
+                "making `{}`: {error}; broker.path has to be in a folder to write to",
+                path.display()
+            ),
+        }),
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Full: what is committed is on the disk, not only with the operating system. The rest is about speed.
+    connection.execute_batch(
+        "PRAGMA synchronous = full;
+         PRAGMA fullfsync = on;
+         PRAGMA checkpoint_fullfsync = on;
+         PRAGMA temp_store = memory;
+         PRAGMA cache_size = -32768;
+         PRAGMA journal_size_limit = 67108864;",
+    )?;
+    Ok(connection)
+}
+
+/// Makes the tables in an empty file. The inner error says why a file is none of ours.
+fn recognise(connection: &mut Connection) -> rusqlite::Result<std::result::Result<(), String>> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let known = match (pragma("application_id")?, pragma("user_version")?) {
+        (0, 0) if tables == 0 => {
+            transaction.execute_batch(include_str!("schema.sql"))?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+            Ok(())
+        }
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
+        (APPLICATION_ID, version) if version > SCHEMA_VERSION => Err(format!(
+            "its tables are of version {version}, and this program knows no later one than {SCHEMA_VERSION}; \
+             use the newer program that wrote it"
+        )),
+        (APPLICATION_ID, version) => Err(format!("its tables are of version {version}, which never was")),
+        _ => Err("this is a database of another program; name another file as broker.path".to_owned()),
+    };
+    transaction.commit()?;
+    Ok(known)
+}

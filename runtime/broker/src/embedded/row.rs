@@ -1,0 +1,157 @@
+//! How values stand in the file, and how they are read back: nothing there is trusted to be valid.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rusqlite::Row;
+use rusqlite::types::FromSql;
+use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::id::LeaseNo;
+use sandhog_core::job::{JobRecord, Level, LogLine, Priority, Progress, State};
+use sandhog_core::outcome::Usage;
+use sandhog_core::reason::Reason;
+use sandhog_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::fault::{Fault, Result};
+
+/// Progress, as it stands in the file.
+#[derive(Serialize, Deserialize)]
+struct ProgressJson {
+    done: u64,
+    total: Option<u64>,
+    message: Option<String>,
+}
+
+/// The state's number in the file.
+pub(super) fn code(state: State) -> i64 {
+    match state {
+        State::Scheduled => 0,
+        State::Ready => 1,
+        State::Leased => 2,
+        State::Succeeded => 3,
+        State::Dead => 4,
+        State::Cancelled => 5,
+    }
+}
+
+/// The state with this number.
+pub(super) fn state(code_read: i64) -> Result<State> {
+    let state = State::ALL.into_iter().find(|state| code(*state) == code_read);
+    state.ok_or_else(|| Fault::unreadable("job.state", format!("there is no state {code_read}")))
+}
+
+/// A time. The file knows none later than 2^63 - 1; nobody waits for that one.
+pub(super) fn stamp(at: Timestamp) -> i64 {
+    i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A time that was read.
+pub(super) fn timestamp(stamp: i64) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(stamp).unwrap_or(0))
+}
+
+/// Whole microseconds, as they are stored.
+pub(super) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// A name or id that was read.
+pub(super) fn parse<T: FromStr<Err: Display>>(at: &str, text: &str) -> Result<T> {
+    text.parse().map_err(|error: T::Err| Fault::unreadable(at, error))
+}
+
+/// Progress, as it is stored.
+pub(super) fn progress_json(progress: &Progress) -> Result<String> {
+    let Progress { done, total, message } = progress.clone();
+    serde_json::to_string(&ProgressJson { done, total, message })
+        .map_err(|error| Fault::unreadable("job.progress", error))
+}
+
+/// What one run or several have spent, from the five columns that start here.
+pub(super) fn usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
+    let number = |nth| row.get::<_, i64>(first + nth).map(i64::cast_unsigned);
+    Ok(Usage {
+        fuel: Fuel(number(0)?),
+        memory_peak: Bytes(number(1)?),
+        wall: Duration::from_micros(number(2)?),
+        cpu: Duration::from_micros(number(3)?),
+        host_calls: number(4)?,
+    })
+}
+
+/// A job's columns with its payload, in the order in which [`record`] reads them.
+pub(super) const RECORD: &str = "SELECT id, tenant, queue, kind, bytes, priority, unique_key, state, reason, message,
+    attempts, expiries, lease, enqueued_at, due_at, leased_at, lease_expires_at, finished_at, output, progress,
+    fuel, memory_peak, wall_us, cpu_us, host_calls, revision
+    FROM job JOIN payload USING (nr)";
+
+/// A row of [`RECORD`].
+pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
+    let time = |nth| -> Result<Option<Timestamp>> { Ok(row.get::<_, Option<i64>>(nth)?.map(timestamp)) };
+    Ok(JobRecord {
+        id: parsed(row, 0, "job.id")?,
+        tenant: parsed(row, 1, "job.tenant")?,
+        queue: parsed(row, 2, "job.queue")?,
+        kind: parsed(row, 3, "job.kind")?,
+        payload: row.get(4)?,
+        priority: Priority(row.get(5)?),
+        unique_key: maybe(row, 6, |text: String| parse("job.unique_key", &text))?,
+        state: state(row.get(7)?)?,
+        reason: maybe(row, 8, |slug: String| reason(&slug))?,
+        message: row.get(9)?,
+        attempts: row.get(10)?,
+        expiries: row.get(11)?,
+        lease: LeaseNo(row.get::<_, i64>(12)?.cast_unsigned()),
+        enqueued_at: timestamp(row.get(13)?),
+        due_at: time(14)?,
+        leased_at: time(15)?,
+        lease_expires_at: time(16)?,
+        finished_at: time(17)?,
+        output: row.get(18)?,
+        progress: maybe(row, 19, |json: String| progress(&json))?,
+        usage: usage(row, 20)?,
+        revision: maybe(row, 25, |text: String| parse("job.revision", &text))?,
+    })
+}
+
+/// A line of a log: at, attempt, level, message, fields.
+pub(super) fn log_line(row: &Row<'_>) -> Result<LogLine> {
+    let level: String = row.get(2)?;
+    let fields: String = row.get(4)?;
+    Ok(LogLine {
+        at: timestamp(row.get(0)?),
+        attempt: row.get(1)?,
+        level: Level::ALL
+            .into_iter()
+            .find(|known| known.slug() == level)
+            .ok_or_else(|| Fault::unreadable("log.level", format!("there is no level `{level}`")))?,
+        message: row.get(3)?,
+        fields: serde_json::from_str(&fields).map_err(|error| Fault::unreadable("log.fields", error))?,
+    })
+}
+
+/// The fields of a log line, as they are stored.
+pub(super) fn fields_json(fields: &[(String, String)]) -> Result<String> {
+    serde_json::to_string(fields).map_err(|error| Fault::unreadable("log.fields", error))
+}
+
+fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, nth: usize, at: &str) -> Result<T> {
+    parse(at, row.get_ref(nth)?.as_str().map_err(|error| Fault::unreadable(at, error))?)
+}
+
+fn maybe<V: FromSql, T>(row: &Row<'_>, nth: usize, read: impl FnOnce(V) -> Result<T>) -> Result<Option<T>> {
+    row.get::<_, Option<V>>(nth)?.map(read).transpose()
+}
+
+fn reason(slug: &str) -> Result<Reason> {
+    Reason::from_slug(slug)
+        .ok_or_else(|| Fault::unreadable("job.reason", format!("there is no reason `{slug}`")))
+}
+
+fn progress(json: &str) -> Result<Progress> {
+    let ProgressJson { done, total, message } =
+        serde_json::from_str(json).map_err(|error| Fault::unreadable("job.progress", error))?;
+    Ok(Progress { done, total, message })
+}

@@ -1,0 +1,184 @@
+//! A step of one tenant, within a transaction: what all steps share.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::job::State;
+use sandhog_core::reason::Reason;
+use sandhog_core::time::Timestamp;
+use std::time::Duration;
+
+use super::fault::Result;
+use super::row::{code, stamp};
+use crate::Keep;
+
+/// One step. It has to be finished, or some of it isn't written.
+pub(super) struct Step<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) tenant: &'a TenantId,
+    pub(super) now: Timestamp,
+    /// The number of the latest arrival, once one has come in this step.
+    arrivals: Option<i64>,
+    /// Queues that this step has put jobs into, and those of them that were empty before.
+    entered: HashSet<String>,
+    filled: Vec<String>,
+    /// Whether it has scheduled a job before all others.
+    sooner: bool,
+}
+
+/// Where a job is put.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Scheduled { due_at: i64 },
+    Ready { arrival: i64 },
+    Final { state: State, finished_at: i64, remove_at: i64 },
+}
+
+impl<'a> Step<'a> {
+    pub(super) fn new(connection: &'a Connection, tenant: &'a TenantId, now: Timestamp) -> Self {
+        let (entered, filled) = (HashSet::new(), Vec::new());
+        Self { connection, tenant, now, arrivals: None, entered, filled, sooner: false }
+    }
+
+    /// Writes what was put off, and yields the tenant if it has news.
+    pub(super) fn finish(self) -> Result<Option<TenantId>> {
+        if let Some(arrivals) = self.arrivals {
+            self.execute("UPDATE arrivals SET n = ?1", [arrivals])?;
+        }
+        let mut news = self.sooner;
+        for queue in &self.filled {
+            news = news || self.has_ready(queue)?;
+        }
+        Ok(news.then(|| self.tenant.clone()))
+    }
+
+    pub(super) fn tenant(&self) -> &'a str {
+        self.tenant.as_str()
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        stamp(self.now)
+    }
+
+    pub(super) fn execute(&self, sql: &str, params: impl Params) -> Result<usize> {
+        Ok(self.connection.prepare_cached(sql)?.execute(params)?)
+    }
+
+    /// The one row, if there is one.
+    pub(super) fn find<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>> {
+        Ok(self.connection.prepare_cached(sql)?.query_row(params, read).optional()?)
+    }
+
+    /// All rows, taken before anything is changed that could move them.
+    pub(super) fn all<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params, read)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The place of a job that waits so long.
+    pub(super) fn wait(&mut self, queue: &str, delay: Duration) -> Result<Place> {
+        if delay.is_zero() {
+            return self.ready(queue);
+        }
+        let due_at = stamp(self.now.after(delay));
+        self.sooner = self.sooner || self.first_due()?.is_none_or(|first| due_at < first);
+        Ok(Place::Scheduled { due_at })
+    }
+
+    /// The place behind all others.
+    pub(super) fn ready(&mut self, queue: &str) -> Result<Place> {
+        if !self.entered.contains(queue) {
+            if !self.has_ready(queue)? {
+                self.filled.push(queue.to_owned());
+            }
+            self.entered.insert(queue.to_owned());
+        }
+        let latest = match self.arrivals {
+            Some(latest) => latest,
+            None => {
+                self.connection.prepare_cached("SELECT n FROM arrivals")?.query_one([], |row| row.get(0))?
+            }
+        };
+        let arrival = latest + 1;
+        self.arrivals = Some(arrival);
+        Ok(Place::Ready { arrival })
+    }
+
+    /// The place of a job that is final.
+    pub(super) fn finished(&self, state: State, keep: Keep) -> Place {
+        let keep = if state == State::Dead { keep.dead } else { keep.done };
+        Place::Final { state, finished_at: self.now(), remove_at: stamp(self.now.after(keep)) }
+    }
+
+    /// Puts a job there. No lease of it holds any more, and no wish to cancel it.
+    pub(super) fn put(&self, nr: i64, place: Place) -> Result<()> {
+        let (state, due_at, arrival, finished_at, remove_at) = place.columns();
+        self.execute(
+            "UPDATE job SET state = ?2, due_at = ?3, arrival = ?4, finished_at = ?5, remove_at = ?6,
+                 lease_expires_at = NULL, cancel_requested = 0
+             WHERE nr = ?1",
+            params![nr, state, due_at, arrival, finished_at, remove_at],
+        )?;
+        Ok(())
+    }
+
+    /// Says why a job is where it is.
+    pub(super) fn explain(&self, nr: i64, reason: Option<Reason>, message: Option<&str>) -> Result<()> {
+        let reason = reason.map(Reason::slug);
+        self.execute("UPDATE job SET reason = ?2, message = ?3 WHERE nr = ?1", params![nr, reason, message])?;
+        Ok(())
+    }
+
+    /// The job that keeps others with this key from being created.
+    pub(super) fn holder(&self, unique_key: &str) -> Result<Option<JobId>> {
+        let found = self.find(
+            "SELECT id FROM job WHERE tenant = ?1 AND unique_key = ?2 AND state < 3",
+            [self.tenant(), unique_key],
+            |row| row.get(0),
+        )?;
+        found.map(|id: String| super::row::parse("job.id", &id)).transpose()
+    }
+
+    fn has_ready(&self, queue: &str) -> Result<bool> {
+        let found = self.find(
+            "SELECT 1 FROM job WHERE tenant = ?1 AND queue = ?2 AND state = 1 LIMIT 1",
+            [self.tenant(), queue],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
+    }
+
+    /// When the first scheduled job is due.
+    pub(super) fn first_due(&self) -> Result<Option<i64>> {
+        self.find(
+            "SELECT due_at FROM job WHERE tenant = ?1 AND state = 0 ORDER BY due_at LIMIT 1",
+            [self.tenant()],
+            |row| row.get(0),
+        )
+    }
+}
+
+impl Place {
+    /// Its state, due_at, arrival, finished_at and remove_at.
+    pub(super) fn columns(self) -> (i64, Option<i64>, Option<i64>, Option<i64>, Option<i64>) {
+        match self {
+            Self::Scheduled { due_at } => (code(State::Scheduled), Some(due_at), None, None, None),
+            Self::Ready { arrival } => (code(State::Ready), None, Some(arrival), None, None),
+            Self::Final { state, finished_at, remove_at } => {
+                (code(state), None, None, Some(finished_at), Some(remove_at))
+            }
+        }
+    }
+}
