@@ -150,21 +150,12 @@ async fn memory_and_globals_are_fresh_in_every_run() {
 #[tokio::test]
 async fn a_component_of_components_works_and_counts_all_their_memories() {
     let bed = Bed::new();
-    let inner = r#"(component $inner
-        (core module $m
-          (memory (export "memory") 2)
-          (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
-          (func (export "length") (param i32 i32) (result i32) (local.get 1)))
-        (core instance $i (instantiate $m))
-        (func (export "length") (param "text" string) (result u32)
-          (canon lift (core func $i "length") (memory (core memory $i "memory"))
-            (realloc (core func $i "realloc")))))
-      (instance $inner_i (instantiate $inner))
-      (core func $length_c (canon lower (func $inner_i "length")
-        (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
-      (core instance $length (export "length" (func $length_c)))"#;
     let guest = Guest {
-        component: inner.to_owned(),
+        component: r#"(import "length" (func $length_f (param "text" string) (result u32)))
+          (core func $length_c (canon lower (func $length_f)
+            (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+          (core instance $length (export "length" (func $length_c)))"#
+            .to_owned(),
         with: r#"(with "length" (instance $length))"#.to_owned(),
         module: r#"(import "length" "length" (func $length (param i32 i32) (result i32)))"#.to_owned(),
         ..Guest::that(&format!(
@@ -172,7 +163,29 @@ async fn a_component_of_components_works_and_counts_all_their_memories() {
             RESULT + 12
         ))
     };
-    let report = bed.run(guest.text()).await;
+    let both = format!(
+        r#"(component
+          {}
+          (component $other
+            (core module $m
+              (memory (export "memory") 2)
+              (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+              (func (export "length") (param i32 i32) (result i32) (local.get 1)))
+            (core instance $i (instantiate $m))
+            (func (export "length") (param "text" string) (result u32)
+              (canon lift (core func $i "length") (memory (core memory $i "memory"))
+                (realloc (core func $i "realloc")))))
+          {}
+          (instance $other_i (instantiate $other))
+          (alias export $other_i "length" (func $length))
+          (instance $guest_i (instantiate $guest
+            (with "sandhog:job/types@0.1.0" (instance $types)) (with "length" (func $length))))
+          (alias export $guest_i "handle" (func $handle))
+          (export "handle" (func $handle)))"#,
+        guests::TYPES,
+        guest.text().replacen("(component", "(component $guest", 1)
+    );
+    let report = bed.run(both).await;
     assert_eq!(output(&report).len(), 5);
     assert_eq!(report.usage.memory_peak.0, 3 * 65536);
 }

@@ -9,6 +9,15 @@ pub(crate) const RESULT: u32 = 64;
 /// Free for what a test likes to put there.
 pub(crate) const SCRATCH: u32 = 1024;
 
+/// The import of the types that `handle` takes and returns.
+pub(crate) const TYPES: &str = r#"(import "sandhog:job/types@0.1.0" (instance $types
+    (type $job (record (field "id" string) (field "kind" string) (field "payload" (list u8))))
+    (export "job" (type (eq $job)))
+    (type $transient' (record (field "message" string) (field "retry-after-ms" (option u64))))
+    (export "transient-failure" (type $transient (eq $transient')))
+    (type $failure (variant (case "transient" $transient) (case "permanent" string)))
+    (export "failure" (type (eq $failure)))))"#;
+
 /// A handler, in parts.
 pub(crate) struct Guest {
     /// Its memory, in pages: `1`, or `1 10`.
@@ -60,6 +69,9 @@ impl Guest {
         let Self { memory, component, with, module, handle } = self;
         format!(
             r#"(component
+  {TYPES}
+  (alias export $types "job" (type $job))
+  (alias export $types "failure" (type $failure))
   (core module $libc
     (memory (export "memory") {memory})
     (global $top (mut i32) (i32.const 8192))
@@ -83,12 +95,6 @@ impl Guest {
       (param $payload i32) (param $payload_len i32) (result i32)
       {handle}))
   (core instance $main (instantiate $main (with "libc" (instance $libc)) {with}))
-  (type $job' (record (field "id" string) (field "kind" string) (field "payload" (list u8))))
-  (export $job "job" (type $job'))
-  (type $transient' (record (field "message" string) (field "retry-after-ms" (option u64))))
-  (export $transient "transient-failure" (type $transient'))
-  (type $failure' (variant (case "transient" $transient) (case "permanent" string)))
-  (export $failure "failure" (type $failure'))
   (func (export "handle") (param "job" $job) (result (result (list u8) (error $failure)))
     (canon lift (core func $main "handle") (memory (core memory $libc "memory")) (realloc (core func $libc "realloc")))))"#
         )

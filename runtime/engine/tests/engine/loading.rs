@@ -144,7 +144,7 @@ async fn a_component_is_inspected_whether_it_can_be_loaded_or_not() {
     assert_eq!(fine.size, Bytes::of(guest.len()));
     assert_eq!(fine.revision, bed.load(guest).revision());
     let imports: Vec<_> = fine.imports.iter().map(|import| (import.name.as_str(), import.served)).collect();
-    assert_eq!(imports, [("sandhog:job/log@0.1.0", true)]);
+    assert_eq!(imports, [("sandhog:job/types@0.1.0", true), ("sandhog:job/log@0.1.0", true)]);
     assert!(fine.exports.contains(&"handle".to_owned()) && fine.problems.is_empty());
 
     let other = bed.engine.inspect(br#"(component (import "a:b/c" (instance (export "f" (func)))))"#);
