@@ -23,6 +23,7 @@ pub mod drain;
 mod guest_host;
 mod heartbeat;
 mod intake;
+mod off_thread;
 mod outage;
 mod room;
 pub mod runner;

@@ -1,11 +1,13 @@
 //! The daemon's file.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use sandhog_broker::redis;
 use sandhog_core::budget::{Budget, Bytes, Caps, Fuel};
 use sandhog_core::id::TenantId;
 
@@ -85,17 +87,22 @@ fn broker(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Broker> {
 fn broker_of_type(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Broker> {
     let kind = fields.required::<String>("type", "\"embedded\"");
     let path = fields.entry("path");
-    let url = fields.entry("url");
-    let timeout = fields.get::<Positive<Duration>>("timeout");
+    let server = Server {
+        url: fields.entry("url"),
+        authority: fields.entry("authority"),
+        connect_timeout: fields.entry("connect_timeout"),
+        command_timeout: fields.entry("command_timeout"),
+        ping_interval: fields.entry("ping_interval"),
+    };
     match kind.as_deref()? {
         "embedded" => {
-            belongs_elsewhere(url, "redis");
+            server.belongs_elsewhere();
             let path = path.map_or_else(|| Some(PathBuf::from(DATABASE)), Entry::read)?;
             Some(Broker::Embedded { path: fields.file.resolve(&path) })
         }
         "redis" => {
             belongs_elsewhere(path, "embedded");
-            redis(fields, url, timeout, outside).map(Broker::Redis)
+            server.read(fields, outside).map(Broker::Redis)
         }
         other => {
             let refusal = no_choice(&format!("\"{other}\""), other, &["embedded", "redis"]);
@@ -115,30 +122,63 @@ fn belongs_elsewhere(entry: Option<Entry<'_>>, kind: &str) {
     }
 }
 
-fn redis(
-    fields: &Fields<'_>,
-    url: Option<Entry<'_>>,
-    timeout: Option<Positive<Duration>>,
-    outside: Outside<'_>,
-) -> Option<sandhog_broker::redis::Config> {
-    let Some(url) = url else {
-        let key = fields.path_of("url");
-        let missing =
-            fields.file.problem(&fields.path_of("type"), "a broker of type \"redis\" needs a `url`");
-        let example = "add it, such as: url = { env = \"REDIS_URL\" }, or url = \"redis://127.0.0.1:6379\"";
-        fields.file.note(Problem { key, ..missing }.help(example));
-        return None;
-    };
-    let (file, key) = (url.file(), url.path.clone());
-    let url = text_or_reference(url, outside)?;
-    match sandhog_broker::redis::Config::new(url.reveal()) {
-        Ok(config) => Some(match timeout {
-            Some(Positive(timeout)) => config.with_timeout(timeout),
-            None => config,
-        }),
-        Err(cause) => {
+/// The keys of a Redis server.
+struct Server<'f> {
+    url: Option<Entry<'f>>,
+    authority: Option<Entry<'f>>,
+    connect_timeout: Option<Entry<'f>>,
+    command_timeout: Option<Entry<'f>>,
+    ping_interval: Option<Entry<'f>>,
+}
+
+impl Server<'_> {
+    fn belongs_elsewhere(self) {
+        let Self { url, authority, connect_timeout, command_timeout, ping_interval } = self;
+        for entry in [url, authority, connect_timeout, command_timeout, ping_interval] {
+            belongs_elsewhere(entry, "redis");
+        }
+    }
+
+    fn read(self, fields: &Fields<'_>, outside: Outside<'_>) -> Option<redis::Config> {
+        let Some(url) = self.url else {
+            let key = fields.path_of("url");
+            let missing =
+                fields.file.problem(&fields.path_of("type"), "a broker of type \"redis\" needs a `url`");
+            let example =
+                "add it, such as: url = { env = \"REDIS_URL\" }, or url = \"redis://127.0.0.1:6379\"";
+            fields.file.note(Problem { key, ..missing }.help(example));
+            return None;
+        };
+        let (file, key) = (url.file(), url.path.clone());
+        let mut config = redis::Config::new(text_or_reference(url, outside)?.reveal());
+        config.authority = match self.authority {
+            Some(entry) => Some(certificate(entry)?),
+            None => None,
+        };
+        let wait = |entry: Option<Entry<'_>>, default| {
+            entry.and_then(Entry::read).map_or(default, |Positive(wait): Positive<Duration>| wait)
+        };
+        config.connect_timeout = wait(self.connect_timeout, config.connect_timeout);
+        config.command_timeout = wait(self.command_timeout, config.command_timeout);
+        config.ping_interval = wait(self.ping_interval, config.ping_interval);
+        // Sends nothing, but says whether the URL and the certificate can be used.
+        if let Err(cause) = redis::Redis::new(&config) {
             let example = "such as \"redis://127.0.0.1:6379\" or \"rediss://user:password@host:6380\"";
             file.note(file.problem(&key, cause.to_string()).rule(example));
+            return None;
+        }
+        Some(config)
+    }
+}
+
+/// What is in a certificate's file.
+fn certificate(entry: Entry<'_>) -> Option<Vec<u8>> {
+    let (file, key) = (entry.file(), entry.path.clone());
+    let path = file.resolve(&entry.read::<PathBuf>()?);
+    match fs::read(&path) {
+        Ok(pem) => Some(pem),
+        Err(cause) => {
+            file.note(file.problem(&key, format!("can't read {}: {cause}", path.display())));
             None
         }
     }
@@ -164,18 +204,21 @@ fn engine(fields: &mut Fields<'_>, outside: Outside<'_>) -> Engine {
         concurrency: fields.or("concurrency", default.instances),
         stack: fields.or("stack", Positive(default.stack)).0,
         component_max: fields.or("component_max", Positive(default.component_max)).0,
-        cache: cache.unwrap_or_else(|| default_cache(outside)),
+        cache: cache.unwrap_or_else(|| cache_folder(outside).join(COMPONENTS)),
     }
 }
 
 /// The user's own cache folder: shared by all daemons and commands, so that nothing is compiled twice.
-pub(super) fn default_cache(outside: Outside<'_>) -> PathBuf {
+pub(super) fn cache_folder(outside: Outside<'_>) -> PathBuf {
     let folder = |name: &str| (outside.env)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let ours = folder("SANDHOG_CACHE")
         .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("sandhog")))
         .or_else(|| folder("HOME").map(|home| home.join(".cache/sandhog")));
-    ours.unwrap_or_else(|| PathBuf::from(".sandhog")).join("components")
+    ours.unwrap_or_else(|| PathBuf::from(".sandhog"))
 }
+
+/// Where compiled components are in it.
+pub(super) const COMPONENTS: &str = "components";
 
 /// The daemon's own limits may be wider than the defaults.
 fn over_defaults(caps: &Caps) -> Budget {

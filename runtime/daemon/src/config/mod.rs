@@ -39,6 +39,7 @@ use sandhog_engine::Grants;
 use fields::File;
 use reference::{Follow, Outside};
 
+pub(crate) use fields::nearest;
 pub use problem::{Place, Problem, Problems};
 
 /// All of it.
@@ -173,10 +174,16 @@ pub fn load_for_broker(path: &Path) -> Result<Config, Problems> {
     load_from(path, Outside { env: &from_environment, follow: Follow::BrokerAlone })
 }
 
-/// Where compiled components are kept if no configuration says so: in the user's cache folder.
+/// The user's own cache folder for Sandhog.
+#[must_use]
+pub fn cache_folder() -> PathBuf {
+    daemon::cache_folder(Outside { env: &from_environment, follow: Follow::BrokerAlone })
+}
+
+/// Where compiled components are kept if no configuration says so.
 #[must_use]
 pub fn default_cache() -> PathBuf {
-    daemon::default_cache(Outside { env: &from_environment, follow: Follow::BrokerAlone })
+    cache_folder().join(daemon::COMPONENTS)
 }
 
 /// What a run may spend if no configuration says so.

@@ -74,20 +74,33 @@ fn shown(config: Config) -> String {
     format!("{config:#?}").replace(&folder.expect("plugins lie in a folder of the site"), "")
 }
 
+/// Lines that say what is said anyway.
+fn defaults(heading: &str, wanted: impl Fn(&str) -> bool) -> String {
+    let rows = rows(heading).into_iter().filter(|row| wanted(&row.key));
+    rows.filter_map(|row| Some(format!("{} = {}\n", row.key, row.default?))).collect()
+}
+
+const SERVER_KEYS: [&str; 3] = ["broker.connect_timeout", "broker.command_timeout", "broker.ping_interval"];
+
 #[test]
 fn the_defaults_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("", PLUGIN).load().expect("it is right"));
-    let written = |heading: &str| -> String {
-        let rows = rows(heading)
-            .into_iter()
-            .filter(|row| !row.key.starts_with("tenants.") && !row.key.contains("dirs."));
-        rows.filter_map(|row| Some(format!("{} = {}\n", row.key, row.default?))).collect()
-    };
-    let daemon = written("## The daemon's file");
-    let plugin = written("## A plugin's file").replace("plugin.", "");
+    let daemon =
+        defaults("## The daemon's file", |key| !key.starts_with("tenants.") && !SERVER_KEYS.contains(&key));
+    let plugin = defaults("## A plugin's file", |key| !key.contains("dirs.")).replace("plugin.", "");
     let (queue, rest) = plugin.split_once('\n').expect("lines");
     assert!(queue.starts_with("queue") && daemon.lines().count() > 15 && rest.lines().count() > 10);
     let spoken = Site::with_plugin(&daemon, &format!("{rest}{PLUGIN}{queue}\n")).load().expect("it is right");
+    assert_eq!(shown(spoken), silent);
+}
+
+#[test]
+fn the_defaults_of_a_server_on_the_page_are_those_in_force() {
+    let server = "broker.type = \"redis\"\nbroker.url = \"redis://127.0.0.1\"\n";
+    let silent = shown(Site::with_plugin(server, PLUGIN).load().expect("it is right"));
+    let waits = defaults("## The daemon's file", |key| SERVER_KEYS.contains(&key));
+    assert_eq!(waits.lines().count(), SERVER_KEYS.len());
+    let spoken = Site::with_plugin(&format!("{server}{waits}"), PLUGIN).load().expect("it is right");
     assert_eq!(shown(spoken), silent);
 }
 

@@ -1,0 +1,96 @@
+//! `sandhog check`: is all right, and what is in force?
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use clap::Args;
+use sandhog_engine::Engine;
+
+use super::console::{Console, Format};
+use super::daemon::{machine_memory, memory_warning};
+use super::exit::{Exit, Failure};
+use super::loading::{failure, load_all};
+use super::render::check::{self as render, CheckDocument, LoadedDocument, ProblemDocument};
+use crate::config::{self, Broker, Config};
+
+/// Check the configuration, every component and the broker; print what would be in force
+#[derive(Debug, Args)]
+#[command(after_help = "Nothing is changed, and nothing that runs is disturbed. Secrets are not printed.")]
+pub(super) struct Check {
+    /// Leave the broker alone
+    #[arg(long)]
+    offline: bool,
+}
+
+impl Check {
+    pub(super) async fn execute(self, path: &Path, console: &Console) -> Result<Exit, Failure> {
+        let config = match config::load(path) {
+            Ok(config) => config,
+            Err(problems) => {
+                if console.format == Format::Json {
+                    console.json(&CheckDocument::of_problems(
+                        problems.iter().map(ProblemDocument::from).collect(),
+                    ))?;
+                }
+                return Err(problems.into());
+            }
+        };
+        let (loaded, errors) = load(&config, console).await?;
+        let mut failures: Vec<Failure> = Vec::new();
+        if !errors.is_empty() {
+            failures.push(failure(&errors));
+        }
+        let mut warnings: Vec<String> = memory_warning(&config, machine_memory()).into_iter().collect();
+        if !self.offline {
+            match broker(&config).await {
+                Ok(of_broker) => warnings.extend(of_broker),
+                Err(failed) => failures.push(failed),
+            }
+        }
+        let mut document = CheckDocument::new(path, &config, loaded, warnings);
+        document.errors = failures.iter().map(|failure| failure.message.clone()).collect();
+        document.ok = failures.is_empty();
+        if document.ok || console.format == Format::Json {
+            console.show(&document, || render::check(&config, &document, console.paint()))?;
+        }
+        match failures.into_iter().reduce(Failure::and) {
+            Some(failure) => Err(failure),
+            None => Ok(Exit::Ok),
+        }
+    }
+}
+
+/// Loads every component, as a daemon would.
+async fn load(
+    config: &Config,
+    console: &Console,
+) -> Result<(Vec<LoadedDocument>, Vec<crate::deploy::Error>), Failure> {
+    let engine = Engine::new(config.engine_settings())?;
+    let bar = console.bar(config.plugins.len() as u64, "loading components");
+    let documents = RefCell::new(Vec::new());
+    let loaded = load_all(&engine, config, |terms, result| {
+        bar.inc(1);
+        if let Ok(plugin) = result {
+            documents.borrow_mut().push(LoadedDocument::new(config, terms, plugin.revision()));
+        }
+    });
+    let loaded = loaded.await;
+    bar.finish_and_clear();
+    Ok((documents.into_inner(), loaded.err().unwrap_or_default()))
+}
+
+/// What the broker's own check has to say. A file that isn't there is not made for it.
+async fn broker(config: &Config) -> Result<Vec<String>, Failure> {
+    if let Broker::Embedded { path } = &config.broker
+        && !path.exists()
+    {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        if !folder.is_dir() {
+            let message = format!("there is no folder {} for the broker's file", folder.display());
+            return Err(Failure::new(message).help("make it, or change broker.path"));
+        }
+        return Ok(Vec::new());
+    }
+    Ok(crate::broker::connect(&config.broker).await?.check().await?)
+}

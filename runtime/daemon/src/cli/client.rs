@@ -1,0 +1,148 @@
+//! What commands share that speak with the broker: which tenant is meant, which queue, which job.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sandhog_broker::Broker;
+use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
+use sandhog_core::job::JobRecord;
+
+use super::exit::{Exit, Failure};
+use crate::config::{self, Config, Plugin, nearest};
+
+/// A configuration, and its broker.
+pub(super) struct Client {
+    pub(super) config: Config,
+    pub(super) broker: Arc<dyn Broker>,
+}
+
+impl Client {
+    /// Reads the configuration and connects to its broker.
+    pub(super) async fn connect(path: &Path) -> Result<Self, Failure> {
+        let config = config::load_for_broker(path)?;
+        let broker = crate::broker::connect(&config.broker).await?;
+        Ok(Self { config, broker })
+    }
+
+    /// The tenant that is meant, or all of them if none is.
+    pub(super) fn tenants(&self, wanted: Option<&TenantId>) -> Result<Vec<TenantId>, Failure> {
+        match wanted {
+            Some(wanted) => Ok(vec![self.tenant(wanted)?]),
+            None if self.config.tenants.is_empty() => Err(no_tenants()),
+            None => Ok(self.config.tenants.keys().cloned().collect()),
+        }
+    }
+
+    fn tenant(&self, wanted: &TenantId) -> Result<TenantId, Failure> {
+        if self.config.tenants.contains_key(wanted) {
+            return Ok(wanted.clone());
+        }
+        let names = || self.config.tenants.keys().map(TenantId::as_str);
+        let failure = Failure::new(format!("there is no tenant `{wanted}` in the configuration"));
+        Err(match nearest(wanted.as_str(), names()) {
+            Some(meant) => failure.help(format!("did you mean `{meant}`?")),
+            None => failure.help(format!("its tenants are: {}", list(names()))),
+        })
+    }
+
+    /// Where jobs of a kind go: which tenant's they are, in which queue they wait, and which plugin handles them.
+    pub(super) fn route(&self, kind: &Kind, wanted: Wanted<'_>) -> Result<Route<'_>, Failure> {
+        let tenant = match wanted.tenant {
+            Some(tenant) => self.tenant(tenant)?,
+            None => self.tenant_for(kind)?,
+        };
+        let plugin = self.plugins_for(kind).find(|plugin| plugin.tenant == tenant);
+        let queue = match (wanted.queue, plugin) {
+            (Some(queue), _) => queue.clone(),
+            (None, Some(plugin)) => plugin.queue.clone(),
+            (None, None) => return Err(self.no_plugin(kind, &tenant)),
+        };
+        Ok(Route { tenant, queue, plugin })
+    }
+
+    fn plugins_for(&self, kind: &Kind) -> impl Iterator<Item = &Plugin> {
+        self.config.plugins.iter().filter(|plugin| plugin.kinds.contains(kind))
+    }
+
+    /// The only tenant that there is, or the only one that handles the kind.
+    fn tenant_for(&self, kind: &Kind) -> Result<TenantId, Failure> {
+        let handlers: Vec<&TenantId> = self.plugins_for(kind).map(|plugin| &plugin.tenant).collect();
+        let all: Vec<&TenantId> = self.config.tenants.keys().collect();
+        match (&all[..], &handlers[..]) {
+            ([], _) => Err(no_tenants()),
+            ([only], _) | (_, [only]) => Ok((*only).clone()),
+            (_, []) => {
+                Err(Failure::new(format!("no plugin handles `{kind}`, so it is open whose job it is"))
+                    .help(format!("name the tenant: --tenant {}", list(all.iter().map(|id| id.as_str())))))
+            }
+            (_, several) => Err(Failure::new(format!("several tenants handle `{kind}`"))
+                .help(format!("name one: --tenant {}", list(several.iter().map(|id| id.as_str()))))),
+        }
+    }
+
+    fn no_plugin(&self, kind: &Kind, tenant: &TenantId) -> Failure {
+        let of_tenant = self.config.plugins.iter().filter(|plugin| plugin.tenant == *tenant);
+        let kinds: Vec<&str> = of_tenant.flat_map(|plugin| &plugin.kinds).map(Kind::as_str).collect();
+        let failure = Failure::new(format!("no plugin of tenant {tenant} handles `{kind}`"));
+        let failure = match nearest(kind.as_str(), kinds.iter().copied()) {
+            Some(meant) => failure.help(format!("did you mean `{meant}`?")),
+            None if kinds.is_empty() => {
+                failure.help("it has no plugins yet; put a plugin file into plugins.d")
+            }
+            None => failure.help(format!("its kinds are: {}", list(kinds.iter().copied()))),
+        };
+        failure.help("to enqueue it all the same, name a queue: --queue NAME")
+    }
+
+    /// A job, whose tenant need not be named.
+    pub(super) async fn job(&self, id: JobId, tenant: Option<&TenantId>) -> Result<JobRecord, Failure> {
+        let tenants = self.tenants(tenant)?;
+        for tenant in &tenants {
+            if let Some(job) = self.broker.job(tenant, id).await? {
+                return Ok(job);
+            }
+        }
+        let failure = Failure::new(format!("there is no job {id} of {}", of_tenants(&tenants)));
+        Err(failure
+            .help("finished jobs are kept for as long as `[keep]` of their plugin says")
+            .exit(Exit::NotFound))
+    }
+}
+
+fn of_tenants(tenants: &[TenantId]) -> String {
+    match tenants {
+        [only] => format!("tenant {only}"),
+        several => format!("tenants {}", list(several.iter().map(TenantId::as_str))),
+    }
+}
+
+fn no_tenants() -> Failure {
+    Failure::new("there is no tenant in the configuration")
+        .help("add one, such as [tenants.acme], or put a plugin file into plugins.d")
+}
+
+/// Names in a message; of many, the first ones.
+fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    const SHOWN: usize = 12;
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    names.truncate(SHOWN);
+    format!("{}{more}", names.join(", "))
+}
+
+/// What a producer said of where jobs go.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'w> {
+    pub(super) tenant: Option<&'w TenantId>,
+    pub(super) queue: Option<&'w QueueName>,
+}
+
+/// Where jobs go.
+pub(super) struct Route<'c> {
+    pub(super) tenant: TenantId,
+    pub(super) queue: QueueName,
+    /// What handles them; none yet, if the producer named the queue.
+    pub(super) plugin: Option<&'c Plugin>,
+}

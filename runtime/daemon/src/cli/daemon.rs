@@ -1,0 +1,161 @@
+//! `sandhog run`, and what `sandhog dev` shares with it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use clap::Args;
+use sandhog_core::budget::Bytes;
+use sandhog_engine::Engine;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::console::Console;
+use super::exit::{Exit, Failure};
+use super::loading::{failure, load_all};
+use super::{LogFormat, Logging};
+use crate::ambient::Ambient;
+use crate::app::{self, Parts};
+use crate::config::{self, Config};
+use crate::deploy;
+use crate::drain::Shutdown;
+
+/// Run the daemon: lease jobs, and run each in a sandbox of its own
+#[derive(Debug, Args)]
+#[command(after_help = SIGNALS)]
+pub(super) struct Run {
+    #[command(flatten)]
+    log: Log,
+    /// For whom to log, on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "pretty")]
+    log_format: LogFormat,
+}
+
+/// How much to log.
+#[derive(Debug, Args)]
+pub(super) struct Log {
+    /// How much to log: error, warn, info, debug, trace, or a filter such as `info,sandhog::guest=warn`
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(super) log_level: String,
+}
+
+const SIGNALS: &str = "\
+On the first SIGTERM or SIGINT the daemon leases no more, lets jobs run for the grace time ([shutdown] in the
+configuration), gives the rest back unharmed, and exits 0. A second signal ends it at once; what it held is run again
+once its leases have run out.";
+
+impl Run {
+    pub(super) fn logging(&self) -> Logging {
+        Logging { filter: self.log.log_level.clone(), format: self.log_format }
+    }
+
+    pub(super) async fn execute(self, config: &Path, _console: &Console) -> Result<Exit, Failure> {
+        serve(config::load(config)?).await
+    }
+}
+
+/// Runs a daemon until it is told to stop.
+pub(super) async fn serve(config: Config) -> Result<Exit, Failure> {
+    // From here on a signal is ours to handle, however long it takes to load the plugins.
+    let mut signals = Signals::new().map_err(|cause| Failure::io("listen for signals", &cause))?;
+    let daemon = async {
+        let broker = crate::broker::connect(&config.broker).await?;
+        for warning in broker.check().await? {
+            tracing::warn!("{warning}");
+        }
+        warn_of_memory(&config);
+        let engine = Engine::new(config.engine_settings())?;
+        let loaded = load_all(&engine, &config, |terms, result| {
+            if let Ok(plugin) = result {
+                let (tenant, name, revision) = (&terms.tenant, &terms.name, plugin.revision().short());
+                tracing::info!(%tenant, plugin = %name, %revision, source = ?plugin.source(), "loaded");
+            }
+        });
+        let loaded = loaded.await.map_err(|errors| failure(&errors))?;
+        let (_catalog, current) = watch::channel(Arc::new(deploy::catalog(&config, loaded)));
+        let parts = Parts {
+            broker,
+            runner: Arc::new(engine),
+            catalog: current,
+            ambient: Ambient::system(),
+            concurrency: config.engine.concurrency,
+            lease: config.lease,
+            grace: config.grace,
+        };
+        let shutdown = Shutdown::default();
+        tracing::info!(
+            tenants = config.tenants.len(),
+            plugins = config.plugins.len(),
+            concurrency = config.engine.concurrency,
+            "ready"
+        );
+        let mut running = std::pin::pin!(app::run(parts, &shutdown));
+        tokio::select! {
+            ended = &mut running => return ended.map_err(of_app),
+            name = signals.next() => {
+                tracing::info!(signal = name, grace = ?config.grace, "draining");
+                shutdown.drain();
+            }
+        }
+        tokio::select! {
+            ended = running => ended.map_err(of_app),
+            name = signals.next() => Err(Failure::new(format!(
+                "stopped at once by a second signal ({name}); what was held is run again when its leases run out"
+            ))),
+        }
+    };
+    daemon.await?;
+    tracing::info!("stopped");
+    Ok(Exit::Ok)
+}
+
+fn of_app(error: app::Error) -> Failure {
+    Failure::new(error.to_string())
+}
+
+/// The signals that end a daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+fn warn_of_memory(config: &Config) {
+    if let Some(warning) = memory_warning(config, machine_memory()) {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// What to say if the machine hasn't the memory that handlers may take together.
+pub(super) fn memory_warning(config: &Config, machine: Option<Bytes>) -> Option<String> {
+    let (worst, machine) = (config.memory_at_worst(), machine?);
+    (worst > machine).then(|| {
+        let (worst, machine) = (super::render::bytes(worst.0), super::render::bytes(machine.0));
+        format!(
+            "handlers may take {worst} of memory together, and this machine has {machine}; \
+             lower limits.memory or limits.concurrency of plugins, or engine.concurrency"
+        )
+    })
+}
+
+/// The memory of this machine, or of the container that it is.
+pub(super) fn machine_memory() -> Option<Bytes> {
+    let of_machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(Bytes::kib)
+    });
+    let of_container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let of_container = of_container.and_then(|text| text.trim().parse().ok()).map(Bytes);
+    of_machine.into_iter().chain(of_container).min()
+}

@@ -1,0 +1,197 @@
+//! The command `sandhog`.
+//!
+//! Each command is a module: its arguments, and a function that does it and returns how the command ends. What it
+//! prints is made in [`render`] and goes out through [`console`].
+
+mod bulk;
+mod check;
+mod client;
+pub mod console;
+mod daemon;
+mod dev;
+mod enqueue;
+mod exit;
+mod job;
+mod jobs;
+mod loading;
+mod plugin;
+pub mod render;
+mod wait;
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use console::{Color, Console, Format, Remarks};
+pub use exit::{Exit, Failure};
+
+const EXAMPLES: &str = "\
+Examples:
+  sandhog dev                                      a daemon to try things on, in this folder
+  sandhog plugin new greet                         start a handler of one's own
+  sandhog enqueue greet.greet '{\"name\": \"Ann\"}' --wait
+  sandhog jobs --state dead                        what went wrong
+  sandhog check && sandhog run                     check the configuration, then serve it";
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Runs background jobs, each in a sandbox of its own.
+#[derive(Debug, Parser)]
+#[command(name = "sandhog", version, styles = STYLES, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+struct Global {
+    /// The daemon's file; plugin files lie in plugins.d beside it
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "PATH",
+        env = "SANDHOG_CONFIG",
+        default_value = "sandhog.toml"
+    )]
+    config: PathBuf,
+    /// Print results as one JSON document
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print results and errors only: no remarks, no progress
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// When to use colours; NO_COLOR is respected
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    color: Color,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(daemon::Run),
+    Dev(dev::Dev),
+    Check(check::Check),
+    Enqueue(enqueue::Enqueue),
+    #[command(subcommand)]
+    Job(job::Job),
+    Jobs(jobs::Jobs),
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+}
+
+/// The commands by what they are about, in the order in which `--help` shows them.
+const GROUPS: [(&str, &[&str]); 3] =
+    [("Daemon", &["run", "dev", "check"]), ("Jobs", &["enqueue", "job", "jobs"]), ("Plugins", &["plugin"])];
+
+/// How much of its own doings a command logs, to standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// A filter as `tracing-subscriber` reads it, such as `info`.
+    pub filter: String,
+    /// For whom.
+    pub format: LogFormat,
+}
+
+/// For whom the daemon logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line each, with colours on a terminal.
+    Pretty,
+    /// A JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// Reads the command line of this process. If it is wrong, or asks for help, the process ends here.
+    #[must_use]
+    pub fn from_process() -> Self {
+        let matches = command().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// How the command wants to log.
+    #[must_use]
+    pub fn logging(&self) -> Logging {
+        match &self.command {
+            Command::Run(run) => run.logging(),
+            Command::Dev(dev) => dev.logging(),
+            _ => Logging { filter: "warn".to_owned(), format: LogFormat::Pretty },
+        }
+    }
+
+    /// Where the command speaks.
+    #[must_use]
+    pub fn console(&self) -> Console {
+        let format = if self.global.json { Format::Json } else { Format::People };
+        let remarks = if self.global.quiet { Remarks::Off } else { Remarks::On };
+        Console::new(format, remarks, self.global.color)
+    }
+
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// If it can't be done.
+    pub async fn execute(self) -> Result<Exit, Failure> {
+        let console = self.console();
+        let config = &self.global.config;
+        match self.command {
+            Command::Run(run) => run.execute(config, &console).await,
+            Command::Dev(dev) => dev.execute(&console).await,
+            Command::Check(check) => check.execute(config, &console).await,
+            Command::Enqueue(enqueue) => enqueue.execute(config, &console).await,
+            Command::Job(job) => job.execute(config, &console).await,
+            Command::Jobs(jobs) => jobs.execute(config, &console).await,
+            Command::Plugin(plugin) => plugin.execute(&console).await,
+        }
+    }
+}
+
+/// The command line, with its commands in groups.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let style = STYLES;
+    let (header, literal) = (*style.get_header(), *style.get_literal());
+    let mut groups = String::new();
+    for (group, names) in GROUPS {
+        groups += &format!("{header}{group}:{header:#}\n");
+        for name in names {
+            let about = command.find_subcommand(name).and_then(|command| command.get_about());
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            groups += &format!("  {literal}{name:8}{literal:#} {about}\n");
+        }
+        groups += "\n";
+    }
+    command
+        .help_template(format!(
+            "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{groups}{{options}}{{after-help}}"
+        ))
+        .after_help(format!("{EXAMPLES}\n\n{}", exit::EXIT_CODES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_in_a_group_and_says_what_it_does() {
+        let command = command();
+        let named: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let there: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(named, there);
+        assert!(command.get_subcommands().all(|command| command.get_about().is_some()));
+    }
+}

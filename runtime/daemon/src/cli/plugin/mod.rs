@@ -1,0 +1,55 @@
+//! `sandhog plugin`: for handler authors.
+
+mod build;
+mod inspect;
+mod local_host;
+mod new;
+mod run;
+
+use std::fs;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::Path;
+
+use clap::Subcommand;
+use sandhog_core::budget::Budget;
+use sandhog_engine::Engine;
+
+use super::console::Console;
+use super::exit::{Exit, Failure};
+use crate::config;
+
+/// Write, build, look into and try out plugins
+#[derive(Debug, Subcommand)]
+pub(super) enum Plugin {
+    New(new::New),
+    Build(build::Build),
+    Inspect(inspect::Inspect),
+    Run(run::Run),
+}
+
+impl Plugin {
+    pub(super) async fn execute(self, console: &Console) -> Result<Exit, Failure> {
+        match self {
+            Self::New(new) => new.execute(console),
+            Self::Build(build) => build.execute(console).await,
+            Self::Inspect(inspect) => inspect.execute(console).await,
+            Self::Run(run) => run.execute(console).await,
+        }
+    }
+}
+
+/// An engine for one component and one run at a time.
+fn engine_for_one(budget: &Budget) -> Result<Engine, Failure> {
+    Ok(Engine::new(sandhog_engine::Config {
+        guest_threads: NonZeroUsize::MIN,
+        instances: NonZeroU32::MIN,
+        memory_max: budget.memory,
+        table_elements_max: budget.table_elements,
+        cache: Some(config::default_cache()),
+        ..sandhog_engine::Config::default()
+    })?)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(file).map_err(|cause| Failure::io(format!("read {}", file.display()), &cause))
+}

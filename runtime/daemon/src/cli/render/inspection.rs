@@ -1,0 +1,92 @@
+//! What a component is.
+
+use sandhog_engine::Inspection;
+use serde::Serialize;
+
+use super::{Paint, bytes, clean, pairs};
+
+/// What a component is, for programs. Names and meanings stay as they are; more may come.
+#[derive(Debug, Serialize)]
+pub struct InspectionDocument {
+    /// The file.
+    pub file: String,
+    /// The digest of its bytes: its revision.
+    pub sha256: String,
+    /// In bytes.
+    pub size: u64,
+    /// What it wants from the host.
+    pub imports: Vec<ImportDocument>,
+    /// What it offers.
+    pub exports: Vec<String>,
+    /// What of `[grants]` it may ask for: `dirs`, `env`, `secrets`.
+    pub may_ask_for: Vec<&'static str>,
+    /// Why a daemon couldn't run it; nothing, if it could.
+    pub problems: Vec<String>,
+}
+
+/// Something that a component wants from the host.
+#[derive(Debug, Serialize)]
+pub struct ImportDocument {
+    /// Its full name.
+    pub name: String,
+    /// Whether the host has it.
+    pub served: bool,
+}
+
+/// The interface by which something is asked for, and the key of `[grants]` that gives it.
+const GRANTS: [(&str, &str); 3] = [
+    ("wasi:filesystem/preopens", "dirs"),
+    ("wasi:cli/environment", "env"),
+    ("sandhog:job/secrets", "secrets"),
+];
+
+impl InspectionDocument {
+    /// What was found out about a file.
+    #[must_use]
+    pub fn new(file: String, inspection: &Inspection) -> Self {
+        let imports = || inspection.imports.iter();
+        let asked = |interface: &str| imports().any(|import| import.name.starts_with(interface));
+        Self {
+            file,
+            sha256: inspection.revision.to_string(),
+            size: inspection.size.0,
+            imports: imports()
+                .map(|import| ImportDocument { name: import.name.clone(), served: import.served })
+                .collect(),
+            exports: inspection.exports.clone(),
+            may_ask_for: GRANTS
+                .into_iter()
+                .filter(|(interface, _)| asked(interface))
+                .map(|(_, grant)| grant)
+                .collect(),
+            problems: inspection.problems.clone(),
+        }
+    }
+}
+
+/// What a component is, for people.
+#[must_use]
+pub fn inspection(document: &InspectionDocument, paint: Paint) -> String {
+    let list = |names: Vec<String>| if names.is_empty() { "nothing".to_owned() } else { names.join("\n") };
+    let import = |import: &ImportDocument| match import.served {
+        true => clean(&import.name),
+        false => format!("{} {}", clean(&import.name), paint.red("(the host has no such thing)")),
+    };
+    let grants = document.may_ask_for.iter().map(|grant| format!("grants.{grant}")).collect::<Vec<_>>();
+    let verdict = if document.problems.is_empty() {
+        paint.green("a daemon can run it")
+    } else {
+        let problems: Vec<String> = document.problems.iter().map(|problem| clean(problem)).collect();
+        paint.red(&problems.join("\n"))
+    };
+    let lines = [
+        ("component", document.file.clone()),
+        ("size", bytes(document.size)),
+        ("sha256", document.sha256.clone()),
+        ("imports", list(document.imports.iter().map(import).collect())),
+        ("exports", list(document.exports.iter().map(|export| clean(export)).collect())),
+        ("may ask for", if grants.is_empty() { "nothing".to_owned() } else { grants.join(", ") }),
+        ("verdict", verdict),
+    ];
+    pairs(lines, paint)
+}

@@ -1,0 +1,381 @@
+//! Jobs.
+
+use std::time::Duration;
+
+use comfy_table::Cell;
+use sandhog_core::id::TenantId;
+use sandhog_core::job::{JobRecord, LogLine, Progress, State};
+use sandhog_core::outcome::Usage;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Column, Paint, bytes, clean, clock, content, count, duration, pairs, state_cell, table};
+
+/// A job, for programs. Names and meanings stay as they are; more may come.
+#[derive(Debug, Serialize)]
+pub struct JobDocument {
+    /// Its id.
+    pub id: String,
+    /// Whose it is.
+    pub tenant: String,
+    /// Where it waits or waited.
+    pub queue: String,
+    /// What is to be done.
+    pub kind: String,
+    /// `scheduled`, `ready`, `leased`, `succeeded`, `dead` or `cancelled`.
+    pub state: &'static str,
+    /// Why it is there: a slug such as `out-of-fuel`.
+    pub reason: Option<&'static str>,
+    /// The reason in full, for people.
+    pub message: Option<String>,
+    /// 0 to 255; the highest goes first.
+    pub priority: u8,
+    /// While a job with this key is not final, no second one is created.
+    pub unique_key: Option<String>,
+    /// Attempts that counted.
+    pub attempts: u32,
+    /// Leases that ran out because a daemon vanished.
+    pub expiries: u32,
+    /// When its producer was told that it is safe. All times are RFC 3339, in UTC.
+    pub enqueued_at: String,
+    /// When it becomes ready, while it is scheduled.
+    pub due_at: Option<String>,
+    /// When it was leased for the last time.
+    pub leased_at: Option<String>,
+    /// When the present lease runs out.
+    pub lease_expires_at: Option<String>,
+    /// When it became final.
+    pub finished_at: Option<String>,
+    /// The latest report of its handler.
+    pub progress: Option<ProgressDocument>,
+    /// What all its runs spent together.
+    pub usage: UsageDocument,
+    /// The sha256 of the component that ran last.
+    pub revision: Option<String>,
+    /// The input.
+    pub payload: Content,
+    /// The result, once it succeeded.
+    pub output: Option<Content>,
+    /// The log lines that are kept with it, oldest first; only where one job is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<Vec<LogDocument>>,
+}
+
+/// How far a job has come.
+#[derive(Debug, Serialize)]
+pub struct ProgressDocument {
+    /// How much is done.
+    pub done: u64,
+    /// Out of how much.
+    pub total: Option<u64>,
+    /// What is going on.
+    pub message: Option<String>,
+}
+
+/// What runs spent.
+#[derive(Debug, Serialize)]
+pub struct UsageDocument {
+    /// Instructions.
+    pub fuel: u64,
+    /// The largest sum of its memories, in bytes.
+    pub memory_peak: u64,
+    /// From start to end, in microseconds.
+    pub wall_us: u64,
+    /// On a processor, in microseconds.
+    pub cpu_us: u64,
+    /// Calls from the guest to the host.
+    pub host_calls: u64,
+}
+
+/// A line of a job's log.
+#[derive(Debug, Serialize)]
+pub struct LogDocument {
+    /// When it was written.
+    pub at: String,
+    /// Which attempt wrote it; 1 is the first.
+    pub attempt: u32,
+    /// `trace`, `debug`, `info`, `warn` or `error`.
+    pub level: &'static str,
+    /// The text.
+    pub message: String,
+    /// Names and values beside the text.
+    pub fields: Vec<(String, String)>,
+}
+
+/// Bytes: an object with one of three keys.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Content {
+    /// They are JSON: the value.
+    Json(Value),
+    /// They are UTF-8: the text.
+    Text(String),
+    /// They are neither: two hexadecimal digits each.
+    Hex(String),
+}
+
+impl Content {
+    /// What those bytes are.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        if let Ok(value) = serde_json::from_slice(bytes) {
+            return Self::Json(value);
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Hex(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+        }
+    }
+}
+
+impl From<Usage> for UsageDocument {
+    fn from(usage: Usage) -> Self {
+        Self {
+            fuel: usage.fuel.0,
+            memory_peak: usage.memory_peak.0,
+            wall_us: micros(usage.wall),
+            cpu_us: micros(usage.cpu),
+            host_calls: usage.host_calls,
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl From<Progress> for ProgressDocument {
+    fn from(progress: Progress) -> Self {
+        Self { done: progress.done, total: progress.total, message: progress.message }
+    }
+}
+
+impl From<LogLine> for LogDocument {
+    fn from(line: LogLine) -> Self {
+        let LogLine { at, attempt, level, message, fields } = line;
+        Self { at: clock(at), attempt, level: level.slug(), message, fields }
+    }
+}
+
+impl JobDocument {
+    /// A job, with its log where one job is shown.
+    #[must_use]
+    pub fn new(job: JobRecord, log: Option<Vec<LogLine>>) -> Self {
+        Self {
+            id: job.id.to_string(),
+            tenant: job.tenant.to_string(),
+            queue: job.queue.to_string(),
+            kind: job.kind.to_string(),
+            state: job.state.slug(),
+            reason: job.reason.map(|reason| reason.slug()),
+            message: job.message,
+            priority: job.priority.0,
+            unique_key: job.unique_key.map(|key| key.to_string()),
+            attempts: job.attempts,
+            expiries: job.expiries,
+            enqueued_at: clock(job.enqueued_at),
+            due_at: job.due_at.map(clock),
+            leased_at: job.leased_at.map(clock),
+            lease_expires_at: job.lease_expires_at.map(clock),
+            finished_at: job.finished_at.map(clock),
+            progress: job.progress.map(Into::into),
+            usage: job.usage.into(),
+            revision: job.revision.map(|revision| revision.to_string()),
+            payload: Content::of(&job.payload),
+            output: job.output.as_deref().map(Content::of),
+            log: log.map(|log| log.into_iter().map(Into::into).collect()),
+        }
+    }
+}
+
+/// How many jobs a tenant has in each state, for programs.
+#[derive(Debug, Serialize)]
+pub struct CountsDocument {
+    /// The tenant.
+    pub tenant: String,
+    /// By the slug of the state, in the order of a job's life.
+    pub counts: serde_json::Map<String, Value>,
+}
+
+/// A page of jobs, for programs.
+#[derive(Debug, Serialize)]
+pub struct PageDocument {
+    /// The jobs, without their logs.
+    pub jobs: Vec<JobDocument>,
+    /// How many there are in all.
+    pub tenants: Vec<CountsDocument>,
+}
+
+impl CountsDocument {
+    /// Counts in the order of [`State::ALL`].
+    #[must_use]
+    pub fn new(tenant: &TenantId, counts: [u64; 6]) -> Self {
+        let counts = State::ALL.iter().zip(counts).map(|(state, n)| (state.slug().to_owned(), n.into()));
+        Self { tenant: tenant.to_string(), counts: counts.collect() }
+    }
+}
+
+/// A job, for people: all that is known of it.
+#[must_use]
+pub fn job(job: &JobRecord, log: &[LogLine], paint: Paint) -> String {
+    let mut lines = vec![("job", paint.bold(&job.id.to_string())), ("state", standing(job, paint))];
+    lines.extend(job.message.as_deref().map(|message| ("why", clean(message))));
+    lines.push(("kind", job.kind.to_string()));
+    lines.push(("tenant", job.tenant.to_string()));
+    lines.push(("queue", format!("{} (priority {})", job.queue, job.priority.0)));
+    lines.extend(job.unique_key.as_ref().map(|key| ("unique key", key.to_string())));
+    lines.push(("attempts", attempts(job)));
+    lines.extend(times(job));
+    lines.extend(job.progress.as_ref().map(|report| ("progress", progress(report))));
+    lines.push(("usage", usage(&job.usage)));
+    lines.extend(job.revision.map(|revision| ("revision", revision.short())));
+    lines.push(("payload", content(&job.payload)));
+    lines.extend(job.output.as_ref().map(|output| ("output", content(output))));
+    let mut text = pairs(lines, paint);
+    if !log.is_empty() {
+        text += &format!("\n\n{}\n", paint.bold("log"));
+        text += &log.iter().map(|line| log_line(line, paint)).collect::<Vec<_>>().join("\n");
+    }
+    text
+}
+
+/// The state and its reason.
+#[must_use]
+pub fn standing(job: &JobRecord, paint: Paint) -> String {
+    let state = paint.state(job.state);
+    match job.reason {
+        Some(reason) if reason.slug() != job.state.slug() => format!("{state}: {reason}"),
+        _ => state,
+    }
+}
+
+fn attempts(job: &JobRecord) -> String {
+    match job.expiries {
+        0 => job.attempts.to_string(),
+        n => format!(
+            "{}, and {} ran out because a daemon vanished",
+            job.attempts,
+            super::of(n.into(), "lease")
+        ),
+    }
+}
+
+fn times(job: &JobRecord) -> Vec<(&'static str, String)> {
+    let after = |at: sandhog_core::time::Timestamp| duration(at.since(job.enqueued_at));
+    let mut times = vec![("enqueued", clock(job.enqueued_at))];
+    times.extend(job.due_at.map(|at| ("due", format!("{} (after {})", clock(at), after(at)))));
+    times.extend(job.leased_at.map(|at| ("leased", format!("{} (after {})", clock(at), after(at)))));
+    times.extend(job.lease_expires_at.map(|at| ("lease until", clock(at))));
+    times.extend(job.finished_at.map(|at| ("finished", format!("{} (after {})", clock(at), after(at)))));
+    times
+}
+
+/// How far a job has come.
+#[must_use]
+pub fn progress(progress: &Progress) -> String {
+    let done = match progress.total {
+        Some(total) => format!("{} of {total}", progress.done),
+        None => progress.done.to_string(),
+    };
+    match &progress.message {
+        Some(message) => format!("{done}: {}", clean(message)),
+        None => done,
+    }
+}
+
+/// What runs spent.
+#[must_use]
+pub fn usage(usage: &Usage) -> String {
+    let (fuel, memory) = (count(usage.fuel.0), bytes(usage.memory_peak.0));
+    let (wall, cpu) = (duration(usage.wall), duration(usage.cpu));
+    format!("fuel {fuel}, memory {memory}, time {wall} (processor {cpu}), host calls {}", usage.host_calls)
+}
+
+/// A line of a log.
+#[must_use]
+pub fn log_line(line: &LogLine, paint: Paint) -> String {
+    let fields: String =
+        line.fields.iter().map(|(name, value)| format!(" {}={}", clean(name), clean(value))).collect();
+    let at = paint.dim(&format!("{} #{}", clock(line.at), line.attempt));
+    format!("{at} {:5} {}{}", line.level.slug(), clean(&line.message), paint.dim(&fields))
+}
+
+/// Whether a table names each job's tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tenants {
+    /// There is only one.
+    One,
+    /// There are several.
+    Several,
+}
+
+/// Jobs, for people: a line each.
+#[must_use]
+pub fn jobs(jobs: &[JobRecord], tenants: Tenants, paint: Paint) -> String {
+    let mut columns = vec![Column::Left("job")];
+    if tenants == Tenants::Several {
+        columns.push(Column::Left("tenant"));
+    }
+    columns.extend([Column::Left("kind"), Column::Left("state"), Column::Left("reason")]);
+    columns.extend(["attempts", "fuel", "memory", "time", "cpu"].map(Column::Right));
+    table(&columns, jobs.iter().map(|job| row(job, tenants)), paint)
+}
+
+fn row(job: &JobRecord, tenants: Tenants) -> Vec<Cell> {
+    let mut cells = vec![Cell::new(job.id)];
+    if tenants == Tenants::Several {
+        cells.push(Cell::new(&job.tenant));
+    }
+    let reason = job.reason.map(|reason| reason.slug()).filter(|reason| *reason != job.state.slug());
+    cells.extend([Cell::new(&job.kind), state_cell(job.state), Cell::new(reason.unwrap_or_default())]);
+    cells.push(Cell::new(job.attempts));
+    let ran = job.usage != Usage::default();
+    let spent = |text: String| Cell::new(if ran { text } else { String::new() });
+    cells.push(spent(count(job.usage.fuel.0)));
+    cells.push(spent(bytes(job.usage.memory_peak.0)));
+    cells.push(spent(duration(job.usage.wall)));
+    cells.push(spent(duration(job.usage.cpu)));
+    cells
+}
+
+/// How many jobs a tenant has in each state.
+#[must_use]
+pub fn counts(tenant: &TenantId, counts: [u64; 6], paint: Paint) -> String {
+    let there = State::ALL.iter().zip(counts).filter(|(_, n)| *n > 0);
+    let there: Vec<String> = there.map(|(state, n)| format!("{n} {}", paint.state(*state))).collect();
+    let there = if there.is_empty() { "no jobs".to_owned() } else { there.join(", ") };
+    format!("{}: {there}", paint.bold(tenant.as_str()))
+}
+
+/// Jobs that were just enqueued, for programs.
+#[derive(Debug, Serialize)]
+pub struct EnqueuedDocument {
+    /// Whose they are.
+    pub tenant: String,
+    /// Where they wait.
+    pub queue: String,
+    /// Their ids, in the order of the payloads; for a duplicate, that of the job which holds the key.
+    pub ids: Vec<String>,
+    /// How many were not stored, because a job that is not final holds their unique key.
+    pub duplicates: u64,
+}
+
+/// What came of a job that was waited for, for people.
+#[must_use]
+pub fn outcome(job: &JobRecord, paint: Paint) -> String {
+    let mut text = format!("{} {}", job.id, standing(job, paint));
+    let after = job.finished_at.map(|at| duration(at.since(job.enqueued_at)));
+    text += &paint.dim(&format!(
+        " after {}, {}, {}",
+        after.unwrap_or_default(),
+        super::of(job.attempts.into(), "attempt"),
+        usage(&job.usage)
+    ));
+    if let Some(message) = &job.message {
+        text += &format!("\n{}", clean(message));
+    }
+    match &job.output {
+        Some(output) => format!("{text}\n{}", content(output)),
+        None => text,
+    }
+}

@@ -1,0 +1,179 @@
+//! What results look like: tables and text for people, documents for programs.
+//!
+//! Nothing in here does anything: what is shown goes in, text comes out.
+
+pub mod check;
+pub mod inspection;
+pub mod job;
+pub mod run;
+mod units;
+
+use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use sandhog_core::job::State;
+
+pub use units::{bytes, clock, count, duration};
+
+/// Whether text is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paint {
+    /// With the colours of a terminal.
+    Colored,
+    /// As it is.
+    Plain,
+}
+
+impl Paint {
+    fn wrap(self, code: &str, text: &str) -> String {
+        match self {
+            Self::Colored => format!("\x1b[{code}m{text}\x1b[0m"),
+            Self::Plain => text.to_owned(),
+        }
+    }
+
+    /// What matters.
+    #[must_use]
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    /// What is beside the point.
+    #[must_use]
+    pub fn dim(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    /// What went well.
+    #[must_use]
+    pub fn green(self, text: &str) -> String {
+        self.wrap("32", text)
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn red(self, text: &str) -> String {
+        self.wrap("31", text)
+    }
+
+    /// A job's state, in a colour of its own.
+    #[must_use]
+    pub fn state(self, state: State) -> String {
+        self.wrap(state_code(state), state.slug())
+    }
+}
+
+fn state_code(state: State) -> &'static str {
+    match state {
+        State::Scheduled | State::Ready => "36",
+        State::Leased => "34",
+        State::Succeeded => "32",
+        State::Dead => "31",
+        State::Cancelled => "33",
+    }
+}
+
+/// A column of a table.
+pub(super) enum Column {
+    Left(&'static str),
+    Right(&'static str),
+}
+
+/// A table with a line for each of `rows`.
+pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Cell>>, paint: Paint) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    match paint {
+        Paint::Colored => table.enforce_styling(),
+        Paint::Plain => table.force_no_tty(),
+    };
+    table.set_header(columns.iter().map(|column| {
+        let (Column::Left(name) | Column::Right(name)) = column;
+        Cell::new(name).add_attribute(Attribute::Bold)
+    }));
+    for row in rows {
+        table.add_row(row);
+    }
+    for (n, column) in columns.iter().enumerate() {
+        if let (Column::Right(_), Some(cells)) = (column, table.column_mut(n)) {
+            cells.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// The cell of a job's state, in the colour that [`Paint::state`] gives it.
+pub(super) fn state_cell(state: State) -> Cell {
+    let color = match state {
+        State::Scheduled | State::Ready => comfy_table::Color::DarkCyan,
+        State::Leased => comfy_table::Color::DarkBlue,
+        State::Succeeded => comfy_table::Color::DarkGreen,
+        State::Dead => comfy_table::Color::DarkRed,
+        State::Cancelled => comfy_table::Color::DarkYellow,
+    };
+    Cell::new(state.slug()).fg(color)
+}
+
+/// Names and values, the values under each other.
+pub(super) fn pairs<'p>(pairs: impl IntoIterator<Item = (&'p str, String)>, paint: Paint) -> String {
+    let pairs: Vec<(&str, String)> = pairs.into_iter().collect();
+    let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let line = |(name, value): &(&str, String)| {
+        let mut lines = value.lines();
+        let first = lines.next().unwrap_or_default();
+        let name = paint.dim(&format!("{name:width$}"));
+        lines.fold(format!("{name}  {first}"), |text, line| format!("{text}\n{:width$}  {line}", ""))
+    };
+    pairs.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Text of a tenant's, without anything that could command a terminal.
+pub(super) fn clean(text: &str) -> String {
+    let safe = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+    text.chars().map(safe).collect()
+}
+
+/// Bytes that are JSON by convention: pretty if they are, as text if they are that, else how many there are.
+pub(super) fn content(content: &[u8]) -> String {
+    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(content) {
+        return serde_json::to_string_pretty(&value)
+            .map_or_else(|error| error.to_string(), |text| clean(&text));
+    }
+    match std::str::from_utf8(content) {
+        Ok("") => "(empty)".to_owned(),
+        Ok(text) => clean(text),
+        Err(_) => format!("({} that are no text)", bytes(content.len() as u64)),
+    }
+}
+
+/// `one job`, `2 jobs`.
+pub(super) fn of(n: u64, what: &str) -> String {
+    if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenants_text_can_not_command_the_terminal() {
+        assert_eq!(clean("a\x1b[2J\u{9b}b\tc\n"), "a\u{fffd}[2J\u{fffd}b\tc\n");
+        assert!(!content(b"\"\\u001b[2J\"").contains('\x1b'));
+    }
+
+    #[test]
+    fn content_is_shown_as_what_it_is() {
+        assert_eq!(content(b"{\"a\":1}"), "{\n  \"a\": 1\n}");
+        assert_eq!(content(b"plain"), "plain");
+        assert_eq!(content(b"\xff\xfe"), "(2 B that are no text)");
+        assert_eq!(content(b""), "(empty)");
+    }
+
+    #[test]
+    fn tables_line_up_and_are_plain_where_they_shall_be() {
+        let rows = [["a", "1"], ["long", "12345"]];
+        let rows = rows.map(|row| row.map(Cell::new).to_vec());
+        let text = table(&[Column::Left("name"), Column::Right("n")], rows.clone(), Paint::Plain);
+        assert_eq!(text, " name      n\n a         1\n long  12345");
+        assert!(table(&[Column::Left("name"), Column::Right("n")], rows, Paint::Colored).contains('\x1b'));
+    }
+}

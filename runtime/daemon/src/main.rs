@@ -1,0 +1,49 @@
+//! The binary `sandhog`.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use sandhog::cli::{Cli, Exit, LogFormat, Logging};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::from_process();
+    let console = cli.console();
+    if let Err(error) = start_logging(&cli.logging()) {
+        console.complain(&format!("error: {error:#}"));
+        return Exit::Failed.into();
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            console.complain(&format!("error: can't start the runtime: {error}"));
+            return Exit::Failed.into();
+        }
+    };
+    let ended = runtime.block_on(cli.execute());
+    // Whatever still runs, say a guest after a second signal, doesn't keep the process.
+    runtime.shutdown_background();
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            // Nothing to say when whoever read our results has read enough.
+            if failure.exit != Exit::Ok {
+                console.complain(&failure.report(console.paint_remarks()));
+            }
+            failure.exit.into()
+        }
+    }
+}
+
+/// Everything that is logged goes to standard error; standard output is for results.
+fn start_logging(logging: &Logging) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&logging.filter)
+        .with_context(|| format!("--log-level `{}` is not a level or filter", logging.filter))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match logging.format {
+        LogFormat::Pretty => log.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
