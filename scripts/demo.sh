@@ -24,9 +24,9 @@ sandhog() { "$SANDHOG" --config "$OUT/sandhog.toml" "$@"; }
 daemon=
 redis=
 stop() {
-    [ -z "$daemon" ] || kill "$daemon" 2>/dev/null || true
+    # The daemon first: it has something to say to Redis before it ends.
+    [ -z "$daemon" ] || { kill "$daemon" && wait "$daemon"; } 2>/dev/null || true
     [ -z "$redis" ] || kill "$redis" 2>/dev/null || true
-    wait
 }
 trap stop EXIT
 
@@ -46,20 +46,20 @@ write_config() {
 }
 
 
-# Redis can't ask the system for a free port, so this one tries until a port is free.
+# Redis can't ask the system for a free port, so this tries until one is free. Its log says when it is ready.
 start_redis() {
-    local port
+    local line log
     for _ in {1..20}; do
-        port=$((20000 + RANDOM % 20000))
-        redis-server --port "$port" --bind 127.0.0.1 --dir "$OUT" --appendonly yes --save '' \
-            --maxmemory-policy noeviction --logfile "$OUT/redis.log" &
+        REDIS_PORT=$((20000 + RANDOM % 20000))
+        exec {log}< <(exec redis-server --port "$REDIS_PORT" --bind 127.0.0.1 --dir "$OUT" --appendonly yes \
+            --save '' --maxmemory-policy noeviction)
         redis=$!
-        # The log is followed until it says that Redis is ready, or Redis has ended.
-        if tail --pid="$redis" -n +1 -F "$OUT/redis.log" 2>/dev/null | grep -q -m1 'Ready to accept connections'; then
-            REDIS_PORT=$port
+        while read -r line <&"$log"; do
+            echo "$line" >>"$OUT/redis.log"
+            [[ $line == *'Ready to accept connections'* ]] || continue
+            cat <&"$log" >>"$OUT/redis.log" &
             return
-        fi
-        wait "$redis" || true
+        done
     done
     die "Redis found no free port; see $OUT/redis.log"
 }
@@ -81,7 +81,7 @@ write_jobs() {
 }
 
 start_daemon() {
-    sandhog run --log-format pretty 2>"$OUT/daemon.log" &
+    "$SANDHOG" --config "$OUT/sandhog.toml" run 2>"$OUT/daemon.log" &
     daemon=$!
 }
 
@@ -94,9 +94,9 @@ start_daemon
 
 say "Tenant globex enqueues its hogs; tenant acme its pictures"
 for hog in spin spin spin spin allocate recurse panic log; do
-    sandhog enqueue --quiet --tenant globex "hog.$hog" '{}'
+    sandhog enqueue --quiet --tenant globex "hog.$hog" '{}' >/dev/null
 done
-sandhog enqueue --quiet --tenant globex hog.output '{"bytes": 50000000}'
+sandhog enqueue --quiet --tenant globex hog.output '{"bytes": 50000000}' >/dev/null
 sandhog enqueue --tenant acme image.thumbnail --bulk "$OUT/pictures.jsonl" --wait ||
     die "not every picture became a thumbnail: see $OUT/daemon.log"
 

@@ -90,17 +90,25 @@ impl Step<'_> {
     /// Removes final jobs whose time is over; says how many. State that is past its time goes with them.
     fn remove_old(&self) -> Result<usize> {
         let limits = params![self.tenant(), self.now(), SWEEP_MAX as i64];
-        self.execute(
-            "DELETE FROM state WHERE (tenant, plugin, key) IN (
-                 SELECT tenant, plugin, key FROM state WHERE tenant = ?1 AND expires_at <= ?2 LIMIT ?3)",
+        // The triggers take along what else belongs to a job.
+        let jobs: Vec<i64> = self.all(
+            "SELECT nr FROM job WHERE tenant = ?1 AND state >= 3 AND remove_at <= ?2 ORDER BY remove_at, id LIMIT ?3",
             limits,
+            |row| row.get(0),
         )?;
-        self.execute(
-            "DELETE FROM job WHERE nr IN (
-                 SELECT nr FROM job WHERE tenant = ?1 AND state >= 3 AND remove_at <= ?2
-                 ORDER BY remove_at, id LIMIT ?3)",
+        for nr in &jobs {
+            self.execute("DELETE FROM job WHERE nr = ?1", [nr])?;
+        }
+        let values: Vec<(String, String)> = self.all(
+            "SELECT plugin, key FROM state WHERE tenant = ?1 AND expires_at <= ?2 LIMIT ?3",
             limits,
-        )
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        for (plugin, key) in &values {
+            let delete = "DELETE FROM state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3";
+            self.execute(delete, [self.tenant(), plugin, key])?;
+        }
+        Ok(jobs.len())
     }
 
     fn hand_out(&self, queue: &QueueName, n: u32, ttl: Duration, leases: &mut Vec<Lease>) -> Result<()> {

@@ -10,7 +10,8 @@
 //!
 //! Each operation is a step of the thread that writes. Steps that queue up while it is busy share one transaction, a
 //! savepoint each, and their callers are answered when it is on the disk: durable before it is acknowledged, at a
-//! fraction of a disk flush each. Look-ups have a connection of their own and never wait for a write.
+//! fraction of a disk flush each. Only leases and renewals aren't waited for: a power cut that takes them back takes
+//! their holders too. Look-ups have a connection of their own and never wait for a write.
 //!
 //! Several processes may open the same file: the `sandhog` command enqueues while a daemon runs, and two daemons share
 //! the work. SQLite's lock gives them their turns, one group at a time.
@@ -55,7 +56,7 @@ use self::bells::Bells;
 use self::fault::Fault;
 use self::open::Use;
 use self::step::Step;
-use self::threads::{Read, Worker, Write};
+use self::threads::{Flush, Read, Worker, Write};
 use crate::wake::Listeners;
 use crate::{
     Broker, Cancelled, Clock, Enqueued, Error, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result,
@@ -116,6 +117,7 @@ impl Embedded {
     async fn step<T: Send + 'static>(
         &self,
         what: &'static str,
+        flush: Flush,
         tenant: &TenantId,
         run: impl FnOnce(&mut Step<'_>) -> fault::Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -125,7 +127,7 @@ impl Embedded {
             let answer = run(&mut step)?;
             Ok((answer, step.finish()?))
         };
-        self.writer.write(what, step).await
+        self.writer.write(what, flush, step).await
     }
 
     /// Looks at a tenant.
@@ -144,13 +146,16 @@ impl Embedded {
 impl Broker for Embedded {
     async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
         let jobs = jobs.to_vec();
-        self.step("enqueue", tenant, move |step| jobs.iter().map(|job| step.enqueue(job)).collect()).await
+        self.step("enqueue", Flush::Now, tenant, move |step| {
+            jobs.iter().map(|job| step.enqueue(job)).collect()
+        })
+        .await
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
         let LeaseAsk { tenant, ttl, expiries_max, .. } = ask;
         let queues: Vec<(QueueName, u32)> = ask.queues.to_vec();
-        self.step("lease", tenant, move |step| {
+        self.step("lease", Flush::Later, tenant, move |step| {
             step.lease(&LeaseAsk { tenant: step.tenant, queues: &queues, ttl, expiries_max })
         })
         .await
@@ -158,24 +163,26 @@ impl Broker for Embedded {
 
     async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
         let leases = leases.to_vec();
-        self.step("renew", tenant, move |step| leases.iter().map(|renew| step.renew(renew, ttl)).collect())
-            .await
+        self.step("renew", Flush::Later, tenant, move |step| {
+            leases.iter().map(|renew| step.renew(renew, ttl)).collect()
+        })
+        .await
     }
 
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
         let settlements = settlements.to_vec();
-        self.step("settle", tenant, move |step| {
+        self.step("settle", Flush::Now, tenant, move |step| {
             settlements.iter().map(|settle| step.settle(settle)).collect()
         })
         .await
     }
 
     async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        self.step("cancel", tenant, move |step| step.cancel(job)).await
+        self.step("cancel", Flush::Now, tenant, move |step| step.cancel(job)).await
     }
 
     async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
-        self.step("redrive", tenant, move |step| step.redrive(job)).await
+        self.step("redrive", Flush::Now, tenant, move |step| step.redrive(job)).await
     }
 
     async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
@@ -215,7 +222,7 @@ impl Broker for Embedded {
         if Identity::of(&self.path).ok() != Some(self.identity) {
             return unfit("was removed or replaced while it was open; start again");
         }
-        let mode = self.writer.write("check", |connection| {
+        let mode = self.writer.write("check", Flush::Now, |connection| {
             // Proves that it can be written, all the way to the disk.
             connection.execute("UPDATE arrivals SET n = n", [])?;
             let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?;

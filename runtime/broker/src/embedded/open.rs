@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::fault::Fault;
@@ -71,10 +72,11 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    // Full: what is committed is on the disk, not only with the operating system. The rest is about speed.
+    // Else SQLite prepares statements on tables with partial indexes anew whenever a bound value changes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    // A flush goes all the way to the disk. The rest is about speed.
     connection.execute_batch(
-        "PRAGMA synchronous = full;
-         PRAGMA fullfsync = on;
+        "PRAGMA fullfsync = on;
          PRAGMA checkpoint_fullfsync = on;
          PRAGMA temp_store = memory;
          PRAGMA cache_size = -32768;

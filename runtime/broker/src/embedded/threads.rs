@@ -7,10 +7,13 @@
 //! call ─┘
 //! ```
 //!
+//! Not every step has to be on the disk before it is answered: see [`Flush`]. A group with none that has isn't flushed,
+//! and the flush of a later one takes it along.
+//!
 //! A step that fails takes back its own changes and nobody else's. If the commit fails, or SQLite had to give up the
 //! whole transaction for want of space, none of the steps has happened, and each caller is told so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -27,8 +30,20 @@ const GROUP_MAX: usize = 256;
 /// A look of the reader.
 pub(super) type Read = Box<dyn FnOnce(&Connection) + Send>;
 
+/// Whether a step has to be on the disk before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flush {
+    /// It outlives a power cut.
+    Now,
+    /// It outlives the process, as the operating system has it. Enough for leases: whoever holds one is on this
+    /// machine, and falls with it.
+    Later,
+}
+
 /// A step of the writer, and somebody who waits for it.
 pub(super) trait Write: Send {
+    fn flush(&self) -> Flush;
+
     /// Does the step, within a transaction that isn't committed yet. Yields the tenant that has news.
     fn run(&mut self, connection: &Connection) -> Option<TenantId>;
 
@@ -38,6 +53,7 @@ pub(super) trait Write: Send {
 
 struct Pending<T, F> {
     what: &'static str,
+    flush: Flush,
     step: Option<F>,
     done: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
@@ -116,23 +132,25 @@ impl Worker<Box<dyn Write>> {
         tell: impl Fn(&BTreeSet<TenantId>) + Send + 'static,
     ) -> Result<Self> {
         Self::start("sandhog-write", move |calls| {
+            let mut writer = Writer { connection, flush: None, tell };
             while let Ok(first) = calls.recv() {
-                let mut group = std::iter::once(first).chain(calls.try_iter()).take(GROUP_MAX);
-                while let Some(write) = group.next() {
-                    commit(&connection, std::iter::once(write).chain(group.by_ref()), &tell);
+                let mut group: VecDeque<_> =
+                    std::iter::once(first).chain(calls.try_iter().take(GROUP_MAX)).collect();
+                while !group.is_empty() {
+                    writer.commit(&mut group);
                 }
             }
         })
     }
 
-    /// Does a step, whole or not at all; it is on the disk when this returns. The step yields its answer, and the
-    /// tenant that has news.
+    /// Does a step, whole or not at all. The step yields its answer, and the tenant that has news.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         what: &'static str,
+        flush: Flush,
         step: impl FnOnce(&Connection) -> Step<(T, Option<TenantId>)> + Send + 'static,
     ) -> Result<T> {
-        self.call(what, |reply| Box::new(Pending { what, step: Some(step), done: None, reply })).await
+        self.call(what, |reply| Box::new(Pending { what, flush, step: Some(step), done: None, reply })).await
     }
 }
 
@@ -141,6 +159,10 @@ where
     T: Send,
     F: FnOnce(&Connection) -> Step<(T, Option<TenantId>)> + Send,
 {
+    fn flush(&self) -> Flush {
+        self.flush
+    }
+
     fn run(&mut self, connection: &Connection) -> Option<TenantId> {
         let step = self.step.take()?;
         let (done, news) = match in_savepoint(connection, step) {
@@ -179,46 +201,66 @@ fn in_savepoint<T>(connection: &Connection, step: impl FnOnce(&Connection) -> St
     done
 }
 
-/// Runs steps in one transaction, until there are no more or SQLite has given it up.
-fn commit(
-    connection: &Connection,
-    steps: impl Iterator<Item = Box<dyn Write>>,
-    tell: impl Fn(&BTreeSet<TenantId>),
-) {
-    let mut taken = Vec::new();
-    let mut news = BTreeSet::new();
-    let begun = execute(connection, "BEGIN IMMEDIATE");
-    for mut step in steps {
-        if begun.is_ok() {
-            news.extend(step.run(connection));
-        }
-        taken.push(step);
-        if begun.is_ok() && connection.is_autocommit() {
-            break;
-        }
-    }
-    let committed = begun.and_then(|()| finish(connection));
-    if committed.is_ok() {
-        tell(&news);
-    }
-    taken.into_iter().for_each(|step| step.answer(committed.clone()));
+/// What the thread that writes has.
+struct Writer<F> {
+    connection: Connection,
+    /// What the connection is set to.
+    flush: Option<Flush>,
+    tell: F,
 }
 
-fn finish(connection: &Connection) -> std::result::Result<(), String> {
-    if connection.is_autocommit() {
-        return Err("the transaction was rolled back, as a step of it had failed".to_owned());
+impl<F: Fn(&BTreeSet<TenantId>)> Writer<F> {
+    /// Runs steps in one transaction, until there are no more or SQLite has given it up.
+    fn commit(&mut self, steps: &mut VecDeque<Box<dyn Write>>) {
+        let mut taken = Vec::new();
+        let mut news = BTreeSet::new();
+        let begun = self.begin(steps);
+        while let Some(mut step) = steps.pop_front() {
+            if begun.is_ok() {
+                news.extend(step.run(&self.connection));
+            }
+            taken.push(step);
+            if begun.is_ok() && self.connection.is_autocommit() {
+                break;
+            }
+        }
+        let committed = begun.and_then(|()| self.finish());
+        if committed.is_ok() {
+            (self.tell)(&news);
+        }
+        taken.into_iter().for_each(|step| step.answer(committed.clone()));
     }
-    let committed = execute(connection, "COMMIT");
-    if committed.is_err()
-        && !connection.is_autocommit()
-        && let Err(error) = execute(connection, "ROLLBACK")
-    {
-        tracing::error!(%error, "a transaction could neither be committed nor rolled back");
-    }
-    committed
-}
 
-fn execute(connection: &Connection, sql: &str) -> std::result::Result<(), String> {
-    let done = connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
-    done.map(drop).map_err(|error| error.to_string())
+    fn begin(&mut self, steps: &VecDeque<Box<dyn Write>>) -> std::result::Result<(), String> {
+        let flush =
+            if steps.iter().any(|step| step.flush() == Flush::Now) { Flush::Now } else { Flush::Later };
+        if self.flush != Some(flush) {
+            let level = match flush {
+                Flush::Now => "full",
+                Flush::Later => "normal",
+            };
+            self.connection.pragma_update(None, "synchronous", level).map_err(|error| error.to_string())?;
+            self.flush = Some(flush);
+        }
+        self.execute("BEGIN IMMEDIATE")
+    }
+
+    fn finish(&self) -> std::result::Result<(), String> {
+        if self.connection.is_autocommit() {
+            return Err("the transaction was rolled back, as a step of it had failed".to_owned());
+        }
+        let committed = self.execute("COMMIT");
+        if committed.is_err()
+            && !self.connection.is_autocommit()
+            && let Err(error) = self.execute("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could neither be committed nor rolled back");
+        }
+        committed
+    }
+
+    fn execute(&self, sql: &str) -> std::result::Result<(), String> {
+        let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        done.map(drop).map_err(|error| error.to_string())
+    }
 }

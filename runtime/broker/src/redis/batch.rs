@@ -101,9 +101,9 @@ pub(super) fn enqueue(tenant: &TenantId, jobs: &[NewJob]) -> Request {
 
 /// Jobs to create, as `lua/create.lua` takes them, and the keys of the queues that they go to.
 fn put_jobs(keys: &mut Keys, asked: &mut Packer, jobs: &[NewJob]) {
-    asked.array(jobs.len());
+    asked.array(6 * jobs.len());
     for job in jobs {
-        asked.array(6).uint(keys.job(job.id)).uint(exact_millis(job.delay)).uint(job.priority.0.into());
+        asked.uint(keys.job(job.id)).uint(exact_millis(job.delay)).uint(job.priority.0.into());
         asked.bytes(job.queue.as_str().as_bytes());
         asked.optional_bytes(job.unique_key.as_ref().map(UniqueKey::as_str).map(str::as_bytes));
         asked.bytes(&layout::job_bytes(job));
@@ -134,10 +134,11 @@ pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {
 pub(super) fn renew(tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Request {
     let mut keys = Keys::of(tenant);
     let mut asked = Packer::default();
-    asked.array(3).uint(exact_millis(ttl)).uint(LOG_LINES_KEPT as u64).array(leases.len());
+    asked.array(3 + 3 * leases.len());
+    asked.uint(exact_millis(ttl)).uint(LOG_LINES_KEPT as u64).uint(leases.len() as u64);
     for lease in leases {
         keys.run(lease.token.job);
-        asked.array(3).uint(lease.token.lease.0);
+        asked.uint(lease.token.lease.0);
         put_report(&mut asked, lease.progress.as_ref(), &lease.log);
     }
     for lease in leases.iter().filter(|lease| !lease.log.is_empty()) {
@@ -148,6 +149,10 @@ pub(super) fn renew(tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Reque
 
 fn put_report(asked: &mut Packer, progress: Option<&Progress>, lines: &[LogLine]) {
     asked.optional_bytes(progress.map(layout::progress_bytes).as_deref());
+    if lines.is_empty() {
+        asked.absent();
+        return;
+    }
     // Of more than are kept, none but the last would stay.
     let lines = &lines[lines.len().saturating_sub(LOG_LINES_KEPT)..];
     asked.array(lines.len());
@@ -162,7 +167,8 @@ pub(super) fn settle(tenant: &TenantId, settlements: &[Settle]) -> Request {
     for settle in settlements {
         keys.run(settle.token.job);
     }
-    asked.array(2).uint(LOG_LINES_KEPT as u64).array(settlements.len());
+    asked.array(2 + 11 * settlements.len());
+    asked.uint(LOG_LINES_KEPT as u64).uint(settlements.len() as u64);
     for settle in settlements {
         put_settle(&mut keys, &mut asked, settle);
     }
@@ -173,7 +179,7 @@ fn put_settle(keys: &mut Keys, asked: &mut Packer, settle: &Settle) {
     if !settle.log.is_empty() {
         keys.log(settle.token.job);
     }
-    asked.array(11).uint(settle.token.lease.0);
+    asked.uint(settle.token.lease.0);
     put_settlement(asked, &settle.settlement);
     asked.optional_bytes(settle.ran.as_ref().map(layout::ran_bytes).as_deref());
     put_report(asked, settle.progress.as_ref(), &settle.log);

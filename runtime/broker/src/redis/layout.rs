@@ -156,7 +156,7 @@ struct Why {
 }
 
 impl StoredRun {
-    const PLACES: usize = 14;
+    const PLACES: usize = 12;
 
     /// The run of a job that has none stored: nothing happened yet.
     pub(super) fn none() -> Self {
@@ -180,18 +180,19 @@ impl StoredRun {
             return Err(Unreadable("it was written by another version"));
         }
         let state = state(from.uint()?)?;
-        // Priority, queue and unique key are there for the scripts alone.
-        (from.uint()?, from.bytes()?, from.optional(Unpacker::bytes)?);
+        let (attempts, expiries) = (count(from.uint()?)?, count(from.uint()?)?);
+        let lease = LeaseNo(from.uint()?);
+        let leased_at = from.optional(Unpacker::uint)?.map(Timestamp::from_millis);
+        // The unique key and the wish to cancel are there for the scripts alone.
+        from.optional(Unpacker::bytes)?;
+        flag(&mut from)?;
         Ok(Self {
             state,
-            attempts: count(from.uint()?)?,
-            expiries: count(from.uint()?)?,
-            lease: LeaseNo(from.uint()?),
-            leased_at: from.optional(Unpacker::uint)?.map(Timestamp::from_millis),
-            finished_at: {
-                cancel_flag(&mut from)?;
-                from.optional(Unpacker::uint)?.map(Timestamp::from_millis)
-            },
+            attempts,
+            expiries,
+            lease,
+            leased_at,
+            finished_at: from.optional(Unpacker::uint)?.map(Timestamp::from_millis),
             ran: from.optional(Unpacker::bytes)?.map(read_ran).transpose()?,
             why: from.optional(Unpacker::bytes)?.map(read_why).transpose()?,
             progress: from.optional(Unpacker::bytes)?.map(read_progress).transpose()?,
@@ -215,7 +216,7 @@ fn count(n: u64) -> Read<u32> {
     u32::try_from(n).map_err(|_| Unreadable("a count is out of range"))
 }
 
-fn cancel_flag(from: &mut Unpacker<'_>) -> Read<()> {
+fn flag(from: &mut Unpacker<'_>) -> Read<()> {
     match from.take(1)? {
         [0xc2 | 0xc3] => Ok(()),
         _ => Err(Unreadable("there is no flag where one should be")),

@@ -73,9 +73,10 @@ pub(super) fn enqueued(reply: Value) -> Result<Vec<Enqueued>> {
 }
 
 pub(super) fn leased(tenant: &TenantId, reply: Value) -> Result<Leased> {
-    let [next_due, buried, missing, leases] = fixed(reply)?;
-    for id in job_ids(missing)? {
-        tracing::error!(%tenant, job = %id, "a ready job isn't there any more; did the server evict it?");
+    let [next_due, buried, unreadable, leases] = fixed(reply)?;
+    for id in job_ids(unreadable)? {
+        let at = keys::job(tenant, id);
+        tracing::error!(at, "passed over a job that is gone or unreadable; did the server evict keys?");
     }
     let next_due = match next_due {
         Value::Nil => None,

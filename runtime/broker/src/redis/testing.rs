@@ -18,8 +18,15 @@ use tokio::sync::watch;
 pub struct Server {
     child: Option<Child>,
     port: u16,
+    speaks: Speaks,
     folder: PathBuf,
     options: Vec<OsString>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Speaks {
+    Plainly,
+    Tls,
 }
 
 /// How a server writes its append-only file.
@@ -55,6 +62,19 @@ impl Server {
     /// If there is no `redis-server`, or it doesn't start.
     #[must_use]
     pub fn start(durability: Durability, options: &[&str]) -> Self {
+        Self::start_speaking(Speaks::Plainly, durability, options)
+    }
+
+    /// Starts one that speaks nothing but TLS; the options name its certificate.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn start_with_tls(options: &[&str]) -> Self {
+        Self::start_speaking(Speaks::Tls, Durability::None, options)
+    }
+
+    fn start_speaking(speaks: Speaks, durability: Durability, options: &[&str]) -> Self {
         let mut all = vec!["--bind", "127.0.0.1", "--save", ""];
         all.extend(match durability {
             Durability::None => ["--appendonly", "no", "--appendfsync", "no"],
@@ -63,7 +83,7 @@ impl Server {
         });
         all.extend(options);
         let options = all.into_iter().map(OsString::from).collect();
-        let mut server = Self { child: None, port: 0, folder: folder(), options };
+        let mut server = Self { child: None, port: 0, speaks, folder: folder(), options };
         // Between our finding a free port and the server's taking it, somebody else may.
         for _ in 0..10 {
             server.port = free_port();
@@ -77,7 +97,11 @@ impl Server {
     /// Where it is.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        let scheme = match self.speaks {
+            Speaks::Plainly => "redis",
+            Speaks::Tls => "rediss",
+        };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Its port.
@@ -117,8 +141,13 @@ impl Server {
 
     /// Whether it came up; its log says so, or it ends because the port is taken.
     fn comes_up(&mut self) -> bool {
+        let port = self.port.to_string();
         let mut child = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--dir"])
+            .args(match self.speaks {
+                Speaks::Plainly => ["--port", &port, "--tls-port", "0"],
+                Speaks::Tls => ["--port", "0", "--tls-port", &port],
+            })
+            .arg("--dir")
             .arg(&self.folder)
             .args(&self.options)
             .stdout(Stdio::piped())

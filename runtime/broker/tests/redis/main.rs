@@ -1,3 +1,10 @@
-//! The Redis broker, on a real server.
+//! The Redis broker, on real servers: one that most tests share, and more for those that break theirs.
 
 mod conformance;
+mod cost;
+mod fitness;
+mod login;
+mod outages;
+mod races;
+mod storage;
+mod work;

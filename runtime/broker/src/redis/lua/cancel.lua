@@ -16,12 +16,13 @@ end
 if run[STATE] == LEASED then
   run[CANCEL] = true
 else
-  if call('ZREM', SCHEDULE, scheduled(id, run[PRIORITY], run[QUEUE])) == 0 then
-    leave_ready(id, run[QUEUE])
+  local priority, queue = head_of(id)
+  if call('ZREM', SCHEDULE, scheduled(id, priority, queue)) == 0 then
+    leave_ready(id, queue)
   end
   make_cancelled(id, run, asked)
 end
-save_run(id, run)
+save_run(KEYS[FIXED_KEYS + 2], run)
 flush_runs()
 flush_finals()
 return run[STATE] == LEASED and LEASED or redis.status_reply('OK')

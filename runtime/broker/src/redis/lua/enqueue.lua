@@ -5,8 +5,8 @@
 -- returns    for each job: nothing if it is stored, else the id of the job that holds its unique key
 
 local replies = {}
-for n, job in ipairs(asked) do
-  replies[n] = create(job) or ''
+for first = 1, #asked, JOB_PLACES do
+  replies[#replies + 1] = create(asked, first) or ''
 end
 flush_waiting()
 return replies

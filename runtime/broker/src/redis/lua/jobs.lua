@@ -28,13 +28,13 @@ local function sources()
 end
 
 -- How many members come before all those with this score.
-local function count_before(keys, score)
+local function count_before(keys, at)
   local count = 0
   for _, key in ipairs(keys) do
     if is_final then
-      count = count + call('ZCOUNT', key, '(' .. string.format('%.0f', score), '+inf')
+      count = count + call('ZCOUNT', key, '(' .. score(at), '+inf')
     else
-      count = count + call('ZCOUNT', key, '-inf', '(' .. string.format('%.0f', score))
+      count = count + call('ZCOUNT', key, '-inf', '(' .. score(at))
     end
   end
   return count
@@ -83,19 +83,19 @@ local function comes_first(a, b)
 end
 
 -- Members of one key, from a score on in the order of the list.
-local function members_from(key, score, count)
+local function members_from(key, at, count)
   if is_final then
-    return call('ZRANGE', key, score, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, count, 'WITHSCORES')
+    return call('ZRANGE', key, at, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, count, 'WITHSCORES')
   end
-  return call('ZRANGE', key, score, '+inf', 'BYSCORE', 'LIMIT', 0, count, 'WITHSCORES')
+  return call('ZRANGE', key, at, '+inf', 'BYSCORE', 'LIMIT', 0, count, 'WITHSCORES')
 end
 
 local function page_of_many(keys)
-  local score = score_at(keys)
-  local passed_over = offset - count_before(keys, score)
+  local at = score_at(keys)
+  local passed_over = offset - count_before(keys, at)
   local found = {}
   for _, key in ipairs(keys) do
-    local members = members_from(key, score, passed_over + limit)
+    local members = members_from(key, at, passed_over + limit)
     for n = 1, #members, 2 do
       found[#found + 1] = { id = members[n], score = tonumber(members[n + 1]) }
     end

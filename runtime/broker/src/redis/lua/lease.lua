@@ -3,11 +3,11 @@
 -- asked      { ttl, most expiries, why a job with more is buried, most jobs in each of the three sweeps, keep of the
 --              dead, keep of the cancelled, { queue, how many at most, and so on by turns } }
 -- KEYS[7..]  `ready:<queue>` of each queue that is asked for
--- returns    { when to ask again in milliseconds or nil, ids of the buried, ids of ready jobs that aren't there,
---              { id, lease, attempts, the bytes of the job, and so on by turns } }
+-- returns    { when to ask again in milliseconds or nil, ids of the buried, ids of jobs that can't be read and
+--              were passed over, { id, lease, attempts, the bytes of the job, and so on by turns } }
 
 local ttl, expiries_max, why_buried, sweep_max, keep_dead, keep_cancelled, queues = unpack(asked)
-local expires = now + ttl
+local expires = score(now + ttl)
 local left_undone = false
 
 -- Members of a ZSET with a score up to `until_score`; none if the first one's is greater.
@@ -28,7 +28,7 @@ local function promote()
   end
 end
 
-local buried = {}
+local buried, unreadable = {}, {}
 
 local function take_back_one(id, run)
   run[EXPIRIES] = run[EXPIRIES] + 1
@@ -41,9 +41,14 @@ local function take_back_one(id, run)
     make_cancelled(id, run, keep_cancelled)
   else
     run[STATE] = READY
-    make_ready(id, run[PRIORITY], run[QUEUE])
+    local priority, queue = head_of(id)
+    if not priority then
+      unreadable[#unreadable + 1] = id
+      return
+    end
+    make_ready(id, priority, queue)
   end
-  save_run(id, run)
+  save_run(run_key(id), run)
 end
 
 local function take_back()
@@ -53,17 +58,19 @@ local function take_back()
     keys[n] = run_key(id)
   end
   for n, packed in ipairs(get_all(keys)) do
-    if packed then
-      take_back_one(ids[n], cmsgpack.unpack(packed))
+    local run = read_run(packed)
+    if run then
+      take_back_one(ids[n], run)
+    else
+      unreadable[#unreadable + 1] = ids[n]
     end
   end
   flush_runs()
 end
 
 local function remove_of(class, count)
-  local keep = tonumber(string.match(class, '%d+$'))
   local key = class_key(class)
-  local ids = call('ZRANGE', key, '-inf', now - keep, 'BYSCORE', 'LIMIT', 0, count)
+  local ids = call('ZRANGE', key, '-inf', now - keep_of(class), 'BYSCORE', 'LIMIT', 0, count)
   local keys = {}
   for _, id in ipairs(ids) do
     keys[#keys + 1] = job_key(id)
@@ -90,42 +97,31 @@ local function remove()
   left_undone = true
 end
 
-local leases, missing = {}, {}
+local leases, expiries = {}, {}
 
--- The runs of jobs that are about to be leased. Most have none yet.
-local function runs_of(ids, jobs)
-  local keys = {}
-  for n, id in ipairs(ids) do
-    keys[n] = run_key(id)
-  end
-  local runs = get_all(keys)
-  for n, packed in ipairs(runs) do
-    if packed then
-      runs[n] = cmsgpack.unpack(packed)
-    else
-      runs[n] = jobs[n] and new_run(jobs[n]) or false
-    end
-  end
-  return runs
+local function hand_out_one(id, job, key, run)
+  run[STATE], run[LEASE], run[LEASED_AT] = LEASED, run[LEASE] + 1, now
+  save_run(key, run)
+  local e, l = #expiries, #leases
+  expiries[e + 1], expiries[e + 2] = expires, id
+  leases[l + 1], leases[l + 2], leases[l + 3], leases[l + 4] = id, run[LEASE], run[ATTEMPTS], job
 end
 
 local function hand_out(ids)
-  local keys = {}
+  local job_keys, run_keys = {}, {}
   for n, id in ipairs(ids) do
-    keys[n] = job_key(id)
+    job_keys[n], run_keys[n] = job_key(id), run_key(id)
   end
-  local jobs = get_all(keys)
-  local expiries = {}
-  for n, run in ipairs(runs_of(ids, jobs)) do
-    local id = ids[n]
-    if run and jobs[n] then
-      run[STATE], run[LEASE], run[LEASED_AT] = LEASED, run[LEASE] + 1, now
-      save_run(id, run)
-      local e, l = #expiries, #leases
-      expiries[e + 1], expiries[e + 2] = expires, id
-      leases[l + 1], leases[l + 2], leases[l + 3], leases[l + 4] = id, run[LEASE], run[ATTEMPTS], jobs[n]
+  local jobs, runs = get_all(job_keys), get_all(run_keys)
+  for n, id in ipairs(ids) do
+    local job = jobs[n]
+    local priority, _, unique = read_head(job)
+    -- Most jobs were never leased before.
+    local run = not runs[n] and new_run(unique) or read_run(runs[n])
+    if priority and run then
+      hand_out_one(id, job, run_keys[n], run)
     else
-      missing[#missing + 1] = id
+      unreadable[#unreadable + 1] = id
     end
   end
   flush_runs()
@@ -165,4 +161,4 @@ for _, queue in ipairs(were_empty) do
     break
   end
 end
-return { next_due(), buried, missing, leases }
+return { next_due(), buried, unreadable, leases }

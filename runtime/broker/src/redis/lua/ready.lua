@@ -34,7 +34,7 @@ local function flush_ready()
   for _, queue in ipairs(gathered_queues) do
     local members = gathered[queue]
     for n = 1, #members, 2 do
-      members[n] = members[n] + base
+      members[n] = score(members[n] + base)
     end
     if call('SADD', QUEUES, queue) == 1 then
       were_empty[#were_empty + 1] = queue

@@ -6,12 +6,14 @@ local function record_of(id)
     return false
   end
   local packed = call('GET', run_key(id))
-  local run = packed and cmsgpack.unpack(packed) or new_run(job)
+  local run = packed and read_run(packed)
+  local state = run and run[STATE] or READY
+  local priority, queue = read_head(job)
   local at = false
-  if run and run[STATE] == READY then
-    at = due_at(id, run)
-  elseif run and run[STATE] == LEASED then
+  if state == READY and priority then
+    at = due_at(id, priority, queue)
+  elseif state == LEASED then
     at = call('ZSCORE', LEASES, id)
   end
-  return { id, job, packed, at or false }
+  return { id, job, packed, at }
 end

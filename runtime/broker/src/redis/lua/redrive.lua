@@ -10,8 +10,9 @@ local run = run_of(id)
 if not run then
   return false
 end
+local priority, queue = head_of(id)
 if run[STATE] ~= DEAD then
-  local is_scheduled = run[STATE] == READY and due_at(id, run)
+  local is_scheduled = run[STATE] == READY and due_at(id, priority, queue)
   return is_scheduled and SCHEDULED or run[STATE]
 end
 local unique = run[UNIQUE_KEY]
@@ -28,8 +29,8 @@ for _, class in ipairs(classes_of(DEAD)) do
   end
 end
 run[STATE], run[ATTEMPTS], run[EXPIRIES], run[FINISHED_AT], run[WHY] = READY, 0, 0, false, false
-save_run(id, run)
+save_run(KEYS[FIXED_KEYS + 2], run)
 flush_runs()
-make_ready(id, run[PRIORITY], run[QUEUE])
+make_ready(id, priority, queue)
 flush_waiting()
 return redis.status_reply('OK')

@@ -3,7 +3,7 @@ local function keep_report(id, run, progress, lines, lines_kept)
   if progress then
     run[PROGRESS] = progress
   end
-  if #lines > 0 then
+  if lines then
     local key = log_key(id)
     call_with_all('RPUSH', key, lines)
     call('LTRIM', key, -lines_kept, -1)
@@ -25,7 +25,7 @@ local function runs_of_batch(count)
   for n, packed in ipairs(runs) do
     local key = keys[n]
     if seen[key] == nil then
-      seen[key] = packed and cmsgpack.unpack(packed)
+      seen[key] = read_run(packed) or false
     end
     runs[n] = seen[key]
   end

@@ -11,7 +11,7 @@ local earliest_due = math.huge
 
 local function make_scheduled(id, priority, queue, due)
   local n = #gathered_schedule
-  gathered_schedule[n + 1] = due
+  gathered_schedule[n + 1] = score(due)
   gathered_schedule[n + 2] = scheduled(id, priority, queue)
   earliest_due = math.min(earliest_due, due)
 end
@@ -43,7 +43,7 @@ local function flush_waiting()
   end
 end
 
--- When a waiting job is due; nil if it is ready.
-local function due_at(id, run)
-  return call('ZSCORE', SCHEDULE, scheduled(id, run[PRIORITY], run[QUEUE])) or nil
+-- When a waiting job is due; false if it is ready.
+local function due_at(id, priority, queue)
+  return call('ZSCORE', SCHEDULE, scheduled(id, priority, queue))
 end

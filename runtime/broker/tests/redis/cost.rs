@@ -1,0 +1,89 @@
+//! What a job costs the server. The bounds are those of BullMQ 6.7, measured on Redis 7.0 with a payload of 100 bytes:
+//! 9 commands to add a job and 24 to run it, 716 bytes while it waits and 1,269 once it is done.
+
+use sandhog_broker::Broker;
+use sandhog_broker::redis::testing::{Durability, Server};
+use sandhog_core::id::TenantId;
+use sandhog_core::job::NewJob;
+
+use crate::work::{Work, broker, connection, job};
+
+const JOBS: usize = 5_000;
+
+struct Cost {
+    commands_to_add: f64,
+    commands_to_run: f64,
+    bytes_waiting: f64,
+    bytes_done: f64,
+}
+
+async fn number(server: &Server, section: &str, of: impl Fn(&str) -> Option<f64>) -> f64 {
+    let info: String =
+        redis::cmd("INFO").arg(section).query_async(&mut connection(server).await).await.expect("it is there");
+    info.lines().filter_map(of).sum()
+}
+
+async fn commands(server: &Server) -> f64 {
+    number(server, "commandstats", |line| line.split("calls=").nth(1)?.split(',').next()?.parse().ok()).await
+}
+
+async fn bytes(server: &Server) -> f64 {
+    number(server, "memory", |line| line.strip_prefix("used_memory_dataset:")?.trim().parse().ok()).await
+        + number(server, "memory", |line| line.strip_prefix("overhead_db_hashtable_lut:")?.trim().parse().ok()).await
+}
+
+async fn cost(batch: u32) -> Cost {
+    let server = Server::start(Durability::None, &[]);
+    let (broker, tenant) = (broker(&server), TenantId::parse("acme").expect("a valid name"));
+    let jobs: Vec<NewJob> = (0..JOBS).map(|_| NewJob { payload: vec![b'x'; 100], ..job() }).collect();
+    // The scripts are loaded, and the connection is made.
+    broker.take(&tenant, 0).await;
+    let (commands_before, bytes_before) = (commands(&server).await, bytes(&server).await);
+    for jobs in jobs.chunks(batch as usize) {
+        broker.store(&tenant, jobs).await;
+    }
+    let (commands_added, bytes_added) = (commands(&server).await, bytes(&server).await);
+    loop {
+        let leases = broker.take(&tenant, batch).await;
+        if leases.is_empty() {
+            break;
+        }
+        broker.finish(&tenant, &leases).await;
+    }
+    let (commands_done, bytes_done) = (commands(&server).await, bytes(&server).await);
+    let each = |n: f64| n / JOBS as f64;
+    Cost {
+        commands_to_add: each(commands_added - commands_before),
+        commands_to_run: each(commands_done - commands_added),
+        bytes_waiting: each(bytes_added - bytes_before),
+        bytes_done: each(bytes_done - bytes_before),
+    }
+}
+
+#[tokio::test]
+async fn a_job_costs_no_more_than_with_bullmq_and_far_less_in_batches() {
+    for (batch, most_to_add, most_to_run) in [(1, 9.0, 24.0), (32, 1.5, 1.5), (100, 1.2, 0.5)] {
+        let Cost { commands_to_add, commands_to_run, bytes_waiting, bytes_done } = cost(batch).await;
+        println!(
+            "batches of {batch}: {commands_to_add:.2} commands to add a job, {commands_to_run:.2} to run it; \
+             {bytes_waiting:.0} bytes while it waits, {bytes_done:.0} once it is done"
+        );
+        assert!(commands_to_add <= most_to_add && commands_to_run <= most_to_run);
+        assert!(bytes_waiting <= 716.0 && bytes_done <= 1269.0);
+    }
+}
+
+/// Listening and looking now and then is all that an idle daemon does.
+#[tokio::test]
+async fn whoever_finds_nothing_asks_little() {
+    let server = Server::start(Durability::None, &[]);
+    let (broker, tenant) = (broker(&server), TenantId::parse("acme").expect("a valid name"));
+    broker.take(&tenant, 9).await;
+    let before = commands(&server).await;
+    broker.take(&tenant, 9).await;
+    // One of them is the INFO of the first count, three log its connection in.
+    let spent = commands(&server).await - before;
+    println!("{spent} commands for a look that finds nothing, with those that count them");
+    assert!(spent <= 15.0);
+    assert_eq!(broker.counts(&tenant).await.expect("it is there"), [0; 6]);
+}

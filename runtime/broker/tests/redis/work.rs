@@ -1,0 +1,113 @@
+//! Short ways to say what the tests here do all the time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sandhog_broker::redis::testing::Server;
+use sandhog_broker::redis::{Config, Redis};
+use sandhog_broker::{Broker, Enqueued, Keep, LeaseAsk, Leased, Ran, Result, Settle};
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::effects::Effects;
+use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::job::{Lease, NewJob, Priority};
+use sandhog_core::outcome::Usage;
+use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
+
+pub(crate) const TTL: Duration = Duration::from_secs(60);
+
+/// Longer than anything takes that isn't broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn broker(server: &Server) -> Redis {
+    Redis::new(&Config::new(server.url())).expect("the url is right")
+}
+
+/// With waits so short that a test of outages needn't take long.
+pub(crate) fn impatient(url: String) -> Redis {
+    let config = Config {
+        connect_timeout: Duration::from_millis(500),
+        command_timeout: Duration::from_millis(500),
+        ping_interval: Duration::from_millis(100),
+        ..Config::new(url)
+    };
+    Redis::new(&config).expect("the url is right")
+}
+
+fn next_number() -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(1);
+    COUNT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A tenant that no other test here uses.
+pub(crate) fn tenant() -> TenantId {
+    TenantId::parse(&format!("tenant-{}", next_number())).expect("a valid name")
+}
+
+pub(crate) fn queue() -> QueueName {
+    QueueName::parse("default").expect("a valid name")
+}
+
+pub(crate) fn plugin() -> PluginName {
+    PluginName::parse("thumbnail").expect("a valid name")
+}
+
+pub(crate) fn job() -> NewJob {
+    NewJob {
+        id: JobId::from_parts(Timestamp::from_millis(next_number()), 7),
+        kind: Kind::parse("image.thumbnail").expect("a valid name"),
+        queue: queue(),
+        payload: b"{}".to_vec(),
+        delay: Duration::ZERO,
+        priority: Priority::default(),
+        unique_key: None,
+    }
+}
+
+pub(crate) fn jobs(count: usize) -> Vec<NewJob> {
+    (0..count).map(|_| job()).collect()
+}
+
+pub(crate) fn succeed(token: LeaseToken, effects: Effects) -> Settle {
+    let ran = Ran { plugin: plugin(), revision: Revision::from_sha256([7; 32]), usage: Usage::default() };
+    Settle {
+        token,
+        ran: Some(ran),
+        settlement: Settlement::Succeed { output: b"done".to_vec(), effects },
+        progress: None,
+        log: Vec::new(),
+        keep: Keep::default(),
+    }
+}
+
+/// A broker with what the tests here ask of one.
+pub(crate) trait Work: Broker {
+    async fn store(&self, tenant: &TenantId, jobs: &[NewJob]) {
+        let replies = self.enqueue(tenant, jobs).await.expect("the server is there");
+        assert_eq!(replies, vec![Enqueued::Stored; jobs.len()]);
+    }
+
+    async fn ask(&self, tenant: &TenantId, count: u32) -> Result<Leased> {
+        let queues = [(queue(), count)];
+        self.lease(LeaseAsk { tenant, queues: &queues, ttl: TTL, expiries_max: 3 }).await
+    }
+
+    async fn take(&self, tenant: &TenantId, count: u32) -> Vec<Lease> {
+        self.ask(tenant, count).await.expect("the server is there").leases
+    }
+
+    /// Settles them all as done.
+    async fn finish(&self, tenant: &TenantId, leases: &[Lease]) {
+        let settles: Vec<Settle> = leases.iter().map(|lease| succeed(lease.token, Effects::default())).collect();
+        let replies = self.settle(tenant, &settles).await.expect("the server is there");
+        assert_eq!(replies, vec![SettleReply::Applied; leases.len()]);
+    }
+}
+
+impl<B: Broker> Work for B {}
+
+/// A plain connection, to look at the server with.
+pub(crate) async fn connection(server: &Server) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(server.url()).expect("the url is right");
+    client.get_multiplexed_async_connection().await.expect("the server is there")
+}
