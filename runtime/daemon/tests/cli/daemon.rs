@@ -1,0 +1,99 @@
+//! `sandhog dev` and `run`, as processes.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use crate::site::{ECHO, Site, TRAP, component};
+
+/// A daemon; killed when this is dropped.
+struct Daemon {
+    child: Child,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+impl Daemon {
+    fn start(site: &Site, arguments: &[&str]) -> Self {
+        let mut command = site.command(arguments);
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the command starts");
+        let log = BufReader::new(child.stderr.take().expect("it is piped"));
+        Self { child, log }
+    }
+
+    /// Reads the log up to a line with `text`, and returns what was read. The log ends when the daemon does.
+    fn wait_for(&mut self, text: &str) -> String {
+        let mut read = String::new();
+        while !read.contains(text) {
+            let length = self.log.read_line(&mut read).expect("the log is text");
+            assert!(length > 0, "the daemon ended without `{text}`:\n{read}");
+        }
+        read
+    }
+
+    fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill is there").success());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[test]
+fn dev_makes_what_it_needs_runs_jobs_and_stops_in_good_order() {
+    let site = Site::empty();
+    let mut first = Daemon::start(&site, &["dev", "."]);
+    let said = first.wait_for("ready");
+    assert!(said.contains("wrote ./sandhog.toml to start with"), "{said}");
+    assert!(said.contains("there are no plugins yet"), "{said}");
+    first.terminate();
+    assert!(first.child.wait().expect("it ends").success());
+
+    site.write("plugins.d/echo.wasm", &component(ECHO));
+    site.plugin("echo", "");
+    let mut daemon = Daemon::start(&site, &["dev"]);
+    let said = daemon.wait_for("ready");
+    assert!(!said.contains("wrote"), "what is there stays as it is: {said}");
+    let said = site.run(&["enqueue", "echo.run", "{\"n\": 7}", "--wait"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("succeeded") && said.out.ends_with("{\n  \"n\": 7\n}\n"), "{}", said.out);
+    let document = site.json(&["enqueue", "echo.run", "8", "--wait"]);
+    assert_eq!((&document["output"]["json"], &document["attempts"]), (&8.into(), &1.into()));
+    let id = document["id"].as_str().expect("an id");
+    assert_eq!(site.run(&["job", "show", id, "--output"]).out, "8");
+    daemon.terminate();
+    daemon.wait_for("stopped");
+    assert!(daemon.child.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_job_that_dies_tells_by_its_exit_code_and_can_be_redriven() {
+    let site = Site::new();
+    site.write("plugins.d/echo.wasm", &component(TRAP));
+    site.plugin("echo", "[retry]\nmax_attempts = 1");
+    let mut daemon = Daemon::start(&site, &["run", "--log-format", "json"]);
+    let ready = daemon.wait_for("ready");
+    assert!(ready.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{ready}");
+    let said = site.run(&["enqueue", "echo.run", "--wait"]);
+    assert!(said.code == 3 && said.out.contains("dead: trapped"), "{said:?}");
+    site.write("jobs.jsonl", "1\n2\n3\n");
+    let said = site.run(&["enqueue", "echo.run", "--bulk", "jobs.jsonl", "--wait"]);
+    said.fails(3, &["3 of 3 jobs did not succeed"]);
+    assert_eq!(site.run(&["jobs", "--wait"]).code, 0);
+    assert_eq!(site.count("dead"), 4);
+    let page = site.json(&["jobs", "--state", "dead"]);
+    let id = page["jobs"][0]["id"].as_str().expect("an id");
+    assert_eq!(site.json(&["job", "redrive", id])["done"], "redriven");
+    assert_eq!(site.run(&["job", "show", id, "--wait"]).code, 3, "it dies again");
+}
+
+#[test]
+fn dev_leaves_a_redis_configuration_to_run() {
+    let site = Site::new();
+    site.write("sandhog.toml", "[broker]\ntype = \"redis\"\nurl = \"redis://127.0.0.1:1\"\n");
+    site.run(&["dev"]).fails(1, &["names a Redis broker", "sandhog run"]);
+}
