@@ -9,7 +9,8 @@ use std::process::ExitCode;
 /// A case's name, what it shows, and how it is run.
 type Case = (&'static str, &'static str, fn());
 
-const CASES: [Case; 1] = [("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run)];
+const CASES: [Case; 1] =
+    [("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run)];
 
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1);

@@ -2,7 +2,7 @@
 
 use sandhog_core::id::{PluginName, StateKey};
 use sandhog_core::job::State;
-use sandhog_tests::{Backend, Site, all_final, hog_job, nth, settled, tenant};
+use sandhog_tests::{Backend, Fsync, Site, all_final, hog_job, nth, settled, tenant};
 
 const JOBS: u64 = 10_000;
 
@@ -40,7 +40,7 @@ async fn counted_exactly_once(backend: Backend) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_daemons_on_redis_lose_nothing_and_repeat_no_effect() {
-    counted_exactly_once(Backend::Redis).await;
+    counted_exactly_once(Backend::Redis(Fsync::Always)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,13 @@
 //! How a daemon stops.
 
 use sandhog_core::job::State;
-use sandhog_tests::{Backend, Site, finished, hog_job, settled, tenant};
+use sandhog_tests::{Backend, Fsync, Site, finished, hog_job, settled, tenant};
 
 const ENDLESS: &str = "[limits]\nfuel = 1_000_000_000_000\ntimeout = \"10m\"\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_may_finish_within_the_grace_time_and_the_rest_is_given_back_unharmed() {
-    for backend in [Backend::Embedded, Backend::Redis] {
+    for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
         let daemon_file = format!("[shutdown]\ngrace = \"3s\"\n{ENDLESS}");
         let site = Site::new(backend, &daemon_file).with_hog("acme", &format!("{ENDLESS}concurrency = 2"));
         let (broker, acme) = (site.broker().await, tenant("acme"));

@@ -5,11 +5,11 @@ use std::time::Duration;
 use sandhog_core::id::{PluginName, StateKey};
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
-use sandhog_tests::{Backend, Site, all_final, finished, hog_job, nth, tenant};
+use sandhog_tests::{Backend, Fsync, Site, all_final, finished, hog_job, nth, tenant};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handler_enqueues_jobs_that_run_and_a_retry_comes_back() {
-    for backend in [Backend::Embedded, Backend::Redis] {
+    for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
         let site = Site::new(backend, "").with_hog("acme", "[retry]\nbackoff = { base = \"10ms\" }");
         let (broker, acme) = (site.broker().await, tenant("acme"));
         let _daemon = site.daemon();
@@ -28,7 +28,8 @@ async fn a_handler_enqueues_jobs_that_run_and_a_retry_comes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_swaps_that_race_one_wins() {
-    let site = Site::new(Backend::Redis, "").with_hog("acme", "[retry]\nbackoff = { base = \"10ms\" }");
+    let site = Site::new(Backend::Redis(Fsync::Always), "")
+        .with_hog("acme", "[retry]\nbackoff = { base = \"10ms\" }");
     let (broker, acme) = (site.broker().await, tenant("acme"));
     let _daemon = site.daemon();
     let swaps: Vec<_> = (0..30)
@@ -51,7 +52,7 @@ async fn of_swaps_that_race_one_wins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_daemon_hears_of_a_job_by_push_and_of_a_delayed_one_in_time() {
-    for backend in [Backend::Embedded, Backend::Redis] {
+    for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
         let site = Site::new(backend, "").with_hog("acme", "");
         let (broker, acme) = (site.broker().await, tenant("acme"));
         let _daemon = site.daemon();

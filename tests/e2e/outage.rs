@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandhog_core::id::{PluginName, StateKey};
 use sandhog_core::job::State;
-use sandhog_tests::{Backend, Site, all_final, hog_job, nth, settled, tenant};
+use sandhog_tests::{Backend, Fsync, Site, all_final, hog_job, nth, settled, tenant};
 
 const JOBS: u64 = 2_000;
 
@@ -14,7 +14,8 @@ const GONE_FOR: Duration = Duration::from_secs(30);
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_gone_for_half_a_minute_costs_nothing_but_time() {
     let leases = "[lease]\nttl = \"10s\"\nmargin = \"2s\"\nrenew_every = \"2s\"\n";
-    let mut site = Site::new(Backend::Redis, leases).with_hog("acme", "[limits]\nconcurrency = 16");
+    let mut site =
+        Site::new(Backend::Redis(Fsync::Always), leases).with_hog("acme", "[limits]\nconcurrency = 16");
     let (broker, acme) = (site.broker().await, tenant("acme"));
     let mut jobs: Vec<_> = (0..JOBS).map(|_| hog_job("hog.count", r#"{"counter": "runs"}"#)).collect();
     jobs.extend((0..8).map(|_| hog_job("hog.sleep", r#"{"ms": 3000}"#)));

@@ -9,7 +9,7 @@ mod redis;
 mod site;
 
 pub use daemon::Daemon;
-pub use redis::Redis;
+pub use redis::{Fsync, Redis};
 pub use site::{Backend, Site, all_final, finished, hog_job, nth, settled, tenant};
 
 use std::path::PathBuf;

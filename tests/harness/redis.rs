@@ -4,25 +4,35 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// When what was written is safe on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before it is acknowledged.
+    Always,
+    /// Within a second, which is what Redis does by default.
+    EverySecond,
+}
+
 /// A server on a free port of 127.0.0.1, which ends with this value.
 #[derive(Debug)]
 pub struct Redis {
     child: Option<Child>,
     port: u16,
     folder: PathBuf,
+    fsync: Fsync,
 }
 
 impl Redis {
-    /// Starts one that keeps its data in `folder`, each write safe on disk before it is acknowledged.
+    /// Starts one that keeps its data in `folder`.
     ///
     /// # Panics
     /// If there is no `redis-server`, or it doesn't start.
     #[must_use]
-    pub fn start(folder: &Path) -> Self {
+    pub fn start(folder: &Path, fsync: Fsync) -> Self {
         let folder = folder.to_path_buf();
         for _ in 0..20 {
             let port = rand::random_range(20_000..60_000);
-            let mut redis = Self { child: None, port, folder: folder.clone() };
+            let mut redis = Self { child: None, port, folder: folder.clone(), fsync };
             if redis.up() {
                 return redis;
             }
@@ -58,9 +68,13 @@ impl Redis {
 
     /// Whether it came up; its log says so, or it ends because the port is taken.
     fn up(&mut self) -> bool {
+        let fsync = match self.fsync {
+            Fsync::Always => "always",
+            Fsync::EverySecond => "everysec",
+        };
         let mut child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
-            .args(["--appendonly", "yes", "--appendfsync", "always", "--dir"])
+            .args(["--appendonly", "yes", "--appendfsync", fsync, "--dir"])
             .arg(&self.folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -13,7 +13,7 @@ use sandhog_core::time::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Daemon, PATIENCE, Redis, binary, component};
+use crate::{Daemon, Fsync, PATIENCE, Redis, binary, component};
 
 /// Where a site's jobs live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Backend {
     /// SQLite in the site's folder.
     Embedded,
     /// A Redis server of the site's own.
-    Redis,
+    Redis(Fsync),
 }
 
 /// The site. Daemons and clients find it by its configuration file.
@@ -42,7 +42,7 @@ impl Site {
         fs::create_dir(folder.path().join("plugins.d")).expect("a folder");
         let redis = match backend {
             Backend::Embedded => None,
-            Backend::Redis => Some(Redis::start(folder.path())),
+            Backend::Redis(fsync) => Some(Redis::start(folder.path(), fsync)),
         };
         let broker = match &redis {
             None => "type = \"embedded\"\npath = \"jobs.db\"".to_owned(),
