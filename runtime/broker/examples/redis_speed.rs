@@ -47,10 +47,7 @@ async fn main() -> Result<()> {
     let payload = args.next().map_or(Ok(100), |payload| payload.parse())?;
     let batch = args.next().map(|batch| batch.parse()).transpose()?;
     println!("{jobs} jobs with a payload of {payload} bytes");
-    println!(
-        "{:<34}{:>10}{:>12}{:>12}{:>12}{:>12}",
-        "", "jobs/s", "server us", "commands", "calls", "bytes"
-    );
+    println!("{:<34}{:>10}{:>12}{:>12}{:>12}{:>12}", "", "jobs/s", "server us", "commands", "calls", "bytes");
     if let Some(batch) = batch {
         return Bench::new(jobs, payload)?.play(batch, 1).await;
     }
@@ -112,7 +109,10 @@ impl Bench {
 
     fn job(&self, n: u128) -> Result<NewJob> {
         Ok(NewJob {
-            id: JobId::from_parts(Timestamp::from_millis(1_700_000_000_000 + n as u64), n * 0x9e37_79b9_7f4a_7c15),
+            id: JobId::from_parts(
+                Timestamp::from_millis(1_700_000_000_000 + n as u64),
+                n * 0x9e37_79b9_7f4a_7c15,
+            ),
             kind: Kind::parse("image.thumbnail")?,
             queue: self.queue.clone(),
             payload: vec![b'x'; self.payload],
@@ -131,7 +131,8 @@ impl Bench {
             Ok(line.ok_or("INFO has no such line")?.trim().parse()?)
         };
         let calls = info.lines().filter(|line| line.starts_with("cmdstat_"));
-        let calls = calls.filter_map(|line| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok());
+        let calls =
+            calls.filter_map(|line| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok());
         let seconds = number("used_cpu_user")? + number("used_cpu_sys")?;
         Ok(Spent {
             at: Instant::now(),
@@ -162,7 +163,8 @@ fn success(lease: &Lease) -> Result<Settle> {
         cpu: Duration::from_micros(3_210),
         host_calls: 7,
     };
-    let ran = Ran { plugin: PluginName::parse("thumbnail")?, revision: Revision::from_sha256([7; 32]), usage };
+    let ran =
+        Ran { plugin: PluginName::parse("thumbnail")?, revision: Revision::from_sha256([7; 32]), usage };
     let settlement = Settlement::Succeed { output: br#"{"ok":true}"#.to_vec(), effects: Effects::default() };
     Ok(Settle {
         token: lease.token,

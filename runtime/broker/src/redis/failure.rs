@@ -11,6 +11,8 @@ pub(super) enum Fault {
     Unavailable(String),
     /// Trying again can't help.
     Unfit(String),
+    /// The user may not do this. To whoever asked only to be sure, it is no failure.
+    Forbidden(String),
     /// A key holds something else than it should.
     Corrupt(String),
 }
@@ -20,6 +22,9 @@ impl Fault {
         match self {
             Self::Unavailable(cause) => unavailable(what, cause),
             Self::Unfit(problem) => Error::Unfit { problem: format!("{what} failed: {problem}") },
+            Self::Forbidden(problem) => {
+                Error::Unfit { problem: format!("{what} failed: the user may not do this: {problem}") }
+            }
             Self::Corrupt(problem) => Error::Corrupt { at: "sandhog:*".to_owned(), problem },
         }
     }
@@ -29,7 +34,7 @@ impl Fault {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(format!("no connection to {address}: {cause}")),
             Self::Unfit(problem) => Self::Unfit(format!("no connection to {address}: {problem}")),
-            Self::Corrupt(problem) => Self::Corrupt(problem),
+            other @ (Self::Forbidden(_) | Self::Corrupt(_)) => other,
         }
     }
 }
@@ -65,7 +70,7 @@ fn fault_of_code(error: &RedisError) -> Fault {
         Some("NOAUTH" | "WRONGPASS") => {
             Fault::Unfit("the login was refused; check user and password in broker.url".to_owned())
         }
-        Some("NOPERM") => Fault::Unfit(format!("the user may not do this: {text}")),
+        Some("NOPERM") => Fault::Forbidden(text),
         Some("WRONGTYPE") => Fault::Corrupt(text),
         Some(_) if text.contains("max number of clients reached") => Fault::Unavailable(text),
         Some(_) => Fault::Unfit(text),

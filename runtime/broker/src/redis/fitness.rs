@@ -11,15 +11,12 @@ const MAJOR_MIN: u32 = 7;
 
 /// Checks the server. The texts are warnings; what makes it unfit is an error.
 pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
-    let reply = match link.call("check", &redis::cmd("INFO")).await {
-        // It was reached and has let us in, and refuses no more than this.
-        Err(Error::Unfit { problem }) if problem.contains("NOPERM") => {
-            return Ok(vec![format!(
-                "the broker's user may not ask for INFO, so the server's version, eviction policy and persistence are \
-                 unchecked: {problem}"
-            )]);
-        }
-        reply => reply?,
+    let Some(reply) = link.call_if_allowed("check", &redis::cmd("INFO")).await? else {
+        return Ok(vec![
+            "the broker's user may not ask for INFO, so the server's version, eviction policy and persistence are \
+             unchecked"
+                .to_owned(),
+        ]);
     };
     let info = Info::read(&reply);
     info.check_version()?;
@@ -115,10 +112,7 @@ async fn append_only_warning(link: &Link, info: &Info) -> Result<Option<String>>
         return Ok(None);
     }
     let command = redis::cmd("CONFIG").arg("GET").arg("appendfsync").to_owned();
-    let reply = match link.call("check", &command).await {
-        Err(Error::Unfit { .. }) => return Ok(None),
-        reply => reply?,
-    };
+    let Some(reply) = link.call_if_allowed("check", &command).await? else { return Ok(None) };
     let never = |value: &Value| matches!(value, Value::BulkString(bytes) if bytes == b"no");
     let found = match &reply {
         Value::Array(values) => values.iter().any(never),

@@ -5,11 +5,16 @@
 //! are refused at once for a while that grows with each failure, so that an outage costs callers no time and the
 //! server no storm.
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, ServerErrorKind, Value,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::config::{Config, without_login};
@@ -70,6 +75,14 @@ impl Link {
     /// Runs a plain command.
     pub(super) async fn call(&self, what: &'static str, command: &Cmd) -> Result<Value> {
         self.send(command).await.map_err(|failure| failure.of(what))
+    }
+
+    /// Runs a plain command, if the user may.
+    pub(super) async fn call_if_allowed(&self, what: &'static str, command: &Cmd) -> Result<Option<Value>> {
+        match self.send(command).await {
+            Err(Failure::Refused(error)) if matches!(fault_of(&error), Fault::Forbidden(_)) => Ok(None),
+            reply => reply.map(Some).map_err(|failure| failure.of(what)),
+        }
     }
 
     async fn send(&self, command: &Cmd) -> std::result::Result<Value, Failure> {
@@ -147,7 +160,7 @@ pub(super) fn backoff(min: Duration, max: Duration, failures: u32) -> Duration {
 }
 
 /// Makes connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Dialer {
     client: Client,
     /// As it may be shown.
@@ -155,9 +168,18 @@ pub(super) struct Dialer {
     pub(super) connect_timeout: Duration,
 }
 
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
 impl Dialer {
     pub(super) fn new(config: &Config) -> Result<Self> {
         let address = without_login(&config.url);
+        if let Some(authority) = &config.authority {
+            check_authority(authority)?;
+        }
         let client = client(config).map_err(|error| Error::Unfit {
             problem: format!("the url `{address}` can't be used: {}", error.category()),
         })?;
@@ -168,9 +190,7 @@ impl Dialer {
     pub(super) fn for_pushes(&self) -> Self {
         let info = self.client.get_connection_info();
         let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
-        let info = info.clone().set_redis_settings(settings);
-        let client = Client::open(info).expect("what made one client makes another");
-        Self { client, ..self.clone() }
+        Self { client: client_of(info.clone().set_redis_settings(settings)), ..self.clone() }
     }
 
     pub(super) async fn dial(
@@ -194,17 +214,30 @@ impl Dialer {
 }
 
 fn client(config: &Config) -> std::result::Result<Client, RedisError> {
-    if !config.url.starts_with("rediss://") {
-        return Client::open(config.url.as_str());
-    }
     // Whoever came first has chosen the same one, or one as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match config.authority.clone() {
-        None => Client::open(config.url.as_str()),
+    let client = match config.authority.clone() {
+        None => Client::open(config.url.as_str())?,
         root_cert => {
             let certificates = redis::TlsCertificates { client_tls: None, root_cert };
-            Client::build_with_tls(config.url.as_str(), certificates)
+            Client::build_with_tls(config.url.as_str(), certificates)?
         }
+    };
+    let info = client.get_connection_info();
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    Ok(client_of(info.clone().set_tcp_settings(tcp)))
+}
+
+fn client_of(info: ConnectionInfo) -> Client {
+    Client::open(info).expect("what made one client makes another")
+}
+
+/// Text without a certificate in it would be taken for one without complaint, and then nothing would be trusted.
+fn check_authority(pem: &[u8]) -> Result<()> {
+    let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(()),
+        _ => Err(Error::Unfit { problem: "the authority's certificate is no certificate in PEM".to_owned() }),
     }
 }
 

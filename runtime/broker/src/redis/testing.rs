@@ -16,6 +16,7 @@ use tokio::sync::watch;
 /// A server on a free port of 127.0.0.1. It ends when this is dropped, and its data goes with it.
 #[derive(Debug)]
 pub struct Server {
+    /// A shell that ends the server when its own input ends: so also when this process is killed.
     child: Option<Child>,
     port: u16,
     speaks: Speaks,
@@ -75,6 +76,8 @@ impl Server {
     }
 
     fn start_speaking(speaks: Speaks, durability: Durability, options: &[&str]) -> Self {
+        let version = Command::new("redis-server").arg("--version").output();
+        version.expect("redis-server is installed: run `make setup`");
         let mut all = vec!["--bind", "127.0.0.1", "--save", ""];
         all.extend(match durability {
             Durability::None => ["--appendonly", "no", "--appendfsync", "no"],
@@ -110,23 +113,14 @@ impl Server {
         self.port
     }
 
-    /// Its process id.
-    ///
-    /// # Panics
-    /// If it isn't running.
-    #[must_use]
-    pub fn process_id(&self) -> u32 {
-        self.child.as_ref().expect("it is running").id()
-    }
-
     /// Ends it as a power cut would.
     ///
     /// # Panics
     /// If it can't be ended.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            child.kill().expect("redis-server can be killed");
-            child.wait().expect("a killed process ends");
+            drop(child.stdin.take());
+            child.wait().expect("a shell that waits for nothing more ends");
         }
     }
 
@@ -142,7 +136,8 @@ impl Server {
     /// Whether it came up; its log says so, or it ends because the port is taken.
     fn comes_up(&mut self) -> bool {
         let port = self.port.to_string();
-        let mut child = Command::new("redis-server")
+        let mut child = Command::new("sh")
+            .args(["-c", r#"redis-server "$@" & exec >&-; read -r _; kill -9 $!; wait"#, "redis-server"])
             .args(match self.speaks {
                 Speaks::Plainly => ["--port", &port, "--tls-port", "0"],
                 Speaks::Tls => ["--port", "0", "--tls-port", &port],
@@ -150,10 +145,11 @@ impl Server {
             .arg("--dir")
             .arg(&self.folder)
             .args(&self.options)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("redis-server is installed: run `make setup`");
+            .expect("there is a shell");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let is_ready = |line: String| line.contains("Ready to accept connections");
         let came_up = lines.by_ref().map_while(Result::ok).any(is_ready);

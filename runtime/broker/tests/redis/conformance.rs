@@ -50,7 +50,8 @@ impl Fixture for OnCluster {
         let all_slots = redis::cmd("CLUSTER").arg("ADDSLOTSRANGE").arg(0).arg(16_383).to_owned();
         let () = all_slots.query_async(&mut connection).await.expect("the slots are free");
         loop {
-            let info: String = redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await.expect("it runs");
+            let info: String =
+                redis::cmd("CLUSTER").arg("INFO").query_async(&mut connection).await.expect("it runs");
             if info.contains("cluster_state:ok") {
                 return Self(OnRedis::at(Arc::new(server), clock));
             }

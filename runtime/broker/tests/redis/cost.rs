@@ -18,8 +18,11 @@ struct Cost {
 }
 
 async fn number(server: &Server, section: &str, of: impl Fn(&str) -> Option<f64>) -> f64 {
-    let info: String =
-        redis::cmd("INFO").arg(section).query_async(&mut connection(server).await).await.expect("it is there");
+    let info: String = redis::cmd("INFO")
+        .arg(section)
+        .query_async(&mut connection(server).await)
+        .await
+        .expect("it is there");
     info.lines().filter_map(of).sum()
 }
 
@@ -29,7 +32,10 @@ async fn commands(server: &Server) -> f64 {
 
 async fn bytes(server: &Server) -> f64 {
     number(server, "memory", |line| line.strip_prefix("used_memory_dataset:")?.trim().parse().ok()).await
-        + number(server, "memory", |line| line.strip_prefix("overhead_db_hashtable_lut:")?.trim().parse().ok()).await
+        + number(server, "memory", |line| {
+            line.strip_prefix("overhead_db_hashtable_lut:")?.trim().parse().ok()
+        })
+        .await
 }
 
 async fn cost(batch: u32) -> Cost {

@@ -20,7 +20,8 @@ async fn problem(server: &Server) -> String {
 #[tokio::test]
 async fn a_server_that_writes_all_down_passes_without_a_warning() {
     assert_eq!(warnings(&Server::start(Durability::Always, &[])).await, "");
-    let server = Server::start(Durability::EverySecond, &["--maxmemory", "1gb", "--maxmemory-policy", "noeviction"]);
+    let server =
+        Server::start(Durability::EverySecond, &["--maxmemory", "1gb", "--maxmemory-policy", "noeviction"]);
     assert_eq!(warnings(&server).await, "");
 }
 
@@ -35,7 +36,8 @@ async fn a_server_that_may_lose_jobs_is_warned_of() {
 
 #[tokio::test]
 async fn a_server_that_evicts_is_unfit() {
-    let server = Server::start(Durability::Always, &["--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"]);
+    let server =
+        Server::start(Durability::Always, &["--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"]);
     let problem = problem(&server).await;
     assert!(problem.contains("allkeys-lru") && problem.contains("noeviction"), "{problem}");
 }
@@ -51,7 +53,8 @@ async fn a_replica_is_unfit() {
 #[tokio::test]
 async fn a_user_who_may_not_ask_is_warned_that_nothing_was_checked() {
     let server = Server::start(Durability::None, &[]);
-    let rule = ["SETUSER", "worker", "on", ">hunter2", "~sandhog:*", "&sandhog:*", "+@all", "-info", "-config"];
+    let rule =
+        ["SETUSER", "worker", "on", ">hunter2", "~sandhog:*", "&sandhog:*", "+@all", "-info", "-config"];
     let command = redis::cmd("ACL").arg(&rule[..]).to_owned();
     let () = command.query_async(&mut connection(&server).await).await.expect("the server is there");
     let url = server.url().replace("//", "//worker:hunter2@");

@@ -44,7 +44,8 @@ async fn a_wrong_password_is_told_and_not_shown() {
     let server = Server::start(Durability::None, &["--requirepass", "hunter2"]);
     works(&at(server.url().replace("//", "//:hunter2@")), &tenant()).await;
     for login in ["", ":hunter3@", "nobody:hunter2@"] {
-        let error = at(server.url().replace("//", &format!("//{login}"))).check().await.expect_err("it is wrong");
+        let error =
+            at(server.url().replace("//", &format!("//{login}"))).check().await.expect_err("it is wrong");
         assert!(matches!(error, Error::Unfit { .. }), "{error}");
         let text = format!("{error} {error:?}");
         assert!(text.contains("the login was refused") && !text.contains("hunter"), "{text}");

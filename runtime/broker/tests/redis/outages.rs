@@ -144,7 +144,8 @@ async fn all_fail(broker: &Arc<Redis>, tenant: &TenantId) {
         tokio::spawn(async move { broker.ask(&tenant, 1).await })
     });
     for call in calls.collect::<Vec<_>>() {
-        let answer = timeout(Duration::from_secs(5), call).await.expect("no call takes longer than its deadlines");
+        let answer =
+            timeout(Duration::from_secs(5), call).await.expect("no call takes longer than its deadlines");
         let error = answer.expect("it only leases").expect_err("nothing gets through");
         assert!(matches!(error, Error::Unavailable { what: "lease", .. }), "{error}");
     }
@@ -157,7 +158,10 @@ async fn a_server_that_is_not_there_is_unavailable() {
     server.kill();
     for _ in 0..5 {
         let error = broker.ask(&tenant, 1).await.expect_err("nobody is there").to_string();
-        assert!(error.starts_with("the broker is unavailable: lease failed: no connection to redis://127.0.0.1:"), "{error}");
+        assert!(
+            error.starts_with("the broker is unavailable: lease failed: no connection to redis://127.0.0.1:"),
+            "{error}"
+        );
     }
     assert!(matches!(broker.check().await, Err(Error::Unavailable { what: "check", .. })));
 }
@@ -174,7 +178,10 @@ async fn a_server_that_can_write_no_more_is_unavailable_until_it_can() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(&error, Error::Unavailable { what: "enqueue", cause } if cause.contains("OOM")), "{error}");
+    assert!(
+        matches!(&error, Error::Unavailable { what: "enqueue", cause } if cause.contains("OOM")),
+        "{error}"
+    );
     assert_eq!(broker.counts(&tenant).await.expect("reading needs no memory")[1], stored);
     let mut connection = connection(&server).await;
     let more = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("100mb").to_owned();

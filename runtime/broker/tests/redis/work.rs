@@ -98,7 +98,8 @@ pub(crate) trait Work: Broker {
 
     /// Settles them all as done.
     async fn finish(&self, tenant: &TenantId, leases: &[Lease]) {
-        let settles: Vec<Settle> = leases.iter().map(|lease| succeed(lease.token, Effects::default())).collect();
+        let settles: Vec<Settle> =
+            leases.iter().map(|lease| succeed(lease.token, Effects::default())).collect();
         let replies = self.settle(tenant, &settles).await.expect("the server is there");
         assert_eq!(replies, vec![SettleReply::Applied; leases.len()]);
     }
