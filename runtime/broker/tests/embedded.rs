@@ -1,11 +1,17 @@
 //! The broker in a file follows every rule, and agrees with the reference model.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::embedded::Embedded;
-use sandhog_broker::{Broker, Clock};
+use sandhog_broker::{Broker, Clock, Error, LeaseAsk, Result, SystemClock, Wake, Wakes};
+use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
+use sandhog_core::job::{NewJob, Priority};
+use sandhog_core::time::Timestamp;
 use tempfile::TempDir;
 
 struct InFile {
@@ -34,4 +40,211 @@ conformance::suite!(InFile);
 #[tokio::test]
 async fn the_model_agrees_on_random_operations() {
     conformance::agree_on_some_seeds::<InFile>().await;
+}
+
+fn tenant(name: &str) -> TenantId {
+    TenantId::parse(name).expect("a valid name")
+}
+
+fn new_job(nth: u128) -> NewJob {
+    NewJob {
+        id: JobId::from_parts(Timestamp::from_millis(1), nth),
+        kind: Kind::parse("image.thumbnail").expect("a valid kind"),
+        queue: QueueName::parse("default").expect("a valid queue"),
+        payload: b"{}".to_vec(),
+        delay: Duration::ZERO,
+        priority: Priority::default(),
+        unique_key: None,
+    }
+}
+
+fn open(path: &Path) -> Result<Embedded> {
+    Embedded::open(path, Arc::new(SystemClock))
+}
+
+async fn lease(broker: &Embedded, tenant: &TenantId, n: u32) -> Vec<JobId> {
+    let queues = [(QueueName::parse("default").expect("a valid queue"), n)];
+    let ask = LeaseAsk { tenant, queues: &queues, ttl: Duration::from_secs(60), expiries_max: 3 };
+    let leased = broker.lease(ask).await.expect("a lease succeeds");
+    leased.leases.into_iter().map(|lease| lease.token.job).collect()
+}
+
+async fn next(wakes: &mut Wakes) -> Wake {
+    let patience = Duration::from_secs(20);
+    let wake = tokio::time::timeout(patience, wakes.next()).await.expect("a wake comes");
+    wake.expect("the broker is open")
+}
+
+/// What a file is refused with.
+fn refusal(path: &Path) -> String {
+    match open(path) {
+        Err(error @ (Error::Unfit { .. } | Error::Corrupt { .. })) => error.to_string(),
+        Err(error) => panic!("another refusal was expected than {error:?}"),
+        Ok(_) => panic!("{} was opened", path.display()),
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let broker = open(&path).expect("a new file opens");
+    broker.enqueue(&acme, &[new_job(1), new_job(2)]).await.expect("an enqueue succeeds");
+    assert_eq!(lease(&broker, &acme, 1).await, [new_job(1).id]);
+    drop(broker);
+    let broker = open(&path).expect("it opens again");
+    assert_eq!(broker.counts(&acme).await.expect("a look succeeds"), [0, 1, 1, 0, 0, 0]);
+    assert_eq!(lease(&broker, &acme, 5).await, [new_job(2).id]);
+    assert_eq!(broker.check().await.expect("the file is fit"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn two_brokers_on_a_file_share_the_work_and_wake_each_other() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // A path that is too long for the address of a socket has to do as well.
+    let deep = folder.path().join("d".repeat(120));
+    std::fs::create_dir(&deep).expect("a folder in the folder");
+    for (path, job) in [(folder.path().join("jobs.db"), 1), (deep.join("jobs.db"), 2)] {
+        let acme = tenant("acme");
+        let (first, second) = (open(&path).expect("it opens"), open(&path).expect("it opens twice"));
+        let mut wakes = first.wakes(vec![acme.clone()]).await.expect("listening succeeds");
+        assert_eq!(next(&mut wakes).await, Wake::All);
+        second.enqueue(&acme, &[new_job(job)]).await.expect("an enqueue succeeds");
+        assert_eq!(next(&mut wakes).await, Wake::Ready(acme.clone()));
+        assert_eq!(lease(&first, &acme, 5).await, [new_job(job).id]);
+        assert_eq!(lease(&second, &acme, 5).await, []);
+    }
+}
+
+#[tokio::test]
+async fn brokers_that_write_at_once_hand_out_each_job_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    // Whoever comes first makes the tables; the others wait for it.
+    let brokers: Vec<Embedded> = std::thread::scope(|threads| {
+        let opening: Vec<_> = (0..6).map(|_| threads.spawn(|| open(&path))).collect();
+        opening.into_iter().map(|thread| thread.join().expect("no panic").expect("it opens")).collect()
+    });
+    let jobs: Vec<NewJob> = (0..300).map(new_job).collect();
+    brokers[0].enqueue(&acme, &jobs).await.expect("an enqueue succeeds");
+    let mut holders = tokio::task::JoinSet::new();
+    for broker in brokers {
+        let acme = acme.clone();
+        holders.spawn(async move {
+            let mut held = Vec::new();
+            loop {
+                let more = lease(&broker, &acme, 7).await;
+                if more.is_empty() {
+                    return held;
+                }
+                held.extend(more);
+            }
+        });
+    }
+    let mut held: Vec<JobId> = holders.join_all().await.concat();
+    held.sort_unstable();
+    assert_eq!(held, jobs.iter().map(|job| job.id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_socket_of_a_listener_that_was_killed_is_removed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broker = open(&folder.path().join("jobs.db")).expect("a new file opens");
+    let left = folder.path().join("jobs.db.wakes").join("1-left");
+    drop(std::os::unix::net::UnixDatagram::bind(&left).expect("a socket"));
+    assert!(left.exists());
+    broker.enqueue(&tenant("acme"), &[new_job(1)]).await.expect("an enqueue succeeds");
+    assert!(!left.exists());
+}
+
+#[tokio::test]
+async fn a_listener_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broker = open(&folder.path().join("jobs.db")).expect("a new file opens");
+    let sockets =
+        || std::fs::read_dir(folder.path().join("jobs.db.wakes")).expect("the folder is there").count();
+    let wakes = broker.wakes(vec![tenant("acme")]).await.expect("listening succeeds");
+    assert_eq!(sockets(), 1);
+    drop((broker, wakes));
+    assert_eq!(sockets(), 0);
+}
+
+#[test]
+fn a_file_that_is_none_of_ours_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = folder.path().join("notes.txt");
+    std::fs::write(&text, "remember the milk, ".repeat(100)).expect("a file of text");
+    assert!(refusal(&text).contains("this is no database; name another file as broker.path"));
+    let other = folder.path().join("other.db");
+    let connection = rusqlite::Connection::open(&other).expect("a database");
+    connection.execute_batch("CREATE TABLE milk (n)").expect("a table");
+    drop(connection);
+    let before = std::fs::read(&other).expect("the file is there");
+    assert!(refusal(&other).contains("a database of another program"));
+    assert_eq!(std::fs::read(&other).expect("the file is there"), before);
+    assert!(refusal(&folder.path().join("no/such/folder.db")).contains("broker.path"));
+    refusal(folder.path());
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("jobs.db");
+    drop(open(&path).expect("a new file opens"));
+    let connection = rusqlite::Connection::open(&path).expect("a database");
+    connection.pragma_update(None, "user_version", 7).expect("a version");
+    drop(connection);
+    let refusal = refusal(&path);
+    assert!(refusal.contains("of version 7") && refusal.contains("use the newer program"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let broker = open(&path).expect("a new file opens");
+    broker.enqueue(&acme, &[new_job(1)]).await.expect("an enqueue succeeds");
+    let connection = rusqlite::Connection::open(&path).expect("a database");
+    connection.execute("UPDATE job SET reason = 'bad-luck'", []).expect("an update");
+    let refused = broker.job(&acme, new_job(1).id).await.expect_err("there is no such reason");
+    assert!(matches!(&refused, Error::Corrupt { at, .. } if at == "job.reason"), "{refused:?}");
+    assert!(refused.to_string().contains("bad-luck"));
+}
+
+#[tokio::test]
+async fn a_damaged_file_fails_its_check() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let broker = open(&path).expect("a new file opens");
+    broker.enqueue(&acme, &(0..500).map(new_job).collect::<Vec<_>>()).await.expect("an enqueue succeeds");
+    drop(broker);
+    let mut bytes = std::fs::read(&path).expect("the file is there");
+    let half = bytes.len() / 2;
+    bytes[half..].fill(0xa5);
+    std::fs::write(&path, bytes).expect("the file can be written");
+    let checked = match open(&path) {
+        Ok(broker) => broker.check().await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert!(matches!(checked, Err(Error::Corrupt { .. })), "{checked:?}");
+}
+
+#[tokio::test]
+async fn a_file_that_was_removed_under_the_broker_fails_its_check() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("jobs.db");
+    let broker = open(&path).expect("a new file opens");
+    std::fs::rename(&path, folder.path().join("elsewhere.db")).expect("the file can be moved");
+    assert!(matches!(broker.check().await, Err(Error::Unfit { .. })));
+}
+
+#[test]
+fn the_file_is_for_its_owner_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("jobs.db");
+    let _broker = open(&path).expect("a new file opens");
+    for (name, rights) in [("jobs.db", 0o600), ("jobs.db-wal", 0o600), ("jobs.db.wakes", 0o700)] {
+        let metadata = std::fs::metadata(folder.path().join(name)).expect("it is there");
+        assert_eq!(metadata.permissions().mode() & 0o777, rights, "{name}");
+    }
 }

@@ -84,7 +84,7 @@ pub async fn repeating_an_id_changes_nothing(case: Case) {
     let before = case.record(id).await;
     case.pass(secs(1));
     let other = NewJob { payload: b"other".to_vec(), delay: secs(9), queue: queue_named("other"), ..job };
-    assert_eq!(case.enqueue_all(&[other.clone()]).await, [Enqueued::Stored]);
+    assert_eq!(case.enqueue_all(std::slice::from_ref(&other)).await, [Enqueued::Stored]);
     assert_eq!(case.record(id).await, before);
     let token = case.lease_one().await;
     case.applied(token, succeed()).await;

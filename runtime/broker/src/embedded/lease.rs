@@ -92,7 +92,7 @@ impl Step<'_> {
         let limits = params![self.tenant(), self.now(), SWEEP_MAX as i64];
         // The triggers take along what else belongs to a job.
         let jobs: Vec<i64> = self.all(
-            "SELECT nr FROM job WHERE tenant = ?1 AND state >= 3 AND remove_at <= ?2 ORDER BY remove_at, id LIMIT ?3",
+            "SELECT nr FROM job WHERE tenant = ?1 AND remove_at <= ?2 ORDER BY remove_at, id LIMIT ?3",
             limits,
             |row| row.get(0),
         )?;

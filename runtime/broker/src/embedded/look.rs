@@ -32,7 +32,7 @@ pub(super) fn jobs(connection: &Connection, tenant: &TenantId, query: &Query) ->
         State::Scheduled => "state = 0 AND state = ?2 ORDER BY due_at, id",
         State::Leased => "state = 2 AND state = ?2 ORDER BY lease_expires_at, id",
         State::Succeeded | State::Dead | State::Cancelled => {
-            "state >= 3 AND state = ?2 ORDER BY finished_at DESC, id DESC"
+            "finished_at IS NOT NULL AND state = ?2 ORDER BY finished_at DESC, id DESC"
         }
     };
     let offset = i64::try_from(query.offset).unwrap_or(i64::MAX);

@@ -38,6 +38,8 @@ mod people;
 mod row;
 mod settle;
 mod step;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::fs;
@@ -231,7 +233,7 @@ impl Broker for Embedded {
         if mode.await? != "wal" {
             return unfit("can't keep a write-ahead log; it has to be on a local disk");
         }
-        self.reader.read("check", |connection| sound(connection)).await?;
+        self.reader.read("check", sound).await?;
         Ok(Vec::new())
     }
 }

@@ -41,8 +41,8 @@ CREATE UNIQUE INDEX job_holding_key ON job (tenant, unique_key) WHERE unique_key
 CREATE INDEX job_scheduled ON job (tenant, due_at, id) WHERE state = 0;
 CREATE INDEX job_ready ON job (tenant, queue, priority DESC, arrival) WHERE state = 1;
 CREATE INDEX job_leased ON job (tenant, lease_expires_at, id) WHERE state = 2;
-CREATE INDEX job_final ON job (tenant, state, finished_at, id) WHERE state >= 3;
-CREATE INDEX job_removable ON job (tenant, remove_at, id) WHERE state >= 3;
+CREATE INDEX job_final ON job (tenant, state, finished_at, id) WHERE finished_at IS NOT NULL;
+CREATE INDEX job_removable ON job (tenant, remove_at, id) WHERE remove_at IS NOT NULL;
 
 -- Apart, so that a job which changes its state isn't written anew with all its input.
 CREATE TABLE payload (

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::{Effects, StateWrite, add};
 use sandhog_core::id::{JobId, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey};
-use sandhog_core::job::{Job, JobRecord, Lease, LogLine, NewJob, State};
+use sandhog_core::job::{Job, JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
@@ -103,8 +103,7 @@ impl Tenant {
             return Renewal::Lost;
         };
         entry.record.lease_expires_at = Some(expires_at);
-        entry.record.progress = renew.progress.clone().or(entry.record.progress.take());
-        entry.append(&renew.log);
+        entry.report(renew.progress.as_ref(), &renew.log);
         if entry.cancel_requested { Renewal::CancelRequested } else { Renewal::Held }
     }
 
@@ -323,8 +322,7 @@ impl Tenant {
     fn record_end(&mut self, settle: &Settle, now: Timestamp) {
         let Some(entry) = self.jobs.get_mut(&settle.token.job) else { return };
         entry.record.lease_expires_at = None;
-        entry.record.progress = settle.progress.clone().or(entry.record.progress.take());
-        entry.append(&settle.log);
+        entry.report(settle.progress.as_ref(), &settle.log);
         if let Some(ran) = &settle.ran {
             entry.record.usage = entry.record.usage.and(ran.usage);
             entry.record.revision = Some(ran.revision);
@@ -420,7 +418,11 @@ impl Entry {
         Lease { token: LeaseToken { job: record.id, lease: record.lease }, job }
     }
 
-    fn append(&mut self, lines: &[LogLine]) {
+    /// Takes in what a run reports: the last progress wins, the oldest log lines go.
+    fn report(&mut self, progress: Option<&Progress>, lines: &[LogLine]) {
+        if let Some(progress) = progress {
+            self.record.progress = Some(progress.clone());
+        }
         self.log.extend(lines.iter().cloned());
         let surplus = self.log.len().saturating_sub(LOG_LINES_KEPT);
         self.log.drain(..surplus);

@@ -1,0 +1,182 @@
+//! What can only be tested from inside: disks that fill up, groups that share a commit, and the plans of statements.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use rusqlite::Connection;
+use sandhog_core::id::Kind;
+use sandhog_core::job::Priority;
+use sandhog_core::time::Timestamp;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::SystemClock;
+
+fn new_job(nth: u128, payload: usize) -> NewJob {
+    NewJob {
+        id: JobId::from_parts(Timestamp::from_millis(1), nth),
+        kind: Kind::parse("image.thumbnail").expect("a valid kind"),
+        queue: QueueName::parse("default").expect("a valid queue"),
+        payload: vec![b'x'; payload],
+        delay: Duration::ZERO,
+        priority: Priority::default(),
+        unique_key: None,
+    }
+}
+
+fn broker() -> (Embedded, TempDir, TenantId) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let broker =
+        Embedded::open(&folder.path().join("jobs.db"), Arc::new(SystemClock)).expect("a new file opens");
+    (broker, folder, TenantId::parse("acme").expect("a valid name"))
+}
+
+/// Tells the connection that writes how many pages the disk has.
+async fn resize_disk(broker: &Embedded, pages: i64) {
+    let resize = move |connection: &Connection| {
+        connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
+        Ok(((), None))
+    };
+    broker.writer.write("resize", Flush::Later, resize).await.expect("a pragma succeeds");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_whole_operations_and_none_that_were_acknowledged_are_lost() {
+    let (broker, _folder, acme) = broker();
+    let (broker, acme) = (Arc::new(broker), Arc::new(acme));
+    broker.enqueue(&acme, &[new_job(0, 10)]).await.expect("there is room");
+    resize_disk(&broker, 200).await;
+    let mut calls = tokio::task::JoinSet::new();
+    for nth in 1..=100 {
+        let (broker, acme) = (Arc::clone(&broker), Arc::clone(&acme));
+        // Two at a time: one that fits is not stored without the other.
+        let pair = [new_job(2 * nth, 10), new_job(2 * nth + 1, 20_000)];
+        calls.spawn(async move { (nth, broker.enqueue(&acme, &pair).await) });
+    }
+    let mut refused = Vec::new();
+    for (nth, answer) in calls.join_all().await {
+        let stored = |half| broker.job(&acme, new_job(2 * nth + half, 0).id);
+        let stored =
+            [stored(0).await, stored(1).await].map(|found| found.expect("a look succeeds").is_some());
+        match answer {
+            Ok(_) => assert_eq!(stored, [true, true]),
+            Err(Error::Unavailable { what: "enqueue", cause }) => {
+                assert_eq!(stored, [false, false], "{cause}");
+                refused.push(nth);
+            }
+            Err(error) => panic!("another error was expected than {error:?}"),
+        }
+    }
+    assert!(!refused.is_empty() && refused.len() < 100, "{} were refused", refused.len());
+    resize_disk(&broker, 1 << 30).await;
+    for nth in refused {
+        let pair = [new_job(2 * nth, 10), new_job(2 * nth + 1, 20_000)];
+        broker.enqueue(&acme, &pair).await.expect("there is room again");
+    }
+    assert_eq!(broker.counts(&acme).await.expect("a look succeeds"), [0, 201, 0, 0, 0, 0]);
+    broker.check().await.expect("the file is sound");
+}
+
+#[tokio::test]
+async fn a_file_that_another_process_holds_is_unavailable_and_nothing_is_done() {
+    let (broker, _folder, acme) = broker();
+    let impatient = |connection: &Connection| Ok((connection.busy_timeout(Duration::ZERO)?, None));
+    broker.writer.write("set up", Flush::Later, impatient).await.expect("a setting succeeds");
+    let other = Connection::open(&broker.path).expect("it opens");
+    other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free");
+    let refused = broker.enqueue(&acme, &[new_job(1, 10)]).await.expect_err("the lock is held");
+    assert_eq!(
+        refused.to_string(),
+        "the broker is unavailable: enqueue failed: database is locked",
+        "who looks isn't held up"
+    );
+    assert_eq!(broker.counts(&acme).await.expect("a look succeeds"), [0; 6]);
+    other.execute_batch("ROLLBACK").expect("the lock was held");
+    broker.enqueue(&acme, &[new_job(1, 10)]).await.expect("the lock is free");
+}
+
+#[tokio::test]
+async fn steps_that_queue_up_share_a_commit_and_fail_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let connection = Connection::open(folder.path().join("numbers.db")).expect("a database");
+    connection.execute_batch("CREATE TABLE number (n INTEGER PRIMARY KEY)").expect("a table");
+    let commits = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&commits);
+    let writer = Arc::new(
+        Worker::writer(connection, move |_| {
+            counted.fetch_add(1, Ordering::SeqCst);
+        })
+        .expect("a thread"),
+    );
+    let (started, running) = oneshot::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let first = tokio::spawn({
+        let writer = Arc::clone(&writer);
+        async move {
+            let wait = move |_: &Connection| Ok((started.send(()).is_ok() && held.recv().is_ok(), None));
+            writer.write("wait", Flush::Later, wait).await
+        }
+    });
+    running.await.expect("the step starts");
+    let insert = |numbers: &'static [i64]| {
+        let writer = Arc::clone(&writer);
+        tokio::spawn(async move {
+            let insert = move |connection: &Connection| {
+                for n in numbers {
+                    connection.execute("INSERT INTO number VALUES (?1)", [n])?;
+                }
+                Ok((numbers.len(), None))
+            };
+            writer.write("insert", Flush::Now, insert).await
+        })
+    };
+    // One thread runs the tasks in the order in which they were spawned, so all are queued before the last goes on.
+    let (good, clash, also_good) = (insert(&[1, 2]), insert(&[3, 1]), insert(&[4]));
+    tokio::spawn(async move { release.send(()) }).await.expect("no panic").expect("the step waits");
+    assert!(first.await.expect("no panic").expect("it is done"));
+    assert_eq!(good.await.expect("no panic").expect("it is done"), 2);
+    assert!(matches!(clash.await.expect("no panic"), Err(Error::Unavailable { what: "insert", .. })));
+    assert_eq!(also_good.await.expect("no panic").expect("it is done"), 1);
+    assert_eq!(commits.load(Ordering::SeqCst), 2, "the three that waited shared one");
+    let sum = |connection: &Connection| {
+        Ok(connection.query_row("SELECT sum(n) FROM number", [], |row| row.get::<_, i64>(0))?)
+    };
+    let reader = Worker::reader(Connection::open(folder.path().join("numbers.db")).expect("a database"));
+    assert_eq!(reader.expect("a thread").read("sum", sum).await.expect("a look succeeds"), 1 + 2 + 4);
+}
+
+/// A statement that scanned a table, or sorted what it found, would cost more as the table grows.
+#[test]
+fn every_statement_finds_its_rows_by_an_index_that_has_them_in_order() {
+    let connection = Connection::open_in_memory().expect("a database");
+    connection.execute_batch(include_str!("schema.sql")).expect("the schema is valid");
+    let sources = [
+        include_str!("enqueue.rs"),
+        include_str!("lease.rs"),
+        include_str!("look.rs"),
+        include_str!("people.rs"),
+        include_str!("settle.rs"),
+        include_str!("step.rs"),
+    ];
+    let literals = || sources.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
+    // The pages of jobs differ in one part, which has a place of its own.
+    let parts = literals().filter(|literal| literal.contains("state = ?2 ORDER BY"));
+    let pages = parts.map(|part| format!("{} WHERE tenant = ?1 AND {part} LIMIT ?3 OFFSET ?4", row::RECORD));
+    let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE "];
+    let statements = literals().filter(|literal| verbs.iter().any(|verb| literal.starts_with(verb)));
+    let mut explained = 0;
+    for sql in statements.map(str::to_owned).chain(pages) {
+        let mut statement =
+            connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a valid statement");
+        let nulls = vec![rusqlite::types::Null; statement.parameter_count()];
+        let rows = statement.query_map(rusqlite::params_from_iter(nulls), |row| row.get::<_, String>(3));
+        for step in rows.expect("a plan").map(|step| step.expect("a line of text")) {
+            // This table has one row.
+            let scans = step.starts_with("SCAN") && step != "SCAN arrivals";
+            assert!(!scans && !step.contains("TEMP B-TREE"), "{sql}: {step}");
+        }
+        explained += 1;
+    }
+    assert!(explained > 30, "only {explained} statements were found");
+}
