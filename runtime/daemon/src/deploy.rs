@@ -43,9 +43,9 @@ pub enum Error {
         /// The plugin's TOML.
         file: PathBuf,
         /// What was found.
-        found: Revision,
+        found: Box<Revision>,
         /// What was to be found.
-        pinned: Revision,
+        pinned: Box<Revision>,
     },
     /// The engine won't have it.
     #[error("{file}: {cause}")]
@@ -75,8 +75,8 @@ pub fn load(engine: &Engine, plugin: &config::Plugin) -> Result<Arc<Plugin>, Err
             plugin: plugin.name.clone(),
             path: plugin.component.clone(),
             file: plugin.file.clone(),
-            found,
-            pinned,
+            found: Box::new(found),
+            pinned: Box::new(pinned),
         });
     }
     let spec = LoadSpec {

@@ -27,9 +27,8 @@ fn main() -> ExitCode {
     match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            // Nothing to say when whoever read our results has read enough.
-            if failure.exit != Exit::Ok {
-                console.complain(&failure.report(console.paint_remarks()));
+            if let Some(text) = failure.report(console.paint_remarks()) {
+                console.complain(&text);
             }
             failure.exit.into()
         }

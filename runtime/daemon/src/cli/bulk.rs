@@ -157,16 +157,16 @@ impl Lines {
         let spinner = console.spinner("reading");
         let mut count = 0;
         while let Some(line) = self.next()? {
-            let at = |problem: String| {
-                let failure = Failure::new(format!("line {} of {}: {problem}", self.number, self.name));
-                failure.help("nothing was enqueued")
+            let of_line = |failure: Failure| {
+                failure.at(format!("line {} of {}", self.number, self.name)).help("nothing was enqueued")
             };
             if check == Check::Json {
                 check_json(&line).map_err(|problem| {
-                    at(format!("not JSON: {problem}")).help("to take lines as they are: --raw")
+                    let failure = Failure::new(format!("not JSON: {problem}"));
+                    of_line(failure.help("to take lines as they are: --raw"))
                 })?;
             }
-            jobs.job(line).map_err(|failure| Failure { message: at(failure.message).message, ..failure })?;
+            jobs.job(line).map_err(of_line)?;
             count += 1;
         }
         spinner.finish_and_clear();

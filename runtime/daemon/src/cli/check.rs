@@ -85,7 +85,7 @@ async fn broker(config: &Config) -> Result<Vec<String>, Failure> {
         && !path.exists()
     {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
+        let folder = folder.unwrap_or_else(|| Path::new("."));
         if !folder.is_dir() {
             let message = format!("there is no folder {} for the broker's file", folder.display());
             return Err(Failure::new(message).help("make it, or change broker.path"));

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use super::exit::{Exit, Failure};
+use super::exit::Failure;
 use super::render::Paint;
 
 /// For whom results are written.
@@ -53,6 +53,12 @@ impl Console {
     #[must_use]
     pub fn new(format: Format, remarks: Remarks, color: Color) -> Self {
         Self { format, remarks, color }
+    }
+
+    /// Whether a command comments on what it does.
+    #[must_use]
+    pub fn remarks(&self) -> Remarks {
+        self.remarks
     }
 
     /// The colours for standard output.
@@ -158,10 +164,9 @@ impl Console {
     }
 }
 
-/// Whoever read our results has read enough: that ends the command, and is no fault of its own.
 fn unwritten(cause: &io::Error) -> Failure {
     match cause.kind() {
-        ErrorKind::BrokenPipe => Failure::new("").exit(Exit::Ok),
+        ErrorKind::BrokenPipe => Failure::nobody_reads(),
         _ => Failure::io("write the result", cause),
     }
 }

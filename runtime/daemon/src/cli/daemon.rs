@@ -9,7 +9,6 @@ use sandhog_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::loading::{failure, load_all};
 use super::{LogFormat, Logging};
@@ -48,7 +47,7 @@ impl Run {
         Logging { filter: self.log.log_level.clone(), format: self.log_format }
     }
 
-    pub(super) async fn execute(self, config: &Path, _console: &Console) -> Result<Exit, Failure> {
+    pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
         serve(config::load(config)?).await
     }
 }

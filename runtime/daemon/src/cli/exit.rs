@@ -98,17 +98,45 @@ pub struct Failure {
     pub help: Vec<String>,
     /// How the command ends.
     pub exit: Exit,
+    form: Form,
+}
+
+/// What the message of a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// One line.
+    Line,
+    /// Several errors, each marked as one already.
+    List,
+    /// Nothing that anybody would read.
+    Silence,
 }
 
 impl Failure {
     /// A failure with the usual exit code.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), help: Vec::new(), exit: Exit::Failed }
+        Self { message: message.into(), help: Vec::new(), exit: Exit::Failed, form: Form::Line }
+    }
+
+    /// Several errors, each of them with `error: ` at the start of a line.
+    pub(super) fn list(message: impl Into<String>) -> Self {
+        Self { form: Form::List, ..Self::new(message) }
+    }
+
+    /// Whoever read our results has read enough: that ends the command, and is nobody's fault.
+    pub(super) fn nobody_reads() -> Self {
+        Self { form: Form::Silence, exit: Exit::Ok, ..Self::new("") }
     }
 
     /// Says what to do.
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());
+        self
+    }
+
+    /// Says where it went wrong.
+    pub(super) fn at(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
         self
     }
 
@@ -121,11 +149,8 @@ impl Failure {
     /// Two failures as one.
     pub(super) fn and(self, other: Self) -> Self {
         let exit = self.exit.and(other.exit);
-        let message = [self, other].map(|failure| {
-            let text = failure.report(Paint::Plain);
-            text.trim_end().to_owned()
-        });
-        Self::new(message.join("\n\n")).exit(exit)
+        let texts = [self, other].map(|failure| failure.report(Paint::Plain).unwrap_or_default());
+        Self::list(texts.join("\n\n")).exit(exit)
     }
 
     /// An error of the system while something was done to a file.
@@ -135,19 +160,29 @@ impl Failure {
 }
 
 impl Failure {
-    /// The text for standard error. What consists of several errors has said so already.
+    /// The text for standard error, if there is anything to say.
     #[must_use]
-    pub fn report(&self, paint: Paint) -> String {
-        let several = self.message.starts_with("error: ");
-        let head = if several { String::new() } else { format!("{} ", paint.red("error:")) };
+    pub fn report(&self, paint: Paint) -> Option<String> {
+        let error = paint.red("error:");
+        let text = match self.form {
+            Form::Silence => return None,
+            Form::Line => format!("{error} {}", self.message),
+            Form::List => {
+                let mark = |line: &str| match line.strip_prefix("error:") {
+                    Some(rest) => format!("{error}{rest}"),
+                    None => line.to_owned(),
+                };
+                self.message.lines().map(mark).collect::<Vec<_>>().join("\n")
+            }
+        };
         let help = self.help.iter().map(|help| format!("\n  = help: {help}"));
-        format!("{head}{}{}", self.message, help.collect::<String>())
+        Some(text + &help.collect::<String>())
     }
 }
 
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
-        Self::new(problems.to_string()).exit(Exit::Config)
+        Self::list(problems.to_string()).exit(Exit::Config)
     }
 }
 
@@ -190,6 +225,14 @@ mod tests {
                 "{exit:?}"
             );
         }
+    }
+
+    #[test]
+    fn several_failures_become_one_list() {
+        let both = Failure::new("a").help("b").and(Failure::list("error: c\nd").exit(Exit::Config));
+        assert_eq!(both.report(Paint::Plain).as_deref(), Some("error: a\n  = help: b\n\nerror: c\nd"));
+        assert_eq!(both.exit, Exit::Config);
+        assert_eq!(Failure::nobody_reads().report(Paint::Plain), None);
     }
 
     #[test]

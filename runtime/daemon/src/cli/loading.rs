@@ -40,5 +40,5 @@ async fn load(engine: &Engine, terms: &config::Plugin) -> Result<Arc<Plugin>, de
 pub(super) fn failure(errors: &[deploy::Error]) -> Failure {
     let lines: Vec<String> = errors.iter().map(|error| format!("error: {error}")).collect();
     let count = super::render::of(errors.len() as u64, "plugin");
-    Failure::new(format!("{}\n\n{count} can't be loaded", lines.join("\n")))
+    Failure::list(format!("{}\n\n{count} can't be loaded", lines.join("\n")))
 }

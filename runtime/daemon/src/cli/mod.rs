@@ -144,7 +144,7 @@ impl Cli {
         let console = self.console();
         let config = &self.global.config;
         match self.command {
-            Command::Run(run) => run.execute(config, &console).await,
+            Command::Run(run) => run.execute(config).await,
             Command::Dev(dev) => dev.execute(&console).await,
             Command::Check(check) => check.execute(config, &console).await,
             Command::Enqueue(enqueue) => enqueue.execute(config, &console).await,
@@ -193,5 +193,60 @@ mod tests {
         let there: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
         assert_eq!(named, there);
         assert!(command.get_subcommands().all(|command| command.get_about().is_some()));
+    }
+
+    const PAGE: &str = include_str!("../../../../docs/commands.md");
+
+    /// Each command that does something, by its full name.
+    fn leaves(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+        let path = if path.is_empty() {
+            command.get_name().to_owned()
+        } else {
+            format!("{path} {}", command.get_name())
+        };
+        if !command.has_subcommands() {
+            return vec![(path, command.clone())];
+        }
+        command.get_subcommands().flat_map(|sub| leaves(sub, &path)).collect()
+    }
+
+    #[test]
+    fn every_command_and_option_is_on_the_page() {
+        let (general, _) = PAGE.split_once("\n## ").expect("the page has parts");
+        let options = |command: &clap::Command| -> Vec<String> {
+            let named = command.get_arguments().filter_map(|argument| argument.get_long());
+            named
+                .filter(|name| *name != "help" && *name != "version")
+                .map(|name| format!("--{name}"))
+                .collect()
+        };
+        let has = |text: &str, option: &str| {
+            text.split(option)
+                .skip(1)
+                .any(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-'))
+        };
+        for option in options(&command()) {
+            assert!(has(general, &option), "{option}");
+        }
+        let headings: Vec<&str> = PAGE.lines().filter_map(|line| line.strip_prefix("### `")).collect();
+        let leaves = leaves(&command(), "");
+        assert_eq!(headings.len(), leaves.len());
+        for ((path, command), heading) in leaves.iter().zip(headings) {
+            assert!(heading.starts_with(path), "{path} stands where {heading} does");
+            let (_, part) = PAGE.split_once(heading).expect("it was found there");
+            let part = format!("{heading}{}", part.split("\n##").next().unwrap_or_default());
+            for option in options(command) {
+                assert!(has(&part, &option), "{path} {option}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_has_the_exit_codes_of_the_help() {
+        let codes =
+            exit::EXIT_CODES.lines().filter_map(|line| line.split_whitespace().next()?.parse::<u8>().ok());
+        for code in codes {
+            assert!(PAGE.contains(&format!("\n| {code} | ")), "{code}");
+        }
     }
 }

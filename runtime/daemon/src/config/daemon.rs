@@ -45,10 +45,11 @@ pub(super) struct TenantDraft {
     pub(super) secrets: BTreeMap<String, Reference>,
 }
 
-/// The budget of a daemon whose file says nothing of it: enough for a handler that works on a picture.
+/// The budget of a daemon whose file says nothing of it: enough for a handler that works on a picture. With
+/// [`CONCURRENCY`] runs at once, that is 8 GiB at worst, which a small machine has.
 pub(super) const LIMITS: Budget = Budget {
     fuel: Fuel(10_000_000_000),
-    memory: Bytes::mib(256),
+    memory: Bytes::mib(128),
     table_elements: 100_000,
     timeout: Duration::from_secs(300),
     output: Bytes::mib(1),
@@ -56,6 +57,7 @@ pub(super) const LIMITS: Budget = Budget {
     effects: Bytes::mib(1),
 };
 
+const CONCURRENCY: NonZeroU32 = NonZeroU32::new(64).expect("it is not zero");
 const GRACE: Duration = Duration::from_secs(30);
 const PLUGINS: &str = "plugins.d";
 const DATABASE: &str = "sandhog.db";
@@ -201,7 +203,7 @@ fn engine(fields: &mut Fields<'_>, outside: Outside<'_>) -> Engine {
         threads: fields
             .get("threads")
             .unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
-        concurrency: fields.or("concurrency", default.instances),
+        concurrency: fields.or("concurrency", CONCURRENCY),
         stack: fields.or("stack", Positive(default.stack)).0,
         component_max: fields.or("component_max", Positive(default.component_max)).0,
         cache: cache.unwrap_or_else(|| cache_folder(outside).join(COMPONENTS)),

@@ -277,6 +277,14 @@ fn files_that_are_not_toml_are_shown_where_that_begins() {
 }
 
 #[test]
+fn nesting_without_end_is_refused_rather_than_followed() {
+    let deep = format!("x = {}", "[".repeat(100_000));
+    assert!(told(&deep, PLUGIN).contains("this is not TOML"));
+    let dotted = format!("{}x = 1", "a.".repeat(100_000));
+    assert!(Site::with_plugin(&dotted, PLUGIN).load().is_err());
+}
+
+#[test]
 fn a_missing_folder_of_plugins_is_a_problem_only_if_it_was_named() {
     assert!(Site::new(&[("sandhog.toml", "")]).load().is_ok());
     let told = Site::new(&[("sandhog.toml", "plugins = \"handlers\"")]).told();

@@ -10,7 +10,7 @@ fn a_configuration_that_is_right_is_shown_as_it_would_be_in_force() {
     site.write("sandhog.toml", "[tenants.acme]\nweight = 3\n[limits]\ntimeout = \"1m\"\n");
     let said = site.run(&["check"]);
     assert_eq!(said.code, 0, "{said:?}");
-    for part in ["acme/echo", "echo.run", "256 MiB", "1m", "embedded in sandhog.db", "all is right"] {
+    for part in ["acme/echo", "echo.run", "128 MiB", "1m", "embedded in sandhog.db", "all is right"] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
     let document = site.json(&["check"]);

@@ -13,7 +13,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
-use crate::cli::console::Console;
+use crate::cli::console::{Console, Remarks};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render;
 use crate::config;
@@ -56,7 +56,7 @@ impl Build {
             return Err(failure.help("name the project's folder, or start one: sandhog plugin new NAME"));
         }
         let environment = environment(&config::cache_folder()).await?;
-        let artifacts = self.cargo(&manifest, environment).await?;
+        let artifacts = self.cargo(&manifest, environment, console.remarks()).await?;
         if artifacts.is_empty() {
             let failure = Failure::new(format!("{} makes no component", manifest.display()));
             return Err(failure.help("add to it: [lib] crate-type = [\"cdylib\", \"rlib\"]"));
@@ -78,12 +78,14 @@ impl Build {
         &self,
         manifest: &Path,
         environment: Vec<(String, String)>,
+        remarks: Remarks,
     ) -> Result<Vec<Artifact>, Failure> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
         let run = Command::new(cargo)
             .args(["build", "--target", TARGET, "--message-format", "json-render-diagnostics"])
             .args(["--profile", &self.profile, "--manifest-path"])
             .arg(manifest)
+            .args((remarks == Remarks::Off).then_some("--quiet"))
             .envs(environment)
             .stderr(Stdio::inherit())
             .output()
@@ -99,7 +101,7 @@ impl Build {
 
     /// Copies a component to where it is wanted.
     fn put(&self, artifact: &Artifact) -> Result<ComponentDocument, Failure> {
-        let project = artifact.manifest.parent().unwrap_or(Path::new("."));
+        let project = artifact.manifest.parent().unwrap_or_else(|| Path::new("."));
         let folder = self.out.as_deref().unwrap_or(project);
         let path = folder.join(format!("{}.wasm", package_name(&artifact.manifest)?));
         let wasm = super::read(&artifact.wasm)?;

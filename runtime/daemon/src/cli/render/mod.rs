@@ -92,8 +92,9 @@ pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Cell>
     for row in rows {
         table.add_row(row);
     }
-    for (n, column) in columns.iter().enumerate() {
-        if let (Column::Right(_), Some(cells)) = (column, table.column_mut(n)) {
+    for (cells, column) in table.column_iter_mut().zip(columns) {
+        cells.set_padding((0, 2));
+        if let Column::Right(_) = column {
             cells.set_cell_alignment(CellAlignment::Right);
         }
     }
@@ -173,7 +174,7 @@ mod tests {
         let rows = [["a", "1"], ["long", "12345"]];
         let rows = rows.map(|row| row.map(Cell::new).to_vec());
         let text = table(&[Column::Left("name"), Column::Right("n")], rows.clone(), Paint::Plain);
-        assert_eq!(text, " name      n\n a         1\n long  12345");
+        assert_eq!(text, "name      n\na         1\nlong  12345");
         assert!(table(&[Column::Left("name"), Column::Right("n")], rows, Paint::Colored).contains('\x1b'));
     }
 }
