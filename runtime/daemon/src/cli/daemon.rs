@@ -1,11 +1,12 @@
 //! `sandhog run`, and what `sandhog dev` shares with it.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
 use clap::Args;
 use sandhog_core::budget::Bytes;
-use sandhog_engine::Engine;
+use sandhog_engine::{Engine, Plugin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -14,6 +15,7 @@ use super::loading::{failure, load_all};
 use super::{LogFormat, Logging};
 use crate::ambient::Ambient;
 use crate::app::{self, Parts};
+use crate::catalog::Catalog;
 use crate::config::{self, Config};
 use crate::deploy;
 use crate::drain::Shutdown;
@@ -54,57 +56,65 @@ impl Run {
 
 /// Runs a daemon until it is told to stop.
 pub(super) async fn serve(config: Config) -> Result<Exit, Failure> {
-    // From here on a signal is ours to handle, however long it takes to load the plugins.
     let mut signals = Signals::new().map_err(|cause| Failure::io("listen for signals", &cause))?;
-    let daemon = async {
-        let broker = crate::broker::connect(&config.broker).await?;
-        for warning in broker.check().await? {
-            tracing::warn!("{warning}");
-        }
-        warn_of_memory(&config);
-        let engine = Engine::new(config.engine_settings())?;
-        let loaded = load_all(&engine, &config, |terms, result| {
-            if let Ok(plugin) = result {
-                let (tenant, name, revision) = (&terms.tenant, &terms.name, plugin.revision().short());
-                tracing::info!(%tenant, plugin = %name, %revision, source = ?plugin.source(), "loaded");
-            }
-        });
-        let loaded = loaded.await.map_err(|errors| failure(&errors))?;
-        let (_catalog, current) = watch::channel(Arc::new(deploy::catalog(&config, loaded)));
-        let parts = Parts {
-            broker,
-            runner: Arc::new(engine),
-            catalog: current,
-            ambient: Ambient::system(),
-            concurrency: config.engine.concurrency,
-            lease: config.lease,
-            grace: config.grace,
-        };
-        let shutdown = Shutdown::default();
-        tracing::info!(
-            tenants = config.tenants.len(),
-            plugins = config.plugins.len(),
-            concurrency = config.engine.concurrency,
-            "ready"
-        );
-        let mut running = std::pin::pin!(app::run(parts, &shutdown));
-        tokio::select! {
-            ended = &mut running => return ended.map_err(of_app),
-            name = signals.next() => {
-                tracing::info!(signal = name, grace = ?config.grace, "draining");
-                shutdown.drain();
-            }
-        }
-        tokio::select! {
-            ended = running => ended.map_err(of_app),
-            name = signals.next() => Err(Failure::new(format!(
-                "stopped at once by a second signal ({name}); what was held is run again when its leases run out"
-            ))),
+    let (parts, _catalog) = tokio::select! {
+        prepared = prepare(&config) => prepared?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before it was ready");
+            return Ok(Exit::Ok);
         }
     };
-    daemon.await?;
+    let (tenants, plugins) = (config.tenants.len(), config.plugins.len());
+    tracing::info!(tenants, plugins, concurrency = config.engine.concurrency, "ready");
+    let shutdown = Shutdown::default();
+    let mut running = pin!(app::run(parts, &shutdown));
+    tokio::select! {
+        ended = &mut running => return ended.map(|()| Exit::Ok).map_err(of_app),
+        name = signals.next() => {
+            tracing::info!(signal = name, grace = ?config.grace, "draining");
+            shutdown.drain();
+        }
+    }
+    tokio::select! {
+        ended = running => ended.map_err(of_app)?,
+        name = signals.next() => {
+            let message = format!("stopped at once by a second signal ({name})");
+            return Err(Failure::new(message).help("what was held is run again when its leases have run out"));
+        }
+    }
     tracing::info!("stopped");
     Ok(Exit::Ok)
+}
+
+/// The catalog's end at which it is swapped. The loops go on for as long as it is there.
+type Swap = watch::Sender<Arc<Catalog<Arc<Plugin>>>>;
+
+/// Makes what a daemon consists of: all that can fail does so before the first job is leased.
+async fn prepare(config: &Config) -> Result<(Parts<Engine>, Swap), Failure> {
+    let broker = crate::broker::connect(&config.broker).await?;
+    let of_broker = broker.check().await?;
+    for warning in of_broker.into_iter().chain(memory_warning(config, machine_memory())) {
+        tracing::warn!("{warning}");
+    }
+    let engine = Engine::new(config.engine_settings())?;
+    let loaded = load_all(&engine, config, |terms, result| {
+        if let Ok(plugin) = result {
+            let (tenant, name, revision) = (&terms.tenant, &terms.name, plugin.revision().short());
+            tracing::info!(%tenant, plugin = %name, %revision, source = ?plugin.source(), "loaded");
+        }
+    });
+    let loaded = loaded.await.map_err(|errors| failure(&errors))?;
+    let (swap, catalog) = watch::channel(Arc::new(deploy::catalog(config, loaded)));
+    let parts = Parts {
+        broker,
+        runner: Arc::new(engine),
+        catalog,
+        ambient: Ambient::system(),
+        concurrency: config.engine.concurrency,
+        lease: config.lease,
+        grace: config.grace,
+    };
+    Ok((parts, swap))
 }
 
 fn of_app(error: app::Error) -> Failure {
@@ -127,12 +137,6 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
-    }
-}
-
-fn warn_of_memory(config: &Config) {
-    if let Some(warning) = memory_warning(config, machine_memory()) {
-        tracing::warn!("{warning}");
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) struct Show {
     timeout: Option<Duration>,
 }
 
-/// Cancel a job: at once if it waits, within moments if it runs
+/// Cancel a job: at once if it waits, at the next renewal of its lease if it runs
 #[derive(Debug, Args)]
 pub(super) struct Cancel {
     #[command(flatten)]
