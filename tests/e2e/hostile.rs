@@ -26,14 +26,19 @@ async fn each_misbehaviour_has_an_end_of_its_own_and_the_next_job_runs() {
     let daemon = site.daemon();
     let at_rest = daemon.resident();
     let cases = [
-        ("hog.spin", "{}", Reason::OutOfFuel),
-        ("hog.allocate", "{}", Reason::OutOfMemory),
-        ("hog.recurse", "{}", Reason::StackOverflow),
-        ("hog.panic", "{}", Reason::Trapped),
-        ("hog.output", r#"{"bytes": 4194304}"#, Reason::TooMuchOutput),
-        ("hog.log", "{}", Reason::TooMuchLog),
+        ("hog.spin", "{}", Reason::OutOfFuel, "500000000 units; raise limits.fuel of plugin acme/hog"),
+        ("hog.allocate", "{}", Reason::OutOfMemory, "32MiB; raise limits.memory of plugin acme/hog"),
+        ("hog.recurse", "{}", Reason::StackOverflow, "engine.stack"),
+        ("hog.panic", "{}", Reason::Trapped, "unreachable"),
+        (
+            "hog.output",
+            r#"{"bytes": 4194304}"#,
+            Reason::TooMuchOutput,
+            "1MiB; raise limits.output of plugin acme/hog",
+        ),
+        ("hog.log", "{}", Reason::TooMuchLog, "raise limits.log of plugin acme/hog"),
     ];
-    for (kind, payload, reason) in cases {
+    for (kind, payload, reason, says) in cases {
         let (bad, next) = (hog_job(kind, payload), hog_job("hog.echo", "\"still here\""));
         broker.enqueue(&acme, &[bad.clone(), next.clone()]).await.expect("the broker is up");
         let record = finished(&*broker, &acme, bad.id).await;
@@ -43,7 +48,8 @@ async fn each_misbehaviour_has_an_end_of_its_own_and_the_next_job_runs() {
             "{kind}: {:?}",
             record.message
         );
-        assert!(record.message.is_some_and(|message| !message.is_empty()), "{kind} says why");
+        let message = record.message.expect("it says why");
+        assert!(message.contains(says), "{kind}: {message}");
         assert!(record.usage.fuel.0 > 0, "{kind}: what it spent is recorded");
         let next = finished(&*broker, &acme, next.id).await;
         assert_eq!(next.output.as_deref(), Some(&b"\"still here\""[..]), "the job after {kind}");

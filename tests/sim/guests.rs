@@ -52,7 +52,7 @@ impl Scripts {
         let then = Act { takes: Duration::from_millis(10), end: End::Return { spawns: 0 } };
         let Some(acts) = self.0.get(&job) else { return then };
         let nth = usize::try_from(attempt).expect("few attempts") - 1;
-        acts.get(nth).or(acts.last()).copied().unwrap_or(then)
+        acts.get(nth).or_else(|| acts.last()).copied().unwrap_or(then)
     }
 }
 

@@ -4,8 +4,8 @@
 //! - [`embedded`]: SQLite in a file, in the daemon's process.
 //! - [`memory`]: the reference model. What it does is what the others have to do.
 //!
-//! The suite in [`conformance`] states the rules, one test each, and runs on all of them; a randomised one plays the
-//! same operations on the model and on another, and compares every answer.
+//! The suite in `conformance`, a feature for tests, states the rules, one test each, and runs on all of them; a randomised
+//! one plays the same operations on the model and on another, and compares every answer.
 //!
 //! # What every broker promises
 //! - An operation either happened whole or not at all. [`Error::Unavailable`] leaves open which; repeating it with the

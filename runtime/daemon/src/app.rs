@@ -67,8 +67,12 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
 
     let tenants: Vec<TenantId> = parts.catalog.borrow().tenants().cloned().collect();
     for tenant in tenants {
-        let (settler, settling) =
-            Settler::new(tenant.clone(), Arc::clone(&parts.broker), Arc::clone(&outage), parts.ambient.clone());
+        let (settler, settling) = Settler::new(
+            tenant.clone(),
+            Arc::clone(&parts.broker),
+            Arc::clone(&outage),
+            parts.ambient.clone(),
+        );
         loops.spawn(settling);
         let (bell, rung) = watch::channel(0);
         bells.insert(tenant.clone(), bell);

@@ -43,7 +43,9 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
             (None, None) => return Err(EnqueueRefusal::UnknownKind),
         };
         let payload = Bytes::of(ask.payload.len());
-        if let Some(limit) = handled_by.map(|plugin| plugin.offer.payload_max).filter(|limit| payload > *limit) {
+        if let Some(limit) =
+            handled_by.map(|plugin| plugin.offer.payload_max).filter(|limit| payload > *limit)
+        {
             return Err(EnqueueRefusal::Limit(format!(
                 "a payload of {payload} is larger than limits.payload of {limit} of the plugin for {}",
                 ask.kind
@@ -68,7 +70,13 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
         let (tenant, plugin, job) = (&self.tenant, &self.plugin, self.job.id);
         // Whatever a guest thinks of it, its lines must not alarm the operator.
         tracing::info!(target: "sandhog::guest", %tenant, %plugin, %job, level = level.slug(), ?fields, "{message}");
-        let line = LogLine { at: self.ambient.now(), attempt: self.job.attempts.saturating_add(1), level, message, fields };
+        let line = LogLine {
+            at: self.ambient.now(),
+            attempt: self.job.attempts.saturating_add(1),
+            level,
+            message,
+            fields,
+        };
         self.pulse.note(|notes| notes.log.push(line));
     }
 }

@@ -138,7 +138,9 @@ pub(crate) async fn beat(
     loop {
         ticks.tick().await;
         let now = ambient.mono().since_origin();
-        let Some(renewed_before) = now.checked_sub(lease.renew_every).map(Mono::from_origin) else { continue };
+        let Some(renewed_before) = now.checked_sub(lease.renew_every).map(Mono::from_origin) else {
+            continue;
+        };
         let due = live.due(renewed_before);
         join_all(due.iter().flat_map(|(tenant, pulses)| {
             pulses.chunks(BATCH_MAX).map(|batch| renew(&*broker, tenant, batch, lease, &outage, &ambient))

@@ -122,14 +122,17 @@ impl<R: Runner> Intake<R> {
                 outlook.forget();
                 continue;
             }
-            let Ok(first) = Arc::clone(&self.gate).acquire_owned().await else { std::future::pending().await };
+            let Ok(first) = Arc::clone(&self.gate).acquire_owned().await else {
+                std::future::pending().await
+            };
             // A ring up to here is answered by the call that follows; a later one has to be looked at after it.
             if self.bell.has_changed().unwrap_or(false) {
                 self.bell.mark_unchanged();
                 outlook.forget();
             }
             let wanted = |queue: &Queue| !outlook.empty.contains(&queue.name);
-            if let Some(room) = Reservation::take(&terms, wanted, (&self.gate, first), BATCH_MAX, &self.freed) {
+            if let Some(room) = Reservation::take(&terms, wanted, (&self.gate, first), BATCH_MAX, &self.freed)
+            {
                 return (terms, room);
             }
             tokio::select! {

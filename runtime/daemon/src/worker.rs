@@ -12,9 +12,9 @@ use std::sync::Arc;
 use sandhog_broker::{Broker, Keep, Ran, Settle};
 use sandhog_core::admit::{Admission, admit};
 use sandhog_core::attempt::{Action, Attempt, Ending, Event};
-use sandhog_core::id::{LeaseToken, TenantId};
+use sandhog_core::id::{LeaseToken, PluginName, TenantId};
 use sandhog_core::job::{Job, Lease};
-use sandhog_core::outcome::{Outcome, Report, StopReason};
+use sandhog_core::outcome::{Limit, Outcome, Report, StopReason};
 use sandhog_core::settle::{Settlement, Tally};
 use sandhog_core::time::Mono;
 use sandhog_engine::{Abort, Courtesy, Host, Input, Share};
@@ -185,16 +185,21 @@ impl<R: Runner> Course<'_, R> {
 
     fn exited(&mut self, report: Report, plugin: &Plugin<R::Plugin>) -> Event {
         let (tenant, name, job, usage) = (&self.workshop.tenant, &plugin.name, self.job.id, report.usage);
+        let (fuel, memory, wall, cpu) = (usage.fuel.0, usage.memory_peak.0, usage.wall, usage.cpu);
         match &report.outcome {
-            Outcome::Returned { .. } => tracing::debug!(%tenant, plugin = %name, %job, ?usage, "succeeded"),
+            Outcome::Returned { .. } => {
+                tracing::debug!(%tenant, plugin = %name, %job, fuel, memory, ?wall, ?cpu, "succeeded");
+            }
             Outcome::HostFault { message } => {
                 tracing::error!(%tenant, plugin = %name, %job, %message, "host fault; the job is given back unharmed");
             }
             // What a guest does wrong is no matter for the operator's pager.
-            outcome => tracing::info!(%tenant, plugin = %name, %job, ?usage, outcome = %outcome, "did not succeed"),
+            outcome => {
+                tracing::info!(%tenant, plugin = %name, %job, fuel, memory, ?wall, ?cpu, %outcome, "did not succeed");
+            }
         }
-        self.ran = Some(Ran { plugin: plugin.name.clone(), revision: plugin.revision, usage });
-        Event::Exited(report.outcome)
+        self.ran = Some(Ran { plugin: name.clone(), revision: plugin.revision, usage });
+        Event::Exited(with_knob_of(report.outcome, tenant, name))
     }
 
     /// Settles until the broker has answered or the lease can't be trusted any longer.
@@ -239,6 +244,17 @@ impl<R: Runner> Course<'_, R> {
         settle.log.extend(notes.log);
         settle.progress = settle.progress.or(notes.progress);
         self.workshop.settler.send(settle)
+    }
+}
+
+/// A limit's message ends with the knob to turn; whose knob it is, the engine doesn't know.
+fn with_knob_of(outcome: Outcome, tenant: &TenantId, plugin: &PluginName) -> Outcome {
+    match outcome {
+        // The stack is the same for all plugins.
+        Outcome::Exceeded { limit, message } if limit != Limit::Stack => {
+            Outcome::Exceeded { limit, message: format!("{message} of plugin {tenant}/{plugin}") }
+        }
+        other => other,
     }
 }
 

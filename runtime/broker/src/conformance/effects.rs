@@ -190,8 +190,12 @@ pub async fn adding_keeps_the_time_to_live_and_setting_replaces_it(case: Case) {
     succeed_once(&case, set_to("n", "1", Some(secs(10)))).await;
     case.pass(secs(6));
     succeed_once(&case, add_to("n", 1)).await;
-    case.pass(secs(3));
+    case.pass(secs(4) - ms(1));
     assert_eq!(text(&case, &key("n")).await.as_deref(), Some("2"));
+    case.pass(ms(1));
+    assert_eq!(text(&case, &key("n")).await, None);
+    succeed_once(&case, set_to("n", "2", Some(secs(10)))).await;
+    case.pass(secs(9));
     succeed_once(&case, set_to("n", "3", Some(secs(10)))).await;
     case.pass(secs(9));
     assert_eq!(text(&case, &key("n")).await.as_deref(), Some("3"));

@@ -116,6 +116,10 @@ pub async fn a_job_that_loses_too_many_leases_is_buried_even_if_it_is_to_be_canc
     case.pass(TTL);
     assert_eq!(case.sweep().await.buried, [id]);
     assert_eq!(case.state_of(id).await, State::Dead);
+    // The wish to cancel it ends with the lease.
+    case.broker.redrive(&case.tenant, id).await.expect("a redrive succeeds");
+    let token = case.lease_one().await;
+    assert_eq!(case.renew(renew(token)).await, Renewal::Held);
 }
 
 /// The rest is for the next call, which is due at once.
