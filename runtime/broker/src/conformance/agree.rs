@@ -19,7 +19,7 @@ use super::script::{key, plugin};
 use crate::memory::Memory;
 use crate::{Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renewal};
 
-/// Seeds that are always played. A seed that has found a fault once is added to them.
+/// Seeds that are always played.
 const SEEDS: std::ops::Range<u64> = 0..16;
 /// Long enough for jobs to go through their whole life, and for old ones to be removed.
 const STEPS: usize = 400;

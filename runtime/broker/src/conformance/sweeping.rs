@@ -64,6 +64,7 @@ pub async fn an_expired_job_can_be_handed_out_by_the_call_that_takes_it_back(cas
     case.pass(TTL);
     let again = case.lease_one().await;
     assert_eq!((again.job, again.lease), (token.job, LeaseNo(3)));
+    assert_eq!(case.record(token.job).await.leased_at, Some(case.now()));
 }
 
 /// A job that kills its daemons doesn't get to kill them all.
