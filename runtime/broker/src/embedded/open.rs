@@ -19,6 +19,10 @@ const SCHEMA_VERSION: i32 = 1;
 
 /// How long to wait for another process that writes. It holds the file for one group of operations at a time.
 const BUSY_MAX: Duration = Duration::from_secs(10);
+
+/// How long one look at another process's lock is from the next. SQLite's own way waits up to 100 ms between two, many
+/// times as long as a commit takes, so whoever came second would mostly wait for nothing.
+const BUSY_STEP: Duration = Duration::from_micros(500);
 /// Room for every statement that there is.
 const STATEMENTS_MAX: usize = 128;
 
@@ -67,10 +71,16 @@ fn make(path: &Path) -> Result<()> {
     }
 }
 
+/// Called by SQLite, for the so manieth time in a row, when another process holds the lock. No news comes of its release.
+fn wait_for_the_other(tries: i32) -> bool {
+    std::thread::sleep(BUSY_STEP);
+    BUSY_STEP.saturating_mul(tries.unsigned_abs()) < BUSY_MAX
+}
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_MAX)?;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_handler(Some(wait_for_the_other))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // Else SQLite prepares statements on tables with partial indexes anew whenever a bound value changes.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
