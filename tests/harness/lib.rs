@@ -51,3 +51,8 @@ fn default_components() -> PathBuf {
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     cache.or(home).expect("a home folder").join("sandhog/guest-target/wasm32-wasip2/release")
 }
+
+/// The examples of the README are compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
