@@ -55,7 +55,6 @@ use tokio::sync::watch;
 pub use self::config::Config;
 
 use self::batch::Request;
-use self::keys::Keys;
 use self::link::{Dialer, Link};
 use self::scripts::{Script, Scripts};
 use crate::{
@@ -115,7 +114,7 @@ impl std::fmt::Debug for Redis {
 impl Broker for Redis {
     async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
         let mut replies = Vec::with_capacity(jobs.len());
-        for part in batch::parts(jobs, batch::job_size) {
+        for part in batch::parts(jobs) {
             let reply = self.run("enqueue", &self.scripts.enqueue, batch::enqueue(tenant, part)).await?;
             replies.extend(reply::enqueued(reply)?);
         }
@@ -129,7 +128,7 @@ impl Broker for Redis {
 
     async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
         let mut replies = Vec::with_capacity(leases.len());
-        for part in batch::parts(leases, batch::renew_size) {
+        for part in batch::parts(leases) {
             let reply = self.run("renew", &self.scripts.renew, batch::renew(tenant, ttl, part)).await?;
             replies.extend(reply::renewals(reply)?);
         }
@@ -138,7 +137,7 @@ impl Broker for Redis {
 
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
         let mut replies = Vec::with_capacity(settlements.len());
-        for part in batch::parts(settlements, batch::settle_size) {
+        for part in batch::parts(settlements) {
             let reply = self.run("settle", &self.scripts.settle, batch::settle(tenant, part)).await?;
             replies.extend(reply::settled(tenant, reply)?);
         }
@@ -172,8 +171,7 @@ impl Broker for Redis {
     }
 
     async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
-        let request = Request::new(Keys::of(tenant), pack::Packer::default());
-        reply::counts(self.run("count of jobs", &self.scripts.counts, request).await?)
+        reply::counts(self.run("count of jobs", &self.scripts.counts, Request::of(tenant)).await?)
     }
 
     async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {

@@ -1,17 +1,18 @@
 //! What scripts are asked: their keys, and a MessagePack value whose form each script states at its head.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use redis::Cmd;
 use sandhog_core::effects::{Effects, StateWrite};
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId, UniqueKey};
-use sandhog_core::job::{LogLine, NewJob, Progress};
+use sandhog_core::job::{LogLine, NewJob};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::{Timestamp, millis};
 
-use super::keys::Keys;
-use super::layout;
+use super::keys::{Keys, Place};
+use super::layout::{self, Tail};
 use super::pack::Packer;
 use super::scripts::Script;
 use crate::{Keep, LOG_LINES_KEPT, LeaseAsk, Query, Ran, Renew, SWEEP_MAX, Settle};
@@ -21,28 +22,30 @@ use crate::{Keep, LOG_LINES_KEPT, LeaseAsk, Query, Ran, Renew, SWEEP_MAX, Settle
 pub(super) struct Request {
     keys: Keys,
     asked: Packer,
+    batch: Packer,
 }
 
 impl Request {
-    pub(super) fn new(keys: Keys, asked: Packer) -> Self {
-        Self { keys, asked }
+    /// With keys that name no more than the tenant, and nothing asked yet.
+    pub(super) fn of(tenant: &TenantId) -> Self {
+        Self { keys: Keys::of(tenant), asked: Packer::default(), batch: Packer::default() }
     }
 
     /// The command; with a time, if it isn't the server's that counts.
-    pub(super) fn into_command(self, script: &Script, now: Option<Timestamp>) -> Cmd {
-        let asked = match self.asked.into_bytes() {
-            nothing if nothing.is_empty() => vec![0xc2],
-            asked => asked,
-        };
+    pub(super) fn into_command(mut self, script: &Script, now: Option<Timestamp>) -> Cmd {
+        if self.asked.is_empty() {
+            self.asked.absent();
+        }
         let mut command = redis::cmd("EVALSHA");
         command.arg(&script.digest).arg(self.keys.len());
         for key in self.keys.iter() {
             command.arg(key);
         }
-        command.arg(asked);
-        if let Some(now) = now {
-            command.arg(now.as_millis());
-        }
+        match now {
+            Some(now) => command.arg(now.as_millis()),
+            None => command.arg(""),
+        };
+        command.arg(self.asked.into_bytes()).arg(self.batch.into_bytes());
         command
     }
 }
@@ -51,14 +54,24 @@ impl Request {
 const PART_JOBS: usize = 1000;
 const PART_BYTES: usize = 8 << 20;
 
-/// Cuts a batch into parts, each of which one script call can take. A single item may be larger than the bound.
-pub(super) fn parts<T>(items: &[T], size: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+/// What a batch is made of.
+pub(super) trait Item {
+    /// Which job it is about.
+    fn job(&self) -> JobId;
+    /// How many bytes it may have, roughly.
+    fn size(&self) -> usize;
+}
+
+/// Cuts a batch into parts, each of which one script call can take: not too long, and with each job once. A single item
+/// may be larger than the bound.
+pub(super) fn parts<T: Item>(items: &[T]) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
         let mut bytes = 0;
+        let mut jobs = HashSet::with_capacity(rest.len().min(PART_JOBS));
         let too_much = rest.iter().take(PART_JOBS).position(|item| {
-            bytes += size(item);
-            bytes > PART_BYTES
+            bytes += item.size();
+            bytes > PART_BYTES || !jobs.insert(item.job())
         });
         let count = too_much.unwrap_or(PART_JOBS).max(1).min(rest.len());
         let (part, later) = rest.split_at(count);
@@ -67,23 +80,41 @@ pub(super) fn parts<T>(items: &[T], size: impl Fn(&T) -> usize) -> impl Iterator
     })
 }
 
-pub(super) fn job_size(job: &NewJob) -> usize {
-    job.payload.len()
+impl Item for NewJob {
+    fn job(&self) -> JobId {
+        self.id
+    }
+
+    fn size(&self) -> usize {
+        self.payload.len()
+    }
 }
 
-pub(super) fn renew_size(renew: &Renew) -> usize {
-    log_size(&renew.log)
+impl Item for Renew {
+    fn job(&self) -> JobId {
+        self.token.job
+    }
+
+    fn size(&self) -> usize {
+        log_size(&self.log)
+    }
 }
 
-pub(super) fn settle_size(settle: &Settle) -> usize {
-    let said = match &settle.settlement {
-        Settlement::Succeed { output, effects } => {
-            output.len() + usize::try_from(effects.size().0).unwrap_or(usize::MAX)
-        }
-        Settlement::Retry { message, .. } | Settlement::Bury { message, .. } => message.len(),
-        Settlement::Release { .. } | Settlement::Cancel => 0,
-    };
-    said + log_size(&settle.log)
+impl Item for Settle {
+    fn job(&self) -> JobId {
+        self.token.job
+    }
+
+    fn size(&self) -> usize {
+        let said = match &self.settlement {
+            Settlement::Succeed { output, effects } => {
+                output.len() + usize::try_from(effects.size().0).unwrap_or(usize::MAX)
+            }
+            Settlement::Retry { message, .. } | Settlement::Bury { message, .. } => message.len(),
+            Settlement::Release { .. } | Settlement::Cancel => 0,
+        };
+        said + log_size(&self.log)
+    }
 }
 
 fn log_size(lines: &[LogLine]) -> usize {
@@ -93,20 +124,22 @@ fn log_size(lines: &[LogLine]) -> usize {
 }
 
 pub(super) fn enqueue(tenant: &TenantId, jobs: &[NewJob]) -> Request {
-    let mut keys = Keys::of(tenant);
-    let mut asked = Packer::default();
-    put_jobs(&mut keys, &mut asked, jobs);
-    Request::new(keys, asked)
+    let mut request = Request::of(tenant);
+    request.asked.uint(jobs.len() as u64);
+    put_jobs(&mut request.keys, &mut request.batch, jobs);
+    request
 }
 
-/// Jobs to create, as `lua/create.lua` takes them, and the keys of the queues that they go to.
-fn put_jobs(keys: &mut Keys, asked: &mut Packer, jobs: &[NewJob]) {
-    asked.array(6 * jobs.len());
+/// Jobs to create, as `lua/create.lua` takes them, and their keys with those of the queues that they go to. Returns the
+/// place of the first one's key.
+fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
+    let first = keys.len() as Place + 1;
     for job in jobs {
-        asked.uint(keys.job(job.id)).uint(exact_millis(job.delay)).uint(job.priority.0.into());
-        asked.bytes(job.queue.as_str().as_bytes());
-        asked.optional_bytes(job.unique_key.as_ref().map(UniqueKey::as_str).map(str::as_bytes));
-        asked.bytes(&layout::job_bytes(job));
+        keys.job(job.id);
+        batch.number(exact_millis(job.delay), 8).number(job.priority.0.into(), 1);
+        batch.counted(job.queue.as_str().as_bytes(), 1);
+        batch.counted(job.unique_key.as_ref().map_or("", UniqueKey::as_str).as_bytes(), 2);
+        batch.counted(&layout::job_bytes(job), 4);
     }
     let mut queues: Vec<_> = jobs.iter().map(|job| &job.queue).collect();
     queues.sort_unstable();
@@ -114,126 +147,135 @@ fn put_jobs(keys: &mut Keys, asked: &mut Packer, jobs: &[NewJob]) {
     for queue in queues {
         keys.ready(queue);
     }
+    first
 }
 
 pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {
-    let mut keys = Keys::of(ask.tenant);
-    let mut asked = Packer::default();
+    let mut request = Request::of(ask.tenant);
     let keep = Keep::default();
+    let asked = &mut request.asked;
     asked.array(7).uint(exact_millis(ask.ttl)).uint(ask.expiries_max.into());
     asked.bytes(&layout::why_bytes(Reason::LeaseExpired, Some(&ask.buried_message())));
     asked.uint(SWEEP_MAX as u64).uint(exact_millis(keep.dead)).uint(exact_millis(keep.done));
     asked.array(2 * ask.queues.len());
     for (queue, count) in ask.queues {
-        keys.ready(queue);
+        request.keys.ready(queue);
         asked.bytes(queue.as_str().as_bytes()).uint((*count).into());
     }
-    Request::new(keys, asked)
+    request
 }
 
 pub(super) fn renew(tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Request {
-    let mut keys = Keys::of(tenant);
-    let mut asked = Packer::default();
-    asked.array(3 + 3 * leases.len());
-    asked.uint(exact_millis(ttl)).uint(LOG_LINES_KEPT as u64).uint(leases.len() as u64);
+    let mut request = Request::of(tenant);
+    request.asked.array(3).uint(leases.len() as u64).uint(exact_millis(ttl)).uint(LOG_LINES_KEPT as u64);
     for lease in leases {
-        keys.run(lease.token.job);
-        asked.uint(lease.token.lease.0);
-        put_report(&mut asked, lease.progress.as_ref(), &lease.log);
+        request.keys.run(lease.token.job);
+        let progress = lease.progress.as_ref().map(layout::progress_bytes);
+        request.batch.number(lease.token.lease.0, 8).counted(&progress.unwrap_or_default(), 4);
+        request.batch.counted(&lines(&lease.log), 4);
     }
     for lease in leases.iter().filter(|lease| !lease.log.is_empty()) {
-        keys.log(lease.token.job);
+        request.keys.log(lease.token.job);
     }
-    Request::new(keys, asked)
+    request
 }
 
-fn put_report(asked: &mut Packer, progress: Option<&Progress>, lines: &[LogLine]) {
-    asked.optional_bytes(progress.map(layout::progress_bytes).as_deref());
-    if lines.is_empty() {
-        asked.absent();
-        return;
+/// Nothing, if there are none.
+fn lines(lines: &[LogLine]) -> Vec<u8> {
+    let mut packed = Packer::default();
+    if !lines.is_empty() {
+        // Of more than are kept, none but the last would stay.
+        let lines = &lines[lines.len().saturating_sub(LOG_LINES_KEPT)..];
+        packed.array(lines.len());
+        for line in lines {
+            packed.bytes(&layout::log_line_bytes(line));
+        }
     }
-    // Of more than are kept, none but the last would stay.
-    let lines = &lines[lines.len().saturating_sub(LOG_LINES_KEPT)..];
-    asked.array(lines.len());
-    for line in lines {
-        asked.bytes(&layout::log_line_bytes(line));
-    }
+    packed.into_bytes()
 }
 
 pub(super) fn settle(tenant: &TenantId, settlements: &[Settle]) -> Request {
-    let mut keys = Keys::of(tenant);
-    let mut asked = Packer::default();
+    let mut request = Request::of(tenant);
+    request.asked.array(2).uint(settlements.len() as u64).uint(LOG_LINES_KEPT as u64);
     for settle in settlements {
-        keys.run(settle.token.job);
+        request.keys.run(settle.token.job);
     }
-    asked.array(2 + 11 * settlements.len());
-    asked.uint(LOG_LINES_KEPT as u64).uint(settlements.len() as u64);
     for settle in settlements {
-        put_settle(&mut keys, &mut asked, settle);
+        put_settle(&mut request.keys, &mut request.batch, settle);
     }
-    Request::new(keys, asked)
+    request
 }
 
-fn put_settle(keys: &mut Keys, asked: &mut Packer, settle: &Settle) {
+fn put_settle(keys: &mut Keys, batch: &mut Packer, settle: &Settle) {
     if !settle.log.is_empty() {
         keys.log(settle.token.job);
     }
-    asked.uint(settle.token.lease.0);
-    put_settlement(asked, &settle.settlement);
-    asked.optional_bytes(settle.ran.as_ref().map(layout::ran_bytes).as_deref());
-    put_report(asked, settle.progress.as_ref(), &settle.log);
-    asked.uint(exact_millis(settle.keep.dead)).uint(exact_millis(settle.keep.done));
-    match (&settle.settlement, &settle.ran) {
+    let (what, delay, keep) = kind_of(settle);
+    batch.number(settle.token.lease.0, 8).number(what, 1);
+    batch.number(exact_millis(delay), 8).number(exact_millis(keep), 8);
+    batch.counted(&tail_of(settle).bytes(), 4).counted(&lines(&settle.log), 4);
+    let effects = match (&settle.settlement, &settle.ran) {
         (Settlement::Succeed { effects, .. }, Some(ran)) if has_effect(effects) => {
-            put_effects(keys, asked, ran, effects);
+            effects_bytes(keys, ran, effects)
         }
-        _ => {
-            asked.absent();
-        }
+        _ => Vec::new(),
+    };
+    batch.counted(&effects, 4);
+}
+
+/// What to do, as `lua/settle.lua` names it; how long to wait; how long the job is kept if that makes it final.
+fn kind_of(settle: &Settle) -> (u64, Duration, Duration) {
+    let keep = settle.keep;
+    match &settle.settlement {
+        Settlement::Succeed { .. } => (1, Duration::ZERO, keep.done),
+        // These two make it final only if it is to be cancelled.
+        Settlement::Retry { after, .. } => (2, *after, keep.done),
+        Settlement::Release { after, .. } => (3, *after, keep.done),
+        Settlement::Bury { .. } => (4, Duration::ZERO, keep.dead),
+        Settlement::Cancel => (5, Duration::ZERO, keep.done),
     }
 }
 
-/// What to do, the delay, why, and the output.
-fn put_settlement(asked: &mut Packer, settlement: &Settlement) {
-    let why = |reason, message: Option<&str>| layout::why_bytes(reason, message);
-    match settlement {
-        Settlement::Succeed { output, .. } => asked.uint(1).uint(0).absent().bytes(output),
-        Settlement::Retry { after, reason, message } => {
-            asked.uint(2).uint(exact_millis(*after)).bytes(&why(*reason, Some(message))).absent()
+fn tail_of(settle: &Settle) -> Tail<'_> {
+    let (why, output) = match &settle.settlement {
+        Settlement::Succeed { output, .. } => (None, Some(output.as_slice())),
+        Settlement::Retry { reason, message, .. } | Settlement::Bury { reason, message } => {
+            (Some((*reason, Some(message.as_str()))), None)
         }
-        Settlement::Release { after, reason } => {
-            asked.uint(3).uint(exact_millis(*after)).bytes(&why(*reason, None)).absent()
-        }
-        Settlement::Bury { reason, message } => {
-            asked.uint(4).uint(0).bytes(&why(*reason, Some(message))).absent()
-        }
-        Settlement::Cancel => asked.uint(5).uint(0).bytes(&why(Reason::Cancelled, None)).absent(),
+        Settlement::Release { reason, .. } => (Some((*reason, None)), None),
+        Settlement::Cancel => (Some((Reason::Cancelled, None)), None),
     };
+    Tail { ran: settle.ran.as_ref(), why, progress: settle.progress.as_ref(), output }
 }
 
 fn has_effect(effects: &Effects) -> bool {
     !effects.is_empty() || effects.expectations().len() > 0
 }
 
-fn put_effects(keys: &mut Keys, asked: &mut Packer, ran: &Ran, effects: &Effects) {
-    asked.array(3).array(2 * effects.expectations().len());
+fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
+    let mut packed = Packer::default();
+    packed.array(5).array(2 * effects.expectations().len());
     for (key, value) in effects.expectations() {
-        asked.uint(keys.state(&ran.plugin, key)).optional_bytes(value);
+        packed.uint(keys.state(&ran.plugin, key)).optional_bytes(value);
     }
-    asked.array(4 * effects.writes().len());
+    packed.array(4 * effects.writes().len());
     for (key, write) in effects.writes() {
-        asked.uint(keys.state(&ran.plugin, key));
+        packed.uint(keys.state(&ran.plugin, key));
         match write {
             // What is gone at once is as good as deleted, and Redis refuses to keep anything for no time.
             StateWrite::Set { ttl: Some(Duration::ZERO), .. } | StateWrite::Delete => {
-                asked.uint(1).absent().absent()
+                packed.uint(1).absent().absent()
             }
-            StateWrite::Set { value, ttl } => asked.uint(2).bytes(value).optional_uint(ttl.map(exact_millis)),
-            StateWrite::Add(by) => asked.uint(3).bytes(by.to_string().as_bytes()).absent(),
+            StateWrite::Set { value, ttl } => {
+                packed.uint(2).bytes(value).optional_uint(ttl.map(exact_millis))
+            }
+            StateWrite::Add(by) => packed.uint(3).bytes(by.to_string().as_bytes()).absent(),
         };
     }
-    put_jobs(keys, asked, effects.jobs());
+    let mut jobs = Packer::default();
+    let first = put_jobs(keys, &mut jobs, effects.jobs());
+    packed.uint(effects.jobs().len() as u64).uint(first).bytes(&jobs.into_bytes());
+    packed.into_bytes()
 }
 
 /// Whole milliseconds, up to 285,000 years: to there Lua's numbers are exact, and times in the range of Redis's clock.
@@ -242,44 +284,64 @@ fn exact_millis(duration: Duration) -> u64 {
 }
 
 pub(super) fn cancel(tenant: &TenantId, job: JobId) -> Request {
-    let Request { keys, mut asked } = of_job(tenant, job);
-    asked.uint(exact_millis(Keep::default().done));
-    Request::new(keys, asked)
+    let mut request = of_job(tenant, job);
+    request.asked.uint(exact_millis(Keep::default().done));
+    request
 }
 
 /// A request that has nothing to say but which job it is about.
 pub(super) fn of_job(tenant: &TenantId, job: JobId) -> Request {
-    let mut keys = Keys::of(tenant);
-    keys.job(job);
-    keys.run(job);
-    Request::new(keys, Packer::default())
+    let mut request = Request::of(tenant);
+    request.keys.job(job);
+    request.keys.run(job);
+    request
 }
 
 pub(super) fn jobs(tenant: &TenantId, query: &Query) -> Request {
-    let mut asked = Packer::default();
+    let mut request = Request::of(tenant);
     let limit = query.limit.clamp(1, Query::LIMIT_MAX);
     // There are never that many jobs, and Lua's numbers are exact up to here.
     let offset = query.offset.min(1 << 52);
-    asked.array(3).uint(layout::state_number(query.state)).uint(offset).uint(limit.into());
-    Request::new(Keys::of(tenant), asked)
+    request.asked.array(3).uint(layout::state_number(query.state)).uint(offset).uint(limit.into());
+    request
 }
 
 pub(super) fn state(tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Request {
-    let mut keys = Keys::of(tenant);
-    keys.state(plugin, key);
-    Request::new(keys, Packer::default())
+    let mut request = Request::of(tenant);
+    request.keys.state(plugin, key);
+    request
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    struct Sized {
+        job: u128,
+        size: usize,
+    }
+
+    impl Item for Sized {
+        fn job(&self) -> JobId {
+            JobId::from_parts(Timestamp::from_millis(1), self.job)
+        }
+
+        fn size(&self) -> usize {
+            self.size
+        }
+    }
+
+    fn lengths(items: impl IntoIterator<Item = (u128, usize)>) -> Vec<usize> {
+        let items: Vec<Sized> = items.into_iter().map(|(job, size)| Sized { job, size }).collect();
+        parts(&items).map(<[Sized]>::len).collect()
+    }
+
     #[test]
-    fn a_batch_is_cut_where_it_gets_too_long_or_too_large() {
-        let lengths = |sizes: &[usize]| parts(sizes, |size| *size).map(<[usize]>::len).collect::<Vec<_>>();
-        assert_eq!(lengths(&[]), [] as [usize; 0]);
-        assert_eq!(lengths(&vec![1; 2500]), [1000, 1000, 500]);
-        assert_eq!(lengths(&[PART_BYTES, 1, PART_BYTES * 2, 1]), [1, 1, 1, 1]);
-        assert_eq!(lengths(&[PART_BYTES / 2, PART_BYTES / 2, 1]), [2, 1]);
+    fn a_batch_is_cut_where_it_gets_too_long_or_too_large_or_repeats_a_job() {
+        assert_eq!(lengths([]), [] as [usize; 0]);
+        assert_eq!(lengths((0..2500).map(|n| (n, 1))), [1000, 1000, 500]);
+        assert_eq!(lengths([(0, PART_BYTES), (1, 1), (2, PART_BYTES * 2), (3, 1)]), [1, 1, 1, 1]);
+        assert_eq!(lengths([(0, PART_BYTES / 2), (1, PART_BYTES / 2), (2, 1)]), [2, 1]);
+        assert_eq!(lengths([(0, 1), (1, 1), (0, 1), (0, 1), (1, 1)]), [2, 1, 2]);
     }
 }

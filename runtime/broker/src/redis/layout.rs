@@ -1,9 +1,8 @@
 //! How jobs, their runs and what those report are laid out in bytes.
 //!
-//! A job is what its producer asked for: layout (1 byte), enqueued at (6), priority (1), queue (length in 1), unique
-//! key (length in 2, empty if there is none), kind (length in 1), and the payload up to the end. Numbers have the
-//! highest byte first. A run is the MessagePack array that `lua/run.lua` describes; usage is described in
-//! `lua/usage.lua`.
+//! A job is what its producer asked for: layout (1 byte), enqueued at (6), priority (1), unique key (length in 2, empty
+//! if there is none), queue (length in 1), kind (length in 1), and the payload up to the end. Numbers have the highest
+//! byte first. A run is described in `lua/run.lua`, and usage in `lua/usage.lua`.
 
 use std::time::Duration;
 
@@ -34,11 +33,11 @@ pub(super) fn job_bytes(job: &NewJob) -> Vec<u8> {
     let (queue, kind) = (job.queue.as_str(), job.kind.as_str());
     let mut bytes = Vec::with_capacity(5 + queue.len() + unique.len() + kind.len() + job.payload.len());
     bytes.push(job.priority.0);
-    bytes.push(short(queue));
-    bytes.extend_from_slice(queue.as_bytes());
     let unique_len = u16::try_from(unique.len()).expect("a unique key has 256 bytes at most");
     bytes.extend_from_slice(&unique_len.to_be_bytes());
     bytes.extend_from_slice(unique.as_bytes());
+    bytes.push(short(queue));
+    bytes.extend_from_slice(queue.as_bytes());
     bytes.push(short(kind));
     bytes.extend_from_slice(kind.as_bytes());
     bytes.extend_from_slice(&job.payload);
@@ -68,11 +67,11 @@ impl<'a> StoredJob<'a> {
         }
         let enqueued_at = Timestamp::from_millis(from.number(6)?);
         let priority = Priority(from.take(1)?[0]);
-        let queue = QueueName::parse(text(&mut from, 1)?)?;
         let unique_key = match text(&mut from, 2)? {
             "" => None,
             key => Some(UniqueKey::parse(key)?),
         };
+        let queue = QueueName::parse(text(&mut from, 1)?)?;
         let kind = Kind::parse(text(&mut from, 1)?)?;
         Ok(Self { enqueued_at, priority, queue, unique_key, kind, payload: from.rest() })
     }
@@ -156,7 +155,8 @@ struct Why {
 }
 
 impl StoredRun {
-    const PLACES: usize = 12;
+    /// The places of a tail.
+    const PLACES: usize = 5;
 
     /// The run of a job that has none stored: nothing happened yet.
     pub(super) fn none() -> Self {
@@ -176,28 +176,54 @@ impl StoredRun {
 
     pub(super) fn read(bytes: &[u8]) -> Read<Self> {
         let mut from = Unpacker::new(bytes);
+        let state = state(from.number(1)?)?;
+        // Whether it is to be cancelled matters to the scripts alone, and so does the unique key.
+        from.number(1)?;
+        let (attempts, expiries) = (count(from.number(4)?)?, count(from.number(4)?)?);
+        let lease = LeaseNo(from.number(6)?);
+        let (leased_at, finished_at) = (time(from.number(6)?), time(from.number(6)?));
         if from.array()? != Self::PLACES {
             return Err(Unreadable("it was written by another version"));
         }
-        let state = state(from.uint()?)?;
-        let (attempts, expiries) = (count(from.uint()?)?, count(from.uint()?)?);
-        let lease = LeaseNo(from.uint()?);
-        let leased_at = from.optional(Unpacker::uint)?.map(Timestamp::from_millis);
-        // The unique key and the wish to cancel are there for the scripts alone.
         from.optional(Unpacker::bytes)?;
-        flag(&mut from)?;
         Ok(Self {
             state,
             attempts,
             expiries,
             lease,
             leased_at,
-            finished_at: from.optional(Unpacker::uint)?.map(Timestamp::from_millis),
+            finished_at,
             ran: from.optional(Unpacker::bytes)?.map(read_ran).transpose()?,
             why: from.optional(Unpacker::bytes)?.map(read_why).transpose()?,
             progress: from.optional(Unpacker::bytes)?.map(read_progress).transpose()?,
             output: from.optional(Unpacker::bytes)?.map(<[u8]>::to_vec),
         })
+    }
+}
+
+/// 0 stands for no time.
+fn time(millis: u64) -> Option<Timestamp> {
+    (millis != 0).then(|| Timestamp::from_millis(millis))
+}
+
+/// What a settlement leaves of a run that is the job's first.
+#[derive(Debug, Default)]
+pub(super) struct Tail<'a> {
+    pub(super) ran: Option<&'a Ran>,
+    pub(super) why: Option<(Reason, Option<&'a str>)>,
+    pub(super) progress: Option<&'a Progress>,
+    pub(super) output: Option<&'a [u8]>,
+}
+
+impl Tail<'_> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let mut packer = Packer::default();
+        packer.array(StoredRun::PLACES).absent();
+        packer.optional_bytes(self.ran.map(ran_bytes).as_deref());
+        packer.optional_bytes(self.why.map(|(reason, message)| why_bytes(reason, message)).as_deref());
+        packer.optional_bytes(self.progress.map(progress_bytes).as_deref());
+        packer.optional_bytes(self.output);
+        packer.into_bytes()
     }
 }
 
@@ -216,14 +242,7 @@ fn count(n: u64) -> Read<u32> {
     u32::try_from(n).map_err(|_| Unreadable("a count is out of range"))
 }
 
-fn flag(from: &mut Unpacker<'_>) -> Read<()> {
-    match from.take(1)? {
-        [0xc2 | 0xc3] => Ok(()),
-        _ => Err(Unreadable("there is no flag where one should be")),
-    }
-}
-
-pub(super) fn ran_bytes(ran: &Ran) -> Vec<u8> {
+fn ran_bytes(ran: &Ran) -> Vec<u8> {
     let Usage { fuel, memory_peak, wall, cpu, host_calls } = ran.usage;
     let mut bytes = Vec::with_capacity(5 * 9 + 32);
     for n in [fuel.0, memory_peak.0, micros(wall), micros(cpu), host_calls] {

@@ -51,6 +51,24 @@ impl Packer {
         self
     }
 
+    /// A raw number in so many bytes, the highest first; of a greater one the highest bytes are left out.
+    pub(super) fn number(&mut self, n: u64, bytes: usize) -> &mut Self {
+        let all = n.to_be_bytes();
+        self.0.extend_from_slice(&all[all.len() - bytes..]);
+        self
+    }
+
+    /// Raw bytes after their length, which takes so many bytes itself.
+    pub(super) fn counted(&mut self, bytes: &[u8], length_bytes: usize) -> &mut Self {
+        self.number(bytes.len() as u64, length_bytes);
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn absent(&mut self) -> &mut Self {
         self.0.push(0xc2);
         self

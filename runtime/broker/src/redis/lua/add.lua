@@ -13,7 +13,7 @@ local function split(text)
   if #digits > 19 then
     return nil
   end
-  local high, low = tonumber(string.sub(digits, 1, -10)) or 0, tonumber(string.sub(digits, -9))
+  local high, low = tonumber(sub(digits, 1, -10)) or 0, tonumber(sub(digits, -9))
   if sign == '-' then
     return -high, -low
   end

@@ -14,7 +14,7 @@ if run[STATE] > LEASED then
   return run[STATE]
 end
 if run[STATE] == LEASED then
-  run[CANCEL] = true
+  run[CANCEL] = 1
 else
   local priority, queue = head_of(id)
   if call('ZREM', SCHEDULE, scheduled(id, priority, queue)) == 0 then

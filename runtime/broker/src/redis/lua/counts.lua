@@ -14,14 +14,14 @@ end
 local function count_final(state)
   local keys = {}
   for n, class in ipairs(classes_of(state)) do
-    keys[n] = class_key(class)
+    keys[n] = CLASS_KEY .. class
   end
   return size_of_all(keys)
 end
 
 local ready = {}
 for n, queue in ipairs(call('SMEMBERS', QUEUES)) do
-  ready[n] = ready_key(queue)
+  ready[n] = READY_KEY .. queue
 end
 return {
   call('ZCARD', SCHEDULE),

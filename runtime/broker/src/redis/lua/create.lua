@@ -1,27 +1,27 @@
--- The creation of one job, of which six places of a list tell, from this one on: the place of its `job:<id>` in KEYS,
--- delay, priority, queue, unique key or false, the bytes of the job from its priority on.
---
--- Returns the id of the job that holds the unique key, if another one does.
-local JOB_PLACES = 6
+-- The creation of one job. In a batch it has this form: delay, priority, queue, unique key or nothing, and the bytes
+-- of the job from its priority on.
+local JOB = '>I8BBc0I2c0I4c0'
 
-local function create(list, first)
-  local place, delay, priority, queue, unique, bytes = unpack(list, first, first + JOB_PLACES - 1)
-  local key = KEYS[place]
+-- Creates the job that is told of at `position` of a batch, under `key`, which is its `job:<id>`.
+--
+-- Returns the position after it, and the id of the job that holds the unique key if another one does.
+local function create(key, jobs, position)
+  local delay, priority, queue, unique, bytes, after = unpack_bytes(JOB, jobs, position)
   local id = id_of(key)
-  local job = struct.pack('>BI6', LAYOUT, now) .. bytes
-  if unique then
+  local job = pack_bytes('>BI6', LAYOUT, now) .. bytes
+  if unique ~= '' then
     if call('EXISTS', key) == 1 then
-      return nil
+      return after
     end
     local holder = call('HGET', UNIQUE, unique)
     if holder then
-      return holder
+      return after, holder
     end
     call('HSET', UNIQUE, unique, id)
     call('SET', key, job)
   elseif not call('SET', key, job, 'NX') then
-    return nil
+    return after
   end
   make_waiting(id, priority, queue, delay)
-  return nil
+  return after
 end

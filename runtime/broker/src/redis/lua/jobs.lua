@@ -17,11 +17,11 @@ local function sources()
     keys[1] = LEASES
   elseif state == READY then
     for n, queue in ipairs(call('SMEMBERS', QUEUES)) do
-      keys[n] = ready_key(queue)
+      keys[n] = READY_KEY .. queue
     end
   else
     for n, class in ipairs(classes_of(state)) do
-      keys[n] = class_key(class)
+      keys[n] = CLASS_KEY .. class
     end
   end
   return keys
@@ -64,7 +64,7 @@ end
 -- Byte by byte, as Redis orders members; Lua's own comparison goes by the locale.
 local function is_less(a, b)
   for n = 1, #a do
-    local x, y = string.byte(a, n), string.byte(b, n)
+    local x, y = byte(a, n), byte(b, n)
     if x ~= y then
       return x < y
     end
@@ -116,7 +116,7 @@ local function page_of_one(key)
     ids = call('ZRANGE', key, offset, offset + limit - 1)
   end
   for n, member in ipairs(ids) do
-    ids[n] = string.sub(member, 1, 26)
+    ids[n] = sub(member, 1, 26)
   end
   return ids
 end

@@ -24,7 +24,7 @@ end
 
 local function promote()
   for _, member in ipairs(sweep(SCHEDULE, now)) do
-    make_ready(string.sub(member, 1, 26), string.byte(member, 27), string.sub(member, 28))
+    make_ready(sub(member, 1, 26), byte(member, 27), sub(member, 28))
   end
 end
 
@@ -34,10 +34,10 @@ local function take_back_one(id, run)
   run[EXPIRIES] = run[EXPIRIES] + 1
   run[LEASE] = run[LEASE] + 1
   if run[EXPIRIES] > expiries_max then
-    run[WHY] = why_buried
+    set_in_tail(run, WHY, why_buried)
     make_final(id, run, DEAD, keep_dead)
     buried[#buried + 1] = id
-  elseif run[CANCEL] then
+  elseif run[CANCEL] == 1 then
     make_cancelled(id, run, keep_cancelled)
   else
     run[STATE] = READY
@@ -48,14 +48,14 @@ local function take_back_one(id, run)
     end
     make_ready(id, priority, queue)
   end
-  save_run(run_key(id), run)
+  save_run(RUN_KEY .. id, run)
 end
 
 local function take_back()
   local ids = sweep(LEASES, now)
   local keys = {}
   for n, id in ipairs(ids) do
-    keys[n] = run_key(id)
+    keys[n] = RUN_KEY .. id
   end
   for n, packed in ipairs(get_all(keys)) do
     local run = read_run(packed)
@@ -69,13 +69,13 @@ local function take_back()
 end
 
 local function remove_of(class, count)
-  local key = class_key(class)
+  local key = CLASS_KEY .. class
   local ids = call('ZRANGE', key, '-inf', now - keep_of(class), 'BYSCORE', 'LIMIT', 0, count)
   local keys = {}
   for _, id in ipairs(ids) do
-    keys[#keys + 1] = job_key(id)
-    keys[#keys + 1] = run_key(id)
-    keys[#keys + 1] = log_key(id)
+    keys[#keys + 1] = JOB_KEY .. id
+    keys[#keys + 1] = RUN_KEY .. id
+    keys[#keys + 1] = LOG_KEY .. id
   end
   if #ids > 0 then
     call('ZREMRANGEBYRANK', key, 0, #ids - 1)
@@ -97,34 +97,61 @@ local function remove()
   left_undone = true
 end
 
-local leases, expiries = {}, {}
+local LEASE_PLACES = 4
+local leases = {}
 
-local function hand_out_one(id, job, key, run)
+-- Most jobs were never leased before and have no unique key. They all get the same run.
+local first_run = pack_bytes(RUN_HEAD, LEASED, 0, 0, 0, 1, now, 0) .. EMPTY_TAIL
+
+local function is_plain(job)
+  local layout = byte(job, 1)
+  local high, low = byte(job, 9, 10)
+  return layout == LAYOUT and high == 0 and low == 0
+end
+
+-- The run that a job has now that it is leased: its bytes, the number of the lease and the attempts so far.
+local function lease_one(job, packed)
+  if not packed and is_plain(job) then
+    return first_run, 1, 0
+  end
+  local priority, _, unique = read_head(job)
+  local run = new_run(unique)
+  if packed then
+    run = read_run(packed)
+  end
+  if not priority or not run then
+    return nil
+  end
   run[STATE], run[LEASE], run[LEASED_AT] = LEASED, run[LEASE] + 1, now
-  save_run(key, run)
-  local e, l = #expiries, #leases
-  expiries[e + 1], expiries[e + 2] = expires, id
-  leases[l + 1], leases[l + 2], leases[l + 3], leases[l + 4] = id, run[LEASE], run[ATTEMPTS], job
+  return pack_run(run), run[LEASE], run[ATTEMPTS]
 end
 
 local function hand_out(ids)
   local job_keys, run_keys = {}, {}
-  for n, id in ipairs(ids) do
-    job_keys[n], run_keys[n] = job_key(id), run_key(id)
+  for n = 1, #ids do
+    local id = ids[n]
+    job_keys[n], run_keys[n] = JOB_KEY .. id, RUN_KEY .. id
   end
   local jobs, runs = get_all(job_keys), get_all(run_keys)
-  for n, id in ipairs(ids) do
-    local job = jobs[n]
-    local priority, _, unique = read_head(job)
-    -- Most jobs were never leased before.
-    local run = not runs[n] and new_run(unique) or read_run(runs[n])
-    if priority and run then
-      hand_out_one(id, job, run_keys[n], run)
+  for n = 1, #ids do
+    local id, job = ids[n], jobs[n]
+    local run, lease, attempts = lease_one(job or '', runs[n])
+    if run then
+      local r, l = #changed_runs, #leases
+      changed_runs[r + 1], changed_runs[r + 2] = run_keys[n], run
+      leases[l + 1], leases[l + 2], leases[l + 3], leases[l + 4] = id, lease, attempts, job
     else
       unreadable[#unreadable + 1] = id
     end
   end
   flush_runs()
+  -- Ids mostly rise. The other way round each finds its place first among those that expire at the same time, and the
+  -- search of a small ZSET, which is from its start, is short.
+  local expiries = {}
+  for l = #leases - LEASE_PLACES + 1, 1, -LEASE_PLACES do
+    local n = #expiries
+    expiries[n + 1], expiries[n + 2] = expires, leases[l]
+  end
   call_with_all('ZADD', LEASES, expiries)
 end
 
@@ -132,8 +159,8 @@ local function take()
   local ids = {}
   for n = 1, #queues, 2 do
     local taken = queues[n + 1] > 0 and take_ready(queues[n], queues[n + 1]) or {}
-    for m = 1, #taken, 2 do
-      ids[#ids + 1] = taken[m]
+    for _, id in ipairs(taken) do
+      ids[#ids + 1] = id
     end
   end
   hand_out(ids)

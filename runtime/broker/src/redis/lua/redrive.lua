@@ -15,7 +15,7 @@ if run[STATE] ~= DEAD then
   local is_scheduled = run[STATE] == READY and due_at(id, priority, queue)
   return is_scheduled and SCHEDULED or run[STATE]
 end
-local unique = run[UNIQUE_KEY]
+local unique = in_tail(run, UNIQUE_KEY)
 if unique then
   local holder = call('HGET', UNIQUE, unique)
   if holder then
@@ -24,11 +24,12 @@ if unique then
   call('HSET', UNIQUE, unique, id)
 end
 for _, class in ipairs(classes_of(DEAD)) do
-  if call('ZREM', class_key(class), id) == 1 then
+  if call('ZREM', CLASS_KEY .. class, id) == 1 then
     class_has_changed(class)
   end
 end
-run[STATE], run[ATTEMPTS], run[EXPIRIES], run[FINISHED_AT], run[WHY] = READY, 0, 0, false, false
+run[STATE], run[ATTEMPTS], run[EXPIRIES], run[FINISHED_AT] = READY, 0, 0, 0
+set_in_tail(run, WHY, false)
 save_run(KEYS[FIXED_KEYS + 2], run)
 flush_runs()
 make_ready(id, priority, queue)

@@ -1,33 +1,36 @@
 -- Prolongs leases, and keeps what their runs have reported.
 --
 -- KEYS[7..]  `run:<id>` of each lease, then `log:<id>` of each with lines
--- asked      { ttl, log lines kept, how many leases, and of each by turns: lease, progress or false, log lines or
---              false }
+-- asked      { how many leases, ttl, log lines kept }
+-- batch      of each lease: its number, progress or nothing, log lines or nothing
 -- returns    for each lease: LOST, HELD or CANCEL_REQUESTED
 
+local RENEWAL = '>I8I4c0I4c0'
 local LOST, HELD, CANCEL_REQUESTED = 0, 1, 2
 
-local ttl, lines_kept, count = unpack(asked, 1, 3)
+local count, ttl, lines_kept = unpack(asked)
 local expires = score(now + ttl)
 local runs = runs_of_batch(count)
 local expiries, replies = {}, {}
 
-for n = 1, count do
-  local lease, progress, lines = unpack(asked, 3 * n + 1, 3 * n + 3)
-  local run = runs[n]
-  if holds(run, lease) then
-    local key = KEYS[FIXED_KEYS + n]
-    local id = id_of(key)
-    expiries[#expiries + 1] = expires
-    expiries[#expiries + 1] = id
-    keep_report(id, run, progress, lines, lines_kept)
-    if progress then
-      save_run(key, run)
-    end
-    replies[n] = run[CANCEL] and CANCEL_REQUESTED or HELD
-  else
-    replies[n] = LOST
+local function renew(key, run, progress, lines)
+  local id = id_of(key)
+  local n = #expiries
+  expiries[n + 1], expiries[n + 2] = expires, id
+  append_log(id, lines, lines_kept)
+  if progress ~= '' then
+    set_in_tail(run, PROGRESS, progress)
+    save_run(key, run)
   end
+  return run[CANCEL] == 1 and CANCEL_REQUESTED or HELD
+end
+
+local position = 1
+for n = 1, count do
+  local lease, progress, lines
+  lease, progress, lines, position = unpack_bytes(RENEWAL, batch, position)
+  local run = runs[n]
+  replies[n] = holds(run, lease) and renew(KEYS[FIXED_KEYS + n], run, progress, lines) or LOST
 end
 
 flush_runs()

@@ -1,13 +1,11 @@
--- What a run has reported since: its progress, and lines for its log.
-local function keep_report(id, run, progress, lines, lines_kept)
-  if progress then
-    run[PROGRESS] = progress
+-- The lines are a MessagePack array, or nothing.
+local function append_log(id, lines, lines_kept)
+  if lines == '' then
+    return
   end
-  if lines then
-    local key = log_key(id)
-    call_with_all('RPUSH', key, lines)
-    call('LTRIM', key, -lines_kept, -1)
-  end
+  local key = LOG_KEY .. id
+  call_with_all('RPUSH', key, cmsgpack.unpack(lines))
+  call('LTRIM', key, -lines_kept, -1)
 end
 
 -- A token holds while the job is leased under its number. A lease that has run out and wasn't taken back yet holds.
@@ -15,19 +13,11 @@ local function holds(run, lease)
   return run and run[STATE] == LEASED and run[LEASE] == lease
 end
 
--- The runs of KEYS[7..6+count], each once: a job that is twice in a batch has one run.
+-- The runs of KEYS[7..6+count]. Whoever calls makes batches short enough for one call, and no job is twice in one.
 local function runs_of_batch(count)
-  local keys, seen = {}, {}
+  local runs = call('MGET', unpack(KEYS, FIXED_KEYS + 1, FIXED_KEYS + count))
   for n = 1, count do
-    keys[n] = KEYS[FIXED_KEYS + n]
-  end
-  local runs = get_all(keys)
-  for n, packed in ipairs(runs) do
-    local key = keys[n]
-    if seen[key] == nil then
-      seen[key] = read_run(packed) or false
-    end
-    runs[n] = seen[key]
+    runs[n] = read_run(runs[n]) or false
   end
   return runs
 end

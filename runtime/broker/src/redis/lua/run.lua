@@ -1,46 +1,80 @@
--- What happened to a job since its producer asked for it: a MessagePack array with these places, at `run:<id>`.
--- A job that was never leased or cancelled has none. What is not there is `false`.
+-- What happened to a job since its producer asked for it, at `run:<id>`. A job that was never leased or cancelled has
+-- none. It has two parts:
+--
+-- - a head of fixed length: state, whether somebody wants it cancelled, attempts, expiries, the number of its lease,
+--   when it was leased and when it finished (0 if it wasn't);
+-- - a tail, which mostly goes through unopened: a MessagePack array of unique key, usage, reason, progress and output,
+--   each `false` if there is none.
 
-local STATE, ATTEMPTS, EXPIRIES, LEASE, LEASED_AT, UNIQUE_KEY, CANCEL = 1, 2, 3, 4, 5, 6, 7
-local FINISHED_AT, RAN, WHY, PROGRESS, OUTPUT = 8, 9, 10, 11, 12
+local RUN_HEAD = '>BBI4I4I6I6I6'
+local RUN_HEAD_BYTES = 1 + 1 + 4 + 4 + 6 + 6 + 6
+local STATE, CANCEL, ATTEMPTS, EXPIRIES, LEASE, LEASED_AT, FINISHED_AT = 1, 2, 3, 4, 5, 6, 7
+local TAIL, OPEN = 8, 9 -- the tail as bytes; its places, if any holds something
+local UNIQUE_KEY, RAN, WHY, PROGRESS = 1, 2, 3, 4
+local EMPTY_TAIL = '\149\194\194\194\194\194'
 
 -- As in `State::ALL`. A job that waits is stored as ready: whether it is scheduled is told by the schedule, so that
 -- nothing of the job has to be touched when it becomes due.
 local SCHEDULED, READY, LEASED, SUCCEEDED, DEAD, CANCELLED = 0, 1, 2, 3, 4, 5
 
-local WHY_CANCELLED = cmsgpack.pack({ 'cancelled', false })
-
--- How the bytes at `job:<id>` begin: layout, when it was enqueued, priority, queue, unique key. The kind and the
+-- How the bytes at `job:<id>` begin: layout, when it was enqueued, priority, unique key, queue. The kind and the
 -- payload follow, which no script looks into.
 local LAYOUT = 1
-local HEAD = '>BI6BBc0I2c0'
-local HEAD_BYTES_MAX = 1 + 6 + 1 + 1 + 63 + 2 + 256
+local JOB_HEAD = '>BI6BI2c0Bc0'
+local JOB_HEAD_BYTES_MAX = 1 + 6 + 1 + 2 + 256 + 1 + 63
 
 -- Priority, queue, and unique key or false; nothing if the bytes are no job's.
 local function read_head(job)
-  local is_whole, layout, _, priority, queue, unique = pcall(struct.unpack, HEAD, job)
+  local is_whole, layout, _, priority, unique, queue = pcall(unpack_bytes, JOB_HEAD, job)
   if is_whole and layout == LAYOUT then
     return priority, queue, unique ~= '' and unique
   end
 end
 
 local function head_of(id)
-  return read_head(call('GETRANGE', job_key(id), 0, HEAD_BYTES_MAX - 1))
+  return read_head(call('GETRANGE', JOB_KEY .. id, 0, JOB_HEAD_BYTES_MAX - 1))
 end
 
 local function new_run(unique)
-  return { READY, 0, 0, 0, false, unique, false, false, false, false, false, false }
+  local places = { unique, false, false, false, false }
+  return { READY, 0, 0, 0, 0, 0, 0, unique and cmsgpack.pack(places) or EMPTY_TAIL, unique and places }
 end
 
--- None if there are no bytes, or not those of a run.
+-- None if there are no bytes, or not those of a run: nothing may fail once a script has begun to write.
 local function read_run(packed)
-  local is_whole, run = pcall(cmsgpack.unpack, packed)
-  return is_whole and type(run) == 'table' and run or nil
+  if not packed or #packed < RUN_HEAD_BYTES then
+    return nil
+  end
+  local run = { unpack_bytes(RUN_HEAD, packed) }
+  local tail = sub(packed, RUN_HEAD_BYTES + 1)
+  run[TAIL] = tail
+  if tail ~= EMPTY_TAIL then
+    local is_whole, places = pcall(cmsgpack.unpack, tail)
+    if not is_whole or type(places) ~= 'table' then
+      return nil
+    end
+    run[OPEN] = places
+  end
+  return run
+end
+
+local function pack_run(run)
+  return pack_bytes(RUN_HEAD, unpack(run, 1, FINISHED_AT)) .. run[TAIL]
+end
+
+local function in_tail(run, place)
+  return run[OPEN] and run[OPEN][place]
+end
+
+local function set_in_tail(run, place, value)
+  local places = run[OPEN] or { false, false, false, false, false }
+  places[place] = value
+  run[TAIL], run[OPEN] = cmsgpack.pack(places), places
 end
 
 -- The run of a job that has one, or else a new one; none if there is no such job.
 local function run_of(id)
-  local packed = call('GET', run_key(id))
+  local packed = call('GET', RUN_KEY .. id)
   if packed then
     return read_run(packed)
   end
@@ -54,7 +88,7 @@ local changed_runs = {}
 local function save_run(key, run)
   local n = #changed_runs
   changed_runs[n + 1] = key
-  changed_runs[n + 2] = cmsgpack.pack(run)
+  changed_runs[n + 2] = pack_run(run)
 end
 
 local function flush_runs()

@@ -2,7 +2,7 @@
 -- begin with the id, so jobs that are due at the same time come in order of id.
 
 local function scheduled(id, priority, queue)
-  return id .. string.char(priority) .. queue
+  return id .. char(priority) .. queue
 end
 
 -- Jobs to schedule are gathered as times and members, and `flush_schedule` adds them together.

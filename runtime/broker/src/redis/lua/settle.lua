@@ -1,20 +1,21 @@
 -- Records how runs ended, one after the other, each whole or not at all.
 --
 -- KEYS[7..]  `run:<id>` of each settlement, then whatever keys they refer to by their place in KEYS
--- asked      { log lines kept, how many settlements, and of each by turns: lease, what, delay, why or false, output or
---              false, ran or false, progress or false, log lines or false, keep of the dead, keep of the others,
---              effects or false }
--- effects    { { place of `state:<plugin>:<key>`, value or false, by turns }, { place, write, value, ttl, by turns },
---              { jobs as in create.lua } }
+-- asked      { how many settlements, log lines kept }
+-- batch      of each settlement: lease, what, delay, how long the job is kept if this makes it final, the tail of the run
+--            as it would be if nothing had been before, log lines or nothing, effects or nothing
+-- effects    a MessagePack array: { place of `state:<plugin>:<key>` in KEYS, value or false, by turns },
+--            { place, write, value, ttl, by turns }, how many jobs, the place of the first one's `job:<id>` in KEYS, the
+--            jobs as in create.lua
 -- returns    for each settlement: LOST, APPLIED, or the key of the state that was in conflict
 
 local LOST, APPLIED = 0, 1
 local SUCCEED, RETRY, RELEASE, BURY, CANCEL_IT = 1, 2, 3, 4, 5
 local DELETE, SET, ADD = 1, 2, 3
 
-local PLACES = 11
+local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0'
 
-local lines_kept, count = unpack(asked, 1, 2)
+local count, lines_kept = unpack(asked)
 local runs = runs_of_batch(count)
 local ended = {}
 
@@ -54,13 +55,13 @@ local function write_state(key, what, value, ttl)
   end
 end
 
-local function write_effects(effects)
-  local _, writes, jobs = unpack(effects)
+local function write_effects(writes, count_jobs, first_place, jobs)
   for n = 1, #writes, 4 do
     write_state(KEYS[writes[n]], writes[n + 1], writes[n + 2], writes[n + 3])
   end
-  for first = 1, #jobs, JOB_PLACES do
-    create(jobs, first)
+  local position = 1
+  for n = 0, count_jobs - 1 do
+    position = create(KEYS[first_place + n], jobs, position)
   end
 end
 
@@ -72,22 +73,37 @@ local function goes_on(what)
   return what == RETRY or what == RELEASE
 end
 
-local function end_run(key, run, what, first, priority, queue)
-  local delay, why, output, ran, progress, lines, keep_dead, keep_done = unpack(asked, first + 2, first + 9)
+-- The tail of this run, on top of what earlier ones have left.
+local function add_tail(run, tail)
+  local before = run[OPEN]
+  if not before then
+    run[TAIL] = tail
+    return
+  end
+  local after = cmsgpack.unpack(tail)
+  after[UNIQUE_KEY] = before[UNIQUE_KEY]
+  after[RAN] = ran_in_all(before[RAN], after[RAN])
+  after[PROGRESS] = after[PROGRESS] or before[PROGRESS]
+  run[TAIL], run[OPEN] = cmsgpack.pack(after), after
+end
+
+local function as_cancelled(tail)
+  local places = cmsgpack.unpack(tail)
+  places[WHY] = WHY_CANCELLED
+  return cmsgpack.pack(places)
+end
+
+local function end_run(key, run, what, delay, keep, priority, queue)
   local id = id_of(key)
-  keep_report(id, run, progress, lines, lines_kept)
-  run[RAN] = ran_in_all(run[RAN], ran)
-  run[WHY] = why
   if counts_as_attempt(what) then
     run[ATTEMPTS] = run[ATTEMPTS] + 1
   end
   if what == SUCCEED then
-    run[OUTPUT] = output
-    make_final(id, run, SUCCEEDED, keep_done)
+    make_final(id, run, SUCCEEDED, keep)
   elseif what == BURY then
-    make_final(id, run, DEAD, keep_dead)
+    make_final(id, run, DEAD, keep)
   elseif what == CANCEL_IT then
-    make_cancelled(id, run, keep_done)
+    make_final(id, run, CANCELLED, keep)
   else
     run[STATE] = READY
     make_waiting(id, priority, queue, delay)
@@ -96,18 +112,14 @@ local function end_run(key, run, what, first, priority, queue)
   save_run(key, run)
 end
 
-local function settle(key, run, first)
-  local lease, what, effects = asked[first], asked[first + 1], asked[first + PLACES - 1]
-  if not holds(run, lease) then
-    local is_repetition = run and run[STATE] ~= LEASED and run[LEASE] == lease
-    return is_repetition and APPLIED or LOST
-  end
+local function apply(key, run, what, delay, keep, tail, lines, effects)
+  effects = effects ~= '' and cmsgpack.unpack(effects)
   local conflict = effects and conflict_in(effects[1], effects[2])
   if conflict then
     return conflict
   end
-  if run[CANCEL] and goes_on(what) then
-    what = CANCEL_IT
+  if run[CANCEL] == 1 and goes_on(what) then
+    what, tail = CANCEL_IT, as_cancelled(tail)
   end
   local priority, queue
   if goes_on(what) then
@@ -117,16 +129,30 @@ local function settle(key, run, first)
       return LOST
     end
   end
-  end_run(key, run, what, first, priority, queue)
+  append_log(id_of(key), lines, lines_kept)
+  add_tail(run, tail)
+  end_run(key, run, what, delay, keep, priority, queue)
   if effects then
-    write_effects(effects)
+    write_effects(unpack(effects, 2))
   end
   return APPLIED
 end
 
+local function is_repetition(run, lease)
+  return run and run[STATE] ~= LEASED and run[LEASE] == lease
+end
+
 local replies = {}
+local position = 1
 for n = 1, count do
-  replies[n] = settle(KEYS[FIXED_KEYS + n], runs[n], 3 + (n - 1) * PLACES)
+  local lease, what, delay, keep, tail, lines, effects
+  lease, what, delay, keep, tail, lines, effects, position = unpack_bytes(SETTLEMENT, batch, position)
+  local run = runs[n]
+  if holds(run, lease) then
+    replies[n] = apply(KEYS[FIXED_KEYS + n], run, what, delay, keep, tail, lines, effects)
+  else
+    replies[n] = is_repetition(run, lease) and APPLIED or LOST
+  end
 end
 flush_runs()
 call_with_all('ZREM', LEASES, ended)

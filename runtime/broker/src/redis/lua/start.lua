@@ -2,14 +2,17 @@
 --
 -- KEYS[1..6]  the tenant's own keys, as named below
 -- KEYS[7..]   as the script says
--- ARGV[1]     what is asked, in MessagePack, as the script says
--- ARGV[2]     the time in milliseconds if a test moves the clock by hand; else Redis tells it
+-- ARGV[1]     the time in milliseconds if a test moves the clock by hand; else nothing, and Redis tells it
+-- ARGV[2]     what is asked, in MessagePack, as the script says
+-- ARGV[3]     the batch, if it takes one: its items one after the other, each in the form that the script says
 --
 -- Scripts declare every key that their caller can name. What is left are keys of jobs and queues whose names the
 -- script itself reads from the tenant's keys. They begin with the same `sandhog:{tenant}:`, so they are in the same
 -- slot, and in reach of the same ACL pattern.
 
 local call = redis.call
+local sub, byte, char = string.sub, string.byte, string.char
+local pack_bytes, unpack_bytes, unpack = struct.pack, struct.unpack, unpack
 
 local QUEUES = KEYS[1] -- SET: the queues that hold a ready job
 local SCHEDULE = KEYS[2] -- ZSET: when due -> id, priority (one byte), queue
@@ -19,35 +22,18 @@ local UNIQUE = KEYS[5] -- HASH: unique key -> id of the job that holds it
 local SEQUENCE = KEYS[6] -- STRING: how many jobs became ready so far
 local FIXED_KEYS = 6
 
-local PREFIX = string.sub(QUEUES, 1, -#'queues' - 1)
-
-local function job_key(id)
-  return PREFIX .. 'job:' .. id
-end
-
-local function run_key(id)
-  return PREFIX .. 'run:' .. id
-end
-
-local function log_key(id)
-  return PREFIX .. 'log:' .. id
-end
-
-local function ready_key(queue)
-  return PREFIX .. 'ready:' .. queue
-end
-
-local function class_key(class)
-  return FINALS .. ':' .. class
-end
+local PREFIX = sub(QUEUES, 1, -#'queues' - 1)
+local JOB_KEY, RUN_KEY, LOG_KEY = PREFIX .. 'job:', PREFIX .. 'run:', PREFIX .. 'log:' -- and an id
+local READY_KEY = PREFIX .. 'ready:' -- and a queue
+local CLASS_KEY = FINALS .. ':' -- and a class
 
 local function id_of(key)
-  return string.sub(key, -26)
+  return sub(key, -26)
 end
 
-local asked = cmsgpack.unpack(ARGV[1])
+local asked, batch = cmsgpack.unpack(ARGV[2]), ARGV[3]
 
-local now = tonumber(ARGV[2])
+local now = tonumber(ARGV[1])
 local clock_is_moved_by_hand = now ~= nil
 if not now then
   local time = call('TIME')

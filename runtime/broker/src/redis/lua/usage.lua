@@ -6,11 +6,11 @@ local REVISION_BYTES = 32
 local HALF_MAX = 2 ^ 32
 
 local function halves(bytes)
-  return struct.unpack('>I4I4', string.rep('\0', 8 - #bytes) .. bytes)
+  return unpack_bytes('>I4I4', string.rep('\0', 8 - #bytes) .. bytes)
 end
 
 local function bytes_of(high, low)
-  return (string.gsub(struct.pack('>I4I4', high, low), '^%z+', ''))
+  return (string.gsub(pack_bytes('>I4I4', high, low), '^%z+', ''))
 end
 
 -- Stays at the greatest number rather than leave the range.
@@ -40,8 +40,8 @@ local function ran_in_all(before, ran)
   if not before or not ran then
     return ran or before
   end
-  local fuel, peak, wall, cpu, calls = struct.unpack(NUMBERS, before)
-  local f, p, w, c, h = struct.unpack(NUMBERS, ran)
+  local fuel, peak, wall, cpu, calls = unpack_bytes(NUMBERS, before)
+  local f, p, w, c, h = unpack_bytes(NUMBERS, ran)
   f, p, w, c, h = sum(fuel, f), greater(peak, p), sum(wall, w), sum(cpu, c), sum(calls, h)
-  return struct.pack(NUMBERS, #f, f, #p, p, #w, w, #c, c, #h, h) .. string.sub(ran, -REVISION_BYTES)
+  return pack_bytes(NUMBERS, #f, f, #p, p, #w, w, #c, c, #h, h) .. sub(ran, -REVISION_BYTES)
 end
