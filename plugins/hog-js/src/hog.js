@@ -1,0 +1,97 @@
+// Handlers that misbehave when told to, and some that do as little as can be: the kinds and inputs of `plugins/hog`, in
+// JavaScript, so that the same tests hold for both.
+
+import { HostError, handler, permanent, retryAfter } from "sandhog-sdk";
+
+const MIB = 1 << 20;
+
+/** Returns its payload: the least a job can do. */
+export const echo = handler("hog.echo", (_, payload) => payload, { input: "bytes" });
+
+/** Fails as it is told to, and returns the attempt that succeeded. */
+export const fail = handler("hog.fail", (ctx, input) => {
+  if (input === "permanent") throw permanent("was told to fail for good");
+  const { transient, "retry-after": later } = input;
+  const { attempts = Infinity } = transient ?? later;
+  if (ctx.attempt > attempts) return ctx.attempt;
+  if (later) throw retryAfter(later.ms, `attempt ${ctx.attempt} was told to come later`);
+  throw new Error(`attempt ${ctx.attempt} was told to fail`);
+});
+
+/** Adds 1 to a counter in the state, once. */
+export const count = handler("hog.count", (ctx, { counter }) => ctx.state.increment(counter), {
+  input(input) {
+    if (typeof input?.counter !== "string") throw new TypeError("`counter` is a text");
+    return input;
+  },
+});
+
+/** Compares and sets a number in the state. */
+export const swap = handler("hog.swap", (ctx, { key, expected, value }) => ({
+  swapped: ctx.state.compareAndSet(key, expected ?? undefined, value),
+}));
+
+/** Enqueues jobs, and returns their ids. */
+export const spawn = handler("hog.spawn", (ctx, { kind, count, payload = "", queue, unique_prefix: prefix }) => {
+  const bytes = new TextEncoder().encode(payload);
+  const key = (number) => (prefix === undefined ? undefined : `${prefix}${number}`);
+  return Array.from({ length: count }, (_, number) => ctx.enqueue(kind, bytes, { queue, uniqueKey: key(number) }));
+});
+
+/** Returns how long a secret is, or why it can't be had. */
+export const secret = handler("hog.secret", (ctx, { name }) => told(() => ({ bytes: new TextEncoder().encode(ctx.secret(name)).length })));
+
+/** Returns what a file says, or why it can't be read. */
+export const read = handler("hog.read", (ctx, { path }) => told(() => ({ text: ctx.files.readText(path) })));
+
+/** Uses the CPU, and returns the number that all the work was for. */
+export const spin = handler("hog.spin", (_, { rounds = Infinity }) => {
+  let number = 1;
+  for (let round = 0; round < rounds; round++) number = (number * 48271) % 0x7fffffff;
+  return number;
+});
+
+/** Takes memory, touches all of it, and returns how many bytes it held at the end. */
+export const allocate = handler("hog.allocate", (_, { bytes = Infinity }) => {
+  const held = [];
+  while (held.length * MIB < bytes) held.push(new Uint8Array(MIB).fill(1));
+  return held.length * MIB;
+});
+
+/** Calls itself, and returns a number that depends on every call. */
+export const recurse = handler("hog.recurse", (_, { depth = Infinity }) => dive(0, depth));
+
+const dive = (depth, depthMax) => (depth === depthMax ? 1 : (dive(depth + 1, depthMax) * 31 + depth) % 1_000_003);
+
+/** Throws what is no error of anybody's making: the nearest that JavaScript has to a panic. */
+export const panic = handler("hog.panic", (_, { message = "the hog was told to" }) => {
+  throw new TypeError(message);
+});
+
+/** Returns garbage, which doesn't compress. */
+export const output = handler("hog.output", (_, { bytes }) => {
+  const garbage = new Uint8Array(bytes);
+  let number = 1;
+  for (let at = 0; at < bytes; at++) garbage[at] = number = (number * 48271) % 0x7fffffff;
+  return garbage;
+});
+
+/** Writes log lines: with the context, and with the console every other time. */
+export const log = handler("hog.log", (ctx, { lines = Infinity }) => {
+  for (let line = 0; line < lines; line++) {
+    if (line % 2) console.log("the hog has a lot to say");
+    else ctx.log.info("the hog has a lot to say", { line });
+  }
+});
+
+/** Waits without using the CPU. */
+export const sleep = handler("hog.sleep", (_, { ms }) => new Promise((resolve) => setTimeout(resolve, ms)));
+
+function told(asked) {
+  try {
+    return asked();
+  } catch (error) {
+    if (error instanceof HostError) return { refused: error.message };
+    throw error;
+  }
+}

@@ -1,0 +1,128 @@
+// What a handler can ask and tell its host.
+
+import { decode, encode } from "./codec.js";
+import { Files } from "./files.js";
+import { HostError } from "./host-error.js";
+
+const LEVELS = ["trace", "debug", "info", "warn", "error"];
+const PRIORITY_USUAL = 100;
+
+/** @see index.d.ts */
+export class Context {
+  #host;
+  #job;
+  #info;
+
+  constructor(host, job) {
+    this.#host = host;
+    this.#job = job;
+    this.state = new State(host.state);
+    this.files = new Files(host.files);
+    this.log = Object.freeze(
+      Object.fromEntries(LEVELS.map((level) => [level, (message, fields = {}) => this.#write(level, message, fields)])),
+    );
+  }
+
+  // Asked for when first needed: a handler that doesn't need it doesn't pay.
+  get #attempt() {
+    return (this.#info ??= this.#host.attemptInfo());
+  }
+
+  get jobId() {
+    return this.#job.id;
+  }
+  get kind() {
+    return this.#job.kind;
+  }
+  get tenant() {
+    return this.#attempt.tenant;
+  }
+  get queue() {
+    return this.#attempt.queue;
+  }
+  get attempt() {
+    return this.#attempt.attempt;
+  }
+  get maxAttempts() {
+    return this.#attempt.maxAttempts;
+  }
+  get idempotencyKey() {
+    return this.#attempt.idempotencyKey;
+  }
+  get deadline() {
+    return new Date(this.#attempt.deadlineMs);
+  }
+  get remainingMs() {
+    return this.#host.remainingMs();
+  }
+  get stopRequested() {
+    return this.#host.stopRequested();
+  }
+  get env() {
+    return this.#host.env();
+  }
+
+  progress(done, total, message) {
+    this.#host.report(done, total, message);
+  }
+
+  enqueue(kind, payload, { queue, delayMs = 0, priority = PRIORITY_USUAL, uniqueKey } = {}) {
+    if (!Number.isInteger(priority) || priority < 0 || priority > 255) {
+      throw new RangeError(`enqueue: the priority is a whole number from 0 to 255, not ${priority}`);
+    }
+    return this.#host.enqueue({ kind, payload: encode(payload), queue, delayMs, priority, uniqueKey });
+  }
+
+  secret(name) {
+    return this.#host.secret(name);
+  }
+
+  #write(level, message, fields) {
+    const named = Object.entries(fields).map(([name, value]) => [name, asText(value)]);
+    this.#host.log(level, String(message), named);
+  }
+}
+
+/** @see index.d.ts */
+class State {
+  #host;
+
+  constructor(host) {
+    this.#host = host;
+  }
+
+  get(key) {
+    const bytes = this.#host.get(key);
+    if (bytes === undefined) return undefined;
+    try {
+      return decode(bytes);
+    } catch (cause) {
+      throw new HostError("invalid-value", `the value of state key \`${key}\` is ${cause.message}`);
+    }
+  }
+
+  getBytes(key) {
+    return this.#host.get(key);
+  }
+
+  set(key, value, { ttlMs } = {}) {
+    this.#host.set(key, encode(value), ttlMs);
+  }
+
+  delete(key) {
+    this.#host.delete(key);
+  }
+
+  increment(key, by = 1) {
+    if (!Number.isSafeInteger(by) && typeof by !== "bigint") {
+      throw new RangeError(`increment state key \`${key}\`: it is by a whole number, not ${by}`);
+    }
+    this.#host.increment(key, BigInt(by));
+  }
+
+  compareAndSet(key, expected, value, { ttlMs } = {}) {
+    return this.#host.compareAndSet(key, expected === undefined ? undefined : encode(expected), encode(value), ttlMs);
+  }
+}
+
+const asText = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));

@@ -1,0 +1,47 @@
+// How a handler gives up, and what any other error means.
+
+/** @see index.d.ts */
+export class Failure extends Error {
+  constructor(message, { permanent = false, retryAfterMs = undefined, cause = undefined } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = "Failure";
+    this.permanent = permanent;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+export const permanent = (message, { cause } = {}) => new Failure(message, { permanent: true, cause });
+
+export const transient = (message, { cause } = {}) => new Failure(message, { cause });
+
+export function retryAfter(ms, message, { cause } = {}) {
+  if (!(ms >= 0 && Number.isFinite(ms))) {
+    throw new RangeError(`retryAfter: the wait is a number of milliseconds, not ${ms}`);
+  }
+  return new Failure(message, { retryAfterMs: ms, cause });
+}
+
+/** The failure that anything thrown comes to: what is no `Failure` may go away by itself. */
+export function toFailure(thrown) {
+  if (thrown instanceof Failure) {
+    const { permanent, retryAfterMs, cause } = thrown;
+    return new Failure(withCauses(thrown), { permanent, retryAfterMs, cause });
+  }
+  return new Failure(withCauses(thrown), { cause: thrown });
+}
+
+function withCauses(thrown) {
+  const seen = new Set();
+  const texts = [];
+  for (let error = thrown; error !== undefined && error !== null && !seen.has(error); error = error.cause) {
+    seen.add(error);
+    texts.push(describe(error));
+  }
+  return texts.join(": ");
+}
+
+// The name says something only where it isn't the usual one.
+function describe(error) {
+  if (!(error instanceof Error)) return String(error);
+  return error.name === "Error" || error.name === "Failure" || error.name === "HostError" ? error.message : `${error.name}: ${error.message}`;
+}

@@ -1,0 +1,81 @@
+// The real host, as a component sees it, and what the component exports.
+//
+// The build command makes this the component's entry, together with the project's handlers.
+
+import * as context from "sandhog:job/context@0.1.0";
+import * as enqueue from "sandhog:job/enqueue@0.1.0";
+import * as log from "sandhog:job/log@0.1.0";
+import * as progress from "sandhog:job/progress@0.1.0";
+import * as secrets from "sandhog:job/secrets@0.1.0";
+import * as state from "sandhog:job/state@0.1.0";
+import { getEnvironment } from "wasi:cli/environment@0.2.0";
+
+import { files } from "./guest-files.js";
+import { dispatch } from "./handler.js";
+import { HostError } from "./host-error.js";
+
+/** What the engine throws, as a text, where it finds no memory. */
+const OUT_OF_MEMORY = "out of memory";
+
+/** Of a stack, so many frames tell where it was. */
+const FRAMES_MAX = 8;
+
+export async function handle(job) {
+  const { output, failure, thrown } = await dispatch(host, job);
+  if (failure === undefined) return output;
+  if (thrown === OUT_OF_MEMORY) {
+    // No failure to be tried again: what isn't one of the contract ends the run, and the host knows why.
+    throw thrown;
+  }
+  logStack(thrown);
+  throw failure.permanent
+    ? { tag: "permanent", val: failure.message }
+    : { tag: "transient", val: { message: failure.message, retryAfterMs: millis(failure.retryAfterMs) } };
+}
+
+// Where an error came from is seen nowhere else; a failure that the handler chose has said all.
+function logStack(thrown) {
+  if (thrown instanceof Error && thrown.name !== "Failure" && thrown.name !== "HostError") {
+    const stack = (thrown.stack ?? "").trim().split("\n").slice(0, FRAMES_MAX).join("\n");
+    log.write("error", `${thrown.name}: ${thrown.message}`, [["stack", stack]]);
+  }
+}
+
+const host = {
+  attemptInfo() {
+    const info = context.attemptInfo();
+    return { ...info, deadlineMs: Number(info.deadlineMs) };
+  },
+  remainingMs: () => Number(context.remainingMs()),
+  stopRequested: () => context.stopRequested(),
+  log: (level, message, fields) => log.write(level, message, fields),
+  report: (done, total, message) => progress.report(count(done), total === undefined ? undefined : count(total), message),
+  enqueue: ({ delayMs, ...job }) => asked(() => enqueue.enqueue({ ...job, delayMs: millis(delayMs) })),
+  secret: (name) => asked(() => secrets.get(name)),
+  env: () => Object.fromEntries(getEnvironment()),
+  state: {
+    get: (key) => asked(() => state.get(key)),
+    set: (key, value, ttlMs) => asked(() => state.set(key, value, millis(ttlMs))),
+    delete: (key) => asked(() => state.delete(key)),
+    increment: (key, by) => asked(() => state.increment(key, by)),
+    compareAndSet: (key, expected, value, ttlMs) =>
+      asked(() => state.compareAndSet(key, expected, value, millis(ttlMs))) === "yes",
+  },
+  files,
+};
+
+/** A refusal of the host as an error that a handler can look at. */
+function asked(call) {
+  try {
+    return call();
+  } catch (error) {
+    const refusal = error?.payload;
+    if (refusal?.tag === undefined) throw error;
+    throw new HostError(refusal.tag, refusal.val ?? "not an integer, or past the range of 64 bits");
+  }
+}
+
+/** Whole milliseconds; a part of one counts as one. */
+const millis = (ms) => (ms === undefined ? undefined : BigInt(Math.ceil(ms)));
+
+const count = (number) => BigInt(Math.max(0, Math.trunc(number)));

@@ -1,0 +1,172 @@
+/** What a handler is written with. */
+
+/** Any value that JSON has. */
+export type Json = null | boolean | number | string | Json[] | { [name: string]: Json | undefined };
+
+/** How a payload becomes a handler's input. */
+export interface HandlerOptions<Input> {
+  /**
+   * `"json"` (the default) parses it; `"bytes"` gives it as it is; a function is given the parsed JSON and returns the
+   * input, or throws if it is none, which is a permanent failure. `Order.parse` of a schema library fits.
+   */
+  input?: "json" | "bytes" | ((value: any) => Input);
+}
+
+/** The handler of one kind of job. */
+export interface Handler<Input = any, Output = unknown> {
+  /** The kind of job, such as `mail.render`. */
+  readonly kind: string;
+  /** What it does. */
+  readonly run: (ctx: Context, input: Input) => Output | Promise<Output>;
+}
+
+/**
+ * Handles a kind of job: `handler("greet.hello", (ctx, input) => ({ greeting: `hello, ${input.name}` }))`.
+ *
+ * What is returned becomes the job's output: JSON, or a `Uint8Array` as it is. What is thrown is a failure: a
+ * {@link permanent} one buries the job, {@link retryAfter} names the wait, and any other error means that it is tried
+ * again by its retry policy. A component may handle several kinds.
+ *
+ * @throws if the kind has a handler already
+ */
+export function handler<Output>(
+  kind: string,
+  run: (ctx: Context, input: Uint8Array) => Output | Promise<Output>,
+  options: { input: "bytes" },
+): Handler<Uint8Array, Output>;
+export function handler<Input = any, Output = unknown>(
+  kind: string,
+  run: (ctx: Context, input: Input) => Output | Promise<Output>,
+  options?: HandlerOptions<Input>,
+): Handler<Input, Output>;
+
+/** Why a handler gave up. The message is kept with the job and shown to people: put no secret in it. */
+export class Failure extends Error {
+  private constructor();
+  /** Whether trying again can't help: the job becomes a dead letter at once. */
+  readonly permanent: boolean;
+  /** The wait before the next try, in milliseconds, instead of the retry policy's. */
+  readonly retryAfterMs: number | undefined;
+}
+
+/** A failure that trying again can't mend: `throw permanent("whom to greet?")`. The job becomes a dead letter at once. */
+export function permanent(message: string, options?: { cause?: unknown }): Failure;
+
+/** A failure that may go away by itself; any other error that is thrown means the same. */
+export function transient(message: string, options?: { cause?: unknown }): Failure;
+
+/** A failure that may go away by itself, and is worth another try after so many milliseconds. */
+export function retryAfter(ms: number, message: string, options?: { cause?: unknown }): Failure;
+
+/** A refusal of the host. Uncaught, it means that the job is tried again. */
+export class HostError extends Error {
+  private constructor();
+  /**
+   * Of secrets and files `not-granted`; of state `invalid-key`, `limit`, `not-a-number`, `unavailable`, `invalid-value`;
+   * of jobs `unknown-kind`, `invalid`, `limit`; of files also what WASI has, such as `no-entry` and `not-permitted`.
+   */
+  readonly code: string;
+}
+
+/** Why the host would like the handler to stop. */
+export type StopReason = "cancelled" | "draining";
+
+/** What a log line's field may be; objects are written as JSON. */
+export type Fields = Record<string, unknown>;
+
+/** Writes a log line. Past the log limit, lines are counted and dropped. Put no secret in one. */
+export type Write = (message: string, fields?: Fields) => void;
+
+/**
+ * What a handler can ask and tell its host.
+ *
+ * What it writes through `enqueue` and `state` happens if and only if the job succeeds, exactly once. Log lines and
+ * progress are seen at once; files are written at once.
+ */
+export interface Context {
+  /** The job's id, unique for all time. */
+  readonly jobId: string;
+  /** The kind of job. */
+  readonly kind: string;
+  /** The tenant whose job this is. */
+  readonly tenant: string;
+  /** The queue that the job came from. */
+  readonly queue: string;
+  /** Which attempt this is: 1 for the first that counts. */
+  readonly attempt: number;
+  /** After this attempt there is no other. */
+  readonly maxAttempts: number;
+  /** The same on every attempt of this job, and of no other: hand it to outside systems, so that they can tell a repetition. */
+  readonly idempotencyKey: string;
+  /** When this attempt ends at the latest. */
+  readonly deadline: Date;
+  /** Milliseconds until the deadline; 0 when it has passed. */
+  readonly remainingMs: number;
+  /** Whether the host would like the handler to stop, and why. A courtesy: the host needs no help to stop one. */
+  readonly stopRequested: StopReason | undefined;
+  /** The environment variables that the plugin's TOML grants. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Structured log lines: `ctx.log.info("resized", { width: 320 })`. */
+  readonly log: { readonly [level in "trace" | "debug" | "info" | "warn" | "error"]: Write };
+  /** Small values that last from job to job. */
+  readonly state: State;
+  /** The files of granted folders. */
+  readonly files: Files;
+  /** Reports how far the job has come, in any unit. The last report wins; the host may leave some out. */
+  progress(done: number, total?: number, message?: string): void;
+  /**
+   * Enqueues a further job, held back until this one succeeds, and returns its id. The payload is JSON, or a `Uint8Array`
+   * as it is.
+   */
+  enqueue(kind: string, payload: unknown, options?: NewJobOptions): string;
+  /** A secret that the plugin's TOML grants. */
+  secret(name: string): string;
+}
+
+/** How a further job is enqueued. */
+export interface NewJobOptions {
+  /** The queue; the one that the kind's plugin names, if none is given. */
+  queue?: string;
+  /** Wait at least so many milliseconds. */
+  delayMs?: number;
+  /** 0 to 255; the highest goes first. 100 is usual. */
+  priority?: number;
+  /** While a job with this key is neither succeeded, dead nor cancelled, no second one is created. */
+  uniqueKey?: string;
+}
+
+/**
+ * Small values that last from job to job. A plugin of a tenant has state of its own. Reads see what is stored plus what
+ * this run has written. Values are JSON, or a `Uint8Array` as it is; keys are 1 to 256 bytes without control characters.
+ */
+export interface State {
+  /** The value of a key; `undefined` if there is none. */
+  get<Value = any>(key: string): Value | undefined;
+  /** The value of a key as it is stored. */
+  getBytes(key: string): Uint8Array | undefined;
+  /** Sets a key; with `ttlMs` it goes away by itself after that time. */
+  set(key: string, value: unknown, options?: { ttlMs?: number }): void;
+  /** Removes a key. */
+  delete(key: string): void;
+  /** Adds to an integer; a missing one counts as 0. Increments of jobs that run at the same time all count. */
+  increment(key: string, by?: number | bigint): void;
+  /**
+   * Sets a key to `value` if it is `expected` now (`undefined`: if there is none), and still is when the job settles.
+   * Returns whether it was; if another job has changed it by then, this attempt is given up and the job is tried again.
+   */
+  compareAndSet(key: string, expected: unknown, value: unknown, options?: { ttlMs?: number }): boolean;
+}
+
+/** The files of granted folders, by the names that the plugin's TOML gives them. */
+export interface Files {
+  /** A file's content. */
+  read(path: string): Uint8Array;
+  /** A file's content as UTF-8. */
+  readText(path: string): string;
+  /** Writes a file anew. Where this isn't undone if the job fails, write the same again on the next attempt. */
+  write(path: string, content: string | Uint8Array): void;
+  /** The names in a folder, sorted. */
+  list(path: string): string[];
+  /** Removes a file. */
+  remove(path: string): void;
+}

@@ -1,0 +1,5 @@
+// What a handler is written with. See README.md.
+
+export { handler } from "./handler.js";
+export { Failure, permanent, retryAfter, transient } from "./failure.js";
+export { HostError } from "./host-error.js";
