@@ -12,6 +12,10 @@ export SANDHOG_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sandhog
 export CARGO_TARGET_DIR := $(SANDHOG_CACHE)/target
 export SANDHOG_PLUGINS := $(SANDHOG_CACHE)/guest-target/wasm32-wasip2/release
 
+JS_PLUGINS := plugins/hog-js plugins/mail
+PYTHON_PLUGINS := plugins/hog-python plugins/invoice
+PYTHON := sdk/python/sandhog_sdk sdk/python/tests $(PYTHON_PLUGINS)
+
 BROKER ?= embedded
 PICTURES ?= demo/pictures
 
@@ -20,13 +24,16 @@ help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .PHONY: demo
-demo: build ## Thumbnail pictures while hogs spin (BROKER=redis, PICTURES=folder)
+demo: daemon ## Thumbnail pictures while hogs spin (BROKER=redis, PICTURES=folder)
 	@BROKER=$(BROKER) PICTURES=$(PICTURES) scripts/demo.sh
 
 .PHONY: test
 test: lint build ## Run everything that proves it: lints, unit, conformance, simulation, whole-system
 	cargo test --release --workspace --locked
 	CARGO_TARGET_DIR=$(SANDHOG_CACHE)/guest-native cargo test --locked --manifest-path plugins/Cargo.toml --workspace
+	@scripts/js.sh npm test --workspaces --silent
+	@scripts/python.sh types $(PYTHON)
+	@scripts/python.sh test sdk/python $(PYTHON_PLUGINS)
 
 .PHONY: bench
 bench: build ## Measure (CASE=name runs some of it)
@@ -40,12 +47,21 @@ lint: ## Formatter and clippy, all warnings denied
 	CARGO_TARGET_DIR=$(SANDHOG_CACHE)/guest-native cargo clippy --locked --manifest-path plugins/Cargo.toml --workspace --all-targets -- -D warnings
 
 .PHONY: build
-build: plugins ## Build the daemon and the plugins
+build: daemon languages ## Build the daemon and the plugins, in every language
+
+.PHONY: daemon
+daemon: plugins
 	cargo build --release --locked -p sandhog
 
 .PHONY: plugins
 plugins: setup ## Build the plugins to components
 	@scripts/wasm-target.sh cargo build --release --locked --target wasm32-wasip2 --manifest-path plugins/Cargo.toml
+
+.PHONY: languages
+languages: ## Build the plugins in JavaScript and Python to components
+	@scripts/setup.sh languages
+	@scripts/js.sh build $(JS_PLUGINS)
+	@scripts/python.sh build $(PYTHON_PLUGINS)
 
 .PHONY: setup
 setup: ## Install what building and testing need, where it is missing

@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks. Takes no time when there is nothing to do.
+#
+#   scripts/setup.sh              what the daemon, the Rust plugins and the demo need
+#   scripts/setup.sh languages    and what handlers in other languages need
 set -euo pipefail
 
 say() { echo "setup: $*" >&2; }
@@ -12,6 +15,11 @@ fi
 packages=()
 command -v cc >/dev/null || packages+=(build-essential)
 command -v redis-server >/dev/null || packages+=(redis-server)
+if [ "${1:-}" = languages ]; then
+    command -v node >/dev/null || packages+=(nodejs)
+    command -v npm >/dev/null || packages+=(npm)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+fi
 [ ${#packages[@]} -eq 0 ] && exit 0
 
 if ! command -v apt-get >/dev/null; then

@@ -1,0 +1,57 @@
+"""What stands behind a context: the real host in a component, a fake one in tests."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Level = Literal["trace", "debug", "info", "warn", "error"]
+StopReason = Literal["cancelled", "draining"]
+
+
+@dataclass(frozen=True)
+class AttemptInfo:
+    """Facts about an attempt; they don't change while it runs."""
+
+    tenant: str
+    queue: str
+    attempt: int
+    max_attempts: int
+    idempotency_key: str
+    deadline_ms: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """The work to be done."""
+
+    id: str
+    kind: str
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job to be created when this one succeeds."""
+
+    kind: str
+    payload: bytes
+    queue: str | None
+    delay_ms: int
+    priority: int
+    unique_key: str | None
+
+
+class Host(Protocol):
+    """The calls of the contract. A refusal is a `HostError`."""
+
+    def attempt_info(self) -> AttemptInfo: ...
+    def remaining_ms(self) -> int: ...
+    def stop_requested(self) -> StopReason | None: ...
+    def log(self, level: Level, message: str, fields: list[tuple[str, str]]) -> None: ...
+    def report(self, done: int, total: int | None, message: str | None) -> None: ...
+    def enqueue(self, job: NewJob) -> str: ...
+    def secret(self, name: str) -> str: ...
+    def state_get(self, key: str) -> bytes | None: ...
+    def state_set(self, key: str, value: bytes, ttl_ms: int | None) -> None: ...
+    def state_delete(self, key: str) -> None: ...
+    def state_increment(self, key: str, by: int) -> None: ...
+    def state_compare_and_set(self, key: str, expected: bytes | None, value: bytes, ttl_ms: int | None) -> bool: ...

@@ -1,0 +1,127 @@
+"""The real host, as a component sees it, and what the component exports.
+
+Imported while the component is built, where `wit_world` is made from the contract; never in a test.
+"""
+
+import traceback
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+# The standard library is there while a component is built, and not when it runs. These import more when they are first
+# used, which then would be too late.
+import _strptime  # type: ignore[import-not-found]  # noqa: F401
+import encodings.ascii  # noqa: F401
+import encodings.cp1252  # noqa: F401
+import encodings.idna  # noqa: F401
+import encodings.latin_1  # noqa: F401
+import encodings.utf_16  # noqa: F401
+import encodings.utf_8_sig  # noqa: F401
+
+import wit_world
+from componentize_py_types import Err
+from wit_world.imports import context, enqueue, log, progress, secrets, state, types
+
+from ._failure import Failure, HostError, to_failure
+from ._handler import dispatch
+from ._host import AttemptInfo, Job, Level, NewJob, StopReason
+
+Value = TypeVar("Value")
+
+# Of a stack, so many frames tell where it was.
+_FRAMES_MAX = 8
+
+
+class WitWorld(wit_world.WitWorld):
+    """What the component exports."""
+
+    def handle(self, job: types.Job) -> bytes:
+        try:
+            return dispatch(_Host(), Job(job.id, job.kind, job.payload))
+        except MemoryError:
+            # No failure to be tried again: what isn't one of the contract ends the run, and the host knows why.
+            raise
+        except Exception as raised:
+            _log_traceback(raised)
+            raise Err(_to_wit(to_failure(raised))) from None
+
+
+# Where an exception came from is seen nowhere else; a failure that the handler chose has said all.
+def _log_traceback(raised: Exception) -> None:
+    if not isinstance(raised, (Failure, HostError)):
+        stack = "".join(traceback.format_tb(raised.__traceback__, -_FRAMES_MAX)).strip()
+        log.write(log.Level.ERROR, f"{type(raised).__name__}: {raised}", [("stack", stack)])
+
+
+def _to_wit(failure: Failure) -> types.Failure:
+    if failure.permanent:
+        return types.Failure_Permanent(str(failure))
+    return types.Failure_Transient(types.TransientFailure(str(failure), failure.retry_after_ms))
+
+
+class _Host:
+    def attempt_info(self) -> AttemptInfo:
+        info = context.attempt_info()
+        return AttemptInfo(
+            info.tenant, info.queue, info.attempt, info.max_attempts, info.idempotency_key, info.deadline_ms
+        )
+
+    def remaining_ms(self) -> int:
+        return int(context.remaining_ms())
+
+    def stop_requested(self) -> StopReason | None:
+        match context.stop_requested():
+            case context.StopReason.CANCELLED:
+                return "cancelled"
+            case context.StopReason.DRAINING:
+                return "draining"
+        return None
+
+    def log(self, level: Level, message: str, fields: list[tuple[str, str]]) -> None:
+        log.write(log.Level[level.upper()], message, fields)
+
+    def report(self, done: int, total: int | None, message: str | None) -> None:
+        progress.report(done, total, message)
+
+    def enqueue(self, job: NewJob) -> str:
+        new = enqueue.NewJob(job.kind, job.payload, job.queue, job.delay_ms, job.priority, job.unique_key)
+        return _asked(lambda: enqueue.enqueue(new))
+
+    def secret(self, name: str) -> str:
+        return _asked(lambda: secrets.get(name))
+
+    def state_get(self, key: str) -> bytes | None:
+        return _asked(lambda: state.get(key))
+
+    def state_set(self, key: str, value: bytes, ttl_ms: int | None) -> None:
+        _asked(lambda: state.set(key, value, ttl_ms))
+
+    def state_delete(self, key: str) -> None:
+        _asked(lambda: state.delete(key))
+
+    def state_increment(self, key: str, by: int) -> None:
+        _asked(lambda: state.increment(key, by))
+
+    def state_compare_and_set(self, key: str, expected: bytes | None, value: bytes, ttl_ms: int | None) -> bool:
+        return _asked(lambda: state.compare_and_set(key, expected, value, ttl_ms)) == state.Swapped.YES
+
+
+_CODES = {
+    "InvalidKey": "invalid-key",
+    "Limit": "limit",
+    "NotANumber": "not-a-number",
+    "Unavailable": "unavailable",
+    "UnknownKind": "unknown-kind",
+    "Invalid": "invalid",
+    "NotGranted": "not-granted",
+}
+
+
+def _asked(call: Callable[[], Value]) -> Value:
+    """A refusal of the host as an exception that a handler can look at."""
+    try:
+        return call()
+    except Err as error:
+        refusal: Any = error.value
+        code = _CODES[type(refusal).__name__.partition("_")[2]]
+        text = getattr(refusal, "value", "not an integer, or past the range of 64 bits")
+        raise HostError(code, text) from None
