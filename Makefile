@@ -51,7 +51,7 @@ build: daemon languages ## Build the daemon and the plugins, in every language
 
 .PHONY: daemon
 daemon: plugins
-	cargo build --release --locked -p sandhog
+	cargo build --release --locked --workspace
 
 .PHONY: plugins
 plugins: setup ## Build the plugins to components
