@@ -152,6 +152,7 @@ pub fn hog_job(kind: &str, payload: &str) -> NewJob {
         delay: std::time::Duration::ZERO,
         priority: Priority::default(),
         unique_key: None,
+        pinned: None,
     }
 }
 

@@ -441,6 +441,7 @@ fn jobs(plan: &Plan, clock: &dyn Clock, random: &mut StdRng) -> (Vec<(JobPlan, T
                 delay: job_plan.delay,
                 priority: Priority::default(),
                 unique_key: None,
+                pinned: None,
             };
             jobs.push((job_plan.clone(), tenant_id(&tenant.name), job));
         }

@@ -119,6 +119,7 @@ impl Bench {
             delay: Duration::ZERO,
             priority: Priority::default(),
             unique_key: None,
+            pinned: None,
         })
     }
 

@@ -55,6 +55,7 @@ fn new_job(nth: u128) -> NewJob {
         delay: Duration::ZERO,
         priority: Priority::default(),
         unique_key: None,
+        pinned: None,
     }
 }
 
@@ -192,10 +193,37 @@ fn a_file_of_a_newer_version_is_refused() {
     let path = folder.path().join("jobs.db");
     drop(open(&path).expect("a new file opens"));
     let connection = rusqlite::Connection::open(&path).expect("a database");
-    connection.pragma_update(None, "user_version", 7).expect("a version");
+    connection.pragma_update(None, "user_version", 700).expect("a version");
     drop(connection);
     let refusal = refusal(&path);
-    assert!(refusal.contains("of version 7") && refusal.contains("use the newer program"), "{refusal}");
+    assert!(refusal.contains("of version 700") && refusal.contains("use the newer program"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_file_of_an_older_version_is_brought_up_to_date_with_what_is_in_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let connection = rusqlite::Connection::open(&path).expect("a database");
+    connection.execute_batch(include_str!("../src/embedded/schema/1-jobs.sql")).expect("the first tables");
+    connection.pragma_update(None, "application_id", 0x5341_4e44).expect("our mark");
+    connection.pragma_update(None, "user_version", 1).expect("a version");
+    let id = new_job(1).id;
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO job (tenant, id, queue, kind, priority, state, arrival, enqueued_at)
+                 VALUES ('acme', '{id}', 'default', 'image.thumbnail', 100, 1, 1, 1);
+             INSERT INTO payload VALUES (1, x'7b7d');
+             INSERT INTO state VALUES ('acme', 'report', 'seen', x'31', NULL);"
+        ))
+        .expect("a job and a value of the first version");
+    drop(connection);
+    for _ in 0..2 {
+        let broker = open(&path).expect("it opens");
+        let record = broker.job(&acme, id).await.expect("a look succeeds").expect("it is there");
+        assert_eq!((record.payload, record.pinned), (b"{}".to_vec(), None));
+    }
+    let broker = open(&path).expect("it opens");
+    assert_eq!(lease(&broker, &acme, 5).await, [id]);
 }
 
 #[tokio::test]

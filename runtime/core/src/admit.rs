@@ -104,6 +104,7 @@ mod tests {
             queue: QueueName::parse("default").expect("valid"),
             kind: Kind::parse("image.thumbnail").expect("valid"),
             payload: vec![0; payload],
+            pinned: None,
             attempts,
             enqueued_at: Timestamp::from_millis(1),
         }

@@ -35,6 +35,8 @@ pub struct NewJob {
     pub priority: Priority,
     /// While a job with this key is not final, no second one is created.
     pub unique_key: Option<UniqueKey>,
+    /// The only code that may run it; any that is in force when it is leased, if there is none.
+    pub pinned: Option<Revision>,
 }
 
 /// Where a job stands. The reason is apart: see [`JobRecord::reason`].
@@ -107,6 +109,8 @@ pub struct Job {
     pub kind: Kind,
     /// The input.
     pub payload: Vec<u8>,
+    /// See [`NewJob::pinned`].
+    pub pinned: Option<Revision>,
     /// Attempts that counted so far: this one not among them, released and expired ones neither.
     pub attempts: u32,
     /// When its producer was told that it is safe.
@@ -203,6 +207,8 @@ pub struct JobRecord {
     pub priority: Priority,
     /// See [`NewJob::unique_key`].
     pub unique_key: Option<UniqueKey>,
+    /// See [`NewJob::pinned`].
+    pub pinned: Option<Revision>,
     /// Where it stands.
     pub state: State,
     /// Why it is there, where that is no matter of course.

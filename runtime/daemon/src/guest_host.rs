@@ -59,6 +59,7 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
             delay: ask.delay,
             priority: ask.priority,
             unique_key: ask.unique_key,
+            pinned: None,
         })
     }
 

@@ -185,6 +185,7 @@ fn plan(plugin: &Arc<Plugin>, input: &Input) -> wasmtime::Result<Plan<Arc<Plugin
         queue: input.queue.clone(),
         kind: input.kind.clone(),
         payload: Vec::new(),
+        pinned: None,
         attempts: 0,
         enqueued_at: Timestamp::from_millis(1),
     };

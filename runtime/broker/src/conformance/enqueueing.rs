@@ -7,7 +7,7 @@ use sandhog_core::job::{JobRecord, NewJob, Priority, State};
 use sandhog_core::outcome::Usage;
 
 use super::case::Case;
-use super::script::{bury, ms, new_job, queue, queue_named, secs, succeed, unique};
+use super::script::{bury, ms, new_job, queue, queue_named, revision, secs, succeed, unique};
 use crate::Enqueued;
 
 /// What is enqueued is there as it was asked for, with nothing added.
@@ -18,6 +18,7 @@ pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Cas
         payload: b"{\"n\":1}".to_vec(),
         priority: Priority(7),
         unique_key: unique("report 1"),
+        pinned: Some(revision(7)),
         ..case.new_job()
     };
     let id = case.enqueue(job.clone()).await;
@@ -29,6 +30,7 @@ pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Cas
         payload: job.payload,
         priority: job.priority,
         unique_key: job.unique_key,
+        pinned: job.pinned,
         state: State::Ready,
         reason: None,
         message: None,

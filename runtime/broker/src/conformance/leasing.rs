@@ -6,7 +6,7 @@ use sandhog_core::id::{JobId, LeaseNo, LeaseToken};
 use sandhog_core::job::{Job, Lease, NewJob, Priority, State};
 
 use super::case::{Case, TTL};
-use super::script::{ms, queue, queue_named, release, retry, secs, succeed};
+use super::script::{ms, queue, queue_named, release, retry, revision, secs, succeed, unique};
 
 fn ids(leases: &[Lease]) -> Vec<JobId> {
     leases.iter().map(|lease| lease.token.job).collect()
@@ -23,6 +23,7 @@ pub async fn a_lease_hands_over_the_whole_job(case: Case) {
         queue: queue(),
         kind: new.kind,
         payload: new.payload,
+        pinned: None,
         attempts: 0,
         enqueued_at,
     };
@@ -31,6 +32,22 @@ pub async fn a_lease_hands_over_the_whole_job(case: Case) {
     assert_eq!(record.state, State::Leased);
     assert_eq!(record.leased_at, Some(case.now()));
     assert_eq!(record.lease_expires_at, Some(case.now().after(TTL)));
+}
+
+/// Also when it comes back, and whether or not it has a unique key.
+pub async fn a_job_stays_pinned_to_its_revision(case: Case) {
+    for unique_key in [None, unique("nightly")] {
+        let pinned = Some(revision(9));
+        let id = case.enqueue(NewJob { pinned, unique_key, ..case.new_job() }).await;
+        for _ in 0..2 {
+            let lease = case.lease(1).await.remove(0);
+            assert_eq!((lease.token.job, lease.job.pinned, lease.job.payload), (id, pinned, b"{}".to_vec()));
+            case.applied(lease.token, retry(Duration::ZERO)).await;
+        }
+        case.applied(case.lease_one().await, succeed()).await;
+        let record = case.record(id).await;
+        assert_eq!((record.pinned, record.revision), (pinned, Some(revision(1))));
+    }
 }
 
 /// 255 goes first; equals go first come, first served, whatever their ids are.

@@ -75,6 +75,7 @@ macro_rules! conformance_suite {
             }
             leasing {
                 a_lease_hands_over_the_whole_job,
+                a_job_stays_pinned_to_its_revision,
                 the_highest_priority_goes_first_and_equals_in_order_of_arrival,
                 queues_are_served_in_the_order_asked_and_up_to_their_number,
                 a_leased_job_is_handed_to_nobody_else,

@@ -182,6 +182,7 @@ impl Random {
             delay: self.pick(&[Duration::ZERO, Duration::ZERO, ms(1), secs(1), secs(60), secs(3600)]),
             priority: Priority(self.pick(&[100, 100, 100, 0, 255, 101])),
             unique_key,
+            pinned: self.rng.random_bool(0.2).then(|| revision(4)),
             ..new_job(id)
         }
     }

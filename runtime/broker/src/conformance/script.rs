@@ -54,6 +54,7 @@ pub(super) fn new_job(id: JobId) -> NewJob {
         delay: Duration::ZERO,
         priority: Priority::default(),
         unique_key: None,
+        pinned: None,
     }
 }
 

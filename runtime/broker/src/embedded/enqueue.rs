@@ -1,7 +1,7 @@
 //! Jobs come in, from producers and from runs that succeed.
 
 use rusqlite::params;
-use sandhog_core::id::UniqueKey;
+use sandhog_core::id::{Revision, UniqueKey};
 use sandhog_core::job::NewJob;
 
 use super::fault::Result;
@@ -24,8 +24,9 @@ impl Step<'_> {
         }
         let (state, due_at, arrival, ..) = self.wait(job.queue.as_str(), job.delay)?.columns();
         self.execute(
-            "INSERT INTO job (tenant, id, queue, kind, priority, unique_key, state, due_at, arrival, enqueued_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            "INSERT INTO job
+                 (tenant, id, queue, kind, priority, unique_key, pinned, state, due_at, arrival, enqueued_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             params![
                 self.tenant(),
                 id,
@@ -33,6 +34,7 @@ impl Step<'_> {
                 job.kind.as_str(),
                 job.priority.0,
                 unique_key,
+                job.pinned.as_ref().map(Revision::to_string),
                 state,
                 due_at,
                 arrival,

@@ -113,16 +113,17 @@ impl Step<'_> {
 
     fn hand_out(&self, queue: &QueueName, n: u32, ttl: Duration, leases: &mut Vec<Lease>) -> Result<()> {
         let ready = self.all(
-            "SELECT nr, id, lease, kind, bytes, attempts, enqueued_at FROM job JOIN payload USING (nr)
+            "SELECT nr, id, lease, kind, bytes, attempts, enqueued_at, pinned FROM job JOIN payload USING (nr)
              WHERE tenant = ?1 AND queue = ?2 AND state = 1 ORDER BY priority DESC, arrival LIMIT ?3",
             params![self.tenant(), queue.as_str(), n],
             |row| {
                 let (nr, id, lease): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
                 let (kind, payload): (String, Vec<u8>) = (row.get(3)?, row.get(4)?);
-                Ok((nr, id, lease + 1, kind, payload, row.get(5)?, row.get(6)?))
+                let pinned: Option<String> = row.get(7)?;
+                Ok((nr, id, lease + 1, kind, payload, row.get(5)?, row.get(6)?, pinned))
             },
         )?;
-        for (nr, id, lease, kind, payload, attempts, enqueued_at) in ready {
+        for (nr, id, lease, kind, payload, attempts, enqueued_at, pinned) in ready {
             self.execute(
                 "UPDATE job SET state = 2, arrival = NULL, lease = ?2, leased_at = ?3, lease_expires_at = ?4
                  WHERE nr = ?1",
@@ -135,6 +136,7 @@ impl Step<'_> {
                 queue: queue.clone(),
                 kind: parse("job.kind", &kind)?,
                 payload,
+                pinned: pinned.map(|text| parse("job.pinned", &text)).transpose()?,
                 attempts,
                 enqueued_at: timestamp(enqueued_at),
             };

@@ -1,7 +1,7 @@
 //! SQLite in a file, in the daemon's process: one machine's broker, with the same promises as any other.
 //!
 //! ```text
-//! open.rs     the file: made, recognised, refused       schema.sql  its tables
+//! open.rs     the file: made, recognised, refused       schema/  its tables
 //! threads.rs  one that writes, one that reads; group commit
 //! step.rs     what steps share      enqueue.rs  lease.rs  settle.rs  people.rs   the steps
 //! row.rs      values in the file    look.rs  what can be looked at

@@ -14,8 +14,9 @@ use crate::{Error, Result};
 
 /// Marks the file as ours: `SAND`.
 const APPLICATION_ID: i32 = 0x5341_4e44;
-/// Of `schema.sql`. A change of the tables raises it, and brings the way from the one before.
-const SCHEMA_VERSION: i32 = 1;
+/// The tables, as steps: the first makes them, each later one changes those that the one before has left. A file's
+/// version is how many of them it has gone through.
+pub(super) const SCHEMA: [&str; 2] = [include_str!("schema/1-jobs.sql"), include_str!("schema/2-pinned.sql")];
 
 /// How long to wait for another process that writes. It holds the file for one group of operations at a time.
 const BUSY_MAX: Duration = Duration::from_secs(10);
@@ -95,26 +96,32 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes the tables in an empty file. The inner error says why a file is none of ours.
+/// Makes the tables in an empty file, and brings those of an older version up to date. The inner error says why a file
+/// is none of ours.
 fn recognise(connection: &mut Connection) -> rusqlite::Result<std::result::Result<(), String>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let latest = SCHEMA.len() as i32;
     let known = match (pragma("application_id")?, pragma("user_version")?) {
-        (0, 0) if tables == 0 => {
-            transaction.execute_batch(include_str!("schema.sql"))?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-            Ok(())
-        }
-        (APPLICATION_ID, SCHEMA_VERSION) => Ok(()),
-        (APPLICATION_ID, version) if version > SCHEMA_VERSION => Err(format!(
-            "its tables are of version {version}, and this program knows no later one than {SCHEMA_VERSION}; \
+        (0, 0) if tables == 0 => Ok(0),
+        (APPLICATION_ID, version) if (1..=latest).contains(&version) => Ok(version),
+        (APPLICATION_ID, version) if version > latest => Err(format!(
+            "its tables are of version {version}, and this program knows no later one than {latest}; \
              use the newer program that wrote it"
         )),
         (APPLICATION_ID, version) => Err(format!("its tables are of version {version}, which never was")),
         _ => Err("this is a database of another program; name another file as broker.path".to_owned()),
     };
+    if let Ok(version) = known
+        && version < latest
+    {
+        for step in &SCHEMA[version.unsigned_abs() as usize..] {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", latest)?;
+    }
     transaction.commit()?;
-    Ok(known)
+    Ok(known.map(drop))
 }

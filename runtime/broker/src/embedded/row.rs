@@ -84,7 +84,7 @@ pub(super) fn usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
 /// A job's columns with its payload, in the order in which [`record`] reads them.
 pub(super) const RECORD: &str = "SELECT id, tenant, queue, kind, bytes, priority, unique_key, state, reason, message,
     attempts, expiries, lease, enqueued_at, due_at, leased_at, lease_expires_at, finished_at, output, progress,
-    fuel, memory_peak, wall_us, cpu_us, host_calls, revision
+    fuel, memory_peak, wall_us, cpu_us, host_calls, revision, pinned
     FROM job JOIN payload USING (nr)";
 
 /// A row of [`RECORD`].
@@ -98,6 +98,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
         payload: row.get(4)?,
         priority: Priority(row.get(5)?),
         unique_key: maybe(row, 6, |text: String| parse("job.unique_key", &text))?,
+        pinned: maybe(row, 26, |text: String| parse("job.pinned", &text))?,
         state: state(row.get(7)?)?,
         reason: maybe(row, 8, |slug: String| reason(&slug))?,
         message: row.get(9)?,

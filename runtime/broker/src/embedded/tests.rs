@@ -22,6 +22,7 @@ fn new_job(nth: u128, payload: usize) -> NewJob {
         delay: Duration::ZERO,
         priority: Priority::default(),
         unique_key: None,
+        pinned: None,
     }
 }
 
@@ -150,7 +151,7 @@ async fn steps_that_queue_up_share_a_commit_and_fail_alone() {
 #[test]
 fn every_statement_finds_its_rows_by_an_index_that_has_them_in_order() {
     let connection = Connection::open_in_memory().expect("a database");
-    connection.execute_batch(include_str!("schema.sql")).expect("the schema is valid");
+    open::SCHEMA.iter().for_each(|step| connection.execute_batch(step).expect("the schema is valid"));
     let sources = [
         include_str!("enqueue.rs"),
         include_str!("lease.rs"),

@@ -371,6 +371,7 @@ impl Entry {
             payload: job.payload.clone(),
             priority: job.priority,
             unique_key: job.unique_key.clone(),
+            pinned: job.pinned,
             state: State::Scheduled,
             reason: None,
             message: None,
@@ -412,6 +413,7 @@ impl Entry {
             queue: record.queue.clone(),
             kind: record.kind.clone(),
             payload: record.payload.clone(),
+            pinned: record.pinned,
             attempts: record.attempts,
             enqueued_at: record.enqueued_at,
         };

@@ -136,7 +136,10 @@ fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
     let first = keys.len() as Place + 1;
     for job in jobs {
         keys.job(job.id);
-        batch.number(exact_millis(job.delay), 8).number(job.priority.0.into(), 1);
+        batch
+            .number(exact_millis(job.delay), 8)
+            .number(layout::layout(job), 1)
+            .number(job.priority.0.into(), 1);
         batch.counted(job.queue.as_str().as_bytes(), 1);
         batch.counted(job.unique_key.as_ref().map_or("", UniqueKey::as_str).as_bytes(), 2);
         batch.counted(&layout::job_bytes(job), 4);

@@ -1,8 +1,9 @@
 //! How jobs, their runs and what those report are laid out in bytes.
 //!
 //! A job is what its producer asked for: layout (1 byte), enqueued at (6), priority (1), unique key (length in 2, empty
-//! if there is none), queue (length in 1), kind (length in 1), and the payload up to the end. Numbers have the highest
-//! byte first. A run is described in `lua/run.lua`, and usage in `lua/usage.lua`.
+//! if there is none), queue (length in 1), in layout 2 the revision that it is pinned to (32), kind (length in 1), and
+//! the payload up to the end. Numbers have the highest byte first. A run is described in `lua/run.lua`, and usage in
+//! `lua/usage.lua`.
 
 use std::time::Duration;
 
@@ -18,8 +19,15 @@ use crate::Ran;
 
 type Read<T> = Result<T, Unreadable>;
 
-/// The first byte of a job; raised when the layout changes.
-const LAYOUT: u64 = 1;
+/// The first byte of a job that may run on any revision.
+const ANY_REVISION: u64 = 1;
+/// The first byte of a job that is pinned to one.
+const PINNED: u64 = 2;
+
+/// How a job is laid out.
+pub(super) fn layout(job: &NewJob) -> u64 {
+    if job.pinned.is_some() { PINNED } else { ANY_REVISION }
+}
 
 impl From<InvalidName> for Unreadable {
     fn from(invalid: InvalidName) -> Self {
@@ -31,13 +39,16 @@ impl From<InvalidName> for Unreadable {
 pub(super) fn job_bytes(job: &NewJob) -> Vec<u8> {
     let unique = job.unique_key.as_ref().map_or("", UniqueKey::as_str);
     let (queue, kind) = (job.queue.as_str(), job.kind.as_str());
-    let mut bytes = Vec::with_capacity(5 + queue.len() + unique.len() + kind.len() + job.payload.len());
+    let pinned = job.pinned.as_ref().map_or(&[][..], |revision| revision.as_sha256());
+    let names = queue.len() + unique.len() + kind.len();
+    let mut bytes = Vec::with_capacity(5 + names + pinned.len() + job.payload.len());
     bytes.push(job.priority.0);
     let unique_len = u16::try_from(unique.len()).expect("a unique key has 256 bytes at most");
     bytes.extend_from_slice(&unique_len.to_be_bytes());
     bytes.extend_from_slice(unique.as_bytes());
     bytes.push(short(queue));
     bytes.extend_from_slice(queue.as_bytes());
+    bytes.extend_from_slice(pinned);
     bytes.push(short(kind));
     bytes.extend_from_slice(kind.as_bytes());
     bytes.extend_from_slice(&job.payload);
@@ -55,6 +66,7 @@ pub(super) struct StoredJob<'a> {
     priority: Priority,
     queue: QueueName,
     unique_key: Option<UniqueKey>,
+    pinned: Option<Revision>,
     kind: Kind,
     payload: &'a [u8],
 }
@@ -62,7 +74,8 @@ pub(super) struct StoredJob<'a> {
 impl<'a> StoredJob<'a> {
     pub(super) fn read(bytes: &'a [u8]) -> Read<Self> {
         let mut from = Unpacker::new(bytes);
-        if from.number(1)? != LAYOUT {
+        let layout = from.number(1)?;
+        if layout != ANY_REVISION && layout != PINNED {
             return Err(Unreadable("it was written by another version"));
         }
         let enqueued_at = Timestamp::from_millis(from.number(6)?);
@@ -72,8 +85,9 @@ impl<'a> StoredJob<'a> {
             key => Some(UniqueKey::parse(key)?),
         };
         let queue = QueueName::parse(text(&mut from, 1)?)?;
+        let pinned = if layout == PINNED { Some(revision(from.take(32)?)?) } else { None };
         let kind = Kind::parse(text(&mut from, 1)?)?;
-        Ok(Self { enqueued_at, priority, queue, unique_key, kind, payload: from.rest() })
+        Ok(Self { enqueued_at, priority, queue, unique_key, pinned, kind, payload: from.rest() })
     }
 
     pub(super) fn leased(self, id: JobId, tenant: &TenantId, attempts: u32) -> Job {
@@ -83,6 +97,7 @@ impl<'a> StoredJob<'a> {
             queue: self.queue,
             kind: self.kind,
             payload: self.payload.to_vec(),
+            pinned: self.pinned,
             attempts,
             enqueued_at: self.enqueued_at,
         }
@@ -108,6 +123,7 @@ impl<'a> StoredJob<'a> {
             payload: self.payload.to_vec(),
             priority: self.priority,
             unique_key: self.unique_key,
+            pinned: self.pinned,
             state,
             reason: run.why.as_ref().map(|why| why.reason),
             message: run.why.and_then(|why| why.message),
@@ -276,8 +292,12 @@ fn read_ran(bytes: &[u8]) -> Read<(Usage, Revision)> {
         cpu: Duration::from_micros(number()?),
         host_calls: number()?,
     };
-    let digest = from.rest().try_into().map_err(|_| Unreadable("a revision has another length"))?;
-    Ok((usage, Revision::from_sha256(digest)))
+    Ok((usage, revision(from.rest())?))
+}
+
+fn revision(digest: &[u8]) -> Read<Revision> {
+    let digest = digest.try_into().map_err(|_| Unreadable("a revision has another length"))?;
+    Ok(Revision::from_sha256(digest))
 }
 
 pub(super) fn why_bytes(reason: Reason, message: Option<&str>) -> Vec<u8> {

@@ -61,6 +61,7 @@ pub(crate) fn job() -> NewJob {
         delay: Duration::ZERO,
         priority: Priority::default(),
         unique_key: None,
+        pinned: None,
     }
 }
 

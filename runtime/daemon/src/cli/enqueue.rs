@@ -182,6 +182,7 @@ impl JobMaker<'_> {
             delay: self.options.delay,
             priority: Priority(self.options.priority),
             unique_key: self.options.unique_key.clone(),
+            pinned: None,
         })
     }
 }

@@ -119,6 +119,7 @@ pub(crate) fn plan(plugin: &Arc<Plugin>, budget: Budget) -> Plan<Arc<Plugin>> {
         queue: QueueName::parse("default").expect("valid"),
         kind: Kind::parse("test").expect("valid"),
         payload: Vec::new(),
+        pinned: None,
         attempts: 0,
         enqueued_at: Timestamp::from_millis(1),
     };
@@ -213,6 +214,7 @@ impl Host for Told {
             delay: ask.delay,
             priority: Priority::default(),
             unique_key: ask.unique_key,
+            pinned: None,
         })
     }
 

@@ -106,7 +106,7 @@ local first_run = pack_bytes(RUN_HEAD, LEASED, 0, 0, 0, 1, now, 0) .. EMPTY_TAIL
 local function is_plain(job)
   local layout = byte(job, 1)
   local high, low = byte(job, 9, 10)
-  return layout == LAYOUT and high == 0 and low == 0
+  return is_known(layout) and high == 0 and low == 0
 end
 
 -- The run that a job has now that it is leased: its bytes, the number of the lease and the attempts so far.

@@ -17,16 +17,20 @@ local EMPTY_TAIL = '\149\194\194\194\194\194'
 -- nothing of the job has to be touched when it becomes due.
 local SCHEDULED, READY, LEASED, SUCCEEDED, DEAD, CANCELLED = 0, 1, 2, 3, 4, 5
 
--- How the bytes at `job:<id>` begin: layout, when it was enqueued, priority, unique key, queue. The kind and the
--- payload follow, which no script looks into.
-local LAYOUT = 1
+-- How the bytes at `job:<id>` begin: layout, when it was enqueued, priority, unique key, queue. What follows, no script
+-- looks into: the revision that it is pinned to (in layout 2 alone), the kind and the payload.
+local ANY_REVISION, PINNED = 1, 2
 local JOB_HEAD = '>BI6BI2c0Bc0'
 local JOB_HEAD_BYTES_MAX = 1 + 6 + 1 + 2 + 256 + 1 + 63
+
+local function is_known(layout)
+  return layout == ANY_REVISION or layout == PINNED
+end
 
 -- Priority, queue, and unique key or false; nothing if the bytes are no job's.
 local function read_head(job)
   local is_whole, layout, _, priority, unique, queue = pcall(unpack_bytes, JOB_HEAD, job)
-  if is_whole and layout == LAYOUT then
+  if is_whole and is_known(layout) then
     return priority, queue, unique ~= '' and unique
   end
 end

@@ -55,6 +55,7 @@ impl Host for LocalHost {
             delay: ask.delay,
             priority: ask.priority,
             unique_key: ask.unique_key,
+            pinned: None,
         })
     }
 

@@ -204,6 +204,7 @@ fn job(ambient: &Ambient, kind: Kind, payload: Vec<u8>) -> Job {
         queue: QueueName::parse(LOCAL).expect("it is a valid name"),
         kind,
         payload,
+        pinned: None,
         attempts: 0,
         enqueued_at: ambient.now(),
     }
