@@ -4,5 +4,6 @@ mod crash;
 mod drain;
 mod effects;
 mod hostile;
+mod limits;
 mod malformed;
 mod outage;

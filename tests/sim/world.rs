@@ -20,7 +20,7 @@ use sandhog_broker::{
 };
 use sandhog_core::admit::Offer;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::budget::{Budget, Bytes, Fuel};
+use sandhog_core::budget::{Budget, Bytes};
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, Priority, State};
 use sandhog_core::settle::{Backoff, Jitter, OnLimit, RetryPolicy};
@@ -108,12 +108,12 @@ impl Plan {
         Self { seed, tenants, concurrency: r.random_range(1..12), daemons, faults, blows }
     }
 
-    /// A flood of one tenant, and one job of another that arrives in the middle of it.
+    /// A flood of one tenant, each job as long as it may be, and one job of another that arrives in the middle of it.
     pub(crate) fn flood_and_one() -> Self {
         let job = |enqueued_after| JobPlan {
             enqueued_after,
             delay: Duration::ZERO,
-            acts: vec![Act { takes: Duration::from_secs(5), end: End::Return { spawns: 0 } }],
+            acts: vec![Act { takes: TIMEOUT - Duration::from_secs(1), end: End::Return { spawns: 0 } }],
             cancelled_after: None,
         };
         let flood = (0..100).map(|_| job(Duration::ZERO)).collect();
@@ -124,7 +124,7 @@ impl Plan {
                 TenantPlan { name: "flood".into(), quota: 50, jobs: flood },
                 TenantPlan { name: "single".into(), quota: 50, jobs: single },
             ],
-            concurrency: 2,
+            concurrency: 4,
             daemons: 1,
             faults: Faults::default(),
             blows: Vec::new(),
@@ -452,7 +452,12 @@ fn jobs(plan: &Plan, clock: &dyn Clock, random: &mut StdRng) -> (Vec<(JobPlan, T
 fn catalog(quotas: &BTreeMap<TenantId, u32>) -> Catalog<()> {
     let terms = |quota: u32| {
         let quota = NonZeroU32::new(quota).expect("at least one");
-        TenantTerms { weight: NonZeroU32::MIN, concurrency: quota, plugins: vec![plugin_terms(quota)] }
+        TenantTerms {
+            weight: NonZeroU32::MIN,
+            concurrency: quota,
+            memory: Bytes::mib(1024),
+            plugins: vec![plugin_terms(quota)],
+        }
     };
     Catalog::new(quotas.iter().map(|(tenant, quota)| (tenant.clone(), terms(*quota))).collect())
 }
@@ -467,15 +472,7 @@ fn plugin_terms(concurrency: NonZeroU32) -> PluginTerms<()> {
         concurrency,
         offer: Offer {
             plugin: (),
-            budget: Budget {
-                fuel: Fuel(1),
-                memory: Bytes(1),
-                table_elements: 1,
-                timeout: TIMEOUT,
-                output: Bytes(1),
-                log: Bytes(1),
-                effects: Bytes(1),
-            },
+            budget: Budget { timeout: TIMEOUT, ..Budget::DEFAULT },
             retry: RetryPolicy {
                 max_attempts: NonZeroU32::new(MAX_ATTEMPTS).expect("at least one"),
                 backoff: Backoff {

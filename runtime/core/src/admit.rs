@@ -93,7 +93,6 @@ pub fn admit<P>(job: &Job, offer: Option<Offer<P>>) -> Admission<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Fuel;
     use crate::id::{JobId, Kind, QueueName, TenantId};
     use crate::time::Timestamp;
 
@@ -111,20 +110,7 @@ mod tests {
     }
 
     fn offer() -> Offer<()> {
-        Offer {
-            plugin: (),
-            budget: Budget {
-                fuel: Fuel(1),
-                memory: Bytes(1),
-                table_elements: 1,
-                timeout: Duration::from_secs(1),
-                output: Bytes(1),
-                log: Bytes(1),
-                effects: Bytes(1),
-            },
-            retry: RetryPolicy::default(),
-            payload_max: Bytes(100),
-        }
+        Offer { plugin: (), budget: Budget::DEFAULT, retry: RetryPolicy::default(), payload_max: Bytes(100) }
     }
 
     #[test]

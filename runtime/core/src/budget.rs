@@ -49,64 +49,63 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// What one run may spend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Budget {
-    /// Instructions.
-    pub fuel: Fuel,
-    /// Linear memory, summed over all memories of the instance.
-    pub memory: Bytes,
-    /// Table elements, summed over all tables of the instance.
-    pub table_elements: u64,
-    /// From start to end on the wall clock.
-    pub timeout: Duration,
-    /// The size of the output.
-    pub output: Bytes,
-    /// The log lines that are kept with the job.
-    pub log: Bytes,
-    /// What is held back until the job succeeds: state writes and enqueued jobs, keys and values together.
-    pub effects: Bytes,
-}
+macro_rules! limits {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr,)*) => {
+        /// What one run may spend.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct Budget { $($(#[$doc])* pub $name: $type,)* }
 
-impl Budget {
-    /// What is left of this budget under further caps.
-    #[must_use]
-    pub fn narrow(self, caps: &Caps) -> Self {
-        fn least<T: Ord>(have: T, cap: Option<T>) -> T {
-            match cap {
-                Some(cap) => have.min(cap),
-                None => have,
+        impl Budget {
+            /// What is in force where nobody says otherwise: enough for a handler that works on a picture.
+            pub const DEFAULT: Self = Self { $($name: $default,)* };
+
+            /// What is left of this budget under further caps.
+            #[must_use]
+            pub fn narrow(self, caps: &Caps) -> Self {
+                Self { $($name: caps.$name.map_or(self.$name, |cap| self.$name.min(cap)),)* }
+            }
+
+            /// This budget, with what `caps` say in the place of its own, wider or narrower.
+            #[must_use]
+            pub fn replace(self, caps: &Caps) -> Self {
+                Self { $($name: caps.$name.unwrap_or(self.$name),)* }
             }
         }
-        Self {
-            fuel: least(self.fuel, caps.fuel),
-            memory: least(self.memory, caps.memory),
-            table_elements: least(self.table_elements, caps.table_elements),
-            timeout: least(self.timeout, caps.timeout),
-            output: least(self.output, caps.output),
-            log: least(self.log, caps.log),
-            effects: least(self.effects, caps.effects),
+
+        /// What one party allows at most; where it says nothing, it leaves the budget as it is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct Caps {
+            $(
+                #[doc = concat!("See [`Budget::", stringify!($name), "`].")]
+                pub $name: Option<$type>,
+            )*
         }
-    }
+    };
 }
 
-/// What one party allows at most; where it says nothing, it leaves the budget as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Caps {
-    /// See [`Budget::fuel`].
-    pub fuel: Option<Fuel>,
-    /// See [`Budget::memory`].
-    pub memory: Option<Bytes>,
-    /// See [`Budget::table_elements`].
-    pub table_elements: Option<u64>,
-    /// See [`Budget::timeout`].
-    pub timeout: Option<Duration>,
-    /// See [`Budget::output`].
-    pub output: Option<Bytes>,
-    /// See [`Budget::log`].
-    pub log: Option<Bytes>,
-    /// See [`Budget::effects`].
-    pub effects: Option<Bytes>,
+limits! {
+    /// Instructions, those of host calls included.
+    fuel: Fuel = Fuel(10_000_000_000),
+    /// Linear memory, summed over all memories of the instance.
+    memory: Bytes = Bytes::mib(128),
+    /// Table elements, summed over all tables of the instance.
+    table_elements: u64 = 100_000,
+    /// Core instances that the component is made of: one made by cargo has a handful, one of Python some dozens.
+    instances: u32 = 128,
+    /// From start to end on the wall clock.
+    timeout: Duration = Duration::from_secs(300),
+    /// Calls of the host within a second.
+    host_calls: u64 = 1_000_000,
+    /// The size of the output.
+    output: Bytes = Bytes::mib(1),
+    /// The log lines that are kept with the job.
+    log: Bytes = Bytes::kib(64),
+    /// What is held back until the job succeeds: state writes and enqueued jobs, keys and values together.
+    effects: Bytes = Bytes::mib(1),
+    /// Jobs enqueued.
+    enqueues: u32 = 5_000,
+    /// Keys of the state written.
+    state_writes: u32 = 5_000,
 }
 
 #[cfg(test)]
@@ -114,45 +113,48 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn budgets() -> impl Strategy<Value = Budget> {
-        (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>())
-            .prop_map(|(fuel, memory, table_elements, secs, output, log, effects)| Budget {
-                fuel: Fuel(fuel),
-                memory: Bytes(memory),
-                table_elements,
-                timeout: Duration::from_secs(secs.into()),
-                output: Bytes(output),
-                log: Bytes(log),
-                effects: Bytes(effects),
-            })
-    }
-
-    fn all_of(budget: Budget) -> Caps {
-        Caps {
-            fuel: Some(budget.fuel),
-            memory: Some(budget.memory),
-            table_elements: Some(budget.table_elements),
-            timeout: Some(budget.timeout),
-            output: Some(budget.output),
-            log: Some(budget.log),
-            effects: Some(budget.effects),
-        }
+    fn all() -> impl Strategy<Value = Caps> {
+        let sizes = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+        let counts = (any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
+        (sizes, counts).prop_map(
+            |(
+                (fuel, memory, table_elements, output, log, effects),
+                (host_calls, secs, instances, enqueues, writes),
+            )| {
+                Caps {
+                    fuel: Some(Fuel(fuel)),
+                    memory: Some(Bytes(memory)),
+                    table_elements: Some(table_elements),
+                    instances: Some(instances),
+                    timeout: Some(Duration::from_secs(secs.into())),
+                    host_calls: Some(host_calls),
+                    output: Some(Bytes(output)),
+                    log: Some(Bytes(log)),
+                    effects: Some(Bytes(effects)),
+                    enqueues: Some(enqueues),
+                    state_writes: Some(writes),
+                }
+            },
+        )
     }
 
     proptest! {
         #[test]
-        fn narrowing_never_widens_and_order_does_not_matter(budget in budgets(), a in budgets(), b in budgets()) {
-            let (a, b) = (all_of(a), all_of(b));
+        fn narrowing_never_widens_and_order_does_not_matter(budget in all(), a in all(), b in all()) {
+            let budget = Budget::DEFAULT.replace(&budget);
             let both = budget.narrow(&a).narrow(&b);
             prop_assert_eq!(both, budget.narrow(&b).narrow(&a));
             prop_assert_eq!(both.narrow(&a), both);
             prop_assert!(both.fuel <= budget.fuel && both.memory <= budget.memory && both.timeout <= budget.timeout);
+            prop_assert!(both.host_calls <= budget.host_calls && both.enqueues <= budget.enqueues);
         }
-    }
 
-    #[test]
-    fn no_cap_leaves_the_budget_alone() {
-        proptest!(|(budget in budgets())| prop_assert_eq!(budget.narrow(&Caps::default()), budget));
+        #[test]
+        fn no_cap_leaves_the_budget_alone(budget in all()) {
+            let budget = Budget::DEFAULT.replace(&budget);
+            prop_assert_eq!(budget.narrow(&Caps::default()), budget);
+            prop_assert_eq!(budget.replace(&Caps::default()), budget);
+        }
     }
 
     #[test]

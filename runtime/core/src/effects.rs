@@ -64,6 +64,12 @@ impl Effects {
         self.writes.is_empty() && self.jobs.is_empty()
     }
 
+    /// Whether the run has written this key.
+    #[must_use]
+    pub fn is_written(&self, key: &StateKey) -> bool {
+        self.writes.contains_key(key)
+    }
+
     /// The writes, one a key, in order of key.
     pub fn writes(&self) -> impl ExactSizeIterator<Item = (&StateKey, &StateWrite)> {
         self.writes.iter()

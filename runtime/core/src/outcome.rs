@@ -68,6 +68,16 @@ pub enum Limit {
     Log,
     /// [`Budget::effects`].
     Effects,
+    /// [`Budget::instances`].
+    Instances,
+    /// [`Budget::host_calls`].
+    HostCalls,
+    /// [`Budget::enqueues`].
+    Enqueues,
+    /// [`Budget::state_writes`].
+    StateWrites,
+    /// The memory of all runs of the tenant together.
+    TenantMemory,
 }
 
 impl Limit {
@@ -83,8 +93,30 @@ impl Limit {
             Self::Output => Reason::TooMuchOutput,
             Self::Log => Reason::TooMuchLog,
             Self::Effects => Reason::TooManyEffects,
+            Self::Instances => Reason::TooManyInstances,
+            Self::HostCalls => Reason::TooManyHostCalls,
+            Self::Enqueues => Reason::TooManyEnqueues,
+            Self::StateWrites => Reason::TooManyStateWrites,
+            Self::TenantMemory => Reason::TenantOutOfMemory,
         }
     }
+
+    /// Every limit there is.
+    pub const ALL: [Self; 13] = [
+        Self::Fuel,
+        Self::Memory,
+        Self::Table,
+        Self::Stack,
+        Self::Time,
+        Self::Output,
+        Self::Log,
+        Self::Effects,
+        Self::Instances,
+        Self::HostCalls,
+        Self::Enqueues,
+        Self::StateWrites,
+        Self::TenantMemory,
+    ];
 
     /// Whether the same code on the same input would hit it again.
     #[must_use]
@@ -96,8 +128,12 @@ impl Limit {
             | Self::Stack
             | Self::Output
             | Self::Log
-            | Self::Effects => true,
-            Self::Time => false,
+            | Self::Effects
+            | Self::Instances
+            | Self::Enqueues
+            | Self::StateWrites => true,
+            // These depend on the machine, or on what else is going on.
+            Self::Time | Self::HostCalls | Self::TenantMemory => false,
         }
     }
 
@@ -118,6 +154,19 @@ impl Limit {
             Self::Log => format!("logged without end, far past {}; log less or raise limits.log", budget.log),
             Self::Effects => {
                 format!("state writes and enqueued jobs larger than {}; raise limits.effects", budget.effects)
+            }
+            Self::Instances => {
+                format!("made of more than {} core instances; raise limits.instances", budget.instances)
+            }
+            Self::HostCalls => {
+                format!("more than {} host calls in a second; raise limits.host_calls", budget.host_calls)
+            }
+            Self::Enqueues => format!("enqueued more than {} jobs; raise limits.enqueues", budget.enqueues),
+            Self::StateWrites => {
+                format!("wrote more than {} keys; raise limits.state_writes", budget.state_writes)
+            }
+            Self::TenantMemory => {
+                "out of memory, as all runs of the tenant together have no more; raise memory".to_owned()
             }
         }
     }

@@ -48,6 +48,16 @@ reasons! {
     TooMuchLog = "too-much-log",
     /// The run's effects were larger than its budget.
     TooManyEffects = "too-many-effects",
+    /// The component is made of more core instances than its budget has.
+    TooManyInstances = "too-many-instances",
+    /// The run called the host more often in a second than its budget has.
+    TooManyHostCalls = "too-many-host-calls",
+    /// The run wanted to enqueue more jobs than its budget has.
+    TooManyEnqueues = "too-many-enqueues",
+    /// The run wanted to write more keys of its state than its budget has.
+    TooManyStateWrites = "too-many-state-writes",
+    /// The run wanted memory while all runs of its tenant together had none left.
+    TenantOutOfMemory = "tenant-out-of-memory",
     /// The run took longer than its timeout.
     TimedOut = "timed-out",
     /// The daemon, not the guest, went wrong.

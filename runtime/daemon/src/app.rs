@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use sandhog_broker::Broker;
 use sandhog_core::id::TenantId;
-use tokio::sync::{Notify, Semaphore, watch};
+use sandhog_engine::MemoryAccount;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::ambient::Ambient;
@@ -18,6 +19,7 @@ use crate::intake::Intake;
 use crate::outage::Outage;
 use crate::runner::Runner;
 use crate::settler::Settler;
+use crate::slots::Slots;
 use crate::wake::{Bells, ring};
 use crate::worker::Workshop;
 
@@ -50,18 +52,29 @@ pub enum Error {
     },
 }
 
+/// Sets slots aside for the tenants of each catalog that comes into force.
+async fn set_aside<P: Send + Sync + 'static>(slots: Arc<Slots>, mut catalog: Current<P>) {
+    while catalog.changed().await.is_ok() {
+        slots.set_aside(catalog.borrow_and_update().busy_tenants());
+    }
+    // Nobody swaps it any more.
+    std::future::pending().await
+}
+
 /// Runs the daemon until `shutdown` says to drain, and what it has leased is settled or given back.
 ///
 /// # Errors
 /// If one of its loops ends before that.
 pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), Error> {
-    let gate = Arc::new(Semaphore::new(parts.concurrency.get() as usize));
+    let slots = Slots::new(parts.concurrency);
+    slots.set_aside(parts.catalog.borrow().busy_tenants());
     let outage = Arc::new(Outage::default());
     let live = Arc::new(Live::default());
     let mut bells = Bells::new();
     let mut intakes = JoinSet::new();
     // Dropped at the end, which ends the loops.
     let mut loops = JoinSet::new();
+    loops.spawn(set_aside(Arc::clone(&slots), parts.catalog.clone()));
     // Held to the end: a settler whose last user is gone would end before the daemon does.
     let mut workshops = Vec::new();
 
@@ -82,6 +95,7 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
             runner: Arc::clone(&parts.runner),
             settler,
             live: Arc::clone(&live),
+            memory: MemoryAccount::default(),
             phase: shutdown.watch(),
             ambient: parts.ambient.clone(),
         };
@@ -91,7 +105,7 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
             workshop,
             catalog: parts.catalog.clone(),
             bell: rung,
-            gate: Arc::clone(&gate),
+            slots: Arc::clone(&slots),
             freed: Arc::new(Notify::new()),
             lease: parts.lease,
             outage: Arc::clone(&outage),
@@ -106,9 +120,8 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
         while let Some(ended) = intakes.join_next().await {
             ended.map_err(|panic| Error::LoopEnded { cause: panic.to_string() })?;
         }
-        // Every run holds a permit until it is settled: with all of them back, nothing is left to do.
-        let idle = async { drop(gate.acquire_many(parts.concurrency.get()).await) };
-        shutdown.see_out(parts.grace, idle).await;
+        // Every run holds a slot until it is settled: with all of them back, nothing is left to do.
+        shutdown.see_out(parts.grace, slots.idle()).await;
         Ok(())
     };
     tokio::select! {

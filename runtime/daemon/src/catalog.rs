@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sandhog_broker::Keep;
 use sandhog_core::admit::Offer;
+use sandhog_core::budget::Bytes;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use tokio::sync::{Semaphore, watch};
 
@@ -23,7 +24,11 @@ pub type Current<P> = watch::Receiver<Arc<Catalog<P>>>;
 pub struct Tenant<P> {
     /// Whose share of the processors its runs are charged to, and how large it is.
     pub weight: NonZeroU32,
-    /// One permit for each of its runs under way at once.
+    /// The memory of all its runs together.
+    pub memory: Bytes,
+    /// Its runs under way at once.
+    pub concurrency: NonZeroU32,
+    /// One permit for each of them.
     pub gate: Arc<Semaphore>,
     /// By what they handle.
     pub kinds: HashMap<Kind, Arc<Plugin<P>>>,
@@ -64,6 +69,8 @@ pub struct TenantTerms<P> {
     pub weight: NonZeroU32,
     /// Its runs under way at once.
     pub concurrency: NonZeroU32,
+    /// The memory of all its runs together.
+    pub memory: Bytes,
     /// Its plugins.
     pub plugins: Vec<PluginTerms<P>>,
 }
@@ -100,6 +107,12 @@ impl<P> Catalog<P> {
         self.tenants.get(id)
     }
 
+    /// The tenants that have anything to run, each with the most runs that it may have under way.
+    pub fn busy_tenants(&self) -> impl Iterator<Item = (TenantId, NonZeroU32)> {
+        let busy = self.tenants.iter().filter(|(_, tenant)| !tenant.kinds.is_empty());
+        busy.map(|(id, tenant)| (id.clone(), tenant.concurrency))
+    }
+
     /// Every tenant in force.
     pub fn tenants(&self) -> impl Iterator<Item = &TenantId> {
         self.tenants.keys()
@@ -125,6 +138,8 @@ impl<P> Tenant<P> {
         }
         Self {
             weight: terms.weight,
+            memory: terms.memory,
+            concurrency: terms.concurrency,
             gate: Arc::new(Semaphore::new(terms.concurrency.get() as usize)),
             kinds,
             queues: queues.into_iter().map(|(name, gates)| Queue { name, gates }).collect(),

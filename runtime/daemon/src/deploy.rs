@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -91,15 +90,11 @@ pub fn load(engine: &Engine, plugin: &config::Plugin) -> Result<Arc<Plugin>, Err
 /// The catalog of a configuration whose plugins are loaded: `loaded` has one for each of `config.plugins`, in order.
 #[must_use]
 pub fn catalog(config: &Config, loaded: Vec<Arc<Plugin>>) -> Catalog<Arc<Plugin>> {
-    let mut tenants: BTreeMap<TenantId, TenantTerms<Arc<Plugin>>> = config
-        .tenants
-        .iter()
-        .map(|(id, tenant)| (id.clone(), tenant_terms(tenant.weight, tenant.concurrency)))
-        .collect();
+    let mut tenants: BTreeMap<TenantId, TenantTerms<Arc<Plugin>>> =
+        config.tenants.iter().map(|(id, tenant)| (id.clone(), tenant_terms(tenant))).collect();
     for (plugin, loaded) in config.plugins.iter().zip(loaded) {
         // Checked configuration declares the tenant of every plugin.
         let Some(tenant) = tenants.get_mut(&plugin.tenant) else { continue };
-        let limits = config.tenants.get(&plugin.tenant).map(|tenant| tenant.limits).unwrap_or_default();
         tenant.plugins.push(PluginTerms {
             name: plugin.name.clone(),
             revision: loaded.revision(),
@@ -109,7 +104,7 @@ pub fn catalog(config: &Config, loaded: Vec<Arc<Plugin>>) -> Catalog<Arc<Plugin>
             concurrency: plugin.concurrency,
             offer: Offer {
                 plugin: loaded,
-                budget: config.limits.narrow(&limits).narrow(&plugin.limits),
+                budget: config.budget(plugin),
                 retry: plugin.retry,
                 payload_max: plugin.payload,
             },
@@ -118,6 +113,7 @@ pub fn catalog(config: &Config, loaded: Vec<Arc<Plugin>>) -> Catalog<Arc<Plugin>
     Catalog::new(tenants)
 }
 
-fn tenant_terms<P>(weight: NonZeroU32, concurrency: NonZeroU32) -> TenantTerms<P> {
-    TenantTerms { weight, concurrency, plugins: Vec::new() }
+fn tenant_terms<P>(tenant: &config::Tenant) -> TenantTerms<P> {
+    let config::Tenant { weight, concurrency, memory, .. } = *tenant;
+    TenantTerms { weight, concurrency, memory, plugins: Vec::new() }
 }

@@ -14,7 +14,7 @@ use sandhog_core::job::Lease;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Mono;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::catalog::{Current, Queue, Tenant};
@@ -23,6 +23,7 @@ use crate::drain::{Phase, reached};
 use crate::outage::{Outage, Tries};
 use crate::room::Reservation;
 use crate::runner::Runner;
+use crate::slots::Slots;
 use crate::worker::{Ticket, Workshop};
 
 /// Jobs that one call asks for at most.
@@ -39,8 +40,8 @@ pub(crate) struct Intake<R: Runner> {
     pub(crate) workshop: Arc<Workshop<R>>,
     pub(crate) catalog: Current<R::Plugin>,
     pub(crate) bell: watch::Receiver<u64>,
-    /// One permit for each run of the daemon under way at once. It is fair: tenants that wait are served in turn.
-    pub(crate) gate: Arc<Semaphore>,
+    /// One for each run of the daemon under way at once.
+    pub(crate) slots: Arc<Slots>,
     pub(crate) freed: Arc<Notify>,
     pub(crate) lease: config::Lease,
     pub(crate) outage: Arc<Outage>,
@@ -122,17 +123,14 @@ impl<R: Runner> Intake<R> {
                 outlook.forget();
                 continue;
             }
-            let Ok(first) = Arc::clone(&self.gate).acquire_owned().await else {
-                std::future::pending().await
-            };
+            let first = self.slots.acquire(&self.workshop.tenant).await;
             // A ring up to here is answered by the call that follows; a later one has to be looked at after it.
             if self.bell.has_changed().unwrap_or(false) {
                 self.bell.mark_unchanged();
                 outlook.forget();
             }
             let wanted = |queue: &Queue| !outlook.empty.contains(&queue.name);
-            if let Some(room) = Reservation::take(&terms, wanted, (&self.gate, first), BATCH_MAX, &self.freed)
-            {
+            if let Some(room) = Reservation::take(&terms, wanted, first, BATCH_MAX, &self.freed) {
                 return (terms, room);
             }
             tokio::select! {

@@ -28,5 +28,6 @@ mod outage;
 mod room;
 pub mod runner;
 mod settler;
+mod slots;
 mod wake;
 mod worker;

@@ -11,18 +11,19 @@ use sandhog_core::id::{PluginName, QueueName};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::catalog::{Plugin, Queue, Tenant};
+use crate::slots::Slot;
 
 /// The right to have one run under way. Dropping it gives the room back and says so.
 #[derive(Debug)]
 pub(crate) struct Room {
-    // Taken in `drop`, so that the permits are back before anybody is told.
-    permits: Option<[OwnedSemaphorePermit; 3]>,
+    // Taken in `drop`, so that all is back before anybody is told.
+    held: Option<(Slot, [OwnedSemaphorePermit; 2])>,
     freed: Arc<Notify>,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.permits = None;
+        self.held = None;
         self.freed.notify_one();
     }
 }
@@ -30,7 +31,7 @@ impl Drop for Room {
 /// Room for some runs of one tenant, by queue.
 #[derive(Debug)]
 pub(crate) struct Reservation {
-    daemon: OwnedSemaphorePermit,
+    daemon: Slot,
     tenant: OwnedSemaphorePermit,
     queues: Vec<QueueRoom>,
     freed: Arc<Notify>,
@@ -45,21 +46,19 @@ struct QueueRoom {
 
 impl Reservation {
     /// Takes as much room as there is for the `wanted` queues, at most `limit` in all; none if there is none.
-    /// `first` is the daemon's permit that the caller waited for.
+    /// `first` is the daemon's slot that the caller waited for.
     pub(crate) fn take<P>(
         tenant: &Tenant<P>,
         wanted: impl Fn(&Queue) -> bool,
-        (daemon, first): (&Arc<Semaphore>, OwnedSemaphorePermit),
+        first: Slot,
         limit: u32,
         freed: &Arc<Notify>,
     ) -> Option<Self> {
         let of_tenant = take_up_to(&tenant.gate, limit)?;
         let mut left = permits_of(&of_tenant);
-        let mut daemon_permits = first;
-        if let Some(more) = left.checked_sub(1).and_then(|more| take_up_to(daemon, more)) {
-            daemon_permits.merge(more);
-        }
-        left = left.min(permits_of(&daemon_permits));
+        let mut daemon = first;
+        daemon.widen(left.saturating_sub(daemon.count()));
+        left = left.min(daemon.count());
         let mut queues = Vec::new();
         for queue in tenant.queues.iter().filter(|queue| wanted(queue)) {
             if let Some(room) = QueueRoom::take(queue, left) {
@@ -70,8 +69,7 @@ impl Reservation {
                 break;
             }
         }
-        let reservation =
-            Self { daemon: daemon_permits, tenant: of_tenant, queues, freed: Arc::clone(freed) };
+        let reservation = Self { daemon, tenant: of_tenant, queues, freed: Arc::clone(freed) };
         (!reservation.queues.is_empty()).then_some(reservation)
     }
 
@@ -91,8 +89,8 @@ impl Reservation {
             },
             None => of_queue.plugins.values_mut().next()?.split(0)?,
         };
-        let permits = [self.daemon.split(1)?, self.tenant.split(1)?, of_plugin];
-        Some(Room { permits: Some(permits), freed: Arc::clone(&self.freed) })
+        let held = (self.daemon.split()?, [self.tenant.split(1)?, of_plugin]);
+        Some(Room { held: Some(held), freed: Arc::clone(&self.freed) })
     }
 }
 

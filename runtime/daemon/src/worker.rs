@@ -17,7 +17,7 @@ use sandhog_core::job::{Job, Lease};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason};
 use sandhog_core::settle::{Settlement, Tally};
 use sandhog_core::time::Mono;
-use sandhog_engine::{Abort, Courtesy, Host, Input, Share};
+use sandhog_engine::{Abort, Courtesy, Host, Input, MemoryAccount, Share};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ambient::Ambient;
@@ -36,6 +36,8 @@ pub(crate) struct Workshop<R: Runner> {
     pub(crate) runner: Arc<R>,
     pub(crate) settler: Settler,
     pub(crate) live: Arc<Live>,
+    /// What its runs hold of memory, whatever terms they began under.
+    pub(crate) memory: MemoryAccount,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) ambient: Ambient,
 }
@@ -136,7 +138,12 @@ impl<R: Runner> Course<'_, R> {
             job: Arc::clone(&self.job),
             pulse: Arc::clone(&self.alive.pulse),
         });
-        let share = Share { tenant: workshop.tenant.clone(), weight: self.terms.weight };
+        let share = Share {
+            tenant: workshop.tenant.clone(),
+            weight: self.terms.weight,
+            memory: workshop.memory.clone(),
+            memory_max: self.terms.memory,
+        };
         let input = self.input(&plan);
         let mut run = workshop.runner.run(plan, input, host, share, self.abort.clone());
         let mut phase = workshop.phase.clone();
@@ -249,13 +256,14 @@ impl<R: Runner> Course<'_, R> {
 
 /// A limit's message ends with the knob to turn; whose knob it is, the engine doesn't know.
 fn with_knob_of(outcome: Outcome, tenant: &TenantId, plugin: &PluginName) -> Outcome {
-    match outcome {
-        // The stack is the same for all plugins.
-        Outcome::Exceeded { limit, message } if limit != Limit::Stack => {
-            Outcome::Exceeded { limit, message: format!("{message} of plugin {tenant}/{plugin}") }
-        }
-        other => other,
-    }
+    let Outcome::Exceeded { limit, message } = outcome else { return outcome };
+    let message = match limit {
+        // The same for all plugins.
+        Limit::Stack => message,
+        Limit::TenantMemory => format!("{message} of tenants.{tenant}"),
+        _ => format!("{message} of plugin {tenant}/{plugin}"),
+    };
+    Outcome::Exceeded { limit, message }
 }
 
 fn next(phase: Phase) -> Phase {

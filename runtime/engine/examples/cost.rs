@@ -17,7 +17,8 @@ use sandhog_core::outcome::{Outcome, Report};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
-    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, Plugin, Share,
+    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount, Plugin,
+    Share,
 };
 use wasmtime::component::{Component, Linker};
 use wasmtime::error::Context as _;
@@ -171,11 +172,8 @@ fn plan(plugin: &Arc<Plugin>, input: &Input) -> wasmtime::Result<Plan<Arc<Plugin
     let budget = Budget {
         fuel: Fuel(u64::MAX),
         memory: Bytes::mib(64),
-        table_elements: 10_000,
         timeout: Duration::from_secs(30),
-        output: Bytes::mib(1),
-        log: Bytes::kib(64),
-        effects: Bytes::mib(1),
+        ..Budget::DEFAULT
     };
     let retry = RetryPolicy::default();
     let offer = Offer { plugin: Arc::clone(plugin), budget, retry, payload_max: Bytes::mib(1) };
@@ -195,9 +193,18 @@ fn plan(plugin: &Arc<Plugin>, input: &Input) -> wasmtime::Result<Plan<Arc<Plugin
     }
 }
 
+fn share(tenant: &TenantId) -> Share {
+    Share {
+        tenant: tenant.clone(),
+        weight: NonZeroU32::MIN,
+        memory: MemoryAccount::default(),
+        memory_max: Bytes::mib(8192),
+    }
+}
+
 async fn run(engine: &Engine, plugin: &Arc<Plugin>, work: &Work) -> wasmtime::Result<Report> {
     let input = work.input()?;
-    let share = Share { tenant: input.tenant.clone(), weight: NonZeroU32::MIN };
+    let share = share(&input.tenant);
     let plan = plan(plugin, &input)?;
     let report = engine.run(plan, input, Arc::new(Silent), share, Abort::new()).await;
     wasmtime::ensure!(matches!(report.outcome, Outcome::Returned { .. }), "{:?}", report.outcome);
@@ -253,7 +260,7 @@ async fn beside_hogs(work: &Work) -> wasmtime::Result<()> {
     let mut spinning = tokio::task::JoinSet::new();
     for _ in 0..HOGS {
         let (engine, input) = (engine.clone(), work.input()?);
-        let (plan, share) = (plan(&spin, &input)?, Share { tenant: hogs.clone(), weight: NonZeroU32::MIN });
+        let (plan, share) = (plan(&spin, &input)?, share(&hogs));
         spinning.spawn(async move { engine.run(plan, input, Arc::new(Silent), share, Abort::new()).await });
     }
     let mut took = Vec::with_capacity(QUICK);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use sandhog_core::budget::Bytes;
+use sandhog_core::budget::{Budget, Bytes};
 
 /// The settings of an [`Engine`](crate::Engine), the same for all that it runs.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Config {
     pub idle_memory: Bytes,
     /// The largest table budget of any run, in elements.
     pub table_elements_max: u64,
+    /// The largest instance budget of any run, in core instances.
+    pub core_instances_max: u32,
     /// How deep a guest may recurse, the same for all.
     pub stack: Bytes,
     /// How often a running guest is looked at: whether it must end, or let another run.
@@ -40,7 +42,8 @@ impl Default for Config {
             instances: NonZeroU32::new(256).expect("256 is not zero"),
             memory_max: Bytes::mib(1024),
             idle_memory: Bytes::mib(512),
-            table_elements_max: 100_000,
+            table_elements_max: Budget::DEFAULT.table_elements,
+            core_instances_max: Budget::DEFAULT.instances,
             stack: Bytes::kib(512),
             tick: Duration::from_millis(1),
             component_max: Bytes::mib(64),

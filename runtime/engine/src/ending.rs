@@ -38,10 +38,11 @@ pub(crate) fn stopped(reason: StopReason, budget: &Budget) -> Outcome {
 pub(crate) fn outcome(ended: wasmtime::Result<Returned>, left: u64, mut state: RunState) -> Outcome {
     match ended {
         Ok(returned) => {
-            if state.meter.check(left).is_err() {
-                return exceeded(Limit::Fuel, state.budget());
+            let over = state.meter.check(left).is_err().then(|| state.meter.ended()).flatten();
+            match over {
+                Some(limit) => exceeded(limit, state.budget()),
+                None => of_returned(returned, state),
             }
-            of_returned(returned, state)
         }
         Err(error) => of_error(&error, &state),
     }
@@ -52,6 +53,11 @@ fn exceeded(limit: Limit, budget: &Budget) -> Outcome {
 }
 
 fn of_returned(returned: Returned, state: RunState) -> Outcome {
+    let refused = entries_refused(&state).filter(|_| returned.is_err());
+    if let Some(limit) = refused {
+        // It was told which limit it hit, and gave up. To try again would end the same.
+        return exceeded(limit, state.budget());
+    }
     match returned {
         Ok(output) if Bytes::of(output.len()) > state.budget().output => {
             exceeded(Limit::Output, state.budget())
@@ -63,6 +69,11 @@ fn of_returned(returned: Returned, state: RunState) -> Outcome {
         },
         Err(Failure::Permanent(message)) => Outcome::FailedPermanently { message: cut(message, MESSAGE_MAX) },
     }
+}
+
+/// The limit on entries of the effects for which one was refused.
+fn entries_refused(state: &RunState) -> Option<Limit> {
+    state.meter.refused().filter(|limit| matches!(limit, Limit::Enqueues | Limit::StateWrites))
 }
 
 /// The order matters. What was done to the run from outside comes first, then what it is on record for; a growth that
@@ -98,6 +109,7 @@ fn shown_by(error: &wasmtime::Error) -> Option<Limit> {
         Some(Trap::OutOfFuel) => Some(Limit::Fuel),
         Some(Trap::StackOverflow) => Some(Limit::Stack),
         _ if is_too_much_returned(error) => Some(Limit::Output),
+        _ if is_too_many_instances(error) => Some(Limit::Instances),
         _ => None,
     }
 }
@@ -107,6 +119,12 @@ fn shown_by(error: &wasmtime::Error) -> Option<Limit> {
 fn is_too_much_returned(error: &wasmtime::Error) -> bool {
     !error.is::<WasmBacktrace>()
         && error.root_cause().to_string().contains("fuel allocated for hostcalls has been exhausted")
+}
+
+/// Whether the component is made of more core instances than its budget has. Wasmtime has no type for that error
+/// either.
+fn is_too_many_instances(error: &wasmtime::Error) -> bool {
+    error.is::<NoInstance>() && error.root_cause().to_string().contains("instance count too high")
 }
 
 fn describe(error: &wasmtime::Error) -> String {

@@ -9,6 +9,7 @@ use sandhog_core::outcome::{Outcome, Report, Usage};
 use tokio::runtime::Handle;
 
 use crate::abort::Abort;
+use crate::account::Drawn;
 use crate::config::Config;
 use crate::error::Error;
 use crate::host::Host;
@@ -81,7 +82,8 @@ impl Engine {
         let ends = started + plan.budget().timeout.min(FOREVER);
         let Inner { wasmtime, executor, .. } = &*self.0;
         let (engine, crowd) = (wasmtime.clone(), executor.crowd().clone());
-        let run = Run { engine, plan, input, host, abort: abort.clone(), ends, crowd };
+        let memory = Drawn::new(share.memory, share.memory_max);
+        let run = Run { engine, plan, input, host, abort: abort.clone(), ends, crowd, memory };
         let end = executor.spawn(share.tenant, share.weight, Box::pin(run.execute()));
         let task = Arc::clone(end.task());
         let mut report = run::watch(end, &abort, ends).await.unwrap_or_else(of_panic);

@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use sandhog_core::budget::Bytes;
+use sandhog_core::budget::{Budget, Bytes};
 use sandhog_core::effects::{Effects, NotANumber, Seen};
 use sandhog_core::id::StateKey;
 use sandhog_core::job::NewJob;
-
-/// Keys and jobs of one run together. Each costs the host and the broker more than its bytes.
-pub(crate) const ENTRIES_MAX: usize = 10_000;
+use sandhog_core::outcome::Limit;
 
 /// Effects that can be added to only within the limits.
 #[derive(Debug)]
 pub(crate) struct Held {
     effects: Effects,
     max: Bytes,
+    /// Each entry costs the host and the broker more than its bytes, so their numbers have limits of their own.
+    enqueues_max: usize,
+    writes_max: usize,
     /// No less than the size. Exact sums are made only when this gets over the limit.
     at_most: u64,
     /// Entries that were gone through for exact sums, and not yet paid for.
@@ -26,8 +27,8 @@ pub(crate) struct Held {
 pub(crate) enum Refusal {
     /// They'd be larger than the limit: the run is over.
     TooLarge,
-    /// There'd be too many: the handler is told.
-    TooMany,
+    /// There'd be too many, by this limit: the handler is told.
+    TooMany(Limit),
     /// The value is no number: the handler is told.
     NotANumber,
 }
@@ -39,8 +40,15 @@ impl From<NotANumber> for Refusal {
 }
 
 impl Held {
-    pub(crate) fn new(max: Bytes) -> Self {
-        Self { effects: Effects::default(), max, at_most: 0, summed: 0 }
+    pub(crate) fn new(budget: &Budget) -> Self {
+        Self {
+            effects: Effects::default(),
+            max: budget.effects,
+            enqueues_max: budget.enqueues as usize,
+            writes_max: budget.state_writes as usize,
+            at_most: 0,
+            summed: 0,
+        }
     }
 
     /// What the run sees of a key.
@@ -48,8 +56,13 @@ impl Held {
         self.effects.read(key)
     }
 
+    /// Whether one more job is within the limit on their number.
+    pub(crate) fn has_room_for_a_job(&self) -> bool {
+        self.effects.jobs().len() < self.enqueues_max
+    }
+
     /// Keys and jobs together.
-    pub(crate) fn entries(&self) -> usize {
+    fn entries(&self) -> usize {
         self.effects.writes().len() + self.effects.jobs().len()
     }
 
@@ -60,14 +73,15 @@ impl Held {
         ttl: Option<Duration>,
     ) -> Result<(), Refusal> {
         let more = key.as_str().len() + value.len();
-        self.add(more, |effects| {
+        self.write(key, more, |effects, key| {
             effects.set(key, value, ttl);
             Ok(())
         })
     }
 
     pub(crate) fn delete(&mut self, key: StateKey) -> Result<(), Refusal> {
-        self.add(key.as_str().len(), |effects| {
+        let more = key.as_str().len();
+        self.write(key, more, |effects, key| {
             effects.delete(key);
             Ok(())
         })
@@ -75,7 +89,8 @@ impl Held {
 
     pub(crate) fn increment(&mut self, key: StateKey, by: i64) -> Result<(), Refusal> {
         // As a number of eight bytes, or as text of at most twenty.
-        self.add(key.as_str().len() + 20, |effects| effects.increment(key, by))
+        let more = key.as_str().len() + 20;
+        self.write(key, more, |effects, key| effects.increment(key, by))
     }
 
     /// Sets a key that was found to have a certain value in the store; the effects then apply only if it still has.
@@ -87,13 +102,16 @@ impl Held {
         ttl: Option<Duration>,
     ) -> Result<(), Refusal> {
         let more = 2 * key.as_str().len() + value.len() + stored.as_ref().map_or(0, Vec::len);
-        self.add(more, |effects| {
+        self.write(key, more, |effects, key| {
             effects.swap(key, stored, value, ttl);
             Ok(())
         })
     }
 
     pub(crate) fn enqueue(&mut self, job: NewJob) -> Result<(), Refusal> {
+        if !self.has_room_for_a_job() {
+            return Err(Refusal::TooMany(Limit::Enqueues));
+        }
         self.add(job.payload.len() + job.kind.as_str().len(), |effects| {
             effects.enqueue(job);
             Ok(())
@@ -110,14 +128,24 @@ impl Held {
         self.effects
     }
 
+    /// Writes a key. One that was written before counts once.
+    fn write(
+        &mut self,
+        key: StateKey,
+        more: usize,
+        write: impl FnOnce(&mut Effects, StateKey) -> Result<(), NotANumber>,
+    ) -> Result<(), Refusal> {
+        if self.effects.writes().len() >= self.writes_max && !self.effects.is_written(&key) {
+            return Err(Refusal::TooMany(Limit::StateWrites));
+        }
+        self.add(more, |effects| write(effects, key))
+    }
+
     fn add(
         &mut self,
         more: usize,
         write: impl FnOnce(&mut Effects) -> Result<(), NotANumber>,
     ) -> Result<(), Refusal> {
-        if self.entries() >= ENTRIES_MAX {
-            return Err(Refusal::TooMany);
-        }
         // A single large one needs no sum: it isn't even taken over.
         if more as u64 > self.max.0 {
             return Err(Refusal::TooLarge);
@@ -136,13 +164,17 @@ impl Held {
 mod tests {
     use super::*;
 
+    fn held(effects: Bytes) -> Held {
+        Held::new(&Budget { effects, state_writes: 1000, ..Budget::DEFAULT })
+    }
+
     fn key(n: usize) -> StateKey {
         StateKey::parse(&format!("{n:08}")).expect("a valid key")
     }
 
     #[test]
     fn writing_one_key_over_and_over_stays_within_the_limit() {
-        let mut held = Held::new(Bytes(100));
+        let mut held = held(Bytes(100));
         for n in 0..1000 {
             held.set(key(1), vec![n as u8; 50], None).expect("58 bytes are held");
         }
@@ -151,17 +183,23 @@ mod tests {
 
     #[test]
     fn a_value_larger_than_the_limit_is_refused_before_it_is_held() {
-        let mut held = Held::new(Bytes(100));
+        let mut held = held(Bytes(100));
         assert_eq!(held.set(key(1), vec![0; 200], None), Err(Refusal::TooLarge));
         assert_eq!(held.entries(), 0);
     }
 
     #[test]
     fn tiny_entries_are_bounded_by_number() {
-        let mut held = Held::new(Bytes::mib(100));
-        for n in 0..ENTRIES_MAX {
+        let mut held = held(Bytes::mib(100));
+        for n in 0..1000 {
             held.delete(key(n)).expect("below the number");
         }
-        assert_eq!(held.delete(key(ENTRIES_MAX)), Err(Refusal::TooMany));
+        let refused = Err(Refusal::TooMany(Limit::StateWrites));
+        assert_eq!(held.delete(key(1000)), refused);
+        assert_eq!(held.increment(key(1000), 1), refused);
+        assert_eq!(held.set(key(1000), Vec::new(), None), refused);
+        assert_eq!(held.swap(key(1000), None, Vec::new(), None), refused);
+        held.set(key(999), b"1".to_vec(), None).expect("it is written already");
+        held.increment(key(999), 1).expect("it is written already");
     }
 }

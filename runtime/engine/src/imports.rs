@@ -12,7 +12,7 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use self::bindings::sandhog::job::{context, enqueue, log, progress, secrets, state, types};
 use crate::abort::{Abort, Courtesy};
-use crate::held::{ENTRIES_MAX, Held, Refusal};
+use crate::held::{Held, Refusal};
 use crate::host::{EnqueueRefusal, Host, JobAsk};
 use crate::meter::Meter;
 use crate::plugin::Plugin;
@@ -84,6 +84,7 @@ impl RunState {
         host: Arc<dyn Host>,
         abort: Abort,
         ends: Instant,
+        meter: Meter,
     ) -> wasmtime::Result<(Self, types::Job)> {
         let log = RunLog::new(Arc::clone(&host), budget.log);
         let grants = plugin.grants();
@@ -101,8 +102,7 @@ impl RunState {
             kind: input.kind.as_str().to_owned(),
             payload: input.payload,
         };
-        let meter = Meter::new(&budget);
-        let held = Held::new(budget.effects);
+        let held = Held::new(&budget);
         Ok((Self { meter, held, log, abort, ends, budget, facts, plugin, host, wasi }, job))
     }
 
@@ -151,9 +151,16 @@ impl RunState {
                 self.meter.end(Limit::Effects);
                 Err(wasmtime::format_err!("effects larger than {}", self.budget.effects))
             }
-            Err(Refusal::TooMany) => Ok(Err(Refused::TooMany)),
+            Err(Refusal::TooMany(limit)) => Ok(Err(Refused::TooMany(self.refuse(limit)))),
             Err(Refusal::NotANumber) => Ok(Err(Refused::NotANumber)),
         }
+    }
+
+    /// Notes that something was refused for a limit, and says so to the guest.
+    fn refuse(&mut self, limit: Limit) -> String {
+        self.meter.refuse(limit);
+        let (tenant, plugin) = (self.plugin.tenant(), self.plugin.name());
+        format!("{} of plugin {tenant}/{plugin}", limit.explain(&self.budget))
     }
 
     fn state_written(&mut self, result: Result<(), Refusal>) -> StateAnswer<()> {
@@ -168,21 +175,26 @@ struct Looked {
 
 /// A refusal that the guest hears of.
 enum Refused {
-    TooMany,
+    TooMany(String),
     NotANumber,
 }
 
 impl From<Refused> for state::StateError {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::TooMany => Self::Limit(too_many()),
+            Refused::TooMany(reason) => Self::Limit(reason),
             Refused::NotANumber => Self::NotANumber,
         }
     }
 }
 
-fn too_many() -> String {
-    format!("one run can write at most {ENTRIES_MAX} keys and jobs together")
+impl From<Refused> for enqueue::EnqueueError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooMany(reason) => Self::Limit(reason),
+            Refused::NotANumber => Self::Invalid(sandhog_core::effects::NotANumber.to_string()),
+        }
+    }
 }
 
 type StateAnswer<T> = wasmtime::Result<Result<T, state::StateError>>;
@@ -257,8 +269,8 @@ impl progress::Host for RunState {
 impl enqueue::Host for RunState {
     fn enqueue(&mut self, job: enqueue::NewJob) -> wasmtime::Result<Result<String, enqueue::EnqueueError>> {
         self.meter.bytes(job.payload.len())?;
-        if self.held.entries() >= ENTRIES_MAX {
-            return Ok(Err(enqueue::EnqueueError::Limit(too_many())));
+        if !self.held.has_room_for_a_job() {
+            return Ok(Err(enqueue::EnqueueError::Limit(self.refuse(Limit::Enqueues))));
         }
         let ask = match job_ask(job) {
             Ok(ask) => ask,
@@ -271,8 +283,7 @@ impl enqueue::Host for RunState {
         };
         let id = new.id.to_string();
         let result = self.held.enqueue(new);
-        let refused = |_| enqueue::EnqueueError::Limit(too_many());
-        Ok(self.held(result)?.map(|()| id).map_err(refused))
+        Ok(self.held(result)?.map(|()| id).map_err(enqueue::EnqueueError::from))
     }
 }
 

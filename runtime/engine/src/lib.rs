@@ -15,11 +15,11 @@
 //! | it could | and is held by |
 //! |---|---|
 //! | compute without end | fuel; the timeout, which is looked at every tick |
-//! | call the host without end | fuel: each call costs some, and each byte handed over |
+//! | call the host without end | fuel: each call costs some, and each byte handed over; a number of calls a second |
 //! | wait without end | a timer outside of wasmtime, which drops the host call |
 //! | keep others from computing | guest threads that go round by tenant, weighted, and are given up at ticks |
 //! | keep the daemon from working | guest threads being threads of their own, below the others in priority |
-//! | take memory, tables, stack | limits on their sums; the stack's is the engine's |
+//! | take memory, tables, stack | limits on their sums, of the run and of all its tenant's; the stack's is the engine's |
 //! | make the host take memory | limits on the output, log, effects, on what one call hands over, on resources |
 //! | leave something behind | a fresh instance for every run, in memory that was cleared |
 //! | reach something | WASI with nothing granted but what [`Grants`] says |
@@ -33,6 +33,7 @@
 //! [`Report`]: sandhog_core::outcome::Report
 
 mod abort;
+mod account;
 mod cache;
 mod config;
 mod ending;
@@ -52,6 +53,7 @@ mod settings;
 mod wasi;
 
 pub use abort::{Abort, Courtesy};
+pub use account::MemoryAccount;
 pub use config::Config;
 pub use engine::Engine;
 pub use error::Error;

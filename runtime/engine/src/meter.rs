@@ -4,15 +4,24 @@
 //! neither free nor endless; that part is owed here and added up at the end. It can't be taken from the store as it
 //! comes up: compiled code keeps the fuel of the function that runs in a register, and wouldn't see it.
 
+use std::time::{Duration, Instant};
+
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::outcome::Limit;
-use wasmtime::{ResourceLimiter, Trap};
+use wasmtime::ResourceLimiter;
+
+use crate::account::Drawn;
 
 /// Fuel that each call of the host costs, whatever it does.
 pub(crate) const CALL_FUEL: u64 = 500;
 
 /// Fuel that each byte costs which a call of our own interfaces hands over, in either direction.
 pub(crate) const BYTE_FUEL: u64 = 1;
+
+/// The run is over, because it hit a limit; which one is on record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("over a limit")]
+pub(crate) struct Over;
 
 /// The accounts of one run.
 #[derive(Debug)]
@@ -21,14 +30,44 @@ pub(crate) struct Meter {
     /// Fuel of host calls.
     owed: u64,
     calls: u64,
+    rate: Rate,
     memory: Quota,
+    /// What the memory is of that of all runs of the tenant.
+    drawn: Drawn,
+    instances: usize,
     table: Quota,
     /// The limit for which the run was made to end.
     ended: Option<Limit>,
-    /// The limit for which a growth was refused. The run may have gone on; if it traps, this is why.
+    /// The limit for which something was refused. The run may have gone on; if it traps, this is why.
     refused: Option<Limit>,
     /// The growth that is about to fail does so by the module's own declaration.
     past_own_maximum: bool,
+}
+
+/// Calls within a second. The clock is read only once the calls of a second are used up.
+#[derive(Debug)]
+struct Rate {
+    max: u64,
+    began: Instant,
+    calls: u64,
+}
+
+impl Rate {
+    const WINDOW: Duration = Duration::from_secs(1);
+
+    /// Counts a call; says whether it is within the limit.
+    fn call(&mut self, now: impl FnOnce() -> Instant) -> bool {
+        self.calls += 1;
+        if self.calls <= self.max {
+            return true;
+        }
+        let now = now();
+        if now.saturating_duration_since(self.began) < Self::WINDOW {
+            return false;
+        }
+        (self.began, self.calls) = (now, 1);
+        true
+    }
 }
 
 /// A sum over all memories, or all tables, of a run.
@@ -64,12 +103,16 @@ impl Quota {
 }
 
 impl Meter {
-    pub(crate) fn new(budget: &Budget) -> Self {
+    /// The accounts of a run that begins `now`.
+    pub(crate) fn new(budget: &Budget, drawn: Drawn, now: Instant) -> Self {
         Self {
             fuel: budget.fuel.0,
             owed: 0,
             calls: 0,
+            rate: Rate { max: budget.host_calls, began: now, calls: 0 },
             memory: Quota { max: budget.memory.0, now: 0 },
+            drawn,
+            instances: budget.instances as usize,
             table: Quota { max: budget.table_elements, now: 0 },
             ended: None,
             refused: None,
@@ -77,25 +120,28 @@ impl Meter {
         }
     }
 
-    /// Counts a call of the host.
+    /// Counts a call of the host. If there are too many, the run ends at the next check: the call itself can't fail.
     pub(crate) fn call(&mut self) {
         self.calls += 1;
         self.owed = self.owed.saturating_add(CALL_FUEL);
+        if !self.rate.call(Instant::now) {
+            self.end(Limit::HostCalls);
+        }
     }
 
     /// Takes fuel for bytes that a host call hands over.
     ///
     /// # Errors
-    /// If host calls alone have cost more than there was.
-    pub(crate) fn bytes(&mut self, len: usize) -> Result<(), Trap> {
+    /// If the run is over, or host calls alone have cost more than there was.
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<(), Over> {
         self.take((len as u64).saturating_mul(BYTE_FUEL))
     }
 
     /// Takes fuel for work of the host.
     ///
     /// # Errors
-    /// If host calls alone have cost more than there was.
-    pub(crate) fn take(&mut self, fuel: u64) -> Result<(), Trap> {
+    /// If the run is over, or host calls alone have cost more than there was.
+    pub(crate) fn take(&mut self, fuel: u64) -> Result<(), Over> {
         self.owed = self.owed.saturating_add(fuel);
         self.check(self.fuel)
     }
@@ -103,13 +149,12 @@ impl Meter {
     /// Compares what is owed with the fuel that instructions have left.
     ///
     /// # Errors
-    /// If it is more.
-    pub(crate) fn check(&mut self, left: u64) -> Result<(), Trap> {
+    /// If it is more, or the run is over for another limit.
+    pub(crate) fn check(&mut self, left: u64) -> Result<(), Over> {
         if self.owed > left {
             self.end(Limit::Fuel);
-            return Err(Trap::OutOfFuel);
         }
-        Ok(())
+        if self.ended.is_some() { Err(Over) } else { Ok(()) }
     }
 
     /// Notes the limit for which the run is made to end; the first one counts.
@@ -122,7 +167,12 @@ impl Meter {
         self.ended
     }
 
-    /// The limit for which a growth was refused.
+    /// Notes that something was refused for a limit.
+    pub(crate) fn refuse(&mut self, limit: Limit) {
+        self.refused = Some(limit);
+    }
+
+    /// The limit for which a growth, or another entry, was refused.
     pub(crate) fn refused(&self) -> Option<Limit> {
         self.refused
     }
@@ -146,7 +196,7 @@ impl Meter {
         match growth {
             Growth::Counted => {}
             Growth::PastOwnMaximum => self.past_own_maximum = true,
-            Growth::Refused => self.refused = Some(limit),
+            Growth::Refused => self.refuse(limit),
         }
         !matches!(growth, Growth::Refused)
     }
@@ -159,7 +209,13 @@ impl ResourceLimiter for Meter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        let before = self.memory.now;
         let growth = self.memory.grow(current, desired, maximum);
+        if matches!(growth, Growth::Counted) && !self.drawn.draw(self.memory.now - before) {
+            self.memory.now = before;
+            self.refuse(Limit::TenantMemory);
+            return Ok(false);
+        }
         Ok(self.note(growth, Limit::Memory))
     }
 
@@ -176,35 +232,34 @@ impl ResourceLimiter for Meter {
     /// Also called, without a word before, for a growth past what a memory of its kind can ever have.
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         if !std::mem::take(&mut self.past_own_maximum) {
-            self.refused = Some(Limit::Memory);
+            self.refuse(Limit::Memory);
         }
         Ok(())
     }
 
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         if !std::mem::take(&mut self.past_own_maximum) {
-            self.refused = Some(Limit::Table);
+            self.refuse(Limit::Table);
         }
         Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        self.instances
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::account::MemoryAccount;
 
     fn meter(fuel: u64, memory: u64) -> Meter {
-        let budget = Budget {
-            fuel: Fuel(fuel),
-            memory: Bytes(memory),
-            table_elements: 10,
-            timeout: Duration::from_secs(1),
-            output: Bytes(0),
-            log: Bytes(0),
-            effects: Bytes(0),
-        };
-        Meter::new(&budget)
+        of(&Budget { fuel: Fuel(fuel), memory: Bytes(memory), ..Budget::DEFAULT })
+    }
+
+    fn of(budget: &Budget) -> Meter {
+        Meter::new(budget, Drawn::new(MemoryAccount::default(), Bytes::mib(1)), Instant::now())
     }
 
     fn grow(meter: &mut Meter, current: usize, desired: usize, maximum: Option<usize>) -> bool {
@@ -246,7 +301,7 @@ mod tests {
         assert!(meter.bytes(0).is_ok());
         assert_eq!(meter.fuel_used(2 * CALL_FUEL + 10), Fuel(2 * CALL_FUEL + 10));
         assert_eq!(meter.ended(), None);
-        assert_eq!(meter.bytes(1), Err(Trap::OutOfFuel));
+        assert_eq!(meter.bytes(1), Err(Over));
         assert_eq!(meter.ended(), Some(Limit::Fuel));
     }
 
@@ -256,7 +311,51 @@ mod tests {
         meter.call();
         assert!(meter.check(500).is_ok());
         assert_eq!(meter.fuel_used(600), Fuel(900));
-        assert_eq!(meter.check(499), Err(Trap::OutOfFuel));
+        assert_eq!(meter.check(499), Err(Over));
         assert_eq!(meter.fuel_used(499), Fuel(1000), "no more than there was");
+    }
+
+    #[test]
+    fn a_growth_that_the_tenant_has_no_memory_for_is_not_counted() {
+        let account = MemoryAccount::default();
+        let drawn = || Drawn::new(account.clone(), Bytes(100));
+        let mut others = drawn();
+        assert!(others.draw(70));
+        let mut meter = Meter::new(&Budget::DEFAULT, drawn(), Instant::now());
+        assert!(grow(&mut meter, 0, 20, None));
+        assert!(!grow(&mut meter, 20, 60, None));
+        assert_eq!((meter.memory_peak(), meter.refused()), (Bytes(20), Some(Limit::TenantMemory)));
+        drop(others);
+        assert!(grow(&mut meter, 20, 60, None));
+        assert_eq!(account.in_use(), Bytes(60));
+        drop(meter);
+        assert_eq!(account.in_use(), Bytes(0));
+    }
+
+    #[test]
+    fn so_many_calls_are_allowed_in_a_second_and_the_next_second_as_many() {
+        let start = Instant::now();
+        let after = |ms| move || start + Duration::from_millis(ms);
+        let mut rate = Rate { max: 3, began: start, calls: 0 };
+        for ms in [0, 300, 999] {
+            assert!(rate.call(after(ms)), "{ms}");
+        }
+        assert!(!rate.call(after(999)), "the fourth within a second");
+        for ms in [1000, 1001, 1002] {
+            assert!(rate.call(after(ms)), "{ms}");
+        }
+        assert!(!rate.call(after(1999)));
+        assert!(rate.call(after(2000)));
+    }
+
+    #[test]
+    fn too_many_calls_end_the_run_at_the_next_check() {
+        let mut meter = of(&Budget { host_calls: 2, ..Budget::DEFAULT });
+        meter.call();
+        meter.call();
+        assert_eq!(meter.bytes(1), Ok(()));
+        meter.call();
+        assert_eq!((meter.bytes(1), meter.check(u64::MAX)), (Err(Over), Err(Over)));
+        assert_eq!(meter.ended(), Some(Limit::HostCalls));
     }
 }

@@ -22,16 +22,18 @@ use std::time::Instant;
 
 use futures::FutureExt;
 use sandhog_core::admit::Plan;
-use sandhog_core::budget::Budget;
+use sandhog_core::budget::{Budget, Bytes};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::outcome::{Outcome, Report, StopReason, Usage};
 use sandhog_core::time::Timestamp;
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::abort::Abort;
+use crate::account::{Drawn, MemoryAccount};
 use crate::ending::{self, NoInstance, Returned};
 use crate::host::Host;
 use crate::imports::{HandlerPre, RunState, bindings::Job};
+use crate::meter::Meter;
 use crate::plugin::Plugin;
 use crate::schedule::{Crowd, End, GiveWay, Panicked, panic_message};
 
@@ -57,12 +59,16 @@ pub struct Input {
 }
 
 /// Whose share of the machine a run is charged to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Share {
     /// The tenant.
     pub tenant: TenantId,
     /// How large its share is beside the others': twice the weight, twice the CPU time when both want it.
     pub weight: NonZeroU32,
+    /// What its runs hold of memory together.
+    pub memory: MemoryAccount,
+    /// How much that may be.
+    pub memory_max: Bytes,
 }
 
 /// How much fuel a guest can use between two points where wasmtime's count is sure to be right. Compiled code keeps
@@ -92,6 +98,7 @@ pub(crate) struct Run {
     pub(crate) abort: Abort,
     pub(crate) ends: Instant,
     pub(crate) crowd: Crowd,
+    pub(crate) memory: Drawn,
 }
 
 impl Run {
@@ -104,7 +111,8 @@ impl Run {
         let plugin = Arc::clone(self.plan.plugin());
         let budget = *self.plan.budget();
         let abort = self.abort.clone();
-        let state = RunState::new(budget, plugin, self.input, self.host, self.abort, self.ends);
+        let meter = Meter::new(&budget, self.memory, Instant::now());
+        let state = RunState::new(budget, plugin, self.input, self.host, self.abort, self.ends, meter);
         let (state, job) = match state {
             Ok(both) => both,
             Err(error) => return host_fault(format!("a granted directory can't be opened: {error:#}")),

@@ -8,9 +8,6 @@ use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Was
 use crate::config::Config;
 use crate::error::Error;
 
-/// Core instances of one component. One made by cargo has a handful, one of Python some dozens.
-const CORE_INSTANCES: u32 = 128;
-
 /// Memories of one component. Most have one; an adapter may bring its own.
 const MEMORIES: u32 = 4;
 
@@ -99,10 +96,10 @@ fn pool(config: &Config, pagemap_scan: Enabled) -> Result<PoolingAllocationConfi
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances.get())
         .total_stacks(instances.get())
-        .total_core_instances(times(instances, CORE_INSTANCES)?)
+        .total_core_instances(times(instances, config.core_instances_max)?)
         .total_memories(times(instances, MEMORIES)?)
         .total_tables(times(instances, TABLES)?)
-        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_core_instances_per_component(config.core_instances_max)
         .max_memories_per_component(MEMORIES)
         .max_tables_per_component(TABLES)
         .max_memories_per_module(MEMORIES)

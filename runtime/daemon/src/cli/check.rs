@@ -7,7 +7,7 @@ use clap::Args;
 use sandhog_engine::Engine;
 
 use super::console::{Console, Format};
-use super::daemon::{machine_memory, memory_warning};
+use super::daemon::warnings;
 use super::exit::{Exit, Failure};
 use super::loading::{failure, load_all};
 use super::render::check::{self as render, CheckDocument, LoadedDocument, ProblemDocument};
@@ -40,7 +40,7 @@ impl Check {
         if !errors.is_empty() {
             failures.push(failure(&errors));
         }
-        let mut warnings: Vec<String> = memory_warning(&config, machine_memory()).into_iter().collect();
+        let mut warnings = warnings(&config);
         if !self.offline {
             match broker(&config).await {
                 Ok(of_broker) => warnings.extend(of_broker),

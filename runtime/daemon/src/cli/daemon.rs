@@ -1,5 +1,6 @@
 //! `sandhog run`, and what `sandhog dev` shares with it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -93,7 +94,7 @@ type Swap = watch::Sender<Arc<Catalog<Arc<Plugin>>>>;
 async fn prepare(config: &Config) -> Result<(Parts<Engine>, Swap), Failure> {
     let broker = crate::broker::connect(&config.broker).await?;
     let of_broker = broker.check().await?;
-    for warning in of_broker.into_iter().chain(memory_warning(config, machine_memory())) {
+    for warning in of_broker.into_iter().chain(warnings(config)) {
         tracing::warn!("{warning}");
     }
     let engine = Engine::new(config.engine_settings())?;
@@ -140,20 +141,37 @@ impl Signals {
     }
 }
 
+/// What works, and yet should be looked at.
+pub(super) fn warnings(config: &Config) -> Vec<String> {
+    memory_warning(config, machine_memory()).into_iter().chain(slots_warning(config)).collect()
+}
+
+/// What to say if tenants are too many for each to have a slot set aside.
+fn slots_warning(config: &Config) -> Option<String> {
+    let tenants = config.plugins.iter().map(|plugin| &plugin.tenant).collect::<BTreeSet<_>>().len();
+    let slots = config.engine.concurrency.get();
+    (tenants > slots as usize).then(|| {
+        format!(
+            "{tenants} tenants share {slots} runs at once, so none can have one set aside, and a few can keep \
+             the others waiting; raise engine.concurrency to {tenants} or more"
+        )
+    })
+}
+
 /// What to say if the machine hasn't the memory that handlers may take together.
-pub(super) fn memory_warning(config: &Config, machine: Option<Bytes>) -> Option<String> {
+fn memory_warning(config: &Config, machine: Option<Bytes>) -> Option<String> {
     let (worst, machine) = (config.memory_at_worst(), machine?);
     (worst > machine).then(|| {
         let (worst, machine) = (super::render::bytes(worst.0), super::render::bytes(machine.0));
         format!(
             "handlers may take {worst} of memory together, and this machine has {machine}; \
-             lower limits.memory or limits.concurrency of plugins, or engine.concurrency"
+             lower limits.memory or limits.concurrency of plugins, tenants.NAME.memory or engine.concurrency"
         )
     })
 }
 
 /// The memory of this machine, or of the container that it is.
-pub(super) fn machine_memory() -> Option<Bytes> {
+fn machine_memory() -> Option<Bytes> {
     let of_machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
         line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(Bytes::kib)

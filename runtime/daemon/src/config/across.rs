@@ -9,7 +9,7 @@ use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::id::{Kind, PluginName, TenantId};
 use sandhog_engine::{Grants, Secret};
 
-use super::daemon::{Daemon, TenantDraft};
+use super::daemon::{Daemon, TENANT_MEMORY, TenantDraft};
 use super::fields::{File, nearest};
 use super::plugin::PluginDraft;
 use super::reference::{Follow, Outside, Reference};
@@ -22,6 +22,9 @@ const THREADS_MAX: usize = 1024;
 /// A guest's memory is addressed with 32 bits.
 const MEMORY_MAX: Bytes = Bytes::mib(4096);
 const TABLE_MAX: u64 = 10_000_000;
+const INSTANCES_MAX: u32 = 1000;
+/// What one settlement can carry without keeping the broker from others for long.
+const ENTRIES_MAX: u32 = 10_000;
 /// What goes to the broker in one piece.
 const PIECE_MAX: Bytes = Bytes::mib(64);
 const STACK: (Bytes, Bytes) = (Bytes::kib(64), Bytes::mib(16));
@@ -50,6 +53,9 @@ pub(super) fn daemon(file: &File, daemon: &Daemon) {
     let limits = &daemon.limits;
     at_most(file, "limits.memory", limits.memory, MEMORY_MAX);
     at_most(file, "limits.table_elements", limits.table_elements, TABLE_MAX);
+    at_most(file, "limits.instances", limits.instances, INSTANCES_MAX);
+    at_most(file, "limits.enqueues", limits.enqueues, ENTRIES_MAX);
+    at_most(file, "limits.state_writes", limits.state_writes, ENTRIES_MAX);
     for (key, value) in
         [("limits.output", limits.output), ("limits.log", limits.log), ("limits.effects", limits.effects)]
     {
@@ -99,10 +105,14 @@ impl Narrower<'_> {
         self.limit("fuel", caps.fuel, max.fuel);
         self.limit("memory", caps.memory, max.memory);
         self.limit("table_elements", caps.table_elements, max.table_elements);
+        self.limit("instances", caps.instances, max.instances);
         self.limit("timeout", caps.timeout.map(Time), Time(max.timeout));
+        self.limit("host_calls", caps.host_calls, max.host_calls);
         self.limit("output", caps.output, max.output);
         self.limit("log", caps.log, max.log);
         self.limit("effects", caps.effects, max.effects);
+        self.limit("enqueues", caps.enqueues, max.enqueues);
+        self.limit("state_writes", caps.state_writes, max.state_writes);
     }
 
     fn limit<T: PartialOrd + Display>(&self, key: &str, value: Option<T>, max: T) {
@@ -145,6 +155,7 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
     let checked = |draft: &TenantDraft| Tenant {
         weight: draft.weight.unwrap_or(NonZeroU32::MIN),
         concurrency: draft.concurrency.unwrap_or(daemon.engine.concurrency),
+        memory: draft.memory.unwrap_or(TENANT_MEMORY),
         limits: draft.limits,
     };
     if daemon.tenants.is_empty() {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use sandhog_broker::redis;
-use sandhog_core::budget::{Budget, Bytes, Caps, Fuel};
+use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::id::TenantId;
 
 use super::fields::{Entry, Fields};
@@ -41,23 +41,16 @@ pub(super) enum Named {
 pub(super) struct TenantDraft {
     pub(super) weight: Option<NonZeroU32>,
     pub(super) concurrency: Option<NonZeroU32>,
+    pub(super) memory: Option<Bytes>,
     pub(super) limits: Caps,
     pub(super) secrets: BTreeMap<String, Reference>,
 }
 
-/// The budget of a daemon whose file says nothing of it: enough for a handler that works on a picture. With
-/// [`CONCURRENCY`] runs at once, that is 8 GiB at worst, which a small machine has.
-pub(super) const LIMITS: Budget = Budget {
-    fuel: Fuel(10_000_000_000),
-    memory: Bytes::mib(128),
-    table_elements: 100_000,
-    timeout: Duration::from_secs(300),
-    output: Bytes::mib(1),
-    log: Bytes::kib(64),
-    effects: Bytes::mib(1),
-};
-
+/// With [`Budget::DEFAULT`] for each, so many runs take 8 GiB at worst, which a small machine has.
 const CONCURRENCY: NonZeroU32 = NonZeroU32::new(64).expect("it is not zero");
+
+/// What that many runs take at worst; raising their number doesn't raise it.
+pub(super) const TENANT_MEMORY: Bytes = Bytes::mib(8192);
 const GRACE: Duration = Duration::from_secs(30);
 const PLUGINS: &str = "plugins.d";
 const DATABASE: &str = "sandhog.db";
@@ -72,7 +65,8 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Daemon {
         broker: broker(fields, outside),
         lease: fields.table("lease", lease),
         engine: fields.table("engine", |fields| engine(fields, outside)),
-        limits: over_defaults(&fields.table("limits", caps)),
+        // The daemon's own limits may be wider than the defaults.
+        limits: Budget::DEFAULT.replace(&fields.table("limits", caps)),
         grace: fields.table("shutdown", |fields| fields.or("grace", GRACE)),
         tenants: fields.named("tenants").into_iter().filter_map(tenant).collect(),
         plugins,
@@ -222,29 +216,20 @@ pub(super) fn cache_folder(outside: Outside<'_>) -> PathBuf {
 /// Where compiled components are in it.
 pub(super) const COMPONENTS: &str = "components";
 
-/// The daemon's own limits may be wider than the defaults.
-fn over_defaults(caps: &Caps) -> Budget {
-    Budget {
-        fuel: caps.fuel.unwrap_or(LIMITS.fuel),
-        memory: caps.memory.unwrap_or(LIMITS.memory),
-        table_elements: caps.table_elements.unwrap_or(LIMITS.table_elements),
-        timeout: caps.timeout.unwrap_or(LIMITS.timeout),
-        output: caps.output.unwrap_or(LIMITS.output),
-        log: caps.log.unwrap_or(LIMITS.log),
-        effects: caps.effects.unwrap_or(LIMITS.effects),
-    }
-}
-
 /// Reads `limits`.
 pub(super) fn caps(fields: &mut Fields<'_>) -> Caps {
     Caps {
         fuel: fields.get("fuel").map(|Positive(fuel)| fuel),
         memory: fields.get("memory").map(|Positive(memory)| memory),
         table_elements: fields.get("table_elements").map(|Positive(elements)| elements),
+        instances: fields.get("instances").map(NonZeroU32::get),
         timeout: fields.get("timeout").map(|Positive(timeout)| timeout),
+        host_calls: fields.get("host_calls").map(|Positive(calls)| calls),
         output: fields.get("output"),
         log: fields.get("log"),
         effects: fields.get("effects"),
+        enqueues: fields.get("enqueues"),
+        state_writes: fields.get("state_writes"),
     }
 }
 
@@ -259,6 +244,7 @@ fn tenant((name, entry): (String, Entry<'_>)) -> Option<(TenantId, TenantDraft)>
     let draft = entry.table(|fields| TenantDraft {
         weight: fields.get("weight"),
         concurrency: fields.get("concurrency"),
+        memory: fields.get("memory").map(|Positive(memory)| memory),
         limits: fields.table("limits", caps),
         secrets: secrets(fields),
     });

@@ -119,7 +119,9 @@ pub struct Tenant {
     pub weight: NonZeroU32,
     /// Its runs under way at once.
     pub concurrency: NonZeroU32,
-    /// What its runs may spend at most.
+    /// The memory of all its runs under way together.
+    pub memory: Bytes,
+    /// What each of its runs may spend at most.
     pub limits: Caps,
 }
 
@@ -184,12 +186,6 @@ pub fn cache_folder() -> PathBuf {
 #[must_use]
 pub fn default_cache() -> PathBuf {
     cache_folder().join(daemon::COMPONENTS)
-}
-
-/// What a run may spend if no configuration says so.
-#[must_use]
-pub fn default_limits() -> Budget {
-    daemon::LIMITS
 }
 
 fn from_environment(name: &str) -> Option<String> {
@@ -313,6 +309,7 @@ impl Config {
             instances: self.engine.concurrency,
             memory_max: self.limits.memory,
             table_elements_max: self.limits.table_elements,
+            core_instances_max: self.limits.instances,
             stack: self.engine.stack,
             component_max: self.engine.component_max,
             cache: Some(self.engine.cache.clone()),
@@ -320,11 +317,15 @@ impl Config {
         }
     }
 
-    /// What a run of a plugin may spend: the narrowest of daemon, tenant and plugin.
+    /// What a run of a plugin may spend: the narrowest of daemon, tenant and plugin. What all runs of a tenant may
+    /// take together, none may exceed alone.
     #[must_use]
     pub fn budget(&self, plugin: &Plugin) -> Budget {
-        let tenant = self.tenants.get(&plugin.tenant).map(|tenant| tenant.limits).unwrap_or_default();
-        self.limits.narrow(&tenant).narrow(&plugin.limits)
+        let of_tenant = self.tenants.get(&plugin.tenant).map(|tenant| {
+            let together = Caps { memory: Some(tenant.memory), ..Caps::default() };
+            self.limits.narrow(&tenant.limits).narrow(&together)
+        });
+        of_tenant.unwrap_or(self.limits).narrow(&plugin.limits)
     }
 
     /// The memory that is in use if every plugin runs as often at once as it may, and each run takes all that it may.
@@ -332,15 +333,22 @@ impl Config {
     pub fn memory_at_worst(&self) -> Bytes {
         let mut left = u64::from(self.engine.concurrency.get());
         let mut wants: Vec<(Bytes, u64)> = Vec::new();
+        let mut together = 0_u64;
         for (id, tenant) in &self.tenants {
             let of_tenant = self.plugins.iter().filter(|plugin| plugin.tenant == *id);
             let wanted =
                 of_tenant.map(|plugin| (self.budget(plugin).memory, plugin.concurrency.get().into()));
-            wants.extend(most_of(wanted.collect(), &mut tenant.concurrency.get().into()));
+            let wanted = most_of(wanted.collect(), &mut tenant.concurrency.get().into());
+            together = together.saturating_add(total(&wanted).min(tenant.memory.0));
+            wants.extend(wanted);
         }
-        let total = most_of(wants, &mut left).into_iter().map(|(memory, runs)| memory.0.saturating_mul(runs));
-        Bytes(total.fold(0, u64::saturating_add))
+        Bytes(total(&most_of(wants, &mut left)).min(together))
     }
+}
+
+/// The memory of so many runs with so much each.
+fn total(wants: &[(Bytes, u64)]) -> u64 {
+    wants.iter().map(|(memory, runs)| memory.0.saturating_mul(*runs)).fold(0, u64::saturating_add)
 }
 
 /// Of runs with so much memory each, those `left` that take the most.

@@ -1,5 +1,6 @@
 //! What operators write, and what they are told.
 
+mod limits_page;
 mod page;
 
 use std::collections::BTreeMap;
@@ -155,6 +156,25 @@ error: limits.concurrency: 9 is more than is allowed
    = help: lower it, or raise tenants.acme.concurrency
 "#
     );
+}
+
+#[test]
+fn what_no_machine_has_can_not_be_promised() {
+    let daemon = "[limits]\nmemory = \"5GiB\"\ntable_elements = 10_000_001\ninstances = 1001\neffects = \"65MiB\"\nenqueues = 10_001\nstate_writes = 10_001\n[engine]\nconcurrency = 4097\nstack = \"17MiB\"\n";
+    let told = told(daemon, PLUGIN);
+    for (key, most) in [
+        ("limits.memory: 5GiB", "at most 4GiB"),
+        ("limits.table_elements: 10000001", "at most 10000000"),
+        ("limits.instances: 1001", "at most 1000"),
+        ("limits.effects: 65MiB", "at most 64MiB"),
+        ("limits.enqueues: 10001", "at most 10000"),
+        ("limits.state_writes: 10001", "at most 10000"),
+        ("engine.concurrency: 4097", "at most 4096"),
+        ("engine.stack: 17MiB", "at most 16MiB"),
+    ] {
+        let problem = told.split("\n\n").find(|part| part.contains(&format!("{key} is too much")));
+        assert!(problem.is_some_and(|problem| problem.contains(most)), "{key}: {told}");
+    }
 }
 
 #[test]
@@ -391,12 +411,15 @@ cache = "/var/cache/sandhog"
 [limits]
 fuel = 20_000_000_000
 memory = "1GiB"
+enqueues = 0
+instances = 200
 [shutdown]
 grace = "0s"
 [tenants.acme]
 weight = 3
 concurrency = 50
-limits = { timeout = "1m" }
+memory = "2GiB"
+limits = { timeout = "1m", host_calls = 5_000 }
 [tenants.globex]
 "#;
     let plugin = r#"
@@ -412,6 +435,7 @@ fuel = 5_000_000_000
 memory = "128MiB"
 payload = "2MiB"
 concurrency = 16
+state_writes = 3
 [retry]
 max_attempts = 2
 backoff = { base = "1s", factor = 3, max = "5m", jitter = "none" }
@@ -443,6 +467,8 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     let terms =
         |tenant: Option<&Tenant>| tenant.map(|tenant| (tenant.weight.get(), tenant.concurrency.get()));
     assert_eq!((terms(acme), terms(globex)), (Some((3, 50)), Some((1, 99))));
+    let memory = |tenant: Option<&Tenant>| tenant.map(|tenant| tenant.memory);
+    assert_eq!((memory(acme), memory(globex)), (Some(Bytes::mib(2048)), Some(daemon::TENANT_MEMORY)));
 
     let [plugin] = &config.plugins[..] else { panic!("one plugin: {config:?}") };
     assert_eq!(
@@ -469,7 +495,9 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
 
     let budget = config.budget(plugin);
     assert_eq!((budget.fuel, budget.memory), (Fuel(5_000_000_000), Bytes::mib(128)));
-    assert_eq!((budget.timeout, budget.output), (second * 60, default_limits().output));
+    assert_eq!((budget.timeout, budget.output), (second * 60, Budget::DEFAULT.output));
+    assert_eq!((budget.instances, budget.host_calls), (200, 5_000));
+    assert_eq!((budget.enqueues, budget.state_writes), (0, 3));
     assert_eq!(config.memory_at_worst(), Bytes::mib(16 * 128));
 }
 
@@ -488,6 +516,17 @@ fn memory_at_worst_is_that_of_the_largest_runs_that_can_be_under_way_together() 
         ("plugins.d/d.toml", &plugin("d", "two", "memory = \"1MiB\"")),
     ]);
     assert_eq!(site.load().expect("it is right").memory_at_worst(), Bytes::mib(3 * 100 + 10 + 6));
+    let daemon = "[tenants.one]\nmemory = \"150MiB\"\n[tenants.two]\nmemory = \"3MiB\"\n";
+    fs::write(site.path("sandhog.toml"), daemon).expect("a file");
+    let config = site.load().expect("it is right");
+    assert_eq!(config.memory_at_worst(), Bytes::mib(150 + 3), "what tenants may take together counts too");
+}
+
+#[test]
+fn what_a_tenant_may_take_together_no_run_of_it_may_take_alone() {
+    let site = Site::with_plugin("[tenants.acme]\nmemory = \"50MiB\"\n", PLUGIN);
+    let config = site.load().expect("it is right");
+    assert_eq!(config.budget(&config.plugins[0]).memory, Bytes::mib(50));
 }
 
 proptest! {

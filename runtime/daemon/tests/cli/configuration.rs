@@ -24,6 +24,17 @@ fn a_configuration_that_is_right_is_shown_as_it_would_be_in_force() {
 }
 
 #[test]
+fn more_tenants_than_slots_are_warned_of() {
+    let site = Site::new();
+    site.write("sandhog.toml", "[engine]\nconcurrency = 1\n");
+    let other = "name = \"other\"\ntenant = \"globex\"\ncomponent = \"echo.wasm\"\nkinds = [\"other.run\"]";
+    site.write("plugins.d/other.toml", &format!("[plugin]\n{other}\n"));
+    let said = site.run(&["check"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("raise engine.concurrency to 2 or more"), "{}", said.out);
+}
+
+#[test]
 fn a_configuration_that_is_wrong_ends_every_command_with_64_and_names_the_place() {
     let site = Site::new();
     site.write("sandhog.toml", "[lease]\nttl = \"5 parsecs\"\n[tenants.acme]\nwieght = 3\n");

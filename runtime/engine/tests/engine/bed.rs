@@ -14,7 +14,8 @@ use sandhog_core::outcome::{Limit, Outcome, Report};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
-    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, Plugin, Share,
+    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount, Plugin,
+    Share,
 };
 use tokio::sync::Notify;
 
@@ -28,6 +29,7 @@ pub(crate) fn budget() -> Budget {
         output: Bytes::kib(64),
         log: Bytes::kib(16),
         effects: Bytes::kib(64),
+        ..Budget::DEFAULT
     }
 }
 
@@ -48,6 +50,16 @@ pub(crate) fn config() -> Config {
 
 pub(crate) fn tenant(name: &str) -> TenantId {
     TenantId::parse(name).expect("tenants in tests are valid")
+}
+
+/// A share of this weight, with memory to spare.
+pub(crate) fn share(name: &str, weight: u32) -> Share {
+    Share {
+        tenant: tenant(name),
+        weight: NonZeroU32::new(weight).expect("not zero"),
+        memory: MemoryAccount::default(),
+        memory_max: Bytes::mib(8192),
+    }
 }
 
 pub(crate) fn spec(wasm: impl Into<Vec<u8>>, grants: Grants) -> LoadSpec {
@@ -83,8 +95,7 @@ impl Bed {
 
     /// Runs a plugin once.
     pub(crate) async fn start(&self, plugin: &Arc<Plugin>, budget: Budget, abort: Abort) -> Report {
-        let share = Share { tenant: tenant("acme"), weight: NonZeroU32::MIN };
-        self.start_for(plugin, budget, abort, share).await
+        self.start_for(plugin, budget, abort, share("acme", 1)).await
     }
 
     pub(crate) async fn start_for(

@@ -152,6 +152,20 @@ pub(crate) fn state_set() -> Import {
     import("sandhog:job/state@0.1.0", "", &types, set, "set", "(param i32 i32 i32 i32 i32 i64 i32)")
 }
 
+/// `$enqueue` takes kind, payload, queue, delay, priority, unique key and where the answer goes:
+/// `i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32`.
+pub(crate) fn enqueue() -> Import {
+    let types = r#"(type $text (option string))
+      (type $job' (record (field "kind" string) (field "payload" (list u8)) (field "queue" $text)
+        (field "delay-ms" u64) (field "priority" u8) (field "unique-key" $text)))
+      (export "new-job" (type $job (eq $job')))
+      (type $error' (variant (case "unknown-kind" string) (case "invalid" string) (case "limit" string)))
+      (export "enqueue-error" (type $error (eq $error')))"#;
+    let enqueue = r#"enqueue (param "job" $job) (result (result string (error $error)))"#;
+    let core = "(param i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32)";
+    import("sandhog:job/enqueue@0.1.0", "", types, enqueue, "enqueue", core)
+}
+
 /// `$secret` takes a name and where the answer goes: `i32 i32 i32`.
 pub(crate) fn secret() -> Import {
     let types = r#"(type $error' (variant (case "not-granted" string)))

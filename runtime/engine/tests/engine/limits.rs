@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::job::Level;
-use sandhog_core::outcome::{Limit, Outcome};
+use sandhog_core::outcome::{Limit, Outcome, Report, StopReason};
+use sandhog_engine::{Abort, Share};
 
-use super::bed::{Bed, budget, limit, output};
+use super::bed::{Bed, Mood, budget, limit, output, share};
 use super::guests::{self, Guest, RESULT, SCRATCH};
 
 const ENDLESS_FUEL: Fuel = Fuel(u64::MAX);
@@ -39,8 +40,7 @@ async fn a_start_function_without_end_runs_out_of_fuel() {
 #[tokio::test]
 async fn with_fuel_to_spare_time_is_the_limit() {
     let bed = Bed::new();
-    let short =
-        sandhog_core::budget::Budget { fuel: ENDLESS_FUEL, timeout: Duration::from_millis(50), ..budget() };
+    let short = Budget { fuel: ENDLESS_FUEL, timeout: Duration::from_millis(50), ..budget() };
     let report = bed.run_within(guests::spin(), short).await;
     assert_eq!(limit(&report), Some(Limit::Time));
     assert!(report.usage.fuel > Fuel(0), "what was computed is billed: {:?}", report.usage);
@@ -56,8 +56,7 @@ async fn filling_memory_in_one_instruction_is_no_way_around_fuel_or_time() {
         (loop $again (memory.fill (i32.const 4096) (i32.const 1) (i32.const 13000000)) br $again)";
     let report = bed.run(Guest::that(fills).text()).await;
     assert_eq!(limit(&report), Some(Limit::Fuel));
-    let short =
-        sandhog_core::budget::Budget { fuel: ENDLESS_FUEL, timeout: Duration::from_millis(50), ..budget() };
+    let short = Budget { fuel: ENDLESS_FUEL, timeout: Duration::from_millis(50), ..budget() };
     assert_eq!(limit(&bed.run_within(Guest::that(fills).text(), short).await), Some(Limit::Time));
     bed.still_works().await;
 }
@@ -222,7 +221,7 @@ async fn effects_have_their_limit() {
 #[tokio::test]
 async fn calling_the_host_without_end_runs_out_of_fuel() {
     let bed = Bed::new();
-    let little = sandhog_core::budget::Budget { fuel: Fuel(10_000_000), ..budget() };
+    let little = Budget { fuel: Fuel(10_000_000), ..budget() };
     let ours = Guest::that(
         "(loop $more
            (call $report (i64.const 1) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
@@ -260,4 +259,163 @@ async fn random_bytes_come_in_bounded_portions() {
     let report = bed.run(guest.text()).await;
     assert!(matches!(report.outcome, Outcome::Trapped { .. }), "{:?}", report.outcome);
     bed.still_works().await;
+}
+
+#[tokio::test]
+async fn handles_have_their_limit() {
+    let bed = Bed::new();
+    let [streams, stdout] = guests::stdout();
+    let guest =
+        Guest::that("(loop $more (drop (call $out)) br $more)").importing(&streams).importing(&stdout);
+    let report = bed.run(guest.text()).await;
+    assert!(matches!(report.outcome, Outcome::Trapped { .. }), "{:?}", report.outcome);
+    assert!(report.usage.host_calls < 2000, "{:?}", report.usage);
+    bed.still_works().await;
+}
+
+/// The message of a limit that was hit.
+fn message(report: &Report) -> &str {
+    match &report.outcome {
+        Outcome::Exceeded { message, .. } => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_component_of_too_many_core_instances_is_not_run() {
+    let bed = Bed::new();
+    // Its own two, and three more.
+    let more = "(core module $more) (core instance (instantiate $more)) (core instance (instantiate $more))
+        (core instance (instantiate $more))";
+    let guest = Guest { component: more.to_owned(), ..Guest::default() };
+    let fits = bed.run_within(guest.text(), Budget { instances: 5, ..budget() }).await;
+    assert_eq!(output(&fits), b"");
+    let report = bed.run_within(guest.text(), Budget { instances: 4, ..budget() }).await;
+    assert_eq!(limit(&report), Some(Limit::Instances));
+    assert_eq!(message(&report), "made of more than 4 core instances; raise limits.instances");
+    bed.still_works().await;
+}
+
+#[tokio::test]
+async fn calling_the_host_too_often_in_a_second_ends_the_run() {
+    let bed = Bed::new();
+    let few = Budget { fuel: ENDLESS_FUEL, host_calls: 1000, ..budget() };
+    let ours = "(loop $more
+        (call $report (i64.const 1) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+        br $more)";
+    let report = bed.run_within(Guest::that(ours).importing(&guests::progress()).text(), few).await;
+    assert_eq!(limit(&report), Some(Limit::HostCalls));
+    assert_eq!(message(&report), "more than 1000 host calls in a second; raise limits.host_calls");
+
+    let wasi = Guest::that("(loop $more (drop (call $now)) br $more)").importing(&guests::clock());
+    assert_eq!(limit(&bed.run_within(wasi.text(), few).await), Some(Limit::HostCalls));
+
+    // Over before anybody looks at it, and yet over.
+    let calls = "(drop (call $now)) (drop (call $now))";
+    let returns = Guest::that(calls).importing(&guests::clock()).text();
+    let report = bed.run_within(&*returns, Budget { host_calls: 1, ..budget() }).await;
+    assert_eq!(limit(&report), Some(Limit::HostCalls));
+    assert_eq!(output(&bed.run_within(returns, Budget { host_calls: 2, ..budget() }).await), b"");
+    bed.still_works().await;
+}
+
+/// Enqueues jobs until it is refused one, and then does this.
+fn enqueues(then: &str) -> String {
+    let body = format!(
+        r#"(loop $more
+          (call $enqueue (i32.const 4096) (i32.const 4) (i32.const 0) (i32.const 0)
+            (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0) (i32.const 100)
+            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 2048))
+          (br_if $more (i32.eqz (i32.load8_u (i32.const 2048)))))
+        {then}"#
+    );
+    let guest = Guest::that(&body).importing(&guests::enqueue());
+    guest.with_fields(r#"(data (i32.const 4096) "test")"#).text()
+}
+
+#[tokio::test]
+async fn so_many_jobs_can_be_enqueued_and_the_next_is_refused() {
+    let bed = Bed::new();
+    let three = Budget { enqueues: 3, ..budget() };
+    let report = bed.run_within(enqueues(""), three).await;
+    let Outcome::Returned { effects, .. } = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert_eq!(effects.jobs().len(), 3, "a handler that copes keeps what it has enqueued");
+    let report = bed.run_within(enqueues("unreachable"), three).await;
+    assert_eq!(limit(&report), Some(Limit::Enqueues));
+    assert_eq!(message(&report), "enqueued more than 3 jobs; raise limits.enqueues");
+    // Whoever is told and gives up has hit the limit, too, rather than failed in a way that may go away.
+    let gives_up = format!("(i32.store8 (i32.const {RESULT}) (i32.const 1))");
+    assert_eq!(limit(&bed.run_within(enqueues(&gives_up), three).await), Some(Limit::Enqueues));
+    assert_eq!(limit(&bed.run_within(enqueues("unreachable"), budget()).await), Some(Limit::Enqueues));
+    bed.still_works().await;
+}
+
+#[tokio::test]
+async fn so_many_keys_can_be_written_and_the_next_is_refused() {
+    let bed = Bed::new();
+    // Each key twice, which counts once.
+    let set = format!(
+        "(call $set (i32.const {SCRATCH}) (i32.const 1) (i32.const 0) (i32.const 0)
+          (i32.const 0) (i64.const 0) (i32.const 2048))
+        (if (i32.load8_u (i32.const 2048)) (then unreachable))"
+    );
+    let writes = |keys: u32| {
+        let body = format!(
+            "(local $n i32) (loop $more
+              (i32.store8 (i32.const {SCRATCH}) (i32.add (i32.const 65) (local.get $n)))
+              {set} {set}
+              (local.set $n (i32.add (local.get $n) (i32.const 1)))
+              (br_if $more (i32.lt_u (local.get $n) (i32.const {keys}))))"
+        );
+        Guest::that(&body).importing(&guests::state_set()).text()
+    };
+    let five = Budget { state_writes: 5, ..budget() };
+    let report = bed.run_within(writes(5), five).await;
+    let Outcome::Returned { effects, .. } = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert_eq!(effects.writes().len(), 5);
+    let report = bed.run_within(writes(6), five).await;
+    assert_eq!(limit(&report), Some(Limit::StateWrites));
+    assert_eq!(message(&report), "wrote more than 5 keys; raise limits.state_writes");
+    bed.still_works().await;
+}
+
+#[tokio::test]
+async fn runs_of_a_tenant_have_one_limit_of_memory_together() {
+    let bed = Bed::new();
+    let acme = Share { memory_max: Bytes::mib(20), ..share("acme", 1) };
+    // Takes 12 MiB, and waits for an answer that doesn't come.
+    let waits = format!(
+        "(if (i32.eq (memory.grow (i32.const 191)) (i32.const -1)) (then unreachable))
+         (call $get (i32.const {SCRATCH}) (i32.const 1) (i32.const 2048))"
+    );
+    let waits = Guest::that(&waits).importing(&guests::state_get());
+    let key = format!(r#"(data (i32.const {SCRATCH}) "k")"#);
+    let waits = bed.load(waits.with_fields(&key).text());
+    let (greedy, starts_large) = (
+        bed.load(Guest::that(ALLOCATES).text()),
+        bed.load(Guest { memory: "160", ..Guest::default() }.text()),
+    );
+    bed.host.set_mood(Mood::Silent);
+    let abort = Abort::new();
+    let first = bed.start_for(&waits, budget(), abort.clone(), acme.clone());
+    let others = async {
+        bed.host.heard.notified().await;
+        assert_eq!(acme.memory.in_use(), Bytes::mib(12));
+        let run = |plugin, share| bed.start_for(plugin, budget(), Abort::new(), share);
+        let second = run(&greedy, acme.clone()).await;
+        assert_eq!(limit(&second), Some(Limit::TenantMemory));
+        assert!(second.usage.memory_peak <= Bytes::mib(8), "{:?}", second.usage);
+        assert!(message(&second).ends_with("raise memory"), "{}", message(&second));
+        assert_eq!(limit(&run(&starts_large, acme.clone()).await), Some(Limit::TenantMemory));
+        // Its neighbour has an account of its own.
+        assert_eq!(limit(&run(&greedy, share("globex", 1)).await), Some(Limit::Memory));
+        assert_eq!(acme.memory.in_use(), Bytes::mib(12), "who has ended holds nothing");
+        abort.stop(StopReason::Cancelled);
+    };
+    let (first, ()) = tokio::join!(first, others);
+    assert_eq!(first.outcome, Outcome::Aborted(StopReason::Cancelled));
+    assert_eq!(acme.memory.in_use(), Bytes(0));
+    // Alone, it has what its own budget allows.
+    let alone = bed.start_for(&greedy, budget(), Abort::new(), acme.clone()).await;
+    assert_eq!((limit(&alone), acme.memory.in_use()), (Some(Limit::Memory), Bytes(0)));
 }

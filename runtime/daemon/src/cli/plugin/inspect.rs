@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use sandhog_core::budget::Budget;
 
 use super::{engine_for_one, read};
 use crate::cli::console::Console;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::inspection::{self as render, InspectionDocument};
-use crate::config;
 use crate::off_thread::off_thread;
 
 /// Say what a component is: digest, size, imports, exports, what it may ask for
@@ -21,7 +21,7 @@ pub(in crate::cli) struct Inspect {
 
 impl Inspect {
     pub(in crate::cli) async fn execute(self, console: &Console) -> Result<Exit, Failure> {
-        let engine = engine_for_one(&config::default_limits())?;
+        let engine = engine_for_one(&Budget::DEFAULT)?;
         let wasm = read(&self.file)?;
         let spinner = console.spinner("compiling");
         let inspection = off_thread(move || engine.inspect(&wasm)).await;

@@ -45,6 +45,7 @@ fn engine_for_one(budget: &Budget) -> Result<Engine, Failure> {
         instances: NonZeroU32::MIN,
         memory_max: budget.memory,
         table_elements_max: budget.table_elements,
+        core_instances_max: budget.instances,
         cache: Some(config::default_cache()),
         ..sandhog_engine::Config::default()
     })?)

@@ -13,7 +13,9 @@ use sandhog_core::id::{Kind, PluginName, QueueName, TenantId};
 use sandhog_core::job::Job;
 use sandhog_core::outcome::Outcome;
 use sandhog_core::settle::RetryPolicy;
-use sandhog_engine::{Abort, Access, DirGrant, Grants, Input, LoadSpec, Plugin, Secret, Share};
+use sandhog_engine::{
+    Abort, Access, DirGrant, Grants, Input, LoadSpec, MemoryAccount, Plugin, Secret, Share,
+};
 
 use super::local_host::LocalHost;
 use super::{engine_for_one, read};
@@ -22,7 +24,6 @@ use crate::cli::console::Console;
 use crate::cli::enqueue;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::run::{self as render, RunDocument};
-use crate::config;
 use crate::config::units::{parse_size, parse_time};
 use crate::off_thread::off_thread;
 
@@ -167,7 +168,12 @@ impl Run {
         let job = job(&ambient, self.kind.clone(), payload);
         let plan = plan(&job, Arc::new(plugin), budget)?;
         let host = Arc::new(LocalHost::new(ambient.clone(), job.queue.clone(), *console));
-        let share = Share { tenant: job.tenant.clone(), weight: NonZeroU32::MIN };
+        let share = Share {
+            tenant: job.tenant.clone(),
+            weight: NonZeroU32::MIN,
+            memory: MemoryAccount::default(),
+            memory_max: plan.budget().memory,
+        };
         let input = Input {
             id: job.id,
             kind: job.kind,
@@ -228,14 +234,9 @@ fn name_of(file: &Path) -> PluginName {
 
 impl Limits {
     fn budget(&self) -> Budget {
-        let default = config::default_limits();
         // Nobody else's machine: what is asked for may be more than the default.
-        Budget {
-            fuel: self.fuel.unwrap_or(default.fuel),
-            memory: self.memory.unwrap_or(default.memory),
-            timeout: self.timeout.unwrap_or(default.timeout),
-            ..default.narrow(&Caps::default())
-        }
+        let asked = Caps { fuel: self.fuel, memory: self.memory, timeout: self.timeout, ..Caps::default() };
+        Budget::DEFAULT.replace(&asked)
     }
 }
 

@@ -72,6 +72,8 @@ pub struct TenantDocument {
     pub weight: u32,
     /// Its runs under way at once.
     pub concurrency: u32,
+    /// The memory of all its runs together, in bytes.
+    pub memory: u64,
 }
 
 /// A plugin that was loaded.
@@ -108,14 +110,22 @@ pub struct BudgetDocument {
     pub memory: u64,
     /// Table elements.
     pub table_elements: u64,
+    /// Core instances.
+    pub instances: u32,
     /// In milliseconds.
     pub timeout_ms: u64,
+    /// Within a second.
+    pub host_calls: u64,
     /// In bytes.
     pub output: u64,
     /// In bytes.
     pub log: u64,
     /// In bytes.
     pub effects: u64,
+    /// Jobs enqueued.
+    pub enqueues: u32,
+    /// Keys of the state written.
+    pub state_writes: u32,
 }
 
 /// What a plugin may reach.
@@ -149,10 +159,14 @@ impl From<Budget> for BudgetDocument {
             fuel: budget.fuel.0,
             memory: budget.memory.0,
             table_elements: budget.table_elements,
+            instances: budget.instances,
             timeout_ms: sandhog_core::time::millis(budget.timeout),
+            host_calls: budget.host_calls,
             output: budget.output.0,
             log: budget.log.0,
             effects: budget.effects.0,
+            enqueues: budget.enqueues,
+            state_writes: budget.state_writes,
         }
     }
 }
@@ -204,6 +218,7 @@ impl CheckDocument {
             name: name.to_string(),
             weight: tenant.weight.get(),
             concurrency: tenant.concurrency.get(),
+            memory: tenant.memory.0,
         });
         let config = ConfigDocument {
             file: file.display().to_string(),
@@ -284,11 +299,17 @@ fn tenants(config: &ConfigDocument, paint: Paint) -> String {
             Cell::new(&tenant.name),
             Cell::new(tenant.weight),
             Cell::new(tenant.concurrency),
+            Cell::new(bytes(tenant.memory)),
             Cell::new(plugins),
         ]
     });
-    let columns =
-        [Column::Left("tenant"), Column::Right("weight"), Column::Right("at once"), Column::Right("plugins")];
+    let columns = [
+        Column::Left("tenant"),
+        Column::Right("weight"),
+        Column::Right("at once"),
+        Column::Right("memory"),
+        Column::Right("plugins"),
+    ];
     table(&columns, rows, paint)
 }
 
