@@ -1,16 +1,11 @@
 //! 200 quick jobs that arrive 20 ms apart, idle and while 8 handlers of another tenant spin for ever.
-//!
-//! A job's time is that from its enqueue to its settlement, both by the broker's own clock, as the job's record has
-//! them (to the millisecond).
 
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
-use sandhog_broker::Broker;
-use sandhog_core::id::TenantId;
-use sandhog_core::job::State;
-use sandhog_tests::{Backend, Fsync, Site, finished, hog_job, settled, tenant};
-use tokio::time::{MissedTickBehavior, interval};
+use sandhog_tests::{Backend, Fsync, Site, hog_job, settled, tenant};
+
+use crate::quick;
 
 const BROKERS: [(&str, Backend); 2] =
     [("Redis, fsync every second", Backend::Redis(Fsync::EverySecond)), ("embedded", Backend::Embedded)];
@@ -40,29 +35,8 @@ async fn measure(name: &str, backend: Backend, table: &mut Table) {
             broker.enqueue(&greedy, &spins).await.expect("the broker is up");
             settled(&*broker, &greedy, |counts| counts[2] == hogs as u64).await;
         }
-        let times = quick_jobs(&*broker, &quick).await;
-        let at = |share: f64| format!("{:?}", times[((times.len() - 1) as f64 * share).round() as usize]);
+        let times = quick::jobs(&*broker, &quick, JOBS, APART).await;
+        let at = |share: f64| format!("{:?}", times.at(share));
         table.add_row([name.to_owned(), hogs.to_string(), at(0.5), at(0.99), at(1.0)]);
     }
-}
-
-/// The times of the quick jobs, the shortest first.
-async fn quick_jobs(broker: &dyn Broker, quick: &TenantId) -> Vec<Duration> {
-    let mut ticks = interval(APART);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut jobs = Vec::new();
-    for n in 0..JOBS {
-        ticks.tick().await;
-        let job = hog_job("hog.echo", &n.to_string());
-        broker.enqueue(quick, std::slice::from_ref(&job)).await.expect("the broker is up");
-        jobs.push(job.id);
-    }
-    let mut times = Vec::new();
-    for job in jobs {
-        let record = finished(broker, quick, job).await;
-        assert_eq!(record.state, State::Succeeded);
-        times.push(record.finished_at.expect("it is final").since(record.enqueued_at));
-    }
-    times.sort_unstable();
-    times
 }

@@ -3,14 +3,20 @@
 //! Each case starts daemons and brokers of its own on this machine, and prints what it measured.
 
 mod hogs;
+mod quick;
+mod shares;
+mod spinners;
 
 use std::process::ExitCode;
 
 /// A case's name, what it shows, and how it is run.
 type Case = (&'static str, &'static str, fn());
 
-const CASES: [Case; 1] =
-    [("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run)];
+const CASES: [Case; 3] = [
+    ("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run),
+    ("shares", "the fuel that tenants of weight 1 and 3 get, each with endless work", shares::run),
+    ("spinners", "quick jobs of one tenant while a thousand jobs of another spin for ever", spinners::run),
+];
 
 fn main() -> ExitCode {
     let wanted = std::env::args().nth(1);

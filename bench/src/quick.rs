@@ -1,0 +1,41 @@
+//! Quick jobs, one after the other, and how long each took.
+
+use std::time::Duration;
+
+use sandhog_broker::Broker;
+use sandhog_core::id::TenantId;
+use sandhog_core::job::State;
+use sandhog_tests::{finished, hog_job};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// How long jobs took, the shortest first.
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    /// The time that this share of the jobs stayed within.
+    pub(crate) fn at(&self, share: f64) -> Duration {
+        self.0[((self.0.len() - 1) as f64 * share).round() as usize]
+    }
+}
+
+/// Enqueues so many jobs, so far apart, and waits for them. A job's time is that from its enqueue to its settlement,
+/// both by the broker's own clock, as the job's record has them (to the millisecond).
+pub(crate) async fn jobs(broker: &dyn Broker, tenant: &TenantId, count: usize, apart: Duration) -> Times {
+    let mut ticks = interval(apart);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut jobs = Vec::new();
+    for n in 0..count {
+        ticks.tick().await;
+        let job = hog_job("hog.echo", &n.to_string());
+        broker.enqueue(tenant, std::slice::from_ref(&job)).await.expect("the broker is up");
+        jobs.push(job.id);
+    }
+    let mut times = Vec::new();
+    for job in jobs {
+        let record = finished(broker, tenant, job).await;
+        assert_eq!(record.state, State::Succeeded);
+        times.push(record.finished_at.expect("it is final").since(record.enqueued_at));
+    }
+    times.sort_unstable();
+    Times(times)
+}

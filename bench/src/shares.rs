@@ -1,0 +1,70 @@
+//! Two tenants of weight 1 and 3, each with endless work for the processors: the fuel that they get in 10 s.
+//!
+//! Every job is ended by its timeout, and its record says how much fuel it has used by then.
+
+use comfy_table::{Table, presets};
+use sandhog_broker::Broker;
+use sandhog_core::id::TenantId;
+use sandhog_core::job::NewJob;
+use sandhog_core::reason::Reason;
+use sandhog_tests::{Backend, Fsync, Site, finished, hog_job, tenant};
+
+/// Runs of the light tenant and of the heavy one: as many, far more of the light one, far more of the heavy one.
+const RUNS: [[usize; 2]; 3] = [[4, 4], [40, 4], [4, 40]];
+const DAEMON: &str =
+    "[limits]\nfuel = 1_000_000_000_000_000\n\n[tenants.light]\nweight = 1\n\n[tenants.heavy]\nweight = 3\n";
+const FOR_A_WHILE: &str =
+    "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"10s\"\n\n[retry]\nmax_attempts = 1\n";
+
+/// Measures, and prints a table.
+pub(crate) fn run() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut table = Table::new();
+    let header = ["runs of weight 1", "of weight 3", "fuel of weight 1", "of weight 3", "ratio", "target"];
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header);
+    for runs in RUNS {
+        runtime.block_on(measure(runs, &mut table));
+    }
+    println!("{table}");
+}
+
+async fn measure(runs: [usize; 2], table: &mut Table) {
+    let site = Site::new(Backend::Redis(Fsync::EverySecond), DAEMON)
+        .with_hog("light", FOR_A_WHILE)
+        .with_hog("heavy", FOR_A_WHILE);
+    let broker = site.broker().await;
+    let _daemon = site.daemon();
+    let of = |name: &str, count: usize| {
+        let jobs: Vec<NewJob> = (0..count).map(|_| hog_job("hog.spin", "{}")).collect();
+        (tenant(name), jobs)
+    };
+    let both = [of("light", runs[0]), of("heavy", runs[1])];
+    for (tenant, jobs) in &both {
+        broker.enqueue(tenant, jobs).await.expect("the broker is up");
+    }
+    let mut fuel = [0; 2];
+    for (fuel, (tenant, jobs)) in fuel.iter_mut().zip(&both) {
+        *fuel = fuel_of(&*broker, tenant, jobs).await;
+    }
+    let ratio = fuel[1] as f64 / fuel[0] as f64;
+    let met = if (2.7..=3.3).contains(&ratio) { "met" } else { "MISSED" };
+    let shown = |fuel: u64| format!("{:.1}e9", fuel as f64 / 1e9);
+    table.add_row([
+        runs[0].to_string(),
+        runs[1].to_string(),
+        shown(fuel[0]),
+        shown(fuel[1]),
+        format!("{ratio:.2}"),
+        format!("2.7 to 3.3: {met}"),
+    ]);
+}
+
+async fn fuel_of(broker: &dyn Broker, tenant: &TenantId, jobs: &[NewJob]) -> u64 {
+    let mut fuel = 0;
+    for job in jobs {
+        let record = finished(broker, tenant, job.id).await;
+        assert_eq!(record.reason, Some(Reason::TimedOut), "{:?}", record.message);
+        fuel += record.usage.fuel.0;
+    }
+    fuel
+}
