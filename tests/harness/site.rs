@@ -134,7 +134,7 @@ impl Site {
     /// If it can't be had.
     pub async fn broker(&self) -> Arc<dyn Broker> {
         let config = sandhog::config::load(&self.config()).expect("the site's configuration is right");
-        sandhog::broker::connect(&config.broker).await.expect("the site's broker is up")
+        sandhog::broker::connect(&config).await.expect("the site's broker is up")
     }
 }
 

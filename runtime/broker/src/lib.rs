@@ -4,6 +4,9 @@
 //! - [`embedded`]: SQLite in a file, in the daemon's process.
 //! - [`memory`]: the reference model. What it does is what the others have to do.
 //!
+//! Around them: [`sealed`] lets the store see ciphertext alone, [`routed`] gives each tenant a connection of its own, and
+//! [`faulty`] goes wrong on purpose.
+//!
 //! The suite in `conformance`, a feature for tests, states the rules, one test each, and runs on all of them; a randomised
 //! one plays the same operations on the model and on another, and compares every answer.
 //!
@@ -21,6 +24,8 @@ pub mod embedded;
 pub mod faulty;
 pub mod memory;
 pub mod redis;
+pub mod routed;
+pub mod sealed;
 mod wake;
 
 use std::time::Duration;
@@ -104,6 +109,16 @@ pub enum Error {
         at: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// It holds something that is sealed, and can't be opened.
+    #[error("{what} of tenant {tenant} can't be opened: {why}")]
+    Sealed {
+        /// What it is, and where it stands; nothing of its content.
+        what: String,
+        /// Whose it is.
+        tenant: TenantId,
+        /// Why not.
+        why: String,
     },
     /// It is not set up as it has to be. Trying again won't help.
     #[error("the broker is not fit for use: {problem}")]

@@ -4,6 +4,7 @@
 //! keys.rs     the names of keys, and what each holds          link.rs     a connection with deadlines
 //! layout.rs   jobs and runs in bytes      pack.rs  MessagePack  failure.rs  what an error means
 //! scripts.rs  lua/*.lua, put together                          listen.rs   wakes, on a connection of their own
+//! acl.rs      what a tenant's own user is allowed
 //! batch.rs    what scripts are asked      reply.rs  and answer  fitness.rs  whether the server is set up well
 //! ```
 //!
@@ -28,6 +29,7 @@
 //! - **Its clock is fairly right.** All times are the server's. A jump moves what is due and what expires, no more: who
 //!   holds a job is told by numbers that only rise.
 
+mod acl;
 mod batch;
 mod config;
 mod failure;
@@ -52,6 +54,7 @@ use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob};
 use tokio::sync::watch;
 
+pub use self::acl::acl_rules;
 pub use self::config::Config;
 
 use self::batch::Request;

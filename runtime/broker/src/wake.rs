@@ -105,11 +105,12 @@ impl Waker {
     }
 
     /// Returns once the listener is gone.
-    #[allow(dead_code, reason = "for brokers whose news come over a connection that a task of its own holds")]
     pub(crate) async fn closed(&self) {
         while !self.is_closed() {
             self.shared.gone.notified().await;
         }
+        // Several may feed one stream, and one of them is told.
+        self.shared.gone.notify_one();
     }
 }
 
@@ -224,8 +225,17 @@ mod tests {
     async fn the_end_that_feeds_learns_that_nobody_listens() {
         let (waker, wakes) = Wakes::channel();
         assert!(!waker.is_closed());
+        let waker = Arc::new(waker);
+        let feeders: Vec<_> = (0..3)
+            .map(|_| {
+                let waker = Arc::clone(&waker);
+                tokio::spawn(async move { waker.closed().await })
+            })
+            .collect();
         drop(wakes);
-        waker.closed().await;
+        for feeder in feeders {
+            feeder.await.expect("it only waits");
+        }
     }
 
     #[tokio::test]

@@ -20,6 +20,8 @@ pub enum StateWrite {
         /// After which it goes away; never, if there is none.
         ttl: Option<Duration>,
     },
+    /// Takes this value; the time to live of what is there stays.
+    Replace(Vec<u8>),
     /// Goes away.
     Delete,
     /// Adds to the decimal integer that is there; a missing one counts as 0. Its time to live stays.
@@ -90,7 +92,9 @@ impl Effects {
     #[must_use]
     pub fn read(&self, key: &StateKey) -> Seen {
         match self.writes.get(key) {
-            Some(StateWrite::Set { value, .. }) => Seen::Known(Some(value.clone())),
+            Some(StateWrite::Set { value, .. } | StateWrite::Replace(value)) => {
+                Seen::Known(Some(value.clone()))
+            }
             Some(StateWrite::Delete) => Seen::Known(None),
             Some(StateWrite::Add(by)) => Seen::StoredPlus(*by),
             None => Seen::StoredPlus(0),
@@ -112,6 +116,16 @@ impl Effects {
     /// Sets a key.
     pub fn set(&mut self, key: StateKey, value: Vec<u8>, ttl: Option<Duration>) {
         self.writes.insert(key, StateWrite::Set { value, ttl });
+    }
+
+    /// Gives a key another value, and leaves it its time to live.
+    pub fn replace(&mut self, key: StateKey, value: Vec<u8>) {
+        self.writes.insert(key, StateWrite::Replace(value));
+    }
+
+    /// Makes it a condition of all the effects that this is still stored under the key.
+    pub fn expect(&mut self, key: StateKey, stored: Option<Vec<u8>>) {
+        self.expectations.insert(key, stored);
     }
 
     /// Removes a key.
@@ -140,6 +154,7 @@ impl Effects {
             Some(StateWrite::Set { value, ttl }) => {
                 StateWrite::Set { value: add(Some(value), by)?, ttl: *ttl }
             }
+            Some(StateWrite::Replace(value)) => StateWrite::Replace(add(Some(value), by)?),
         };
         self.writes.insert(key, folded);
         Ok(())
@@ -154,7 +169,7 @@ impl Effects {
     #[must_use]
     pub fn size(&self) -> Bytes {
         let written = |write: &StateWrite| match write {
-            StateWrite::Set { value, .. } => value.len(),
+            StateWrite::Set { value, .. } | StateWrite::Replace(value) => value.len(),
             StateWrite::Delete => 0,
             StateWrite::Add(_) => size_of::<i64>(),
         };
@@ -238,7 +253,7 @@ mod tests {
                 let read = Effects::resolve(effects.read(&key(k)), as_bytes(stored)).expect("numbers only");
                 let applied = match effects.writes().find(|(name, _)| **name == key(k)).map(|(_, w)| w.clone()) {
                     None => as_bytes(stored),
-                    Some(StateWrite::Set { value, .. }) => Some(value),
+                    Some(StateWrite::Set { value, .. } | StateWrite::Replace(value)) => Some(value),
                     Some(StateWrite::Delete) => None,
                     Some(StateWrite::Add(by)) => Some(add(as_bytes(stored).as_deref(), by).expect("numbers only")),
                 };

@@ -110,6 +110,11 @@ text_newtype!(
     "1 to 256 bytes without control characters"
 );
 text_newtype!(
+    /// Names a key by which a tenant's data is sealed.
+    KeyId, "key id", |t| is_name(t, 63),
+    "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+);
+text_newtype!(
     /// Names a value in the state of one plugin.
     StateKey, "state key", |t| is_key(t, 256),
     "1 to 256 bytes without control characters"

@@ -239,4 +239,6 @@ pub struct JobRecord {
     pub usage: Usage,
     /// Which code ran last.
     pub revision: Option<Revision>,
+    /// Why some of it can't be shown: it is sealed, and can't be opened. What can't be shown is left empty.
+    pub unreadable: Option<String>,
 }

@@ -70,6 +70,8 @@ reasons! {
     NoPlugin = "no-plugin",
     /// The payload is larger than the plugin's limit.
     PayloadTooLarge = "payload-too-large",
+    /// What is stored of it is sealed, and can't be opened.
+    Unreadable = "unreadable",
     /// Its attempts were used up before it could start.
     AttemptsExhausted = "attempts-exhausted",
     /// Its plugin had no room for one more run.

@@ -6,7 +6,7 @@ use sandhog_broker::embedded::Embedded;
 use sandhog_broker::redis::Redis;
 use sandhog_broker::{Broker, Result, SystemClock};
 
-use crate::config;
+use crate::config::{self, Config};
 use crate::off_thread::off_thread;
 
 /// The broker that a configuration names. A server is not spoken to before the first call; a file is opened, and made
@@ -14,8 +14,8 @@ use crate::off_thread::off_thread;
 ///
 /// # Errors
 /// If the file can't be used.
-pub async fn connect(config: &config::Broker) -> Result<Arc<dyn Broker>> {
-    match config {
+pub async fn connect(config: &Config) -> Result<Arc<dyn Broker>> {
+    match &config.broker {
         config::Broker::Embedded { path } => {
             let path = path.clone();
             let opened = off_thread(move || Embedded::open(&path, Arc::new(SystemClock))).await;

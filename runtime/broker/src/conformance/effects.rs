@@ -204,6 +204,21 @@ pub async fn adding_keeps_the_time_to_live_and_setting_replaces_it(case: Case) {
     assert_eq!(text(&case, &key("n")).await.as_deref(), Some("4"));
 }
 
+/// As a sum does.
+pub async fn a_replaced_value_keeps_its_time_to_live(case: Case) {
+    let replace = |value: &str| effects(|effects| effects.replace(key("n"), value.into()));
+    succeed_once(&case, set_to("n", "1", Some(secs(10)))).await;
+    case.pass(secs(6));
+    succeed_once(&case, replace("2")).await;
+    assert_eq!(text(&case, &key("n")).await.as_deref(), Some("2"));
+    case.pass(secs(4));
+    assert_eq!(text(&case, &key("n")).await, None);
+    // There is nothing to inherit from any more.
+    succeed_once(&case, replace("3")).await;
+    case.pass(secs(9_999));
+    assert_eq!(text(&case, &key("n")).await.as_deref(), Some("3"));
+}
+
 /// It is as if it had never been, also before it is swept away.
 pub async fn what_is_past_its_time_is_nothing_to_a_run(case: Case) {
     let tokens = [case.leased_job().await, case.leased_job().await, case.leased_job().await];

@@ -46,6 +46,7 @@ pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Cas
         progress: None,
         usage: Usage::default(),
         revision: None,
+        unreadable: None,
     };
     assert_eq!(case.record(id).await, expected);
 }

@@ -149,6 +149,7 @@ macro_rules! conformance_suite {
                 a_missing_value_counts_as_zero,
                 a_value_goes_when_its_time_is_over,
                 adding_keeps_the_time_to_live_and_setting_replaces_it,
+                a_replaced_value_keeps_its_time_to_live,
                 what_is_past_its_time_is_nothing_to_a_run,
                 a_deleted_value_is_gone,
                 values_are_kept_byte_for_byte,

@@ -272,7 +272,8 @@ impl Random {
             match self.rng.random_range(0..10) {
                 0..3 => effects.set(key, value.into(), ttl),
                 3 => effects.delete(key),
-                4..8 => {
+                4 => effects.replace(key, value.into()),
+                5..8 => {
                     let by = self.pick(&[1, -1, 0, 1000, i64::MAX, i64::MIN]);
                     // What the run itself would have been refused isn't sent.
                     let _refused = effects.increment(key, by);

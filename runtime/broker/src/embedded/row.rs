@@ -114,6 +114,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
         progress: maybe(row, 19, |json: String| progress(&json))?,
         usage: usage(row, 20)?,
         revision: maybe(row, 25, |text: String| parse("job.revision", &text))?,
+        unreadable: None,
     })
 }
 

@@ -219,6 +219,10 @@ impl Step<'_> {
                 return Ok(());
             }
             StateWrite::Set { value, ttl } => (value.clone(), ttl.map(|ttl| stamp(self.now.after(ttl)))),
+            StateWrite::Replace(value) => {
+                let stored = self.stored(plugin, key)?;
+                (value.clone(), stored.and_then(|(_, expires_at)| expires_at))
+            }
             StateWrite::Add(by) => {
                 let stored = self.stored(plugin, key)?;
                 let sum = add(stored.as_ref().map(|(value, _)| value.as_slice()), *by)

@@ -294,7 +294,7 @@ impl Tenant {
         let no_number = || {
             effects.writes().find_map(|(key, write)| match write {
                 StateWrite::Add(by) => add(self.stored(plugin, key, now), *by).is_err().then_some(key),
-                StateWrite::Set { .. } | StateWrite::Delete => None,
+                StateWrite::Set { .. } | StateWrite::Replace(_) | StateWrite::Delete => None,
             })
         };
         changed.map(|(key, _)| key).or_else(no_number).cloned()
@@ -306,6 +306,11 @@ impl Tenant {
             StateWrite::Delete => drop(self.state.remove(&at)),
             StateWrite::Set { value, ttl } => {
                 let expires_at = ttl.map(|ttl| now.after(ttl));
+                self.state.insert(at, Stored { value: value.clone(), expires_at });
+            }
+            StateWrite::Replace(value) => {
+                let before = self.state.remove(&at).filter(|stored| stored.is_there(now));
+                let expires_at = before.and_then(|stored| stored.expires_at);
                 self.state.insert(at, Stored { value: value.clone(), expires_at });
             }
             StateWrite::Add(by) => {
@@ -387,6 +392,7 @@ impl Entry {
             progress: None,
             usage: Usage::default(),
             revision: None,
+            unreadable: None,
         };
         Self { record, log: VecDeque::new(), arrival: 0, cancel_requested: false, remove_at: None }
     }

@@ -272,6 +272,7 @@ fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
             StateWrite::Set { value, ttl } => {
                 packed.uint(2).bytes(value).optional_uint(ttl.map(exact_millis))
             }
+            StateWrite::Replace(value) => packed.uint(4).bytes(value).absent(),
             StateWrite::Add(by) => packed.uint(3).bytes(by.to_string().as_bytes()).absent(),
         };
     }

@@ -139,6 +139,7 @@ impl<'a> StoredJob<'a> {
             progress: run.progress,
             usage: run.ran.map(|(usage, _)| usage).unwrap_or_default(),
             revision: run.ran.map(|(_, revision)| revision),
+            unreadable: None,
         }
     }
 }

@@ -225,7 +225,9 @@ fn client(config: &Config) -> std::result::Result<Client, RedisError> {
     };
     let info = client.get_connection_info();
     let tcp = info.tcp_settings().clone().set_nodelay(true);
-    Ok(client_of(info.clone().set_tcp_settings(tcp)))
+    // Servers before 7.2 don't know how to be told a library's name, and a tenant's own user may not.
+    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    Ok(client_of(info.clone().set_tcp_settings(tcp).set_redis_settings(settings)))
 }
 
 fn client_of(info: ConnectionInfo) -> Client {

@@ -2,9 +2,11 @@
 
 mod conformance;
 mod cost;
+mod fenced;
 mod fitness;
 mod login;
 mod outages;
 mod races;
+mod sealed;
 mod storage;
 mod work;

@@ -20,35 +20,23 @@ impl Client {
     /// Reads the configuration and connects to its broker.
     pub(super) async fn connect(path: &Path) -> Result<Self, Failure> {
         let config = config::load_for_broker(path)?;
-        let broker = crate::broker::connect(&config.broker).await?;
+        let broker = crate::broker::connect(&config).await?;
         Ok(Self { config, broker })
     }
 
     /// The tenant that is meant, or all of them if none is.
     pub(super) fn tenants(&self, wanted: Option<&TenantId>) -> Result<Vec<TenantId>, Failure> {
         match wanted {
-            Some(wanted) => Ok(vec![self.tenant(wanted)?]),
+            Some(wanted) => Ok(vec![known_tenant(&self.config, wanted)?]),
             None if self.config.tenants.is_empty() => Err(no_tenants()),
             None => Ok(self.config.tenants.keys().cloned().collect()),
         }
     }
 
-    fn tenant(&self, wanted: &TenantId) -> Result<TenantId, Failure> {
-        if self.config.tenants.contains_key(wanted) {
-            return Ok(wanted.clone());
-        }
-        let names = || self.config.tenants.keys().map(TenantId::as_str);
-        let failure = Failure::new(format!("there is no tenant `{wanted}` in the configuration"));
-        Err(match nearest(wanted.as_str(), names()) {
-            Some(meant) => failure.help(format!("did you mean `{meant}`?")),
-            None => failure.help(format!("its tenants are: {}", list(names()))),
-        })
-    }
-
     /// Where jobs of a kind go: which tenant's they are, in which queue they wait, and which plugin handles them.
     pub(super) fn route(&self, kind: &Kind, wanted: Wanted<'_>) -> Result<Route<'_>, Failure> {
         let tenant = match wanted.tenant {
-            Some(tenant) => self.tenant(tenant)?,
+            Some(tenant) => known_tenant(&self.config, tenant)?,
             None => self.tenant_for(kind)?,
         };
         let plugin = self.plugins_for(kind).find(|plugin| plugin.tenant == tenant);
@@ -107,6 +95,19 @@ impl Client {
             .help("finished jobs are kept for as long as `[keep]` of their plugin says")
             .exit(Exit::NotFound))
     }
+}
+
+/// The tenant of this name, if the configuration has it.
+pub(super) fn known_tenant(config: &Config, wanted: &TenantId) -> Result<TenantId, Failure> {
+    if config.tenants.contains_key(wanted) {
+        return Ok(wanted.clone());
+    }
+    let names = || config.tenants.keys().map(TenantId::as_str);
+    let failure = Failure::new(format!("there is no tenant `{wanted}` in the configuration"));
+    Err(match nearest(wanted.as_str(), names()) {
+        Some(meant) => failure.help(format!("did you mean `{meant}`?")),
+        None => failure.help(format!("its tenants are: {}", list(names()))),
+    })
 }
 
 fn of_tenants(tenants: &[TenantId]) -> String {

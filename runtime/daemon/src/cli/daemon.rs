@@ -92,7 +92,7 @@ type Swap = watch::Sender<Arc<Catalog<Arc<Plugin>>>>;
 
 /// Makes what a daemon consists of: all that can fail does so before the first job is leased.
 async fn prepare(config: &Config) -> Result<(Parts<Engine>, Swap), Failure> {
-    let broker = crate::broker::connect(&config.broker).await?;
+    let broker = crate::broker::connect(config).await?;
     let of_broker = broker.check().await?;
     for warning in of_broker.into_iter().chain(warnings(config)) {
         tracing::warn!("{warning}");

@@ -193,6 +193,8 @@ impl From<sandhog_broker::Error> for Failure {
             sandhog_broker::Error::Unavailable { .. } => {
                 failure.help("check that it runs, and `[broker]` in the configuration")
             }
+            sandhog_broker::Error::Sealed { tenant, .. } => failure
+                .help(format!("its keys are those of `[tenants.{tenant}.encryption]` in the configuration")),
             sandhog_broker::Error::Corrupt { .. } | sandhog_broker::Error::Unfit { .. } => failure,
         }
     }

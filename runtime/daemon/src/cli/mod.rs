@@ -16,6 +16,7 @@ mod jobs;
 mod loading;
 mod plugin;
 pub mod render;
+mod tenant;
 mod wait;
 
 use std::path::PathBuf;
@@ -86,11 +87,17 @@ enum Command {
     Jobs(jobs::Jobs),
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
 }
 
 /// The commands by what they are about, in the order in which `--help` shows them.
-const GROUPS: [(&str, &[&str]); 3] =
-    [("Daemon", &["run", "dev", "check"]), ("Jobs", &["enqueue", "job", "jobs"]), ("Plugins", &["plugin"])];
+const GROUPS: [(&str, &[&str]); 4] = [
+    ("Daemon", &["run", "dev", "check"]),
+    ("Jobs", &["enqueue", "job", "jobs"]),
+    ("Plugins", &["plugin"]),
+    ("Tenants", &["tenant"]),
+];
 
 /// How much of its own doings a command logs, to standard error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +158,7 @@ impl Cli {
             Command::Job(job) => job.execute(config, &console).await,
             Command::Jobs(jobs) => jobs.execute(config, &console).await,
             Command::Plugin(plugin) => plugin.execute(&console).await,
+            Command::Tenant(tenant) => tenant.execute(config, &console),
         }
     }
 }

@@ -11,7 +11,7 @@
 
 local LOST, APPLIED = 0, 1
 local SUCCEED, RETRY, RELEASE, BURY, CANCEL_IT = 1, 2, 3, 4, 5
-local DELETE, SET, ADD = 1, 2, 3
+local DELETE, SET, ADD, REPLACE = 1, 2, 3, 4
 
 local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0'
 
@@ -37,6 +37,8 @@ local function conflict_in(expectations, writes)
         return key
       end
       writes[n + 2], writes[n + 3] = total, stored ~= false
+    elseif writes[n + 1] == REPLACE then
+      writes[n + 3] = state_at(KEYS[writes[n]]) ~= false
     end
   end
   return nil
@@ -48,7 +50,7 @@ local function write_state(key, what, value, ttl)
   elseif what == SET then
     set_state(key, value, ttl)
   elseif ttl then
-    -- For a sum: whether there was a number, whose time to live stays.
+    -- For a sum or another value: whether there was one before, whose time to live stays.
     call('SET', key, value, 'KEEPTTL')
   else
     call('SET', key, value)

@@ -52,6 +52,8 @@ pub struct JobDocument {
     pub usage: UsageDocument,
     /// The sha256 of the component that ran last.
     pub revision: Option<String>,
+    /// Why some of it is left empty: it is sealed, and can't be opened.
+    pub unreadable: Option<String>,
     /// The input.
     pub payload: Content,
     /// The result, once it succeeded.
@@ -181,6 +183,7 @@ impl JobDocument {
             progress: job.progress.map(Into::into),
             usage: job.usage.into(),
             revision: job.revision.map(|revision| revision.to_string()),
+            unreadable: job.unreadable,
             payload: Content::of(&job.payload),
             output: job.output.as_deref().map(Content::of),
             log: log.map(|log| log.into_iter().map(Into::into).collect()),
@@ -229,7 +232,10 @@ pub fn job(job: &JobRecord, log: &[LogLine], paint: Paint) -> String {
     lines.extend(job.progress.as_ref().map(|report| ("progress", progress(report))));
     lines.push(("usage", usage(&job.usage)));
     lines.extend(job.revision.map(|revision| ("revision", revision.short())));
-    lines.push(("payload", content(&job.payload)));
+    match &job.unreadable {
+        Some(unreadable) => lines.push(("unreadable", clean(unreadable))),
+        None => lines.push(("payload", content(&job.payload))),
+    }
     lines.extend(job.output.as_ref().map(|output| ("output", content(output))));
     let mut text = pairs(lines, paint);
     if !log.is_empty() {

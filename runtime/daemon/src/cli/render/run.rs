@@ -91,7 +91,7 @@ impl RunDocument {
 impl WriteDocument {
     fn new(key: &StateKey, write: &StateWrite) -> Self {
         let write = match write {
-            StateWrite::Set { value, .. } => Write::Set(Content::of(value)),
+            StateWrite::Set { value, .. } | StateWrite::Replace(value) => Write::Set(Content::of(value)),
             StateWrite::Delete => Write::Delete(true),
             StateWrite::Add(by) => Write::Add(*by),
         };
@@ -147,7 +147,9 @@ pub fn run(report: &Report, paint: Paint) -> String {
 fn would_write(key: &StateKey, write: &StateWrite) -> String {
     let key = clean(key.as_str());
     match write {
-        StateWrite::Set { value, .. } => format!("would set state `{key}` to {}", content(value)),
+        StateWrite::Set { value, .. } | StateWrite::Replace(value) => {
+            format!("would set state `{key}` to {}", content(value))
+        }
         StateWrite::Delete => format!("would delete state `{key}`"),
         StateWrite::Add(by) => format!("would add {by} to state `{key}`"),
     }

@@ -1,0 +1,114 @@
+//! What a user of the server has to be allowed to work for one tenant, and not a command or a key more.
+
+use sandhog_core::id::TenantId;
+
+use super::keys;
+
+/// What connections send by themselves. The login needs no permission.
+const CONNECTION: [&str; 6] = ["evalsha", "hello", "ping", "script|load", "select", "subscribe"];
+
+/// What is called outside scripts, and by them. The server checks the latter one by one, with their keys.
+const CALLS: [&str; 29] = [
+    "del",
+    "exists",
+    "get",
+    "getrange",
+    "hdel",
+    "hget",
+    "hset",
+    "incrby",
+    "lrange",
+    "ltrim",
+    "mget",
+    "mset",
+    "pexpiretime",
+    "publish",
+    "rpush",
+    "sadd",
+    "set",
+    "sismember",
+    "smembers",
+    "srem",
+    "time",
+    "unlink",
+    "zadd",
+    "zcard",
+    "zcount",
+    "zrange",
+    "zrem",
+    "zremrangebyrank",
+    "zscore",
+];
+
+/// The rules of `ACL SETUSER` for a user that works for this tenant: its keys, its channel, and the commands that the
+/// broker uses. They take away whatever the user was allowed before, and leave passwords alone.
+///
+/// `INFO` and `CONFIG GET` are not among them: they tell of the whole server. Without them [`crate::Broker::check`]
+/// says that it could not look.
+#[must_use]
+pub fn acl_rules(tenant: &TenantId) -> Vec<String> {
+    let prefix = keys::prefix(tenant);
+    let mut rules: Vec<String> = ["on", "clearselectors", "resetkeys"].map(str::to_owned).into();
+    rules.push(format!("~{prefix}*"));
+    rules.push("resetchannels".to_owned());
+    rules.push(format!("&{}", keys::wake(tenant)));
+    rules.push("-@all".to_owned());
+    rules.extend(CONNECTION.iter().chain(&CALLS).map(|command| format!("+{command}")));
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// The texts of files in a folder whose names end like this.
+    fn texts(folder: &str, extension: &str) -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        let files =
+            fs::read_dir(folder).expect("the folder is there").map(|file| file.expect("a file").path());
+        let files = files.filter(|path| path.extension().is_some_and(|found| found == extension));
+        files.map(|path| fs::read_to_string(path).expect("a text")).collect()
+    }
+
+    /// The words that follow these openings, up to the closing mark.
+    fn words<'t>(text: &'t str, openings: &'t [&str], close: char) -> impl Iterator<Item = String> + 't {
+        let after = openings.iter().flat_map(|opening| text.split(*opening).skip(1));
+        after.filter_map(move |rest| Some(rest.split_once(close)?.0.to_lowercase()))
+    }
+
+    #[test]
+    fn every_command_of_the_scripts_is_allowed_and_no_other() {
+        let openings = ["call('", "call_with_all('"];
+        let mut used: BTreeSet<String> = texts("src/redis/lua", "lua")
+            .iter()
+            .flat_map(|text| words(text, &openings, '\'').collect::<Vec<_>>())
+            .collect();
+        // The one that is called without a script.
+        used.insert("lrange".to_owned());
+        assert_eq!(used, CALLS.iter().map(|command| (*command).to_owned()).collect());
+    }
+
+    #[test]
+    fn every_command_outside_scripts_is_allowed_but_for_those_that_tell_of_the_server() {
+        let allowed = |word: &String| {
+            let of_group = |command: &&str| command.split('|').next() == Some(word.as_str());
+            CONNECTION.iter().chain(&CALLS).any(|command| of_group(command))
+        };
+        let sources = texts("src/redis", "rs");
+        let sent = sources.iter().flat_map(|text| words(text, &["redis::cmd(\""], '"').collect::<Vec<_>>());
+        let not_allowed: BTreeSet<String> = sent.filter(|word| !allowed(word)).collect();
+        assert_eq!(not_allowed, ["config", "info"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn the_rules_name_the_tenants_keys_and_channel() {
+        let rules = acl_rules(&TenantId::parse("acme").expect("a valid name"));
+        for rule in ["~sandhog:{acme}:*", "&sandhog:{acme}:wake", "-@all", "+evalsha"] {
+            assert!(rules.iter().any(|known| known == rule), "{rule}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! A tenant's keys.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use chacha20poly1305::aead::Generate;
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305};
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
+use sandhog_core::id::KeyId;
+use zeroize::Zeroizing;
+
+const KEY_BYTES: usize = 32;
+
+/// A key: 32 bytes that nobody can guess. It shows itself to nobody, and is wiped from memory when it is dropped.
+#[derive(Clone)]
+pub struct Key(Zeroizing<[u8; KEY_BYTES]>);
+
+/// A text that is no key; it is not shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is not a key: 32 bytes, in base64 (44 characters) or as 64 hexadecimal digits")]
+pub struct NoKey;
+
+impl Key {
+    /// A new one, by the system's source of chance.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Zeroizing::new(<[u8; KEY_BYTES]>::generate()))
+    }
+
+    /// Reads base64 or hexadecimal digits; space around them doesn't count.
+    ///
+    /// # Errors
+    /// If the text is neither, or of another length.
+    pub fn parse(text: &str) -> Result<Self, NoKey> {
+        let text = text.trim().as_bytes();
+        let encoding = if text.len() == 2 * KEY_BYTES { &HEXLOWER_PERMISSIVE } else { &BASE64 };
+        let bytes = Zeroizing::new(encoding.decode(text).map_err(|_| NoKey)?);
+        let mut key = Zeroizing::new([0; KEY_BYTES]);
+        if bytes.len() != KEY_BYTES {
+            return Err(NoKey);
+        }
+        key.copy_from_slice(&bytes);
+        Ok(Self(key))
+    }
+
+    /// The text that [`Self::parse`] reads: base64.
+    #[must_use]
+    pub fn reveal(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64.encode(&*self.0))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key")
+    }
+}
+
+/// What becomes of data that is stored in plain text under a tenant that has keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Plain {
+    /// It is not taken: whoever can write to the store could have put it there.
+    #[default]
+    Refused,
+    /// It is read as it stands, for the time in which data from before the keys is still about.
+    Read,
+}
+
+/// The keys of one tenant. All of them open; the active one seals.
+#[derive(Clone)]
+pub struct Keyring(Arc<Keys>);
+
+struct Keys {
+    active: KeyId,
+    ciphers: BTreeMap<KeyId, XChaCha20Poly1305>,
+    plain: Plain,
+}
+
+impl Keyring {
+    /// A ring of those keys that are at hand. If the active one isn't, the tenant's data can be read and not written.
+    #[must_use]
+    pub fn new(active: KeyId, keys: &BTreeMap<KeyId, Key>, plain: Plain) -> Self {
+        let cipher = |(id, key): (&KeyId, &Key)| (id.clone(), XChaCha20Poly1305::new((&*key.0).into()));
+        Self(Arc::new(Keys { active, ciphers: keys.iter().map(cipher).collect(), plain }))
+    }
+
+    /// Which key seals.
+    #[must_use]
+    pub fn active(&self) -> &KeyId {
+        &self.0.active
+    }
+
+    /// What becomes of plain data.
+    #[must_use]
+    pub fn plain(&self) -> Plain {
+        self.0.plain
+    }
+
+    pub(super) fn cipher(&self, id: &KeyId) -> Option<&XChaCha20Poly1305> {
+        self.0.ciphers.get(id)
+    }
+}
+
+/// The ids alone.
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Keys { active, ciphers, plain } = &*self.0;
+        let ids: Vec<&KeyId> = ciphers.keys().collect();
+        f.debug_struct("Keyring").field("active", active).field("keys", &ids).field("plain", plain).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_read_in_both_notations_and_never_shown() {
+        let key = Key::random();
+        let text = key.reveal();
+        assert_eq!(Key::parse(&format!(" {}\n", *text)).expect("a key").0, key.0);
+        let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(Key::parse(&hex).expect("a key").0, key.0);
+        assert_eq!(Key::parse(&hex.to_uppercase()).expect("a key").0, key.0);
+        let id = KeyId::parse("k1").expect("a valid id");
+        let ring = Keyring::new(id.clone(), &BTreeMap::from([(id, key.clone())]), Plain::Refused);
+        let shown = format!("{key:?} {ring:?}");
+        assert!(shown.contains("k1") && !shown.contains(&**text) && !shown.contains(&hex), "{shown}");
+        for wrong in [
+            "",
+            "short",
+            &hex[..62],
+            &format!("{hex}00"),
+            &text[..40],
+            "hunter2hunter2hunter2hunter2hunter2hunter2!!",
+        ] {
+            let refusal = Key::parse(wrong).expect_err("no key").to_string();
+            assert!(wrong.is_empty() || !refusal.contains(wrong), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn no_two_keys_are_the_same() {
+        assert_ne!(Key::random().0, Key::random().0);
+    }
+}

@@ -1,0 +1,179 @@
+//! A layer around a broker that lets the store see nothing but ciphertext of tenants that have keys.
+//!
+//! ```text
+//! mod.rs    the layer: tenants without keys pass through as they are     envelope.rs  bytes bound to their place
+//! vault.rs  jobs, records and logs of one tenant, sealed and opened      settle.rs    effects on sealed state
+//! key.rs    keys, and which of them seals
+//! ```
+//!
+//! Sealed are payloads, outputs, values of state, failure messages, progress messages, and log lines with their fields.
+//! Each is bound to its tenant and its place: a job's id and, for a payload, its kind; a plugin and a key. So what is
+//! moved elsewhere doesn't open. Plain stay what the store or an operator has to go by: ids, kinds, queues, priorities,
+//! unique keys, names of plugins and of state keys, times, states and reasons, numbers of progress and usage; and, of what
+//! is sealed, its length.
+//!
+//! What somebody who can write to the store can still do: delete, repeat jobs, and put back an older value of the same
+//! state key. Nothing here tells an old value from the latest one.
+//!
+//! Settling effects that compare or add to state takes a look at that state before, and another one whenever a
+//! different job was faster. So a counter that many jobs of a batch add to costs a round trip for each of them.
+
+mod envelope;
+mod key;
+mod settle;
+mod vault;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
+use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob};
+
+use self::envelope::{Place, Unopened};
+pub use self::key::{Key, Keyring, NoKey, Plain};
+use self::vault::Vault;
+use crate::{
+    Broker, Cancelled, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle, Wakes,
+};
+
+/// Who has which keys.
+pub trait Keys: Send + Sync + 'static {
+    /// The tenant's keys; none if it has none, and its data is stored as it is.
+    fn of(&self, tenant: &TenantId) -> Option<Keyring>;
+}
+
+impl Keys for BTreeMap<TenantId, Keyring> {
+    fn of(&self, tenant: &TenantId) -> Option<Keyring> {
+        self.get(tenant).cloned()
+    }
+}
+
+/// The layer.
+pub struct Sealed<K> {
+    behind: Arc<dyn Broker>,
+    keys: K,
+}
+
+impl<K: Keys> Sealed<K> {
+    /// Seals what goes to the broker behind for tenants with keys.
+    #[must_use]
+    pub fn new(behind: Arc<dyn Broker>, keys: K) -> Self {
+        Self { behind, keys }
+    }
+
+    fn vault<'t>(&self, tenant: &'t TenantId) -> Option<Vault<'t>> {
+        Some(Vault { tenant, keys: self.keys.of(tenant)? })
+    }
+
+    /// Opens the payloads of leased jobs. One that can't be opened goes back or is buried, and is nobody else's trouble.
+    async fn open_leases(&self, vault: &Vault<'_>, leases: Vec<Lease>) -> Vec<Lease> {
+        let mut opened = Vec::with_capacity(leases.len());
+        let mut refused = Vec::new();
+        for mut lease in leases {
+            match vault.open_job(&mut lease.job) {
+                Ok(()) => opened.push(lease),
+                Err(why) => refused.push(self.refuse(vault, &lease, &why)),
+            }
+        }
+        // If this doesn't get through, their leases run out by themselves.
+        if !refused.is_empty()
+            && let Err(error) = self.behind.settle(vault.tenant, &refused).await
+        {
+            tracing::warn!(tenant = %vault.tenant, %error, "jobs that can't be opened could not be given back");
+        }
+        opened
+    }
+
+    fn refuse(&self, vault: &Vault<'_>, lease: &Lease, why: &Unopened) -> Settle {
+        let (tenant, job) = (vault.tenant, lease.job.id);
+        let place = Place::Payload { job, kind: &lease.job.kind };
+        let settle = vault.refusal(lease.token, place, why);
+        tracing::warn!(%tenant, %job, %why, becomes = settle.settlement.slug(), "a job's payload can't be opened");
+        settle
+    }
+}
+
+#[async_trait]
+impl<K: Keys> Broker for Sealed<K> {
+    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        match self.vault(tenant) {
+            None => self.behind.enqueue(tenant, jobs).await,
+            Some(vault) => self.behind.enqueue(tenant, &vault.jobs(jobs)?).await,
+        }
+    }
+
+    async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
+        let mut leased = self.behind.lease(ask).await?;
+        if let Some(vault) = self.vault(ask.tenant) {
+            leased.leases = self.open_leases(&vault, leased.leases).await;
+        }
+        Ok(leased)
+    }
+
+    async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
+        let Some(vault) = self.vault(tenant) else { return self.behind.renew(tenant, ttl, leases).await };
+        let sealed = leases.iter().map(|renew| vault.renew(renew)).collect::<Result<Vec<_>>>()?;
+        self.behind.renew(tenant, ttl, &sealed).await
+    }
+
+    async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
+        match self.vault(tenant) {
+            None => self.behind.settle(tenant, settlements).await,
+            Some(vault) => settle::settle(&*self.behind, &vault, settlements).await,
+        }
+    }
+
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
+        self.behind.cancel(tenant, job).await
+    }
+
+    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
+        self.behind.redrive(tenant, job).await
+    }
+
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
+        let record = self.behind.job(tenant, job).await?;
+        Ok(match self.vault(tenant) {
+            None => record,
+            Some(vault) => record.map(|record| vault.open_record(record)),
+        })
+    }
+
+    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
+        let lines = self.behind.log(tenant, job).await?;
+        Ok(match self.vault(tenant) {
+            None => lines,
+            Some(vault) => lines.into_iter().map(|line| vault.open_line(job, line)).collect(),
+        })
+    }
+
+    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
+        let records = self.behind.jobs(tenant, query).await?;
+        Ok(match self.vault(tenant) {
+            None => records,
+            Some(vault) => records.into_iter().map(|record| vault.open_record(record)).collect(),
+        })
+    }
+
+    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
+        self.behind.counts(tenant).await
+    }
+
+    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
+        let stored = self.behind.state(tenant, plugin, key).await?;
+        let (Some(vault), Some(raw)) = (self.vault(tenant), &stored) else { return Ok(stored) };
+        let opened = vault.open_state(plugin, key, raw.clone());
+        opened.map(Some).map_err(|why| vault.error(Place::State { plugin, key }, &why))
+    }
+
+    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        self.behind.wakes(tenants).await
+    }
+
+    async fn check(&self) -> Result<Vec<String>> {
+        self.behind.check().await
+    }
+}

@@ -1,0 +1,228 @@
+//! Settling with effects on state that the store can't read.
+//!
+//! What the store would compare or add up is read and opened here first. Then the store is told to expect the very
+//! bytes that were read, and to take others in their stead:
+//!
+//! ```text
+//! expect "5"  ──> read, open: "5"?   yes: expect those bytes        no: expect what can't be there
+//! add 1       ──> read, open, add:   expect those bytes, replace them by "6", sealed
+//! ```
+//!
+//! So the answer is the store's own, and a stale token or a repetition is told as ever. If another job has written the
+//! value in between, the store answers with a conflict, and all of it is done again.
+
+use std::collections::{HashMap, HashSet};
+
+use futures::future::try_join_all;
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::effects::{Effects, StateWrite, add};
+use sandhog_core::id::{PluginName, StateKey};
+use sandhog_core::settle::Settlement;
+
+use super::envelope::{Place, Unopened};
+use super::vault::Vault;
+use crate::{Broker, Ran, Result, Settle};
+
+/// So often a settlement is tried again whose state others have written meanwhile. In each round at least one of them
+/// gets through, so that it takes as many daemons, all at the same key, to use them up.
+const ROUNDS: usize = 64;
+
+/// A value of state: as it is stored, and opened.
+struct Stored {
+    raw: Vec<u8>,
+    plain: std::result::Result<Vec<u8>, Unopened>,
+}
+
+type States<'s> = HashMap<(&'s PluginName, &'s StateKey), Option<Stored>>;
+
+/// What was sent for a settlement, as far as it matters to the answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// All that it rests on held when it was read: if it is in conflict now, somebody else was faster.
+    Hopeful,
+    /// A conflict, or nothing of the kind, is the answer.
+    Final,
+}
+
+/// Settles a batch, in order.
+pub(super) async fn settle(
+    behind: &dyn Broker,
+    vault: &Vault<'_>,
+    settlements: &[Settle],
+) -> Result<Vec<SettleReply>> {
+    let mut replies = Vec::with_capacity(settlements.len());
+    let mut rest = settlements;
+    while !rest.is_empty() {
+        let (part, later) = rest.split_at(independent(rest));
+        replies.extend(settle_part(behind, vault, part).await?);
+        rest = later;
+    }
+    Ok(replies)
+}
+
+/// How many settlements, from the first on, rest on nothing that one before them writes.
+fn independent(settlements: &[Settle]) -> usize {
+    let mut written = HashSet::new();
+    for (n, settle) in settlements.iter().enumerate() {
+        let Some((plugin, effects)) = effects_of(settle) else { continue };
+        if rests_on(effects).any(|key| written.contains(&(plugin, key))) {
+            return n;
+        }
+        written.extend(effects.writes().map(|(key, _)| (plugin, key)));
+    }
+    settlements.len()
+}
+
+/// The effects that count, and on whose state.
+fn effects_of(settle: &Settle) -> Option<(&PluginName, &Effects)> {
+    match (&settle.settlement, &settle.ran) {
+        (Settlement::Succeed { effects, .. }, Some(Ran { plugin, .. })) => Some((plugin, effects)),
+        _ => None,
+    }
+}
+
+/// The keys whose stored values matter: those that are compared, and those that are added to.
+fn rests_on(effects: &Effects) -> impl Iterator<Item = &StateKey> {
+    let added = effects.writes().filter(|(_, write)| matches!(write, StateWrite::Add(_)));
+    effects.expectations().map(|(key, _)| key).chain(added.map(|(key, _)| key))
+}
+
+async fn settle_part(behind: &dyn Broker, vault: &Vault<'_>, part: &[Settle]) -> Result<Vec<SettleReply>> {
+    let mut replies = vec![SettleReply::Lost; part.len()];
+    let mut open: Vec<usize> = (0..part.len()).collect();
+    for _ in 0..ROUNDS {
+        let states = read(behind, vault, open.iter().map(|&n| &part[n])).await?;
+        let mut sealed = Vec::with_capacity(open.len());
+        let mut sent = Vec::with_capacity(open.len());
+        for &n in &open {
+            let (settle, as_what) = seal(vault, &part[n], &states)?;
+            sealed.push(settle);
+            sent.push(as_what);
+        }
+        let answers = behind.settle(vault.tenant, &sealed).await?;
+        let mut overtaken = Vec::new();
+        for ((n, answer), sent) in open.into_iter().zip(answers).zip(sent) {
+            if sent == Sent::Hopeful && matches!(answer, SettleReply::Conflict { .. }) {
+                overtaken.push(n);
+            }
+            replies[n] = answer;
+        }
+        if overtaken.is_empty() {
+            break;
+        }
+        open = overtaken;
+    }
+    Ok(replies)
+}
+
+/// Reads and opens all state on which these settlements rest.
+async fn read<'s>(
+    behind: &dyn Broker,
+    vault: &Vault<'_>,
+    settlements: impl Iterator<Item = &'s Settle>,
+) -> Result<States<'s>> {
+    let wanted: HashSet<(&PluginName, &StateKey)> = settlements
+        .filter_map(effects_of)
+        .flat_map(|(plugin, effects)| rests_on(effects).map(move |key| (plugin, key)))
+        .collect();
+    let reads = wanted.into_iter().map(|(plugin, key)| async move {
+        let stored = behind.state(vault.tenant, plugin, key).await?;
+        let stored = stored.map(|raw| Stored { plain: vault.open_state(plugin, key, raw.clone()), raw });
+        Ok(((plugin, key), stored))
+    });
+    Ok(try_join_all(reads).await?.into_iter().collect())
+}
+
+fn seal(vault: &Vault<'_>, settle: &Settle, states: &States<'_>) -> Result<(Settle, Sent)> {
+    let job = settle.token.job;
+    let (settlement, sent) = match &settle.settlement {
+        Settlement::Succeed { output, .. } => {
+            let (effects, sent) = match effects_of(settle) {
+                None => (Effects::default(), Sent::Final),
+                Some((plugin, effects)) => match seal_effects(vault, plugin, effects, states)? {
+                    Ok(sealed) => sealed,
+                    Err((key, why)) => {
+                        let place = Place::State { plugin, key };
+                        return Ok((vault.refusal(settle.token, place, why), Sent::Final));
+                    }
+                },
+            };
+            let output = vault.seal(Place::Output { job }, output)?;
+            (Settlement::Succeed { output, effects }, sent)
+        }
+        Settlement::Retry { after, reason, message } => {
+            let message = vault.message(job, message)?;
+            (Settlement::Retry { after: *after, reason: *reason, message }, Sent::Final)
+        }
+        Settlement::Bury { reason, message } => {
+            (Settlement::Bury { reason: *reason, message: vault.message(job, message)? }, Sent::Final)
+        }
+        other @ (Settlement::Release { .. } | Settlement::Cancel) => (other.clone(), Sent::Final),
+    };
+    let sealed = Settle {
+        token: settle.token,
+        ran: settle.ran.clone(),
+        settlement,
+        progress: vault.progress(job, settle.progress.as_ref())?,
+        log: vault.log(job, &settle.log)?,
+        keep: settle.keep,
+    };
+    Ok((sealed, sent))
+}
+
+/// Effects as the store gets them; or the state that can't be opened, and why.
+#[allow(clippy::type_complexity, reason = "two ways to fail, of which one is this settlement's alone")]
+fn seal_effects<'s>(
+    vault: &Vault<'_>,
+    plugin: &'s PluginName,
+    effects: &'s Effects,
+    states: &'s States<'_>,
+) -> Result<std::result::Result<(Effects, Sent), (&'s StateKey, &'s Unopened)>> {
+    let stored = |key: &'s StateKey| states.get(&(plugin, key)).and_then(Option::as_ref);
+    let unopened = rests_on(effects)
+        .find_map(|key| stored(key).and_then(|stored| Some((key, stored.plain.as_ref().err()?))));
+    if let Some(unopened) = unopened {
+        return Ok(Err(unopened));
+    }
+    let plain = |key: &'s StateKey| stored(key).and_then(|stored| stored.plain.as_deref().ok());
+    let raw = |key: &'s StateKey| stored(key).map(|stored| stored.raw.clone());
+    if let Some(key) = conflict(effects, plain) {
+        // Nothing of it will be written, whatever has happened since: so nothing else has to be sent.
+        let mut doomed = Effects::default();
+        doomed.expect(key.clone(), Some(vault.seal(Place::State { plugin, key }, b"never stored")?));
+        return Ok(Ok((doomed, Sent::Final)));
+    }
+    let mut sealed = Effects::default();
+    rests_on(effects).for_each(|key| sealed.expect(key.clone(), raw(key)));
+    for (key, write) in effects.writes() {
+        let seal = |value: &[u8]| vault.seal(Place::State { plugin, key }, value);
+        match write {
+            StateWrite::Delete => sealed.delete(key.clone()),
+            StateWrite::Set { value, ttl } => sealed.set(key.clone(), seal(value)?, *ttl),
+            StateWrite::Replace(value) => sealed.replace(key.clone(), seal(value)?),
+            StateWrite::Add(by) => {
+                let sum = add(plain(key), *by).expect("a sum that can't be made is a conflict");
+                sealed.replace(key.clone(), seal(&sum)?);
+            }
+        }
+    }
+    for job in effects.jobs() {
+        sealed.enqueue(vault.job(job)?);
+    }
+    Ok(Ok((sealed, Sent::Hopeful)))
+}
+
+/// The first key whose value isn't what the run had relied on, in the order in which every broker looks.
+fn conflict<'s>(
+    effects: &'s Effects,
+    stored: impl Fn(&'s StateKey) -> Option<&'s [u8]>,
+) -> Option<&'s StateKey> {
+    let changed = effects.expectations().find(|(key, expected)| stored(key) != *expected);
+    let no_number = || {
+        effects.writes().find_map(|(key, write)| match write {
+            StateWrite::Add(by) => add(stored(key), *by).is_err().then_some(key),
+            StateWrite::Set { .. } | StateWrite::Replace(_) | StateWrite::Delete => None,
+        })
+    };
+    changed.map(|(key, _)| key).or_else(no_number)
+}

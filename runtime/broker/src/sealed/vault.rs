@@ -1,0 +1,186 @@
+//! Seals what goes to the store for one tenant, and opens what comes from it.
+
+use sandhog_core::id::{JobId, LeaseNo, LeaseToken, PluginName, StateKey, TenantId};
+use sandhog_core::job::{Job, JobRecord, LogLine, NewJob, Progress};
+use sandhog_core::reason::Reason;
+use sandhog_core::settle::Settlement;
+use std::time::Duration;
+
+use super::envelope::{NoActiveKey, Place, Unopened, is_sealed_text, open, open_text, seal, seal_text};
+use super::key::Keyring;
+use crate::{Error, Keep, Renew, Result, Settle};
+
+/// How long a job rests whose key isn't at hand: somebody may still bring it.
+const NO_KEY_REST: Duration = Duration::from_secs(60);
+
+/// With this lease, a job whose key isn't at hand is given up.
+const NO_KEY_LEASES: LeaseNo = LeaseNo(100);
+
+/// A tenant, and its keys.
+pub(super) struct Vault<'a> {
+    pub(super) tenant: &'a TenantId,
+    pub(super) keys: Keyring,
+}
+
+/// What a log line says, in one piece.
+type Line = (String, Vec<(String, String)>);
+
+impl Vault<'_> {
+    pub(super) fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>> {
+        seal(&self.keys, self.tenant, place, plain).map_err(|NoActiveKey| self.no_active_key())
+    }
+
+    fn seal_text(&self, place: Place<'_>, plain: &str) -> Result<String> {
+        seal_text(&self.keys, self.tenant, place, plain).map_err(|NoActiveKey| self.no_active_key())
+    }
+
+    fn no_active_key(&self) -> Error {
+        let (tenant, id) = (self.tenant, self.keys.active());
+        Error::Unfit {
+            problem: format!(
+                "nothing can be written for tenant {tenant}: the key `{id}`, by which its data is sealed, is not at \
+                 hand; see tenants.{tenant}.encryption.keys"
+            ),
+        }
+    }
+
+    pub(super) fn error(&self, place: Place<'_>, why: &Unopened) -> Error {
+        Error::Sealed { what: place.to_string(), tenant: self.tenant.clone(), why: why.to_string() }
+    }
+
+    pub(super) fn jobs(&self, jobs: &[NewJob]) -> Result<Vec<NewJob>> {
+        jobs.iter().map(|job| self.job(job)).collect()
+    }
+
+    pub(super) fn job(&self, job: &NewJob) -> Result<NewJob> {
+        let place = Place::Payload { job: job.id, kind: &job.kind };
+        Ok(NewJob {
+            id: job.id,
+            kind: job.kind.clone(),
+            queue: job.queue.clone(),
+            payload: self.seal(place, &job.payload)?,
+            delay: job.delay,
+            priority: job.priority,
+            unique_key: job.unique_key.clone(),
+        })
+    }
+
+    /// Opens the payload of a leased job.
+    pub(super) fn open_job(&self, job: &mut Job) -> std::result::Result<(), Unopened> {
+        let place = Place::Payload { job: job.id, kind: &job.kind };
+        job.payload = open(&self.keys, self.tenant, place, std::mem::take(&mut job.payload))?;
+        Ok(())
+    }
+
+    /// What becomes of a leased job that needs something which can't be opened. Without its key it rests, and costs no
+    /// attempt; what was forged never opens.
+    pub(super) fn refusal(&self, token: LeaseToken, place: Place<'_>, why: &Unopened) -> Settle {
+        let reason = Reason::Unreadable;
+        let settlement = match why {
+            Unopened::NoSuchKey(_) | Unopened::Plain if token.lease < NO_KEY_LEASES => {
+                Settlement::Release { after: NO_KEY_REST, reason }
+            }
+            // In plain text: it is ours, and the store has seen all of it.
+            _ => Settlement::Bury { reason, message: self.error(place, why).to_string() },
+        };
+        Settle { token, ran: None, settlement, progress: None, log: Vec::new(), keep: Keep::default() }
+    }
+
+    pub(super) fn renew(&self, renew: &Renew) -> Result<Renew> {
+        let job = renew.token.job;
+        Ok(Renew {
+            token: renew.token,
+            progress: self.progress(job, renew.progress.as_ref())?,
+            log: self.log(job, &renew.log)?,
+        })
+    }
+
+    /// Numbers stay as they are; the text is the handler's.
+    pub(super) fn progress(&self, job: JobId, progress: Option<&Progress>) -> Result<Option<Progress>> {
+        let Some(Progress { done, total, message }) = progress else { return Ok(None) };
+        let message = message.as_deref().map(|text| self.seal_text(Place::Progress { job }, text));
+        Ok(Some(Progress { done: *done, total: *total, message: message.transpose()? }))
+    }
+
+    pub(super) fn log(&self, job: JobId, lines: &[LogLine]) -> Result<Vec<LogLine>> {
+        lines.iter().map(|line| self.log_line(job, line)).collect()
+    }
+
+    /// Text and fields are sealed as one, in the place of the text.
+    fn log_line(&self, job: JobId, line: &LogLine) -> Result<LogLine> {
+        let text =
+            serde_json::to_string(&(&line.message, &line.fields)).expect("texts can be written as JSON");
+        let message = self.seal_text(place_of(job, line), &text)?;
+        Ok(LogLine { at: line.at, attempt: line.attempt, level: line.level, message, fields: Vec::new() })
+    }
+
+    /// Why an attempt failed; in the words of the guest, at times.
+    pub(super) fn message(&self, job: JobId, message: &str) -> Result<String> {
+        self.seal_text(Place::Message { job }, message)
+    }
+
+    /// Opens all that is sealed of a job. What can't be opened is left empty, and the record says so.
+    pub(super) fn open_record(&self, mut record: JobRecord) -> JobRecord {
+        let job = record.id;
+        let mut unreadable: Option<String> = None;
+        let mut note = |place: Place<'_>, why: &Unopened| {
+            unreadable.get_or_insert_with(|| self.error(place, why).to_string());
+        };
+        let place = Place::Payload { job, kind: &record.kind };
+        record.payload = open(&self.keys, self.tenant, place, record.payload).unwrap_or_else(|why| {
+            note(place, &why);
+            Vec::new()
+        });
+        let place = Place::Output { job };
+        record.output = record.output.and_then(|output| {
+            open(&self.keys, self.tenant, place, output).inspect_err(|why| note(place, why)).ok()
+        });
+        let place = Place::Message { job };
+        if !record.reason.is_some_and(is_ours) || record.message.as_deref().is_some_and(is_sealed_text) {
+            record.message = record.message.and_then(|message| {
+                open_text(&self.keys, self.tenant, place, message).inspect_err(|why| note(place, why)).ok()
+            });
+        }
+        let place = Place::Progress { job };
+        if let Some(progress) = &mut record.progress {
+            progress.message = progress.message.take().and_then(|message| {
+                open_text(&self.keys, self.tenant, place, message).inspect_err(|why| note(place, why)).ok()
+            });
+        }
+        record.unreadable = unreadable;
+        record
+    }
+
+    /// Opens a line of a job's log. One that can't be opened says so in the place of its text.
+    pub(super) fn open_line(&self, job: JobId, line: LogLine) -> LogLine {
+        let place = place_of(job, &line);
+        let LogLine { at, attempt, level, message, fields } = line;
+        let is_sealed = is_sealed_text(&message);
+        let opened = open_text(&self.keys, self.tenant, place, message);
+        let (message, fields) = match opened {
+            Ok(text) if is_sealed => serde_json::from_str::<Line>(&text)
+                .unwrap_or_else(|_| (self.error(place, &Unopened::Malformed).to_string(), Vec::new())),
+            Ok(message) => (message, fields),
+            Err(why) => (self.error(place, &why).to_string(), Vec::new()),
+        };
+        LogLine { at, attempt, level, message, fields }
+    }
+
+    pub(super) fn open_state(
+        &self,
+        plugin: &PluginName,
+        key: &StateKey,
+        stored: Vec<u8>,
+    ) -> std::result::Result<Vec<u8>, Unopened> {
+        open(&self.keys, self.tenant, Place::State { plugin, key }, stored)
+    }
+}
+
+fn place_of(job: JobId, line: &LogLine) -> Place<'static> {
+    Place::LogLine { job, at: line.at, attempt: line.attempt, level: line.level }
+}
+
+/// Whether the broker itself writes the message that goes with this reason, and so in plain text.
+fn is_ours(reason: Reason) -> bool {
+    matches!(reason, Reason::LeaseExpired | Reason::Unreadable)
+}

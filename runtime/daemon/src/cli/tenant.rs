@@ -1,0 +1,77 @@
+//! `sandhog tenant`: what is a tenant's own at the broker.
+
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+use sandhog_broker::redis::acl_rules;
+use sandhog_core::id::TenantId;
+use serde::Serialize;
+
+use super::client::known_tenant;
+use super::console::Console;
+use super::exit::{Exit, Failure};
+use crate::config;
+
+/// Set up what is a tenant's own at the broker
+#[derive(Debug, Subcommand)]
+pub(super) enum Tenant {
+    Acl(Acl),
+}
+
+/// Print the Redis command that makes a user who can work for one tenant, and reach nothing else
+#[derive(Debug, Args)]
+#[command(after_help = ACL)]
+pub(super) struct Acl {
+    /// Whose user it is
+    tenant: TenantId,
+    /// The user's name [default: the tenant's]
+    #[arg(long, value_name = "NAME", value_parser = user_name)]
+    user: Option<String>,
+}
+
+const ACL: &str = "\
+Nothing is sent to the server. To make the user, and give it a password:
+  sandhog tenant acl acme | redis-cli
+  redis-cli ACL SETUSER acme '>PASSWORD'
+Made again, the user keeps its passwords; whatever else it was allowed is taken away. It may not ask for INFO or CONFIG,
+which tell of the whole server, so a daemon that has no other user warns that it could not check the server.";
+
+/// A user of Redis, for programs.
+#[derive(Debug, Serialize)]
+struct AclDocument {
+    tenant: String,
+    user: String,
+    /// The words of the command, `ACL` and `SETUSER` among them.
+    command: Vec<String>,
+}
+
+/// A name that is one word, to Redis and to a shell.
+fn user_name(name: &str) -> Result<String, &'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
+    match !name.is_empty() && name.chars().all(plain) {
+        true => Ok(name.to_owned()),
+        false => Err("letters, digits, `.`, `_`, `-` and `@`"),
+    }
+}
+
+impl Tenant {
+    pub(super) fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+        match self {
+            Self::Acl(acl) => acl.execute(config, console),
+        }
+    }
+}
+
+impl Acl {
+    fn execute(self, path: &Path, console: &Console) -> Result<Exit, Failure> {
+        let config = config::load_for_broker(path)?;
+        let tenant = known_tenant(&config, &self.tenant)?;
+        let user = self.user.unwrap_or_else(|| tenant.to_string());
+        let mut command = vec!["ACL".to_owned(), "SETUSER".to_owned(), user.clone()];
+        command.extend(acl_rules(&tenant));
+        console.remark(&format!("a new user has no password yet: ACL SETUSER {user} '>PASSWORD'"));
+        let line = command.join(" ");
+        console.show(&AclDocument { tenant: tenant.to_string(), user, command }, || line)?;
+        Ok(Exit::Ok)
+    }
+}
