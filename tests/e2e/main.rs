@@ -7,3 +7,4 @@ mod hostile;
 mod limits;
 mod malformed;
 mod outage;
+mod tenants;

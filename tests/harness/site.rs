@@ -63,8 +63,8 @@ impl Site {
     #[must_use]
     pub fn with_hog(self, tenant: &str, extra: &str) -> Self {
         let kinds: Vec<String> = [
-            "allocate", "count", "echo", "fail", "log", "output", "panic", "recurse", "sleep", "spawn",
-            "spin", "swap",
+            "allocate", "count", "echo", "fail", "log", "note", "output", "panic", "recurse", "sleep",
+            "spawn", "spin", "swap",
         ]
         .iter()
         .map(|kind| format!("\"hog.{kind}\""))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandhog_sdk::{
-    Bytes, Context, JobId, NewJob, Result, Swapped, handler, permanent, retry_after, transient,
+    Bytes, Context, JobId, NewJob, Progress, Result, Swapped, handler, info, permanent, retry_after, transient,
 };
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +71,17 @@ pub struct Spawn {
     pub unique_prefix: Option<String>,
 }
 
+/// What to leave everywhere.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// The text.
+    pub text: String,
+    /// Whether to fail with it in the end.
+    #[serde(default)]
+    pub fail: bool,
+}
+
 /// Returns its payload: the least a job can do.
 #[handler(kind = "hog.echo")]
 pub fn echo(payload: Bytes) -> Result<Bytes> {
@@ -108,6 +119,17 @@ pub fn swap(ctx: &Context, input: Swap) -> Result<SwapDone> {
     Ok(SwapDone { swapped: swapped == Swapped::Yes })
 }
 
+/// Leaves a text wherever a handler can: in its state, log, progress, a further job and its output.
+#[handler(kind = "hog.note")]
+pub fn note(ctx: &Context, input: Note) -> Result<String> {
+    let Note { text, fail } = input;
+    info!(ctx, "{text}", text = text);
+    ctx.progress(Progress::of(1, 1).message(&text));
+    ctx.state().set("note", &text)?;
+    ctx.enqueue(NewJob::new("hog.echo", &text))?;
+    if fail { Err(permanent(text)) } else { Ok(text) }
+}
+
 /// Enqueues jobs, and returns their ids.
 #[handler(kind = "hog.spawn")]
 pub fn spawn(ctx: &Context, input: Spawn) -> Result<Vec<String>> {
@@ -135,6 +157,15 @@ mod tests {
     fn an_echo_is_its_payload() {
         let payload = b"\x00no json\xff";
         assert_eq!(FakeHost::new().run_payload::<echo>(payload).result, Ok(payload.to_vec()));
+    }
+
+    #[test]
+    fn a_note_is_left_everywhere_unless_it_fails() {
+        let run = FakeHost::new().run_payload::<note>(r#"{"text": "x"}"#);
+        assert_eq!(run.result, Ok(b"\"x\"".to_vec()));
+        assert_eq!((run.logs[0].field("text"), run.jobs().len()), (Some("x"), 1));
+        let run = FakeHost::new().run_payload::<note>(r#"{"text": "x", "fail": true}"#);
+        assert_eq!(run.result, Err(permanent("x")));
     }
 
     #[test]

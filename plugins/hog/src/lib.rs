@@ -13,14 +13,15 @@
 //! | `hog.echo` | any bytes | returns them |
 //! | `hog.count` | `{"counter": "done"}` | adds 1 to a state counter |
 //! | `hog.swap` | `{"key": "x", "expected": null, "value": 1}` | compares and sets |
+//! | `hog.note` | `{"text": "…", "fail": false}` | leaves the text in state, log, progress, a further job and its output |
 //! | `hog.spawn` | `{"kind": "hog.echo", "count": 10, "payload": …}` | enqueues jobs |
 
 mod effects;
 mod misbehave;
 
-pub use effects::{count, echo, fail, spawn, swap};
+pub use effects::{count, echo, fail, note, spawn, swap};
 pub use misbehave::{allocate, log_lines, output, panics, recurse, sleep, spin};
 
 sandhog_sdk::export!(
-    allocate, count, echo, fail, log_lines, output, panics, recurse, sleep, spawn, spin, swap
+    allocate, count, echo, fail, log_lines, note, output, panics, recurse, sleep, spawn, spin, swap
 );

@@ -55,7 +55,7 @@ use sandhog_core::job::{JobRecord, LogLine, NewJob};
 use tokio::sync::watch;
 
 pub use self::acl::acl_rules;
-pub use self::config::Config;
+pub use self::config::{Config, Login};
 
 use self::batch::Request;
 use self::link::{Dialer, Link};

@@ -90,6 +90,7 @@ fn new_job(nth: u128) -> NewJob {
         delay: Duration::ZERO,
         priority: Priority::default(),
         unique_key: None,
+        pinned: None,
     }
 }
 

@@ -1,26 +1,116 @@
 //! From configuration to a broker.
+//!
+//! ```text
+//! keys by tenant ──> login by tenant ──> server or file
+//! sealed             routed              redis, embedded
+//! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sandhog_broker::embedded::Embedded;
 use sandhog_broker::redis::Redis;
-use sandhog_broker::{Broker, Result, SystemClock};
+use sandhog_broker::routed::{Routed, Routes};
+use sandhog_broker::sealed::{Keyring, Plain, Sealed};
+use sandhog_broker::{Broker, Error, Result, SystemClock};
+use sandhog_core::id::TenantId;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, OwnBroker};
 use crate::off_thread::off_thread;
 
-/// The broker that a configuration names. A server is not spoken to before the first call; a file is opened, and made
-/// if it isn't there.
+/// The broker that a configuration names, as its tenants have it: each by its own login, and sealed by its own keys. A
+/// server is not spoken to before the first call; a file is opened, and made if it isn't there.
 ///
 /// # Errors
 /// If the file can't be used.
 pub async fn connect(config: &Config) -> Result<Arc<dyn Broker>> {
-    match &config.broker {
+    let common = common(&config.broker).await?;
+    let broker: Arc<dyn Broker> = if config.tenants.values().any(|tenant| tenant.broker.is_some()) {
+        Arc::new(Routed::new(ByTenant::new(config, common)?))
+    } else {
+        common
+    };
+    let with_keys =
+        |(id, tenant): (&TenantId, &config::Tenant)| Some((id.clone(), tenant.encryption.clone()?));
+    let keys: BTreeMap<TenantId, Keyring> = config.tenants.iter().filter_map(with_keys).collect();
+    Ok(if keys.is_empty() { broker } else { Arc::new(Sealed::new(broker, keys)) })
+}
+
+async fn common(config: &config::Broker) -> Result<Arc<dyn Broker>> {
+    match config {
         config::Broker::Embedded { path } => {
             let path = path.clone();
             let opened = off_thread(move || Embedded::open(&path, Arc::new(SystemClock))).await;
             Ok(Arc::new(opened?))
         }
         config::Broker::Redis(server) => Ok(Arc::new(Redis::new(server)?)),
+    }
+}
+
+/// What works, and yet should be looked at: tenants whose plain data is still taken.
+#[must_use]
+pub fn warnings(config: &Config) -> Vec<String> {
+    let reads_plain =
+        |tenant: &config::Tenant| tenant.encryption.as_ref().is_some_and(|keys| keys.plain() == Plain::Read);
+    let reading = config.tenants.iter().filter(|(_, tenant)| reads_plain(tenant));
+    reading
+        .map(|(id, _)| {
+            format!(
+                "tenant {id} still reads plain text, so whoever can write to the broker can slip it some; remove \
+                 tenants.{id}.encryption.plain once its data from before its keys is gone"
+            )
+        })
+        .collect()
+}
+
+/// A connection for each tenant with a login of its own, and one for the others.
+struct ByTenant {
+    own: BTreeMap<TenantId, Own>,
+    common: Arc<dyn Broker>,
+    /// Those that serve somebody.
+    all: Vec<Arc<dyn Broker>>,
+}
+
+enum Own {
+    Broker(Arc<dyn Broker>),
+    /// What is missing.
+    NotAtHand(String),
+}
+
+impl ByTenant {
+    fn new(config: &Config, common: Arc<dyn Broker>) -> Result<Self> {
+        let (mut own, mut all) = (BTreeMap::new(), Vec::new());
+        if config.tenants.values().any(|tenant| tenant.broker.is_none()) {
+            all.push(Arc::clone(&common));
+        }
+        for (id, tenant) in &config.tenants {
+            let route = match &tenant.broker {
+                None => continue,
+                Some(OwnBroker::Known(server)) => {
+                    let broker: Arc<dyn Broker> = Arc::new(Redis::new(server)?);
+                    all.push(Arc::clone(&broker));
+                    Own::Broker(broker)
+                }
+                Some(OwnBroker::NotAtHand(missing)) => Own::NotAtHand(missing.clone()),
+            };
+            own.insert(id.clone(), route);
+        }
+        Ok(Self { own, common, all })
+    }
+}
+
+impl Routes for ByTenant {
+    fn route(&self, tenant: &TenantId) -> Result<Arc<dyn Broker>> {
+        match self.own.get(tenant) {
+            None => Ok(Arc::clone(&self.common)),
+            Some(Own::Broker(broker)) => Ok(Arc::clone(broker)),
+            Some(Own::NotAtHand(missing)) => Err(Error::Unfit {
+                problem: format!("tenant {tenant} has a login of its own, which is not at hand: {missing}"),
+            }),
+        }
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Broker>> {
+        self.all.clone()
     }
 }

@@ -31,7 +31,10 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
         self.broker.state(&self.tenant, &self.plugin, key).await.map_err(|error| {
             tracing::warn!(tenant = %self.tenant, plugin = %self.plugin, job = %self.job.id, %error, "state could not be read");
             // The cause may name hosts and keys, which are the operator's alone.
-            "the store can't be reached".to_owned()
+            match error {
+                sandhog_broker::Error::Sealed { .. } => "the value is sealed, and can't be opened".to_owned(),
+                _ => "the store can't be reached".to_owned(),
+            }
         })
     }
 

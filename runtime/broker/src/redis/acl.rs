@@ -96,7 +96,7 @@ mod tests {
     fn every_command_outside_scripts_is_allowed_but_for_those_that_tell_of_the_server() {
         let allowed = |word: &String| {
             let of_group = |command: &&str| command.split('|').next() == Some(word.as_str());
-            CONNECTION.iter().chain(&CALLS).any(|command| of_group(command))
+            CONNECTION.iter().chain(&CALLS).any(of_group)
         };
         let sources = texts("src/redis", "rs");
         let sent = sources.iter().flat_map(|text| words(text, &["redis::cmd(\""], '"').collect::<Vec<_>>());

@@ -9,6 +9,8 @@ pub struct Config {
     /// `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. It may hold a password, so it is shown
     /// nowhere.
     pub url: String,
+    /// As whom to log in, whatever the URL says.
+    pub login: Option<Login>,
     /// The certificate of the authority that the server's one must come from, in PEM; without it those that the
     /// machine trusts. For TLS only.
     pub authority: Option<Vec<u8>>,
@@ -20,17 +22,45 @@ pub struct Config {
     pub ping_interval: Duration,
 }
 
+/// A user of the server. The password is shown nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user's name.
+    pub username: String,
+    /// The user's password.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
 impl Config {
     /// The server at `url`, with waits that fit a network in good order.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            login: None,
             authority: None,
             connect_timeout: Duration::from_secs(3),
             command_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(10),
         }
+    }
+
+    /// As whom the connections log in; none if they don't, or by a password alone.
+    #[must_use]
+    pub fn effective_login(&self) -> Option<Login> {
+        if self.login.is_some() {
+            return self.login.clone();
+        }
+        let info = redis::IntoConnectionInfo::into_connection_info(self.url.as_str()).ok()?;
+        let settings = info.redis_settings();
+        let (username, password) = (settings.username()?, settings.password()?);
+        Some(Login { username: username.to_owned(), password: password.to_owned() })
     }
 
     /// The URL without its user and password, for people.
@@ -43,9 +73,10 @@ impl Config {
 /// Without the URL's user and password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, authority, connect_timeout, command_timeout, ping_interval } = self;
+        let Self { url, login, authority, connect_timeout, command_timeout, ping_interval } = self;
         f.debug_struct("Config")
             .field("url", &without_login(url))
+            .field("login", login)
             .field("authority", &authority.is_some())
             .field("connect_timeout", connect_timeout)
             .field("command_timeout", command_timeout)
@@ -73,10 +104,21 @@ mod tests {
         for url in
             ["redis://me:hunter2@host:1/0", "rediss://:hunter2@host", "redis://me:hunter2@x@host", "hunter2"]
         {
-            let shown = format!("{:?}", Config::new(url));
+            let login = Login { username: "me".to_owned(), password: "hunter2".to_owned() };
+            let shown = format!("{:?}", Config { login: Some(login), ..Config::new(url) });
             assert!(!shown.contains("hunter2"), "{shown}");
         }
         assert_eq!(without_login("redis://me:secret@host:1/0"), "redis://…@host:1/0");
         assert_eq!(without_login("redis://host:1"), "redis://host:1");
+    }
+
+    #[test]
+    fn a_login_beside_the_url_goes_before_the_one_in_it() {
+        let login = |name: &str| Login { username: name.to_owned(), password: "p@ss".to_owned() };
+        let in_url = Config::new("redis://me:p%40ss@host:1");
+        assert_eq!(in_url.effective_login(), Some(login("me")));
+        let beside = Config { login: Some(login("acme")), ..in_url };
+        assert_eq!(beside.effective_login(), Some(login("acme")));
+        assert_eq!(Config::new("redis://host:1").effective_login(), None);
     }
 }

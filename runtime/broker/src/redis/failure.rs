@@ -39,6 +39,8 @@ impl Fault {
     }
 }
 
+const LOGIN_REFUSED: &str = "the login was refused; check user and password in `[broker]`, or in the tenant's own `[tenants.NAME.broker]`";
+
 pub(super) fn unavailable(what: &'static str, cause: String) -> Error {
     Error::Unavailable { what, cause }
 }
@@ -46,7 +48,7 @@ pub(super) fn unavailable(what: &'static str, cause: String) -> Error {
 pub(super) fn fault_of(error: &RedisError) -> Fault {
     match error.kind() {
         ErrorKind::AuthenticationFailed => {
-            Fault::Unfit("the login was refused; check user and password in broker.url".to_owned())
+            Fault::Unfit(LOGIN_REFUSED.to_owned())
         }
         ErrorKind::RESP3NotSupported => Fault::Unfit("it is older than Redis 7".to_owned()),
         ErrorKind::InvalidClientConfig | ErrorKind::Client => Fault::Unfit(error.to_string()),
@@ -67,9 +69,7 @@ fn fault_of_code(error: &RedisError) -> Fault {
             "LOADING" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MISCONF" | "NOREPLICAS"
             | "BUSY" | "UNKILLABLE" | "OOM",
         ) => Fault::Unavailable(text),
-        Some("NOAUTH" | "WRONGPASS") => {
-            Fault::Unfit("the login was refused; check user and password in broker.url".to_owned())
-        }
+        Some("NOAUTH" | "WRONGPASS") => Fault::Unfit(LOGIN_REFUSED.to_owned()),
         Some("NOPERM") => Fault::Forbidden(text),
         Some("WRONGTYPE") => Fault::Corrupt(text),
         Some(_) if text.contains("max number of clients reached") => Fault::Unavailable(text),

@@ -17,7 +17,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::config::{Config, without_login};
+use super::config::{Config, Login, without_login};
 use super::failure::{Fault, fault_of, unavailable};
 use super::scripts::Script;
 use crate::{Error, Result};
@@ -226,7 +226,10 @@ fn client(config: &Config) -> std::result::Result<Client, RedisError> {
     let info = client.get_connection_info();
     let tcp = info.tcp_settings().clone().set_nodelay(true);
     // Servers before 7.2 don't know how to be told a library's name, and a tenant's own user may not.
-    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
+    if let Some(Login { username, password }) = &config.login {
+        settings = settings.set_username(username).set_password(password);
+    }
     Ok(client_of(info.clone().set_tcp_settings(tcp).set_redis_settings(settings)))
 }
 

@@ -62,6 +62,7 @@ impl Vault<'_> {
             delay: job.delay,
             priority: job.priority,
             unique_key: job.unique_key.clone(),
+            pinned: job.pinned,
         })
     }
 

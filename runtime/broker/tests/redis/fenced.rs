@@ -25,8 +25,9 @@ const PASSWORD: &str = "p@ss:word";
 fn user_of(tenant: &TenantId, server: &Server) -> String {
     let client = redis::Client::open(server.url()).expect("the url is right");
     let mut admin = client.get_connection().expect("it runs");
-    let user = redis::cmd("ACL").arg("SETUSER").arg(tenant.as_str()).arg(format!(">{PASSWORD}")).to_owned();
-    let () = user.clone().arg(acl_rules(tenant)).query(&mut admin).expect("the rules are right");
+    let mut user = redis::cmd("ACL");
+    user.arg("SETUSER").arg(tenant.as_str()).arg(format!(">{PASSWORD}"));
+    let () = user.arg(acl_rules(tenant)).query(&mut admin).expect("the rules are right");
     server.url().replace("//", &format!("//{tenant}:p%40ss%3Aword@"))
 }
 

@@ -143,7 +143,8 @@ impl Signals {
 
 /// What works, and yet should be looked at.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    memory_warning(config, machine_memory()).into_iter().chain(slots_warning(config)).collect()
+    let of_machine = memory_warning(config, machine_memory()).into_iter().chain(slots_warning(config));
+    of_machine.chain(crate::broker::warnings(config)).collect()
 }
 
 /// What to say if tenants are too many for each to have a slot set aside.

@@ -157,6 +157,8 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
         concurrency: draft.concurrency.unwrap_or(daemon.engine.concurrency),
         memory: draft.memory.unwrap_or(TENANT_MEMORY),
         limits: draft.limits,
+        broker: draft.broker.clone(),
+        encryption: draft.encryption.clone(),
     };
     if daemon.tenants.is_empty() {
         let of_plugin = |(_, draft): &(File, PluginDraft)| draft.tenant.clone();

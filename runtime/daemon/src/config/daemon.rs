@@ -8,10 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use sandhog_broker::redis;
+use sandhog_broker::sealed::Keyring;
 use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::id::TenantId;
 
 use super::fields::{Entry, Fields};
+use super::own::{self, OwnBroker};
 use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, no_choice};
@@ -44,6 +46,8 @@ pub(super) struct TenantDraft {
     pub(super) memory: Option<Bytes>,
     pub(super) limits: Caps,
     pub(super) secrets: BTreeMap<String, Reference>,
+    pub(super) broker: Option<OwnBroker>,
+    pub(super) encryption: Option<Keyring>,
 }
 
 /// With [`Budget::DEFAULT`] for each, so many runs take 8 GiB at worst, which a small machine has.
@@ -61,14 +65,17 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Daemon {
         Some(folder) => (fields.file.resolve(&folder), Named::Written),
         None => (fields.file.resolve(Path::new(PLUGINS)), Named::Default),
     };
+    let broker = broker(fields, outside);
+    let tenants = fields.named("tenants").into_iter();
+    let tenants = tenants.filter_map(|named| tenant(named, broker.as_ref(), outside)).collect();
     Daemon {
-        broker: broker(fields, outside),
+        broker,
         lease: fields.table("lease", lease),
         engine: fields.table("engine", |fields| engine(fields, outside)),
         // The daemon's own limits may be wider than the defaults.
         limits: Budget::DEFAULT.replace(&fields.table("limits", caps)),
         grace: fields.table("shutdown", |fields| fields.or("grace", GRACE)),
-        tenants: fields.named("tenants").into_iter().filter_map(tenant).collect(),
+        tenants,
         plugins,
     }
 }
@@ -233,7 +240,11 @@ pub(super) fn caps(fields: &mut Fields<'_>) -> Caps {
     }
 }
 
-fn tenant((name, entry): (String, Entry<'_>)) -> Option<(TenantId, TenantDraft)> {
+fn tenant(
+    (name, entry): (String, Entry<'_>),
+    broker: Option<&Broker>,
+    outside: Outside<'_>,
+) -> Option<(TenantId, TenantDraft)> {
     let id = match TenantId::parse(&name) {
         Ok(id) => Some(id),
         Err(invalid) => {
@@ -247,6 +258,11 @@ fn tenant((name, entry): (String, Entry<'_>)) -> Option<(TenantId, TenantDraft)>
         memory: fields.get("memory").map(|Positive(memory)| memory),
         limits: fields.table("limits", caps),
         secrets: secrets(fields),
+        broker: fields
+            .entry("broker")
+            .zip(id.as_ref())
+            .and_then(|(entry, id)| own::broker(entry, id, broker, outside)),
+        encryption: fields.entry("encryption").and_then(|entry| own::encryption(entry, outside)),
     });
     Some((id?, draft))
 }

@@ -15,6 +15,7 @@
 mod across;
 mod daemon;
 mod fields;
+mod own;
 mod plugin;
 mod problem;
 mod reference;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sandhog_broker::Keep;
+use sandhog_broker::sealed::Keyring;
 use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::settle::RetryPolicy;
@@ -40,6 +42,7 @@ use fields::File;
 use reference::{Follow, Outside};
 
 pub(crate) use fields::nearest;
+pub use own::OwnBroker;
 pub use problem::{Place, Problem, Problems};
 
 /// All of it.
@@ -123,6 +126,10 @@ pub struct Tenant {
     pub memory: Bytes,
     /// What each of its runs may spend at most.
     pub limits: Caps,
+    /// Its own way to the broker; that of all, if it has none.
+    pub broker: Option<OwnBroker>,
+    /// The keys by which its data is sealed; it is stored in plain text, if there are none.
+    pub encryption: Option<Keyring>,
 }
 
 /// A component and its terms.

@@ -551,3 +551,68 @@ proptest! {
 
 const TEXT: &str = "(\\[[a-z.]{1,8}\\]\n|[a-z]{1,8} = |\"[^\"]{0,8}\"|[0-9]{1,20}|\\{|\\}|=|,|\n|.){0,30}";
 const VALUE: &str = "[0-9]{1,25}|-?[0-9.e]{1,5}|\"[^\"\\\\]{0,10}\"|\"[0-9.]{1,20}[a-zA-Z]{0,3}\"|\\[\\]|\\{\\}|true|\\[\\{\\}, 1\\]";
+
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+#[test]
+fn a_tenants_keys_are_read_and_a_wrong_one_is_not_shown() {
+    let daemon = "[tenants.acme.encryption]\nactive = \"2026-11\"\n\
+                  keys = { \"2026-11\" = { env = \"NEW\" }, \"2025-01\" = { env = \"OLD\" } }\n";
+    let site = || Site::with_plugin(daemon, PLUGIN).env("OLD", KEY);
+    let config = site().env("NEW", KEY).load().expect("it is right");
+    let acme = TenantId::parse("acme").expect("a valid name");
+    let keys = config.tenants[&acme].encryption.as_ref().expect("it has keys");
+    assert_eq!(keys.active().as_str(), "2026-11");
+    assert!(!format!("{config:?}").contains(KEY));
+    let told = site().env("NEW", "hunter2").told();
+    assert!(told.contains("tenants.acme.encryption.keys.2026-11: it is not a key"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+    let told = site().told();
+    assert!(told.contains("the environment variable NEW is not set"), "{told}");
+}
+
+#[test]
+fn what_is_wrong_with_a_tenants_own_is_told() {
+    let of = |text: &str| told(text, PLUGIN);
+    let literal = of("[tenants.acme.encryption]\nactive = \"a\"\nkeys = { a = \"hunter2hunter2\" }\n");
+    assert!(literal.contains("does not belong into this file") && !literal.contains("hunter2"), "{literal}");
+    let misspelt =
+        of("[tenants.acme.encryption]\nactive = \"2026-12\"\nkeys = { \"2026-11\" = { env = \"HOME\" } }\n");
+    assert!(misspelt.contains("did you mean \"2026-11\"?"), "{misspelt}");
+    let file = of("[tenants.acme.broker]\npassword = { env = \"HOME\" }\n");
+    assert!(file.contains("only a broker of type \"redis\""), "{file}");
+    let redis = "[broker]\ntype = \"redis\"\nurl = \"redis://127.0.0.1\"\n[tenants.acme.broker]\n";
+    let unclear = of(&format!("{redis}username = \"acme\"\n"));
+    assert!(unclear.contains("it is not clear how to log in"), "{unclear}");
+    let literal = of(&format!("{redis}password = \"hunter2\"\n"));
+    assert!(literal.contains("does not belong into this file") && !literal.contains("hunter2"), "{literal}");
+    let nowhere = of(&format!("{redis}url = \"127.0.0.1\"\n"));
+    assert!(nowhere.contains("tenants.acme.broker.url"), "{nowhere}");
+}
+
+#[test]
+fn a_tenants_login_goes_before_that_of_all_and_keeps_the_rest() {
+    let daemon = "[broker]\ntype = \"redis\"\nurl = \"redis://all:one@127.0.0.1\"\nping_interval = \"3s\"\n\
+                  [tenants.acme.broker]\npassword = { env = \"PASSWORD\" }\n\
+                  [tenants.globex.broker]\nurl = { env = \"URL\" }\n[tenants.other]\n";
+    let site =
+        Site::with_plugin(daemon, PLUGIN).env("PASSWORD", "two").env("URL", "redis://g:three@127.0.0.2");
+    let config = site.load().expect("it is right");
+    let of = |name: &str| config.tenants[&TenantId::parse(name).expect("a valid name")].broker.clone();
+    let known = |name: &str| match of(name) {
+        Some(OwnBroker::Known(server)) => server,
+        other => panic!("{name}: {other:?}"),
+    };
+    let (acme, globex) = (known("acme"), known("globex"));
+    let login = acme.effective_login().expect("it has one");
+    assert_eq!((login.username.as_str(), login.password.as_str()), ("acme", "two"));
+    assert_eq!(globex.effective_login().map(|login| login.username).as_deref(), Some("g"));
+    assert_eq!((acme.ping_interval, globex.ping_interval), (acme.ping_interval, acme.ping_interval));
+    assert_eq!(acme.ping_interval.as_secs(), 3);
+    assert!(of("other").is_none());
+    let shown = format!("{config:?}");
+    assert!(
+        ["one", "two", "three"].iter().all(|password| !shown.contains(&format!("{password}\""))),
+        "{shown}"
+    );
+}

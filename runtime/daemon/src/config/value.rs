@@ -4,8 +4,9 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sandhog_broker::sealed::Plain;
 use sandhog_core::budget::{Bytes, Fuel};
-use sandhog_core::id::{InvalidName, Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::id::{InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::settle::{Jitter, OnLimit};
 use sandhog_engine::Access;
 use toml::de::DeValue;
@@ -213,7 +214,7 @@ macro_rules! names {
     )*};
 }
 
-names!(TenantId PluginName QueueName Kind Revision);
+names!(TenantId PluginName QueueName Kind Revision KeyId);
 
 macro_rules! choices {
     ($($type:ty { $($text:literal => $value:expr),* })*) => {$(
@@ -231,6 +232,7 @@ macro_rules! choices {
 
 choices! {
     Access { "read" => Access::Read, "read-write" => Access::ReadWrite }
+    Plain { "refuse" => Plain::Refused, "read" => Plain::Read }
     Jitter { "full" => Jitter::Full, "none" => Jitter::None }
     OnLimit { "bury" => OnLimit::Bury, "retry" => OnLimit::Retry }
 }

@@ -5,3 +5,4 @@ mod daemon;
 mod jobs;
 mod plugins;
 mod site;
+mod tenants;

@@ -61,7 +61,8 @@ const OUTSIDE: Outside<'static> = Outside { env: &|_| None, follow: Follow::Brok
 
 #[test]
 fn every_key_is_on_the_page_and_no_other() {
-    let daemon = known("[tenants.acme]", |fields| daemon::read(fields, OUTSIDE));
+    let daemon =
+        known("[tenants.acme.broker]\n[tenants.acme.encryption]", |fields| daemon::read(fields, OUTSIDE));
     // Read for their type alone, a broker's keys are known only where there is a broker.
     let broker = known("[broker]\ntype = \"embedded\"", |fields| daemon::read(fields, OUTSIDE));
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "broker").chain(broker).collect();

@@ -1,0 +1,145 @@
+//! What is a tenant's own at the broker: a login, and keys.
+
+use std::collections::BTreeMap;
+
+use sandhog_broker::redis::{self, Login};
+use sandhog_broker::sealed::{Key, Keyring, Plain};
+use sandhog_core::id::{KeyId, TenantId};
+
+use super::Broker;
+use super::fields::{Entry, Fields, nearest};
+use super::problem::Shown;
+use super::reference::{Follow, Outside, Reference, text_or_reference};
+
+/// A tenant's own way to the server.
+#[derive(Debug, Clone)]
+pub enum OwnBroker {
+    /// By this login, or at another place.
+    Known(Box<redis::Config>),
+    /// There is one, but whoever reads this configuration doesn't have it; the text says what is missing.
+    NotAtHand(String),
+}
+
+/// Reads `[tenants.NAME.broker]`. What it doesn't say is as for all.
+pub(super) fn broker(
+    entry: Entry<'_>,
+    tenant: &TenantId,
+    common: Option<&Broker>,
+    outside: Outside<'_>,
+) -> Option<OwnBroker> {
+    let (file, key) = (entry.file(), entry.path.clone());
+    let of_redis = match common {
+        Some(Broker::Redis(server)) => Some(server),
+        Some(Broker::Embedded { .. }) => {
+            let problem = "only a broker of type \"redis\" tells tenants apart by their login";
+            file.note(file.problem_shown(&key, Shown::KeyAlone, problem));
+            None
+        }
+        None => None,
+    };
+    let (url, username, password) = entry
+        .table(|fields| (fields.entry("url"), fields.get::<String>("username"), fields.entry("password")));
+    let mut own = of_redis?.clone();
+    let place = match (url, username, password) {
+        (Some(url), None, None) => {
+            let place = url.path.clone();
+            match fetched(url, outside, Form::Text)? {
+                Ok(text) => (own.url, own.login) = (text, None),
+                Err(missing) => return Some(OwnBroker::NotAtHand(missing)),
+            }
+            place
+        }
+        (None, username, Some(password)) => {
+            let place = password.path.clone();
+            let username = username.unwrap_or_else(|| tenant.to_string());
+            match fetched(password, outside, Form::Secret)? {
+                Ok(password) => own.login = Some(Login { username, password }),
+                Err(missing) => return Some(OwnBroker::NotAtHand(missing)),
+            }
+            place
+        }
+        _ => {
+            let problem = file.problem_shown(&key, Shown::KeyAlone, "it is not clear how to log in");
+            file.note(
+                problem.rule("a `password`, and a `username` if it isn't the tenant's name; or a `url`"),
+            );
+            return None;
+        }
+    };
+    // Sends nothing, but says whether it can be used.
+    if let Err(cause) = redis::Redis::new(&own) {
+        file.note(file.problem_shown(&place, Shown::KeyAlone, cause.to_string()));
+        return None;
+    }
+    Some(OwnBroker::Known(Box::new(own)))
+}
+
+/// Reads `[tenants.NAME.encryption]`.
+pub(super) fn encryption(entry: Entry<'_>, outside: Outside<'_>) -> Option<Keyring> {
+    let file = entry.file();
+    entry.table(|fields| {
+        let active = fields.required::<KeyId>("active", "\"2026-11\"");
+        let plain = fields.or("plain", Plain::default());
+        let (keys, names) = keys(fields, outside);
+        let active = active?;
+        if !names.contains(&active) {
+            let problem = file.problem(&fields.path_of("active"), format!("there is no key \"{active}\""));
+            let rule = "the name of one of `keys`";
+            file.note(match nearest(active.as_str(), names.iter().map(KeyId::as_str)) {
+                Some(meant) => problem.rule(rule).help(format!("did you mean \"{meant}\"?")),
+                None => problem.rule(rule).help("make one with `sandhog tenant key`"),
+            });
+            return None;
+        }
+        Some(Keyring::new(active, &keys, plain))
+    })
+}
+
+/// The keys that are at hand, and the names of all.
+fn keys(fields: &mut Fields<'_>, outside: Outside<'_>) -> (BTreeMap<KeyId, Key>, Vec<KeyId>) {
+    let (mut keys, mut names) = (BTreeMap::new(), Vec::new());
+    for (name, entry) in fields.named("keys") {
+        let id = match KeyId::parse(&name) {
+            Ok(id) => id,
+            Err(invalid) => {
+                entry.refuse(invalid.into());
+                continue;
+            }
+        };
+        names.push(id.clone());
+        let (file, place) = (entry.file(), entry.path.clone());
+        let Some(Ok(text)) = fetched(entry, outside, Form::Secret) else { continue };
+        match Key::parse(&text) {
+            Ok(key) => drop(keys.insert(id, key)),
+            Err(no_key) => {
+                let problem = file.problem_shown(&place, Shown::KeyAlone, no_key.to_string());
+                file.note(problem.help("make one with `sandhog tenant key`"));
+            }
+        }
+    }
+    (keys, names)
+}
+
+/// Whether a value may stand in the file itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Secret,
+}
+
+/// A value that is kept elsewhere. A daemon has to have it; a producer need not, as it may belong to another tenant: then
+/// the text says what is missing.
+fn fetched(entry: Entry<'_>, outside: Outside<'_>, form: Form) -> Option<Result<String, String>> {
+    if form == Form::Text && !matches!(entry.value, toml::de::DeValue::Table(_)) {
+        return text_or_reference(entry, outside).map(|text| Ok(text.reveal().to_owned()));
+    }
+    let (file, place) = (entry.file(), entry.path.clone());
+    match Reference::read(entry)?.fetch(outside) {
+        Ok(value) => Some(Ok(value.reveal().to_owned())),
+        Err(missing) if outside.follow == Follow::BrokerAlone => Some(Err(missing)),
+        Err(missing) => {
+            file.note(file.problem_shown(&place, Shown::KeyAlone, missing));
+            None
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `sandhog tenant`, and what commands see of a tenant with keys.
+
+use std::fs;
+
+use crate::site::Site;
+
+const MARK: &str = "marker-7f3a9c";
+
+/// A site whose tenant seals with the named one of two keys.
+fn with_keys(active: &str) -> Site {
+    let site = Site::new();
+    for name in ["one", "two"] {
+        site.write(&format!("{name}.key"), &site.run(&["tenant", "key"]).out);
+    }
+    seal_with(&site, active, "one = { file = \"one.key\" }, two = { file = \"two.key\" }");
+    site
+}
+
+fn seal_with(site: &Site, active: &str, keys: &str) {
+    site.write(
+        "sandhog.toml",
+        &format!("[tenants.acme.encryption]\nactive = \"{active}\"\nkeys = {{ {keys} }}\n"),
+    );
+}
+
+#[test]
+fn a_key_is_made_anew_each_time() {
+    let site = Site::empty();
+    let (one, two) = (site.run(&["tenant", "key"]).out, site.json(&["tenant", "key"]));
+    let two = two["key"].as_str().expect("a text");
+    assert_eq!((one.trim().len(), two.len()), (44, 44));
+    assert_ne!(one.trim(), two);
+}
+
+#[test]
+fn the_acl_of_a_tenant_names_its_keys_and_its_user() {
+    let site = Site::new();
+    let said = site.run(&["tenant", "acl", "acme"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.out.starts_with("ACL SETUSER acme on clearselectors resetkeys ~sandhog:{acme}:* resetchannels")
+    );
+    assert!(said.out.contains(" -@all ") && !said.out.contains("+@") && said.err.contains("no password yet"));
+    let document = site.json(&["tenant", "acl", "acme", "--user", "worker"]);
+    assert_eq!((&document["user"], &document["command"][2]), (&"worker".into(), &"worker".into()));
+    site.run(&["tenant", "acl", "acne"]).fails(1, &["no tenant `acne`", "did you mean `acme`?"]);
+    assert_eq!(site.run(&["tenant", "acl", "acme", "--user", "a b"]).code, 2);
+}
+
+#[test]
+fn the_acl_has_the_digest_of_the_password_that_the_configuration_names() {
+    let site = Site::new();
+    site.write("password", "hunter2\n");
+    let own = "[tenants.acme.broker]\nusername = \"worker\"\npassword = { file = \"password\" }\n";
+    site.write("sandhog.toml", &format!("[broker]\ntype = \"redis\"\nurl = \"redis://127.0.0.1\"\n{own}"));
+    let said = site.run(&["tenant", "acl", "acme"]);
+    // `printf hunter2 | sha256sum`
+    let digest = "#f52fbd32b2b3b86ff88ef6c490628285f482af15ddcb29541f94bcf526a3f6c7";
+    assert!(said.out.contains(&format!("SETUSER worker resetpass {digest} on ")), "{said:?}");
+    assert!(!said.out.contains("hunter2") && !said.err.contains("password"), "{said:?}");
+}
+
+#[test]
+fn with_the_keys_a_job_is_shown_and_the_file_has_nothing_of_it() {
+    let site = with_keys("one");
+    let id = site.enqueue(&[&format!("\"{MARK}\"")]);
+    let shown = site.json(&["job", "show", &id]);
+    assert_eq!((&shown["payload"]["json"], &shown["unreadable"]), (&MARK.into(), &().into()));
+    let mut files = 0;
+    for file in ["sandhog.db", "sandhog.db-wal"] {
+        let Ok(bytes) = fs::read(site.path(file)) else { continue };
+        files += 1;
+        assert!(!bytes.windows(MARK.len()).any(|window| window == MARK.as_bytes()), "{file}");
+    }
+    assert!(files > 0, "the jobs are somewhere");
+}
+
+#[test]
+fn keys_are_rotated_without_a_break() {
+    let site = with_keys("one");
+    let old = site.enqueue(&["1"]);
+    seal_with(&site, "two", "one = { file = \"one.key\" }, two = { file = \"two.key\" }");
+    let new = site.enqueue(&["2"]);
+    for (id, payload) in [(&old, 1), (&new, 2)] {
+        assert_eq!(site.json(&["job", "show", id])["payload"]["json"], payload);
+    }
+    seal_with(&site, "two", "two = { file = \"two.key\" }");
+    let shown = site.json(&["job", "show", &old]);
+    let why = shown["unreadable"].as_str().expect("it says why");
+    assert!(why.contains("key `one`") && why.contains("tenant acme"), "{why}");
+    assert!(site.run(&["job", "show", &old]).out.contains(why));
+    assert_eq!(site.json(&["job", "show", &new])["payload"]["json"], 2);
+    // Others are shown as well, and what can't be read can be cancelled.
+    assert_eq!(site.json(&["jobs"])["jobs"].as_array().map(Vec::len), Some(2));
+    assert_eq!(site.json(&["job", "cancel", &old])["done"], "cancelled");
+}
+
+#[test]
+fn a_producer_without_the_active_key_enqueues_nothing() {
+    let site = with_keys("one");
+    seal_with(&site, "three", "three = { file = \"three.key\" }");
+    let said = site.run(&["enqueue", "echo.run", "1"]);
+    said.fails(1, &["tenant acme", "key `three`", "tenants.acme.encryption.keys"]);
+    assert_eq!(site.count("ready"), 0);
+    // A daemon has to have all of them.
+    site.run(&["check", "--offline"]).fails(64, &["sandhog.toml:3", "three.key"]);
+}
+
+#[test]
+fn plain_data_that_is_still_read_is_warned_of() {
+    let site = with_keys("one");
+    site.write("sandhog.toml", "");
+    let id = site.enqueue(&["1"]);
+    let strict = "[tenants.acme.encryption]\nactive = \"one\"\nkeys = { one = { file = \"one.key\" } }\n";
+    site.write("sandhog.toml", strict);
+    let shown = site.json(&["job", "show", &id]);
+    assert!(shown["unreadable"].as_str().is_some_and(|why| why.contains("encryption.plain")), "{shown}");
+    site.write("sandhog.toml", &format!("{strict}plain = \"read\"\n"));
+    assert_eq!(site.json(&["job", "show", &id])["payload"]["json"], 1);
+    let warnings = site.json(&["check"])["warnings"].to_string();
+    assert!(warnings.contains("tenants.acme.encryption.plain"), "{warnings}");
+}
