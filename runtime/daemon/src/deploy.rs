@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sandhog_core::admit::Offer;
+use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_engine::{Engine, LoadSpec, Plugin};
 
 use crate::catalog::{Catalog, PluginTerms, TenantTerms};
 use crate::config::{self, Config};
+use crate::provenance::{self, Signer};
 
 /// Why a plugin can't be deployed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +48,18 @@ pub enum Error {
         /// What was to be found.
         pinned: Box<Revision>,
     },
+    /// Its tenant demands signatures, and this one has none that counts.
+    #[error("plugin {tenant}/{plugin}: its component {path} can't be trusted: {cause}")]
+    Untrusted {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Its name.
+        plugin: PluginName,
+        /// The component.
+        path: PathBuf,
+        /// Why not.
+        cause: Box<provenance::Refusal>,
+    },
     /// The engine won't have it.
     #[error("{file}: {cause}")]
     Refused {
@@ -59,8 +73,14 @@ pub enum Error {
 /// Loads one plugin, which may take seconds when it has to be compiled.
 ///
 /// # Errors
-/// If its component can't be read, isn't the pinned one, or the engine won't have it.
-pub fn load(engine: &Engine, plugin: &config::Plugin) -> Result<Arc<Plugin>, Error> {
+/// If its component can't be read, isn't the pinned one, isn't signed as `signers` demand (see [`provenance::check`]),
+/// or the engine won't have it.
+pub fn load(
+    engine: &Engine,
+    plugin: &config::Plugin,
+    compile: CompileBudget,
+    signers: &[Signer],
+) -> Result<Arc<Plugin>, Error> {
     let wasm = fs::read(&plugin.component).map_err(|cause| Error::Unreadable {
         tenant: plugin.tenant.clone(),
         plugin: plugin.name.clone(),
@@ -78,10 +98,17 @@ pub fn load(engine: &Engine, plugin: &config::Plugin) -> Result<Arc<Plugin>, Err
             pinned: Box::new(pinned),
         });
     }
+    provenance::check(&plugin.component, found, signers).map_err(|cause| Error::Untrusted {
+        tenant: plugin.tenant.clone(),
+        plugin: plugin.name.clone(),
+        path: plugin.component.clone(),
+        cause: Box::new(cause),
+    })?;
     let spec = LoadSpec {
         name: plugin.name.clone(),
         tenant: plugin.tenant.clone(),
         wasm,
+        compile,
         grants: plugin.grants.clone(),
     };
     engine.load(spec).map(Arc::new).map_err(|cause| Error::Refused { file: plugin.file.clone(), cause })

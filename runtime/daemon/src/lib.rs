@@ -25,6 +25,7 @@ mod heartbeat;
 mod intake;
 mod off_thread;
 mod outage;
+pub mod provenance;
 mod room;
 pub mod runner;
 mod settler;

@@ -8,6 +8,10 @@ use sandhog::cli::{Cli, Exit, LogFormat, Logging};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == sandhog_engine::COMPILE) {
+        return sandhog_engine::compile_child(arguments);
+    }
     let cli = Cli::from_process();
     let console = cli.console();
     if let Err(error) = start_logging(&cli.logging()) {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use sandhog_core::admit::{Admission, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
+use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::{Job, Level, NewJob, Progress};
 use sandhog_core::outcome::{Outcome, Report};
@@ -163,6 +164,7 @@ fn load(work: &Work) -> wasmtime::Result<(Engine, Arc<Plugin>)> {
         name: PluginName::parse("cost")?,
         tenant: TenantId::parse("acme")?,
         wasm: work.wasm.clone(),
+        compile: CompileBudget::default(),
         grants: Grants::default(),
     })?;
     Ok((engine, Arc::new(plugin)))
@@ -254,6 +256,7 @@ async fn beside_hogs(work: &Work) -> wasmtime::Result<()> {
         name: PluginName::parse("spin")?,
         tenant: hogs.clone(),
         wasm: spin.into_bytes(),
+        compile: CompileBudget::default(),
         grants: Grants::default(),
     };
     let spin = Arc::new(engine.load(spec)?);

@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use sandhog_core::id::Revision;
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 use wasmtime::component::Component;
 
 /// Permissions that let others write: group and everybody.
@@ -83,15 +84,25 @@ impl Cache {
         }
     }
 
-    /// Keeps a component.
+    /// A file for an artefact that is about to be made. It goes away unless it is kept.
+    ///
+    /// # Errors
+    /// If it can't be made.
+    pub(crate) fn begin(&self) -> io::Result<NamedTempFile> {
+        tempfile::Builder::new().prefix(BEGUN).tempfile_in(&self.folder)
+    }
+
+    /// Keeps an artefact.
     ///
     /// # Errors
     /// If it can't be written. Nothing half-written is left to be found.
-    pub(crate) fn put(&self, revision: Revision, component: &Component) -> io::Result<()> {
-        let bytes = component.serialize().map_err(io::Error::other)?;
+    pub(crate) fn keep(&self, revision: Revision, written: NamedTempFile) -> io::Result<()> {
         let artefact = self.artefact(revision);
-        self.write(&artefact, &bytes)?;
-        self.write(&checksum_of(&artefact), hex(&Sha256::digest(&bytes)).as_bytes())?;
+        let digest = digest_of_file(written.path())?;
+        persist(written, &artefact)?;
+        let mut checksum = self.begin()?;
+        checksum.write_all(digest.as_bytes())?;
+        persist(checksum, &checksum_of(&artefact))?;
         self.prune()
     }
 
@@ -125,22 +136,22 @@ impl Cache {
     fn artefact(&self, revision: Revision) -> PathBuf {
         self.folder.join(format!("{revision}-{}.cwasm", self.settings))
     }
-
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(BEGUN).tempfile_in(&self.folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    }
 }
 
-/// Loads machine code from a file of ours.
+/// Gives a file its name for good.
+fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Loads machine code from a file of ours: one that was compiled just now, or one of the cache.
 #[allow(unsafe_code)]
-fn load_trusted(engine: &wasmtime::Engine, artefact: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the file was made by `Component::serialize`. It is in a folder that only our own user can write to,
-    // which was checked when the cache was opened, and it still has the checksum that was written with it. Entries
-    // are replaced by renaming, so a file that is mapped never changes.
+pub(crate) fn load_trusted(engine: &wasmtime::Engine, artefact: &Path) -> wasmtime::Result<Component> {
+    // SAFETY: the file was made by `Engine::precompile_component`, here or in our child. Only our own user can write
+    // to it: it was made with no rights for others, and the cache is a folder that was checked when it was opened; an
+    // entry of it still has the checksum that was written with it. Entries are replaced by renaming, so a file that
+    // is mapped never changes.
     unsafe { Component::deserialize_file(engine, artefact) }
 }
 
@@ -202,20 +213,25 @@ mod tests {
     fn what_was_used_least_lately_goes_first() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let engine = wasmtime::Engine::default();
-        let component = Component::new(&engine, "(component)").expect("a component");
+        let bytes = engine.precompile_component(b"(component)").expect("a component");
+        let keep = |cache: &Cache, revision| {
+            let mut file = cache.begin().expect("ours");
+            file.write_all(&bytes).expect("there is room");
+            cache.keep(revision, file).expect("there is room");
+        };
         let mut cache = Cache::open(folder.path(), &engine).expect("a cache of our own");
         let revisions = [1, 2, 3].map(|n| Revision::from_sha256([n; 32]));
-        cache.put(revisions[0], &component).expect("there is room");
+        keep(&cache, revisions[0]);
         let size = fs::metadata(cache.artefact(revisions[0])).expect("it was written").len();
         cache.size_max = 2 * size;
         let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         for (n, revision) in (0..).zip(&revisions[..2]) {
-            cache.put(*revision, &component).expect("there is room");
+            keep(&cache, *revision);
             let file = File::open(cache.artefact(*revision)).expect("it was written");
             file.set_modified(long_ago + Duration::from_secs(n)).expect("ours");
         }
         assert!(cache.get(&engine, revisions[0]).is_some(), "and is thereby used");
-        cache.put(revisions[2], &component).expect("there is room for two");
+        keep(&cache, revisions[2]);
         let there = revisions.map(|revision| cache.get(&engine, revision).is_some());
         assert_eq!(there, [true, false, true]);
     }

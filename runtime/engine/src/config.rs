@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Bytes};
 
+use crate::compile::Compiler;
+
 /// The settings of an [`Engine`](crate::Engine), the same for all that it runs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -28,8 +30,8 @@ pub struct Config {
     pub stack: Bytes,
     /// How often a running guest is looked at: whether it must end, or let another run.
     pub tick: Duration,
-    /// The largest component that is compiled at all.
-    pub component_max: Bytes,
+    /// Where components are compiled.
+    pub compiler: Compiler,
     /// Where compiled components are kept; none: nowhere. Only our own user may be able to write there, because to
     /// load a compiled component is to trust it.
     pub cache: Option<PathBuf>,
@@ -46,7 +48,7 @@ impl Default for Config {
             core_instances_max: Budget::DEFAULT.instances,
             stack: Bytes::kib(512),
             tick: Duration::from_millis(1),
-            component_max: Bytes::mib(64),
+            compiler: Compiler::default(),
             cache: None,
         }
     }

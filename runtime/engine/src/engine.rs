@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandhog_core::admit::Plan;
+use sandhog_core::compile::CompileBudget;
 use sandhog_core::outcome::{Outcome, Report, Usage};
 use tokio::runtime::Handle;
 
@@ -53,7 +54,8 @@ impl Engine {
     /// if a large component has to be compiled.
     ///
     /// # Errors
-    /// If the component is malformed or too large, doesn't fit the world `handler`, or a grant can't be given.
+    /// If the component is malformed or too large, takes more than its budget to compile, doesn't fit the world
+    /// `handler`, or a grant can't be given.
     pub fn load(&self, spec: LoadSpec) -> Result<Plugin, Error> {
         self.0.loader.load(spec)
     }
@@ -61,9 +63,9 @@ impl Engine {
     /// Says what a component is. Blocks as [`Self::load`] does.
     ///
     /// # Errors
-    /// If the bytes are no component at all, or too large.
-    pub fn inspect(&self, wasm: &[u8]) -> Result<Inspection, Error> {
-        self.0.loader.inspect(wasm)
+    /// If the bytes are no component at all, or too much for the budget.
+    pub fn inspect(&self, wasm: &[u8], compile: &CompileBudget) -> Result<Inspection, Error> {
+        self.0.loader.inspect(wasm, compile)
     }
 
     /// Runs a handler once, in a fresh instance, and says how that ended. It never fails and never panics: what goes

@@ -1,5 +1,7 @@
 //! What can go wrong before a run: making the engine, loading a component.
 
+use std::time::Duration;
+
 use sandhog_core::budget::Bytes;
 
 /// Why an engine couldn't be made, or a component not loaded.
@@ -12,8 +14,8 @@ pub enum Error {
         /// What is wrong, and the knob.
         reason: String,
     },
-    /// The component is larger than what is compiled at all.
-    #[error("{plugin}: a component of {size} is larger than {max}; raise engine.component_max")]
+    /// The component is larger than what may be compiled.
+    #[error("{plugin}: a component of {size} is larger than {max}; raise limits.component")]
     TooLarge {
         /// `plugin tenant/name`, or `component` where it has no name.
         plugin: String,
@@ -21,6 +23,42 @@ pub enum Error {
         size: Bytes,
         /// The limit.
         max: Bytes,
+    },
+    /// Compiling it took too long, and was ended.
+    #[error("{plugin}: compiling the component took longer than {max:?}; raise limits.compile_time")]
+    CompileTime {
+        /// `plugin tenant/name`, or `component` where it has no name.
+        plugin: String,
+        /// The limit.
+        max: Duration,
+    },
+    /// Compiling it took too much memory.
+    #[error("{plugin}: compiling the component took more memory than {max}; raise limits.compile_memory")]
+    CompileMemory {
+        /// `plugin tenant/name`, or `component` where it has no name.
+        plugin: String,
+        /// The limit.
+        max: Bytes,
+    },
+    /// The compiler broke on it.
+    #[error(
+        "{plugin}: the compiler broke on the component: {how}; build it differently, or without what is new in it"
+    )]
+    CompilerBroke {
+        /// `plugin tenant/name`, or `component` where it has no name.
+        plugin: String,
+        /// How its process ended.
+        how: String,
+    },
+    /// The machine doesn't let us compile anything.
+    #[error("{plugin}: can't {doing} to compile the component: {cause}")]
+    NoCompiler {
+        /// `plugin tenant/name`, or `component` where it has no name.
+        plugin: String,
+        /// What is not possible.
+        doing: &'static str,
+        /// What the system said.
+        cause: std::io::Error,
     },
     /// The bytes are no component that wasmtime can compile.
     #[error("{plugin}: {reason}")]

@@ -21,6 +21,7 @@
 //! | keep the daemon from working | guest threads being threads of their own, below the others in priority |
 //! | take memory, tables, stack | limits on their sums, of the run and of all its tenant's; the stack's is the engine's |
 //! | make the host take memory | limits on the output, log, effects, on what one call hands over, on resources |
+//! | make the compiler work without end | a child process compiles, within time and memory: [`Compiler`] |
 //! | leave something behind | a fresh instance for every run, in memory that was cleared |
 //! | reach something | WASI with nothing granted but what [`Grants`] says |
 //! | make the host panic | the edge of the run, where a panic becomes a host fault of that run alone |
@@ -35,6 +36,7 @@
 mod abort;
 mod account;
 mod cache;
+mod compile;
 mod config;
 mod ending;
 mod engine;
@@ -54,6 +56,7 @@ mod wasi;
 
 pub use abort::{Abort, Courtesy};
 pub use account::MemoryAccount;
+pub use compile::{COMPILE, Compiler, compile_child};
 pub use config::Config;
 pub use engine::Engine;
 pub use error::Error;

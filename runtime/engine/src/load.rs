@@ -2,24 +2,20 @@
 
 use std::fs;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use sandhog_core::budget::Bytes;
+use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::Revision;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
 
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
+use crate::compile::{Compiler, Failure};
 use crate::config::Config;
 use crate::error::Error;
 use crate::imports::{Handler, HandlerPre, RunState};
 use crate::plugin::{DirGrant, Import, Inspection, LoadSpec, Plugin, Source};
-use crate::priority;
-use crate::schedule::panic_message;
-
-/// How much threads that compile are below all others, guests included.
-const COMPILE_NICE: i32 = 10;
 
 /// The world that a component has to implement.
 const WORLD: &str = "world `handler` of sandhog:job@0.1.0";
@@ -67,7 +63,7 @@ pub(crate) struct Loader {
     engine: wasmtime::Engine,
     linker: Linker<RunState>,
     cache: Option<Cache>,
-    component_max: Bytes,
+    compiler: Compiler,
     /// Held while compiling: it takes all cores and much memory as it is.
     compiling: Mutex<()>,
 }
@@ -85,7 +81,7 @@ impl Loader {
             engine: engine.clone(),
             linker,
             cache: config.cache.as_ref().map(open).transpose()?,
-            component_max: config.component_max,
+            compiler: config.compiler.clone(),
             compiling: Mutex::new(()),
         })
     }
@@ -101,15 +97,15 @@ impl Loader {
             })?;
         }
         let revision = revision_of(&spec.wasm);
-        let (component, source) = self.component(&plugin, revision, &spec.wasm)?;
+        let (component, source) = self.component(&plugin, revision, &spec.wasm, &spec.compile)?;
         let pre = self.link(&component).map_err(|problems| Error::NotAHandler { plugin, problems })?;
         Ok(Plugin::new(spec.name, spec.tenant, revision, source, spec.grants, pre))
     }
 
     /// See [`crate::Engine::inspect`].
-    pub(crate) fn inspect(&self, wasm: &[u8]) -> Result<Inspection, Error> {
+    pub(crate) fn inspect(&self, wasm: &[u8], compile: &CompileBudget) -> Result<Inspection, Error> {
         let revision = revision_of(wasm);
-        let (component, _) = self.component("component", revision, wasm)?;
+        let (component, _) = self.component("component", revision, wasm, compile)?;
         let kind = component.component_type();
         Ok(Inspection {
             revision,
@@ -123,10 +119,16 @@ impl Loader {
         })
     }
 
-    fn component(&self, plugin: &str, revision: Revision, wasm: &[u8]) -> Result<(Component, Source), Error> {
-        let (plugin, size, max) = (plugin.to_owned(), Bytes::of(wasm.len()), self.component_max);
+    fn component(
+        &self,
+        plugin: &str,
+        revision: Revision,
+        wasm: &[u8],
+        budget: &CompileBudget,
+    ) -> Result<(Component, Source), Error> {
+        let (size, max) = (Bytes::of(wasm.len()), budget.component);
         if size > max {
-            return Err(Error::TooLarge { plugin, size, max });
+            return Err(Error::TooLarge { plugin: plugin.to_owned(), size, max });
         }
         let cached = || self.cache.as_ref()?.get(&self.engine, revision);
         if let Some(component) = cached() {
@@ -137,14 +139,26 @@ impl Loader {
         if let Some(component) = cached() {
             return Ok((component, Source::Cached));
         }
-        let component = compile(&self.engine, wasm)
-            .map_err(|error| Error::Malformed { plugin, reason: malformed(wasm, &error) })?;
+        let component = self.compile(revision, wasm, budget);
+        let component = component.map_err(|failure| error(plugin.to_owned(), failure, wasm, budget))?;
+        Ok((component, Source::Compiled))
+    }
+
+    fn compile(&self, revision: Revision, wasm: &[u8], budget: &CompileBudget) -> Result<Component, Failure> {
+        let artefact = match &self.cache {
+            Some(cache) => cache.begin(),
+            None => tempfile::NamedTempFile::new(),
+        };
+        let artefact = artefact.map_err(Failure::Files)?;
+        self.compiler.compile(&self.engine, wasm, budget, artefact.as_file())?;
+        let component = cache::load_trusted(&self.engine, artefact.path())
+            .map_err(|error| Failure::Died(format!("what it wrote can't be loaded: {error:#}")))?;
         if let Some(cache) = &self.cache
-            && let Err(error) = cache.put(revision, &component)
+            && let Err(error) = cache.keep(revision, artefact)
         {
             tracing::warn!(%revision, %error, "a compiled component can't be kept in the cache");
         }
-        Ok((component, Source::Compiled))
+        Ok(component)
     }
 
     fn link(&self, component: &Component) -> Result<HandlerPre<RunState>, Vec<String>> {
@@ -174,22 +188,6 @@ fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)
 }
 
-/// Compiles on all cores, and yet out of the way of everything else. A compiler that panics has met a component that it
-/// can't compile, and nothing worse.
-fn compile(engine: &wasmtime::Engine, wasm: &[u8]) -> wasmtime::Result<Component> {
-    let threads = rayon::ThreadPoolBuilder::new()
-        .thread_name(|n| format!("sandhog-compile-{n}"))
-        .start_handler(|_| priority::lower(COMPILE_NICE))
-        .build()?;
-    let compiled = catch_unwind(AssertUnwindSafe(|| threads.install(|| Component::new(engine, wasm))));
-    compiled.unwrap_or_else(|panic| {
-        // What follows its first line is of use to nobody but the compiler's authors.
-        let message = panic_message(&*panic);
-        let headline = message.lines().next().unwrap_or("no message");
-        Err(wasmtime::format_err!("the compiler panicked: {headline}"))
-    })
-}
-
 /// The revision of a component: its sha256.
 #[must_use]
 pub fn revision_of(wasm: &[u8]) -> Revision {
@@ -209,13 +207,24 @@ fn check_dir(dir: &DirGrant) -> io::Result<()> {
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-fn malformed(wasm: &[u8], error: &wasmtime::Error) -> String {
+fn error(plugin: String, failure: Failure, wasm: &[u8], budget: &CompileBudget) -> Error {
+    match failure {
+        Failure::Refused(reason) => Error::Malformed { plugin, reason: malformed(wasm, &reason) },
+        Failure::TooLong => Error::CompileTime { plugin, max: budget.time },
+        Failure::TooMuchMemory => Error::CompileMemory { plugin, max: budget.memory },
+        Failure::Died(how) => Error::CompilerBroke { plugin, how },
+        Failure::NotStarted(cause) => Error::NoCompiler { plugin, doing: "start a process", cause },
+        Failure::Files(cause) => Error::NoCompiler { plugin, doing: "write files", cause },
+    }
+}
+
+fn malformed(wasm: &[u8], reason: &str) -> String {
     if wasm.starts_with(CORE_MODULE) {
         "a core module, not a component; build it for wasm32-wasip2".to_owned()
     } else if wasm.starts_with(COMPONENT) || wasm.trim_ascii_start().starts_with(b"(component") {
-        format!("a component that can't be compiled: {error:#}")
+        format!("a component that can't be compiled: {reason}")
     } else {
-        format!("not a component: {error:#}")
+        format!("not a component: {reason}")
     }
 }
 

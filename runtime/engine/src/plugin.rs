@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use sandhog_core::budget::Bytes;
+use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 
 use crate::imports::{HandlerPre, RunState};
@@ -18,6 +19,8 @@ pub struct LoadSpec {
     pub tenant: TenantId,
     /// The component, as bytes or as WebAssembly text.
     pub wasm: Vec<u8>,
+    /// What compiling it may take.
+    pub compile: CompileBudget,
     /// What it may reach.
     pub grants: Grants,
 }

@@ -61,19 +61,31 @@ fn wasmtime_config(config: &Config, pagemap_scan: Enabled) -> Result<wasmtime::C
         let reason = format!("limits.memory is {}; no guest can have more than 4GiB", config.memory_max);
         return Err(Error::Setup { reason });
     }
+    let mut wasmtime = compiling_config();
+    wasmtime
+        .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX))
+        .max_wasm_stack(size(config.stack, "engine.stack")?)
+        .async_stack_size(size(Bytes(config.stack.0.saturating_add(HOST_STACK)), "engine.stack")?)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config, pagemap_scan)?));
+    Ok(wasmtime)
+}
+
+/// An engine that sets nothing aside for guests. What it compiles is what every engine of ours would.
+pub(crate) fn compiling_engine() -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&compiling_config())
+}
+
+/// All that the machine code of a guest depends on, and the same whatever else is set.
+fn compiling_config() -> wasmtime::Config {
     let mut wasmtime = wasmtime::Config::new();
     wasmtime
         .consume_fuel(true)
         .epoch_interruption(true)
         .memory_init_cow(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX))
-        .max_wasm_stack(size(config.stack, "engine.stack")?)
-        .async_stack_size(size(Bytes(config.stack.0.saturating_add(HOST_STACK)), "engine.stack")?)
-        .concurrency_support(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(config, pagemap_scan)?));
+        .concurrency_support(false);
     leave_out(&mut wasmtime);
-    Ok(wasmtime)
+    wasmtime
 }
 
 /// Switches off what no handler needs: most faults of runtimes are in their newest parts. (Several memories in one
@@ -135,4 +147,31 @@ fn size(bytes: Bytes, knob: &str) -> Result<usize, Error> {
     usize::try_from(bytes.0).map_err(|_| Error::Setup {
         reason: format!("{knob} is {bytes}; this machine can't address so much"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    #[test]
+    fn what_one_engine_compiles_fits_all_others() {
+        let hash = |engine: wasmtime::Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let small = Config {
+            instances: NonZeroU32::MIN,
+            memory_max: Bytes::mib(16),
+            idle_memory: Bytes(0),
+            table_elements_max: 10,
+            stack: Bytes::kib(64),
+            ..Config::default()
+        };
+        let compiling = hash(compiling_engine().expect("its settings go together"));
+        for config in [small, Config { instances: NonZeroU32::MIN, ..Config::default() }] {
+            assert_eq!(hash(wasmtime_engine(&config).expect("there is room")), compiling);
+        }
+    }
 }

@@ -21,7 +21,7 @@ pub(super) async fn load_all(
     let (mut plugins, mut errors) = (Vec::new(), Vec::new());
     for terms in &config.plugins {
         // One after the other: compiling uses all cores as it is.
-        let result = load(engine, terms).await;
+        let result = load(engine, config, terms).await;
         loaded(terms, &result);
         match result {
             Ok(plugin) => plugins.push(plugin),
@@ -31,9 +31,15 @@ pub(super) async fn load_all(
     if errors.is_empty() { Ok(plugins) } else { Err(errors) }
 }
 
-async fn load(engine: &Engine, terms: &config::Plugin) -> Result<Arc<Plugin>, deploy::Error> {
-    let (engine, terms) = (engine.clone(), terms.clone());
-    off_thread(move || deploy::load(&engine, &terms)).await
+async fn load(
+    engine: &Engine,
+    config: &Config,
+    terms: &config::Plugin,
+) -> Result<Arc<Plugin>, deploy::Error> {
+    let (engine, compile, signers) =
+        (engine.clone(), config.compile_budget(terms), config.signers(terms).to_vec());
+    let terms = terms.clone();
+    off_thread(move || deploy::load(&engine, &terms, compile, &signers)).await
 }
 
 /// What is wrong with plugins, as one failure.

@@ -157,7 +157,7 @@ impl Cli {
             Command::Enqueue(enqueue) => enqueue.execute(config, &console).await,
             Command::Job(job) => job.execute(config, &console).await,
             Command::Jobs(jobs) => jobs.execute(config, &console).await,
-            Command::Plugin(plugin) => plugin.execute(&console).await,
+            Command::Plugin(plugin) => plugin.execute(config, &console).await,
             Command::Tenant(tenant) => tenant.execute(config, &console),
         }
     }

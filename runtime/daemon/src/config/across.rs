@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Bytes, Caps};
+use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::{Kind, PluginName, TenantId};
 use sandhog_engine::{Grants, Secret};
 
@@ -27,6 +28,9 @@ const INSTANCES_MAX: u32 = 1000;
 const ENTRIES_MAX: u32 = 10_000;
 /// What goes to the broker in one piece.
 const PIECE_MAX: Bytes = Bytes::mib(64);
+/// A component is read into memory whole.
+const COMPONENT_MAX: Bytes = Bytes::mib(1024);
+const COMPILE_MEMORY_MIN: Bytes = Bytes::mib(64);
 const STACK: (Bytes, Bytes) = (Bytes::kib(64), Bytes::mib(16));
 const WEIGHT_MAX: u32 = 10_000;
 
@@ -52,6 +56,12 @@ pub(super) fn daemon(file: &File, daemon: &Daemon) {
     }
     let limits = &daemon.limits;
     at_most(file, "limits.memory", limits.memory, MEMORY_MAX);
+    at_most(file, "limits.component", daemon.compile.component, COMPONENT_MAX);
+    if daemon.compile.memory < COMPILE_MEMORY_MIN {
+        let problem = format!("{} is too little for any compiler", daemon.compile.memory);
+        let problem = file.problem("limits.compile_memory", problem);
+        file.note(problem.rule(format!("at least {COMPILE_MEMORY_MIN}")));
+    }
     at_most(file, "limits.table_elements", limits.table_elements, TABLE_MAX);
     at_most(file, "limits.instances", limits.instances, INSTANCES_MAX);
     at_most(file, "limits.enqueues", limits.enqueues, ENTRIES_MAX);
@@ -66,7 +76,7 @@ pub(super) fn daemon(file: &File, daemon: &Daemon) {
         if let Some(weight) = tenant.weight {
             at_most(file, &format!("{path}.weight"), weight.get(), WEIGHT_MAX);
         }
-        within(file, &format!("{path}."), tenant, engine.concurrency, file, limits);
+        within(file, &format!("{path}."), tenant, daemon);
     }
 }
 
@@ -77,18 +87,12 @@ fn at_most<T: PartialOrd + Display>(file: &File, key: &str, value: T, max: T) {
 }
 
 /// A tenant's terms are within the daemon's.
-fn within(
-    file: &File,
-    path: &str,
-    tenant: &TenantDraft,
-    concurrency: NonZeroU32,
-    above: &File,
-    limits: &Budget,
-) {
-    let narrower = Narrower { file, path, above, above_path: "" };
-    narrower.limits(&tenant.limits, limits);
+fn within(file: &File, path: &str, tenant: &TenantDraft, daemon: &Daemon) {
+    let narrower = Narrower { file, path, above: file, above_path: "" };
+    narrower.limits(&tenant.limits, &daemon.limits);
+    narrower.compile(&tenant.compile, &daemon.compile);
     if let Some(own) = tenant.concurrency {
-        narrower.at_most("concurrency", own, concurrency, "engine.concurrency");
+        narrower.at_most("concurrency", own, daemon.engine.concurrency, "engine.concurrency");
     }
 }
 
@@ -113,6 +117,12 @@ impl Narrower<'_> {
         self.limit("effects", caps.effects, max.effects);
         self.limit("enqueues", caps.enqueues, max.enqueues);
         self.limit("state_writes", caps.state_writes, max.state_writes);
+    }
+
+    fn compile(&self, caps: &CompileCaps, max: &CompileBudget) {
+        self.limit("component", caps.component, max.component);
+        self.limit("compile_time", caps.time.map(Time), Time(max.time));
+        self.limit("compile_memory", caps.memory, max.memory);
     }
 
     fn limit<T: PartialOrd + Display>(&self, key: &str, value: Option<T>, max: T) {
@@ -156,9 +166,11 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
         weight: draft.weight.unwrap_or(NonZeroU32::MIN),
         concurrency: draft.concurrency.unwrap_or(daemon.engine.concurrency),
         memory: draft.memory.unwrap_or(TENANT_MEMORY),
+        signers: draft.signers.clone(),
         limits: draft.limits,
         broker: draft.broker.clone(),
         encryption: draft.encryption.clone(),
+        compile: draft.compile,
     };
     if daemon.tenants.is_empty() {
         let of_plugin = |(_, draft): &(File, PluginDraft)| draft.tenant.clone();
@@ -202,6 +214,7 @@ impl<'c> Plugins<'c> {
         let above_path = format!("tenants.{}.", draft.tenant);
         let narrower = Narrower { file, path: "", above: self.daemon_file, above_path: &above_path };
         narrower.limits(&draft.limits, &self.daemon.limits.narrow(&tenant.limits));
+        narrower.compile(&draft.compile, &self.daemon.compile.narrow(&tenant.compile));
         if let Some(own) = draft.concurrency {
             let of_tenant = format!("{above_path}concurrency");
             let knob =
@@ -217,6 +230,7 @@ impl<'c> Plugins<'c> {
             kinds: draft.kinds,
             queue: draft.queue,
             limits: draft.limits,
+            compile: draft.compile,
             payload: draft.payload,
             concurrency: draft.concurrency.unwrap_or(tenant.concurrency),
             retry: draft.retry,

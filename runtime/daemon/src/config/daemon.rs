@@ -10,7 +10,9 @@ use std::time::Duration;
 use sandhog_broker::redis;
 use sandhog_broker::sealed::Keyring;
 use sandhog_core::budget::{Budget, Bytes, Caps};
+use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::TenantId;
+use toml::de::DeValue;
 
 use super::fields::{Entry, Fields};
 use super::own::{self, OwnBroker};
@@ -18,6 +20,7 @@ use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, no_choice};
 use super::{Broker, Engine, Lease};
+use crate::provenance::Signer;
 
 /// What the daemon's file says.
 pub(super) struct Daemon {
@@ -25,6 +28,7 @@ pub(super) struct Daemon {
     pub(super) lease: Lease,
     pub(super) engine: Engine,
     pub(super) limits: Budget,
+    pub(super) compile: CompileBudget,
     pub(super) grace: Duration,
     pub(super) tenants: BTreeMap<TenantId, TenantDraft>,
     /// The folder of plugin files, and whether the file names it.
@@ -44,7 +48,9 @@ pub(super) struct TenantDraft {
     pub(super) weight: Option<NonZeroU32>,
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) memory: Option<Bytes>,
+    pub(super) signers: Vec<Signer>,
     pub(super) limits: Caps,
+    pub(super) compile: CompileCaps,
     pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) broker: Option<OwnBroker>,
     pub(super) encryption: Option<Keyring>,
@@ -68,12 +74,14 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Daemon {
     let broker = broker(fields, outside);
     let tenants = fields.named("tenants").into_iter();
     let tenants = tenants.filter_map(|named| tenant(named, broker.as_ref(), outside)).collect();
+    let (limits, compile) = fields.table("limits", |fields| (caps(fields), compile_caps(fields)));
     Daemon {
         broker,
         lease: fields.table("lease", lease),
         engine: fields.table("engine", |fields| engine(fields, outside)),
         // The daemon's own limits may be wider than the defaults.
-        limits: Budget::DEFAULT.replace(&fields.table("limits", caps)),
+        limits: Budget::DEFAULT.replace(&limits),
+        compile: compile_over_defaults(&compile),
         grace: fields.table("shutdown", |fields| fields.or("grace", GRACE)),
         tenants,
         plugins,
@@ -206,7 +214,6 @@ fn engine(fields: &mut Fields<'_>, outside: Outside<'_>) -> Engine {
             .unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
         concurrency: fields.or("concurrency", CONCURRENCY),
         stack: fields.or("stack", Positive(default.stack)).0,
-        component_max: fields.or("component_max", Positive(default.component_max)).0,
         cache: cache.unwrap_or_else(|| cache_folder(outside).join(COMPONENTS)),
     }
 }
@@ -240,6 +247,25 @@ pub(super) fn caps(fields: &mut Fields<'_>) -> Caps {
     }
 }
 
+/// The daemon's own may be wider than the defaults.
+fn compile_over_defaults(caps: &CompileCaps) -> CompileBudget {
+    let default = CompileBudget::default();
+    CompileBudget {
+        component: caps.component.unwrap_or(default.component),
+        time: caps.time.unwrap_or(default.time),
+        memory: caps.memory.unwrap_or(default.memory),
+    }
+}
+
+/// Reads of `limits` what compiling may take.
+pub(super) fn compile_caps(fields: &mut Fields<'_>) -> CompileCaps {
+    CompileCaps {
+        component: fields.get("component").map(|Positive(size)| size),
+        time: fields.get("compile_time").map(|Positive(time)| time),
+        memory: fields.get("compile_memory").map(|Positive(memory)| memory),
+    }
+}
+
 fn tenant(
     (name, entry): (String, Entry<'_>),
     broker: Option<&Broker>,
@@ -252,19 +278,37 @@ fn tenant(
             None
         }
     };
-    let draft = entry.table(|fields| TenantDraft {
-        weight: fields.get("weight"),
-        concurrency: fields.get("concurrency"),
-        memory: fields.get("memory").map(|Positive(memory)| memory),
-        limits: fields.table("limits", caps),
-        secrets: secrets(fields),
-        broker: fields
-            .entry("broker")
-            .zip(id.as_ref())
-            .and_then(|(entry, id)| own::broker(entry, id, broker, outside)),
-        encryption: fields.entry("encryption").and_then(|entry| own::encryption(entry, outside)),
+    let draft = entry.table(|fields| {
+        let (limits, compile) = fields.table("limits", |fields| (caps(fields), compile_caps(fields)));
+        TenantDraft {
+            weight: fields.get("weight"),
+            concurrency: fields.get("concurrency"),
+            memory: fields.get("memory").map(|Positive(memory)| memory),
+            signers: signers(fields),
+            limits,
+            compile,
+            secrets: secrets(fields),
+            broker: fields
+                .entry("broker")
+                .zip(id.as_ref())
+                .and_then(|(entry, id)| own::broker(entry, id, broker, outside)),
+            encryption: fields.entry("encryption").and_then(|entry| own::encryption(entry, outside)),
+        }
     });
     Some((id?, draft))
+}
+
+/// Reads whose components are taken. Nobody can be meant by leaving the list empty.
+fn signers(fields: &mut Fields<'_>) -> Vec<Signer> {
+    let Some(entry) = fields.entry("signers") else { return Vec::new() };
+    if matches!(&entry.value, DeValue::Array(signers) if signers.is_empty()) {
+        let problem = entry.problem(Shown::Line, "it is empty, so no component could be loaded");
+        entry
+            .file()
+            .note(problem.rule("at least one key; or no such line, if anybody's components are taken"));
+        return Vec::new();
+    }
+    entry.list().into_iter().filter_map(Entry::read).collect()
 }
 
 /// Reads a table `secrets`: where each comes from.

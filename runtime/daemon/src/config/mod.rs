@@ -34,14 +34,17 @@ use std::time::Duration;
 use sandhog_broker::Keep;
 use sandhog_broker::sealed::Keyring;
 use sandhog_core::budget::{Budget, Bytes, Caps};
+use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::settle::RetryPolicy;
-use sandhog_engine::Grants;
+use sandhog_engine::{Compiler, Grants};
 
 use fields::File;
 use reference::{Follow, Outside};
 
+use crate::provenance::Signer;
 pub(crate) use fields::nearest;
+
 pub use own::OwnBroker;
 pub use problem::{Place, Problem, Problems};
 
@@ -56,6 +59,8 @@ pub struct Config {
     pub engine: Engine,
     /// What any run may spend at most, and what it may spend if nobody says otherwise.
     pub limits: Budget,
+    /// What compiling any component may take at most, and may take if nobody says otherwise.
+    pub compile: CompileBudget,
     /// How long running jobs may go on after the first signal to stop.
     pub grace: Duration,
     /// The teams.
@@ -109,8 +114,6 @@ pub struct Engine {
     pub concurrency: NonZeroU32,
     /// The call stack of a guest.
     pub stack: Bytes,
-    /// The largest component that is compiled at all.
-    pub component_max: Bytes,
     /// Where compiled components are kept; only the daemon's user may write there.
     pub cache: PathBuf,
 }
@@ -124,12 +127,16 @@ pub struct Tenant {
     pub concurrency: NonZeroU32,
     /// The memory of all its runs under way together.
     pub memory: Bytes,
+    /// Whose components it takes; if there are none, anybody's.
+    pub signers: Vec<Signer>,
     /// What each of its runs may spend at most.
     pub limits: Caps,
     /// Its own way to the broker; that of all, if it has none.
     pub broker: Option<OwnBroker>,
     /// The keys by which its data is sealed; it is stored in plain text, if there are none.
     pub encryption: Option<Keyring>,
+    /// What compiling one of its components may take at most.
+    pub compile: CompileCaps,
 }
 
 /// A component and its terms.
@@ -151,6 +158,8 @@ pub struct Plugin {
     pub queue: QueueName,
     /// What its runs may spend at most.
     pub limits: Caps,
+    /// What compiling its component may take at most.
+    pub compile: CompileCaps,
     /// The largest payload that it takes.
     pub payload: Bytes,
     /// Its runs under way at once.
@@ -256,6 +265,7 @@ fn assemble(
         lease: daemon.lease,
         engine: daemon.engine,
         limits: daemon.limits,
+        compile: daemon.compile,
         grace: daemon.grace,
         tenants,
         plugins,
@@ -308,7 +318,7 @@ fn text_of(path: &Path) -> Result<String, String> {
 }
 
 impl Config {
-    /// The engine's settings.
+    /// The engine's settings, for a process of the command `sandhog`: it is started again to compile.
     #[must_use]
     pub fn engine_settings(&self) -> sandhog_engine::Config {
         sandhog_engine::Config {
@@ -318,7 +328,7 @@ impl Config {
             table_elements_max: self.limits.table_elements,
             core_instances_max: self.limits.instances,
             stack: self.engine.stack,
-            component_max: self.engine.component_max,
+            compiler: Compiler::this_program(),
             cache: Some(self.engine.cache.clone()),
             ..sandhog_engine::Config::default()
         }
@@ -333,6 +343,19 @@ impl Config {
             self.limits.narrow(&tenant.limits).narrow(&together)
         });
         of_tenant.unwrap_or(self.limits).narrow(&plugin.limits)
+    }
+
+    /// What compiling a plugin's component may take: the narrowest of daemon, tenant and plugin.
+    #[must_use]
+    pub fn compile_budget(&self, plugin: &Plugin) -> CompileBudget {
+        let tenant = self.tenants.get(&plugin.tenant).map(|tenant| tenant.compile).unwrap_or_default();
+        self.compile.narrow(&tenant).narrow(&plugin.compile)
+    }
+
+    /// Whose components a plugin's tenant takes; if there are none, anybody's.
+    #[must_use]
+    pub fn signers(&self, plugin: &Plugin) -> &[Signer] {
+        self.tenants.get(&plugin.tenant).map_or(&[], |tenant| &tenant.signers)
     }
 
     /// The memory that is in use if every plugin runs as often at once as it may, and each run takes all that it may.

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 
 use sandhog_broker::Keep;
 use sandhog_core::budget::{Bytes, Caps};
+use sandhog_core::compile::CompileCaps;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::settle::{Backoff, RetryPolicy};
 use sandhog_engine::{Access, DirGrant};
 use toml::de::DeValue;
 
-use super::daemon::{caps, secrets};
+use super::daemon::{caps, compile_caps, secrets};
 use super::fields::{Entry, Fields};
 use super::problem::Shown;
 use super::reference::{Outside, Reference, text_or_reference};
@@ -27,6 +28,7 @@ pub(super) struct PluginDraft {
     pub(super) kinds: Vec<Kind>,
     pub(super) queue: QueueName,
     pub(super) limits: Caps,
+    pub(super) compile: CompileCaps,
     pub(super) payload: Bytes,
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) retry: RetryPolicy,
@@ -45,9 +47,9 @@ const PAYLOAD: Bytes = Bytes::mib(1);
 /// Reads a plugin's file; none if something is missing without which it can't be checked any further.
 pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<PluginDraft> {
     let head = fields.table("plugin", head);
-    let (limits, payload, concurrency) = fields.table("limits", |fields| {
+    let (limits, compile, payload, concurrency) = fields.table("limits", |fields| {
         let payload = fields.or("payload", Positive(PAYLOAD)).0;
-        (caps(fields), payload, fields.get("concurrency"))
+        (caps(fields), compile_caps(fields), payload, fields.get("concurrency"))
     });
     let retry = fields.table("retry", retry);
     let keep = fields.table("keep", keep);
@@ -63,6 +65,7 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Plug
         kinds,
         queue,
         limits,
+        compile,
         payload,
         concurrency,
         retry,

@@ -406,20 +406,21 @@ expiries_max = 3
 threads = 7
 concurrency = 99
 stack = "1MiB"
-component_max = "8MiB"
 cache = "/var/cache/sandhog"
 [limits]
 fuel = 20_000_000_000
 memory = "1GiB"
 enqueues = 0
 instances = 200
+component = "8MiB"
+compile_time = "3m"
 [shutdown]
 grace = "0s"
 [tenants.acme]
 weight = 3
 concurrency = 50
 memory = "2GiB"
-limits = { timeout = "1m", host_calls = 5_000 }
+limits = { timeout = "1m", compile_time = "1m", host_calls = 5_000 }
 [tenants.globex]
 "#;
     let plugin = r#"
@@ -459,7 +460,9 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     );
     assert_eq!((config.lease.expiries_max, config.grace), (3, Duration::ZERO));
     assert_eq!((config.engine.threads.get(), config.engine.concurrency.get()), (7, 99));
-    assert_eq!((config.engine.stack, config.engine.component_max), (Bytes::mib(1), Bytes::mib(8)));
+    assert_eq!(config.engine.stack, Bytes::mib(1));
+    let compile = config.compile_budget(&config.plugins[0]);
+    assert_eq!((compile.component, compile.time), (Bytes::mib(8), Duration::from_secs(60)));
     assert_eq!(config.engine.cache, PathBuf::from("/var/cache/sandhog"));
     let names: Vec<&str> = config.tenants.keys().map(TenantId::as_str).collect();
     assert_eq!(names, ["acme", "globex"]);

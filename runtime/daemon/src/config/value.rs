@@ -13,6 +13,7 @@ use toml::de::DeValue;
 
 use super::fields::nearest;
 use super::units::{InvalidUnit, parse_size, parse_time};
+use crate::provenance::{InvalidSigner, Signer};
 
 /// A type that a single value can be read as.
 pub(super) trait Read: Sized {
@@ -215,6 +216,16 @@ macro_rules! names {
 }
 
 names!(TenantId PluginName QueueName Kind Revision KeyId);
+
+impl Read for Signer {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let parsed = String::read(value)?.parse();
+        parsed.map_err(|invalid: InvalidSigner| {
+            let rule = "a public key, such as `sandhog plugin key` prints it: \"ed25519:…\"";
+            refusal(format!("{} is {invalid}", found(value)), rule)
+        })
+    }
+}
 
 macro_rules! choices {
     ($($type:ty { $($text:literal => $value:expr),* })*) => {$(

@@ -1,8 +1,10 @@
 //! The command as its users meet it: the real binary, its output, its exit codes.
 
+mod compiling;
 mod configuration;
 mod daemon;
 mod jobs;
 mod plugins;
+mod signing;
 mod site;
 mod tenants;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sandhog_core::admit::{Admission, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
+use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::{Job, Level, NewJob, Priority, Progress};
 use sandhog_core::outcome::{Limit, Outcome, Report};
@@ -64,7 +65,7 @@ pub(crate) fn share(name: &str, weight: u32) -> Share {
 
 pub(crate) fn spec(wasm: impl Into<Vec<u8>>, grants: Grants) -> LoadSpec {
     let name = PluginName::parse("guest").expect("a valid name");
-    LoadSpec { name, tenant: tenant("acme"), wasm: wasm.into(), grants }
+    LoadSpec { name, tenant: tenant("acme"), wasm: wasm.into(), compile: CompileBudget::default(), grants }
 }
 
 impl Bed {

@@ -4,7 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use sandhog_core::budget::Bytes;
-use sandhog_engine::{Access, Config, DirGrant, Engine, Grants, Source};
+use sandhog_core::compile::CompileBudget;
+use sandhog_engine::{Access, Config, DirGrant, Engine, Grants, LoadSpec, Source};
 
 use super::bed::{Bed, config, output, spec};
 use super::guests::{self, Guest};
@@ -93,10 +94,11 @@ async fn an_import_that_is_not_what_the_host_has_is_refused() {
 
 #[tokio::test]
 async fn a_component_has_its_limits() {
-    let bed = Bed::with(Config { component_max: Bytes(100), ..config() });
-    let refused = refusal(&bed, guests::echo());
-    assert!(refused.ends_with("is larger than 100B; raise engine.component_max"), "{refused}");
     let bed = Bed::new();
+    let small = CompileBudget { component: Bytes(100), ..CompileBudget::default() };
+    let refused = bed.engine.load(LoadSpec { compile: small, ..spec(guests::echo(), Grants::default()) });
+    let refused = refused.expect_err("it has more than 100 bytes").to_string();
+    assert!(refused.ends_with("is larger than 100B; raise limits.component"), "{refused}");
     let tables = |n: usize| Guest::default().with_fields(&"(table 1 funcref)".repeat(n)).text();
     assert!(refusal(&bed, tables(100)).contains("tables"));
     let memories = |n: usize| Guest::default().with_fields(&"(memory 1)".repeat(n)).text();
@@ -144,14 +146,15 @@ async fn a_directory_that_is_not_there_is_named_with_its_line() {
 async fn a_component_is_inspected_whether_it_can_be_loaded_or_not() {
     let bed = Bed::new();
     let guest = Guest::default().importing(&guests::log()).text();
-    let fine = bed.engine.inspect(guest.as_bytes()).expect("a component");
+    let fine = bed.engine.inspect(guest.as_bytes(), &CompileBudget::default()).expect("a component");
     assert_eq!(fine.size, Bytes::of(guest.len()));
     assert_eq!(fine.revision, bed.load(guest).revision());
     let imports: Vec<_> = fine.imports.iter().map(|import| (import.name.as_str(), import.served)).collect();
     assert_eq!(imports, [("sandhog:job/types@0.1.0", true), ("sandhog:job/log@0.1.0", true)]);
     assert!(fine.exports.contains(&"handle".to_owned()) && fine.problems.is_empty());
 
-    let other = bed.engine.inspect(br#"(component (import "a:b/c" (instance (export "f" (func)))))"#);
+    let other = br#"(component (import "a:b/c" (instance (export "f" (func)))))"#;
+    let other = bed.engine.inspect(other, &CompileBudget::default());
     let other = other.expect("a component");
     assert!(!other.imports[0].served);
     assert_eq!(other.problems.len(), 2);

@@ -2,9 +2,11 @@
 
 mod build;
 mod inspect;
+mod key;
 mod local_host;
 mod new;
 mod run;
+mod sign;
 
 use std::fs;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -12,28 +14,32 @@ use std::path::Path;
 
 use clap::Subcommand;
 use sandhog_core::budget::Budget;
-use sandhog_engine::Engine;
+use sandhog_engine::{Compiler, Engine};
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
 use crate::config;
 
-/// Write, build, look into and try out plugins
+/// Write, build, look into, try out and sign plugins
 #[derive(Debug, Subcommand)]
 pub(super) enum Plugin {
     New(new::New),
     Build(build::Build),
     Inspect(inspect::Inspect),
     Run(run::Run),
+    Key(key::Key),
+    Sign(sign::Sign),
 }
 
 impl Plugin {
-    pub(super) async fn execute(self, console: &Console) -> Result<Exit, Failure> {
+    pub(super) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
         match self {
             Self::New(new) => new.execute(console),
             Self::Build(build) => build.execute(console).await,
-            Self::Inspect(inspect) => inspect.execute(console).await,
+            Self::Inspect(inspect) => inspect.execute(config, console).await,
             Self::Run(run) => run.execute(console).await,
+            Self::Key(key) => key.execute(console),
+            Self::Sign(sign) => sign.execute(console),
         }
     }
 }
@@ -46,6 +52,7 @@ fn engine_for_one(budget: &Budget) -> Result<Engine, Failure> {
         memory_max: budget.memory,
         table_elements_max: budget.table_elements,
         core_instances_max: budget.instances,
+        compiler: Compiler::this_program(),
         cache: Some(config::default_cache()),
         ..sandhog_engine::Config::default()
     })?)

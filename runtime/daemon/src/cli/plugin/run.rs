@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use sandhog_core::admit::{Admission, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Caps, Fuel};
+use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{Kind, PluginName, QueueName, TenantId};
 use sandhog_core::job::Job;
 use sandhog_core::outcome::Outcome;
@@ -156,6 +157,7 @@ impl Run {
             name: name_of(&self.file),
             tenant: TenantId::parse(LOCAL).expect("it is a valid name"),
             wasm: read(&self.file)?,
+            compile: CompileBudget::default(),
             grants: self.grants.grants(),
         };
         let spinner = console.spinner("compiling");

@@ -1,9 +1,13 @@
 //! What a component is.
 
+use std::path::Path;
+
+use sandhog_core::id::{Revision, TenantId};
 use sandhog_engine::Inspection;
 use serde::Serialize;
 
 use super::{Paint, bytes, clean, pairs};
+use crate::provenance::{self, Signer};
 
 /// What a component is, for programs. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]
@@ -20,6 +24,8 @@ pub struct InspectionDocument {
     pub exports: Vec<String>,
     /// What of `[grants]` it may ask for: `dirs`, `env`, `secrets`.
     pub may_ask_for: Vec<&'static str>,
+    /// Who has signed it.
+    pub signature: SignatureDocument,
     /// Why a daemon couldn't run it; nothing, if it could.
     pub problems: Vec<String>,
 }
@@ -33,6 +39,56 @@ pub struct ImportDocument {
     pub served: bool,
 }
 
+/// Who has signed a component.
+#[derive(Debug, Serialize)]
+pub struct SignatureDocument {
+    /// The public key, if there is a signature beside it and it is right.
+    pub signer: Option<String>,
+    /// What is wrong with the signature that is there.
+    pub problem: Option<String>,
+    /// Whether the tenant that was named takes it.
+    pub trusted: Option<bool>,
+    /// Why it doesn't.
+    pub refusal: Option<String>,
+}
+
+/// A tenant, and whose components it takes.
+#[derive(Debug)]
+pub struct Trust {
+    /// Whose terms these are.
+    pub tenant: TenantId,
+    /// Those whom it trusts; nobody in here means everybody.
+    pub signers: Vec<Signer>,
+}
+
+impl SignatureDocument {
+    /// What is beside a component of this digest, and what a tenant thinks of it.
+    #[must_use]
+    pub fn new(component: &Path, revision: Revision, trust: Option<&Trust>) -> Self {
+        let signer = provenance::signer_of(component, revision);
+        let taken = trust.map(|trust| provenance::check(component, revision, &trust.signers));
+        Self {
+            problem: signer.as_ref().err().map(ToString::to_string),
+            signer: signer.ok().flatten().map(|signer| signer.to_string()),
+            trusted: taken.as_ref().map(Result::is_ok),
+            refusal: taken.and_then(|taken| taken.err().map(|refusal| refusal.to_string())),
+        }
+    }
+
+    fn for_people(&self, paint: Paint) -> String {
+        let signer = match (&self.signer, &self.problem) {
+            (Some(signer), _) => signer.clone(),
+            (None, Some(problem)) => paint.red(&clean(problem)),
+            (None, None) => "nobody".to_owned(),
+        };
+        match (self.trusted, &self.refusal) {
+            (Some(true), _) => format!("{signer}\n{}", paint.green("its tenant takes it")),
+            (_, Some(refusal)) => format!("{signer}\n{}", paint.red(&clean(&format!("refused: {refusal}")))),
+            _ => signer,
+        }
+    }
+}
+
 /// The interface by which something is asked for, and the key of `[grants]` that gives it.
 const GRANTS: [(&str, &str); 3] = [
     ("wasi:filesystem/preopens", "dirs"),
@@ -43,7 +99,7 @@ const GRANTS: [(&str, &str); 3] = [
 impl InspectionDocument {
     /// What was found out about a file.
     #[must_use]
-    pub fn new(file: String, inspection: &Inspection) -> Self {
+    pub fn new(file: String, inspection: &Inspection, signature: SignatureDocument) -> Self {
         let imports = || inspection.imports.iter();
         let asked = |interface: &str| imports().any(|import| import.name.starts_with(interface));
         Self {
@@ -59,8 +115,15 @@ impl InspectionDocument {
                 .filter(|(interface, _)| asked(interface))
                 .map(|(_, grant)| grant)
                 .collect(),
+            signature,
             problems: inspection.problems.clone(),
         }
+    }
+
+    /// Whether a daemon could run it, and the tenant that was named would take it.
+    #[must_use]
+    pub fn is_fine(&self) -> bool {
+        self.problems.is_empty() && self.signature.trusted != Some(false)
     }
 }
 
@@ -86,6 +149,7 @@ pub fn inspection(document: &InspectionDocument, paint: Paint) -> String {
         ("imports", list(document.imports.iter().map(import).collect())),
         ("exports", list(document.exports.iter().map(|export| clean(export)).collect())),
         ("may ask for", if grants.is_empty() { "nothing".to_owned() } else { grants.join(", ") }),
+        ("signed by", document.signature.for_people(paint)),
         ("verdict", verdict),
     ];
     pairs(lines, paint)

@@ -1,0 +1,80 @@
+//! The child's side of compiling: bounds itself, then compiles what is on its standard input.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::panic;
+use std::process::ExitCode;
+use std::thread;
+
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use sandhog_core::budget::Bytes;
+use sandhog_core::compile::CompileBudget;
+
+use super::{NICE, on_threads};
+use crate::priority;
+use crate::settings::compiling_engine;
+
+/// The first argument by which a program is told to be the child: see [`compile_child`].
+pub const COMPILE: &str = "compile-a-component";
+
+/// How the child exits when the component is refused: the reason is on its standard error.
+pub(super) const REFUSED: u8 = 3;
+
+/// What the child is told of its budget, as arguments.
+pub(super) fn arguments(budget: &CompileBudget) -> [String; 2] {
+    [budget.memory.0.to_string(), budget.time.as_secs().saturating_add(1).to_string()]
+}
+
+/// Compiles the component on standard input to standard output, in a process that is there for nothing else, bounded
+/// by what [`Compiler`](super::Compiler) put behind its own arguments. The process is to exit with what this returns.
+#[must_use]
+pub fn compile_child(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    // What a panic has to say is part of the refusal.
+    panic::set_hook(Box::new(|_| {}));
+    match bound(arguments).and_then(|()| compile()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            // Nobody is left to be told if this fails; the exit code says enough.
+            let _ = io::stderr().write_all(reason.as_bytes());
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+/// Bounds this process for the rest of its life.
+fn bound(arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
+    let numbers: Vec<u64> = arguments.filter_map(|argument| argument.to_str()?.parse().ok()).collect();
+    let [memory, seconds] = numbers[..] else {
+        return Err("this command is for the daemon's own use".to_owned());
+    };
+    priority::lower(NICE);
+    // When the machine itself runs out of memory, this process goes rather than its parent. A kernel that won't have
+    // it chooses by size.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    let processors = thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    // Each processor can be busy for all of the time that the parent waits.
+    let limits = [
+        (Resource::Data, memory),
+        (Resource::Cpu, seconds.saturating_mul(processors)),
+        (Resource::Fsize, memory),
+        (Resource::Core, 0),
+    ];
+    for (resource, most) in limits {
+        setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
+            .map_err(|error| format!("can't limit {resource:?} to {most}: {error}"))?;
+    }
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| format!("can't be bound to the parent: {error}"))
+}
+
+fn compile() -> Result<(), String> {
+    let mut wasm = Vec::new();
+    io::stdin().read_to_end(&mut wasm).map_err(|error| format!("can't read the component: {error}"))?;
+    let engine = compiling_engine().map_err(|error| format!("{error:#}"))?;
+    let artefact = on_threads(&engine, &wasm)?;
+    let out = io::stdout().as_fd().try_clone_to_owned();
+    out.and_then(|file| fs::File::from(file).write_all(&artefact))
+        .map_err(|error| format!("can't write {}: {error}", Bytes::of(artefact.len())))
+}

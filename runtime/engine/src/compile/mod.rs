@@ -1,0 +1,113 @@
+//! From a component to machine code, aside from everything else.
+//!
+//! A compiler can be made to take seconds and gigabytes by a component of some kilobytes, and nothing stops a thread
+//! that compiles. So a daemon has it done by a process of its own:
+//!
+//! ```text
+//!  daemon                              child: the same program, no environment, three files
+//!  ──────                              ────────────────────────────────────────────────────
+//!  component ── stdin, a file ───────> bounds itself: memory, processor time, file size
+//!  waits: its end, or the deadline     compiles, at low priority
+//!  artefact <── stdout, a file ─────── exit 0
+//!  or why not <── stderr, a file ───── exit 3, or a signal
+//! ```
+//!
+//! All three are files and not pipes, so neither side ever waits for the other to read or write.
+
+mod child;
+mod parent;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use sandhog_core::compile::CompileBudget;
+
+use crate::priority;
+use crate::schedule::panic_message;
+
+pub use child::{COMPILE, compile_child};
+
+/// How much threads that compile are below all others, guests included.
+const NICE: i32 = 10;
+
+/// Where components are compiled.
+#[derive(Debug, Clone, Default)]
+pub enum Compiler {
+    /// On threads of this process. Of its budget only the size of the component holds: what compiles here can't be
+    /// stopped.
+    #[default]
+    InProcess,
+    /// In a child process, within its budget.
+    Child {
+        /// What is started. It is given `arguments`, and then what it has to hand on to [`compile_child`].
+        program: PathBuf,
+        /// Its first arguments.
+        arguments: Vec<OsString>,
+    },
+}
+
+impl Compiler {
+    /// A child that is this very program, even if its file was replaced or removed since it started. It has to call
+    /// [`compile_child`] when its first argument is [`COMPILE`].
+    #[must_use]
+    pub fn this_program() -> Self {
+        Self::Child { program: "/proc/self/exe".into(), arguments: vec![COMPILE.into()] }
+    }
+
+    /// Compiles a component into a file, at its beginning.
+    pub(crate) fn compile(
+        &self,
+        engine: &wasmtime::Engine,
+        wasm: &[u8],
+        budget: &CompileBudget,
+        artefact: &File,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::InProcess => {
+                let bytes = on_threads(engine, wasm).map_err(Failure::Refused)?;
+                let mut file = artefact;
+                file.write_all(&bytes).map_err(Failure::Files)
+            }
+            Self::Child { program, arguments } => parent::compile(program, arguments, wasm, budget, artefact),
+        }
+    }
+}
+
+/// Why there is no artefact.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The compiler won't have the component, for this reason.
+    Refused(String),
+    /// It took longer than the budget's time.
+    TooLong,
+    /// It took more than the budget's memory.
+    TooMuchMemory,
+    /// The child ended otherwise, in these words.
+    Died(String),
+    /// The child can't be started.
+    NotStarted(io::Error),
+    /// What goes in and out can't be kept in files.
+    Files(io::Error),
+}
+
+/// Compiles on all cores, and yet out of the way of everything else. A compiler that panics has met a component that it
+/// can't compile, and nothing worse.
+fn on_threads(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {
+    let threads = rayon::ThreadPoolBuilder::new()
+        .thread_name(|n| format!("sandhog-compile-{n}"))
+        .start_handler(|_| priority::lower(NICE))
+        .build()
+        .map_err(|error| error.to_string())?;
+    let compiled = catch_unwind(AssertUnwindSafe(|| threads.install(|| engine.precompile_component(wasm))));
+    match compiled {
+        Ok(compiled) => compiled.map_err(|error| format!("{error:#}")),
+        Err(panic) => {
+            // What follows its first line is of use to nobody but the compiler's authors.
+            let message = panic_message(&*panic);
+            Err(format!("the compiler panicked: {}", message.lines().next().unwrap_or("no message")))
+        }
+    }
+}
