@@ -113,8 +113,21 @@ impl Daemon {
     /// If the process is gone.
     #[must_use]
     pub fn resident(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// That part of it which is no file's, and so can't be had again by reading.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[must_use]
+    pub fn anonymous(&self) -> u64 {
+        self.status("RssAnon:")
+    }
+
+    fn status(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("it runs");
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 

@@ -68,6 +68,12 @@ impl Engine {
         self.0.loader.inspect(wasm, compile)
     }
 
+    /// The engine of wasmtime that everything runs on: for measurements of what it costs without us.
+    #[must_use]
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.0.wasmtime
+    }
+
     /// Runs a handler once, in a fresh instance, and says how that ended. It never fails and never panics: what goes
     /// wrong is in the report. Dropping the future ends the run.
     ///

@@ -1,0 +1,104 @@
+//! 1,000 plugins of 100 tenants are deployed, each with a component of its own, and ten of them are used: how long a
+//! start takes, and what memory the daemon has.
+//!
+//! The components are `plugins/hog`, each with a section of other bytes, so each is compiled, cached and loaded by
+//! itself. The first start compiles whatever an earlier run of this case hasn't.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use comfy_table::{Table, presets};
+use sandhog_core::job::State;
+use sandhog_tests::{Daemon, component, finished, hog_job, tenant};
+
+const TENANTS: usize = 100;
+/// One plugin of each tenant for each.
+const KINDS: [&str; 10] =
+    ["echo", "count", "fail", "log", "output", "panic", "recurse", "sleep", "spawn", "swap"];
+const USED: usize = 10;
+const STARTS: usize = 5;
+
+/// Measures, and prints a table.
+pub(crate) fn run() {
+    let site = Site::new();
+    let (cold, _) = site.start();
+    let mut warm: Vec<(Duration, [u64; 3])> = (0..STARTS).map(|_| site.use_some()).collect();
+    warm.sort_unstable();
+    let (ready, [at_rest, after_use, small]) = warm[STARTS / 2];
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header(["start", "to ready", "resident, at rest", "resident, ten used", "of it anonymous"]);
+    table.add_row(["first", &format!("{cold:.2?}"), "", "", ""]);
+    let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+    let median = format!("median of {STARTS}");
+    table.add_row([&median, &format!("{ready:.2?}"), &mib(at_rest), &mib(after_use), &mib(small)]);
+    println!("{table}");
+}
+
+/// A folder with all of it.
+struct Site(tempfile::TempDir);
+
+impl Site {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let site = Self(folder);
+        let plugins = site.path("plugins.d");
+        fs::create_dir(&plugins).expect("a folder");
+        let cache = component("hog").with_file_name("sandhog-bench-plugins");
+        let head = format!("[engine]\ncache = \"{}\"\n", cache.display());
+        let tenants = (0..TENANTS).map(|n| format!("[tenants.t{n}]\n")).collect::<String>();
+        fs::write(site.config(), head + &tenants).expect("a file");
+        let hog = fs::read(component("hog")).expect("it is there");
+        for tenant in 0..TENANTS {
+            for kind in KINDS {
+                write_plugin(&plugins, &hog, tenant, kind);
+            }
+        }
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path("sandhog.toml")
+    }
+
+    fn start(&self) -> (Duration, Daemon) {
+        let began = Instant::now();
+        let daemon = Daemon::start(&self.config());
+        (began.elapsed(), daemon)
+    }
+
+    /// Starts a daemon, and uses ten plugins. How long the start took, and the memory before and after.
+    fn use_some(&self) -> (Duration, [u64; 3]) {
+        let (ready, daemon) = self.start();
+        let at_rest = daemon.resident();
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let config = sandhog::config::load(&self.config()).expect("it is right");
+            let broker = sandhog::broker::connect(&config.broker).await.expect("it is there");
+            for n in 0..USED {
+                let (of, job) = (tenant(&format!("t{}", n * (TENANTS / USED))), hog_job("hog.echo", "1"));
+                broker.enqueue(&of, std::slice::from_ref(&job)).await.expect("the broker is up");
+                assert_eq!(finished(&*broker, &of, job.id).await.state, State::Succeeded);
+            }
+        });
+        (ready, [at_rest, daemon.resident(), daemon.anonymous()])
+    }
+}
+
+/// Writes a component that is like no other, and its TOML.
+fn write_plugin(folder: &Path, hog: &[u8], tenant: usize, kind: &str) {
+    let name = format!("{kind}-{tenant}");
+    // A custom section: its id, its size, and its name with the length before it.
+    let section = [&[0, name.len() as u8 + 1, name.len() as u8][..], name.as_bytes()].concat();
+    let wasm = [hog, &section].concat();
+    fs::write(folder.join(format!("{name}.wasm")), wasm).expect("a file");
+    let toml = format!(
+        "[plugin]\nname = \"{kind}\"\ntenant = \"t{tenant}\"\ncomponent = \"{name}.wasm\"\nkinds = [\"hog.{kind}\"]\nqueue = \"hogs\"\n"
+    );
+    fs::write(folder.join(format!("{name}.toml")), toml).expect("a file");
+}

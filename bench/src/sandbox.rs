@@ -1,0 +1,238 @@
+//! What the fresh sandbox of a job costs: `Engine::run`, beside a bare loop of wasmtime's calls on the same engine, the
+//! same component and with the same limits, in turn.
+//!
+//! | way | what is timed |
+//! |---|---|
+//! | bare | a store under limits, an instance, the call, and all of it dropped, over and over on one thread |
+//! | engine, busy | `Engine::run` from end to end with one guest thread and a few jobs waiting: wall time by job |
+//! | engine, idle | `Engine::run` from end to end, one job after the other: each wakes a thread that sleeps, twice |
+//!
+//! The handler is `hog.echo` of `plugins/hog`, which returns its payload. The machine should have a processor for the
+//! guest thread and one for the thread that hands jobs over, as a daemon has.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use comfy_table::{Table, presets};
+use futures::future::try_join_all;
+use sandhog_core::admit::{Admission, Offer, Plan, admit};
+use sandhog_core::budget::{Budget, Bytes, Fuel};
+use sandhog_core::compile::CompileBudget;
+use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
+use sandhog_core::job::{Job, Level, NewJob, Progress};
+use sandhog_core::outcome::Outcome;
+use sandhog_core::settle::RetryPolicy;
+use sandhog_core::time::Timestamp;
+use sandhog_engine::{
+    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, Plugin, Share,
+};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+
+mod bindings {
+    #![allow(missing_docs)]
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "handler",
+        exports: { default: async },
+    });
+}
+
+const ROUNDS: usize = 41;
+const JOBS: u32 = 500;
+/// Jobs that are under way at once where the engine is busy.
+const AT_ONCE: u32 = 4;
+const KIND: &str = "hog.echo";
+const PAYLOAD: &[u8] = b"\"ping\"";
+const FUEL: u64 = 1_000_000_000;
+const FUEL_SYNC: u64 = 10_000_000;
+const MEMORY: Bytes = Bytes::mib(64);
+const TABLE: u64 = 10_000;
+
+/// Measures, and prints a table.
+pub(crate) fn run() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    runtime.expect("a runtime").block_on(measure());
+}
+
+async fn measure() {
+    let wasm = std::fs::read(sandhog_tests::component("hog")).expect("it was built");
+    let config = Config { guest_threads: NonZeroUsize::MIN, ..Config::default() };
+    let engine = Engine::new(config).expect("an engine");
+    let bare = Bare::new(&engine, &wasm);
+    let ours = Ours::new(engine, wasm);
+    let (mut bares, mut busies, mut idles) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bares.push(bare.round().await);
+        busies.push(ours.busy().await);
+        idles.push(ours.idle().await);
+    }
+    let [bare, busy, idle] = [bares, busies, idles].map(|mut times| {
+        times.sort_unstable();
+        times[ROUNDS / 2]
+    });
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["way", "by job", "to bare"]);
+    for (name, time) in [("bare wasmtime", bare), ("engine, busy", busy), ("engine, idle", idle)] {
+        let ratio = time.as_secs_f64() / bare.as_secs_f64();
+        table.add_row([name, &format!("{:.1} µs", time.as_secs_f64() * 1e6), &format!("{ratio:.2}")]);
+    }
+    println!("{table}\nmedians of {ROUNDS} rounds of {JOBS} jobs each");
+}
+
+/// Wasmtime alone.
+struct Bare {
+    engine: wasmtime::Engine,
+    pre: bindings::HandlerPre<StoreLimits>,
+}
+
+impl Bare {
+    fn new(engine: &Engine, wasm: &[u8]) -> Self {
+        let engine = engine.wasmtime().clone();
+        let component = Component::new(&engine, wasm).expect("it compiles");
+        let mut linker = Linker::new(&engine);
+        linker.define_unknown_imports_as_traps(&component).expect("it is linked");
+        let pre = linker.instantiate_pre(&component).and_then(bindings::HandlerPre::new);
+        Self { engine, pre: pre.expect("it is a handler") }
+    }
+
+    async fn round(&self) -> Duration {
+        let job = bindings::Job {
+            id: JobId::from_parts(Timestamp::from_millis(1), 1).to_string(),
+            kind: KIND.to_owned(),
+            payload: PAYLOAD.to_vec(),
+        };
+        let start = Instant::now();
+        for _ in 0..JOBS {
+            assert_eq!(self.call(&job).await.expect("it doesn't trap").expect("it returns"), PAYLOAD);
+        }
+        start.elapsed() / JOBS
+    }
+
+    async fn call(&self, job: &bindings::Job) -> wasmtime::Result<Result<Vec<u8>, bindings::Failure>> {
+        let memory = usize::try_from(MEMORY.0)?;
+        let limits = StoreLimitsBuilder::new().memory_size(memory).table_elements(usize::try_from(TABLE)?);
+        let mut store = Store::new(&self.engine, limits.build());
+        store.limiter(|limits| limits);
+        store.fuel_async_yield_interval(Some(FUEL_SYNC))?;
+        store.set_fuel(FUEL)?;
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Continue(1)));
+        let handler = self.pre.instantiate_async(&mut store).await?;
+        handler.call_handle(&mut store, job).await
+    }
+}
+
+/// The engine, as a daemon has it.
+struct Ours {
+    engine: Engine,
+    plugin: Arc<Plugin>,
+    host: Arc<dyn Host>,
+    acme: TenantId,
+}
+
+impl Ours {
+    fn new(engine: Engine, wasm: Vec<u8>) -> Self {
+        let acme = TenantId::parse("acme").expect("a tenant");
+        let spec = LoadSpec {
+            name: PluginName::parse("hog").expect("a name"),
+            tenant: acme.clone(),
+            wasm,
+            compile: CompileBudget::default(),
+            grants: Grants::default(),
+        };
+        let plugin = Arc::new(engine.load(spec).expect("it is a handler"));
+        Self { engine, plugin, host: Arc::new(Silent), acme }
+    }
+
+    /// Time by job while there is always another one.
+    async fn busy(&self) -> Duration {
+        let start = Instant::now();
+        let stream = || async {
+            for _ in 0..JOBS / AT_ONCE {
+                self.run().await;
+            }
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let done = try_join_all((0..AT_ONCE).map(|_| stream())).await;
+        assert!(done.is_ok());
+        start.elapsed() / JOBS
+    }
+
+    /// Time by job where each one is alone.
+    async fn idle(&self) -> Duration {
+        let start = Instant::now();
+        for _ in 0..JOBS {
+            self.run().await;
+        }
+        start.elapsed() / JOBS
+    }
+
+    async fn run(&self) {
+        let input = Input {
+            id: JobId::from_parts(Timestamp::from_millis(1), 1),
+            kind: Kind::parse(KIND).expect("a kind"),
+            payload: PAYLOAD.to_vec(),
+            tenant: self.acme.clone(),
+            queue: QueueName::parse("default").expect("a queue"),
+            attempt: 1,
+            max_attempts: 1,
+            deadline: Timestamp::from_millis(1),
+        };
+        let share = Share { tenant: self.acme.clone(), weight: NonZeroU32::MIN };
+        let plan = self.plan(&input);
+        let report = self.engine.run(plan, input, Arc::clone(&self.host), share, Abort::new()).await;
+        match report.outcome {
+            Outcome::Returned { output, .. } => assert_eq!(output, PAYLOAD),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn plan(&self, input: &Input) -> Plan<Arc<Plugin>> {
+        let budget = Budget {
+            fuel: Fuel(FUEL),
+            memory: MEMORY,
+            table_elements: TABLE,
+            timeout: Duration::from_secs(30),
+            output: Bytes::mib(1),
+            log: Bytes::kib(64),
+            effects: Bytes::mib(1),
+        };
+        let retry = RetryPolicy::default();
+        let offer = Offer { plugin: Arc::clone(&self.plugin), budget, retry, payload_max: Bytes::mib(1) };
+        let job = Job {
+            id: input.id,
+            tenant: input.tenant.clone(),
+            queue: input.queue.clone(),
+            kind: input.kind.clone(),
+            payload: Vec::new(),
+            attempts: 0,
+            enqueued_at: Timestamp::from_millis(1),
+        };
+        match admit(&job, Some(offer)) {
+            Admission::Run(plan) => plan,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A host that is never asked anything.
+#[derive(Debug)]
+struct Silent;
+
+#[async_trait]
+impl Host for Silent {
+    async fn state(&self, _key: &StateKey) -> Result<Option<Vec<u8>>, String> {
+        Ok(None)
+    }
+
+    fn new_job(&self, _ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
+        Err(EnqueueRefusal::UnknownKind)
+    }
+
+    fn progress(&self, _progress: Progress) {}
+
+    fn log(&self, _level: Level, _message: String, _fields: Vec<(String, String)>) {}
+}
