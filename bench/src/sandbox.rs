@@ -26,7 +26,8 @@ use sandhog_core::outcome::Outcome;
 use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
-    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, Plugin, Share,
+    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount, Plugin,
+    Share,
 };
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
@@ -131,6 +132,7 @@ struct Ours {
     plugin: Arc<Plugin>,
     host: Arc<dyn Host>,
     acme: TenantId,
+    memory: MemoryAccount,
 }
 
 impl Ours {
@@ -144,7 +146,7 @@ impl Ours {
             grants: Grants::default(),
         };
         let plugin = Arc::new(engine.load(spec).expect("it is a handler"));
-        Self { engine, plugin, host: Arc::new(Silent), acme }
+        Self { engine, plugin, host: Arc::new(Silent), acme, memory: MemoryAccount::default() }
     }
 
     /// Time by job while there is always another one.
@@ -181,7 +183,12 @@ impl Ours {
             max_attempts: 1,
             deadline: Timestamp::from_millis(1),
         };
-        let share = Share { tenant: self.acme.clone(), weight: NonZeroU32::MIN };
+        let share = Share {
+            tenant: self.acme.clone(),
+            weight: NonZeroU32::MIN,
+            memory: self.memory.clone(),
+            memory_max: Bytes::mib(8192),
+        };
         let plan = self.plan(&input);
         let report = self.engine.run(plan, input, Arc::clone(&self.host), share, Abort::new()).await;
         match report.outcome {
@@ -191,15 +198,7 @@ impl Ours {
     }
 
     fn plan(&self, input: &Input) -> Plan<Arc<Plugin>> {
-        let budget = Budget {
-            fuel: Fuel(FUEL),
-            memory: MEMORY,
-            table_elements: TABLE,
-            timeout: Duration::from_secs(30),
-            output: Bytes::mib(1),
-            log: Bytes::kib(64),
-            effects: Bytes::mib(1),
-        };
+        let budget = Budget { fuel: Fuel(FUEL), memory: MEMORY, table_elements: TABLE, ..Budget::DEFAULT };
         let retry = RetryPolicy::default();
         let offer = Offer { plugin: Arc::clone(&self.plugin), budget, retry, payload_max: Bytes::mib(1) };
         let job = Job {
@@ -208,6 +207,7 @@ impl Ours {
             queue: input.queue.clone(),
             kind: input.kind.clone(),
             payload: Vec::new(),
+            pinned: None,
             attempts: 0,
             enqueued_at: Timestamp::from_millis(1),
         };

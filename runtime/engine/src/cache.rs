@@ -1,8 +1,8 @@
 //! Compiled components, kept in a folder so that a restart doesn't compile them again.
 //!
-//! An entry is two files: the artefact, and its checksum. Both are written aside and renamed, the artefact first, so
-//! a reader sees either nothing or all of it; one that doesn't fit its checksum, or that wasmtime won't have, counts
-//! as missing. The name holds the digest of the component and of everything about wasmtime and its settings that the
+//! An entry is two files: the artefact, and its record, which has the checksum and what was found out about the
+//! component. Both are written aside and renamed, the artefact first, so a reader sees either nothing or all of it; one
+//! that doesn't fit its record, or that wasmtime won't have, counts as missing. The name holds the digest of the component and of everything about wasmtime and its settings that the
 //! artefact depends on.
 //!
 //! Nothing is ever asked of the cache that can't be had again, so what was used least lately goes when it gets large.
@@ -10,9 +10,11 @@
 //! To load an artefact is to run whatever machine code is in it. So the folder has to belong to the user who runs us,
 //! and nobody else may be able to write there.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -63,25 +65,14 @@ impl Cache {
         Ok(Self { folder: folder.to_owned(), size_max: SIZE_MAX, settings })
     }
 
-    /// The component, if it is there as it was written.
-    pub(crate) fn get(&self, engine: &wasmtime::Engine, revision: Revision) -> Option<Component> {
-        let artefact = self.artefact(revision);
-        let written = fs::read_to_string(checksum_of(&artefact)).ok()?;
-        let found = digest_of_file(&artefact).ok()?;
-        if written != found {
-            tracing::warn!(%revision, "a compiled component in the cache is damaged; compiling it again");
-            return None;
-        }
-        match load_trusted(engine, &artefact) {
-            Ok(component) => {
-                touch(&artefact);
-                Some(component)
-            }
-            Err(error) => {
-                tracing::warn!(%revision, %error, "a compiled component in the cache doesn't load; compiling it again");
-                None
-            }
-        }
+    /// The artefact of a component, if there is one that looks as it was written. Its bytes are looked at when it is
+    /// loaded: most artefacts of a daemon with many plugins never are.
+    pub(crate) fn find(&self, revision: Revision) -> Option<Artefact> {
+        let path = self.artefact(revision);
+        let record = Record::parse(&fs::read_to_string(record_of(&path)).ok()?)?;
+        let file = File::open(&path).ok()?;
+        let artefact = Artefact { path, file, record };
+        (artefact.file.metadata().ok()?.len() == artefact.record.size).then_some(artefact)
     }
 
     /// A file for an artefact that is about to be made. It goes away unless it is kept.
@@ -98,12 +89,26 @@ impl Cache {
     /// If it can't be written. Nothing half-written is left to be found.
     pub(crate) fn keep(&self, revision: Revision, written: NamedTempFile) -> io::Result<()> {
         let artefact = self.artefact(revision);
-        let digest = digest_of_file(written.path())?;
+        let file = written.reopen()?;
+        let record = Record { sha256: digest_of(&file)?, size: file.metadata()?.len(), vetted: None };
         persist(written, &artefact)?;
-        let mut checksum = self.begin()?;
-        checksum.write_all(digest.as_bytes())?;
-        persist(checksum, &checksum_of(&artefact))?;
+        self.write_record(&artefact, &record)?;
         self.prune()
+    }
+
+    /// Remembers what was found out about a component whose artefact is kept.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub(crate) fn vet(&self, artefact: &mut Artefact, vetted: Vetted) -> io::Result<()> {
+        artefact.record.vetted = Some(vetted);
+        self.write_record(&artefact.path, &artefact.record)
+    }
+
+    fn write_record(&self, artefact: &Path, record: &Record) -> io::Result<()> {
+        let mut file = self.begin()?;
+        file.write_all(record.to_string().as_bytes())?;
+        persist(file, &record_of(artefact))
     }
 
     /// Removes what was used least lately, as far as all together is too large, and what was never finished.
@@ -126,7 +131,7 @@ impl Cache {
         for (_, size, artefact) in artefacts {
             sum += size;
             if sum > self.size_max {
-                remove(&checksum_of(&artefact))?;
+                remove(&record_of(&artefact))?;
                 remove(&artefact)?;
             }
         }
@@ -135,6 +140,94 @@ impl Cache {
 
     fn artefact(&self, revision: Revision) -> PathBuf {
         self.folder.join(format!("{revision}-{}.cwasm", self.settings))
+    }
+}
+
+/// An artefact that is kept, open: it can be loaded even when it has gone from the cache.
+#[derive(Debug)]
+pub(crate) struct Artefact {
+    path: PathBuf,
+    file: File,
+    record: Record,
+}
+
+impl Artefact {
+    /// What was found out about its component.
+    pub(crate) fn vetted(&self) -> Option<&Vetted> {
+        self.record.vetted.as_ref()
+    }
+
+    /// Loads it, if it is as it was written. If not it goes from the cache, so that its component is compiled again when
+    /// it is deployed next.
+    ///
+    /// # Errors
+    /// If it can't be loaded, and why.
+    pub(crate) fn load(&self, engine: &wasmtime::Engine) -> Result<Component, String> {
+        let loaded = match digest_of(&self.file) {
+            Ok(found) if found == self.record.sha256 => {
+                // By the open file: what is under its name now may be another one.
+                let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                load_trusted(engine, path.as_ref()).map_err(|error| format!("doesn't load: {error:#}"))
+            }
+            Ok(_) => Err("is damaged".to_owned()),
+            Err(error) => Err(format!("can't be read: {error}")),
+        };
+        match &loaded {
+            Ok(_) => touch(&self.file),
+            Err(reason) => {
+                tracing::warn!(artefact = %self.path.display(), reason, "a compiled component in the cache is of no use");
+                // Whatever can't be removed is found to be of no use again.
+                let _ = remove(&record_of(&self.path)).and_then(|()| remove(&self.path));
+            }
+        }
+        loaded.map_err(|reason| format!("its compiled code {reason}"))
+    }
+}
+
+/// What is known of an artefact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Record {
+    sha256: String,
+    size: u64,
+    vetted: Option<Vetted>,
+}
+
+/// A component is a handler, and what it imports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Vetted {
+    /// Digest of what the host served when it was found to be one.
+    pub(crate) host: String,
+    /// The names of its imports; none has a line break in it.
+    pub(crate) imports: Vec<String>,
+}
+
+/// A line for each value: its name, a blank, the value.
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "sha256 {}\nsize {}", self.sha256, self.size)?;
+        if let Some(Vetted { host, imports }) = &self.vetted {
+            writeln!(f, "host {host}")?;
+            imports.iter().try_for_each(|import| writeln!(f, "import {import}"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Record {
+    /// Reads what was written; none, if it is anything else.
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let sha256 = lines.next()?.strip_prefix("sha256 ")?.to_owned();
+        let size = lines.next()?.strip_prefix("size ")?.parse().ok()?;
+        let vetted = match lines.next() {
+            Some(line) => {
+                let host = line.strip_prefix("host ")?.to_owned();
+                let import = |line: &str| line.strip_prefix("import ").map(str::to_owned);
+                Some(Vetted { host, imports: lines.map(import).collect::<Option<_>>()? })
+            }
+            None => None,
+        };
+        Some(Self { sha256, size, vetted })
     }
 }
 
@@ -164,18 +257,19 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Marks an artefact as used just now. Where that fails it may go earlier than it should, and that is all.
-fn touch(artefact: &Path) {
-    if let Err(error) = File::open(artefact).and_then(|file| file.set_modified(SystemTime::now())) {
+fn touch(artefact: &File) {
+    if let Err(error) = artefact.set_modified(SystemTime::now()) {
         tracing::debug!(%error, "a compiled component in the cache can't be marked as used");
     }
 }
 
-fn checksum_of(artefact: &Path) -> PathBuf {
-    artefact.with_extension("sha256")
+fn record_of(artefact: &Path) -> PathBuf {
+    artefact.with_extension("record")
 }
 
-fn digest_of_file(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+/// The checksum of a file, from its beginning.
+fn digest_of(mut file: &File) -> io::Result<String> {
+    file.rewind()?;
     let mut digest = Sha256::new();
     let mut chunk = vec![0; 64 * 1024];
     loop {
@@ -186,7 +280,8 @@ fn digest_of_file(path: &Path) -> io::Result<String> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -230,9 +325,25 @@ mod tests {
             let file = File::open(cache.artefact(*revision)).expect("it was written");
             file.set_modified(long_ago + Duration::from_secs(n)).expect("ours");
         }
-        assert!(cache.get(&engine, revisions[0]).is_some(), "and is thereby used");
+        let found = cache.find(revisions[0]).expect("it is there");
+        found.load(&engine).expect("and is thereby used");
         keep(&cache, revisions[2]);
-        let there = revisions.map(|revision| cache.get(&engine, revision).is_some());
+        let there = revisions.map(|revision| cache.find(revision).is_some());
         assert_eq!(there, [true, false, true]);
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let bare = Record { sha256: "ab".to_owned(), size: 7, vetted: None };
+        let imports = vec!["wasi:io/streams@0.2.6".to_owned(), "sandhog:job/log@0.1.0".to_owned()];
+        let vetted = Some(Vetted { host: "cd".to_owned(), imports });
+        for record in [bare.clone(), Record { vetted, ..bare }] {
+            assert_eq!(Record::parse(&record.to_string()), Some(record));
+        }
+        for text in
+            ["", "sha256 ab", "sha256 ab\nsize x", "sha256 ab\nsize 7\nmore", "sha256 ab\nsize 7\nhost c\nx"]
+        {
+            assert_eq!(Record::parse(text), None, "{text}");
+        }
     }
 }

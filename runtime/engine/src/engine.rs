@@ -88,6 +88,9 @@ impl Engine {
     ) -> Report {
         let started = Instant::now();
         let ends = started + plan.budget().timeout.min(FOREVER);
+        if let Err(reason) = at_hand(plan.plugin()).await {
+            return run::host_fault(reason);
+        }
         let Inner { wasmtime, executor, .. } = &*self.0;
         let (engine, crowd) = (wasmtime.clone(), executor.crowd().clone());
         let memory = Drawn::new(share.memory, share.memory_max);
@@ -99,6 +102,17 @@ impl Engine {
         report.usage.cpu = task.cpu();
         report
     }
+}
+
+/// Loads the code of a plugin that is used for the first time, off the threads that mustn't wait.
+async fn at_hand(plugin: &Arc<Plugin>) -> Result<(), String> {
+    if plugin.code.get().is_some() {
+        return Ok(());
+    }
+    let unused = Arc::clone(plugin);
+    let loaded = tokio::task::spawn_blocking(move || unused.code.load()).await;
+    let loaded = loaded.map_err(|error| error.to_string()).flatten();
+    loaded.map_err(|reason| format!("{plugin:?}: {reason}; it is compiled again when the daemon reloads it"))
 }
 
 fn of_panic(Panicked(message): Panicked) -> Report {

@@ -36,6 +36,7 @@
 mod abort;
 mod account;
 mod cache;
+mod code;
 mod compile;
 mod config;
 mod ending;

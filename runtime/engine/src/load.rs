@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
@@ -10,7 +10,8 @@ use sandhog_core::id::Revision;
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
 
-use crate::cache::{self, Cache};
+use crate::cache::{self, Artefact, Cache, Vetted};
+use crate::code::Code;
 use crate::compile::{Compiler, Failure};
 use crate::config::Config;
 use crate::error::Error;
@@ -58,10 +59,9 @@ const SERVED: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// Compiles and links components.
+/// Compiles components, finds them again, and links them.
 pub(crate) struct Loader {
-    engine: wasmtime::Engine,
-    linker: Linker<RunState>,
+    link: Arc<Link>,
     cache: Option<Cache>,
     compiler: Compiler,
     /// Held while compiling: it takes all cores and much memory as it is.
@@ -70,16 +70,15 @@ pub(crate) struct Loader {
 
 impl Loader {
     pub(crate) fn new(config: &Config, engine: &wasmtime::Engine) -> Result<Self, Error> {
-        let mut linker = Linker::new(engine);
-        link(&mut linker).map_err(|error| Error::Setup { reason: format!("{error:#}") })?;
+        let link =
+            Link::new(engine, config).map_err(|error| Error::Setup { reason: format!("{error:#}") })?;
         let open = |folder: &std::path::PathBuf| {
             Cache::open(folder, engine).map_err(|error| Error::Setup {
                 reason: format!("engine.cache can't be {}: {error}", folder.display()),
             })
         };
         Ok(Self {
-            engine: engine.clone(),
-            linker,
+            link: Arc::new(link),
             cache: config.cache.as_ref().map(open).transpose()?,
             compiler: config.compiler.clone(),
             compiling: Mutex::new(()),
@@ -97,25 +96,72 @@ impl Loader {
             })?;
         }
         let revision = revision_of(&spec.wasm);
-        let (component, source) = self.component(&plugin, revision, &spec.wasm, &spec.compile)?;
-        let pre = self.link(&component).map_err(|problems| Error::NotAHandler { plugin, problems })?;
-        Ok(Plugin::new(spec.name, spec.tenant, revision, source, spec.grants, pre))
+        let (code, imports, source) = self.code(&plugin, revision, &spec.wasm, &spec.compile)?;
+        let LoadSpec { name, tenant, grants, .. } = spec;
+        Ok(Plugin { name, tenant, revision, source, grants, imports, code })
+    }
+
+    /// The code of a component that is a handler, left aside if the cache has it.
+    fn code(
+        &self,
+        plugin: &str,
+        revision: Revision,
+        wasm: &[u8],
+        budget: &CompileBudget,
+    ) -> Result<(Code, Vec<String>, Source), Error> {
+        check_size(plugin, wasm, budget)?;
+        if let Some(artefact) = self.kept(revision)
+            && let Some(vetted) = artefact.vetted().filter(|vetted| vetted.host == self.link.host)
+        {
+            let imports = vetted.imports.clone();
+            return Ok((Code::aside(artefact, Arc::clone(&self.link)), imports, Source::Cached));
+        }
+        let (component, source) = self.component(plugin, revision, wasm, budget)?;
+        let pre = self.link.link(&component);
+        let pre = pre.map_err(|problems| Error::NotAHandler { plugin: plugin.to_owned(), problems })?;
+        let imports = self.imports(&component);
+        match self.vet(revision, &imports) {
+            Some(artefact) => Ok((Code::aside(artefact, Arc::clone(&self.link)), imports, source)),
+            None => Ok((Code::at_hand(pre), imports, source)),
+        }
+    }
+
+    fn kept(&self, revision: Revision) -> Option<Artefact> {
+        self.cache.as_ref()?.find(revision)
+    }
+
+    /// Remembers that a component is a handler, if it is kept.
+    fn vet(&self, revision: Revision, imports: &[String]) -> Option<Artefact> {
+        if imports.iter().any(|import| import.contains(char::is_control)) {
+            return None;
+        }
+        let (cache, mut artefact) = (self.cache.as_ref()?, self.kept(revision)?);
+        let vetted = Vetted { host: self.link.host.clone(), imports: imports.to_vec() };
+        if let Err(error) = cache.vet(&mut artefact, vetted) {
+            tracing::warn!(%revision, %error, "what was found out about a component can't be kept in the cache");
+        }
+        Some(artefact)
+    }
+
+    fn imports(&self, component: &Component) -> Vec<String> {
+        let kind = component.component_type();
+        kind.imports(self.link.engine()).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// See [`crate::Engine::inspect`].
-    pub(crate) fn inspect(&self, wasm: &[u8], compile: &CompileBudget) -> Result<Inspection, Error> {
+    pub(crate) fn inspect(&self, wasm: &[u8], budget: &CompileBudget) -> Result<Inspection, Error> {
+        check_size("component", wasm, budget)?;
         let revision = revision_of(wasm);
-        let (component, _) = self.component("component", revision, wasm, compile)?;
-        let kind = component.component_type();
+        let (component, _) = self.component("component", revision, wasm, budget)?;
+        let exports = component.component_type();
+        let exports = exports.exports(self.link.engine()).map(|(name, _)| name.to_owned()).collect();
+        let import = |name: String| Import { served: is_served(&name), name };
         Ok(Inspection {
             revision,
             size: Bytes::of(wasm.len()),
-            imports: kind
-                .imports(&self.engine)
-                .map(|(name, _)| Import { name: name.to_owned(), served: is_served(name) })
-                .collect(),
-            exports: kind.exports(&self.engine).map(|(name, _)| name.to_owned()).collect(),
-            problems: self.link(&component).err().unwrap_or_default(),
+            imports: self.imports(&component).into_iter().map(import).collect(),
+            exports,
+            problems: self.link.link(&component).err().unwrap_or_default(),
         })
     }
 
@@ -126,11 +172,8 @@ impl Loader {
         wasm: &[u8],
         budget: &CompileBudget,
     ) -> Result<(Component, Source), Error> {
-        let (size, max) = (Bytes::of(wasm.len()), budget.component);
-        if size > max {
-            return Err(Error::TooLarge { plugin: plugin.to_owned(), size, max });
-        }
-        let cached = || self.cache.as_ref()?.get(&self.engine, revision);
+        // One that is of no use is compiled again, and the log has it.
+        let cached = || self.kept(revision)?.load(self.link.engine()).ok();
         if let Some(component) = cached() {
             return Ok((component, Source::Cached));
         }
@@ -150,8 +193,8 @@ impl Loader {
             None => tempfile::NamedTempFile::new(),
         };
         let artefact = artefact.map_err(Failure::Files)?;
-        self.compiler.compile(&self.engine, wasm, budget, artefact.as_file())?;
-        let component = cache::load_trusted(&self.engine, artefact.path())
+        self.compiler.compile(self.link.engine(), wasm, budget, artefact.as_file())?;
+        let component = cache::load_trusted(self.link.engine(), artefact.path())
             .map_err(|error| Failure::Died(format!("what it wrote can't be loaded: {error:#}")))?;
         if let Some(cache) = &self.cache
             && let Err(error) = cache.keep(revision, artefact)
@@ -160,8 +203,35 @@ impl Loader {
         }
         Ok(component)
     }
+}
 
-    fn link(&self, component: &Component) -> Result<HandlerPre<RunState>, Vec<String>> {
+/// Links components: what the host serves, and whether a component is a handler that can do with it.
+pub(crate) struct Link {
+    engine: wasmtime::Engine,
+    linker: Linker<RunState>,
+    host: String,
+}
+
+impl Link {
+    fn new(engine: &wasmtime::Engine, config: &Config) -> wasmtime::Result<Self> {
+        let mut linker = Linker::new(engine);
+        link(&mut linker)?;
+        let (version, contract) = (env!("CARGO_PKG_VERSION"), include_str!("../../../wit/job.wit"));
+        let room = (config.memory_max, config.table_elements_max, config.core_instances_max);
+        let host = cache::hex(&Sha256::digest(format!("{version} {contract} {SERVED:?} {room:?}")));
+        Ok(Self { engine: engine.clone(), linker, host })
+    }
+
+    /// The engine that the components are for.
+    pub(crate) fn engine(&self) -> &wasmtime::Engine {
+        &self.engine
+    }
+
+    /// Links a component against what the host serves.
+    ///
+    /// # Errors
+    /// All that keeps it from being a handler.
+    pub(crate) fn link(&self, component: &Component) -> Result<HandlerPre<RunState>, Vec<String>> {
         let kind = component.component_type();
         let mut problems = Vec::new();
         let pre = self.linker.instantiate_pre(component).inspect_err(|error| {
@@ -206,6 +276,14 @@ fn check_dir(dir: &DirGrant) -> io::Result<()> {
 /// The first bytes of a core module, and of a component.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+fn check_size(plugin: &str, wasm: &[u8], budget: &CompileBudget) -> Result<(), Error> {
+    let (size, max) = (Bytes::of(wasm.len()), budget.component);
+    if size > max {
+        return Err(Error::TooLarge { plugin: plugin.to_owned(), size, max });
+    }
+    Ok(())
+}
 
 fn error(plugin: String, failure: Failure, wasm: &[u8], budget: &CompileBudget) -> Error {
     match failure {

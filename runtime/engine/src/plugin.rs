@@ -8,7 +8,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 
-use crate::imports::{HandlerPre, RunState};
+use crate::code::Code;
 
 /// What to load.
 #[derive(Debug, Clone)]
@@ -89,28 +89,19 @@ pub enum Source {
     Cached,
 }
 
-/// One loaded revision of a component, ready to run as often as wanted. Whoever holds it keeps it alive.
+/// One revision of a component that was found to be a handler, ready to run as often as wanted. Its machine code may
+/// still be in the cache, until the first run. Whoever holds it keeps it alive.
 pub struct Plugin {
-    name: PluginName,
-    tenant: TenantId,
-    revision: Revision,
-    source: Source,
-    grants: Grants,
-    pre: HandlerPre<RunState>,
+    pub(crate) name: PluginName,
+    pub(crate) tenant: TenantId,
+    pub(crate) revision: Revision,
+    pub(crate) source: Source,
+    pub(crate) grants: Grants,
+    pub(crate) imports: Vec<String>,
+    pub(crate) code: Code,
 }
 
 impl Plugin {
-    pub(crate) fn new(
-        name: PluginName,
-        tenant: TenantId,
-        revision: Revision,
-        source: Source,
-        grants: Grants,
-        pre: HandlerPre<RunState>,
-    ) -> Self {
-        Self { name, tenant, revision, source, grants, pre }
-    }
-
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &PluginName {
@@ -141,8 +132,10 @@ impl Plugin {
         &self.grants
     }
 
-    pub(crate) fn pre(&self) -> &HandlerPre<RunState> {
-        &self.pre
+    /// The full names of what it imports, such as `wasi:io/streams@0.2.6`.
+    #[must_use]
+    pub fn imports(&self) -> &[String] {
+        &self.imports
     }
 }
 

@@ -109,6 +109,9 @@ impl Run {
             return Report { outcome, usage: Usage::default() };
         }
         let plugin = Arc::clone(self.plan.plugin());
+        let Some(pre) = self.plan.plugin().code.get() else {
+            return host_fault("the plugin's code is not at hand".to_owned());
+        };
         let budget = *self.plan.budget();
         let abort = self.abort.clone();
         let meter = Meter::new(&budget, self.memory, Instant::now());
@@ -121,13 +124,14 @@ impl Run {
         if let Err(error) = prepare(&mut store, &budget, self.crowd) {
             return host_fault(format!("{error:#}"));
         }
-        let call = drive(&mut store, self.plan.plugin().pre(), &job);
+        let call = drive(&mut store, pre, &job);
         let ended = AssertUnwindSafe(until_stopped(&abort, call)).catch_unwind().await;
         conclude(store, ended.map_err(|panic| Panicked(panic_message(&*panic))))
     }
 }
 
-fn host_fault(message: String) -> Report {
+/// The report of a run for which the host is to blame.
+pub(crate) fn host_fault(message: String) -> Report {
     Report { outcome: Outcome::HostFault { message }, usage: Usage::default() }
 }
 

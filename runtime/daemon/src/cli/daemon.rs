@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandhog_core::budget::Bytes;
 use sandhog_engine::{Engine, Plugin};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -57,6 +58,7 @@ impl Run {
 
 /// Runs a daemon until it is told to stop.
 pub(super) async fn serve(config: Config) -> Result<Exit, Failure> {
+    raise_open_files();
     let mut signals = Signals::new().map_err(|cause| Failure::io("listen for signals", &cause))?;
     let (parts, _catalog) = tokio::select! {
         prepared = prepare(&config) => prepared?,
@@ -157,6 +159,14 @@ fn slots_warning(config: &Config) -> Option<String> {
              the others waiting; raise engine.concurrency to {tenants} or more"
         )
     })
+}
+
+/// Lets this process have as many open files as it may: each plugin has one, and a shell usually grants 1,024.
+fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "can't raise the number of open files");
+    }
 }
 
 /// What to say if the machine hasn't the memory that handlers may take together.

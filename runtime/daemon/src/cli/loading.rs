@@ -1,7 +1,11 @@
 //! Loading all plugins of a configuration.
 
+use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::Arc;
+use std::thread;
 
+use futures::{StreamExt, stream};
 use sandhog_engine::{Engine, Plugin};
 
 use super::exit::Failure;
@@ -19,9 +23,11 @@ pub(super) async fn load_all(
     loaded: impl Fn(&config::Plugin, &Result<Arc<Plugin>, deploy::Error>),
 ) -> Result<Vec<Arc<Plugin>>, Vec<deploy::Error>> {
     let (mut plugins, mut errors) = (Vec::new(), Vec::new());
-    for terms in &config.plugins {
-        // One after the other: compiling uses all cores as it is.
-        let result = load(engine, config, terms).await;
+    // The engine sees to it that only one is compiled at a time.
+    let at_once = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let results = stream::iter(&config.plugins).map(|terms| load(engine, config, terms)).buffered(at_once);
+    let mut results = pin!(results.zip(stream::iter(&config.plugins)));
+    while let Some((result, terms)) = results.next().await {
         loaded(terms, &result);
         match result {
             Ok(plugin) => plugins.push(plugin),

@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
-use sandhog_engine::{Access, Config, DirGrant, Engine, Grants, LoadSpec, Source};
+use sandhog_core::outcome::Outcome;
+use sandhog_engine::{Abort, Access, Config, DirGrant, Engine, Grants, LoadSpec, Source};
 
-use super::bed::{Bed, config, output, spec};
+use super::bed::{Bed, budget, config, output, spec};
 use super::guests::{self, Guest};
 
 fn refusal(bed: &Bed, wasm: impl Into<Vec<u8>>) -> String {
@@ -204,11 +205,72 @@ async fn a_damaged_or_foreign_entry_is_compiled_again() {
         for entry in entries() {
             damage(&entry);
             let bed = cached(folder.path());
-            assert_eq!(bed.load(guests::echo()).source(), Source::Compiled, "{}", entry.display());
+            let plugin = bed.load(guests::echo());
+            let report = bed.start(&plugin, budget(), Abort::new()).await;
+            // What can't be seen from outside is found when the code is needed: that is never the guest's fault.
+            if let Outcome::HostFault { message } = &report.outcome {
+                assert!(message.contains("compiled code is damaged"), "{}: {message}", entry.display());
+                assert_eq!(bed.load(guests::echo()).source(), Source::Compiled, "{}", entry.display());
+            }
             bed.still_works().await;
         }
     }
     assert_eq!(cached(folder.path()).load(guests::echo()).source(), Source::Cached);
+}
+
+#[tokio::test]
+async fn code_that_is_only_deployed_is_not_loaded_and_runs_even_if_the_cache_is_gone_meanwhile() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    cached(folder.path()).load(guests::echo());
+    let bed = cached(folder.path());
+    let plugin = bed.load(guests::echo());
+    let is_mapped = || {
+        let maps = fs::read_to_string("/proc/self/maps").expect("Linux has it");
+        maps.contains(&plugin.revision().to_string())
+    };
+    assert!(!is_mapped(), "it is left in the cache");
+    fs::remove_dir_all(folder.path()).expect("ours");
+    let report = bed.start(&plugin, budget(), Abort::new()).await;
+    assert_eq!(output(&report), b"payload");
+    assert!(is_mapped(), "it is at hand now");
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_component_is_the_same_from_the_cache() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let wasm = Guest::default().importing(&guests::log()).text();
+    let compiled = cached(folder.path()).load(wasm.as_str());
+    let found = cached(folder.path()).load(wasm.as_str());
+    assert_eq!((compiled.source(), found.source()), (Source::Compiled, Source::Cached));
+    assert_eq!(found.imports(), ["sandhog:job/types@0.1.0", "sandhog:job/log@0.1.0"]);
+    assert_eq!(compiled.imports(), found.imports());
+}
+
+#[tokio::test]
+async fn a_component_that_was_only_inspected_is_still_no_handler() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for _ in 0..2 {
+        let bed = cached(folder.path());
+        let compile = CompileBudget::default();
+        assert_eq!(bed.engine.inspect(b"(component)", &compile).expect("a component").problems.len(), 1);
+        assert!(refusal(&bed, "(component)").contains("exports no function `handle`"));
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_claims_anothers_digest_gets_neither_its_name_nor_its_code() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let bed = cached(folder.path());
+    let echo = bed.load(guests::echo());
+    // It has the digest in a section, which is all that a component can say of itself.
+    let digest = echo.revision();
+    let liar =
+        guests::idle().replacen("(component", &format!("(component (@custom \"digest\" \"{digest}\")"), 1);
+    let liar = bed.load(liar);
+    assert_eq!(liar.source(), Source::Compiled);
+    assert_ne!(liar.revision(), digest);
+    let report = bed.start(&liar, budget(), Abort::new()).await;
+    assert_ne!(output(&report), b"payload", "its code is its own");
 }
 
 #[tokio::test]
