@@ -187,7 +187,7 @@ pub struct Revision([u8; 32]);
 impl Revision {
     /// The revision with this sha256.
     #[must_use]
-    pub fn from_sha256(digest: [u8; 32]) -> Self {
+    pub const fn from_sha256(digest: [u8; 32]) -> Self {
         Self(digest)
     }
 

@@ -39,12 +39,11 @@ use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_engine::{Compiler, Grants};
 
+use crate::provenance::Signer;
 use fields::File;
 use reference::{Follow, Outside};
 
-use crate::provenance::Signer;
 pub(crate) use fields::nearest;
-
 pub use own::OwnBroker;
 pub use problem::{Place, Problem, Problems};
 
