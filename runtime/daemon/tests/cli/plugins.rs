@@ -103,6 +103,34 @@ fn a_new_plugin_is_a_whole_project_whose_toml_is_right() {
 }
 
 #[test]
+fn a_new_plugin_may_be_in_another_language() {
+    for (language, manifest, handler, test) in [
+        ("js", "package.json", "src/handler.js", "npm test"),
+        ("python", "pyproject.toml", "handler.py", "python -m unittest"),
+    ] {
+        let site = Site::empty();
+        let said = site.run(&["plugin", "new", "greet-me", "--lang", language]);
+        assert_eq!(said.code, 0, "{said:?}");
+        assert!(said.out.contains(test) && said.out.contains("sandhog plugin build"), "{}", said.out);
+        let text = |file| std::fs::read_to_string(site.path("greet-me").join(file)).expect(file);
+        assert!(text(manifest).contains("\"greet-me\"") && text(handler).contains("\"greet-me.greet\""));
+        // The TOML is right.
+        site.write("sandhog.toml", "");
+        site.write("plugins.d/greet-me.toml", &text("greet-me.toml"));
+        site.write("plugins.d/greet-me.wasm", &component(ECHO));
+        let document = site.json(&["check"]);
+        assert_eq!(document["config"]["plugins"][0]["kinds"], serde_json::json!(["greet-me.greet"]));
+    }
+    assert_eq!(Site::empty().run(&["plugin", "new", "greet", "--lang", "cobol"]).code, 2);
+}
+
+#[test]
 fn building_what_is_no_project_says_what_to_do() {
     Site::empty().run(&["plugin", "build"]).fails(1, &["Cargo.toml", "sandhog plugin new NAME"]);
+    let site = Site::empty();
+    site.write("package.json", r#"{"name": "@acme/greet", "main": "greet.js"}"#);
+    site.run(&["plugin", "build"]).fails(1, &["sandhog-js", "npm install"]);
+    site.run(&["plugin", "build", "--profile", "dev"]).fails(1, &["--profile is Cargo's"]);
+    site.write("package.json", "{");
+    site.run(&["plugin", "build"]).fails(1, &["package.json", "line 1"]);
 }

@@ -3,6 +3,7 @@
 mod build;
 mod inspect;
 mod key;
+mod language;
 mod local_host;
 mod new;
 mod run;

@@ -7,15 +7,19 @@ use clap::Args;
 use sandhog_core::id::PluginName;
 use serde::Serialize;
 
+use super::language::Language;
 use crate::cli::console::Console;
 use crate::cli::exit::{Exit, Failure};
 
 /// Start a handler of one's own: a project that builds at once
 #[derive(Debug, Args)]
 pub(in crate::cli) struct New {
-    /// The plugin's name; also that of its crate, and the first part of its kinds
-    #[arg(value_parser = crate_name)]
+    /// The plugin's name; also that of its project, and the first part of its kinds
+    #[arg(value_parser = project_name)]
     name: PluginName,
+    /// What it is written in
+    #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+    lang: Language,
     /// Where to write it [default: a folder of that name]
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
@@ -31,22 +35,10 @@ struct NewDocument {
     files: Vec<String>,
 }
 
-/// The files of a project, from `sdk/template`: name and text, with placeholders.
-const TEMPLATE: [(&str, &str); 5] = [
-    ("Cargo.toml", include_str!("../../../../../sdk/template/Cargo.toml.tmpl")),
-    ("src/lib.rs", include_str!("../../../../../sdk/template/src/lib.rs.tmpl")),
-    ("{{name}}.toml", include_str!("../../../../../sdk/template/plugin.toml.tmpl")),
-    ("README.md", include_str!("../../../../../sdk/template/README.md.tmpl")),
-    (".gitignore", include_str!("../../../../../sdk/template/gitignore.tmpl")),
-];
-
-/// The SDK of the checkout that this command was built from.
-const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk");
-
-fn crate_name(text: &str) -> Result<PluginName, String> {
+fn project_name(text: &str) -> Result<PluginName, String> {
     let name = PluginName::parse(text).map_err(|invalid| invalid.to_string())?;
     if text.contains('.') || text.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err("Cargo wants a name without `.` that starts with a letter".to_owned());
+        return Err("a project's name has no `.` and starts with a letter".to_owned());
     }
     Ok(name)
 }
@@ -58,9 +50,9 @@ impl New {
             let failure = Failure::new(format!("{} is there already, and not empty", folder.display()));
             return Err(failure.help("another place: --dir FOLDER"));
         }
-        let sdk = self.sdk_dependency()?;
+        let sdk = self.lang.sdk(self.sdk.as_deref())?;
         let mut files = Vec::new();
-        for (name, text) in TEMPLATE {
+        for (name, text) in self.lang.template() {
             let fill = |text: &str| text.replace("{{name}}", self.name.as_str()).replace("{{sdk}}", &sdk);
             let file = folder.join(fill(name));
             write(&file, &fill(text))?;
@@ -74,26 +66,12 @@ impl New {
     fn next_steps(&self, document: &NewDocument) -> String {
         let name = &self.name;
         format!(
-            "wrote {}\n\nnext:\n  cd {} && cargo test\n  sandhog plugin build\n  \
+            "wrote {}\n\nnext:\n  cd {} && {}\n  sandhog plugin build\n  \
              sandhog plugin run {name}.wasm --kind {name}.greet '{{\"name\": \"Ann\"}}'",
             document.files.join(", "),
             document.folder,
+            self.lang.test_command(),
         )
-    }
-
-    /// The SDK as Cargo has it.
-    fn sdk_dependency(&self) -> Result<String, Failure> {
-        let path = match &self.sdk {
-            Some(path) => path
-                .canonicalize()
-                .map_err(|cause| Failure::io(format!("find {}", path.display()), &cause))?,
-            None => match Path::new(SDK).canonicalize() {
-                Ok(path) => path,
-                // The checkout is gone: then the SDK comes from where Cargo finds it.
-                Err(_) => return Ok(format!("version = \"{}\"", env!("CARGO_PKG_VERSION"))),
-            },
-        };
-        Ok(format!("path = {}", toml::Value::String(path.display().to_string())))
     }
 }
 
