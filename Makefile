@@ -13,6 +13,7 @@ export CARGO_TARGET_DIR := $(SANDHOG_CACHE)/target
 export SANDHOG_PLUGINS := $(SANDHOG_CACHE)/guest-target/wasm32-wasip2/release
 
 JS_PLUGINS := plugins/hog-js plugins/mail
+C_PLUGINS := plugins/wordcount
 PYTHON_PLUGINS := plugins/hog-python plugins/invoice
 PYTHON := sdk/python/sandhog_sdk sdk/python/tests $(PYTHON_PLUGINS)
 
@@ -58,10 +59,11 @@ plugins: setup ## Build the plugins to components
 	@scripts/wasm-target.sh cargo build --release --locked --target wasm32-wasip2 --manifest-path plugins/Cargo.toml
 
 .PHONY: languages
-languages: ## Build the plugins in JavaScript and Python to components
+languages: ## Build the plugins in JavaScript, Python and C to components
 	@scripts/setup.sh languages
 	@scripts/js.sh build $(JS_PLUGINS)
 	@scripts/python.sh build $(PYTHON_PLUGINS)
+	@scripts/c.sh build $(C_PLUGINS)
 
 .PHONY: setup
 setup: ## Install what building and testing need, where it is missing

@@ -19,6 +19,10 @@ if [ "${1:-}" = languages ]; then
     command -v node >/dev/null || packages+=(nodejs)
     command -v npm >/dev/null || packages+=(npm)
     python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+    command -v clang >/dev/null || packages+=(clang)
+    [ -d /usr/include/wasm32-wasi ] || packages+=(wasi-libc)
+    [ -f "$(clang --print-resource-dir 2>/dev/null)/lib/wasi/libclang_rt.builtins-wasm32.a" ] ||
+        packages+=(libclang-rt-dev-wasm32)
 fi
 [ ${#packages[@]} -eq 0 ] && exit 0
 

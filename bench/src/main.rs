@@ -3,6 +3,7 @@
 //! Each case starts daemons and brokers of its own on this machine, and prints what it measured.
 
 mod hogs;
+mod languages;
 mod plugins;
 mod quick;
 mod sandbox;
@@ -14,12 +15,13 @@ use std::process::ExitCode;
 /// A case's name, what it shows, and how it is run.
 type Case = (&'static str, &'static str, fn());
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     ("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run),
     ("shares", "the fuel that tenants of weight 1 and 3 get, each with endless work", shares::run),
     ("spinners", "quick jobs of one tenant while a thousand jobs of another spin for ever", spinners::run),
     ("plugins", "a thousand plugins deployed, ten used: start-up and memory", plugins::run),
     ("sandbox", "a fresh sandbox for each job, beside a bare loop of wasmtime's calls", sandbox::run),
+    ("languages", "what a handler costs by the language that it is written in", languages::run),
 ];
 
 fn main() -> ExitCode {

@@ -52,6 +52,19 @@ def swap(ctx: Context, input: Any) -> dict[str, bool]:
     return {"swapped": ctx.state.compare_and_set(input["key"], input.get("expected"), input["value"])}
 
 
+@handler("hog.note")
+def note(ctx: Context, input: Any) -> str:
+    """Leaves a text wherever a handler can: in its state, log, progress, a further job and its output."""
+    text: str = input["text"]
+    ctx.log.info(text, text=text)
+    ctx.progress(1, 1, text)
+    ctx.state.set("note", text)
+    ctx.enqueue("hog.echo", text)
+    if input.get("fail"):
+        raise permanent(text)
+    return text
+
+
 @handler("hog.spawn")
 def spawn(ctx: Context, input: Any) -> list[str]:
     """Enqueues jobs, and returns their ids."""
@@ -118,6 +131,15 @@ def panic(ctx: Context, input: Any) -> None:
 def output(ctx: Context, input: Any) -> bytes:
     """Returns garbage, which doesn't compress."""
     return random.Random(1).randbytes(input["bytes"])
+
+
+_calls = itertools.count(1)
+
+
+@handler("hog.remember")
+def remember(ctx: Context, input: Any) -> int:
+    """Counts its calls where nothing lasts, and returns the count: 1, if every job gets an instance of its own."""
+    return next(_calls)
 
 
 @handler("hog.log")

@@ -10,7 +10,7 @@ mod site;
 
 pub use daemon::Daemon;
 pub use redis::{Fsync, Redis};
-pub use site::{Backend, Site, all_final, finished, hog_job, nth, settled, tenant};
+pub use site::{Backend, Language, Site, all_final, finished, hog_job, nth, settled, tenant};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,9 +47,22 @@ pub fn component(name: &str) -> PathBuf {
 }
 
 fn default_components() -> PathBuf {
+    cache().join("guest-target/wasm32-wasip2/release")
+}
+
+/// The folder outside the checkout that build artefacts and toolchains are kept in.
+///
+/// # Panics
+/// If there is no home folder either.
+#[must_use]
+pub fn cache() -> PathBuf {
+    std::env::var_os("SANDHOG_CACHE").map_or_else(default_cache, PathBuf::from)
+}
+
+fn default_cache() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    cache.or(home).expect("a home folder").join("sandhog/guest-target/wasm32-wasip2/release")
+    cache.or(home).expect("a home folder").join("sandhog")
 }
 
 /// The examples of the README are compiled with the tests.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use sandhog_broker::Broker;
@@ -24,11 +24,43 @@ pub enum Backend {
     Redis(Fsync),
 }
 
+/// What a handler is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// Compiled to Wasm.
+    Rust,
+    /// On SpiderMonkey.
+    JavaScript,
+    /// On CPython.
+    Python,
+}
+
+impl Language {
+    /// The component that has the hog's kinds.
+    fn hog(self) -> &'static str {
+        match self {
+            Self::Rust => "hog",
+            Self::JavaScript => "hog-js",
+            Self::Python => "hog-python",
+        }
+    }
+}
+
+/// No handler without an interpreter in it is as large.
+const INTERPRETER_MIN: u64 = 8 << 20;
+
+/// What the hog does on command, in every language.
+const HOG_KINDS: [&str; 16] = [
+    "allocate", "count", "echo", "fail", "log", "note", "output", "panic", "read", "recurse", "remember",
+    "secret", "sleep", "spawn", "spin", "swap",
+];
+
 /// The site. Daemons and clients find it by its configuration file.
 #[derive(Debug)]
 pub struct Site {
     folder: TempDir,
     redis: Option<Redis>,
+    has_interpreter: bool,
 }
 
 impl Site {
@@ -48,7 +80,7 @@ impl Site {
             None => "type = \"embedded\"\npath = \"jobs.db\"".to_owned(),
             Some(redis) => format!("type = \"redis\"\nurl = \"{}\"", redis.url()),
         };
-        let site = Self { folder, redis };
+        let site = Self { folder, redis, has_interpreter: false };
         // All sites of a machine share compiled components, which takes seconds off each test.
         let cache = component("hog").with_file_name("sandhog-test-cache");
         let text = format!("[broker]\n{broker}\n\n[engine]\ncache = \"{}\"\n\n{extra}\n", cache.display());
@@ -62,19 +94,32 @@ impl Site {
     /// If the file can't be written.
     #[must_use]
     pub fn with_hog(self, tenant: &str, extra: &str) -> Self {
-        let kinds: Vec<String> = [
-            "allocate", "count", "echo", "fail", "log", "note", "output", "panic", "recurse", "sleep",
-            "spawn", "spin", "swap",
-        ]
-        .iter()
-        .map(|kind| format!("\"hog.{kind}\""))
-        .collect();
+        self.with_hog_in(Language::Rust, tenant, extra)
+    }
+
+    /// Adds the plugin `hog` as it is written in this language.
+    ///
+    /// # Panics
+    /// If the file can't be written.
+    #[must_use]
+    pub fn with_hog_in(self, language: Language, tenant: &str, extra: &str) -> Self {
+        let kinds = HOG_KINDS.map(|kind| format!("\"hog.{kind}\"")).join(", ");
+        let plugin = format!("kinds = [{kinds}]\nqueue = \"hogs\"\n\n{extra}");
+        self.with_plugin("hog", tenant, &component(language.hog()), &plugin)
+    }
+
+    /// Adds a plugin for a tenant. The text goes on where its `[plugin]` table still has to say kinds and queue.
+    ///
+    /// # Panics
+    /// If the file can't be written.
+    #[must_use]
+    pub fn with_plugin(mut self, name: &str, tenant: &str, component: &Path, text: &str) -> Self {
+        self.has_interpreter |= fs::metadata(component).is_ok_and(|file| file.len() > INTERPRETER_MIN);
         let text = format!(
-            "[plugin]\nname = \"hog\"\ntenant = \"{tenant}\"\ncomponent = \"{}\"\nkinds = [{}]\nqueue = \"hogs\"\n\n{extra}\n",
-            component("hog").display(),
-            kinds.join(", ")
+            "[plugin]\nname = \"{name}\"\ntenant = \"{tenant}\"\ncomponent = \"{}\"\n{text}\n",
+            component.display()
         );
-        fs::write(self.path().join(format!("plugins.d/hog-{tenant}.toml")), text).expect("a file");
+        fs::write(self.path().join(format!("plugins.d/{name}-{tenant}.toml")), text).expect("a file");
         self
     }
 
@@ -101,7 +146,17 @@ impl Site {
     /// Starts a daemon.
     #[must_use]
     pub fn daemon(&self) -> Daemon {
+        self.compile_interpreters();
         Daemon::start(&self.config())
+    }
+
+    /// An interpreter takes many seconds to compile, of all cores: one test does it, and the others find it in the cache.
+    fn compile_interpreters(&self) {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        if self.has_interpreter {
+            let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+            self.sandhog(&["check"]);
+        }
     }
 
     /// Runs the command.

@@ -31,6 +31,16 @@ export const swap = handler("hog.swap", (ctx, { key, expected, value }) => ({
   swapped: ctx.state.compareAndSet(key, expected ?? undefined, value),
 }));
 
+/** Leaves a text wherever a handler can: in its state, log, progress, a further job and its output. */
+export const note = handler("hog.note", (ctx, { text, fail = false }) => {
+  ctx.log.info(text, { text });
+  ctx.progress(1, 1, text);
+  ctx.state.set("note", text);
+  ctx.enqueue("hog.echo", text);
+  if (fail) throw permanent(text);
+  return text;
+});
+
 /** Enqueues jobs, and returns their ids. */
 export const spawn = handler("hog.spawn", (ctx, { kind, count, payload = "", queue, unique_prefix: prefix }) => {
   const bytes = new TextEncoder().encode(payload);
@@ -71,10 +81,15 @@ export const panic = handler("hog.panic", (_, { message = "the hog was told to" 
 /** Returns garbage, which doesn't compress. */
 export const output = handler("hog.output", (_, { bytes }) => {
   const garbage = new Uint8Array(bytes);
-  let number = 1;
-  for (let at = 0; at < bytes; at++) garbage[at] = number = (number * 48271) % 0x7fffffff;
+  // So much is had at a time, and no more.
+  for (let at = 0; at < bytes; at += 65536) crypto.getRandomValues(garbage.subarray(at, at + 65536));
   return garbage;
 });
+
+let calls = 0;
+
+/** Counts its calls where nothing lasts, and returns the count: 1, if every job gets an instance of its own. */
+export const remember = handler("hog.remember", () => ++calls);
 
 /** Writes log lines: with the context, and with the console every other time. */
 export const log = handler("hog.log", (ctx, { lines = Infinity }) => {

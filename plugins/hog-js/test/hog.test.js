@@ -40,8 +40,12 @@ test("state, jobs, secrets and files go through the host", async () => {
   assert.deepEqual(await run(hog.swap, { key: "x", expected: null, value: 1 }), { swapped: true });
   assert.deepEqual(await run(hog.swap, { key: "x", expected: 2, value: 3 }), { swapped: false });
   assert.deepEqual(await run(hog.spawn, { kind: "hog.echo", count: 2, payload: "1" }), ["job-1", "job-2"]);
+  assert.equal((await host.run(hog.note, { text: "hi", fail: true })).failure.message, "hi");
+  assert.equal(host.stored("note"), undefined);
+  assert.equal(await run(hog.note, { text: "hi" }), host.stored("note"));
   assert.deepEqual(await run(hog.secret, { name: "TOKEN" }), { bytes: 7 });
   assert.match((await run(hog.secret, { name: "OTHER" })).refused, /not granted/);
   assert.deepEqual(await run(hog.read, { path: "/in/a" }), { text: "hello" });
+  assert.equal((await run(hog.remember, null)) + 1, await run(hog.remember, null));
   assert.match((await run(hog.read, { path: "/etc/passwd" })).refused, /no such file/);
 });

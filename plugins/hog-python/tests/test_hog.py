@@ -44,8 +44,12 @@ class Hog(unittest.TestCase):
         self.assertEqual(host.run(hog.swap, {"key": "x", "expected": None, "value": 1}).output, {"swapped": True})
         self.assertEqual(host.run(hog.swap, {"key": "x", "expected": 2, "value": 3}).output, {"swapped": False})
         self.assertEqual(host.run(hog.spawn, {"kind": "hog.echo", "count": 2}).output, ["job-1", "job-2"])
+        self.assertEqual(str(host.run(hog.note, {"text": "hi", "fail": True}).failure), "hi")
+        self.assertIsNone(host.stored("note"))
+        self.assertEqual(host.run(hog.note, {"text": "hi"}).output, host.stored("note"))
         self.assertEqual(host.run(hog.secret, {"name": "TOKEN"}).output, {"bytes": 7})
         self.assertIn("not granted", host.run(hog.secret, {"name": "OTHER"}).output["refused"])
+        self.assertEqual(host.run(hog.remember, None).output + 1, host.run(hog.remember, None).output)
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "a").write_text("hello", encoding="utf-8")
             self.assertEqual(host.run(hog.read, {"path": f"{folder}/a"}).output, {"text": "hello"})

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sandhog_sdk::{
-    Bytes, Context, JobId, NewJob, Progress, Result, Swapped, handler, info, permanent, retry_after, transient,
+    Bytes, Context, JobId, NewJob, Progress, Result, Swapped, handler, info, permanent, retry_after,
+    transient,
 };
 use serde::{Deserialize, Serialize};
 

@@ -14,14 +14,20 @@
 //! | `hog.count` | `{"counter": "done"}` | adds 1 to a state counter |
 //! | `hog.swap` | `{"key": "x", "expected": null, "value": 1}` | compares and sets |
 //! | `hog.note` | `{"text": "…", "fail": false}` | leaves the text in state, log, progress, a further job and its output |
+//! | `hog.secret` | `{"name": "TOKEN"}` | returns how long a secret is, or why it can't be had |
+//! | `hog.read` | `{"path": "/in/a"}` | returns what a file says, or why it can't be read |
+//! | `hog.remember` | `null` | counts its calls in a global, and returns the count |
 //! | `hog.spawn` | `{"kind": "hog.echo", "count": 10, "payload": …}` | enqueues jobs |
 
+mod ask;
 mod effects;
 mod misbehave;
 
+pub use ask::{read, remember, secret};
 pub use effects::{count, echo, fail, note, spawn, swap};
 pub use misbehave::{allocate, log_lines, output, panics, recurse, sleep, spin};
 
 sandhog_sdk::export!(
-    allocate, count, echo, fail, log_lines, note, output, panics, recurse, sleep, spawn, spin, swap
+    allocate, count, echo, fail, log_lines, note, output, panics, read, recurse, remember, secret, sleep,
+    spawn, spin, swap
 );

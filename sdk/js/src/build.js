@@ -1,6 +1,7 @@
 // From a project to a component: bundled, put on the JavaScript engine, started up to where a job comes in.
 
-import { cp, mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -64,12 +65,12 @@ async function bundled(entry) {
   return outputFiles[0].text;
 }
 
-/** The folder that has the contract: a published package brings it along, a checkout has it in `wit/`. */
+/** The folder that has the contract: a checkout has it in `wit/`, a package brings it along. */
 async function contract(work) {
   const folder = join(work, "wit");
   await cp(join(SDK, "wit"), folder, { recursive: true });
-  const inside = join(folder, "deps/job.wit");
-  if (!(await stat(inside).catch(() => undefined))) await cp(join(SDK, "../../wit/job.wit"), inside);
+  const ofCheckout = join(SDK, "../../wit/job.wit");
+  if (existsSync(ofCheckout)) await cp(ofCheckout, join(folder, "deps/job.wit"));
   return folder;
 }
 

@@ -8,7 +8,8 @@ const encoder = new TextEncoder();
 
 /** The value's bytes. `undefined` as a whole is `null`, as of a handler that returns nothing. */
 export function encode(value) {
-  if (value instanceof Uint8Array) return value;
+  // Not `instanceof`: in a component, the bytes that the host gives are of another realm's `Uint8Array`.
+  if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
   const json = JSON.stringify(value === undefined ? null : value);
   if (json === undefined) throw new TypeError(`a ${typeof value} has no JSON form`);
   return encoder.encode(json);

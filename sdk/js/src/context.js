@@ -1,6 +1,7 @@
 // What a handler can ask and tell its host.
 
 import { decode, encode } from "./codec.js";
+import { wholeMs } from "./failure.js";
 import { Files } from "./files.js";
 import { HostError } from "./host-error.js";
 
@@ -63,6 +64,9 @@ export class Context {
   }
 
   progress(done, total, message) {
+    if (!(done >= 0 && (total === undefined || total >= 0))) {
+      throw new RangeError(`progress: what is done is a number from 0, not ${done} of ${total}`);
+    }
     this.#host.report(done, total, message);
   }
 
@@ -70,7 +74,7 @@ export class Context {
     if (!Number.isInteger(priority) || priority < 0 || priority > 255) {
       throw new RangeError(`enqueue: the priority is a whole number from 0 to 255, not ${priority}`);
     }
-    return this.#host.enqueue({ kind, payload: encode(payload), queue, delayMs, priority, uniqueKey });
+    return this.#host.enqueue({ kind, payload: encode(payload), queue, delayMs: wholeMs(delayMs), priority, uniqueKey });
   }
 
   secret(name) {
@@ -106,7 +110,7 @@ class State {
   }
 
   set(key, value, { ttlMs } = {}) {
-    this.#host.set(key, encode(value), ttlMs);
+    this.#host.set(key, encode(value), lasting(ttlMs));
   }
 
   delete(key) {
@@ -114,15 +118,19 @@ class State {
   }
 
   increment(key, by = 1) {
-    if (!Number.isSafeInteger(by) && typeof by !== "bigint") {
-      throw new RangeError(`increment state key \`${key}\`: it is by a whole number, not ${by}`);
+    const whole = typeof by === "bigint" || Number.isSafeInteger(by) ? BigInt(by) : undefined;
+    if (whole === undefined || BigInt.asIntN(64, whole) !== whole) {
+      throw new RangeError(`increment state key \`${key}\`: it is by a whole number of 64 bits, not ${by}`);
     }
-    this.#host.increment(key, BigInt(by));
+    this.#host.increment(key, whole);
   }
 
   compareAndSet(key, expected, value, { ttlMs } = {}) {
-    return this.#host.compareAndSet(key, expected === undefined ? undefined : encode(expected), encode(value), ttlMs);
+    const before = expected === undefined ? undefined : encode(expected);
+    return this.#host.compareAndSet(key, before, encode(value), lasting(ttlMs));
   }
 }
+
+const lasting = (ttlMs) => (ttlMs === undefined ? undefined : wholeMs(ttlMs));
 
 const asText = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));

@@ -15,10 +15,16 @@ export const permanent = (message, { cause } = {}) => new Failure(message, { per
 export const transient = (message, { cause } = {}) => new Failure(message, { cause });
 
 export function retryAfter(ms, message, { cause } = {}) {
-  if (!(ms >= 0 && Number.isFinite(ms))) {
-    throw new RangeError(`retryAfter: the wait is a number of milliseconds, not ${ms}`);
-  }
-  return new Failure(message, { retryAfterMs: ms, cause });
+  return new Failure(message, { retryAfterMs: wholeMs(ms), cause });
+}
+
+// A hundred years.
+const MS_MAX = 3_155_760_000_000;
+
+/** Whole milliseconds; a part of one counts as one. */
+export function wholeMs(ms) {
+  if (!(ms >= 0 && ms <= MS_MAX)) throw new RangeError(`a time is 0 to ${MS_MAX} milliseconds, not ${ms}`);
+  return Math.ceil(ms);
 }
 
 /** The failure that anything thrown comes to: what is no `Failure` may go away by itself. */

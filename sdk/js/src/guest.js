@@ -75,7 +75,6 @@ function asked(call) {
   }
 }
 
-/** Whole milliseconds; a part of one counts as one. */
-const millis = (ms) => (ms === undefined ? undefined : BigInt(Math.ceil(ms)));
+const millis = (ms) => (ms === undefined ? undefined : BigInt(ms));
 
-const count = (number) => BigInt(Math.max(0, Math.trunc(number)));
+const count = (number) => BigInt(Math.trunc(number));

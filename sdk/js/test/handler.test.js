@@ -139,6 +139,17 @@ test("a refusal has a code that a handler can look at", async () => {
   assert.deepEqual([failing.failure.message, failing.failure.permanent], ["the store is away", false]);
 });
 
+test("numbers that the contract has not are refused", async () => {
+  const ranges = handler("ranges", (ctx) => {
+    assert.throws(() => ctx.state.increment("n", 2n ** 63n), RangeError);
+    assert.throws(() => ctx.state.set("n", 1, { ttlMs: -1 }), RangeError);
+    assert.throws(() => ctx.enqueue("x.y", 1, { delayMs: Number.NaN }), RangeError);
+    assert.throws(() => ctx.enqueue("x.y", 1, { priority: 1.5 }), RangeError);
+    assert.throws(() => ctx.progress(-1), RangeError);
+  });
+  assert.equal((await new FakeHost().run(ranges, null)).failure, undefined);
+});
+
 test("a job with a unique key is enqueued once", async () => {
   const host = new FakeHost();
   const welcome = handler("welcome", (ctx, user) => ctx.enqueue("mail.send", { user }, { uniqueKey: `welcome ${user}`, delayMs: 10, queue: "mail" }));

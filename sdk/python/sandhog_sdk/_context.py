@@ -84,6 +84,8 @@ class Context:
 
     def progress(self, done: int, total: int | None = None, message: str | None = None) -> None:
         """Reports how far the job has come, in any unit. The last report wins; the host may leave some out."""
+        if done < 0 or (total is not None and total < 0):
+            raise ValueError(f"progress: what is done is a whole number from 0, not {done} of {total}")
         self._host.report(done, total, message)
 
     def enqueue(
@@ -145,6 +147,8 @@ class State:
 
     def increment(self, key: str, by: int = 1) -> None:
         """Adds to an integer; a missing one counts as 0. Increments of jobs that run at the same time all count."""
+        if not -(2**63) <= by < 2**63:
+            raise ValueError(f"increment state key `{key}`: {by} is past the range of 64 bits")
         self._host.state_increment(key, by)
 
     def compare_and_set(self, key: str, expected: object, value: object, *, ttl: float | None = None) -> bool:

@@ -44,13 +44,17 @@ def transient(message: str) -> Failure:
 def retry_after(wait: float | timedelta, message: str) -> Failure:
     """A failure that may go away by itself, and is worth another try after this time (in seconds, if it is a number)."""
     seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"retry_after: the wait is a number of seconds, not {seconds}")
     return Failure(message, retry_after_ms=whole_ms(seconds))
+
+
+# A hundred years.
+_SECONDS_MAX = 3_155_760_000
 
 
 def whole_ms(seconds: float) -> int:
     """Whole milliseconds; a part of one counts as one."""
+    if not 0 <= seconds <= _SECONDS_MAX:
+        raise ValueError(f"a time is 0 to {_SECONDS_MAX} seconds, not {seconds}")
     return math.ceil(seconds * 1000)
 
 

@@ -178,6 +178,21 @@ class Handlers(unittest.TestCase):
         assert failure is not None
         self.assertEqual((str(failure), failure.permanent), ("the store is away", False))
 
+    def test_numbers_that_the_contract_has_not_are_refused_and_end_nothing(self) -> None:
+        @handler("ranges")
+        def ranges(ctx: Context, input: object) -> None:
+            for call in (
+                lambda: ctx.state.increment("n", 2**63),
+                lambda: ctx.state.set("n", 1, ttl=-1),
+                lambda: ctx.enqueue("x.y", 1, delay=float("nan")),
+                lambda: ctx.enqueue("x.y", 1, priority=256),
+                lambda: ctx.progress(-1),
+            ):
+                with self.assertRaises(ValueError):
+                    call()
+
+        self.assertIsNone(FakeHost().run(ranges, None).failure)
+
     def test_a_job_with_a_unique_key_is_enqueued_once(self) -> None:
         @handler("welcome")
         def welcome(ctx: Context, user: str) -> str:
