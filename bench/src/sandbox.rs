@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use comfy_table::{Table, presets};
 use futures::future::try_join_all;
-use sandhog_core::admit::{Admission, Offer, Plan, admit};
+use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
@@ -211,7 +211,7 @@ impl Ours {
             attempts: 0,
             enqueued_at: Timestamp::from_millis(1),
         };
-        match admit(&job, Some(offer)) {
+        match admit(&job, Choice::Offer(offer)) {
             Admission::Run(plan) => plan,
             other => panic!("{other:?}"),
         }

@@ -1,6 +1,7 @@
 //! Real daemons, a real Redis, real components.
 
 mod crash;
+mod deploys;
 mod drain;
 mod effects;
 mod hostile;

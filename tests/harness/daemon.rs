@@ -66,6 +66,17 @@ impl Daemon {
         }
     }
 
+    /// As [`Self::wait_for`], but the line may have been there for long.
+    ///
+    /// # Panics
+    /// If the log ends, or the line doesn't come.
+    pub fn has_said(&mut self, text: &str) -> String {
+        match self.log().iter().find(|line| line.contains(text)) {
+            Some(line) => line.clone(),
+            None => self.wait_for(text),
+        }
+    }
+
     /// All lines of the log so far.
     pub fn log(&mut self) -> &[String] {
         self.heard.extend(self.log.try_iter());

@@ -4,10 +4,12 @@
 //! Nothing here sleeps for a while and hopes: whoever waits, waits for a line of a log, an exit, or a state of the
 //! broker, with a limit far beyond what it takes, so that a hang is a failure with a reason.
 
+mod components;
 mod daemon;
 mod redis;
 mod site;
 
+pub use components::{BURN, ECHO, TRAP, component_of, with_section};
 pub use daemon::Daemon;
 pub use redis::{Fsync, Redis};
 pub use site::{Backend, Language, Site, all_final, finished, hog_job, nth, settled, tenant};

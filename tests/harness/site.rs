@@ -123,6 +123,49 @@ impl Site {
         self
     }
 
+    /// Adds a plugin of tenant `acme` whose component is `plugins.d/NAME.wasm`, with these further lines of TOML.
+    ///
+    /// # Panics
+    /// If the files can't be written.
+    pub fn plugin(&self, name: &str, wasm: &[u8], kinds: &[&str], extra: &str) {
+        self.component(name, wasm);
+        let kinds = kinds.iter().map(|kind| format!("\"{kind}\"")).collect::<Vec<_>>().join(", ");
+        let head = format!("[plugin]\nname = \"{name}\"\ntenant = \"acme\"\ncomponent = \"{name}.wasm\"\n");
+        self.write(
+            &format!("plugins.d/{name}.toml"),
+            format!("{head}kinds = [{kinds}]\nqueue = \"hogs\"\n\n{extra}\n").as_bytes(),
+        );
+    }
+
+    /// Puts a component at `plugins.d/NAME.wasm`.
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn component(&self, name: &str, wasm: &[u8]) {
+        self.write(&format!("plugins.d/{name}.wasm"), wasm);
+    }
+
+    /// Puts a file into the folder in one step, as a careful deploy tool does.
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn write(&self, name: &str, content: &[u8]) {
+        let (path, aside) = (self.path().join(name), self.path().join("aside"));
+        fs::write(&aside, content).expect("a file");
+        fs::rename(&aside, path).expect("one folder, one file system");
+    }
+
+    /// How a plugin of tenant `acme` stands, as `sandhog plugins` has it.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn standing(&self, name: &str) -> Value {
+        let plugins = self.json(&["plugins"]);
+        let plugins = plugins["plugins"].as_array().expect("a list");
+        let meant = plugins.iter().find(|plugin| plugin["plugin"] == name);
+        meant.unwrap_or_else(|| panic!("there is no plugin {name}: {plugins:?}")).clone()
+    }
+
     /// The folder.
     #[must_use]
     pub fn path(&self) -> &Path {

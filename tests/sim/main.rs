@@ -3,7 +3,8 @@
 //! The daemons are the real ones, from intake to drain; only what they run and where jobs live is played. The broker is
 //! the reference model behind [`watched`], which checks every answer against the record, behind a wrapper that fails:
 //! calls that never arrive, *replies lost after the call was applied*, delays, outages. Daemons are killed, drained and
-//! replaced in the middle of their work; jobs are cancelled at any time. Then the invariants must hold:
+//! replaced in the middle of their work, and get new revisions of their plugins, with tenants that go and come back; jobs
+//! are cancelled at any time. Then the invariants must hold:
 //!
 //! 1. every job that was stored is in exactly one state, always;
 //! 2. no stale token ever changes a job;

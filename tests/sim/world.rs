@@ -10,9 +10,11 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sandhog::ambient::Ambient;
 use sandhog::app::{self, Parts};
-use sandhog::catalog::{Catalog, PluginTerms, TenantTerms};
+use sandhog::catalog::{Archive, Archived, Catalog, PluginTerms, TenantTerms, Version};
 use sandhog::config;
+use sandhog::deploy::InUse;
 use sandhog::drain::Shutdown;
+use sandhog::gate::Gates;
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::{
     Broker, Cancelled, Clock, Enqueued, Keep, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result,
@@ -54,6 +56,9 @@ pub(crate) struct Plan {
     faults: Faults,
     /// What happens to the world, and how long after what came before.
     blows: Vec<(Duration, Blow)>,
+    /// After each blow, every daemon gets a new revision of its plugins; and this tenant, if there is one, is missing
+    /// until the next.
+    missing: Vec<Option<usize>>,
 }
 
 #[derive(Debug, Clone)]
@@ -97,7 +102,7 @@ impl Plan {
         let r = &mut random;
         let tenants = (0..r.random_range(1..4)).map(|nth| TenantPlan::random(r, nth)).collect();
         let daemons = r.random_range(1..4);
-        let blows =
+        let blows: Vec<_> =
             (0..r.random_range(0..6)).map(|_| (millis(r, 0, 20_000), Blow::random(r, daemons))).collect();
         let faults = Faults {
             seed,
@@ -105,7 +110,10 @@ impl Plan {
             lost_after: f64::from(r.random_range(0..10)) / 100.0,
             delay_max: millis(r, 0, 3_000),
         };
-        Self { seed, tenants, concurrency: r.random_range(1..12), daemons, faults, blows }
+        let concurrency = r.random_range(1..12);
+        // Drawn last, so that what else a seed means doesn't depend on it.
+        let missing = blows.iter().map(|_| r.random::<bool>().then(|| r.random_range(0..3))).collect();
+        Self { seed, tenants, concurrency, daemons, faults, blows, missing }
     }
 
     /// A flood of one tenant, each job as long as it may be, and one job of another that arrives in the middle of it.
@@ -128,6 +136,7 @@ impl Plan {
             daemons: 1,
             faults: Faults::default(),
             blows: Vec::new(),
+            missing: Vec::new(),
         }
     }
 }
@@ -185,6 +194,15 @@ struct SimClock(Instant);
 impl Clock for SimClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(1_700_000_000_000).after(self.0.elapsed())
+    }
+}
+
+/// No revision but the one in force.
+struct NothingKept;
+
+impl Archive<()> for NothingKept {
+    fn find(&self, _plugin: (TenantId, PluginName), _revision: Revision) -> Archived<()> {
+        Archived::Gone
     }
 }
 
@@ -273,6 +291,8 @@ struct World {
 struct Daemon {
     life: Life,
     shutdown: Arc<Shutdown>,
+    swap: watch::Sender<Arc<Catalog<()>>>,
+    gates: Gates,
 }
 
 impl World {
@@ -295,10 +315,13 @@ impl World {
             tokio::spawn(produce(Arc::clone(&world.faulty), job_plan, tenant, job));
         }
         let mut daemons: Vec<Daemon> = (0..plan.daemons).map(|nth| world.start_daemon(nth)).collect();
-        for (pause, blow) in plan.blows.clone() {
+        let deploys = plan.missing.iter().copied().zip(1u8..);
+        for ((pause, blow), (missing, revision)) in plan.blows.clone().into_iter().zip(deploys) {
             tokio::time::sleep(pause).await;
             world.strike(blow, &mut daemons).await;
+            world.deploy(revision, missing, &mut daemons);
         }
+        world.deploy(u8::MAX, None, &mut daemons);
         let history = world.see_out().await;
         for daemon in daemons {
             daemon.life.end();
@@ -309,9 +332,8 @@ impl World {
     fn start_daemon(&mut self, nth: usize) -> Daemon {
         let life = Life::new();
         let shutdown = Arc::new(Shutdown::default());
-        let quotas: BTreeMap<TenantId, u32> =
-            self.plan.tenants.iter().map(|tenant| (tenant_id(&tenant.name), tenant.quota)).collect();
-        let (_, catalog) = watch::channel(Arc::new(catalog(&quotas)));
+        let (quotas, mut gates) = (self.quotas(), Gates::default());
+        let (swap, catalog) = watch::channel(Arc::new(catalog(&quotas, 0, &mut gates)));
         let parts = Parts {
             broker: Arc::new(Line {
                 broker: Arc::clone(&self.faulty) as Arc<dyn Broker>,
@@ -325,6 +347,7 @@ impl World {
                 life: life.clone(),
             }),
             catalog,
+            archive: Arc::new(NothingKept),
             ambient: Ambient::new(Arc::clone(&self.clock), StdRng::seed_from_u64(self.random.random())),
             concurrency: NonZeroU32::new(self.plan.concurrency).expect("at least one"),
             lease: LEASE,
@@ -335,7 +358,22 @@ impl World {
             app::run(parts, &ended).await.expect("no loop ends by itself");
             of_process.end();
         });
-        Daemon { life, shutdown }
+        Daemon { life, shutdown, swap, gates }
+    }
+
+    fn quotas(&self) -> BTreeMap<TenantId, u32> {
+        self.plan.tenants.iter().map(|tenant| (tenant_id(&tenant.name), tenant.quota)).collect()
+    }
+
+    /// A reload of every daemon, in the middle of its work.
+    fn deploy(&self, revision: u8, missing: Option<usize>, daemons: &mut [Daemon]) {
+        let mut quotas = self.quotas();
+        if let Some(tenant) = missing.and_then(|nth| self.plan.tenants.get(nth)) {
+            quotas.remove(&tenant_id(&tenant.name));
+        }
+        for daemon in daemons {
+            daemon.swap.send_replace(Arc::new(catalog(&quotas, revision, &mut daemon.gates)));
+        }
     }
 
     async fn strike(&mut self, blow: Blow, daemons: &mut [Daemon]) {
@@ -449,42 +487,49 @@ fn jobs(plan: &Plan, clock: &dyn Clock, random: &mut StdRng) -> (Vec<(JobPlan, T
     (jobs, scripts)
 }
 
-fn catalog(quotas: &BTreeMap<TenantId, u32>) -> Catalog<()> {
-    let terms = |quota: u32| {
-        let quota = NonZeroU32::new(quota).expect("at least one");
-        TenantTerms {
-            weight: NonZeroU32::MIN,
-            concurrency: quota,
-            memory: Bytes::mib(1024),
-            plugins: vec![plugin_terms(quota)],
-        }
+fn catalog(quotas: &BTreeMap<TenantId, u32>, revision: u8, gates: &mut Gates) -> Catalog<()> {
+    let terms = |(tenant, quota): (&TenantId, &u32)| {
+        let quota = NonZeroU32::new(*quota).expect("at least one");
+        let plugins = vec![plugin_terms(tenant, quota, Revision::from_sha256([revision; 32]))];
+        (
+            tenant.clone(),
+            TenantTerms { weight: NonZeroU32::MIN, concurrency: quota, memory: Bytes::mib(1024), plugins },
+        )
     };
-    Catalog::new(quotas.iter().map(|(tenant, quota)| (tenant.clone(), terms(*quota))).collect())
+    Catalog::new(quotas.iter().map(terms).collect(), gates)
 }
 
-fn plugin_terms(concurrency: NonZeroU32) -> PluginTerms<()> {
+fn plugin_terms(tenant: &TenantId, concurrency: NonZeroU32, revision: Revision) -> PluginTerms<()> {
     PluginTerms {
         name: plugin_name(),
-        revision: Revision::from_sha256([0; 32]),
-        kinds: vec![Kind::parse("sim.act").expect("valid")],
         queue: QueueName::parse("default").expect("valid"),
-        keep: Keep::default(),
         concurrency,
-        offer: Offer {
-            plugin: (),
-            budget: Budget { timeout: TIMEOUT, ..Budget::DEFAULT },
-            retry: RetryPolicy {
-                max_attempts: NonZeroU32::new(MAX_ATTEMPTS).expect("at least one"),
-                backoff: Backoff {
-                    base: Duration::from_millis(500),
-                    factor: 2.0,
-                    max: Duration::from_secs(10),
-                    jitter: Jitter::Full,
-                },
-                on_limit: OnLimit::Bury,
-            },
-            payload_max: Bytes::mib(1),
+        stable: Version {
+            revision,
+            kinds: vec![Kind::parse("sim.act").expect("valid")],
+            keep: Keep::default(),
+            offer: offer(),
+            in_use: Arc::new(InUse::new(tenant.clone(), plugin_name(), revision)),
         },
+        canary: None,
+    }
+}
+
+fn offer() -> Offer<()> {
+    Offer {
+        plugin: (),
+        budget: Budget { timeout: TIMEOUT, ..Budget::DEFAULT },
+        retry: RetryPolicy {
+            max_attempts: NonZeroU32::new(MAX_ATTEMPTS).expect("at least one"),
+            backoff: Backoff {
+                base: Duration::from_millis(500),
+                factor: 2.0,
+                max: Duration::from_secs(10),
+                jitter: Jitter::Full,
+            },
+            on_limit: OnLimit::Bury,
+        },
+        payload_max: Bytes::mib(1),
     }
 }
 

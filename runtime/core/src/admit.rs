@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::budget::{Budget, Bytes};
+use crate::id::Revision;
 use crate::job::Job;
 use crate::reason::Reason;
 use crate::settle::RetryPolicy;
@@ -18,6 +19,19 @@ pub struct Offer<P> {
     pub retry: RetryPolicy,
     /// The largest payload that it takes.
     pub payload_max: Bytes,
+}
+
+/// What the catalog has for a job.
+#[derive(Debug, Clone)]
+pub enum Choice<P> {
+    /// Code, and its terms.
+    Offer(Offer<P>),
+    /// Nothing handles its kind.
+    NoPlugin,
+    /// The revision that it is pinned to is kept, and being loaded.
+    Loading,
+    /// The revision that it is pinned to is not kept.
+    NoRevision(Revision),
 }
 
 /// A job that may run, on which code, under which budget.
@@ -69,10 +83,24 @@ pub enum Admission<P> {
 /// How long a job rests whose plugin isn't there: long enough to be no load, short enough for a deploy.
 pub const NO_PLUGIN_REST: Duration = Duration::from_secs(10);
 
-/// Decides about a leased job, given what the catalog has for its kind.
-pub fn admit<P>(job: &Job, offer: Option<Offer<P>>) -> Admission<P> {
-    let Some(offer) = offer else {
-        return Admission::Defer { after: NO_PLUGIN_REST, reason: Reason::NoPlugin };
+/// How long a job rests whose revision is being loaded.
+pub const LOADING_REST: Duration = Duration::from_millis(500);
+
+/// Decides about a leased job, given what the catalog has for it.
+pub fn admit<P>(job: &Job, choice: Choice<P>) -> Admission<P> {
+    let offer = match choice {
+        Choice::Offer(offer) => offer,
+        Choice::NoPlugin => {
+            return Admission::Defer { after: NO_PLUGIN_REST, reason: Reason::NoPlugin };
+        }
+        Choice::Loading => return Admission::Defer { after: LOADING_REST, reason: Reason::Loading },
+        Choice::NoRevision(revision) => {
+            let message = format!(
+                "it is pinned to revision {revision}, which is not kept any more; raise deploy.keep, or enqueue it \
+                 for another"
+            );
+            return Admission::Reject { reason: Reason::NoRevision, message };
+        }
     };
     let payload = Bytes::of(job.payload.len());
     if payload > offer.payload_max {
@@ -115,20 +143,33 @@ mod tests {
 
     #[test]
     fn a_job_without_a_plugin_waits_for_a_deploy() {
-        let admission = admit::<()>(&job(0, 0), None);
+        let admission = admit::<()>(&job(0, 0), Choice::NoPlugin);
         assert!(matches!(admission, Admission::Defer { reason: Reason::NoPlugin, .. }));
     }
 
     #[test]
+    fn a_job_whose_revision_is_loaded_waits_and_one_whose_revision_is_gone_is_rejected() {
+        let admission = admit::<()>(&job(0, 0), Choice::Loading);
+        assert!(matches!(admission, Admission::Defer { reason: Reason::Loading, .. }));
+        let gone = Revision::from_sha256([7; 32]);
+        match admit::<()>(&job(0, 0), Choice::NoRevision(gone)) {
+            Admission::Reject { reason: Reason::NoRevision, message } => {
+                assert!(message.contains(&gone.to_string()) && message.contains("deploy.keep"), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn a_payload_over_the_limit_is_rejected_and_one_at_it_is_not() {
-        assert!(matches!(admit(&job(0, 100), Some(offer())), Admission::Run(_)));
-        let admission = admit(&job(0, 101), Some(offer()));
+        assert!(matches!(admit(&job(0, 100), Choice::Offer(offer())), Admission::Run(_)));
+        let admission = admit(&job(0, 101), Choice::Offer(offer()));
         assert!(matches!(admission, Admission::Reject { reason: Reason::PayloadTooLarge, .. }));
     }
 
     #[test]
     fn attempts_that_were_used_up_under_an_older_policy_stay_used_up() {
-        let admission = admit(&job(5, 0), Some(offer()));
+        let admission = admit(&job(5, 0), Choice::Offer(offer()));
         assert!(matches!(admission, Admission::Reject { reason: Reason::AttemptsExhausted, .. }));
     }
 }

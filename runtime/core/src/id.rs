@@ -131,6 +131,12 @@ impl JobId {
         Self(ulid::Ulid::from_parts(made_at.as_millis(), random))
     }
 
+    /// Time and chance as one number.
+    #[must_use]
+    pub fn as_u128(&self) -> u128 {
+        self.0.0
+    }
+
     /// Parses the 26 letters and digits that [`fmt::Display`] prints.
     ///
     /// # Errors

@@ -14,6 +14,7 @@
 pub mod admit;
 pub mod attempt;
 pub mod budget;
+pub mod canary;
 pub mod compile;
 pub mod effects;
 pub mod id;

@@ -68,6 +68,10 @@ reasons! {
     LeaseExpired = "lease-expired",
     /// No plugin of its tenant handles its kind.
     NoPlugin = "no-plugin",
+    /// The revision that it is pinned to is being loaded.
+    Loading = "loading",
+    /// The revision that it is pinned to isn't kept any more.
+    NoRevision = "no-revision",
     /// The payload is larger than the plugin's limit.
     PayloadTooLarge = "payload-too-large",
     /// What is stored of it is sealed, and can't be opened.

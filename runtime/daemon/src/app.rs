@@ -1,5 +1,9 @@
-//! The daemon, put together: one intake and one settler a tenant, one heartbeat, one bell ringer.
+//! The daemon, put together: one heartbeat, one bell ringer, and for each tenant an intake and a settler.
+//!
+//! Tenants come and go with the catalog. One that comes gets its loops. Of one that goes, the intake ends by itself,
+//! as it finds no terms any more; its settler ends with the last of its runs.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,11 +11,11 @@ use std::time::Duration;
 use sandhog_broker::Broker;
 use sandhog_core::id::TenantId;
 use sandhog_engine::MemoryAccount;
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::ambient::Ambient;
-use crate::catalog::Current;
+use crate::catalog::{Archive, Current};
 use crate::config;
 use crate::drain::{Phase, Shutdown, reached};
 use crate::heartbeat::{Live, beat};
@@ -29,8 +33,10 @@ pub struct Parts<R: Runner> {
     pub broker: Arc<dyn Broker>,
     /// What runs them.
     pub runner: Arc<R>,
-    /// Who may have what run. The tenants are those of the catalog at the start.
+    /// Who may have what run, at any time.
     pub catalog: Current<R::Plugin>,
+    /// Revisions that were in force once, for jobs that are pinned to one.
+    pub archive: Arc<dyn Archive<R::Plugin>>,
     /// Time and chance.
     pub ambient: Ambient,
     /// Runs under way at once.
@@ -52,84 +58,173 @@ pub enum Error {
     },
 }
 
-/// Sets slots aside for the tenants of each catalog that comes into force.
-async fn set_aside<P: Send + Sync + 'static>(slots: Arc<Slots>, mut catalog: Current<P>) {
-    while catalog.changed().await.is_ok() {
-        slots.set_aside(catalog.borrow_and_update().busy_tenants());
-    }
-    // Nobody swaps it any more.
-    std::future::pending().await
-}
-
 /// Runs the daemon until `shutdown` says to drain, and what it has leased is settled or given back.
 ///
 /// # Errors
 /// If one of its loops ends before that.
 pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), Error> {
-    let slots = Slots::new(parts.concurrency);
-    slots.set_aside(parts.catalog.borrow().busy_tenants());
-    let outage = Arc::new(Outage::default());
-    let live = Arc::new(Live::default());
-    let mut bells = Bells::new();
-    let mut intakes = JoinSet::new();
-    // Dropped at the end, which ends the loops.
-    let mut loops = JoinSet::new();
-    loops.spawn(set_aside(Arc::clone(&slots), parts.catalog.clone()));
-    // Held to the end: a settler whose last user is gone would end before the daemon does.
-    let mut workshops = Vec::new();
-
-    let tenants: Vec<TenantId> = parts.catalog.borrow().tenants().cloned().collect();
-    for tenant in tenants {
-        let (settler, settling) = Settler::new(
-            tenant.clone(),
-            Arc::clone(&parts.broker),
-            Arc::clone(&outage),
-            parts.ambient.clone(),
-        );
-        loops.spawn(settling);
-        let (bell, rung) = watch::channel(0);
-        bells.insert(tenant.clone(), bell);
-        let workshop = Workshop {
-            tenant,
-            broker: Arc::clone(&parts.broker),
-            runner: Arc::clone(&parts.runner),
-            settler,
-            live: Arc::clone(&live),
-            memory: MemoryAccount::default(),
-            phase: shutdown.watch(),
-            ambient: parts.ambient.clone(),
-        };
-        let workshop = Arc::new(workshop);
-        workshops.push(Arc::clone(&workshop));
-        let intake = Intake {
-            workshop,
-            catalog: parts.catalog.clone(),
-            bell: rung,
-            slots: Arc::clone(&slots),
-            freed: Arc::new(Notify::new()),
-            lease: parts.lease,
-            outage: Arc::clone(&outage),
-        };
-        intakes.spawn(intake.run());
-    }
-    loops.spawn(ring(Arc::clone(&parts.broker), bells, Arc::clone(&outage), parts.ambient.clone()));
-    loops.spawn(beat(live, Arc::clone(&parts.broker), parts.lease, outage, parts.ambient));
-
-    let drained = async {
-        reached(&mut shutdown.watch(), Phase::Draining).await;
-        while let Some(ended) = intakes.join_next().await {
-            ended.map_err(|panic| Error::LoopEnded { cause: panic.to_string() })?;
-        }
-        // Every run holds a slot until it is settled: with all of them back, nothing is left to do.
-        shutdown.see_out(parts.grace, slots.idle()).await;
-        Ok(())
-    };
+    let grace = parts.grace;
+    let mut floor = Floor::new(parts, shutdown);
+    let slots = Arc::clone(&floor.slots);
+    floor.attend(&mut shutdown.watch()).await?;
     tokio::select! {
         biased;
-        drained = drained => drained,
-        Some(ended) = loops.join_next() => {
-            let cause = ended.map_or_else(|panic| panic.to_string(), |()| "it returned".to_owned());
-            Err(Error::LoopEnded { cause })
+        // Every run holds a slot until it is settled: with all of them back, nothing is left to do.
+        () = shutdown.see_out(grace, slots.idle()) => Ok(()),
+        bug = floor.watch_over() => Err(bug),
+    }
+}
+
+/// All the loops.
+struct Floor<R: Runner> {
+    parts: Parts<R>,
+    /// One for each run of the daemon under way at once.
+    slots: Arc<Slots>,
+    outage: Arc<Outage>,
+    live: Arc<Live>,
+    phase: watch::Receiver<Phase>,
+    bells: watch::Sender<Bells>,
+    /// The tenants whose intakes run. A workshop is held, so that its settler goes on for as long.
+    tenants: BTreeMap<TenantId, Arc<Workshop<R>>>,
+    /// Dropped at the end, which ends the loops.
+    loops: JoinSet<Ended>,
+}
+
+/// A loop that has come to its end.
+enum Ended {
+    /// One that goes on as long as the daemon does.
+    Unending(&'static str),
+    Intake(TenantId),
+    Settler(TenantId),
+}
+
+impl<R: Runner> Floor<R> {
+    fn new(parts: Parts<R>, shutdown: &Shutdown) -> Self {
+        let mut floor = Self {
+            slots: Slots::new(parts.concurrency),
+            outage: Arc::new(Outage::default()),
+            live: Arc::new(Live::default()),
+            phase: shutdown.watch(),
+            bells: watch::Sender::default(),
+            tenants: BTreeMap::new(),
+            loops: JoinSet::new(),
+            parts,
+        };
+        floor.follow_catalog();
+        let (broker, lease) = (Arc::clone(&floor.parts.broker), floor.parts.lease);
+        let (outage, ambient) = (Arc::clone(&floor.outage), floor.parts.ambient.clone());
+        let ringing =
+            ring(Arc::clone(&broker), floor.bells.subscribe(), Arc::clone(&outage), ambient.clone());
+        let beating = beat(Arc::clone(&floor.live), broker, lease, outage, ambient);
+        floor.loops.spawn(async move {
+            ringing.await;
+            Ended::Unending("the bell ringer")
+        });
+        floor.loops.spawn(async move {
+            beating.await;
+            Ended::Unending("the heartbeat")
+        });
+        floor
+    }
+
+    /// Keeps the loops in step with the catalog until the daemon drains and no intake leases any more.
+    async fn attend(&mut self, phase: &mut watch::Receiver<Phase>) -> Result<(), Error> {
+        let mut catalog = self.parts.catalog.clone();
+        loop {
+            let draining = *phase.borrow_and_update() >= Phase::Draining;
+            if draining && self.tenants.is_empty() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = reached(phase, Phase::Draining), if !draining => {}
+                Some(ended) = self.loops.join_next() => self.note(ended)?,
+                Ok(()) = catalog.changed(), if !draining => self.follow_catalog(),
+            }
+            if *phase.borrow() == Phase::Running {
+                // Also for one that was gone, and came back before its end was noted.
+                self.receive_tenants();
+            }
         }
+    }
+
+    /// Waits for a loop that must not end.
+    async fn watch_over(&mut self) -> Error {
+        loop {
+            match self.loops.join_next().await.map(|ended| self.note(ended)) {
+                Some(Ok(())) => {}
+                Some(Err(bug)) => return bug,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn note(&mut self, ended: Result<Ended, JoinError>) -> Result<(), Error> {
+        match ended.map_err(|panic| Error::LoopEnded { cause: panic.to_string() })? {
+            Ended::Intake(tenant) => {
+                self.tenants.remove(&tenant);
+                self.bells.send_modify(|bells| drop(bells.remove(&tenant)));
+                Ok(())
+            }
+            Ended::Settler(tenant) if !self.tenants.contains_key(&tenant) => Ok(()),
+            Ended::Settler(tenant) => {
+                Err(Error::LoopEnded { cause: format!("the settler of tenant {tenant} returned") })
+            }
+            Ended::Unending(name) => Err(Error::LoopEnded { cause: format!("{name} returned") }),
+        }
+    }
+
+    /// Sets slots aside for the tenants in force, and starts the loops of those that have none.
+    fn follow_catalog(&mut self) {
+        self.slots.set_aside(self.parts.catalog.borrow().busy_tenants());
+        self.receive_tenants();
+    }
+
+    /// Starts the loops of tenants that have none.
+    fn receive_tenants(&mut self) {
+        let catalog = self.parts.catalog.borrow().clone();
+        for tenant in catalog.tenants() {
+            if !self.tenants.contains_key(tenant) {
+                self.receive(tenant.clone());
+            }
+        }
+    }
+
+    fn receive(&mut self, tenant: TenantId) {
+        let Parts { broker, runner, catalog, archive, ambient, lease, .. } = &self.parts;
+        let outage = &self.outage;
+        let (settler, settling) =
+            Settler::new(tenant.clone(), Arc::clone(broker), Arc::clone(outage), ambient.clone());
+        let workshop = Arc::new(Workshop {
+            tenant: tenant.clone(),
+            broker: Arc::clone(broker),
+            runner: Arc::clone(runner),
+            archive: Arc::clone(archive),
+            settler,
+            live: Arc::clone(&self.live),
+            memory: MemoryAccount::default(),
+            phase: self.phase.clone(),
+            ambient: ambient.clone(),
+        });
+        let (bell, rung) = watch::channel(0);
+        let intake = Intake {
+            workshop: Arc::clone(&workshop),
+            catalog: catalog.clone(),
+            bell: rung,
+            slots: Arc::clone(&self.slots),
+            lease: *lease,
+            outage: Arc::clone(outage),
+        };
+        let (of_settler, of_intake) = (tenant.clone(), tenant.clone());
+        self.loops.spawn(async move {
+            settling.await;
+            Ended::Settler(of_settler)
+        });
+        self.loops.spawn(async move {
+            intake.run().await;
+            Ended::Intake(of_intake)
+        });
+        self.bells.send_modify(|bells| drop(bells.insert(tenant.clone(), Arc::new(bell))));
+        self.tenants.insert(tenant, workshop);
     }
 }

@@ -1,4 +1,7 @@
 //! The tenants and plugins in force now: built whole, then swapped in one step.
+//!
+//! Whatever runs holds the tenant's terms, and the version of its plugin, that were in force when it started; so a swap
+//! disturbs nothing, and what nobody holds any more is gone. Only the [`Gate`]s go on from one catalog to the next.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -7,8 +10,13 @@ use std::sync::Arc;
 use sandhog_broker::Keep;
 use sandhog_core::admit::Offer;
 use sandhog_core::budget::Bytes;
+use sandhog_core::canary::Side;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
-use tokio::sync::{Semaphore, watch};
+use sandhog_core::job::Job;
+use tokio::sync::watch;
+
+use crate::deploy::{InUse, Trial};
+use crate::gate::{Gate, Gates};
 
 /// The tenants and plugins in force. `P` is the loaded code.
 #[derive(Debug)]
@@ -29,7 +37,7 @@ pub struct Tenant<P> {
     /// Its runs under way at once.
     pub concurrency: NonZeroU32,
     /// One permit for each of them.
-    pub gate: Arc<Semaphore>,
+    pub gate: Arc<Gate>,
     /// By what they handle.
     pub kinds: HashMap<Kind, Arc<Plugin<P>>>,
     /// The queues that its plugins name, in order of name.
@@ -41,16 +49,76 @@ pub struct Tenant<P> {
 pub struct Plugin<P> {
     /// Its name.
     pub name: PluginName,
-    /// Its code.
-    pub revision: Revision,
     /// Where its jobs wait, unless their producer says otherwise.
     pub queue: QueueName,
+    /// One permit for each of its runs under way at once, whatever their version.
+    pub gate: Arc<Gate>,
+    /// What its jobs run on.
+    pub stable: Arc<Version<P>>,
+    /// What some of its jobs run on for a trial.
+    pub canary: Option<Canary<P>>,
+}
+
+/// One revision of a plugin's code, and the terms under which it runs.
+#[derive(Debug)]
+pub struct Version<P> {
+    /// The digest of the code.
+    pub revision: Revision,
+    /// What it handles.
+    pub kinds: Vec<Kind>,
     /// How long its final jobs are kept.
     pub keep: Keep,
     /// The loaded code and its terms.
     pub offer: Offer<P>,
-    /// One permit for each of its runs under way at once.
-    pub gate: Arc<Semaphore>,
+    /// Says when nobody holds the code any more.
+    pub in_use: Arc<InUse>,
+}
+
+/// A version on trial.
+#[derive(Debug)]
+pub struct Canary<P> {
+    /// What is tried.
+    pub version: Arc<Version<P>>,
+    /// How it does beside the stable one, and which jobs are its.
+    pub trial: Arc<Trial>,
+}
+
+/// The version that a job runs on, and the trial that its run counts in.
+#[derive(Debug)]
+pub(crate) struct Chosen<P> {
+    pub(crate) version: Arc<Version<P>>,
+    pub(crate) trial: Option<(Arc<Trial>, Side)>,
+}
+
+/// Why there is no version for a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoVersion {
+    /// That which it is pinned to is being loaded.
+    Loading,
+    /// That which it is pinned to isn't kept.
+    Gone(Revision),
+}
+
+/// Where revisions are that were in force once. `P` is the loaded code.
+pub trait Archive<P>: Send + Sync {
+    /// The code of a plugin's revision. Never waits: what isn't loaded yet is loaded meanwhile.
+    fn find(&self, plugin: (TenantId, PluginName), revision: Revision) -> Archived<P>;
+}
+
+/// What an archive has.
+#[derive(Debug)]
+pub enum Archived<P> {
+    /// The code.
+    Here {
+        /// Loaded.
+        plugin: P,
+        /// See [`Version::in_use`].
+        in_use: Arc<InUse>,
+    },
+    /// It is kept, and being loaded.
+    Loading,
+    /// It is not kept, or can't be loaded any more.
+    Gone,
 }
 
 /// A queue, with the gates of all plugins whose jobs wait in it.
@@ -59,7 +127,7 @@ pub struct Queue {
     /// Its name.
     pub name: QueueName,
     /// The gates by plugin.
-    pub gates: Vec<(PluginName, Arc<Semaphore>)>,
+    pub gates: Vec<(PluginName, Arc<Gate>)>,
 }
 
 /// The terms of one tenant, for [`Catalog::new`].
@@ -71,7 +139,7 @@ pub struct TenantTerms<P> {
     pub concurrency: NonZeroU32,
     /// The memory of all its runs together.
     pub memory: Bytes,
-    /// Its plugins.
+    /// Its plugins. Where two handle the same kind, the later one gets it.
     pub plugins: Vec<PluginTerms<P>>,
 }
 
@@ -80,25 +148,25 @@ pub struct TenantTerms<P> {
 pub struct PluginTerms<P> {
     /// Its name.
     pub name: PluginName,
-    /// Its code.
-    pub revision: Revision,
-    /// What it handles; a kind has one plugin of its tenant.
-    pub kinds: Vec<Kind>,
     /// Where its jobs wait.
     pub queue: QueueName,
-    /// How long its final jobs are kept.
-    pub keep: Keep,
     /// Its runs under way at once.
     pub concurrency: NonZeroU32,
-    /// The loaded code and its terms.
-    pub offer: Offer<P>,
+    /// What its jobs run on.
+    pub stable: Version<P>,
+    /// What some of them run on for a trial.
+    pub canary: Option<(Version<P>, Arc<Trial>)>,
 }
 
 impl<P> Catalog<P> {
-    /// Builds a catalog of checked terms.
+    /// Builds a catalog of checked terms; it takes over those of the `gates` that are its own.
     #[must_use]
-    pub fn new(tenants: BTreeMap<TenantId, TenantTerms<P>>) -> Self {
-        Self { tenants: tenants.into_iter().map(|(id, terms)| (id, Arc::new(Tenant::new(terms)))).collect() }
+    pub fn new(tenants: BTreeMap<TenantId, TenantTerms<P>>, gates: &mut Gates) -> Self {
+        let tenants = tenants.into_iter().map(|(id, terms)| {
+            let tenant = Arc::new(Tenant::new(&id, terms, gates));
+            (id, tenant)
+        });
+        Self { tenants: tenants.collect() }
     }
 
     /// A tenant in force.
@@ -120,29 +188,83 @@ impl<P> Catalog<P> {
 }
 
 impl<P> Tenant<P> {
-    fn new(terms: TenantTerms<P>) -> Self {
+    fn new(id: &TenantId, terms: TenantTerms<P>, gates: &mut Gates) -> Self {
         let mut kinds = HashMap::new();
-        let mut queues: BTreeMap<QueueName, Vec<(PluginName, Arc<Semaphore>)>> = BTreeMap::new();
+        let mut queues: BTreeMap<QueueName, Vec<(PluginName, Arc<Gate>)>> = BTreeMap::new();
         for plugin in terms.plugins {
-            let gate = Arc::new(Semaphore::new(plugin.concurrency.get() as usize));
+            let gate = gates.of(id, Some(&plugin.name), plugin.concurrency);
             queues.entry(plugin.queue.clone()).or_default().push((plugin.name.clone(), Arc::clone(&gate)));
+            let canary = plugin.canary.map(|(version, trial)| Canary { version: Arc::new(version), trial });
+            let handled =
+                canary.as_ref().map_or(&plugin.stable.kinds, |canary| &canary.version.kinds).clone();
             let entry = Arc::new(Plugin {
                 name: plugin.name,
-                revision: plugin.revision,
                 queue: plugin.queue,
-                keep: plugin.keep,
-                offer: plugin.offer,
                 gate,
+                stable: Arc::new(plugin.stable),
+                canary,
             });
-            kinds.extend(plugin.kinds.into_iter().map(|kind| (kind, Arc::clone(&entry))));
+            kinds.extend(handled.into_iter().map(|kind| (kind, Arc::clone(&entry))));
         }
         Self {
             weight: terms.weight,
             memory: terms.memory,
             concurrency: terms.concurrency,
-            gate: Arc::new(Semaphore::new(terms.concurrency.get() as usize)),
+            gate: gates.of(id, None, terms.concurrency),
             kinds,
             queues: queues.into_iter().map(|(name, gates)| Queue { name, gates }).collect(),
+        }
+    }
+}
+
+impl<P> Plugin<P> {
+    /// What a job runs on: the revision that it is pinned to, if it is; the canary, if the job is one of its share or
+    /// only it knows the kind; else what is in force.
+    pub(crate) fn choose(&self, job: &Job, archive: &dyn Archive<P>) -> Result<Chosen<P>, NoVersion>
+    where
+        P: Clone,
+    {
+        if let Some(pinned) = job.pinned {
+            let version = self.pinned(job, pinned, archive)?;
+            return Ok(Chosen { version, trial: None });
+        }
+        let stable = || Arc::clone(&self.stable);
+        let Some(canary) = &self.canary else { return Ok(Chosen { version: stable(), trial: None }) };
+        if !self.stable.kinds.contains(&job.kind) {
+            return Ok(Chosen { version: Arc::clone(&canary.version), trial: None });
+        }
+        let side = canary.trial.side(job.id);
+        let version = match side {
+            Side::Old => stable(),
+            Side::New => Arc::clone(&canary.version),
+        };
+        Ok(Chosen { version, trial: Some((Arc::clone(&canary.trial), side)) })
+    }
+
+    /// The version of that revision. One from the archive runs under the terms that are in force.
+    fn pinned(
+        &self,
+        job: &Job,
+        revision: Revision,
+        archive: &dyn Archive<P>,
+    ) -> Result<Arc<Version<P>>, NoVersion>
+    where
+        P: Clone,
+    {
+        let loaded = self.canary.iter().map(|canary| &canary.version).chain([&self.stable]);
+        if let Some(version) = loaded.into_iter().find(|version| version.revision == revision) {
+            return Ok(Arc::clone(version));
+        }
+        match archive.find((job.tenant.clone(), self.name.clone()), revision) {
+            Archived::Here { plugin, in_use } => Ok(Arc::new(Version {
+                revision,
+                kinds: self.stable.kinds.clone(),
+                keep: self.stable.keep,
+                offer: Offer { plugin, ..self.stable.offer.clone() },
+                in_use,
+            })),
+            Archived::Loading => Err(NoVersion::Loading),
+            Archived::Gone => Err(NoVersion::Gone(revision)),
         }
     }
 }

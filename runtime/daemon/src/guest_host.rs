@@ -47,7 +47,7 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
         };
         let payload = Bytes::of(ask.payload.len());
         if let Some(limit) =
-            handled_by.map(|plugin| plugin.offer.payload_max).filter(|limit| payload > *limit)
+            handled_by.map(|plugin| plugin.stable.offer.payload_max).filter(|limit| payload > *limit)
         {
             return Err(EnqueueRefusal::Limit(format!(
                 "a payload of {payload} is larger than limits.payload of {limit} of the plugin for {}",

@@ -14,7 +14,7 @@ use sandhog_core::job::Lease;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Mono;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::catalog::{Current, Queue, Tenant};
@@ -42,7 +42,6 @@ pub(crate) struct Intake<R: Runner> {
     pub(crate) bell: watch::Receiver<u64>,
     /// One for each run of the daemon under way at once.
     pub(crate) slots: Arc<Slots>,
-    pub(crate) freed: Arc<Notify>,
     pub(crate) lease: config::Lease,
     pub(crate) outage: Arc<Outage>,
 }
@@ -85,17 +84,18 @@ impl Outlook {
 }
 
 impl<R: Runner> Intake<R> {
-    /// Leases until the daemon drains.
+    /// Leases until the daemon drains, or the tenant is gone from the catalog.
     pub(crate) async fn run(mut self) {
         let mut phase = self.workshop.phase.clone();
         let mut outlook = Outlook::default();
         let mut tries = Tries::default();
         loop {
-            let (terms, room) = tokio::select! {
+            let ready = tokio::select! {
                 biased;
                 () = reached(&mut phase, Phase::Draining) => return,
                 ready = self.wait(&mut outlook) => ready,
             };
+            let Some((terms, room)) = ready else { return };
             // A call that was begun is seen through: what it leases has to be run or given back.
             let Err(error) = self.lease(&mut outlook, terms, room).await else {
                 tries.succeeded();
@@ -111,32 +111,32 @@ impl<R: Runner> Intake<R> {
         }
     }
 
-    /// Waits until there may be work, and room for it.
-    async fn wait(&mut self, outlook: &mut Outlook) -> (Arc<Tenant<R::Plugin>>, Reservation) {
+    /// Waits until there may be work, and room for it; none if the tenant is gone.
+    async fn wait(&mut self, outlook: &mut Outlook) -> Option<(Arc<Tenant<R::Plugin>>, Reservation)> {
         loop {
-            let Some(terms) = self.terms() else {
-                self.changed(None).await;
-                continue;
-            };
-            if !outlook.is_hungry(&terms) {
+            if !outlook.is_hungry(&*self.terms()?) {
                 self.changed(outlook.look_at).await;
                 outlook.forget();
                 continue;
             }
             let first = self.slots.acquire(&self.workshop.tenant).await;
-            // A ring up to here is answered by the call that follows; a later one has to be looked at after it.
-            if self.bell.has_changed().unwrap_or(false) {
+            // A ring or a deploy up to here is answered by the call that follows; a later one has to be looked at
+            // after it.
+            if self.bell.has_changed().unwrap_or(false) || self.catalog.has_changed().unwrap_or(false) {
                 self.bell.mark_unchanged();
+                self.catalog.mark_unchanged();
                 outlook.forget();
             }
+            let terms = self.terms()?;
             let wanted = |queue: &Queue| !outlook.empty.contains(&queue.name);
-            if let Some(room) = Reservation::take(&terms, wanted, first, BATCH_MAX, &self.freed) {
-                return (terms, room);
+            if let Some(room) = Reservation::take(&terms, wanted, first, BATCH_MAX) {
+                return Some((terms, room));
             }
             tokio::select! {
                 biased;
-                () = self.freed.notified() => {}
+                () = terms.gate.freed() => {}
                 () = ring(&mut self.bell) => outlook.forget(),
+                Ok(()) = self.catalog.changed() => outlook.forget(),
             }
         }
     }

@@ -4,6 +4,8 @@
 //!  permit ──> lease ──> admit ──> run ──> settle          one job's way, in `worker`
 //!  intake     intake    core      engine  settler
 //!
+//!  deploy      changes which plugins are in force, from files and commands
+//!  control     the socket on which the commands come
 //!  wake        tells each tenant's intake of work that turned up
 //!  heartbeat   renews leases in batches, and stores what runs report meanwhile
 //!  drain       the order in which it all stops
@@ -18,8 +20,10 @@ pub mod broker;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod deploy;
 pub mod drain;
+pub mod gate;
 mod guest_host;
 mod heartbeat;
 mod intake;

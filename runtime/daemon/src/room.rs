@@ -8,23 +8,23 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sandhog_core::id::{PluginName, QueueName};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::catalog::{Plugin, Queue, Tenant};
+use crate::gate::{Gate, Permits};
 use crate::slots::Slot;
 
 /// The right to have one run under way. Dropping it gives the room back and says so.
 #[derive(Debug)]
 pub(crate) struct Room {
     // Taken in `drop`, so that all is back before anybody is told.
-    held: Option<(Slot, [OwnedSemaphorePermit; 2])>,
-    freed: Arc<Notify>,
+    held: Option<(Slot, Permits, Option<Permits>)>,
+    tenant: Arc<Gate>,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         self.held = None;
-        self.freed.notify_one();
+        self.tenant.say_freed();
     }
 }
 
@@ -32,16 +32,15 @@ impl Drop for Room {
 #[derive(Debug)]
 pub(crate) struct Reservation {
     daemon: Slot,
-    tenant: OwnedSemaphorePermit,
+    tenant: Permits,
     queues: Vec<QueueRoom>,
-    freed: Arc<Notify>,
 }
 
 #[derive(Debug)]
 struct QueueRoom {
     name: QueueName,
     count: u32,
-    plugins: BTreeMap<PluginName, OwnedSemaphorePermit>,
+    plugins: BTreeMap<PluginName, Permits>,
 }
 
 impl Reservation {
@@ -52,10 +51,9 @@ impl Reservation {
         wanted: impl Fn(&Queue) -> bool,
         first: Slot,
         limit: u32,
-        freed: &Arc<Notify>,
     ) -> Option<Self> {
-        let of_tenant = take_up_to(&tenant.gate, limit)?;
-        let mut left = permits_of(&of_tenant);
+        let of_tenant = tenant.gate.take_up_to(limit)?;
+        let mut left = of_tenant.count();
         let mut daemon = first;
         daemon.widen(left.saturating_sub(daemon.count()));
         left = left.min(daemon.count());
@@ -69,7 +67,7 @@ impl Reservation {
                 break;
             }
         }
-        let reservation = Self { daemon, tenant: of_tenant, queues, freed: Arc::clone(freed) };
+        let reservation = Self { daemon, tenant: of_tenant, queues };
         (!reservation.queues.is_empty()).then_some(reservation)
     }
 
@@ -83,35 +81,29 @@ impl Reservation {
     pub(crate) fn split<P>(&mut self, queue: &QueueName, plugin: Option<&Plugin<P>>) -> Option<Room> {
         let of_queue = self.queues.iter_mut().find(|room| room.name == *queue)?;
         let of_plugin = match plugin {
-            Some(plugin) => match of_queue.plugins.get_mut(&plugin.name) {
+            Some(plugin) => Some(match of_queue.plugins.get_mut(&plugin.name) {
                 Some(permits) => permits.split(1)?,
-                None => Arc::clone(&plugin.gate).try_acquire_owned().ok()?,
-            },
-            None => of_queue.plugins.values_mut().next()?.split(0)?,
+                None => plugin.gate.take_up_to(1)?,
+            }),
+            None => None,
         };
-        let held = (self.daemon.split()?, [self.tenant.split(1)?, of_plugin]);
-        Some(Room { held: Some(held), freed: Arc::clone(&self.freed) })
+        let held = (self.daemon.split()?, self.tenant.split(1)?, of_plugin);
+        Some(Room { held: Some(held), tenant: Arc::clone(self.tenant.gate()) })
     }
 }
 
 impl QueueRoom {
     fn take(queue: &Queue, limit: u32) -> Option<Self> {
-        let free = queue.gates.iter().map(|(_, gate)| gate.available_permits()).min()?;
-        let count = limit.min(u32::try_from(free).unwrap_or(u32::MAX));
+        let free = queue.gates.iter().map(|(_, gate)| gate.free()).min()?;
+        let count = limit.min(free);
         let plugins: Option<BTreeMap<_, _>> = queue
             .gates
             .iter()
-            .map(|(name, gate)| Some((name.clone(), Arc::clone(gate).try_acquire_many_owned(count).ok()?)))
+            .map(|(name, gate)| {
+                let permits = gate.take_up_to(count).filter(|permits| permits.count() == count)?;
+                Some((name.clone(), permits))
+            })
             .collect();
         plugins.filter(|_| count > 0).map(|plugins| Self { name: queue.name.clone(), count, plugins })
     }
-}
-
-fn take_up_to(gate: &Arc<Semaphore>, limit: u32) -> Option<OwnedSemaphorePermit> {
-    let count = limit.min(u32::try_from(gate.available_permits()).unwrap_or(u32::MAX));
-    (count > 0).then(|| Arc::clone(gate).try_acquire_many_owned(count).ok()).flatten()
-}
-
-fn permits_of(permit: &OwnedSemaphorePermit) -> u32 {
-    u32::try_from(permit.num_permits()).unwrap_or(u32::MAX)
 }

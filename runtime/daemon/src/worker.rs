@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use sandhog_broker::{Broker, Keep, Ran, Settle};
-use sandhog_core::admit::{Admission, admit};
+use sandhog_core::admit::{Admission, Choice, admit};
 use sandhog_core::attempt::{Action, Attempt, Ending, Event};
 use sandhog_core::id::{LeaseToken, PluginName, TenantId};
 use sandhog_core::job::{Job, Lease};
@@ -21,7 +21,7 @@ use sandhog_engine::{Abort, Courtesy, Host, Input, MemoryAccount, Share};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ambient::Ambient;
-use crate::catalog::{Plugin, Tenant};
+use crate::catalog::{Archive, Chosen, NoVersion, Plugin, Tenant};
 use crate::drain::{Phase, reached};
 use crate::guest_host::GuestHost;
 use crate::heartbeat::{Alive, Live};
@@ -34,6 +34,7 @@ pub(crate) struct Workshop<R: Runner> {
     pub(crate) tenant: TenantId,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) runner: Arc<R>,
+    pub(crate) archive: Arc<dyn Archive<R::Plugin>>,
     pub(crate) settler: Settler,
     pub(crate) live: Arc<Live>,
     /// What its runs hold of memory, whatever terms they began under.
@@ -60,6 +61,7 @@ impl<R: Runner> Workshop<R> {
         let (events, mailbox) = mpsc::unbounded_channel();
         let alive = self.live.join(self.tenant.clone(), token, ticket.asked_at, events);
         let plugin = ticket.terms.kinds.get(&ticket.lease.job.kind).cloned();
+        let (choice, chosen) = choose(plugin.as_deref(), &ticket.lease.job, &*self.archive);
         let tally = Tally { attempts: ticket.lease.job.attempts, lease: token.lease };
         let course = Course {
             machine: Attempt::new(tally, ticket.trusted_until),
@@ -68,12 +70,13 @@ impl<R: Runner> Workshop<R> {
             job: Arc::new(ticket.lease.job),
             terms: ticket.terms,
             plugin,
+            chosen,
             alive,
             mailbox,
             abort: Abort::new(),
             ran: None,
         };
-        course.finish().await;
+        course.finish(choice).await;
         drop(room);
     }
 }
@@ -86,6 +89,7 @@ struct Course<'a, R: Runner> {
     job: Arc<Job>,
     terms: Arc<Tenant<R::Plugin>>,
     plugin: Option<Arc<Plugin<R::Plugin>>>,
+    chosen: Option<Chosen<R::Plugin>>,
     alive: Alive,
     mailbox: mpsc::UnboundedReceiver<Event>,
     abort: Abort,
@@ -93,8 +97,8 @@ struct Course<'a, R: Runner> {
 }
 
 impl<R: Runner> Course<'_, R> {
-    async fn finish(mut self) {
-        let action = match admit(&self.job, self.plugin.as_ref().map(|plugin| plugin.offer.clone())) {
+    async fn finish(mut self, choice: Choice<R::Plugin>) {
+        let action = match admit(&self.job, choice) {
             Admission::Run(plan) => {
                 let deadline = self.workshop.ambient.mono().after(plan.budget().timeout);
                 match self.decide(Event::Admitted { retry: *plan.retry(), deadline }) {
@@ -151,7 +155,7 @@ impl<R: Runner> Course<'_, R> {
         loop {
             let event = tokio::select! {
                 biased;
-                report = &mut run => self.exited(report, &plugin),
+                report = &mut run => self.exited(report, &plugin.name),
                 event = self.mailbox.recv() => event.unwrap_or(Event::LeaseLost),
                 () = reached(&mut phase, next(drained)), if drained < Phase::Releasing => {
                     drained = next(drained);
@@ -190,8 +194,8 @@ impl<R: Runner> Course<'_, R> {
         }
     }
 
-    fn exited(&mut self, report: Report, plugin: &Plugin<R::Plugin>) -> Event {
-        let (tenant, name, job, usage) = (&self.workshop.tenant, &plugin.name, self.job.id, report.usage);
+    fn exited(&mut self, report: Report, name: &PluginName) -> Event {
+        let (tenant, job, usage) = (&self.workshop.tenant, self.job.id, report.usage);
         let (fuel, memory, wall, cpu) = (usage.fuel.0, usage.memory_peak.0, usage.wall, usage.cpu);
         match &report.outcome {
             Outcome::Returned { .. } => {
@@ -205,7 +209,12 @@ impl<R: Runner> Course<'_, R> {
                 tracing::info!(%tenant, plugin = %name, %job, fuel, memory, ?wall, ?cpu, %outcome, "did not succeed");
             }
         }
-        self.ran = Some(Ran { plugin: name.clone(), revision: plugin.revision, usage });
+        if let Some(Chosen { version, trial }) = &self.chosen {
+            self.ran = Some(Ran { plugin: name.clone(), revision: version.revision, usage });
+            if let Some((trial, side)) = trial {
+                trial.record(*side, &report);
+            }
+        }
         Event::Exited(with_knob_of(report.outcome, tenant, name))
     }
 
@@ -241,7 +250,7 @@ impl<R: Runner> Course<'_, R> {
             settlement,
             progress: notes.progress,
             log: notes.log,
-            keep: self.plugin.as_ref().map_or_else(Keep::default, |plugin| plugin.keep),
+            keep: self.chosen.as_ref().map_or_else(Keep::default, |chosen| chosen.version.keep),
         })
     }
 
@@ -251,6 +260,20 @@ impl<R: Runner> Course<'_, R> {
         settle.log.extend(notes.log);
         settle.progress = settle.progress.or(notes.progress);
         self.workshop.settler.send(settle)
+    }
+}
+
+/// What the catalog has for a job, and the version that it would run on.
+fn choose<P: Clone>(
+    plugin: Option<&Plugin<P>>,
+    job: &Job,
+    archive: &dyn Archive<P>,
+) -> (Choice<P>, Option<Chosen<P>>) {
+    match plugin.map(|plugin| plugin.choose(job, archive)) {
+        None => (Choice::NoPlugin, None),
+        Some(Ok(chosen)) => (Choice::Offer(chosen.version.offer.clone()), Some(chosen)),
+        Some(Err(NoVersion::Loading)) => (Choice::Loading, None),
+        Some(Err(NoVersion::Gone(revision))) => (Choice::NoRevision(revision), None),
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use sandhog_core::admit::{Admission, Offer, Plan, admit};
+use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
@@ -189,7 +189,7 @@ fn plan(plugin: &Arc<Plugin>, input: &Input) -> wasmtime::Result<Plan<Arc<Plugin
         attempts: 0,
         enqueued_at: Timestamp::from_millis(1),
     };
-    match admit(&job, Some(offer)) {
+    match admit(&job, Choice::Offer(offer)) {
         Admission::Run(plan) => Ok(plan),
         other => wasmtime::bail!("not admitted: {other:?}"),
     }

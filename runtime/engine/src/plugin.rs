@@ -26,7 +26,7 @@ pub struct LoadSpec {
 }
 
 /// What a plugin may reach. By default nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
     /// Directories of the host.
     pub dirs: Vec<DirGrant>,

@@ -77,6 +77,16 @@ struct Keys {
     plain: Plain,
 }
 
+/// Rings are the same if the same keys are at hand, by their ids, and do the same.
+impl PartialEq for Keyring {
+    fn eq(&self, other: &Self) -> bool {
+        let Keys { active, ciphers, plain } = &*self.0;
+        *active == other.0.active && *plain == other.0.plain && ciphers.keys().eq(other.0.ciphers.keys())
+    }
+}
+
+impl Eq for Keyring {}
+
 impl Keyring {
     /// A ring of those keys that are at hand. If the active one isn't, the tenant's data can be read and not written.
     #[must_use]

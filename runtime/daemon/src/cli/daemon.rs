@@ -8,18 +8,18 @@ use std::sync::Arc;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandhog_core::budget::Bytes;
-use sandhog_engine::{Engine, Plugin};
+use sandhog_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::exit::{Exit, Failure};
-use super::loading::{failure, load_all};
+use super::loading::failure;
 use super::{LogFormat, Logging};
 use crate::ambient::Ambient;
 use crate::app::{self, Parts};
-use crate::catalog::Catalog;
 use crate::config::{self, Config};
-use crate::deploy;
+use crate::control;
+use crate::deploy::{self, Handle, StartError, Started};
 use crate::drain::Shutdown;
 
 /// Run the daemon: lease jobs, and run each in a sandbox of its own
@@ -44,7 +44,7 @@ pub(super) struct Log {
 const SIGNALS: &str = "\
 On the first SIGTERM or SIGINT the daemon leases no more, lets jobs run for the grace time ([shutdown] in the
 configuration), gives the rest back unharmed, and exits 0. A second signal ends it at once; what it held is run again
-once its leases have run out.";
+once its leases have run out. On SIGHUP, and whenever one of its files has changed, it reads its configuration again.";
 
 impl Run {
     pub(super) fn logging(&self) -> Logging {
@@ -52,21 +52,23 @@ impl Run {
     }
 
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
-        serve(config::load(config)?).await
+        serve(config, config::load_to_run(config)?).await
     }
 }
 
-/// Runs a daemon until it is told to stop.
-pub(super) async fn serve(config: Config) -> Result<Exit, Failure> {
+/// Runs a daemon, whose file is at `path`, until it is told to stop.
+pub(super) async fn serve(path: &Path, config: Config) -> Result<Exit, Failure> {
     raise_open_files();
     let mut signals = Signals::new().map_err(|cause| Failure::io("listen for signals", &cause))?;
-    let (parts, _catalog) = tokio::select! {
-        prepared = prepare(&config) => prepared?,
+    let (parts, started) = tokio::select! {
+        prepared = prepare(path, &config) => prepared?,
         name = signals.next() => {
             tracing::info!(signal = name, "stopped before it was ready");
             return Ok(Exit::Ok);
         }
     };
+    // Dropped at the end, which ends them.
+    let _deploys = deploys(&config, started)?;
     let (tenants, plugins) = (config.tenants.len(), config.plugins.len());
     tracing::info!(tenants, plugins, concurrency = config.engine.concurrency, "ready");
     let shutdown = Shutdown::default();
@@ -89,35 +91,52 @@ pub(super) async fn serve(config: Config) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// The catalog's end at which it is swapped. The loops go on for as long as it is there.
-type Swap = watch::Sender<Arc<Catalog<Arc<Plugin>>>>;
-
 /// Makes what a daemon consists of: all that can fail does so before the first job is leased.
-async fn prepare(config: &Config) -> Result<(Parts<Engine>, Swap), Failure> {
+async fn prepare(path: &Path, config: &Config) -> Result<(Parts<Engine>, Started), Failure> {
     let broker = crate::broker::connect(config).await?;
     let of_broker = broker.check().await?;
     for warning in of_broker.into_iter().chain(warnings(config)) {
         tracing::warn!("{warning}");
     }
     let engine = Engine::new(config.engine_settings())?;
-    let loaded = load_all(&engine, config, |terms, result| {
-        if let Ok(plugin) = result {
-            let (tenant, name, revision) = (&terms.tenant, &terms.name, plugin.revision().short());
-            tracing::info!(%tenant, plugin = %name, %revision, source = ?plugin.source(), "loaded");
-        }
-    });
-    let loaded = loaded.await.map_err(|errors| failure(&errors))?;
-    let (swap, catalog) = watch::channel(Arc::new(deploy::catalog(config, loaded)));
+    let ambient = Ambient::system();
+    let started = deploy::start(config.clone(), path.to_owned(), engine.clone(), ambient.clone()).await;
+    let started = started.map_err(|error| match error {
+        StartError::Store(error) => Failure::new(error.to_string()),
+        StartError::Plugins(errors) => failure(&errors),
+    })?;
     let parts = Parts {
         broker,
         runner: Arc::new(engine),
-        catalog,
-        ambient: Ambient::system(),
+        catalog: started.catalog.clone(),
+        archive: Arc::new(started.handle.clone()),
+        ambient,
         concurrency: config.engine.concurrency,
         lease: config.lease,
         grace: config.grace,
     };
-    Ok((parts, swap))
+    Ok((parts, started))
+}
+
+/// Starts what changes the plugins in force while the daemon runs.
+fn deploys(config: &Config, started: Started) -> Result<JoinSet<()>, Failure> {
+    let Started { deployer, handle, watched, .. } = started;
+    let commands = control::Listener::bind(&config.deploy.folder);
+    let commands = commands.map_err(|error| Failure::new(error.to_string()))?;
+    let hangups = signal(SignalKind::hangup()).map_err(|cause| Failure::io("listen for signals", &cause))?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(deployer.run());
+    tasks.spawn(deploy::watch_files(watched, handle.clone()));
+    tasks.spawn(control::serve(commands, handle.clone()));
+    tasks.spawn(reload_on(hangups, handle));
+    Ok(tasks)
+}
+
+async fn reload_on(mut hangups: Signal, deployer: Handle) {
+    while hangups.recv().await.is_some() {
+        tracing::info!(signal = "SIGHUP", "reloading");
+        deployer.nudge().await;
+    }
 }
 
 fn of_app(error: app::Error) -> Failure {

@@ -31,7 +31,7 @@ impl Dev {
     pub(super) async fn execute(self, console: &Console) -> Result<Exit, Failure> {
         let file = self.folder.join("sandhog.toml");
         prepare(&self.folder, &file, console)?;
-        let config = config::load(&file)?;
+        let config = config::load_to_run(&file)?;
         if let Broker::Redis(_) = config.broker {
             let message =
                 format!("{} names a Redis broker, and `sandhog dev` runs on an embedded one", file.display());
@@ -42,7 +42,7 @@ impl Dev {
         if config.plugins.is_empty() {
             console.remark("there are no plugins yet. In another terminal: sandhog plugin new greet");
         }
-        serve(config).await
+        serve(&file, config).await
     }
 }
 

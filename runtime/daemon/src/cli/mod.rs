@@ -8,6 +8,7 @@ mod check;
 mod client;
 pub mod console;
 mod daemon;
+mod daemon_link;
 mod dev;
 mod enqueue;
 mod exit;
@@ -15,6 +16,8 @@ mod job;
 mod jobs;
 mod loading;
 mod plugin;
+mod plugins;
+mod reload;
 pub mod render;
 mod tenant;
 mod wait;
@@ -81,21 +84,23 @@ enum Command {
     Run(daemon::Run),
     Dev(dev::Dev),
     Check(check::Check),
+    Reload(reload::Reload),
     Enqueue(enqueue::Enqueue),
     #[command(subcommand)]
     Job(job::Job),
     Jobs(jobs::Jobs),
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    Plugins(plugins::Plugins),
     #[command(subcommand)]
     Tenant(tenant::Tenant),
 }
 
 /// The commands by what they are about, in the order in which `--help` shows them.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Daemon", &["run", "dev", "check"]),
+    ("Daemon", &["run", "dev", "check", "reload"]),
     ("Jobs", &["enqueue", "job", "jobs"]),
-    ("Plugins", &["plugin"]),
+    ("Plugins", &["plugin", "plugins"]),
     ("Tenants", &["tenant"]),
 ];
 
@@ -154,10 +159,12 @@ impl Cli {
             Command::Run(run) => run.execute(config).await,
             Command::Dev(dev) => dev.execute(&console).await,
             Command::Check(check) => check.execute(config, &console).await,
+            Command::Reload(reload) => reload.execute(config, &console).await,
             Command::Enqueue(enqueue) => enqueue.execute(config, &console).await,
             Command::Job(job) => job.execute(config, &console).await,
             Command::Jobs(jobs) => jobs.execute(config, &console).await,
             Command::Plugin(plugin) => plugin.execute(config, &console).await,
+            Command::Plugins(plugins) => plugins.execute(config, &console).await,
             Command::Tenant(tenant) => tenant.execute(config, &console),
         }
     }

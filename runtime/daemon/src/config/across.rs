@@ -236,6 +236,8 @@ impl<'c> Plugins<'c> {
             retry: draft.retry,
             keep: draft.keep,
             grants: Grants { dirs: draft.dirs, env: draft.env, secrets },
+            smoke: draft.smoke,
+            canary: draft.canary,
         })
     }
 

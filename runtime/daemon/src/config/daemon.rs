@@ -19,7 +19,7 @@ use super::own::{self, OwnBroker};
 use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, no_choice};
-use super::{Broker, Engine, Lease};
+use super::{Broker, Deploy, Engine, Lease, deploy};
 use crate::provenance::Signer;
 
 /// What the daemon's file says.
@@ -30,6 +30,7 @@ pub(super) struct Daemon {
     pub(super) limits: Budget,
     pub(super) compile: CompileBudget,
     pub(super) grace: Duration,
+    pub(super) deploy: Deploy,
     pub(super) tenants: BTreeMap<TenantId, TenantDraft>,
     /// The folder of plugin files, and whether the file names it.
     pub(super) plugins: (PathBuf, Named),
@@ -83,6 +84,7 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Daemon {
         limits: Budget::DEFAULT.replace(&limits),
         compile: compile_over_defaults(&compile),
         grace: fields.table("shutdown", |fields| fields.or("grace", GRACE)),
+        deploy: fields.table("deploy", deploy::deploy),
         tenants,
         plugins,
     }

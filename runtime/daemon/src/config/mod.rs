@@ -14,6 +14,7 @@
 
 mod across;
 mod daemon;
+mod deploy;
 mod fields;
 mod own;
 mod plugin;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use sandhog_broker::Keep;
 use sandhog_broker::sealed::Keyring;
 use sandhog_core::budget::{Budget, Bytes, Caps};
+use sandhog_core::canary;
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::settle::RetryPolicy;
@@ -48,7 +50,7 @@ pub use own::OwnBroker;
 pub use problem::{Place, Problem, Problems};
 
 /// All of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where jobs live.
     pub broker: Broker,
@@ -62,6 +64,10 @@ pub struct Config {
     pub compile: CompileBudget,
     /// How long running jobs may go on after the first signal to stop.
     pub grace: Duration,
+    /// Where deploys are remembered.
+    pub deploy: Deploy,
+    /// The folder of the plugin files.
+    pub plugins_folder: PathBuf,
     /// The teams.
     pub tenants: BTreeMap<TenantId, Tenant>,
     /// Their plugins. Every tenant and name pair, and every tenant and kind pair, is there once.
@@ -69,7 +75,7 @@ pub struct Config {
 }
 
 /// Where jobs live.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Broker {
     /// A SQLite file on this machine.
     Embedded {
@@ -81,7 +87,7 @@ pub enum Broker {
 }
 
 /// How long leases hold. `margin + renew_every < ttl` always.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
     /// From the broker's answer on.
     pub ttl: Duration,
@@ -105,7 +111,7 @@ impl Default for Lease {
 }
 
 /// The machine's share for guests.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
     /// Threads that run guests and nothing else.
     pub threads: NonZeroUsize,
@@ -117,8 +123,18 @@ pub struct Engine {
     pub cache: PathBuf,
 }
 
+/// Where deploys are remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deploy {
+    /// The folder with what was deployed, and with the socket on which the daemon takes commands. Only the daemon's
+    /// user may write there.
+    pub folder: PathBuf,
+    /// How many revisions of each plugin are kept, the one in force included.
+    pub keep: NonZeroUsize,
+}
+
 /// A team.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
     /// Its share of the processors, relative to the other tenants'.
     pub weight: NonZeroU32,
@@ -139,7 +155,7 @@ pub struct Tenant {
 }
 
 /// A component and its terms.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plugin {
     /// Its name, unique within its tenant.
     pub name: PluginName,
@@ -169,6 +185,26 @@ pub struct Plugin {
     pub keep: Keep,
     /// What it may reach.
     pub grants: Grants,
+    /// A run that a new revision has to pass, if the operator wants one.
+    pub smoke: Option<Smoke>,
+    /// How a new revision is tried beside the old one, if the operator wants that.
+    pub canary: Option<canary::Policy>,
+}
+
+/// A sample job: a revision that fails it is not deployed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Smoke {
+    /// What it asks for; one of the plugin's kinds.
+    pub kind: Kind,
+    /// Its input.
+    pub payload: Vec<u8>,
+}
+
+/// Without the payload.
+impl std::fmt::Debug for Smoke {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Smoke({}, {})", self.kind, Bytes::of(self.payload.len()))
+    }
 }
 
 /// A larger file is no configuration.
@@ -182,6 +218,15 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     load_from(path, Outside { env: &from_environment, follow: Follow::All })
 }
 
+/// As [`load`], for a daemon: components need not be there, as a plugin without one is a deploy that fails, and
+/// nothing that keeps the others.
+///
+/// # Errors
+/// All that is wrong with the files.
+pub fn load_to_run(path: &Path) -> Result<Config, Problems> {
+    load_from(path, Outside { env: &from_environment, follow: Follow::Secrets })
+}
+
 /// As [`load`], for whoever only talks to the broker: secrets are not fetched (no plugin has any), and components need
 /// not be there.
 ///
@@ -189,6 +234,19 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// All that is wrong with the files.
 pub fn load_for_broker(path: &Path) -> Result<Config, Problems> {
     load_from(path, Outside { env: &from_environment, follow: Follow::BrokerAlone })
+}
+
+/// The folder of deploys that a daemon's file names, whatever else is wrong with it.
+///
+/// # Errors
+/// If the file can't be read.
+pub fn deploy_folder(path: &Path) -> Result<PathBuf, Problems> {
+    let text =
+        text_of(path).map_err(|problem| Problems::one(Problem::of_file(path, problem).help(STARTER)))?;
+    let outside = Outside { env: &from_environment, follow: Follow::BrokerAlone };
+    let file = File::new(path.to_owned(), &text);
+    let written = file.read(|fields| daemon::read(fields, outside).deploy.folder);
+    Ok(written.unwrap_or_else(|| file.resolve(Path::new(deploy::FOLDER))))
 }
 
 /// The user's own cache folder for Sandhog.
@@ -266,6 +324,8 @@ fn assemble(
         limits: daemon.limits,
         compile: daemon.compile,
         grace: daemon.grace,
+        deploy: daemon.deploy,
+        plugins_folder: daemon.plugins.0,
         tenants,
         plugins,
     })
@@ -322,7 +382,8 @@ impl Config {
     pub fn engine_settings(&self) -> sandhog_engine::Config {
         sandhog_engine::Config {
             guest_threads: self.engine.threads,
-            instances: self.engine.concurrency,
+            // One more, for a smoke run.
+            instances: self.engine.concurrency.saturating_add(1),
             memory_max: self.limits.memory,
             table_elements_max: self.limits.table_elements,
             core_instances_max: self.limits.instances,

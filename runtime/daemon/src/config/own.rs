@@ -12,7 +12,7 @@ use super::problem::Shown;
 use super::reference::{Follow, Outside, Reference, text_or_reference};
 
 /// A tenant's own way to the server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnBroker {
     /// By this login, or at another place.
     Known(Box<redis::Config>),

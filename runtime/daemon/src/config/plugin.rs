@@ -6,13 +6,16 @@ use std::path::PathBuf;
 
 use sandhog_broker::Keep;
 use sandhog_core::budget::{Bytes, Caps};
+use sandhog_core::canary::Policy;
 use sandhog_core::compile::CompileCaps;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::settle::{Backoff, RetryPolicy};
 use sandhog_engine::{Access, DirGrant};
 use toml::de::DeValue;
 
+use super::Smoke;
 use super::daemon::{caps, compile_caps, secrets};
+use super::deploy::{canary, smoke};
 use super::fields::{Entry, Fields};
 use super::problem::Shown;
 use super::reference::{Outside, Reference, text_or_reference};
@@ -39,6 +42,8 @@ pub(super) struct PluginDraft {
     pub(super) granted: Vec<String>,
     /// Where secrets come from, if it isn't for the tenant to say.
     pub(super) secrets: BTreeMap<String, Reference>,
+    pub(super) smoke: Option<Smoke>,
+    pub(super) canary: Option<Policy>,
 }
 
 const QUEUE: &str = "default";
@@ -56,6 +61,9 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Plug
     let (dirs, env, granted) =
         fields.table("grants", |fields| (dirs(fields), env(fields, outside), granted(fields)));
     let secrets = secrets(fields);
+    let kinds = head.as_ref().map(|head| &head.kinds[..]);
+    let smoke = fields.table("smoke", |fields| smoke(fields, kinds, outside));
+    let canary = fields.table("canary", canary);
     let Head { name, tenant, component, sha256, kinds, queue } = head?;
     Some(PluginDraft {
         name,
@@ -74,6 +82,8 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Plug
         env,
         granted,
         secrets,
+        smoke,
+        canary,
     })
 }
 

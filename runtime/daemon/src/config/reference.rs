@@ -23,15 +23,17 @@ pub(super) enum Reference {
 pub(super) struct Outside<'o> {
     /// The daemon's environment.
     pub(super) env: &'o dyn Fn(&str) -> Option<String>,
-    /// Whether secrets are fetched and components looked for.
+    /// How much of what the configuration refers to is looked at.
     pub(super) follow: Follow,
 }
 
-/// Whether secrets are fetched and components looked for.
+/// How much of what the configuration refers to is looked at; what isn't there is a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Follow {
-    /// Yes: what isn't there is a problem.
+    /// Secrets, samples and components.
     All,
+    /// Secrets and samples.
+    Secrets,
     /// Only what it takes to reach the broker.
     BrokerAlone,
 }

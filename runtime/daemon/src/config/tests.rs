@@ -619,3 +619,33 @@ fn a_tenants_login_goes_before_that_of_all_and_keeps_the_rest() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_smoke_run_and_a_canary_are_read_and_what_is_wrong_with_them_is_said() {
+    let files = "[smoke]\nkind = \"a.run\"\npayload = { file = \"sample.json\" }\n[canary]\nshare = 0.25\nruns_min = 7\n";
+    let site = Site::with_plugin("[deploy]\nkeep = 2\n", &format!("{PLUGIN}{files}"));
+    fs::write(site.path("plugins.d/sample.json"), "{}").expect("a file");
+    let config = site.load().expect("it is right");
+    assert_eq!((config.deploy.folder, config.deploy.keep.get()), (site.path("deploys"), 2));
+    let plugin = &config.plugins[0];
+    assert_eq!(plugin.smoke.as_ref().map(|smoke| smoke.payload.as_slice()), Some(&b"{}"[..]));
+    let canary = plugin.canary.expect("it is there");
+    assert_eq!((canary.share.part(), canary.runs_min.get()), (0.25, 7));
+
+    let wrong = "[smoke]\nkind = \"b.run\"\npayload = 7\n[canary]\nshare = 1.0\nfuel_ratio = -1\n";
+    let told = told("[deploy]\nkeep = 0\n", &format!("{PLUGIN}{wrong}"));
+    for part in [
+        "deploy.keep: it can't be zero",
+        "smoke.kind: the plugin doesn't handle \"b.run\"",
+        "smoke.payload: 7 is not a payload",
+        "canary.share: 1 is out of range",
+        "canary.fuel_ratio: -1 is out of range",
+    ] {
+        assert!(told.contains(part), "{part}:\n{told}");
+    }
+    let told = self::told("", &format!("{PLUGIN}[smoke]\npayload = \"1\"\n[canary]\nruns_min = 1\n"));
+    assert!(
+        told.contains("smoke.kind: it is missing") && told.contains("canary.share: it is missing"),
+        "{told}"
+    );
+}

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sandhog_core::admit::{Admission, Offer, Plan, admit};
+use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
@@ -135,7 +135,7 @@ pub(crate) fn plan(plugin: &Arc<Plugin>, budget: Budget) -> Plan<Arc<Plugin>> {
         attempts: 0,
         enqueued_at: Timestamp::from_millis(1),
     };
-    match admit(&job, Some(offer)) {
+    match admit(&job, Choice::Offer(offer)) {
         Admission::Run(plan) => plan,
         other => panic!("{other:?}"),
     }

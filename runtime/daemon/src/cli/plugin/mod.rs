@@ -1,4 +1,4 @@
-//! `sandhog plugin`: for handler authors.
+//! `sandhog plugin`: for handler authors, and for whoever deploys what they wrote.
 
 mod build;
 mod inspect;
@@ -6,6 +6,7 @@ mod key;
 mod language;
 mod local_host;
 mod new;
+mod rollback;
 mod run;
 mod sign;
 
@@ -21,13 +22,14 @@ use super::console::Console;
 use super::exit::{Exit, Failure};
 use crate::config;
 
-/// Write, build, look into, try out and sign plugins
+/// Write, build, look into, try out and sign plugins; take one back
 #[derive(Debug, Subcommand)]
 pub(super) enum Plugin {
     New(new::New),
     Build(build::Build),
     Inspect(inspect::Inspect),
     Run(run::Run),
+    Rollback(rollback::Rollback),
     Key(key::Key),
     Sign(sign::Sign),
 }
@@ -39,6 +41,7 @@ impl Plugin {
             Self::Build(build) => build.execute(console).await,
             Self::Inspect(inspect) => inspect.execute(config, console).await,
             Self::Run(run) => run.execute(console).await,
+            Self::Rollback(rollback) => rollback.execute(config, console).await,
             Self::Key(key) => key.execute(console),
             Self::Sign(sign) => sign.execute(console),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use sandhog_core::admit::{Admission, Offer, Plan, admit};
+use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Caps, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{Kind, PluginName, QueueName, TenantId};
@@ -220,7 +220,7 @@ fn job(ambient: &Ambient, kind: Kind, payload: Vec<u8>) -> Job {
 
 fn plan(job: &Job, plugin: Arc<Plugin>, budget: Budget) -> Result<Plan<Arc<Plugin>>, Failure> {
     let payload_max = Bytes(u64::MAX);
-    match admit(job, Some(Offer { plugin, budget, retry: RetryPolicy::default(), payload_max })) {
+    match admit(job, Choice::Offer(Offer { plugin, budget, retry: RetryPolicy::default(), payload_max })) {
         Admission::Run(plan) => Ok(plan),
         Admission::Defer { reason, .. } => Err(Failure::new(reason.slug())),
         Admission::Reject { message, .. } => Err(Failure::new(message)),

@@ -3,6 +3,7 @@
 //! Nothing in here does anything: what is shown goes in, text comes out.
 
 pub mod check;
+pub mod deploys;
 pub mod inspection;
 pub mod job;
 pub mod run;

@@ -91,7 +91,9 @@ fn the_defaults_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("", PLUGIN).load().expect("it is right"));
     let daemon =
         defaults("## The daemon's file", |key| !key.starts_with("tenants.") && !SERVER_KEYS.contains(&key));
-    let plugin = defaults("## A plugin's file", |key| !key.contains("dirs.")).replace("plugin.", "");
+    let whole = ["dirs.", "canary."];
+    let plugin = defaults("## A plugin's file", |key| !whole.iter().any(|part| key.contains(part)));
+    let plugin = plugin.replace("plugin.", "");
     let (queue, rest) = plugin.split_once('\n').expect("lines");
     assert!(queue.starts_with("queue") && daemon.lines().count() > 15 && rest.lines().count() > 10);
     let spoken = Site::with_plugin(&daemon, &format!("{rest}{PLUGIN}{queue}\n")).load().expect("it is right");
@@ -115,6 +117,17 @@ fn the_defaults_of_a_tenant_on_the_page_are_those_in_force() {
     assert!(terms.contains("NAME.weight") && terms.contains("NAME.memory"), "{terms}");
     let spoken = Site::with_plugin(&terms.replace("NAME", "acme"), PLUGIN).load();
     assert_eq!(shown(spoken.expect("it is right")), silent);
+}
+
+#[test]
+fn the_defaults_of_a_canary_on_the_page_are_those_in_force() {
+    let with = |canary: &str| {
+        let plugin = format!("{PLUGIN}\n[canary]\nshare = 0.5\n{canary}");
+        shown(Site::with_plugin("", &plugin).load().expect("it is right"))
+    };
+    let spoken = defaults("## A plugin's file", |key| key.starts_with("canary.")).replace("canary.", "");
+    assert_eq!(spoken.lines().count(), 3);
+    assert_eq!(with(&spoken), with(""));
 }
 
 #[test]

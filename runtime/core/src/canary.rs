@@ -1,0 +1,328 @@
+//! Whether a new revision of a plugin does as well as the old one, told by running both for a while.
+//!
+//! A share of the jobs goes to the new revision. Which ones is decided by their ids, so all attempts of a job run on the
+//! same side. Both sides are counted; once each has run often enough, the new one is promoted or rolled back.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use crate::budget::Fuel;
+use crate::id::{JobId, Revision};
+use crate::outcome::{Outcome, StopReason};
+
+/// A part of a whole: more than nothing, less than all.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Share(f64);
+
+impl Share {
+    /// That part; none if it is nothing, all or no number.
+    #[must_use]
+    pub fn new(part: f64) -> Option<Self> {
+        (part > 0.0 && part < 1.0).then_some(Self(part))
+    }
+
+    /// The part, from 0 to 1.
+    #[must_use]
+    pub fn part(self) -> f64 {
+        self.0
+    }
+}
+
+/// In percent.
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", percent(self.0))
+    }
+}
+
+/// When a new revision goes to all jobs, and when it goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Policy {
+    /// The jobs that it gets until then.
+    pub share: Share,
+    /// How often either side has to run before anything is decided.
+    pub runs_min: NonZeroU32,
+    /// By how much its failure rate (failed runs of all, 0 to 1) may be higher than the old one's.
+    pub failures_extra: f64,
+    /// How many times the old one's fuel a run that succeeds may take, on average.
+    pub fuel_ratio: f64,
+}
+
+/// One side of the comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The revision that was there before.
+    Old,
+    /// The one on trial.
+    New,
+}
+
+/// What one side has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Record {
+    /// Runs that have ended by themselves.
+    pub runs: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// What the others spent together.
+    pub fuel: u128,
+}
+
+impl Record {
+    /// Counts a run, unless its end says nothing about the code: it was stopped from outside, or the host went wrong.
+    pub fn count(&mut self, outcome: &Outcome, fuel: Fuel) {
+        let failed = match outcome {
+            Outcome::Returned { .. } => false,
+            Outcome::FailedTransiently { .. }
+            | Outcome::FailedPermanently { .. }
+            | Outcome::Trapped { .. }
+            | Outcome::Exceeded { .. }
+            | Outcome::Aborted(StopReason::Deadline) => true,
+            Outcome::Aborted(StopReason::Cancelled | StopReason::Drained | StopReason::LeaseLost)
+            | Outcome::HostFault { .. } => return,
+        };
+        self.runs += 1;
+        if failed {
+            self.failures += 1;
+        } else {
+            self.fuel += u128::from(fuel.0);
+        }
+    }
+
+    /// Failed runs of all, 0 to 1.
+    #[must_use]
+    pub fn failure_rate(&self) -> f64 {
+        if self.runs == 0 { 0.0 } else { self.failures as f64 / self.runs as f64 }
+    }
+
+    /// What a run that succeeded spent on average; none if none has.
+    #[must_use]
+    pub fn fuel_mean(&self) -> Option<f64> {
+        let succeeded = self.runs - self.failures;
+        (succeeded > 0).then(|| self.fuel as f64 / succeeded as f64)
+    }
+}
+
+/// What is to be done with the new revision.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Verdict {
+    /// Go on: too little is known.
+    Undecided,
+    /// Give it all jobs.
+    Promote,
+    /// Give them all back to the old one.
+    RollBack(Fault),
+}
+
+/// What is wrong with a new revision.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fault {
+    /// It fails more often than it may.
+    Failures {
+        /// The old one's failure rate, 0 to 1.
+        old: f64,
+        /// Its own.
+        new: f64,
+    },
+    /// It takes more fuel than it may.
+    Fuel {
+        /// The old one's mean of runs that succeeded.
+        old: f64,
+        /// Its own.
+        new: f64,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failures { old, new } => {
+                write!(f, "{}% of its runs fail, and {}% of the old ones", percent(*new), percent(*old))
+            }
+            Self::Fuel { old, new } => {
+                write!(f, "its runs take {new:.0} units of fuel on average, and the old ones {old:.0}")
+            }
+        }
+    }
+}
+
+/// To a tenth.
+fn percent(part: f64) -> f64 {
+    (part * 1000.0).round() / 10.0
+}
+
+/// Compares the two sides. The new one is rolled back early where no further run could make good what has failed.
+#[must_use]
+pub fn judge(policy: &Policy, old: &Record, new: &Record) -> Verdict {
+    let needed = u64::from(policy.runs_min.get());
+    if old.runs < needed {
+        return Verdict::Undecided;
+    }
+    let (rate_old, rate_new) = (old.failure_rate(), new.failure_rate());
+    let allowed = rate_old + policy.failures_extra;
+    // The rate that it has at best when it has run often enough.
+    if new.failures as f64 > allowed * new.runs.max(needed) as f64 {
+        return Verdict::RollBack(Fault::Failures { old: rate_old, new: rate_new });
+    }
+    if new.runs < needed {
+        return Verdict::Undecided;
+    }
+    match (old.fuel_mean(), new.fuel_mean()) {
+        (Some(old), Some(new)) if new > old * policy.fuel_ratio => {
+            Verdict::RollBack(Fault::Fuel { old, new })
+        }
+        _ => Verdict::Promote,
+    }
+}
+
+/// The side that a job runs on, as long as this revision is on trial.
+#[must_use]
+pub fn side(job: JobId, trial: Revision, share: Share) -> Side {
+    let digest = trial.as_sha256();
+    let salt = digest[..8].iter().fold(0, |salt, byte| salt << 8 | u64::from(*byte));
+    let id = job.as_u128();
+    let drawn = mix(mix(id as u64 ^ salt) ^ (id >> 64) as u64);
+    // 53 bits are what an f64 holds exactly.
+    let drawn = (drawn >> 11) as f64 / (1u64 << 53) as f64;
+    if drawn < share.0 { Side::New } else { Side::Old }
+}
+
+/// The finalizer of `SplitMix64`: each bit of the input changes each of the output with even chance. See
+/// <https://doi.org/10.1145/2714064.2660195>.
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::effects::Effects;
+    use crate::time::Timestamp;
+    use proptest::prelude::*;
+
+    fn policy(runs_min: u32) -> Policy {
+        Policy {
+            share: Share::new(0.1).expect("a part"),
+            runs_min: NonZeroU32::new(runs_min).expect("not zero"),
+            failures_extra: 0.05,
+            fuel_ratio: 1.5,
+        }
+    }
+
+    fn record(runs: u64, failures: u64, fuel_mean: u64) -> Record {
+        let failures = failures.min(runs);
+        Record { runs, failures, fuel: u128::from(fuel_mean) * u128::from(runs - failures) }
+    }
+
+    fn records() -> impl Strategy<Value = Record> {
+        (0..500u64, 0..500u64, 0..1u64 << 40).prop_map(|(runs, failures, fuel)| record(runs, failures, fuel))
+    }
+
+    fn returned() -> Outcome {
+        Outcome::Returned { output: Vec::new(), effects: Effects::default() }
+    }
+
+    #[test]
+    fn one_that_does_as_well_is_promoted_and_one_that_does_worse_is_rolled_back() {
+        let (policy, old) = (policy(100), record(1000, 20, 5000));
+        assert_eq!(judge(&policy, &old, &record(100, 2, 5100)), Verdict::Promote);
+        assert_eq!(judge(&policy, &old, &record(100, 7, 7400)), Verdict::Promote);
+        let fails = judge(&policy, &old, &record(100, 8, 5000));
+        assert_eq!(fails, Verdict::RollBack(Fault::Failures { old: 0.02, new: 0.08 }));
+        let burns = judge(&policy, &old, &record(100, 0, 7600));
+        assert_eq!(burns, Verdict::RollBack(Fault::Fuel { old: 5000.0, new: 7600.0 }));
+        assert_eq!(judge(&policy, &old, &record(99, 2, 5000)), Verdict::Undecided);
+        assert_eq!(judge(&policy, &record(99, 0, 5000), &record(5000, 5000, 1)), Verdict::Undecided);
+    }
+
+    #[test]
+    fn one_that_only_fails_is_rolled_back_before_it_has_run_often() {
+        let verdict = judge(&policy(100), &record(1000, 0, 1), &record(6, 6, 0));
+        assert_eq!(verdict, Verdict::RollBack(Fault::Failures { old: 0.0, new: 1.0 }));
+    }
+
+    #[test]
+    fn what_says_nothing_about_the_code_is_not_counted() {
+        let mut record = Record::default();
+        for reason in [StopReason::Cancelled, StopReason::Drained, StopReason::LeaseLost] {
+            record.count(&Outcome::Aborted(reason), Fuel(7));
+        }
+        record.count(&Outcome::HostFault { message: String::new() }, Fuel(7));
+        assert_eq!(record, Record::default());
+        record.count(&Outcome::Aborted(StopReason::Deadline), Fuel(7));
+        record.count(&Outcome::Trapped { message: String::new() }, Fuel(7));
+        record.count(&returned(), Fuel(7));
+        assert_eq!(record, Record { runs: 3, failures: 2, fuel: 7 });
+    }
+
+    #[test]
+    fn the_text_of_a_fault_has_both_sides() {
+        let text = Fault::Failures { old: 0.021, new: 0.5 }.to_string();
+        assert_eq!(text, "50% of its runs fail, and 2.1% of the old ones");
+        assert_eq!(Share::new(0.125).expect("a part").to_string(), "12.5%");
+        assert!([0.0, 1.0, -0.1, f64::NAN].into_iter().all(|part| Share::new(part).is_none()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_copy_of_the_old_one_is_promoted(old in records(), runs_min in 1..500u32) {
+            let verdict = judge(&policy(runs_min), &old, &old);
+            let enough = old.runs >= u64::from(runs_min);
+            prop_assert_eq!(verdict, if enough { Verdict::Promote } else { Verdict::Undecided });
+        }
+
+        #[test]
+        fn one_more_failure_never_saves_it(old in records(), new in records(), runs_min in 1..500u32) {
+            let policy = policy(runs_min);
+            let mut worse = new;
+            worse.count(&Outcome::Trapped { message: String::new() }, Fuel(0));
+            match (judge(&policy, &old, &new), judge(&policy, &old, &worse)) {
+                (Verdict::RollBack(Fault::Failures { .. }), after) => {
+                    prop_assert!(matches!(after, Verdict::RollBack(_)), "{:?}", after);
+                }
+                (Verdict::RollBack(Fault::Fuel { .. }), after) => {
+                    prop_assert!(matches!(after, Verdict::RollBack(_)), "{:?}", after);
+                }
+                _ => {}
+            }
+        }
+
+        #[test]
+        fn more_fuel_never_saves_it(old in records(), new in records(), more: u32, runs_min in 1..500u32) {
+            let policy = policy(runs_min);
+            let hungrier = Record { fuel: new.fuel + u128::from(more), ..new };
+            if let Verdict::RollBack(_) = judge(&policy, &old, &new) {
+                let verdict = judge(&policy, &old, &hungrier);
+                prop_assert!(matches!(verdict, Verdict::RollBack(_)));
+            }
+        }
+
+        #[test]
+        fn enough_runs_on_both_sides_decide(old in records(), new in records()) {
+            let decided = judge(&policy(1), &old, &new) != Verdict::Undecided;
+            // With one run to be had, an early end takes a failure more than it.
+            prop_assert_eq!(decided, old.runs >= 1 && new.runs >= 1);
+        }
+
+        #[test]
+        fn a_larger_share_keeps_the_jobs_that_it_had(random: u128, digest: [u8; 32], a in 0.01..0.99f64, b in 0.01..0.99f64) {
+            let job = JobId::from_parts(Timestamp::from_millis(5), random);
+            let (less, more) = (Share::new(a.min(b)).expect("a part"), Share::new(a.max(b)).expect("a part"));
+            let trial = Revision::from_sha256(digest);
+            prop_assert!(side(job, trial, less) == Side::Old || side(job, trial, more) == Side::New);
+        }
+
+        #[test]
+        fn about_so_many_jobs_go_to_the_new_one(seed: u128, digest: [u8; 32], part in 0.05..0.95f64) {
+            let (trial, share) = (Revision::from_sha256(digest), Share::new(part).expect("a part"));
+            // Ids that differ in little, as those made at the same time by a poor source of chance would.
+            let jobs = (0..4000).map(|n| JobId::from_parts(Timestamp::from_millis(n / 50), seed.wrapping_add(n.into())));
+            let new = jobs.filter(|job| side(*job, trial, share) == Side::New).count();
+            // Six standard deviations.
+            let (mean, spread) = (4000.0 * part, 6.0 * (4000.0 * part * (1.0 - part)).sqrt());
+            prop_assert!((new as f64 - mean).abs() < spread, "{} of {}", new, mean);
+        }
+    }
+}

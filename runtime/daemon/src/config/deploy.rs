@@ -1,0 +1,132 @@
+//! How plugins are deployed: the daemon's `[deploy]`, a plugin's `[smoke]` and `[canary]`.
+
+use std::fs;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+
+use sandhog_core::budget::Bytes;
+use sandhog_core::canary::{Policy, Share};
+use sandhog_core::id::Kind;
+use toml::de::DeValue;
+
+use super::fields::{Entry, Fields};
+use super::problem::Shown;
+use super::reference::{Follow, Outside};
+use super::value::found;
+use super::{Deploy, Smoke};
+
+/// Where deploys are remembered, beside the daemon's file.
+pub(super) const FOLDER: &str = "deploys";
+const KEEP: NonZeroUsize = NonZeroUsize::new(5).expect("it is not zero");
+const KEEP_MAX: usize = 100;
+
+/// Reads the daemon's `deploy`.
+pub(super) fn deploy(fields: &mut Fields<'_>) -> Deploy {
+    let folder = fields.or("folder", PathBuf::from(FOLDER));
+    let keep = fields.or("keep", KEEP);
+    if keep.get() > KEEP_MAX {
+        let problem = fields.file.problem(&fields.path_of("keep"), format!("{keep} is too much"));
+        fields.file.note(problem.rule(format!("at most {KEEP_MAX}")));
+    }
+    Deploy { folder: fields.file.resolve(&folder), keep }
+}
+
+/// Reads a plugin's `smoke`; none if it isn't there.
+pub(super) fn smoke(fields: &mut Fields<'_>, kinds: Option<&[Kind]>, outside: Outside<'_>) -> Option<Smoke> {
+    let there = fields.file.has("smoke");
+    let kind = fields.entry("kind");
+    let payload = fields.entry("payload");
+    if !there {
+        return None;
+    }
+    let Some(kind) = kind else {
+        fields.missing("kind", "\"image.thumbnail\"");
+        return None;
+    };
+    let (file, path) = (kind.file(), kind.path.clone());
+    let kind: Kind = kind.read()?;
+    if kinds.is_some_and(|kinds| !kinds.contains(&kind)) {
+        let problem = file.problem(&path, format!("the plugin doesn't handle \"{kind}\""));
+        file.note(problem.rule("one of plugin.kinds"));
+    }
+    let payload = match payload {
+        Some(payload) => sample(payload, outside)?,
+        None => b"null".to_vec(),
+    };
+    Some(Smoke { kind, payload })
+}
+
+/// A payload that stands in the file as text, or in a file of its own.
+fn sample(entry: Entry<'_>, outside: Outside<'_>) -> Option<Vec<u8>> {
+    match &entry.value {
+        DeValue::String(text) => Some(text.clone().into_owned().into_bytes()),
+        DeValue::Table(_) => {
+            let (file, key) = (entry.file(), entry.path.clone());
+            let path = entry.table(|fields| fields.required::<PathBuf>("file", "\"sample.json\""))?;
+            if outside.follow == Follow::BrokerAlone {
+                return Some(Vec::new());
+            }
+            match bounded(&file.resolve(&path)) {
+                Ok(payload) => Some(payload),
+                Err(problem) => {
+                    file.note(file.problem(&key, problem));
+                    None
+                }
+            }
+        }
+        other => {
+            let problem = format!("{} is not a payload", found(other));
+            entry.file().note(entry.problem(Shown::Line, problem).rule("a text, or { file = \"path\" }"));
+            None
+        }
+    }
+}
+
+/// No payload is larger.
+const SAMPLE_MAX: Bytes = Bytes::mib(64);
+
+fn bounded(path: &Path) -> Result<Vec<u8>, String> {
+    let read = fs::metadata(path).and_then(|file| match Bytes(file.len()) > SAMPLE_MAX {
+        true => Err(std::io::Error::other(format!("it is larger than {SAMPLE_MAX}"))),
+        false => fs::read(path),
+    });
+    read.map_err(|cause| format!("can't read {}: {cause}", path.display()))
+}
+
+const RUNS_MIN: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");
+const FAILURES_EXTRA: f64 = 0.05;
+const FUEL_RATIO: f64 = 1.5;
+const FUEL_RATIO_MAX: f64 = 1000.0;
+
+/// Reads a plugin's `canary`; none if it isn't there.
+pub(super) fn canary(fields: &mut Fields<'_>) -> Option<Policy> {
+    let there = fields.file.has("canary");
+    let share = fields.entry("share");
+    let runs_min = fields.or("runs_min", RUNS_MIN);
+    let failures_extra = fields.or("failures_extra", FAILURES_EXTRA);
+    let fuel_ratio = fields.or("fuel_ratio", FUEL_RATIO);
+    if !there {
+        return None;
+    }
+    in_range(fields, "failures_extra", failures_extra, 0.0..=1.0);
+    in_range(fields, "fuel_ratio", fuel_ratio, 0.0..=FUEL_RATIO_MAX);
+    let Some(share) = share else {
+        fields.missing("share", "0.1");
+        return None;
+    };
+    let (file, path) = (share.file(), share.path.clone());
+    let part: f64 = share.read()?;
+    let Some(share) = Share::new(part) else {
+        let problem = file.problem(&path, format!("{part} is out of range"));
+        file.note(problem.rule("more than 0 and less than 1: 0.1 is a tenth of the jobs"));
+        return None;
+    };
+    Some(Policy { share, runs_min, failures_extra, fuel_ratio })
+}
+
+fn in_range(fields: &Fields<'_>, key: &str, value: f64, range: std::ops::RangeInclusive<f64>) {
+    if !range.contains(&value) {
+        let problem = fields.file.problem(&fields.path_of(key), format!("{value} is out of range"));
+        fields.file.note(problem.rule(format!("from {} to {}", range.start(), range.end())));
+    }
+}

@@ -1,0 +1,103 @@
+//! The socket on which a daemon takes commands: one request a connection, one reply, each a line of JSON.
+//!
+//! It is a file in the folder of deploys that only the daemon's user can open. Still, nothing that comes in is trusted:
+//! lines are bounded, whoever is slow is hung up on, and no more than a few are served at once; the others wait.
+
+mod client;
+mod server;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::deploy::{Event, PluginStatus, ReloadOutcome};
+
+pub use client::{Unanswered, ask};
+pub use server::{Listener, serve};
+
+/// What a daemon can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Read the configuration again, and say what came of it.
+    Reload,
+    /// Put an earlier revision of a plugin into force again.
+    RollBack {
+        /// `TENANT/NAME`, or `NAME` if only one tenant has such a plugin.
+        plugin: String,
+        /// The first digits of the revision's sha256, or all of them; without it, the one before what is in force.
+        to: Option<String>,
+    },
+    /// Say how all plugins stand.
+    Plugins,
+    /// Say what deploys have done lately.
+    Events,
+}
+
+/// What a daemon answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "kebab-case")]
+pub enum Reply {
+    /// What came of a reload.
+    Reloaded {
+        /// What came of it.
+        #[serde(flatten)]
+        outcome: ReloadOutcome,
+    },
+    /// An earlier revision is in force again.
+    RolledBack {
+        /// Which, and instead of what.
+        event: Event,
+    },
+    /// How all plugins stand.
+    Plugins {
+        /// In order of tenant and name.
+        plugins: Vec<PluginStatus>,
+    },
+    /// What deploys have done lately.
+    Events {
+        /// The oldest first.
+        events: Vec<Event>,
+    },
+    /// It wasn't done.
+    Refused {
+        /// Why.
+        message: String,
+    },
+}
+
+/// Where the daemon listens whose folder of deploys this is.
+#[must_use]
+pub fn socket(deploys: &Path) -> PathBuf {
+    deploys.join("control.sock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn requests_and_replies_survive_their_text() {
+        let rollback = Request::RollBack { plugin: "acme/hog".into(), to: Some("ab".into()) };
+        for request in [Request::Reload, rollback, Request::Plugins, Request::Events] {
+            let text = serde_json::to_string(&request).expect("it can be written");
+            assert_eq!(serde_json::from_str::<Request>(&text).expect("it can be read"), request);
+        }
+        let outcome = ReloadOutcome::Applied { changes: Vec::new(), needs_restart: vec!["lease".into()] };
+        let reply = Reply::Reloaded { outcome };
+        let text = serde_json::to_string(&reply).expect("it can be written");
+        assert_eq!(
+            text,
+            r#"{"reply":"reloaded","outcome":"applied","changes":[],"needs_restart":["lease"]}"#
+        );
+        assert_eq!(serde_json::from_str::<Reply>(&text).expect("it can be read"), reply);
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read_or_refused(line in ".*") {
+            let _ = serde_json::from_str::<Request>(&line);
+        }
+    }
+}

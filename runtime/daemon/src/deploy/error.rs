@@ -1,0 +1,87 @@
+//! Why a plugin can't be deployed.
+
+use std::path::PathBuf;
+
+use sandhog_core::budget::Bytes;
+use sandhog_core::id::{PluginName, Revision, TenantId};
+
+use super::store::StoreError;
+use crate::provenance;
+
+/// Why a plugin can't be deployed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its file can't be read.
+    #[error("{file}: plugin {tenant}/{plugin}: can't read its component {path}: {cause}")]
+    Unreadable {
+        /// The plugin's TOML.
+        file: PathBuf,
+        /// Whose it is.
+        tenant: TenantId,
+        /// Its name.
+        plugin: PluginName,
+        /// The component.
+        path: PathBuf,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// It is not the one that was pinned.
+    #[error(
+        "plugin {tenant}/{plugin}: the component {path} has sha256 {found}, and {file} pins {pinned}; \
+         deploy the pinned component or change plugin.sha256"
+    )]
+    NotPinned {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Its name.
+        plugin: PluginName,
+        /// The component.
+        path: PathBuf,
+        /// The plugin's TOML.
+        file: PathBuf,
+        /// What was found.
+        found: Box<Revision>,
+        /// What was to be found.
+        pinned: Box<Revision>,
+    },
+    /// Its tenant demands signatures, and this one has none that counts.
+    #[error("plugin {tenant}/{plugin}: its component {path} can't be trusted: {cause}")]
+    Untrusted {
+        /// Whose it is.
+        tenant: TenantId,
+        /// Its name.
+        plugin: PluginName,
+        /// The component.
+        path: PathBuf,
+        /// Why not.
+        cause: Box<provenance::Refusal>,
+    },
+    /// The engine won't have it.
+    #[error("{file}: {cause}")]
+    Refused {
+        /// The plugin's TOML.
+        file: PathBuf,
+        /// Why.
+        cause: sandhog_engine::Error,
+    },
+    /// Its smoke run has failed.
+    #[error("{file}: plugin {tenant}/{plugin}: the smoke run of {kind} failed: {why}")]
+    Smoke {
+        /// The plugin's TOML.
+        file: PathBuf,
+        /// Whose it is.
+        tenant: TenantId,
+        /// Its name.
+        plugin: PluginName,
+        /// What was run.
+        kind: String,
+        /// How it ended.
+        why: String,
+    },
+    /// The folder of deploys doesn't work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A larger file is no component at all, whatever limits say.
+pub(crate) const COMPONENT_MAX: Bytes = Bytes::mib(4096);

@@ -1,0 +1,89 @@
+//! The digests of component files, without reading again what hasn't changed.
+
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use sandhog_core::id::Revision;
+
+/// A file that was written less long ago may be written again without its stamp telling.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// What changes when a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        let changed = (file.ctime(), file.ctime_nsec());
+        Self { device: file.dev(), inode: file.ino(), size: file.size(), changed }
+    }
+
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let changed = u64::try_from(self.changed.0).unwrap_or(0);
+        since.saturating_sub(Duration::from_secs(changed)) > SETTLED
+    }
+}
+
+/// The digests that are known.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    known: Mutex<HashMap<PathBuf, (Stamp, Revision)>>,
+}
+
+impl Files {
+    /// The digest of a file; nothing if it is larger than any component may be.
+    pub(crate) fn digest(&self, path: &Path, most: u64) -> io::Result<Option<Revision>> {
+        let stamp = Stamp::of(&fs::metadata(path)?);
+        if stamp.size > most {
+            return Ok(None);
+        }
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
+        if let Some((_, revision)) = known.filter(|(of_then, _)| *of_then == stamp) {
+            return Ok(Some(revision));
+        }
+        let revision = sandhog_engine::revision_of(&fs::read(path)?);
+        if stamp.is_settled(SystemTime::now()) {
+            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(path.to_owned(), (stamp, revision));
+        }
+        Ok(Some(revision))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_has_another_digest() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.wasm");
+        let files = Files::default();
+        for text in ["a", "b", "a"] {
+            fs::write(&path, text).expect("a file");
+            let digest = files.digest(&path, 10).expect("it is there");
+            assert_eq!(digest, Some(sandhog_engine::revision_of(text.as_bytes())));
+        }
+        assert_eq!(files.digest(&path, 0).expect("it is there"), None);
+        assert!(files.digest(&folder.path().join("none"), 10).is_err());
+    }
+
+    #[test]
+    fn only_a_file_that_was_left_alone_for_a_while_is_known_by_its_stamp() {
+        let stamp = Stamp { device: 1, inode: 1, size: 1, changed: (1000, 0) };
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        assert!(!stamp.is_settled(at(1000)) && !stamp.is_settled(at(1002)) && stamp.is_settled(at(1003)));
+        assert!(!stamp.is_settled(at(0)), "a clock that was set back");
+    }
+}

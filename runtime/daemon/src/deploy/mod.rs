@@ -1,0 +1,48 @@
+//! Deploys: from what the operator writes to what is in force, while the daemon runs.
+//!
+//! | part | is about |
+//! |---|---|
+//! | [`watch`] | hearing that files have changed |
+//! | [`deployer`] | the one task that changes what is in force |
+//! | [`start`] | what is in force when a daemon starts |
+//! | [`diff`] | what is asked for beside what is in force; pure |
+//! | [`steps`], [`smoke`] | what a component goes through first |
+//! | [`slot`], [`state`] | what is in force, and the catalog that follows |
+//! | [`history`], [`store`] | what was in force, and can be again |
+//! | [`archive`] | kept revisions for jobs that are pinned to one |
+//! | [`trial`], [`in_use`] | a canary's counts; the end of a revision |
+//! | [`events`], [`outcome`] | what is said of it all |
+
+mod archive;
+mod deployer;
+mod diff;
+mod error;
+mod events;
+mod files;
+mod handle;
+mod history;
+mod in_use;
+mod outcome;
+mod slot;
+mod smoke;
+mod start;
+mod state;
+mod steps;
+mod store;
+mod trial;
+mod watch;
+
+/// The file of events in the folder of deploys.
+const EVENTS: &str = "events.json";
+
+pub use deployer::Deployer;
+pub use error::Error;
+pub use events::{Event, What};
+pub use handle::{Handle, Refusal, RollBack};
+pub use in_use::InUse;
+pub use outcome::{CanaryStatus, PluginState, PluginStatus, ReloadOutcome, SideStatus};
+pub use start::{StartError, Started, start};
+pub use steps::load;
+pub use store::StoreError;
+pub use trial::{Records, Trial};
+pub use watch::{Watched, watch_files};

@@ -1,0 +1,120 @@
+//! What is in force of each plugin, and the catalog that follows from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sandhog_core::admit::Offer;
+use sandhog_core::id::{PluginName, Revision, TenantId};
+
+use super::{InUse, Trial};
+use crate::catalog::{Catalog, PluginTerms, TenantTerms, Version};
+use crate::config::{self, Config};
+use crate::gate::Gates;
+
+/// A plugin's full name.
+pub(crate) type Key = (TenantId, PluginName);
+
+/// The key of a plugin.
+pub(crate) fn key(plugin: &config::Plugin) -> Key {
+    (plugin.tenant.clone(), plugin.name.clone())
+}
+
+/// Loaded code.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded<P> {
+    pub(crate) plugin: P,
+    pub(crate) revision: Revision,
+    pub(crate) in_use: Arc<InUse>,
+}
+
+impl<P> Loaded<P> {
+    pub(crate) fn new((tenant, name): &Key, revision: Revision, plugin: P) -> Self {
+        Self { plugin, revision, in_use: Arc::new(InUse::new(tenant.clone(), name.clone(), revision)) }
+    }
+}
+
+/// Code, and the terms that it was loaded for.
+#[derive(Debug, Clone)]
+pub(crate) struct Deployed<P> {
+    pub(crate) terms: config::Plugin,
+    pub(crate) code: Loaded<P>,
+}
+
+/// What is in force of one plugin.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot<P> {
+    pub(crate) stable: Deployed<P>,
+    pub(crate) trial: Option<(Deployed<P>, Arc<Trial>)>,
+}
+
+impl<P> Slot<P> {
+    /// What came last: what is on trial, if something is.
+    pub(crate) fn latest(&self) -> &Deployed<P> {
+        self.trial.as_ref().map_or(&self.stable, |(deployed, _)| deployed)
+    }
+
+    /// From now on it is held by what still runs, and by nothing else.
+    pub(crate) fn retire(&self) {
+        self.stable.code.in_use.retire();
+        if let Some((deployed, _)) = &self.trial {
+            deployed.code.in_use.retire();
+        }
+    }
+}
+
+/// The slots of all plugins.
+pub(crate) type Slots<P> = BTreeMap<Key, Slot<P>>;
+
+/// The catalog of what is in force. `is_old` tells a plugin whose latest terms couldn't be deployed: where another
+/// one handles a kind of its now, that one gets it.
+pub(crate) fn catalog<P: Clone>(
+    config: &Config,
+    slots: &Slots<P>,
+    is_old: impl Fn(&Key) -> bool,
+    gates: &mut Gates,
+) -> Catalog<P> {
+    let mut tenants: BTreeMap<TenantId, TenantTerms<P>> = config
+        .tenants
+        .iter()
+        .map(|(id, tenant)| {
+            let config::Tenant { weight, concurrency, memory, .. } = *tenant;
+            (id.clone(), TenantTerms { weight, concurrency, memory, plugins: Vec::new() })
+        })
+        .collect();
+    let (old, new): (Vec<_>, Vec<_>) = slots.iter().partition(|(key, _)| is_old(key));
+    for ((tenant, name), slot) in old.into_iter().chain(new) {
+        // A tenant that is gone has no plugins in force.
+        let Some(terms) = tenants.get_mut(tenant) else { continue };
+        let latest = &slot.latest().terms;
+        terms.plugins.push(PluginTerms {
+            name: name.clone(),
+            queue: latest.queue.clone(),
+            concurrency: latest.concurrency,
+            stable: version(config, &slot.stable),
+            canary: slot
+                .trial
+                .as_ref()
+                .map(|(deployed, trial)| (version(config, deployed), Arc::clone(trial))),
+        });
+    }
+    let catalog = Catalog::new(tenants, gates);
+    gates.prune();
+    catalog
+}
+
+/// The version that its jobs run on.
+fn version<P: Clone>(config: &Config, deployed: &Deployed<P>) -> Version<P> {
+    let Deployed { terms, code } = deployed;
+    Version {
+        revision: code.revision,
+        kinds: terms.kinds.clone(),
+        keep: terms.keep,
+        offer: Offer {
+            plugin: code.plugin.clone(),
+            budget: config.budget(terms),
+            retry: terms.retry,
+            payload_max: terms.payload,
+        },
+        in_use: Arc::clone(&code.in_use),
+    }
+}

@@ -1,0 +1,218 @@
+//! What is in force when a daemon starts.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use futures::StreamExt;
+use futures::stream;
+use sandhog_engine::{Engine, Plugin};
+use tokio::sync::{Notify, watch};
+
+use super::Trial;
+use super::archive::Pinned;
+use super::deployer::{Bench, Code, Deployer};
+use super::diff::{Entrance, entrance};
+use super::error::Error;
+use super::events::{Event, Events, What};
+use super::files::Files;
+use super::handle::Handle;
+use super::history::{Origin, Record, Wanted};
+use super::slot::{Deployed, Key, Slot, key};
+use super::smoke::smoke;
+use super::state::{Shared, State};
+use super::store::{Store, StoreError};
+use super::watch::Watched;
+use crate::ambient::Ambient;
+use crate::catalog::Current;
+use crate::config::{self, Config};
+use crate::gate::Gates;
+
+/// A deployer at its start.
+pub struct Started {
+    /// To be run.
+    pub deployer: Deployer,
+    /// Asks it.
+    pub handle: Handle,
+    /// What is in force, at any time.
+    pub catalog: Current<Arc<Plugin>>,
+    /// The files to watch, at any time.
+    pub watched: watch::Receiver<Watched>,
+}
+
+/// Why a daemon can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The folder of deploys doesn't work.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Plugins can't be loaded, and nothing earlier of them is kept.
+    #[error("{} plugins can't be loaded", .0.len())]
+    Plugins(Vec<Error>),
+}
+
+/// Loads every plugin of a configuration. Of one that can't be loaded, the revision that was last in force is taken, if
+/// it is kept.
+///
+/// # Errors
+/// All that is wrong, not just the first.
+pub async fn start(
+    config: Config,
+    path: PathBuf,
+    engine: Engine,
+    ambient: Ambient,
+) -> Result<Started, StartError> {
+    let store = Arc::new(Store::open(&config.deploy.folder)?);
+    let bench = Bench { engine, ambient, store: Arc::clone(&store), files: Arc::new(Files::default()) };
+    let decided = Arc::new(Notify::new());
+    let mut opening = Opening::default();
+    // Compiling is done one by one; what is found compiled is loaded side by side.
+    let width = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let firsts = stream::iter(&config.plugins).map(|terms| first(&bench, &config, terms));
+    let mut firsts = firsts.buffered(width);
+    while let Some(first) = firsts.next().await {
+        opening.add(&bench, &config, first, &decided);
+    }
+    drop(firsts);
+    if !opening.errors.is_empty() {
+        return Err(StartError::Plugins(opening.errors));
+    }
+    let Opening { slots, failed, records, events, .. } = opening;
+    store.update(|histories| *histories = records)?;
+    let mut ring = Events::kept(store.read(super::EVENTS).unwrap_or_default());
+    ring.add(&events);
+    store.write(super::EVENTS, &ring.all())?;
+    let mut state = State {
+        config: config.clone(),
+        slots,
+        failed,
+        removed: BTreeMap::new(),
+        gates: Gates::default(),
+        events: ring,
+    };
+    let (swap, catalog) = watch::channel(state.catalog());
+    let shared = Arc::new(Shared::new(state, store));
+    let pinned = Arc::new(Pinned::default());
+    let (handle, asks) = Handle::new(Arc::clone(&shared), Arc::clone(&pinned));
+    let (watched, to_watch) = watch::channel(Watched::of(&path, &config));
+    let deployer = Deployer { bench, path, started: config, shared, pinned, swap, asks, decided, watched };
+    Ok(Started { deployer, handle, catalog, watched: to_watch })
+}
+
+/// What was loaded of one plugin.
+struct First<'c> {
+    terms: &'c config::Plugin,
+    record: Option<Record>,
+    loaded: Result<FirstCode, Error>,
+}
+
+struct FirstCode {
+    stable: Code,
+    tried: Option<Code>,
+    /// Why it isn't what its TOML has.
+    failed: Option<Error>,
+    origin: Origin,
+}
+
+async fn first<'c>(bench: &Bench, config: &Config, terms: &'c config::Plugin) -> First<'c> {
+    let record = bench.store.record(&key(terms));
+    let loaded = match &record {
+        None => bench.prepare(config, terms, Origin::File).await.map(plain),
+        Some(record) => again(bench, config, terms, record).await,
+    };
+    First { terms, record, loaded }
+}
+
+fn plain(stable: Code) -> FirstCode {
+    FirstCode { stable, tried: None, failed: None, origin: Origin::File }
+}
+
+/// Loads a plugin that was in force before.
+async fn again(
+    bench: &Bench,
+    config: &Config,
+    terms: &config::Plugin,
+    record: &Record,
+) -> Result<FirstCode, Error> {
+    let serving = Origin::Kept(record.serving());
+    if record.is_held() {
+        let (of_file, pin) = (bench.clone(), terms.sha256);
+        let of_terms = terms.clone();
+        let file = crate::off_thread::off_thread(move || of_file.digest(&of_terms)).await;
+        if record.origin(Wanted { file, pin }) == serving {
+            let stable = bench.fetch(config, terms, serving).await?;
+            return Ok(FirstCode { origin: serving, ..plain(stable) });
+        }
+    }
+    let fetched = async {
+        let code = bench.fetch(config, terms, Origin::File).await?;
+        if code.revision != record.serving() {
+            smoke(&bench.engine, &bench.ambient, config, terms, &code).await?;
+        }
+        Ok(code)
+    };
+    let code = match fetched.await {
+        Ok(code) => code,
+        Err(error) => {
+            return match bench.fetch(config, terms, serving).await {
+                Ok(stable) => Ok(FirstCode { failed: Some(error), ..plain(stable) }),
+                // What is wrong with the component is what the operator has to know.
+                Err(_) => Err(error),
+            };
+        }
+    };
+    if let Entrance::Canary(_) = entrance(terms, Some(record.serving()), Origin::File, code.revision)
+        && let Ok(stable) = bench.fetch(config, terms, serving).await
+    {
+        return Ok(FirstCode { tried: Some(code), ..plain(stable) });
+    }
+    Ok(plain(code))
+}
+
+/// What a daemon opens with.
+#[derive(Default)]
+struct Opening {
+    slots: BTreeMap<Key, Slot<Arc<Plugin>>>,
+    failed: BTreeMap<Key, String>,
+    records: BTreeMap<Key, Record>,
+    events: Vec<Event>,
+    errors: Vec<Error>,
+}
+
+impl Opening {
+    fn add(&mut self, bench: &Bench, config: &Config, first: First<'_>, decided: &Arc<Notify>) {
+        let First { terms, record, loaded } = first;
+        let (key, now, keep) = (key(terms), bench.ambient.now(), config.deploy.keep.get());
+        let FirstCode { stable, tried, failed, origin } = match loaded {
+            Ok(code) => code,
+            Err(error) => return self.errors.push(error),
+        };
+        let (tenant, name) = &key;
+        let (revision, source) = (stable.revision, stable.plugin.source());
+        tracing::info!(%tenant, plugin = %name, revision = %revision.short(), ?source, "loaded");
+        let was = record.as_ref().map(Record::serving).filter(|was| *was != revision);
+        let mut record = record.unwrap_or_else(|| Record::first(revision, now));
+        if let Some(error) = failed {
+            let event = Event::of_plugin(now, What::Failed, &key).revision(revision);
+            self.events.push(event.message(format!("{error}; starting with the revision that is kept")));
+            self.failed.insert(key.clone(), error.to_string());
+        } else if origin == Origin::File && tried.is_none() {
+            if was.is_some() {
+                self.events.push(Event::of_plugin(now, What::Deployed, &key).revision(revision).was(was));
+            }
+            record.deployed(revision, now, keep);
+        }
+        let trial = tried.zip(terms.canary).map(|(code, policy)| {
+            record.keep(code.revision, keep);
+            let event = Event::of_plugin(now, What::CanaryStarted, &key).revision(code.revision);
+            let event = event.was(Some(revision));
+            self.events.push(event.message(format!("it gets {} of the jobs", policy.share)));
+            let trial = Arc::new(Trial::new(policy, code.revision, Arc::clone(decided)));
+            (Deployed { terms: terms.clone(), code }, trial)
+        });
+        self.records.insert(key.clone(), record);
+        self.slots.insert(key, Slot { stable: Deployed { terms: terms.clone(), code: stable }, trial });
+    }
+}

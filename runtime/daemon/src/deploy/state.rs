@@ -1,0 +1,121 @@
+//! What is in force, shared between the deployer, which alone changes it, and those who look.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sandhog_core::canary::Record as SideRecord;
+use sandhog_core::id::Revision;
+
+use super::Trial;
+use super::events::{Event, Events};
+use super::outcome::{CanaryStatus, PluginState, PluginStatus, SideStatus};
+use super::slot::{Key, Slot, Slots, catalog};
+use super::store::Store;
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::gate::Gates;
+
+/// All of it.
+pub(crate) struct State<P> {
+    /// The configuration in force.
+    pub(crate) config: Config,
+    /// The plugins in force.
+    pub(crate) slots: Slots<P>,
+    /// Those whose TOML has something else than what is in force, and why.
+    pub(crate) failed: BTreeMap<Key, String>,
+    /// Those that were removed, and may still run.
+    pub(crate) removed: BTreeMap<Key, Revision>,
+    pub(crate) gates: Gates,
+    pub(crate) events: Events,
+}
+
+/// The state, and the store that remembers it.
+pub(crate) struct Shared<P> {
+    state: Mutex<State<P>>,
+    pub(crate) store: Arc<Store>,
+}
+
+impl<P: Clone> Shared<P> {
+    pub(crate) fn new(state: State<P>, store: Arc<Store>) -> Self {
+        Self { state: Mutex::new(state), store }
+    }
+
+    /// Held for a look or a change, never while anything is waited for.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State<P>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The latest events, oldest first.
+    pub(crate) fn events(&self) -> Vec<Event> {
+        self.state().events.all()
+    }
+
+    /// How all plugins stand, those that are gone but still run included.
+    pub(crate) fn plugins(&self) -> Vec<PluginStatus> {
+        let state = self.state();
+        let in_force = state.slots.iter().map(|(key, slot)| self.status(&state, key, Some(slot)));
+        let never = state.failed.keys().filter(|key| !state.slots.contains_key(*key));
+        let draining =
+            state.removed.iter().filter(|((tenant, name), _)| state.gates.running(tenant, name) > 0);
+        let mut all: Vec<PluginStatus> = in_force
+            .chain(never.map(|key| self.status(&state, key, None)))
+            .chain(draining.map(|(key, revision)| PluginStatus {
+                revision: Some(revision.to_string()),
+                ..self.status(&state, key, None)
+            }))
+            .collect();
+        all.sort_by(|a, b| (&a.tenant, &a.plugin).cmp(&(&b.tenant, &b.plugin)));
+        all
+    }
+
+    fn status(&self, state: &State<P>, key: &Key, slot: Option<&Slot<P>>) -> PluginStatus {
+        let (tenant, name) = key;
+        let record = self.store.record(key);
+        let failed = state.failed.get(key).cloned();
+        let trial = slot.and_then(|slot| slot.trial.as_ref());
+        let held = record.as_ref().is_some_and(super::history::Record::is_held);
+        let of_state = match (&failed, trial) {
+            (Some(_), _) => PluginState::Failed,
+            (None, Some(_)) => PluginState::Canary,
+            (None, None) if slot.is_none() => PluginState::Draining,
+            (None, None) if held => PluginState::RolledBack,
+            (None, None) => PluginState::Serving,
+        };
+        let since = record.as_ref().filter(|_| slot.is_some()).map(|record| record.since().as_millis());
+        PluginStatus {
+            tenant: tenant.to_string(),
+            plugin: name.to_string(),
+            state: of_state,
+            revision: slot.map(|slot| slot.stable.code.revision.to_string()),
+            since_ms: since,
+            message: failed,
+            canary: trial.map(|(deployed, trial)| canary(deployed.code.revision, trial)),
+            running: state.gates.running(tenant, name),
+            kept: record.iter().flat_map(|record| record.kept()).map(|kept| kept.to_string()).collect(),
+        }
+    }
+}
+
+impl<P: Clone> State<P> {
+    /// The catalog of what is in force.
+    pub(crate) fn catalog(&mut self) -> Arc<Catalog<P>> {
+        let Self { config, slots, failed, gates, .. } = self;
+        Arc::new(catalog(config, slots, |key| failed.contains_key(key), gates))
+    }
+}
+
+fn canary(revision: Revision, trial: &Trial) -> CanaryStatus {
+    let (policy, records) = (trial.policy(), trial.records());
+    let side = |record: SideRecord| SideStatus {
+        runs: record.runs,
+        failures: record.failures,
+        fuel_mean: record.fuel_mean(),
+    };
+    CanaryStatus {
+        revision: revision.to_string(),
+        share: policy.share.part(),
+        runs_min: policy.runs_min.get(),
+        old: side(records.old),
+        new: side(records.new),
+    }
+}

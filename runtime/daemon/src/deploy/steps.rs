@@ -1,0 +1,125 @@
+//! What a component goes through before it is put into force: read, hashed, held against its pin and its tenant's
+//! signers, compiled aside and held against the WIT, run once if there is a sample. Each step can end the deploy, and
+//! nothing that runs notices.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use sandhog_core::compile::CompileBudget;
+use sandhog_core::id::Revision;
+use sandhog_engine::{Engine, LoadSpec, Plugin};
+
+use super::error::Error;
+use super::history::Origin;
+use super::slot::{Loaded, key};
+use super::store::Store;
+use crate::config;
+use crate::provenance::{self, Signer};
+
+/// What a tenant's plugins are held to before they run.
+#[derive(Debug, Clone)]
+pub(super) struct Demands {
+    pub(super) compile: CompileBudget,
+    pub(super) signers: Vec<Signer>,
+}
+
+impl Demands {
+    /// Those that a plugin has to meet.
+    pub(super) fn of(config: &config::Config, terms: &config::Plugin) -> Self {
+        Self { compile: config.compile_budget(terms), signers: config.signers(terms).to_vec() }
+    }
+}
+
+/// Reads and loads the component that a plugin's TOML names, which may take seconds when it has to be compiled.
+///
+/// # Errors
+/// If its component can't be read, isn't the pinned one, isn't signed as `signers` demand (see [`provenance::check`]),
+/// or the engine won't have it.
+pub fn load(
+    engine: &Engine,
+    terms: &config::Plugin,
+    compile: CompileBudget,
+    signers: &[Signer],
+) -> Result<Arc<Plugin>, Error> {
+    let (wasm, revision) = read(terms)?;
+    trusted(terms, &terms.component, revision, signers)?;
+    compiled(engine, terms, wasm, compile)
+}
+
+/// The bytes of the component that a plugin's TOML names, if they are what it pins.
+fn read(terms: &config::Plugin) -> Result<(Vec<u8>, Revision), Error> {
+    let wasm = fs::read(&terms.component).map_err(|cause| Error::Unreadable {
+        file: terms.file.clone(),
+        tenant: terms.tenant.clone(),
+        plugin: terms.name.clone(),
+        path: terms.component.clone(),
+        cause,
+    })?;
+    let found = sandhog_engine::revision_of(&wasm);
+    match terms.sha256.filter(|pinned| *pinned != found) {
+        None => Ok((wasm, found)),
+        Some(pinned) => Err(Error::NotPinned {
+            tenant: terms.tenant.clone(),
+            plugin: terms.name.clone(),
+            path: terms.component.clone(),
+            file: terms.file.clone(),
+            found: Box::new(found),
+            pinned: Box::new(pinned),
+        }),
+    }
+}
+
+fn trusted(terms: &config::Plugin, path: &Path, found: Revision, signers: &[Signer]) -> Result<(), Error> {
+    provenance::check(path, found, signers).map(drop).map_err(|cause| Error::Untrusted {
+        tenant: terms.tenant.clone(),
+        plugin: terms.name.clone(),
+        path: path.to_owned(),
+        cause: Box::new(cause),
+    })
+}
+
+fn compiled(
+    engine: &Engine,
+    terms: &config::Plugin,
+    wasm: Vec<u8>,
+    compile: CompileBudget,
+) -> Result<Arc<Plugin>, Error> {
+    let spec = LoadSpec {
+        name: terms.name.clone(),
+        tenant: terms.tenant.clone(),
+        wasm,
+        compile,
+        grants: terms.grants.clone(),
+    };
+    engine.load(spec).map(Arc::new).map_err(|cause| Error::Refused { file: terms.file.clone(), cause })
+}
+
+/// Loads a plugin from where its code is to come from. What was kept must be signed as the tenant demands it now, by the
+/// signature that was kept with it. Blocks.
+pub(super) fn fetch(
+    engine: &Engine,
+    store: &Store,
+    terms: &config::Plugin,
+    origin: Origin,
+    demands: &Demands,
+) -> Result<Loaded<Arc<Plugin>>, Error> {
+    let (wasm, revision, path) = match origin {
+        Origin::File => {
+            let (wasm, revision) = read(terms)?;
+            (wasm, revision, terms.component.clone())
+        }
+        Origin::Kept(revision) => (store.get(revision)?, revision, store.copy_of(revision)),
+    };
+    trusted(terms, &path, revision, &demands.signers)?;
+    let copy = (!store.has(revision)).then(|| wasm.clone());
+    let plugin = compiled(engine, terms, wasm, demands.compile)?;
+    if let Some(copy) = copy {
+        // Whoever goes back to it needs the very bytes that were checked.
+        store.put(revision, &copy)?;
+    }
+    if origin == Origin::File {
+        store.put_signature(revision, &provenance::signature_path(&path))?;
+    }
+    Ok(Loaded::new(&key(terms), revision, plugin))
+}

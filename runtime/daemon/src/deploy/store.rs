@@ -1,0 +1,239 @@
+//! The folder that remembers deploys: copies of components by their digest, and the history of each plugin.
+//!
+//! ```text
+//! deploys/
+//!   components/<sha256>.wasm   a copy of each kept revision, with its signature; it is hashed again when it is read
+//!   history.json               what is in force, what is kept, what was taken back
+//!   events.json                the latest events
+//!   control.sock               where the daemon takes commands
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sandhog_core::id::{PluginName, Revision, TenantId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::history::Record;
+use super::slot::Key;
+use crate::provenance::signature_path;
+
+/// Why the folder can't be used, or something not be kept in it.
+#[derive(Debug, thiserror::Error)]
+#[error("can't {what} {path}, which is in deploy.folder: {cause}")]
+pub struct StoreError {
+    what: &'static str,
+    path: PathBuf,
+    cause: io::Error,
+}
+
+/// The folder.
+pub(crate) struct Store {
+    folder: PathBuf,
+    histories: Mutex<BTreeMap<Key, Record>>,
+    /// Held for as long as the daemon runs.
+    _lock: File,
+}
+
+const HISTORY: &str = "history.json";
+const LOCK: &str = "lock";
+const COMPONENTS: &str = "components";
+
+impl Store {
+    /// Opens the folder, which is made if it isn't there.
+    pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
+        let components = folder.join(COMPONENTS);
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&components);
+        made.map_err(|cause| StoreError { what: "make", path: components, cause })?;
+        let lock = folder.join(LOCK);
+        let failed = |cause| StoreError { what: "lock", path: lock.clone(), cause };
+        let file = File::create(&lock).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => tracing::warn!(
+                folder = %folder.display(),
+                "another daemon uses this deploy.folder; commands reach the one that was started last"
+            ),
+            Err(TryLockError::Error(cause)) => return Err(failed(cause)),
+        }
+        let store = Self { folder: folder.to_owned(), histories: Mutex::default(), _lock: file };
+        let written: BTreeMap<String, Record> = store.read(HISTORY).unwrap_or_default();
+        *store.histories() =
+            written.into_iter().filter_map(|(name, record)| Some((key_of(&name)?, record))).collect();
+        Ok(store)
+    }
+
+    fn histories(&self) -> MutexGuard<'_, BTreeMap<Key, Record>> {
+        self.histories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of a plugin.
+    pub(crate) fn record(&self, key: &Key) -> Option<Record> {
+        self.histories().get(key).cloned()
+    }
+
+    /// Changes what is known of plugins, writes it down, and removes copies that nobody needs any more.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut BTreeMap<Key, Record>)) -> Result<(), StoreError> {
+        let (text, kept) = {
+            let mut histories = self.histories();
+            change(&mut histories);
+            let text: BTreeMap<String, Record> = histories
+                .iter()
+                .map(|((tenant, plugin), record)| (format!("{tenant}/{plugin}"), record.clone()))
+                .collect();
+            let kept: BTreeSet<Revision> = histories.values().flat_map(Record::kept).collect();
+            (text, kept)
+        };
+        self.write(HISTORY, &text)?;
+        self.remove_all_but(&kept)
+    }
+
+    /// Keeps a copy of a component.
+    pub(crate) fn put(&self, revision: Revision, wasm: &[u8]) -> Result<(), StoreError> {
+        let path = self.copy_of(revision);
+        // Not flushed to disk: what a power cut leaves of it is told by its digest.
+        let written = tempfile::NamedTempFile::new_in(&self.folder)
+            .and_then(|mut file| file.write_all(wasm).map(|()| file))
+            .and_then(|file| file.persist(&path).map_err(|failed| failed.error));
+        written.map(drop).map_err(|cause| StoreError { what: "keep", path, cause })
+    }
+
+    /// Whether there is a copy of a component.
+    pub(crate) fn has(&self, revision: Revision) -> bool {
+        self.copy_of(revision).exists()
+    }
+
+    /// Keeps a component's signature beside its copy, if it has one.
+    pub(crate) fn put_signature(&self, revision: Revision, signature: &Path) -> Result<(), StoreError> {
+        let path = signature_path(&self.copy_of(revision));
+        match fs::copy(signature, &path) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError { what: "keep", path, cause })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The copy of a kept component.
+    pub(crate) fn get(&self, revision: Revision) -> Result<Vec<u8>, StoreError> {
+        let path = self.copy_of(revision);
+        let wasm = fs::read(&path).and_then(|wasm| match sandhog_engine::revision_of(&wasm) == revision {
+            true => Ok(wasm),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, "it isn't what its name says")),
+        });
+        wasm.map_err(|cause| StoreError { what: "read", path, cause })
+    }
+
+    /// Where the copy of a component is, if there is one.
+    pub(crate) fn copy_of(&self, revision: Revision) -> PathBuf {
+        self.folder.join(COMPONENTS).join(format!("{revision}.wasm"))
+    }
+
+    fn remove_all_but(&self, kept: &BTreeSet<Revision>) -> Result<(), StoreError> {
+        let folder = self.folder.join(COMPONENTS);
+        let is_kept = |path: &Path| {
+            // A copy, or the signature of one.
+            let digest = path.file_name().and_then(|name| name.to_str()?.split('.').next());
+            let revision = digest.and_then(|digest| Revision::parse(digest).ok());
+            revision.is_some_and(|revision| kept.contains(&revision))
+        };
+        let removed = fs::read_dir(&folder).and_then(|entries| {
+            for entry in entries {
+                let path = entry?.path();
+                if !is_kept(&path) {
+                    fs::remove_file(&path)?;
+                }
+            }
+            Ok(())
+        });
+        removed.map_err(|cause| StoreError { what: "clean up", path: folder, cause })
+    }
+
+    /// Reads a file of the folder; none if there is none, or it makes no sense.
+    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let path = self.folder.join(name);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "can't be read; going on without it");
+                return None;
+            }
+        };
+        serde_json::from_slice(&text)
+            .inspect_err(|error| {
+                tracing::warn!(path = %path.display(), %error, "makes no sense; going on without it");
+            })
+            .ok()
+    }
+
+    /// Writes a file of the folder in one step.
+    pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
+        let path = self.folder.join(name);
+        let written = tempfile::NamedTempFile::new_in(&self.folder).and_then(|mut file| {
+            serde_json::to_writer(&mut file, value)?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|failed| failed.error)
+        });
+        written.map(drop).map_err(|cause| StoreError { what: "write", path, cause })
+    }
+}
+
+fn key_of(name: &str) -> Option<Key> {
+    let (tenant, plugin) = name.split_once('/')?;
+    Some((TenantId::parse(tenant).ok()?, PluginName::parse(plugin).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sandhog_core::time::Timestamp;
+
+    fn key() -> Key {
+        key_of("acme/hog").expect("valid")
+    }
+
+    #[test]
+    fn what_was_deployed_is_remembered_and_what_nobody_needs_is_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path().join("deploys");
+        let [a, b] = [&b"a"[..], b"b"].map(sandhog_engine::revision_of);
+        let store = Store::open(&folder).expect("it is made");
+        store.put(a, b"a").expect("there is room");
+        store.put(b, b"b").expect("there is room");
+        store
+            .update(|histories| {
+                histories.insert(key(), Record::first(a, Timestamp::from_millis(1)));
+            })
+            .expect("it can be written");
+        drop(store);
+        let store = Store::open(&folder).expect("it is there");
+        assert_eq!(store.record(&key()).map(|record| record.serving()), Some(a));
+        assert_eq!(store.get(a).expect("it is kept"), b"a");
+        assert!(store.get(b).is_err(), "nobody needs it");
+    }
+
+    #[test]
+    fn a_copy_that_was_changed_is_not_taken_for_what_it_was() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("it is there");
+        let revision = sandhog_engine::revision_of(b"a");
+        store.put(revision, b"a").expect("there is room");
+        fs::write(store.copy_of(revision), b"b").expect("ours");
+        let error = store.get(revision).expect_err("it was changed").to_string();
+        assert!(error.contains("deploy.folder") && error.contains("isn't what its name says"), "{error}");
+    }
+
+    #[test]
+    fn a_history_that_makes_no_sense_is_no_reason_not_to_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join(HISTORY), "{").expect("a file");
+        let store = Store::open(folder.path()).expect("it goes on without");
+        assert_eq!(store.record(&key()), None);
+    }
+}

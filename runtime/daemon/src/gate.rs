@@ -1,0 +1,191 @@
+//! How many runs may be under way at once, of a tenant or of a plugin.
+//!
+//! A gate outlives the catalog that it was made for: the next one takes it over, with another limit if the operator
+//! changed it. So what runs goes on counting across deploys, and a lower limit takes effect as runs end.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+
+use sandhog_core::id::{PluginName, TenantId};
+use tokio::sync::Notify;
+
+/// The gate. It has no queue: who finds it shut waits for [`Gate::freed`] and tries again.
+#[derive(Debug)]
+pub struct Gate {
+    limit: AtomicU32,
+    used: AtomicU32,
+    freed: Notify,
+}
+
+impl Gate {
+    fn new(limit: NonZeroU32) -> Arc<Self> {
+        Arc::new(Self {
+            limit: AtomicU32::new(limit.get()),
+            used: AtomicU32::new(0),
+            freed: Notify::default(),
+        })
+    }
+
+    /// Changes the limit. Permits that are out stay out.
+    fn resize(&self, limit: NonZeroU32) {
+        self.limit.store(limit.get(), Ordering::Relaxed);
+    }
+
+    /// Permits that are out.
+    #[must_use]
+    pub fn used(&self) -> u32 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Permits that could be had.
+    #[must_use]
+    pub fn free(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed).saturating_sub(self.used())
+    }
+
+    /// Waits until a run has ended since this was last asked.
+    pub(crate) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    /// Says that a run has ended.
+    pub(crate) fn say_freed(&self) {
+        self.freed.notify_one();
+    }
+
+    /// As many permits as there are, at most `most`; none if there are none.
+    pub(crate) fn take_up_to(self: &Arc<Self>, most: u32) -> Option<Permits> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let share = |used: u32| most.min(limit.saturating_sub(used));
+        let taken = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
+            Some(used + share(used)).filter(|_| share(used) > 0)
+        });
+        taken.ok().map(|used| Permits { gate: Arc::clone(self), count: share(used) })
+    }
+}
+
+/// Permits of one gate. They go back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    gate: Arc<Gate>,
+    count: u32,
+}
+
+impl Permits {
+    /// Whose they are.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Takes so many of them off; none if there aren't so many.
+    pub(crate) fn split(&mut self, count: u32) -> Option<Self> {
+        self.count = self.count.checked_sub(count)?;
+        Some(Self { gate: Arc::clone(&self.gate), count })
+    }
+}
+
+impl Drop for Permits {
+    fn drop(&mut self) {
+        self.gate.used.fetch_sub(self.count, Ordering::AcqRel);
+    }
+}
+
+/// The gates that are in use, by whose they are: those of tenants have no plugin.
+#[derive(Debug, Default)]
+pub struct Gates {
+    known: BTreeMap<(TenantId, Option<PluginName>), Weak<Gate>>,
+}
+
+impl Gates {
+    /// The gate of a tenant or plugin, with this limit from now on. Whatever still runs counts, even if its plugin was
+    /// gone in between.
+    pub fn of(&mut self, tenant: &TenantId, plugin: Option<&PluginName>, limit: NonZeroU32) -> Arc<Gate> {
+        let known = self.known.entry((tenant.clone(), plugin.cloned())).or_default();
+        if let Some(gate) = known.upgrade() {
+            gate.resize(limit);
+            return gate;
+        }
+        let gate = Gate::new(limit);
+        *known = Arc::downgrade(&gate);
+        gate
+    }
+
+    /// Forgets gates that nobody has any more.
+    pub fn prune(&mut self) {
+        self.known.retain(|_, gate| gate.strong_count() > 0);
+    }
+
+    /// Runs under way of a plugin, whether it is deployed any more or not.
+    #[must_use]
+    pub fn running(&self, tenant: &TenantId, plugin: &PluginName) -> u32 {
+        let known = self.known.get(&(tenant.clone(), Some(plugin.clone())));
+        known.and_then(Weak::upgrade).map_or(0, |gate| gate.used())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limit(limit: u32) -> NonZeroU32 {
+        NonZeroU32::new(limit).expect("not zero")
+    }
+
+    fn acme() -> TenantId {
+        TenantId::parse("acme").expect("valid")
+    }
+
+    #[test]
+    fn a_gate_outlives_its_catalog_and_counts_what_still_runs() {
+        let mut gates = Gates::default();
+        let gate = gates.of(&acme(), None, limit(3));
+        let running = gate.take_up_to(2).expect("it is open");
+        drop(gate);
+        gates.prune();
+        let gate = gates.of(&acme(), None, limit(2));
+        assert_eq!((gate.used(), gate.free()), (2, 0));
+        assert!(gate.take_up_to(1).is_none(), "two still run");
+        drop(running);
+        assert_eq!(gate.take_up_to(9).map(|permits| permits.count()), Some(2));
+        drop(gate);
+        gates.prune();
+        assert!(gates.known.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_permits_are_out_than_the_widest_limit_and_all_come_back(
+            steps in prop::collection::vec((1..20u32, 1..20u32, any::<bool>()), 1..60)
+        ) {
+            let mut gates = Gates::default();
+            let gate = gates.of(&acme(), None, limit(1));
+            let mut out: Vec<Permits> = Vec::new();
+            for (size, most, gives_back) in steps {
+                let used = gate.used();
+                prop_assert_eq!(used, out.iter().map(Permits::count).sum::<u32>());
+                gates.of(&acme(), None, limit(size));
+                if gives_back {
+                    out.pop();
+                } else if let Some(mut permits) = gate.take_up_to(most) {
+                    prop_assert!(permits.count() <= most && used + permits.count() <= size);
+                    let whole = permits.count();
+                    prop_assert!(permits.split(whole + 1).is_none());
+                    out.extend(permits.split(1));
+                    out.push(permits);
+                } else {
+                    prop_assert!(used >= size);
+                }
+            }
+            out.clear();
+            prop_assert_eq!(gate.used(), 0);
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! Deploys while jobs run: nobody notices the good ones, and the bad ones change nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Output;
+use std::time::Instant;
+
+use sandhog_broker::Broker;
+use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
+use sandhog_core::job::{NewJob, State};
+use sandhog_core::reason::Reason;
+use sandhog_tests::{
+    BURN, Backend, ECHO, Fsync, PATIENCE, Site, TRAP, all_final, component, component_of, finished, hog_job,
+    nth, settled, tenant, with_section,
+};
+use serde_json::Value;
+
+const DEPLOYS: usize = 10;
+const JOBS_A_DEPLOY: usize = 100;
+
+/// The kinds of the plugin `hog` that these tests use.
+const KINDS: [&str; 3] = ["hog.count", "hog.echo", "hog.sleep"];
+
+/// What a job that is to outlive a deploy does.
+const LONG: &str = r#"{"ms": 15000}"#;
+
+fn hog() -> Vec<u8> {
+    fs::read(component("hog")).expect("it was built")
+}
+
+fn echo(comment: &str) -> Vec<u8> {
+    component_of(ECHO, comment)
+}
+
+fn revision(wasm: &[u8]) -> String {
+    sandhog_engine::revision_of(wasm).to_string()
+}
+
+fn echo_job() -> NewJob {
+    hog_job("a.run", "7")
+}
+
+/// Has the daemon read its configuration again; returns the exit code and what came of it.
+fn reload(site: &Site) -> (Option<i32>, Value) {
+    let Output { status, stdout, stderr } = site.sandhog(&["--json", "reload"]);
+    let outcome = serde_json::from_slice(&stdout);
+    (status.code(), outcome.unwrap_or_else(|_| panic!("no outcome: {}", String::from_utf8_lossy(&stderr))))
+}
+
+/// Has it read again, and sees that this revision of a plugin is in force.
+fn deployed(site: &Site, name: &str, wasm: &[u8]) {
+    let (code, outcome) = reload(site);
+    assert_eq!(code, Some(0), "{outcome}");
+    assert_eq!(site.standing(name)["revision"], revision(wasm), "{outcome}");
+}
+
+/// The revision that a job ran on, once it has succeeded.
+async fn ran_on(broker: &dyn Broker, acme: &TenantId, job: &NewJob) -> String {
+    let record = finished(broker, acme, job.id).await;
+    assert_eq!(record.state, State::Succeeded, "{record:?}");
+    record.revision.expect("it ran").to_string()
+}
+
+/// Enqueues a job and returns the revision that it ran on.
+async fn runs_on(broker: &dyn Broker, acme: &TenantId, job: NewJob) -> String {
+    broker.enqueue(acme, std::slice::from_ref(&job)).await.expect("the broker is up");
+    ran_on(broker, acme, &job).await
+}
+
+/// A thousand jobs, ten deploys of which two are broken, a rollback.
+async fn nobody_notices(backend: Backend) {
+    let site = Site::new(backend, "");
+    let first = with_section(&hog(), "0");
+    site.plugin("hog", &first, &KINDS, "[limits]\nconcurrency = 32");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut daemon = site.daemon();
+    let mut good = vec![first];
+    let mut long: Vec<(NewJob, String)> = Vec::new();
+    let mut jobs: Vec<NewJob> = Vec::new();
+    for deploy in 1..=DEPLOYS {
+        let in_force = site.standing("hog")["revision"].as_str().expect("a revision").to_owned();
+        let outlives = hog_job("hog.sleep", LONG);
+        let quick = || (1..JOBS_A_DEPLOY).map(|_| hog_job("hog.count", r#"{"counter": "runs"}"#));
+        let batch: Vec<NewJob> = std::iter::once(outlives.clone()).chain(quick()).collect();
+        broker.enqueue(&acme, &batch).await.expect("the broker is up");
+        jobs.extend(batch);
+        is_leased(&*broker, &acme, outlives.id).await;
+        long.push((outlives, in_force));
+        match deploy {
+            4 => refused(&site, b"\0asm\x0d\0\x01\0garbage", "can't be compiled"),
+            7 => refused(&site, b"(component)", "exports no function `handle`"),
+            _ => {
+                let next = with_section(&hog(), &deploy.to_string());
+                site.component("hog", &next);
+                deployed(&site, "hog", &next);
+                good.push(next);
+            }
+        }
+    }
+    let back = site.json(&["plugin", "rollback", "hog"]);
+    let (last, before) = (revision(&good[good.len() - 1]), revision(&good[good.len() - 2]));
+    assert_eq!((&back["revision"], &back["was"]), (&Value::from(before.clone()), &Value::from(last)));
+    assert_eq!(runs_on(&*broker, &acme, hog_job("hog.echo", "1")).await, before);
+
+    let counts = all_final(&*broker, &acme).await;
+    assert_eq!(counts[nth(State::Succeeded)] as usize, DEPLOYS * JOBS_A_DEPLOY + 1, "{counts:?}");
+    let good: BTreeSet<String> = good.iter().map(|wasm| revision(wasm)).collect();
+    let mut ran: BTreeMap<String, usize> = BTreeMap::new();
+    for job in &jobs {
+        let record = broker.job(&acme, job.id).await.expect("up").expect("there");
+        let on = record.revision.expect("it ran").to_string();
+        assert!(good.contains(&on), "{on} was never deployed");
+        assert_eq!((record.attempts, record.lease.0), (1, 1), "it ran once: {record:?}");
+        *ran.entry(on).or_default() += 1;
+    }
+    assert!(
+        ran.len() >= DEPLOYS - 2,
+        "each revision but perhaps the last, which was taken back, has run: {ran:?}"
+    );
+    outlived(&*broker, &acme, &long, &site).await;
+    let key = StateKey::parse("runs").expect("valid");
+    let counted = broker.state(&acme, &PluginName::parse("hog").expect("valid"), &key).await.expect("up");
+    assert_eq!(counted, Some((DEPLOYS * (JOBS_A_DEPLOY - 1)).to_string().into_bytes()));
+    // What was replaced is gone once its last run is.
+    for old in good.iter().filter(|old| **old != before) {
+        daemon.has_said(&format!("dropped: nothing runs on revision {} any more", &old[..12]));
+    }
+}
+
+/// A broken component is refused by name, and what is in force stays.
+fn refused(site: &Site, wasm: &[u8], why: &str) {
+    let in_force = site.standing("hog")["revision"].clone();
+    site.component("hog", wasm);
+    let (code, outcome) = reload(site);
+    assert_eq!(code, Some(1), "{outcome}");
+    let change = &outcome["changes"][0];
+    assert_eq!(change["what"], "failed");
+    let message = change["message"].as_str().expect("it says why");
+    assert!(message.contains(why) && message.contains("plugin acme/hog"), "{message}");
+    let standing = site.standing("hog");
+    assert_eq!((&standing["state"], &standing["revision"]), (&Value::from("failed"), &in_force));
+    assert_eq!(standing["message"].as_str(), Some(message));
+}
+
+/// Waits until a job runs.
+async fn is_leased(broker: &dyn Broker, acme: &TenantId, job: JobId) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let record = broker.job(acme, job).await.expect("up").expect("there");
+        if record.state == State::Leased {
+            return;
+        }
+        assert!(Instant::now() < until && !record.state.is_final(), "{record:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+/// Long jobs ended on what they began with; and some of them were under way when that was replaced.
+async fn outlived(broker: &dyn Broker, acme: &TenantId, long: &[(NewJob, String)], site: &Site) {
+    let events = site.json(&["plugins", "--events"]);
+    let events = events["events"].as_array().expect("a list");
+    let replaced_at = |old: &str| {
+        let event = events.iter().find(|event| event["was"] == old && event["what"] == "deployed");
+        event.map(|event| event["at"].as_str().expect("a time").to_owned())
+    };
+    let mut outlived = 0;
+    for (job, began_on) in long {
+        let record = broker.job(acme, job.id).await.expect("up").expect("there");
+        assert_eq!(record.revision.map(|revision| revision.to_string()).as_ref(), Some(began_on));
+        let ended = sandhog::cli::render::clock(record.finished_at.expect("it has ended"));
+        // Times in this form sort as texts, to the millisecond at least.
+        outlived += usize::from(replaced_at(began_on).is_some_and(|at| at < ended));
+    }
+    assert!(outlived > 0, "no job was under way while its revision was replaced");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_jobs_over_ten_deploys_on_redis_notice_nothing() {
+    nobody_notices(Backend::Redis(Fsync::Always)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_jobs_over_ten_deploys_on_the_embedded_broker_notice_nothing() {
+    nobody_notices(Backend::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_change_are_heard_of_and_one_broken_plugin_holds_no_other_back() {
+    let site = Site::new(Backend::Embedded, "");
+    site.plugin("a", &echo("a1"), &["a.run"], "");
+    site.plugin("b", &echo("b1"), &["b.run"], "");
+    let mut daemon = site.daemon();
+    // Both at once: the broken one comes first.
+    site.component("a", b"garbage");
+    site.component("b", &echo("b2"));
+    let failed = daemon.has_said("deploy failed");
+    assert!(failed.contains("plugin acme/a") && failed.contains("a.toml"), "{failed}");
+    daemon.has_said(&format!("\"revision\":\"{}\"", revision(&echo("b2"))));
+    assert_eq!(site.standing("b")["revision"], revision(&echo("b2")));
+    assert_eq!(site.standing("a")["state"], "failed");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo("a1")));
+    let events = site.json(&["plugins", "--events"]);
+    let events = events["events"].as_array().expect("a list");
+    assert!(events.iter().any(|event| event["what"] == "failed" && event["plugin"] == "a"), "{events:?}");
+    // Mended, it is as good as any other.
+    site.component("a", &echo("a2"));
+    daemon.has_said(&format!("\"revision\":\"{}\"", revision(&echo("a2"))));
+    assert_eq!(site.standing("a")["state"], "serving");
+    assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo("a2")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_in_the_toml_changes_nothing_and_says_file_line_and_reason() {
+    let site = Site::new(Backend::Embedded, "");
+    site.plugin("a", &echo("1"), &["a.run"], "");
+    let mut daemon = site.daemon();
+    site.plugin("a", &echo("2"), &["a.run"], "[limits]\nfuel = \"much\"");
+    let output = site.sandhog(&["reload"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    for part in ["limits.fuel", "a.toml:8", "nothing was changed"] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    let said = daemon.has_said("reload rejected");
+    assert!(said.contains("a.toml:8"), "{said}");
+    assert_eq!(site.standing("a")["revision"], revision(&echo("1")));
+    site.plugin("a", &echo("2"), &["a.run"], "");
+    deployed(&site, "a", &echo("2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_has_it_read_again_what_no_watch_tells_of() {
+    let site = Site::new(Backend::Embedded, "");
+    site.write("token", b"one");
+    site.plugin(
+        "a",
+        &echo("1"),
+        &["a.run"],
+        "[grants]\nsecrets = [\"TOKEN\"]\n[secrets]\nTOKEN = { file = \"../token\" }",
+    );
+    let mut daemon = site.daemon();
+    site.write("token", b"two");
+    daemon.signal("HUP");
+    daemon.has_said("SIGHUP");
+    daemon.has_said("deploy: changed");
+    let (code, outcome) = reload(&site);
+    assert_eq!((code, &outcome["outcome"]), (Some(0), &Value::from("unchanged")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_a_restart_is_named_and_the_rest_is_applied() {
+    let site = Site::new(Backend::Embedded, "[tenants.acme]\nweight = 1");
+    site.plugin("a", &echo("1"), &["a.run"], "");
+    let _daemon = site.daemon();
+    let text = fs::read_to_string(site.config()).expect("it is there");
+    let text = text.replace("[engine]", "[engine]\nconcurrency = 7").replace("weight = 1", "weight = 3");
+    site.write("sandhog.toml", format!("{text}\n[lease]\nttl = \"1m\"\n").as_bytes());
+    let (code, outcome) = reload(&site);
+    assert_eq!(code, Some(0), "{outcome}");
+    assert_eq!(outcome["needs_restart"], serde_json::json!(["lease", "engine"]), "{outcome}");
+    let events = site.json(&["plugins", "--events"]);
+    let events = events["events"].as_array().expect("a list");
+    assert!(events.iter().any(|event| event["what"] == "tenant-changed"), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_plugin_drains_and_its_jobs_wait_until_it_is_back() {
+    for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
+        let site = Site::new(backend, "");
+        site.plugin("hog", &hog(), &KINDS, "[limits]\nconcurrency = 2");
+        // Another plugin leases from the same queue.
+        site.plugin("a", &echo("1"), &["a.run"], "");
+        let toml = fs::read(site.path().join("plugins.d/hog.toml")).expect("it is there");
+        let (broker, acme) = (site.broker().await, tenant("acme"));
+        let mut daemon = site.daemon();
+        let runs = hog_job("hog.sleep", r#"{"ms": 3000}"#);
+        broker.enqueue(&acme, std::slice::from_ref(&runs)).await.expect("the broker is up");
+        is_leased(&*broker, &acme, runs.id).await;
+        fs::remove_file(site.path().join("plugins.d/hog.toml")).expect("it is there");
+        let (code, outcome) = reload(&site);
+        assert_eq!(code, Some(0), "{outcome}");
+        let waits = hog_job("hog.echo", "1");
+        broker.enqueue(&acme, std::slice::from_ref(&waits)).await.expect("the broker is up");
+        // What runs finishes, on the revision that is gone; what waits is given back, and waits.
+        assert_eq!(ran_on(&*broker, &acme, &runs).await, revision(&hog()));
+        daemon.has_said("dropped: nothing runs on revision");
+        settled(&*broker, &acme, |counts| counts[nth(State::Scheduled)] == 1).await;
+        let record = broker.job(&acme, waits.id).await.expect("up").expect("there");
+        assert_eq!((record.reason, record.attempts), (Some(Reason::NoPlugin), 0));
+        let plugins = site.json(&["plugins"]);
+        assert_eq!(plugins["plugins"].as_array().map(Vec::len), Some(1), "{plugins}");
+        site.write("plugins.d/hog.toml", &toml);
+        deployed(&site, "hog", &hog());
+        assert_eq!(ran_on(&*broker, &acme, &waits).await, revision(&hog()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_come_and_go_by_reload() {
+    for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
+        let site = Site::new(backend, "");
+        let _daemon = site.daemon();
+        let (broker, acme) = (site.broker().await, tenant("acme"));
+        for round in ["1", "2"] {
+            let job = echo_job();
+            broker.enqueue(&acme, std::slice::from_ref(&job)).await.expect("the broker is up");
+            site.plugin("a", &echo(round), &["a.run"], "");
+            deployed(&site, "a", &echo(round));
+            assert_eq!(ran_on(&*broker, &acme, &job).await, revision(&echo(round)));
+            // By push, too: nothing but a wake tells of it before the next poll.
+            assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo(round)));
+            fs::remove_file(site.path().join("plugins.d/a.toml")).expect("it is there");
+            assert_eq!(reload(&site).0, Some(0));
+            assert_eq!(site.json(&["plugins"])["plugins"], serde_json::json!([]));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_holds_across_a_restart_until_the_component_changes() {
+    let site = Site::new(Backend::Embedded, "");
+    site.plugin("a", &echo("1"), &["a.run"], "");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut daemon = site.daemon();
+    for next in ["2", "3"] {
+        site.component("a", &echo(next));
+        deployed(&site, "a", &echo(next));
+    }
+    let kept = site.standing("a")["kept"].clone();
+    assert_eq!(kept, serde_json::json!([revision(&echo("3")), revision(&echo("2")), revision(&echo("1"))]));
+    let digits = &revision(&echo("1"))[..8];
+    site.json(&["plugin", "rollback", "acme/a", "--to", digits]);
+    assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo("1")));
+    // A reload of what is there changes nothing.
+    assert_eq!(reload(&site).1["outcome"], "unchanged");
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
+
+    let _next = site.daemon();
+    let standing = site.standing("a");
+    assert_eq!(standing["state"], "rolled-back");
+    assert_eq!(standing["revision"], revision(&echo("1")));
+    assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo("1")));
+    site.component("a", &echo("4"));
+    deployed(&site, "a", &echo("4"));
+    assert_eq!(site.standing("a")["state"], "serving");
+    let nowhere = site.sandhog(&["plugin", "rollback", "a", "--to", "ffff"]);
+    let stderr = String::from_utf8_lossy(&nowhere.stderr);
+    assert!(!nowhere.status.success() && stderr.contains("no revision ffff"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_fails_its_smoke_run_is_not_deployed() {
+    let site = Site::new(Backend::Embedded, "");
+    let smoke = "[smoke]\nkind = \"a.run\"\npayload = \"1\"\n[limits]\nfuel = 1_000_000";
+    site.plugin("a", &echo("1"), &["a.run"], smoke);
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut daemon = site.daemon();
+    for (wasm, why) in [
+        (component_of(TRAP, "2"), "trapped"),
+        (component_of("(loop $again (br $again))", "2"), "out-of-fuel"),
+    ] {
+        site.component("a", &wasm);
+        let (code, outcome) = reload(&site);
+        let message = outcome["changes"][0]["message"].as_str().unwrap_or_default().to_owned();
+        assert!(code == Some(1) && message.contains("smoke run") && message.contains(why), "{outcome}");
+        daemon.has_said(why);
+        assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo("1")));
+    }
+    site.component("a", &echo("3"));
+    deployed(&site, "a", &echo("3"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_loaded_at_the_start_is_replaced_by_what_is_kept() {
+    let site = Site::new(Backend::Embedded, "");
+    site.plugin("a", &echo("1"), &["a.run"], "");
+    let mut daemon = site.daemon();
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
+    site.component("a", b"garbage");
+    let mut daemon = site.daemon();
+    daemon.has_said("starting with the revision that is kept");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    assert_eq!(site.standing("a")["state"], "failed");
+    assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo("1")));
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
+    // With nothing kept, there is nothing to start with.
+    fs::remove_dir_all(site.path().join("deploys")).expect("it is there");
+    let output = site.sandhog(&["run"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && stderr.contains("acme/a"), "{stderr}");
+}
+
+/// Half the jobs go to the new revision; either side has to run ten times.
+const CANARY: &str = "[canary]\nshare = 0.5\nruns_min = 10\n[retry]\nmax_attempts = 20\nbackoff = { base = \"10ms\", max = \"10ms\" }";
+
+/// Deploys a component on trial.
+fn tried(site: &Site, wasm: &[u8]) {
+    site.component("a", wasm);
+    let (code, outcome) = reload(site);
+    assert_eq!(code, Some(0), "{outcome}");
+    let standing = site.standing("a");
+    assert_eq!(standing["state"], "canary", "{standing}");
+    assert_eq!(standing["canary"]["revision"], revision(wasm), "{standing}");
+}
+
+/// Runs jobs until a trial is over; all of them succeed.
+async fn until_decided(site: &Site, broker: &dyn Broker, acme: &TenantId) -> BTreeSet<String> {
+    let mut revisions = BTreeSet::new();
+    let until = Instant::now() + PATIENCE;
+    while site.standing("a")["state"] == "canary" {
+        assert!(Instant::now() < until, "nothing is decided: {}", site.standing("a"));
+        let jobs: Vec<NewJob> = (0..20).map(|_| echo_job()).collect();
+        broker.enqueue(acme, &jobs).await.expect("the broker is up");
+        for job in &jobs {
+            revisions.insert(ran_on(broker, acme, job).await);
+        }
+    }
+    revisions
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_does_as_well_is_promoted_by_itself() {
+    for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
+        let site = Site::new(backend, "");
+        site.plugin("a", &echo("1"), &["a.run"], CANARY);
+        let (broker, acme) = (site.broker().await, tenant("acme"));
+        let mut daemon = site.daemon();
+        tried(&site, &echo("2"));
+        let both = BTreeSet::from([revision(&echo("1")), revision(&echo("2"))]);
+        assert_eq!(until_decided(&site, &*broker, &acme).await, both);
+        daemon.has_said("deploy: promoted");
+        let standing = site.standing("a");
+        assert_eq!(standing["state"], "serving", "{standing}");
+        assert_eq!(standing["revision"], revision(&echo("2")));
+        assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo("2")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_fails_or_takes_too_much_fuel_is_taken_back_by_itself() {
+    let site = Site::new(Backend::Embedded, "");
+    site.plugin("a", &echo("1"), &["a.run"], CANARY);
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut daemon = site.daemon();
+    for (wasm, why) in [(component_of(TRAP, "2"), "of its runs fail"), (component_of(BURN, "2"), "of fuel")] {
+        tried(&site, &wasm);
+        until_decided(&site, &*broker, &acme).await;
+        let said = daemon.has_said(why);
+        assert!(said.contains("rolled-back"), "{said}");
+        let standing = site.standing("a");
+        assert_eq!(standing["state"], "rolled-back", "{standing}");
+        assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo("1")));
+        // It isn't tried again as long as it stays what it is.
+        assert_eq!(reload(&site).1["outcome"], "unchanged");
+    }
+    // By command, too.
+    tried(&site, &echo("3"));
+    site.json(&["plugin", "rollback", "a"]);
+    assert_eq!(site.standing("a")["state"], "rolled-back");
+}
+
+/// Sends bytes to the control socket, and returns what comes back.
+fn say(socket: &Path, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(socket).expect("the daemon listens");
+    // It may hang up on what is too long.
+    stream.write_all(bytes).ok();
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).ok();
+    String::from_utf8_lossy(&reply).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_said_to_the_control_socket_the_daemon_goes_on() {
+    let site = Site::new(Backend::Embedded, "");
+    site.plugin("a", &echo("1"), &["a.run"], "");
+    let daemon = site.daemon();
+    let socket = site.path().join("deploys/control.sock");
+    let mode = fs::metadata(&socket).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "nobody else can open it");
+    let at_rest = daemon.resident();
+    // Those who say nothing take the places of others for a while only.
+    let silent: Vec<UnixStream> =
+        (0..100).map(|_| UnixStream::connect(&socket).expect("the daemon listens")).collect();
+    for bytes in [
+        &b"\n"[..],
+        b"{",
+        b"\xff\xfe\n",
+        b"{\"ask\": \"format-the-disk\"}\n",
+        b"{\"ask\": \"roll-back\", \"plugin\": \"../..\", \"to\": null}\n",
+    ] {
+        let mut stream = UnixStream::connect(&socket).expect("the daemon listens");
+        stream.write_all(bytes).expect("there is room");
+        drop(stream);
+    }
+    drop(silent);
+    let long = vec![b'['; 8 << 20];
+    say(&socket, &long);
+    assert!(say(&socket, b"{\"ask\": \"format-the-disk\"}\n").contains("doesn't understand"));
+    assert!(
+        say(&socket, b"{\"ask\": \"roll-back\", \"plugin\": \"../..\", \"to\": null}\n").contains("refused")
+    );
+    assert_eq!(site.standing("a")["state"], "serving");
+    let grown = daemon.resident().saturating_sub(at_rest);
+    assert!(grown < 32 << 20, "it has grown by {grown} bytes");
+}
+
+#[test]
+fn without_a_daemon_commands_say_so_and_what_to_do() {
+    let site = Site::new(Backend::Embedded, "");
+    for command in [&["reload"][..], &["plugins"], &["plugin", "rollback", "a"]] {
+        let output = site.sandhog(command);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr.contains("no daemon listens") && stderr.contains("start one"), "{stderr}");
+    }
+    // One that was killed leaves its socket behind.
+    let mut daemon = site.daemon();
+    daemon.kill();
+    let output = site.sandhog(&["reload"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no daemon listens"));
+}
