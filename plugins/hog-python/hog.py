@@ -5,7 +5,6 @@ Python, so that the same tests hold for both.
 import itertools
 import random
 import time
-from collections.abc import Callable
 from typing import Any
 
 from sandhog_sdk import Context, HostError, handler, permanent, retry_after
@@ -77,18 +76,20 @@ def spawn(ctx: Context, input: Any) -> list[str]:
 @handler("hog.secret")
 def secret(ctx: Context, input: Any) -> dict[str, Any]:
     """Returns how long a secret is, or why it can't be had."""
-    return _told(lambda: {"bytes": len(ctx.secret(input["name"]).encode())})
+    try:
+        return {"bytes": len(ctx.secret(input["name"]).encode())}
+    except HostError as error:
+        return {"refused": str(error)}
 
 
 @handler("hog.read")
-def read(ctx: Context, input: Any) -> dict[str, Any]:
-    """Returns what a file says, or why it can't be read."""
-
-    def text() -> dict[str, Any]:
-        with open(input["path"], encoding="utf-8") as file:
-            return {"text": file.read()}
-
-    return _told(text)
+def read(ctx: Context, input: Any) -> bytes:
+    """Reads a file, and returns what is in it."""
+    try:
+        with open(input["path"], "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise permanent(str(error)) from None
 
 
 @handler("hog.spin")
@@ -157,10 +158,3 @@ def log(ctx: Context, input: Any) -> None:
 def sleep(ctx: Context, input: Any) -> None:
     """Waits without using the CPU."""
     time.sleep(input["ms"] / 1000)
-
-
-def _told(asked: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    try:
-        return asked()
-    except (HostError, OSError) as error:
-        return {"refused": str(error)}

@@ -1,7 +1,7 @@
 // Handlers that misbehave when told to, and some that do as little as can be: the kinds and inputs of `plugins/hog`, in
 // JavaScript, so that the same tests hold for both.
 
-import { HostError, handler, permanent, retryAfter } from "sandhog-sdk";
+import { handler, permanent, retryAfter } from "sandhog-sdk";
 
 const MIB = 1 << 20;
 
@@ -49,10 +49,22 @@ export const spawn = handler("hog.spawn", (ctx, { kind, count, payload = "", que
 });
 
 /** Returns how long a secret is, or why it can't be had. */
-export const secret = handler("hog.secret", (ctx, { name }) => told(() => ({ bytes: new TextEncoder().encode(ctx.secret(name)).length })));
+export const secret = handler("hog.secret", (ctx, { name }) => {
+  try {
+    return { bytes: new TextEncoder().encode(ctx.secret(name)).length };
+  } catch (error) {
+    return { refused: error.message };
+  }
+});
 
-/** Returns what a file says, or why it can't be read. */
-export const read = handler("hog.read", (ctx, { path }) => told(() => ({ text: ctx.files.readText(path) })));
+/** Reads a file, and returns what is in it. */
+export const read = handler("hog.read", (ctx, { path }) => {
+  try {
+    return ctx.files.read(path);
+  } catch (error) {
+    throw permanent(error.message);
+  }
+});
 
 /** Uses the CPU, and returns the number that all the work was for. */
 export const spin = handler("hog.spin", (_, { rounds = Infinity }) => {
@@ -101,12 +113,3 @@ export const log = handler("hog.log", (ctx, { lines = Infinity }) => {
 
 /** Waits without using the CPU. */
 export const sleep = handler("hog.sleep", (_, { ms }) => new Promise((resolve) => setTimeout(resolve, ms)));
-
-function told(asked) {
-  try {
-    return asked();
-  } catch (error) {
-    if (error instanceof HostError) return { refused: error.message };
-    throw error;
-  }
-}

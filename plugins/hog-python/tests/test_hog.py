@@ -52,8 +52,8 @@ class Hog(unittest.TestCase):
         self.assertEqual(host.run(hog.remember, None).output + 1, host.run(hog.remember, None).output)
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "a").write_text("hello", encoding="utf-8")
-            self.assertEqual(host.run(hog.read, {"path": f"{folder}/a"}).output, {"text": "hello"})
-            self.assertIn("No such file", host.run(hog.read, {"path": f"{folder}/b"}).output["refused"])
+            self.assertEqual(host.run(hog.read, {"path": f"{folder}/a"}).data, b"hello")
+            self.assertIn("No such file", str(host.run(hog.read, {"path": f"{folder}/b"}).failure))
 
 
 if __name__ == "__main__":

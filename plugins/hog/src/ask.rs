@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sandhog_sdk::{Context, Result, handler};
+use sandhog_sdk::{Bytes, Context, OrFailIo, Result, handler};
 use serde::{Deserialize, Serialize};
 
 /// Which secret to ask for.
@@ -31,16 +31,6 @@ pub struct AskedFile {
     pub path: String,
 }
 
-/// What is in the file.
-#[derive(Debug, Serialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-pub enum FileFound {
-    /// This text.
-    Text(String),
-    /// It can't be read, for this reason.
-    Refused(String),
-}
-
 /// Returns how long a secret is, or why it can't be had.
 #[handler(kind = "hog.secret")]
 pub fn secret(ctx: &Context, input: AskedSecret) -> Result<SecretFound> {
@@ -50,13 +40,10 @@ pub fn secret(ctx: &Context, input: AskedSecret) -> Result<SecretFound> {
     })
 }
 
-/// Returns what a file says, or why it can't be read.
+/// Reads a file, and returns what is in it.
 #[handler(kind = "hog.read")]
-pub fn read(input: AskedFile) -> Result<FileFound> {
-    Ok(match std::fs::read_to_string(&input.path) {
-        Ok(text) => FileFound::Text(text),
-        Err(error) => FileFound::Refused(error.to_string()),
-    })
+pub fn read(input: AskedFile) -> Result<Bytes> {
+    Ok(Bytes(std::fs::read(&input.path).or_fail_io(format_args!("read {}", input.path))?))
 }
 
 /// Counts its calls where nothing lasts, and returns the count: 1, if every job gets an instance of its own.
@@ -84,9 +71,9 @@ mod tests {
     fn a_file_is_read_if_it_can_be() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a").display().to_string();
-        assert!(matches!(read(AskedFile { path: path.clone() }), Ok(FileFound::Refused(_))));
+        assert!(read(AskedFile { path: path.clone() }).is_err_and(|failure| failure.is_permanent()));
         std::fs::write(&path, "hello").expect("a file");
-        assert_eq!(read(AskedFile { path }), Ok(FileFound::Text("hello".into())));
+        assert_eq!(read(AskedFile { path }), Ok(Bytes(b"hello".to_vec())));
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! | `hog.swap` | `{"key": "x", "expected": null, "value": 1}` | compares and sets |
 //! | `hog.note` | `{"text": "…", "fail": false}` | leaves the text in state, log, progress, a further job and its output |
 //! | `hog.secret` | `{"name": "TOKEN"}` | returns how long a secret is, or why it can't be had |
-//! | `hog.read` | `{"path": "/in/a"}` | returns what a file says, or why it can't be read |
+//! | `hog.read` | `{"path": "/in/a"}` | returns what is in a file |
 //! | `hog.remember` | `null` | counts its calls in a global, and returns the count |
 //! | `hog.spawn` | `{"kind": "hog.echo", "count": 10, "payload": …}` | enqueues jobs |
 
