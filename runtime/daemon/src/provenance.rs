@@ -12,8 +12,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use data_encoding::BASE64;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
@@ -51,7 +50,9 @@ impl FromStr for Signer {
     fn from_str(text: &str) -> Result<Self, InvalidSigner> {
         let invalid = |reason| InvalidSigner { reason };
         let encoded = text.strip_prefix(SCHEME).ok_or_else(|| invalid("it doesn't begin with `ed25519:`"))?;
-        let bytes = STANDARD.decode(encoded).map_err(|_| invalid("what follows `ed25519:` is not base64"))?;
+        let bytes = BASE64
+            .decode(encoded.as_bytes())
+            .map_err(|_| invalid("what follows `ed25519:` is not base64"))?;
         let bytes = bytes.try_into().map_err(|_| invalid("an ed25519 key has 32 bytes"))?;
         let key = VerifyingKey::from_bytes(&bytes).map_err(|_| invalid("no ed25519 key has these bytes"))?;
         if key.is_weak() {
@@ -63,7 +64,7 @@ impl FromStr for Signer {
 
 impl fmt::Display for Signer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}", STANDARD.encode(self.0))
+        write!(f, "{SCHEME}{}", BASE64.encode(&self.0))
     }
 }
 
@@ -179,7 +180,8 @@ pub fn signer_of(component: &Path, found: Revision) -> Result<Option<Signer>, Re
     let signed: Signed = toml::from_str(&text).map_err(|error| malformed(error.message().to_owned()))?;
     let signer: Signer =
         signed.signer.parse().map_err(|invalid: InvalidSigner| malformed(invalid.to_string()))?;
-    let bytes = STANDARD.decode(&signed.signature).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
+    let bytes =
+        BASE64.decode(signed.signature.as_bytes()).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
     let bytes = bytes.ok_or_else(|| malformed("`signature` is not 64 bytes in base64".to_owned()))?;
     if signed.sha256 != found.to_string() {
         return Err(Refusal::Changed { signature: path, found: Box::new(found), signed: signed.sha256 });
@@ -265,7 +267,7 @@ impl Key {
         let signed = Signed {
             signer: self.signer().to_string(),
             sha256: digest.to_string(),
-            signature: STANDARD.encode(self.0.sign(&message(digest)).to_bytes()),
+            signature: BASE64.encode(&self.0.sign(&message(digest)).to_bytes()),
         };
         let text = toml::to_string(&signed).map_err(io::Error::other)?;
         let path = signature_path(component);
@@ -358,7 +360,7 @@ mod tests {
     #[test]
     fn what_else_a_key_has_signed_is_no_signature_of_a_component() {
         let bed = Bed::new();
-        let bare = STANDARD.encode(bed.ann.0.sign(REAL.as_sha256()).to_bytes());
+        let bare = BASE64.encode(&bed.ann.0.sign(REAL.as_sha256()).to_bytes());
         bed.edit(|text| {
             let head =
                 text.lines().filter(|line| !line.starts_with("signature")).collect::<Vec<_>>().join("\n");
@@ -404,7 +406,7 @@ mod tests {
     fn a_public_key_is_read_as_it_is_written() {
         let signer = Key::generate().expect("random").signer();
         assert_eq!(signer.to_string().parse::<Signer>().expect("it was written by us"), signer);
-        let weak = format!("{SCHEME}{}", STANDARD.encode([0; 32]));
+        let weak = format!("{SCHEME}{}", BASE64.encode(&[0; 32]));
         for wrong in ["", "ed25519:", "ed25519:AAAA", "ed25519:!", &signer.to_string()[SCHEME.len()..], &weak]
         {
             assert!(wrong.parse::<Signer>().is_err(), "{wrong}");
