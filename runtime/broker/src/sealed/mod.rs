@@ -16,7 +16,7 @@
 //! state key. Nothing here tells an old value from the latest one.
 //!
 //! Settling effects that compare or add to state takes a look at that state before, and another one whenever a
-//! different job was faster. So a counter that many jobs of a batch add to costs a round trip for each of them.
+//! different job was faster.
 
 mod envelope;
 mod key;

@@ -10,6 +10,9 @@
 //!
 //! So the answer is the store's own, and a stale token or a repetition is told as ever. If another job has written the
 //! value in between, the store answers with a conflict, and all of it is done again.
+//!
+//! A batch goes in as few calls as it can. Where one settlement rests on what another of the batch writes, it waits for
+//! the call after that, unless both do nothing but add.
 
 use std::collections::{HashMap, HashSet};
 
@@ -53,7 +56,7 @@ pub(super) async fn settle(
     let mut replies = Vec::with_capacity(settlements.len());
     let mut rest = settlements;
     while !rest.is_empty() {
-        let (part, later) = rest.split_at(independent(rest));
+        let (part, later) = rest.split_at(independent(rest).max(counters(rest)));
         replies.extend(settle_part(behind, vault, part).await?);
         rest = later;
     }
@@ -71,6 +74,18 @@ fn independent(settlements: &[Settle]) -> usize {
         written.extend(effects.writes().map(|(key, _)| (plugin, key)));
     }
     settlements.len()
+}
+
+/// How many, from the first on, do no more to state than add to it, and enqueue nothing. It makes no difference when one
+/// of those is settled, so they may rest on each other in one call, and be sent again one by one.
+fn counters(settlements: &[Settle]) -> usize {
+    let only_adds = |settle: &&Settle| {
+        effects_of(settle).is_none_or(|(_, effects)| {
+            let adds = effects.writes().all(|(_, write)| matches!(write, StateWrite::Add(_)));
+            adds && effects.expectations().len() == 0 && effects.jobs().is_empty()
+        })
+    };
+    settlements.iter().take_while(only_adds).count()
 }
 
 /// The effects that count, and on whose state.
@@ -91,13 +106,18 @@ async fn settle_part(behind: &dyn Broker, vault: &Vault<'_>, part: &[Settle]) ->
     let mut replies = vec![SettleReply::Lost; part.len()];
     let mut open: Vec<usize> = (0..part.len()).collect();
     for _ in 0..ROUNDS {
-        let states = read(behind, vault, open.iter().map(|&n| &part[n])).await?;
+        let mut states = read(behind, vault, open.iter().map(|&n| &part[n])).await?;
+        // What is laid over them isn't stored yet, and never will be if the settlement that writes it is refused.
+        let mut ahead = HashSet::new();
         let mut sealed = Vec::with_capacity(open.len());
         let mut sent = Vec::with_capacity(open.len());
         for &n in &open {
             let (settle, as_what) = seal(vault, &part[n], &states)?;
+            let rests_ahead = effects_of(&part[n])
+                .is_some_and(|(plugin, effects)| rests_on(effects).any(|key| ahead.contains(&(plugin, key))));
+            lay_over(&mut states, &mut ahead, vault, &part[n], &settle);
             sealed.push(settle);
-            sent.push(as_what);
+            sent.push(if rests_ahead { Sent::Hopeful } else { as_what });
         }
         let answers = behind.settle(vault.tenant, &sealed).await?;
         let mut overtaken = Vec::new();
@@ -131,6 +151,24 @@ async fn read<'s>(
         Ok(((plugin, key), stored))
     });
     Ok(try_join_all(reads).await?.into_iter().collect())
+}
+
+/// Lays over the states what a settlement makes of those that it adds to, for those that come after it.
+fn lay_over<'s>(
+    states: &mut States<'s>,
+    ahead: &mut HashSet<(&'s PluginName, &'s StateKey)>,
+    vault: &Vault<'_>,
+    settle: &'s Settle,
+    sealed: &Settle,
+) {
+    let (Some((plugin, plain)), Some((_, sealed))) = (effects_of(settle), effects_of(sealed)) else { return };
+    for ((key, wanted), (_, written)) in plain.writes().zip(sealed.writes()) {
+        if let (StateWrite::Add(_), StateWrite::Replace(raw)) = (wanted, written) {
+            let plain = vault.open_state(plugin, key, raw.clone());
+            states.insert((plugin, key), Some(Stored { raw: raw.clone(), plain }));
+            ahead.insert((plugin, key));
+        }
+    }
 }
 
 fn seal(vault: &Vault<'_>, settle: &Settle, states: &States<'_>) -> Result<(Settle, Sent)> {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
-use sandhog_broker::redis::testing::Server;
+use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
 use sandhog_broker::sealed::{Key, Keyring, Keys, Plain, Sealed};
-use sandhog_broker::{Broker, Error};
+use sandhog_broker::{Broker, Error, Settle};
+use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, KeyId, StateKey, TenantId};
 use sandhog_core::job::{NewJob, State};
@@ -54,6 +55,43 @@ conformance::suite!(OnRedis);
 #[tokio::test]
 async fn the_model_agrees_on_random_operations_behind_the_seal() {
     conformance::agree::<OnRedis>(5, 400).await;
+}
+
+async fn script_calls(server: &Server) -> u64 {
+    let info = redis::cmd("INFO").arg("commandstats").to_owned();
+    let info: String = info.query_async(&mut connection(server).await).await.expect("it is there");
+    let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).expect("some were");
+    line.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number")
+}
+
+/// Each rests on what the one before it leaves, and yet the server is asked once what is there, and told once.
+#[tokio::test]
+async fn a_batch_that_only_adds_takes_one_look_and_one_call() {
+    let server = Server::start(Durability::None, &[]);
+    let (broker, tenant) = (sealed(broker(&server)), tenant());
+    let key = StateKey::parse("runs").expect("a valid key");
+    broker.store(&tenant, &jobs(201)).await;
+    let settles: Vec<Settle> = broker
+        .take(&tenant, 201)
+        .await
+        .into_iter()
+        .map(|lease| {
+            let mut effects = Effects::default();
+            effects.increment(key.clone(), 1).expect("a number");
+            succeed(lease.token, effects)
+        })
+        .collect();
+    // So that the scripts are known.
+    broker.state(&tenant, &plugin(), &key).await.expect("the server is there");
+    broker.settle(&tenant, &settles[..1]).await.expect("the server is there");
+    let before = script_calls(&server).await;
+    let replies = broker.settle(&tenant, &settles[1..]).await.expect("the server is there");
+    assert_eq!((replies, script_calls(&server).await - before), (vec![SettleReply::Applied; 200], 2));
+    // Of those that were settled before nothing is written, so whoever rests on one of them has to look again.
+    let replies = broker.settle(&tenant, &settles).await.expect("the server is there");
+    assert_eq!(replies, vec![SettleReply::Applied; 201]);
+    let stored = broker.state(&tenant, &plugin(), &key).await.expect("the server is there");
+    assert_eq!(stored, Some(b"201".to_vec()));
 }
 
 /// Whoever has the server swaps two jobs' bytes, and two values of state.
