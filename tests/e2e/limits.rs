@@ -10,7 +10,7 @@ const ONCE: &str = "[retry]\nmax_attempts = 1\n";
 async fn a_limit_that_a_plugin_sets_holds_for_its_runs_alone() {
     let cases = [
         ("instances", "instances = 1", "hog.echo", "1", Reason::TooManyInstances),
-        ("host-calls", "host_calls = 100\nlog = \"1MiB\"", "hog.log", "{}", Reason::TooManyHostCalls),
+        ("host-calls", "host_calls = 100", "hog.log", "{}", Reason::TooManyHostCalls),
         (
             "enqueues",
             "enqueues = 2",
