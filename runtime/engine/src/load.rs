@@ -300,7 +300,9 @@ fn malformed(wasm: &[u8], reason: &str) -> String {
     if wasm.starts_with(CORE_MODULE) {
         "a core module, not a component; build it for wasm32-wasip2".to_owned()
     } else if wasm.starts_with(COMPONENT) || wasm.trim_ascii_start().starts_with(b"(component") {
-        format!("a component that can't be compiled: {reason}")
+        // In wasmtime's words, which has no name for the knob.
+        let knob = if reason.contains("core module instances") { "; raise limits.instances" } else { "" };
+        format!("a component that can't be compiled: {reason}{knob}")
     } else {
         format!("not a component: {reason}")
     }
