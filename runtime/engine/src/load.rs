@@ -194,8 +194,13 @@ impl Loader {
         };
         let artefact = artefact.map_err(Failure::Files)?;
         self.compiler.compile(self.link.engine(), wasm, budget, artefact.as_file())?;
-        let component = cache::load_trusted(self.link.engine(), artefact.path())
-            .map_err(|error| Failure::Died(format!("what it wrote can't be loaded: {error:#}")))?;
+        let component = cache::load_trusted(self.link.engine(), artefact.path()).map_err(|error| {
+            let error = format!("{error:#}");
+            match knob_of(&error) {
+                Some(knob) => Failure::Refused(format!("{error}; {knob}")),
+                None => Failure::Died(format!("what it wrote can't be loaded: {error}")),
+            }
+        })?;
         if let Some(cache) = &self.cache
             && let Err(error) = cache.keep(revision, artefact)
         {
@@ -277,6 +282,21 @@ fn check_dir(dir: &DirGrant) -> io::Result<()> {
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
+/// What to change, where a component needs more than the engine sets aside for any: wasmtime has no type for that
+/// error, and no name for our knobs.
+fn knob_of(error: &str) -> Option<&'static str> {
+    if !error.contains(" exceeds the ") {
+        return None;
+    }
+    let knobs = [
+        ("core module instances", "raise limits.instances"),
+        ("minimum byte size", "raise limits.memory"),
+        ("minimum element size", "raise limits.table_elements"),
+    ];
+    let knob = knobs.iter().find(|(said, _)| error.contains(said)).map(|(_, knob)| *knob);
+    Some(knob.unwrap_or("build it with less of them"))
+}
+
 fn check_size(plugin: &str, wasm: &[u8], budget: &CompileBudget) -> Result<(), Error> {
     let (size, max) = (Bytes::of(wasm.len()), budget.component);
     if size > max {
@@ -300,9 +320,7 @@ fn malformed(wasm: &[u8], reason: &str) -> String {
     if wasm.starts_with(CORE_MODULE) {
         "a core module, not a component; build it for wasm32-wasip2".to_owned()
     } else if wasm.starts_with(COMPONENT) || wasm.trim_ascii_start().starts_with(b"(component") {
-        // In wasmtime's words, which has no name for the knob.
-        let knob = if reason.contains("core module instances") { "; raise limits.instances" } else { "" };
-        format!("a component that can't be compiled: {reason}{knob}")
+        format!("a component that can't be compiled: {reason}")
     } else {
         format!("not a component: {reason}")
     }
