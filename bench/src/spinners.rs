@@ -11,7 +11,7 @@ const SPINNERS: usize = 1000;
 const JOBS: usize = 500;
 const APART: Duration = Duration::from_millis(20);
 
-/// Half of the slots is for whoever comes first, and the quick tenant's part is a quarter: room for all the spinners.
+/// Half of the seats is for whoever comes first, and the quick tenant's part is a quarter: room for all the spinners.
 const DAEMON: &str =
     "concurrency = 1400\n\n[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\nmemory = \"16MiB\"\n";
 const SPINS: &str = "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\n";

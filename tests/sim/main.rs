@@ -11,7 +11,7 @@
 //! 3. what is final stays as it is;
 //! 4. a tenant has no more runs under way than its quota;
 //! 5. no two runs of a job are under way at once: none goes on past its trust;
-//! 6. a tenant with work and room is leased in its turn, and finds its part of the slots free;
+//! 6. a tenant with work and room is leased in its turn, and finds its part of the seats free;
 //! 7. failures stay within the retry limit, expiries within theirs;
 //!
 //! and, beyond these, each job that succeeded has written its effects exactly once, and in the end every job is final.
@@ -59,5 +59,5 @@ fn a_tenant_with_one_job_waits_for_no_end_of_anothers_flood() {
     let single = history.leases.iter().find(|lease| lease.tenant == "single").expect("it was leased");
     assert_eq!(single.at, single.ready_at, "it was leased when it was ready, though the others run on");
     let flood = history.leases.iter().filter(|lease| lease.tenant == "flood" && lease.at < single.ready_at);
-    assert_eq!(flood.count(), 3, "the flood has all the slots but one");
+    assert_eq!(flood.count(), 3, "the flood has all the seats but one");
 }

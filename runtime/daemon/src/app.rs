@@ -22,8 +22,8 @@ use crate::heartbeat::{Live, beat};
 use crate::intake::Intake;
 use crate::outage::Outage;
 use crate::runner::Runner;
+use crate::seats::Seats;
 use crate::settler::Settler;
-use crate::slots::Slots;
 use crate::wake::{Bells, ring};
 use crate::worker::Workshop;
 
@@ -65,12 +65,12 @@ pub enum Error {
 pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), Error> {
     let grace = parts.grace;
     let mut floor = Floor::new(parts, shutdown);
-    let slots = Arc::clone(&floor.slots);
+    let seats = Arc::clone(&floor.seats);
     floor.attend(&mut shutdown.watch()).await?;
     tokio::select! {
         biased;
-        // Every run holds a slot until it is settled: with all of them back, nothing is left to do.
-        () = shutdown.see_out(grace, slots.idle()) => Ok(()),
+        // Every run holds a seat until it is settled: with all of them back, nothing is left to do.
+        () = shutdown.see_out(grace, seats.idle()) => Ok(()),
         bug = floor.watch_over() => Err(bug),
     }
 }
@@ -79,7 +79,7 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
 struct Floor<R: Runner> {
     parts: Parts<R>,
     /// One for each run of the daemon under way at once.
-    slots: Arc<Slots>,
+    seats: Arc<Seats>,
     outage: Arc<Outage>,
     live: Arc<Live>,
     phase: watch::Receiver<Phase>,
@@ -101,7 +101,7 @@ enum Ended {
 impl<R: Runner> Floor<R> {
     fn new(parts: Parts<R>, shutdown: &Shutdown) -> Self {
         let mut floor = Self {
-            slots: Slots::new(parts.concurrency),
+            seats: Seats::new(parts.concurrency),
             outage: Arc::new(Outage::default()),
             live: Arc::new(Live::default()),
             phase: shutdown.watch(),
@@ -174,9 +174,9 @@ impl<R: Runner> Floor<R> {
         }
     }
 
-    /// Sets slots aside for the tenants in force, and starts the loops of those that have none.
+    /// Sets seats aside for the tenants in force, and starts the loops of those that have none.
     fn follow_catalog(&mut self) {
-        self.slots.set_aside(self.parts.catalog.borrow().busy_tenants());
+        self.seats.set_aside(self.parts.catalog.borrow().busy_tenants());
         self.receive_tenants();
     }
 
@@ -211,7 +211,7 @@ impl<R: Runner> Floor<R> {
             workshop: Arc::clone(&workshop),
             catalog: catalog.clone(),
             bell: rung,
-            slots: Arc::clone(&self.slots),
+            seats: Arc::clone(&self.seats),
             lease: *lease,
             outage: Arc::clone(outage),
         };

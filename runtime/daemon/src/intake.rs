@@ -23,7 +23,7 @@ use crate::drain::{Phase, reached};
 use crate::outage::{Outage, Tries};
 use crate::room::Reservation;
 use crate::runner::Runner;
-use crate::slots::Slots;
+use crate::seats::Seats;
 use crate::worker::{Ticket, Workshop};
 
 /// Jobs that one call asks for at most.
@@ -41,7 +41,7 @@ pub(crate) struct Intake<R: Runner> {
     pub(crate) catalog: Current<R::Plugin>,
     pub(crate) bell: watch::Receiver<u64>,
     /// One for each run of the daemon under way at once.
-    pub(crate) slots: Arc<Slots>,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) lease: config::Lease,
     pub(crate) outage: Arc<Outage>,
 }
@@ -119,7 +119,7 @@ impl<R: Runner> Intake<R> {
                 outlook.forget();
                 continue;
             }
-            let first = self.slots.acquire(&self.workshop.tenant).await;
+            let first = self.seats.acquire(&self.workshop.tenant).await;
             // A ring or a deploy up to here is answered by the call that follows; a later one has to be looked at
             // after it.
             if self.bell.has_changed().unwrap_or(false) || self.catalog.has_changed().unwrap_or(false) {

@@ -32,7 +32,7 @@ mod outage;
 pub mod provenance;
 mod room;
 pub mod runner;
+mod seats;
 mod settler;
-mod slots;
 mod wake;
 mod worker;

@@ -11,13 +11,13 @@ use sandhog_core::id::{PluginName, QueueName};
 
 use crate::catalog::{Plugin, Queue, Tenant};
 use crate::gate::{Gate, Permits};
-use crate::slots::Slot;
+use crate::seats::Seat;
 
 /// The right to have one run under way. Dropping it gives the room back and says so.
 #[derive(Debug)]
 pub(crate) struct Room {
     // Taken in `drop`, so that all is back before anybody is told.
-    held: Option<(Slot, Permits, Option<Permits>)>,
+    held: Option<(Seat, Permits, Option<Permits>)>,
     tenant: Arc<Gate>,
 }
 
@@ -31,7 +31,7 @@ impl Drop for Room {
 /// Room for some runs of one tenant, by queue.
 #[derive(Debug)]
 pub(crate) struct Reservation {
-    daemon: Slot,
+    daemon: Seat,
     tenant: Permits,
     queues: Vec<QueueRoom>,
 }
@@ -45,11 +45,11 @@ struct QueueRoom {
 
 impl Reservation {
     /// Takes as much room as there is for the `wanted` queues, at most `limit` in all; none if there is none.
-    /// `first` is the daemon's slot that the caller waited for.
+    /// `first` is the daemon's seat that the caller waited for.
     pub(crate) fn take<P>(
         tenant: &Tenant<P>,
         wanted: impl Fn(&Queue) -> bool,
-        first: Slot,
+        first: Seat,
         limit: u32,
     ) -> Option<Self> {
         let of_tenant = tenant.gate.take_up_to(limit)?;

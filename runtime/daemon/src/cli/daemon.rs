@@ -164,17 +164,17 @@ impl Signals {
 
 /// What works, and yet should be looked at.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let of_machine = memory_warning(config, machine_memory()).into_iter().chain(slots_warning(config));
+    let of_machine = memory_warning(config, machine_memory()).into_iter().chain(seats_warning(config));
     of_machine.chain(crate::broker::warnings(config)).collect()
 }
 
-/// What to say if tenants are too many for each to have a slot set aside.
-fn slots_warning(config: &Config) -> Option<String> {
+/// What to say if tenants are too many for each to have a seat set aside.
+fn seats_warning(config: &Config) -> Option<String> {
     let tenants = config.plugins.iter().map(|plugin| &plugin.tenant).collect::<BTreeSet<_>>().len();
-    let slots = config.engine.concurrency.get();
-    (tenants > slots as usize).then(|| {
+    let seats = config.engine.concurrency.get();
+    (tenants > seats as usize).then(|| {
         format!(
-            "{tenants} tenants share {slots} runs at once, so none can have one set aside, and a few can keep \
+            "{tenants} tenants share {seats} runs at once, so none can have one set aside, and a few can keep \
              the others waiting; raise engine.concurrency to {tenants} or more"
         )
     })

@@ -24,7 +24,7 @@ fn a_configuration_that_is_right_is_shown_as_it_would_be_in_force() {
 }
 
 #[test]
-fn more_tenants_than_slots_are_warned_of() {
+fn more_tenants_than_seats_are_warned_of() {
     let site = Site::new();
     site.write("sandhog.toml", "[engine]\nconcurrency = 1\n");
     let other = "name = \"other\"\ntenant = \"globex\"\ncomponent = \"echo.wasm\"\nkinds = [\"other.run\"]";

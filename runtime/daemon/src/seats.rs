@@ -1,10 +1,10 @@
-//! Slots for runs under way at once, shared so that no tenant can have all of them.
+//! Seats for runs under way at once, shared so that no tenant can have all of them.
 //!
-//! Half of the slots are set aside, an equal part for each tenant: as long as a tenant has fewer runs under way than its
+//! Half of the seats are set aside, an equal part for each tenant: as long as a tenant has fewer runs under way than its
 //! part, the others leave it the rest. The other half goes to whoever comes first. So a thousand handlers that never
 //! end keep nobody out, and a tenant that is alone with its work may still have most of the daemon.
 //!
-//! With more tenants than slots nothing can be set aside: whoever waits then, waits for somebody's end, in its turn.
+//! With more tenants than seats nothing can be set aside: whoever waits then, waits for somebody's end, in its turn.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
@@ -13,31 +13,31 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sandhog_core::id::TenantId;
 use tokio::sync::{Notify, oneshot};
 
-/// All slots of a daemon.
+/// All seats of a daemon.
 #[derive(Debug)]
-pub(crate) struct Slots {
+pub(crate) struct Seats {
     state: Mutex<State>,
-    /// The last slot in use came back.
+    /// The last seat in use came back.
     idle: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     sharing: Sharing,
-    /// Those that wait, the longest waiting first; there was no slot for any of them when it was looked last.
-    waiting: VecDeque<(TenantId, oneshot::Sender<Slot>)>,
+    /// Those that wait, the longest waiting first; there was no seat for any of them when it was looked last.
+    waiting: VecDeque<(TenantId, oneshot::Sender<Seat>)>,
 }
 
-/// The right to have some runs of one tenant under way. Dropping it gives the slots back.
+/// The right to have some runs of one tenant under way. Dropping it gives the seats back.
 #[derive(Debug)]
-pub(crate) struct Slot {
-    slots: Arc<Slots>,
+pub(crate) struct Seat {
+    seats: Arc<Seats>,
     tenant: TenantId,
     count: u32,
 }
 
-impl Slots {
-    /// So many slots, and nothing set aside yet.
+impl Seats {
+    /// So many seats, and nothing set aside yet.
     pub(crate) fn new(total: NonZeroU32) -> Arc<Self> {
         let state = State { sharing: Sharing::new(total.get()), waiting: VecDeque::new() };
         Arc::new(Self { state: Mutex::new(state), idle: Notify::new() })
@@ -50,25 +50,25 @@ impl Slots {
         self.serve(state);
     }
 
-    /// Waits for one slot.
-    pub(crate) async fn acquire(self: &Arc<Self>, tenant: &TenantId) -> Slot {
+    /// Waits for one seat.
+    pub(crate) async fn acquire(self: &Arc<Self>, tenant: &TenantId) -> Seat {
         let granted = {
             let mut state = self.lock();
             if state.sharing.take(tenant, 1) == 1 {
-                return self.slot(tenant, 1);
+                return self.seat(tenant, 1);
             }
             let (grant, granted) = oneshot::channel();
             state.waiting.push_back((tenant.clone(), grant));
             granted
         };
         match granted.await {
-            Ok(slot) => slot,
-            // Whoever waits holds the slots, so its place in the line is there until it is served.
+            Ok(seat) => seat,
+            // Whoever waits holds the seats, so its place in the line is there until it is served.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Waits until no slot is in use.
+    /// Waits until no seat is in use.
     pub(crate) async fn idle(&self) {
         loop {
             let idle = self.idle.notified();
@@ -79,8 +79,8 @@ impl Slots {
         }
     }
 
-    fn slot(self: &Arc<Self>, tenant: &TenantId, count: u32) -> Slot {
-        Slot { slots: Arc::clone(self), tenant: tenant.clone(), count }
+    fn seat(self: &Arc<Self>, tenant: &TenantId, count: u32) -> Seat {
+        Seat { seats: Arc::clone(self), tenant: tenant.clone(), count }
     }
 
     /// Hands out what is free to those that wait.
@@ -94,14 +94,14 @@ impl Slots {
             let takes = sharing.take(tenant, 1) == 1;
             if takes {
                 let (closed, _) = oneshot::channel();
-                grants.push((std::mem::replace(grant, closed), self.slot(tenant, 1)));
+                grants.push((std::mem::replace(grant, closed), self.seat(tenant, 1)));
             }
             !takes
         });
-        // A slot whose taker has gone meanwhile comes back here, for which the lock has to be free.
+        // A seat whose taker has gone meanwhile comes back here, for which the lock has to be free.
         drop(state);
-        for (grant, slot) in grants {
-            drop(grant.send(slot));
+        for (grant, seat) in grants {
+            drop(grant.send(seat));
         }
     }
 
@@ -110,7 +110,7 @@ impl Slots {
     }
 }
 
-impl Slot {
+impl Seat {
     /// How many there are.
     pub(crate) fn count(&self) -> u32 {
         self.count
@@ -118,27 +118,27 @@ impl Slot {
 
     /// Takes up to so many more, if they are free.
     pub(crate) fn widen(&mut self, more: u32) {
-        self.count += self.slots.lock().sharing.take(&self.tenant, more);
+        self.count += self.seats.lock().sharing.take(&self.tenant, more);
     }
 
     /// Takes one of them for itself; none if there is none.
     pub(crate) fn split(&mut self) -> Option<Self> {
         self.count = self.count.checked_sub(1)?;
-        Some(self.slots.slot(&self.tenant, 1))
+        Some(self.seats.seat(&self.tenant, 1))
     }
 }
 
-impl Drop for Slot {
+impl Drop for Seat {
     fn drop(&mut self) {
         if self.count == 0 {
             return;
         }
-        let mut state = self.slots.lock();
+        let mut state = self.seats.lock();
         state.sharing.give_back(&self.tenant, self.count);
         if state.sharing.used == 0 {
-            self.slots.idle.notify_waiters();
+            self.seats.idle.notify_waiters();
         }
-        self.slots.serve(state);
+        self.seats.serve(state);
     }
 }
 
@@ -243,9 +243,9 @@ mod tests {
 
     proptest! {
         /// Whatever tenants take and give back, and however often they change: there are never more runs under way
-        /// than slots, and what the sums say is what they are sums of.
+        /// than seats, and what the sums say is what they are sums of.
         #[test]
-        fn the_sums_hold_and_no_slot_is_taken_twice(total in 1..40u32, steps in steps()) {
+        fn the_sums_hold_and_no_seat_is_taken_twice(total in 1..40u32, steps in steps()) {
             let mut sharing = Sharing::new(total);
             let mut used = [0; 6];
             for step in steps {
@@ -263,7 +263,7 @@ mod tests {
             }
         }
 
-        /// However greedy the others are: a tenant finds its part of the slots free, at once.
+        /// However greedy the others are: a tenant finds its part of the seats free, at once.
         #[test]
         fn no_tenant_can_have_the_part_of_another(
             total in 1..2000u32,
@@ -283,7 +283,7 @@ mod tests {
             prop_assert!(sharing.take(&tenant(late), part) == part);
         }
 
-        /// A tenant whose neighbours are idle can have half of the daemon, if there are two slots for each of them.
+        /// A tenant whose neighbours are idle can have half of the daemon, if there are two seats for each of them.
         #[test]
         fn what_is_not_set_aside_is_whoevers_who_comes_first(total in 1..2000u32, count in 1..20usize) {
             let mut sharing = Sharing::new(total);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn with_more_tenants_than_slots_nothing_is_set_aside() {
+    fn with_more_tenants_than_seats_nothing_is_set_aside() {
         let mut sharing = Sharing::new(3);
         sharing.set_aside(among(&[9; 4]).into_iter().collect());
         assert_eq!(sharing.take(&tenant(0), 9), 3);
@@ -306,9 +306,9 @@ mod tests {
 
     #[tokio::test]
     async fn those_that_wait_are_served_in_turn() {
-        let (slots, [one, two, three]) = (Slots::new(number(1)), [0, 1, 2].map(tenant));
-        let first = slots.acquire(&one).await;
-        let (mut second, mut third) = (Box::pin(slots.acquire(&two)), Box::pin(slots.acquire(&three)));
+        let (seats, [one, two, three]) = (Seats::new(number(1)), [0, 1, 2].map(tenant));
+        let first = seats.acquire(&one).await;
+        let (mut second, mut third) = (Box::pin(seats.acquire(&two)), Box::pin(seats.acquire(&three)));
         assert!((&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
         drop(first);
         assert!((&mut third).now_or_never().is_none(), "it came later");
@@ -318,14 +318,14 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_has_its_part_already_lets_others_pass() {
-        let (slots, [one, two]) = (Slots::new(number(4)), [0, 1].map(tenant));
-        slots.set_aside(among(&[4, 4]));
-        let mut greedy = slots.acquire(&one).await;
+        let (seats, [one, two]) = (Seats::new(number(4)), [0, 1].map(tenant));
+        seats.set_aside(among(&[4, 4]));
+        let mut greedy = seats.acquire(&one).await;
         greedy.widen(9);
         assert_eq!(greedy.count(), 3, "one is the other's");
-        let mut waits = Box::pin(slots.acquire(&one));
+        let mut waits = Box::pin(seats.acquire(&one));
         assert!((&mut waits).now_or_never().is_none());
-        let other = slots.acquire(&two).now_or_never().expect("its part is free");
+        let other = seats.acquire(&two).now_or_never().expect("its part is free");
         drop(other);
         assert!((&mut waits).now_or_never().is_none(), "it is still the other's");
         drop(greedy.split());
@@ -333,17 +333,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_slot_that_nobody_waits_for_any_more_goes_to_the_next() {
-        let (slots, [one, two, three]) = (Slots::new(number(1)), [0, 1, 2].map(tenant));
-        let first = slots.acquire(&one).await;
-        let (mut gone, mut next) = (Box::pin(slots.acquire(&two)), Box::pin(slots.acquire(&three)));
+    async fn a_seat_that_nobody_waits_for_any_more_goes_to_the_next() {
+        let (seats, [one, two, three]) = (Seats::new(number(1)), [0, 1, 2].map(tenant));
+        let first = seats.acquire(&one).await;
+        let (mut gone, mut next) = (Box::pin(seats.acquire(&two)), Box::pin(seats.acquire(&three)));
         assert!((&mut gone).now_or_never().is_none() && (&mut next).now_or_never().is_none());
         // Granted, and not yet seen by who waited for it.
         drop(first);
         drop(gone);
-        let slot = next.now_or_never().expect("it came back and went on");
-        assert!(slots.idle().now_or_never().is_none());
-        drop(slot);
-        slots.idle().await;
+        let seat = next.now_or_never().expect("it came back and went on");
+        assert!(seats.idle().now_or_never().is_none());
+        drop(seat);
+        seats.idle().await;
     }
 }
