@@ -467,6 +467,43 @@ async fn a_canary_that_fails_or_takes_too_much_fuel_is_taken_back_by_itself() {
     assert_eq!(site.standing("a")["state"], "rolled-back");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pinned_job_runs_on_its_revision_as_long_as_that_is_kept() {
+    for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
+        let site = Site::new(backend, "[deploy]\nkeep = 3");
+        site.plugin("a", &echo("1"), &["a.run"], "");
+        let (broker, acme) = (site.broker().await, tenant("acme"));
+        let daemon = site.daemon();
+        // It waits over the deploy that replaces its revision.
+        let delayed = NewJob {
+            pinned: Some(sandhog_engine::revision_of(&echo("1"))),
+            delay: std::time::Duration::from_millis(500),
+            ..echo_job()
+        };
+        broker.enqueue(&acme, std::slice::from_ref(&delayed)).await.expect("the broker is up");
+        for next in ["2", "3"] {
+            site.component("a", &echo(next));
+            deployed(&site, "a", &echo(next));
+        }
+        assert_eq!(ran_on(&*broker, &acme, &delayed).await, revision(&echo("1")));
+        let pinned = |wanted: &str| {
+            let arguments = ["enqueue", "a.run", "7", "--revision", wanted, "--wait"];
+            site.json(&arguments)["revision"].as_str().expect("it ran").to_owned()
+        };
+        assert_eq!(pinned(&revision(&echo("2"))[..9]), revision(&echo("2")));
+        assert_eq!(pinned("current"), revision(&echo("3")));
+        assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo("3")));
+        // With the next one, the first is not kept any more.
+        site.component("a", &echo("4"));
+        deployed(&site, "a", &echo("4"));
+        let late = NewJob { pinned: Some(sandhog_engine::revision_of(&echo("1"))), ..echo_job() };
+        broker.enqueue(&acme, std::slice::from_ref(&late)).await.expect("the broker is up");
+        let record = finished(&*broker, &acme, late.id).await;
+        assert_eq!((record.state, record.reason), (State::Dead, Some(Reason::NoRevision)));
+        drop(daemon);
+    }
+}
+
 /// Sends bytes to the control socket, and returns what comes back.
 fn say(socket: &Path, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(socket).expect("the daemon listens");

@@ -8,17 +8,19 @@ use std::time::Duration;
 use clap::Args;
 use sandhog_broker::Enqueued;
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::{JobId, Kind, QueueName, TenantId, UniqueKey};
+use sandhog_core::id::{JobId, Kind, QueueName, Revision, TenantId, UniqueKey};
 use sandhog_core::job::{NewJob, Priority};
 
 use super::bulk;
 use super::client::{Client, Route, Wanted};
 use super::console::{Console, Format};
+use super::daemon_link::{ask_daemon, unexpected};
 use super::exit::{Exit, Failure};
 use super::render::job as render;
 use super::wait::{Patience, wait_for};
 use crate::ambient::Ambient;
 use crate::config::units::parse_time;
+use crate::control::{Reply, Request};
 
 /// Enqueue a job, or many
 #[derive(Debug, Args)]
@@ -66,6 +68,10 @@ pub(super) struct Options {
     /// 0 to 255; the highest goes first
     #[arg(long, value_name = "N", default_value_t = Priority::default().0)]
     priority: u8,
+    /// Run it on this revision of its plugin and no other: the first digits of the sha256, or `current` for the one
+    /// that is in force now
+    #[arg(long, value_name = "DIGEST|current")]
+    revision: Option<String>,
     /// While a job with this key is not final, enqueue no second one
     #[arg(long, value_name = "KEY")]
     unique_key: Option<UniqueKey>,
@@ -94,8 +100,12 @@ impl Enqueue {
         let client = Client::connect(config).await?;
         let wanted = Wanted { tenant: self.options.tenant.as_ref(), queue: self.options.queue.as_ref() };
         let route = client.route(&self.kind, wanted)?;
-        let jobs =
-            JobMaker { kind: &self.kind, route: &route, options: &self.options, ambient: Ambient::system() };
+        let pinned = match &self.options.revision {
+            Some(wanted) => Some(revision(config, &route, wanted).await?),
+            None => None,
+        };
+        let (kind, options) = (&self.kind, &self.options);
+        let jobs = JobMaker { kind, route: &route, options, pinned, ambient: Ambient::system() };
         let patience = Patience::new(self.waiting.timeout);
         let patience = self.waiting.wait.then_some(patience);
         match &self.input.bulk {
@@ -108,6 +118,36 @@ impl Enqueue {
                 one(&client, &jobs, payload, patience, console).await
             }
         }
+    }
+}
+
+/// The revision that is meant. Only a whole digest says it without the daemon.
+async fn revision(config: &Path, route: &Route<'_>, wanted: &str) -> Result<Revision, Failure> {
+    if let Ok(revision) = Revision::parse(wanted) {
+        return Ok(revision);
+    }
+    let Some(plugin) = route.plugin else {
+        return Err(Failure::new("no plugin handles the kind yet, so there is no revision to pin it to"));
+    };
+    let (tenant, name) = (plugin.tenant.as_str(), plugin.name.as_str());
+    let Reply::Plugins { plugins } = ask_daemon(config, &Request::Plugins).await? else {
+        return Err(unexpected());
+    };
+    let standing = plugins.iter().find(|plugin| plugin.tenant == tenant && plugin.plugin == name);
+    let found: Vec<&String> = match standing {
+        Some(standing) if wanted == "current" => standing.revision.iter().collect(),
+        Some(standing) => {
+            let prefix = wanted.to_ascii_lowercase();
+            standing.kept.iter().filter(|kept| !prefix.is_empty() && kept.starts_with(&prefix)).collect()
+        }
+        None => Vec::new(),
+    };
+    match found[..] {
+        [only] => Ok(only.parse().map_err(|_| unexpected())?),
+        [] => Err(Failure::new(format!("plugin {tenant}/{name} has no revision {wanted}"))
+            .help("`sandhog plugins` lists those that are in force, and kept")),
+        _ => Err(Failure::new(format!("{wanted} may be one of several revisions of plugin {tenant}/{name}"))
+            .help("give more digits")),
     }
 }
 
@@ -161,6 +201,7 @@ pub(super) struct JobMaker<'m> {
     pub(super) kind: &'m Kind,
     pub(super) route: &'m Route<'m>,
     options: &'m Options,
+    pinned: Option<Revision>,
     ambient: Ambient,
 }
 
@@ -182,7 +223,7 @@ impl JobMaker<'_> {
             delay: self.options.delay,
             priority: Priority(self.options.priority),
             unique_key: self.options.unique_key.clone(),
-            pinned: None,
+            pinned: self.pinned,
         })
     }
 }
