@@ -223,11 +223,11 @@ async fn a_mistake_in_the_toml_changes_nothing_and_says_file_line_and_reason() {
     let output = site.sandhog(&["reload"]);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(64), "{stderr}");
-    for part in ["limits.fuel", "a.toml:8", "nothing was changed"] {
+    for part in ["limits.fuel", "a.toml:9", "nothing was changed"] {
         assert!(stderr.contains(part), "{part}: {stderr}");
     }
     let said = daemon.has_said("reload rejected");
-    assert!(said.contains("a.toml:8"), "{said}");
+    assert!(said.contains("a.toml:9"), "{said}");
     assert_eq!(site.standing("a")["revision"], revision(&echo("1")));
     site.plugin("a", &echo("2"), &["a.run"], "");
     deployed(&site, "a", &echo("2"));

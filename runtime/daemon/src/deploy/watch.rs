@@ -88,6 +88,8 @@ pub async fn watch_files(mut watched: watch::Receiver<Watched>, deployer: Handle
         }
     };
     watcher.arm();
+    // Something may have changed while the daemon was starting.
+    deployer.nudge().await;
     loop {
         tokio::select! {
             biased;
