@@ -4,7 +4,8 @@
 //! | way | what is timed |
 //! |---|---|
 //! | bare | a store under limits, an instance, the call, and all of it dropped, over and over on one thread |
-//! | engine, busy | `Engine::run` from end to end with one guest thread and a few jobs waiting: wall time by job |
+//! | engine, guest thread | the processor time of the thread that runs the guest, in the next way |
+//! | engine, busy | `Engine::run` from end to end with one guest thread and jobs waiting for it: wall time by job |
 //! | engine, idle | `Engine::run` from end to end, one job after the other: each wakes a thread that sleeps, twice |
 //!
 //! The handler is `hog.echo` of `plugins/hog`, which returns its payload. The machine should have a processor for the
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use comfy_table::{Table, presets};
-use futures::future::try_join_all;
+use futures::future::join_all;
 use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::compile::CompileBudget;
@@ -42,9 +43,9 @@ mod bindings {
 }
 
 const ROUNDS: usize = 41;
-const JOBS: u32 = 500;
+const JOBS: u32 = 512;
 /// Jobs that are under way at once where the engine is busy.
-const AT_ONCE: u32 = 4;
+const AT_ONCE: u32 = 32;
 const KIND: &str = "hog.echo";
 const PAYLOAD: &[u8] = b"\"ping\"";
 const FUEL: u64 = 1_000_000_000;
@@ -64,20 +65,22 @@ async fn measure() {
     let engine = Engine::new(config).expect("an engine");
     let bare = Bare::new(&engine, &wasm);
     let ours = Ours::new(engine, wasm);
-    let (mut bares, mut busies, mut idles) = (Vec::new(), Vec::new(), Vec::new());
+    let mut times: [Vec<Duration>; 4] = Default::default();
     for _ in 0..ROUNDS {
-        bares.push(bare.round().await);
-        busies.push(ours.busy().await);
-        idles.push(ours.idle().await);
+        let (busy, at_work) = ours.busy().await;
+        for (times, time) in times.iter_mut().zip([bare.round().await, at_work, busy, ours.idle().await]) {
+            times.push(time);
+        }
     }
-    let [bare, busy, idle] = [bares, busies, idles].map(|mut times| {
+    let medians = times.map(|mut times| {
         times.sort_unstable();
         times[ROUNDS / 2]
     });
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["way", "by job", "to bare"]);
-    for (name, time) in [("bare wasmtime", bare), ("engine, busy", busy), ("engine, idle", idle)] {
-        let ratio = time.as_secs_f64() / bare.as_secs_f64();
+    let names = ["bare wasmtime", "engine, guest thread", "engine, busy", "engine, idle"];
+    for (name, time) in names.into_iter().zip(medians) {
+        let ratio = time.as_secs_f64() / medians[0].as_secs_f64();
         table.add_row([name, &format!("{:.1} µs", time.as_secs_f64() * 1e6), &format!("{ratio:.2}")]);
     }
     println!("{table}\nmedians of {ROUNDS} rounds of {JOBS} jobs each");
@@ -149,18 +152,18 @@ impl Ours {
         Self { engine, plugin, host: Arc::new(Silent), acme, memory: MemoryAccount::default() }
     }
 
-    /// Time by job while there is always another one.
-    async fn busy(&self) -> Duration {
+    /// Time by job while there is always another one; and how much of it the guest thread was at work.
+    async fn busy(&self) -> (Duration, Duration) {
         let start = Instant::now();
         let stream = || async {
+            let mut at_work = Duration::ZERO;
             for _ in 0..JOBS / AT_ONCE {
-                self.run().await;
+                at_work += self.run().await;
             }
-            Ok::<(), std::convert::Infallible>(())
+            at_work
         };
-        let done = try_join_all((0..AT_ONCE).map(|_| stream())).await;
-        assert!(done.is_ok());
-        start.elapsed() / JOBS
+        let at_work: Duration = join_all((0..AT_ONCE).map(|_| stream())).await.into_iter().sum();
+        (start.elapsed() / JOBS, at_work / JOBS)
     }
 
     /// Time by job where each one is alone.
@@ -172,7 +175,8 @@ impl Ours {
         start.elapsed() / JOBS
     }
 
-    async fn run(&self) {
+    /// Runs one job, and returns the processor time of the guest thread.
+    async fn run(&self) -> Duration {
         let input = Input {
             id: JobId::from_parts(Timestamp::from_millis(1), 1),
             kind: Kind::parse(KIND).expect("a kind"),
@@ -195,6 +199,7 @@ impl Ours {
             Outcome::Returned { output, .. } => assert_eq!(output, PAYLOAD),
             other => panic!("{other:?}"),
         }
+        report.usage.cpu
     }
 
     fn plan(&self, input: &Input) -> Plan<Arc<Plugin>> {
