@@ -1,5 +1,6 @@
 //! Real daemons, a real Redis, real components.
 
+mod capabilities;
 mod crash;
 mod deploys;
 mod drain;

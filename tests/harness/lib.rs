@@ -8,11 +8,13 @@ mod components;
 mod daemon;
 mod redis;
 mod site;
+mod web;
 
 pub use components::{BURN, ECHO, TRAP, component_of, with_section};
 pub use daemon::Daemon;
 pub use redis::{Fsync, Redis};
 pub use site::{Backend, Language, Site, all_final, finished, hog_job, nth, settled, tenant};
+pub use web::{Reply, Web};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -17,17 +17,26 @@
 //! | `hog.secret` | `{"name": "TOKEN"}` | returns how long a secret is, or why it can't be had |
 //! | `hog.read` | `{"path": "/in/a"}` | returns what is in a file |
 //! | `hog.remember` | `null` | counts its calls in a global, and returns the count |
+//! | `hog.write` | `{"path": "/data/x", "bytes": 1000}` | writes a file |
+//! | `hog.cat` | `{"path": "/data/x"}` | returns what is in a file, as it is |
+//! | `hog.open` | `{"path": "/data/x", "times": 100}` | opens a file and keeps it open |
+//! | `hog.fetch` | `{"url": "https://api.acme.example/"}` | sends a request, follows redirects, returns status and body |
+//! | `hog.connect` | nothing | asks for a socket |
+//! | `hog.tell` | `{"secret": "TOKEN", "aloud": true}` | tells a secret: in log, stdout and progress, or as its failure |
+//! | `hog.clocks` | nothing | returns what the clocks say |
 //! | `hog.spawn` | `{"kind": "hog.echo", "count": 10, "payload": …}` | enqueues jobs |
 
 mod ask;
 mod effects;
 mod misbehave;
+mod reach;
 
 pub use ask::{read, remember, secret};
 pub use effects::{count, echo, fail, note, spawn, swap};
 pub use misbehave::{allocate, log_lines, output, panics, recurse, sleep, spin};
+pub use reach::{cat, clocks, connect, fetch, open, tell, write};
 
 sandhog_sdk::export!(
-    allocate, count, echo, fail, log_lines, note, output, panics, read, recurse, remember, secret, sleep,
-    spawn, spin, swap
+    allocate, cat, clocks, connect, count, echo, fail, fetch, log_lines, note, open, output, panics, read,
+    recurse, remember, secret, sleep, spawn, spin, swap, tell, write
 );

@@ -1,5 +1,6 @@
 //! What a run may spend: the narrowest of what the daemon, tenant, plugin and job allow.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::time::Duration;
 
@@ -46,6 +47,23 @@ impl fmt::Display for Bytes {
             Some((size, unit)) => write!(f, "{}{unit}", self.0 / size),
             None => write!(f, "{}B", self.0),
         }
+    }
+}
+
+/// How coarse clocks are made; zero leaves them as fine as the machine's. Of two, the coarser is the lesser: it tells
+/// less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClockResolution(pub Duration);
+
+impl Ord for ClockResolution {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.0.cmp(&self.0)
+    }
+}
+
+impl PartialOrd for ClockResolution {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -106,6 +124,16 @@ limits! {
     enqueues: u32 = 5_000,
     /// Keys of the state written.
     state_writes: u32 = 5_000,
+    /// Files and directories that are open at once.
+    open_files: u64 = 64,
+    /// HTTP requests that are under way at once.
+    http_connections: u64 = 8,
+    /// What all HTTP requests together send and receive.
+    http_bytes: Bytes = Bytes::mib(32),
+    /// From the start of one HTTP request to the end of its response.
+    http_timeout: Duration = Duration::from_secs(30),
+    /// How coarse the guest's clocks are made.
+    clock_resolution: ClockResolution = ClockResolution(Duration::ZERO),
 }
 
 #[cfg(test)]
@@ -116,10 +144,12 @@ mod tests {
     fn all() -> impl Strategy<Value = Caps> {
         let sizes = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         let counts = (any::<u64>(), any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>());
-        (sizes, counts).prop_map(
+        let reach = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>(), any::<u32>());
+        (sizes, counts, reach).prop_map(
             |(
                 (fuel, memory, table_elements, output, log, effects),
                 (host_calls, secs, instances, enqueues, writes),
+                (open_files, http_connections, http_bytes, http_secs, resolution),
             )| {
                 Caps {
                     fuel: Some(Fuel(fuel)),
@@ -133,6 +163,11 @@ mod tests {
                     effects: Some(Bytes(effects)),
                     enqueues: Some(enqueues),
                     state_writes: Some(writes),
+                    open_files: Some(open_files),
+                    http_connections: Some(http_connections),
+                    http_bytes: Some(Bytes(http_bytes)),
+                    http_timeout: Some(Duration::from_secs(http_secs.into())),
+                    clock_resolution: Some(ClockResolution(Duration::from_secs(resolution.into()))),
                 }
             },
         )
@@ -147,6 +182,7 @@ mod tests {
             prop_assert_eq!(both.narrow(&a), both);
             prop_assert!(both.fuel <= budget.fuel && both.memory <= budget.memory && both.timeout <= budget.timeout);
             prop_assert!(both.host_calls <= budget.host_calls && both.enqueues <= budget.enqueues);
+            prop_assert!(both.clock_resolution.0 >= budget.clock_resolution.0, "a clock only gets coarser");
         }
 
         #[test]

@@ -30,11 +30,29 @@ pub struct Config {
     pub stack: Bytes,
     /// How often a running guest is looked at: whether it must end, or let another run.
     pub tick: Duration,
+    /// How long a host call may wait.
+    pub deadlines: Deadlines,
     /// Where components are compiled.
     pub compiler: Compiler,
     /// Where compiled components are kept; none: nowhere. Only our own user may be able to write there, because to
     /// load a compiled component is to trust it.
     pub cache: Option<PathBuf>,
+}
+
+/// How long a host call may wait, by what it waits for: neither fuel nor ticks cover that time. A request to another host
+/// has its limit in the budget, and sleep that of the run.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// For the store of state.
+    pub state: Duration,
+    /// For the file system.
+    pub files: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self { state: Duration::from_secs(5), files: Duration::from_secs(30) }
+    }
 }
 
 impl Default for Config {
@@ -48,6 +66,7 @@ impl Default for Config {
             core_instances_max: Budget::DEFAULT.instances,
             stack: Bytes::kib(512),
             tick: Duration::from_millis(1),
+            deadlines: Deadlines::default(),
             compiler: Compiler::default(),
             cache: None,
         }

@@ -58,16 +58,17 @@ fn of_returned(returned: Returned, state: RunState) -> Outcome {
         // It was told which limit it hit, and gave up. To try again would end the same.
         return exceeded(limit, state.budget());
     }
+    let said = |message| cut(state.log.wiped(message), MESSAGE_MAX);
     match returned {
         Ok(output) if Bytes::of(output.len()) > state.budget().output => {
             exceeded(Limit::Output, state.budget())
         }
         Ok(output) => Outcome::Returned { output, effects: state.held.into_effects() },
         Err(Failure::Transient(failure)) => Outcome::FailedTransiently {
-            message: cut(failure.message, MESSAGE_MAX),
+            message: said(failure.message),
             retry_after: failure.retry_after_ms.map(Duration::from_millis),
         },
-        Err(Failure::Permanent(message)) => Outcome::FailedPermanently { message: cut(message, MESSAGE_MAX) },
+        Err(Failure::Permanent(message)) => Outcome::FailedPermanently { message: said(message) },
     }
 }
 
@@ -90,7 +91,7 @@ fn of_error(error: &wasmtime::Error, state: &RunState) -> Outcome {
         let knob = if error.is::<PoolConcurrencyLimitError>() { "; raise engine.concurrency" } else { "" };
         return Outcome::HostFault { message: format!("{error:#}{knob}") };
     }
-    Outcome::Trapped { message: describe(error) }
+    Outcome::Trapped { message: state.log.wiped(describe(error)) }
 }
 
 /// Whether there was no instance, and that for no fault of its code: what a component needs was checked when it was

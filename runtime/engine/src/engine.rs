@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 
 use crate::abort::Abort;
 use crate::account::Drawn;
-use crate::config::Config;
+use crate::config::{Config, Deadlines};
 use crate::error::Error;
 use crate::host::Host;
 use crate::load::Loader;
@@ -31,6 +31,7 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     loader: Loader,
     executor: Executor<Report>,
+    deadlines: Deadlines,
 }
 
 impl Engine {
@@ -47,7 +48,8 @@ impl Engine {
         let beat = move || ticked.increment_epoch();
         let executor = Executor::start(config.guest_threads, config.tick, &tokio, beat)
             .map_err(|error| Error::Setup { reason: format!("can't start the guest threads: {error}") })?;
-        Ok(Self(Arc::new(Inner { wasmtime, loader, executor })))
+        let deadlines = config.deadlines;
+        Ok(Self(Arc::new(Inner { wasmtime, loader, executor, deadlines })))
     }
 
     /// Compiles a component, or finds it compiled in the cache, and checks that it can be run. Blocks, for seconds
@@ -91,10 +93,11 @@ impl Engine {
         if let Err(reason) = at_hand(plan.plugin()).await {
             return run::host_fault(reason);
         }
-        let Inner { wasmtime, executor, .. } = &*self.0;
+        let Inner { wasmtime, executor, deadlines, .. } = &*self.0;
         let (engine, crowd) = (wasmtime.clone(), executor.crowd().clone());
         let memory = Drawn::new(share.memory, share.memory_max);
-        let run = Run { engine, plan, input, host, abort: abort.clone(), ends, crowd, memory };
+        let deadlines = *deadlines;
+        let run = Run { engine, plan, input, host, abort: abort.clone(), ends, crowd, memory, deadlines };
         let end = executor.spawn(share.tenant, share.weight, Box::pin(run.execute()));
         let task = Arc::clone(end.task());
         let mut report = run::watch(end, &abort, ends).await.unwrap_or_else(of_panic);

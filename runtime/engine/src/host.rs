@@ -60,3 +60,56 @@ pub enum EnqueueRefusal {
     /// The payload, or the number of jobs, is over a limit; the text names it.
     Limit(String),
 }
+
+/// A host that remembers what is logged.
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::{Arc, Mutex};
+
+    use sandhog_core::budget::Bytes;
+
+    use super::*;
+    use crate::run_log::RunLog;
+
+    #[derive(Default)]
+    pub(crate) struct Lines {
+        lines: Mutex<Vec<(Level, String)>>,
+        fields: Mutex<Vec<String>>,
+    }
+
+    impl Lines {
+        /// One, and a log of a run that it gets.
+        pub(crate) fn logged(max: Bytes) -> (Arc<Self>, RunLog) {
+            let lines = Arc::new(Self::default());
+            (Arc::clone(&lines), RunLog::new(lines, max, None))
+        }
+
+        pub(crate) fn lines(&self) -> Vec<(Level, String)> {
+            self.lines.lock().expect("no line panics").clone()
+        }
+
+        /// The names and values of all fields.
+        pub(crate) fn fields(&self) -> Vec<String> {
+            self.fields.lock().expect("no line panics").clone()
+        }
+    }
+
+    #[async_trait]
+    impl Host for Lines {
+        async fn state(&self, _key: &StateKey) -> Result<Option<Vec<u8>>, String> {
+            Ok(None)
+        }
+
+        fn new_job(&self, _ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
+            Err(EnqueueRefusal::UnknownKind)
+        }
+
+        fn progress(&self, _progress: Progress) {}
+
+        fn log(&self, level: Level, message: String, fields: Vec<(String, String)>) {
+            self.lines.lock().expect("no line panics").push((level, message));
+            let texts = fields.into_iter().flat_map(|(name, value)| [name, value]);
+            self.fields.lock().expect("no line panics").extend(texts);
+        }
+    }
+}

@@ -12,13 +12,15 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use self::bindings::sandhog::job::{context, enqueue, log, progress, secrets, state, types};
 use crate::abort::{Abort, Courtesy};
+use crate::config::Deadlines;
 use crate::held::{Held, Refusal};
 use crate::host::{EnqueueRefusal, Host, JobAsk};
 use crate::meter::Meter;
 use crate::plugin::Plugin;
 use crate::run::Input;
-use crate::run_log::RunLog;
-use crate::wasi::Wasi;
+use crate::run_log::{Remark, RunLog};
+use crate::wants::Want;
+use crate::wasi::{Grain, Wasi};
 
 /// Made from `wit/`.
 #[allow(missing_docs, unreachable_pub)]
@@ -37,9 +39,6 @@ pub(crate) mod bindings {
 
 pub(crate) use self::bindings::{Handler, HandlerPre};
 
-/// How long the store of state may take to answer.
-const STATE_DEADLINE: Duration = Duration::from_secs(5);
-
 /// Fuel for each entry of the effects that had to be gone through to keep them within their limit.
 const SUM_FUEL: u64 = 20;
 
@@ -54,12 +53,22 @@ pub(crate) struct RunState {
     pub(crate) abort: Abort,
     /// When the run has to be over.
     pub(crate) ends: Instant,
+    deadlines: Deadlines,
     budget: Budget,
     facts: Facts,
     plugin: Arc<Plugin>,
     host: Arc<dyn Host>,
     /// Made when it is first used: many handlers never do.
     wasi: Option<Wasi>,
+}
+
+/// What a run has around it.
+pub(crate) struct Around {
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) abort: Abort,
+    /// When the run has to be over.
+    pub(crate) ends: Instant,
+    pub(crate) deadlines: Deadlines,
 }
 
 /// What the handler may know of its job and attempt.
@@ -81,21 +90,21 @@ impl RunState {
         budget: Budget,
         plugin: Arc<Plugin>,
         input: Input,
-        host: Arc<dyn Host>,
-        abort: Abort,
-        ends: Instant,
+        around: Around,
         meter: Meter,
     ) -> wasmtime::Result<(Self, types::Job)> {
-        let log = RunLog::new(Arc::clone(&host), budget.log);
-        let grants = plugin.grants();
-        let wasi = if grants.dirs.is_empty() { None } else { Some(Wasi::new(grants, &log)?) };
+        let Around { host, abort, ends, deadlines } = around;
+        let log = RunLog::new(Arc::clone(&host), budget.log, plugin.wiper().cloned());
+        let has_dirs = !plugin.grants().dirs.is_empty();
+        let wasi = if has_dirs { Some(Wasi::new(&plugin, &budget, &log)?) } else { None };
+        let grain = Grain::new(budget.clock_resolution.0);
         let facts = Facts {
             id: input.id,
             tenant: input.tenant,
             queue: input.queue,
             attempt: input.attempt,
             max_attempts: input.max_attempts,
-            deadline_ms: input.deadline.as_millis(),
+            deadline_ms: millis(grain.floor(Duration::from_millis(input.deadline.as_millis()))),
         };
         let job = types::Job {
             id: input.id.to_string(),
@@ -103,7 +112,34 @@ impl RunState {
             payload: input.payload,
         };
         let held = Held::new(&budget);
-        Ok((Self { meter, held, log, abort, ends, budget, facts, plugin, host, wasi }, job))
+        Ok((Self { meter, held, log, abort, ends, deadlines, budget, facts, plugin, host, wasi }, job))
+    }
+
+    /// Every WASI call begins with this, once. It makes the state that the call works on, if it is the first.
+    pub(crate) fn wasi(&mut self) -> (&mut Wasi, &Arc<Plugin>, &Budget, &RunLog) {
+        self.meter.call();
+        let (plugin, budget, log) = (&self.plugin, &self.budget, &self.log);
+        let wasi = self.wasi.get_or_insert_with(|| {
+            Wasi::new(plugin, budget, log).expect("nothing can fail where no directory is granted")
+        });
+        (wasi, plugin, budget, log)
+    }
+
+    /// Says what may have been the cause of a failure: that the guest looked for directories, and has none. That many
+    /// components look and need none is why it isn't said always.
+    pub(crate) fn hint(&self) {
+        if self.wasi.as_ref().is_some_and(Wasi::asked_for_directories_in_vain) {
+            self.log.remark(Remark::Directories, || {
+                let line = Want::Dirs.line().unwrap_or_default();
+                let place = self.plugin.place();
+                format!("it looked for directories and is granted none; add them under [grants] of {place}, such as `{line}`")
+            });
+        }
+    }
+
+    /// How long its host calls may wait.
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        self.deadlines
     }
 
     /// What it may spend.
@@ -123,12 +159,13 @@ impl RunState {
         let stored = match seen {
             Seen::Known(_) => None,
             Seen::StoredPlus(_) => {
-                let answer = tokio::time::timeout(STATE_DEADLINE, self.host.state(key)).await;
+                let deadline = self.deadlines.state;
+                let answer = tokio::time::timeout(deadline, self.host.state(key)).await;
                 match answer {
                     Ok(Ok(stored)) => stored,
                     Ok(Err(reason)) => return Ok(Err(state::StateError::Unavailable(reason))),
                     Err(_) => {
-                        let reason = format!("no answer within {STATE_DEADLINE:?}");
+                        let reason = format!("no answer within {deadline:?}");
                         return Ok(Err(state::StateError::Unavailable(reason)));
                     }
                 }
@@ -200,14 +237,8 @@ impl From<Refused> for enqueue::EnqueueError {
 type StateAnswer<T> = wasmtime::Result<Result<T, state::StateError>>;
 
 impl WasiView for RunState {
-    /// Every WASI call begins with this, once.
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.meter.call();
-        let (plugin, log) = (&self.plugin, &self.log);
-        let wasi = self.wasi.get_or_insert_with(|| {
-            Wasi::new(plugin.grants(), log).expect("nothing can fail where no directory is granted")
-        });
-        wasi.view()
+        self.wasi().0.view()
     }
 }
 
@@ -227,7 +258,7 @@ impl context::Host for RunState {
 
     fn remaining_ms(&mut self) -> wasmtime::Result<u64> {
         let left = self.ends.saturating_duration_since(Instant::now());
-        Ok(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+        Ok(millis(Grain::new(self.budget.clock_resolution.0).floor(left)))
     }
 
     fn stop_requested(&mut self) -> wasmtime::Result<Option<context::StopReason>> {
@@ -261,7 +292,8 @@ impl log::Host for RunState {
 impl progress::Host for RunState {
     fn report(&mut self, done: u64, total: Option<u64>, message: Option<String>) -> wasmtime::Result<()> {
         self.meter.bytes(message.as_ref().map_or(0, String::len))?;
-        self.host.progress(Progress { done, total, message: message.map(|text| cut(text, TEXT_SHOWN)) });
+        let message = message.map(|text| cut(self.log.wiped(text), TEXT_SHOWN));
+        self.host.progress(Progress { done, total, message });
         Ok(())
     }
 }
@@ -380,11 +412,16 @@ impl secrets::Host for RunState {
             self.meter.bytes(value.len())?;
             return Ok(Ok(value));
         }
-        let (tenant, plugin, name) = (self.plugin.tenant(), self.plugin.name(), cut(name, TEXT_SHOWN));
-        Ok(Err(secrets::SecretError::NotGranted(format!(
-            "secret `{name}` is not granted; add `secrets = [{name:?}]` under [grants] of plugin {tenant}/{plugin}"
-        ))))
+        let (place, name) = (self.plugin.place(), cut(name, TEXT_SHOWN));
+        let refusal =
+            format!("secret `{name}` is not granted; add `secrets = [{name:?}]` under [grants] of {place}");
+        self.log.remark(Remark::Secrets, || refusal.clone());
+        Ok(Err(secrets::SecretError::NotGranted(refusal)))
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Cuts a text to a number of bytes, at the end of a character.

@@ -16,14 +16,17 @@
 //! |---|---|
 //! | compute without end | fuel; the timeout, which is looked at every tick |
 //! | call the host without end | fuel: each call costs some, and each byte handed over; a number of calls a second |
-//! | wait without end | a timer outside of wasmtime, which drops the host call |
+//! | wait without end | a timer outside of wasmtime, which drops the host call; a deadline for each kind of call |
 //! | keep others from computing | guest threads that go round by tenant, weighted, and are given up at ticks |
 //! | keep the daemon from working | guest threads being threads of their own, below the others in priority |
 //! | take memory, tables, stack | limits on their sums, of the run and of all its tenant's; the stack's is the engine's |
 //! | make the host take memory | limits on the output, log, effects, on what one call hands over, on resources |
 //! | make the compiler work without end | a child process compiles, within time and memory: [`Compiler`] |
 //! | leave something behind | a fresh instance for every run, in memory that was cleared |
-//! | reach something | WASI with nothing granted but what [`Grants`] says |
+//! | reach something | WASI with nothing granted but what [`Grants`] says, addresses that are checked |
+//! | fill the disk, or open files without end | quotas of directories, a limit on open files |
+//! | say a secret aloud | wiping everything textual that it says |
+//! | measure others by the clock | clocks as coarse as the budget says |
 //! | make the host panic | the edge of the run, where a panic becomes a host fault of that run alone |
 //!
 //! # What a run costs
@@ -47,21 +50,29 @@ mod host;
 mod imports;
 mod load;
 mod meter;
+mod outgoing;
 mod plugin;
 mod priority;
 mod run;
 mod run_log;
 mod schedule;
 mod settings;
+mod wants;
 mod wasi;
+mod wiper;
 
 pub use abort::{Abort, Courtesy};
 pub use account::MemoryAccount;
 pub use compile::{COMPILE, Compiler, compile_child};
-pub use config::Config;
+pub use config::{Config, Deadlines};
 pub use engine::Engine;
 pub use error::Error;
 pub use host::{EnqueueRefusal, Host, JobAsk};
 pub use load::revision_of;
-pub use plugin::{Access, DirGrant, Grants, Import, Inspection, LoadSpec, Plugin, Secret, Source};
+pub use outgoing::{HttpTarget, InvalidTarget};
+pub use plugin::{
+    Access, DirGrant, EnvValue, Grants, HttpGrant, Import, Inspection, LoadSpec, Plugin, Private, Secret,
+    Source,
+};
 pub use run::{Input, Share};
+pub use wants::{Want, missing_grants};

@@ -17,6 +17,8 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::imports::{Handler, HandlerPre, RunState};
 use crate::plugin::{DirGrant, Import, Inspection, LoadSpec, Plugin, Source};
+use crate::wasi::{self, Accounts, Quota};
+use crate::wiper::Wiper;
 
 /// The world that a component has to implement.
 const WORLD: &str = "world `handler` of sandhog:job@0.1.0";
@@ -26,6 +28,7 @@ const SERVED: &[(&str, &str, &[&str])] = &[
     ("sandhog:job", "0.1.", &["types", "context", "log", "progress", "enqueue", "state", "secrets"]),
     ("wasi:io", "0.2.", &["error", "poll", "streams"]),
     ("wasi:clocks", "0.2.", &["monotonic-clock", "wall-clock"]),
+    ("wasi:http", "0.2.", &["types", "outgoing-handler"]),
     ("wasi:random", "0.2.", &["random", "insecure", "insecure-seed"]),
     ("wasi:filesystem", "0.2.", &["types", "preopens"]),
     (
@@ -64,6 +67,8 @@ pub(crate) struct Loader {
     link: Arc<Link>,
     cache: Option<Cache>,
     compiler: Compiler,
+    /// How full the directories are that have a quota.
+    accounts: Accounts,
     /// Held while compiling: it takes all cores and much memory as it is.
     compiling: Mutex<()>,
 }
@@ -81,6 +86,7 @@ impl Loader {
             link: Arc::new(link),
             cache: config.cache.as_ref().map(open).transpose()?,
             compiler: config.compiler.clone(),
+            accounts: Accounts::default(),
             compiling: Mutex::new(()),
         })
     }
@@ -88,17 +94,25 @@ impl Loader {
     /// See [`crate::Engine::load`].
     pub(crate) fn load(&self, spec: LoadSpec) -> Result<Plugin, Error> {
         let plugin = format!("plugin {}/{}", spec.tenant, spec.name);
+        let mut quotas = Vec::new();
         for dir in &spec.grants.dirs {
-            check_dir(dir).map_err(|reason| Error::Grant {
+            let quota = check_dir(dir).and_then(|()| self.quota(dir)).map_err(|reason| Error::Grant {
                 plugin: plugin.clone(),
                 line: format!("`dirs = [{{ host = {:?}, … }}]`", dir.host),
                 reason,
             })?;
+            quotas.push(quota);
         }
         let revision = revision_of(&spec.wasm);
         let (code, imports, source) = self.code(&plugin, revision, &spec.wasm, &spec.compile)?;
         let LoadSpec { name, tenant, grants, .. } = spec;
-        Ok(Plugin { name, tenant, revision, source, grants, imports, code })
+        let wiper = Wiper::new(&grants).map(Arc::new);
+        Ok(Plugin { name, tenant, revision, source, grants, quotas, wiper, imports, code })
+    }
+
+    fn quota(&self, dir: &DirGrant) -> io::Result<Option<Quota>> {
+        let quota = |max| Ok(Quota { account: self.accounts.of(&dir.host)?, max });
+        dir.quota.map(quota).transpose()
     }
 
     /// The code of a component that is a handler, left aside if the cache has it.
@@ -260,7 +274,7 @@ impl Link {
 
 fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     Handler::add_to_linker::<_, wasmtime::component::HasSelf<_>>(linker, RunState::called)?;
-    wasmtime_wasi::p2::add_to_linker_async(linker)
+    wasi::link(linker)
 }
 
 /// The revision of a component: its sha256.
@@ -339,9 +353,6 @@ fn not_served<T>((import, _): (&str, T)) -> String {
     let hint = match SERVED.iter().find(|(served, ..)| package == *served) {
         Some((_, versions, interfaces)) => {
             format!("the host has {} of {package}@{versions}x", interfaces.join(", "))
-        }
-        None if package.starts_with("wasi:http") => {
-            "handlers have no network yet; build it without fetch or http".to_owned()
         }
         None => {
             let packages: Vec<_> = SERVED.iter().map(|(served, ..)| *served).collect();

@@ -3,12 +3,18 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{PluginName, Revision, TenantId};
+use zeroize::Zeroizing;
 
 use crate::code::Code;
+use crate::outgoing::HttpTarget;
+use crate::wants::{Want, missing_grants};
+use crate::wasi::Quota;
+use crate::wiper::Wiper;
 
 /// What to load.
 #[derive(Debug, Clone)]
@@ -30,8 +36,10 @@ pub struct LoadSpec {
 pub struct Grants {
     /// Directories of the host.
     pub dirs: Vec<DirGrant>,
+    /// Hosts that requests may be sent to.
+    pub http: Vec<HttpGrant>,
     /// Environment variables.
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(String, EnvValue)>,
     /// Secrets, by the name under which the guest asks for them.
     pub secrets: BTreeMap<String, Secret>,
 }
@@ -45,6 +53,26 @@ pub struct DirGrant {
     pub guest: String,
     /// What may be done there.
     pub access: Access,
+    /// How much may be there, with what a run adds; none: as much as the disk holds.
+    pub quota: Option<Bytes>,
+}
+
+/// A host that requests may be sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpGrant {
+    /// The host and the port.
+    pub to: HttpTarget,
+    /// Whether it may turn out to be an internal address.
+    pub private: Private,
+}
+
+/// Whether requests may go to addresses of this machine and of private networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Private {
+    /// No: whatever a name resolves to.
+    Refuse,
+    /// Yes. Link-local addresses and metadata services stay out of reach.
+    Allow,
 }
 
 /// What may be done in a granted directory.
@@ -56,15 +84,15 @@ pub enum Access {
     ReadWrite,
 }
 
-/// A secret. It shows itself to nobody but who calls [`Secret::reveal`].
+/// A secret. It shows itself to nobody but who calls [`Secret::reveal`], and leaves nothing in memory when it goes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Keeps `value` from being printed.
     #[must_use]
     pub fn new(value: String) -> Self {
-        Self(value)
+        Self(Zeroizing::new(value))
     }
 
     /// The value itself.
@@ -77,6 +105,32 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
+    }
+}
+
+/// The value of an environment variable. It doesn't show itself either.
+#[derive(Clone, PartialEq, Eq)]
+pub enum EnvValue {
+    /// As it stands in the configuration.
+    Plain(String),
+    /// Fetched from elsewhere: kept as a secret is.
+    Secret(Secret),
+}
+
+impl EnvValue {
+    /// The value itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        match self {
+            Self::Plain(value) => value,
+            Self::Secret(secret) => secret.reveal(),
+        }
+    }
+}
+
+impl fmt::Debug for EnvValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EnvValue")
     }
 }
 
@@ -97,6 +151,9 @@ pub struct Plugin {
     pub(crate) revision: Revision,
     pub(crate) source: Source,
     pub(crate) grants: Grants,
+    /// Of the granted directories, in their order.
+    pub(crate) quotas: Vec<Option<Quota>>,
+    pub(crate) wiper: Option<Arc<Wiper>>,
     pub(crate) imports: Vec<String>,
     pub(crate) code: Code,
 }
@@ -136,6 +193,26 @@ impl Plugin {
     #[must_use]
     pub fn imports(&self) -> &[String] {
         &self.imports
+    }
+
+    /// What its component asks for and its grants don't give; see [`missing_grants`].
+    #[must_use]
+    pub fn missing_grants(&self) -> Vec<Want> {
+        missing_grants(self.imports.iter().map(String::as_str), &self.grants)
+    }
+
+    /// Which plugin it is, as messages name it.
+    pub(crate) fn place(&self) -> String {
+        format!("plugin {}/{}", self.tenant, self.name)
+    }
+
+    /// The quota of a granted directory, by its place among them.
+    pub(crate) fn quota(&self, directory: usize) -> Option<&Quota> {
+        self.quotas.get(directory)?.as_ref()
+    }
+
+    pub(crate) fn wiper(&self) -> Option<&Arc<Wiper>> {
+        self.wiper.as_ref()
     }
 }
 

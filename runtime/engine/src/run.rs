@@ -30,9 +30,10 @@ use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::abort::Abort;
 use crate::account::{Drawn, MemoryAccount};
+use crate::config::Deadlines;
 use crate::ending::{self, NoInstance, Returned};
 use crate::host::Host;
-use crate::imports::{HandlerPre, RunState, bindings::Job};
+use crate::imports::{Around, HandlerPre, RunState, bindings::Job};
 use crate::meter::Meter;
 use crate::plugin::Plugin;
 use crate::schedule::{Crowd, End, GiveWay, Panicked, panic_message};
@@ -99,6 +100,7 @@ pub(crate) struct Run {
     pub(crate) ends: Instant,
     pub(crate) crowd: Crowd,
     pub(crate) memory: Drawn,
+    pub(crate) deadlines: Deadlines,
 }
 
 impl Run {
@@ -115,7 +117,9 @@ impl Run {
         let budget = *self.plan.budget();
         let abort = self.abort.clone();
         let meter = Meter::new(&budget, self.memory, Instant::now());
-        let state = RunState::new(budget, plugin, self.input, self.host, self.abort, self.ends, meter);
+        let around =
+            Around { host: self.host, abort: self.abort, ends: self.ends, deadlines: self.deadlines };
+        let state = RunState::new(budget, plugin, self.input, around, meter);
         let (state, job) = match state {
             Ok(both) => both,
             Err(error) => return host_fault(format!("a granted directory can't be opened: {error:#}")),
@@ -192,6 +196,9 @@ async fn until_stopped<T>(
 fn conclude(store: Store<RunState>, ended: Result<wasmtime::Result<Returned>, Panicked>) -> Report {
     let left = store.get_fuel().unwrap_or(0);
     let state = store.into_data();
+    if !matches!(&ended, Ok(Ok(Ok(_)))) {
+        state.hint();
+    }
     state.log.finish();
     let usage = Usage {
         fuel: state.meter.fuel_used(left),

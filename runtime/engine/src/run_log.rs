@@ -1,15 +1,18 @@
 //! The log of one run: what its handler says, and what it writes to stdout and stderr, within the log limit.
 //!
 //! Lines past the limit are dropped and counted; a last line says how many. Who goes on and on, far past the limit,
-//! is ended for it: even a line that is dropped costs the host something.
+//! is ended for it: even a line that is dropped costs the host something. Secrets that the plugin is granted are wiped
+//! from all of it.
 
 use std::mem;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::job::Level;
 
 use crate::host::Host;
+use crate::wiper::Wiper;
 
 /// What a line counts beside its text, and a field beside its name and value, so that empty ones aren't endless.
 const LINE: u64 = 32;
@@ -45,6 +48,38 @@ impl Stream {
     }
 }
 
+/// Something that the host has to say of a run at most once, however often there is cause for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Remark {
+    /// A secret isn't granted.
+    Secrets,
+    /// Directories aren't granted.
+    Directories,
+    /// Sockets are granted to nobody.
+    Sockets,
+    /// A request to a host that isn't granted.
+    Http,
+    /// A host resolves to an address that is out of bounds.
+    HttpAddress,
+    /// Past `limits.http_connections`, `limits.http_bytes`, `limits.http_timeout`.
+    HttpConnections,
+    HttpBytes,
+    HttpTimeout,
+    /// A write to a directory that is granted for reading.
+    ReadOnly,
+    /// Past a directory's quota.
+    Quota,
+    /// Past `limits.open_files`.
+    OpenFiles,
+    /// Neither a file nor a directory was to be opened.
+    NotAFile,
+    /// A directory of too many entries was to be listed.
+    Listing,
+    /// A call of the file system took too long.
+    FileTime,
+}
+
 /// The log of one run, shared by all that write to it.
 #[derive(Clone)]
 pub(crate) struct RunLog(Arc<Inner>);
@@ -52,6 +87,9 @@ pub(crate) struct RunLog(Arc<Inner>);
 struct Inner {
     host: Arc<dyn Host>,
     max: Bytes,
+    wiper: Option<Arc<Wiper>>,
+    /// Which remarks were made, a bit each.
+    remarked: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -75,8 +113,26 @@ impl State {
 }
 
 impl RunLog {
-    pub(crate) fn new(host: Arc<dyn Host>, max: Bytes) -> Self {
-        Self(Arc::new(Inner { host, max, state: Mutex::default() }))
+    pub(crate) fn new(host: Arc<dyn Host>, max: Bytes, wiper: Option<Arc<Wiper>>) -> Self {
+        let (remarked, state) = (AtomicU32::new(0), Mutex::default());
+        Self(Arc::new(Inner { host, max, wiper, remarked, state }))
+    }
+
+    /// Writes a line of the host's own, the first time that there is cause for it. It counts for nothing: there are but
+    /// a few of them, and they say what a guest that has filled its log can't see otherwise.
+    pub(crate) fn remark(&self, remark: Remark, line: impl FnOnce() -> String) {
+        let bit = 1 << remark as u8;
+        if self.0.remarked.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+            self.0.host.log(Level::Warn, self.wiped(line()), Vec::new());
+        }
+    }
+
+    /// The text without the plugin's secrets.
+    pub(crate) fn wiped(&self, text: String) -> String {
+        match &self.0.wiper {
+            Some(wiper) => wiper.text(text),
+            None => text,
+        }
     }
 
     /// Writes a line.
@@ -89,6 +145,13 @@ impl RunLog {
         message: String,
         fields: Vec<(String, String)>,
     ) -> Result<(), WithoutEnd> {
+        let message = self.wiped(message);
+        let fields = match &self.0.wiper {
+            Some(wiper) => {
+                fields.into_iter().map(|(name, value)| (wiper.text(name), wiper.text(value))).collect()
+            }
+            None => fields,
+        };
         self.write_line(&mut self.lock(), level, message, fields)
     }
 
@@ -111,7 +174,9 @@ impl RunLog {
             };
             pending.extend_from_slice(&bytes[..end]);
             bytes = &bytes[end + skip..];
+            let rest = if skip == 0 { self.cut_pending(&mut state, stream) } else { Vec::new() };
             self.write_pending(&mut state, stream)?;
+            *state.pending(stream) = rest;
         }
         Ok(())
     }
@@ -144,11 +209,25 @@ impl RunLog {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Cuts a line that is too long, and returns what isn't written yet: its end may be the beginning of a secret.
+    fn cut_pending(&self, state: &mut State, stream: Stream) -> Vec<u8> {
+        let Some(wiper) = &self.0.wiper else { return Vec::new() };
+        let pending = state.pending(stream);
+        *pending = wiper.bytes(mem::take(pending));
+        // A secret that is longer than a line can't be kept back whole, and its lines are wiped by themselves.
+        let at = pending.len().saturating_sub(wiper.overlap().min(LINE_MAX / 2));
+        pending.split_off(at)
+    }
+
     fn write_pending(&self, state: &mut State, stream: Stream) -> Result<(), WithoutEnd> {
         let mut line = mem::take(state.pending(stream));
         if line.last() == Some(&b'\r') {
             line.pop();
         }
+        let line = match &self.0.wiper {
+            Some(wiper) => wiper.bytes(line),
+            None => line,
+        };
         let message = String::from_utf8_lossy(&line).into_owned();
         self.write_line(state, stream.level(), message, Vec::new())
     }
@@ -182,38 +261,15 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::{EnqueueRefusal, JobAsk};
-    use async_trait::async_trait;
-    use sandhog_core::id::StateKey;
-    use sandhog_core::job::{NewJob, Progress};
-
-    #[derive(Default)]
-    struct Lines(Mutex<Vec<(Level, String)>>);
-
-    #[async_trait]
-    impl Host for Lines {
-        async fn state(&self, _key: &StateKey) -> Result<Option<Vec<u8>>, String> {
-            Ok(None)
-        }
-
-        fn new_job(&self, _ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
-            Err(EnqueueRefusal::UnknownKind)
-        }
-
-        fn progress(&self, _progress: Progress) {}
-
-        fn log(&self, level: Level, message: String, _fields: Vec<(String, String)>) {
-            self.0.lock().expect("no line panics").push((level, message));
-        }
-    }
+    use crate::host::testing::Lines;
+    use crate::plugin::{Grants, Secret};
 
     fn log(max: u64) -> (Arc<Lines>, RunLog) {
-        let lines = Arc::new(Lines::default());
-        (Arc::clone(&lines), RunLog::new(lines, Bytes(max)))
+        Lines::logged(Bytes(max))
     }
 
     fn lines(lines: &Lines) -> Vec<(Level, String)> {
-        lines.0.lock().expect("no line panics").clone()
+        lines.lines()
     }
 
     #[test]
@@ -232,6 +288,66 @@ mod tests {
             (Level::Info, "three"),
         ];
         assert_eq!(lines(&seen), expected.map(|(level, text)| (level, text.to_owned())));
+    }
+
+    fn secretive(max: u64) -> (Arc<Lines>, RunLog) {
+        let secrets = [("TOKEN".to_owned(), Secret::new("hunter2".to_owned()))];
+        let grants = Grants { secrets: secrets.into(), ..Grants::default() };
+        let lines = Arc::new(Lines::default());
+        let wiper = Wiper::new(&grants).map(Arc::new);
+        (Arc::clone(&lines), RunLog::new(lines, Bytes(max), wiper))
+    }
+
+    #[test]
+    fn a_secret_is_wiped_from_lines_fields_and_both_streams_even_in_pieces() {
+        let (seen, log) = secretive(10_000);
+        let fields = vec![("hunter2".to_owned(), "is hunter2".to_owned())];
+        log.line(Level::Info, "say hunter2".to_owned(), fields).expect("within the limit");
+        for part in [
+            "out: hun",
+            "ter",
+            "2!
+hunter",
+        ] {
+            log.stream(Stream::Out, part.as_bytes()).expect("within the limit");
+        }
+        log.stream(Stream::Err, b"hunter2").expect("within the limit");
+        log.remark(Remark::Http, || "to hunter2.example".to_owned());
+        log.finish();
+        let told: Vec<_> = lines(&seen).into_iter().map(|(_, line)| line).collect();
+        let expected = [
+            "say [secret TOKEN]",
+            "out: [secret TOKEN]!",
+            "to [secret TOKEN].example",
+            "hunter",
+            "[secret TOKEN]",
+        ];
+        assert_eq!(told, expected);
+        assert!(seen.fields().iter().all(|field| !field.contains("hunter2")));
+    }
+
+    #[test]
+    fn a_secret_across_the_break_of_an_endless_line_is_wiped() {
+        for before in LINE_MAX - 8..LINE_MAX + 2 {
+            let (seen, log) = secretive(1 << 20);
+            let text = format!("{}hunter2{}", "x".repeat(before), "y".repeat(LINE_MAX));
+            for piece in text.as_bytes().chunks(1000) {
+                log.stream(Stream::Out, piece).expect("within the limit");
+            }
+            log.finish();
+            let whole: String = lines(&seen).into_iter().map(|(_, line)| line).collect();
+            assert_eq!(whole, text.replace("hunter2", "[secret TOKEN]"), "{before}");
+        }
+    }
+
+    #[test]
+    fn a_remark_is_made_once_and_past_the_limit_too() {
+        let (seen, log) = log(0);
+        for _ in 0..3 {
+            log.remark(Remark::Sockets, || "no sockets".to_owned());
+        }
+        log.remark(Remark::Http, || "no requests".to_owned());
+        assert_eq!(lines(&seen).len(), 2);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use sandhog_core::budget::{Budget, Bytes, Caps};
+use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::{Kind, PluginName, TenantId};
 use sandhog_engine::{Grants, Secret};
@@ -117,6 +117,11 @@ impl Narrower<'_> {
         self.limit("effects", caps.effects, max.effects);
         self.limit("enqueues", caps.enqueues, max.enqueues);
         self.limit("state_writes", caps.state_writes, max.state_writes);
+        self.limit("open_files", caps.open_files, max.open_files);
+        self.limit("http_connections", caps.http_connections, max.http_connections);
+        self.limit("http_bytes", caps.http_bytes, max.http_bytes);
+        self.limit("http_timeout", caps.http_timeout.map(Time), Time(max.http_timeout));
+        self.clock(caps.clock_resolution, max.clock_resolution);
     }
 
     fn compile(&self, caps: &CompileCaps, max: &CompileBudget) {
@@ -128,21 +133,42 @@ impl Narrower<'_> {
     fn limit<T: PartialOrd + Display>(&self, key: &str, value: Option<T>, max: T) {
         if let Some(value) = value {
             let key = format!("limits.{key}");
-            // What the tenant above doesn't say, the daemon does.
-            let of_tenant = format!("{}{key}", self.above_path);
-            let knob = if self.above.has(&of_tenant) { &of_tenant } else { &key };
-            self.at_most(&key, value, max, knob);
+            self.at_most(&key, value, max, &self.knob(&key));
         }
+    }
+
+    /// Who above has set a limit: what the tenant doesn't say, the daemon does.
+    fn knob(&self, key: &str) -> String {
+        let of_tenant = format!("{}{key}", self.above_path);
+        if self.above.has(&of_tenant) { of_tenant } else { key.to_owned() }
+    }
+
+    fn set_by(&self, knob: &str) -> String {
+        match self.above.has(knob) {
+            true => format!("{knob} in {}", self.above.line_of(knob)),
+            false => format!("the default of {knob} in {}", self.above.name().display()),
+        }
+    }
+
+    /// Of clocks, the coarser is the narrower.
+    fn clock(&self, value: Option<ClockResolution>, ClockResolution(min): ClockResolution) {
+        let Some(ClockResolution(value)) = value else { return };
+        let key = "limits.clock_resolution";
+        let knob = self.knob(key);
+        if value >= min || self.above.is_spoilt(&knob) {
+            return;
+        }
+        let key = format!("{}{key}", self.path);
+        let problem = self.file.problem(&key, format!("{} is finer than is allowed", time(value)));
+        let problem = problem.rule(format!("at least {}, by {}", time(min), self.set_by(&knob)));
+        self.file.note(problem.help(format!("raise it, or lower {knob}")));
     }
 
     fn at_most<T: PartialOrd + Display>(&self, key: &str, value: T, max: T, knob: &str) {
         if value <= max || self.above.is_spoilt(knob) {
             return;
         }
-        let set_by = match self.above.has(knob) {
-            true => format!("{knob} in {}", self.above.line_of(knob)),
-            false => format!("the default of {knob} in {}", self.above.name().display()),
-        };
+        let set_by = self.set_by(knob);
         let key = format!("{}{key}", self.path);
         let problem = self.file.problem(&key, format!("{value} is more than is allowed"));
         let problem = problem.rule(format!("at most {max}, by {set_by}"));
@@ -171,6 +197,7 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
         broker: draft.broker.clone(),
         encryption: draft.encryption.clone(),
         compile: draft.compile,
+        missing_grants: draft.missing_grants,
     };
     if daemon.tenants.is_empty() {
         let of_plugin = |(_, draft): &(File, PluginDraft)| draft.tenant.clone();
@@ -235,7 +262,8 @@ impl<'c> Plugins<'c> {
             concurrency: draft.concurrency.unwrap_or(tenant.concurrency),
             retry: draft.retry,
             keep: draft.keep,
-            grants: Grants { dirs: draft.dirs, env: draft.env, secrets },
+            grants: Grants { dirs: draft.dirs, env: draft.env, secrets, http: draft.http },
+            missing_grants: tenant.missing_grants,
             smoke: draft.smoke,
             canary: draft.canary,
         })

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sandhog_broker::redis;
 use sandhog_broker::sealed::Keyring;
-use sandhog_core::budget::{Budget, Bytes, Caps};
+use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::TenantId;
 use toml::de::DeValue;
@@ -19,7 +19,7 @@ use super::own::{self, OwnBroker};
 use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, no_choice};
-use super::{Broker, Deploy, Engine, Lease, deploy};
+use super::{Broker, Deploy, Engine, Lease, MissingGrants, deploy};
 use crate::provenance::Signer;
 
 /// What the daemon's file says.
@@ -55,6 +55,7 @@ pub(super) struct TenantDraft {
     pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) broker: Option<OwnBroker>,
     pub(super) encryption: Option<Keyring>,
+    pub(super) missing_grants: MissingGrants,
 }
 
 /// With [`Budget::DEFAULT`] for each, so many runs take 8 GiB at worst, which a small machine has.
@@ -246,6 +247,11 @@ pub(super) fn caps(fields: &mut Fields<'_>) -> Caps {
         effects: fields.get("effects"),
         enqueues: fields.get("enqueues"),
         state_writes: fields.get("state_writes"),
+        open_files: fields.get("open_files"),
+        http_connections: fields.get("http_connections"),
+        http_bytes: fields.get("http_bytes"),
+        http_timeout: fields.get("http_timeout").map(|Positive(timeout)| timeout),
+        clock_resolution: fields.get("clock_resolution").map(ClockResolution),
     }
 }
 
@@ -294,6 +300,7 @@ fn tenant(
                 .entry("broker")
                 .zip(id.as_ref())
                 .and_then(|(entry, id)| own::broker(entry, id, broker, outside)),
+            missing_grants: fields.or("missing_grants", MissingGrants::default()),
             encryption: fields.entry("encryption").and_then(|entry| own::encryption(entry, outside)),
         }
     });

@@ -57,10 +57,12 @@ pub(super) struct Entry<'f> {
 }
 
 /// What to say of keys that people may expect here, by the pattern of their full name.
-const GUIDANCE: [(&str, &str); 8] = [
+const GUIDANCE: [(&str, &str); 7] = [
     ("engine.component_max", "it is called `component`, under [limits]"),
-    ("grants.http", "requests to other hosts are not supported yet; remove the line"),
-    ("grants.network", "no plugin can reach the network yet; remove the line"),
+    (
+        "grants.network",
+        "there are no sockets; requests are granted by host: http = [\"api.acme.example:443\"]",
+    ),
     ("limits.cpu", "processor time is limited by `fuel`: instructions, about one unit each"),
     ("limits.time", "it is called `timeout`"),
     ("plugin.wasm", "it is called `component`"),

@@ -152,6 +152,19 @@ pub struct Tenant {
     pub encryption: Option<Keyring>,
     /// What compiling one of its components may take at most.
     pub compile: CompileCaps,
+    /// What becomes of a plugin whose component asks for more than its TOML grants.
+    pub missing_grants: MissingGrants,
+}
+
+/// What becomes of a plugin whose component asks for more than its TOML grants. Many components import all of WASI
+/// whether they use it or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissingGrants {
+    /// It is deployed, the log says what it doesn't get, and a call for it is refused.
+    #[default]
+    Allow,
+    /// It isn't deployed.
+    Refuse,
 }
 
 /// A component and its terms.
@@ -185,6 +198,8 @@ pub struct Plugin {
     pub keep: Keep,
     /// What it may reach.
     pub grants: Grants,
+    /// What becomes of it if its component asks for more.
+    pub missing_grants: MissingGrants,
     /// A run that a new revision has to pass, if the operator wants one.
     pub smoke: Option<Smoke>,
     /// How a new revision is tried beside the old one, if the operator wants that.
@@ -247,6 +262,30 @@ pub fn deploy_folder(path: &Path) -> Result<PathBuf, Problems> {
     let file = File::new(path.to_owned(), &text);
     let written = file.read(|fields| daemon::read(fields, outside).deploy.folder);
     Ok(written.unwrap_or_else(|| file.resolve(Path::new(deploy::FOLDER))))
+}
+
+/// What a plugin's file says of its component and its grants, without anything else of a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginFile {
+    /// The component that it names.
+    pub component: PathBuf,
+    /// The keys of `[grants]` that give something.
+    pub granted: Vec<&'static str>,
+}
+
+/// Reads one plugin's file alone. What it refers to need not be there.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn load_plugin_file(path: &Path) -> Result<PluginFile, Problems> {
+    let outside = Outside { env: &from_environment, follow: Follow::BrokerAlone };
+    let text = text_of(path).map_err(|problem| Problems::one(Problem::of_file(path, problem)))?;
+    let file = File::new(path.to_owned(), &text);
+    let draft = file.read(|fields| plugin::read(fields, outside)).flatten();
+    match Problems::some(file.into_problems(), path) {
+        Some(problems) => Err(problems),
+        None => Ok(draft.expect("whatever kept it from being read was noted").into_plugin_file()),
+    }
 }
 
 /// The user's own cache folder for Sandhog.

@@ -10,17 +10,17 @@ use sandhog_core::canary::Policy;
 use sandhog_core::compile::CompileCaps;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::settle::{Backoff, RetryPolicy};
-use sandhog_engine::{Access, DirGrant};
+use sandhog_engine::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Private, Secret};
 use toml::de::DeValue;
 
-use super::Smoke;
 use super::daemon::{caps, compile_caps, secrets};
 use super::deploy::{canary, smoke};
 use super::fields::{Entry, Fields};
 use super::problem::Shown;
-use super::reference::{Outside, Reference, text_or_reference};
+use super::reference::{Follow, Outside, Reference, text_or_reference};
 use super::units::time;
 use super::value::Positive;
+use super::{PluginFile, Smoke};
 
 /// What a plugin's file says, as far as it can be told from that file alone.
 pub(super) struct PluginDraft {
@@ -37,13 +37,27 @@ pub(super) struct PluginDraft {
     pub(super) retry: RetryPolicy,
     pub(super) keep: Keep,
     pub(super) dirs: Vec<DirGrant>,
-    pub(super) env: Vec<(String, String)>,
+    pub(super) http: Vec<HttpGrant>,
+    pub(super) env: Vec<(String, EnvValue)>,
     /// The names of the secrets that it may ask for, in the order of the file.
     pub(super) granted: Vec<String>,
     /// Where secrets come from, if it isn't for the tenant to say.
     pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) smoke: Option<Smoke>,
     pub(super) canary: Option<Policy>,
+}
+
+impl PluginDraft {
+    pub(super) fn into_plugin_file(self) -> PluginFile {
+        let given = [
+            ("http", !self.http.is_empty()),
+            ("dirs", !self.dirs.is_empty()),
+            ("env", !self.env.is_empty()),
+            ("secrets", !self.granted.is_empty()),
+        ];
+        let granted = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
+        PluginFile { component: self.component, granted }
+    }
 }
 
 const QUEUE: &str = "default";
@@ -58,8 +72,8 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Plug
     });
     let retry = fields.table("retry", retry);
     let keep = fields.table("keep", keep);
-    let (dirs, env, granted) =
-        fields.table("grants", |fields| (dirs(fields), env(fields, outside), granted(fields)));
+    let (dirs, http, env, granted) =
+        fields.table("grants", |fields| (dirs(fields), http(fields), env(fields, outside), granted(fields)));
     let secrets = secrets(fields);
     let kinds = head.as_ref().map(|head| &head.kinds[..]);
     let smoke = fields.table("smoke", |fields| smoke(fields, kinds, outside));
@@ -79,6 +93,7 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Plug
         retry,
         keep,
         dirs,
+        http,
         env,
         granted,
         secrets,
@@ -190,6 +205,11 @@ fn dir(fields: &mut Fields<'_>, seen: &mut BTreeSet<String>) -> Option<DirGrant>
     let host = fields.required::<PathBuf>("host", "\"/srv/acme/images\"");
     let guest = fields.required::<String>("guest", "\"/images\"");
     let access = fields.or("access", Access::Read);
+    let quota = fields.get("quota").map(|Positive(quota)| quota);
+    if quota.is_some() && access == Access::Read {
+        let problem = fields.file.problem(&fields.path_of("quota"), "nothing can be written there");
+        fields.file.note(problem.help("remove it, or add: access = \"read-write\""));
+    }
     let guest = guest?;
     let path = fields.path_of("guest");
     if !guest.starts_with('/') || guest.split('/').any(|part| part == "..") {
@@ -199,10 +219,25 @@ fn dir(fields: &mut Fields<'_>, seen: &mut BTreeSet<String>) -> Option<DirGrant>
     if !seen.insert(guest.clone()) {
         fields.file.note(fields.file.problem(&path, format!("two directories are granted as \"{guest}\"")));
     }
-    Some(DirGrant { host: fields.file.resolve(&host?), guest, access })
+    Some(DirGrant { host: fields.file.resolve(&host?), guest, access, quota })
 }
 
-fn env(fields: &mut Fields<'_>, outside: Outside<'_>) -> Vec<(String, String)> {
+/// The hosts that it may send requests to, each as a text or as a table.
+fn http(fields: &mut Fields<'_>) -> Vec<HttpGrant> {
+    let entries = fields.list("http").into_iter();
+    entries
+        .filter_map(|entry| match &entry.value {
+            DeValue::Table(_) => entry.table(|fields| {
+                let to = fields.required::<HttpTarget>("to", "\"db.acme.example:8080\"");
+                let private = fields.or("private", Private::Refuse);
+                Some(HttpGrant { to: to?, private })
+            }),
+            _ => Some(HttpGrant { to: entry.read()?, private: Private::Refuse }),
+        })
+        .collect()
+}
+
+fn env(fields: &mut Fields<'_>, outside: Outside<'_>) -> Vec<(String, EnvValue)> {
     let entries = fields.named("env").into_iter();
     entries
         .filter_map(|(name, entry)| {
@@ -212,10 +247,17 @@ fn env(fields: &mut Fields<'_>, outside: Outside<'_>) -> Vec<(String, String)> {
                 return None;
             }
             // To grant the empty text is allowed, unlike elsewhere.
-            if matches!(&entry.value, DeValue::String(text) if text.is_empty()) {
-                return Some((name, String::new()));
+            if let DeValue::String(text) = &entry.value {
+                return Some((name, EnvValue::Plain(text.clone().into_owned())));
             }
-            Some((name, text_or_reference(entry, outside)?.reveal().to_owned()))
+            let value = match outside.follow {
+                Follow::All | Follow::Secrets => text_or_reference(entry, outside)?,
+                Follow::BrokerAlone => {
+                    Reference::read(entry)?;
+                    Secret::new(String::new())
+                }
+            };
+            Some((name, EnvValue::Secret(value)))
         })
         .collect()
 }

@@ -9,7 +9,7 @@ use std::fs;
 use proptest::prelude::*;
 use sandhog_core::budget::Fuel;
 use sandhog_core::settle::{Backoff, Jitter, OnLimit};
-use sandhog_engine::{Access, DirGrant};
+use sandhog_engine::{Access, DirGrant, EnvValue, Secret};
 
 use super::*;
 
@@ -108,7 +108,7 @@ there are 4 problems in the configuration"#;
 
 #[test]
 fn a_key_that_is_not_there_yet_or_stands_elsewhere_says_so() {
-    let plugin = format!("{PLUGIN}\nmemory = \"1MiB\"\n[grants]\nhttp = [\"api.acme.example:443\"]\n");
+    let plugin = format!("{PLUGIN}\nmemory = \"1MiB\"\n[grants]\nnetwork = [\"api.acme.example:443\"]\n");
     assert_eq!(
         told("", &plugin),
         r#"error: plugin.memory: there is no such key
@@ -118,12 +118,12 @@ fn a_key_that_is_not_there_yet_or_stands_elsewhere_says_so() {
   | ^^^^^^
   = help: `memory` belongs to [limits]
 
-error: grants.http: there is no such key
+error: grants.network: there is no such key
   --> plugins.d/a.toml:10:1
    |
-10 | http = …
-   | ^^^^
-   = help: requests to other hosts are not supported yet; remove the line
+10 | network = …
+   | ^^^^^^^
+   = help: there are no sockets; requests are granted by host: http = ["api.acme.example:443"]
 "#
     );
 }
@@ -489,11 +489,21 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     assert_eq!(plugin.retry, retry);
     assert_eq!(plugin.keep, Keep { done: second * 3600, dead: second * 2 * 86400 });
     let dirs = [
-        DirGrant { host: site.path("handlers/pictures"), guest: "/pictures".into(), access: Access::Read },
-        DirGrant { host: "/srv".into(), guest: "/srv".into(), access: Access::ReadWrite },
+        DirGrant {
+            host: site.path("handlers/pictures"),
+            guest: "/pictures".into(),
+            access: Access::Read,
+            quota: None,
+        },
+        DirGrant { host: "/srv".into(), guest: "/srv".into(), access: Access::ReadWrite, quota: None },
     ];
     assert_eq!(plugin.grants.dirs, dirs);
-    let env = [("EMPTY", ""), ("LANG", "C"), ("TZ", "UTC")].map(|(name, value)| (name.into(), value.into()));
+    let env = [
+        ("EMPTY", EnvValue::Plain(String::new())),
+        ("LANG", EnvValue::Secret(Secret::new("C".into()))),
+        ("TZ", EnvValue::Plain("UTC".into())),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value));
     assert_eq!(plugin.grants.env, env);
 
     let budget = config.budget(plugin);

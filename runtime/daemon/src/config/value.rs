@@ -8,9 +8,10 @@ use sandhog_broker::sealed::Plain;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::id::{InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::settle::{Jitter, OnLimit};
-use sandhog_engine::Access;
+use sandhog_engine::{Access, HttpTarget, Private};
 use toml::de::DeValue;
 
+use super::MissingGrants;
 use super::fields::nearest;
 use super::units::{InvalidUnit, parse_size, parse_time};
 use crate::provenance::{InvalidSigner, Signer};
@@ -227,6 +228,18 @@ impl Read for Signer {
     }
 }
 
+impl Read for HttpTarget {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let text = String::read(value)?;
+        text.parse().map_err(|invalid: sandhog_engine::InvalidTarget| Refusal {
+            problem: format!("\"{text}\" is no host and port: {}", invalid.problem),
+            rule: "host:port, such as \"api.acme.example:443\", or \"*.acme.example:443\" for one label"
+                .to_owned(),
+            help: invalid.meant.map(|meant| format!("did you mean \"{meant}\"?")),
+        })
+    }
+}
+
 macro_rules! choices {
     ($($type:ty { $($text:literal => $value:expr),* })*) => {$(
         impl Read for $type {
@@ -242,6 +255,8 @@ macro_rules! choices {
 }
 
 choices! {
+    MissingGrants { "allow" => MissingGrants::Allow, "refuse" => MissingGrants::Refuse }
+    Private { "refuse" => Private::Refuse, "allow" => Private::Allow }
     Access { "read" => Access::Read, "read-write" => Access::ReadWrite }
     Plain { "refuse" => Plain::Refused, "read" => Plain::Read }
     Jitter { "full" => Jitter::Full, "none" => Jitter::None }

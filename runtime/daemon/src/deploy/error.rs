@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{PluginName, Revision, TenantId};
+use sandhog_engine::Want;
 
+use super::grants;
 use super::store::StoreError;
 use crate::provenance;
 
@@ -55,6 +57,18 @@ pub enum Error {
         path: PathBuf,
         /// Why not.
         cause: Box<provenance::Refusal>,
+    },
+    /// It asks for more than it is granted, and its tenant doesn't want that.
+    #[error("{}", grants::refusal(file, tenant, plugin, missing))]
+    MissingGrants {
+        /// The plugin's TOML.
+        file: PathBuf,
+        /// Whose it is.
+        tenant: TenantId,
+        /// Its name.
+        plugin: PluginName,
+        /// What it asks for and doesn't get.
+        missing: Vec<Want>,
     },
     /// The engine won't have it.
     #[error("{file}: {cause}")]

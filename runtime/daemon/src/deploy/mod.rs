@@ -19,6 +19,7 @@ mod diff;
 mod error;
 mod events;
 mod files;
+mod grants;
 mod handle;
 mod history;
 mod in_use;

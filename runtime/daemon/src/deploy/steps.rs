@@ -11,6 +11,7 @@ use sandhog_core::id::Revision;
 use sandhog_engine::{Engine, LoadSpec, Plugin};
 
 use super::error::Error;
+use super::grants;
 use super::history::Origin;
 use super::slot::{Loaded, key};
 use super::store::Store;
@@ -92,7 +93,9 @@ fn compiled(
         compile,
         grants: terms.grants.clone(),
     };
-    engine.load(spec).map(Arc::new).map_err(|cause| Error::Refused { file: terms.file.clone(), cause })
+    let loaded = engine.load(spec).map_err(|cause| Error::Refused { file: terms.file.clone(), cause })?;
+    grants::check(terms, &loaded)?;
+    Ok(Arc::new(loaded))
 }
 
 /// Loads a plugin from where its code is to come from. What was kept must be signed as the tenant demands it now, by the

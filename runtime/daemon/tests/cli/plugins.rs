@@ -67,6 +67,7 @@ fn a_component_is_inspected_whether_or_not_it_could_run() {
         (document["problems"].as_array().map(Vec::len), document["may_ask_for"].clone()),
         (Some(0), serde_json::json!([]))
     );
+    assert_eq!(document["not_granted"], serde_json::Value::Null);
     site.write("other.wat", "(component)");
     let said = site.run(&["plugin", "inspect", "other.wat"]);
     assert!(said.code == 1 && said.out.contains("handle"), "{said:?}");
@@ -74,6 +75,33 @@ fn a_component_is_inspected_whether_or_not_it_could_run() {
     site.run(&["plugin", "inspect", "none.wasm"]).fails(1, &["none.wasm"]);
     site.run(&["plugin", "run", "none.wasm", "-k", "a"]).fails(1, &["none.wasm"]);
     site.run(&["plugin", "inspect", "missing.wasm"]).fails(1, &["can't read missing.wasm"]);
+}
+
+#[test]
+fn what_a_component_asks_for_and_does_not_get_is_told_by_its_toml() {
+    let site = with(ECHO);
+    let asks = r#"(component (import "wasi:cli/environment@0.2.0" (instance))
+        (import "sandhog:job/secrets@0.1.0" (instance)))"#;
+    site.write("asks.wat", asks);
+    let plugin = |grants: &str| {
+        format!(
+            "[plugin]\nname = \"asks\"\ntenant = \"acme\"\ncomponent = \"asks.wat\"\nkinds = [\"a\"]\n[grants]\n{grants}\n"
+        )
+    };
+    let not_granted = |arguments: &[&str]| {
+        let said = site.run(&[&["--json", "plugin", "inspect", "asks.wat"], arguments].concat());
+        let document: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+        assert_eq!(document["may_ask_for"], serde_json::json!(["env", "secrets"]));
+        document["not_granted"].clone()
+    };
+    assert_eq!(not_granted(&[]), serde_json::Value::Null);
+    // A reference to what isn't there is none of its business.
+    site.write("asks.toml", &plugin("env = { A = { env = \"NOT_SET\" } }"));
+    assert_eq!(not_granted(&[]), serde_json::json!(["secrets"]));
+    site.write("elsewhere.toml", &plugin("secrets = [\"A\"]").replace("asks.wat", "other.wat"));
+    assert_eq!(not_granted(&["--plugin", "elsewhere.toml"]), serde_json::json!(["env"]));
+    site.write("wrong.toml", "[plugin]");
+    site.run(&["plugin", "inspect", "asks.wat", "--plugin", "wrong.toml"]).fails(64, &["plugin.name"]);
 }
 
 #[test]

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use sandhog_core::effects::StateWrite;
 use sandhog_core::job::Level;
 use sandhog_core::outcome::Outcome;
-use sandhog_engine::{Abort, Grants, Secret};
+use sandhog_engine::{Abort, EnvValue, Grants, Secret};
 
 use super::bed::{Bed, Mood, budget, output};
 use super::guests::{self, Guest, RESULT, SCRATCH};
@@ -54,6 +55,18 @@ async fn a_store_that_is_away_is_an_answer_not_an_end() {
 }
 
 #[tokio::test]
+async fn a_store_that_never_answers_is_given_up() {
+    let mut config = super::bed::config();
+    config.deadlines.state = Duration::from_millis(20);
+    let bed = Bed::with(config);
+    bed.host.set_mood(Mood::Silent);
+    let get = format!("(call $get (i32.const 16) (i32.const 1) (i32.const {SCRATCH}))");
+    let key = "(data (i32.const 16) \"k\")";
+    let guest = returns_answer(&get, 8).importing(&guests::state_get()).with_fields(key);
+    assert_eq!(output(&bed.run(guest.text()).await), b"no answer within 20ms");
+}
+
+#[tokio::test]
 async fn a_secret_is_had_if_it_is_granted_and_else_the_line_to_add() {
     let bed = Bed::new();
     let get = format!("(call $secret (i32.const 16) (i32.const 5) (i32.const {SCRATCH}))");
@@ -87,7 +100,7 @@ async fn only_granted_environment_variables_are_there() {
     );
     let guest = Guest::that(&body).importing(&guests::environment()).text();
     assert_eq!(output(&bed.run(guest.clone()).await).len(), 0);
-    let env = vec![("A".to_owned(), "1".to_owned()), ("B".to_owned(), "2".to_owned())];
+    let env = ["A", "B"].map(|name| (name.to_owned(), EnvValue::Plain("1".to_owned()))).to_vec();
     let plugin = bed.load_granted(guest, Grants { env, ..Grants::default() });
     assert_eq!(output(&bed.start(&plugin, budget(), Abort::new()).await).len(), 2);
 }
@@ -100,6 +113,7 @@ async fn a_directory_that_is_gone_is_the_hosts_fault() {
         host: folder.path().to_owned(),
         guest: "/data".to_owned(),
         access: sandhog_engine::Access::Read,
+        quota: None,
     }];
     let plugin = bed.load_granted(guests::echo(), Grants { dirs, ..Grants::default() });
     assert_eq!(output(&bed.start(&plugin, budget(), Abort::new()).await), b"payload");

@@ -64,7 +64,7 @@ async fn a_handle_of_another_kind_is_refused() {
 async fn every_import_that_the_host_does_not_serve_is_named() {
     let bed = Bed::new();
     let guest = Guest {
-        component: r#"(import "wasi:http/outgoing-handler@0.2.0" (instance (export "f" (func))))
+        component: r#"(import "wasi:blobstore/container@0.2.0" (instance (export "f" (func))))
             (import "sandhog:job/telepathy@0.1.0" (instance (export "f" (func))))
             (import "else:where/thing" (instance (export "f" (func))))"#
             .to_owned(),
@@ -72,7 +72,7 @@ async fn every_import_that_the_host_does_not_serve_is_named() {
     };
     let refusal = refusal(&bed, guest.text());
     for part in [
-        "imports `wasi:http/outgoing-handler@0.2.0`, which the host does not serve: handlers have no network yet",
+        "imports `wasi:blobstore/container@0.2.0`, which the host does not serve: the host has sandhog:job, wasi:io",
         "imports `sandhog:job/telepathy@0.1.0`, which the host does not serve: the host has types, context, log",
         "imports `else:where/thing`, which the host does not serve: the host has sandhog:job, wasi:io",
     ] {
@@ -135,6 +135,7 @@ async fn a_directory_that_is_not_there_is_named_with_its_line() {
         host: "/no/such/folder".into(),
         guest: "/data".to_owned(),
         access: Access::ReadWrite,
+        quota: None,
     }];
     let refusal =
         bed.engine.load(spec(guests::echo(), Grants { dirs, ..Grants::default() })).expect_err("gone");

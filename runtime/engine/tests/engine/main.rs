@@ -3,6 +3,7 @@
 mod aborts;
 mod bed;
 mod endings;
+mod fresh;
 mod guests;
 mod host_calls;
 mod limits;

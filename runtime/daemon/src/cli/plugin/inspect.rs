@@ -1,5 +1,6 @@
 //! `sandhog plugin inspect`.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -23,6 +24,25 @@ pub(in crate::cli) struct Inspect {
     /// Say whether this tenant of the configuration would take it, by who has signed it
     #[arg(long, value_name = "NAME")]
     tenant: Option<TenantId>,
+    /// The plugin's TOML; by default that beside the component which names it
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+}
+
+/// The keys of `[grants]` that the component's TOML gives; none if there is no TOML.
+fn granted(named: Option<&Path>, component: &Path) -> Result<Option<Vec<&'static str>>, Failure> {
+    if let Some(file) = named {
+        return Ok(Some(config::load_plugin_file(file)?.granted));
+    }
+    let folder =
+        component.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let beside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    // A file that is no plugin's, or is wrong, isn't the one: it wasn't asked for.
+    let files = beside
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter_map(|path| config::load_plugin_file(&path).ok());
+    let same = |path: &Path| path.canonicalize().ok() == component.canonicalize().ok();
+    Ok(files.into_iter().find(|file| same(&file.component)).map(|file| file.granted))
 }
 
 impl Inspect {
@@ -35,8 +55,9 @@ impl Inspect {
         spinner.finish_and_clear();
         let file = self.file.display().to_string();
         let inspection = inspection.map_err(|error| Failure::new(format!("{file}: {error}")))?;
+        let granted = granted(self.plugin.as_deref(), &self.file)?;
         let signature = SignatureDocument::new(&self.file, inspection.revision, trust.as_ref());
-        let document = InspectionDocument::new(file, &inspection, signature);
+        let document = InspectionDocument::new(file, &inspection, signature, granted.as_deref());
         console.show(&document, || render::inspection(&document, console.paint()))?;
         Ok(if document.is_fine() { Exit::Ok } else { Exit::Failed })
     }

@@ -15,7 +15,8 @@ use sandhog_core::job::Job;
 use sandhog_core::outcome::Outcome;
 use sandhog_core::settle::RetryPolicy;
 use sandhog_engine::{
-    Abort, Access, DirGrant, Grants, Input, LoadSpec, MemoryAccount, Plugin, Secret, Share,
+    Abort, Access, DirGrant, EnvValue, Grants, HttpGrant, Input, InvalidTarget, LoadSpec, MemoryAccount,
+    Plugin, Private, Secret, Share,
 };
 
 use super::local_host::LocalHost;
@@ -95,9 +96,12 @@ struct GrantArgs {
     /// Show a directory to the handler: HOST:GUEST to read, HOST:GUEST:rw to write as well
     #[arg(long = "dir", value_name = "HOST:GUEST[:rw]", value_parser = parse_dir)]
     dirs: Vec<DirGrant>,
+    /// Let the handler send requests to HOST:PORT; with `:private`, even if that is an internal address
+    #[arg(long = "http", value_name = "HOST:PORT[:private]", value_parser = parse_http)]
+    http: Vec<HttpGrant>,
     /// Set an environment variable of the handler
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_env)]
-    env: Vec<(String, String)>,
+    env: Vec<(String, EnvValue)>,
     /// Grant a secret: from the environment variable NAME, or from elsewhere
     #[arg(long = "secret", value_name = "NAME[=env:NAME|=file:PATH]", value_parser = parse_secret)]
     secrets: Vec<(String, Secret)>,
@@ -115,15 +119,24 @@ fn parse_dir(text: &str) -> Result<DirGrant, String> {
     };
     match text.rsplit_once(':') {
         Some((host, guest)) if !host.is_empty() && guest.starts_with('/') => {
-            Ok(DirGrant { host: host.into(), guest: guest.to_owned(), access })
+            Ok(DirGrant { host: host.into(), guest: guest.to_owned(), access, quota: None })
         }
         _ => Err("HOST:GUEST, such as ./pictures:/images".to_owned()),
     }
 }
 
-fn parse_env(text: &str) -> Result<(String, String), String> {
+fn parse_http(text: &str) -> Result<HttpGrant, String> {
+    let (to, private) = match text.strip_suffix(":private") {
+        Some(rest) => (rest, Private::Allow),
+        None => (text, Private::Refuse),
+    };
+    let to = to.parse().map_err(|invalid: InvalidTarget| invalid.to_string())?;
+    Ok(HttpGrant { to, private })
+}
+
+fn parse_env(text: &str) -> Result<(String, EnvValue), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), EnvValue::Plain(value.to_owned()))),
         _ => Err("NAME=VALUE".to_owned()),
     }
 }
@@ -245,7 +258,7 @@ impl Limits {
 impl GrantArgs {
     fn grants(self) -> Grants {
         let secrets: BTreeMap<String, Secret> = self.secrets.into_iter().collect();
-        Grants { dirs: self.dirs, env: self.env, secrets }
+        Grants { dirs: self.dirs, http: self.http, env: self.env, secrets }
     }
 }
 
@@ -261,8 +274,12 @@ mod tests {
 
     #[test]
     fn a_directory_is_granted_for_reading_unless_it_says_otherwise() {
-        let dir =
-            |host: &str, guest: &str, access| DirGrant { host: host.into(), guest: guest.into(), access };
+        let dir = |host: &str, guest: &str, access| DirGrant {
+            host: host.into(),
+            guest: guest.into(),
+            access,
+            quota: None,
+        };
         assert_eq!(parse_dir("./a:/b"), Ok(dir("./a", "/b", Access::Read)));
         assert_eq!(parse_dir("a:b:/c:rw"), Ok(dir("a:b", "/c", Access::ReadWrite)));
         for wrong in ["", "a", ":/b", "a:b", "a:", ":rw", "/a:rw"] {

@@ -126,6 +126,16 @@ pub struct BudgetDocument {
     pub enqueues: u32,
     /// Keys of the state written.
     pub state_writes: u32,
+    /// At once.
+    pub open_files: u64,
+    /// At once.
+    pub http_connections: u64,
+    /// In bytes.
+    pub http_bytes: u64,
+    /// In milliseconds.
+    pub http_timeout_ms: u64,
+    /// In milliseconds.
+    pub clock_resolution_ms: u64,
 }
 
 /// What a plugin may reach.
@@ -133,6 +143,8 @@ pub struct BudgetDocument {
 pub struct GrantsDocument {
     /// `host:guest:access`.
     pub dirs: Vec<String>,
+    /// `host:port`.
+    pub http: Vec<String>,
     /// Names alone.
     pub env: Vec<String>,
     /// Names alone.
@@ -167,6 +179,11 @@ impl From<Budget> for BudgetDocument {
             effects: budget.effects.0,
             enqueues: budget.enqueues,
             state_writes: budget.state_writes,
+            open_files: budget.open_files,
+            http_connections: budget.http_connections,
+            http_bytes: budget.http_bytes.0,
+            http_timeout_ms: sandhog_core::time::millis(budget.http_timeout),
+            clock_resolution_ms: sandhog_core::time::millis(budget.clock_resolution.0),
         }
     }
 }
@@ -190,6 +207,7 @@ impl LoadedDocument {
             budget: config.budget(plugin).into(),
             grants: GrantsDocument {
                 dirs: dirs.collect(),
+                http: grants.http.iter().map(|grant| grant.to.to_string()).collect(),
                 env: grants.env.iter().map(|(name, _)| name.clone()).collect(),
                 secrets: grants.secrets.keys().cloned().collect(),
             },
@@ -344,7 +362,12 @@ fn plugins(config: &ConfigDocument, paint: Paint) -> String {
 }
 
 fn reaches(grants: &GrantsDocument) -> String {
-    let parts = [(&grants.dirs, "dir"), (&grants.env, "variable"), (&grants.secrets, "secret")];
+    let parts = [
+        (&grants.dirs, "dir"),
+        (&grants.http, "host"),
+        (&grants.env, "variable"),
+        (&grants.secrets, "secret"),
+    ];
     let there = parts.iter().filter(|(names, _)| !names.is_empty());
     let there: Vec<String> = there.map(|(names, what)| super::of(names.len() as u64, what)).collect();
     if there.is_empty() { "nothing".to_owned() } else { there.join(", ") }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sandhog_core::id::{Revision, TenantId};
-use sandhog_engine::Inspection;
+use sandhog_engine::{Inspection, Want};
 use serde::Serialize;
 
 use super::{Paint, bytes, clean, pairs};
@@ -22,8 +22,10 @@ pub struct InspectionDocument {
     pub imports: Vec<ImportDocument>,
     /// What it offers.
     pub exports: Vec<String>,
-    /// What of `[grants]` it may ask for: `dirs`, `env`, `secrets`.
+    /// What of `[grants]` it may ask for: `http`, `dirs`, `env`, `secrets`.
     pub may_ask_for: Vec<&'static str>,
+    /// Which of these its TOML doesn't give; null if there is no TOML to be seen.
+    pub not_granted: Option<Vec<&'static str>>,
     /// Who has signed it.
     pub signature: SignatureDocument,
     /// Why a daemon couldn't run it; nothing, if it could.
@@ -89,19 +91,22 @@ impl SignatureDocument {
     }
 }
 
-/// The interface by which something is asked for, and the key of `[grants]` that gives it.
-const GRANTS: [(&str, &str); 3] = [
-    ("wasi:filesystem/preopens", "dirs"),
-    ("wasi:cli/environment", "env"),
-    ("sandhog:job/secrets", "secrets"),
-];
-
 impl InspectionDocument {
-    /// What was found out about a file.
+    /// What was found out about a file; `granted` are the keys of `[grants]` that its TOML gives, if there is one.
     #[must_use]
-    pub fn new(file: String, inspection: &Inspection, signature: SignatureDocument) -> Self {
+    pub fn new(
+        file: String,
+        inspection: &Inspection,
+        signature: SignatureDocument,
+        granted: Option<&[&'static str]>,
+    ) -> Self {
         let imports = || inspection.imports.iter();
-        let asked = |interface: &str| imports().any(|import| import.name.starts_with(interface));
+        let may_ask_for: Vec<&'static str> = Want::of(imports().map(|import| import.name.as_str()))
+            .into_iter()
+            .filter_map(Want::grant)
+            .collect();
+        let not_granted =
+            granted.map(|granted| may_ask_for.iter().copied().filter(|key| !granted.contains(key)).collect());
         Self {
             file,
             sha256: inspection.revision.to_string(),
@@ -110,11 +115,8 @@ impl InspectionDocument {
                 .map(|import| ImportDocument { name: import.name.clone(), served: import.served })
                 .collect(),
             exports: inspection.exports.clone(),
-            may_ask_for: GRANTS
-                .into_iter()
-                .filter(|(interface, _)| asked(interface))
-                .map(|(_, grant)| grant)
-                .collect(),
+            may_ask_for,
+            not_granted,
             signature,
             problems: inspection.problems.clone(),
         }
@@ -135,7 +137,10 @@ pub fn inspection(document: &InspectionDocument, paint: Paint) -> String {
         true => clean(&import.name),
         false => format!("{} {}", clean(&import.name), paint.red("(the host has no such thing)")),
     };
-    let grants = document.may_ask_for.iter().map(|grant| format!("grants.{grant}")).collect::<Vec<_>>();
+    let grants = |keys: &[&str]| match keys {
+        [] => "nothing".to_owned(),
+        keys => keys.iter().map(|grant| format!("grants.{grant}")).collect::<Vec<_>>().join(", "),
+    };
     let verdict = if document.problems.is_empty() {
         paint.green("a daemon can run it")
     } else {
@@ -148,7 +153,11 @@ pub fn inspection(document: &InspectionDocument, paint: Paint) -> String {
         ("sha256", document.sha256.clone()),
         ("imports", list(document.imports.iter().map(import).collect())),
         ("exports", list(document.exports.iter().map(|export| clean(export)).collect())),
-        ("may ask for", if grants.is_empty() { "nothing".to_owned() } else { grants.join(", ") }),
+        ("may ask for", grants(&document.may_ask_for)),
+        (
+            "not granted",
+            document.not_granted.as_deref().map_or_else(|| "its TOML isn't known".to_owned(), grants),
+        ),
         ("signed by", document.signature.for_people(paint)),
         ("verdict", verdict),
     ];

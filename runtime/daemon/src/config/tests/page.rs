@@ -49,7 +49,7 @@ fn known<T>(text: &str, read: impl FnOnce(&mut super::super::fields::Fields<'_>)
     let known = file.known();
     let has_more = |key: &String| known.iter().any(|other| other.starts_with(&format!("{key}.")));
     // A list of tables is a value as well.
-    let leaf = |key: &&String| !has_more(key) || *key == "grants.dirs";
+    let leaf = |key: &&String| !has_more(key) || ["grants.dirs", "grants.http"].contains(&key.as_str());
     known.iter().filter(leaf).map(|key| key.replace('*', "NAME")).collect()
 }
 
@@ -68,7 +68,8 @@ fn every_key_is_on_the_page_and_no_other() {
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "broker").chain(broker).collect();
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "tenants.NAME").collect();
     assert_eq!(documented("## The daemon's file"), daemon);
-    let plugin = known("[grants]\ndirs = [{}]", |fields| plugin::read(fields, OUTSIDE).is_some());
+    let plugin =
+        known("[grants]\ndirs = [{}]\nhttp = [{}]", |fields| plugin::read(fields, OUTSIDE).is_some());
     assert_eq!(documented("## A plugin's file"), plugin);
 }
 
@@ -91,7 +92,7 @@ fn the_defaults_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("", PLUGIN).load().expect("it is right"));
     let daemon =
         defaults("## The daemon's file", |key| !key.starts_with("tenants.") && !SERVER_KEYS.contains(&key));
-    let whole = ["dirs.", "canary."];
+    let whole = ["dirs.", "http.", "canary."];
     let plugin = defaults("## A plugin's file", |key| !whole.iter().any(|part| key.contains(part)));
     let plugin = plugin.replace("plugin.", "");
     let (queue, rest) = plugin.split_once('\n').expect("lines");

@@ -1,0 +1,149 @@
+//! From a host and a port to a connection: granted, resolved, checked, made.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use wasmtime_wasi::runtime::spawn_blocking;
+use wasmtime_wasi_http::{Error, Result};
+
+use super::Requests;
+use super::address::{Reach, reach};
+use super::target::{address, undotted};
+use super::wire::Counted;
+use crate::plugin::Private;
+use crate::run_log::Remark;
+
+/// Names that are being resolved at once in this process. The system's resolver holds a thread for each, for as long as
+/// it likes.
+static LOOKUPS: Semaphore = Semaphore::const_new(32);
+
+/// What the machine trusts, read when it is needed first.
+static TLS: OnceCell<Result<Arc<ClientConfig>, String>> = OnceCell::const_new();
+
+/// Where a request goes, once it was found to be granted.
+pub(super) struct Destination {
+    host: String,
+    port: u16,
+    private: Private,
+}
+
+impl Requests {
+    /// Whether requests may go there.
+    pub(super) fn granted(&self, host: &str, port: u16) -> Result<Destination> {
+        let grants = self.plugin.grants().http.iter().filter(|grant| grant.to.covers(host, port));
+        let private = grants.map(|grant| grant.private);
+        // Of several grants, the widest counts.
+        let widest = private.reduce(|a, b| if a == Private::Allow { a } else { b });
+        let Some(private) = widest else {
+            self.log.remark(Remark::Http, || {
+                format!(
+                    "requests to {host}:{port} are refused; add `http = [\"{host}:{port}\"]` under [grants] of {}",
+                    self.plugin.place()
+                )
+            });
+            return Err(Error::HttpRequestDenied);
+        };
+        Ok(Destination { host: undotted(host).to_owned(), port, private })
+    }
+
+    /// Connects to the first address that may be reached and answers.
+    pub(super) async fn connect(&self, to: &Destination) -> Result<TcpStream> {
+        let found = resolve(to).await?;
+        let allowed = |ip: IpAddr| match reach(ip) {
+            Reach::Public => true,
+            Reach::Private => to.private == Private::Allow,
+            Reach::Never => false,
+        };
+        let mut failure = None;
+        for &socket in found.iter().filter(|socket| allowed(socket.ip())) {
+            match TcpStream::connect(socket).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Error::ConnectionRefused),
+            Some(_) => Err(Error::DestinationUnavailable),
+            None => Err(self.out_of_bounds(to, &found)),
+        }
+    }
+
+    fn out_of_bounds(&self, to: &Destination, found: &[SocketAddr]) -> Error {
+        let Some(ip) = found.first().map(SocketAddr::ip) else { return Error::DestinationNotFound };
+        let (Destination { host, port, .. }, place) = (to, self.plugin.place());
+        self.log.remark(Remark::HttpAddress, || match reach(ip) {
+            Reach::Private => format!(
+                "{host}:{port} is {ip}, an internal address, which is refused; if that is meant, write `http = [{{ to = \"{host}:{port}\", private = \"allow\" }}]` under [grants] of {place}"
+            ),
+            Reach::Public | Reach::Never => {
+                format!("{host}:{port} is {ip}, an address that no plugin may reach")
+            }
+        });
+        Error::DestinationIpProhibited
+    }
+}
+
+/// The addresses of a host.
+async fn resolve(to: &Destination) -> Result<Vec<SocketAddr>> {
+    if let Some(ip) = address(&to.host) {
+        return Ok(vec![SocketAddr::new(ip, to.port)]);
+    }
+    let turn = LOOKUPS.acquire().await.map_err(|_| Error::DnsTimeout)?;
+    let (host, port) = (to.host.clone(), to.port);
+    // The turn is over when the thread is free again, whether anybody still waits or not.
+    let lookup = spawn_blocking(move || {
+        let _turn = turn;
+        (host.as_str(), port).to_socket_addrs().map(Vec::from_iter)
+    });
+    lookup.await.map_err(|_| Error::DnsError { rcode: None, info_code: None })
+}
+
+/// Makes a connection a secret one, with a certificate for the host that it is to.
+pub(super) async fn tls(
+    to: &Destination,
+    stream: Counted<TcpStream>,
+) -> Result<TlsStream<Counted<TcpStream>>> {
+    let config = TLS.get_or_init(|| spawn_blocking(trusting_the_machines)).await;
+    let config = config.as_ref().map_err(|reason| Error::InternalError(Some(reason.clone())))?;
+    let name = match address(&to.host) {
+        Some(ip) => ServerName::from(ip),
+        None => ServerName::try_from(to.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?,
+    };
+    TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(|error| of_tls(&error))
+}
+
+fn of_tls(error: &io::Error) -> Error {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
+        Some(rustls::Error::AlertReceived(alert)) => Error::TlsAlertReceived {
+            alert_id: Some(u8::from(*alert)),
+            alert_message: Some(format!("{alert:?}")),
+        },
+        Some(_) => Error::TlsProtocolError,
+        None => Error::ConnectionTerminated,
+    }
+}
+
+/// TLS by the certificates that this machine trusts.
+fn trusting_the_machines() -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        return Err("the daemon's machine trusts no certificates: it has none installed".to_owned());
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}

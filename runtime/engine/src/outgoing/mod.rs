@@ -1,0 +1,161 @@
+//! Requests of guests to other hosts: only to those that are granted, and to no address that a guest has no business
+//! with.
+//!
+//! ```text
+//! request ──> granted? ──> room? ──> resolve ──> address allowed? ──> connect to that address ──> TLS ──> HTTP/1.1
+//! ```
+//!
+//! The name is resolved here, and the connection goes to the very address that was checked, so it doesn't matter what
+//! the name resolves to a moment later. A redirect is an answer like any other: whoever follows it makes a new request,
+//! which is checked anew. Each request has a connection of its own.
+
+mod address;
+mod connect;
+mod send;
+mod target;
+mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::http::HeaderName;
+use sandhog_core::budget::{Budget, Bytes};
+use tokio::sync::Semaphore;
+use wasmtime::component::{Linker, Resource};
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, IoError, Method};
+use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
+use wasmtime_wasi_http::{
+    DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, Result, WasiBody, WasiHttpHooks,
+    WasiHttpView,
+};
+
+pub use self::target::{HttpTarget, InvalidTarget};
+
+use self::send::Sent;
+use crate::imports::RunState;
+use crate::plugin::Plugin;
+use crate::run_log::RunLog;
+
+/// How much of a request's body may wait on the host to be sent, for each of two pieces.
+const PIECE_MAX: usize = 64 * 1024;
+
+/// No method is longer, and no authority.
+const METHOD_MAX: usize = 32;
+const AUTHORITY_MAX: usize = 512;
+
+/// The requests of one run.
+pub(crate) struct Outgoing(Arc<Requests>);
+
+/// What all requests of a run share.
+struct Requests {
+    plugin: Arc<Plugin>,
+    log: RunLog,
+    /// One for each that may be under way at once.
+    permits: Arc<Semaphore>,
+    connections_max: u64,
+    /// What may still be sent and received.
+    left: AtomicU64,
+    bytes_max: Bytes,
+    timeout: Duration,
+}
+
+impl Outgoing {
+    pub(crate) fn new(plugin: Arc<Plugin>, budget: &Budget, log: RunLog) -> Self {
+        let permits = usize::try_from(budget.http_connections).unwrap_or(usize::MAX);
+        Self(Arc::new(Requests {
+            plugin,
+            log,
+            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            connections_max: budget.http_connections,
+            left: AtomicU64::new(budget.http_bytes.0),
+            bytes_max: budget.http_bytes,
+            timeout: budget.http_timeout,
+        }))
+    }
+}
+
+type Boxed<T> = Box<dyn Future<Output = T> + Send>;
+
+impl WasiHttpHooks for Outgoing {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _answered: Boxed<Result<(), Error>>,
+    ) -> Boxed<Result<Sent, Error>> {
+        let requests = Arc::clone(&self.0);
+        Box::new(async move { requests.send(request, options.unwrap_or_default()).await })
+    }
+
+    /// Beside what no guest may say: to tell the other side to answer in parts that HTTP/1.1 has besides.
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(|name: &HeaderName| {
+            DEFAULT_FORBIDDEN_HEADERS.contains(name)
+                || *name == hyper::header::TE
+                || *name == hyper::header::TRAILER
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        PIECE_MAX
+    }
+
+    // What goes wrong between a guest and who it talks to is no matter for the operator's log.
+
+    fn p2_error_from_hyper(&mut self, _error: &hyper::Error) -> ErrorCode {
+        ErrorCode::HttpProtocolError
+    }
+
+    fn p2_error_from_connect(&mut self, _error: &std::io::Error) -> ErrorCode {
+        ErrorCode::ConnectionRefused
+    }
+
+    fn p2_error_from_tls(&mut self, _error: &std::io::Error) -> ErrorCode {
+        ErrorCode::TlsProtocolError
+    }
+}
+
+/// Bounds the two texts of a request that are kept by the host whatever their length, and tells the code of an error in
+/// the middle of a body, which wasmtime's own function doesn't know.
+pub(crate) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
+    let mut types = linker.instance("wasi:http/types@0.2.12")?;
+    types.func_wrap(
+        "[method]outgoing-request.set-method",
+        |mut store, (request, method): (Resource<HostOutgoingRequest>, Method)| {
+            use wasmtime_wasi_http::p2::bindings::http::types::HostOutgoingRequest as _;
+            if matches!(&method, Method::Other(text) if text.len() > METHOD_MAX) {
+                return Ok((Err(()),));
+            }
+            Ok((store.data_mut().http().set_method(request, method)?,))
+        },
+    )?;
+    types.func_wrap(
+        "[method]outgoing-request.set-authority",
+        |mut store, (request, authority): (Resource<HostOutgoingRequest>, Option<String>)| {
+            use wasmtime_wasi_http::p2::bindings::http::types::HostOutgoingRequest as _;
+            if authority.as_ref().is_some_and(|text| text.len() > AUTHORITY_MAX) {
+                return Ok((Err(()),));
+            }
+            Ok((store.data_mut().http().set_authority(request, authority)?,))
+        },
+    )?;
+    types.func_wrap("http-error-code", |mut store, (error,): (Resource<IoError>,)| {
+        let error = store.data_mut().http().table.get(&error)?.downcast_ref::<Error>();
+        Ok((error.and_then(code_of_body),))
+    })
+}
+
+/// The code of what can go wrong once the head of a response is there.
+fn code_of_body(error: &Error) -> Option<ErrorCode> {
+    match error {
+        Error::HttpResponseBodySize(size) => Some(ErrorCode::HttpResponseBodySize(*size)),
+        Error::HttpResponseTimeout => Some(ErrorCode::HttpResponseTimeout),
+        Error::HttpResponseIncomplete => Some(ErrorCode::HttpResponseIncomplete),
+        Error::ConnectionReadTimeout => Some(ErrorCode::ConnectionReadTimeout),
+        Error::ConnectionTerminated => Some(ErrorCode::ConnectionTerminated),
+        Error::HttpProtocolError => Some(ErrorCode::HttpProtocolError),
+        _ => None,
+    }
+}

@@ -1,0 +1,96 @@
+//! What goes over the wire for a run, counted where it does, and how that came to an end.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wasmtime_wasi_http::Error;
+
+use super::Requests;
+use crate::run_log::Remark;
+
+/// Why the host has cut a request short, if it has.
+#[derive(Debug, Default)]
+pub(super) struct Cut(AtomicU8);
+
+const BYTES: u8 = 1;
+const TIME: u8 = 2;
+
+impl Cut {
+    /// What the guest is told instead of whatever else it would see.
+    pub(super) fn error(&self) -> Option<Error> {
+        match self.0.load(Ordering::Acquire) {
+            BYTES => Some(Error::HttpResponseBodySize(None)),
+            TIME => Some(Error::HttpResponseTimeout),
+            _ => None,
+        }
+    }
+}
+
+impl Requests {
+    /// A request is cut short because its time is over.
+    pub(super) fn out_of_time(&self, cut: &Cut) -> Error {
+        cut.0.store(TIME, Ordering::Release);
+        self.log.remark(Remark::HttpTimeout, || {
+            format!(
+                "a request took longer than {:?}; raise limits.http_timeout of {}",
+                self.timeout,
+                self.plugin.place()
+            )
+        });
+        Error::HttpResponseTimeout
+    }
+
+    /// Takes what goes over the wire from what may.
+    fn take(&self, bytes: usize, cut: &Cut) -> io::Result<()> {
+        let less = |left: u64| left.checked_sub(bytes as u64);
+        if self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok() {
+            return Ok(());
+        }
+        // What is left may be less than what came; nothing more does.
+        self.left.store(0, Ordering::Release);
+        cut.0.store(BYTES, Ordering::Release);
+        self.log.remark(Remark::HttpBytes, || {
+            let (max, place) = (self.bytes_max, self.plugin.place());
+            format!("requests sent and received more than {max}; raise limits.http_bytes of {place}")
+        });
+        Err(io::Error::other("too many bytes"))
+    }
+}
+
+/// A connection whose bytes are counted.
+pub(super) struct Counted<S> {
+    pub(super) inner: S,
+    pub(super) requests: Arc<Requests>,
+    pub(super) cut: Arc<Cut>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        Poll::Ready(self.requests.take(buffer.filled().len() - before, &self.cut))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, bytes))?;
+        Poll::Ready(self.requests.take(written, &self.cut).map(|()| written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,138 @@
+//! WASI 0.2 with nothing granted but what the plugin's grants say. All of it is linked, since some components import all
+//! of it whether they use it or not; what isn't granted refuses at the call, and the job's log says which line of TOML
+//! would grant it.
+
+mod account;
+mod clocks;
+mod files;
+mod growth;
+mod sockets;
+mod stdio;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use sandhog_core::budget::Budget;
+use wasmtime::component::{Linker, ResourceTable};
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+pub(crate) use self::account::{Accounts, Quota};
+pub(crate) use self::clocks::Grain;
+use self::clocks::{Monotonic, Wall};
+use self::files::{Files, FilesView, Patience};
+use self::sockets::NoSockets;
+use self::stdio::LogStream;
+use crate::imports::RunState;
+use crate::outgoing::Outgoing;
+use crate::plugin::{Access, Plugin};
+use crate::run_log::{RunLog, Stream};
+
+/// Streams, files, pollables and the like that a run may hold at once.
+const RESOURCES_MAX: usize = 256;
+
+/// The most random bytes that one call gives: they're made in one go.
+const RANDOM_MAX: u64 = 256 * 1024;
+
+/// The most that one set of HTTP fields may take on the host.
+const FIELDS_MAX: usize = 32 * 1024;
+
+/// The WASI state of one run.
+pub(crate) struct Wasi {
+    ctx: WasiCtx,
+    table: ResourceTable,
+    files: Files,
+    http: WasiHttpCtx,
+    outgoing: Outgoing,
+}
+
+impl Wasi {
+    /// Everything that the plugin is granted, and nothing else.
+    ///
+    /// # Errors
+    /// If a granted directory can't be opened any more.
+    pub(crate) fn new(plugin: &Arc<Plugin>, budget: &Budget, log: &RunLog) -> wasmtime::Result<Self> {
+        let grants = plugin.grants();
+        let grain = Grain::new(budget.clock_resolution.0);
+        let mut builder = WasiCtx::builder();
+        builder
+            .stdout(LogStream { log: log.clone(), stream: Stream::Out })
+            .stderr(LogStream { log: log.clone(), stream: Stream::Err })
+            .max_random_size(RANDOM_MAX)
+            .monotonic_clock(Monotonic { grain, zero: Instant::now() })
+            .wall_clock(Wall { grain })
+            .allow_tcp(false)
+            .allow_udp(false)
+            .allow_ip_name_lookup(false);
+        for (name, value) in &grants.env {
+            builder.env(name, value.reveal());
+        }
+        for dir in &grants.dirs {
+            let perms = match dir.access {
+                Access::Read => FsPerms::ReadOnly,
+                Access::ReadWrite => FsPerms::ReadWrite,
+            };
+            builder.preopened_dir(&dir.host, &dir.guest, perms)?;
+        }
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_MAX);
+        let outgoing = Outgoing::new(Arc::clone(plugin), budget, log.clone());
+        Ok(Self { ctx: builder.build(), table, files: Files::default(), http, outgoing })
+    }
+
+    pub(crate) fn view(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.ctx, table: &mut self.table }
+    }
+
+    /// Whether the guest has asked which directories it has, and has none.
+    pub(crate) fn asked_for_directories_in_vain(&self) -> bool {
+        self.files.asked_in_vain
+    }
+}
+
+/// Adds all of WASI that guests are offered.
+pub(crate) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p2::add_to_linker_async(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    linker.allow_shadowing(true);
+    files::link(linker)?;
+    sockets::link(linker)?;
+    crate::outgoing::link(linker)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+impl WasiHttpView for RunState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let Wasi { http, table, outgoing, .. } = self.wasi().0;
+        WasiHttpCtxView { ctx: http, table, hooks: outgoing }
+    }
+}
+
+impl RunState {
+    /// What the calls of the file system work on.
+    fn files(&mut self) -> FilesView<'_> {
+        let deadline = self.deadlines().files;
+        let (wasi, plugin, budget, log) = self.wasi();
+        let Wasi { ctx, table, files, .. } = wasi;
+        FilesView {
+            inner: WasiFilesystemCtxView { ctx: ctx.filesystem(), table },
+            files,
+            plugin,
+            log,
+            patience: Patience { log, deadline },
+            open_max: budget.open_files,
+            grain: Grain::new(budget.clock_resolution.0),
+        }
+    }
+
+    fn no_sockets(&mut self) -> NoSockets<'_> {
+        let (wasi, _, _, log) = self.wasi();
+        let Wasi { ctx, table, .. } = wasi;
+        NoSockets { inner: WasiSocketsCtxView { ctx: ctx.sockets(), table }, log }
+    }
+}
