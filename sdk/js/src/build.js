@@ -8,18 +8,19 @@ import { fileURLToPath } from "node:url";
 
 const SDK = dirname(dirname(fileURLToPath(import.meta.url)));
 
-// Left out: `fetch-event` would make the component a web server. What is in: console and errors to the job's log, real
-// randomness and clocks, without which `Math.random` would say the same in every job and timers would trap.
-const LEFT_OUT = ["fetch-event", "http"];
+// Left out: `fetch-event` would make the component a web server, and without `fetch` none asks for a network. What is in:
+// console and errors to the job's log, real randomness and clocks, without which `Math.random` would say the same in every
+// job and timers would trap.
+const leftOut = ({ fetch }) => (fetch ? ["fetch-event"] : ["fetch-event", "http"]);
 
 /** Builds the component of a project. Returns the file it is in. */
 export async function build({ project = ".", out } = {}) {
-  const { name, entry } = await manifest(project);
+  const { name, entry, options } = await manifest(project);
   const work = await mkdtemp(join(tmpdir(), "sandhog-js-"));
   try {
     const bundle = join(work, "handler.js");
-    await writeFile(bundle, await bundled(resolve(project, entry)));
-    const component = await componentized(bundle, await contract(work));
+    await writeFile(bundle, await bundled(resolve(project, entry), options));
+    const component = await componentized(bundle, await contract(work), options);
     const file = out ?? join(project, `${name}.wasm`);
     await mkdir(dirname(file), { recursive: true });
     await writeFile(file, component);
@@ -37,16 +38,19 @@ async function manifest(project) {
   } catch (cause) {
     throw new Error(`can't read ${file}: name the project's folder, or start one: sandhog plugin new NAME --lang js`, { cause });
   }
-  const { name, main } = JSON.parse(text);
+  const { name, main, sandhog: { fetch = false } = {} } = JSON.parse(text);
   if (!name || !main) throw new Error(`${file} has no "name", or no "main" that says where the handlers are`);
-  return { name: name.split("/").at(-1), entry: main };
+  return { name: name.split("/").at(-1), entry: main, options: { fetch } };
 }
 
-async function bundled(entry) {
+// The engine's own would trap, with no word about why.
+const NO_FETCH = `import ${JSON.stringify(join(SDK, "src/no-fetch.js"))};`;
+
+async function bundled(entry, { fetch }) {
   const { build } = await import("esbuild");
   const { outputFiles } = await build({
     stdin: {
-      contents: `import ${JSON.stringify(entry)}; export { handle } from ${JSON.stringify(join(SDK, "src/guest.js"))};`,
+      contents: `${fetch ? "" : NO_FETCH} import ${JSON.stringify(entry)}; export { handle } from ${JSON.stringify(join(SDK, "src/guest.js"))};`,
       resolveDir: dirname(entry),
     },
     // One registry of handlers, wherever the project has its copy of this package.
@@ -74,13 +78,13 @@ async function contract(work) {
   return folder;
 }
 
-async function componentized(bundle, wit) {
+async function componentized(bundle, wit, options) {
   const { componentize } = await import("@bytecodealliance/componentize-js");
   const { component } = await componentize({
     sourcePath: bundle,
     witPath: wit,
     worldName: "javascript-handler",
-    disableFeatures: LEFT_OUT,
+    disableFeatures: leftOut(options),
   });
   return component;
 }
