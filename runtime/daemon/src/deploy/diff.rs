@@ -130,3 +130,99 @@ pub(crate) fn entrance(
         _ => Entrance::Swap,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::deploy::slot::{Deployed, Loaded, key};
+
+    const PLUGIN: &str =
+        "[plugin]\nname = \"a\"\ntenant = \"acme\"\ncomponent = \"a.wasm\"\nkinds = [\"a.run\"]\n";
+
+    /// The configuration that these files make, in one folder for all.
+    fn config(folder: &tempfile::TempDir, daemon: &str, plugin: &str) -> Config {
+        let plugins = folder.path().join("plugins.d");
+        fs::create_dir_all(&plugins).expect("a folder");
+        fs::write(plugins.join("a.toml"), format!("{PLUGIN}{plugin}")).expect("a file");
+        let file = folder.path().join("sandhog.toml");
+        fs::write(&file, daemon).expect("a file");
+        crate::config::load_to_run(&file).expect("it is right")
+    }
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a folder")
+    }
+
+    fn revision(n: u8) -> Revision {
+        Revision::from_sha256([n; 32])
+    }
+
+    #[test]
+    fn what_cant_change_while_the_daemon_runs_stays_and_is_named() {
+        let folder = folder();
+        let started = config(&folder, "[tenants.acme]\nweight = 1", "");
+        let daemon = "broker.path = \"other.db\"\nbroker.type = \"embedded\"\nlease.ttl = \"1m\"\nshutdown.grace = \"1s\"\n\
+                      engine.threads = 3\ndeploy.folder = \"other\"\ndeploy.keep = 9\n\
+                      limits.memory = \"1GiB\"\nlimits.fuel = 7\n[tenants.acme]\nweight = 5";
+        let (reached, named) = within_reach(&started, config(&folder, daemon, ""));
+        assert_eq!(named, ["broker", "lease", "engine", "shutdown.grace", "deploy.folder", "limits.memory"]);
+        assert_eq!(reached.broker, started.broker);
+        assert_eq!((reached.lease, &reached.engine), (started.lease, &started.engine));
+        assert_eq!(reached.limits.memory, started.limits.memory);
+        // The rest is in force.
+        assert_eq!((reached.limits.fuel.0, reached.deploy.keep.get()), (7, 9));
+        assert_eq!(tenants(&started, &reached).len(), 1);
+        let (same, named) = within_reach(&started, started.clone());
+        assert!(named.is_empty() && same == started && tenants(&started, &same).is_empty());
+    }
+
+    #[test]
+    fn a_tenant_with_keys_of_its_own_waits_for_a_restart_and_is_never_served_in_plain_text() {
+        let folder = folder();
+        let started = config(&folder, "", "");
+        let key = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+        fs::write(folder.path().join("key"), key).expect("a file");
+        let of = |tenant: &str| {
+            format!(
+                "[tenants.acme]\n[tenants.{tenant}.encryption]\nactive = \"1\"\nkeys = {{ 1 = {{ file = \"key\" }} }}\n"
+            )
+        };
+        let (reached, named) = within_reach(&started, config(&folder, &of("acme"), ""));
+        assert_eq!(named, ["tenants.acme.encryption"]);
+        assert!(
+            reached.tenants.values().all(|tenant| tenant.encryption.is_none()) && reached.plugins.len() == 1
+        );
+        let (reached, named) = within_reach(&started, config(&folder, &of("globex"), ""));
+        assert_eq!(named, ["tenants.globex"]);
+        assert!(reached.tenants.keys().all(|tenant| tenant.as_str() == "acme"));
+    }
+
+    #[test]
+    fn a_plugin_is_in_force_if_its_terms_and_its_code_are() {
+        let folder = folder();
+        let terms = config(&folder, "", "").plugins.remove(0);
+        let other = config(&folder, "", "[limits]\nfuel = 7").plugins.remove(0);
+        let code = Loaded::new(&key(&terms), revision(1), ());
+        let slot = Slot { stable: Deployed { terms: terms.clone(), code }, trial: None };
+        let is = |terms, origin, file: Option<u8>| is_in_force(&slot, terms, origin, file.map(revision));
+        assert!(is(&terms, Origin::File, Some(1)));
+        assert!(!is(&terms, Origin::File, Some(2)) && !is(&terms, Origin::File, None));
+        assert!(!is(&other, Origin::File, Some(1)));
+        assert!(is(&terms, Origin::Kept(revision(1)), Some(2)), "it was taken back");
+    }
+
+    #[test]
+    fn only_other_code_beside_what_is_there_is_tried() {
+        let folder = folder();
+        let terms = config(&folder, "", "[canary]\nshare = 0.5").plugins.remove(0);
+        let plain = config(&folder, "", "").plugins.remove(0);
+        let of = |terms: &config::Plugin, stable: Option<u8>, origin| {
+            matches!(entrance(terms, stable.map(revision), origin, revision(2)), Entrance::Canary(_))
+        };
+        assert!(of(&terms, Some(1), Origin::File));
+        assert!(!of(&terms, None, Origin::File) && !of(&terms, Some(2), Origin::File));
+        assert!(!of(&terms, Some(1), Origin::Kept(revision(2))) && !of(&plain, Some(1), Origin::File));
+    }
+}
