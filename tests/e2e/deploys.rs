@@ -398,6 +398,31 @@ async fn what_can_not_be_loaded_at_the_start_is_replaced_by_what_is_kept() {
     assert!(!output.status.success() && stderr.contains("acme/a"), "{stderr}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_tenant_with_signers_only_signed_components_come_into_force_or_back() {
+    let site = Site::new(Backend::Embedded, "");
+    let path = |name: &str| site.path().join(name).display().to_string();
+    let signer =
+        site.json(&["plugin", "key", &path("key.pem")])["signer"].as_str().expect("a key").to_owned();
+    let text = fs::read_to_string(site.config()).expect("it is there");
+    let text = format!("{text}\n[tenants.acme]\nsigners = [\"{signer}\"]\n");
+    site.write("sandhog.toml", text.as_bytes());
+    let sign = || site.json(&["plugin", "sign", &path("plugins.d/a.wasm"), "--key", &path("key.pem")]);
+    site.plugin("a", &echo("1"), &["a.run"], "");
+    sign();
+    let _daemon = site.daemon();
+    site.component("a", &echo("2"));
+    let (code, outcome) = reload(&site);
+    let message = outcome["changes"][0]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(code == Some(1) && message.contains("can't be trusted"), "{outcome}");
+    assert_eq!(site.standing("a")["revision"], revision(&echo("1")));
+    sign();
+    deployed(&site, "a", &echo("2"));
+    // The signature of the first is not beside the component any more, but it was kept.
+    site.json(&["plugin", "rollback", "a"]);
+    assert_eq!(site.standing("a")["revision"], revision(&echo("1")));
+}
+
 /// Half the jobs go to the new revision; either side has to run ten times.
 const CANARY: &str = "[canary]\nshare = 0.5\nruns_min = 10\n[retry]\nmax_attempts = 20\nbackoff = { base = \"10ms\", max = \"10ms\" }";
 
