@@ -40,6 +40,22 @@ test: lint build ## Run everything that proves it: lints, unit, conformance, sim
 bench: build ## Measure (CASE=name runs some of it)
 	cargo run --release --locked -p sandhog-bench -- $(CASE)
 
+# Instrumented as `cargo fuzz` does it, but with the stable compiler and nothing to install. Everything is built anew for
+# it, into a folder of its own.
+FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+TARGET ?= config
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: ## Fuzz (TARGET=config, component or host_calls; SECONDS=60)
+	cargo run --release --locked -p sandhog-fuzz --example seeds -- $(TARGET) fuzz/corpus/$(TARGET)
+	mkdir -p fuzz/artifacts/$(TARGET)
+	RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=$(SANDHOG_CACHE)/fuzz-target cargo run --release --locked \
+	  --target $$(rustc -vV | sed -n 's/^host: //p') --manifest-path fuzz/Cargo.toml --bin $(TARGET) -- \
+	  -max_total_time=$(SECONDS) -artifact_prefix=fuzz/artifacts/$(TARGET)/ fuzz/corpus/$(TARGET)
+
 .PHONY: lint
 lint: ## Formatter and clippy, all warnings denied
 	cargo fmt --all --check

@@ -136,6 +136,23 @@ impl Daemon {
         self.status("RssAnon:")
     }
 
+    /// The most memory that it has had in use, in bytes, since its start or [`Self::forget_peak`].
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[must_use]
+    pub fn peak(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// Lets the peak count from now on.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("it runs, and is ours");
+    }
+
     fn status(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("it runs");

@@ -13,7 +13,7 @@ mod web;
 pub use components::{BURN, ECHO, TRAP, component_of, with_section};
 pub use daemon::Daemon;
 pub use redis::{Fsync, Redis};
-pub use site::{Backend, Language, Site, all_final, finished, hog_job, nth, settled, tenant};
+pub use site::{Backend, Language, Site, all_final, finished, hog_job, nth, settled, tenant, under_way};
 pub use web::{Reply, Web};
 
 use std::path::PathBuf;

@@ -57,6 +57,37 @@ impl Redis {
         }
     }
 
+    /// Lets it say nothing from now on, though its connections stay: as a host that hangs does.
+    ///
+    /// # Panics
+    /// If it isn't there.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Ends a [`Self::pause`].
+    ///
+    /// # Panics
+    /// If it isn't there.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Lets it forget everything.
+    ///
+    /// # Panics
+    /// If it can't be told to.
+    pub fn forget(&self) {
+        let told = Command::new("redis-cli").args(["-p", &self.port.to_string(), "flushall"]).output();
+        assert!(told.expect("redis-cli is installed").status.success(), "redis-server is told to forget");
+    }
+
+    fn signal(&self, name: &str) {
+        let child = self.child.as_ref().expect("it runs");
+        let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+        assert!(sent.expect("kill is there").success(), "redis-server is gone");
+    }
+
     /// Starts it again, with its data.
     ///
     /// # Panics

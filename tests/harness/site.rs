@@ -290,15 +290,32 @@ pub async fn settled(broker: &dyn Broker, of: &TenantId, wanted: impl Fn(&[u64; 
     }
 }
 
+/// Waits until a job has been leased for the first time, and returns its record.
+///
+/// # Panics
+/// If that takes too long, or there is no such job.
+pub async fn under_way(broker: &dyn Broker, of: &TenantId, job: JobId) -> JobRecord {
+    once(broker, of, job, |record| record.leased_at.is_some()).await
+}
+
 /// Waits until a job is final, and returns its record.
 ///
 /// # Panics
 /// If that takes too long, or there is no such job.
 pub async fn finished(broker: &dyn Broker, of: &TenantId, job: JobId) -> JobRecord {
+    once(broker, of, job, |record| record.state.is_final()).await
+}
+
+async fn once(
+    broker: &dyn Broker,
+    of: &TenantId,
+    job: JobId,
+    wanted: impl Fn(&JobRecord) -> bool,
+) -> JobRecord {
     let until = Instant::now() + PATIENCE;
     loop {
         let record = broker.job(of, job).await.expect("the broker answers").expect("the job is there");
-        if record.state.is_final() {
+        if wanted(&record) {
             return record;
         }
         assert!(Instant::now() < until, "{job} is still {}", record.state);

@@ -4,6 +4,13 @@ use std::time::Duration;
 
 use sandhog_core::budget::Bytes;
 
+use crate::imports::cut;
+
+/// How many problems of a component are shown, and how much of each, in bytes. A component chooses its names itself, and
+/// can have thousands of them, of a hundred kilobytes each.
+const PROBLEMS_SHOWN: usize = 10;
+const PROBLEM_SHOWN: usize = 1000;
+
 /// Why an engine couldn't be made, or a component not loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,7 +68,7 @@ pub enum Error {
         cause: std::io::Error,
     },
     /// The bytes are no component that wasmtime can compile.
-    #[error("{plugin}: {reason}")]
+    #[error("{plugin}: {}", cut(reason.clone(), PROBLEM_SHOWN))]
     Malformed {
         /// `plugin tenant/name`, or `component` where it has no name.
         plugin: String,
@@ -69,7 +76,7 @@ pub enum Error {
         reason: String,
     },
     /// It is a component, and yet no handler that can be run here.
-    #[error("{plugin}: {}", problems.join("; "))]
+    #[error("{plugin}: {}", shortened(problems))]
     NotAHandler {
         /// `plugin tenant/name`.
         plugin: String,
@@ -86,4 +93,13 @@ pub enum Error {
         /// Why not.
         reason: std::io::Error,
     },
+}
+
+fn shortened(problems: &[String]) -> String {
+    let shown = problems.iter().take(PROBLEMS_SHOWN).map(|problem| cut(problem.clone(), PROBLEM_SHOWN));
+    let mut texts: Vec<String> = shown.collect();
+    if let Some(more) = problems.len().checked_sub(PROBLEMS_SHOWN).filter(|more| *more > 0) {
+        texts.push(format!("and {more} more"));
+    }
+    texts.join("; ")
 }

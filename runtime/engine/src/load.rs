@@ -1,7 +1,8 @@
 //! From bytes to a plugin: checked, compiled or found in the cache, linked.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sandhog_core::budget::Bytes;
@@ -281,6 +282,22 @@ fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
 #[must_use]
 pub fn revision_of(wasm: &[u8]) -> Revision {
     Revision::from_sha256(Sha256::digest(wasm).into())
+}
+
+/// [`revision_of`] what is in a file, which isn't held in memory whole.
+///
+/// # Errors
+/// If it can't be read.
+pub fn revision_of_file(path: &Path) -> io::Result<Revision> {
+    let mut file = fs::File::open(path)?;
+    let mut digest = Sha256::new();
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(Revision::from_sha256(digest.finalize().into())),
+            length => digest.update(&piece[..length]),
+        }
+    }
 }
 
 fn check_dir(dir: &DirGrant) -> io::Result<()> {

@@ -121,7 +121,7 @@ impl Problem {
             file: file.to_owned(),
             place: None,
             key: String::new(),
-            problem: problem.into(),
+            problem: without_userinfo(problem.into()),
             rule: String::new(),
             help: Vec::new(),
         }
@@ -135,7 +135,7 @@ impl Problem {
 
     /// Says what to do.
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help.push(help.into());
+        self.help.push(without_userinfo(help.into()));
         self
     }
 
@@ -218,7 +218,10 @@ impl Source {
         let line: Vec<char> = self.text[line_start..line_end].trim_end_matches('\r').chars().collect();
         let (line, marked) = match shown {
             Shown::Line => mask_userinfo(line, marked),
-            Shown::KeyAlone => mask_value(line, marked),
+            Shown::KeyAlone => {
+                let (line, marked) = mask_value(line, marked);
+                mask_userinfo(line, marked)
+            }
         };
         let (excerpt, marked) = cut(&line, marked);
         let number = self.text[..line_start].bytes().filter(|byte| *byte == b'\n').count() + 1;
@@ -236,6 +239,14 @@ impl Source {
             || ["secret", "password", "passwd", "token", "url"].iter().any(|word| key.contains(word));
         if secret { Shown::KeyAlone } else { Shown::Line }
     }
+}
+
+/// A text that may show a value, which may be a URL that was written in the place of something else.
+fn without_userinfo(text: String) -> String {
+    if !text.contains("//") {
+        return text;
+    }
+    mask_userinfo(text.chars().collect(), 0..0).0.into_iter().collect()
 }
 
 /// Replaces `user:password@` in URLs, and keeps the mark where it was.
@@ -326,6 +337,11 @@ mod tests {
         let problem = shown(text, " x", Shown::Line);
         assert!(problem.contains("url = \"redis://…@host:1/0\" x"), "{problem}");
         assert!(!problem.contains("hunter2") && !problem.contains("me:"), "{problem}");
+        let wrong_key = "\"redis://me:hunter2@host:1/0\" is not a choice";
+        let problem = source(text).problem(&(0..3), Shown::Line, "broker.type", wrong_key).help(wrong_key);
+        assert!(!problem.to_string().contains("hunter2"), "{problem}");
+        let in_a_key = shown("redis://me:hunter2@host:1/0 = 1", "me", Shown::KeyAlone);
+        assert!(!in_a_key.contains("hunter2"), "{in_a_key}");
     }
 
     #[test]

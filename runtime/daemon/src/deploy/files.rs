@@ -52,7 +52,7 @@ impl Files {
         if let Some((_, revision)) = known.filter(|(of_then, _)| *of_then == stamp) {
             return Ok(Some(revision));
         }
-        let revision = sandhog_engine::revision_of(&fs::read(path)?);
+        let revision = sandhog_engine::revision_of_file(path)?;
         if stamp.is_settled(SystemTime::now()) {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.insert(path.to_owned(), (stamp, revision));

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::Revision;
 use sandhog_engine::{Engine, LoadSpec, Plugin};
@@ -43,20 +44,28 @@ pub fn load(
     compile: CompileBudget,
     signers: &[Signer],
 ) -> Result<Arc<Plugin>, Error> {
-    let (wasm, revision) = read(terms)?;
+    let (wasm, revision) = read(terms, compile.component)?;
     trusted(terms, &terms.component, revision, signers)?;
     compiled(engine, terms, wasm, compile)
 }
 
-/// The bytes of the component that a plugin's TOML names, if they are what it pins.
-fn read(terms: &config::Plugin) -> Result<(Vec<u8>, Revision), Error> {
-    let wasm = fs::read(&terms.component).map_err(|cause| Error::Unreadable {
+/// The bytes of the component that a plugin's TOML names, if they are what it pins. What is larger than `max` isn't even
+/// read: whoever wrote the file could have made it as large as the disk.
+fn read(terms: &config::Plugin, max: Bytes) -> Result<(Vec<u8>, Revision), Error> {
+    let unreadable = |cause| Error::Unreadable {
         file: terms.file.clone(),
         tenant: terms.tenant.clone(),
         plugin: terms.name.clone(),
         path: terms.component.clone(),
         cause,
-    })?;
+    };
+    let size = Bytes(fs::metadata(&terms.component).map_err(unreadable)?.len());
+    if size > max {
+        let plugin = format!("plugin {}/{}", terms.tenant, terms.name);
+        let cause = sandhog_engine::Error::TooLarge { plugin, size, max };
+        return Err(Error::Refused { file: terms.file.clone(), cause });
+    }
+    let wasm = fs::read(&terms.component).map_err(unreadable)?;
     let found = sandhog_engine::revision_of(&wasm);
     match terms.sha256.filter(|pinned| *pinned != found) {
         None => Ok((wasm, found)),
@@ -109,7 +118,7 @@ pub(super) fn fetch(
 ) -> Result<Loaded<Arc<Plugin>>, Error> {
     let (wasm, revision, path) = match origin {
         Origin::File => {
-            let (wasm, revision) = read(terms)?;
+            let (wasm, revision) = read(terms, demands.compile.component)?;
             (wasm, revision, terms.component.clone())
         }
         Origin::Kept(revision) => (store.get(revision)?, revision, store.copy_of(revision)),

@@ -4,8 +4,10 @@ mod aborts;
 mod bed;
 mod endings;
 mod fresh;
-mod guests;
 mod host_calls;
+mod kill;
 mod limits;
 mod loading;
 mod sharing;
+
+use sandhog_guests as guests;

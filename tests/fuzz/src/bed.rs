@@ -1,0 +1,188 @@
+//! An engine, and a host that holds what it is told against the limits.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sandhog_core::admit::{Admission, Choice, Offer, admit};
+use sandhog_core::budget::{Budget, Bytes, Fuel};
+use sandhog_core::compile::CompileBudget;
+use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
+use sandhog_core::job::{Job, Level, NewJob, Priority, Progress};
+use sandhog_core::outcome::{Outcome, Report};
+use sandhog_core::settle::RetryPolicy;
+use sandhog_core::time::Timestamp;
+use sandhog_engine::{
+    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount, Plugin,
+    Share,
+};
+use tokio::runtime::Runtime;
+
+/// What each run may spend: little, for there are many.
+pub(crate) const BUDGET: Budget = Budget {
+    fuel: Fuel(2_000_000),
+    memory: Bytes::mib(4),
+    table_elements: 1000,
+    timeout: Duration::from_secs(5),
+    output: Bytes::kib(16),
+    log: Bytes::kib(16),
+    effects: Bytes::kib(16),
+    ..Budget::DEFAULT
+};
+
+/// What the last line of a log may add, which says how many were dropped.
+const LAST_LINE: u64 = 256;
+
+/// The most of a message of progress that a host is told.
+const MESSAGE_MAX: usize = 1024 + '…'.len_utf8();
+
+/// An engine with its runtime; one a process.
+pub(crate) struct Bed {
+    runtime: Runtime,
+    engine: Engine,
+}
+
+/// The one of this process.
+pub(crate) fn bed() -> &'static Bed {
+    static BED: OnceLock<Bed> = OnceLock::new();
+    BED.get_or_init(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let config = Config {
+            guest_threads: NonZeroUsize::MIN,
+            instances: NonZeroU32::new(4).expect("four is not zero"),
+            memory_max: BUDGET.memory,
+            ..Config::default()
+        };
+        let engine = {
+            let _entered = runtime.enter();
+            Engine::new(config).expect("an engine")
+        };
+        Bed { runtime, engine }
+    })
+}
+
+impl Bed {
+    /// Loads a component, if it can be.
+    pub(crate) fn load(&self, wasm: &[u8]) -> Result<Arc<Plugin>, sandhog_engine::Error> {
+        let (name, tenant) = (PluginName::parse("guest").expect("valid"), tenant());
+        let compile = CompileBudget { component: Bytes::kib(64), ..CompileBudget::default() };
+        let spec = LoadSpec { name, tenant, wasm: wasm.to_vec(), compile, grants: Grants::default() };
+        self.engine.load(spec).map(Arc::new)
+    }
+
+    /// Runs a plugin once on this payload, and holds the report, and all the host was told, against the limits.
+    pub(crate) fn run(&self, plugin: &Arc<Plugin>, payload: &[u8]) -> Report {
+        let host = Arc::new(Told::default());
+        let offer = Offer {
+            plugin: Arc::clone(plugin),
+            budget: BUDGET,
+            retry: RetryPolicy::default(),
+            payload_max: Bytes::mib(1),
+        };
+        let Admission::Run(plan) = admit(&job(), Choice::Offer(offer)) else {
+            panic!("nothing is against it")
+        };
+        let (weight, memory_max) = (NonZeroU32::MIN, Bytes::mib(64));
+        let share = Share { tenant: tenant(), weight, memory: MemoryAccount::default(), memory_max };
+        let (input, theirs) = (input(payload), Arc::clone(&host) as Arc<dyn Host>);
+        let run = self.engine.run(plan, input, theirs, share, Abort::new());
+        let report = self.runtime.block_on(run);
+        holds(&report, &host);
+        report
+    }
+}
+
+fn holds(report: &Report, host: &Told) {
+    let (outcome, usage) = (&report.outcome, report.usage);
+    assert!(!matches!(outcome, Outcome::HostFault { .. }), "a guest made the host fail: {outcome:?}");
+    if let Outcome::Returned { output, effects } = outcome {
+        assert!(Bytes::of(output.len()) <= BUDGET.output, "an output of {}", output.len());
+        assert!(effects.size() <= BUDGET.effects, "effects of {}", effects.size());
+    }
+    assert!(usage.fuel <= BUDGET.fuel && usage.memory_peak <= BUDGET.memory, "{usage:?}");
+    let logged = host.logged.load(Ordering::Relaxed);
+    assert!(logged <= BUDGET.log.0 + LAST_LINE, "{logged} bytes were logged");
+}
+
+fn tenant() -> TenantId {
+    TenantId::parse("acme").expect("valid")
+}
+
+fn id() -> JobId {
+    JobId::from_parts(Timestamp::from_millis(1), 1)
+}
+
+fn job() -> Job {
+    Job {
+        id: id(),
+        tenant: tenant(),
+        queue: QueueName::parse("default").expect("valid"),
+        kind: Kind::parse("test").expect("valid"),
+        payload: Vec::new(),
+        pinned: None,
+        attempts: 0,
+        enqueued_at: Timestamp::from_millis(1),
+    }
+}
+
+fn input(payload: &[u8]) -> Input {
+    Input {
+        id: id(),
+        kind: Kind::parse("test").expect("valid"),
+        payload: payload.to_vec(),
+        tenant: tenant(),
+        queue: QueueName::parse("default").expect("valid"),
+        attempt: 1,
+        max_attempts: 5,
+        deadline: Timestamp::from_millis(1000),
+    }
+}
+
+/// A host that has a value for every key.
+#[derive(Debug, Default)]
+struct Told {
+    logged: AtomicU64,
+}
+
+#[async_trait]
+impl Host for Told {
+    async fn state(&self, key: &StateKey) -> Result<Option<Vec<u8>>, String> {
+        match key.as_str().len() % 4 {
+            0 => Ok(None),
+            1 => Ok(Some(b"41".to_vec())),
+            2 => Ok(Some(vec![0xff; 1000])),
+            _ => Err("the store is away".to_owned()),
+        }
+    }
+
+    fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
+        if ask.kind.as_str().starts_with('x') {
+            return Err(EnqueueRefusal::UnknownKind);
+        }
+        Ok(NewJob {
+            id: id(),
+            kind: ask.kind,
+            queue: ask.queue.unwrap_or_else(|| QueueName::parse("default").expect("valid")),
+            payload: ask.payload,
+            delay: ask.delay,
+            priority: Priority::default(),
+            unique_key: ask.unique_key,
+            pinned: None,
+        })
+    }
+
+    fn progress(&self, progress: Progress) {
+        assert!(progress.message.is_none_or(|message| message.len() <= MESSAGE_MAX), "a long message");
+    }
+
+    fn log(&self, _level: Level, message: String, fields: Vec<(String, String)>) {
+        let fields: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.logged.fetch_add((message.len() + fields) as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,74 @@
+//! The page of the docs that lists the cases.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+
+use libtest_mimic::Failed;
+
+use crate::cases;
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/hostile.md");
+
+const HEAD: &str = "# Hostile guests
+
+Every case below is a component that does its worst, run by a real daemon (`cargo test -p sandhog-tests --test hostile`).
+Each asserts three things:
+
+1. **A named end.** The job ends in the state and for the reason given here, or the component is refused when it is
+   deployed. What the run did before is not there.
+2. **Bounded memory.** The daemon's peak is within what it has at rest, plus `limits.memory` and what the host may hold
+   for each run that there can be at once, plus 32 MiB.
+3. **A neighbour served.** A job of another tenant started after a hostile one had started, and succeeded before the
+   last hostile one had ended, by the broker's records.
+
+Nor does any of them make the daemon log an error: tenants can't page the operator.
+
+This page is made from the cases: `SANDHOG_WRITE_PAGES=1 cargo test -p sandhog-tests --test hostile page`.
+";
+
+/// Compares the page with the cases; with `SANDHOG_WRITE_PAGES` writes it.
+pub(crate) fn check() -> Result<(), Failed> {
+    let page = page();
+    if std::env::var_os("SANDHOG_WRITE_PAGES").is_some() {
+        fs::write(PAGE, &page)?;
+    }
+    let found = fs::read_to_string(PAGE)?;
+    if found != page {
+        let line = found.lines().zip(page.lines()).position(|(found, made)| found != made);
+        return Err(format!("docs/hostile.md is not what the cases make it, from line {line:?} on").into());
+    }
+    Ok(())
+}
+
+/// Each case can be named.
+pub(crate) fn names_are_unique() -> Result<(), Failed> {
+    let cases = cases::all();
+    let names: BTreeSet<_> = cases.iter().map(|case| case.name).collect();
+    assert_eq!(names.len(), cases.len(), "two cases have one name");
+    assert!(names.iter().all(|name| name.bytes().all(|byte| byte == b'-' || byte.is_ascii_alphanumeric())));
+    Ok(())
+}
+
+fn page() -> String {
+    let mut page = HEAD.to_owned();
+    let mut group = "";
+    for case in cases::all() {
+        if case.group != group {
+            group = case.group;
+            let title = group.replace('_', " ");
+            let (first, rest) = title.split_at(1);
+            write_line(&mut page, &format!("\n## {}{rest}\n", first.to_uppercase()));
+            write_line(&mut page, "| case | the guest | the promise | its end |");
+            write_line(&mut page, "|---|---|---|---|");
+        }
+        let row = format!("| `{}` | {} | {} | {} |", case.name, case.does, case.promise.text(), case.end);
+        write_line(&mut page, &row);
+    }
+    page
+}
+
+fn write_line(page: &mut String, line: &str) {
+    // Writing to a string can't fail.
+    let _ = writeln!(page, "{line}");
+}
