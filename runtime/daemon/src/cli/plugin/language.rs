@@ -147,7 +147,10 @@ mod tests {
             let files = language.template();
             for (file, text) in files {
                 let filled = text.replace("{{name}}", "greeter").replace("{{sdk}}", "here");
-                assert!(!filled.contains("{{") && !filled.contains("}}"), "{language:?} {file}: {filled}");
+                // The types of JSDoc have two braces, too, and a blank after them.
+                let is_left = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase());
+                let left = filled.split("{{").skip(1).any(is_left);
+                assert!(!left, "{language:?} {file}: {filled}");
             }
             assert!(files.iter().any(|(file, _)| *file == language.manifest()), "{language:?}");
         }
