@@ -129,6 +129,33 @@ error: grants.network: there is no such key
 }
 
 #[test]
+fn hosts_are_granted_by_text_or_table_and_a_wrong_one_says_what_was_meant() {
+    let grants = |grants: &str| format!("{PLUGIN}\n[grants]\n{grants}\n");
+    let http = r#"http = ["API.acme.example:443", { to = "db.acme.example:80", private = "allow" }]"#;
+    let config = Site::with_plugin("", &grants(http)).load().expect("it is right");
+    let granted: Vec<String> = config.plugins[0]
+        .grants
+        .http
+        .iter()
+        .map(|grant| format!("{} {:?}", grant.to, grant.private))
+        .collect();
+    assert_eq!(granted, ["api.acme.example:443 Refuse", "db.acme.example:80 Allow"]);
+    let wrong = told("", &grants(r#"http = ["https://api.acme.example/v1"]"#));
+    assert!(wrong.contains("did you mean \"api.acme.example:443\"?"), "{wrong}");
+    let read_only = told("", &grants(r#"dirs = [{ host = "/srv", guest = "/srv", quota = "1MiB" }]"#));
+    assert!(read_only.contains("access = \"read-write\""), "{read_only}");
+}
+
+#[test]
+fn a_clock_can_be_made_coarser_and_never_finer() {
+    let daemon = "[tenants.acme.limits]\nclock_resolution = \"10ms\"";
+    let plugin = |resolution: &str| format!("{PLUGIN}\n[limits]\nclock_resolution = \"{resolution}\"\n");
+    assert!(Site::with_plugin(daemon, &plugin("20ms")).load().is_ok());
+    let finer = told(daemon, &plugin("5ms"));
+    assert!(finer.contains("at least 10ms, by tenants.acme.limits.clock_resolution"), "{finer}");
+}
+
+#[test]
 fn a_limit_over_that_of_the_daemon_names_both_places() {
     let plugin = format!("{PLUGIN}\n[limits]\nmemory = \"1GiB\"\ntimeout = \"10m\"\nconcurrency = 9\n");
     let daemon = "[limits]\nmemory = \"128MiB\"\n[tenants.acme]\nconcurrency = 8\n";
