@@ -27,8 +27,8 @@ use sandhog_core::outcome::Outcome;
 use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
-    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount, Plugin,
-    Share,
+    Abort, Class, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount,
+    Plugin, Share,
 };
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
@@ -190,6 +190,7 @@ impl Ours {
         let share = Share {
             tenant: self.acme.clone(),
             weight: NonZeroU32::MIN,
+            class: Class::Normal,
             memory: self.memory.clone(),
             memory_max: Bytes::mib(8192),
         };

@@ -104,7 +104,13 @@ async fn a_lease_that_another_holder_has_got_meanwhile_ends_it() {
 /// Leases the one job there is, as soon as its lease has run out.
 async fn steal(broker: &dyn Broker, from: &TenantId) -> Lease {
     let queues = [(QueueName::parse("hogs").expect("valid"), 1)];
-    let ask = LeaseAsk { tenant: from, queues: &queues, ttl: Duration::from_secs(600), expiries_max: 5 };
+    let ask = LeaseAsk {
+        tenant: from,
+        queues: &queues,
+        ttl: Duration::from_secs(600),
+        expiries_max: 5,
+        fuel: None,
+    };
     let until = std::time::Instant::now() + PATIENCE;
     loop {
         if let Some(lease) = broker.lease(ask).await.expect("the broker is up").leases.pop() {

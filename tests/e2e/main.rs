@@ -1,16 +1,20 @@
 //! Real daemons, a real Redis, real components.
 
+mod cancel;
 mod capabilities;
 mod crash;
 mod deploys;
 mod drain;
 mod effects;
 mod fresh;
+mod fuel;
 mod hostile;
 mod kill;
 mod languages;
 mod limits;
 mod malformed;
 mod outage;
+mod quotas;
 mod templates;
 mod tenants;
+mod usage;

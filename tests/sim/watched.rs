@@ -1,6 +1,7 @@
 //! The reference model behind a wrapper that checks each answer against the record before and after.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use sandhog_broker::{
     Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
     Wakes,
 };
+use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
@@ -176,6 +178,10 @@ impl Broker for Watched {
 
     async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
         self.inner.state(tenant, plugin, key).await
+    }
+
+    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
+        self.inner.usage(tenant, days).await
     }
 
     async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {

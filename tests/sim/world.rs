@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +21,13 @@ use sandhog_broker::{
     Broker, Cancelled, Clock, Enqueued, Keep, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result,
     Settle, Wakes,
 };
+use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::admit::Offer;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Budget, Bytes};
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, Priority, State};
+use sandhog_core::quota::{FuelQuota, StateQuota};
 use sandhog_core::settle::{Backoff, Jitter, OnLimit, RetryPolicy};
 use sandhog_core::time::Timestamp;
 use tokio::sync::watch;
@@ -256,6 +259,9 @@ impl Broker for Line {
     }
     async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
         self.while_alive(self.broker.state(tenant, plugin, key)).await
+    }
+    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
+        self.while_alive(self.broker.usage(tenant, days)).await
     }
     async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
         self.while_alive(self.broker.wakes(tenants)).await
@@ -493,7 +499,13 @@ fn catalog(quotas: &BTreeMap<TenantId, u32>, revision: u8, gates: &mut Gates) ->
         let plugins = vec![plugin_terms(tenant, quota, Revision::from_sha256([revision; 32]))];
         (
             tenant.clone(),
-            TenantTerms { weight: NonZeroU32::MIN, concurrency: quota, memory: Bytes::mib(1024), plugins },
+            TenantTerms {
+                weight: NonZeroU32::MIN,
+                concurrency: quota,
+                memory: Bytes::mib(1024),
+                fuel: FuelQuota::default(),
+                plugins,
+            },
         )
     };
     Catalog::new(quotas.iter().map(terms).collect(), gates)
@@ -508,6 +520,7 @@ fn plugin_terms(tenant: &TenantId, concurrency: NonZeroU32, revision: Revision) 
             revision,
             kinds: vec![Kind::parse("sim.act").expect("valid")],
             keep: Keep::default(),
+            state: StateQuota { bytes: Bytes::mib(1), keys: 1000 },
             offer: offer(),
             in_use: Arc::new(InUse::new(tenant.clone(), plugin_name(), revision)),
         },

@@ -12,13 +12,17 @@ use std::time::{Duration, Instant};
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
 use sandhog_broker::{Broker, Keep, LeaseAsk, Ran, Settle};
+use sandhog_core::account::Traffic;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::{Lease, NewJob, Priority};
 use sandhog_core::outcome::Usage;
+use sandhog_core::quota::StateQuota;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
+
+const STATE_MAX: StateQuota = StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -96,7 +100,7 @@ impl Bench {
     async fn work(&self, batch: usize) -> Result<()> {
         let queues = [(self.queue.clone(), u32::try_from(batch)?)];
         let ttl = Duration::from_secs(30);
-        let ask = LeaseAsk { tenant: &self.tenant, queues: &queues, ttl, expiries_max: 3 };
+        let ask = LeaseAsk { tenant: &self.tenant, queues: &queues, ttl, expiries_max: 3, fuel: None };
         loop {
             let leased = self.broker.lease(ask).await?;
             if leased.leases.is_empty() {
@@ -164,8 +168,13 @@ fn success(lease: &Lease) -> Result<Settle> {
         cpu: Duration::from_micros(3_210),
         host_calls: 7,
     };
-    let ran =
-        Ran { plugin: PluginName::parse("thumbnail")?, revision: Revision::from_sha256([7; 32]), usage };
+    let ran = Ran {
+        plugin: PluginName::parse("thumbnail")?,
+        revision: Revision::from_sha256([7; 32]),
+        usage,
+        traffic: Traffic::default(),
+        state_max: STATE_MAX,
+    };
     let settlement = Settlement::Succeed { output: br#"{"ok":true}"#.to_vec(), effects: Effects::default() };
     Ok(Settle {
         token: lease.token,

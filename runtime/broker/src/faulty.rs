@@ -9,12 +9,14 @@
 //! already. Without faults in its plan, this broker is the one behind it.
 
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob};
@@ -179,6 +181,10 @@ impl Broker for Faulty {
 
     async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
         self.call("state", self.behind.state(tenant, plugin, key)).await
+    }
+
+    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
+        self.call("usage", self.behind.usage(tenant, days)).await
     }
 
     async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {

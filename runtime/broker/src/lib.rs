@@ -28,13 +28,16 @@ pub mod routed;
 pub mod sealed;
 mod wake;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::outcome::Usage;
+use sandhog_core::quota::{FuelQuota, FuelSpent, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
@@ -59,7 +62,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Records how runs ended, each with all its effects in one atomic step, if its token still holds.
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>>;
 
-    /// Cancels a job: at once if it waits, with the help of its holder if it is leased.
+    /// Cancels a job: at once if it waits; with the help of its holder, who is told by a [`Wake::Cancel`], if it is
+    /// leased.
     async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled>;
 
     /// Puts a dead letter back to ready, with its attempts and expiries at zero.
@@ -79,6 +83,10 @@ pub trait Broker: Send + Sync + 'static {
 
     /// A stored value of a plugin's state.
     async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>>;
+
+    /// What the tenant's runs have spent on these days, by day and plugin; days on which nothing ran are left out, and so
+    /// are those that are over for longer than the broker keeps them ([`USAGE_DAYS_KEPT`]).
+    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>>;
 
     /// Starts to listen for work that turns up, for any of these tenants.
     async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes>;
@@ -148,6 +156,8 @@ pub struct LeaseAsk<'a> {
     pub ttl: Duration,
     /// A job whose lease runs out for the time after this many is buried, as it seems to kill its daemons.
     pub expiries_max: u32,
+    /// How much fuel the tenant's runs may spend. If it is used up and jobs are to be held then, none is handed out.
+    pub fuel: Option<FuelQuota>,
 }
 
 impl LeaseAsk<'_> {
@@ -168,6 +178,8 @@ pub struct Leased {
     /// When to ask again even if no wake comes: at once (zero) if a bounded step left something undone, else when the
     /// next scheduled job is due or the next lease runs out.
     pub next_due: Option<Duration>,
+    /// What the tenant's settled runs had spent before this call, if it was asked with a [`LeaseAsk::fuel`].
+    pub spent: Option<FuelSpent>,
 }
 
 /// The prolonging of one lease.
@@ -218,6 +230,30 @@ pub struct Ran {
     pub revision: Revision,
     /// What this run spent; the record adds it to that of earlier ones, with times to the microsecond.
     pub usage: Usage,
+    /// What it took in and gave out.
+    pub traffic: Traffic,
+    /// How much state the plugin may keep.
+    pub state_max: StateQuota,
+}
+
+impl Settle {
+    /// What this settlement adds to whose account of the day, given whether somebody wants its job cancelled. Nothing,
+    /// if nothing ran.
+    fn account(&self, cancel: Cancel) -> Option<(&PluginName, Account)> {
+        let ran = self.ran.as_ref()?;
+        let end = match cancel {
+            Cancel::Requested => RunEnd::of(&self.settlement).cancelled(),
+            Cancel::No => RunEnd::of(&self.settlement),
+        };
+        Some((&ran.plugin, Account::of(end, ran.usage, ran.traffic)))
+    }
+}
+
+/// Whether somebody wants a leased job cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cancel {
+    No,
+    Requested,
 }
 
 /// How long final jobs are kept. After that they are removed by and by.
@@ -280,6 +316,9 @@ impl Query {
 
 /// Log lines that are kept with a job at most; the oldest go first.
 pub const LOG_LINES_KEPT: usize = 1000;
+
+/// Days whose usage is kept, today not among them: a year, and a month to bill it.
+pub const USAGE_DAYS_KEPT: u32 = 400;
 
 /// Jobs that one call makes ready, takes back or removes at most, so that none takes long.
 pub const SWEEP_MAX: usize = 500;

@@ -44,11 +44,13 @@ mod scripts;
 #[cfg(feature = "conformance")]
 pub mod testing;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Value;
+use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob};
@@ -142,7 +144,7 @@ impl Broker for Redis {
         let mut replies = Vec::with_capacity(settlements.len());
         for part in batch::parts(settlements) {
             let reply = self.run("settle", &self.scripts.settle, batch::settle(tenant, part)).await?;
-            replies.extend(reply::settled(tenant, reply)?);
+            replies.extend(reply::settled(tenant, part, reply)?);
         }
         Ok(replies)
     }
@@ -181,6 +183,11 @@ impl Broker for Redis {
         let reply =
             self.run("look-up of state", &self.scripts.state, batch::state(tenant, plugin, key)).await?;
         reply::optional_bytes(reply)
+    }
+
+    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
+        let reply = self.run("look-up of usage", &self.scripts.usage, batch::usage(tenant, &days)).await?;
+        reply::usage(tenant, reply)
     }
 
     async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {

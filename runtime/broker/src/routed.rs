@@ -2,10 +2,12 @@
 //!
 //! With a Redis user of its own for each tenant, nobody's connection sees what isn't its tenant's.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob};
@@ -115,6 +117,10 @@ impl<R: Routes> Broker for Routed<R> {
 
     async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
         self.routes.route(tenant)?.state(tenant, plugin, key).await
+    }
+
+    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
+        self.routes.route(tenant)?.usage(tenant, days).await
     }
 
     /// One stream for all of them. It goes on as long as one of theirs does.

@@ -1,22 +1,38 @@
 //! News of work, by push.
 //!
 //! A wake is a hint, so what a slow listener hasn't heard yet needs no queue: it is a set of tenants, never larger than
-//! what it listens to. Telling never waits, and no wake is ever dropped.
+//! what it listens to, and a bounded number of jobs to be cancelled, past which [`Wake::All`] stands for them. Telling
+//! never waits, and no wake is ever dropped.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{JobId, TenantId};
 use tokio::sync::Notify;
 
 /// News of work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wake {
     /// A queue of this tenant that was empty isn't any more.
     Ready(TenantId),
-    /// Something may have been missed, say while a connection was down: ask for every tenant.
+    /// Somebody wants this leased job of the tenant cancelled: its holder is to renew its lease, which tells.
+    Cancel(TenantId, JobId),
+    /// Something may have been missed, say while a connection was down: ask for every tenant, and about every lease.
     All,
 }
+
+impl Wake {
+    /// Whose news it is; everybody's, if it is none's.
+    pub(crate) fn tenant(&self) -> Option<&TenantId> {
+        match self {
+            Self::Ready(tenant) | Self::Cancel(tenant, _) => Some(tenant),
+            Self::All => None,
+        }
+    }
+}
+
+/// Jobs to be cancelled that a listener may leave unheard.
+const CANCELS_MAX: usize = 256;
 
 /// A stream of [`Wake`]s. It ends when the broker is closed. A wake is a hint: whoever gets one asks for leases and
 /// may get none. Wakes that nobody has fetched yet are told once.
@@ -52,6 +68,7 @@ struct Unheard {
     /// In the order in which they came, so that no tenant is kept waiting by busier ones.
     tenants: VecDeque<TenantId>,
     known: HashSet<TenantId>,
+    cancels: VecDeque<(TenantId, JobId)>,
     /// Nobody is left who could tell more.
     ended: bool,
     /// Nobody is left who could hear it.
@@ -132,16 +149,12 @@ impl Listeners {
         wakes
     }
 
-    /// Tells those who listen for this tenant.
-    pub(crate) fn wake(&self, tenant: &TenantId) {
-        for (_, waker) in self.lock().iter().filter(|(tenants, _)| tenants.contains(tenant)) {
-            waker.wake(Wake::Ready(tenant.clone()));
+    /// Tells those whom it concerns.
+    pub(crate) fn wake(&self, wake: &Wake) {
+        let concerns = |tenants: &HashSet<TenantId>| wake.tenant().is_none_or(|of| tenants.contains(of));
+        for (_, waker) in self.lock().iter().filter(|(tenants, _)| concerns(tenants)) {
+            waker.wake(wake.clone());
         }
-    }
-
-    /// Tells everybody to ask for everything.
-    pub(crate) fn wake_all(&self) {
-        self.lock().iter().for_each(|(_, waker)| waker.wake(Wake::All));
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(HashSet<TenantId>, Waker)>> {
@@ -160,6 +173,10 @@ impl Unheard {
     fn put(&mut self, wake: Wake) {
         match wake {
             Wake::All => self.all = true,
+            Wake::Cancel(tenant, job) if self.cancels.len() < CANCELS_MAX => {
+                self.cancels.push_back((tenant, job));
+            }
+            Wake::Cancel(..) => self.all = true,
             Wake::Ready(tenant) => {
                 if self.known.insert(tenant.clone()) {
                     self.tenants.push_back(tenant);
@@ -170,10 +187,14 @@ impl Unheard {
 
     fn take(&mut self) -> Option<Wake> {
         if std::mem::take(&mut self.all) {
-            // Whoever asks for every tenant has no need of the single ones.
+            // Whoever asks for every tenant and lease has no need of the single ones.
             self.tenants.clear();
             self.known.clear();
+            self.cancels.clear();
             return Some(Wake::All);
+        }
+        if let Some((tenant, job)) = self.cancels.pop_front() {
+            return Some(Wake::Cancel(tenant, job));
         }
         let tenant = self.tenants.pop_front()?;
         self.known.remove(&tenant);
@@ -184,6 +205,7 @@ impl Unheard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sandhog_core::time::Timestamp;
 
     fn tenant(name: &str) -> TenantId {
         TenantId::parse(name).expect("a valid name")
@@ -199,6 +221,18 @@ mod tests {
         drop(waker);
         assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("busy"))));
         assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("quiet"))));
+        assert_eq!(wakes.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn of_more_cancellations_than_it_keeps_a_listener_is_told_to_ask_about_all() {
+        let (waker, mut wakes) = Wakes::channel();
+        let job = |n: usize| JobId::from_parts(Timestamp::from_millis(1), n as u128);
+        (0..CANCELS_MAX).for_each(|n| waker.wake(Wake::Cancel(tenant("a"), job(n))));
+        assert_eq!(wakes.next().await, Some(Wake::Cancel(tenant("a"), job(0))));
+        (0..2).for_each(|n| waker.wake(Wake::Cancel(tenant("a"), job(n))));
+        drop(waker);
+        assert_eq!(wakes.next().await, Some(Wake::All));
         assert_eq!(wakes.next().await, None);
     }
 
@@ -243,10 +277,14 @@ mod tests {
         let listeners = Listeners::default();
         let mut wakes = listeners.listen(vec![tenant("a")]);
         assert_eq!(wakes.next().await, Some(Wake::All));
-        listeners.wake(&tenant("b"));
-        listeners.wake(&tenant("a"));
+        let job = JobId::from_parts(Timestamp::from_millis(1), 1);
+        listeners.wake(&Wake::Ready(tenant("b")));
+        listeners.wake(&Wake::Ready(tenant("a")));
+        listeners.wake(&Wake::Cancel(tenant("b"), job));
+        listeners.wake(&Wake::Cancel(tenant("a"), job));
+        assert_eq!(wakes.next().await, Some(Wake::Cancel(tenant("a"), job)));
         assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("a"))));
-        listeners.wake_all();
+        listeners.wake(&Wake::All);
         assert_eq!(wakes.next().await, Some(Wake::All));
         drop(listeners);
         assert_eq!(wakes.next().await, None);

@@ -65,7 +65,7 @@ fn open(path: &Path) -> Result<Embedded> {
 
 async fn lease(broker: &Embedded, tenant: &TenantId, n: u32) -> Vec<JobId> {
     let queues = [(QueueName::parse("default").expect("a valid queue"), n)];
-    let ask = LeaseAsk { tenant, queues: &queues, ttl: Duration::from_secs(60), expiries_max: 3 };
+    let ask = LeaseAsk { tenant, queues: &queues, ttl: Duration::from_secs(60), expiries_max: 3, fuel: None };
     let leased = broker.lease(ask).await.expect("a lease succeeds");
     leased.leases.into_iter().map(|lease| lease.token.job).collect()
 }
@@ -114,6 +114,8 @@ async fn two_brokers_on_a_file_share_the_work_and_wake_each_other() {
         assert_eq!(next(&mut wakes).await, Wake::Ready(acme.clone()));
         assert_eq!(lease(&first, &acme, 5).await, [new_job(job).id]);
         assert_eq!(lease(&second, &acme, 5).await, []);
+        second.cancel(&acme, new_job(job).id).await.expect("a cancellation succeeds");
+        assert_eq!(next(&mut wakes).await, Wake::Cancel(acme.clone(), new_job(job).id));
     }
 }
 

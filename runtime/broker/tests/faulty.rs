@@ -12,14 +12,19 @@ use sandhog_broker::memory::Memory;
 use sandhog_broker::{
     Broker, Clock, Enqueued, Error, Keep, LeaseAsk, Query, Ran, Result, Settle, Wake, Wakes,
 };
+use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, Priority, State};
 use sandhog_core::outcome::Usage;
+use sandhog_core::quota::StateQuota;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
+
+const STATE_MAX: StateQuota = StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX };
 
 struct Faultless(Arc<Faulty>);
 
@@ -74,7 +79,13 @@ fn settle(token: LeaseToken, nth: u128) -> Settle {
     };
     let usage = Usage { host_calls: 1, ..Usage::default() };
     let plugin = PluginName::parse("thumbnail").expect("a valid name");
-    let ran = Ran { plugin, revision: Revision::from_sha256([1; 32]), usage };
+    let ran = Ran {
+        plugin,
+        revision: Revision::from_sha256([1; 32]),
+        usage,
+        traffic: Traffic::default(),
+        state_max: STATE_MAX,
+    };
     Settle { token, ran: Some(ran), settlement, progress: None, log: Vec::new(), keep: Keep::default() }
 }
 
@@ -101,7 +112,13 @@ async fn play(faults: Faults) -> (Vec<(JobRecord, Vec<LogLine>)>, Option<Vec<u8>
     }
     // Leases are handed out by the model: one whose reply is lost runs out, and that is another story.
     let queues = [(queue(), 100)];
-    let ask = LeaseAsk { tenant: &tenant, queues: &queues, ttl: Duration::from_secs(30), expiries_max: 3 };
+    let ask = LeaseAsk {
+        tenant: &tenant,
+        queues: &queues,
+        ttl: Duration::from_secs(30),
+        expiries_max: 3,
+        fuel: None,
+    };
     let leases = model.lease(ask).await.expect("the model answers").leases;
     let settlements: Vec<Settle> =
         leases.iter().zip(0..).map(|(lease, nth)| settle(lease.token, nth)).collect();

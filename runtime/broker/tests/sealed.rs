@@ -12,11 +12,14 @@ use sandhog_broker::sealed::{Key, Keyring, Keys, Plain, Sealed};
 use sandhog_broker::{
     Broker, Clock, Enqueued, Error, Keep, LeaseAsk, Leased, Query, Ran, Renew, Renewal, Settle,
 };
+use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, KeyId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, Level, LogLine, NewJob, Priority, Progress, State};
 use sandhog_core::outcome::Usage;
+use sandhog_core::quota::StateQuota;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
@@ -48,6 +51,9 @@ struct OverMemory(Arc<Sealed<SameForAll>>);
 
 #[async_trait]
 impl Fixture for OverMemory {
+    // The head of a sealed value with the id of its key, and the tag at its end.
+    const SEAL: u64 = 4 + 1 + 1 + 1 + 24 + 16;
+
     async fn start(clock: Arc<ManualClock>) -> Self {
         let model: Arc<dyn Broker> = Arc::new(Memory::new(clock as Arc<dyn Clock>));
         Self(Arc::new(sealed(&model, &["1"], Plain::Refused)))
@@ -95,7 +101,13 @@ fn new_job(nth: u128) -> NewJob {
 }
 
 fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
-    let ran = Ran { plugin: plugin(), revision: Revision::from_sha256([1; 32]), usage: Usage::default() };
+    let ran = Ran {
+        plugin: plugin(),
+        revision: Revision::from_sha256([1; 32]),
+        usage: Usage::default(),
+        traffic: Traffic::default(),
+        state_max: StateQuota { bytes: Bytes::mib(1), keys: 1000 },
+    };
     Settle { token, ran: Some(ran), settlement, progress: None, log: Vec::new(), keep: Keep::default() }
 }
 
@@ -120,8 +132,13 @@ trait Ask: Broker {
     async fn ask(&self) -> Leased {
         let queues = [(queue(), 1000)];
         let tenant = acme();
-        let ask =
-            LeaseAsk { tenant: &tenant, queues: &queues, ttl: Duration::from_secs(30), expiries_max: 3 };
+        let ask = LeaseAsk {
+            tenant: &tenant,
+            queues: &queues,
+            ttl: Duration::from_secs(30),
+            expiries_max: 3,
+            fuel: None,
+        };
         self.lease(ask).await.expect("it answers")
     }
 

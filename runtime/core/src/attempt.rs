@@ -14,8 +14,9 @@
 
 use crate::id::StateKey;
 use crate::outcome::{Outcome, StopReason};
+use crate::quota::{StateExcess, StateQuota};
 use crate::reason::Reason;
-use crate::settle::{Chance, RetryPolicy, Settlement, Tally, settle, settle_conflict};
+use crate::settle::{Chance, RetryPolicy, Settlement, Tally, settle, settle_conflict, settle_full};
 use crate::time::Mono;
 use std::time::Duration;
 
@@ -98,6 +99,13 @@ pub enum SettleReply {
     Conflict {
         /// The first key that was found so.
         key: StateKey,
+    },
+    /// The plugin would keep more state than it may: nothing was changed.
+    Full {
+        /// What there would be too much of.
+        excess: StateExcess,
+        /// How much it may keep.
+        quota: StateQuota,
     },
 }
 
@@ -278,6 +286,14 @@ impl Attempt {
                     self.send(None, instead)
                 }
                 // A settlement without effects can't conflict: a broker that says so can't be trusted with it.
+                None => self.end(Ending::Lost),
+            },
+            Event::Settled(SettleReply::Full { excess, quota }) => match retry {
+                Some(retry) => {
+                    let instead = settle_full(self.tally, quota.explain(excess), &retry, chance);
+                    self.send(None, instead)
+                }
+                // Nor can one without effects fill the state.
                 None => self.end(Ending::Lost),
             },
             // A renewal that crossed the settlement finds no lease any more; the settlement's own reply decides.

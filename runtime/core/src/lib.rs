@@ -11,6 +11,7 @@
 //!           budget    effects
 //! ```
 
+pub mod account;
 pub mod admit;
 pub mod attempt;
 pub mod budget;
@@ -20,6 +21,7 @@ pub mod effects;
 pub mod id;
 pub mod job;
 pub mod outcome;
+pub mod quota;
 pub mod reason;
 pub mod settle;
 pub mod time;

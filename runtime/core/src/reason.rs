@@ -78,6 +78,10 @@ reasons! {
     Unreadable = "unreadable",
     /// Its attempts were used up before it could start.
     AttemptsExhausted = "attempts-exhausted",
+    /// Its tenant had spent its fuel of the minute or day.
+    OutOfBudget = "out-of-budget",
+    /// Its plugin may keep no more state.
+    StateFull = "state-full",
     /// Its plugin had no room for one more run.
     NoRoom = "no-room",
     /// The daemon shut down before it was done.

@@ -223,6 +223,17 @@ pub fn settle_conflict(tally: Tally, key: &str, policy: &RetryPolicy, chance: Ch
     Settlement::Retry { after: policy.backoff.wait(failures, chance), reason: Reason::StateConflict, message }
 }
 
+/// What to record instead, when the plugin would keep more state than it may. Like other limits, the same input would hit
+/// it again.
+#[must_use]
+pub fn settle_full(tally: Tally, message: String, policy: &RetryPolicy, chance: Chance) -> Settlement {
+    let failures = tally.attempts.saturating_add(1);
+    if policy.on_limit == OnLimit::Bury || failures >= policy.max_attempts.get() {
+        return Settlement::Bury { reason: Reason::StateFull, message };
+    }
+    Settlement::Retry { after: policy.backoff.wait(failures, chance), reason: Reason::StateFull, message }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

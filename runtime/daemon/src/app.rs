@@ -113,8 +113,13 @@ impl<R: Runner> Floor<R> {
         floor.follow_catalog();
         let (broker, lease) = (Arc::clone(&floor.parts.broker), floor.parts.lease);
         let (outage, ambient) = (Arc::clone(&floor.outage), floor.parts.ambient.clone());
-        let ringing =
-            ring(Arc::clone(&broker), floor.bells.subscribe(), Arc::clone(&outage), ambient.clone());
+        let ringing = ring(
+            Arc::clone(&broker),
+            floor.bells.subscribe(),
+            Arc::clone(&floor.live),
+            Arc::clone(&outage),
+            ambient.clone(),
+        );
         let beating = beat(Arc::clone(&floor.live), broker, lease, outage, ambient);
         floor.loops.spawn(async move {
             ringing.await;

@@ -13,6 +13,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::canary::Side;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::Job;
+use sandhog_core::quota::{FuelQuota, StateQuota};
 use tokio::sync::watch;
 
 use crate::deploy::{InUse, Trial};
@@ -34,6 +35,8 @@ pub struct Tenant<P> {
     pub weight: NonZeroU32,
     /// The memory of all its runs together.
     pub memory: Bytes,
+    /// What all its runs together may spend.
+    pub fuel: FuelQuota,
     /// Its runs under way at once.
     pub concurrency: NonZeroU32,
     /// One permit for each of them.
@@ -68,6 +71,8 @@ pub struct Version<P> {
     pub kinds: Vec<Kind>,
     /// How long its final jobs are kept.
     pub keep: Keep,
+    /// How much state it may keep.
+    pub state: StateQuota,
     /// The loaded code and its terms.
     pub offer: Offer<P>,
     /// Says when nobody holds the code any more.
@@ -139,6 +144,8 @@ pub struct TenantTerms<P> {
     pub concurrency: NonZeroU32,
     /// The memory of all its runs together.
     pub memory: Bytes,
+    /// What all its runs together may spend.
+    pub fuel: FuelQuota,
     /// Its plugins. Where two handle the same kind, the later one gets it.
     pub plugins: Vec<PluginTerms<P>>,
 }
@@ -210,6 +217,7 @@ impl<P> Tenant<P> {
             weight: terms.weight,
             memory: terms.memory,
             concurrency: terms.concurrency,
+            fuel: terms.fuel,
             gate: gates.of(id, None, terms.concurrency),
             kinds,
             queues: queues.into_iter().map(|(name, gates)| Queue { name, gates }).collect(),
@@ -260,6 +268,7 @@ impl<P> Plugin<P> {
                 revision,
                 kinds: self.stable.kinds.clone(),
                 keep: self.stable.keep,
+                state: self.stable.state,
                 offer: Offer { plugin, ..self.stable.offer.clone() },
                 in_use,
             })),

@@ -1,16 +1,19 @@
 //! Keeps the leases of what runs, in batches, and brings to the broker what runs report meanwhile.
+//!
+//! A renewal is also how a holder learns that its job is to be cancelled. So when news of a cancellation come, that one
+//! lease is renewed at once; the next beat is only the safety net.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
 use sandhog_broker::{Broker, Renew, Renewal};
 use sandhog_core::attempt::Event;
-use sandhog_core::id::{LeaseToken, TenantId};
+use sandhog_core::id::{JobId, LeaseNo, LeaseToken, TenantId};
 use sandhog_core::job::{LogLine, Progress};
 use sandhog_core::time::Mono;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use crate::ambient::Ambient;
@@ -22,6 +25,9 @@ const BATCH_MAX: usize = 500;
 
 /// Progress and log lines are at most this old when they reach the broker.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// News of cancellations that came before the lease that they are about; more than that many are those of other daemons.
+const EARLY_MAX: usize = 64;
 
 /// What a run has reported since it was last brought to the broker.
 #[derive(Debug, Default)]
@@ -55,7 +61,15 @@ pub(crate) struct Pulse {
 #[derive(Debug)]
 struct PulseState {
     renewed_at: Mono,
+    hurry: Hurry,
     notes: Notes,
+}
+
+/// Whether a lease is renewed before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hurry {
+    No,
+    Yes,
 }
 
 impl Pulse {
@@ -77,7 +91,17 @@ impl Pulse {
 /// The attempts that are under way.
 #[derive(Debug, Default)]
 pub(crate) struct Live {
-    pulses: Mutex<BTreeMap<LeaseToken, Arc<Pulse>>>,
+    attempts: Mutex<Attempts>,
+    /// Says that a lease is to be renewed at once.
+    hurried: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Attempts {
+    // By tenant as well: the ids of two tenants' jobs may be the same.
+    pulses: BTreeMap<(TenantId, LeaseToken), Arc<Pulse>>,
+    /// Jobs to be cancelled that no attempt here is about, the latest last: its lease may be on its way to us.
+    early: VecDeque<(TenantId, JobId)>,
 }
 
 /// Membership in [`Live`]; ends when it is dropped.
@@ -89,7 +113,7 @@ pub(crate) struct Alive {
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.live.lock().remove(&self.pulse.token);
+        self.live.lock().pulses.remove(&(self.pulse.tenant.clone(), self.pulse.token));
     }
 }
 
@@ -102,22 +126,53 @@ impl Live {
         leased_at: Mono,
         events: mpsc::UnboundedSender<Event>,
     ) -> Alive {
-        let state = Mutex::new(PulseState { renewed_at: leased_at, notes: Notes::default() });
-        let pulse = Arc::new(Pulse { tenant, token, events, state });
-        self.lock().insert(token, Arc::clone(&pulse));
+        let state = PulseState { renewed_at: leased_at, hurry: Hurry::No, notes: Notes::default() };
+        let pulse = Arc::new(Pulse { tenant: tenant.clone(), token, events, state: Mutex::new(state) });
+        let mut attempts = self.lock();
+        let early = attempts.early.iter().position(|(of, job)| (of, *job) == (&tenant, token.job));
+        if let Some(early) = early {
+            attempts.early.remove(early);
+            pulse.lock().hurry = Hurry::Yes;
+            self.hurried.notify_one();
+        }
+        attempts.pulses.insert((tenant, token), Arc::clone(&pulse));
+        drop(attempts);
         Alive { live: Arc::clone(self), pulse }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<LeaseToken, Arc<Pulse>>> {
-        self.pulses.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has the leases of a job renewed at once.
+    pub(crate) fn hurry(&self, tenant: TenantId, job: JobId) {
+        let mut attempts = self.lock();
+        let token = |lease| (tenant.clone(), LeaseToken { job, lease: LeaseNo(lease) });
+        let mut found = attempts.pulses.range(token(0)..=token(u64::MAX)).peekable();
+        if found.peek().is_some() {
+            found.for_each(|(_, pulse)| pulse.lock().hurry = Hurry::Yes);
+            self.hurried.notify_one();
+            return;
+        }
+        drop(found);
+        if attempts.early.len() == EARLY_MAX {
+            attempts.early.pop_front();
+        }
+        attempts.early.push_back((tenant, job));
+    }
+
+    /// Has all leases renewed with the next beat: any of them may be about a job to be cancelled.
+    pub(crate) fn hurry_all(&self) {
+        self.lock().pulses.values().for_each(|pulse| pulse.lock().hurry = Hurry::Yes);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Those that need a renewal by now or have something to report, by tenant.
-    fn due(&self, renewed_before: Mono) -> BTreeMap<TenantId, Vec<Arc<Pulse>>> {
+    fn due(&self, renewed_before: Option<Mono>) -> BTreeMap<TenantId, Vec<Arc<Pulse>>> {
         let mut due: BTreeMap<TenantId, Vec<Arc<Pulse>>> = BTreeMap::new();
-        for pulse in self.lock().values() {
+        for pulse in self.lock().pulses.values() {
             let state = pulse.lock();
-            if state.renewed_at <= renewed_before || !state.notes.is_empty() {
+            let in_time = renewed_before.is_some_and(|before| state.renewed_at <= before);
+            if in_time || state.hurry == Hurry::Yes || !state.notes.is_empty() {
                 due.entry(pulse.tenant.clone()).or_default().push(Arc::clone(pulse));
             }
         }
@@ -136,11 +191,12 @@ pub(crate) async fn beat(
     let mut ticks = tokio::time::interval(REPORT_EVERY.min(lease.renew_every));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = live.hurried.notified() => {}
+        }
         let now = ambient.mono().since_origin();
-        let Some(renewed_before) = now.checked_sub(lease.renew_every).map(Mono::from_origin) else {
-            continue;
-        };
+        let renewed_before = now.checked_sub(lease.renew_every).map(Mono::from_origin);
         let due = live.due(renewed_before);
         join_all(due.iter().flat_map(|(tenant, pulses)| {
             pulses.chunks(BATCH_MAX).map(|batch| renew(&*broker, tenant, batch, lease, &outage, &ambient))
@@ -160,6 +216,7 @@ async fn renew(
     let asks: Vec<Renew> = batch
         .iter()
         .map(|pulse| {
+            pulse.lock().hurry = Hurry::No;
             let Notes { progress, log } = pulse.take_notes();
             Renew { token: pulse.token, progress, log }
         })
@@ -184,6 +241,7 @@ async fn renew(
         Err(error) => {
             outage.note(&error);
             for (pulse, ask) in batch.iter().zip(asks) {
+                pulse.lock().hurry = Hurry::Yes;
                 pulse.note(|notes| notes.restore(Notes { progress: ask.progress, log: ask.log }));
             }
         }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandhog_broker::{Keep, LeaseAsk, Leased, Settle};
-use sandhog_core::id::QueueName;
+use sandhog_core::id::{QueueName, TenantId};
 use sandhog_core::job::Lease;
+use sandhog_core::quota::{FuelQuota, Verdict, Window};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Mono;
@@ -53,6 +54,10 @@ struct Outlook {
     empty: HashSet<QueueName>,
     /// When to look again, whatever is heard.
     look_at: Option<Instant>,
+    /// Until when nothing is to be had, whatever is heard: the tenant's fuel is used up.
+    held_until: Option<Instant>,
+    /// Whose fuel the log has said to be used up.
+    used_up: Option<Window>,
 }
 
 impl Outlook {
@@ -64,6 +69,26 @@ impl Outlook {
     fn forget(&mut self) {
         self.empty.clear();
         self.look_at = None;
+    }
+
+    /// Takes in whether there is fuel. Each time that it is used up, the log says so once.
+    fn learn_of_fuel(&mut self, tenant: &TenantId, verdict: &Verdict) {
+        let (window, what) = match verdict {
+            Verdict::Run => {
+                self.used_up = None;
+                return;
+            }
+            Verdict::Hold { window, until } => {
+                // Not longer than the poll: another daemon's file may say otherwise, and leases have to be taken back.
+                self.held_until = Some(Instant::now() + (*until).min(POLL_EVERY));
+                (*window, "its jobs wait for the next one")
+            }
+            Verdict::RunIdle(window) => (*window, "its jobs run when no other tenant wants the processors"),
+            Verdict::Reject { window, .. } => (*window, "its jobs are buried"),
+        };
+        if self.used_up.replace(window) != Some(window) {
+            tracing::info!(%tenant, "the tenant's fuel of this {window} is used up; {what}; tenants.{tenant}.fuel sets it");
+        }
     }
 
     fn learn(&mut self, asks: &[(QueueName, u32)], leased: &Leased) {
@@ -114,7 +139,17 @@ impl<R: Runner> Intake<R> {
     /// Waits until there may be work, and room for it; none if the tenant is gone.
     async fn wait(&mut self, outlook: &mut Outlook) -> Option<(Arc<Tenant<R::Plugin>>, Reservation)> {
         loop {
-            if !outlook.is_hungry(&*self.terms()?) {
+            let terms = self.terms()?;
+            if let Some(held_until) = outlook.held_until.take() {
+                tokio::select! {
+                    biased;
+                    Ok(()) = self.catalog.changed() => {}
+                    () = tokio::time::sleep_until(held_until) => {}
+                }
+                outlook.forget();
+                continue;
+            }
+            if !outlook.is_hungry(&terms) {
                 self.changed(outlook.look_at).await;
                 outlook.forget();
                 continue;
@@ -169,10 +204,14 @@ impl<R: Runner> Intake<R> {
             queues: &queues,
             ttl: self.lease.ttl,
             expiries_max: self.lease.expiries_max,
+            fuel: Some(terms.fuel).filter(FuelQuota::is_bounded),
         };
         let leased = self.workshop.broker.lease(ask).await?;
         self.outage.over();
         outlook.learn(&queues, &leased);
+        let decide = |spent| terms.fuel.decide(&self.workshop.tenant, &spent);
+        let verdict = leased.spent.map_or(Verdict::Run, decide);
+        outlook.learn_of_fuel(&self.workshop.tenant, &verdict);
         if self.bell.has_changed().unwrap_or(false) {
             outlook.forget();
         }
@@ -180,18 +219,26 @@ impl<R: Runner> Intake<R> {
             tracing::warn!(tenant = %self.workshop.tenant, %job, "buried: its leases ran out too often, so it seems to kill its daemons");
         }
         for lease in leased.leases {
-            self.start(lease, &mut room, asked_at, &terms);
+            self.start(lease, &mut room, asked_at, &terms, &verdict);
         }
         Ok(())
     }
 
-    fn start(&self, lease: Lease, room: &mut Reservation, asked_at: Mono, terms: &Arc<Tenant<R::Plugin>>) {
+    fn start(
+        &self,
+        lease: Lease,
+        room: &mut Reservation,
+        asked_at: Mono,
+        terms: &Arc<Tenant<R::Plugin>>,
+        verdict: &Verdict,
+    ) {
         let plugin = terms.kinds.get(&lease.job.kind);
         let Some(room) = room.split(&lease.job.queue, plugin.map(|plugin| &**plugin)) else {
             return self.give_back(&lease);
         };
         let trusted_until = asked_at.after(self.lease.ttl.saturating_sub(self.lease.margin));
-        let ticket = Ticket { lease, asked_at, trusted_until, terms: Arc::clone(terms) };
+        let (terms, verdict) = (Arc::clone(terms), verdict.clone());
+        let ticket = Ticket { lease, asked_at, trusted_until, terms, verdict };
         tokio::spawn(Arc::clone(&self.workshop).attempt(ticket, room));
     }
 

@@ -1,4 +1,4 @@
-//! Passes news of work on to the intakes of the tenants that it is about.
+//! Passes news on: of work to the intakes of the tenants that it is about, of cancellations to the heartbeat.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use sandhog_core::id::TenantId;
 use tokio::sync::watch;
 
 use crate::ambient::Ambient;
+use crate::heartbeat::Live;
 use crate::outage::{Outage, Tries};
 
 /// The sending ends of the intakes' bells. A bell is a counter, so that a ring during a call to the broker is not
@@ -19,6 +20,7 @@ pub(crate) type Bells = BTreeMap<TenantId, Arc<watch::Sender<u64>>>;
 pub(crate) async fn ring(
     broker: Arc<dyn Broker>,
     mut bells: watch::Receiver<Bells>,
+    live: Arc<Live>,
     outage: Arc<Outage>,
     ambient: Ambient,
 ) {
@@ -31,7 +33,7 @@ pub(crate) async fn ring(
                 tokio::select! {
                     biased;
                     Ok(()) = bells.changed() => continue,
-                    () = pass_all_on(wakes, &of_now) => {}
+                    () = pass_all_on(wakes, &of_now, &live) => {}
                 }
             }
             Err(error) => outage.note(&error),
@@ -41,11 +43,15 @@ pub(crate) async fn ring(
 }
 
 /// Until the stream ends.
-async fn pass_all_on(mut wakes: Wakes, bells: &Bells) {
+async fn pass_all_on(mut wakes: Wakes, bells: &Bells, live: &Live) {
     while let Some(wake) = wakes.next().await {
         match wake {
             Wake::Ready(tenant) => bells.get(&tenant).into_iter().for_each(strike),
-            Wake::All => bells.values().for_each(strike),
+            Wake::Cancel(tenant, job) => live.hurry(tenant, job),
+            Wake::All => {
+                bells.values().for_each(strike);
+                live.hurry_all();
+            }
         }
     }
 }

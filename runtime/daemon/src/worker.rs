@@ -10,14 +10,18 @@
 use std::sync::Arc;
 
 use sandhog_broker::{Broker, Keep, Ran, Settle};
+use sandhog_core::account::Traffic;
 use sandhog_core::admit::{Admission, Choice, admit};
 use sandhog_core::attempt::{Action, Attempt, Ending, Event};
+use sandhog_core::budget::Bytes;
 use sandhog_core::id::{LeaseToken, PluginName, TenantId};
 use sandhog_core::job::{Job, Lease};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason};
+use sandhog_core::quota::Verdict;
+use sandhog_core::reason::Reason;
 use sandhog_core::settle::{Settlement, Tally};
 use sandhog_core::time::Mono;
-use sandhog_engine::{Abort, Courtesy, Host, Input, MemoryAccount, Share};
+use sandhog_engine::{Abort, Class, Courtesy, Host, Input, MemoryAccount, Share};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::ambient::Ambient;
@@ -52,6 +56,8 @@ pub(crate) struct Ticket<P> {
     pub(crate) trusted_until: Mono,
     /// The tenant's terms when it was leased.
     pub(crate) terms: Arc<Tenant<P>>,
+    /// Whether the tenant had fuel then.
+    pub(crate) verdict: Verdict,
 }
 
 impl<R: Runner> Workshop<R> {
@@ -69,6 +75,7 @@ impl<R: Runner> Workshop<R> {
             token,
             job: Arc::new(ticket.lease.job),
             terms: ticket.terms,
+            verdict: ticket.verdict,
             plugin,
             chosen,
             alive,
@@ -88,6 +95,7 @@ struct Course<'a, R: Runner> {
     token: LeaseToken,
     job: Arc<Job>,
     terms: Arc<Tenant<R::Plugin>>,
+    verdict: Verdict,
     plugin: Option<Arc<Plugin<R::Plugin>>>,
     chosen: Option<Chosen<R::Plugin>>,
     alive: Alive,
@@ -98,7 +106,14 @@ struct Course<'a, R: Runner> {
 
 impl<R: Runner> Course<'_, R> {
     async fn finish(mut self, choice: Choice<R::Plugin>) {
-        let action = match admit(&self.job, choice) {
+        let admission = match &self.verdict {
+            Verdict::Reject { reason, message, .. } => {
+                Admission::Reject { reason: *reason, message: message.clone() }
+            }
+            // If jobs are to be held, the broker hands none out; one that came all the same is run.
+            Verdict::Run | Verdict::RunIdle(_) | Verdict::Hold { .. } => admit(&self.job, choice),
+        };
+        let action = match admission {
             Admission::Run(plan) => {
                 let deadline = self.workshop.ambient.mono().after(plan.budget().timeout);
                 match self.decide(Event::Admitted { retry: *plan.retry(), deadline }) {
@@ -142,9 +157,14 @@ impl<R: Runner> Course<'_, R> {
             job: Arc::clone(&self.job),
             pulse: Arc::clone(&self.alive.pulse),
         });
+        let class = match self.verdict {
+            Verdict::RunIdle(_) => Class::Idle,
+            Verdict::Run | Verdict::Hold { .. } | Verdict::Reject { .. } => Class::Normal,
+        };
         let share = Share {
             tenant: workshop.tenant.clone(),
             weight: self.terms.weight,
+            class,
             memory: workshop.memory.clone(),
             memory_max: self.terms.memory,
         };
@@ -210,7 +230,9 @@ impl<R: Runner> Course<'_, R> {
             }
         }
         if let Some(Chosen { version, trial }) = &self.chosen {
-            self.ran = Some(Ran { plugin: name.clone(), revision: version.revision, usage });
+            let traffic = Traffic { input: Bytes::of(self.job.payload.len()), output: Bytes(0) };
+            let (revision, state_max) = (version.revision, version.state);
+            self.ran = Some(Ran { plugin: name.clone(), revision, usage, traffic, state_max });
             if let Some((trial, side)) = trial {
                 trial.record(*side, &report);
             }
@@ -234,7 +256,7 @@ impl<R: Runner> Course<'_, R> {
                 () = sleep_until(self.machine.wake_at(), &self.workshop.ambient) => (Event::Tick, None),
             };
             match (self.decide(event), returned) {
-                (Action::Settle(instead), _) => answer = self.send(instead),
+                (Action::Settle(instead), _) => answer = self.send(self.with_plugin(instead)),
                 (Action::SettleAgain, Some(settle)) => answer = self.send_again(*settle),
                 (Action::End(ending), _) => return ending,
                 (Action::Wait | Action::Start | Action::Stop(_) | Action::SettleAgain, _) => {}
@@ -242,11 +264,32 @@ impl<R: Runner> Course<'_, R> {
         }
     }
 
+    /// The broker's refusal names the knob; whose knob it is, the broker doesn't know.
+    fn with_plugin(&self, settlement: Settlement) -> Settlement {
+        let name = |message: String| match &self.ran {
+            Some(ran) => format!("{message} of plugin {}/{}", self.workshop.tenant, ran.plugin),
+            None => message,
+        };
+        match settlement {
+            Settlement::Bury { reason: reason @ Reason::StateFull, message } => {
+                Settlement::Bury { reason, message: name(message) }
+            }
+            Settlement::Retry { after, reason: reason @ Reason::StateFull, message } => {
+                Settlement::Retry { after, reason, message: name(message) }
+            }
+            other => other,
+        }
+    }
+
     fn send(&self, settlement: Settlement) -> oneshot::Receiver<Answer> {
         let notes = self.alive.pulse.take_notes();
+        let mut ran = self.ran.clone();
+        if let (Some(ran), Settlement::Succeed { output, effects }) = (&mut ran, &settlement) {
+            ran.traffic.output = Bytes(Bytes::of(output.len()).0 + effects.size().0);
+        }
         self.workshop.settler.send(Settle {
             token: self.token,
-            ran: self.ran.clone(),
+            ran,
             settlement,
             progress: notes.progress,
             log: notes.log,

@@ -18,8 +18,8 @@ use sandhog_core::outcome::{Outcome, Report};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
-    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount, Plugin,
-    Share,
+    Abort, Class, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount,
+    Plugin, Share,
 };
 use wasmtime::component::{Component, Linker};
 use wasmtime::error::Context as _;
@@ -199,6 +199,7 @@ fn share(tenant: &TenantId) -> Share {
     Share {
         tenant: tenant.clone(),
         weight: NonZeroU32::MIN,
+        class: Class::Normal,
         memory: MemoryAccount::default(),
         memory_max: Bytes::mib(8192),
     }

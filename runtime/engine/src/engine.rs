@@ -17,7 +17,7 @@ use crate::host::Host;
 use crate::load::Loader;
 use crate::plugin::{Inspection, LoadSpec, Plugin};
 use crate::run::{self, Input, Run, Share};
-use crate::schedule::{Executor, Panicked};
+use crate::schedule::{Claim, Executor, Panicked};
 use crate::settings::wasmtime_engine;
 
 /// As far as a clock can be trusted to go; a timeout past it is none.
@@ -104,7 +104,8 @@ impl Engine {
         let memory = Drawn::new(share.memory, share.memory_max);
         let deadlines = *deadlines;
         let run = Run { engine, plan, input, host, abort: abort.clone(), ends, crowd, memory, deadlines };
-        let end = executor.spawn(share.tenant, share.weight, Box::pin(run.execute()));
+        let claim = Claim { tenant: share.tenant, weight: share.weight, class: share.class };
+        let end = executor.spawn(claim, Box::pin(run.execute()));
         let task = Arc::clone(end.task());
         let mut report = run::watch(end, &abort, ends).await.unwrap_or_else(of_panic);
         report.usage.wall = started.elapsed();

@@ -74,5 +74,5 @@ pub use plugin::{
     Access, DirGrant, EnvValue, Grants, HttpGrant, Import, Inspection, LoadSpec, Plugin, Private, Secret,
     Source,
 };
-pub use run::{Input, Share};
+pub use run::{Class, Input, Share};
 pub use wants::{Want, missing_grants};

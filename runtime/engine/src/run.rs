@@ -70,6 +70,18 @@ pub struct Share {
     pub memory: MemoryAccount,
     /// How much that may be.
     pub memory_max: Bytes,
+    /// Whether it has a share at all.
+    pub class: Class,
+}
+
+/// Which runs come first, whatever their tenants' shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Class {
+    /// They have a share.
+    #[default]
+    Normal,
+    /// They run while no normal one wants to. Their timeouts count all the same.
+    Idle,
 }
 
 /// How much fuel a guest can use between two points where wasmtime's count is sure to be right. Compiled code keeps

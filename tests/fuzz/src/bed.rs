@@ -15,8 +15,8 @@ use sandhog_core::outcome::{Outcome, Report};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
-    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount, Plugin,
-    Share,
+    Abort, Class, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount,
+    Plugin, Share,
 };
 use tokio::runtime::Runtime;
 
@@ -89,7 +89,8 @@ impl Bed {
             panic!("nothing is against it")
         };
         let (weight, memory_max) = (NonZeroU32::MIN, Bytes::mib(64));
-        let share = Share { tenant: tenant(), weight, memory: MemoryAccount::default(), memory_max };
+        let (class, memory) = (Class::Normal, MemoryAccount::default());
+        let share = Share { tenant: tenant(), weight, class, memory, memory_max };
         let (input, theirs) = (input(payload), Arc::clone(&host) as Arc<dyn Host>);
         let run = self.engine.run(plan, input, theirs, share, Abort::new());
         let report = self.runtime.block_on(run);

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, LeaseNo, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
@@ -14,13 +15,13 @@ use sandhog_core::time::Timestamp;
 use super::Fixture;
 use super::case::Case;
 use super::clock::ManualClock;
-use super::random::{KEYS, Op, PLUGINS, Random};
+use super::random::{KEYS, Op, PLUGINS, Random, Sizes};
 use super::script::{key, plugin};
 use crate::memory::Memory;
 use crate::{Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renewal};
 
 /// Seeds that are always played.
-const SEEDS: std::ops::Range<u64> = 0..16;
+const SEEDS: std::ops::Range<u64> = 0..24;
 /// Long enough for jobs to go through their whole life, and for old ones to be removed.
 const STEPS: usize = 400;
 /// How often it is compared what can be seen.
@@ -48,9 +49,9 @@ pub async fn agree<F: Fixture>(seed: u64, steps: usize) {
     let clock = Arc::new(ManualClock::default());
     let fixture = F::start(Arc::clone(&clock)).await;
     let model = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
-    let case = Case::new(fixture.broker(), Arc::clone(&clock));
+    let case = Case::new(fixture.broker(), Arc::clone(&clock), F::SEAL);
     let tenants = [case.tenant.clone(), case.of_another_tenant().tenant];
-    let mut random = Random::new(seed, tenants.clone());
+    let mut random = Random::new(seed, tenants.clone(), Sizes::of(F::SEAL));
     let mut invariants = Invariants::default();
     for step in 0..steps {
         let at = format!("seed {seed}, step {step}");
@@ -100,8 +101,8 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
     const OK: &str = "a broker in good order answers";
     match op {
         Op::Enqueue { tenant, jobs } => Reply::Enqueued(broker.enqueue(tenant, jobs).await.expect(OK)),
-        Op::Lease { tenant, queues, ttl, expiries_max } => {
-            let ask = LeaseAsk { tenant, queues, ttl: *ttl, expiries_max: *expiries_max };
+        Op::Lease { tenant, queues, ttl, expiries_max, fuel } => {
+            let ask = LeaseAsk { tenant, queues, ttl: *ttl, expiries_max: *expiries_max, fuel: *fuel };
             Reply::Leased(broker.lease(ask).await.expect(OK))
         }
         Op::Renew { tenant, ttl, leases } => {
@@ -124,6 +125,7 @@ struct View {
     jobs: Vec<(JobId, Option<JobRecord>, Vec<LogLine>)>,
     lists: Vec<(State, Vec<JobRecord>)>,
     state: Vec<(&'static str, StateKey, Option<Vec<u8>>)>,
+    usage: Vec<DayUsage>,
 }
 
 impl View {
@@ -144,7 +146,8 @@ impl View {
             let value = broker.state(tenant, &plugin(name), &key(text)).await.expect(OK);
             stored.push((name, key(text), value));
         }
-        Self { counts: broker.counts(tenant).await.expect(OK), jobs, lists, state: stored }
+        let usage = broker.usage(tenant, Day(0)..=Day(u32::MAX)).await.expect(OK);
+        Self { counts: broker.counts(tenant).await.expect(OK), jobs, lists, state: stored, usage }
     }
 
     /// Names the first thing that differs, as the whole is long.
@@ -190,7 +193,10 @@ impl Invariants {
                 }
             }
             Reply::Settled(replies)
-                if matches!(replies[..], [SettleReply::Lost | SettleReply::Conflict { .. }]) =>
+                if matches!(
+                    replies[..],
+                    [SettleReply::Lost | SettleReply::Conflict { .. } | SettleReply::Full { .. }]
+                ) =>
             {
                 let after = self.before(op, broker).await;
                 assert_eq!(after, *before, "{at}: a refused settlement changes nothing");
@@ -231,6 +237,10 @@ mod tests {
         fn name(answer: &impl std::fmt::Debug) -> String {
             format!("{answer:?}").split([' ', '(', '{']).next().expect("one part at least").to_owned()
         }
+        fn held(op: &Op, leased: &Leased) -> bool {
+            let Op::Lease { fuel, .. } = op else { return false };
+            fuel.zip(leased.spent).is_some_and(|(quota, spent)| quota.holds(&spent))
+        }
         match (op, reply) {
             (_, Reply::Enqueued(answers)) => answers.iter().map(name).collect(),
             (_, Reply::Renewed(answers)) => answers.iter().map(name).collect(),
@@ -247,6 +257,7 @@ mod tests {
                 (!leased.leases.is_empty()).then_some("leases"),
                 (!leased.buried.is_empty()).then_some("buried"),
                 leased.next_due.map(|_| "next due"),
+                held(op, leased).then_some("held"),
             ]
             .into_iter()
             .flatten()
@@ -267,7 +278,7 @@ mod tests {
             let clock = Arc::new(ManualClock::default());
             let model = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
             let tenants = ["a", "b"].map(|name| TenantId::parse(name).expect("a valid name"));
-            let mut random = Random::new(seed, tenants);
+            let mut random = Random::new(seed, tenants, Sizes::Same);
             for _ in 0..STEPS {
                 let op = random.next(&model).await;
                 if let Op::Pass(time) = op {
@@ -278,13 +289,13 @@ mod tests {
                 seen.extend(kinds(&op, &reply));
             }
         }
-        let expected = "Stored Duplicate Held Lost CancelRequested leases buried next_due \
+        let expected = "Stored Duplicate Held Lost CancelRequested leases buried next_due held \
             cancel:_Done cancel:_Requested cancel:_Unknown \
             not_cancelled:_succeeded not_cancelled:_dead not_cancelled:_cancelled \
             redrive:_Done redrive:_Duplicate redrive:_Unknown not_redriven:_scheduled not_redriven:_ready \
             not_redriven:_leased not_redriven:_succeeded not_redriven:_cancelled \
             succeed_Applied succeed_Applied_with_effects succeed_Lost succeed_Conflict \
-            succeed_Conflict_with_effects retry_Applied retry_Lost release_Applied release_Lost \
+            succeed_Conflict_with_effects succeed_Full retry_Applied retry_Lost release_Applied release_Lost \
             bury_Applied bury_Lost cancel_Applied cancel_Lost";
         for kind in expected.split_whitespace() {
             assert!(seen.contains(&kind.replace('_', " ")), "`{kind}` was never answered");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, LeaseToken, QueueName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, State};
+use sandhog_core::quota::FuelQuota;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
@@ -20,6 +21,8 @@ pub struct Case {
     pub broker: Arc<dyn Broker>,
     /// The tenant that no other test uses.
     pub tenant: TenantId,
+    /// See [`super::Fixture::SEAL`].
+    pub(super) seal: u64,
     clock: Arc<ManualClock>,
     jobs: AtomicU64,
 }
@@ -30,14 +33,14 @@ pub(super) const TTL: Duration = Duration::from_secs(30);
 pub(super) const EXPIRIES_MAX: u32 = 2;
 
 impl Case {
-    pub(super) fn new(broker: Arc<dyn Broker>, clock: Arc<ManualClock>) -> Self {
-        Self { broker, tenant: fresh_tenant(), clock, jobs: AtomicU64::new(0) }
+    pub(super) fn new(broker: Arc<dyn Broker>, clock: Arc<ManualClock>, seal: u64) -> Self {
+        Self { broker, tenant: fresh_tenant(), seal, clock, jobs: AtomicU64::new(0) }
     }
 
     /// The same store, as another tenant sees it.
     #[must_use]
     pub fn of_another_tenant(&self) -> Self {
-        Self::new(Arc::clone(&self.broker), Arc::clone(&self.clock))
+        Self::new(Arc::clone(&self.broker), Arc::clone(&self.clock), self.seal)
     }
 
     /// The time now.
@@ -79,7 +82,12 @@ impl Case {
 
     /// Asks for leases of these queues, with all that comes with them.
     pub async fn ask(&self, queues: &[(QueueName, u32)]) -> Leased {
-        let ask = LeaseAsk { tenant: &self.tenant, queues, ttl: TTL, expiries_max: EXPIRIES_MAX };
+        self.ask_within(queues, None).await
+    }
+
+    /// Asks for leases of these queues, within what the tenant may spend.
+    pub async fn ask_within(&self, queues: &[(QueueName, u32)], fuel: Option<FuelQuota>) -> Leased {
+        let ask = LeaseAsk { tenant: &self.tenant, queues, ttl: TTL, expiries_max: EXPIRIES_MAX, fuel };
         self.broker.lease(ask).await.expect("a lease succeeds")
     }
 

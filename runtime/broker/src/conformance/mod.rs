@@ -15,11 +15,13 @@ mod random;
 mod script;
 
 // The topics. Each public function in them is a rule, and is named in the list below.
+pub mod accounting;
 pub mod cancelling;
 pub mod effects;
 pub mod enqueueing;
 pub mod leasing;
 pub mod looking;
+pub mod quotas;
 pub mod renewing;
 pub mod settling;
 pub mod sweeping;
@@ -43,6 +45,9 @@ pub trait Fixture: Send + Sync + Sized + 'static {
     /// It may share a server with others: no two tests use the same tenant.
     async fn start(clock: Arc<ManualClock>) -> Self;
 
+    /// How many bytes longer a value of state is where it counts against a quota.
+    const SEAL: u64 = 0;
+
     /// The broker. The fixture outlives its use.
     fn broker(&self) -> Arc<dyn Broker>;
 }
@@ -51,7 +56,7 @@ pub trait Fixture: Send + Sync + Sized + 'static {
 pub async fn play<F: Fixture, R: Future<Output = ()>>(rule: impl FnOnce(Case) -> R) {
     let clock = Arc::new(ManualClock::default());
     let fixture = F::start(Arc::clone(&clock)).await;
-    rule(Case::new(fixture.broker(), clock)).await;
+    rule(Case::new(fixture.broker(), clock, F::SEAL)).await;
 }
 
 /// Makes a `#[tokio::test]` of every rule, for a [`Fixture`].
@@ -159,6 +164,20 @@ macro_rules! conformance_suite {
                 without_a_run_there_are_no_effects,
                 a_repeated_success_writes_nothing_twice,
             }
+            accounting {
+                every_settled_run_is_counted_by_its_end,
+                a_stale_token_spends_nothing,
+                a_repeated_settlement_spends_nothing_twice,
+                a_run_whose_job_is_cancelled_is_counted_as_that,
+                what_did_not_run_spends_nothing,
+                each_plugin_has_its_own_account,
+                days_are_told_apart,
+                what_was_spent_long_ago_is_forgotten,
+                great_numbers_are_exact,
+                nothing_is_handed_out_while_a_quota_of_fuel_is_used_up,
+                a_quota_that_does_not_hold_hands_out_and_tells_what_was_spent,
+                fuel_of_an_earlier_minute_counts_no_more,
+            }
             cancelling {
                 a_waiting_job_is_cancelled_at_once,
                 a_leased_job_is_cancelled_by_its_holder,
@@ -169,6 +188,18 @@ macro_rules! conformance_suite {
                 a_redriven_job_takes_its_unique_key_again,
                 a_redriven_job_goes_behind_and_is_not_removed,
                 what_a_dead_letter_spent_is_not_forgotten,
+            }
+            quotas {
+                a_success_that_would_overfill_the_state_changes_nothing,
+                keys_are_counted_too,
+                what_is_replaced_makes_room,
+                what_is_over_its_quota_can_shrink,
+                a_value_whose_time_is_over_gives_its_room_back,
+                a_new_time_to_live_replaces_the_old_one_in_the_sizes,
+                all_values_whose_time_is_over_make_room,
+                each_plugin_of_each_tenant_has_a_quota_of_its_own,
+                settlements_of_a_batch_share_what_room_there_is,
+                a_conflict_comes_before_a_full_state,
             }
             looking {
                 waiting_jobs_are_listed_in_the_order_in_which_they_go,
@@ -190,6 +221,7 @@ macro_rules! conformance_suite {
                 what_was_promoted_and_not_handed_out_wakes,
                 every_listener_is_woken,
                 each_tenant_is_woken_for,
+                a_leased_job_that_is_to_be_cancelled_wakes,
             }
         }
     };
@@ -213,11 +245,13 @@ mod tests {
     #[test]
     fn every_rule_is_in_the_suite() {
         let topics = [
+            include_str!("accounting.rs"),
             include_str!("cancelling.rs"),
             include_str!("effects.rs"),
             include_str!("enqueueing.rs"),
             include_str!("leasing.rs"),
             include_str!("looking.rs"),
+            include_str!("quotas.rs"),
             include_str!("renewing.rs"),
             include_str!("settling.rs"),
             include_str!("sweeping.rs"),

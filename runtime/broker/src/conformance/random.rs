@@ -5,16 +5,19 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
+use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, LeaseNo, LeaseToken, QueueName, TenantId};
 use sandhog_core::job::{NewJob, Priority, State};
+use sandhog_core::quota::{FuelQuota, OnEmpty, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
 use super::agree::Reply;
 use super::script::{
-    key, lines, ms, new_job, plugin, progress, queue_named, ran, revision, secs, unique, usage,
+    STATE_MAX, key, lines, ms, new_job, plugin, progress, queue_named, ran, revision, secs, traffic, unique,
+    usage,
 };
 use crate::{Broker, Enqueued, Keep, Query, Renew, Settle};
 
@@ -30,13 +33,38 @@ const VALUES: [&str; 5] = ["0", "5", "-7", "text", ""];
 /// One call of a broker, or time that passes.
 #[derive(Debug, Clone)]
 pub(super) enum Op {
-    Enqueue { tenant: TenantId, jobs: Vec<NewJob> },
-    Lease { tenant: TenantId, queues: Vec<(QueueName, u32)>, ttl: Duration, expiries_max: u32 },
-    Renew { tenant: TenantId, ttl: Duration, leases: Vec<Renew> },
-    Settle { tenant: TenantId, settlements: Vec<Settle> },
-    Cancel { tenant: TenantId, job: JobId },
-    Redrive { tenant: TenantId, job: JobId },
-    Page { tenant: TenantId, query: Query },
+    Enqueue {
+        tenant: TenantId,
+        jobs: Vec<NewJob>,
+    },
+    Lease {
+        tenant: TenantId,
+        queues: Vec<(QueueName, u32)>,
+        ttl: Duration,
+        expiries_max: u32,
+        fuel: Option<FuelQuota>,
+    },
+    Renew {
+        tenant: TenantId,
+        ttl: Duration,
+        leases: Vec<Renew>,
+    },
+    Settle {
+        tenant: TenantId,
+        settlements: Vec<Settle>,
+    },
+    Cancel {
+        tenant: TenantId,
+        job: JobId,
+    },
+    Redrive {
+        tenant: TenantId,
+        job: JobId,
+    },
+    Page {
+        tenant: TenantId,
+        query: Query,
+    },
     Pass(Duration),
 }
 
@@ -44,6 +72,21 @@ pub(super) enum Op {
 pub(super) struct Random {
     rng: StdRng,
     tenants: [Memories; 2],
+    sizes: Sizes,
+}
+
+/// Whether values take as many bytes as those of the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sizes {
+    Same,
+    Other,
+}
+
+impl Sizes {
+    /// Where each value is so much longer.
+    pub(super) fn of(seal: u64) -> Self {
+        if seal == 0 { Self::Same } else { Self::Other }
+    }
 }
 
 struct Memories {
@@ -57,10 +100,10 @@ struct Memories {
 }
 
 impl Random {
-    pub(super) fn new(seed: u64, tenants: [TenantId; 2]) -> Self {
+    pub(super) fn new(seed: u64, tenants: [TenantId; 2], sizes: Sizes) -> Self {
         let memories =
             |tenant| Memories { tenant, jobs: Vec::new(), tokens: Vec::new(), settled: Vec::new() };
-        Self { rng: StdRng::seed_from_u64(seed), tenants: tenants.map(memories) }
+        Self { rng: StdRng::seed_from_u64(seed), tenants: tenants.map(memories), sizes }
     }
 
     pub(super) fn jobs_of(&self, tenant: &TenantId) -> &[JobId] {
@@ -83,6 +126,7 @@ impl Random {
                 queues: self.some(0..3, |random| (random.queue(), random.rng.random_range(0..5))),
                 ttl: self.pick(&[ms(1), secs(1), secs(30), secs(60)]),
                 expiries_max: self.rng.random_range(0..4),
+                fuel: self.fuel_quota(),
             },
             44..54 => Op::Renew {
                 tenant,
@@ -96,7 +140,7 @@ impl Random {
                 }
                 Op::Settle { tenant, settlements }
             }
-            80..84 => Op::Cancel { tenant, job: self.known_job(which) },
+            80..84 => Op::Cancel { tenant, job: self.leased_or_any_job(which, model).await },
             84..88 => Op::Redrive { tenant, job: self.dead_or_any_job(which, model).await },
             88..90 => Op::Page { tenant, query: self.query() },
             _ => Op::Pass(self.pick(&[
@@ -151,6 +195,13 @@ impl Random {
         from.choose(&mut self.rng).expect("there is a choice").clone()
     }
 
+    fn fuel_quota(&mut self) -> Option<FuelQuota> {
+        let bound = |random: &mut Self| random.pick(&[None, Some(Fuel(9_000_000)), Some(Fuel(100_000_000))]);
+        let (per_minute, per_day) = (bound(self), bound(self));
+        let on_empty = self.pick(&[OnEmpty::Hold, OnEmpty::Reject, OnEmpty::Idle]);
+        self.rng.random_bool(0.3).then_some(FuelQuota { per_minute, per_day, on_empty })
+    }
+
     fn queue(&mut self) -> QueueName {
         queue_named(self.pick(&QUEUES))
     }
@@ -164,6 +215,13 @@ impl Random {
         let known =
             if self.rng.random_bool(0.05) { None } else { self.tenants[which].jobs.choose(&mut self.rng) };
         known.copied().unwrap_or_else(|| self.new_id())
+    }
+
+    async fn leased_or_any_job(&mut self, which: usize, model: &dyn Broker) -> JobId {
+        let query = Query { state: State::Leased, offset: 0, limit: 10 };
+        let leased = model.jobs(&self.tenants[which].tenant, query).await.expect("the model answers");
+        let leased = leased.choose(&mut self.rng).map(|record| record.id);
+        leased.filter(|_| self.rng.random_bool(0.5)).unwrap_or_else(|| self.known_job(which))
     }
 
     async fn dead_or_any_job(&mut self, which: usize, model: &dyn Broker) -> JobId {
@@ -237,6 +295,9 @@ impl Random {
         let name = self.pick(&PLUGINS);
         let mut what_ran = ran(name, usage(self.rng.random_range(0..9)));
         what_ran.revision = revision(self.rng.random_range(0..3));
+        let few_bytes = if self.sizes == Sizes::Same { 12 } else { STATE_MAX.bytes.0 };
+        what_ran.state_max = self.pick(&[STATE_MAX, STATE_MAX, quota(few_bytes, 9), quota(9_999, 2)]);
+        what_ran.traffic = traffic(self.rng.random_range(0..9));
         let after = self.pick(&[Duration::ZERO, ms(1), secs(5), secs(600)]);
         let reason = self.pick(Reason::ALL);
         let message = format!("message {} \"ü\"", self.rng.random_range(0..10));
@@ -291,6 +352,10 @@ impl Random {
         }
         effects
     }
+}
+
+fn quota(bytes: u64, keys: u64) -> StateQuota {
+    StateQuota { bytes: Bytes(bytes), keys }
 }
 
 impl Memories {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use sandhog_core::account::Traffic;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, UniqueKey};
 use sandhog_core::job::{Level, LogLine, NewJob, Priority, Progress};
 use sandhog_core::outcome::Usage;
+use sandhog_core::quota::StateQuota;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
@@ -15,6 +17,9 @@ use crate::{Keep, Ran, Renew, Settle};
 
 /// The plugin that runs the jobs, where nothing else is said.
 pub(super) const PLUGIN: &str = "thumbnail";
+
+/// More than any rule writes.
+pub(super) const STATE_MAX: StateQuota = StateQuota { bytes: Bytes::mib(1), keys: 10_000 };
 
 pub(super) fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -70,7 +75,7 @@ pub(super) fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
 }
 
 pub(super) fn ran(name: &str, usage: Usage) -> Ran {
-    Ran { plugin: plugin(name), revision: revision(1), usage }
+    Ran { plugin: plugin(name), revision: revision(1), usage, traffic: traffic(1), state_max: STATE_MAX }
 }
 
 pub(super) fn revision(n: u8) -> Revision {
@@ -86,6 +91,11 @@ pub(super) fn usage(times: u64) -> Usage {
         cpu: Duration::from_micros(1_001 * times),
         host_calls: 3 * times,
     }
+}
+
+/// A traffic that is so many times another.
+pub(super) fn traffic(times: u64) -> Traffic {
+    Traffic { input: Bytes(301 * times), output: Bytes(401 * times) }
 }
 
 pub(super) fn renew(token: LeaseToken) -> Renew {

@@ -9,8 +9,8 @@ use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
 
 use super::case::{Case, TTL};
-use super::script::{bury, effects, ms, queue_named, release, retry, secs, succeed_with};
-use crate::{Wake, Wakes};
+use super::script::{bury, effects, ms, queue_named, release, renew, retry, secs, succeed_with};
+use crate::{Cancelled, Renewal, Wake, Wakes};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,7 +33,7 @@ async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
         match next(wakes).await {
             Wake::All => return,
             Wake::Ready(woken) if woken == *tenant => return,
-            Wake::Ready(_) => {}
+            Wake::Ready(_) | Wake::Cancel(..) => {}
         }
     }
 }
@@ -126,4 +126,23 @@ pub async fn each_tenant_is_woken_for(case: Case) {
     hear_of(&mut wakes, &other.tenant).await;
     case.enqueue(case.new_job()).await;
     hear_of(&mut wakes, &case.tenant).await;
+}
+
+/// So that a run ends at once, and not at its next renewal. Whoever asks again is told again.
+pub async fn a_leased_job_that_is_to_be_cancelled_wakes(case: Case) {
+    let token = case.leased_job().await;
+    let mut wakes = listen(&case, &[&case.tenant]).await;
+    for _ in 0..2 {
+        let cancelled = case.broker.cancel(&case.tenant, token.job).await.expect("a cancellation succeeds");
+        assert_eq!(cancelled, Cancelled::Requested);
+        loop {
+            match next(&mut wakes).await {
+                Wake::Cancel(tenant, job) if (&tenant, job) == (&case.tenant, token.job) => break,
+                // Something may have been missed, so it may have been this.
+                Wake::All => break,
+                Wake::Cancel(..) | Wake::Ready(_) => {}
+            }
+        }
+        assert_eq!(case.renew(renew(token)).await, Renewal::CancelRequested);
+    }
 }

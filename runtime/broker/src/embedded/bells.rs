@@ -1,10 +1,11 @@
 //! News between processes that share a file: each that listens has a Unix datagram socket in a folder beside it, and
-//! whoever commits something that wakes a tenant sends the tenant's name to all the others.
+//! whoever commits something that wakes a tenant sends the tenant's name to all the others, and after a `/` the id of a
+//! leased job that is to be cancelled.
 //!
 //! Nothing is lost but in a crash between a commit and its news:
 //! - Sending never waits. If a listener's buffer is full, at least two datagrams are unread there; and a listener that
-//!   finds two at once takes them for [`Wake::All`](crate::Wake::All).
-//! - Whoever starts to listen is told [`Wake::All`](crate::Wake::All) once its socket is there.
+//!   finds two at once takes them for [`Wake::All`] besides.
+//! - Whoever starts to listen is told [`Wake::All`] once its socket is there.
 //!
 //! A process that was killed leaves its socket behind; the first that gets no answer there removes it. Names are used
 //! once, so none removes the socket of a living one.
@@ -19,13 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{JobId, TenantId};
 
+use crate::Wake;
 use crate::wake::Listeners;
 
 /// The longest path that fits the address of a socket, with all systems in mind.
 const ADDRESS_MAX: usize = 100;
-/// Longer than any tenant's name.
+/// Longer than any tenant's name with a job's id.
 const DATAGRAM_MAX: usize = 256;
 
 /// The bells of all processes that listen, and this one's own.
@@ -76,8 +78,8 @@ impl Bells {
     }
 
     /// Tells the others. Never waits; who can't be told has gone, or has enough unheard news to ask for everything.
-    pub(super) fn ring(&self, tenants: &BTreeSet<TenantId>) {
-        if tenants.is_empty() {
+    pub(super) fn ring(&self, news: &BTreeSet<Wake>) {
+        if news.is_empty() {
             return;
         }
         let own =
@@ -91,15 +93,15 @@ impl Bells {
         };
         for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
             if Some(&name) != own.as_ref() {
-                self.ring_one(&name, tenants);
+                self.ring_one(&name, news);
             }
         }
     }
 
-    fn ring_one(&self, name: &str, tenants: &BTreeSet<TenantId>) {
+    fn ring_one(&self, name: &str, news: &BTreeSet<Wake>) {
         let address = self.address(name);
-        for tenant in tenants {
-            match self.outgoing.send_to(tenant.as_str().as_bytes(), &address) {
+        for datagram in news.iter().filter_map(datagram) {
+            match self.outgoing.send_to(datagram.as_bytes(), &address) {
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                     // If it can't be removed, it is in nobody's way.
                     let _left = fs::remove_file(self.folder.join(name));
@@ -146,22 +148,19 @@ impl Drop for Bells {
 fn hear(socket: &UnixDatagram, listeners: &Listeners) {
     let mut datagram = [0; DATAGRAM_MAX];
     loop {
-        let first = match socket.recv(&mut datagram) {
+        match socket.recv(&mut datagram) {
             Ok(0) => return,
-            Ok(length) => tenant(&datagram[..length]),
+            Ok(length) => pass_on(&datagram[..length], listeners),
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => {
                 tracing::warn!(%error, "no more news of new jobs from other processes");
                 return;
             }
-        };
-        let more = match drain(socket, &mut datagram) {
-            Ok(more) => more,
+        }
+        match drain(socket, &mut datagram, listeners) {
+            Ok(Missed::Nothing) => {}
+            Ok(Missed::Perhaps) => listeners.wake(&Wake::All),
             Err(Ended) => return,
-        };
-        match first {
-            Some(tenant) if more == 0 => listeners.wake(&tenant),
-            _ => listeners.wake_all(),
         }
     }
 }
@@ -169,25 +168,50 @@ fn hear(socket: &UnixDatagram, listeners: &Listeners) {
 /// This process wants to hear no more.
 struct Ended;
 
-/// Takes what else is there; says how many.
-fn drain(socket: &UnixDatagram, datagram: &mut [u8]) -> Result<usize, Ended> {
-    let mut more = 0;
+/// Whether there may have been more news than there was room for.
+enum Missed {
+    Nothing,
+    Perhaps,
+}
+
+/// Passes on what else is there.
+fn drain(socket: &UnixDatagram, datagram: &mut [u8], listeners: &Listeners) -> Result<Missed, Ended> {
+    let mut missed = Missed::Nothing;
     if socket.set_nonblocking(true).is_err() {
-        return Ok(1);
+        return Ok(Missed::Perhaps);
     }
     loop {
         match socket.recv(datagram) {
             Ok(0) => return Err(Ended),
-            Ok(_) => more += 1,
+            Ok(length) => pass_on(&datagram[..length], listeners),
             Err(_) => break,
         }
+        missed = Missed::Perhaps;
     }
     match socket.set_nonblocking(false) {
-        Ok(()) => Ok(more),
+        Ok(()) => Ok(missed),
         Err(_) => Err(Ended),
     }
 }
 
-fn tenant(datagram: &[u8]) -> Option<TenantId> {
-    TenantId::parse(std::str::from_utf8(datagram).ok()?).ok()
+/// News that can't be read are those of another version: whatever they say, it is worth a look.
+fn pass_on(datagram: &[u8], listeners: &Listeners) {
+    listeners.wake(&wake(datagram).unwrap_or(Wake::All));
+}
+
+/// News as others are told them; to ask for everything, nobody is told.
+fn datagram(wake: &Wake) -> Option<String> {
+    match wake {
+        Wake::Ready(tenant) => Some(tenant.to_string()),
+        Wake::Cancel(tenant, job) => Some(format!("{tenant}/{job}")),
+        Wake::All => None,
+    }
+}
+
+fn wake(datagram: &[u8]) -> Option<Wake> {
+    let text = std::str::from_utf8(datagram).ok()?;
+    match text.split_once('/') {
+        Some((tenant, job)) => Some(Wake::Cancel(TenantId::parse(tenant).ok()?, JobId::parse(job).ok()?)),
+        None => Some(Wake::Ready(TenantId::parse(text).ok()?)),
+    }
 }

@@ -27,12 +27,14 @@ impl Step<'_> {
         let (taken_back, buried) = self.take_back(ask)?;
         let removed = self.remove_old()?;
         let mut leases = Vec::new();
-        for (queue, n) in ask.queues {
+        let spent = ask.fuel.map(|_| self.fuel_spent()).transpose()?;
+        let is_held = ask.fuel.zip(spent).is_some_and(|(quota, spent)| quota.holds(&spent));
+        for (queue, n) in ask.queues.iter().filter(|_| !is_held) {
             self.hand_out(queue, *n, ask.ttl, &mut leases)?;
         }
         let swept_to_the_limit = [promoted, taken_back, removed].contains(&SWEEP_MAX);
         let next_due = if swept_to_the_limit { Some(Duration::ZERO) } else { self.next_due()? };
-        Ok(Leased { leases, buried, next_due })
+        Ok(Leased { leases, buried, next_due, spent })
     }
 
     /// Makes ready what is due; says how many.
@@ -99,15 +101,7 @@ impl Step<'_> {
         for nr in &jobs {
             self.execute("DELETE FROM job WHERE nr = ?1", [nr])?;
         }
-        let values: Vec<(String, String)> = self.all(
-            "SELECT plugin, key FROM state WHERE tenant = ?1 AND expires_at <= ?2 LIMIT ?3",
-            limits,
-            |row| Ok((row.get(0)?, row.get(1)?)),
-        )?;
-        for (plugin, key) in &values {
-            let delete = "DELETE FROM state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3";
-            self.execute(delete, [self.tenant(), plugin, key])?;
-        }
+        self.sweep_state(SWEEP_MAX)?;
         Ok(jobs.len())
     }
 

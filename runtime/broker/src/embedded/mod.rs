@@ -3,8 +3,8 @@
 //! ```text
 //! open.rs     the file: made, recognised, refused       schema/  its tables
 //! threads.rs  one that writes, one that reads; group commit
-//! step.rs     what steps share      enqueue.rs  lease.rs  settle.rs  people.rs   the steps
-//! row.rs      values in the file    look.rs  what can be looked at
+//! step.rs     what steps share      enqueue.rs  lease.rs  settle.rs  state.rs  people.rs   the steps
+//! account.rs  what runs spend by day    row.rs  values in the file    look.rs  what can be looked at
 //! bells.rs    news to and from other processes on the same file
 //! ```
 //!
@@ -28,6 +28,7 @@
 //! - The clocks of the processes are one: they are on one machine. A jump of it moves what is due and what expires, no
 //!   more: who holds a job is told by numbers that only rise.
 
+mod account;
 mod bells;
 mod enqueue;
 mod fault;
@@ -37,12 +38,14 @@ mod open;
 mod people;
 mod row;
 mod settle;
+mod state;
 mod step;
 #[cfg(test)]
 mod tests;
 mod threads;
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +53,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
+use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob};
@@ -62,7 +66,7 @@ use self::threads::{Flush, Read, Worker, Write};
 use crate::wake::Listeners;
 use crate::{
     Broker, Cancelled, Clock, Enqueued, Error, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result,
-    Settle, Wakes,
+    Settle, USAGE_DAYS_KEPT, Wakes,
 };
 
 /// A broker in a file. Dropping it finishes what was asked for, and closes the file.
@@ -108,9 +112,9 @@ impl Embedded {
         let bells = Arc::new(Bells::beside(&path).map_err(unfit)?);
         let listeners = Arc::new(Listeners::default());
         let (told, rung) = (Arc::clone(&listeners), Arc::clone(&bells));
-        let writer = Worker::writer(writing, move |tenants| {
-            tenants.iter().for_each(|tenant| told.wake(tenant));
-            rung.ring(tenants);
+        let writer = Worker::writer(writing, move |news| {
+            news.iter().for_each(|wake| told.wake(wake));
+            rung.ring(news);
         })?;
         Ok(Self { writer, reader: Worker::reader(reading)?, bells, listeners, clock, path, identity })
     }
@@ -155,10 +159,10 @@ impl Broker for Embedded {
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
-        let LeaseAsk { tenant, ttl, expiries_max, .. } = ask;
+        let LeaseAsk { tenant, ttl, expiries_max, fuel, .. } = ask;
         let queues: Vec<(QueueName, u32)> = ask.queues.to_vec();
         self.step("lease", Flush::Later, tenant, move |step| {
-            step.lease(&LeaseAsk { tenant: step.tenant, queues: &queues, ttl, expiries_max })
+            step.lease(&LeaseAsk { tenant: step.tenant, queues: &queues, ttl, expiries_max, fuel })
         })
         .await
     }
@@ -209,6 +213,12 @@ impl Broker for Embedded {
             look::stored(connection, tenant, &plugin, &key, now)
         })
         .await
+    }
+
+    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
+        let first = Day::of(self.clock.now()).before(USAGE_DAYS_KEPT).max(*days.start());
+        let days = first..=*days.end();
+        self.look("usage", tenant, move |connection, tenant| account::usage(connection, tenant, &days)).await
     }
 
     async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {

@@ -16,7 +16,13 @@ use crate::{Error, Result};
 const APPLICATION_ID: i32 = 0x5341_4e44;
 /// The tables, as steps: the first makes them, each later one changes those that the one before has left. A file's
 /// version is how many of them it has gone through.
-pub(super) const SCHEMA: [&str; 2] = [include_str!("schema/1-jobs.sql"), include_str!("schema/2-pinned.sql")];
+pub(super) const SCHEMA: [&str; 5] = [
+    include_str!("schema/1-jobs.sql"),
+    include_str!("schema/2-pinned.sql"),
+    include_str!("schema/3-usage.sql"),
+    include_str!("schema/4-minute.sql"),
+    include_str!("schema/5-state-size.sql"),
+];
 
 /// How long to wait for another process that writes. It holds the file for one group of operations at a time.
 const BUSY_MAX: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use super::step::Step;
 use crate::{Cancelled, Keep, Redriven};
 
 impl Step<'_> {
-    pub(super) fn cancel(&self, job: JobId) -> Result<Cancelled> {
+    pub(super) fn cancel(&mut self, job: JobId) -> Result<Cancelled> {
         let found = self.find(
             "SELECT nr, state FROM job WHERE tenant = ?1 AND id = ?2",
             [self.tenant(), &job.to_string()],
@@ -25,6 +25,7 @@ impl Step<'_> {
             }
             State::Leased => {
                 self.execute("UPDATE job SET cancel_requested = 1 WHERE nr = ?1", [nr])?;
+                self.to_cancel = Some(job);
                 Ok(Cancelled::Requested)
             }
             state @ (State::Succeeded | State::Dead | State::Cancelled) => Ok(Cancelled::AlreadyFinal(state)),

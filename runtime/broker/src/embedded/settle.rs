@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::effects::{Effects, StateWrite, add};
-use sandhog_core::id::{LeaseToken, PluginName, Revision, StateKey};
+use sandhog_core::id::{LeaseToken, Revision};
 use sandhog_core::job::{LogLine, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 
-use super::fault::{Fault, Result};
+use super::fault::Result;
 use super::row::{code, fields_json, micros, progress_json, stamp, usage};
 use super::step::{Place, Step};
-use crate::{LOG_LINES_KEPT, Renew, Renewal, Settle};
+use crate::{Cancel, LOG_LINES_KEPT, Renew, Renewal, Settle};
 
 /// What a token is held against.
 struct Held {
@@ -71,6 +70,12 @@ impl Step<'_> {
             && let Some(key) = self.conflict(plugin, effects)?
         {
             return Ok(SettleReply::Conflict { key });
+        }
+        if let Some((plugin, effects)) = effects
+            && let Some(quota) = settle.ran.as_ref().map(|ran| ran.state_max)
+            && let Some(excess) = self.excess(plugin, effects, quota)?
+        {
+            return Ok(SettleReply::Full { excess, quota });
         }
         self.record_end(&held, settle)?;
         if let Some((plugin, effects)) = effects {
@@ -129,6 +134,11 @@ impl Step<'_> {
                 revision,
             ],
         )?;
+        let cancel = if held.cancel_requested { Cancel::Requested } else { Cancel::No };
+        if let Some((plugin, account)) = settle.account(cancel) {
+            let spent = self.spent.entry(plugin.clone()).or_default();
+            *spent = spent.and(&account);
+        }
         self.append(held.nr, &settle.log)
     }
 
@@ -178,62 +188,6 @@ impl Step<'_> {
         self.execute(
             "DELETE FROM log WHERE nr = ?1 AND line <= ?2",
             params![nr, number - LOG_LINES_KEPT as i64],
-        )?;
-        Ok(())
-    }
-
-    /// The first key whose value isn't what the run had relied on.
-    fn conflict(&self, plugin: &PluginName, effects: &Effects) -> Result<Option<StateKey>> {
-        for (key, expected) in effects.expectations() {
-            let stored = self.stored(plugin, key)?;
-            if stored.as_ref().map(|(value, _)| value.as_slice()) != expected {
-                return Ok(Some(key.clone()));
-            }
-        }
-        for (key, write) in effects.writes() {
-            if let StateWrite::Add(by) = write {
-                let stored = self.stored(plugin, key)?;
-                if add(stored.as_ref().map(|(value, _)| value.as_slice()), *by).is_err() {
-                    return Ok(Some(key.clone()));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// A value that is there, and when it goes.
-    fn stored(&self, plugin: &PluginName, key: &StateKey) -> Result<Option<(Vec<u8>, Option<i64>)>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT value, expires_at FROM state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3
-             AND (expires_at IS NULL OR expires_at > ?4)",
-        )?;
-        let at = params![self.tenant(), plugin.as_str(), key.as_str(), self.now()];
-        Ok(statement.query_row(at, |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
-    }
-
-    fn write(&self, plugin: &PluginName, key: &StateKey, write: &StateWrite) -> Result<()> {
-        let (value, expires_at) = match write {
-            StateWrite::Delete => {
-                let delete = "DELETE FROM state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3";
-                self.execute(delete, [self.tenant(), plugin.as_str(), key.as_str()])?;
-                return Ok(());
-            }
-            StateWrite::Set { value, ttl } => (value.clone(), ttl.map(|ttl| stamp(self.now.after(ttl)))),
-            StateWrite::Replace(value) => {
-                let stored = self.stored(plugin, key)?;
-                (value.clone(), stored.and_then(|(_, expires_at)| expires_at))
-            }
-            StateWrite::Add(by) => {
-                let stored = self.stored(plugin, key)?;
-                let sum = add(stored.as_ref().map(|(value, _)| value.as_slice()), *by)
-                    .map_err(|error| Fault::unreadable("state.value", error))?;
-                (sum, stored.and_then(|(_, expires_at)| expires_at))
-            }
-        };
-        self.execute(
-            "INSERT INTO state VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at",
-            params![self.tenant(), plugin.as_str(), key.as_str(), value, expires_at],
         )?;
         Ok(())
     }

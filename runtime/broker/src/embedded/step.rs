@@ -1,9 +1,10 @@
 //! A step of one tenant, within a transaction: what all steps share.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
-use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::account::Account;
+use sandhog_core::id::{JobId, PluginName, TenantId};
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use super::fault::Result;
 use super::row::{code, stamp};
-use crate::Keep;
+use crate::{Keep, Wake};
 
 /// One step. It has to be finished, or some of it isn't written.
 pub(super) struct Step<'a> {
@@ -25,6 +26,10 @@ pub(super) struct Step<'a> {
     filled: Vec<String>,
     /// Whether it has scheduled a job before all others.
     sooner: bool,
+    /// What the runs that it settles have spent.
+    pub(super) spent: BTreeMap<PluginName, Account>,
+    /// The leased job that it wants cancelled.
+    pub(super) to_cancel: Option<JobId>,
 }
 
 /// Where a job is put.
@@ -38,19 +43,32 @@ pub(super) enum Place {
 impl<'a> Step<'a> {
     pub(super) fn new(connection: &'a Connection, tenant: &'a TenantId, now: Timestamp) -> Self {
         let (entered, filled) = (HashSet::new(), Vec::new());
-        Self { connection, tenant, now, arrivals: None, entered, filled, sooner: false }
+        Self {
+            connection,
+            tenant,
+            now,
+            arrivals: None,
+            entered,
+            filled,
+            sooner: false,
+            spent: BTreeMap::new(),
+            to_cancel: None,
+        }
     }
 
-    /// Writes what was put off, and yields the tenant if it has news.
-    pub(super) fn finish(self) -> Result<Option<TenantId>> {
+    /// Writes what was put off, and yields the news, if there are any.
+    pub(super) fn finish(self) -> Result<Option<Wake>> {
         if let Some(arrivals) = self.arrivals {
             self.execute("UPDATE arrivals SET n = ?1", [arrivals])?;
         }
+        self.add_accounts()?;
         let mut news = self.sooner;
         for queue in &self.filled {
             news = news || self.has_ready(queue)?;
         }
-        Ok(news.then(|| self.tenant.clone()))
+        // One that wants a job cancelled makes no other ready.
+        let cancel = self.to_cancel.map(|job| Wake::Cancel(self.tenant.clone(), job));
+        Ok(cancel.or_else(|| news.then(|| Wake::Ready(self.tenant.clone()))))
     }
 
     pub(super) fn tenant(&self) -> &'a str {

@@ -153,11 +153,13 @@ fn every_statement_finds_its_rows_by_an_index_that_has_them_in_order() {
     let connection = Connection::open_in_memory().expect("a database");
     open::SCHEMA.iter().for_each(|step| connection.execute_batch(step).expect("the schema is valid"));
     let sources = [
+        include_str!("account.rs"),
         include_str!("enqueue.rs"),
         include_str!("lease.rs"),
         include_str!("look.rs"),
         include_str!("people.rs"),
         include_str!("settle.rs"),
+        include_str!("state.rs"),
         include_str!("step.rs"),
     ];
     let literals = || sources.iter().flat_map(|source| source.split('"').skip(1).step_by(2));

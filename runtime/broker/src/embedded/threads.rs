@@ -18,11 +18,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
-use sandhog_core::id::TenantId;
 use tokio::sync::oneshot;
 
 use super::fault::{Fault, Result as Step};
-use crate::{Error, Result};
+use crate::{Error, Result, Wake};
 
 /// Steps that share a commit at most, so that none waits long for those behind it, and other processes get their turn.
 const GROUP_MAX: usize = 256;
@@ -44,8 +43,8 @@ pub(super) enum Flush {
 pub(super) trait Write: Send {
     fn flush(&self) -> Flush;
 
-    /// Does the step, within a transaction that isn't committed yet. Yields the tenant that has news.
-    fn run(&mut self, connection: &Connection) -> Option<TenantId>;
+    /// Does the step, within a transaction that isn't committed yet. Yields the news that it makes.
+    fn run(&mut self, connection: &Connection) -> Option<Wake>;
 
     /// Answers, now that it is known whether the transaction was committed.
     fn answer(self: Box<Self>, committed: std::result::Result<(), String>);
@@ -129,7 +128,7 @@ impl Worker<Box<dyn Write>> {
     /// A thread that writes, and tells of news when they are committed.
     pub(super) fn writer(
         connection: Connection,
-        tell: impl Fn(&BTreeSet<TenantId>) + Send + 'static,
+        tell: impl Fn(&BTreeSet<Wake>) + Send + 'static,
     ) -> Result<Self> {
         Self::start("sandhog-write", move |calls| {
             let mut writer = Writer { connection, flush: None, tell };
@@ -143,12 +142,12 @@ impl Worker<Box<dyn Write>> {
         })
     }
 
-    /// Does a step, whole or not at all. The step yields its answer, and the tenant that has news.
+    /// Does a step, whole or not at all. The step yields its answer, and its news.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         what: &'static str,
         flush: Flush,
-        step: impl FnOnce(&Connection) -> Step<(T, Option<TenantId>)> + Send + 'static,
+        step: impl FnOnce(&Connection) -> Step<(T, Option<Wake>)> + Send + 'static,
     ) -> Result<T> {
         self.call(what, |reply| Box::new(Pending { what, flush, step: Some(step), done: None, reply })).await
     }
@@ -157,13 +156,13 @@ impl Worker<Box<dyn Write>> {
 impl<T, F> Write for Pending<T, F>
 where
     T: Send,
-    F: FnOnce(&Connection) -> Step<(T, Option<TenantId>)> + Send,
+    F: FnOnce(&Connection) -> Step<(T, Option<Wake>)> + Send,
 {
     fn flush(&self) -> Flush {
         self.flush
     }
 
-    fn run(&mut self, connection: &Connection) -> Option<TenantId> {
+    fn run(&mut self, connection: &Connection) -> Option<Wake> {
         let step = self.step.take()?;
         let (done, news) = match in_savepoint(connection, step) {
             Ok((answer, news)) => (Ok(answer), news),
@@ -209,7 +208,7 @@ struct Writer<F> {
     tell: F,
 }
 
-impl<F: Fn(&BTreeSet<TenantId>)> Writer<F> {
+impl<F: Fn(&BTreeSet<Wake>)> Writer<F> {
     /// Runs steps in one transaction, until there are no more or SQLite has given it up.
     fn commit(&mut self, steps: &mut VecDeque<Box<dyn Write>>) {
         let mut taken = Vec::new();

@@ -12,10 +12,12 @@
 mod tenant;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob};
@@ -25,7 +27,7 @@ use self::tenant::Tenant;
 use crate::wake::Listeners;
 use crate::{
     Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
-    Wakes,
+    Wake, Wakes,
 };
 
 /// A broker that keeps its jobs as long as it lives.
@@ -54,7 +56,7 @@ impl Memory {
         let before = jobs.outlook();
         let reply = step(jobs, self.clock.now());
         if jobs.outlook().is_news_after(&before) {
-            self.listeners.wake(tenant);
+            self.listeners.wake(&Wake::Ready(tenant.clone()));
         }
         reply
     }
@@ -84,7 +86,11 @@ impl Broker for Memory {
     }
 
     async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        Ok(self.step(tenant, |t, now| t.cancel(job, now)))
+        let cancelled = self.step(tenant, |t, now| t.cancel(job, now));
+        if cancelled == Cancelled::Requested {
+            self.listeners.wake(&Wake::Cancel(tenant.clone(), job));
+        }
+        Ok(cancelled)
     }
 
     async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
@@ -109,6 +115,10 @@ impl Broker for Memory {
 
     async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
         Ok(self.look(tenant, |t, now| t.stored(plugin, key, now).map(<[u8]>::to_vec)))
+    }
+
+    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
+        Ok(self.look(tenant, |t, now| t.usage(&days, now)))
     }
 
     async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {

@@ -2,20 +2,24 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite, add};
 use sandhog_core::id::{JobId, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{Job, JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::outcome::Usage;
+use sandhog_core::quota::{FuelSpent, StateExcess, StateQuota, StateSize, minute_of};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
 use crate::{
-    Cancelled, Enqueued, Keep, LOG_LINES_KEPT, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, SWEEP_MAX,
-    Settle,
+    Cancel, Cancelled, Enqueued, Keep, LOG_LINES_KEPT, LeaseAsk, Leased, Query, Redriven, Renew, Renewal,
+    SWEEP_MAX, Settle, USAGE_DAYS_KEPT,
 };
 
 /// A tenant's jobs, and the state of its plugins.
@@ -23,6 +27,9 @@ use crate::{
 pub(super) struct Tenant {
     jobs: BTreeMap<JobId, Entry>,
     state: BTreeMap<(PluginName, StateKey), Stored>,
+    accounts: BTreeMap<(Day, PluginName), Account>,
+    /// The latest minute in which something was spent, and how much fuel.
+    minute: (u64, Fuel),
     /// How often a job has become ready.
     arrivals: u64,
 }
@@ -86,7 +93,9 @@ impl Tenant {
         let (taken_back, buried) = self.take_back(ask, now);
         let removed = self.remove_old(now);
         let mut leases = Vec::new();
-        for (queue, n) in ask.queues {
+        let spent = ask.fuel.map(|_| self.spent(now));
+        let is_held = ask.fuel.zip(spent).is_some_and(|(quota, spent)| quota.holds(&spent));
+        for (queue, n) in ask.queues.iter().filter(|_| !is_held) {
             for id in self.first_ready(queue, *n) {
                 leases.extend(self.jobs.get_mut(&id).map(|entry| entry.lease(now, now.after(ask.ttl))));
             }
@@ -94,7 +103,14 @@ impl Tenant {
         let swept_to_the_limit = [promoted, taken_back, removed].contains(&SWEEP_MAX);
         let next_due =
             if swept_to_the_limit { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
-        Leased { leases, buried, next_due }
+        Leased { leases, buried, next_due, spent }
+    }
+
+    fn spent(&self, now: Timestamp) -> FuelSpent {
+        let of_day = self.accounts.iter().filter(|((day, _), _)| *day == Day::of(now));
+        let day = of_day.fold(Account::default(), |sum, (_, account)| sum.and(account)).fuel;
+        let minute = if self.minute.0 == minute_of(now) { self.minute.1 } else { Fuel(0) };
+        FuelSpent::at(now, minute, day)
     }
 
     pub(super) fn renew(&mut self, renew: &Renew, expires_at: Timestamp) -> Renewal {
@@ -122,6 +138,12 @@ impl Tenant {
             && let Some(key) = self.conflict(plugin, effects, now)
         {
             return SettleReply::Conflict { key };
+        }
+        if let Some((plugin, effects)) = effects
+            && let Some(quota) = settle.ran.as_ref().map(|ran| ran.state_max)
+            && let Some(excess) = self.excess(plugin, effects, quota, now)
+        {
+            return SettleReply::Full { excess, quota };
         }
         self.record_end(settle, now);
         if let Some((plugin, effects)) = effects {
@@ -198,6 +220,14 @@ impl Tenant {
     pub(super) fn stored(&self, plugin: &PluginName, key: &StateKey, now: Timestamp) -> Option<&[u8]> {
         let stored = self.state.get(&(plugin.clone(), key.clone()))?;
         stored.is_there(now).then_some(&stored.value)
+    }
+
+    pub(super) fn usage(&self, days: &RangeInclusive<Day>, now: Timestamp) -> Vec<DayUsage> {
+        let kept = Day::of(now).before(USAGE_DAYS_KEPT);
+        let wanted = self.accounts.iter().filter(|((day, _), _)| *day >= kept && days.contains(day));
+        wanted
+            .map(|((day, plugin), account)| DayUsage { day: *day, plugin: plugin.clone(), account: *account })
+            .collect()
     }
 
     fn in_state(&self, state: State) -> impl Iterator<Item = &Entry> {
@@ -300,6 +330,32 @@ impl Tenant {
         changed.map(|(key, _)| key).or_else(no_number).cloned()
     }
 
+    /// What there would be too much of, if a run's writes were applied.
+    fn excess(
+        &self,
+        plugin: &PluginName,
+        effects: &Effects,
+        quota: StateQuota,
+        now: Timestamp,
+    ) -> Option<StateExcess> {
+        let own = self.state.iter().filter(|((of, _), stored)| of == plugin && stored.is_there(now));
+        let mut lengths: BTreeMap<&StateKey, usize> =
+            own.map(|((_, key), stored)| (key, stored.value.len())).collect();
+        let before = size_of(&lengths);
+        for (key, write) in effects.writes() {
+            let length = match write {
+                StateWrite::Delete | StateWrite::Set { ttl: Some(Duration::ZERO), .. } => None,
+                StateWrite::Set { value, .. } | StateWrite::Replace(value) => Some(value.len()),
+                StateWrite::Add(by) => add(self.stored(plugin, key, now), *by).ok().map(|sum| sum.len()),
+            };
+            match length {
+                Some(length) => lengths.insert(key, length),
+                None => lengths.remove(key),
+            };
+        }
+        quota.excess(before, size_of(&lengths)).filter(|_| effects.writes().len() > 0)
+    }
+
     fn write(&mut self, plugin: &PluginName, key: &StateKey, write: &StateWrite, now: Timestamp) {
         let at = (plugin.clone(), key.clone());
         match write {
@@ -333,6 +389,14 @@ impl Tenant {
             entry.record.revision = Some(ran.revision);
         }
         let cancel_requested = std::mem::take(&mut entry.cancel_requested);
+        let cancel = if cancel_requested { Cancel::Requested } else { Cancel::No };
+        if let Some((plugin, account)) = settle.account(cancel) {
+            let of_day = self.accounts.entry((Day::of(now), plugin.clone())).or_default();
+            *of_day = of_day.and(&account);
+            let so_far = if self.minute.0 == minute_of(now) { self.minute.1 } else { Fuel(0) };
+            let fuel = so_far.0.saturating_add(account.fuel.0).min(Account::MOST);
+            self.minute = (minute_of(now), Fuel(fuel));
+        }
         match &settle.settlement {
             Settlement::Retry { .. } | Settlement::Release { .. } if cancel_requested => {
                 entry.finish(State::Cancelled, now, settle.keep);
@@ -453,6 +517,11 @@ impl Stored {
     fn is_there(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|expires_at| expires_at > now)
     }
+}
+
+fn size_of(lengths: &BTreeMap<&StateKey, usize>) -> StateSize {
+    let bytes = lengths.iter().map(|(key, length)| key.as_str().len() + length).sum();
+    StateSize { bytes: Bytes::of(bytes), keys: lengths.len() as u64 }
 }
 
 /// The jobs whose time has come, the earliest first, ties by id, and no more of them than one call may sweep.

@@ -8,20 +8,22 @@ use super::keys;
 const CONNECTION: [&str; 6] = ["evalsha", "hello", "ping", "script|load", "select", "subscribe"];
 
 /// What is called outside scripts, and by them. The server checks the latter one by one, with their keys.
-const CALLS: [&str; 29] = [
+const CALLS: [&str; 32] = [
     "del",
     "exists",
+    "expire",
     "get",
     "getrange",
     "hdel",
     "hget",
+    "hgetall",
+    "hmget",
     "hset",
     "incrby",
     "lrange",
     "ltrim",
     "mget",
     "mset",
-    "pexpiretime",
     "publish",
     "rpush",
     "sadd",
@@ -29,6 +31,7 @@ const CALLS: [&str; 29] = [
     "sismember",
     "smembers",
     "srem",
+    "strlen",
     "time",
     "unlink",
     "zadd",

@@ -1,12 +1,16 @@
 //! What scripts are asked: their keys, and a MessagePack value whose form each script states at its head.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use redis::Cmd;
+use sandhog_core::account::{Account, Day, RunEnd};
+use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite};
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{LogLine, NewJob};
+use sandhog_core::quota::{FuelQuota, OnEmpty, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::{Timestamp, millis};
@@ -15,7 +19,7 @@ use super::keys::{Keys, Place};
 use super::layout::{self, Tail};
 use super::pack::Packer;
 use super::scripts::Script;
-use crate::{Keep, LOG_LINES_KEPT, LeaseAsk, Query, Ran, Renew, SWEEP_MAX, Settle};
+use crate::{Cancel, Keep, LOG_LINES_KEPT, LeaseAsk, Query, Ran, Renew, SWEEP_MAX, Settle, USAGE_DAYS_KEPT};
 
 /// One call of a script.
 #[derive(Debug)]
@@ -157,7 +161,7 @@ pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {
     let mut request = Request::of(ask.tenant);
     let keep = Keep::default();
     let asked = &mut request.asked;
-    asked.array(7).uint(exact_millis(ask.ttl)).uint(ask.expiries_max.into());
+    asked.array(8).uint(exact_millis(ask.ttl)).uint(ask.expiries_max.into());
     asked.bytes(&layout::why_bytes(Reason::LeaseExpired, Some(&ask.buried_message())));
     asked.uint(SWEEP_MAX as u64).uint(exact_millis(keep.dead)).uint(exact_millis(keep.done));
     asked.array(2 * ask.queues.len());
@@ -165,7 +169,21 @@ pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {
         request.keys.ready(queue);
         asked.bytes(queue.as_str().as_bytes()).uint((*count).into());
     }
+    put_fuel(&mut request.asked, ask.fuel);
     request
+}
+
+/// The quota that holds jobs back.
+fn put_fuel(asked: &mut Packer, quota: Option<FuelQuota>) {
+    let Some(FuelQuota { per_minute, per_day, on_empty }) = quota else {
+        asked.absent();
+        return;
+    };
+    asked.array(2);
+    for bound in [per_minute, per_day] {
+        let bound = bound.filter(|_| on_empty == OnEmpty::Hold).map(|Fuel(bound)| bound.to_string());
+        asked.optional_bytes(bound.as_ref().map(String::as_bytes));
+    }
 }
 
 pub(super) fn renew(tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Request {
@@ -199,14 +217,51 @@ fn lines(lines: &[LogLine]) -> Vec<u8> {
 
 pub(super) fn settle(tenant: &TenantId, settlements: &[Settle]) -> Request {
     let mut request = Request::of(tenant);
-    request.asked.array(2).uint(settlements.len() as u64).uint(LOG_LINES_KEPT as u64);
+    request.asked.array(4).uint(settlements.len() as u64).uint(LOG_LINES_KEPT as u64);
+    request.asked.uint(USAGE_DAYS_KEPT.into());
     for settle in settlements {
         request.keys.run(settle.token.job);
     }
+    let mut totals = Totals::default();
     for settle in settlements {
         put_settle(&mut request.keys, &mut request.batch, settle);
+        totals.put(&mut request.batch, settle);
     }
+    totals.pack(&mut request.asked);
     request
+}
+
+/// What the runs of a batch come to, by plugin in the order of first use.
+#[derive(Default)]
+struct Totals<'a>(Vec<(&'a PluginName, Account)>);
+
+impl<'a> Totals<'a> {
+    /// Adds a settlement to the sums, and says in the batch what it adds, in case not all of them are recorded.
+    fn put(&mut self, batch: &mut Packer, settle: &'a Settle) {
+        let Some((plugin, account)) = settle.account(Cancel::No) else {
+            batch.number(0, 2).counted(b"", 2);
+            return;
+        };
+        let nth = self.0.iter().position(|(known, _)| *known == plugin).unwrap_or_else(|| {
+            self.0.push((plugin, Account::default()));
+            self.0.len() - 1
+        });
+        self.0[nth].1 = self.0[nth].1.and(&account);
+        let spent = account.parts()[RunEnd::ALL.len()..].iter().map(u64::to_string).collect::<Vec<_>>();
+        batch.number(nth as u64 + 1, 2).counted(spent.join(" ").as_bytes(), 2);
+    }
+
+    fn pack(self, asked: &mut Packer) {
+        asked.array(2 * self.0.len());
+        for (plugin, account) in self.0 {
+            let parts = Account::PARTS.into_iter().zip(account.parts());
+            let parts: Vec<_> = parts.filter(|(_, part)| *part > 0).collect();
+            asked.bytes(plugin.as_str().as_bytes()).array(2 * parts.len());
+            for (name, part) in parts {
+                asked.bytes(name.as_bytes()).bytes(part.to_string().as_bytes());
+            }
+        }
+    }
 }
 
 fn put_settle(keys: &mut Keys, batch: &mut Packer, settle: &Settle) {
@@ -257,7 +312,7 @@ fn has_effect(effects: &Effects) -> bool {
 
 fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
     let mut packed = Packer::default();
-    packed.array(5).array(2 * effects.expectations().len());
+    packed.array(7).array(2 * effects.expectations().len());
     for (key, value) in effects.expectations() {
         packed.uint(keys.state(&ran.plugin, key)).optional_bytes(value);
     }
@@ -265,7 +320,7 @@ fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
     for (key, write) in effects.writes() {
         packed.uint(keys.state(&ran.plugin, key));
         match write {
-            // What is gone at once is as good as deleted, and Redis refuses to keep anything for no time.
+            // What is gone at once is as good as deleted.
             StateWrite::Set { ttl: Some(Duration::ZERO), .. } | StateWrite::Delete => {
                 packed.uint(1).absent().absent()
             }
@@ -279,12 +334,17 @@ fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
     let mut jobs = Packer::default();
     let first = put_jobs(keys, &mut jobs, effects.jobs());
     packed.uint(effects.jobs().len() as u64).uint(first).bytes(&jobs.into_bytes());
+    let StateQuota { bytes: Bytes(bytes), keys } = ran.state_max;
+    packed.uint(bytes.min(EXACT_MAX)).uint(keys.min(EXACT_MAX));
     packed.into_bytes()
 }
 
-/// Whole milliseconds, up to 285,000 years: to there Lua's numbers are exact, and times in the range of Redis's clock.
+/// Up to here Lua's numbers are exact.
+const EXACT_MAX: u64 = 1 << 53;
+
+/// Whole milliseconds, up to 285,000 years.
 fn exact_millis(duration: Duration) -> u64 {
-    millis(duration).min(1 << 53)
+    millis(duration).min(EXACT_MAX)
 }
 
 pub(super) fn cancel(tenant: &TenantId, job: JobId) -> Request {
@@ -307,6 +367,12 @@ pub(super) fn jobs(tenant: &TenantId, query: &Query) -> Request {
     // There are never that many jobs, and Lua's numbers are exact up to here.
     let offset = query.offset.min(1 << 52);
     request.asked.array(3).uint(layout::state_number(query.state)).uint(offset).uint(limit.into());
+    request
+}
+
+pub(super) fn usage(tenant: &TenantId, days: &RangeInclusive<Day>) -> Request {
+    let mut request = Request::of(tenant);
+    request.asked.array(3).uint(days.start().0.into()).uint(days.end().0.into()).uint(USAGE_DAYS_KEPT.into());
     request
 }
 
@@ -347,5 +413,17 @@ mod tests {
         assert_eq!(lengths([(0, PART_BYTES), (1, 1), (2, PART_BYTES * 2), (3, 1)]), [1, 1, 1, 1]);
         assert_eq!(lengths([(0, PART_BYTES / 2), (1, PART_BYTES / 2), (2, 1)]), [2, 1]);
         assert_eq!(lengths([(0, 1), (1, 1), (0, 1), (0, 1), (1, 1)]), [2, 1, 2]);
+    }
+
+    #[test]
+    fn the_scripts_know_the_parts_of_an_account_in_their_order() {
+        let script = include_str!("lua/account.lua");
+        let (ends, spent) = Account::PARTS.split_at(RunEnd::ALL.len());
+        assert_eq!(ends, RunEnd::ALL.map(RunEnd::slug));
+        assert!(script.contains(&format!("'{}'", spent.join("', '"))));
+        // Settlements are numbered in another order.
+        let numbered =
+            [RunEnd::Succeeded, RunEnd::Retried, RunEnd::Released, RunEnd::Dead, RunEnd::Cancelled];
+        assert!(script.contains(&format!("'{}'", numbered.map(RunEnd::slug).join("', '"))));
     }
 }

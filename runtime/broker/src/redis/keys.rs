@@ -11,13 +11,17 @@
 //! | `schedule` | sorted set | scheduled jobs, by when they are due |
 //! | `leases` | sorted set | leased jobs, by when their leases run out |
 //! | `finals:<state>:<keep>` | sorted set | final jobs that are kept for so many milliseconds, by when they finished |
-//! | `finals` | sorted set | the former, by when the first job of each is to be removed |
+//! | `finals` | sorted set | the former, by when the first job of each is to be removed; and `state`, by when a value goes |
 //! | `unique` | hash | unique keys and the jobs that hold them |
-//! | `state:<plugin>:<key>` | string | a plugin's state |
-//! | `wake` | channel | a message when there is work where there was none |
+//! | `state:<plugin>:<key>` | string | a plugin's state; see `lua/state.lua` |
+//! | `expiring` | sorted set | values of state that go, by when |
+//! | `sizes` | hash | how much state each plugin has |
+//! | `usage:<day>` | hash | what the tenant's runs have spent on a day, by plugin; see `lua/account.lua` |
+//! | `wake` | channel | nothing, when there is work where there was none; the id of a leased job to be cancelled |
 
 use std::fmt::{Display, Write};
 
+use sandhog_core::account::Day;
 use sandhog_core::id::{JobId, PluginName, QueueName, StateKey, TenantId};
 
 /// Keys of one tenant, in the order in which a script gets them. The first ones are the same for all scripts.
@@ -97,6 +101,10 @@ pub(super) fn run(tenant: &TenantId, id: JobId) -> String {
 
 pub(super) fn log(tenant: &TenantId, id: JobId) -> String {
     format!("{}log:{id}", prefix(tenant))
+}
+
+pub(super) fn usage(tenant: &TenantId, day: Day) -> String {
+    format!("{}usage:{}", prefix(tenant), day.0)
 }
 
 pub(super) fn wake(tenant: &TenantId) -> String {

@@ -358,6 +358,8 @@ pub(super) fn read_log_line(bytes: &[u8]) -> Read<LogLine> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use sandhog_core::account::Traffic;
+    use sandhog_core::quota::StateQuota;
 
     proptest! {
         #[test]
@@ -375,7 +377,9 @@ mod tests {
             };
             let revision = Revision::from_sha256(digest);
             let plugin = sandhog_core::id::PluginName::parse("p").expect("a valid name");
-            prop_assert_eq!(read_ran(&ran_bytes(&Ran { plugin, revision, usage })), Ok((usage, revision)));
+            let state_max = StateQuota { bytes: Bytes(0), keys: 0 };
+            let ran = Ran { plugin, revision, usage, traffic: Traffic::default(), state_max };
+            prop_assert_eq!(read_ran(&ran_bytes(&ran)), Ok((usage, revision)));
 
             let progress = Progress { done, total, message: text.clone() };
             prop_assert_eq!(read_progress(&progress_bytes(&progress)), Ok(progress));

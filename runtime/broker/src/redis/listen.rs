@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{JobId, TenantId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -110,11 +110,15 @@ impl Ear {
         if push.kind != PushKind::Message {
             return;
         }
-        let Some(Value::BulkString(channel)) = push.data.first() else { return };
-        let tenant = std::str::from_utf8(channel).ok().and_then(|channel| self.channels.get(channel));
-        if let Some(tenant) = tenant {
-            self.waker.wake(Wake::Ready(tenant.clone()));
-        }
+        let text = |nth: usize| match push.data.get(nth) {
+            Some(Value::BulkString(bytes)) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        };
+        let Some(tenant) = text(0).and_then(|channel| self.channels.get(channel)).cloned() else { return };
+        self.waker.wake(match text(1).map(JobId::parse) {
+            Some(Ok(job)) => Wake::Cancel(tenant, job),
+            _ => Wake::Ready(tenant),
+        });
     }
 
     async fn ping(&self, connection: &mut MultiplexedConnection) -> Result<(), Fault> {

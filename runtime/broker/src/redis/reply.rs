@@ -1,17 +1,21 @@
 //! What scripts answer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::Value;
+use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, LeaseNo, LeaseToken, StateKey, TenantId};
+use sandhog_core::budget::Fuel;
+use sandhog_core::id::{JobId, LeaseNo, LeaseToken, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
+use sandhog_core::quota::{FuelSpent, StateExcess};
 use sandhog_core::time::Timestamp;
 
 use super::keys;
 use super::layout::{self, StoredJob, StoredRun};
 use super::pack::Unreadable;
-use crate::{Cancelled, Enqueued, Error, Leased, Redriven, Renewal, Result};
+use crate::{Cancelled, Enqueued, Error, Leased, Redriven, Renewal, Result, Settle};
 
 /// An answer of another form than the script's.
 fn unexpected(what: &'static str) -> Error {
@@ -73,7 +77,7 @@ pub(super) fn enqueued(reply: Value) -> Result<Vec<Enqueued>> {
 }
 
 pub(super) fn leased(tenant: &TenantId, reply: Value) -> Result<Leased> {
-    let [next_due, buried, unreadable, leases] = fixed(reply)?;
+    let [next_due, buried, unreadable, leases, spent] = fixed(reply)?;
     for id in job_ids(unreadable)? {
         let at = keys::job(tenant, id);
         tracing::error!(at, "passed over a job that is gone or unreadable; did the server evict keys?");
@@ -82,7 +86,22 @@ pub(super) fn leased(tenant: &TenantId, reply: Value) -> Result<Leased> {
         Value::Nil => None,
         millis => Some(Duration::from_millis(count(&millis)?)),
     };
-    Ok(Leased { leases: leases_in(tenant, leases)?, buried: job_ids(buried)?, next_due })
+    let (leases, spent) = (leases_in(tenant, leases)?, fuel_spent(spent)?);
+    Ok(Leased { leases, buried: job_ids(buried)?, next_due, spent })
+}
+
+fn fuel_spent(reply: Value) -> Result<Option<FuelSpent>> {
+    let values = array(reply)?;
+    let [now, minute, day] = values.as_slice() else { return Ok(None) };
+    let fuel = |value: &Value| match value {
+        Value::BulkString(text) => {
+            std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(Fuel)
+        }
+        _ => None,
+    };
+    let now = Timestamp::from_millis(count(now)?);
+    let (minute, day) = fuel(minute).zip(fuel(day)).ok_or_else(|| unexpected("spent fuel is no number"))?;
+    Ok(Some(FuelSpent::at(now, minute, day)))
 }
 
 fn leases_in(tenant: &TenantId, reply: Value) -> Result<Vec<Lease>> {
@@ -115,10 +134,17 @@ pub(super) fn renewals(reply: Value) -> Result<Vec<Renewal>> {
     array(reply)?.into_iter().map(one).collect()
 }
 
-pub(super) fn settled(tenant: &TenantId, reply: Value) -> Result<Vec<SettleReply>> {
-    let one = |value| match value {
+pub(super) fn settled(tenant: &TenantId, settlements: &[Settle], reply: Value) -> Result<Vec<SettleReply>> {
+    let full = |settle: &Settle, excess| {
+        let quota = settle.ran.as_ref().map(|ran| ran.state_max);
+        let full = |quota| SettleReply::Full { excess, quota };
+        quota.map(full).ok_or_else(|| unexpected("what didn't run can't fill the state"))
+    };
+    let one = |(settle, value)| match value {
         Value::Int(0) => Ok(SettleReply::Lost),
         Value::Int(1) => Ok(SettleReply::Applied),
+        Value::Int(2) => full(settle, StateExcess::Bytes),
+        Value::Int(3) => full(settle, StateExcess::Keys),
         Value::BulkString(key) => {
             let key = std::str::from_utf8(&key).ok().and_then(|key| keys::state_key_in(tenant, key));
             let key = key.and_then(|key| StateKey::parse(key).ok());
@@ -126,7 +152,11 @@ pub(super) fn settled(tenant: &TenantId, reply: Value) -> Result<Vec<SettleReply
         }
         _ => Err(unexpected("a settlement's answer is unknown")),
     };
-    array(reply)?.into_iter().map(one).collect()
+    let values = array(reply)?;
+    if values.len() != settlements.len() {
+        return Err(unexpected("there is not one answer for each settlement"));
+    }
+    settlements.iter().zip(values).map(one).collect()
 }
 
 pub(super) fn cancelled(reply: Value) -> Result<Cancelled> {
@@ -192,4 +222,32 @@ pub(super) fn counts(reply: Value) -> Result<[u64; 6]> {
         *slot = count(value)?;
     }
     Ok(counts)
+}
+
+pub(super) fn usage(tenant: &TenantId, reply: Value) -> Result<Vec<DayUsage>> {
+    let mut usage = Vec::new();
+    let mut days = array(reply)?.into_iter();
+    while let (Some(day), Some(fields)) = (days.next(), days.next()) {
+        let day = Day(u32::try_from(count(&day)?).map_err(|_| unexpected("a day is out of range"))?);
+        let unreadable = || Error::Corrupt {
+            at: keys::usage(tenant, day),
+            problem: "a field is not what this version writes".to_owned(),
+        };
+        let mut accounts: BTreeMap<PluginName, [u64; Account::PARTS.len()]> = BTreeMap::new();
+        for pair in array(fields)?.chunks_exact(2) {
+            let [Value::BulkString(name), Value::BulkString(number)] = pair else { return Err(unreadable()) };
+            // What has no plugin in its name is about them all.
+            let Some((plugin, part)) = std::str::from_utf8(name).ok().and_then(|name| name.split_once(':'))
+            else {
+                continue;
+            };
+            let plugin = PluginName::parse(plugin).map_err(|_| unreadable())?;
+            let nth = Account::PARTS.iter().position(|known| *known == part).ok_or_else(unreadable)?;
+            let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+            accounts.entry(plugin).or_default()[nth] = number.ok_or_else(unreadable)?;
+        }
+        let of_day = |(plugin, parts)| DayUsage { day, plugin, account: Account::from_parts(parts) };
+        usage.extend(accounts.into_iter().map(of_day));
+    }
+    Ok(usage)
 }

@@ -40,16 +40,19 @@ pub(super) struct Scripts {
     pub(super) jobs: Script,
     pub(super) counts: Script,
     pub(super) state: Script,
+    pub(super) usage: Script,
 }
 
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
             enqueue: script!(writes: "start" "run" "ready" "schedule" "create" "enqueue"),
-            lease: script!(writes: "start" "run" "ready" "final" "lease"),
+            lease: script!(writes: "start" "run" "ready" "final" "state" "write_state" "days" "lease"),
             renew: script!(writes: "start" "run" "report" "renew"),
             settle: script!(
-                writes: "start" "run" "ready" "schedule" "create" "final" "report" "state" "add" "usage" "settle"
+                writes: "start" "run" "ready" "schedule" "create" "final" "report" "state"
+                    "write_state" "add" "usage" "days" "account"
+                    "settle"
             ),
             cancel: script!(writes: "start" "run" "ready" "schedule" "final" "cancel"),
             redrive: script!(writes: "start" "run" "ready" "schedule" "final" "redrive"),
@@ -57,6 +60,7 @@ impl Scripts {
             jobs: script!(reads: "start" "run" "ready" "schedule" "final" "record" "jobs"),
             counts: script!(reads: "start" "run" "final" "counts"),
             state: script!(reads: "start" "state" "read_state"),
+            usage: script!(reads: "start" "days" "account_days"),
         }
     }
 }

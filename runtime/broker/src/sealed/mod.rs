@@ -24,10 +24,12 @@ mod settle;
 mod vault;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob};
@@ -167,6 +169,10 @@ impl<K: Keys> Broker for Sealed<K> {
         let (Some(vault), Some(raw)) = (self.vault(tenant), &stored) else { return Ok(stored) };
         let opened = vault.open_state(plugin, key, raw.clone());
         opened.map(Some).map_err(|why| vault.error(Place::State { plugin, key }, &why))
+    }
+
+    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
+        self.behind.usage(tenant, days).await
     }
 
     async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {

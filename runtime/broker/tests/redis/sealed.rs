@@ -39,6 +39,9 @@ struct OnRedis {
 
 #[async_trait]
 impl Fixture for OnRedis {
+    // The head of a sealed value with the id of its key, and the tag at its end.
+    const SEAL: u64 = 4 + 1 + 1 + 7 + 24 + 16;
+
     async fn start(clock: Arc<ManualClock>) -> Self {
         let server = Server::shared();
         let behind = Redis::with_clock(&Config::new(server.url()), clock).expect("the url is right");

@@ -102,11 +102,20 @@ async fn all_keys_carry_the_tenants_tag_and_none_is_left_when_jobs_are_removed()
     let queues = [(queue(), 100), (other_queue(), 100)];
     while broker.counts(&tenant).await.expect("the server is there") != [0; 6] {
         clock.advance(Duration::from_secs(365 * 24 * 3600));
-        let ask = LeaseAsk { tenant: &tenant, queues: &queues, ttl: TTL, expiries_max: 3 };
+        let ask = LeaseAsk { tenant: &tenant, queues: &queues, ttl: TTL, expiries_max: 3, fuel: None };
         let leases = broker.lease(ask).await.expect("the server is there").leases;
         broker.finish(&tenant, &leases).await;
     }
-    assert_eq!(keys_of(&server).await, [format!("{tag}state:thumbnail:kept")]);
+    let mut keys = keys_of(&server).await;
+    keys.sort_unstable();
+    let (usage, left): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|key| key.starts_with(&format!("{tag}usage:")));
+    assert_eq!(left, [format!("{tag}sizes"), format!("{tag}state:thumbnail:kept")]);
+    for key in usage {
+        let mut connection = connection(&server).await;
+        let days: u64 = redis::cmd("TTL").arg(&key).query_async(&mut connection).await.expect("it will go");
+        assert!((400..=401).contains(&(days / 86_400)), "{key} goes after {days} seconds");
+    }
 }
 
 fn other_queue() -> QueueName {

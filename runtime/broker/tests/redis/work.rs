@@ -6,13 +6,18 @@ use std::time::Duration;
 use sandhog_broker::redis::testing::Server;
 use sandhog_broker::redis::{Config, Redis};
 use sandhog_broker::{Broker, Enqueued, Keep, LeaseAsk, Leased, Ran, Result, Settle};
+use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::{Lease, NewJob, Priority};
 use sandhog_core::outcome::Usage;
+use sandhog_core::quota::StateQuota;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
+
+const STATE_MAX: StateQuota = StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX };
 
 pub(crate) const TTL: Duration = Duration::from_secs(60);
 
@@ -70,7 +75,13 @@ pub(crate) fn jobs(count: usize) -> Vec<NewJob> {
 }
 
 pub(crate) fn succeed(token: LeaseToken, effects: Effects) -> Settle {
-    let ran = Ran { plugin: plugin(), revision: Revision::from_sha256([7; 32]), usage: Usage::default() };
+    let ran = Ran {
+        plugin: plugin(),
+        revision: Revision::from_sha256([7; 32]),
+        usage: Usage::default(),
+        traffic: Traffic::default(),
+        state_max: STATE_MAX,
+    };
     Settle {
         token,
         ran: Some(ran),
@@ -90,7 +101,7 @@ pub(crate) trait Work: Broker {
 
     async fn ask(&self, tenant: &TenantId, count: u32) -> Result<Leased> {
         let queues = [(queue(), count)];
-        self.lease(LeaseAsk { tenant, queues: &queues, ttl: TTL, expiries_max: 3 }).await
+        self.lease(LeaseAsk { tenant, queues: &queues, ttl: TTL, expiries_max: 3, fuel: None }).await
     }
 
     async fn take(&self, tenant: &TenantId, count: u32) -> Vec<Lease> {

@@ -20,6 +20,7 @@ mod plugins;
 mod reload;
 pub mod render;
 mod tenant;
+mod usage;
 mod wait;
 
 use std::path::PathBuf;
@@ -89,6 +90,7 @@ enum Command {
     #[command(subcommand)]
     Job(job::Job),
     Jobs(jobs::Jobs),
+    Usage(usage::Usage),
     #[command(subcommand)]
     Plugin(plugin::Plugin),
     Plugins(plugins::Plugins),
@@ -99,7 +101,7 @@ enum Command {
 /// The commands by what they are about, in the order in which `--help` shows them.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Daemon", &["run", "dev", "check", "reload"]),
-    ("Jobs", &["enqueue", "job", "jobs"]),
+    ("Jobs", &["enqueue", "job", "jobs", "usage"]),
     ("Plugins", &["plugin", "plugins"]),
     ("Tenants", &["tenant"]),
 ];
@@ -163,6 +165,7 @@ impl Cli {
             Command::Enqueue(enqueue) => enqueue.execute(config, &console).await,
             Command::Job(job) => job.execute(config, &console).await,
             Command::Jobs(jobs) => jobs.execute(config, &console).await,
+            Command::Usage(usage) => usage.execute(config, &console).await,
             Command::Plugin(plugin) => plugin.execute(config, &console).await,
             Command::Plugins(plugins) => plugins.execute(config, &console).await,
             Command::Tenant(tenant) => tenant.execute(config, &console),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::{Kind, PluginName, TenantId};
+use sandhog_core::quota::{StateCaps, StateQuota};
 use sandhog_engine::{Grants, Secret};
 
 use super::daemon::{Daemon, TENANT_MEMORY, TenantDraft};
@@ -91,6 +92,7 @@ fn within(file: &File, path: &str, tenant: &TenantDraft, daemon: &Daemon) {
     let narrower = Narrower { file, path, above: file, above_path: "" };
     narrower.limits(&tenant.limits, &daemon.limits);
     narrower.compile(&tenant.compile, &daemon.compile);
+    narrower.state(&tenant.state, &daemon.state);
     if let Some(own) = tenant.concurrency {
         narrower.at_most("concurrency", own, daemon.engine.concurrency, "engine.concurrency");
     }
@@ -128,6 +130,11 @@ impl Narrower<'_> {
         self.limit("component", caps.component, max.component);
         self.limit("compile_time", caps.time.map(Time), Time(max.time));
         self.limit("compile_memory", caps.memory, max.memory);
+    }
+
+    fn state(&self, caps: &StateCaps, max: &StateQuota) {
+        self.limit("state_bytes", caps.bytes, max.bytes);
+        self.limit("state_keys", caps.keys, max.keys);
     }
 
     fn limit<T: PartialOrd + Display>(&self, key: &str, value: Option<T>, max: T) {
@@ -198,6 +205,8 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
         encryption: draft.encryption.clone(),
         compile: draft.compile,
         missing_grants: draft.missing_grants,
+        state: draft.state,
+        fuel: draft.fuel,
     };
     if daemon.tenants.is_empty() {
         let of_plugin = |(_, draft): &(File, PluginDraft)| draft.tenant.clone();
@@ -242,6 +251,7 @@ impl<'c> Plugins<'c> {
         let narrower = Narrower { file, path: "", above: self.daemon_file, above_path: &above_path };
         narrower.limits(&draft.limits, &self.daemon.limits.narrow(&tenant.limits));
         narrower.compile(&draft.compile, &self.daemon.compile.narrow(&tenant.compile));
+        narrower.state(&draft.state, &self.daemon.state.narrow(&tenant.state));
         if let Some(own) = draft.concurrency {
             let of_tenant = format!("{above_path}concurrency");
             let knob =
@@ -258,6 +268,7 @@ impl<'c> Plugins<'c> {
             queue: draft.queue,
             limits: draft.limits,
             compile: draft.compile,
+            state: self.daemon.state.narrow(&tenant.state).narrow(&draft.state),
             payload: draft.payload,
             concurrency: draft.concurrency.unwrap_or(tenant.concurrency),
             retry: draft.retry,

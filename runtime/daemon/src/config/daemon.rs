@@ -12,6 +12,7 @@ use sandhog_broker::sealed::Keyring;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::TenantId;
+use sandhog_core::quota::{FuelQuota, OnEmpty, StateCaps, StateQuota};
 use toml::de::DeValue;
 
 use super::fields::{Entry, Fields};
@@ -29,6 +30,7 @@ pub(super) struct Daemon {
     pub(super) engine: Engine,
     pub(super) limits: Budget,
     pub(super) compile: CompileBudget,
+    pub(super) state: StateQuota,
     pub(super) grace: Duration,
     pub(super) deploy: Deploy,
     pub(super) tenants: BTreeMap<TenantId, TenantDraft>,
@@ -52,11 +54,16 @@ pub(super) struct TenantDraft {
     pub(super) signers: Vec<Signer>,
     pub(super) limits: Caps,
     pub(super) compile: CompileCaps,
+    pub(super) state: StateCaps,
+    pub(super) fuel: FuelQuota,
     pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) broker: Option<OwnBroker>,
     pub(super) encryption: Option<Keyring>,
     pub(super) missing_grants: MissingGrants,
 }
+
+/// What a plugin may keep of a daemon whose file says nothing of it.
+const STATE: StateQuota = StateQuota { bytes: Bytes::mib(64), keys: 100_000 };
 
 /// With [`Budget::DEFAULT`] for each, so many runs take 8 GiB at worst, which a small machine has.
 const CONCURRENCY: NonZeroU32 = NonZeroU32::new(64).expect("it is not zero");
@@ -76,7 +83,8 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Daemon {
     let broker = broker(fields, outside);
     let tenants = fields.named("tenants").into_iter();
     let tenants = tenants.filter_map(|named| tenant(named, broker.as_ref(), outside)).collect();
-    let (limits, compile) = fields.table("limits", |fields| (caps(fields), compile_caps(fields)));
+    let (limits, compile, state) =
+        fields.table("limits", |fields| (caps(fields), compile_caps(fields), state_caps(fields)));
     Daemon {
         broker,
         lease: fields.table("lease", lease),
@@ -84,6 +92,10 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Daemon {
         // The daemon's own limits may be wider than the defaults.
         limits: Budget::DEFAULT.replace(&limits),
         compile: compile_over_defaults(&compile),
+        state: StateQuota {
+            bytes: state.bytes.unwrap_or(STATE.bytes),
+            keys: state.keys.unwrap_or(STATE.keys),
+        },
         grace: fields.table("shutdown", |fields| fields.or("grace", GRACE)),
         deploy: fields.table("deploy", deploy::deploy),
         tenants,
@@ -274,6 +286,11 @@ pub(super) fn compile_caps(fields: &mut Fields<'_>) -> CompileCaps {
     }
 }
 
+/// Reads what `limits` say of state.
+pub(super) fn state_caps(fields: &mut Fields<'_>) -> StateCaps {
+    StateCaps { bytes: fields.get("state_bytes"), keys: fields.get("state_keys") }
+}
+
 fn tenant(
     (name, entry): (String, Entry<'_>),
     broker: Option<&Broker>,
@@ -287,7 +304,8 @@ fn tenant(
         }
     };
     let draft = entry.table(|fields| {
-        let (limits, compile) = fields.table("limits", |fields| (caps(fields), compile_caps(fields)));
+        let (limits, compile, state) =
+            fields.table("limits", |fields| (caps(fields), compile_caps(fields), state_caps(fields)));
         TenantDraft {
             weight: fields.get("weight"),
             concurrency: fields.get("concurrency"),
@@ -295,6 +313,8 @@ fn tenant(
             signers: signers(fields),
             limits,
             compile,
+            state,
+            fuel: fields.table("fuel", fuel_quota),
             secrets: secrets(fields),
             broker: fields
                 .entry("broker")
@@ -318,6 +338,15 @@ fn signers(fields: &mut Fields<'_>) -> Vec<Signer> {
         return Vec::new();
     }
     entry.list().into_iter().filter_map(Entry::read).collect()
+}
+
+/// Reads a tenant's table `fuel`.
+fn fuel_quota(fields: &mut Fields<'_>) -> FuelQuota {
+    FuelQuota {
+        per_minute: fields.get("per_minute").map(|Positive(fuel)| fuel),
+        per_day: fields.get("per_day").map(|Positive(fuel)| fuel),
+        on_empty: fields.or("on_empty", OnEmpty::default()),
+    }
 }
 
 /// Reads a table `secrets`: where each comes from.

@@ -38,6 +38,7 @@ use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::canary;
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::quota::{FuelQuota, StateCaps, StateQuota};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_engine::{Compiler, Grants};
 
@@ -152,6 +153,10 @@ pub struct Tenant {
     pub encryption: Option<Keyring>,
     /// What compiling one of its components may take at most.
     pub compile: CompileCaps,
+    /// What its plugins may keep at most, each of them.
+    pub state: StateCaps,
+    /// What all its runs together may spend.
+    pub fuel: FuelQuota,
     /// What becomes of a plugin whose component asks for more than its TOML grants.
     pub missing_grants: MissingGrants,
 }
@@ -188,6 +193,8 @@ pub struct Plugin {
     pub limits: Caps,
     /// What compiling its component may take at most.
     pub compile: CompileCaps,
+    /// How much state it may keep: the narrowest of daemon, tenant and plugin.
+    pub state: StateQuota,
     /// The largest payload that it takes.
     pub payload: Bytes,
     /// Its runs under way at once.

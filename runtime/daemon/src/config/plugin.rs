@@ -9,11 +9,12 @@ use sandhog_core::budget::{Bytes, Caps};
 use sandhog_core::canary::Policy;
 use sandhog_core::compile::CompileCaps;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::quota::StateCaps;
 use sandhog_core::settle::{Backoff, RetryPolicy};
 use sandhog_engine::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Private, Secret};
 use toml::de::DeValue;
 
-use super::daemon::{caps, compile_caps, secrets};
+use super::daemon::{caps, compile_caps, secrets, state_caps};
 use super::deploy::{canary, smoke};
 use super::fields::{Entry, Fields};
 use super::problem::Shown;
@@ -32,6 +33,7 @@ pub(super) struct PluginDraft {
     pub(super) queue: QueueName,
     pub(super) limits: Caps,
     pub(super) compile: CompileCaps,
+    pub(super) state: StateCaps,
     pub(super) payload: Bytes,
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) retry: RetryPolicy,
@@ -66,9 +68,9 @@ const PAYLOAD: Bytes = Bytes::mib(1);
 /// Reads a plugin's file; none if something is missing without which it can't be checked any further.
 pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<PluginDraft> {
     let head = fields.table("plugin", head);
-    let (limits, compile, payload, concurrency) = fields.table("limits", |fields| {
+    let (limits, compile, state, payload, concurrency) = fields.table("limits", |fields| {
         let payload = fields.or("payload", Positive(PAYLOAD)).0;
-        (caps(fields), compile_caps(fields), payload, fields.get("concurrency"))
+        (caps(fields), compile_caps(fields), state_caps(fields), payload, fields.get("concurrency"))
     });
     let retry = fields.table("retry", retry);
     let keep = fields.table("keep", keep);
@@ -88,6 +90,7 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Plug
         queue,
         limits,
         compile,
+        state,
         payload,
         concurrency,
         retry,

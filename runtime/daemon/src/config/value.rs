@@ -7,6 +7,7 @@ use std::time::Duration;
 use sandhog_broker::sealed::Plain;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::id::{InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::quota::OnEmpty;
 use sandhog_core::settle::{Jitter, OnLimit};
 use sandhog_engine::{Access, HttpTarget, Private};
 use toml::de::DeValue;
@@ -261,6 +262,7 @@ choices! {
     Plain { "refuse" => Plain::Refused, "read" => Plain::Read }
     Jitter { "full" => Jitter::Full, "none" => Jitter::None }
     OnLimit { "bury" => OnLimit::Bury, "retry" => OnLimit::Retry }
+    OnEmpty { "hold" => OnEmpty::Hold, "reject" => OnEmpty::Reject, "idle" => OnEmpty::Idle }
 }
 
 /// A text that is none of the choices.

@@ -77,8 +77,8 @@ pub(crate) fn catalog<P: Clone>(
         .tenants
         .iter()
         .map(|(id, tenant)| {
-            let config::Tenant { weight, concurrency, memory, .. } = *tenant;
-            (id.clone(), TenantTerms { weight, concurrency, memory, plugins: Vec::new() })
+            let config::Tenant { weight, concurrency, memory, fuel, .. } = *tenant;
+            (id.clone(), TenantTerms { weight, concurrency, memory, fuel, plugins: Vec::new() })
         })
         .collect();
     let (old, new): (Vec<_>, Vec<_>) = slots.iter().partition(|(key, _)| is_old(key));
@@ -109,6 +109,7 @@ fn version<P: Clone>(config: &Config, deployed: &Deployed<P>) -> Version<P> {
         revision: code.revision,
         kinds: terms.kinds.clone(),
         keep: terms.keep,
+        state: terms.state,
         offer: Offer {
             plugin: code.plugin.clone(),
             budget: config.budget(terms),

@@ -8,7 +8,9 @@ use sandhog_core::admit::{Admission, Choice, Offer, admit};
 use sandhog_core::id::{QueueName, StateKey};
 use sandhog_core::job::{Job, Level, NewJob, Progress};
 use sandhog_core::outcome::Outcome;
-use sandhog_engine::{Abort, Engine, EnqueueRefusal, Host, Input, JobAsk, MemoryAccount, Plugin, Share};
+use sandhog_engine::{
+    Abort, Class, Engine, EnqueueRefusal, Host, Input, JobAsk, MemoryAccount, Plugin, Share,
+};
 
 use super::error::Error;
 use super::slot::Loaded;
@@ -58,6 +60,7 @@ pub(super) async fn smoke(
     };
     let of_tenant = config.tenants.get(&terms.tenant);
     let share = Share {
+        class: Class::Normal,
         tenant: terms.tenant.clone(),
         weight: of_tenant.map_or(NonZeroU32::MIN, |tenant| tenant.weight),
         // Counted apart from its jobs, which must not suffer from it.

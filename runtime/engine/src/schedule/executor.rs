@@ -3,7 +3,7 @@
 //! A run that waits for a host call holds no thread. A run that computes is made to give way by its epoch callback,
 //! which asks [`Crowd`] whether anybody waits. The lock is held for the queue alone, never while a guest runs.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -16,9 +16,10 @@ use sandhog_core::id::TenantId;
 use tokio::runtime::Handle;
 
 use super::policy::Policy;
-use super::task::{End, Task, Turn};
+use super::task::{Claim, End, Task, Turn};
 use super::ticker::Ticker;
 use crate::priority;
+use crate::run::Class;
 
 /// How much guest threads are below the others in the eyes of the kernel. It lets threads that lease, renew and
 /// settle preempt a guest as soon as they have something to do.
@@ -38,7 +39,10 @@ pub(super) struct Shared<T> {
 }
 
 struct Queue<T> {
-    policy: Policy<TenantId, Arc<Task<T>>>,
+    /// Runs that have a share.
+    normal: Policy<TenantId, Arc<Task<T>>>,
+    /// Runs that go when none of the former wants to.
+    idle_class: Policy<TenantId, Arc<Task<T>>>,
     /// Guest threads that wait for something to run.
     idle: usize,
     closed: bool,
@@ -65,7 +69,7 @@ impl<T: Send + 'static> Executor<T> {
         beat: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { policy: Policy::new(), idle: 0, closed: false }),
+            queue: Mutex::new(Queue::new()),
             changed: Condvar::new(),
             crowd: Crowd::default(),
             ticker: Ticker::start(tick, beat)?,
@@ -83,8 +87,8 @@ impl<T: Send + 'static> Executor<T> {
     }
 
     /// Queues a run, at the expense of a tenant.
-    pub(crate) fn spawn(&self, tenant: TenantId, weight: NonZeroU32, run: BoxFuture<'static, T>) -> End<T> {
-        let task = Task::new(tenant, weight, run, Arc::downgrade(&self.shared));
+    pub(crate) fn spawn(&self, claim: Claim, run: BoxFuture<'static, T>) -> End<T> {
+        let task = Task::new(claim, run, Arc::downgrade(&self.shared));
         self.shared.enqueue(Arc::clone(&task));
         End(task)
     }
@@ -114,7 +118,7 @@ impl<T: Send + 'static> Shared<T> {
     pub(super) fn enqueue(&self, task: Arc<Task<T>>) {
         let mut queue = self.lock();
         queue.push(task);
-        self.crowd.0.store(queue.policy.waiting(), Ordering::Relaxed);
+        self.crowd.0.store(queue.waiting(), Ordering::Relaxed);
         let wake = queue.idle > 0;
         drop(queue);
         if wake {
@@ -124,7 +128,7 @@ impl<T: Send + 'static> Shared<T> {
 
     /// Moves a task that is in the queue before all others.
     pub(super) fn hurry(&self, task: &Arc<Task<T>>) {
-        self.lock().policy.hurry(&task.tenant, |waiting| Arc::ptr_eq(waiting, task));
+        self.lock().hurry(task);
     }
 
     /// The life of a guest thread.
@@ -134,7 +138,7 @@ impl<T: Send + 'static> Shared<T> {
         let mut queue = self.lock();
         let mut clock = cpu_clock();
         loop {
-            let Some(task) = queue.policy.next() else {
+            let Some((class, task)) = queue.next() else {
                 if queue.closed {
                     break;
                 }
@@ -142,7 +146,7 @@ impl<T: Send + 'static> Shared<T> {
                 clock = cpu_clock();
                 continue;
             };
-            self.crowd.0.store(queue.policy.waiting(), Ordering::Relaxed);
+            self.crowd.0.store(queue.waiting(), Ordering::Relaxed);
             drop(queue);
 
             let waker = Waker::from(Arc::clone(&task));
@@ -156,11 +160,11 @@ impl<T: Send + 'static> Shared<T> {
             }
 
             queue = self.lock();
-            let tenant = task.tenant.clone();
+            let tenant = task.claim.tenant.clone();
             if turn == Turn::Again {
                 queue.push(task);
             }
-            queue.policy.charge(&tenant, cpu);
+            queue.of(class).charge(&tenant, cpu);
         }
         drop(queue);
         self.ticker.slept();
@@ -171,7 +175,7 @@ impl<T: Send + 'static> Shared<T> {
         self.ticker.slept();
         queue = self
             .changed
-            .wait_while(queue, |queue| queue.policy.waiting() == 0 && !queue.closed)
+            .wait_while(queue, |queue| queue.waiting() == 0 && !queue.closed)
             .unwrap_or_else(PoisonError::into_inner);
         self.ticker.woke();
         queue.idle -= 1;
@@ -179,14 +183,46 @@ impl<T: Send + 'static> Shared<T> {
     }
 }
 
+impl<T> Queue<T> {
+    fn new() -> Self {
+        Self { normal: Policy::new(), idle_class: Policy::new(), idle: 0, closed: false }
+    }
+
+    fn of(&mut self, class: Class) -> &mut Policy<TenantId, Arc<Task<T>>> {
+        match class {
+            Class::Normal => &mut self.normal,
+            Class::Idle => &mut self.idle_class,
+        }
+    }
+
+    /// How many runs wait for a turn.
+    fn waiting(&self) -> usize {
+        self.normal.waiting() + self.idle_class.waiting()
+    }
+
+    /// Takes the run whose turn it is, and says whose turn that was: the policy of this class has to be charged.
+    fn next(&mut self) -> Option<(Class, Arc<Task<T>>)> {
+        let normal = self.normal.next().map(|task| (Class::Normal, task));
+        normal.or_else(|| self.idle_class.next().map(|task| (Class::Idle, task)))
+    }
+
+    /// Moves a task that waits before all others. Whoever is to end doesn't wait for anybody, whatever its class.
+    fn hurry(&mut self, task: &Arc<Task<T>>) {
+        let is_it = |waiting: &Arc<Task<T>>| Arc::ptr_eq(waiting, task);
+        let Claim { tenant, class, .. } = &task.claim;
+        if let Some((weight, task)) = self.of(*class).withdraw(tenant, is_it) {
+            self.normal.arrive_urgently(tenant, weight, task);
+        }
+    }
+}
+
 impl<T: Send + 'static> Queue<T> {
     fn push(&mut self, task: Arc<Task<T>>) {
+        let Claim { tenant, weight, class } = task.claim.clone();
         if task.is_urgent() {
-            let (tenant, weight) = (task.tenant.clone(), task.weight);
-            self.policy.arrive_urgently(&tenant, weight, task);
+            self.normal.arrive_urgently(&tenant, weight, task);
         } else {
-            let (tenant, weight) = (task.tenant.clone(), task.weight);
-            self.policy.arrive(&tenant, weight, task);
+            self.of(class).arrive(&tenant, weight, task);
         }
     }
 }
@@ -200,6 +236,7 @@ fn cpu_clock() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::num::NonZeroU32;
     use std::sync::atomic::AtomicBool;
 
     fn executor<T: Send + 'static>() -> Executor<T> {
@@ -212,7 +249,8 @@ mod tests {
         executor: &Executor<T>,
         run: impl Future<Output = T> + Send + 'static,
     ) -> End<T> {
-        executor.spawn(TenantId::parse("acme").expect("valid"), NonZeroU32::MIN, Box::pin(run))
+        let tenant = TenantId::parse("acme").expect("valid");
+        executor.spawn(Claim { tenant, weight: NonZeroU32::MIN, class: Class::Normal }, Box::pin(run))
     }
 
     #[tokio::test]

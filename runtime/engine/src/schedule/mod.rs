@@ -9,4 +9,4 @@ mod task;
 mod ticker;
 
 pub(crate) use executor::{Crowd, Executor};
-pub(crate) use task::{End, GiveWay, Panicked, panic_message};
+pub(crate) use task::{Claim, End, GiveWay, Panicked, panic_message};

@@ -83,15 +83,15 @@ impl<K: Clone + Ord + Hash, R> Policy<K, R> {
         self.waiting += 1;
     }
 
-    /// A run that waits in its tenant's queue is to end.
-    pub(crate) fn hurry(&mut self, tenant: &K, is_it: impl Fn(&R) -> bool) {
-        let Some(entry) = self.tenants.get_mut(tenant) else { return };
-        let Some(place) = entry.waiting.iter().position(is_it) else { return };
-        let run = entry.waiting.remove(place).expect("the place was found just now");
+    /// Takes a run that waits in its tenant's queue out of it, if it is there.
+    pub(crate) fn withdraw(&mut self, tenant: &K, is_it: impl Fn(&R) -> bool) -> Option<(NonZeroU32, R)> {
+        let entry = self.tenants.get_mut(tenant)?;
+        let place = entry.waiting.iter().position(is_it)?;
+        let run = entry.waiting.remove(place)?;
         let weight = entry.weight;
         self.waiting -= 1;
         self.rest_if_idle(tenant);
-        self.arrive_urgently(tenant, weight, run);
+        Some((weight, run))
     }
 
     /// Takes the run whose turn it is. [`Self::charge`] has to follow when the turn is over.
@@ -363,7 +363,8 @@ mod tests {
         policy.arrive(&"a", weight(1), 1);
         policy.arrive(&"b", weight(1), 2);
         policy.arrive(&"b", weight(1), 3);
-        policy.hurry(&"b", |run| *run == 3);
+        let (weight, run) = policy.withdraw(&"b", |run| *run == 3).expect("it waits");
+        policy.arrive_urgently(&"b", weight, run);
         assert_eq!(policy.waiting(), 3);
         assert_eq!(policy.next(), Some(3));
         policy.charge(&"b", ms(1));

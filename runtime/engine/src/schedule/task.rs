@@ -23,6 +23,7 @@ use futures::task::AtomicWaker;
 use sandhog_core::id::TenantId;
 
 use super::executor::Shared;
+use crate::run::Class;
 
 const ASLEEP: u8 = 0;
 const QUEUED: u8 = 1;
@@ -40,10 +41,20 @@ enum Slot<T> {
     Taken,
 }
 
+/// What a run has of the processors.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    /// At whose expense.
+    pub(crate) tenant: TenantId,
+    /// How large that tenant's share is.
+    pub(crate) weight: NonZeroU32,
+    /// Whether it has a share at all.
+    pub(crate) class: Class,
+}
+
 /// One run, shared by the guest threads, its wakers, and whoever awaits its end.
 pub(crate) struct Task<T> {
-    pub(super) tenant: TenantId,
-    pub(super) weight: NonZeroU32,
+    pub(super) claim: Claim,
     state: AtomicU8,
     urgent: AtomicBool,
     cpu: AtomicU64,
@@ -67,15 +78,9 @@ pub(super) enum Turn {
 
 impl<T: Send + 'static> Task<T> {
     /// A task that is in the queue, or about to be put there.
-    pub(super) fn new(
-        tenant: TenantId,
-        weight: NonZeroU32,
-        future: BoxFuture<'static, T>,
-        shared: Weak<Shared<T>>,
-    ) -> Arc<Self> {
+    pub(super) fn new(claim: Claim, future: BoxFuture<'static, T>, shared: Weak<Shared<T>>) -> Arc<Self> {
         Arc::new(Self {
-            tenant,
-            weight,
+            claim,
             state: AtomicU8::new(QUEUED),
             urgent: AtomicBool::new(false),
             cpu: AtomicU64::new(0),

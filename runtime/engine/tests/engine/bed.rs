@@ -15,8 +15,8 @@ use sandhog_core::outcome::{Limit, Outcome, Report};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
-    Abort, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount, Plugin,
-    Share,
+    Abort, Class, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount,
+    Plugin, Share,
 };
 use tokio::sync::Notify;
 
@@ -58,6 +58,7 @@ pub(crate) fn share(name: &str, weight: u32) -> Share {
     Share {
         tenant: tenant(name),
         weight: NonZeroU32::new(weight).expect("not zero"),
+        class: Class::Normal,
         memory: MemoryAccount::default(),
         memory_max: Bytes::mib(8192),
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::outcome::{Outcome, StopReason};
-use sandhog_engine::{Abort, Config};
+use sandhog_engine::{Abort, Class, Config, Share};
 
 use super::bed::{Bed, budget, config, limit, output, share};
 use super::guests;
@@ -93,4 +93,35 @@ async fn a_thousand_hogs_of_one_tenant_do_not_keep_another_from_running() {
     assert!(hogs.iter().all(|report| report.outcome == Outcome::Aborted(StopReason::Cancelled)));
     assert!(hogs.iter().all(|report| report.usage.cpu > Duration::ZERO), "each had a turn");
     assert_eq!(memory.in_use(), Bytes(0));
+}
+
+/// A run of the idle class waits while a normal one computes, however much larger its weight; and it has the machine
+/// when nobody else wants it.
+#[tokio::test]
+async fn an_idle_run_goes_only_while_no_normal_one_wants_to() {
+    let bed = Bed::with(Config { guest_threads: NonZeroUsize::MIN, ..config() });
+    let plugin = bed.load(guests::spin());
+    let endless = Budget { fuel: Fuel(u64::MAX), ..budget() };
+    let (abort, last) = (Abort::new(), Abort::new());
+    // One of these two wants the thread for as long as the idle run is there.
+    let first = async {
+        let budget = Budget { fuel: Fuel(400_000_000), ..budget() };
+        let report = bed.start_for(&plugin, budget, Abort::new(), share("busy", 1)).await;
+        assert_eq!(limit(&report), Some(sandhog_core::outcome::Limit::Fuel));
+        abort.stop(StopReason::Drained);
+    };
+    let second = bed.start_for(&plugin, endless, last.clone(), share("busy", 1));
+    let idle = async {
+        let share = Share { class: Class::Idle, ..share("idlers", 10_000) };
+        let report = bed.start_for(&plugin, endless, abort.clone(), share).await;
+        last.stop(StopReason::Drained);
+        report
+    };
+    let ((), _, idle) = tokio::join!(first, second, idle);
+    assert_eq!(idle.outcome, Outcome::Aborted(StopReason::Drained));
+    assert!(idle.usage.fuel < Fuel(40_000_000), "{:?}", idle.usage);
+    let alone = Budget { fuel: Fuel(30_000_000), ..budget() };
+    let share = Share { class: Class::Idle, ..share("idlers", 1) };
+    let report = bed.start_for(&plugin, alone, Abort::new(), share).await;
+    assert_eq!(limit(&report), Some(sandhog_core::outcome::Limit::Fuel));
 }

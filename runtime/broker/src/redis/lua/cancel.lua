@@ -3,7 +3,7 @@
 -- KEYS[7..]  `job:<id>`, `run:<id>`
 -- asked      keep of a cancelled job
 -- returns    OK if it is cancelled now; nil if there is no such job; else its state: that of a leased job, whose holder
---            will hear of it, or of one that was final before
+--            is told, or of one that was final before
 
 local id = id_of(KEYS[FIXED_KEYS + 1])
 local run = run_of(id)
@@ -15,6 +15,7 @@ if run[STATE] > LEASED then
 end
 if run[STATE] == LEASED then
   run[CANCEL] = 1
+  wake(id)
 else
   local priority, queue = head_of(id)
   if call('ZREM', SCHEDULE, scheduled(id, priority, queue)) == 0 then

@@ -1,12 +1,14 @@
 -- Makes ready what is due, takes back what has expired, removes what was kept long enough, and hands out leases.
 --
 -- asked      { ttl, most expiries, why a job with more is buried, most jobs in each of the three sweeps, keep of the
---              dead, keep of the cancelled, { queue, how many at most, and so on by turns } }
+--              dead, keep of the cancelled, { queue, how many at most, and so on by turns }, the tenant's fuel quota:
+--              false, or { for the minute, for the day } past which nothing is handed out, each false if there is none }
 -- KEYS[7..]  `ready:<queue>` of each queue that is asked for
 -- returns    { when to ask again in milliseconds or nil, ids of the buried, ids of jobs that can't be read and
---              were passed over, { id, lease, attempts, the bytes of the job, and so on by turns } }
+--              were passed over, { id, lease, attempts, the bytes of the job, and so on by turns }, nothing if there is
+--              no quota, or else { now, fuel spent this minute, fuel spent today } }
 
-local ttl, expiries_max, why_buried, sweep_max, keep_dead, keep_cancelled, queues = unpack(asked)
+local ttl, expiries_max, why_buried, sweep_max, keep_dead, keep_cancelled, queues, quota = unpack(asked)
 local expires = score(now + ttl)
 local left_undone = false
 
@@ -69,6 +71,11 @@ local function take_back()
 end
 
 local function remove_of(class, count)
+  if class == STATE_CLASS then
+    local swept = sweep_state(count)
+    expiring_has_changed()
+    return swept
+  end
   local key = CLASS_KEY .. class
   local ids = call('ZRANGE', key, '-inf', now - keep_of(class), 'BYSCORE', 'LIMIT', 0, count)
   local keys = {}
@@ -176,16 +183,37 @@ local function next_due()
   return next < math.huge and math.min(math.max(next - now, 0), 2 ^ 53) or false
 end
 
+-- Numbers of 64 bits, as text without leading zeros; no bound is never reached.
+local function reaches(spent, bound)
+  return bound and (#spent > #bound or (#spent == #bound and spent >= bound))
+end
+
+local function fuel_spent()
+  local minute, of_minute, of_day = unpack(call('HMGET', usage_key(today()), 'minute', 'minute_fuel', 'fuel'))
+  return minute == this_minute() and of_minute or '0', of_day or '0'
+end
+
+local spent = {}
+local is_held = false
+if quota then
+  local of_minute, of_day = fuel_spent()
+  spent = { now, of_minute, of_day }
+  is_held = reaches(of_minute, quota[1]) or reaches(of_day, quota[2])
+end
+
 promote()
 take_back()
 remove()
 local were_empty = flush_ready()
-take()
+if not is_held then
+  take()
+end
 flush_finals()
+flush_sizes()
 for _, queue in ipairs(were_empty) do
   if call('SISMEMBER', QUEUES, queue) == 1 then
     wake()
     break
   end
 end
-return { next_due(), buried, unreadable, leases }
+return { next_due(), buried, unreadable, leases, spent }

@@ -1,21 +1,24 @@
 -- Records how runs ended, one after the other, each whole or not at all.
 --
 -- KEYS[7..]  `run:<id>` of each settlement, then whatever keys they refer to by their place in KEYS
--- asked      { how many settlements, log lines kept }
+-- asked      { how many settlements, log lines kept, days for which usage is kept, { plugin, what its runs in this batch
+--            come to if all of it is recorded as sent: { part, number, by turns }, by turns } }
 -- batch      of each settlement: lease, what, delay, how long the job is kept if this makes it final, the tail of the run
---            as it would be if nothing had been before, log lines or nothing, effects or nothing
+--            as it would be if nothing had been before, log lines or nothing, effects or nothing, which of the plugins
+--            ran or 0, what the run spent (as text)
 -- effects    a MessagePack array: { place of `state:<plugin>:<key>` in KEYS, value or false, by turns },
 --            { place, write, value, ttl, by turns }, how many jobs, the place of the first one's `job:<id>` in KEYS, the
---            jobs as in create.lua
--- returns    for each settlement: LOST, APPLIED, or the key of the state that was in conflict
+--            jobs as in create.lua, and how many bytes and keys of state the plugin may keep
+-- returns    for each settlement: LOST, APPLIED, TOO_MANY_BYTES or TOO_MANY_KEYS of state, or the key of the state that
+--            was in conflict
 
-local LOST, APPLIED = 0, 1
+local LOST, APPLIED, TOO_MANY_BYTES, TOO_MANY_KEYS = 0, 1, 2, 3
 local SUCCEED, RETRY, RELEASE, BURY, CANCEL_IT = 1, 2, 3, 4, 5
 local DELETE, SET, ADD, REPLACE = 1, 2, 3, 4
 
-local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0'
+local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0I2I2c0'
 
-local count, lines_kept = unpack(asked)
+local count, lines_kept, days_kept, totals = unpack(asked)
 local runs = runs_of_batch(count)
 local ended = {}
 
@@ -31,29 +34,53 @@ local function conflict_in(expectations, writes)
   for n = 1, #writes, 4 do
     if writes[n + 1] == ADD then
       local key = KEYS[writes[n]]
-      local stored = state_at(key)
+      local stored, expires = state_at(key)
       local total = add(stored or '0', writes[n + 2])
       if not total then
         return key
       end
-      writes[n + 2], writes[n + 3] = total, stored ~= false
+      writes[n + 2], writes[n + 3] = total, expires
     elseif writes[n + 1] == REPLACE then
-      writes[n + 3] = state_at(KEYS[writes[n]]) ~= false
+      local _, expires = state_at(KEYS[writes[n]])
+      writes[n + 3] = expires
     end
   end
   return nil
 end
 
+-- What there would be too much of, if anything. What doesn't grow may always change.
+local function excess_of(writes, bytes_max, keys_max)
+  if #writes == 0 then
+    return nil
+  end
+  sweep_all_state()
+  local size = read_size(plugin_and_key(sub(KEYS[writes[1]], #STATE_KEY + 1)))
+  local bytes, keys = size[1], size[2]
+  for n = 1, #writes, 4 do
+    local key = KEYS[writes[n]]
+    local _, own_key = plugin_and_key(sub(key, #STATE_KEY + 1))
+    local stored = state_at(key)
+    if stored then
+      bytes, keys = bytes - #own_key - #stored, keys - 1
+    end
+    if writes[n + 1] ~= DELETE then
+      bytes, keys = bytes + #own_key + #writes[n + 2], keys + 1
+    end
+  end
+  if bytes > bytes_max and bytes > size[1] then
+    return TOO_MANY_BYTES
+  end
+  return keys > keys_max and keys > size[2] and TOO_MANY_KEYS or nil
+end
+
 local function write_state(key, what, value, ttl)
   if what == DELETE then
-    call('DEL', key)
+    put_state(key, false, 0)
   elseif what == SET then
-    set_state(key, value, ttl)
-  elseif ttl then
-    -- For a sum or another value: whether there was one before, whose time to live stays.
-    call('SET', key, value, 'KEEPTTL')
+    put_state(key, value, ttl and math.min(now + ttl, NEVER) or 0)
   else
-    call('SET', key, value)
+    -- A sum, or another value in the place of one, goes when that would have gone.
+    put_state(key, value, ttl)
   end
 end
 
@@ -114,11 +141,14 @@ local function end_run(key, run, what, delay, keep, priority, queue)
   save_run(key, run)
 end
 
+local recorded_as -- what the last settlement that was applied is recorded as
+
 local function apply(key, run, what, delay, keep, tail, lines, effects)
   effects = effects ~= '' and cmsgpack.unpack(effects)
-  local conflict = effects and conflict_in(effects[1], effects[2])
-  if conflict then
-    return conflict
+  local refusal = effects
+    and (conflict_in(effects[1], effects[2]) or excess_of(effects[2], effects[6], effects[7]))
+  if refusal then
+    return refusal
   end
   if run[CANCEL] == 1 and goes_on(what) then
     what, tail = CANCEL_IT, as_cancelled(tail)
@@ -131,11 +161,12 @@ local function apply(key, run, what, delay, keep, tail, lines, effects)
       return LOST
     end
   end
+  recorded_as = what
   append_log(id_of(key), lines, lines_kept)
   add_tail(run, tail)
   end_run(key, run, what, delay, keep, priority, queue)
   if effects then
-    write_effects(unpack(effects, 2))
+    write_effects(unpack(effects, 2, 5))
   end
   return APPLIED
 end
@@ -144,20 +175,51 @@ local function is_repetition(run, lease)
   return run and run[STATE] ~= LEASED and run[LEASE] == lease
 end
 
+-- Mostly the sums that came with the batch hold. If not all of it is recorded as it was sent, they are made again.
+local function spend_all(runs_spent, is_as_sent)
+  if not is_as_sent then
+    for _, run in ipairs(runs_spent) do
+      spend_run(unpack(run))
+    end
+    return
+  end
+  for n = 1, #totals, 2 do
+    local plugin, parts = totals[n], totals[n + 1]
+    for p = 1, #parts, 2 do
+      spend(plugin .. ':' .. parts[p], parts[p + 1])
+      if parts[p] == 'fuel' then
+        spend_fuel(parts[p + 1])
+      end
+    end
+  end
+end
+
 local replies = {}
+local runs_spent, is_as_sent = {}, true
 local position = 1
 for n = 1, count do
-  local lease, what, delay, keep, tail, lines, effects
-  lease, what, delay, keep, tail, lines, effects, position = unpack_bytes(SETTLEMENT, batch, position)
+  local lease, what, delay, keep, tail, lines, effects, plugin, numbers
+  lease, what, delay, keep, tail, lines, effects, plugin, numbers, position =
+    unpack_bytes(SETTLEMENT, batch, position)
   local run = runs[n]
+  recorded_as = nil
   if holds(run, lease) then
     replies[n] = apply(KEYS[FIXED_KEYS + n], run, what, delay, keep, tail, lines, effects)
   else
     replies[n] = is_repetition(run, lease) and APPLIED or LOST
+  end
+  if plugin > 0 then
+    is_as_sent = is_as_sent and recorded_as == what
+    if recorded_as then
+      runs_spent[#runs_spent + 1] = { totals[2 * plugin - 1], recorded_as, numbers }
+    end
   end
 end
 flush_runs()
 call_with_all('ZREM', LEASES, ended)
 flush_finals()
 flush_waiting()
+flush_sizes()
+spend_all(runs_spent, is_as_sent)
+flush_spent(days_kept)
 return replies

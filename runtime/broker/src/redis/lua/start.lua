@@ -34,7 +34,6 @@ end
 local asked, batch = cmsgpack.unpack(ARGV[2]), ARGV[3]
 
 local now = tonumber(ARGV[1])
-local clock_is_moved_by_hand = now ~= nil
 if not now then
   local time = call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -68,6 +67,7 @@ local function get_all(keys)
   return values
 end
 
-local function wake()
-  call('PUBLISH', PREFIX .. 'wake', '')
+-- Tells the listeners: nothing if there is work, or the id of a leased job that somebody wants cancelled.
+local function wake(about)
+  call('PUBLISH', PREFIX .. 'wake', about or '')
 end

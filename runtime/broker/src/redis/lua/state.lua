@@ -1,26 +1,26 @@
--- A plugin's state: STRINGs at `state:<plugin>:<key>`, which Redis drops when their time is over.
---
--- Redis goes by its own clock in that. So while a test moves ours by hand, the times are moved out of its reach, and
--- compared here.
-local OUT_OF_REACH = 2 ^ 45
+-- A plugin's state: STRINGs at `state:<plugin>:<key>`, of six bytes that say when the value goes (0: never), and the value.
+-- How much of it there is, is in a HASH at `sizes`: `<plugin>:bytes` (keys and values) and `<plugin>:keys`. Values that go
+-- are also in a ZSET at `expiring`, by when; the call that finds their time over takes them away, and out of the sizes.
+-- Redis's own expiry wouldn't tell, so the sizes would not be exact.
+local STATE_KEY = PREFIX .. 'state:'
+local EXPIRES = '>I6'
+local EXPIRES_BYTES = 6
 
+local known = {} -- by key: what was read of it, { value or false, when it goes }
+
+-- The value, or false if there is none; and when it goes.
 local function state_at(key)
-  local value = call('GET', key)
-  if value and clock_is_moved_by_hand then
-    local expires = call('PEXPIRETIME', key)
-    if expires > 0 and expires <= OUT_OF_REACH + now then
-      return false
+  local entry = known[key]
+  if not entry then
+    local stored = call('GET', key)
+    entry = { false, 0 }
+    if stored and #stored >= EXPIRES_BYTES then
+      local expires = unpack_bytes(EXPIRES, stored)
+      if expires == 0 or expires > now then
+        entry = { sub(stored, EXPIRES_BYTES + 1), expires }
+      end
     end
+    known[key] = entry
   end
-  return value
-end
-
-local function set_state(key, value, ttl)
-  if not ttl then
-    call('SET', key, value)
-  elseif clock_is_moved_by_hand then
-    call('SET', key, value, 'PXAT', OUT_OF_REACH + now + ttl)
-  else
-    call('SET', key, value, 'PX', ttl)
-  end
+  return entry[1], entry[2]
 end

@@ -15,8 +15,8 @@ use sandhog_core::job::Job;
 use sandhog_core::outcome::Outcome;
 use sandhog_core::settle::RetryPolicy;
 use sandhog_engine::{
-    Abort, Access, DirGrant, EnvValue, Grants, HttpGrant, Input, InvalidTarget, LoadSpec, MemoryAccount,
-    Plugin, Private, Secret, Share,
+    Abort, Access, Class, DirGrant, EnvValue, Grants, HttpGrant, Input, InvalidTarget, LoadSpec,
+    MemoryAccount, Plugin, Private, Secret, Share,
 };
 
 use super::local_host::LocalHost;
@@ -186,6 +186,7 @@ impl Run {
         let share = Share {
             tenant: job.tenant.clone(),
             weight: NonZeroU32::MIN,
+            class: Class::Normal,
             memory: MemoryAccount::default(),
             memory_max: plan.budget().memory,
         };

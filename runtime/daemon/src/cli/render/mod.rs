@@ -8,6 +8,7 @@ pub mod inspection;
 pub mod job;
 pub mod run;
 mod units;
+pub mod usage;
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use sandhog_core::job::State;

@@ -1,0 +1,127 @@
+//! What plugins keep from job to job: compared, written, and held to its quota.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, params};
+use sandhog_core::budget::Bytes;
+use sandhog_core::effects::{Effects, StateWrite, add};
+use sandhog_core::id::{PluginName, StateKey};
+use sandhog_core::quota::{StateExcess, StateQuota, StateSize};
+
+use super::fault::{Fault, Result};
+use super::row::stamp;
+use super::step::Step;
+use crate::SWEEP_MAX;
+
+impl Step<'_> {
+    /// Removes up to so many values whose time is over; says how many.
+    pub(super) fn sweep_state(&self, count: usize) -> Result<usize> {
+        let values: Vec<(String, String)> = self.all(
+            "SELECT plugin, key FROM state WHERE tenant = ?1 AND expires_at <= ?2 LIMIT ?3",
+            params![self.tenant(), self.now(), count as i64],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        for (plugin, key) in &values {
+            let delete = "DELETE FROM state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3";
+            self.execute(delete, [self.tenant(), plugin, key])?;
+        }
+        Ok(values.len())
+    }
+
+    /// What there would be too much of, if a run's writes were applied.
+    pub(super) fn excess(
+        &self,
+        plugin: &PluginName,
+        effects: &Effects,
+        quota: StateQuota,
+    ) -> Result<Option<StateExcess>> {
+        if effects.writes().len() == 0 {
+            return Ok(None);
+        }
+        while self.sweep_state(SWEEP_MAX)? == SWEEP_MAX {}
+        let before = self.find(
+            "SELECT bytes, keys FROM state_size WHERE tenant = ?1 AND plugin = ?2",
+            [self.tenant(), plugin.as_str()],
+            |row| {
+                let (bytes, keys): (i64, i64) = (row.get(0)?, row.get(1)?);
+                Ok(StateSize { bytes: Bytes(bytes.cast_unsigned()), keys: keys.cast_unsigned() })
+            },
+        )?;
+        let before = before.unwrap_or_default();
+        let mut after = before;
+        for (key, write) in effects.writes() {
+            let stored = self.stored(plugin, key)?.map(|(value, _)| value);
+            let taken = |value: &[u8]| (key.as_str().len() + value.len()) as u64;
+            if let Some(value) = &stored {
+                after.bytes.0 -= taken(value);
+                after.keys -= 1;
+            }
+            let value = match write {
+                StateWrite::Delete | StateWrite::Set { ttl: Some(Duration::ZERO), .. } => None,
+                StateWrite::Set { value, .. } | StateWrite::Replace(value) => Some(value.clone()),
+                StateWrite::Add(by) => add(stored.as_deref(), *by).ok(),
+            };
+            if let Some(value) = value {
+                after.bytes.0 += taken(&value);
+                after.keys += 1;
+            }
+        }
+        Ok(quota.excess(before, after))
+    }
+
+    /// The first key whose value isn't what the run had relied on.
+    pub(super) fn conflict(&self, plugin: &PluginName, effects: &Effects) -> Result<Option<StateKey>> {
+        for (key, expected) in effects.expectations() {
+            let stored = self.stored(plugin, key)?;
+            if stored.as_ref().map(|(value, _)| value.as_slice()) != expected {
+                return Ok(Some(key.clone()));
+            }
+        }
+        for (key, write) in effects.writes() {
+            if let StateWrite::Add(by) = write {
+                let stored = self.stored(plugin, key)?;
+                if add(stored.as_ref().map(|(value, _)| value.as_slice()), *by).is_err() {
+                    return Ok(Some(key.clone()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// A value that is there, and when it goes.
+    fn stored(&self, plugin: &PluginName, key: &StateKey) -> Result<Option<(Vec<u8>, Option<i64>)>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT value, expires_at FROM state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3
+             AND (expires_at IS NULL OR expires_at > ?4)",
+        )?;
+        let at = params![self.tenant(), plugin.as_str(), key.as_str(), self.now()];
+        Ok(statement.query_row(at, |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+    }
+
+    pub(super) fn write(&self, plugin: &PluginName, key: &StateKey, write: &StateWrite) -> Result<()> {
+        let (value, expires_at) = match write {
+            StateWrite::Delete => {
+                let delete = "DELETE FROM state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3";
+                self.execute(delete, [self.tenant(), plugin.as_str(), key.as_str()])?;
+                return Ok(());
+            }
+            StateWrite::Set { value, ttl } => (value.clone(), ttl.map(|ttl| stamp(self.now.after(ttl)))),
+            StateWrite::Replace(value) => {
+                let stored = self.stored(plugin, key)?;
+                (value.clone(), stored.and_then(|(_, expires_at)| expires_at))
+            }
+            StateWrite::Add(by) => {
+                let stored = self.stored(plugin, key)?;
+                let sum = add(stored.as_ref().map(|(value, _)| value.as_slice()), *by)
+                    .map_err(|error| Fault::unreadable("state.value", error))?;
+                (sum, stored.and_then(|(_, expires_at)| expires_at))
+            }
+        };
+        self.execute(
+            "INSERT INTO state VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at",
+            params![self.tenant(), plugin.as_str(), key.as_str(), value, expires_at],
+        )?;
+        Ok(())
+    }
+}

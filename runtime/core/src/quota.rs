@@ -1,0 +1,298 @@
+//! What a tenant or plugin may use over all its runs together, whatever one run may spend.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::account::Day;
+use crate::budget::{Bytes, Fuel};
+use crate::id::TenantId;
+use crate::reason::Reason;
+use crate::time::Timestamp;
+
+/// How much fuel the runs of a tenant may spend in a minute and in a day, on all daemons together.
+///
+/// It is looked at before a run starts and counted when it is settled. So the runs that are under way when it is used
+/// up are seen through, and the quota is exceeded by what they spend at most: each up to its own limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FuelQuota {
+    /// From one full minute to the next, by the broker's clock; no bound, if there is none.
+    pub per_minute: Option<Fuel>,
+    /// From midnight to midnight in UTC, by the broker's clock; no bound, if there is none.
+    pub per_day: Option<Fuel>,
+    /// What becomes of jobs when it is used up.
+    pub on_empty: OnEmpty,
+}
+
+/// What becomes of a tenant's jobs when its fuel is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnEmpty {
+    /// They stay ready until there is fuel again.
+    #[default]
+    Hold,
+    /// They are buried.
+    Reject,
+    /// They run when no other tenant wants the processors.
+    Idle,
+}
+
+/// A span of time that a quota is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Window {
+    /// From one full minute to the next.
+    Minute,
+    /// From midnight to midnight, in UTC.
+    Day,
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Minute => "minute",
+            Self::Day => "day",
+        })
+    }
+}
+
+const MINUTE_MILLIS: u64 = 60_000;
+
+/// The minute of a point in time: so many after 1970.
+#[must_use]
+pub fn minute_of(at: Timestamp) -> u64 {
+    at.as_millis() / MINUTE_MILLIS
+}
+
+/// What a tenant's runs have spent so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FuelSpent {
+    /// In the minute that it is.
+    pub minute: Fuel,
+    /// On the day that it is.
+    pub day: Fuel,
+    /// How long the minute still lasts.
+    pub minute_left: Duration,
+    /// How long the day still lasts.
+    pub day_left: Duration,
+}
+
+impl FuelSpent {
+    /// So much in the minute and on the day of that point in time.
+    #[must_use]
+    pub fn at(now: Timestamp, minute: Fuel, day: Fuel) -> Self {
+        let left = |window: u64| Duration::from_millis(window - now.as_millis() % window);
+        Self { minute, day, minute_left: left(MINUTE_MILLIS), day_left: left(Day::MILLIS) }
+    }
+}
+
+/// How to go about a tenant's jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is fuel.
+    Run,
+    /// Run them when nobody else wants the processors.
+    RunIdle(Window),
+    /// Leave them where they are.
+    Hold {
+        /// Whose fuel is used up.
+        window: Window,
+        /// How long.
+        until: Duration,
+    },
+    /// Bury them.
+    Reject {
+        /// Whose fuel is used up.
+        window: Window,
+        /// Why.
+        reason: Reason,
+        /// In full, for people.
+        message: String,
+    },
+}
+
+impl FuelQuota {
+    /// Decides, given what was spent.
+    #[must_use]
+    pub fn decide(&self, tenant: &TenantId, spent: &FuelSpent) -> Verdict {
+        let Some((window, quota, until)) = self.used_up(spent) else { return Verdict::Run };
+        match self.on_empty {
+            OnEmpty::Hold => Verdict::Hold { window, until },
+            OnEmpty::Idle => Verdict::RunIdle(window),
+            OnEmpty::Reject => {
+                let message = format!(
+                    "tenant {tenant} has spent its {quota} units of fuel of this {window}; raise \
+                     tenants.{tenant}.fuel.per_{window}, or choose another on_empty"
+                );
+                Verdict::Reject { window, reason: Reason::OutOfBudget, message }
+            }
+        }
+    }
+
+    /// Whether there is any bound at all.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.per_minute.is_some() || self.per_day.is_some()
+    }
+
+    /// Whether jobs are to be left where they are.
+    #[must_use]
+    pub fn holds(&self, spent: &FuelSpent) -> bool {
+        self.on_empty == OnEmpty::Hold && self.used_up(spent).is_some()
+    }
+
+    /// Which quota is used up, how large it is, and when it starts anew. Whose day is over waits for the next day,
+    /// whatever the minute.
+    fn used_up(&self, spent: &FuelSpent) -> Option<(Window, Fuel, Duration)> {
+        let day = self.per_day.filter(|quota| spent.day >= *quota);
+        let minute = self.per_minute.filter(|quota| spent.minute >= *quota);
+        let day = day.map(|quota| (Window::Day, quota, spent.day_left));
+        day.or_else(|| minute.map(|quota| (Window::Minute, quota, spent.minute_left)))
+    }
+}
+
+/// How much state a plugin may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateQuota {
+    /// Keys and values together.
+    pub bytes: Bytes,
+    /// How many keys.
+    pub keys: u64,
+}
+
+/// What one party lets a plugin keep at most; where it says nothing, it leaves the quota as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StateCaps {
+    /// See [`StateQuota::bytes`].
+    pub bytes: Option<Bytes>,
+    /// See [`StateQuota::keys`].
+    pub keys: Option<u64>,
+}
+
+/// What there is too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StateExcess {
+    /// More than [`StateQuota::bytes`].
+    Bytes,
+    /// More than [`StateQuota::keys`].
+    Keys,
+}
+
+/// How much state there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StateSize {
+    /// Keys and values together.
+    pub bytes: Bytes,
+    /// How many keys.
+    pub keys: u64,
+}
+
+impl StateQuota {
+    /// What is left of this quota under further caps.
+    #[must_use]
+    pub fn narrow(self, caps: &StateCaps) -> Self {
+        Self {
+            bytes: caps.bytes.map_or(self.bytes, |cap| cap.min(self.bytes)),
+            keys: caps.keys.map_or(self.keys, |cap| cap.min(self.keys)),
+        }
+    }
+
+    /// What keeps a plugin's state from changing so; nothing, if it may. What doesn't grow may always change, so that
+    /// a plugin whose quota was lowered can make room.
+    #[must_use]
+    pub fn excess(&self, before: StateSize, after: StateSize) -> Option<StateExcess> {
+        if after.bytes > self.bytes && after.bytes > before.bytes {
+            return Some(StateExcess::Bytes);
+        }
+        (after.keys > self.keys && after.keys > before.keys).then_some(StateExcess::Keys)
+    }
+
+    /// What happened and which line of TOML to change, with the value that was in force.
+    #[must_use]
+    pub fn explain(&self, excess: StateExcess) -> String {
+        match excess {
+            StateExcess::Bytes => format!("the state is full at {}; raise limits.state_bytes", self.bytes),
+            StateExcess::Keys => format!("the state is full at {} keys; raise limits.state_keys", self.keys),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn acme() -> TenantId {
+        TenantId::parse("acme").expect("a valid name")
+    }
+
+    fn quota(per_minute: Option<u64>, per_day: Option<u64>, on_empty: OnEmpty) -> FuelQuota {
+        FuelQuota { per_minute: per_minute.map(Fuel), per_day: per_day.map(Fuel), on_empty }
+    }
+
+    /// Twenty seconds into a minute, an hour before midnight.
+    fn spent(minute: u64, day: u64) -> FuelSpent {
+        let now = Timestamp::from_millis(3 * Day::MILLIS - 3_600_000 + 20_000);
+        FuelSpent::at(now, Fuel(minute), Fuel(day))
+    }
+
+    #[test]
+    fn a_quota_is_used_up_when_all_of_it_is_spent() {
+        let quota = quota(Some(100), Some(1000), OnEmpty::Hold);
+        assert_eq!(quota.decide(&acme(), &spent(99, 999)), Verdict::Run);
+        let minute = Verdict::Hold { window: Window::Minute, until: Duration::from_secs(40) };
+        assert_eq!(quota.decide(&acme(), &spent(100, 999)), minute);
+        let day = Verdict::Hold { window: Window::Day, until: Duration::from_secs(3_580) };
+        assert_eq!(quota.decide(&acme(), &spent(100, 1000)), day, "the longer wait counts");
+    }
+
+    #[test]
+    fn who_has_no_quota_is_never_out_of_it() {
+        for on_empty in [OnEmpty::Hold, OnEmpty::Reject, OnEmpty::Idle] {
+            let none = quota(None, None, on_empty);
+            assert_eq!(none.decide(&acme(), &spent(u64::MAX, u64::MAX)), Verdict::Run);
+        }
+    }
+
+    #[test]
+    fn what_happens_then_is_chosen() {
+        let of = |on_empty| quota(None, Some(7), on_empty).decide(&acme(), &spent(0, 9));
+        assert_eq!(of(OnEmpty::Idle), Verdict::RunIdle(Window::Day));
+        let Verdict::Reject { reason, message, .. } = of(OnEmpty::Reject) else { panic!("it is rejected") };
+        assert_eq!(reason, Reason::OutOfBudget);
+        assert!(message.contains("7 units") && message.contains("tenants.acme.fuel.per_day"), "{message}");
+    }
+
+    proptest! {
+        #[test]
+        fn holding_is_what_is_decided(
+            minute in prop::option::of(0..9u64), day in prop::option::of(0..9u64), m in 0..9u64, d in 0..9u64,
+        ) {
+            for on_empty in [OnEmpty::Hold, OnEmpty::Reject, OnEmpty::Idle] {
+                let (quota, spent) = (quota(minute, day, on_empty), spent(m, d));
+                let decided = quota.decide(&acme(), &spent);
+                prop_assert_eq!(quota.holds(&spent), matches!(decided, Verdict::Hold { .. }));
+            }
+        }
+
+        #[test]
+        fn state_that_does_not_grow_may_always_change(
+            max in (0..9u64, 0..9u64), before in (0..20u64, 0..20u64), after in (0..20u64, 0..20u64),
+        ) {
+            let size = |(bytes, keys)| StateSize { bytes: Bytes(bytes), keys };
+            let quota = StateQuota { bytes: Bytes(max.0), keys: max.1 };
+            let excess = quota.excess(size(before), size(after));
+            prop_assert!(excess.is_none() || after.0 > before.0 || after.1 > before.1);
+            prop_assert!(excess.is_some() || after.0 <= max.0.max(before.0));
+            prop_assert!(excess.is_some() || after.1 <= max.1.max(before.1));
+        }
+    }
+
+    #[test]
+    fn windows_end_at_full_minutes_and_midnight() {
+        let at = |millis| FuelSpent::at(Timestamp::from_millis(millis), Fuel(0), Fuel(0));
+        assert_eq!(
+            (at(0).minute_left, at(0).day_left),
+            (Duration::from_secs(60), Duration::from_secs(86_400))
+        );
+        assert_eq!(at(59_999).minute_left, Duration::from_millis(1));
+        assert_eq!(minute_of(Timestamp::from_millis(60_000)), 1);
+    }
+}

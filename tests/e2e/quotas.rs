@@ -1,0 +1,36 @@
+//! A plugin's state is full.
+
+use sandhog_core::id::{PluginName, StateKey};
+use sandhog_core::job::State;
+use sandhog_core::reason::Reason;
+use sandhog_tests::{Backend, Fsync, Site, all_final, finished, hog_job, tenant};
+
+async fn a_full_state_takes_no_more(backend: Backend) {
+    let site = Site::new(backend, "").with_hog("acme", "[limits]\nstate_keys = 2\nconcurrency = 1");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let _daemon = site.daemon();
+    let count = |name: &str| hog_job("hog.count", &format!(r#"{{"counter": "{name}"}}"#));
+    let jobs = ["a", "b", "c", "a"].map(count);
+    broker.enqueue(&acme, &jobs).await.expect("the broker is up");
+    assert_eq!(all_final(&*broker, &acme).await, [0, 0, 0, 3, 1, 0]);
+    let refused = finished(&*broker, &acme, jobs[2].id).await;
+    assert_eq!((refused.state, refused.reason, refused.attempts), (State::Dead, Some(Reason::StateFull), 1));
+    let message = refused.message.expect("it says why");
+    assert_eq!(message, "the state is full at 2 keys; raise limits.state_keys of plugin acme/hog");
+    let hog = PluginName::parse("hog").expect("valid");
+    for (name, value) in [("a", Some("2")), ("b", Some("1")), ("c", None)] {
+        let key = StateKey::parse(name).expect("valid");
+        let stored = broker.state(&acme, &hog, &key).await.expect("the broker is up");
+        assert_eq!(stored.as_deref(), value.map(str::as_bytes), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_state_takes_no_more_on_redis() {
+    a_full_state_takes_no_more(Backend::Redis(Fsync::EverySecond)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_state_takes_no_more_on_the_embedded_broker() {
+    a_full_state_takes_no_more(Backend::Embedded).await;
+}
