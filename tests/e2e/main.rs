@@ -2,6 +2,7 @@
 
 mod cancel;
 mod capabilities;
+mod components;
 mod crash;
 mod deploys;
 mod drain;
