@@ -8,7 +8,9 @@ use sandhog_broker::Broker;
 use sandhog_core::id::{PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Level, NewJob, State};
 use sandhog_core::reason::Reason;
-use sandhog_tests::{Backend, Language, Site, all_final, component, finished, hog_job, nth, settled, tenant};
+use sandhog_tests::{
+    Backend, Language, Reply, Site, Web, all_final, component, finished, hog_job, nth, settled, tenant,
+};
 use serde_json::{Value, json};
 
 /// Each of these is one test a language.
@@ -303,6 +305,31 @@ async fn a_limit_below_what_an_interpreter_needs_is_named() {
             assert!(message.contains(&format!("raise limits.{knob} of plugin acme/hog")), "{message}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetch_of_javascript_goes_only_where_it_is_granted() {
+    let web = Web::start(|_| Reply::Body(b"hello".to_vec())).await;
+    let host = format!("127.0.0.1:{}", web.port());
+    let site = Site::new(Backend::Embedded, "")
+        .with_hog_in(
+            Language::JavaScript,
+            "acme",
+            &format!("[grants]\nhttp = [{{ to = \"{host}\", private = \"allow\" }}]"),
+        )
+        .with_hog_in(Language::JavaScript, "globex", "");
+    let (broker, acme, globex) = (site.broker().await, tenant("acme"), tenant("globex"));
+    let _daemon = site.daemon();
+    let get = json!({"url": format!("http://{host}/")});
+    let got = output(&*broker, &acme, "hog.fetch", &get).await;
+    assert_eq!(got, json!({"status": 200, "body": "hello"}));
+
+    let job = hog_job("hog.fetch", &get.to_string());
+    let refused = run(&*broker, &globex, job.clone()).await;
+    assert_eq!((refused.state, refused.reason), (State::Dead, Some(Reason::FailedPermanently)));
+    let log = broker.log(&globex, job.id).await.expect("the broker is up");
+    let line = format!("add `http = [\"{host}\"]` under [grants] of plugin globex/hog");
+    assert!(log.iter().any(|entry| entry.message.contains(&line)), "{log:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,6 +66,16 @@ export const read = handler("hog.read", (ctx, { path }) => {
   }
 });
 
+/** Gets a resource over HTTP, and returns its status and body. */
+export const get = handler("hog.fetch", async (_, { url }) => {
+  try {
+    const response = await fetch(url);
+    return { status: response.status, body: await response.text() };
+  } catch (error) {
+    throw permanent(error.message);
+  }
+});
+
 /** Uses the CPU, and returns the number that all the work was for. */
 export const spin = handler("hog.spin", (_, { rounds = Infinity }) => {
   let number = 1;
