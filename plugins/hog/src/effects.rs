@@ -164,7 +164,7 @@ mod tests {
     fn a_note_is_left_everywhere_unless_it_fails() {
         let run = FakeHost::new().run_payload::<note>(r#"{"text": "x"}"#);
         assert_eq!(run.result, Ok(b"\"x\"".to_vec()));
-        assert_eq!((run.logs[0].field("text"), run.jobs().len()), (Some("x"), 1));
+        assert_eq!((run.logs[0].field("text"), run.enqueued.len()), (Some("x"), 1));
         let run = FakeHost::new().run_payload::<note>(r#"{"text": "x", "fail": true}"#);
         assert_eq!(run.result, Err(permanent("x")));
     }
