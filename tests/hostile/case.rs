@@ -5,6 +5,10 @@ use std::fmt;
 use sandhog_core::reason::Reason;
 use sandhog_guests::Guest;
 
+/// Stands for the digest of the component that the neighbour runs, in what a component that is refused says of itself
+/// and in why it is refused.
+pub(crate) const NEIGHBOURS_DIGEST: &str = "NEIGHBOURS_DIGEST";
+
 /// One hostile guest, and what is to become of it.
 pub(crate) struct Case {
     /// Which page section it belongs to.

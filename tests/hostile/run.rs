@@ -13,7 +13,7 @@ use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, NewJob, State};
 use sandhog_tests::{Backend, Daemon, Site, component, finished, hog_job, tenant, under_way};
 
-use crate::case::{Case, Code, End, FileOf};
+use crate::case::{Case, Code, End, FileOf, NEIGHBOURS_DIGEST};
 
 /// The state key that guests write to, when they do.
 pub(crate) const KEY: &str = "k";
@@ -114,12 +114,15 @@ impl<'a> Scene<'a> {
 
     /// Deploys the component while the daemon runs; a job of the neighbour's runs meanwhile.
     async fn deploy_in_vain(&self, daemon: &mut Daemon, broker: &dyn Broker, says: &str) {
-        fs::write(self.plugin_file(), toml(self.case, self.site.path())).expect("a file");
+        let neighbours = self.neighbours_job(broker).await.revision.expect("it ran").to_string();
+        let filled = |text: &str| text.replace(NEIGHBOURS_DIGEST, &neighbours);
+        fs::write(self.plugin_file(), filled(&toml(self.case, self.site.path()))).expect("a file");
         daemon.signal("HUP");
         self.neighbours_job(broker).await;
+        let says = filled(says);
         let line = daemon.wait_for("deploy failed");
         assert!(line.len() <= REFUSAL_MAX, "a tenant's component made a line of {} bytes", line.len());
-        assert!(line.contains("hostile") && line.contains(says), "`{says}` isn't in: {line}");
+        assert!(line.contains("hostile") && line.contains(&says), "`{says}` isn't in: {line}");
     }
 
     fn plugin_file(&self) -> PathBuf {

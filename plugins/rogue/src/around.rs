@@ -3,10 +3,11 @@
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 
 use sandhog_sdk::{Context, Result, handler};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wasip2::cli::environment;
-use wasip2::clocks::monotonic_clock;
+use wasip2::clocks::{monotonic_clock, wall_clock};
 use wasip2::filesystem::preopens;
+use wasip2::http::types::Fields;
 use wasip2::random::{insecure_seed, random};
 
 /// What there is.
@@ -16,6 +17,22 @@ pub struct Found {
     variables: Vec<(String, String)>,
     directories: Vec<String>,
     working_directory: Option<String>,
+}
+
+/// Which fields to add.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flood {
+    /// How long the value of each is.
+    pub bytes: usize,
+}
+
+/// How coarse the clocks should be.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tick {
+    /// In nanoseconds.
+    pub resolution: u64,
 }
 
 /// Looks for whatever tells where it is.
@@ -50,19 +67,43 @@ pub fn dice(ctx: &Context) -> Result<bool> {
     Ok(last.is_none_or(|last| last.0 != rolled.0 && last.1 != rolled.1))
 }
 
-/// Looks at the clock until it has moved a hundred times, and returns the smallest step.
+/// Adds fields to a set of HTTP fields, each under a name of its own, until it is told no. Returns how many there are.
+#[handler(kind = "rogue.fields")]
+pub fn fields(input: Flood) -> Result<u32> {
+    let fields = Fields::new();
+    let value = vec![b'x'; input.bytes];
+    let mut added = 0;
+    while fields.append(&format!("x-{added}"), &value).is_ok() {
+        added += 1;
+    }
+    Ok(added)
+}
+
+/// Looks at each clock until it has moved ten times, and returns the steps that the resolution should have hidden.
 #[handler(kind = "rogue.tick")]
-pub fn tick() -> Result<u64> {
-    let mut last = monotonic_clock::now();
-    let mut smallest = u64::MAX;
-    let mut moves = 0;
-    while moves < 100 {
-        let now = monotonic_clock::now();
-        if now != last {
-            smallest = smallest.min(now - last);
+pub fn tick(input: Tick) -> Result<Vec<u64>> {
+    let mut finer = Vec::new();
+    for look in [monotonic_clock::now, wall] {
+        let mut last = look();
+        let mut moves = 0;
+        while moves < 10 {
+            let now = look();
+            let step = now.abs_diff(last);
+            if step == 0 {
+                continue;
+            }
+            if step % input.resolution != 0 {
+                finer.push(step);
+            }
             moves += 1;
             last = now;
         }
     }
-    Ok(smallest)
+    Ok(finer)
+}
+
+/// Nanoseconds since 1970.
+fn wall() -> u64 {
+    let now = wall_clock::now();
+    now.seconds * 1_000_000_000 + u64::from(now.nanoseconds)
 }

@@ -12,8 +12,9 @@
 //! | `rogue.secret` | `"TOKEN"` | asks for a secret: its value, or the error |
 //! | `rogue.state` | `{"key": "k", "value": "mine"}` | reads a key and then writes it: what was there of another's |
 //! | `rogue.spawn` | `{"queue": "hogs", "kind": "hog.echo"}` | enqueues a job |
+//! | `rogue.fields` | `{"bytes": 100}` | adds HTTP fields of that size, each under a new name, until it is told no: how many |
 //! | `rogue.dice` | – | compares random numbers with those of the last run: whether they are new |
-//! | `rogue.tick` | – | looks at the clock until it moves: the smallest step, in nanoseconds |
+//! | `rogue.tick` | `{"resolution": 1000000}` | looks at the clocks until they move: the steps that are finer, in nanoseconds |
 //! | `rogue.leave` | – | leaves something wherever it can: what it found of the last run |
 
 #![cfg(target_family = "wasm")]
@@ -23,9 +24,9 @@ mod files;
 mod leftovers;
 mod tenants;
 
-pub use around::{connect, dice, look, tick};
+pub use around::{connect, dice, fields, look, tick};
 pub use files::{fill, make, open, race};
 pub use leftovers::leave;
 pub use tenants::{secret, spawn, state};
 
-sandhog_sdk::export!(connect, dice, fill, leave, look, make, open, race, secret, spawn, state, tick);
+sandhog_sdk::export!(connect, dice, fields, fill, leave, look, make, open, race, secret, spawn, state, tick);

@@ -234,5 +234,12 @@ fn claims() -> Vec<Case> {
             "sha256",
         )
         .plugin("sha256 = \"0000000000000000000000000000000000000000000000000000000000000000\""),
+        text(
+            "pinned-to-the-neighbours",
+            "a component that claims, by its pin, to be the one that the neighbour runs",
+            guests::echo(),
+            "pins NEIGHBOURS_DIGEST",
+        )
+        .plugin("sha256 = \"NEIGHBOURS_DIGEST\""),
     ]
 }

@@ -14,7 +14,7 @@ const EFFECTS: &str = "raise limits.effects of plugin hostile/hog";
 const CALLS: u64 = 5_000_000;
 
 pub(crate) fn cases() -> Vec<Case> {
-    [logs(), effects(), questions(), outputs()].into_iter().flatten().collect()
+    [logs(), effects(), questions(), fields(), outputs()].into_iter().flatten().collect()
 }
 
 fn logs() -> Vec<Case> {
@@ -181,6 +181,22 @@ fn questions() -> Vec<Case> {
             "asks whether it should stop",
             Guest::that(&endlessly(&format!("(call $stop (i32.const {SCRATCH}))"))).importing(&guests::stop_requested()),
         ),
+    ]
+}
+
+/// A set of HTTP fields is kept by the host. wasmtime has been made to panic by too many of them.
+fn fields() -> Vec<Case> {
+    let refused = |name, does, payload| {
+        Case::handler(name, Promise::HostMemory, does, ["rogue.fields", payload])
+            .dies(Reason::Trapped, "total size of fields exceeds limit")
+    };
+    vec![
+        refused(
+            "fields-without-end",
+            "adds HTTP fields with nothing in them under ever new names (RUSTSEC-2026-0021)",
+            r#"{"bytes": 0}"#,
+        ),
+        refused("field-of-a-megabyte", "adds one HTTP field of a megabyte", r#"{"bytes": 1000000}"#),
     ]
 }
 

@@ -26,6 +26,15 @@ pub(crate) fn cases() -> Vec<Case> {
         )
         .returns("true"),
         Case::handler(
+            "clock-probe",
+            Promise::Machine,
+            "looks at its clocks as often as it can, for steps finer than `limits.clock_resolution`",
+            ["rogue.tick", r#"{"resolution": 1000000}"#],
+        )
+        .limits("clock_resolution = \"1ms\"")
+        .fuel(10_000_000_000)
+        .returns("[]"),
+        Case::handler(
             "leftovers",
             Promise::Fresh,
             "leaves something in statics, heap, environment and files, and looks for it",
