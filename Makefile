@@ -49,7 +49,7 @@ TARGET ?= config
 SECONDS ?= 60
 
 .PHONY: fuzz
-fuzz: ## Fuzz (TARGET=config, component or host_calls; SECONDS=60)
+fuzz: ## Fuzz (TARGET=config, component, host_calls or control; SECONDS=60)
 	cargo run --release --locked -p sandhog-fuzz --example seeds -- $(TARGET) fuzz/corpus/$(TARGET)
 	mkdir -p fuzz/artifacts/$(TARGET)
 	RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=$(SANDHOG_CACHE)/fuzz-target cargo run --release --locked \

@@ -7,6 +7,7 @@
 mod bed;
 pub mod component;
 pub mod config;
+pub mod control;
 pub mod host_calls;
 mod mutate;
 
@@ -27,7 +28,7 @@ pub struct Target {
 }
 
 /// All there are.
-pub const TARGETS: [Target; 3] = [config::TARGET, component::TARGET, host_calls::TARGET];
+pub const TARGETS: [Target; 4] = [config::TARGET, component::TARGET, host_calls::TARGET, control::TARGET];
 
 impl Target {
     /// Runs it on each of its seeds, and on this many mutations of them: the same ones every time.

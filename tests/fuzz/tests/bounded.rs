@@ -1,6 +1,6 @@
 //! A bounded run of each target: its seeds, and the same mutations of them every time.
 
-use sandhog_fuzz::{component, config, host_calls};
+use sandhog_fuzz::{component, config, control, host_calls};
 
 #[test]
 fn every_configuration_is_right_or_has_all_that_is_wrong_in_its_place() {
@@ -15,4 +15,9 @@ fn every_component_is_loaded_or_refused_with_a_reason() {
 #[test]
 fn every_sequence_of_host_calls_comes_to_a_named_end_within_the_limits() {
     host_calls::TARGET.run_bounded(6000);
+}
+
+#[test]
+fn every_line_on_the_control_socket_is_a_request_or_refused() {
+    control::TARGET.run_bounded(20_000);
 }

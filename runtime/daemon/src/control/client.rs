@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{Reply, Request, socket};
+use super::{Reply, Request, line, socket};
 
 /// No reply is longer.
 const REPLY_MAX: u64 = 64 * 1024 * 1024;
@@ -41,9 +41,7 @@ pub async fn ask(deploys: &Path, request: &Request) -> Result<Reply, Unanswered>
 
 async fn exchange(path: &Path, request: &Request) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(path).await?;
-    let mut line = serde_json::to_vec(request)?;
-    line.push(b'\n');
-    stream.write_all(&line).await?;
+    stream.write_all(&line(request)?).await?;
     let mut reply = Vec::new();
     stream.take(REPLY_MAX).read_to_end(&mut reply).await?;
     if reply.is_empty() {

@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Reply, Request, socket};
+use super::{Reply, Request, line, socket};
 use crate::deploy::{Handle, RollBack};
 
-/// A longer request is none.
-const REQUEST_MAX: u64 = 16 * 1024;
+/// A longer line, its break included, is no request. In bytes.
+pub const REQUEST_MAX: u64 = 16 * 1024;
 
 /// How long a request may take to come in, and a reply to be taken.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,6 +31,23 @@ const CONNECTIONS_MAX: usize = 32;
 pub struct ListenError {
     path: PathBuf,
     cause: io::Error,
+}
+
+/// Why what came is no request.
+#[derive(Debug, thiserror::Error)]
+pub enum NoRequest {
+    /// The line is longer than [`REQUEST_MAX`].
+    #[error("the request is longer than {max} bytes", max = REQUEST_MAX)]
+    TooLong,
+    /// The line isn't the JSON of a request.
+    #[error("this daemon doesn't understand the request: {0}")]
+    NotUnderstood(serde_json::Error),
+}
+
+impl From<NoRequest> for Reply {
+    fn from(error: NoRequest) -> Self {
+        Self::Refused { message: error.to_string() }
+    }
 }
 
 /// A socket that nobody has been served on yet.
@@ -91,20 +108,27 @@ pub async fn serve(listener: Listener, deployer: Handle) {
 }
 
 async fn answer(mut stream: UnixStream, deployer: &Handle) -> io::Result<()> {
-    let mut line = Vec::new();
     let (read, mut write) = stream.split();
-    let mut bounded = BufReader::new(read.take(REQUEST_MAX));
-    timeout(PATIENCE, bounded.read_until(b'\n', &mut line)).await??;
-    let reply = match serde_json::from_slice(&line) {
+    let reply = match timeout(PATIENCE, read_request(read)).await?? {
         Ok(request) => carry_out(request, deployer).await,
-        Err(error) => {
-            Reply::Refused { message: format!("this daemon doesn't understand the request: {error}") }
-        }
+        Err(error) => error.into(),
     };
-    let mut text = serde_json::to_vec(&reply)?;
-    text.push(b'\n');
-    timeout(PATIENCE, write.write_all(&text)).await??;
+    timeout(PATIENCE, write.write_all(&line(&reply)?)).await??;
     timeout(PATIENCE, write.shutdown()).await?
+}
+
+/// Reads one line, and what it asks for.
+///
+/// # Errors
+/// If nothing can be read from there.
+pub async fn read_request(from: impl AsyncRead + Unpin) -> io::Result<Result<Request, NoRequest>> {
+    let mut line = Vec::new();
+    // A byte more than may be shows that there is more.
+    BufReader::new(from.take(REQUEST_MAX + 1)).read_until(b'\n', &mut line).await?;
+    if line.len() as u64 > REQUEST_MAX {
+        return Ok(Err(NoRequest::TooLong));
+    }
+    Ok(serde_json::from_slice(&line).map_err(NoRequest::NotUnderstood))
 }
 
 async fn carry_out(request: Request, deployer: &Handle) -> Reply {
