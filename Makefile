@@ -48,9 +48,12 @@ FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-covera
 TARGET ?= config
 SECONDS ?= 60
 
+# The seeds come from a build of the whole workspace: a part of it needs other features of its dependencies, and would
+# have them built anew.
 .PHONY: fuzz
 fuzz: ## Fuzz (TARGET=config, component, host_calls or control; SECONDS=60)
-	cargo run --release --locked -p sandhog-fuzz --example seeds -- $(TARGET) fuzz/corpus/$(TARGET)
+	cargo build --release --locked --workspace
+	$(CARGO_TARGET_DIR)/release/fuzz-seeds $(TARGET) fuzz/corpus/$(TARGET)
 	mkdir -p fuzz/artifacts/$(TARGET)
 	RUSTFLAGS="$(FUZZ_FLAGS)" CARGO_TARGET_DIR=$(SANDHOG_CACHE)/fuzz-target cargo run --release --locked \
 	  --target $$(rustc -vV | sed -n 's/^host: //p') --manifest-path fuzz/Cargo.toml --bin $(TARGET) -- \

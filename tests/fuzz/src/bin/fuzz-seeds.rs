@@ -1,5 +1,5 @@
 //! Writes the seeds of a target into a folder, a file each, for a fuzzer to start from:
-//! `cargo run --release -p sandhog-fuzz --example seeds -- config fuzz/corpus/config`.
+//! `fuzz-seeds config fuzz/corpus/config`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ fn main() -> io::Result<ExitCode> {
     let target = TARGETS.iter().find(|target| Some(target.name) == name.as_deref());
     let (Some(target), Some(folder)) = (target, folder) else {
         let names: Vec<_> = TARGETS.iter().map(|target| target.name).collect();
-        eprintln!("usage: seeds {} FOLDER", names.join("|"));
+        eprintln!("usage: fuzz-seeds {} FOLDER", names.join("|"));
         return Ok(ExitCode::FAILURE);
     };
     fs::create_dir_all(&folder)?;
