@@ -38,7 +38,7 @@ test: lint build ## Run everything that proves it: lints, unit, conformance, sim
 
 .PHONY: bench
 bench: build ## Measure (CASE=name runs some of it)
-	cargo run --release --locked -p sandhog-bench -- $(CASE)
+	$(CARGO_TARGET_DIR)/release/sandhog-bench $(CASE)
 
 # Instrumented as `cargo fuzz` does it, but with the stable compiler and nothing to install. Everything is built anew for
 # it, into a folder of its own.

@@ -4,7 +4,7 @@
 //! | way | what is timed |
 //! |---|---|
 //! | bare | a store under limits, an instance, the call, and all of it dropped, over and over on one thread |
-//! | engine, guest thread | the processor time of the thread that runs the guest, in the next way |
+//! | engine, sandbox | the processor time that a job is billed for, in the next way: all that its sandbox takes, and not what it takes to hand jobs from thread to thread |
 //! | engine, busy | `Engine::run` from end to end with one guest thread and jobs waiting for it: wall time by job |
 //! | engine, idle | `Engine::run` from end to end, one job after the other: each wakes a thread that sleeps, twice |
 //!
@@ -78,7 +78,7 @@ async fn measure() {
     });
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["way", "by job", "to bare"]);
-    let names = ["bare wasmtime", "engine, guest thread", "engine, busy", "engine, idle"];
+    let names = ["bare wasmtime", "engine, sandbox", "engine, busy", "engine, idle"];
     for (name, time) in names.into_iter().zip(medians) {
         let ratio = time.as_secs_f64() / medians[0].as_secs_f64();
         table.add_row([name, &format!("{:.1} µs", time.as_secs_f64() * 1e6), &format!("{ratio:.2}")]);

@@ -1,6 +1,7 @@
 //! Guests that follow a script, and a runner that plays them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use sandhog_core::id::{JobId, Kind, StateKey, TenantId};
 use sandhog_core::job::Priority;
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason, Usage};
 use sandhog_engine::{Abort, Host, Input, JobAsk, Share};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// The state key that every success adds 1 to.
 pub(crate) const SUCCESSES: &str = "successes";
@@ -88,21 +89,28 @@ impl Stage {
 
 /// Whether a daemon's process lives. Clones are about the same one.
 #[derive(Debug, Clone)]
-pub(crate) struct Life(watch::Sender<bool>);
+pub(crate) struct Life(Arc<(AtomicBool, Notify)>);
 
 impl Life {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(true))
+        Self(Arc::new((AtomicBool::new(true), Notify::new())))
     }
 
     /// Ends it, like a SIGKILL.
     pub(crate) fn end(&self) {
-        self.0.send_replace(false);
+        let (lives, ended) = &*self.0;
+        lives.store(false, Ordering::SeqCst);
+        ended.notify_waiters();
     }
 
-    /// Resolves once it has ended.
+    /// Resolves once it has ended. Those who wait are woken in the order in which they began to.
     pub(crate) async fn over(&self) {
-        self.0.subscribe().wait_for(|alive| !alive).await.expect("this holds a sender");
+        let (lives, ended) = &*self.0;
+        let mut ended = std::pin::pin!(ended.notified());
+        ended.as_mut().enable();
+        if lives.load(Ordering::SeqCst) {
+            ended.await;
+        }
     }
 }
 

@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::ambient::Ambient;
-use crate::catalog::{Archive, Current};
+use crate::catalog::{Archive, Catalog, Current};
 use crate::config;
-use crate::drain::{Phase, Shutdown, reached};
+use crate::drain::{Follow, Phase, Shutdown};
 use crate::heartbeat::{Live, beat};
 use crate::intake::Intake;
 use crate::outage::Outage;
@@ -66,7 +66,7 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
     let grace = parts.grace;
     let mut floor = Floor::new(parts, shutdown);
     let seats = Arc::clone(&floor.seats);
-    floor.attend(&mut shutdown.watch()).await?;
+    floor.attend(&shutdown.follow()).await?;
     tokio::select! {
         biased;
         // Every run holds a seat until it is settled: with all of them back, nothing is left to do.
@@ -82,12 +82,21 @@ struct Floor<R: Runner> {
     seats: Arc<Seats>,
     outage: Arc<Outage>,
     live: Arc<Live>,
-    phase: watch::Receiver<Phase>,
+    phase: Follow,
     bells: watch::Sender<Bells>,
-    /// The tenants whose intakes run. A workshop is held, so that its settler goes on for as long.
-    tenants: BTreeMap<TenantId, Arc<Workshop<R>>>,
+    /// The tenants whose intakes run.
+    tenants: BTreeMap<TenantId, Staffed<R>>,
     /// Dropped at the end, which ends the loops.
     loops: JoinSet<Ended>,
+}
+
+/// A tenant whose intake runs.
+struct Staffed<R: Runner> {
+    /// Held so that its settler goes on for as long.
+    _workshop: Arc<Workshop<R>>,
+    /// What its intake goes by. Each has its own, and they are told in order of name: those who follow one channel are
+    /// woken in an order that is left to chance, and a simulation could not be played again.
+    catalog: watch::Sender<Arc<Catalog<R::Plugin>>>,
 }
 
 /// A loop that has come to its end.
@@ -104,7 +113,7 @@ impl<R: Runner> Floor<R> {
             seats: Seats::new(parts.concurrency),
             outage: Arc::new(Outage::default()),
             live: Arc::new(Live::default()),
-            phase: shutdown.watch(),
+            phase: shutdown.follow(),
             bells: watch::Sender::default(),
             tenants: BTreeMap::new(),
             loops: JoinSet::new(),
@@ -133,20 +142,20 @@ impl<R: Runner> Floor<R> {
     }
 
     /// Keeps the loops in step with the catalog until the daemon drains and no intake leases any more.
-    async fn attend(&mut self, phase: &mut watch::Receiver<Phase>) -> Result<(), Error> {
+    async fn attend(&mut self, phase: &Follow) -> Result<(), Error> {
         let mut catalog = self.parts.catalog.clone();
         loop {
-            let draining = *phase.borrow_and_update() >= Phase::Draining;
+            let draining = phase.phase() >= Phase::Draining;
             if draining && self.tenants.is_empty() {
                 return Ok(());
             }
             tokio::select! {
                 biased;
-                () = reached(phase, Phase::Draining), if !draining => {}
+                () = phase.reached(Phase::Draining), if !draining => {}
                 Some(ended) = self.loops.join_next() => self.note(ended)?,
                 Ok(()) = catalog.changed(), if !draining => self.follow_catalog(),
             }
-            if *phase.borrow() == Phase::Running {
+            if phase.phase() == Phase::Running {
                 // Also for one that was gone, and came back before its end was noted.
                 self.receive_tenants();
             }
@@ -181,7 +190,11 @@ impl<R: Runner> Floor<R> {
 
     /// Sets seats aside for the tenants in force, and starts the loops of those that have none.
     fn follow_catalog(&mut self) {
-        self.seats.set_aside(self.parts.catalog.borrow().busy_tenants());
+        let catalog = self.parts.catalog.borrow().clone();
+        self.seats.set_aside(catalog.busy_tenants());
+        for tenant in self.tenants.values() {
+            tenant.catalog.send_replace(Arc::clone(&catalog));
+        }
         self.receive_tenants();
     }
 
@@ -196,7 +209,7 @@ impl<R: Runner> Floor<R> {
     }
 
     fn receive(&mut self, tenant: TenantId) {
-        let Parts { broker, runner, catalog, archive, ambient, lease, .. } = &self.parts;
+        let Parts { broker, runner, archive, ambient, lease, .. } = &self.parts;
         let outage = &self.outage;
         let (settler, settling) =
             Settler::new(tenant.clone(), Arc::clone(broker), Arc::clone(outage), ambient.clone());
@@ -212,9 +225,10 @@ impl<R: Runner> Floor<R> {
             ambient: ambient.clone(),
         });
         let (bell, rung) = watch::channel(0);
+        let (catalog, followed) = watch::channel(self.parts.catalog.borrow().clone());
         let intake = Intake {
             workshop: Arc::clone(&workshop),
-            catalog: catalog.clone(),
+            catalog: followed,
             bell: rung,
             seats: Arc::clone(&self.seats),
             lease: *lease,
@@ -230,6 +244,6 @@ impl<R: Runner> Floor<R> {
             Ended::Intake(of_intake)
         });
         self.bells.send_modify(|bells| drop(bells.insert(tenant.clone(), Arc::new(bell))));
-        self.tenants.insert(tenant, workshop);
+        self.tenants.insert(tenant, Staffed { _workshop: workshop, catalog });
     }
 }

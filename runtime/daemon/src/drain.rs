@@ -7,9 +7,10 @@
 //!     └───────────────second signal, at any point────────────────────────────────> exit at once
 //! ```
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// How far the daemon has come on its way down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,21 +25,56 @@ pub enum Phase {
 
 /// The switch.
 #[derive(Debug)]
-pub struct Shutdown {
-    phase: watch::Sender<Phase>,
-}
+pub struct Shutdown(Follow);
 
 impl Default for Shutdown {
     fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Running) }
+        Self(Follow(Arc::new(Switch { phase: Mutex::new(Phase::Running), moved: Notify::new() })))
+    }
+}
+
+/// Whoever follows a switch that is gone has nothing to wait for any more.
+impl Drop for Shutdown {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// What follows the switch. Its followers are woken in the order in which they began to wait, not, as those of a `watch`
+/// channel, in one that is left to chance: a simulation can be played again.
+#[derive(Debug, Clone)]
+pub struct Follow(Arc<Switch>);
+
+#[derive(Debug)]
+struct Switch {
+    phase: Mutex<Phase>,
+    moved: Notify,
+}
+
+impl Follow {
+    /// How far it has come.
+    pub(crate) fn phase(&self) -> Phase {
+        *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Resolves once the phase is `phase` or a later one; also if the switch is gone.
+    pub(crate) async fn reached(&self, phase: Phase) {
+        loop {
+            let mut moved = std::pin::pin!(self.0.moved.notified());
+            moved.as_mut().enable();
+            if self.phase() >= phase {
+                return;
+            }
+            moved.await;
+        }
     }
 }
 
 impl Shutdown {
     /// Follows the switch.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Phase> {
-        self.phase.subscribe()
+    pub fn follow(&self) -> Follow {
+        self.0.clone()
     }
 
     /// Leases no more from now on.
@@ -52,11 +88,12 @@ impl Shutdown {
     }
 
     fn advance(&self, to: Phase) {
-        self.phase.send_if_modified(|phase| {
-            let advances = *phase < to;
-            *phase = (*phase).max(to);
-            advances
-        });
+        let mut phase = self.0.0.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if *phase < to {
+            *phase = to;
+            drop(phase);
+            self.0.0.moved.notify_waiters();
+        }
     }
 
     /// From [`Phase::Draining`] on, lets what runs go on for the grace time, or until `idle` says that nothing does.
@@ -69,10 +106,4 @@ impl Shutdown {
             idle.await;
         }
     }
-}
-
-/// Resolves once the phase is `phase` or a later one; also if the switch is gone.
-pub(crate) async fn reached(watch: &mut watch::Receiver<Phase>, phase: Phase) {
-    // An error means that the switch is gone, and the daemon with it.
-    let _ = watch.wait_for(|now| *now >= phase).await;
 }

@@ -192,6 +192,7 @@ pub(crate) async fn beat(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             _ = ticks.tick() => {}
             () = live.hurried.notified() => {}
         }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::catalog::{Current, Queue, Tenant};
 use crate::config;
-use crate::drain::{Phase, reached};
+use crate::drain::Phase;
 use crate::outage::{Outage, Tries};
 use crate::room::Reservation;
 use crate::runner::Runner;
@@ -111,13 +111,13 @@ impl Outlook {
 impl<R: Runner> Intake<R> {
     /// Leases until the daemon drains, or the tenant is gone from the catalog.
     pub(crate) async fn run(mut self) {
-        let mut phase = self.workshop.phase.clone();
+        let phase = self.workshop.phase.clone();
         let mut outlook = Outlook::default();
         let mut tries = Tries::default();
         loop {
             let ready = tokio::select! {
                 biased;
-                () = reached(&mut phase, Phase::Draining) => return,
+                () = phase.reached(Phase::Draining) => return,
                 ready = self.wait(&mut outlook) => ready,
             };
             let Some((terms, room)) = ready else { return };
@@ -130,7 +130,7 @@ impl<R: Runner> Intake<R> {
             outlook.forget();
             tokio::select! {
                 biased;
-                () = reached(&mut phase, Phase::Draining) => return,
+                () = phase.reached(Phase::Draining) => return,
                 () = tokio::time::sleep(tries.failed(&self.workshop.ambient)) => {}
             }
         }

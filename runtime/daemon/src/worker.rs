@@ -22,11 +22,11 @@ use sandhog_core::reason::Reason;
 use sandhog_core::settle::{Settlement, Tally};
 use sandhog_core::time::Mono;
 use sandhog_engine::{Abort, Class, Courtesy, Host, Input, MemoryAccount, Share};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::ambient::Ambient;
 use crate::catalog::{Archive, Chosen, NoVersion, Plugin, Tenant};
-use crate::drain::{Phase, reached};
+use crate::drain::{Follow, Phase};
 use crate::guest_host::GuestHost;
 use crate::heartbeat::{Alive, Live};
 use crate::room::Room;
@@ -43,7 +43,7 @@ pub(crate) struct Workshop<R: Runner> {
     pub(crate) live: Arc<Live>,
     /// What its runs hold of memory, whatever terms they began under.
     pub(crate) memory: MemoryAccount,
-    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) phase: Follow,
     pub(crate) ambient: Ambient,
 }
 
@@ -170,14 +170,14 @@ impl<R: Runner> Course<'_, R> {
         };
         let input = self.input(&plan);
         let mut run = workshop.runner.run(plan, input, host, share, self.abort.clone());
-        let mut phase = workshop.phase.clone();
+        let phase = workshop.phase.clone();
         let mut drained = Phase::Running;
         loop {
             let event = tokio::select! {
                 biased;
                 report = &mut run => self.exited(report, &plugin.name),
                 event = self.mailbox.recv() => event.unwrap_or(Event::LeaseLost),
-                () = reached(&mut phase, next(drained)), if drained < Phase::Releasing => {
+                () = phase.reached(next(drained)), if drained < Phase::Releasing => {
                     drained = next(drained);
                     if drained == Phase::Draining {
                         self.abort.ask(Courtesy::Draining);

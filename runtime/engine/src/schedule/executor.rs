@@ -150,11 +150,13 @@ impl<T: Send + 'static> Shared<T> {
             drop(queue);
 
             let waker = Waker::from(Arc::clone(&task));
+            let began = cpu_clock();
             let turn = task.turn(&mut Context::from_waker(&waker));
             let now = cpu_clock();
+            // The run is billed for its own turn; its tenant's share also bears what it took to get here.
+            task.spent(now.saturating_sub(began));
             let cpu = now.saturating_sub(clock);
             clock = now;
-            task.spent(cpu);
             if turn == Turn::Ended {
                 task.announce_end();
             }
