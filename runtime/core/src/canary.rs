@@ -1,7 +1,8 @@
 //! Whether a new revision of a plugin does as well as the old one, told by running both for a while.
 //!
-//! A share of the jobs goes to the new revision. Which ones is decided by their ids, so all attempts of a job run on the
-//! same side. Both sides are counted; once each has run often enough, the new one is promoted or rolled back.
+//! A share of the jobs has its first attempt on the new revision; which ones is decided by their ids, so a job that comes
+//! back unharmed runs on the same side. Both sides are counted; once each has run often enough, the new one is promoted or
+//! rolled back.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -175,7 +176,7 @@ pub fn judge(policy: &Policy, old: &Record, new: &Record) -> Verdict {
     }
 }
 
-/// The side that a job runs on, as long as this revision is on trial.
+/// The side that a job's first attempt runs on, as long as this revision is on trial.
 #[must_use]
 pub fn side(job: JobId, trial: Revision, share: Share) -> Side {
     let digest = trial.as_sha256();

@@ -226,8 +226,11 @@ impl<P> Tenant<P> {
 }
 
 impl<P> Plugin<P> {
-    /// What a job runs on: the revision that it is pinned to, if it is; the canary, if the job is one of its share or
-    /// only it knows the kind; else what is in force.
+    /// What a job runs on: the revision that it is pinned to, if it is; the canary, if this is the first attempt of a job
+    /// of its share, or only it knows the kind; else what is in force.
+    ///
+    /// A job that has failed is left out of the trial: a bad canary costs it one attempt at most, and neither side is
+    /// judged by jobs that fail anywhere.
     pub(crate) fn choose(&self, job: &Job, archive: &dyn Archive<P>) -> Result<Chosen<P>, NoVersion>
     where
         P: Clone,
@@ -240,6 +243,9 @@ impl<P> Plugin<P> {
         let Some(canary) = &self.canary else { return Ok(Chosen { version: stable(), trial: None }) };
         if !self.stable.kinds.contains(&job.kind) {
             return Ok(Chosen { version: Arc::clone(&canary.version), trial: None });
+        }
+        if job.attempts > 0 {
+            return Ok(Chosen { version: stable(), trial: None });
         }
         let side = canary.trial.side(job.id);
         let version = match side {
