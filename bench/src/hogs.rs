@@ -5,6 +5,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use sandhog_tests::{Backend, Fsync, Site, hog_job, settled, tenant};
 
+use crate::figures::Figures;
 use crate::quick;
 
 const BROKERS: [(&str, Backend); 2] =
@@ -15,7 +16,7 @@ const HOGS: usize = 8;
 const ENDLESS: &str = "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\n";
 
 /// Measures, and prints a table.
-pub(crate) fn run() {
+pub(crate) fn run(_figures: &mut Figures) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["broker", "hogs", "p50", "p99", "max"]);

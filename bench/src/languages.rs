@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use sandhog_tests::{binary, component};
 use serde_json::Value;
 
+use crate::figures::Figures;
+
 const RUNS: usize = 21;
 
 /// The language, the component, and the kind of job.
@@ -30,7 +32,7 @@ struct Cost {
 }
 
 /// Prints a row of docs/languages.md for each language.
-pub(crate) fn run() {
+pub(crate) fn run(_figures: &mut Figures) {
     println!(
         "| | component | compile | load, compiled | fresh instance and call | of it CPU | fuel | memory |"
     );

@@ -1,19 +1,24 @@
 //! Measurements that anyone can run again: `make bench`, or `make bench CASE=name`.
 //!
-//! Each case starts daemons and brokers of its own on this machine, and prints what it measured.
+//! Each case starts daemons and brokers of its own on this machine, and prints what it measured. All figures together are
+//! printed as a table at the end, and kept in `bench/results.json`.
 
+mod figures;
 mod hogs;
 mod languages;
+mod machine;
 mod plugins;
 mod quick;
+mod rounds;
 mod sandbox;
 mod shares;
 mod spinners;
 
-use std::process::ExitCode;
+use figures::Figures;
+use machine::Machine;
 
 /// A case's name, what it shows, and how it is run.
-type Case = (&'static str, &'static str, fn());
+type Case = (&'static str, &'static str, fn(&mut Figures));
 
 const CASES: [Case; 6] = [
     ("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run),
@@ -24,20 +29,22 @@ const CASES: [Case; 6] = [
     ("languages", "what a handler costs by the language that it is written in", languages::run),
 ];
 
-fn main() -> ExitCode {
+fn main() -> anyhow::Result<()> {
     let wanted = std::env::args().nth(1);
     let chosen: Vec<&Case> =
         CASES.iter().filter(|(name, ..)| wanted.as_deref().is_none_or(|wanted| wanted == *name)).collect();
     if chosen.is_empty() {
-        eprintln!("there is no such case; there are:");
-        for (name, shows, _) in CASES {
-            eprintln!("  {name:<12} {shows}");
-        }
-        return ExitCode::from(2);
+        let all: Vec<String> = CASES.iter().map(|(name, shows, _)| format!("  {name:<12} {shows}")).collect();
+        anyhow::bail!("there is no such case; there are:\n{}", all.join("\n"));
     }
-    for (name, shows, run) in chosen {
+    let machine = Machine::this();
+    println!("{}", serde_json::to_string_pretty(&machine)?);
+    let mut figures = Figures::default();
+    for (name, shows, run) in &chosen {
         println!("\n{name}: {shows}");
-        run();
+        run(&mut figures);
     }
-    ExitCode::SUCCESS
+    println!("\n{}", figures.table());
+    let cases: Vec<&str> = chosen.iter().map(|(name, ..)| *name).collect();
+    Figures::kept()?.replaced(&cases, figures).keep(&machine)
 }

@@ -13,6 +13,8 @@ use comfy_table::{Table, presets};
 use sandhog_core::job::State;
 use sandhog_tests::{Daemon, binary, component, finished, hog_job, tenant};
 
+use crate::figures::Figures;
+
 const TENANTS: usize = 100;
 /// One plugin of each tenant for each.
 const KINDS: [&str; 10] =
@@ -21,7 +23,7 @@ const USED: usize = 10;
 const STARTS: usize = 5;
 
 /// Measures, and prints a table.
-pub(crate) fn run() {
+pub(crate) fn run(_figures: &mut Figures) {
     let site = Site::new();
     site.compile();
     let mut warm: Vec<(Duration, [u64; 3])> = (0..STARTS).map(|_| site.use_some()).collect();

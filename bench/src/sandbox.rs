@@ -33,6 +33,8 @@ use sandhog_engine::{
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
 
+use crate::figures::Figures;
+
 mod bindings {
     #![allow(missing_docs)]
     wasmtime::component::bindgen!({
@@ -54,7 +56,7 @@ const MEMORY: Bytes = Bytes::mib(64);
 const TABLE: u64 = 10_000;
 
 /// Measures, and prints a table.
-pub(crate) fn run() {
+pub(crate) fn run(_figures: &mut Figures) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     runtime.expect("a runtime").block_on(measure());
 }

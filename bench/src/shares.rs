@@ -9,6 +9,8 @@ use sandhog_core::job::NewJob;
 use sandhog_core::reason::Reason;
 use sandhog_tests::{Backend, Fsync, Site, finished, hog_job, tenant};
 
+use crate::figures::Figures;
+
 /// Runs of the light tenant and of the heavy one: as many, far more of the light one, far more of the heavy one.
 const RUNS: [[usize; 2]; 3] = [[4, 4], [40, 4], [4, 40]];
 const DAEMON: &str =
@@ -17,7 +19,7 @@ const FOR_A_WHILE: &str =
     "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"10s\"\n\n[retry]\nmax_attempts = 1\n";
 
 /// Measures, and prints a table.
-pub(crate) fn run() {
+pub(crate) fn run(_figures: &mut Figures) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut table = Table::new();
     let header = ["runs of weight 1", "of weight 3", "fuel of weight 1", "of weight 3", "ratio", "target"];

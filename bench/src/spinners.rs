@@ -5,6 +5,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use sandhog_tests::{Backend, Fsync, Site, hog_job, settled, tenant};
 
+use crate::figures::Figures;
 use crate::quick;
 
 const SPINNERS: usize = 1000;
@@ -20,7 +21,7 @@ const SPINS: &str = "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\n"
 const MORE: Duration = Duration::from_millis(5);
 
 /// Measures, and prints a table.
-pub(crate) fn run() {
+pub(crate) fn run(_figures: &mut Figures) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let mut table = Table::new();
     let header = ["broker", "spinning", "p50", "p99", "max", "target of p99", "daemon's memory"];

@@ -1,0 +1,60 @@
+//! What the figures were measured on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use serde::Serialize;
+
+/// The machine and the versions.
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    /// The model of its processors.
+    pub(crate) processor: String,
+    /// How many of them there are.
+    pub(crate) processors: usize,
+    /// Its memory.
+    pub(crate) memory_gib: u64,
+    /// The kernel's release.
+    pub(crate) kernel: String,
+    /// What was compared, each with its version.
+    pub(crate) versions: BTreeMap<String, String>,
+}
+
+impl Machine {
+    /// This one.
+    pub(crate) fn this() -> Self {
+        let of_file = |path: &str, key: &str| {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let line = text.lines().find(|line| line.starts_with(key)).map(str::to_owned);
+            line.and_then(|line| line.split_once(':').map(|(_, value)| value.trim().to_owned()))
+                .unwrap_or_default()
+        };
+        let memory_kib = of_file("/proc/meminfo", "MemTotal");
+        let memory_kib: u64 = memory_kib.trim_end_matches(" kB").parse().unwrap_or_default();
+        let mut versions = BTreeMap::from([("sandhog".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+        for (name, command) in [
+            ("redis", ["redis-server", "--version"]),
+            ("node", ["node", "--version"]),
+            ("python", ["python3", "--version"]),
+            ("rustc", ["rustc", "--version"]),
+        ] {
+            versions.insert(name.to_owned(), said(&command).unwrap_or_else(|| "not there".to_owned()));
+        }
+        Self {
+            processor: of_file("/proc/cpuinfo", "model name"),
+            processors: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_gib: (memory_kib + (1 << 19)) >> 20,
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            versions,
+        }
+    }
+}
+
+fn said(command: &[&str]) -> Option<String> {
+    let output = Command::new(command[0]).args(&command[1..]).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // `Redis server v=7.0.15 sha=…` and `Python 3.11.2` are both told by their first word that has a digit.
+    let version = text.split_whitespace().find(|word| word.contains(|c: char| c.is_ascii_digit()))?;
+    Some(version.trim_start_matches("v=").trim_start_matches('v').to_owned())
+}
