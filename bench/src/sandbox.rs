@@ -33,7 +33,8 @@ use sandhog_engine::{
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
 
-use crate::figures::Figures;
+use crate::figures::{Figures, median};
+use crate::rounds::in_turns;
 
 mod bindings {
     #![allow(missing_docs)]
@@ -56,34 +57,33 @@ const MEMORY: Bytes = Bytes::mib(64);
 const TABLE: u64 = 10_000;
 
 /// Measures, and prints a table.
-pub(crate) fn run(_figures: &mut Figures) {
+pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    runtime.expect("a runtime").block_on(measure());
-}
-
-async fn measure() {
+    let runtime = runtime.expect("a runtime");
     let wasm = std::fs::read(sandhog_tests::component("hog")).expect("it was built");
     let config = Config { guest_threads: NonZeroUsize::MIN, ..Config::default() };
     let engine = Engine::new(config).expect("an engine");
     let bare = Bare::new(&engine, &wasm);
     let ours = Ours::new(engine, wasm);
-    let mut times: [Vec<Duration>; 4] = Default::default();
-    for _ in 0..ROUNDS {
-        let (busy, at_work) = ours.busy().await;
-        for (times, time) in times.iter_mut().zip([bare.round().await, at_work, busy, ours.idle().await]) {
-            times.push(time);
-        }
-    }
-    let medians = times.map(|mut times| {
-        times.sort_unstable();
-        times[ROUNDS / 2]
+    let ways = ["bare wasmtime", "engine, sandbox", "engine, busy", "engine, idle"];
+    let measured = in_turns(ROUNDS, &ways, |way| {
+        let time = runtime.block_on(async {
+            match *way {
+                "bare wasmtime" => bare.round().await,
+                "engine, sandbox" => ours.busy().await.1,
+                "engine, busy" => ours.busy().await.0,
+                _ => ours.idle().await,
+            }
+        });
+        time.as_secs_f64() * 1e6
     });
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["way", "by job", "to bare"]);
-    let names = ["bare wasmtime", "engine, sandbox", "engine, busy", "engine, idle"];
-    for (name, time) in names.into_iter().zip(medians) {
-        let ratio = time.as_secs_f64() / medians[0].as_secs_f64();
-        table.add_row([name, &format!("{:.1} µs", time.as_secs_f64() * 1e6), &format!("{ratio:.2}")]);
+    let bare = median(&measured[0]);
+    for (way, rounds) in ways.into_iter().zip(measured) {
+        let time = median(&rounds);
+        table.add_row([way, &format!("{time:.1} µs"), &format!("{:.2}", time / bare)]);
+        figures.add("sandbox", way, "us_per_job", &rounds);
     }
     println!("{table}\nmedians of {ROUNDS} rounds of {JOBS} jobs each");
 }
