@@ -5,14 +5,18 @@
 
 mod figures;
 mod hogs;
+mod idle;
 mod languages;
+mod latency;
 mod machine;
 mod plugins;
 mod quick;
 mod rounds;
 mod sandbox;
+mod settlements;
 mod shares;
 mod spinners;
+mod times;
 
 use figures::Figures;
 use machine::Machine;
@@ -20,7 +24,9 @@ use machine::Machine;
 /// A case's name, what it shows, and how it is run.
 type Case = (&'static str, &'static str, fn(&mut Figures));
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 8] = [
+    ("latency", "from enqueue to start and to settled, idle and at half load", latency::run),
+    ("idle", "what a daemon costs that has nothing to do", idle::run),
     ("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run),
     ("shares", "the fuel that tenants of weight 1 and 3 get, each with endless work", shares::run),
     ("spinners", "quick jobs of one tenant while a thousand jobs of another spin for ever", spinners::run),

@@ -8,15 +8,7 @@ use sandhog_core::job::State;
 use sandhog_tests::{finished, hog_job};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How long jobs took, the shortest first.
-pub(crate) struct Times(Vec<Duration>);
-
-impl Times {
-    /// The time that this share of the jobs stayed within.
-    pub(crate) fn at(&self, share: f64) -> Duration {
-        self.0[((self.0.len() - 1) as f64 * share).round() as usize]
-    }
-}
+use crate::times::Times;
 
 /// Enqueues so many jobs, so far apart, and waits for them. A job's time is that from its enqueue to its settlement,
 /// both by the broker's own clock, as the job's record has them (to the millisecond).
@@ -36,6 +28,5 @@ pub(crate) async fn jobs(broker: &dyn Broker, tenant: &TenantId, count: usize, a
         assert_eq!(record.state, State::Succeeded);
         times.push(record.finished_at.expect("it is final").since(record.enqueued_at));
     }
-    times.sort_unstable();
-    Times(times)
+    Times::of(times)
 }

@@ -1,0 +1,137 @@
+//! How long a job takes from being added to the start of its handler, and to its settlement: with nothing else to do, and
+//! at half of what the subject can do at most.
+//!
+//! A job is added at the moment that `enqueue` is called. Timers of the systems that are compared are good for a
+//! millisecond, so jobs that are due more often are added one right after the other, each by a call of its own, once in a
+//! millisecond. Nobody waits for an earlier job.
+//!
+//! - *Started* is when the handler's first line runs. Sandhog's handler, in its sandbox, looks at the calendar clock and
+//!   returns what it says; that is the clock of the whole machine, of which this program looks at the same when it adds.
+//!   The others have producer and worker in one process, and look at its monotonic clock.
+//! - *Settled* is when somebody knows that the job's end is safe in Redis. With the others that is when their worker has
+//!   Redis' acknowledgement. Sandhog's daemon has it earlier than anybody outside, and this program hears of it by a push
+//!   to another connection ([`Settlements`]): a hop more, which is in what is measured.
+
+use std::collections::HashMap;
+use std::slice;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures::future::join_all;
+use sandhog_broker::Broker;
+use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::job::{NewJob, State};
+use sandhog_core::time::Timestamp;
+use sandhog_tests::{Backend, Fsync, Site, all_final, hog_job, tenant};
+use serde::Deserialize;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::figures::Figures;
+use crate::rounds::in_turns;
+use crate::settlements::Settlements;
+use crate::times::Times;
+
+/// Jobs that come at even intervals.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    jobs: usize,
+    every: Duration,
+}
+
+/// Of each job, how long it took.
+struct Latency {
+    start: Times,
+    settled: Times,
+}
+
+/// What `hog.clocks` returns.
+#[derive(Deserialize)]
+struct Clocks {
+    /// Nanoseconds since 1970.
+    wall: u64,
+}
+
+const ROUNDS: usize = 3;
+const IDLE: Load = Load { jobs: 3000, every: Duration::from_millis(3) };
+/// Not counted: what is there on the disk alone is fetched, what is made when it is first needed is made.
+const WARM_UP: Load = Load { jobs: 300, every: Duration::from_millis(1) };
+/// Records that are asked for at once.
+const LOOKS: usize = 500;
+
+/// Measures.
+pub(crate) fn run(figures: &mut Figures) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut site = Site::new(Backend::Redis(Fsync::EverySecond), "concurrency = 100\n").with_hog("acme", "");
+    let url = site.redis().url();
+    let measured = in_turns(ROUNDS, &["sandhog"], |_| runtime.block_on(of_sandhog(&site, &url, IDLE)));
+    add(figures, "latency/idle", "sandhog", &measured[0]);
+}
+
+fn add(figures: &mut Figures, case: &str, subject: &str, rounds: &[Latency]) {
+    for (share, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p999")] {
+        let starts: Vec<f64> = rounds.iter().map(|round| round.start.ms(share)).collect();
+        let settled: Vec<f64> = rounds.iter().map(|round| round.settled.ms(share)).collect();
+        figures.add(case, subject, &format!("start_{name}_ms"), &starts);
+        figures.add(case, subject, &format!("settled_{name}_ms"), &settled);
+    }
+}
+
+async fn of_sandhog(site: &Site, url: &str, load: Load) -> Latency {
+    let (broker, tenant) = (site.broker().await, tenant("acme"));
+    let _daemon = site.daemon();
+    add_all(&broker, &tenant, WARM_UP).await;
+    all_final(&*broker, &tenant).await;
+
+    let settlements = Settlements::listen(url, &tenant).await;
+    let added = add_all(&broker, &tenant, load).await;
+    all_final(&*broker, &tenant).await;
+    let settled = settlements.end().await;
+    let started = starts(&*broker, &tenant, added.keys().copied().collect()).await;
+    let since_added = |times: &HashMap<JobId, SystemTime>| {
+        let since = |(job, added): (&JobId, &SystemTime)| {
+            times[job].duration_since(*added).expect("a machine's clock goes forwards")
+        };
+        Times::of(added.iter().map(since).collect())
+    };
+    Latency { start: since_added(&started), settled: since_added(&settled) }
+}
+
+/// Adds jobs as they are due; returns when each was.
+async fn add_all(broker: &Arc<dyn Broker>, tenant: &TenantId, load: Load) -> HashMap<JobId, SystemTime> {
+    let (began, made_at) = (Instant::now(), Timestamp::from_millis(millis_since_1970()));
+    let (mut due, mut added, mut adds) = (began, HashMap::new(), JoinSet::new());
+    for n in 0..load.jobs {
+        sleep_until(due).await;
+        due += load.every;
+        let id = JobId::from_parts(made_at, n as u128);
+        let job = NewJob { id, ..hog_job("hog.clocks", "null") };
+        let (broker, tenant) = (Arc::clone(broker), tenant.clone());
+        added.insert(id, SystemTime::now());
+        adds.spawn(async move { broker.enqueue(&tenant, slice::from_ref(&job)).await });
+    }
+    for answer in adds.join_all().await {
+        answer.expect("the broker is up");
+    }
+    added
+}
+
+/// When the handler of each job began.
+async fn starts(broker: &dyn Broker, tenant: &TenantId, jobs: Vec<JobId>) -> HashMap<JobId, SystemTime> {
+    let mut starts = HashMap::new();
+    for jobs in jobs.chunks(LOOKS) {
+        for record in join_all(jobs.iter().map(|job| broker.job(tenant, *job))).await {
+            let record = record.expect("the broker is up").expect("the job is kept");
+            assert_eq!(record.state, State::Succeeded, "{:?}", record.message);
+            let output = record.output.expect("it has succeeded");
+            let clocks: Clocks = serde_json::from_slice(&output).expect("the handler's answer");
+            starts.insert(record.id, UNIX_EPOCH + Duration::from_nanos(clocks.wall));
+        }
+    }
+    starts
+}
+
+fn millis_since_1970() -> u64 {
+    let since = UNIX_EPOCH.elapsed().expect("it is later than 1970");
+    u64::try_from(since.as_millis()).expect("not for ever")
+}
