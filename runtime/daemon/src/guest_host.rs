@@ -40,11 +40,8 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
 
     fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
         let handled_by = self.terms.kinds.get(&ask.kind);
-        let queue = match (ask.queue, handled_by) {
-            (Some(queue), _) => queue,
-            (None, Some(plugin)) => plugin.queue.clone(),
-            (None, None) => return Err(EnqueueRefusal::UnknownKind),
-        };
+        let queue = ask.queue.as_ref().or_else(|| handled_by.map(|plugin| &plugin.queue));
+        let queue = queue.ok_or(EnqueueRefusal::UnknownKind)?.clone();
         let payload = Bytes::of(ask.payload.len());
         if let Some(limit) =
             handled_by.map(|plugin| plugin.stable.offer.payload_max).filter(|limit| payload > *limit)
@@ -54,16 +51,7 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
                 ask.kind
             )));
         }
-        Ok(NewJob {
-            id: self.ambient.job_id(),
-            kind: ask.kind,
-            queue,
-            payload: ask.payload,
-            delay: ask.delay,
-            priority: ask.priority,
-            unique_key: ask.unique_key,
-            pinned: None,
-        })
+        Ok(ask.into_job(self.ambient.job_id(), &queue))
     }
 
     fn progress(&self, progress: Progress) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sandhog_core::id::{Kind, QueueName, StateKey, UniqueKey};
+use sandhog_core::id::{JobId, Kind, QueueName, StateKey, UniqueKey};
 use sandhog_core::job::{Level, NewJob, Priority, Progress};
 
 /// What the engine can't know: it belongs to the broker, the catalog or the log.
@@ -48,6 +48,23 @@ pub struct JobAsk {
     pub priority: Priority,
     /// See [`NewJob::unique_key`].
     pub unique_key: Option<UniqueKey>,
+}
+
+impl JobAsk {
+    /// The job, in `queue` if the guest named none.
+    #[must_use]
+    pub fn into_job(self, id: JobId, queue: &QueueName) -> NewJob {
+        NewJob {
+            id,
+            kind: self.kind,
+            queue: self.queue.unwrap_or_else(|| queue.clone()),
+            payload: self.payload,
+            delay: self.delay,
+            priority: self.priority,
+            unique_key: self.unique_key,
+            pinned: None,
+        }
+    }
 }
 
 /// Why a job can't be enqueued.

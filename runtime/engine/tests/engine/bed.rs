@@ -10,7 +10,7 @@ use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
-use sandhog_core::job::{Job, Level, NewJob, Priority, Progress};
+use sandhog_core::job::{Job, Level, NewJob, Progress};
 use sandhog_core::outcome::{Limit, Outcome, Report};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
@@ -219,16 +219,8 @@ impl Host for Told {
     }
 
     fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
-        Ok(NewJob {
-            id: JobId::from_parts(Timestamp::from_millis(2), 2),
-            kind: ask.kind,
-            queue: QueueName::parse("default").expect("valid"),
-            payload: ask.payload,
-            delay: ask.delay,
-            priority: Priority::default(),
-            unique_key: ask.unique_key,
-            pinned: None,
-        })
+        let id = JobId::from_parts(Timestamp::from_millis(2), 2);
+        Ok(ask.into_job(id, &QueueName::parse("default").expect("valid")))
     }
 
     fn progress(&self, progress: Progress) {

@@ -47,16 +47,7 @@ impl Host for LocalHost {
     }
 
     fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
-        Ok(NewJob {
-            id: self.ambient.job_id(),
-            kind: ask.kind,
-            queue: ask.queue.unwrap_or_else(|| self.queue.clone()),
-            payload: ask.payload,
-            delay: ask.delay,
-            priority: ask.priority,
-            unique_key: ask.unique_key,
-            pinned: None,
-        })
+        Ok(ask.into_job(self.ambient.job_id(), &self.queue))
     }
 
     fn progress(&self, report: Progress) {
