@@ -3,6 +3,7 @@
 //! Each case starts daemons and brokers of its own on this machine, and prints what it measured. All figures together are
 //! printed as a table at the end, and kept in `bench/results.json`.
 
+mod cost;
 mod figures;
 mod hogs;
 mod idle;
@@ -10,9 +11,11 @@ mod languages;
 mod latency;
 mod machine;
 mod plugins;
+mod process;
 mod quick;
 mod rounds;
 mod sandbox;
+mod server;
 mod settlements;
 mod shares;
 mod spinners;
@@ -24,7 +27,7 @@ use machine::Machine;
 /// A case's name, what it shows, and how it is run.
 type Case = (&'static str, &'static str, fn(&mut Figures));
 
-const CASES: [Case; 8] = [
+const CASES: [Case; 9] = [
     ("latency", "from enqueue to start and to settled, idle and at half load", latency::run),
     ("idle", "what a daemon costs that has nothing to do", idle::run),
     ("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run),
@@ -33,6 +36,7 @@ const CASES: [Case; 8] = [
     ("plugins", "a thousand plugins deployed, ten used: start-up and memory", plugins::run),
     ("sandbox", "a fresh sandbox for each job, beside a bare loop of wasmtime's calls", sandbox::run),
     ("languages", "what a handler costs by the language that it is written in", languages::run),
+    ("cost", "what a job costs, counted: commands, bytes, system calls, allocations", cost::run),
 ];
 
 fn main() -> anyhow::Result<()> {

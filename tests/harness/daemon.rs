@@ -118,6 +118,12 @@ impl Daemon {
         self.wait();
     }
 
+    /// The process's id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Memory that it has in use, in bytes.
     ///
     /// # Panics

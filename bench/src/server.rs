@@ -1,0 +1,108 @@
+//! What a Redis server has done so far, as its INFO has it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use redis::Connection;
+use sandhog_tests::PATIENCE;
+
+/// A connection to the server, to ask it.
+pub(crate) struct Server(Connection);
+
+/// What it has done since its start.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Done {
+    /// Commands by name, those that scripts call among them.
+    by_name: BTreeMap<String, u64>,
+    /// How often it read from a connection: what was sent together, in one call or several, counts once.
+    pub(crate) reads: u64,
+    /// What it was sent.
+    pub(crate) bytes_in: u64,
+    /// What it answered.
+    pub(crate) bytes_out: u64,
+    /// Time of all its threads on processors.
+    pub(crate) processor: Duration,
+    /// Memory that its data takes now.
+    pub(crate) memory: u64,
+}
+
+impl Done {
+    /// All commands.
+    pub(crate) fn commands(&self) -> u64 {
+        self.by_name.values().sum()
+    }
+
+    /// Calls of scripts.
+    pub(crate) fn scripts(&self) -> u64 {
+        let are_scripts = |name: &&str| matches!(*name, "eval" | "evalsha" | "fcall");
+        self.by_name.keys().map(String::as_str).filter(are_scripts).map(|name| self.by_name[name]).sum()
+    }
+
+    /// What was done since `earlier`; of the memory, by how much it has grown.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let before = |name: &str| earlier.by_name.get(name).copied().unwrap_or_default();
+        let by_name = self.by_name.iter().map(|(name, count)| (name.clone(), count - before(name)));
+        Self {
+            by_name: by_name.filter(|(_, count)| *count > 0).collect(),
+            reads: self.reads - earlier.reads,
+            bytes_in: self.bytes_in - earlier.bytes_in,
+            bytes_out: self.bytes_out - earlier.bytes_out,
+            processor: self.processor.saturating_sub(earlier.processor),
+            memory: self.memory.saturating_sub(earlier.memory),
+        }
+    }
+
+    /// Each command, how often a job, the most frequent first.
+    pub(crate) fn shown_by_name(&self, jobs: usize) -> String {
+        let mut all: Vec<_> = self.by_name.iter().collect();
+        all.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let shown = |(name, count): (&String, &u64)| format!("{name} {:.3}", *count as f64 / jobs as f64);
+        all.into_iter().map(shown).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Server {
+    /// # Panics
+    /// If it can't be reached.
+    pub(crate) fn at(url: &str) -> Self {
+        let client = redis::Client::open(url).expect("a site's url is right");
+        Self(client.get_connection().expect("the site's server is up"))
+    }
+
+    /// # Panics
+    /// If it can't be reached.
+    pub(crate) fn done(&mut self) -> Done {
+        let info: String = redis::cmd("INFO").arg("everything").query(&mut self.0).expect("the server is up");
+        let field = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.unwrap_or_else(|| panic!("INFO has {name}")).trim()
+        };
+        let number = |name: &str| field(name).parse::<u64>().expect("a number");
+        let seconds = |name: &str| field(name).parse::<f64>().expect("a number");
+        let commands = info.lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+        });
+        Done {
+            by_name: commands.collect(),
+            reads: number("total_reads_processed"),
+            bytes_in: number("total_net_input_bytes"),
+            bytes_out: number("total_net_output_bytes"),
+            processor: Duration::from_secs_f64(seconds("used_cpu_user") + seconds("used_cpu_sys")),
+            memory: number("used_memory"),
+        }
+    }
+
+    /// Waits until a sorted set has so many members. One command in a while, so that it is hardly seen among those that
+    /// are counted.
+    ///
+    /// # Panics
+    /// If it can't be reached, or that takes too long.
+    pub(crate) async fn await_count(&mut self, key: &str, count: u64) {
+        let until = Instant::now() + PATIENCE;
+        while redis::cmd("ZCARD").arg(key).query::<u64>(&mut self.0).expect("the server is up") < count {
+            assert!(Instant::now() < until, "jobs are still under way");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
