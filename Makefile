@@ -37,7 +37,7 @@ test: lint build ## Run everything that proves it: lints, unit, conformance, sim
 	@scripts/python.sh test sdk/python $(PYTHON_PLUGINS)
 
 .PHONY: bench
-bench: build ## Measure (CASE=name runs some of it)
+bench: build kernels ## Measure (CASE=name runs some of it)
 	$(CARGO_TARGET_DIR)/release/sandhog-bench $(CASE)
 
 # Instrumented as `cargo fuzz` does it, but with the stable compiler and nothing to install. Everything is built anew for
@@ -76,6 +76,11 @@ daemon: plugins
 .PHONY: plugins
 plugins: setup ## Build the plugins to components
 	@scripts/wasm-target.sh cargo build --release --locked --target wasm32-wasip2 --manifest-path plugins/Cargo.toml
+
+# The same source and compiler as the component, so that the two can be compared.
+.PHONY: kernels
+kernels: setup
+	@scripts/wasm-target.sh cargo build --release --locked --manifest-path plugins/Cargo.toml --package kernels --example native
 
 .PHONY: languages
 languages: ## Build the plugins in JavaScript, Python and C to components

@@ -1,16 +1,19 @@
 //! What a handler costs by the language that it is written in: of the least that a job can do, which is to echo its
 //! payload, or in C to find that a file isn't there.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sandhog_tests::{binary, component};
 use serde_json::Value;
+use tempfile::TempDir;
 
-use crate::figures::Figures;
+use crate::figures::{Figures, median};
+use crate::rounds::in_turns;
 
-const RUNS: usize = 21;
+const ROUNDS: usize = 21;
 
 /// The language, the component, and the kind of job.
 const LEAST: [(&str, &str, &str); 4] = [
@@ -20,62 +23,59 @@ const LEAST: [(&str, &str, &str); 4] = [
     ("Python", "hog-python", "hog.echo"),
 ];
 
-/// One component, as `sandhog plugin run` sees it.
-struct Cost {
-    size: u64,
-    compile: Duration,
-    load: Duration,
-    run_us: u64,
-    cpu_us: u64,
-    fuel: u64,
-    memory: u64,
+/// What one call of the command has used.
+struct Call {
+    /// Of the command itself.
+    wall: Duration,
+    usage: Value,
 }
 
-/// Prints a row of docs/languages.md for each language.
-pub(crate) fn run(_figures: &mut Figures) {
+/// Measures, and prints a row of docs/languages.md for each language.
+pub(crate) fn run(figures: &mut Figures) {
+    let caches = LEAST.map(|_| tempfile::tempdir().expect("a temporary folder"));
+    let first = |((_, plugin, kind), cache): (&(&str, &str, &str), &TempDir)| {
+        run_once(&component(plugin), kind, cache.path()).wall
+    };
+    let compiled: Vec<Duration> = LEAST.iter().zip(&caches).map(first).collect();
+    let subjects: Vec<_> = LEAST.iter().zip(&caches).collect();
+    let calls = in_turns(ROUNDS, &subjects, |((_, plugin, kind), cache)| {
+        run_once(&component(plugin), kind, cache.path())
+    });
     println!(
-        "| | component | compile | load, compiled | fresh instance and call | of it CPU | fuel | memory |"
+        "| | component | fresh instance and call | of it CPU | fuel | memory |\n|---|---|---|---|---|---|"
     );
-    println!("|---|---|---|---|---|---|---|---|");
-    for (language, plugin, kind) in LEAST {
-        let cost = measure(&component(plugin), kind);
+    for (((language, plugin, _), calls), compiled) in LEAST.iter().zip(&calls).zip(compiled) {
+        let case = format!("languages/{}", language.to_lowercase());
+        let used = |name: &str| -> Vec<f64> {
+            calls.iter().map(|call| call.usage[name].as_f64().expect("a number")).collect()
+        };
+        let millis = |name: &str| -> Vec<f64> { used(name).iter().map(|micros| micros / 1e3).collect() };
+        let size = fs::metadata(component(plugin)).expect("it is there").len() as f64;
+        let walls: Vec<f64> = calls.iter().map(|call| call.wall.as_secs_f64() * 1e3).collect();
+        // What it takes to start the command and an engine is in it, a few milliseconds, in every language.
+        let load: Vec<f64> = walls.iter().zip(millis("wall_us")).map(|(wall, run)| wall - run).collect();
+        let compile = compiled.as_secs_f64() - median(&walls) / 1e3;
+        let mut add = |metric, rounds: &[f64]| figures.add(&case, "sandhog", metric, rounds);
+        add("component_bytes", &[size]);
+        add("compile_s", &[compile]);
+        add("load_ms", &load);
+        add("run_ms", &millis("wall_us"));
+        add("cpu_ms", &millis("cpu_us"));
+        add("fuel", &used("fuel"));
+        add("memory_bytes", &used("memory_peak"));
         println!(
-            "| {language} | {:.2} MB | {:.2} s | {:.1} ms | {:.2} ms | {:.2} ms | {:.3} million | {:.1} MiB |",
-            cost.size as f64 / 1e6,
-            cost.compile.as_secs_f64(),
-            cost.load.as_secs_f64() * 1e3,
-            cost.run_us as f64 / 1e3,
-            cost.cpu_us as f64 / 1e3,
-            cost.fuel as f64 / 1e6,
-            cost.memory as f64 / f64::from(1 << 20),
+            "| {language} | {:.2} MB | {:.2} ms | {:.2} ms | {:.3} million | {:.1} MiB |",
+            size / 1e6,
+            median(&millis("wall_us")),
+            median(&millis("cpu_us")),
+            median(&used("fuel")) / 1e6,
+            median(&used("memory_peak")) / f64::from(1 << 20),
         );
     }
 }
 
-fn measure(wasm: &Path, kind: &str) -> Cost {
-    let cache = tempfile::tempdir().expect("a temporary folder");
-    let (first, _) = run_once(wasm, kind, cache.path());
-    let runs: Vec<(Duration, Value)> = (0..RUNS).map(|_| run_once(wasm, kind, cache.path())).collect();
-    let usage =
-        |name: &str| median(runs.iter().map(|(_, usage)| usage[name].as_u64().expect("a number")).collect());
-    let run_us = usage("wall_us");
-    let wall = Duration::from_micros(median(
-        runs.iter().map(|(wall, _)| u64::try_from(wall.as_micros()).expect("not for ever")).collect(),
-    ));
-    Cost {
-        size: std::fs::metadata(wasm).expect("it is there").len(),
-        compile: first.saturating_sub(wall),
-        // What it takes to start the command and an engine is in it, a few milliseconds, in every language.
-        load: wall.saturating_sub(Duration::from_micros(run_us)),
-        run_us,
-        cpu_us: usage("cpu_us"),
-        fuel: usage("fuel"),
-        memory: usage("memory_peak"),
-    }
-}
-
-/// Runs it once; returns how long the command took, and what the run used.
-fn run_once(wasm: &Path, kind: &str, cache: &Path) -> (Duration, Value) {
+/// Runs it once.
+fn run_once(wasm: &Path, kind: &str, cache: &Path) -> Call {
     let start = Instant::now();
     let output = Command::new(binary())
         .env("SANDHOG_CACHE", cache)
@@ -84,14 +84,9 @@ fn run_once(wasm: &Path, kind: &str, cache: &Path) -> (Duration, Value) {
         .args(["--kind", kind, "1"])
         .output()
         .expect("the command can be started");
-    let took = start.elapsed();
+    let wall = start.elapsed();
     let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let outcome = document["outcome"].as_str().unwrap_or_default();
     assert!(["returned", "failed-permanently"].contains(&outcome), "{document}");
-    (took, document["usage"].clone())
-}
-
-fn median(mut numbers: Vec<u64>) -> u64 {
-    numbers.sort_unstable();
-    numbers[numbers.len() / 2]
+    Call { wall, usage: document["usage"].clone() }
 }

@@ -3,6 +3,8 @@
 //! Each case starts daemons and brokers of its own on this machine, and prints what it measured. All figures together are
 //! printed as a table at the end, and kept in `bench/results.json`.
 
+mod bare;
+mod compute;
 mod cost;
 mod figures;
 mod hogs;
@@ -10,6 +12,7 @@ mod idle;
 mod languages;
 mod latency;
 mod machine;
+mod ours;
 mod plugins;
 mod process;
 mod quick;
@@ -18,8 +21,10 @@ mod sandbox;
 mod server;
 mod settlements;
 mod shares;
+mod small;
 mod spinners;
 mod times;
+mod waiting;
 
 use figures::Figures;
 use machine::Machine;
@@ -27,7 +32,7 @@ use machine::Machine;
 /// A case's name, what it shows, and how it is run.
 type Case = (&'static str, &'static str, fn(&mut Figures));
 
-const CASES: [Case; 9] = [
+const CASES: &[Case] = &[
     ("latency", "from enqueue to start and to settled, idle and at half load", latency::run),
     ("idle", "what a daemon costs that has nothing to do", idle::run),
     ("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run),
@@ -35,8 +40,11 @@ const CASES: [Case; 9] = [
     ("spinners", "quick jobs of one tenant while a thousand jobs of another spin for ever", spinners::run),
     ("plugins", "a thousand plugins deployed, ten used: start-up and memory", plugins::run),
     ("sandbox", "a fresh sandbox for each job, beside a bare loop of wasmtime's calls", sandbox::run),
+    ("waiting", "guests that wait, all at once: how many, and the memory of each", waiting::run),
+    ("compute", "real work for the processor: natively, in bare wasmtime, as a job", compute::run),
     ("languages", "what a handler costs by the language that it is written in", languages::run),
     ("cost", "what a job costs, counted: commands, bytes, system calls, allocations", cost::run),
+    ("small", "the small steps of a job", small::run),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use comfy_table::{Table, presets};
 use sandhog_core::job::State;
 use sandhog_tests::{Daemon, binary, component, finished, hog_job, tenant};
 
@@ -22,20 +21,31 @@ const KINDS: [&str; 10] =
 const USED: usize = 10;
 const STARTS: usize = 5;
 
-/// Measures, and prints a table.
-pub(crate) fn run(_figures: &mut Figures) {
+/// Measures.
+pub(crate) fn run(figures: &mut Figures) {
     let site = Site::new();
     site.compile();
-    let mut warm: Vec<(Duration, [u64; 3])> = (0..STARTS).map(|_| site.use_some()).collect();
-    warm.sort_unstable();
-    let (ready, [at_rest, after_use, small]) = warm[STARTS / 2];
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header(["start", "to ready", "resident, at rest", "resident, ten used", "of it anonymous"]);
-    let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
-    let median = format!("median of {STARTS}");
-    table.add_row([&median, &format!("{ready:.2?}"), &mib(at_rest), &mib(after_use), &mib(small)]);
-    println!("{table}");
+    let starts: Vec<Start> = (0..STARTS).map(|_| site.use_some()).collect();
+    let mut add = |metric, of: fn(&Start) -> f64| {
+        let rounds: Vec<f64> = starts.iter().map(of).collect();
+        figures.add("plugins/1000", "sandhog", metric, &rounds);
+    };
+    add("start_ms", |start| start.ready.as_secs_f64() * 1e3);
+    add("resident_unused_bytes", |start| start.at_rest as f64);
+    add("resident_bytes", |start| start.after_use as f64);
+    add("anonymous_bytes", |start| start.anonymous as f64);
+}
+
+/// One start of the daemon, with a warm cache.
+struct Start {
+    /// How long it took.
+    ready: Duration,
+    /// Resident memory before any plugin was used, in bytes.
+    at_rest: u64,
+    /// And after ten were.
+    after_use: u64,
+    /// What of that is no file's.
+    anonymous: u64,
 }
 
 /// A folder with all of it.
@@ -76,8 +86,8 @@ impl Site {
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     }
 
-    /// Starts a daemon, and uses ten plugins. How long the start took, and the memory before and after.
-    fn use_some(&self) -> (Duration, [u64; 3]) {
+    /// Starts a daemon, and uses ten plugins.
+    fn use_some(&self) -> Start {
         let began = Instant::now();
         let daemon = Daemon::start(&self.config());
         let ready = began.elapsed();
@@ -92,7 +102,7 @@ impl Site {
                 assert_eq!(finished(&*broker, &of, job.id).await.state, State::Succeeded);
             }
         });
-        (ready, [at_rest, daemon.resident(), daemon.anonymous()])
+        Start { ready, at_rest, after_use: daemon.resident(), anonymous: daemon.anonymous() }
     }
 }
 

@@ -1,0 +1,103 @@
+//! Guests that wait in a host call, all at once: how many there can be, and the memory that each of them holds.
+//!
+//! | subject | what waits |
+//! |---|---|
+//! | `sandhog` | runs of `hog.sleep`: three daemons on one Redis, each with as many as its configuration can allow |
+//! | `process` | the least process that there is (`sleep`) |
+//! | `node` | a process of Node.js with nothing loaded, as a worker that forks one for each job has |
+//!
+//! The memory of a run is what its daemon's resident memory has grown by, all that the daemon holds for it included. That
+//! of a process is its proportional share, so code that processes have in common is counted once.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use sandhog_core::job::NewJob;
+use sandhog_tests::{Backend, Daemon, Fsync, Site, finished, hog_job, settled, tenant};
+
+use crate::figures::Figures;
+
+/// The largest `engine.concurrency` that there is.
+const SEATS: usize = 4096;
+const DAEMONS: usize = 3;
+const PROCESSES: usize = 50;
+const DAEMON: &str = "concurrency = 4096\n\n[limits]\nmemory = \"16MiB\"\ntimeout = \"1h\"\n";
+const AN_HOUR: &str = r#"{"ms": 3600000}"#;
+
+/// Measures.
+pub(crate) fn run(figures: &mut Figures) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (bytes, instances) = runtime.block_on(runs());
+    figures.add("waiting", "sandhog", "bytes_per_instance", &bytes);
+    figures.add("waiting", "sandhog", "instances", &[instances as f64]);
+    for (subject, command) in [("process", &["sleep", "3600"][..]), ("node", &["node", "-e", FOR_EVER])] {
+        figures.add("waiting", subject, "bytes_per_instance", &processes(command));
+    }
+}
+
+/// Starts one daemon after the other, and lets as many jobs wait in it as it has seats. The memory of each by daemon, and
+/// how many there are in the end.
+async fn runs() -> (Vec<f64>, usize) {
+    let site = Site::new(Backend::Redis(Fsync::EverySecond), DAEMON).with_hog("acme", "");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut daemons: Vec<Daemon> = Vec::new();
+    let mut bytes = Vec::new();
+    for _ in 0..DAEMONS {
+        let daemon = site.daemon();
+        // The first job loads the code, and is none of what waits.
+        let first = hog_job("hog.echo", "1");
+        broker.enqueue(&acme, std::slice::from_ref(&first)).await.expect("the broker is up");
+        finished(&*broker, &acme, first.id).await;
+        let before = daemon.resident();
+        let jobs: Vec<NewJob> = (0..SEATS).map(|_| hog_job("hog.sleep", AN_HOUR)).collect();
+        for batch in jobs.chunks(256) {
+            broker.enqueue(&acme, batch).await.expect("the broker is up");
+        }
+        daemons.push(daemon);
+        let all = (daemons.len() * SEATS) as u64;
+        settled(&*broker, &acme, |counts| counts[2] == all).await;
+        let daemon = daemons.last().expect("it was started just now");
+        at_rest(daemon).await;
+        bytes.push((daemon.resident() - before) as f64 / SEATS as f64);
+        println!("{all} wait at once");
+    }
+    let counts = broker.counts(&acme).await.expect("the broker is up");
+    assert_eq!(counts[2], (DAEMONS * SEATS) as u64, "they all wait still");
+    (bytes, DAEMONS * SEATS)
+}
+
+/// Waits until a daemon has nothing more to do than to renew its leases.
+async fn at_rest(daemon: &Daemon) {
+    const LONG: Duration = Duration::from_secs(1);
+    loop {
+        let before = daemon.cpu();
+        tokio::time::sleep(LONG).await;
+        if daemon.cpu() - before < LONG / 10 {
+            return;
+        }
+    }
+}
+
+/// A script that waits.
+const FOR_EVER: &str = "console.log('up'); setInterval(() => {}, 3600000)";
+
+/// The memory of each of some processes that run this.
+fn processes(command: &[&str]) -> Vec<f64> {
+    let start = |_| Command::new(command[0]).args(&command[1..]).stdout(Stdio::null()).spawn();
+    let mut children: Vec<Child> =
+        (0..PROCESSES).map(start).collect::<Result<_, _>>().expect("they can be started");
+    std::thread::sleep(Duration::from_secs(3));
+    let shares = children.iter().map(|child| share_of(child.id())).collect();
+    for child in &mut children {
+        child.kill().expect("it is ours");
+        child.wait().expect("a killed process ends");
+    }
+    shares
+}
+
+/// The proportional share of a process's resident memory, in bytes.
+fn share_of(process: u32) -> f64 {
+    let maps = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).expect("it runs");
+    let line = maps.lines().find_map(|line| line.strip_prefix("Pss:")).expect("Linux says it");
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0
+}
