@@ -36,6 +36,10 @@ test: lint build ## Run everything that proves it: lints, unit, conformance, sim
 	@scripts/python.sh types $(PYTHON)
 	@scripts/python.sh test sdk/python $(PYTHON_PLUGINS)
 
+.PHONY: chaos
+chaos: daemon ## Break things while jobs run, and check that nothing is lost (SECONDS=60, or SEED=n to play one again)
+	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(if $(SEED),,$(SECONDS)) cargo test --release --workspace --locked --test chaos
+
 .PHONY: bench
 bench: build kernels ## Measure (CASE=name runs some of it)
 	$(CARGO_TARGET_DIR)/release/sandhog-bench $(CASE)

@@ -6,12 +6,14 @@
 
 mod components;
 mod daemon;
+mod proxy;
 mod redis;
 mod site;
 mod web;
 
 pub use components::{BURN, ECHO, TRAP, component_of, with_section};
 pub use daemon::Daemon;
+pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
 pub use site::{Backend, Language, Site, all_final, finished, hog_job, nth, settled, tenant, under_way};
 pub use web::{Reply, Web};

@@ -1,0 +1,83 @@
+//! Whatever breaks, nothing is lost and nothing happens twice: real daemons and a real broker, and faults from a seed.
+//!
+//! ```text
+//! plan.rs      seed -> who enqueues what, which faults strike when       faults/   what can go wrong, one module each
+//! world.rs     Redis or a file, daemons, ways that go wrong              play.rs   plays a plan in a world
+//! workload.rs  producers            holder.rs   holders of stale tokens  witness.rs  sees guests begin and end
+//! history.rs   what has happened    check.rs    what must hold           recovery.rs  how long until things went on
+//! ```
+//!
+//! Run by itself it plays the seeds that once found something, and some fresh ones. `CHAOS_SEED=n` plays one seed,
+//! `CHAOS_SECONDS=n` fresh ones for so long. See `docs/faults.md`.
+
+mod bad_histories;
+mod campaign;
+mod check;
+mod faults;
+mod history;
+mod holder;
+mod plan;
+mod play;
+mod process;
+mod recovery;
+mod witness;
+mod workload;
+mod world;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Seeds that once found a bug, and what it was.
+const REGRESSIONS: [u64; 0] = [];
+
+/// So many fresh seeds take about two minutes.
+const FRESH: usize = 60;
+
+fn main() -> ExitCode {
+    let number = |name| {
+        let text = std::env::var(name).ok().filter(|text| !text.is_empty());
+        text.map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+    };
+    if let Some(seed) = number("CHAOS_SEED") {
+        let outcome = play::play(seed);
+        println!("{}", campaign::describe(&outcome));
+        return exit(outcome.wrong.is_empty());
+    }
+    if let Some(seconds) = number("CHAOS_SECONDS") {
+        return exit(campaign::play_for(Duration::from_secs(seconds)));
+    }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(campaign::WORLDS);
+    libtest_mimic::run(&arguments, trials()).exit_code()
+}
+
+fn exit(held: bool) -> ExitCode {
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn trials() -> Vec<Trial> {
+    let checks: [(&str, fn()); 5] = [
+        ("nothing_is_wrong_with_a_good_history", bad_histories::nothing_is_wrong_with_a_good_history),
+        ("each_thing_that_is_wrong_is_found", bad_histories::each_thing_that_is_wrong_is_found),
+        ("a_seed_always_means_the_same", plan::a_seed_always_means_the_same),
+        ("every_fault_strikes_in_some_seed", plan::every_fault_strikes_in_some_seed),
+        ("times_are_read_off_the_history", recovery::times_are_read_off_the_history),
+    ];
+    let checks = checks.into_iter().map(|(name, check)| {
+        Trial::test(name, move || {
+            check();
+            Ok(())
+        })
+    });
+    let fresh = std::iter::repeat_with(|| rand::random_range(0..1 << 32)).take(FRESH);
+    let seeds = REGRESSIONS.into_iter().chain(fresh);
+    let runs = seeds.map(|seed| Trial::test(format!("seed_{seed}"), move || nothing_is_wrong(seed)));
+    checks.chain(runs).collect()
+}
+
+fn nothing_is_wrong(seed: u64) -> Result<(), Failed> {
+    let outcome = play::play(seed);
+    if outcome.wrong.is_empty() { Ok(()) } else { Err(campaign::describe(&outcome).into()) }
+}
