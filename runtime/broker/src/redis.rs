@@ -1,11 +1,12 @@
 //! Redis, or Valkey: jobs that outlive the daemons, and that any number of daemons share.
 //!
 //! ```text
-//! keys.rs     the names of keys, and what each holds          link.rs     a connection with deadlines
-//! layout.rs   jobs and runs in bytes      pack.rs  MessagePack  failure.rs  what an error means
-//! scripts.rs  lua/*.lua, put together                          listen.rs   wakes, on a connection of their own
-//! acl.rs      what a tenant's own user is allowed
-//! batch.rs    what scripts are asked      reply.rs  and answer  fitness.rs  whether the server is set up well
+//! keys.rs     the names of keys, and what each holds          link.rs      a connection with deadlines
+//! layout.rs   jobs and runs in bytes      pack.rs  MessagePack  dial.rs      how one is made
+//! scripts.rs  lua/*.lua, put together                          sentinel.rs  which server is the primary
+//! acl.rs      what a tenant's own user is allowed              failure.rs   what an error means
+//! batch.rs    what scripts are asked      reply.rs  and answer  listen.rs    wakes, on a connection of their own
+//!                                                              fitness.rs   whether the server is set up well
 //! ```
 //!
 //! All keys of a tenant are in one hash slot, so each transition is one script call that takes a whole batch: it reads
@@ -15,6 +16,8 @@
 //! # Failure paths
 //! - The server is gone, slow or silent: each call has a deadline, fails with [`Error::Unavailable`], and the next one
 //!   connects anew. Listeners are told [`Wake::All`] whenever their connection was made again.
+//! - Sentinels put a replica in the primary's place: whoever was connected to the old one loses the connection, or is
+//!   refused as it can't be written to any more, and asks the sentinels again.
 //! - The server was restarted and has forgotten the scripts: they are loaded again within the call.
 //! - A key holds what this version can't read: look-ups fail with [`Error::Corrupt`]. A ready job that can't be read
 //!   is passed over, and ends as a dead letter when its lease has run out often enough.
@@ -32,6 +35,7 @@
 mod acl;
 mod batch;
 mod config;
+mod dial;
 mod failure;
 mod fitness;
 mod keys;
@@ -41,6 +45,7 @@ mod listen;
 mod pack;
 mod reply;
 mod scripts;
+mod sentinel;
 #[cfg(feature = "conformance")]
 pub mod testing;
 
@@ -57,10 +62,11 @@ use sandhog_core::job::{JobRecord, LogLine, NewJob};
 use tokio::sync::watch;
 
 pub use self::acl::acl_rules;
-pub use self::config::{Config, Login};
+pub use self::config::{Config, Login, Topology};
 
 use self::batch::Request;
-use self::link::{Dialer, Link};
+use self::dial::Dialer;
+use self::link::Link;
 use self::scripts::{Script, Scripts};
 use crate::{
     Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,

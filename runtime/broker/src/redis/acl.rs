@@ -104,7 +104,8 @@ mod tests {
         let sources = texts("src/redis", "rs");
         let sent = sources.iter().flat_map(|text| words(text, &["redis::cmd(\""], '"').collect::<Vec<_>>());
         let not_allowed: BTreeSet<String> = sent.filter(|word| !allowed(word)).collect();
-        assert_eq!(not_allowed, ["config", "info"].map(str::to_owned).into());
+        // The last one goes to sentinels, which have users of their own.
+        assert_eq!(not_allowed, ["config", "info", "sentinel"].map(str::to_owned).into());
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub struct Config {
     /// `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. It may hold a password, so it is shown
     /// nowhere.
     pub url: String,
+    /// Which server is meant.
+    pub topology: Topology,
     /// As whom to log in, whatever the URL says.
     pub login: Option<Login>,
     /// The certificate of the authority that the server's one must come from, in PEM; without it those that the
@@ -20,6 +22,30 @@ pub struct Config {
     pub command_timeout: Duration,
     /// How long the connection that listens for wakes may be silent before it is asked for a sign of life.
     pub ping_interval: Duration,
+}
+
+/// Which server is meant, where there may be several.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub enum Topology {
+    /// The one at the URL.
+    #[default]
+    Server,
+    /// The one that these sentinels, each at a URL, say is the primary. They know it by a name, which stands in the URL in
+    /// the place of host and port.
+    Sentinels(Vec<String>),
+}
+
+/// Without the URLs' users and passwords.
+impl fmt::Debug for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("Server"),
+            Self::Sentinels(urls) => {
+                let shown: Vec<String> = urls.iter().map(|url| without_login(url)).collect();
+                f.debug_tuple("Sentinels").field(&shown).finish()
+            }
+        }
+    }
 }
 
 /// A user of the server. The password is shown nowhere.
@@ -43,6 +69,7 @@ impl Config {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            topology: Topology::Server,
             login: None,
             authority: None,
             connect_timeout: Duration::from_secs(3),
@@ -73,9 +100,10 @@ impl Config {
 /// Without the URL's user and password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, login, authority, connect_timeout, command_timeout, ping_interval } = self;
+        let Self { url, topology, login, authority, connect_timeout, command_timeout, ping_interval } = self;
         f.debug_struct("Config")
             .field("url", &without_login(url))
+            .field("topology", topology)
             .field("login", login)
             .field("authority", &authority.is_some())
             .field("connect_timeout", connect_timeout)
@@ -105,7 +133,8 @@ mod tests {
             ["redis://me:hunter2@host:1/0", "rediss://:hunter2@host", "redis://me:hunter2@x@host", "hunter2"]
         {
             let login = Login { username: "me".to_owned(), password: "hunter2".to_owned() };
-            let shown = format!("{:?}", Config { login: Some(login), ..Config::new(url) });
+            let topology = Topology::Sentinels(vec![url.to_owned()]);
+            let shown = format!("{:?}", Config { topology, login: Some(login), ..Config::new(url) });
             assert!(!shown.contains("hunter2"), "{shown}");
         }
         assert_eq!(without_login("redis://me:secret@host:1/0"), "redis://…@host:1/0");

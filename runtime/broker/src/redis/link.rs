@@ -5,19 +5,15 @@
 //! are refused at once for a while that grows with each failure, so that an outage costs callers no time and the
 //! server no storm.
 
-use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, RedisError, ServerErrorKind, Value,
-};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::config::{Config, Login, without_login};
+use super::config::Config;
+use super::dial::Dialer;
 use super::failure::{Fault, fault_of, unavailable};
 use super::scripts::Script;
 use crate::{Error, Result};
@@ -157,93 +153,6 @@ impl Link {
 pub(super) fn backoff(min: Duration, max: Duration, failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     min.saturating_mul(1 << doublings).min(max)
-}
-
-/// Makes connections.
-#[derive(Clone)]
-pub(super) struct Dialer {
-    client: Client,
-    /// As it may be shown.
-    address: String,
-    pub(super) connect_timeout: Duration,
-}
-
-impl fmt::Debug for Dialer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.address)
-    }
-}
-
-impl Dialer {
-    pub(super) fn new(config: &Config) -> Result<Self> {
-        let address = without_login(&config.url);
-        if let Some(authority) = &config.authority {
-            check_authority(authority)?;
-        }
-        let client = client(config).map_err(|error| Error::Unfit {
-            problem: format!("the url `{address}` can't be used: {}", error.category()),
-        })?;
-        Ok(Self { client, address, connect_timeout: config.connect_timeout })
-    }
-
-    /// The same server, by the protocol that carries pushed messages and answers side by side.
-    pub(super) fn for_pushes(&self) -> Self {
-        let info = self.client.get_connection_info();
-        let settings = info.redis_settings().clone().set_protocol(redis::ProtocolVersion::RESP3);
-        Self { client: client_of(info.clone().set_redis_settings(settings)), ..self.clone() }
-    }
-
-    pub(super) async fn dial(
-        &self,
-        config: AsyncConnectionConfig,
-        deadline: Instant,
-    ) -> std::result::Result<MultiplexedConnection, Fault> {
-        // The deadlines are this module's own.
-        let config = config.set_connection_timeout(None).set_response_timeout(None);
-        match timeout_at(deadline, self.client.get_multiplexed_async_connection_with_config(&config)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(fault_of(&error).at(&self.address)),
-            Err(_) => Err(self.took_too_long()),
-        }
-    }
-
-    fn took_too_long(&self) -> Fault {
-        let wait = self.connect_timeout;
-        Fault::Unavailable(format!("no connection to {} within {wait:?}", self.address))
-    }
-}
-
-fn client(config: &Config) -> std::result::Result<Client, RedisError> {
-    // Whoever came first has chosen the same one, or one as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = match config.authority.clone() {
-        None => Client::open(config.url.as_str())?,
-        root_cert => {
-            let certificates = redis::TlsCertificates { client_tls: None, root_cert };
-            Client::build_with_tls(config.url.as_str(), certificates)?
-        }
-    };
-    let info = client.get_connection_info();
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    // Servers before 7.2 don't know how to be told a library's name, and a tenant's own user may not.
-    let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
-    if let Some(Login { username, password }) = &config.login {
-        settings = settings.set_username(username).set_password(password);
-    }
-    Ok(client_of(info.clone().set_tcp_settings(tcp).set_redis_settings(settings)))
-}
-
-fn client_of(info: ConnectionInfo) -> Client {
-    Client::open(info).expect("what made one client makes another")
-}
-
-/// Text without a certificate in it would be taken for one without complaint, and then nothing would be trusted.
-fn check_authority(pem: &[u8]) -> Result<()> {
-    let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match certificates {
-        Ok(certificates) if !certificates.is_empty() => Ok(()),
-        _ => Err(Error::Unfit { problem: "the authority's certificate is no certificate in PEM".to_owned() }),
-    }
 }
 
 /// How a command failed.

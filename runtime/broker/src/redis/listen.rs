@@ -13,9 +13,10 @@ use sandhog_core::id::{JobId, TenantId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::dial::Dialer;
 use super::failure::{Fault, fault_of};
 use super::keys;
-use super::link::{Dialer, backoff};
+use super::link::backoff;
 use crate::wake::Waker;
 use crate::{Wake, Wakes};
 

@@ -1,4 +1,6 @@
-//! A Redis server of a test's own, and a way between it and the broker that can go silent.
+//! A Redis server of a test's own, alone or watched by sentinels, and a way between it and the broker that can go silent.
+
+mod sentinels;
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,16 +10,22 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use redis::{FromRedisValue, RedisResult};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+pub use self::sentinels::Sentinels;
 
 /// A server on a free port of 127.0.0.1. It ends when this is dropped, and its data goes with it.
 #[derive(Debug)]
 pub struct Server {
     /// A shell that ends the server when its own input ends: so also when this process is killed.
     child: Option<Child>,
+    /// The server's own process.
+    process: Option<u32>,
     port: u16,
     speaks: Speaks,
     folder: PathBuf,
@@ -28,6 +36,8 @@ pub struct Server {
 enum Speaks {
     Plainly,
     Tls,
+    /// As a sentinel.
+    Sentinel,
 }
 
 /// How a server writes its append-only file.
@@ -40,6 +50,15 @@ pub enum Durability {
     /// Before each answer.
     Always,
 }
+
+const SHELL: &str = r#"
+    redis-server "$@" &
+    echo $!
+    exec >&-
+    read -r _
+    kill -9 $!
+    wait
+"#;
 
 impl Server {
     /// The server that the tests of one process share; it ends with the last one that holds it.
@@ -75,9 +94,15 @@ impl Server {
         Self::start_speaking(Speaks::Tls, Durability::None, options)
     }
 
+    /// Starts a sentinel with these lines of configuration.
+    fn start_sentinel(lines: &str) -> Self {
+        let folder = folder();
+        let file = folder.join("sentinel.conf");
+        fs::write(&file, lines).expect("a file can be written");
+        Self::start_in(folder, Speaks::Sentinel, vec![file.into(), "--sentinel".into()])
+    }
+
     fn start_speaking(speaks: Speaks, durability: Durability, options: &[&str]) -> Self {
-        let version = Command::new("redis-server").arg("--version").output();
-        version.expect("redis-server is installed: run `make setup`");
         let mut all = vec!["--bind", "127.0.0.1", "--save", ""];
         all.extend(match durability {
             Durability::None => ["--appendonly", "no", "--appendfsync", "no"],
@@ -85,8 +110,13 @@ impl Server {
             Durability::Always => ["--appendonly", "yes", "--appendfsync", "always"],
         });
         all.extend(options);
-        let options = all.into_iter().map(OsString::from).collect();
-        let mut server = Self { child: None, port: 0, speaks, folder: folder(), options };
+        Self::start_in(folder(), speaks, all.into_iter().map(OsString::from).collect())
+    }
+
+    fn start_in(folder: PathBuf, speaks: Speaks, options: Vec<OsString>) -> Self {
+        let version = Command::new("redis-server").arg("--version").output();
+        version.expect("redis-server is installed: run `make setup`");
+        let mut server = Self { child: None, process: None, port: 0, speaks, folder, options };
         // Between our finding a free port and the server's taking it, somebody else may.
         for _ in 0..10 {
             server.port = free_port();
@@ -101,7 +131,7 @@ impl Server {
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = match self.speaks {
-            Speaks::Plainly => "redis",
+            Speaks::Plainly | Speaks::Sentinel => "redis",
             Speaks::Tls => "rediss",
         };
         format!("{scheme}://127.0.0.1:{}", self.port)
@@ -111,6 +141,70 @@ impl Server {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Asks it something, as its administrator would.
+    ///
+    /// # Errors
+    /// If it isn't there, or refuses.
+    pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
+        let patience = Duration::from_secs(1);
+        let mut connection = redis::Client::open(self.url())?.get_connection_with_timeout(patience)?;
+        connection.set_read_timeout(Some(patience))?;
+        redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
+    }
+
+    /// What it says it is: `master` or `slave`; nothing if it says nothing.
+    fn role(&self) -> Option<String> {
+        let role: Vec<redis::Value> = self.ask(&["ROLE"]).ok()?;
+        redis::from_redis_value_ref(role.first()?).ok()
+    }
+
+    /// Waits until it has caught up with its primary.
+    ///
+    /// # Panics
+    /// If it doesn't.
+    pub fn wait_until_replicating(&self) {
+        until("a replica has caught up", || {
+            let info: String = self.ask(&["INFO", "replication"]).unwrap_or_default();
+            info.contains("master_link_status:up")
+        });
+    }
+
+    /// Lets it say nothing from now on, though its connections stay: as a machine that hangs does.
+    ///
+    /// # Panics
+    /// If it isn't there.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Ends a [`Self::pause`].
+    ///
+    /// # Panics
+    /// If it isn't there.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Waits until its replicas have all that it has now.
+    ///
+    /// # Panics
+    /// If they don't get it.
+    pub fn wait_until_replicated(&self) {
+        type Replicas = Vec<(String, String, String)>;
+        let role = || self.ask::<(String, u64, Replicas)>(&["ROLE"]);
+        let (_, offset, _) = role().expect("it is there, and a primary");
+        until("the replicas have it all", || {
+            let has_it = |(_, _, at): &(String, String, String)| at.parse().is_ok_and(|at: u64| at >= offset);
+            role().is_ok_and(|(_, _, replicas)| replicas.iter().all(has_it))
+        });
+    }
+
+    fn signal(&self, name: &str) {
+        let process = self.process.expect("it runs").to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &process]).status();
+        assert!(sent.expect("kill is there").success(), "redis-server is gone");
     }
 
     /// Ends it as a power cut would.
@@ -133,25 +227,39 @@ impl Server {
         assert!(self.comes_up(), "redis-server doesn't start again on port {}", self.port);
     }
 
+    fn place(&self) -> [String; 4] {
+        let port = self.port.to_string();
+        let none = || "0".to_owned();
+        let (plain, tls) = match self.speaks {
+            Speaks::Plainly | Speaks::Sentinel => (port, none()),
+            Speaks::Tls => (none(), port),
+        };
+        ["--port".to_owned(), plain, "--tls-port".to_owned(), tls]
+    }
+
     /// Whether it came up; its log says so, or it ends because the port is taken.
     fn comes_up(&mut self) -> bool {
-        let port = self.port.to_string();
         let mut child = Command::new("sh")
-            .args(["-c", r#"redis-server "$@" & exec >&-; read -r _; kill -9 $!; wait"#, "redis-server"])
-            .args(match self.speaks {
-                Speaks::Plainly => ["--port", &port, "--tls-port", "0"],
-                Speaks::Tls => ["--port", "0", "--tls-port", &port],
-            })
+            .args(["-c", SHELL, "redis-server"])
+            .args(&self.options)
+            .args(self.place())
             .arg("--dir")
             .arg(&self.folder)
-            .args(&self.options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("there is a shell");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let is_ready = |line: String| line.contains("Ready to accept connections");
+        let sign = match self.speaks {
+            Speaks::Plainly | Speaks::Tls => "Ready to accept connections",
+            Speaks::Sentinel => "+monitor",
+        };
+        let is_ready = |line: String| {
+            // The shell's own line; all others say more.
+            self.process = line.parse().ok().or(self.process);
+            line.contains(sign)
+        };
         let came_up = lines.by_ref().map_while(Result::ok).any(is_ready);
         // A server whose log nobody reads stops when the pipe is full.
         std::thread::spawn(move || lines.for_each(drop));
@@ -168,6 +276,15 @@ impl Drop for Server {
         self.kill();
         // What can't be removed is left to the system: a test has better things to report.
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Waits until something is so that no message tells of.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not so within a minute");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

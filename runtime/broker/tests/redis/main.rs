@@ -8,5 +8,6 @@ mod login;
 mod outages;
 mod races;
 mod sealed;
+mod sentinel;
 mod storage;
 mod work;

@@ -5,34 +5,13 @@ use std::time::Duration;
 
 use sandhog_broker::redis::Redis;
 use sandhog_broker::redis::testing::{Durability, Proxy, Server};
-use sandhog_broker::{Broker, Error, Wake, Wakes};
+use sandhog_broker::{Broker, Error, Wake};
 use sandhog_core::id::TenantId;
 use tokio::time::timeout;
 
-use crate::work::{PATIENCE, Work, broker, connection, impatient, job, jobs, tenant};
-
-/// Repeats a call until the server is back.
-async fn until_it_works<T>(mut call: impl AsyncFnMut() -> sandhog_broker::Result<T>) -> T {
-    let trying = async {
-        loop {
-            match call().await {
-                Ok(value) => return value,
-                Err(Error::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
-                Err(other) => panic!("an outage is no reason to give up: {other}"),
-            }
-        }
-    };
-    timeout(PATIENCE, trying).await.expect("it works again")
-}
-
-async fn next(wakes: &mut Wakes) -> Wake {
-    timeout(PATIENCE, wakes.next()).await.expect("a wake comes").expect("the broker is open")
-}
-
-/// Waits for news that make whoever hears them ask for this tenant.
-async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
-    while !matches!(next(wakes).await, Wake::Ready(woken) if woken == *tenant) {}
-}
+use crate::work::{
+    PATIENCE, Work, broker, connection, hear_of, impatient, job, jobs, next, tenant, until_it_works,
+};
 
 #[tokio::test]
 async fn forgotten_scripts_are_loaded_again() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandhog_broker::redis::testing::Server;
 use sandhog_broker::redis::{Config, Redis};
-use sandhog_broker::{Broker, Enqueued, Keep, LeaseAsk, Leased, Ran, Result, Settle};
+use sandhog_broker::{Broker, Enqueued, Error, Keep, LeaseAsk, Leased, Ran, Result, Settle, Wake, Wakes};
 use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
@@ -16,6 +16,7 @@ use sandhog_core::outcome::Usage;
 use sandhog_core::quota::StateQuota;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
+use tokio::time::timeout;
 
 const STATE_MAX: StateQuota = StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX };
 
@@ -28,15 +29,41 @@ pub(crate) fn broker(server: &Server) -> Redis {
     Redis::new(&Config::new(server.url())).expect("the url is right")
 }
 
-/// With waits so short that a test of outages needn't take long.
 pub(crate) fn impatient(url: String) -> Redis {
-    let config = Config {
+    Redis::new(&impatiently(Config::new(url))).expect("the url is right")
+}
+
+/// With waits so short that a test of outages needn't take long.
+pub(crate) fn impatiently(config: Config) -> Config {
+    Config {
         connect_timeout: Duration::from_millis(500),
         command_timeout: Duration::from_millis(500),
         ping_interval: Duration::from_millis(100),
-        ..Config::new(url)
+        ..config
+    }
+}
+
+/// Repeats a call until the server is back.
+pub(crate) async fn until_it_works<T>(mut call: impl AsyncFnMut() -> sandhog_broker::Result<T>) -> T {
+    let trying = async {
+        loop {
+            match call().await {
+                Ok(value) => return value,
+                Err(Error::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(other) => panic!("an outage is no reason to give up: {other}"),
+            }
+        }
     };
-    Redis::new(&config).expect("the url is right")
+    timeout(PATIENCE, trying).await.expect("it works again")
+}
+
+pub(crate) async fn next(wakes: &mut Wakes) -> Wake {
+    timeout(PATIENCE, wakes.next()).await.expect("a wake comes").expect("the broker is open")
+}
+
+/// Waits for news that make whoever hears them ask for this tenant.
+pub(crate) async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
+    while !matches!(next(wakes).await, Wake::Ready(woken) if woken == *tenant) {}
 }
 
 fn next_number() -> u64 {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use sandhog_broker::redis;
+use sandhog_broker::redis::{self, Topology};
 use sandhog_broker::sealed::Keyring;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
@@ -115,6 +115,7 @@ fn broker_of_type(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Broke
     let path = fields.entry("path");
     let server = Server {
         url: fields.entry("url"),
+        sentinels: fields.entry("sentinels"),
         authority: fields.entry("authority"),
         connect_timeout: fields.entry("connect_timeout"),
         command_timeout: fields.entry("command_timeout"),
@@ -151,6 +152,7 @@ fn belongs_elsewhere(entry: Option<Entry<'_>>, kind: &str) {
 /// The keys of a Redis server.
 struct Server<'f> {
     url: Option<Entry<'f>>,
+    sentinels: Option<Entry<'f>>,
     authority: Option<Entry<'f>>,
     connect_timeout: Option<Entry<'f>>,
     command_timeout: Option<Entry<'f>>,
@@ -159,8 +161,8 @@ struct Server<'f> {
 
 impl Server<'_> {
     fn belongs_elsewhere(self) {
-        let Self { url, authority, connect_timeout, command_timeout, ping_interval } = self;
-        for entry in [url, authority, connect_timeout, command_timeout, ping_interval] {
+        let Self { url, sentinels, authority, connect_timeout, command_timeout, ping_interval } = self;
+        for entry in [url, sentinels, authority, connect_timeout, command_timeout, ping_interval] {
             belongs_elsewhere(entry, "redis");
         }
     }
@@ -177,6 +179,10 @@ impl Server<'_> {
         };
         let (file, key) = (url.file(), url.path.clone());
         let mut config = redis::Config::new(text_or_reference(url, outside)?.reveal());
+        config.topology = match self.sentinels {
+            Some(entry) => Topology::Sentinels(sentinels(entry, outside)?),
+            None => Topology::Server,
+        };
         config.authority = match self.authority {
             Some(entry) => Some(certificate(entry)?),
             None => None,
@@ -189,12 +195,42 @@ impl Server<'_> {
         config.ping_interval = wait(self.ping_interval, config.ping_interval);
         // Sends nothing, but says whether the URL and the certificate can be used.
         if let Err(cause) = redis::Redis::new(&config) {
-            let example = "such as \"redis://127.0.0.1:6379\" or \"rediss://user:password@host:6380\"";
+            let example = match config.topology {
+                Topology::Server => {
+                    "such as \"redis://127.0.0.1:6379\" or \"rediss://user:password@host:6380\""
+                }
+                Topology::Sentinels(_) => {
+                    "such as \"redis://mymaster\" or \"rediss://user:password@mymaster\""
+                }
+            };
             file.note(file.problem(&key, cause.to_string()).rule(example));
             return None;
         }
         Some(config)
     }
+}
+
+/// The URLs of sentinels; none if one of them can't be used.
+fn sentinels(entry: Entry<'_>, outside: Outside<'_>) -> Option<Vec<String>> {
+    if matches!(&entry.value, DeValue::Array(urls) if urls.is_empty()) {
+        let rule = "at least one sentinel, such as [\"redis://10.0.0.1:26379\"]";
+        entry.file().note(entry.problem(Shown::Line, "it names nobody").rule(rule));
+        return None;
+    }
+    // All of them are read, so that all mistakes are found.
+    let urls: Vec<Option<String>> = entry.list().into_iter().map(|url| sentinel(url, outside)).collect();
+    urls.into_iter().collect()
+}
+
+fn sentinel(entry: Entry<'_>, outside: Outside<'_>) -> Option<String> {
+    let (file, key) = (entry.file(), entry.path.clone());
+    let url = text_or_reference(entry, outside)?.reveal().to_owned();
+    if let Err(cause) = redis::Redis::new(&redis::Config::new(url.as_str())) {
+        let example = "such as \"redis://10.0.0.1:26379\"";
+        file.note(file.problem(&key, cause.to_string()).rule(example));
+        return None;
+    }
+    Some(url)
 }
 
 /// What is in a certificate's file.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use proptest::prelude::*;
+use sandhog_broker::redis::Topology;
 use sandhog_core::budget::Fuel;
 use sandhog_core::settle::{Backoff, Jitter, OnLimit};
 use sandhog_engine::{Access, DirGrant, EnvValue, Secret};
@@ -355,6 +356,8 @@ fn a_secret_is_shown_nowhere() {
         "[broker]\ntype = \"redis\"\nurl = \"redis://me:hunter2@host\"\npassword = \"hunter2\"",
         "[broker]\ntype = \"embedded\"\nurl = \"redis://me:hunter2@host\"",
         "[broker]\ntype = \"rdis\"\nurl = \"redis://me:hunter2@host\"",
+        "[broker]\ntype = \"redis\"\nurl = \"redis://me:hunter2@host:1\"\nsentinels = [\"redis://:hunter2@host\"]",
+        "[broker]\ntype = \"redis\"\nurl = \"redis://name\"\nsentinels = [\"redis://me:hunter2@host:port\"]",
         "[tenants.acme.secrets]\nKEY = hunter2",
         "[tenants.acme.secrets]\nKEY = [\"hunter2\"]",
         "[tenants]\nacme = { secrets = { KEY = \"hunter2\" } }",
@@ -685,4 +688,42 @@ fn a_smoke_run_and_a_canary_are_read_and_what_is_wrong_with_them_is_said() {
         told.contains("smoke.kind: it is missing") && told.contains("canary.share: it is missing"),
         "{told}"
     );
+}
+
+#[test]
+fn a_primary_is_found_by_sentinels_and_by_a_tenants_own_login_too() {
+    let daemon = "[broker]\ntype = \"redis\"\nurl = \"rediss://all:one@mymaster\"\n\
+                  sentinels = [\"redis://s1:26379\", { env = \"S2\" }]\n\
+                  [tenants.acme.broker]\npassword = { env = \"PASSWORD\" }\n\
+                  [tenants.globex.broker]\nurl = \"rediss://g:three@other\"\n";
+    let config =
+        Site::with_plugin(daemon, PLUGIN).env("PASSWORD", "two").env("S2", "redis://:four@s2").load();
+    let config = config.expect("it is right");
+    let Broker::Redis(common) = &config.broker else { panic!("it is Redis") };
+    let sentinels = Topology::Sentinels(vec!["redis://s1:26379".to_owned(), "redis://:four@s2".to_owned()]);
+    assert_eq!(common.topology, sentinels);
+    for (name, url) in [("acme", "rediss://…@mymaster"), ("globex", "rediss://…@other")] {
+        match &config.tenants[&TenantId::parse(name).expect("a valid name")].broker {
+            Some(OwnBroker::Known(own)) => {
+                assert_eq!((&own.topology, own.shown_url().as_str()), (&sentinels, url))
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+    assert!(!format!("{config:?}").contains("four"));
+}
+
+#[test]
+fn what_is_wrong_with_sentinels_is_told() {
+    let of = |text: &str| told(&format!("[broker]\ntype = \"redis\"\n{text}"), PLUGIN);
+    let none = of("url = \"redis://mymaster\"\nsentinels = []\n");
+    assert!(none.contains("broker.sentinels: it names nobody") && none.contains("sandhog.toml:4"), "{none}");
+    let no_urls = of("url = \"redis://mymaster\"\nsentinels = [\"s1:26379\", \"s2\"]\n");
+    for nth in ["broker.sentinels[0]", "broker.sentinels[1]"] {
+        assert!(no_urls.contains(nth), "{no_urls}");
+    }
+    let port = of("url = \"redis://mymaster:6379\"\nsentinels = [\"redis://s1\"]\n");
+    assert!(port.contains("broker.url") && port.contains("it names a port, which they know"), "{port}");
+    let embedded = told("[broker]\ntype = \"embedded\"\nsentinels = [\"redis://s1\"]\n", PLUGIN);
+    assert!(embedded.contains("only a broker of type \"redis\" has it"), "{embedded}");
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use comfy_table::Cell;
+use sandhog_broker::redis::Topology;
 use sandhog_core::budget::Budget;
 use sandhog_core::id::Revision;
 use sandhog_engine::Access;
@@ -253,7 +254,12 @@ impl CheckDocument {
 fn broker(broker: &Broker) -> String {
     match broker {
         Broker::Embedded { path } => format!("embedded in {}", path.display()),
-        Broker::Redis(server) => server.shown_url(),
+        Broker::Redis(server) => match &server.topology {
+            Topology::Server => server.shown_url(),
+            Topology::Sentinels(sentinels) => {
+                format!("{}, found by {} sentinels", server.shown_url(), sentinels.len())
+            }
+        },
     }
 }
 

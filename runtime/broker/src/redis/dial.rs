@@ -1,0 +1,146 @@
+//! Makes connections: to the server at a URL, or to the one that sentinels say is the primary.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use tokio::time::{Instant, timeout_at};
+
+use super::config::{Config, Login, Topology};
+use super::failure::{Fault, fault_of};
+use super::sentinel::Sentinels;
+use crate::{Error, Result};
+
+/// Makes connections.
+#[derive(Clone)]
+pub(super) struct Dialer {
+    /// How to log in, and where; with sentinels they say where.
+    client: Client,
+    sentinels: Option<Sentinels>,
+    /// As it may be shown.
+    address: String,
+    pub(super) connect_timeout: Duration,
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+impl Dialer {
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        if let Some(authority) = &config.authority {
+            check_authority(authority)?;
+        }
+        let mut client = client(&config.url, config)?;
+        if let Some(Login { username, password }) = &config.login {
+            let settings = client.get_connection_info().redis_settings().clone();
+            client = with_settings(&client, settings.set_username(username).set_password(password));
+        }
+        let sentinels = match &config.topology {
+            Topology::Server => None,
+            Topology::Sentinels(urls) => Some(Sentinels::new(config, urls)?),
+        };
+        Ok(Self { client, sentinels, address: config.shown_url(), connect_timeout: config.connect_timeout })
+    }
+
+    /// The same server, by the protocol that carries pushed messages and answers side by side.
+    pub(super) fn for_pushes(&self) -> Self {
+        let settings = self.client.get_connection_info().redis_settings().clone();
+        let client = with_settings(&self.client, settings.set_protocol(ProtocolVersion::RESP3));
+        Self { client, ..self.clone() }
+    }
+
+    pub(super) async fn dial(
+        &self,
+        config: AsyncConnectionConfig,
+        deadline: Instant,
+    ) -> std::result::Result<MultiplexedConnection, Fault> {
+        let dialing = async {
+            match &self.sentinels {
+                None => connect(&self.client, config).await,
+                Some(sentinels) => connect(&sentinels.primary(&self.client).await?, config).await,
+            }
+        };
+        match timeout_at(deadline, dialing).await {
+            Ok(dialled) => dialled.map_err(|fault| fault.at(&self.address)),
+            Err(_) => Err(self.took_too_long()),
+        }
+    }
+
+    pub(super) fn took_too_long(&self) -> Fault {
+        let wait = self.connect_timeout;
+        Fault::Unavailable(format!("no connection to {} within {wait:?}", self.address))
+    }
+}
+
+/// Makes one connection. The deadlines are those of whoever asks.
+pub(super) async fn connect(
+    client: &Client,
+    config: AsyncConnectionConfig,
+) -> std::result::Result<MultiplexedConnection, Fault> {
+    let config = config.set_connection_timeout(None).set_response_timeout(None);
+    let connected = client.get_multiplexed_async_connection_with_config(&config).await;
+    connected.map_err(|error| fault_of(&error))
+}
+
+/// What connects to this URL.
+pub(super) fn client(url: &str, config: &Config) -> Result<Client> {
+    open(url, config.authority.as_ref()).map_err(|error| Error::Unfit {
+        problem: format!(
+            "the url `{}` can't be used: {}",
+            super::config::without_login(url),
+            error.category()
+        ),
+    })
+}
+
+fn open(url: &str, authority: Option<&Vec<u8>>) -> std::result::Result<Client, RedisError> {
+    // Whoever came first has chosen the same one, or one as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = match authority {
+        None => Client::open(url)?,
+        Some(authority) => {
+            let root_cert = Some(authority.clone());
+            Client::build_with_tls(url, redis::TlsCertificates { client_tls: None, root_cert })?
+        }
+    };
+    let info = client.get_connection_info();
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    // Servers before 7.2 don't know how to be told a library's name, and a tenant's own user may not.
+    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    Ok(client_of(info.clone().set_tcp_settings(tcp).set_redis_settings(settings)))
+}
+
+fn with_settings(client: &Client, settings: redis::RedisConnectionInfo) -> Client {
+    client_of(client.get_connection_info().clone().set_redis_settings(settings))
+}
+
+/// The same way of talking to a server at another address.
+pub(super) fn with_address(client: &Client, host: String, port: u16) -> Client {
+    let info = client.get_connection_info().clone();
+    let address = match info.addr() {
+        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
+            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    };
+    client_of(info.set_addr(address))
+}
+
+fn client_of(info: ConnectionInfo) -> Client {
+    Client::open(info).expect("what made one client makes another")
+}
+
+/// Text without a certificate in it would be taken for one without complaint, and then nothing would be trusted.
+fn check_authority(pem: &[u8]) -> Result<()> {
+    let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match certificates {
+        Ok(certificates) if !certificates.is_empty() => Ok(()),
+        _ => Err(Error::Unfit { problem: "the authority's certificate is no certificate in PEM".to_owned() }),
+    }
+}
