@@ -1,12 +1,12 @@
 //! Redis, or Valkey: jobs that outlive the daemons, and that any number of daemons share.
 //!
 //! ```text
-//! keys.rs     the names of keys, and what each holds          link.rs      a connection with deadlines
-//! layout.rs   jobs and runs in bytes      pack.rs  MessagePack  dial.rs      how one is made
-//! scripts.rs  lua/*.lua, put together                          sentinel.rs  which server is the primary
-//! acl.rs      what a tenant's own user is allowed              failure.rs   what an error means
-//! batch.rs    what scripts are asked      reply.rs  and answer  listen.rs    wakes, on a connection of their own
-//!                                                              fitness.rs   whether the server is set up well
+//! keys.rs     the names of keys, and what each holds           nodes.rs     which server holds a tenant
+//! layout.rs   jobs and runs in bytes      pack.rs  MessagePack  link.rs      a connection to it, with deadlines
+//! scripts.rs  lua/*.lua, put together                           dial.rs      how one is made
+//! batch.rs    what scripts are asked      reply.rs  and answer  sentinel.rs  which server is the primary
+//! acl.rs      what a tenant's own user is allowed               failure.rs   what an error means
+//! fitness.rs  whether the server is set up well                 listen.rs    wakes, on a connection of their own
 //! ```
 //!
 //! All keys of a tenant are in one hash slot, so each transition is one script call that takes a whole batch: it reads
@@ -18,6 +18,8 @@
 //!   connects anew. Listeners are told [`Wake::All`] whenever their connection was made again.
 //! - Sentinels put a replica in the primary's place: whoever was connected to the old one loses the connection, or is
 //!   refused as it can't be written to any more, and asks the sentinels again.
+//! - A tenant is on another node of a cluster than it was: the node that is asked names it, within the call. While its keys
+//!   are moved one by one, calls fail with [`Error::Unavailable`], and none has done a part of its work.
 //! - The server was restarted and has forgotten the scripts: they are loaded again within the call.
 //! - A key holds what this version can't read: look-ups fail with [`Error::Corrupt`]. A ready job that can't be read
 //!   is passed over, and ends as a dead letter when its lease has run out often enough.
@@ -28,7 +30,8 @@
 //!   again. [`Broker::check`] says so.
 //! - **It evicts nothing** (`maxmemory-policy noeviction`): half a job is worse than a refused one. `check` insists.
 //! - **Its replicas lag.** A failover forgets what hadn't reached the replica: jobs enqueued in that moment are lost,
-//!   jobs settled in it run again.
+//!   jobs settled in it run again, and a lease of it may be handed out once more under the same number. It forgets whole
+//!   calls, and none without those after it: a replica applies the writes of a script as one.
 //! - **Its clock is fairly right.** All times are the server's. A jump moves what is due and what expires, no more: who
 //!   holds a job is told by numbers that only rise.
 
@@ -42,6 +45,7 @@ mod keys;
 mod layout;
 mod link;
 mod listen;
+mod nodes;
 mod pack;
 mod reply;
 mod scripts;
@@ -62,11 +66,10 @@ use sandhog_core::job::{JobRecord, LogLine, NewJob};
 use tokio::sync::watch;
 
 pub use self::acl::acl_rules;
-pub use self::config::{Config, Login, Topology};
+pub use self::config::{Address, Config, Login, Topology};
 
 use self::batch::Request;
-use self::dial::Dialer;
-use self::link::Link;
+use self::nodes::Nodes;
 use self::scripts::{Script, Scripts};
 use crate::{
     Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
@@ -75,8 +78,7 @@ use crate::{
 
 /// A broker on a Redis server.
 pub struct Redis {
-    link: Link,
-    dialer: Dialer,
+    nodes: Arc<Nodes>,
     ping_interval: Duration,
     scripts: Scripts,
     clock: Option<Arc<dyn Clock>>,
@@ -91,8 +93,7 @@ impl Redis {
     /// [`crate::Error::Unfit`] if the URL or the certificate can't be used.
     pub fn new(config: &Config) -> Result<Self> {
         Ok(Self {
-            link: Link::new(config)?,
-            dialer: Dialer::new(config)?,
+            nodes: Arc::new(Nodes::new(config)?),
             ping_interval: config.ping_interval,
             scripts: Scripts::new(),
             clock: None,
@@ -109,15 +110,21 @@ impl Redis {
         Ok(Self { clock: Some(clock), ..Self::new(config)? })
     }
 
-    async fn run(&self, what: &'static str, script: &Script, request: Request) -> Result<Value> {
+    async fn run(
+        &self,
+        what: &'static str,
+        tenant: &TenantId,
+        script: &Script,
+        request: Request,
+    ) -> Result<Value> {
         let now = self.clock.as_ref().map(|clock| clock.now());
-        self.link.run(what, script, &request.into_command(script, now)).await
+        self.nodes.run(what, tenant, script, &request.into_command(script, now)).await
     }
 }
 
 impl std::fmt::Debug for Redis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Redis").field("server", &self.dialer).finish_non_exhaustive()
+        f.debug_struct("Redis").field("server", &self.nodes).finish_non_exhaustive()
     }
 }
 
@@ -126,21 +133,23 @@ impl Broker for Redis {
     async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
         let mut replies = Vec::with_capacity(jobs.len());
         for part in batch::parts(jobs) {
-            let reply = self.run("enqueue", &self.scripts.enqueue, batch::enqueue(tenant, part)).await?;
+            let reply =
+                self.run("enqueue", tenant, &self.scripts.enqueue, batch::enqueue(tenant, part)).await?;
             replies.extend(reply::enqueued(reply)?);
         }
         Ok(replies)
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
-        let reply = self.run("lease", &self.scripts.lease, batch::lease(&ask)).await?;
+        let reply = self.run("lease", ask.tenant, &self.scripts.lease, batch::lease(&ask)).await?;
         reply::leased(ask.tenant, reply)
     }
 
     async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
         let mut replies = Vec::with_capacity(leases.len());
         for part in batch::parts(leases) {
-            let reply = self.run("renew", &self.scripts.renew, batch::renew(tenant, ttl, part)).await?;
+            let reply =
+                self.run("renew", tenant, &self.scripts.renew, batch::renew(tenant, ttl, part)).await?;
             replies.extend(reply::renewals(reply)?);
         }
         Ok(replies)
@@ -149,58 +158,60 @@ impl Broker for Redis {
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
         let mut replies = Vec::with_capacity(settlements.len());
         for part in batch::parts(settlements) {
-            let reply = self.run("settle", &self.scripts.settle, batch::settle(tenant, part)).await?;
+            let reply = self.run("settle", tenant, &self.scripts.settle, batch::settle(tenant, part)).await?;
             replies.extend(reply::settled(tenant, part, reply)?);
         }
         Ok(replies)
     }
 
     async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        let reply = self.run("cancel", &self.scripts.cancel, batch::cancel(tenant, job)).await?;
+        let reply = self.run("cancel", tenant, &self.scripts.cancel, batch::cancel(tenant, job)).await?;
         reply::cancelled(reply)
     }
 
     async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
-        let reply = self.run("redrive", &self.scripts.redrive, batch::of_job(tenant, job)).await?;
+        let reply = self.run("redrive", tenant, &self.scripts.redrive, batch::of_job(tenant, job)).await?;
         reply::redriven(reply)
     }
 
     async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
-        let reply = self.run("look-up of a job", &self.scripts.job, batch::of_job(tenant, job)).await?;
+        let reply =
+            self.run("look-up of a job", tenant, &self.scripts.job, batch::of_job(tenant, job)).await?;
         reply::record(tenant, reply)
     }
 
     async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
-        let key = keys::log(tenant, job);
-        let reply = self.link.call("look-up of a log", redis::cmd("LRANGE").arg(&key).arg(0).arg(-1)).await?;
-        reply::log(&key, reply)
+        let reply = self.run("look-up of a log", tenant, &self.scripts.log, batch::log(tenant, job)).await?;
+        reply::log(&keys::log(tenant, job), reply)
     }
 
     async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
-        let reply = self.run("list of jobs", &self.scripts.jobs, batch::jobs(tenant, &query)).await?;
+        let reply = self.run("list of jobs", tenant, &self.scripts.jobs, batch::jobs(tenant, &query)).await?;
         reply::records(tenant, reply)
     }
 
     async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
-        reply::counts(self.run("count of jobs", &self.scripts.counts, Request::of(tenant)).await?)
+        reply::counts(self.run("count of jobs", tenant, &self.scripts.counts, Request::of(tenant)).await?)
     }
 
     async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
-        let reply =
-            self.run("look-up of state", &self.scripts.state, batch::state(tenant, plugin, key)).await?;
+        let reply = self
+            .run("look-up of state", tenant, &self.scripts.state, batch::state(tenant, plugin, key))
+            .await?;
         reply::optional_bytes(reply)
     }
 
     async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
-        let reply = self.run("look-up of usage", &self.scripts.usage, batch::usage(tenant, &days)).await?;
+        let reply =
+            self.run("look-up of usage", tenant, &self.scripts.usage, batch::usage(tenant, &days)).await?;
         reply::usage(tenant, reply)
     }
 
     async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
-        Ok(listen::start(self.dialer.for_pushes(), self.ping_interval, tenants, self.open.subscribe()))
+        Ok(listen::start(Arc::clone(&self.nodes), self.ping_interval, tenants, self.open.subscribe()))
     }
 
     async fn check(&self) -> Result<Vec<String>> {
-        fitness::check(&self.link).await
+        fitness::check(&self.nodes).await
     }
 }

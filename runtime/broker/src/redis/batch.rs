@@ -41,10 +41,11 @@ impl Request {
             self.asked.absent();
         }
         let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.digest).arg(self.keys.len());
+        command.arg(&script.digest).arg(self.keys.len() + 1);
         for key in self.keys.iter() {
             command.arg(key);
         }
+        command.arg(self.keys.never());
         match now {
             Some(now) => command.arg(now.as_millis()),
             None => command.arg(""),
@@ -358,6 +359,12 @@ pub(super) fn of_job(tenant: &TenantId, job: JobId) -> Request {
     let mut request = Request::of(tenant);
     request.keys.job(job);
     request.keys.run(job);
+    request
+}
+
+pub(super) fn log(tenant: &TenantId, job: JobId) -> Request {
+    let mut request = Request::of(tenant);
+    request.keys.log(job);
     request
 }
 

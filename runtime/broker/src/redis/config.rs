@@ -27,12 +27,69 @@ pub struct Config {
 /// Which server is meant, where there may be several.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum Topology {
-    /// The one at the URL.
+    /// The one at the URL. If that turns out to be a node of a Redis Cluster, it leads to the others.
     #[default]
     Server,
+    /// The nodes of a Redis Cluster: the one at the URL, and these, which are asked while that one isn't there. Any of them
+    /// leads to the others; all have the same users, and all or none speak TLS.
+    Cluster(Vec<Address>),
     /// The one that these sentinels, each at a URL, say is the primary. They know it by a name, which stands in the URL in
     /// the place of host and port.
     Sentinels(Vec<String>),
+}
+
+/// Where a node of a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    host: String,
+    port: u16,
+}
+
+impl Address {
+    /// This port of this host; none if there can be no such host.
+    pub(super) fn new(host: &str, port: u16) -> Option<Self> {
+        let is_host = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/@".contains(c));
+        is_host.then(|| Self { host: host.to_owned(), port })
+    }
+
+    /// Reads `host:port`, where the host may be an address of IPv6 in square brackets; none if it is something else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = text.rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if bare.is_none() && host.contains(':') {
+            return None;
+        }
+        Self::new(bare.unwrap_or(host), port.parse().ok()?)
+    }
+
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl Topology {
+    /// The same for another URL: sentinels may know several primaries, but nodes are those of one cluster.
+    #[must_use]
+    pub fn elsewhere(self) -> Self {
+        match self {
+            Self::Cluster(_) => Self::Server,
+            same @ (Self::Server | Self::Sentinels(_)) => same,
+        }
+    }
 }
 
 /// Without the URLs' users and passwords.
@@ -40,6 +97,7 @@ impl fmt::Debug for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server => f.write_str("Server"),
+            Self::Cluster(nodes) => f.debug_tuple("Cluster").field(nodes).finish(),
             Self::Sentinels(urls) => {
                 let shown: Vec<String> = urls.iter().map(|url| without_login(url)).collect();
                 f.debug_tuple("Sentinels").field(&shown).finish()
@@ -139,6 +197,18 @@ mod tests {
         }
         assert_eq!(without_login("redis://me:secret@host:1/0"), "redis://…@host:1/0");
         assert_eq!(without_login("redis://host:1"), "redis://host:1");
+    }
+
+    #[test]
+    fn an_address_is_a_host_and_a_port() {
+        for text in ["10.0.0.1:6379", "node-1.redis:7000", "[::1]:6379"] {
+            assert_eq!(Address::parse(text).expect("it is one").to_string(), text);
+        }
+        for text in
+            ["", "host", "host:", ":6379", "host:99999", "redis://host:6379", "me:secret@host:1", "::1:6379"]
+        {
+            assert_eq!(Address::parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::time::{Instant, timeout_at};
 
-use super::config::{Config, Login, Topology};
+use super::config::{Address, Config, Login, Topology, without_login};
 use super::failure::{Fault, fault_of};
 use super::sentinel::Sentinels;
 use crate::{Error, Result};
@@ -42,10 +42,31 @@ impl Dialer {
             client = with_settings(&client, settings.set_username(username).set_password(password));
         }
         let sentinels = match &config.topology {
-            Topology::Server => None,
+            Topology::Server | Topology::Cluster(_) => None,
             Topology::Sentinels(urls) => Some(Sentinels::new(config, urls)?),
         };
         Ok(Self { client, sentinels, address: config.shown_url(), connect_timeout: config.connect_timeout })
+    }
+
+    /// The way to a server at another address.
+    pub(super) fn at(&self, address: &Address) -> Self {
+        Self {
+            client: with_address(&self.client, address.host().to_owned(), address.port()),
+            sentinels: None,
+            address: address.to_string(),
+            connect_timeout: self.connect_timeout,
+        }
+    }
+
+    /// Where the server is; none if that isn't always the same place, or is no place in a network.
+    pub(super) fn server(&self) -> Option<Address> {
+        match self.client.get_connection_info().addr() {
+            _ if self.sentinels.is_some() => None,
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Address::new(host, *port)
+            }
+            _ => None,
+        }
     }
 
     /// The same server, by the protocol that carries pushed messages and answers side by side.
@@ -91,11 +112,7 @@ pub(super) async fn connect(
 /// What connects to this URL.
 pub(super) fn client(url: &str, config: &Config) -> Result<Client> {
     open(url, config.authority.as_ref()).map_err(|error| Error::Unfit {
-        problem: format!(
-            "the url `{}` can't be used: {}",
-            super::config::without_login(url),
-            error.category()
-        ),
+        problem: format!("the url `{}` can't be used: {}", without_login(url), error.category()),
     })
 }
 
@@ -142,5 +159,17 @@ fn check_authority(pem: &[u8]) -> Result<()> {
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(()),
         _ => Err(Error::Unfit { problem: "the authority's certificate is no certificate in PEM".to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_url_is_not_shown_with_its_password() {
+        let error =
+            Dialer::new(&Config::new("redis://me:hunter2@host:port")).expect_err("no port").to_string();
+        assert!(error.contains("host:port") && !error.contains("hunter2"), "{error}");
     }
 }

@@ -20,7 +20,7 @@ pub(super) enum Fault {
 impl Fault {
     pub(super) fn of(self, what: &'static str) -> Error {
         match self {
-            Self::Unavailable(cause) => unavailable(what, cause),
+            Self::Unavailable(cause) => Error::Unavailable { what, cause },
             Self::Unfit(problem) => Error::Unfit { problem: format!("{what} failed: {problem}") },
             Self::Forbidden(problem) => {
                 Error::Unfit { problem: format!("{what} failed: the user may not do this: {problem}") }
@@ -41,21 +41,14 @@ impl Fault {
 
 const LOGIN_REFUSED: &str = "the login was refused; check user and password in `[broker]`, or in the tenant's own `[tenants.NAME.broker]`";
 
-pub(super) fn unavailable(what: &'static str, cause: String) -> Error {
-    Error::Unavailable { what, cause }
-}
-
 pub(super) fn fault_of(error: &RedisError) -> Fault {
     match error.kind() {
-        ErrorKind::AuthenticationFailed => {
-            Fault::Unfit(LOGIN_REFUSED.to_owned())
-        }
+        ErrorKind::AuthenticationFailed => Fault::Unfit(LOGIN_REFUSED.to_owned()),
         ErrorKind::RESP3NotSupported => Fault::Unfit("it is older than Redis 7".to_owned()),
         ErrorKind::InvalidClientConfig | ErrorKind::Client => Fault::Unfit(error.to_string()),
-        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => Fault::Unfit(
-            "it is one node of a cluster, and another node holds this tenant; name a server that holds all slots"
-                .to_owned(),
-        ),
+        ErrorKind::Server(ServerErrorKind::Ask | ServerErrorKind::TryAgain) => {
+            Fault::Unavailable("the cluster moves the tenant to another node, and isn't done yet".to_owned())
+        }
         _ => fault_of_code(error),
     }
 }
@@ -66,7 +59,7 @@ fn fault_of_code(error: &RedisError) -> Fault {
         // Without a code it is no answer of the server: the connection has failed.
         None => Fault::Unavailable(text),
         Some(
-            "LOADING" | "TRYAGAIN" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MISCONF" | "NOREPLICAS"
+            "LOADING" | "MOVED" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MISCONF" | "NOREPLICAS"
             | "BUSY" | "UNKILLABLE" | "OOM",
         ) => Fault::Unavailable(text),
         Some("NOAUTH" | "WRONGPASS") => Fault::Unfit(LOGIN_REFUSED.to_owned()),

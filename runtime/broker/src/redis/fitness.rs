@@ -1,32 +1,133 @@
-//! Whether the server is one on which the broker can keep its promises.
+//! Whether the server, or each primary of its cluster, is one on which the broker can keep its promises.
 
 use std::collections::HashMap;
 
 use redis::Value;
 
+use super::config::Address;
 use super::link::Link;
+use super::nodes::Nodes;
 use crate::{Error, Result};
 
 const MAJOR_MIN: u32 = 7;
 
-/// Checks the server. The texts are warnings; what makes it unfit is an error.
-pub(super) async fn check(link: &Link) -> Result<Vec<String>> {
-    let Some(reply) = link.call_if_allowed("check", &redis::cmd("INFO")).await? else {
-        return Ok(vec![
-            "the broker's user may not ask for INFO, so the server's version, eviction policy and persistence are \
-             unchecked"
-                .to_owned(),
-        ]);
-    };
+/// Checks the server, or all primaries of its cluster. The texts are warnings; what makes it unfit is an error.
+pub(super) async fn check(nodes: &Nodes) -> Result<Vec<String>> {
+    let (node, reply) = nodes.ask_any("check", &redis::cmd("INFO")).await?;
+    let Some(reply) = reply else { return Ok(vec![MAY_NOT_ASK.to_owned()]) };
     let info = Info::read(&reply);
+    match info.is("cluster_enabled", "1") {
+        false => check_server(&node, &info).await,
+        true => check_cluster(nodes).await,
+    }
+}
+
+const MAY_NOT_ASK: &str = "the broker's user may not ask for INFO, so the server's version, eviction policy and persistence are unchecked";
+
+const NO_REPLICA: &str = "it has no replica, so while it is gone nothing is done for its tenants";
+
+async fn check_server(server: &Link, info: &Info) -> Result<Vec<String>> {
     info.check_version()?;
     info.check_eviction()?;
     info.check_role()?;
     let mut warnings = Vec::new();
     warnings.extend(info.persistence_warning());
-    warnings.extend(append_only_warning(link, &info).await?);
-    warnings.extend(info.cluster_warning());
+    if info.is("aof_enabled", "1") && setting(server, "appendfsync").await?.as_deref() == Some("no") {
+        warnings.push(
+            "the server leaves it to the system when its append-only file reaches the disk, so a power cut may lose half a \
+             minute of jobs; set appendfsync to everysec or always"
+                .to_owned(),
+        );
+    }
+    if info.has_replicas() && setting(server, "min-replicas-to-write").await?.as_deref() == Some("0") {
+        warnings.push(
+            "the server has replicas, and goes on to acknowledge jobs while it is cut off from all of them, which are lost \
+             if one of them then takes its place; set min-replicas-to-write to 1"
+                .to_owned(),
+        );
+    }
     Ok(warnings)
+}
+
+/// A setting of the server; nothing if the user may not ask for it.
+async fn setting(server: &Link, name: &str) -> Result<Option<String>> {
+    let command = redis::cmd("CONFIG").arg("GET").arg(name).to_owned();
+    let reply = server.ask(&command).await.map_err(|failure| failure.fault().of("check"))?;
+    let settings: Option<HashMap<String, String>> =
+        reply.and_then(|reply| redis::from_redis_value(reply).ok());
+    Ok(settings.and_then(|mut settings| settings.remove(name)))
+}
+
+/// What is wrong with a node says which one.
+async fn check_cluster(nodes: &Nodes) -> Result<Vec<String>> {
+    let command = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
+    let (node, reply) = nodes.ask_any("check", &command).await?;
+    let Some(reply) = reply else { return Ok(vec![MAY_NOT_ASK.to_owned()]) };
+    let shards = Shards::read(reply, &node);
+    let mut warnings: Vec<String> = shards.warning().into_iter().collect();
+    for address in &shards.primaries {
+        let primary = nodes.at(address);
+        let of_it = |problem: String| format!("node {address} of the cluster: {problem}");
+        let reply = primary.ask(&redis::cmd("INFO")).await.map_err(|failure| failure.fault().of("check"))?;
+        let Some(reply) = reply else { return Ok(vec![MAY_NOT_ASK.to_owned()]) };
+        let info = Info::read(&reply);
+        match check_server(&primary, &info).await {
+            Ok(of_server) => {
+                let alone = (!info.has_replicas()).then(|| NO_REPLICA.to_owned());
+                warnings.extend(of_server.into_iter().chain(alone).map(of_it));
+            }
+            Err(Error::Unfit { problem }) => return Err(unfit(of_it(problem))),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(warnings)
+}
+
+/// Who holds the slots of a cluster.
+struct Shards {
+    /// How many slots have a node.
+    slots: u64,
+    primaries: Vec<Address>,
+}
+
+const SLOTS: u64 = 16_384;
+
+impl Shards {
+    /// Reads the answer to CLUSTER SLOTS: for each range its first and last slot, its primary, and its replicas.
+    fn read(reply: Value, asked: &Link) -> Self {
+        let mut shards = Self { slots: 0, primaries: Vec::new() };
+        let Value::Array(ranges) = reply else { return shards };
+        for range in ranges {
+            let Value::Array(range) = range else { continue };
+            let [Value::Int(first), Value::Int(last), Value::Array(primary), ..] = range.as_slice() else {
+                continue;
+            };
+            shards.slots += u64::try_from(last - first + 1).unwrap_or_default();
+            shards.primaries.extend(address(primary, asked));
+        }
+        shards.primaries.sort_by_cached_key(Address::to_string);
+        shards.primaries.dedup();
+        shards
+    }
+
+    fn warning(&self) -> Option<String> {
+        let missing = SLOTS.saturating_sub(self.slots);
+        (missing > 0).then(|| {
+            format!("{missing} of the cluster's {SLOTS} slots have no node, so nothing can be done for tenants in them")
+        })
+    }
+}
+
+/// A node that doesn't know its own name is where it was asked.
+fn address(node: &[Value], asked: &Link) -> Option<Address> {
+    let [host, Value::Int(port), ..] = node else { return None };
+    let port = u16::try_from(*port).ok()?;
+    match host {
+        Value::BulkString(host) if !matches!(host.as_slice(), b"" | b"?") => {
+            Address::new(std::str::from_utf8(host).ok()?, port)
+        }
+        _ => Address::new(asked.address()?.host(), port),
+    }
 }
 
 /// What the server says about itself.
@@ -97,33 +198,9 @@ impl Info {
         })
     }
 
-    fn cluster_warning(&self) -> Option<String> {
-        self.is("cluster_enabled", "1").then(|| {
-            "the server is a node of a cluster; this works for tenants whose slots are on this very node, and fails for \
-             others"
-                .to_owned()
-        })
+    fn has_replicas(&self) -> bool {
+        !matches!(self.get("connected_slaves"), "" | "0")
     }
-}
-
-/// How often the append-only file is written is no matter of INFO. Who may not ask for it isn't told.
-async fn append_only_warning(link: &Link, info: &Info) -> Result<Option<String>> {
-    if !info.is("aof_enabled", "1") {
-        return Ok(None);
-    }
-    let command = redis::cmd("CONFIG").arg("GET").arg("appendfsync").to_owned();
-    let Some(reply) = link.call_if_allowed("check", &command).await? else { return Ok(None) };
-    let never = |value: &Value| matches!(value, Value::BulkString(bytes) if bytes == b"no");
-    let found = match &reply {
-        Value::Array(values) => values.iter().any(never),
-        Value::Map(pairs) => pairs.iter().any(|(_, value)| never(value)),
-        _ => false,
-    };
-    Ok(found.then(|| {
-        "the server leaves it to the system when its append-only file reaches the disk, so a power cut may lose half a \
-         minute of jobs; set appendfsync to everysec or always"
-            .to_owned()
-    }))
 }
 
 fn unfit(problem: String) -> Error {

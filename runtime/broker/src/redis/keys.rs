@@ -17,6 +17,7 @@
 //! | `expiring` | sorted set | values of state that go, by when |
 //! | `sizes` | hash | how much state each plugin has |
 //! | `usage:<day>` | hash | what the tenant's runs have spent on a day, by plugin; see `lua/account.lua` |
+//! | `never` | – | nothing, ever; every script declares it, see [`Keys::never`] |
 //! | `wake` | channel | nothing, when there is work where there was none; the id of a leased job to be cancelled |
 
 use std::fmt::{Display, Write};
@@ -74,6 +75,16 @@ impl Keys {
 
     pub(super) fn state(&mut self, plugin: &PluginName, key: &StateKey) -> Place {
         self.push("state:", format_args!("{plugin}:{key}"))
+    }
+
+    /// A key that is never there, and that every script declares.
+    ///
+    /// Redis Cluster moves a slot key by key. Meanwhile a script may be run on the node that the slot leaves as long as all
+    /// keys that it declares are still there; but it stops half-way, with what it has written so far, at the first command
+    /// that reads or makes another one. A node that lacks a declared key doesn't start the script. So with this one
+    /// declared, no script is run while its tenant's slot is under way, and each is run whole.
+    pub(super) fn never(&self) -> String {
+        format!("{}never", self.prefix)
     }
 
     pub(super) fn len(&self) -> usize {

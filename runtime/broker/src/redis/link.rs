@@ -12,11 +12,10 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::config::Config;
+use super::config::{Address, Config};
 use super::dial::Dialer;
-use super::failure::{Fault, fault_of, unavailable};
+use super::failure::{Fault, fault_of};
 use super::scripts::Script;
-use crate::{Error, Result};
 
 /// The connection, and the way to a new one.
 #[derive(Debug)]
@@ -46,38 +45,41 @@ impl Link {
     const REST_MIN: Duration = Duration::from_millis(50);
     const REST_MAX: Duration = Duration::from_secs(2);
 
-    pub(super) fn new(config: &Config) -> Result<Self> {
-        Ok(Self {
-            dialer: Dialer::new(config)?,
+    pub(super) fn new(dialer: Dialer, config: &Config) -> Self {
+        Self {
+            dialer,
             command_timeout: config.command_timeout,
             live: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
-        })
+        }
+    }
+
+    /// The way to the server.
+    pub(super) fn dialer(&self) -> &Dialer {
+        &self.dialer
+    }
+
+    /// Where the server is; none if that isn't always the same place.
+    pub(super) fn address(&self) -> Option<Address> {
+        self.dialer.server()
     }
 
     /// Runs a script, which is loaded first if the server doesn't know it.
-    pub(super) async fn run(&self, what: &'static str, script: &Script, command: &Cmd) -> Result<Value> {
-        let reply = self.send(command).await;
-        let is_unknown = matches!(&reply, Err(Failure::Refused(error)) if is_unknown_script(error));
-        let reply = if is_unknown { self.load_and_send(script, command).await } else { reply };
-        reply.map_err(|failure| failure.of(what))
+    pub(super) async fn run(&self, script: &Script, command: &Cmd) -> std::result::Result<Value, Failure> {
+        match self.send(command).await {
+            Err(failure) if failure.is_unknown_script() => {
+                self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await?;
+                self.send(command).await
+            }
+            reply => reply,
+        }
     }
 
-    async fn load_and_send(&self, script: &Script, command: &Cmd) -> std::result::Result<Value, Failure> {
-        self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await?;
-        self.send(command).await
-    }
-
-    /// Runs a plain command.
-    pub(super) async fn call(&self, what: &'static str, command: &Cmd) -> Result<Value> {
-        self.send(command).await.map_err(|failure| failure.of(what))
-    }
-
-    /// Runs a plain command, if the user may.
-    pub(super) async fn call_if_allowed(&self, what: &'static str, command: &Cmd) -> Result<Option<Value>> {
+    /// Runs a plain command; nothing comes back if the user may not.
+    pub(super) async fn ask(&self, command: &Cmd) -> std::result::Result<Option<Value>, Failure> {
         match self.send(command).await {
             Err(Failure::Refused(error)) if matches!(fault_of(&error), Fault::Forbidden(_)) => Ok(None),
-            reply => reply.map(Some).map_err(|failure| failure.of(what)),
+            reply => reply.map(Some),
         }
     }
 
@@ -97,6 +99,7 @@ impl Link {
         };
         if breaks_connection(&error) {
             self.throw_away(number);
+            return Err(Failure::Broke(error));
         }
         Err(Failure::Refused(error))
     }
@@ -156,24 +159,55 @@ pub(super) fn backoff(min: Duration, max: Duration, failures: u32) -> Duration {
 }
 
 /// How a command failed.
-enum Failure {
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There is no connection.
     Connect(Fault),
+    /// There was no answer.
     TookTooLong(Duration),
+    /// The connection was lost, or is of no use any more.
+    Broke(RedisError),
+    /// The server has refused it.
     Refused(RedisError),
 }
 
 impl Failure {
-    fn of(self, what: &'static str) -> Error {
+    pub(super) fn fault(&self) -> Fault {
         match self {
-            Self::Connect(fault) => fault.of(what),
-            Self::TookTooLong(wait) => unavailable(what, format!("no answer within {wait:?}")),
-            Self::Refused(error) => fault_of(&error).of(what),
+            Self::Connect(fault) => fault.clone(),
+            Self::TookTooLong(wait) => Fault::Unavailable(format!("no answer within {wait:?}")),
+            Self::Broke(error) | Self::Refused(error) => fault_of(error),
         }
     }
-}
 
-fn is_unknown_script(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+    /// Whether the server itself seems to be gone, rather than to refuse this command.
+    pub(super) fn is_the_nodes(&self) -> bool {
+        match self {
+            Self::Connect(_) | Self::TookTooLong(_) | Self::Broke(_) => true,
+            // It has lost sight of the other nodes of its cluster.
+            Self::Refused(error) => error.kind() == ErrorKind::Server(ServerErrorKind::ClusterDown),
+        }
+    }
+
+    /// Where what was asked for is, if the node that was asked has named another one.
+    pub(super) fn moved_to(&self, asked: &Link) -> Option<Address> {
+        let Self::Refused(error) = self else { return None };
+        if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
+            return None;
+        }
+        let (address, _) = error.redirect_node()?;
+        let (host, port) = address.rsplit_once(':')?;
+        match host {
+            // A node that doesn't know its own name means the one by which it was found.
+            "" | "?" => Address::new(asked.address()?.host(), port.parse().ok()?),
+            host => Address::new(host, port.parse().ok()?),
+        }
+    }
+
+    fn is_unknown_script(&self) -> bool {
+        let unknown = ErrorKind::Server(ServerErrorKind::NoScript);
+        matches!(self, Self::Refused(error) if error.kind() == unknown)
+    }
 }
 
 /// Whether the connection is of no use any more. One to a server that has become a replica isn't either: the next one
@@ -195,11 +229,5 @@ mod tests {
         let rests: Vec<u128> = (1..=8).map(|n| backoff(min, max, n).as_millis()).collect();
         assert_eq!(rests, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
         assert_eq!(backoff(min, max, u32::MAX), max);
-    }
-
-    #[test]
-    fn a_refused_url_is_not_shown_with_its_password() {
-        let error = Link::new(&Config::new("redis://me:hunter2@host:port")).expect_err("no port").to_string();
-        assert!(error.contains("host:port") && !error.contains("hunter2"), "{error}");
     }
 }

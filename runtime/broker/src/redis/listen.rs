@@ -3,8 +3,11 @@
 //! It is asked for a sign of life whenever it was silent for a while, and thrown away if there is none, so that a
 //! connection of which only this end is left is found out. Whatever may have been missed meanwhile is made up for by
 //! [`Wake::All`] as soon as there is a new one.
+//!
+//! In a cluster, what is published on one node is heard on all, so one connection is enough there too.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -17,6 +20,7 @@ use super::dial::Dialer;
 use super::failure::{Fault, fault_of};
 use super::keys;
 use super::link::backoff;
+use super::nodes::Nodes;
 use crate::wake::Waker;
 use crate::{Wake, Wakes};
 
@@ -25,7 +29,7 @@ const REST_MAX: Duration = Duration::from_secs(2);
 
 /// Listens until the listener is gone or the broker is closed.
 pub(super) fn start(
-    dialer: Dialer,
+    nodes: Arc<Nodes>,
     ping_interval: Duration,
     tenants: Vec<TenantId>,
     mut open: watch::Receiver<()>,
@@ -33,7 +37,7 @@ pub(super) fn start(
     let (waker, wakes) = Wakes::channel();
     let channels = tenants.into_iter().map(|tenant| (keys::wake(&tenant), tenant)).collect();
     tokio::spawn(async move {
-        let ear = Ear { dialer, ping_interval, channels, waker };
+        let ear = Ear { nodes, ping_interval, channels, waker };
         tokio::select! {
             () = ear.waker.closed() => {}
             // It never changes; it ends with the broker.
@@ -45,7 +49,7 @@ pub(super) fn start(
 }
 
 struct Ear {
-    dialer: Dialer,
+    nodes: Arc<Nodes>,
     ping_interval: Duration,
     channels: HashMap<String, TenantId>,
     waker: Waker,
@@ -56,14 +60,17 @@ impl Ear {
     async fn listen_on(&self) {
         let mut failures = 0;
         loop {
-            let fault = match self.subscribe().await {
+            let node = self.nodes.first();
+            let dialer = node.dialer().for_pushes();
+            let fault = match self.subscribe(&dialer).await {
                 Ok((connection, pushes)) => {
                     failures = 0;
                     self.waker.wake(Wake::All);
-                    self.listen(connection, pushes).await
+                    self.listen(connection, pushes, dialer.connect_timeout).await
                 }
                 Err(fault) => fault,
             };
+            self.nodes.pass_over(&node);
             failures += 1;
             let rest = backoff(REST_MIN, REST_MAX, failures);
             tracing::warn!(?fault, ?rest, "can't listen for wakes; trying again after a rest");
@@ -71,16 +78,19 @@ impl Ear {
         }
     }
 
-    async fn subscribe(&self) -> Result<(MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo>), Fault> {
+    async fn subscribe(
+        &self,
+        dialer: &Dialer,
+    ) -> Result<(MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo>), Fault> {
         // Nothing piles up in here: telling the listener never waits.
         let (sender, pushes) = mpsc::unbounded_channel();
-        let deadline = Instant::now() + self.dialer.connect_timeout;
+        let deadline = Instant::now() + dialer.connect_timeout;
         let config = AsyncConnectionConfig::new().set_push_sender(sender);
-        let mut connection = self.dialer.dial(config, deadline).await?;
+        let mut connection = dialer.dial(config, deadline).await?;
         if !self.channels.is_empty() {
             let channels: Vec<&String> = self.channels.keys().collect();
             let subscribed = timeout_at(deadline, connection.subscribe(channels)).await;
-            let subscribed = subscribed.map_err(|_| self.silence())?;
+            let subscribed = subscribed.map_err(|_| silence(dialer.connect_timeout))?;
             subscribed.map_err(|error| fault_of(&error))?;
         }
         Ok((connection, pushes))
@@ -91,6 +101,7 @@ impl Ear {
         &self,
         mut connection: MultiplexedConnection,
         mut pushes: mpsc::UnboundedReceiver<PushInfo>,
+        patience: Duration,
     ) -> Fault {
         loop {
             match timeout(self.ping_interval, pushes.recv()).await {
@@ -99,7 +110,7 @@ impl Ear {
                 }
                 Ok(Some(push)) => self.pass_on(&push),
                 Err(_) => {
-                    if let Err(fault) = self.ping(&mut connection).await {
+                    if let Err(fault) = ping(&mut connection, patience).await {
                         return fault;
                     }
                 }
@@ -121,15 +132,15 @@ impl Ear {
             _ => Wake::Ready(tenant),
         });
     }
+}
 
-    async fn ping(&self, connection: &mut MultiplexedConnection) -> Result<(), Fault> {
-        let ping = redis::cmd("PING");
-        let answer = timeout(self.dialer.connect_timeout, connection.send_packed_command(&ping)).await;
-        let answer = answer.map_err(|_| self.silence())?;
-        answer.and_then(Value::extract_error).map(drop).map_err(|error| fault_of(&error))
-    }
+async fn ping(connection: &mut MultiplexedConnection, patience: Duration) -> Result<(), Fault> {
+    let ping = redis::cmd("PING");
+    let answer = timeout(patience, connection.send_packed_command(&ping)).await;
+    let answer = answer.map_err(|_| silence(patience))?;
+    answer.and_then(Value::extract_error).map(drop).map_err(|error| fault_of(&error))
+}
 
-    fn silence(&self) -> Fault {
-        Fault::Unavailable(format!("no answer within {:?}", self.dialer.connect_timeout))
-    }
+fn silence(patience: Duration) -> Fault {
+    Fault::Unavailable(format!("no answer within {patience:?}"))
 }

@@ -1,10 +1,11 @@
-//! A Redis server of a test's own, alone or watched by sentinels, and a way between it and the broker that can go silent.
+//! A Redis server of a test's own, alone, watched by sentinels or in a cluster, and a way between it and the broker that can go silent.
 
+mod cluster;
 mod sentinels;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener as Listener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -17,6 +18,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+pub use self::cluster::Cluster;
 pub use self::sentinels::Sentinels;
 
 /// A server on a free port of 127.0.0.1. It ends when this is dropped, and its data goes with it.
@@ -51,13 +53,18 @@ pub enum Durability {
     Always,
 }
 
+/// Runs a server with the arguments after the first, until there is nothing more to read. What is read is whether to keep
+/// the server's folder, which is the first argument.
 const SHELL: &str = r#"
+    folder=$1
+    shift
     redis-server "$@" &
     echo $!
     exec >&-
-    read -r _
+    read -r verdict
     kill -9 $!
     wait
+    [ "$verdict" = keep ] || rm -rf "$folder"
 "#;
 
 impl Server {
@@ -213,7 +220,9 @@ impl Server {
     /// If it can't be ended.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            drop(child.stdin.take());
+            let mut input = child.stdin.take().expect("it is piped");
+            input.write_all(b"keep\n").expect("the shell reads");
+            drop(input);
             child.wait().expect("a shell that waits for nothing more ends");
         }
     }
@@ -241,6 +250,7 @@ impl Server {
     fn comes_up(&mut self) -> bool {
         let mut child = Command::new("sh")
             .args(["-c", SHELL, "redis-server"])
+            .arg(&self.folder)
             .args(&self.options)
             .args(self.place())
             .arg("--dir")
@@ -271,11 +281,17 @@ impl Server {
     }
 }
 
+/// The shell sees to its folder, as it does when this process ends first.
 impl Drop for Server {
     fn drop(&mut self) {
-        self.kill();
-        // What can't be removed is left to the system: a test has better things to report.
-        let _ = fs::remove_dir_all(&self.folder);
+        match self.child.take() {
+            Some(mut child) => {
+                drop(child.stdin.take());
+                // A test has better things to report.
+                let _ = child.wait();
+            }
+            None => drop(fs::remove_dir_all(&self.folder)),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The Redis broker, on real servers: one that most tests share, and more for those that break theirs.
 
+mod cluster;
 mod conformance;
 mod cost;
+mod failover;
 mod fenced;
 mod fitness;
 mod login;

@@ -116,6 +116,7 @@ fn broker_of_type(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Broke
     let server = Server {
         url: fields.entry("url"),
         sentinels: fields.entry("sentinels"),
+        cluster: fields.entry("cluster"),
         authority: fields.entry("authority"),
         connect_timeout: fields.entry("connect_timeout"),
         command_timeout: fields.entry("command_timeout"),
@@ -153,6 +154,7 @@ fn belongs_elsewhere(entry: Option<Entry<'_>>, kind: &str) {
 struct Server<'f> {
     url: Option<Entry<'f>>,
     sentinels: Option<Entry<'f>>,
+    cluster: Option<Entry<'f>>,
     authority: Option<Entry<'f>>,
     connect_timeout: Option<Entry<'f>>,
     command_timeout: Option<Entry<'f>>,
@@ -161,8 +163,9 @@ struct Server<'f> {
 
 impl Server<'_> {
     fn belongs_elsewhere(self) {
-        let Self { url, sentinels, authority, connect_timeout, command_timeout, ping_interval } = self;
-        for entry in [url, sentinels, authority, connect_timeout, command_timeout, ping_interval] {
+        let Self { url, sentinels, cluster, authority, connect_timeout, command_timeout, ping_interval } =
+            self;
+        for entry in [url, sentinels, cluster, authority, connect_timeout, command_timeout, ping_interval] {
             belongs_elsewhere(entry, "redis");
         }
     }
@@ -179,10 +182,7 @@ impl Server<'_> {
         };
         let (file, key) = (url.file(), url.path.clone());
         let mut config = redis::Config::new(text_or_reference(url, outside)?.reveal());
-        config.topology = match self.sentinels {
-            Some(entry) => Topology::Sentinels(sentinels(entry, outside)?),
-            None => Topology::Server,
-        };
+        config.topology = topology(self.sentinels, self.cluster, outside)?;
         config.authority = match self.authority {
             Some(entry) => Some(certificate(entry)?),
             None => None,
@@ -196,7 +196,7 @@ impl Server<'_> {
         // Sends nothing, but says whether the URL and the certificate can be used.
         if let Err(cause) = redis::Redis::new(&config) {
             let example = match config.topology {
-                Topology::Server => {
+                Topology::Server | Topology::Cluster(_) => {
                     "such as \"redis://127.0.0.1:6379\" or \"rediss://user:password@host:6380\""
                 }
                 Topology::Sentinels(_) => {
@@ -210,18 +210,44 @@ impl Server<'_> {
     }
 }
 
-/// The URLs of sentinels; none if one of them can't be used.
-fn sentinels(entry: Entry<'_>, outside: Outside<'_>) -> Option<Vec<String>> {
-    if matches!(&entry.value, DeValue::Array(urls) if urls.is_empty()) {
-        let rule = "at least one sentinel, such as [\"redis://10.0.0.1:26379\"]";
-        entry.file().note(entry.problem(Shown::Line, "it names nobody").rule(rule));
+/// Which server is meant.
+fn topology(
+    sentinels: Option<Entry<'_>>,
+    cluster: Option<Entry<'_>>,
+    outside: Outside<'_>,
+) -> Option<Topology> {
+    match (sentinels, cluster) {
+        (None, None) => Some(Topology::Server),
+        (Some(sentinels), None) => {
+            let example = "at least one sentinel, such as [\"redis://10.0.0.1:26379\"]";
+            each(sentinels, example, |entry| sentinel(entry, outside)).map(Topology::Sentinels)
+        }
+        (None, Some(cluster)) => {
+            let example = "at least one node, such as [\"10.0.0.1:6379\"]";
+            each(cluster, example, Entry::read).map(Topology::Cluster)
+        }
+        (Some(_), Some(cluster)) => {
+            let problem = "a server is found by sentinels or in a cluster, not both";
+            cluster
+                .file()
+                .note(cluster.problem(Shown::Line, problem).rule("either `sentinels` or `cluster`"));
+            None
+        }
+    }
+}
+
+/// Reads a list that names somebody; none if one of its elements can't be read.
+fn each<'f, T>(list: Entry<'f>, rule: &str, read: impl Fn(Entry<'f>) -> Option<T>) -> Option<Vec<T>> {
+    if matches!(&list.value, DeValue::Array(elements) if elements.is_empty()) {
+        list.file().note(list.problem(Shown::Line, "it names nobody").rule(rule));
         return None;
     }
     // All of them are read, so that all mistakes are found.
-    let urls: Vec<Option<String>> = entry.list().into_iter().map(|url| sentinel(url, outside)).collect();
-    urls.into_iter().collect()
+    let elements: Vec<Option<T>> = list.list().into_iter().map(read).collect();
+    elements.into_iter().collect()
 }
 
+/// The URL of a sentinel.
 fn sentinel(entry: Entry<'_>, outside: Outside<'_>) -> Option<String> {
     let (file, key) = (entry.file(), entry.path.clone());
     let url = text_or_reference(entry, outside)?.reveal().to_owned();

@@ -44,7 +44,7 @@ pub(super) fn broker(
         (Some(url), None, None) => {
             let place = url.path.clone();
             match fetched(url, outside, Form::Text)? {
-                Ok(text) => (own.url, own.login) = (text, None),
+                Ok(text) => (own.url, own.login, own.topology) = (text, None, own.topology.elsewhere()),
                 Err(missing) => return Some(OwnBroker::NotAtHand(missing)),
             }
             place

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use proptest::prelude::*;
-use sandhog_broker::redis::Topology;
+use sandhog_broker::redis::{Address, Topology};
 use sandhog_core::budget::Fuel;
 use sandhog_core::settle::{Backoff, Jitter, OnLimit};
 use sandhog_engine::{Access, DirGrant, EnvValue, Secret};
@@ -357,6 +357,7 @@ fn a_secret_is_shown_nowhere() {
         "[broker]\ntype = \"embedded\"\nurl = \"redis://me:hunter2@host\"",
         "[broker]\ntype = \"rdis\"\nurl = \"redis://me:hunter2@host\"",
         "[broker]\ntype = \"redis\"\nurl = \"redis://me:hunter2@host:1\"\nsentinels = [\"redis://:hunter2@host\"]",
+        "[broker]\ntype = \"redis\"\nurl = \"redis://host\"\ncluster = [\"redis://me:hunter2@host:1\"]",
         "[broker]\ntype = \"redis\"\nurl = \"redis://name\"\nsentinels = [\"redis://me:hunter2@host:port\"]",
         "[tenants.acme.secrets]\nKEY = hunter2",
         "[tenants.acme.secrets]\nKEY = [\"hunter2\"]",
@@ -714,7 +715,25 @@ fn a_primary_is_found_by_sentinels_and_by_a_tenants_own_login_too() {
 }
 
 #[test]
-fn what_is_wrong_with_sentinels_is_told() {
+fn the_nodes_of_a_cluster_are_those_of_its_url_alone() {
+    let daemon = "[broker]\ntype = \"redis\"\nurl = \"redis://n1:6379\"\ncluster = [\"n2:6379\", \"[::1]:7000\"]\n\
+                  [tenants.acme.broker]\npassword = { env = \"PASSWORD\" }\n\
+                  [tenants.globex.broker]\nurl = \"redis://g:three@elsewhere\"\n";
+    let config = Site::with_plugin(daemon, PLUGIN).env("PASSWORD", "two").load().expect("it is right");
+    let nodes = ["n2:6379", "[::1]:7000"].map(|node| Address::parse(node).expect("an address"));
+    let cluster = Topology::Cluster(nodes.into());
+    let Broker::Redis(common) = &config.broker else { panic!("it is Redis") };
+    assert_eq!(common.topology, cluster);
+    for (name, topology) in [("acme", cluster), ("globex", Topology::Server)] {
+        match &config.tenants[&TenantId::parse(name).expect("a valid name")].broker {
+            Some(OwnBroker::Known(own)) => assert_eq!(own.topology, topology),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_wrong_with_sentinels_and_nodes_is_told() {
     let of = |text: &str| told(&format!("[broker]\ntype = \"redis\"\n{text}"), PLUGIN);
     let none = of("url = \"redis://mymaster\"\nsentinels = []\n");
     assert!(none.contains("broker.sentinels: it names nobody") && none.contains("sandhog.toml:4"), "{none}");
@@ -724,6 +743,12 @@ fn what_is_wrong_with_sentinels_is_told() {
     }
     let port = of("url = \"redis://mymaster:6379\"\nsentinels = [\"redis://s1\"]\n");
     assert!(port.contains("broker.url") && port.contains("it names a port, which they know"), "{port}");
+    let no_node = of("url = \"redis://n1\"\ncluster = [\"redis://n2:6379\", \"n3\"]\n");
+    for problem in ["broker.cluster[0]: it is not the address of a node", "broker.cluster[1]"] {
+        assert!(no_node.contains(problem), "{no_node}");
+    }
+    let both = of("url = \"redis://n1\"\nsentinels = [\"redis://s1\"]\ncluster = [\"n2:6379\"]\n");
+    assert!(both.contains("sandhog.toml:5") && both.contains("either `sentinels` or `cluster`"), "{both}");
     let embedded = told("[broker]\ntype = \"embedded\"\nsentinels = [\"redis://s1\"]\n", PLUGIN);
     assert!(embedded.contains("only a broker of type \"redis\" has it"), "{embedded}");
 }

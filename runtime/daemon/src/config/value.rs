@@ -4,6 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sandhog_broker::redis::Address;
 use sandhog_broker::sealed::Plain;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::id::{InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId};
@@ -90,6 +91,15 @@ impl Read for String {
 impl Read for PathBuf {
     fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
         String::read(value).map(Self::from)
+    }
+}
+
+impl Read for Address {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        // What isn't one may hold a password, so it isn't shown.
+        let refuse =
+            || refusal("it is not the address of a node", "host and port, such as \"10.0.0.1:6379\"");
+        Self::parse(&String::read(value)?).ok_or_else(refuse)
     }
 }
 

@@ -1,7 +1,7 @@
 -- The start of every script: its keys by name, what is asked, and the time.
 --
 -- KEYS[1..6]  the tenant's own keys, as named below
--- KEYS[7..]   as the script says
+-- KEYS[7..]   as the script says; and last, a key that is never there: see `Keys::never`
 -- ARGV[1]     the time in milliseconds if a test moves the clock by hand; else nothing, and Redis tells it
 -- ARGV[2]     what is asked, in MessagePack, as the script says
 -- ARGV[3]     the batch, if it takes one: its items one after the other, each in the form that the script says

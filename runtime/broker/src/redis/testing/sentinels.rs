@@ -1,6 +1,6 @@
 //! A primary with two replicas, and three sentinels that put one of them in its place when it is gone.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::LazyLock;
 
 use super::{Durability, Server, until};
 use crate::redis::{Config, Topology};
@@ -11,6 +11,9 @@ const NAME: &str = "mymaster";
 /// How long a server is silent before a sentinel takes it for gone.
 const DOWN_AFTER_MS: u32 = 500;
 
+/// The same where nothing is to be taken for gone.
+const PATIENT_MS: u32 = 60_000;
+
 /// The servers and the sentinels. They end when this is dropped.
 #[derive(Debug)]
 pub struct Sentinels {
@@ -19,19 +22,15 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// The set that the tests of one process share, which nobody breaks; it ends with the last one that holds it.
+    /// The set that the tests of one process share, which nobody breaks.
     ///
     /// # Panics
     /// As [`Self::start`].
     #[must_use]
-    pub fn shared() -> Arc<Self> {
-        static SHARED: Mutex<Weak<Sentinels>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.upgrade().unwrap_or_else(|| {
-            let sentinels = Arc::new(Self::start(Durability::None));
-            *shared = Arc::downgrade(&sentinels);
-            sentinels
-        })
+    pub fn shared() -> &'static Self {
+        static SHARED: LazyLock<Sentinels> =
+            LazyLock::new(|| Sentinels::start_with(Durability::None, PATIENT_MS));
+        &SHARED
     }
 
     /// Starts them, and waits until they all know of each other.
@@ -40,6 +39,10 @@ impl Sentinels {
     /// If there is no `redis-server`, or they don't start.
     #[must_use]
     pub fn start(durability: Durability) -> Self {
+        Self::start_with(durability, DOWN_AFTER_MS)
+    }
+
+    fn start_with(durability: Durability, down_after_ms: u32) -> Self {
         let primary = Server::start(durability, &Self::SERVER);
         let port = primary.port().to_string();
         let mut servers = vec![primary];
@@ -49,7 +52,7 @@ impl Sentinels {
         }
         // A sentinel looks for replicas as soon as it starts, and then not before long.
         servers[1..].iter().for_each(Server::wait_until_replicating);
-        let sentinels = (0..3).map(|_| Self::sentinel_of(&servers[0])).collect();
+        let sentinels = (0..3).map(|_| Self::sentinel_of(&servers[0], down_after_ms)).collect();
         let set = Self { servers, sentinels };
         until("the sentinels know of each other", || {
             set.sentinels.iter().all(|sentinel| {
@@ -60,12 +63,12 @@ impl Sentinels {
         set
     }
 
-    fn sentinel_of(primary: &Server) -> Server {
+    fn sentinel_of(primary: &Server, down_after_ms: u32) -> Server {
         let port = primary.port();
         Server::start_sentinel(&format!(
             "bind 127.0.0.1\n\
              sentinel monitor {NAME} 127.0.0.1 {port} 2\n\
-             sentinel down-after-milliseconds {NAME} {DOWN_AFTER_MS}\n\
+             sentinel down-after-milliseconds {NAME} {down_after_ms}\n\
              sentinel failover-timeout {NAME} 2000\n\
              sentinel parallel-syncs {NAME} 2\n"
         ))
@@ -77,7 +80,7 @@ impl Sentinels {
     /// If it doesn't start.
     #[must_use]
     pub fn misled(replica: &Server) -> Server {
-        Self::sentinel_of(replica)
+        Self::sentinel_of(replica, DOWN_AFTER_MS)
     }
 
     /// Replication starts at once, and the loss of a link is noticed soon.

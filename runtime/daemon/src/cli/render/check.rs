@@ -256,6 +256,9 @@ fn broker(broker: &Broker) -> String {
         Broker::Embedded { path } => format!("embedded in {}", path.display()),
         Broker::Redis(server) => match &server.topology {
             Topology::Server => server.shown_url(),
+            Topology::Cluster(nodes) => {
+                format!("{} and {} further nodes of its cluster", server.shown_url(), nodes.len())
+            }
             Topology::Sentinels(sentinels) => {
                 format!("{}, found by {} sentinels", server.shown_url(), sentinels.len())
             }

@@ -1,0 +1,157 @@
+//! Which server holds a tenant: the one that the configuration names or, in a Redis Cluster, one of its nodes.
+//!
+//! All keys of a tenant are in one hash slot, so on one node. Which one, the nodes tell: one that is asked for what it
+//! doesn't hold names the node that does. That is remembered until that node is gone, or names another; so there is no
+//! map of the cluster to be kept, and a server that is no node of one is simply never left.
+//!
+//! While a slot is moved, its keys go over one by one. No script may see a part of them, so none is run: see
+//! [`super::keys::Keys::never`].
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redis::{Cmd, Value};
+use sandhog_core::id::TenantId;
+
+use super::config::{Address, Config, Topology};
+use super::dial::Dialer;
+use super::failure::Fault;
+use super::link::{Failure, Link};
+use super::scripts::Script;
+use crate::Result;
+
+/// The servers that are known.
+pub(super) struct Nodes {
+    config: Config,
+    /// The way to the server at the URL, and so to one elsewhere.
+    dialer: Dialer,
+    /// Those that the configuration names.
+    configured: Vec<Arc<Link>>,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    /// The first is asked about a tenant of which nothing is known. Those that other nodes have named are among them for as
+    /// long as they can be reached.
+    nodes: VecDeque<Arc<Link>>,
+    /// Who holds a tenant, as a node has told.
+    homes: HashMap<TenantId, Arc<Link>>,
+}
+
+/// Nodes that don't agree may send a call from one to another; after so many times it isn't followed any more.
+const MOVES_MAX: usize = 3;
+
+impl fmt::Debug for Nodes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.dialer, f)
+    }
+}
+
+impl Nodes {
+    pub(super) fn new(config: &Config) -> Result<Self> {
+        let dialer = Dialer::new(config)?;
+        let mut configured = vec![Arc::new(Link::new(dialer.clone(), config))];
+        if let Topology::Cluster(nodes) = &config.topology {
+            configured.extend(nodes.iter().map(|node| Arc::new(Link::new(dialer.at(node), config))));
+        }
+        let known = Known { nodes: configured.iter().cloned().collect(), homes: HashMap::new() };
+        Ok(Self { config: config.clone(), dialer, configured, known: Mutex::new(known) })
+    }
+
+    /// Runs a script for a tenant, where its keys are.
+    pub(super) async fn run(
+        &self,
+        what: &'static str,
+        tenant: &TenantId,
+        script: &Script,
+        command: &Cmd,
+    ) -> Result<Value> {
+        let mut node = self.home_of(tenant);
+        for _ in 0..=MOVES_MAX {
+            let failure = match node.run(script, command).await {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            match failure.moved_to(&node) {
+                Some(address) => node = self.moved(tenant, &address),
+                None => return Err(self.learn(&node, failure).of(what)),
+            }
+        }
+        let fault =
+            Fault::Unavailable("the nodes of the cluster send the call from one to another".to_owned());
+        Err(fault.of(what))
+    }
+
+    /// Asks a node, whichever can be reached, something that it may not tell everybody. Says who has answered.
+    pub(super) async fn ask_any(
+        &self,
+        what: &'static str,
+        command: &Cmd,
+    ) -> Result<(Arc<Link>, Option<Value>)> {
+        let mut tries_left = self.configured.len();
+        loop {
+            let node = self.first();
+            tries_left -= 1;
+            match node.ask(command).await {
+                Ok(answer) => return Ok((node, answer)),
+                Err(failure) if tries_left > 0 && failure.is_the_nodes() => self.pass_over(&node),
+                Err(failure) => return Err(self.learn(&node, failure).of(what)),
+            }
+        }
+    }
+
+    /// The node to ask when it doesn't matter which one.
+    pub(super) fn first(&self) -> Arc<Link> {
+        Arc::clone(self.known().nodes.front().expect("those of the configuration stay"))
+    }
+
+    /// The node at this address.
+    pub(super) fn at(&self, address: &Address) -> Arc<Link> {
+        self.known().at(address, || Link::new(self.dialer.at(address), &self.config))
+    }
+
+    /// A node is gone, as it seems: it is nobody's home, and others are asked first.
+    pub(super) fn pass_over(&self, node: &Arc<Link>) {
+        let mut known = self.known();
+        known.homes.retain(|_, home| !Arc::ptr_eq(home, node));
+        known.nodes.retain(|known| !Arc::ptr_eq(known, node));
+        if self.configured.iter().any(|configured| Arc::ptr_eq(configured, node)) {
+            known.nodes.push_back(Arc::clone(node));
+        }
+    }
+
+    fn learn(&self, node: &Arc<Link>, failure: Failure) -> Fault {
+        if failure.is_the_nodes() {
+            self.pass_over(node);
+        }
+        failure.fault()
+    }
+
+    fn home_of(&self, tenant: &TenantId) -> Arc<Link> {
+        let home = self.known().homes.get(tenant).cloned();
+        home.unwrap_or_else(|| self.first())
+    }
+
+    fn moved(&self, tenant: &TenantId, address: &Address) -> Arc<Link> {
+        let home = self.at(address);
+        self.known().homes.insert(tenant.clone(), Arc::clone(&home));
+        home
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Half a change costs no more than a question to the wrong node.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn at(&mut self, address: &Address, make: impl FnOnce() -> Link) -> Arc<Link> {
+        if let Some(known) = self.nodes.iter().find(|node| node.address().as_ref() == Some(address)) {
+            return Arc::clone(known);
+        }
+        let node = Arc::new(make());
+        self.nodes.push_back(Arc::clone(&node));
+        node
+    }
+}
