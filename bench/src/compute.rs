@@ -43,10 +43,10 @@ const SUBJECTS: [Subject; 6] = [
 
 /// What the work costs more than somewhere else.
 const COSTS: [(Subject, Subject, &str); 4] = [
-    (Subject::Sandhog, Subject::Wasmtime(Stops::Both), "percent_over_wasmtime"),
-    (Subject::Wasmtime(Stops::Fuel), Subject::Wasmtime(Stops::Nothing), "percent_over_plain"),
-    (Subject::Wasmtime(Stops::Epochs), Subject::Wasmtime(Stops::Nothing), "percent_over_plain"),
-    (Subject::Wasmtime(Stops::Both), Subject::Wasmtime(Stops::Nothing), "percent_over_plain"),
+    (Subject::Sandhog, Subject::Wasmtime(Stops::Both), "over_wasmtime_percent"),
+    (Subject::Wasmtime(Stops::Fuel), Subject::Wasmtime(Stops::Nothing), "over_plain_percent"),
+    (Subject::Wasmtime(Stops::Epochs), Subject::Wasmtime(Stops::Nothing), "over_plain_percent"),
+    (Subject::Wasmtime(Stops::Both), Subject::Wasmtime(Stops::Nothing), "over_plain_percent"),
 ];
 
 const DAEMON: &str = "[limits]\nfuel = 1_000_000_000_000_000\n";

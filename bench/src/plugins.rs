@@ -26,14 +26,15 @@ pub(crate) fn run(figures: &mut Figures) {
     let site = Site::new();
     site.compile();
     let starts: Vec<Start> = (0..STARTS).map(|_| site.use_some()).collect();
-    let mut add = |metric, of: fn(&Start) -> f64| {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let mut add = |metric, of: &dyn Fn(&Start) -> f64| {
         let rounds: Vec<f64> = starts.iter().map(of).collect();
         figures.add("plugins/1000", "sandhog", metric, &rounds);
     };
-    add("start_ms", |start| start.ready.as_secs_f64() * 1e3);
-    add("resident_unused_bytes", |start| start.at_rest as f64);
-    add("resident_bytes", |start| start.after_use as f64);
-    add("anonymous_bytes", |start| start.anonymous as f64);
+    add("start_ms", &|start| start.ready.as_secs_f64() * 1e3);
+    add("resident_unused_mib", &|start| mib(start.at_rest));
+    add("resident_mib", &|start| mib(start.after_use));
+    add("anonymous_mib", &|start| mib(start.anonymous));
 }
 
 /// One start of the daemon, with a warm cache.

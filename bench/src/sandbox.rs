@@ -60,8 +60,6 @@ pub(crate) fn run(figures: &mut Figures) {
     });
     for (subject, times) in SUBJECTS.iter().zip(&micros) {
         figures.add("sandbox/echo", subject, "us_per_job", times);
-        let to_bare: Vec<f64> = times.iter().zip(&micros[0]).map(|(time, bare)| time / bare).collect();
-        figures.add("sandbox/echo", subject, "times_wasmtime", &to_bare);
     }
 }
 

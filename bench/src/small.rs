@@ -26,7 +26,7 @@ use sandhog_core::settle::{Chance, RetryPolicy, Tally};
 use sandhog_core::time::Mono;
 use sandhog_engine::{Config, Engine};
 use sandhog_tests::{Backend, Site, component, tenant};
-use serde_json::Value;
+use serde::Deserialize;
 use tokio::runtime::Runtime;
 
 use crate::bare::{Bare, Stops};
@@ -55,16 +55,23 @@ pub(crate) fn run(figures: &mut Figures) {
     sandboxes(&mut criterion);
     let names = ["attempt", "admit", "config", "call", "run", "pick-1", "pick-1000"];
     for name in names {
-        figures.add(&format!("small/{name}"), "sandhog", "ns", &[median_of(kept.path(), name)]);
+        figures.add(&format!("small/{name}"), "sandhog", "ns", &samples_of(kept.path(), name));
     }
 }
 
-/// What criterion has found, in nanoseconds.
-fn median_of(kept: &Path, name: &str) -> f64 {
-    let path = kept.join(name).join("new/estimates.json");
-    let text = std::fs::read(&path).expect("criterion has kept its estimates");
-    let estimates: Value = serde_json::from_slice(&text).expect("JSON");
-    estimates["median"]["point_estimate"].as_f64().expect("a number")
+/// Nanoseconds by time that it was done, of each of criterion's samples.
+fn samples_of(kept: &Path, name: &str) -> Vec<f64> {
+    let text =
+        std::fs::read(kept.join(name).join("new/sample.json")).expect("criterion has kept its samples");
+    let Samples { iters, times } = serde_json::from_slice(&text).expect("criterion's own form");
+    times.iter().zip(iters).map(|(nanos, times)| nanos / times).collect()
+}
+
+/// How criterion keeps them.
+#[derive(Deserialize)]
+struct Samples {
+    iters: Vec<f64>,
+    times: Vec<f64>,
 }
 
 fn decisions(criterion: &mut Criterion) {

@@ -42,8 +42,11 @@ pub(crate) fn run(figures: &mut Figures) {
             figures.add("spinners/alone", subject, metric, &of(|round| &round.alone));
             figures.add("spinners/beside-1000", subject, metric, &of(|round| &round.beside));
         }
-        let resident: Vec<f64> = rounds.iter().map(|round| round.resident as f64).collect();
-        figures.add("spinners/beside-1000", subject, "resident_bytes", &resident);
+        let past = |round: &Round| round.beside.ms(0.99) - 2.0 * round.alone.ms(0.99);
+        let past: Vec<f64> = rounds.iter().map(past).collect();
+        figures.add("spinners/beside-1000", subject, "p99_past_twice_alone_ms", &past);
+        let resident: Vec<f64> = rounds.iter().map(|round| (round.resident >> 20) as f64).collect();
+        figures.add("spinners/beside-1000", subject, "resident_mib", &resident);
     }
 }
 

@@ -6,9 +6,14 @@
 //! | `process` | the least process that there is (`sleep`) |
 //! | `node` | a process of Node.js with nothing loaded, as a worker that forks one for each job has |
 //!
-//! The memory of a run is what its daemon's resident memory has grown by, all that the daemon holds for it included. That
-//! of a process is its proportional share, so code that processes have in common is counted once.
+//! Memory is the proportional share: what is the same memory in several places, or processes, is counted once. That of a
+//! run is what its daemon has grown by, all that the daemon holds for it included.
+//!
+//! What bounds the number of runs that wait in one daemon is first the address space: each may have four memories of 4 GiB
+//! (`engine.concurrency` is at most 4096 for that reason). Then come the mappings of a process (`vm.max_map_count`, 65,530
+//! by default, of which each run takes six), and the machine's memory.
 
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -21,6 +26,8 @@ use crate::figures::Figures;
 const SEATS: usize = 4096;
 const DAEMONS: usize = 3;
 const PROCESSES: usize = 50;
+const PROCESS: [&str; 3] = ["sh", "-c", "echo up; exec sleep 3600"];
+const NODE: [&str; 3] = ["node", "-e", "console.log('up'); setInterval(() => {}, 3600000)"];
 const DAEMON: &str = "concurrency = 4096\n\n[limits]\nmemory = \"16MiB\"\ntimeout = \"1h\"\n";
 const AN_HOUR: &str = r#"{"ms": 3600000}"#;
 
@@ -30,7 +37,7 @@ pub(crate) fn run(figures: &mut Figures) {
     let (bytes, instances) = runtime.block_on(runs());
     figures.add("waiting", "sandhog", "bytes_per_instance", &bytes);
     figures.add("waiting", "sandhog", "instances", &[instances as f64]);
-    for (subject, command) in [("process", &["sleep", "3600"][..]), ("node", &["node", "-e", FOR_EVER])] {
+    for (subject, command) in [("process", PROCESS), ("node", NODE)] {
         figures.add("waiting", subject, "bytes_per_instance", &processes(command));
     }
 }
@@ -48,7 +55,7 @@ async fn runs() -> (Vec<f64>, usize) {
         let first = hog_job("hog.echo", "1");
         broker.enqueue(&acme, std::slice::from_ref(&first)).await.expect("the broker is up");
         finished(&*broker, &acme, first.id).await;
-        let before = daemon.resident();
+        let before = share_of(daemon.id());
         let jobs: Vec<NewJob> = (0..SEATS).map(|_| hog_job("hog.sleep", AN_HOUR)).collect();
         for batch in jobs.chunks(256) {
             broker.enqueue(&acme, batch).await.expect("the broker is up");
@@ -58,7 +65,7 @@ async fn runs() -> (Vec<f64>, usize) {
         settled(&*broker, &acme, |counts| counts[2] == all).await;
         let daemon = daemons.last().expect("it was started just now");
         at_rest(daemon).await;
-        bytes.push((daemon.resident() - before) as f64 / SEATS as f64);
+        bytes.push((share_of(daemon.id()) - before) / SEATS as f64);
         println!("{all} wait at once");
     }
     let counts = broker.counts(&acme).await.expect("the broker is up");
@@ -78,15 +85,15 @@ async fn at_rest(daemon: &Daemon) {
     }
 }
 
-/// A script that waits.
-const FOR_EVER: &str = "console.log('up'); setInterval(() => {}, 3600000)";
-
-/// The memory of each of some processes that run this.
-fn processes(command: &[&str]) -> Vec<f64> {
-    let start = |_| Command::new(command[0]).args(&command[1..]).stdout(Stdio::null()).spawn();
+/// The memory of each of some processes that run this, and say something once they wait.
+fn processes(command: [&str; 3]) -> Vec<f64> {
+    let start = |_| Command::new(command[0]).args(&command[1..]).stdout(Stdio::piped()).spawn();
     let mut children: Vec<Child> =
         (0..PROCESSES).map(start).collect::<Result<_, _>>().expect("they can be started");
-    std::thread::sleep(Duration::from_secs(3));
+    for child in &mut children {
+        let said = child.stdout.as_mut().expect("it is piped");
+        said.read_exact(&mut [0]).expect("it says something");
+    }
     let shares = children.iter().map(|child| share_of(child.id())).collect();
     for child in &mut children {
         child.kill().expect("it is ours");
