@@ -18,6 +18,8 @@ struct Totals {
     runs: usize,
     failed: Vec<String>,
     recoveries: Recoveries,
+    /// Those of runs in which one fault struck, and no other was in its way.
+    alone: Recoveries,
 }
 
 /// Plays for so long, prints each run and the totals; whether nothing was wrong.
@@ -32,6 +34,9 @@ pub(crate) fn play_for(time: Duration) -> bool {
                     let mut totals = totals.lock().expect("nobody panics with it");
                     println!("{}", describe(&outcome));
                     totals.runs += 1;
+                    if outcome.faults == 1 {
+                        recovery::add(&mut totals.alone, outcome.recoveries.clone());
+                    }
                     recovery::add(&mut totals.recoveries, outcome.recoveries);
                     if !outcome.wrong.is_empty() {
                         totals.failed.push(outcome.what);
@@ -41,15 +46,16 @@ pub(crate) fn play_for(time: Duration) -> bool {
             });
         }
     });
-    let Totals { runs, failed, recoveries } = totals.into_inner().expect("nobody panicked with it");
+    let Totals { runs, failed, recoveries, alone } = totals.into_inner().expect("nobody panicked with it");
     println!("{runs} runs, {} failed; recovery:\n{}", failed.len(), recovery::table(&recoveries));
+    println!("where a fault was alone:\n{}", recovery::table(&alone));
     failed.iter().for_each(|what| println!("failed: {what}"));
     failed.is_empty()
 }
 
 /// A run, for people.
 pub(crate) fn describe(outcome: &Outcome) -> String {
-    let Outcome { what, recoveries, wrong, took, kept } = outcome;
+    let Outcome { what, recoveries, wrong, took, kept, .. } = outcome;
     let verdict = match kept {
         _ if wrong.is_empty() => "held".to_owned(),
         Some(folder) => format!("FAILED, see {}:\n  {}", folder.display(), wrong.join("\n  ")),

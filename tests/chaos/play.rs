@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) struct Outcome {
     /// What was played, in words.
     pub(crate) what: String,
+    /// How many faults struck.
+    pub(crate) faults: usize,
     pub(crate) recoveries: Recoveries,
     /// Everything that didn't hold.
     pub(crate) wrong: Vec<String>,
@@ -51,6 +53,7 @@ pub(crate) fn play(seed: u64) -> Outcome {
     });
     playing.join().unwrap_or_else(|_| Outcome {
         what: format!("seed {seed}"),
+        faults: 0,
         recoveries: Recoveries::new(),
         wrong: vec!["the test itself has panicked".to_owned()],
         took: Duration::ZERO,
@@ -60,13 +63,14 @@ pub(crate) fn play(seed: u64) -> Outcome {
 
 async fn play_plan(plan: Plan) -> Outcome {
     let (started, what) = (Instant::now(), in_words(&plan));
-    let (seed, plan) = (plan.seed, Arc::new(plan));
+    let (seed, faults, plan) = (plan.seed, plan.faults.len(), Arc::new(plan));
     let world = match World::start(plan.backend, plan.daemons).await {
         Ok(world) => Arc::new(world),
         Err(error) => {
             let wrong = vec![format!("the world doesn't start: {error:#}")];
             return Outcome {
                 what,
+                faults,
                 recoveries: Recoveries::new(),
                 wrong,
                 took: started.elapsed(),
@@ -83,7 +87,7 @@ async fn play_plan(plan: Plan) -> Outcome {
     let found = found.map(|(found, _)| format!("{found:#?}")).unwrap_or_default();
     let texts = [("history", history::text(&entries)), ("found", found), ("wrong", wrong.join("\n"))];
     let kept = (!wrong.is_empty()).then(|| keep(seed, &world, &texts));
-    Outcome { what, recoveries: recovery::of(&entries), wrong, took: started.elapsed(), kept }
+    Outcome { what, faults, recoveries: recovery::of(&entries), wrong, took: started.elapsed(), kept }
 }
 
 /// The plan, for people.

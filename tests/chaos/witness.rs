@@ -5,7 +5,7 @@
 //! too many, no answer ends; if they are as many as it seems, they stay so.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ struct Watch {
     numbers: AtomicU64,
     under_way: Mutex<Vec<Open>>,
     changed: Notify,
+    /// So many have been under way at the same time.
+    together: AtomicUsize,
 }
 
 /// A run whose answer isn't over.
@@ -60,6 +62,7 @@ impl Witness {
             numbers: AtomicU64::default(),
             under_way: Mutex::default(),
             changed: Notify::new(),
+            together: AtomicUsize::default(),
         });
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -132,10 +135,12 @@ impl Watch {
         stream.write_all(format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{name}").as_bytes()).await?;
         match hold.strip_prefix("until-").and_then(|runs| runs.parse::<usize>().ok()) {
             Some(runs) => {
-                self.until(|open| open.iter().filter(|other| other.until == Some(runs)).count() >= runs)
-                    .await;
-                // All of them see it before the first is gone.
-                sleep(Duration::from_millis(50)).await;
+                // Who looks late finds some of them gone, so the most there were is what counts.
+                let met = |open: &[Open]| {
+                    let waiting = open.iter().filter(|other| other.until == Some(runs)).count();
+                    self.together.fetch_max(waiting, Ordering::SeqCst).max(waiting) >= runs
+                };
+                self.until(met).await;
             }
             None if hold == "hang" && run.attempt == 1 => std::future::pending().await,
             None => sleep(Duration::from_millis(hold.parse().unwrap_or_default())).await,

@@ -193,7 +193,13 @@ impl Deployer {
     }
 
     async fn apply(&mut self, new: Config) -> ReloadOutcome {
-        self.watched.send_replace(Watched::of(&self.path, &new));
+        let watched = Watched::of(&self.path, &new);
+        // Whoever is told has the files read once more.
+        self.watched.send_if_modified(|now| {
+            let differs = *now != watched;
+            *now = watched;
+            differs
+        });
         let (new, needs_restart) = within_reach(&self.started, new);
         let mut draft = self.draft(new.deploy.keep.get());
         let before = self.shared.state().config.clone();

@@ -78,38 +78,52 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// Has the configuration read again whenever one of its files has changed. Where the system can't watch files, it says so
 /// and returns: SIGHUP and `sandhog reload` still do it.
-pub async fn watch_files(mut watched: watch::Receiver<Watched>, deployer: Handle) {
-    let changed = Arc::new(Notify::new());
-    let mut watcher = match Watcher::new(watched.borrow_and_update().clone(), Arc::clone(&changed)) {
-        Ok(watcher) => watcher,
+pub async fn watch_files(watched: watch::Receiver<Watched>, deployer: Handle) {
+    let mut lookout = match Lookout::new(watched) {
+        Ok(lookout) => lookout,
         Err(error) => {
             tracing::warn!(%error, "can't watch the configuration; SIGHUP and `sandhog reload` have it read again");
             return;
         }
     };
-    watcher.arm();
     // Something may have changed while the daemon was starting.
     deployer.nudge().await;
-    loop {
+    while lookout.calls().await {
+        deployer.nudge().await;
+    }
+}
+
+/// Says when the files are to be read.
+struct Lookout {
+    watched: watch::Receiver<Watched>,
+    watcher: Watcher,
+    changed: Arc<Notify>,
+}
+
+impl Lookout {
+    fn new(mut watched: watch::Receiver<Watched>) -> notify::Result<Self> {
+        let changed = Arc::new(Notify::new());
+        let mut watcher = Watcher::new(watched.borrow_and_update().clone(), Arc::clone(&changed))?;
+        watcher.arm();
+        Ok(Self { watched, watcher, changed })
+    }
+
+    /// Waits until something has changed, or other files are to be watched; false if nobody wants to know any more. By
+    /// then the files are watched anew, and while that is done nothing is heard of them: so it always calls for a look.
+    async fn calls(&mut self) -> bool {
         tokio::select! {
             biased;
-            told = watched.changed() => {
+            told = self.watched.changed() => {
                 if told.is_err() {
-                    return;
+                    return false;
                 }
-                watcher.about(watched.borrow_and_update().clone());
-                if watcher.arm() {
-                    // It may have changed before it was watched.
-                    deployer.nudge().await;
-                }
+                self.watcher.about(self.watched.borrow_and_update().clone());
             }
-            () = changed.notified() => {
-                quiet(&changed).await;
-                // A file that was replaced is another one; watch that before it is read.
-                watcher.arm();
-                deployer.nudge().await;
-            }
+            // A file that was replaced is another one, which isn't watched yet.
+            () = self.changed.notified() => quiet(&self.changed).await,
         }
+        self.watcher.arm();
+        true
     }
 }
 
@@ -147,8 +161,8 @@ impl Watcher {
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
     }
 
-    /// Watches what has to be watched, and nothing else; says whether some of it wasn't before.
-    fn arm(&mut self) -> bool {
+    /// Watches what has to be watched, and nothing else.
+    fn arm(&mut self) {
         let places = self.watched.lock().unwrap_or_else(PoisonError::into_inner).places();
         for place in std::mem::take(&mut self.armed) {
             // It fails where the place itself is gone, and the watch with it.
@@ -157,10 +171,9 @@ impl Watcher {
                 self.armed.insert(place);
             }
         }
-        let mut more = false;
         for place in places {
             match self.inner.watch(&place, RecursiveMode::NonRecursive) {
-                Ok(()) => more |= self.armed.insert(place),
+                Ok(()) => drop(self.armed.insert(place)),
                 Err(error) => {
                     self.armed.remove(&place);
                     let place = place.display();
@@ -168,7 +181,6 @@ impl Watcher {
                 }
             }
         }
-        more
     }
 }
 
@@ -190,11 +202,11 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// A folder with a configuration, and a watcher on it.
+    /// A folder with a configuration, and a lookout over it.
     struct Site {
         folder: tempfile::TempDir,
-        watcher: Watcher,
-        changed: Arc<Notify>,
+        lookout: Lookout,
+        teller: watch::Sender<Watched>,
     }
 
     fn site() -> Site {
@@ -207,20 +219,16 @@ mod tests {
             plugins: folder.path().join("plugins.d"),
             components: BTreeSet::from([folder.path().join("built/a.wasm")]),
         };
-        let changed = Arc::new(Notify::new());
-        let mut watcher = Watcher::new(watched, Arc::clone(&changed)).expect("files can be watched");
-        assert!(watcher.arm());
-        Site { folder, watcher, changed }
+        let (teller, watched) = watch::channel(watched);
+        Site { folder, lookout: Lookout::new(watched).expect("files can be watched"), teller }
     }
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
     impl Site {
         async fn hears(&mut self, what: &str) {
-            let heard = timeout(PATIENCE, self.changed.notified()).await;
-            assert!(heard.is_ok(), "nothing was heard of {what}");
-            quiet(&self.changed).await;
-            self.watcher.arm();
+            let heard = timeout(PATIENCE, self.lookout.calls()).await;
+            assert_eq!(heard, Ok(true), "nothing was heard of {what}");
         }
     }
 
@@ -250,9 +258,18 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn whenever_files_are_watched_anew_they_are_to_be_read() {
+        let mut site = site();
+        site.teller.send_modify(|_| {});
+        site.hears("what may have changed while they weren't watched").await;
+        drop(site.teller);
+        assert!(!site.lookout.calls().await);
+    }
+
     #[test]
     fn what_does_not_belong_to_it_is_passed_over() {
-        let watched = site().watcher.watched.lock().expect("ours").clone();
+        let watched = site().teller.borrow().clone();
         let folder = watched.plugins.parent().expect("a folder").to_owned();
         for name in ["sandhog.db-wal", "plugins.d/a.toml.swp", "plugins.d/a.wasm", "built/b.wasm", "built"] {
             assert!(!watched.is_about(&folder.join(name)), "{name}");
