@@ -44,6 +44,11 @@ chaos: daemon ## Break things while jobs run, and check that nothing is lost (SE
 bench: build kernels ## Measure (CASE=name runs some of it)
 	$(CARGO_TARGET_DIR)/release/sandhog-bench $(CASE)
 
+.PHONY: soak
+soak: SECONDS = 3600
+soak: daemon ## Mixed load and deploys for long: nothing may grow (SECONDS=3600)
+	$(CARGO_TARGET_DIR)/release/sandhog-soak $(SECONDS)
+
 # Instrumented as `cargo fuzz` does it, but with the stable compiler and nothing to install. Everything is built anew for
 # it, into a folder of its own.
 FUZZ_FLAGS := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

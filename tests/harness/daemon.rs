@@ -159,6 +159,28 @@ impl Daemon {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("it runs, and is ours");
     }
 
+    /// How many files, sockets and the like it has open.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[must_use]
+    pub fn open_files(&self) -> usize {
+        self.entries("fd")
+    }
+
+    /// How many threads it has.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.entries("task")
+    }
+
+    fn entries(&self, folder: &str) -> usize {
+        std::fs::read_dir(format!("/proc/{}/{folder}", self.child.id())).expect("it runs").count()
+    }
+
     fn status(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix(key)).expect("it runs");

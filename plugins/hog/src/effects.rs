@@ -36,6 +36,16 @@ pub struct Count {
     pub counter: String,
 }
 
+/// What to keep.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// The state key.
+    pub key: String,
+    /// For so many milliseconds.
+    pub ms: u64,
+}
+
 /// What to swap.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +121,12 @@ pub fn fail(ctx: &Context, input: Fail) -> Result<u32> {
 #[handler(kind = "hog.count")]
 pub fn count(ctx: &Context, input: Count) -> Result<()> {
     Ok(ctx.state().increment(&input.counter, 1)?)
+}
+
+/// Sets a state key for a time.
+#[handler(kind = "hog.keep")]
+pub fn keep(ctx: &Context, input: Keep) -> Result<()> {
+    Ok(ctx.state().set_for(&input.key, &true, Duration::from_millis(input.ms))?)
 }
 
 /// Compares and sets a number in the state.
@@ -196,6 +212,13 @@ mod tests {
             assert_eq!(host.run_payload::<count>(r#"{"counter": "done"}"#).result, Ok(b"null".to_vec()));
         }
         assert_eq!(host.stored("done"), Some(3));
+    }
+
+    #[test]
+    fn what_is_kept_is_in_the_state() {
+        let mut host = FakeHost::new();
+        assert_eq!(host.run_payload::<keep>(r#"{"key": "x", "ms": 500}"#).result, Ok(b"null".to_vec()));
+        assert_eq!(host.stored("x"), Some(true));
     }
 
     #[test]

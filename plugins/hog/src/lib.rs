@@ -12,6 +12,7 @@
 //! | `hog.fail` | `{"transient": {"attempts": 2}}`, `{"retry-after": {"ms": 500, "attempts": 1}}`, `"permanent"` | fails, the first so many attempts or always |
 //! | `hog.echo` | any bytes | returns them |
 //! | `hog.count` | `{"counter": "done"}` | adds 1 to a state counter |
+//! | `hog.keep` | `{"key": "x", "ms": 500}` | sets a state key for a time |
 //! | `hog.swap` | `{"key": "x", "expected": null, "value": 1}` | compares and sets |
 //! | `hog.note` | `{"text": "…", "fail": false}` | leaves the text in state, log, progress, a further job and its output |
 //! | `hog.secret` | `{"name": "TOKEN"}` | returns how long a secret is, or why it can't be had |
@@ -32,11 +33,11 @@ mod misbehave;
 mod reach;
 
 pub use ask::{read, remember, secret};
-pub use effects::{count, echo, fail, note, spawn, swap};
+pub use effects::{count, echo, fail, keep, note, spawn, swap};
 pub use misbehave::{allocate, log_lines, output, panics, recurse, sleep, spin};
 pub use reach::{cat, clocks, connect, fetch, open, tell, write};
 
 sandhog_sdk::export!(
-    allocate, cat, clocks, connect, count, echo, fail, fetch, log_lines, note, open, output, panics, read,
-    recurse, remember, secret, sleep, spawn, spin, swap, tell, write
+    allocate, cat, clocks, connect, count, echo, fail, fetch, keep, log_lines, note, open, output, panics,
+    read, recurse, remember, secret, sleep, spawn, spin, swap, tell, write
 );
