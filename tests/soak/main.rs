@@ -132,5 +132,5 @@ fn second_config(site: &Site) -> anyhow::Result<PathBuf> {
 
 async fn counter(broker: &dyn Broker, of: &TenantId) -> anyhow::Result<u64> {
     let stored = broker.state(of, &PluginName::parse("hog")?, &StateKey::parse(load::COUNTER)?).await?;
-    Ok(stored.map_or(Ok(0), |number| String::from_utf8(number)?.parse().map_err(anyhow::Error::from))?)
+    stored.map_or(Ok(0), |number| Ok(String::from_utf8(number)?.parse()?))
 }

@@ -9,7 +9,7 @@ pub struct Timestamp(u64);
 impl Timestamp {
     /// This many milliseconds after 1970-01-01T00:00:00Z.
     #[must_use]
-    pub fn from_millis(millis: u64) -> Self {
+    pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
@@ -40,7 +40,7 @@ pub struct Mono(Duration);
 impl Mono {
     /// The point this long after the origin.
     #[must_use]
-    pub fn from_origin(since_origin: Duration) -> Self {
+    pub const fn from_origin(since_origin: Duration) -> Self {
         Self(since_origin)
     }
 

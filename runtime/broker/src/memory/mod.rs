@@ -44,6 +44,14 @@ impl Memory {
         Self { clock, tenants: Mutex::default(), listeners: Listeners::default() }
     }
 
+    /// Another broker with the same jobs, that goes its own way from here: for whoever tries all that may happen next.
+    /// Nobody listens to it yet.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let tenants = Mutex::new(self.tenants().clone());
+        Self { clock: Arc::clone(&self.clock), tenants, listeners: Listeners::default() }
+    }
+
     /// Looks at a tenant.
     fn look<T>(&self, tenant: &TenantId, look: impl FnOnce(&Tenant, Timestamp) -> T) -> T {
         look(self.tenants().entry(tenant.clone()).or_default(), self.clock.now())

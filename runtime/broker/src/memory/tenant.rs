@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// A tenant's jobs, and the state of its plugins.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Tenant {
     jobs: BTreeMap<JobId, Entry>,
     state: BTreeMap<(PluginName, StateKey), Stored>,
@@ -40,6 +40,7 @@ pub(super) struct Outlook {
     first_due: Option<Timestamp>,
 }
 
+#[derive(Clone)]
 struct Entry {
     record: JobRecord,
     log: VecDeque<LogLine>,
@@ -51,6 +52,7 @@ struct Entry {
     remove_at: Option<Timestamp>,
 }
 
+#[derive(Clone)]
 struct Stored {
     value: Vec<u8>,
     expires_at: Option<Timestamp>,

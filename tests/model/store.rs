@@ -1,0 +1,370 @@
+//! The broker of the model: the reference model that every broker is held against, and what can be seen of it.
+//!
+//! Its clock stands still. Time passes only as a lease that runs out ([`Store::run_out`]), for each job apart and at any
+//! moment; waits are zero. So two brokers that look the same through [`Seen`] go on in the same way: each job has a queue
+//! of its own, and so it doesn't matter in which order they came.
+
+use std::hash::{Hash, Hasher};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use sandhog_broker::memory::Memory;
+use sandhog_broker::{
+    Broker, Cancelled, Clock, Enqueued, Keep, LeaseAsk, Query, Ran, Renew, Renewal, Settle,
+};
+use sandhog_core::account::Traffic;
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::budget::Bytes;
+use sandhog_core::effects::Effects;
+use sandhog_core::id::{
+    JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
+};
+use sandhog_core::job::{Job, JobRecord, Level, LogLine, NewJob, Priority, State};
+use sandhog_core::outcome::Usage;
+use sandhog_core::quota::StateQuota;
+use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
+
+use crate::call::Nth;
+use crate::protection::Protection;
+
+/// When everything happens.
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+const TTL: Duration = Duration::from_secs(30);
+/// Where jobs go that handlers enqueue; nobody leases them.
+const CHILDREN: &str = "children";
+/// Where the sabotaged broker writes effects by themselves.
+const ASIDE: &str = "aside";
+/// The ids of children start here, and name their parent above the bits of its lease.
+const CHILD: u128 = 1 << 64;
+const PARENT_BITS: u32 = 32;
+/// The ids of jobs that only a sabotaged broker makes.
+const STRAY: u128 = 1 << 72;
+
+struct StandingClock;
+
+impl Clock for StandingClock {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+}
+
+/// A broker, and what it looks like.
+#[derive(Clone)]
+pub(crate) struct Store {
+    broker: Arc<Memory>,
+    seen: Arc<Seen>,
+}
+
+/// All of a broker that decides what it does next.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Seen {
+    pub(crate) jobs: Vec<Option<SeenJob>>,
+    /// The number that all jobs compare and set.
+    pub(crate) shared: u64,
+    /// Jobs that nobody asked for.
+    pub(crate) strays: usize,
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct SeenJob {
+    pub(crate) state: State,
+    pub(crate) attempts: u32,
+    pub(crate) expiries: u32,
+    pub(crate) lease: LeaseNo,
+    /// Its lease has run out, and nobody has taken it back yet.
+    pub(crate) has_run_out: bool,
+    /// Its holder would hear that it is to be cancelled.
+    pub(crate) is_to_be_cancelled: bool,
+    /// By which leases its log lines were written.
+    pub(crate) log: Vec<u32>,
+    /// How often its runs have added to its own counter.
+    pub(crate) counted: u64,
+    /// How many jobs its runs have enqueued.
+    pub(crate) children: usize,
+}
+
+impl Store {
+    pub(crate) fn empty(jobs: usize) -> Self {
+        let broker = Arc::new(Memory::new(Arc::new(StandingClock)));
+        let seen = Arc::new(Seen { jobs: vec![None; jobs], shared: 0, strays: 0 });
+        Self { broker, seen }
+    }
+
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    pub(crate) fn enqueue(&mut self, nth: Nth, broken: Option<Protection>) -> Enqueued {
+        let is_repeated = self.seen.jobs[nth].is_some();
+        let id = match broken {
+            Some(Protection::IdsOfProducers) if is_repeated => JobId::from_parts(NOW, STRAY | nth as u128),
+            _ => job_id(nth),
+        };
+        let job = new_job(id, &format!("q{nth}"));
+        self.step(|broker| now(broker.enqueue(&tenant(), &[job]))[0])
+    }
+
+    /// Asks for a lease on this job. `None` if there is none to be had.
+    pub(crate) fn lease(&mut self, nth: Nth, expiries_max: u32) -> Option<(LeaseToken, Job)> {
+        let queues = [(queue(&format!("q{nth}")), 1)];
+        let lease = self.step(|broker| lease(broker, &queues, expiries_max));
+        lease.map(|lease| (lease.token, lease.job))
+    }
+
+    /// Renews a lease, and brings a log line.
+    pub(crate) fn renew(&mut self, nth: Nth, lease: LeaseNo, broken: Option<Protection>) -> Renewal {
+        let shown = match broken {
+            Some(Protection::FenceOfRenewals) => self.current(nth).unwrap_or(lease),
+            _ => lease,
+        };
+        let renew = Renew {
+            token: LeaseToken { job: job_id(nth), lease: shown },
+            progress: None,
+            log: vec![line(lease)],
+        };
+        self.step(|broker| now(broker.renew(&tenant(), TTL, &[renew]))[0])
+    }
+
+    pub(crate) fn settle(&mut self, nth: Nth, settle: &Settle, broken: Option<Protection>) -> SettleReply {
+        let mut settle = settle.clone();
+        let before = self.seen.jobs[nth].clone();
+        let current = self.current(nth);
+        self.step(|broker| match (broken, before) {
+            (Some(Protection::FenceOfSettlements), _) => {
+                settle.token.lease = current.unwrap_or(settle.token.lease);
+                send(broker, &settle)
+            }
+            (Some(Protection::EffectsWithTheSettlement), _) => match write_aside(broker, &mut settle) {
+                SettleReply::Applied => send(broker, &settle),
+                refused => refused,
+            },
+            (Some(Protection::RepeatsChangeNothing), Some(job))
+                if job.state == State::Succeeded && job.lease == settle.token.lease =>
+            {
+                write_aside(broker, &mut settle)
+            }
+            // Had the number not risen, this token's would be the job's, which is not leased: so it looks as if settled.
+            (Some(Protection::NumbersRiseWhenTakenBack), Some(job))
+                if job.was_taken_back() && job.lease.0 == settle.token.lease.0 + 1 =>
+            {
+                SettleReply::Applied
+            }
+            _ => send(broker, &settle),
+        })
+    }
+
+    pub(crate) fn cancel(&mut self, nth: Nth) -> Cancelled {
+        self.step(|broker| now(broker.cancel(&tenant(), job_id(nth))))
+    }
+
+    /// Lets time pass until the lease of a job has run out.
+    pub(crate) fn run_out(&mut self, nth: Nth) {
+        let Some(lease) = self.current(nth) else { return };
+        let token = LeaseToken { job: job_id(nth), lease };
+        let renew = Renew { token, progress: None, log: Vec::new() };
+        self.step(|broker| now(broker.renew(&tenant(), Duration::ZERO, &[renew])));
+    }
+
+    /// The number that a run finds before it adds to it.
+    pub(crate) fn shared(&self) -> Option<Vec<u8>> {
+        now(self.broker.state(&tenant(), &plugin(), &key("shared")))
+    }
+
+    /// The lease that a job is under.
+    fn current(&self, nth: Nth) -> Option<LeaseNo> {
+        self.seen.jobs[nth].as_ref().filter(|job| job.state == State::Leased).map(|job| job.lease)
+    }
+
+    fn step<T>(&mut self, step: impl FnOnce(&Memory) -> T) -> T {
+        let broker = self.broker.fork();
+        let reply = step(&broker);
+        *self = Self { seen: Arc::new(Seen::of(&broker, self.seen.jobs.len())), broker: Arc::new(broker) };
+        reply
+    }
+}
+
+impl Seen {
+    fn of(broker: &Memory, jobs: usize) -> Self {
+        let ready = Query { state: State::Ready, offset: 0, limit: Query::LIMIT_MAX };
+        let ready: Vec<u128> = now(broker.jobs(&tenant(), ready)).iter().map(|job| chance(job.id)).collect();
+        let children = |nth: Nth| ready.iter().filter(|id| parent_of(**id) == Some(nth)).count();
+        let job = |nth: Nth| {
+            let record = now(broker.job(&tenant(), job_id(nth)))?;
+            Some(SeenJob::of(broker, nth, &record, children(nth)))
+        };
+        Self {
+            jobs: (0..jobs).map(job).collect(),
+            shared: number(broker, "shared"),
+            strays: ready.iter().filter(|id| **id >= STRAY).count(),
+        }
+    }
+}
+
+impl SeenJob {
+    /// Whether it waits because its lease was taken back. A settlement would have left a log line with its number.
+    fn was_taken_back(&self) -> bool {
+        self.state == State::Ready
+            && self.lease.0 > 0
+            && !self.log.iter().any(|n| u64::from(*n) == self.lease.0)
+    }
+
+    fn of(broker: &Memory, nth: Nth, record: &JobRecord, children: usize) -> Self {
+        let token = LeaseToken { job: record.id, lease: record.lease };
+        // What a holder would hear, from a broker that goes on without it.
+        let renew = Renew { token, progress: None, log: Vec::new() };
+        let is_to_be_cancelled = record.state == State::Leased
+            && now(broker.fork().renew(&tenant(), TTL, &[renew]))[0] == Renewal::CancelRequested;
+        Self {
+            state: record.state,
+            attempts: record.attempts,
+            expiries: record.expiries,
+            lease: record.lease,
+            has_run_out: record.lease_expires_at.is_some_and(|at| at <= NOW),
+            is_to_be_cancelled,
+            log: now(broker.log(&tenant(), record.id)).iter().map(|line| line.attempt).collect(),
+            counted: number(broker, &format!("counted-{nth}")),
+            children,
+        }
+    }
+}
+
+impl PartialEq for Store {
+    fn eq(&self, other: &Self) -> bool {
+        self.seen == other.seen
+    }
+}
+
+impl Eq for Store {}
+
+impl Hash for Store {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.seen.hash(hasher);
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.seen.fmt(f)
+    }
+}
+
+/// What a run of a job under this lease wants written: it adds to a counter of its own, counts up what is shared (if
+/// `read` is what it found there), and enqueues a job.
+pub(crate) fn effects(nth: Nth, lease: LeaseNo, read: Option<Option<Vec<u8>>>) -> Effects {
+    let mut effects = Effects::default();
+    effects.increment(key(&format!("counted-{nth}")), 1).expect("it is the first");
+    if let Some(stored) = read {
+        let next = stored.as_deref().map_or(1, |bytes| digits(bytes) + 1);
+        effects.swap(key("shared"), stored, next.to_string().into_bytes(), None);
+    }
+    let id = CHILD | (nth as u128) << PARENT_BITS | u128::from(lease.0);
+    effects.enqueue(new_job(JobId::from_parts(NOW, id), CHILDREN));
+    effects
+}
+
+/// A settlement as a daemon sends it, with a log line of its own.
+pub(crate) fn settle_of(token: LeaseToken, settlement: Settlement) -> Settle {
+    let ran = Ran {
+        plugin: plugin(),
+        revision: Revision::from_sha256([0; 32]),
+        usage: Usage::default(),
+        traffic: Traffic::default(),
+        state_max: StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX },
+    };
+    let log = vec![line(token.lease)];
+    Settle { token, ran: Some(ran), settlement, progress: None, log, keep: Keep::default() }
+}
+
+fn send(broker: &Memory, settle: &Settle) -> SettleReply {
+    now(broker.settle(&tenant(), std::slice::from_ref(settle))).remove(0)
+}
+
+/// Writes the effects of a settlement in a step of their own, whatever its token is worth, and leaves it none.
+fn write_aside(broker: &Memory, settle: &mut Settle) -> SettleReply {
+    let Settlement::Succeed { effects, .. } = &mut settle.settlement else { return SettleReply::Applied };
+    let effects = std::mem::take(effects);
+    if effects.is_empty() {
+        return SettleReply::Applied;
+    }
+    let written: u64 = now(broker.counts(&tenant())).iter().sum();
+    let carrier = new_job(JobId::from_parts(NOW, STRAY | u128::from(written)), ASIDE);
+    now(broker.enqueue(&tenant(), &[carrier]));
+    let carrier = lease(broker, &[(queue(ASIDE), 1)], u32::MAX).expect("it is ready");
+    send(broker, &settle_of(carrier.token, Settlement::Succeed { output: Vec::new(), effects }))
+}
+
+fn lease(
+    broker: &Memory,
+    queues: &[(QueueName, u32)],
+    expiries_max: u32,
+) -> Option<sandhog_core::job::Lease> {
+    let ask = LeaseAsk { tenant: &tenant(), queues, ttl: TTL, expiries_max, fuel: None };
+    now(broker.lease(ask)).leases.pop()
+}
+
+/// The answer of a broker that never waits.
+fn now<T>(call: impl Future<Output = sandhog_broker::Result<T>>) -> T {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer.expect("the reference model is always there"),
+        Poll::Pending => unreachable!("the reference model never waits"),
+    }
+}
+
+fn new_job(id: JobId, in_queue: &str) -> NewJob {
+    NewJob {
+        id,
+        kind: Kind::parse("model.job").expect("valid"),
+        queue: queue(in_queue),
+        payload: Vec::new(),
+        delay: Duration::ZERO,
+        priority: Priority::default(),
+        unique_key: None,
+        pinned: None,
+    }
+}
+
+pub(crate) fn job_id(nth: Nth) -> JobId {
+    JobId::from_parts(NOW, nth as u128)
+}
+
+/// The part of an id that isn't time.
+fn chance(id: JobId) -> u128 {
+    id.as_u128() & ((1 << 80) - 1)
+}
+
+fn parent_of(chance: u128) -> Option<Nth> {
+    (CHILD..STRAY).contains(&chance).then_some(((chance ^ CHILD) >> PARENT_BITS) as Nth)
+}
+
+fn line(lease: LeaseNo) -> LogLine {
+    let attempt = u32::try_from(lease.0).expect("a small number");
+    LogLine { at: NOW, attempt, level: Level::Info, message: String::new(), fields: Vec::new() }
+}
+
+fn number(broker: &Memory, name: &str) -> u64 {
+    now(broker.state(&tenant(), &plugin(), &key(name))).map_or(0, |bytes| digits(&bytes))
+}
+
+fn digits(bytes: &[u8]) -> u64 {
+    std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok()).expect("a number was stored")
+}
+
+fn tenant() -> TenantId {
+    TenantId::parse("acme").expect("valid")
+}
+
+fn plugin() -> PluginName {
+    PluginName::parse("model").expect("valid")
+}
+
+fn queue(name: &str) -> QueueName {
+    QueueName::parse(name).expect("valid")
+}
+
+fn key(name: &str) -> StateKey {
+    StateKey::parse(name).expect("valid")
+}

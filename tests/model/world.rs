@@ -1,0 +1,564 @@
+//! The world: a producer, some daemons, the wire between them and the broker; and what may happen next.
+
+use std::time::Duration;
+
+use sandhog_broker::Renewal;
+use sandhog_core::attempt::{Action as Decision, Attempt, Event};
+use sandhog_core::id::LeaseToken;
+use sandhog_core::job::State;
+use sandhog_core::outcome::{Outcome, StopReason};
+use sandhog_core::settle::{Backoff, Chance, Jitter, OnLimit, RetryPolicy, Settlement, Tally};
+use sandhog_core::time::Mono;
+use stateright::{Model, Property};
+
+use crate::call::{Call, Caller, Nth, What};
+use crate::printed::Printed;
+use crate::properties;
+use crate::protection::Protection;
+use crate::store::{Store, effects, job_id, settle_of};
+use crate::witness::{Told, Witness};
+
+/// How large a world is tried through, and what it lacks.
+#[derive(Debug, Clone)]
+pub(crate) struct Protocol {
+    pub(crate) jobs: usize,
+    pub(crate) holders: usize,
+    /// How much may go wrong: lost calls, lost replies, calls given up, crashes, drains, leases that run out.
+    pub(crate) faults: u8,
+    /// How often somebody cancels a job.
+    pub(crate) cancels: u8,
+    pub(crate) max_attempts: u32,
+    pub(crate) expiries_max: u32,
+    /// Whether runs also count up a number that is common to all jobs, by compare and set.
+    pub(crate) sharing: Sharing,
+    /// Which renewals there are.
+    pub(crate) renewals: Renewals,
+    /// What is taken away from the broker.
+    pub(crate) broken: Option<Protection>,
+}
+
+/// What runs have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    Nothing,
+    ANumber,
+}
+
+/// When leases are renewed. A renewal that changes nothing is never tried: there would be no end of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewals {
+    /// When there is something to learn by it, or a lease to be kept.
+    ForNews,
+    /// Once for each lease besides, to bring a log line.
+    ForTheLog,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) witness: Witness,
+    producer: Vec<Producing>,
+    pub(crate) seats: Vec<Seat>,
+    /// In order, so that two wires with the same calls are the same.
+    wire: Vec<Call>,
+    faults: u8,
+    cancels: u8,
+}
+
+/// How far the producer is with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Producing {
+    /// It has yet to send it, for the first time or once more.
+    Due,
+    Waiting,
+    Acknowledged,
+}
+
+/// The seat that a daemon has for one run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Seat {
+    Free,
+    Asking,
+    Taken(Held),
+}
+
+/// An attempt under way, as its daemon sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Held {
+    pub(crate) job: Nth,
+    pub(crate) token: LeaseToken,
+    attempt: Printed<Attempt>,
+    run: Run,
+    settling: Option<Printed<sandhog_broker::Settle>>,
+    /// Whether a renewal is on its way.
+    renewing: bool,
+    /// Whether one has brought the log line of the run.
+    logged: bool,
+}
+
+/// The guest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Run {
+    NotYet,
+    /// It has read this from the state.
+    Going {
+        read: Option<Option<Vec<u8>>>,
+        stop: Option<StopReason>,
+    },
+    Over,
+}
+
+/// What may happen.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// The producer sends a job.
+    Enqueue(Nth),
+    /// A daemon asks for a lease on a job.
+    Ask(usize, Nth),
+    /// It lets the run begin.
+    Start(usize),
+    /// The run ends.
+    Exit(usize, Exit),
+    /// It renews its lease.
+    Renew(usize),
+    /// A call arrives, and its caller hears the answer.
+    Arrive(Call),
+    /// A call never arrives, and its caller notices.
+    LoseCall(Call),
+    /// A call arrives, but its caller only hears that the connection is gone.
+    LoseReply(Call),
+    /// The caller waits no longer; the call may still arrive.
+    GiveUp(Call),
+    /// A lease runs out.
+    RunOut(Nth),
+    /// A daemon finds that it can't trust its lease any longer.
+    Distrust(usize),
+    /// A daemon is killed; another one starts in its place.
+    Crash(usize),
+    /// The grace time of a daemon is over.
+    Drain(usize),
+    /// Somebody cancels a job.
+    Cancel(Nth),
+}
+
+/// How a run ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Returns,
+    Fails,
+    FailsForGood,
+    /// The daemon's own fault, which counts as one here.
+    HostFault,
+    /// It was told to stop.
+    Stops,
+}
+
+/// As long as a lease can be trusted, and after. Nothing else is known of the time.
+const TRUSTED: Mono = Mono::from_origin(Duration::ZERO);
+const TRUST_ENDS: Mono = Mono::from_origin(Duration::from_secs(1));
+const NO_DEADLINE: Mono = Mono::from_origin(Duration::from_secs(2));
+
+impl Model for Protocol {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World {
+            store: Store::empty(self.jobs),
+            witness: Witness::of(self.jobs),
+            producer: vec![Producing::Due; self.jobs],
+            seats: vec![Seat::Free; self.holders],
+            wire: Vec::new(),
+            faults: self.faults,
+            cancels: self.cancels,
+        }]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        world.producer_steps(steps);
+        (0..self.holders).for_each(|seat| world.seat_steps(seat, self.renewals, steps));
+        world.wire_steps(steps);
+        (0..self.jobs).for_each(|job| world.steps_of_time(job, steps));
+    }
+
+    fn next_state(&self, before: &World, step: Step) -> Option<World> {
+        let mut world = before.clone();
+        match step {
+            Step::Enqueue(job) => {
+                world.producer[job] = Producing::Waiting;
+                world.send(Caller::Producer, What::Enqueue(job));
+            }
+            Step::Ask(seat, job) => {
+                world.seats[seat] = Seat::Asking;
+                world.send(Caller::Holder(seat), What::Lease(job));
+            }
+            Step::Start(seat) => {
+                let event = Event::Admitted { retry: self.retry(), deadline: NO_DEADLINE };
+                self.happens(&mut world, seat, event, TRUSTED);
+            }
+            Step::Exit(seat, exit) => self.exits(&mut world, seat, exit),
+            Step::Renew(seat) => world.renews(seat),
+            Step::Arrive(call) => self.arrives(&mut world, call, Heard::Yes),
+            Step::LoseReply(call) => {
+                world.faults -= 1;
+                self.arrives(&mut world, call, Heard::No);
+            }
+            Step::LoseCall(call) => {
+                world.faults -= 1;
+                world.take(&call);
+                self.fails(&mut world, &call);
+            }
+            Step::GiveUp(call) => {
+                world.faults -= 1;
+                world.take(&call);
+                world.send(Caller::Nobody, call.what.clone());
+                self.fails(&mut world, &call);
+            }
+            Step::RunOut(job) => {
+                world.faults -= u8::from(world.is_held(job));
+                world.store.run_out(job);
+                world.witness.runs_out(job);
+            }
+            Step::Distrust(seat) => {
+                world.faults -= u8::from(world.is_valid(seat));
+                self.happens(&mut world, seat, Event::Tick, TRUST_ENDS);
+            }
+            Step::Crash(seat) => {
+                world.faults -= 1;
+                world.vacate(seat);
+            }
+            Step::Drain(seat) => {
+                world.faults -= 1;
+                self.happens(&mut world, seat, Event::Drain, TRUSTED);
+            }
+            Step::Cancel(job) => {
+                world.cancels -= 1;
+                let answer = world.store.cancel(job);
+                world.witness.cancels(job, answer);
+            }
+        }
+        world.wire.sort();
+        world.witness.looks_at(world.store.seen());
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+}
+
+/// Whether an answer comes back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Yes,
+    No,
+}
+
+impl Protocol {
+    fn retry(&self) -> RetryPolicy {
+        let no_wait =
+            Backoff { base: Duration::ZERO, factor: 1.0, max: Duration::ZERO, jitter: Jitter::None };
+        let max_attempts = self.max_attempts.try_into().expect("not zero");
+        RetryPolicy { max_attempts, backoff: no_wait, on_limit: OnLimit::Bury }
+    }
+
+    /// Something happens to an attempt: the machine decides, and this does what it says.
+    fn happens(&self, world: &mut World, seat: usize, event: Event, at: Mono) {
+        let Seat::Taken(held) = &mut world.seats[seat] else { return };
+        let mut attempt = (*held.attempt).clone();
+        let decision = attempt.on(event, at, Chance::from_bits(0));
+        held.attempt = Printed::new(attempt);
+        match decision {
+            Decision::Wait => {}
+            Decision::Start => {
+                let read = match self.sharing {
+                    Sharing::Nothing => None,
+                    Sharing::ANumber => Some(world.store.shared()),
+                };
+                held.run = Run::Going { read, stop: None };
+            }
+            Decision::Stop(reason) => {
+                if let Run::Going { stop, .. } = &mut held.run {
+                    *stop = Some(reason);
+                }
+            }
+            Decision::Settle(settlement) => {
+                held.settling = Some(Printed::new(settle_of(held.token, without_rest(settlement))));
+                world.settles(seat);
+            }
+            Decision::SettleAgain => world.settles(seat),
+            Decision::End(ending) => {
+                let (job, lease) = (held.job, held.token.lease);
+                world.witness.ends(job, lease, ending);
+                world.vacate(seat);
+            }
+        }
+    }
+
+    fn exits(&self, world: &mut World, seat: usize, exit: Exit) {
+        let Seat::Taken(held) = &mut world.seats[seat] else { return };
+        let Run::Going { read, stop } = std::mem::replace(&mut held.run, Run::Over) else { return };
+        let outcome = match (exit, stop) {
+            (Exit::Returns, _) => {
+                Outcome::Returned { output: Vec::new(), effects: effects(held.job, held.token.lease, read) }
+            }
+            (Exit::Fails, _) => Outcome::FailedTransiently { message: String::new(), retry_after: None },
+            (Exit::FailsForGood, _) => Outcome::FailedPermanently { message: String::new() },
+            (Exit::HostFault, _) => {
+                world.faults -= 1;
+                Outcome::HostFault { message: String::new() }
+            }
+            (Exit::Stops, stop) => Outcome::Aborted(stop.expect("it was told to")),
+        };
+        self.happens(world, seat, Event::Exited(outcome), TRUSTED);
+    }
+
+    /// The broker takes in a call; the caller hears of it, or not.
+    fn arrives(&self, world: &mut World, call: Call, heard: Heard) {
+        world.take(&call);
+        let answered = match (&call.what, call.from, heard) {
+            (What::Enqueue(job), from, _) => {
+                world.store.enqueue(*job, self.broken);
+                world.witness.enqueued(*job);
+                if from == Caller::Producer && heard == Heard::Yes {
+                    world.producer[*job] = Producing::Acknowledged;
+                    world.witness.acknowledged(*job);
+                }
+                None
+            }
+            (What::Lease(job), from, _) => {
+                world.witness.is_asked_for_leases();
+                let lease = world.store.lease(*job, self.expiries_max);
+                if let Some((token, _)) = &lease {
+                    world.witness.leased(*job, token.lease);
+                }
+                if let (Caller::Holder(seat), Heard::Yes) = (from, heard) {
+                    world.seats[seat] = lease.map_or(Seat::Free, |(token, leased)| {
+                        let tally = Tally { attempts: leased.attempts, lease: token.lease };
+                        Seat::Taken(Held::new(*job, token, tally))
+                    });
+                }
+                None
+            }
+            (What::Renew(job, lease), _, _) => {
+                let before = world.store.seen().clone();
+                let renewal = world.store.renew(*job, *lease, self.broken);
+                world.witness.renewed(*job, *lease, renewal, &before, world.store.seen());
+                match renewal {
+                    Renewal::Held => Some(Event::Renewed { trusted_until: TRUST_ENDS }),
+                    Renewal::CancelRequested => Some(Event::CancelRequested { trusted_until: TRUST_ENDS }),
+                    Renewal::Lost => Some(Event::LeaseLost),
+                }
+            }
+            (What::Settle(job, settle), _, _) => {
+                let before = world.store.seen().clone();
+                let reply = world.store.settle(*job, settle, self.broken);
+                let told = Told { job: *job, settle, reply: &reply };
+                world.witness.settled(&told, &before, world.store.seen());
+                Some(Event::Settled(reply))
+            }
+        };
+        if heard == Heard::No {
+            return self.fails(world, &call);
+        }
+        if let (Caller::Holder(seat), Some(event)) = (call.from, answered) {
+            if let (Seat::Taken(held), What::Renew(..)) = (&mut world.seats[seat], &call.what) {
+                held.renewing = false;
+                held.logged = true;
+            }
+            self.happens(world, seat, event, TRUSTED);
+        }
+    }
+
+    /// A caller notices that it won't hear of its call.
+    fn fails(&self, world: &mut World, call: &Call) {
+        match (call.from, &call.what) {
+            (Caller::Producer, What::Enqueue(job)) => world.producer[*job] = Producing::Due,
+            (Caller::Holder(seat), What::Lease(_)) => world.seats[seat] = Seat::Free,
+            (Caller::Holder(seat), What::Renew(..)) => {
+                if let Seat::Taken(held) = &mut world.seats[seat] {
+                    held.renewing = false;
+                }
+            }
+            (Caller::Holder(seat), What::Settle(..)) => {
+                self.happens(world, seat, Event::SettleFailed, TRUSTED);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl World {
+    fn producer_steps(&self, steps: &mut Vec<Step>) {
+        // One job is like the other, so they are sent in order.
+        let unsent = |job: &Nth| self.store.seen().jobs[*job].is_none();
+        let due = (0..self.producer.len()).filter(|job| self.producer[*job] == Producing::Due);
+        let first = (0..self.producer.len()).find(unsent);
+        steps.extend(due.filter(|job| !unsent(job) || first == Some(*job)).map(Step::Enqueue));
+    }
+
+    fn seat_steps(&self, seat: usize, renewals: Renewals, steps: &mut Vec<Step>) {
+        match &self.seats[seat] {
+            // One free seat is like the other.
+            Seat::Free if self.seats[..seat].contains(&Seat::Free) => {}
+            Seat::Free => {
+                let jobs = 0..self.producer.len();
+                steps.extend(jobs.filter(|job| self.may_be_leased(*job)).map(|job| Step::Ask(seat, job)));
+            }
+            Seat::Asking => self.add_fault(Step::Crash(seat), steps),
+            Seat::Taken(held) => {
+                self.held_steps(seat, held, renewals, steps);
+                self.add_fault(Step::Crash(seat), steps);
+            }
+        }
+    }
+
+    fn held_steps(&self, seat: usize, held: &Held, renewals: Renewals, steps: &mut Vec<Step>) {
+        match &held.run {
+            Run::NotYet if held.settling.is_none() => {
+                steps.push(Step::Start(seat));
+                self.add_fault(Step::Drain(seat), steps);
+            }
+            Run::Going { stop: None, .. } => {
+                let exits = [Exit::Returns, Exit::Fails, Exit::FailsForGood];
+                steps.extend(exits.map(|exit| Step::Exit(seat, exit)));
+                self.add_fault(Step::Exit(seat, Exit::HostFault), steps);
+                self.add_fault(Step::Drain(seat), steps);
+            }
+            // What it returns may have come first.
+            Run::Going { stop: Some(_), .. } => {
+                steps.extend([Exit::Returns, Exit::Stops].map(|exit| Step::Exit(seat, exit)));
+            }
+            Run::NotYet | Run::Over => {}
+        }
+        if held.attempt.wants_lease() && !held.renewing && self.is_renewal_worth_it(held, renewals) {
+            steps.push(Step::Renew(seat));
+        }
+        let can_lose = held.attempt.wake_at().is_some();
+        if can_lose && (self.faults > 0 || !self.is_valid(seat)) {
+            steps.push(Step::Distrust(seat));
+        }
+    }
+
+    fn wire_steps(&self, steps: &mut Vec<Step>) {
+        for (n, call) in self.wire.iter().enumerate() {
+            // The same call twice: either is like the other.
+            if n > 0 && self.wire[n - 1] == *call {
+                continue;
+            }
+            steps.push(Step::Arrive(call.clone()));
+            if call.from != Caller::Nobody {
+                self.add_fault(Step::LoseCall(call.clone()), steps);
+                self.add_fault(Step::LoseReply(call.clone()), steps);
+                self.add_fault(Step::GiveUp(call.clone()), steps);
+            }
+        }
+    }
+
+    fn steps_of_time(&self, job: Nth, steps: &mut Vec<Step>) {
+        let Some(seen) = &self.store.seen().jobs[job] else { return };
+        if seen.state == State::Leased && !seen.has_run_out && (self.faults > 0 || !self.is_held(job)) {
+            steps.push(Step::RunOut(job));
+        }
+        if self.cancels > 0 && !seen.state.is_final() && !seen.is_to_be_cancelled {
+            steps.push(Step::Cancel(job));
+        }
+    }
+
+    fn add_fault(&self, step: Step, steps: &mut Vec<Step>) {
+        if self.faults > 0 {
+            steps.push(step);
+        }
+    }
+
+    fn is_renewal_worth_it(&self, held: &Held, renewals: Renewals) -> bool {
+        let seen = self.store.seen().jobs[held.job].as_ref().expect("it was leased");
+        let is_stopped = matches!(held.run, Run::Going { stop: Some(_), .. });
+        let is_news = seen.is_to_be_cancelled && held.settling.is_none() && !is_stopped;
+        let has_a_line = renewals == Renewals::ForTheLog && !held.logged;
+        has_a_line || seen.lease != held.token.lease || seen.has_run_out || is_news
+    }
+
+    fn may_be_leased(&self, job: Nth) -> bool {
+        let seen = self.store.seen().jobs[job].as_ref();
+        seen.is_some_and(|seen| seen.state == State::Ready || seen.has_run_out)
+    }
+
+    /// Whether somebody is there who would renew the present lease of a job.
+    fn is_held(&self, job: Nth) -> bool {
+        let lease = self.store.seen().jobs[job].as_ref().map(|seen| seen.lease);
+        let holds = |seat: &Seat| matches!(seat, Seat::Taken(held) if held.job == job && Some(held.token.lease) == lease && held.attempt.wants_lease());
+        self.seats.iter().any(holds)
+    }
+
+    /// Whether the lease of a seat is the present one, and hasn't run out.
+    fn is_valid(&self, seat: usize) -> bool {
+        let Seat::Taken(held) = &self.seats[seat] else { return false };
+        let seen = self.store.seen().jobs[held.job].as_ref();
+        seen.is_some_and(|seen| {
+            seen.state == State::Leased && seen.lease == held.token.lease && !seen.has_run_out
+        })
+    }
+
+    fn renews(&mut self, seat: usize) {
+        let Seat::Taken(held) = &mut self.seats[seat] else { return };
+        held.renewing = true;
+        let what = What::Renew(held.job, held.token.lease);
+        self.send(Caller::Holder(seat), what);
+    }
+
+    fn settles(&mut self, seat: usize) {
+        let Seat::Taken(held) = &self.seats[seat] else { return };
+        let Some(settle) = held.settling.clone() else { return };
+        let what = What::Settle(held.job, settle);
+        self.send(Caller::Holder(seat), what);
+    }
+
+    /// Whoever sat there is gone; what it has sent isn't.
+    fn vacate(&mut self, seat: usize) {
+        self.seats[seat] = Seat::Free;
+        for call in &mut self.wire {
+            if call.from == Caller::Holder(seat) {
+                call.from = Caller::Nobody;
+            }
+        }
+    }
+
+    fn send(&mut self, from: Caller, what: What) {
+        self.wire.push(Call { from, what });
+    }
+
+    fn take(&mut self, call: &Call) {
+        let at = self.wire.iter().position(|other| other == call).expect("it is on the wire");
+        self.wire.remove(at);
+    }
+
+    /// Whether all faults that may be are over.
+    pub(crate) fn is_without_faults(&self) -> bool {
+        self.faults == 0
+    }
+}
+
+impl Held {
+    fn new(job: Nth, token: LeaseToken, tally: Tally) -> Self {
+        debug_assert_eq!(token.job, job_id(job));
+        Self {
+            job,
+            token,
+            attempt: Printed::new(Attempt::new(tally, TRUST_ENDS)),
+            run: Run::NotYet,
+            settling: None,
+            renewing: false,
+            logged: false,
+        }
+    }
+}
+
+/// Jobs rest for no time here.
+fn without_rest(settlement: Settlement) -> Settlement {
+    match settlement {
+        Settlement::Release { reason, .. } => Settlement::Release { after: Duration::ZERO, reason },
+        other => other,
+    }
+}
