@@ -7,14 +7,16 @@ use rand::seq::IndexedRandom;
 use sandhog_broker::Broker;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::NewJob;
-use sandhog_tests::hog_job;
-use tokio::time::{Instant, interval};
+use sandhog_tests::{PATIENCE, hog_job};
+use tokio::time::{Instant, interval, sleep};
 
 /// One job every so often: 50 a second, which leaves most of two cores to others.
 const EVERY: Duration = Duration::from_millis(20);
 /// How long a job that shall be cancelled may run. (One that is cancelled before it runs is kept for a day, as no plugin
 /// has a say in it; so there are none here.)
 const CANCELLED_AFTER: Duration = Duration::from_secs(1);
+/// When a call that failed is made again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The counter of the jobs that count.
 pub(crate) const COUNTER: &str = "runs";
 
@@ -122,14 +124,14 @@ pub(crate) async fn enqueue(
         if to_cancel.front().is_some_and(|(at, ..)| *at <= now)
             && let Some((_, of, job)) = to_cancel.pop_front()
         {
-            broker.cancel(of, job).await?;
+            patiently(async || broker.cancel(of, job).await).await?;
         }
         if now >= until {
             continue;
         }
         let shape = Shape::drawn();
         let job = shape.job();
-        broker.enqueue(tenant, std::slice::from_ref(&job)).await?;
+        patiently(async || broker.enqueue(tenant, std::slice::from_ref(&job)).await).await?;
         enqueued.jobs += 1;
         enqueued.counting += u64::from(shape == Shape::Counts);
         if shape == Shape::IsCancelled {
@@ -137,6 +139,17 @@ pub(crate) async fn enqueue(
         }
     }
     Ok(enqueued)
+}
+
+/// Calls until there is an answer: in an hour, a machine stands still now and then. To say the same again is safe.
+async fn patiently<T>(call: impl AsyncFn() -> sandhog_broker::Result<T>) -> sandhog_broker::Result<T> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match call().await {
+            Err(_) if Instant::now() < until => sleep(AGAIN).await,
+            answer => return answer,
+        }
+    }
 }
 
 #[cfg(test)]

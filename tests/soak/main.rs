@@ -80,8 +80,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         let mut ticks = interval_at(began + EVERY, EVERY);
         while ticks.tick().await < until {
             let at = began.elapsed();
-            samples.take(at, &daemons, &mut redis, &*broker, &tenants).await?;
-            println!("{:>5} s  {}", at.as_secs(), samples.latest());
+            let taken = samples.take(at, &daemons, &mut redis, &*broker, &tenants).await;
+            let shown =
+                taken.map_or_else(|error| format!("no look was had: {error:#}"), |()| samples.latest());
+            println!("{:>5} s  {shown}", at.as_secs());
         }
         Ok(())
     };
