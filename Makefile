@@ -41,8 +41,13 @@ chaos: daemon ## Break things while jobs run, and check that nothing is lost (SE
 	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(if $(SEED),,$(SECONDS)) cargo test --release --workspace --locked --test chaos
 
 .PHONY: bench
-bench: build kernels ## Measure (CASE=name runs some of it)
-	$(CARGO_TARGET_DIR)/release/sandhog-bench $(CASE)
+bench: build kernels peers ## Measure (CASE=name runs some of it; with SUBJECT=name, of one subject)
+	$(CARGO_TARGET_DIR)/release/sandhog-bench $(CASE) $(if $(CASE),$(SUBJECT))
+
+.PHONY: peers
+peers: setup ## Build the job systems that are measured beside Sandhog
+	@scripts/setup.sh languages
+	@scripts/peers.sh
 
 .PHONY: soak
 soak: SECONDS = 3600

@@ -29,9 +29,22 @@ pub(crate) struct Figure {
 
 /// All of them, in the order in which they were measured.
 #[derive(Debug, Default)]
-pub(crate) struct Figures(Vec<Figure>);
+pub(crate) struct Figures {
+    all: Vec<Figure>,
+    only: Option<String>,
+}
 
 impl Figures {
+    /// None yet, and none of other subjects than this one to come.
+    pub(crate) fn only(subject: Option<String>) -> Self {
+        Self { all: Vec::new(), only: subject }
+    }
+
+    /// Whether a subject is to be measured.
+    pub(crate) fn wants(&self, subject: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == subject)
+    }
+
     /// Adds the median of what some rounds measured.
     ///
     /// # Panics
@@ -44,21 +57,21 @@ impl Figures {
             value: median(rounds),
             rounds: rounds.len(),
         };
-        self.0.push(figure);
+        self.all.push(figure);
     }
 
     /// One of them.
     pub(crate) fn value(&self, case: &str, subject: &str, metric: &str) -> Option<f64> {
         let is_it =
             |figure: &&Figure| figure.case == case && figure.subject == subject && figure.metric == metric;
-        self.0.iter().find(is_it).map(|figure| figure.value)
+        self.all.iter().find(is_it).map(|figure| figure.value)
     }
 
     /// A row for each case and metric, a column for each subject.
     pub(crate) fn table(&self) -> Table {
         let mut subjects: Vec<&str> = Vec::new();
         let mut rows: Vec<(&str, &str)> = Vec::new();
-        for figure in &self.0 {
+        for figure in &self.all {
             if !subjects.contains(&figure.subject.as_str()) {
                 subjects.push(&figure.subject);
             }
@@ -91,18 +104,18 @@ impl Figures {
         if !path.exists() {
             return Ok(Self::default());
         }
-        Ok(Self(serde_json::from_slice(&fs::read(path)?)?))
+        Ok(Self { all: serde_json::from_slice(&fs::read(path)?)?, only: None })
     }
 
     /// Those of the named cases are taken from `newer`, in their old place, or at the end.
     pub(crate) fn replaced(self, cases: &[&str], newer: Self) -> Self {
         let of = |figure: &Figure| figure.case.split('/').next().unwrap_or_default().to_owned();
         let mut newer_by_case: BTreeMap<String, Vec<Figure>> = BTreeMap::new();
-        for figure in newer.0 {
+        for figure in newer.all {
             newer_by_case.entry(of(&figure)).or_default().push(figure);
         }
         let mut all = Vec::new();
-        for figure in self.0 {
+        for figure in self.all {
             let case = of(&figure);
             if let Some(newer) = newer_by_case.remove(&case) {
                 all.extend(newer);
@@ -112,7 +125,7 @@ impl Figures {
             }
         }
         all.extend(newer_by_case.into_values().flatten());
-        Self(all)
+        Self { all, only: None }
     }
 
     /// Keeps them, with what they were measured on.
@@ -120,7 +133,7 @@ impl Figures {
     /// # Errors
     /// If a file can't be written.
     pub(crate) fn keep(&self, machine: &Machine) -> anyhow::Result<()> {
-        let lines: Vec<String> = self.0.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
+        let lines: Vec<String> = self.all.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
         fs::write(folder().join("results.json"), format!("[\n{}\n]\n", lines.join(",\n")))?;
         fs::write(folder().join("machine.json"), serde_json::to_string_pretty(machine)? + "\n")?;
         Ok(())
@@ -175,7 +188,7 @@ mod tests {
     fn a_run_of_one_case_leaves_the_others_as_they_are() {
         let kept = of(&[("a/1", 1.0), ("b", 2.0), ("a/2", 3.0), ("c", 4.0)]);
         let all = kept.replaced(&["a", "d"], of(&[("a/1", 5.0), ("d", 6.0)]));
-        assert_eq!(all.0, of(&[("a/1", 5.0), ("b", 2.0), ("c", 4.0), ("d", 6.0)]).0);
+        assert_eq!(all.all, of(&[("a/1", 5.0), ("b", 2.0), ("c", 4.0), ("d", 6.0)]).all);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde::Serialize;
 
+use crate::peers;
+
 /// The machine and the versions.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
@@ -41,6 +43,7 @@ impl Machine {
         ] {
             versions.insert(name.to_owned(), said(&command).unwrap_or_else(|| "not there".to_owned()));
         }
+        versions.extend(peers::versions());
         Self {
             processor: of_file("/proc/cpuinfo", "model name"),
             processors: std::thread::available_parallelism().map_or(0, usize::from),

@@ -1,7 +1,8 @@
-//! Measurements that anyone can run again: `make bench`, or `make bench CASE=name`.
+//! Measurements that anyone can run again: `make bench`, or `make bench CASE=name`; see `bench/README.md`.
 //!
 //! Each case starts daemons and brokers of its own on this machine, and prints what it measured. All figures together are
-//! printed as a table at the end, and kept in `bench/results.json`.
+//! printed as a table at the end, and kept in `bench/results.json`; those of one subject alone, which are for whoever is
+//! at work on it, are only printed.
 
 mod bare;
 mod compute;
@@ -13,6 +14,7 @@ mod languages;
 mod latency;
 mod machine;
 mod ours;
+mod peers;
 mod plugins;
 mod process;
 mod quick;
@@ -23,6 +25,8 @@ mod settlements;
 mod shares;
 mod small;
 mod spinners;
+mod targets;
+mod throughput;
 mod times;
 mod waiting;
 
@@ -33,6 +37,11 @@ use machine::Machine;
 type Case = (&'static str, &'static str, fn(&mut Figures));
 
 const CASES: &[Case] = &[
+    (
+        "throughput",
+        "jobs of a trivial handler, by how many run at once, beside other job systems",
+        throughput::run,
+    ),
     ("latency", "from enqueue to start and to settled, idle and at half load", latency::run),
     ("idle", "what a daemon costs that has nothing to do", idle::run),
     ("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run),
@@ -48,7 +57,8 @@ const CASES: &[Case] = &[
 ];
 
 fn main() -> anyhow::Result<()> {
-    let wanted = std::env::args().nth(1);
+    let mut arguments = std::env::args().skip(1);
+    let (wanted, subject) = (arguments.next(), arguments.next());
     let chosen: Vec<&Case> =
         CASES.iter().filter(|(name, ..)| wanted.as_deref().is_none_or(|wanted| wanted == *name)).collect();
     if chosen.is_empty() {
@@ -57,12 +67,18 @@ fn main() -> anyhow::Result<()> {
     }
     let machine = Machine::this();
     println!("{}", serde_json::to_string_pretty(&machine)?);
-    let mut figures = Figures::default();
+    let mut figures = Figures::only(subject.clone());
     for (name, shows, run) in &chosen {
         println!("\n{name}: {shows}");
         run(&mut figures);
     }
     println!("\n{}", figures.table());
+    if let Some(targets) = targets::table(&figures) {
+        println!("{targets}");
+    }
+    if subject.is_some() {
+        return Ok(());
+    }
     let cases: Vec<&str> = chosen.iter().map(|(name, ..)| *name).collect();
     Figures::kept()?.replaced(&cases, figures).keep(&machine)
 }

@@ -1,4 +1,4 @@
-//! What a Redis server has done so far, as its INFO has it.
+//! A Redis server: what it has done so far, as its INFO has it; and a clean one for the next measurement.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use redis::Connection;
 use sandhog_tests::PATIENCE;
 
-/// A connection to the server, to ask it.
+/// A connection to the server.
 pub(crate) struct Server(Connection);
 
 /// What it has done since its start.
@@ -90,6 +90,32 @@ impl Server {
             bytes_out: number("total_net_output_bytes"),
             processor: Duration::from_secs_f64(seconds("used_cpu_user") + seconds("used_cpu_sys")),
             memory: number("used_memory"),
+        }
+    }
+
+    /// Has it make its append-only file small when it is cleared, and not in the midst of a measurement.
+    ///
+    /// # Panics
+    /// If it can't be reached.
+    pub(crate) fn rewrite_when_cleared(&mut self) {
+        let set = redis::cmd("CONFIG").arg("SET").arg("auto-aof-rewrite-percentage").arg(0).exec(&mut self.0);
+        set.expect("the server is up");
+    }
+
+    /// Lets it forget all.
+    ///
+    /// # Panics
+    /// If it can't be reached.
+    pub(crate) fn clear(&mut self) {
+        for command in ["FLUSHALL", "BGREWRITEAOF"] {
+            redis::cmd(command).exec(&mut self.0).expect("the server is up");
+        }
+        let mut persistence = || {
+            let info = redis::cmd("INFO").arg("persistence").query::<String>(&mut self.0);
+            info.expect("the server is up")
+        };
+        while persistence().contains("aof_rewrite_in_progress:1") {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -1,0 +1,339 @@
+//! Jobs of a trivial handler, by how many run at once: Sandhog, each job in a fresh sandbox, beside other job systems,
+//! whose handlers run unprotected in the worker; and Sandhog's broker alone, where leases are settled with nothing run.
+//!
+//! | metric | what is timed |
+//! |---|---|
+//! | `jobs_per_s` | the jobs wait, and a worker that is connected begins: until the last one is settled |
+//! | `with_enqueue_jobs_per_s` | a worker waits, and a producer, a process of its own, begins to add: until the last one is settled |
+//! | `adds_per_s` | a producer adds, a thousand by one call where there is such a call, and nobody works |
+//!
+//! Each handler returns what it got, which its system stores; what is finished is kept, as it is by default in all of
+//! them but where `bench/README.md` says otherwise. They share one Redis server, and have it to themselves in turns.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sandhog_broker::{Broker, Keep, LeaseAsk, Ran, Settle};
+use sandhog_core::account::Traffic;
+use sandhog_core::budget::Bytes;
+use sandhog_core::effects::Effects;
+use sandhog_core::id::{PluginName, QueueName, Revision, TenantId};
+use sandhog_core::job::{Lease, State};
+use sandhog_core::outcome::Usage;
+use sandhog_core::quota::StateQuota;
+use sandhog_core::settle::Settlement;
+use sandhog_tests::{Backend, Daemon, Fsync, Site, hog_job, nth, tenant};
+use tokio::runtime::Runtime;
+
+use crate::figures::{Figures, median};
+use crate::peers::{self, Peer};
+use crate::rounds::in_turns;
+use crate::server::Server;
+
+/// How many jobs run at once.
+const AT_ONCE: [usize; 4] = [1, 10, 100, 300];
+/// Where adds are measured, and the broker alone.
+const MAIN: usize = 100;
+const ROUNDS: usize = 3;
+/// So long a measurement takes, roughly; the number of jobs is chosen for it.
+const LENGTH: Duration = Duration::from_millis(1500);
+const JOBS_MAX: usize = 60_000;
+/// What apalis is given at most: it fails if more than about 8,000 jobs wait.
+const JOBS_MAX_OF_APALIS: usize = 7000;
+/// So many jobs are added by one call.
+const BATCH: usize = 1000;
+/// How often Sandhog's producer asks whether all is settled.
+const LOOK: Duration = Duration::from_millis(5);
+/// The broker alone has so many callers, each with its part of what is under way.
+const CALLERS: usize = 2;
+
+/// Measures, and prints each figure as it comes.
+pub(crate) fn run(figures: &mut Figures) {
+    let field = Field::new();
+    let mut server = Server::at(&field.url);
+    server.rewrite_when_cleared();
+    let mut peers: BTreeMap<&str, Pair> = peers::subjects()
+        .filter(|peer| figures.wants(peer))
+        .map(|peer| (peer, Pair::start(peer, &field.url)))
+        .collect();
+    for at_once in AT_ONCE {
+        let mut systems: Vec<(&str, Box<dyn System + '_>)> = Vec::new();
+        if figures.wants("sandhog") {
+            systems.push(("sandhog", Box::new(Sandhog::start(&field, at_once))));
+        }
+        if figures.wants("sandhog-broker") && at_once == MAIN {
+            systems.push(("sandhog-broker", Box::new(Alone::new(&field, at_once))));
+        }
+        for (subject, pair) in &mut peers {
+            systems.push((subject, Box::new(PeerAt { subject, pair, at_once })));
+        }
+        measure(figures, at_once, &mut systems, &mut server);
+    }
+}
+
+fn measure(
+    figures: &mut Figures,
+    at_once: usize,
+    systems: &mut [(&str, Box<dyn System + '_>)],
+    server: &mut Server,
+) {
+    let jobs: Vec<usize> = systems.iter_mut().map(|(_, system)| jobs_for(&mut **system, server)).collect();
+    let all: Vec<usize> = (0..systems.len()).collect();
+    let measured = in_turns(ROUNDS, &all, |&which| {
+        let ((_, system), jobs) = (&mut systems[which], jobs[which]);
+        server.clear();
+        let apart = system.apart(jobs);
+        server.clear();
+        [Some(apart.work), system.with_enqueue(jobs), Some(apart.adds)]
+            .map(|took| took.map(|took| jobs as f64 / took.as_secs_f64()))
+    });
+    let case = format!("throughput/c{at_once}");
+    let rows = [
+        (case.as_str(), "jobs_per_s"),
+        (case.as_str(), "with_enqueue_jobs_per_s"),
+        ("throughput/enqueue", "adds_per_s"),
+    ];
+    for (((subject, _), jobs), rounds) in systems.iter().zip(jobs).zip(measured) {
+        for (n, (case, metric)) in rows.into_iter().enumerate() {
+            let rates: Vec<f64> = rounds.iter().filter_map(|round| round[n]).collect();
+            if rates.is_empty() || (metric == "adds_per_s" && at_once != MAIN) {
+                continue;
+            }
+            println!("{case:<20} {subject:<16} {metric:<24} {:>9.0}   ({jobs} jobs)", median(&rates));
+            figures.add(case, subject, metric, &rates);
+        }
+    }
+}
+
+/// As many as take the wanted time to be worked off. Finding out warms the system up, too.
+fn jobs_for(system: &mut dyn System, server: &mut Server) -> usize {
+    let (mut jobs, max) = (500, system.jobs_max());
+    loop {
+        server.clear();
+        let took = system.apart(jobs).work;
+        let factor = LENGTH.as_secs_f64() / took.as_secs_f64();
+        if took > LENGTH / 4 || jobs == max {
+            return ((jobs as f64 * factor) as usize).clamp(100, max);
+        }
+        jobs = ((jobs as f64 * factor.min(16.0) / 2.0) as usize).min(max);
+    }
+}
+
+/// What is measured.
+trait System {
+    /// How many jobs it is given at most.
+    fn jobs_max(&self) -> usize {
+        JOBS_MAX
+    }
+
+    /// Adds jobs while nobody works, and then has them worked off.
+    fn apart(&mut self, jobs: usize) -> Apart;
+
+    /// Adds jobs while a worker is at work, and returns the time until the last one was settled. None if there is no such
+    /// way.
+    fn with_enqueue(&mut self, jobs: usize) -> Option<Duration>;
+}
+
+/// How long it took to add the jobs, and then to work them off.
+struct Apart {
+    adds: Duration,
+    work: Duration,
+}
+
+/// One Redis server for all, and a Sandhog site around it.
+struct Field {
+    site: Site,
+    url: String,
+    runtime: Runtime,
+    broker: Arc<dyn Broker>,
+}
+
+impl Field {
+    fn new() -> Self {
+        let mut site = Site::new(Backend::Redis(Fsync::EverySecond), "").with_hog("acme", "");
+        let url = site.redis().url();
+        let runtime = Runtime::new().expect("a runtime");
+        let broker = runtime.block_on(site.broker());
+        Self { site, url, runtime, broker }
+    }
+}
+
+/// A daemon, and a producer in this process.
+struct Sandhog<'a> {
+    runtime: &'a Runtime,
+    producer: Producer<'a>,
+    daemon: Daemon,
+}
+
+impl<'a> Sandhog<'a> {
+    fn start(field: &'a Field, at_once: usize) -> Self {
+        let site = fs::read_to_string(field.site.config()).expect("it is there");
+        // The site's text ends in its table `[engine]`.
+        let name = format!("c{at_once}.toml");
+        field.site.write(&name, format!("{site}concurrency = {at_once}\n").as_bytes());
+        let daemon = Daemon::start(&field.site.path().join(name));
+        Self { runtime: &field.runtime, producer: Producer::of(field, "acme"), daemon }
+    }
+}
+
+impl System for Sandhog<'_> {
+    /// A daemon can't be told to wait, so it is stopped as by a debugger meanwhile. It is as ready as a worker that is
+    /// connected, and knows as little of the jobs.
+    fn apart(&mut self, jobs: usize) -> Apart {
+        self.daemon.signal("STOP");
+        let adds = self.runtime.block_on(self.producer.add(jobs));
+        let start = Instant::now();
+        self.daemon.signal("CONT");
+        self.runtime.block_on(self.producer.settled(jobs));
+        Apart { adds, work: start.elapsed() }
+    }
+
+    fn with_enqueue(&mut self, jobs: usize) -> Option<Duration> {
+        let start = Instant::now();
+        self.runtime.block_on(async {
+            self.producer.add(jobs).await;
+            self.producer.settled(jobs).await;
+        });
+        Some(start.elapsed())
+    }
+}
+
+/// Who adds jobs for a tenant, and asks how they stand.
+struct Producer<'a> {
+    broker: &'a dyn Broker,
+    tenant: TenantId,
+}
+
+impl<'a> Producer<'a> {
+    fn of(field: &'a Field, name: &str) -> Self {
+        Self { broker: &*field.broker, tenant: tenant(name) }
+    }
+
+    async fn add(&self, jobs: usize) -> Duration {
+        let start = Instant::now();
+        for first in (0..jobs).step_by(BATCH) {
+            let payloads = (first..jobs.min(first + BATCH)).map(|n| format!("{{\"n\":{n}}}"));
+            let batch: Vec<_> = payloads.map(|payload| hog_job("hog.echo", &payload)).collect();
+            self.broker.enqueue(&self.tenant, &batch).await.expect("the broker is up");
+        }
+        start.elapsed()
+    }
+
+    async fn settled(&self, jobs: usize) {
+        loop {
+            let counts = self.broker.counts(&self.tenant).await.expect("the broker is up");
+            assert_eq!(counts[nth(State::Dead)], 0, "they all succeed");
+            if counts[nth(State::Succeeded)] == jobs as u64 {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// The broker, for a tenant that no daemon knows.
+struct Alone<'a> {
+    runtime: &'a Runtime,
+    producer: Producer<'a>,
+    at_once: usize,
+}
+
+impl<'a> Alone<'a> {
+    fn new(field: &'a Field, at_once: usize) -> Self {
+        Self { runtime: &field.runtime, producer: Producer::of(field, "alone"), at_once }
+    }
+
+    /// Leases and settles until nothing is left.
+    async fn work(&self, at_once: usize) {
+        let queues = [(QueueName::parse("hogs").expect("a queue"), at_once as u32)];
+        let Producer { broker, tenant } = &self.producer;
+        let ask =
+            LeaseAsk { tenant, queues: &queues, ttl: Duration::from_secs(30), expiries_max: 5, fuel: None };
+        loop {
+            let leased = broker.lease(ask).await.expect("the broker is up");
+            if leased.leases.is_empty() {
+                return;
+            }
+            let settles: Vec<Settle> = leased.leases.iter().map(success).collect();
+            broker.settle(tenant, &settles).await.expect("the broker is up");
+        }
+    }
+}
+
+impl System for Alone<'_> {
+    fn apart(&mut self, jobs: usize) -> Apart {
+        self.runtime.block_on(async {
+            let adds = self.producer.add(jobs).await;
+            let start = Instant::now();
+            futures::future::join_all((0..CALLERS).map(|_| self.work(self.at_once / CALLERS))).await;
+            let work = start.elapsed();
+            self.producer.settled(jobs).await;
+            Apart { adds, work }
+        })
+    }
+
+    fn with_enqueue(&mut self, _jobs: usize) -> Option<Duration> {
+        None
+    }
+}
+
+/// The settlement of a run that returned its payload, as a daemon makes it.
+fn success(lease: &Lease) -> Settle {
+    let ran = Ran {
+        plugin: PluginName::parse("hog").expect("a name"),
+        revision: Revision::from_sha256([7; 32]),
+        usage: Usage::default(),
+        traffic: Traffic::default(),
+        state_max: StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX },
+    };
+    let output = lease.job.payload.clone();
+    Settle {
+        token: lease.token,
+        ran: Some(ran),
+        settlement: Settlement::Succeed { output, effects: Effects::default() },
+        progress: None,
+        log: Vec::new(),
+        keep: Keep::default(),
+    }
+}
+
+/// A producer and a worker of another system, each a process.
+struct Pair {
+    producer: Peer,
+    worker: Peer,
+}
+
+impl Pair {
+    fn start(subject: &str, url: &str) -> Self {
+        let start = || Peer::start(subject, url, "throughput");
+        Self { producer: start(), worker: start() }
+    }
+}
+
+struct PeerAt<'a> {
+    subject: &'a str,
+    pair: &'a mut Pair,
+    at_once: usize,
+}
+
+impl System for PeerAt<'_> {
+    fn jobs_max(&self) -> usize {
+        if self.subject == "apalis" { JOBS_MAX_OF_APALIS } else { JOBS_MAX }
+    }
+
+    fn apart(&mut self, jobs: usize) -> Apart {
+        let adds = self.pair.producer.enqueue(jobs);
+        Apart { adds, work: self.pair.worker.work(jobs, self.at_once).settled() }
+    }
+
+    fn with_enqueue(&mut self, jobs: usize) -> Option<Duration> {
+        let Pair { producer, worker } = &mut *self.pair;
+        let working = worker.work(jobs, self.at_once);
+        let start = Instant::now();
+        producer.enqueue(jobs);
+        working.settled();
+        Some(start.elapsed())
+    }
+}
