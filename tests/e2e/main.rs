@@ -2,9 +2,11 @@
 
 mod cancel;
 mod capabilities;
+mod clock;
 mod components;
 mod crash;
 mod deploys;
+mod disk;
 mod drain;
 mod effects;
 mod fresh;

@@ -23,9 +23,19 @@ impl Daemon {
     /// If it ends before that.
     #[must_use]
     pub fn start(config: &Path) -> Self {
-        let mut child = Command::new(binary())
-            .arg("--config")
-            .arg(config)
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(config);
+        Self::start_with(command)
+    }
+
+    /// As [`Self::start`], by a command that has all but what it shall do: `sandhog` with its configuration, in
+    /// whatever surroundings.
+    ///
+    /// # Panics
+    /// If it ends before it is ready.
+    #[must_use]
+    pub fn start_with(mut command: Command) -> Self {
+        let mut child = command
             .args(["run", "--log-format", "json"])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -9,6 +9,7 @@ mod daemon;
 mod proxy;
 mod redis;
 mod site;
+mod small_disk;
 mod web;
 
 pub use components::{BURN, ECHO, TRAP, component_of, with_section};
@@ -16,6 +17,7 @@ pub use daemon::Daemon;
 pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
 pub use site::{Backend, Language, Site, all_final, finished, hog_job, nth, settled, tenant, under_way};
+pub use small_disk::SmallDisk;
 pub use web::{Reply, Web};
 
 use std::path::PathBuf;

@@ -9,6 +9,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::Revision;
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 use wasmtime::component::{Component, Linker};
 
 use crate::cache::{self, Artefact, Cache, Vetted};
@@ -203,25 +204,35 @@ impl Loader {
     }
 
     fn compile(&self, revision: Revision, wasm: &[u8], budget: &CompileBudget) -> Result<Component, Failure> {
-        let artefact = match &self.cache {
-            Some(cache) => cache.begin(),
-            None => tempfile::NamedTempFile::new(),
+        let into = |artefact: io::Result<NamedTempFile>| {
+            let artefact = artefact.map_err(Failure::Files)?;
+            self.compiler.compile(self.link.engine(), wasm, budget, artefact.as_file())?;
+            Ok(artefact)
         };
-        let artefact = artefact.map_err(Failure::Files)?;
-        self.compiler.compile(self.link.engine(), wasm, budget, artefact.as_file())?;
-        let component = cache::load_trusted(self.link.engine(), artefact.path()).map_err(|error| {
+        let Some(cache) = &self.cache else { return self.compiled(&into(NamedTempFile::new())?) };
+        let artefact = match into(cache.begin()) {
+            // Where there is no room to keep it, it is compiled once more, for this start of the daemon alone.
+            Err(Failure::Files(error)) => {
+                tracing::warn!(%revision, %error, "a compiled component can't be kept in the cache");
+                return self.compiled(&into(NamedTempFile::new())?);
+            }
+            artefact => artefact?,
+        };
+        let component = self.compiled(&artefact)?;
+        if let Err(error) = cache.keep(revision, artefact) {
+            tracing::warn!(%revision, %error, "a compiled component can't be kept in the cache");
+        }
+        Ok(component)
+    }
+
+    fn compiled(&self, artefact: &NamedTempFile) -> Result<Component, Failure> {
+        cache::load_trusted(self.link.engine(), artefact.path()).map_err(|error| {
             let error = format!("{error:#}");
             match knob_of(&error) {
                 Some(knob) => Failure::Refused(format!("{error}; {knob}")),
                 None => Failure::Died(format!("what it wrote can't be loaded: {error}")),
             }
-        })?;
-        if let Some(cache) = &self.cache
-            && let Err(error) = cache.keep(revision, artefact)
-        {
-            tracing::warn!(%revision, %error, "a compiled component can't be kept in the cache");
-        }
-        Ok(component)
+        })
     }
 }
 

@@ -23,6 +23,9 @@ const SAID_MAX: u64 = 16 << 10;
 /// By these words an allocator says that it got no memory: ours when it aborts, and the system's in an error.
 const NO_MEMORY: [&str; 2] = ["memory allocation of", "(os error 12)"];
 
+/// By these numbers an error says that a disk or somebody's part of it is full.
+const NO_ROOM: [&str; 2] = ["(os error 28)", "(os error 122)"];
+
 /// Has a component compiled by a child, into `artefact`.
 pub(super) fn compile(
     program: &Path,
@@ -109,6 +112,9 @@ fn failure(status: ExitStatus, said: String) -> Failure {
     if NO_MEMORY.iter().any(|words| said.contains(words)) {
         return Failure::TooMuchMemory;
     }
+    if NO_ROOM.iter().any(|words| said.contains(words)) {
+        return Failure::Files(io::Error::new(io::ErrorKind::StorageFull, said));
+    }
     if status.code() == Some(REFUSED.into()) {
         return Failure::Refused(said);
     }
@@ -161,6 +167,7 @@ mod tests {
             ends("echo memory allocation of 9 bytes failed >&2; kill -ABRT $$"),
             Failure::TooMuchMemory
         ));
+        assert!(matches!(ends("echo no 'space (os error 28)' >&2; exit 3"), Failure::Files(_)));
         assert!(matches!(ends("kill -KILL $$"), Failure::TooMuchMemory));
         assert!(matches!(ends("kill -XCPU $$"), Failure::TooLong));
         assert!(matches!(ends("kill -SEGV $$"), Failure::Died(how) if how.contains("SIGSEGV")));
