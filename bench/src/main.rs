@@ -8,6 +8,7 @@ mod bare;
 mod compute;
 mod cost;
 mod figures;
+mod growth;
 mod hogs;
 mod idle;
 mod languages;
@@ -53,6 +54,7 @@ const CASES: &[Case] = &[
     ("compute", "real work for the processor: natively, in bare wasmtime, as a job", compute::run),
     ("languages", "what a handler costs by the language that it is written in", languages::run),
     ("cost", "what a job costs, counted: commands, bytes, system calls, allocations", cost::run),
+    ("growth", "throughput and memory with many jobs, daemons, tenants and plugins", growth::run),
     ("small", "the small steps of a job", small::run),
 ];
 

@@ -131,4 +131,15 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+
+    /// Keeps the append-only file from being written anew meanwhile, which takes a process of its own.
+    ///
+    /// # Panics
+    /// If it can't be reached.
+    pub(crate) fn without_rewrites(mut self) -> Self {
+        let mut command = redis::cmd("CONFIG");
+        command.arg("SET").arg("auto-aof-rewrite-percentage").arg(0);
+        command.query::<()>(&mut self.0).expect("the server is up");
+        self
+    }
 }

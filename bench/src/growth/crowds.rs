@@ -1,0 +1,120 @@
+//! With 1, 10, 100 and 1,000 tenants, with as many plugins of one tenant in one queue, and with as many queues; each time
+//! with as many jobs in all.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sandhog_broker::Broker;
+use sandhog_core::id::{Kind, QueueName, TenantId};
+use sandhog_core::job::NewJob;
+use sandhog_tests::{Backend, Daemon, ECHO, Fsync, Site, component_of, tenant};
+
+use super::{add, load};
+use crate::figures::Figures;
+use crate::server::Server;
+
+const SIZES: [usize; 4] = [1, 10, 100, 1_000];
+const JOBS: usize = 20_000;
+const ROUNDS: usize = 3;
+
+/// What there are many of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// Each with one plugin, which has the same code.
+    Tenants,
+    /// Each with code of its own, all with one queue.
+    Plugins,
+    /// Each of a plugin with code of its own.
+    Queues,
+}
+
+pub(super) async fn run(figures: &mut Figures) {
+    for (of, name) in [(Of::Tenants, "tenants"), (Of::Plugins, "plugins"), (Of::Queues, "queues")] {
+        let mut crowds = Vec::new();
+        for size in SIZES {
+            crowds.push(Crowd::new(of, size).await);
+        }
+        let mut measured = vec![Vec::new(); SIZES.len()];
+        for _ in 0..=ROUNDS {
+            for (rounds, crowd) in measured.iter_mut().zip(&mut crowds) {
+                rounds.push(crowd.round().await);
+            }
+        }
+        for (crowd, rounds) in crowds.iter().zip(measured) {
+            let case = format!("growth/{name}-{}", crowd.size);
+            for (nth, metric) in
+                ["jobs_per_s", "redis_commands_per_job", "redis_scripts_per_job"].into_iter().enumerate()
+            {
+                // The first round is for the daemon to warm up.
+                let values: Vec<f64> = rounds[1..].iter().map(|round| round[nth]).collect();
+                add(figures, &case, "sandhog", metric, &values);
+            }
+            add(figures, &case, "sandhog", "daemon_bytes", &[crowd.daemon[0].resident() as f64]);
+        }
+    }
+}
+
+/// A daemon with many of something.
+struct Crowd {
+    of: Of,
+    size: usize,
+    broker: Arc<dyn Broker>,
+    server: Server,
+    daemon: [Daemon; 1],
+    tenants: Vec<TenantId>,
+    // Last, as what it holds outlives the daemon.
+    _site: Site,
+}
+
+impl Crowd {
+    async fn new(of: Of, size: usize) -> Self {
+        let numbers = 0..if of == Of::Tenants { size } else { 1 };
+        let names: Vec<String> = numbers.map(|n| format!("t{n}")).collect();
+        let tables: String = names.iter().map(|name| format!("[tenants.{name}]\n")).collect();
+        let mut site =
+            Site::new(Backend::Redis(Fsync::EverySecond), &format!("concurrency = 100\n\n{tables}"));
+        for n in 0..size {
+            let (plugin, component, of_tenant, queue) = match of {
+                Of::Tenants => ("echo".to_owned(), 0, names[n].as_str(), 0),
+                Of::Plugins => (format!("echo-{n}"), n, "t0", 0),
+                Of::Queues => (format!("echo-{n}"), n, "t0", n),
+            };
+            let file = format!("echo-{component}.wasm");
+            if component == n {
+                site.write(&format!("plugins.d/{file}"), &component_of(ECHO, &file));
+            }
+            let text = format!("kinds = [\"echo.{component}\"]\nqueue = \"q{queue}\"\n");
+            site = site.with_plugin(&plugin, of_tenant, Path::new(&file), &text);
+        }
+        let server = Server::at(&site.redis().url());
+        let (broker, daemon) = (site.broker().await, [site.daemon()]);
+        daemon[0].signal("STOP");
+        let tenants = names.iter().map(|name| tenant(name)).collect();
+        Self { of, size, broker, server, daemon, tenants, _site: site }
+    }
+
+    fn job(&self, n: usize) -> NewJob {
+        let nth = n % self.size;
+        let (kind, queue) = match self.of {
+            Of::Tenants => (0, 0),
+            Of::Plugins => (nth, 0),
+            Of::Queues => (nth, nth),
+        };
+        NewJob {
+            kind: Kind::parse(&format!("echo.{kind}")).expect("a kind"),
+            queue: QueueName::parse(&format!("q{queue}")).expect("a name"),
+            ..load::job(n)
+        }
+    }
+
+    /// Jobs seen through a second, and Redis commands and calls of scripts for each.
+    async fn round(&mut self) -> [f64; 3] {
+        let jobs_each = JOBS / self.tenants.len();
+        load::enqueue(&*self.broker, &self.tenants, jobs_each, |n| self.job(n)).await;
+        let before = self.server.done();
+        let jobs_per_s = load::work_off(&self.daemon, &*self.broker, &self.tenants, jobs_each).await;
+        let done = self.server.done().since(&before);
+        let each = |n: u64| n as f64 / JOBS as f64;
+        [jobs_per_s, each(done.commands()), each(done.scripts())]
+    }
+}

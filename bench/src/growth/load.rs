@@ -1,0 +1,81 @@
+//! Jobs for some tenants, and the wait for them.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use sandhog_broker::Broker;
+use sandhog_core::id::TenantId;
+use sandhog_core::job::{NewJob, State};
+use sandhog_tests::{Daemon, PATIENCE, hog_job, nth};
+
+/// Jobs that one call carries at most.
+const BATCH: usize = 1_000;
+
+/// Calls under way at once.
+const CALLS: usize = 4;
+
+/// A job that returns at once.
+pub(super) fn job(n: usize) -> NewJob {
+    hog_job("hog.echo", &n.to_string())
+}
+
+/// Enqueues so many for each tenant. How many a second were taken.
+///
+/// # Panics
+/// If the broker can't be reached.
+pub(super) async fn enqueue(
+    broker: &dyn Broker,
+    tenants: &[TenantId],
+    jobs_each: usize,
+    job: impl Fn(usize) -> NewJob,
+) -> f64 {
+    let mut calls = Vec::new();
+    for tenant in tenants {
+        let jobs: Vec<NewJob> = (0..jobs_each).map(&job).collect();
+        calls.extend(jobs.chunks(BATCH).map(|batch| (tenant, batch.to_vec())));
+    }
+    let began = Instant::now();
+    stream::iter(calls)
+        .map(|(tenant, batch)| async move { broker.enqueue(tenant, &batch).await })
+        .buffer_unordered(CALLS)
+        .try_for_each(|_| async { Ok(()) })
+        .await
+        .expect("the broker is up");
+    (tenants.len() * jobs_each) as f64 / began.elapsed().as_secs_f64()
+}
+
+/// A tenant's jobs in a state.
+///
+/// # Panics
+/// If the broker can't be reached.
+pub(super) async fn count(broker: &dyn Broker, tenant: &TenantId, state: State) -> u64 {
+    broker.counts(tenant).await.expect("the broker is up")[nth(state)]
+}
+
+/// Lets stopped daemons go on until so many more jobs of each tenant have succeeded. How many a second they did.
+///
+/// # Panics
+/// If that takes too long.
+pub(super) async fn work_off(
+    daemons: &[Daemon],
+    broker: &dyn Broker,
+    tenants: &[TenantId],
+    jobs_each: usize,
+) -> f64 {
+    let mut wanted = Vec::new();
+    for tenant in tenants {
+        wanted.push((tenant, count(broker, tenant, State::Succeeded).await + jobs_each as u64));
+    }
+    let began = Instant::now();
+    daemons.iter().for_each(|daemon| daemon.signal("CONT"));
+    // One tenant after the other: all are about as far as the first.
+    for (tenant, wanted) in wanted {
+        while count(broker, tenant, State::Succeeded).await < wanted {
+            assert!(began.elapsed() < PATIENCE, "jobs of {tenant} are still under way");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let took = began.elapsed();
+    daemons.iter().for_each(|daemon| daemon.signal("STOP"));
+    (tenants.len() * jobs_each) as f64 / took.as_secs_f64()
+}

@@ -1,0 +1,27 @@
+//! How throughput and memory grow: with the jobs that wait, with daemons, with tenants, with plugins.
+//!
+//! What is enqueued for a round is there before daemons begin with it: they are started then, or were stopped (SIGSTOP)
+//! meanwhile.
+
+mod crowds;
+mod daemons;
+mod depth;
+mod load;
+
+use crate::figures::Figures;
+
+/// Measures, and prints as it goes on.
+pub(crate) fn run(figures: &mut Figures) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        daemons::run(figures).await;
+        crowds::run(figures).await;
+        depth::run(figures).await;
+    });
+}
+
+/// Adds what some rounds measured, and prints it.
+fn add(figures: &mut Figures, case: &str, subject: &str, metric: &str, rounds: &[f64]) {
+    figures.add(case, subject, metric, rounds);
+    println!("  {case} {subject} {metric}: {:.0} {rounds:.0?}", crate::figures::median(rounds));
+}
