@@ -135,7 +135,7 @@ impl Broker for Redis {
         for part in batch::parts(jobs) {
             let reply =
                 self.run("enqueue", tenant, &self.scripts.enqueue, batch::enqueue(tenant, part)).await?;
-            replies.extend(reply::enqueued(reply)?);
+            replies.extend(reply::enqueued(part.len(), reply)?);
         }
         Ok(replies)
     }

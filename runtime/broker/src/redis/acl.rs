@@ -8,7 +8,7 @@ use super::keys;
 const CONNECTION: [&str; 6] = ["evalsha", "hello", "ping", "script|load", "select", "subscribe"];
 
 /// What scripts call. The server checks each call, with its keys.
-const CALLS: [&str; 32] = [
+const CALLS: [&str; 33] = [
     "del",
     "exists",
     "expire",
@@ -24,6 +24,7 @@ const CALLS: [&str; 32] = [
     "ltrim",
     "mget",
     "mset",
+    "msetnx",
     "publish",
     "rpush",
     "sadd",

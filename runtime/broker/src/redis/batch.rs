@@ -1,6 +1,7 @@
 //! What scripts are asked: their keys, and a MessagePack value whose form each script states at its head.
 
 use std::collections::HashSet;
+use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -218,7 +219,7 @@ fn lines(lines: &[LogLine]) -> Vec<u8> {
 
 pub(super) fn settle(tenant: &TenantId, settlements: &[Settle]) -> Request {
     let mut request = Request::of(tenant);
-    request.asked.array(4).uint(settlements.len() as u64).uint(LOG_LINES_KEPT as u64);
+    request.asked.array(5).uint(settlements.len() as u64).uint(LOG_LINES_KEPT as u64);
     request.asked.uint(USAGE_DAYS_KEPT.into());
     for settle in settlements {
         request.keys.run(settle.token.job);
@@ -248,19 +249,31 @@ impl<'a> Totals<'a> {
             self.0.len() - 1
         });
         self.0[nth].1 = self.0[nth].1.and(&account);
-        let spent = account.parts()[RunEnd::ALL.len()..].iter().map(u64::to_string).collect::<Vec<_>>();
-        batch.number(nth as u64 + 1, 2).counted(spent.join(" ").as_bytes(), 2);
+        let mut spent = String::new();
+        for part in &account.parts()[RunEnd::ALL.len()..] {
+            write!(spent, "{part} ").expect("writing to a string can't fail");
+        }
+        batch.number(nth as u64 + 1, 2).counted(spent.as_bytes(), 2);
     }
 
+    /// The plugins, and then the fields of `lua/account.lua` with what is to be added to them.
     fn pack(self, asked: &mut Packer) {
-        asked.array(2 * self.0.len());
-        for (plugin, account) in self.0 {
-            let parts = Account::PARTS.into_iter().zip(account.parts());
-            let parts: Vec<_> = parts.filter(|(_, part)| *part > 0).collect();
-            asked.bytes(plugin.as_str().as_bytes()).array(2 * parts.len());
-            for (name, part) in parts {
-                asked.bytes(name.as_bytes()).bytes(part.to_string().as_bytes());
-            }
+        asked.array(self.0.len());
+        for (plugin, _) in &self.0 {
+            asked.bytes(plugin.as_str().as_bytes());
+        }
+        let mut fields = Vec::new();
+        for (plugin, account) in &self.0 {
+            let parts = Account::PARTS.into_iter().zip(account.parts()).filter(|(_, part)| *part > 0);
+            fields.extend(parts.map(|(name, part)| (format!("{plugin}:{name}"), part)));
+        }
+        if !self.0.is_empty() {
+            let fuel = self.0.iter().fold(0, |sum: u64, (_, account)| sum.saturating_add(account.fuel.0));
+            fields.extend(["fuel", "minute_fuel"].map(|name| (name.to_owned(), fuel)));
+        }
+        asked.array(2 * fields.len());
+        for (name, amount) in fields {
+            asked.bytes(name.as_bytes()).bytes(amount.to_string().as_bytes());
         }
     }
 }
@@ -424,7 +437,7 @@ mod tests {
 
     #[test]
     fn the_scripts_know_the_parts_of_an_account_in_their_order() {
-        let script = include_str!("lua/account.lua");
+        let script = include_str!("lua/account_runs.lua");
         let (ends, spent) = Account::PARTS.split_at(RunEnd::ALL.len());
         assert_eq!(ends, RunEnd::ALL.map(RunEnd::slug));
         assert!(script.contains(&format!("'{}'", spent.join("', '"))));

@@ -14,8 +14,11 @@ use sandhog_core::time::Timestamp;
 
 use super::keys;
 use super::layout::{self, StoredJob, StoredRun};
-use super::pack::Unreadable;
+use super::pack::{Unpacker, Unreadable};
 use crate::{Cancelled, Enqueued, Error, Leased, Redriven, Renewal, Result, Settle};
+
+/// Letters and digits of a job's id.
+const ID_BYTES: usize = 26;
 
 /// An answer of another form than the script's.
 fn unexpected(what: &'static str) -> Error {
@@ -68,12 +71,16 @@ fn job_ids(value: Value) -> Result<Vec<JobId>> {
     array(value)?.into_iter().map(job_id).collect()
 }
 
-pub(super) fn enqueued(reply: Value) -> Result<Vec<Enqueued>> {
+/// Of so many jobs.
+pub(super) fn enqueued(jobs: usize, reply: Value) -> Result<Vec<Enqueued>> {
     let one = |value| match value {
         Value::BulkString(holder) if holder.is_empty() => Ok(Enqueued::Stored),
         value => job_id(value).map(Enqueued::Duplicate),
     };
-    array(reply)?.into_iter().map(one).collect()
+    match reply {
+        Value::Nil => Ok(vec![Enqueued::Stored; jobs]),
+        reply => array(reply)?.into_iter().map(one).collect(),
+    }
 }
 
 pub(super) fn leased(tenant: &TenantId, reply: Value) -> Result<Leased> {
@@ -105,15 +112,13 @@ fn fuel_spent(reply: Value) -> Result<Option<FuelSpent>> {
 }
 
 fn leases_in(tenant: &TenantId, reply: Value) -> Result<Vec<Lease>> {
-    let mut values = array(reply)?.into_iter();
-    let mut leases = Vec::with_capacity(values.len() / 4);
-    while let (Some(id), Some(lease), Some(attempts), Some(job)) =
-        (values.next(), values.next(), values.next(), values.next())
-    {
-        let token = LeaseToken { job: job_id(id)?, lease: LeaseNo(count(&lease)?) };
-        let attempts =
-            u32::try_from(count(&attempts)?).map_err(|_| unexpected("attempts are out of range"))?;
-        match StoredJob::read(&bytes(job)?) {
+    let replies = array(reply)?;
+    let mut leases = Vec::with_capacity(replies.len());
+    for reply in replies {
+        let bytes = bytes(reply)?;
+        let mut from = Unpacker::new(&bytes);
+        let (token, attempts) = lease_head(&mut from).map_err(unreadable("an answer of the server"))?;
+        match StoredJob::read(from.rest()) {
             Ok(job) => leases.push(Lease { token, job: job.leased(token.job, tenant, attempts) }),
             // The others can run. This one is buried when its lease has run out often enough.
             Err(problem) => {
@@ -122,6 +127,14 @@ fn leases_in(tenant: &TenantId, reply: Value) -> Result<Vec<Lease>> {
         }
     }
     Ok(leases)
+}
+
+fn lease_head(from: &mut Unpacker<'_>) -> std::result::Result<(LeaseToken, u32), Unreadable> {
+    let id = std::str::from_utf8(from.take(ID_BYTES)?).map_err(|_| Unreadable("a job's id is no text"))?;
+    let job = JobId::parse(id).map_err(|_| Unreadable("a job's id is no ULID"))?;
+    let lease = LeaseNo(from.number(6)?);
+    let attempts = u32::try_from(from.number(4)?).map_err(|_| Unreadable("attempts are out of range"))?;
+    Ok((LeaseToken { job, lease }, attempts))
 }
 
 pub(super) fn renewals(reply: Value) -> Result<Vec<Renewal>> {

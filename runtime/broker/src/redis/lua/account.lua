@@ -5,71 +5,58 @@
 -- go as text; past the greatest one they stay there.
 local MOST = '9223372036854775807'
 
--- Parts of an account as `Account::PARTS` has them: how runs ended, and what they spent.
-local ENDS = { 'succeeded', 'retried', 'released', 'dead', 'cancelled' } -- as settlements are numbered
-local SPENT = {
-  'fuel', 'cpu_us', 'wall_us', 'memory_high', 'memory_low', 'bytes_in', 'bytes_out', 'host_calls',
-}
+-- Lua's numbers are exact for so many digits, and for a sum of two such numbers as well. Longer ones are added in halves.
+local LOW_DIGITS = 15
+local LOW_MAX = 10 ^ LOW_DIGITS
+local MOST_HIGH, MOST_LOW = 9223, 372036854775807
+
+local function halves(text)
+  return tonumber(sub(text, 1, -LOW_DIGITS - 1)) or 0, tonumber(sub(text, -LOW_DIGITS))
+end
 
 local function total(a, b)
-  return add(a, b) or MOST
-end
-
-local spent_fields = {} -- in order of first use
-local spent = {} -- by field: how much
-
-local function spend(field, amount)
-  local before = spent[field]
-  if not before then
-    spent_fields[#spent_fields + 1] = field
+  if #a <= LOW_DIGITS and #b <= LOW_DIGITS then
+    return score(a + b)
   end
-  spent[field] = before and total(before, amount) or amount
-end
-
-local function spend_fuel(amount)
-  spend('fuel', amount)
-  spend('minute_fuel', amount)
-end
-
--- One run, with what it spent in the order above.
-local function spend_run(plugin, what, numbers)
-  spend(plugin .. ':' .. ENDS[what], '1')
-  local n = 0
-  for number in string.gmatch(numbers, '%d+') do
-    n = n + 1
-    if number ~= '0' then
-      spend(plugin .. ':' .. SPENT[n], number)
-    end
-    if n == 1 then
-      spend_fuel(number)
-    end
+  local a_high, a_low = halves(a)
+  local b_high, b_low = halves(b)
+  local high, low = a_high + b_high, a_low + b_low
+  if low >= LOW_MAX then
+    high, low = high + 1, low - LOW_MAX
   end
+  if high > MOST_HIGH or (high == MOST_HIGH and low > MOST_LOW) then
+    return MOST
+  end
+  return high > 0 and string.format('%d%015d', high, low) or score(low)
 end
 
-local function flush_spent(days_kept)
-  if #spent_fields == 0 then
+-- Adds to today's numbers: field and amount by turns, no field twice. Part of it are `fuel` and `minute_fuel`, also where
+-- no fuel was spent, so that what is there is always that of the minute.
+local function record_spent(spent, days_kept)
+  if #spent == 0 then
     return
   end
-  -- Also where no fuel was spent, so that what is there is always that of the minute.
-  spend_fuel('0')
   local key = usage_key(today())
   local minute = this_minute()
   local before
-  for first = 1, #spent_fields, SLICE / 2 do
-    local last = math.min(first + SLICE / 2 - 1, #spent_fields)
-    local stored = call('HMGET', key, 'minute', unpack(spent_fields, first, last))
-    local sums = { 'minute', minute }
+  for first = 1, #spent, SLICE do
+    local last = math.min(first + SLICE - 1, #spent)
+    local fields = {}
+    for n = first, last, 2 do
+      fields[#fields + 1] = spent[n]
+    end
+    local stored = call('HMGET', key, 'minute', unpack(fields))
     if first == 1 then
       before = stored[1]
     end
-    for n = first, last do
-      local field = spent_fields[n]
-      local so_far = stored[n - first + 2] or '0'
-      if field == 'minute_fuel' and before ~= minute then
+    local sums = { 'minute', minute }
+    for n = 1, #fields do
+      local so_far = stored[n + 1] or '0'
+      if fields[n] == 'minute_fuel' and before ~= minute then
         so_far = '0'
       end
-      sums[#sums + 1] = field
-      sums[#sums + 1] = total(so_far, spent[field])
+      sums[2 * n + 1] = fields[n]
+      sums[2 * n + 2] = total(so_far, spent[first + 2 * n - 1])
     end
     call('HSET', key, unpack(sums))
   end

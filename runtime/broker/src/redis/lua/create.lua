@@ -2,13 +2,15 @@
 -- bytes of the job from its priority on.
 local JOB = '>I8BBBc0I2c0I4c0'
 
+local JOB_START = '>BI6' -- what the script adds: layout, and when it is enqueued
+
 -- Creates the job that is told of at `position` of a batch, under `key`, which is its `job:<id>`.
 --
 -- Returns the position after it, and the id of the job that holds the unique key if another one does.
 local function create(key, jobs, position)
   local delay, layout, priority, queue, unique, bytes, after = unpack_bytes(JOB, jobs, position)
   local id = id_of(key)
-  local job = pack_bytes('>BI6', layout, now) .. bytes
+  local job = pack_bytes(JOB_START, layout, now) .. bytes
   if unique ~= '' then
     if call('EXISTS', key) == 1 then
       return after

@@ -1,8 +1,6 @@
 -- Final jobs: a ZSET for each state and keep time, at `finals:<class>`, by when they finished. All jobs of a class are
 -- kept for the same time, so its first one is also the first to be removed.
 
-local CLASS_OF = { [SUCCEEDED] = 'succeeded:', [DEAD] = 'dead:', [CANCELLED] = 'cancelled:' }
-
 local WHY_CANCELLED = '\146\169cancelled\194' -- in MessagePack, as layout.rs writes it
 
 -- Jobs that become final are gathered by state and keep time: when, id, and so on by turns.

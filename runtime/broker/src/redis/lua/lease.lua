@@ -1,15 +1,5 @@
--- Makes ready what is due, takes back what has expired, removes what was kept long enough, and hands out leases.
---
--- asked      { ttl, most expiries, why a job with more is buried, most jobs in each of the three sweeps, keep of the
---              dead, keep of the cancelled, { queue, how many at most, and so on by turns }, the tenant's fuel quota:
---              false, or { for the minute, for the day } past which nothing is handed out, each false if there is none }
--- KEYS[7..]  `ready:<queue>` of each queue that is asked for
--- returns    { when to ask again in milliseconds or nil, ids of the buried, ids of jobs that can't be read and
---              were passed over, { id, lease, attempts, the bytes of the job, and so on by turns }, nothing if there is
---              no quota, or else { now, fuel spent this minute, fuel spent today } }
+-- Any call that leasing.lua describes.
 
-local ttl, expiries_max, why_buried, sweep_max, keep_dead, keep_cancelled, queues, quota = unpack(asked)
-local expires = score(now + ttl)
 local left_undone = false
 
 -- Members of a ZSET with a score up to `until_score`; none if the first one's is greater.
@@ -104,17 +94,7 @@ local function remove()
   left_undone = true
 end
 
-local LEASE_PLACES = 4
 local leases = {}
-
--- Most jobs were never leased before and have no unique key. They all get the same run.
-local first_run = pack_bytes(RUN_HEAD, LEASED, 0, 0, 0, 1, now, 0) .. EMPTY_TAIL
-
-local function is_plain(job)
-  local layout = byte(job, 1)
-  local high, low = byte(job, 9, 10)
-  return is_known(layout) and high == 0 and low == 0
-end
 
 -- The run that a job has now that it is leased: its bytes, the number of the lease and the attempts so far.
 local function lease_one(job, packed)
@@ -146,7 +126,7 @@ local function hand_out(ids)
     if run then
       local r, l = #changed_runs, #leases
       changed_runs[r + 1], changed_runs[r + 2] = run_keys[n], run
-      leases[l + 1], leases[l + 2], leases[l + 3], leases[l + 4] = id, lease, attempts, job
+      leases[l + 1] = id .. pack_bytes(LEASE_HEAD, lease, attempts) .. job
     else
       unreadable[#unreadable + 1] = id
     end
@@ -155,9 +135,9 @@ local function hand_out(ids)
   -- Ids mostly rise. The other way round each finds its place first among those that expire at the same time, and the
   -- search of a small ZSET, which is from its start, is short.
   local expiries = {}
-  for l = #leases - LEASE_PLACES + 1, 1, -LEASE_PLACES do
+  for l = #leases, 1, -1 do
     local n = #expiries
-    expiries[n + 1], expiries[n + 2] = expires, leases[l]
+    expiries[n + 1], expiries[n + 2] = expires, sub(leases[l], 1, 26)
   end
   call_with_all('ZADD', LEASES, expiries)
 end
@@ -165,22 +145,14 @@ end
 local function take()
   local ids = {}
   for n = 1, #queues, 2 do
-    local taken = queues[n + 1] > 0 and take_ready(queues[n], queues[n + 1]) or {}
-    for _, id in ipairs(taken) do
+    local queue, most = queues[n], queues[n + 1]
+    local first, is_all = first_ready(queue, most)
+    take_ready(queue, #first, is_all)
+    for _, id in ipairs(first) do
       ids[#ids + 1] = id
     end
   end
   hand_out(ids)
-end
-
-local function next_due()
-  if left_undone then
-    return 0
-  end
-  local due = call('ZRANGE', SCHEDULE, 0, 0, 'WITHSCORES')
-  local expiry = call('ZRANGE', LEASES, 0, 0, 'WITHSCORES')
-  local next = math.min(tonumber(due[2]) or math.huge, tonumber(expiry[2]) or math.huge)
-  return next < math.huge and math.min(math.max(next - now, 0), 2 ^ 53) or false
 end
 
 -- Numbers of 64 bits, as text without leading zeros; no bound is never reached.
@@ -216,4 +188,5 @@ for _, queue in ipairs(were_empty) do
     break
   end
 end
-return { next_due(), buried, unreadable, leases, spent }
+local ask_at = left_undone and 0 or ask_again(first_score(SCHEDULE), first_score(LEASES))
+return { ask_at, buried, unreadable, leases, spent }

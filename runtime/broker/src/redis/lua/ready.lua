@@ -43,30 +43,3 @@ local function flush_ready()
   end
   return were_empty
 end
-
-local function queue_is_empty(queue)
-  if call('SREM', QUEUES, queue) == 1 and call('EXISTS', QUEUES) == 0 then
-    call('DEL', SEQUENCE)
-  end
-end
-
--- Takes the first jobs of a queue. ZPOPMIN would do the same, and make text of their scores, which nobody asks for.
-local function take_ready(queue, count)
-  local key = READY_KEY .. queue
-  local ids = call('ZRANGE', key, 0, count - 1)
-  if #ids > 0 then
-    call('ZREMRANGEBYRANK', key, 0, #ids - 1)
-    if #ids < count or call('EXISTS', key) == 0 then
-      queue_is_empty(queue)
-    end
-  end
-  return ids
-end
-
-local function leave_ready(id, queue)
-  local key = READY_KEY .. queue
-  call('ZREM', key, id)
-  if call('EXISTS', key) == 0 then
-    queue_is_empty(queue)
-  end
-end

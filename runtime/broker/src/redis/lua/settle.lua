@@ -1,24 +1,5 @@
--- Records how runs ended, one after the other, each whole or not at all.
---
--- KEYS[7..]  `run:<id>` of each settlement, then whatever keys they refer to by their place in KEYS
--- asked      { how many settlements, log lines kept, days for which usage is kept, { plugin, what its runs in this batch
---            come to if all of it is recorded as sent: { part, number, by turns }, by turns } }
--- batch      of each settlement: lease, what, delay, how long the job is kept if this makes it final, the tail of the run
---            as it would be if nothing had been before, log lines or nothing, effects or nothing, which of the plugins
---            ran or 0, what the run spent (as text)
--- effects    a MessagePack array: { place of `state:<plugin>:<key>` in KEYS, value or false, by turns },
---            { place, write, value, ttl, by turns }, how many jobs, the place of the first one's `job:<id>` in KEYS, the
---            jobs as in create.lua, and how many bytes and keys of state the plugin may keep
--- returns    for each settlement: LOST, APPLIED, TOO_MANY_BYTES or TOO_MANY_KEYS of state, or the key of the state that
---            was in conflict
+-- Any batch of settlements, as settlement.lua describes it.
 
-local LOST, APPLIED, TOO_MANY_BYTES, TOO_MANY_KEYS = 0, 1, 2, 3
-local SUCCEED, RETRY, RELEASE, BURY, CANCEL_IT = 1, 2, 3, 4, 5
-local DELETE, SET, ADD, REPLACE = 1, 2, 3, 4
-
-local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0I2I2c0'
-
-local count, lines_kept, days_kept, totals = unpack(asked)
 local runs = runs_of_batch(count)
 local ended = {}
 
@@ -175,25 +156,6 @@ local function is_repetition(run, lease)
   return run and run[STATE] ~= LEASED and run[LEASE] == lease
 end
 
--- Mostly the sums that came with the batch hold. If not all of it is recorded as it was sent, they are made again.
-local function spend_all(runs_spent, is_as_sent)
-  if not is_as_sent then
-    for _, run in ipairs(runs_spent) do
-      spend_run(unpack(run))
-    end
-    return
-  end
-  for n = 1, #totals, 2 do
-    local plugin, parts = totals[n], totals[n + 1]
-    for p = 1, #parts, 2 do
-      spend(plugin .. ':' .. parts[p], parts[p + 1])
-      if parts[p] == 'fuel' then
-        spend_fuel(parts[p + 1])
-      end
-    end
-  end
-end
-
 local replies = {}
 local runs_spent, is_as_sent = {}, true
 local position = 1
@@ -211,7 +173,7 @@ for n = 1, count do
   if plugin > 0 then
     is_as_sent = is_as_sent and recorded_as == what
     if recorded_as then
-      runs_spent[#runs_spent + 1] = { totals[2 * plugin - 1], recorded_as, numbers }
+      runs_spent[#runs_spent + 1] = { plugins[plugin], recorded_as, numbers }
     end
   end
 end
@@ -220,6 +182,5 @@ call_with_all('ZREM', LEASES, ended)
 flush_finals()
 flush_waiting()
 flush_sizes()
-spend_all(runs_spent, is_as_sent)
-flush_spent(days_kept)
+record_spent(is_as_sent and totals or spent_by(runs_spent), days_kept)
 return replies

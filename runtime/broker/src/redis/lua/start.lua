@@ -39,7 +39,7 @@ if not now then
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- A whole number as text, for a score. Redis would make text of it too, but takes twice as long.
+-- A whole number as text, for a command. Redis would make text of it too, but takes several times as long.
 local function score(number)
   return string.format('%d', number)
 end
