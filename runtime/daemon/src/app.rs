@@ -65,12 +65,11 @@ pub enum Error {
 pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), Error> {
     let grace = parts.grace;
     let mut floor = Floor::new(parts, shutdown);
-    let seats = Arc::clone(&floor.seats);
+    let live = Arc::clone(&floor.live);
     floor.attend(&shutdown.follow()).await?;
     tokio::select! {
         biased;
-        // Every run holds a seat until it is settled: with all of them back, nothing is left to do.
-        () = shutdown.see_out(grace, seats.idle()) => Ok(()),
+        () = shutdown.see_out(grace, live.idle()) => Ok(()),
         bug = floor.watch_over() => Err(bug),
     }
 }

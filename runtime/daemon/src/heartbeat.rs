@@ -4,16 +4,19 @@
 //! lease is renewed at once; the next beat is only the safety net.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::join_all;
+use futures::task::AtomicWaker;
 use sandhog_broker::{Broker, Renew, Renewal};
 use sandhog_core::attempt::Event;
 use sandhog_core::id::{JobId, LeaseNo, LeaseToken, TenantId};
 use sandhog_core::job::{LogLine, Progress};
 use sandhog_core::time::Mono;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use crate::ambient::Ambient;
@@ -54,8 +57,9 @@ impl Notes {
 pub(crate) struct Pulse {
     tenant: TenantId,
     token: LeaseToken,
-    events: mpsc::UnboundedSender<Event>,
     state: Mutex<PulseState>,
+    /// The attempt, if it waits for an event.
+    attempt: AtomicWaker,
 }
 
 #[derive(Debug)]
@@ -63,6 +67,8 @@ struct PulseState {
     renewed_at: Mono,
     hurry: Hurry,
     notes: Notes,
+    /// What the heartbeat has learned, and the attempt has not heard of yet. Most attempts end before there is anything.
+    events: VecDeque<Event>,
 }
 
 /// Whether a lease is renewed before its time.
@@ -83,6 +89,20 @@ impl Pulse {
         std::mem::take(&mut self.lock().notes)
     }
 
+    /// Waits for what the heartbeat learns next. For one waiter at a time.
+    pub(crate) async fn event(&self) -> Event {
+        poll_fn(|cx| {
+            self.attempt.register(cx.waker());
+            self.lock().events.pop_front().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    fn tell(&self, event: Event) {
+        self.lock().events.push_back(event);
+        self.attempt.wake();
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, PulseState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -94,6 +114,8 @@ pub(crate) struct Live {
     attempts: Mutex<Attempts>,
     /// Says that a lease is to be renewed at once.
     hurried: Notify,
+    /// Says that the last attempt has ended.
+    none_left: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -113,21 +135,25 @@ pub(crate) struct Alive {
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.live.lock().pulses.remove(&(self.pulse.tenant.clone(), self.pulse.token));
+        let mut attempts = self.live.lock();
+        attempts.pulses.remove(&(self.pulse.tenant.clone(), self.pulse.token));
+        if attempts.pulses.is_empty() {
+            self.live.none_left.notify_waiters();
+        }
     }
 }
 
 impl Live {
-    /// Adds an attempt that was leased at `leased_at`; what the heartbeat learns goes to `events`.
-    pub(crate) fn join(
-        self: &Arc<Self>,
-        tenant: TenantId,
-        token: LeaseToken,
-        leased_at: Mono,
-        events: mpsc::UnboundedSender<Event>,
-    ) -> Alive {
-        let state = PulseState { renewed_at: leased_at, hurry: Hurry::No, notes: Notes::default() };
-        let pulse = Arc::new(Pulse { tenant: tenant.clone(), token, events, state: Mutex::new(state) });
+    /// Adds an attempt that was leased at `leased_at`.
+    pub(crate) fn join(self: &Arc<Self>, tenant: TenantId, token: LeaseToken, leased_at: Mono) -> Alive {
+        let state = PulseState {
+            renewed_at: leased_at,
+            hurry: Hurry::No,
+            notes: Notes::default(),
+            events: VecDeque::new(),
+        };
+        let (state, attempt) = (Mutex::new(state), AtomicWaker::new());
+        let pulse = Arc::new(Pulse { tenant: tenant.clone(), token, state, attempt });
         let mut attempts = self.lock();
         let early = attempts.early.iter().position(|(of, job)| (of, *job) == (&tenant, token.job));
         if let Some(early) = early {
@@ -138,6 +164,17 @@ impl Live {
         attempts.pulses.insert((tenant, token), Arc::clone(&pulse));
         drop(attempts);
         Alive { live: Arc::clone(self), pulse }
+    }
+
+    /// Waits until no attempt is under way.
+    pub(crate) async fn idle(&self) {
+        loop {
+            let none_left = self.none_left.notified();
+            if self.lock().pulses.is_empty() {
+                return;
+            }
+            none_left.await;
+        }
     }
 
     /// Has the leases of a job renewed at once.
@@ -235,8 +272,7 @@ async fn renew(
                     Renewal::CancelRequested => Event::CancelRequested { trusted_until },
                     Renewal::Lost => Event::LeaseLost,
                 };
-                // A closed channel is an attempt that has just ended.
-                let _ = pulse.events.send(event);
+                pulse.tell(event);
             }
         }
         Err(error) => {

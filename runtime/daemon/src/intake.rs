@@ -5,9 +5,12 @@
 //! next, so calls carry one job when little goes on and many under load.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_broker::{Keep, LeaseAsk, Leased, Settle};
 use sandhog_core::id::{QueueName, TenantId};
 use sandhog_core::job::Lease;
@@ -25,6 +28,7 @@ use crate::outage::{Outage, Tries};
 use crate::room::Reservation;
 use crate::runner::Runner;
 use crate::seats::Seats;
+use crate::settler::Unsettled;
 use crate::worker::{Ticket, Workshop};
 
 /// Jobs that one call asks for at most.
@@ -218,39 +222,50 @@ impl<R: Runner> Intake<R> {
         for job in leased.buried {
             tracing::warn!(tenant = %self.workshop.tenant, %job, "buried: its leases ran out too often, so it seems to kill its daemons");
         }
-        for lease in leased.leases {
-            self.start(lease, &mut room, asked_at, &terms, &verdict);
+        // One task sees all of them through: whatever ends meanwhile is looked at in one go.
+        let attempts: FuturesUnordered<_> = leased
+            .leases
+            .into_iter()
+            .filter_map(|lease| self.attempt(lease, &mut room, asked_at, &terms, &verdict))
+            .collect();
+        if !attempts.is_empty() {
+            tokio::spawn(attempts.collect::<()>());
         }
         Ok(())
     }
 
-    fn start(
+    /// What there is to do about a lease. A panic in it is the end of this attempt alone; its lease runs out.
+    fn attempt(
         &self,
         lease: Lease,
         room: &mut Reservation,
         asked_at: Mono,
         terms: &Arc<Tenant<R::Plugin>>,
         verdict: &Verdict,
-    ) {
+    ) -> Option<impl Future<Output = ()> + Send + use<R>> {
         let plugin = terms.kinds.get(&lease.job.kind);
         let Some(room) = room.split(&lease.job.queue, plugin.map(|plugin| &**plugin)) else {
-            return self.give_back(&lease);
+            self.give_back(&lease);
+            return None;
         };
         let trusted_until = asked_at.after(self.lease.ttl.saturating_sub(self.lease.margin));
         let (terms, verdict) = (Arc::clone(terms), verdict.clone());
-        let ticket = Ticket { lease, asked_at, trusted_until, terms, verdict };
-        tokio::spawn(Arc::clone(&self.workshop).attempt(ticket, room));
+        let alive = self.workshop.live.join(self.workshop.tenant.clone(), lease.token, asked_at);
+        let ticket = Ticket { lease, alive, trusted_until, terms, verdict };
+        let attempt = Arc::clone(&self.workshop).attempt(ticket, room);
+        Some(AssertUnwindSafe(attempt).catch_unwind().map(drop))
     }
 
     fn give_back(&self, lease: &Lease) {
-        let answer = self.workshop.settler.send(Settle {
+        let settle = Settle {
             token: lease.token,
             ran: None,
             settlement: Settlement::Release { after: NO_ROOM_REST, reason: Reason::NoRoom },
             progress: None,
             log: Vec::new(),
             keep: Keep::default(),
-        });
+        };
+        let answer = self.workshop.settler.send(Unsettled { settle, room: None });
         // If this doesn't get through, the lease runs out by itself.
         tokio::spawn(answer);
     }

@@ -11,14 +11,12 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sandhog_core::id::TenantId;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 /// All seats of a daemon.
 #[derive(Debug)]
 pub(crate) struct Seats {
     state: Mutex<State>,
-    /// The last seat in use came back.
-    idle: Notify,
 }
 
 #[derive(Debug)]
@@ -40,7 +38,7 @@ impl Seats {
     /// So many seats, and nothing set aside yet.
     pub(crate) fn new(total: NonZeroU32) -> Arc<Self> {
         let state = State { sharing: Sharing::new(total.get()), waiting: VecDeque::new() };
-        Arc::new(Self { state: Mutex::new(state), idle: Notify::new() })
+        Arc::new(Self { state: Mutex::new(state) })
     }
 
     /// Sets parts aside for these tenants, each with the most runs that it may have under way.
@@ -65,17 +63,6 @@ impl Seats {
             Ok(seat) => seat,
             // Whoever waits holds the seats, so its place in the line is there until it is served.
             Err(_) => std::future::pending().await,
-        }
-    }
-
-    /// Waits until no seat is in use.
-    pub(crate) async fn idle(&self) {
-        loop {
-            let idle = self.idle.notified();
-            if self.lock().sharing.used == 0 {
-                return;
-            }
-            idle.await;
         }
     }
 
@@ -135,9 +122,6 @@ impl Drop for Seat {
         }
         let mut state = self.seats.lock();
         state.sharing.give_back(&self.tenant, self.count);
-        if state.sharing.used == 0 {
-            self.seats.idle.notify_waiters();
-        }
         self.seats.serve(state);
     }
 }
@@ -342,8 +326,8 @@ mod tests {
         drop(first);
         drop(gone);
         let seat = next.now_or_never().expect("it came back and went on");
-        assert!(seats.idle().now_or_never().is_none());
+        assert!(seats.acquire(&one).now_or_never().is_none(), "there is one, and it is taken");
         drop(seat);
-        seats.idle().await;
+        assert!(seats.acquire(&one).now_or_never().is_some());
     }
 }

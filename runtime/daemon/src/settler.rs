@@ -1,8 +1,15 @@
 //! Records how runs ended, in batches: one call is under way for each tenant, and what ends meanwhile goes with the
 //! next. So a call carries one settlement when little goes on, and hundreds under load.
+//!
+//! A run needs its room no longer once its guest has ended, but its job is leased until it is settled. So the room is
+//! given back when the call that settles the run is on its way: the next lease goes out right behind it, and what is
+//! leased and not settled yet is at most one such call more than there is room for. While calls fail, rooms stay where
+//! they are.
 
 use std::sync::Arc;
+use std::task::Poll;
 
+use futures::poll;
 use sandhog_broker::{Broker, Settle};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::TenantId;
@@ -10,19 +17,27 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::ambient::Ambient;
 use crate::outage::{Outage, Tries};
+use crate::room::Room;
 
 /// Settlements that one call carries at most.
 const BATCH_MAX: usize = 256;
 
+/// A settlement, and the room of its run if that hasn't been given back.
+#[derive(Debug)]
+pub(crate) struct Unsettled {
+    pub(crate) settle: Settle,
+    pub(crate) room: Option<Room>,
+}
+
 /// A settlement on its way.
 #[derive(Debug)]
-pub(crate) struct Sent {
-    settle: Settle,
+struct Sent {
+    unsettled: Unsettled,
     reply: oneshot::Sender<Answer>,
 }
 
 /// What came of it: the broker's reply, or the settlement back, if the broker couldn't be reached.
-pub(crate) type Answer = Result<SettleReply, Box<Settle>>;
+pub(crate) type Answer = Result<SettleReply, Box<Unsettled>>;
 
 /// Hands settlements to a tenant's settler.
 #[derive(Debug, Clone)]
@@ -32,7 +47,7 @@ pub(crate) struct Settler {
 
 impl Settler {
     /// A settler, and the loop that has to be run for it. The queue needs no bound of its own: there is at most one
-    /// settlement a run in it, and runs are bounded by permits that they hold until they are settled.
+    /// settlement a run in it, and each has its room, but for those of one call.
     pub(crate) fn new(
         tenant: TenantId,
         broker: Arc<dyn Broker>,
@@ -44,10 +59,10 @@ impl Settler {
     }
 
     /// Sends a settlement. If the answer's sender is dropped instead, the loop is gone.
-    pub(crate) fn send(&self, settle: Settle) -> oneshot::Receiver<Answer> {
+    pub(crate) fn send(&self, unsettled: Unsettled) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         // A failed send drops `reply`, which is how the caller hears of it.
-        let _ = self.queue.send(Sent { settle, reply });
+        let _ = self.queue.send(Sent { unsettled, reply });
         answer
     }
 }
@@ -62,16 +77,33 @@ async fn work_off(
     let mut tries = Tries::default();
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let (settles, replies): (Vec<_>, Vec<_>) = batch
-            .drain(..)
-            // Whoever lost its lease meanwhile waits for no answer, and must not settle.
-            .filter(|sent: &Sent| !sent.reply.is_closed())
-            .map(|sent| (sent.settle, sent.reply))
-            .unzip();
-        if settles.is_empty() {
+        // Whoever lost its lease meanwhile waits for no answer, and must not settle.
+        batch.retain(|sent: &Sent| !sent.reply.is_closed());
+        if batch.is_empty() {
             continue;
         }
-        match broker.settle(&tenant, &settles).await {
+        let mut settles = Vec::with_capacity(batch.len());
+        let mut rooms = Vec::with_capacity(batch.len());
+        let mut replies = Vec::with_capacity(batch.len());
+        for Sent { unsettled: Unsettled { settle, room }, reply } in batch.drain(..) {
+            settles.push(settle);
+            rooms.push(room);
+            replies.push(reply);
+        }
+        let gives_room = !tries.are_failing() && rooms.iter().all(Option::is_some);
+        let answers = {
+            let mut call = broker.settle(&tenant, &settles);
+            match poll!(&mut call) {
+                Poll::Ready(answers) => answers,
+                Poll::Pending => {
+                    if gives_room {
+                        rooms.fill_with(|| None);
+                    }
+                    call.await
+                }
+            }
+        };
+        match answers {
             Ok(answers) => {
                 outage.over();
                 tries.succeeded();
@@ -80,7 +112,9 @@ async fn work_off(
             Err(error) => {
                 outage.note(&error);
                 let wait = tries.failed(&ambient);
-                answer(replies, settles.into_iter().map(|settle| Err(Box::new(settle))));
+                let unsettled = settles.into_iter().zip(rooms);
+                let unsettled = unsettled.map(|(settle, room)| Box::new(Unsettled { settle, room }));
+                answer(replies, unsettled.map(Err));
                 tokio::time::sleep(wait).await;
             }
         }

@@ -22,7 +22,7 @@ use sandhog_core::reason::Reason;
 use sandhog_core::settle::{Settlement, Tally};
 use sandhog_core::time::Mono;
 use sandhog_engine::{Abort, Class, Courtesy, Host, Input, MemoryAccount, Share};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::ambient::Ambient;
 use crate::catalog::{Archive, Chosen, NoVersion, Plugin, Tenant};
@@ -31,7 +31,7 @@ use crate::guest_host::GuestHost;
 use crate::heartbeat::{Alive, Live};
 use crate::room::Room;
 use crate::runner::Runner;
-use crate::settler::{Answer, Settler};
+use crate::settler::{Answer, Settler, Unsettled};
 
 /// What the attempts of a tenant share.
 pub(crate) struct Workshop<R: Runner> {
@@ -50,8 +50,8 @@ pub(crate) struct Workshop<R: Runner> {
 /// A leased job on its way through the workshop.
 pub(crate) struct Ticket<P> {
     pub(crate) lease: Lease,
-    /// When the broker was asked for it.
-    pub(crate) asked_at: Mono,
+    /// Has it renewed until this is dropped.
+    pub(crate) alive: Alive,
     /// How long it can be trusted.
     pub(crate) trusted_until: Mono,
     /// The tenant's terms when it was leased.
@@ -61,11 +61,9 @@ pub(crate) struct Ticket<P> {
 }
 
 impl<R: Runner> Workshop<R> {
-    /// Sees one job through. `room` is given back at the end, whatever happens.
+    /// Sees one job through. `room` is given back with its settlement, or at the end, whatever happens.
     pub(crate) async fn attempt(self: Arc<Self>, ticket: Ticket<R::Plugin>, room: Room) {
         let token = ticket.lease.token;
-        let (events, mailbox) = mpsc::unbounded_channel();
-        let alive = self.live.join(self.tenant.clone(), token, ticket.asked_at, events);
         let plugin = ticket.terms.kinds.get(&ticket.lease.job.kind).cloned();
         let (choice, chosen) = choose(plugin.as_deref(), &ticket.lease.job, &*self.archive);
         let tally = Tally { attempts: ticket.lease.job.attempts, lease: token.lease };
@@ -78,13 +76,12 @@ impl<R: Runner> Workshop<R> {
             verdict: ticket.verdict,
             plugin,
             chosen,
-            alive,
-            mailbox,
+            alive: ticket.alive,
+            room: Some(room),
             abort: Abort::new(),
             ran: None,
         };
         course.finish(choice).await;
-        drop(room);
     }
 }
 
@@ -99,7 +96,8 @@ struct Course<'a, R: Runner> {
     plugin: Option<Arc<Plugin<R::Plugin>>>,
     chosen: Option<Chosen<R::Plugin>>,
     alive: Alive,
-    mailbox: mpsc::UnboundedReceiver<Event>,
+    /// Until it goes to the settler, or else to the end.
+    room: Option<Room>,
     abort: Abort,
     ran: Option<Ran>,
 }
@@ -176,7 +174,7 @@ impl<R: Runner> Course<'_, R> {
             let event = tokio::select! {
                 biased;
                 report = &mut run => self.exited(report, &plugin.name),
-                event = self.mailbox.recv() => event.unwrap_or(Event::LeaseLost),
+                event = self.alive.pulse.event() => event,
                 () = phase.reached(next(drained)), if drained < Phase::Releasing => {
                     drained = next(drained);
                     if drained == Phase::Draining {
@@ -248,16 +246,19 @@ impl<R: Runner> Course<'_, R> {
                 biased;
                 answer = &mut answer => match answer {
                     Ok(Ok(reply)) => (Event::Settled(reply), None),
-                    Ok(Err(settle)) => (Event::SettleFailed, Some(settle)),
+                    Ok(Err(unsettled)) => (Event::SettleFailed, Some(unsettled)),
                     // The settler is gone, and with it the daemon.
                     Err(_) => return Ending::Lost,
                 },
-                event = self.mailbox.recv() => (event.unwrap_or(Event::Tick), None),
+                event = self.alive.pulse.event() => (event, None),
                 () = sleep_until(self.machine.wake_at(), &self.workshop.ambient) => (Event::Tick, None),
             };
             match (self.decide(event), returned) {
-                (Action::Settle(instead), _) => answer = self.send(self.with_plugin(instead)),
-                (Action::SettleAgain, Some(settle)) => answer = self.send_again(*settle),
+                (Action::Settle(instead), _) => {
+                    let instead = self.with_plugin(instead);
+                    answer = self.send(instead);
+                }
+                (Action::SettleAgain, Some(unsettled)) => answer = self.send_again(*unsettled),
                 (Action::End(ending), _) => return ending,
                 (Action::Wait | Action::Start | Action::Stop(_) | Action::SettleAgain, _) => {}
             }
@@ -281,28 +282,31 @@ impl<R: Runner> Course<'_, R> {
         }
     }
 
-    fn send(&self, settlement: Settlement) -> oneshot::Receiver<Answer> {
+    fn send(&mut self, settlement: Settlement) -> oneshot::Receiver<Answer> {
         let notes = self.alive.pulse.take_notes();
         let mut ran = self.ran.clone();
         if let (Some(ran), Settlement::Succeed { output, effects }) = (&mut ran, &settlement) {
             ran.traffic.output = Bytes(Bytes::of(output.len()).0 + effects.size().0);
         }
-        self.workshop.settler.send(Settle {
+        let settle = Settle {
             token: self.token,
             ran,
             settlement,
             progress: notes.progress,
             log: notes.log,
             keep: self.chosen.as_ref().map_or_else(Keep::default, |chosen| chosen.version.keep),
-        })
+        };
+        // Whoever may run out of fuel leases nothing before what was spent is on record: the room stays here.
+        let room = if self.terms.fuel.is_bounded() { None } else { self.room.take() };
+        self.workshop.settler.send(Unsettled { settle, room })
     }
 
-    fn send_again(&self, mut settle: Settle) -> oneshot::Receiver<Answer> {
+    fn send_again(&self, mut unsettled: Unsettled) -> oneshot::Receiver<Answer> {
         // A heartbeat that failed meanwhile has put back what it couldn't deliver.
         let notes = self.alive.pulse.take_notes();
-        settle.log.extend(notes.log);
-        settle.progress = settle.progress.or(notes.progress);
-        self.workshop.settler.send(settle)
+        unsettled.settle.log.extend(notes.log);
+        unsettled.settle.progress = unsettled.settle.progress.or(notes.progress);
+        self.workshop.settler.send(unsettled)
     }
 }
 
