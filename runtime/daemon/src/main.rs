@@ -1,10 +1,13 @@
 //! The binary `sandhog`.
 
 use std::io::{self, IsTerminal};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::Context;
 use sandhog::cli::{Cli, Exit, LogFormat, Logging};
+use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -18,7 +21,7 @@ fn main() -> ExitCode {
         console.complain(&format!("error: {error:#}"));
         return Exit::Failed.into();
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
             console.complain(&format!("error: can't start the runtime: {error}"));
@@ -37,6 +40,13 @@ fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Guests have a thread a core of their own, and what leases, settles and renews for them takes less than half as much. Of
+/// more threads than needed, each job wakes several in vain.
+fn runtime() -> io::Result<Runtime> {
+    let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Builder::new_multi_thread().worker_threads((cores / 2).max(1)).enable_all().build()
 }
 
 /// Everything that is logged goes to standard error; standard output is for results.
