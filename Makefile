@@ -37,8 +37,8 @@ test: lint build ## Run everything that proves it: lints, unit, conformance, sim
 	@scripts/python.sh test sdk/python $(PYTHON_PLUGINS)
 
 .PHONY: chaos
-chaos: daemon ## Break things while jobs run, and check that nothing is lost (SECONDS=60, or SEED=n to play one again)
-	CHAOS_SEED=$(SEED) CHAOS_SECONDS=$(if $(SEED),,$(SECONDS)) cargo test --release --workspace --locked --test chaos
+chaos: daemon ## Break things while jobs run, and check that nothing is lost (SECONDS=60, ON=cluster; or SEED=n to play one again)
+	CHAOS_SEED=$(SEED) CHAOS_ON=$(ON) CHAOS_SECONDS=$(if $(SEED),,$(SECONDS)) cargo test --release --workspace --locked --test chaos
 
 .PHONY: bench
 bench: build kernels peers ## Measure (CASE=name runs some of it; with SUBJECT=name, of one subject)

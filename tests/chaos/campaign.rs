@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::plan::{Backend, Plan};
 use crate::play::{Outcome, play};
 use crate::recovery::{self, Recoveries};
 
@@ -23,14 +24,14 @@ struct Totals {
 }
 
 /// Plays for so long, prints each run and the totals; whether nothing was wrong.
-pub(crate) fn play_for(time: Duration) -> bool {
+pub(crate) fn play_for(time: Duration, backends: &[Backend]) -> bool {
     let (until, totals, enough) =
         (Instant::now() + time, Mutex::new(Totals::default()), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..WORLDS {
             scope.spawn(|| {
                 while Instant::now() < until && !enough.load(Ordering::Relaxed) {
-                    let outcome = play(rand::random_range(0..1 << 32));
+                    let outcome = play(Plan::fresh_seed(backends));
                     let mut totals = totals.lock().expect("nobody panics with it");
                     println!("{}", describe(&outcome));
                     totals.runs += 1;

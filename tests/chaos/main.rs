@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Run by itself it plays the seeds that once found something, and some fresh ones. `CHAOS_SEED=n` plays one seed,
-//! `CHAOS_SECONDS=n` fresh ones for so long. See `docs/faults.md`.
+//! `CHAOS_SECONDS=n` fresh ones for so long; with `CHAOS_ON=cluster` (`sentinels`, `redis`, `embedded`) on that alone. See `docs/faults.md`.
 
 mod bad_histories;
 mod campaign;
@@ -29,6 +29,8 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
+use crate::plan::{Backend, Plan};
+
 /// Seeds that once found a bug, and what it was.
 const REGRESSIONS: [u64; 0] = [];
 
@@ -45,19 +47,28 @@ fn main() -> ExitCode {
         println!("{}", campaign::describe(&outcome));
         return exit(outcome.wrong.is_empty());
     }
+    let backends = backends(std::env::var("CHAOS_ON").unwrap_or_default().as_str());
     if let Some(seconds) = number("CHAOS_SECONDS") {
-        return exit(campaign::play_for(Duration::from_secs(seconds)));
+        return exit(campaign::play_for(Duration::from_secs(seconds), &backends));
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(campaign::WORLDS);
-    libtest_mimic::run(&arguments, trials()).exit_code()
+    libtest_mimic::run(&arguments, trials(&backends)).exit_code()
 }
 
 fn exit(held: bool) -> ExitCode {
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn trials() -> Vec<Trial> {
+/// The backends of this name; all, if there is none.
+fn backends(name: &str) -> Vec<Backend> {
+    let of_name = |backend: &Backend| format!("{backend:?}").eq_ignore_ascii_case(name);
+    let meant: Vec<Backend> = Backend::ALL.into_iter().filter(of_name).collect();
+    assert!(!meant.is_empty() || name.is_empty(), "CHAOS_ON is none of {:?}: {name}", Backend::ALL);
+    if meant.is_empty() { Backend::ALL.into() } else { meant }
+}
+
+fn trials(backends: &[Backend]) -> Vec<Trial> {
     let checks: [(&str, fn()); 5] = [
         ("nothing_is_wrong_with_a_good_history", bad_histories::nothing_is_wrong_with_a_good_history),
         ("each_thing_that_is_wrong_is_found", bad_histories::each_thing_that_is_wrong_is_found),
@@ -71,7 +82,7 @@ fn trials() -> Vec<Trial> {
             Ok(())
         })
     });
-    let fresh = std::iter::repeat_with(|| rand::random_range(0..1 << 32)).take(FRESH);
+    let fresh = std::iter::repeat_with(|| Plan::fresh_seed(backends)).take(FRESH);
     let seeds = REGRESSIONS.into_iter().chain(fresh);
     let runs = seeds.map(|seed| Trial::test(format!("seed_{seed}"), move || nothing_is_wrong(seed)));
     checks.chain(runs).collect()

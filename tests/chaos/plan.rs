@@ -7,7 +7,6 @@ use rand::{RngExt, SeedableRng};
 use sandhog_core::id::JobId;
 use sandhog_core::job::Priority;
 use sandhog_core::time::Timestamp;
-use sandhog_tests::{Backend, Fsync};
 
 use crate::faults::{self, Fault};
 
@@ -16,6 +15,23 @@ const WINDOW_MS: u64 = 2_000;
 
 /// The tenants whose jobs are enqueued.
 pub(crate) const TENANTS: [&str; 2] = ["acme", "globex"];
+
+/// Where the jobs of a run are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// In a file.
+    Embedded,
+    /// In a Redis, which acknowledges nothing that isn't on its disk.
+    Redis,
+    /// In a Redis with two replicas, and three sentinels.
+    Sentinels,
+    /// In a Redis Cluster of three primaries with a replica each.
+    Cluster,
+}
+
+impl Backend {
+    pub(crate) const ALL: [Self; 4] = [Self::Embedded, Self::Redis, Self::Sentinels, Self::Cluster];
+}
 
 /// A run, decided beforehand.
 #[derive(Debug)]
@@ -91,7 +107,12 @@ impl Plan {
     /// plan no further than by striking in it.
     pub(crate) fn of_seed(seed: u64) -> Self {
         let mut r = StdRng::seed_from_u64(seed);
-        let backend = if r.random_bool(0.2) { Backend::Embedded } else { Backend::Redis(Fsync::Always) };
+        let of_one = if r.random_bool(0.2) { Backend::Embedded } else { Backend::Redis };
+        let backend = match StdRng::seed_from_u64(!seed).random_range(0..16) {
+            0 => Backend::Sentinels,
+            1 => Backend::Cluster,
+            _ => of_one,
+        };
         let daemons = r.random_range(2..=3);
         let batches: Vec<Batch> = (0..r.random_range(10..25)).map(|_| Batch::random(&mut r)).collect();
         let mut cancels = Vec::new();
@@ -105,6 +126,13 @@ impl Plan {
         }
         let faults = faults::draw(seed, r.random_range(1..=4), backend, daemons, WINDOW_MS);
         Self { seed, backend, daemons, batches, cancels, faults }
+    }
+
+    /// A seed that nobody has played, where jobs are kept like that.
+    pub(crate) fn fresh_seed(backends: &[Backend]) -> u64 {
+        let seeds = std::iter::repeat_with(|| rand::random_range(0..1 << 32));
+        let mut fitting = seeds.filter(|seed| backends.contains(&Self::of_seed(*seed).backend));
+        fitting.next().expect("there are more and more")
     }
 
     /// All that is enqueued.
@@ -197,7 +225,7 @@ pub(crate) fn every_fault_strikes_in_some_seed() {
             .map(|(_, fault)| fault.name())
             .collect::<std::collections::BTreeSet<_>>()
     };
-    for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
+    for backend in Backend::ALL {
         let fitting = faults::KINDS.iter().filter(|kind| (kind.fits)(backend)).map(|kind| kind.name);
         assert_eq!(struck(backend), fitting.collect());
     }

@@ -18,18 +18,20 @@ use anyhow::Context;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use sandhog_broker::embedded::Embedded;
-use sandhog_broker::redis::{Config, Redis as RedisBroker};
+use sandhog_broker::redis::testing::{Cluster, Durability, Sentinels};
+use sandhog_broker::redis::{Config, Redis as RedisBroker, Topology};
 use sandhog_broker::{Broker, SystemClock};
 use sandhog_core::id::{Kind, QueueName, TenantId};
 use sandhog_core::job::NewJob;
-use sandhog_tests::{Backend, Proxy, Redis, component, tenant, with_section};
+use sandhog_tests::{Fsync, Proxy, Redis, component, tenant, with_section};
 use tempfile::TempDir;
-use tokio::sync::MutexGuard;
+use tokio::sync::{Mutex as Turns, MutexGuard};
+use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
 
 use crate::check::Limits;
 use crate::history::{Entry, Event, History, Run};
-use crate::plan::{Hold, Job, TENANTS};
+use crate::plan::{Backend, Hold, Job, TENANTS};
 use crate::process::{Log, Process};
 use crate::witness::Witness;
 
@@ -64,11 +66,21 @@ pub(crate) struct World {
     pub(crate) client: Arc<dyn Broker>,
     /// The broker, by no way that can go wrong.
     pub(crate) direct: Arc<dyn Broker>,
-    redis: Option<tokio::sync::Mutex<Redis>>,
+    store: Store,
     witness: Witness,
     logs: Mutex<Vec<(String, Arc<Log>)>>,
     /// Removed with this value.
     _folder: TempDir,
+}
+
+/// Where the jobs are.
+enum Store {
+    File,
+    Redis(Turns<Redis>),
+    /// With the way there, which no proxy is on: the sentinels tell everybody where to go.
+    Sentinels(Turns<Sentinels>, Config),
+    /// Likewise; the nodes tell.
+    Cluster(Turns<Cluster>, Config),
 }
 
 /// One daemon, and its successors.
@@ -114,14 +126,14 @@ impl World {
         let folder = tempfile::tempdir()?;
         let history = Arc::new(History::new());
         let witness = Witness::start(Arc::clone(&history), LIMITS).await;
-        let redis = match backend {
-            Backend::Embedded => None,
-            Backend::Redis(fsync) => Some(tokio::task::block_in_place(|| Redis::start(folder.path(), fsync))),
+        let store = block_in_place(|| Store::start(backend, folder.path()));
+        let port = match &store {
+            Store::Redis(redis) => Some(redis.lock().await.port()),
+            _ => None,
         };
-        let port = redis.as_ref().map(Redis::port);
         let way = way_to(port).await;
-        let direct = broker(port, folder.path())?;
-        let client = broker(way.as_ref().map(Proxy::port), folder.path())?;
+        let direct = broker(store.config(port).as_ref(), folder.path())?;
+        let client = broker(store.config(way.as_ref().map(Proxy::port)).as_ref(), folder.path())?;
         let mut of_world = Vec::new();
         for nth in 0..daemons {
             of_world.push(Daemon::new(nth, folder.path(), way_to(port).await)?);
@@ -132,7 +144,7 @@ impl World {
             daemons: of_world,
             client,
             direct,
-            redis: redis.map(tokio::sync::Mutex::new),
+            store,
             witness,
             logs: Mutex::default(),
             _folder: folder,
@@ -149,7 +161,32 @@ impl World {
     /// # Panics
     /// If there is none.
     pub(crate) async fn redis(&self) -> MutexGuard<'_, Redis> {
-        self.redis.as_ref().expect("a world with Redis").lock().await
+        match &self.store {
+            Store::Redis(redis) => redis.lock().await,
+            _ => panic!("this world has no lone Redis"),
+        }
+    }
+
+    /// The servers and their sentinels, for whoever harms them.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub(crate) async fn sentinels(&self) -> MutexGuard<'_, Sentinels> {
+        match &self.store {
+            Store::Sentinels(sentinels, _) => sentinels.lock().await,
+            _ => panic!("this world has no sentinels"),
+        }
+    }
+
+    /// The cluster, for whoever harms it.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub(crate) async fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        match &self.store {
+            Store::Cluster(cluster, _) => cluster.lock().await,
+            _ => panic!("this world has no cluster"),
+        }
     }
 
     /// The process of a daemon, for whoever harms it.
@@ -167,7 +204,8 @@ impl World {
         let starting = async {
             loop {
                 let name = daemon.next();
-                daemon.configure(&name, self.witness.port(), self.redis.is_some())?;
+                let config = self.store.config(daemon.way.as_ref().map(Proxy::port));
+                daemon.configure(&name, self.witness.port(), config.as_ref())?;
                 let process = Process::start(&daemon.config())?;
                 daemon.now().log = process.log();
                 self.logs.lock().unwrap_or_else(PoisonError::into_inner).push((name, process.log()));
@@ -312,17 +350,10 @@ impl Daemon {
         self.write("plugins.d/witness.wasm", wasm)
     }
 
-    fn configure(&self, name: &str, witness: u16, with_redis: bool) -> std::io::Result<()> {
+    fn configure(&self, name: &str, witness: u16, server: Option<&Config>) -> std::io::Result<()> {
         let of_tenants = self.tenant();
-        let broker = match self.way.as_ref().filter(|_| with_redis) {
-            Some(way) => format!(
-                "type = \"redis\"\nurl = \"redis://127.0.0.1:{}\"\nconnect_timeout = \"{}ms\"\ncommand_timeout = \"{}ms\"\n\
-                 ping_interval = \"{}ms\"",
-                way.port(),
-                CONNECT_TIMEOUT.as_millis(),
-                COMMAND_TIMEOUT.as_millis(),
-                PING_INTERVAL.as_millis()
-            ),
+        let broker = match server {
+            Some(server) => in_toml(server),
             None => "type = \"embedded\"\npath = \"../jobs.db\"".to_owned(),
         };
         let Limits { daemon, tenants: [(_, of_plugin), (_, of_tenant)] } = LIMITS;
@@ -393,17 +424,68 @@ async fn way_to(port: Option<u16>) -> Option<Proxy> {
     }
 }
 
-/// A connection to the broker: to the server at a port, or to the file.
-fn broker(port: Option<u16>, folder: &Path) -> anyhow::Result<Arc<dyn Broker>> {
-    Ok(match port {
-        Some(port) => Arc::new(RedisBroker::new(&Config {
-            connect_timeout: CONNECT_TIMEOUT,
-            command_timeout: COMMAND_TIMEOUT,
-            ping_interval: PING_INTERVAL,
-            ..Config::new(format!("redis://127.0.0.1:{port}"))
-        })?),
+/// A connection to the broker: to a server, or to the file.
+fn broker(server: Option<&Config>, folder: &Path) -> anyhow::Result<Arc<dyn Broker>> {
+    Ok(match server {
+        Some(server) => Arc::new(RedisBroker::new(server)?),
         None => Arc::new(Embedded::open(&folder.join("jobs.db"), Arc::new(SystemClock))?),
     })
+}
+
+/// What a daemon's file says of a server.
+fn in_toml(server: &Config) -> String {
+    let millis = |time: Duration| format!("\"{}ms\"", time.as_millis());
+    let found = match &server.topology {
+        Topology::Server => String::new(),
+        Topology::Sentinels(urls) => format!("sentinels = {urls:?}"),
+        Topology::Cluster(nodes) => {
+            format!("cluster = {:?}", nodes.iter().map(ToString::to_string).collect::<Vec<_>>())
+        }
+    };
+    format!(
+        "type = \"redis\"\nurl = \"{}\"\n{found}\nconnect_timeout = {}\ncommand_timeout = {}\nping_interval = {}",
+        server.url,
+        millis(server.connect_timeout),
+        millis(server.command_timeout),
+        millis(server.ping_interval)
+    )
+}
+
+impl Store {
+    fn start(backend: Backend, folder: &Path) -> Self {
+        match backend {
+            Backend::Embedded => Self::File,
+            Backend::Redis => Self::Redis(Turns::new(Redis::start(folder, Fsync::Always))),
+            Backend::Sentinels => {
+                let sentinels = Sentinels::start(Durability::EverySecond);
+                let config = impatiently(sentinels.config());
+                Self::Sentinels(Turns::new(sentinels), config)
+            }
+            Backend::Cluster => {
+                let cluster = Cluster::start(Durability::EverySecond);
+                let config = impatiently(cluster.config());
+                Self::Cluster(Turns::new(cluster), config)
+            }
+        }
+    }
+
+    /// The way there; to a lone Redis, by this port.
+    fn config(&self, port: Option<u16>) -> Option<Config> {
+        match self {
+            Self::File => None,
+            Self::Redis(_) => port.map(|port| impatiently(Config::new(format!("redis://127.0.0.1:{port}")))),
+            Self::Sentinels(_, config) | Self::Cluster(_, config) => Some(config.clone()),
+        }
+    }
+}
+
+fn impatiently(config: Config) -> Config {
+    Config {
+        connect_timeout: CONNECT_TIMEOUT,
+        command_timeout: COMMAND_TIMEOUT,
+        ping_interval: PING_INTERVAL,
+        ..config
+    }
 }
 
 /// Repeats a call until there is an answer, as each caller of a broker may.

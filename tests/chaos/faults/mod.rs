@@ -2,11 +2,14 @@
 
 mod cut;
 mod deploy;
+mod failover;
 mod half_open;
 mod kill;
+mod node_kill;
 mod redis_full;
 mod redis_kill;
 mod redis_stop;
+mod slot_move;
 mod slow;
 mod stop;
 mod term;
@@ -18,20 +21,22 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sandhog_tests::Backend;
 
-use crate::plan::millis;
+use crate::plan::{Backend, millis};
 use crate::world::World;
 
 /// All kinds of faults.
 pub(crate) const KINDS: &[Kind] = &[
     cut::KIND,
     deploy::KIND,
+    failover::KIND,
     half_open::KIND,
     kill::KIND,
+    node_kill::KIND,
     redis_full::KIND,
     redis_kill::KIND,
     redis_stop::KIND,
+    slot_move::KIND,
     slow::KIND,
     stop::KIND,
     term::KIND,
@@ -94,5 +99,5 @@ fn anywhere(_: Backend) -> bool {
 }
 
 fn with_redis(backend: Backend) -> bool {
-    matches!(backend, Backend::Redis(_))
+    backend == Backend::Redis
 }

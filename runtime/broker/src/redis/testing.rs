@@ -208,6 +208,17 @@ impl Server {
         });
     }
 
+    /// Ends it as a power cut would, but not before its replicas have all that it has acknowledged: so nothing is lost.
+    ///
+    /// # Panics
+    /// If it isn't there, or the replicas aren't.
+    pub fn kill_once_replicated(&mut self) {
+        // It acknowledges nothing more.
+        let () = self.ask(&["CLIENT", "PAUSE", "60000", "WRITE"]).expect("it is there");
+        self.wait_until_replicated();
+        self.kill();
+    }
+
     fn signal(&self, name: &str) {
         let process = self.process.expect("it runs").to_string();
         let sent = Command::new("kill").args([&format!("-{name}"), &process]).status();

@@ -11,7 +11,7 @@ use crate::redis::{Address, Config, Topology, keys};
 const PRIMARIES: usize = 3;
 
 /// How long a node is silent before the others take it for gone.
-const NODE_TIMEOUT_MS: &str = "1000";
+const NODE_TIMEOUT_MS: &str = "1500";
 
 /// The same where nothing is to be taken for gone.
 const PATIENT_MS: &str = "60000";
@@ -209,16 +209,6 @@ impl Cluster {
         for nth in [to, from] {
             self.tell(nth, &["CLUSTER", "SETSLOT", &slot, "NODE", &self.ids[to]]);
         }
-    }
-
-    /// Moves a slot with all its keys, as `redis-cli --cluster reshard` does.
-    ///
-    /// # Panics
-    /// If the nodes refuse.
-    pub fn move_slot(&self, slot: u16, from: usize, to: usize) {
-        self.open(slot, from, to);
-        while self.carry(slot, from, to, 10) > 0 {}
-        self.close(slot, from, to);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::redis::{Config, Topology};
 const NAME: &str = "mymaster";
 
 /// How long a server is silent before a sentinel takes it for gone.
-const DOWN_AFTER_MS: u32 = 500;
+const DOWN_AFTER_MS: u32 = 1_000;
 
 /// The same where nothing is to be taken for gone.
 const PATIENT_MS: u32 = 60_000;
