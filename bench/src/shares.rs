@@ -14,6 +14,8 @@ use crate::rounds::in_turns;
 const ROUNDS: usize = 3;
 /// Runs of the light tenant and of the heavy one: as many, far more of the light one, far more of the heavy one.
 const RUNS: [[usize; 2]; 3] = [[4, 4], [40, 4], [4, 40]];
+/// The heavy tenant's weight, to the light one's.
+const WEIGHTS: f64 = 3.0;
 const DAEMON: &str =
     "[limits]\nfuel = 1_000_000_000_000_000\n\n[tenants.light]\nweight = 1\n\n[tenants.heavy]\nweight = 3\n";
 const FOR_A_WHILE: &str =
@@ -24,7 +26,10 @@ pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let ratios = in_turns(ROUNDS, &RUNS, |runs| runtime.block_on(measure(*runs)));
     for ([light, heavy], ratios) in RUNS.iter().zip(&ratios) {
-        figures.add(&format!("shares/{light}-to-{heavy}"), "sandhog", "ratio", ratios);
+        let case = format!("shares/{light}-to-{heavy}");
+        let off: Vec<f64> = ratios.iter().map(|ratio| (ratio / WEIGHTS - 1.0).abs() * 100.0).collect();
+        figures.add(&case, "sandhog", "ratio", ratios);
+        figures.add(&case, "sandhog", "off_percent", &off);
     }
 }
 

@@ -87,6 +87,46 @@ const TARGETS: &[Target] = &[
         of: Of::Value(("idle/tenants1", "sandhog", "redis_commands_per_s")),
         bound: Bound::LessThan(5.0),
     },
+    Target {
+        what: "processor time of a job's sandbox, to that of wasmtime's bare calls",
+        of: Of::Times(("sandbox/echo", "sandhog", "us_per_job"), ("sandbox/echo", "wasmtime", "us_per_job")),
+        bound: Bound::AtMost(1.25),
+    },
+    Target {
+        what: "p99 beside 1,000 jobs that spin, less twice that without them",
+        of: Of::Value(("spinners/beside-1000", "sandhog", "p99_past_twice_alone_ms")),
+        bound: Bound::LessThan(5.0),
+    },
+    Target {
+        what: "the same with the embedded broker",
+        of: Of::Value(("spinners/beside-1000", "sandhog-embedded", "p99_past_twice_alone_ms")),
+        bound: Bound::LessThan(5.0),
+    },
+    Target {
+        what: "weight 3 to weight 1: fuel, with as many runs of each",
+        of: Of::Value(("shares/4-to-4", "sandhog", "off_percent")),
+        bound: Bound::AtMost(10.0),
+    },
+    Target {
+        what: "the same, with ten times as many runs of weight 1",
+        of: Of::Value(("shares/40-to-4", "sandhog", "off_percent")),
+        bound: Bound::AtMost(10.0),
+    },
+    Target {
+        what: "the same, with ten times as many runs of weight 3",
+        of: Of::Value(("shares/4-to-40", "sandhog", "off_percent")),
+        bound: Bound::AtMost(10.0),
+    },
+    Target {
+        what: "a start with a thousand plugins",
+        of: Of::Value(("plugins/1000", "sandhog", "start_ms")),
+        bound: Bound::LessThan(1000.0),
+    },
+    Target {
+        what: "resident memory with a thousand plugins, ten of them used",
+        of: Of::Value(("plugins/1000", "sandhog", "resident_mib")),
+        bound: Bound::LessThan(300.0),
+    },
     over_wasmtime("image resize: time over wasmtime's own", "compute/resize"),
     over_wasmtime("JSON transform: time over wasmtime's own", "compute/json"),
     over_wasmtime("SHA-256: time over wasmtime's own", "compute/sha256"),
@@ -97,7 +137,7 @@ const fn throughput(case: &'static str, subject: &'static str, peer: &'static st
 }
 
 const fn over_wasmtime(what: &'static str, case: &'static str) -> Target {
-    Target { what, of: Of::Value((case, "sandhog", "percent_over_wasmtime")), bound: Bound::AtMost(2.0) }
+    Target { what, of: Of::Value((case, "sandhog", "over_wasmtime_percent")), bound: Bound::AtMost(2.0) }
 }
 
 /// A row for each target whose figures were measured; none if there is no such target.
