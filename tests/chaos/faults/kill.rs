@@ -1,4 +1,4 @@
-//! SIGKILL for a daemon, and a successor after a while.
+//! SIGKILL for a daemon, in the midst of its work or while it drains, and a successor after a while.
 
 use std::time::Duration;
 
@@ -15,13 +15,18 @@ use crate::world::World;
 pub(crate) const KIND: Kind = Kind {
     name: "kill",
     fits: anywhere,
-    draw: |r, daemons| Box::new(Kill { daemon: r.random_range(0..daemons), gone_for: millis(r, 0, 500) }),
+    draw: |r, daemons| {
+        let (daemon, gone_for) = (r.random_range(0..daemons), millis(r, 0, 500));
+        Box::new(Kill { daemon, gone_for, drains: r.random_bool(0.2).then(|| millis(r, 0, 500)) })
+    },
 };
 
 #[derive(Debug)]
 struct Kill {
     daemon: usize,
     gone_for: Duration,
+    /// For how long it has been draining, if it has.
+    drains: Option<Duration>,
 }
 
 #[async_trait]
@@ -34,6 +39,10 @@ impl Fault for Kill {
         let mut process = world.process(self.daemon).await;
         let trouble = world.trouble(&[self.daemon]);
         if let Some(mut process) = process.take() {
+            if let Some(time) = self.drains {
+                process.signal(Signal::TERM);
+                sleep(time).await;
+            }
             world.history.note(Event::Robbed { fault: KIND.name, daemon: world.daemons[self.daemon].name() });
             process.signal(Signal::KILL);
             process.wait().await?;

@@ -6,6 +6,7 @@ mod failover;
 mod half_open;
 mod kill;
 mod node_kill;
+mod redis_drops;
 mod redis_full;
 mod redis_kill;
 mod redis_stop;
@@ -33,6 +34,7 @@ pub(crate) const KINDS: &[Kind] = &[
     half_open::KIND,
     kill::KIND,
     node_kill::KIND,
+    redis_drops::KIND,
     redis_full::KIND,
     redis_kill::KIND,
     redis_stop::KIND,
