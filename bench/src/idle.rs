@@ -6,10 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use redis::Client;
-use sandhog_tests::{Backend, Daemon, Fsync, Site, all_final, hog_job, tenant};
+use sandhog_tests::{Backend, Fsync, Site, all_final, hog_job, tenant};
 
-use crate::figures::Figures;
+use crate::figures::{Figures, median};
+use crate::process::{Process, Used};
+use crate::server::{Done, Server};
 
 const TENANTS: [usize; 2] = [1, 100];
 const ROUNDS: usize = 3;
@@ -20,33 +21,34 @@ const REST: Duration = Duration::from_secs(2);
 /// The kernel counts processor time in hundredths of a second: this is fine to a twentieth of a percent.
 const WATCH: Duration = Duration::from_secs(20);
 
-/// What somebody has done up to now.
-struct Spent {
-    at: Instant,
-    processor: Duration,
-    wakeups: u64,
-    commands: u64,
+/// What was used in a while.
+struct Watched {
+    seconds: f64,
+    /// By the daemon.
+    used: Used,
+    /// By whoever asks Redis: the daemon, and once this program, for what it has done.
+    redis: Done,
 }
 
-/// Measures.
+/// Measures, and prints each figure as it comes.
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for tenants in TENANTS {
         let case = format!("idle/tenants{tenants}");
         let watches = runtime.block_on(watch(tenants));
-        let per_second = |what: &dyn Fn(&Spent) -> f64| -> Vec<f64> {
-            let rate =
-                |pair: &[Spent]| (what(&pair[1]) - what(&pair[0])) / (pair[1].at - pair[0].at).as_secs_f64();
-            watches.windows(2).map(rate).collect()
+        let mut add = |metric, value: &dyn Fn(&Watched) -> f64| {
+            let values: Vec<f64> = watches.iter().map(value).collect();
+            println!("{case:<16} {metric:<22} {:>7.2}", median(&values));
+            figures.add(&case, "sandhog", metric, &values);
         };
-        figures.add(&case, "sandhog", "percent", &per_second(&|spent| spent.processor.as_secs_f64() * 100.0));
-        figures.add(&case, "sandhog", "wakeups_per_s", &per_second(&|spent| spent.wakeups as f64));
-        figures.add(&case, "sandhog", "redis_commands_per_s", &per_second(&|spent| spent.commands as f64));
+        add("percent", &|watched| watched.used.processor.as_secs_f64() / watched.seconds * 100.0);
+        add("context_switches_per_s", &|watched| watched.used.context_switches as f64 / watched.seconds);
+        add("redis_calls_per_s", &|watched| watched.redis.scripts() as f64 / watched.seconds);
+        add("redis_commands_per_s", &|watched| watched.redis.commands() as f64 / watched.seconds);
     }
 }
 
-/// What had been done before and after each of the rounds.
-async fn watch(tenants: usize) -> Vec<Spent> {
+async fn watch(tenants: usize) -> Vec<Watched> {
     let names: Vec<String> = (0..tenants).map(|n| format!("tenant-{n}")).collect();
     let new = Site::new(Backend::Redis(Fsync::EverySecond), "concurrency = 200\n");
     let mut site = names.iter().fold(new, |site, name| site.with_hog(name, ""));
@@ -60,29 +62,13 @@ async fn watch(tenants: usize) -> Vec<Spent> {
     }
     drop(broker);
     tokio::time::sleep(REST).await;
-    let mut watches = vec![spent(&daemon, &url).await];
+    let (process, mut server) = (Process(daemon.id()), Server::at(&url));
+    let mut watches = Vec::new();
     for _ in 0..ROUNDS {
+        let (at, used, done) = (Instant::now(), process.used(), server.done());
         tokio::time::sleep(WATCH).await;
-        watches.push(spent(&daemon, &url).await);
+        let (used, redis) = (process.used().since(used), server.done().since(&done));
+        watches.push(Watched { seconds: at.elapsed().as_secs_f64(), used, redis });
     }
     watches
-}
-
-async fn spent(daemon: &Daemon, url: &str) -> Spent {
-    let (at, processor, wakeups) = (Instant::now(), daemon.cpu(), daemon.wakeups());
-    let client = Client::open(url).expect("a right URL");
-    let mut connection = client.get_multiplexed_async_connection().await.expect("Redis is up");
-    let stats: String = redis::cmd("INFO")
-        .arg("commandstats")
-        .query_async(&mut connection)
-        .await
-        .expect("Redis counts what it does");
-    Spent { at, processor, wakeups, commands: stats.lines().filter_map(calls_of_others).sum() }
-}
-
-/// How often a command was called, if it is none of those that are needed to count them.
-fn calls_of_others(line: &str) -> Option<u64> {
-    let (command, stats) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-    let is_ours = command == "info" || command.starts_with("client|");
-    stats.split(',').next()?.parse().ok().filter(|_| !is_ours)
 }

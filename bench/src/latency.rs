@@ -1,9 +1,13 @@
-//! How long a job takes from being added to the start of its handler, and to its settlement: with nothing else to do, and
-//! at half of what the subject can do at most.
+//! How long a job takes from being added to the start of its handler, and to its settlement: with little to do, and at
+//! half load, beside other job systems.
 //!
-//! A job is added at the moment that `enqueue` is called. Timers of the systems that are compared are good for a
-//! millisecond, so jobs that are due more often are added one right after the other, each by a call of its own, once in a
-//! millisecond. Nobody waits for an earlier job.
+//! Idle, a job is added every 3 ms. At half load, they are added at half of the rate at which the subject has jobs done
+//! that are added meanwhile, at concurrency 100, as the case `throughput` has measured it: in this run, or else in the one
+//! whose figures are kept.
+//!
+//! Each job is added by a call of its own, and its time counts from that call. Nobody waits for an earlier job. The timers
+//! of the systems that are compared are good for a millisecond, so jobs that are due more often are added one right after
+//! the other, once in a millisecond.
 //!
 //! - *Started* is when the handler's first line runs. Sandhog's handler, in its sandbox, looks at the calendar clock and
 //!   returns what it says; that is the clock of the whole machine, of which this program looks at the same when it adds.
@@ -13,6 +17,7 @@
 //!   to another connection ([`Settlements`]): a hop more, which is in what is measured.
 
 use std::collections::HashMap;
+use std::iter;
 use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,7 +32,8 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use crate::figures::Figures;
+use crate::figures::{Figures, median};
+use crate::peers::{self, Peer};
 use crate::rounds::in_turns;
 use crate::settlements::Settlements;
 use crate::times::Times;
@@ -53,28 +59,82 @@ struct Clocks {
 }
 
 const ROUNDS: usize = 3;
+const CONCURRENCY: usize = 100;
 const IDLE: Load = Load { jobs: 3000, every: Duration::from_millis(3) };
+/// How long a load lasts that isn't idle.
+const LENGTH: Duration = Duration::from_secs(5);
 /// Not counted: what is there on the disk alone is fetched, what is made when it is first needed is made.
 const WARM_UP: Load = Load { jobs: 300, every: Duration::from_millis(1) };
 /// Records that are asked for at once.
 const LOOKS: usize = 500;
 
-/// Measures.
+/// Measures, and prints each figure as it comes.
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let mut site = Site::new(Backend::Redis(Fsync::EverySecond), "concurrency = 100\n").with_hog("acme", "");
+    let more = format!("concurrency = {CONCURRENCY}\n");
+    let mut site = Site::new(Backend::Redis(Fsync::EverySecond), &more).with_hog("acme", "");
     let url = site.redis().url();
-    let measured = in_turns(ROUNDS, &["sandhog"], |_| runtime.block_on(of_sandhog(&site, &url, IDLE)));
-    add(figures, "latency/idle", "sandhog", &measured[0]);
+    let subjects: Vec<&str> =
+        iter::once("sandhog").chain(peers::subjects()).filter(|subject| figures.wants(subject)).collect();
+    let kept = Figures::kept().expect("what is kept can be read");
+    let half_load = |subject: &str| {
+        let rate = |figures: &Figures| figures.value("throughput/c100", subject, "with_enqueue_jobs_per_s");
+        rate(figures).or_else(|| rate(&kept)).map(|rate| Load::at(rate / 2.0))
+    };
+    let half_loads: Vec<(&str, Load)> =
+        subjects.iter().filter_map(|subject| Some((*subject, half_load(subject)?))).collect();
+    if half_loads.len() < subjects.len() {
+        println!("half load: left out where the case `throughput` has not been measured");
+    }
+    let idle: Vec<(&str, Load)> = subjects.iter().map(|subject| (*subject, IDLE)).collect();
+    for (case, loads) in [("latency/idle", idle), ("latency/half-load", half_loads)] {
+        let measured = in_turns(ROUNDS, &loads, |(subject, load)| match *subject {
+            "sandhog" => runtime.block_on(of_sandhog(&site, &url, *load)),
+            peer => of_peer(peer, &url, *load),
+        });
+        for ((subject, load), rounds) in loads.iter().zip(&measured) {
+            if case != "latency/idle" {
+                figures.add(case, subject, "adds_per_s", &[load.per_second()]);
+            }
+            add(figures, case, subject, rounds);
+        }
+    }
 }
 
 fn add(figures: &mut Figures, case: &str, subject: &str, rounds: &[Latency]) {
-    for (share, name) in [(0.5, "p50"), (0.99, "p99"), (0.999, "p999")] {
-        let starts: Vec<f64> = rounds.iter().map(|round| round.start.ms(share)).collect();
-        let settled: Vec<f64> = rounds.iter().map(|round| round.settled.ms(share)).collect();
-        figures.add(case, subject, &format!("start_{name}_ms"), &starts);
-        figures.add(case, subject, &format!("settled_{name}_ms"), &settled);
+    type What = fn(&Latency) -> &Times;
+    let both: [(&str, What); 2] =
+        [("start", |latency| &latency.start), ("settled", |latency| &latency.settled)];
+    for (what, times) in both {
+        let [p50, p99, p999] =
+            [(0.5, "p50_ms"), (0.99, "p99_ms"), (0.999, "p999_ms")].map(|(share, metric)| {
+                let values: Vec<f64> = rounds.iter().map(|round| times(round).ms(share)).collect();
+                figures.add(case, subject, &format!("{what}_{metric}"), &values);
+                median(&values)
+            });
+        println!(
+            "{case:<18} {subject:<12} {what:<8} p50 {p50:>8.2} ms  p99 {p99:>8.2} ms  p99.9 {p999:>8.2} ms"
+        );
     }
+}
+
+impl Load {
+    /// So many jobs a second, for [`LENGTH`].
+    fn at(per_second: f64) -> Self {
+        let every = Duration::from_secs_f64(1.0 / per_second);
+        Self { jobs: (LENGTH.as_secs_f64() * per_second) as usize, every }
+    }
+
+    fn per_second(self) -> f64 {
+        1.0 / self.every.as_secs_f64()
+    }
+}
+
+fn of_peer(subject: &str, url: &str, load: Load) -> Latency {
+    let mut peer = Peer::start(subject, url, "latency");
+    peer.latency(WARM_UP.jobs, WARM_UP.every, CONCURRENCY);
+    let [start, settled] = peer.latency(load.jobs, load.every, CONCURRENCY).map(Times::of);
+    Latency { start, settled }
 }
 
 async fn of_sandhog(site: &Site, url: &str, load: Load) -> Latency {

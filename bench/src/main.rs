@@ -9,8 +9,8 @@ mod compute;
 mod cost;
 mod figures;
 mod growth;
-mod hogs;
 mod idle;
+mod isolation;
 mod languages;
 mod latency;
 mod machine;
@@ -45,7 +45,7 @@ const CASES: &[Case] = &[
     ),
     ("latency", "from enqueue to start and to settled, idle and at half load", latency::run),
     ("idle", "what a daemon costs that has nothing to do", idle::run),
-    ("hogs", "quick jobs of one tenant while another's handlers spin for ever", hogs::run),
+    ("isolation", "quick jobs while somebody else's hogs use the processors, beside BullMQ", isolation::run),
     ("shares", "the fuel that tenants of weight 1 and 3 get, each with endless work", shares::run),
     ("spinners", "quick jobs of one tenant while a thousand jobs of another spin for ever", spinners::run),
     ("plugins", "a thousand plugins deployed, ten used: start-up and memory", plugins::run),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
@@ -71,7 +72,10 @@ impl Pinned {
         match self {
             Self::Npm(_) => {
                 let mut command = Command::new("node");
-                command.env("NODE_ENV", "production").arg(folder().join(format!("node/{subject}.js")));
+                command
+                    .env("NODE_ENV", "production")
+                    .env("NODE_NO_WARNINGS", "1")
+                    .arg(folder().join(format!("node/{subject}.js")));
                 command
             }
             Self::Cargo(_) => Command::new(cache.join("peers-target/release").join(subject)),
@@ -103,6 +107,8 @@ impl Peer {
         let (subject, pinned) = PEERS.iter().find(|(name, _)| *name == subject).expect("it is a peer");
         let mut command = pinned.command(subject);
         command.args(["--url", url, "--queue", queue]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // So that what it starts ends with it.
+        command.process_group(0);
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("{subject}: {error}; run `make peers`"));
         let input = child.stdin.take().expect("it is piped");
@@ -134,6 +140,32 @@ impl Peer {
         Working(self)
     }
 
+    /// Has it add one job each `every` while a worker of its own works; returns how long it took, for each of them, until
+    /// its handler began, and until its end was acknowledged by Redis.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub(crate) fn latency(&mut self, jobs: usize, every: Duration, concurrency: usize) -> [Vec<Duration>; 2] {
+        let ask = json!({
+            "do": "latency", "jobs": jobs, "every_us": every.as_secs_f64() * 1e6, "concurrency": concurrency,
+        });
+        let answer = self.ask(&ask);
+        ["start_us", "settled_us"].map(|times| {
+            let times: Vec<u64> = serde_json::from_value(answer[times].clone())
+                .unwrap_or_else(|error| panic!("{} said {answer}: {error}", self.subject));
+            times.into_iter().map(Duration::from_micros).collect()
+        })
+    }
+
+    /// Tells it one command, and waits for its answer.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub(crate) fn ask(&mut self, command: &Value) -> Value {
+        self.tell(command);
+        self.hear()
+    }
+
     /// Tells it one command.
     fn tell(&mut self, command: &Value) {
         writeln!(self.input, "{command}").expect("it listens");
@@ -157,7 +189,7 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         // It may have ended already.
-        self.child.kill().ok();
+        Command::new("kill").args(["-KILL", "--", &format!("-{}", self.child.id())]).output().ok();
         self.child.wait().ok();
     }
 }

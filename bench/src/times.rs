@@ -26,4 +26,9 @@ impl Times {
     pub(crate) fn ms(&self, share: f64) -> f64 {
         self.at(share).as_secs_f64() * 1e3
     }
+
+    /// The share of them that stayed within a time.
+    pub(crate) fn within(&self, time: Duration) -> f64 {
+        self.0.partition_point(|took| *took <= time) as f64 / self.0.len() as f64
+    }
 }

@@ -208,24 +208,6 @@ impl Daemon {
         let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("a number")).sum();
         Duration::from_millis(ticks * 10)
     }
-
-    /// How often its threads, those that are there now, have gone to sleep, and so were woken.
-    ///
-    /// # Panics
-    /// If the process is gone.
-    #[must_use]
-    pub fn wakeups(&self) -> u64 {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it runs");
-        let of_thread = |status: String| {
-            let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-            count.and_then(|count| count.trim().parse::<u64>().ok())
-        };
-        let status = |thread: std::io::Result<std::fs::DirEntry>| {
-            // A thread may end while this looks.
-            std::fs::read_to_string(thread.ok()?.path().join("status")).ok()
-        };
-        threads.filter_map(status).filter_map(of_thread).sum()
-    }
 }
 
 impl Drop for Daemon {

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 
 from arq.connections import ArqRedis, RedisSettings, create_pool
-from arq.worker import Worker
+from arq.worker import Worker, func
 
-from peer import Countdown, place, say, serve
+from peer import Countdown, Latency, place, say, serve
 
 # arq adds one job by a call; so many are under way at once.
 AT_ONCE = 100
@@ -23,7 +24,7 @@ async def echo(_context: dict, n: int) -> dict:
     return {"n": n}
 
 
-async def enqueue(pool: ArqRedis, jobs: int) -> float:
+async def enqueue(pool: ArqRedis, jobs: int) -> dict:
     numbers = iter(range(jobs))
 
     async def add() -> None:
@@ -32,35 +33,60 @@ async def enqueue(pool: ArqRedis, jobs: int) -> float:
 
     start = time.perf_counter()
     await asyncio.gather(*(add() for _ in range(AT_ONCE)))
-    return time.perf_counter() - start
+    return {"seconds": time.perf_counter() - start}
 
 
-async def work(pool: ArqRedis, jobs: int, concurrency: int) -> float:
-    countdown = Countdown(jobs)
+def worker_of(pool: ArqRedis, concurrency: int, handler: Callable, settled: Callable[[dict], None]) -> Worker:
+    async def after_job_end(context: dict) -> None:
+        settled(context)
 
-    async def settled(_context: dict) -> None:
-        countdown.settled()
-
-    worker = Worker(
-        [echo],
+    return Worker(
+        [func(handler, name="echo")],
         queue_name=queue,
         redis_pool=pool,
         max_jobs=concurrency,
         poll_delay=POLL_DELAY,
         # It is called once the result is stored and the job is off the queue.
-        after_job_end=settled,
+        after_job_end=after_job_end,
         handle_signals=False,
         log_results=False,
     )
+
+
+async def work(pool: ArqRedis, jobs: int, concurrency: int) -> dict:
+    countdown = Countdown(jobs)
+    worker = worker_of(pool, concurrency, echo, lambda _context: countdown.settled())
     say({"working": True})
     start = time.perf_counter()
     running = asyncio.create_task(worker.async_run())
     await countdown.wait()
     took = time.perf_counter() - start
+    await stop(running)
+    return {"seconds": took}
+
+
+async def latency(pool: ArqRedis, jobs: int, every_us: float, concurrency: int) -> dict:
+    times = Latency(jobs)
+    numbers: dict[str, int] = {}
+
+    async def timed(context: dict, n: int) -> dict:
+        times.started(n)
+        numbers[context["job_id"]] = n
+        return {"n": n}
+
+    def settled(context: dict) -> None:
+        times.settled(numbers.pop(context["job_id"]))
+
+    running = asyncio.create_task(worker_of(pool, concurrency, timed, settled).async_run())
+    answer = await times.measure(every_us, lambda n: pool.enqueue_job("echo", n, _queue_name=queue))
+    await stop(running)
+    return answer
+
+
+async def stop(running: asyncio.Task) -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    return took
 
 
 async def main() -> None:
@@ -70,6 +96,9 @@ async def main() -> None:
         {
             "enqueue": lambda command: enqueue(pool, command["jobs"]),
             "work": lambda command: work(pool, command["jobs"], command["concurrency"]),
+            "latency": lambda command: latency(
+                pool, command["jobs"], command["every_us"], command["concurrency"]
+            ),
         },
     )
 

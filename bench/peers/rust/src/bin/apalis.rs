@@ -1,15 +1,19 @@
 //! apalis with its Redis backend: a producer and a worker.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use apalis::prelude::*;
 use apalis_redis::{Config, RedisStorage, connect};
-use sandhog_bench_peers::{BATCH, Peer, place, serve, working};
+use redis::aio::ConnectionManager;
+use sandhog_bench_peers::{BATCH, Latency, Peer, every_so_often, place, serve, working};
 use serde::{Deserialize, Serialize};
 
 /// Neither a queue that was empty nor the end of the jobs is looked at later than this.
 const LOOK: Duration = Duration::from_millis(5);
+/// What timers are good for.
+const TICK: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Echo {
@@ -51,19 +55,69 @@ impl Peer for Apalis {
             .build(async |echo: Echo| Ok::<_, BoxDynError>(echo));
         working();
         let start = Instant::now();
-        // No event of the worker says that a result is stored, only that there is one.
-        let settled = async {
-            let mut count = redis::cmd("SCARD");
-            count.arg(self.config.done_jobs_set());
-            while count.query_async::<usize>(&mut looks).await? < jobs {
-                tokio::time::sleep(LOOK).await;
-            }
-            anyhow::Ok(start.elapsed())
-        };
         tokio::select! {
-            took = settled => took,
+            settled = self.until_settled(&mut looks, 0, jobs, LOOK, |_| ()) => settled?,
             ended = worker.run() => bail!("the worker ended: {ended:?}"),
         }
+        Ok(start.elapsed())
+    }
+
+    /// Which job is settled when is not told either: the first to be stored is taken for the first that was added, and
+    /// so on.
+    async fn latency(&mut self, every: Duration, concurrency: usize, times: Arc<Latency>) -> Result<()> {
+        let storage = self.storage().await?;
+        let mut looks = connect(self.url.as_str()).await?;
+        let before = self.settled(&mut looks).await?;
+        let begun = Arc::clone(&times);
+        let worker = WorkerBuilder::new("worker")
+            .backend(storage.poll_with_interval(LOOK))
+            .concurrency(concurrency)
+            .parallelize(tokio::spawn)
+            .build(move |echo: Echo| {
+                begun.started(echo.n);
+                async move { Ok::<_, BoxDynError>(echo) }
+            });
+        let producer = self.storage().await?;
+        let adds = every_so_often(times.jobs(), every, |n| {
+            let (mut producer, times) = (producer.clone(), Arc::clone(&times));
+            async move {
+                times.adds(n);
+                producer.push(Echo { n }).await?;
+                Ok(())
+            }
+        });
+        let settled = self.until_settled(&mut looks, before, times.jobs(), TICK, |n| times.settled(n));
+        tokio::select! {
+            done = async { tokio::try_join!(adds, settled) } => done.map(drop),
+            ended = worker.run() => bail!("the worker ended: {ended:?}"),
+        }
+    }
+}
+
+impl Apalis {
+    /// Waits until so many more than `before` are settled, looking so often; `settled` gets the number of each. No event
+    /// of the worker says that a result is stored, only that there is one.
+    async fn until_settled(
+        &self,
+        looks: &mut ConnectionManager,
+        before: usize,
+        jobs: usize,
+        look: Duration,
+        settled: impl Fn(usize),
+    ) -> Result<()> {
+        let mut known = 0;
+        while known < jobs {
+            let now = self.settled(looks).await? - before;
+            (known..now).for_each(&settled);
+            known = now;
+            tokio::time::sleep(look).await;
+        }
+        Ok(())
+    }
+
+    /// How many results are stored.
+    async fn settled(&self, looks: &mut ConnectionManager) -> Result<usize> {
+        Ok(redis::cmd("SCARD").arg(self.config.done_jobs_set()).query_async(looks).await?)
     }
 }
 
