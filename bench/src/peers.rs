@@ -134,7 +134,20 @@ impl Peer {
     /// # Panics
     /// If it fails.
     pub(crate) fn work(&mut self, jobs: usize, concurrency: usize) -> Working<'_> {
-        self.tell(&json!({ "do": "work", "jobs": jobs, "concurrency": concurrency }));
+        self.start_work(&json!({ "do": "work", "jobs": jobs, "concurrency": concurrency }))
+    }
+
+    /// As [`Self::work`], with handlers that run in child processes of the worker. BullMQ alone has that.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub(crate) fn work_in_children(&mut self, jobs: usize, concurrency: usize) -> Working<'_> {
+        let command = json!({ "do": "work", "jobs": jobs, "concurrency": concurrency, "sandboxed": true });
+        self.start_work(&command)
+    }
+
+    fn start_work(&mut self, command: &Value) -> Working<'_> {
+        self.tell(command);
         let working = self.hear();
         assert_eq!(working["working"], true, "{} works: {working}", self.subject);
         Working(self)

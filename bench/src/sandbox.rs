@@ -8,6 +8,7 @@
 //! | `sandhog-busy` | `Engine::run` from end to end with one guest thread and jobs waiting for it: wall time by job |
 //! | `sandhog-idle` | `Engine::run` from end to end, one job after the other: each wakes a thread that sleeps, twice |
 //! | `process` | a process is started (`cat`), given the payload, and gives it back, one job after the other |
+//! | `bullmq-sandboxed` | BullMQ with handlers in a child process that it keeps, one job after the other: its queue included |
 //!
 //! The handler is `hog.echo` of `plugins/hog`, which returns its payload. The machine should have a processor for the
 //! guest thread and one for the thread that hands jobs over, as a daemon has.
@@ -20,11 +21,12 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use sandhog_core::id::TenantId;
 use sandhog_engine::{Config, Engine};
-use sandhog_tests::tenant;
+use sandhog_tests::{Fsync, Redis, tenant};
 
 use crate::bare::{Bare, Stops};
 use crate::figures::Figures;
 use crate::ours::{ECHO, Ours};
+use crate::peers::Peer;
 use crate::rounds::in_turns;
 
 const ROUNDS: usize = 41;
@@ -34,7 +36,8 @@ const AT_ONCE: u32 = 32;
 /// A process takes so much longer.
 const PROCESSES: u32 = 32;
 
-const SUBJECTS: [&str; 5] = ["wasmtime", "sandhog", "sandhog-busy", "sandhog-idle", "process"];
+const SUBJECTS: [&str; 6] =
+    ["wasmtime", "sandhog", "sandhog-busy", "sandhog-idle", "process", "bullmq-sandboxed"];
 
 /// Measures.
 pub(crate) fn run(figures: &mut Figures) {
@@ -46,6 +49,9 @@ pub(crate) fn run(figures: &mut Figures) {
     let engine = Engine::new(config).expect("an engine");
     let (bare, acme) = (Bare::new(&engine, &wasm, Stops::Both), tenant("acme"));
     let ours = Ours::new(engine, wasm);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let redis = Redis::start(folder.path(), Fsync::EverySecond);
+    let mut bullmq = Peer::start("bullmq", &redis.url(), "sandbox");
     let micros = in_turns(ROUNDS, &SUBJECTS, |subject| {
         let time = runtime.block_on(async {
             match *subject {
@@ -53,7 +59,8 @@ pub(crate) fn run(figures: &mut Figures) {
                 "sandhog" => busy(&ours, &acme).await.1,
                 "sandhog-busy" => busy(&ours, &acme).await.0,
                 "sandhog-idle" => idle(&ours, &acme).await,
-                _ => processes(),
+                "process" => processes(),
+                _ => in_children(&mut bullmq),
             }
         });
         time.as_secs_f64() * 1e6
@@ -106,4 +113,11 @@ fn processes() -> Duration {
         assert_eq!(cat.wait_with_output().expect("it ends").stdout, payload);
     }
     start.elapsed() / PROCESSES
+}
+
+/// Time by job where a child process of the worker runs one after the other.
+fn in_children(bullmq: &mut Peer) -> Duration {
+    let jobs = JOBS as usize;
+    bullmq.enqueue(jobs);
+    bullmq.work_in_children(jobs, 1).settled() / JOBS
 }
