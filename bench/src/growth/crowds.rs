@@ -74,17 +74,17 @@ impl Crowd {
         let mut site =
             Site::new(Backend::Redis(Fsync::EverySecond), &format!("concurrency = 100\n\n{tables}"));
         for n in 0..size {
-            let (plugin, component, of_tenant, queue) = match of {
-                Of::Tenants => ("echo".to_owned(), 0, names[n].as_str(), 0),
-                Of::Plugins => (format!("echo-{n}"), n, "t0", 0),
-                Of::Queues => (format!("echo-{n}"), n, "t0", n),
+            let (plugin, component, tenant, queue) = match of {
+                Of::Tenants => ("echo".to_owned(), 0, n, 0),
+                Of::Plugins => (format!("echo-{n}"), n, 0, 0),
+                Of::Queues => (format!("echo-{n}"), n, 0, n),
             };
             let file = format!("echo-{component}.wasm");
             if component == n {
                 site.write(&format!("plugins.d/{file}"), &component_of(ECHO, &file));
             }
             let text = format!("kinds = [\"echo.{component}\"]\nqueue = \"q{queue}\"\n");
-            site = site.with_plugin(&plugin, of_tenant, Path::new(&file), &text);
+            site = site.with_plugin(&plugin, &names[tenant], Path::new(&file), &text);
         }
         let server = Server::at(&site.redis().url());
         let (broker, daemon) = (site.broker().await, [site.daemon()]);
