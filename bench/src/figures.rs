@@ -160,16 +160,19 @@ pub(crate) fn median(values: &[f64]) -> f64 {
 /// With as many digits as say something.
 fn shown(value: f64) -> String {
     match value.abs() {
-        1000.0.. => {
-            let digits = format!("{value:.0}");
-            let groups: Vec<&str> =
-                digits.as_bytes().rchunks(3).rev().filter_map(|group| str::from_utf8(group).ok()).collect();
-            groups.join(",")
-        }
-        100.0.. => format!("{value:.0}"),
+        100.0.. => grouped(value),
         10.0.. => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
+}
+
+/// Rounded, with its thousands apart.
+pub(crate) fn grouped(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| str::from_utf8(group).ok()).collect();
+    let sign = if value < 0.0 { "-" } else { "" };
+    format!("{sign}{}", groups.join(","))
 }
 
 #[cfg(test)]
@@ -200,6 +203,6 @@ mod tests {
     #[test]
     fn numbers_are_shown_with_what_says_something() {
         let numbers = [1_234_567.8, 999.6, 12.34, 0.123];
-        assert_eq!(numbers.map(shown), ["1,234,568", "1000", "12.3", "0.12"]);
+        assert_eq!(numbers.map(shown), ["1,234,568", "1,000", "12.3", "0.12"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Measurements that anyone can run again: `make bench`, or `make bench CASE=name`; see `bench/README.md`.
 //!
 //! Each case starts daemons and brokers of its own on this machine, and prints what it measured. All figures together are
-//! printed as a table at the end, and kept in `bench/results.json`; those of one subject alone, which are for whoever is
+//! printed as a table at the end, and kept in `bench/results.json`, with a plot beside it; those of one subject alone, which are for whoever is
 //! at work on it, are only printed.
 
 mod bare;
@@ -16,6 +16,7 @@ mod latency;
 mod machine;
 mod ours;
 mod peers;
+mod plot;
 mod plugins;
 mod process;
 mod quick;
@@ -82,5 +83,7 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let cases: Vec<&str> = chosen.iter().map(|(name, ..)| *name).collect();
-    Figures::kept()?.replaced(&cases, figures).keep(&machine)
+    let all = Figures::kept()?.replaced(&cases, figures);
+    plot::write(&all, &machine)?;
+    all.keep(&machine)
 }
