@@ -35,6 +35,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::figures::{Figures, median};
 use crate::peers::{self, Peer};
 use crate::rounds::in_turns;
+use crate::server::Server;
 use crate::settlements::Settlements;
 use crate::times::Times;
 
@@ -74,6 +75,8 @@ pub(crate) fn run(figures: &mut Figures) {
     let more = format!("concurrency = {CONCURRENCY}\n");
     let mut site = Site::new(Backend::Redis(Fsync::EverySecond), &more).with_hog("acme", "");
     let url = site.redis().url();
+    let mut server = Server::at(&url);
+    server.rewrite_when_cleared();
     let subjects: Vec<&str> =
         iter::once("sandhog").chain(peers::subjects()).filter(|subject| figures.wants(subject)).collect();
     let kept = Figures::kept().expect("what is kept can be read");
@@ -88,9 +91,12 @@ pub(crate) fn run(figures: &mut Figures) {
     }
     let idle: Vec<(&str, Load)> = subjects.iter().map(|subject| (*subject, IDLE)).collect();
     for (case, loads) in [("latency/idle", idle), ("latency/half-load", half_loads)] {
-        let measured = in_turns(ROUNDS, &loads, |(subject, load)| match *subject {
-            "sandhog" => runtime.block_on(of_sandhog(&site, &url, *load)),
-            peer => of_peer(peer, &url, *load),
+        let measured = in_turns(ROUNDS, &loads, |(subject, load)| {
+            server.clear();
+            match *subject {
+                "sandhog" => runtime.block_on(of_sandhog(&site, &url, *load)),
+                peer => of_peer(peer, &url, *load),
+            }
         });
         for ((subject, load), rounds) in loads.iter().zip(&measured) {
             if case != "latency/idle" {

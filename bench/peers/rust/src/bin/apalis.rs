@@ -69,7 +69,8 @@ impl Peer for Apalis {
         let mut looks = connect(self.url.as_str()).await?;
         let before = self.settled(&mut looks).await?;
         let begun = Arc::clone(&times);
-        let worker = WorkerBuilder::new("worker")
+        // A name is taken until its worker has been silent for long.
+        let worker = WorkerBuilder::new(format!("worker-{before}"))
             .backend(storage.poll_with_interval(LOOK))
             .concurrency(concurrency)
             .parallelize(tokio::spawn)
