@@ -1,7 +1,7 @@
 //! Users, passwords and TLS.
 
-use sandhog_broker::redis::testing::{Durability, Server};
-use sandhog_broker::redis::{Config, Redis};
+use sandhog_broker::redis::testing::{Cluster, Durability, Sentinels, Server};
+use sandhog_broker::redis::{Config, Login, Redis, acl_rules};
 use sandhog_broker::{Broker, Error, Wake};
 use sandhog_core::id::TenantId;
 use tokio::time::timeout;
@@ -37,6 +37,34 @@ async fn a_user_can_be_fenced_into_one_tenant() {
         Err(Error::Unfit { problem }) => assert!(problem.contains("the user may not do this"), "{problem}"),
         other => panic!("it is fenced: {other:?}"),
     }
+}
+
+/// The rules that operators get, for a user of the tenant's name.
+fn user_of(tenant: &TenantId) -> (Vec<String>, Login) {
+    let login = Login { username: tenant.to_string(), password: "p@ss:word".to_owned() };
+    let head = ["ACL", "SETUSER", &login.username, ">p@ss:word"].map(str::to_owned);
+    (head.into_iter().chain(acl_rules(tenant)).collect(), login)
+}
+
+#[tokio::test]
+async fn a_tenants_own_user_is_enough_to_be_led_through_a_cluster() {
+    let cluster = Cluster::shared();
+    // On all nodes, so that most are led from the one that is asked first to another.
+    for tenant in std::iter::repeat_with(tenant).take(6) {
+        let (command, login) = user_of(&tenant);
+        cluster.tell_all(&command.iter().map(String::as_str).collect::<Vec<_>>());
+        let config = Config { login: Some(login), ..cluster.config() };
+        works(&Redis::new(&config).expect("the url is right"), &tenant).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_own_user_is_enough_to_find_a_primary_by_its_sentinels() {
+    let (servers, tenant) = (Sentinels::shared(), tenant());
+    let (command, login) = user_of(&tenant);
+    servers.tell_all(&command.iter().map(String::as_str).collect::<Vec<_>>());
+    let config = Config { login: Some(login), ..servers.config() };
+    works(&Redis::new(&config).expect("the urls are right"), &tenant).await;
 }
 
 #[tokio::test]

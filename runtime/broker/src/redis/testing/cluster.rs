@@ -101,6 +101,14 @@ impl Cluster {
         });
     }
 
+    /// Tells all nodes something that they don't tell each other.
+    ///
+    /// # Panics
+    /// If one refuses.
+    pub fn tell_all(&self, words: &[&str]) {
+        (0..self.nodes.len()).for_each(|nth| self.tell(nth, words));
+    }
+
     fn tell(&self, nth: usize, words: &[&str]) {
         let () = self.nodes[nth].ask(words).expect("the node does as it is told");
     }

@@ -98,6 +98,16 @@ impl Sentinels {
         Config { topology: Topology::Sentinels(urls), ..Config::new(format!("redis://{NAME}")) }
     }
 
+    /// Tells all servers something that they don't tell each other.
+    ///
+    /// # Panics
+    /// If one refuses.
+    pub fn tell_all(&self, words: &[&str]) {
+        for server in &self.servers {
+            let () = server.ask(words).expect("the server does as it is told");
+        }
+    }
+
     /// The servers, the primary of the start first.
     #[must_use]
     pub fn servers(&mut self) -> &mut [Server] {
