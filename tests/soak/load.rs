@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 use sandhog_broker::Broker;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::NewJob;
-use sandhog_tests::{PATIENCE, hog_job};
+use sandhog_tests::{PATIENCE, all_final, hog_job};
 use tokio::time::{Instant, interval, sleep};
 
 /// One job every so often: 50 a second, which leaves most of two cores to others.
@@ -17,6 +17,8 @@ const EVERY: Duration = Duration::from_millis(20);
 const CANCELLED_AFTER: Duration = Duration::from_secs(1);
 /// When a call that failed is made again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Jobs of each tenant that fill all seats: many times as many as there are.
+const WARM_UP: usize = 200;
 /// The counter of the jobs that count.
 pub(crate) const COUNTER: &str = "runs";
 
@@ -96,6 +98,19 @@ impl Shape {
             Self::Panics => hog_job("hog.panic", "{}"),
         }
     }
+}
+
+/// Fills all seats of all daemons at once, with runs that take all the memory they may. Whatever instances keep of it, which
+/// they would come to have one by one over half an hour, they have from the beginning.
+pub(crate) async fn warm_up(broker: &dyn Broker, tenants: &[TenantId]) -> anyhow::Result<()> {
+    for tenant in tenants {
+        let jobs: Vec<NewJob> = (0..WARM_UP).map(|_| Shape::RunsOutOfMemory.job()).collect();
+        patiently(async || broker.enqueue(tenant, &jobs).await).await?;
+    }
+    for tenant in tenants {
+        all_final(broker, tenant).await;
+    }
+    Ok(())
 }
 
 /// What was enqueued.

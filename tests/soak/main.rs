@@ -73,6 +73,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let second = second_config(&site)?;
     let daemons = [Daemon::start(&site.config()), Daemon::start(&second)];
 
+    load::warm_up(&*broker, &tenants).await?;
     let began = Instant::now();
     let until = began + length;
     let mut samples = Samples::default();
