@@ -39,6 +39,8 @@ const MAIN: usize = 100;
 const ROUNDS: usize = 3;
 /// So long a measurement takes, roughly; the number of jobs is chosen for it.
 const LENGTH: Duration = Duration::from_millis(1500);
+/// Jobs that aren't counted: the first of a program are slower.
+const WARM_UP: usize = 500;
 const JOBS_MAX: usize = 60_000;
 /// What apalis is given at most: it fails if more than about 8,000 jobs wait.
 const JOBS_MAX_OF_APALIS: usize = 7000;
@@ -107,9 +109,11 @@ fn measure(
     }
 }
 
-/// As many as take the wanted time to be worked off. Finding out warms the system up, too.
+/// As many as take the wanted time to be worked off, found out after a warm-up.
 fn jobs_for(system: &mut dyn System, server: &mut Server) -> usize {
-    let (mut jobs, max) = (500, system.jobs_max());
+    server.clear();
+    system.apart(WARM_UP);
+    let (mut jobs, max) = (WARM_UP, system.jobs_max());
     loop {
         server.clear();
         let took = system.apart(jobs).work;
