@@ -18,8 +18,8 @@ const ROUNDS: usize = 3;
 const JOBS: usize = 10;
 /// What was begun is over by then: the last reports, the pulse of the guests.
 const REST: Duration = Duration::from_secs(2);
-/// The kernel counts processor time in hundredths of a second: this is fine to a twentieth of a percent.
-const WATCH: Duration = Duration::from_secs(20);
+/// The kernel counts processor time in hundredths of a second: this is fine to a tenth of a percent.
+const WATCH: Duration = Duration::from_secs(10);
 
 /// What was used in a while.
 struct Watched {

@@ -61,7 +61,7 @@ struct Clocks {
 
 const ROUNDS: usize = 3;
 const CONCURRENCY: usize = 100;
-const IDLE: Load = Load { jobs: 3000, every: Duration::from_millis(3) };
+const IDLE: Load = Load { jobs: 2000, every: Duration::from_millis(3) };
 /// How long a load lasts that isn't idle.
 const LENGTH: Duration = Duration::from_secs(5);
 /// Not counted: what is there on the disk alone is fetched, what is made when it is first needed is made.
