@@ -28,6 +28,16 @@ impl Drop for Room {
     }
 }
 
+#[cfg(test)]
+impl Room {
+    /// Room for one run, by a permit of this gate.
+    pub(crate) async fn of(gate: &Arc<Gate>, tenant: &sandhog_core::id::TenantId) -> Self {
+        let seats = crate::seats::Seats::new(std::num::NonZeroU32::MIN);
+        let permits = gate.take_up_to(1).expect("it is open");
+        Self { held: Some((seats.acquire(tenant).await, permits, None)), tenant: Arc::clone(gate) }
+    }
+}
+
 /// Room for some runs of one tenant, by queue.
 #[derive(Debug)]
 pub(crate) struct Reservation {

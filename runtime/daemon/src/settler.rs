@@ -127,3 +127,73 @@ fn answer(replies: Vec<oneshot::Sender<Answer>>, answers: impl Iterator<Item = A
         let _ = reply.send(answer);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::NonZeroU32;
+    use std::time::Duration;
+
+    use futures::FutureExt;
+    use sandhog_broker::faulty::{Faults, Faulty};
+    use sandhog_broker::memory::Memory;
+    use sandhog_broker::{Keep, SystemClock};
+    use sandhog_core::id::{JobId, LeaseNo, LeaseToken};
+    use sandhog_core::settle::Settlement;
+    use sandhog_core::time::Timestamp;
+
+    use crate::gate::{Gate, Gates};
+
+    fn acme() -> TenantId {
+        TenantId::parse("acme").expect("valid")
+    }
+
+    fn gate() -> Arc<Gate> {
+        Gates::default().of(&acme(), None, NonZeroU32::MIN)
+    }
+
+    /// A settler whose calls don't come back at once.
+    fn settler() -> (Settler, Arc<Faulty>) {
+        let slow = Faults { delay_max: Duration::from_millis(1), ..Faults::default() };
+        let broker = Arc::new(Faulty::new(Arc::new(Memory::new(Arc::new(SystemClock))), slow));
+        let behind: Arc<dyn Broker> = Arc::clone(&broker) as _;
+        let (settler, settling) = Settler::new(acme(), behind, Arc::default(), Ambient::system());
+        tokio::spawn(settling);
+        (settler, broker)
+    }
+
+    async fn unsettled(gate: &Arc<Gate>) -> Unsettled {
+        let job = JobId::from_parts(Timestamp::from_millis(1), 1);
+        let settle = Settle {
+            token: LeaseToken { job, lease: LeaseNo(1) },
+            ran: None,
+            settlement: Settlement::Cancel,
+            progress: None,
+            log: Vec::new(),
+            keep: Keep::default(),
+        };
+        Unsettled { settle, room: Some(Room::of(gate, &acme()).await) }
+    }
+
+    #[tokio::test]
+    async fn a_room_is_free_once_the_call_that_settles_its_run_is_on_its_way() {
+        let (gate, (settler, _broker)) = (gate(), settler());
+        let mut answer = settler.send(unsettled(&gate).await);
+        gate.freed().await;
+        assert_eq!(gate.used(), 0);
+        assert!((&mut answer).now_or_never().is_none(), "the broker hasn't answered yet");
+        assert!(matches!(answer.await, Ok(Ok(_))));
+    }
+
+    #[tokio::test]
+    async fn while_calls_fail_rooms_stay() {
+        let (settler, broker) = settler();
+        broker.down();
+        let (first, second) = (gate(), gate());
+        let failed = settler.send(unsettled(&first).await).await.expect("it goes on");
+        assert!(failed.is_err_and(|unsettled| unsettled.room.is_none()), "nobody knew yet");
+        let failed = settler.send(unsettled(&second).await).await.expect("it goes on");
+        assert_eq!(second.used(), 1);
+        assert!(failed.is_err_and(|unsettled| unsettled.room.is_some()));
+    }
+}
