@@ -86,6 +86,9 @@ impl Crowd {
             let text = format!("kinds = [\"echo.{component}\"]\nqueue = \"q{queue}\"\n");
             site = site.with_plugin(&plugin, &names[tenant], Path::new(&file), &text);
         }
+        // A thousand components take a while to compile, for the first time; a daemon's start shouldn't.
+        let checked = site.sandhog(&["check", "--offline"]);
+        assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
         let server = Server::at(&site.redis().url());
         let (broker, daemon) = (site.broker().await, [site.daemon()]);
         daemon[0].signal("STOP");
