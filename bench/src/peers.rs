@@ -120,6 +120,11 @@ impl Peer {
         peer
     }
 
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Has it add so many jobs, and returns how long that took.
     ///
     /// # Panics

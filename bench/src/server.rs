@@ -124,11 +124,11 @@ impl Server {
     ///
     /// # Panics
     /// If it can't be reached, or that takes too long.
-    pub(crate) async fn await_count(&mut self, key: &str, count: u64) {
+    pub(crate) fn await_count(&mut self, key: &str, count: u64) {
         let until = Instant::now() + PATIENCE;
         while redis::cmd("ZCARD").arg(key).query::<u64>(&mut self.0).expect("the server is up") < count {
             assert!(Instant::now() < until, "jobs are still under way");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 

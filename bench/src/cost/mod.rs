@@ -1,8 +1,8 @@
-//! What a job costs, counted: at the Redis server, in the daemon, and at the kernel. Counts are the same on a busy
-//! machine, or nearly, where times are not.
+//! What a job costs, counted: at the Redis server, in the worker, and at the kernel; beside BullMQ and its Rust crate.
+//! Counts are the same on a busy machine, or nearly, where times are not.
 //!
-//! The worker is stopped (SIGSTOP) while its jobs are enqueued, and goes on when all are: so what is counted is the
-//! work alone, from the first lease to the last settlement.
+//! Jobs are enqueued while nobody works: Sandhog's daemon is stopped (SIGSTOP) meanwhile, and the others' workers are
+//! started afterwards. So what is counted then is the work alone, from the first lease to the last settlement.
 
 mod traced;
 
@@ -12,16 +12,20 @@ use sandhog_broker::{Broker, Keep};
 use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
 use sandhog_tests::{Backend, Daemon, Fsync, Site, hog_job, tenant};
+use tokio::runtime::Runtime;
 
-use self::traced::Tracer;
-use crate::figures::Figures;
-use crate::process::Process;
-use crate::server::Server;
+use self::traced::{Counted, Tracer};
+use crate::figures::{Figures, median};
+use crate::peers::Peer;
+use crate::process::{Process, Used};
+use crate::rounds::in_turns;
+use crate::server::{Done, Server};
 
+const PEERS: [&str; 2] = ["bullmq", "bullmq-rust"];
 const ROUNDS: usize = 3;
-const CONCURRENCY: [usize; 2] = [1, 100];
-/// In each round. The processor's time is told in hundredths of a second, so there are some seconds of work.
-const JOBS: usize = 20_000;
+/// How many jobs are under way at once, and how many there are in a round. The processor's time is told in hundredths of
+/// a second, so there is a second of work or so.
+const AT_ONCE: [(usize, usize); 2] = [(1, 5_000), (100, 20_000)];
 /// In each round in which the worker is slowed down.
 const TRACED: usize = 5_000;
 /// They are enqueued so many at a time.
@@ -29,138 +33,183 @@ const BATCH: usize = 1_000;
 
 /// Measures, and prints what was counted.
 pub(crate) fn run(figures: &mut Figures) {
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    runtime.block_on(adds(figures));
-    for concurrency in CONCURRENCY {
-        runtime.block_on(work(concurrency, figures));
-    }
-}
+    for (concurrency, jobs) in AT_ONCE {
+        let mut site =
+            Site::new(Backend::Redis(Fsync::EverySecond), &format!("concurrency = {concurrency}\n"))
+                .with_hog("acme", "");
+        let url = site.redis().url();
+        let mut server = Server::at(&url);
+        let mut sandhog = Sandhog::new(&site, &url);
+        let mut peers = PEERS.map(|name| Theirs { peer: Peer::start(name, &url, name), concurrency });
+        let case = format!("cost/c{concurrency}");
 
-/// What is measured in rounds, by name.
-#[derive(Default)]
-struct Rounds(Vec<(&'static str, Vec<f64>)>);
-
-impl Rounds {
-    fn add(&mut self, metric: &'static str, value: f64) {
-        match self.0.iter_mut().find(|(name, _)| *name == metric) {
-            Some((_, values)) => values.push(value),
-            None => self.0.push((metric, vec![value])),
+        let [first, second] = &mut peers;
+        let mut subjects: [(&str, &mut dyn Subject); 3] =
+            [("sandhog", &mut sandhog), (PEERS[0], first), (PEERS[1], second)];
+        for (_, subject) in &mut subjects {
+            // The first jobs are dearer: files are read, code is compiled, memory is fetched.
+            round(*subject, &mut server, BATCH);
         }
-    }
-
-    fn into_figures(self, case: &str, subject: &str, figures: &mut Figures) {
-        for (metric, values) in self.0 {
-            figures.add(case, subject, metric, &values);
-            println!("  {case} {subject} {metric}: {:.3}", crate::figures::median(&values));
+        let measured = in_turns(ROUNDS, &[0, 1, 2], |&nth: &usize| round(subjects[nth].1, &mut server, jobs));
+        for ((name, _), rounds) in subjects.iter().zip(&measured) {
+            add_all(figures, &case, name, rounds, &WORK);
+            if (concurrency, jobs) == AT_ONCE[1] {
+                add_all(figures, "cost/adds", name, rounds, &ADDS);
+            }
         }
+        println!("  {case} sandhog, Redis commands a job: {}", measured[0][0].work.shown_by_name(jobs));
+        trace(&mut sandhog, &case, figures);
     }
 }
 
-/// What jobs cost to enqueue, a thousand at a time, and what memory they take while they wait.
-async fn adds(figures: &mut Figures) {
-    let mut rounds = Rounds::default();
-    for _ in 0..ROUNDS {
-        let mut site = Site::new(Backend::Redis(Fsync::EverySecond), "").with_hog("acme", "");
-        let mut server = Server::at(&site.redis().url());
-        let (broker, acme) = (site.broker().await, tenant("acme"));
-        enqueue(&*broker, &acme, BATCH).await;
-        let before = server.done();
-        enqueue(&*broker, &acme, JOBS).await;
-        let done = server.done().since(&before);
-        let each = |n: f64| n / JOBS as f64;
-        rounds.add("redis_commands_per_job", each(done.commands() as f64));
-        rounds.add("redis_bytes_in_per_job", each(done.bytes_in as f64));
-        rounds.add("redis_us_per_job", each(done.processor.as_secs_f64() * 1e6));
-        rounds.add("redis_bytes_per_waiting_job", each(done.memory as f64));
-    }
-    rounds.into_figures("cost/adds", "sandhog", figures);
+/// What was counted in a round.
+struct Round {
+    jobs: usize,
+    adds: Done,
+    work: Done,
+    worker: Used,
 }
 
-/// What it costs to lease, run and settle jobs that wait, with so many under way at once.
-async fn work(concurrency: usize, figures: &mut Figures) {
-    let case = format!("cost/c{concurrency}");
-    let extra = format!("concurrency = {concurrency}\n");
-    let mut site = Site::new(Backend::Redis(Fsync::EverySecond), &extra).with_hog("acme", "");
-    let server = Server::at(&site.redis().url());
-    let (broker, tenant) = (site.broker().await, tenant("acme"));
-    let mut worker = Worker { daemon: site.daemon(), server, broker, tenant, settled: 0 };
-    // The first jobs of a daemon are dearer: files are read, memory is fetched.
-    worker.stop_and_fill(JOBS / 10).await;
-    worker.see_through().await;
+/// A metric, and how much of it there was in a round.
+type Metric = (&'static str, fn(&Round) -> f64);
 
-    let mut rounds = Rounds::default();
-    for _ in 0..ROUNDS {
-        worker.stop_and_fill(JOBS).await;
-        let (used, before) = (worker.process().used(), worker.server.done());
-        worker.see_through().await;
-        let (used, done) = (worker.process().used().since(used), worker.server.done().since(&before));
-        let each = |n: f64| n / JOBS as f64;
-        rounds.add("redis_commands_per_job", each(done.commands() as f64));
-        rounds.add("redis_scripts_per_job", each(done.scripts() as f64));
-        rounds.add("redis_reads_per_job", each(done.reads as f64));
-        rounds.add("redis_bytes_in_per_job", each(done.bytes_in as f64));
-        rounds.add("redis_bytes_out_per_job", each(done.bytes_out as f64));
-        rounds.add("redis_us_per_job", each(done.processor.as_secs_f64() * 1e6));
-        rounds.add("worker_us_per_job", each(used.processor.as_secs_f64() * 1e6));
-        rounds.add("worker_context_switches_per_job", each(used.context_switches as f64));
-        rounds.add("worker_page_faults_per_job", each(used.page_faults as f64));
-        println!("  {case} sandhog redis commands a job: {}", done.shown_by_name(JOBS));
+const ADDS: [Metric; 5] = [
+    ("redis_commands_per_job", |round| round.adds.commands() as f64),
+    ("redis_bytes_in_per_job", |round| round.adds.bytes_in as f64),
+    ("redis_bytes_out_per_job", |round| round.adds.bytes_out as f64),
+    ("redis_us_per_job", |round| round.adds.processor.as_secs_f64() * 1e6),
+    ("redis_bytes_per_waiting_job", |round| round.adds.memory as f64),
+];
+
+const WORK: [Metric; 9] = [
+    ("redis_commands_per_job", |round| round.work.commands() as f64),
+    ("redis_scripts_per_job", |round| round.work.scripts() as f64),
+    ("redis_reads_per_job", |round| round.work.reads as f64),
+    ("redis_bytes_in_per_job", |round| round.work.bytes_in as f64),
+    ("redis_bytes_out_per_job", |round| round.work.bytes_out as f64),
+    ("redis_us_per_job", |round| round.work.processor.as_secs_f64() * 1e6),
+    ("worker_us_per_job", |round| round.worker.processor.as_secs_f64() * 1e6),
+    ("worker_context_switches_per_job", |round| round.worker.context_switches as f64),
+    ("worker_page_faults_per_job", |round| round.worker.page_faults as f64),
+];
+
+fn add_all(figures: &mut Figures, case: &str, subject: &str, rounds: &[Round], metrics: &[Metric]) {
+    for (name, of) in metrics {
+        let values: Vec<f64> = rounds.iter().map(|round| of(round) / round.jobs as f64).collect();
+        add(figures, case, subject, name, &values);
     }
-    trace(&mut worker, &mut rounds).await;
-    rounds.into_figures(&case, "sandhog", figures);
 }
 
-/// Counts once more, what slows the worker down while it is counted.
-async fn trace(worker: &mut Worker, rounds: &mut Rounds) {
-    let Some(tracer) = Tracer::on(worker.process()) else {
+fn add(figures: &mut Figures, case: &str, subject: &str, metric: &str, values: &[f64]) {
+    figures.add(case, subject, metric, values);
+    println!("  {case} {subject} {metric}: {:.3}", median(values));
+}
+
+/// Enqueues jobs, and has them worked off.
+fn round(subject: &mut dyn Subject, server: &mut Server, jobs: usize) -> Round {
+    let empty = server.done();
+    subject.enqueue(jobs);
+    let (full, used) = (server.done(), subject.process().used());
+    subject.work_off(jobs);
+    let (done, worker) = (server.done(), subject.process().used().since(used));
+    Round { jobs, adds: full.since(&empty), work: done.since(&full), worker }
+}
+
+/// Counts what slows the worker down while it is counted.
+fn trace(sandhog: &mut Sandhog, case: &str, figures: &mut Figures) {
+    let Some(tracer) = Tracer::on(sandhog.process()) else {
         println!("  no system calls and allocations: counting them takes `perf`, and root");
         return;
     };
-    for _ in 0..ROUNDS {
-        worker.stop_and_fill(TRACED).await;
-        let count = tracer.begin();
-        worker.see_through().await;
-        let counted = count.end();
-        rounds.add("worker_system_calls_per_job", counted.system_calls as f64 / TRACED as f64);
-        if let Some(allocations) = counted.allocations {
-            rounds.add("worker_allocations_per_job", allocations as f64 / TRACED as f64);
-        }
+    let rounds: Vec<Counted> = (0..ROUNDS)
+        .map(|_| {
+            sandhog.enqueue(TRACED);
+            let count = tracer.begin();
+            sandhog.work_off(TRACED);
+            count.end()
+        })
+        .collect();
+    let each = |counts: Vec<u64>| -> Vec<f64> { counts.iter().map(|n| *n as f64 / TRACED as f64).collect() };
+    let system_calls = each(rounds.iter().map(|counted| counted.system_calls).collect());
+    add(figures, case, "sandhog", "worker_system_calls_per_job", &system_calls);
+    let allocations = each(rounds.iter().filter_map(|counted| counted.allocations).collect());
+    if !allocations.is_empty() {
+        add(figures, case, "sandhog", "worker_allocations_per_job", &allocations);
     }
 }
 
+/// What is counted at.
+trait Subject {
+    /// The worker.
+    fn process(&self) -> Process;
+
+    /// Enqueues jobs while nobody works.
+    fn enqueue(&mut self, jobs: usize);
+
+    /// Has the jobs that were enqueued worked off.
+    fn work_off(&mut self, jobs: usize);
+}
+
 /// A daemon and its jobs.
-struct Worker {
+struct Sandhog {
+    runtime: Runtime,
     daemon: Daemon,
-    server: Server,
     broker: Arc<dyn Broker>,
     tenant: TenantId,
+    /// Apart from what is counted, only now and then asks how far it is.
+    server: Server,
     settled: u64,
 }
 
-impl Worker {
+impl Sandhog {
+    fn new(site: &Site, url: &str) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let broker = runtime.block_on(site.broker());
+        let (daemon, server) = (site.daemon(), Server::at(url));
+        Self { runtime, daemon, broker, tenant: tenant("acme"), server, settled: 0 }
+    }
+}
+
+impl Subject for Sandhog {
     fn process(&self) -> Process {
         Process(self.daemon.id())
     }
 
-    /// Stops it, and then enqueues so many jobs.
-    async fn stop_and_fill(&mut self, jobs: usize) {
+    fn enqueue(&mut self, count: usize) {
         self.daemon.signal("STOP");
-        enqueue(&*self.broker, &self.tenant, jobs).await;
-        self.settled += jobs as u64;
+        let jobs: Vec<NewJob> = (0..count).map(|n| hog_job("hog.echo", &format!("{{\"n\":{n}}}"))).collect();
+        self.runtime.block_on(async {
+            for batch in jobs.chunks(BATCH) {
+                self.broker.enqueue(&self.tenant, batch).await.expect("the broker is up");
+            }
+        });
     }
 
-    /// Lets it go on until all jobs are settled.
-    async fn see_through(&mut self) {
+    fn work_off(&mut self, jobs: usize) {
         self.daemon.signal("CONT");
+        self.settled += jobs as u64;
         let key =
             format!("sandhog:{{{}}}:finals:succeeded:{}", self.tenant, Keep::default().done.as_millis());
-        self.server.await_count(&key, self.settled).await;
+        self.server.await_count(&key, self.settled);
     }
 }
 
-async fn enqueue(broker: &dyn Broker, tenant: &TenantId, count: usize) {
-    let jobs: Vec<NewJob> = (0..count).map(|n| hog_job("hog.echo", &n.to_string())).collect();
-    for batch in jobs.chunks(BATCH) {
-        broker.enqueue(tenant, batch).await.expect("the broker is up");
+/// Another system's program.
+struct Theirs {
+    peer: Peer,
+    concurrency: usize,
+}
+
+impl Subject for Theirs {
+    fn process(&self) -> Process {
+        Process(self.peer.id())
+    }
+
+    fn enqueue(&mut self, jobs: usize) {
+        self.peer.enqueue(jobs);
+    }
+
+    fn work_off(&mut self, jobs: usize) {
+        self.peer.work(jobs, self.concurrency).settled();
     }
 }
