@@ -119,15 +119,32 @@ async fn two_brokers_on_a_file_share_the_work_and_wake_each_other() {
     }
 }
 
+/// So many brokers on a file that none has opened before.
+fn all_at_once(path: &Path, count: usize) -> Vec<Embedded> {
+    let barrier = std::sync::Barrier::new(count);
+    std::thread::scope(|threads| {
+        let start = || {
+            barrier.wait();
+            open(path).expect("it opens")
+        };
+        let opening: Vec<_> = (0..count).map(|_| threads.spawn(start)).collect();
+        opening.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    })
+}
+
+#[test]
+fn whoever_opens_a_new_file_at_the_same_time_waits_for_the_one_that_makes_the_tables() {
+    for _ in 0..50 {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        all_at_once(&folder.path().join("jobs.db"), 4);
+    }
+}
+
 #[tokio::test]
 async fn brokers_that_write_at_once_hand_out_each_job_once() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
-    // Whoever comes first makes the tables; the others wait for it.
-    let brokers: Vec<Embedded> = std::thread::scope(|threads| {
-        let opening: Vec<_> = (0..6).map(|_| threads.spawn(|| open(&path))).collect();
-        opening.into_iter().map(|thread| thread.join().expect("no panic").expect("it opens")).collect()
-    });
+    let brokers = all_at_once(&path, 6);
     let jobs: Vec<NewJob> = (0..300).map(new_job).collect();
     brokers[0].enqueue(&acme, &jobs).await.expect("an enqueue succeeds");
     let mut holders = tokio::task::JoinSet::new();

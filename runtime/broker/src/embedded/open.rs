@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
@@ -53,14 +53,33 @@ pub(super) fn open(path: &Path, purpose: Use) -> Result<Connection> {
         }
         _ => Fault::from(error).during("opening the database"),
     };
-    let mut connection = connect(path).map_err(explain)?;
-    if purpose == Use::Write {
-        recognise(&mut connection).map_err(explain)?.map_err(|problem| unfit(&problem))?;
-        connection.pragma_update(None, "journal_mode", "wal").map_err(explain)?;
-    } else {
-        connection.pragma_update(None, "query_only", true).map_err(explain)?;
+    let until = Instant::now() + BUSY_MAX;
+    loop {
+        match connect_as(path, purpose) {
+            // Where two change over to a log at once, SQLite lets neither wait for the other.
+            Err(error) if is_busy(&error) && Instant::now() < until => std::thread::sleep(BUSY_STEP),
+            opened => return opened.map_err(explain)?.map_err(|problem| unfit(&problem)),
+        }
     }
-    Ok(connection)
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+/// The inner error says why a file is none of ours.
+fn connect_as(path: &Path, purpose: Use) -> rusqlite::Result<std::result::Result<Connection, String>> {
+    let mut connection = connect(path)?;
+    match purpose {
+        Use::Write => {
+            if let Err(problem) = recognise(&mut connection)? {
+                return Ok(Err(problem));
+            }
+            connection.pragma_update(None, "journal_mode", "wal")?;
+        }
+        Use::Read => connection.pragma_update(None, "query_only", true)?,
+    }
+    Ok(Ok(connection))
 }
 
 /// Payloads are nobody else's business, so the file is made for its owner alone. SQLite gives the same rights to the
