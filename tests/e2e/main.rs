@@ -17,6 +17,7 @@ mod languages;
 mod limits;
 mod malformed;
 mod outage;
+mod queues;
 mod quotas;
 mod templates;
 mod tenants;

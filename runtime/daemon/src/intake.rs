@@ -56,6 +56,8 @@ pub(crate) struct Intake<R: Runner> {
 struct Outlook {
     /// The queues that the last call emptied, and that nothing was heard of since.
     empty: HashSet<QueueName>,
+    /// Which of the queues the next call begins with.
+    turn: usize,
     /// When to look again, whatever is heard.
     look_at: Option<Instant>,
     /// Until when nothing is to be had, whatever is heard: the tenant's fuel is used up.
@@ -168,7 +170,8 @@ impl<R: Runner> Intake<R> {
             }
             let terms = self.terms()?;
             let wanted = |queue: &Queue| !outlook.empty.contains(&queue.name);
-            if let Some(room) = Reservation::take(&terms, wanted, first, BATCH_MAX) {
+            if let Some(room) = Reservation::take(&terms, wanted, outlook.turn, first, BATCH_MAX) {
+                outlook.turn = outlook.turn.wrapping_add(1);
                 return Some((terms, room));
             }
             tokio::select! {

@@ -54,11 +54,13 @@ struct QueueRoom {
 }
 
 impl Reservation {
-    /// Takes as much room as there is for the `wanted` queues, at most `limit` in all; none if there is none.
-    /// `first` is the daemon's seat that the caller waited for.
+    /// Takes as much room as there is for the `wanted` queues, at most `limit` in all; none if there is none. They share
+    /// it equally, from the one at `turn` on: with another turn each time, a queue that never runs dry keeps none of the
+    /// others waiting. `first` is the daemon's seat that the caller waited for.
     pub(crate) fn take<P>(
         tenant: &Tenant<P>,
         wanted: impl Fn(&Queue) -> bool,
+        turn: usize,
         first: Seat,
         limit: u32,
     ) -> Option<Self> {
@@ -67,9 +69,13 @@ impl Reservation {
         let mut daemon = first;
         daemon.widen(left.saturating_sub(daemon.count()));
         left = left.min(daemon.count());
+        let mut wanted: Vec<&Queue> = tenant.queues.iter().filter(|queue| wanted(queue)).collect();
+        let turn = turn % wanted.len().max(1);
+        wanted.rotate_left(turn);
         let mut queues = Vec::new();
-        for queue in tenant.queues.iter().filter(|queue| wanted(queue)) {
-            if let Some(room) = QueueRoom::take(queue, left) {
+        for (nth, queue) in wanted.iter().enumerate() {
+            let share = left.div_ceil(u32::try_from(wanted.len() - nth).unwrap_or(u32::MAX));
+            if let Some(room) = QueueRoom::take(queue, share) {
                 left -= room.count;
                 queues.push(room);
             }
@@ -115,5 +121,60 @@ impl QueueRoom {
             })
             .collect();
         plugins.filter(|_| count > 0).map(|plugins| Self { name: queue.name.clone(), count, plugins })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::num::NonZeroU32;
+
+    use sandhog_core::budget::Bytes;
+    use sandhog_core::id::TenantId;
+    use sandhog_core::quota::FuelQuota;
+
+    use super::*;
+    use crate::gate::Gates;
+    use crate::seats::Seats;
+
+    /// A tenant with three queues, each of a plugin of its own.
+    fn tenant(id: &TenantId) -> Tenant<()> {
+        let mut gates = Gates::default();
+        let mut queue = |name| {
+            let plugin = PluginName::parse(name).expect("a name");
+            let gate = gates.of(id, Some(&plugin), NonZeroU32::MAX);
+            Queue { name: QueueName::parse(name).expect("a name"), gates: vec![(plugin, gate)] }
+        };
+        let queues = ["a", "b", "c"].map(&mut queue).into();
+        Tenant {
+            weight: NonZeroU32::MIN,
+            memory: Bytes(0),
+            fuel: FuelQuota::default(),
+            concurrency: NonZeroU32::MAX,
+            gate: gates.of(id, None, NonZeroU32::MAX),
+            kinds: HashMap::new(),
+            queues,
+        }
+    }
+
+    /// What is asked for if the daemon has so many seats.
+    async fn asks(seats: u32, turn: usize) -> Vec<(String, u32)> {
+        let id = TenantId::parse("acme").expect("a name");
+        let seats = Seats::new(NonZeroU32::new(seats).expect("not zero"));
+        let first = seats.acquire(&id).await;
+        let room = Reservation::take(&tenant(&id), |_| true, turn, first, 256).expect("there is room");
+        room.asks().into_iter().map(|(name, count)| (name.to_string(), count)).collect()
+    }
+
+    #[tokio::test]
+    async fn queues_share_what_room_there_is_and_begin_in_turn() {
+        let of = |asks: &[(&str, u32)]| -> Vec<(String, u32)> {
+            asks.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        };
+        assert_eq!(asks(5, 0).await, of(&[("a", 2), ("b", 2), ("c", 1)]));
+        assert_eq!(asks(5, 2).await, of(&[("c", 2), ("a", 2), ("b", 1)]));
+        for (turn, name) in ["a", "b", "c", "a"].into_iter().enumerate() {
+            assert_eq!(asks(1, turn).await, of(&[(name, 1)]));
+        }
     }
 }
