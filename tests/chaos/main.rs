@@ -7,7 +7,7 @@
 //! history.rs   what has happened    check.rs    what must hold           recovery.rs  how long until things went on
 //! ```
 //!
-//! Run by itself it plays the seeds that once found something, and some fresh ones. `CHAOS_SEED=n` plays one seed,
+//! Run by itself it plays the seeds that once found something, and sixty others. `CHAOS_SEED=n` plays one seed,
 //! `CHAOS_SECONDS=n` fresh ones for so long; with `CHAOS_ON=cluster` (`sentinels`, `redis`, `embedded`) on that alone. See `docs/faults.md`.
 
 mod bad_histories;
@@ -37,8 +37,9 @@ const REGRESSIONS: [u64; 1] = [
     590_383_053,
 ];
 
-/// So many fresh seeds take about two minutes.
-const FRESH: usize = 60;
+/// The seeds that every run of the tests plays; they take about two minutes. Fresh ones are for campaigns, whose finding
+/// something says nothing against the change that is being tested.
+const SAME_EACH_TIME: std::ops::Range<u64> = 0..60;
 
 fn main() -> ExitCode {
     let number = |name| {
@@ -85,8 +86,8 @@ fn trials(backends: &[Backend]) -> Vec<Trial> {
             Ok(())
         })
     });
-    let fresh = std::iter::repeat_with(|| Plan::fresh_seed(backends)).take(FRESH);
-    let seeds = REGRESSIONS.into_iter().chain(fresh);
+    let fits = |seed: &u64| backends.contains(&Plan::of_seed(*seed).backend);
+    let seeds = REGRESSIONS.into_iter().chain(SAME_EACH_TIME).filter(fits);
     let runs = seeds.map(|seed| Trial::test(format!("seed_{seed}"), move || nothing_is_wrong(seed)));
     checks.chain(runs).collect()
 }
