@@ -194,17 +194,17 @@ impl Server {
         self.signal("CONT");
     }
 
-    /// Waits until its replicas have all that it has now.
+    /// Waits until its replicas have all that it has now; one that it doesn't know of yet is waited for.
     ///
     /// # Panics
-    /// If they don't get it.
+    /// If they don't get it, or there is none.
     pub fn wait_until_replicated(&self) {
         type Replicas = Vec<(String, String, String)>;
         let role = || self.ask::<(String, u64, Replicas)>(&["ROLE"]);
         let (_, offset, _) = role().expect("it is there, and a primary");
         until("the replicas have it all", || {
             let has_it = |(_, _, at): &(String, String, String)| at.parse().is_ok_and(|at: u64| at >= offset);
-            role().is_ok_and(|(_, _, replicas)| replicas.iter().all(has_it))
+            role().is_ok_and(|(_, _, replicas)| !replicas.is_empty() && replicas.iter().all(has_it))
         });
     }
 
