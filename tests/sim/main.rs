@@ -22,20 +22,29 @@ mod guests;
 mod watched;
 mod world;
 
+use std::iter::repeat_n;
+use std::time::Duration;
+
 use world::{Plan, play};
 
-/// Seeds that once found a bug, and what it was.
-const REGRESSIONS: [u64; 2] = [
-    // A host fault that came again on every try brought its job back without end.
-    0, // A settler ended with its tenant's intake, and took the draining daemon with it.
-    7,
+/// Seeds that once found a bug.
+const REGRESSIONS: [(u64, &str); 3] = [
+    (0, "a host fault that came again on every try brought its job back without end"),
+    (7, "a settler ended with its tenant's intake, and took the draining daemon with it"),
+    (
+        98,
+        "a settler ended with the last run of a tenant that was gone and had come back, and took the daemon with it",
+    ),
 ];
 
 fn seeds() -> Vec<u64> {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
     match (number("SIM_SEED"), number("SIM_SEEDS")) {
         (Some(seed), _) => vec![seed],
-        (None, count) => (0..count.unwrap_or(150)).chain(REGRESSIONS).chain([rand::random()]).collect(),
+        (None, count) => (0..count.unwrap_or(150))
+            .chain(REGRESSIONS.map(|(seed, _)| seed))
+            .chain([rand::random()])
+            .collect(),
     }
 }
 
@@ -60,4 +69,25 @@ fn a_tenant_with_one_job_waits_for_no_end_of_anothers_flood() {
     assert_eq!(single.at, single.ready_at, "it was leased when it was ready, though the others run on");
     let flood = history.leases.iter().filter(|lease| lease.tenant == "flood" && lease.at < single.ready_at);
     assert_eq!(flood.count(), 3, "the flood has all the seats but one");
+}
+
+#[test]
+fn quick_jobs_are_leased_ahead_and_others_only_when_there_is_room() {
+    let quick = play(&Plan::one_at_a_time(1, repeat_n(Duration::ZERO, 400)));
+    assert!(quick.calls < 200, "{} calls for 400 jobs", quick.calls);
+    let slow = Duration::from_millis(30);
+    let slow_jobs = play(&Plan::one_at_a_time(1, repeat_n(slow, 40)));
+    assert_eq!(slow_jobs.calls, 40);
+    assert!(slow_jobs.leases.is_sorted_by(|a, b| b.at.since(a.at) >= slow));
+}
+
+#[test]
+fn what_was_leased_ahead_of_a_long_job_goes_to_another_daemon() {
+    let long = Duration::from_secs(15);
+    let quick = |count| repeat_n(Duration::ZERO, count);
+    let history = play(&Plan::one_at_a_time(2, quick(300).chain([long]).chain(quick(300))));
+    assert!(history.leases.len() > 601, "some were leased twice");
+    let first = history.leases.first().expect("there are some").at;
+    let last = history.leases.last().expect("there are some").at;
+    assert!(last.since(first) < Duration::from_secs(1), "nobody waited for the long one");
 }

@@ -41,6 +41,7 @@ struct Seen {
     stored: HashMap<TenantId, u64>,
     finals: HashMap<JobId, JobRecord>,
     handed: Vec<Handed>,
+    calls: usize,
 }
 
 impl Watched {
@@ -48,8 +49,10 @@ impl Watched {
         Self { inner: Memory::new(Arc::clone(&clock)), clock, seen: Mutex::default() }
     }
 
-    pub(crate) fn handed(&self) -> Vec<Handed> {
-        self.seen().handed.clone()
+    /// The leases that were handed out, and in how many calls.
+    pub(crate) fn handed(&self) -> (Vec<Handed>, usize) {
+        let seen = self.seen();
+        (seen.handed.clone(), seen.calls)
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
@@ -101,6 +104,7 @@ impl Broker for Watched {
         for job in &leased.buried {
             self.note_final(ask.tenant, *job).await;
         }
+        self.seen().calls += usize::from(!leased.leases.is_empty());
         for lease in &leased.leases {
             let record = self.record(ask.tenant, lease.token.job).await;
             assert_eq!((record.state, record.lease), (State::Leased, lease.token.lease));

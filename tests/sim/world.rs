@@ -94,6 +94,8 @@ enum Blow {
 pub(crate) struct History {
     /// The leases in the order in which they were handed out.
     pub(crate) leases: Vec<Handed>,
+    /// Calls in which at least one was handed out.
+    pub(crate) calls: usize,
     finals: BTreeMap<String, Vec<(JobId, State, u32)>>,
     took: Duration,
 }
@@ -103,7 +105,7 @@ impl Plan {
     pub(crate) fn of_seed(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let r = &mut random;
-        let tenants = (0..r.random_range(1..4)).map(|nth| TenantPlan::random(r, nth)).collect();
+        let mut tenants: Vec<_> = (0..r.random_range(1..4)).map(|nth| TenantPlan::random(r, nth)).collect();
         let daemons = r.random_range(1..4);
         let blows: Vec<_> =
             (0..r.random_range(0..6)).map(|_| (millis(r, 0, 20_000), Blow::random(r, daemons))).collect();
@@ -116,17 +118,16 @@ impl Plan {
         let concurrency = r.random_range(1..12);
         // Drawn last, so that what else a seed means doesn't depend on it.
         let missing = blows.iter().map(|_| r.random::<bool>().then(|| r.random_range(0..3))).collect();
+        for tenant in &mut tenants {
+            let quick = if r.random_bool(0.3) { r.random_range(0..150) } else { 0 };
+            tenant.jobs.extend((0..quick).map(|_| JobPlan::lasting(Duration::ZERO, Duration::ZERO)));
+        }
         Self { seed, tenants, concurrency, daemons, faults, blows, missing }
     }
 
     /// A flood of one tenant, each job as long as it may be, and one job of another that arrives in the middle of it.
     pub(crate) fn flood_and_one() -> Self {
-        let job = |enqueued_after| JobPlan {
-            enqueued_after,
-            delay: Duration::ZERO,
-            acts: vec![Act { takes: TIMEOUT - Duration::from_secs(1), end: End::Return { spawns: 0 } }],
-            cancelled_after: None,
-        };
+        let job = |enqueued_after| JobPlan::lasting(TIMEOUT - Duration::from_secs(1), enqueued_after);
         let flood = (0..100).map(|_| job(Duration::ZERO)).collect();
         let single = vec![job(Duration::from_secs(12))];
         Self {
@@ -142,6 +143,20 @@ impl Plan {
             missing: Vec::new(),
         }
     }
+
+    /// Jobs that last so long, in their order, and daemons that run one at a time.
+    pub(crate) fn one_at_a_time(daemons: usize, lasting: impl IntoIterator<Item = Duration>) -> Self {
+        let jobs = lasting.into_iter().map(|takes| JobPlan::lasting(takes, Duration::ZERO)).collect();
+        Self {
+            seed: 0,
+            tenants: vec![TenantPlan { name: "single".into(), quota: 1, jobs }],
+            concurrency: 1,
+            daemons,
+            faults: Faults::default(),
+            blows: Vec::new(),
+            missing: Vec::new(),
+        }
+    }
 }
 
 impl TenantPlan {
@@ -152,6 +167,16 @@ impl TenantPlan {
 }
 
 impl JobPlan {
+    /// One that returns after a while.
+    fn lasting(takes: Duration, enqueued_after: Duration) -> Self {
+        Self {
+            enqueued_after,
+            delay: Duration::ZERO,
+            acts: vec![Act { takes, end: End::Return { spawns: 0 } }],
+            cancelled_after: None,
+        }
+    }
+
     fn random(r: &mut StdRng) -> Self {
         Self {
             enqueued_after: millis(r, 0, 5_000),
@@ -414,7 +439,8 @@ impl World {
         for tenant in &self.plan.tenants {
             finals.insert(tenant.name.clone(), self.check(&tenant_id(&tenant.name)).await);
         }
-        History { leases: self.watched.handed(), finals, took: started.elapsed() }
+        let (leases, calls) = self.watched.handed();
+        History { leases, calls, finals, took: started.elapsed() }
     }
 
     async fn counts(&self) -> Vec<[u64; 6]> {

@@ -49,6 +49,14 @@ impl Ambient {
         self.origin + at.since_origin()
     }
 
+    /// Waits until monotonic time is `at`; for ever if there is no such time.
+    pub(crate) async fn reached(&self, at: Option<Mono>) {
+        match at {
+            Some(at) => tokio::time::sleep_until(self.instant(at)).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// A draw.
     #[must_use]
     pub fn chance(&self) -> Chance {

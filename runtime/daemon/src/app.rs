@@ -100,10 +100,11 @@ struct Staffed<R: Runner> {
 
 /// A loop that has come to its end.
 enum Ended {
-    /// One that goes on as long as the daemon does.
-    Unending(&'static str),
+    /// One that had to go on.
+    Unending(String),
     Intake(TenantId),
-    Settler(TenantId),
+    /// That of a tenant that is gone, or was gone and has come back with loops of its own.
+    Settler,
 }
 
 impl<R: Runner> Floor<R> {
@@ -131,11 +132,11 @@ impl<R: Runner> Floor<R> {
         let beating = beat(Arc::clone(&floor.live), broker, lease, outage, ambient);
         floor.loops.spawn(async move {
             ringing.await;
-            Ended::Unending("the bell ringer")
+            Ended::Unending("the bell ringer".to_owned())
         });
         floor.loops.spawn(async move {
             beating.await;
-            Ended::Unending("the heartbeat")
+            Ended::Unending("the heartbeat".to_owned())
         });
         floor
     }
@@ -179,10 +180,7 @@ impl<R: Runner> Floor<R> {
                 self.bells.send_modify(|bells| drop(bells.remove(&tenant)));
                 Ok(())
             }
-            Ended::Settler(tenant) if !self.tenants.contains_key(&tenant) => Ok(()),
-            Ended::Settler(tenant) => {
-                Err(Error::LoopEnded { cause: format!("the settler of tenant {tenant} returned") })
-            }
+            Ended::Settler => Ok(()),
             Ended::Unending(name) => Err(Error::LoopEnded { cause: format!("{name} returned") }),
         }
     }
@@ -234,9 +232,14 @@ impl<R: Runner> Floor<R> {
             outage: Arc::clone(outage),
         };
         let (of_settler, of_intake) = (tenant.clone(), tenant.clone());
+        let served = Arc::downgrade(&workshop);
         self.loops.spawn(async move {
             settling.await;
-            Ended::Settler(of_settler)
+            if served.strong_count() == 0 {
+                Ended::Settler
+            } else {
+                Ended::Unending(format!("the settler of tenant {of_settler}"))
+            }
         });
         self.loops.spawn(async move {
             intake.run().await;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use sandhog_core::id::{PluginName, TenantId};
@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 pub struct Gate {
     limit: AtomicU32,
     used: AtomicU32,
+    /// Runs that have ended so far.
+    ended: AtomicU64,
     freed: Notify,
 }
 
@@ -24,8 +26,14 @@ impl Gate {
         Arc::new(Self {
             limit: AtomicU32::new(limit.get()),
             used: AtomicU32::new(0),
+            ended: AtomicU64::new(0),
             freed: Notify::default(),
         })
+    }
+
+    /// How many may be out.
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Changes the limit. Permits that are out stay out.
@@ -42,22 +50,32 @@ impl Gate {
     /// Permits that could be had.
     #[must_use]
     pub fn free(&self) -> u32 {
-        self.limit.load(Ordering::Relaxed).saturating_sub(self.used())
+        self.limit().saturating_sub(self.used())
     }
 
-    /// Waits until a run has ended since this was last asked.
+    /// Waits until there may be more room than when this was last asked.
     pub(crate) async fn freed(&self) {
         self.freed.notified().await;
     }
 
-    /// Says that a run has ended.
+    /// Says that there may be room.
     pub(crate) fn say_freed(&self) {
         self.freed.notify_one();
     }
 
+    /// Counts a run that has ended.
+    pub(crate) fn count_end(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Runs that have ended so far.
+    pub(crate) fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// As many permits as there are, at most `most`; none if there are none.
     pub(crate) fn take_up_to(self: &Arc<Self>, most: u32) -> Option<Permits> {
-        let limit = self.limit.load(Ordering::Relaxed);
+        let limit = self.limit();
         let share = |used: u32| most.min(limit.saturating_sub(used));
         let taken = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
             Some(used + share(used)).filter(|_| share(used) > 0)

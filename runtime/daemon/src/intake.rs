@@ -1,8 +1,8 @@
-//! Leases the jobs of one tenant: room first, then the broker.
+//! Leases the jobs of one tenant: room first, then the broker. Only jobs that end quickly are leased a little ahead of it.
 //!
 //! The loop sleeps until there may be work (a ring of its bell, a due time that the broker named, or the poll that is
-//! only the safety net), and there is room. One call is under way at a time; room that is freed meanwhile goes into the
-//! next, so calls carry one job when little goes on and many under load.
+//! only the safety net), and there is room. One call is under way at a time; room that is freed meanwhile goes to what
+//! was leased ahead, and the rest into the next call, so calls carry one job when little goes on and many under load.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -13,21 +13,20 @@ use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_broker::{Keep, LeaseAsk, Leased, Settle};
 use sandhog_core::id::{QueueName, TenantId};
-use sandhog_core::job::Lease;
 use sandhog_core::quota::{FuelQuota, Verdict, Window};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
-use sandhog_core::time::Mono;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::ahead::Ahead;
 use crate::catalog::{Current, Queue, Tenant};
 use crate::config;
 use crate::drain::Phase;
 use crate::outage::{Outage, Tries};
-use crate::room::Reservation;
+use crate::room::{Place, Reservation, Room, Vacancy};
 use crate::runner::Runner;
-use crate::seats::Seats;
+use crate::seats::{Seat, Seats};
 use crate::settler::Unsettled;
 use crate::worker::{Ticket, Workshop};
 
@@ -68,7 +67,12 @@ struct Outlook {
 
 impl Outlook {
     fn is_hungry<P>(&self, terms: &Tenant<P>) -> bool {
-        terms.queues.iter().any(|queue| !self.empty.contains(&queue.name))
+        terms.queues.iter().any(|queue| self.wants(queue))
+    }
+
+    /// Whether there may be jobs in it.
+    fn wants(&self, queue: &Queue) -> bool {
+        !self.empty.contains(&queue.name)
     }
 
     /// Anything may have turned up.
@@ -119,16 +123,17 @@ impl<R: Runner> Intake<R> {
     pub(crate) async fn run(mut self) {
         let phase = self.workshop.phase.clone();
         let mut outlook = Outlook::default();
+        let mut ahead = Ahead::default();
         let mut tries = Tries::default();
         loop {
             let ready = tokio::select! {
                 biased;
-                () = phase.reached(Phase::Draining) => return,
-                ready = self.wait(&mut outlook) => ready,
+                () = phase.reached(Phase::Draining) => break,
+                ready = self.wait(&mut outlook, &mut ahead) => ready,
             };
-            let Some((terms, room)) = ready else { return };
+            let Some((terms, room)) = ready else { break };
             // A call that was begun is seen through: what it leases has to be run or given back.
-            let Err(error) = self.lease(&mut outlook, terms, room).await else {
+            let Err(error) = self.lease(&mut outlook, &mut ahead, terms, room).await else {
                 tries.succeeded();
                 continue;
             };
@@ -136,14 +141,26 @@ impl<R: Runner> Intake<R> {
             outlook.forget();
             tokio::select! {
                 biased;
-                () = phase.reached(Phase::Draining) => return,
+                () = phase.reached(Phase::Draining) => break,
                 () = tokio::time::sleep(tries.failed(&self.workshop.ambient)) => {}
             }
         }
+        let left = match phase.phase() {
+            Phase::Running => Reason::NoRoom,
+            Phase::Draining | Phase::Releasing => Reason::Drained,
+        };
+        for ticket in ahead.all() {
+            self.give_back(ticket, Duration::ZERO, left);
+        }
     }
 
-    /// Waits until there may be work, and room for it; none if the tenant is gone.
-    async fn wait(&mut self, outlook: &mut Outlook) -> Option<(Arc<Tenant<R::Plugin>>, Reservation)> {
+    /// Waits until there may be work, and room for it or reason to lease it ahead; none if the tenant is gone. Starts what
+    /// was leased ahead meanwhile.
+    async fn wait(
+        &mut self,
+        outlook: &mut Outlook,
+        ahead: &mut Ahead<R::Plugin>,
+    ) -> Option<(Arc<Tenant<R::Plugin>>, Reservation)> {
         loop {
             let terms = self.terms()?;
             if let Some(held_until) = outlook.held_until.take() {
@@ -155,12 +172,23 @@ impl<R: Runner> Intake<R> {
                 outlook.forget();
                 continue;
             }
-            if !outlook.is_hungry(&terms) {
+            if ahead.is_empty() && !outlook.is_hungry(&terms) {
                 self.changed(outlook.look_at).await;
                 outlook.forget();
                 continue;
             }
-            let first = self.seats.acquire(&self.workshop.tenant).await;
+            ahead.count(terms.queues.iter(), self.workshop.ambient.mono());
+            let goes_ahead =
+                terms.queues.iter().any(|queue| outlook.wants(queue) && ahead.more(&terms, queue) > 0);
+            let seat = if goes_ahead {
+                self.seats.try_acquire(&self.workshop.tenant)
+            } else {
+                tokio::select! {
+                    biased;
+                    seat = self.seats.acquire(&self.workshop.tenant) => Some(seat),
+                    () = self.workshop.ambient.reached(ahead.until()) => None,
+                }
+            };
             // A ring or a deploy up to here is answered by the call that follows; a later one has to be looked at
             // after it.
             if self.bell.has_changed().unwrap_or(false) || self.catalog.has_changed().unwrap_or(false) {
@@ -169,18 +197,35 @@ impl<R: Runner> Intake<R> {
                 outlook.forget();
             }
             let terms = self.terms()?;
-            let wanted = |queue: &Queue| !outlook.empty.contains(&queue.name);
-            if let Some(room) = Reservation::take(&terms, wanted, outlook.turn, first, BATCH_MAX) {
+            let has_seat = seat.is_some();
+            let vacancy = seat.and_then(|seat| self.admit(ahead, &terms, seat));
+            for ticket in ahead.overdue(self.workshop.ambient.mono()) {
+                self.give_back(ticket, Duration::ZERO, Reason::NoRoom);
+            }
+            let more = |queue: &Queue| ahead.more(&terms, queue);
+            let room = Reservation::take(&terms, vacancy, |queue| outlook.wants(queue), more, outlook.turn);
+            if let Some(room) = room {
                 outlook.turn = outlook.turn.wrapping_add(1);
                 return Some((terms, room));
+            }
+            if !has_seat {
+                continue;
             }
             tokio::select! {
                 biased;
                 () = terms.gate.freed() => {}
                 () = ring(&mut self.bell) => outlook.forget(),
                 Ok(()) = self.catalog.changed() => outlook.forget(),
+                () = self.workshop.ambient.reached(ahead.until()) => {}
             }
         }
+    }
+
+    /// Starts those of the jobs leased ahead that there is room for. Returns what room is left.
+    fn admit(&self, ahead: &mut Ahead<R::Plugin>, terms: &Tenant<R::Plugin>, seat: Seat) -> Option<Vacancy> {
+        let mut vacancy = Vacancy::take(terms, seat, BATCH_MAX)?;
+        self.start(ahead.admit(&mut vacancy));
+        Some(vacancy)
     }
 
     fn terms(&self) -> Option<Arc<Tenant<R::Plugin>>> {
@@ -201,6 +246,7 @@ impl<R: Runner> Intake<R> {
     async fn lease(
         &mut self,
         outlook: &mut Outlook,
+        ahead: &mut Ahead<R::Plugin>,
         terms: Arc<Tenant<R::Plugin>>,
         mut room: Reservation,
     ) -> sandhog_broker::Result<()> {
@@ -213,7 +259,18 @@ impl<R: Runner> Intake<R> {
             expiries_max: self.lease.expiries_max,
             fuel: Some(terms.fuel).filter(FuelQuota::is_bounded),
         };
-        let leased = self.workshop.broker.lease(ask).await?;
+        let mut call = self.workshop.broker.lease(ask);
+        let leased = loop {
+            tokio::select! {
+                biased;
+                leased = &mut call => break leased?,
+                () = terms.gate.freed(), if !ahead.is_empty() => {
+                    if let Some(seat) = self.seats.try_acquire(&self.workshop.tenant) {
+                        self.admit(ahead, &terms, seat);
+                    }
+                }
+            }
+        };
         self.outage.over();
         outlook.learn(&queues, &leased);
         let decide = |spent| terms.fuel.decide(&self.workshop.tenant, &spent);
@@ -225,52 +282,55 @@ impl<R: Runner> Intake<R> {
         for job in leased.buried {
             tracing::warn!(tenant = %self.workshop.tenant, %job, "buried: its leases ran out too often, so it seems to kill its daemons");
         }
-        // One task sees all of them through: whatever ends meanwhile is looked at in one go.
-        let attempts: FuturesUnordered<_> = leased
-            .leases
+        let mut admitted = Vec::with_capacity(leased.leases.len());
+        for lease in leased.leases {
+            let place =
+                room.place(&lease.job.queue, terms.kinds.get(&lease.job.kind).map(|plugin| &**plugin));
+            let ticket = Ticket {
+                trusted_until: asked_at.after(self.lease.ttl.saturating_sub(self.lease.margin)),
+                alive: self.workshop.live.join(self.workshop.tenant.clone(), lease.token, asked_at),
+                terms: Arc::clone(&terms),
+                verdict: verdict.clone(),
+                lease,
+            };
+            match place {
+                Place::Inside(room) => admitted.push((ticket, room)),
+                Place::Ahead => ahead.push(ticket, asked_at),
+                Place::Nowhere => self.give_back(ticket, NO_ROOM_REST, Reason::NoRoom),
+            }
+        }
+        self.start(admitted);
+        Ok(())
+    }
+
+    /// Starts jobs. One task sees all of them through: whatever ends meanwhile is looked at in one go. A panic is the end
+    /// of the attempt that it is in alone; its lease runs out.
+    fn start(&self, admitted: Vec<(Ticket<R::Plugin>, Room)>) {
+        let attempts: FuturesUnordered<_> = admitted
             .into_iter()
-            .filter_map(|lease| self.attempt(lease, &mut room, asked_at, &terms, &verdict))
+            .map(|(ticket, room)| {
+                AssertUnwindSafe(Arc::clone(&self.workshop).attempt(ticket, room)).catch_unwind().map(drop)
+            })
             .collect();
         if !attempts.is_empty() {
             tokio::spawn(attempts.collect::<()>());
         }
-        Ok(())
     }
 
-    /// What there is to do about a lease. A panic in it is the end of this attempt alone; its lease runs out.
-    fn attempt(
-        &self,
-        lease: Lease,
-        room: &mut Reservation,
-        asked_at: Mono,
-        terms: &Arc<Tenant<R::Plugin>>,
-        verdict: &Verdict,
-    ) -> Option<impl Future<Output = ()> + Send + use<R>> {
-        let plugin = terms.kinds.get(&lease.job.kind);
-        let Some(room) = room.split(&lease.job.queue, plugin.map(|plugin| &**plugin)) else {
-            self.give_back(&lease);
-            return None;
-        };
-        let trusted_until = asked_at.after(self.lease.ttl.saturating_sub(self.lease.margin));
-        let (terms, verdict) = (Arc::clone(terms), verdict.clone());
-        let alive = self.workshop.live.join(self.workshop.tenant.clone(), lease.token, asked_at);
-        let ticket = Ticket { lease, alive, trusted_until, terms, verdict };
-        let attempt = Arc::clone(&self.workshop).attempt(ticket, room);
-        Some(AssertUnwindSafe(attempt).catch_unwind().map(drop))
-    }
-
-    fn give_back(&self, lease: &Lease) {
+    /// Gives back a job that hasn't started. If this doesn't get through, its lease runs out by itself.
+    fn give_back(&self, ticket: Ticket<R::Plugin>, after: Duration, reason: Reason) {
         let settle = Settle {
-            token: lease.token,
+            token: ticket.lease.token,
             ran: None,
-            settlement: Settlement::Release { after: NO_ROOM_REST, reason: Reason::NoRoom },
+            settlement: Settlement::Release { after, reason },
             progress: None,
             log: Vec::new(),
             keep: Keep::default(),
         };
         let answer = self.workshop.settler.send(Unsettled { settle, room: None });
-        // If this doesn't get through, the lease runs out by itself.
-        tokio::spawn(answer);
+        // A daemon that drains waits for as long as it is alive.
+        let alive = ticket.alive;
+        tokio::spawn(answer.map(|_| drop(alive)));
     }
 }
 

@@ -14,6 +14,7 @@
 //! This crate alone knows the broker, the engine and the configuration; the loops see them as the traits
 //! [`sandhog_broker::Broker`] and [`runner::Runner`], so that a simulation can play all three.
 
+mod ahead;
 pub mod ambient;
 pub mod app;
 pub mod broker;

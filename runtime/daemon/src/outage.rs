@@ -60,11 +60,6 @@ impl Tries {
         self.failures = 0;
     }
 
-    /// Whether the latest try failed.
-    pub(crate) fn are_failing(&self) -> bool {
-        self.failures > 0
-    }
-
     /// How long to wait after one more failure. Never zero: a loop that fails at once must not spin.
     pub(crate) fn failed(&mut self, ambient: &Ambient) -> Duration {
         self.failures = self.failures.saturating_add(1);

@@ -1,8 +1,7 @@
-//! Room for runs, as permits: nothing is leased that can't start.
+//! Room for runs, as permits: a run needs one of the daemon, of its tenant and of its plugin.
 //!
-//! A run needs a permit of the daemon, of its tenant and of its plugin. Which plugin a leased job will need is not
-//! known before it is leased, so [`Reservation`] takes permits of every plugin whose jobs wait in the queue, and gives
-//! back what the jobs that came don't need.
+//! Which plugin a job will need is not known before it is leased, so [`Reservation`] takes permits of every plugin whose
+//! jobs wait in the queue, and gives back what the jobs that came don't need.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,9 +20,18 @@ pub(crate) struct Room {
     tenant: Arc<Gate>,
 }
 
+impl Room {
+    /// How many runs the tenant has room for taken, this one included.
+    pub(crate) fn runs(&self) -> u32 {
+        self.tenant.used()
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
-        self.held = None;
+        if let Some((_, _, Some(plugin))) = self.held.take() {
+            plugin.gate().count_end();
+        }
         self.tenant.say_freed();
     }
 }
@@ -38,94 +46,147 @@ impl Room {
     }
 }
 
-/// Room for some runs of one tenant, by queue.
+/// What room the daemon and a tenant have for runs of whatever plugins.
 #[derive(Debug)]
-pub(crate) struct Reservation {
+pub(crate) struct Vacancy {
     daemon: Seat,
     tenant: Permits,
+}
+
+impl Vacancy {
+    /// All that there is, at most `limit`; none if there is none. `first` is the daemon's seat that the caller has.
+    pub(crate) fn take<P>(tenant: &Tenant<P>, first: Seat, limit: u32) -> Option<Self> {
+        let tenant = tenant.gate.take_up_to(limit)?;
+        let mut daemon = first;
+        daemon.widen(tenant.count().saturating_sub(daemon.count()));
+        Some(Self { daemon, tenant })
+    }
+
+    /// For how many runs.
+    fn count(&self) -> u32 {
+        self.daemon.count().min(self.tenant.count())
+    }
+
+    /// Room for a run of a plugin; none if all is taken, or the plugin has none. A job of no known plugin needs none of a
+    /// plugin's.
+    pub(crate) fn room<P>(&mut self, plugin: Option<&Plugin<P>>) -> Option<Room> {
+        if self.count() == 0 {
+            return None;
+        }
+        let of_plugin = match plugin {
+            Some(plugin) => Some(plugin.gate.take_up_to(1)?),
+            None => None,
+        };
+        self.split(of_plugin)
+    }
+
+    fn split(&mut self, of_plugin: Option<Permits>) -> Option<Room> {
+        let held = (self.daemon.split()?, self.tenant.split(1)?, of_plugin);
+        Some(Room { held: Some(held), tenant: Arc::clone(self.tenant.gate()) })
+    }
+}
+
+/// What to lease of one tenant, by queue, and the room for it.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    vacancy: Option<Vacancy>,
     queues: Vec<QueueRoom>,
 }
 
 #[derive(Debug)]
 struct QueueRoom {
     name: QueueName,
+    /// For how many there is room.
     count: u32,
+    /// How many are leased ahead of it.
+    ahead: u32,
     plugins: BTreeMap<PluginName, Permits>,
 }
 
+/// Where a job is that was leased.
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// It can start.
+    Inside(Room),
+    /// It was leased ahead, and waits for room.
+    Ahead,
+    /// Its producer put it into the queue of another plugin, and its own has no room.
+    Nowhere,
+}
+
 impl Reservation {
-    /// Takes as much room as there is for the `wanted` queues, at most `limit` in all; none if there is none. They share
-    /// it equally, from the one at `turn` on: with another turn each time, a queue that never runs dry keeps none of the
-    /// others waiting. `first` is the daemon's seat that the caller waited for.
+    /// Takes as much of a vacancy as the `wanted` queues can use, and plans to lease as many `ahead` of it as is said of
+    /// each; none if that comes to nothing. They share the vacancy equally, from the one at `turn` on: with another turn
+    /// each time, a queue that never runs dry keeps none of the others waiting.
     pub(crate) fn take<P>(
         tenant: &Tenant<P>,
+        vacancy: Option<Vacancy>,
         wanted: impl Fn(&Queue) -> bool,
+        ahead: impl Fn(&Queue) -> u32,
         turn: usize,
-        first: Seat,
-        limit: u32,
     ) -> Option<Self> {
-        let of_tenant = tenant.gate.take_up_to(limit)?;
-        let mut left = of_tenant.count();
-        let mut daemon = first;
-        daemon.widen(left.saturating_sub(daemon.count()));
-        left = left.min(daemon.count());
+        let mut left = vacancy.as_ref().map_or(0, Vacancy::count);
         let mut wanted: Vec<&Queue> = tenant.queues.iter().filter(|queue| wanted(queue)).collect();
         let turn = turn % wanted.len().max(1);
         wanted.rotate_left(turn);
         let mut queues = Vec::new();
         for (nth, queue) in wanted.iter().enumerate() {
             let share = left.div_ceil(u32::try_from(wanted.len() - nth).unwrap_or(u32::MAX));
-            if let Some(room) = QueueRoom::take(queue, share) {
-                left -= room.count;
+            let room = QueueRoom::take(queue, share, ahead(queue));
+            left -= room.count;
+            if room.asks() > 0 {
                 queues.push(room);
             }
-            if left == 0 {
-                break;
-            }
         }
-        let reservation = Self { daemon, tenant: of_tenant, queues };
-        (!reservation.queues.is_empty()).then_some(reservation)
+        (!queues.is_empty()).then_some(Self { vacancy, queues })
     }
 
     /// What to ask the broker for.
     pub(crate) fn asks(&self) -> Vec<(QueueName, u32)> {
-        self.queues.iter().map(|queue| (queue.name.clone(), queue.count)).collect()
+        self.queues.iter().map(|queue| (queue.name.clone(), queue.asks())).collect()
     }
 
-    /// The room of one job that came; none if its producer put it into the queue of another plugin, and its own has no
-    /// room. A job of no known plugin needs none of a plugin's.
-    pub(crate) fn split<P>(&mut self, queue: &QueueName, plugin: Option<&Plugin<P>>) -> Option<Room> {
-        let of_queue = self.queues.iter_mut().find(|room| room.name == *queue)?;
-        let of_plugin = match plugin {
-            Some(plugin) => Some(match of_queue.plugins.get_mut(&plugin.name) {
-                Some(permits) => permits.split(1)?,
-                None => plugin.gate.take_up_to(1)?,
-            }),
-            None => None,
+    /// The place of one job that came.
+    pub(crate) fn place<P>(&mut self, queue: &QueueName, plugin: Option<&Plugin<P>>) -> Place {
+        let Some(of_queue) = self.queues.iter_mut().find(|room| room.name == *queue) else {
+            return Place::Nowhere;
         };
-        let held = (self.daemon.split()?, self.tenant.split(1)?, of_plugin);
-        Some(Room { held: Some(held), tenant: Arc::clone(self.tenant.gate()) })
+        if of_queue.count == 0 {
+            return Place::Ahead;
+        }
+        of_queue.count -= 1;
+        let room = self.vacancy.as_mut().and_then(|vacancy| match plugin {
+            Some(plugin) => match of_queue.plugins.get_mut(&plugin.name) {
+                Some(permits) => permits.split(1).and_then(|permits| vacancy.split(Some(permits))),
+                None => vacancy.room(Some(plugin)),
+            },
+            None => vacancy.split(None),
+        });
+        room.map_or(Place::Nowhere, Place::Inside)
     }
 }
 
 impl QueueRoom {
-    fn take(queue: &Queue, limit: u32) -> Option<Self> {
-        let free = queue.gates.iter().map(|(_, gate)| gate.free()).min()?;
+    fn take(queue: &Queue, limit: u32, ahead: u32) -> Self {
+        let free = queue.gates.iter().map(|(_, gate)| gate.free()).min().unwrap_or(0);
         let count = limit.min(free);
-        let plugins: Option<BTreeMap<_, _>> = queue
-            .gates
-            .iter()
-            .map(|(name, gate)| {
-                let permits = gate.take_up_to(count).filter(|permits| permits.count() == count)?;
-                Some((name.clone(), permits))
-            })
-            .collect();
-        plugins.filter(|_| count > 0).map(|plugins| Self { name: queue.name.clone(), count, plugins })
+        let take = |gate: &Arc<Gate>| gate.take_up_to(count).filter(|permits| permits.count() == count);
+        let plugins: Option<BTreeMap<_, _>> =
+            queue.gates.iter().map(|(name, gate)| Some((name.clone(), take(gate)?))).collect();
+        let name = queue.name.clone();
+        match plugins {
+            Some(plugins) => Self { name, count, ahead, plugins },
+            None => Self { name, count: 0, ahead, plugins: BTreeMap::new() },
+        }
+    }
+
+    fn asks(&self) -> u32 {
+        self.count + self.ahead
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashMap;
     use std::num::NonZeroU32;
 
@@ -138,7 +199,7 @@ mod tests {
     use crate::seats::Seats;
 
     /// A tenant with three queues, each of a plugin of its own.
-    fn tenant(id: &TenantId) -> Tenant<()> {
+    pub(crate) fn tenant(id: &TenantId) -> Tenant<()> {
         let mut gates = Gates::default();
         let mut queue = |name| {
             let plugin = PluginName::parse(name).expect("a name");
@@ -162,7 +223,9 @@ mod tests {
         let id = TenantId::parse("acme").expect("a name");
         let seats = Seats::new(NonZeroU32::new(seats).expect("not zero"));
         let first = seats.acquire(&id).await;
-        let room = Reservation::take(&tenant(&id), |_| true, turn, first, 256).expect("there is room");
+        let tenant = tenant(&id);
+        let vacancy = Vacancy::take(&tenant, first, 256);
+        let room = Reservation::take(&tenant, vacancy, |_| true, |_| 0, turn).expect("there is room");
         room.asks().into_iter().map(|(name, count)| (name.to_string(), count)).collect()
     }
 

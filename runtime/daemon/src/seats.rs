@@ -66,6 +66,12 @@ impl Seats {
         }
     }
 
+    /// A seat, if one is free now.
+    pub(crate) fn try_acquire(self: &Arc<Self>, tenant: &TenantId) -> Option<Seat> {
+        let taken = self.lock().sharing.take(tenant, 1);
+        (taken == 1).then(|| self.seat(tenant, 1))
+    }
+
     fn seat(self: &Arc<Self>, tenant: &TenantId, count: u32) -> Seat {
         Seat { seats: Arc::clone(self), tenant: tenant.clone(), count }
     }

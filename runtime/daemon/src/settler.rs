@@ -2,11 +2,12 @@
 //! next. So a call carries one settlement when little goes on, and hundreds under load.
 //!
 //! A run needs its room no longer once its guest has ended, but its job is leased until it is settled. So the room is
-//! given back when the call that settles the run is on its way: the next lease goes out right behind it, and what is
-//! leased and not settled yet is at most one such call more than there is room for. While calls fail, rooms stay where
-//! they are.
+//! given back when the call that settles the run is on its way: the next lease goes out right behind it. Where so few
+//! runs are under way that the processors would wait for that, it is given back at once. What is leased and not settled
+//! yet is at most two such calls more than there is room for. While calls fail, rooms stay where they are.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
 
 use futures::poll;
@@ -21,6 +22,9 @@ use crate::room::Room;
 
 /// Settlements that one call carries at most.
 const BATCH_MAX: usize = 256;
+
+/// With fewer runs of a tenant under way than this, those that have ended leave at once.
+const FEW: u32 = 16;
 
 /// A settlement, and the room of its run if that hasn't been given back.
 #[derive(Debug)]
@@ -43,11 +47,26 @@ pub(crate) type Answer = Result<SettleReply, Box<Unsettled>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Settler {
     queue: mpsc::UnboundedSender<Sent>,
+    load: Arc<Load>,
+}
+
+/// How the loop gets on.
+#[derive(Debug, Default)]
+struct Load {
+    /// Settlements that are in no call yet.
+    waiting: AtomicUsize,
+    fails: AtomicBool,
+}
+
+impl Load {
+    fn is_heavy(&self) -> bool {
+        self.fails.load(Ordering::Relaxed) || self.waiting.load(Ordering::Relaxed) >= BATCH_MAX
+    }
 }
 
 impl Settler {
     /// A settler, and the loop that has to be run for it. The queue needs no bound of its own: there is at most one
-    /// settlement a run in it, and each has its room, but for those of one call.
+    /// settlement a run in it, and each has its room, but for those of two calls.
     pub(crate) fn new(
         tenant: TenantId,
         broker: Arc<dyn Broker>,
@@ -55,11 +74,17 @@ impl Settler {
         ambient: Ambient,
     ) -> (Self, impl Future<Output = ()>) {
         let (queue, waiting) = mpsc::unbounded_channel();
-        (Self { queue }, work_off(tenant, broker, outage, ambient, waiting))
+        let load = Arc::new(Load::default());
+        let settler = Self { queue, load: Arc::clone(&load) };
+        (settler, work_off(tenant, broker, outage, ambient, waiting, load))
     }
 
     /// Sends a settlement. If the answer's sender is dropped instead, the loop is gone.
-    pub(crate) fn send(&self, unsettled: Unsettled) -> oneshot::Receiver<Answer> {
+    pub(crate) fn send(&self, mut unsettled: Unsettled) -> oneshot::Receiver<Answer> {
+        if !self.load.is_heavy() {
+            drop(unsettled.room.take_if(|room| room.runs() < FEW));
+        }
+        self.load.waiting.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         // A failed send drops `reply`, which is how the caller hears of it.
         let _ = self.queue.send(Sent { unsettled, reply });
@@ -73,10 +98,12 @@ async fn work_off(
     outage: Arc<Outage>,
     ambient: Ambient,
     mut waiting: mpsc::UnboundedReceiver<Sent>,
+    load: Arc<Load>,
 ) {
     let mut tries = Tries::default();
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        load.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
         // Whoever lost its lease meanwhile waits for no answer, and must not settle.
         batch.retain(|sent: &Sent| !sent.reply.is_closed());
         if batch.is_empty() {
@@ -90,7 +117,7 @@ async fn work_off(
             rooms.push(room);
             replies.push(reply);
         }
-        let gives_room = !tries.are_failing() && rooms.iter().all(Option::is_some);
+        let gives_room = !load.fails.load(Ordering::Relaxed);
         let answers = {
             let mut call = broker.settle(&tenant, &settles);
             match poll!(&mut call) {
@@ -107,11 +134,13 @@ async fn work_off(
             Ok(answers) => {
                 outage.over();
                 tries.succeeded();
+                load.fails.store(false, Ordering::Relaxed);
                 answer(replies, answers.into_iter().map(Ok));
             }
             Err(error) => {
                 outage.note(&error);
                 let wait = tries.failed(&ambient);
+                load.fails.store(true, Ordering::Relaxed);
                 let unsettled = settles.into_iter().zip(rooms);
                 let unsettled = unsettled.map(|(settle, room)| Box::new(Unsettled { settle, room }));
                 answer(replies, unsettled.map(Err));
@@ -149,7 +178,7 @@ mod tests {
     }
 
     fn gate() -> Arc<Gate> {
-        Gates::default().of(&acme(), None, NonZeroU32::MIN)
+        Gates::default().of(&acme(), None, NonZeroU32::MAX)
     }
 
     /// A settler whose calls don't come back at once.
@@ -178,11 +207,29 @@ mod tests {
     #[tokio::test]
     async fn a_room_is_free_once_the_call_that_settles_its_run_is_on_its_way() {
         let (gate, (settler, _broker)) = (gate(), settler());
+        let _others = gate.take_up_to(FEW);
         let mut answer = settler.send(unsettled(&gate).await);
+        assert_eq!(gate.used(), FEW + 1);
         gate.freed().await;
-        assert_eq!(gate.used(), 0);
+        assert_eq!(gate.used(), FEW);
         assert!((&mut answer).now_or_never().is_none(), "the broker hasn't answered yet");
         assert!(matches!(answer.await, Ok(Ok(_))));
+    }
+
+    #[tokio::test]
+    async fn with_few_runs_a_room_is_free_at_once_until_a_calls_worth_of_settlements_waits() {
+        let (gate, (settler, _broker)) = (gate(), settler());
+        let mut answers = Vec::new();
+        for _ in 0..BATCH_MAX {
+            answers.push(settler.send(unsettled(&gate).await));
+            assert_eq!(gate.used(), 0);
+        }
+        answers.push(settler.send(unsettled(&gate).await));
+        assert_eq!(gate.used(), 1);
+        for answer in answers {
+            assert!(matches!(answer.await, Ok(Ok(_))));
+        }
+        assert_eq!(gate.used(), 0);
     }
 
     #[tokio::test]

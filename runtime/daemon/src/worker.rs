@@ -183,7 +183,7 @@ impl<R: Runner> Course<'_, R> {
                     }
                     Event::Drain
                 }
-                () = sleep_until(self.machine.wake_at(), &workshop.ambient) => Event::Tick,
+                () = workshop.ambient.reached(self.machine.wake_at()) => Event::Tick,
             };
             match self.decide(event) {
                 Action::Wait => {}
@@ -251,7 +251,7 @@ impl<R: Runner> Course<'_, R> {
                     Err(_) => return Ending::Lost,
                 },
                 event = self.alive.pulse.event() => (event, None),
-                () = sleep_until(self.machine.wake_at(), &self.workshop.ambient) => (Event::Tick, None),
+                () = self.workshop.ambient.reached(self.machine.wake_at()) => (Event::Tick, None),
             };
             match (self.decide(event), returned) {
                 (Action::Settle(instead), _) => {
@@ -340,12 +340,5 @@ fn next(phase: Phase) -> Phase {
     match phase {
         Phase::Running => Phase::Draining,
         Phase::Draining | Phase::Releasing => Phase::Releasing,
-    }
-}
-
-async fn sleep_until(at: Option<Mono>, ambient: &Ambient) {
-    match at {
-        Some(at) => tokio::time::sleep_until(ambient.instant(at)).await,
-        None => std::future::pending().await,
     }
 }
