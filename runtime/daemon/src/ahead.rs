@@ -5,12 +5,14 @@
 //! something runs longer than what ran before, the job goes back, and another daemon may have it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandhog_core::id::QueueName;
 use sandhog_core::time::Mono;
 
 use crate::catalog::{Queue, Tenant};
+use crate::gate::Gate;
 use crate::room::{Room, Vacancy};
 use crate::worker::Ticket;
 
@@ -66,8 +68,11 @@ impl<P> Default for Ahead<P> {
 }
 
 impl<P> Ahead<P> {
-    /// Takes in how fast the jobs of these queues have ended.
-    pub(crate) fn count<'a>(&mut self, queues: impl Iterator<Item = &'a Queue>, now: Mono) {
+    /// Takes in how fast the jobs of these queues have ended. Others are forgotten.
+    pub(crate) fn count(&mut self, queues: &[Queue], now: Mono) {
+        if self.paces.len() > queues.len() {
+            self.paces.retain(|name, _| queues.iter().any(|queue| queue.name == *name));
+        }
         for queue in queues {
             let ended = queue.gates.iter().map(|(_, gate)| gate.ended()).sum();
             match self.paces.get_mut(&queue.name) {
@@ -79,14 +84,13 @@ impl<P> Ahead<P> {
 
     /// How many more of a queue's jobs may be leased ahead now; none as long as half of those are left that may.
     pub(crate) fn more(&self, tenant: &Tenant<P>, queue: &Queue) -> u32 {
+        let most = self.paces.get(&queue.name).map_or(0, Pace::ahead);
         // The jobs of a plugin that has less room than others would stand in the others' way.
-        let narrow = |gate: u32| gate < tenant.gate.limit();
-        if tenant.fuel.is_bounded()
-            || (queue.gates.len() > 1 && queue.gates.iter().any(|(_, gate)| narrow(gate.limit())))
-        {
+        let narrow = |(_, gate): &(_, Arc<Gate>)| gate.limit() < tenant.gate.limit();
+        let is_mixed = queue.gates.len() > 1 && queue.gates.iter().any(narrow);
+        if most == 0 || is_mixed || tenant.fuel.is_bounded() {
             return 0;
         }
-        let most = self.paces.get(&queue.name).map_or(0, Pace::ahead);
         let waiting = self.waiting.iter().filter(|(ticket, _)| ticket.lease.job.queue == queue.name).count();
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
         if waiting > most / 2 { 0 } else { most - waiting }
@@ -135,7 +139,6 @@ impl<P> Ahead<P> {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
-    use std::sync::Arc;
 
     use sandhog_core::id::{PluginName, TenantId};
 
@@ -181,11 +184,11 @@ mod tests {
         tenant.queues[2].gates.push((narrow, gate));
         let mut ahead = Ahead::<()>::default();
         let at = |millis| Mono::from_origin(Duration::from_millis(millis));
-        ahead.count(tenant.queues.iter(), at(0));
+        ahead.count(&tenant.queues, at(0));
         for queue in &tenant.queues {
             (0..100).for_each(|_| queue.gates[0].1.count_end());
         }
-        ahead.count(tenant.queues.iter(), at(10));
+        ahead.count(&tenant.queues, at(10));
         let more: Vec<u32> = tenant.queues.iter().map(|queue| ahead.more(&tenant, queue)).collect();
         assert_eq!(more, [3, 3, 0], "one that has a queue of its own stands in nobody's way");
     }

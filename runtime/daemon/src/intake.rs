@@ -177,7 +177,7 @@ impl<R: Runner> Intake<R> {
                 outlook.forget();
                 continue;
             }
-            ahead.count(terms.queues.iter(), self.workshop.ambient.mono());
+            ahead.count(&terms.queues, self.workshop.ambient.mono());
             let goes_ahead =
                 terms.queues.iter().any(|queue| outlook.wants(queue) && ahead.more(&terms, queue) > 0);
             let seat = if goes_ahead {

@@ -136,7 +136,7 @@ pub(super) fn enqueue(tenant: &TenantId, jobs: &[NewJob]) -> Request {
     request
 }
 
-/// Jobs to create, as `lua/create.lua` takes them, and their keys with those of the queues that they go to. Returns the
+/// Jobs to create, in the form of `lua/creation.lua`, and their keys with those of the queues that they go to. Returns the
 /// place of the first one's key.
 fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
     let first = keys.len() as Place + 1;

@@ -47,23 +47,27 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
-            enqueue: script!(writes: "start" "ready" "schedule" "create" "enqueue"),
+            enqueue: script!(
+                writes: "start" "order" "creation" "enqueue_plainly" "ready" "schedule" "create" "enqueue"
+            ),
             lease: script!(
                 writes: "start" "layout" "queues" "leasing" "lease_plainly"
-                    "run" "ready" "final" "state" "write_state" "days"
+                    "run" "order" "ready" "final" "state" "write_state" "days"
                     "lease"
             ),
             renew: script!(writes: "start" "layout" "run" "report" "renew"),
             settle: script!(
                 writes: "start" "layout" "days" "account" "settlement" "settle_plainly"
-                    "run" "ready" "schedule" "create" "final" "report" "state" "write_state" "add" "usage"
+                    "run" "order" "ready" "schedule" "creation" "create" "final" "report" "state" "write_state" "add" "usage"
                     "account_runs" "settle"
             ),
-            cancel: script!(writes: "start" "layout" "run" "queues" "ready" "schedule" "final" "cancel"),
-            redrive: script!(writes: "start" "layout" "run" "ready" "schedule" "final" "redrive"),
-            job: script!(reads: "start" "layout" "run" "ready" "schedule" "record" "job"),
+            cancel: script!(
+                writes: "start" "layout" "run" "queues" "order" "ready" "schedule" "final" "cancel"
+            ),
+            redrive: script!(writes: "start" "layout" "run" "order" "ready" "schedule" "final" "redrive"),
+            job: script!(reads: "start" "layout" "run" "order" "ready" "schedule" "record" "job"),
             log: script!(reads: "start" "log"),
-            jobs: script!(reads: "start" "layout" "run" "ready" "schedule" "final" "record" "jobs"),
+            jobs: script!(reads: "start" "layout" "run" "order" "ready" "schedule" "final" "record" "jobs"),
             counts: script!(reads: "start" "layout" "run" "final" "counts"),
             state: script!(reads: "start" "state" "read_state"),
             usage: script!(reads: "start" "days" "account_days"),

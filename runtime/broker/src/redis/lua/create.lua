@@ -1,9 +1,3 @@
--- The creation of one job. In a batch it has this form: delay, layout, priority, queue, unique key or nothing, and the
--- bytes of the job from its priority on.
-local JOB = '>I8BBBc0I2c0I4c0'
-
-local JOB_START = '>BI6' -- what the script adds: layout, and when it is enqueued
-
 -- Creates the job that is told of at `position` of a batch, under `key`, which is its `job:<id>`.
 --
 -- Returns the position after it, and the id of the job that holds the unique key if another one does.

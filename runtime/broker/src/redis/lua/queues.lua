@@ -1,4 +1,4 @@
--- Taking jobs out of the queues of ready ones, which ready.lua describes.
+-- Taking jobs out of the queues of ready ones, whose order is in order.lua.
 
 local function queue_is_empty(queue)
   if call('SREM', QUEUES, queue) == 1 and call('EXISTS', QUEUES) == 0 then

@@ -1,11 +1,4 @@
--- Queues of ready jobs: ZSETs at `ready:<queue>`, each score made of the priority and a number in the order of
--- becoming ready. The number starts over when no queue holds a job any more, so a score stays below 2^53, up to which
--- a double is exact, unless 2^45 jobs become ready without a pause.
---
 -- Jobs that become ready are gathered, and `flush_ready` puts them in their queues together.
-
-local PRIORITY_MAX = 255
-local PRIORITY_STEP = 2 ^ 45
 
 local gathered_queues = {} -- in order of first use
 local gathered = {} -- by queue: score without its base, id, and so on by turns

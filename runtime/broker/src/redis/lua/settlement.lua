@@ -8,7 +8,7 @@
 --            ran or 0, what the run spent (as text)
 -- effects    a MessagePack array: { place of `state:<plugin>:<key>` in KEYS, value or false, by turns },
 --            { place, write, value, ttl, by turns }, how many jobs, the place of the first one's `job:<id>` in KEYS, the
---            jobs as in create.lua, and how many bytes and keys of state the plugin may keep
+--            jobs as in creation.lua, and how many bytes and keys of state the plugin may keep
 -- returns    for each settlement: LOST, APPLIED, TOO_MANY_BYTES or TOO_MANY_KEYS of state, or the key of the state that
 --            was in conflict
 
