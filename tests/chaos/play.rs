@@ -64,7 +64,7 @@ pub(crate) fn play(seed: u64) -> Outcome {
 async fn play_plan(plan: Plan) -> Outcome {
     let (started, what) = (Instant::now(), in_words(&plan));
     let (seed, faults, plan) = (plan.seed, plan.faults.len(), Arc::new(plan));
-    let world = match World::start(plan.backend, plan.daemons).await {
+    let world = match World::start(&plan).await {
         Ok(world) => Arc::new(world),
         Err(error) => {
             let wrong = vec![format!("the world doesn't start: {error:#}")];

@@ -6,7 +6,6 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Pid, Signal, kill_process};
-use sandhog_tests::binary;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
@@ -33,12 +32,12 @@ struct Said {
 }
 
 impl Process {
-    /// Starts one.
+    /// Starts one, by a command that is `sandhog` in whatever surroundings.
     ///
     /// # Errors
     /// If it can't be started.
-    pub(crate) fn start(config: &Path) -> anyhow::Result<Self> {
-        let mut child = Command::new(binary())
+    pub(crate) fn start(sandhog: std::process::Command, config: &Path) -> anyhow::Result<Self> {
+        let mut child = Command::from(sandhog)
             .arg("--config")
             .arg(config)
             .args(["run", "--log-format", "json"])

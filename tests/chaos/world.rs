@@ -23,15 +23,16 @@ use sandhog_broker::redis::{Config, Redis as RedisBroker, Topology};
 use sandhog_broker::{Broker, SystemClock};
 use sandhog_core::id::{Kind, QueueName, TenantId};
 use sandhog_core::job::NewJob;
-use sandhog_tests::{Fsync, Proxy, Redis, component, tenant, with_section};
+use sandhog_tests::{Clock, Fsync, Proxy, Redis, binary, component, tenant, with_section};
 use tempfile::TempDir;
 use tokio::sync::{Mutex as Turns, MutexGuard};
 use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
 
 use crate::check::Limits;
+use crate::faults;
 use crate::history::{Entry, Event, History, Run};
-use crate::plan::{Backend, Hold, Job, TENANTS};
+use crate::plan::{Backend, Hold, Job, Plan, TENANTS};
 use crate::process::{Log, Process};
 use crate::witness::Witness;
 
@@ -92,6 +93,8 @@ pub(crate) struct Daemon {
     process: tokio::sync::Mutex<Option<Process>>,
     /// Held by whoever changes its component, until that has been taken up.
     pub(crate) deploying: tokio::sync::Mutex<()>,
+    /// Its calendar, if that is to be wrong.
+    clock: Option<Clock>,
     now: Mutex<Now>,
     /// Faults that touch it, or have.
     troubles: Troubles,
@@ -121,12 +124,13 @@ impl Drop for Trouble<'_> {
 }
 
 impl World {
-    /// Starts it, with so many daemons.
-    pub(crate) async fn start(backend: Backend, daemons: usize) -> anyhow::Result<Self> {
+    /// Starts it as a plan needs it.
+    pub(crate) async fn start(plan: &Plan) -> anyhow::Result<Self> {
+        let strikes = |kind: &str| plan.faults.iter().any(|(_, fault)| fault.name() == kind);
         let folder = tempfile::tempdir()?;
         let history = Arc::new(History::new());
         let witness = Witness::start(Arc::clone(&history), LIMITS).await;
-        let store = block_in_place(|| Store::start(backend, folder.path()));
+        let store = block_in_place(|| Store::start(plan.backend, folder.path()));
         let port = match &store {
             Store::Redis(redis) => Some(redis.lock().await.port()),
             _ => None,
@@ -135,8 +139,12 @@ impl World {
         let direct = broker(store.config(port).as_ref(), folder.path())?;
         let client = broker(store.config(way.as_ref().map(Proxy::port)).as_ref(), folder.path())?;
         let mut of_world = Vec::new();
-        for nth in 0..daemons {
-            of_world.push(Daemon::new(nth, folder.path(), way_to(port).await)?);
+        for nth in 0..plan.daemons {
+            let mut daemon = Daemon::new(nth, folder.path(), way_to(port).await)?;
+            if strikes(faults::clock::KIND.name) {
+                daemon.clock = Some(Clock::new(daemon.folder.join("clock")));
+            }
+            of_world.push(daemon);
         }
         let world = Self {
             history,
@@ -189,6 +197,14 @@ impl World {
         }
     }
 
+    /// The calendar of a daemon, for whoever puts it wrong.
+    ///
+    /// # Panics
+    /// If it is that of the machine.
+    pub(crate) fn clock(&self, nth: usize) -> &Clock {
+        self.daemons[nth].clock.as_ref().expect("its plan has a fault of the clock")
+    }
+
     /// The process of a daemon, for whoever harms it.
     pub(crate) async fn process(&self, nth: usize) -> MutexGuard<'_, Option<Process>> {
         self.daemons[nth].process.lock().await
@@ -206,7 +222,9 @@ impl World {
                 let name = daemon.next();
                 let config = self.store.config(daemon.way.as_ref().map(Proxy::port));
                 daemon.configure(&name, self.witness.port(), config.as_ref())?;
-                let process = Process::start(&daemon.config())?;
+                let mut sandhog = std::process::Command::new(binary());
+                sandhog.envs(daemon.clock.iter().flat_map(Clock::env));
+                let process = Process::start(sandhog, &daemon.config())?;
                 daemon.now().log = process.log();
                 self.logs.lock().unwrap_or_else(PoisonError::into_inner).push((name, process.log()));
                 if process.log().says(0, &["\"message\":\"ready\""]).await {
@@ -313,6 +331,7 @@ impl Daemon {
             way,
             process: tokio::sync::Mutex::default(),
             deploying: tokio::sync::Mutex::default(),
+            clock: None,
             now: Mutex::default(),
             troubles: Troubles::default(),
         };

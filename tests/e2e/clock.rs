@@ -1,34 +1,15 @@
 //! The clock of a daemon's machine is wrong, and is put right while jobs run: leases and waits don't follow it.
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use sandhog_core::job::State;
-use sandhog_tests::{Backend, Daemon, Fsync, Site, all_final, binary, hog_job, nth, settled, tenant};
-
-/// Debian's package `libfaketime`, which `scripts/setup.sh` installs.
-const LIBRARY: &str = "faketime/libfaketime.so.1";
+use sandhog_tests::{Backend, Clock, Daemon, Fsync, Site, all_final, binary, hog_job, nth, settled, tenant};
 
 const JOBS: u64 = 40;
 
 /// By how many seconds it is ahead: it steps forward, back by two hours, and to the truth.
 const STEPS: [i64; 3] = [3600, -3600, 0];
-
-fn library() -> PathBuf {
-    let folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"];
-    let found = folders.iter().map(|folder| Path::new(folder).join(LIBRARY)).find(|path| path.exists());
-    found.expect("libfaketime is installed: run `make setup`")
-}
-
-/// A daemon whose calendar time is that of the file; its monotonic clock is left alone, as a machine's is.
-fn daemon(site: &Site, clock: &Path) -> Daemon {
-    let mut command = Command::new(binary());
-    command.arg("--config").arg(site.config()).env("LD_PRELOAD", library());
-    command.env("FAKETIME_TIMESTAMP_FILE", clock).env("FAKETIME_NO_CACHE", "1");
-    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    Daemon::start_with(command)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_steps_by_an_hour_costs_no_lease() {
@@ -36,15 +17,16 @@ async fn a_clock_that_steps_by_an_hour_costs_no_lease() {
     let site = Site::new(Backend::Redis(Fsync::EverySecond), leases)
         .with_hog("acme", "[limits]\ntimeout = \"30s\"\nconcurrency = 16\n");
     let (broker, acme) = (site.broker().await, tenant("acme"));
-    let clock = site.path().join("clock");
-    site.write("clock", b"+0");
-    let mut daemon = daemon(&site, &clock);
+    let clock = Clock::new(site.path().join("clock"));
+    let mut command = Command::new(binary());
+    command.arg("--config").arg(site.config()).envs(clock.env());
+    let mut daemon = Daemon::start_with(command);
     for (round, seconds) in (1..).zip(STEPS) {
         // Each of them runs for longer than a lease holds.
         let jobs: Vec<_> = (0..JOBS).map(|_| hog_job("hog.sleep", r#"{"ms": 5000}"#)).collect();
         broker.enqueue(&acme, &jobs[..8]).await.expect("the broker is up");
         settled(&*broker, &acme, |counts| counts[nth(State::Leased)] == 8).await;
-        site.write("clock", format!("{seconds:+}").as_bytes());
+        clock.set_ahead(seconds);
         let off = ahead(&site) - seconds;
         assert!(off.abs() < 120, "after a step to {seconds} s ahead it is off by {off} s");
         let quick: Vec<_> = (0..JOBS).map(|_| hog_job("hog.echo", "1")).collect();

@@ -4,6 +4,7 @@
 //! Nothing here sleeps for a while and hopes: whoever waits, waits for a line of a log, an exit, or a state of the
 //! broker, with a limit far beyond what it takes, so that a hang is a failure with a reason.
 
+mod clock;
 mod components;
 mod daemon;
 mod proxy;
@@ -12,6 +13,7 @@ mod site;
 mod small_disk;
 mod web;
 
+pub use clock::Clock;
 pub use components::{BURN, ECHO, TRAP, component_of, with_section};
 pub use daemon::Daemon;
 pub use proxy::{Direction, Flow, Proxy};

@@ -1,5 +1,6 @@
 //! What can go wrong: one module each, and a line in [`KINDS`].
 
+pub(crate) mod clock;
 mod cut;
 mod deploy;
 mod failover;
@@ -28,6 +29,7 @@ use crate::world::World;
 
 /// All kinds of faults.
 pub(crate) const KINDS: &[Kind] = &[
+    clock::KIND,
     cut::KIND,
     deploy::KIND,
     failover::KIND,
