@@ -1,9 +1,10 @@
-//! How long a job takes from being added to the start of its handler, and to its settlement: with little to do, and at
-//! half load, beside other job systems.
+//! How long a job takes from being added to the start of its handler, and to its settlement: with little to do, at half
+//! load, and at a rate that is the same for all, beside other job systems.
 //!
 //! Idle, a job is added every 3 ms. At half load, they are added at half of the rate at which the subject has jobs done
 //! that are added meanwhile, at concurrency 100, as the case `throughput` has measured it: in this run, or else in the one
-//! whose figures are kept.
+//! whose figures are kept. The rate that is the same for all is below half the load of all but the slowest, which are left
+//! out.
 //!
 //! Each job is added by a call of its own, and its time counts from that call. Nobody waits for an earlier job. The timers
 //! of the systems that are compared are good for a millisecond, so jobs that are due more often are added one right after
@@ -62,6 +63,8 @@ struct Clocks {
 const ROUNDS: usize = 3;
 const CONCURRENCY: usize = 100;
 const IDLE: Load = Load { jobs: 2000, every: Duration::from_millis(3) };
+/// The rate that is the same for all, a second.
+const SAME: f64 = 4000.0;
 /// How long a load lasts that isn't idle.
 const LENGTH: Duration = Duration::from_secs(5);
 /// Not counted: what is there on the disk alone is fetched, what is made when it is first needed is made.
@@ -80,17 +83,21 @@ pub(crate) fn run(figures: &mut Figures) {
     let subjects: Vec<&str> =
         iter::once("sandhog").chain(peers::subjects()).filter(|subject| figures.wants(subject)).collect();
     let kept = Figures::kept().expect("what is kept can be read");
-    let half_load = |subject: &str| {
+    let half_rate = |subject: &str| {
         let rate = |figures: &Figures| figures.value("throughput/c100", subject, "with_enqueue_jobs_per_s");
-        rate(figures).or_else(|| rate(&kept)).map(|rate| Load::at(rate / 2.0))
+        rate(figures).or_else(|| rate(&kept)).map(|rate| rate / 2.0)
     };
-    let half_loads: Vec<(&str, Load)> =
-        subjects.iter().filter_map(|subject| Some((*subject, half_load(subject)?))).collect();
-    if half_loads.len() < subjects.len() {
-        println!("half load: left out where the case `throughput` has not been measured");
+    let half_rates: Vec<(&str, f64)> =
+        subjects.iter().filter_map(|subject| Some((*subject, half_rate(subject)?))).collect();
+    if half_rates.len() < subjects.len() {
+        println!("under load: left out where the case `throughput` has not been measured");
     }
     let idle: Vec<(&str, Load)> = subjects.iter().map(|subject| (*subject, IDLE)).collect();
-    for (case, loads) in [("latency/idle", idle), ("latency/half-load", half_loads)] {
+    let half = half_rates.iter().map(|(subject, rate)| (*subject, Load::at(*rate))).collect();
+    let same = half_rates.iter().filter(|(_, rate)| *rate >= SAME);
+    let same = same.map(|(subject, _)| (*subject, Load::at(SAME))).collect();
+    let same_case = format!("latency/{SAME}-per-s");
+    for (case, loads) in [("latency/idle", idle), (&same_case, same), ("latency/half-load", half)] {
         let measured = in_turns(ROUNDS, &loads, |(subject, load)| {
             server.clear();
             match *subject {
@@ -99,7 +106,7 @@ pub(crate) fn run(figures: &mut Figures) {
             }
         });
         for ((subject, load), rounds) in loads.iter().zip(&measured) {
-            if case != "latency/idle" {
+            if case == "latency/half-load" {
                 figures.add(case, subject, "adds_per_s", &[load.per_second()]);
             }
             add(figures, case, subject, rounds);

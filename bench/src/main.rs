@@ -44,7 +44,11 @@ const CASES: &[Case] = &[
         "jobs of a trivial handler, by how many run at once, beside other job systems",
         throughput::run,
     ),
-    ("latency", "from enqueue to start and to settled, idle and at half load", latency::run),
+    (
+        "latency",
+        "from enqueue to start and to settled: idle, at the same load for all, and at half load",
+        latency::run,
+    ),
     ("idle", "what a daemon costs that has nothing to do", idle::run),
     ("isolation", "quick jobs while somebody else's hogs use the processors, beside BullMQ", isolation::run),
     ("shares", "the fuel that tenants of weight 1 and 3 get, each with endless work", shares::run),
