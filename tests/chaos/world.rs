@@ -406,7 +406,9 @@ impl Daemon {
     }
 
     fn write(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
-        let (path, aside) = (self.folder.join(name), self.folder.join("aside"));
+        let path = self.folder.join(name);
+        // One for each file: a deploy may write at the same time as a start.
+        let aside = self.folder.join(name.replace('/', "-")).with_extension("aside");
         fs::write(&aside, content)?;
         fs::rename(&aside, path)
     }

@@ -23,6 +23,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use redis::aio::MultiplexedConnection;
+use sandhog_tests::Redis;
 
 use crate::plan::{Backend, millis};
 use crate::world::World;
@@ -96,6 +98,12 @@ pub(crate) fn draw(
 fn hash(text: &str) -> u64 {
     text.bytes()
         .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
+}
+
+/// A connection of a fault's own.
+async fn connection(redis: &Redis) -> anyhow::Result<MultiplexedConnection> {
+    let client = redis::Client::open(redis.url())?;
+    Ok(client.get_multiplexed_async_connection().await?)
 }
 
 fn anywhere(_: Backend) -> bool {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rand::RngExt;
 use tokio::time::sleep;
 
-use super::{Fault, Kind, with_redis};
+use super::{Fault, Kind, connection, with_redis};
 use crate::plan::millis;
 use crate::world::World;
 
@@ -33,8 +33,7 @@ impl Fault for RedisDrops {
     async fn strike(&self, world: &World) -> anyhow::Result<()> {
         let redis = world.redis().await;
         let trouble = world.trouble_of_all();
-        let client = redis::Client::open(redis.url())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut connection = connection(&redis).await?;
         for rest in &self.rests {
             // Those who only listen are of a type of their own.
             for kind in ["normal", "pubsub"] {

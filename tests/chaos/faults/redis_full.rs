@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::sleep;
 
-use super::{Fault, Kind, with_redis};
+use super::{Fault, Kind, connection, with_redis};
 use crate::plan::millis;
 use crate::world::World;
 
@@ -29,8 +29,7 @@ impl Fault for RedisFull {
     async fn strike(&self, world: &World) -> anyhow::Result<()> {
         let redis = world.redis().await;
         let trouble = world.trouble_of_all();
-        let client = redis::Client::open(redis.url())?;
-        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut connection = connection(&redis).await?;
         let mut set = async |bytes: u64| {
             let mut command = redis::cmd("CONFIG");
             command.arg("SET").arg("maxmemory").arg(bytes).query_async::<()>(&mut connection).await
