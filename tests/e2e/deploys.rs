@@ -14,8 +14,8 @@ use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{NewJob, State};
 use sandhog_core::reason::Reason;
 use sandhog_tests::{
-    BURN, Backend, ECHO, Fsync, PATIENCE, Site, TRAP, all_final, component, component_of, finished, hog_job,
-    nth, settled, tenant, with_section,
+    Backend, ECHO, Fsync, PATIENCE, SPIN, Site, TRAP, all_final, burn, component, component_of, finished,
+    hog_job, nth, settled, tenant, with_section,
 };
 use serde_json::Value;
 
@@ -361,10 +361,7 @@ async fn a_component_that_fails_its_smoke_run_is_not_deployed() {
     site.plugin("a", &echo("1"), &["a.run"], smoke);
     let (broker, acme) = (site.broker().await, tenant("acme"));
     let mut daemon = site.daemon();
-    for (wasm, why) in [
-        (component_of(TRAP, "2"), "trapped"),
-        (component_of("(loop $again (br $again))", "2"), "out-of-fuel"),
-    ] {
+    for (wasm, why) in [(component_of(TRAP, "2"), "trapped"), (component_of(SPIN, "2"), "out-of-fuel")] {
         site.component("a", &wasm);
         let (code, outcome) = reload(&site);
         let message = outcome["changes"][0]["message"].as_str().unwrap_or_default().to_owned();
@@ -476,7 +473,9 @@ async fn a_canary_that_fails_or_takes_too_much_fuel_is_taken_back_by_itself() {
     site.plugin("a", &echo("1"), &["a.run"], CANARY);
     let (broker, acme) = (site.broker().await, tenant("acme"));
     let mut daemon = site.daemon();
-    for (wasm, why) in [(component_of(TRAP, "2"), "of its runs fail"), (component_of(BURN, "2"), "of fuel")] {
+    for (wasm, why) in
+        [(component_of(TRAP, "2"), "of its runs fail"), (component_of(&burn(), "2"), "of fuel")]
+    {
         tried(&site, &wasm);
         until_decided(&site, &*broker, &acme).await;
         let said = daemon.has_said(why);

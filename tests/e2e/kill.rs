@@ -2,6 +2,7 @@
 //! answer that never comes. (That two ticks are enough is for the tests of the engine, in `kill.rs`.)
 
 use std::fs;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandhog_broker::{Broker, Keep, LeaseAsk, Settle};
@@ -12,7 +13,7 @@ use sandhog_core::job::{Lease, NewJob, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_guests::{self as guests, Guest};
-use sandhog_tests::{Backend, Fsync, PATIENCE, Site, finished, hog_job, tenant, under_way};
+use sandhog_tests::{Backend, Daemon, Fsync, PATIENCE, Site, finished, hog_job, tenant, under_way};
 
 /// One guest thread and one run at a time: whatever goes on for ever is in everybody's way.
 const ONE: &str = "threads = 1\n\n[limits]\nfuel = 1_000_000_000_000\ntimeout = \"10m\"\n
@@ -176,30 +177,31 @@ fn silent_site(timeout: &str, extra: &str) -> Site {
     site
 }
 
+/// Its daemon with a guest that waits like that, and the job.
+async fn waits_in_silence(site: &mut Site) -> (Arc<dyn Broker>, Daemon, NewJob) {
+    let broker = site.broker().await;
+    let mut daemon = site.daemon();
+    let job = hog_job("hog.echo", "1");
+    enqueue(&*broker, &tenant("acme"), &job).await;
+    daemon.wait_for("reading!");
+    site.redis().pause();
+    (broker, daemon, job)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_timeout_ends_one_that_waits_for_a_store_that_says_nothing() {
     let mut site = silent_site("1s", "");
-    let (broker, acme) = (site.broker().await, tenant("acme"));
-    let mut daemon = site.daemon();
-    let job = hog_job("hog.echo", "1");
-    enqueue(&*broker, &acme, &job).await;
-    daemon.wait_for("reading!");
-    site.redis().pause();
+    let (broker, mut daemon, job) = waits_in_silence(&mut site).await;
     daemon.wait_for("timed-out");
     site.redis().resume();
-    let record = finished(&*broker, &acme, job.id).await;
+    let record = finished(&*broker, &tenant("acme"), job.id).await;
     assert!(matches!(record.reason, Some(Reason::TimedOut | Reason::LeaseExpired)), "{record:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_cant_be_renewed_ends_one_that_waits_for_a_store_that_says_nothing() {
     let mut site = silent_site("10m", "");
-    let (broker, acme) = (site.broker().await, tenant("acme"));
-    let mut daemon = site.daemon();
-    let job = hog_job("hog.echo", "1");
-    enqueue(&*broker, &acme, &job).await;
-    daemon.wait_for("reading!");
-    site.redis().pause();
+    let (_, mut daemon, _) = waits_in_silence(&mut site).await;
     daemon.wait_for("the lease was lost");
     site.redis().resume();
 }
@@ -207,12 +209,7 @@ async fn a_lease_that_cant_be_renewed_ends_one_that_waits_for_a_store_that_says_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_one_that_waits_for_a_store_that_says_nothing() {
     let mut site = silent_site("10m", "[shutdown]\ngrace = \"100ms\"\n");
-    let (broker, acme) = (site.broker().await, tenant("acme"));
-    let mut daemon = site.daemon();
-    let job = hog_job("hog.echo", "1");
-    enqueue(&*broker, &acme, &job).await;
-    daemon.wait_for("reading!");
-    site.redis().pause();
+    let (_, mut daemon, _) = waits_in_silence(&mut site).await;
     daemon.signal("TERM");
     assert_eq!(daemon.wait().code(), Some(0), "what can't be given back runs out by itself");
     site.redis().resume();

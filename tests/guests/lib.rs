@@ -25,6 +25,16 @@ pub const TYPES: &str = r#"(import "sandhog:job/types@0.1.0" (instance $types
     (type $failure (variant (case "transient" $transient) (case "permanent" string)))
     (export "failure" (type (eq $failure)))))"#;
 
+/// The body of a `handle` that returns its payload.
+pub const ECHO: &str = "(i32.store offset=8 (i32.const 64) (local.get $payload))
+  (i32.store offset=12 (i32.const 64) (local.get $payload_len))";
+
+/// The body of one that breaks a rule of WebAssembly.
+pub const TRAP: &str = "unreachable";
+
+/// The body of one that never ends.
+pub const SPIN: &str = "(loop $for_ever br $for_ever)";
+
 /// The body of a `realloc` that hands out ever new memory, and grows it as it must.
 pub const BUMP: &str = r#"(local $at i32)
       (local.set $at (i32.and (i32.add (global.get $top) (i32.const 15)) (i32.const -16)))
@@ -161,16 +171,11 @@ pub fn idle() -> String {
 /// A handler that returns its payload.
 #[must_use]
 pub fn echo() -> String {
-    Guest::that(&format!(
-        "(i32.store (i32.const {}) (local.get $payload)) (i32.store (i32.const {}) (local.get $payload_len))",
-        RESULT + 8,
-        RESULT + 12
-    ))
-    .text()
+    Guest::that(ECHO).text()
 }
 
 /// A handler that never comes to an end.
 #[must_use]
 pub fn spin() -> String {
-    Guest::that("(loop $for_ever br $for_ever)").text()
+    Guest::that(SPIN).text()
 }

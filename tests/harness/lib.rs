@@ -14,10 +14,11 @@ mod small_disk;
 mod web;
 
 pub use clock::Clock;
-pub use components::{BURN, ECHO, TRAP, component_of, with_section};
+pub use components::{burn, component_of, with_section};
 pub use daemon::Daemon;
 pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
+pub use sandhog_guests::{ECHO, SPIN, TRAP};
 pub use site::{Backend, Language, Site, all_final, finished, hog_job, nth, settled, tenant, under_way};
 pub use small_disk::SmallDisk;
 pub use web::{Reply, Web};

@@ -6,8 +6,9 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{PluginName, TenantId};
 use sandhog_engine::{COMPILE, Compiler, Config, Engine, Error, Grants, LoadSpec};
+use sandhog_guests::ECHO;
 
-use crate::site::{ECHO, Site, component};
+use crate::site::{Site, component};
 
 /// A component of so many functions that compiling them takes many seconds.
 fn long() -> String {

@@ -3,7 +3,9 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::site::{ECHO, Site, TRAP, component};
+use sandhog_guests::{ECHO, TRAP};
+
+use crate::site::{Site, component};
 
 /// A daemon; killed when this is dropped.
 struct Daemon {

@@ -1,6 +1,8 @@
 //! `sandhog plugin`.
 
-use crate::site::{ECHO, SPIN, Site, TRAP, component};
+use sandhog_guests::{ECHO, SPIN, TRAP};
+
+use crate::site::{Site, component};
 
 /// A folder with a component.
 fn with(body: &str) -> Site {

@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::site::{ECHO, Site, TRAP, component};
+use sandhog_guests::{ECHO, TRAP};
+
+use crate::site::{Site, component};
 
 /// A site with a key of Ann's in `ann.pem`, whose tenant `acme` takes nothing but what she has signed. And her key.
 fn site() -> (Site, String) {

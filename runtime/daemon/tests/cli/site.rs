@@ -4,48 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use sandhog_guests::{ECHO, Guest};
 use serde_json::Value;
 
-/// A handler that returns its payload.
-pub(crate) const ECHO: &str = "(i32.store offset=8 (i32.const 64) (local.get $payload))
-  (i32.store offset=12 (i32.const 64) (local.get $length))";
-
-/// One that never ends.
-pub(crate) const SPIN: &str = "(loop $again (br $again))";
-
-/// One that breaks a rule of WebAssembly.
-pub(crate) const TRAP: &str = "unreachable";
-
-/// A component, in WebAssembly text, whose handler does this. Its result lies at 64.
+/// A component, in WebAssembly text, whose handler does this.
 pub(crate) fn component(body: &str) -> String {
-    format!(
-        r#"(component
-  (import "sandhog:job/types@0.1.0" (instance $types
-    (type $job (record (field "id" string) (field "kind" string) (field "payload" (list u8))))
-    (export "job" (type (eq $job)))
-    (type $transient' (record (field "message" string) (field "retry-after-ms" (option u64))))
-    (export "transient-failure" (type $transient (eq $transient')))
-    (type $failure (variant (case "transient" $transient) (case "permanent" string)))
-    (export "failure" (type (eq $failure)))))
-  (alias export $types "job" (type $job))
-  (alias export $types "failure" (type $failure))
-  (core module $main
-    (memory (export "memory") 16)
-    (global $top (mut i32) (i32.const 8192))
-    (func (export "realloc") (param i32 i32 i32 i32) (result i32)
-      (local $at i32)
-      (local.set $at (i32.and (i32.add (global.get $top) (i32.const 15)) (i32.const -16)))
-      (global.set $top (i32.add (local.get $at) (local.get 3)))
-      local.get $at)
-    (func (export "handle")
-      (param $id i32) (param $id_length i32) (param $kind i32) (param $kind_length i32)
-      (param $payload i32) (param $length i32) (result i32)
-      {body}
-      i32.const 64))
-  (core instance $main (instantiate $main))
-  (func (export "handle") (param "job" $job) (result (result (list u8) (error $failure)))
-    (canon lift (core func $main "handle") (memory (core memory $main "memory")) (realloc (core func $main "realloc")))))"#
-    )
+    Guest::that(body).text()
 }
 
 /// A folder with configuration, in which the command runs.
