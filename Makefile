@@ -74,7 +74,7 @@ fuzz: ## Fuzz (TARGET=config, component, host_calls or control; SECONDS=60)
 	  -max_total_time=$(SECONDS) -artifact_prefix=fuzz/artifacts/$(TARGET)/ fuzz/corpus/$(TARGET)
 
 .PHONY: lint
-lint: ## Formatter and clippy, all warnings denied
+lint: setup ## Formatter and clippy, all warnings denied
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path plugins/Cargo.toml
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
@@ -106,3 +106,4 @@ languages: ## Build the plugins in JavaScript, Python and C to components
 .PHONY: setup
 setup: ## Install what building and testing need, where it is missing
 	@scripts/setup.sh
+	@scripts/checkout.sh
