@@ -1,7 +1,6 @@
 //! What scripts are asked: their keys, and a MessagePack value whose form each script states at its head.
 
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -183,8 +182,8 @@ fn put_fuel(asked: &mut Packer, quota: Option<FuelQuota>) {
     };
     asked.array(2);
     for bound in [per_minute, per_day] {
-        let bound = bound.filter(|_| on_empty == OnEmpty::Hold).map(|Fuel(bound)| bound.to_string());
-        asked.optional_bytes(bound.as_ref().map(String::as_bytes));
+        let bound = bound.filter(|_| on_empty == OnEmpty::Hold).map(|Fuel(bound)| bound.to_be_bytes());
+        asked.optional_bytes(bound.as_ref().map(<[u8; 8]>::as_slice));
     }
 }
 
@@ -219,7 +218,7 @@ fn lines(lines: &[LogLine]) -> Vec<u8> {
 
 pub(super) fn settle(tenant: &TenantId, settlements: &[Settle]) -> Request {
     let mut request = Request::of(tenant);
-    request.asked.array(5).uint(settlements.len() as u64).uint(LOG_LINES_KEPT as u64);
+    request.asked.array(4).uint(settlements.len() as u64).uint(LOG_LINES_KEPT as u64);
     request.asked.uint(USAGE_DAYS_KEPT.into());
     for settle in settlements {
         request.keys.run(settle.token.job);
@@ -249,33 +248,22 @@ impl<'a> Totals<'a> {
             self.0.len() - 1
         });
         self.0[nth].1 = self.0[nth].1.and(&account);
-        let mut spent = String::new();
-        for part in &account.parts()[RunEnd::ALL.len()..] {
-            write!(spent, "{part} ").expect("writing to a string can't fail");
-        }
-        batch.number(nth as u64 + 1, 2).counted(spent.as_bytes(), 2);
+        let spent = numbers(&account.parts()[RunEnd::ALL.len()..]);
+        batch.number(nth as u64 + 1, 2).counted(&spent, 2);
     }
 
-    /// The plugins, and then the fields of `lua/account.lua` with what is to be added to them.
+    /// The plugins and their accounts, as `lua/account.lua` has them.
     fn pack(self, asked: &mut Packer) {
-        asked.array(self.0.len());
-        for (plugin, _) in &self.0 {
-            asked.bytes(plugin.as_str().as_bytes());
-        }
-        let mut fields = Vec::new();
+        asked.array(2 * self.0.len());
         for (plugin, account) in &self.0 {
-            let parts = Account::PARTS.into_iter().zip(account.parts()).filter(|(_, part)| *part > 0);
-            fields.extend(parts.map(|(name, part)| (format!("{plugin}:{name}"), part)));
-        }
-        if !self.0.is_empty() {
-            let fuel = self.0.iter().fold(0, |sum: u64, (_, account)| sum.saturating_add(account.fuel.0));
-            fields.extend(["fuel", "minute_fuel"].map(|name| (name.to_owned(), fuel)));
-        }
-        asked.array(2 * fields.len());
-        for (name, amount) in fields {
-            asked.bytes(name.as_bytes()).bytes(amount.to_string().as_bytes());
+            asked.bytes(plugin.as_str().as_bytes()).bytes(&numbers(&account.parts()));
         }
     }
+}
+
+/// Of 64 bits each.
+fn numbers(of: &[u64]) -> Vec<u8> {
+    of.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
 fn put_settle(keys: &mut Keys, batch: &mut Packer, settle: &Settle) {
@@ -437,13 +425,11 @@ mod tests {
 
     #[test]
     fn the_scripts_know_the_parts_of_an_account_in_their_order() {
-        let script = include_str!("lua/account_runs.lua");
         let (ends, spent) = Account::PARTS.split_at(RunEnd::ALL.len());
-        assert_eq!(ends, RunEnd::ALL.map(RunEnd::slug));
-        assert!(script.contains(&format!("'{}'", spent.join("', '"))));
-        // Settlements are numbered in another order.
-        let numbered =
-            [RunEnd::Succeeded, RunEnd::Retried, RunEnd::Released, RunEnd::Dead, RunEnd::Cancelled];
-        assert!(script.contains(&format!("'{}'", numbered.map(RunEnd::slug).join("', '"))));
+        assert_eq!(ends, ["succeeded", "retried", "dead", "cancelled", "released"]);
+        let places = "[SUCCEED] = 1, [RETRY] = 2, [BURY] = 3, [CANCEL_IT] = 4, [RELEASE] = 5";
+        assert!(include_str!("lua/account_runs.lua").contains(places));
+        assert!(include_str!("lua/account.lua").contains(&format!("local ENDS = {} ", ends.len())));
+        assert_eq!(spent[0], "fuel");
     }
 }

@@ -101,9 +101,7 @@ fn fuel_spent(reply: Value) -> Result<Option<FuelSpent>> {
     let values = array(reply)?;
     let [now, minute, day] = values.as_slice() else { return Ok(None) };
     let fuel = |value: &Value| match value {
-        Value::BulkString(text) => {
-            std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map(Fuel)
-        }
+        Value::BulkString(bytes) => bytes.as_slice().try_into().ok().map(u64::from_be_bytes).map(Fuel),
         _ => None,
     };
     let now = Timestamp::from_millis(count(now)?);
@@ -237,6 +235,16 @@ pub(super) fn counts(reply: Value) -> Result<[u64; 6]> {
     Ok(counts)
 }
 
+/// What `lua/days.lua` keeps of all plugins together.
+const OF_ALL: &str = ":";
+
+/// An account as `lua/account.lua` has it.
+fn account(numbers: &[u8]) -> Option<Account> {
+    let (numbers, []) = numbers.as_chunks::<8>() else { return None };
+    let parts: [[u8; 8]; Account::PARTS.len()] = numbers.try_into().ok()?;
+    Some(Account::from_parts(parts.map(u64::from_be_bytes)))
+}
+
 pub(super) fn usage(tenant: &TenantId, reply: Value) -> Result<Vec<DayUsage>> {
     let mut usage = Vec::new();
     let mut days = array(reply)?.into_iter();
@@ -246,20 +254,19 @@ pub(super) fn usage(tenant: &TenantId, reply: Value) -> Result<Vec<DayUsage>> {
             at: keys::usage(tenant, day),
             problem: "a field is not what this version writes".to_owned(),
         };
-        let mut accounts: BTreeMap<PluginName, [u64; Account::PARTS.len()]> = BTreeMap::new();
+        let mut accounts = BTreeMap::new();
         for pair in array(fields)?.chunks_exact(2) {
-            let [Value::BulkString(name), Value::BulkString(number)] = pair else { return Err(unreadable()) };
-            // What has no plugin in its name is about them all.
-            let Some((plugin, part)) = std::str::from_utf8(name).ok().and_then(|name| name.split_once(':'))
-            else {
-                continue;
+            let [Value::BulkString(name), Value::BulkString(numbers)] = pair else {
+                return Err(unreadable());
             };
-            let plugin = PluginName::parse(plugin).map_err(|_| unreadable())?;
-            let nth = Account::PARTS.iter().position(|known| *known == part).ok_or_else(unreadable)?;
-            let number = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-            accounts.entry(plugin).or_default()[nth] = number.ok_or_else(unreadable)?;
+            let name = std::str::from_utf8(name).map_err(|_| unreadable())?;
+            if name == OF_ALL {
+                continue;
+            }
+            let plugin = PluginName::parse(name).map_err(|_| unreadable())?;
+            accounts.insert(plugin, account(numbers).ok_or_else(unreadable)?);
         }
-        let of_day = |(plugin, parts)| DayUsage { day, plugin, account: Account::from_parts(parts) };
+        let of_day = |(plugin, account)| DayUsage { day, plugin, account };
         usage.extend(accounts.into_iter().map(of_day));
     }
     Ok(usage)

@@ -1,66 +1,57 @@
--- What a tenant's runs spend in a day: a HASH at `usage:<day>`, so many days after 1970-01-01, with the numbers of each
--- plugin in `<plugin>:<part>`, and those that days.lua tells of.
+-- What a tenant's runs spend on a day: an account is kept under the name of its plugin, in the hash that days.lua tells of.
+-- It is made of numbers of 64 bits, the highest byte first, in the order of `Account::PARTS`: how runs ended, and what they
+-- spent.
 --
--- What one call settles is summed first and added once, whatever the number of its jobs. Numbers have 64 bits, so they
--- go as text; past the greatest one they stay there.
-local MOST = '9223372036854775807'
+-- What one call settles is summed first and added once, whatever the number of its jobs.
+local ENDS = 5 -- so many of the numbers say how runs ended; what follows is what they spent, the fuel first
+local FUEL_AT = 8 * ENDS + 1
 
--- Lua's numbers are exact for so many digits, and for a sum of two such numbers as well. Longer ones are added in halves.
-local LOW_DIGITS = 15
-local LOW_MAX = 10 ^ LOW_DIGITS
-local MOST_HIGH, MOST_LOW = 9223, 372036854775807
+-- Lua's numbers are exact to 53 bits, so those are added in halves. Past the greatest one they stay there.
+local HALF_MAX = 2 ^ 32
+local MOST_HIGH = 2 ^ 31 - 1
 
-local function halves(text)
-  return tonumber(sub(text, 1, -LOW_DIGITS - 1)) or 0, tonumber(sub(text, -LOW_DIGITS))
+-- The sums of as many numbers as both have.
+local function add_numbers(bytes, more)
+  local format = '>' .. string.rep('I4', #bytes / 4)
+  local sums, others = { unpack_bytes(format, bytes) }, { unpack_bytes(format, more) }
+  for n = 2, #bytes / 4, 2 do
+    local high, low = sums[n - 1] + others[n - 1], sums[n] + others[n]
+    if low >= HALF_MAX then
+      high, low = high + 1, low - HALF_MAX
+    end
+    if high > MOST_HIGH then
+      high, low = MOST_HIGH, HALF_MAX - 1
+    end
+    sums[n - 1], sums[n] = high, low
+  end
+  return pack_bytes(format, unpack(sums, 1, #bytes / 4))
 end
 
-local function total(a, b)
-  if #a <= LOW_DIGITS and #b <= LOW_DIGITS then
-    return score(a + b)
-  end
-  local a_high, a_low = halves(a)
-  local b_high, b_low = halves(b)
-  local high, low = a_high + b_high, a_low + b_low
-  if low >= LOW_MAX then
-    high, low = high + 1, low - LOW_MAX
-  end
-  if high > MOST_HIGH or (high == MOST_HIGH and low > MOST_LOW) then
-    return MOST
-  end
-  return high > 0 and string.format('%d%015d', high, low) or score(low)
-end
-
--- Adds to today's numbers: field and amount by turns, no field twice. Part of it are `fuel` and `minute_fuel`, also where
--- no fuel was spent, so that what is there is always that of the minute.
+-- Adds to today's accounts: plugin and account by turns, no plugin twice.
 local function record_spent(spent, days_kept)
   if #spent == 0 then
     return
   end
-  local key = usage_key(today())
-  local minute = this_minute()
-  local before
-  for first = 1, #spent, SLICE do
-    local last = math.min(first + SLICE - 1, #spent)
-    local fields = {}
-    for n = first, last, 2 do
-      fields[#fields + 1] = spent[n]
-    end
-    local stored = call('HMGET', key, 'minute', unpack(fields))
-    if first == 1 then
-      before = stored[1]
-    end
-    local sums = { 'minute', minute }
-    for n = 1, #fields do
-      local so_far = stored[n + 1] or '0'
-      if fields[n] == 'minute_fuel' and before ~= minute then
-        so_far = '0'
-      end
-      sums[2 * n + 1] = fields[n]
-      sums[2 * n + 2] = total(so_far, spent[first + 2 * n - 1])
-    end
-    call('HSET', key, unpack(sums))
+  local plugins = {}
+  for n = 1, #spent, 2 do
+    plugins[#plugins + 1] = spent[n]
   end
-  if not before then
+  local key = usage_key(today())
+  local stored = call('HMGET', key, OF_ALL, unpack(plugins))
+  local fuel, of_minute, minute = fuel_of_all(stored[1])
+  if minute ~= this_minute() then
+    of_minute = NO_FUEL
+  end
+  fuel = fuel .. of_minute
+  local sums = {}
+  for n, plugin in ipairs(plugins) do
+    local more, so_far = spent[2 * n], stored[n + 1]
+    sums[2 * n - 1], sums[2 * n] = plugin, so_far and add_numbers(so_far, more) or more
+    local fuel_more = sub(more, FUEL_AT, FUEL_AT + 7)
+    fuel = add_numbers(fuel, fuel_more .. fuel_more)
+  end
+  call('HSET', key, OF_ALL, fuel .. pack_bytes('>I8', this_minute()), unpack(sums))
+  if not stored[1] then
     call('EXPIRE', key, (days_kept + 1) * DAY / 1000)
   end
 end

@@ -1,38 +1,25 @@
 -- The account of single runs, for a batch that isn't recorded as it was sent.
 
--- Parts of an account as `Account::PARTS` has them: how runs ended, and what they spent.
-local ENDS = { 'succeeded', 'retried', 'released', 'dead', 'cancelled' } -- as settlements are numbered
-local SPENT = {
-  'fuel', 'cpu_us', 'wall_us', 'memory_high', 'memory_low', 'bytes_in', 'bytes_out', 'host_calls',
-}
+-- Where an account counts runs of which settlements.
+local PLACE_OF = { [SUCCEED] = 1, [RETRY] = 2, [BURY] = 3, [CANCEL_IT] = 4, [RELEASE] = 5 }
 
--- What runs come to together, as `record_spent` takes it. Of each: its plugin, how it ended, and as text what it spent,
--- in the order above.
+local function ends(what)
+  local place = PLACE_OF[what]
+  return string.rep('\0', 8 * place - 1) .. '\1' .. string.rep('\0', 8 * (ENDS - place))
+end
+
+-- What runs come to together, as `record_spent` takes it. Of each: its plugin, how it ended, and what it spent.
 local function spent_by(runs)
   local spent = {}
-  local places = {} -- by field: where its amount is
-  local function spend(field, amount)
-    local place = places[field]
-    if place then
-      spent[place] = total(spent[place], amount)
-    else
-      local n = #spent
-      spent[n + 1], spent[n + 2], places[field] = field, amount, n + 2
-    end
-  end
+  local places = {} -- by plugin: where its account is
   for _, run in ipairs(runs) do
     local plugin, what, numbers = unpack(run)
-    spend(plugin .. ':' .. ENDS[what], '1')
-    local n = 0
-    for number in string.gmatch(numbers, '%d+') do
-      n = n + 1
-      if number ~= '0' then
-        spend(plugin .. ':' .. SPENT[n], number)
-      end
-      if n == 1 then
-        spend('fuel', number)
-        spend('minute_fuel', number)
-      end
+    local account, place = ends(what) .. numbers, places[plugin]
+    if place then
+      spent[place] = add_numbers(spent[place], account)
+    else
+      local n = #spent
+      spent[n + 1], spent[n + 2], places[plugin] = plugin, account, n + 2
     end
   end
   return spent

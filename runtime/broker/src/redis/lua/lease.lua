@@ -155,14 +155,19 @@ local function take()
   hand_out(ids)
 end
 
--- Numbers of 64 bits, as text without leading zeros; no bound is never reached.
+-- Numbers of 64 bits, as bytes; no bound is never reached.
 local function reaches(spent, bound)
-  return bound and (#spent > #bound or (#spent == #bound and spent >= bound))
+  if not bound then
+    return false
+  end
+  local high, low = unpack_bytes('>I4I4', spent)
+  local bound_high, bound_low = unpack_bytes('>I4I4', bound)
+  return high > bound_high or (high == bound_high and low >= bound_low)
 end
 
 local function fuel_spent()
-  local minute, of_minute, of_day = unpack(call('HMGET', usage_key(today()), 'minute', 'minute_fuel', 'fuel'))
-  return minute == this_minute() and of_minute or '0', of_day or '0'
+  local of_day, of_minute, minute = fuel_of_all(call('HGET', usage_key(today()), OF_ALL))
+  return minute == this_minute() and of_minute or NO_FUEL, of_day
 end
 
 local spent = {}

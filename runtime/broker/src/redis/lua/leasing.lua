@@ -2,7 +2,7 @@
 --
 -- asked      { ttl, most expiries, why a job with more is buried, most jobs in each of the three sweeps, keep of the
 --              dead, keep of the cancelled, { queue, how many at most, and so on by turns }, the tenant's fuel quota:
---              false, or { for the minute, for the day } past which nothing is handed out, each false if there is none }
+--              false, or { for the minute, for the day, as bytes } past which nothing is handed out, each false if there is none }
 -- KEYS[7..]  `ready:<queue>` of each queue that is asked for
 -- returns    { when to ask again in milliseconds or nil, ids of the buried, ids of jobs that can't be read and
 --              were passed over, leases: of each its id, number, attempts, and the bytes of the job; nothing if there is no

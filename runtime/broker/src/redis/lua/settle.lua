@@ -173,7 +173,7 @@ for n = 1, count do
   if plugin > 0 then
     is_as_sent = is_as_sent and recorded_as == what
     if recorded_as then
-      runs_spent[#runs_spent + 1] = { plugins[plugin], recorded_as, numbers }
+      runs_spent[#runs_spent + 1] = { totals[2 * plugin - 1], recorded_as, numbers }
     end
   end
 end
