@@ -67,7 +67,9 @@ impl Fault for Deploy {
             Then::IsTakenBack => drop(take_back(&daemon.config()).await?),
             Then::IsFollowedByGarbage => {
                 let (log, from) = mark(daemon);
-                daemon.deploy(b"\0asm garbage")?;
+                // Of the same once more, in the place of the same, nothing would be said.
+                let garbage = format!("\0asm garbage {:?}", world.history.now());
+                daemon.deploy(garbage.as_bytes())?;
                 said(&log, from, &["deploy failed"]).await?;
                 deployed(world, daemon, &wasm).await?;
             }
