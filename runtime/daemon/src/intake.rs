@@ -145,13 +145,11 @@ impl<R: Runner> Intake<R> {
                 () = tokio::time::sleep(tries.failed(&self.workshop.ambient)) => {}
             }
         }
-        let left = match phase.phase() {
+        let reason = match phase.phase() {
             Phase::Running => Reason::NoRoom,
             Phase::Draining | Phase::Releasing => Reason::Drained,
         };
-        for ticket in ahead.all() {
-            self.give_back(ticket, Duration::ZERO, left);
-        }
+        self.give_up(ahead.all(), reason);
     }
 
     /// Waits until there may be work, and room for it or reason to lease it ahead; none if the tenant is gone. Starts what
@@ -164,6 +162,8 @@ impl<R: Runner> Intake<R> {
         loop {
             let terms = self.terms()?;
             if let Some(held_until) = outlook.held_until.take() {
+                // Nothing is leased ahead of a quota, but it may be new.
+                self.give_up(ahead.all(), Reason::NoRoom);
                 tokio::select! {
                     biased;
                     Ok(()) = self.catalog.changed() => {}
@@ -199,9 +199,7 @@ impl<R: Runner> Intake<R> {
             let terms = self.terms()?;
             let has_seat = seat.is_some();
             let vacancy = seat.and_then(|seat| self.admit(ahead, &terms, seat));
-            for ticket in ahead.overdue(self.workshop.ambient.mono()) {
-                self.give_back(ticket, Duration::ZERO, Reason::NoRoom);
-            }
+            self.give_up(ahead.overdue(self.workshop.ambient.mono()), Reason::NoRoom);
             let more = |queue: &Queue| ahead.more(&terms, queue);
             let room = Reservation::take(&terms, vacancy, |queue| outlook.wants(queue), more, outlook.turn);
             if let Some(room) = room {
@@ -314,6 +312,13 @@ impl<R: Runner> Intake<R> {
             .collect();
         if !attempts.is_empty() {
             tokio::spawn(attempts.collect::<()>());
+        }
+    }
+
+    /// Gives back jobs that were leased ahead; others may have them at once.
+    fn give_up(&self, ahead: Vec<Ticket<R::Plugin>>, reason: Reason) {
+        for ticket in ahead {
+            self.give_back(ticket, Duration::ZERO, reason);
         }
     }
 

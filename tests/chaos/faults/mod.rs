@@ -23,6 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use sandhog_tests::Redis;
 
@@ -100,10 +101,11 @@ fn hash(text: &str) -> u64 {
         .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 
-/// A connection of a fault's own.
+/// A connection of a fault's own, which waits for as long as it takes.
 async fn connection(redis: &Redis) -> anyhow::Result<MultiplexedConnection> {
     let client = redis::Client::open(redis.url())?;
-    Ok(client.get_multiplexed_async_connection().await?)
+    let patient = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
+    Ok(client.get_multiplexed_async_connection_with_config(&patient).await?)
 }
 
 fn anywhere(_: Backend) -> bool {
