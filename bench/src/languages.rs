@@ -42,7 +42,7 @@ pub(crate) fn run(figures: &mut Figures) {
         run_once(&component(plugin), kind, cache.path())
     });
     println!(
-        "| | component | fresh instance and call | of it CPU | fuel | memory |\n|---|---|---|---|---|---|"
+        "| | component | a process's first job | of it instance and call | fuel | memory |\n|---|---|---|---|---|---|"
     );
     for (((language, plugin, _), calls), compiled) in LEAST.iter().zip(&calls).zip(compiled) {
         let case = format!("languages/{}", language.to_lowercase());
