@@ -132,7 +132,11 @@ impl Reservation {
         let mut queues = Vec::new();
         for (nth, queue) in wanted.iter().enumerate() {
             let share = left.div_ceil(u32::try_from(wanted.len() - nth).unwrap_or(u32::MAX));
-            let room = QueueRoom::take(queue, share, ahead(queue));
+            let ahead = ahead(queue);
+            if share == 0 && ahead == 0 {
+                continue;
+            }
+            let room = QueueRoom::take(queue, share, ahead);
             left -= room.count;
             if room.asks() > 0 {
                 queues.push(room);
