@@ -4,6 +4,7 @@
 //! BullMQ's own process one that spins for ever would let nothing else be done ever again, so each of those spins for
 //! 3 s. Times are from the enqueue to the settlement, as each system's own records have them, to the millisecond.
 
+use sandhog_core::job::State;
 use std::time::Duration;
 
 use sandhog_tests::{Backend, Fsync, Redis, Site, hog_job, settled, tenant};
@@ -108,7 +109,7 @@ async fn of_sandhog(backend: Backend) -> Vec<Quick> {
         let spins: Vec<_> = (0..hogs).map(|_| hog_job("hog.spin", "{}")).collect();
         if hogs > 0 {
             broker.enqueue(&greedy, &spins).await.expect("the broker is up");
-            settled(&*broker, &greedy, |counts| counts[2] == hogs as u64).await;
+            settled(&*broker, &greedy, |counts| counts[State::Leased] == hogs as u64).await;
         }
         let records = quick::records(&*broker, &quick, JOBS, APART).await;
         let run_twice = records.iter().filter(|record| record.lease.0 > 1).count();

@@ -1,5 +1,6 @@
 //! 250 quick jobs that arrive 20 ms apart, on an idle machine and while a thousand jobs of another tenant spin for ever.
 
+use sandhog_core::job::State;
 use std::time::Duration;
 
 use sandhog_tests::{Backend, Fsync, Site, hog_job, settled, tenant};
@@ -61,9 +62,9 @@ async fn measure(backend: Backend) -> Round {
     for batch in spins.chunks(250) {
         broker.enqueue(&greedy, batch).await.expect("the broker is up");
     }
-    settled(&*broker, &greedy, |counts| counts[2] == SPINNERS as u64).await;
+    settled(&*broker, &greedy, |counts| counts[State::Leased] == SPINNERS as u64).await;
     let beside = quick::jobs(&*broker, &quick, JOBS, APART).await;
     let counts = broker.counts(&greedy).await.expect("the broker is up");
-    assert_eq!(counts[2], SPINNERS as u64, "they all spin still");
+    assert_eq!(counts[State::Leased], SPINNERS as u64, "they all spin still");
     Round { alone, beside, resident: daemon.resident() }
 }

@@ -24,7 +24,7 @@ use sandhog_core::job::{Lease, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::StateQuota;
 use sandhog_core::settle::Settlement;
-use sandhog_tests::{Backend, Daemon, Fsync, Site, hog_job, nth, tenant};
+use sandhog_tests::{Backend, Daemon, Fsync, Site, hog_job, tenant};
 use tokio::runtime::Runtime;
 
 use crate::figures::{Figures, median};
@@ -228,8 +228,8 @@ impl<'a> Producer<'a> {
     async fn settled(&self, jobs: usize) {
         loop {
             let counts = self.broker.counts(&self.tenant).await.expect("the broker is up");
-            assert_eq!(counts[nth(State::Dead)], 0, "they all succeed");
-            if counts[nth(State::Succeeded)] == jobs as u64 {
+            assert_eq!(counts[State::Dead], 0, "they all succeed");
+            if counts[State::Succeeded] == jobs as u64 {
                 return;
             }
             tokio::time::sleep(LOOK).await;

@@ -17,7 +17,7 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use sandhog_core::job::NewJob;
+use sandhog_core::job::{NewJob, State};
 use sandhog_tests::{Backend, Daemon, Fsync, Site, finished, hog_job, settled, tenant};
 
 use crate::figures::Figures;
@@ -64,14 +64,14 @@ async fn runs() -> (Vec<f64>, usize) {
         }
         daemons.push(daemon);
         let all = (daemons.len() * SEATS) as u64;
-        settled(&*broker, &acme, |counts| counts[2] == all).await;
+        settled(&*broker, &acme, |counts| counts[State::Leased] == all).await;
         let daemon = daemons.last().expect("it was started just now");
         at_rest(daemon).await;
         bytes.push((share_of(daemon.id()) - before) / SEATS as f64);
         println!("{all} wait at once");
     }
     let counts = broker.counts(&acme).await.expect("the broker is up");
-    assert_eq!(counts[2], (DAEMONS * SEATS) as u64, "they all wait still");
+    assert_eq!(counts[State::Leased], (DAEMONS * SEATS) as u64, "they all wait still");
     (bytes, DAEMONS * SEATS)
 }
 

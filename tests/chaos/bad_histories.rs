@@ -1,5 +1,6 @@
 //! Histories made by hand. In one all is well; each other has one thing wrong, and the check has to say so.
 
+use sandhog_broker::Counts;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -105,7 +106,7 @@ impl Scene {
         ];
         let of_acme = OfTenant {
             records: vec![done, dead, record(CANCELLED, State::Cancelled, 0), child],
-            counts: [0, 0, 0, 2, 1, 1],
+            counts: Counts::of(&[(State::Succeeded, 2), (State::Dead, 1), (State::Cancelled, 1)]),
             spent: accounts.iter().fold(Account::default(), |sum, account| sum.and(account)),
             state: state.into_iter().map(|(key, value)| (key, value.to_owned())).collect(),
         };
@@ -186,7 +187,7 @@ const FLAWS: &[Flaw] = &[
         let of_another_run = String::from_utf8_lossy(&scene.record(CHILD).payload).replace("run-7", "run-8");
         scene.record(CHILD).payload = of_another_run.into_bytes();
     }),
-    ("counters: counts of jobs", |scene| scene.acme().counts[3] += 1),
+    ("counters: counts of jobs", |scene| scene.acme().counts[State::Succeeded] += 1),
     ("counters: runs counted", |scene| scene.set("runs".to_owned(), "2")),
     ("counters: children counted", |scene| scene.set("children".to_owned(), "2")),
     ("counters: runs that succeeded", |scene| scene.acme().spent.runs[0] += 1),

@@ -1,5 +1,6 @@
 //! What must hold whatever has failed. All of it is decided by the history and what is found in the broker at the end.
 
+use sandhog_broker::Counts;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sandhog_core::account::{Account, RunEnd};
@@ -30,7 +31,7 @@ pub(crate) struct Found {
 #[derive(Debug, Default, Clone)]
 pub(crate) struct OfTenant {
     pub(crate) records: Vec<JobRecord>,
-    pub(crate) counts: [u64; 6],
+    pub(crate) counts: Counts,
     pub(crate) spent: Account,
     /// The state of its plugin, as far as it may be there.
     pub(crate) state: BTreeMap<String, String>,
@@ -213,7 +214,11 @@ impl Case<'_> {
         let dead = dead.filter(|record| record.state == State::Dead).count() as u64;
         let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let equal = [
-            ("counts of jobs", State::ALL.map(of_state).to_vec(), counts.to_vec()),
+            (
+                "counts of jobs",
+                State::ALL.map(of_state).to_vec(),
+                counts.iter().map(|(_, count)| count).collect(),
+            ),
             ("runs counted", vec![roots.len() as u64], vec![number("runs").map_or(u64::MAX, |n| n as u64)]),
             (
                 "children counted",

@@ -147,7 +147,7 @@ async fn all_settled(world: &World) -> anyhow::Result<()> {
     for tenant in TENANTS.map(tenant) {
         loop {
             let counts = until_answered(|| world.direct.counts(&tenant)).await;
-            if counts[..3].iter().sum::<u64>() == 0 {
+            if counts.unfinished() == 0 {
                 break;
             }
             if Instant::now() > until {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandhog_broker::Cancelled;
+use sandhog_broker::Changed;
 use sandhog_core::job::NewJob;
 use sandhog_tests::tenant;
 use tokio::task::JoinSet;
@@ -57,7 +57,7 @@ async fn cancel(world: Arc<World>, plan: Arc<Plan>, nth: usize) {
     let (tenant, job) = (tenant(cancel.tenant), cancel.job);
     sleep(cancel.at).await;
     world.history.note(Event::CancelAsked { tenant: tenant.clone(), job });
-    if let Ok(Cancelled::Done) = world.client.cancel(&tenant, job).await {
+    if let Ok(Changed::Done) = world.client.cancel(&tenant, job).await {
         world.history.note(Event::Cancelled { tenant, job });
     }
 }

@@ -2,7 +2,7 @@
 
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
-use sandhog_tests::{Backend, Fsync, Site, finished, hog_job, nth, settled, tenant};
+use sandhog_tests::{Backend, Fsync, Site, finished, hog_job, settled, tenant};
 
 /// No lease is renewed by itself while the test lasts, and no limit ends the run: what ends it was told.
 const NO_RENEWALS: &str = "[lease]\nttl = \"2h\"\nmargin = \"1s\"\nrenew_every = \"1h\"\n";
@@ -15,7 +15,7 @@ async fn a_run_ends_when_its_job_is_cancelled(backend: Backend) {
     let _daemon = site.daemon();
     let jobs = [hog_job("hog.spin", "{}"), hog_job("hog.spin", "{}")];
     broker.enqueue(&acme, &jobs).await.expect("the broker is up");
-    settled(&*broker, &acme, |counts| counts[nth(State::Leased)] == 2).await;
+    settled(&*broker, &acme, |counts| counts[State::Leased] == 2).await;
 
     let cancelled = site.sandhog(&["job", "cancel", &jobs[0].id.to_string()]);
     assert!(cancelled.status.success(), "{}", String::from_utf8_lossy(&cancelled.stderr));

@@ -15,7 +15,7 @@ use sandhog_core::job::{NewJob, State};
 use sandhog_core::reason::Reason;
 use sandhog_tests::{
     Backend, ECHO, Fsync, PATIENCE, SPIN, Site, TRAP, all_final, burn, component, component_of, finished,
-    hog_job, nth, settled, tenant, with_section,
+    hog_job, settled, tenant, with_section,
 };
 use serde_json::Value;
 
@@ -107,7 +107,7 @@ async fn nobody_notices(backend: Backend) {
     assert_eq!(runs_on(&*broker, &acme, hog_job("hog.echo", "1")).await, before);
 
     let counts = all_final(&*broker, &acme).await;
-    assert_eq!(counts[nth(State::Succeeded)] as usize, DEPLOYS * JOBS_A_DEPLOY + 1, "{counts:?}");
+    assert_eq!(counts[State::Succeeded] as usize, DEPLOYS * JOBS_A_DEPLOY + 1, "{counts:?}");
     let good: BTreeSet<String> = good.iter().map(|wasm| revision(wasm)).collect();
     let mut ran: BTreeMap<String, usize> = BTreeMap::new();
     for job in &jobs {
@@ -289,7 +289,7 @@ async fn a_removed_plugin_drains_and_its_jobs_wait_until_it_is_back() {
         // What runs finishes, on the revision that is gone; what waits is given back, and waits.
         assert_eq!(ran_on(&*broker, &acme, &runs).await, revision(&hog()));
         daemon.has_said("dropped: nothing runs on revision");
-        settled(&*broker, &acme, |counts| counts[nth(State::Scheduled)] == 1).await;
+        settled(&*broker, &acme, |counts| counts[State::Scheduled] == 1).await;
         let record = broker.job(&acme, waits.id).await.expect("up").expect("there");
         assert_eq!((record.reason, record.attempts), (Some(Reason::NoPlugin), 0));
         let plugins = site.json(&["plugins"]);

@@ -18,7 +18,7 @@ async fn what_runs_may_finish_within_the_grace_time_and_the_rest_is_given_back_u
             .await
             .expect("the broker is up");
         let mut daemon = site.daemon();
-        settled(&*broker, &acme, |counts| counts[2] == 2).await;
+        settled(&*broker, &acme, |counts| counts[State::Leased] == 2).await;
         daemon.signal("TERM");
         assert_eq!(daemon.wait().code(), Some(0));
 
@@ -39,14 +39,14 @@ async fn a_second_signal_stops_at_once_and_the_jobs_come_back() {
     let endless = hog_job("hog.spin", "{}");
     broker.enqueue(&acme, std::slice::from_ref(&endless)).await.expect("the broker is up");
     let mut daemon = site.daemon();
-    settled(&*broker, &acme, |counts| counts[2] == 1).await;
+    settled(&*broker, &acme, |counts| counts[State::Leased] == 1).await;
     daemon.signal("TERM");
     daemon.wait_for("draining");
     daemon.signal("TERM");
     assert_ne!(daemon.wait().code(), Some(0), "it was cut short, and says so");
 
     let _next = site.daemon();
-    settled(&*broker, &acme, |counts| counts[2] == 1).await;
+    settled(&*broker, &acme, |counts| counts[State::Leased] == 1).await;
     broker.cancel(&acme, endless.id).await.expect("the broker is up");
     let record = finished(&*broker, &acme, endless.id).await;
     assert_eq!((record.state, record.attempts), (State::Cancelled, 0));

@@ -1,9 +1,10 @@
 //! A tenant's fuel is used up.
 
+use sandhog_broker::Counts;
 use sandhog_core::budget::Fuel;
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
-use sandhog_tests::{Backend, Fsync, Site, all_final, finished, hog_job, nth, settled, tenant};
+use sandhog_tests::{Backend, Fsync, Site, all_final, finished, hog_job, settled, tenant};
 
 /// So much that one run uses it up, and so little that none hits its own limit.
 const QUOTA: &str = "per_day = 1_000_000\n";
@@ -21,15 +22,19 @@ async fn jobs_wait_for_fuel(backend: Backend) {
     broker.enqueue(&acme, &jobs).await.expect("the broker is up");
     let said = daemon.wait_for("fuel of this day is used up");
     assert!(said.contains("tenants.acme.fuel") && !said.contains("ERROR"), "{said}");
-    let counts = settled(&*broker, &acme, |counts| counts[nth(State::Leased)] == 0).await;
-    assert_eq!(counts, [0, 4, 0, 1, 0, 0], "no more than the one that was under way");
+    let counts = settled(&*broker, &acme, |counts| counts[State::Leased] == 0).await;
+    assert_eq!(
+        counts,
+        Counts::of(&[(State::Ready, 4), (State::Succeeded, 1)]),
+        "no more than the one that was under way"
+    );
 
     daemon.signal("TERM");
     assert!(daemon.wait().success());
     let text = std::fs::read_to_string(site.config()).expect("the file is there");
     std::fs::write(site.config(), text.replace("1_000_000", "100_000_000_000")).expect("it can be written");
     let _daemon = site.daemon();
-    assert_eq!(all_final(&*broker, &acme).await, [0, 0, 0, 5, 0, 0]);
+    assert_eq!(all_final(&*broker, &acme).await, Counts::of(&[(State::Succeeded, 5)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +54,7 @@ async fn jobs_without_fuel_are_buried_if_that_is_chosen() {
     let _daemon = site.daemon();
     let jobs: Vec<_> = (0..3).map(|_| hog_job("hog.spin", SPIN)).collect();
     broker.enqueue(&acme, &jobs).await.expect("the broker is up");
-    assert_eq!(all_final(&*broker, &acme).await, [0, 0, 0, 1, 2, 0]);
+    assert_eq!(all_final(&*broker, &acme).await, Counts::of(&[(State::Succeeded, 1), (State::Dead, 2)]));
     let record = finished(&*broker, &acme, jobs[2].id).await;
     assert_eq!((record.reason, record.usage.fuel), (Some(Reason::OutOfBudget), Fuel(0)));
     let message = record.message.expect("it says why");

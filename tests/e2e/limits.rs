@@ -58,7 +58,7 @@ async fn memory_that_a_tenant_has_no_more_of_is_there_when_its_other_runs_have_e
     let (spin, second, other) =
         (hog_job("hog.spin", "{}"), hog_job("hog.echo", "1"), hog_job("hog.echo", "2"));
     broker.enqueue(&acme, std::slice::from_ref(&spin)).await.expect("the broker is up");
-    settled(&*broker, &acme, |counts| counts[2] == 1).await;
+    settled(&*broker, &acme, |counts| counts[State::Leased] == 1).await;
     broker.enqueue(&acme, std::slice::from_ref(&second)).await.expect("the broker is up");
     daemon.wait_for("tenant-out-of-memory");
     broker.enqueue(&globex, std::slice::from_ref(&other)).await.expect("the broker is up");
@@ -85,11 +85,15 @@ async fn runs_that_never_end_leave_other_tenants_their_part_of_the_daemon() {
     // Half of the seats for whoever comes first, and half of the rest.
     let spins: Vec<_> = (0..20).map(|_| hog_job("hog.spin", "{}")).collect();
     broker.enqueue(&greedy, &spins).await.expect("the broker is up");
-    settled(&*broker, &greedy, |counts| counts[2] == 6).await;
+    settled(&*broker, &greedy, |counts| counts[State::Leased] == 6).await;
     let jobs: Vec<_> = (0..20).map(|n| hog_job("hog.echo", &n.to_string())).collect();
     broker.enqueue(&quick, &jobs).await.expect("the broker is up");
     for job in &jobs {
         assert_eq!(finished(&*broker, &quick, job.id).await.state, State::Succeeded);
     }
-    assert_eq!(broker.counts(&greedy).await.expect("the broker is up")[2], 6, "the hogs still spin");
+    assert_eq!(
+        broker.counts(&greedy).await.expect("the broker is up")[State::Leased],
+        6,
+        "the hogs still spin"
+    );
 }

@@ -1,5 +1,6 @@
 //! A plugin's state is full.
 
+use sandhog_broker::Counts;
 use sandhog_core::id::{PluginName, StateKey};
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
@@ -12,7 +13,7 @@ async fn a_full_state_takes_no_more(backend: Backend) {
     let count = |name: &str| hog_job("hog.count", &format!(r#"{{"counter": "{name}"}}"#));
     let jobs = ["a", "b", "c", "a"].map(count);
     broker.enqueue(&acme, &jobs).await.expect("the broker is up");
-    assert_eq!(all_final(&*broker, &acme).await, [0, 0, 0, 3, 1, 0]);
+    assert_eq!(all_final(&*broker, &acme).await, Counts::of(&[(State::Succeeded, 3), (State::Dead, 1)]));
     let refused = finished(&*broker, &acme, jobs[2].id).await;
     assert_eq!((refused.state, refused.reason, refused.attempts), (State::Dead, Some(Reason::StateFull), 1));
     let message = refused.message.expect("it says why");

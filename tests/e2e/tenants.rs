@@ -6,7 +6,7 @@ use std::fs;
 use redis::{Cmd, Connection, FromRedisValue};
 use sandhog_core::id::{PluginName, StateKey};
 use sandhog_core::job::State;
-use sandhog_tests::{Backend, Fsync, Site, all_final, finished, hog_job, nth, tenant};
+use sandhog_tests::{Backend, Fsync, Site, all_final, finished, hog_job, tenant};
 use serde_json::json;
 
 /// What handlers write, and nobody else does.
@@ -87,7 +87,7 @@ async fn redis_never_sees_plain_text_of_a_tenant_with_keys() {
     let failed = finished(&*broker, &acme, bad.id).await;
     assert!(failed.message.is_some_and(|message| message.contains(MARK)), "those with the keys are told");
     let counts = all_final(&*broker, &acme).await;
-    assert_eq!((counts[nth(State::Succeeded)], counts[nth(State::Dead)]), (3, 1), "with what it enqueued");
+    assert_eq!((counts[State::Succeeded], counts[State::Dead]), (3, 1), "with what it enqueued");
     let (hog, key) = (PluginName::parse("hog").expect("valid"), StateKey::parse("note").expect("valid"));
     let stored = broker.state(&acme, &hog, &key).await.expect("the broker is up");
     assert_eq!(stored, Some(json!(MARK).to_string().into_bytes()));
@@ -140,7 +140,7 @@ async fn two_tenants_run_by_users_of_their_own_with_the_default_user_off() {
         broker.enqueue(&tenant(name), std::slice::from_ref(&job)).await.expect("its user may");
         let record = finished(&*broker, &tenant(name), job.id).await;
         assert_eq!((record.state, record.reason), (State::Succeeded, None), "{:?}", record.message);
-        assert_eq!(all_final(&*broker, &tenant(name)).await[nth(State::Succeeded)], 2);
+        assert_eq!(all_final(&*broker, &tenant(name)).await[State::Succeeded], 2);
     }
     // The daemon has asked for INFO to look at the server, and nobody for anything else that it may not have.
     let refused: Vec<HashMap<String, redis::Value>> = ask(&mut server, &["ACL", "LOG"]);

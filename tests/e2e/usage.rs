@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandhog_broker::Query;
+use sandhog_broker::{Counts, Query};
 use sandhog_core::account::{Account, Day};
 use sandhog_core::budget::Fuel;
 use sandhog_core::job::{NewJob, State};
@@ -36,7 +36,7 @@ async fn usage_is_the_sum_over_jobs(backend: Backend) {
     let (mut fuel, mut attempts, mut payloads) = (0, 0, 0);
     for of in &tenants {
         let counts = all_final(&*broker, of).await;
-        assert_eq!(counts, [0, 0, 0, 150, 8, 0]);
+        assert_eq!(counts, Counts::of(&[(State::Succeeded, 150), (State::Dead, 8)]));
         let usage = broker.usage(of, Day(0)..=Day(u32::MAX)).await.expect("the broker is up");
         let spent = usage.iter().fold(Account::default(), |sum, of_day| sum.and(&of_day.account));
         let (mut wall, mut cpu, mut calls, mut own_fuel) = (Duration::ZERO, Duration::ZERO, 0, 0);

@@ -19,7 +19,7 @@ pub use daemon::Daemon;
 pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
 pub use sandhog_guests::{ECHO, SPIN, TRAP};
-pub use site::{Backend, Language, Site, all_final, finished, hog_job, nth, settled, tenant, under_way};
+pub use site::{Backend, Language, Site, all_final, finished, hog_job, settled, tenant, under_way};
 pub use small_disk::SmallDisk;
 pub use web::{Reply, Web};
 

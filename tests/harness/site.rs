@@ -6,9 +6,9 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use sandhog_broker::Broker;
+use sandhog_broker::{Broker, Counts};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
-use sandhog_core::job::{JobRecord, NewJob, Priority, State};
+use sandhog_core::job::{JobRecord, NewJob, Priority};
 use sandhog_core::time::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -268,15 +268,15 @@ pub fn tenant(name: &str) -> TenantId {
 ///
 /// # Panics
 /// If that takes too long.
-pub async fn all_final(broker: &dyn Broker, of: &TenantId) -> [u64; 6] {
-    settled(broker, of, |counts| counts[..3].iter().sum::<u64>() == 0).await
+pub async fn all_final(broker: &dyn Broker, of: &TenantId) -> Counts {
+    settled(broker, of, |counts| counts.unfinished() == 0).await
 }
 
 /// Waits until the counts of the tenant are as wanted, and returns them.
 ///
 /// # Panics
 /// If that takes too long.
-pub async fn settled(broker: &dyn Broker, of: &TenantId, wanted: impl Fn(&[u64; 6]) -> bool) -> [u64; 6] {
+pub async fn settled(broker: &dyn Broker, of: &TenantId, wanted: impl Fn(&Counts) -> bool) -> Counts {
     let until = Instant::now() + PATIENCE;
     loop {
         // While a test holds the broker down, it can't answer.
@@ -321,10 +321,4 @@ async fn once(
         assert!(Instant::now() < until, "{job} is still {}", record.state);
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-}
-
-/// The index of a state in what [`Broker::counts`] returns.
-#[must_use]
-pub fn nth(state: State) -> usize {
-    State::ALL.iter().position(|other| *other == state).unwrap_or_default()
 }

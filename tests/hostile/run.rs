@@ -183,7 +183,7 @@ impl<'a> Scene<'a> {
         self.neighbours_job(broker).await;
         let jobs = self.neighbours_jobs.get();
         let counts = broker.counts(&self.neighbour).await.expect("the broker is up");
-        assert_eq!(counts.iter().sum::<u64>(), jobs, "somebody else's jobs: {counts:?}");
+        assert_eq!(counts.total(), jobs, "somebody else's jobs: {counts:?}");
         assert_eq!(self.state_of(&self.neighbour, broker).await, Some(jobs.to_string().into_bytes()));
         let outside = self.site.path();
         assert_eq!(fs::read_to_string(outside.join("secret.txt")).expect("it is there"), SECRET);
@@ -224,7 +224,7 @@ impl<'a> Scene<'a> {
             return;
         }
         let counts = broker.counts(&self.hostile).await.expect("the broker is up");
-        assert_eq!(counts.iter().sum::<u64>(), fired as u64, "jobs of runs that failed: {counts:?}");
+        assert_eq!(counts.total(), fired as u64, "jobs of runs that failed: {counts:?}");
         let state = self.state_of(&self.hostile, broker).await;
         assert_eq!(state, None, "state of runs that failed");
     }

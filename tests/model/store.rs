@@ -11,9 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sandhog_broker::memory::Memory;
-use sandhog_broker::{
-    Broker, Cancelled, Clock, Enqueued, Keep, LeaseAsk, Query, Ran, Renew, Renewal, Settle,
-};
+use sandhog_broker::{Broker, Changed, Clock, Enqueued, Keep, LeaseAsk, Query, Ran, Renew, Renewal, Settle};
 use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
@@ -157,7 +155,7 @@ impl Store {
         })
     }
 
-    pub(crate) fn cancel(&mut self, nth: Nth) -> Cancelled {
+    pub(crate) fn cancel(&mut self, nth: Nth) -> Changed {
         self.step(|broker| now(broker.cancel(&tenant(), job_id(nth))))
     }
 
@@ -290,7 +288,7 @@ fn write_aside(broker: &Memory, settle: &mut Settle) -> SettleReply {
     if effects.is_empty() {
         return SettleReply::Applied;
     }
-    let written: u64 = now(broker.counts(&tenant())).iter().sum();
+    let written = now(broker.counts(&tenant())).total();
     let carrier = new_job(JobId::from_parts(NOW, STRAY | u128::from(written)), ASIDE);
     now(broker.enqueue(&tenant(), &[carrier]));
     let carrier = lease(broker, &[(queue(ASIDE), 1)], u32::MAX).expect("it is ready");

@@ -1,6 +1,6 @@
 //! A witness who sees every call arrive and every answer go, believes no token, and notes what is wrong.
 
-use sandhog_broker::{Cancelled, Renewal, Settle};
+use sandhog_broker::{Changed, Renewal, Settle};
 use sandhog_core::attempt::{Ending, SettleReply};
 use sandhog_core::id::LeaseNo;
 use sandhog_core::job::State;
@@ -122,9 +122,9 @@ impl Witness {
         self.check(before == after, "a settlement with a stale token changed something");
     }
 
-    pub(crate) fn cancels(&mut self, job: Nth, answer: Cancelled) {
+    pub(crate) fn cancels(&mut self, job: Nth, answer: Changed) {
         let is_held = self.jobs[job].holder.is_some();
-        self.check((answer == Cancelled::Requested) == is_held, "a job was cancelled over its holder's head");
+        self.check((answer == Changed::Requested) == is_held, "a job was cancelled over its holder's head");
     }
 
     /// A daemon is done with an attempt.

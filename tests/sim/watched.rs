@@ -1,20 +1,18 @@
 //! The reference model behind a wrapper that checks each answer against the record before and after.
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
-    Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
-    Wakes,
+    Broker, Clock, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result,
+    Seen, Settle, Wakes,
 };
-use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
+use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::job::{JobRecord, NewJob, State};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
@@ -33,11 +31,11 @@ pub(crate) struct Handed {
 pub(crate) struct Watched {
     inner: Memory,
     clock: Arc<dyn Clock>,
-    seen: Mutex<Seen>,
+    seen: Mutex<Noted>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Noted {
     stored: HashMap<TenantId, u64>,
     finals: HashMap<JobId, JobRecord>,
     handed: Vec<Handed>,
@@ -55,7 +53,7 @@ impl Watched {
         (seen.handed.clone(), seen.calls)
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    fn seen(&self) -> std::sync::MutexGuard<'_, Noted> {
         self.seen.lock().expect("one thread")
     }
 
@@ -67,11 +65,7 @@ impl Watched {
     pub(crate) async fn check_all(&self, tenant: &TenantId) {
         let counts = self.inner.counts(tenant).await.expect("the model answers");
         let stored = self.seen().stored.get(tenant).copied().unwrap_or_default();
-        assert_eq!(
-            counts.iter().sum::<u64>(),
-            stored,
-            "{tenant}: every stored job is in one state: {counts:?}"
-        );
+        assert_eq!(counts.total(), stored, "{tenant}: every stored job is in one state: {counts:?}");
         let finals: Vec<JobRecord> =
             self.seen().finals.values().filter(|job| job.tenant == *tenant).cloned().collect();
         for job in finals {
@@ -153,43 +147,24 @@ impl Broker for Watched {
         Ok(answers)
     }
 
-    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        let answer = self.inner.cancel(tenant, job).await?;
-        self.note_final(tenant, job).await;
-        Ok(answer)
+    async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
+        let Command::Jobs { action, ids } = &command;
+        if *action == JobAction::Redrive {
+            ids.iter().for_each(|job| drop(self.seen().finals.remove(job)));
+        }
+        let outcome = self.inner.control(tenant, command.clone()).await?;
+        for job in ids {
+            self.note_final(tenant, *job).await;
+        }
+        Ok(outcome)
     }
 
-    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
-        self.seen().finals.remove(&job);
-        self.inner.redrive(tenant, job).await
+    async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
+        self.inner.look(tenant, look).await
     }
 
-    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
-        self.inner.job(tenant, job).await
-    }
-
-    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
-        self.inner.log(tenant, job).await
-    }
-
-    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
-        self.inner.jobs(tenant, query).await
-    }
-
-    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
-        self.inner.counts(tenant).await
-    }
-
-    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
-        self.inner.state(tenant, plugin, key).await
-    }
-
-    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
-        self.inner.usage(tenant, days).await
-    }
-
-    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
-        self.inner.wakes(tenants).await
+    async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        self.inner.watch(tenants).await
     }
 
     async fn check(&self) -> Result<Vec<String>> {

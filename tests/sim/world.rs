@@ -18,8 +18,8 @@ use sandhog::drain::Shutdown;
 use sandhog::gate::Gates;
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::{
-    Broker, Cancelled, Clock, Enqueued, Keep, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result,
-    Settle, Wakes,
+    Broker, Clock, Command, Counts, Enqueued, Keep, LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal,
+    Result, Seen, Settle, Wakes,
 };
 use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::admit::Offer;
@@ -264,32 +264,14 @@ impl Broker for Line {
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
         self.while_alive(self.broker.settle(tenant, settlements)).await
     }
-    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        self.while_alive(self.broker.cancel(tenant, job)).await
+    async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
+        self.while_alive(self.broker.control(tenant, command)).await
     }
-    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
-        self.while_alive(self.broker.redrive(tenant, job)).await
+    async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
+        self.while_alive(self.broker.look(tenant, look)).await
     }
-    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
-        self.while_alive(self.broker.job(tenant, job)).await
-    }
-    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
-        self.while_alive(self.broker.log(tenant, job)).await
-    }
-    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
-        self.while_alive(self.broker.jobs(tenant, query)).await
-    }
-    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
-        self.while_alive(self.broker.counts(tenant)).await
-    }
-    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
-        self.while_alive(self.broker.state(tenant, plugin, key)).await
-    }
-    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
-        self.while_alive(self.broker.usage(tenant, days)).await
-    }
-    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
-        self.while_alive(self.broker.wakes(tenants)).await
+    async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        self.while_alive(self.broker.watch(tenants)).await
     }
     async fn check(&self) -> Result<Vec<String>> {
         self.while_alive(self.broker.check()).await
@@ -443,7 +425,7 @@ impl World {
         History { leases, calls, finals, took: started.elapsed() }
     }
 
-    async fn counts(&self) -> Vec<[u64; 6]> {
+    async fn counts(&self) -> Vec<Counts> {
         let mut counts = Vec::new();
         for tenant in &self.plan.tenants {
             let id = tenant_id(&tenant.name);
@@ -455,9 +437,10 @@ impl World {
 
     async fn all_done(&self) -> bool {
         let counts = self.counts().await;
-        counts.iter().zip(&self.plan.tenants).all(|([scheduled, ready, leased, finals @ ..], tenant)| {
-            scheduled + ready + leased == 0 && finals.iter().sum::<u64>() >= tenant.jobs.len() as u64
-        })
+        counts
+            .iter()
+            .zip(&self.plan.tenants)
+            .all(|(counts, tenant)| counts.unfinished() == 0 && counts.total() >= tenant.jobs.len() as u64)
     }
 
     /// Invariant 7, and effects exactly once.

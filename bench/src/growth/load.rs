@@ -6,7 +6,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use sandhog_broker::Broker;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::{NewJob, State};
-use sandhog_tests::{Daemon, PATIENCE, hog_job, nth};
+use sandhog_tests::{Daemon, PATIENCE, hog_job};
 
 /// Jobs that one call carries at most.
 const BATCH: usize = 1_000;
@@ -49,7 +49,7 @@ pub(super) async fn enqueue(
 /// # Panics
 /// If the broker can't be reached.
 pub(super) async fn count(broker: &dyn Broker, tenant: &TenantId, state: State) -> u64 {
-    broker.counts(tenant).await.expect("the broker is up")[nth(state)]
+    broker.counts(tenant).await.expect("the broker is up")[state]
 }
 
 /// Lets stopped daemons go on until so many more jobs of each tenant have succeeded. How many a second they did.

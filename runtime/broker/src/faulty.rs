@@ -9,22 +9,20 @@
 //! already. Without faults in its plan, this broker is the one behind it.
 
 use std::future::Future;
-use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, LogLine, NewJob};
+use sandhog_core::id::TenantId;
+use sandhog_core::job::NewJob;
 use tokio::sync::watch;
 
 use crate::wake::Waker;
 use crate::{
-    Broker, Cancelled, Enqueued, Error, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
+    Broker, Command, Enqueued, Error, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle,
     Wake, Wakes,
 };
 
@@ -155,41 +153,17 @@ impl Broker for Faulty {
         self.call("settle", self.behind.settle(tenant, settlements)).await
     }
 
-    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        self.call("cancel", self.behind.cancel(tenant, job)).await
+    async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
+        self.call("control", self.behind.control(tenant, command)).await
     }
 
-    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
-        self.call("redrive", self.behind.redrive(tenant, job)).await
+    async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
+        self.call("look", self.behind.look(tenant, look)).await
     }
 
-    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
-        self.call("job", self.behind.job(tenant, job)).await
-    }
-
-    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
-        self.call("log", self.behind.log(tenant, job)).await
-    }
-
-    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
-        self.call("jobs", self.behind.jobs(tenant, query)).await
-    }
-
-    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
-        self.call("counts", self.behind.counts(tenant)).await
-    }
-
-    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
-        self.call("state", self.behind.state(tenant, plugin, key)).await
-    }
-
-    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
-        self.call("usage", self.behind.usage(tenant, days)).await
-    }
-
-    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+    async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
         let line = self.line.subscribe();
-        let heard = self.call("wakes", self.behind.wakes(tenants)).await?;
+        let heard = self.call("watch", self.behind.watch(tenants)).await?;
         let (waker, wakes) = Wakes::channel();
         waker.wake(Wake::All);
         tokio::spawn(pass_on(heard, waker, line));

@@ -20,8 +20,10 @@
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod control;
 pub mod embedded;
 pub mod faulty;
+mod look;
 pub mod memory;
 pub mod redis;
 pub mod routed;
@@ -35,22 +37,27 @@ use async_trait::async_trait;
 use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress, State};
+use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress};
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::{FuelQuota, FuelSpent, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
+pub use control::{Changed, Command, JobAction, Outcome};
+pub use look::{Counts, Look, Query, Seen};
 pub use wake::{Wake, Wakes};
 
 /// Where jobs live. Every call is about one tenant, and every call that can takes a batch.
+///
+/// The hot path has a method for each step of a job's way. Whatever else is done to jobs is a [`Command`], and whatever is
+/// looked at a [`Look`], so that a new one touches the stores and its caller, and nothing in between.
 ///
 /// Replies come in the order of what was asked, one for each. Batches are borrowed, so that a caller whose call failed
 /// still has what it wanted to say.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
     /// Stores jobs. Once this returns, a job runs until it settles. Repeating a job's id changes nothing and answers
-    /// [`Enqueued::Stored`] again.
+    /// [`Enqueued::Stored`] again, for as long as the job is kept.
     async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>>;
 
     /// Hands out leases on ready jobs, after it has made ready what is due and taken back what has expired.
@@ -62,38 +69,64 @@ pub trait Broker: Send + Sync + 'static {
     /// Records how runs ended, each with all its effects in one atomic step, if its token still holds.
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>>;
 
-    /// Cancels a job: at once if it waits; with the help of its holder, who is told by a [`Wake::Cancel`], if it is
-    /// leased.
-    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled>;
+    /// Does what a person, an interface or the daemon's upkeep asks for.
+    async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome>;
 
-    /// Puts a dead letter back to ready, with its attempts and expiries at zero.
-    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven>;
-
-    /// All that is known of a job.
-    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>>;
-
-    /// The log lines that are kept with a job, oldest first.
-    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>>;
-
-    /// Jobs of one state: those waiting in the order in which they go, those final with the latest first.
-    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>>;
-
-    /// How many jobs there are in each state, in the order of [`State::ALL`].
-    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]>;
-
-    /// A stored value of a plugin's state.
-    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>>;
-
-    /// What the tenant's runs have spent on these days, by day and plugin; days on which nothing ran are left out, and so
-    /// are those that are over for longer than the broker keeps them ([`USAGE_DAYS_KEPT`]).
-    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>>;
+    /// Looks something up. Changes nothing.
+    async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen>;
 
     /// Starts to listen for work that turns up, for any of these tenants.
-    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes>;
+    async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes>;
 
     /// Checks that the store can be reached and is set up so that it can keep the promises above. The texts are
     /// warnings for the operator; what makes the store unfit is an error.
     async fn check(&self) -> Result<Vec<String>>;
+
+    /// Does one thing to several jobs; answers for each. See [`JobAction`].
+    async fn act(&self, tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Result<Vec<Changed>> {
+        self.control(tenant, Command::Jobs { action, ids: jobs.to_vec() }).await?.jobs(jobs.len())
+    }
+
+    /// Cancels a job; see [`JobAction::Cancel`].
+    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Changed> {
+        Ok(self.act(tenant, JobAction::Cancel, &[job]).await?[0])
+    }
+
+    /// Puts a dead letter back to ready; see [`JobAction::Redrive`].
+    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Changed> {
+        Ok(self.act(tenant, JobAction::Redrive, &[job]).await?[0])
+    }
+
+    /// Looks up all that is known of a job.
+    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
+        self.look(tenant, Look::Job(job)).await?.job()
+    }
+
+    /// Looks up the log lines that are kept with a job, oldest first.
+    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
+        self.look(tenant, Look::Log(job)).await?.log()
+    }
+
+    /// Lists jobs of one state: those waiting in the order in which they go, those final with the latest first.
+    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
+        self.look(tenant, Look::Jobs(query)).await?.page()
+    }
+
+    /// Counts the jobs of each state.
+    async fn counts(&self, tenant: &TenantId) -> Result<Counts> {
+        self.look(tenant, Look::Counts).await?.counts()
+    }
+
+    /// Looks up a stored value of a plugin's state.
+    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
+        self.look(tenant, Look::State { plugin: plugin.clone(), key: key.clone() }).await?.state()
+    }
+
+    /// Looks up what the tenant's runs have spent on these days, by day and plugin; days on which nothing ran are left
+    /// out, and so are those that are over for longer than the broker keeps them ([`USAGE_DAYS_KEPT`]).
+    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
+        self.look(tenant, Look::Usage(days)).await?.usage()
+    }
 }
 
 /// What a call to a broker yields.
@@ -134,6 +167,13 @@ pub enum Error {
         /// What is wrong, and what to change.
         problem: String,
     },
+}
+
+impl Error {
+    /// An answer of another kind than what was asked for: a bug of a broker, or of one around it.
+    pub(crate) fn unasked(at: &str) -> Self {
+        Self::Corrupt { at: at.to_owned(), problem: "it answers another question than was asked".to_owned() }
+    }
 }
 
 /// The answer to an enqueue.
@@ -270,48 +310,6 @@ impl Default for Keep {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         Self { done: DAY, dead: DAY.saturating_mul(30) }
     }
-}
-
-/// The answer to a cancellation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cancelled {
-    /// It waited, and is cancelled.
-    Done,
-    /// It is leased: its holder was told and will stop it.
-    Requested,
-    /// It is final already.
-    AlreadyFinal(State),
-    /// There is no such job of this tenant.
-    Unknown,
-}
-
-/// The answer to a redrive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redriven {
-    /// It is ready again.
-    Done,
-    /// It is no dead letter.
-    NotDead(State),
-    /// Another job that is not final holds its unique key by now.
-    Duplicate(JobId),
-    /// There is no such job of this tenant.
-    Unknown,
-}
-
-/// Which jobs to list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query {
-    /// Of which state.
-    pub state: State,
-    /// How many to pass over.
-    pub offset: u64,
-    /// How many at most; 1 to [`Query::LIMIT_MAX`].
-    pub limit: u32,
-}
-
-impl Query {
-    /// One page holds no more than this.
-    pub const LIMIT_MAX: u32 = 1000;
 }
 
 /// Log lines that are kept with a job at most; the oldest go first.

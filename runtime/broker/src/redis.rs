@@ -53,16 +53,14 @@ mod sentinel;
 #[cfg(feature = "conformance")]
 pub mod testing;
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Value;
-use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, LogLine, NewJob};
+use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::job::NewJob;
 use tokio::sync::watch;
 
 pub use self::acl::acl_rules;
@@ -72,8 +70,8 @@ use self::batch::Request;
 use self::nodes::Nodes;
 use self::scripts::{Script, Scripts};
 use crate::{
-    Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
-    Wakes,
+    Broker, Changed, Clock, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
+    Result, Seen, Settle, Wakes,
 };
 
 /// A broker on a Redis server.
@@ -120,6 +118,19 @@ impl Redis {
         let now = self.clock.as_ref().map(|clock| clock.now());
         self.nodes.run(what, tenant, script, &request.into_command(script, now)).await
     }
+
+    async fn act_on(&self, tenant: &TenantId, action: JobAction, job: JobId) -> Result<Changed> {
+        match action {
+            JobAction::Cancel => {
+                let request = batch::cancel(tenant, job);
+                reply::cancelled(self.run("cancel", tenant, &self.scripts.cancel, request).await?)
+            }
+            JobAction::Redrive => {
+                let request = batch::of_job(tenant, job);
+                reply::redriven(self.run("redrive", tenant, &self.scripts.redrive, request).await?)
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Redis {
@@ -164,50 +175,42 @@ impl Broker for Redis {
         Ok(replies)
     }
 
-    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        let reply = self.run("cancel", tenant, &self.scripts.cancel, batch::cancel(tenant, job)).await?;
-        reply::cancelled(reply)
+    async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
+        match command {
+            Command::Jobs { action, ids } => {
+                let mut changed = Vec::with_capacity(ids.len());
+                for job in ids {
+                    changed.push(self.act_on(tenant, action, job).await?);
+                }
+                Ok(Outcome::Jobs(changed))
+            }
+        }
     }
 
-    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
-        let reply = self.run("redrive", tenant, &self.scripts.redrive, batch::of_job(tenant, job)).await?;
-        reply::redriven(reply)
+    async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
+        let scripts = &self.scripts;
+        let (what, script, request) = match &look {
+            Look::Job(job) => ("look-up of a job", &scripts.job, batch::of_job(tenant, *job)),
+            Look::Log(job) => ("look-up of a log", &scripts.log, batch::log(tenant, *job)),
+            Look::Jobs(query) => ("list of jobs", &scripts.jobs, batch::jobs(tenant, query)),
+            Look::Counts => ("count of jobs", &scripts.counts, Request::of(tenant)),
+            Look::State { plugin, key } => {
+                ("look-up of state", &scripts.state, batch::state(tenant, plugin, key))
+            }
+            Look::Usage(days) => ("look-up of usage", &scripts.usage, batch::usage(tenant, days)),
+        };
+        let reply = self.run(what, tenant, script, request).await?;
+        Ok(match look {
+            Look::Job(_) => Seen::Job(reply::record(tenant, reply)?.map(Box::new)),
+            Look::Log(job) => Seen::Log(reply::log(&keys::log(tenant, job), reply)?),
+            Look::Jobs(_) => Seen::Jobs(reply::records(tenant, reply)?),
+            Look::Counts => Seen::Counts(reply::counts(reply)?),
+            Look::State { .. } => Seen::State(reply::optional_bytes(reply)?),
+            Look::Usage(_) => Seen::Usage(reply::usage(tenant, reply)?),
+        })
     }
 
-    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
-        let reply =
-            self.run("look-up of a job", tenant, &self.scripts.job, batch::of_job(tenant, job)).await?;
-        reply::record(tenant, reply)
-    }
-
-    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
-        let reply = self.run("look-up of a log", tenant, &self.scripts.log, batch::log(tenant, job)).await?;
-        reply::log(&keys::log(tenant, job), reply)
-    }
-
-    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
-        let reply = self.run("list of jobs", tenant, &self.scripts.jobs, batch::jobs(tenant, &query)).await?;
-        reply::records(tenant, reply)
-    }
-
-    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
-        reply::counts(self.run("count of jobs", tenant, &self.scripts.counts, Request::of(tenant)).await?)
-    }
-
-    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
-        let reply = self
-            .run("look-up of state", tenant, &self.scripts.state, batch::state(tenant, plugin, key))
-            .await?;
-        reply::optional_bytes(reply)
-    }
-
-    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
-        let reply =
-            self.run("look-up of usage", tenant, &self.scripts.usage, batch::usage(tenant, &days)).await?;
-        reply::usage(tenant, reply)
-    }
-
-    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+    async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
         Ok(listen::start(Arc::clone(&self.nodes), self.ping_interval, tenants, self.open.subscribe()))
     }
 

@@ -2,19 +2,17 @@
 //!
 //! With a Redis user of its own for each tenant, nobody's connection sees what isn't its tenant's.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, LogLine, NewJob};
+use sandhog_core::id::TenantId;
+use sandhog_core::job::NewJob;
 
 use crate::wake::Waker;
 use crate::{
-    Broker, Cancelled, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle, Wakes,
+    Broker, Command, Enqueued, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Wakes,
 };
 
 /// Which broker serves whom.
@@ -91,44 +89,20 @@ impl<R: Routes> Broker for Routed<R> {
         self.routes.route(tenant)?.settle(tenant, settlements).await
     }
 
-    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        self.routes.route(tenant)?.cancel(tenant, job).await
+    async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
+        self.routes.route(tenant)?.control(tenant, command).await
     }
 
-    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
-        self.routes.route(tenant)?.redrive(tenant, job).await
-    }
-
-    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
-        self.routes.route(tenant)?.job(tenant, job).await
-    }
-
-    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
-        self.routes.route(tenant)?.log(tenant, job).await
-    }
-
-    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
-        self.routes.route(tenant)?.jobs(tenant, query).await
-    }
-
-    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
-        self.routes.route(tenant)?.counts(tenant).await
-    }
-
-    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
-        self.routes.route(tenant)?.state(tenant, plugin, key).await
-    }
-
-    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
-        self.routes.route(tenant)?.usage(tenant, days).await
+    async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
+        self.routes.route(tenant)?.look(tenant, look).await
     }
 
     /// One stream for all of them. It goes on as long as one of theirs does.
-    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+    async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
         let (waker, wakes) = Wakes::channel();
         let waker = Arc::new(waker);
         for (broker, tenants) in self.by_broker(tenants)? {
-            tokio::spawn(pass_on(broker.wakes(tenants).await?, Arc::clone(&waker)));
+            tokio::spawn(pass_on(broker.watch(tenants).await?, Arc::clone(&waker)));
         }
         Ok(wakes)
     }

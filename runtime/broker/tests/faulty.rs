@@ -10,7 +10,7 @@ use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
-    Broker, Clock, Enqueued, Error, Keep, LeaseAsk, Query, Ran, Result, Settle, Wake, Wakes,
+    Broker, Clock, Counts, Enqueued, Error, Keep, LeaseAsk, Query, Ran, Result, Settle, Wake, Wakes,
 };
 use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
@@ -160,7 +160,7 @@ async fn a_call_that_is_lost_before_does_nothing_and_one_that_is_lost_after_does
         let faulty = Faulty::new(Arc::clone(&model) as Arc<dyn Broker>, faults);
         let error = faulty.enqueue(&acme(), &[new_job(1)]).await.expect_err("every call is lost");
         assert!(matches!(error, Error::Unavailable { what: "enqueue", .. }));
-        assert_eq!(model.counts(&acme()).await.expect("the model answers")[1], stored);
+        assert_eq!(model.counts(&acme()).await.expect("the model answers")[State::Ready], stored);
     }
 }
 
@@ -187,11 +187,11 @@ async fn next(wakes: &mut Wakes) -> Wake {
 async fn an_outage_lets_nothing_through_and_ends_with_a_wake_for_all() {
     let model = Arc::new(Memory::new(Arc::new(ManualClock::default())));
     let faulty = Faulty::new(Arc::clone(&model) as Arc<dyn Broker>, Faults::default());
-    let mut wakes = faulty.wakes(vec![acme()]).await.expect("the line is up");
+    let mut wakes = faulty.watch(vec![acme()]).await.expect("the line is up");
     assert_eq!(next(&mut wakes).await, Wake::All);
     faulty.down();
     assert!(faulty.enqueue(&acme(), &[new_job(1)]).await.is_err());
-    assert_eq!(model.counts(&acme()).await.expect("the model answers"), [0; 6]);
+    assert_eq!(model.counts(&acme()).await.expect("the model answers"), Counts::default());
     // Somebody else's job comes in meanwhile.
     model.enqueue(&acme(), &[new_job(2)]).await.expect("the model answers");
     tokio::task::yield_now().await;
@@ -213,7 +213,7 @@ async fn a_reply_that_is_under_way_when_the_line_breaks_is_lost() {
         let faulty = Arc::clone(&faulty);
         async move { faulty.enqueue(&acme(), &[new_job(1)]).await }
     });
-    while model.counts(&acme()).await.expect("the model answers") == [0; 6] {
+    while model.counts(&acme()).await.expect("the model answers") == Counts::default() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     faulty.down();

@@ -39,6 +39,24 @@ pub struct NewJob {
     pub pinned: Option<Revision>,
 }
 
+impl NewJob {
+    /// A job with what every job needs: ready at once, of the usual priority, with no unique key, for any revision. The other
+    /// fields are for the caller to change.
+    #[must_use]
+    pub fn new(id: JobId, queue: QueueName, kind: Kind, payload: Vec<u8>) -> Self {
+        Self {
+            id,
+            kind,
+            queue,
+            payload,
+            delay: Duration::ZERO,
+            priority: Priority::default(),
+            unique_key: None,
+            pinned: None,
+        }
+    }
+}
+
 /// Where a job stands. The reason is apart: see [`JobRecord::reason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
@@ -78,6 +96,25 @@ impl State {
     #[must_use]
     pub fn from_slug(slug: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.slug() == slug)
+    }
+
+    /// The number by which stores know it. It never changes, and says nothing of an order.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Scheduled => 0,
+            Self::Ready => 1,
+            Self::Leased => 2,
+            Self::Succeeded => 3,
+            Self::Dead => 4,
+            Self::Cancelled => 5,
+        }
+    }
+
+    /// The state with this [`Self::code`].
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.code() == code)
     }
 
     /// Whether nothing happens to the job any more by itself.

@@ -27,7 +27,7 @@ pub(crate) async fn ring(
     let mut tries = Tries::default();
     loop {
         let of_now = bells.borrow_and_update().clone();
-        match broker.wakes(of_now.keys().cloned().collect()).await {
+        match broker.watch(of_now.keys().cloned().collect()).await {
             Ok(wakes) => {
                 tries.succeeded();
                 tokio::select! {

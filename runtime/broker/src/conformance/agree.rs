@@ -18,7 +18,7 @@ use super::clock::ManualClock;
 use super::random::{KEYS, Op, PLUGINS, Random, Sizes};
 use super::script::{key, plugin};
 use crate::memory::Memory;
-use crate::{Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renewal};
+use crate::{Broker, Changed, Clock, Counts, Enqueued, LeaseAsk, Leased, Query, Renewal};
 
 /// Seeds that are always played.
 const SEEDS: std::ops::Range<u64> = 0..24;
@@ -91,8 +91,8 @@ pub(super) enum Reply {
     Leased(Leased),
     Renewed(Vec<Renewal>),
     Settled(Vec<SettleReply>),
-    Cancelled(Cancelled),
-    Redriven(Redriven),
+    Cancelled(Changed),
+    Redriven(Changed),
     Page(Vec<JobRecord>),
     Passed,
 }
@@ -121,7 +121,7 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
 /// All that can be seen of a tenant.
 #[derive(Debug, PartialEq)]
 struct View {
-    counts: [u64; 6],
+    counts: Counts,
     jobs: Vec<(JobId, Option<JobRecord>, Vec<LogLine>)>,
     lists: Vec<(State, Vec<JobRecord>)>,
     state: Vec<(&'static str, StateKey, Option<Vec<u8>>)>,
@@ -203,13 +203,13 @@ impl Invariants {
             }
             _ => {}
         }
-        if let (Op::Redrive { job, .. }, Reply::Redriven(Redriven::Done)) = (op, reply) {
+        if let (Op::Redrive { job, .. }, Reply::Redriven(Changed::Done)) = (op, reply) {
             self.finals.retain(|(id, _), _| id != job);
         }
     }
 
     fn look(&mut self, at: &str, view: &View) {
-        for ((state, jobs), count) in view.lists.iter().zip(view.counts) {
+        for ((state, jobs), count) in view.lists.iter().zip(view.counts.iter().map(|(_, count)| count)) {
             assert_eq!(jobs.len() as u64, count, "{at}: every {state} job is counted");
             assert!(jobs.iter().all(|job| job.state == *state), "{at}: jobs are listed by their state");
         }
@@ -263,8 +263,8 @@ mod tests {
             .flatten()
             .map(str::to_owned)
             .collect(),
-            (_, Reply::Cancelled(Cancelled::AlreadyFinal(state))) => vec![format!("not cancelled: {state}")],
-            (_, Reply::Redriven(Redriven::NotDead(state))) => vec![format!("not redriven: {state}")],
+            (_, Reply::Cancelled(Changed::Not(state))) => vec![format!("not cancelled: {state}")],
+            (_, Reply::Redriven(Changed::Not(state))) => vec![format!("not redriven: {state}")],
             (_, Reply::Cancelled(answer)) => vec![format!("cancel: {}", name(answer))],
             (_, Reply::Redriven(answer)) => vec![format!("redrive: {}", name(answer))],
             _ => vec![],

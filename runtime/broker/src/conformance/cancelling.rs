@@ -9,15 +9,15 @@ use sandhog_core::settle::Settlement;
 
 use super::case::{Case, EXPIRIES_MAX, TTL};
 use super::script::{bury, lines, ms, progress, secs, settle, succeed, unique, usage};
-use crate::{Cancelled, Enqueued, Redriven, Settle};
+use crate::{Changed, Counts, Enqueued, Settle};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-async fn cancel(case: &Case, job: JobId) -> Cancelled {
+async fn cancel(case: &Case, job: JobId) -> Changed {
     case.broker.cancel(&case.tenant, job).await.expect("a cancellation succeeds")
 }
 
-async fn redrive(case: &Case, job: JobId) -> Redriven {
+async fn redrive(case: &Case, job: JobId) -> Changed {
     case.broker.redrive(&case.tenant, job).await.expect("a redrive succeeds")
 }
 
@@ -34,7 +34,7 @@ pub async fn a_waiting_job_is_cancelled_at_once(case: Case) {
     let ready = case.enqueue(case.new_job()).await;
     let scheduled = case.enqueue(NewJob { delay: secs(5), ..case.new_job() }).await;
     for id in [ready, scheduled] {
-        assert_eq!(cancel(&case, id).await, Cancelled::Done);
+        assert_eq!(cancel(&case, id).await, Changed::Done);
         let record = case.record(id).await;
         assert_eq!((record.state, record.reason), (State::Cancelled, Some(Reason::Cancelled)));
         assert_eq!((record.message, record.attempts, record.due_at), (None, 0, None));
@@ -42,10 +42,10 @@ pub async fn a_waiting_job_is_cancelled_at_once(case: Case) {
     }
     case.pass(DAY - ms(1));
     assert_eq!(case.drain().await, []);
-    assert_eq!(case.counts().await, [0, 0, 0, 0, 0, 2]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Cancelled, 2)]));
     case.pass(ms(1));
     case.sweep().await;
-    assert_eq!(case.counts().await, [0; 6]);
+    assert_eq!(case.counts().await, Counts::default());
 }
 
 /// Until then it is as it was.
@@ -53,11 +53,11 @@ pub async fn a_leased_job_is_cancelled_by_its_holder(case: Case) {
     let token = case.leased_job().await;
     let before = case.record(token.job).await;
     for _ in 0..2 {
-        assert_eq!(cancel(&case, token.job).await, Cancelled::Requested);
+        assert_eq!(cancel(&case, token.job).await, Changed::Requested);
         assert_eq!(case.record(token.job).await, before);
     }
     case.applied(token, Settlement::Cancel).await;
-    assert_eq!(cancel(&case, token.job).await, Cancelled::AlreadyFinal(State::Cancelled));
+    assert_eq!(cancel(&case, token.job).await, Changed::Not(State::Cancelled));
 }
 
 /// And it stays what it is.
@@ -68,7 +68,7 @@ pub async fn what_is_final_cannot_be_cancelled(case: Case) {
         let token = case.leased_job().await;
         case.applied(token, settlement).await;
         let before = case.record(token.job).await;
-        assert_eq!(cancel(&case, token.job).await, Cancelled::AlreadyFinal(state));
+        assert_eq!(cancel(&case, token.job).await, Changed::Not(state));
         assert_eq!(case.record(token.job).await, before);
     }
 }
@@ -77,8 +77,8 @@ pub async fn what_is_final_cannot_be_cancelled(case: Case) {
 pub async fn an_unknown_job_is_neither_cancelled_nor_redriven(case: Case) {
     let id = dead_letter(&case, case.new_job()).await;
     let other = case.of_another_tenant();
-    assert_eq!(cancel(&other, id).await, Cancelled::Unknown);
-    assert_eq!(redrive(&other, id).await, Redriven::Unknown);
+    assert_eq!(cancel(&other, id).await, Changed::Unknown);
+    assert_eq!(redrive(&other, id).await, Changed::Unknown);
     assert_eq!(case.state_of(id).await, State::Dead);
 }
 
@@ -91,7 +91,7 @@ pub async fn a_redriven_job_starts_anew(case: Case) {
     }
     case.sweep().await;
     let numbers = LeaseNo(u64::from(EXPIRIES_MAX + 1) * 2);
-    assert_eq!(redrive(&case, id).await, Redriven::Done);
+    assert_eq!(redrive(&case, id).await, Changed::Done);
     let record = case.record(id).await;
     assert_eq!((record.state, record.attempts, record.expiries), (State::Ready, 0, 0));
     assert_eq!((record.reason, record.message, record.finished_at), (None, None, None));
@@ -105,17 +105,17 @@ pub async fn a_redriven_job_starts_anew(case: Case) {
 /// Each other state is told.
 pub async fn only_a_dead_letter_can_be_redriven(case: Case) {
     let id = case.enqueue(NewJob { delay: secs(1), ..case.new_job() }).await;
-    assert_eq!(redrive(&case, id).await, Redriven::NotDead(State::Scheduled));
+    assert_eq!(redrive(&case, id).await, Changed::Not(State::Scheduled));
     case.pass(secs(1));
     case.sweep().await;
-    assert_eq!(redrive(&case, id).await, Redriven::NotDead(State::Ready));
+    assert_eq!(redrive(&case, id).await, Changed::Not(State::Ready));
     let token = case.lease_one().await;
-    assert_eq!(redrive(&case, id).await, Redriven::NotDead(State::Leased));
+    assert_eq!(redrive(&case, id).await, Changed::Not(State::Leased));
     case.applied(token, succeed()).await;
-    assert_eq!(redrive(&case, id).await, Redriven::NotDead(State::Succeeded));
+    assert_eq!(redrive(&case, id).await, Changed::Not(State::Succeeded));
     let cancelled = case.enqueue(case.new_job()).await;
     cancel(&case, cancelled).await;
-    assert_eq!(redrive(&case, cancelled).await, Redriven::NotDead(State::Cancelled));
+    assert_eq!(redrive(&case, cancelled).await, Changed::Not(State::Cancelled));
 }
 
 /// Unless another holds it by now.
@@ -123,14 +123,14 @@ pub async fn a_redriven_job_takes_its_unique_key_again(case: Case) {
     let keyed = || NewJob { unique_key: unique("nightly"), ..case.new_job() };
     let first = dead_letter(&case, keyed()).await;
     let second = dead_letter(&case, keyed()).await;
-    assert_eq!(redrive(&case, first).await, Redriven::Done);
+    assert_eq!(redrive(&case, first).await, Changed::Done);
     assert_eq!(case.enqueue_all(&[keyed()]).await, [Enqueued::Duplicate(first)]);
     let before = case.record(second).await;
-    assert_eq!(redrive(&case, second).await, Redriven::Duplicate(first));
+    assert_eq!(redrive(&case, second).await, Changed::Duplicate(first));
     assert_eq!(case.record(second).await, before);
     case.applied(case.lease_one().await, succeed()).await;
-    assert_eq!(redrive(&case, second).await, Redriven::Done);
-    assert_eq!(case.counts().await, [0, 1, 0, 1, 0, 0]);
+    assert_eq!(redrive(&case, second).await, Changed::Done);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Ready, 1), (State::Succeeded, 1)]));
 }
 
 /// The time that it would have been kept for as a dead letter is void.

@@ -13,7 +13,7 @@ use sandhog_core::time::Timestamp;
 
 use super::clock::ManualClock;
 use super::script::{PLUGIN, new_job, plugin, queue, settle};
-use crate::{Broker, Clock, Enqueued, LeaseAsk, Leased, Query, Renew, Renewal, Settle};
+use crate::{Broker, Clock, Counts, Enqueued, LeaseAsk, Leased, Query, Renew, Renewal, Settle};
 
 /// One rule's world. Every call to the broker has to succeed.
 pub struct Case {
@@ -182,7 +182,7 @@ impl Case {
     }
 
     /// How many jobs there are in each state.
-    pub async fn counts(&self) -> [u64; 6] {
+    pub async fn counts(&self) -> Counts {
         self.broker.counts(&self.tenant).await.expect("a look succeeds")
     }
 

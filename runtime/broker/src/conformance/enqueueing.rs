@@ -8,7 +8,7 @@ use sandhog_core::outcome::Usage;
 
 use super::case::Case;
 use super::script::{bury, ms, new_job, queue, queue_named, revision, secs, succeed, unique};
-use crate::Enqueued;
+use crate::{Counts, Enqueued};
 
 /// What is enqueued is there as it was asked for, with nothing added.
 pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Case) {
@@ -92,7 +92,7 @@ pub async fn repeating_an_id_changes_nothing(case: Case) {
     let token = case.lease_one().await;
     case.applied(token, succeed()).await;
     assert_eq!(case.enqueue_all(&[other]).await, [Enqueued::Stored]);
-    assert_eq!(case.counts().await, [0, 0, 0, 1, 0, 0]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Succeeded, 1)]));
 }
 
 /// The answer names the job that holds the key.
@@ -103,7 +103,7 @@ pub async fn a_held_unique_key_lets_no_second_job_in(case: Case) {
     case.lease_one().await;
     assert_eq!(case.enqueue_all(std::slice::from_ref(&second)).await, [Enqueued::Duplicate(first)]);
     assert_eq!(case.find(second.id).await, None);
-    assert_eq!(case.counts().await, [0, 0, 1, 0, 0, 0]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Leased, 1)]));
 }
 
 /// However its holder ended.
@@ -117,7 +117,10 @@ pub async fn a_unique_key_is_free_once_its_holder_is_final(case: Case) {
     case.broker.cancel(&case.tenant, third).await.expect("a cancellation succeeds");
     let fourth = case.enqueue(keyed()).await;
     assert_eq!(case.enqueue_all(&[keyed()]).await, [Enqueued::Duplicate(fourth)]);
-    assert_eq!(case.counts().await, [0, 1, 0, 1, 1, 1]);
+    assert_eq!(
+        case.counts().await,
+        Counts::of(&[(State::Ready, 1), (State::Succeeded, 1), (State::Dead, 1), (State::Cancelled, 1)])
+    );
 }
 
 /// A repetition is no duplicate of itself.
@@ -125,7 +128,7 @@ pub async fn a_job_that_is_stored_is_told_so_though_its_own_key_is_held(case: Ca
     let job = NewJob { unique_key: unique("nightly"), ..case.new_job() };
     case.enqueue(job.clone()).await;
     assert_eq!(case.enqueue_all(&[job]).await, [Enqueued::Stored]);
-    assert_eq!(case.counts().await, [0, 1, 0, 0, 0, 0]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Ready, 1)]));
 }
 
 /// Later ones of a batch see the earlier.
@@ -140,7 +143,7 @@ pub async fn a_batch_is_one_step_in_its_order(case: Case) {
         [stored, Enqueued::Duplicate(keyed.id), stored, stored, stored]
     );
     assert_eq!(case.drain().await, [keyed.id, plain.id]);
-    assert_eq!(case.counts().await, [1, 0, 2, 0, 0, 0]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Scheduled, 1), (State::Leased, 2)]));
 }
 
 /// The same id and key can be in use by two tenants.
@@ -152,7 +155,7 @@ pub async fn tenants_share_neither_jobs_nor_keys(case: Case) {
     let token = case.lease_one().await;
     case.applied(token, succeed()).await;
     assert_eq!(other.record(job.id).await.payload, b"other");
-    assert_eq!(other.counts().await, [0, 1, 0, 0, 0, 0]);
+    assert_eq!(other.counts().await, Counts::of(&[(State::Ready, 1)]));
 }
 
 /// Nobody but the handler looks inside.
@@ -172,7 +175,7 @@ pub async fn nothing_enqueued_is_nothing_answered(case: Case) {
     let renewals = case.broker.renew(&case.tenant, secs(1), &[]).await.expect("a renewal succeeds");
     assert_eq!(renewals, []);
     assert_eq!(case.ask(&[(queue(), 0)]).await.leases, []);
-    assert_eq!(case.counts().await, [0; 6]);
+    assert_eq!(case.counts().await, Counts::default());
     // Not even a job that is there is handed out where none is asked for.
     case.enqueue(new_job(case.new_job().id)).await;
     assert_eq!(case.ask(&[(queue(), 0)]).await.leases, []);

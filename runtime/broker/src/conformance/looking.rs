@@ -5,7 +5,7 @@ use sandhog_core::settle::Settlement;
 
 use super::case::Case;
 use super::script::{bury, lines, ms, queue_named, renew, secs, succeed};
-use crate::{Query, Renew};
+use crate::{Counts, Query, Renew};
 
 /// Ready ones as they are handed out, whatever their queue; the others by their time, then by id.
 pub async fn waiting_jobs_are_listed_in_the_order_in_which_they_go(case: Case) {
@@ -73,19 +73,34 @@ pub async fn a_page_is_never_larger_than_the_limit(case: Case) {
 
 /// At every step of every job.
 pub async fn counts_are_exact(case: Case) {
-    assert_eq!(case.counts().await, [0; 6]);
+    assert_eq!(case.counts().await, Counts::default());
     case.enqueue_n(4).await;
     let late = case.enqueue(NewJob { delay: secs(5), ..case.new_job() }).await;
-    assert_eq!(case.counts().await, [1, 4, 0, 0, 0, 0]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Scheduled, 1), (State::Ready, 4)]));
     let tokens: Vec<_> = case.lease(3).await.iter().map(|lease| lease.token).collect();
-    assert_eq!(case.counts().await, [1, 1, 3, 0, 0, 0]);
+    assert_eq!(
+        case.counts().await,
+        Counts::of(&[(State::Scheduled, 1), (State::Ready, 1), (State::Leased, 3)])
+    );
     case.applied(tokens[0], succeed()).await;
     case.applied(tokens[1], bury()).await;
     case.applied(tokens[2], Settlement::Cancel).await;
-    assert_eq!(case.counts().await, [1, 1, 0, 1, 1, 1]);
+    assert_eq!(
+        case.counts().await,
+        Counts::of(&[
+            (State::Scheduled, 1),
+            (State::Ready, 1),
+            (State::Succeeded, 1),
+            (State::Dead, 1),
+            (State::Cancelled, 1)
+        ])
+    );
     case.broker.cancel(&case.tenant, late).await.expect("a cancellation succeeds");
     case.broker.redrive(&case.tenant, tokens[1].job).await.expect("a redrive succeeds");
-    assert_eq!(case.counts().await, [0, 2, 0, 1, 0, 2]);
+    assert_eq!(
+        case.counts().await,
+        Counts::of(&[(State::Ready, 2), (State::Succeeded, 1), (State::Cancelled, 2)])
+    );
 }
 
 /// And that is no error.
@@ -102,7 +117,7 @@ pub async fn tenants_see_their_own_jobs_alone(case: Case) {
     let other = case.of_another_tenant();
     assert_eq!((other.find(token.job).await, other.log(token.job).await), (None, vec![]));
     assert_eq!((other.list(State::Ready).await, other.list(State::Leased).await), (vec![], vec![]));
-    assert_eq!(other.counts().await, [0; 6]);
+    assert_eq!(other.counts().await, Counts::default());
     assert_eq!(other.lease(10).await, []);
     assert_eq!(other.sweep().await.next_due, None);
 }

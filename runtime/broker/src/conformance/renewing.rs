@@ -5,7 +5,7 @@ use sandhog_core::job::State;
 
 use super::case::{Case, TTL};
 use super::script::{lines, ms, progress, release, renew, secs, succeed};
-use crate::{Cancelled, LOG_LINES_KEPT, Renew, Renewal};
+use crate::{Changed, LOG_LINES_KEPT, Renew, Renewal};
 
 /// Not from when it would have run out.
 pub async fn a_renewal_holds_from_now_on(case: Case) {
@@ -75,7 +75,7 @@ pub async fn log_lines_are_appended_and_the_oldest_go_first(case: Case) {
 pub async fn a_cancellation_is_seen_at_each_renewal(case: Case) {
     let token = case.leased_job().await;
     let cancelled = case.broker.cancel(&case.tenant, token.job).await.expect("a cancellation succeeds");
-    assert_eq!(cancelled, Cancelled::Requested);
+    assert_eq!(cancelled, Changed::Requested);
     for _ in 0..2 {
         case.pass(secs(20));
         assert_eq!(case.renew(renew(token)).await, Renewal::CancelRequested);

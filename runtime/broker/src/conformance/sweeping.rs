@@ -9,7 +9,7 @@ use sandhog_core::reason::Reason;
 
 use super::case::{Case, EXPIRIES_MAX, TTL};
 use super::script::{bury, ms, queue, renew, secs, settle, succeed, unique};
-use crate::{Cancelled, Keep, Renewal, SWEEP_MAX, Settle};
+use crate::{Changed, Counts, Keep, Renewal, SWEEP_MAX, Settle};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -99,7 +99,7 @@ pub async fn a_job_buried_for_its_leases_is_kept_for_thirty_days(case: Case) {
 pub async fn a_cancelled_job_whose_lease_runs_out_is_cancelled(case: Case) {
     let token = case.leased_job().await;
     let cancelled = case.broker.cancel(&case.tenant, token.job).await.expect("a cancellation succeeds");
-    assert_eq!(cancelled, Cancelled::Requested);
+    assert_eq!(cancelled, Changed::Requested);
     case.pass(TTL);
     assert_eq!(case.drain().await, []);
     let record = case.record(token.job).await;
@@ -129,9 +129,9 @@ pub async fn one_call_never_promotes_without_bound(case: Case) {
     case.enqueue_all(&jobs).await;
     case.pass(ms(5));
     assert_eq!(case.sweep().await.next_due, Some(Duration::ZERO));
-    assert_eq!(case.counts().await[..2], [1, SWEEP_MAX as u64]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Scheduled, 1), (State::Ready, SWEEP_MAX as u64)]));
     assert_eq!(case.sweep().await.next_due, None);
-    assert_eq!(case.counts().await[..2], [0, SWEEP_MAX as u64 + 1]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Ready, SWEEP_MAX as u64 + 1)]));
 }
 
 /// Buried ones count as well.
@@ -141,9 +141,9 @@ pub async fn one_call_never_takes_back_without_bound(case: Case) {
     assert_eq!(case.lease(n).await.len(), SWEEP_MAX + 1);
     case.pass(TTL);
     assert_eq!(case.sweep().await.next_due, Some(Duration::ZERO));
-    assert_eq!(case.counts().await[1..3], [SWEEP_MAX as u64, 1]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Ready, SWEEP_MAX as u64), (State::Leased, 1)]));
     assert_eq!(case.sweep().await.next_due, None);
-    assert_eq!(case.counts().await[1..3], [SWEEP_MAX as u64 + 1, 0]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Ready, SWEEP_MAX as u64 + 1)]));
 }
 
 /// Nor are they all removed by the one who comes along.
@@ -154,9 +154,9 @@ pub async fn one_call_never_removes_without_bound(case: Case) {
     case.settle_all(&settlements).await;
     case.pass(DAY);
     assert_eq!(case.sweep().await.next_due, Some(Duration::ZERO));
-    assert_eq!(case.counts().await, [0, 0, 0, 1, 0, 0]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Succeeded, 1)]));
     assert_eq!(case.sweep().await.next_due, None);
-    assert_eq!(case.counts().await, [0; 6]);
+    assert_eq!(case.counts().await, Counts::default());
 }
 
 /// Those that came to be final first go first; their logs go with them.
@@ -171,14 +171,17 @@ pub async fn final_jobs_go_when_their_keep_time_is_over(case: Case) {
     }
     case.pass(secs(100) - ms(1));
     case.sweep().await;
-    assert_eq!(case.counts().await, [0, 0, 0, 1, 1, 0]);
+    assert_eq!(case.counts().await, Counts::of(&[(State::Succeeded, 1), (State::Dead, 1)]));
     case.pass(ms(1));
     case.sweep().await;
     assert_eq!((case.find(finished[0]).await, case.log(finished[0]).await), (None, vec![]));
-    assert_eq!((case.counts().await, case.log(finished[1]).await.len()), ([0, 0, 0, 0, 1, 0], 3));
+    assert_eq!(
+        (case.counts().await, case.log(finished[1]).await.len()),
+        (Counts::of(&[(State::Dead, 1)]), 3)
+    );
     case.pass(secs(100));
     case.sweep().await;
-    assert_eq!((case.counts().await, case.log(finished[1]).await), ([0; 6], vec![]));
+    assert_eq!((case.counts().await, case.log(finished[1]).await), (Counts::default(), vec![]));
 }
 
 /// It is still there until then, so that a lost reply can be asked for again.

@@ -10,7 +10,7 @@ use sandhog_core::job::NewJob;
 
 use super::case::{Case, TTL};
 use super::script::{bury, effects, ms, queue_named, release, renew, retry, secs, succeed_with};
-use crate::{Cancelled, Renewal, Wake, Wakes};
+use crate::{Changed, Renewal, Wake, Wakes};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -22,7 +22,7 @@ async fn next(wakes: &mut Wakes) -> Wake {
 /// A stream that has told its first [`Wake::All`].
 async fn listen(case: &Case, tenants: &[&TenantId]) -> Wakes {
     let tenants = tenants.iter().copied().cloned().collect();
-    let mut wakes = case.broker.wakes(tenants).await.expect("listening succeeds");
+    let mut wakes = case.broker.watch(tenants).await.expect("listening succeeds");
     assert_eq!(next(&mut wakes).await, Wake::All);
     wakes
 }
@@ -41,7 +41,7 @@ async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
 /// Something may have come in before it listened.
 pub async fn the_first_wake_is_for_all(case: Case) {
     case.enqueue(case.new_job()).await;
-    let mut wakes = case.broker.wakes(vec![case.tenant.clone()]).await.expect("listening succeeds");
+    let mut wakes = case.broker.watch(vec![case.tenant.clone()]).await.expect("listening succeeds");
     assert_eq!(next(&mut wakes).await, Wake::All);
 }
 
@@ -134,7 +134,7 @@ pub async fn a_leased_job_that_is_to_be_cancelled_wakes(case: Case) {
     let mut wakes = listen(&case, &[&case.tenant]).await;
     for _ in 0..2 {
         let cancelled = case.broker.cancel(&case.tenant, token.job).await.expect("a cancellation succeeds");
-        assert_eq!(cancelled, Cancelled::Requested);
+        assert_eq!(cancelled, Changed::Requested);
         loop {
             match next(&mut wakes).await {
                 Wake::Cancel(tenant, job) if (&tenant, job) == (&case.tenant, token.job) => break,

@@ -9,7 +9,7 @@ use sandhog_core::time::Timestamp;
 
 use super::fault::Result;
 use super::row::{RECORD, code, log_line, record, stamp, state};
-use crate::Query;
+use crate::{Counts, Query};
 
 pub(super) fn job(connection: &Connection, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
     let by_id = format!("{RECORD} WHERE tenant = ?1 AND id = ?2");
@@ -82,18 +82,13 @@ fn queues_with_jobs(connection: &Connection, tenant: &TenantId) -> Result<Vec<St
     }
 }
 
-pub(super) fn counts(connection: &Connection, tenant: &TenantId) -> Result<[u64; 6]> {
-    let mut counts = [0; 6];
+pub(super) fn counts(connection: &Connection, tenant: &TenantId) -> Result<Counts> {
+    let mut counts = Counts::default();
     let mut statement = connection.prepare_cached("SELECT state, n FROM tally WHERE tenant = ?1")?;
     let rows = statement.query_map([tenant.as_str()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
     for row in rows {
         let (of, n) = row?;
-        let of = state(of)?;
-        for (count, state) in counts.iter_mut().zip(State::ALL) {
-            if state == of {
-                *count = n.cast_unsigned();
-            }
-        }
+        counts[state(of)?] = n.cast_unsigned();
     }
     Ok(counts)
 }

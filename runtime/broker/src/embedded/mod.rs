@@ -45,7 +45,6 @@ mod tests;
 mod threads;
 
 use std::fs;
-use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,10 +52,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
-use sandhog_core::account::{Day, DayUsage};
+use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, PluginName, QueueName, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, LogLine, NewJob};
+use sandhog_core::id::{QueueName, TenantId};
+use sandhog_core::job::NewJob;
 
 use self::bells::Bells;
 use self::fault::Fault;
@@ -65,8 +64,8 @@ use self::step::Step;
 use self::threads::{Flush, Read, Worker, Write};
 use crate::wake::Listeners;
 use crate::{
-    Broker, Cancelled, Clock, Enqueued, Error, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result,
-    Settle, USAGE_DAYS_KEPT, Wakes,
+    Broker, Clock, Command, Enqueued, Error, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
+    Result, Seen, Settle, USAGE_DAYS_KEPT, Wakes,
 };
 
 /// A broker in a file. Dropping it finishes what was asked for, and closes the file.
@@ -137,7 +136,7 @@ impl Embedded {
     }
 
     /// Looks at a tenant.
-    async fn look<T: Send + 'static>(
+    async fn look_at<T: Send + 'static>(
         &self,
         what: &'static str,
         tenant: &TenantId,
@@ -183,48 +182,46 @@ impl Broker for Embedded {
         .await
     }
 
-    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        self.step("cancel", Flush::Now, tenant, move |step| step.cancel(job)).await
+    async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
+        match command {
+            Command::Jobs { action, ids } => {
+                let mut changed = Vec::with_capacity(ids.len());
+                for job in ids {
+                    let act = move |step: &mut Step<'_>| match action {
+                        JobAction::Cancel => step.cancel(job),
+                        JobAction::Redrive => step.redrive(job),
+                    };
+                    changed.push(self.step("control", Flush::Now, tenant, act).await?);
+                }
+                Ok(Outcome::Jobs(changed))
+            }
+        }
     }
 
-    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
-        self.step("redrive", Flush::Now, tenant, move |step| step.redrive(job)).await
-    }
-
-    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
-        self.look("job", tenant, move |connection, tenant| look::job(connection, tenant, job)).await
-    }
-
-    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
-        self.look("log", tenant, move |connection, tenant| look::log(connection, tenant, job)).await
-    }
-
-    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
-        self.look("jobs", tenant, move |connection, tenant| look::jobs(connection, tenant, &query)).await
-    }
-
-    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
-        self.look("counts", tenant, look::counts).await
-    }
-
-    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
-        let (plugin, key, now) = (plugin.clone(), key.clone(), self.clock.now());
-        self.look("state", tenant, move |connection, tenant| {
-            look::stored(connection, tenant, &plugin, &key, now)
+    async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
+        let now = self.clock.now();
+        self.look_at("look", tenant, move |connection, tenant| {
+            Ok(match look {
+                Look::Job(job) => Seen::Job(look::job(connection, tenant, job)?.map(Box::new)),
+                Look::Log(job) => Seen::Log(look::log(connection, tenant, job)?),
+                Look::Jobs(query) => Seen::Jobs(look::jobs(connection, tenant, &query)?),
+                Look::Counts => Seen::Counts(look::counts(connection, tenant)?),
+                Look::State { plugin, key } => {
+                    Seen::State(look::stored(connection, tenant, &plugin, &key, now)?)
+                }
+                Look::Usage(days) => {
+                    let first = Day::of(now).before(USAGE_DAYS_KEPT).max(*days.start());
+                    Seen::Usage(account::usage(connection, tenant, &(first..=*days.end()))?)
+                }
+            })
         })
         .await
     }
 
-    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
-        let first = Day::of(self.clock.now()).before(USAGE_DAYS_KEPT).max(*days.start());
-        let days = first..=*days.end();
-        self.look("usage", tenant, move |connection, tenant| account::usage(connection, tenant, &days)).await
-    }
-
-    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+    async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
         self.bells
             .listen(&self.listeners)
-            .map_err(|error| Error::Unavailable { what: "wakes", cause: error.to_string() })?;
+            .map_err(|error| Error::Unavailable { what: "watch", cause: error.to_string() })?;
         Ok(self.listeners.listen(tenants))
     }
 

@@ -26,19 +26,12 @@ struct ProgressJson {
 
 /// The state's number in the file.
 pub(super) fn code(state: State) -> i64 {
-    match state {
-        State::Scheduled => 0,
-        State::Ready => 1,
-        State::Leased => 2,
-        State::Succeeded => 3,
-        State::Dead => 4,
-        State::Cancelled => 5,
-    }
+    state.code().into()
 }
 
 /// The state with this number.
 pub(super) fn state(code_read: i64) -> Result<State> {
-    let state = State::ALL.into_iter().find(|state| code(*state) == code_read);
+    let state = u8::try_from(code_read).ok().and_then(State::from_code);
     state.ok_or_else(|| Fault::unreadable("job.state", format!("there is no state {code_read}")))
 }
 

@@ -12,22 +12,20 @@
 mod tenant;
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, LogLine, NewJob};
+use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::job::NewJob;
 use sandhog_core::time::Timestamp;
 
 use self::tenant::Tenant;
 use crate::wake::Listeners;
 use crate::{
-    Broker, Cancelled, Clock, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle,
-    Wake, Wakes,
+    Broker, Changed, Clock, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
+    Result, Seen, Settle, Wake, Wakes,
 };
 
 /// A broker that keeps its jobs as long as it lives.
@@ -53,7 +51,7 @@ impl Memory {
     }
 
     /// Looks at a tenant.
-    fn look<T>(&self, tenant: &TenantId, look: impl FnOnce(&Tenant, Timestamp) -> T) -> T {
+    fn look_at<T>(&self, tenant: &TenantId, look: impl FnOnce(&Tenant, Timestamp) -> T) -> T {
         look(self.tenants().entry(tenant.clone()).or_default(), self.clock.now())
     }
 
@@ -67,6 +65,19 @@ impl Memory {
             self.listeners.wake(&Wake::Ready(tenant.clone()));
         }
         reply
+    }
+
+    fn act(&self, tenant: &TenantId, action: JobAction, job: JobId) -> Changed {
+        match action {
+            JobAction::Cancel => {
+                let changed = self.step(tenant, |t, now| t.cancel(job, now));
+                if changed == Changed::Requested {
+                    self.listeners.wake(&Wake::Cancel(tenant.clone(), job));
+                }
+                changed
+            }
+            JobAction::Redrive => self.step(tenant, |t, _| t.redrive(job)),
+        }
     }
 
     fn tenants(&self) -> MutexGuard<'_, BTreeMap<TenantId, Tenant>> {
@@ -93,43 +104,26 @@ impl Broker for Memory {
             .step(tenant, |t, now| settlements.iter().map(|settle| t.settle(tenant, settle, now)).collect()))
     }
 
-    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        let cancelled = self.step(tenant, |t, now| t.cancel(job, now));
-        if cancelled == Cancelled::Requested {
-            self.listeners.wake(&Wake::Cancel(tenant.clone(), job));
+    async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
+        match command {
+            Command::Jobs { action, ids } => {
+                Ok(Outcome::Jobs(ids.into_iter().map(|job| self.act(tenant, action, job)).collect()))
+            }
         }
-        Ok(cancelled)
     }
 
-    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
-        Ok(self.step(tenant, |t, _| t.redrive(job)))
+    async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
+        Ok(self.look_at(tenant, |t, now| match look {
+            Look::Job(job) => Seen::Job(t.record(job).map(Box::new)),
+            Look::Log(job) => Seen::Log(t.log(job)),
+            Look::Jobs(query) => Seen::Jobs(t.list(&query)),
+            Look::Counts => Seen::Counts(t.counts()),
+            Look::State { plugin, key } => Seen::State(t.stored(&plugin, &key, now).map(<[u8]>::to_vec)),
+            Look::Usage(days) => Seen::Usage(t.usage(&days, now)),
+        }))
     }
 
-    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
-        Ok(self.look(tenant, |t, _| t.record(job)))
-    }
-
-    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
-        Ok(self.look(tenant, |t, _| t.log(job)))
-    }
-
-    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
-        Ok(self.look(tenant, |t, _| t.list(&query)))
-    }
-
-    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
-        Ok(self.look(tenant, |t, _| t.counts()))
-    }
-
-    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
-        Ok(self.look(tenant, |t, now| t.stored(plugin, key, now).map(<[u8]>::to_vec)))
-    }
-
-    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
-        Ok(self.look(tenant, |t, now| t.usage(&days, now)))
-    }
-
-    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+    async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
         Ok(self.listeners.listen(tenants))
     }
 

@@ -18,7 +18,7 @@ use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
 use crate::{
-    Cancel, Cancelled, Enqueued, Keep, LOG_LINES_KEPT, LeaseAsk, Leased, Query, Redriven, Renew, Renewal,
+    Cancel, Changed, Counts, Enqueued, Keep, LOG_LINES_KEPT, LeaseAsk, Leased, Query, Renew, Renewal,
     SWEEP_MAX, Settle, USAGE_DAYS_KEPT,
 };
 
@@ -157,29 +157,29 @@ impl Tenant {
         SettleReply::Applied
     }
 
-    pub(super) fn cancel(&mut self, job: JobId, now: Timestamp) -> Cancelled {
-        let Some(entry) = self.jobs.get_mut(&job) else { return Cancelled::Unknown };
+    pub(super) fn cancel(&mut self, job: JobId, now: Timestamp) -> Changed {
+        let Some(entry) = self.jobs.get_mut(&job) else { return Changed::Unknown };
         match entry.record.state {
             State::Scheduled | State::Ready => {
                 entry.finish(State::Cancelled, now, Keep::default());
                 entry.explain(Some(Reason::Cancelled), None);
-                Cancelled::Done
+                Changed::Done
             }
             State::Leased => {
                 entry.cancel_requested = true;
-                Cancelled::Requested
+                Changed::Requested
             }
-            state @ (State::Succeeded | State::Dead | State::Cancelled) => Cancelled::AlreadyFinal(state),
+            state @ (State::Succeeded | State::Dead | State::Cancelled) => Changed::Not(state),
         }
     }
 
-    pub(super) fn redrive(&mut self, job: JobId) -> Redriven {
-        let Some(entry) = self.jobs.get(&job) else { return Redriven::Unknown };
+    pub(super) fn redrive(&mut self, job: JobId) -> Changed {
+        let Some(entry) = self.jobs.get(&job) else { return Changed::Unknown };
         if entry.record.state != State::Dead {
-            return Redriven::NotDead(entry.record.state);
+            return Changed::Not(entry.record.state);
         }
         if let Some(holder) = self.holder(entry.record.unique_key.as_ref()) {
-            return Redriven::Duplicate(holder);
+            return Changed::Duplicate(holder);
         }
         self.make_ready(job);
         if let Some(entry) = self.jobs.get_mut(&job) {
@@ -189,7 +189,7 @@ impl Tenant {
             entry.record.finished_at = None;
             entry.remove_at = None;
         }
-        Redriven::Done
+        Changed::Done
     }
 
     pub(super) fn record(&self, job: JobId) -> Option<JobRecord> {
@@ -215,8 +215,8 @@ impl Tenant {
         found.into_iter().skip(offset).take(limit).map(|entry| entry.record.clone()).collect()
     }
 
-    pub(super) fn counts(&self) -> [u64; 6] {
-        State::ALL.map(|state| self.in_state(state).count() as u64)
+    pub(super) fn counts(&self) -> Counts {
+        Counts::of(&State::ALL.map(|state| (state, self.in_state(state).count() as u64)))
     }
 
     pub(super) fn stored(&self, plugin: &PluginName, key: &StateKey, now: Timestamp) -> Option<&[u8]> {

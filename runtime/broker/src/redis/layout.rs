@@ -246,13 +246,12 @@ impl Tail<'_> {
 
 /// The state with this number, as the scripts know it.
 pub(super) fn state(number: u64) -> Read<State> {
-    let index = usize::try_from(number).map_err(|_| Unreadable("a state is unknown"))?;
-    State::ALL.get(index).copied().ok_or(Unreadable("a state is unknown"))
+    u8::try_from(number).ok().and_then(State::from_code).ok_or(Unreadable("a state is unknown"))
 }
 
 /// The number by which the scripts know a state.
 pub(super) fn state_number(state: State) -> u64 {
-    state as u64
+    state.code().into()
 }
 
 fn count(n: u64) -> Read<u32> {

@@ -15,7 +15,7 @@ use sandhog_core::time::Timestamp;
 use super::keys;
 use super::layout::{self, StoredJob, StoredRun};
 use super::pack::{Unpacker, Unreadable};
-use crate::{Cancelled, Enqueued, Error, Leased, Redriven, Renewal, Result, Settle};
+use crate::{Changed, Counts, Enqueued, Error, Leased, Renewal, Result, Settle};
 
 /// Letters and digits of a job's id.
 const ID_BYTES: usize = 26;
@@ -170,23 +170,23 @@ pub(super) fn settled(tenant: &TenantId, settlements: &[Settle], reply: Value) -
     settlements.iter().zip(values).map(one).collect()
 }
 
-pub(super) fn cancelled(reply: Value) -> Result<Cancelled> {
+pub(super) fn cancelled(reply: Value) -> Result<Changed> {
     match reply {
-        Value::Nil => Ok(Cancelled::Unknown),
-        Value::Okay => Ok(Cancelled::Done),
+        Value::Nil => Ok(Changed::Unknown),
+        Value::Okay => Ok(Changed::Done),
         other => match state(&other)? {
-            State::Leased => Ok(Cancelled::Requested),
-            other => Ok(Cancelled::AlreadyFinal(other)),
+            State::Leased => Ok(Changed::Requested),
+            other => Ok(Changed::Not(other)),
         },
     }
 }
 
-pub(super) fn redriven(reply: Value) -> Result<Redriven> {
+pub(super) fn redriven(reply: Value) -> Result<Changed> {
     match reply {
-        Value::Nil => Ok(Redriven::Unknown),
-        Value::Okay => Ok(Redriven::Done),
-        holder @ Value::BulkString(_) => job_id(holder).map(Redriven::Duplicate),
-        other => state(&other).map(Redriven::NotDead),
+        Value::Nil => Ok(Changed::Unknown),
+        Value::Okay => Ok(Changed::Done),
+        holder @ Value::BulkString(_) => job_id(holder).map(Changed::Duplicate),
+        other => state(&other).map(Changed::Not),
     }
 }
 
@@ -226,11 +226,10 @@ pub(super) fn log(key: &str, reply: Value) -> Result<Vec<LogLine>> {
     array(reply)?.into_iter().map(line).collect()
 }
 
-pub(super) fn counts(reply: Value) -> Result<[u64; 6]> {
-    let values: [Value; 6] = fixed(reply)?;
-    let mut counts = [0; 6];
-    for (slot, value) in counts.iter_mut().zip(&values) {
-        *slot = count(value)?;
+pub(super) fn counts(reply: Value) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for (state, value) in State::ALL.into_iter().zip(array(reply)?) {
+        counts[state] = count(&value)?;
     }
     Ok(counts)
 }

@@ -24,21 +24,19 @@ mod settle;
 mod vault;
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob};
+use sandhog_core::id::TenantId;
+use sandhog_core::job::{Lease, NewJob};
 
 use self::envelope::{Place, Unopened};
 pub use self::key::{Key, Keyring, NoKey, Plain};
 use self::vault::Vault;
 use crate::{
-    Broker, Cancelled, Enqueued, LeaseAsk, Leased, Query, Redriven, Renew, Renewal, Result, Settle, Wakes,
+    Broker, Command, Enqueued, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Wakes,
 };
 
 /// Who has which keys.
@@ -128,55 +126,20 @@ impl<K: Keys> Broker for Sealed<K> {
         }
     }
 
-    async fn cancel(&self, tenant: &TenantId, job: JobId) -> Result<Cancelled> {
-        self.behind.cancel(tenant, job).await
+    async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
+        self.behind.control(tenant, command).await
     }
 
-    async fn redrive(&self, tenant: &TenantId, job: JobId) -> Result<Redriven> {
-        self.behind.redrive(tenant, job).await
+    async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
+        let seen = self.behind.look(tenant, look.clone()).await?;
+        match self.vault(tenant) {
+            None => Ok(seen),
+            Some(vault) => vault.open_seen(&look, seen),
+        }
     }
 
-    async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
-        let record = self.behind.job(tenant, job).await?;
-        Ok(match self.vault(tenant) {
-            None => record,
-            Some(vault) => record.map(|record| vault.open_record(record)),
-        })
-    }
-
-    async fn log(&self, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
-        let lines = self.behind.log(tenant, job).await?;
-        Ok(match self.vault(tenant) {
-            None => lines,
-            Some(vault) => lines.into_iter().map(|line| vault.open_line(job, line)).collect(),
-        })
-    }
-
-    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
-        let records = self.behind.jobs(tenant, query).await?;
-        Ok(match self.vault(tenant) {
-            None => records,
-            Some(vault) => records.into_iter().map(|record| vault.open_record(record)).collect(),
-        })
-    }
-
-    async fn counts(&self, tenant: &TenantId) -> Result<[u64; 6]> {
-        self.behind.counts(tenant).await
-    }
-
-    async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
-        let stored = self.behind.state(tenant, plugin, key).await?;
-        let (Some(vault), Some(raw)) = (self.vault(tenant), &stored) else { return Ok(stored) };
-        let opened = vault.open_state(plugin, key, raw.clone());
-        opened.map(Some).map_err(|why| vault.error(Place::State { plugin, key }, &why))
-    }
-
-    async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
-        self.behind.usage(tenant, days).await
-    }
-
-    async fn wakes(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
-        self.behind.wakes(tenants).await
+    async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        self.behind.watch(tenants).await
     }
 
     async fn check(&self) -> Result<Vec<String>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::envelope::{NoActiveKey, Place, Unopened, is_sealed_text, open, open_text, seal, seal_text};
 use super::key::Keyring;
-use crate::{Error, Keep, Renew, Result, Settle};
+use crate::{Error, Keep, Look, Renew, Result, Seen, Settle};
 
 /// How long a job rests whose key isn't at hand: somebody may still bring it.
 const NO_KEY_REST: Duration = Duration::from_secs(60);
@@ -54,16 +54,7 @@ impl Vault<'_> {
 
     pub(super) fn job(&self, job: &NewJob) -> Result<NewJob> {
         let place = Place::Payload { job: job.id, kind: &job.kind };
-        Ok(NewJob {
-            id: job.id,
-            kind: job.kind.clone(),
-            queue: job.queue.clone(),
-            payload: self.seal(place, &job.payload)?,
-            delay: job.delay,
-            priority: job.priority,
-            unique_key: job.unique_key.clone(),
-            pinned: job.pinned,
-        })
+        Ok(NewJob { payload: self.seal(place, &job.payload)?, ..job.clone() })
     }
 
     /// Opens the payload of a leased job.
@@ -118,6 +109,24 @@ impl Vault<'_> {
     /// Why an attempt failed; in the words of the guest, at times.
     pub(super) fn message(&self, job: JobId, message: &str) -> Result<String> {
         self.seal_text(Place::Message { job }, message)
+    }
+
+    /// Opens what was seen.
+    pub(super) fn open_seen(&self, look: &Look, seen: Seen) -> Result<Seen> {
+        Ok(match (look, seen) {
+            (_, Seen::Job(Some(record))) => Seen::Job(Some(Box::new(self.open_record(*record)))),
+            (_, Seen::Jobs(records)) => {
+                Seen::Jobs(records.into_iter().map(|record| self.open_record(record)).collect())
+            }
+            (Look::Log(job), Seen::Log(lines)) => {
+                Seen::Log(lines.into_iter().map(|line| self.open_line(*job, line)).collect())
+            }
+            (Look::State { plugin, key }, Seen::State(Some(raw))) => {
+                let opened = self.open_state(plugin, key, raw);
+                Seen::State(Some(opened.map_err(|why| self.error(Place::State { plugin, key }, &why))?))
+            }
+            (_, plain) => plain,
+        })
     }
 
     /// Opens all that is sealed of a job. What can't be opened is left empty, and the record says so.

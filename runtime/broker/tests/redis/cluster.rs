@@ -1,5 +1,6 @@
 //! A Redis Cluster: tenants on different nodes, slots that move, nodes that end.
 
+use sandhog_core::job::State;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::redis::testing::{Cluster, Durability};
 use sandhog_broker::redis::{Config, Redis, Topology};
-use sandhog_broker::{Broker, Error, Wake};
+use sandhog_broker::{Broker, Counts, Error, Wake};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{StateKey, TenantId};
 
@@ -47,14 +48,14 @@ async fn tenants_are_spread_over_the_nodes_and_all_are_served_and_woken() {
     // One node is enough to find the others.
     let alone = Config { topology: Topology::Server, ..cluster.config() };
     let broker = Redis::new(&alone).expect("the url is right");
-    let mut wakes = broker.wakes(tenants.clone()).await.expect("listening waits for nothing");
+    let mut wakes = broker.watch(tenants.clone()).await.expect("listening waits for nothing");
     assert_eq!(next(&mut wakes).await, Wake::All);
     for tenant in &tenants {
         broker.store(tenant, &jobs(2)).await;
         hear_of(&mut wakes, tenant).await;
         let leases = broker.take(tenant, 2).await;
         broker.finish(tenant, &leases).await;
-        assert_eq!(broker.counts(tenant).await.expect("it is there"), [0, 0, 0, 2, 0, 0]);
+        assert_eq!(broker.counts(tenant).await.expect("it is there"), Counts::of(&[(State::Succeeded, 2)]));
     }
     let warnings = broker.check().await.expect("it will do").join("\n");
     assert_eq!(warnings.matches("set appendonly to yes").count(), 3, "{warnings}");
@@ -119,7 +120,10 @@ async fn while_a_slot_moves_nothing_is_done_by_halves_and_then_all_goes_on() {
     assert_eq!(cluster.holder_of(slot), to);
     // Another daemon that knows nothing of it is sent on.
     let stranger = impatient(cluster.config());
-    assert_eq!(stranger.counts(&tenant).await.expect("the cluster is there"), [1, 0, 9, 31, 0, 0]);
+    assert_eq!(
+        stranger.counts(&tenant).await.expect("the cluster is there"),
+        Counts::of(&[(State::Scheduled, 1), (State::Leased, 9), (State::Succeeded, 31)])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,7 +146,7 @@ async fn when_a_primary_ends_its_replica_goes_on() {
     cluster.nodes()[primary].wait_until_replicating();
     let leases = broker.take(&tenant, 9).await;
     broker.finish(&tenant, &leases).await;
-    assert_eq!(broker.counts(&tenant).await.expect("it is there"), [0, 0, 0, 3, 0, 0]);
+    assert_eq!(broker.counts(&tenant).await.expect("it is there"), Counts::of(&[(State::Succeeded, 3)]));
 }
 
 /// Also the node that the listener is connected to, and that the configuration names first.
@@ -154,7 +158,7 @@ async fn a_node_that_hangs_is_passed_over() {
     let mine = tenant_on(&cluster, first);
     let elsewhere = tenant_on(&cluster, 1);
     let tenants = vec![mine.clone(), elsewhere.clone()];
-    let mut wakes = broker.wakes(tenants).await.expect("listening waits for nothing");
+    let mut wakes = broker.watch(tenants).await.expect("listening waits for nothing");
     assert_eq!(next(&mut wakes).await, Wake::All);
     broker.store(&mine, &jobs(2)).await;
     cluster.nodes()[first].wait_until_replicated();

@@ -203,7 +203,7 @@ async fn no_user_that_sees_all_tenants_is_needed() {
     let () = off.query_async(&mut connection(&server).await).await.expect("it runs");
     let broker = Redis::new(&Config::new(url)).expect("the url is right");
     furnish(&broker, &mine).await;
-    let mut wakes = broker.wakes(vec![mine.clone()]).await.expect("listening waits for nothing");
+    let mut wakes = broker.watch(vec![mine.clone()]).await.expect("listening waits for nothing");
     assert_eq!(timeout(PATIENCE, wakes.next()).await.expect("it listens"), Some(Wake::All));
     let warnings = broker.check().await.expect("it can be reached");
     assert!(warnings.len() == 1 && warnings[0].contains("may not ask for INFO"), "{warnings:?}");

@@ -2,8 +2,9 @@
 
 use sandhog_broker::redis::testing::{Cluster, Durability, Sentinels, Server};
 use sandhog_broker::redis::{Config, Login, Redis, acl_rules};
-use sandhog_broker::{Broker, Error, Wake};
+use sandhog_broker::{Broker, Counts, Error, Wake};
 use sandhog_core::id::TenantId;
+use sandhog_core::job::State;
 use tokio::time::timeout;
 
 use crate::work::{PATIENCE, Work, connection, jobs, tenant};
@@ -16,8 +17,11 @@ async fn works(broker: &Redis, tenant: &TenantId) {
     broker.store(tenant, &jobs(3)).await;
     let leases = broker.take(tenant, 3).await;
     broker.finish(tenant, &leases).await;
-    assert_eq!(broker.counts(tenant).await.expect("the server is there"), [0, 0, 0, 3, 0, 0]);
-    let mut wakes = broker.wakes(vec![tenant.clone()]).await.expect("listening waits for nothing");
+    assert_eq!(
+        broker.counts(tenant).await.expect("the server is there"),
+        Counts::of(&[(State::Succeeded, 3)])
+    );
+    let mut wakes = broker.watch(vec![tenant.clone()]).await.expect("listening waits for nothing");
     assert_eq!(timeout(PATIENCE, wakes.next()).await.expect("it listens"), Some(Wake::All));
 }
 

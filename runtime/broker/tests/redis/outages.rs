@@ -1,11 +1,12 @@
 //! The server forgets, dies, comes back, or says nothing at all.
 
+use sandhog_core::job::State;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sandhog_broker::redis::Redis;
 use sandhog_broker::redis::testing::{Durability, Proxy, Server};
-use sandhog_broker::{Broker, Error, Wake};
+use sandhog_broker::{Broker, Counts, Error, Wake};
 use sandhog_core::id::TenantId;
 use tokio::time::timeout;
 
@@ -25,7 +26,7 @@ async fn forgotten_scripts_are_loaded_again() {
         let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.expect("it is there");
         broker.finish(&tenant, &leases).await;
     }
-    assert_eq!(broker.counts(&tenant).await.expect("it is there"), [0, 0, 0, 6, 0, 0]);
+    assert_eq!(broker.counts(&tenant).await.expect("it is there"), Counts::of(&[(State::Succeeded, 6)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +47,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_dies() {
             }
         }
     });
-    while broker.counts(&tenant).await.expect("it is there")[1] < 500 {}
+    while broker.counts(&tenant).await.expect("it is there")[State::Ready] < 500 {}
     server.kill();
     let (safe, error) = producer.await.expect("it only enqueues");
     assert!(matches!(error, Error::Unavailable { what: "enqueue", .. }), "{error}");
@@ -61,7 +62,7 @@ async fn nothing_acknowledged_is_lost_when_the_server_dies() {
 async fn a_listener_hears_of_everything_after_the_server_came_back() {
     let mut server = Server::start(Durability::Always, &[]);
     let (broker, tenant) = (impatient(server.url()), tenant());
-    let mut wakes = broker.wakes(vec![tenant.clone()]).await.expect("listening waits for nothing");
+    let mut wakes = broker.watch(vec![tenant.clone()]).await.expect("listening waits for nothing");
     assert_eq!(next(&mut wakes).await, Wake::All);
     broker.store(&tenant, &[job()]).await;
     assert_eq!(next(&mut wakes).await, Wake::Ready(tenant.clone()));
@@ -78,7 +79,7 @@ async fn listening_may_start_before_the_server_does() {
     let mut server = Server::start(Durability::None, &[]);
     server.kill();
     let broker = impatient(server.url());
-    let mut wakes = broker.wakes(vec![tenant()]).await.expect("listening waits for nothing");
+    let mut wakes = broker.watch(vec![tenant()]).await.expect("listening waits for nothing");
     server.restart();
     assert_eq!(next(&mut wakes).await, Wake::All);
 }
@@ -87,7 +88,7 @@ async fn listening_may_start_before_the_server_does() {
 async fn listening_ends_with_the_broker() {
     let server = Server::shared();
     let broker = broker(&server);
-    let mut wakes = broker.wakes(vec![tenant()]).await.expect("listening waits for nothing");
+    let mut wakes = broker.watch(vec![tenant()]).await.expect("listening waits for nothing");
     assert_eq!(next(&mut wakes).await, Wake::All);
     drop(broker);
     assert_eq!(timeout(PATIENCE, wakes.next()).await.expect("it ends"), None);
@@ -99,7 +100,7 @@ async fn silence_costs_a_call_its_deadline_and_no_more() {
     let server = Server::start(Durability::None, &[]);
     let proxy = Proxy::to(server.port()).await;
     let (broker, tenant) = (Arc::new(impatient(proxy.url())), tenant());
-    let mut wakes = broker.wakes(vec![tenant.clone()]).await.expect("listening waits for nothing");
+    let mut wakes = broker.watch(vec![tenant.clone()]).await.expect("listening waits for nothing");
     assert_eq!(next(&mut wakes).await, Wake::All);
     broker.store(&tenant, &[job()]).await;
     hear_of(&mut wakes, &tenant).await;
@@ -161,7 +162,7 @@ async fn a_server_that_can_write_no_more_is_unavailable_until_it_can() {
         matches!(&error, Error::Unavailable { what: "enqueue", cause } if cause.contains("OOM")),
         "{error}"
     );
-    assert_eq!(broker.counts(&tenant).await.expect("reading needs no memory")[1], stored);
+    assert_eq!(broker.counts(&tenant).await.expect("reading needs no memory")[State::Ready], stored);
     let mut connection = connection(&server).await;
     let more = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("100mb").to_owned();
     let () = more.query_async(&mut connection).await.expect("the server is there");

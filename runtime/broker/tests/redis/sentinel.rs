@@ -1,12 +1,13 @@
 //! Sentinels, and what becomes of jobs when the primary that they watch is gone.
 
+use sandhog_core::job::State;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::redis::testing::{Durability, Sentinels};
 use sandhog_broker::redis::{Config, Redis, Topology};
-use sandhog_broker::{Broker, Error, Wake};
+use sandhog_broker::{Broker, Counts, Error, Wake};
 
 use crate::work::{Work, hear_of, impatiently, job, jobs, next, tenant, until_it_works};
 
@@ -34,7 +35,7 @@ async fn the_model_agrees_on_random_operations_by_sentinels() {
 async fn after_a_failover_calls_and_wakes_find_the_new_primary() {
     let mut servers = Sentinels::start(Durability::EverySecond);
     let (broker, tenant) = (Redis::new(&impatiently(servers.config())).expect("right"), tenant());
-    let mut wakes = broker.wakes(vec![tenant.clone()]).await.expect("listening waits for nothing");
+    let mut wakes = broker.watch(vec![tenant.clone()]).await.expect("listening waits for nothing");
     assert_eq!(next(&mut wakes).await, Wake::All);
     broker.store(&tenant, &jobs(3)).await;
     hear_of(&mut wakes, &tenant).await;
@@ -53,7 +54,10 @@ async fn after_a_failover_calls_and_wakes_find_the_new_primary() {
     hear_of(&mut wakes, &tenant).await;
 
     broker.finish(&tenant, &leases).await;
-    assert_eq!(broker.counts(&tenant).await.expect("it is there"), [0, 1, 0, 4, 0, 0]);
+    assert_eq!(
+        broker.counts(&tenant).await.expect("it is there"),
+        Counts::of(&[(State::Ready, 1), (State::Succeeded, 4)])
+    );
 }
 
 /// A primary that hangs is passed over, as one that is gone; and when it goes on, it is no primary any more.
@@ -70,7 +74,10 @@ async fn a_primary_that_hangs_costs_a_call_its_deadline_and_no_more() {
     servers.servers()[hung].resume();
     servers.servers()[hung].wait_until_replicating();
     broker.finish(&tenant, &leases).await;
-    assert_eq!(broker.counts(&tenant).await.expect("it is there"), [0, 1, 0, 1, 0, 0]);
+    assert_eq!(
+        broker.counts(&tenant).await.expect("it is there"),
+        Counts::of(&[(State::Ready, 1), (State::Succeeded, 1)])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandhog_broker::conformance::ManualClock;
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
-use sandhog_broker::{Broker, Error, LeaseAsk, Query, Redriven, Renew, Settle};
+use sandhog_broker::{Broker, Changed, Counts, Error, LeaseAsk, Query, Renew, Settle};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::{Effects, add};
 use sandhog_core::id::{JobId, QueueName, StateKey, TenantId, UniqueKey};
@@ -27,7 +27,10 @@ async fn a_thousand_jobs_go_in_one_batch_and_more_in_several() {
     let order: Vec<JobId> = leases.iter().map(|lease| lease.token.job).collect();
     assert_eq!(order, jobs.iter().map(|job| job.id).collect::<Vec<_>>());
     broker.finish(&tenant, &leases).await;
-    assert_eq!(broker.counts(&tenant).await.expect("the server is there"), [0, 0, 0, 2_500, 0, 0]);
+    assert_eq!(
+        broker.counts(&tenant).await.expect("the server is there"),
+        Counts::of(&[(State::Succeeded, 2_500)])
+    );
 }
 
 #[tokio::test]
@@ -40,7 +43,10 @@ async fn one_run_may_create_more_jobs_than_lua_takes_arguments() {
     jobs(20_000).into_iter().for_each(|job| effects.enqueue(job));
     let reply = broker.settle(&tenant, &[succeed(lease.token, effects)]).await.expect("the server is there");
     assert_eq!(reply, [SettleReply::Applied]);
-    assert_eq!(broker.counts(&tenant).await.expect("the server is there"), [0, 20_000, 0, 1, 0, 0]);
+    assert_eq!(
+        broker.counts(&tenant).await.expect("the server is there"),
+        Counts::of(&[(State::Ready, 20_000), (State::Succeeded, 1)])
+    );
     assert_eq!(broker.take(&tenant, 20_000).await.len(), 20_000);
 }
 
@@ -100,7 +106,7 @@ async fn all_keys_carry_the_tenants_tag_and_none_is_left_when_jobs_are_removed()
     assert!(keys.iter().all(|key| key.starts_with(&tag)), "{keys:?}");
 
     let queues = [(queue(), 100), (other_queue(), 100)];
-    while broker.counts(&tenant).await.expect("the server is there") != [0; 6] {
+    while broker.counts(&tenant).await.expect("the server is there") != Counts::default() {
         clock.advance(Duration::from_secs(365 * 24 * 3600));
         let ask = LeaseAsk { tenant: &tenant, queues: &queues, ttl: TTL, expiries_max: 3, fuel: None };
         let leases = broker.lease(ask).await.expect("the server is there").leases;
@@ -168,7 +174,7 @@ async fn live_a_full_life(broker: &Redis, tenant: &TenantId, clock: &ManualClock
     broker.cancel(tenant, all[4].id).await.expect("the server is there");
     assert_eq!(
         broker.redrive(tenant, leases[2].token.job).await.expect("the server is there"),
-        Redriven::Done
+        Changed::Done
     );
     clock.advance(Duration::from_secs(10));
     broker.take(tenant, 1).await;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use sandhog_broker::{Cancelled, Redriven};
+use sandhog_broker::Changed;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::State;
 use serde::Serialize;
@@ -122,13 +122,13 @@ impl Cancel {
         let id = self.which.id;
         let job = client.job(id, self.which.tenant.as_ref()).await?;
         let (done, text) = match client.broker.cancel(&job.tenant, id).await? {
-            Cancelled::Done => ("cancelled", "cancelled"),
-            Cancelled::Requested => ("cancel-requested", "is running; its daemon was told to stop it"),
-            Cancelled::AlreadyFinal(State::Cancelled) => ("cancelled", "was cancelled before"),
-            Cancelled::AlreadyFinal(state) => {
+            Changed::Done => ("cancelled", "cancelled"),
+            Changed::Requested => ("cancel-requested", "is running; its daemon was told to stop it"),
+            Changed::Not(State::Cancelled) => ("cancelled", "was cancelled before"),
+            Changed::Not(state) => {
                 return Err(Failure::new(format!("job {id} can't be cancelled: it is {state}")));
             }
-            Cancelled::Unknown => return Err(gone(id)),
+            Changed::Duplicate(_) | Changed::Unknown => return Err(gone(id)),
         };
         console.show(&DoneDocument { id: id.to_string(), done }, || format!("{id} {text}"))?;
         Ok(Exit::Ok)
@@ -140,18 +140,18 @@ impl Redrive {
         let id = self.which.id;
         let job = client.job(id, self.which.tenant.as_ref()).await?;
         match client.broker.redrive(&job.tenant, id).await? {
-            Redriven::Done => {}
-            Redriven::NotDead(state) => {
+            Changed::Done => {}
+            Changed::Not(state) => {
                 return Err(Failure::new(format!("job {id} can't be redriven: it is {state}, not dead")));
             }
-            Redriven::Duplicate(holder) => {
+            Changed::Duplicate(holder) => {
                 let failure =
                     Failure::new(format!("job {id} can't be redriven: job {holder} holds its unique key"));
                 return Err(
                     failure.help(format!("wait for it (`sandhog job show {holder} --wait`) or cancel it"))
                 );
             }
-            Redriven::Unknown => return Err(gone(id)),
+            Changed::Requested | Changed::Unknown => return Err(gone(id)),
         }
         console.show(&DoneDocument { id: id.to_string(), done: "redriven" }, || {
             format!("{id} is ready again")

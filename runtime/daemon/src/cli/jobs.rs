@@ -115,8 +115,7 @@ async fn idle(
         let mut last = None;
         loop {
             let counts = client.broker.counts(tenant).await?;
-            let left: u64 =
-                State::ALL.iter().zip(counts).filter(|(state, _)| !state.is_final()).map(|(_, n)| n).sum();
+            let left = counts.unfinished();
             if left == 0 {
                 break;
             }

@@ -1,10 +1,11 @@
 //! Jobs.
 
+use sandhog_broker::Counts;
 use std::time::Duration;
 
 use comfy_table::Cell;
 use sandhog_core::id::TenantId;
-use sandhog_core::job::{JobRecord, LogLine, Progress, State};
+use sandhog_core::job::{JobRecord, LogLine, Progress};
 use sandhog_core::outcome::Usage;
 use serde::Serialize;
 use serde_json::Value;
@@ -212,8 +213,8 @@ pub struct PageDocument {
 impl CountsDocument {
     /// Counts in the order of [`State::ALL`].
     #[must_use]
-    pub fn new(tenant: &TenantId, counts: [u64; 6]) -> Self {
-        let counts = State::ALL.iter().zip(counts).map(|(state, n)| (state.slug().to_owned(), n.into()));
+    pub fn new(tenant: &TenantId, counts: Counts) -> Self {
+        let counts = counts.iter().map(|(state, n)| (state.slug().to_owned(), n.into()));
         Self { tenant: tenant.to_string(), counts: counts.collect() }
     }
 }
@@ -346,9 +347,9 @@ fn row(job: &JobRecord, tenants: Tenants) -> Vec<Cell> {
 
 /// How many jobs a tenant has in each state.
 #[must_use]
-pub fn counts(tenant: &TenantId, counts: [u64; 6], paint: Paint) -> String {
-    let there = State::ALL.iter().zip(counts).filter(|(_, n)| *n > 0);
-    let there: Vec<String> = there.map(|(state, n)| format!("{n} {}", paint.state(*state))).collect();
+pub fn counts(tenant: &TenantId, counts: Counts, paint: Paint) -> String {
+    let there = counts.iter().filter(|(_, n)| *n > 0);
+    let there: Vec<String> = there.map(|(state, n)| format!("{n} {}", paint.state(state))).collect();
     let there = if there.is_empty() { "no jobs".to_owned() } else { there.join(", ") };
     format!("{}: {there}", paint.bold(tenant.as_str()))
 }

@@ -1,0 +1,135 @@
+//! What can be looked at, and what is seen.
+
+use std::ops::{Index, IndexMut, RangeInclusive};
+
+use sandhog_core::account::{Day, DayUsage};
+use sandhog_core::id::{JobId, PluginName, StateKey};
+use sandhog_core::job::{JobRecord, LogLine, State};
+
+use crate::{Error, Result};
+
+/// What [`Broker::look`](crate::Broker::look) is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// All that is known of a job. Answered by [`Seen::Job`].
+    Job(JobId),
+    /// The log lines that are kept with a job. Answered by [`Seen::Log`].
+    Log(JobId),
+    /// Jobs of one state. Answered by [`Seen::Jobs`].
+    Jobs(Query),
+    /// How many jobs there are in each state. Answered by [`Seen::Counts`].
+    Counts,
+    /// A stored value. Answered by [`Seen::State`].
+    State {
+        /// Of which plugin.
+        plugin: PluginName,
+        /// Under which key.
+        key: StateKey,
+    },
+    /// What runs have spent on these days. Answered by [`Seen::Usage`].
+    Usage(RangeInclusive<Day>),
+}
+
+/// The answer to a [`Look`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    /// The job, if there is one.
+    Job(Option<Box<JobRecord>>),
+    /// The lines, oldest first.
+    Log(Vec<LogLine>),
+    /// The jobs.
+    Jobs(Vec<JobRecord>),
+    /// The counts.
+    Counts(Counts),
+    /// The value, if there is one.
+    State(Option<Vec<u8>>),
+    /// What was spent, by day and plugin.
+    Usage(Vec<DayUsage>),
+}
+
+/// Takes an answer apart, which has to be that to the question.
+macro_rules! answers {
+    ($($(#[$doc:meta])* $name:ident: $variant:ident($found:ident) -> $answer:ty = $value:expr,)*) => {
+        impl Seen {
+            $($(#[$doc])* pub(crate) fn $name(self) -> Result<$answer> {
+                match self {
+                    Self::$variant($found) => Ok($value),
+                    _ => Err(Error::unasked("what was seen")),
+                }
+            })*
+        }
+    };
+}
+
+answers! {
+    job: Job(found) -> Option<JobRecord> = found.map(|job| *job),
+    log: Log(lines) -> Vec<LogLine> = lines,
+    page: Jobs(jobs) -> Vec<JobRecord> = jobs,
+    counts: Counts(counts) -> Counts = counts,
+    state: State(value) -> Option<Vec<u8>> = value,
+    usage: Usage(usage) -> Vec<DayUsage> = usage,
+}
+
+/// How many jobs there are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts([u64; State::ALL.len()]);
+
+impl Counts {
+    /// Counts with these numbers, and 0 for the other states.
+    #[must_use]
+    pub fn of(counts: &[(State, u64)]) -> Self {
+        let mut all = Self::default();
+        counts.iter().for_each(|(state, count)| all[*state] += count);
+        all
+    }
+
+    /// All states in the order of a job's life, each with its number.
+    pub fn iter(&self) -> impl Iterator<Item = (State, u64)> {
+        State::ALL.into_iter().zip(self.0)
+    }
+
+    /// The number of jobs that are not final.
+    #[must_use]
+    pub fn unfinished(&self) -> u64 {
+        self.iter().filter(|(state, _)| !state.is_final()).map(|(_, count)| count).sum()
+    }
+
+    /// The number of all jobs.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+impl Index<State> for Counts {
+    type Output = u64;
+    fn index(&self, state: State) -> &u64 {
+        &self.0[place(state)]
+    }
+}
+
+impl IndexMut<State> for Counts {
+    fn index_mut(&mut self, state: State) -> &mut u64 {
+        &mut self.0[place(state)]
+    }
+}
+
+fn place(state: State) -> usize {
+    State::ALL.iter().position(|known| *known == state).expect("every state is one of them")
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// Of which state.
+    pub state: State,
+    /// How many to pass over.
+    pub offset: u64,
+    /// How many at most; 1 to [`Query::LIMIT_MAX`].
+    pub limit: u32,
+}
+
+impl Query {
+    /// One page holds no more than this.
+    pub const LIMIT_MAX: u32 = 1000;
+}
