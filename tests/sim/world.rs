@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,12 +20,11 @@ use sandhog_broker::{
     Broker, Clock, Command, Counts, Enqueued, Keep, LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal,
     Result, Seen, Settle, Wakes,
 };
-use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::admit::Offer;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Budget, Bytes};
-use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, LogLine, NewJob, Priority, State};
+use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::job::{NewJob, Priority, State};
 use sandhog_core::quota::{FuelQuota, StateQuota};
 use sandhog_core::settle::{Backoff, Jitter, OnLimit, RetryPolicy};
 use sandhog_core::time::Timestamp;

@@ -1,5 +1,7 @@
 //! What can be done to jobs beside running them.
 
+use std::time::Duration;
+
 use sandhog_core::id::JobId;
 use sandhog_core::job::State;
 
@@ -15,6 +17,63 @@ pub enum Command {
         /// To which jobs.
         ids: Vec<JobId>,
     },
+    /// Brings a tenant's jobs up to date, in bounded steps: makes ready what is due, takes back leases that have run out,
+    /// removes final jobs and state that are past their time. A store that is full still does it. Answered by
+    /// [`Outcome::Swept`].
+    Sweep(Sweep),
+    /// Removes all that is kept of a tenant, its usage last, up to `most` jobs and values of state in one step. Answered by
+    /// [`Outcome::Left`].
+    Purge {
+        /// Bounds the step; at least 1.
+        most: usize,
+    },
+}
+
+/// The terms of a [`Command::Sweep`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sweep {
+    /// A job whose lease runs out for the time after this many, with no attempt that ended in between, is buried, as it
+    /// seems to kill its daemons.
+    pub expiries_max: u32,
+    /// How many final jobs are kept, however long they may be.
+    pub keep_max: KeepMax,
+}
+
+impl Sweep {
+    /// What is kept with a job that this buries, for people.
+    pub(crate) fn buried_message(&self) -> String {
+        let max = self.expiries_max;
+        format!("its daemons vanished more than {max} times while they held it; raise lease.expiries_max")
+    }
+}
+
+/// How many final jobs of a tenant are kept. The oldest go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepMax {
+    /// Of those that succeeded, and as many of those that were cancelled.
+    pub done: u64,
+    /// Of the dead letters.
+    pub dead: u64,
+}
+
+impl Default for KeepMax {
+    fn default() -> Self {
+        Self { done: 1_000_000, dead: 1_000_000 }
+    }
+}
+
+/// What a sweep has done.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Swept {
+    /// Jobs that it buried because their lease had run out too often.
+    pub buried: Vec<JobId>,
+    /// When to sweep again: at once (zero) if a bounded step left something undone, else when the next scheduled job is due
+    /// or the next lease runs out.
+    pub next_due: Option<Duration>,
+    /// When the next final job is past its time.
+    pub next_removal: Option<Duration>,
+    /// Jobs of which something can't be read, as another version wrote it. They stay as they are.
+    pub unreadable: u64,
 }
 
 /// What can be done to a job.
@@ -23,8 +82,12 @@ pub enum JobAction {
     /// Cancels it: at once if it waits; with the help of its holder, who is told by a [`Wake::Cancel`](crate::Wake::Cancel),
     /// if it is leased.
     Cancel,
-    /// Puts a dead letter back to ready, with its attempts and expiries at zero.
+    /// Puts a dead letter back to ready, with its attempts, expiries and faults at zero.
     Redrive,
+    /// Makes a scheduled job ready at once. A ready one is so already.
+    RunNow,
+    /// Removes a final job, with all that is kept of it.
+    Remove,
 }
 
 /// The answer to a [`Command`].
@@ -32,6 +95,10 @@ pub enum JobAction {
 pub enum Outcome {
     /// What became of each job, in the order in which they were named.
     Jobs(Vec<Changed>),
+    /// What a sweep has done.
+    Swept(Swept),
+    /// How many jobs and values of state a purge has left.
+    Left(u64),
 }
 
 impl Outcome {
@@ -42,7 +109,21 @@ impl Outcome {
     pub(crate) fn jobs(self, count: usize) -> Result<Vec<Changed>> {
         match self {
             Self::Jobs(changed) if changed.len() == count => Ok(changed),
-            Self::Jobs(_) => Err(Error::unasked("a command's outcome")),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn swept(self) -> Result<Swept> {
+        match self {
+            Self::Swept(swept) => Ok(swept),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn left(self) -> Result<u64> {
+        match self {
+            Self::Left(left) => Ok(left),
+            _ => Err(Error::unasked("a command's outcome")),
         }
     }
 }
@@ -60,4 +141,6 @@ pub enum Changed {
     Duplicate(JobId),
     /// There is no such job of this tenant.
     Unknown,
+    /// What is stored of it can't be read by this version. Nothing was changed.
+    Unreadable,
 }

@@ -18,6 +18,7 @@ use rand::{RngExt, SeedableRng};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
+use sandhog_core::quota::QueueBounds;
 use tokio::sync::watch;
 
 use crate::wake::Waker;
@@ -137,8 +138,13 @@ async fn pass_on(mut heard: Wakes, waker: Waker, mut line: watch::Receiver<Line>
 
 #[async_trait]
 impl Broker for Faulty {
-    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
-        self.call("enqueue", self.behind.enqueue(tenant, jobs)).await
+    async fn enqueue_within(
+        &self,
+        tenant: &TenantId,
+        jobs: &[NewJob],
+        bounds: &QueueBounds,
+    ) -> Result<Vec<Enqueued>> {
+        self.call("enqueue", self.behind.enqueue_within(tenant, jobs, bounds)).await
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {

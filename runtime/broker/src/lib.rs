@@ -36,15 +36,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
+use sandhog_core::budget::Bytes;
+use sandhog_core::id::{DaemonId, JobId, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::{FuelQuota, FuelSpent, StateQuota};
+use sandhog_core::quota::{FuelQuota, FuelSpent, QueueBounds, QueueExcess, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
-pub use control::{Changed, Command, JobAction, Outcome};
-pub use look::{Counts, Look, Query, Seen};
+pub use control::{Changed, Command, JobAction, KeepMax, Outcome, Sweep, Swept};
+pub use look::{Counts, Cursor, Filter, Look, Page, Query, Seen, Unread};
 pub use wake::{Wake, Wakes};
 
 /// Where jobs live. Every call is about one tenant, and every call that can takes a batch.
@@ -58,9 +59,16 @@ pub use wake::{Wake, Wakes};
 pub trait Broker: Send + Sync + 'static {
     /// Stores jobs. Once this returns, a job runs until it settles. Repeating a job's id changes nothing and answers
     /// [`Enqueued::Stored`] again, for as long as the job is kept.
-    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>>;
+    ///
+    /// A job that would pass the bounds is refused; those before and after it are not.
+    async fn enqueue_within(
+        &self,
+        tenant: &TenantId,
+        jobs: &[NewJob],
+        bounds: &QueueBounds,
+    ) -> Result<Vec<Enqueued>>;
 
-    /// Hands out leases on ready jobs, after it has made ready what is due and taken back what has expired.
+    /// Hands out leases on ready jobs. What is due or has run out is made ready by a [`Command::Sweep`], not by this.
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased>;
 
     /// Prolongs leases, to `ttl` from now, and stores what the runs have reported meanwhile.
@@ -81,6 +89,21 @@ pub trait Broker: Send + Sync + 'static {
     /// Checks that the store can be reached and is set up so that it can keep the promises above. The texts are
     /// warnings for the operator; what makes the store unfit is an error.
     async fn check(&self) -> Result<Vec<String>>;
+
+    /// Stores jobs within the usual bounds; see [`Self::enqueue_within`].
+    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+        self.enqueue_within(tenant, jobs, &QueueBounds::default()).await
+    }
+
+    /// Brings a tenant's jobs up to date; see [`Command::Sweep`].
+    async fn sweep(&self, tenant: &TenantId, sweep: Sweep) -> Result<Swept> {
+        self.control(tenant, Command::Sweep(sweep)).await?.swept()
+    }
+
+    /// Removes what there is of a tenant, up to `most` jobs and values in this step; see [`Command::Purge`].
+    async fn purge(&self, tenant: &TenantId, most: usize) -> Result<u64> {
+        self.control(tenant, Command::Purge { most }).await?.left()
+    }
 
     /// Does one thing to several jobs; answers for each. See [`JobAction`].
     async fn act(&self, tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Result<Vec<Changed>> {
@@ -108,7 +131,7 @@ pub trait Broker: Send + Sync + 'static {
     }
 
     /// Lists jobs of one state: those waiting in the order in which they go, those final with the latest first.
-    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Vec<JobRecord>> {
+    async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Page> {
         self.look(tenant, Look::Jobs(query)).await?.page()
     }
 
@@ -183,6 +206,22 @@ pub enum Enqueued {
     Stored,
     /// A job that is not final holds its unique key. Nothing was stored.
     Duplicate(JobId),
+    /// Its payload is larger than the bounds allow. Nothing was stored.
+    TooLarge,
+    /// Its tenant has as much waiting as the bounds allow. Nothing was stored.
+    Full(QueueExcess),
+}
+
+/// Who asks for leases, and whether it has asked for the same before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// The daemon.
+    pub daemon: DaemonId,
+    /// The number of what it asks for, which rises with each new one.
+    pub number: u64,
+    /// Whether the answer to the same number was lost: then what was handed out by it is handed out again, prolonged, as far
+    /// as it still holds.
+    pub repeats: bool,
 }
 
 /// What a daemon asks for.
@@ -192,19 +231,27 @@ pub struct LeaseAsk<'a> {
     pub tenant: &'a TenantId,
     /// How many of which queue at most; served in this order.
     pub queues: &'a [(QueueName, u32)],
+    /// How many of them, over all queues, may be suspects: jobs whose lease has run out since an attempt of them last ended.
+    /// Those go before the others of their queue.
+    pub suspects: u32,
+    /// No further job is handed out whose payload would make the payloads longer than this together; the first always is.
+    pub bytes: Bytes,
     /// How long the leases hold, unless renewed.
     pub ttl: Duration,
-    /// A job whose lease runs out for the time after this many is buried, as it seems to kill its daemons.
-    pub expiries_max: u32,
     /// How much fuel the tenant's runs may spend. If it is used up and jobs are to be held then, none is handed out.
     pub fuel: Option<FuelQuota>,
+    /// Who asks. What is handed out to nobody in particular can't be handed out again.
+    pub asker: Option<Asker>,
 }
 
-impl LeaseAsk<'_> {
-    /// What is kept with a job that this call buries, for people.
-    fn buried_message(&self) -> String {
-        let max = self.expiries_max;
-        format!("its daemons vanished more than {max} times while they held it; raise lease.expiries_max")
+impl<'a> LeaseAsk<'a> {
+    /// The payloads of one call's leases are at most this long together, unless the first one is longer.
+    pub const BYTES: Bytes = Bytes::mib(4);
+
+    /// Asks for jobs of these queues, one suspect among them, within [`Self::BYTES`].
+    #[must_use]
+    pub fn new(tenant: &'a TenantId, queues: &'a [(QueueName, u32)], ttl: Duration) -> Self {
+        Self { tenant, queues, suspects: 1, bytes: Self::BYTES, ttl, fuel: None, asker: None }
     }
 }
 
@@ -213,10 +260,8 @@ impl LeaseAsk<'_> {
 pub struct Leased {
     /// The leases.
     pub leases: Vec<Lease>,
-    /// Jobs that this call buried because their lease had run out too often.
-    pub buried: Vec<JobId>,
-    /// When to ask again even if no wake comes: at once (zero) if a bounded step left something undone, else when the
-    /// next scheduled job is due or the next lease runs out.
+    /// When a [`Command::Sweep`] will find something: at once (zero) if it would by now, else when the next scheduled job
+    /// is due or the next lease runs out.
     pub next_due: Option<Duration>,
     /// What the tenant's settled runs had spent before this call, if it was asked with a [`LeaseAsk::fuel`].
     pub spent: Option<FuelSpent>,
@@ -242,6 +287,8 @@ pub enum Renewal {
     CancelRequested,
     /// The token is stale. Nothing was changed.
     Lost,
+    /// What is stored of the job can't be read by this version. Nothing was changed.
+    Unreadable,
 }
 
 /// How a run ended, for the record.
@@ -274,6 +321,8 @@ pub struct Ran {
     pub traffic: Traffic,
     /// How much state the plugin may keep.
     pub state_max: StateQuota,
+    /// How much the tenant may have waiting, what this run enqueues among it.
+    pub queue_max: QueueBounds,
 }
 
 impl Settle {
@@ -318,7 +367,7 @@ pub const LOG_LINES_KEPT: usize = 1000;
 /// Days whose usage is kept, today not among them: a year, and a month to bill it.
 pub const USAGE_DAYS_KEPT: u32 = 400;
 
-/// Jobs that one call makes ready, takes back or removes at most, so that none takes long.
+/// Jobs that one sweep makes ready, takes back or removes at most, each, so that none takes long.
 pub const SWEEP_MAX: usize = 500;
 
 /// Tells the calendar time to brokers that have no server with a clock of its own.

@@ -3,8 +3,10 @@
 use std::ops::{Index, IndexMut, RangeInclusive};
 
 use sandhog_core::account::{Day, DayUsage};
-use sandhog_core::id::{JobId, PluginName, StateKey};
+use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey};
 use sandhog_core::job::{JobRecord, LogLine, State};
+use sandhog_core::reason::Reason;
+use sandhog_core::time::Timestamp;
 
 use crate::{Error, Result};
 
@@ -38,7 +40,7 @@ pub enum Seen {
     /// The lines, oldest first.
     Log(Vec<LogLine>),
     /// The jobs.
-    Jobs(Vec<JobRecord>),
+    Jobs(Page),
     /// The counts.
     Counts(Counts),
     /// The value, if there is one.
@@ -64,7 +66,7 @@ macro_rules! answers {
 answers! {
     job: Job(found) -> Option<JobRecord> = found.map(|job| *job),
     log: Log(lines) -> Vec<LogLine> = lines,
-    page: Jobs(jobs) -> Vec<JobRecord> = jobs,
+    page: Jobs(page) -> Page = page,
     counts: Counts(counts) -> Counts = counts,
     state: State(value) -> Option<Vec<u8>> = value,
     usage: Usage(usage) -> Vec<DayUsage> = usage,
@@ -123,13 +125,83 @@ fn place(state: State) -> usize {
 pub struct Query {
     /// Of which state.
     pub state: State,
-    /// How many to pass over.
-    pub offset: u64,
+    /// Which of those.
+    pub filter: Filter,
+    /// Behind which place in the list; from its start, if there is none.
+    pub after: Option<Cursor>,
     /// How many at most; 1 to [`Query::LIMIT_MAX`].
     pub limit: u32,
+    /// Whether they come with payload and output. Without, both are left empty.
+    pub payloads: bool,
 }
 
 impl Query {
     /// One page holds no more than this.
     pub const LIMIT_MAX: u32 = 1000;
+    /// One page looks at no more jobs than this, whatever its filter finds among them.
+    pub const LOOKED_AT_MAX: usize = 5000;
+    /// Payloads and outputs of one page are at most this long together, unless those of its first job are longer.
+    pub const BYTES_MAX: usize = 4 << 20;
+
+    /// The first `limit` jobs of a state, with payload and output.
+    #[must_use]
+    pub fn of(state: State, limit: u32) -> Self {
+        Self { state, filter: Filter::default(), after: None, limit, payloads: true }
+    }
+}
+
+/// What a job has to be like to be listed. What isn't said may be anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Its queue.
+    pub queue: Option<QueueName>,
+    /// Its kind.
+    pub kind: Option<Kind>,
+    /// Why it is where it is.
+    pub reason: Option<Reason>,
+    /// It was enqueued at this time or later.
+    pub enqueued_from: Option<Timestamp>,
+    /// It was enqueued before this time.
+    pub enqueued_until: Option<Timestamp>,
+}
+
+impl Filter {
+    /// Whether a job is like that.
+    #[must_use]
+    pub fn passes(&self, job: &JobRecord) -> bool {
+        self.queue.as_ref().is_none_or(|queue| *queue == job.queue)
+            && self.kind.as_ref().is_none_or(|kind| *kind == job.kind)
+            && self.reason.is_none_or(|reason| Some(reason) == job.reason)
+            && self.enqueued_from.is_none_or(|from| job.enqueued_at >= from)
+            && self.enqueued_until.is_none_or(|until| job.enqueued_at < until)
+    }
+}
+
+/// A place in the list of a state. It stays good while jobs come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// By what the list is ordered: a time in milliseconds; of ready jobs a number in which they go.
+    pub rank: u64,
+    /// Among those of the same rank.
+    pub id: JobId,
+}
+
+/// Part of a list of jobs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page {
+    /// The jobs, in the order of the list.
+    pub jobs: Vec<JobRecord>,
+    /// Where the next page begins. None if this one holds the last.
+    pub next: Option<Cursor>,
+    /// Those that can't be read.
+    pub unread: Vec<Unread>,
+}
+
+/// A job that is there, and can't be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Its id.
+    pub id: JobId,
+    /// What is wrong with what is stored.
+    pub problem: String,
 }

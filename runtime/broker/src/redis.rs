@@ -61,6 +61,7 @@ use redis::Value;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::NewJob;
+use sandhog_core::quota::QueueBounds;
 use tokio::sync::watch;
 
 pub use self::acl::acl_rules;
@@ -129,6 +130,9 @@ impl Redis {
                 let request = batch::of_job(tenant, job);
                 reply::redriven(self.run("redrive", tenant, &self.scripts.redrive, request).await?)
             }
+            JobAction::RunNow | JobAction::Remove => {
+                Err(crate::Error::Unfit { problem: "not there yet".to_owned() })
+            }
         }
     }
 }
@@ -141,7 +145,12 @@ impl std::fmt::Debug for Redis {
 
 #[async_trait]
 impl Broker for Redis {
-    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+    async fn enqueue_within(
+        &self,
+        tenant: &TenantId,
+        jobs: &[NewJob],
+        _bounds: &QueueBounds,
+    ) -> Result<Vec<Enqueued>> {
         let mut replies = Vec::with_capacity(jobs.len());
         for part in batch::parts(jobs) {
             let reply =
@@ -184,6 +193,9 @@ impl Broker for Redis {
                 }
                 Ok(Outcome::Jobs(changed))
             }
+            Command::Sweep(_) | Command::Purge { .. } => {
+                Err(crate::Error::Unfit { problem: "not there yet".to_owned() })
+            }
         }
     }
 
@@ -203,7 +215,11 @@ impl Broker for Redis {
         Ok(match look {
             Look::Job(_) => Seen::Job(reply::record(tenant, reply)?.map(Box::new)),
             Look::Log(job) => Seen::Log(reply::log(&keys::log(tenant, job), reply)?),
-            Look::Jobs(_) => Seen::Jobs(reply::records(tenant, reply)?),
+            Look::Jobs(_) => Seen::Jobs(crate::Page {
+                jobs: reply::records(tenant, reply)?,
+                next: None,
+                unread: Vec::new(),
+            }),
             Look::Counts => Seen::Counts(reply::counts(reply)?),
             Look::State { .. } => Seen::State(reply::optional_bytes(reply)?),
             Look::Usage(_) => Seen::Usage(reply::usage(tenant, reply)?),

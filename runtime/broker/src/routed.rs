@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
+use sandhog_core::quota::QueueBounds;
 
 use crate::wake::Waker;
 use crate::{
@@ -73,8 +74,13 @@ async fn pass_on(mut heard: Wakes, waker: Arc<Waker>) {
 
 #[async_trait]
 impl<R: Routes> Broker for Routed<R> {
-    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
-        self.routes.route(tenant)?.enqueue(tenant, jobs).await
+    async fn enqueue_within(
+        &self,
+        tenant: &TenantId,
+        jobs: &[NewJob],
+        bounds: &QueueBounds,
+    ) -> Result<Vec<Enqueued>> {
+        self.routes.route(tenant)?.enqueue_within(tenant, jobs, bounds).await
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {

@@ -14,9 +14,11 @@
 
 use crate::id::StateKey;
 use crate::outcome::{Outcome, StopReason};
-use crate::quota::{StateExcess, StateQuota};
+use crate::quota::{QueueBounds, QueueExcess, StateExcess, StateQuota};
 use crate::reason::Reason;
-use crate::settle::{Chance, RetryPolicy, Settlement, Tally, settle, settle_conflict, settle_full};
+use crate::settle::{
+    Chance, RetryPolicy, Settlement, Tally, settle, settle_conflict, settle_full, settle_queue_full,
+};
 use crate::time::Mono;
 use std::time::Duration;
 
@@ -100,6 +102,15 @@ pub enum SettleReply {
         /// The first key that was found so.
         key: StateKey,
     },
+    /// More jobs would wait than its tenant may have waiting: nothing was changed.
+    QueueFull {
+        /// What there would be too much of.
+        excess: QueueExcess,
+        /// How much may wait.
+        bounds: QueueBounds,
+    },
+    /// What is stored of the job can't be read by this version: nothing was changed.
+    Unreadable,
     /// The plugin would keep more state than it may: nothing was changed.
     Full {
         /// What there would be too much of.
@@ -286,6 +297,16 @@ impl Attempt {
                     self.send(None, instead)
                 }
                 // A settlement without effects can't conflict: a broker that says so can't be trusted with it.
+                None => self.end(Ending::Lost),
+            },
+            // Another version may have taken it over; this one has no say in it any more.
+            Event::Settled(SettleReply::Unreadable) => self.end(Ending::Lost),
+            Event::Settled(SettleReply::QueueFull { excess, bounds }) => match retry {
+                Some(retry) => {
+                    let instead = settle_queue_full(self.tally, bounds.explain(excess), &retry, chance);
+                    self.send(None, instead)
+                }
+                // Nor can one without effects fill a queue.
                 None => self.end(Ending::Lost),
             },
             Event::Settled(SettleReply::Full { excess, quota }) => match retry {

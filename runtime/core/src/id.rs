@@ -167,6 +167,39 @@ impl fmt::Debug for JobId {
     }
 }
 
+/// One run of one daemon: made anew at each start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DaemonId(ulid::Ulid);
+
+impl DaemonId {
+    /// Makes an id of the time and 80 bits of chance (the low ones of `random`).
+    #[must_use]
+    pub fn from_parts(started_at: Timestamp, random: u128) -> Self {
+        Self(ulid::Ulid::from_parts(started_at.as_millis(), random))
+    }
+
+    /// Parses the 26 letters and digits that [`fmt::Display`] prints.
+    ///
+    /// # Errors
+    /// If the text is no ULID.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        let rule = "a ULID: 26 letters and digits";
+        ulid::Ulid::from_string(text).map(Self).map_err(|_| invalid("daemon id", text, rule))
+    }
+}
+
+impl fmt::Display for DaemonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for DaemonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 /// The number of a job's lease. It only rises, so a later holder always has the greater number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseNo(pub u64);

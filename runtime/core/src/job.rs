@@ -150,6 +150,10 @@ pub struct Job {
     pub pinned: Option<Revision>,
     /// Attempts that counted so far: this one not among them, released and expired ones neither.
     pub attempts: u32,
+    /// Leases that ran out since an attempt last ended: a job with any is suspected of killing its daemons.
+    pub expiries: u32,
+    /// Times since an attempt last ended that a daemon failed on it; see [`Reason::is_host_fault`].
+    pub faults: u32,
     /// When its producer was told that it is safe.
     pub enqueued_at: Timestamp,
 }
@@ -254,8 +258,10 @@ pub struct JobRecord {
     pub message: Option<String>,
     /// Attempts that counted.
     pub attempts: u32,
-    /// Leases that ran out because a daemon vanished.
+    /// Leases that ran out because a daemon vanished, since an attempt last ended.
     pub expiries: u32,
+    /// Times since an attempt last ended that a daemon failed on it.
+    pub faults: u32,
     /// The number of its latest lease; 0 before the first.
     pub lease: LeaseNo,
     /// When its producer was told that it is safe.
@@ -278,4 +284,12 @@ pub struct JobRecord {
     pub revision: Option<Revision>,
     /// Why some of it can't be shown: it is sealed, and can't be opened. What can't be shown is left empty.
     pub unreadable: Option<String>,
+}
+
+impl JobRecord {
+    /// The same, with payload and output left empty.
+    #[must_use]
+    pub fn without_payloads(self) -> Self {
+        Self { payload: Vec::new(), output: None, ..self }
+    }
 }

@@ -53,6 +53,74 @@ impl fmt::Display for Window {
     }
 }
 
+/// How much of a tenant may wait at once, in all its queues together, and how large one payload may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// Jobs that are scheduled or ready.
+    pub jobs: u64,
+    /// The payloads of those.
+    pub bytes: Bytes,
+    /// The payload of one job.
+    pub payload: Bytes,
+}
+
+impl QueueBounds {
+    /// The largest payload that any store takes, whatever is configured: one job must not hold up the others' calls.
+    pub const PAYLOAD_MAX: Bytes = Bytes::mib(8);
+
+    /// Bounds that hold back nothing but payloads over [`Self::PAYLOAD_MAX`].
+    pub const NONE: Self = Self { jobs: u64::MAX, bytes: Bytes(u64::MAX), payload: Self::PAYLOAD_MAX };
+
+    /// What there would be too much of, if so much came to what waits already.
+    #[must_use]
+    pub fn excess(&self, waiting: Waiting, more: Waiting) -> Option<QueueExcess> {
+        if more.jobs > 0 && waiting.jobs.saturating_add(more.jobs) > self.jobs {
+            return Some(QueueExcess::Jobs);
+        }
+        (more.bytes > 0 && waiting.bytes.saturating_add(more.bytes) > self.bytes.0)
+            .then_some(QueueExcess::Bytes)
+    }
+
+    /// Says what is full, for people, and what would help. `excess` is what there would be too much of.
+    #[must_use]
+    pub fn explain(&self, excess: QueueExcess) -> String {
+        match excess {
+            QueueExcess::Jobs => format!(
+                "{} jobs wait already, and no more may; let them run, remove some, or raise queue.jobs",
+                self.jobs
+            ),
+            QueueExcess::Bytes => format!(
+                "the payloads of the jobs that wait may be {} together; let them run, remove some, or raise queue.bytes",
+                self.bytes
+            ),
+        }
+    }
+}
+
+impl Default for QueueBounds {
+    fn default() -> Self {
+        Self { jobs: 1_000_000, bytes: Bytes::mib(1024), payload: Self::PAYLOAD_MAX }
+    }
+}
+
+/// What a tenant has waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// Jobs.
+    pub jobs: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+}
+
+/// What there would be too much of in a tenant's queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QueueExcess {
+    /// Jobs.
+    Jobs,
+    /// Bytes of payloads.
+    Bytes,
+}
+
 const MINUTE_MILLIS: u64 = 60_000;
 
 /// The minute of a point in time: so many after 1970.

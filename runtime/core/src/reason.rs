@@ -82,12 +82,22 @@ reasons! {
     OutOfBudget = "out-of-budget",
     /// Its plugin may keep no more state.
     StateFull = "state-full",
+    /// Its run would have enqueued more than its tenant may have waiting.
+    QueueFull = "queue-full",
     /// Its plugin had no room for one more run.
     NoRoom = "no-room",
     /// The daemon shut down before it was done.
     Drained = "drained",
     /// Somebody cancelled it.
     Cancelled = "cancelled",
+}
+
+impl Reason {
+    /// Whether a job that is released for this counts a fault of its host: it may come back only so often.
+    #[must_use]
+    pub fn is_host_fault(self) -> bool {
+        matches!(self, Self::HostFault | Self::Unreadable)
+    }
 }
 
 impl fmt::Display for Reason {

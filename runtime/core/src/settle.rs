@@ -223,6 +223,16 @@ pub fn settle_conflict(tally: Tally, key: &str, policy: &RetryPolicy, chance: Ch
     Settlement::Retry { after: policy.backoff.wait(failures, chance), reason: Reason::StateConflict, message }
 }
 
+/// What to record instead, when the run's jobs found no room in its tenant's queues. Room may come, so it is tried again.
+#[must_use]
+pub fn settle_queue_full(tally: Tally, message: String, policy: &RetryPolicy, chance: Chance) -> Settlement {
+    let failures = tally.attempts.saturating_add(1);
+    if failures >= policy.max_attempts.get() {
+        return Settlement::Bury { reason: Reason::QueueFull, message };
+    }
+    Settlement::Retry { after: policy.backoff.wait(failures, chance), reason: Reason::QueueFull, message }
+}
+
 /// What to record instead, when the plugin would keep more state than it may. Like other limits, the same input would hit
 /// it again.
 #[must_use]

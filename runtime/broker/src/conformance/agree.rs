@@ -18,7 +18,7 @@ use super::clock::ManualClock;
 use super::random::{KEYS, Op, PLUGINS, Random, Sizes};
 use super::script::{key, plugin};
 use crate::memory::Memory;
-use crate::{Broker, Changed, Clock, Counts, Enqueued, LeaseAsk, Leased, Query, Renewal};
+use crate::{Broker, Changed, Clock, Counts, Enqueued, JobAction, LeaseAsk, Leased, Query, Renewal, Swept};
 
 /// Seeds that are always played.
 const SEEDS: std::ops::Range<u64> = 0..24;
@@ -91,8 +91,9 @@ pub(super) enum Reply {
     Leased(Leased),
     Renewed(Vec<Renewal>),
     Settled(Vec<SettleReply>),
-    Cancelled(Changed),
-    Redriven(Changed),
+    Swept(Swept),
+    Purged(u64),
+    Changed(Vec<Changed>),
     Page(Vec<JobRecord>),
     Passed,
 }
@@ -100,10 +101,23 @@ pub(super) enum Reply {
 async fn play(broker: &dyn Broker, op: &Op) -> Reply {
     const OK: &str = "a broker in good order answers";
     match op {
-        Op::Enqueue { tenant, jobs } => Reply::Enqueued(broker.enqueue(tenant, jobs).await.expect(OK)),
-        Op::Lease { tenant, queues, ttl, expiries_max, fuel } => {
-            let ask = LeaseAsk { tenant, queues, ttl: *ttl, expiries_max: *expiries_max, fuel: *fuel };
+        Op::Enqueue { tenant, jobs, bounds } => {
+            Reply::Enqueued(broker.enqueue_within(tenant, jobs, bounds).await.expect(OK))
+        }
+        Op::Lease { tenant, queues, ttl, suspects, bytes, fuel, asker } => {
+            let ask = LeaseAsk {
+                suspects: *suspects,
+                bytes: *bytes,
+                fuel: *fuel,
+                asker: *asker,
+                ..LeaseAsk::new(tenant, queues, *ttl)
+            };
             Reply::Leased(broker.lease(ask).await.expect(OK))
+        }
+        Op::Sweep { tenant, sweep } => Reply::Swept(broker.sweep(tenant, *sweep).await.expect(OK)),
+        Op::Purge { tenant } => Reply::Purged(broker.purge(tenant, usize::MAX).await.expect(OK)),
+        Op::Act { tenant, action, jobs } => {
+            Reply::Changed(broker.act(tenant, *action, jobs).await.expect(OK))
         }
         Op::Renew { tenant, ttl, leases } => {
             Reply::Renewed(broker.renew(tenant, *ttl, leases).await.expect(OK))
@@ -111,9 +125,8 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
         Op::Settle { tenant, settlements } => {
             Reply::Settled(broker.settle(tenant, settlements).await.expect(OK))
         }
-        Op::Cancel { tenant, job } => Reply::Cancelled(broker.cancel(tenant, *job).await.expect(OK)),
-        Op::Redrive { tenant, job } => Reply::Redriven(broker.redrive(tenant, *job).await.expect(OK)),
-        Op::Page { tenant, query } => Reply::Page(broker.jobs(tenant, query.clone()).await.expect(OK)),
+        // Where the next page begins is each store's own affair.
+        Op::Page { tenant, query } => Reply::Page(broker.jobs(tenant, query.clone()).await.expect(OK).jobs),
         Op::Pass(_) => Reply::Passed,
     }
 }
@@ -138,8 +151,17 @@ impl View {
         }
         let mut lists = Vec::new();
         for state in State::ALL {
-            let query = Query { state, offset: 0, limit: Query::LIMIT_MAX };
-            lists.push((state, broker.jobs(tenant, query).await.expect(OK)));
+            let mut query = Query::of(state, Query::LIMIT_MAX);
+            let mut jobs = Vec::new();
+            loop {
+                let page = broker.jobs(tenant, query.clone()).await.expect(OK);
+                jobs.extend(page.jobs);
+                query.after = page.next;
+                if query.after.is_none() {
+                    break;
+                }
+            }
+            lists.push((state, jobs));
         }
         let mut stored = Vec::new();
         for (name, text) in PLUGINS.iter().flat_map(|name| KEYS.map(|text| (*name, text))) {
@@ -187,7 +209,10 @@ impl Invariants {
     ) {
         match reply {
             Reply::Leased(leased) => {
-                for Lease { token, job } in &leased.leases {
+                let Op::Lease { asker, .. } = op else { return };
+                // What is handed out again has the number that it had.
+                let repeats = asker.is_some_and(|asker| asker.repeats);
+                for Lease { token, job } in leased.leases.iter().filter(|_| !repeats) {
                     let earlier = self.numbers.insert((job.id, job.enqueued_at), token.lease);
                     assert!(earlier < Some(token.lease), "{at}: lease numbers only rise, but see {token}");
                 }
@@ -195,7 +220,10 @@ impl Invariants {
             Reply::Settled(replies)
                 if matches!(
                     replies[..],
-                    [SettleReply::Lost | SettleReply::Conflict { .. } | SettleReply::Full { .. }]
+                    [SettleReply::Lost
+                        | SettleReply::Conflict { .. }
+                        | SettleReply::Full { .. }
+                        | SettleReply::QueueFull { .. }]
                 ) =>
             {
                 let after = self.before(op, broker).await;
@@ -203,8 +231,11 @@ impl Invariants {
             }
             _ => {}
         }
-        if let (Op::Redrive { job, .. }, Reply::Redriven(Changed::Done)) = (op, reply) {
-            self.finals.retain(|(id, _), _| id != job);
+        if let Op::Act { action: JobAction::Redrive | JobAction::Remove, jobs, .. } = op {
+            self.finals.retain(|(id, _), _| !jobs.contains(id));
+        }
+        if matches!(op, Op::Purge { .. }) {
+            self.finals.clear();
         }
     }
 
@@ -255,7 +286,6 @@ mod tests {
             }
             (_, Reply::Leased(leased)) => [
                 (!leased.leases.is_empty()).then_some("leases"),
-                (!leased.buried.is_empty()).then_some("buried"),
                 leased.next_due.map(|_| "next due"),
                 held(op, leased).then_some("held"),
             ]
@@ -263,10 +293,16 @@ mod tests {
             .flatten()
             .map(str::to_owned)
             .collect(),
-            (_, Reply::Cancelled(Changed::Not(state))) => vec![format!("not cancelled: {state}")],
-            (_, Reply::Redriven(Changed::Not(state))) => vec![format!("not redriven: {state}")],
-            (_, Reply::Cancelled(answer)) => vec![format!("cancel: {}", name(answer))],
-            (_, Reply::Redriven(answer)) => vec![format!("redrive: {}", name(answer))],
+            (_, Reply::Swept(swept)) => {
+                (!swept.buried.is_empty()).then(|| "buried".to_owned()).into_iter().collect()
+            }
+            (Op::Act { action, .. }, Reply::Changed(answers)) => {
+                let of = |answer: &Changed| match answer {
+                    Changed::Not(state) => format!("not {action:?}: {state}"),
+                    answer => format!("{action:?}: {}", name(answer)),
+                };
+                answers.iter().map(of).collect()
+            }
             _ => vec![],
         }
     }
@@ -290,10 +326,13 @@ mod tests {
             }
         }
         let expected = "Stored Duplicate Held Lost CancelRequested leases buried next_due held \
-            cancel:_Done cancel:_Requested cancel:_Unknown \
-            not_cancelled:_succeeded not_cancelled:_dead not_cancelled:_cancelled \
-            redrive:_Done redrive:_Duplicate redrive:_Unknown not_redriven:_scheduled not_redriven:_ready \
-            not_redriven:_leased not_redriven:_succeeded not_redriven:_cancelled \
+            TooLarge Full succeed_QueueFull \
+            Cancel:_Done Cancel:_Requested Cancel:_Unknown \
+            not_Cancel:_succeeded not_Cancel:_dead not_Cancel:_cancelled \
+            Redrive:_Done Redrive:_Duplicate Redrive:_Unknown not_Redrive:_scheduled not_Redrive:_ready \
+            not_Redrive:_leased not_Redrive:_succeeded not_Redrive:_cancelled \
+            RunNow:_Done RunNow:_Unknown not_RunNow:_leased not_RunNow:_dead \
+            Remove:_Done Remove:_Unknown not_Remove:_ready not_Remove:_leased \
             succeed_Applied succeed_Applied_with_effects succeed_Lost succeed_Conflict \
             succeed_Conflict_with_effects succeed_Full retry_Applied retry_Lost release_Applied release_Lost \
             bury_Applied bury_Lost cancel_Applied cancel_Lost";

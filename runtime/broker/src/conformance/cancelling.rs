@@ -9,7 +9,7 @@ use sandhog_core::settle::Settlement;
 
 use super::case::{Case, EXPIRIES_MAX, TTL};
 use super::script::{bury, lines, ms, progress, secs, settle, succeed, unique, usage};
-use crate::{Changed, Counts, Enqueued, Settle};
+use crate::{Changed, Counts, Enqueued, JobAction, Settle};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -150,4 +150,41 @@ pub async fn what_a_dead_letter_spent_is_not_forgotten(case: Case) {
     let record = case.record(token.job).await;
     assert_eq!((record.usage, record.progress), (usage(1), progress(3)));
     assert_eq!(case.log(token.job).await, lines(0..2));
+}
+
+/// Behind those that are ready.
+pub async fn a_scheduled_job_can_be_run_now(case: Case) {
+    let id = case.enqueue(NewJob { delay: secs(60), ..case.new_job() }).await;
+    let ready = case.enqueue(case.new_job()).await;
+    assert_eq!(case.act(JobAction::RunNow, id).await, Changed::Done);
+    assert_eq!(case.act(JobAction::RunNow, id).await, Changed::Done, "it is ready already");
+    assert_eq!(case.record(id).await.due_at, None);
+    assert_eq!(case.drain().await, [ready, id]);
+    assert_eq!(case.act(JobAction::RunNow, id).await, Changed::Not(State::Leased));
+}
+
+/// With all that is kept of it.
+pub async fn a_final_job_can_be_removed(case: Case) {
+    let token = case.leased_job().await;
+    assert_eq!(case.act(JobAction::Remove, token.job).await, Changed::Not(State::Leased));
+    case.settle_with(Settle { log: super::script::lines(0..3), ..settle(token, bury()) }).await;
+    assert_eq!(case.act(JobAction::Remove, token.job).await, Changed::Done);
+    assert_eq!(case.act(JobAction::Remove, token.job).await, Changed::Unknown);
+    assert_eq!((case.find(token.job).await, case.log(token.job).await), (None, vec![]));
+    assert_eq!(case.counts().await, Counts::default());
+}
+
+/// One that can't be changed keeps no other from it.
+pub async fn many_are_changed_at_once_and_answered_one_by_one(case: Case) {
+    let ids = case.enqueue_n(3).await;
+    let token = case.lease_one().await;
+    let unknown = case.new_job().id;
+    let jobs = [ids[1], unknown, ids[0], ids[1], ids[2]];
+    let answers = case.broker.act(&case.tenant, JobAction::Cancel, &jobs).await.expect("it succeeds");
+    assert_eq!(
+        answers,
+        [Changed::Done, Changed::Unknown, Changed::Requested, Changed::Not(State::Cancelled), Changed::Done]
+    );
+    case.applied(token, Settlement::Cancel).await;
+    assert_eq!(case.counts().await, Counts::of(&[(State::Cancelled, 3)]));
 }

@@ -7,13 +7,16 @@ use std::time::Duration;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, LeaseToken, QueueName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, State};
-use sandhog_core::quota::FuelQuota;
+use sandhog_core::quota::{FuelQuota, QueueBounds};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
 use super::clock::ManualClock;
 use super::script::{PLUGIN, new_job, plugin, queue, settle};
-use crate::{Broker, Clock, Counts, Enqueued, LeaseAsk, Leased, Query, Renew, Renewal, Settle};
+use crate::{
+    Broker, Changed, Clock, Counts, Enqueued, JobAction, KeepMax, LeaseAsk, Leased, Page, Query, Renew,
+    Renewal, Settle, Sweep, Swept,
+};
 
 /// One rule's world. Every call to the broker has to succeed.
 pub struct Case {
@@ -66,6 +69,11 @@ impl Case {
         self.broker.enqueue(&self.tenant, jobs).await.expect("an enqueue succeeds")
     }
 
+    /// Enqueues a batch within bounds.
+    pub async fn enqueue_within(&self, jobs: &[NewJob], bounds: &QueueBounds) -> Vec<Enqueued> {
+        self.broker.enqueue_within(&self.tenant, jobs, bounds).await.expect("an enqueue succeeds")
+    }
+
     /// Enqueues one that is to be stored.
     pub async fn enqueue(&self, job: NewJob) -> JobId {
         let id = job.id;
@@ -85,15 +93,36 @@ impl Case {
         self.ask_within(queues, None).await
     }
 
-    /// Asks for leases of these queues, within what the tenant may spend.
+    /// Asks for leases of these queues, within what the tenant may spend. Sweeps before, as a daemon does.
     pub async fn ask_within(&self, queues: &[(QueueName, u32)], fuel: Option<FuelQuota>) -> Leased {
-        let ask = LeaseAsk { tenant: &self.tenant, queues, ttl: TTL, expiries_max: EXPIRIES_MAX, fuel };
+        self.sweep().await;
+        self.lease_as(LeaseAsk { suspects: u32::MAX, fuel, ..self.asking(queues) }).await
+    }
+
+    /// An ask for these queues, to be changed.
+    pub fn asking<'a>(&'a self, queues: &'a [(QueueName, u32)]) -> LeaseAsk<'a> {
+        LeaseAsk::new(&self.tenant, queues, TTL)
+    }
+
+    /// Asks for leases, and for nothing else.
+    pub async fn lease_as(&self, ask: LeaseAsk<'_>) -> Leased {
         self.broker.lease(ask).await.expect("a lease succeeds")
     }
 
-    /// Asks for no lease, and so only has the broker sweep.
-    pub async fn sweep(&self) -> Leased {
-        self.ask(&[]).await
+    /// Has the broker sweep.
+    pub async fn sweep(&self) -> Swept {
+        self.sweep_to(KeepMax::default()).await
+    }
+
+    /// Has the broker sweep, and keep no more final jobs than this.
+    pub async fn sweep_to(&self, keep_max: KeepMax) -> Swept {
+        let sweep = Sweep { expiries_max: EXPIRIES_MAX, keep_max };
+        self.broker.sweep(&self.tenant, sweep).await.expect("a sweep succeeds")
+    }
+
+    /// Does something to one job.
+    pub async fn act(&self, action: JobAction, job: JobId) -> Changed {
+        self.broker.act(&self.tenant, action, &[job]).await.expect("it succeeds")[0]
     }
 
     /// Leases up to so many of the usual queue.
@@ -172,12 +201,11 @@ impl Case {
 
     /// The first jobs of a state.
     pub async fn list(&self, state: State) -> Vec<JobId> {
-        let query = Query { state, offset: 0, limit: 100 };
-        self.page(query).await.into_iter().map(|record| record.id).collect()
+        self.page(Query::of(state, 100)).await.jobs.into_iter().map(|record| record.id).collect()
     }
 
     /// A page of jobs.
-    pub async fn page(&self, query: Query) -> Vec<JobRecord> {
+    pub async fn page(&self, query: Query) -> Page {
         self.broker.jobs(&self.tenant, query).await.expect("a look succeeds")
     }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use sandhog_core::budget::Bytes;
 use sandhog_core::id::{Kind, LeaseNo};
 use sandhog_core::job::{JobRecord, NewJob, Priority, State};
 use sandhog_core::outcome::Usage;
+use sandhog_core::quota::{QueueBounds, QueueExcess};
 
 use super::case::Case;
 use super::script::{bury, ms, new_job, queue, queue_named, revision, secs, succeed, unique};
@@ -36,6 +38,7 @@ pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Cas
         message: None,
         attempts: 0,
         expiries: 0,
+        faults: 0,
         lease: LeaseNo(0),
         enqueued_at: case.now(),
         due_at: None,
@@ -179,4 +182,48 @@ pub async fn nothing_enqueued_is_nothing_answered(case: Case) {
     // Not even a job that is there is handed out where none is asked for.
     case.enqueue(new_job(case.new_job().id)).await;
     assert_eq!(case.ask(&[(queue(), 0)]).await.leases, []);
+}
+
+/// Whether anybody knows what would run it or not.
+pub async fn a_payload_over_its_bound_is_refused_and_its_neighbours_are_not(case: Case) {
+    let of = |bytes| NewJob { payload: vec![1; bytes], ..case.new_job() };
+    let bounds = QueueBounds { payload: Bytes(10), ..QueueBounds::default() };
+    let jobs = [of(10), of(11), of(0)];
+    assert_eq!(
+        case.enqueue_within(&jobs, &bounds).await,
+        [Enqueued::Stored, Enqueued::TooLarge, Enqueued::Stored]
+    );
+    assert_eq!(case.find(jobs[1].id).await, None);
+}
+
+/// What waits, not what runs or is over.
+pub async fn no_more_jobs_wait_than_may(case: Case) {
+    let bounds = QueueBounds { jobs: 3, ..QueueBounds::default() };
+    let later = NewJob { delay: secs(60), ..case.new_job() };
+    let full = Enqueued::Full(QueueExcess::Jobs);
+    let jobs = [case.new_job(), later, case.new_job(), case.new_job()];
+    assert_eq!(
+        case.enqueue_within(&jobs, &bounds).await,
+        [Enqueued::Stored, Enqueued::Stored, Enqueued::Stored, full]
+    );
+    assert_eq!(case.enqueue_within(&jobs[..1], &bounds).await, [Enqueued::Stored], "it is stored already");
+    let token = case.lease_one().await;
+    assert_eq!(case.enqueue_within(&jobs[3..], &bounds).await, [Enqueued::Stored], "one is under way");
+    assert_eq!(case.enqueue_within(&[case.new_job()], &bounds).await, [full]);
+    case.applied(token, super::script::retry(Duration::ZERO)).await;
+    case.broker.cancel(&case.tenant, jobs[1].id).await.expect("a cancellation succeeds");
+    assert_eq!(case.enqueue_within(&[case.new_job()], &bounds).await, [full], "one has come back");
+    case.broker.cancel(&case.tenant, jobs[2].id).await.expect("a cancellation succeeds");
+    assert_eq!(case.enqueue_within(&[case.new_job()], &bounds).await, [Enqueued::Stored]);
+}
+
+/// Whatever their number.
+pub async fn no_more_bytes_wait_than_may(case: Case) {
+    let of = |bytes| NewJob { payload: vec![1; bytes], ..case.new_job() };
+    let bounds = QueueBounds { bytes: Bytes(100 + 3 * case.seal), ..QueueBounds::default() };
+    let full = Enqueued::Full(QueueExcess::Bytes);
+    let jobs = [of(60), of(41 + usize::try_from(2 * case.seal).expect("a small number")), of(40)];
+    assert_eq!(case.enqueue_within(&jobs, &bounds).await, [Enqueued::Stored, full, Enqueued::Stored]);
+    case.lease_one().await;
+    assert_eq!(case.enqueue_within(&[of(60)], &bounds).await, [Enqueued::Stored]);
 }

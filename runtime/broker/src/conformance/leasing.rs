@@ -1,13 +1,16 @@
 //! Jobs are handed out.
 
-use crate::Counts;
 use std::time::Duration;
 
+use sandhog_core::budget::Bytes;
 use sandhog_core::id::{JobId, LeaseNo, LeaseToken};
 use sandhog_core::job::{Job, Lease, NewJob, Priority, State};
+use sandhog_core::reason::Reason;
+use sandhog_core::settle::Settlement;
 
 use super::case::{Case, TTL};
-use super::script::{ms, queue, queue_named, release, retry, revision, secs, succeed, unique};
+use super::script::{daemon, ms, queue, queue_named, release, retry, revision, secs, succeed, unique};
+use crate::{Asker, Counts, LeaseAsk, Leased};
 
 fn ids(leases: &[Lease]) -> Vec<JobId> {
     leases.iter().map(|lease| lease.token.job).collect()
@@ -26,6 +29,8 @@ pub async fn a_lease_hands_over_the_whole_job(case: Case) {
         payload: new.payload,
         pinned: None,
         attempts: 0,
+        expiries: 0,
+        faults: 0,
         enqueued_at,
     };
     assert_eq!(case.lease(9).await, [Lease { token: LeaseToken { job: id, lease: LeaseNo(1) }, job }]);
@@ -151,4 +156,96 @@ pub async fn the_next_look_is_for_whatever_comes_first(case: Case) {
     assert_eq!(case.sweep().await.next_due, Some(secs(20)));
     case.applied(leased.leases[0].token, succeed()).await;
     assert_eq!(case.sweep().await.next_due, Some(secs(80)));
+}
+
+/// Its daemon may have died of it, and so may the next one: it dies of one at a time.
+pub async fn suspects_are_handed_out_as_many_as_asked_for(case: Case) {
+    let lost = case.enqueue_n(3).await;
+    case.lease(3).await;
+    case.pass(TTL);
+    let fresh = case.enqueue_n(2).await;
+    case.sweep().await;
+    let queues = [(queue(), 10)];
+    let ids = |leased: &Leased| leased.leases.iter().map(|lease| lease.token.job).collect::<Vec<_>>();
+    let leased = case.lease_as(LeaseAsk { suspects: 1, ..case.asking(&queues) }).await;
+    assert_eq!(ids(&leased), [lost[0], fresh[0], fresh[1]], "a suspect goes before the others");
+    assert_eq!(leased.leases[0].job.expiries, 1);
+    let leased = case.lease_as(LeaseAsk { suspects: 0, ..case.asking(&queues) }).await;
+    assert_eq!(ids(&leased), []);
+    let leased = case.lease_as(LeaseAsk { suspects: 5, ..case.asking(&queues) }).await;
+    assert_eq!(ids(&leased), [lost[1], lost[2]]);
+}
+
+/// However its run ended: its daemon has lived through it.
+pub async fn an_attempt_that_ends_clears_a_suspect(case: Case) {
+    let token = case.leased_job().await;
+    case.pass(TTL);
+    let again = case.lease_one().await;
+    case.applied(again, release(Duration::ZERO)).await;
+    assert_eq!(case.record(token.job).await.expiries, 1, "a release says nothing of it");
+    let again = case.lease_one().await;
+    case.applied(again, retry(Duration::ZERO)).await;
+    assert_eq!(case.record(token.job).await.expiries, 0);
+    let queues = [(queue(), 1)];
+    let leased = case.lease_as(LeaseAsk { suspects: 0, ..case.asking(&queues) }).await;
+    assert_eq!(leased.leases.len(), 1);
+}
+
+/// Its daemon can't know what it was given.
+pub async fn an_ask_whose_answer_was_lost_is_answered_again(case: Case) {
+    case.enqueue_n(3).await;
+    let queues = [(queue(), 2)];
+    let by = |number, repeats| Some(Asker { daemon: daemon(1), number, repeats });
+    let first = case.lease_as(LeaseAsk { asker: by(1, false), ..case.asking(&queues) }).await;
+    assert_eq!(first.leases.len(), 2);
+    case.applied(first.leases[0].token, succeed()).await;
+    case.pass(secs(20));
+    let again = case.lease_as(LeaseAsk { asker: by(1, true), ..case.asking(&queues) }).await;
+    assert_eq!(again.leases, first.leases[1..], "what is settled by now is not");
+    case.pass(secs(20));
+    case.sweep().await;
+    assert_eq!(case.state_of(first.leases[1].token.job).await, State::Leased, "it was prolonged");
+}
+
+/// A number of its own, or of another daemon, is another matter.
+pub async fn an_ask_that_nobody_heard_is_answered_anew(case: Case) {
+    case.enqueue_n(4).await;
+    let queues = [(queue(), 1)];
+    let ask = async |nth, number, repeats| {
+        let asker = Some(Asker { daemon: daemon(nth), number, repeats });
+        case.lease_as(LeaseAsk { asker, ..case.asking(&queues) }).await.leases[0].token.job
+    };
+    let jobs = [ask(1, 1, true).await, ask(1, 2, false).await, ask(2, 2, true).await, ask(1, 3, true).await];
+    assert_eq!(jobs.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "each is another one");
+}
+
+/// So that one answer holds up nobody, and none stays behind for its size.
+pub async fn what_is_handed_out_is_bounded_in_bytes(case: Case) {
+    let of = |bytes| NewJob { payload: vec![1; bytes], ..case.new_job() };
+    let jobs = [of(500), of(300), of(300), of(10)];
+    case.enqueue_all(&jobs).await;
+    let bytes = Bytes(600 + 2 * case.seal);
+    let queues = [(queue(), 10)];
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        let leased = case.lease_as(LeaseAsk { bytes, ..case.asking(&queues) }).await;
+        sizes.push(leased.leases.iter().map(|lease| lease.job.payload.len()).collect::<Vec<_>>());
+    }
+    assert_eq!(sizes, [vec![500], vec![300, 300], vec![10]]);
+}
+
+/// A daemon that fails on a job is not a job that fails.
+pub async fn host_faults_are_counted_apart(case: Case) {
+    let token = case.leased_job().await;
+    let fault = Settlement::Release { after: Duration::ZERO, reason: Reason::HostFault };
+    case.applied(token, fault.clone()).await;
+    let lease = case.lease(1).await.remove(0);
+    assert_eq!((lease.job.faults, lease.job.attempts), (1, 0));
+    case.applied(lease.token, release(Duration::ZERO)).await;
+    let again = case.lease_one().await;
+    case.applied(again, fault).await;
+    assert_eq!(case.record(token.job).await.faults, 2);
+    let again = case.lease_one().await;
+    case.applied(again, retry(Duration::ZERO)).await;
+    assert_eq!(case.record(token.job).await.faults, 0, "an attempt ended");
 }

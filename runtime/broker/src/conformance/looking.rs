@@ -1,11 +1,15 @@
 //! People and programs look at what is there.
 
+use std::time::Duration;
+
+use sandhog_core::id::Kind;
 use sandhog_core::job::{NewJob, Priority, State};
+use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 
 use super::case::Case;
-use super::script::{bury, lines, ms, queue_named, renew, secs, succeed};
-use crate::{Counts, Query, Renew};
+use super::script::{bury, lines, ms, queue_named, renew, retry, secs, succeed};
+use crate::{Counts, Filter, JobAction, Query, Renew};
 
 /// Ready ones as they are handed out, whatever their queue; the others by their time, then by id.
 pub async fn waiting_jobs_are_listed_in_the_order_in_which_they_go(case: Case) {
@@ -54,20 +58,95 @@ pub async fn final_jobs_are_listed_latest_first(case: Case) {
 /// Pages of any state fit together, and hold whole records.
 pub async fn a_page_holds_what_was_asked_for(case: Case) {
     let ids = case.enqueue_n(5).await;
-    let page = |offset, limit| case.page(Query { state: State::Ready, offset, limit });
-    let found: Vec<_> =
-        page(0, 2).await.into_iter().chain(page(2, 2).await).chain(page(4, 2).await).collect();
-    assert_eq!(found.iter().map(|record| record.id).collect::<Vec<_>>(), ids);
+    let page = async |after, limit| case.page(Query { after, ..Query::of(State::Ready, limit) }).await;
+    let first = page(None, 2).await;
+    let second = page(first.next, 2).await;
+    // What goes before the place of a cursor, and what comes behind it, moves nothing that is between.
+    case.act(JobAction::Cancel, ids[0]).await;
+    let late = case.enqueue(case.new_job()).await;
+    let third = page(second.next, 2).await;
+    assert_eq!(third.next, None);
+    let found: Vec<_> = [first.jobs, second.jobs, third.jobs].concat();
+    assert_eq!(found.iter().map(|record| record.id).collect::<Vec<_>>(), [&ids[..], &[late]].concat());
     assert_eq!(found[3], case.record(ids[3]).await);
-    assert_eq!((page(5, 2).await, page(u64::MAX, 2).await), (vec![], vec![]));
     assert_eq!(case.list(State::Dead).await, []);
+}
+
+/// The cursor of the last one is the end.
+pub async fn pages_of_every_state_fit_together(case: Case) {
+    let delayed: Vec<NewJob> = (1..=5).map(|n| NewJob { delay: secs(n / 2), ..case.new_job() }).collect();
+    case.enqueue_all(&delayed).await;
+    case.enqueue_n(20).await;
+    for (n, settlement) in (0..).zip([succeed(), bury(), Settlement::Cancel].iter().cycle().take(12)) {
+        let token = case.lease_one().await;
+        case.pass(ms(n % 2));
+        case.applied(token, settlement.clone()).await;
+    }
+    case.lease(4).await;
+    for state in State::ALL {
+        let whole = case.list(state).await;
+        let (mut pages, mut after) = (Vec::new(), None);
+        loop {
+            let page = case.page(Query { after, ..Query::of(state, 2) }).await;
+            pages.extend(page.jobs.iter().map(|record| record.id));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(pages, whole, "{state}");
+        assert!(!whole.is_empty(), "{state}");
+    }
+}
+
+/// By what they are, and when they came.
+pub async fn a_list_can_be_filtered(case: Case) {
+    let of = |name| NewJob { queue: queue_named(name), ..case.new_job() };
+    let first = case.enqueue(of("a")).await;
+    case.pass(secs(5));
+    let second = case.enqueue(of("b")).await;
+    let other = NewJob { kind: Kind::parse("other.kind").expect("a valid kind"), ..of("b") };
+    let third = case.enqueue(other.clone()).await;
+    let listed = async |filter: Filter| {
+        let page = case.page(Query { filter, ..Query::of(State::Ready, 100) }).await;
+        page.jobs.iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    let any = Filter::default();
+    assert_eq!(listed(any.clone()).await, [first, second, third]);
+    assert_eq!(listed(Filter { queue: Some(queue_named("b")), ..any.clone() }).await, [second, third]);
+    assert_eq!(listed(Filter { kind: Some(other.kind), ..any.clone() }).await, [third]);
+    assert_eq!(listed(Filter { enqueued_from: Some(case.now()), ..any.clone() }).await, [second, third]);
+    assert_eq!(listed(Filter { enqueued_until: Some(case.now()), ..any.clone() }).await, [first]);
+    assert_eq!(listed(Filter { reason: Some(Reason::Failed), ..any.clone() }).await, []);
+    let token = case.ask(&[(queue_named("a"), 1)]).await.leases[0].token;
+    case.applied(token, retry(Duration::ZERO)).await;
+    let reason = case.record(token.job).await.reason;
+    assert_eq!(listed(Filter { reason, ..any }).await, [token.job]);
+}
+
+/// Whoever lists jobs has mostly no use for them.
+pub async fn a_list_comes_without_payloads_unless_asked(case: Case) {
+    let id = case.enqueue(NewJob { payload: vec![7; 1000], ..case.new_job() }).await;
+    let page = case.page(Query { payloads: false, ..Query::of(State::Ready, 10) }).await;
+    assert_eq!(page.jobs, [case.record(id).await.without_payloads()]);
+}
+
+/// So that no page holds up anybody.
+pub async fn a_page_is_bounded_in_bytes(case: Case) {
+    let large = |_| NewJob { payload: vec![7; Query::BYTES_MAX / 4], ..case.new_job() };
+    let jobs: Vec<NewJob> = (0..6).map(large).collect();
+    case.enqueue_all(&jobs).await;
+    let first = case.page(Query::of(State::Ready, 100)).await;
+    assert!((1..=4).contains(&first.jobs.len()), "{}", first.jobs.len());
+    assert!(first.next.is_some());
+    assert_eq!(case.page(Query { payloads: false, ..Query::of(State::Ready, 100) }).await.jobs.len(), 6);
 }
 
 /// Nor is it empty where something is there.
 pub async fn a_page_is_never_larger_than_the_limit(case: Case) {
     case.enqueue_n(Query::LIMIT_MAX as usize + 1).await;
     for (limit, found) in [(0, 1), (1, 1), (u32::MAX, Query::LIMIT_MAX as usize)] {
-        assert_eq!(case.page(Query { state: State::Ready, offset: 0, limit }).await.len(), found);
+        assert_eq!(case.page(Query::of(State::Ready, limit)).await.jobs.len(), found);
     }
 }
 

@@ -77,6 +77,9 @@ macro_rules! conformance_suite {
                 tenants_share_neither_jobs_nor_keys,
                 payloads_are_kept_byte_for_byte,
                 nothing_enqueued_is_nothing_answered,
+                a_payload_over_its_bound_is_refused_and_its_neighbours_are_not,
+                no_more_jobs_wait_than_may,
+                no_more_bytes_wait_than_may,
             }
             leasing {
                 a_lease_hands_over_the_whole_job,
@@ -90,12 +93,18 @@ macro_rules! conformance_suite {
                 what_was_promoted_goes_behind_what_was_ready,
                 a_queue_that_nobody_asks_for_keeps_its_jobs,
                 the_next_look_is_for_whatever_comes_first,
+                suspects_are_handed_out_as_many_as_asked_for,
+                an_attempt_that_ends_clears_a_suspect,
+                an_ask_whose_answer_was_lost_is_answered_again,
+                an_ask_that_nobody_heard_is_answered_anew,
+                what_is_handed_out_is_bounded_in_bytes,
+                host_faults_are_counted_apart,
             }
             sweeping {
                 an_expired_lease_is_taken_back_and_counted,
                 a_lease_holds_to_its_last_millisecond,
                 expired_leases_come_back_in_order_of_expiry_then_id,
-                an_expired_job_can_be_handed_out_by_the_call_that_takes_it_back,
+                an_expired_job_can_be_handed_out_once_it_is_taken_back,
                 a_job_that_loses_too_many_leases_is_buried_and_named,
                 a_job_buried_for_its_leases_is_kept_for_thirty_days,
                 a_cancelled_job_whose_lease_runs_out_is_cancelled,
@@ -104,8 +113,11 @@ macro_rules! conformance_suite {
                 one_call_never_takes_back_without_bound,
                 one_call_never_removes_without_bound,
                 final_jobs_go_when_their_keep_time_is_over,
-                a_job_kept_for_no_time_goes_at_the_next_lease,
+                a_job_kept_for_no_time_goes_at_the_next_sweep,
                 removing_is_no_reason_to_look_again,
+                no_more_final_jobs_are_kept_than_their_number,
+                a_sweep_tells_when_the_next_job_is_past_its_time,
+                what_a_tenant_has_can_be_purged_in_steps,
             }
             renewing {
                 a_renewal_holds_from_now_on,
@@ -188,6 +200,9 @@ macro_rules! conformance_suite {
                 a_redriven_job_takes_its_unique_key_again,
                 a_redriven_job_goes_behind_and_is_not_removed,
                 what_a_dead_letter_spent_is_not_forgotten,
+                a_scheduled_job_can_be_run_now,
+                a_final_job_can_be_removed,
+                many_are_changed_at_once_and_answered_one_by_one,
             }
             quotas {
                 a_success_that_would_overfill_the_state_changes_nothing,
@@ -205,6 +220,10 @@ macro_rules! conformance_suite {
                 waiting_jobs_are_listed_in_the_order_in_which_they_go,
                 final_jobs_are_listed_latest_first,
                 a_page_holds_what_was_asked_for,
+                pages_of_every_state_fit_together,
+                a_list_can_be_filtered,
+                a_list_comes_without_payloads_unless_asked,
+                a_page_is_bounded_in_bytes,
                 a_page_is_never_larger_than_the_limit,
                 counts_are_exact,
                 nothing_is_known_of_an_unknown_job,

@@ -7,9 +7,9 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{JobId, LeaseNo, LeaseToken, QueueName, TenantId};
+use sandhog_core::id::{DaemonId, JobId, LeaseNo, LeaseToken, QueueName, TenantId};
 use sandhog_core::job::{NewJob, Priority, State};
-use sandhog_core::quota::{FuelQuota, OnEmpty, StateQuota};
+use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
@@ -19,7 +19,9 @@ use super::script::{
     STATE_MAX, key, lines, ms, new_job, plugin, progress, queue_named, ran, revision, secs, traffic, unique,
     usage,
 };
-use crate::{Broker, Enqueued, Keep, Query, Renew, Settle};
+use crate::{
+    Asker, Broker, Enqueued, Filter, JobAction, Keep, KeepMax, LeaseAsk, Query, Renew, Settle, Sweep,
+};
 
 /// The plugins that run jobs.
 pub(super) const PLUGINS: [&str; 2] = ["thumbnail", "report"];
@@ -28,6 +30,7 @@ pub(super) const KEYS: [&str; 3] = ["count", "owner", "{odd} key:ü"];
 
 const QUEUES: [&str; 2] = ["default", "other"];
 const UNIQUE_KEYS: [&str; 3] = ["nightly", "weekly", "user:1 {x}"];
+const MANY: Bytes = LeaseAsk::BYTES;
 const VALUES: [&str; 5] = ["0", "5", "-7", "text", ""];
 
 /// One call of a broker, or time that passes.
@@ -36,13 +39,20 @@ pub(super) enum Op {
     Enqueue {
         tenant: TenantId,
         jobs: Vec<NewJob>,
+        bounds: QueueBounds,
     },
     Lease {
         tenant: TenantId,
         queues: Vec<(QueueName, u32)>,
         ttl: Duration,
-        expiries_max: u32,
+        suspects: u32,
+        bytes: Bytes,
         fuel: Option<FuelQuota>,
+        asker: Option<Asker>,
+    },
+    Sweep {
+        tenant: TenantId,
+        sweep: Sweep,
     },
     Renew {
         tenant: TenantId,
@@ -53,13 +63,13 @@ pub(super) enum Op {
         tenant: TenantId,
         settlements: Vec<Settle>,
     },
-    Cancel {
+    Act {
         tenant: TenantId,
-        job: JobId,
+        action: JobAction,
+        jobs: Vec<JobId>,
     },
-    Redrive {
+    Purge {
         tenant: TenantId,
-        job: JobId,
     },
     Page {
         tenant: TenantId,
@@ -97,12 +107,19 @@ struct Memories {
     tokens: Vec<LeaseToken>,
     /// Every settlement that was ever sent.
     settled: Vec<Settle>,
+    /// The numbers of what each of two daemons has asked for last.
+    asked: [u64; 2],
 }
 
 impl Random {
     pub(super) fn new(seed: u64, tenants: [TenantId; 2], sizes: Sizes) -> Self {
-        let memories =
-            |tenant| Memories { tenant, jobs: Vec::new(), tokens: Vec::new(), settled: Vec::new() };
+        let memories = |tenant| Memories {
+            tenant,
+            jobs: Vec::new(),
+            tokens: Vec::new(),
+            settled: Vec::new(),
+            asked: [1; 2],
+        };
         Self { rng: StdRng::seed_from_u64(seed), tenants: tenants.map(memories), sizes }
     }
 
@@ -120,13 +137,27 @@ impl Random {
         let which = usize::from(self.rng.random_bool(0.2));
         let tenant = self.tenants[which].tenant.clone();
         match self.rng.random_range(0..100) {
-            0..18 => Op::Enqueue { tenant, jobs: self.some(0..6, |random| random.job(which)) },
-            18..44 => Op::Lease {
+            0..18 => Op::Enqueue {
+                tenant,
+                jobs: self.some(0..6, |random| random.job(which)),
+                bounds: self.queue_bounds(),
+            },
+            18..36 => Op::Lease {
                 tenant,
                 queues: self.some(0..3, |random| (random.queue(), random.rng.random_range(0..5))),
                 ttl: self.pick(&[ms(1), secs(1), secs(30), secs(60)]),
-                expiries_max: self.rng.random_range(0..4),
+                suspects: self.pick(&[0, 1, 1, 2, u32::MAX]),
+                // Sealed payloads are longer, and so fewer of them fit.
+                bytes: if self.sizes == Sizes::Same { self.pick(&[Bytes(0), Bytes(15), MANY]) } else { MANY },
                 fuel: self.fuel_quota(),
+                asker: self.asker(which),
+            },
+            36..44 => Op::Sweep {
+                tenant,
+                sweep: Sweep {
+                    expiries_max: self.rng.random_range(0..4),
+                    keep_max: KeepMax { done: self.pick(&[2, 5, 1000]), dead: self.pick(&[1, 4, 1000]) },
+                },
             },
             44..54 => Op::Renew {
                 tenant,
@@ -140,9 +171,23 @@ impl Random {
                 }
                 Op::Settle { tenant, settlements }
             }
-            80..84 => Op::Cancel { tenant, job: self.leased_or_any_job(which, model).await },
-            84..88 => Op::Redrive { tenant, job: self.dead_or_any_job(which, model).await },
-            88..90 => Op::Page { tenant, query: self.query() },
+            80..89 => {
+                let action = self.pick(&[
+                    JobAction::Cancel,
+                    JobAction::Cancel,
+                    JobAction::Redrive,
+                    JobAction::Redrive,
+                    JobAction::RunNow,
+                    JobAction::Remove,
+                ]);
+                let mut jobs = vec![self.job_for(action, which, model).await];
+                while self.rng.random_bool(0.3) {
+                    jobs.push(self.known_job(which));
+                }
+                Op::Act { tenant, action, jobs }
+            }
+            89 if self.rng.random_bool(0.02) => Op::Purge { tenant },
+            89 => Op::Page { tenant, query: self.query() },
             _ => Op::Pass(self.pick(&[
                 ms(1),
                 ms(400),
@@ -162,7 +207,7 @@ impl Random {
         let tenants = &mut self.tenants;
         let mut of = |tenant: &TenantId| tenants.iter_mut().position(|memories| memories.tenant == *tenant);
         match (op, reply) {
-            (Op::Enqueue { tenant, jobs }, Reply::Enqueued(answers)) => {
+            (Op::Enqueue { tenant, jobs, .. }, Reply::Enqueued(answers)) => {
                 let Some(which) = of(tenant) else { return };
                 for (job, answer) in jobs.iter().zip(answers) {
                     if *answer == Enqueued::Stored {
@@ -217,18 +262,40 @@ impl Random {
         known.copied().unwrap_or_else(|| self.new_id())
     }
 
-    async fn leased_or_any_job(&mut self, which: usize, model: &dyn Broker) -> JobId {
-        let query = Query { state: State::Leased, offset: 0, limit: 10 };
-        let leased = model.jobs(&self.tenants[which].tenant, query).await.expect("the model answers");
-        let leased = leased.choose(&mut self.rng).map(|record| record.id);
-        leased.filter(|_| self.rng.random_bool(0.5)).unwrap_or_else(|| self.known_job(which))
+    /// Mostly one to which it can be done.
+    async fn job_for(&mut self, action: JobAction, which: usize, model: &dyn Broker) -> JobId {
+        let state = match action {
+            JobAction::Cancel => State::Leased,
+            JobAction::Redrive => State::Dead,
+            JobAction::RunNow => State::Scheduled,
+            JobAction::Remove => State::Succeeded,
+        };
+        let page =
+            model.jobs(&self.tenants[which].tenant, Query::of(state, 10)).await.expect("the model answers");
+        let fit = if self.rng.random_bool(0.4) { None } else { page.jobs.choose(&mut self.rng) };
+        fit.map(|record| record.id).unwrap_or_else(|| self.known_job(which))
     }
 
-    async fn dead_or_any_job(&mut self, which: usize, model: &dyn Broker) -> JobId {
-        let query = Query { state: State::Dead, offset: 0, limit: 10 };
-        let dead = model.jobs(&self.tenants[which].tenant, query).await.expect("the model answers");
-        let dead = if self.rng.random_bool(0.2) { None } else { dead.choose(&mut self.rng) };
-        dead.map(|record| record.id).unwrap_or_else(|| self.known_job(which))
+    fn queue_bounds(&mut self) -> QueueBounds {
+        let few = self.rng.random_bool(0.2);
+        let jobs = if few { self.rng.random_range(0..12) } else { u64::MAX };
+        let payload = self.pick(&[Bytes(12), Bytes(1000), Bytes(1000)]);
+        let bytes = if few && self.sizes == Sizes::Same { self.pick(&[40, 80, 10_000]) } else { u64::MAX };
+        QueueBounds { jobs, bytes: Bytes(bytes), payload }
+    }
+
+    /// One of two daemons, that asks anew or once more, or has forgotten its numbers; or nobody.
+    fn asker(&mut self, which: usize) -> Option<Asker> {
+        let daemon = self.rng.random_range(0..3u8);
+        if daemon == 2 {
+            return None;
+        }
+        let number = &mut self.tenants[which].asked[usize::from(daemon)];
+        let repeats = self.rng.random_bool(0.3);
+        *number += u64::from(!repeats);
+        let stale = self.rng.random_bool(0.1);
+        let daemon = DaemonId::from_parts(Timestamp::from_millis(1), daemon.into());
+        Some(Asker { daemon, number: *number - u64::from(stale), repeats })
     }
 
     fn job(&mut self, which: usize) -> NewJob {
@@ -282,8 +349,14 @@ impl Random {
     }
 
     fn query(&mut self) -> Query {
-        let (offset, limit) = (self.rng.random_range(0..8), self.rng.random_range(0..8));
-        Query { state: self.pick(&State::ALL), offset, limit }
+        let filter = Filter {
+            queue: self.rng.random_bool(0.3).then(|| self.queue()),
+            reason: self.rng.random_bool(0.2).then(|| self.pick(Reason::ALL)),
+            ..Filter::default()
+        };
+        let (state, limit, payloads) =
+            (self.pick(&State::ALL), self.rng.random_range(0..8), self.rng.random_bool(0.5));
+        Query { filter, payloads, ..Query::of(state, limit) }
     }
 
     async fn settle(&mut self, which: usize, model: &dyn Broker) -> Settle {
@@ -297,6 +370,7 @@ impl Random {
         what_ran.revision = revision(self.rng.random_range(0..3));
         let few_bytes = if self.sizes == Sizes::Same { 12 } else { STATE_MAX.bytes.0 };
         what_ran.state_max = self.pick(&[STATE_MAX, STATE_MAX, quota(few_bytes, 9), quota(9_999, 2)]);
+        what_ran.queue_max = QueueBounds { payload: QueueBounds::PAYLOAD_MAX, ..self.queue_bounds() };
         what_ran.traffic = traffic(self.rng.random_range(0..9));
         let after = self.pick(&[Duration::ZERO, ms(1), secs(5), secs(600)]);
         let reason = self.pick(Reason::ALL);

@@ -5,10 +5,12 @@ use std::time::Duration;
 use sandhog_core::account::Traffic;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, UniqueKey};
+use sandhog_core::id::{
+    DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, UniqueKey,
+};
 use sandhog_core::job::{Level, LogLine, NewJob, Priority, Progress};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::StateQuota;
+use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
@@ -40,6 +42,10 @@ pub(super) fn queue_named(name: &str) -> QueueName {
 
 pub(super) fn plugin(name: &str) -> PluginName {
     PluginName::parse(name).expect("a valid plugin name")
+}
+
+pub(super) fn daemon(nth: u8) -> DaemonId {
+    DaemonId::from_parts(Timestamp::from_millis(1), nth.into())
 }
 
 pub(super) fn key(text: &str) -> StateKey {
@@ -75,7 +81,14 @@ pub(super) fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
 }
 
 pub(super) fn ran(name: &str, usage: Usage) -> Ran {
-    Ran { plugin: plugin(name), revision: revision(1), usage, traffic: traffic(1), state_max: STATE_MAX }
+    Ran {
+        plugin: plugin(name),
+        revision: revision(1),
+        usage,
+        traffic: traffic(1),
+        state_max: STATE_MAX,
+        queue_max: QueueBounds::default(),
+    }
 }
 
 pub(super) fn revision(n: u8) -> Revision {

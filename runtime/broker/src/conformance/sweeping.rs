@@ -1,4 +1,4 @@
-//! What a lease call does before it hands out: bounded, so that no call takes long.
+//! What is due, has run out, or is past its time: bounded, so that no call takes long.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sandhog_core::reason::Reason;
 
 use super::case::{Case, EXPIRIES_MAX, TTL};
 use super::script::{bury, ms, queue, renew, secs, settle, succeed, unique};
-use crate::{Changed, Counts, Keep, Renewal, SWEEP_MAX, Settle};
+use crate::{Changed, Counts, Keep, KeepMax, Renewal, SWEEP_MAX, Settle};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -47,7 +47,7 @@ pub async fn a_lease_holds_to_its_last_millisecond(case: Case) {
     assert_eq!(case.state_of(token.job).await, State::Ready);
 }
 
-/// Behind those that were ready.
+/// As suspects, which go before the others.
 pub async fn expired_leases_come_back_in_order_of_expiry_then_id(case: Case) {
     let jobs = case.enqueue_n(4).await;
     case.lease(3).await;
@@ -55,11 +55,11 @@ pub async fn expired_leases_come_back_in_order_of_expiry_then_id(case: Case) {
     case.pass(secs(1));
     assert_eq!(case.renew(renew(LeaseToken { job: jobs[0], lease: LeaseNo(1) })).await, Renewal::Held);
     case.pass(TTL);
-    assert_eq!(case.drain().await, [jobs[3], jobs[1], jobs[2], jobs[0]]);
+    assert_eq!(case.drain().await, [jobs[1], jobs[2], jobs[0], jobs[3]]);
 }
 
-/// One call is enough.
-pub async fn an_expired_job_can_be_handed_out_by_the_call_that_takes_it_back(case: Case) {
+/// At once.
+pub async fn an_expired_job_can_be_handed_out_once_it_is_taken_back(case: Case) {
     let token = case.leased_job().await;
     case.pass(TTL);
     let again = case.lease_one().await;
@@ -185,7 +185,7 @@ pub async fn final_jobs_go_when_their_keep_time_is_over(case: Case) {
 }
 
 /// It is still there until then, so that a lost reply can be asked for again.
-pub async fn a_job_kept_for_no_time_goes_at_the_next_lease(case: Case) {
+pub async fn a_job_kept_for_no_time_goes_at_the_next_sweep(case: Case) {
     let token = case.leased_job().await;
     let keep = Keep { done: Duration::ZERO, dead: Duration::ZERO };
     let settlement = Settle { keep, ..settle(token, succeed()) };
@@ -201,4 +201,56 @@ pub async fn removing_is_no_reason_to_look_again(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, succeed()).await;
     assert_eq!(case.ask(&[(queue(), 1)]).await.next_due, None);
+}
+
+/// However long they may be kept.
+pub async fn no_more_final_jobs_are_kept_than_their_number(case: Case) {
+    let ids = case.enqueue_n(8).await;
+    for settlement in [succeed(), bury()].iter().cycle().take(8) {
+        let token = case.lease_one().await;
+        case.pass(ms(1));
+        case.applied(token, settlement.clone()).await;
+    }
+    case.sweep_to(KeepMax { done: 3, dead: 1 }).await;
+    assert_eq!(case.list(State::Succeeded).await, [ids[6], ids[4], ids[2]]);
+    assert_eq!(case.list(State::Dead).await, [ids[7]]);
+}
+
+/// So that nobody has to look without need.
+pub async fn a_sweep_tells_when_the_next_job_is_past_its_time(case: Case) {
+    assert_eq!(case.sweep().await.next_removal, None);
+    let token = case.leased_job().await;
+    case.settle_with(Settle { keep: Keep { done: secs(9), dead: secs(1) }, ..settle(token, succeed()) })
+        .await;
+    assert_eq!(case.sweep().await.next_removal, Some(secs(9)));
+    case.pass(secs(9));
+    assert_eq!(case.sweep().await.next_removal, None);
+}
+
+/// And it leaves nothing, nor anybody else without anything.
+pub async fn what_a_tenant_has_can_be_purged_in_steps(case: Case) {
+    let other = case.of_another_tenant();
+    other.enqueue_n(2).await;
+    let token = case.leased_job().await;
+    let mut effects = sandhog_core::effects::Effects::default();
+    effects.set(super::script::key("k"), b"v".to_vec(), None);
+    case.applied(token, super::script::succeed_with(effects)).await;
+    case.enqueue(NewJob { unique_key: unique("k"), ..case.new_job() }).await;
+    case.enqueue(NewJob { delay: secs(9), ..case.new_job() }).await;
+    let held = case.lease_one().await;
+    let mut lefts = Vec::new();
+    loop {
+        lefts.push(case.broker.purge(&case.tenant, 2).await.expect("a purge succeeds"));
+        if lefts.last() == Some(&0) {
+            break;
+        }
+    }
+    assert!(lefts.is_sorted_by(|a, b| a > b) && lefts.len() == 2, "{lefts:?}");
+    assert_eq!(case.counts().await, Counts::default());
+    assert_eq!(case.stored(&super::script::key("k")).await, None);
+    let days = sandhog_core::account::Day(0)..=sandhog_core::account::Day(u32::MAX);
+    assert_eq!(case.broker.usage(&case.tenant, days).await.expect("a look succeeds"), []);
+    assert_eq!(case.settle(held, succeed()).await, SettleReply::Lost);
+    case.enqueue(NewJob { unique_key: unique("k"), ..case.new_job() }).await;
+    assert_eq!(other.counts().await, Counts::of(&[(State::Ready, 2)]));
 }

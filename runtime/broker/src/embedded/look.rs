@@ -35,14 +35,14 @@ pub(super) fn jobs(connection: &Connection, tenant: &TenantId, query: &Query) ->
             "finished_at IS NOT NULL AND state = ?2 ORDER BY finished_at DESC, id DESC"
         }
     };
-    let offset = i64::try_from(query.offset).unwrap_or(i64::MAX);
+    let offset = i64::try_from(0_u64).unwrap_or(i64::MAX);
     let page = format!("{RECORD} WHERE tenant = ?1 AND {of_state} LIMIT ?3 OFFSET ?4");
     records(connection, &page, params![tenant.as_str(), code(query.state), limit(query), offset])
 }
 
 /// Ready jobs of all queues. They are kept in order queue by queue, so the first of each are put together.
 fn ready(connection: &Connection, tenant: &TenantId, query: &Query) -> Result<Vec<JobRecord>> {
-    let last = query.offset.saturating_add(limit(query).into());
+    let last = 0_u64.saturating_add(limit(query).into());
     let mut first = connection.prepare_cached(
         "SELECT priority, arrival, nr FROM job WHERE tenant = ?1 AND queue = ?2 AND state = 1
          ORDER BY priority DESC, arrival LIMIT ?3",
@@ -58,7 +58,7 @@ fn ready(connection: &Connection, tenant: &TenantId, query: &Query) -> Result<Ve
         }
     }
     found.sort_unstable();
-    let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
+    let offset = usize::try_from(0_u64).unwrap_or(usize::MAX);
     let by_nr = format!("{RECORD} WHERE nr = ?1");
     let mut page = Vec::new();
     for (.., nr) in found.into_iter().skip(offset).take(limit(query) as usize) {

@@ -56,6 +56,7 @@ use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{QueueName, TenantId};
 use sandhog_core::job::NewJob;
+use sandhog_core::quota::QueueBounds;
 
 use self::bells::Bells;
 use self::fault::Fault;
@@ -149,7 +150,12 @@ impl Embedded {
 
 #[async_trait]
 impl Broker for Embedded {
-    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+    async fn enqueue_within(
+        &self,
+        tenant: &TenantId,
+        jobs: &[NewJob],
+        _bounds: &QueueBounds,
+    ) -> Result<Vec<Enqueued>> {
         let jobs = jobs.to_vec();
         self.step("enqueue", Flush::Now, tenant, move |step| {
             jobs.iter().map(|job| step.enqueue(job)).collect()
@@ -158,10 +164,10 @@ impl Broker for Embedded {
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
-        let LeaseAsk { tenant, ttl, expiries_max, fuel, .. } = ask;
+        let LeaseAsk { tenant, ttl, fuel, .. } = ask;
         let queues: Vec<(QueueName, u32)> = ask.queues.to_vec();
         self.step("lease", Flush::Later, tenant, move |step| {
-            step.lease(&LeaseAsk { tenant: step.tenant, queues: &queues, ttl, expiries_max, fuel })
+            step.lease(&LeaseAsk { fuel, ..LeaseAsk::new(step.tenant, &queues, ttl) })
         })
         .await
     }
@@ -190,10 +196,14 @@ impl Broker for Embedded {
                     let act = move |step: &mut Step<'_>| match action {
                         JobAction::Cancel => step.cancel(job),
                         JobAction::Redrive => step.redrive(job),
+                        JobAction::RunNow | JobAction::Remove => Ok(crate::Changed::Unknown),
                     };
                     changed.push(self.step("control", Flush::Now, tenant, act).await?);
                 }
                 Ok(Outcome::Jobs(changed))
+            }
+            Command::Sweep(_) | Command::Purge { .. } => {
+                Err(crate::Error::Unfit { problem: "not there yet".to_owned() })
             }
         }
     }
@@ -204,7 +214,11 @@ impl Broker for Embedded {
             Ok(match look {
                 Look::Job(job) => Seen::Job(look::job(connection, tenant, job)?.map(Box::new)),
                 Look::Log(job) => Seen::Log(look::log(connection, tenant, job)?),
-                Look::Jobs(query) => Seen::Jobs(look::jobs(connection, tenant, &query)?),
+                Look::Jobs(query) => Seen::Jobs(crate::Page {
+                    jobs: look::jobs(connection, tenant, &query)?,
+                    next: None,
+                    unread: Vec::new(),
+                }),
                 Look::Counts => Seen::Counts(look::counts(connection, tenant)?),
                 Look::State { plugin, key } => {
                     Seen::State(look::stored(connection, tenant, &plugin, &key, now)?)

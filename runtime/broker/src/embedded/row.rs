@@ -97,6 +97,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
         message: row.get(9)?,
         attempts: row.get(10)?,
         expiries: row.get(11)?,
+        faults: 0,
         lease: LeaseNo(row.get::<_, i64>(12)?.cast_unsigned()),
         enqueued_at: timestamp(row.get(13)?),
         due_at: time(14)?,

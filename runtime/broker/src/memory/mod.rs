@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::NewJob;
+use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
 
 use self::tenant::Tenant;
@@ -67,7 +68,7 @@ impl Memory {
         reply
     }
 
-    fn act(&self, tenant: &TenantId, action: JobAction, job: JobId) -> Changed {
+    fn act_on(&self, tenant: &TenantId, action: JobAction, job: JobId) -> Changed {
         match action {
             JobAction::Cancel => {
                 let changed = self.step(tenant, |t, now| t.cancel(job, now));
@@ -77,6 +78,8 @@ impl Memory {
                 changed
             }
             JobAction::Redrive => self.step(tenant, |t, _| t.redrive(job)),
+            JobAction::RunNow => self.step(tenant, |t, _| t.run_now(job)),
+            JobAction::Remove => self.step(tenant, |t, _| t.remove(job)),
         }
     }
 
@@ -87,8 +90,13 @@ impl Memory {
 
 #[async_trait]
 impl Broker for Memory {
-    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
-        Ok(self.step(tenant, |t, now| jobs.iter().map(|job| t.enqueue(tenant, job, now)).collect()))
+    async fn enqueue_within(
+        &self,
+        tenant: &TenantId,
+        jobs: &[NewJob],
+        bounds: &QueueBounds,
+    ) -> Result<Vec<Enqueued>> {
+        Ok(self.step(tenant, |t, now| jobs.iter().map(|job| t.enqueue(tenant, job, bounds, now)).collect()))
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
@@ -107,8 +115,10 @@ impl Broker for Memory {
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         match command {
             Command::Jobs { action, ids } => {
-                Ok(Outcome::Jobs(ids.into_iter().map(|job| self.act(tenant, action, job)).collect()))
+                Ok(Outcome::Jobs(ids.into_iter().map(|job| self.act_on(tenant, action, job)).collect()))
             }
+            Command::Sweep(sweep) => Ok(Outcome::Swept(self.step(tenant, |t, now| t.sweep(&sweep, now)))),
+            Command::Purge { most } => Ok(Outcome::Left(self.step(tenant, |t, _| t.purge(most)))),
         }
     }
 

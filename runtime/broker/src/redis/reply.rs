@@ -94,7 +94,8 @@ pub(super) fn leased(tenant: &TenantId, reply: Value) -> Result<Leased> {
         millis => Some(Duration::from_millis(count(&millis)?)),
     };
     let (leases, spent) = (leases_in(tenant, leases)?, fuel_spent(spent)?);
-    Ok(Leased { leases, buried: job_ids(buried)?, next_due, spent })
+    let _ = job_ids(buried)?;
+    Ok(Leased { leases, next_due, spent })
 }
 
 fn fuel_spent(reply: Value) -> Result<Option<FuelSpent>> {

@@ -79,6 +79,12 @@ pub(super) enum Unopened {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NoActiveKey;
 
+/// How many bytes longer something is that is sealed now.
+pub(super) fn overhead(keys: &Keyring) -> usize {
+    const TAG_BYTES: usize = 16;
+    head(keys.active()).len() + NONCE_BYTES + TAG_BYTES
+}
+
 /// Seals something for a place.
 pub(super) fn seal(
     keys: &Keyring,

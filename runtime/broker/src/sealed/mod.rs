@@ -29,8 +29,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::budget::Bytes;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::{Lease, NewJob};
+use sandhog_core::quota::QueueBounds;
 
 use self::envelope::{Place, Unopened};
 pub use self::key::{Key, Keyring, NoKey, Plain};
@@ -90,7 +92,7 @@ impl<K: Keys> Sealed<K> {
     fn refuse(&self, vault: &Vault<'_>, lease: &Lease, why: &Unopened) -> Settle {
         let (tenant, job) = (vault.tenant, lease.job.id);
         let place = Place::Payload { job, kind: &lease.job.kind };
-        let settle = vault.refusal(lease.token, place, why);
+        let settle = vault.refusal(lease.token, lease.job.faults, place, why);
         tracing::warn!(%tenant, %job, %why, becomes = settle.settlement.slug(), "a job's payload can't be opened");
         settle
     }
@@ -98,10 +100,22 @@ impl<K: Keys> Sealed<K> {
 
 #[async_trait]
 impl<K: Keys> Broker for Sealed<K> {
-    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+    async fn enqueue_within(
+        &self,
+        tenant: &TenantId,
+        jobs: &[NewJob],
+        bounds: &QueueBounds,
+    ) -> Result<Vec<Enqueued>> {
         match self.vault(tenant) {
-            None => self.behind.enqueue(tenant, jobs).await,
-            Some(vault) => self.behind.enqueue(tenant, &vault.jobs(jobs)?).await,
+            None => self.behind.enqueue_within(tenant, jobs, bounds).await,
+            Some(vault) => {
+                // A payload is as long as its producer made it, not as sealing has made it.
+                let bounds = QueueBounds {
+                    payload: Bytes(bounds.payload.0.saturating_add(vault.overhead())),
+                    ..*bounds
+                };
+                self.behind.enqueue_within(tenant, &vault.jobs(jobs)?, &bounds).await
+            }
         }
     }
 

@@ -181,7 +181,7 @@ fn seal(vault: &Vault<'_>, settle: &Settle, states: &States<'_>) -> Result<(Sett
                     Ok(sealed) => sealed,
                     Err((key, why)) => {
                         let place = Place::State { plugin, key };
-                        return Ok((vault.refusal(settle.token, place, why), Sent::Final));
+                        return Ok((vault.refusal(settle.token, 0, place, why), Sent::Final));
                     }
                 },
             };

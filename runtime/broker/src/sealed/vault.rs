@@ -1,20 +1,22 @@
 //! Seals what goes to the store for one tenant, and opens what comes from it.
 
-use sandhog_core::id::{JobId, LeaseNo, LeaseToken, PluginName, StateKey, TenantId};
+use sandhog_core::id::{JobId, LeaseToken, PluginName, StateKey, TenantId};
 use sandhog_core::job::{Job, JobRecord, LogLine, NewJob, Progress};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use std::time::Duration;
 
-use super::envelope::{NoActiveKey, Place, Unopened, is_sealed_text, open, open_text, seal, seal_text};
+use super::envelope::{
+    NoActiveKey, Place, Unopened, is_sealed_text, open, open_text, overhead, seal, seal_text,
+};
 use super::key::Keyring;
-use crate::{Error, Keep, Look, Renew, Result, Seen, Settle};
+use crate::{Error, Keep, Look, Page, Renew, Result, Seen, Settle};
 
 /// How long a job rests whose key isn't at hand: somebody may still bring it.
 const NO_KEY_REST: Duration = Duration::from_secs(60);
 
-/// With this lease, a job whose key isn't at hand is given up.
-const NO_KEY_LEASES: LeaseNo = LeaseNo(100);
+/// After resting so often for its key, with no attempt that ended in between, a job is given up.
+const NO_KEY_FAULTS_MAX: u32 = 100;
 
 /// A tenant, and its keys.
 pub(super) struct Vault<'a> {
@@ -28,6 +30,11 @@ type Line = (String, Vec<(String, String)>);
 impl Vault<'_> {
     pub(super) fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>> {
         seal(&self.keys, self.tenant, place, plain).map_err(|NoActiveKey| self.no_active_key())
+    }
+
+    /// How many bytes longer something is that is sealed now.
+    pub(super) fn overhead(&self) -> u64 {
+        overhead(&self.keys) as u64
     }
 
     fn seal_text(&self, place: Place<'_>, plain: &str) -> Result<String> {
@@ -66,10 +73,10 @@ impl Vault<'_> {
 
     /// What becomes of a leased job that needs something which can't be opened. Without its key it rests, and costs no
     /// attempt; what was forged never opens.
-    pub(super) fn refusal(&self, token: LeaseToken, place: Place<'_>, why: &Unopened) -> Settle {
+    pub(super) fn refusal(&self, token: LeaseToken, faults: u32, place: Place<'_>, why: &Unopened) -> Settle {
         let reason = Reason::Unreadable;
         let settlement = match why {
-            Unopened::NoSuchKey(_) | Unopened::Plain if token.lease < NO_KEY_LEASES => {
+            Unopened::NoSuchKey(_) | Unopened::Plain if faults < NO_KEY_FAULTS_MAX => {
                 Settlement::Release { after: NO_KEY_REST, reason }
             }
             // In plain text: it is ours, and the store has seen all of it.
@@ -114,9 +121,10 @@ impl Vault<'_> {
     /// Opens what was seen.
     pub(super) fn open_seen(&self, look: &Look, seen: Seen) -> Result<Seen> {
         Ok(match (look, seen) {
-            (_, Seen::Job(Some(record))) => Seen::Job(Some(Box::new(self.open_record(*record)))),
-            (_, Seen::Jobs(records)) => {
-                Seen::Jobs(records.into_iter().map(|record| self.open_record(record)).collect())
+            (_, Seen::Job(Some(record))) => Seen::Job(Some(Box::new(self.open_record(*record, true)))),
+            (Look::Jobs(query), Seen::Jobs(page)) => {
+                let open = |record| self.open_record(record, query.payloads);
+                Seen::Jobs(Page { jobs: page.jobs.into_iter().map(open).collect(), ..page })
             }
             (Look::Log(job), Seen::Log(lines)) => {
                 Seen::Log(lines.into_iter().map(|line| self.open_line(*job, line)).collect())
@@ -129,18 +137,21 @@ impl Vault<'_> {
         })
     }
 
-    /// Opens all that is sealed of a job. What can't be opened is left empty, and the record says so.
-    pub(super) fn open_record(&self, mut record: JobRecord) -> JobRecord {
+    /// Opens all that is sealed of a job, which may have come without its payloads. What can't be opened is left empty, and
+    /// the record says so.
+    pub(super) fn open_record(&self, mut record: JobRecord, has_payloads: bool) -> JobRecord {
         let job = record.id;
         let mut unreadable: Option<String> = None;
         let mut note = |place: Place<'_>, why: &Unopened| {
             unreadable.get_or_insert_with(|| self.error(place, why).to_string());
         };
-        let place = Place::Payload { job, kind: &record.kind };
-        record.payload = open(&self.keys, self.tenant, place, record.payload).unwrap_or_else(|why| {
-            note(place, &why);
-            Vec::new()
-        });
+        if has_payloads {
+            let place = Place::Payload { job, kind: &record.kind };
+            record.payload = open(&self.keys, self.tenant, place, record.payload).unwrap_or_else(|why| {
+                note(place, &why);
+                Vec::new()
+            });
+        }
         let place = Place::Output { job };
         record.output = record.output.and_then(|output| {
             open(&self.keys, self.tenant, place, output).inspect_err(|why| note(place, why)).ok()
