@@ -253,8 +253,7 @@ impl<'a> Alone<'a> {
     async fn work(&self, at_once: usize) {
         let queues = [(QueueName::parse("hogs").expect("a queue"), at_once as u32)];
         let Producer { broker, tenant } = &self.producer;
-        let ask =
-            LeaseAsk { tenant, queues: &queues, ttl: Duration::from_secs(30), expiries_max: 5, fuel: None };
+        let ask = LeaseAsk::new(tenant, &queues, Duration::from_secs(30));
         loop {
             let leased = broker.lease(ask).await.expect("the broker is up");
             if leased.leases.is_empty() {

@@ -75,8 +75,7 @@ impl Pair {
     async fn lease(&self, way: &dyn Broker, job: &NewJob, ttl: Duration) -> LeaseToken {
         let queues = [(job.queue.clone(), 1)];
         loop {
-            let ask =
-                LeaseAsk { tenant: &self.tenant, queues: &queues, ttl, expiries_max: 1_000, fuel: None };
+            let ask = LeaseAsk::new(&self.tenant, &queues, ttl);
             let leases = way.lease(ask).await.map(|leased| leased.leases).unwrap_or_default();
             match leases.into_iter().find(|lease| lease.token.job == job.id) {
                 Some(lease) => return lease.token,

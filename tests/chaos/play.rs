@@ -196,12 +196,12 @@ async fn collect(
 ) -> anyhow::Result<OfTenant> {
     let mut records: Vec<JobRecord> = Vec::new();
     for state in State::ALL {
-        for page in 0.. {
-            let offset = page * u64::from(Query::LIMIT_MAX);
-            let of_page = broker.jobs(tenant, Query { state, offset, limit: Query::LIMIT_MAX }).await?;
-            let is_last = of_page.len() < Query::LIMIT_MAX as usize;
-            records.extend(of_page);
-            if is_last {
+        let mut query = Query::of(state, Query::LIMIT_MAX);
+        loop {
+            let page = broker.jobs(tenant, query.clone()).await?;
+            records.extend(page.jobs);
+            query.after = page.next;
+            if query.after.is_none() {
                 break;
             }
         }

@@ -41,8 +41,8 @@ async fn usage_is_the_sum_over_jobs(backend: Backend) {
         let spent = usage.iter().fold(Account::default(), |sum, of_day| sum.and(&of_day.account));
         let (mut wall, mut cpu, mut calls, mut own_fuel) = (Duration::ZERO, Duration::ZERO, 0, 0);
         for state in [State::Succeeded, State::Dead] {
-            let query = Query { state, offset: 0, limit: Query::LIMIT_MAX };
-            for job in broker.jobs(of, query).await.expect("the broker is up") {
+            let query = Query::of(state, Query::LIMIT_MAX);
+            for job in broker.jobs(of, query).await.expect("the broker is up").jobs {
                 let micros =
                     |time: Duration| Duration::from_micros(time.as_micros().try_into().expect("short"));
                 own_fuel += job.usage.fuel.0;

@@ -11,7 +11,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sandhog_broker::memory::Memory;
-use sandhog_broker::{Broker, Changed, Clock, Enqueued, Keep, LeaseAsk, Query, Ran, Renew, Renewal, Settle};
+use sandhog_broker::{
+    Broker, Changed, Clock, Enqueued, Keep, LeaseAsk, Query, Ran, Renew, Renewal, Settle, Sweep,
+};
 use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
@@ -187,8 +189,9 @@ impl Store {
 
 impl Seen {
     fn of(broker: &Memory, jobs: usize) -> Self {
-        let ready = Query { state: State::Ready, offset: 0, limit: Query::LIMIT_MAX };
-        let ready: Vec<u128> = now(broker.jobs(&tenant(), ready)).iter().map(|job| chance(job.id)).collect();
+        let ready = Query::of(State::Ready, Query::LIMIT_MAX);
+        let ready: Vec<u128> =
+            now(broker.jobs(&tenant(), ready)).jobs.iter().map(|job| chance(job.id)).collect();
         let children = |nth: Nth| ready.iter().filter(|id| parent_of(**id) == Some(nth)).count();
         let job = |nth: Nth| {
             let record = now(broker.job(&tenant(), job_id(nth)))?;
@@ -300,8 +303,8 @@ fn lease(
     queues: &[(QueueName, u32)],
     expiries_max: u32,
 ) -> Option<sandhog_core::job::Lease> {
-    let ask = LeaseAsk { tenant: &tenant(), queues, ttl: TTL, expiries_max, fuel: None };
-    now(broker.lease(ask)).leases.pop()
+    now(broker.sweep(&tenant(), Sweep::new(expiries_max)));
+    now(broker.lease(LeaseAsk::new(&tenant(), queues, TTL))).leases.pop()
 }
 
 /// The answer of a broker that never waits.
@@ -313,16 +316,7 @@ fn now<T>(call: impl Future<Output = sandhog_broker::Result<T>>) -> T {
 }
 
 fn new_job(id: JobId, in_queue: &str) -> NewJob {
-    NewJob {
-        id,
-        kind: Kind::parse("model.job").expect("valid"),
-        queue: queue(in_queue),
-        payload: Vec::new(),
-        delay: Duration::ZERO,
-        priority: Priority::default(),
-        unique_key: None,
-        pinned: None,
-    }
+    NewJob::new(id, queue(in_queue), Kind::parse("model.job").expect("valid"), Vec::new())
 }
 
 pub(crate) fn job_id(nth: Nth) -> JobId {

@@ -13,6 +13,7 @@ use sandhog_broker::{
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, NewJob, State};
+use sandhog_core::quota::QueueBounds;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
@@ -83,21 +84,23 @@ impl Watched {
 
 #[async_trait]
 impl Broker for Watched {
-    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
+    async fn enqueue_within(
+        &self,
+        tenant: &TenantId,
+        jobs: &[NewJob],
+        bounds: &QueueBounds,
+    ) -> Result<Vec<Enqueued>> {
         let mut fresh = 0;
         for job in jobs {
             fresh += u64::from(self.inner.job(tenant, job.id).await?.is_none());
         }
-        let answers = self.inner.enqueue(tenant, jobs).await?;
+        let answers = self.inner.enqueue_within(tenant, jobs, bounds).await?;
         *self.seen().stored.entry(tenant.clone()).or_default() += fresh;
         Ok(answers)
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
         let leased = self.inner.lease(ask).await?;
-        for job in &leased.buried {
-            self.note_final(ask.tenant, *job).await;
-        }
         self.seen().calls += usize::from(!leased.leases.is_empty());
         for lease in &leased.leases {
             let record = self.record(ask.tenant, lease.token.job).await;
@@ -148,13 +151,17 @@ impl Broker for Watched {
     }
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
-        let Command::Jobs { action, ids } = &command;
-        if *action == JobAction::Redrive {
+        if let Command::Jobs { action: JobAction::Redrive, ids } = &command {
             ids.iter().for_each(|job| drop(self.seen().finals.remove(job)));
         }
         let outcome = self.inner.control(tenant, command.clone()).await?;
-        for job in ids {
-            self.note_final(tenant, *job).await;
+        let changed = match (command, &outcome) {
+            (Command::Jobs { ids, .. }, _) => ids,
+            (_, Outcome::Swept(swept)) => swept.buried.clone(),
+            _ => Vec::new(),
+        };
+        for job in changed {
+            self.note_final(tenant, job).await;
         }
         Ok(outcome)
     }

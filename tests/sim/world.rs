@@ -25,7 +25,7 @@ use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Budget, Bytes};
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::{NewJob, Priority, State};
-use sandhog_core::quota::{FuelQuota, StateQuota};
+use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
 use sandhog_core::settle::{Backoff, Jitter, OnLimit, RetryPolicy};
 use sandhog_core::time::Timestamp;
 use tokio::sync::watch;
@@ -250,8 +250,13 @@ impl Line {
 
 #[async_trait]
 impl Broker for Line {
-    async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
-        self.while_alive(self.broker.enqueue(tenant, jobs)).await
+    async fn enqueue_within(
+        &self,
+        tenant: &TenantId,
+        jobs: &[NewJob],
+        bounds: &QueueBounds,
+    ) -> Result<Vec<Enqueued>> {
+        self.while_alive(self.broker.enqueue_within(tenant, jobs, bounds)).await
     }
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
         self.while_alive(self.broker.lease(ask)).await
@@ -445,8 +450,8 @@ impl World {
     async fn check(&self, tenant: &TenantId) -> Vec<(JobId, State, u32)> {
         let mut jobs = Vec::new();
         for state in [State::Succeeded, State::Dead, State::Cancelled] {
-            let query = Query { state, offset: 0, limit: Query::LIMIT_MAX };
-            jobs.extend(self.watched.jobs(tenant, query).await.expect("the model answers"));
+            let query = Query::of(state, Query::LIMIT_MAX);
+            jobs.extend(self.watched.jobs(tenant, query).await.expect("the model answers").jobs);
         }
         let succeeded = jobs.iter().filter(|job| job.state == State::Succeeded).count();
         let key = StateKey::parse(SUCCESSES).expect("valid");

@@ -142,7 +142,7 @@ impl<'a> Queue<'a> {
         let [tenant] = &self.tenant;
         let queues = [(QueueName::parse("hogs").expect("a name"), 1_000)];
         let ttl = Duration::from_secs(30);
-        let ask = LeaseAsk { tenant, queues: &queues, ttl, expiries_max: 5, fuel: None };
+        let ask = LeaseAsk::new(tenant, &queues, ttl);
         loop {
             let leases = self.broker.lease(ask).await.expect("the broker is up").leases;
             if leases.is_empty() {

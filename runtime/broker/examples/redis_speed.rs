@@ -100,7 +100,7 @@ impl Bench {
     async fn work(&self, batch: usize) -> Result<()> {
         let queues = [(self.queue.clone(), u32::try_from(batch)?)];
         let ttl = Duration::from_secs(30);
-        let ask = LeaseAsk { tenant: &self.tenant, queues: &queues, ttl, expiries_max: 3, fuel: None };
+        let ask = LeaseAsk::new(&self.tenant, &queues, ttl);
         loop {
             let leased = self.broker.lease(ask).await?;
             if leased.leases.is_empty() {

@@ -40,6 +40,12 @@ pub struct Sweep {
 }
 
 impl Sweep {
+    /// A sweep that buries a job with the lease that runs out after this many, and keeps the usual number of final jobs.
+    #[must_use]
+    pub fn new(expiries_max: u32) -> Self {
+        Self { expiries_max, keep_max: KeepMax::default() }
+    }
+
     /// What is kept with a job that this buries, for people.
     pub(crate) fn buried_message(&self) -> String {
         let max = self.expiries_max;

@@ -65,7 +65,7 @@ fn open(path: &Path) -> Result<Embedded> {
 
 async fn lease(broker: &Embedded, tenant: &TenantId, n: u32) -> Vec<JobId> {
     let queues = [(QueueName::parse("default").expect("a valid queue"), n)];
-    let ask = LeaseAsk { tenant, queues: &queues, ttl: Duration::from_secs(60), expiries_max: 3, fuel: None };
+    let ask = LeaseAsk::new(tenant, &queues, Duration::from_secs(60));
     let leased = broker.lease(ask).await.expect("a lease succeeds");
     leased.leases.into_iter().map(|lease| lease.token.job).collect()
 }

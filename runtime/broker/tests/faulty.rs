@@ -112,13 +112,7 @@ async fn play(faults: Faults) -> (Vec<(JobRecord, Vec<LogLine>)>, Option<Vec<u8>
     }
     // Leases are handed out by the model: one whose reply is lost runs out, and that is another story.
     let queues = [(queue(), 100)];
-    let ask = LeaseAsk {
-        tenant: &tenant,
-        queues: &queues,
-        ttl: Duration::from_secs(30),
-        expiries_max: 3,
-        fuel: None,
-    };
+    let ask = LeaseAsk::new(&tenant, &queues, Duration::from_secs(30));
     let leases = model.lease(ask).await.expect("the model answers").leases;
     let settlements: Vec<Settle> =
         leases.iter().zip(0..).map(|(lease, nth)| settle(lease.token, nth)).collect();
@@ -128,8 +122,8 @@ async fn play(faults: Faults) -> (Vec<(JobRecord, Vec<LogLine>)>, Option<Vec<u8>
     }
     let mut left = Vec::new();
     for state in State::ALL {
-        let query = Query { state, offset: 0, limit: 100 };
-        for record in model.jobs(&tenant, query).await.expect("the model answers") {
+        let page = model.jobs(&tenant, Query::of(state, 100)).await.expect("the model answers");
+        for record in page.jobs {
             let log = model.log(&tenant, record.id).await.expect("the model answers");
             left.push((record, log));
         }

@@ -10,7 +10,7 @@ use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::memory::Memory;
 use sandhog_broker::sealed::{Key, Keyring, Keys, Plain, Sealed};
 use sandhog_broker::{
-    Broker, Clock, Enqueued, Error, Keep, LeaseAsk, Leased, Query, Ran, Renew, Renewal, Settle,
+    Broker, Clock, Enqueued, Error, Keep, LeaseAsk, Leased, Query, Ran, Renew, Renewal, Settle, Sweep,
 };
 use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
@@ -132,14 +132,8 @@ trait Ask: Broker {
     async fn ask(&self) -> Leased {
         let queues = [(queue(), 1000)];
         let tenant = acme();
-        let ask = LeaseAsk {
-            tenant: &tenant,
-            queues: &queues,
-            ttl: Duration::from_secs(30),
-            expiries_max: 3,
-            fuel: None,
-        };
-        self.lease(ask).await.expect("it answers")
+        self.sweep(&tenant, Sweep::new(3)).await.expect("it answers");
+        self.lease(LeaseAsk::new(&tenant, &queues, Duration::from_secs(30))).await.expect("it answers")
     }
 
     async fn take(&self) -> Vec<Lease> {
@@ -386,8 +380,7 @@ async fn what_is_repeated_for_want_of_a_reply_counts_once() {
             assert_eq!(replies, vec![SettleReply::Applied; batch.len()], "seed {seed}");
         }
         assert_eq!(calm.stored("runs").await, Some(b"20".to_vec()), "seed {seed}");
-        let query = Query { state: State::Scheduled, offset: 0, limit: 100 };
-        let children = calm.jobs(&acme(), query).await.expect("it answers");
+        let children = calm.jobs(&acme(), Query::of(State::Scheduled, 100)).await.expect("it answers").jobs;
         assert_eq!(children.len(), 20, "seed {seed}");
         assert!(children.iter().all(|child| child.payload.starts_with(b"payload of 1")), "seed {seed}");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sandhog_broker::conformance::ManualClock;
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
-use sandhog_broker::{Broker, Changed, Counts, Error, LeaseAsk, Query, Renew, Settle};
+use sandhog_broker::{Broker, Changed, Counts, Error, LeaseAsk, Query, Renew, Settle, Sweep};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::{Effects, add};
 use sandhog_core::id::{JobId, QueueName, StateKey, TenantId, UniqueKey};
@@ -108,8 +108,9 @@ async fn all_keys_carry_the_tenants_tag_and_none_is_left_when_jobs_are_removed()
     let queues = [(queue(), 100), (other_queue(), 100)];
     while broker.counts(&tenant).await.expect("the server is there") != Counts::default() {
         clock.advance(Duration::from_secs(365 * 24 * 3600));
-        let ask = LeaseAsk { tenant: &tenant, queues: &queues, ttl: TTL, expiries_max: 3, fuel: None };
-        let leases = broker.lease(ask).await.expect("the server is there").leases;
+        broker.sweep(&tenant, Sweep::new(3)).await.expect("the server is there");
+        let leases =
+            broker.lease(LeaseAsk::new(&tenant, &queues, TTL)).await.expect("the server is there").leases;
         broker.finish(&tenant, &leases).await;
     }
     let mut keys = keys_of(&server).await;
@@ -268,13 +269,14 @@ async fn pages_of_many_queues_follow_on_each_other() {
     let mut expected: Vec<&NewJob> = all.iter().collect();
     expected.sort_by_key(|job| std::cmp::Reverse(job.priority));
     let mut seen = Vec::new();
-    for page in 0.. {
-        let query = Query { state: State::Ready, offset: page * 7, limit: 7 };
-        let records = broker.jobs(&tenant, query).await.expect("the server is there");
-        if records.is_empty() {
+    let mut query = Query::of(State::Ready, 7);
+    loop {
+        let page = broker.jobs(&tenant, query.clone()).await.expect("the server is there");
+        seen.extend(page.jobs.into_iter().map(|record| record.id));
+        query.after = page.next;
+        if query.after.is_none() {
             break;
         }
-        seen.extend(records.into_iter().map(|record| record.id));
     }
     assert_eq!(seen, expected.into_iter().map(|job| job.id).collect::<Vec<_>>());
 }

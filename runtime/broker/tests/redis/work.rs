@@ -128,7 +128,7 @@ pub(crate) trait Work: Broker {
 
     async fn ask(&self, tenant: &TenantId, count: u32) -> Result<Leased> {
         let queues = [(queue(), count)];
-        self.lease(LeaseAsk { tenant, queues: &queues, ttl: TTL, expiries_max: 3, fuel: None }).await
+        self.lease(LeaseAsk::new(tenant, &queues, TTL)).await
     }
 
     async fn take(&self, tenant: &TenantId, count: u32) -> Vec<Lease> {
