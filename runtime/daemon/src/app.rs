@@ -227,7 +227,7 @@ impl<R: Runner> Floor<R> {
             workshop: Arc::clone(&workshop),
             catalog: followed,
             bell: rung,
-            seats: Arc::clone(&self.seats),
+            seats: self.seats.join(&tenant),
             lease: *lease,
             outage: Arc::clone(outage),
         };

@@ -26,7 +26,7 @@ use crate::drain::Phase;
 use crate::outage::{Outage, Tries};
 use crate::room::{Place, Reservation, Room, Vacancy};
 use crate::runner::Runner;
-use crate::seats::{Seat, Seats};
+use crate::seats::{Member, Seat};
 use crate::settler::Unsettled;
 use crate::worker::{Ticket, Workshop};
 
@@ -44,8 +44,8 @@ pub(crate) struct Intake<R: Runner> {
     pub(crate) workshop: Arc<Workshop<R>>,
     pub(crate) catalog: Current<R::Plugin>,
     pub(crate) bell: watch::Receiver<u64>,
-    /// One for each run of the daemon under way at once.
-    pub(crate) seats: Arc<Seats>,
+    /// One seat for each run of the daemon under way at once.
+    pub(crate) seats: Member,
     pub(crate) lease: config::Lease,
     pub(crate) outage: Arc<Outage>,
 }
@@ -181,11 +181,11 @@ impl<R: Runner> Intake<R> {
             let goes_ahead =
                 terms.queues.iter().any(|queue| outlook.wants(queue) && ahead.more(&terms, queue) > 0);
             let seat = if goes_ahead {
-                self.seats.try_acquire(&self.workshop.tenant)
+                self.seats.try_acquire()
             } else {
                 tokio::select! {
                     biased;
-                    seat = self.seats.acquire(&self.workshop.tenant) => Some(seat),
+                    seat = self.seats.acquire(None) => Some(seat),
                     () = self.workshop.ambient.reached(ahead.until()) => None,
                 }
             };
@@ -263,7 +263,7 @@ impl<R: Runner> Intake<R> {
                 biased;
                 leased = &mut call => break leased?,
                 () = terms.gate.freed(), if !ahead.is_empty() => {
-                    if let Some(seat) = self.seats.try_acquire(&self.workshop.tenant) {
+                    if let Some(seat) = self.seats.try_acquire() {
                         self.admit(ahead, &terms, seat);
                     }
                 }

@@ -42,7 +42,7 @@ impl Room {
     pub(crate) async fn of(gate: &Arc<Gate>, tenant: &sandhog_core::id::TenantId) -> Self {
         let seats = crate::seats::Seats::new(std::num::NonZeroU32::MIN);
         let permits = gate.take_up_to(1).expect("it is open");
-        Self { held: Some((seats.acquire(tenant).await, permits, None)), tenant: Arc::clone(gate) }
+        Self { held: Some((seats.join(tenant).acquire(None).await, permits, None)), tenant: Arc::clone(gate) }
     }
 }
 
@@ -226,7 +226,7 @@ pub(crate) mod tests {
     async fn asks(seats: u32, turn: usize) -> Vec<(String, u32)> {
         let id = TenantId::parse("acme").expect("a name");
         let seats = Seats::new(NonZeroU32::new(seats).expect("not zero"));
-        let first = seats.acquire(&id).await;
+        let first = seats.join(&id).acquire(None).await;
         let tenant = tenant(&id);
         let vacancy = Vacancy::take(&tenant, first, 256);
         let room = Reservation::take(&tenant, vacancy, |_| true, |_| 0, turn).expect("there is room");
