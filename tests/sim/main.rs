@@ -91,3 +91,39 @@ fn what_was_leased_ahead_of_a_long_job_goes_to_another_daemon() {
     let last = history.leases.last().expect("there are some").at;
     assert!(last.since(first) < Duration::from_secs(1), "nobody waited for the long one");
 }
+
+#[test]
+fn a_broker_that_takes_long_for_one_tenant_costs_the_others_nothing() {
+    let history = play(&Plan::slow_broker_beside_others());
+    let others = history.leases.iter().filter(|lease| lease.tenant != "slow");
+    let waits: Vec<Duration> = others.map(|lease| lease.at.since(lease.ready_at)).collect();
+    assert_eq!(waits.len(), 40);
+    let longest = waits.iter().max().expect("there are some");
+    assert!(*longest <= Duration::from_millis(25), "one waited {longest:?} for a seat");
+}
+
+#[test]
+fn tenants_in_line_have_turns_of_several_quick_jobs() {
+    let instant = Duration::ZERO;
+    let history =
+        play(&Plan::one_seat([("one", 300, instant), ("two", 300, instant), ("three", 300, instant)]));
+    assert_eq!(history.leases.len(), 900, "none was leased twice");
+    assert!(history.calls < 900 / 8, "{} calls for 900 jobs", history.calls);
+    // Whoever has more to do has had its turn once each of the others has had one.
+    let tenants: Vec<&str> = history.leases.iter().map(|lease| &*lease.tenant).collect();
+    for tenant in ["one", "two", "three"] {
+        let of_tenant = || (0..tenants.len()).filter(|at| tenants[*at] == tenant);
+        let gaps = of_tenant().zip(of_tenant().skip(1)).map(|(one, next)| next - one - 1);
+        assert!(gaps.max() <= Some(2 * 16), "{tenant} was passed over: {tenants:?}");
+    }
+}
+
+#[test]
+fn a_turn_of_long_jobs_is_one_job() {
+    let history =
+        play(&Plan::one_seat([("quick", 400, Duration::ZERO), ("long", 10, Duration::from_millis(100))]));
+    let tenants: Vec<&str> = history.leases.iter().map(|lease| &*lease.tenant).collect();
+    assert_eq!(tenants.len(), 410, "none was leased twice: {tenants:?}");
+    // At the very start, nobody has heard of the other's jobs yet.
+    assert!(tenants[2..].windows(2).all(|pair| pair != ["long", "long"]), "{tenants:?}");
+}

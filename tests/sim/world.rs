@@ -16,6 +16,7 @@ use sandhog::deploy::InUse;
 use sandhog::drain::Shutdown;
 use sandhog::gate::Gates;
 use sandhog_broker::faulty::{Faults, Faulty};
+use sandhog_broker::routed::{Routed, Routes};
 use sandhog_broker::{
     Broker, Clock, Command, Counts, Enqueued, Keep, LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal,
     Result, Seen, Settle, Wakes,
@@ -60,6 +61,8 @@ pub(crate) struct Plan {
     /// After each blow, every daemon gets a new revision of its plugins; and this tenant, if there is one, is missing
     /// until the next.
     missing: Vec<Option<usize>>,
+    /// The tenant whose broker is another one, and how long that takes for a call or a reply at most.
+    slow: Option<(usize, Duration)>,
 }
 
 #[derive(Debug, Clone)]
@@ -120,7 +123,7 @@ impl Plan {
             let quick = if r.random_bool(0.3) { r.random_range(0..150) } else { 0 };
             tenant.jobs.extend((0..quick).map(|_| JobPlan::lasting(Duration::ZERO, Duration::ZERO)));
         }
-        Self { seed, tenants, concurrency, daemons, faults, blows, missing }
+        Self { seed, tenants, concurrency, daemons, faults, blows, missing, slow: None }
     }
 
     /// A flood of one tenant, each job as long as it may be, and one job of another that arrives in the middle of it.
@@ -139,6 +142,51 @@ impl Plan {
             faults: Faults::default(),
             blows: Vec::new(),
             missing: Vec::new(),
+            slow: None,
+        }
+    }
+
+    /// Two seats for three tenants. One has many jobs, and a broker that takes seconds for each call; the others have a job
+    /// now and then.
+    pub(crate) fn slow_broker_beside_others() -> Self {
+        let single = |name: &str, first: u64| {
+            let at = |nth: u64| {
+                JobPlan::lasting(Duration::from_millis(1), Duration::from_millis(first + 3_001 * nth))
+            };
+            TenantPlan { name: name.into(), quota: 2, jobs: (0..20).map(at).collect() }
+        };
+        let many = (0..40).map(|_| JobPlan::lasting(Duration::from_millis(1), Duration::ZERO)).collect();
+        Self {
+            seed: 0,
+            tenants: vec![
+                TenantPlan { name: "slow".into(), quota: 2, jobs: many },
+                single("one", 500),
+                single("two", 1_100),
+            ],
+            concurrency: 2,
+            daemons: 1,
+            faults: Faults::default(),
+            blows: Vec::new(),
+            missing: Vec::new(),
+            slow: Some((0, Duration::from_secs(4))),
+        }
+    }
+
+    /// One seat for these tenants, each with jobs that all last so long.
+    pub(crate) fn one_seat(tenants: impl IntoIterator<Item = (&'static str, usize, Duration)>) -> Self {
+        let tenant = |(name, count, takes): (&str, usize, Duration)| {
+            let jobs = (0..count).map(|_| JobPlan::lasting(takes, Duration::ZERO)).collect();
+            TenantPlan { name: name.into(), quota: 4, jobs }
+        };
+        Self {
+            seed: 0,
+            tenants: tenants.into_iter().map(tenant).collect(),
+            concurrency: 1,
+            daemons: 1,
+            faults: Faults::default(),
+            blows: Vec::new(),
+            missing: Vec::new(),
+            slow: None,
         }
     }
 
@@ -153,6 +201,7 @@ impl Plan {
             faults: Faults::default(),
             blows: Vec::new(),
             missing: Vec::new(),
+            slow: None,
         }
     }
 }
@@ -281,6 +330,23 @@ impl Broker for Line {
     }
 }
 
+/// One tenant's way to a broker of its own, and that of all others.
+struct Roads {
+    slow: (TenantId, Arc<dyn Broker>),
+    common: Arc<dyn Broker>,
+}
+
+impl Routes for Roads {
+    fn route(&self, tenant: &TenantId) -> Result<Arc<dyn Broker>> {
+        let (slow, broker) = &self.slow;
+        Ok(Arc::clone(if tenant == slow { broker } else { &self.common }))
+    }
+
+    fn all(&self) -> Vec<Arc<dyn Broker>> {
+        vec![Arc::clone(&self.common), Arc::clone(&self.slow.1)]
+    }
+}
+
 /// Plays a plan to its end.
 ///
 /// # Panics
@@ -297,6 +363,8 @@ pub(crate) fn play(plan: &Plan) -> History {
 struct World {
     watched: Arc<Watched>,
     faulty: Arc<Faulty>,
+    /// What daemons reach the brokers through.
+    routed: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
     stage: Arc<Stage>,
     scripts: Arc<Scripts>,
@@ -316,11 +384,22 @@ impl World {
         let clock: Arc<dyn Clock> = Arc::new(SimClock(Instant::now()));
         let watched = Arc::new(Watched::new(Arc::clone(&clock)));
         let faulty = Arc::new(Faulty::new(Arc::clone(&watched) as Arc<dyn Broker>, plan.faults.clone()));
+        let slow = plan.slow.map(|(nth, delay_max)| {
+            let faults = Faults { delay_max, ..Faults::default() };
+            let broker = Faulty::new(Arc::clone(&watched) as Arc<dyn Broker>, faults);
+            (tenant_id(&plan.tenants[nth].name), Arc::new(broker) as Arc<dyn Broker>)
+        });
+        let common = Arc::clone(&faulty) as Arc<dyn Broker>;
+        let routed = match slow {
+            None => common,
+            Some(slow) => Arc::new(Routed::new(Roads { slow, common })),
+        };
         let mut random = StdRng::seed_from_u64(plan.seed);
         let (jobs, scripts) = jobs(plan, &*clock, &mut random);
         let mut world = Self {
             watched,
             faulty,
+            routed,
             clock,
             stage: Arc::new(Stage::default()),
             scripts: Arc::new(scripts),
@@ -351,10 +430,7 @@ impl World {
         let (quotas, mut gates) = (self.quotas(), Gates::default());
         let (swap, catalog) = watch::channel(Arc::new(catalog(&quotas, 0, &mut gates)));
         let parts = Parts {
-            broker: Arc::new(Line {
-                broker: Arc::clone(&self.faulty) as Arc<dyn Broker>,
-                life: life.clone(),
-            }),
+            broker: Arc::new(Line { broker: Arc::clone(&self.routed), life: life.clone() }),
             runner: Arc::new(Players {
                 daemon: nth,
                 stage: Arc::clone(&self.stage),

@@ -3,6 +3,9 @@
 //! As many are leased ahead as have ended lately, so that each waits about as long as the broker takes to hand it out;
 //! where jobs take longer than that, nothing is leased ahead. If the room doesn't come in time all the same, because
 //! something runs longer than what ran before, the job goes back, and another daemon may have it.
+//!
+//! Where tenants wait in line for seats, one that gets a seat has a turn: it runs as many jobs in it, one after the other,
+//! as end in [`TURN`]. So the broker's calls carry several jobs, and a turn takes about as long for each tenant.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use sandhog_core::id::QueueName;
 use sandhog_core::time::Mono;
 
 use crate::catalog::{Queue, Tenant};
-use crate::gate::Gate;
+use crate::gate::{Ends, Gate};
 use crate::room::{Room, Vacancy};
 use crate::worker::Ticket;
 
@@ -25,32 +28,62 @@ const LATELY: Duration = Duration::from_millis(20);
 /// How long it waits at most.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// How long it waits at most if it had room when it was asked for: its seat was given to others, as the broker took long.
+/// It is the next in line for one.
+const PATIENCE_WITHOUT_SEAT: Duration = Duration::from_secs(30);
+
+/// How long a turn lasts at most, about.
+const TURN: Duration = Duration::from_millis(20);
+
+/// Jobs that one seat runs in a turn at most.
+const TURN_JOBS_MAX: u32 = 16;
+
+/// With fewer ends than this that count as late ones, nothing is known of how long jobs take now.
+const EVIDENCE_MIN: f64 = 0.001;
+
 /// How many of a queue's jobs have ended lately.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
     counted_at: Mono,
     /// All that had ended by then.
-    ended: u64,
+    ended: Ends,
     /// Those of about the last [`LATELY`].
     lately: f64,
+    /// The seconds for which these held their room.
+    held: f64,
 }
 
 impl Pace {
-    fn new(now: Mono, ended: u64) -> Self {
-        Self { counted_at: now, ended, lately: 0.0 }
+    fn new(now: Mono, ended: Ends) -> Self {
+        Self { counted_at: now, ended, lately: 0.0, held: 0.0 }
     }
 
     /// Takes in how many have ended in all. Those of some time ago count for less the longer ago it is.
-    fn count(&mut self, now: Mono, ended: u64) {
+    fn count(&mut self, now: Mono, ended: Ends) {
         let since = now.since_origin().saturating_sub(self.counted_at.since_origin());
-        let fresh = ended.saturating_sub(self.ended);
+        let fresh = ended.count.saturating_sub(self.ended.count);
+        let held = ended.held.saturating_sub(self.ended.held);
         let kept = LATELY.div_duration_f64(LATELY + since);
-        *self = Self { counted_at: now, ended, lately: (self.lately + fresh as f64) * kept };
+        *self = Self {
+            counted_at: now,
+            ended,
+            lately: (self.lately + fresh as f64) * kept,
+            held: (self.held + held.as_secs_f64()) * kept,
+        };
     }
 
     /// How many will end while a job that is leased ahead waits.
     fn ahead(&self) -> u32 {
         (self.lately * AHEAD.div_duration_f64(LATELY)) as u32
+    }
+
+    /// How many jobs one seat runs in a turn: one, unless they end quickly.
+    fn turn(&self) -> u32 {
+        if self.lately < EVIDENCE_MIN {
+            return 1;
+        }
+        let each = self.held / self.lately;
+        ((TURN.as_secs_f64() / each) as u32).clamp(1, TURN_JOBS_MAX)
     }
 }
 
@@ -74,7 +107,7 @@ impl<P> Ahead<P> {
             self.paces.retain(|name, _| queues.iter().any(|queue| queue.name == *name));
         }
         for queue in queues {
-            let ended = queue.gates.iter().map(|(_, gate)| gate.ended()).sum();
+            let ended = queue.gates.iter().map(|(_, gate)| gate.ends()).sum();
             match self.paces.get_mut(&queue.name) {
                 Some(pace) => pace.count(now, ended),
                 None => drop(self.paces.insert(queue.name.clone(), Pace::new(now, ended))),
@@ -85,10 +118,7 @@ impl<P> Ahead<P> {
     /// How many more of a queue's jobs may be leased ahead now; none as long as half of those are left that may.
     pub(crate) fn more(&self, tenant: &Tenant<P>, queue: &Queue) -> u32 {
         let most = self.paces.get(&queue.name).map_or(0, Pace::ahead);
-        // The jobs of a plugin that has less room than others would stand in the others' way.
-        let narrow = |(_, gate): &(_, Arc<Gate>)| gate.limit() < tenant.gate.limit();
-        let is_mixed = queue.gates.len() > 1 && queue.gates.iter().any(narrow);
-        if most == 0 || is_mixed || tenant.fuel.is_bounded() {
+        if most == 0 || !may_wait(tenant, queue) {
             return 0;
         }
         let waiting = self.waiting.iter().filter(|(ticket, _)| ticket.lease.job.queue == queue.name).count();
@@ -96,22 +126,34 @@ impl<P> Ahead<P> {
         if waiting > most / 2 { 0 } else { most - waiting }
     }
 
+    /// How many of a queue's jobs one seat runs in a turn.
+    pub(crate) fn turn(&self, tenant: &Tenant<P>, queue: &Queue) -> u32 {
+        match self.paces.get(&queue.name) {
+            Some(pace) if may_wait(tenant, queue) => pace.turn(),
+            _ => 1,
+        }
+    }
+
     /// Whether any job waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Adds a job that was leased at `leased_at`.
-    pub(crate) fn push(&mut self, ticket: Ticket<P>, leased_at: Mono) {
-        self.waiting.push_back((ticket, leased_at.after(PATIENCE)));
+    /// Adds a job that is to start soon.
+    pub(crate) fn push(&mut self, ticket: Ticket<P>, now: Mono) {
+        self.waiting.push_back((ticket, now.after(PATIENCE)));
+    }
+
+    /// Adds a job whose seat was given to others while the broker was asked for it.
+    pub(crate) fn push_without_seat(&mut self, ticket: Ticket<P>, now: Mono) {
+        self.waiting.push_back((ticket, now.after(PATIENCE_WITHOUT_SEAT)));
     }
 
     /// Takes out those that there is room for.
     pub(crate) fn admit(&mut self, vacancy: &mut Vacancy) -> Vec<(Ticket<P>, Room)> {
         let mut admitted = Vec::new();
         for (ticket, until) in std::mem::take(&mut self.waiting) {
-            let plugin = ticket.terms.kinds.get(&ticket.lease.job.kind);
-            match vacancy.room(plugin.map(|plugin| &**plugin)) {
+            match vacancy.room(ticket.plugin().map(|plugin| &**plugin)) {
                 Some(room) => admitted.push((ticket, room)),
                 None => self.waiting.push_back((ticket, until)),
             }
@@ -121,19 +163,34 @@ impl<P> Ahead<P> {
 
     /// When the first of those that wait has waited long enough.
     pub(crate) fn until(&self) -> Option<Mono> {
-        self.waiting.front().map(|(_, until)| *until)
+        self.waiting.iter().map(|(_, until)| *until).min()
     }
 
     /// Takes out those that have waited long enough.
     pub(crate) fn overdue(&mut self, now: Mono) -> Vec<Ticket<P>> {
-        let count = self.waiting.iter().take_while(|(_, until)| *until <= now).count();
-        self.waiting.drain(..count).map(|(ticket, _)| ticket).collect()
+        let (overdue, waiting): (VecDeque<_>, _) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(_, until)| *until <= now);
+        self.waiting = waiting;
+        overdue.into_iter().map(|(ticket, _)| ticket).collect()
     }
 
     /// Takes out all of them.
     pub(crate) fn all(&mut self) -> Vec<Ticket<P>> {
         self.waiting.drain(..).map(|(ticket, _)| ticket).collect()
     }
+}
+
+/// How long a job that was leased for a turn waits at most for those before it.
+pub(crate) fn end_of_turn(now: Mono) -> Mono {
+    now.after(PATIENCE)
+}
+
+/// Whether a queue's jobs may be leased without room of their own.
+fn may_wait<P>(tenant: &Tenant<P>, queue: &Queue) -> bool {
+    // The jobs of a plugin that has less room than others would stand in the others' way.
+    let narrow = |(_, gate): &(_, Arc<Gate>)| gate.limit() < tenant.gate.limit();
+    let is_mixed = queue.gates.len() > 1 && queue.gates.iter().any(narrow);
+    !is_mixed && !tenant.fuel.is_bounded()
 }
 
 #[cfg(test)]
@@ -146,11 +203,15 @@ mod tests {
     use crate::gate::Gates;
     use crate::room::tests::tenant;
 
+    fn ends(count: u64, each: Duration) -> Ends {
+        Ends { count, held: each * u32::try_from(count).expect("few") }
+    }
+
     /// What a pace comes to if so many end at once, so often and so long after each other.
-    fn ahead(ends: u64, times: u32, every: Duration) -> u32 {
-        let mut pace = Pace::new(Mono::from_origin(Duration::ZERO), 0);
+    fn ahead(count: u64, times: u32, every: Duration) -> u32 {
+        let mut pace = Pace::new(Mono::from_origin(Duration::ZERO), Ends::default());
         for n in 1..=times {
-            pace.count(Mono::from_origin(every * n), ends * u64::from(n));
+            pace.count(Mono::from_origin(every * n), ends(count * u64::from(n), Duration::ZERO));
         }
         pace.ahead()
     }
@@ -167,11 +228,33 @@ mod tests {
 
     #[test]
     fn a_pace_is_forgotten_when_nothing_ends() {
-        let mut pace = Pace::new(Mono::from_origin(Duration::ZERO), 0);
-        pace.count(Mono::from_origin(Duration::from_millis(20)), 1_000);
+        let mut pace = Pace::new(Mono::from_origin(Duration::ZERO), Ends::default());
+        let quick = ends(1_000, Duration::from_millis(1));
+        pace.count(Mono::from_origin(Duration::from_millis(20)), quick);
         assert!(pace.ahead() >= 20);
-        pace.count(Mono::from_origin(Duration::from_secs(2)), 1_000);
+        pace.count(Mono::from_origin(Duration::from_secs(2)), quick);
         assert_eq!(pace.ahead(), 0);
+        assert_eq!(pace.turn(), 16, "how long they took is known a little longer");
+        for seconds in 3..10 {
+            pace.count(Mono::from_origin(Duration::from_secs(seconds)), quick);
+        }
+        assert_eq!(pace.turn(), 1);
+    }
+
+    #[test]
+    fn a_turn_has_as_many_jobs_as_end_in_it() {
+        let turn = |each| {
+            let mut pace = Pace::new(Mono::from_origin(Duration::ZERO), Ends::default());
+            assert_eq!(pace.turn(), 1, "nothing is known of them");
+            pace.count(Mono::from_origin(Duration::from_millis(100)), ends(3, each));
+            pace.turn()
+        };
+        let [micros, millis] = [Duration::from_micros, Duration::from_millis];
+        assert_eq!([Duration::ZERO, micros(10), millis(1)].map(turn), [TURN_JOBS_MAX; 3]);
+        assert_eq!(
+            [micros(4_900), micros(19_000), millis(30), Duration::from_secs(9)].map(turn),
+            [4, 1, 1, 1]
+        );
     }
 
     #[test]
@@ -186,10 +269,12 @@ mod tests {
         let at = |millis| Mono::from_origin(Duration::from_millis(millis));
         ahead.count(&tenant.queues, at(0));
         for queue in &tenant.queues {
-            (0..100).for_each(|_| queue.gates[0].1.count_end());
+            (0..100).for_each(|_| queue.gates[0].1.count_end(Duration::ZERO));
         }
         ahead.count(&tenant.queues, at(10));
         let more: Vec<u32> = tenant.queues.iter().map(|queue| ahead.more(&tenant, queue)).collect();
         assert_eq!(more, [3, 3, 0], "one that has a queue of its own stands in nobody's way");
+        let turns: Vec<u32> = tenant.queues.iter().map(|queue| ahead.turn(&tenant, queue)).collect();
+        assert_eq!(turns, [16, 16, 1]);
     }
 }

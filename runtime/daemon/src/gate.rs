@@ -4,9 +4,11 @@
 //! changed it. So what runs goes on counting across deploys, and a lower limit takes effect as runs end.
 
 use std::collections::BTreeMap;
+use std::iter::Sum;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use sandhog_core::id::{PluginName, TenantId};
 use tokio::sync::Notify;
@@ -16,8 +18,9 @@ use tokio::sync::Notify;
 pub struct Gate {
     limit: AtomicU32,
     used: AtomicU32,
-    /// Runs that have ended so far.
+    /// Runs that have ended so far, and the nanoseconds for which they held their room in all.
     ended: AtomicU64,
+    held: AtomicU64,
     freed: Notify,
 }
 
@@ -27,6 +30,7 @@ impl Gate {
             limit: AtomicU32::new(limit.get()),
             used: AtomicU32::new(0),
             ended: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             freed: Notify::default(),
         })
     }
@@ -63,14 +67,17 @@ impl Gate {
         self.freed.notify_one();
     }
 
-    /// Counts a run that has ended.
-    pub(crate) fn count_end(&self) {
+    /// Counts a run that has ended, and held its room for that long.
+    pub(crate) fn count_end(&self, held: Duration) {
         self.ended.fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX);
+        self.held.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// Runs that have ended so far.
-    pub(crate) fn ended(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed)
+    /// The runs that have ended so far.
+    pub(crate) fn ends(&self) -> Ends {
+        let held = Duration::from_nanos(self.held.load(Ordering::Relaxed));
+        Ends { count: self.ended.load(Ordering::Relaxed), held }
     }
 
     /// As many permits as there are, at most `most`; none if there are none.
@@ -81,6 +88,23 @@ impl Gate {
             Some(used + share(used)).filter(|_| share(used) > 0)
         });
         taken.ok().map(|used| Permits { gate: Arc::clone(self), count: share(used) })
+    }
+}
+
+/// Runs that have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Ends {
+    pub(crate) count: u64,
+    /// The time for which they held their room, all together.
+    pub(crate) held: Duration,
+}
+
+impl Sum for Ends {
+    fn sum<I: Iterator<Item = Self>>(ends: I) -> Self {
+        ends.fold(Self::default(), |sum, ends| Self {
+            count: sum.count + ends.count,
+            held: sum.held.saturating_add(ends.held),
+        })
     }
 }
 

@@ -3,31 +3,31 @@
 //! The loop sleeps until there may be work (a ring of its bell, a due time that the broker named, or the poll that is
 //! only the safety net), and there is room. One call is under way at a time; room that is freed meanwhile goes to what
 //! was leased ahead, and the rest into the next call, so calls carry one job when little goes on and many under load.
+//!
+//! A broker may take long to answer, or never do. So that nobody else waits for it, seats are held for no longer than
+//! [`SEATS_HELD`] while it is asked; what comes later waits for the next seat that is free.
 
 use std::collections::HashSet;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
-use sandhog_broker::{Keep, LeaseAsk, Leased, Settle};
+use sandhog_broker::{LeaseAsk, Leased};
 use sandhog_core::id::{QueueName, TenantId};
 use sandhog_core::quota::{FuelQuota, Verdict, Window};
 use sandhog_core::reason::Reason;
-use sandhog_core::settle::Settlement;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::ahead::Ahead;
+use crate::ahead::{Ahead, end_of_turn};
 use crate::catalog::{Current, Queue, Tenant};
 use crate::config;
 use crate::drain::Phase;
 use crate::outage::{Outage, Tries};
-use crate::room::{Place, Reservation, Room, Vacancy};
+use crate::room::{Place, Reservation, Vacancy};
 use crate::runner::Runner;
-use crate::seats::{Member, Seat};
-use crate::settler::Unsettled;
+use crate::seats::{Member, PlaceInLine, Seat};
+use crate::turn::{self, Turn};
 use crate::worker::{Ticket, Workshop};
 
 /// Jobs that one call asks for at most.
@@ -37,7 +37,10 @@ const BATCH_MAX: u32 = 256;
 const POLL_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a job rests that was put into the queue of another plugin while its own had no room.
-const NO_ROOM_REST: Duration = Duration::from_secs(1);
+pub(crate) const NO_ROOM_REST: Duration = Duration::from_secs(1);
+
+/// How long seats are held while the broker is asked for jobs.
+const SEATS_HELD: Duration = Duration::from_millis(20);
 
 /// The loop of one tenant.
 pub(crate) struct Intake<R: Runner> {
@@ -63,6 +66,18 @@ struct Outlook {
     held_until: Option<Instant>,
     /// Whose fuel the log has said to be used up.
     used_up: Option<Window>,
+    /// The last call failed.
+    failed: bool,
+    /// A place in line for seats that is still the tenant's: it gave its seats to others, as the broker took long.
+    place: Option<PlaceInLine>,
+}
+
+/// What the loop has decided to ask the broker for.
+struct Asking<P> {
+    terms: Arc<Tenant<P>>,
+    room: Reservation,
+    /// Whether what is leased ahead is run in the room of those before it.
+    in_turns: bool,
 }
 
 impl Outlook {
@@ -131,12 +146,14 @@ impl<R: Runner> Intake<R> {
                 () = phase.reached(Phase::Draining) => break,
                 ready = self.wait(&mut outlook, &mut ahead) => ready,
             };
-            let Some((terms, room)) = ready else { break };
+            let Some(asking) = ready else { break };
             // A call that was begun is seen through: what it leases has to be run or given back.
-            let Err(error) = self.lease(&mut outlook, &mut ahead, terms, room).await else {
+            let Err(error) = self.lease(&mut outlook, &mut ahead, asking).await else {
                 tries.succeeded();
+                outlook.failed = false;
                 continue;
             };
+            outlook.failed = true;
             self.outage.note(&error);
             outlook.forget();
             tokio::select! {
@@ -158,7 +175,7 @@ impl<R: Runner> Intake<R> {
         &mut self,
         outlook: &mut Outlook,
         ahead: &mut Ahead<R::Plugin>,
-    ) -> Option<(Arc<Tenant<R::Plugin>>, Reservation)> {
+    ) -> Option<Asking<R::Plugin>> {
         loop {
             let terms = self.terms()?;
             if let Some(held_until) = outlook.held_until.take() {
@@ -178,14 +195,14 @@ impl<R: Runner> Intake<R> {
                 continue;
             }
             ahead.count(&terms.queues, self.workshop.ambient.mono());
-            let goes_ahead =
-                terms.queues.iter().any(|queue| outlook.wants(queue) && ahead.more(&terms, queue) > 0);
-            let seat = if goes_ahead {
+            let in_turns = self.seats.is_contended();
+            let more = |queue: &Queue| outlook.wants(queue) && ahead.more(&terms, queue) > 0;
+            let seat = if !in_turns && terms.queues.iter().any(more) {
                 self.seats.try_acquire()
             } else {
                 tokio::select! {
                     biased;
-                    seat = self.seats.acquire(None) => Some(seat),
+                    seat = self.seats.acquire(outlook.place) => Some(seat),
                     () = self.workshop.ambient.reached(ahead.until()) => None,
                 }
             };
@@ -198,13 +215,21 @@ impl<R: Runner> Intake<R> {
             }
             let terms = self.terms()?;
             let has_seat = seat.is_some();
-            let vacancy = seat.and_then(|seat| self.admit(ahead, &terms, seat));
+            if has_seat {
+                outlook.place = None;
+            }
+            // A broker that doesn't answer is asked for one job, so that others find the seats free.
+            let most = if outlook.failed { 1 } else { BATCH_MAX };
+            let vacancy = seat.and_then(|seat| self.admit(ahead, &terms, seat, most));
             self.give_up(ahead.overdue(self.workshop.ambient.mono()), Reason::NoRoom);
-            let more = |queue: &Queue| ahead.more(&terms, queue);
+            let more = |queue: &Queue, room: u32| match in_turns {
+                true => room.saturating_mul(ahead.turn(&terms, queue) - 1).min(BATCH_MAX - room),
+                false => ahead.more(&terms, queue),
+            };
             let room = Reservation::take(&terms, vacancy, |queue| outlook.wants(queue), more, outlook.turn);
             if let Some(room) = room {
                 outlook.turn = outlook.turn.wrapping_add(1);
-                return Some((terms, room));
+                return Some(Asking { terms, room, in_turns });
             }
             if !has_seat {
                 continue;
@@ -220,9 +245,15 @@ impl<R: Runner> Intake<R> {
     }
 
     /// Starts those of the jobs leased ahead that there is room for. Returns what room is left.
-    fn admit(&self, ahead: &mut Ahead<R::Plugin>, terms: &Tenant<R::Plugin>, seat: Seat) -> Option<Vacancy> {
-        let mut vacancy = Vacancy::take(terms, seat, BATCH_MAX)?;
-        self.start(ahead.admit(&mut vacancy));
+    fn admit(
+        &self,
+        ahead: &mut Ahead<R::Plugin>,
+        terms: &Tenant<R::Plugin>,
+        seat: Seat,
+        most: u32,
+    ) -> Option<Vacancy> {
+        let mut vacancy = Vacancy::take(terms, seat, most)?;
+        self.start(ahead.admit(&mut vacancy).into_iter().map(|(ticket, room)| Turn::new(ticket, room)));
         Some(vacancy)
     }
 
@@ -245,9 +276,9 @@ impl<R: Runner> Intake<R> {
         &mut self,
         outlook: &mut Outlook,
         ahead: &mut Ahead<R::Plugin>,
-        terms: Arc<Tenant<R::Plugin>>,
-        mut room: Reservation,
+        asking: Asking<R::Plugin>,
     ) -> sandhog_broker::Result<()> {
+        let Asking { terms, mut room, in_turns } = asking;
         let queues = room.asks();
         let asked_at = self.workshop.ambient.mono();
         let ask = LeaseAsk {
@@ -258,13 +289,16 @@ impl<R: Runner> Intake<R> {
             fuel: Some(terms.fuel).filter(FuelQuota::is_bounded),
         };
         let mut call = self.workshop.broker.lease(ask);
+        let mut held_long = std::pin::pin!(self.workshop.ambient.reached(Some(asked_at.after(SEATS_HELD))));
+        let mut place = None;
         let leased = loop {
             tokio::select! {
                 biased;
                 leased = &mut call => break leased?,
+                () = &mut held_long, if room.has_room() => place = room.give_back(),
                 () = terms.gate.freed(), if !ahead.is_empty() => {
                     if let Some(seat) = self.seats.try_acquire() {
-                        self.admit(ahead, &terms, seat);
+                        self.admit(ahead, &terms, seat, BATCH_MAX);
                     }
                 }
             }
@@ -280,10 +314,12 @@ impl<R: Runner> Intake<R> {
         for job in leased.buried {
             tracing::warn!(tenant = %self.workshop.tenant, %job, "buried: its leases ran out too often, so it seems to kill its daemons");
         }
-        let mut admitted = Vec::with_capacity(leased.leases.len());
+        let mut turns = Vec::with_capacity(leased.leases.len());
+        let mut followers = Vec::new();
+        let now = self.workshop.ambient.mono();
         for lease in leased.leases {
-            let place =
-                room.place(&lease.job.queue, terms.kinds.get(&lease.job.kind).map(|plugin| &**plugin));
+            let plugin = terms.kinds.get(&lease.job.kind).map(|plugin| &**plugin);
+            let room = room.place(&lease.job.queue, plugin);
             let ticket = Ticket {
                 trusted_until: asked_at.after(self.lease.ttl.saturating_sub(self.lease.margin)),
                 alive: self.workshop.live.join(self.workshop.tenant.clone(), lease.token, asked_at),
@@ -291,51 +327,42 @@ impl<R: Runner> Intake<R> {
                 verdict: verdict.clone(),
                 lease,
             };
-            match place {
-                Place::Inside(room) => admitted.push((ticket, room)),
-                Place::Ahead => ahead.push(ticket, asked_at),
-                Place::Nowhere => self.give_back(ticket, NO_ROOM_REST, Reason::NoRoom),
+            match room {
+                Place::Inside(room) => turns.push(Turn::new(ticket, room)),
+                Place::Ahead if place.is_some() => ahead.push_without_seat(ticket, now),
+                Place::Ahead if in_turns => followers.push(ticket),
+                Place::Ahead => ahead.push(ticket, now),
+                Place::Nowhere => self.workshop.give_back(ticket, NO_ROOM_REST, Reason::NoRoom),
             }
         }
-        self.start(admitted);
+        if !ahead.is_empty() {
+            outlook.place = place;
+        }
+        for (nth, ticket) in followers.into_iter().enumerate() {
+            match turns.len() {
+                0 => ahead.push(ticket, now),
+                count => turns[nth % count].push(ticket),
+            }
+        }
+        self.start(turns);
         Ok(())
     }
 
-    /// Starts jobs. One task sees all of them through: whatever ends meanwhile is looked at in one go. A panic is the end
-    /// of the attempt that it is in alone; its lease runs out.
-    fn start(&self, admitted: Vec<(Ticket<R::Plugin>, Room)>) {
-        let attempts: FuturesUnordered<_> = admitted
-            .into_iter()
-            .map(|(ticket, room)| {
-                AssertUnwindSafe(Arc::clone(&self.workshop).attempt(ticket, room)).catch_unwind().map(drop)
-            })
-            .collect();
-        if !attempts.is_empty() {
-            tokio::spawn(attempts.collect::<()>());
+    /// Starts jobs. One task sees all of them through: whatever ends meanwhile is looked at in one go.
+    fn start(&self, turns: impl IntoIterator<Item = Turn<R::Plugin>>) {
+        let until = end_of_turn(self.workshop.ambient.mono());
+        let turns: FuturesUnordered<_> =
+            turns.into_iter().map(|turn| turn::take(Arc::clone(&self.workshop), turn, until)).collect();
+        if !turns.is_empty() {
+            tokio::spawn(turns.collect::<()>());
         }
     }
 
     /// Gives back jobs that were leased ahead; others may have them at once.
     fn give_up(&self, ahead: Vec<Ticket<R::Plugin>>, reason: Reason) {
         for ticket in ahead {
-            self.give_back(ticket, Duration::ZERO, reason);
+            self.workshop.give_back(ticket, Duration::ZERO, reason);
         }
-    }
-
-    /// Gives back a job that hasn't started. If this doesn't get through, its lease runs out by itself.
-    fn give_back(&self, ticket: Ticket<R::Plugin>, after: Duration, reason: Reason) {
-        let settle = Settle {
-            token: ticket.lease.token,
-            ran: None,
-            settlement: Settlement::Release { after, reason },
-            progress: None,
-            log: Vec::new(),
-            keep: Keep::default(),
-        };
-        let answer = self.workshop.settler.send(Unsettled { settle, room: None });
-        // A daemon that drains waits for as long as it is alive.
-        let alive = ticket.alive;
-        tokio::spawn(answer.map(|_| drop(alive)));
     }
 }
 

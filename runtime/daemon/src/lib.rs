@@ -35,5 +35,6 @@ mod room;
 pub mod runner;
 mod seats;
 mod settler;
+mod turn;
 mod wake;
 mod worker;

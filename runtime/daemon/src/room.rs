@@ -7,31 +7,83 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sandhog_core::id::{PluginName, QueueName};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::catalog::{Plugin, Queue, Tenant};
 use crate::gate::{Gate, Permits};
-use crate::seats::Seat;
+use crate::seats::{PlaceInLine, Seat};
 
-/// The right to have one run under way. Dropping it gives the room back and says so.
+/// The right to have one run under way. Dropping it gives the room back, or passes it on.
 #[derive(Debug)]
 pub(crate) struct Room {
+    // Taken in `drop`.
+    held: Option<Held>,
+    since: Instant,
+    next: Option<oneshot::Sender<Held>>,
+}
+
+/// What a run holds. Dropping it gives all back and says so.
+#[derive(Debug)]
+pub(crate) struct Held {
     // Taken in `drop`, so that all is back before anybody is told.
-    held: Option<(Seat, Permits, Option<Permits>)>,
+    permits: Option<(Seat, Permits, Option<Permits>)>,
     tenant: Arc<Gate>,
 }
 
+/// Room that its run passes on when it ends.
+pub(crate) type Inheritance = oneshot::Receiver<Held>;
+
 impl Room {
+    fn new(held: Held) -> Self {
+        Self { held: Some(held), since: Instant::now(), next: None }
+    }
+
     /// How many runs the tenant has room for taken, this one included.
     pub(crate) fn runs(&self) -> u32 {
-        self.tenant.used()
+        self.held.as_ref().map_or(0, |held| held.tenant.used())
+    }
+
+    /// Has the room passed on when it is given back. If nobody waits for it by then, it goes to whom it would go otherwise.
+    pub(crate) fn pass_on(&mut self) -> Inheritance {
+        let (next, inheritance) = oneshot::channel();
+        self.next = Some(next);
+        inheritance
+    }
+}
+
+impl Held {
+    /// Room for a run of this plugin; none if the plugin has none.
+    pub(crate) fn room<P>(mut self, plugin: Option<&Plugin<P>>) -> Option<Room> {
+        let (_, _, of_plugin) = self.permits.as_mut()?;
+        let is_its =
+            |permits: &Permits| plugin.is_some_and(|plugin| Arc::ptr_eq(&plugin.gate, permits.gate()));
+        if !of_plugin.as_ref().is_some_and(is_its) {
+            *of_plugin = match plugin {
+                Some(plugin) => Some(plugin.gate.take_up_to(1)?),
+                None => None,
+            };
+        }
+        Some(Room::new(self))
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        if let Some((_, _, Some(plugin))) = self.held.take() {
-            plugin.gate().count_end();
+        let Some(held) = self.held.take() else { return };
+        if let Some((_, _, Some(plugin))) = &held.permits {
+            plugin.gate().count_end(self.since.elapsed());
         }
+        if let Some(next) = self.next.take() {
+            // Whoever has given up waiting for it leaves it to others.
+            drop(next.send(held));
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.permits.take());
         self.tenant.say_freed();
     }
 }
@@ -42,7 +94,8 @@ impl Room {
     pub(crate) async fn of(gate: &Arc<Gate>, tenant: &sandhog_core::id::TenantId) -> Self {
         let seats = crate::seats::Seats::new(std::num::NonZeroU32::MIN);
         let permits = gate.take_up_to(1).expect("it is open");
-        Self { held: Some((seats.join(tenant).acquire(None).await, permits, None)), tenant: Arc::clone(gate) }
+        let permits = Some((seats.join(tenant).acquire(None).await, permits, None));
+        Self::new(Held { permits, tenant: Arc::clone(gate) })
     }
 }
 
@@ -81,8 +134,8 @@ impl Vacancy {
     }
 
     fn split(&mut self, of_plugin: Option<Permits>) -> Option<Room> {
-        let held = (self.daemon.split()?, self.tenant.split(1)?, of_plugin);
-        Some(Room { held: Some(held), tenant: Arc::clone(self.tenant.gate()) })
+        let permits = Some((self.daemon.split()?, self.tenant.split(1)?, of_plugin));
+        Some(Room::new(Held { permits, tenant: Arc::clone(self.tenant.gate()) }))
     }
 }
 
@@ -116,13 +169,13 @@ pub(crate) enum Place {
 
 impl Reservation {
     /// Takes as much of a vacancy as the `wanted` queues can use, and plans to lease as many `ahead` of it as is said of
-    /// each; none if that comes to nothing. They share the vacancy equally, from the one at `turn` on: with another turn
+    /// each and the room it gets; none if that comes to nothing. They share the vacancy equally, from the one at `turn` on: with another turn
     /// each time, a queue that never runs dry keeps none of the others waiting.
     pub(crate) fn take<P>(
         tenant: &Tenant<P>,
         vacancy: Option<Vacancy>,
         wanted: impl Fn(&Queue) -> bool,
-        ahead: impl Fn(&Queue) -> u32,
+        ahead: impl Fn(&Queue, u32) -> u32,
         turn: usize,
     ) -> Option<Self> {
         let mut left = vacancy.as_ref().map_or(0, Vacancy::count);
@@ -132,17 +185,37 @@ impl Reservation {
         let mut queues = Vec::new();
         for (nth, queue) in wanted.iter().enumerate() {
             let share = left.div_ceil(u32::try_from(wanted.len() - nth).unwrap_or(u32::MAX));
-            let ahead = ahead(queue);
-            if share == 0 && ahead == 0 {
+            if share == 0 && ahead(queue, 0) == 0 {
                 continue;
             }
-            let room = QueueRoom::take(queue, share, ahead);
+            let mut room = QueueRoom::take(queue, share);
+            room.ahead = ahead(queue, room.count);
             left -= room.count;
             if room.asks() > 0 {
                 queues.push(room);
             }
         }
         (!queues.is_empty()).then_some(Self { vacancy, queues })
+    }
+
+    /// Gives back all room, so that others may have it while the broker is asked: whatever comes is leased ahead. Says at
+    /// which place in line the seats were waited for, if there were any.
+    pub(crate) fn give_back(&mut self) -> Option<PlaceInLine> {
+        for queue in &mut self.queues {
+            queue.count = 0;
+            queue.plugins.clear();
+        }
+        let vacancy = self.vacancy.take()?;
+        let place = vacancy.daemon.place();
+        let tenant = Arc::clone(vacancy.tenant.gate());
+        drop(vacancy);
+        tenant.say_freed();
+        Some(place)
+    }
+
+    /// Whether there is any room in it.
+    pub(crate) fn has_room(&self) -> bool {
+        self.vacancy.is_some()
     }
 
     /// What to ask the broker for.
@@ -171,7 +244,7 @@ impl Reservation {
 }
 
 impl QueueRoom {
-    fn take(queue: &Queue, limit: u32, ahead: u32) -> Self {
+    fn take(queue: &Queue, limit: u32) -> Self {
         let free = queue.gates.iter().map(|(_, gate)| gate.free()).min().unwrap_or(0);
         let count = limit.min(free);
         let take = |gate: &Arc<Gate>| gate.take_up_to(count).filter(|permits| permits.count() == count);
@@ -179,8 +252,8 @@ impl QueueRoom {
             queue.gates.iter().map(|(name, gate)| Some((name.clone(), take(gate)?))).collect();
         let name = queue.name.clone();
         match plugins {
-            Some(plugins) => Self { name, count, ahead, plugins },
-            None => Self { name, count: 0, ahead, plugins: BTreeMap::new() },
+            Some(plugins) => Self { name, count, ahead: 0, plugins },
+            None => Self { name, count: 0, ahead: 0, plugins: BTreeMap::new() },
         }
     }
 
@@ -229,7 +302,7 @@ pub(crate) mod tests {
         let first = seats.join(&id).acquire(None).await;
         let tenant = tenant(&id);
         let vacancy = Vacancy::take(&tenant, first, 256);
-        let room = Reservation::take(&tenant, vacancy, |_| true, |_| 0, turn).expect("there is room");
+        let room = Reservation::take(&tenant, vacancy, |_| true, |_, _| 0, turn).expect("there is room");
         room.asks().into_iter().map(|(name, count)| (name.to_string(), count)).collect()
     }
 

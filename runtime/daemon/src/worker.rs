@@ -8,7 +8,9 @@
 //! ```
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::FutureExt;
 use sandhog_broker::{Broker, Keep, Ran, Settle};
 use sandhog_core::account::Traffic;
 use sandhog_core::admit::{Admission, Choice, admit};
@@ -60,11 +62,18 @@ pub(crate) struct Ticket<P> {
     pub(crate) verdict: Verdict,
 }
 
+impl<P> Ticket<P> {
+    /// The plugin that handles the job, if there is one.
+    pub(crate) fn plugin(&self) -> Option<&Arc<Plugin<P>>> {
+        self.terms.kinds.get(&self.lease.job.kind)
+    }
+}
+
 impl<R: Runner> Workshop<R> {
     /// Sees one job through. `room` is given back with its settlement, or at the end, whatever happens.
     pub(crate) async fn attempt(self: Arc<Self>, ticket: Ticket<R::Plugin>, room: Room) {
         let token = ticket.lease.token;
-        let plugin = ticket.terms.kinds.get(&ticket.lease.job.kind).cloned();
+        let plugin = ticket.plugin().cloned();
         let (choice, chosen) = choose(plugin.as_deref(), &ticket.lease.job, &*self.archive);
         let tally = Tally { attempts: ticket.lease.job.attempts, lease: token.lease };
         let course = Course {
@@ -82,6 +91,22 @@ impl<R: Runner> Workshop<R> {
             ran: None,
         };
         course.finish(choice).await;
+    }
+
+    /// Gives back a job that hasn't started. If this doesn't get through, its lease runs out by itself.
+    pub(crate) fn give_back(&self, ticket: Ticket<R::Plugin>, after: Duration, reason: Reason) {
+        let settle = Settle {
+            token: ticket.lease.token,
+            ran: None,
+            settlement: Settlement::Release { after, reason },
+            progress: None,
+            log: Vec::new(),
+            keep: Keep::default(),
+        };
+        let answer = self.settler.send(Unsettled { settle, room: None });
+        // A daemon that drains waits for as long as it is alive.
+        let alive = ticket.alive;
+        tokio::spawn(answer.map(|_| drop(alive)));
     }
 }
 
