@@ -2,14 +2,18 @@
 //!
 //! A renewal is also how a holder learns that its job is to be cancelled. So when news of a cancellation come, that one
 //! lease is renewed at once; the next beat is only the safety net.
+//!
+//! Each tenant has its own calls, one after the other: a broker that keeps one tenant waiting holds up nobody else's
+//! renewals.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use futures::task::AtomicWaker;
 use sandhog_broker::{Broker, Renew, Renewal};
 use sandhog_core::attempt::Event;
@@ -203,10 +207,17 @@ impl Live {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those that need a renewal by now or have something to report, by tenant.
-    fn due(&self, renewed_before: Option<Mono>) -> BTreeMap<TenantId, Vec<Arc<Pulse>>> {
+    /// Those that need a renewal by now or have something to report, by tenant: of all tenants, or `only` of one.
+    fn due(
+        &self,
+        renewed_before: Option<Mono>,
+        only: Option<&TenantId>,
+    ) -> BTreeMap<TenantId, Vec<Arc<Pulse>>> {
         let mut due: BTreeMap<TenantId, Vec<Arc<Pulse>>> = BTreeMap::new();
         for pulse in self.lock().pulses.values() {
+            if only.is_some_and(|only| *only != pulse.tenant) {
+                continue;
+            }
             let state = pulse.lock();
             let in_time = renewed_before.is_some_and(|before| state.renewed_at <= before);
             if in_time || state.hurry == Hurry::Yes || !state.notes.is_empty() {
@@ -227,20 +238,74 @@ pub(crate) async fn beat(
 ) {
     let mut ticks = tokio::time::interval(REPORT_EVERY.min(lease.renew_every));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut calls = FuturesUnordered::new();
+    let mut busy = Busy::default();
     loop {
-        tokio::select! {
+        let only = tokio::select! {
             biased;
-            _ = ticks.tick() => {}
-            () = live.hurried.notified() => {}
-        }
+            Some(tenant) = calls.next() => match busy.is_over(&tenant) {
+                Next::Nothing => continue,
+                Next::Look => Some(tenant),
+            },
+            _ = ticks.tick() => None,
+            () = live.hurried.notified() => None,
+        };
         let now = ambient.mono().since_origin();
         let renewed_before = now.checked_sub(lease.renew_every).map(Mono::from_origin);
-        let due = live.due(renewed_before);
-        join_all(due.iter().flat_map(|(tenant, pulses)| {
-            pulses.chunks(BATCH_MAX).map(|batch| renew(&*broker, tenant, batch, lease, &outage, &ambient))
-        }))
-        .await;
+        for (tenant, pulses) in live.due(renewed_before, only.as_ref()) {
+            if busy.begins(&tenant, &pulses) {
+                let renewed = renew_all(&*broker, tenant, pulses, lease, &outage, &ambient);
+                calls.push(renewed);
+            }
+        }
     }
+}
+
+/// The tenants that have a call under way.
+#[derive(Debug, Default)]
+struct Busy {
+    tenants: BTreeSet<TenantId>,
+    /// Those that had a lease to be renewed at once meanwhile.
+    hurried: BTreeSet<TenantId>,
+}
+
+/// What there is to do once a tenant's call is over.
+enum Next {
+    Nothing,
+    /// See what is due.
+    Look,
+}
+
+impl Busy {
+    /// Says whether a tenant's leases can be renewed now. If not, it is looked again once its call is over.
+    fn begins(&mut self, tenant: &TenantId, pulses: &[Arc<Pulse>]) -> bool {
+        if self.tenants.insert(tenant.clone()) {
+            return true;
+        }
+        if pulses.iter().any(|pulse| pulse.lock().hurry == Hurry::Yes) {
+            self.hurried.insert(tenant.clone());
+        }
+        false
+    }
+
+    fn is_over(&mut self, tenant: &TenantId) -> Next {
+        self.tenants.remove(tenant);
+        if self.hurried.remove(tenant) { Next::Look } else { Next::Nothing }
+    }
+}
+
+/// Renews what is due of one tenant. Returns the tenant.
+async fn renew_all(
+    broker: &dyn Broker,
+    tenant: TenantId,
+    pulses: Vec<Arc<Pulse>>,
+    lease: config::Lease,
+    outage: &Outage,
+    ambient: &Ambient,
+) -> TenantId {
+    let batches = pulses.chunks(BATCH_MAX);
+    join_all(batches.map(|batch| renew(broker, &tenant, batch, lease, outage, ambient))).await;
+    tenant
 }
 
 async fn renew(
@@ -282,5 +347,113 @@ async fn renew(
                 pulse.note(|notes| notes.restore(Notes { progress: ask.progress, log: ask.log }));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sandhog_broker::faulty::{Faults, Faulty};
+    use sandhog_broker::memory::Memory;
+    use sandhog_broker::routed::{Routed, Routes};
+    use sandhog_broker::{LeaseAsk, Result, SystemClock};
+    use sandhog_core::id::{Kind, QueueName};
+    use sandhog_core::job::{NewJob, Priority};
+    use sandhog_core::time::Timestamp;
+
+    const LEASE: config::Lease = config::Lease {
+        ttl: Duration::from_secs(30),
+        margin: Duration::from_secs(5),
+        renew_every: Duration::from_secs(10),
+        expiries_max: 5,
+    };
+
+    struct Roads {
+        silent: Arc<dyn Broker>,
+        others: Arc<dyn Broker>,
+    }
+
+    impl Routes for Roads {
+        fn route(&self, tenant: &TenantId) -> Result<Arc<dyn Broker>> {
+            Ok(Arc::clone(if tenant.as_str() == "silent" { &self.silent } else { &self.others }))
+        }
+
+        fn all(&self) -> Vec<Arc<dyn Broker>> {
+            vec![Arc::clone(&self.silent), Arc::clone(&self.others)]
+        }
+    }
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::parse(name).expect("valid")
+    }
+
+    /// A lease of a job that waits in this broker.
+    async fn lease(broker: &dyn Broker, tenant: &TenantId) -> LeaseToken {
+        let queue = QueueName::parse("default").expect("valid");
+        let job = NewJob {
+            id: JobId::from_parts(Timestamp::from_millis(1), 1),
+            kind: Kind::parse("k").expect("valid"),
+            queue: queue.clone(),
+            payload: Vec::new(),
+            delay: Duration::ZERO,
+            priority: Priority::default(),
+            unique_key: None,
+            pinned: None,
+        };
+        broker.enqueue(tenant, &[job]).await.expect("it is stored");
+        let queues = [(queue, 1)];
+        let ask = LeaseAsk { tenant, queues: &queues, ttl: LEASE.ttl, expiries_max: 5, fuel: None };
+        broker.lease(ask).await.expect("it answers").leases[0].token
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_broker_of_one_tenant_holds_up_nobody_elses_beat() {
+        let memory: Arc<dyn Broker> = Arc::new(Memory::new(Arc::new(SystemClock)));
+        let hours = Faults { delay_max: Duration::from_secs(100 * 60 * 60), ..Faults::default() };
+        let silent: Arc<dyn Broker> = Arc::new(Faulty::new(Arc::clone(&memory), hours));
+        let live = Arc::new(Live::default());
+        let ambient = Ambient::system();
+        let leased_at = ambient.mono();
+        let broker = Arc::new(Routed::new(Roads { silent, others: Arc::clone(&memory) }));
+        tokio::spawn(beat(Arc::clone(&live), broker, LEASE, Arc::default(), ambient));
+
+        let (silent, other) = (tenant("silent"), tenant("other"));
+        let of_silent =
+            LeaseToken { job: JobId::from_parts(Timestamp::from_millis(1), 1), lease: LeaseNo(1) };
+        let _of_silent = live.join(silent.clone(), of_silent, leased_at);
+        live.hurry(silent.clone(), of_silent.job);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+
+        let token = lease(&*memory, &other).await;
+        let alive = live.join(other.clone(), token, leased_at);
+        let cancelled_at = tokio::time::Instant::now();
+        memory.cancel(&other, token.job).await.expect("it answers");
+        live.hurry(other, token.job);
+        assert!(matches!(alive.pulse.event().await, Event::CancelRequested { .. }));
+        assert!(cancelled_at.elapsed() < Duration::from_millis(10), "it took {:?}", cancelled_at.elapsed());
+        for _ in 0..3 {
+            assert!(matches!(alive.pulse.event().await, Event::CancelRequested { .. }));
+        }
+        let renewed = cancelled_at.elapsed();
+        assert!(renewed < 3 * LEASE.renew_every + Duration::from_secs(2), "three beats took {renewed:?}");
+    }
+
+    #[test]
+    fn a_cancellation_during_a_call_is_asked_about_once_that_is_over() {
+        let (live, acme, mut busy) = (Arc::new(Live::default()), tenant("acme"), Busy::default());
+        let token = LeaseToken { job: JobId::from_parts(Timestamp::from_millis(1), 1), lease: LeaseNo(1) };
+        let alive = live.join(acme.clone(), token, Mono::from_origin(Duration::ZERO));
+        let pulses = [Arc::clone(&alive.pulse)];
+        assert!(busy.begins(&acme, &pulses));
+        assert!(!busy.begins(&acme, &pulses), "one call is under way");
+        assert!(
+            matches!(busy.is_over(&acme), Next::Nothing),
+            "nothing came that can't wait for the next beat"
+        );
+        assert!(busy.begins(&acme, &pulses));
+        live.hurry(acme.clone(), token.job);
+        assert!(!busy.begins(&acme, &pulses));
+        assert!(matches!(busy.is_over(&acme), Next::Look));
+        assert!(busy.begins(&acme, &pulses));
     }
 }
