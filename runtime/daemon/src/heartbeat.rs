@@ -25,7 +25,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::ambient::Ambient;
 use crate::config;
-use crate::outage::Outage;
+use crate::outage::{Caller, Outage};
 
 /// Renewals that one call carries at most.
 const BATCH_MAX: usize = 500;
@@ -329,7 +329,7 @@ async fn renew(
     let trusted_until = asked_at.after(lease.ttl.saturating_sub(lease.margin));
     match broker.renew(tenant, lease.ttl, &asks).await {
         Ok(renewals) => {
-            outage.over();
+            outage.over(Caller::Tenant(tenant));
             for (pulse, renewal) in batch.iter().zip(renewals) {
                 pulse.lock().renewed_at = asked_at;
                 let event = match renewal {
@@ -341,7 +341,7 @@ async fn renew(
             }
         }
         Err(error) => {
-            outage.note(&error);
+            outage.note(Caller::Tenant(tenant), &error);
             for (pulse, ask) in batch.iter().zip(asks) {
                 pulse.lock().hurry = Hurry::Yes;
                 pulse.note(|notes| notes.restore(Notes { progress: ask.progress, log: ask.log }));

@@ -23,7 +23,7 @@ use crate::ahead::{Ahead, end_of_turn};
 use crate::catalog::{Current, Queue, Tenant};
 use crate::config;
 use crate::drain::Phase;
-use crate::outage::{Outage, Tries};
+use crate::outage::{Caller, Outage, Tries};
 use crate::room::{Place, Reservation, Vacancy};
 use crate::runner::Runner;
 use crate::seats::{Member, PlaceInLine, Seat};
@@ -154,7 +154,7 @@ impl<R: Runner> Intake<R> {
                 continue;
             };
             outlook.failed = true;
-            self.outage.note(&error);
+            self.outage.note(Caller::Tenant(&self.workshop.tenant), &error);
             outlook.forget();
             tokio::select! {
                 biased;
@@ -167,6 +167,7 @@ impl<R: Runner> Intake<R> {
             Phase::Draining | Phase::Releasing => Reason::Drained,
         };
         self.give_up(ahead.all(), reason);
+        self.outage.forget(&self.workshop.tenant);
     }
 
     /// Waits until there may be work, and room for it or reason to lease it ahead; none if the tenant is gone. Starts what
@@ -303,7 +304,7 @@ impl<R: Runner> Intake<R> {
                 }
             }
         };
-        self.outage.over();
+        self.outage.over(Caller::Tenant(&self.workshop.tenant));
         outlook.learn(&queues, &leased);
         let decide = |spent| terms.fuel.decide(&self.workshop.tenant, &spent);
         let verdict = leased.spent.map_or(Verdict::Run, decide);

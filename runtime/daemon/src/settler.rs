@@ -17,7 +17,7 @@ use sandhog_core::id::TenantId;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ambient::Ambient;
-use crate::outage::{Outage, Tries};
+use crate::outage::{Caller, Outage, Tries};
 use crate::room::Room;
 
 /// Settlements that one call carries at most.
@@ -132,13 +132,13 @@ async fn work_off(
         };
         match answers {
             Ok(answers) => {
-                outage.over();
+                outage.over(Caller::Tenant(&tenant));
                 tries.succeeded();
                 load.fails.store(false, Ordering::Relaxed);
                 answer(replies, answers.into_iter().map(Ok));
             }
             Err(error) => {
-                outage.note(&error);
+                outage.note(Caller::Tenant(&tenant), &error);
                 let wait = tries.failed(&ambient);
                 load.fails.store(true, Ordering::Relaxed);
                 let unsettled = settles.into_iter().zip(rooms);

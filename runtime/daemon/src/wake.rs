@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::ambient::Ambient;
 use crate::heartbeat::Live;
-use crate::outage::{Outage, Tries};
+use crate::outage::{Caller, Outage, Tries};
 
 /// The sending ends of the intakes' bells. A bell is a counter, so that a ring during a call to the broker is not
 /// missed: whoever waits compares it with what it was before the call.
@@ -30,13 +30,14 @@ pub(crate) async fn ring(
         match broker.watch(of_now.keys().cloned().collect()).await {
             Ok(wakes) => {
                 tries.succeeded();
+                outage.over(Caller::Listener);
                 tokio::select! {
                     biased;
                     Ok(()) = bells.changed() => continue,
                     () = pass_all_on(wakes, &of_now, &live) => {}
                 }
             }
-            Err(error) => outage.note(&error),
+            Err(error) => outage.note(Caller::Listener, &error),
         }
         tokio::time::sleep(tries.failed(&ambient)).await;
     }
