@@ -44,17 +44,41 @@ impl<R: Routes> Routed<R> {
         Self { routes }
     }
 
-    /// The brokers of these tenants, each with its own among them.
-    fn by_broker(&self, tenants: Vec<TenantId>) -> Result<Vec<Group>> {
+    /// The brokers of these tenants, each with its own among them. A tenant that has none is left out.
+    fn by_broker(&self, tenants: Vec<TenantId>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         for tenant in tenants {
-            let broker = self.routes.route(&tenant)?;
+            // Whatever else is called for it says what is wrong.
+            let Ok(broker) = self.routes.route(&tenant) else { continue };
             match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &broker)) {
                 Some((_, of_broker)) => of_broker.push(tenant),
                 None => groups.push((broker, vec![tenant])),
             }
         }
-        Ok(groups)
+        groups
+    }
+}
+
+/// How long a broker is left alone that couldn't be listened to.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Passes the wakes of one broker on, from when it can be listened to until either end is gone.
+async fn listen((broker, tenants): Group, waker: Arc<Waker>) {
+    loop {
+        let heard = tokio::select! {
+            biased;
+            () = waker.closed() => return,
+            heard = broker.watch(tenants.clone()) => heard,
+        };
+        match heard {
+            Ok(heard) => return pass_on(heard, waker).await,
+            Err(error) => tracing::debug!(%error, "a broker can't be listened to yet"),
+        }
+        tokio::select! {
+            biased;
+            () = waker.closed() => return,
+            () = tokio::time::sleep(RETRY_AFTER) => {}
+        }
     }
 }
 
@@ -103,12 +127,13 @@ impl<R: Routes> Broker for Routed<R> {
         self.routes.route(tenant)?.look(tenant, look).await
     }
 
-    /// One stream for all of them. It goes on as long as one of theirs does.
+    /// One stream for all of them. It goes on as long as one of theirs does, and waits for none of them: one that can't be
+    /// listened to is tried again, and its own calls say what is wrong with it.
     async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
         let (waker, wakes) = Wakes::channel();
         let waker = Arc::new(waker);
-        for (broker, tenants) in self.by_broker(tenants)? {
-            tokio::spawn(pass_on(broker.watch(tenants).await?, Arc::clone(&waker)));
+        for group in self.by_broker(tenants) {
+            tokio::spawn(listen(group, Arc::clone(&waker)));
         }
         Ok(wakes)
     }
@@ -124,5 +149,56 @@ impl<R: Routes> Broker for Routed<R> {
             }
         }
         Ok(warnings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faulty::{Faults, Faulty};
+    use crate::memory::Memory;
+    use crate::{SystemClock, Wake};
+
+    struct Roads {
+        silent: Arc<dyn Broker>,
+        others: Arc<dyn Broker>,
+    }
+
+    impl Routes for Roads {
+        fn route(&self, tenant: &TenantId) -> Result<Arc<dyn Broker>> {
+            match tenant.as_str() {
+                "none" => Err(crate::Error::Unfit { problem: "its login is not at hand".into() }),
+                "silent" => Ok(Arc::clone(&self.silent)),
+                _ => Ok(Arc::clone(&self.others)),
+            }
+        }
+
+        fn all(&self) -> Vec<Arc<dyn Broker>> {
+            vec![Arc::clone(&self.silent), Arc::clone(&self.others)]
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_is_heard_of_though_the_brokers_of_others_are_silent_gone_or_missing() {
+        let tenant = |name| TenantId::parse(name).expect("valid");
+        let hours = Faults { delay_max: Duration::from_secs(100 * 60 * 60), ..Faults::default() };
+        let memory: Arc<dyn Broker> = Arc::new(Memory::new(Arc::new(SystemClock)));
+        let gone = Arc::new(Faulty::new(Arc::clone(&memory), Faults::default()));
+        gone.down();
+        let silent: Arc<dyn Broker> = Arc::new(Faulty::new(Arc::clone(&memory), hours));
+
+        let heard = Routed::new(Roads { silent, others: Arc::clone(&memory) });
+        let tenants = ["none", "silent", "other"].map(tenant);
+        let mut wakes = heard.watch(tenants.to_vec()).await.expect("it waits for none of them");
+        let started = tokio::time::Instant::now();
+        assert_eq!(wakes.next().await, Some(Wake::All));
+        assert_eq!(started.elapsed(), Duration::ZERO);
+
+        let others: Arc<dyn Broker> = Arc::clone(&gone) as _;
+        let heard = Routed::new(Roads { silent: memory, others });
+        let mut wakes = heard.watch(tenants.to_vec()).await.expect("it waits for none of them");
+        assert_eq!(wakes.next().await, Some(Wake::All), "of the one that answers");
+        gone.up();
+        assert_eq!(wakes.next().await, Some(Wake::All), "of the one that is back");
     }
 }
