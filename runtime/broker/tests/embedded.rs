@@ -103,6 +103,25 @@ async fn what_was_acknowledged_is_there_when_the_file_is_opened_again() {
 }
 
 #[tokio::test]
+async fn a_broker_that_is_closed_leaves_one_whole_file_whoever_still_holds_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let broker = open(&path).expect("a new file opens");
+    broker.enqueue(&acme, &[new_job(1)]).await.expect("an enqueue succeeds");
+    assert!(folder.path().join("jobs.db-wal").exists());
+    broker.close();
+    for beside in ["jobs.db-wal", "jobs.db-shm"] {
+        assert!(!folder.path().join(beside).exists(), "{beside} is left");
+    }
+    assert!(matches!(broker.enqueue(&acme, &[new_job(2)]).await, Err(Error::Unavailable { .. })));
+    assert!(matches!(broker.counts(&acme).await, Err(Error::Unavailable { .. })));
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(&path, &copy).expect("a copy");
+    let counts = open(&copy).expect("it opens").counts(&acme).await.expect("a look succeeds");
+    assert_eq!(counts, [0, 1, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
 async fn two_brokers_on_a_file_share_the_work_and_wake_each_other() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // A path that is too long for the address of a socket has to do as well.

@@ -18,13 +18,30 @@ use sandhog_core::id::TenantId;
 use crate::config::{self, Config, OwnBroker};
 use crate::off_thread::off_thread;
 
+/// A broker, and the file that it is in.
+pub struct Connection {
+    /// The broker, as the tenants of a configuration have it.
+    pub broker: Arc<dyn Broker>,
+    file: Option<Arc<Embedded>>,
+}
+
+impl Connection {
+    /// Closes the file, whoever still holds the broker, so that it is whole when the process ends. A server needs no
+    /// farewell.
+    pub async fn close(self) {
+        if let Some(file) = self.file {
+            off_thread(move || file.close()).await;
+        }
+    }
+}
+
 /// The broker that a configuration names, as its tenants have it: each by its own login, and sealed by its own keys. A
 /// server is not spoken to before the first call; a file is opened, and made if it isn't there.
 ///
 /// # Errors
 /// If the file can't be used.
-pub async fn connect(config: &Config) -> Result<Arc<dyn Broker>> {
-    let common = common(&config.broker).await?;
+pub async fn connect(config: &Config) -> Result<Connection> {
+    let (common, file) = common(&config.broker).await?;
     let broker: Arc<dyn Broker> = if config.tenants.values().any(|tenant| tenant.broker.is_some()) {
         Arc::new(Routed::new(ByTenant::new(config, common)?))
     } else {
@@ -33,17 +50,20 @@ pub async fn connect(config: &Config) -> Result<Arc<dyn Broker>> {
     let with_keys =
         |(id, tenant): (&TenantId, &config::Tenant)| Some((id.clone(), tenant.encryption.clone()?));
     let keys: BTreeMap<TenantId, Keyring> = config.tenants.iter().filter_map(with_keys).collect();
-    Ok(if keys.is_empty() { broker } else { Arc::new(Sealed::new(broker, keys)) })
+    let broker = if keys.is_empty() { broker } else { Arc::new(Sealed::new(broker, keys)) };
+    Ok(Connection { broker, file })
 }
 
-async fn common(config: &config::Broker) -> Result<Arc<dyn Broker>> {
+/// The broker of the tenants without a login of their own, and its file if it is in one.
+async fn common(config: &config::Broker) -> Result<(Arc<dyn Broker>, Option<Arc<Embedded>>)> {
     match config {
         config::Broker::Embedded { path } => {
             let path = path.clone();
-            let opened = off_thread(move || Embedded::open(&path, Arc::new(SystemClock))).await;
-            Ok(Arc::new(opened?))
+            let file = off_thread(move || Embedded::open(&path, Arc::new(SystemClock))).await;
+            let file = Arc::new(file?);
+            Ok((Arc::clone(&file) as _, Some(file)))
         }
-        config::Broker::Redis(server) => Ok(Arc::new(Redis::new(server)?)),
+        config::Broker::Redis(server) => Ok((Arc::new(Redis::new(server)?), None)),
     }
 }
 

@@ -21,7 +21,8 @@
 //!   nothing of the step has happened.
 //! - The file is none of ours, or of a newer version: [`Error::Unfit`] when it is opened.
 //! - It holds what this version can't read: [`Error::Corrupt`], with the table and column.
-//! - The process is killed: what was acknowledged is there; its leases run out.
+//! - The process is killed: what was acknowledged is there; its leases run out. Some of it may be in the log beside the
+//!   file (`-wal`), which belongs to it, until a process opens the two and closes them in good order.
 //!
 //! # What is assumed
 //! - The file is on a local disk that keeps what it has flushed. Network file systems don't keep SQLite's locks.
@@ -69,11 +70,12 @@ use crate::{
     Result, Seen, Settle, USAGE_DAYS_KEPT, Wakes,
 };
 
-/// A broker in a file. Dropping it finishes what was asked for, and closes the file.
+/// A broker in a file. Dropping it finishes what was asked for, and closes the file, as [`Embedded::close`] does.
 pub struct Embedded {
-    // In the order in which they are dropped: the writer still tells of its last commit.
-    writer: Worker<Box<dyn Write>>,
+    // In the order in which they are dropped: the writer is the last to close the file, and still tells of its last
+    // commit.
     reader: Worker<Read>,
+    writer: Worker<Box<dyn Write>>,
     bells: Arc<Bells>,
     listeners: Arc<Listeners>,
     clock: Arc<dyn Clock>,
@@ -116,7 +118,15 @@ impl Embedded {
             news.iter().for_each(|wake| told.wake(wake));
             rung.ring(news);
         })?;
-        Ok(Self { writer, reader: Worker::reader(reading)?, bells, listeners, clock, path, identity })
+        Ok(Self { reader: Worker::reader(reading)?, writer, bells, listeners, clock, path, identity })
+    }
+
+    /// Finishes what was asked for, and closes the file, also if others still hold this broker: all that they ask for
+    /// afterwards is [`Error::Unavailable`]. The last one to close a file leaves all that it holds in that one file, with
+    /// no log beside it. Blocks for as long as the disk takes.
+    pub fn close(&self) {
+        self.reader.close();
+        self.writer.close();
     }
 
     /// Does a step of a tenant.

@@ -15,6 +15,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
@@ -58,20 +59,28 @@ struct Pending<T, F> {
     reply: oneshot::Sender<Result<T>>,
 }
 
-/// A thread with a connection of its own, and the way to it. It ends when this is dropped, after what was asked before.
+/// What a thread is told.
+enum Order<C> {
+    Do(C),
+    /// Nothing that comes after this is done.
+    End,
+}
+
+/// A thread with a connection of its own, and the way to it. It ends when this is closed or dropped, after what was
+/// asked before.
 pub(super) struct Worker<C> {
-    calls: Option<Sender<C>>,
-    thread: Option<JoinHandle<()>>,
+    orders: Sender<Order<C>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl<C: Send + 'static> Worker<C> {
-    fn start(name: &str, run: impl FnOnce(Receiver<C>) + Send + 'static) -> Result<Self> {
-        let (calls, received) = mpsc::channel();
+    fn start(name: &str, run: impl FnOnce(Receiver<Order<C>>) + Send + 'static) -> Result<Self> {
+        let (orders, received) = mpsc::channel();
         let thread = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || run(received))
             .map_err(|error| Error::Unavailable { what: "starting a thread", cause: error.to_string() })?;
-        Ok(Self { calls: Some(calls), thread: Some(thread) })
+        Ok(Self { orders, thread: Mutex::new(Some(thread)) })
     }
 
     async fn call<T>(
@@ -79,18 +88,20 @@ impl<C: Send + 'static> Worker<C> {
         what: &'static str,
         call: impl FnOnce(oneshot::Sender<Result<T>>) -> C,
     ) -> Result<T> {
-        let gone = || Error::Unavailable { what, cause: "the thread of the database has ended".to_owned() };
+        let closed = || Error::Unavailable { what, cause: "the database is closed".to_owned() };
         let (reply, replied) = oneshot::channel();
-        let calls = self.calls.as_ref().ok_or_else(gone)?;
-        calls.send(call(reply)).map_err(|_| gone())?;
-        replied.await.map_err(|_| gone())?
+        self.orders.send(Order::Do(call(reply))).map_err(|_| closed())?;
+        replied.await.map_err(|_| closed())?
     }
 }
 
-impl<C> Drop for Worker<C> {
-    fn drop(&mut self) {
-        drop(self.calls.take());
-        if let Some(thread) = self.thread.take()
+impl<C> Worker<C> {
+    /// Waits until what was asked before is done, and the connection is closed.
+    pub(super) fn close(&self) {
+        // A thread that has ended hears nothing, and needn't.
+        let _ended = self.orders.send(Order::End);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
             && thread.join().is_err()
         {
             tracing::error!("the thread of the database has panicked, which is a bug");
@@ -98,10 +109,29 @@ impl<C> Drop for Worker<C> {
     }
 }
 
+impl<C> Drop for Worker<C> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The last connection to be closed merges the log into the file, so whoever copies the file then has all of it.
+fn close(connection: Connection) {
+    if let Err((_, error)) = connection.close() {
+        tracing::warn!(%error, "the database was not closed in good order; its log stays beside it, and is read with it");
+    }
+}
+
 impl Worker<Read> {
     /// A thread that only looks.
     pub(super) fn reader(connection: Connection) -> Result<Self> {
-        Self::start("sandhog-read", move |calls| calls.into_iter().for_each(|read: Read| read(&connection)))
+        Self::start("sandhog-read", move |orders| {
+            while let Ok(Order::Do(read)) = orders.recv() {
+                let read: Read = read;
+                read(&connection);
+            }
+            close(connection);
+        })
     }
 
     /// Looks at what is committed, all of it at the same point in time.
@@ -130,15 +160,15 @@ impl Worker<Box<dyn Write>> {
         connection: Connection,
         tell: impl Fn(&BTreeSet<Wake>) + Send + 'static,
     ) -> Result<Self> {
-        Self::start("sandhog-write", move |calls| {
+        Self::start("sandhog-write", move |orders| {
             let mut writer = Writer { connection, flush: None, tell };
-            while let Ok(first) = calls.recv() {
-                let mut group: VecDeque<_> =
-                    std::iter::once(first).chain(calls.try_iter().take(GROUP_MAX)).collect();
+            let mut queue = Queue { orders, ended: false };
+            while let Some(mut group) = queue.next() {
                 while !group.is_empty() {
                     writer.commit(&mut group);
                 }
             }
+            close(writer.connection);
         })
     }
 
@@ -198,6 +228,35 @@ fn in_savepoint<T>(connection: &Connection, step: impl FnOnce(&Connection) -> St
     }
     run("RELEASE step")?;
     done
+}
+
+/// What the thread that writes is asked for.
+struct Queue<C> {
+    orders: Receiver<Order<C>>,
+    ended: bool,
+}
+
+impl<C> Queue<C> {
+    /// Waits for a call, and takes those that have queued up behind it along; `None` at the end.
+    fn next(&mut self) -> Option<VecDeque<C>> {
+        if self.ended {
+            return None;
+        }
+        let Ok(Order::Do(first)) = self.orders.recv() else { return None };
+        let mut group = VecDeque::from([first]);
+        while group.len() < GROUP_MAX
+            && let Ok(order) = self.orders.try_recv()
+        {
+            match order {
+                Order::Do(call) => group.push_back(call),
+                Order::End => {
+                    self.ended = true;
+                    break;
+                }
+            }
+        }
+        Some(group)
+    }
 }
 
 /// What the thread that writes has.

@@ -92,5 +92,5 @@ async fn broker(config: &Config) -> Result<Vec<String>, Failure> {
         }
         return Ok(Vec::new());
     }
-    Ok(crate::broker::connect(config).await?.check().await?)
+    Ok(crate::broker::connect(config).await?.broker.check().await?)
 }

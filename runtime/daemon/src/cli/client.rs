@@ -20,7 +20,7 @@ impl Client {
     /// Reads the configuration and connects to its broker.
     pub(super) async fn connect(path: &Path) -> Result<Self, Failure> {
         let config = config::load_for_broker(path)?;
-        let broker = crate::broker::connect(&config).await?;
+        let broker = crate::broker::connect(&config).await?.broker;
         Ok(Self { config, broker })
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sandhog_broker::Broker;
 use sandhog_core::budget::Bytes;
 use sandhog_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -60,12 +61,26 @@ impl Run {
 pub(super) async fn serve(path: &Path, config: Config) -> Result<Exit, Failure> {
     raise_open_files();
     let mut signals = Signals::new().map_err(|cause| Failure::io("listen for signals", &cause))?;
+    let connection = tokio::select! {
+        connection = crate::broker::connect(&config) => connection?,
+        name = signals.next() => return Ok(stopped_early(name)),
+    };
+    let exit = serve_on(&connection.broker, path, config, &mut signals).await?;
+    connection.close().await;
+    tracing::info!("stopped");
+    Ok(exit)
+}
+
+/// Serves a broker until a signal says to stop, and what was leased is settled or given back.
+async fn serve_on(
+    broker: &Arc<dyn Broker>,
+    path: &Path,
+    config: Config,
+    signals: &mut Signals,
+) -> Result<Exit, Failure> {
     let (parts, started) = tokio::select! {
-        prepared = prepare(path, &config) => prepared?,
-        name = signals.next() => {
-            tracing::info!(signal = name, "stopped before it was ready");
-            return Ok(Exit::Ok);
-        }
+        prepared = prepare(broker, path, &config) => prepared?,
+        name = signals.next() => return Ok(stopped_early(name)),
     };
     // Dropped at the end, which ends them.
     let _deploys = deploys(&config, started)?;
@@ -81,19 +96,25 @@ pub(super) async fn serve(path: &Path, config: Config) -> Result<Exit, Failure> 
         }
     }
     tokio::select! {
-        ended = running => ended.map_err(of_app)?,
+        ended = running => ended.map(|()| Exit::Ok).map_err(of_app),
         name = signals.next() => {
             let message = format!("stopped at once by a second signal ({name})");
-            return Err(Failure::new(message).help("what was held is run again when its leases have run out"));
+            Err(Failure::new(message).help("what was held is run again when its leases have run out"))
         }
     }
-    tracing::info!("stopped");
-    Ok(Exit::Ok)
+}
+
+fn stopped_early(signal: &str) -> Exit {
+    tracing::info!(signal, "stopped before it was ready");
+    Exit::Ok
 }
 
 /// Makes what a daemon consists of: all that can fail does so before the first job is leased.
-async fn prepare(path: &Path, config: &Config) -> Result<(Parts<Engine>, Started), Failure> {
-    let broker = crate::broker::connect(config).await?;
+async fn prepare(
+    broker: &Arc<dyn Broker>,
+    path: &Path,
+    config: &Config,
+) -> Result<(Parts<Engine>, Started), Failure> {
     let of_broker = broker.check().await?;
     for warning in of_broker.into_iter().chain(warnings(config)) {
         tracing::warn!("{warning}");
@@ -106,7 +127,7 @@ async fn prepare(path: &Path, config: &Config) -> Result<(Parts<Engine>, Started
         StartError::Plugins(errors) => failure(&errors),
     })?;
     let parts = Parts {
-        broker,
+        broker: Arc::clone(broker),
         runner: Arc::new(engine),
         catalog: started.catalog.clone(),
         archive: Arc::new(started.handle.clone()),
