@@ -190,6 +190,14 @@ pub enum Error {
         /// What is wrong, and what to change.
         problem: String,
     },
+    /// It has a bug, which this operation has met. Nothing of it has happened.
+    #[error(
+        "the broker has a bug: {what} panicked, and nothing of it was done; the log says where: please report it"
+    )]
+    Bug {
+        /// What was being done.
+        what: &'static str,
+    },
 }
 
 impl Error {

@@ -11,6 +11,8 @@ pub(super) enum Fault {
     Sqlite(rusqlite::Error),
     /// A value in the file is none that this version writes.
     Unreadable { at: String, problem: String },
+    /// It panicked, and what it had changed was taken back.
+    Panicked,
 }
 
 impl Fault {
@@ -22,6 +24,7 @@ impl Fault {
     pub(super) fn during(self, what: &'static str) -> Error {
         let error = match self {
             Self::Unreadable { at, problem } => return Error::Corrupt { at, problem },
+            Self::Panicked => return Error::Bug { what },
             Self::Sqlite(error) => error,
         };
         match error.sqlite_error_code() {

@@ -147,6 +147,27 @@ async fn steps_that_queue_up_share_a_commit_and_fail_alone() {
     assert_eq!(reader.expect("a thread").read("sum", sum).await.expect("a look succeeds"), 1 + 2 + 4);
 }
 
+#[tokio::test]
+async fn a_step_that_panics_fails_alone_and_the_broker_goes_on() {
+    let (broker, _folder, acme) = broker();
+    let write = |connection: &Connection| -> fault::Result<((), Option<crate::Wake>)> {
+        connection.execute("UPDATE arrivals SET n = 700", [])?;
+        panic!("a bug of a step");
+    };
+    let failed = broker.writer.write("write", Flush::Now, write).await.expect_err("it panics");
+    assert!(matches!(failed, Error::Bug { what: "write" }), "{failed:?}");
+    let look = |_: &Connection| -> fault::Result<()> { panic!("a bug of a look") };
+    let failed = broker.reader.read("look", look).await.expect_err("it panics");
+    assert!(matches!(failed, Error::Bug { what: "look" }), "{failed:?}");
+    broker.enqueue(&acme, &[new_job(1, 10)]).await.expect("the writer goes on");
+    assert_eq!(broker.counts(&acme).await.expect("the reader goes on"), [0, 1, 0, 0, 0, 0]);
+    let arrivals = |connection: &Connection| {
+        Ok(connection.query_row("SELECT n FROM arrivals", [], |row| row.get::<_, i64>(0))?)
+    };
+    let arrivals = broker.reader.read("arrivals", arrivals).await.expect("a look succeeds");
+    assert_eq!(arrivals, 1, "what the step had changed was taken back");
+}
+
 /// A statement that scanned a table, or sorted what it found, would cost more as the table grows.
 #[test]
 fn every_statement_finds_its_rows_by_an_index_that_has_them_in_order() {

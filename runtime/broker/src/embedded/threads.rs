@@ -10,10 +10,11 @@
 //! Not every step has to be on the disk before it is answered: see [`Flush`]. A group with none that has isn't flushed,
 //! and the flush of a later one takes it along.
 //!
-//! A step that fails takes back its own changes and nobody else's. If the commit fails, or SQLite had to give up the
+//! A step that fails, or panics, takes back its own changes and nobody else's. If the commit fails, or SQLite had to give up the
 //! whole transaction for want of space, none of the steps has happened, and each caller is told so.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -88,10 +89,13 @@ impl<C: Send + 'static> Worker<C> {
         what: &'static str,
         call: impl FnOnce(oneshot::Sender<Result<T>>) -> C,
     ) -> Result<T> {
-        let closed = || Error::Unavailable { what, cause: "the database is closed".to_owned() };
+        let unavailable = |cause: &str| Error::Unavailable { what, cause: cause.to_owned() };
         let (reply, replied) = oneshot::channel();
-        self.orders.send(Order::Do(call(reply))).map_err(|_| closed())?;
-        replied.await.map_err(|_| closed())?
+        let sent = self.orders.send(Order::Do(call(reply)));
+        sent.map_err(|_| unavailable("the database is closed"))?;
+        replied
+            .await
+            .map_err(|_| unavailable("it was closed meanwhile, or has a bug, of which the log tells"))?
     }
 }
 
@@ -145,7 +149,7 @@ impl Worker<Read> {
                 let found = connection
                     .unchecked_transaction()
                     .map_err(Fault::from)
-                    .and_then(|_open| look(connection));
+                    .and_then(|_open| caught(|| look(connection)));
                 // Whoever asked may have gone; a look changes nothing.
                 let _unheard = reply.send(found.map_err(|fault| fault.during(what)));
             })
@@ -165,7 +169,11 @@ impl Worker<Box<dyn Write>> {
             let mut queue = Queue { orders, ended: false };
             while let Some(mut group) = queue.next() {
                 while !group.is_empty() {
-                    writer.commit(&mut group);
+                    if catch_unwind(AssertUnwindSafe(|| writer.commit(&mut group))).is_err() {
+                        // Not in a step, so it is open whose it was. None of the group gets an answer.
+                        group.clear();
+                        writer.abandon();
+                    }
                 }
             }
             close(writer.connection);
@@ -218,7 +226,7 @@ where
 fn in_savepoint<T>(connection: &Connection, step: impl FnOnce(&Connection) -> Step<T>) -> Step<T> {
     let run = |sql| connection.prepare_cached(sql)?.execute([]);
     run("SAVEPOINT step")?;
-    let done = step(connection);
+    let done = caught(|| step(connection));
     if connection.is_autocommit() {
         // After some errors SQLite has rolled back the whole transaction by itself, and the savepoint with it.
         return done;
@@ -228,6 +236,13 @@ fn in_savepoint<T>(connection: &Connection, step: impl FnOnce(&Connection) -> St
     }
     run("RELEASE step")?;
     done
+}
+
+/// A panic is the end of the step that it is in alone: the thread goes on, as all others need it. The process's panic
+/// hook has said where it was.
+fn caught<T>(step: impl FnOnce() -> Step<T>) -> Step<T> {
+    // What a step has changed outside of the database goes with it.
+    catch_unwind(AssertUnwindSafe(step)).unwrap_or(Err(Fault::Panicked))
 }
 
 /// What the thread that writes is asked for.
@@ -308,13 +323,19 @@ impl<F: Fn(&BTreeSet<Wake>)> Writer<F> {
             return Err("the transaction was rolled back, as a step of it had failed".to_owned());
         }
         let committed = self.execute("COMMIT");
-        if committed.is_err()
-            && !self.connection.is_autocommit()
-            && let Err(error) = self.execute("ROLLBACK")
-        {
-            tracing::error!(%error, "a transaction could neither be committed nor rolled back");
+        if committed.is_err() {
+            self.abandon();
         }
         committed
+    }
+
+    /// Rolls back what is open.
+    fn abandon(&self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.execute("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
     }
 
     fn execute(&self, sql: &str) -> std::result::Result<(), String> {

@@ -195,7 +195,9 @@ impl From<sandhog_broker::Error> for Failure {
             }
             sandhog_broker::Error::Sealed { tenant, .. } => failure
                 .help(format!("its keys are those of `[tenants.{tenant}.encryption]` in the configuration")),
-            sandhog_broker::Error::Corrupt { .. } | sandhog_broker::Error::Unfit { .. } => failure,
+            sandhog_broker::Error::Corrupt { .. }
+            | sandhog_broker::Error::Unfit { .. }
+            | sandhog_broker::Error::Bug { .. } => failure,
         }
     }
 }
