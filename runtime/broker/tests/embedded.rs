@@ -118,7 +118,7 @@ async fn a_broker_that_is_closed_leaves_one_whole_file_whoever_still_holds_it() 
     let copy = folder.path().join("copy.db");
     std::fs::copy(&path, &copy).expect("a copy");
     let counts = open(&copy).expect("it opens").counts(&acme).await.expect("a look succeeds");
-    assert_eq!(counts, [0, 1, 0, 0, 0, 0]);
+    assert_eq!(counts, Counts::of(&[(State::Ready, 1)]));
 }
 
 #[tokio::test]
@@ -298,13 +298,39 @@ async fn a_damaged_file_fails_its_check() {
     assert!(matches!(checked, Err(Error::Corrupt { .. })), "{checked:?}");
 }
 
+/// Asks until an answer is refused, and returns the refusal.
+async fn refused<T>(ask: impl AsyncFn() -> Result<T>) -> Error {
+    let refusal = async {
+        loop {
+            match ask().await {
+                Err(error) => return error,
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), refusal).await.expect("it is refused at last")
+}
+
 #[tokio::test]
-async fn a_file_that_was_removed_under_the_broker_fails_its_check() {
+async fn a_file_that_was_removed_or_replaced_under_the_broker_is_noticed_by_all_and_served_again_if_put_back()
+{
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("jobs.db");
-    let broker = open(&path).expect("a new file opens");
-    std::fs::rename(&path, folder.path().join("elsewhere.db")).expect("the file can be moved");
-    assert!(matches!(broker.check().await, Err(Error::Unfit { .. })));
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let (daemon, producer) = (open(&path).expect("a new file opens"), open(&path).expect("it opens"));
+    let elsewhere = folder.path().join("elsewhere.db");
+    std::fs::rename(&path, &elsewhere).expect("the file can be moved");
+    assert!(matches!(daemon.check().await, Err(Error::Unfit { .. })));
+    let enqueueing = refused(async || producer.enqueue(&acme, &[new_job(1)]).await).await;
+    assert!(enqueueing.to_string().contains("jobs.db` was removed or replaced"), "{enqueueing}");
+    // Another file in its place is no better.
+    std::fs::copy(&elsewhere, &path).expect("a copy");
+    for _ in 0..3 {
+        let waiting = refused(async || daemon.counts(&acme).await).await;
+        assert!(matches!(waiting, Error::Unfit { .. }), "{waiting:?}");
+    }
+    std::fs::rename(&elsewhere, &path).expect("the file can be put back");
+    daemon.check().await.expect("the file is back");
+    daemon.enqueue(&acme, &[new_job(2)]).await.expect("it is served again");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! SQLite in a file, in the daemon's process: one machine's broker, with the same promises as any other.
 //!
 //! ```text
-//! open.rs     the file: made, recognised, refused       schema/  its tables
+//! open.rs     the file: made, recognised, refused       schema/  its tables      place.rs  whether it is still there
 //! threads.rs  one that writes, one that reads; group commit
 //! step.rs     what steps share      enqueue.rs  lease.rs  settle.rs  state.rs  people.rs   the steps
 //! account.rs  what runs spend by day    row.rs  values in the file    look.rs  what can be looked at
@@ -20,6 +20,8 @@
 //! - The disk is full, fails, or another process holds the file too long: [`Error::Unavailable`] with the cause, and
 //!   nothing of the step has happened.
 //! - The file is none of ours, or of a newer version: [`Error::Unfit`] when it is opened.
+//! - It is removed or replaced while it is open: [`Error::Unfit`] within a second, for as long as that is so. What was
+//!   stored within that second is in the file that was removed.
 //! - It holds what this version can't read: [`Error::Corrupt`], with the table and column.
 //! - The process is killed: what was acknowledged is there; its leases run out. Some of it may be in the log beside the
 //!   file (`-wal`), which belongs to it, until a process opens the two and closes them in good order.
@@ -37,6 +39,7 @@ mod lease;
 mod look;
 mod open;
 mod people;
+mod place;
 mod row;
 mod settle;
 mod state;
@@ -46,8 +49,7 @@ mod tests;
 mod threads;
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,6 +64,7 @@ use sandhog_core::quota::QueueBounds;
 use self::bells::Bells;
 use self::fault::Fault;
 use self::open::Use;
+use self::place::Place;
 use self::step::Step;
 use self::threads::{Flush, Read, Worker, Write};
 use crate::wake::Listeners;
@@ -79,22 +82,7 @@ pub struct Embedded {
     bells: Arc<Bells>,
     listeners: Arc<Listeners>,
     clock: Arc<dyn Clock>,
-    path: PathBuf,
-    identity: Identity,
-}
-
-/// Which file it is, whatever its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    fn of(path: &Path) -> std::io::Result<Self> {
-        let metadata = fs::metadata(path)?;
-        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
-    }
+    place: Place,
 }
 
 impl Embedded {
@@ -110,15 +98,15 @@ impl Embedded {
         // Everybody has to look for the bells in the same place, whatever way led to the file.
         let path = fs::canonicalize(path).map_err(unfit)?;
         let reading = open::open(&path, Use::Read)?;
-        let identity = Identity::of(&path).map_err(unfit)?;
-        let bells = Arc::new(Bells::beside(&path).map_err(unfit)?);
+        let place = Place::of(path).map_err(unfit)?;
+        let bells = Arc::new(Bells::beside(place.path()).map_err(unfit)?);
         let listeners = Arc::new(Listeners::default());
         let (told, rung) = (Arc::clone(&listeners), Arc::clone(&bells));
         let writer = Worker::writer(writing, move |news| {
             news.iter().for_each(|wake| told.wake(wake));
             rung.ring(news);
         })?;
-        Ok(Self { reader: Worker::reader(reading)?, writer, bells, listeners, clock, path, identity })
+        Ok(Self { reader: Worker::reader(reading)?, writer, bells, listeners, clock, place })
     }
 
     /// Finishes what was asked for, and closes the file, also if others still hold this broker: all that they ask for
@@ -137,6 +125,7 @@ impl Embedded {
         tenant: &TenantId,
         run: impl FnOnce(&mut Step<'_>) -> fault::Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.place.check()?;
         let (tenant, clock) = (tenant.clone(), Arc::clone(&self.clock));
         let step = move |connection: &Connection| {
             let mut step = Step::new(connection, &tenant, clock.now());
@@ -153,6 +142,7 @@ impl Embedded {
         tenant: &TenantId,
         look: impl FnOnce(&Connection, &TenantId) -> fault::Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.place.check()?;
         let tenant = tenant.clone();
         self.reader.read(what, move |connection| look(connection, &tenant)).await
     }
@@ -250,11 +240,7 @@ impl Broker for Embedded {
     }
 
     async fn check(&self) -> Result<Vec<String>> {
-        let unfit =
-            |problem: &str| Err(Error::Unfit { problem: format!("`{}` {problem}", self.path.display()) });
-        if Identity::of(&self.path).ok() != Some(self.identity) {
-            return unfit("was removed or replaced while it was open; start again");
-        }
+        self.place.check_now()?;
         let mode = self.writer.write("check", Flush::Now, |connection| {
             // Proves that it can be written, all the way to the disk.
             connection.execute("UPDATE arrivals SET n = n", [])?;
@@ -262,7 +248,9 @@ impl Broker for Embedded {
             Ok((mode, None))
         });
         if mode.await? != "wal" {
-            return unfit("can't keep a write-ahead log; it has to be on a local disk");
+            let path = self.place.path().display();
+            let problem = format!("`{path}` can't keep a write-ahead log; it has to be on a local disk");
+            return Err(Error::Unfit { problem });
         }
         self.reader.read("check", sound).await?;
         Ok(Vec::new())

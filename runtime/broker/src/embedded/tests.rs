@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use rusqlite::Connection;
-use sandhog_core::id::Kind;
-use sandhog_core::job::Priority;
+use sandhog_core::id::{JobId, Kind};
+use sandhog_core::job::{Priority, State};
 use sandhog_core::time::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::SystemClock;
+use crate::{Counts, SystemClock};
 
 fn new_job(nth: u128, payload: usize) -> NewJob {
     NewJob {
@@ -75,7 +75,7 @@ async fn a_full_disk_refuses_whole_operations_and_none_that_were_acknowledged_ar
         let pair = [new_job(2 * nth, 10), new_job(2 * nth + 1, 20_000)];
         broker.enqueue(&acme, &pair).await.expect("there is room again");
     }
-    assert_eq!(broker.counts(&acme).await.expect("a look succeeds"), [0, 201, 0, 0, 0, 0]);
+    assert_eq!(broker.counts(&acme).await.expect("a look succeeds"), Counts::of(&[(State::Ready, 201)]));
     broker.check().await.expect("the file is sound");
 }
 
@@ -84,7 +84,7 @@ async fn a_file_that_another_process_holds_is_unavailable_and_nothing_is_done() 
     let (broker, _folder, acme) = broker();
     let impatient = |connection: &Connection| Ok((connection.busy_timeout(Duration::ZERO)?, None));
     broker.writer.write("set up", Flush::Later, impatient).await.expect("a setting succeeds");
-    let other = Connection::open(&broker.path).expect("it opens");
+    let other = Connection::open(broker.place.path()).expect("it opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free");
     let refused = broker.enqueue(&acme, &[new_job(1, 10)]).await.expect_err("the lock is held");
     assert_eq!(
@@ -92,7 +92,7 @@ async fn a_file_that_another_process_holds_is_unavailable_and_nothing_is_done() 
         "the broker is unavailable: enqueue failed: database is locked",
         "who looks isn't held up"
     );
-    assert_eq!(broker.counts(&acme).await.expect("a look succeeds"), [0; 6]);
+    assert_eq!(broker.counts(&acme).await.expect("a look succeeds"), Counts::default());
     other.execute_batch("ROLLBACK").expect("the lock was held");
     broker.enqueue(&acme, &[new_job(1, 10)]).await.expect("the lock is free");
 }
@@ -160,7 +160,7 @@ async fn a_step_that_panics_fails_alone_and_the_broker_goes_on() {
     let failed = broker.reader.read("look", look).await.expect_err("it panics");
     assert!(matches!(failed, Error::Bug { what: "look" }), "{failed:?}");
     broker.enqueue(&acme, &[new_job(1, 10)]).await.expect("the writer goes on");
-    assert_eq!(broker.counts(&acme).await.expect("the reader goes on"), [0, 1, 0, 0, 0, 0]);
+    assert_eq!(broker.counts(&acme).await.expect("the reader goes on"), Counts::of(&[(State::Ready, 1)]));
     let arrivals = |connection: &Connection| {
         Ok(connection.query_row("SELECT n FROM arrivals", [], |row| row.get::<_, i64>(0))?)
     };
