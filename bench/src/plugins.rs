@@ -96,7 +96,8 @@ impl Site {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let config = sandhog::config::load(&self.config()).expect("it is right");
-            let broker = sandhog::broker::connect(&config).await.expect("it is there");
+            let access = sandhog::broker::Access::Serve;
+            let broker = sandhog::broker::connect(&config, access).await.expect("it is there").broker;
             for n in 0..USED {
                 let (of, job) = (tenant(&format!("t{}", n * (TENANTS / USED))), hog_job("hog.echo", "1"));
                 broker.enqueue(&of, std::slice::from_ref(&job)).await.expect("the broker is up");

@@ -233,7 +233,8 @@ impl Site {
     /// If it can't be had.
     pub async fn broker(&self) -> Arc<dyn Broker> {
         let config = sandhog::config::load(&self.config()).expect("the site's configuration is right");
-        sandhog::broker::connect(&config).await.expect("the site's broker is up")
+        let access = sandhog::broker::Access::Serve;
+        sandhog::broker::connect(&config, access).await.expect("the site's broker is up").broker
     }
 }
 

@@ -1,6 +1,6 @@
 //! The broker in a file follows every rule, and agrees with the reference model.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -209,6 +209,78 @@ async fn a_listener_leaves_nothing_behind() {
     assert_eq!(sockets(), 1);
     drop((broker, wakes));
     assert_eq!(sockets(), 0);
+}
+
+/// What is in a folder, by name.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("the folder is there");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        entry.expect("it can be read").file_name().into_string().expect("a name")
+    };
+    let mut names: Vec<String> = entries.map(name).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test]
+async fn a_look_makes_nothing_and_needs_no_lock() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let look = || Embedded::open_to_look(&path, Arc::new(SystemClock));
+    for refused in [look().err(), Embedded::open_existing(&path, Arc::new(SystemClock)).err()] {
+        let refused = refused.expect("there is no file");
+        assert!(matches!(refused, Error::Unfit { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("jobs.db` isn't there"), "{refused}");
+    }
+    assert_eq!(names(folder.path()), Vec::<String>::new());
+    let broker = open(&path).expect("a new file opens");
+    broker.enqueue(&acme, &[new_job(1)]).await.expect("an enqueue succeeds");
+    drop(broker);
+    std::fs::remove_dir(folder.path().join("jobs.db.wakes")).expect("it is empty");
+    let holder = rusqlite::Connection::open(&path).expect("a database");
+    holder.execute_batch("BEGIN IMMEDIATE").expect("the lock is free");
+    let looking = look().expect("it opens while another process writes");
+    let counts = looking.counts(&acme).await.expect("a look succeeds");
+    assert_eq!(counts, Counts::of(&[(State::Ready, 1)]));
+    assert!(matches!(looking.enqueue(&acme, &[new_job(2)]).await, Err(Error::Unfit { .. })));
+    assert!(matches!(looking.watch(vec![acme]).await, Err(Error::Unfit { .. })));
+    drop((looking, holder));
+    assert_eq!(names(folder.path()), ["jobs.db"]);
+}
+
+#[test]
+fn what_root_makes_belongs_to_the_owner_of_the_folder() {
+    const NOBODY: u32 = 65534;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let owner = match std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)) {
+        Ok(()) => NOBODY,
+        // Only root can give a folder away; whoever else made it owns what is in it, too.
+        Err(_) => std::fs::metadata(folder.path()).expect("it is there").uid(),
+    };
+    let broker = open(&folder.path().join("jobs.db")).expect("a new file opens");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let _wakes = runtime.block_on(broker.watch(vec![tenant("acme")])).expect("listening succeeds");
+    for name in ["jobs.db", "jobs.db-wal", "jobs.db-shm", "jobs.db.wakes"] {
+        let metadata = std::fs::metadata(folder.path().join(name)).expect("it is there");
+        assert_eq!(metadata.uid(), owner, "{name}");
+    }
+    for socket in std::fs::read_dir(folder.path().join("jobs.db.wakes")).expect("the folder is there") {
+        assert_eq!(socket.and_then(|socket| socket.metadata()).expect("it is there").uid(), owner);
+    }
+}
+
+#[test]
+fn the_file_that_bars_the_way_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("jobs.db");
+    drop(open(&path).expect("a new file opens"));
+    let wakes = folder.path().join("jobs.db.wakes");
+    std::fs::remove_dir(&wakes).expect("it is empty");
+    std::fs::write(&wakes, "").expect("a file");
+    std::os::unix::fs::symlink(&wakes, folder.path().join("jobs.db-wal")).expect("a link");
+    assert!(refusal(&path).contains("jobs.db-wal`"), "{}", refusal(&path));
+    std::fs::remove_file(folder.path().join("jobs.db-wal")).expect("it is there");
+    assert!(refusal(&path).contains("jobs.db.wakes`"), "{}", refusal(&path));
 }
 
 #[test]

@@ -35,13 +35,24 @@ impl Connection {
     }
 }
 
+/// What a broker is wanted for. With a server it makes no difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Jobs are stored or run; a file is made if there is none.
+    Serve,
+    /// Jobs that were stored before are changed.
+    Change,
+    /// Jobs are looked at. Nothing is made, and nobody who writes is waited for.
+    Look,
+}
+
 /// The broker that a configuration names, as its tenants have it: each by its own login, and sealed by its own keys. A
-/// server is not spoken to before the first call; a file is opened, and made if it isn't there.
+/// server is not spoken to before the first call; a file is opened.
 ///
 /// # Errors
 /// If the file can't be used.
-pub async fn connect(config: &Config) -> Result<Connection> {
-    let (common, file) = common(&config.broker).await?;
+pub async fn connect(config: &Config, access: Access) -> Result<Connection> {
+    let (common, file) = common(&config.broker, access).await?;
     let broker: Arc<dyn Broker> = if config.tenants.values().any(|tenant| tenant.broker.is_some()) {
         Arc::new(Routed::new(ByTenant::new(config, common)?))
     } else {
@@ -55,12 +66,16 @@ pub async fn connect(config: &Config) -> Result<Connection> {
 }
 
 /// The broker of the tenants without a login of their own, and its file if it is in one.
-async fn common(config: &config::Broker) -> Result<(Arc<dyn Broker>, Option<Arc<Embedded>>)> {
+async fn common(config: &config::Broker, access: Access) -> Result<(Arc<dyn Broker>, Option<Arc<Embedded>>)> {
     match config {
         config::Broker::Embedded { path } => {
             let path = path.clone();
-            let file = off_thread(move || Embedded::open(&path, Arc::new(SystemClock))).await;
-            let file = Arc::new(file?);
+            let open = match access {
+                Access::Serve => Embedded::open,
+                Access::Change => Embedded::open_existing,
+                Access::Look => Embedded::open_to_look,
+            };
+            let file = Arc::new(off_thread(move || open(&path, Arc::new(SystemClock))).await?);
             Ok((Arc::clone(&file) as _, Some(file)))
         }
         config::Broker::Redis(server) => Ok((Arc::new(Redis::new(server)?), None)),

@@ -22,8 +22,9 @@ use std::thread::{self, JoinHandle};
 
 use sandhog_core::id::{JobId, TenantId};
 
-use crate::Wake;
+use super::rights;
 use crate::wake::Listeners;
+use crate::{Result, Wake};
 
 /// The longest path that fits the address of a socket, with all systems in mind.
 const ADDRESS_MAX: usize = 100;
@@ -48,30 +49,36 @@ struct Bell {
 
 impl Bells {
     /// The bells beside this file.
-    pub(super) fn beside(database: &Path) -> io::Result<Self> {
-        let mut folder = database.as_os_str().to_owned();
-        folder.push(".wakes");
-        let folder = PathBuf::from(folder);
+    pub(super) fn beside(database: &Path) -> Result<Self> {
+        let folder = rights::beside(database, ".wakes");
         match DirBuilder::new().mode(0o700).create(&folder) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
+            Ok(()) => rights::give_to_owner_of_folder(&folder)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(rights::unfit(&folder, "making it", &error)),
         }
-        let handle = File::open(&folder)?;
-        let outgoing = UnixDatagram::unbound()?;
-        outgoing.set_nonblocking(true)?;
+        let handle = open_folder(&folder).map_err(|error| rights::unfit(&folder, "opening it", &error))?;
+        let socket = || {
+            let socket = UnixDatagram::unbound()?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let outgoing =
+            socket().map_err(|error: io::Error| rights::unfit(&folder, "making a socket for it", &error))?;
         Ok(Self { folder, handle, outgoing, own: Mutex::new(None) })
     }
 
     /// Starts to hear of the others' news, if it hasn't yet.
-    pub(super) fn listen(&self, listeners: &Arc<Listeners>) -> io::Result<()> {
+    pub(super) fn listen(&self, listeners: &Arc<Listeners>) -> Result<()> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if own.is_none() {
             let name = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
             let address = self.address(&name);
-            let socket = UnixDatagram::bind(&address)?;
+            let failed = |error: io::Error| rights::unfit(&self.folder, "listening for news in it", &error);
+            let socket = UnixDatagram::bind(&address).map_err(failed)?;
+            rights::give_to_owner_of_folder(&self.folder.join(&name))?;
             let listeners = Arc::clone(listeners);
             let hearing = thread::Builder::new().name("sandhog-wakes".to_owned());
-            let hearing = hearing.spawn(move || hear(&socket, &listeners))?;
+            let hearing = hearing.spawn(move || hear(&socket, &listeners)).map_err(failed)?;
             *own = Some(Bell { name, address, hearing: Some(hearing) });
         }
         Ok(())
@@ -144,6 +151,11 @@ impl Drop for Bells {
     }
 }
 
+fn open_folder(path: &Path) -> io::Result<File> {
+    let folder = File::open(path)?;
+    if folder.metadata()?.is_dir() { Ok(folder) } else { Err(ErrorKind::NotADirectory.into()) }
+}
+
 /// Passes on what comes in, until an empty datagram does.
 fn hear(socket: &UnixDatagram, listeners: &Listeners) {
     let mut datagram = [0; DATAGRAM_MAX];
@@ -175,7 +187,11 @@ enum Missed {
 }
 
 /// Passes on what else is there.
-fn drain(socket: &UnixDatagram, datagram: &mut [u8], listeners: &Listeners) -> Result<Missed, Ended> {
+fn drain(
+    socket: &UnixDatagram,
+    datagram: &mut [u8],
+    listeners: &Listeners,
+) -> std::result::Result<Missed, Ended> {
     let mut missed = Missed::Nothing;
     if socket.set_nonblocking(true).is_err() {
         return Ok(Missed::Perhaps);

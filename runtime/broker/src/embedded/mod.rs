@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! open.rs     the file: made, recognised, refused       schema/  its tables      place.rs  whether it is still there
+//! rights.rs   whose the files are
 //! threads.rs  one that writes, one that reads; group commit
 //! step.rs     what steps share      enqueue.rs  lease.rs  settle.rs  state.rs  people.rs   the steps
 //! account.rs  what runs spend by day    row.rs  values in the file    look.rs  what can be looked at
@@ -40,6 +41,7 @@ mod look;
 mod open;
 mod people;
 mod place;
+mod rights;
 mod row;
 mod settle;
 mod state;
@@ -78,11 +80,16 @@ pub struct Embedded {
     // In the order in which they are dropped: the writer is the last to close the file, and still tells of its last
     // commit.
     reader: Worker<Read>,
-    writer: Worker<Box<dyn Write>>,
-    bells: Arc<Bells>,
+    writing: Option<Writing>,
     listeners: Arc<Listeners>,
     clock: Arc<dyn Clock>,
     place: Place,
+}
+
+/// What it takes to change what is in the file, and to hear that others have.
+struct Writing {
+    writer: Worker<Box<dyn Write>>,
+    bells: Arc<Bells>,
 }
 
 impl Embedded {
@@ -92,21 +99,48 @@ impl Embedded {
     /// [`Error::Unfit`] if it can't be opened or made there, is another program's, or of a newer version;
     /// [`Error::Corrupt`] if it is damaged; [`Error::Unavailable`] if the disk fails.
     pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
-        let unfit =
-            |error: std::io::Error| Error::Unfit { problem: format!("`{}`: {error}", path.display()) };
+        open::make(path)?;
+        Self::open_to_write(path, clock)
+    }
+
+    /// Opens a file that is there, to change what is in it.
+    ///
+    /// # Errors
+    /// As [`Self::open`], and [`Error::Unfit`] if there is none, or nothing was ever stored in it.
+    pub fn open_existing(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        open::expect(path)?;
+        Self::open_to_write(path, clock)
+    }
+
+    /// Opens a file that is there, to look at it alone. Makes nothing beside it that stays, and waits for nobody who
+    /// writes; only a file of an earlier version is brought up to date. Whatever would change something is
+    /// [`Error::Unfit`].
+    ///
+    /// # Errors
+    /// As [`Self::open_existing`].
+    pub fn open_to_look(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        open::expect(path)?;
+        let reader = Worker::reader(open::open(path, Use::Read)?)?;
+        let place = Place::of(path.to_owned()).map_err(|error| rights::unfit(path, "opening it", &error))?;
+        Ok(Self { reader, writing: None, listeners: Arc::default(), clock, place })
+    }
+
+    fn open_to_write(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        let unfit = |error: std::io::Error| rights::unfit(path, "opening it", &error);
         let writing = open::open(path, Use::Write)?;
         // Everybody has to look for the bells in the same place, whatever way led to the file.
         let path = fs::canonicalize(path).map_err(unfit)?;
         let reading = open::open(&path, Use::Read)?;
         let place = Place::of(path).map_err(unfit)?;
-        let bells = Arc::new(Bells::beside(place.path()).map_err(unfit)?);
+        let bells = Arc::new(Bells::beside(place.path())?);
         let listeners = Arc::new(Listeners::default());
         let (told, rung) = (Arc::clone(&listeners), Arc::clone(&bells));
         let writer = Worker::writer(writing, move |news| {
             news.iter().for_each(|wake| told.wake(wake));
             rung.ring(news);
         })?;
-        Ok(Self { reader: Worker::reader(reading)?, writer, bells, listeners, clock, place })
+        let writing = Some(Writing { writer, bells });
+        Ok(Self { reader: Worker::reader(reading)?, writing, listeners, clock, place })
     }
 
     /// Finishes what was asked for, and closes the file, also if others still hold this broker: all that they ask for
@@ -114,7 +148,16 @@ impl Embedded {
     /// no log beside it. Blocks for as long as the disk takes.
     pub fn close(&self) {
         self.reader.close();
-        self.writer.close();
+        if let Some(Writing { writer, .. }) = &self.writing {
+            writer.close();
+        }
+    }
+
+    /// The means to change what is in the file.
+    fn writing(&self) -> Result<&Writing> {
+        self.writing.as_ref().ok_or_else(|| Error::Unfit {
+            problem: format!("`{}` was opened to be looked at alone", self.place.path().display()),
+        })
     }
 
     /// Does a step of a tenant.
@@ -132,7 +175,7 @@ impl Embedded {
             let answer = run(&mut step)?;
             Ok((answer, step.finish()?))
         };
-        self.writer.write(what, flush, step).await
+        self.writing()?.writer.write(what, flush, step).await
     }
 
     /// Looks at a tenant.
@@ -233,15 +276,13 @@ impl Broker for Embedded {
     }
 
     async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
-        self.bells
-            .listen(&self.listeners)
-            .map_err(|error| Error::Unavailable { what: "watch", cause: error.to_string() })?;
+        self.writing()?.bells.listen(&self.listeners)?;
         Ok(self.listeners.listen(tenants))
     }
 
     async fn check(&self) -> Result<Vec<String>> {
         self.place.check_now()?;
-        let mode = self.writer.write("check", Flush::Now, |connection| {
+        let mode = self.writing()?.writer.write("check", Flush::Now, |connection| {
             // Proves that it can be written, all the way to the disk.
             connection.execute("UPDATE arrivals SET n = n", [])?;
             let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?;

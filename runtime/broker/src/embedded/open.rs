@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::fault::Fault;
+use super::rights;
 use crate::{Error, Result};
 
 /// Marks the file as ours: `SAND`.
@@ -23,6 +24,8 @@ pub(super) const SCHEMA: [&str; 5] = [
     include_str!("schema/4-minute.sql"),
     include_str!("schema/5-state-size.sql"),
 ];
+
+const LATEST: i32 = SCHEMA.len() as i32;
 
 /// How long to wait for another process that writes. It holds the file for one group of operations at a time.
 const BUSY_MAX: Duration = Duration::from_secs(10);
@@ -40,16 +43,13 @@ pub(super) enum Use {
     Read,
 }
 
-/// Opens the file; to write, it is made if there is none.
+/// Opens a file that is there. To be written to, its tables are brought up to date; to be read, they have to be.
 pub(super) fn open(path: &Path, purpose: Use) -> Result<Connection> {
-    if purpose == Use::Write {
-        make(path)?;
-    }
     let unfit = |problem: &str| Error::Unfit { problem: format!("`{}`: {problem}", path.display()) };
     let explain = |error: rusqlite::Error| match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => unfit("this is no database; name another file as broker.path"),
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => {
-            unfit(&error.to_string())
+            rights::barred(path).unwrap_or_else(|| unfit(&error.to_string()))
         }
         _ => Fault::from(error).during("opening the database"),
     };
@@ -70,23 +70,33 @@ fn is_busy(error: &rusqlite::Error) -> bool {
 /// The inner error says why a file is none of ours.
 fn connect_as(path: &Path, purpose: Use) -> rusqlite::Result<std::result::Result<Connection, String>> {
     let mut connection = connect(path)?;
-    match purpose {
-        Use::Write => {
-            if let Err(problem) = recognise(&mut connection)? {
-                return Ok(Err(problem));
+    // Only what is out of date needs a lock that others may hold.
+    if version(&connection)? != Ok(LATEST) {
+        match purpose {
+            Use::Write => {
+                if let Err(problem) = recognise(&mut connection)? {
+                    return Ok(Err(problem));
+                }
             }
-            connection.pragma_update(None, "journal_mode", "wal")?;
+            // Whoever only reads can't wait for somebody else to come and do it.
+            Use::Read => match connect_as(path, Use::Write)? {
+                Ok(_up_to_date) => {}
+                Err(problem) => return Ok(Err(problem)),
+            },
         }
+    }
+    match purpose {
+        Use::Write => connection.pragma_update(None, "journal_mode", "wal")?,
         Use::Read => connection.pragma_update(None, "query_only", true)?,
     }
     Ok(Ok(connection))
 }
 
-/// Payloads are nobody else's business, so the file is made for its owner alone. SQLite gives the same rights to the
-/// files that it puts beside it.
-fn make(path: &Path) -> Result<()> {
+/// Makes an empty file if there is none. Payloads are nobody else's business, so it is made for its owner alone. SQLite
+/// gives the same rights to the files that it puts beside it.
+pub(super) fn make(path: &Path) -> Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => Ok(()),
+        Ok(_) => rights::give_to_owner_of_folder(path),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(Error::Unfit {
             problem: format!(
@@ -95,6 +105,20 @@ fn make(path: &Path) -> Result<()> {
             ),
         }),
     }
+}
+
+/// Checks that something was stored in the file before.
+pub(super) fn expect(path: &Path) -> Result<()> {
+    let problem = match std::fs::metadata(path) {
+        Ok(metadata) if metadata.len() > 0 => return Ok(()),
+        Ok(_) => "is empty",
+        Err(error) if error.kind() == ErrorKind::NotFound => "isn't there",
+        Err(error) => return Err(Error::Unfit { problem: format!("`{}`: {error}", path.display()) }),
+    };
+    let path = path.display();
+    let problem =
+        format!("`{path}` {problem}: the first job, or the first daemon, makes it; is broker.path right?");
+    Err(Error::Unfit { problem })
 }
 
 /// Called by SQLite, for the so manieth time in a row, when another process holds the lock. No news comes of its release.
@@ -121,31 +145,35 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Makes the tables in an empty file, and brings those of an older version up to date. The inner error says why a file
-/// is none of ours.
-fn recognise(connection: &mut Connection) -> rusqlite::Result<std::result::Result<(), String>> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    let latest = SCHEMA.len() as i32;
-    let known = match (pragma("application_id")?, pragma("user_version")?) {
+/// The version of the tables. The inner error says why a file is none of ours.
+fn version(connection: &Connection) -> rusqlite::Result<std::result::Result<i32, String>> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(match (pragma("application_id")?, pragma("user_version")?) {
         (0, 0) if tables == 0 => Ok(0),
-        (APPLICATION_ID, version) if (1..=latest).contains(&version) => Ok(version),
-        (APPLICATION_ID, version) if version > latest => Err(format!(
-            "its tables are of version {version}, and this program knows no later one than {latest}; \
+        (APPLICATION_ID, version) if (1..=LATEST).contains(&version) => Ok(version),
+        (APPLICATION_ID, version) if version > LATEST => Err(format!(
+            "its tables are of version {version}, and this program knows no later one than {LATEST}; \
              use the newer program that wrote it"
         )),
         (APPLICATION_ID, version) => Err(format!("its tables are of version {version}, which never was")),
         _ => Err("this is a database of another program; name another file as broker.path".to_owned()),
-    };
+    })
+}
+
+/// Makes the tables in an empty file, and brings those of an older version up to date. The inner error says why a file
+/// is none of ours.
+fn recognise(connection: &mut Connection) -> rusqlite::Result<std::result::Result<(), String>> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let known = version(&transaction)?;
     if let Ok(version) = known
-        && version < latest
+        && version < LATEST
     {
         for step in &SCHEMA[version.unsigned_abs() as usize..] {
             transaction.execute_batch(step)?;
         }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", latest)?;
+        transaction.pragma_update(None, "user_version", LATEST)?;
     }
     transaction.commit()?;
     Ok(known.map(drop))

@@ -33,13 +33,17 @@ fn broker() -> (Embedded, TempDir, TenantId) {
     (broker, folder, TenantId::parse("acme").expect("a valid name"))
 }
 
+fn writer(broker: &Embedded) -> &Worker<Box<dyn Write>> {
+    &broker.writing.as_ref().expect("it was opened to write").writer
+}
+
 /// Tells the connection that writes how many pages the disk has.
 async fn resize_disk(broker: &Embedded, pages: i64) {
     let resize = move |connection: &Connection| {
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
         Ok(((), None))
     };
-    broker.writer.write("resize", Flush::Later, resize).await.expect("a pragma succeeds");
+    writer(broker).write("resize", Flush::Later, resize).await.expect("a pragma succeeds");
 }
 
 #[tokio::test]
@@ -83,7 +87,7 @@ async fn a_full_disk_refuses_whole_operations_and_none_that_were_acknowledged_ar
 async fn a_file_that_another_process_holds_is_unavailable_and_nothing_is_done() {
     let (broker, _folder, acme) = broker();
     let impatient = |connection: &Connection| Ok((connection.busy_timeout(Duration::ZERO)?, None));
-    broker.writer.write("set up", Flush::Later, impatient).await.expect("a setting succeeds");
+    writer(&broker).write("set up", Flush::Later, impatient).await.expect("a setting succeeds");
     let other = Connection::open(broker.place.path()).expect("it opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free");
     let refused = broker.enqueue(&acme, &[new_job(1, 10)]).await.expect_err("the lock is held");
@@ -154,7 +158,7 @@ async fn a_step_that_panics_fails_alone_and_the_broker_goes_on() {
         connection.execute("UPDATE arrivals SET n = 700", [])?;
         panic!("a bug of a step");
     };
-    let failed = broker.writer.write("write", Flush::Now, write).await.expect_err("it panics");
+    let failed = writer(&broker).write("write", Flush::Now, write).await.expect_err("it panics");
     assert!(matches!(failed, Error::Bug { what: "write" }), "{failed:?}");
     let look = |_: &Connection| -> fault::Result<()> { panic!("a bug of a look") };
     let failed = broker.reader.read("look", look).await.expect_err("it panics");

@@ -11,6 +11,7 @@ use super::daemon::warnings;
 use super::exit::{Exit, Failure};
 use super::loading::{failure, load_all};
 use super::render::check::{self as render, CheckDocument, LoadedDocument, ProblemDocument};
+use crate::broker::Access;
 use crate::config::{self, Broker, Config};
 
 /// Check the configuration, every component and the broker; print what would be in force
@@ -92,5 +93,5 @@ async fn broker(config: &Config) -> Result<Vec<String>, Failure> {
         }
         return Ok(Vec::new());
     }
-    Ok(crate::broker::connect(config).await?.broker.check().await?)
+    Ok(crate::broker::connect(config, Access::Change).await?.broker.check().await?)
 }

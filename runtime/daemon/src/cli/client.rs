@@ -8,6 +8,7 @@ use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::JobRecord;
 
 use super::exit::{Exit, Failure};
+use crate::broker::Access;
 use crate::config::{self, Config, Plugin, nearest};
 
 /// A configuration, and its broker.
@@ -18,9 +19,9 @@ pub(super) struct Client {
 
 impl Client {
     /// Reads the configuration and connects to its broker.
-    pub(super) async fn connect(path: &Path) -> Result<Self, Failure> {
+    pub(super) async fn connect(path: &Path, access: Access) -> Result<Self, Failure> {
         let config = config::load_for_broker(path)?;
-        let broker = crate::broker::connect(&config).await?.broker;
+        let broker = crate::broker::connect(&config, access).await?.broker;
         Ok(Self { config, broker })
     }
 

@@ -18,6 +18,7 @@ use super::loading::failure;
 use super::{LogFormat, Logging};
 use crate::ambient::Ambient;
 use crate::app::{self, Parts};
+use crate::broker::Access;
 use crate::config::{self, Config};
 use crate::control;
 use crate::deploy::{self, Handle, StartError, Started};
@@ -62,7 +63,7 @@ pub(super) async fn serve(path: &Path, config: Config) -> Result<Exit, Failure> 
     raise_open_files();
     let mut signals = Signals::new().map_err(|cause| Failure::io("listen for signals", &cause))?;
     let connection = tokio::select! {
-        connection = crate::broker::connect(&config) => connection?,
+        connection = crate::broker::connect(&config, Access::Serve) => connection?,
         name = signals.next() => return Ok(stopped_early(name)),
     };
     let exit = serve_on(&connection.broker, path, config, &mut signals).await?;

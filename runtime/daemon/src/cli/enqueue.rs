@@ -19,6 +19,7 @@ use super::exit::{Exit, Failure};
 use super::render::job as render;
 use super::wait::{Patience, wait_for};
 use crate::ambient::Ambient;
+use crate::broker::Access;
 use crate::config::units::parse_time;
 use crate::control::{Reply, Request};
 
@@ -97,7 +98,7 @@ Examples:
 
 impl Enqueue {
     pub(super) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config).await?;
+        let client = Client::connect(config, Access::Serve).await?;
         let wanted = Wanted { tenant: self.options.tenant.as_ref(), queue: self.options.queue.as_ref() };
         let route = client.route(&self.kind, wanted)?;
         let pinned = match &self.options.revision {

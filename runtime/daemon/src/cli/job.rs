@@ -14,6 +14,7 @@ use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::render::job as render;
 use super::wait::{Patience, wait_for};
+use crate::broker::Access;
 use crate::config::units::parse_time;
 
 /// Look at one job, cancel it, or try it again
@@ -74,7 +75,11 @@ struct DoneDocument {
 
 impl Job {
     pub(super) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config).await?;
+        let access = match &self {
+            Self::Show(_) => Access::Look,
+            Self::Cancel(_) | Self::Redrive(_) => Access::Change,
+        };
+        let client = Client::connect(config, access).await?;
         match self {
             Self::Show(show) => show.execute(&client, console).await,
             Self::Cancel(cancel) => cancel.execute(&client, console).await,

@@ -15,6 +15,7 @@ use super::console::{Console, Format};
 use super::exit::{Exit, Failure};
 use super::render::job::{self as render, CountsDocument, JobDocument, PageDocument, Tenants};
 use super::wait::Patience;
+use crate::broker::Access;
 use crate::config::units::parse_time;
 
 /// List jobs, and count them by state
@@ -52,7 +53,7 @@ fn limit() -> clap::builder::RangedI64ValueParser<u32> {
 
 impl Jobs {
     pub(super) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config).await?;
+        let client = Client::connect(config, Access::Look).await?;
         let tenants = client.tenants(self.tenant.as_ref())?;
         if self.wait {
             idle(&client, &tenants, Patience::new(self.timeout), console).await?;

@@ -13,6 +13,7 @@ use super::console::{Console, Format};
 use super::exit::{Exit, Failure};
 use super::render::usage::{self as render, By, Report, Row};
 use crate::ambient::Ambient;
+use crate::broker::Access;
 
 /// Show what tenants have spent, by day, tenant and plugin
 #[derive(Debug, Args)]
@@ -74,7 +75,7 @@ fn show_day(day: Day) -> String {
 
 impl Usage {
     pub(super) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let client = Client::connect(config).await?;
+        let client = Client::connect(config, Access::Look).await?;
         let report = self.report(&client).await?;
         match (self.format, console.format) {
             (UsageFormat::Json, _) | (UsageFormat::Table, Format::Json) => console.json(&report)?,

@@ -8,6 +8,24 @@ use crate::site::Site;
 const NO_JOB: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
 #[test]
+fn a_look_at_a_broker_that_is_not_there_says_so_and_makes_nothing() {
+    let site = Site::new();
+    let looks: [&[&str]; 5] = [
+        &["jobs"],
+        &["usage"],
+        &["job", "show", NO_JOB],
+        &["job", "cancel", NO_JOB],
+        &["job", "redrive", NO_JOB],
+    ];
+    for look in looks {
+        site.run(look).fails(1, &["sandhog.db` isn't there"]);
+    }
+    for name in ["sandhog.db", "sandhog.db.wakes"] {
+        assert!(!site.path(name).exists(), "{name}");
+    }
+}
+
+#[test]
 fn a_job_that_was_enqueued_can_be_looked_up() {
     let site = Site::new();
     let id = site.enqueue(&["{\"n\": 1}", "--priority", "7", "--unique-key", "once"]);
@@ -60,6 +78,7 @@ fn a_job_is_cancelled_and_only_once_final() {
 #[test]
 fn a_job_that_is_not_there_ends_with_5() {
     let site = Site::new();
+    site.enqueue(&[]);
     for command in ["show", "cancel", "redrive"] {
         site.run(&["job", command, NO_JOB]).fails(5, &[NO_JOB, "acme"]);
     }
