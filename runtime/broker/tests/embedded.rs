@@ -283,6 +283,70 @@ fn the_file_that_bars_the_way_is_named() {
     assert!(refusal(&path).contains("jobs.db.wakes`"), "{}", refusal(&path));
 }
 
+/// Waits until it is so.
+async fn becomes(so: impl Fn() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it becomes so at last");
+}
+
+const MIB: u64 = 1 << 20;
+
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// Stores jobs of 32 MiB, and has them removed.
+async fn fill_and_empty(broker: &Embedded, clock: &ManualClock, tenant: &TenantId) {
+    let large = |nth| NewJob { payload: vec![b'x'; 64 << 10], ..new_job(nth) };
+    for batch in 0..8 {
+        let jobs: Vec<NewJob> = (64 * batch..64 * (batch + 1)).map(large).collect();
+        broker.enqueue(tenant, &jobs).await.expect("an enqueue succeeds");
+        for job in jobs {
+            broker.cancel(tenant, job.id).await.expect("a cancellation succeeds");
+        }
+    }
+    clock.advance(Duration::from_secs(2 * 24 * 60 * 60));
+    while broker.counts(tenant).await.expect("a look succeeds").total() > 0 {
+        assert_eq!(lease(broker, tenant, 0).await, []);
+    }
+}
+
+#[tokio::test]
+async fn what_a_file_no_longer_needs_goes_back_to_the_disk() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let clock = Arc::new(ManualClock::default());
+    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).expect("a new file opens");
+    fill_and_empty(&broker, &clock, &acme).await;
+    let log = folder.path().join("jobs.db-wal");
+    becomes(|| size(&path) < 6 * MIB && size(&log) <= 16 * MIB).await;
+    assert_eq!(broker.check().await.expect("the file is sound"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_gives_space_back_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let clock = Arc::new(ManualClock::default());
+    let open = || Embedded::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).expect("it opens");
+    drop(open());
+    let earlier = rusqlite::Connection::open(&path).expect("a database");
+    let batch = "PRAGMA journal_mode = delete; PRAGMA auto_vacuum = none; VACUUM; PRAGMA journal_mode = wal";
+    earlier.execute_batch(batch).expect("it is written anew");
+    let kind = || earlier.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0));
+    assert_eq!(kind().expect("a number"), 0);
+    let broker = open();
+    broker.enqueue(&acme, &[new_job(1000)]).await.expect("an enqueue succeeds");
+    becomes(|| kind().is_ok_and(|kind| kind == 2)).await;
+    broker.cancel(&acme, new_job(1000).id).await.expect("what was in it is there");
+    fill_and_empty(&broker, &clock, &acme).await;
+    becomes(|| size(&path) < 6 * MIB).await;
+}
+
 #[test]
 fn a_file_that_is_none_of_ours_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().expect("a temporary folder");

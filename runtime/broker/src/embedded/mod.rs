@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! open.rs     the file: made, recognised, refused       schema/  its tables      place.rs  whether it is still there
-//! rights.rs   whose the files are
+//! rights.rs   whose the files are                       upkeep.rs  what it doesn't need goes back to the disk
 //! threads.rs  one that writes, one that reads; group commit
 //! step.rs     what steps share      enqueue.rs  lease.rs  settle.rs  state.rs  people.rs   the steps
 //! account.rs  what runs spend by day    row.rs  values in the file    look.rs  what can be looked at
@@ -49,6 +49,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod upkeep;
 
 use std::fs;
 use std::path::Path;
@@ -69,6 +70,7 @@ use self::open::Use;
 use self::place::Place;
 use self::step::Step;
 use self::threads::{Flush, Read, Worker, Write};
+use self::upkeep::Upkeep;
 use crate::wake::Listeners;
 use crate::{
     Broker, Clock, Command, Enqueued, Error, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
@@ -135,7 +137,7 @@ impl Embedded {
         let bells = Arc::new(Bells::beside(place.path())?);
         let listeners = Arc::new(Listeners::default());
         let (told, rung) = (Arc::clone(&listeners), Arc::clone(&bells));
-        let writer = Worker::writer(writing, move |news| {
+        let writer = Worker::writer(writing, Upkeep::of(place.path()), move |news| {
             news.iter().for_each(|wake| told.wake(wake));
             rung.ring(news);
         })?;
@@ -293,8 +295,12 @@ impl Broker for Embedded {
             let problem = format!("`{path}` can't keep a write-ahead log; it has to be on a local disk");
             return Err(Error::Unfit { problem });
         }
-        self.reader.read("check", sound).await?;
-        Ok(Vec::new())
+        let path = self.place.path().to_owned();
+        let look = move |connection: &Connection| {
+            sound(connection)?;
+            Ok(upkeep::warning(connection, &path)?)
+        };
+        Ok(self.reader.read("check", look).await?.into_iter().collect())
     }
 }
 

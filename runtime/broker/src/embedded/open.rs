@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::fault::Fault;
-use super::rights;
+use super::{rights, upkeep};
 use crate::{Error, Result};
 
 /// Marks the file as ours: `SAND`.
@@ -74,6 +74,7 @@ fn connect_as(path: &Path, purpose: Use) -> rusqlite::Result<std::result::Result
     if version(&connection)? != Ok(LATEST) {
         match purpose {
             Use::Write => {
+                upkeep::prepare(&connection)?;
                 if let Err(problem) = recognise(&mut connection)? {
                     return Ok(Err(problem));
                 }
@@ -127,10 +128,15 @@ fn wait_for_the_other(tries: i32) -> bool {
     BUSY_STEP.saturating_mul(tries.unsigned_abs()) < BUSY_MAX
 }
 
+/// Has the connection wait for other processes that hold the lock.
+pub(super) fn wait_for_others(connection: &mut Connection) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(wait_for_the_other))
+}
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_handler(Some(wait_for_the_other))?;
+    wait_for_others(&mut connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // Else SQLite prepares statements on tables with partial indexes anew whenever a bound value changes.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
@@ -139,9 +145,9 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
         "PRAGMA fullfsync = on;
          PRAGMA checkpoint_fullfsync = on;
          PRAGMA temp_store = memory;
-         PRAGMA cache_size = -32768;
-         PRAGMA journal_size_limit = 67108864;",
+         PRAGMA cache_size = -32768;",
     )?;
+    connection.pragma_update(None, "journal_size_limit", upkeep::LOG_MAX.cast_signed())?;
     Ok(connection)
 }
 

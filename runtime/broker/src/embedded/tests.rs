@@ -109,7 +109,7 @@ async fn steps_that_queue_up_share_a_commit_and_fail_alone() {
     let commits = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&commits);
     let writer = Arc::new(
-        Worker::writer(connection, move |_| {
+        Worker::writer(connection, Upkeep::of(&folder.path().join("numbers.db")), move |_| {
             counted.fetch_add(1, Ordering::SeqCst);
         })
         .expect("a thread"),

@@ -12,17 +12,21 @@
 //!
 //! A step that fails, or panics, takes back its own changes and nobody else's. If the commit fails, or SQLite had to give up the
 //! whole transaction for want of space, none of the steps has happened, and each caller is told so.
+//!
+//! Between groups, the thread that writes does a step of the file's [`Upkeep`] when one is due.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::fault::{Fault, Result as Step};
+use super::upkeep::Upkeep;
 use crate::{Error, Result, Wake};
 
 /// Steps that share a commit at most, so that none waits long for those behind it, and other processes get their turn.
@@ -162,12 +166,16 @@ impl Worker<Box<dyn Write>> {
     /// A thread that writes, and tells of news when they are committed.
     pub(super) fn writer(
         connection: Connection,
+        mut upkeep: Upkeep,
         tell: impl Fn(&BTreeSet<Wake>) + Send + 'static,
     ) -> Result<Self> {
         Self::start("sandhog-write", move |orders| {
             let mut writer = Writer { connection, flush: None, tell };
             let mut queue = Queue { orders, ended: false };
-            while let Some(mut group) = queue.next() {
+            while let Some(mut group) = queue.next(upkeep.due()) {
+                if !group.is_empty() {
+                    upkeep.committed();
+                }
                 while !group.is_empty() {
                     if catch_unwind(AssertUnwindSafe(|| writer.commit(&mut group))).is_err() {
                         // Not in a step, so it is open whose it was. None of the group gets an answer.
@@ -175,6 +183,7 @@ impl Worker<Box<dyn Write>> {
                         writer.abandon();
                     }
                 }
+                upkeep.step(&mut writer.connection);
             }
             close(writer.connection);
         })
@@ -252,12 +261,20 @@ struct Queue<C> {
 }
 
 impl<C> Queue<C> {
-    /// Waits for a call, and takes those that have queued up behind it along; `None` at the end.
-    fn next(&mut self) -> Option<VecDeque<C>> {
+    /// Waits for a call, and takes those that have queued up behind it along. Without any, if none comes until then;
+    /// `None` at the end.
+    fn next(&mut self, until: Option<Instant>) -> Option<VecDeque<C>> {
         if self.ended {
             return None;
         }
-        let Ok(Order::Do(first)) = self.orders.recv() else { return None };
+        let first = match until {
+            None => self.orders.recv().ok(),
+            Some(until) => match self.orders.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Err(RecvTimeoutError::Timeout) => return Some(VecDeque::new()),
+                first => first.ok(),
+            },
+        };
+        let Some(Order::Do(first)) = first else { return None };
         let mut group = VecDeque::from([first]);
         while group.len() < GROUP_MAX
             && let Ok(order) = self.orders.try_recv()
