@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::embedded::Embedded;
-use sandhog_broker::{Broker, Clock, Counts, Error, LeaseAsk, Result, SystemClock, Wake, Wakes};
+use sandhog_broker::{Broker, Clock, Counts, Error, LeaseAsk, Query, Result, SystemClock, Wake, Wakes};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{NewJob, Priority, State};
 use sandhog_core::time::Timestamp;
@@ -404,16 +404,40 @@ async fn a_file_of_an_older_version_is_brought_up_to_date_with_what_is_in_it() {
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_read_is_named() {
+async fn a_record_that_a_newer_version_wrote_hides_no_other_and_says_what_cannot_be_read() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
     let broker = open(&path).expect("a new file opens");
-    broker.enqueue(&acme, &[new_job(1)]).await.expect("an enqueue succeeds");
+    let jobs = [new_job(1), new_job(2), new_job(3)];
+    broker.enqueue(&acme, &jobs).await.expect("an enqueue succeeds");
     let connection = rusqlite::Connection::open(&path).expect("a database");
-    connection.execute("UPDATE job SET reason = 'bad-luck'", []).expect("an update");
-    let refused = broker.job(&acme, new_job(1).id).await.expect_err("there is no such reason");
-    assert!(matches!(&refused, Error::Corrupt { at, .. } if at == "job.reason"), "{refused:?}");
-    assert!(refused.to_string().contains("bad-luck"));
+    let change = |sql: &str, nth: usize| {
+        connection.execute(sql, [jobs[nth].id.to_string()]).expect("an update");
+    };
+    change("UPDATE job SET reason = 'bad-luck', progress = '{\"of\":7}' WHERE id = ?1", 0);
+    change("UPDATE job SET kind = 'no kind of this version' WHERE id = ?1", 1);
+    change("INSERT INTO log SELECT nr, 1, 5, 1, 'fatal', 'oh', '[[\"a\",\"b\"]]' FROM job WHERE id = ?1", 0);
+    change("INSERT INTO tally SELECT 'acme', 77, 1 FROM job WHERE id = ?1", 0);
+
+    let record = broker.job(&acme, jobs[0].id).await.expect("a look succeeds").expect("it is there");
+    let problem = record.unreadable.expect("something can't be read");
+    assert!(problem.contains("job.reason") && problem.contains("bad-luck"), "{problem}");
+    assert_eq!((record.reason, record.progress, record.payload), (None, None, b"{}".to_vec()));
+    let log = broker.log(&acme, jobs[0].id).await.expect("a look succeeds");
+    let fields = [("a", "b"), ("level", "fatal")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!((log[0].message.as_str(), &log[0].fields[..]), ("oh", &fields[..]));
+    let refused = broker.job(&acme, jobs[1].id).await.expect_err("it has no kind");
+    assert!(matches!(&refused, Error::Corrupt { at, .. } if at == "job.kind"), "{refused:?}");
+
+    let query = Query { state: State::Ready, offset: 0, limit: 10 };
+    let page = broker.jobs(&acme, query).await.expect("a look succeeds");
+    assert_eq!(page.iter().map(|job| job.id).collect::<Vec<_>>(), [jobs[0].id, jobs[2].id]);
+    let counts = broker.counts(&acme).await.expect("a look succeeds");
+    assert_eq!(counts, Counts::of(&[(State::Ready, 3)]));
+    assert_eq!(lease(&broker, &acme, 2).await, [jobs[0].id, jobs[2].id]);
+    assert_eq!(lease(&broker, &acme, 2).await, []);
+    let counts = broker.counts(&acme).await.expect("a look succeeds");
+    assert_eq!(counts[State::Ready], 1, "it waits for a version that can read it");
 }
 
 #[tokio::test]

@@ -282,7 +282,8 @@ pub struct JobRecord {
     pub usage: Usage,
     /// Which code ran last.
     pub revision: Option<Revision>,
-    /// Why some of it can't be shown: it is sealed, and can't be opened. What can't be shown is left empty.
+    /// Why some of it can't be shown: it is sealed, and can't be opened, or was written by a newer version. What can't be
+    /// shown is left empty.
     pub unreadable: Option<String>,
 }
 

@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 use sandhog_core::id::{JobId, LeaseNo, LeaseToken, QueueName};
 use sandhog_core::job::{Job, Lease, State};
 use sandhog_core::reason::Reason;
 
-use super::fault::Result;
+use super::fault::{Fault, Result};
 use super::row::{parse, stamp, timestamp};
 use super::step::Step;
 use crate::{Keep, LeaseAsk, Leased, SWEEP_MAX};
+
+/// Jobs at the head of a queue that can't be read, and are passed over in one call.
+const PASSED_OVER_MAX: i64 = 256;
 
 /// A lease that has run out.
 struct Expired {
@@ -24,7 +27,7 @@ struct Expired {
 impl Step<'_> {
     pub(super) fn lease(&mut self, ask: &LeaseAsk<'_>) -> Result<Leased> {
         let promoted = self.promote()?;
-        let (taken_back, buried) = self.take_back()?;
+        let (taken_back, buried) = self.take_back(ask)?;
         let removed = self.remove_old()?;
         let mut leases = Vec::new();
         let spent = ask.fuel.map(|_| self.fuel_spent()).transpose()?;
@@ -34,8 +37,7 @@ impl Step<'_> {
         }
         let swept_to_the_limit = [promoted, taken_back, removed].contains(&SWEEP_MAX);
         let next_due = if swept_to_the_limit { Some(Duration::ZERO) } else { self.next_due()? };
-        drop(buried);
-        Ok(Leased { leases, next_due, spent })
+        Ok(Leased { leases, buried, next_due, spent })
     }
 
     /// Makes ready what is due; says how many.
@@ -53,7 +55,7 @@ impl Step<'_> {
     }
 
     /// Takes back leases that ran out; says how many, and which jobs had lost one too many.
-    fn take_back(&mut self) -> Result<(usize, Vec<JobId>)> {
+    fn take_back(&mut self, ask: &LeaseAsk<'_>) -> Result<(usize, Vec<JobId>)> {
         let expired = self.expired()?;
         let mut buried = Vec::new();
         for job in &expired {
@@ -62,8 +64,8 @@ impl Step<'_> {
                 "UPDATE job SET lease = lease + 1, expiries = ?2 WHERE nr = ?1",
                 params![job.nr, expiries],
             )?;
-            let place = if expiries > 5 {
-                self.explain(job.nr, Some(Reason::LeaseExpired), Some("its daemons vanished"))?;
+            let place = if expiries > ask.expiries_max {
+                self.explain(job.nr, Some(Reason::LeaseExpired), Some(&ask.buried_message()))?;
                 buried.push(job.id);
                 self.finished(State::Dead, Keep::default())
             } else if job.cancel_requested {
@@ -85,9 +87,9 @@ impl Step<'_> {
             |row| Ok((row.get(0)?, row.get::<_, String>(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
         )?;
         let expired = |(nr, id, queue, expiries, cancel_requested): (_, String, _, _, _)| {
-            Ok(Expired { nr, id: parse("job.id", &id)?, queue, expiries, cancel_requested })
+            Some(Expired { nr, id: id.parse().ok()?, queue, expiries, cancel_requested })
         };
-        rows.into_iter().map(expired).collect()
+        Ok(rows.into_iter().filter_map(expired).collect())
     }
 
     /// Removes final jobs whose time is over; says how many. State that is past its time goes with them.
@@ -107,39 +109,57 @@ impl Step<'_> {
     }
 
     fn hand_out(&self, queue: &QueueName, n: u32, ttl: Duration, leases: &mut Vec<Lease>) -> Result<()> {
-        let ready = self.all(
-            "SELECT nr, id, lease, kind, bytes, attempts, enqueued_at, pinned FROM job JOIN payload USING (nr)
-             WHERE tenant = ?1 AND queue = ?2 AND state = 1 ORDER BY priority DESC, arrival LIMIT ?3",
-            params![self.tenant(), queue.as_str(), n],
-            |row| {
-                let (nr, id, lease): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                let (kind, payload): (String, Vec<u8>) = (row.get(3)?, row.get(4)?);
-                let pinned: Option<String> = row.get(7)?;
-                Ok((nr, id, lease + 1, kind, payload, row.get(5)?, row.get(6)?, pinned))
-            },
-        )?;
-        for (nr, id, lease, kind, payload, attempts, enqueued_at, pinned) in ready {
+        for (nr, lease) in self.first_ready(queue, n)? {
             self.execute(
                 "UPDATE job SET state = 2, arrival = NULL, lease = ?2, leased_at = ?3, lease_expires_at = ?4
                  WHERE nr = ?1",
-                params![nr, lease, self.now(), stamp(self.now.after(ttl))],
+                params![nr, lease.token.lease.0.cast_signed(), self.now(), stamp(self.now.after(ttl))],
             )?;
-            let id = parse("job.id", &id)?;
-            let job = Job {
-                id,
-                tenant: self.tenant.clone(),
-                queue: queue.clone(),
-                kind: parse("job.kind", &kind)?,
-                payload,
-                pinned: pinned.map(|text| parse("job.pinned", &text)).transpose()?,
-                attempts,
-                expiries: 0,
-                faults: 0,
-                enqueued_at: timestamp(enqueued_at),
-            };
-            leases.push(Lease { token: LeaseToken { job: id, lease: LeaseNo(lease.cast_unsigned()) }, job });
+            leases.push(lease);
         }
         Ok(())
+    }
+
+    /// The jobs that are to be handed out next. What can't be read is passed over, and stays where it is.
+    fn first_ready(&self, queue: &QueueName, n: u32) -> Result<Vec<(i64, Lease)>> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT nr, id, lease, kind, bytes, attempts, enqueued_at, pinned FROM job JOIN payload USING (nr)
+             WHERE tenant = ?1 AND queue = ?2 AND state = 1 ORDER BY priority DESC, arrival LIMIT ?3",
+        )?;
+        let limit = i64::from(n).saturating_add(if n == 0 { 0 } else { PASSED_OVER_MAX });
+        let found = statement.query_and_then(params![self.tenant(), queue.as_str(), limit], |row| {
+            self.ready_job(queue, row)
+        })?;
+        let mut ready = Vec::new();
+        for found in found {
+            match found {
+                Err(Fault::Unreadable { at, problem }) => {
+                    tracing::debug!(tenant = self.tenant(), at, problem, "a ready job can't be read");
+                }
+                found => ready.push(found?),
+            }
+            if ready.len() >= n as usize {
+                break;
+            }
+        }
+        Ok(ready)
+    }
+
+    fn ready_job(&self, queue: &QueueName, row: &Row<'_>) -> Result<(i64, Lease)> {
+        let (id, kind, pinned): (String, String, Option<String>) = (row.get(1)?, row.get(3)?, row.get(7)?);
+        let id = parse("job.id", &id)?;
+        let lease = LeaseNo(row.get::<_, i64>(2)?.wrapping_add(1).cast_unsigned());
+        let job = Job {
+            id,
+            tenant: self.tenant.clone(),
+            queue: queue.clone(),
+            kind: parse("job.kind", &kind)?,
+            payload: row.get(4)?,
+            pinned: pinned.map(|text| parse("job.pinned", &text)).transpose()?,
+            attempts: row.get(5)?,
+            enqueued_at: timestamp(row.get(6)?),
+        };
+        Ok((row.get(0)?, Lease { token: LeaseToken { job: id, lease }, job }))
     }
 
     fn next_due(&self) -> Result<Option<Duration>> {

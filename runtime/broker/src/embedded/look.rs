@@ -7,13 +7,15 @@ use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::time::Timestamp;
 
-use super::fault::Result;
+use super::fault::{Fault, Result};
 use super::row::{RECORD, code, log_line, record, stamp, state};
 use crate::{Counts, Query};
 
 pub(super) fn job(connection: &Connection, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
     let by_id = format!("{RECORD} WHERE tenant = ?1 AND id = ?2");
-    Ok(records(connection, &by_id, [tenant.as_str(), &job.to_string()])?.pop())
+    let mut statement = connection.prepare_cached(&by_id)?;
+    let mut rows = statement.query_and_then([tenant.as_str(), &job.to_string()], record)?;
+    rows.next().transpose()
 }
 
 pub(super) fn log(connection: &Connection, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
@@ -88,7 +90,10 @@ pub(super) fn counts(connection: &Connection, tenant: &TenantId) -> Result<Count
     let rows = statement.query_map([tenant.as_str()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
     for row in rows {
         let (of, n) = row?;
-        counts[state(of)?] = n.cast_unsigned();
+        // A state of a newer version has no place here.
+        if let Ok(of) = state(of) {
+            counts[of] = n.cast_unsigned();
+        }
     }
     Ok(counts)
 }
@@ -112,8 +117,18 @@ fn limit(query: &Query) -> u32 {
     query.limit.clamp(1, Query::LIMIT_MAX)
 }
 
+/// The records that can be read. The others are no reason not to show these.
 fn records(connection: &Connection, sql: &str, params: impl Params) -> Result<Vec<JobRecord>> {
     let mut statement = connection.prepare_cached(sql)?;
-    let rows = statement.query_and_then(params, record)?;
-    rows.collect()
+    let mut records = Vec::new();
+    for read in statement.query_and_then(params, record)? {
+        match read {
+            Ok(record) => records.push(record),
+            Err(Fault::Unreadable { at, problem }) => {
+                tracing::warn!(at, problem, "a job can't be read, and is left out of the list");
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(records)
 }

@@ -80,9 +80,10 @@ pub(super) const RECORD: &str = "SELECT id, tenant, queue, kind, bytes, priority
     fuel, memory_peak, wall_us, cpu_us, host_calls, revision, pinned
     FROM job JOIN payload USING (nr)";
 
-/// A row of [`RECORD`].
+/// A row of [`RECORD`]. What no job can be without has to be readable; of the rest, what isn't is left out, and said.
 pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
     let time = |nth| -> Result<Option<Timestamp>> { Ok(row.get::<_, Option<i64>>(nth)?.map(timestamp)) };
+    let mut problem = None;
     Ok(JobRecord {
         id: parsed(row, 0, "job.id")?,
         tenant: parsed(row, 1, "job.tenant")?,
@@ -90,10 +91,10 @@ pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
         kind: parsed(row, 3, "job.kind")?,
         payload: row.get(4)?,
         priority: Priority(row.get(5)?),
-        unique_key: maybe(row, 6, |text: String| parse("job.unique_key", &text))?,
-        pinned: maybe(row, 26, |text: String| parse("job.pinned", &text))?,
+        unique_key: known(&mut problem, maybe(row, 6, |text: String| parse("job.unique_key", &text)))?,
+        pinned: known(&mut problem, maybe(row, 26, |text: String| parse("job.pinned", &text)))?,
         state: state(row.get(7)?)?,
-        reason: maybe(row, 8, |slug: String| reason(&slug))?,
+        reason: known(&mut problem, maybe(row, 8, |slug: String| reason(&slug)))?,
         message: row.get(9)?,
         attempts: row.get(10)?,
         expiries: row.get(11)?,
@@ -105,27 +106,35 @@ pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
         lease_expires_at: time(16)?,
         finished_at: time(17)?,
         output: row.get(18)?,
-        progress: maybe(row, 19, |json: String| progress(&json))?,
+        progress: known(&mut problem, maybe(row, 19, |json: String| progress(&json)))?,
         usage: usage(row, 20)?,
-        revision: maybe(row, 25, |text: String| parse("job.revision", &text))?,
-        unreadable: None,
+        revision: known(&mut problem, maybe(row, 25, |text: String| parse("job.revision", &text)))?,
+        unreadable: problem,
     })
 }
 
-/// A line of a log: at, attempt, level, message, fields.
+/// A line of a log: at, attempt, level, message, fields. A level that this version doesn't know becomes a field.
 pub(super) fn log_line(row: &Row<'_>) -> Result<LogLine> {
-    let level: String = row.get(2)?;
+    let slug: String = row.get(2)?;
     let fields: String = row.get(4)?;
-    Ok(LogLine {
-        at: timestamp(row.get(0)?),
-        attempt: row.get(1)?,
-        level: Level::ALL
-            .into_iter()
-            .find(|known| known.slug() == level)
-            .ok_or_else(|| Fault::unreadable("log.level", format!("there is no level `{level}`")))?,
-        message: row.get(3)?,
-        fields: serde_json::from_str(&fields).map_err(|error| Fault::unreadable("log.fields", error))?,
-    })
+    let mut fields: Vec<(String, String)> = serde_json::from_str(&fields)
+        .unwrap_or_else(|error| vec![("unreadable".to_owned(), format!("its fields: {error}"))]);
+    let level = Level::ALL.into_iter().find(|known| known.slug() == slug).unwrap_or_else(|| {
+        fields.push(("level".to_owned(), slug));
+        Level::Info
+    });
+    Ok(LogLine { at: timestamp(row.get(0)?), attempt: row.get(1)?, level, message: row.get(3)?, fields })
+}
+
+/// A value that a record can do without. Of several that this version can't read, the first is told of.
+fn known<T>(problem: &mut Option<String>, read: Result<Option<T>>) -> Result<Option<T>> {
+    match read {
+        Err(Fault::Unreadable { at, problem: why }) => {
+            problem.get_or_insert_with(|| format!("{at} can't be read: {why}"));
+            Ok(None)
+        }
+        read => read,
+    }
 }
 
 /// The fields of a log line, as they are stored.

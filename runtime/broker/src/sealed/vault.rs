@@ -168,7 +168,7 @@ impl Vault<'_> {
                 open_text(&self.keys, self.tenant, place, message).inspect_err(|why| note(place, why)).ok()
             });
         }
-        record.unreadable = unreadable;
+        record.unreadable = unreadable.or_else(|| record.unreadable.take());
         record
     }
 
