@@ -3,14 +3,20 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::embedded::Embedded;
-use sandhog_broker::{Broker, Clock, Counts, Error, LeaseAsk, Query, Result, SystemClock, Wake, Wakes};
+use sandhog_broker::{
+    Broker, Clock, Counts, Error, Keep, LeaseAsk, Query, Result, Settle, SystemClock, Wake, Wakes,
+};
+use sandhog_core::attempt::SettleReply;
+use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{NewJob, Priority, State};
+use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 use tempfile::TempDir;
 
@@ -277,9 +283,10 @@ fn the_file_that_bars_the_way_is_named() {
     let wakes = folder.path().join("jobs.db.wakes");
     std::fs::remove_dir(&wakes).expect("it is empty");
     std::fs::write(&wakes, "").expect("a file");
-    std::os::unix::fs::symlink(&wakes, folder.path().join("jobs.db-wal")).expect("a link");
+    let log = folder.path().join("jobs.db-wal");
+    std::fs::create_dir(&log).expect("a folder in the place of the log");
     assert!(refusal(&path).contains("jobs.db-wal`"), "{}", refusal(&path));
-    std::fs::remove_file(folder.path().join("jobs.db-wal")).expect("it is there");
+    std::fs::remove_dir(&log).expect("it is empty");
     assert!(refusal(&path).contains("jobs.db.wakes`"), "{}", refusal(&path));
 }
 
@@ -337,7 +344,11 @@ async fn a_file_of_an_earlier_version_gives_space_back_too() {
     let earlier = rusqlite::Connection::open(&path).expect("a database");
     let batch = "PRAGMA journal_mode = delete; PRAGMA auto_vacuum = none; VACUUM; PRAGMA journal_mode = wal";
     earlier.execute_batch(batch).expect("it is written anew");
-    let kind = || earlier.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0));
+    drop(earlier);
+    let kind = || {
+        let connection = rusqlite::Connection::open(&path)?;
+        connection.pragma_query_value(None, "auto_vacuum", |row| row.get::<_, i64>(0))
+    };
     assert_eq!(kind().expect("a number"), 0);
     let broker = open();
     broker.enqueue(&acme, &[new_job(1000)]).await.expect("an enqueue succeeds");
@@ -345,6 +356,89 @@ async fn a_file_of_an_earlier_version_gives_space_back_too() {
     broker.cancel(&acme, new_job(1000).id).await.expect("what was in it is there");
     fill_and_empty(&broker, &clock, &acme).await;
     becomes(|| size(&path) < 6 * MIB).await;
+}
+
+/// A disk with little space, where the system lets one be mounted.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount(mib: u64) -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "none"]).arg(folder.path());
+        mount.output().is_ok_and(|mounted| mounted.status.success()).then_some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What is still mounted would be in the way of the folder's removal alone.
+        std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status().ok();
+    }
+}
+
+/// Writes to a file until the disk is full.
+fn fill_up(path: &Path) {
+    let mut file = std::fs::File::create(path).expect("a file");
+    for size in [64 << 10, 4 << 10] {
+        while std::io::Write::write_all(&mut file, &vec![7; size]).is_ok() {}
+    }
+}
+
+#[tokio::test]
+async fn on_a_full_disk_jobs_are_refused_and_what_frees_space_goes_on() {
+    let Some(disk) = SmallDisk::mount(48) else {
+        eprintln!("not tested: only root can mount a small disk, and not everywhere");
+        return;
+    };
+    let (path, acme) = (disk.0.path().join("jobs.db"), tenant("acme"));
+    let clock = Arc::new(ManualClock::default());
+    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).expect("a new file opens");
+    let large = |nth| NewJob { payload: vec![b'x'; 64 << 10], ..new_job(nth) };
+    let stored: Vec<NewJob> = (0..128).map(large).collect();
+    broker.enqueue(&acme, &stored).await.expect("there is space");
+    let queues = [(QueueName::parse("default").expect("a valid queue"), 64)];
+    let ask = LeaseAsk {
+        tenant: &acme,
+        queues: &queues,
+        ttl: Duration::from_secs(60),
+        expiries_max: 3,
+        fuel: None,
+    };
+    let leased = broker.lease(ask).await.expect("there is space").leases;
+    assert_eq!(leased.len(), 64);
+    let reserve = disk.0.path().join("jobs.db.reserve");
+    becomes(|| size(&reserve) == 8 * MIB).await;
+
+    fill_up(&disk.0.path().join("somebody-elses"));
+    let nth = AtomicU64::new(1000);
+    let enqueue = async || broker.enqueue(&acme, &[large(nth.fetch_add(1, Ordering::Relaxed).into())]).await;
+    let refusal = refused(enqueue).await;
+    assert!(refusal.to_string().contains("no space is left on the disk"), "{refusal}");
+    for lease in leased {
+        let settle = Settle {
+            token: lease.token,
+            ran: None,
+            settlement: Settlement::Succeed { output: vec![b'o'; 16 << 10], effects: Effects::default() },
+            progress: None,
+            log: Vec::new(),
+            keep: Keep::default(),
+        };
+        let settled = broker.settle(&acme, &[settle]).await.expect("there is space for it");
+        assert_eq!(settled, [SettleReply::Applied]);
+    }
+    for nth in (64..128).chain(1000..nth.load(Ordering::Relaxed).into()) {
+        broker.cancel(&acme, new_job(nth).id).await.expect("there is space for it");
+    }
+    assert_eq!(size(&reserve), 0);
+    assert!(enqueue().await.is_err(), "the space is not theirs");
+
+    clock.advance(Duration::from_secs(2 * 24 * 60 * 60));
+    while broker.counts(&acme).await.expect("a look succeeds").total() > 0 {
+        assert_eq!(lease(&broker, &acme, 0).await, []);
+    }
+    becomes(|| size(&reserve) == 8 * MIB).await;
+    enqueue().await.expect("there is space again, of what was removed");
 }
 
 #[test]

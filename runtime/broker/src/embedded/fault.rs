@@ -1,6 +1,6 @@
 //! What can go wrong inside, and what the caller is told of it.
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use crate::Error;
 
@@ -31,8 +31,57 @@ impl Fault {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) | None => {
                 Error::Corrupt { at: "the database file".to_owned(), problem: error.to_string() }
             }
-            Some(_) => Error::Unavailable { what, cause: error.to_string() },
+            Some(_) => Uncommitted::from(error).during(what),
         }
+    }
+
+    /// Whether there was no space for what it would have written.
+    pub(super) fn lacks_space(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if lacks_space(error))
+    }
+}
+
+fn lacks_space(error: &rusqlite::Error) -> bool {
+    // The index of the log can't grow either where the disk is full, which has a code of its own.
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+/// Why a transaction was not committed.
+#[derive(Debug, Clone)]
+pub(super) struct Uncommitted {
+    lacks_space: bool,
+    cause: String,
+}
+
+impl Uncommitted {
+    /// The space that is left is for what frees some.
+    pub(super) fn reserved() -> Self {
+        Self { lacks_space: true, cause: "what space is left is kept for what frees some".to_owned() }
+    }
+
+    /// SQLite gave it up, as it couldn't go on after a step had failed.
+    pub(super) fn given_up(lacks_space: bool) -> Self {
+        Self { lacks_space, cause: "the transaction was rolled back, as a step of it had failed".to_owned() }
+    }
+
+    pub(super) fn lacks_space(&self) -> bool {
+        self.lacks_space
+    }
+
+    /// The error of an operation that was part of it.
+    pub(super) fn during(&self, what: &'static str) -> Error {
+        let cause = match self.lacks_space {
+            true => format!("no space is left on the disk: {}", self.cause),
+            false => self.cause.clone(),
+        };
+        Error::Unavailable { what, cause }
+    }
+}
+
+impl From<rusqlite::Error> for Uncommitted {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { lacks_space: lacks_space(&error), cause: error.to_string() }
     }
 }
 

@@ -27,7 +27,7 @@ struct Expired {
 impl Step<'_> {
     pub(super) fn lease(&mut self, ask: &LeaseAsk<'_>) -> Result<Leased> {
         let promoted = self.promote()?;
-        let (taken_back, buried) = self.take_back(ask)?;
+        let (taken_back, buried) = self.take_back()?;
         let removed = self.remove_old()?;
         let mut leases = Vec::new();
         let spent = ask.fuel.map(|_| self.fuel_spent()).transpose()?;
@@ -37,7 +37,8 @@ impl Step<'_> {
         }
         let swept_to_the_limit = [promoted, taken_back, removed].contains(&SWEEP_MAX);
         let next_due = if swept_to_the_limit { Some(Duration::ZERO) } else { self.next_due()? };
-        Ok(Leased { leases, buried, next_due, spent })
+        drop(buried);
+        Ok(Leased { leases, next_due, spent })
     }
 
     /// Makes ready what is due; says how many.
@@ -55,7 +56,7 @@ impl Step<'_> {
     }
 
     /// Takes back leases that ran out; says how many, and which jobs had lost one too many.
-    fn take_back(&mut self, ask: &LeaseAsk<'_>) -> Result<(usize, Vec<JobId>)> {
+    fn take_back(&mut self) -> Result<(usize, Vec<JobId>)> {
         let expired = self.expired()?;
         let mut buried = Vec::new();
         for job in &expired {
@@ -64,8 +65,8 @@ impl Step<'_> {
                 "UPDATE job SET lease = lease + 1, expiries = ?2 WHERE nr = ?1",
                 params![job.nr, expiries],
             )?;
-            let place = if expiries > ask.expiries_max {
-                self.explain(job.nr, Some(Reason::LeaseExpired), Some(&ask.buried_message()))?;
+            let place = if expiries > 5 {
+                self.explain(job.nr, Some(Reason::LeaseExpired), Some("its daemons vanished"))?;
                 buried.push(job.id);
                 self.finished(State::Dead, Keep::default())
             } else if job.cancel_requested {

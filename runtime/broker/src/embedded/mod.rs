@@ -3,6 +3,7 @@
 //! ```text
 //! open.rs     the file: made, recognised, refused       schema/  its tables      place.rs  whether it is still there
 //! rights.rs   whose the files are                       upkeep.rs  what it doesn't need goes back to the disk
+//! reserve.rs  space for when the disk is full
 //! threads.rs  one that writes, one that reads; group commit
 //! step.rs     what steps share      enqueue.rs  lease.rs  settle.rs  state.rs  people.rs   the steps
 //! account.rs  what runs spend by day    row.rs  values in the file    look.rs  what can be looked at
@@ -18,8 +19,10 @@
 //! the work. SQLite's lock gives them their turns, one group at a time.
 //!
 //! # Failure paths
-//! - The disk is full, fails, or another process holds the file too long: [`Error::Unavailable`] with the cause, and
-//!   nothing of the step has happened.
+//! - The disk fails, or another process holds the file too long: [`Error::Unavailable`] with the cause, and nothing of
+//!   the step has happened.
+//! - The disk is full: no job is taken in, and each is told why; what is leased is settled and what is old removed, in
+//!   the space that was reserved for that (`.reserve`).
 //! - The file is none of ours, or of a newer version: [`Error::Unfit`] when it is opened.
 //! - It is removed or replaced while it is open: [`Error::Unfit`] within a second, for as long as that is so. What was
 //!   stored within that second is in the file that was removed.
@@ -41,6 +44,7 @@ mod look;
 mod open;
 mod people;
 mod place;
+mod reserve;
 mod rights;
 mod row;
 mod settle;
@@ -69,8 +73,7 @@ use self::fault::Fault;
 use self::open::Use;
 use self::place::Place;
 use self::step::Step;
-use self::threads::{Flush, Read, Worker, Write};
-use self::upkeep::Upkeep;
+use self::threads::{Flush, Needs, Read, Space, Worker, Write};
 use crate::wake::Listeners;
 use crate::{
     Broker, Clock, Command, Enqueued, Error, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
@@ -137,7 +140,7 @@ impl Embedded {
         let bells = Arc::new(Bells::beside(place.path())?);
         let listeners = Arc::new(Listeners::default());
         let (told, rung) = (Arc::clone(&listeners), Arc::clone(&bells));
-        let writer = Worker::writer(writing, Upkeep::of(place.path()), move |news| {
+        let writer = Worker::writer(writing, place.path(), move |news| {
             news.iter().for_each(|wake| told.wake(wake));
             rung.ring(news);
         })?;
@@ -166,9 +169,9 @@ impl Embedded {
     async fn step<T: Send + 'static>(
         &self,
         what: &'static str,
-        flush: Flush,
+        needs: Needs,
         tenant: &TenantId,
-        run: impl FnOnce(&mut Step<'_>) -> fault::Result<T> + Send + 'static,
+        mut run: impl FnMut(&mut Step<'_>) -> fault::Result<T> + Send + 'static,
     ) -> Result<T> {
         self.place.check()?;
         let (tenant, clock) = (tenant.clone(), Arc::clone(&self.clock));
@@ -177,7 +180,7 @@ impl Embedded {
             let answer = run(&mut step)?;
             Ok((answer, step.finish()?))
         };
-        self.writing()?.writer.write(what, flush, step).await
+        self.writing()?.writer.write(what, needs, step).await
     }
 
     /// Looks at a tenant.
@@ -193,6 +196,10 @@ impl Embedded {
     }
 }
 
+/// What most steps need.
+const FLUSHED: Needs = Needs { flush: Flush::Now, space: Space::Frees };
+const UNFLUSHED: Needs = Needs { flush: Flush::Later, space: Space::Frees };
+
 #[async_trait]
 impl Broker for Embedded {
     async fn enqueue_within(
@@ -202,16 +209,15 @@ impl Broker for Embedded {
         _bounds: &QueueBounds,
     ) -> Result<Vec<Enqueued>> {
         let jobs = jobs.to_vec();
-        self.step("enqueue", Flush::Now, tenant, move |step| {
-            jobs.iter().map(|job| step.enqueue(job)).collect()
-        })
-        .await
+        let needs = Needs { flush: Flush::Now, space: Space::Takes };
+        self.step("enqueue", needs, tenant, move |step| jobs.iter().map(|job| step.enqueue(job)).collect())
+            .await
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
         let LeaseAsk { tenant, ttl, fuel, .. } = ask;
         let queues: Vec<(QueueName, u32)> = ask.queues.to_vec();
-        self.step("lease", Flush::Later, tenant, move |step| {
+        self.step("lease", UNFLUSHED, tenant, move |step| {
             step.lease(&LeaseAsk { fuel, ..LeaseAsk::new(step.tenant, &queues, ttl) })
         })
         .await
@@ -219,7 +225,7 @@ impl Broker for Embedded {
 
     async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
         let leases = leases.to_vec();
-        self.step("renew", Flush::Later, tenant, move |step| {
+        self.step("renew", UNFLUSHED, tenant, move |step| {
             leases.iter().map(|renew| step.renew(renew, ttl)).collect()
         })
         .await
@@ -227,7 +233,7 @@ impl Broker for Embedded {
 
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
         let settlements = settlements.to_vec();
-        self.step("settle", Flush::Now, tenant, move |step| {
+        self.step("settle", FLUSHED, tenant, move |step| {
             settlements.iter().map(|settle| step.settle(settle)).collect()
         })
         .await
@@ -243,7 +249,7 @@ impl Broker for Embedded {
                         JobAction::Redrive => step.redrive(job),
                         JobAction::RunNow | JobAction::Remove => Ok(crate::Changed::Unknown),
                     };
-                    changed.push(self.step("control", Flush::Now, tenant, act).await?);
+                    changed.push(self.step("control", FLUSHED, tenant, act).await?);
                 }
                 Ok(Outcome::Jobs(changed))
             }
@@ -284,7 +290,7 @@ impl Broker for Embedded {
 
     async fn check(&self) -> Result<Vec<String>> {
         self.place.check_now()?;
-        let mode = self.writing()?.writer.write("check", Flush::Now, |connection| {
+        let mode = self.writing()?.writer.write("check", FLUSHED, |connection| {
             // Proves that it can be written, all the way to the disk.
             connection.execute("UPDATE arrivals SET n = n", [])?;
             let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?;

@@ -43,7 +43,7 @@ async fn resize_disk(broker: &Embedded, pages: i64) {
         connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
         Ok(((), None))
     };
-    writer(broker).write("resize", Flush::Later, resize).await.expect("a pragma succeeds");
+    writer(broker).write("resize", UNFLUSHED, resize).await.expect("a pragma succeeds");
 }
 
 #[tokio::test]
@@ -67,6 +67,7 @@ async fn a_full_disk_refuses_whole_operations_and_none_that_were_acknowledged_ar
         match answer {
             Ok(_) => assert_eq!(stored, [true, true]),
             Err(Error::Unavailable { what: "enqueue", cause }) => {
+                assert!(cause.contains("no space is left on the disk"), "{cause}");
                 assert_eq!(stored, [false, false], "{cause}");
                 refused.push(nth);
             }
@@ -87,7 +88,7 @@ async fn a_full_disk_refuses_whole_operations_and_none_that_were_acknowledged_ar
 async fn a_file_that_another_process_holds_is_unavailable_and_nothing_is_done() {
     let (broker, _folder, acme) = broker();
     let impatient = |connection: &Connection| Ok((connection.busy_timeout(Duration::ZERO)?, None));
-    writer(&broker).write("set up", Flush::Later, impatient).await.expect("a setting succeeds");
+    writer(&broker).write("set up", UNFLUSHED, impatient).await.expect("a setting succeeds");
     let other = Connection::open(broker.place.path()).expect("it opens");
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock is free");
     let refused = broker.enqueue(&acme, &[new_job(1, 10)]).await.expect_err("the lock is held");
@@ -109,18 +110,22 @@ async fn steps_that_queue_up_share_a_commit_and_fail_alone() {
     let commits = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&commits);
     let writer = Arc::new(
-        Worker::writer(connection, Upkeep::of(&folder.path().join("numbers.db")), move |_| {
+        Worker::writer(connection, &folder.path().join("numbers.db"), move |_| {
             counted.fetch_add(1, Ordering::SeqCst);
         })
         .expect("a thread"),
     );
     let (started, running) = oneshot::channel();
+    let mut started = Some(started);
     let (release, held) = mpsc::channel::<()>();
     let first = tokio::spawn({
         let writer = Arc::clone(&writer);
         async move {
-            let wait = move |_: &Connection| Ok((started.send(()).is_ok() && held.recv().is_ok(), None));
-            writer.write("wait", Flush::Later, wait).await
+            let wait = move |_: &Connection| {
+                let told = started.take().is_some_and(|started| started.send(()).is_ok());
+                Ok((told && held.recv().is_ok(), None))
+            };
+            writer.write("wait", UNFLUSHED, wait).await
         }
     });
     running.await.expect("the step starts");
@@ -133,7 +138,7 @@ async fn steps_that_queue_up_share_a_commit_and_fail_alone() {
                 }
                 Ok((numbers.len(), None))
             };
-            writer.write("insert", Flush::Now, insert).await
+            writer.write("insert", FLUSHED, insert).await
         })
     };
     // One thread runs the tasks in the order in which they were spawned, so all are queued before the last goes on.
@@ -158,7 +163,7 @@ async fn a_step_that_panics_fails_alone_and_the_broker_goes_on() {
         connection.execute("UPDATE arrivals SET n = 700", [])?;
         panic!("a bug of a step");
     };
-    let failed = writer(&broker).write("write", Flush::Now, write).await.expect_err("it panics");
+    let failed = writer(&broker).write("write", FLUSHED, write).await.expect_err("it panics");
     assert!(matches!(failed, Error::Bug { what: "write" }), "{failed:?}");
     let look = |_: &Connection| -> fault::Result<()> { panic!("a bug of a look") };
     let failed = broker.reader.read("look", look).await.expect_err("it panics");

@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -25,7 +26,8 @@ use std::time::Instant;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::fault::{Fault, Result as Step};
+use super::fault::{Fault, Result as Step, Uncommitted};
+use super::reserve::Reserve;
 use super::upkeep::Upkeep;
 use crate::{Error, Result, Wake};
 
@@ -45,22 +47,45 @@ pub(super) enum Flush {
     Later,
 }
 
+/// What a step does to the space that is left on the disk, in the long run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Space {
+    /// It stores more.
+    Takes,
+    /// It stores no more than there was, or leads to something being removed: it may use the [`Reserve`].
+    Frees,
+}
+
+/// What a step needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needs {
+    pub(super) flush: Flush,
+    pub(super) space: Space,
+}
+
 /// A step of the writer, and somebody who waits for it.
 pub(super) trait Write: Send {
-    fn flush(&self) -> Flush;
+    fn needs(&self) -> Needs;
 
-    /// Does the step, within a transaction that isn't committed yet. Yields the news that it makes.
+    /// Does the step, within a transaction that isn't committed yet. Yields the news that it makes. If the transaction is
+    /// not committed, it may be done again in another.
     fn run(&mut self, connection: &Connection) -> Option<Wake>;
 
+    /// Whether it failed for want of space.
+    fn lacked_space(&self) -> bool;
+
     /// Answers, now that it is known whether the transaction was committed.
-    fn answer(self: Box<Self>, committed: std::result::Result<(), String>);
+    fn answer(self: Box<Self>, committed: Committed);
 }
+
+/// Whether a transaction was committed.
+type Committed = std::result::Result<(), Uncommitted>;
 
 struct Pending<T, F> {
     what: &'static str,
-    flush: Flush,
-    step: Option<F>,
-    done: Option<Result<T>>,
+    needs: Needs,
+    step: F,
+    done: Option<Step<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
 
@@ -166,15 +191,19 @@ impl Worker<Box<dyn Write>> {
     /// A thread that writes, and tells of news when they are committed.
     pub(super) fn writer(
         connection: Connection,
-        mut upkeep: Upkeep,
+        database: &Path,
         tell: impl Fn(&BTreeSet<Wake>) + Send + 'static,
     ) -> Result<Self> {
+        let (mut upkeep, reserve) = (Upkeep::of(database), Reserve::beside(database));
         Self::start("sandhog-write", move |orders| {
-            let mut writer = Writer { connection, flush: None, tell };
+            let mut writer = Writer { connection, reserve, flush: None, tell };
             let mut queue = Queue { orders, ended: false };
             while let Some(mut group) = queue.next(upkeep.due()) {
                 if !group.is_empty() {
                     upkeep.committed();
+                }
+                if writer.reserve.is_used() {
+                    writer.refuse(&mut group);
                 }
                 while !group.is_empty() {
                     if catch_unwind(AssertUnwindSafe(|| writer.commit(&mut group))).is_err() {
@@ -183,7 +212,7 @@ impl Worker<Box<dyn Write>> {
                         writer.abandon();
                     }
                 }
-                upkeep.step(&mut writer.connection);
+                upkeep.step(&mut writer.connection, &writer.reserve);
             }
             close(writer.connection);
         })
@@ -193,39 +222,41 @@ impl Worker<Box<dyn Write>> {
     pub(super) async fn write<T: Send + 'static>(
         &self,
         what: &'static str,
-        flush: Flush,
-        step: impl FnOnce(&Connection) -> Step<(T, Option<Wake>)> + Send + 'static,
+        needs: Needs,
+        step: impl FnMut(&Connection) -> Step<(T, Option<Wake>)> + Send + 'static,
     ) -> Result<T> {
-        self.call(what, |reply| Box::new(Pending { what, flush, step: Some(step), done: None, reply })).await
+        self.call(what, |reply| Box::new(Pending { what, needs, step, done: None, reply })).await
     }
 }
 
 impl<T, F> Write for Pending<T, F>
 where
     T: Send,
-    F: FnOnce(&Connection) -> Step<(T, Option<Wake>)> + Send,
+    F: FnMut(&Connection) -> Step<(T, Option<Wake>)> + Send,
 {
-    fn flush(&self) -> Flush {
-        self.flush
+    fn needs(&self) -> Needs {
+        self.needs
     }
 
     fn run(&mut self, connection: &Connection) -> Option<Wake> {
-        let step = self.step.take()?;
-        let (done, news) = match in_savepoint(connection, step) {
+        let (done, news) = match in_savepoint(connection, &mut self.step) {
             Ok((answer, news)) => (Ok(answer), news),
-            Err(fault) => (Err(fault.during(self.what)), None),
+            Err(fault) => (Err(fault), None),
         };
         self.done = Some(done);
         news
     }
 
-    fn answer(self: Box<Self>, committed: std::result::Result<(), String>) {
-        let unavailable = |cause| Err(Error::Unavailable { what: self.what, cause });
+    fn lacked_space(&self) -> bool {
+        matches!(&self.done, Some(Err(fault)) if fault.lacks_space())
+    }
+
+    fn answer(self: Box<Self>, committed: Committed) {
         let answer = match (self.done, committed) {
-            (Some(Err(error)), _) => Err(error),
+            (Some(Err(fault)), _) => Err(fault.during(self.what)),
             (Some(Ok(answer)), Ok(())) => Ok(answer),
-            (_, Err(cause)) => unavailable(cause),
-            (None, Ok(())) => unavailable("it was not run".to_owned()),
+            (_, Err(uncommitted)) => Err(uncommitted.during(self.what)),
+            (None, Ok(())) => Err(Error::Bug { what: self.what }),
         };
         // Whoever asked may have gone; what was asked for is done all the same.
         let _unheard = self.reply.send(answer);
@@ -294,14 +325,60 @@ impl<C> Queue<C> {
 /// What the thread that writes has.
 struct Writer<F> {
     connection: Connection,
+    reserve: Reserve,
     /// What the connection is set to.
     flush: Option<Flush>,
     tell: F,
 }
 
 impl<F: Fn(&BTreeSet<Wake>)> Writer<F> {
-    /// Runs steps in one transaction, until there are no more or SQLite has given it up.
+    /// Refuses what would store more.
+    fn refuse(&self, steps: &mut VecDeque<Box<dyn Write>>) {
+        let takes = |step: &Box<dyn Write>| step.needs().space == Space::Takes;
+        let (refused, others): (VecDeque<_>, VecDeque<_>) = steps.drain(..).partition(takes);
+        *steps = others;
+        refused.into_iter().for_each(|step| step.answer(Err(Uncommitted::reserved())));
+    }
+
+    /// Commits steps together, until there are no more or SQLite has given the transaction up. Those that there was no
+    /// space for are done again one by one, so that none is refused for what another wanted to store.
     fn commit(&mut self, steps: &mut VecDeque<Box<dyn Write>>) {
+        let (taken, committed) = self.transact(steps);
+        let lacks_space = matches!(&committed, Err(uncommitted) if uncommitted.lacks_space());
+        for step in taken {
+            if lacks_space || step.lacked_space() {
+                self.commit_alone(step);
+            } else {
+                step.answer(committed.clone());
+            }
+        }
+    }
+
+    /// Commits a step that there was no space for with others.
+    fn commit_alone(&mut self, step: Box<dyn Write>) {
+        let frees = step.needs().space == Space::Frees;
+        if !frees && self.reserve.is_used() {
+            return step.answer(Err(Uncommitted::reserved()));
+        }
+        let mut alone = VecDeque::from([step]);
+        loop {
+            let (taken, committed) = self.transact(&mut alone);
+            let lacks_space = matches!(&committed, Err(uncommitted) if uncommitted.lacks_space());
+            for step in taken {
+                if frees && (lacks_space || step.lacked_space()) && self.reserve.release() {
+                    alone.push_back(step);
+                } else {
+                    step.answer(committed.clone());
+                }
+            }
+            if alone.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Runs steps in one transaction, until there are no more or SQLite has given it up. Returns those that it took.
+    fn transact(&mut self, steps: &mut VecDeque<Box<dyn Write>>) -> (Vec<Box<dyn Write>>, Committed) {
         let mut taken = Vec::new();
         let mut news = BTreeSet::new();
         let begun = self.begin(steps);
@@ -314,30 +391,30 @@ impl<F: Fn(&BTreeSet<Wake>)> Writer<F> {
                 break;
             }
         }
-        let committed = begun.and_then(|()| self.finish());
+        let committed = begun.and_then(|()| self.finish(&taken));
         if committed.is_ok() {
             (self.tell)(&news);
         }
-        taken.into_iter().for_each(|step| step.answer(committed.clone()));
+        (taken, committed)
     }
 
-    fn begin(&mut self, steps: &VecDeque<Box<dyn Write>>) -> std::result::Result<(), String> {
-        let flush =
-            if steps.iter().any(|step| step.flush() == Flush::Now) { Flush::Now } else { Flush::Later };
+    fn begin(&mut self, steps: &VecDeque<Box<dyn Write>>) -> Committed {
+        let now = steps.iter().any(|step| step.needs().flush == Flush::Now);
+        let flush = if now { Flush::Now } else { Flush::Later };
         if self.flush != Some(flush) {
             let level = match flush {
                 Flush::Now => "full",
                 Flush::Later => "normal",
             };
-            self.connection.pragma_update(None, "synchronous", level).map_err(|error| error.to_string())?;
+            self.connection.pragma_update(None, "synchronous", level)?;
             self.flush = Some(flush);
         }
         self.execute("BEGIN IMMEDIATE")
     }
 
-    fn finish(&self) -> std::result::Result<(), String> {
+    fn finish(&self, steps: &[Box<dyn Write>]) -> Committed {
         if self.connection.is_autocommit() {
-            return Err("the transaction was rolled back, as a step of it had failed".to_owned());
+            return Err(Uncommitted::given_up(steps.iter().any(|step| step.lacked_space())));
         }
         let committed = self.execute("COMMIT");
         if committed.is_err() {
@@ -349,14 +426,14 @@ impl<F: Fn(&BTreeSet<Wake>)> Writer<F> {
     /// Rolls back what is open.
     fn abandon(&self) {
         if !self.connection.is_autocommit()
-            && let Err(error) = self.execute("ROLLBACK")
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
             tracing::error!(%error, "a transaction could not be rolled back");
         }
     }
 
-    fn execute(&self, sql: &str) -> std::result::Result<(), String> {
-        let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
-        done.map(drop).map_err(|error| error.to_string())
+    fn execute(&self, sql: &str) -> Committed {
+        self.connection.prepare_cached(sql)?.execute([])?;
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::reserve::Reserve;
 use super::rights;
 
 /// How long after a commit there is a look at whether there is something to do.
@@ -89,18 +90,35 @@ impl Upkeep {
     }
 
     /// Does a step, if one is due. What can't be done now is tried again after the next commit: nothing depends on it.
-    pub(super) fn step(&mut self, connection: &mut Connection) {
+    pub(super) fn step(&mut self, connection: &mut Connection, reserve: &Reserve) {
         if self.due.is_none_or(|due| due > Instant::now()) {
             return;
         }
         self.due = match self.try_step(connection) {
-            Ok(Step::Done) => None,
+            Ok(Step::Done) => self.fill(connection, reserve),
             Ok(Step::More) => Some(Instant::now() + STEP_EVERY),
             Err(error) => {
                 tracing::debug!(%error, "the upkeep of the database has to wait");
                 None
             }
         };
+    }
+
+    /// Sees to the reserve, once all that can be given back was; says when it is due again.
+    fn fill(&self, connection: &mut Connection, reserve: &Reserve) -> Option<Instant> {
+        let again = reserve.is_used().then(|| Instant::now() + LOOK_AFTER);
+        if again.is_some()
+            && let Err(error) = cut_log(connection)
+        {
+            tracing::debug!(%error, "the log of the database can't be merged now");
+        }
+        match reserve.fill() {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::debug!(%error, "there is no space for the reserve");
+                again
+            }
+        }
     }
 
     fn try_step(&mut self, connection: &mut Connection) -> rusqlite::Result<Step> {
