@@ -174,6 +174,10 @@ impl Broker for Watched {
         self.inner.watch(tenants).await
     }
 
+    async fn tenants(&self) -> Result<Vec<TenantId>> {
+        self.inner.tenants().await
+    }
+
     async fn check(&self) -> Result<Vec<String>> {
         self.inner.check().await
     }

@@ -325,6 +325,10 @@ impl Broker for Line {
     async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
         self.while_alive(self.broker.watch(tenants)).await
     }
+    async fn tenants(&self) -> Result<Vec<TenantId>> {
+        self.while_alive(self.broker.tenants()).await
+    }
+
     async fn check(&self) -> Result<Vec<String>> {
         self.while_alive(self.broker.check()).await
     }

@@ -78,6 +78,8 @@ pub struct Swept {
     pub next_due: Option<Duration>,
     /// When the next final job is past its time.
     pub next_removal: Option<Duration>,
+    /// Whether any job is ready: if nobody has heard of it, it is time.
+    pub has_ready: bool,
     /// Jobs of which something can't be read, as another version wrote it. They stay as they are.
     pub unreadable: u64,
 }

@@ -176,6 +176,10 @@ impl Broker for Faulty {
         Ok(wakes)
     }
 
+    async fn tenants(&self) -> Result<Vec<TenantId>> {
+        self.call("tenants", self.behind.tenants()).await
+    }
+
     async fn check(&self) -> Result<Vec<String>> {
         self.call("check", self.behind.check()).await
     }

@@ -86,6 +86,9 @@ pub trait Broker: Send + Sync + 'static {
     /// Starts to listen for work that turns up, for any of these tenants.
     async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes>;
 
+    /// Every tenant of which the store keeps anything, whether or not a daemon serves it, as far as the login may see.
+    async fn tenants(&self) -> Result<Vec<TenantId>>;
+
     /// Checks that the store can be reached and is set up so that it can keep the promises above. The texts are
     /// warnings for the operator; what makes the store unfit is an error.
     async fn check(&self) -> Result<Vec<String>>;

@@ -230,6 +230,10 @@ impl Broker for Redis {
         Ok(listen::start(Arc::clone(&self.nodes), self.ping_interval, tenants, self.open.subscribe()))
     }
 
+    async fn tenants(&self) -> Result<Vec<TenantId>> {
+        Ok(Vec::new())
+    }
+
     async fn check(&self) -> Result<Vec<String>> {
         fitness::check(&self.nodes).await
     }

@@ -2,6 +2,7 @@
 //!
 //! With a Redis user of its own for each tenant, nobody's connection sees what isn't its tenant's.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,6 +137,15 @@ impl<R: Routes> Broker for Routed<R> {
             tokio::spawn(listen(group, Arc::clone(&waker)));
         }
         Ok(wakes)
+    }
+
+    /// Those of all of them, once each.
+    async fn tenants(&self) -> Result<Vec<TenantId>> {
+        let mut tenants = BTreeSet::new();
+        for broker in self.routes.all() {
+            tenants.extend(broker.tenants().await?);
+        }
+        Ok(tenants.into_iter().collect())
     }
 
     /// What several have to say is said once.

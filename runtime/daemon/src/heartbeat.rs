@@ -335,7 +335,8 @@ async fn renew(
                 let event = match renewal {
                     Renewal::Held => Event::Renewed { trusted_until },
                     Renewal::CancelRequested => Event::CancelRequested { trusted_until },
-                    Renewal::Lost => Event::LeaseLost,
+                    // Another version has taken the job over.
+                    Renewal::Lost | Renewal::Unreadable => Event::LeaseLost,
                 };
                 pulse.tell(event);
             }

@@ -283,11 +283,8 @@ impl<R: Runner> Intake<R> {
         let queues = room.asks();
         let asked_at = self.workshop.ambient.mono();
         let ask = LeaseAsk {
-            tenant: &self.workshop.tenant,
-            queues: &queues,
-            ttl: self.lease.ttl,
-            expiries_max: self.lease.expiries_max,
             fuel: Some(terms.fuel).filter(FuelQuota::is_bounded),
+            ..LeaseAsk::new(&self.workshop.tenant, &queues, self.lease.ttl)
         };
         let mut call = self.workshop.broker.lease(ask);
         let mut held_long = std::pin::pin!(self.workshop.ambient.reached(Some(asked_at.after(SEATS_HELD))));
@@ -311,9 +308,6 @@ impl<R: Runner> Intake<R> {
         outlook.learn_of_fuel(&self.workshop.tenant, &verdict);
         if self.bell.has_changed().unwrap_or(false) {
             outlook.forget();
-        }
-        for job in leased.buried {
-            tracing::warn!(tenant = %self.workshop.tenant, %job, "buried: its leases ran out too often, so it seems to kill its daemons");
         }
         let mut turns = Vec::with_capacity(leased.leases.len());
         let mut followers = Vec::new();

@@ -100,7 +100,9 @@ impl Trouble {
     fn of(error: &Error) -> Self {
         match error {
             Error::Unavailable { .. } => Self::Gone,
-            Error::Corrupt { .. } | Error::Sealed { .. } | Error::Unfit { .. } => Self::Unusable,
+            Error::Corrupt { .. } | Error::Sealed { .. } | Error::Unfit { .. } | Error::Bug { .. } => {
+                Self::Unusable
+            }
         }
     }
 }

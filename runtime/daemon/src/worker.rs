@@ -19,7 +19,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::id::{LeaseToken, PluginName, TenantId};
 use sandhog_core::job::{Job, Lease};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason};
-use sandhog_core::quota::Verdict;
+use sandhog_core::quota::{QueueBounds, Verdict};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::{Settlement, Tally};
 use sandhog_core::time::Mono;
@@ -254,8 +254,8 @@ impl<R: Runner> Course<'_, R> {
         }
         if let Some(Chosen { version, trial }) = &self.chosen {
             let traffic = Traffic { input: Bytes::of(self.job.payload.len()), output: Bytes(0) };
-            let (revision, state_max) = (version.revision, version.state);
-            self.ran = Some(Ran { plugin: name.clone(), revision, usage, traffic, state_max });
+            let (revision, state_max, queue_max) = (version.revision, version.state, QueueBounds::default());
+            self.ran = Some(Ran { plugin: name.clone(), revision, usage, traffic, state_max, queue_max });
             if let Some((trial, side)) = trial {
                 trial.record(*side, &report);
             }

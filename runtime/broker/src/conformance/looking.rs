@@ -205,3 +205,13 @@ pub async fn tenants_see_their_own_jobs_alone(case: Case) {
 pub async fn a_fit_store_passes_its_check(case: Case) {
     case.broker.check().await.expect("the store is fit");
 }
+
+/// As long as anything of it is kept.
+pub async fn a_tenant_is_known_to_the_store_until_it_is_purged(case: Case) {
+    let is_known = async || case.broker.tenants().await.expect("a look succeeds").contains(&case.tenant);
+    assert!(!is_known().await);
+    case.enqueue(case.new_job()).await;
+    assert!(is_known().await);
+    assert_eq!(case.broker.purge(&case.tenant, 100).await.expect("a purge succeeds"), 0);
+    assert!(!is_known().await);
+}

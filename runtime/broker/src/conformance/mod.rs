@@ -228,6 +228,7 @@ macro_rules! conformance_suite {
                 counts_are_exact,
                 nothing_is_known_of_an_unknown_job,
                 tenants_see_their_own_jobs_alone,
+                a_tenant_is_known_to_the_store_until_it_is_purged,
                 a_fit_store_passes_its_check,
             }
             waking {

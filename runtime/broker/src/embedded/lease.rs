@@ -158,6 +158,8 @@ impl Step<'_> {
             payload: row.get(4)?,
             pinned: pinned.map(|text| parse("job.pinned", &text)).transpose()?,
             attempts: row.get(5)?,
+            expiries: 0,
+            faults: 0,
             enqueued_at: timestamp(row.get(6)?),
         };
         Ok((row.get(0)?, Lease { token: LeaseToken { job: id, lease }, job }))

@@ -288,6 +288,10 @@ impl Broker for Embedded {
         Ok(self.listeners.listen(tenants))
     }
 
+    async fn tenants(&self) -> Result<Vec<TenantId>> {
+        Ok(Vec::new())
+    }
+
     async fn check(&self) -> Result<Vec<String>> {
         self.place.check_now()?;
         let mode = self.writing()?.writer.write("check", FLUSHED, |connection| {

@@ -47,18 +47,18 @@ impl Memory {
     /// Nobody listens to it yet.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let tenants = Mutex::new(self.tenants().clone());
+        let tenants = Mutex::new(self.lock().clone());
         Self { clock: Arc::clone(&self.clock), tenants, listeners: Listeners::default() }
     }
 
     /// Looks at a tenant.
     fn look_at<T>(&self, tenant: &TenantId, look: impl FnOnce(&Tenant, Timestamp) -> T) -> T {
-        look(self.tenants().entry(tenant.clone()).or_default(), self.clock.now())
+        look(self.lock().entry(tenant.clone()).or_default(), self.clock.now())
     }
 
     /// Does one step of a tenant, and tells listeners if there is more to do than before.
     fn step<T>(&self, tenant: &TenantId, step: impl FnOnce(&mut Tenant, Timestamp) -> T) -> T {
-        let mut tenants = self.tenants();
+        let mut tenants = self.lock();
         let jobs = tenants.entry(tenant.clone()).or_default();
         let before = jobs.outlook();
         let reply = step(jobs, self.clock.now());
@@ -83,7 +83,7 @@ impl Memory {
         }
     }
 
-    fn tenants(&self) -> MutexGuard<'_, BTreeMap<TenantId, Tenant>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TenantId, Tenant>> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -135,6 +135,15 @@ impl Broker for Memory {
 
     async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
         Ok(self.listeners.listen(tenants))
+    }
+
+    async fn tenants(&self) -> Result<Vec<TenantId>> {
+        Ok(self
+            .lock()
+            .iter()
+            .filter(|(_, tenant)| tenant.keeps_anything())
+            .map(|(id, _)| id.clone())
+            .collect())
     }
 
     async fn check(&self) -> Result<Vec<String>> {

@@ -158,8 +158,10 @@ impl Tenant {
         removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed);
         let is_left = [promoted, taken_back, removed].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
+        let has_ready = self.in_state(State::Ready).next().is_some();
         let next_removal = self.jobs.values().filter_map(|entry| entry.remove_at).min();
-        Swept { buried, next_due, next_removal: next_removal.map(|at| at.since(now)), unreadable: 0 }
+        let next_removal = next_removal.map(|at| at.since(now));
+        Swept { buried, next_due, next_removal, has_ready, unreadable: 0 }
     }
 
     /// Removes up to `most` jobs and values; answers how many are left.
@@ -175,6 +177,11 @@ impl Tenant {
             self.minute = (0, Fuel(0));
         }
         left as u64
+    }
+
+    /// Whether there is anything of the tenant.
+    pub(super) fn keeps_anything(&self) -> bool {
+        !(self.jobs.is_empty() && self.state.is_empty() && self.accounts.is_empty())
     }
 
     /// What waits.

@@ -156,6 +156,10 @@ impl<K: Keys> Broker for Sealed<K> {
         self.behind.watch(tenants).await
     }
 
+    async fn tenants(&self) -> Result<Vec<TenantId>> {
+        self.behind.tenants().await
+    }
+
     async fn check(&self) -> Result<Vec<String>> {
         self.behind.check().await
     }

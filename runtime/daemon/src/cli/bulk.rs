@@ -54,6 +54,9 @@ pub(super) async fn enqueue(
             let (id, duplicate) = match answer {
                 Enqueued::Stored => (job.id, 0),
                 Enqueued::Duplicate(holder) => (holder, 1),
+                refused @ (Enqueued::TooLarge | Enqueued::Full(_)) => {
+                    return Err(super::enqueue::refused(refused));
+                }
             };
             enqueued.duplicates += duplicate;
             ids.push(id);

@@ -10,6 +10,7 @@ use sandhog_broker::Enqueued;
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{JobId, Kind, QueueName, Revision, TenantId, UniqueKey};
 use sandhog_core::job::{NewJob, Priority};
+use sandhog_core::quota::QueueBounds;
 
 use super::bulk;
 use super::client::{Client, Route, Wanted};
@@ -229,6 +230,15 @@ impl JobMaker<'_> {
     }
 }
 
+/// Why a job was not stored, for people.
+pub(super) fn refused(answer: Enqueued) -> Failure {
+    let bounds = QueueBounds::default();
+    Failure::new(match answer {
+        Enqueued::Full(excess) => bounds.explain(excess),
+        _ => format!("the payload is larger than {}", bounds.payload),
+    })
+}
+
 async fn one(
     client: &Client,
     jobs: &JobMaker<'_>,
@@ -242,6 +252,7 @@ async fn one(
     let (id, duplicates) = match answers.first() {
         Some(Enqueued::Duplicate(holder)) => (*holder, 1),
         Some(Enqueued::Stored) | None => (job.id, 0),
+        Some(answer @ (Enqueued::TooLarge | Enqueued::Full(_))) => return Err(refused(*answer)),
     };
     match duplicates {
         0 => console.remark(&format!("enqueued for tenant {tenant}, on queue {queue}")),

@@ -133,7 +133,7 @@ impl Cancel {
             Changed::Not(state) => {
                 return Err(Failure::new(format!("job {id} can't be cancelled: it is {state}")));
             }
-            Changed::Duplicate(_) | Changed::Unknown => return Err(gone(id)),
+            Changed::Duplicate(_) | Changed::Unknown | Changed::Unreadable => return Err(gone(id)),
         };
         console.show(&DoneDocument { id: id.to_string(), done }, || format!("{id} {text}"))?;
         Ok(Exit::Ok)
@@ -156,7 +156,7 @@ impl Redrive {
                     failure.help(format!("wait for it (`sandhog job show {holder} --wait`) or cancel it"))
                 );
             }
-            Changed::Requested | Changed::Unknown => return Err(gone(id)),
+            Changed::Requested | Changed::Unknown | Changed::Unreadable => return Err(gone(id)),
         }
         console.show(&DoneDocument { id: id.to_string(), done: "redriven" }, || {
             format!("{id} is ready again")

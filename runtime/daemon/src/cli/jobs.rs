@@ -31,9 +31,6 @@ pub(super) struct Jobs {
     /// How many at most, of each tenant
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = limit())]
     limit: u32,
-    /// How many to pass over
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "state")]
-    offset: u64,
     /// Wait until no job is waiting or running any more
     #[arg(long)]
     wait: bool,
@@ -87,13 +84,13 @@ impl Jobs {
     }
 
     async fn of_tenant(&self, client: &Client, tenant: &TenantId) -> Result<Vec<JobRecord>, Failure> {
-        let query = |state| Query { state, offset: self.offset, limit: self.limit };
+        let query = |state| Query { payloads: false, ..Query::of(state, self.limit) };
         if let Some(state) = self.state {
-            return Ok(client.broker.jobs(tenant, query(state)).await?);
+            return Ok(client.broker.jobs(tenant, query(state)).await?.jobs);
         }
         let mut jobs = Vec::new();
         for state in State::ALL {
-            jobs.extend(client.broker.jobs(tenant, query(state)).await?);
+            jobs.extend(client.broker.jobs(tenant, query(state)).await?.jobs);
         }
         // A job may have changed its state in between, and be there twice; then what was found last counts.
         jobs.reverse();

@@ -89,6 +89,8 @@ fn job(ambient: &Ambient, terms: &config::Plugin, sample: &Smoke) -> Job {
         payload: sample.payload.clone(),
         pinned: None,
         attempts: 0,
+        expiries: 0,
+        faults: 0,
         enqueued_at: ambient.now(),
     }
 }

@@ -228,6 +228,8 @@ fn job(ambient: &Ambient, kind: Kind, payload: Vec<u8>) -> Job {
         payload,
         pinned: None,
         attempts: 0,
+        expiries: 0,
+        faults: 0,
         enqueued_at: ambient.now(),
     }
 }
