@@ -85,6 +85,7 @@ fn settle(token: LeaseToken, nth: u128) -> Settle {
         usage,
         traffic: Traffic::default(),
         state_max: STATE_MAX,
+        queue_max: sandhog_core::quota::QueueBounds::default(),
     };
     Settle { token, ran: Some(ran), settlement, progress: None, log: Vec::new(), keep: Keep::default() }
 }

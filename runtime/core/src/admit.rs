@@ -133,6 +133,8 @@ mod tests {
             payload: vec![0; payload],
             pinned: None,
             attempts,
+            expiries: 0,
+            faults: 0,
             enqueued_at: Timestamp::from_millis(1),
         }
     }

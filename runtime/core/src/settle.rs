@@ -83,6 +83,12 @@ impl Chance {
         // 53 bits are what an f64 holds exactly, so the quotient never rounds up to 1.
         Self((bits >> 11) as f64 / (1u64 << 53) as f64)
     }
+
+    /// The number itself.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        self.0
+    }
 }
 
 /// How long to wait before which attempt.

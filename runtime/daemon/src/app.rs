@@ -1,4 +1,4 @@
-//! The daemon, put together: one heartbeat, one bell ringer, and for each tenant an intake and a settler.
+//! The daemon, put together: one heartbeat, one bell ringer, one janitor, and for each tenant an intake and a settler.
 //!
 //! Tenants come and go with the catalog. One that comes gets its loops. Of one that goes, the intake ends by itself,
 //! as it finds no terms any more; its settler ends with the last of its runs.
@@ -20,6 +20,7 @@ use crate::config;
 use crate::drain::{Follow, Phase, Shutdown};
 use crate::heartbeat::{Live, beat};
 use crate::intake::Intake;
+use crate::janitor::{Janitor, Upkeep};
 use crate::outage::Outage;
 use crate::runner::Runner;
 use crate::seats::Seats;
@@ -82,6 +83,10 @@ struct Floor<R: Runner> {
     outage: Arc<Outage>,
     live: Arc<Live>,
     phase: Follow,
+    /// When which tenant is swept next.
+    upkeep: Arc<Upkeep>,
+    /// What the janitor goes by.
+    kept: watch::Sender<Arc<Catalog<R::Plugin>>>,
     bells: watch::Sender<Bells>,
     /// The tenants whose intakes run.
     tenants: BTreeMap<TenantId, Staffed<R>>,
@@ -109,17 +114,33 @@ enum Ended {
 
 impl<R: Runner> Floor<R> {
     fn new(parts: Parts<R>, shutdown: &Shutdown) -> Self {
+        let catalog = parts.catalog.borrow().clone();
         let mut floor = Self {
             seats: Seats::new(parts.concurrency),
             outage: Arc::new(Outage::default()),
             live: Arc::new(Live::default()),
             phase: shutdown.follow(),
             bells: watch::Sender::default(),
+            upkeep: Arc::default(),
+            kept: watch::Sender::new(catalog),
             tenants: BTreeMap::new(),
             loops: JoinSet::new(),
             parts,
         };
         floor.follow_catalog();
+        let janitor = Janitor {
+            upkeep: Arc::clone(&floor.upkeep),
+            broker: Arc::clone(&floor.parts.broker),
+            catalog: floor.kept.subscribe(),
+            bells: floor.bells.subscribe(),
+            lease: floor.parts.lease,
+            outage: Arc::clone(&floor.outage),
+            ambient: floor.parts.ambient.clone(),
+        };
+        floor.loops.spawn(async move {
+            janitor.run().await;
+            Ended::Unending("the janitor".to_owned())
+        });
         let (broker, lease) = (Arc::clone(&floor.parts.broker), floor.parts.lease);
         let (outage, ambient) = (Arc::clone(&floor.outage), floor.parts.ambient.clone());
         let ringing = ring(
@@ -192,6 +213,7 @@ impl<R: Runner> Floor<R> {
         for tenant in self.tenants.values() {
             tenant.catalog.send_replace(Arc::clone(&catalog));
         }
+        self.kept.send_replace(Arc::clone(&catalog));
         self.receive_tenants();
     }
 
@@ -230,6 +252,7 @@ impl<R: Runner> Floor<R> {
             seats: self.seats.join(&tenant),
             lease: *lease,
             outage: Arc::clone(outage),
+            upkeep: Arc::clone(&self.upkeep),
         };
         let (of_settler, of_intake) = (tenant.clone(), tenant.clone());
         let served = Arc::downgrade(&workshop);

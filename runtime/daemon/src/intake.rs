@@ -1,7 +1,6 @@
 //! Leases the jobs of one tenant: room first, then the broker. Only jobs that end quickly are leased a little ahead of it.
 //!
-//! The loop sleeps until there may be work (a ring of its bell, a due time that the broker named, or the poll that is
-//! only the safety net), and there is room. One call is under way at a time; room that is freed meanwhile goes to what
+//! The loop sleeps until its bell rings, as there may be work, and there is room. One call is under way at a time; room that is freed meanwhile goes to what
 //! was leased ahead, and the rest into the next call, so calls carry one job when little goes on and many under load.
 //!
 //! A broker may take long to answer, or never do. So that nobody else waits for it, seats are held for no longer than
@@ -23,6 +22,7 @@ use crate::ahead::{Ahead, end_of_turn};
 use crate::catalog::{Current, Queue, Tenant};
 use crate::config;
 use crate::drain::Phase;
+use crate::janitor::Upkeep;
 use crate::outage::{Caller, Outage, Tries};
 use crate::room::{Place, Reservation, Vacancy};
 use crate::runner::Runner;
@@ -33,8 +33,8 @@ use crate::worker::{Ticket, Workshop};
 /// Jobs that one call asks for at most.
 const BATCH_MAX: u32 = 256;
 
-/// How long the loop sleeps at most without a look. Wakes come by push; this is for one that went missing.
-const POLL_EVERY: Duration = Duration::from_secs(5);
+/// How long a tenant whose fuel is used up goes without a look.
+const HELD_MAX: Duration = Duration::from_secs(5);
 
 /// How long a job rests that was put into the queue of another plugin while its own had no room.
 pub(crate) const NO_ROOM_REST: Duration = Duration::from_secs(1);
@@ -51,6 +51,7 @@ pub(crate) struct Intake<R: Runner> {
     pub(crate) seats: Member,
     pub(crate) lease: config::Lease,
     pub(crate) outage: Arc<Outage>,
+    pub(crate) upkeep: Arc<Upkeep>,
 }
 
 /// What the loop knows of the queues.
@@ -60,8 +61,6 @@ struct Outlook {
     empty: HashSet<QueueName>,
     /// Which of the queues the next call begins with.
     turn: usize,
-    /// When to look again, whatever is heard.
-    look_at: Option<Instant>,
     /// Until when nothing is to be had, whatever is heard: the tenant's fuel is used up.
     held_until: Option<Instant>,
     /// Whose fuel the log has said to be used up.
@@ -93,7 +92,6 @@ impl Outlook {
     /// Anything may have turned up.
     fn forget(&mut self) {
         self.empty.clear();
-        self.look_at = None;
     }
 
     /// Takes in whether there is fuel. Each time that it is used up, the log says so once.
@@ -104,8 +102,8 @@ impl Outlook {
                 return;
             }
             Verdict::Hold { window, until } => {
-                // Not longer than the poll: another daemon's file may say otherwise, and leases have to be taken back.
-                self.held_until = Some(Instant::now() + (*until).min(POLL_EVERY));
+                // Not for long: another daemon's file may say otherwise.
+                self.held_until = Some(Instant::now() + (*until).min(HELD_MAX));
                 (*window, "its jobs wait for the next one")
             }
             Verdict::RunIdle(window) => (*window, "its jobs run when no other tenant wants the processors"),
@@ -117,9 +115,6 @@ impl Outlook {
     }
 
     fn learn(&mut self, asks: &[(QueueName, u32)], leased: &Leased) {
-        if leased.next_due == Some(Duration::ZERO) {
-            return self.forget();
-        }
         for (queue, count) in asks {
             let came = leased.leases.iter().filter(|lease| lease.job.queue == *queue).count();
             if came < *count as usize {
@@ -128,8 +123,6 @@ impl Outlook {
                 self.empty.remove(queue);
             }
         }
-        let due = leased.next_due.unwrap_or(POLL_EVERY).min(POLL_EVERY);
-        self.look_at = Some(Instant::now() + due);
     }
 }
 
@@ -191,7 +184,7 @@ impl<R: Runner> Intake<R> {
                 continue;
             }
             if ahead.is_empty() && !outlook.is_hungry(&terms) {
-                self.changed(outlook.look_at).await;
+                self.changed().await;
                 outlook.forget();
                 continue;
             }
@@ -262,14 +255,12 @@ impl<R: Runner> Intake<R> {
         self.catalog.borrow().tenant(&self.workshop.tenant).cloned()
     }
 
-    /// Waits for a ring, another catalog, or the time given.
-    async fn changed(&mut self, look_at: Option<Instant>) {
-        let look_at = look_at.unwrap_or_else(|| Instant::now() + POLL_EVERY);
+    /// Waits for a ring or another catalog.
+    async fn changed(&mut self) {
         tokio::select! {
             biased;
             () = ring(&mut self.bell) => {}
             Ok(()) = self.catalog.changed() => {}
-            () = tokio::time::sleep_until(look_at) => {}
         }
     }
 
@@ -303,6 +294,9 @@ impl<R: Runner> Intake<R> {
         };
         self.outage.over(Caller::Tenant(&self.workshop.tenant));
         outlook.learn(&queues, &leased);
+        if let Some(due) = leased.next_due {
+            self.upkeep.due(&self.workshop.tenant, self.workshop.ambient.mono().after(due));
+        }
         let decide = |spent| terms.fuel.decide(&self.workshop.tenant, &spent);
         let verdict = leased.spent.map_or(Verdict::Run, decide);
         outlook.learn_of_fuel(&self.workshop.tenant, &verdict);

@@ -28,6 +28,7 @@ pub mod gate;
 mod guest_host;
 mod heartbeat;
 mod intake;
+mod janitor;
 mod off_thread;
 mod outage;
 pub mod provenance;

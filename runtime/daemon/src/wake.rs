@@ -16,7 +16,7 @@ use crate::outage::{Caller, Outage, Tries};
 pub(crate) type Bells = BTreeMap<TenantId, Arc<watch::Sender<u64>>>;
 
 /// Rings until the process ends. A stream of wakes that can't be had, or breaks off, is opened again; until then the
-/// intakes' own polling finds the work. Another set of bells needs another stream, whose first wake is for all.
+/// janitor finds the work. Another set of bells needs another stream, whose first wake is for all.
 pub(crate) async fn ring(
     broker: Arc<dyn Broker>,
     mut bells: watch::Receiver<Bells>,
@@ -57,6 +57,6 @@ async fn pass_all_on(mut wakes: Wakes, bells: &Bells, live: &Live) {
     }
 }
 
-fn strike(bell: &Arc<watch::Sender<u64>>) {
+pub(crate) fn strike(bell: &Arc<watch::Sender<u64>>) {
     bell.send_modify(|rings| *rings = rings.wrapping_add(1));
 }

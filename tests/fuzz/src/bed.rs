@@ -128,6 +128,8 @@ fn job() -> Job {
         payload: Vec::new(),
         pinned: None,
         attempts: 0,
+        expiries: 0,
+        faults: 0,
         enqueued_at: Timestamp::from_millis(1),
     }
 }

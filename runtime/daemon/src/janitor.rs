@@ -1,0 +1,305 @@
+//! Keeps the jobs of all tenants up to date: makes ready what is due, takes back leases that have run out, removes what is
+//! past its time.
+//!
+//! A tenant is swept when something of it is due, as the latest call for it has told, and otherwise in its turn: all tenants
+//! together cost a daemon at most [`TURNS_A_SECOND`] calls a second while nothing happens. It takes no room for runs, and no
+//! plugin: tenants that nobody runs jobs of, or that are known to the store alone, are swept as well. One whose broker is
+//! silent keeps no other waiting.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use sandhog_broker::{Broker, Sweep, Swept};
+use sandhog_core::id::TenantId;
+use sandhog_core::settle::{Backoff, Jitter};
+use sandhog_core::time::Mono;
+use tokio::sync::{Notify, watch};
+
+use crate::ambient::Ambient;
+use crate::catalog::Current;
+use crate::config;
+use crate::outage::{Caller, Outage};
+use crate::wake::{Bells, strike};
+
+/// How long a tenant goes without being swept at least, if nothing of it is due.
+const TURN_MIN: Duration = Duration::from_secs(5);
+
+/// How many tenants a second get their turn at most. With more tenants, each waits longer for its own.
+const TURNS_A_SECOND: u32 = 5;
+
+/// Sweeps under way at once. Those of silent brokers take as long as their calls may.
+const SWEEPS_MAX: usize = 256;
+
+/// Old jobs are removed together, no more often than this.
+const REMOVE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the store is asked which tenants it knows.
+const TENANTS_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// How long a tenant rests whose sweep has failed.
+const BACKOFF: Backoff = Backoff {
+    base: Duration::from_millis(200),
+    factor: 2.0,
+    max: Duration::from_secs(30),
+    jitter: Jitter::Full,
+};
+
+/// When which tenant is to be swept next. Shared with the loops that learn of it.
+#[derive(Debug, Default)]
+pub(crate) struct Upkeep {
+    plan: Mutex<Plan>,
+    /// Says that a tenant is due sooner than it was.
+    sooner: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    tenants: BTreeMap<TenantId, Entry>,
+    order: BTreeSet<(Mono, TenantId)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    /// When it is due. While it is swept: when it will be due again at the latest.
+    at: Option<Mono>,
+    is_swept: bool,
+    /// Sweeps in a row that have failed.
+    failures: u32,
+}
+
+impl Upkeep {
+    /// Has a tenant swept at this time, if it isn't due before. One that isn't known is left alone.
+    pub(crate) fn due(&self, tenant: &TenantId, at: Mono) {
+        if self.lock().hasten(tenant, at) {
+            self.sooner.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Plan {
+    /// Whether that makes the tenant due sooner than it was.
+    fn hasten(&mut self, tenant: &TenantId, at: Mono) -> bool {
+        let Some(entry) = self.tenants.get_mut(tenant) else { return false };
+        if entry.at.is_some_and(|planned| planned <= at) {
+            return false;
+        }
+        let before = entry.at.replace(at);
+        if entry.is_swept {
+            return false;
+        }
+        if let Some(before) = before {
+            self.order.remove(&(before, tenant.clone()));
+        }
+        self.order.insert((at, tenant.clone()));
+        true
+    }
+
+    /// Takes in which tenants there are. New ones are due now.
+    fn follow(&mut self, tenants: &BTreeSet<TenantId>, now: Mono) {
+        self.tenants.retain(|tenant, entry| tenants.contains(tenant) || entry.is_swept);
+        self.order.retain(|(_, tenant)| tenants.contains(tenant));
+        for tenant in tenants {
+            if !self.tenants.contains_key(tenant) {
+                self.tenants.insert(tenant.clone(), Entry { at: Some(now), is_swept: false, failures: 0 });
+                self.order.insert((now, tenant.clone()));
+            }
+        }
+    }
+
+    /// The next tenant that is due, which is taken to be swept from now on.
+    fn take(&mut self, now: Mono) -> Option<TenantId> {
+        let (at, _) = self.order.first()?;
+        if *at > now {
+            return None;
+        }
+        let (_, tenant) = self.order.pop_first()?;
+        if let Some(entry) = self.tenants.get_mut(&tenant) {
+            (entry.at, entry.is_swept) = (None, true);
+        }
+        Some(tenant)
+    }
+
+    /// Takes in that a sweep has ended, and when the next one is due.
+    fn swept(&mut self, tenant: TenantId, next: Mono) {
+        let Some(entry) = self.tenants.get_mut(&tenant) else { return };
+        let at = entry.at.map_or(next, |meanwhile| meanwhile.min(next));
+        (entry.at, entry.is_swept) = (Some(at), false);
+        self.order.insert((at, tenant));
+    }
+
+    fn first(&self) -> Option<Mono> {
+        self.order.first().map(|(at, _)| *at)
+    }
+}
+
+/// What the janitor works with.
+pub(crate) struct Janitor<P> {
+    pub(crate) upkeep: Arc<Upkeep>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) catalog: Current<P>,
+    pub(crate) bells: watch::Receiver<Bells>,
+    pub(crate) lease: config::Lease,
+    pub(crate) outage: Arc<Outage>,
+    pub(crate) ambient: Ambient,
+}
+
+impl<P> Janitor<P> {
+    /// Sweeps until the process ends.
+    pub(crate) async fn run(mut self) {
+        let mut stored = BTreeSet::new();
+        let (broker, outage) = (Arc::clone(&self.broker), Arc::clone(&self.outage));
+        let mut sweeps = FuturesUnordered::new();
+        let mut look_up = tokio::time::interval(TENANTS_EVERY);
+        self.follow(&stored);
+        loop {
+            while sweeps.len() < SWEEPS_MAX {
+                let Some(tenant) = self.upkeep.lock().take(self.ambient.mono()) else { break };
+                let (broker, sweep) = (&broker, self.sweep_of(&tenant));
+                sweeps.push(async move {
+                    let swept = broker.sweep(&tenant, sweep).await;
+                    (tenant, swept)
+                });
+            }
+            let first = self.upkeep.lock().first().filter(|_| sweeps.len() < SWEEPS_MAX);
+            tokio::select! {
+                biased;
+                Some((tenant, swept)) = sweeps.next(), if !sweeps.is_empty() => self.learn(tenant, swept),
+                () = self.upkeep.sooner.notified() => {}
+                () = self.ambient.reached(first) => {}
+                Ok(()) = self.catalog.changed() => self.follow(&stored),
+                _ = look_up.tick() => match broker.tenants().await {
+                    Ok(tenants) => {
+                        stored = tenants.into_iter().collect();
+                        self.follow(&stored);
+                    }
+                    Err(error) => outage.note(Caller::Listener, &error),
+                },
+            }
+        }
+    }
+
+    fn follow(&mut self, stored: &BTreeSet<TenantId>) {
+        let mut tenants = stored.clone();
+        tenants.extend(self.catalog.borrow_and_update().tenants().cloned());
+        self.upkeep.lock().follow(&tenants, self.ambient.mono());
+    }
+
+    fn sweep_of(&self, _tenant: &TenantId) -> Sweep {
+        Sweep::new(self.lease.expiries_max)
+    }
+
+    fn learn(&self, tenant: TenantId, swept: sandhog_broker::Result<Swept>) {
+        let now = self.ambient.mono();
+        let mut plan = self.upkeep.lock();
+        let failures = match &swept {
+            Ok(_) => 0,
+            Err(_) => plan.tenants.get(&tenant).map_or(1, |entry| entry.failures.saturating_add(1)),
+        };
+        if let Some(entry) = plan.tenants.get_mut(&tenant) {
+            entry.failures = failures;
+        }
+        let count = u32::try_from(plan.tenants.len()).unwrap_or(u32::MAX);
+        drop(plan);
+        let wait = match swept {
+            Ok(swept) => {
+                self.outage.over(Caller::Tenant(&tenant));
+                for job in &swept.buried {
+                    tracing::warn!(%tenant, %job, "buried: its leases ran out too often, so it seems to kill its daemons");
+                }
+                if swept.has_ready {
+                    self.bells.borrow().get(&tenant).into_iter().for_each(strike);
+                }
+                let removal = swept.next_removal.map(|after| after.max(REMOVE_EVERY));
+                let turn = turn_of(count).mul_f64(1.0 + 0.2 * self.ambient.chance().as_f64());
+                swept.next_due.into_iter().chain(removal).fold(turn, Duration::min)
+            }
+            Err(error) => {
+                self.outage.note(Caller::Tenant(&tenant), &error);
+                BACKOFF.wait(failures, self.ambient.chance()).max(Duration::from_millis(50))
+            }
+        };
+        self.upkeep.lock().swept(tenant, now.after(wait));
+    }
+}
+
+/// How long each of so many tenants waits for its turn.
+fn turn_of(tenants: u32) -> Duration {
+    (Duration::from_secs(1) * tenants / TURNS_A_SECOND).max(TURN_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tenant(n: u8) -> TenantId {
+        TenantId::parse(&format!("t{n}")).expect("valid")
+    }
+
+    fn at(millis: u64) -> Mono {
+        Mono::from_origin(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn all_tenants_together_have_so_many_turns_a_second() {
+        assert_eq!(turn_of(1), TURN_MIN);
+        assert_eq!(turn_of(25), Duration::from_secs(5));
+        assert_eq!(turn_of(10_000), Duration::from_secs(2_000));
+    }
+
+    #[test]
+    fn what_becomes_due_while_a_tenant_is_swept_is_not_forgotten() {
+        let mut plan = Plan::default();
+        plan.follow(&[tenant(1)].into(), at(0));
+        let swept = plan.take(at(0)).expect("it is due");
+        assert!(!plan.hasten(&swept, at(7)), "it is looked at after the sweep");
+        plan.swept(swept, at(5_000));
+        assert_eq!(plan.first(), Some(at(7)));
+    }
+
+    #[test]
+    fn a_tenant_that_is_gone_is_swept_no_more_and_one_that_comes_at_once() {
+        let mut plan = Plan::default();
+        plan.follow(&[tenant(1), tenant(2)].into(), at(0));
+        plan.follow(&[tenant(2), tenant(3)].into(), at(9));
+        assert_eq!(
+            [plan.take(at(9)), plan.take(at(9)), plan.take(at(9))],
+            [Some(tenant(2)), Some(tenant(3)), None]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn every_tenant_is_swept_or_due_and_never_later_than_asked(
+            steps in prop::collection::vec((0..3u8, 0..4u8, 0..100u64), 1..100)
+        ) {
+            let mut plan = Plan::default();
+            let all: BTreeSet<TenantId> = (0..4).map(tenant).collect();
+            plan.follow(&all, at(0));
+            let mut under_way = BTreeSet::new();
+            for (what, n, millis) in steps {
+                let tenant = tenant(n);
+                match what {
+                    0 => under_way.extend(plan.take(at(millis))),
+                    1 => {
+                        plan.hasten(&tenant, at(millis));
+                        prop_assert!(plan.tenants[&tenant].at.is_some_and(|planned| planned <= at(millis)));
+                    }
+                    _ => if under_way.remove(&tenant) {
+                        plan.swept(tenant, at(millis));
+                    }
+                }
+                let due: BTreeSet<TenantId> = plan.order.iter().map(|(_, tenant)| tenant.clone()).collect();
+                prop_assert_eq!(due.len(), plan.order.len());
+                prop_assert!(due.is_disjoint(&under_way));
+                prop_assert_eq!(due.union(&under_way).cloned().collect::<BTreeSet<_>>(), all.clone());
+            }
+        }
+    }
+}
