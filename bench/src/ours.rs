@@ -101,6 +101,8 @@ pub(crate) fn job(tenant: &TenantId) -> Job {
         payload: payload.to_vec(),
         pinned: None,
         attempts: 0,
+        expiries: 0,
+        faults: 0,
         enqueued_at: Timestamp::from_millis(1),
     }
 }

@@ -290,6 +290,7 @@ fn success(lease: &Lease) -> Settle {
         usage: Usage::default(),
         traffic: Traffic::default(),
         state_max: StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX },
+        queue_max: sandhog_core::quota::QueueBounds::default(),
     };
     let output = lease.job.payload.clone();
     Settle {

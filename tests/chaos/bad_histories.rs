@@ -69,6 +69,7 @@ fn record(number: u128, state: State, attempts: u32) -> JobRecord {
         message: None,
         attempts,
         expiries: 0,
+        faults: 0,
         lease: LeaseNo(1),
         enqueued_at: Timestamp::from_millis(1),
         due_at: None,

@@ -120,6 +120,7 @@ impl Pair {
             usage: Usage::default(),
             traffic: Traffic::default(),
             state_max: StateQuota { bytes: Bytes::mib(64), keys: 1_000 },
+            queue_max: sandhog_core::quota::QueueBounds::default(),
         };
         let log = LogLine { message: who.to_owned(), ..line() };
         Settle {

@@ -21,9 +21,9 @@ use sandhog_core::effects::Effects;
 use sandhog_core::id::{
     JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
 };
-use sandhog_core::job::{Job, JobRecord, Level, LogLine, NewJob, Priority, State};
+use sandhog_core::job::{Job, JobRecord, Level, LogLine, NewJob, State};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::StateQuota;
+use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
@@ -275,6 +275,7 @@ pub(crate) fn settle_of(token: LeaseToken, settlement: Settlement) -> Settle {
         usage: Usage::default(),
         traffic: Traffic::default(),
         state_max: StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX },
+        queue_max: QueueBounds::NONE,
     };
     let log = vec![line(token.lease)];
     Settle { token, ran: Some(ran), settlement, progress: None, log, keep: Keep::default() }

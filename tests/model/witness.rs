@@ -106,9 +106,12 @@ impl Witness {
             match told.reply {
                 SettleReply::Applied => noted.is_settled(told.settle, before.jobs[told.job].as_ref()),
                 SettleReply::Conflict { .. } => noted.has_met_a_conflict = true,
-                SettleReply::Lost | SettleReply::Full { .. } => {}
+                SettleReply::Lost
+                | SettleReply::Full { .. }
+                | SettleReply::QueueFull { .. }
+                | SettleReply::Unreadable => {}
             }
-            let is_refused = matches!(told.reply, SettleReply::Lost | SettleReply::Full { .. });
+            let is_refused = !matches!(told.reply, SettleReply::Applied | SettleReply::Conflict { .. });
             return self.check(!is_refused, "a holder couldn't settle");
         }
         let is_repeated = noted.settled_by == Some(lease);

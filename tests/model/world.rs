@@ -348,7 +348,7 @@ impl Protocol {
                 match renewal {
                     Renewal::Held => Some(Event::Renewed { trusted_until: TRUST_ENDS }),
                     Renewal::CancelRequested => Some(Event::CancelRequested { trusted_until: TRUST_ENDS }),
-                    Renewal::Lost => Some(Event::LeaseLost),
+                    Renewal::Lost | Renewal::Unreadable => Some(Event::LeaseLost),
                 }
             }
             (What::Settle(job, settle), _, _) => {

@@ -24,7 +24,7 @@ use sandhog_broker::{
 use sandhog_core::admit::Offer;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Budget, Bytes};
-use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::{NewJob, Priority, State};
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
 use sandhog_core::settle::{Backoff, Jitter, OnLimit, RetryPolicy};

@@ -334,8 +334,8 @@ struct Writer<F> {
 impl<F: Fn(&BTreeSet<Wake>)> Writer<F> {
     /// Refuses what would store more.
     fn refuse(&self, steps: &mut VecDeque<Box<dyn Write>>) {
-        let takes = |step: &Box<dyn Write>| step.needs().space == Space::Takes;
-        let (refused, others): (VecDeque<_>, VecDeque<_>) = steps.drain(..).partition(takes);
+        let (refused, others): (VecDeque<_>, VecDeque<_>) =
+            steps.drain(..).partition(|step| step.needs().space == Space::Takes);
         *steps = others;
         refused.into_iter().for_each(|step| step.answer(Err(Uncommitted::reserved())));
     }

@@ -75,7 +75,6 @@ fn dev_makes_what_it_needs_runs_jobs_and_stops_in_good_order() {
 #[test]
 fn a_daemon_that_was_stopped_leaves_one_file_that_holds_all_jobs() {
     let site = Site::new();
-    site.write("sandhog.toml", "[broker]\npath = \"jobs.db\"");
     let mut daemon = Daemon::start(&site, &["run"]);
     daemon.wait_for("ready");
     site.write("jobs.jsonl", &"1\n".repeat(100));
@@ -85,12 +84,11 @@ fn a_daemon_that_was_stopped_leaves_one_file_that_holds_all_jobs() {
     daemon.terminate();
     daemon.wait_for("stopped");
     assert!(daemon.child.wait().expect("it ends").success());
-    assert!(site.path("jobs.db").exists());
-    for beside in ["jobs.db-wal", "jobs.db-shm"] {
+    for beside in ["sandhog.db-wal", "sandhog.db-shm"] {
         assert!(!site.path(beside).exists(), "{beside} is left");
     }
     let elsewhere = Site::new();
-    std::fs::copy(site.path("jobs.db"), elsewhere.path("sandhog.db")).expect("a copy");
+    std::fs::copy(site.path("sandhog.db"), elsewhere.path("sandhog.db")).expect("a copy");
     assert_eq!((elsewhere.count("scheduled"), elsewhere.count("succeeded")), (100, 1));
 }
 
