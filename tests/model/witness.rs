@@ -33,7 +33,7 @@ pub(crate) struct Noted {
     pub(crate) succeeded_by: Vec<LeaseNo>,
     /// Settlements that were recorded and count as attempts.
     pub(crate) attempts: u32,
-    /// Leases that were taken back.
+    /// Leases that were taken back since an attempt last ended.
     pub(crate) expiries: u32,
     /// By which leases log lines were brought that must be kept.
     pub(crate) log: Vec<u32>,
@@ -168,7 +168,11 @@ impl Noted {
             }
             Settlement::Bury { .. } => self.attempts += 1,
             // Of a job that is cancelled, a failure needn't be counted.
-            Settlement::Retry { .. } => self.attempts += u32::from(!is_cancelled),
+            Settlement::Retry { .. } if is_cancelled => {}
+            Settlement::Retry { .. } => {
+                self.attempts += 1;
+                self.expiries = 0;
+            }
             Settlement::Release { .. } | Settlement::Cancel => {}
         }
     }
