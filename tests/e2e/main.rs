@@ -15,6 +15,7 @@ mod hostile;
 mod kill;
 mod languages;
 mod limits;
+mod log;
 mod malformed;
 mod outage;
 mod queues;

@@ -14,6 +14,8 @@
 //! This crate alone knows the broker, the engine and the configuration; the loops see them as the traits
 //! [`sandhog_broker::Broker`] and [`runner::Runner`], so that a simulation can play all three.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod ahead;
 pub mod ambient;
 pub mod app;
@@ -29,6 +31,7 @@ mod guest_host;
 mod heartbeat;
 mod intake;
 mod janitor;
+pub mod log;
 mod off_thread;
 mod outage;
 pub mod provenance;

@@ -1,12 +1,15 @@
 //! The binary `sandhog`.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::thread;
 
 use anyhow::Context;
-use sandhog::cli::{Cli, Exit, LogFormat, Logging};
+use sandhog::cli::{Cli, Exit, LogFormat, LoggedBy, Logging};
+use sandhog::log::{Log, Patience};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 
@@ -17,14 +20,18 @@ fn main() -> ExitCode {
     }
     let cli = Cli::from_process();
     let console = cli.console();
-    if let Err(error) = start_logging(&cli.logging()) {
-        console.complain(&format!("error: {error:#}"));
-        return Exit::Failed.into();
-    }
+    // Dropped at the very end, which waits for what is still to be written.
+    let log = match start_logging(&cli.logging()) {
+        Ok(log) => log,
+        Err(error) => {
+            console.complain(&format!("error: {error:#}"));
+            return Exit::Failed.into();
+        }
+    };
     let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => {
-            console.complain(&format!("error: can't start the runtime: {error}"));
+            log.say(&format!("error: can't start the runtime: {error}"));
             return Exit::Failed.into();
         }
     };
@@ -35,7 +42,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             if let Some(text) = failure.report(console.paint_remarks()) {
-                console.complain(&text);
+                log.say(&text);
             }
             failure.exit.into()
         }
@@ -50,13 +57,25 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 /// Everything that is logged goes to standard error; standard output is for results.
-fn start_logging(logging: &Logging) -> anyhow::Result<()> {
+fn start_logging(logging: &Logging) -> anyhow::Result<Log> {
     let filter = EnvFilter::try_new(&logging.filter)
         .with_context(|| format!("--log-level `{}` is not a level or filter", logging.filter))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let patience = match logging.by {
+        LoggedBy::Daemon => Patience::DAEMON,
+        LoggedBy::Command => Patience::Unlimited,
+    };
+    let log = Log::to_stderr(patience).context("can't start to log")?;
+    // What goes wrong with the log would otherwise be written to standard error by a way that panics if it can't be.
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(log.writer())
+        .log_internal_errors(false);
     match logging.format {
-        LogFormat::Pretty => log.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Pretty => subscriber.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
     }
-    Ok(())
+    if logging.by == LoggedBy::Daemon {
+        log.report_panics();
+    }
+    Ok(log)
 }

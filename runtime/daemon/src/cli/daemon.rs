@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::exit::{Exit, Failure};
 use super::loading::failure;
-use super::{LogFormat, Logging};
+use super::{LogFormat, LoggedBy, Logging};
 use crate::ambient::Ambient;
 use crate::app::{self, Parts};
 use crate::broker::Access;
@@ -50,7 +50,7 @@ once its leases have run out. On SIGHUP, and whenever one of its files has chang
 
 impl Run {
     pub(super) fn logging(&self) -> Logging {
-        Logging { filter: self.log.log_level.clone(), format: self.log_format }
+        Logging { filter: self.log.log_level.clone(), format: self.log_format, by: LoggedBy::Daemon }
     }
 
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {

@@ -8,7 +8,7 @@ use clap::Args;
 use super::console::Console;
 use super::daemon::{Log, serve};
 use super::exit::{Exit, Failure};
-use super::{LogFormat, Logging};
+use super::{LogFormat, LoggedBy, Logging};
 use crate::config::{self, Broker};
 
 /// Run a daemon to try things on: an embedded broker, in a folder with a starter configuration
@@ -25,7 +25,7 @@ const STARTER: &str = include_str!("dev/sandhog.toml");
 
 impl Dev {
     pub(super) fn logging(&self) -> Logging {
-        Logging { filter: self.log.log_level.clone(), format: LogFormat::Pretty }
+        Logging { filter: self.log.log_level.clone(), format: LogFormat::Pretty, by: LoggedBy::Daemon }
     }
 
     pub(super) async fn execute(self, console: &Console) -> Result<Exit, Failure> {

@@ -113,6 +113,17 @@ pub struct Logging {
     pub filter: String,
     /// For whom.
     pub format: LogFormat,
+    /// Whether a daemon logs, which goes on whatever becomes of its log, or a command for somebody who waits for it.
+    pub by: LoggedBy,
+}
+
+/// Who logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoggedBy {
+    /// A daemon: its log must cost it nothing but log lines.
+    Daemon,
+    /// A command for somebody who waits for its end.
+    Command,
 }
 
 /// For whom the daemon logs.
@@ -138,7 +149,7 @@ impl Cli {
         match &self.command {
             Command::Run(run) => run.logging(),
             Command::Dev(dev) => dev.logging(),
-            _ => Logging { filter: "warn".to_owned(), format: LogFormat::Pretty },
+            _ => Logging { filter: "warn".to_owned(), format: LogFormat::Pretty, by: LoggedBy::Command },
         }
     }
 

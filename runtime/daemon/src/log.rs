@@ -1,0 +1,334 @@
+//! The log of this process: whoever logs puts a line into a bounded queue, and a thread of its own writes it.
+//!
+//! Logging never waits, never fails and never panics. A line that can't be written (the reader is gone, the disk is full),
+//! or for which the queue has no room (the reader doesn't keep up), is dropped and counted. The next lines that can be
+//! written again are followed by one that tells how many were lost.
+//!
+//! ```text
+//! tracing ──> LogWriter ──> queue, QUEUE_MAX bytes ──> thread `log` ──> standard error
+//! ```
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{self, PanicHookInfo};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that wait to be written take no more memory than this, in bytes; further ones are dropped.
+const QUEUE_MAX: usize = 1 << 20;
+
+/// What a line takes in the queue besides its text, in bytes, so that many short ones are bounded, too.
+const LINE_OVERHEAD: usize = 64;
+
+/// The log. When it is dropped, what waits in the queue is written, unless that takes too long.
+#[derive(Debug)]
+pub struct Log {
+    queue: Arc<Queue>,
+    patience: Patience,
+}
+
+/// How long the end of the process waits for lines that can't be written just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Until they are written, as somebody at a terminal expects of a command.
+    Unlimited,
+    /// No longer than this. A daemon has to end, whether anybody reads its log or not.
+    Limited(Duration),
+}
+
+impl Patience {
+    /// That of a daemon.
+    pub const DAEMON: Self = Self::Limited(Duration::from_secs(1));
+}
+
+/// Where `tracing` writes. Each write is one line, and always succeeds.
+#[derive(Debug, Clone)]
+pub struct LogWriter(Arc<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    lines: Mutex<Lines>,
+    /// There are lines to write.
+    filled: Condvar,
+    /// All lines are written, or dropped.
+    drained: Condvar,
+    /// The thread that writes.
+    writer: OnceLock<ThreadId>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    waiting: VecDeque<Vec<u8>>,
+    /// What they and those being written take.
+    bytes: usize,
+    /// Whether the thread has taken lines that it hasn't written yet.
+    writing: bool,
+    /// Lines that were dropped since that was last told.
+    lost: u64,
+}
+
+impl Log {
+    /// Starts the thread that writes to standard error.
+    ///
+    /// # Errors
+    /// If there can be no such thread, or no further handle of standard error.
+    pub fn to_stderr(patience: Patience) -> io::Result<Self> {
+        // Not the handle of the standard library, whose lock would be held while a write takes its time.
+        Self::start(io::stderr().as_fd().try_clone_to_owned()?, patience)
+    }
+
+    fn start(out: OwnedFd, patience: Patience) -> io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let sink = Sink { out: File::from(out), torn: false };
+        let of_thread = Arc::clone(&queue);
+        thread::Builder::new().name("log".to_owned()).spawn(move || of_thread.write_to(sink))?;
+        Ok(Self { queue, patience })
+    }
+
+    /// Where `tracing` is to write.
+    #[must_use]
+    pub fn writer(&self) -> LogWriter {
+        LogWriter(Arc::clone(&self.queue))
+    }
+
+    /// Says something that is no log line, after all that was logged. It isn't dropped for want of room.
+    pub fn say(&self, text: &str) {
+        self.queue.push(format!("{text}\n").into_bytes(), Room::Made);
+    }
+
+    /// Logs panics of any thread, where they would be written to standard error, which may make that thread wait for ever.
+    pub fn report_panics(&self) {
+        panic::set_hook(Box::new(log_panic));
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.queue.wait_until_drained(self.patience);
+    }
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let message = panic.payload_as_str().unwrap_or("no text");
+    tracing::error!(thread, place, message, "a thread has panicked, which is a bug");
+}
+
+/// Whether a line is taken even if there is no room for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Needed,
+    Made,
+}
+
+impl Queue {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
+        // Whatever was done to the lines was done whole.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: Vec<u8>, room: Room) {
+        let size = size_of_line(&line);
+        let mut lines = self.lines();
+        if room == Room::Needed && lines.bytes.saturating_add(size) > QUEUE_MAX {
+            lines.lost = lines.lost.saturating_add(1);
+            return;
+        }
+        lines.bytes = lines.bytes.saturating_add(size);
+        lines.waiting.push_back(line);
+        drop(lines);
+        self.filled.notify_one();
+    }
+
+    /// Writes lines, for ever.
+    fn write_to(&self, mut sink: Sink) {
+        // Nobody else sets it.
+        let _ = self.writer.set(thread::current().id());
+        loop {
+            let batch = self.take();
+            let bytes: usize = batch.iter().map(|line| size_of_line(line)).sum();
+            let written = batch.iter().filter(|line| sink.write(line).is_ok()).count();
+            let failed = batch.len() - written;
+            let told = self.written(bytes, written, failed);
+            if told > 0 {
+                tracing::warn!(
+                    lost = told,
+                    "log lines were lost, as standard error could not be written, or not fast enough"
+                );
+            }
+        }
+    }
+
+    /// Waits for lines, and takes all of them.
+    fn take(&self) -> VecDeque<Vec<u8>> {
+        let mut lines = self.lines();
+        loop {
+            if !lines.waiting.is_empty() {
+                lines.writing = true;
+                return std::mem::take(&mut lines.waiting);
+            }
+            lines.writing = false;
+            self.drained.notify_all();
+            lines = self.filled.wait(lines).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lines of this size are done with. Returns how many lost ones are to be told of now: none while nothing can be
+    /// written.
+    fn written(&self, bytes: usize, written: usize, failed: usize) -> u64 {
+        let mut lines = self.lines();
+        lines.bytes = lines.bytes.saturating_sub(bytes);
+        lines.lost = lines.lost.saturating_add(u64::try_from(failed).unwrap_or(u64::MAX));
+        if written == 0 { 0 } else { std::mem::take(&mut lines.lost) }
+    }
+
+    fn wait_until_drained(&self, patience: Patience) {
+        let until = match patience {
+            Patience::Unlimited => None,
+            Patience::Limited(patience) => Instant::now().checked_add(patience),
+        };
+        let mut lines = self.lines();
+        while lines.writing || !lines.waiting.is_empty() {
+            lines = match until {
+                None => self.drained.wait(lines).unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return;
+                    }
+                    self.drained.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+}
+
+fn size_of_line(line: &[u8]) -> usize {
+    line.len().saturating_add(LINE_OVERHEAD)
+}
+
+impl<'w> MakeWriter<'w> for LogWriter {
+    type Writer = Self;
+
+    fn make_writer(&'w self) -> Self {
+        self.clone()
+    }
+}
+
+impl Write for LogWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        // What the writer itself has to say, of lines that were lost, is a line at a time.
+        let by_writer = self.0.writer.get() == Some(&thread::current().id());
+        self.0.push(line.to_vec(), if by_writer { Room::Made } else { Room::Needed });
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Where lines end up.
+struct Sink {
+    out: File,
+    /// Whether the last line was written in part only.
+    torn: bool,
+}
+
+impl Sink {
+    /// Writes a line, however long that takes.
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.write_all(b"\n").map_err(|(cause, _)| cause)?;
+        }
+        let written = self.write_all(line);
+        self.torn = matches!(written, Err((_, 1..)));
+        written.map_err(|(cause, _)| cause)
+    }
+
+    /// Writes all of it, or says how much was written.
+    fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), (io::Error, usize)> {
+        let all = bytes.len();
+        while !bytes.is_empty() {
+            match self.out.write(bytes) {
+                Ok(0) => return Err((ErrorKind::WriteZero.into(), all - bytes.len())),
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Whoever shares the pipe or terminal with us has told it not to let writers wait.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let mut ready = [PollFd::new(&self.out, PollFlags::OUT)];
+                    match poll(&mut ready, None) {
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(cause) => return Err((cause.into(), all - bytes.len())),
+                    }
+                }
+                Err(error) => return Err((error, all - bytes.len())),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, PipeReader};
+
+    use super::*;
+
+    fn on_pipe(patience: Patience) -> (PipeReader, Log) {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        (reader, Log::start(writer.into(), patience).expect("a thread"))
+    }
+
+    fn log_lines(log: &Log, lines: impl Iterator<Item = String>) {
+        let mut writer = log.writer();
+        lines.for_each(|line| writer.write_all(line.as_bytes()).expect("it never fails"));
+    }
+
+    #[test]
+    fn lines_come_out_in_their_order_and_what_is_said_comes_last() {
+        let (reader, log) = on_pipe(Patience::Unlimited);
+        log_lines(&log, (0..1000).map(|n| format!("{n}\n")));
+        log.say("error: no");
+        let expected = (0..1000).map(|n| n.to_string()).chain(["error: no".to_owned()]);
+        let lines = BufReader::new(reader).lines().map(|line| line.expect("text"));
+        assert!(lines.take(1001).eq(expected));
+    }
+
+    #[test]
+    fn what_nobody_reads_is_bounded_and_counted_and_keeps_nobody() {
+        let (_reader, log) = on_pipe(Patience::Limited(Duration::from_millis(1)));
+        // Far more than the pipe and the queue hold.
+        log_lines(&log, (0..100_000).map(|n| format!("{n:0>99}\n")));
+        let Lines { bytes, lost, .. } = *log.queue.lines();
+        assert!(bytes <= QUEUE_MAX && lost > 80_000, "{bytes} bytes, {lost} lost");
+    }
+
+    #[test]
+    fn what_a_full_disk_refuses_is_counted() {
+        let full = File::options().write(true).open("/dev/full").expect("Linux has it");
+        let log = Log::start(full.into(), Patience::Unlimited).expect("a thread");
+        log_lines(&log, (0..100).map(|n| format!("{n}\n")));
+        log.queue.wait_until_drained(Patience::Unlimited);
+        let Lines { bytes, lost, .. } = *log.queue.lines();
+        assert_eq!((bytes, lost), (0, 100));
+    }
+
+    #[test]
+    fn a_line_after_a_torn_one_begins_a_line_of_its_own() {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        let mut sink = Sink { out: File::from(OwnedFd::from(writer)), torn: true };
+        sink.write(b"next\n").expect("there is room");
+        drop(sink);
+        assert_eq!(io::read_to_string(reader).expect("text"), "\nnext\n");
+    }
+}
