@@ -7,6 +7,7 @@
 //! batch.rs    what scripts are asked      reply.rs  and answer  sentinel.rs  which server is the primary
 //! acl.rs      what a tenant's own user is allowed               failure.rs   what an error means
 //! fitness.rs  whether the server is set up well                 listen.rs    wakes, on a connection of their own
+//! url.rs      what a URL says, and how it is shown
 //! ```
 //!
 //! All keys of a tenant are in one hash slot, so each transition is one script call that takes a whole batch: it reads
@@ -52,6 +53,7 @@ mod scripts;
 mod sentinel;
 #[cfg(feature = "conformance")]
 pub mod testing;
+mod url;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,7 +67,8 @@ use sandhog_core::quota::QueueBounds;
 use tokio::sync::watch;
 
 pub use self::acl::acl_rules;
-pub use self::config::{Address, Config, Login, Topology};
+pub use self::config::{Address, Config, ConfigError, Login, Topology};
+pub use self::url::{UrlError, shown as shown_url};
 
 use self::batch::Request;
 use self::nodes::Nodes;

@@ -3,11 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::dial::Dialer;
+use super::url::{Kind, UrlError, parse, shown};
+use crate::Error;
+
 /// Where the server is, and how long to wait for it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS. It may hold a password, so it is shown
-    /// nowhere.
+    /// `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS, or `redis+unix:///path[?db=N]`. It may hold a
+    /// password, so it is shown nowhere as it is.
     pub url: String,
     /// Which server is meant.
     pub topology: Topology,
@@ -22,6 +26,45 @@ pub struct Config {
     pub command_timeout: Duration,
     /// How long the connection that listens for wakes may be silent before it is asked for a sign of life.
     pub ping_interval: Duration,
+}
+
+/// Why a server's configuration can't be used, by the part of it that is wrong. Shows no secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// [`Config::url`].
+    #[error("the URL can't be used: {0}")]
+    Url(UrlError),
+    /// A sentinel's URL in [`Config::topology`].
+    #[error("the URL of a sentinel can't be used: {0}")]
+    Sentinel(UrlError),
+    /// [`Config::url`] doesn't name a primary as sentinels know it.
+    #[error("the URL can't be used with sentinels: {0}")]
+    Primary(&'static str),
+    /// There are sentinels, and yet none of them.
+    #[error("there are no sentinels to ask")]
+    NoSentinels,
+    /// [`Config::authority`] is no certificate.
+    #[error("the authority's certificate is no certificate in PEM")]
+    Authority,
+    /// There is a [`Config::authority`], and no URL with TLS.
+    #[error("an authority is for TLS, and the URL doesn't begin with rediss://")]
+    AuthorityWithoutTls,
+}
+
+impl ConfigError {
+    pub(super) fn unfit(&self) -> Error {
+        Error::Unfit { problem: self.to_string() }
+    }
+
+    /// Whether a password that isn't percent-encoded may be what is wrong.
+    #[must_use]
+    pub fn is_about_encoding(&self) -> bool {
+        let (Self::Url(error) | Self::Sentinel(error)) = self else { return false };
+        matches!(
+            error,
+            UrlError::Unencoded | UrlError::Space | UrlError::Address | UrlError::NoHost | UrlError::Fragment
+        )
+    }
 }
 
 /// Which server is meant, where there may be several.
@@ -99,7 +142,7 @@ impl fmt::Debug for Topology {
             Self::Server => f.write_str("Server"),
             Self::Cluster(nodes) => f.debug_tuple("Cluster").field(nodes).finish(),
             Self::Sentinels(urls) => {
-                let shown: Vec<String> = urls.iter().map(|url| without_login(url)).collect();
+                let shown: Vec<String> = urls.iter().map(|url| shown(url)).collect();
                 f.debug_tuple("Sentinels").field(&shown).finish()
             }
         }
@@ -148,10 +191,28 @@ impl Config {
         Some(Login { username: username.to_owned(), password: password.to_owned() })
     }
 
-    /// The URL without its user and password, for people.
+    /// Whether any server or sentinel is spoken to by TLS.
+    pub(super) fn speaks_tls(&self) -> bool {
+        let sentinels = match &self.topology {
+            Topology::Sentinels(urls) => urls.as_slice(),
+            Topology::Server | Topology::Cluster(_) => &[],
+        };
+        let mut urls = sentinels.iter().chain([&self.url]);
+        urls.any(|url| parse(url).is_ok_and(|parsed| parsed.kind == Kind::Tls))
+    }
+
+    /// Whether it can be used, as far as that can be told without a connection.
+    ///
+    /// # Errors
+    /// The first part of it that is wrong.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        Dialer::new(self).map(drop)
+    }
+
+    /// The URL without its user and password, for people; `…` if it can't be read.
     #[must_use]
     pub fn shown_url(&self) -> String {
-        without_login(&self.url)
+        shown(&self.url)
     }
 }
 
@@ -160,7 +221,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { url, topology, login, authority, connect_timeout, command_timeout, ping_interval } = self;
         f.debug_struct("Config")
-            .field("url", &without_login(url))
+            .field("url", &shown(url))
             .field("topology", topology)
             .field("login", login)
             .field("authority", &authority.is_some())
@@ -168,16 +229,6 @@ impl fmt::Debug for Config {
             .field("command_timeout", command_timeout)
             .field("ping_interval", ping_interval)
             .finish()
-    }
-}
-
-/// A URL as it may be shown: a password may hold an `@` of its own, so the last one counts.
-pub(super) fn without_login(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-    match rest.rsplit_once('@') {
-        Some((_, address)) => format!("{scheme}://…@{address}"),
-        None if scheme.is_empty() => "…".to_owned(),
-        None => url.to_owned(),
     }
 }
 
@@ -195,8 +246,30 @@ mod tests {
             let shown = format!("{:?}", Config { topology, login: Some(login), ..Config::new(url) });
             assert!(!shown.contains("hunter2"), "{shown}");
         }
-        assert_eq!(without_login("redis://me:secret@host:1/0"), "redis://…@host:1/0");
-        assert_eq!(without_login("redis://host:1"), "redis://host:1");
+    }
+
+    const CERTIFICATE: &str = include_str!("../../tests/redis/tls/authority.pem");
+
+    #[test]
+    fn what_is_wrong_is_named_by_its_part() {
+        let config = Config::new("rediss://host");
+        let with = |topology: &Topology| Config { topology: topology.clone(), ..config.clone() };
+        let sentinels = |urls: &[&str]| Topology::Sentinels(urls.iter().map(|url| url.to_string()).collect());
+        let authority = |pem: &str| Some(pem.as_bytes().to_vec());
+        for (config, wrong) in [
+            (Config::new("hunter2@host"), ConfigError::Url(UrlError::Scheme)),
+            (with(&sentinels(&["redis://a", "redis://b/x"])), ConfigError::Sentinel(UrlError::Database)),
+            (with(&sentinels(&[])), ConfigError::NoSentinels),
+            (Config { authority: authority("hunter2"), ..config.clone() }, ConfigError::Authority),
+            (
+                Config { authority: authority(CERTIFICATE), ..Config::new("redis://host") },
+                ConfigError::AuthorityWithoutTls,
+            ),
+        ] {
+            assert_eq!(config.check(), Err(wrong));
+        }
+        let with_authority = Config { authority: authority(CERTIFICATE), ..with(&sentinels(&["redis://a"])) };
+        assert_eq!(with_authority.check(), Ok(()));
     }
 
     #[test]

@@ -9,10 +9,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tokio::time::{Instant, timeout_at};
 
-use super::config::{Address, Config, Login, Topology, without_login};
+use super::config::{Address, Config, ConfigError, Login, Topology};
 use super::failure::{Fault, fault_of};
 use super::sentinel::Sentinels;
-use crate::{Error, Result};
+use super::url::{Kind, UrlError, parse};
 
 /// Makes connections.
 #[derive(Clone)]
@@ -32,11 +32,11 @@ impl fmt::Debug for Dialer {
 }
 
 impl Dialer {
-    pub(super) fn new(config: &Config) -> Result<Self> {
+    pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
         if let Some(authority) = &config.authority {
             check_authority(authority)?;
         }
-        let mut client = client(&config.url, config)?;
+        let mut client = client(&config.url, config).map_err(ConfigError::Url)?;
         if let Some(Login { username, password }) = &config.login {
             let settings = client.get_connection_info().redis_settings().clone();
             client = with_settings(&client, settings.set_username(username).set_password(password));
@@ -45,6 +45,9 @@ impl Dialer {
             Topology::Server | Topology::Cluster(_) => None,
             Topology::Sentinels(urls) => Some(Sentinels::new(config, urls)?),
         };
+        if config.authority.is_some() && !config.speaks_tls() {
+            return Err(ConfigError::AuthorityWithoutTls);
+        }
         Ok(Self { client, sentinels, address: config.shown_url(), connect_timeout: config.connect_timeout })
     }
 
@@ -80,7 +83,7 @@ impl Dialer {
         &self,
         config: AsyncConnectionConfig,
         deadline: Instant,
-    ) -> std::result::Result<MultiplexedConnection, Fault> {
+    ) -> Result<MultiplexedConnection, Fault> {
         let dialing = async {
             match &self.sentinels {
                 None => connect(&self.client, config).await,
@@ -95,7 +98,11 @@ impl Dialer {
 
     pub(super) fn took_too_long(&self) -> Fault {
         let wait = self.connect_timeout;
-        Fault::Unavailable(format!("no connection to {} within {wait:?}", self.address))
+        let tls = match self.client.get_connection_info().addr() {
+            ConnectionAddr::TcpTls { .. } => "; does it speak TLS on that port?",
+            _ => "",
+        };
+        Fault::Unavailable(format!("no connection to {} within {wait:?}{tls}", self.address))
     }
 }
 
@@ -103,20 +110,21 @@ impl Dialer {
 pub(super) async fn connect(
     client: &Client,
     config: AsyncConnectionConfig,
-) -> std::result::Result<MultiplexedConnection, Fault> {
+) -> Result<MultiplexedConnection, Fault> {
     let config = config.set_connection_timeout(None).set_response_timeout(None);
     let connected = client.get_multiplexed_async_connection_with_config(&config).await;
     connected.map_err(|error| fault_of(&error))
 }
 
 /// What connects to this URL.
-pub(super) fn client(url: &str, config: &Config) -> Result<Client> {
-    open(url, config.authority.as_ref()).map_err(|error| Error::Unfit {
-        problem: format!("the url `{}` can't be used: {}", without_login(url), error.category()),
-    })
+pub(super) fn client(url: &str, config: &Config) -> Result<Client, UrlError> {
+    let tls = parse(url)?.kind == Kind::Tls;
+    let authority = config.authority.as_ref().filter(|_| tls);
+    // Only the kind of error: the rest of the text may show what the URL holds.
+    open(url, authority).map_err(|error| UrlError::Refused(error.category().to_owned()))
 }
 
-fn open(url: &str, authority: Option<&Vec<u8>>) -> std::result::Result<Client, RedisError> {
+fn open(url: &str, authority: Option<&Vec<u8>>) -> Result<Client, RedisError> {
     // Whoever came first has chosen the same one, or one as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = match authority {
@@ -154,22 +162,10 @@ fn client_of(info: ConnectionInfo) -> Client {
 }
 
 /// Text without a certificate in it would be taken for one without complaint, and then nothing would be trusted.
-fn check_authority(pem: &[u8]) -> Result<()> {
-    let certificates: std::result::Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+fn check_authority(pem: &[u8]) -> Result<(), ConfigError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(()),
-        _ => Err(Error::Unfit { problem: "the authority's certificate is no certificate in PEM".to_owned() }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refused_url_is_not_shown_with_its_password() {
-        let error =
-            Dialer::new(&Config::new("redis://me:hunter2@host:port")).expect_err("no port").to_string();
-        assert!(error.contains("host:port") && !error.contains("hunter2"), "{error}");
+        _ => Err(ConfigError::Authority),
     }
 }

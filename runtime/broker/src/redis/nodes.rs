@@ -17,7 +17,7 @@ use sandhog_core::id::TenantId;
 use super::config::{Address, Config, Topology};
 use super::dial::Dialer;
 use super::failure::Fault;
-use super::link::{Failure, Link};
+use super::link::{Answer, Failure, Link};
 use super::scripts::Script;
 use crate::Result;
 
@@ -50,7 +50,7 @@ impl fmt::Debug for Nodes {
 
 impl Nodes {
     pub(super) fn new(config: &Config) -> Result<Self> {
-        let dialer = Dialer::new(config)?;
+        let dialer = Dialer::new(config).map_err(|error| error.unfit())?;
         let mut configured = vec![Arc::new(Link::new(dialer.clone(), config))];
         if let Topology::Cluster(nodes) = &config.topology {
             configured.extend(nodes.iter().map(|node| Arc::new(Link::new(dialer.at(node), config))));
@@ -84,11 +84,7 @@ impl Nodes {
     }
 
     /// Asks a node, whichever can be reached, something that it may not tell everybody. Says who has answered.
-    pub(super) async fn ask_any(
-        &self,
-        what: &'static str,
-        command: &Cmd,
-    ) -> Result<(Arc<Link>, Option<Value>)> {
+    pub(super) async fn ask_any(&self, what: &'static str, command: &Cmd) -> Result<(Arc<Link>, Answer)> {
         let mut tries_left = self.configured.len();
         loop {
             let node = self.first();

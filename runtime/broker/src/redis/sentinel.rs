@@ -10,10 +10,10 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Value};
 
-use super::config::{Config, without_login};
+use super::config::{Config, ConfigError};
 use super::dial::{client, connect, with_address};
 use super::failure::{Fault, fault_of};
-use crate::{Error, Result};
+use super::url::{Kind, parse, shown};
 
 /// The sentinels, and the primary that they are asked for.
 #[derive(Clone)]
@@ -31,18 +31,20 @@ struct Sentinel {
 }
 
 impl Sentinels {
-    pub(super) fn new(config: &Config, urls: &[String]) -> Result<Self> {
+    pub(super) fn new(config: &Config, urls: &[String]) -> Result<Self, ConfigError> {
         if urls.is_empty() {
-            return Err(Error::Unfit { problem: "there are no sentinels to ask".to_owned() });
+            return Err(ConfigError::NoSentinels);
         }
-        let sentinel =
-            |url: &String| Ok(Sentinel { client: client(url, config)?, address: without_login(url) });
-        let all = urls.iter().map(sentinel).collect::<Result<Vec<_>>>()?;
+        let sentinel = |url: &String| {
+            let client = client(url, config).map_err(ConfigError::Sentinel)?;
+            Ok(Sentinel { client, address: shown(url) })
+        };
+        let all = urls.iter().map(sentinel).collect::<Result<Vec<_>, _>>()?;
         Ok(Self { all, primary: name_in(&config.url)? })
     }
 
     /// What connects to the present primary, as `client` does to a server.
-    pub(super) async fn primary(&self, client: &Client) -> std::result::Result<Client, Fault> {
+    pub(super) async fn primary(&self, client: &Client) -> Result<Client, Fault> {
         let mut answers: FuturesUnordered<_> =
             self.all.iter().map(|sentinel| sentinel.primary(&self.primary, client)).collect();
         let mut faults = Vec::new();
@@ -59,7 +61,7 @@ impl Sentinels {
 }
 
 impl Sentinel {
-    async fn primary(&self, name: &str, client: &Client) -> std::result::Result<Client, Fault> {
+    async fn primary(&self, name: &str, client: &Client) -> Result<Client, Fault> {
         let ask = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(name).to_owned();
         let answer: Option<(String, u16)> =
             ask_one(&self.client, &ask).await.map_err(|fault| fault.at(&self.address))?;
@@ -81,22 +83,22 @@ impl Sentinel {
 }
 
 /// Asks one thing, over a connection that is made for it.
-async fn ask_one<T: FromRedisValue>(client: &Client, ask: &Cmd) -> std::result::Result<T, Fault> {
+async fn ask_one<T: FromRedisValue>(client: &Client, ask: &Cmd) -> Result<T, Fault> {
     let mut connection = connect(client, AsyncConnectionConfig::new()).await?;
     ask.query_async(&mut connection).await.map_err(|error| fault_of(&error))
 }
 
 /// The name of the primary, which stands in the URL where a server's host would.
-fn name_in(url: &str) -> Result<String> {
-    let unfit = |problem: &str| Error::Unfit {
-        problem: format!("the url `{}` can't be used with sentinels: {problem}", without_login(url)),
-    };
-    let parsed = redis::parse_redis_url(url).ok_or_else(|| unfit("it is no URL of Redis"))?;
+fn name_in(url: &str) -> Result<String, ConfigError> {
+    if parse(url).map_err(ConfigError::Url)?.kind == Kind::Socket {
+        return Err(ConfigError::Primary("it is that of a socket"));
+    }
+    let parsed = redis::parse_redis_url(url).ok_or(ConfigError::Primary("it is no URL of Redis"))?;
     if parsed.port().is_some() {
-        return Err(unfit("it names a port, which they know"));
+        return Err(ConfigError::Primary("it names a port, which they know"));
     }
     let name = parsed.host_str().filter(|name| !name.is_empty());
-    Ok(name.ok_or_else(|| unfit("it doesn't name the primary"))?.to_owned())
+    Ok(name.ok_or(ConfigError::Primary("it doesn't name the primary"))?.to_owned())
 }
 
 #[cfg(test)]
@@ -108,11 +110,10 @@ mod tests {
         for url in ["redis://my_Primary.1", "rediss://me:hunter2@my_Primary.1/3"] {
             assert_eq!(name_in(url).expect("it has a name"), "my_Primary.1");
         }
-        for url in
-            ["redis://:hunter2@mymaster:6379", "redis:///0", "unix:///tmp/hunter2@x", "hunter2@mymaster"]
+        for url in ["redis://:hunter2@mymaster:6379", "redis:///0", "unix:///tmp/hunter2", "hunter2@mymaster"]
         {
             let refused = name_in(url).expect_err("it has none").to_string();
-            assert!(refused.contains("with sentinels") && !refused.contains("hunter2"), "{refused}");
+            assert!(!refused.contains("hunter2"), "{refused}");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use sandhog_broker::redis::{self, Topology};
+use sandhog_broker::redis::{self, ConfigError, Topology};
 use sandhog_broker::sealed::Keyring;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
@@ -181,6 +181,7 @@ impl Server<'_> {
             return None;
         };
         let (file, key) = (url.file(), url.path.clone());
+        let of_authority = self.authority.as_ref().map(|entry| entry.path.clone());
         let mut config = redis::Config::new(text_or_reference(url, outside)?.reveal());
         config.topology = topology(self.sentinels, self.cluster, outside)?;
         config.authority = match self.authority {
@@ -193,8 +194,12 @@ impl Server<'_> {
         config.connect_timeout = wait(self.connect_timeout, config.connect_timeout);
         config.command_timeout = wait(self.command_timeout, config.command_timeout);
         config.ping_interval = wait(self.ping_interval, config.ping_interval);
-        // Sends nothing, but says whether the URL and the certificate can be used.
-        if let Err(cause) = redis::Redis::new(&config) {
+        if let Err(error) = config.check() {
+            if let ConfigError::Authority | ConfigError::AuthorityWithoutTls = error {
+                let place = of_authority.as_ref().unwrap_or(&key);
+                file.note(file.problem(place, "").because(&error));
+                return None;
+            }
             let example = match config.topology {
                 Topology::Server | Topology::Cluster(_) => {
                     "such as \"redis://127.0.0.1:6379\" or \"rediss://user:password@host:6380\""
@@ -203,7 +208,7 @@ impl Server<'_> {
                     "such as \"redis://mymaster\" or \"rediss://user:password@mymaster\""
                 }
             };
-            file.note(file.problem(&key, cause.to_string()).rule(example));
+            file.note(file.problem(&key, "").because(&error).rule(example));
             return None;
         }
         Some(config)
@@ -251,9 +256,9 @@ fn each<'f, T>(list: Entry<'f>, rule: &str, read: impl Fn(Entry<'f>) -> Option<T
 fn sentinel(entry: Entry<'_>, outside: Outside<'_>) -> Option<String> {
     let (file, key) = (entry.file(), entry.path.clone());
     let url = text_or_reference(entry, outside)?.reveal().to_owned();
-    if let Err(cause) = redis::Redis::new(&redis::Config::new(url.as_str())) {
+    if let Err(error) = redis::Config::new(url.as_str()).check() {
         let example = "such as \"redis://10.0.0.1:26379\"";
-        file.note(file.problem(&key, cause.to_string()).rule(example));
+        file.note(file.problem(&key, "").because(&error).rule(example));
         return None;
     }
     Some(url)

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Problem, Shown, Source};
+use super::problem::{Problem, Shown, Source, may_hold_login};
 use super::value::{Read, Refusal, found};
 
 /// One file, and what was found out about it so far.
@@ -163,6 +163,11 @@ impl File {
             spoilt.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         self.spoilt.borrow().iter().any(below)
+    }
+
+    /// Whether anything is wrong, as far as it was read.
+    pub(super) fn has_problems(&self) -> bool {
+        !self.problems.borrow().is_empty()
     }
 
     /// All that is wrong.
@@ -329,7 +334,7 @@ impl<'f> Entry<'f> {
         let table = match self.value {
             DeValue::Table(table) => table,
             other => {
-                let problem = format!("{} is not a table", found(&other));
+                let problem = format!("{} is not a table", found_at(&self.path, &other));
                 let source = &self.file.source;
                 self.file.note(source.problem(&self.span, Shown::KeyAlone, self.path.as_str(), problem));
                 DeTable::new()
@@ -351,7 +356,7 @@ impl<'f> Entry<'f> {
                 .map(|(n, value)| Self::new(file, pattern.clone(), format!("{path}[{n}]"), value.clone()))
                 .collect(),
             other => {
-                let problem = format!("{} is not a list", found(&other));
+                let problem = format!("{} is not a list", found_at(&path, &other));
                 let problem = file.source.problem(&span, Shown::Line, path, problem);
                 file.note(problem.rule("a list in square brackets"));
                 Vec::new()
@@ -379,6 +384,11 @@ impl<'f> Entry<'f> {
             }
         }
     }
+}
+
+/// A value, named in a message unless its key is one that may have a login.
+fn found_at(key: &str, value: &DeValue<'_>) -> String {
+    if may_hold_login(key) { "it".to_owned() } else { found(value) }
 }
 
 fn join(path: &str, key: &str) -> String {

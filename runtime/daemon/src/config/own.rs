@@ -66,9 +66,8 @@ pub(super) fn broker(
             return None;
         }
     };
-    // Sends nothing, but says whether it can be used.
-    if let Err(cause) = redis::Redis::new(&own) {
-        file.note(file.problem_shown(&place, Shown::KeyAlone, cause.to_string()));
+    if let Err(error) = own.check() {
+        file.note(file.problem_shown(&place, Shown::KeyAlone, "").because(&error));
         return None;
     }
     Some(OwnBroker::Known(Box::new(own)))

@@ -10,12 +10,15 @@
 //! ```
 //!
 //! A line of a file can hold a password. So the value is left out of a line that is about a key alone, or that looks as
-//! if it named a secret, and the user and password of a URL always are.
+//! if it named a secret, or that may have a URL in it; and so is what a message quotes that may be one, unless it is a URL
+//! that can be read and has no login: see [`shown_url`].
 
 use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use sandhog_broker::redis::{ConfigError, shown_url};
 
 /// All that is wrong: at least one problem, in the order of files and lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +57,7 @@ pub struct Place {
 /// How much of a line is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// The line as it is, but for the user and password of a URL.
+    /// The line as it is, unless it may have a login in it.
     Line,
     /// The line up to its value, because the value may be a secret.
     KeyAlone,
@@ -121,7 +124,7 @@ impl Problem {
             file: file.to_owned(),
             place: None,
             key: String::new(),
-            problem: without_userinfo(problem.into()),
+            problem: without_login(problem.into()),
             rule: String::new(),
             help: Vec::new(),
         }
@@ -135,8 +138,27 @@ impl Problem {
 
     /// Says what to do.
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help.push(without_userinfo(help.into()));
+        self.help.push(without_login(help.into()));
         self
+    }
+
+    /// Says why a server's configuration can't be used, and what to do. That text shows no secret of its own.
+    pub(super) fn because(mut self, error: &ConfigError) -> Self {
+        self.problem = error.to_string();
+        if error.is_about_encoding() {
+            self.help.push("to percent-encode a password: printf %s 'PASSWORD' | jq -sRr @uri".to_owned());
+        }
+        self
+    }
+
+    /// Where it is, which key, and what is wrong with it, in one line.
+    #[must_use]
+    pub fn one_line(&self) -> String {
+        let file = self.file.display();
+        match &self.place {
+            Some(Place { line, column, .. }) => format!("{file}:{line}:{column}: {}", self.headline()),
+            None => format!("{file}: {}", self.headline()),
+        }
     }
 
     /// The first line: which key, and what is wrong with it.
@@ -196,9 +218,11 @@ impl Source {
         key: impl Into<String>,
         problem: impl Into<String>,
     ) -> Problem {
+        let key = key.into();
+        let shown = if may_hold_login(&key) { Shown::KeyAlone } else { shown };
         Problem {
             place: Some(self.place(span, shown)),
-            key: key.into(),
+            key: without_login(key),
             ..Problem::of_file(&self.file, problem)
         }
     }
@@ -216,12 +240,10 @@ impl Source {
         let column = self.text[line_start..start].chars().count();
         let marked = column..column + self.text[start..end].chars().count();
         let line: Vec<char> = self.text[line_start..line_end].trim_end_matches('\r').chars().collect();
+        let may_have_login = may_have_login(&self.text[line_start..line_end]);
         let (line, marked) = match shown {
-            Shown::Line => mask_userinfo(line, marked),
-            Shown::KeyAlone => {
-                let (line, marked) = mask_value(line, marked);
-                mask_userinfo(line, marked)
-            }
+            Shown::Line if !may_have_login => (line, marked),
+            Shown::Line | Shown::KeyAlone => mask_value(line, marked),
         };
         let (excerpt, marked) = cut(&line, marked);
         let number = self.text[..line_start].bytes().filter(|byte| *byte == b'\n').count() + 1;
@@ -241,45 +263,43 @@ impl Source {
     }
 }
 
-/// A text that may show a value, which may be a URL that was written in the place of something else.
-fn without_userinfo(text: String) -> String {
-    if !text.contains("//") {
+/// Whether a key, by its full name, has a server's URL or address, or what is written in its place by mistake.
+pub(super) fn may_hold_login(key: &str) -> bool {
+    let name = key.rsplit('.').next().unwrap_or_default();
+    let name = name.split('[').next().unwrap_or_default();
+    matches!(name, "url" | "sentinels" | "cluster")
+}
+
+/// Whether there may be a URL or a login in a text.
+fn may_have_login(text: &str) -> bool {
+    text.contains('@') || text.contains("//")
+}
+
+/// A message without what may be a login: from the first word on that may have one, or the quotation in which it stands, to
+/// the end of the last one.
+fn without_login(text: String) -> String {
+    let harmless = |word: &str| {
+        let url = word.trim_matches(|c: char| "\"'`,;()".contains(c));
+        !may_have_login(word) || (!word.contains('@') && shown_url(url) == url)
+    };
+    if text.split_whitespace().all(harmless) {
         return text;
     }
-    mask_userinfo(text.chars().collect(), 0..0).0.into_iter().collect()
+    let first = text.find(['@', '/']).unwrap_or_default();
+    let last = text.rfind(['@', '/']).unwrap_or_default();
+    let begins_word = |end: usize| text[..end].rfind(char::is_whitespace).map_or(0, |at| at + 1);
+    let begins = text[..first].find(['"', '`']).unwrap_or_else(|| begins_word(first));
+    let ends = text[last..].find(['"', '`']).or_else(|| text[last..].find(char::is_whitespace));
+    let ends = ends.map_or(text.len(), |length| last + length);
+    format!("{}…{}", &text[..begins], text[ends..].trim_start_matches(['"', '`']))
 }
 
-/// Replaces `user:password@` in URLs, and keeps the mark where it was.
-fn mask_userinfo(mut line: Vec<char>, mut marked: Range<usize>) -> (Vec<char>, Range<usize>) {
-    let mut from = 0;
-    while let Some(scheme) = find(&line, from, &['/', '/']) {
-        let authority = scheme + 2;
-        let end = line[authority..]
-            .iter()
-            .position(|c| matches!(c, '/' | '"' | '\'' | ' '))
-            .map_or(line.len(), |length| authority + length);
-        from = authority;
-        if let Some(at) = line[authority..end].iter().rposition(|c| *c == '@') {
-            line.splice(authority..authority + at, ['…']);
-            for edge in [&mut marked.start, &mut marked.end] {
-                if *edge >= authority + at {
-                    *edge -= at - 1;
-                } else if *edge > authority {
-                    *edge = authority;
-                }
-            }
-        }
-    }
-    (line, marked)
-}
-
-fn find(line: &[char], from: usize, what: &[char]) -> Option<usize> {
-    line.get(from..)?.windows(what.len()).position(|window| window == what).map(|at| from + at)
-}
-
-/// Replaces what follows the first `=`; a mark within it goes to the replacement.
+/// Replaces what follows the first `=`, or all if what stands before isn't plainly a key; a mark within it goes to the
+/// replacement.
 fn mask_value(line: Vec<char>, marked: Range<usize>) -> (Vec<char>, Range<usize>) {
-    let Some(equals) = line.iter().position(|c| *c == '=') else {
+    let of_key = |c: &char| c.is_ascii_alphanumeric() || "_-. \t".contains(*c);
+    let equals = line.iter().position(|c| *c == '=');
+    let Some(equals) = equals.filter(|equals| line[..*equals].iter().all(of_key)) else {
         return (vec!['…'], 0..1);
     };
     let mut masked: Vec<char> = line[..=equals].to_vec();
@@ -332,16 +352,36 @@ mod tests {
     }
 
     #[test]
-    fn user_and_password_of_a_url_are_never_shown() {
-        let text = "url = \"redis://me:hunter2@host:1/0\" x";
-        let problem = shown(text, " x", Shown::Line);
-        assert!(problem.contains("url = \"redis://…@host:1/0\" x"), "{problem}");
-        assert!(!problem.contains("hunter2") && !problem.contains("me:"), "{problem}");
-        let wrong_key = "\"redis://me:hunter2@host:1/0\" is not a choice";
-        let problem = source(text).problem(&(0..3), Shown::Line, "broker.type", wrong_key).help(wrong_key);
-        assert!(!problem.to_string().contains("hunter2"), "{problem}");
-        let in_a_key = shown("redis://me:hunter2@host:1/0 = 1", "me", Shown::KeyAlone);
-        assert!(!in_a_key.contains("hunter2"), "{in_a_key}");
+    fn a_line_that_may_have_a_login_in_it_is_shown_by_its_key_alone() {
+        for (text, what, seen) in [
+            ("url = \"redis://me:hunter2@host:1/0\" x", " x", "url = …"),
+            ("  \"rediss://:a/hunter2=@myredis:6380/0\",", "rediss", "1 | …"),
+            ("redis://me:hunter2@host:1/0 = 1", "me", "1 | …"),
+            ("name = \"hunter2@host\"", "hunter2", "name = …"),
+        ] {
+            for how in [Shown::Line, Shown::KeyAlone] {
+                let problem = shown(text, what, how);
+                assert!(problem.contains(seen) && !problem.contains("hunter2"), "{problem}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_quotes_nothing_that_may_be_a_login() {
+        for (text, seen) in [
+            ("\"redis://me:hunter2@host\" is not a choice", "… is not a choice"),
+            ("\"me:a b hunter2@host\" is not a choice", "… is not a choice"),
+            ("\"rediss://:hunter2/x y@host\" is not a choice", "… is not a choice"),
+            ("can't read /etc/redis://:hunter2@h: No such file", "can't read … No such file"),
+            (
+                "the environment variable rediss://:hunter2 is not set",
+                "the environment variable … is not set",
+            ),
+            ("such as url = \"redis://127.0.0.1:6379\"", "such as url = \"redis://127.0.0.1:6379\""),
+            ("can't read /etc/hunter: no", "can't read /etc/hunter: no"),
+        ] {
+            assert_eq!(without_login(text.to_owned()), seen);
+        }
     }
 
     #[test]

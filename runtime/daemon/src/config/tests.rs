@@ -733,6 +733,30 @@ fn the_nodes_of_a_cluster_are_those_of_its_url_alone() {
 }
 
 #[test]
+fn what_is_wrong_with_a_url_is_told_by_its_part_and_where_it_stands() {
+    let of = |text: &str| told(&format!("[broker]\ntype = \"redis\"\n{text}"), PLUGIN);
+    let password = of("url = \"rediss://:F6tM/t41SZ/c57sr2KFt0=@myredis:6380/0\"\n");
+    for part in ["broker.url: the URL can't be used", "percent-encoded: / is %2F", "jq -sRr @uri", "url = …"]
+    {
+        assert!(password.contains(part), "{part}: {password}");
+    }
+    assert!(!password.contains("F6tM") && !password.contains("myredis"), "{password}");
+    let query = of("url = \"redis://host/1?foo=bar\"\n");
+    assert!(query.contains("`foo`, which is unknown") && !query.contains("jq"), "{query}");
+    for (authority, what) in
+        [("\"sandhog.toml\"", "is no certificate in PEM"), ("\"nowhere.pem\"", "can't read nowhere.pem")]
+    {
+        let told = of(&format!("url = \"rediss://host\"\nauthority = {authority}\n"));
+        assert!(told.contains(what) && told.contains("sandhog.toml:4:13"), "{told}");
+    }
+    let pem = include_str!("../../../broker/tests/redis/tls/authority.pem");
+    let daemon = "[broker]\ntype = \"redis\"\nurl = \"redis://host\"\nauthority = \"a.pem\"\n";
+    let site = Site::new(&[("sandhog.toml", daemon), ("a.pem", pem)]);
+    let plain = site.told();
+    assert!(plain.contains("doesn't begin with rediss://") && plain.contains("sandhog.toml:4:13"), "{plain}");
+}
+
+#[test]
 fn what_is_wrong_with_sentinels_and_nodes_is_told() {
     let of = |text: &str| told(&format!("[broker]\ntype = \"redis\"\n{text}"), PLUGIN);
     let none = of("url = \"redis://mymaster\"\nsentinels = []\n");

@@ -1,5 +1,6 @@
 //! `sandhog check`, and what every command says of a configuration that is wrong.
 
+use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::site::Site;
@@ -120,4 +121,61 @@ fn the_command_line_itself_is_checked_first() {
         assert!(help.out.contains(part), "{part}: {}", help.out);
     }
     site.run(&["jobs"]).fails(64, &["sandhog.toml", "`sandhog dev` writes one"]);
+}
+
+/// Where an operator may write a URL, or what was meant for one: the daemon's file, and what stands in a plugin's `[grants]`.
+fn places(url: &str) -> Vec<(String, String)> {
+    let quoted = serde_json::to_string(url).expect("text");
+    let redis = "[broker]\ntype = \"redis\"\nconnect_timeout = \"200ms\"\n";
+    let other = format!("{redis}url = \"redis://127.0.0.1:1\"\n");
+    let daemon = [
+        format!("{redis}url = {quoted}\n"),
+        format!("{redis}url = {url}\n"),
+        format!("{redis}url = [{quoted}]\n"),
+        format!("{redis}url = {{ env = \"REDIS_URL\" }}\n"),
+        format!("{redis}url = {{ env = {quoted} }}\n"),
+        format!("{redis}url = {{ file = {quoted} }}\n"),
+        format!("{redis}ulr = {quoted}\n"),
+        format!("{other}sentinels = [\n  {quoted},\n]\n"),
+        format!("{other}sentinels = {quoted}\n"),
+        format!("{other}cluster = [{quoted}]\n"),
+        format!("{other}cluster = {quoted}\n"),
+        format!("{other}authority = {quoted}\n"),
+        format!("{other}[tenants.acme.broker]\nurl = {quoted}\n"),
+        format!("{other}[tenants.acme]\nbroker = {{ url = {{ env = \"REDIS_URL\" }} }}\n"),
+        format!("{other}[tenants.acme]\nbroker = {quoted}\n"),
+        format!("[broker]\ntype = {quoted}\n"),
+        format!("[broker]\ntype = \"embedded\"\nurl = {quoted}\n"),
+        format!("broker = {quoted}\n"),
+        format!("{quoted} = 1\n"),
+    ];
+    let in_grants = (other, format!("[grants]\nhttp = [{quoted}]\n"));
+    daemon.into_iter().map(|text| (text, String::new())).chain([in_grants]).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn no_password_is_ever_printed_wherever_its_url_is_written_and_whatever_is_wrong_with_it(
+        password in "[!-~]{0,6}hunter2[!-~]{0,6}",
+        before in prop::sample::select(vec!["redis://", "rediss://", "http://", "redis:", "//", ""]),
+        user in prop::sample::select(vec!["me:", ":", ""]),
+        after in prop::sample::select(vec!["@127.0.0.1:1/0", "@127.0.0.1:1", "@127.0.0.1:x", "@127.0.0.1:1/x?db=1"]),
+        place in any::<prop::sample::Index>(),
+        json: bool,
+    ) {
+        let url = format!("{before}{user}{password}{after}");
+        let places = places(&url);
+        let (daemon, plugin) = place.get(&places);
+        let site = Site::new();
+        site.write("sandhog.toml", daemon);
+        site.plugin("echo", plugin);
+        let arguments = if json { &["check", "--json"][..] } else { &["check"] };
+        let output = site.command(arguments).env("REDIS_URL", &url).output().expect("the command starts");
+        let said =
+            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        prop_assert!(!output.status.success(), "{said}");
+        prop_assert!(!said.contains("hunter2"), "{daemon}{plugin}\n{said}");
+    }
 }
