@@ -169,6 +169,17 @@ pub enum Error {
         /// What came back instead of an answer.
         cause: String,
     },
+    /// It is there, and takes no writes, as its memory or disk is full. Nothing was changed; trying again helps once there is
+    /// room.
+    #[error("the broker takes no writes: {what} failed: {cause}")]
+    Full {
+        /// What was being done.
+        what: &'static str,
+        /// What the store said.
+        cause: String,
+        /// What makes room.
+        remedy: &'static str,
+    },
     /// It holds something that this version can't read.
     #[error("the broker holds something unreadable at `{at}`: {problem}")]
     Corrupt {

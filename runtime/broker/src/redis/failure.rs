@@ -9,6 +9,8 @@ use crate::Error;
 pub(super) enum Fault {
     /// Trying again may help.
     Unavailable(String),
+    /// The server is there and takes no writes: trying again helps once somebody has done what the second text says.
+    Full(String, &'static str),
     /// Trying again can't help.
     Unfit(String),
     /// The user may not do this. To whoever asked only to be sure, it is no failure.
@@ -21,6 +23,7 @@ impl Fault {
     pub(super) fn of(self, what: &'static str) -> Error {
         match self {
             Self::Unavailable(cause) => Error::Unavailable { what, cause },
+            Self::Full(cause, remedy) => Error::Full { what, cause, remedy },
             Self::Unfit(problem) => Error::Unfit { problem: format!("{what} failed: {problem}") },
             Self::Forbidden(problem) => {
                 Error::Unfit { problem: format!("{what} failed: the user may not do this: {problem}") }
@@ -34,12 +37,17 @@ impl Fault {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(format!("no connection to {address}: {cause}")),
             Self::Unfit(problem) => Self::Unfit(format!("no connection to {address}: {problem}")),
-            other @ (Self::Forbidden(_) | Self::Corrupt(_)) => other,
+            other @ (Self::Full(..) | Self::Forbidden(_) | Self::Corrupt(_)) => other,
         }
     }
 }
 
-const LOGIN_REFUSED: &str = "the login was refused; check user and password in `[broker]`, or in the tenant's own `[tenants.NAME.broker]`";
+const MORE_MEMORY: &str =
+    "the server runs, and its memory is full: raise its maxmemory, or let fewer jobs wait or be kept";
+const MORE_DISK: &str =
+    "the server runs, and can't write to its disk: make room there, and see the server's own log";
+
+const LOGIN_REFUSED: &str = "the login was refused; check user and password in `[broker]`, or in the tenant's own `[tenants.NAME.broker]`; in a URL, a % in a password is written as %25";
 
 pub(super) fn fault_of(error: &RedisError) -> Fault {
     match error.kind() {
@@ -59,9 +67,11 @@ fn fault_of_code(error: &RedisError) -> Fault {
         // Without a code it is no answer of the server: the connection has failed.
         None => Fault::Unavailable(text),
         Some(
-            "LOADING" | "MOVED" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "MISCONF" | "NOREPLICAS"
-            | "BUSY" | "UNKILLABLE" | "OOM",
+            "LOADING" | "MOVED" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "NOREPLICAS" | "BUSY"
+            | "UNKILLABLE",
         ) => Fault::Unavailable(text),
+        Some("OOM") => Fault::Full(text, MORE_MEMORY),
+        Some("MISCONF") => Fault::Full(text, MORE_DISK),
         Some("NOAUTH" | "WRONGPASS") => Fault::Unfit(LOGIN_REFUSED.to_owned()),
         Some("NOPERM") => Fault::Forbidden(text),
         Some("WRONGTYPE") => Fault::Corrupt(text),

@@ -5,72 +5,99 @@ use std::collections::HashMap;
 use redis::Value;
 
 use super::config::Address;
-use super::link::Link;
+use super::link::{Answer, Link};
 use super::nodes::Nodes;
 use crate::{Error, Result};
 
 const MAJOR_MIN: u32 = 7;
 
-/// Checks the server, or all primaries of its cluster. The texts are warnings; what makes it unfit is an error.
+/// Checks the server, or all primaries of its cluster. The texts are warnings; what makes it unfit is an error. What the
+/// server doesn't tell is a warning: many that are run by somebody else answer no CONFIG, and work.
 pub(super) async fn check(nodes: &Nodes) -> Result<Vec<String>> {
-    let (node, reply) = nodes.ask_any("check", &redis::cmd("INFO")).await?;
-    let Some(reply) = reply else { return Ok(vec![MAY_NOT_ASK.to_owned()]) };
-    let info = Info::read(&reply);
+    let (node, answer) = nodes.ask_any("check", &redis::cmd("INFO")).await?;
+    let info = match answer {
+        Answer::Given(reply) => Info::read(&reply),
+        Answer::Withheld(why) => return Ok(vec![unchecked(OF_INFO, "INFO", &why)]),
+    };
     match info.is("cluster_enabled", "1") {
         false => check_server(&node, &info).await,
-        true => check_cluster(nodes).await,
+        true => check_cluster(nodes, &node, &info).await,
     }
 }
 
-const MAY_NOT_ASK: &str = "the broker's user may not ask for INFO, so the server's version, eviction policy and persistence are unchecked";
+/// What INFO tells of.
+const OF_INFO: &str = "the server's version, role, eviction policy and persistence";
 
 const NO_REPLICA: &str = "it has no replica, so while it is gone nothing is done for its tenants";
+
+/// A warning of what couldn't be checked.
+fn unchecked(what: &str, command: &str, why: &str) -> String {
+    format!("{what} could not be checked, as the server doesn't answer {command}: {why}")
+}
 
 async fn check_server(server: &Link, info: &Info) -> Result<Vec<String>> {
     info.check_version()?;
     info.check_eviction()?;
     info.check_role()?;
     let mut warnings = Vec::new();
+    warnings.extend(info.untold());
     warnings.extend(info.persistence_warning());
-    if info.is("aof_enabled", "1") && setting(server, "appendfsync").await?.as_deref() == Some("no") {
-        warnings.push(
-            "the server leaves it to the system when its append-only file reaches the disk, so a power cut may lose half a \
-             minute of jobs; set appendfsync to everysec or always"
-                .to_owned(),
-        );
+    if info.is("aof_enabled", "1") {
+        warnings.extend(warning_of(server, "appendfsync", "no", FSYNC_WARNING).await?);
     }
-    if info.has_replicas() && setting(server, "min-replicas-to-write").await?.as_deref() == Some("0") {
-        warnings.push(
-            "the server has replicas, and goes on to acknowledge jobs while it is cut off from all of them, which are lost \
-             if one of them then takes its place; set min-replicas-to-write to 1"
-                .to_owned(),
-        );
+    if info.has_replicas() {
+        warnings.extend(warning_of(server, "min-replicas-to-write", "0", REPLICAS_WARNING).await?);
     }
     Ok(warnings)
 }
 
-/// A setting of the server; nothing if the user may not ask for it.
-async fn setting(server: &Link, name: &str) -> Result<Option<String>> {
+const FSYNC_WARNING: &str = "the server leaves it to the system when its append-only file reaches the disk, so a power cut may lose half a \
+    minute of jobs; set appendfsync to everysec or always";
+const REPLICAS_WARNING: &str = "the server has replicas, and goes on to acknowledge jobs while it is cut off from all of them, which are lost \
+    if one of them then takes its place; set min-replicas-to-write to 1";
+
+/// What to say of a setting of the server, if it is this one, or can't be looked at.
+async fn warning_of(server: &Link, name: &str, bad: &str, warning: &str) -> Result<Option<String>> {
     let command = redis::cmd("CONFIG").arg("GET").arg(name).to_owned();
-    let reply = server.ask(&command).await.map_err(|failure| failure.fault().of("check"))?;
-    let settings: Option<HashMap<String, String>> =
-        reply.and_then(|reply| redis::from_redis_value(reply).ok());
-    Ok(settings.and_then(|mut settings| settings.remove(name)))
+    let answer = server.ask(&command).await.map_err(|failure| failure.fault().of("check"))?;
+    let reply = match answer {
+        Answer::Given(reply) => reply,
+        Answer::Withheld(why) => return Ok(Some(unchecked(name, "CONFIG GET", &why))),
+    };
+    let settings: HashMap<String, String> = redis::from_redis_value(reply).unwrap_or_default();
+    Ok(match settings.get(name) {
+        Some(value) if value == bad => Some(warning.to_owned()),
+        Some(_) => None,
+        None => Some(unchecked(name, "CONFIG GET", "its answer doesn't have it")),
+    })
 }
 
 /// What is wrong with a node says which one.
-async fn check_cluster(nodes: &Nodes) -> Result<Vec<String>> {
+async fn check_cluster(nodes: &Nodes, asked: &Link, info: &Info) -> Result<Vec<String>> {
     let command = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
-    let (node, reply) = nodes.ask_any("check", &command).await?;
-    let Some(reply) = reply else { return Ok(vec![MAY_NOT_ASK.to_owned()]) };
+    let (node, answer) = nodes.ask_any("check", &command).await?;
+    let reply = match answer {
+        Answer::Given(reply) => reply,
+        Answer::Withheld(why) => {
+            // One of them is looked at all the same.
+            let mut warnings = vec![unchecked("the other nodes of the cluster", "CLUSTER SLOTS", &why)];
+            warnings.extend(check_server(asked, info).await?);
+            return Ok(warnings);
+        }
+    };
     let shards = Shards::read(reply, &node);
     let mut warnings: Vec<String> = shards.warning().into_iter().collect();
     for address in &shards.primaries {
         let primary = nodes.at(address);
         let of_it = |problem: String| format!("node {address} of the cluster: {problem}");
-        let reply = primary.ask(&redis::cmd("INFO")).await.map_err(|failure| failure.fault().of("check"))?;
-        let Some(reply) = reply else { return Ok(vec![MAY_NOT_ASK.to_owned()]) };
-        let info = Info::read(&reply);
+        let answer = primary.ask(&redis::cmd("INFO")).await.map_err(|failure| failure.fault().of("check"))?;
+        let info = match answer {
+            Answer::Given(reply) => Info::read(&reply),
+            Answer::Withheld(why) => {
+                warnings.push(of_it(unchecked(OF_INFO, "INFO", &why)));
+                continue;
+            }
+        };
         match check_server(&primary, &info).await {
             Ok(of_server) => {
                 let alone = (!info.has_replicas()).then(|| NO_REPLICA.to_owned());
@@ -156,9 +183,22 @@ impl Info {
         self.get(name) == value
     }
 
+    /// What to say of that which the server leaves out, though it tells about itself.
+    fn untold(&self) -> Option<String> {
+        let of_field = |(field, what): (&str, &'static str)| (!self.0.contains_key(field)).then_some(what);
+        let fields = [
+            ("redis_version", "its version"),
+            ("role", "its role"),
+            ("maxmemory_policy", "its eviction policy"),
+            ("aof_enabled", "its persistence"),
+        ];
+        let untold: Vec<&str> = fields.into_iter().filter_map(of_field).collect();
+        (!untold.is_empty()).then(|| unchecked(&untold.join(", "), "INFO", "its answer doesn't have it"))
+    }
+
     fn check_version(&self) -> Result<()> {
         // Valkey tells the version of Redis that it is compatible with under the same name.
-        let version = self.get("redis_version");
+        let Some(version) = self.0.get("redis_version") else { return Ok(()) };
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_some_and(|major| major >= MAJOR_MIN) {
             return Ok(());
@@ -171,7 +211,7 @@ impl Info {
     fn check_eviction(&self) -> Result<()> {
         let policy = self.get("maxmemory_policy");
         // Without a limit nothing is ever evicted.
-        if matches!(self.get("maxmemory"), "" | "0") || policy == "noeviction" {
+        if matches!(self.get("maxmemory"), "" | "0") || matches!(policy, "" | "noeviction") {
             return Ok(());
         }
         Err(unfit(format!(
@@ -191,7 +231,7 @@ impl Info {
     }
 
     fn persistence_warning(&self) -> Option<String> {
-        (!self.is("aof_enabled", "1")).then(|| {
+        self.is("aof_enabled", "0").then(|| {
             "the server keeps no append-only file, so jobs that it has acknowledged since its last snapshot are lost if \
              it ends without one; set appendonly to yes"
                 .to_owned()
@@ -219,7 +259,7 @@ mod tests {
     fn an_old_server_is_unfit() {
         assert!(info("redis_version:7.0.15\r\n").check_version().is_ok());
         assert!(info("redis_version:10.1.0\r\n").check_version().is_ok());
-        for old in ["redis_version:6.2.1\r\n", "", "redis_version:x"] {
+        for old in ["redis_version:6.2.1\r\n", "redis_version:", "redis_version:x"] {
             assert!(info(old).check_version().is_err(), "{old}");
         }
     }
@@ -231,6 +271,19 @@ mod tests {
         let problem = info("maxmemory:100\r\nmaxmemory_policy:volatile-lru\r\n").check_eviction();
         let problem = problem.expect_err("it would drop keys").to_string();
         assert!(problem.contains("volatile-lru") && problem.contains("noeviction"), "{problem}");
+    }
+
+    #[test]
+    fn what_a_server_leaves_out_is_unchecked_and_not_wrong() {
+        let silent = info("redis_mode:standalone\r\n");
+        assert!(
+            silent.check_version().is_ok() && silent.check_eviction().is_ok() && silent.check_role().is_ok()
+        );
+        assert_eq!(silent.persistence_warning(), None);
+        let untold = silent.untold().expect("there is much to say");
+        assert!(untold.contains("its version, its role, its eviction policy, its persistence"), "{untold}");
+        let full = "redis_version:7.0.15\r\nrole:master\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n";
+        assert_eq!(info(full).untold(), None);
     }
 
     #[test]

@@ -64,22 +64,31 @@ impl Link {
         self.dialer.server()
     }
 
-    /// Runs a script, which is loaded first if the server doesn't know it.
+    /// Runs a script, which is loaded first if the server doesn't know it. Where scripts can't be loaded, as the command
+    /// is renamed or disabled, its source goes with the call.
     pub(super) async fn run(&self, script: &Script, command: &Cmd) -> std::result::Result<Value, Failure> {
         match self.send(command).await {
             Err(failure) if failure.is_unknown_script() => {
-                self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await?;
-                self.send(command).await
+                match self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await {
+                    Err(Failure::Refused(error)) if is_withheld(&error) => {
+                        self.send(&script.with_source(command)).await
+                    }
+                    loaded => {
+                        loaded?;
+                        self.send(command).await
+                    }
+                }
             }
             reply => reply,
         }
     }
 
-    /// Runs a plain command; nothing comes back if the user may not.
-    pub(super) async fn ask(&self, command: &Cmd) -> std::result::Result<Option<Value>, Failure> {
+    /// Asks what isn't needed to work. That the server doesn't answer, as the user may not ask, or the command is renamed or
+    /// disabled, is an answer.
+    pub(super) async fn ask(&self, command: &Cmd) -> std::result::Result<Answer, Failure> {
         match self.send(command).await {
-            Err(Failure::Refused(error)) if matches!(fault_of(&error), Fault::Forbidden(_)) => Ok(None),
-            reply => reply.map(Some),
+            Err(Failure::Refused(error)) if is_withheld(&error) => Ok(Answer::Withheld(error.to_string())),
+            reply => reply.map(Answer::Given),
         }
     }
 
@@ -156,6 +165,19 @@ impl Link {
 pub(super) fn backoff(min: Duration, max: Duration, failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     min.saturating_mul(1 << doublings).min(max)
+}
+
+/// What a server has to say on a question.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Given(Value),
+    /// Nothing, and why.
+    Withheld(String),
+}
+
+/// Whether a refusal says that this command is not to be had here, by this user or at all.
+fn is_withheld(error: &RedisError) -> bool {
+    matches!(fault_of(error), Fault::Forbidden(_) | Fault::Unfit(_))
 }
 
 /// How a command failed.

@@ -73,7 +73,11 @@ impl Ear {
             self.nodes.pass_over(&node);
             failures += 1;
             let rest = backoff(REST_MIN, REST_MAX, failures);
-            tracing::warn!(?fault, ?rest, "can't listen for wakes; trying again after a rest");
+            // Once for each outage.
+            match failures {
+                1 => tracing::warn!(?fault, "can't listen for wakes; trying again until it can"),
+                _ => tracing::debug!(?fault, ?rest, "still can't listen for wakes"),
+            }
             sleep(rest).await;
         }
     }

@@ -4,6 +4,8 @@
 //! nothing in between. A script reads first and writes when nothing is left that could go wrong, since Redis takes
 //! nothing back.
 
+use redis::Cmd;
+
 /// A script, and the digest by which Redis knows it once it was loaded.
 #[derive(Debug, Clone)]
 pub(super) struct Script {
@@ -14,6 +16,18 @@ pub(super) struct Script {
 impl Script {
     fn new(source: &'static str) -> Self {
         Self { source, digest: redis::Script::new(source).get_hash().to_owned() }
+    }
+
+    /// A call of this script by its digest, as one that has the source in it. It, too, makes the server know the script.
+    pub(super) fn with_source(&self, by_digest: &Cmd) -> Cmd {
+        let mut by_source = redis::cmd("EVAL");
+        by_source.arg(self.source);
+        for argument in by_digest.args_iter().skip(2) {
+            if let redis::Arg::Simple(bytes) = argument {
+                by_source.arg(bytes);
+            }
+        }
+        by_source
     }
 }
 

@@ -4,7 +4,7 @@ use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
 use sandhog_broker::{Broker, Error};
 
-use crate::work::{broker, connection};
+use crate::work::{broker, connection, tenant};
 
 async fn warnings(server: &Server) -> String {
     broker(server).check().await.expect("it will do").join("\n")
@@ -60,5 +60,37 @@ async fn a_user_who_may_not_ask_is_warned_that_nothing_was_checked() {
     let url = server.url().replace("//", "//worker:hunter2@");
     let broker = Redis::new(&Config::new(url)).expect("the url is right");
     let warnings = broker.check().await.expect("it will do").join("\n");
-    assert!(warnings.contains("may not ask for INFO") && !warnings.contains("hunter2"), "{warnings}");
+    assert!(warnings.contains("doesn't answer INFO") && !warnings.contains("hunter2"), "{warnings}");
+}
+
+/// A server as it is run by somebody else, who has taken these commands away.
+fn without(commands: &[&str], further: &[&str]) -> Server {
+    let renamed: Vec<&str> = commands.iter().flat_map(|command| ["--rename-command", command, ""]).collect();
+    Server::start(Durability::EverySecond, &[&renamed[..], further].concat())
+}
+
+#[tokio::test]
+async fn a_command_that_is_taken_away_is_a_warning_of_what_could_not_be_checked() {
+    let warning = warnings(&without(&["CONFIG"], &[])).await;
+    assert!(warning.contains("appendfsync could not be checked") && warning.contains("CONFIG"), "{warning}");
+    let warning = warnings(&without(&["INFO"], &[])).await;
+    assert!(warning.contains("eviction policy") && warning.contains("doesn't answer INFO"), "{warning}");
+    let all = without(&["CONFIG", "INFO", "SCRIPT", "CLUSTER"], &[]);
+    assert_eq!(warnings(&all).await.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_tell_of_its_cluster_is_a_warning() {
+    let warning = warnings(&without(&["CLUSTER"], &["--cluster-enabled", "yes"])).await;
+    assert!(warning.contains("the other nodes of the cluster could not be checked"), "{warning}");
+}
+
+#[tokio::test]
+async fn a_server_that_loads_no_scripts_is_sent_them_with_the_call() {
+    let server = without(&["CONFIG", "INFO", "SCRIPT"], &[]);
+    let (broker, tenant) = (broker(&server), tenant());
+    for _ in 0..2 {
+        let counts = broker.counts(&tenant).await.expect("it works all the same");
+        assert_eq!(counts, [0; 6]);
+    }
 }

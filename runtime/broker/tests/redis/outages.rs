@@ -147,7 +147,7 @@ async fn a_server_that_is_not_there_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_server_that_can_write_no_more_is_unavailable_until_it_can() {
+async fn a_server_that_can_write_no_more_says_so_until_it_can() {
     let server = Server::start(Durability::None, &["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
     let (broker, tenant) = (broker(&server), tenant());
     let mut stored = 0;
@@ -158,10 +158,7 @@ async fn a_server_that_can_write_no_more_is_unavailable_until_it_can() {
             Err(error) => break error,
         }
     };
-    assert!(
-        matches!(&error, Error::Unavailable { what: "enqueue", cause } if cause.contains("OOM")),
-        "{error}"
-    );
+    assert!(matches!(&error, Error::Full { what: "enqueue", cause, .. } if cause.contains("OOM")), "{error}");
     assert_eq!(broker.counts(&tenant).await.expect("reading needs no memory")[State::Ready], stored);
     let mut connection = connection(&server).await;
     let more = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg("100mb").to_owned();

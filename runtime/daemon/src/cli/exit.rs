@@ -193,6 +193,7 @@ impl From<sandhog_broker::Error> for Failure {
             sandhog_broker::Error::Unavailable { .. } => {
                 failure.help("check that it runs, and `[broker]` in the configuration")
             }
+            sandhog_broker::Error::Full { remedy, .. } => failure.help(remedy),
             sandhog_broker::Error::Sealed { tenant, .. } => failure
                 .help(format!("its keys are those of `[tenants.{tenant}.encryption]` in the configuration")),
             sandhog_broker::Error::Corrupt { .. }
