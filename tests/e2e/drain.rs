@@ -41,7 +41,7 @@ async fn a_second_signal_stops_at_once_and_the_jobs_come_back() {
     let mut daemon = site.daemon();
     settled(&*broker, &acme, |counts| counts[State::Leased] == 1).await;
     daemon.signal("TERM");
-    daemon.wait_for("draining");
+    daemon.wait_for("a further signal ends it at once");
     daemon.signal("TERM");
     assert_ne!(daemon.wait().code(), Some(0), "it was cut short, and says so");
 
@@ -50,4 +50,36 @@ async fn a_second_signal_stops_at_once_and_the_jobs_come_back() {
     broker.cancel(&acme, endless.id).await.expect("the broker is up");
     let record = finished(&*broker, &acme, endless.id).await;
     assert_eq!((record.state, record.attempts), (State::Cancelled, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_that_comes_twice_at_once_is_one() {
+    let site = Site::new(Backend::Embedded, "").with_hog("acme", "");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let job = hog_job("hog.sleep", r#"{"ms": 2000}"#);
+    broker.enqueue(&acme, std::slice::from_ref(&job)).await.expect("the broker is up");
+    let mut daemon = site.daemon();
+    settled(&*broker, &acme, |counts| counts[State::Leased] == 1).await;
+    // As of a terminal and a supervisor.
+    daemon.signal("INT");
+    daemon.wait_for("draining");
+    daemon.signal("TERM");
+    daemon.signal("INT");
+    assert_eq!(daemon.wait().code(), Some(0));
+    let record = broker.job(&acme, job.id).await.expect("up").expect("there");
+    assert_eq!(record.state, State::Succeeded, "it had its grace time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_can_give_nothing_back_ends_soon_after_its_grace_time() {
+    let daemon_file = format!("[shutdown]\ngrace = \"1s\"\n[lease]\nttl = \"10m\"\n{ENDLESS}");
+    let mut site = Site::new(Backend::Redis(Fsync::EverySecond), &daemon_file).with_hog("acme", ENDLESS);
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    broker.enqueue(&acme, &[hog_job("hog.spin", "{}")]).await.expect("the broker is up");
+    let mut daemon = site.daemon();
+    settled(&*broker, &acme, |counts| counts[State::Leased] == 1).await;
+    site.redis().kill();
+    daemon.signal("TERM");
+    daemon.wait_for("could not be given back in time");
+    assert_eq!(daemon.wait().code(), Some(0));
 }

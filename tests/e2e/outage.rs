@@ -1,10 +1,12 @@
 //! Redis goes away in the middle of work, and comes back.
 
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use sandhog_core::id::{PluginName, StateKey};
 use sandhog_core::job::State;
-use sandhog_tests::{Backend, Fsync, Site, all_final, hog_job, settled, tenant};
+use sandhog_tests::{Backend, Daemon, Fsync, Site, all_final, binary, hog_job, settled, tenant};
 
 const JOBS: u64 = 2_000;
 
@@ -39,4 +41,39 @@ async fn redis_gone_for_half_a_minute_costs_nothing_but_time() {
     assert_eq!(counted, Some((JOBS + 1).to_string().into_bytes()));
     let said = daemon.log().iter().filter(|line| line.contains("waiting for the broker;")).count();
     assert!(said < 10, "the log isn't flooded: {said} lines");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_starts_before_its_server_waits_for_it_and_commands_do_not() {
+    let mut site = Site::new(Backend::Redis(Fsync::EverySecond), "").with_hog("acme", "");
+    site.redis().kill();
+    let mut command = Command::new(binary());
+    command.arg("--config").arg(site.config());
+    let mut daemon = Daemon::start_until(command, "waiting for the broker");
+    let refused = site.sandhog(&["enqueue", "hog.echo", "1"]);
+    assert_eq!(refused.status.code(), Some(1));
+    site.redis().restart();
+    daemon.wait_for("ready");
+    assert_eq!(site.json(&["enqueue", "hog.echo", "1", "--wait"])["state"], State::Succeeded.slug());
+    let said = daemon.log().iter().filter(|line| line.contains("waiting for the broker")).count();
+    assert_eq!(said, 1, "once");
+
+    // Told to stop while it waits, it does.
+    site.redis().kill();
+    let mut command = Command::new(binary());
+    command.arg("--config").arg(site.config());
+    let mut other = Daemon::start_until(command, "waiting for the broker");
+    other.signal("HUP");
+    other.signal("TERM");
+    assert_eq!(other.wait().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_refused_is_not_waited_for() {
+    let site = Site::new(Backend::Redis(Fsync::EverySecond), "").with_hog("acme", "");
+    let text = fs::read_to_string(site.config()).expect("the site's file");
+    site.write("sandhog.toml", text.replace("redis://", "redis://nobody:wrong@").as_bytes());
+    let output = site.sandhog(&["run"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && stderr.contains("the login was refused"), "{stderr}");
 }

@@ -34,7 +34,16 @@ impl Daemon {
     /// # Panics
     /// If it ends before it is ready.
     #[must_use]
-    pub fn start_with(mut command: Command) -> Self {
+    pub fn start_with(command: Command) -> Self {
+        Self::start_until(command, "ready")
+    }
+
+    /// As [`Self::start_with`], but waits for another line of the log.
+    ///
+    /// # Panics
+    /// If it ends before that.
+    #[must_use]
+    pub fn start_until(mut command: Command, text: &str) -> Self {
         let mut child = command
             .args(["run", "--log-format", "json"])
             .stdout(Stdio::null())
@@ -48,7 +57,7 @@ impl Daemon {
             BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|text| line.send(text)).ok();
         });
         let mut daemon = Self { child, log, heard: Vec::new() };
-        daemon.wait_for("ready");
+        daemon.wait_for(text);
         daemon
     }
 

@@ -59,7 +59,7 @@ pub enum Error {
     },
 }
 
-/// Runs the daemon until `shutdown` says to drain, and what it has leased is settled or given back.
+/// Runs the daemon until `shutdown` says to drain, and what it has leased is settled or given back, or that takes too long.
 ///
 /// # Errors
 /// If one of its loops ends before that.
@@ -67,11 +67,19 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
     let grace = parts.grace;
     let mut floor = Floor::new(parts, shutdown);
     let live = Arc::clone(&floor.live);
-    floor.attend(&shutdown.follow()).await?;
+    let phase = shutdown.follow();
+    let served = async {
+        floor.attend(&phase).await?;
+        tokio::select! {
+            biased;
+            () = live.idle() => Ok(()),
+            bug = floor.watch_over() => Err(bug),
+        }
+    };
     tokio::select! {
         biased;
-        () = shutdown.see_out(grace, live.idle()) => Ok(()),
-        bug = floor.watch_over() => Err(bug),
+        ended = served => ended,
+        () = shutdown.see_out(grace) => Ok(()),
     }
 }
 

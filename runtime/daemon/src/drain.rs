@@ -3,7 +3,7 @@
 //! ```text
 //!  Running ──first signal──> Draining ──grace is over──> Releasing ──all settled──> exit 0
 //!                            lease no more,              stop what runs,
-//!                            let run                     give it back unharmed
+//!                            let run                     give it back unharmed, within GIVING_BACK_MAX
 //!     └───────────────second signal, at any point────────────────────────────────> exit at once
 //! ```
 
@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+
+/// How long what was stopped may take to be given back.
+const GIVING_BACK_MAX: Duration = Duration::from_secs(5);
 
 /// How far the daemon has come on its way down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,14 +99,18 @@ impl Shutdown {
         }
     }
 
-    /// From [`Phase::Draining`] on, lets what runs go on for the grace time, or until `idle` says that nothing does.
-    pub async fn see_out(&self, grace: Duration, idle: impl Future<Output = ()>) {
-        tokio::pin!(idle);
-        let in_time = tokio::time::timeout(grace, &mut idle).await;
-        if in_time.is_err() {
-            tracing::warn!(?grace, "the grace time is over; giving back what still runs");
-            self.release();
-            idle.await;
-        }
+    /// Once it is [`Phase::Draining`], lets what runs go on for the grace time, and has what is left then given back. Returns
+    /// when that has taken so long that it can't be waited for, as the broker isn't there: what is held then is taken back
+    /// when its leases run out.
+    pub async fn see_out(&self, grace: Duration) {
+        self.0.reached(Phase::Draining).await;
+        tokio::time::sleep(grace).await;
+        tracing::warn!(?grace, "the grace time is over; giving back what still runs");
+        self.release();
+        tokio::time::sleep(GIVING_BACK_MAX).await;
+        tracing::warn!(
+            after = ?GIVING_BACK_MAX,
+            "what still ran could not be given back in time; it is run again when its leases have run out"
+        );
     }
 }

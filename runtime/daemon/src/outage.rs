@@ -179,6 +179,34 @@ fn is_told(tenants: usize) -> bool {
     tenants.is_power_of_two()
 }
 
+/// What a call yields, once the broker can be reached: until then it is repeated, and the log says so once.
+///
+/// # Errors
+/// What time won't mend, such as a login that is refused or a server that is unfit.
+pub(crate) async fn once_reached<T>(
+    ambient: &Ambient,
+    mut call: impl AsyncFnMut() -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (mut tries, mut waiting) = (Tries::default(), None);
+    loop {
+        match call().await {
+            Err(error @ (Error::Unavailable { .. } | Error::Full { .. })) => {
+                if waiting.is_none() {
+                    tracing::warn!(%error, "waiting for the broker before anything is begun");
+                    waiting = Some(Instant::now());
+                }
+                tokio::time::sleep(tries.failed(ambient)).await;
+            }
+            answer => {
+                if let (Some(since), Ok(_)) = (waiting, &answer) {
+                    tracing::info!(after = ?since.elapsed(), "the broker is there");
+                }
+                return answer;
+            }
+        }
+    }
+}
+
 /// The waits between the tries of one loop.
 #[derive(Debug, Default)]
 pub(crate) struct Tries {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -12,6 +13,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::exit::{Exit, Failure};
 use super::loading::failure;
@@ -23,6 +25,7 @@ use crate::config::{self, Config};
 use crate::control;
 use crate::deploy::{self, Handle, StartError, Started};
 use crate::drain::Shutdown;
+use crate::outage::once_reached;
 
 /// Run the daemon: lease jobs, and run each in a sandbox of its own
 #[derive(Debug, Args)]
@@ -44,9 +47,11 @@ pub(super) struct Log {
 }
 
 const SIGNALS: &str = "\
+While the broker can't be reached, the daemon waits for it, at its start as later on.
+
 On the first SIGTERM or SIGINT the daemon leases no more, lets jobs run for the grace time ([shutdown] in the
-configuration), gives the rest back unharmed, and exits 0. A second signal ends it at once; what it held is run again
-once its leases have run out. On SIGHUP, and whenever one of its files has changed, it reads its configuration again.";
+configuration), gives the rest back unharmed (for five seconds at most, if the broker isn't there), and exits 0. A second
+signal, more than a second later, ends it at once; what it held is run again once its leases have run out. On SIGHUP, and whenever one of its files has changed, it reads its configuration again.";
 
 impl Run {
     pub(super) fn logging(&self) -> Logging {
@@ -61,12 +66,15 @@ impl Run {
 /// Runs a daemon, whose file is at `path`, until it is told to stop.
 pub(super) async fn serve(path: &Path, config: Config) -> Result<Exit, Failure> {
     raise_open_files();
-    let mut signals = Signals::new().map_err(|cause| Failure::io("listen for signals", &cause))?;
+    let unheard = |cause| Failure::io("listen for signals", &cause);
+    let mut signals = Signals::new().map_err(unheard)?;
+    // From the start, which may have to wait: otherwise it would end the process.
+    let hangups = signal(SignalKind::hangup()).map_err(unheard)?;
     let connection = tokio::select! {
         connection = crate::broker::connect(&config, Access::Serve) => connection?,
         name = signals.next() => return Ok(stopped_early(name)),
     };
-    let exit = serve_on(&connection.broker, path, config, &mut signals).await?;
+    let exit = serve_on(&connection.broker, path, config, &mut signals, hangups).await?;
     connection.close().await;
     tracing::info!("stopped");
     Ok(exit)
@@ -78,13 +86,14 @@ async fn serve_on(
     path: &Path,
     config: Config,
     signals: &mut Signals,
+    hangups: Signal,
 ) -> Result<Exit, Failure> {
     let (parts, started) = tokio::select! {
         prepared = prepare(broker, path, &config) => prepared?,
         name = signals.next() => return Ok(stopped_early(name)),
     };
     // Dropped at the end, which ends them.
-    let _deploys = deploys(&config, started)?;
+    let _deploys = deploys(&config, started, hangups)?;
     let (tenants, plugins) = (config.tenants.len(), config.plugins.len());
     tracing::info!(tenants, plugins, concurrency = config.engine.concurrency, "ready");
     let shutdown = Shutdown::default();
@@ -98,7 +107,7 @@ async fn serve_on(
     }
     tokio::select! {
         ended = running => ended.map(|()| Exit::Ok).map_err(of_app),
-        name = signals.next() => {
+        name = signals.next_after_echoes() => {
             let message = format!("stopped at once by a second signal ({name})");
             Err(Failure::new(message).help("what was held is run again when its leases have run out"))
         }
@@ -110,18 +119,18 @@ fn stopped_early(signal: &str) -> Exit {
     Exit::Ok
 }
 
-/// Makes what a daemon consists of: all that can fail does so before the first job is leased.
+/// Makes what a daemon consists of: all that can fail does so before the first job is leased. Waits for the broker.
 async fn prepare(
     broker: &Arc<dyn Broker>,
     path: &Path,
     config: &Config,
 ) -> Result<(Parts<Engine>, Started), Failure> {
-    let of_broker = broker.check().await?;
+    let ambient = Ambient::system();
+    let of_broker = once_reached(&ambient, async || broker.check().await).await?;
     for warning in of_broker.into_iter().chain(warnings(config)) {
         tracing::warn!("{warning}");
     }
     let engine = Engine::new(config.engine_settings())?;
-    let ambient = Ambient::system();
     let started = deploy::start(config.clone(), path.to_owned(), engine.clone(), ambient.clone()).await;
     let started = started.map_err(|error| match error {
         StartError::Store(error) => Failure::new(error.to_string()),
@@ -141,11 +150,10 @@ async fn prepare(
 }
 
 /// Starts what changes the plugins in force while the daemon runs.
-fn deploys(config: &Config, started: Started) -> Result<JoinSet<()>, Failure> {
+fn deploys(config: &Config, started: Started, hangups: Signal) -> Result<JoinSet<()>, Failure> {
     let Started { deployer, handle, watched, .. } = started;
     let commands = control::Listener::bind(&config.deploy.folder);
     let commands = commands.map_err(|error| Failure::new(error.to_string()))?;
-    let hangups = signal(SignalKind::hangup()).map_err(|cause| Failure::io("listen for signals", &cause))?;
     let mut tasks = JoinSet::new();
     tasks.spawn(deployer.run());
     tasks.spawn(deploy::watch_files(watched, handle.clone()));
@@ -165,6 +173,9 @@ fn of_app(error: app::Error) -> Failure {
     Failure::new(error.to_string())
 }
 
+/// For how long after the first signal to stop others count as the same one.
+const ECHOES: Duration = Duration::from_secs(1);
+
 /// The signals that end a daemon.
 struct Signals {
     terminate: Signal,
@@ -174,6 +185,15 @@ struct Signals {
 impl Signals {
     fn new() -> std::io::Result<Self> {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next one that is meant as a further one. One that comes just after the first is its echo: a supervisor passes on
+    /// what the terminal has sent to both, for example.
+    async fn next_after_echoes(&mut self) -> &'static str {
+        let over = Instant::now() + ECHOES;
+        while tokio::time::timeout_at(over, self.next()).await.is_ok() {}
+        tracing::info!("a further signal ends it at once");
+        self.next().await
     }
 
     async fn next(&mut self) -> &'static str {
