@@ -79,14 +79,20 @@ impl Loader {
     pub(crate) fn new(config: &Config, engine: &wasmtime::Engine) -> Result<Self, Error> {
         let link =
             Link::new(engine, config).map_err(|error| Error::Setup { reason: format!("{error:#}") })?;
-        let open = |folder: &std::path::PathBuf| {
-            Cache::open(folder, engine).map_err(|error| Error::Setup {
-                reason: format!("engine.cache can't be {}: {error}", folder.display()),
-            })
+        // Without it, each start compiles, and that is all.
+        let open = |folder: &std::path::PathBuf| match Cache::open(folder, engine) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                tracing::warn!(
+                    folder = %folder.display(), %error,
+                    "engine.cache can't be used, so components are compiled anew at each start"
+                );
+                None
+            }
         };
         Ok(Self {
             link: Arc::new(link),
-            cache: config.cache.as_ref().map(open).transpose()?,
+            cache: config.cache.as_ref().and_then(open),
             compiler: config.compiler.clone(),
             accounts: Accounts::default(),
             compiling: Mutex::new(()),

@@ -288,12 +288,18 @@ async fn an_engine_with_other_settings_compiles_for_itself() {
 }
 
 #[tokio::test]
-async fn a_cache_that_others_can_write_to_is_refused() {
+async fn a_cache_that_can_not_be_used_is_left_alone_and_costs_a_compilation() {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    let cache = cached(folder.path());
+    assert_eq!(cache.load(guests::echo()).source(), Source::Compiled);
+    assert_eq!(cached(folder.path()).load(guests::echo()).source(), Source::Cached);
+    // What others have written there could be anything.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o770)).expect("ours");
-    let cache = Some(folder.path().to_owned());
-    let refusal = Engine::new(Config { cache, ..config() }).expect_err("others can write").to_string();
-    assert!(refusal.contains("others can write there"), "{refusal}");
+    assert_eq!(cached(folder.path()).load(guests::echo()).source(), Source::Compiled);
+    // Nothing can be made below a file, whoever asks.
+    let file = folder.path().join("file");
+    fs::write(&file, "").expect("a file");
+    assert_eq!(cached(&file.join("cache")).load(guests::echo()).source(), Source::Compiled);
 }
 
 #[test]
