@@ -9,20 +9,32 @@ use sandhog_core::job::JobRecord;
 
 use super::exit::{Exit, Failure};
 use crate::broker::Access;
-use crate::config::{self, Config, Plugin, nearest};
+use crate::config::{self, Config, Plugin, Problems, nearest};
 
 /// A configuration, and its broker.
 pub(super) struct Client {
     pub(super) config: Config,
     pub(super) broker: Arc<dyn Broker>,
+    /// Whether plugin files are left out, as they are wrong.
+    incomplete: bool,
+}
+
+/// Reads a configuration for whoever only talks to the broker, and warns of the plugin files that are left out. Says whether
+/// there are any.
+pub(super) fn load(path: &Path) -> Result<(Config, bool), Failure> {
+    let (config, problems) = config::load_for_broker(path)?;
+    for problem in problems.iter().flat_map(Problems::iter) {
+        tracing::warn!("a plugin file is left out: {}", problem.one_line());
+    }
+    Ok((config, problems.is_some()))
 }
 
 impl Client {
     /// Reads the configuration and connects to its broker.
     pub(super) async fn connect(path: &Path, access: Access) -> Result<Self, Failure> {
-        let config = config::load_for_broker(path)?;
+        let (config, incomplete) = load(path)?;
         let broker = crate::broker::connect(&config, access).await?.broker;
-        Ok(Self { config, broker })
+        Ok(Self { config, broker, incomplete })
     }
 
     /// The tenant that is meant, or all of them if none is.
@@ -58,6 +70,12 @@ impl Client {
         let handlers: Vec<&TenantId> = self.plugins_for(kind).map(|plugin| &plugin.tenant).collect();
         let all: Vec<&TenantId> = self.config.tenants.keys().collect();
         match (&all[..], &handlers[..]) {
+            // Whose it is may stand in a file that is left out.
+            (_, []) if self.incomplete => Err(Failure::new(format!(
+                "no plugin that can be read handles `{kind}`, so it is open whose job it is"
+            ))
+            .help("mend the plugin files above, or name the tenant: --tenant NAME")
+            .exit(Exit::Config)),
             ([], _) => Err(no_tenants()),
             ([only], _) | (_, [only]) => Ok((*only).clone()),
             (_, []) => {
@@ -79,6 +97,10 @@ impl Client {
                 failure.help("it has no plugins yet; put a plugin file into plugins.d")
             }
             None => failure.help(format!("its kinds are: {}", list(kinds.iter().copied()))),
+        };
+        let failure = match self.incomplete {
+            true => failure.help("a plugin file above that is left out may handle it").exit(Exit::Config),
+            false => failure,
         };
         failure.help("to enqueue it all the same, name a queue: --queue NAME")
     }

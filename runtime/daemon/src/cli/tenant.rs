@@ -9,10 +9,10 @@ use sandhog_core::id::TenantId;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::client::known_tenant;
+use super::client::{known_tenant, load};
 use super::console::Console;
 use super::exit::{Exit, Failure};
-use crate::config::{self, OwnBroker};
+use crate::config::OwnBroker;
 
 /// Set up what is a tenant's own at the broker
 #[derive(Debug, Subcommand)]
@@ -89,7 +89,7 @@ impl Tenant {
 
 impl Acl {
     fn execute(self, path: &Path, console: &Console) -> Result<Exit, Failure> {
-        let config = config::load_for_broker(path)?;
+        let (config, _) = load(path)?;
         let tenant = known_tenant(&config, &self.tenant)?;
         let login = match config.tenants.get(&tenant).and_then(|tenant| tenant.broker.as_ref()) {
             Some(OwnBroker::Known(server)) => server.effective_login(),

@@ -250,12 +250,13 @@ pub fn load_to_run(path: &Path) -> Result<Config, Problems> {
 }
 
 /// As [`load`], for whoever only talks to the broker: secrets are not fetched (no plugin has any), and components need
-/// not be there.
+/// not be there. A plugin file that is wrong is left out, as it is no business of another team's producers; what is wrong
+/// with it comes with the rest.
 ///
 /// # Errors
-/// All that is wrong with the files.
-pub fn load_for_broker(path: &Path) -> Result<Config, Problems> {
-    load_from(path, Outside { env: &from_environment, follow: Follow::BrokerAlone })
+/// All that is wrong with the files, if the daemon's is among them.
+pub fn load_for_broker(path: &Path) -> Result<(Config, Option<Problems>), Problems> {
+    load_partly(path, Outside { env: &from_environment, follow: Follow::BrokerAlone })
 }
 
 /// The folder of deploys that a daemon's file names, whatever else is wrong with it.
@@ -312,6 +313,14 @@ fn from_environment(name: &str) -> Option<String> {
 }
 
 fn load_from(path: &Path, outside: Outside<'_>) -> Result<Config, Problems> {
+    match load_partly(path, outside)? {
+        (config, None) => Ok(config),
+        (_, Some(problems)) => Err(problems),
+    }
+}
+
+/// What can be used of a configuration whose daemon file is right, and what is wrong with plugin files, which are left out.
+fn load_partly(path: &Path, outside: Outside<'_>) -> Result<(Config, Option<Problems>), Problems> {
     let daemon_file = match text_of(path) {
         Ok(text) => File::new(path.to_owned(), &text),
         Err(problem) => return Err(Problems::one(Problem::of_file(path, problem).help(STARTER))),
@@ -337,11 +346,14 @@ fn load_from(path: &Path, outside: Outside<'_>) -> Result<Config, Problems> {
         }
     }
     let config = daemon.and_then(|daemon| assemble(&daemon_file, daemon, &mut spoilt, drafts, outside));
-    problems.extend(daemon_file.into_problems());
     problems.extend(spoilt.into_iter().flat_map(File::into_problems));
-    match Problems::some(problems, path) {
-        Some(problems) => Err(problems),
-        None => Ok(config.expect("whatever kept it from being read was noted")),
+    let of_daemon = daemon_file.into_problems();
+    match config {
+        Some(config) if of_daemon.is_empty() => Ok((config, Problems::some(problems, path))),
+        _ => {
+            problems.extend(of_daemon);
+            Err(Problems::some(problems, path).expect("whatever kept it from being read was noted"))
+        }
     }
 }
 
@@ -360,7 +372,8 @@ fn assemble(
     let mut checked = across::Plugins::new(daemon_file, &daemon, &tenants, outside);
     let mut plugins = Vec::new();
     for (file, draft) in drafts {
-        plugins.extend(checked.check(&file, draft));
+        let plugin = checked.check(&file, draft);
+        plugins.extend(plugin.filter(|_| !file.has_problems()));
         done.push(file);
     }
     Some(Config {

@@ -54,6 +54,34 @@ fn a_configuration_that_is_wrong_ends_every_command_with_64_and_names_the_place(
 }
 
 #[test]
+fn a_plugin_file_that_is_wrong_stops_no_other_teams_commands() {
+    let of_globex =
+        "[plugin]\nname = \"g\"\ntenant = \"globex\"\ncomponent = \"echo.wasm\"\nkinds = [\"g.run\"]\n";
+    for (daemon, wrong) in [
+        ("[tenants.acme]\n[tenants.globex]\n", format!("{of_globex}[limits]\nmemory = \"64Mib\"\n")),
+        ("[tenants.acme]\n[tenants.globex]\n", "this is not TOML".to_owned()),
+        // Left behind when its tenant went.
+        ("[tenants.acme]\n[tenants.other]\n", of_globex.to_owned()),
+    ] {
+        let site = Site::new();
+        site.write("sandhog.toml", daemon);
+        site.write("plugins.d/g.toml", &wrong);
+        for command in [&["enqueue", "echo.run"][..], &["jobs"], &["jobs", "-t", "acme"], &["usage"]] {
+            let said = site.run(command);
+            assert_eq!(said.code, 0, "{command:?}: {said:?}");
+            assert!(said.err.contains("a plugin file is left out: plugins.d/g.toml:"), "{}", said.err);
+        }
+        // Whose job this is may stand in that file, so it is no guess.
+        site.run(&["enqueue", "g.run"]).fails(64, &["plugins.d/g.toml", "`g.run`"]);
+        site.run(&["enqueue", "g.run", "--queue", "q"]).fails(64, &["plugins.d/g.toml", "--tenant"]);
+        assert_eq!(site.run(&["enqueue", "g.run", "--queue", "q", "--tenant", "acme"]).code, 0);
+        for command in [&["check"][..], &["run"]] {
+            site.run(command).fails(64, &["plugins.d/g.toml"]);
+        }
+    }
+}
+
+#[test]
 fn components_that_can_not_be_loaded_are_all_named() {
     let site = Site::new();
     site.write("plugins.d/broken.wasm", "\0asm garbage");

@@ -9,6 +9,7 @@ use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::TenantId;
 
 use super::{engine_for_one, read};
+use crate::cli::client::load;
 use crate::cli::console::Console;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::inspection::{self as render, InspectionDocument, SignatureDocument, Trust};
@@ -65,7 +66,7 @@ impl Inspect {
 
 /// Whose components a tenant takes.
 fn trust(config: &Path, tenant: &TenantId) -> Result<Trust, Failure> {
-    let config = config::load_for_broker(config)?;
+    let (config, _) = load(config)?;
     match config.tenants.get(tenant) {
         Some(terms) => Ok(Trust { tenant: tenant.clone(), signers: terms.signers.clone() }),
         None => {
