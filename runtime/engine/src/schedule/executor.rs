@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use rustix::time::{ClockId, clock_gettime};
 use sandhog_core::id::TenantId;
 use tokio::runtime::Handle;
 
+use super::lap::Laps;
 use super::policy::Policy;
 use super::task::{Claim, End, Task, Turn};
 use super::ticker::Ticker;
@@ -136,27 +137,24 @@ impl<T: Send + 'static> Shared<T> {
         priority::lower(NICE);
         self.ticker.woke();
         let mut queue = self.lock();
-        let mut clock = cpu_clock();
+        let mut laps = Laps::new(Instant::now(), cpu_clock());
         loop {
             let Some((class, task)) = queue.next() else {
                 if queue.closed {
                     break;
                 }
                 queue = self.idle(queue);
-                clock = cpu_clock();
+                laps.skip(Instant::now());
                 continue;
             };
             self.crowd.0.store(queue.waiting(), Ordering::Relaxed);
             drop(queue);
 
             let waker = Waker::from(Arc::clone(&task));
-            let began = cpu_clock();
             let turn = task.turn(&mut Context::from_waker(&waker));
-            let now = cpu_clock();
-            // The run is billed for its own turn; its tenant's share also bears what it took to get here.
-            task.spent(now.saturating_sub(began));
-            let cpu = now.saturating_sub(clock);
-            clock = now;
+            // The run also bears what it took to get here.
+            let cpu = laps.lap(Instant::now(), cpu_clock);
+            task.spent(cpu);
             if turn == Turn::Ended {
                 task.announce_end();
             }

@@ -4,6 +4,7 @@
 //! a running guest notices that others wait.
 
 mod executor;
+mod lap;
 mod policy;
 mod task;
 mod ticker;
