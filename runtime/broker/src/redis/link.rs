@@ -6,6 +6,7 @@
 //! server no storm.
 
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -94,7 +95,8 @@ impl Link {
 
     async fn send(&self, command: &Cmd) -> std::result::Result<Value, Failure> {
         let (number, mut connection) = self.connection().await.map_err(Failure::Connect)?;
-        let answer = timeout(self.command_timeout, connection.send_packed_command(command)).await;
+        let sending = before_the_write(connection.send_packed_command(command));
+        let answer = timeout(self.command_timeout, sending).await;
         let error = match answer {
             Ok(Ok(value)) => match value.extract_error() {
                 Ok(value) => return Ok(value),
@@ -157,6 +159,23 @@ impl Link {
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if live.number == number {
             live.connection = None;
+        }
+    }
+}
+
+/// Sends a command so that those of other tasks, if they are ready to run, go out in the same write.
+///
+/// A command is handed to the task that writes to the connection. Tokio runs the task next that was woken last, and so
+/// would write each command by itself. One that is spawned after it takes that place, and the writing task comes after
+/// those that are ready.
+async fn before_the_write<T>(sending: impl Future<Output = T>) -> T {
+    let mut sending = std::pin::pin!(sending);
+    let at_once = std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
+    match at_once {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => {
+            tokio::spawn(std::future::ready(()));
+            sending.await
         }
     }
 }
