@@ -95,6 +95,8 @@ pub(crate) struct Held {
     renewing: bool,
     /// Whether one has brought the log line of the run.
     logged: bool,
+    /// Whether the run was told that its daemon shuts down.
+    told: bool,
 }
 
 /// The guest.
@@ -136,6 +138,8 @@ pub(crate) enum Step {
     Distrust(usize),
     /// A daemon is killed; another one starts in its place.
     Crash(usize),
+    /// A daemon shuts down, and tells the run.
+    Draining(usize),
     /// The grace time of a daemon is over.
     Drain(usize),
     /// Somebody cancels a job.
@@ -228,6 +232,11 @@ impl Model for Protocol {
                 world.faults -= 1;
                 world.vacate(seat);
             }
+            Step::Draining(seat) => {
+                world.faults -= 1;
+                world.tells(seat);
+                self.happens(&mut world, seat, Event::Draining, TRUSTED);
+            }
             Step::Drain(seat) => {
                 world.faults -= 1;
                 self.happens(&mut world, seat, Event::Drain, TRUSTED);
@@ -260,7 +269,7 @@ impl Protocol {
         let no_wait =
             Backoff { base: Duration::ZERO, factor: 1.0, max: Duration::ZERO, jitter: Jitter::None };
         let max_attempts = self.max_attempts.try_into().expect("not zero");
-        RetryPolicy { max_attempts, backoff: no_wait, on_limit: OnLimit::Bury }
+        RetryPolicy { max_attempts, backoff: no_wait, ..RetryPolicy::default() }
     }
 
     /// Something happens to an attempt: the machine decides, and this does what it says.
@@ -425,6 +434,9 @@ impl World {
                 steps.extend(exits.map(|exit| Step::Exit(seat, exit)));
                 self.add_fault(Step::Exit(seat, Exit::HostFault), steps);
                 self.add_fault(Step::Drain(seat), steps);
+                if !held.told {
+                    self.add_fault(Step::Draining(seat), steps);
+                }
             }
             // What it returns may have come first.
             Run::Going { stop: Some(_), .. } => {
@@ -501,6 +513,11 @@ impl World {
         })
     }
 
+    fn tells(&mut self, seat: usize) {
+        let Seat::Taken(held) = &mut self.seats[seat] else { return };
+        held.told = true;
+    }
+
     fn renews(&mut self, seat: usize) {
         let Seat::Taken(held) = &mut self.seats[seat] else { return };
         held.renewing = true;
@@ -551,6 +568,7 @@ impl Held {
             settling: None,
             renewing: false,
             logged: false,
+            told: false,
         }
     }
 }

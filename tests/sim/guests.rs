@@ -12,11 +12,14 @@ use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, StateKey, TenantId};
 use sandhog_core::job::Priority;
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason, Usage};
-use sandhog_engine::{Abort, Host, Input, JobAsk, Share};
+use sandhog_engine::{Abort, Courtesy, Host, Input, JobAsk, Share};
 use tokio::sync::Notify;
 
 /// The state key that every success adds 1 to.
 pub(crate) const SUCCESSES: &str = "successes";
+
+/// How often a guest looks whether its daemon shuts down.
+const LOOKS_EVERY: Duration = Duration::from_millis(100);
 
 /// What one attempt does.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +45,8 @@ pub(crate) enum End {
     HostFault,
     /// Goes on until it is stopped.
     Hang,
+    /// Goes on until it is told that its daemon shuts down, and then fails in a way that may go away.
+    HangUntilDrained,
 }
 
 /// What each job does, attempt by attempt; the last act is repeated, and jobs that guests enqueue just return.
@@ -163,8 +168,14 @@ impl Players {
     async fn play(&self, act: Act, abort: &Abort) -> Exit {
         let acted = async {
             tokio::time::sleep(act.takes).await;
-            if matches!(act.end, End::Hang) {
-                std::future::pending::<()>().await;
+            match act.end {
+                End::Hang => std::future::pending().await,
+                End::HangUntilDrained => {
+                    while abort.asked() != Some(Courtesy::Draining) {
+                        tokio::time::sleep(LOOKS_EVERY).await;
+                    }
+                }
+                _ => {}
             }
         };
         tokio::select! {
@@ -187,7 +198,9 @@ fn perform(end: End, host: &dyn Host) -> Outcome {
             }
             Outcome::Returned { output: b"done".to_vec(), effects }
         }
-        End::Fail => Outcome::FailedTransiently { message: "as told".into(), retry_after: None },
+        End::Fail | End::HangUntilDrained => {
+            Outcome::FailedTransiently { message: "as told".into(), retry_after: None }
+        }
         End::FailForGood => Outcome::FailedPermanently { message: "as told".into() },
         End::OutOfFuel => Outcome::Exceeded { limit: Limit::Fuel, message: "as told".into() },
         End::HostFault => Outcome::HostFault { message: "as told".into() },

@@ -25,6 +25,7 @@ mod world;
 use std::iter::repeat_n;
 use std::time::Duration;
 
+use sandhog_core::job::State;
 use world::{Plan, play};
 
 /// Seeds that once found a bug.
@@ -126,4 +127,12 @@ fn a_turn_of_long_jobs_is_one_job() {
     assert_eq!(tenants.len(), 410, "none was leased twice: {tenants:?}");
     // At the very start, nobody has heard of the other's jobs yet.
     assert!(tenants[2..].windows(2).all(|pair| pair != ["long", "long"]), "{tenants:?}");
+}
+
+#[test]
+fn a_handler_that_ends_when_its_daemon_drains_loses_no_attempt() {
+    let history = play(&Plan::drained_again_and_again());
+    let [(_, state, attempts)] = history.finals["single"][..] else { panic!("one job: {history:?}") };
+    assert_eq!((state, attempts), (State::Cancelled, 0));
+    assert!(history.leases.len() >= 6, "each daemon had it: {history:?}");
 }

@@ -27,7 +27,7 @@ use sandhog_core::budget::{Budget, Bytes};
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::{NewJob, Priority, State};
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
-use sandhog_core::settle::{Backoff, Jitter, OnLimit, RetryPolicy};
+use sandhog_core::settle::{Backoff, Jitter, RetryPolicy};
 use sandhog_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -97,7 +97,8 @@ pub(crate) struct History {
     pub(crate) leases: Vec<Handed>,
     /// Calls in which at least one was handed out.
     pub(crate) calls: usize,
-    finals: BTreeMap<String, Vec<(JobId, State, u32)>>,
+    /// What became of the jobs, by tenant: the state of each, and how many attempts counted.
+    pub(crate) finals: BTreeMap<String, Vec<(JobId, State, u32)>>,
     took: Duration,
 }
 
@@ -123,6 +124,11 @@ impl Plan {
             let quick = if r.random_bool(0.3) { r.random_range(0..150) } else { 0 };
             tenant.jobs.extend((0..quick).map(|_| JobPlan::lasting(Duration::ZERO, Duration::ZERO)));
         }
+        for act in tenants.iter_mut().flat_map(|tenant| &mut tenant.jobs).flat_map(|job| &mut job.acts) {
+            if matches!(act.end, End::Hang) && r.random() {
+                act.end = End::HangUntilDrained;
+            }
+        }
         Self { seed, tenants, concurrency, daemons, faults, blows, missing, slow: None }
     }
 
@@ -141,6 +147,29 @@ impl Plan {
             daemons: 1,
             faults: Faults::default(),
             blows: Vec::new(),
+            missing: Vec::new(),
+            slow: None,
+        }
+    }
+
+    /// A job that goes on until it is told to stop, of daemons that are replaced one after the other. In the end it is
+    /// cancelled.
+    pub(crate) fn drained_again_and_again() -> Self {
+        let act = Act { takes: Duration::ZERO, end: End::HangUntilDrained };
+        let job = JobPlan {
+            enqueued_after: Duration::ZERO,
+            delay: Duration::ZERO,
+            acts: vec![act],
+            cancelled_after: Some(Duration::from_secs(5 * (u64::from(MAX_ATTEMPTS) + 3))),
+        };
+        let blows = (0..MAX_ATTEMPTS + 2).map(|_| (Duration::from_secs(4), Blow::Drain(0)));
+        Self {
+            seed: 0,
+            tenants: vec![TenantPlan { name: "single".into(), quota: 1, jobs: vec![job] }],
+            concurrency: 1,
+            daemons: 1,
+            faults: Faults::default(),
+            blows: blows.collect(),
             missing: Vec::new(),
             slow: None,
         }
@@ -632,7 +661,7 @@ fn offer() -> Offer<()> {
                 max: Duration::from_secs(10),
                 jitter: Jitter::Full,
             },
-            on_limit: OnLimit::Bury,
+            ..RetryPolicy::default()
         },
         payload_max: Bytes::mib(1),
     }

@@ -17,7 +17,8 @@ use crate::outcome::{Outcome, StopReason};
 use crate::quota::{QueueBounds, QueueExcess, StateExcess, StateQuota};
 use crate::reason::Reason;
 use crate::settle::{
-    Chance, RetryPolicy, Settlement, Tally, settle, settle_conflict, settle_full, settle_queue_full,
+    Chance, RetryPolicy, Settlement, Tally, settle, settle_conflict, settle_draining, settle_full,
+    settle_queue_full,
 };
 use crate::time::Mono;
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub enum Event {
     },
     /// The broker says that the lease is another's.
     LeaseLost,
+    /// The handler was told that the daemon shuts down, and may end early.
+    Draining,
     /// The grace time of a shutdown is over.
     Drain,
     /// Time has passed; see [`Attempt::wake_at`].
@@ -82,6 +85,7 @@ impl Event {
             Self::Renewed { .. } => "renewed",
             Self::CancelRequested { .. } => "cancel-requested",
             Self::LeaseLost => "lease-lost",
+            Self::Draining => "draining",
             Self::Drain => "drain",
             Self::Tick => "tick",
             Self::Settled(_) => "settled",
@@ -165,7 +169,7 @@ pub enum Ending {
 #[derive(Debug, Clone, PartialEq)]
 enum Phase {
     Starting,
-    Running { retry: RetryPolicy, deadline: Mono, stop: Option<StopReason> },
+    Running(Running),
     Settling { retry: Option<RetryPolicy> },
     Done,
 }
@@ -176,6 +180,16 @@ pub struct Attempt {
     tally: Tally,
     trusted_until: Mono,
     phase: Phase,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Running {
+    retry: RetryPolicy,
+    deadline: Mono,
+    /// Why it is being stopped, if it is.
+    stop: Option<StopReason>,
+    /// Whether its handler was told that the daemon shuts down.
+    is_draining: bool,
 }
 
 impl Attempt {
@@ -189,9 +203,9 @@ impl Attempt {
     #[must_use]
     pub fn wake_at(&self) -> Option<Mono> {
         match &self.phase {
-            Phase::Running { stop: Some(_), .. } if self.lost() => None,
-            Phase::Running { deadline, stop: None, .. } => Some(self.trusted_until.min(*deadline)),
-            Phase::Starting | Phase::Running { .. } | Phase::Settling { .. } => Some(self.trusted_until),
+            Phase::Running(Running { stop: Some(_), .. }) if self.lost() => None,
+            Phase::Running(Running { deadline, stop: None, .. }) => Some(self.trusted_until.min(*deadline)),
+            Phase::Starting | Phase::Running(_) | Phase::Settling { .. } => Some(self.trusted_until),
             Phase::Done => None,
         }
     }
@@ -203,7 +217,7 @@ impl Attempt {
     }
 
     fn lost(&self) -> bool {
-        matches!(self.phase, Phase::Running { stop: Some(StopReason::LeaseLost), .. })
+        matches!(self.phase, Phase::Running(Running { stop: Some(StopReason::LeaseLost), .. }))
     }
 
     /// Takes one event and says what to do about it.
@@ -213,9 +227,7 @@ impl Attempt {
         }
         match self.phase.clone() {
             Phase::Starting => self.on_starting(event, now),
-            Phase::Running { retry, deadline, stop } => {
-                self.on_running(event, now, chance, retry, deadline, stop)
-            }
+            Phase::Running(running) => self.on_running(event, now, chance, running),
             Phase::Settling { retry } => self.on_settling(event, now, chance, retry),
             Phase::Done => Action::Wait,
         }
@@ -227,7 +239,7 @@ impl Attempt {
         }
         match event {
             Event::Admitted { retry, deadline } => {
-                self.phase = Phase::Running { retry, deadline, stop: None };
+                self.phase = Phase::Running(Running { retry, deadline, stop: None, is_draining: false });
                 Action::Start
             }
             Event::Deferred { after, reason } => self.send(None, Settlement::Release { after, reason }),
@@ -237,7 +249,9 @@ impl Attempt {
                 self.send(None, Settlement::Release { after: Duration::ZERO, reason: Reason::Drained })
             }
             Event::LeaseLost => self.end(Ending::Lost),
-            Event::Exited(_)
+            // A run that starts all the same is told once it runs.
+            Event::Draining
+            | Event::Exited(_)
             | Event::Renewed { .. }
             | Event::Tick
             | Event::Settled(_)
@@ -245,15 +259,8 @@ impl Attempt {
         }
     }
 
-    fn on_running(
-        &mut self,
-        event: Event,
-        now: Mono,
-        chance: Chance,
-        retry: RetryPolicy,
-        deadline: Mono,
-        stop: Option<StopReason>,
-    ) -> Action {
+    fn on_running(&mut self, event: Event, now: Mono, chance: Chance, running: Running) -> Action {
+        let Running { retry, deadline, stop, is_draining } = running;
         if let Event::Exited(outcome) = event {
             if stop == Some(StopReason::LeaseLost) || now >= self.trusted_until {
                 return self.end(Ending::Lost);
@@ -263,6 +270,7 @@ impl Attempt {
                 (Some(StopReason::Cancelled), outcome) if !matches!(outcome, Outcome::Returned { .. }) => {
                     Settlement::Cancel
                 }
+                (_, outcome) if is_draining => settle_draining(self.tally, outcome, &retry, chance),
                 (_, outcome) => settle(self.tally, outcome, &retry, chance),
             };
             return self.send(Some(retry), settlement);
@@ -275,13 +283,15 @@ impl Attempt {
             _ if now >= deadline => Some(StopReason::Deadline),
             _ => None,
         };
-        match wanted {
+        let is_draining = is_draining || matches!(event, Event::Draining | Event::Drain);
+        let (stop, action) = match wanted {
             Some(wanted) if stop.is_none_or(|stop| outranks(wanted, stop)) => {
-                self.phase = Phase::Running { retry, deadline, stop: Some(wanted) };
-                Action::Stop(wanted)
+                (Some(wanted), Action::Stop(wanted))
             }
-            _ => Action::Wait,
-        }
+            _ => (stop, Action::Wait),
+        };
+        self.phase = Phase::Running(Running { retry, deadline, stop, is_draining });
+        action
     }
 
     fn on_settling(&mut self, event: Event, now: Mono, chance: Chance, retry: Option<RetryPolicy>) -> Action {
@@ -325,6 +335,7 @@ impl Attempt {
             | Event::Exited(_)
             | Event::Renewed { .. }
             | Event::CancelRequested { .. }
+            | Event::Draining
             | Event::Drain
             | Event::Tick => Action::Wait,
         }
@@ -358,6 +369,7 @@ mod tests {
     use super::*;
     use crate::effects::Effects;
     use crate::id::LeaseNo;
+    use crate::outcome::Limit;
     use proptest::prelude::*;
 
     const CHANCE: fn() -> Chance = || Chance::from_bits(1 << 63);
@@ -377,6 +389,10 @@ mod tests {
         Event::Exited(Outcome::Returned { output: vec![1], effects: Effects::default() })
     }
 
+    fn gave_up(retry_after: Option<Duration>) -> Event {
+        Event::Exited(Outcome::FailedTransiently { message: "not now".into(), retry_after })
+    }
+
     fn conflict() -> Event {
         Event::Settled(SettleReply::Conflict { key: StateKey::parse("k").expect("valid") })
     }
@@ -389,9 +405,12 @@ mod tests {
             ("rejected", Event::Rejected { reason: Reason::PayloadTooLarge, message: "big".into() }),
             ("returned", returned()),
             ("failed", Event::Exited(Outcome::FailedPermanently { message: "no".into() })),
+            ("gave-up", gave_up(None)),
+            ("trapped", Event::Exited(Outcome::Trapped { message: "unreachable".into() })),
             ("renewed", Event::Renewed { trusted_until: at(TRUST) }),
             ("cancel", Event::CancelRequested { trusted_until: at(TRUST) }),
             ("lost", Event::LeaseLost),
+            ("draining", Event::Draining),
             ("drain", Event::Drain),
             ("tick", Event::Tick),
             ("applied", Event::Settled(SettleReply::Applied)),
@@ -421,7 +440,8 @@ mod tests {
             ("starting", after(vec![])),
             ("running", after(vec![admitted()])),
             ("cancelling", after(vec![admitted(), Event::CancelRequested { trusted_until: at(TRUST) }])),
-            ("draining", after(vec![admitted(), Event::Drain])),
+            ("draining", after(vec![admitted(), Event::Draining])),
+            ("drained", after(vec![admitted(), Event::Drain])),
             ("losing", after(vec![admitted(), Event::LeaseLost])),
             ("settling", after(vec![admitted(), returned()])),
             ("done", after(vec![admitted(), returned(), Event::Settled(SettleReply::Applied)])),
@@ -452,18 +472,33 @@ starting lost end-lost
 starting drain release
 running returned succeed
 running failed bury
+running gave-up retry
+running trapped retry
 running cancel stop:Cancelled
 running lost stop:LeaseLost
 running drain stop:Drained
 cancelling returned succeed
 cancelling failed cancel
+cancelling gave-up cancel
+cancelling trapped cancel
 cancelling lost stop:LeaseLost
 draining returned succeed
 draining failed bury
+draining gave-up release
+draining trapped retry
 draining cancel stop:Cancelled
 draining lost stop:LeaseLost
+draining drain stop:Drained
+drained returned succeed
+drained failed bury
+drained gave-up release
+drained trapped retry
+drained cancel stop:Cancelled
+drained lost stop:LeaseLost
 losing returned end-lost
 losing failed end-lost
+losing gave-up end-lost
+losing trapped end-lost
 settling applied end-settled
 settling stale end-lost
 settling conflict retry
@@ -489,6 +524,27 @@ settling settle-failed settle-again
         assert_eq!(attempt.on(Event::Tick, at(DEADLINE), CHANCE()), Action::Stop(StopReason::Deadline));
         assert_eq!(attempt.on(Event::Tick, at(DEADLINE), CHANCE()), Action::Wait);
         assert_eq!(attempt.wake_at(), Some(at(TRUST)));
+    }
+
+    #[test]
+    fn a_handler_that_ends_early_because_the_daemon_drains_loses_no_attempt() {
+        let last = Tally { attempts: RetryPolicy::default().max_attempts.get() - 1, ..FIRST };
+        let ends = |events: Vec<Event>| {
+            let mut attempt = Attempt::new(last, at(TRUST));
+            attempt.on(admitted(), at(0), CHANCE());
+            events.into_iter().map(|event| attempt.on(event, at(1), CHANCE())).last().expect("it ends")
+        };
+        let released = |after| Action::Settle(Settlement::Release { after, reason: Reason::Drained });
+        assert_eq!(ends(vec![Event::Draining, gave_up(None)]), released(Duration::ZERO));
+        let wait = Duration::from_secs(60);
+        assert_eq!(ends(vec![Event::Draining, gave_up(Some(wait))]), released(wait), "it has said when");
+        for timed_out in [
+            Outcome::Aborted(StopReason::Deadline),
+            Outcome::Exceeded { limit: Limit::Time, message: "timed out".into() },
+        ] {
+            assert_eq!(ends(vec![Event::Draining, Event::Exited(timed_out)]), released(Duration::ZERO));
+        }
+        assert!(matches!(ends(vec![gave_up(None)]), Action::Settle(Settlement::Bury { .. })));
     }
 
     #[test]
@@ -532,6 +588,28 @@ settling settle-failed settle-again
                     Action::Wait | Action::Stop(_) => {}
                 }
                 prop_assert!(starts <= 1 && endings <= 1 && sent <= 2);
+            }
+        }
+
+        #[test]
+        fn once_its_handler_was_told_of_a_shutdown_a_failure_that_may_go_away_is_never_counted(
+            before in prop::collection::vec(any_event(), 0..30),
+            after in prop::collection::vec(any_event(), 0..30),
+            attempts in 0..9u32,
+        ) {
+            let mut attempt = Attempt::new(Tally { attempts, ..FIRST }, at(TRUST));
+            let script = before.into_iter().chain([Event::Draining]).chain(after);
+            let (mut told, mut runs) = (false, false);
+            for event in script {
+                let gives_up = event == gave_up(None);
+                let is_told = event == Event::Draining;
+                let action = attempt.on(event, at(1), CHANCE());
+                runs |= action == Action::Start;
+                told |= is_told && runs;
+                if let (true, true, Action::Settle(settlement)) = (told, gives_up, action) {
+                    let counts = matches!(settlement, Settlement::Retry { .. } | Settlement::Bury { .. });
+                    prop_assert!(!counts, "{settlement:?}");
+                }
             }
         }
 

@@ -147,6 +147,8 @@ pub struct RetryPolicy {
     pub max_attempts: NonZeroU32,
     /// The waits between them.
     pub backoff: Backoff,
+    /// The longest wait that a handler may ask for. A longer one is cut to it.
+    pub retry_after_max: Duration,
     /// For the limits for which [`Limit::is_deterministic`] holds.
     pub on_limit: OnLimit,
 }
@@ -156,6 +158,7 @@ impl Default for RetryPolicy {
         Self {
             max_attempts: const { NonZeroU32::new(5).expect("not zero") },
             backoff: Backoff::default(),
+            retry_after_max: Duration::from_secs(24 * 60 * 60),
             on_limit: OnLimit::Bury,
         }
     }
@@ -185,7 +188,8 @@ pub fn settle(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chan
         if failures >= policy.max_attempts.get() {
             return Settlement::Bury { reason, message };
         }
-        let after = after.unwrap_or_else(|| policy.backoff.wait(failures, chance));
+        let asked_for = after.map(|after: Duration| after.min(policy.retry_after_max));
+        let after = asked_for.unwrap_or_else(|| policy.backoff.wait(failures, chance));
         Settlement::Retry { after, reason, message }
     };
     match outcome {
@@ -211,6 +215,22 @@ pub fn settle(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chan
         Outcome::HostFault { .. } => {
             Settlement::Release { after: HOST_FAULT_REST, reason: Reason::HostFault }
         }
+    }
+}
+
+/// What to record for an outcome of a run whose handler was told that the daemon shuts down. A failure that may go away,
+/// or a timeout, may be how it ends early: the job goes back, and the attempt doesn't count.
+#[must_use]
+pub fn settle_draining(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
+    let release = |after| Settlement::Release { after, reason: Reason::Drained };
+    match outcome {
+        Outcome::FailedTransiently { retry_after, .. } => {
+            release(retry_after.unwrap_or_default().min(policy.retry_after_max))
+        }
+        Outcome::Exceeded { limit: Limit::Time, .. } | Outcome::Aborted(StopReason::Deadline) => {
+            release(Duration::ZERO)
+        }
+        outcome => settle(tally, outcome, policy, chance),
     }
 }
 
@@ -320,6 +340,20 @@ mod tests {
         let outcome = Outcome::FailedTransiently { message: "later".into(), retry_after: Some(wanted) };
         let settlement = settle(after(0), outcome, &RetryPolicy::default(), CHANCE);
         assert!(matches!(settlement, Settlement::Retry { after, .. } if after == wanted));
+    }
+
+    #[test]
+    fn no_handler_puts_its_job_off_for_longer_than_the_policy_allows() {
+        let policy = RetryPolicy { retry_after_max: Duration::from_secs(60), ..RetryPolicy::default() };
+        let outcome = |wait| Outcome::FailedTransiently { message: "later".into(), retry_after: Some(wait) };
+        for (asked, granted) in [(59, 59), (60, 60), (61, 60), (u64::MAX, 60)]
+            .map(|(asked, granted)| (Duration::from_secs(asked), Duration::from_secs(granted)))
+        {
+            let settlement = settle(after(0), outcome(asked), &policy, CHANCE);
+            assert!(matches!(settlement, Settlement::Retry { after, .. } if after == granted));
+            let settlement = settle_draining(after(0), outcome(asked), &policy, CHANCE);
+            assert!(matches!(settlement, Settlement::Release { after, .. } if after == granted));
+        }
     }
 
     proptest! {

@@ -204,9 +204,10 @@ impl<R: Runner> Course<'_, R> {
                     drained = next(drained);
                     if drained == Phase::Draining {
                         self.abort.ask(Courtesy::Draining);
-                        continue;
+                        Event::Draining
+                    } else {
+                        Event::Drain
                     }
-                    Event::Drain
                 }
                 () = workshop.ambient.reached(self.machine.wake_at()) => Event::Tick,
             };

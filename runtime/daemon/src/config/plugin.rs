@@ -163,6 +163,7 @@ fn retry(fields: &mut Fields<'_>) -> RetryPolicy {
     RetryPolicy {
         max_attempts: fields.or("max_attempts", default.max_attempts),
         backoff: fields.table("backoff", |fields| backoff(fields, default.backoff)),
+        retry_after_max: fields.or("retry_after_max", Positive(default.retry_after_max)).0,
         on_limit: fields.or("on_limit", default.on_limit),
     }
 }

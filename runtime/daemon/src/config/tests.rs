@@ -471,6 +471,7 @@ state_writes = 3
 [retry]
 max_attempts = 2
 backoff = { base = "1s", factor = 3, max = "5m", jitter = "none" }
+retry_after_max = "1h"
 on_limit = "retry"
 [keep]
 done = "1h"
@@ -515,8 +516,12 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     assert_eq!((plugin.payload, plugin.concurrency.get()), (Bytes::mib(2), 16));
     let second = Duration::from_secs(1);
     let backoff = Backoff { base: second, factor: 3.0, max: second * 300, jitter: Jitter::None };
-    let retry =
-        RetryPolicy { max_attempts: NonZeroU32::MIN.saturating_add(1), backoff, on_limit: OnLimit::Retry };
+    let retry = RetryPolicy {
+        max_attempts: NonZeroU32::MIN.saturating_add(1),
+        backoff,
+        retry_after_max: second * 3600,
+        on_limit: OnLimit::Retry,
+    };
     assert_eq!(plugin.retry, retry);
     assert_eq!(plugin.keep, Keep { done: second * 3600, dead: second * 2 * 86400 });
     let dirs = [
