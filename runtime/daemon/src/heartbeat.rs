@@ -70,7 +70,11 @@ pub(crate) struct Pulse {
 struct PulseState {
     renewed_at: Mono,
     hurry: Hurry,
+    /// Whether the attempt wants its lease renewed; once it doesn't, it never does again.
+    wanted: bool,
     notes: Notes,
+    /// Whether a renewal under way brings notes, which come back if it fails.
+    notes_on_their_way: bool,
     /// What the heartbeat has learned, and the attempt has not heard of yet. Most attempts end before there is anything.
     events: VecDeque<Event>,
 }
@@ -93,6 +97,51 @@ impl Pulse {
         std::mem::take(&mut self.lock().notes)
     }
 
+    /// Has the lease renewed no more.
+    pub(crate) fn let_go(&self) {
+        self.lock().wanted = false;
+    }
+
+    /// Waits until no renewal is under way that brings notes. What it couldn't deliver is there again by then. For one
+    /// waiter at a time, that of [`Self::event`] among them.
+    pub(crate) async fn notes_are_here(&self) {
+        poll_fn(|cx| {
+            self.attempt.register(cx.waker());
+            if self.lock().notes_on_their_way { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+    }
+
+    /// Takes what is to be reported along with a renewal.
+    fn begin_renewal(&self) -> Renew {
+        let mut state = self.lock();
+        state.hurry = Hurry::No;
+        let notes = std::mem::take(&mut state.notes);
+        state.notes_on_their_way = !notes.is_empty();
+        Renew { token: self.token, progress: notes.progress, log: notes.log }
+    }
+
+    /// The renewal came through.
+    fn is_renewed(&self, asked_at: Mono, event: Event) {
+        let mut state = self.lock();
+        state.renewed_at = asked_at;
+        state.notes_on_their_way = false;
+        state.events.push_back(event);
+        drop(state);
+        self.attempt.wake();
+    }
+
+    /// The renewal didn't come through: it is tried again, and what it was to bring goes with the next one, or with the
+    /// settlement.
+    fn renewal_failed(&self, renew: Renew) {
+        let mut state = self.lock();
+        state.hurry = Hurry::Yes;
+        state.notes_on_their_way = false;
+        state.notes.restore(Notes { progress: renew.progress, log: renew.log });
+        drop(state);
+        self.attempt.wake();
+    }
+
     /// Waits for what the heartbeat learns next. For one waiter at a time.
     pub(crate) async fn event(&self) -> Event {
         poll_fn(|cx| {
@@ -100,11 +149,6 @@ impl Pulse {
             self.lock().events.pop_front().map_or(Poll::Pending, Poll::Ready)
         })
         .await
-    }
-
-    fn tell(&self, event: Event) {
-        self.lock().events.push_back(event);
-        self.attempt.wake();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, PulseState> {
@@ -153,7 +197,9 @@ impl Live {
         let state = PulseState {
             renewed_at: leased_at,
             hurry: Hurry::No,
+            wanted: true,
             notes: Notes::default(),
+            notes_on_their_way: false,
             events: VecDeque::new(),
         };
         let (state, attempt) = (Mutex::new(state), AtomicWaker::new());
@@ -219,6 +265,9 @@ impl Live {
                 continue;
             }
             let state = pulse.lock();
+            if !state.wanted {
+                continue;
+            }
             let in_time = renewed_before.is_some_and(|before| state.renewed_at <= before);
             if in_time || state.hurry == Hurry::Yes || !state.notes.is_empty() {
                 due.entry(pulse.tenant.clone()).or_default().push(Arc::clone(pulse));
@@ -316,14 +365,7 @@ async fn renew(
     outage: &Outage,
     ambient: &Ambient,
 ) {
-    let asks: Vec<Renew> = batch
-        .iter()
-        .map(|pulse| {
-            pulse.lock().hurry = Hurry::No;
-            let Notes { progress, log } = pulse.take_notes();
-            Renew { token: pulse.token, progress, log }
-        })
-        .collect();
+    let asks: Vec<Renew> = batch.iter().map(|pulse| pulse.begin_renewal()).collect();
     // What the broker grants counts from when it was asked: its answer may have taken long.
     let asked_at = ambient.mono();
     let trusted_until = asked_at.after(lease.ttl.saturating_sub(lease.margin));
@@ -331,21 +373,19 @@ async fn renew(
         Ok(renewals) => {
             outage.over(Caller::Tenant(tenant));
             for (pulse, renewal) in batch.iter().zip(renewals) {
-                pulse.lock().renewed_at = asked_at;
                 let event = match renewal {
                     Renewal::Held => Event::Renewed { trusted_until },
                     Renewal::CancelRequested => Event::CancelRequested { trusted_until },
                     // Another version has taken the job over.
                     Renewal::Lost | Renewal::Unreadable => Event::LeaseLost,
                 };
-                pulse.tell(event);
+                pulse.is_renewed(asked_at, event);
             }
         }
         Err(error) => {
             outage.note(Caller::Tenant(tenant), &error);
             for (pulse, ask) in batch.iter().zip(asks) {
-                pulse.lock().hurry = Hurry::Yes;
-                pulse.note(|notes| notes.restore(Notes { progress: ask.progress, log: ask.log }));
+                pulse.renewal_failed(ask);
             }
         }
     }
@@ -354,6 +394,7 @@ async fn renew(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
     use sandhog_broker::faulty::{Faults, Faulty};
     use sandhog_broker::memory::Memory;
     use sandhog_broker::routed::{Routed, Routes};
@@ -437,6 +478,37 @@ mod tests {
         }
         let renewed = cancelled_at.elapsed();
         assert!(renewed < 3 * LEASE.renew_every + Duration::from_secs(2), "three beats took {renewed:?}");
+    }
+
+    #[test]
+    fn a_lease_that_its_attempt_has_given_up_is_renewed_no_more() {
+        let live = Arc::new(Live::default());
+        let token = LeaseToken { job: JobId::from_parts(Timestamp::from_millis(1), 1), lease: LeaseNo(1) };
+        let alive = live.join(tenant("acme"), token, Mono::from_origin(Duration::ZERO));
+        let later = Some(Mono::from_origin(Duration::from_secs(60)));
+        assert_eq!(live.due(later, None).len(), 1);
+        alive.pulse.let_go();
+        live.hurry(tenant("acme"), token.job);
+        alive.pulse.note(|notes| notes.progress = Some(Progress { done: 1, total: None, message: None }));
+        assert_eq!(live.due(later, None).len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_renewal_could_not_bring_is_there_for_the_settlement() {
+        let live = Arc::new(Live::default());
+        let token = LeaseToken { job: JobId::from_parts(Timestamp::from_millis(1), 1), lease: LeaseNo(1) };
+        let alive = live.join(tenant("acme"), token, Mono::from_origin(Duration::ZERO));
+        let progress = Progress { done: 1, total: None, message: None };
+        alive.pulse.note(|notes| notes.progress = Some(progress.clone()));
+        let renew = alive.pulse.begin_renewal();
+        let mut here = std::pin::pin!(alive.pulse.notes_are_here());
+        assert!(here.as_mut().now_or_never().is_none(), "they are on their way");
+        alive.pulse.renewal_failed(renew);
+        here.await;
+        assert_eq!(alive.pulse.take_notes().progress, Some(progress));
+        let nothing_to_bring = alive.pulse.begin_renewal();
+        alive.pulse.notes_are_here().await;
+        drop(nothing_to_bring);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::ambient::Ambient;
 use crate::catalog::{Archive, Chosen, NoVersion, Plugin, Tenant};
 use crate::drain::{Follow, Phase};
 use crate::guest_host::GuestHost;
-use crate::heartbeat::{Alive, Live};
+use crate::heartbeat::{Alive, Live, Notes};
 use crate::room::Room;
 use crate::runner::Runner;
 use crate::settler::{Answer, Settler, Unsettled};
@@ -163,6 +163,9 @@ impl<R: Runner> Course<'_, R> {
         let ambient = &self.workshop.ambient;
         let happened = event.slug();
         let action = self.machine.on(event, ambient.mono(), ambient.chance());
+        if !self.machine.wants_lease() {
+            self.alive.pulse.let_go();
+        }
         tracing::trace!(token = %self.token, event = happened, action = action.slug(), "attempt");
         action
     }
@@ -266,7 +269,7 @@ impl<R: Runner> Course<'_, R> {
 
     /// Settles until the broker has answered or the lease can't be trusted any longer.
     async fn settle(&mut self, settlement: Settlement) -> Ending {
-        let mut answer = self.send(settlement);
+        let mut answer = self.send(settlement).await;
         loop {
             let (event, returned) = tokio::select! {
                 biased;
@@ -282,9 +285,9 @@ impl<R: Runner> Course<'_, R> {
             match (self.decide(event), returned) {
                 (Action::Settle(instead), _) => {
                     let instead = self.with_plugin(instead);
-                    answer = self.send(instead);
+                    answer = self.send(instead).await;
                 }
-                (Action::SettleAgain, Some(unsettled)) => answer = self.send_again(*unsettled),
+                (Action::SettleAgain, Some(unsettled)) => answer = self.send_again(*unsettled).await,
                 (Action::End(ending), _) => return ending,
                 (Action::Wait | Action::Start | Action::Stop(_) | Action::SettleAgain, _) => {}
             }
@@ -308,8 +311,19 @@ impl<R: Runner> Course<'_, R> {
         }
     }
 
-    fn send(&mut self, settlement: Settlement) -> oneshot::Receiver<Answer> {
-        let notes = self.alive.pulse.take_notes();
+    /// What the run has reported and no renewal has brought to the broker. One that is under way is waited for, as long as
+    /// the lease can be trusted: if it fails, what it took along has to go with the settlement.
+    async fn last_notes(&self) -> Notes {
+        tokio::select! {
+            biased;
+            () = self.alive.pulse.notes_are_here() => {}
+            () = self.workshop.ambient.reached(self.machine.wake_at()) => {}
+        }
+        self.alive.pulse.take_notes()
+    }
+
+    async fn send(&mut self, settlement: Settlement) -> oneshot::Receiver<Answer> {
+        let notes = self.last_notes().await;
         let mut ran = self.ran.clone();
         if let (Some(ran), Settlement::Succeed { output, effects }) = (&mut ran, &settlement) {
             ran.traffic.output = Bytes(Bytes::of(output.len()).0 + effects.size().0);
@@ -327,9 +341,8 @@ impl<R: Runner> Course<'_, R> {
         self.workshop.settler.send(Unsettled { settle, room })
     }
 
-    fn send_again(&self, mut unsettled: Unsettled) -> oneshot::Receiver<Answer> {
-        // A heartbeat that failed meanwhile has put back what it couldn't deliver.
-        let notes = self.alive.pulse.take_notes();
+    async fn send_again(&self, mut unsettled: Unsettled) -> oneshot::Receiver<Answer> {
+        let notes = self.last_notes().await;
         unsettled.settle.log.extend(notes.log);
         unsettled.settle.progress = unsettled.settle.progress.or(notes.progress);
         self.workshop.settler.send(unsettled)
