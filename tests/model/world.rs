@@ -7,7 +7,7 @@ use sandhog_core::attempt::{Action as Decision, Attempt, Event};
 use sandhog_core::id::LeaseToken;
 use sandhog_core::job::State;
 use sandhog_core::outcome::{Outcome, StopReason};
-use sandhog_core::settle::{Backoff, Chance, Jitter, OnLimit, RetryPolicy, Settlement, Tally};
+use sandhog_core::settle::{Backoff, Chance, Jitter, RetryPolicy, Settlement, Tally};
 use sandhog_core::time::Mono;
 use stateright::{Model, Property};
 
