@@ -344,7 +344,7 @@ impl Protocol {
                 }
                 if let (Caller::Holder(seat), Heard::Yes) = (from, heard) {
                     world.seats[seat] = lease.map_or(Seat::Free, |(token, leased)| {
-                        let tally = Tally { attempts: leased.attempts, lease: token.lease };
+                        let tally = Tally { attempts: leased.attempts, faults: leased.faults };
                         Seat::Taken(Held::new(*job, token, tally))
                     });
                 }

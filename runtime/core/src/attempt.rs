@@ -368,12 +368,11 @@ fn outranks(new: StopReason, old: StopReason) -> bool {
 mod tests {
     use super::*;
     use crate::effects::Effects;
-    use crate::id::LeaseNo;
     use crate::outcome::Limit;
     use proptest::prelude::*;
 
     const CHANCE: fn() -> Chance = || Chance::from_bits(1 << 63);
-    const FIRST: Tally = Tally { attempts: 0, lease: LeaseNo(1) };
+    const FIRST: Tally = Tally { attempts: 0, faults: 0 };
     const TRUST: u64 = 30;
     const DEADLINE: u64 = 20;
 

@@ -7,7 +7,6 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::effects::Effects;
-use crate::id::LeaseNo;
 use crate::outcome::{Limit, Outcome, StopReason};
 use crate::reason::Reason;
 
@@ -167,17 +166,17 @@ impl Default for RetryPolicy {
 /// How long a job rests that the daemon itself failed.
 pub const HOST_FAULT_REST: Duration = Duration::from_secs(5);
 
-/// A job that the daemon failed is given up with its lease of this number: whatever it does to daemons, it does it
-/// every time.
-pub const HOST_FAULT_LEASES: LeaseNo = LeaseNo(100);
+/// How often daemons may fail on a job before it is given up. The fault after as many is the last: whatever it does to
+/// daemons, it does it every time.
+pub const HOST_FAULTS_MAX: u32 = 100;
 
 /// How often a job has been tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
     /// Attempts that counted, before this one.
     pub attempts: u32,
-    /// The number of this lease; it counts those that cost no attempt, too.
-    pub lease: LeaseNo,
+    /// Times since an attempt last ended that a daemon failed on it.
+    pub faults: u32,
 }
 
 /// What to record for an outcome.
@@ -208,7 +207,7 @@ pub fn settle(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chan
         Outcome::Aborted(StopReason::Drained | StopReason::LeaseLost) => {
             Settlement::Release { after: Duration::ZERO, reason: Reason::Drained }
         }
-        Outcome::HostFault { .. } if tally.lease >= HOST_FAULT_LEASES => {
+        Outcome::HostFault { .. } if tally.faults >= HOST_FAULTS_MAX => {
             let message = "the daemon failed on it every time; its log says how".to_owned();
             Settlement::Bury { reason: Reason::HostFault, message }
         }
@@ -286,16 +285,20 @@ mod tests {
     const CHANCE: Chance = Chance(0.5);
 
     fn after(attempts: u32) -> Tally {
-        Tally { attempts, lease: LeaseNo(u64::from(attempts) + 1) }
+        Tally { attempts, faults: 0 }
     }
 
     #[test]
     fn a_job_that_the_daemon_fails_on_for_ever_is_given_up() {
         let fault = || Outcome::HostFault { message: "bug".into() };
-        let tally = |lease| Tally { attempts: 0, lease: LeaseNo(lease) };
+        let tally = |faults| Tally { attempts: 0, faults };
         let policy = RetryPolicy::default();
-        assert!(matches!(settle(tally(99), fault(), &policy, CHANCE), Settlement::Release { .. }));
-        assert!(matches!(settle(tally(100), fault(), &policy, CHANCE), Settlement::Bury { .. }));
+        assert!(matches!(settle(tally(0), fault(), &policy, CHANCE), Settlement::Release { .. }));
+        assert!(matches!(
+            settle(tally(HOST_FAULTS_MAX - 1), fault(), &policy, CHANCE),
+            Settlement::Release { .. }
+        ));
+        assert!(matches!(settle(tally(HOST_FAULTS_MAX), fault(), &policy, CHANCE), Settlement::Bury { .. }));
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl<R: Runner> Workshop<R> {
         let token = ticket.lease.token;
         let plugin = ticket.plugin().cloned();
         let (choice, chosen) = choose(plugin.as_deref(), &ticket.lease.job, &*self.archive);
-        let tally = Tally { attempts: ticket.lease.job.attempts, lease: token.lease };
+        let tally = Tally { attempts: ticket.lease.job.attempts, faults: ticket.lease.job.faults };
         let course = Course {
             machine: Attempt::new(tally, ticket.trusted_until),
             workshop: &self,
