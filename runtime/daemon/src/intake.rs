@@ -148,6 +148,10 @@ impl<R: Runner> Intake<R> {
             };
             outlook.failed = true;
             self.outage.note(Caller::Tenant(&self.workshop.tenant), &error);
+            if matches!(error, sandhog_broker::Error::Full { .. }) {
+                // Whatever is past its time makes room.
+                self.upkeep.due(&self.workshop.tenant, self.workshop.ambient.mono());
+            }
             outlook.forget();
             tokio::select! {
                 biased;

@@ -99,7 +99,8 @@ enum Trouble {
 impl Trouble {
     fn of(error: &Error) -> Self {
         match error {
-            Error::Unavailable { .. } => Self::Gone,
+            // A full store takes jobs again once the janitor has removed what is past its time.
+            Error::Unavailable { .. } | Error::Full { .. } => Self::Gone,
             Error::Corrupt { .. } | Error::Sealed { .. } | Error::Unfit { .. } | Error::Bug { .. } => {
                 Self::Unusable
             }
