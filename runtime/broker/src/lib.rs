@@ -37,7 +37,9 @@ use async_trait::async_trait;
 use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::{DaemonId, JobId, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
+use sandhog_core::id::{
+    DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
+};
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress};
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::{FuelQuota, FuelSpent, QueueBounds, QueueExcess, StateQuota};
@@ -45,7 +47,7 @@ use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
 pub use control::{Changed, Command, JobAction, KeepMax, Outcome, Sweep, Swept};
-pub use look::{Counts, Cursor, Filter, Look, Page, Query, Seen, Unread};
+pub use look::{Counts, Cursor, Filter, Lanes, Look, Page, Query, Seen, Unread};
 pub use wake::{Wake, Wakes};
 
 /// Where jobs live. Every call is about one tenant, and every call that can takes a batch.
@@ -146,6 +148,11 @@ pub trait Broker: Send + Sync + 'static {
     /// Looks up a stored value of a plugin's state.
     async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
         self.look(tenant, Look::State { plugin: plugin.clone(), key: key.clone() }).await?.state()
+    }
+
+    /// Looks up which lanes there are.
+    async fn lanes(&self, tenant: &TenantId) -> Result<Lanes> {
+        self.look(tenant, Look::Lanes).await?.lanes()
     }
 
     /// Looks up what the tenant's runs have spent on these days, by day and plugin; days on which nothing ran are left
@@ -251,8 +258,11 @@ pub struct Asker {
 pub struct LeaseAsk<'a> {
     /// Whose jobs.
     pub tenant: &'a TenantId,
-    /// How many of which queue at most; served in this order.
+    /// How many of which queue at most, its lanes included; served in this order.
     pub queues: &'a [(QueueName, u32)],
+    /// The lanes of those queues that are to be served as well. Jobs of a queue and its lanes go in one order. Naming a lane
+    /// makes it one: see [`LaneAsk`].
+    pub lanes: &'a [LaneAsk],
     /// How many of them, over all queues, may be suspects: jobs whose lease has run out since an attempt of them last ended.
     /// Those go before the others of their queue.
     pub suspects: u32,
@@ -273,9 +283,44 @@ impl<'a> LeaseAsk<'a> {
     /// Asks for jobs of these queues, one suspect among them, within [`Self::BYTES`].
     #[must_use]
     pub fn new(tenant: &'a TenantId, queues: &'a [(QueueName, u32)], ttl: Duration) -> Self {
-        Self { tenant, queues, suspects: 1, bytes: Self::BYTES, ttl, fuel: None, asker: None }
+        Self { tenant, queues, lanes: &[], suspects: 1, bytes: Self::BYTES, ttl, fuel: None, asker: None }
     }
 }
+
+/// A lane that a daemon asks for: the jobs of one kind in one queue, apart from the others of the queue.
+///
+/// A kind gets a lane of its own in a queue when a daemon names it, or when a job of it was released since that daemon has no
+/// plugin for it ([`Reason::NoPlugin`](sandhog_core::reason::Reason::NoPlugin)). From then on its jobs go to those alone who
+/// ask for the lane. A lane that is empty and was not named for [`LANE_KEPT`] is given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneAsk {
+    /// Of which queue.
+    pub queue: QueueName,
+    /// Of which kind.
+    pub kind: Kind,
+    /// How many jobs at most.
+    pub room: u32,
+    /// How many of them may be leased at once, over all daemons.
+    pub limit: Option<FleetLimit>,
+}
+
+/// How many jobs may be leased at once under one name, by all daemons together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FleetLimit {
+    /// The plugin, whose kinds share it.
+    pub name: PluginName,
+    /// How many.
+    pub most: u32,
+}
+
+/// How long a lane is kept that is empty and that nobody asks for.
+pub const LANE_KEPT: Duration = Duration::from_secs(60 * 60);
+
+/// How old the note may be of when a lane was asked for.
+pub const LANE_NOTED_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Lanes of a tenant that are told at most.
+pub const LANES_MAX: usize = 10_000;
 
 /// What a daemon gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,6 +332,8 @@ pub struct Leased {
     pub next_due: Option<Duration>,
     /// What the tenant's settled runs had spent before this call, if it was asked with a [`LeaseAsk::fuel`].
     pub spent: Option<FuelSpent>,
+    /// A number that changes whenever a lane comes or goes, 0 before the first: see [`Look::Lanes`].
+    pub lanes: u64,
 }
 
 /// The prolonging of one lease.

@@ -30,6 +30,8 @@ pub enum Look {
     },
     /// What runs have spent on these days. Answered by [`Seen::Usage`].
     Usage(RangeInclusive<Day>),
+    /// Which lanes there are. Answered by [`Seen::Lanes`].
+    Lanes,
 }
 
 /// The answer to a [`Look`].
@@ -47,6 +49,8 @@ pub enum Seen {
     State(Option<Vec<u8>>),
     /// What was spent, by day and plugin.
     Usage(Vec<DayUsage>),
+    /// The lanes.
+    Lanes(Lanes),
 }
 
 /// Takes an answer apart, which has to be that to the question.
@@ -70,6 +74,16 @@ answers! {
     counts: Counts(counts) -> Counts = counts,
     state: State(value) -> Option<Vec<u8>> = value,
     usage: Usage(usage) -> Vec<DayUsage> = usage,
+    lanes: Lanes(lanes) -> Lanes = lanes,
+}
+
+/// The lanes of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lanes {
+    /// A number that changes whenever a lane comes or goes.
+    pub number: u64,
+    /// By queue and kind, in their order, at most [`LANES_MAX`](crate::LANES_MAX).
+    pub lanes: Vec<(QueueName, Kind)>,
 }
 
 /// How many jobs there are in each state.

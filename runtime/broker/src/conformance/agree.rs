@@ -18,7 +18,9 @@ use super::clock::ManualClock;
 use super::random::{KEYS, Op, PLUGINS, Random, Sizes};
 use super::script::{key, plugin};
 use crate::memory::Memory;
-use crate::{Broker, Changed, Clock, Counts, Enqueued, JobAction, LeaseAsk, Leased, Query, Renewal, Swept};
+use crate::{
+    Broker, Changed, Clock, Counts, Enqueued, JobAction, Lanes, LeaseAsk, Leased, Query, Renewal, Swept,
+};
 
 /// Seeds that are always played.
 const SEEDS: std::ops::Range<u64> = 0..24;
@@ -104,8 +106,9 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
         Op::Enqueue { tenant, jobs, bounds } => {
             Reply::Enqueued(broker.enqueue_within(tenant, jobs, bounds).await.expect(OK))
         }
-        Op::Lease { tenant, queues, ttl, suspects, bytes, fuel, asker } => {
+        Op::Lease { tenant, queues, lanes, ttl, suspects, bytes, fuel, asker } => {
             let ask = LeaseAsk {
+                lanes,
                 suspects: *suspects,
                 bytes: *bytes,
                 fuel: *fuel,
@@ -139,6 +142,7 @@ struct View {
     lists: Vec<(State, Vec<JobRecord>)>,
     state: Vec<(&'static str, StateKey, Option<Vec<u8>>)>,
     usage: Vec<DayUsage>,
+    lanes: Lanes,
 }
 
 impl View {
@@ -169,7 +173,8 @@ impl View {
             stored.push((name, key(text), value));
         }
         let usage = broker.usage(tenant, Day(0)..=Day(u32::MAX)).await.expect(OK);
-        Self { counts: broker.counts(tenant).await.expect(OK), jobs, lists, state: stored, usage }
+        let lanes = broker.lanes(tenant).await.expect(OK);
+        Self { counts: broker.counts(tenant).await.expect(OK), jobs, lists, state: stored, usage, lanes }
     }
 
     /// Names the first thing that differs, as the whole is long.

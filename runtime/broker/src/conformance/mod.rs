@@ -19,6 +19,7 @@ pub mod accounting;
 pub mod cancelling;
 pub mod effects;
 pub mod enqueueing;
+pub mod lanes;
 pub mod leasing;
 pub mod looking;
 pub mod quotas;
@@ -99,6 +100,18 @@ macro_rules! conformance_suite {
                 an_ask_that_nobody_heard_is_answered_anew,
                 what_is_handed_out_is_bounded_in_bytes,
                 host_faults_are_counted_apart,
+            }
+            lanes {
+                a_kind_without_plugin_gets_a_lane_of_its_own,
+                jobs_that_wait_go_to_their_new_lane,
+                a_queue_and_its_lanes_go_in_one_order,
+                a_lane_hands_out_no_more_than_its_room,
+                a_limit_holds_for_the_whole_fleet,
+                every_end_of_a_lease_leaves_its_place,
+                a_lane_is_of_one_queue,
+                lanes_can_be_looked_up_and_their_number_tells_of_a_change,
+                a_lane_that_is_empty_and_not_asked_for_is_given_up,
+                a_lane_that_fills_or_has_room_again_wakes,
             }
             sweeping {
                 an_expired_lease_is_taken_back_and_counted,

@@ -7,7 +7,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{DaemonId, JobId, LeaseNo, LeaseToken, QueueName, TenantId};
+use sandhog_core::id::{DaemonId, JobId, Kind, LeaseNo, LeaseToken, QueueName, TenantId};
 use sandhog_core::job::{NewJob, Priority, State};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
@@ -20,7 +20,8 @@ use super::script::{
     usage,
 };
 use crate::{
-    Asker, Broker, Enqueued, Filter, JobAction, Keep, KeepMax, LeaseAsk, Query, Renew, Settle, Sweep,
+    Asker, Broker, Enqueued, Filter, FleetLimit, JobAction, Keep, KeepMax, LaneAsk, LeaseAsk, Query, Renew,
+    Settle, Sweep,
 };
 
 /// The plugins that run jobs.
@@ -28,6 +29,7 @@ pub(super) const PLUGINS: [&str; 2] = ["thumbnail", "report"];
 /// The keys of their state.
 pub(super) const KEYS: [&str; 3] = ["count", "owner", "{odd} key:ü"];
 
+const KINDS: [&str; 3] = ["image.thumbnail", "image.rotate", "mail"];
 const QUEUES: [&str; 2] = ["default", "other"];
 const UNIQUE_KEYS: [&str; 3] = ["nightly", "weekly", "user:1 {x}"];
 const MANY: Bytes = LeaseAsk::BYTES;
@@ -44,6 +46,7 @@ pub(super) enum Op {
     Lease {
         tenant: TenantId,
         queues: Vec<(QueueName, u32)>,
+        lanes: Vec<LaneAsk>,
         ttl: Duration,
         suspects: u32,
         bytes: Bytes,
@@ -145,6 +148,7 @@ impl Random {
             18..36 => Op::Lease {
                 tenant,
                 queues: self.some(0..3, |random| (random.queue(), random.rng.random_range(0..5))),
+                lanes: if self.rng.random_bool(0.5) { self.some(0..3, Self::lane) } else { Vec::new() },
                 ttl: self.pick(&[ms(1), secs(1), secs(30), secs(60)]),
                 suspects: self.pick(&[0, 1, 1, 2, u32::MAX]),
                 // Sealed payloads are longer, and so fewer of them fit.
@@ -276,6 +280,18 @@ impl Random {
         fit.map(|record| record.id).unwrap_or_else(|| self.known_job(which))
     }
 
+    fn lane(&mut self) -> LaneAsk {
+        let limit = self
+            .rng
+            .random_bool(0.5)
+            .then(|| FleetLimit { name: plugin(self.pick(&PLUGINS)), most: self.rng.random_range(0..3) });
+        LaneAsk { queue: self.queue(), kind: self.kind(), room: self.rng.random_range(0..4), limit }
+    }
+
+    fn kind(&mut self) -> Kind {
+        Kind::parse(self.pick(&KINDS)).expect("a valid kind")
+    }
+
     fn queue_bounds(&mut self) -> QueueBounds {
         let few = self.rng.random_bool(0.2);
         let jobs = if few { self.rng.random_range(0..12) } else { u64::MAX };
@@ -303,6 +319,7 @@ impl Random {
         let unique_key = if self.rng.random_bool(0.3) { unique(self.pick(&UNIQUE_KEYS)) } else { None };
         NewJob {
             queue: self.queue(),
+            kind: self.kind(),
             payload: (0..self.rng.random_range(0..20)).map(|_| self.rng.random()).collect(),
             delay: self.pick(&[Duration::ZERO, Duration::ZERO, ms(1), secs(1), secs(60), secs(3600)]),
             priority: Priority(self.pick(&[100, 100, 100, 0, 255, 101])),
@@ -373,7 +390,7 @@ impl Random {
         what_ran.queue_max = QueueBounds { payload: QueueBounds::PAYLOAD_MAX, ..self.queue_bounds() };
         what_ran.traffic = traffic(self.rng.random_range(0..9));
         let after = self.pick(&[Duration::ZERO, ms(1), secs(5), secs(600)]);
-        let reason = self.pick(Reason::ALL);
+        let reason = if self.rng.random_bool(0.1) { Reason::NoPlugin } else { self.pick(Reason::ALL) };
         let message = format!("message {} \"ü\"", self.rng.random_range(0..10));
         let settlement = match self.rng.random_range(0..10) {
             0..5 => {

@@ -14,7 +14,7 @@ use crate::{Changed, Renewal, Wake, Wakes};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn next(wakes: &mut Wakes) -> Wake {
+pub(super) async fn next(wakes: &mut Wakes) -> Wake {
     let wake = tokio::time::timeout(PATIENCE, wakes.next()).await.expect("a wake comes");
     wake.expect("the broker is open")
 }

@@ -38,7 +38,7 @@ impl Step<'_> {
         let swept_to_the_limit = [promoted, taken_back, removed].contains(&SWEEP_MAX);
         let next_due = if swept_to_the_limit { Some(Duration::ZERO) } else { self.next_due()? };
         drop(buried);
-        Ok(Leased { leases, next_due, spent })
+        Ok(Leased { leases, next_due, spent, lanes: 0 })
     }
 
     /// Makes ready what is due; says how many.

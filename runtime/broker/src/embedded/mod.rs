@@ -274,6 +274,7 @@ impl Broker for Embedded {
                 Look::State { plugin, key } => {
                     Seen::State(look::stored(connection, tenant, &plugin, &key, now)?)
                 }
+                Look::Lanes => Seen::Lanes(crate::Lanes::default()),
                 Look::Usage(days) => {
                     let first = Day::of(now).before(USAGE_DAYS_KEPT).max(*days.start());
                     Seen::Usage(account::usage(connection, tenant, &(first..=*days.end()))?)

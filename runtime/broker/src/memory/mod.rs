@@ -130,6 +130,7 @@ impl Broker for Memory {
             Look::Counts => Seen::Counts(t.counts()),
             Look::State { plugin, key } => Seen::State(t.stored(&plugin, &key, now).map(<[u8]>::to_vec)),
             Look::Usage(days) => Seen::Usage(t.usage(&days, now)),
+            Look::Lanes => Seen::Lanes(t.lanes()),
         }))
     }
 

@@ -9,7 +9,7 @@ use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite, add};
 use sandhog_core::id::{
-    DaemonId, JobId, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey,
+    DaemonId, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey,
 };
 use sandhog_core::job::{Job, JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::outcome::Usage;
@@ -19,8 +19,9 @@ use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
 use crate::{
-    Cancel, Changed, Counts, Cursor, Enqueued, Keep, KeepMax, LOG_LINES_KEPT, LeaseAsk, Leased, Page, Query,
-    Renew, Renewal, SWEEP_MAX, Settle, Sweep, Swept, USAGE_DAYS_KEPT,
+    Cancel, Changed, Counts, Cursor, Enqueued, Keep, KeepMax, LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX,
+    LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk, Leased, Page, Query, Renew, Renewal, SWEEP_MAX, Settle, Sweep,
+    Swept, USAGE_DAYS_KEPT,
 };
 
 /// A tenant's jobs, and the state of its plugins.
@@ -35,11 +36,18 @@ pub(super) struct Tenant {
     arrivals: u64,
     /// What each daemon was handed out last: the number of its ask, and the leases.
     asked: BTreeMap<DaemonId, (u64, Vec<LeaseToken>)>,
+    /// The kinds that have a lane of their own in a queue, each with when it was last noted to be asked for.
+    lanes: BTreeMap<(QueueName, Kind), Timestamp>,
+    /// How often a lane has come or gone.
+    lanes_changed: u64,
 }
 
 /// What a listener could be waiting for.
 pub(super) struct Outlook {
-    queues: BTreeSet<QueueName>,
+    /// The lanes that hold a ready job: queue, kind if it has a lane of its own, whether they are suspects.
+    lanes: BTreeSet<(QueueName, Option<Kind>, bool)>,
+    /// The leased jobs that count against a limit of the fleet.
+    limited: BTreeSet<JobId>,
     first_due: Option<Timestamp>,
 }
 
@@ -53,6 +61,8 @@ struct Entry {
     cancel_requested: bool,
     /// When it may be removed, once it is final.
     remove_at: Option<Timestamp>,
+    /// Which limit of the fleet it counts against, while it is leased.
+    limit: Option<PluginName>,
 }
 
 #[derive(Clone)]
@@ -62,21 +72,24 @@ struct Stored {
 }
 
 impl Outlook {
-    /// Whether a queue has jobs that had none, or a job is due earlier than any was.
+    /// Whether a lane has jobs that had none, one with jobs may have room that had none, or a job is due earlier than any was.
     pub(super) fn is_news_after(&self, before: &Self) -> bool {
         let sooner = match (self.first_due, before.first_due) {
             (Some(now), Some(then)) => now < then,
             (Some(_), None) => true,
             (None, _) => false,
         };
-        sooner || !self.queues.is_subset(&before.queues)
+        let has_lane = self.lanes.iter().any(|(_, kind, _)| kind.is_some());
+        let has_left = !before.limited.is_subset(&self.limited);
+        sooner || !self.lanes.is_subset(&before.lanes) || (has_lane && has_left)
     }
 }
 
 impl Tenant {
     pub(super) fn outlook(&self) -> Outlook {
         Outlook {
-            queues: self.in_state(State::Ready).map(|entry| entry.record.queue.clone()).collect(),
+            lanes: self.in_state(State::Ready).map(|entry| self.lane_of(entry)).collect(),
+            limited: self.limited().map(|entry| entry.record.id).collect(),
             first_due: self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at).min(),
         }
     }
@@ -107,6 +120,9 @@ impl Tenant {
 
     pub(super) fn lease(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Leased {
         let spent = ask.fuel.map(|_| self.spent(now));
+        for lane in ask.lanes {
+            self.note_lane(&lane.queue, &lane.kind, now);
+        }
         let leases = match self.repeated(ask, now) {
             Some(again) => again,
             None if ask.fuel.zip(spent).is_some_and(|(quota, spent)| quota.holds(&spent)) => Vec::new(),
@@ -116,7 +132,49 @@ impl Tenant {
             let tokens = leases.iter().map(|lease| lease.token).collect();
             self.asked.insert(asker.daemon, (asker.number, tokens));
         }
-        Leased { leases, next_due: self.next_due().map(|due| due.since(now)), spent }
+        let next_due = self.next_due().map(|due| due.since(now));
+        Leased { leases, next_due, spent, lanes: self.lanes_changed }
+    }
+
+    /// Makes a lane of a kind, or notes that it was asked for.
+    fn note_lane(&mut self, queue: &QueueName, kind: &Kind, now: Timestamp) {
+        let noted = self.lanes.get_mut(&(queue.clone(), kind.clone()));
+        match noted {
+            Some(noted) if now.since(*noted) >= LANE_NOTED_EVERY => *noted = now,
+            Some(_) => {}
+            None => {
+                self.lanes.insert((queue.clone(), kind.clone()), now);
+                self.lanes_changed += 1;
+            }
+        }
+    }
+
+    /// Gives up lanes that are empty and were not asked for in a long time.
+    fn give_up_lanes(&mut self, now: Timestamp) {
+        let held: BTreeSet<(QueueName, Kind)> = self
+            .in_state(State::Ready)
+            .map(|entry| (entry.record.queue.clone(), entry.record.kind.clone()))
+            .collect();
+        let before = self.lanes.len();
+        self.lanes.retain(|lane, noted| held.contains(lane) || now.since(*noted) < LANE_KEPT);
+        self.lanes_changed += (before - self.lanes.len()) as u64;
+    }
+
+    pub(super) fn lanes(&self) -> Lanes {
+        let lanes = self.lanes.keys().take(LANES_MAX).cloned().collect();
+        Lanes { number: self.lanes_changed, lanes }
+    }
+
+    /// Where a ready job waits.
+    fn lane_of(&self, entry: &Entry) -> (QueueName, Option<Kind>, bool) {
+        let lane = (entry.record.queue.clone(), entry.record.kind.clone());
+        let kind = self.lanes.contains_key(&lane).then(|| lane.1.clone());
+        (lane.0, kind, entry.is_suspect())
+    }
+
+    /// The leased jobs that count against a limit of the fleet.
+    fn limited(&self) -> impl Iterator<Item = &Entry> {
+        self.in_state(State::Leased).filter(|entry| entry.limit.is_some())
     }
 
     /// What was handed out by the same ask before, if it repeats one: those leases that still hold.
@@ -136,14 +194,16 @@ impl Tenant {
 
     fn hand_out(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Vec<Lease> {
         let (mut leases, mut bytes, mut suspects) = (Vec::new(), 0, ask.suspects);
+        let mut lanes = LaneRooms::of(ask, self);
         for (queue, n) in ask.queues {
-            for id in self.first_ready(queue, *n, suspects) {
+            for id in self.first_ready(queue, *n, suspects, &mut lanes) {
                 let Some(entry) = self.jobs.get_mut(&id) else { continue };
                 bytes += entry.record.payload.len() as u64;
                 if bytes > ask.bytes.0 && !leases.is_empty() {
                     return leases;
                 }
                 suspects -= u32::from(entry.is_suspect());
+                entry.limit = lanes.limit_of(&entry.record);
                 leases.push(entry.lease(now, now.after(ask.ttl)));
             }
         }
@@ -156,6 +216,7 @@ impl Tenant {
         let (taken_back, buried) = self.take_back(sweep, now);
         let mut removed = self.remove_old(now);
         removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed);
+        self.give_up_lanes(now);
         let is_left = [promoted, taken_back, removed].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
         let has_ready = self.in_state(State::Ready).next().is_some();
@@ -174,6 +235,8 @@ impl Tenant {
         if left == 0 {
             self.accounts.clear();
             self.asked.clear();
+            self.lanes_changed += self.lanes.len() as u64;
+            self.lanes.clear();
             self.minute = (0, Fuel(0));
         }
         left as u64
@@ -458,15 +521,25 @@ impl Tenant {
         removed
     }
 
-    /// The first `n` ready jobs of a queue: first as many `suspects` as may be among them, then the others.
-    fn first_ready(&self, queue: &QueueName, n: u32, suspects: u32) -> Vec<JobId> {
+    /// The first `n` ready jobs of a queue and its lanes: first as many `suspects` as may be among them, then the others.
+    fn first_ready(&self, queue: &QueueName, n: u32, suspects: u32, lanes: &mut LaneRooms<'_>) -> Vec<JobId> {
         let mut waiting: Vec<&Entry> =
             self.in_state(State::Ready).filter(|entry| entry.record.queue == *queue).collect();
         waiting.sort_by_key(|entry| entry.place());
         let (suspected, others): (Vec<&Entry>, Vec<&Entry>) =
             waiting.into_iter().partition(|entry| entry.is_suspect());
-        let first = suspected.into_iter().take(suspects as usize).chain(others);
-        first.take(n as usize).map(|entry| entry.record.id).collect()
+        let mut first = Vec::new();
+        for (entries, most) in [(suspected, suspects.min(n)), (others, n)] {
+            let mut left = most.min(n - first.len() as u32);
+            for entry in entries {
+                let is_split = self.lanes.contains_key(&(queue.clone(), entry.record.kind.clone()));
+                if left > 0 && (!is_split || lanes.take(&entry.record)) {
+                    first.push(entry.record.id);
+                    left -= 1;
+                }
+            }
+        }
+        first
     }
 
     fn next_due(&self) -> Option<Timestamp> {
@@ -573,8 +646,12 @@ impl Tenant {
                 self.wait(settle.token.job, *after, now);
             }
             Settlement::Release { after, reason } => {
+                let lane = (entry.record.queue.clone(), entry.record.kind.clone());
                 entry.record.faults += u32::from(reason.is_host_fault());
                 entry.explain(Some(*reason), None);
+                if *reason == Reason::NoPlugin {
+                    self.note_lane(&lane.0, &lane.1, now);
+                }
                 self.wait(settle.token.job, *after, now);
             }
             Settlement::Bury { reason, message } => {
@@ -587,6 +664,50 @@ impl Tenant {
                 entry.explain(Some(Reason::Cancelled), None);
             }
         }
+    }
+}
+
+/// How many jobs of which lane may be handed out by one ask.
+struct LaneRooms<'a> {
+    lanes: Vec<(&'a LaneAsk, u32)>,
+    /// By limit: how many more jobs may be leased.
+    free: BTreeMap<&'a PluginName, u32>,
+}
+
+impl<'a> LaneRooms<'a> {
+    fn of(ask: &LeaseAsk<'a>, tenant: &Tenant) -> Self {
+        let mut free = BTreeMap::new();
+        for limit in ask.lanes.iter().filter_map(|lane| lane.limit.as_ref()) {
+            let under_way =
+                tenant.limited().filter(|entry| entry.limit.as_ref() == Some(&limit.name)).count();
+            free.insert(&limit.name, limit.most.saturating_sub(u32::try_from(under_way).unwrap_or(u32::MAX)));
+        }
+        Self { lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(), free }
+    }
+
+    fn lane_of(&mut self, job: &JobRecord) -> Option<&mut (&'a LaneAsk, u32)> {
+        self.lanes.iter_mut().find(|(lane, _)| lane.queue == job.queue && lane.kind == job.kind)
+    }
+
+    /// Takes room for a job of a lane; whether there was any.
+    fn take(&mut self, job: &JobRecord) -> bool {
+        let Some((lane, room)) = self.lane_of(job).map(|(lane, room)| (*lane, *room)) else { return false };
+        let free = lane.limit.as_ref().and_then(|limit| self.free.get_mut(&limit.name));
+        if room == 0 || free.as_ref().is_some_and(|free| **free == 0) {
+            return false;
+        }
+        if let Some(free) = free {
+            *free -= 1;
+        }
+        if let Some((_, room)) = self.lane_of(job) {
+            *room -= 1;
+        }
+        true
+    }
+
+    /// What a job of a lane counts against.
+    fn limit_of(&mut self, job: &JobRecord) -> Option<PluginName> {
+        self.lane_of(job).and_then(|(lane, _)| lane.limit.as_ref().map(|limit| limit.name.clone()))
     }
 }
 
@@ -619,7 +740,14 @@ impl Entry {
             revision: None,
             unreadable: None,
         };
-        Self { record, log: VecDeque::new(), arrival: 0, cancel_requested: false, remove_at: None }
+        Self {
+            record,
+            log: VecDeque::new(),
+            arrival: 0,
+            cancel_requested: false,
+            remove_at: None,
+            limit: None,
+        }
     }
 
     /// Its place in the list of its state.

@@ -95,7 +95,7 @@ pub(super) fn leased(tenant: &TenantId, reply: Value) -> Result<Leased> {
     };
     let (leases, spent) = (leases_in(tenant, leases)?, fuel_spent(spent)?);
     let _ = job_ids(buried)?;
-    Ok(Leased { leases, next_due, spent })
+    Ok(Leased { leases, next_due, spent, lanes: 0 })
 }
 
 fn fuel_spent(reply: Value) -> Result<Option<FuelSpent>> {
