@@ -135,9 +135,11 @@ fn broker_of_type(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<Broke
         other => {
             let refusal = no_choice(&format!("\"{other}\""), other, &["embedded", "redis"]);
             let key = fields.path_of("type");
-            let mut problem = fields.file.problem(&key, refusal.problem).rule(refusal.rule);
-            problem.help.extend(refusal.help);
-            fields.file.note(problem);
+            let problem = fields.file.problem(&key, refusal.problem).rule(refusal.rule);
+            fields.file.note(match refusal.help {
+                Some(help) => problem.help(help),
+                None => problem,
+            });
             None
         }
     }

@@ -318,10 +318,14 @@ impl<'f> Entry<'f> {
 
     /// Notes why the value can't be read.
     pub(super) fn refuse(&self, refusal: Refusal) {
-        let mut problem = self.problem(Shown::Line, refusal.problem).rule(refusal.rule);
-        problem.help.extend(refusal.help);
+        let problem = self.problem(Shown::Line, refusal.problem).rule(refusal.rule);
         self.file.spoil(&self.path);
-        self.file.note(problem);
+        // What is made of a login is a part of it.
+        let has_login = matches!(&self.value, DeValue::String(text) if text.contains('@'));
+        self.file.note(match refusal.help.filter(|_| !has_login) {
+            Some(help) => problem.help(help),
+            None => problem,
+        });
     }
 
     /// A problem with the value.

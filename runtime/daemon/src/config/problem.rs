@@ -136,9 +136,12 @@ impl Problem {
         self
     }
 
-    /// Says what to do.
+    /// Says what to do, unless that would show what may be a login.
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help.push(without_login(help.into()));
+        let help = help.into();
+        if without_login(help.clone()) == help {
+            self.help.push(help);
+        }
         self
     }
 
@@ -287,10 +290,11 @@ fn without_login(text: String) -> String {
     }
     let first = text.find(['@', '/']).unwrap_or_default();
     let last = text.rfind(['@', '/']).unwrap_or_default();
-    let begins_word = |end: usize| text[..end].rfind(char::is_whitespace).map_or(0, |at| at + 1);
-    let begins = text[..first].find(['"', '`']).unwrap_or_else(|| begins_word(first));
-    let ends = text[last..].find(['"', '`']).or_else(|| text[last..].find(char::is_whitespace));
-    let ends = ends.map_or(text.len(), |length| last + length);
+    // Whichever is the longer of the word and the quotation, as a password may have blanks and quotes of its own.
+    let word_begins = text[..first].rfind(char::is_whitespace).map_or(0, |at| at + 1);
+    let begins = text[..first].find(['"', '`']).unwrap_or(first).min(word_begins);
+    let word_length = text[last..].find(char::is_whitespace).unwrap_or(text.len() - last);
+    let ends = last + text[last..].find(['"', '`']).unwrap_or_default().max(word_length);
     format!("{}…{}", &text[..begins], text[ends..].trim_start_matches(['"', '`']))
 }
 
