@@ -107,6 +107,7 @@ fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
         usage: Usage::default(),
         traffic: Traffic::default(),
         state_max: StateQuota { bytes: Bytes::mib(1), keys: 1000 },
+        queue_max: sandhog_core::quota::QueueBounds::default(),
     };
     Settle { token, ran: Some(ran), settlement, progress: None, log: Vec::new(), keep: Keep::default() }
 }

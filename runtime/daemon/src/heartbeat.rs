@@ -444,7 +444,7 @@ mod tests {
         };
         broker.enqueue(tenant, &[job]).await.expect("it is stored");
         let queues = [(queue, 1)];
-        let ask = LeaseAsk { tenant, queues: &queues, ttl: LEASE.ttl, expiries_max: 5, fuel: None };
+        let ask = LeaseAsk::new(tenant, &queues, LEASE.ttl);
         broker.lease(ask).await.expect("it answers").leases[0].token
     }
 

@@ -134,6 +134,8 @@ pub(crate) fn plan(plugin: &Arc<Plugin>, budget: Budget) -> Plan<Arc<Plugin>> {
         payload: Vec::new(),
         pinned: None,
         attempts: 0,
+        expiries: 0,
+        faults: 0,
         enqueued_at: Timestamp::from_millis(1),
     };
     match admit(&job, Choice::Offer(offer)) {
