@@ -10,12 +10,16 @@ use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::embedded::Embedded;
 use sandhog_broker::{
-    Broker, Clock, Counts, Error, Keep, LeaseAsk, Query, Result, Settle, SystemClock, Wake, Wakes,
+    Asker, Broker, Changed, Clock, Counts, Enqueued, Error, Filter, JobAction, Keep, LeaseAsk, Query, Renew,
+    Renewal, Result, Settle, Sweep, SystemClock, Wake, Wakes,
 };
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
+use sandhog_core::id::{DaemonId, JobId, Kind, LeaseNo, LeaseToken, QueueName, TenantId, UniqueKey};
 use sandhog_core::job::{NewJob, Priority, State};
+use sandhog_core::quota::{QueueBounds, QueueExcess};
+use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 use tempfile::TempDir;
@@ -317,8 +321,13 @@ async fn fill_and_empty(broker: &Embedded, clock: &ManualClock, tenant: &TenantI
         }
     }
     clock.advance(Duration::from_secs(2 * 24 * 60 * 60));
+    sweep_out(broker, tenant).await;
+}
+
+/// Sweeps until nothing is left.
+async fn sweep_out(broker: &Embedded, tenant: &TenantId) {
     while broker.counts(tenant).await.expect("a look succeeds").total() > 0 {
-        assert_eq!(lease(broker, tenant, 0).await, []);
+        broker.sweep(tenant, Sweep::new(3)).await.expect("a sweep succeeds");
     }
 }
 
@@ -398,13 +407,7 @@ async fn on_a_full_disk_jobs_are_refused_and_what_frees_space_goes_on() {
     let stored: Vec<NewJob> = (0..128).map(large).collect();
     broker.enqueue(&acme, &stored).await.expect("there is space");
     let queues = [(QueueName::parse("default").expect("a valid queue"), 64)];
-    let ask = LeaseAsk {
-        tenant: &acme,
-        queues: &queues,
-        ttl: Duration::from_secs(60),
-        expiries_max: 3,
-        fuel: None,
-    };
+    let ask = LeaseAsk::new(&acme, &queues, Duration::from_secs(60));
     let leased = broker.lease(ask).await.expect("there is space").leases;
     assert_eq!(leased.len(), 64);
     let reserve = disk.0.path().join("jobs.db.reserve");
@@ -432,11 +435,10 @@ async fn on_a_full_disk_jobs_are_refused_and_what_frees_space_goes_on() {
     }
     assert_eq!(size(&reserve), 0);
     assert!(enqueue().await.is_err(), "the space is not theirs");
+    assert!(broker.lease(ask).await.is_err(), "nor is it for leases");
 
     clock.advance(Duration::from_secs(2 * 24 * 60 * 60));
-    while broker.counts(&acme).await.expect("a look succeeds").total() > 0 {
-        assert_eq!(lease(&broker, &acme, 0).await, []);
-    }
+    sweep_out(&broker, &acme).await;
     becomes(|| size(&reserve) == 8 * MIB).await;
     enqueue().await.expect("there is space again, of what was removed");
 }
@@ -497,11 +499,152 @@ async fn a_file_of_an_older_version_is_brought_up_to_date_with_what_is_in_it() {
     assert_eq!(lease(&broker, &acme, 5).await, [id]);
 }
 
+/// A file as the previous version has left it, with a job in every state.
+const PREVIOUS: [&str; 5] = [
+    include_str!("../src/embedded/schema/1-jobs.sql"),
+    include_str!("../src/embedded/schema/2-pinned.sql"),
+    include_str!("../src/embedded/schema/3-usage.sql"),
+    include_str!("../src/embedded/schema/4-minute.sql"),
+    include_str!("../src/embedded/schema/5-state-size.sql"),
+];
+
+/// Makes that file. The jobs are numbered by their states' codes; 6 and 7 are ready as well, 6 after it had lost a lease.
+fn make_previous(path: &Path, now: Timestamp) {
+    let connection = rusqlite::Connection::open(path).expect("a database");
+    connection.pragma_update(None, "journal_mode", "wal").expect("a log");
+    PREVIOUS.iter().for_each(|step| connection.execute_batch(step).expect("the tables of that version"));
+    connection.pragma_update(None, "application_id", 0x5341_4e44).expect("our mark");
+    connection.pragma_update(None, "user_version", PREVIOUS.len() as i64).expect("a version");
+    let soon = now.after(Duration::from_secs(60)).as_millis();
+    let now = now.as_millis();
+    let columns = [
+        format!("state, due_at) VALUES (0, {soon}"),
+        "state, arrival, unique_key) VALUES (1, 1, 'nightly'".to_owned(),
+        format!("state, lease_expires_at, leased_at, lease, expiries) VALUES (2, {soon}, {now}, 3, 1"),
+        format!("state, finished_at, remove_at, output) VALUES (3, {now}, {soon}, x'6f6b'"),
+        format!(
+            "state, finished_at, remove_at, attempts, reason, unique_key) VALUES (4, {now}, {soon}, 2, 'failed', 'nightly'"
+        ),
+        format!("state, finished_at, remove_at, reason) VALUES (5, {now}, {soon}, 'cancelled'"),
+        "state, arrival, expiries) VALUES (1, 3, 2".to_owned(),
+        "state, arrival) VALUES (1, 2".to_owned(),
+    ];
+    for (nth, columns) in (0..).zip(columns) {
+        let id = new_job(nth).id;
+        let job = format!("{columns}, 'acme', '{id}', 'default', 'image.thumbnail', 100, {now})").replacen(
+            ") VALUES",
+            ", tenant, id, queue, kind, priority, enqueued_at) VALUES",
+            1,
+        );
+        connection.execute_batch(&format!("INSERT INTO job ({job}")).expect("a job of that version");
+        let nr = connection.last_insert_rowid();
+        connection.execute("INSERT INTO payload VALUES (?1, x'7b7d')", [nr]).expect("its payload");
+    }
+    connection.execute_batch("UPDATE arrivals SET n = 3").expect("the latest arrival");
+}
+
+#[tokio::test]
+async fn a_file_of_the_previous_version_goes_on_with_jobs_in_every_state() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let clock = Arc::new(ManualClock::default());
+    make_previous(&path, clock.now());
+    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).expect("it opens");
+    let id = |nth| new_job(nth).id;
+    let of = async |state| {
+        let page = broker.jobs(&acme, Query::of(state, 10)).await.expect("a look succeeds");
+        assert_eq!(page.unread, []);
+        page.jobs.iter().map(|job| job.id).collect::<Vec<_>>()
+    };
+    for (nth, state) in (0..).zip(State::ALL).filter(|(_, state)| *state != State::Ready) {
+        assert_eq!(of(state).await, [id(nth)], "{state}");
+    }
+    assert_eq!(of(State::Ready).await, [id(1), id(7), id(6)]);
+    let record = broker.job(&acme, id(3)).await.expect("a look succeeds").expect("it is there");
+    assert_eq!((record.output, record.faults), (Some(b"ok".to_vec()), 0));
+
+    // Four wait, of two bytes each.
+    let within = async |nth: u128, jobs: u64, bytes: u64| {
+        let bounds = QueueBounds { jobs, bytes: Bytes(bytes), ..QueueBounds::default() };
+        broker.enqueue_within(&acme, &[new_job(nth)], &bounds).await.expect("an enqueue succeeds")[0]
+    };
+    assert_eq!(within(100, 4, 1000).await, Enqueued::Full(QueueExcess::Jobs));
+    assert_eq!(within(100, 5, 9).await, Enqueued::Full(QueueExcess::Bytes));
+    assert_eq!(within(100, 5, 10).await, Enqueued::Stored);
+    // The suspect goes first.
+    assert_eq!(lease(&broker, &acme, 2).await, [id(6), id(1)]);
+    assert_eq!(within(101, 4, 8).await, Enqueued::Stored);
+    assert_eq!(within(102, 4, 1000).await, Enqueued::Full(QueueExcess::Jobs));
+
+    let act = async |action, nth| broker.act(&acme, action, &[id(nth)]).await.expect("it succeeds")[0];
+    assert_eq!(act(JobAction::Redrive, 4).await, Changed::Duplicate(id(1)));
+    assert_eq!(act(JobAction::Remove, 5).await, Changed::Done);
+    assert_eq!(act(JobAction::RunNow, 0).await, Changed::Done);
+    let token = LeaseToken { job: id(2), lease: LeaseNo(3) };
+    let fault = Settlement::Release { after: Duration::ZERO, reason: Reason::HostFault };
+    let settled = broker.settle(&acme, &[settle(token, fault)]).await.expect("a settlement succeeds");
+    assert_eq!(settled, [SettleReply::Applied]);
+    let record = broker.job(&acme, id(2)).await.expect("a look succeeds").expect("it is there");
+    assert_eq!((record.state, record.expiries, record.faults), (State::Ready, 1, 1));
+
+    clock.advance(Duration::from_secs(60));
+    let swept = broker.sweep(&acme, Sweep::new(2)).await.expect("a sweep succeeds");
+    assert_eq!((swept.buried, swept.next_due, swept.has_ready), (vec![id(6)], None, true));
+    assert_eq!(of(State::Succeeded).await, []);
+    assert_eq!(of(State::Dead).await, [id(6)]);
+    assert_eq!(broker.purge(&acme, 1000).await.expect("a purge succeeds"), 0);
+    assert_eq!(within(103, 1, 2).await, Enqueued::Stored, "nothing waits any more");
+    assert_eq!(broker.check().await.expect("the file is sound"), Vec::<String>::new());
+}
+
+fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
+    Settle { token, ran: None, settlement, progress: None, log: Vec::new(), keep: Keep::default() }
+}
+
+#[tokio::test]
+async fn a_job_in_a_state_of_a_newer_version_is_left_alone_and_told_of() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let broker = open(&path).expect("a new file opens");
+    let keyed =
+        |nth| NewJob { unique_key: Some(UniqueKey::parse("nightly").expect("a key")), ..new_job(nth) };
+    broker.enqueue(&acme, &[keyed(1), new_job(2)]).await.expect("an enqueue succeeds");
+    let connection = rusqlite::Connection::open(&path).expect("a database");
+    let blocked = "UPDATE job SET state = 17, arrival = NULL WHERE unique_key = 'nightly'";
+    assert_eq!(connection.execute(blocked, []).expect("any state may come"), 1);
+
+    let ids = [new_job(1).id, new_job(2).id];
+    for action in [JobAction::Cancel, JobAction::Redrive, JobAction::RunNow, JobAction::Remove] {
+        let changed = broker.act(&acme, action, &ids[..1]).await.expect("it succeeds");
+        assert_eq!(changed, [Changed::Unreadable], "{action:?}");
+    }
+    let changed = broker.act(&acme, JobAction::Cancel, &ids).await.expect("it succeeds");
+    assert_eq!(changed, [Changed::Unreadable, Changed::Done]);
+    let token = LeaseToken { job: ids[0], lease: LeaseNo(1) };
+    let settled = broker.settle(&acme, &[settle(token, Settlement::Cancel)]).await.expect("it succeeds");
+    assert_eq!(settled, [SettleReply::Unreadable]);
+    let renew = Renew { token, progress: None, log: Vec::new() };
+    let renewed = broker.renew(&acme, Duration::from_secs(1), &[renew]).await.expect("it succeeds");
+    assert_eq!(renewed, [Renewal::Unreadable]);
+    assert_eq!(
+        broker.enqueue(&acme, &[keyed(3)]).await.expect("an enqueue succeeds"),
+        [Enqueued::Duplicate(ids[0])],
+        "it may not be over"
+    );
+    let swept = broker.sweep(&acme, Sweep::new(2)).await.expect("a sweep succeeds");
+    assert_eq!((swept.unreadable, swept.has_ready), (1, false));
+    let waits = QueueBounds { jobs: 1, ..QueueBounds::default() };
+    let stored = broker.enqueue_within(&acme, &[new_job(4)], &waits).await.expect("an enqueue succeeds");
+    assert_eq!(stored, [Enqueued::Stored], "what is in another state is not known to wait");
+    assert_eq!(broker.purge(&acme, 10).await.expect("a purge succeeds"), 0);
+}
+
 #[tokio::test]
 async fn a_record_that_a_newer_version_wrote_hides_no_other_and_says_what_cannot_be_read() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
-    let broker = open(&path).expect("a new file opens");
+    let clock = Arc::new(ManualClock::default());
+    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).expect("a new file opens");
     let jobs = [new_job(1), new_job(2), new_job(3)];
     broker.enqueue(&acme, &jobs).await.expect("an enqueue succeeds");
     let connection = rusqlite::Connection::open(&path).expect("a database");
@@ -523,15 +666,99 @@ async fn a_record_that_a_newer_version_wrote_hides_no_other_and_says_what_cannot
     let refused = broker.job(&acme, jobs[1].id).await.expect_err("it has no kind");
     assert!(matches!(&refused, Error::Corrupt { at, .. } if at == "job.kind"), "{refused:?}");
 
-    let query = Query { state: State::Ready, offset: 0, limit: 10 };
-    let page = broker.jobs(&acme, query).await.expect("a look succeeds");
-    assert_eq!(page.iter().map(|job| job.id).collect::<Vec<_>>(), [jobs[0].id, jobs[2].id]);
+    for payloads in [true, false] {
+        let query = Query { payloads, ..Query::of(State::Ready, 10) };
+        let page = broker.jobs(&acme, query).await.expect("a look succeeds");
+        assert_eq!(page.jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [jobs[0].id, jobs[2].id]);
+        let [unread] = &page.unread[..] else { panic!("one can't be read: {:?}", page.unread) };
+        assert!(unread.id == jobs[1].id && unread.problem.contains("job.kind"), "{unread:?}");
+    }
     let counts = broker.counts(&acme).await.expect("a look succeeds");
     assert_eq!(counts, Counts::of(&[(State::Ready, 3)]));
     assert_eq!(lease(&broker, &acme, 2).await, [jobs[0].id, jobs[2].id]);
     assert_eq!(lease(&broker, &acme, 2).await, []);
     let counts = broker.counts(&acme).await.expect("a look succeeds");
     assert_eq!(counts[State::Ready], 1, "it waits for a version that can read it");
+
+    let sweep = async || {
+        clock.advance(Duration::from_secs(60));
+        broker.sweep(&acme, Sweep::new(100)).await.expect("a sweep succeeds")
+    };
+    let swept = sweep().await;
+    assert_eq!((swept.unreadable, swept.has_ready), (2, true), "the one, and one in state 77");
+    broker.act(&acme, JobAction::Cancel, &[jobs[0].id, jobs[2].id]).await.expect("it succeeds");
+    assert!(!sweep().await.has_ready, "what can't be read is no reason to ask");
+    change("UPDATE job SET kind = 'image.thumbnail' WHERE id = ?1", 1);
+    let mut wakes = broker.watch(vec![acme.clone()]).await.expect("listening succeeds");
+    assert_eq!(next(&mut wakes).await, Wake::All);
+    assert_eq!(sweep().await.unreadable, 1);
+    assert_eq!(next(&mut wakes).await, Wake::Ready(acme.clone()));
+    assert_eq!(lease(&broker, &acme, 5).await, [jobs[1].id]);
+}
+
+#[tokio::test]
+async fn what_was_handed_out_is_handed_out_again_by_a_file_that_was_closed_meanwhile() {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let broker = open(&path).expect("a new file opens");
+    broker.enqueue(&acme, &[new_job(1), new_job(2)]).await.expect("an enqueue succeeds");
+    let queues = [(QueueName::parse("default").expect("a valid queue"), 1)];
+    let ask = |nth: u128, repeats| LeaseAsk {
+        asker: Some(Asker {
+            daemon: DaemonId::from_parts(Timestamp::from_millis(1), nth),
+            number: 7,
+            repeats,
+        }),
+        ..LeaseAsk::new(&acme, &queues, Duration::from_secs(60))
+    };
+    let first = broker.lease(ask(0, false)).await.expect("a lease succeeds").leases;
+    drop(broker);
+    let broker = open(&path).expect("it opens again");
+    assert_eq!(broker.lease(ask(0, true)).await.expect("a lease succeeds").leases, first);
+
+    // However many daemons there were, a bounded number of asks is kept.
+    for nth in 1..1100 {
+        let lease = broker.lease(ask(nth, false)).await.expect("a lease succeeds").leases;
+        let release = Settlement::Release { after: Duration::ZERO, reason: Reason::Drained };
+        broker.settle(&acme, &[settle(lease[0].token, release)]).await.expect("a settlement succeeds");
+    }
+    let connection = rusqlite::Connection::open(&path).expect("a database");
+    let kept: i64 =
+        connection.query_row("SELECT count(*) FROM asked", [], |row| row.get(0)).expect("a count");
+    assert!((1000..1100).contains(&kept), "{kept}");
+}
+
+#[tokio::test]
+async fn a_page_looks_at_a_bounded_number_of_jobs_and_the_next_goes_on_behind_them() {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let broker = open(&path).expect("a new file opens");
+    let mut jobs: Vec<NewJob> = (0..Query::LOOKED_AT_MAX as u128 + 10).map(new_job).collect();
+    let rare = Kind::parse("rare").expect("a valid kind");
+    jobs.last_mut().expect("there is one").kind = rare.clone();
+    broker.enqueue(&acme, &jobs).await.expect("an enqueue succeeds");
+    let filter = Filter { kind: Some(rare), ..Filter::default() };
+    let query = Query { filter, payloads: false, ..Query::of(State::Ready, 10) };
+    let first = broker.jobs(&acme, query.clone()).await.expect("a look succeeds");
+    assert_eq!(first.jobs, []);
+    let after = Some(first.next.expect("there is more"));
+    let second = broker.jobs(&acme, Query { after, ..query }).await.expect("a look succeeds");
+    assert_eq!((second.jobs.len(), second.next), (1, None));
+}
+
+#[tokio::test]
+async fn jobs_that_are_cancelled_together_are_told_of_one_by_one() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let broker = open(&path).expect("a new file opens");
+    broker.enqueue(&acme, &[new_job(1), new_job(2)]).await.expect("an enqueue succeeds");
+    let held = lease(&broker, &acme, 2).await;
+    let mut wakes = broker.watch(vec![acme.clone()]).await.expect("listening succeeds");
+    assert_eq!(next(&mut wakes).await, Wake::All);
+    let changed = broker.act(&acme, JobAction::Cancel, &held).await.expect("it succeeds");
+    assert_eq!(changed, [Changed::Requested; 2]);
+    let told = [next(&mut wakes).await, next(&mut wakes).await];
+    assert_eq!(told, [Wake::Cancel(acme.clone(), held[0]), Wake::Cancel(acme, held[1])]);
 }
 
 #[tokio::test]

@@ -1,27 +1,70 @@
 //! Jobs come in, from producers and from runs that succeed.
 
+use std::slice;
+
 use rusqlite::params;
+use sandhog_core::budget::Bytes;
 use sandhog_core::id::{Revision, UniqueKey};
 use sandhog_core::job::NewJob;
+use sandhog_core::quota::{QueueBounds, Waiting};
 
 use super::fault::Result;
+use super::row::parse;
 use super::step::Step;
 use crate::Enqueued;
 
+/// What keeps a job from being stored.
+enum Obstacle {
+    /// It is stored already.
+    Stored,
+    /// The job with this id holds its unique key.
+    Holder(String),
+    /// It would pass the bounds.
+    Bounds(Enqueued),
+}
+
+/// What these jobs come to where they wait.
+pub(super) fn waiting(jobs: &[NewJob]) -> Waiting {
+    Waiting { jobs: jobs.len() as u64, bytes: jobs.iter().map(|job| job.payload.len() as u64).sum() }
+}
+
 impl Step<'_> {
-    /// Stores a job, unless it is stored already or another holds its unique key.
-    pub(super) fn enqueue(&mut self, job: &NewJob) -> Result<Enqueued> {
-        let id = job.id.to_string();
+    /// Stores a job, unless it is stored already, another holds its unique key, or it would pass the bounds.
+    pub(super) fn enqueue(&mut self, job: &NewJob, bounds: &QueueBounds) -> Result<Enqueued> {
+        match self.obstacle(job, bounds)? {
+            None => self.insert(job).map(|()| Enqueued::Stored),
+            Some(Obstacle::Stored) => Ok(Enqueued::Stored),
+            Some(Obstacle::Holder(id)) => Ok(Enqueued::Duplicate(parse("job.id", &id)?)),
+            Some(Obstacle::Bounds(refusal)) => Ok(refusal),
+        }
+    }
+
+    /// Stores a job of a run that has been found to fit. Nobody hears of what keeps it from being stored.
+    pub(super) fn enqueue_of_run(&mut self, job: &NewJob) -> Result<()> {
+        match self.obstacle(job, &QueueBounds::NONE)? {
+            None => self.insert(job),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn obstacle(&self, job: &NewJob, bounds: &QueueBounds) -> Result<Option<Obstacle>> {
         let known = "SELECT 1 FROM job WHERE tenant = ?1 AND id = ?2";
-        if self.find(known, [self.tenant(), &id], |_| Ok(()))?.is_some() {
-            return Ok(Enqueued::Stored);
+        if self.find(known, [self.tenant(), &job.id.to_string()], |_| Ok(()))?.is_some() {
+            return Ok(Some(Obstacle::Stored));
         }
-        let unique_key = job.unique_key.as_ref().map(UniqueKey::as_str);
-        if let Some(key) = unique_key
-            && let Some(holder) = self.holder(key)?
+        if let Some(key) = &job.unique_key
+            && let Some(holder) = self.holder(key.as_str())?
         {
-            return Ok(Enqueued::Duplicate(holder));
+            return Ok(Some(Obstacle::Holder(holder)));
         }
+        if Bytes::of(job.payload.len()) > bounds.payload {
+            return Ok(Some(Obstacle::Bounds(Enqueued::TooLarge)));
+        }
+        let excess = bounds.excess(self.waiting()?, waiting(slice::from_ref(job)));
+        Ok(excess.map(|excess| Obstacle::Bounds(Enqueued::Full(excess))))
+    }
+
+    fn insert(&mut self, job: &NewJob) -> Result<()> {
         let (state, due_at, arrival, ..) = self.wait(job.queue.as_str(), job.delay)?.columns();
         self.execute(
             "INSERT INTO job
@@ -29,11 +72,11 @@ impl Step<'_> {
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             params![
                 self.tenant(),
-                id,
+                job.id.to_string(),
                 job.queue.as_str(),
                 job.kind.as_str(),
                 job.priority.0,
-                unique_key,
+                job.unique_key.as_ref().map(UniqueKey::as_str),
                 job.pinned.as_ref().map(Revision::to_string),
                 state,
                 due_at,
@@ -43,6 +86,6 @@ impl Step<'_> {
         )?;
         let nr = self.connection.last_insert_rowid();
         self.execute("INSERT INTO payload VALUES (?1, ?2)", params![nr, job.payload])?;
-        Ok(Enqueued::Stored)
+        Ok(())
     }
 }

@@ -87,7 +87,15 @@ impl From<rusqlite::Error> for Uncommitted {
 
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
+        match error {
+            rusqlite::Error::InvalidColumnType(_, column, found) => {
+                Self::unreadable(column, format!("it is of type {found}"))
+            }
+            rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::Utf8Error(..) => Self::unreadable("a column", error),
+            error => Self::Sqlite(error),
+        }
     }
 }
 

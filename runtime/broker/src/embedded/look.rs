@@ -1,21 +1,29 @@
 //! What people and programs look at. Nothing here changes anything.
 
-use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, Params, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::time::Timestamp;
 
 use super::fault::{Fault, Result};
 use super::row::{RECORD, code, log_line, record, stamp, state};
-use crate::{Counts, Query};
+use crate::{Counts, Cursor, Page, Query, Unread};
+
+/// Greater than every id, whose letters are capital.
+const BEHIND_ALL_IDS: &str = "~";
+
+/// The statement that finds a job by its id.
+pub(super) fn by_id() -> String {
+    format!("{RECORD}, nr FROM job WHERE tenant = ?1 AND id = ?2")
+}
 
 pub(super) fn job(connection: &Connection, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
-    let by_id = format!("{RECORD} WHERE tenant = ?1 AND id = ?2");
-    let mut statement = connection.prepare_cached(&by_id)?;
-    let mut rows = statement.query_and_then([tenant.as_str(), &job.to_string()], record)?;
-    rows.next().transpose()
+    let mut statement = connection.prepare_cached(&by_id())?;
+    let mut rows = statement.query([tenant.as_str(), &job.to_string()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(with_payload(connection, row.get("nr")?, record(row)?)?))
 }
 
 pub(super) fn log(connection: &Connection, tenant: &TenantId, job: JobId) -> Result<Vec<LogLine>> {
@@ -27,61 +35,123 @@ pub(super) fn log(connection: &Connection, tenant: &TenantId, job: JobId) -> Res
     lines.collect()
 }
 
-pub(super) fn jobs(connection: &Connection, tenant: &TenantId, query: &Query) -> Result<Vec<JobRecord>> {
-    // The terms are those of the indexes, which are used for nothing less.
-    let of_state = match query.state {
-        State::Ready => return ready(connection, tenant, query),
-        State::Scheduled => "state = 0 AND state = ?2 ORDER BY due_at, id",
-        State::Leased => "state = 2 AND state = ?2 ORDER BY lease_expires_at, id",
-        State::Succeeded | State::Dead | State::Cancelled => {
-            "finished_at IS NOT NULL AND state = ?2 ORDER BY finished_at DESC, id DESC"
-        }
+/// The statement that lists the jobs of a state behind a rank (and an id, where several may have the same rank). The terms
+/// are those of the indexes, which are used for nothing less.
+pub(super) fn list(state: State) -> String {
+    let (rank, behind, order) = match state {
+        State::Scheduled => ("due_at", "(due_at, id) > (?2, ?3)", "due_at, id"),
+        State::Ready => (
+            "((255 - priority) << 45 | arrival)",
+            "((255 - priority) << 45 | arrival) > ?2",
+            "((255 - priority) << 45 | arrival)",
+        ),
+        State::Leased => ("lease_expires_at", "(lease_expires_at, id) > (?2, ?3)", "lease_expires_at, id"),
+        State::Succeeded | State::Dead | State::Cancelled => (
+            "finished_at",
+            "finished_at IS NOT NULL AND (finished_at, id) < (?2, ?3)",
+            "finished_at DESC, id DESC",
+        ),
     };
-    let offset = i64::try_from(0_u64).unwrap_or(i64::MAX);
-    let page = format!("{RECORD} WHERE tenant = ?1 AND {of_state} LIMIT ?3 OFFSET ?4");
-    records(connection, &page, params![tenant.as_str(), code(query.state), limit(query), offset])
+    let state = code(state);
+    format!(
+        "{RECORD}, {rank} AS rank, nr FROM job WHERE tenant = ?1 AND state = {state} AND {behind} ORDER BY {order}"
+    )
 }
 
-/// Ready jobs of all queues. They are kept in order queue by queue, so the first of each are put together.
-fn ready(connection: &Connection, tenant: &TenantId, query: &Query) -> Result<Vec<JobRecord>> {
-    let last = 0_u64.saturating_add(limit(query).into());
-    let mut first = connection.prepare_cached(
-        "SELECT priority, arrival, nr FROM job WHERE tenant = ?1 AND queue = ?2 AND state = 1
-         ORDER BY priority DESC, arrival LIMIT ?3",
-    )?;
-    let mut found: Vec<(Reverse<u8>, i64, i64)> = Vec::new();
-    for queue in queues_with_jobs(connection, tenant)? {
-        let rows = first
-            .query_map(params![tenant.as_str(), queue, i64::try_from(last).unwrap_or(i64::MAX)], |row| {
-                Ok((Reverse(row.get(0)?), row.get(1)?, row.get(2)?))
-            })?;
-        for row in rows {
-            found.push(row?);
+/// Jobs of a state, looked at one by one in the order of its index, and no more of them than there is need for.
+pub(super) fn jobs(connection: &Connection, tenant: &TenantId, query: &Query) -> Result<Page> {
+    let mut statement = connection.prepare_cached(&list(query.state))?;
+    let (rank, id) = match query.after {
+        Some(after) => (i64::try_from(after.rank).unwrap_or(i64::MAX), after.id.to_string()),
+        None if query.state.is_final() => (i64::MAX, BEHIND_ALL_IDS.to_owned()),
+        None => (i64::MIN, String::new()),
+    };
+    let mut rows = match query.state {
+        State::Ready => statement.query(params![tenant.as_str(), rank])?,
+        _ => statement.query(params![tenant.as_str(), rank, id])?,
+    };
+    let limit = query.limit.clamp(1, Query::LIMIT_MAX) as usize;
+    let mut page = Page { jobs: Vec::new(), next: None, unread: Vec::new() };
+    let (mut looked_at, mut bytes, mut last) = (0, 0, None);
+    while let Some(row) = rows.next()? {
+        if page.jobs.len() + page.unread.len() >= limit || looked_at == Query::LOOKED_AT_MAX {
+            page.next = last;
+            break;
         }
-    }
-    found.sort_unstable();
-    let offset = usize::try_from(0_u64).unwrap_or(usize::MAX);
-    let by_nr = format!("{RECORD} WHERE nr = ?1");
-    let mut page = Vec::new();
-    for (.., nr) in found.into_iter().skip(offset).take(limit(query) as usize) {
-        page.extend(records(connection, &by_nr, [nr])?);
+        looked_at += 1;
+        match listed(connection, query, row) {
+            Ok(Some(record)) => {
+                bytes += record.payload.len() + record.output.as_ref().map_or(0, Vec::len);
+                if bytes > Query::BYTES_MAX && !page.jobs.is_empty() {
+                    page.next = last;
+                    break;
+                }
+                page.jobs.push(record);
+            }
+            Ok(None) => {}
+            Err(Fault::Unreadable { at, problem }) => {
+                page.unread.extend(
+                    place(row).map(|Cursor { id, .. }| Unread { id, problem: format!("{at}: {problem}") }),
+                );
+            }
+            Err(fault) => return Err(fault),
+        }
+        last = place(row).or(last);
     }
     Ok(page)
 }
 
-/// Finds each queue by a jump behind the one before, and so looks at no more jobs than there are queues.
-fn queues_with_jobs(connection: &Connection, tenant: &TenantId) -> Result<Vec<String>> {
-    let mut next = connection.prepare_cached(
-        "SELECT queue FROM job WHERE tenant = ?1 AND state = 1 AND queue > ?2 ORDER BY queue LIMIT 1",
-    )?;
-    let mut queues: Vec<String> = Vec::new();
-    loop {
-        let after = queues.last().map_or("", String::as_str);
-        match next.query_row([tenant.as_str(), after], |row| row.get(0)).optional()? {
-            Some(queue) => queues.push(queue),
-            None => return Ok(queues),
+/// The record of a row, if it is like what was asked for.
+fn listed(connection: &Connection, query: &Query, row: &Row<'_>) -> Result<Option<JobRecord>> {
+    let record = record(row)?;
+    if !query.filter.passes(&record) {
+        return Ok(None);
+    }
+    if !query.payloads {
+        return Ok(Some(record));
+    }
+    with_payload(connection, row.get("nr")?, record).map(Some)
+}
+
+/// The place of a row in its list. None if its id can't be read.
+fn place(row: &Row<'_>) -> Option<Cursor> {
+    let rank: i64 = row.get("rank").ok()?;
+    let id = row.get_ref("id").ok()?.as_str().ok()?;
+    Some(Cursor { rank: u64::try_from(rank).unwrap_or(0), id: JobId::parse(id).ok()? })
+}
+
+/// The same, with what is large.
+fn with_payload(connection: &Connection, nr: i64, record: JobRecord) -> Result<JobRecord> {
+    let mut statement =
+        connection.prepare_cached("SELECT bytes, output FROM job JOIN payload USING (nr) WHERE nr = ?1")?;
+    let found = statement.query_row([nr], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let (payload, output) = found.ok_or_else(|| Fault::unreadable("payload", "it isn't there"))?;
+    Ok(JobRecord { payload, output, ..record })
+}
+
+/// Every tenant of which something is kept. Finds each by a jump behind the one before.
+pub(super) fn tenants(connection: &Connection) -> Result<Vec<TenantId>> {
+    let mut tenants = BTreeSet::new();
+    for next in [
+        "SELECT tenant FROM job WHERE tenant > ?1 ORDER BY tenant LIMIT 1",
+        "SELECT tenant FROM state WHERE tenant > ?1 ORDER BY tenant LIMIT 1",
+        "SELECT tenant FROM usage WHERE tenant > ?1 ORDER BY tenant LIMIT 1",
+    ] {
+        let mut next = connection.prepare_cached(next)?;
+        let mut last = String::new();
+        while let Some(name) = next.query_row([&last], |row| row.get::<_, String>(0)).optional()? {
+            match TenantId::parse(&name) {
+                Ok(tenant) => {
+                    tenants.insert(tenant);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "there is something of a tenant whose name can't be read")
+                }
+            }
+            last = name;
         }
     }
+    Ok(tenants.into_iter().collect())
 }
 
 pub(super) fn counts(connection: &Connection, tenant: &TenantId) -> Result<Counts> {
@@ -111,24 +181,4 @@ pub(super) fn stored(
     )?;
     let at = params![tenant.as_str(), plugin.as_str(), key.as_str(), stamp(now)];
     Ok(statement.query_row(at, |row| row.get(0)).optional()?)
-}
-
-fn limit(query: &Query) -> u32 {
-    query.limit.clamp(1, Query::LIMIT_MAX)
-}
-
-/// The records that can be read. The others are no reason not to show these.
-fn records(connection: &Connection, sql: &str, params: impl Params) -> Result<Vec<JobRecord>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut records = Vec::new();
-    for read in statement.query_and_then(params, record)? {
-        match read {
-            Ok(record) => records.push(record),
-            Err(Fault::Unreadable { at, problem }) => {
-                tracing::warn!(at, problem, "a job can't be read, and is left out of the list");
-            }
-            Err(fault) => return Err(fault),
-        }
-    }
-    Ok(records)
 }

@@ -5,7 +5,7 @@
 //! rights.rs   whose the files are                       upkeep.rs  what it doesn't need goes back to the disk
 //! reserve.rs  space for when the disk is full
 //! threads.rs  one that writes, one that reads; group commit
-//! step.rs     what steps share      enqueue.rs  lease.rs  settle.rs  state.rs  people.rs   the steps
+//! step.rs     what steps share      enqueue.rs  lease.rs  asked.rs  settle.rs  state.rs  sweep.rs  people.rs  purge.rs
 //! account.rs  what runs spend by day    row.rs  values in the file    look.rs  what can be looked at
 //! bells.rs    news to and from other processes on the same file
 //! ```
@@ -21,12 +21,14 @@
 //! # Failure paths
 //! - The disk fails, or another process holds the file too long: [`Error::Unavailable`] with the cause, and nothing of
 //!   the step has happened.
-//! - The disk is full: no job is taken in, and each is told why; what is leased is settled and what is old removed, in
-//!   the space that was reserved for that (`.reserve`).
+//! - The disk is full: no job is taken in or handed out, and each is told why; what is leased is settled and what is old
+//!   removed, in the space that was reserved for that (`.reserve`).
 //! - The file is none of ours, or of a newer version: [`Error::Unfit`] when it is opened.
 //! - It is removed or replaced while it is open: [`Error::Unfit`] within a second, for as long as that is so. What was
 //!   stored within that second is in the file that was removed.
-//! - It holds what this version can't read: [`Error::Corrupt`], with the table and column.
+//! - A job can't be read, as a newer version wrote it: it stays as it is, is told of where it is asked for, and holds up no
+//!   other; a ready one is parked, and looked at again by sweeps. What else can't be read is [`Error::Corrupt`], with the
+//!   table and column.
 //! - The process is killed: what was acknowledged is there; its leases run out. Some of it may be in the log beside the
 //!   file (`-wal`), which belongs to it, until a process opens the two and closes them in good order.
 //!
@@ -36,6 +38,7 @@
 //!   more: who holds a job is told by numbers that only rise.
 
 mod account;
+mod asked;
 mod bells;
 mod enqueue;
 mod fault;
@@ -44,12 +47,14 @@ mod look;
 mod open;
 mod people;
 mod place;
+mod purge;
 mod reserve;
 mod rights;
 mod row;
 mod settle;
 mod state;
 mod step;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -64,7 +69,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{QueueName, TenantId};
+use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 
@@ -76,8 +81,8 @@ use self::step::Step;
 use self::threads::{Flush, Needs, Read, Space, Worker, Write};
 use crate::wake::Listeners;
 use crate::{
-    Broker, Clock, Command, Enqueued, Error, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
-    Result, Seen, Settle, USAGE_DAYS_KEPT, Wakes,
+    Broker, Clock, Command, Enqueued, Error, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen,
+    Settle, USAGE_DAYS_KEPT, Wakes,
 };
 
 /// A broker in a file. Dropping it finishes what was asked for, and closes the file, as [`Embedded::close`] does.
@@ -200,25 +205,34 @@ impl Embedded {
 const FLUSHED: Needs = Needs { flush: Flush::Now, space: Space::Frees };
 const UNFLUSHED: Needs = Needs { flush: Flush::Later, space: Space::Frees };
 
+impl Needs {
+    /// The same of a step that stores more.
+    const fn taking_space(self) -> Self {
+        Self { space: Space::Takes, ..self }
+    }
+}
+
 #[async_trait]
 impl Broker for Embedded {
     async fn enqueue_within(
         &self,
         tenant: &TenantId,
         jobs: &[NewJob],
-        _bounds: &QueueBounds,
+        bounds: &QueueBounds,
     ) -> Result<Vec<Enqueued>> {
-        let jobs = jobs.to_vec();
-        let needs = Needs { flush: Flush::Now, space: Space::Takes };
-        self.step("enqueue", needs, tenant, move |step| jobs.iter().map(|job| step.enqueue(job)).collect())
-            .await
+        let (jobs, bounds) = (jobs.to_vec(), *bounds);
+        self.step("enqueue", FLUSHED.taking_space(), tenant, move |step| {
+            jobs.iter().map(|job| step.enqueue(job, &bounds)).collect()
+        })
+        .await
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
-        let LeaseAsk { tenant, ttl, fuel, .. } = ask;
-        let queues: Vec<(QueueName, u32)> = ask.queues.to_vec();
-        self.step("lease", UNFLUSHED, tenant, move |step| {
-            step.lease(&LeaseAsk { fuel, ..LeaseAsk::new(step.tenant, &queues, ttl) })
+        let LeaseAsk { tenant, queues, lanes, suspects, bytes, ttl, fuel, asker } = ask;
+        let (queues, lanes) = (queues.to_vec(), lanes.to_vec());
+        self.step("lease", UNFLUSHED.taking_space(), tenant, move |step| {
+            let (tenant, queues, lanes) = (step.tenant, &queues[..], &lanes[..]);
+            step.lease(&LeaseAsk { tenant, queues, lanes, suspects, bytes, ttl, fuel, asker })
         })
         .await
     }
@@ -241,20 +255,17 @@ impl Broker for Embedded {
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         match command {
-            Command::Jobs { action, ids } => {
-                let mut changed = Vec::with_capacity(ids.len());
-                for job in ids {
-                    let act = move |step: &mut Step<'_>| match action {
-                        JobAction::Cancel => step.cancel(job),
-                        JobAction::Redrive => step.redrive(job),
-                        JobAction::RunNow | JobAction::Remove => Ok(crate::Changed::Unknown),
-                    };
-                    changed.push(self.step("control", FLUSHED, tenant, act).await?);
-                }
-                Ok(Outcome::Jobs(changed))
-            }
-            Command::Sweep(_) | Command::Purge { .. } => {
-                Err(crate::Error::Unfit { problem: "not there yet".to_owned() })
+            Command::Jobs { action, ids } => self
+                .step("control", FLUSHED, tenant, move |step| step.act(action, &ids))
+                .await
+                .map(Outcome::Jobs),
+            // What a power cut takes back of it is swept again.
+            Command::Sweep(sweep) => self
+                .step("sweep", UNFLUSHED, tenant, move |step| step.sweep(&sweep))
+                .await
+                .map(Outcome::Swept),
+            Command::Purge { most } => {
+                self.step("purge", FLUSHED, tenant, move |step| step.purge(most)).await.map(Outcome::Left)
             }
         }
     }
@@ -265,11 +276,7 @@ impl Broker for Embedded {
             Ok(match look {
                 Look::Job(job) => Seen::Job(look::job(connection, tenant, job)?.map(Box::new)),
                 Look::Log(job) => Seen::Log(look::log(connection, tenant, job)?),
-                Look::Jobs(query) => Seen::Jobs(crate::Page {
-                    jobs: look::jobs(connection, tenant, &query)?,
-                    next: None,
-                    unread: Vec::new(),
-                }),
+                Look::Jobs(query) => Seen::Jobs(look::jobs(connection, tenant, &query)?),
                 Look::Counts => Seen::Counts(look::counts(connection, tenant)?),
                 Look::State { plugin, key } => {
                     Seen::State(look::stored(connection, tenant, &plugin, &key, now)?)
@@ -290,7 +297,8 @@ impl Broker for Embedded {
     }
 
     async fn tenants(&self) -> Result<Vec<TenantId>> {
-        Ok(Vec::new())
+        self.place.check()?;
+        self.reader.read("look", look::tenants).await
     }
 
     async fn check(&self) -> Result<Vec<String>> {
@@ -299,7 +307,7 @@ impl Broker for Embedded {
             // Proves that it can be written, all the way to the disk.
             connection.execute("UPDATE arrivals SET n = n", [])?;
             let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?;
-            Ok((mode, None))
+            Ok((mode, Vec::new()))
         });
         if mode.await? != "wal" {
             let path = self.place.path().display();

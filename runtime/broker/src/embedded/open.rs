@@ -17,12 +17,17 @@ use crate::{Error, Result};
 const APPLICATION_ID: i32 = 0x5341_4e44;
 /// The tables, as steps: the first makes them, each later one changes those that the one before has left. A file's
 /// version is how many of them it has gone through.
-pub(super) const SCHEMA: [&str; 5] = [
+pub(super) const SCHEMA: [&str; 10] = [
     include_str!("schema/1-jobs.sql"),
     include_str!("schema/2-pinned.sql"),
     include_str!("schema/3-usage.sql"),
     include_str!("schema/4-minute.sql"),
     include_str!("schema/5-state-size.sql"),
+    include_str!("schema/6-faults.sql"),
+    include_str!("schema/7-states.sql"),
+    include_str!("schema/8-parked.sql"),
+    include_str!("schema/9-waiting.sql"),
+    include_str!("schema/10-asked.sql"),
 ];
 
 const LATEST: i32 = SCHEMA.len() as i32;

@@ -74,13 +74,14 @@ pub(super) fn usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
     })
 }
 
-/// A job's columns with its payload, in the order in which [`record`] reads them.
-pub(super) const RECORD: &str = "SELECT id, tenant, queue, kind, bytes, priority, unique_key, state, reason, message,
-    attempts, expiries, lease, enqueued_at, due_at, leased_at, lease_expires_at, finished_at, output, progress,
-    fuel, memory_peak, wall_us, cpu_us, host_calls, revision, pinned
-    FROM job JOIN payload USING (nr)";
+/// The start of a statement that selects a job's columns but payload and output, in the order in which [`record`] reads
+/// them.
+pub(super) const RECORD: &str = "SELECT id, tenant, queue, kind, priority, unique_key, state, reason, message, attempts,
+    expiries, faults, lease, enqueued_at, due_at, leased_at, lease_expires_at, finished_at, progress, revision, pinned,
+    fuel, memory_peak, wall_us, cpu_us, host_calls";
 
-/// A row of [`RECORD`]. What no job can be without has to be readable; of the rest, what isn't is left out, and said.
+/// A row of [`RECORD`], with payload and output left empty. What no job can be without has to be readable; of the rest,
+/// what isn't is left out, and said.
 pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
     let time = |nth| -> Result<Option<Timestamp>> { Ok(row.get::<_, Option<i64>>(nth)?.map(timestamp)) };
     let mut problem = None;
@@ -89,26 +90,26 @@ pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
         tenant: parsed(row, 1, "job.tenant")?,
         queue: parsed(row, 2, "job.queue")?,
         kind: parsed(row, 3, "job.kind")?,
-        payload: row.get(4)?,
-        priority: Priority(row.get(5)?),
-        unique_key: known(&mut problem, maybe(row, 6, |text: String| parse("job.unique_key", &text)))?,
-        pinned: known(&mut problem, maybe(row, 26, |text: String| parse("job.pinned", &text)))?,
-        state: state(row.get(7)?)?,
-        reason: known(&mut problem, maybe(row, 8, |slug: String| reason(&slug)))?,
-        message: row.get(9)?,
-        attempts: row.get(10)?,
-        expiries: row.get(11)?,
-        faults: 0,
+        payload: Vec::new(),
+        priority: Priority(row.get(4)?),
+        unique_key: known(&mut problem, maybe(row, 5, |text: String| parse("job.unique_key", &text)))?,
+        state: state(row.get(6)?)?,
+        reason: known(&mut problem, maybe(row, 7, |slug: String| reason(&slug)))?,
+        message: row.get(8)?,
+        attempts: row.get(9)?,
+        expiries: row.get(10)?,
+        faults: row.get(11)?,
         lease: LeaseNo(row.get::<_, i64>(12)?.cast_unsigned()),
         enqueued_at: timestamp(row.get(13)?),
         due_at: time(14)?,
         leased_at: time(15)?,
         lease_expires_at: time(16)?,
         finished_at: time(17)?,
-        output: row.get(18)?,
-        progress: known(&mut problem, maybe(row, 19, |json: String| progress(&json)))?,
-        usage: usage(row, 20)?,
-        revision: known(&mut problem, maybe(row, 25, |text: String| parse("job.revision", &text)))?,
+        output: None,
+        progress: known(&mut problem, maybe(row, 18, |json: String| progress(&json)))?,
+        revision: known(&mut problem, maybe(row, 19, |text: String| parse("job.revision", &text)))?,
+        pinned: known(&mut problem, maybe(row, 20, |text: String| parse("job.pinned", &text)))?,
+        usage: usage(row, 21)?,
         unreadable: problem,
     })
 }

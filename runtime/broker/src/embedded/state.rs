@@ -35,10 +35,21 @@ impl Step<'_> {
         effects: &Effects,
         quota: StateQuota,
     ) -> Result<Option<StateExcess>> {
-        if effects.writes().len() == 0 {
+        if effects.writes().len() == 0 || self.excess_at_most(plugin, effects, quota)?.is_none() {
             return Ok(None);
         }
+        // Values whose time is over take room until they are swept.
         while self.sweep_state(SWEEP_MAX)? == SWEEP_MAX {}
+        self.excess_at_most(plugin, effects, quota)
+    }
+
+    /// The same, where values whose time is over take as much room as any.
+    fn excess_at_most(
+        &self,
+        plugin: &PluginName,
+        effects: &Effects,
+        quota: StateQuota,
+    ) -> Result<Option<StateExcess>> {
         let before = self.find(
             "SELECT bytes, keys FROM state_size WHERE tenant = ?1 AND plugin = ?2",
             [self.tenant(), plugin.as_str()],

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use sandhog_core::account::Account;
 use sandhog_core::id::{JobId, PluginName, TenantId};
 use sandhog_core::job::State;
+use sandhog_core::quota::Waiting;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 use std::time::Duration;
@@ -28,8 +29,8 @@ pub(super) struct Step<'a> {
     sooner: bool,
     /// What the runs that it settles have spent.
     pub(super) spent: BTreeMap<PluginName, Account>,
-    /// The leased job that it wants cancelled.
-    pub(super) to_cancel: Option<JobId>,
+    /// The leased jobs that it wants cancelled.
+    pub(super) to_cancel: Vec<JobId>,
 }
 
 /// Where a job is put.
@@ -52,23 +53,22 @@ impl<'a> Step<'a> {
             filled,
             sooner: false,
             spent: BTreeMap::new(),
-            to_cancel: None,
+            to_cancel: Vec::new(),
         }
     }
 
-    /// Writes what was put off, and yields the news, if there are any.
-    pub(super) fn finish(self) -> Result<Option<Wake>> {
+    /// Writes what was put off, and yields the news.
+    pub(super) fn finish(self) -> Result<Vec<Wake>> {
         if let Some(arrivals) = self.arrivals {
             self.execute("UPDATE arrivals SET n = ?1", [arrivals])?;
         }
         self.add_accounts()?;
-        let mut news = self.sooner;
+        let mut is_ready = self.sooner;
         for queue in &self.filled {
-            news = news || self.has_ready(queue)?;
+            is_ready = is_ready || self.has_ready(queue)?;
         }
-        // One that wants a job cancelled makes no other ready.
-        let cancel = self.to_cancel.map(|job| Wake::Cancel(self.tenant.clone(), job));
-        Ok(cancel.or_else(|| news.then(|| Wake::Ready(self.tenant.clone()))))
+        let cancels = self.to_cancel.iter().map(|job| Wake::Cancel(self.tenant.clone(), *job));
+        Ok(is_ready.then(|| Wake::Ready(self.tenant.clone())).into_iter().chain(cancels).collect())
     }
 
     pub(super) fn tenant(&self) -> &'a str {
@@ -117,12 +117,7 @@ impl<'a> Step<'a> {
 
     /// The place behind all others.
     pub(super) fn ready(&mut self, queue: &str) -> Result<Place> {
-        if !self.entered.contains(queue) {
-            if !self.has_ready(queue)? {
-                self.filled.push(queue.to_owned());
-            }
-            self.entered.insert(queue.to_owned());
-        }
+        self.enter(queue)?;
         let latest = match self.arrivals {
             Some(latest) => latest,
             None => {
@@ -132,6 +127,17 @@ impl<'a> Step<'a> {
         let arrival = latest + 1;
         self.arrivals = Some(arrival);
         Ok(Place::Ready { arrival })
+    }
+
+    /// Takes note of whether a queue is empty before this step puts a job into it.
+    pub(super) fn enter(&mut self, queue: &str) -> Result<()> {
+        if !self.entered.contains(queue) {
+            if !self.has_ready(queue)? {
+                self.filled.push(queue.to_owned());
+            }
+            self.entered.insert(queue.to_owned());
+        }
+        Ok(())
     }
 
     /// The place of a job that is final.
@@ -145,7 +151,7 @@ impl<'a> Step<'a> {
         let (state, due_at, arrival, finished_at, remove_at) = place.columns();
         self.execute(
             "UPDATE job SET state = ?2, due_at = ?3, arrival = ?4, finished_at = ?5, remove_at = ?6,
-                 lease_expires_at = NULL, cancel_requested = 0
+                 lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL
              WHERE nr = ?1",
             params![nr, state, due_at, arrival, finished_at, remove_at],
         )?;
@@ -159,19 +165,34 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// The job that keeps others with this key from being created.
-    pub(super) fn holder(&self, unique_key: &str) -> Result<Option<JobId>> {
-        let found = self.find(
-            "SELECT id FROM job WHERE tenant = ?1 AND unique_key = ?2 AND state < 3",
+    /// Removes a job. The triggers take along what else belongs to it.
+    pub(super) fn delete(&self, nr: i64) -> Result<()> {
+        self.execute("DELETE FROM job WHERE nr = ?1", [nr])?;
+        Ok(())
+    }
+
+    /// The id of the job that keeps others with this key from being created.
+    pub(super) fn holder(&self, unique_key: &str) -> Result<Option<String>> {
+        self.find(
+            "SELECT id FROM job WHERE tenant = ?1 AND unique_key = ?2 AND finished_at IS NULL",
             [self.tenant(), unique_key],
             |row| row.get(0),
-        )?;
-        found.map(|id: String| super::row::parse("job.id", &id)).transpose()
+        )
+    }
+
+    /// What waits, scheduled or ready.
+    pub(super) fn waiting(&self) -> Result<Waiting> {
+        let found =
+            self.find("SELECT jobs, bytes FROM waiting WHERE tenant = ?1", [self.tenant()], |row| {
+                let (jobs, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
+                Ok(Waiting { jobs: jobs.cast_unsigned(), bytes: bytes.cast_unsigned() })
+            })?;
+        Ok(found.unwrap_or_default())
     }
 
     fn has_ready(&self, queue: &str) -> Result<bool> {
         let found = self.find(
-            "SELECT 1 FROM job WHERE tenant = ?1 AND queue = ?2 AND state = 1 LIMIT 1",
+            "SELECT 1 FROM job WHERE tenant = ?1 AND queue = ?2 AND state = 1 AND parked_at IS NULL LIMIT 1",
             [self.tenant(), queue],
             |_| Ok(()),
         )?;

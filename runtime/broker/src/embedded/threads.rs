@@ -69,7 +69,7 @@ pub(super) trait Write: Send {
 
     /// Does the step, within a transaction that isn't committed yet. Yields the news that it makes. If the transaction is
     /// not committed, it may be done again in another.
-    fn run(&mut self, connection: &Connection) -> Option<Wake>;
+    fn run(&mut self, connection: &Connection) -> Vec<Wake>;
 
     /// Whether it failed for want of space.
     fn lacked_space(&self) -> bool;
@@ -223,7 +223,7 @@ impl Worker<Box<dyn Write>> {
         &self,
         what: &'static str,
         needs: Needs,
-        step: impl FnMut(&Connection) -> Step<(T, Option<Wake>)> + Send + 'static,
+        step: impl FnMut(&Connection) -> Step<(T, Vec<Wake>)> + Send + 'static,
     ) -> Result<T> {
         self.call(what, |reply| Box::new(Pending { what, needs, step, done: None, reply })).await
     }
@@ -232,16 +232,16 @@ impl Worker<Box<dyn Write>> {
 impl<T, F> Write for Pending<T, F>
 where
     T: Send,
-    F: FnMut(&Connection) -> Step<(T, Option<Wake>)> + Send,
+    F: FnMut(&Connection) -> Step<(T, Vec<Wake>)> + Send,
 {
     fn needs(&self) -> Needs {
         self.needs
     }
 
-    fn run(&mut self, connection: &Connection) -> Option<Wake> {
+    fn run(&mut self, connection: &Connection) -> Vec<Wake> {
         let (done, news) = match in_savepoint(connection, &mut self.step) {
             Ok((answer, news)) => (Ok(answer), news),
-            Err(fault) => (Err(fault), None),
+            Err(fault) => (Err(fault), Vec::new()),
         };
         self.done = Some(done);
         news

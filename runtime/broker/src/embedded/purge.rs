@@ -1,0 +1,54 @@
+//! All that is kept of a tenant is removed, in bounded steps.
+
+use rusqlite::params;
+
+use super::fault::Result;
+use super::step::Step;
+
+impl Step<'_> {
+    /// Removes up to `most` jobs and values of state; says how many are left. What else there is of the tenant goes with
+    /// the last of them.
+    pub(super) fn purge(&self, most: usize) -> Result<u64> {
+        let most = i64::try_from(most.max(1)).unwrap_or(i64::MAX);
+        let jobs: Vec<i64> = self.all(
+            "SELECT nr FROM job WHERE tenant = ?1 ORDER BY id LIMIT ?2",
+            params![self.tenant(), most],
+            |row| row.get(0),
+        )?;
+        jobs.iter().try_for_each(|nr| self.delete(*nr))?;
+        let values: Vec<(String, String)> = self.all(
+            "SELECT plugin, key FROM state WHERE tenant = ?1 ORDER BY plugin, key LIMIT ?2",
+            params![self.tenant(), most - jobs.len() as i64],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        for (plugin, key) in &values {
+            self.execute(
+                "DELETE FROM state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3",
+                [self.tenant(), plugin, key],
+            )?;
+        }
+        let left = self.left()?;
+        if left == 0 {
+            for rest in [
+                "DELETE FROM asked WHERE tenant = ?1",
+                "DELETE FROM waiting WHERE tenant = ?1",
+                "DELETE FROM tally WHERE tenant = ?1",
+                "DELETE FROM minute WHERE tenant = ?1",
+                "DELETE FROM usage WHERE tenant = ?1",
+            ] {
+                self.execute(rest, [self.tenant()])?;
+            }
+        }
+        Ok(left)
+    }
+
+    /// How many jobs and values there are.
+    fn left(&self) -> Result<u64> {
+        let sum = |sql| -> Result<i64> {
+            Ok(self.find(sql, [self.tenant()], |row| row.get::<_, Option<i64>>(0))?.flatten().unwrap_or(0))
+        };
+        let jobs = sum("SELECT sum(n) FROM tally WHERE tenant = ?1")?;
+        let values = sum("SELECT sum(keys) FROM state_size WHERE tenant = ?1")?;
+        Ok(jobs.cast_unsigned() + values.cast_unsigned())
+    }
+}
