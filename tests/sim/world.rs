@@ -162,15 +162,16 @@ impl Plan {
             acts: vec![act],
             cancelled_after: Some(Duration::from_secs(5 * (u64::from(MAX_ATTEMPTS) + 3))),
         };
-        let blows = (0..MAX_ATTEMPTS + 2).map(|_| (Duration::from_secs(4), Blow::Drain(0)));
+        let blows: Vec<_> =
+            (0..MAX_ATTEMPTS + 2).map(|_| (Duration::from_secs(4), Blow::Drain(0))).collect();
         Self {
             seed: 0,
             tenants: vec![TenantPlan { name: "single".into(), quota: 1, jobs: vec![job] }],
             concurrency: 1,
             daemons: 1,
             faults: Faults::default(),
-            blows: blows.collect(),
-            missing: Vec::new(),
+            missing: vec![None; blows.len()],
+            blows,
             slow: None,
         }
     }

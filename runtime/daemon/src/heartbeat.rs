@@ -400,7 +400,7 @@ mod tests {
     use sandhog_broker::routed::{Routed, Routes};
     use sandhog_broker::{LeaseAsk, Result, SystemClock};
     use sandhog_core::id::{Kind, QueueName};
-    use sandhog_core::job::{NewJob, Priority};
+    use sandhog_core::job::NewJob;
     use sandhog_core::time::Timestamp;
 
     const LEASE: config::Lease = config::Lease {
@@ -432,20 +432,11 @@ mod tests {
     /// A lease of a job that waits in this broker.
     async fn lease(broker: &dyn Broker, tenant: &TenantId) -> LeaseToken {
         let queue = QueueName::parse("default").expect("valid");
-        let job = NewJob {
-            id: JobId::from_parts(Timestamp::from_millis(1), 1),
-            kind: Kind::parse("k").expect("valid"),
-            queue: queue.clone(),
-            payload: Vec::new(),
-            delay: Duration::ZERO,
-            priority: Priority::default(),
-            unique_key: None,
-            pinned: None,
-        };
+        let id = JobId::from_parts(Timestamp::from_millis(1), 1);
+        let job = NewJob::new(id, queue.clone(), Kind::parse("k").expect("valid"), Vec::new());
         broker.enqueue(tenant, &[job]).await.expect("it is stored");
         let queues = [(queue, 1)];
-        let ask = LeaseAsk::new(tenant, &queues, LEASE.ttl);
-        broker.lease(ask).await.expect("it answers").leases[0].token
+        broker.lease(LeaseAsk::new(tenant, &queues, LEASE.ttl)).await.expect("it answers").leases[0].token
     }
 
     #[tokio::test(start_paused = true)]
