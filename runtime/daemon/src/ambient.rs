@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sandhog_broker::{Clock, SystemClock};
-use sandhog_core::id::JobId;
+use sandhog_core::id::{DaemonId, JobId};
 use sandhog_core::settle::Chance;
 use sandhog_core::time::{Mono, Timestamp};
 use tokio::time::Instant;
@@ -67,6 +67,12 @@ impl Ambient {
     #[must_use]
     pub fn job_id(&self) -> JobId {
         JobId::from_parts(self.now(), self.draw(|random| random.random()))
+    }
+
+    /// A new daemon's id.
+    #[must_use]
+    pub fn daemon_id(&self) -> DaemonId {
+        DaemonId::from_parts(self.now(), self.draw(|random| random.random()))
     }
 
     fn draw<T>(&self, draw: impl FnOnce(&mut StdRng) -> T) -> T {

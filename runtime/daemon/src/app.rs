@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandhog_broker::Broker;
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_engine::MemoryAccount;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -25,6 +25,7 @@ use crate::outage::Outage;
 use crate::runner::Runner;
 use crate::seats::Seats;
 use crate::settler::Settler;
+use crate::suspects::Suspects;
 use crate::wake::{Bells, ring};
 use crate::worker::Workshop;
 
@@ -88,6 +89,8 @@ struct Floor<R: Runner> {
     parts: Parts<R>,
     /// One for each run of the daemon under way at once.
     seats: Arc<Seats>,
+    suspects: Arc<Suspects>,
+    daemon: DaemonId,
     outage: Arc<Outage>,
     live: Arc<Live>,
     phase: Follow,
@@ -125,6 +128,8 @@ impl<R: Runner> Floor<R> {
         let catalog = parts.catalog.borrow().clone();
         let mut floor = Self {
             seats: Seats::new(parts.concurrency),
+            suspects: Arc::default(),
+            daemon: parts.ambient.daemon_id(),
             outage: Arc::new(Outage::default()),
             live: Arc::new(Live::default()),
             phase: shutdown.follow(),
@@ -258,6 +263,8 @@ impl<R: Runner> Floor<R> {
             catalog: followed,
             bell: rung,
             seats: self.seats.join(&tenant),
+            suspects: Arc::clone(&self.suspects),
+            daemon: self.daemon,
             lease: *lease,
             outage: Arc::clone(outage),
             upkeep: Arc::clone(&self.upkeep),

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use sandhog_broker::{LeaseAsk, Leased};
-use sandhog_core::id::{QueueName, TenantId};
+use sandhog_broker::{Asker, LeaseAsk, Leased};
+use sandhog_core::id::{DaemonId, QueueName, TenantId};
 use sandhog_core::quota::{FuelQuota, Verdict, Window};
 use sandhog_core::reason::Reason;
 use tokio::sync::watch;
@@ -27,6 +27,7 @@ use crate::outage::{Caller, Outage, Tries};
 use crate::room::{Place, Reservation, Vacancy};
 use crate::runner::Runner;
 use crate::seats::{Member, PlaceInLine, Seat};
+use crate::suspects::Suspects;
 use crate::turn::{self, Turn};
 use crate::worker::{Ticket, Workshop};
 
@@ -49,6 +50,8 @@ pub(crate) struct Intake<R: Runner> {
     pub(crate) bell: watch::Receiver<u64>,
     /// One seat for each run of the daemon under way at once.
     pub(crate) seats: Member,
+    pub(crate) suspects: Arc<Suspects>,
+    pub(crate) daemon: DaemonId,
     pub(crate) lease: config::Lease,
     pub(crate) outage: Arc<Outage>,
     pub(crate) upkeep: Arc<Upkeep>,
@@ -67,6 +70,10 @@ struct Outlook {
     used_up: Option<Window>,
     /// The last call failed.
     failed: bool,
+    /// The number of the last call. If that failed, the next one has the same, so that what it leased isn't lost.
+    asked: u64,
+    /// No suspects were asked for with the last call, so some may be left.
+    without_suspects: bool,
     /// A place in line for seats that is still the tenant's: it gave its seats to others, as the broker took long.
     place: Option<PlaceInLine>,
 }
@@ -188,7 +195,7 @@ impl<R: Runner> Intake<R> {
                 continue;
             }
             if ahead.is_empty() && !outlook.is_hungry(&terms) {
-                self.changed().await;
+                self.changed(outlook.without_suspects).await;
                 outlook.forget();
                 continue;
             }
@@ -259,12 +266,13 @@ impl<R: Runner> Intake<R> {
         self.catalog.borrow().tenant(&self.workshop.tenant).cloned()
     }
 
-    /// Waits for a ring or another catalog.
-    async fn changed(&mut self) {
+    /// Waits for a ring or another catalog, or until a suspect may be asked for if none was.
+    async fn changed(&mut self, without_suspects: bool) {
         tokio::select! {
             biased;
             () = ring(&mut self.bell) => {}
             Ok(()) = self.catalog.changed() => {}
+            () = self.suspects.free(), if without_suspects => {}
         }
     }
 
@@ -277,7 +285,14 @@ impl<R: Runner> Intake<R> {
         let Asking { terms, mut room, in_turns } = asking;
         let queues = room.asks();
         let asked_at = self.workshop.ambient.mono();
+        if !outlook.failed {
+            outlook.asked += 1;
+        }
+        let suspects = self.suspects.wanted();
+        outlook.without_suspects = suspects == 0;
         let ask = LeaseAsk {
+            suspects,
+            asker: Some(Asker { daemon: self.daemon, number: outlook.asked, repeats: outlook.failed }),
             fuel: Some(terms.fuel).filter(FuelQuota::is_bounded),
             ..LeaseAsk::new(&self.workshop.tenant, &queues, self.lease.ttl)
         };
@@ -312,12 +327,20 @@ impl<R: Runner> Intake<R> {
         let now = self.workshop.ambient.mono();
         for lease in leased.leases {
             let plugin = terms.kinds.get(&lease.job.kind).map(|plugin| &**plugin);
-            let room = room.place(&lease.job.queue, plugin);
+            let is_suspect = lease.job.expiries > 0;
+            let watch = if is_suspect { self.suspects.take() } else { None };
+            let room = if is_suspect && watch.is_none() {
+                // Another tenant's call has brought one meanwhile.
+                Place::Nowhere
+            } else {
+                room.place(&lease.job.queue, plugin)
+            };
             let ticket = Ticket {
                 trusted_until: asked_at.after(self.lease.ttl.saturating_sub(self.lease.margin)),
                 alive: self.workshop.live.join(self.workshop.tenant.clone(), lease.token, asked_at),
                 terms: Arc::clone(&terms),
                 verdict: verdict.clone(),
+                watch,
                 lease,
             };
             match room {

@@ -39,6 +39,7 @@ mod room;
 pub mod runner;
 mod seats;
 mod settler;
+mod suspects;
 mod turn;
 mod wake;
 mod worker;

@@ -34,6 +34,7 @@ use crate::heartbeat::{Alive, Live, Notes};
 use crate::room::Room;
 use crate::runner::Runner;
 use crate::settler::{Answer, Settler, Unsettled};
+use crate::suspects::Watch;
 
 /// What the attempts of a tenant share.
 pub(crate) struct Workshop<R: Runner> {
@@ -60,6 +61,8 @@ pub(crate) struct Ticket<P> {
     pub(crate) terms: Arc<Tenant<P>>,
     /// Whether the tenant had fuel then.
     pub(crate) verdict: Verdict,
+    /// If it is suspected of ending its daemons: the right to have it, until its end.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl<P> Ticket<P> {
@@ -86,6 +89,7 @@ impl<R: Runner> Workshop<R> {
             plugin,
             chosen,
             alive: ticket.alive,
+            _watch: ticket.watch,
             room: Some(room),
             abort: Abort::new(),
             ran: None,
@@ -121,6 +125,7 @@ struct Course<'a, R: Runner> {
     plugin: Option<Arc<Plugin<R::Plugin>>>,
     chosen: Option<Chosen<R::Plugin>>,
     alive: Alive,
+    _watch: Option<Watch>,
     /// Until it goes to the settler, or else to the end.
     room: Option<Room>,
     abort: Abort,
