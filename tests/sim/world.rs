@@ -162,8 +162,7 @@ impl Plan {
             acts: vec![act],
             cancelled_after: Some(Duration::from_secs(5 * (u64::from(MAX_ATTEMPTS) + 3))),
         };
-        let blows: Vec<_> =
-            (0..MAX_ATTEMPTS + 2).map(|_| (Duration::from_secs(4), Blow::Drain(0))).collect();
+        let blows: Vec<_> = (0..MAX_ATTEMPTS + 2).map(|_| (Duration::from_secs(4), Blow::Drain(0))).collect();
         Self {
             seed: 0,
             tenants: vec![TenantPlan { name: "single".into(), quota: 1, jobs: vec![job] }],

@@ -380,7 +380,14 @@ mod tests {
             let revision = Revision::from_sha256(digest);
             let plugin = sandhog_core::id::PluginName::parse("p").expect("a valid name");
             let state_max = StateQuota { bytes: Bytes(0), keys: 0 };
-            let ran = Ran { plugin, revision, usage, traffic: Traffic::default(), state_max };
+            let ran = Ran {
+                plugin,
+                revision,
+                usage,
+                traffic: Traffic::default(),
+                state_max,
+                queue_max: sandhog_core::quota::QueueBounds::NONE,
+            };
             prop_assert_eq!(read_ran(&ran_bytes(&ran)), Ok((usage, revision)));
 
             let progress = Progress { done, total, message: text.clone() };
