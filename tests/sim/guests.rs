@@ -47,6 +47,8 @@ pub(crate) enum End {
     Hang,
     /// Goes on until it is told that its daemon shuts down, and then fails in a way that may go away.
     HangUntilDrained,
+    /// Takes its daemon with it.
+    KillDaemon,
 }
 
 /// What each job does, attempt by attempt; the last act is repeated, and jobs that guests enqueue just return.
@@ -106,6 +108,11 @@ impl Life {
         let (lives, ended) = &*self.0;
         lives.store(false, Ordering::SeqCst);
         ended.notify_waiters();
+    }
+
+    /// Whether it goes on.
+    pub(crate) fn lives(&self) -> bool {
+        self.0.0.load(Ordering::SeqCst)
     }
 
     /// Resolves once it has ended. Those who wait are woken in the order in which they began to.
@@ -175,6 +182,10 @@ impl Players {
                         tokio::time::sleep(LOOKS_EVERY).await;
                     }
                 }
+                End::KillDaemon => {
+                    self.life.end();
+                    std::future::pending().await
+                }
                 _ => {}
             }
         };
@@ -204,7 +215,9 @@ fn perform(end: End, host: &dyn Host) -> Outcome {
         End::FailForGood => Outcome::FailedPermanently { message: "as told".into() },
         End::OutOfFuel => Outcome::Exceeded { limit: Limit::Fuel, message: "as told".into() },
         End::HostFault => Outcome::HostFault { message: "as told".into() },
-        End::Hang => Outcome::HostFault { message: "a hanging guest ended by itself".into() },
+        End::Hang | End::KillDaemon => {
+            Outcome::HostFault { message: "a hanging guest ended by itself".into() }
+        }
     }
 }
 

@@ -136,3 +136,20 @@ fn a_handler_that_ends_when_its_daemon_drains_loses_no_attempt() {
     assert_eq!((state, attempts), (State::Cancelled, 0));
     assert!(history.leases.len() >= 6, "each daemon had it: {history:?}");
 }
+
+#[test]
+fn a_job_that_kills_its_daemons_takes_no_other_with_it() {
+    let history = play(&Plan::one_that_kills_its_daemons());
+    let [(_, state, _)] = history.finals["guilty"][..] else { panic!("one job: {history:?}") };
+    assert_eq!(state, State::Dead);
+    let innocent = &history.finals["innocent"];
+    assert_eq!(innocent.len(), 12);
+    assert!(innocent.iter().all(|(_, state, _)| *state == State::Succeeded), "{innocent:?}");
+}
+
+#[test]
+fn jobs_whose_leases_were_lost_on_their_way_are_leased_again_by_the_same_daemon() {
+    let history = play(&Plan::replies_lost());
+    let jobs = &history.finals["single"];
+    assert!(jobs.iter().all(|(_, state, _)| *state == State::Succeeded), "{jobs:?}");
+}

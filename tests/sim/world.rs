@@ -36,7 +36,7 @@ use crate::guests::{Act, End, Life, Players, SUCCESSES, Scripts, Stage};
 use crate::watched::{Handed, Watched};
 
 const MAX_ATTEMPTS: u32 = 4;
-const EXPIRIES_MAX: u32 = 100;
+const EXPIRIES_MAX: u32 = 5;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const LEASE: config::Lease = config::Lease {
     ttl: Duration::from_secs(10),
@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     /// After each blow, every daemon gets a new revision of its plugins; and this tenant, if there is one, is missing
     /// until the next.
     missing: Vec<Option<usize>>,
+    /// How many leases of a job may run out.
+    expiries_max: u32,
     /// The tenant whose broker is another one, and how long that takes for a call or a reply at most.
     slow: Option<(usize, Duration)>,
 }
@@ -129,7 +131,8 @@ impl Plan {
                 act.end = End::HangUntilDrained;
             }
         }
-        Self { seed, tenants, concurrency, daemons, faults, blows, missing, slow: None }
+        let expiries_max = EXPIRIES_MAX;
+        Self { seed, tenants, concurrency, daemons, faults, blows, missing, expiries_max, slow: None }
     }
 
     /// A flood of one tenant, each job as long as it may be, and one job of another that arrives in the middle of it.
@@ -148,6 +151,7 @@ impl Plan {
             faults: Faults::default(),
             blows: Vec::new(),
             missing: Vec::new(),
+            expiries_max: EXPIRIES_MAX,
             slow: None,
         }
     }
@@ -171,6 +175,46 @@ impl Plan {
             faults: Faults::default(),
             missing: vec![None; blows.len()],
             blows,
+            expiries_max: EXPIRIES_MAX,
+            slow: None,
+        }
+    }
+
+    /// A job that takes its daemon with it each time, among others that last for seconds.
+    pub(crate) fn one_that_kills_its_daemons() -> Self {
+        let guilty = JobPlan {
+            acts: vec![Act { takes: Duration::from_secs(1), end: End::KillDaemon }],
+            ..JobPlan::lasting(Duration::ZERO, Duration::ZERO)
+        };
+        let innocent = (0..12).map(|_| JobPlan::lasting(Duration::from_secs(3), Duration::ZERO));
+        Self {
+            seed: 0,
+            tenants: vec![
+                TenantPlan { name: "guilty".into(), quota: 2, jobs: vec![guilty] },
+                TenantPlan { name: "innocent".into(), quota: 4, jobs: innocent.collect() },
+            ],
+            concurrency: 4,
+            daemons: 2,
+            faults: Faults::default(),
+            blows: Vec::new(),
+            missing: Vec::new(),
+            expiries_max: 3,
+            slow: None,
+        }
+    }
+
+    /// Quick jobs, and a broker whose replies are often lost. The first lease that runs out buries its job.
+    pub(crate) fn replies_lost() -> Self {
+        let jobs = (0..60).map(|nth| JobPlan::lasting(Duration::ZERO, Duration::from_millis(100 * nth)));
+        Self {
+            seed: 0,
+            tenants: vec![TenantPlan { name: "single".into(), quota: 4, jobs: jobs.collect() }],
+            concurrency: 4,
+            daemons: 1,
+            faults: Faults { seed: 1, lost_after: 0.3, ..Faults::default() },
+            blows: Vec::new(),
+            missing: Vec::new(),
+            expiries_max: 0,
             slow: None,
         }
     }
@@ -197,6 +241,7 @@ impl Plan {
             faults: Faults::default(),
             blows: Vec::new(),
             missing: Vec::new(),
+            expiries_max: EXPIRIES_MAX,
             slow: Some((0, Duration::from_secs(4))),
         }
     }
@@ -215,6 +260,7 @@ impl Plan {
             faults: Faults::default(),
             blows: Vec::new(),
             missing: Vec::new(),
+            expiries_max: EXPIRIES_MAX,
             slow: None,
         }
     }
@@ -230,6 +276,7 @@ impl Plan {
             faults: Faults::default(),
             blows: Vec::new(),
             missing: Vec::new(),
+            expiries_max: EXPIRIES_MAX,
             slow: None,
         }
     }
@@ -450,7 +497,7 @@ impl World {
             world.deploy(revision, missing, &mut daemons);
         }
         world.deploy(u8::MAX, None, &mut daemons);
-        let history = world.see_out().await;
+        let history = world.see_out(&mut daemons).await;
         for daemon in daemons {
             daemon.life.end();
         }
@@ -475,7 +522,7 @@ impl World {
             archive: Arc::new(NothingKept),
             ambient: Ambient::new(Arc::clone(&self.clock), StdRng::seed_from_u64(self.random.random())),
             concurrency: NonZeroU32::new(self.plan.concurrency).expect("at least one"),
-            lease: LEASE,
+            lease: config::Lease { expiries_max: self.plan.expiries_max, ..LEASE },
             grace: Duration::from_secs(3),
         };
         let (ended, of_process) = (Arc::clone(&shutdown), life.clone());
@@ -523,10 +570,13 @@ impl World {
     }
 
     /// Waits until every job is final, and checks what has come of them.
-    async fn see_out(&self) -> History {
+    async fn see_out(&mut self, daemons: &mut [Daemon]) -> History {
         let started = Instant::now();
         while !self.all_done().await {
             assert!(started.elapsed() < LATEST_END, "not all is done: {:?}", self.counts().await);
+            for (nth, daemon) in daemons.iter_mut().enumerate().filter(|(_, daemon)| !daemon.life.lives()) {
+                *daemon = self.start_daemon(nth);
+            }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         let mut finals = BTreeMap::new();
@@ -570,7 +620,7 @@ impl World {
         assert_eq!(succeeded, counted, "each success has written its effects once");
         for job in &jobs {
             // The expiry after the last that is allowed buries the job.
-            assert!(job.attempts <= MAX_ATTEMPTS && job.expiries <= EXPIRIES_MAX + 1, "{job:?}");
+            assert!(job.attempts <= MAX_ATTEMPTS && job.expiries <= self.plan.expiries_max + 1, "{job:?}");
         }
         jobs.iter().map(|job| (job.id, job.state, job.attempts)).collect()
     }
