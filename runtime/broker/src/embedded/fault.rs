@@ -47,6 +47,9 @@ fn lacks_space(error: &rusqlite::Error) -> bool {
         || error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE)
 }
 
+/// What helps on a full disk.
+const MORE_DISK: &str = "make room on the disk that broker.path is on, or let fewer jobs wait or be kept; it goes on by itself then";
+
 /// Why a transaction was not committed.
 #[derive(Debug, Clone)]
 pub(super) struct Uncommitted {
@@ -71,11 +74,11 @@ impl Uncommitted {
 
     /// The error of an operation that was part of it.
     pub(super) fn during(&self, what: &'static str) -> Error {
-        let cause = match self.lacks_space {
-            true => format!("no space is left on the disk: {}", self.cause),
-            false => self.cause.clone(),
-        };
-        Error::Unavailable { what, cause }
+        if self.lacks_space {
+            let cause = format!("no space is left on the disk: {}", self.cause);
+            return Error::Full { what, cause, remedy: MORE_DISK };
+        }
+        Error::Unavailable { what, cause: self.cause.clone() }
     }
 }
 

@@ -21,7 +21,7 @@
 //! # Failure paths
 //! - The disk fails, or another process holds the file too long: [`Error::Unavailable`] with the cause, and nothing of
 //!   the step has happened.
-//! - The disk is full: no job is taken in or handed out, and each is told why; what is leased is settled and what is old
+//! - The disk is full: no job is taken in or handed out ([`Error::Full`]); what is leased is settled and what is old
 //!   removed, in the space that was reserved for that (`.reserve`).
 //! - The file is none of ours, or of a newer version: [`Error::Unfit`] when it is opened.
 //! - It is removed or replaced while it is open: [`Error::Unfit`] within a second, for as long as that is so. What was

@@ -66,7 +66,7 @@ async fn a_full_disk_refuses_whole_operations_and_none_that_were_acknowledged_ar
             [stored(0).await, stored(1).await].map(|found| found.expect("a look succeeds").is_some());
         match answer {
             Ok(_) => assert_eq!(stored, [true, true]),
-            Err(Error::Unavailable { what: "enqueue", cause }) => {
+            Err(Error::Full { what: "enqueue", cause, .. }) => {
                 assert!(cause.contains("no space is left on the disk"), "{cause}");
                 assert_eq!(stored, [false, false], "{cause}");
                 refused.push(nth);
