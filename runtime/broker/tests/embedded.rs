@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::embedded::Embedded;
 use sandhog_broker::{
-    Asker, Broker, Changed, Clock, Counts, Enqueued, Error, Filter, JobAction, Keep, LeaseAsk, Query, Renew,
-    Renewal, Result, Settle, Sweep, SystemClock, Wake, Wakes,
+    Asker, Broker, Changed, Clock, Counts, Enqueued, Error, Filter, JobAction, Keep, LaneAsk, LeaseAsk,
+    Query, Renew, Renewal, Result, Settle, Sweep, SystemClock, Wake, Wakes,
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
@@ -744,6 +744,32 @@ async fn a_page_looks_at_a_bounded_number_of_jobs_and_the_next_goes_on_behind_th
     let after = Some(first.next.expect("there is more"));
     let second = broker.jobs(&acme, Query { after, ..query }).await.expect("a look succeeds");
     assert_eq!((second.jobs.len(), second.next), (1, None));
+}
+
+#[tokio::test]
+async fn a_new_lane_takes_over_any_number_of_jobs_that_wait_already() {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
+    let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
+    let broker = open(&path).expect("a new file opens");
+    let unserved = Kind::parse("unserved").expect("a valid kind");
+    let mut jobs: Vec<NewJob> =
+        (0..3500).map(|nth| NewJob { kind: unserved.clone(), ..new_job(nth) }).collect();
+    jobs.push(new_job(4000));
+    broker.enqueue(&acme, &jobs).await.expect("an enqueue succeeds");
+    let queue = QueueName::parse("default").expect("a valid queue");
+    let queues = [(queue.clone(), 1)];
+    let ask = LeaseAsk::new(&acme, &queues, Duration::from_secs(60));
+    let token = broker.lease(ask).await.expect("a lease succeeds").leases[0].token;
+    let no_plugin = Settlement::Release { after: Duration::ZERO, reason: Reason::NoPlugin };
+    broker.settle(&acme, &[settle(token, no_plugin)]).await.expect("a settlement succeeds");
+    assert_eq!(lease(&broker, &acme, 10).await, [new_job(4000).id]);
+    let lanes = [LaneAsk { queue, kind: unserved, room: 4000, limit: None }];
+    let queues = [(lanes[0].queue.clone(), 4000)];
+    let ask = LeaseAsk { lanes: &lanes, ..LeaseAsk::new(&acme, &queues, Duration::from_secs(60)) };
+    let leases = broker.lease(ask).await.expect("a lease succeeds").leases;
+    let ids: Vec<JobId> = leases.iter().map(|lease| lease.token.job).collect();
+    let expected: Vec<JobId> = (1..3500).chain([0]).map(|nth| new_job(nth).id).collect();
+    assert!(ids == expected, "{} jobs, each once, in their order", ids.len());
 }
 
 #[tokio::test]

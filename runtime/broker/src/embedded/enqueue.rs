@@ -10,7 +10,7 @@ use sandhog_core::quota::{QueueBounds, Waiting};
 
 use super::fault::Result;
 use super::row::parse;
-use super::step::Step;
+use super::step::{Step, Waits};
 use crate::Enqueued;
 
 /// What keeps a job from being stored.
@@ -65,11 +65,13 @@ impl Step<'_> {
     }
 
     fn insert(&mut self, job: &NewJob) -> Result<()> {
-        let (state, due_at, arrival, ..) = self.wait(job.queue.as_str(), job.delay)?.columns();
+        let waits = Waits { queue: job.queue.as_str(), kind: job.kind.as_str(), is_suspect: false };
+        let place = self.wait(waits, job.delay)?;
+        let (state, due_at, arrival, ..) = place.columns();
         self.execute(
             "INSERT INTO job
-                 (tenant, id, queue, kind, priority, unique_key, pinned, state, due_at, arrival, enqueued_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                 (tenant, id, queue, kind, priority, unique_key, pinned, state, due_at, arrival, enqueued_at, lane)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, iif(?12, ?4, ''))",
             params![
                 self.tenant(),
                 job.id.to_string(),
@@ -82,6 +84,7 @@ impl Step<'_> {
                 due_at,
                 arrival,
                 self.now(),
+                place.in_lane(),
             ],
         )?;
         let nr = self.connection.last_insert_rowid();

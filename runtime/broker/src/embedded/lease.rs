@@ -1,52 +1,63 @@
 //! Jobs are handed out.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use rusqlite::{Row, params};
-use sandhog_core::id::{LeaseNo, LeaseToken, QueueName};
+use sandhog_core::id::{LeaseNo, LeaseToken, PluginName, QueueName};
 use sandhog_core::job::{Job, Lease};
 
 use super::fault::{Fault, Result};
+use super::lanes::Rooms;
 use super::row::{parse, stamp, timestamp};
 use super::step::Step;
 use crate::{LeaseAsk, Leased};
 
-/// Jobs at the head of a queue that can't be read, and are parked in one call.
-const PARKED_MAX: i64 = 256;
-
-/// Which of the ready jobs of a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lane {
-    /// Those that have lost a lease since an attempt of them last ended.
-    Suspects,
-    Others,
-}
+/// How often one call looks anew for what is ready in a queue, as what it has found had to be put elsewhere.
+const ROUNDS_MAX: u32 = 16;
 
 /// What one call hands out.
-struct Batch {
-    jobs: Vec<(i64, Lease)>,
+struct Batch<'a> {
+    leases: Vec<Lease>,
     /// The length of their payloads together, and how long it may be.
     bytes: u64,
     bytes_max: u64,
     /// Whether a payload was met that is too long to go along.
     is_full: bool,
+    /// The lanes, and how many jobs of each may go along.
+    rooms: Rooms<'a>,
+    expires_at: i64,
 }
 
-impl Batch {
-    /// Takes a job in, unless its payload is too long. The first is always taken.
-    fn take(&mut self, nr: i64, lease: Lease) {
-        self.bytes = self.bytes.saturating_add(lease.job.payload.len() as u64);
-        self.is_full = self.bytes > self.bytes_max && !self.jobs.is_empty();
-        if !self.is_full {
-            self.jobs.push((nr, lease));
-        }
-    }
+/// A ready job in the order in which they go, and the lane that it was found in, by its place in the ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    rank: (Reverse<u8>, i64),
+    nr: i64,
+    lane: Option<usize>,
+}
+
+/// What became of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Met {
+    Taken,
+    /// It would have made the payloads too long.
+    TooLong,
+    /// There is no room for jobs of its lane.
+    NoRoom,
+    /// It can't be read, and is met no more.
+    Parked,
+    /// It was moved to the lane of its kind, and others with it.
+    Moved,
 }
 
 impl Step<'_> {
     pub(super) fn lease(&mut self, ask: &LeaseAsk<'_>) -> Result<Leased> {
         let spent = ask.fuel.map(|_| self.fuel_spent()).transpose()?;
         let is_held = ask.fuel.zip(spent).is_some_and(|(quota, spent)| quota.holds(&spent));
+        for lane in ask.lanes {
+            self.note_lane(lane.queue.as_str(), lane.kind.as_str())?;
+        }
         let leases = match self.repeated(ask)? {
             Some(again) => again,
             None if is_held => Vec::new(),
@@ -55,76 +66,148 @@ impl Step<'_> {
         if let Some(asker) = ask.asker.filter(|_| !leases.is_empty()) {
             self.remember(&asker, &leases)?;
         }
-        Ok(Leased { leases, next_due: self.next_due()?, spent, lanes: 0 })
+        Ok(Leased { leases, next_due: self.next_due()?, spent, lanes: self.lane_changes()? })
     }
 
-    fn hand_out(&self, ask: &LeaseAsk<'_>) -> Result<Vec<Lease>> {
-        let mut batch = Batch { jobs: Vec::new(), bytes: 0, bytes_max: ask.bytes.0, is_full: false };
+    fn hand_out(&mut self, ask: &LeaseAsk<'_>) -> Result<Vec<Lease>> {
+        let mut batch = Batch {
+            leases: Vec::new(),
+            bytes: 0,
+            bytes_max: ask.bytes.0,
+            is_full: false,
+            rooms: self.rooms(ask)?,
+            expires_at: stamp(self.now.after(ask.ttl)),
+        };
         let mut suspects = ask.suspects;
         for (queue, n) in ask.queues {
-            let first = batch.jobs.len();
-            let taken = self.take_ready(queue, Lane::Suspects, suspects.min(*n), &mut batch)?;
+            let taken = self.take_ready(queue, true, suspects.min(*n), &mut batch)?;
             suspects -= taken;
-            self.take_ready(queue, Lane::Others, n - taken, &mut batch)?;
-            for (nr, lease) in &batch.jobs[first..] {
-                self.execute(
-                    "UPDATE job SET state = 2, arrival = NULL, lease = ?2, leased_at = ?3, lease_expires_at = ?4
-                     WHERE nr = ?1",
-                    params![
-                        nr,
-                        lease.token.lease.0.cast_signed(),
-                        self.now(),
-                        stamp(self.now.after(ask.ttl))
-                    ],
-                )?;
-            }
-            if batch.is_full {
-                break;
-            }
+            self.take_ready(queue, false, n - taken, &mut batch)?;
         }
-        Ok(batch.jobs.into_iter().map(|(_, lease)| lease).collect())
+        Ok(batch.leases)
     }
 
-    /// Takes up to `n` jobs that are to be handed out next; says how many. Those that can't be read are parked, so that
-    /// they are in nobody's way.
-    fn take_ready(&self, queue: &QueueName, lane: Lane, n: u32, batch: &mut Batch) -> Result<u32> {
+    /// Hands out up to `n` jobs of a queue and its lanes; says how many.
+    fn take_ready(
+        &mut self,
+        queue: &QueueName,
+        suspects: bool,
+        n: u32,
+        batch: &mut Batch<'_>,
+    ) -> Result<u32> {
+        let mut taken = 0;
         if n == 0 || batch.is_full {
-            return Ok(0);
+            return Ok(taken);
         }
-        let mut unreadable = Vec::new();
-        let before = batch.jobs.len();
-        let mut next = self.connection.prepare_cached(
-            "SELECT nr FROM job
-             WHERE tenant = ?1 AND queue = ?2 AND (expiries > 0) = ?3 AND state = 1 AND parked_at IS NULL
-             ORDER BY priority DESC, arrival LIMIT ?4",
-        )?;
-        let limit = i64::from(n).saturating_add(PARKED_MAX);
-        let mut found = next.query(params![self.tenant(), queue.as_str(), lane == Lane::Suspects, limit])?;
-        while batch.jobs.len() - before < n as usize
-            && !batch.is_full
-            && let Some(row) = found.next()?
-        {
-            let nr = row.get(0)?;
-            match self.current_lease(nr) {
-                Ok(mut lease) => {
-                    lease.token.lease = LeaseNo(lease.token.lease.0.wrapping_add(1));
-                    batch.take(nr, lease);
+        for _ in 0..ROUNDS_MAX {
+            let mut is_clear = true;
+            for candidate in self.candidates(queue, suspects, n - taken, &batch.rooms)? {
+                if taken == n || batch.is_full {
+                    break;
                 }
-                Err(Fault::Unreadable { at, problem }) => {
-                    tracing::warn!(
-                        tenant = self.tenant(),
-                        at,
-                        problem,
-                        "a ready job can't be read, and is not handed out"
-                    );
-                    unreadable.push(nr);
+                match self.meet(queue, candidate, batch)? {
+                    Met::Taken => taken += 1,
+                    Met::TooLong => batch.is_full = true,
+                    Met::NoRoom => {}
+                    Met::Parked => is_clear = false,
+                    Met::Moved => {
+                        is_clear = false;
+                        break;
+                    }
                 }
-                Err(fault) => return Err(fault),
+            }
+            // Behind those that were put elsewhere there may be others.
+            if is_clear || taken == n || batch.is_full {
+                return Ok(taken);
             }
         }
-        drop(found);
-        unreadable.into_iter().try_for_each(|nr| self.park(nr))?;
-        Ok(u32::try_from(batch.jobs.len() - before).unwrap_or(n))
+        // Whoever wants those has to ask once more.
+        self.has_news = true;
+        Ok(taken)
+    }
+
+    /// The first ready jobs of a queue and of those of its lanes that there is room for, in the order in which they go.
+    fn candidates(
+        &self,
+        queue: &QueueName,
+        suspects: bool,
+        n: u32,
+        rooms: &Rooms<'_>,
+    ) -> Result<Vec<Candidate>> {
+        let mut found = self.first_in_line(queue, "", None, suspects, n)?;
+        for nth in rooms.of(queue) {
+            let n = n.min(rooms.left(nth));
+            found.extend(self.first_in_line(queue, rooms.kind(nth).as_str(), Some(nth), suspects, n)?);
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn first_in_line(
+        &self,
+        queue: &QueueName,
+        lane: &str,
+        nth: Option<usize>,
+        suspects: bool,
+        n: u32,
+    ) -> Result<Vec<Candidate>> {
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+        self.all(
+            "SELECT nr, priority, arrival FROM job
+             WHERE tenant = ?1 AND queue = ?2 AND lane = ?3 AND (expiries > 0) = ?4 AND state = 1 AND parked_at IS NULL
+             ORDER BY priority DESC, arrival LIMIT ?5",
+            params![self.tenant(), queue.as_str(), lane, suspects, n],
+            |row| {
+                let rank = (Reverse(row.get(1)?), row.get(2)?);
+                Ok(Candidate { rank, nr: row.get(0)?, lane: nth })
+            },
+        )
+    }
+
+    /// Hands a job out, if it can be. One that can't be read is parked, and one that hadn't been moved to the lane of its kind
+    /// yet is, so that they are in nobody's way.
+    fn meet(&self, queue: &QueueName, found: Candidate, batch: &mut Batch<'_>) -> Result<Met> {
+        if found.lane.is_some_and(|nth| batch.rooms.left(nth) == 0) {
+            return Ok(Met::NoRoom);
+        }
+        let mut lease = match self.current_lease(found.nr) {
+            Ok(lease) => lease,
+            Err(Fault::Unreadable { at, problem }) => {
+                let tenant = self.tenant();
+                tracing::warn!(tenant, at, problem, "a ready job can't be read, and is not handed out");
+                self.park(found.nr)?;
+                return Ok(Met::Parked);
+            }
+            Err(fault) => return Err(fault),
+        };
+        let mut lane = found.lane;
+        if lane.is_none() && self.is_lane(queue.as_str(), lease.job.kind.as_str())? {
+            lane = batch.rooms.find(queue, &lease.job.kind).filter(|nth| batch.rooms.left(*nth) > 0);
+            if lane.is_none() {
+                self.move_to_lane(queue.as_str(), lease.job.kind.as_str(), lease.job.expiries > 0)?;
+                return Ok(Met::Moved);
+            }
+        }
+        let bytes = batch.bytes.saturating_add(lease.job.payload.len() as u64);
+        if bytes > batch.bytes_max && !batch.leases.is_empty() {
+            return Ok(Met::TooLong);
+        }
+        let limit = lane.and_then(|nth| batch.rooms.limit(nth)).map(PluginName::as_str);
+        lease.token.lease = LeaseNo(lease.token.lease.0.wrapping_add(1));
+        self.execute(
+            "UPDATE job SET state = 2, arrival = NULL, lease = ?2, leased_at = ?3, lease_expires_at = ?4,
+                 limited_by = ?5
+             WHERE nr = ?1",
+            params![found.nr, lease.token.lease.0.cast_signed(), self.now(), batch.expires_at, limit],
+        )?;
+        if let Some(nth) = lane {
+            batch.rooms.take(nth);
+        }
+        batch.bytes = bytes;
+        batch.leases.push(lease);
+        Ok(Met::Taken)
     }
 
     /// Keeps a ready job from being handed out, from now on.

@@ -5,7 +5,7 @@
 //! rights.rs   whose the files are                       upkeep.rs  what it doesn't need goes back to the disk
 //! reserve.rs  space for when the disk is full
 //! threads.rs  one that writes, one that reads; group commit
-//! step.rs     what steps share      enqueue.rs  lease.rs  asked.rs  settle.rs  state.rs  sweep.rs  people.rs  purge.rs
+//! step.rs     what steps share      enqueue.rs  lease.rs  lanes.rs  asked.rs  settle.rs  state.rs  sweep.rs  people.rs  purge.rs
 //! account.rs  what runs spend by day    row.rs  values in the file    look.rs  what can be looked at
 //! bells.rs    news to and from other processes on the same file
 //! ```
@@ -42,6 +42,7 @@ mod asked;
 mod bells;
 mod enqueue;
 mod fault;
+mod lanes;
 mod lease;
 mod look;
 mod open;
@@ -281,7 +282,7 @@ impl Broker for Embedded {
                 Look::State { plugin, key } => {
                     Seen::State(look::stored(connection, tenant, &plugin, &key, now)?)
                 }
-                Look::Lanes => Seen::Lanes(crate::Lanes::default()),
+                Look::Lanes => Seen::Lanes(lanes::lanes(connection, tenant)?),
                 Look::Usage(days) => {
                     let first = Day::of(now).before(USAGE_DAYS_KEPT).max(*days.start());
                     Seen::Usage(account::usage(connection, tenant, &(first..=*days.end()))?)

@@ -6,7 +6,7 @@ use sandhog_core::reason::Reason;
 
 use super::fault::{Fault, Result};
 use super::row;
-use super::step::Step;
+use super::step::{Step, Waits};
 use crate::{Changed, JobAction, Keep};
 
 /// A job that something is to be done to.
@@ -14,6 +14,8 @@ struct Found {
     nr: i64,
     state: State,
     queue: String,
+    kind: String,
+    expiries: i64,
     unique_key: Option<String>,
 }
 
@@ -45,13 +47,23 @@ impl Step<'_> {
     }
 
     fn found(&self, job: JobId) -> Result<Option<Found>> {
-        let found: Option<(i64, i64, String, Option<String>)> = self.find(
-            "SELECT nr, state, queue, unique_key FROM job WHERE tenant = ?1 AND id = ?2",
+        let found = self.find(
+            "SELECT nr, state, queue, kind, expiries, unique_key FROM job WHERE tenant = ?1 AND id = ?2",
             [self.tenant(), &job.to_string()],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+            |row| {
+                let found = Found {
+                    nr: row.get(0)?,
+                    state: State::Ready,
+                    queue: row.get(2)?,
+                    kind: row.get(3)?,
+                    expiries: row.get(4)?,
+                    unique_key: row.get(5)?,
+                };
+                Ok((found, row.get(1)?))
+            },
         )?;
-        let Some((nr, state, queue, unique_key)) = found else { return Ok(None) };
-        Ok(Some(Found { nr, state: row::state(state)?, queue, unique_key }))
+        let Some((found, code)) = found else { return Ok(None) };
+        Ok(Some(Found { state: row::state(code)?, ..found }))
     }
 
     fn cancel(&mut self, job: JobId, found: &Found) -> Result<Changed> {
@@ -79,7 +91,7 @@ impl Step<'_> {
         {
             return Ok(Changed::Duplicate(row::parse("job.id", &holder)?));
         }
-        let place = self.ready(&found.queue)?;
+        let place = self.ready(Waits { queue: &found.queue, kind: &found.kind, is_suspect: false })?;
         self.execute("UPDATE job SET attempts = 0, expiries = 0, faults = 0 WHERE nr = ?1", [found.nr])?;
         self.put(found.nr, place)?;
         self.explain(found.nr, None, None)?;
@@ -90,7 +102,8 @@ impl Step<'_> {
         match found.state {
             State::Ready => Ok(Changed::Done),
             State::Scheduled => {
-                let place = self.ready(&found.queue)?;
+                let is_suspect = found.expiries > 0;
+                let place = self.ready(Waits { queue: &found.queue, kind: &found.kind, is_suspect })?;
                 self.put(found.nr, place)?;
                 Ok(Changed::Done)
             }

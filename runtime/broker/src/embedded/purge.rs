@@ -29,6 +29,7 @@ impl Step<'_> {
         }
         let left = self.left()?;
         if left == 0 {
+            self.give_up_all_lanes()?;
             for rest in [
                 "DELETE FROM asked WHERE tenant = ?1",
                 "DELETE FROM waiting WHERE tenant = ?1",

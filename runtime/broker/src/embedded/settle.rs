@@ -14,7 +14,7 @@ use sandhog_core::settle::Settlement;
 use super::enqueue::waiting;
 use super::fault::{Fault, Result};
 use super::row::{fields_json, micros, progress_json, stamp, state, usage};
-use super::step::{Place, Step};
+use super::step::{Place, Step, Waits};
 use crate::{Cancel, LOG_LINES_KEPT, Ran, Renew, Renewal, Settle};
 
 /// What a token is held against.
@@ -23,6 +23,10 @@ struct Held {
     state: State,
     lease: u64,
     queue: String,
+    kind: String,
+    expiries: i64,
+    /// Whether it counts against a limit of the fleet.
+    is_limited: bool,
     cancel_requested: bool,
     usage: Usage,
 }
@@ -133,7 +137,8 @@ impl Step<'_> {
 
     fn held(&self, token: LeaseToken) -> Result<Option<Held>> {
         let found = self.find(
-            "SELECT nr, state, lease, queue, cancel_requested, fuel, memory_peak, wall_us, cpu_us, host_calls
+            "SELECT nr, state, lease, queue, kind, expiries, limited_by IS NOT NULL, cancel_requested, fuel, memory_peak,
+                 wall_us, cpu_us, host_calls
              FROM job WHERE tenant = ?1 AND id = ?2",
             [self.tenant(), &token.job.to_string()],
             |row| {
@@ -142,8 +147,11 @@ impl Step<'_> {
                     state: State::Leased,
                     lease: row.get::<_, i64>(2)?.cast_unsigned(),
                     queue: row.get(3)?,
-                    cancel_requested: row.get(4)?,
-                    usage: usage(row, 5)?,
+                    kind: row.get(4)?,
+                    expiries: row.get(5)?,
+                    is_limited: row.get(6)?,
+                    cancel_requested: row.get(7)?,
+                    usage: usage(row, 8)?,
                 };
                 Ok((held, row.get(1)?))
             },
@@ -182,6 +190,7 @@ impl Step<'_> {
             ],
         )?;
         self.put(held.nr, end.place)?;
+        self.has_left |= held.is_limited;
         let cancel = if held.cancel_requested { Cancel::Requested } else { Cancel::No };
         if let Some((plugin, account)) = settle.account(cancel) {
             let spent = self.spent.entry(plugin.clone()).or_default();
@@ -191,7 +200,7 @@ impl Step<'_> {
     }
 
     fn end<'s>(&mut self, held: &Held, settle: &'s Settle) -> Result<End<'s>> {
-        let queue = &held.queue;
+        let waits = |is_suspect| Waits { queue: &held.queue, kind: &held.kind, is_suspect };
         let kept = End {
             place: self.finished(State::Cancelled, settle.keep),
             attempts: 0,
@@ -209,7 +218,7 @@ impl Step<'_> {
                 End { place, attempts: 1, output: Some(output), ..kept }
             }
             Settlement::Retry { after, reason, message } => End {
-                place: self.wait(queue, *after)?,
+                place: self.wait(waits(false), *after)?,
                 attempts: 1,
                 faults: Faults::Reset,
                 reason: Some(*reason),
@@ -218,7 +227,11 @@ impl Step<'_> {
             },
             Settlement::Release { after, reason } => {
                 let faults = if reason.is_host_fault() { Faults::CountOne } else { Faults::Keep };
-                End { place: self.wait(queue, *after)?, faults, reason: Some(*reason), ..kept }
+                if *reason == Reason::NoPlugin {
+                    self.note_lane(&held.queue, &held.kind)?;
+                }
+                let place = self.wait(waits(held.expiries > 0), *after)?;
+                End { place, faults, reason: Some(*reason), ..kept }
             }
             Settlement::Bury { reason, message } => {
                 let place = self.finished(State::Dead, settle.keep);

@@ -1,5 +1,6 @@
 //! A step of one tenant, within a transaction: what all steps share.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
@@ -22,22 +23,44 @@ pub(super) struct Step<'a> {
     pub(super) now: Timestamp,
     /// The number of the latest arrival, once one has come in this step.
     arrivals: Option<i64>,
-    /// Queues that this step has put jobs into, and those of them that were empty before.
-    entered: HashSet<String>,
-    filled: Vec<String>,
-    /// Whether it has scheduled a job before all others.
-    sooner: bool,
+    /// Where this step has put jobs, and those of the places that were empty before.
+    entered: HashSet<Line>,
+    filled: Vec<Line>,
+    /// Whether it makes news beside that.
+    pub(super) has_news: bool,
+    /// Whether a job that counted against a limit of the fleet does so no more.
+    pub(super) has_left: bool,
+    /// How often a lane has come or gone, once that was asked for.
+    pub(super) lane_changes: Cell<Option<u64>>,
     /// What the runs that it settles have spent.
     pub(super) spent: BTreeMap<PluginName, Account>,
     /// The leased jobs that it wants cancelled.
     pub(super) to_cancel: Vec<JobId>,
 }
 
+/// Where ready jobs wait in one order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Line {
+    pub(super) queue: String,
+    /// The kind, if it has a lane of its own in the queue; else empty.
+    pub(super) lane: String,
+    /// Whether it is that of jobs which have lost a lease since an attempt of them last ended.
+    pub(super) suspects: bool,
+}
+
+/// What decides where a job waits once it is ready.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waits<'a> {
+    pub(super) queue: &'a str,
+    pub(super) kind: &'a str,
+    pub(super) is_suspect: bool,
+}
+
 /// Where a job is put.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Scheduled { due_at: i64 },
-    Ready { arrival: i64 },
+    Ready { arrival: i64, in_lane: bool },
     Final { state: State, finished_at: i64, remove_at: i64 },
 }
 
@@ -51,7 +74,9 @@ impl<'a> Step<'a> {
             arrivals: None,
             entered,
             filled,
-            sooner: false,
+            has_news: false,
+            has_left: false,
+            lane_changes: Cell::new(None),
             spent: BTreeMap::new(),
             to_cancel: Vec::new(),
         }
@@ -63,9 +88,9 @@ impl<'a> Step<'a> {
             self.execute("UPDATE arrivals SET n = ?1", [arrivals])?;
         }
         self.add_accounts()?;
-        let mut is_ready = self.sooner;
-        for queue in &self.filled {
-            is_ready = is_ready || self.has_ready(queue)?;
+        let mut is_ready = self.has_news || (self.has_left && self.has_ready_in_lanes()?);
+        for line in &self.filled {
+            is_ready = is_ready || self.has_ready(line)?;
         }
         let cancels = self.to_cancel.iter().map(|job| Wake::Cancel(self.tenant.clone(), *job));
         Ok(is_ready.then(|| Wake::Ready(self.tenant.clone())).into_iter().chain(cancels).collect())
@@ -106,18 +131,18 @@ impl<'a> Step<'a> {
     }
 
     /// The place of a job that waits so long.
-    pub(super) fn wait(&mut self, queue: &str, delay: Duration) -> Result<Place> {
+    pub(super) fn wait(&mut self, job: Waits<'_>, delay: Duration) -> Result<Place> {
         if delay.is_zero() {
-            return self.ready(queue);
+            return self.ready(job);
         }
         let due_at = stamp(self.now.after(delay));
-        self.sooner = self.sooner || self.first_due()?.is_none_or(|first| due_at < first);
+        self.has_news = self.has_news || self.first_due()?.is_none_or(|first| due_at < first);
         Ok(Place::Scheduled { due_at })
     }
 
     /// The place behind all others.
-    pub(super) fn ready(&mut self, queue: &str) -> Result<Place> {
-        self.enter(queue)?;
+    pub(super) fn ready(&mut self, job: Waits<'_>) -> Result<Place> {
+        let in_lane = self.enter(job)?;
         let latest = match self.arrivals {
             Some(latest) => latest,
             None => {
@@ -126,18 +151,22 @@ impl<'a> Step<'a> {
         };
         let arrival = latest + 1;
         self.arrivals = Some(arrival);
-        Ok(Place::Ready { arrival })
+        Ok(Place::Ready { arrival, in_lane })
     }
 
-    /// Takes note of whether a queue is empty before this step puts a job into it.
-    pub(super) fn enter(&mut self, queue: &str) -> Result<()> {
-        if !self.entered.contains(queue) {
-            if !self.has_ready(queue)? {
-                self.filled.push(queue.to_owned());
+    /// Takes note of whether the place is empty before this step puts a job there; says whether it is the lane of its kind.
+    pub(super) fn enter(&mut self, job: Waits<'_>) -> Result<bool> {
+        let Waits { queue, kind, is_suspect } = job;
+        let in_lane = self.is_lane(queue, kind)?;
+        let lane = if in_lane { kind } else { "" };
+        let line = Line { queue: queue.to_owned(), lane: lane.to_owned(), suspects: is_suspect };
+        if !self.entered.contains(&line) {
+            if !self.has_ready(&line)? {
+                self.filled.push(line.clone());
             }
-            self.entered.insert(queue.to_owned());
+            self.entered.insert(line);
         }
-        Ok(())
+        Ok(in_lane)
     }
 
     /// The place of a job that is final.
@@ -151,9 +180,9 @@ impl<'a> Step<'a> {
         let (state, due_at, arrival, finished_at, remove_at) = place.columns();
         self.execute(
             "UPDATE job SET state = ?2, due_at = ?3, arrival = ?4, finished_at = ?5, remove_at = ?6,
-                 lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL
+                 lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL, lane = iif(?7, kind, '')
              WHERE nr = ?1",
-            params![nr, state, due_at, arrival, finished_at, remove_at],
+            params![nr, state, due_at, arrival, finished_at, remove_at, place.in_lane()],
         )?;
         Ok(())
     }
@@ -190,10 +219,12 @@ impl<'a> Step<'a> {
         Ok(found.unwrap_or_default())
     }
 
-    fn has_ready(&self, queue: &str) -> Result<bool> {
+    fn has_ready(&self, line: &Line) -> Result<bool> {
         let found = self.find(
-            "SELECT 1 FROM job WHERE tenant = ?1 AND queue = ?2 AND state = 1 AND parked_at IS NULL LIMIT 1",
-            [self.tenant(), queue],
+            "SELECT 1 FROM job
+             WHERE tenant = ?1 AND queue = ?2 AND lane = ?3 AND (expiries > 0) = ?4 AND state = 1 AND parked_at IS NULL
+             LIMIT 1",
+            params![self.tenant(), line.queue, line.lane, line.suspects],
             |_| Ok(()),
         )?;
         Ok(found.is_some())
@@ -210,11 +241,16 @@ impl<'a> Step<'a> {
 }
 
 impl Place {
+    /// Whether it is the lane of the job's kind.
+    pub(super) fn in_lane(self) -> bool {
+        matches!(self, Self::Ready { in_lane: true, .. })
+    }
+
     /// Its state, due_at, arrival, finished_at and remove_at.
     pub(super) fn columns(self) -> (i64, Option<i64>, Option<i64>, Option<i64>, Option<i64>) {
         match self {
             Self::Scheduled { due_at } => (code(State::Scheduled), Some(due_at), None, None, None),
-            Self::Ready { arrival } => (code(State::Ready), None, Some(arrival), None, None),
+            Self::Ready { arrival, .. } => (code(State::Ready), None, Some(arrival), None, None),
             Self::Final { state, finished_at, remove_at } => {
                 (code(state), None, None, Some(finished_at), Some(remove_at))
             }

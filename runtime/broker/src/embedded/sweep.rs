@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rusqlite::params;
+use rusqlite::{Row, params};
 use sandhog_core::id::JobId;
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
@@ -11,7 +11,7 @@ use sandhog_core::time::{Timestamp, millis};
 
 use super::fault::{Fault, Result};
 use super::row::{self, code, stamp, timestamp};
-use super::step::Step;
+use super::step::{Step, Waits};
 use crate::{Keep, KeepMax, SWEEP_MAX, Sweep, Swept};
 
 /// How long a job that can't be read is left alone before it is looked at again: a newer program may be here by then.
@@ -25,8 +25,30 @@ struct Expired {
     nr: i64,
     id: String,
     queue: String,
+    kind: String,
     expiries: u32,
     cancel_requested: bool,
+    /// Whether it counts against a limit of the fleet.
+    is_limited: bool,
+}
+
+/// A job that becomes ready, perhaps.
+struct Waiting {
+    nr: i64,
+    queue: String,
+    kind: String,
+    is_suspect: bool,
+}
+
+impl Waiting {
+    /// A row of nr, queue, kind, and whether it is a suspect.
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { nr: row.get(0)?, queue: row.get(1)?, kind: row.get(2)?, is_suspect: row.get(3)? })
+    }
+
+    fn waits(&self) -> Waits<'_> {
+        Waits { queue: &self.queue, kind: &self.kind, is_suspect: self.is_suspect }
+    }
 }
 
 impl Step<'_> {
@@ -36,8 +58,9 @@ impl Step<'_> {
         let mut removed = self.remove_old()?;
         removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed)?;
         let forgotten = self.sweep_state(SWEEP_MAX)?;
+        let given_up = self.give_up_lanes()?;
         self.unpark()?;
-        let is_left = [promoted, taken_back, removed, forgotten].contains(&SWEEP_MAX);
+        let is_left = [promoted, taken_back, removed, forgotten, given_up].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due()? };
         let (next_removal, has_ready) = (self.next_removal()?, self.has_any_ready()?);
         Ok(Swept { buried, next_due, next_removal, has_ready, unreadable: self.unreadable()? })
@@ -45,14 +68,15 @@ impl Step<'_> {
 
     /// Makes ready what is due; says how many.
     fn promote(&mut self) -> Result<usize> {
-        let due: Vec<(i64, String)> = self.all(
-            "SELECT nr, queue FROM job WHERE tenant = ?1 AND state = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3",
+        let due = self.all(
+            "SELECT nr, queue, kind, expiries > 0 FROM job WHERE tenant = ?1 AND state = 0 AND due_at <= ?2
+             ORDER BY due_at, id LIMIT ?3",
             params![self.tenant(), self.now(), SWEEP_MAX as i64],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            Waiting::read,
         )?;
-        for (nr, queue) in &due {
-            let place = self.ready(queue)?;
-            self.put(*nr, place)?;
+        for job in &due {
+            let place = self.ready(job.waits())?;
+            self.put(job.nr, place)?;
         }
         Ok(due.len())
     }
@@ -76,16 +100,17 @@ impl Step<'_> {
                 self.explain(job.nr, Some(Reason::Cancelled), None)?;
                 self.finished(State::Cancelled, Keep::default())
             } else {
-                self.ready(&job.queue)?
+                self.ready(Waits { queue: &job.queue, kind: &job.kind, is_suspect: true })?
             };
             self.put(job.nr, place)?;
+            self.has_left |= job.is_limited;
         }
         Ok((expired.len(), buried))
     }
 
     fn expired(&self) -> Result<Vec<Expired>> {
         self.all(
-            "SELECT nr, id, queue, expiries, cancel_requested FROM job
+            "SELECT nr, id, queue, kind, expiries, cancel_requested, limited_by IS NOT NULL FROM job
              WHERE tenant = ?1 AND state = 2 AND lease_expires_at <= ?2 ORDER BY lease_expires_at, id LIMIT ?3",
             params![self.tenant(), self.now(), SWEEP_MAX as i64],
             |row| {
@@ -93,8 +118,10 @@ impl Step<'_> {
                     nr: row.get(0)?,
                     id: row.get(1)?,
                     queue: row.get(2)?,
-                    expiries: row.get(3)?,
-                    cancel_requested: row.get(4)?,
+                    kind: row.get(3)?,
+                    expiries: row.get(4)?,
+                    cancel_requested: row.get(5)?,
+                    is_limited: row.get(6)?,
                 })
             },
         )
@@ -140,19 +167,22 @@ impl Step<'_> {
     /// handed out as before.
     fn unpark(&mut self) -> Result<()> {
         let until = self.now.as_millis().saturating_sub(millis(PARKED_FOR));
-        let parked: Vec<(i64, String)> = self.all(
-            "SELECT nr, queue FROM job WHERE tenant = ?1 AND parked_at IS NOT NULL AND parked_at <= ?2
+        let parked = self.all(
+            "SELECT nr, queue, kind, expiries > 0 FROM job WHERE tenant = ?1 AND parked_at IS NOT NULL AND parked_at <= ?2
              ORDER BY parked_at LIMIT ?3",
             params![self.tenant(), stamp(Timestamp::from_millis(until)), SWEEP_MAX as i64],
-            |row| Ok((row.get(0)?, row.get(1)?)),
+            Waiting::read,
         )?;
-        for (nr, queue) in parked {
-            match self.current_lease(nr) {
-                Err(Fault::Unreadable { .. }) => self.park(nr)?,
+        for job in parked {
+            match self.current_lease(job.nr) {
+                Err(Fault::Unreadable { .. }) => self.park(job.nr)?,
                 read => {
                     read?;
-                    self.enter(&queue)?;
-                    self.execute("UPDATE job SET parked_at = NULL WHERE nr = ?1", [nr])?;
+                    let in_lane = self.enter(job.waits())?;
+                    self.execute(
+                        "UPDATE job SET parked_at = NULL, lane = iif(?2, kind, '') WHERE nr = ?1",
+                        params![job.nr, in_lane],
+                    )?;
                 }
             }
         }

@@ -186,6 +186,7 @@ fn every_statement_finds_its_rows_by_an_index_that_has_them_in_order() {
         include_str!("account.rs"),
         include_str!("asked.rs"),
         include_str!("enqueue.rs"),
+        include_str!("lanes.rs"),
         include_str!("lease.rs"),
         include_str!("look.rs"),
         include_str!("people.rs"),

@@ -1,0 +1,207 @@
+//! Lanes: where jobs of one kind wait apart from the others of their queue, and who may take how many of them.
+//!
+//! A job is put into its lane when it becomes ready. Those that are ready when the lane is made move there, a bounded number
+//! at once; the others when a lease meets them.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use sandhog_core::id::{Kind, PluginName, QueueName, TenantId};
+use sandhog_core::time::{Timestamp, millis};
+
+use super::fault::Result;
+use super::row::{parse, stamp, timestamp};
+use super::step::Step;
+use crate::{LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX, LaneAsk, Lanes, LeaseAsk, SWEEP_MAX};
+
+/// Ready jobs of a queue that are looked at, at once, for those that belong in a lane.
+const LOOKED_AT_MAX: i64 = 1000;
+
+/// The lanes that an ask names, and how many jobs of each may still be handed out.
+pub(super) struct Rooms<'a> {
+    lanes: Vec<(&'a LaneAsk, u32)>,
+    /// By the name of a limit: how many more jobs may be leased.
+    free: BTreeMap<&'a PluginName, u32>,
+}
+
+impl<'a> Rooms<'a> {
+    /// The lanes of a queue, by their place in the ask.
+    pub(super) fn of(&self, queue: &QueueName) -> Vec<usize> {
+        let of_queue = |nth: &usize| self.lanes[*nth].0.queue == *queue;
+        // Of two that are the same, the first counts.
+        let is_first = |nth: &usize| {
+            let lane = self.lanes[*nth].0;
+            self.find(&lane.queue, &lane.kind) == Some(*nth)
+        };
+        (0..self.lanes.len()).filter(of_queue).filter(is_first).collect()
+    }
+
+    /// The lane of a kind.
+    pub(super) fn find(&self, queue: &QueueName, kind: &Kind) -> Option<usize> {
+        self.lanes.iter().position(|(lane, _)| lane.queue == *queue && lane.kind == *kind)
+    }
+
+    pub(super) fn kind(&self, nth: usize) -> &'a Kind {
+        &self.lanes[nth].0.kind
+    }
+
+    /// The limit that its jobs count against.
+    pub(super) fn limit(&self, nth: usize) -> Option<&'a PluginName> {
+        self.lanes[nth].0.limit.as_ref().map(|limit| &limit.name)
+    }
+
+    /// How many jobs of a lane may be handed out.
+    pub(super) fn left(&self, nth: usize) -> u32 {
+        let free = self.limit(nth).and_then(|name| self.free.get(name)).copied();
+        self.lanes[nth].1.min(free.unwrap_or(u32::MAX))
+    }
+
+    /// Takes room for one job.
+    pub(super) fn take(&mut self, nth: usize) {
+        if let Some(free) = self.limit(nth).and_then(|name| self.free.get_mut(name)) {
+            *free = free.saturating_sub(1);
+        }
+        let (_, room) = &mut self.lanes[nth];
+        *room = room.saturating_sub(1);
+    }
+}
+
+impl Step<'_> {
+    /// How many jobs of which lane may be handed out by an ask.
+    pub(super) fn rooms<'a>(&self, ask: &LeaseAsk<'a>) -> Result<Rooms<'a>> {
+        let mut free = BTreeMap::new();
+        for limit in ask.lanes.iter().filter_map(|lane| lane.limit.as_ref()) {
+            let under_way: Vec<i64> = self.all(
+                "SELECT nr FROM job WHERE tenant = ?1 AND limited_by = ?2 AND state = 2 LIMIT ?3",
+                params![self.tenant(), limit.name.as_str(), limit.most],
+                |row| row.get(0),
+            )?;
+            let under_way = u32::try_from(under_way.len()).unwrap_or(u32::MAX);
+            free.insert(&limit.name, limit.most.saturating_sub(under_way));
+        }
+        Ok(Rooms { lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(), free })
+    }
+
+    /// Makes a lane of a kind, or notes that it was asked for.
+    pub(super) fn note_lane(&mut self, queue: &str, kind: &str) -> Result<()> {
+        let noted: Option<i64> = self.find(
+            "SELECT noted_at FROM lanes WHERE tenant = ?1 AND queue = ?2 AND kind = ?3",
+            [self.tenant(), queue, kind],
+            |row| row.get(0),
+        )?;
+        let is_old = noted.is_none_or(|noted| self.now.since(timestamp(noted)) >= LANE_NOTED_EVERY);
+        if is_old {
+            self.execute(
+                "INSERT INTO lanes VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET noted_at = excluded.noted_at",
+                params![self.tenant(), queue, kind, self.now()],
+            )?;
+        }
+        if noted.is_none() {
+            self.count_lane_changes(1)?;
+            let moved = self.move_to_lane(queue, kind, false)? + self.move_to_lane(queue, kind, true)?;
+            // Whoever serves the lane may have looked in vain before.
+            self.has_news |= moved > 0;
+        }
+        Ok(())
+    }
+
+    /// Whether a kind has a lane of its own in a queue.
+    pub(super) fn is_lane(&self, queue: &str, kind: &str) -> Result<bool> {
+        if self.lane_changes()? == 0 {
+            return Ok(false);
+        }
+        let found = self.find(
+            "SELECT 1 FROM lanes WHERE tenant = ?1 AND queue = ?2 AND kind = ?3",
+            [self.tenant(), queue, kind],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
+    }
+
+    /// How often a lane has come or gone.
+    pub(super) fn lane_changes(&self) -> Result<u64> {
+        if let Some(known) = self.lane_changes.get() {
+            return Ok(known);
+        }
+        let changes = lane_changes(self.connection, self.tenant)?;
+        self.lane_changes.set(Some(changes));
+        Ok(changes)
+    }
+
+    fn count_lane_changes(&self, more: usize) -> Result<()> {
+        if more > 0 {
+            self.execute(
+                "INSERT INTO lane_changes VALUES (?1, ?2) ON CONFLICT DO UPDATE SET n = n + excluded.n",
+                params![self.tenant(), more as i64],
+            )?;
+            self.lane_changes.set(None);
+        }
+        Ok(())
+    }
+
+    /// Moves ready jobs to the lane of their kind, as far as they are among the first of their queue, suspects or others;
+    /// says how many.
+    pub(super) fn move_to_lane(&self, queue: &str, kind: &str, suspects: bool) -> Result<usize> {
+        self.execute(
+            "UPDATE job SET lane = ?3 WHERE kind = ?3 AND nr IN
+                 (SELECT nr FROM job INDEXED BY job_ready
+                  WHERE tenant = ?1 AND queue = ?2 AND lane = '' AND (expiries > 0) = ?4 AND state = 1
+                      AND parked_at IS NULL
+                  ORDER BY priority DESC, arrival LIMIT ?5)",
+            params![self.tenant(), queue, kind, suspects, LOOKED_AT_MAX],
+        )
+    }
+
+    /// Gives up lanes that are empty and were not asked for in a long time; says how many.
+    pub(super) fn give_up_lanes(&self) -> Result<usize> {
+        let until = Timestamp::from_millis(self.now.as_millis().saturating_sub(millis(LANE_KEPT)));
+        let empty: Vec<(String, String)> = self.all(
+            "SELECT queue, kind FROM lanes WHERE tenant = ?1 AND noted_at <= ?2 AND NOT EXISTS
+                 (SELECT 1 FROM job WHERE job.tenant = lanes.tenant AND job.queue = lanes.queue
+                  AND job.lane = lanes.kind AND state = 1 AND parked_at IS NULL)
+             ORDER BY noted_at LIMIT ?3",
+            params![self.tenant(), stamp(until), SWEEP_MAX as i64],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )?;
+        for (queue, kind) in &empty {
+            let delete = "DELETE FROM lanes WHERE tenant = ?1 AND queue = ?2 AND kind = ?3";
+            self.execute(delete, [self.tenant(), queue, kind])?;
+        }
+        self.count_lane_changes(empty.len())?;
+        Ok(empty.len())
+    }
+
+    /// Gives all lanes up. That there were some stays known, so that nobody takes later ones for these.
+    pub(super) fn give_up_all_lanes(&self) -> Result<()> {
+        let given_up = self.execute("DELETE FROM lanes WHERE tenant = ?1", [self.tenant()])?;
+        self.count_lane_changes(given_up)
+    }
+
+    /// Whether a job can be handed out to whoever asks for its lane.
+    pub(super) fn has_ready_in_lanes(&self) -> Result<bool> {
+        let found = self.find(
+            "SELECT 1 FROM job INDEXED BY job_in_lane
+             WHERE tenant = ?1 AND state = 1 AND parked_at IS NULL AND lane <> '' LIMIT 1",
+            [self.tenant()],
+            |_| Ok(()),
+        )?;
+        Ok(found.is_some())
+    }
+}
+
+fn lane_changes(connection: &Connection, tenant: &TenantId) -> Result<u64> {
+    let mut statement = connection.prepare_cached("SELECT n FROM lane_changes WHERE tenant = ?1")?;
+    let found = statement.query_row([tenant.as_str()], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(found.map_or(0, i64::cast_unsigned))
+}
+
+/// The lanes that there are.
+pub(super) fn lanes(connection: &Connection, tenant: &TenantId) -> Result<Lanes> {
+    let mut statement = connection
+        .prepare_cached("SELECT queue, kind FROM lanes WHERE tenant = ?1 ORDER BY queue, kind LIMIT ?2")?;
+    let rows = statement.query_and_then(params![tenant.as_str(), LANES_MAX as i64], |row| {
+        let (queue, kind): (String, String) = (row.get(0)?, row.get(1)?);
+        Ok((parse("lanes.queue", &queue)?, parse("lanes.kind", &kind)?))
+    })?;
+    Ok(Lanes { number: lane_changes(connection, tenant)?, lanes: rows.collect::<Result<_>>()? })
+}
