@@ -80,9 +80,6 @@ pub enum Admission<P> {
     },
 }
 
-/// How long a job rests whose plugin isn't there: long enough to be no load, short enough for a deploy.
-pub const NO_PLUGIN_REST: Duration = Duration::from_secs(10);
-
 /// How long a job rests whose revision is being loaded.
 pub const LOADING_REST: Duration = Duration::from_millis(500);
 
@@ -91,7 +88,8 @@ pub fn admit<P>(job: &Job, choice: Choice<P>) -> Admission<P> {
     let offer = match choice {
         Choice::Offer(offer) => offer,
         Choice::NoPlugin => {
-            return Admission::Defer { after: NO_PLUGIN_REST, reason: Reason::NoPlugin };
+            // The broker hands it to nobody again who doesn't ask for its kind.
+            return Admission::Defer { after: Duration::ZERO, reason: Reason::NoPlugin };
         }
         Choice::Loading => return Admission::Defer { after: LOADING_REST, reason: Reason::Loading },
         Choice::NoRevision(revision) => {

@@ -133,6 +133,8 @@ pub struct Queue {
     pub name: QueueName,
     /// The gates by plugin.
     pub gates: Vec<(PluginName, Arc<Gate>)>,
+    /// The kinds of those plugins that may have fewer runs under way than their tenant, each with its plugin and gate.
+    pub limited: Vec<(Kind, PluginName, Arc<Gate>)>,
 }
 
 /// The terms of one tenant, for [`Catalog::new`].
@@ -219,10 +221,30 @@ impl<P> Tenant<P> {
             concurrency: terms.concurrency,
             fuel: terms.fuel,
             gate: gates.of(id, None, terms.concurrency),
+            queues: queues
+                .into_iter()
+                .map(|(name, gates)| {
+                    let limited = limited(&kinds, &name, terms.concurrency);
+                    Queue { name, gates, limited }
+                })
+                .collect(),
             kinds,
-            queues: queues.into_iter().map(|(name, gates)| Queue { name, gates }).collect(),
         }
     }
+}
+
+/// The kinds in a queue whose plugins may have fewer runs under way than their tenant, in their order.
+fn limited<P>(
+    kinds: &HashMap<Kind, Arc<Plugin<P>>>,
+    queue: &QueueName,
+    of_tenant: NonZeroU32,
+) -> Vec<(Kind, PluginName, Arc<Gate>)> {
+    let of_queue = kinds.iter().filter(|(_, plugin)| plugin.queue == *queue);
+    let narrow = of_queue.filter(|(_, plugin)| plugin.gate.limit() < of_tenant.get());
+    let mut limited: Vec<_> =
+        narrow.map(|(kind, plugin)| (kind.clone(), plugin.name.clone(), Arc::clone(&plugin.gate))).collect();
+    limited.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+    limited
 }
 
 impl<P> Plugin<P> {

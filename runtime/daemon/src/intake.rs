@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_broker::{Asker, LeaseAsk, Leased};
-use sandhog_core::id::{DaemonId, QueueName, TenantId};
+use sandhog_core::id::{DaemonId, Kind, QueueName, TenantId};
 use sandhog_core::quota::{FuelQuota, Verdict, Window};
 use sandhog_core::reason::Reason;
 use tokio::sync::watch;
@@ -64,6 +64,9 @@ struct Outlook {
     empty: HashSet<QueueName>,
     /// Which of the queues the next call begins with.
     turn: usize,
+    /// The lanes that this daemon serves, as of this number of theirs.
+    lanes: Vec<(QueueName, Kind)>,
+    lanes_number: u64,
     /// Until when nothing is to be had, whatever is heard: the tenant's fuel is used up.
     held_until: Option<Instant>,
     /// Whose fuel the log has said to be used up.
@@ -94,6 +97,12 @@ impl Outlook {
     /// Whether there may be jobs in it.
     fn wants(&self, queue: &Queue) -> bool {
         !self.empty.contains(&queue.name)
+    }
+
+    /// Other kinds may be served than before.
+    fn relearn(&mut self) {
+        self.lanes_number = u64::MAX;
+        self.forget();
     }
 
     /// Anything may have turned up.
@@ -188,15 +197,13 @@ impl<R: Runner> Intake<R> {
                 self.give_up(ahead.all(), Reason::NoRoom);
                 tokio::select! {
                     biased;
-                    Ok(()) = self.catalog.changed() => {}
-                    () = tokio::time::sleep_until(held_until) => {}
+                    Ok(()) = self.catalog.changed() => outlook.relearn(),
+                    () = tokio::time::sleep_until(held_until) => outlook.forget(),
                 }
-                outlook.forget();
                 continue;
             }
             if ahead.is_empty() && !outlook.is_hungry(&terms) {
-                self.changed(outlook.without_suspects).await;
-                outlook.forget();
+                self.changed(outlook).await;
                 continue;
             }
             ahead.count(&terms.queues, self.workshop.ambient.mono());
@@ -213,9 +220,12 @@ impl<R: Runner> Intake<R> {
             };
             // A ring or a deploy up to here is answered by the call that follows; a later one has to be looked at
             // after it.
-            if self.bell.has_changed().unwrap_or(false) || self.catalog.has_changed().unwrap_or(false) {
-                self.bell.mark_unchanged();
+            if self.catalog.has_changed().unwrap_or(false) {
                 self.catalog.mark_unchanged();
+                outlook.relearn();
+            }
+            if self.bell.has_changed().unwrap_or(false) {
+                self.bell.mark_unchanged();
                 outlook.forget();
             }
             let terms = self.terms()?;
@@ -243,7 +253,7 @@ impl<R: Runner> Intake<R> {
                 biased;
                 () = terms.gate.freed() => {}
                 () = ring(&mut self.bell) => outlook.forget(),
-                Ok(()) = self.catalog.changed() => outlook.forget(),
+                Ok(()) = self.catalog.changed() => outlook.relearn(),
                 () = self.workshop.ambient.reached(ahead.until()) => {}
             }
         }
@@ -267,12 +277,12 @@ impl<R: Runner> Intake<R> {
     }
 
     /// Waits for a ring or another catalog, or until a suspect may be asked for if none was.
-    async fn changed(&mut self, without_suspects: bool) {
+    async fn changed(&mut self, outlook: &mut Outlook) {
         tokio::select! {
             biased;
-            () = ring(&mut self.bell) => {}
-            Ok(()) = self.catalog.changed() => {}
-            () = self.suspects.free(), if without_suspects => {}
+            () = ring(&mut self.bell) => outlook.forget(),
+            Ok(()) = self.catalog.changed() => outlook.relearn(),
+            () = self.suspects.free(), if outlook.without_suspects => outlook.forget(),
         }
     }
 
@@ -288,9 +298,11 @@ impl<R: Runner> Intake<R> {
         if !outlook.failed {
             outlook.asked += 1;
         }
+        let lanes = room.lanes(&outlook.lanes);
         let suspects = self.suspects.wanted();
         outlook.without_suspects = suspects == 0;
         let ask = LeaseAsk {
+            lanes: &lanes,
             suspects,
             asker: Some(Asker { daemon: self.daemon, number: outlook.asked, repeats: outlook.failed }),
             fuel: Some(terms.fuel).filter(FuelQuota::is_bounded),
@@ -313,6 +325,7 @@ impl<R: Runner> Intake<R> {
         };
         self.outage.over(Caller::Tenant(&self.workshop.tenant));
         outlook.learn(&queues, &leased);
+        self.learn_lanes(outlook, &terms, leased.lanes).await;
         if let Some(due) = leased.next_due {
             self.upkeep.due(&self.workshop.tenant, self.workshop.ambient.mono().after(due));
         }
@@ -362,6 +375,25 @@ impl<R: Runner> Intake<R> {
         }
         self.start(turns);
         Ok(())
+    }
+
+    /// Finds out which lanes there are, if they have changed: kinds that another daemon doesn't serve, and this one may.
+    async fn learn_lanes(&self, outlook: &mut Outlook, terms: &Tenant<R::Plugin>, number: u64) {
+        if number == outlook.lanes_number {
+            return;
+        }
+        match self.workshop.broker.lanes(&self.workshop.tenant).await {
+            Ok(found) => {
+                let is_served = |(queue, kind): &(QueueName, Kind)| {
+                    terms.kinds.contains_key(kind) && terms.queues.iter().any(|known| known.name == *queue)
+                };
+                outlook.lanes = found.lanes.into_iter().filter(is_served).collect();
+                outlook.lanes_number = found.number;
+                outlook.forget();
+            }
+            // The next call tells of the change again.
+            Err(error) => self.outage.note(Caller::Tenant(&self.workshop.tenant), &error),
+        }
     }
 
     /// Starts jobs. One task sees all of them through: whatever ends meanwhile is looked at in one go.

@@ -1,12 +1,13 @@
 //! Room for runs, as permits: a run needs one of the daemon, of its tenant and of its plugin.
 //!
-//! Which plugin a job will need is not known before it is leased, so [`Reservation`] takes permits of every plugin whose
-//! jobs wait in the queue, and gives back what the jobs that came don't need.
+//! Which plugin a job will need is not known before it is leased. A plugin that may have as many runs under way as its tenant
+//! always has a permit where the tenant has. Of one that may have fewer, jobs are asked for by kind, and as many as it has room
+//! for: so those of the others in its queue don't wait for it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sandhog_core::id::{PluginName, QueueName};
+use sandhog_broker::{FleetLimit, LaneAsk};
+use sandhog_core::id::{Kind, PluginName, QueueName};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -153,7 +154,8 @@ struct QueueRoom {
     count: u32,
     /// How many are leased ahead of it.
     ahead: u32,
-    plugins: BTreeMap<PluginName, Permits>,
+    /// The kinds of plugins that have less room than their tenant.
+    lanes: Vec<LaneAsk>,
 }
 
 /// Where a job is that was leased.
@@ -188,7 +190,7 @@ impl Reservation {
             if share == 0 && ahead(queue, 0) == 0 {
                 continue;
             }
-            let mut room = QueueRoom::take(queue, share);
+            let mut room = QueueRoom::new(queue, share);
             room.ahead = ahead(queue, room.count);
             left -= room.count;
             if room.asks() > 0 {
@@ -203,7 +205,6 @@ impl Reservation {
     pub(crate) fn give_back(&mut self) -> Option<PlaceInLine> {
         for queue in &mut self.queues {
             queue.count = 0;
-            queue.plugins.clear();
         }
         let vacancy = self.vacancy.take()?;
         let place = vacancy.daemon.place();
@@ -223,6 +224,24 @@ impl Reservation {
         self.queues.iter().map(|queue| (queue.name.clone(), queue.asks())).collect()
     }
 
+    /// Which lanes of those queues to ask for: those of plugins with less room than their tenant, and those of `others` that
+    /// are in one of the queues.
+    pub(crate) fn lanes(&self, others: &[(QueueName, Kind)]) -> Vec<LaneAsk> {
+        let mut lanes = Vec::new();
+        for queue in &self.queues {
+            lanes.extend(queue.lanes.iter().cloned());
+            let of_queue = others.iter().filter(|(name, _)| *name == queue.name);
+            let more = of_queue.filter(|(_, kind)| queue.lanes.iter().all(|lane| lane.kind != *kind));
+            lanes.extend(more.map(|(name, kind)| LaneAsk {
+                queue: name.clone(),
+                kind: kind.clone(),
+                room: queue.asks(),
+                limit: None,
+            }));
+        }
+        lanes
+    }
+
     /// The place of one job that came.
     pub(crate) fn place<P>(&mut self, queue: &QueueName, plugin: Option<&Plugin<P>>) -> Place {
         let Some(of_queue) = self.queues.iter_mut().find(|room| room.name == *queue) else {
@@ -232,29 +251,20 @@ impl Reservation {
             return Place::Ahead;
         }
         of_queue.count -= 1;
-        let room = self.vacancy.as_mut().and_then(|vacancy| match plugin {
-            Some(plugin) => match of_queue.plugins.get_mut(&plugin.name) {
-                Some(permits) => permits.split(1).and_then(|permits| vacancy.split(Some(permits))),
-                None => vacancy.room(Some(plugin)),
-            },
-            None => vacancy.split(None),
-        });
+        let room = self.vacancy.as_mut().and_then(|vacancy| vacancy.room(plugin));
         room.map_or(Place::Nowhere, Place::Inside)
     }
 }
 
 impl QueueRoom {
-    fn take(queue: &Queue, limit: u32) -> Self {
-        let free = queue.gates.iter().map(|(_, gate)| gate.free()).min().unwrap_or(0);
-        let count = limit.min(free);
-        let take = |gate: &Arc<Gate>| gate.take_up_to(count).filter(|permits| permits.count() == count);
-        let plugins: Option<BTreeMap<_, _>> =
-            queue.gates.iter().map(|(name, gate)| Some((name.clone(), take(gate)?))).collect();
-        let name = queue.name.clone();
-        match plugins {
-            Some(plugins) => Self { name, count, ahead: 0, plugins },
-            None => Self { name, count: 0, ahead: 0, plugins: BTreeMap::new() },
-        }
+    fn new(queue: &Queue, count: u32) -> Self {
+        let lane = |(kind, plugin, gate): &(Kind, PluginName, Arc<Gate>)| LaneAsk {
+            queue: queue.name.clone(),
+            kind: kind.clone(),
+            room: gate.free(),
+            limit: Some(FleetLimit { name: plugin.clone(), most: gate.limit() }),
+        };
+        Self { name: queue.name.clone(), count, ahead: 0, lanes: queue.limited.iter().map(lane).collect() }
     }
 
     fn asks(&self) -> u32 {
@@ -281,7 +291,11 @@ pub(crate) mod tests {
         let mut queue = |name| {
             let plugin = PluginName::parse(name).expect("a name");
             let gate = gates.of(id, Some(&plugin), NonZeroU32::MAX);
-            Queue { name: QueueName::parse(name).expect("a name"), gates: vec![(plugin, gate)] }
+            Queue {
+                name: QueueName::parse(name).expect("a name"),
+                gates: vec![(plugin, gate)],
+                limited: Vec::new(),
+            }
         };
         let queues = ["a", "b", "c"].map(&mut queue).into();
         Tenant {
