@@ -264,7 +264,8 @@ async fn a_job_whose_key_is_gone_rests_and_the_others_run() {
     // Somebody brings the key.
     clock.advance(Duration::from_secs(60));
     let leases = sealed(&store, &["2", "1"], Plain::Refused).take().await;
-    assert_eq!(leases[0].job.payload, new_job(1).payload);
+    let payloads: Vec<_> = leases.into_iter().map(|lease| lease.job.payload).collect();
+    assert!(payloads.contains(&new_job(1).payload), "{payloads:?}");
 }
 
 #[tokio::test]
@@ -272,7 +273,7 @@ async fn a_job_whose_key_stays_away_is_given_up_with_a_message_that_names_it() {
     let (clock, store) = model();
     sealed(&store, &["1"], Plain::Refused).put(&[new_job(1)]).await;
     let broker = sealed(&store, &["2"], Plain::Refused);
-    for _ in 0..100 {
+    for _ in 0..=100 {
         assert_eq!(broker.take().await, []);
         clock.advance(Duration::from_secs(60));
     }

@@ -9,7 +9,8 @@ use sandhog_core::settle::Settlement;
 
 use super::case::{Case, TTL};
 use super::script::{ms, plugin, queue, queue_named, retry, secs, succeed};
-use crate::{FleetLimit, LANE_KEPT, LaneAsk, LeaseAsk, Wake};
+use super::waking::{hear_of, listen};
+use crate::{FleetLimit, LANE_KEPT, LaneAsk, LeaseAsk};
 
 fn kind(name: &str) -> Kind {
     Kind::parse(name).expect("a valid kind")
@@ -172,14 +173,13 @@ pub async fn a_lane_that_fills_or_has_room_again_wakes(case: Case) {
     let lanes = [limited("a", 9, &plugin("p"), 1)];
     lease(&case, 0, &lanes).await;
     job_of(&case, "plain").await;
-    let mut wakes = case.broker.watch(vec![case.tenant.clone()]).await.expect("listening succeeds");
-    assert_eq!(super::waking::next(&mut wakes).await, Wake::All);
+    let mut wakes = listen(&case, &[&case.tenant]).await;
     job_of(&case, "a").await;
-    assert_eq!(super::waking::next(&mut wakes).await, Wake::Ready(case.tenant.clone()));
+    hear_of(&mut wakes, &case.tenant).await;
     let held = lease(&case, 9, &lanes).await;
     job_of(&case, "a").await;
-    assert_eq!(super::waking::next(&mut wakes).await, Wake::Ready(case.tenant.clone()));
+    hear_of(&mut wakes, &case.tenant).await;
     let token = held.iter().find(|lease| lease.job.kind == kind("a")).expect("it was there").token;
     case.applied(token, succeed()).await;
-    assert_eq!(super::waking::next(&mut wakes).await, Wake::Ready(case.tenant.clone()));
+    hear_of(&mut wakes, &case.tenant).await;
 }

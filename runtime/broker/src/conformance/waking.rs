@@ -14,13 +14,13 @@ use crate::{Changed, Renewal, Wake, Wakes};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(super) async fn next(wakes: &mut Wakes) -> Wake {
+async fn next(wakes: &mut Wakes) -> Wake {
     let wake = tokio::time::timeout(PATIENCE, wakes.next()).await.expect("a wake comes");
     wake.expect("the broker is open")
 }
 
 /// A stream that has told its first [`Wake::All`].
-async fn listen(case: &Case, tenants: &[&TenantId]) -> Wakes {
+pub(super) async fn listen(case: &Case, tenants: &[&TenantId]) -> Wakes {
     let tenants = tenants.iter().copied().cloned().collect();
     let mut wakes = case.broker.watch(tenants).await.expect("listening succeeds");
     assert_eq!(next(&mut wakes).await, Wake::All);
@@ -28,7 +28,7 @@ async fn listen(case: &Case, tenants: &[&TenantId]) -> Wakes {
 }
 
 /// Waits for news that concern this tenant.
-async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
+pub(super) async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
     loop {
         match next(wakes).await {
             Wake::All => return,
