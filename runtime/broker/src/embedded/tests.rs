@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use rusqlite::Connection;
-use sandhog_core::id::{JobId, Kind};
+use sandhog_core::id::{JobId, Kind, QueueName};
 use sandhog_core::job::{Priority, State};
 use sandhog_core::time::Timestamp;
 use tempfile::TempDir;
