@@ -220,21 +220,20 @@ impl Plan {
     }
 
     /// Two seats for three tenants. One has many jobs, and a broker that takes seconds for each call; the others have a job
-    /// now and then.
+    /// now and then, one of them jobs that wait for their time.
     pub(crate) fn slow_broker_beside_others() -> Self {
-        let single = |name: &str, first: u64| {
-            let at = |nth: u64| {
-                JobPlan::lasting(Duration::from_millis(1), Duration::from_millis(first + 3_001 * nth))
-            };
-            TenantPlan { name: name.into(), quota: 2, jobs: (0..20).map(at).collect() }
-        };
-        let many = (0..40).map(|_| JobPlan::lasting(Duration::from_millis(1), Duration::ZERO)).collect();
+        let at = |first: u64, nth: u64| Duration::from_millis(first + 3_001 * nth);
+        let brief = |enqueued_after| JobPlan::lasting(Duration::from_millis(1), enqueued_after);
+        let stored_later = (0..20).map(|nth| brief(at(500, nth)));
+        let due_later = (0..20).map(|nth| JobPlan { delay: at(1_100, nth), ..brief(Duration::ZERO) });
+        let tenant = |name: &str, jobs| TenantPlan { name: name.into(), quota: 2, jobs };
+        let many = (0..40).map(|_| brief(Duration::ZERO)).collect();
         Self {
             seed: 0,
             tenants: vec![
-                TenantPlan { name: "slow".into(), quota: 2, jobs: many },
-                single("one", 500),
-                single("two", 1_100),
+                tenant("slow", many),
+                tenant("one", stored_later.collect()),
+                tenant("two", due_later.collect()),
             ],
             concurrency: 2,
             daemons: 1,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
@@ -140,12 +141,25 @@ impl<R: Routes> Broker for Routed<R> {
     }
 
     /// Those of all of them, once each.
+    /// Those of all that answer. It fails if none does.
     async fn tenants(&self) -> Result<Vec<TenantId>> {
         let mut tenants = BTreeSet::new();
-        for broker in self.routes.all() {
-            tenants.extend(broker.tenants().await?);
+        let (mut answers, mut failure) = (0, None);
+        let brokers = self.routes.all();
+        for found in join_all(brokers.iter().map(|broker| broker.tenants())).await {
+            match found {
+                Ok(found) => {
+                    answers += 1;
+                    tenants.extend(found);
+                }
+                // Whatever else is called for its tenants says what is wrong.
+                Err(error) => failure = Some(error),
+            }
         }
-        Ok(tenants.into_iter().collect())
+        match failure {
+            Some(error) if answers == 0 => Err(error),
+            _ => Ok(tenants.into_iter().collect()),
+        }
     }
 
     /// What several have to say is said once.
@@ -186,6 +200,23 @@ mod tests {
         fn all(&self) -> Vec<Arc<dyn Broker>> {
             vec![Arc::clone(&self.silent), Arc::clone(&self.others)]
         }
+    }
+
+    #[tokio::test]
+    async fn tenants_of_a_broker_that_answers_are_known_though_another_is_gone() {
+        let known: Arc<dyn Broker> = Arc::new(Memory::new(Arc::new(SystemClock)));
+        let tenant = TenantId::parse("other").expect("valid");
+        let id = sandhog_core::id::JobId::from_parts(sandhog_core::time::Timestamp::from_millis(1), 1);
+        let [queue, kind] = ["q", "k"];
+        let (queue, kind) = (queue.parse().expect("valid"), kind.parse().expect("valid"));
+        known.enqueue(&tenant, &[NewJob::new(id, queue, kind, Vec::new())]).await.expect("it is stored");
+        let gone = Arc::new(Faulty::new(Arc::clone(&known), Faults::default()));
+        gone.down();
+        let gone: Arc<dyn Broker> = gone;
+        let some = Routed::new(Roads { silent: Arc::clone(&gone), others: known });
+        assert_eq!(some.tenants().await.expect("one answers"), [tenant]);
+        let none = Routed::new(Roads { silent: Arc::clone(&gone), others: gone });
+        assert!(none.tenants().await.is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_broker::{Broker, Sweep, Swept};
 use sandhog_core::id::TenantId;
@@ -153,9 +154,10 @@ impl<P> Janitor<P> {
     /// Sweeps until the process ends.
     pub(crate) async fn run(mut self) {
         let mut stored = BTreeSet::new();
-        let (broker, outage) = (Arc::clone(&self.broker), Arc::clone(&self.outage));
+        let broker = Arc::clone(&self.broker);
         let mut sweeps = FuturesUnordered::new();
         let mut look_up = tokio::time::interval(TENANTS_EVERY);
+        let mut looking_up = FuturesUnordered::<BoxFuture<'_, sandhog_broker::Result<Vec<TenantId>>>>::new();
         self.follow(&stored);
         loop {
             while sweeps.len() < SWEEPS_MAX {
@@ -173,13 +175,14 @@ impl<P> Janitor<P> {
                 () = self.upkeep.sooner.notified() => {}
                 () = self.ambient.reached(first) => {}
                 Ok(()) = self.catalog.changed() => self.follow(&stored),
-                _ = look_up.tick() => match broker.tenants().await {
+                Some(found) = looking_up.next() => match found {
                     Ok(tenants) => {
                         stored = tenants.into_iter().collect();
                         self.follow(&stored);
                     }
-                    Err(error) => outage.note(Caller::Listener, &error),
+                    Err(error) => tracing::warn!(%error, again_in = ?TENANTS_EVERY, "which tenants the broker knows can't be told; those that aren't configured may not be swept"),
                 },
+                _ = look_up.tick(), if looking_up.is_empty() => looking_up.push(broker.tenants()),
             }
         }
     }

@@ -350,9 +350,9 @@ impl Sharing {
 mod tests {
     use super::*;
     use std::collections::HashSet;
-    use std::pin::Pin;
 
     use futures::FutureExt;
+    use futures::future::LocalBoxFuture;
     use proptest::prelude::*;
 
     fn tenant(n: usize) -> TenantId {
@@ -436,7 +436,7 @@ mod tests {
             let seats = Seats::new(number(total));
             let members: Vec<Member> = (0..6).map(|n| seats.join(&tenant(n))).collect();
             let mut taken: Vec<(usize, Seat)> = Vec::new();
-            let mut waiting: Vec<(usize, Pin<Box<dyn Future<Output = Seat> + '_>>)> = Vec::new();
+            let mut waiting: Vec<(usize, LocalBoxFuture<'_, Seat>)> = Vec::new();
             for step in steps {
                 match step {
                     LineStep::Wait { tenant } => {
