@@ -38,6 +38,8 @@ pub(crate) struct Watched {
 #[derive(Default)]
 struct Noted {
     stored: HashMap<TenantId, u64>,
+    /// When jobs could run first that were stored to wait for their time.
+    due: HashMap<JobId, Timestamp>,
     finals: HashMap<JobId, JobRecord>,
     handed: Vec<Handed>,
     calls: usize,
@@ -92,6 +94,7 @@ impl Broker for Watched {
     ) -> Result<Vec<Enqueued>> {
         let mut fresh = 0;
         for job in jobs {
+            self.seen().due.entry(job.id).or_insert(self.clock.now().after(job.delay));
             fresh += u64::from(self.inner.job(tenant, job.id).await?.is_none());
         }
         let answers = self.inner.enqueue_within(tenant, jobs, bounds).await?;
@@ -105,10 +108,11 @@ impl Broker for Watched {
         for lease in &leased.leases {
             let record = self.record(ask.tenant, lease.token.job).await;
             assert_eq!((record.state, record.lease), (State::Leased, lease.token.lease));
+            let due = self.seen().due.get(&lease.token.job).copied();
             let handed = Handed {
                 tenant: ask.tenant.to_string(),
                 at: self.clock.now(),
-                ready_at: record.due_at.unwrap_or(record.enqueued_at),
+                ready_at: record.due_at.or(due).unwrap_or(record.enqueued_at),
             };
             self.seen().handed.push(handed);
         }
