@@ -128,6 +128,9 @@ async fn two_tenants_run_by_users_of_their_own_with_the_default_user_off() {
         assert!(!words.iter().any(|word| word.contains("p@ss") || word.contains("secret")), "{words:?}");
         let () = ask(&mut server, &words);
     }
+    // The functions are loaded by the default user, which then can be off.
+    let checked = site.sandhog(&["check"]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
     let () = ask(&mut server, &["ACL", "SETUSER", "default", "off"]);
     let users: Vec<String> = ask(&mut server, &["ACL", "USERS"]);
     assert_eq!(users, ["acme", "default", "worker"]);

@@ -40,6 +40,8 @@ struct Bench {
 struct Spent {
     at: Instant,
     processor: Duration,
+    /// Within calls of functions.
+    in_calls: Duration,
     commands: u64,
     memory: u64,
 }
@@ -51,7 +53,10 @@ async fn main() -> Result<()> {
     let payload = args.next().map_or(Ok(100), |payload| payload.parse())?;
     let batch = args.next().map(|batch| batch.parse()).transpose()?;
     println!("{jobs} jobs with a payload of {payload} bytes");
-    println!("{:<34}{:>10}{:>12}{:>12}{:>12}{:>12}", "", "jobs/s", "server us", "commands", "calls", "bytes");
+    println!(
+        "{:<34}{:>10}{:>12}{:>12}{:>12}{:>12}{:>12}",
+        "", "jobs/s", "server us", "call us", "commands", "calls", "bytes"
+    );
     if let Some(batch) = batch {
         return Bench::new(jobs, payload)?.play(batch, 1).await;
     }
@@ -138,10 +143,16 @@ impl Bench {
         let calls = info.lines().filter(|line| line.starts_with("cmdstat_"));
         let calls =
             calls.filter_map(|line| line.split("calls=").nth(1)?.split(',').next()?.parse::<u64>().ok());
+        let in_calls = info
+            .lines()
+            .filter(|line| line.starts_with("cmdstat_fcall:") || line.starts_with("cmdstat_evalsha:"))
+            .filter_map(|line| line.split("usec=").nth(1)?.split(',').next()?.parse::<u64>().ok());
+        let in_calls = Duration::from_micros(in_calls.sum());
         let seconds = number("used_cpu_user")? + number("used_cpu_sys")?;
         Ok(Spent {
             at: Instant::now(),
             processor: Duration::from_secs_f64(seconds),
+            in_calls,
             commands: calls.sum(),
             memory: number("used_memory")? as u64,
         })
@@ -150,9 +161,10 @@ impl Bench {
     fn print(&self, what: &str, batch: usize, from: &Spent, to: &Spent, empty: &Spent) {
         let each = |n: f64| n / self.jobs as f64;
         println!(
-            "{what:<34}{:>10.0}{:>12.2}{:>12.2}{:>12.3}{:>12.0}",
+            "{what:<34}{:>10.0}{:>12.2}{:>12.2}{:>12.2}{:>12.3}{:>12.0}",
             self.jobs as f64 / (to.at - from.at).as_secs_f64(),
             each((to.processor - from.processor).as_secs_f64() * 1e6),
+            each((to.in_calls - from.in_calls).as_secs_f64() * 1e6),
             each((to.commands - from.commands) as f64),
             1.0 / batch as f64,
             each(to.memory as f64 - empty.memory as f64),

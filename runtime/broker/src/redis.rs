@@ -3,14 +3,15 @@
 //! ```text
 //! keys.rs     the names of keys, and what each holds           nodes.rs     which server holds a tenant
 //! layout.rs   jobs and runs in bytes      pack.rs  MessagePack  link.rs      a connection to it, with deadlines
-//! scripts.rs  lua/*.lua, put together                           dial.rs      how one is made
-//! batch.rs    what scripts are asked      reply.rs  and answer  sentinel.rs  which server is the primary
+//! codes.rs    numbers that Rust and Lua share                   dial.rs      how one is made
+//! library.rs  lua/*.lua, put together     loading.rs  loaded    sentinel.rs  which server is the primary
+//! batch.rs    what functions are asked    reply.rs  and answer
 //! acl.rs      what a tenant's own user is allowed               failure.rs   what an error means
 //! fitness.rs  whether the server is set up well                 listen.rs    wakes, on a connection of their own
 //! url.rs      what a URL says, and how it is shown
 //! ```
 //!
-//! All keys of a tenant are in one hash slot, so each transition is one script call that takes a whole batch: it reads
+//! All keys of a tenant are in one hash slot, so each transition is one call of a function that takes a whole batch: it reads
 //! what it needs with a command or two for all jobs together, decides, and writes with a command or two. A job that
 //! waits is one string and one entry of a sorted set; what happens to it afterwards is a second string.
 //!
@@ -21,9 +22,11 @@
 //!   refused as it can't be written to any more, and asks the sentinels again.
 //! - A tenant is on another node of a cluster than it was: the node that is asked names it, within the call. While its keys
 //!   are moved one by one, calls fail with [`Error::Unavailable`], and none has done a part of its work.
-//! - The server was restarted and has forgotten the scripts: they are loaded again within the call.
-//! - A key holds what this version can't read: look-ups fail with [`Error::Corrupt`]. A ready job that can't be read
-//!   is passed over, and ends as a dead letter when its lease has run out often enough.
+//! - The server doesn't have this version's functions: they are loaded within the call, by the operator's user.
+//! - The user may not call one of the commands that functions call: no job is taken, and [`Error::Unfit`] names it. If its
+//!   rules change while it works, calls fail before they have written anything.
+//! - A key holds what this version can't read: look-ups fail with [`Error::Corrupt`], and nothing of the job is changed. A
+//!   ready job that can't be read is put aside, so that it is in nobody's way, and tried again now and then.
 //!
 //! # What is assumed of the server
 //! - **It keeps what it has acknowledged.** With `appendfsync always` nothing acknowledged is lost. With `everysec` a
@@ -38,18 +41,20 @@
 
 mod acl;
 mod batch;
+mod codes;
 mod config;
 mod dial;
 mod failure;
 mod fitness;
 mod keys;
 mod layout;
+mod library;
 mod link;
 mod listen;
+mod loading;
 mod nodes;
 mod pack;
 mod reply;
-mod scripts;
 mod sentinel;
 #[cfg(feature = "conformance")]
 pub mod testing;
@@ -71,8 +76,9 @@ pub use self::config::{Address, Config, ConfigError, Login, Topology};
 pub use self::url::{UrlError, shown as shown_url};
 
 use self::batch::Request;
+use self::library::{Function, Scripts};
+use self::link::Call;
 use self::nodes::Nodes;
-use self::scripts::{Script, Scripts};
 use crate::{
     Broker, Changed, Clock, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
     Result, Seen, Settle, Wakes,
@@ -83,6 +89,8 @@ pub struct Redis {
     nodes: Arc<Nodes>,
     ping_interval: Duration,
     scripts: Scripts,
+    /// The one tenant whose user this is, if it is one's own.
+    tenant: Option<TenantId>,
     clock: Option<Arc<dyn Clock>>,
     /// Listeners end when this is dropped.
     open: watch::Sender<()>,
@@ -98,9 +106,30 @@ impl Redis {
             nodes: Arc::new(Nodes::new(config)?),
             ping_interval: config.ping_interval,
             scripts: Scripts::new(),
+            tenant: None,
             clock: None,
             open: watch::Sender::new(()),
         })
+    }
+
+    /// A broker on this server with a user of the tenant's own, who may load no functions: they are loaded by the user of
+    /// `operator`, if that is on the same server.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_tenant(config: &Config, tenant: TenantId, operator: Option<&Self>) -> Result<Self> {
+        let mut nodes = Nodes::new(config)?;
+        if let Some(operator) = operator {
+            nodes = nodes.loaded_by(&operator.nodes);
+        }
+        Ok(Self { nodes: Arc::new(nodes), tenant: Some(tenant), ..Self::new(config)? })
+    }
+
+    /// The same at a time that is not the server's, for tests that move it by hand.
+    #[cfg(feature = "conformance")]
+    #[must_use]
+    pub fn at(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock: Some(clock), ..self }
     }
 
     /// A broker whose time is not the server's, for tests that move it by hand.
@@ -109,18 +138,19 @@ impl Redis {
     /// As [`Self::new`].
     #[cfg(feature = "conformance")]
     pub fn with_clock(config: &Config, clock: Arc<dyn Clock>) -> Result<Self> {
-        Ok(Self { clock: Some(clock), ..Self::new(config)? })
+        Ok(Self::new(config)?.at(clock))
     }
 
     async fn run(
         &self,
         what: &'static str,
         tenant: &TenantId,
-        script: &Script,
+        function: &Function,
         request: Request,
     ) -> Result<Value> {
-        let now = self.clock.as_ref().map(|clock| clock.now());
-        self.nodes.run(what, tenant, script, &request.into_command(script, now)).await
+        let request = request.at(self.clock.as_ref().map(|clock| clock.now()));
+        let call = Call { scripts: &self.scripts, tenant, function, request: &request };
+        self.nodes.run(what, call).await
     }
 
     async fn act_on(&self, tenant: &TenantId, action: JobAction, job: JobId) -> Result<Changed> {
@@ -240,6 +270,6 @@ impl Broker for Redis {
     }
 
     async fn check(&self) -> Result<Vec<String>> {
-        fitness::check(&self.nodes).await
+        fitness::check(&self.nodes, &self.scripts, self.tenant.as_ref()).await
     }
 }

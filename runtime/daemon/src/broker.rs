@@ -52,9 +52,13 @@ pub enum Access {
 /// # Errors
 /// If the file can't be used.
 pub async fn connect(config: &Config, access: Access) -> Result<Connection> {
-    let (common, file) = common(&config.broker, access).await?;
+    let (common, store) = common(&config.broker, access).await?;
+    let (file, operator) = match store {
+        Store::File(file) => (Some(file), None),
+        Store::Redis(operator) => (None, Some(operator)),
+    };
     let broker: Arc<dyn Broker> = if config.tenants.values().any(|tenant| tenant.broker.is_some()) {
-        Arc::new(Routed::new(ByTenant::new(config, common)?))
+        Arc::new(Routed::new(ByTenant::new(config, common, operator.as_deref())?))
     } else {
         common
     };
@@ -65,8 +69,15 @@ pub async fn connect(config: &Config, access: Access) -> Result<Connection> {
     Ok(Connection { broker, file })
 }
 
-/// The broker of the tenants without a login of their own, and its file if it is in one.
-async fn common(config: &config::Broker, access: Access) -> Result<(Arc<dyn Broker>, Option<Arc<Embedded>>)> {
+/// What the broker of the tenants without a login of their own is.
+enum Store {
+    File(Arc<Embedded>),
+    /// As the operator reaches it.
+    Redis(Arc<Redis>),
+}
+
+/// The broker of the tenants without a login of their own, and what it is.
+async fn common(config: &config::Broker, access: Access) -> Result<(Arc<dyn Broker>, Store)> {
     match config {
         config::Broker::Embedded { path } => {
             let path = path.clone();
@@ -76,9 +87,12 @@ async fn common(config: &config::Broker, access: Access) -> Result<(Arc<dyn Brok
                 Access::Look => Embedded::open_to_look,
             };
             let file = Arc::new(off_thread(move || open(&path, Arc::new(SystemClock))).await?);
-            Ok((Arc::clone(&file) as _, Some(file)))
+            Ok((Arc::clone(&file) as _, Store::File(file)))
         }
-        config::Broker::Redis(server) => Ok((Arc::new(Redis::new(server)?), None)),
+        config::Broker::Redis(server) => {
+            let operator = Arc::new(Redis::new(server)?);
+            Ok((Arc::clone(&operator) as _, Store::Redis(operator)))
+        }
     }
 }
 
@@ -113,7 +127,7 @@ enum Own {
 }
 
 impl ByTenant {
-    fn new(config: &Config, common: Arc<dyn Broker>) -> Result<Self> {
+    fn new(config: &Config, common: Arc<dyn Broker>, operator: Option<&Redis>) -> Result<Self> {
         let (mut own, mut all) = (BTreeMap::new(), Vec::new());
         if config.tenants.values().any(|tenant| tenant.broker.is_none()) {
             all.push(Arc::clone(&common));
@@ -122,7 +136,7 @@ impl ByTenant {
             let route = match &tenant.broker {
                 None => continue,
                 Some(OwnBroker::Known(server)) => {
-                    let broker: Arc<dyn Broker> = Arc::new(Redis::new(server)?);
+                    let broker: Arc<dyn Broker> = Arc::new(Redis::of_tenant(server, id.clone(), operator)?);
                     all.push(Arc::clone(&broker));
                     Own::Broker(broker)
                 }

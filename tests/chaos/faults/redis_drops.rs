@@ -1,4 +1,4 @@
-//! Redis throws all clients out and forgets their scripts, several times in a row.
+//! Redis throws all clients out and forgets their functions, several times in a row.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Fault for RedisDrops {
                 kill.arg("KILL").arg("TYPE").arg(kind).arg("SKIPME").arg("yes");
                 kill.query_async::<()>(&mut connection).await?;
             }
-            redis::cmd("SCRIPT").arg("FLUSH").query_async::<()>(&mut connection).await?;
+            redis::cmd("FUNCTION").arg("FLUSH").query_async::<()>(&mut connection).await?;
             sleep(*rest).await;
         }
         drop(trouble);

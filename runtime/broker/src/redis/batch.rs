@@ -1,4 +1,4 @@
-//! What scripts are asked: their keys, and a MessagePack value whose form each script states at its head.
+//! What functions are asked: their keys, and a MessagePack value whose form each function states at its head.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -15,47 +15,72 @@ use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::{Timestamp, millis};
 
+use super::acl;
+use super::codes;
 use super::keys::{Keys, Place};
 use super::layout::{self, Tail};
+use super::library::Function;
 use super::pack::Packer;
-use super::scripts::Script;
 use crate::{Cancel, Keep, LOG_LINES_KEPT, LeaseAsk, Query, Ran, Renew, SWEEP_MAX, Settle, USAGE_DAYS_KEPT};
 
-/// One call of a script.
+/// One call of a function.
 #[derive(Debug)]
 pub(super) struct Request {
     keys: Keys,
+    now: Option<Timestamp>,
     asked: Packer,
     batch: Packer,
+}
+
+/// How a function is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Calling {
+    /// As one of the library.
+    Functions,
+    /// As a script of its own, that the server knows.
+    Scripts,
+    /// As a script that is sent with the call.
+    Sources,
 }
 
 impl Request {
     /// With keys that name no more than the tenant, and nothing asked yet.
     pub(super) fn of(tenant: &TenantId) -> Self {
-        Self { keys: Keys::of(tenant), asked: Packer::default(), batch: Packer::default() }
+        Self { keys: Keys::of(tenant), now: None, asked: Packer::default(), batch: Packer::default() }
     }
 
-    /// The command; with a time, if it isn't the server's that counts.
-    pub(super) fn into_command(mut self, script: &Script, now: Option<Timestamp>) -> Cmd {
-        if self.asked.is_empty() {
-            self.asked.absent();
-        }
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&script.digest).arg(self.keys.len() + 1);
+    /// The same at this time, if it isn't the server's that counts.
+    pub(super) fn at(self, now: Option<Timestamp>) -> Self {
+        Self { now, ..self }
+    }
+
+    /// The command.
+    pub(super) fn command(&self, function: &Function, calling: Calling) -> Cmd {
+        let (word, name) = match calling {
+            Calling::Functions => ("FCALL", &function.name),
+            Calling::Scripts => ("EVALSHA", &function.script_digest),
+            Calling::Sources => ("EVAL", &function.script),
+        };
+        let mut command = Cmd::new();
+        command.arg(word).arg(name).arg(self.keys.len() + 1);
         for key in self.keys.iter() {
             command.arg(key);
         }
         command.arg(self.keys.never());
-        match now {
+        match self.now {
             Some(now) => command.arg(now.as_millis()),
             None => command.arg(""),
         };
-        command.arg(self.asked.into_bytes()).arg(self.batch.into_bytes());
+        match self.asked.is_empty() {
+            true => command.arg(Packer::default().absent().as_bytes()),
+            false => command.arg(self.asked.as_bytes()),
+        };
+        command.arg(self.batch.as_bytes());
         command
     }
 }
 
-/// No script call takes more jobs or bytes than this, as a script keeps everybody else waiting.
+/// No call takes more jobs or bytes than this, as it keeps everybody else waiting.
 const PART_JOBS: usize = 1000;
 const PART_BYTES: usize = 8 << 20;
 
@@ -67,7 +92,7 @@ pub(super) trait Item {
     fn size(&self) -> usize;
 }
 
-/// Cuts a batch into parts, each of which one script call can take: not too long, and with each job once. A single item
+/// Cuts a batch into parts, each of which one call can take: not too long, and with each job once. A single item
 /// may be larger than the bound.
 pub(super) fn parts<T: Item>(items: &[T]) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
@@ -252,7 +277,7 @@ impl<'a> Totals<'a> {
         batch.number(nth as u64 + 1, 2).counted(&spent, 2);
     }
 
-    /// The plugins and their accounts, as `lua/account.lua` has them.
+    /// The plugins and their accounts, as `lua/accounts.lua` has them.
     fn pack(self, asked: &mut Packer) {
         asked.array(2 * self.0.len());
         for (plugin, account) in &self.0 {
@@ -283,16 +308,16 @@ fn put_settle(keys: &mut Keys, batch: &mut Packer, settle: &Settle) {
     batch.counted(&effects, 4);
 }
 
-/// What to do, as `lua/settle.lua` names it; how long to wait; how long the job is kept if that makes it final.
+/// What to do, by its number; how long to wait; how long the job is kept if that makes it final.
 fn kind_of(settle: &Settle) -> (u64, Duration, Duration) {
     let keep = settle.keep;
     match &settle.settlement {
-        Settlement::Succeed { .. } => (1, Duration::ZERO, keep.done),
+        Settlement::Succeed { .. } => (codes::SUCCEED, Duration::ZERO, keep.done),
         // These two make it final only if it is to be cancelled.
-        Settlement::Retry { after, .. } => (2, *after, keep.done),
-        Settlement::Release { after, .. } => (3, *after, keep.done),
-        Settlement::Bury { .. } => (4, Duration::ZERO, keep.dead),
-        Settlement::Cancel => (5, Duration::ZERO, keep.done),
+        Settlement::Retry { after, .. } => (codes::RETRY, *after, keep.done),
+        Settlement::Release { after, .. } => (codes::RELEASE, *after, keep.done),
+        Settlement::Bury { .. } => (codes::BURY, Duration::ZERO, keep.dead),
+        Settlement::Cancel => (codes::CANCEL_IT, Duration::ZERO, keep.done),
     }
 }
 
@@ -324,13 +349,13 @@ fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
         match write {
             // What is gone at once is as good as deleted.
             StateWrite::Set { ttl: Some(Duration::ZERO), .. } | StateWrite::Delete => {
-                packed.uint(1).absent().absent()
+                packed.uint(codes::DELETE).absent().absent()
             }
             StateWrite::Set { value, ttl } => {
-                packed.uint(2).bytes(value).optional_uint(ttl.map(exact_millis))
+                packed.uint(codes::SET).bytes(value).optional_uint(ttl.map(exact_millis))
             }
-            StateWrite::Replace(value) => packed.uint(4).bytes(value).absent(),
-            StateWrite::Add(by) => packed.uint(3).bytes(by.to_string().as_bytes()).absent(),
+            StateWrite::Replace(value) => packed.uint(codes::REPLACE).bytes(value).absent(),
+            StateWrite::Add(by) => packed.uint(codes::ADD).bytes(by.to_string().as_bytes()).absent(),
         };
     }
     let mut jobs = Packer::default();
@@ -352,6 +377,20 @@ fn exact_millis(duration: Duration) -> u64 {
 pub(super) fn cancel(tenant: &TenantId, job: JobId) -> Request {
     let mut request = of_job(tenant, job);
     request.asked.uint(exact_millis(Keep::default().done));
+    request
+}
+
+/// Which commands the user may not call.
+pub(super) fn permissions(tenant: &TenantId) -> Request {
+    let mut request = Request::of(tenant);
+    let calls = acl::calls(tenant);
+    request.asked.array(calls.len());
+    for call in calls {
+        request.asked.array(call.len());
+        for word in call {
+            request.asked.bytes(word.as_bytes());
+        }
+    }
     request
 }
 
@@ -421,15 +460,5 @@ mod tests {
         assert_eq!(lengths([(0, PART_BYTES), (1, 1), (2, PART_BYTES * 2), (3, 1)]), [1, 1, 1, 1]);
         assert_eq!(lengths([(0, PART_BYTES / 2), (1, PART_BYTES / 2), (2, 1)]), [2, 1]);
         assert_eq!(lengths([(0, 1), (1, 1), (0, 1), (0, 1), (1, 1)]), [2, 1, 2]);
-    }
-
-    #[test]
-    fn the_scripts_know_the_parts_of_an_account_in_their_order() {
-        let (ends, spent) = Account::PARTS.split_at(RunEnd::ALL.len());
-        assert_eq!(ends, ["succeeded", "retried", "dead", "cancelled", "released"]);
-        let places = "[SUCCEED] = 1, [RETRY] = 2, [BURY] = 3, [CANCEL_IT] = 4, [RELEASE] = 5";
-        assert!(include_str!("lua/account_runs.lua").contains(places));
-        assert!(include_str!("lua/account.lua").contains(&format!("local ENDS = {} ", ends.len())));
-        assert_eq!(spent[0], "fuel");
     }
 }

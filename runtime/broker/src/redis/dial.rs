@@ -61,6 +61,11 @@ impl Dialer {
         }
     }
 
+    /// Whether this is a way to the same server, whoever goes there.
+    pub(super) fn leads_where(&self, other: &Self) -> bool {
+        self.client.get_connection_info().addr() == other.client.get_connection_info().addr()
+    }
+
     /// Where the server is; none if that isn't always the same place, or is no place in a network.
     pub(super) fn server(&self) -> Option<Address> {
         match self.client.get_connection_info().addr() {

@@ -15,8 +15,8 @@ pub(super) enum Fault {
     Unfit(String),
     /// The user may not do this. To whoever asked only to be sure, it is no failure.
     Forbidden(String),
-    /// A key holds something else than it should.
-    Corrupt(String),
+    /// Something is stored that this version can't read: where, and what is wrong with it.
+    Corrupt(String, String),
 }
 
 impl Fault {
@@ -28,7 +28,7 @@ impl Fault {
             Self::Forbidden(problem) => {
                 Error::Unfit { problem: format!("{what} failed: the user may not do this: {problem}") }
             }
-            Self::Corrupt(problem) => Error::Corrupt { at: "sandhog:*".to_owned(), problem },
+            Self::Corrupt(at, problem) => Error::Corrupt { at, problem },
         }
     }
 
@@ -37,7 +37,7 @@ impl Fault {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(format!("no connection to {address}: {cause}")),
             Self::Unfit(problem) => Self::Unfit(format!("no connection to {address}: {problem}")),
-            other @ (Self::Full(..) | Self::Forbidden(_) | Self::Corrupt(_)) => other,
+            other @ (Self::Full(..) | Self::Forbidden(_) | Self::Corrupt(..)) => other,
         }
     }
 }
@@ -74,7 +74,11 @@ fn fault_of_code(error: &RedisError) -> Fault {
         Some("MISCONF") => Fault::Full(text, MORE_DISK),
         Some("NOAUTH" | "WRONGPASS") => Fault::Unfit(LOGIN_REFUSED.to_owned()),
         Some("NOPERM") => Fault::Forbidden(text),
-        Some("WRONGTYPE") => Fault::Corrupt(text),
+        Some("WRONGTYPE") => Fault::Corrupt("sandhog:*".to_owned(), text),
+        Some("UNREADABLE") => {
+            let key = error.detail().and_then(|detail| detail.split(' ').next()).unwrap_or_default();
+            Fault::Corrupt(key.to_owned(), "it is not what this version writes".to_owned())
+        }
         Some(_) if text.contains("max number of clients reached") => Fault::Unavailable(text),
         Some(_) => Fault::Unfit(text),
     }

@@ -3,17 +3,40 @@
 use std::collections::HashMap;
 
 use redis::Value;
+use sandhog_core::id::TenantId;
 
+use super::batch::Request;
 use super::config::Address;
-use super::link::{Answer, Link};
+use super::library::Scripts;
+use super::link::{Answer, BY_SCRIPTS, Call, Link};
 use super::nodes::Nodes;
 use crate::{Error, Result};
 
 const MAJOR_MIN: u32 = 7;
 
-/// Checks the server, or all primaries of its cluster. The texts are warnings; what makes it unfit is an error. What the
-/// server doesn't tell is a warning: many that are run by somebody else answer no CONFIG, and work.
-pub(super) async fn check(nodes: &Nodes) -> Result<Vec<String>> {
+/// Checks the user, and the server or all primaries of its cluster. The texts are warnings; what makes one unfit is an
+/// error. What the server doesn't tell is a warning: many that are run by somebody else answer no CONFIG, and work.
+pub(super) async fn check(
+    nodes: &Nodes,
+    scripts: &Scripts,
+    tenant: Option<&TenantId>,
+) -> Result<Vec<String>> {
+    let mut warnings = check_servers(nodes).await?;
+    warnings.extend(check_user(nodes, scripts, tenant).await?);
+    Ok(warnings)
+}
+
+/// Checks what the user may do: for its tenant, or else for one that there can't be, as an operator's may for all.
+async fn check_user(nodes: &Nodes, scripts: &Scripts, tenant: Option<&TenantId>) -> Result<Option<String>> {
+    let anyone = TenantId::parse("check").map_err(|invalid| unfit(invalid.to_string()))?;
+    let tenant = tenant.unwrap_or(&anyone);
+    let request = Request::of(tenant);
+    let call = Call { scripts, tenant, function: &scripts.permissions, request: &request };
+    nodes.make_sure_of_permissions("check", call).await?;
+    Ok(nodes.home_of(tenant).calls_scripts().then(|| BY_SCRIPTS.to_owned()))
+}
+
+async fn check_servers(nodes: &Nodes) -> Result<Vec<String>> {
     let (node, answer) = nodes.ask_any("check", &redis::cmd("INFO")).await?;
     let info = match answer {
         Answer::Given(reply) => Info::read(&reply),

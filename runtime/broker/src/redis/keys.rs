@@ -16,8 +16,10 @@
 //! | `state:<plugin>:<key>` | string | a plugin's state; see `lua/state.lua` |
 //! | `expiring` | sorted set | values of state that go, by when |
 //! | `sizes` | hash | how much state each plugin has |
-//! | `usage:<day>` | hash | what the tenant's runs have spent on a day, by plugin; see `lua/account.lua` |
-//! | `never` | – | nothing, ever; every script declares it, see [`Keys::never`] |
+//! | `usage:<day>` | hash | what the tenant's runs have spent on a day, by plugin; see `lua/accounts.lua` |
+//! | `parked:<queue>` | sorted set | ready jobs that can't be read, out of the way of the others; see `lua/parking.lua` |
+//! | `unreadable` | sorted set | jobs that can't be read, by when that was found |
+//! | `never` | – | nothing, ever; every function declares it, see [`Keys::never`] |
 //! | `wake` | channel | nothing, when there is work where there was none; the id of a leased job to be cancelled |
 
 use std::fmt::{Display, Write};
@@ -95,6 +97,11 @@ impl Keys {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, &end)| &self.text[start..end])
     }
+}
+
+/// The key that is never there: see [`Keys::never`].
+pub(super) fn never(tenant: &TenantId) -> String {
+    format!("{}never", prefix(tenant))
 }
 
 /// What all keys of a tenant begin with. The braces make Redis Cluster put them in one slot.

@@ -2,8 +2,8 @@
 //!
 //! A job is what its producer asked for: layout (1 byte), enqueued at (6), priority (1), unique key (length in 2, empty
 //! if there is none), queue (length in 1), in layout 2 the revision that it is pinned to (32), kind (length in 1), and
-//! the payload up to the end. Numbers have the highest byte first. A run is described in `lua/run.lua`, and usage in
-//! `lua/usage.lua`.
+//! the payload up to the end. Numbers have the highest byte first. A run is described in `lua/layout.lua`, and usage in
+//! `lua/spending.lua`.
 
 use std::time::Duration;
 
@@ -14,15 +14,11 @@ use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 
+use super::codes::{ANY_REVISION, PINNED, TAIL_PLACES};
 use super::pack::{Packer, Unpacker, Unreadable};
 use crate::Ran;
 
 type Read<T> = Result<T, Unreadable>;
-
-/// The first byte of a job that may run on any revision.
-const ANY_REVISION: u64 = 1;
-/// The first byte of a job that is pinned to one.
-const PINNED: u64 = 2;
 
 /// How a job is laid out.
 pub(super) fn layout(job: &NewJob) -> u64 {
@@ -35,7 +31,7 @@ impl From<InvalidName> for Unreadable {
     }
 }
 
-/// A job's bytes from its priority on; what comes before is the script's to add.
+/// A job's bytes from its priority on; what comes before is the function's to add.
 pub(super) fn job_bytes(job: &NewJob) -> Vec<u8> {
     let unique = job.unique_key.as_ref().map_or("", UniqueKey::as_str);
     let (queue, kind) = (job.queue.as_str(), job.kind.as_str());
@@ -175,9 +171,6 @@ struct Why {
 }
 
 impl StoredRun {
-    /// The places of a tail.
-    const PLACES: usize = 5;
-
     /// The run of a job that has none stored: nothing happened yet.
     pub(super) fn none() -> Self {
         Self {
@@ -197,12 +190,13 @@ impl StoredRun {
     pub(super) fn read(bytes: &[u8]) -> Read<Self> {
         let mut from = Unpacker::new(bytes);
         let state = state(from.number(1)?)?;
-        // Whether it is to be cancelled matters to the scripts alone, and so does the unique key.
+        // Whether it is to be cancelled matters to the functions alone, and so does the unique key.
         from.number(1)?;
         let (attempts, expiries) = (count(from.number(4)?)?, count(from.number(4)?)?);
         let lease = LeaseNo(from.number(6)?);
         let (leased_at, finished_at) = (time(from.number(6)?), time(from.number(6)?));
-        if from.array()? != Self::PLACES {
+        // What a later version has put behind the places that this one knows is passed over.
+        if from.array()? < TAIL_PLACES as usize {
             return Err(Unreadable("it was written by another version"));
         }
         from.optional(Unpacker::bytes)?;
@@ -238,7 +232,7 @@ pub(super) struct Tail<'a> {
 impl Tail<'_> {
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut packer = Packer::default();
-        packer.array(StoredRun::PLACES).absent();
+        packer.array(TAIL_PLACES as usize).absent();
         packer.optional_bytes(self.ran.map(ran_bytes).as_deref());
         packer.optional_bytes(self.why.map(|(reason, message)| why_bytes(reason, message)).as_deref());
         packer.optional_bytes(self.progress.map(progress_bytes).as_deref());
@@ -247,14 +241,14 @@ impl Tail<'_> {
     }
 }
 
-/// The state with this number, as the scripts know it.
+/// The state with this number, as the functions know it.
 pub(super) fn state(number: u64) -> Read<State> {
     u8::try_from(number).ok().and_then(State::from_code).ok_or(Unreadable("a state is unknown"))
 }
 
-/// The number by which the scripts know a state.
-pub(super) fn state_number(state: State) -> u64 {
-    state.code().into()
+/// The number by which the functions know a state.
+pub(super) const fn state_number(state: State) -> u64 {
+    state.code() as u64
 }
 
 fn count(n: u64) -> Read<u32> {
@@ -406,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scripts_know_states_by_their_place() {
+    fn the_functions_know_states_by_their_place() {
         for known in State::ALL {
             assert_eq!(state(state_number(known)), Ok(known));
         }

@@ -5,21 +5,34 @@
 //! are refused at once for a while that grows with each failure, so that an outage costs callers no time and the
 //! server no storm.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use sandhog_core::id::TenantId;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::batch::{Calling, Request};
 use super::config::{Address, Config};
 use super::dial::Dialer;
 use super::failure::{Fault, fault_of};
-use super::scripts::Script;
+use super::library::{Function, Scripts};
+use super::loading;
+
+/// One call of a function for a tenant.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) scripts: &'a Scripts,
+    pub(super) tenant: &'a TenantId,
+    pub(super) function: &'a Function,
+    pub(super) request: &'a Request,
+}
 
 /// The connection, and the way to a new one.
-#[derive(Debug)]
 pub(super) struct Link {
     dialer: Dialer,
     command_timeout: Duration,
@@ -27,12 +40,24 @@ pub(super) struct Link {
     live: Mutex<Live>,
     /// Held by the one caller that connects.
     connecting: tokio::sync::Mutex<Rest>,
+    /// Held by the one caller that loads functions.
+    loading: tokio::sync::Mutex<()>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Live {
     number: u64,
     connection: Option<MultiplexedConnection>,
+    /// Whether its user may call no functions, or the server has none.
+    by_scripts: bool,
+    /// For whom its user may call all commands that functions call.
+    permitted: HashSet<TenantId>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.dialer, f)
+    }
 }
 
 /// After failed attempts to connect: how many, how the last one failed, and until when there is no other.
@@ -52,6 +77,7 @@ impl Link {
             command_timeout: config.command_timeout,
             live: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
+            loading: tokio::sync::Mutex::default(),
         }
     }
 
@@ -65,23 +91,86 @@ impl Link {
         self.dialer.server()
     }
 
-    /// Runs a script, which is loaded first if the server doesn't know it. Where scripts can't be loaded, as the command
-    /// is renamed or disabled, its source goes with the call.
-    pub(super) async fn run(&self, script: &Script, command: &Cmd) -> std::result::Result<Value, Failure> {
-        match self.send(command).await {
+    /// Calls a function, which is loaded first if the server doesn't know it: by the operator, if the user of this link is
+    /// a tenant's.
+    pub(super) async fn call(
+        &self,
+        call: Call<'_>,
+        operator: Option<&Self>,
+    ) -> std::result::Result<Value, Failure> {
+        if self.live().by_scripts {
+            return self.call_script(call).await;
+        }
+        let command = call.request.command(call.function, Calling::Functions);
+        let failure = match self.send(&command).await {
+            Err(failure) if failure.is_unknown_function() => match self.load(call.scripts, operator).await {
+                Ok(()) => match self.send(&command).await {
+                    Err(failure) if failure.is_unknown_function() => Failure::NotLoaded,
+                    reply => return reply,
+                },
+                Err(failure) if failure.is_denied() => Failure::NotLoaded,
+                Err(failure) => return Err(failure),
+            },
+            Err(failure) if failure.is_denied() => failure,
+            reply => return reply,
+        };
+        match self.call_script(call).await {
+            Ok(reply) => {
+                self.live().by_scripts = true;
+                let cause = failure.fault();
+                tracing::warn!(server = ?self, ?cause, "{BY_SCRIPTS}");
+                Ok(reply)
+            }
+            Err(denied) if denied.is_denied() => Err(failure),
+            Err(other) => Err(other),
+        }
+    }
+
+    async fn call_script(&self, call: Call<'_>) -> std::result::Result<Value, Failure> {
+        let command = call.request.command(call.function, Calling::Scripts);
+        match self.send(&command).await {
             Err(failure) if failure.is_unknown_script() => {
-                match self.send(redis::cmd("SCRIPT").arg("LOAD").arg(script.source)).await {
+                match self.send(redis::cmd("SCRIPT").arg("LOAD").arg(&call.function.script)).await {
+                    // The command is renamed or disabled: the source goes with the call.
                     Err(Failure::Refused(error)) if is_withheld(&error) => {
-                        self.send(&script.with_source(command)).await
+                        self.send(&call.request.command(call.function, Calling::Sources)).await
                     }
                     loaded => {
                         loaded?;
-                        self.send(command).await
+                        self.send(&command).await
                     }
                 }
             }
             reply => reply,
         }
+    }
+
+    async fn load(&self, scripts: &Scripts, operator: Option<&Self>) -> std::result::Result<(), Failure> {
+        if let Some(operator) = operator {
+            let _alone = operator.loading.lock().await;
+            match loading::load(operator, scripts).await {
+                // It can't, nor log in, perhaps; then this one may.
+                Err(failure) if failure.is_denied() || failure.is_final() => {}
+                loaded => return loaded,
+            }
+        }
+        let _alone = self.loading.lock().await;
+        loading::load(self, scripts).await
+    }
+
+    /// Whether functions are called as scripts here, for want of a server or a user that can call them otherwise.
+    pub(super) fn calls_scripts(&self) -> bool {
+        self.live().by_scripts
+    }
+
+    /// Whether the user may do all that functions do for a tenant, as far as is known.
+    pub(super) fn has_permitted(&self, tenant: &TenantId) -> bool {
+        self.live().permitted.contains(tenant)
+    }
+
+    /// Remembers, for as long as the connection lasts, that the user may do all that functions do for a tenant.
+    pub(super) fn permit(&self, tenant: &TenantId) {
+        self.live().permitted.insert(tenant.clone());
     }
 
     /// Asks what isn't needed to work. That the server doesn't answer, as the user may not ask, or the command is renamed or
@@ -93,7 +182,7 @@ impl Link {
         }
     }
 
-    async fn send(&self, command: &Cmd) -> std::result::Result<Value, Failure> {
+    pub(super) async fn send(&self, command: &Cmd) -> std::result::Result<Value, Failure> {
         let (number, mut connection) = self.connection().await.map_err(Failure::Connect)?;
         let sending = before_the_write(connection.send_packed_command(command));
         let answer = timeout(self.command_timeout, sending).await;
@@ -144,24 +233,33 @@ impl Link {
     }
 
     fn present(&self) -> Option<(u64, MultiplexedConnection)> {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.live();
         live.connection.clone().map(|connection| (live.number, connection))
     }
 
     fn put(&self, connection: MultiplexedConnection) -> (u64, MultiplexedConnection) {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.number += 1;
-        live.connection = Some(connection.clone());
-        (live.number, connection)
+        let mut live = self.live();
+        let number = live.number + 1;
+        // The user's rules may be others by now, and so may the server.
+        *live = Live { number, connection: Some(connection.clone()), ..Live::default() };
+        (number, connection)
     }
 
     fn throw_away(&self, number: u64) {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.live();
         if live.number == number {
             live.connection = None;
         }
     }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+/// What is said of a connection on which functions are called as scripts.
+pub(super) const BY_SCRIPTS: &str = "functions of the broker are run as scripts, which takes the server longer, as this user \
+    can't call or load functions there; a tenant's user gets the right to by the rules that `sandhog tenant acl` prints";
 
 /// Sends a command so that those of other tasks, if they are ready to run, go out in the same write.
 ///
@@ -210,6 +308,8 @@ pub(super) enum Failure {
     Broke(RedisError),
     /// The server has refused it.
     Refused(RedisError),
+    /// The server doesn't know this version's functions, and the user may not load them.
+    NotLoaded,
 }
 
 impl Failure {
@@ -218,6 +318,11 @@ impl Failure {
             Self::Connect(fault) => fault.clone(),
             Self::TookTooLong(wait) => Fault::Unavailable(format!("no answer within {wait:?}")),
             Self::Broke(error) | Self::Refused(error) => fault_of(error),
+            Self::NotLoaded => Fault::Unfit(
+                "the server doesn't have this version's functions, and the user may not load them; let the user in `[broker]` \
+                 do so, by starting this version of the daemon or calling `sandhog check` with it once"
+                    .to_owned(),
+            ),
         }
     }
 
@@ -227,6 +332,7 @@ impl Failure {
             Self::Connect(_) | Self::TookTooLong(_) | Self::Broke(_) => true,
             // It has lost sight of the other nodes of its cluster.
             Self::Refused(error) => error.kind() == ErrorKind::Server(ServerErrorKind::ClusterDown),
+            Self::NotLoaded => false,
         }
     }
 
@@ -243,6 +349,26 @@ impl Failure {
             "" | "?" => Address::new(asked.address()?.host(), port.parse().ok()?),
             host => Address::new(host, port.parse().ok()?),
         }
+    }
+
+    /// Whether the user may not call this, or the server has no such command.
+    pub(super) fn is_denied(&self) -> bool {
+        let Self::Refused(error) = self else { return false };
+        error.code() == Some("NOPERM") || error.to_string().contains("unknown command")
+    }
+
+    /// Whether no connection can be made, however often that is tried.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Connect(Fault::Unfit(_)))
+    }
+
+    /// Whether a library is there already.
+    pub(super) fn is_known_library(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.to_string().contains("already exists"))
+    }
+
+    fn is_unknown_function(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.to_string().contains("Function not found"))
     }
 
     fn is_unknown_script(&self) -> bool {

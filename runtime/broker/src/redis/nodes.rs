@@ -17,9 +17,9 @@ use sandhog_core::id::TenantId;
 use super::config::{Address, Config, Topology};
 use super::dial::Dialer;
 use super::failure::Fault;
-use super::link::{Answer, Failure, Link};
-use super::scripts::Script;
-use crate::Result;
+use super::link::{Answer, Call, Failure, Link};
+use super::{batch, reply};
+use crate::{Error, Result};
 
 /// The servers that are known.
 pub(super) struct Nodes {
@@ -28,6 +28,8 @@ pub(super) struct Nodes {
     dialer: Dialer,
     /// Those that the configuration names.
     configured: Vec<Arc<Link>>,
+    /// The same servers as the operator's user reaches them, who loads functions there.
+    operator: Option<Arc<Nodes>>,
     known: Mutex<Known>,
 }
 
@@ -56,31 +58,69 @@ impl Nodes {
             configured.extend(nodes.iter().map(|node| Arc::new(Link::new(dialer.at(node), config))));
         }
         let known = Known { nodes: configured.iter().cloned().collect(), homes: HashMap::new() };
-        Ok(Self { config: config.clone(), dialer, configured, known: Mutex::new(known) })
+        Ok(Self { config: config.clone(), dialer, configured, operator: None, known: Mutex::new(known) })
     }
 
-    /// Runs a script for a tenant, where its keys are.
-    pub(super) async fn run(
-        &self,
-        what: &'static str,
-        tenant: &TenantId,
-        script: &Script,
-        command: &Cmd,
-    ) -> Result<Value> {
-        let mut node = self.home_of(tenant);
+    /// The same, with functions loaded by the operator's user, if it reaches the same servers.
+    pub(super) fn loaded_by(self, operator: &Arc<Self>) -> Self {
+        let is_same =
+            self.dialer.leads_where(&operator.dialer) && operator.config.topology == self.config.topology;
+        Self { operator: is_same.then(|| Arc::clone(operator)), ..self }
+    }
+
+    /// Calls a function for a tenant, where its keys are. Before the first one by which jobs are taken, it makes sure that
+    /// the user may do with them what comes next.
+    pub(super) async fn run(&self, what: &'static str, call: Call<'_>) -> Result<Value> {
+        if call.function.takes_work && !self.home_of(call.tenant).has_permitted(call.tenant) {
+            self.make_sure_of_permissions(what, call).await?;
+        }
+        self.follow(what, call).await
+    }
+
+    /// Makes sure that the user may call every command that functions call for the tenant.
+    pub(super) async fn make_sure_of_permissions(&self, what: &'static str, call: Call<'_>) -> Result<()> {
+        let request = batch::permissions(call.tenant);
+        let asking = Call { function: &call.scripts.permissions, request: &request, ..call };
+        let refused = reply::refused(self.follow(what, asking).await?)?;
+        if refused.is_empty() {
+            self.home_of(call.tenant).permit(call.tenant);
+            return Ok(());
+        }
+        let (commands, tenant) = (refused.join("`, `"), call.tenant);
+        Err(Error::Unfit {
+            problem: format!(
+                "{what} failed: the user may not call `{commands}` for tenant {tenant}, and with a part of what the broker does \
+                 jobs would be lost; give it the rules that `sandhog tenant acl {tenant}` prints"
+            ),
+        })
+    }
+
+    /// Calls a function on the node that has the tenant's keys, whichever that is.
+    async fn follow(&self, what: &'static str, call: Call<'_>) -> Result<Value> {
+        let mut node = self.home_of(call.tenant);
         for _ in 0..=MOVES_MAX {
-            let failure = match node.run(script, command).await {
+            let operator = self.operator_of(&node);
+            let failure = match node.call(call, operator.as_deref()).await {
                 Ok(value) => return Ok(value),
                 Err(failure) => failure,
             };
             match failure.moved_to(&node) {
-                Some(address) => node = self.moved(tenant, &address),
+                Some(address) => node = self.moved(call.tenant, &address),
                 None => return Err(self.learn(&node, failure).of(what)),
             }
         }
         let fault =
             Fault::Unavailable("the nodes of the cluster send the call from one to another".to_owned());
         Err(fault.of(what))
+    }
+
+    /// The way of the operator's user to this node.
+    fn operator_of(&self, node: &Link) -> Option<Arc<Link>> {
+        let operator = self.operator.as_ref()?;
+        Some(match node.address() {
+            Some(address) => operator.at(&address),
+            None => operator.first(),
+        })
     }
 
     /// Asks a node, whichever can be reached, something that it may not tell everybody. Says who has answered.
@@ -124,7 +164,8 @@ impl Nodes {
         failure.fault()
     }
 
-    fn home_of(&self, tenant: &TenantId) -> Arc<Link> {
+    /// The node that holds a tenant, as far as is known.
+    pub(super) fn home_of(&self, tenant: &TenantId) -> Arc<Link> {
         let home = self.known().homes.get(tenant).cloned();
         home.unwrap_or_else(|| self.first())
     }

@@ -1,4 +1,4 @@
-//! The part of MessagePack that the scripts and this crate speak with each other: arrays, whole numbers, bytes, and
+//! The part of MessagePack that the functions and this crate speak with each other: arrays, whole numbers, bytes, and
 //! `false` for what is not there.
 //!
 //! Bytes go as MessagePack strings, which to Lua are the same.
@@ -10,6 +10,10 @@ pub(super) struct Packer(Vec<u8>);
 impl Packer {
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.0
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// Begins an array of so many values.

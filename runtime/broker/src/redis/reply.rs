@@ -1,4 +1,4 @@
-//! What scripts answer.
+//! What functions answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::quota::{FuelSpent, StateExcess};
 use sandhog_core::time::Timestamp;
 
+use super::codes::{self, OF_ALL};
 use super::keys;
 use super::layout::{self, StoredJob, StoredRun};
 use super::pack::{Unpacker, Unreadable};
@@ -20,7 +21,7 @@ use crate::{Changed, Counts, Enqueued, Error, Leased, Renewal, Result, Settle};
 /// Letters and digits of a job's id.
 const ID_BYTES: usize = 26;
 
-/// An answer of another form than the script's.
+/// An answer of another form than the function's.
 fn unexpected(what: &'static str) -> Error {
     Error::Corrupt { at: "an answer of the server".to_owned(), problem: what.to_owned() }
 }
@@ -137,10 +138,10 @@ fn lease_head(from: &mut Unpacker<'_>) -> std::result::Result<(LeaseToken, u32),
 }
 
 pub(super) fn renewals(reply: Value) -> Result<Vec<Renewal>> {
-    let one = |value| match value {
-        Value::Int(0) => Ok(Renewal::Lost),
-        Value::Int(1) => Ok(Renewal::Held),
-        Value::Int(2) => Ok(Renewal::CancelRequested),
+    let one = |value| match count(&value)? {
+        codes::LOST => Ok(Renewal::Lost),
+        codes::HELD => Ok(Renewal::Held),
+        codes::CANCEL_REQUESTED => Ok(Renewal::CancelRequested),
         _ => Err(unexpected("a renewal's answer is unknown")),
     };
     array(reply)?.into_iter().map(one).collect()
@@ -152,17 +153,20 @@ pub(super) fn settled(tenant: &TenantId, settlements: &[Settle], reply: Value) -
         let full = |quota| SettleReply::Full { excess, quota };
         quota.map(full).ok_or_else(|| unexpected("what didn't run can't fill the state"))
     };
-    let one = |(settle, value)| match value {
-        Value::Int(0) => Ok(SettleReply::Lost),
-        Value::Int(1) => Ok(SettleReply::Applied),
-        Value::Int(2) => full(settle, StateExcess::Bytes),
-        Value::Int(3) => full(settle, StateExcess::Keys),
-        Value::BulkString(key) => {
-            let key = std::str::from_utf8(&key).ok().and_then(|key| keys::state_key_in(tenant, key));
-            let key = key.and_then(|key| StateKey::parse(key).ok());
-            key.map(|key| SettleReply::Conflict { key }).ok_or_else(|| unexpected("a state's key is unknown"))
-        }
-        _ => Err(unexpected("a settlement's answer is unknown")),
+    let conflict = |key: &[u8]| {
+        let key = std::str::from_utf8(key).ok().and_then(|key| keys::state_key_in(tenant, key));
+        let key = key.and_then(|key| StateKey::parse(key).ok());
+        key.map(|key| SettleReply::Conflict { key }).ok_or_else(|| unexpected("a state's key is unknown"))
+    };
+    let one = |(settle, value): (&Settle, Value)| match value {
+        Value::BulkString(key) => conflict(&key),
+        value => match count(&value)? {
+            codes::LOST => Ok(SettleReply::Lost),
+            codes::APPLIED => Ok(SettleReply::Applied),
+            codes::TOO_MANY_BYTES => full(settle, StateExcess::Bytes),
+            codes::TOO_MANY_KEYS => full(settle, StateExcess::Keys),
+            _ => Err(unexpected("a settlement's answer is unknown")),
+        },
     };
     let values = array(reply)?;
     if values.len() != settlements.len() {
@@ -218,8 +222,22 @@ fn timestamp(score: &[u8]) -> Result<Timestamp> {
     score.map(|score| Timestamp::from_millis(score as u64)).ok_or_else(|| unexpected("a score is no number"))
 }
 
+/// The records that can be read; one that can't keeps no other from being shown.
 pub(super) fn records(tenant: &TenantId, reply: Value) -> Result<Vec<JobRecord>> {
-    array(reply)?.into_iter().filter_map(|value| record(tenant, value).transpose()).collect()
+    let readable = |value| match record(tenant, value) {
+        Err(Error::Corrupt { at, problem }) => {
+            tracing::error!(at, problem, "left a job out of a list, as it can't be read");
+            None
+        }
+        other => other.transpose(),
+    };
+    array(reply)?.into_iter().filter_map(readable).collect()
+}
+
+/// The commands that the user may not call.
+pub(super) fn refused(reply: Value) -> Result<Vec<String>> {
+    let name = |value| Ok(String::from_utf8_lossy(&bytes(value)?).into_owned());
+    array(reply)?.into_iter().map(name).collect()
 }
 
 pub(super) fn log(key: &str, reply: Value) -> Result<Vec<LogLine>> {
@@ -235,10 +253,7 @@ pub(super) fn counts(reply: Value) -> Result<Counts> {
     Ok(counts)
 }
 
-/// What `lua/days.lua` keeps of all plugins together.
-const OF_ALL: &str = ":";
-
-/// An account as `lua/account.lua` has it.
+/// An account as `lua/accounts.lua` has it.
 fn account(numbers: &[u8]) -> Option<Account> {
     let (numbers, []) = numbers.as_chunks::<8>() else { return None };
     let parts: [[u8; 8]; Account::PARTS.len()] = numbers.try_into().ok()?;

@@ -17,7 +17,7 @@ use sandhog_core::id::{StateKey, TenantId};
 use sandhog_core::job::NewJob;
 use tokio::time::timeout;
 
-use crate::work::{PATIENCE, Work, connection, jobs, plugin, succeed, tenant};
+use crate::work::{PATIENCE, Work, broker, connection, jobs, plugin, succeed, tenant};
 
 const PASSWORD: &str = "p@ss:word";
 
@@ -31,6 +31,12 @@ fn user_of(tenant: &TenantId, server: &Server) -> String {
     server.url().replace("//", &format!("//{tenant}:p%40ss%3Aword@"))
 }
 
+/// A broker by a tenant's own user, whose functions the operator loads.
+fn of_tenant(tenant: &TenantId, server: &Server, url: &str) -> Redis {
+    let operator = broker(server);
+    Redis::of_tenant(&Config::new(url), tenant.clone(), Some(&operator)).expect("the url is right")
+}
+
 /// Every tenant that is asked for gets a user and a connection of its own.
 struct OwnUsers {
     server: Arc<Server>,
@@ -42,8 +48,7 @@ impl Routes for OwnUsers {
     fn route(&self, tenant: &TenantId) -> Result<Arc<dyn Broker>> {
         let mut brokers = self.brokers.lock().expect("no test fails with it");
         let broker = brokers.entry(tenant.clone()).or_insert_with(|| {
-            let config = Config::new(user_of(tenant, &self.server));
-            Arc::new(Redis::with_clock(&config, self.clock.clone()).expect("the url is right"))
+            Arc::new(of_tenant(tenant, &self.server, &user_of(tenant, &self.server)).at(self.clock.clone()))
         });
         Ok(Arc::clone(broker) as Arc<dyn Broker>)
     }
@@ -116,7 +121,7 @@ async fn one_tenants_user_can_neither_read_nor_write_nor_scan_nor_hear_another_t
     let admin = Redis::new(&Config::new(server.url())).expect("the url is right");
     furnish(&admin, &other).await;
     let url = user_of(&mine, &server);
-    let broker = Redis::new(&Config::new(url.as_str())).expect("the url is right");
+    let broker = of_tenant(&mine, &server, &url);
     furnish(&broker, &mine).await;
 
     // By the broker: each of its calls.
@@ -170,13 +175,20 @@ async fn one_tenants_user_can_neither_read_nor_write_nor_scan_nor_hear_another_t
         refused(&words.join(" "), user.send_packed_command(&call).await);
     }
 
-    // A script of its own goes no further: what it calls is checked as well, whether or not it declares the key.
-    for script in ["return redis.call('GET', KEYS[1])", "return redis.call('GET', ARGV[1])"] {
-        let load = redis::cmd("SCRIPT").arg("LOAD").arg(script).to_owned();
-        let digest: String = load.query_async(&mut user).await.expect("it may load scripts");
-        let keys_first = usize::from(script.contains("KEYS"));
-        let call = redis::cmd("EVALSHA").arg(digest).arg(keys_first).arg(&keys[0]).to_owned();
-        refused(script, user.send_packed_command(&call).await);
+    // It can't bring code of its own, neither for itself nor for others.
+    let script = "return redis.call('GET', KEYS[1])";
+    let library = "#!lua name=mine\nredis.register_function('mine', function() return 1 end)";
+    for words in [
+        &["EVAL", script, "1", &keys[0]][..],
+        &["EVALSHA", "0000000000000000000000000000000000000000", "0"],
+        &["SCRIPT", "LOAD", script],
+        &["SCRIPT", "FLUSH"],
+        &["FUNCTION", "LOAD", library],
+        &["FUNCTION", "LIST"],
+        &["FUNCTION", "FLUSH"],
+    ] {
+        let call = redis::cmd(words[0]).arg(&words[1..]).to_owned();
+        refused(&words.join(" "), user.send_packed_command(&call).await);
     }
 
     // Its channel, to hear and to speak.
@@ -199,9 +211,10 @@ async fn no_user_that_sees_all_tenants_is_needed() {
     let server = Server::start(Durability::None, &[]);
     let mine = tenant();
     let url = user_of(&mine, &server);
+    broker(&server).check().await.expect("the operator loads the functions");
     let off = redis::cmd("ACL").arg(&["SETUSER", "default", "off"]).to_owned();
     let () = off.query_async(&mut connection(&server).await).await.expect("it runs");
-    let broker = Redis::new(&Config::new(url)).expect("the url is right");
+    let broker = Redis::of_tenant(&Config::new(url), mine.clone(), None).expect("the url is right");
     furnish(&broker, &mine).await;
     let mut wakes = broker.watch(vec![mine.clone()]).await.expect("listening waits for nothing");
     assert_eq!(timeout(PATIENCE, wakes.next()).await.expect("it listens"), Some(Wake::All));

@@ -58,7 +58,9 @@ async fn a_tenants_own_user_is_enough_to_be_led_through_a_cluster() {
         let (command, login) = user_of(&tenant);
         cluster.tell_all(&command.iter().map(String::as_str).collect::<Vec<_>>());
         let config = Config { login: Some(login), ..cluster.config() };
-        works(&Redis::new(&config).expect("the url is right"), &tenant).await;
+        let operator = Redis::new(&cluster.config()).expect("the url is right");
+        let broker = Redis::of_tenant(&config, tenant.clone(), Some(&operator)).expect("the url is right");
+        works(&broker, &tenant).await;
     }
 }
 
@@ -68,7 +70,9 @@ async fn a_tenants_own_user_is_enough_to_find_a_primary_by_its_sentinels() {
     let (command, login) = user_of(&tenant);
     servers.tell_all(&command.iter().map(String::as_str).collect::<Vec<_>>());
     let config = Config { login: Some(login), ..servers.config() };
-    works(&Redis::new(&config).expect("the urls are right"), &tenant).await;
+    let operator = Redis::new(&servers.config()).expect("the urls are right");
+    let broker = Redis::of_tenant(&config, tenant.clone(), Some(&operator)).expect("the urls are right");
+    works(&broker, &tenant).await;
 }
 
 #[tokio::test]

@@ -15,15 +15,15 @@ use crate::work::{
 };
 
 #[tokio::test]
-async fn forgotten_scripts_are_loaded_again() {
+async fn forgotten_functions_are_loaded_again() {
     let server = Server::start(Durability::None, &[]);
     let (broker, tenant) = (broker(&server), tenant());
     let mut connection = connection(&server).await;
     for _ in 0..3 {
         broker.store(&tenant, &jobs(2)).await;
-        let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.expect("it is there");
+        let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut connection).await.expect("it is there");
         let leases = broker.take(&tenant, 2).await;
-        let () = redis::cmd("SCRIPT").arg("FLUSH").query_async(&mut connection).await.expect("it is there");
+        let () = redis::cmd("FUNCTION").arg("FLUSH").query_async(&mut connection).await.expect("it is there");
         broker.finish(&tenant, &leases).await;
     }
     assert_eq!(broker.counts(&tenant).await.expect("it is there"), Counts::of(&[(State::Succeeded, 6)]));

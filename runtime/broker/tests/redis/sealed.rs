@@ -60,10 +60,10 @@ async fn the_model_agrees_on_random_operations_behind_the_seal() {
     conformance::agree::<OnRedis>(5, 400).await;
 }
 
-async fn script_calls(server: &Server) -> u64 {
+async fn calls(server: &Server) -> u64 {
     let info = redis::cmd("INFO").arg("commandstats").to_owned();
     let info: String = info.query_async(&mut connection(server).await).await.expect("it is there");
-    let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).expect("some were");
+    let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_fcall:calls=")).expect("some were");
     line.split(',').next().and_then(|calls| calls.parse().ok()).expect("a number")
 }
 
@@ -87,9 +87,9 @@ async fn a_batch_that_only_adds_takes_one_look_and_one_call() {
     // So that the scripts are known.
     broker.state(&tenant, &plugin(), &key).await.expect("the server is there");
     broker.settle(&tenant, &settles[..1]).await.expect("the server is there");
-    let before = script_calls(&server).await;
+    let before = calls(&server).await;
     let replies = broker.settle(&tenant, &settles[1..]).await.expect("the server is there");
-    assert_eq!((replies, script_calls(&server).await - before), (vec![SettleReply::Applied; 200], 2));
+    assert_eq!((replies, calls(&server).await - before), (vec![SettleReply::Applied; 200], 2));
     // Of those that were settled before nothing is written, so whoever rests on one of them has to look again.
     let replies = broker.settle(&tenant, &settles).await.expect("the server is there");
     assert_eq!(replies, vec![SettleReply::Applied; 201]);

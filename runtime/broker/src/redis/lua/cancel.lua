@@ -1,29 +1,42 @@
 -- Cancels a job.
 --
--- KEYS[7..]  `job:<id>`, `run:<id>`
+-- keys[7..]  `job:<id>`, `run:<id>`
 -- asked      keep of a cancelled job
 -- returns    OK if it is cancelled now; nil if there is no such job; else its state: that of a leased job, whose holder
 --            is told, or of one that was final before
 
-local id = id_of(KEYS[FIXED_KEYS + 1])
-local run = run_of(id)
-if not run then
-  return false
-end
-if run[STATE] > LEASED then
-  return run[STATE]
-end
-if run[STATE] == LEASED then
-  run[CANCEL] = 1
-  wake(id)
-else
-  local priority, queue = head_of(id)
-  if call('ZREM', SCHEDULE, scheduled(id, priority, queue)) == 0 then
-    leave_ready(id, queue)
+local function cancel()
+  local id = id_of(keys[FIXED_KEYS + 1])
+  local run, priority, queue = runs.of(id)
+  if not run then
+    return false
   end
-  make_cancelled(id, run, asked)
+  if run == reads.ALIEN then
+    return unreadable(id)
+  end
+  if IS_FINAL[run.state] then
+    return run.state
+  end
+  writes.start()
+  finals.start()
+  unique.start()
+  local reply = LEASED
+  if run.state == LEASED then
+    run.cancel = 1
+    writes.wake(id)
+  else
+    local member = waiting.member(id, priority, queue)
+    if call('ZSCORE', SCHEDULE, member) then
+      writes.value('ZREM', SCHEDULE, member)
+    else
+      waiting.leave(id, queue)
+    end
+    run.places[WHY] = WHY_CANCELLED
+    finals.finish(id, run, CANCELLED, asked)
+    reply = redis.status_reply('OK')
+  end
+  runs.save(id, run)
+  unique.finish()
+  writes.commit()
+  return reply
 end
-save_run(KEYS[FIXED_KEYS + 2], run)
-flush_runs()
-flush_finals()
-return run[STATE] == LEASED and LEASED or redis.status_reply('OK')

@@ -1,7 +1,11 @@
 -- Looks a job up.
 --
--- KEYS[7..]  `job:<id>`, `run:<id>`
+-- keys[7..]  `job:<id>`, `run:<id>`
 -- asked      nothing
--- returns    its record, as in record.lua
+-- returns    its record, as in records.lua
 
-return record_of(id_of(KEYS[FIXED_KEYS + 1]))
+local function job()
+  local id = id_of(keys[FIXED_KEYS + 1])
+  local record = record_of(id)
+  return record == reads.ALIEN and unreadable(id) or record
+end

@@ -1,7 +1,14 @@
 -- Reads a value of a plugin's state.
 --
--- KEYS[7]  `state:<plugin>:<key>`
+-- keys[7]  `state:<plugin>:<key>`
 -- asked    nothing
 -- returns  the value, or nil
 
-return state_at(KEYS[FIXED_KEYS + 1])
+local function read_state()
+  local key = keys[FIXED_KEYS + 1]
+  state.start()
+  if not state.fetch({ key }) then
+    return redis.error_reply('UNREADABLE ' .. key)
+  end
+  return (state.at(key))
+end

@@ -1,38 +1,51 @@
 -- Prolongs leases, and keeps what their runs have reported.
 --
--- KEYS[7..]  `run:<id>` of each lease, then `log:<id>` of each with lines
+-- keys[7..]  `run:<id>` of each lease, then `log:<id>` of each with lines
 -- asked      { how many leases, ttl, log lines kept }
 -- batch      of each lease: its number, progress or nothing, log lines or nothing
 -- returns    for each lease: LOST, HELD or CANCEL_REQUESTED
 
-local RENEWAL = '>I8I4c0I4c0'
-local LOST, HELD, CANCEL_REQUESTED = 0, 1, 2
+local renew
 
-local count, ttl, lines_kept = unpack(asked)
-local expires = score(now + ttl)
-local runs = runs_of_batch(count)
-local expiries, replies = {}, {}
+do
+  local RENEWAL = '>I8I4c0I4c0'
 
-local function renew(key, run, progress, lines)
-  local id = id_of(key)
-  local n = #expiries
-  expiries[n + 1], expiries[n + 2] = expires, id
-  append_log(id, lines, lines_kept)
-  if progress ~= '' then
-    set_in_tail(run, PROGRESS, progress)
-    save_run(key, run)
+  -- The run of a lease with this progress; nothing if it can't be read.
+  local function with_progress(packed, progress)
+    local run = runs.read(packed)
+    if not run then
+      return nil
+    end
+    run.places[PROGRESS] = progress
+    return runs.pack(run)
   end
-  return run[CANCEL] == 1 and CANCEL_REQUESTED or HELD
-end
 
-local position = 1
-for n = 1, count do
-  local lease, progress, lines
-  lease, progress, lines, position = unpack_bytes(RENEWAL, batch, position)
-  local run = runs[n]
-  replies[n] = holds(run, lease) and renew(KEYS[FIXED_KEYS + n], run, progress, lines) or LOST
+  function renew()
+    local count, ttl, lines_kept = unpack(asked)
+    writes.start()
+    local stored = call('MGET', unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count))
+    local expires, expiries, replies = score(now + ttl), writes.list('ZADD', LEASES), {}
+    local position = 1
+    for n = 1, count do
+      local number, progress, lines, after = unpack_bytes(RENEWAL, batch, position)
+      position = after
+      local key, packed = keys[FIXED_KEYS + n], stored[n]
+      local is, cancel, _, _, held = runs.head(packed)
+      local reply = LOST
+      if is == LEASED and held == number then
+        local run = progress ~= '' and with_progress(packed, progress)
+        if run ~= nil and (lines == '' or logs.add(id_of(key), lines, lines_kept)) then
+          if run then
+            writes.string(key, run)
+          end
+          local e = #expiries
+          expiries[e + 1], expiries[e + 2] = expires, id_of(key)
+          reply = cancel == 1 and CANCEL_REQUESTED or HELD
+        end
+      end
+      replies[n] = reply
+    end
+    writes.commit()
+    return replies
+  end
 end
-
-flush_runs()
-call_with_all('ZADD', LEASES, expiries)
-return replies

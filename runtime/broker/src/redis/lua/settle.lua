@@ -1,186 +1,200 @@
--- Any batch of settlements, as settlement.lua describes it.
+-- Records how runs ended, one after the other, each whole or not at all.
+--
+-- keys[7..]  `run:<id>` of each settlement, then whatever keys they refer to by their place in the keys
+-- asked      { how many settlements, log lines kept, days for which usage is kept, what the batch comes to if all of it is
+--            recorded as sent: { plugin, account as in accounts.lua, by turns } }
+-- batch      of each settlement: lease, what, delay, how long the job is kept if this makes it final, the tail of the run
+--            as it would be if nothing had been before, log lines or nothing, effects or nothing, which of the plugins
+--            ran or 0, what the run spent: an account but for its first numbers
+-- effects    a MessagePack array: { place of `state:<plugin>:<key>` in the keys, value or false, by turns },
+--            { place, write, value, ttl, by turns }, how many jobs, the place of the first one's `job:<id>` in the keys, the
+--            jobs as in creation.lua, and how many bytes and keys of state the plugin may keep
+-- returns    for each settlement: LOST, APPLIED, TOO_MANY_BYTES or TOO_MANY_KEYS of state, or the key of the state that
+--            was in conflict
 
-local runs = runs_of_batch(count)
-local ended = {}
+local settle
 
--- The key of the first expectation that doesn't hold, or else of the first sum that can't be made. Sums are written
--- down where the amounts were, so that nothing is left to fail once writing has begun.
-local function conflict_in(expectations, writes)
-  for n = 1, #expectations, 2 do
-    local key = KEYS[expectations[n]]
-    if state_at(key) ~= expectations[n + 1] then
-      return key
+do
+  local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0I2I2c0'
+
+  -- Replaces places in the keys by the keys themselves.
+  local function name_keys(list, step, names)
+    for n = 1, #list, step do
+      list[n] = keys[list[n]]
+      names[#names + 1] = list[n]
     end
   end
-  for n = 1, #writes, 4 do
-    if writes[n + 1] == ADD then
-      local key = KEYS[writes[n]]
-      local stored, expires = state_at(key)
-      local total = add(stored or '0', writes[n + 2])
-      if not total then
-        return key
+
+  -- The key of the first expectation that doesn't hold, or else of the first sum that can't be made. Sums are written
+  -- down where the amounts were.
+  local function conflict_in(expectations, list)
+    for n = 1, #expectations, 2 do
+      if state.at(expectations[n]) ~= expectations[n + 1] then
+        return expectations[n]
       end
-      writes[n + 2], writes[n + 3] = total, expires
-    elseif writes[n + 1] == REPLACE then
-      local _, expires = state_at(KEYS[writes[n]])
-      writes[n + 3] = expires
     end
-  end
-  return nil
-end
-
--- What there would be too much of, if anything. What doesn't grow may always change.
-local function excess_of(writes, bytes_max, keys_max)
-  if #writes == 0 then
+    for n = 1, #list, 4 do
+      if list[n + 1] == ADD then
+        local stored, expires = state.at(list[n])
+        local total = add(stored or '0', list[n + 2])
+        if not total then
+          return list[n]
+        end
+        list[n + 2], list[n + 3] = total, expires
+      elseif list[n + 1] == REPLACE then
+        local _, expires = state.at(list[n])
+        list[n + 3] = expires
+      end
+    end
     return nil
   end
-  sweep_all_state()
-  local size = read_size(plugin_and_key(sub(KEYS[writes[1]], #STATE_KEY + 1)))
-  local bytes, keys = size[1], size[2]
-  for n = 1, #writes, 4 do
-    local key = KEYS[writes[n]]
-    local _, own_key = plugin_and_key(sub(key, #STATE_KEY + 1))
-    local stored = state_at(key)
-    if stored then
-      bytes, keys = bytes - #own_key - #stored, keys - 1
-    end
-    if writes[n + 1] ~= DELETE then
-      bytes, keys = bytes + #own_key + #writes[n + 2], keys + 1
-    end
-  end
-  if bytes > bytes_max and bytes > size[1] then
-    return TOO_MANY_BYTES
-  end
-  return keys > keys_max and keys > size[2] and TOO_MANY_KEYS or nil
-end
 
-local function write_state(key, what, value, ttl)
-  if what == DELETE then
-    put_state(key, false, 0)
-  elseif what == SET then
-    put_state(key, value, ttl and math.min(now + ttl, NEVER) or 0)
-  else
-    -- A sum, or another value in the place of one, goes when that would have gone.
-    put_state(key, value, ttl)
-  end
-end
-
-local function write_effects(writes, count_jobs, first_place, jobs)
-  for n = 1, #writes, 4 do
-    write_state(KEYS[writes[n]], writes[n + 1], writes[n + 2], writes[n + 3])
-  end
-  local position = 1
-  for n = 0, count_jobs - 1 do
-    position = create(KEYS[first_place + n], jobs, position)
-  end
-end
-
-local function counts_as_attempt(what)
-  return what == SUCCEED or what == RETRY or what == BURY
-end
-
-local function goes_on(what)
-  return what == RETRY or what == RELEASE
-end
-
--- The tail of this run, on top of what earlier ones have left.
-local function add_tail(run, tail)
-  local before = run[OPEN]
-  if not before then
-    run[TAIL] = tail
-    return
-  end
-  local after = cmsgpack.unpack(tail)
-  after[UNIQUE_KEY] = before[UNIQUE_KEY]
-  after[RAN] = ran_in_all(before[RAN], after[RAN])
-  after[PROGRESS] = after[PROGRESS] or before[PROGRESS]
-  run[TAIL], run[OPEN] = cmsgpack.pack(after), after
-end
-
-local function as_cancelled(tail)
-  local places = cmsgpack.unpack(tail)
-  places[WHY] = WHY_CANCELLED
-  return cmsgpack.pack(places)
-end
-
-local function end_run(key, run, what, delay, keep, priority, queue)
-  local id = id_of(key)
-  if counts_as_attempt(what) then
-    run[ATTEMPTS] = run[ATTEMPTS] + 1
-  end
-  if what == SUCCEED then
-    make_final(id, run, SUCCEEDED, keep)
-  elseif what == BURY then
-    make_final(id, run, DEAD, keep)
-  elseif what == CANCEL_IT then
-    make_final(id, run, CANCELLED, keep)
-  else
-    run[STATE] = READY
-    make_waiting(id, priority, queue, delay)
-  end
-  ended[#ended + 1] = id
-  save_run(key, run)
-end
-
-local recorded_as -- what the last settlement that was applied is recorded as
-
-local function apply(key, run, what, delay, keep, tail, lines, effects)
-  effects = effects ~= '' and cmsgpack.unpack(effects)
-  local refusal = effects
-    and (conflict_in(effects[1], effects[2]) or excess_of(effects[2], effects[6], effects[7]))
-  if refusal then
-    return refusal
-  end
-  if run[CANCEL] == 1 and goes_on(what) then
-    what, tail = CANCEL_IT, as_cancelled(tail)
-  end
-  local priority, queue
-  if goes_on(what) then
-    priority, queue = head_of(id_of(key))
-    if not priority then
-      -- The job is unreadable. Whoever takes its lease back will say so.
+  -- Why effects can't be had; nothing if they can.
+  local function refusal_of(effects)
+    local expectations, list, _, _, _, bytes_max, keys_max = unpack(effects)
+    local names = {}
+    name_keys(expectations, 2, names)
+    name_keys(list, 4, names)
+    if not state.fetch(names) then
       return LOST
     end
+    return conflict_in(expectations, list) or (#list > 0 and state.excess_of(list, bytes_max, keys_max)) or nil
   end
-  recorded_as = what
-  append_log(id_of(key), lines, lines_kept)
-  add_tail(run, tail)
-  end_run(key, run, what, delay, keep, priority, queue)
-  if effects then
-    write_effects(unpack(effects, 2, 5))
-  end
-  return APPLIED
-end
 
-local function is_repetition(run, lease)
-  return run and run[STATE] ~= LEASED and run[LEASE] == lease
-end
-
-local replies = {}
-local runs_spent, is_as_sent = {}, true
-local position = 1
-for n = 1, count do
-  local lease, what, delay, keep, tail, lines, effects, plugin, numbers
-  lease, what, delay, keep, tail, lines, effects, plugin, numbers, position =
-    unpack_bytes(SETTLEMENT, batch, position)
-  local run = runs[n]
-  recorded_as = nil
-  if holds(run, lease) then
-    replies[n] = apply(KEYS[FIXED_KEYS + n], run, what, delay, keep, tail, lines, effects)
-  else
-    replies[n] = is_repetition(run, lease) and APPLIED or LOST
-  end
-  if plugin > 0 then
-    is_as_sent = is_as_sent and recorded_as == what
-    if recorded_as then
-      runs_spent[#runs_spent + 1] = { totals[2 * plugin - 1], recorded_as, numbers }
+  -- The tail of this run on top of what earlier ones have left, and the unique key or false; nothing if that can't be read.
+  local function tail_after(before, tail)
+    local old = runs.open(before)
+    if not old then
+      return nil
     end
+    local places = unpack_values(tail)
+    local is_whole, ran = pcall(spending.sum, old[RAN], places[RAN])
+    if not is_whole then
+      return nil
+    end
+    places[UNIQUE_KEY], places[RAN], places[PROGRESS] = old[UNIQUE_KEY], ran, places[PROGRESS] or old[PROGRESS]
+    for place = TAIL_PLACES + 1, #old do
+      places[place] = old[place]
+    end
+    return pack_values(places), old[UNIQUE_KEY]
+  end
+
+  local function as_cancelled(tail)
+    local places = unpack_values(tail)
+    places[WHY] = WHY_CANCELLED
+    return pack_values(places)
+  end
+
+  local FINAL_STATE = { [SUCCEED] = SUCCEEDED, [BURY] = DEAD, [CANCEL_IT] = CANCELLED }
+  local IS_ATTEMPT = { [SUCCEED] = 1, [RETRY] = 1, [BURY] = 1, [RELEASE] = 0, [CANCEL_IT] = 0 }
+
+  local ended, strings, settled -- where leases that end, and runs, are to be put; and how many were put there
+  local lines_kept
+  local attempts, expiries, held, leased_at -- of the run at hand
+
+  -- Decides one settlement whose token holds. Returns the answer, and what it is recorded as if it is applied.
+  local function apply(key, packed, cancel, what, delay, keep, tail, lines, effects)
+    local id, is, priority, queue = id_of(key), FINAL_STATE[what], nil, nil
+    if not is and cancel == 1 then
+      what, is, tail = CANCEL_IT, CANCELLED, as_cancelled(tail)
+    end
+    if not is then
+      priority, queue = jobs.head(id)
+      if not priority then
+        return LOST
+      end
+    end
+    local before, unique_key = sub(packed, RUN_HEAD_BYTES + 1), false
+    if before ~= EMPTY_TAIL then
+      tail, unique_key = tail_after(before, tail)
+      if not tail then
+        return LOST
+      end
+    end
+    effects = effects ~= '' and unpack_values(effects)
+    local refusal = effects and refusal_of(effects)
+    if refusal then
+      return refusal
+    end
+    if lines ~= '' and not logs.add(id, lines, lines_kept) then
+      return LOST
+    end
+
+    -- Nothing can be refused from here on.
+    local finished_at = now
+    if is then
+      finals.add(id, is, keep)
+      if unique_key then
+        unique.free(unique_key)
+      end
+    else
+      is, finished_at = READY, 0
+      waiting.add(id, priority, queue, delay)
+    end
+    settled = settled + 1
+    ended[settled] = id
+    local head = pack_bytes(RUN_HEAD, is, 0, attempts + IS_ATTEMPT[what], expiries, held, leased_at, finished_at)
+    strings[2 * settled - 1], strings[2 * settled] = key, head .. tail
+    if effects then
+      if #effects[2] > 0 then
+        state.apply(effects[2])
+      end
+      if effects[3] > 0 then
+        creation.create(effects[5], effects[3], effects[4])
+      end
+    end
+    return APPLIED, what
+  end
+
+  -- What the runs come to that are recorded, each as it is; where nothing is recorded, it says false.
+  local function spent_by(recorded, totals)
+    local list, position = {}, 1
+    for n = 1, #recorded do
+      local _, _, _, _, _, _, _, plugin, numbers, after = unpack_bytes(SETTLEMENT, batch, position)
+      position = after
+      if recorded[n] and plugin > 0 then
+        list[#list + 1] = { totals[2 * plugin - 1], recorded[n], numbers }
+      end
+    end
+    return accounts.of_runs(list)
+  end
+
+  function settle()
+    local count, days_kept, totals
+    count, lines_kept, days_kept, totals = unpack(asked)
+    writes.start()
+    waiting.start()
+    finals.start()
+    unique.start()
+    state.start()
+    creation.start()
+    local stored = call('MGET', unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count))
+    ended, strings, settled = writes.list('ZREM', LEASES), writes.own_strings(), 0
+    local replies, recorded, is_as_sent = {}, {}, true
+    local position = 1
+    for n = 1, count do
+      local number, what, delay, keep, tail, lines, effects, plugin, _, after =
+        unpack_bytes(SETTLEMENT, batch, position)
+      position = after
+      local packed, is, cancel = stored[n], nil, nil
+      is, cancel, attempts, expiries, held, leased_at = runs.head(packed)
+      local reply, recorded_as = LOST, nil
+      if is and held == number then
+        if is == LEASED then
+          reply, recorded_as = apply(keys[FIXED_KEYS + n], packed, cancel, what, delay, keep, tail, lines, effects)
+        else
+          reply = APPLIED -- as it was before
+        end
+      end
+      replies[n] = reply
+      recorded[n] = recorded_as or false
+      is_as_sent = is_as_sent and (plugin == 0 or recorded_as == what)
+    end
+    unique.finish()
+    waiting.finish_and_wake()
+    state.finish()
+    accounts.add(is_as_sent and totals or spent_by(recorded, totals), days_kept)
+    writes.commit()
+    return replies
   end
 end
-flush_runs()
-call_with_all('ZREM', LEASES, ended)
-flush_finals()
-flush_waiting()
-flush_sizes()
-record_spent(is_as_sent and totals or spent_by(runs_spent), days_kept)
-return replies

@@ -1,26 +1,272 @@
 -- A plugin's state: STRINGs at `state:<plugin>:<key>`, of six bytes that say when the value goes (0: never), and the value.
 -- How much of it there is, is in a HASH at `sizes`: `<plugin>:bytes` (keys and values) and `<plugin>:keys`. Values that go
--- are also in a ZSET at `expiring`, by when; the call that finds their time over takes them away, and out of the sizes.
+-- are also in a ZSET at `expiring`, by when; whoever finds their time over takes them away, and out of the sizes.
 -- Redis's own expiry wouldn't tell, so the sizes would not be exact.
-local STATE_KEY = PREFIX .. 'state:'
-local EXPIRES = '>I6'
-local EXPIRES_BYTES = 6
+--
+-- What is read and what is changed stands in an overlay until the call is decided.
 
-local known = {} -- by key: what was read of it, { value or false, when it goes }
+local state = {}
 
--- The value, or false if there is none; and when it goes.
-local function state_at(key)
-  local entry = known[key]
-  if not entry then
-    local stored = call('GET', key)
-    entry = { false, 0 }
-    if stored and #stored >= EXPIRES_BYTES then
-      local expires = unpack_bytes(EXPIRES, stored)
-      if expires == 0 or expires > now then
-        entry = { sub(stored, EXPIRES_BYTES + 1), expires }
+do
+  local EXPIRES = '>I6'
+  local EXPIRES_BYTES = 6
+  local NEVER = 2 ^ 48 - 1 -- as late as six bytes can say
+
+  local STATE_KEY, SIZES, EXPIRING
+  local known -- by key: its entry, or `reads.ALIEN`
+  local changed -- keys, in order of the first change
+  local sizes -- by plugin: bytes, keys
+
+  -- Among the classes of what is to be removed: of all values that go.
+  state.CLASS = 'state'
+
+  function state.start()
+    known = nil
+  end
+
+  local function begin_changes()
+    if not known then
+      STATE_KEY, SIZES, EXPIRING = PREFIX .. 'state:', PREFIX .. 'sizes', PREFIX .. 'expiring'
+      known, changed, sizes = {}, {}, {}
+    end
+  end
+
+  -- An entry: the value or false, when it goes (0: never), how many bytes the value has that is stored now, or false, and
+  -- when that one goes. A value whose time is over is none, but is stored.
+  local function read_entry(stored)
+    if not stored then
+      return { value = false, expires = 0, stored = false, stored_expires = 0 }
+    end
+    if stored == reads.ALIEN or #stored < EXPIRES_BYTES then
+      return reads.ALIEN
+    end
+    local expires = unpack_bytes(EXPIRES, stored)
+    local length = #stored - EXPIRES_BYTES
+    if expires == 0 or expires > now then
+      return { value = sub(stored, EXPIRES_BYTES + 1), expires = expires, stored = length, stored_expires = expires }
+    end
+    return { value = false, expires = 0, stored = length, stored_expires = expires }
+  end
+
+  -- Reads what isn't known yet of these keys. Says whether all of them can be read.
+  function state.fetch(names)
+    begin_changes()
+    local missing = {}
+    for n = 1, #names do
+      if not known[names[n]] then
+        missing[#missing + 1] = names[n]
       end
     end
-    known[key] = entry
+    local values = reads.strings(missing)
+    for n = 1, #missing do
+      known[missing[n]] = read_entry(values[n])
+    end
+    for n = 1, #names do
+      if known[names[n]] == reads.ALIEN then
+        return false
+      end
+    end
+    return true
   end
-  return entry[1], entry[2]
+
+  -- The value, or false if there is none; and when it goes. The key was fetched.
+  function state.at(key)
+    local entry = known[key]
+    return entry.value, entry.expires
+  end
+
+  function state.plugin_and_key(name)
+    return string.match(name, '^([^:]*):(.*)$')
+  end
+
+  -- The name after which a key is called, and how many bytes of the key are the plugin's own.
+  local function own_bytes(key)
+    local _, own = state.plugin_and_key(sub(key, #STATE_KEY + 1))
+    return #own
+  end
+
+  function state.plugin_of(key)
+    return (state.plugin_and_key(sub(key, #STATE_KEY + 1)))
+  end
+
+  local function size_of(plugin)
+    local size = sizes[plugin]
+    if not size then
+      local stored = call('HMGET', SIZES, plugin .. ':bytes', plugin .. ':keys')
+      size = { tonumber(stored[1] or 0) or 0, tonumber(stored[2] or 0) or 0 }
+      sizes[plugin] = size
+      writes.knows(SIZES)
+    end
+    return size
+  end
+
+  local function mark(key, entry)
+    if not entry.is_changed then
+      entry.is_changed = true
+      changed[#changed + 1] = key
+    end
+  end
+
+  -- `value` is false for one that goes away; `expires` is 0 for one that never does. `size` is that of the plugin.
+  local function put(size, key, own, value, expires)
+    local entry = known[key]
+    -- What is stored, or what an earlier run of this call put there.
+    local before = entry.counts
+    if before == nil then
+      before = entry.stored
+    end
+    if before then
+      size[1], size[2] = size[1] - own - before, size[2] - 1
+    end
+    if value then
+      size[1], size[2] = size[1] + own + #value, size[2] + 1
+    end
+    entry.counts = value and #value or false
+    entry.value, entry.expires = value, value and expires or 0
+    mark(key, entry)
+  end
+
+  -- Up to so many values whose time is over, and when the next one goes or false.
+  local function expired(count)
+    local names = call('ZRANGE', EXPIRING, '-inf', now, 'BYSCORE', 'LIMIT', 0, count)
+    writes.knows(EXPIRING)
+    return names
+  end
+
+  -- Takes away up to so many values whose time is over; says how many.
+  function state.sweep(count)
+    local names = expired(count)
+    for _, name in ipairs(names) do
+      local key = STATE_KEY .. name
+      local entry = known[key]
+      if not entry then
+        local length = reads.try('STRLEN', key)
+        if length ~= reads.ALIEN and length >= EXPIRES_BYTES then
+          entry = { value = false, expires = 0, stored = length - EXPIRES_BYTES, stored_expires = now }
+          known[key] = entry
+        else
+          writes.value('ZREM', EXPIRING, name)
+        end
+      end
+      -- One that this call has written anew is none of those any more.
+      if entry and entry ~= reads.ALIEN and not entry.value then
+        put(size_of((state.plugin_and_key(name))), key, own_bytes(key), false, 0)
+      end
+    end
+    return #names
+  end
+
+  -- Takes away up to so many of all values whose time is over, and says when the next one goes.
+  function state.remove(count)
+    begin_changes()
+    local swept = state.sweep(count)
+    local next = call('ZRANGE', EXPIRING, swept, swept, 'WITHSCORES')
+    if next[2] then
+      writes.pair('ZADD', FINALS, next[2], state.CLASS)
+    else
+      writes.value('ZREM', FINALS, state.CLASS)
+    end
+    return swept
+  end
+
+  -- What there would be too much of after these writes, if anything: of each its key, what, value, and when that goes.
+  -- What doesn't grow may always change.
+  function state.excess_of(list, bytes_max, keys_max)
+    local plugin = state.plugin_of(list[1])
+    local base = #STATE_KEY + #plugin + 1
+    local function excess()
+      local size = size_of(plugin)
+      local bytes, count = size[1], size[2]
+      for n = 1, #list, 4 do
+        local key, own = list[n], #list[n] - base
+        local entry = known[key]
+        local before = entry.counts
+        if before == nil then
+          before = entry.stored
+        end
+        if before then
+          bytes, count = bytes - own - before, count - 1
+        end
+        if list[n + 1] ~= DELETE then
+          bytes, count = bytes + own + #list[n + 2], count + 1
+        end
+      end
+      if bytes > bytes_max and bytes > size[1] then
+        return TOO_MANY_BYTES
+      end
+      return count > keys_max and count > size[2] and TOO_MANY_KEYS or nil
+    end
+    local found = excess()
+    -- It may be that what is in the way is only what should be gone.
+    if found and state.sweep(STATE_SWEEP_MAX) > 0 then
+      found = excess()
+    end
+    return found
+  end
+
+  -- Makes these writes, as `excess_of` has them.
+  function state.apply(list)
+    local plugin = state.plugin_of(list[1])
+    local base, size = #STATE_KEY + #plugin + 1, size_of(plugin)
+    for n = 1, #list, 4 do
+      local key, what, value, expires = list[n], list[n + 1], list[n + 2], list[n + 3]
+      local own = #key - base
+      if what == DELETE then
+        if known[key].value or known[key].stored then
+          put(size, key, own, false, 0)
+        end
+      elseif what == SET then
+        put(size, key, own, value, expires and min(now + expires, NEVER) or 0)
+      else
+        -- A sum, or another value in the place of one, goes when that would have gone.
+        put(size, key, own, value, expires)
+      end
+    end
+  end
+
+  local function finish_sizes()
+    for plugin, size in pairs(sizes) do
+      if size[2] > 0 then
+        local values = writes.values('HSET', SIZES)
+        local n = #values
+        values[n + 1], values[n + 2] = plugin .. ':bytes', score(size[1])
+        values[n + 3], values[n + 4] = plugin .. ':keys', score(size[2])
+      else
+        writes.pair('HDEL', SIZES, plugin .. ':bytes', plugin .. ':keys')
+      end
+    end
+  end
+
+  function state.finish()
+    if not known then
+      return
+    end
+    local earliest, gone, going = huge, nil, nil
+    for _, key in ipairs(changed) do
+      local entry = known[key]
+      local name = sub(key, #STATE_KEY + 1)
+      if entry.value then
+        writes.string(key, pack_bytes(EXPIRES, entry.expires) .. entry.value)
+      elseif entry.stored then
+        writes.remove(key)
+      end
+      if entry.value and entry.expires > 0 then
+        going = going or writes.list('ZADD', EXPIRING)
+        local n = #going
+        going[n + 1], going[n + 2] = score(entry.expires), name
+        earliest = min(earliest, entry.expires)
+      elseif entry.stored_expires > 0 then
+        gone = gone or writes.list('ZREM', EXPIRING)
+        gone[#gone + 1] = name
+      end
+    end
+    if earliest < huge then
+      local first = call('ZSCORE', FINALS, state.CLASS)
+      if not first or earliest < tonumber(first) then
+        writes.pair('ZADD', FINALS, score(earliest), state.CLASS)
+      end
+      writes.knows(FINALS)
+    end
+    finish_sizes()
+  end
 end

@@ -1,0 +1,139 @@
+//! The numbers and texts that Rust and the functions in `lua/` share, each of them said once: here. The functions get them
+//! by name from [`prelude`].
+
+use std::fmt::Write;
+
+use sandhog_core::account::{Account, RunEnd};
+use sandhog_core::job::State;
+use sandhog_core::reason::Reason;
+
+use super::layout::{self, Tail};
+use crate::SWEEP_MAX;
+
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $name:ident = $value:expr;)+) => {
+        $($(#[$doc])* pub(super) const $name: u64 = $value;)+
+        /// All of them, by name.
+        const NUMBERS: &[(&str, u64)] = &[$((stringify!($name), $name)),+];
+    };
+}
+
+numbers! {
+    // States. A job that waits is stored as ready, whether or not it is scheduled.
+    SCHEDULED = layout::state_number(State::Scheduled);
+    READY = layout::state_number(State::Ready);
+    LEASED = layout::state_number(State::Leased);
+    SUCCEEDED = layout::state_number(State::Succeeded);
+    DEAD = layout::state_number(State::Dead);
+    CANCELLED = layout::state_number(State::Cancelled);
+    /// A first byte of a run from this on is another version's: its lower half is the state.
+    NEXT_VERSION = 1 << 4;
+
+    // Settlements.
+    SUCCEED = 1;
+    RETRY = 2;
+    RELEASE = 3;
+    BURY = 4;
+    CANCEL_IT = 5;
+
+    // Answers to settlements and renewals; the first is one to both.
+    LOST = 0;
+    APPLIED = 1;
+    TOO_MANY_BYTES = 2;
+    TOO_MANY_KEYS = 3;
+    HELD = 1;
+    CANCEL_REQUESTED = 2;
+
+    // Writes of state.
+    DELETE = 1;
+    SET = 2;
+    ADD = 3;
+    REPLACE = 4;
+
+    // How a job is laid out: its first byte.
+    /// It may run on any revision.
+    ANY_REVISION = 1;
+    /// It is pinned to one.
+    PINNED = 2;
+
+    // The places in the tail of a run, from 1 on.
+    UNIQUE_KEY = 1;
+    RAN = 2;
+    WHY = 3;
+    PROGRESS = 4;
+    /// How many there are; the last one is the output.
+    TAIL_PLACES = 5;
+
+    /// How many numbers of an account say how runs ended; what follows is what they spent, the fuel first.
+    ENDS = RunEnd::ALL.len() as u64;
+    /// Values of state that one settlement takes away at most, if they are over and in its way.
+    STATE_SWEEP_MAX = SWEEP_MAX as u64;
+}
+
+/// Where a day's account of all plugins together stands: no plugin has such a name.
+pub(super) const OF_ALL: &str = ":";
+
+/// The end of a run that each settlement counts as.
+const END_OF: [(u64, RunEnd); 5] = [
+    (SUCCEED, RunEnd::Succeeded),
+    (RETRY, RunEnd::Retried),
+    (BURY, RunEnd::Dead),
+    (CANCEL_IT, RunEnd::Cancelled),
+    (RELEASE, RunEnd::Released),
+];
+
+/// The start of every script and of the library: a local variable for each number and text.
+pub(super) fn prelude() -> String {
+    let mut lua = String::new();
+    let mut line = |name: &str, value: &str| {
+        writeln!(lua, "local {name} = {value}").expect("writing to a string can't fail");
+    };
+    for (name, number) in NUMBERS {
+        line(name, &number.to_string());
+    }
+    line("OF_ALL", &quoted(OF_ALL.as_bytes()));
+    line("EMPTY_TAIL", &quoted(&Tail::default().bytes()));
+    line("WHY_CANCELLED", &quoted(&layout::why_bytes(Reason::Cancelled, None)));
+    let finals = State::ALL.into_iter().filter(|state| state.is_final());
+    let finals: Vec<String> = finals.map(|state| format!("[{}] = true", layout::state_number(state))).collect();
+    line("IS_FINAL", &format!("{{ {} }}", finals.join(", ")));
+    let places = END_OF.map(|(code, end)| format!("[{code}] = {}", place_of(end)));
+    line("PLACE_OF_END", &format!("{{ {} }}", places.join(", ")));
+    lua
+}
+
+/// Where an account counts runs that ended so, from 1 on.
+fn place_of(end: RunEnd) -> usize {
+    let place = Account::PARTS.iter().position(|part| *part == end.slug());
+    place.expect("an account has a number for every end") + 1
+}
+
+/// A text in Lua, whatever its bytes are.
+fn quoted(bytes: &[u8]) -> String {
+    let escaped: String = bytes.iter().map(|byte| format!("\\{byte:03}")).collect();
+    format!("'{escaped}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prelude_names_each_number_once() {
+        let prelude = prelude();
+        for line in ["local LEASED = 2\n", "local EMPTY_TAIL = '\\149\\194\\194\\194\\194\\194'\n"] {
+            assert!(prelude.contains(line), "{prelude}");
+        }
+        let mut names: Vec<&str> = prelude.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn an_account_begins_with_the_ends_and_the_fuel() {
+        assert_eq!(END_OF.map(|(_, end)| place_of(end)), [1, 2, 3, 4, 5]);
+        assert_eq!(Account::PARTS[RunEnd::ALL.len()], "fuel");
+    }
+}

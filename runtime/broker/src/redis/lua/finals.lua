@@ -1,0 +1,88 @@
+-- Final jobs: a ZSET for each state and keep time, at `finals:<class>`, by when they finished. All jobs of a class are
+-- kept for the same time, so its first one is also the first to be removed.
+
+local finals = {}
+
+do
+  local CLASS_OF = { [SUCCEEDED] = 'succeeded:', [DEAD] = 'dead:', [CANCELLED] = 'cancelled:' } -- and how long they are kept
+
+  local by_keep -- by state and keep time: where new members stand
+  local finished_at
+  local last_state, last_keep, last_members, last_count -- where the latest one was put
+
+  function finals.start()
+    by_keep, finished_at, last_state = {}, score(now), nil
+  end
+
+  -- Where the members stand that a class gets by this call.
+  local function members_of(state, keep)
+    local class = CLASS_OF[state] .. score(keep)
+    local members = writes.list('ZADD', CLASS_KEY .. class)
+    by_keep[state] = by_keep[state] or {}
+    by_keep[state][keep] = members
+    if not call('ZSCORE', FINALS, class) then
+      writes.pair('ZADD', FINALS, score(now + keep), class)
+    end
+    writes.knows(FINALS)
+    return members
+  end
+
+  function finals.add(id, state, keep)
+    if state ~= last_state or keep ~= last_keep then
+      local of_state = by_keep[state]
+      last_members = of_state and of_state[keep] or members_of(state, keep)
+      last_state, last_keep, last_count = state, keep, #last_members
+    end
+    last_members[last_count + 1], last_members[last_count + 2] = finished_at, id
+    last_count = last_count + 2
+  end
+
+  -- Makes a job final whose run is a table.
+  function finals.finish(id, run, state, keep)
+    run.state, run.finished_at, run.cancel = state, now, 0
+    local key = run.places[UNIQUE_KEY]
+    if key then
+      unique.free(key)
+    end
+    finals.add(id, state, keep)
+  end
+
+  -- The classes of a state that hold a job.
+  function finals.classes_of(state)
+    local classes = {}
+    local prefix = CLASS_OF[state]
+    for _, class in ipairs(call('ZRANGE', FINALS, 0, -1)) do
+      if sub(class, 1, #prefix) == prefix then
+        classes[#classes + 1] = class
+      end
+    end
+    return classes
+  end
+
+  function finals.keep_of(class)
+    return tonumber(string.match(class, '%d+$'))
+  end
+
+  -- Says when the first job of a class is to be removed, which finished at this time; false if none is left.
+  function finals.first_is(class, time)
+    if time then
+      writes.pair('ZADD', FINALS, score(time + finals.keep_of(class)), class)
+    else
+      writes.value('ZREM', FINALS, class)
+    end
+  end
+
+  -- Takes a job out of the class in which it is.
+  function finals.leave(id, state)
+    for _, class in ipairs(finals.classes_of(state)) do
+      local key = CLASS_KEY .. class
+      if call('ZSCORE', key, id) then
+        writes.value('ZREM', key, id)
+        local first = call('ZRANGE', key, 0, 1, 'WITHSCORES')
+        if first[1] == id then
+          finals.first_is(class, first[4])
+        end
+      end
+    end
+  end
+end
