@@ -18,7 +18,7 @@ use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::{Lease, NewJob, Priority};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::StateQuota;
+use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
@@ -186,6 +186,7 @@ fn success(lease: &Lease) -> Result<Settle> {
         usage,
         traffic: Traffic::default(),
         state_max: STATE_MAX,
+        queue_max: QueueBounds::default(),
     };
     let settlement = Settlement::Succeed { output: br#"{"ok":true}"#.to_vec(), effects: Effects::default() };
     Ok(Settle {

@@ -60,8 +60,9 @@ mod sentinel;
 pub mod testing;
 mod url;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use redis::Value;
@@ -80,9 +81,18 @@ use self::library::{Function, Scripts};
 use self::link::Call;
 use self::nodes::Nodes;
 use crate::{
-    Broker, Changed, Clock, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
-    Result, Seen, Settle, Wakes,
+    Broker, Clock, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result,
+    SWEEP_MAX, Seen, Settle, Sweep, Swept, Wakes,
 };
+
+/// Tenants that are written down as known to the server, and since when.
+type Registered = HashMap<TenantId, Instant>;
+
+/// How long a tenant counts as written down; somebody else may have purged it meanwhile.
+const REGISTERED_FOR: Duration = Duration::from_secs(10 * 60);
+
+/// How long it is remembered of a tenant that was purged how often one of its lanes had come or gone.
+const TALLY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A broker on a Redis server.
 pub struct Redis {
@@ -91,6 +101,7 @@ pub struct Redis {
     scripts: Scripts,
     /// The one tenant whose user this is, if it is one's own.
     tenant: Option<TenantId>,
+    registered: Mutex<Registered>,
     clock: Option<Arc<dyn Clock>>,
     /// Listeners end when this is dropped.
     open: watch::Sender<()>,
@@ -107,6 +118,7 @@ impl Redis {
             ping_interval: config.ping_interval,
             scripts: Scripts::new(),
             tenant: None,
+            registered: Mutex::default(),
             clock: None,
             open: watch::Sender::new(()),
         })
@@ -153,20 +165,76 @@ impl Redis {
         self.nodes.run(what, call).await
     }
 
-    async fn act_on(&self, tenant: &TenantId, action: JobAction, job: JobId) -> Result<Changed> {
-        match action {
-            JobAction::Cancel => {
-                let request = batch::cancel(tenant, job);
-                reply::cancelled(self.run("cancel", tenant, &self.scripts.cancel, request).await?)
+    /// Remembers, where the operator's user may write it down, that the server keeps something of a tenant.
+    async fn register(&self, tenant: &TenantId) {
+        let is_known =
+            |registered: &Registered| registered.get(tenant).is_some_and(|at| at.elapsed() < REGISTERED_FOR);
+        if self.tenant.is_some() || is_known(&self.registered()) {
+            return;
+        }
+        let command = redis::cmd("SADD").arg(keys::TENANTS).arg(tenant.as_str()).to_owned();
+        match self.nodes.ask_registry("registration of a tenant", &command).await {
+            Ok(_) => drop(self.registered().insert(tenant.clone(), Instant::now())),
+            // What comes next says what is wrong.
+            Err(error) => tracing::debug!(%tenant, %error, "can't register a tenant yet"),
+        }
+    }
+
+    fn registered(&self) -> MutexGuard<'_, Registered> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn act_on(&self, tenant: &TenantId, action: JobAction, ids: &[JobId]) -> Result<Outcome> {
+        let mut changed = Vec::with_capacity(ids.len());
+        for part in batch::parts(ids) {
+            let request = batch::act(tenant, action, part);
+            let reply = self.run("change of jobs", tenant, &self.scripts.act, request).await?;
+            changed.extend(reply::changed(part.len(), reply)?);
+        }
+        Ok(Outcome::Jobs(changed))
+    }
+
+    async fn sweep(&self, tenant: &TenantId, sweep: &Sweep) -> Result<Swept> {
+        let reply = self.run("sweep", tenant, &self.scripts.sweep, batch::sweep(tenant, sweep)).await?;
+        let swept = reply::swept(tenant, reply)?;
+        if swept.has_ready || swept.next_due.is_some() || swept.next_removal.is_some() {
+            self.register(tenant).await;
+        }
+        Ok(swept)
+    }
+
+    /// Removes jobs first, then values of state, and what is left of a tenant when there are none.
+    async fn purge(&self, tenant: &TenantId, most: usize) -> Result<u64> {
+        const WHAT: &str = "purge";
+        let mut room = most.max(1);
+        loop {
+            let step = room.min(SWEEP_MAX);
+            let request = batch::purge(tenant, step, &[]);
+            let (mut left, mut unused) =
+                reply::purged(self.run(WHAT, tenant, &self.scripts.purge, request).await?)?;
+            if left > 0 && unused > 0 {
+                let values =
+                    self.nodes.find_keys(WHAT, tenant, &keys::pattern(tenant, "state:"), unused).await?;
+                let request = batch::purge(tenant, unused, &values);
+                (left, unused) = reply::purged(self.run(WHAT, tenant, &self.scripts.purge, request).await?)?;
+                left = if values.is_empty() { 0 } else { left };
             }
-            JobAction::Redrive => {
-                let request = batch::of_job(tenant, job);
-                reply::redriven(self.run("redrive", tenant, &self.scripts.redrive, request).await?)
+            if left == 0 {
+                break;
             }
-            JobAction::RunNow | JobAction::Remove => {
-                Err(crate::Error::Unfit { problem: "not there yet".to_owned() })
+            room -= step - unused;
+            if room == 0 {
+                return Ok(left);
             }
         }
+        // Daemons that know of its lanes have to learn that they are gone.
+        self.nodes.remove_keys(WHAT, tenant, (&keys::tally(tenant), TALLY_KEPT)).await?;
+        if self.tenant.is_none() {
+            let command = redis::cmd("SREM").arg(keys::TENANTS).arg(tenant.as_str()).to_owned();
+            self.nodes.ask_registry(WHAT, &command).await?;
+            self.registered().remove(tenant);
+        }
+        Ok(0)
     }
 }
 
@@ -182,12 +250,13 @@ impl Broker for Redis {
         &self,
         tenant: &TenantId,
         jobs: &[NewJob],
-        _bounds: &QueueBounds,
+        bounds: &QueueBounds,
     ) -> Result<Vec<Enqueued>> {
+        self.register(tenant).await;
         let mut replies = Vec::with_capacity(jobs.len());
         for part in batch::parts(jobs) {
-            let reply =
-                self.run("enqueue", tenant, &self.scripts.enqueue, batch::enqueue(tenant, part)).await?;
+            let request = batch::enqueue(tenant, part, bounds);
+            let reply = self.run("enqueue", tenant, &self.scripts.enqueue, request).await?;
             replies.extend(reply::enqueued(part.len(), reply)?);
         }
         Ok(replies)
@@ -219,16 +288,9 @@ impl Broker for Redis {
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         match command {
-            Command::Jobs { action, ids } => {
-                let mut changed = Vec::with_capacity(ids.len());
-                for job in ids {
-                    changed.push(self.act_on(tenant, action, job).await?);
-                }
-                Ok(Outcome::Jobs(changed))
-            }
-            Command::Sweep(_) | Command::Purge { .. } => {
-                Err(crate::Error::Unfit { problem: "not there yet".to_owned() })
-            }
+            Command::Jobs { action, ids } => self.act_on(tenant, action, &ids).await,
+            Command::Sweep(sweep) => Ok(Outcome::Swept(self.sweep(tenant, &sweep).await?)),
+            Command::Purge { most } => Ok(Outcome::Left(self.purge(tenant, most).await?)),
         }
     }
 
@@ -243,21 +305,17 @@ impl Broker for Redis {
                 ("look-up of state", &scripts.state, batch::state(tenant, plugin, key))
             }
             Look::Usage(days) => ("look-up of usage", &scripts.usage, batch::usage(tenant, days)),
-            Look::Lanes => return Ok(Seen::Lanes(crate::Lanes::default())),
+            Look::Lanes => ("look-up of the lanes", &scripts.lanes, Request::of(tenant)),
         };
         let reply = self.run(what, tenant, script, request).await?;
         Ok(match look {
             Look::Job(_) => Seen::Job(reply::record(tenant, reply)?.map(Box::new)),
             Look::Log(job) => Seen::Log(reply::log(&keys::log(tenant, job), reply)?),
-            Look::Jobs(_) => Seen::Jobs(crate::Page {
-                jobs: reply::records(tenant, reply)?,
-                next: None,
-                unread: Vec::new(),
-            }),
+            Look::Jobs(query) => Seen::Jobs(reply::page(tenant, query.payloads, reply)?),
             Look::Counts => Seen::Counts(reply::counts(reply)?),
             Look::State { .. } => Seen::State(reply::optional_bytes(reply)?),
             Look::Usage(_) => Seen::Usage(reply::usage(tenant, reply)?),
-            Look::Lanes => Seen::Lanes(crate::Lanes::default()),
+            Look::Lanes => Seen::Lanes(reply::lanes(reply)?),
         })
     }
 
@@ -265,8 +323,17 @@ impl Broker for Redis {
         Ok(listen::start(Arc::clone(&self.nodes), self.ping_interval, tenants, self.open.subscribe()))
     }
 
+    /// A tenant's own user sees no more than whether there is anything of its tenant.
     async fn tenants(&self) -> Result<Vec<TenantId>> {
-        Ok(Vec::new())
+        const WHAT: &str = "look-up of the tenants";
+        match &self.tenant {
+            Some(tenant) if self.nodes.has_any(WHAT, tenant).await? => Ok(vec![tenant.clone()]),
+            Some(_) => Ok(Vec::new()),
+            None => {
+                let command = redis::cmd("SMEMBERS").arg(keys::TENANTS).to_owned();
+                reply::tenants(self.nodes.ask_registry(WHAT, &command).await?)
+            }
+        }
     }
 
     async fn check(&self) -> Result<Vec<String>> {

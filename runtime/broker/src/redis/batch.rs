@@ -10,7 +10,7 @@ use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite};
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{LogLine, NewJob};
-use sandhog_core::quota::{FuelQuota, OnEmpty, StateQuota};
+use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::{Timestamp, millis};
@@ -21,7 +21,10 @@ use super::keys::{Keys, Place};
 use super::layout::{self, Tail};
 use super::library::Function;
 use super::pack::Packer;
-use crate::{Cancel, Keep, LOG_LINES_KEPT, LeaseAsk, Query, Ran, Renew, SWEEP_MAX, Settle, USAGE_DAYS_KEPT};
+use crate::{
+    Asker, Cancel, Cursor, Filter, FleetLimit, JobAction, Keep, LOG_LINES_KEPT, LaneAsk, LeaseAsk, Query,
+    Ran, Renew, SWEEP_MAX, Settle, Sweep, USAGE_DAYS_KEPT,
+};
 
 /// One call of a function.
 #[derive(Debug)]
@@ -80,9 +83,10 @@ impl Request {
     }
 }
 
-/// No call takes more jobs or bytes than this, as it keeps everybody else waiting.
+/// No call takes more jobs, bytes or operations than this, as it keeps everybody else waiting.
 const PART_JOBS: usize = 1000;
 const PART_BYTES: usize = 8 << 20;
+const PART_OPERATIONS: usize = 4000;
 
 /// What a batch is made of.
 pub(super) trait Item {
@@ -90,24 +94,42 @@ pub(super) trait Item {
     fn job(&self) -> JobId;
     /// How many bytes it may have, roughly.
     fn size(&self) -> usize;
+    /// How many things it does: values that it reads and writes, jobs, log lines.
+    fn operations(&self) -> usize;
 }
 
-/// Cuts a batch into parts, each of which one call can take: not too long, and with each job once. A single item
-/// may be larger than the bound.
+/// Cuts a batch into parts, each of which one call can take: not too long, and with each job once. A single item may be larger
+/// than the bounds.
 pub(super) fn parts<T: Item>(items: &[T]) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
-        let mut bytes = 0;
+        let (mut bytes, mut operations) = (0, 0);
         let mut jobs = HashSet::with_capacity(rest.len().min(PART_JOBS));
         let too_much = rest.iter().take(PART_JOBS).position(|item| {
             bytes += item.size();
-            bytes > PART_BYTES || !jobs.insert(item.job())
+            operations += item.operations();
+            bytes > PART_BYTES || operations > PART_OPERATIONS || !jobs.insert(item.job())
         });
         let count = too_much.unwrap_or(PART_JOBS).max(1).min(rest.len());
         let (part, later) = rest.split_at(count);
         rest = later;
         (!part.is_empty()).then_some(part)
     })
+}
+
+impl Item for JobId {
+    fn job(&self) -> JobId {
+        *self
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
+
+    /// A cancellation reads and writes several keys.
+    fn operations(&self) -> usize {
+        10
+    }
 }
 
 impl Item for NewJob {
@@ -118,6 +140,10 @@ impl Item for NewJob {
     fn size(&self) -> usize {
         self.payload.len()
     }
+
+    fn operations(&self) -> usize {
+        1
+    }
 }
 
 impl Item for Renew {
@@ -127,6 +153,10 @@ impl Item for Renew {
 
     fn size(&self) -> usize {
         log_size(&self.log)
+    }
+
+    fn operations(&self) -> usize {
+        1 + self.log.len()
     }
 }
 
@@ -145,6 +175,16 @@ impl Item for Settle {
         };
         said + log_size(&self.log)
     }
+
+    fn operations(&self) -> usize {
+        let effects = match &self.settlement {
+            Settlement::Succeed { effects, .. } => {
+                effects.expectations().len() + effects.writes().len() + effects.jobs().len()
+            }
+            _ => 0,
+        };
+        1 + effects + self.log.len()
+    }
 }
 
 fn log_size(lines: &[LogLine]) -> usize {
@@ -153,9 +193,10 @@ fn log_size(lines: &[LogLine]) -> usize {
     lines.iter().map(|line| line.message.len() + fields(line)).sum()
 }
 
-pub(super) fn enqueue(tenant: &TenantId, jobs: &[NewJob]) -> Request {
+pub(super) fn enqueue(tenant: &TenantId, jobs: &[NewJob], bounds: &QueueBounds) -> Request {
     let mut request = Request::of(tenant);
-    request.asked.uint(jobs.len() as u64);
+    request.asked.array(4).uint(jobs.len() as u64);
+    request.asked.uint(exact(bounds.jobs)).uint(exact(bounds.bytes.0)).uint(exact(bounds.payload.0));
     put_jobs(&mut request.keys, &mut request.batch, jobs);
     request
 }
@@ -172,7 +213,8 @@ fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
             .number(job.priority.0.into(), 1);
         batch.counted(job.queue.as_str().as_bytes(), 1);
         batch.counted(job.unique_key.as_ref().map_or("", UniqueKey::as_str).as_bytes(), 2);
-        batch.counted(&layout::job_bytes(job), 4);
+        batch.counted(job.kind.as_str().as_bytes(), 1);
+        batch.number(job.payload.len() as u64, 4).counted(&layout::job_bytes(job), 4);
     }
     let mut queues: Vec<_> = jobs.iter().map(|job| &job.queue).collect();
     queues.sort_unstable();
@@ -185,17 +227,49 @@ fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
 
 pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {
     let mut request = Request::of(ask.tenant);
-    let keep = Keep::default();
     let asked = &mut request.asked;
-    asked.array(8).uint(exact_millis(ask.ttl)).uint(5);
-    asked.bytes(&layout::why_bytes(Reason::LeaseExpired, Some("its daemons vanished")));
-    asked.uint(SWEEP_MAX as u64).uint(exact_millis(keep.dead)).uint(exact_millis(keep.done));
-    asked.array(2 * ask.queues.len());
+    asked.array(7).uint(exact_millis(ask.ttl)).array(2 * ask.queues.len());
     for (queue, count) in ask.queues {
         request.keys.ready(queue);
         asked.bytes(queue.as_str().as_bytes()).uint((*count).into());
     }
-    put_fuel(&mut request.asked, ask.fuel);
+    asked.uint(ask.suspects.into()).uint(exact(ask.bytes.0));
+    put_fuel(asked, ask.fuel);
+    match ask.asker {
+        None => asked.absent(),
+        Some(Asker { daemon, number, repeats }) => {
+            asked.array(3).bytes(daemon.to_string().as_bytes()).uint(exact(number)).flag(repeats)
+        }
+    };
+    asked.array(5 * ask.lanes.len());
+    for LaneAsk { queue, kind, room, limit } in ask.lanes {
+        asked.bytes(queue.as_str().as_bytes()).bytes(kind.as_str().as_bytes()).uint((*room).into());
+        match limit {
+            None => asked.absent().absent(),
+            Some(FleetLimit { name, most }) => asked.bytes(name.as_str().as_bytes()).uint((*most).into()),
+        };
+    }
+    request
+}
+
+pub(super) fn sweep(tenant: &TenantId, sweep: &Sweep) -> Request {
+    let mut request = Request::of(tenant);
+    let keep = Keep::default();
+    let asked = &mut request.asked;
+    asked.array(7).uint(SWEEP_MAX as u64).uint(sweep.expiries_max.into());
+    asked.bytes(&layout::why_bytes(Reason::LeaseExpired, Some(&sweep.buried_message())));
+    asked.uint(exact_millis(keep.dead)).uint(exact_millis(keep.done));
+    asked.uint(exact(sweep.keep_max.done)).uint(exact(sweep.keep_max.dead));
+    request
+}
+
+/// Removes up to so many jobs, and once none is left the values of state at these keys.
+pub(super) fn purge(tenant: &TenantId, most: usize, values: &[String]) -> Request {
+    let mut request = Request::of(tenant);
+    for key in values {
+        request.keys.named(key);
+    }
+    request.asked.array(2).uint(most as u64).uint(values.len() as u64);
     request
 }
 
@@ -315,6 +389,12 @@ fn kind_of(settle: &Settle) -> (u64, Duration, Duration) {
         Settlement::Succeed { .. } => (codes::SUCCEED, Duration::ZERO, keep.done),
         // These two make it final only if it is to be cancelled.
         Settlement::Retry { after, .. } => (codes::RETRY, *after, keep.done),
+        Settlement::Release { after, reason } if reason.is_host_fault() => {
+            (codes::RELEASE_AS_FAULT, *after, keep.done)
+        }
+        Settlement::Release { after, reason: Reason::NoPlugin } => {
+            (codes::RELEASE_WITHOUT_PLUGIN, *after, keep.done)
+        }
         Settlement::Release { after, .. } => (codes::RELEASE, *after, keep.done),
         Settlement::Bury { .. } => (codes::BURY, Duration::ZERO, keep.dead),
         Settlement::Cancel => (codes::CANCEL_IT, Duration::ZERO, keep.done),
@@ -339,7 +419,7 @@ fn has_effect(effects: &Effects) -> bool {
 
 fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
     let mut packed = Packer::default();
-    packed.array(7).array(2 * effects.expectations().len());
+    packed.array(10).array(2 * effects.expectations().len());
     for (key, value) in effects.expectations() {
         packed.uint(keys.state(&ran.plugin, key)).optional_bytes(value);
     }
@@ -362,21 +442,38 @@ fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
     let first = put_jobs(keys, &mut jobs, effects.jobs());
     packed.uint(effects.jobs().len() as u64).uint(first).bytes(&jobs.into_bytes());
     let StateQuota { bytes: Bytes(bytes), keys } = ran.state_max;
-    packed.uint(bytes.min(EXACT_MAX)).uint(keys.min(EXACT_MAX));
+    packed.uint(exact(bytes)).uint(exact(keys));
+    let length: usize = effects.jobs().iter().map(|job| job.payload.len()).sum();
+    packed.uint(length as u64).uint(exact(ran.queue_max.jobs)).uint(exact(ran.queue_max.bytes.0));
     packed.into_bytes()
 }
 
 /// Up to here Lua's numbers are exact.
 const EXACT_MAX: u64 = 1 << 53;
 
-/// Whole milliseconds, up to 285,000 years.
-fn exact_millis(duration: Duration) -> u64 {
-    millis(duration).min(EXACT_MAX)
+fn exact(n: u64) -> u64 {
+    n.min(EXACT_MAX)
 }
 
-pub(super) fn cancel(tenant: &TenantId, job: JobId) -> Request {
-    let mut request = of_job(tenant, job);
-    request.asked.uint(exact_millis(Keep::default().done));
+/// Whole milliseconds, up to 285,000 years.
+fn exact_millis(duration: Duration) -> u64 {
+    exact(millis(duration))
+}
+
+/// Does one thing to these jobs, of which none is named twice.
+pub(super) fn act(tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Request {
+    let mut request = Request::of(tenant);
+    let what = match action {
+        JobAction::Cancel => codes::CANCEL,
+        JobAction::Redrive => codes::REDRIVE,
+        JobAction::RunNow => codes::RUN_NOW,
+        JobAction::Remove => codes::REMOVE,
+    };
+    request.asked.array(3).uint(what).uint(jobs.len() as u64).uint(exact_millis(Keep::default().done));
+    for job in jobs {
+        request.keys.job(*job);
+        request.keys.run(*job);
+    }
     request
 }
 
@@ -409,11 +506,23 @@ pub(super) fn log(tenant: &TenantId, job: JobId) -> Request {
 }
 
 pub(super) fn jobs(tenant: &TenantId, query: &Query) -> Request {
+    let Query { state, filter, after, limit, payloads } = query;
     let mut request = Request::of(tenant);
-    let limit = query.limit.clamp(1, Query::LIMIT_MAX);
-    // There are never that many jobs, and Lua's numbers are exact up to here.
-    let offset = 0.min(1 << 52);
-    request.asked.array(3).uint(layout::state_number(query.state)).uint(offset).uint(limit.into());
+    let asked = &mut request.asked;
+    asked.array(12).uint(layout::state_number(*state));
+    match after {
+        None => asked.absent().absent(),
+        Some(Cursor { rank, id }) => asked.uint(exact(*rank)).bytes(id.to_string().as_bytes()),
+    };
+    asked.uint((*limit).clamp(1, Query::LIMIT_MAX).into());
+    asked.uint(Query::LOOKED_AT_MAX as u64).uint(Query::BYTES_MAX as u64).flag(*payloads);
+    let Filter { queue, kind, reason, enqueued_from, enqueued_until } = filter;
+    asked.optional_bytes(queue.as_ref().map(|queue| queue.as_str().as_bytes()));
+    asked.optional_bytes(kind.as_ref().map(|kind| kind.as_str().as_bytes()));
+    asked.optional_bytes(reason.map(|reason| reason.slug().as_bytes()));
+    for time in [enqueued_from, enqueued_until] {
+        asked.optional_uint(time.map(|time| exact(time.as_millis())));
+    }
     request
 }
 
@@ -436,6 +545,7 @@ mod tests {
     struct Sized {
         job: u128,
         size: usize,
+        operations: usize,
     }
 
     impl Item for Sized {
@@ -446,11 +556,27 @@ mod tests {
         fn size(&self) -> usize {
             self.size
         }
+
+        fn operations(&self) -> usize {
+            self.operations
+        }
     }
 
     fn lengths(items: impl IntoIterator<Item = (u128, usize)>) -> Vec<usize> {
-        let items: Vec<Sized> = items.into_iter().map(|(job, size)| Sized { job, size }).collect();
+        let items: Vec<Sized> =
+            items.into_iter().map(|(job, size)| Sized { job, size, operations: 1 }).collect();
         parts(&items).map(<[Sized]>::len).collect()
+    }
+
+    #[test]
+    fn a_batch_is_cut_where_it_would_do_too_much() {
+        let lengths = |operations: &[usize]| {
+            let items: Vec<Sized> =
+                (0..).zip(operations).map(|(job, n)| Sized { job, size: 1, operations: *n }).collect();
+            parts(&items).map(<[Sized]>::len).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&[5000, 5000, 1]), [1, 1, 1]);
+        assert_eq!(lengths(&[2000, 2000, 2000, 1, 1]), [2, 3]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
 
 use super::layout::{self, Tail};
-use crate::SWEEP_MAX;
+use crate::{LANE_KEPT as LANE_KEPT_FOR, LANE_NOTED_EVERY as LANE_NOTED_AFTER, SWEEP_MAX};
 
 macro_rules! numbers {
     ($($(#[$doc:meta])* $name:ident = $value:expr;)+) => {
@@ -35,14 +35,33 @@ numbers! {
     RELEASE = 3;
     BURY = 4;
     CANCEL_IT = 5;
+    /// A release that counts a fault of the host.
+    RELEASE_AS_FAULT = 6;
+    /// A release for want of a plugin.
+    RELEASE_WITHOUT_PLUGIN = 7;
 
-    // Answers to settlements and renewals; the first is one to both.
+    // What is done to jobs.
+    CANCEL = 1;
+    REDRIVE = 2;
+    RUN_NOW = 3;
+    REMOVE = 4;
+
+    // Answers, each about one job.
     LOST = 0;
     APPLIED = 1;
     TOO_MANY_BYTES = 2;
     TOO_MANY_KEYS = 3;
-    HELD = 1;
-    CANCEL_REQUESTED = 2;
+    TOO_MANY_JOBS = 4;
+    TOO_MANY_JOB_BYTES = 5;
+    TOO_LARGE = 6;
+    UNREADABLE = 7;
+    HELD = 8;
+    CANCEL_REQUESTED = 9;
+    DONE = 10;
+    REQUESTED = 11;
+    UNKNOWN = 12;
+    /// It can't be done to a job in the state with the number that is added to this one.
+    NOT_IN = 32;
 
     // Writes of state.
     DELETE = 1;
@@ -61,25 +80,34 @@ numbers! {
     RAN = 2;
     WHY = 3;
     PROGRESS = 4;
-    /// How many there are; the last one is the output.
-    TAIL_PLACES = 5;
+    OUTPUT = 5;
+    /// How many there always are.
+    TAIL_PLACES = OUTPUT;
+    /// How often the host has failed on the job; there is no such place while it hasn't.
+    FAULTS = 6;
 
     /// How many numbers of an account say how runs ended; what follows is what they spent, the fuel first.
     ENDS = RunEnd::ALL.len() as u64;
     /// Values of state that one settlement takes away at most, if they are over and in its way.
     STATE_SWEEP_MAX = SWEEP_MAX as u64;
+    /// Milliseconds for which a lane is kept that is empty and that nobody asks for.
+    LANE_KEPT = LANE_KEPT_FOR.as_millis() as u64;
+    /// Milliseconds after which it is noted again that a lane is asked for.
+    LANE_NOTED_EVERY = LANE_NOTED_AFTER.as_millis() as u64;
 }
 
 /// Where a day's account of all plugins together stands: no plugin has such a name.
 pub(super) const OF_ALL: &str = ":";
 
 /// The end of a run that each settlement counts as.
-const END_OF: [(u64, RunEnd); 5] = [
+const END_OF: [(u64, RunEnd); 7] = [
     (SUCCEED, RunEnd::Succeeded),
     (RETRY, RunEnd::Retried),
     (BURY, RunEnd::Dead),
     (CANCEL_IT, RunEnd::Cancelled),
     (RELEASE, RunEnd::Released),
+    (RELEASE_AS_FAULT, RunEnd::Released),
+    (RELEASE_WITHOUT_PLUGIN, RunEnd::Released),
 ];
 
 /// The start of every script and of the library: a local variable for each number and text.
@@ -95,7 +123,8 @@ pub(super) fn prelude() -> String {
     line("EMPTY_TAIL", &quoted(&Tail::default().bytes()));
     line("WHY_CANCELLED", &quoted(&layout::why_bytes(Reason::Cancelled, None)));
     let finals = State::ALL.into_iter().filter(|state| state.is_final());
-    let finals: Vec<String> = finals.map(|state| format!("[{}] = true", layout::state_number(state))).collect();
+    let finals: Vec<String> =
+        finals.map(|state| format!("[{}] = true", layout::state_number(state))).collect();
     line("IS_FINAL", &format!("{{ {} }}", finals.join(", ")));
     let places = END_OF.map(|(code, end)| format!("[{code}] = {}", place_of(end)));
     line("PLACE_OF_END", &format!("{{ {} }}", places.join(", ")));
@@ -133,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_account_begins_with_the_ends_and_the_fuel() {
-        assert_eq!(END_OF.map(|(_, end)| place_of(end)), [1, 2, 3, 4, 5]);
+        assert_eq!(END_OF.map(|(_, end)| place_of(end)), [1, 2, 3, 4, 5, 5, 5]);
         assert_eq!(Account::PARTS[RunEnd::ALL.len()], "fuel");
     }
 }

@@ -29,10 +29,17 @@ pub(super) async fn check(
 /// Checks what the user may do: for its tenant, or else for one that there can't be, as an operator's may for all.
 async fn check_user(nodes: &Nodes, scripts: &Scripts, tenant: Option<&TenantId>) -> Result<Option<String>> {
     let anyone = TenantId::parse("check").map_err(|invalid| unfit(invalid.to_string()))?;
+    let is_anyone = tenant.is_none();
     let tenant = tenant.unwrap_or(&anyone);
     let request = Request::of(tenant);
     let call = Call { scripts, tenant, function: &scripts.permissions, request: &request };
-    nodes.make_sure_of_permissions("check", call).await?;
+    match nodes.make_sure_of_permissions("check", call).await {
+        // There is none such, so it may well be that nobody holds it.
+        Err(Error::Unavailable { cause, .. }) if is_anyone => {
+            return Ok(Some(format!("what the user may do could not be checked: {cause}")));
+        }
+        checked => checked?,
+    }
     Ok(nodes.home_of(tenant).calls_scripts().then(|| BY_SCRIPTS.to_owned()))
 }
 

@@ -5,8 +5,12 @@
 //! | `job:<id>` | string | what its producer asked for; never changes |
 //! | `run:<id>` | string | what happened to it since; none before its first lease |
 //! | `log:<id>` | list | its log lines |
-//! | `ready:<queue>` | sorted set | ready jobs, by priority and the order of becoming ready |
-//! | `queues` | set | the queues that hold a ready job |
+//! | `ready:<lane>` | sorted set | ready jobs, by priority and the order of becoming ready; see `lua/waiting.lua` |
+//! | `queues` | set | the lanes that hold a ready job |
+//! | `tally` | string | how many jobs wait, how long their payloads are, how often a lane has come or gone; see `lua/tally.lua` |
+//! | `lanes` | hash | the kinds that are split off; see `lua/lanes.lua` |
+//! | `places`, `limits`, `in:<limit>` | hash, set, sorted set | jobs that are leased under a limit of the fleet; see `lua/places.lua` |
+//! | `asked:<daemon>` | string | what a daemon was handed out last; see `lua/lease.lua` |
 //! | `sequence` | string | the counter behind the order of becoming ready; none while no job is ready |
 //! | `schedule` | sorted set | scheduled jobs, by when they are due |
 //! | `leases` | sorted set | leased jobs, by when their leases run out |
@@ -17,7 +21,8 @@
 //! | `expiring` | sorted set | values of state that go, by when |
 //! | `sizes` | hash | how much state each plugin has |
 //! | `usage:<day>` | hash | what the tenant's runs have spent on a day, by plugin; see `lua/accounts.lua` |
-//! | `parked:<queue>` | sorted set | ready jobs that can't be read, out of the way of the others; see `lua/parking.lua` |
+//! | `parked:<lane>` | sorted set | ready jobs that can't be read, out of the way of the others; see `lua/parking.lua` |
+//! | `parked` | set | the lanes of which jobs are parked |
 //! | `unreadable` | sorted set | jobs that can't be read, by when that was found |
 //! | `never` | – | nothing, ever; every function declares it, see [`Keys::never`] |
 //! | `wake` | channel | nothing, when there is work where there was none; the id of a leased job to be cancelled |
@@ -79,6 +84,13 @@ impl Keys {
         self.push("state:", format_args!("{plugin}:{key}"))
     }
 
+    /// A key by its whole name, which is one of the tenant's.
+    pub(super) fn named(&mut self, name: &str) -> Place {
+        self.text.push_str(name);
+        self.ends.push(self.text.len());
+        self.ends.len() as Place
+    }
+
     /// A key that is never there, and that every script declares.
     ///
     /// Redis Cluster moves a slot key by key. Meanwhile a script may be run on the node that the slot leaves as long as all
@@ -109,6 +121,14 @@ pub(super) fn prefix(tenant: &TenantId) -> String {
     format!("sandhog:{{{tenant}}}:")
 }
 
+/// A set of the tenants of which the server keeps anything, as far as the operator's user has served them.
+pub(super) const TENANTS: &str = "sandhog:tenants";
+
+/// A pattern of all keys of a tenant that begin with this.
+pub(super) fn pattern(tenant: &TenantId, name: &str) -> String {
+    format!("{}{name}*", prefix(tenant))
+}
+
 pub(super) fn job(tenant: &TenantId, id: JobId) -> String {
     format!("{}job:{id}", prefix(tenant))
 }
@@ -123,6 +143,10 @@ pub(super) fn log(tenant: &TenantId, id: JobId) -> String {
 
 pub(super) fn usage(tenant: &TenantId, day: Day) -> String {
     format!("{}usage:{}", prefix(tenant), day.0)
+}
+
+pub(super) fn tally(tenant: &TenantId) -> String {
+    format!("{}tally", prefix(tenant))
 }
 
 pub(super) fn wake(tenant: &TenantId) -> String {

@@ -14,7 +14,7 @@ use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 
-use super::codes::{ANY_REVISION, PINNED, TAIL_PLACES};
+use super::codes::{ANY_REVISION, FAULTS, PINNED, TAIL_PLACES};
 use super::pack::{Packer, Unpacker, Unreadable};
 use crate::Ran;
 
@@ -86,7 +86,7 @@ impl<'a> StoredJob<'a> {
         Ok(Self { enqueued_at, priority, queue, unique_key, pinned, kind, payload: from.rest() })
     }
 
-    pub(super) fn leased(self, id: JobId, tenant: &TenantId, attempts: u32) -> Job {
+    pub(super) fn leased(self, id: JobId, tenant: &TenantId, [attempts, expiries, faults]: [u32; 3]) -> Job {
         Job {
             id,
             tenant: tenant.clone(),
@@ -95,8 +95,8 @@ impl<'a> StoredJob<'a> {
             payload: self.payload.to_vec(),
             pinned: self.pinned,
             attempts,
-            expiries: 0,
-            faults: 0,
+            expiries,
+            faults,
             enqueued_at: self.enqueued_at,
         }
     }
@@ -127,7 +127,7 @@ impl<'a> StoredJob<'a> {
             message: run.why.and_then(|why| why.message),
             attempts: run.attempts,
             expiries: run.expiries,
-            faults: 0,
+            faults: run.faults,
             lease: run.lease,
             enqueued_at: self.enqueued_at,
             due_at: at.filter(|_| state == State::Scheduled),
@@ -155,6 +155,7 @@ pub(super) struct StoredRun {
     state: State,
     attempts: u32,
     expiries: u32,
+    faults: u32,
     lease: LeaseNo,
     leased_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
@@ -177,6 +178,7 @@ impl StoredRun {
             state: State::Ready,
             attempts: 0,
             expiries: 0,
+            faults: 0,
             lease: LeaseNo(0),
             leased_at: None,
             finished_at: None,
@@ -196,21 +198,29 @@ impl StoredRun {
         let lease = LeaseNo(from.number(6)?);
         let (leased_at, finished_at) = (time(from.number(6)?), time(from.number(6)?));
         // What a later version has put behind the places that this one knows is passed over.
-        if from.array()? < TAIL_PLACES as usize {
+        let places = from.array()? as u64;
+        if places < TAIL_PLACES {
             return Err(Unreadable("it was written by another version"));
         }
         from.optional(Unpacker::bytes)?;
+        let ran = from.optional(Unpacker::bytes)?.map(read_ran).transpose()?;
+        let why = from.optional(Unpacker::bytes)?.map(read_why).transpose()?;
+        let progress = from.optional(Unpacker::bytes)?.map(read_progress).transpose()?;
+        let output = from.optional(Unpacker::bytes)?.map(<[u8]>::to_vec);
+        let faults = if places < FAULTS { None } else { from.optional(Unpacker::uint)? };
+        let faults = count(faults.unwrap_or_default())?;
         Ok(Self {
             state,
             attempts,
             expiries,
+            faults,
             lease,
             leased_at,
             finished_at,
-            ran: from.optional(Unpacker::bytes)?.map(read_ran).transpose()?,
-            why: from.optional(Unpacker::bytes)?.map(read_why).transpose()?,
-            progress: from.optional(Unpacker::bytes)?.map(read_progress).transpose()?,
-            output: from.optional(Unpacker::bytes)?.map(<[u8]>::to_vec),
+            ran,
+            why,
+            progress,
+            output,
         })
     }
 }

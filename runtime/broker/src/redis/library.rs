@@ -34,50 +34,59 @@ macro_rules! pieces {
 }
 
 /// What functions are made of, each after those that it uses.
-const MODULES: [Piece; 16] = pieces!(
-    "start" "reads" "writes" "layout" "unique" "waiting" "finals" "creation" "logs" "state" "add" "spending" "accounts"
-        "parking" "records" "sweep"
+const MODULES: [Piece; 18] = pieces!(
+    "start" "reads" "writes" "layout" "unique" "tally" "lanes" "places" "waiting" "state" "finals" "creation" "logs" "add" "spending"
+        "accounts" "parking" "records"
 );
 
-/// The functions themselves, each with its flags and the modules that it needs, the first three apart, which all need.
-const FUNCTIONS: [(Piece, &str, &[&str]); 13] = {
+/// The functions themselves, each with its flags and the modules that it needs beside those that all need.
+const FUNCTIONS: [(Piece, &str, &[&str]); 15] = {
     let [
         enqueue,
         lease,
         renew,
         settle,
-        cancel,
-        redrive,
+        act,
+        sweep,
+        purge,
         job,
         log,
         list,
         counts,
         read_state,
         usage,
+        lane_list,
         permissions,
     ] = pieces!(
-        "enqueue" "lease" "renew" "settle" "cancel" "redrive" "job" "log" "list" "counts" "read_state" "usage" "permissions"
+        "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "job" "log" "list" "counts" "read_state" "usage" "lane_list"
+            "permissions"
     );
     [
-        (enqueue, "", &["unique", "waiting", "creation"]),
-        (lease, "", &["layout", "unique", "waiting", "finals", "state", "accounts", "parking", "sweep"]),
+        (enqueue, "", &["unique", "tally", "lanes", "waiting", "creation"]),
+        (lease, "", &["layout", "tally", "lanes", "places", "waiting", "accounts", "parking"]),
         (renew, ALLOW_OOM, &["layout", "logs"]),
         (
             settle,
             ALLOW_OOM,
             &[
-                "layout", "unique", "waiting", "finals", "creation", "logs", "state", "add", "spending",
-                "accounts",
+                "layout", "unique", "tally", "lanes", "places", "waiting", "state", "finals", "creation",
+                "logs", "add", "spending", "accounts",
             ],
         ),
-        (cancel, ALLOW_OOM, &["layout", "unique", "waiting", "finals"]),
-        (redrive, ALLOW_OOM, &["layout", "unique", "waiting", "finals"]),
-        (job, NO_WRITES, &["layout", "waiting", "records"]),
+        (act, ALLOW_OOM, &["layout", "unique", "tally", "lanes", "waiting", "finals"]),
+        (
+            sweep,
+            ALLOW_OOM,
+            &["layout", "unique", "tally", "lanes", "places", "waiting", "state", "finals", "parking"],
+        ),
+        (purge, ALLOW_OOM, &["layout", "unique", "tally", "lanes", "places", "state", "parking"]),
+        (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "records"]),
         (log, NO_WRITES, &[]),
-        (list, NO_WRITES, &["layout", "waiting", "finals", "records"]),
+        (list, NO_WRITES, &["layout", "finals"]),
         (counts, NO_WRITES, &["finals"]),
         (read_state, NO_WRITES, &["state"]),
         (usage, NO_WRITES, &["accounts"]),
+        (lane_list, NO_WRITES, &["tally", "lanes"]),
         (permissions, NO_WRITES, &[]),
     ]
 };
@@ -103,14 +112,16 @@ pub(super) struct Scripts {
     pub(super) lease: Function,
     pub(super) renew: Function,
     pub(super) settle: Function,
-    pub(super) cancel: Function,
-    pub(super) redrive: Function,
+    pub(super) act: Function,
+    pub(super) sweep: Function,
+    pub(super) purge: Function,
     pub(super) job: Function,
     pub(super) log: Function,
     pub(super) jobs: Function,
     pub(super) counts: Function,
     pub(super) state: Function,
     pub(super) usage: Function,
+    pub(super) lanes: Function,
     pub(super) permissions: Function,
     /// The name of the library.
     pub(super) name: String,
@@ -140,14 +151,16 @@ impl Scripts {
             lease: function("lease"),
             renew: function("renew"),
             settle: function("settle"),
-            cancel: function("cancel"),
-            redrive: function("redrive"),
+            act: function("act"),
+            sweep: function("sweep"),
+            purge: function("purge"),
             job: function("job"),
             log: function("log"),
             jobs: function("list"),
             counts: function("counts"),
             state: function("read_state"),
             usage: function("usage"),
+            lanes: function("lane_list"),
             permissions: function("permissions"),
             body,
             name,
@@ -227,8 +240,10 @@ mod tests {
                     .ends_with(|before: char| before.is_alphanumeric() || before == '_' || before == '.')
             })
         };
-        let tables =
-            ["unique", "waiting", "finals", "creation", "logs", "state", "spending", "accounts", "parking"];
+        let tables = [
+            "unique", "waiting", "finals", "creation", "logs", "state", "spending", "accounts", "parking",
+            "tally", "lanes", "places",
+        ];
         for ((name, text), _, needs) in FUNCTIONS {
             for module in tables {
                 assert!(!uses(text, module) || needs.contains(&module), "{name} uses {module}");

@@ -10,6 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use redis::{Cmd, Value};
 use sandhog_core::id::TenantId;
@@ -18,7 +19,7 @@ use super::config::{Address, Config, Topology};
 use super::dial::Dialer;
 use super::failure::Fault;
 use super::link::{Answer, Call, Failure, Link};
-use super::{batch, reply};
+use super::{batch, keys, reply};
 use crate::{Error, Result};
 
 /// The servers that are known.
@@ -39,10 +40,15 @@ struct Known {
     nodes: VecDeque<Arc<Link>>,
     /// Who holds a tenant, as a node has told.
     homes: HashMap<TenantId, Arc<Link>>,
+    /// Who holds the list of tenants.
+    registry: Option<Arc<Link>>,
 }
 
 /// Nodes that don't agree may send a call from one to another; after so many times it isn't followed any more.
 const MOVES_MAX: usize = 3;
+
+/// How many keys a server looks at in one step through all of them.
+const SCAN_COUNT: usize = 1000;
 
 impl fmt::Debug for Nodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,7 +63,8 @@ impl Nodes {
         if let Topology::Cluster(nodes) = &config.topology {
             configured.extend(nodes.iter().map(|node| Arc::new(Link::new(dialer.at(node), config))));
         }
-        let known = Known { nodes: configured.iter().cloned().collect(), homes: HashMap::new() };
+        let known =
+            Known { nodes: configured.iter().cloned().collect(), homes: HashMap::new(), registry: None };
         Ok(Self { config: config.clone(), dialer, configured, operator: None, known: Mutex::new(known) })
     }
 
@@ -109,9 +116,115 @@ impl Nodes {
                 None => return Err(self.learn(&node, failure).of(what)),
             }
         }
-        let fault =
-            Fault::Unavailable("the nodes of the cluster send the call from one to another".to_owned());
-        Err(fault.of(what))
+        Err(sent_around().of(what))
+    }
+
+    /// Asks the node that holds the list of tenants. Nothing comes back if the user may not.
+    pub(super) async fn ask_registry(&self, what: &'static str, command: &Cmd) -> Result<Answer> {
+        let known = self.known().registry.clone();
+        let mut node = known.unwrap_or_else(|| self.first());
+        for _ in 0..=MOVES_MAX {
+            let failure = match node.ask(command).await {
+                Ok(value) => return Ok(value),
+                Err(failure) => failure,
+            };
+            let Some(address) = failure.moved_to(&node) else {
+                return Err(self.learn(&node, failure).of(what));
+            };
+            node = self.at(&address);
+            self.known().registry = Some(Arc::clone(&node));
+        }
+        Err(sent_around().of(what))
+    }
+
+    /// Whether there is anything of a tenant but its usage.
+    pub(super) async fn has_any(&self, what: &'static str, tenant: &TenantId) -> Result<bool> {
+        let mut command = redis::cmd("EXISTS");
+        for name in ["queues", "schedule", "leases", "finals", "sizes", "parked"] {
+            command.arg(format!("{}{name}", keys::prefix(tenant)));
+        }
+        let mut node = self.home_of(tenant);
+        for _ in 0..=MOVES_MAX {
+            let failure = match node.send(&command).await {
+                Ok(reply) => return Ok(reply != Value::Int(0)),
+                Err(failure) => failure,
+            };
+            match failure.moved_to(&node) {
+                Some(address) => node = self.moved(tenant, &address),
+                None => return Err(self.learn(&node, failure).of(what)),
+            }
+        }
+        Err(sent_around().of(what))
+    }
+
+    /// Up to so many keys of a tenant, where it was found by the last call for it.
+    pub(super) async fn find_keys(
+        &self,
+        what: &'static str,
+        tenant: &TenantId,
+        pattern: &str,
+        most: usize,
+    ) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let mut cursor = "0".to_owned();
+        loop {
+            let (next, keys) = self.scan(what, tenant, pattern, &cursor).await?;
+            found.extend(keys);
+            if next == "0" || found.len() >= most {
+                found.truncate(most);
+                return Ok(found);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Removes all keys of a tenant but this one, which goes after so long.
+    pub(super) async fn remove_keys(
+        &self,
+        what: &'static str,
+        tenant: &TenantId,
+        (kept, kept_for): (&str, Duration),
+    ) -> Result<()> {
+        let pattern = keys::pattern(tenant, "");
+        let mut cursor = "0".to_owned();
+        loop {
+            let (next, mut found) = self.scan(what, tenant, &pattern, &cursor).await?;
+            found.retain(|key| key != kept);
+            if !found.is_empty() {
+                let command = redis::cmd("UNLINK").arg(found).to_owned();
+                self.send_home(what, tenant, &command).await?;
+            }
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+        }
+        let command = redis::cmd("EXPIRE").arg(kept).arg(kept_for.as_secs()).to_owned();
+        self.send_home(what, tenant, &command).await.map(drop)
+    }
+
+    /// One step through the keys of the server that holds a tenant.
+    async fn scan(
+        &self,
+        what: &'static str,
+        tenant: &TenantId,
+        pattern: &str,
+        cursor: &str,
+    ) -> Result<(String, Vec<String>)> {
+        let mut command = redis::cmd("SCAN");
+        command.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(SCAN_COUNT);
+        let reply = self.send_home(what, tenant, &command).await?;
+        redis::from_redis_value(reply).map_err(|_| Error::Corrupt {
+            at: "an answer of the server".to_owned(),
+            problem: "a step through its keys is none".to_owned(),
+        })
+    }
+
+    /// Sends a plain command to where a tenant is, by the operator's user if there is one.
+    async fn send_home(&self, what: &'static str, tenant: &TenantId, command: &Cmd) -> Result<Value> {
+        let home = self.home_of(tenant);
+        let node = self.operator_of(&home).unwrap_or(home);
+        node.send(command).await.map_err(|failure| self.learn(&node, failure).of(what))
     }
 
     /// The way of the operator's user to this node.
@@ -151,6 +264,7 @@ impl Nodes {
     pub(super) fn pass_over(&self, node: &Arc<Link>) {
         let mut known = self.known();
         known.homes.retain(|_, home| !Arc::ptr_eq(home, node));
+        known.registry.take_if(|home| Arc::ptr_eq(home, node));
         known.nodes.retain(|known| !Arc::ptr_eq(known, node));
         if self.configured.iter().any(|configured| Arc::ptr_eq(configured, node)) {
             known.nodes.push_back(Arc::clone(node));
@@ -180,6 +294,10 @@ impl Nodes {
         // Half a change costs no more than a question to the wrong node.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn sent_around() -> Fault {
+    Fault::Unavailable("the nodes of the cluster send the call from one to another".to_owned())
 }
 
 impl Known {

@@ -73,6 +73,11 @@ impl Packer {
         self.0.is_empty()
     }
 
+    pub(super) fn flag(&mut self, is_set: bool) -> &mut Self {
+        self.0.push(if is_set { 0xc3 } else { 0xc2 });
+        self
+    }
+
     pub(super) fn absent(&mut self) -> &mut Self {
         self.0.push(0xc2);
         self

@@ -7,16 +7,20 @@ use redis::Value;
 use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Fuel;
-use sandhog_core::id::{JobId, LeaseNo, LeaseToken, PluginName, StateKey, TenantId};
+use sandhog_core::id::{JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
-use sandhog_core::quota::{FuelSpent, StateExcess};
+use sandhog_core::quota::{FuelSpent, QueueExcess, StateExcess};
 use sandhog_core::time::Timestamp;
 
 use super::codes::{self, OF_ALL};
 use super::keys;
 use super::layout::{self, StoredJob, StoredRun};
+use super::link::Answer;
 use super::pack::{Unpacker, Unreadable};
-use crate::{Changed, Counts, Enqueued, Error, Leased, Renewal, Result, Settle};
+use crate::{
+    Changed, Counts, Cursor, Enqueued, Error, LANES_MAX, Lanes, Leased, Page, Renewal, Result, Settle, Swept,
+    Unread,
+};
 
 /// Letters and digits of a job's id.
 const ID_BYTES: usize = 26;
@@ -76,7 +80,13 @@ fn job_ids(value: Value) -> Result<Vec<JobId>> {
 pub(super) fn enqueued(jobs: usize, reply: Value) -> Result<Vec<Enqueued>> {
     let one = |value| match value {
         Value::BulkString(holder) if holder.is_empty() => Ok(Enqueued::Stored),
-        value => job_id(value).map(Enqueued::Duplicate),
+        holder @ Value::BulkString(_) => job_id(holder).map(Enqueued::Duplicate),
+        value => match count(&value)? {
+            codes::TOO_LARGE => Ok(Enqueued::TooLarge),
+            codes::TOO_MANY_JOBS => Ok(Enqueued::Full(QueueExcess::Jobs)),
+            codes::TOO_MANY_JOB_BYTES => Ok(Enqueued::Full(QueueExcess::Bytes)),
+            _ => Err(unexpected("an enqueue's answer is unknown")),
+        },
     };
     match reply {
         Value::Nil => Ok(vec![Enqueued::Stored; jobs]),
@@ -85,18 +95,44 @@ pub(super) fn enqueued(jobs: usize, reply: Value) -> Result<Vec<Enqueued>> {
 }
 
 pub(super) fn leased(tenant: &TenantId, reply: Value) -> Result<Leased> {
-    let [next_due, buried, unreadable, leases, spent] = fixed(reply)?;
-    for id in job_ids(unreadable)? {
-        let at = keys::job(tenant, id);
-        tracing::error!(at, "passed over a job that is gone or unreadable; did the server evict keys?");
-    }
-    let next_due = match next_due {
-        Value::Nil => None,
-        millis => Some(Duration::from_millis(count(&millis)?)),
-    };
+    let [next_due, unreadable, leases, spent, lanes] = fixed(reply)?;
+    tell_unreadable(tenant, unreadable)?;
     let (leases, spent) = (leases_in(tenant, leases)?, fuel_spent(spent)?);
-    let _ = job_ids(buried)?;
-    Ok(Leased { leases, next_due, spent, lanes: 0 })
+    Ok(Leased { leases, next_due: from_now(&next_due)?, spent, lanes: count(&lanes)? })
+}
+
+fn tell_unreadable(tenant: &TenantId, ids: Value) -> Result<()> {
+    for id in job_ids(ids)? {
+        let at = keys::job(tenant, id);
+        tracing::error!(at, "put a job aside, as it is gone or can't be read; did the server evict keys?");
+    }
+    Ok(())
+}
+
+fn from_now(millis: &Value) -> Result<Option<Duration>> {
+    match millis {
+        Value::Nil => Ok(None),
+        millis => Ok(Some(Duration::from_millis(count(millis)?))),
+    }
+}
+
+pub(super) fn swept(tenant: &TenantId, reply: Value) -> Result<Swept> {
+    let [next_due, buried, next_removal, has_ready, unreadable, found] = fixed(reply)?;
+    tell_unreadable(tenant, found)?;
+    Ok(Swept {
+        buried: job_ids(buried)?,
+        next_due: from_now(&next_due)?,
+        next_removal: from_now(&next_removal)?,
+        has_ready: count(&has_ready)? > 0,
+        unreadable: count(&unreadable)?,
+    })
+}
+
+/// How many jobs and values a purge has left, and how many more it could have removed.
+pub(super) fn purged(reply: Value) -> Result<(u64, usize)> {
+    let [left, room] = fixed(reply)?;
+    let room = usize::try_from(count(&room)?).map_err(|_| unexpected("a count is out of range"))?;
+    Ok((count(&left)?, room))
 }
 
 fn fuel_spent(reply: Value) -> Result<Option<FuelSpent>> {
@@ -117,9 +153,9 @@ fn leases_in(tenant: &TenantId, reply: Value) -> Result<Vec<Lease>> {
     for reply in replies {
         let bytes = bytes(reply)?;
         let mut from = Unpacker::new(&bytes);
-        let (token, attempts) = lease_head(&mut from).map_err(unreadable("an answer of the server"))?;
+        let (token, counts) = lease_head(&mut from).map_err(unreadable("an answer of the server"))?;
         match StoredJob::read(from.rest()) {
-            Ok(job) => leases.push(Lease { token, job: job.leased(token.job, tenant, attempts) }),
+            Ok(job) => leases.push(Lease { token, job: job.leased(token.job, tenant, counts) }),
             // The others can run. This one is buried when its lease has run out often enough.
             Err(problem) => {
                 tracing::error!(%tenant, job = %token.job, %problem, "a leased job is unreadable")
@@ -129,12 +165,14 @@ fn leases_in(tenant: &TenantId, reply: Value) -> Result<Vec<Lease>> {
     Ok(leases)
 }
 
-fn lease_head(from: &mut Unpacker<'_>) -> std::result::Result<(LeaseToken, u32), Unreadable> {
+/// The token, and the counts of attempts, expiries and faults.
+fn lease_head(from: &mut Unpacker<'_>) -> std::result::Result<(LeaseToken, [u32; 3]), Unreadable> {
     let id = std::str::from_utf8(from.take(ID_BYTES)?).map_err(|_| Unreadable("a job's id is no text"))?;
     let job = JobId::parse(id).map_err(|_| Unreadable("a job's id is no ULID"))?;
     let lease = LeaseNo(from.number(6)?);
-    let attempts = u32::try_from(from.number(4)?).map_err(|_| Unreadable("attempts are out of range"))?;
-    Ok((LeaseToken { job, lease }, attempts))
+    let mut count =
+        || u32::try_from(from.number(4)?).map_err(|_| Unreadable("a count of a lease is out of range"));
+    Ok((LeaseToken { job, lease }, [count()?, count()?, count()?]))
 }
 
 pub(super) fn renewals(reply: Value) -> Result<Vec<Renewal>> {
@@ -142,6 +180,7 @@ pub(super) fn renewals(reply: Value) -> Result<Vec<Renewal>> {
         codes::LOST => Ok(Renewal::Lost),
         codes::HELD => Ok(Renewal::Held),
         codes::CANCEL_REQUESTED => Ok(Renewal::CancelRequested),
+        codes::UNREADABLE => Ok(Renewal::Unreadable),
         _ => Err(unexpected("a renewal's answer is unknown")),
     };
     array(reply)?.into_iter().map(one).collect()
@@ -152,6 +191,11 @@ pub(super) fn settled(tenant: &TenantId, settlements: &[Settle], reply: Value) -
         let quota = settle.ran.as_ref().map(|ran| ran.state_max);
         let full = |quota| SettleReply::Full { excess, quota };
         quota.map(full).ok_or_else(|| unexpected("what didn't run can't fill the state"))
+    };
+    let queue_full = |settle: &Settle, excess| {
+        let bounds = settle.ran.as_ref().map(|ran| ran.queue_max);
+        let full = |bounds| SettleReply::QueueFull { excess, bounds };
+        bounds.map(full).ok_or_else(|| unexpected("what didn't run can't fill a queue"))
     };
     let conflict = |key: &[u8]| {
         let key = std::str::from_utf8(key).ok().and_then(|key| keys::state_key_in(tenant, key));
@@ -165,6 +209,9 @@ pub(super) fn settled(tenant: &TenantId, settlements: &[Settle], reply: Value) -
             codes::APPLIED => Ok(SettleReply::Applied),
             codes::TOO_MANY_BYTES => full(settle, StateExcess::Bytes),
             codes::TOO_MANY_KEYS => full(settle, StateExcess::Keys),
+            codes::TOO_MANY_JOBS => queue_full(settle, QueueExcess::Jobs),
+            codes::TOO_MANY_JOB_BYTES => queue_full(settle, QueueExcess::Bytes),
+            codes::UNREADABLE => Ok(SettleReply::Unreadable),
             _ => Err(unexpected("a settlement's answer is unknown")),
         },
     };
@@ -175,44 +222,61 @@ pub(super) fn settled(tenant: &TenantId, settlements: &[Settle], reply: Value) -
     settlements.iter().zip(values).map(one).collect()
 }
 
-pub(super) fn cancelled(reply: Value) -> Result<Changed> {
-    match reply {
-        Value::Nil => Ok(Changed::Unknown),
-        Value::Okay => Ok(Changed::Done),
-        other => match state(&other)? {
-            State::Leased => Ok(Changed::Requested),
-            other => Ok(Changed::Not(other)),
-        },
-    }
-}
-
-pub(super) fn redriven(reply: Value) -> Result<Changed> {
-    match reply {
-        Value::Nil => Ok(Changed::Unknown),
-        Value::Okay => Ok(Changed::Done),
+/// What became of each of so many jobs.
+pub(super) fn changed(jobs: usize, reply: Value) -> Result<Vec<Changed>> {
+    let one = |value| match value {
         holder @ Value::BulkString(_) => job_id(holder).map(Changed::Duplicate),
-        other => state(&other).map(Changed::Not),
+        value => match count(&value)? {
+            codes::DONE => Ok(Changed::Done),
+            codes::REQUESTED => Ok(Changed::Requested),
+            codes::UNKNOWN => Ok(Changed::Unknown),
+            codes::UNREADABLE => Ok(Changed::Unreadable),
+            other => {
+                let number =
+                    other.checked_sub(codes::NOT_IN).ok_or_else(|| unexpected("an answer is unknown"))?;
+                layout::state(number).map(Changed::Not).map_err(unreadable("an answer of the server"))
+            }
+        },
+    };
+    let values = array(reply)?;
+    if values.len() != jobs {
+        return Err(unexpected("there is not one answer for each job"));
     }
-}
-
-fn state(reply: &Value) -> Result<State> {
-    layout::state(count(reply)?).map_err(unreadable("an answer of the server"))
+    values.into_iter().map(one).collect()
 }
 
 pub(super) fn record(tenant: &TenantId, reply: Value) -> Result<Option<JobRecord>> {
     if reply == Value::Nil {
         return Ok(None);
     }
+    let (id, record) = record_or_problem(tenant, reply)?;
+    match record {
+        Ok(record) => Ok(Some(record)),
+        Err((at, problem)) => Err(Error::Corrupt { at: at(tenant, id), problem: problem.to_owned() }),
+    }
+}
+
+/// Where something is that can't be read, and what is wrong with it.
+type Problem = (fn(&TenantId, JobId) -> String, &'static str);
+
+fn record_or_problem(
+    tenant: &TenantId,
+    reply: Value,
+) -> Result<(JobId, std::result::Result<JobRecord, Problem>)> {
     let [id, job, run, at] = fixed(reply)?;
     let id = job_id(id)?;
-    let (job, run) = (bytes(job)?, optional_bytes(run)?);
-    let job = StoredJob::read(&job).map_err(unreadable(keys::job(tenant, id)))?;
-    let run = match run {
-        Some(run) => StoredRun::read(&run).map_err(unreadable(keys::run(tenant, id)))?,
-        None => StoredRun::none(),
-    };
+    let (job, run) = (optional_bytes(job)?, optional_bytes(run)?);
     let at = optional_bytes(at)?.map(|score| timestamp(&score)).transpose()?;
-    Ok(Some(job.record(id, tenant, run, at)))
+    let read = || {
+        let job = job.as_deref().ok_or((keys::job as _, "it is gone, or something else than a job"))?;
+        let job = StoredJob::read(job).map_err(|Unreadable(problem)| (keys::job as _, problem))?;
+        let run = match &run {
+            Some(run) => StoredRun::read(run).map_err(|Unreadable(problem)| (keys::run as _, problem))?,
+            None => StoredRun::none(),
+        };
+        Ok(job.record(id, tenant, run, at))
+    };
+    Ok((id, read()))
 }
 
 /// A time out of a sorted set's score.
@@ -222,16 +286,50 @@ fn timestamp(score: &[u8]) -> Result<Timestamp> {
     score.map(|score| Timestamp::from_millis(score as u64)).ok_or_else(|| unexpected("a score is no number"))
 }
 
-/// The records that can be read; one that can't keeps no other from being shown.
-pub(super) fn records(tenant: &TenantId, reply: Value) -> Result<Vec<JobRecord>> {
-    let readable = |value| match record(tenant, value) {
-        Err(Error::Corrupt { at, problem }) => {
-            tracing::error!(at, problem, "left a job out of a list, as it can't be read");
-            None
+/// Part of a list; a job that can't be read keeps no other from being shown.
+pub(super) fn page(tenant: &TenantId, payloads: bool, reply: Value) -> Result<Page> {
+    let [records, rank, id] = fixed(reply)?;
+    let next = match (optional_bytes(rank)?, optional_bytes(id)?) {
+        (Some(rank), Some(id)) => {
+            Some(Cursor { rank: timestamp(&rank)?.as_millis(), id: job_id(Value::BulkString(id))? })
         }
-        other => other.transpose(),
+        _ => None,
     };
-    array(reply)?.into_iter().filter_map(readable).collect()
+    let mut page = Page { jobs: Vec::new(), next, unread: Vec::new() };
+    for reply in array(records)? {
+        match record_or_problem(tenant, reply)? {
+            (_, Ok(record)) if payloads => page.jobs.push(record),
+            (_, Ok(record)) => page.jobs.push(record.without_payloads()),
+            (id, Err((_, problem))) => page.unread.push(Unread { id, problem: problem.to_owned() }),
+        }
+    }
+    Ok(page)
+}
+
+/// The lanes, in the order of their queues and kinds.
+pub(super) fn lanes(reply: Value) -> Result<Lanes> {
+    let [number, names] = fixed(reply)?;
+    let lane = |value| {
+        let name = bytes(value)?;
+        let parts = std::str::from_utf8(&name).ok().and_then(|name| name.split_once(' '));
+        let parts = parts.and_then(|(queue, kind)| QueueName::parse(queue).ok().zip(Kind::parse(kind).ok()));
+        parts.ok_or_else(|| unexpected("the name of a lane is none"))
+    };
+    let mut lanes = array(names)?.into_iter().map(lane).collect::<Result<Vec<_>>>()?;
+    lanes.sort_unstable();
+    lanes.truncate(LANES_MAX);
+    Ok(Lanes { number: count(&number)?, lanes })
+}
+
+/// The tenants that are written down; nothing if the user may not look.
+pub(super) fn tenants(answer: Answer) -> Result<Vec<TenantId>> {
+    let Answer::Given(reply) = answer else { return Ok(Vec::new()) };
+    let tenant = |value| {
+        let name = bytes(value)?;
+        let name = std::str::from_utf8(&name).ok().and_then(|name| TenantId::parse(name).ok());
+        name.ok_or_else(|| unexpected("a tenant's name is none"))
+    };
+    array(reply)?.into_iter().map(tenant).collect()
 }
 
 /// The commands that the user may not call.

@@ -12,7 +12,9 @@ use sandhog_broker::{Broker, Counts, Error, Wake};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{StateKey, TenantId};
 
-use crate::work::{Work, hear_of, impatiently, job, jobs, next, plugin, succeed, tenant, until_it_works};
+use crate::work::{
+    Work, counts, hear_of, impatiently, job, jobs, next, plugin, succeed, tenant, until_it_works,
+};
 
 struct InCluster(Arc<Redis>);
 
@@ -87,7 +89,7 @@ async fn while_a_slot_moves_nothing_is_done_by_halves_and_then_all_goes_on() {
     let from = cluster.holder_of(slot);
     let to = cluster.other_than(from);
     let before = broker.counts(&tenant).await.expect("the cluster is there");
-    assert_eq!(before, [1, 30, 9, 1, 0, 0]);
+    assert_eq!(before, counts([1, 30, 9, 1, 0, 0]));
 
     cluster.open(slot, from, to);
     let mut refused = 0;
@@ -136,8 +138,8 @@ async fn when_a_primary_ends_its_replica_goes_on() {
     let leases = broker.take(&tenant, 1).await;
     cluster.nodes()[primary].wait_until_replicated();
     cluster.nodes()[primary].kill();
-    let counts = until_it_works(async || broker.counts(&tenant).await).await;
-    assert_eq!(counts, [0, 2, 1, 0, 0, 0]);
+    let found = until_it_works(async || broker.counts(&tenant).await).await;
+    assert_eq!(found, counts([0, 2, 1, 0, 0, 0]));
     broker.finish(&tenant, &leases).await;
     let heir = cluster.holder_of(slot);
     assert_ne!(heir, primary);

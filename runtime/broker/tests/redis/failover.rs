@@ -154,8 +154,9 @@ async fn kept_steps(broker: &Redis, tenant: &TenantId, settles: &[Settle]) -> us
         let follower = broker.job(tenant, follower(n)).await.expect("the server is there");
         assert_eq!(follower.is_some(), n < counted, "the job of job {n} of {counted}");
     }
-    let [_, ready, leased, succeeded, ..] = broker.counts(tenant).await.expect("the server is there");
-    let counts = [ready, leased, succeeded].map(|count| usize::try_from(count).expect("few"));
+    let found = broker.counts(tenant).await.expect("the server is there");
+    let counts = [State::Ready, State::Leased, State::Succeeded]
+        .map(|state| usize::try_from(found[state]).expect("few"));
     assert_eq!(counts, [counted, settles.len() - counted, counted]);
     counted / JOBS_A_STEP
 }

@@ -17,7 +17,7 @@ use sandhog_core::id::{StateKey, TenantId};
 use sandhog_core::job::NewJob;
 use tokio::time::timeout;
 
-use crate::work::{PATIENCE, Work, broker, connection, jobs, plugin, succeed, tenant};
+use crate::work::{PATIENCE, Work, broker, connection, counts, jobs, plugin, succeed, tenant};
 
 const PASSWORD: &str = "p@ss:word";
 
@@ -202,7 +202,7 @@ async fn one_tenants_user_can_neither_read_nor_write_nor_scan_nor_hear_another_t
         refused(command, log_in(&url).await.send_packed_command(&call).await);
     }
     let untouched = admin.counts(&other).await.expect("the server is there");
-    assert_eq!(untouched, [1, 1, 1, 1, 0, 0]);
+    assert_eq!(untouched, counts([1, 1, 1, 1, 0, 0]));
 }
 
 /// The default user may be off: nothing needs it once tenants have users of their own.

@@ -8,15 +8,17 @@ use redis::Value;
 use sandhog_broker::conformance::ManualClock;
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis, acl_rules};
-use sandhog_broker::{Broker, Clock, Error, Keep, LeaseAsk, Renew, Result, Settle};
+use sandhog_broker::{
+    Asker, Broker, Clock, Error, FleetLimit, JobAction, Keep, LaneAsk, LeaseAsk, Renew, Result, Settle, Sweep,
+};
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{JobId, LeaseToken, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::id::{DaemonId, JobId, Kind, LeaseToken, QueueName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{Lease, Level, LogLine, NewJob, Progress};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
-use crate::work::{Work, impatiently, job, queue, succeed, until_it_works};
+use crate::work::{Work, impatiently, job, plugin, queue, succeed, until_it_works};
 
 /// A call that changes something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,13 +27,27 @@ enum Call {
     Lease,
     Renew,
     Settle,
+    Sweep,
     Cancel,
     Redrive,
+    RunNow,
+    Remove,
+    Purge,
 }
 
 impl Call {
-    const ALL: [Self; 6] =
-        [Self::Enqueue, Self::Lease, Self::Renew, Self::Settle, Self::Cancel, Self::Redrive];
+    const ALL: [Self; 10] = [
+        Self::Enqueue,
+        Self::Lease,
+        Self::Renew,
+        Self::Settle,
+        Self::Sweep,
+        Self::Cancel,
+        Self::Redrive,
+        Self::RunNow,
+        Self::Remove,
+        Self::Purge,
+    ];
 
     /// Whether it makes room in a server whose memory is full, or says how a run ended.
     fn runs_when_full(self) -> bool {
@@ -53,6 +69,10 @@ fn unique(name: &str) -> Option<UniqueKey> {
 
 fn state_key(name: &str) -> StateKey {
     StateKey::parse(name).expect("a valid key")
+}
+
+fn kind() -> Kind {
+    Kind::parse("split.off").expect("a valid kind")
 }
 
 fn other_queue() -> QueueName {
@@ -91,6 +111,7 @@ impl Scene {
                 9 => NewJob { delay: SECOND, unique_key: unique("nine"), ..numbered(n) },
                 10 => NewJob { delay: HOUR, ..numbered(n) },
                 11 => NewJob { queue: other_queue(), unique_key: unique("eleven"), ..numbered(n) },
+                12 | 13 => NewJob { kind: kind(), ..numbered(n) },
                 _ => numbered(n),
             })
             .collect();
@@ -136,18 +157,26 @@ impl Scene {
                 broker.enqueue(&self.tenant, &jobs).await.map(drop)
             }
             Call::Lease => {
-                // What is due is made ready, taken back and removed on the way.
-                let moved = self.clock.now().since(ManualClock::default().now());
-                self.clock.advance((120 * SECOND).saturating_sub(moved));
                 let queues = [(queue(), 50), (other_queue(), 50)];
+                let limit = Some(FleetLimit { name: plugin(), most: 3 });
+                let lanes = [LaneAsk { queue: queue(), kind: kind(), room: 2, limit }];
+                let asker = Some(Asker {
+                    daemon: DaemonId::from_parts(Timestamp::from_millis(1), 1),
+                    number: 1,
+                    repeats: false,
+                });
                 let ask = LeaseAsk {
-                    tenant: &self.tenant,
-                    queues: &queues,
-                    ttl: HOUR,
-                    expiries_max: 3,
-                    fuel: None,
+                    suspects: 50,
+                    lanes: &lanes,
+                    asker,
+                    ..LeaseAsk::new(&self.tenant, &queues, HOUR)
                 };
                 broker.lease(ask).await.map(drop)
+            }
+            Call::Sweep => {
+                let moved = self.clock.now().since(ManualClock::default().now());
+                self.clock.advance((120 * SECOND).saturating_sub(moved));
+                broker.sweep(&self.tenant, Sweep::new(3)).await.map(drop)
             }
             Call::Renew => {
                 let progress = Progress { done: 1, total: Some(2), message: None };
@@ -159,15 +188,17 @@ impl Scene {
                 broker.renew(&self.tenant, HOUR, &renews).await.map(drop)
             }
             Call::Settle => broker.settle(&self.tenant, &self.settlements()).await.map(drop),
-            Call::Cancel => {
-                let mut outcome = Ok(());
-                for n in [8, 9, 11, 4] {
-                    outcome = outcome.and(broker.cancel(&self.tenant, numbered(n).id).await.map(drop));
-                }
-                outcome
-            }
-            Call::Redrive => broker.redrive(&self.tenant, self.token(1).job).await.map(drop),
+            Call::Cancel => self.act(broker, JobAction::Cancel, &[8, 9, 11, 4]).await,
+            Call::Redrive => self.act(broker, JobAction::Redrive, &[1]).await,
+            Call::RunNow => self.act(broker, JobAction::RunNow, &[9, 10, 12]).await,
+            Call::Remove => self.act(broker, JobAction::Remove, &[0, 1, 2]).await,
+            Call::Purge => broker.purge(&self.tenant, 1000).await.map(drop),
         }
+    }
+
+    async fn act(&self, broker: &Redis, action: JobAction, numbers: &[u128]) -> Result<()> {
+        let ids: Vec<JobId> = numbers.iter().map(|n| numbered(*n).id).collect();
+        broker.act(&self.tenant, action, &ids).await.map(drop)
     }
 
     fn settlements(&self) -> Vec<Settle> {
@@ -199,7 +230,7 @@ type Store = BTreeMap<String, String>;
 
 /// All that the server holds. The order of becoming ready may be another when a call is repeated.
 fn store(server: &Server) -> Store {
-    let keys: Vec<String> = server.ask(&["KEYS", "*"]).expect("it is there");
+    let keys: Vec<String> = server.ask(&["KEYS", "sandhog:{*"]).expect("it is there");
     let mut store = Store::new();
     for key in keys {
         let name = key.rsplit_once("}:").expect("a tenant's key").1.to_owned();
@@ -273,9 +304,9 @@ fn key_of(name: &str) -> String {
     format!("sandhog:{{{}}}:{name}", acme())
 }
 
-/// A cancellation is one call for each of its jobs, and a lease one for each sweep before it hands anything out.
+/// A sweep does several things, each by itself, and so does a purge.
 fn is_several(call: Call) -> bool {
-    matches!(call, Call::Cancel | Call::Lease)
+    matches!(call, Call::Sweep | Call::Purge)
 }
 
 #[tokio::test]
@@ -341,8 +372,9 @@ async fn with_alien(server: &Server, call: Call, name: &str, before: &Store) -> 
     // What was put aside meanwhile is found again: once its queue holds nothing else, or some time later.
     for _ in 0..3 {
         scene.make(call, &broker).await.expect("all is as it was");
-        if call == Call::Lease {
+        if matches!(call, Call::Lease | Call::Sweep) {
             scene.clock.advance(HOUR + HOUR);
+            broker.sweep(&scene.tenant, Sweep::new(3)).await.expect("all is as it was");
         }
     }
     store(server)
@@ -363,7 +395,7 @@ async fn a_key_of_another_type_spoils_at_most_what_is_its_own() {
             let found = with_alien(&server, call, &name, &before).await;
             let when = format!("{call:?} after {name} was of another type");
             match call {
-                Call::Lease => each_has_its_place(&found, &when),
+                Call::Lease | Call::Sweep => each_has_its_place(&found, &when),
                 _ => same(&found, &after, &when),
             }
         }
@@ -385,7 +417,7 @@ async fn a_full_server_does_nothing_by_halves_and_lets_runs_end() {
             outcome.expect("it makes room, or says how a run ended");
         } else {
             let error = outcome.expect_err("it needs room");
-            assert!(matches!(&error, Error::Unavailable { cause, .. } if cause.contains("OOM")), "{error}");
+            assert!(matches!(&error, Error::Full { cause, .. } if cause.contains("OOM")), "{error}");
             same(&store(&server), &before, &format!("{call:?} without room"));
             scene.make(call, &broker).await.expect("there is room again");
         }

@@ -5,18 +5,26 @@ use std::time::Duration;
 
 use sandhog_broker::redis::testing::Server;
 use sandhog_broker::redis::{Config, Redis};
-use sandhog_broker::{Broker, Enqueued, Error, Keep, LeaseAsk, Leased, Ran, Result, Settle, Wake, Wakes};
+use sandhog_broker::{
+    Broker, Counts, Enqueued, Error, Keep, LeaseAsk, Leased, Ran, Result, Settle, Wake, Wakes,
+};
 use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, TenantId};
-use sandhog_core::job::{Lease, NewJob, Priority};
+use sandhog_core::job::{Lease, NewJob, Priority, State};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::StateQuota;
+use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 use tokio::time::timeout;
+
+/// Counts of scheduled, ready, leased, succeeded, dead and cancelled jobs.
+pub(crate) fn counts(numbers: [u64; 6]) -> Counts {
+    let all: Vec<(State, u64)> = State::ALL.into_iter().zip(numbers).collect();
+    Counts::of(&all)
+}
 
 const STATE_MAX: StateQuota = StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX };
 
@@ -108,6 +116,7 @@ pub(crate) fn succeed(token: LeaseToken, effects: Effects) -> Settle {
         usage: Usage::default(),
         traffic: Traffic::default(),
         state_max: STATE_MAX,
+        queue_max: QueueBounds::default(),
     };
     Settle {
         token,

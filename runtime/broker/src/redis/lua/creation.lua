@@ -3,9 +3,9 @@
 local creation = {}
 
 do
-  -- The form of one job in a batch: delay, layout, priority, queue, unique key or nothing, and the bytes of the job from
-  -- its priority on.
-  local JOB = '>I8BBBc0I2c0I4c0'
+  -- The form of one job in a batch: delay, layout, priority, queue, unique key or nothing, kind, how long its payload is, and the
+  -- bytes of the job from its priority on.
+  local JOB = '>I8BBBc0I2c0Bc0I4I4c0'
 
   local JOB_START = '>BI6' -- what is added here: layout, and when it is enqueued
 
@@ -16,9 +16,22 @@ do
     created = not is_one and {}
   end
 
+  -- Why a job with so long a payload may not wait: the number of the answer; nothing if it may.
+  local function excess_of(bounds, length)
+    if length > bounds.payload then
+      return TOO_LARGE
+    end
+    local jobs_now, bytes_now = tally.waiting()
+    if jobs_now + 1 > bounds.jobs then
+      return TOO_MANY_JOBS
+    end
+    return length > 0 and bytes_now + length > bounds.bytes and TOO_MANY_JOB_BYTES or nil
+  end
+
   -- Creates the jobs of a batch, whose `job:<id>` stand in the keys from this place on. A job that is there already stays
-  -- as it is. Returns { for each: the id of the job that holds its unique key, or nothing }; false if all are stored.
-  function creation.create(jobs, count, first)
+  -- as it is. `bounds`: how many may wait, with how many bytes of payload, and how many a payload may have; or nothing. Returns
+  -- { for each that isn't stored: the id of the job that holds its unique key, or the number of an answer }; false if all are.
+  function creation.create(list, count, first, bounds)
     local strings = writes.strings()
     local s = #strings
     local are_new = true
@@ -30,14 +43,15 @@ do
     local position = 1
     for n = 0, count - 1 do
       local key = keys[first + n]
-      local delay, layout, priority, queue, unique_key, bytes, after = unpack_bytes(JOB, jobs, position)
+      local delay, layout, priority, queue, unique_key, kind, length, bytes, after =
+        unpack_bytes(JOB, list, position)
       position = after
       if not (created and created[key]) and (are_new or call('EXISTS', key) == 0) then
         local id = id_of(key)
-        local holder = unique_key ~= '' and unique.holder(unique_key)
-        if holder then
+        local refusal = unique_key ~= '' and unique.holder(unique_key) or bounds and excess_of(bounds, length)
+        if refusal then
           replies = replies or {}
-          replies[n + 1] = holder
+          replies[n + 1] = refusal
         else
           if unique_key ~= '' then
             unique.claim(unique_key, id)
@@ -47,7 +61,7 @@ do
           end
           strings[s + 1], strings[s + 2] = key, pack_bytes(JOB_START, layout, now) .. bytes
           s = s + 2
-          waiting.add(id, priority, queue, delay)
+          waiting.add(id, priority, queue, kind, 0, length, delay)
         end
       end
     end

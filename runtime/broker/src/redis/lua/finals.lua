@@ -8,10 +8,11 @@ do
 
   local by_keep -- by state and keep time: where new members stand
   local finished_at
+  local leaving -- by class: ids of jobs that leave it
   local last_state, last_keep, last_members, last_count -- where the latest one was put
 
   function finals.start()
-    by_keep, finished_at, last_state = {}, score(now), nil
+    by_keep, finished_at, last_state, leaving = {}, score(now), nil, nil
   end
 
   -- Where the members stand that a class gets by this call.
@@ -75,14 +76,35 @@ do
   -- Takes a job out of the class in which it is.
   function finals.leave(id, state)
     for _, class in ipairs(finals.classes_of(state)) do
-      local key = CLASS_KEY .. class
-      if call('ZSCORE', key, id) then
-        writes.value('ZREM', key, id)
-        local first = call('ZRANGE', key, 0, 1, 'WITHSCORES')
-        if first[1] == id then
-          finals.first_is(class, first[4])
-        end
+      if call('ZSCORE', CLASS_KEY .. class, id) then
+        leaving = leaving or {}
+        leaving[class] = leaving[class] or {}
+        leaving[class][id] = true
+        writes.value('ZREM', CLASS_KEY .. class, id)
       end
     end
+  end
+
+  -- Completes what was gathered of jobs that leave their classes.
+  function finals.finish_leaving()
+    for class, gone in pairs(leaving or {}) do
+      local count = 0
+      for _ in pairs(gone) do
+        count = count + 1
+      end
+      local first = call('ZRANGE', CLASS_KEY .. class, 0, count, 'WITHSCORES')
+      local n = 1
+      while first[n] and gone[first[n]] do
+        n = n + 2
+      end
+      finals.first_is(class, first[n + 1])
+    end
+  end
+
+  -- When the first job is to be removed; math.huge if there is none.
+  function finals.first_removal()
+    local classes = call('ZRANGE', FINALS, 0, 1, 'WITHSCORES')
+    local n = classes[1] == state.CLASS and 3 or 1
+    return tonumber(classes[n + 1]) or huge
   end
 end

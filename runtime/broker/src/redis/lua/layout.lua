@@ -1,7 +1,7 @@
 -- What is stored of a job, in bytes. The numbers by name come from Rust.
 --
--- `job:<id>` begins with: layout, when it was enqueued, priority, unique key, queue. What follows, no function looks
--- into: the revision that it is pinned to (in layout PINNED alone), the kind and the payload.
+-- `job:<id>` is: layout, when it was enqueued, priority, unique key (its length in 2 bytes), queue (in 1), the revision that
+-- it is pinned to (32 bytes, in layout PINNED alone), the kind (its length in 1), and the payload.
 --
 -- `run:<id>` is what happened to the job since its producer asked for it. A job that was never leased or cancelled has
 -- none. It has two parts:
@@ -9,13 +9,14 @@
 -- - a head of fixed length: state, whether somebody wants it cancelled, attempts, expiries, the number of its lease,
 --   when it was leased and when it finished (0 if it wasn't). The higher half of its first byte is its version;
 -- - a tail, which mostly goes through unopened: a MessagePack array of unique key, usage, reason, progress and output,
---   each `false` if there is none. What a later version puts behind them stays there.
+--   each `false` if there is none; and behind them how often its host has failed on it, unless that is 0. What a later
+--   version puts behind these stays there.
 --
 -- A job that waits is stored as ready: whether it is scheduled is told by the schedule, so that nothing of the job has
 -- to be touched when it becomes due.
 
 local JOB_HEAD = '>BI6BI2c0Bc0'
-local JOB_HEAD_BYTES_MAX = 1 + 6 + 1 + 2 + 256 + 1 + 63
+local JOB_HEAD_BYTES_MAX = 1 + 6 + 1 + 2 + 256 + 1 + 127 + 32 + 1 + 127 -- all that stands before the payload
 
 local RUN_HEAD = '>BBI4I4I6I6I6'
 local RUN_HEAD_BYTES = 1 + 1 + 4 + 4 + 6 + 6 + 6
@@ -36,8 +37,36 @@ do
     end
   end
 
+  -- How many bytes stand before the payload, and the kind. The bytes are a job's that can be read.
+  function jobs.payload_at(bytes)
+    local high, low = byte(bytes, 9, 10)
+    local queue_at = 11 + high * 256 + low
+    local kind_at = queue_at + 1 + byte(bytes, queue_at)
+    if byte(bytes, 1) == PINNED then
+      kind_at = kind_at + 32
+    end
+    return kind_at + (byte(bytes, kind_at) or 0), kind_at
+  end
+
+  -- Of a job that is stored: priority, queue, unique key or false, how long its payload is, and its kind. Nothing if it can't be
+  -- read; false if there is none.
   function jobs.head(id)
-    return jobs.read(reads.try('GETRANGE', JOB_KEY .. id, 0, JOB_HEAD_BYTES_MAX - 1))
+    local bytes = reads.try('GETRANGE', JOB_KEY .. id, 0, JOB_HEAD_BYTES_MAX - 1)
+    if bytes == '' then
+      return call('EXISTS', JOB_KEY .. id) == 1 and nil
+    end
+    local priority, queue, unique_key = jobs.read(bytes)
+    if priority then
+      local payload_at, kind_at = jobs.payload_at(bytes)
+      local length = call('STRLEN', JOB_KEY .. id) - payload_at
+      return priority, queue, unique_key, length, sub(bytes, kind_at + 1, payload_at)
+    end
+  end
+
+  -- The kind of a job that can be read.
+  function jobs.kind_of(bytes)
+    local payload_at, kind_at = jobs.payload_at(bytes)
+    return sub(bytes, kind_at + 1, payload_at)
   end
 end
 
@@ -83,23 +112,38 @@ do
     return head .. pack_values(run.places)
   end
 
-  -- The run of a job and the head of the job: priority and queue. Nothing if there is no such job; `reads.ALIEN` if one of
-  -- them can't be read.
+  -- The run of a job, and of the job priority, queue, how long its payload is, and its kind. Nothing if there is no such job;
+  -- `reads.ALIEN` if one of them can't be read.
   function runs.of(id)
-    local job = reads.try('GETRANGE', JOB_KEY .. id, 0, JOB_HEAD_BYTES_MAX - 1)
-    if job == '' then
+    local priority, queue, unique_key, length, kind = jobs.head(id)
+    if priority == false then
       return nil
     end
-    local priority, queue, unique = jobs.read(job)
     local packed = reads.try('GET', RUN_KEY .. id)
-    local run = runs.new(unique)
+    local run = runs.new(unique_key)
     if packed then
       run = runs.read(packed)
     end
     if not priority or not run then
       return reads.ALIEN
     end
-    return run, priority, queue
+    return run, priority, queue, length, kind
+  end
+
+  -- How often its host has failed on a job, as the places of a tail say.
+  function runs.faults_in(places)
+    return tonumber(places[FAULTS]) or 0
+  end
+
+  -- Writes that down. A run without faults has no such place, unless there is one behind it.
+  function runs.count_faults(places, faults)
+    if faults > 0 then
+      places[FAULTS] = faults
+    elseif #places > FAULTS then
+      places[FAULTS] = false
+    else
+      places[FAULTS] = nil
+    end
   end
 
   function runs.save(id, run)
@@ -107,7 +151,7 @@ do
   end
 end
 
--- What a function answers about a job that can't be read.
+-- What a look answers about a job that can't be read.
 local function unreadable(id)
   return redis.error_reply('UNREADABLE ' .. JOB_KEY .. id)
 end

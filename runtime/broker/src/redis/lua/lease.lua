@@ -1,67 +1,229 @@
--- Makes ready what is due, takes back what has expired, removes what was kept long enough, and hands out leases.
+-- Hands out leases on ready jobs.
 --
--- asked      { ttl, most expiries, why a job with more is buried, most jobs in each of the three sweeps, keep of the
---              dead, keep of the cancelled, { queue, how many at most, and so on by turns }, the tenant's fuel quota:
---              false, or { for the minute, for the day, as bytes } past which nothing is handed out, each false if there is none }
+-- asked      { ttl, { queue, how many at most, and so on by turns }, how many suspects at most, how many bytes of payload at
+--              most, the tenant's fuel quota: false, or { for the minute, for the day, as bytes } past which nothing is handed
+--              out, each false if there is none, who asks: false, or { id of the daemon, number of the ask, whether it is asked
+--              again }, { queue, kind, how many at most, and by turns with these the name of a limit and how many jobs may be
+--              leased under it, both false without one: of each lane } }
 -- keys[7..]  `ready:<queue>` of each queue that is asked for
--- returns    { when to ask again in milliseconds or nil, ids of the buried, ids of jobs that can't be read and
---              were passed over, leases: of each its id, number, attempts, and the bytes of the job; nothing if there is no
---              quota, or else { now, fuel spent this minute, fuel spent today } }
+-- returns    { when there is something to sweep, in milliseconds from now, or nil, ids of jobs that can't be read and were
+--              passed over, leases: of each its id, number, attempts, expiries and faults, and the bytes of the job; nothing if
+--              there is no quota, or else { now, fuel spent this minute, fuel spent today }; how often a lane has come or gone }
+--
+-- What a daemon was handed out last is in a STRING at `asked:<daemon>`, for as long as it may hold: the number of its ask, and of
+-- each lease the id and the number.
 
 local lease
 
 do
-  local LEASE_HEAD = '>I6I4' -- between the id and the bytes of the job in what is returned: number and attempts
+  local LEASE_HEAD = '>I6I4I4I4' -- between the id and the bytes of the job in what is returned
+  local ASKED, ASKED_BYTES = '>I8', 8
+  local TOKEN, TOKEN_BYTES = '>c26I6', 32
 
-  -- Of each queue that is asked for: its name, its first ids, and whether there are no others.
-  local function first_ready(queues)
-    local found, given = {}, {}
-    for n = 1, #queues, 2 do
-      local queue, most = queues[n], queues[n + 1]
-      local from = given[queue] or 0
-      local key = READY_KEY .. queue
-      local ids = call('ZRANGE', key, score(from), score(from + most))
-      writes.knows(key)
-      local is_all = #ids <= most
-      ids[most + 1] = nil
-      given[queue] = from + #ids
-      found[#found + 1] = { queue, ids, is_all }
+  local ASKED_MIN = 60 * 1000 -- for so many milliseconds at least a daemon may ask again
+  local CHUNK = 64 -- members of a lane that are read at a time
+  local MOVES_MAX = 500 -- jobs that are moved to their lanes by one call
+
+  -- Jobs that are found: the lanes where they wait, ids, the limits under which they are leased, and of each whether it is the
+  -- last of its lane.
+  local found_in, ids, limits, is_last
+
+  -- How many jobs of which lane of a kind may be handed out, by name: { room, limit or false }; and how many under which limit.
+  local rooms, free
+  local has_lanes -- whether there are lanes of kinds
+  local handled -- by id: whether it was found or moved, where there are lanes of kinds
+  local moves
+
+  -- Finds up to so many of the first jobs in a lane. Returns how many.
+  local function find_in(lane, most, given)
+    local from = given[lane] or 0
+    local found = call('ZRANGE', READY_KEY .. lane, score(from), score(from + most))
+    local count = min(#found, most)
+    local n = #ids
+    for k = 1, count do
+      found_in[n + k], ids[n + k] = lane, found[k]
     end
-    return found
+    if #found <= most and count > 0 then
+      is_last[n + count] = true
+    end
+    given[lane] = from + count
+    return count
   end
 
-  local function put_back(found)
-    local is_back = false
-    for _, of_queue in ipairs(found) do
-      is_back = of_queue[3] and parking.put_back(of_queue[1]) or is_back
-    end
-    return is_back
+  -- Reads on in a lane; its `id` is nothing when there is nothing more.
+  local function advance(source)
+    repeat
+      source.at = source.at + 2
+      if source.at > #source.members then
+        source.members = call('ZRANGE', source.key, score(source.offset), score(source.offset + CHUNK - 1), 'WITHSCORES')
+        source.offset, source.at = source.offset + CHUNK, 1
+      end
+      source.id, source.text = source.members[source.at], source.members[source.at + 1]
+      source.score = source.id and tonumber(source.text)
+    until not source.id or not handled[source.id]
   end
 
-  -- Takes the jobs out of their queues, with a command for each. ZPOPMIN would do the same, and make text of their scores,
-  -- which nobody asks for. Says which queues are empty then.
-  local function take(found)
-    local counts, emptied = {}, {}
-    for _, of_queue in ipairs(found) do
-      local queue, ids, is_all = unpack(of_queue)
-      counts[queue] = (counts[queue] or 0) + #ids
-      emptied[queue] = is_all
-    end
-    for queue, count in pairs(counts) do
-      if count > 0 then
-        local ranks = writes.list('ZREMRANGEBYRANK', READY_KEY .. queue)
-        ranks[1], ranks[2] = '0', score(count - 1)
-        if emptied[queue] then
-          writes.value('SREM', QUEUES, queue)
-          writes.end_sequence()
-        end
+  local function open(lane, name)
+    local source = { lane = lane, name = name, key = READY_KEY .. lane, members = {}, at = 0, offset = 0 }
+    advance(source)
+    return source
+  end
+
+  -- The source with the first job; nothing if none has any.
+  local function first_of(sources)
+    local first
+    for _, source in ipairs(sources) do
+      if source.id and (not first or source.score < first.score) then
+        first = source
       end
     end
-    return emptied
+    return first
   end
 
-  -- The run that a job has now that it is leased, the number of the lease and the attempts so far; nothing if the job
-  -- or its run can't be read.
+  -- Takes room for a job in the lane of a kind; says whether there was any.
+  local function take_room(name)
+    local room = rooms[name]
+    if not room or room[1] == 0 or (room[2] and free[room[2]] <= 0) then
+      return false
+    end
+    room[1] = room[1] - 1
+    if room[2] then
+      free[room[2]] = free[room[2]] - 1
+    end
+    return true
+  end
+
+  local function hand(source, limit)
+    local n = #ids + 1
+    found_in[n], ids[n], limits[n] = source.lane, source.id, limit or false
+    handled[source.id] = true
+  end
+
+  -- Finds up to so many of the first jobs of a queue and its lanes that are asked for, in one order. Jobs of kinds that are split
+  -- off are moved to their lanes on the way. Returns how many.
+  local function find_in_order(queue, names, suffix, most)
+    local sources = { open(queue .. suffix, false) }
+    for _, name in ipairs(names) do
+      sources[#sources + 1] = open(name .. suffix, name)
+    end
+    local count = 0
+    while count < most and moves < MOVES_MAX do
+      local source = first_of(sources)
+      if not source then
+        break
+      end
+      local name = source.name
+      if not name then
+        local _, _, _, _, kind = jobs.head(source.id)
+        -- One that can't be read is put aside where it would be handed out.
+        name = kind and lanes.is_split(queue, kind) and lanes.name(queue, kind)
+      end
+      if not name then
+        hand(source)
+        count = count + 1
+      elseif take_room(name) then
+        hand(source, rooms[name][2])
+        count = count + 1
+      elseif source.name then
+        source.id, source.members = nil, {} -- it has no more room
+      else
+        waiting.move(source.id, source.text, source.lane, name .. suffix)
+        handled[source.id] = true
+        moves = moves + 1
+      end
+      if source.id then
+        advance(source)
+      end
+    end
+    return count
+  end
+
+  -- Finds the first jobs of the queues: of each as many suspects as may be, and then others.
+  local function find(queues, suspects, names_of)
+    found_in, ids, limits, is_last, handled, moves = {}, {}, {}, {}, {}, 0
+    local given = {}
+    for n = 1, #queues, 2 do
+      local queue, most = queues[n], queues[n + 1]
+      for _, suffix in ipairs({ SUSPECTS, '' }) do
+        local room = suffix == SUSPECTS and min(most, suspects) or most
+        local found = 0
+        if room > 0 and has_lanes then
+          found = find_in_order(queue, names_of[queue] or {}, suffix, room)
+        elseif room > 0 then
+          found = find_in(queue .. suffix, room, given)
+        end
+        most = most - found
+        suspects = suffix == SUSPECTS and suspects - found or suspects
+      end
+    end
+  end
+
+  -- Takes in which lanes are asked for. Returns their names, by queue.
+  local function read_lanes(list)
+    local names_of = {}
+    rooms, free = {}, {}
+    for n = 1, #list, 5 do
+      local queue, kind, room, limit, most = list[n], list[n + 1], list[n + 2], list[n + 3], list[n + 4]
+      local name = lanes.name(queue, kind)
+      lanes.note(queue, kind)
+      if not rooms[name] then
+        rooms[name] = { room, limit }
+        names_of[queue] = names_of[queue] or {}
+        table.insert(names_of[queue], name)
+      end
+      if limit then
+        free[limit] = most - places.count(limit)
+      end
+    end
+    has_lanes = tally.lanes() > 0
+    return names_of
+  end
+
+  -- How many of the jobs that were found have no more than so many bytes of payload together; the first one always. To look at
+  -- each takes time, and most tenants have no payload that is long enough for that to matter.
+  local function fit_into(bytes)
+    local count = #ids
+    local _, _, longest = tally.waiting()
+    if count * longest <= bytes then
+      return count
+    end
+    local sum = 0
+    for n = 1, count do
+      local _, _, _, length = jobs.head(ids[n])
+      sum = sum + (length or 0)
+      if sum > bytes and n > 1 then
+        return n - 1
+      end
+    end
+    return count
+  end
+
+  -- Takes the first so many of the jobs that were found out of their lanes, with a command for each lane. ZPOPMIN would do the
+  -- same, and make text of their scores, which nobody asks for.
+  local function take(count)
+    if has_lanes then
+      for n = 1, count do
+        waiting.leave_lane(ids[n], found_in[n])
+      end
+      return
+    end
+    local counts, emptied = {}, {}
+    for n = 1, count do
+      counts[found_in[n]] = (counts[found_in[n]] or 0) + 1
+      emptied[found_in[n]] = is_last[n]
+    end
+    for lane, taken in pairs(counts) do
+      local ranks = writes.list('ZREMRANGEBYRANK', READY_KEY .. lane)
+      ranks[1], ranks[2] = '0', score(taken - 1)
+      writes.knows(READY_KEY .. lane)
+      if emptied[lane] then
+        writes.value('SREM', QUEUES, lane)
+        writes.end_sequence()
+      end
+    end
+  end
+
+  -- The run that a job has now that it is leased, and what a lease says of it; nothing if the job or its run can't be read.
   local function lease_of(job, packed)
     local priority, _, unique_key = jobs.read(job)
     if not priority then
@@ -70,15 +232,16 @@ do
     if not packed then
       local run = runs.new(unique_key)
       run.state, run.lease, run.leased_at = LEASED, 1, now
-      return runs.pack(run), 1, 0
+      return runs.pack(run), pack_bytes(LEASE_HEAD, 1, 0, 0, 0)
     end
-    local state_before, cancel, attempts, expiries, held, _, finished_at = runs.head(packed)
-    local tail = state_before and sub(packed, RUN_HEAD_BYTES + 1)
-    if not state_before or (tail ~= EMPTY_TAIL and not runs.open(tail)) then
+    local is, cancel, attempts, expiries, held, _, finished_at = runs.head(packed)
+    local tail = is and sub(packed, RUN_HEAD_BYTES + 1)
+    local places = is and runs.open(tail)
+    if not places then
       return nil
     end
     local head = pack_bytes(RUN_HEAD, LEASED, cancel, attempts, expiries, held + 1, now, finished_at)
-    return head .. tail, held + 1, attempts
+    return head .. tail, pack_bytes(LEASE_HEAD, held + 1, attempts, expiries, runs.faults_in(places))
   end
 
   local function is_plain(job)
@@ -86,40 +249,37 @@ do
     return (layout == ANY_REVISION or layout == PINNED) and high == 0 and low == 0
   end
 
-  -- Hands out the jobs that were found. Returns the leases, and the ids of jobs that can't be read.
-  local function hand_out(found, ttl)
-    local names, queue_of, k = {}, {}, 0
-    for _, of_queue in ipairs(found) do
-      local ids = of_queue[2]
-      for n = 1, #ids do
-        names[k + 1], names[k + 2] = JOB_KEY .. ids[n], RUN_KEY .. ids[n]
-        queue_of[k + 1] = of_queue[1]
-        k = k + 2
-      end
+  -- Hands out the first so many of the jobs that were found. Returns the leases, and the ids of jobs that can't be read.
+  local function hand_out(count, ttl)
+    local names = {}
+    for n = 1, count do
+      names[2 * n - 1], names[2 * n] = JOB_KEY .. ids[n], RUN_KEY .. ids[n]
     end
     -- The run and the lease of a job that was never leased before and has no unique key, as most: they all get the same.
     local first_run = pack_bytes(RUN_HEAD, LEASED, 0, 0, 0, 1, now, 0) .. EMPTY_TAIL
-    local first_lease = pack_bytes(LEASE_HEAD, 1, 0)
+    local first_lease = pack_bytes(LEASE_HEAD, 1, 0, 0, 0)
     local stored = reads.strings(names)
-    local strings, s, l = writes.own_strings(), 0, 0
+    local strings, l = writes.own_strings(), 0
     local leases, leased, unreadable_ids = {}, {}, {}
-    for n = 1, k, 2 do
-      local id, job, packed = id_of(names[n]), stored[n], stored[n + 1]
-      if not packed and job and job ~= reads.ALIEN and is_plain(job) then
-        strings[s + 1], strings[s + 2] = names[n + 1], first_run
-        leases[l + 1], leased[l + 1] = id .. first_lease .. job, id
-        s, l = s + 2, l + 1
+    local gone, length = 0, 0
+    for n = 1, count do
+      local id, job, packed = ids[n], stored[2 * n - 1], stored[2 * n]
+      local run, head = first_run, first_lease
+      if packed or not job or #job == 0 or not is_plain(job) then
+        run, head = lease_of(job, packed)
+      end
+      if run then
+        l = l + 1
+        strings[2 * l - 1], strings[2 * l] = names[2 * n], run
+        leases[l], leased[l] = id .. head .. job, id
+        gone, length = gone + 1, length + #job - jobs.payload_at(job)
+        if limits[n] then
+          places.take(id, limits[n])
+        end
       else
-        local run, number, attempts = lease_of(job, packed)
-        if run then
-          strings[s + 1], strings[s + 2] = names[n + 1], run
-          leases[l + 1], leased[l + 1] = id .. pack_bytes(LEASE_HEAD, number, attempts) .. job, id
-          s, l = s + 2, l + 1
-        else
-          unreadable_ids[#unreadable_ids + 1] = id
-          if job then
-            parking.park(id, queue_of[n])
-          end
+        unreadable_ids[#unreadable_ids + 1] = id
+        if job then
+          parking.park(id, found_in[n])
         end
       end
     end
@@ -129,7 +289,51 @@ do
     for n = 1, l do
       expiries[2 * n - 1], expiries[2 * n] = expires, leased[l + 1 - n]
     end
+    if gone > 0 then
+      tally.went(gone, length)
+    end
     return leases, unreadable_ids
+  end
+
+  local function asked_key(daemon)
+    return PREFIX .. 'asked:' .. daemon
+  end
+
+  -- What was handed out by an ask before, as far as it still holds; nothing if there was no such ask.
+  local function handed_out_by(daemon, number, ttl)
+    local stored = call('GET', asked_key(daemon))
+    if not stored or #stored < ASKED_BYTES or unpack_bytes(ASKED, stored) ~= number then
+      return nil
+    end
+    local names, numbers = {}, {}
+    for at = ASKED_BYTES + 1, #stored - TOKEN_BYTES + 1, TOKEN_BYTES do
+      local id, held = unpack_bytes(TOKEN, stored, at)
+      local n = #names
+      names[n + 1], names[n + 2], numbers[#numbers + 1] = JOB_KEY .. id, RUN_KEY .. id, held
+    end
+    local values = reads.strings(names)
+    local leases, expiries, expires = {}, writes.list('ZADD', LEASES), score(now + ttl)
+    for n = 1, #numbers do
+      local job, packed = values[2 * n - 1], values[2 * n]
+      local is, _, attempts, expired, held = runs.head(packed)
+      local places = is == LEASED and held == numbers[n] and runs.open(sub(packed, RUN_HEAD_BYTES + 1))
+      if places and jobs.read(job) then
+        local id, e = id_of(names[2 * n]), #expiries
+        leases[#leases + 1] = id .. pack_bytes(LEASE_HEAD, held, attempts, expired, runs.faults_in(places)) .. job
+        expiries[e + 1], expiries[e + 2] = expires, id
+      end
+    end
+    return leases
+  end
+
+  -- Remembers what a daemon is handed out.
+  local function remember(daemon, number, ttl, leases)
+    local tokens = { pack_bytes(ASKED, number) }
+    for n = 1, #leases do
+      tokens[n + 1] = sub(leases[n], 1, TOKEN_BYTES)
+    end
+    local values = writes.list('SET', asked_key(daemon))
+    values[1], values[2], values[3] = table.concat(tokens), 'PX', score(max(2 * ttl, ASKED_MIN))
   end
 
   -- Whether the fuel that is spent reaches a bound, both as bytes; no bound is never reached.
@@ -142,60 +346,52 @@ do
     return high > bound_high or (high == bound_high and low >= bound_low)
   end
 
-  local function add_all(list, more)
-    for _, value in ipairs(more) do
-      list[#list + 1] = value
-    end
-  end
-
   function lease()
-    local ttl, expiries_max, why_buried, most, keep_dead, keep_cancelled, queues, quota = unpack(asked)
+    local ttl, queues, suspects, bytes, quota, asker, lane_asks = unpack(asked)
+    writes.start()
+    waiting.start()
+    lanes.start()
+    tally.start()
+    places.start()
+    local names_of = read_lanes(lane_asks)
     local due, expiry = reads.first_score(SCHEDULE), reads.first_score(LEASES)
-    local were_empty, left_undone, buried, unreadable_ids = {}, false, {}, {}
-    if min(due, expiry, reads.first_score(FINALS)) <= now then
-      were_empty, left_undone, buried, unreadable_ids = sweep({
-        most = most, expiries_max = expiries_max, why_buried = why_buried, keep_dead = keep_dead,
-        keep_cancelled = keep_cancelled,
-      })
-      due, expiry = reads.first_score(SCHEDULE), reads.first_score(LEASES)
-    end
-
+    writes.knows(LEASES)
     local spent, is_held = {}, false
     if quota then
       local of_minute, of_day = accounts.fuel_spent()
       spent = { now, of_minute, of_day }
       is_held = reaches(of_minute, quota[1]) or reaches(of_day, quota[2])
     end
-
-    writes.start()
-    writes.knows(LEASES)
-    local leases, emptied = {}, {}
-    if not is_held then
-      local found = first_ready(queues)
-      if put_back(found) then
-        writes.commit()
-        writes.start()
-        found = first_ready(queues)
-      end
-      local passed_over
-      leases, passed_over = hand_out(found, ttl)
-      emptied = take(found)
-      left_undone = left_undone or #passed_over > 0
-      add_all(unreadable_ids, passed_over)
-    end
-    for _, queue in ipairs(were_empty) do
-      if not emptied[queue] then
-        writes.wake()
-        break
+    local leases = asker and asker[3] and handed_out_by(asker[1], asker[2], ttl)
+    local unreadable_ids, is_again = {}, leases
+    if not leases and is_held then
+      leases = {}
+    elseif not leases then
+      find(queues, suspects, names_of)
+      if #ids == 0 then
+        leases = {}
+      else
+        local count = fit_into(bytes)
+        leases, unreadable_ids = hand_out(count, ttl)
+        take(count)
       end
     end
-    writes.commit()
-
     if #leases > 0 then
       expiry = min(expiry, now + ttl)
+      if asker then
+        remember(asker[1], asker[2], ttl, leases)
+      end
+    end
+    lanes.finish()
+    waiting.finish_and_wake()
+    tally.finish()
+    writes.commit()
+    if is_again then
+      -- The first lease to run out may be one that was prolonged.
+      expiry = reads.first_score(LEASES)
     end
     local next = min(due, expiry)
-    local ask_at = next < huge and min(max(next - now, 0), 2 ^ 53) or false
-    return { left_undone and 0 or ask_at, buried, unreadable_ids, leases, spent }
+    local next_due = next < huge and min(max(next - now, 0), 2 ^ 53) or false
+    return { next_due, unreadable_ids, leases, spent, tally.lanes() }
   end
 end

@@ -1,65 +1,37 @@
--- Lists jobs of one state.
+-- Lists jobs of one state, from a place on.
 --
--- asked    { state, how many to pass over, how many at most }
--- returns  their records, as in records.lua; those that can't be read are left out
+-- asked    { state, score and id behind which the list goes on or false and false, how many at most, how many are looked at at
+--            most, how many bytes of payload and output at most, whether those are wanted, what they have to be like: queue, kind,
+--            reason, enqueued from and until, each false if that doesn't matter }
+-- returns  { records as in records.lua, without payload and output if those aren't wanted; of those that can't be read the id
+--            alone, or with what can't be read }, score and id of the last one looked at, if there are more
 --
--- Ready and final jobs are in one ZSET a queue or class, whose orders are merged. A page that lies deep costs no more
--- than an early one, since its first score is searched for by counting, which Redis does in the logarithm of the size.
+-- Ready and final jobs are in one ZSET a lane or class, whose orders are merged. Each is read from the place on, so a page
+-- that lies deep costs no more than an early one.
+
 local list
 
 do
-  local wanted, offset, limit, is_final
+  local wanted, is_final, after_score, after_id
 
-  local function sources()
+  local function sources(queue)
     local names = {}
     if wanted == SCHEDULED then
       names[1] = SCHEDULE
     elseif wanted == LEASED then
       names[1] = LEASES
     elseif wanted == READY then
-      for n, queue in ipairs(call('SMEMBERS', QUEUES)) do
-        names[n] = READY_KEY .. queue
+      for _, lane in ipairs(call('SMEMBERS', QUEUES)) do
+        if not queue or lane == queue or sub(lane, 1, #queue + 1) == queue .. ' ' then
+          names[#names + 1] = READY_KEY .. lane
+        end
       end
     else
-      for n, class in ipairs(finals.classes_of(wanted)) do
-        names[n] = CLASS_KEY .. class
+      for _, class in ipairs(finals.classes_of(wanted)) do
+        names[#names + 1] = CLASS_KEY .. class
       end
     end
     return names
-  end
-
-  -- How many members come before all those with this score.
-  local function count_before(names, at)
-    local count = 0
-    for _, key in ipairs(names) do
-      if is_final then
-        count = count + call('ZCOUNT', key, '(' .. score(at), '+inf')
-      else
-        count = count + call('ZCOUNT', key, '-inf', '(' .. score(at))
-      end
-    end
-    return count
-  end
-
-  -- The last score, in the order of the list, that has no more than `offset` members before it.
-  local function score_at(names)
-    local low, high = 0, 2 ^ 53
-    while low < high do
-      -- Their sum might not be exact.
-      local middle = low + floor((high - low) / 2)
-      if is_final then
-        if count_before(names, middle) <= offset then
-          high = middle
-        else
-          low = middle + 1
-        end
-      elseif count_before(names, middle + 1) <= offset then
-        low = middle + 1
-      else
-        high = middle
-      end
-    end
-    return low
   end
 
   -- Byte by byte, as Redis orders members; Lua's own comparison goes by the locale.
@@ -73,67 +45,171 @@ do
     return false
   end
 
-  local function comes_first(a, b)
+  -- Whether one place in the list comes before another one.
+  local function comes_first(a_score, a_id, b_score, b_id)
     if is_final then
-      a, b = b, a
+      a_score, a_id, b_score, b_id = b_score, b_id, a_score, a_id
     end
-    if a.score ~= b.score then
-      return a.score < b.score
+    if a_score ~= b_score then
+      return a_score < b_score
     end
-    return is_less(a.id, b.id)
+    return is_less(a_id, b_id)
   end
 
-  -- Members of one key, from a score on in the order of the list.
-  local function members_from(key, at, count)
+  -- Reads on in a source; it is spent when there is nothing more.
+  local function refill(source)
+    local from = after_score and score(after_score) or (is_final and '+inf' or '-inf')
+    local members
     if is_final then
-      return call('ZRANGE', key, at, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, count, 'WITHSCORES')
+      members = call(
+        'ZRANGE', source.key, from, '-inf', 'BYSCORE', 'REV', 'LIMIT', source.offset, source.chunk, 'WITHSCORES'
+      )
+    else
+      members = call('ZRANGE', source.key, from, '+inf', 'BYSCORE', 'LIMIT', source.offset, source.chunk, 'WITHSCORES')
     end
-    return call('ZRANGE', key, at, '+inf', 'BYSCORE', 'LIMIT', 0, count, 'WITHSCORES')
+    source.offset = source.offset + #members / 2
+    source.members, source.at = members, 1
+    source.is_spent = #members == 0
   end
 
-  local function page_of_many(names)
-    local at = score_at(names)
-    local passed_over = offset - count_before(names, at)
-    local found = {}
-    for _, key in ipairs(names) do
-      local members = members_from(key, at, passed_over + limit)
-      for n = 1, #members, 2 do
-        found[#found + 1] = { id = members[n], score = tonumber(members[n + 1]) }
+  -- Goes to the next member behind the place from which the list goes on.
+  local function advance(source)
+    repeat
+      source.at = source.at + 2
+      if source.at > #source.members then
+        refill(source)
+      end
+      if source.is_spent then
+        return
+      end
+      source.id = sub(source.members[source.at], 1, 26)
+      source.score = tonumber(source.members[source.at + 1])
+    until not after_score or comes_first(after_score, after_id, source.score, source.id)
+  end
+
+  -- A heap of sources, the one with the first member on top.
+  local function sift_down(heap, n)
+    local count = #heap
+    while true do
+      local first = n
+      for child = 2 * n, 2 * n + 1 do
+        local a, b = heap[child], heap[first]
+        if child <= count and comes_first(a.score, a.id, b.score, b.id) then
+          first = child
+        end
+      end
+      if first == n then
+        return
+      end
+      heap[n], heap[first] = heap[first], heap[n]
+      n = first
+    end
+  end
+
+  local function open(names, limit)
+    local heap = {}
+    local chunk = max(min(limit + 1, floor(2 * limit / max(#names, 1))), 4)
+    for _, name in ipairs(names) do
+      local source = { key = name, offset = 0, chunk = chunk, members = {}, at = 0 }
+      advance(source)
+      if not source.is_spent then
+        heap[#heap + 1] = source
       end
     end
-    table.sort(found, comes_first)
-    local ids = {}
-    for n = passed_over + 1, min(passed_over + limit, #found) do
-      ids[#ids + 1] = found[n].id
+    for n = floor(#heap / 2), 1, -1 do
+      sift_down(heap, n)
     end
-    return ids
+    return heap
   end
 
-  local function page_of_one(key)
-    local ids
-    if is_final then
-      ids = call('ZRANGE', key, offset, offset + limit - 1, 'REV')
+  local function drop_first(heap)
+    local source = heap[1]
+    advance(source)
+    if source.is_spent then
+      heap[1] = heap[#heap]
+      heap[#heap] = nil
+    end
+    if #heap > 1 then
+      sift_down(heap, 1)
+    end
+  end
+
+  local function reason_of(run)
+    local why = run and run.places[WHY]
+    local is_whole, parts = pcall(unpack_values, why or '')
+    return is_whole and type(parts) == 'table' and parts[1]
+  end
+
+  -- Whether a job is like that.
+  local function passes(job, run, queue, filter)
+    if filter.queue and filter.queue ~= queue then
+      return false
+    end
+    if filter.kind then
+      if jobs.kind_of(job) ~= filter.kind then
+        return false
+      end
+    end
+    if filter.from or filter.until_time then
+      local enqueued = unpack_bytes('>I6', job, 2)
+      if enqueued < (filter.from or 0) or enqueued >= (filter.until_time or huge) then
+        return false
+      end
+    end
+    return not filter.reason or reason_of(run) == filter.reason
+  end
+
+  -- The record of a job, and how many bytes its payload and output have; nothing if it isn't like that.
+  local function look_at(id, at, filter, has_payloads)
+    local head = reads.try('GETRANGE', JOB_KEY .. id, 0, JOB_HEAD_BYTES_MAX - 1)
+    local packed = reads.try('GET', RUN_KEY .. id)
+    local priority, queue = jobs.read(head)
+    local run = packed and runs.read(packed)
+    if not priority or (packed and not run) then
+      return { id, head ~= reads.ALIEN and head, packed ~= reads.ALIEN and packed, false }, 0
+    end
+    if not passes(head, run, queue, filter) then
+      return nil
+    end
+    local length = 0
+    if has_payloads then
+      head = call('GET', JOB_KEY .. id)
+      length = #head - jobs.payload_at(head) + #(run and run.places[OUTPUT] or '')
     else
-      ids = call('ZRANGE', key, offset, offset + limit - 1)
+      head = sub(head, 1, (jobs.payload_at(head)))
+      if run and run.places[OUTPUT] then
+        run.places[OUTPUT] = false
+        packed = runs.pack(run)
+      end
     end
-    for n, member in ipairs(ids) do
-      ids[n] = sub(member, 1, 26)
-    end
-    return ids
+    return { id, head, packed, at }, length
   end
 
   function list()
-    wanted, offset, limit = unpack(asked)
+    local limit, looked_max, bytes_max, has_payloads
+    local filter = {}
+    wanted, after_score, after_id, limit, looked_max, bytes_max, has_payloads, filter.queue, filter.kind, filter.reason, filter.from, filter.until_time =
+      unpack(asked)
     is_final = IS_FINAL[wanted]
-    local names = sources()
-    local ids = #names == 1 and page_of_one(names[1]) or page_of_many(names)
-    local records = {}
-    for _, id in ipairs(ids) do
-      local record = record_of(id)
-      if record and record ~= reads.ALIEN then
+    local has_time = wanted == SCHEDULED or wanted == LEASED
+    local heap = open(sources(filter.queue), limit)
+    local records, looked, bytes, last_score, last_id = {}, 0, 0, false, false
+    while #heap > 0 do
+      if #records == limit or looked == looked_max then
+        return { records, last_score, last_id }
+      end
+      local id, at = heap[1].id, heap[1].score
+      local record, length = look_at(id, has_time and score(at), filter, has_payloads)
+      if record then
+        bytes = bytes + length
+        if bytes > bytes_max and #records > 0 then
+          return { records, last_score, last_id }
+        end
         records[#records + 1] = record
       end
+      looked, last_score, last_id = looked + 1, score(at), id
+      drop_first(heap)
     end
-    return records
+    return { records, false, false }
   end
 end

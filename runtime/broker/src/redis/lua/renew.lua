@@ -3,7 +3,7 @@
 -- keys[7..]  `run:<id>` of each lease, then `log:<id>` of each with lines
 -- asked      { how many leases, ttl, log lines kept }
 -- batch      of each lease: its number, progress or nothing, log lines or nothing
--- returns    for each lease: LOST, HELD or CANCEL_REQUESTED
+-- returns    for each lease: LOST, HELD, CANCEL_REQUESTED or UNREADABLE
 
 local renew
 
@@ -23,7 +23,7 @@ do
   function renew()
     local count, ttl, lines_kept = unpack(asked)
     writes.start()
-    local stored = call('MGET', unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count))
+    local stored = reads.strings({ unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count) })
     local expires, expiries, replies = score(now + ttl), writes.list('ZADD', LEASES), {}
     local position = 1
     for n = 1, count do
@@ -31,8 +31,9 @@ do
       position = after
       local key, packed = keys[FIXED_KEYS + n], stored[n]
       local is, cancel, _, _, held = runs.head(packed)
-      local reply = LOST
+      local reply = packed and not is and UNREADABLE or LOST
       if is == LEASED and held == number then
+        reply = UNREADABLE
         local run = progress ~= '' and with_progress(packed, progress)
         if run ~= nil and (lines == '' or logs.add(id_of(key), lines, lines_kept)) then
           if run then

@@ -8,9 +8,10 @@
 --            ran or 0, what the run spent: an account but for its first numbers
 -- effects    a MessagePack array: { place of `state:<plugin>:<key>` in the keys, value or false, by turns },
 --            { place, write, value, ttl, by turns }, how many jobs, the place of the first one's `job:<id>` in the keys, the
---            jobs as in creation.lua, and how many bytes and keys of state the plugin may keep
--- returns    for each settlement: LOST, APPLIED, TOO_MANY_BYTES or TOO_MANY_KEYS of state, or the key of the state that
---            was in conflict
+--            jobs as in creation.lua, how many bytes and keys of state the plugin may keep, how many bytes the payloads of the
+--            jobs have, how many jobs may wait, and with how many bytes of payload
+-- returns    for each settlement: LOST, APPLIED, TOO_MANY_BYTES or TOO_MANY_KEYS of state, TOO_MANY_JOBS or TOO_MANY_JOB_BYTES that
+--            wait, UNREADABLE, or the key of the state that was in conflict
 
 local settle
 
@@ -18,11 +19,13 @@ do
   local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0I2I2c0'
 
   -- Replaces places in the keys by the keys themselves.
-  local function name_keys(list, step, names)
+  local function name_keys(list, step, names, count)
     for n = 1, #list, step do
-      list[n] = keys[list[n]]
-      names[#names + 1] = list[n]
+      local key = keys[list[n]]
+      count = count + 1
+      list[n], names[count] = key, key
     end
+    return count
   end
 
   -- The key of the first expectation that doesn't hold, or else of the first sum that can't be made. Sums are written
@@ -49,20 +52,31 @@ do
     return nil
   end
 
+  -- What would wait too much of, if the run's jobs were created.
+  local function excess_of(count, length, jobs_max, bytes_max)
+    local jobs_now, bytes_now = tally.waiting()
+    if jobs_now + count > jobs_max then
+      return TOO_MANY_JOBS
+    end
+    return length > 0 and bytes_now + length > bytes_max and TOO_MANY_JOB_BYTES or nil
+  end
+
   -- Why effects can't be had; nothing if they can.
   local function refusal_of(effects)
-    local expectations, list, _, _, _, bytes_max, keys_max = unpack(effects)
+    local expectations, list, count, _, _, bytes_max, keys_max, length, jobs_max, job_bytes_max = unpack(effects)
     local names = {}
-    name_keys(expectations, 2, names)
-    name_keys(list, 4, names)
+    name_keys(list, 4, names, name_keys(expectations, 2, names, 0))
     if not state.fetch(names) then
-      return LOST
+      return UNREADABLE
     end
-    return conflict_in(expectations, list) or (#list > 0 and state.excess_of(list, bytes_max, keys_max)) or nil
+    return conflict_in(expectations, list)
+      or (#list > 0 and state.excess_of(list, bytes_max, keys_max))
+      or (count > 0 and excess_of(count, length, jobs_max, job_bytes_max))
+      or nil
   end
 
   -- The tail of this run on top of what earlier ones have left, and the unique key or false; nothing if that can't be read.
-  local function tail_after(before, tail)
+  local function tail_after(before, tail, what)
     local old = runs.open(before)
     if not old then
       return nil
@@ -76,6 +90,11 @@ do
     for place = TAIL_PLACES + 1, #old do
       places[place] = old[place]
     end
+    if what == RETRY then
+      runs.count_faults(places, 0)
+    elseif what == RELEASE_AS_FAULT then
+      runs.count_faults(places, runs.faults_in(old) + 1)
+    end
     return pack_values(places), old[UNIQUE_KEY]
   end
 
@@ -86,7 +105,10 @@ do
   end
 
   local FINAL_STATE = { [SUCCEED] = SUCCEEDED, [BURY] = DEAD, [CANCEL_IT] = CANCELLED }
-  local IS_ATTEMPT = { [SUCCEED] = 1, [RETRY] = 1, [BURY] = 1, [RELEASE] = 0, [CANCEL_IT] = 0 }
+  local IS_ATTEMPT = {
+    [SUCCEED] = 1, [RETRY] = 1, [BURY] = 1, [RELEASE] = 0, [RELEASE_AS_FAULT] = 0, [RELEASE_WITHOUT_PLUGIN] = 0,
+    [CANCEL_IT] = 0,
+  }
 
   local ended, strings, settled -- where leases that end, and runs, are to be put; and how many were put there
   local lines_kept
@@ -94,21 +116,21 @@ do
 
   -- Decides one settlement whose token holds. Returns the answer, and what it is recorded as if it is applied.
   local function apply(key, packed, cancel, what, delay, keep, tail, lines, effects)
-    local id, is, priority, queue = id_of(key), FINAL_STATE[what], nil, nil
+    local id, is, priority, queue, length, kind, _ = id_of(key), FINAL_STATE[what]
     if not is and cancel == 1 then
       what, is, tail = CANCEL_IT, CANCELLED, as_cancelled(tail)
     end
     if not is then
-      priority, queue = jobs.head(id)
+      priority, queue, _, length, kind = jobs.head(id)
       if not priority then
-        return LOST
+        return UNREADABLE
       end
     end
     local before, unique_key = sub(packed, RUN_HEAD_BYTES + 1), false
-    if before ~= EMPTY_TAIL then
-      tail, unique_key = tail_after(before, tail)
+    if before ~= EMPTY_TAIL or what == RELEASE_AS_FAULT then
+      tail, unique_key = tail_after(before, tail, what)
       if not tail then
-        return LOST
+        return UNREADABLE
       end
     end
     effects = effects ~= '' and unpack_values(effects)
@@ -117,7 +139,7 @@ do
       return refusal
     end
     if lines ~= '' and not logs.add(id, lines, lines_kept) then
-      return LOST
+      return UNREADABLE
     end
 
     -- Nothing can be refused from here on.
@@ -129,7 +151,14 @@ do
       end
     else
       is, finished_at = READY, 0
-      waiting.add(id, priority, queue, delay)
+      -- An attempt that ends clears a suspect.
+      if what == RETRY then
+        expiries = 0
+      end
+      if what == RELEASE_WITHOUT_PLUGIN then
+        lanes.note(queue, kind)
+      end
+      waiting.add(id, priority, queue, kind, expiries, length, delay)
     end
     settled = settled + 1
     ended[settled] = id
@@ -164,11 +193,14 @@ do
     count, lines_kept, days_kept, totals = unpack(asked)
     writes.start()
     waiting.start()
+    lanes.start()
+    tally.start()
+    places.start()
     finals.start()
     unique.start()
     state.start()
     creation.start()
-    local stored = call('MGET', unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count))
+    local stored = reads.strings({ unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count) })
     ended, strings, settled = writes.list('ZREM', LEASES), writes.own_strings(), 0
     local replies, recorded, is_as_sent = {}, {}, true
     local position = 1
@@ -178,7 +210,7 @@ do
       position = after
       local packed, is, cancel = stored[n], nil, nil
       is, cancel, attempts, expiries, held, leased_at = runs.head(packed)
-      local reply, recorded_as = LOST, nil
+      local reply, recorded_as = packed and not is and UNREADABLE or LOST, nil
       if is and held == number then
         if is == LEASED then
           reply, recorded_as = apply(keys[FIXED_KEYS + n], packed, cancel, what, delay, keep, tail, lines, effects)
@@ -190,8 +222,13 @@ do
       recorded[n] = recorded_as or false
       is_as_sent = is_as_sent and (plugin == 0 or recorded_as == what)
     end
+    places.leave(ended)
     unique.finish()
-    waiting.finish_and_wake()
+    lanes.finish()
+    if waiting.finish() or places.make_room() then
+      writes.wake()
+    end
+    tally.finish()
     state.finish()
     accounts.add(is_as_sent and totals or spent_by(recorded, totals), days_kept)
     writes.commit()

@@ -10,11 +10,12 @@ local state = {}
 do
   local EXPIRES = '>I6'
   local EXPIRES_BYTES = 6
+  local FOR_EVER = string.rep('\0', EXPIRES_BYTES)
   local NEVER = 2 ^ 48 - 1 -- as late as six bytes can say
 
   local STATE_KEY, SIZES, EXPIRING
   local known -- by key: its entry, or `reads.ALIEN`
-  local changed -- keys, in order of the first change
+  local changed, changed_count -- keys, in order of the first change
   local sizes -- by plugin: bytes, keys
 
   -- Among the classes of what is to be removed: of all values that go.
@@ -27,15 +28,18 @@ do
   local function begin_changes()
     if not known then
       STATE_KEY, SIZES, EXPIRING = PREFIX .. 'state:', PREFIX .. 'sizes', PREFIX .. 'expiring'
-      known, changed, sizes = {}, {}, {}
+      known, changed, changed_count, sizes = {}, {}, 0, {}
     end
   end
 
-  -- An entry: the value or false, when it goes (0: never), how many bytes the value has that is stored now, or false, and
-  -- when that one goes. A value whose time is over is none, but is stored.
+  -- The places of an entry: the value or false, when it goes (0: never), how many bytes the value has that is stored now, or
+  -- false, and when that one goes; how many bytes count for the size of the plugin, or false, and whether it is changed. A value
+  -- whose time is over is none, but is stored.
+  local VALUE, GOES, STORED, STORED_GOES, COUNTS, IS_CHANGED = 1, 2, 3, 4, 5, 6
+
   local function read_entry(stored)
     if not stored then
-      return { value = false, expires = 0, stored = false, stored_expires = 0 }
+      return { false, 0, false, 0, false, false }
     end
     if stored == reads.ALIEN or #stored < EXPIRES_BYTES then
       return reads.ALIEN
@@ -43,22 +47,23 @@ do
     local expires = unpack_bytes(EXPIRES, stored)
     local length = #stored - EXPIRES_BYTES
     if expires == 0 or expires > now then
-      return { value = sub(stored, EXPIRES_BYTES + 1), expires = expires, stored = length, stored_expires = expires }
+      return { sub(stored, EXPIRES_BYTES + 1), expires, length, expires, length, false }
     end
-    return { value = false, expires = 0, stored = length, stored_expires = expires }
+    return { false, 0, length, expires, length, false }
   end
 
   -- Reads what isn't known yet of these keys. Says whether all of them can be read.
   function state.fetch(names)
     begin_changes()
-    local missing = {}
+    local missing, count = {}, 0
     for n = 1, #names do
       if not known[names[n]] then
-        missing[#missing + 1] = names[n]
+        count = count + 1
+        missing[count] = names[n]
       end
     end
     local values = reads.strings(missing)
-    for n = 1, #missing do
+    for n = 1, count do
       known[missing[n]] = read_entry(values[n])
     end
     for n = 1, #names do
@@ -72,7 +77,7 @@ do
   -- The value, or false if there is none; and when it goes. The key was fetched.
   function state.at(key)
     local entry = known[key]
-    return entry.value, entry.expires
+    return entry[VALUE], entry[GOES]
   end
 
   function state.plugin_and_key(name)
@@ -100,30 +105,23 @@ do
     return size
   end
 
-  local function mark(key, entry)
-    if not entry.is_changed then
-      entry.is_changed = true
-      changed[#changed + 1] = key
-    end
-  end
-
   -- `value` is false for one that goes away; `expires` is 0 for one that never does. `size` is that of the plugin.
   local function put(size, key, own, value, expires)
     local entry = known[key]
-    -- What is stored, or what an earlier run of this call put there.
-    local before = entry.counts
-    if before == nil then
-      before = entry.stored
-    end
+    local before = entry[COUNTS]
     if before then
       size[1], size[2] = size[1] - own - before, size[2] - 1
     end
     if value then
       size[1], size[2] = size[1] + own + #value, size[2] + 1
     end
-    entry.counts = value and #value or false
-    entry.value, entry.expires = value, value and expires or 0
-    mark(key, entry)
+    entry[COUNTS] = value and #value or false
+    entry[VALUE], entry[GOES] = value, value and expires or 0
+    if not entry[IS_CHANGED] then
+      entry[IS_CHANGED] = true
+      changed_count = changed_count + 1
+      changed[changed_count] = key
+    end
   end
 
   -- Up to so many values whose time is over, and when the next one goes or false.
@@ -142,14 +140,15 @@ do
       if not entry then
         local length = reads.try('STRLEN', key)
         if length ~= reads.ALIEN and length >= EXPIRES_BYTES then
-          entry = { value = false, expires = 0, stored = length - EXPIRES_BYTES, stored_expires = now }
+          length = length - EXPIRES_BYTES
+          entry = { false, 0, length, now, length, false }
           known[key] = entry
         else
           writes.value('ZREM', EXPIRING, name)
         end
       end
       -- One that this call has written anew is none of those any more.
-      if entry and entry ~= reads.ALIEN and not entry.value then
+      if entry and entry ~= reads.ALIEN and not entry[VALUE] then
         put(size_of((state.plugin_and_key(name))), key, own_bytes(key), false, 0)
       end
     end
@@ -169,6 +168,33 @@ do
     return swept
   end
 
+  -- How many values there are.
+  function state.count()
+    local fields, count = call('HGETALL', PREFIX .. 'sizes'), 0
+    for n = 1, #fields, 2 do
+      if sub(fields[n], -5) == ':keys' then
+        count = count + (tonumber(fields[n + 1]) or 0)
+      end
+    end
+    return count
+  end
+
+  -- Takes away the values at these places in the keys; returns how many are left.
+  function state.remove_values(first, last)
+    begin_changes()
+    local left = state.count()
+    for n = first, last do
+      local length = reads.try('STRLEN', keys[n])
+      if length ~= reads.ALIEN and length >= EXPIRES_BYTES then
+        length = length - EXPIRES_BYTES
+        known[keys[n]] = { false, 0, length, now, length, false }
+        put(size_of(state.plugin_of(keys[n])), keys[n], own_bytes(keys[n]), false, 0)
+        left = left - 1
+      end
+    end
+    return max(left, 0)
+  end
+
   -- What there would be too much of after these writes, if anything: of each its key, what, value, and when that goes.
   -- What doesn't grow may always change.
   function state.excess_of(list, bytes_max, keys_max)
@@ -179,11 +205,7 @@ do
       local bytes, count = size[1], size[2]
       for n = 1, #list, 4 do
         local key, own = list[n], #list[n] - base
-        local entry = known[key]
-        local before = entry.counts
-        if before == nil then
-          before = entry.stored
-        end
+        local before = known[key][COUNTS]
         if before then
           bytes, count = bytes - own - before, count - 1
         end
@@ -212,7 +234,7 @@ do
       local key, what, value, expires = list[n], list[n + 1], list[n + 2], list[n + 3]
       local own = #key - base
       if what == DELETE then
-        if known[key].value or known[key].stored then
+        if known[key][VALUE] or known[key][STORED] then
           put(size, key, own, false, 0)
         end
       elseif what == SET then
@@ -242,22 +264,26 @@ do
       return
     end
     local earliest, gone, going = huge, nil, nil
-    for _, key in ipairs(changed) do
+    local strings, s = writes.own_strings(), 0
+    for n = 1, changed_count do
+      local key = changed[n]
       local entry = known[key]
-      local name = sub(key, #STATE_KEY + 1)
-      if entry.value then
-        writes.string(key, pack_bytes(EXPIRES, entry.expires) .. entry.value)
-      elseif entry.stored then
+      local value, goes = entry[VALUE], entry[GOES]
+      if value then
+        strings[s + 1] = key
+        strings[s + 2] = (goes == 0 and FOR_EVER or pack_bytes(EXPIRES, goes)) .. value
+        s = s + 2
+      elseif entry[STORED] then
         writes.remove(key)
       end
-      if entry.value and entry.expires > 0 then
+      if value and goes > 0 then
         going = going or writes.list('ZADD', EXPIRING)
-        local n = #going
-        going[n + 1], going[n + 2] = score(entry.expires), name
-        earliest = min(earliest, entry.expires)
-      elseif entry.stored_expires > 0 then
+        local g = #going
+        going[g + 1], going[g + 2] = score(goes), sub(key, #STATE_KEY + 1)
+        earliest = min(earliest, goes)
+      elseif entry[STORED_GOES] > 0 then
         gone = gone or writes.list('ZREM', EXPIRING)
-        gone[#gone + 1] = name
+        gone[#gone + 1] = sub(key, #STATE_KEY + 1)
       end
     end
     if earliest < huge then

@@ -1,13 +1,21 @@
--- Makes ready what is due, takes back what has expired, and removes what was kept long enough; a bounded number of each.
--- Each of the three is written before the next is decided.
+-- Brings a tenant's jobs up to date: makes ready what is due, takes back what has expired, removes what was kept long enough
+-- and what there is too much of; a bounded number of each. Each of these is written before the next is decided.
+--
+-- asked    { most jobs in each step, most expiries, why a job with more is buried, keep of the dead, keep of the cancelled, how
+--          many that succeeded are kept, and as many that were cancelled, how many of the dead }
+-- returns  { when there is something to do again, in milliseconds from now, or nil; ids of the buried; when the next final job
+--          is past its time, as well; whether any job is ready; how many jobs can't be read; ids of those found now }
 
 local sweep
 
 do
+  local LOOKED_AT_MAX = 1000 -- jobs of a queue, for those of a lane
+
+  local most, expiries_max, why_buried, keep_dead, keep_cancelled
   local left_undone, buried, unreadable_ids
 
-  -- Members of a ZSET with a score up to now, at most so many.
-  local function overdue(key, most)
+  -- Members of a ZSET with a score up to now, at most so many, which leave it.
+  local function overdue(key)
     local members = call('ZRANGE', key, '-inf', now, 'BYSCORE', 'LIMIT', 0, most)
     writes.knows(key)
     left_undone = left_undone or #members == most
@@ -17,10 +25,10 @@ do
     return members
   end
 
-  local function promote(most)
-    for _, member in ipairs(overdue(SCHEDULE, most)) do
+  local function promote()
+    for _, member in ipairs(overdue(SCHEDULE)) do
       if #member > 27 then
-        waiting.make_ready(sub(member, 1, 26), byte(member, 27), sub(member, 28))
+        waiting.put(sub(member, 1, 26), byte(member, 27), sub(member, 28))
       else
         writes.pair('ZADD', SCHEDULE, score(now + parking.PUT_OFF), member)
       end
@@ -33,55 +41,109 @@ do
     unreadable_ids[#unreadable_ids + 1] = id
   end
 
-  local function take_back_one(id, packed, limits)
+  -- Says whether the job can be read.
+  local function take_back_one(id, packed)
     local run = runs.read(packed)
-    local priority, queue = jobs.head(id)
+    local priority, queue, _, length, kind = jobs.head(id)
     if not run or not priority then
       put_off(id)
       return false
     end
     run.expiries, run.lease = run.expiries + 1, run.lease + 1
-    if run.expiries > limits.expiries_max then
-      run.places[WHY] = limits.why_buried
-      finals.finish(id, run, DEAD, limits.keep_dead)
+    if run.expiries > expiries_max then
+      run.places[WHY] = why_buried
+      finals.finish(id, run, DEAD, keep_dead)
       buried[#buried + 1] = id
     elseif run.cancel == 1 then
       run.places[WHY] = WHY_CANCELLED
-      finals.finish(id, run, CANCELLED, limits.keep_cancelled)
+      finals.finish(id, run, CANCELLED, keep_cancelled)
     else
       run.state = READY
-      waiting.make_ready(id, priority, queue)
+      waiting.add(id, priority, queue, kind, run.expiries, length, 0)
     end
     runs.save(id, run)
     return true
   end
 
-  local function take_back(limits)
-    local ids = overdue(LEASES, limits.most)
-    local names = {}
+  local function take_back()
+    local ids = overdue(LEASES)
+    local names, taken_back = {}, {}
     for n, id in ipairs(ids) do
       names[n] = RUN_KEY .. id
     end
-    local taken_back = {}
     for n, packed in ipairs(reads.strings(names)) do
       if not packed then
         unreadable_ids[#unreadable_ids + 1] = ids[n]
-      elseif take_back_one(ids[n], packed, limits) then
+      elseif take_back_one(ids[n], packed) then
         taken_back[#taken_back + 1] = ids[n]
       end
     end
     parking.forget(taken_back)
+    places.leave(taken_back)
   end
 
-  local function remove_jobs(class, most)
-    local key = CLASS_KEY .. class
-    local ids = call('ZRANGE', key, '-inf', now - finals.keep_of(class), 'BYSCORE', 'LIMIT', 0, most)
-    writes.knows(key)
+  -- How many jobs wait.
+  local function count_waiting()
+    local count = call('ZCARD', SCHEDULE)
+    for _, lane in ipairs(call('SMEMBERS', QUEUES)) do
+      count = count + call('ZCARD', READY_KEY .. lane)
+    end
+    return count
+  end
+
+  -- Moves ready jobs of a kind that is split off to its lane. Says whether there were any.
+  local function move_to(lane)
+    local queue, kind = string.match(lane, '^(%S+) (%S+)$')
+    local found = false
+    for _, suffix in ipairs({ '', SUSPECTS }) do
+      local members = call('ZRANGE', READY_KEY .. queue .. suffix, 0, LOOKED_AT_MAX - 1, 'WITHSCORES')
+      for n = 1, #members, 2 do
+        local priority, _, _, _, is = jobs.head(members[n])
+        if priority and is == kind then
+          waiting.move(members[n], members[n + 1], queue .. suffix, lane .. suffix)
+          found = true
+        end
+      end
+    end
+    return found
+  end
+
+  local function holds_jobs(lane)
+    return call('ZCARD', READY_KEY .. lane) + call('ZCARD', READY_KEY .. lane .. SUSPECTS) > 0
+  end
+
+  -- Gives up lanes that are empty and were not asked for in a long time.
+  local function give_up_lanes()
+    writes.start()
+    waiting.start()
+    lanes.start()
+    tally.start()
+    local all = lanes.all()
+    for n = 1, #all, 2 do
+      local lane, noted = all[n], tonumber(all[n + 1])
+      if now - noted >= LANE_KEPT and not holds_jobs(lane) and not move_to(lane) then
+        lanes.give_up(lane)
+      end
+    end
+    lanes.finish()
+    waiting.finish()
+    tally.finish()
+    writes.commit()
+  end
+
+  local function remove_all(ids)
     for _, id in ipairs(ids) do
       writes.remove(JOB_KEY .. id)
       writes.remove(RUN_KEY .. id)
       writes.remove(LOG_KEY .. id)
     end
+  end
+
+  local function remove_old_of(class, room)
+    local key = CLASS_KEY .. class
+    local ids = call('ZRANGE', key, '-inf', now - finals.keep_of(class), 'BYSCORE', 'LIMIT', 0, room)
+    writes.knows(key)
+    remove_all(ids)
     if #ids > 0 then
       writes.pair('ZREMRANGEBYRANK', key, 0, #ids - 1)
     end
@@ -89,50 +151,134 @@ do
     return #ids
   end
 
-  local function remove_of(class, most)
-    if class == state.CLASS then
-      local count = state.remove(most)
-      state.finish()
-      return count
-    end
-    if finals.keep_of(class) then
-      return remove_jobs(class, most)
-    end
-    -- A later version's.
-    writes.pair('ZADD', FINALS, score(now + parking.PUT_OFF), class)
-    return 0
-  end
-
-  local function remove(most)
-    while most > 0 do
+  -- Removes jobs and values that are past their time; returns how many jobs.
+  local function remove_old()
+    local removed, values = 0, 0
+    while removed < most and values < most do
       local first = call('ZRANGE', FINALS, 0, 0, 'WITHSCORES')
       if not first[2] or tonumber(first[2]) > now then
-        return
+        break
       end
       writes.start()
       state.start()
       writes.knows(FINALS)
-      most = most - remove_of(first[1], most)
+      local class = first[1]
+      if class == state.CLASS then
+        values = values + state.remove(most - values)
+        state.finish()
+      elseif finals.keep_of(class) then
+        removed = removed + remove_old_of(class, most - removed)
+      else
+        -- A later version's.
+        writes.pair('ZADD', FINALS, score(now + parking.PUT_OFF), class)
+      end
       writes.commit()
     end
-    left_undone = true
+    left_undone = left_undone or values == most
+    return removed
   end
 
-  -- `limits`: most jobs in each of the three; most expiries, why a job with more is buried, keep of the dead and of the
-  -- cancelled. Returns the queues that held no job before, whether a bound left something, the ids of the buried, and those of
-  -- jobs that can't be read.
-  function sweep(limits)
+  -- The oldest jobs of these classes, at most so many: id and class by turns.
+  local function oldest(classes, room)
+    local found = {}
+    for _, class in ipairs(classes) do
+      local members = call('ZRANGE', CLASS_KEY .. class, 0, room - 1, 'WITHSCORES')
+      for n = 1, #members, 2 do
+        found[#found + 1] = { members[n], tonumber(members[n + 1]) }
+      end
+    end
+    table.sort(found, function(a, b)
+      if a[2] ~= b[2] then
+        return a[2] < b[2]
+      end
+      return a[1] < b[1]
+    end)
+    return found
+  end
+
+  -- Removes the oldest of the jobs of a state of which there are more than are to be kept; returns how many.
+  local function remove_surplus(of_state, kept, room)
+    local classes, count = finals.classes_of(of_state), 0
+    for _, class in ipairs(classes) do
+      count = count + call('ZCARD', CLASS_KEY .. class)
+    end
+    local surplus = min(count - kept, room)
+    if surplus <= 0 then
+      return 0
+    end
+    writes.start()
+    finals.start()
+    local ids = {}
+    for n, entry in ipairs(oldest(classes, surplus)) do
+      if n > surplus then
+        break
+      end
+      ids[n] = entry[1]
+      finals.leave(entry[1], of_state)
+    end
+    remove_all(ids)
+    finals.finish_leaving()
+    writes.commit()
+    return #ids
+  end
+
+  local function from_now(time)
+    return time < huge and min(max(time - now, 0), 2 ^ 53) or false
+  end
+
+  function sweep()
+    local kept_done, kept_dead
+    most, expiries_max, why_buried, keep_dead, keep_cancelled, kept_done, kept_dead = unpack(asked)
     left_undone, buried, unreadable_ids = false, {}, {}
     writes.start()
     waiting.start()
     finals.start()
     unique.start()
-    promote(limits.most)
-    take_back(limits)
+    lanes.start()
+    tally.start()
+    places.start()
+    promote()
+    take_back()
     unique.finish()
-    local were_empty = waiting.finish()
+    if waiting.finish() or places.make_room() then
+      writes.wake()
+    end
+    tally.finish()
     writes.commit()
-    remove(limits.most)
-    return were_empty, left_undone, buried, unreadable_ids
+
+    local removed = remove_old()
+    removed = removed + remove_surplus(SUCCEEDED, kept_done, most - removed)
+    removed = removed + remove_surplus(CANCELLED, kept_done, most - removed)
+    removed = removed + remove_surplus(DEAD, kept_dead, most - removed)
+    left_undone = left_undone or removed == most
+
+    writes.start()
+    waiting.start()
+    if parking.put_back() then
+      writes.wake()
+    end
+    writes.commit()
+    give_up_lanes()
+    writes.start()
+    waiting.start()
+    places.start()
+    tally.start()
+    places.heal()
+    tally.correct(count_waiting())
+    if places.make_room() then
+      writes.wake()
+    end
+    tally.finish()
+    writes.commit()
+
+    local next = min(reads.first_score(SCHEDULE), reads.first_score(LEASES))
+    return {
+      left_undone and 0 or from_now(next),
+      buried,
+      from_now(finals.first_removal()),
+      call('EXISTS', QUEUES),
+      parking.count(),
+      unreadable_ids,
+    }
   end
 end

@@ -1,11 +1,11 @@
--- Jobs that wait: those that are ready, in queues, and those that are scheduled.
+-- Jobs that wait: those that are ready, in lanes, and those that are scheduled.
 --
--- A queue is a ZSET at `ready:<queue>`: each score is made of the priority and a number in the order of becoming ready.
--- The number starts over when no queue holds a job any more, so a score stays below 2^53, up to which a double is exact,
--- unless 2^45 jobs become ready without a pause.
+-- A lane is a ZSET at `ready:<lane>`: each score is made of the priority and a number in the order of becoming ready. The
+-- number starts over when no lane holds a job any more, so a score stays below 2^53, up to which a double is exact, unless
+-- 2^45 jobs become ready without a pause. `queues` names the lanes that hold a job.
 --
--- The members of the schedule carry what it takes to make a job ready, so that nothing else has to be read for it. They
--- begin with the id, so jobs that are due at the same time come in order of id.
+-- The members of the schedule carry what it takes to make a job ready, so that nothing else has to be read for it: id,
+-- priority in a byte, and the queue's lane. They begin with the id, so jobs that are due at the same time come in order of id.
 
 local PRIORITY_MAX = 255
 local PRIORITY_STEP = 2 ^ 45
@@ -13,45 +13,54 @@ local PRIORITY_STEP = 2 ^ 45
 local waiting = {}
 
 do
-  local queues -- those that get jobs, in order of first use
-  local members_of -- by queue: where its new members stand: score without its base, id, and so on by turns
+  local filled -- lanes that get jobs, in order of first use
+  local members_of -- by lane: where its new members stand: score without its base, id, and so on by turns
   local count
-  local last_queue, last_members, last_count -- where the latest one was put
-  local were_empty -- queues that held no job before
+  local last_lane, last_members, last_count -- where the latest one was put
+  local were_empty -- lanes that held no job before
+  local left -- by lane: where jobs that leave it stand, and how many there are
+  local moved -- by lane: whether it gets jobs from another one
   local scheduled -- where the new members of the schedule stand
   local earliest
 
   function waiting.start()
-    queues, members_of, count, were_empty, scheduled, earliest = nil, nil, 0, {}, nil, huge
-    last_queue = nil
+    filled, members_of, count, last_lane = nil, nil, 0, nil
+    were_empty, left, moved, scheduled, earliest = {}, nil, nil, nil, huge
   end
 
   -- How a job stands in the schedule.
-  function waiting.member(id, priority, queue)
-    return id .. char(priority) .. queue
+  local function member(id, priority, lane)
+    return id .. char(priority) .. lane
   end
 
-  -- When a waiting job is due; false if it is ready.
+  -- When a waiting job is due, and how it stands in the schedule; false if it is ready. Earlier versions know of no lanes.
   function waiting.due_at(id, priority, queue)
-    return call('ZSCORE', SCHEDULE, waiting.member(id, priority, queue))
+    for _, lane in ipairs({ queue, queue .. SUSPECTS }) do
+      local due = call('ZSCORE', SCHEDULE, member(id, priority, lane))
+      if due then
+        return due, member(id, priority, lane)
+      end
+    end
+    return false
   end
 
-  local function members_for(queue)
-    if not queues then
-      queues, members_of = {}, {}
+  local function members_for(lane)
+    if not filled then
+      filled, members_of = {}, {}
     end
-    local members = members_of[queue]
+    local members = members_of[lane]
     if not members then
-      members = writes.list('ZADD', READY_KEY .. queue)
-      members_of[queue] = members
-      queues[#queues + 1] = queue
+      members = writes.list('ZADD', READY_KEY .. lane)
+      members_of[lane] = members
+      filled[#filled + 1] = lane
     end
     return members
   end
 
-  function waiting.make_ready(id, priority, queue)
-    if queue ~= last_queue then
-      last_queue, last_members = queue, members_for(queue)
+  -- Puts a job into a lane that waits already.
+  function waiting.put(id, priority, lane)
+    if lane ~= last_lane then
+      last_lane, last_members = lane, members_for(lane)
       last_count = #last_members
     end
     count = count + 1
@@ -60,21 +69,62 @@ do
     last_count = last_count + 2
   end
 
-  function waiting.schedule(id, priority, queue, delay)
+  -- Makes a job wait, with so long a payload: in its lane, or after a delay. `expiries`: how often its lease has run out since an
+  -- attempt last ended.
+  function waiting.add(id, priority, queue, kind, expiries, length, delay)
+    tally.came(length)
+    if delay == 0 then
+      return waiting.put(id, priority, lanes.of(queue, kind, expiries))
+    end
     local due = now + delay
     scheduled = scheduled or writes.list('ZADD', SCHEDULE)
     local n = #scheduled
-    scheduled[n + 1], scheduled[n + 2] = score(due), waiting.member(id, priority, queue)
+    scheduled[n + 1] = score(due)
+    scheduled[n + 2] = member(id, priority, expiries > 0 and queue .. SUSPECTS or queue)
     earliest = min(earliest, due)
   end
 
-  -- Makes a job ready after a delay, or at once.
-  function waiting.add(id, priority, queue, delay)
-    if delay == 0 then
-      waiting.make_ready(id, priority, queue)
-    else
-      waiting.schedule(id, priority, queue, delay)
+  -- Takes a job out of the schedule, where it stands so.
+  function waiting.unschedule(scheduled_as)
+    writes.value('ZREM', SCHEDULE, scheduled_as)
+  end
+
+  local function has_left(lane, id)
+    left = left or {}
+    left[lane] = left[lane] or { writes.list('ZREM', READY_KEY .. lane), 0 }
+    local of_lane = left[lane]
+    of_lane[2] = of_lane[2] + 1
+    of_lane[1][of_lane[2]] = id
+  end
+
+  -- Takes a job out of this lane.
+  function waiting.leave_lane(id, lane)
+    has_left(lane, id)
+  end
+
+  -- Moves a ready job to another lane, with its score.
+  function waiting.move(id, at, from, to)
+    has_left(from, id)
+    writes.pair('ZADD', READY_KEY .. to, at, id)
+    moved = moved or {}
+    moved[to] = true
+  end
+
+  -- Takes a job out of the lane in which it is ready.
+  function waiting.leave(id, queue, kind)
+    for _, lane in ipairs(lanes.all_of(queue, kind)) do
+      if call('ZSCORE', READY_KEY .. lane, id) then
+        return has_left(lane, id)
+      end
     end
+  end
+
+  local function fill(lane)
+    if call('SISMEMBER', QUEUES, lane) == 0 then
+      writes.value('SADD', QUEUES, lane)
+      were_empty[#were_empty + 1] = lane
+    end
+    writes.knows(QUEUES)
   end
 
   local function finish_ready()
@@ -82,51 +132,54 @@ do
     if not base then
       error(redis.error_reply('UNREADABLE ' .. SEQUENCE))
     end
-    for _, queue in ipairs(queues) do
-      local members = members_of[queue]
+    for _, lane in ipairs(filled) do
+      local members = members_of[lane]
       for n = 1, #members, 2 do
         members[n] = score(members[n] + base)
       end
-      if call('SISMEMBER', QUEUES, queue) == 0 then
-        writes.value('SADD', QUEUES, queue)
-        were_empty[#were_empty + 1] = queue
-      end
+      fill(lane)
     end
-    writes.knows(QUEUES)
     writes.string(SEQUENCE, score(base + count))
   end
 
-  -- Completes what was gathered. Returns the queues that were empty before, and whether the earliest due time is now earlier.
+  local function is_filled(lane)
+    return (members_of and members_of[lane]) or (moved and moved[lane])
+  end
+
+  local function finish_left()
+    for lane, of_lane in pairs(left) do
+      if call('ZCARD', READY_KEY .. lane) == of_lane[2] and not is_filled(lane) then
+        writes.value('SREM', QUEUES, lane)
+        writes.end_sequence()
+      end
+      writes.knows(READY_KEY .. lane)
+    end
+    for lane in pairs(moved or {}) do
+      fill(lane)
+    end
+  end
+
+  -- Completes what was gathered. Says whether that is news to the listeners: there is a job where there was none, or the
+  -- earliest due time is now earlier.
   function waiting.finish()
     if count > 0 then
       finish_ready()
+    end
+    if left then
+      finish_left()
     end
     local is_earlier = false
     if scheduled then
       is_earlier = earliest < reads.first_score(SCHEDULE)
       writes.knows(SCHEDULE)
     end
-    return were_empty, is_earlier
+    return #were_empty > 0 or is_earlier
   end
 
   -- Completes what was gathered, and tells the listeners if that is news to them.
   function waiting.finish_and_wake()
-    local queues_woken, is_earlier = waiting.finish()
-    if #queues_woken > 0 or is_earlier then
+    if waiting.finish() then
       writes.wake()
-    end
-  end
-
-  -- Takes a job out of its queue.
-  function waiting.leave(id, queue)
-    local key = READY_KEY .. queue
-    if not call('ZSCORE', key, id) then
-      return
-    end
-    writes.value('ZREM', key, id)
-    if call('ZCARD', key) == 1 then
-      writes.value('SREM', QUEUES, queue)
-      writes.end_sequence()
     end
   end
 end

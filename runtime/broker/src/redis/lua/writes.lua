@@ -13,8 +13,8 @@ do
   -- How many arguments follow the key, in a call that asks for permission; and the command that reads from a key of the
   -- type that the writing one needs.
   local ARGUMENTS = {
-    DEL = 0, EXPIRE = 1, HDEL = 1, HSET = 2, LTRIM = 2, MSET = 1, PUBLISH = 1, RPUSH = 1, SADD = 1, SREM = 1,
-    UNLINK = 0, ZADD = 2, ZREM = 1, ZREMRANGEBYRANK = 2,
+    DEL = 0, EXISTS = 0, EXPIRE = 1, HDEL = 1, HSET = 2, LTRIM = 2, MSET = 1, PUBLISH = 1, RPUSH = 1, SADD = 1, SET = 1,
+    SREM = 1, UNLINK = 0, ZADD = 2, ZREM = 1, ZREMRANGEBYRANK = 2,
   }
 
   local strings -- keys and values by turns, or nothing
@@ -130,7 +130,7 @@ do
       call('ZCARD', key)
     elseif kind == 72 then -- H
       call('HGET', key, '')
-    elseif kind == 83 then -- S
+    elseif kind == 83 and command ~= 'SET' then -- S
       call('SISMEMBER', key, '')
     elseif kind == 82 or kind == 76 then -- R, L
       call('LRANGE', key, '1', '0')
@@ -168,6 +168,7 @@ do
       need('PUBLISH', PREFIX .. 'wake')
     end
     if may_end_sequence then
+      need('EXISTS', QUEUES)
       need('DEL', SEQUENCE)
     end
   end

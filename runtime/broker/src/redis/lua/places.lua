@@ -1,0 +1,80 @@
+-- Limits that hold for the whole fleet: how many jobs may be leased at once under one name. A job that is leased under a limit has
+-- a place: an entry of the HASH `places`, with the name of the limit, and a member of the ZSET `in:<limit>`, by when it was leased.
+-- A SET at `limits` names the limits that have ever had one.
+
+local places = {}
+
+do
+  local CHECKED_MAX = 50 -- of a limit, at a time
+
+  local left -- whether somebody has left a place
+
+  function places.start()
+    left = false
+  end
+
+  local function places_key()
+    return PREFIX .. 'places'
+  end
+
+  local function limits_key()
+    return PREFIX .. 'limits'
+  end
+
+  local function members_key(limit)
+    return PREFIX .. 'in:' .. limit
+  end
+
+  -- How many jobs are leased under a limit.
+  function places.count(limit)
+    return call('ZCARD', members_key(limit))
+  end
+
+  function places.take(id, limit)
+    writes.pair('HSET', places_key(), id, limit)
+    writes.pair('ZADD', members_key(limit), score(now), id)
+    writes.value('SADD', limits_key(), limit)
+  end
+
+  local function leave(id, limit)
+    writes.value('HDEL', places_key(), id)
+    writes.value('ZREM', members_key(limit), id)
+    left = true
+  end
+
+  -- Says that these jobs are leased no more.
+  function places.leave(ids)
+    if #ids == 0 or tally.lanes() == 0 then
+      return
+    end
+    for first = 1, #ids, SLICE do
+      local last = min(first + SLICE - 1, #ids)
+      local limits = call('HMGET', places_key(), unpack(ids, first, last))
+      for n = first, last do
+        if limits[n - first + 1] then
+          leave(ids[n], limits[n - first + 1])
+        end
+      end
+    end
+  end
+
+  -- Whether there may be room now for jobs that wait.
+  function places.make_room()
+    return left and lanes.have_jobs()
+  end
+
+  -- Looks whether those who have had their places for the longest time still hold leases.
+  function places.heal()
+    for _, limit in ipairs(call('SMEMBERS', limits_key())) do
+      local ids = call('ZRANGE', members_key(limit), 0, CHECKED_MAX - 1)
+      for _, id in ipairs(ids) do
+        if not call('ZSCORE', LEASES, id) then
+          leave(id, limit)
+        end
+      end
+      if #ids == 0 then
+        writes.value('SREM', limits_key(), limit)
+      end
+    end
+  end
+end

@@ -1,0 +1,82 @@
+-- Removes jobs of a tenant, and then values of state, whatever becomes of them.
+--
+-- keys[7..]  `state:<plugin>:<key>` of values to be removed once no job is left
+-- asked      { how many jobs and values at most, how many values are named }
+-- returns    { how many jobs and values are left, how many more could have been removed }
+
+local purge
+
+do
+  local room
+
+  -- Takes up to so many ids out of a ZSET.
+  local function take(key, ids)
+    local members = room > 0 and call('ZRANGE', key, 0, room - 1) or {}
+    for _, member in ipairs(members) do
+      writes.value('ZREM', key, member)
+      ids[#ids + 1] = sub(member, 1, 26)
+    end
+    room = room - #members
+    return call('ZCARD', key) - #members
+  end
+
+  function purge()
+    local values
+    room, values = unpack(asked)
+    writes.start()
+    unique.start()
+    state.start()
+    lanes.start()
+    tally.start()
+    places.start()
+    local ids = {}
+    local left = take(SCHEDULE, ids) + take(LEASES, ids)
+    for _, lane in ipairs(call('SMEMBERS', QUEUES)) do
+      local left_there = take(READY_KEY .. lane, ids)
+      left = left + left_there
+      if left_there == 0 then
+        writes.value('SREM', QUEUES, lane)
+      end
+    end
+    for _, lane in ipairs(parking.lanes()) do
+      left = left + take(parking.key_of(lane), ids)
+    end
+    for _, class in ipairs(call('ZRANGE', FINALS, 0, -1)) do
+      if class ~= state.CLASS then
+        local left_there = take(CLASS_KEY .. class, ids)
+        left = left + left_there
+        if left_there == 0 then
+          writes.value('ZREM', FINALS, class)
+        end
+      end
+    end
+    for _, id in ipairs(ids) do
+      local _, _, unique_key = jobs.head(id)
+      if unique_key and unique.holder(unique_key) == id then
+        unique.free(unique_key)
+      end
+      writes.remove(JOB_KEY .. id)
+      writes.remove(RUN_KEY .. id)
+      writes.remove(LOG_KEY .. id)
+    end
+    parking.forget(ids)
+    places.leave(ids)
+    if left == 0 then
+      values = min(values, room)
+      room = room - values
+      left = state.remove_values(FIXED_KEYS + 1, FIXED_KEYS + values)
+      if left == 0 then
+        lanes.give_up_all()
+        tally.correct(0)
+      end
+    else
+      left = left + state.count()
+    end
+    unique.finish()
+    state.finish()
+    lanes.finish()
+    tally.finish()
+    writes.commit()
+    return { left, room }
+  end
+end
