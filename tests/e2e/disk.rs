@@ -37,7 +37,7 @@ fn enqueue(site: &Site, disk: &SmallDisk, payload: &str) -> Result<String, Strin
 
 #[test]
 fn a_full_disk_refuses_jobs_loses_none_and_the_daemon_goes_on_when_there_is_room() {
-    let site = Site::new(Backend::Embedded, "").with_hog("acme", "");
+    let site = Site::new(Backend::Embedded, "").with_hog("acme", "[limits]\npayload = \"1MiB\"");
     let Some(disk) = on_small_disk(&site, "\"jobs.db\"", "\"small/jobs.db\"") else { return };
     site.write("payload", &vec![b'x'; PAYLOAD]);
     let payload = site.path().join("payload").display().to_string();

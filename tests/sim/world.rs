@@ -674,6 +674,8 @@ fn catalog(quotas: &BTreeMap<TenantId, u32>, revision: u8, gates: &mut Gates) ->
                 concurrency: quota,
                 memory: Bytes::mib(1024),
                 fuel: FuelQuota::default(),
+                queue: QueueBounds::default(),
+                keep_max: KeepMax::default(),
                 plugins,
             },
         )

@@ -52,6 +52,9 @@ queue = "hogs"
 "#;
 const CHURN: &str = "kinds = [\"churn.run\"]\nqueue = \"hogs\"\n";
 const TERMS: &str = r#"
+[limits]
+payload = "1MiB"
+
 [keep]
 done = "20s"
 dead = "20s"

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use sandhog_broker::Keep;
+use sandhog_broker::{Keep, KeepMax};
 use sandhog_core::admit::Offer;
 use sandhog_core::budget::Bytes;
 use sandhog_core::canary::Side;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::Job;
-use sandhog_core::quota::{FuelQuota, StateQuota};
+use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
 use tokio::sync::watch;
 
 use crate::deploy::{InUse, Trial};
@@ -37,6 +37,10 @@ pub struct Tenant<P> {
     pub memory: Bytes,
     /// What all its runs together may spend.
     pub fuel: FuelQuota,
+    /// How much it may have waiting, and how large a payload may be whose kind no plugin handles.
+    pub queue: QueueBounds,
+    /// How many of its final jobs are kept.
+    pub keep_max: KeepMax,
     /// Its runs under way at once.
     pub concurrency: NonZeroU32,
     /// One permit for each of them.
@@ -148,6 +152,10 @@ pub struct TenantTerms<P> {
     pub memory: Bytes,
     /// What all its runs together may spend.
     pub fuel: FuelQuota,
+    /// How much it may have waiting.
+    pub queue: QueueBounds,
+    /// How many of its final jobs are kept.
+    pub keep_max: KeepMax,
     /// Its plugins. Where two handle the same kind, the later one gets it.
     pub plugins: Vec<PluginTerms<P>>,
 }
@@ -220,6 +228,8 @@ impl<P> Tenant<P> {
             memory: terms.memory,
             concurrency: terms.concurrency,
             fuel: terms.fuel,
+            queue: terms.queue,
+            keep_max: terms.keep_max,
             gate: gates.of(id, None, terms.concurrency),
             queues: queues
                 .into_iter()

@@ -1,6 +1,7 @@
 //! What the daemon does for a guest while it runs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use sandhog_broker::Broker;
@@ -23,6 +24,8 @@ pub(crate) struct GuestHost<P> {
     pub(crate) plugin: PluginName,
     pub(crate) job: Arc<Job>,
     pub(crate) pulse: Arc<Pulse>,
+    /// Whether the job's log says already that jobs go to a queue from which nobody leases.
+    pub(crate) warned_of_queue: AtomicBool,
 }
 
 #[async_trait]
@@ -43,13 +46,19 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
         let queue = ask.queue.as_ref().or_else(|| handled_by.map(|plugin| &plugin.queue));
         let queue = queue.ok_or(EnqueueRefusal::UnknownKind)?.clone();
         let payload = Bytes::of(ask.payload.len());
-        if let Some(limit) =
-            handled_by.map(|plugin| plugin.stable.offer.payload_max).filter(|limit| payload > *limit)
+        let limit = handled_by.map_or(self.terms.queue.payload, |plugin| plugin.stable.offer.payload_max);
+        if payload > limit {
+            let knob = match handled_by {
+                Some(_) => format!("limits.payload of {limit} of the plugin for {}", ask.kind),
+                None => format!("queue.payload of {limit} of tenants.{}", self.tenant),
+            };
+            return Err(EnqueueRefusal::Limit(format!("a payload of {payload} is larger than {knob}")));
+        }
+        if self.terms.queues.iter().all(|known| known.name != queue)
+            && !self.warned_of_queue.swap(true, Ordering::Relaxed)
         {
-            return Err(EnqueueRefusal::Limit(format!(
-                "a payload of {payload} is larger than limits.payload of {limit} of the plugin for {}",
-                ask.kind
-            )));
+            let message = format!("no plugin of this tenant has the queue `{queue}`, so jobs in it wait");
+            self.log(Level::Warn, message, Vec::new());
         }
         Ok(ask.into_job(self.ambient.job_id(), &queue))
     }

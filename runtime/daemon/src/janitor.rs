@@ -193,8 +193,10 @@ impl<P> Janitor<P> {
         self.upkeep.lock().follow(&tenants, self.ambient.mono());
     }
 
-    fn sweep_of(&self, _tenant: &TenantId) -> Sweep {
-        Sweep::new(self.lease.expiries_max)
+    /// How a tenant is swept. What one left behind that is no tenant any more is kept as by default.
+    fn sweep_of(&self, tenant: &TenantId) -> Sweep {
+        let keep_max = self.catalog.borrow().tenant(tenant).map(|terms| terms.keep_max).unwrap_or_default();
+        Sweep { keep_max, ..Sweep::new(self.lease.expiries_max) }
     }
 
     fn learn(&self, tenant: TenantId, swept: sandhog_broker::Result<Swept>) {

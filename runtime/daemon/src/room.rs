@@ -277,9 +277,10 @@ pub(crate) mod tests {
     use std::collections::HashMap;
     use std::num::NonZeroU32;
 
+    use sandhog_broker::KeepMax;
     use sandhog_core::budget::Bytes;
     use sandhog_core::id::TenantId;
-    use sandhog_core::quota::FuelQuota;
+    use sandhog_core::quota::{FuelQuota, QueueBounds};
 
     use super::*;
     use crate::gate::Gates;
@@ -302,6 +303,8 @@ pub(crate) mod tests {
             weight: NonZeroU32::MIN,
             memory: Bytes(0),
             fuel: FuelQuota::default(),
+            queue: QueueBounds::default(),
+            keep_max: KeepMax::default(),
             concurrency: NonZeroU32::MAX,
             gate: gates.of(id, None, NonZeroU32::MAX),
             kinds: HashMap::new(),

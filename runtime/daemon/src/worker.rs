@@ -8,6 +8,7 @@
 //! ```
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -187,6 +188,7 @@ impl<R: Runner> Course<'_, R> {
             plugin: plugin.name.clone(),
             job: Arc::clone(&self.job),
             pulse: Arc::clone(&self.alive.pulse),
+            warned_of_queue: AtomicBool::new(false),
         });
         let class = match self.verdict {
             Verdict::RunIdle(_) => Class::Idle,
@@ -263,7 +265,9 @@ impl<R: Runner> Course<'_, R> {
         }
         if let Some(Chosen { version, trial }) = &self.chosen {
             let traffic = Traffic { input: Bytes::of(self.job.payload.len()), output: Bytes(0) };
-            let (revision, state_max, queue_max) = (version.revision, version.state, QueueBounds::default());
+            let (revision, state_max) = (version.revision, version.state);
+            // Each of its payloads was held against its own bound when the guest asked for the job.
+            let queue_max = QueueBounds { payload: QueueBounds::PAYLOAD_MAX, ..self.terms.queue };
             self.ran = Some(Ran { plugin: name.clone(), revision, usage, traffic, state_max, queue_max });
             if let Some((trial, side)) = trial {
                 trial.record(*side, &report);
@@ -289,7 +293,7 @@ impl<R: Runner> Course<'_, R> {
             };
             match (self.decide(event), returned) {
                 (Action::Settle(instead), _) => {
-                    let instead = self.with_plugin(instead);
+                    let instead = self.with_owner(instead);
                     answer = self.send(instead).await;
                 }
                 (Action::SettleAgain, Some(unsettled)) => answer = self.send_again(*unsettled).await,
@@ -300,17 +304,19 @@ impl<R: Runner> Course<'_, R> {
     }
 
     /// The broker's refusal names the knob; whose knob it is, the broker doesn't know.
-    fn with_plugin(&self, settlement: Settlement) -> Settlement {
-        let name = |message: String| match &self.ran {
-            Some(ran) => format!("{message} of plugin {}/{}", self.workshop.tenant, ran.plugin),
-            None => message,
+    fn with_owner(&self, settlement: Settlement) -> Settlement {
+        let tenant = &self.workshop.tenant;
+        let name = |reason: Reason, message: String| match (reason, &self.ran) {
+            (Reason::StateFull, Some(ran)) => format!("{message} of plugin {tenant}/{}", ran.plugin),
+            (Reason::QueueFull, _) => format!("{message} of tenants.{tenant}"),
+            _ => message,
         };
         match settlement {
-            Settlement::Bury { reason: reason @ Reason::StateFull, message } => {
-                Settlement::Bury { reason, message: name(message) }
+            Settlement::Bury { reason, message } => {
+                Settlement::Bury { reason, message: name(reason, message) }
             }
-            Settlement::Retry { after, reason: reason @ Reason::StateFull, message } => {
-                Settlement::Retry { after, reason, message: name(message) }
+            Settlement::Retry { after, reason, message } => {
+                Settlement::Retry { after, reason, message: name(reason, message) }
             }
             other => other,
         }

@@ -333,7 +333,9 @@ fn job_ask(job: enqueue::NewJob) -> Result<JobAsk, String> {
 
 fn enqueue_error(refusal: EnqueueRefusal, kind: &Kind) -> enqueue::EnqueueError {
     match refusal {
-        EnqueueRefusal::UnknownKind => enqueue::EnqueueError::UnknownKind(kind.as_str().to_owned()),
+        EnqueueRefusal::UnknownKind => enqueue::EnqueueError::UnknownKind(format!(
+            "no plugin of this tenant handles kind `{kind}`, and no queue was named"
+        )),
         EnqueueRefusal::Invalid(reason) => enqueue::EnqueueError::Invalid(reason),
         EnqueueRefusal::Limit(reason) => enqueue::EnqueueError::Limit(reason),
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::{Kind, PluginName, TenantId};
-use sandhog_core::quota::{StateCaps, StateQuota};
+use sandhog_core::quota::{QueueBounds, StateCaps, StateQuota};
 use sandhog_engine::{Grants, Secret};
 
 use super::daemon::{Daemon, TENANT_MEMORY, TenantDraft};
@@ -77,6 +77,7 @@ pub(super) fn daemon(file: &File, daemon: &Daemon) {
         if let Some(weight) = tenant.weight {
             at_most(file, &format!("{path}.weight"), weight.get(), WEIGHT_MAX);
         }
+        at_most(file, &format!("{path}.queue.payload"), tenant.queue.payload, QueueBounds::PAYLOAD_MAX);
         within(file, &format!("{path}."), tenant, daemon);
     }
 }
@@ -207,6 +208,8 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
         missing_grants: draft.missing_grants,
         state: draft.state,
         fuel: draft.fuel,
+        queue: draft.queue,
+        keep_max: draft.keep_max,
     };
     if daemon.tenants.is_empty() {
         let of_plugin = |(_, draft): &(File, PluginDraft)| draft.tenant.clone();
@@ -239,7 +242,9 @@ impl<'c> Plugins<'c> {
     /// Checks one more plugin.
     pub(super) fn check(&mut self, file: &File, draft: PluginDraft) -> Option<Plugin> {
         self.unique(file, &draft);
-        at_most(file, "limits.payload", draft.payload, PIECE_MAX);
+        if let Some(payload) = draft.payload {
+            at_most(file, "limits.payload", payload, QueueBounds::PAYLOAD_MAX);
+        }
         if self.outside.follow == Follow::All && !draft.component.is_file() {
             let problem = format!("there is no file {}", draft.component.display());
             let path = "a path that is relative to this file, or absolute";
@@ -269,7 +274,7 @@ impl<'c> Plugins<'c> {
             limits: draft.limits,
             compile: draft.compile,
             state: self.daemon.state.narrow(&tenant.state).narrow(&draft.state),
-            payload: draft.payload,
+            payload: draft.payload.unwrap_or(tenant.queue.payload),
             concurrency: draft.concurrency.unwrap_or(tenant.concurrency),
             retry: draft.retry,
             keep: draft.keep,

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use sandhog_broker::KeepMax;
 use sandhog_broker::redis::{self, ConfigError, Topology};
 use sandhog_broker::sealed::Keyring;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::TenantId;
-use sandhog_core::quota::{FuelQuota, OnEmpty, StateCaps, StateQuota};
+use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateCaps, StateQuota};
 use toml::de::DeValue;
 
 use super::fields::{Entry, Fields};
@@ -46,7 +47,6 @@ pub(super) enum Named {
 }
 
 /// What the file says of a tenant.
-#[derive(Default)]
 pub(super) struct TenantDraft {
     pub(super) weight: Option<NonZeroU32>,
     pub(super) concurrency: Option<NonZeroU32>,
@@ -56,11 +56,39 @@ pub(super) struct TenantDraft {
     pub(super) compile: CompileCaps,
     pub(super) state: StateCaps,
     pub(super) fuel: FuelQuota,
+    pub(super) queue: QueueBounds,
+    pub(super) keep_max: KeepMax,
     pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) broker: Option<OwnBroker>,
     pub(super) encryption: Option<Keyring>,
     pub(super) missing_grants: MissingGrants,
 }
+
+impl Default for TenantDraft {
+    fn default() -> Self {
+        Self {
+            weight: None,
+            concurrency: None,
+            memory: None,
+            signers: Vec::new(),
+            limits: Caps::default(),
+            compile: CompileCaps::default(),
+            state: StateCaps::default(),
+            fuel: FuelQuota::default(),
+            queue: QUEUE,
+            keep_max: KeepMax::default(),
+            secrets: BTreeMap::new(),
+            broker: None,
+            encryption: None,
+            missing_grants: MissingGrants::default(),
+        }
+    }
+}
+
+/// What a tenant may have waiting of which the file says nothing. A payload says what is to be done; what it is to be done
+/// to is larger, and lies elsewhere.
+pub(super) const QUEUE: QueueBounds =
+    QueueBounds { jobs: 1_000_000, bytes: Bytes::mib(1024), payload: Bytes::kib(10) };
 
 /// What a plugin may keep of a daemon whose file says nothing of it.
 const STATE: StateQuota = StateQuota { bytes: Bytes::mib(64), keys: 100_000 };
@@ -375,6 +403,7 @@ fn tenant(
     let draft = entry.table(|fields| {
         let (limits, compile, state) =
             fields.table("limits", |fields| (caps(fields), compile_caps(fields), state_caps(fields)));
+        let (queue, keep_max) = fields.table("queue", queue);
         TenantDraft {
             weight: fields.get("weight"),
             concurrency: fields.get("concurrency"),
@@ -384,6 +413,8 @@ fn tenant(
             compile,
             state,
             fuel: fields.table("fuel", fuel_quota),
+            queue,
+            keep_max,
             secrets: secrets(fields),
             broker: fields
                 .entry("broker")
@@ -416,6 +447,19 @@ fn fuel_quota(fields: &mut Fields<'_>) -> FuelQuota {
         per_day: fields.get("per_day").map(|Positive(fuel)| fuel),
         on_empty: fields.or("on_empty", OnEmpty::default()),
     }
+}
+
+/// Reads a tenant's table `queue`.
+fn queue(fields: &mut Fields<'_>) -> (QueueBounds, KeepMax) {
+    let kept = KeepMax::default();
+    let bounds = QueueBounds {
+        jobs: fields.or("jobs", Positive(QUEUE.jobs)).0,
+        bytes: fields.or("bytes", Positive(QUEUE.bytes)).0,
+        payload: fields.or("payload", Positive(QUEUE.payload)).0,
+    };
+    let keep_max =
+        KeepMax { done: fields.or("keep_done", kept.done), dead: fields.or("keep_dead", kept.dead) };
+    (bounds, keep_max)
 }
 
 /// Reads a table `secrets`: where each comes from.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sandhog_core::budget::Bytes;
 use sandhog_core::canary::{Policy, Share};
 use sandhog_core::id::Kind;
+use sandhog_core::quota::QueueBounds;
 use toml::de::DeValue;
 
 use super::fields::{Entry, Fields};
@@ -82,12 +83,9 @@ fn sample(entry: Entry<'_>, outside: Outside<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// No payload is larger.
-const SAMPLE_MAX: Bytes = Bytes::mib(64);
-
 fn bounded(path: &Path) -> Result<Vec<u8>, String> {
-    let read = fs::metadata(path).and_then(|file| match Bytes(file.len()) > SAMPLE_MAX {
-        true => Err(std::io::Error::other(format!("it is larger than {SAMPLE_MAX}"))),
+    let read = fs::metadata(path).and_then(|file| match Bytes(file.len()) > QueueBounds::PAYLOAD_MAX {
+        true => Err(std::io::Error::other(format!("it is larger than {}", QueueBounds::PAYLOAD_MAX))),
         false => fs::read(path),
     });
     read.map_err(|cause| format!("can't read {}: {cause}", path.display()))

@@ -32,13 +32,13 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sandhog_broker::Keep;
 use sandhog_broker::sealed::Keyring;
+use sandhog_broker::{Keep, KeepMax};
 use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::canary;
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
-use sandhog_core::quota::{FuelQuota, StateCaps, StateQuota};
+use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_engine::{Compiler, Grants};
 
@@ -157,6 +157,10 @@ pub struct Tenant {
     pub state: StateCaps,
     /// What all its runs together may spend.
     pub fuel: FuelQuota,
+    /// How much it may have waiting, and how large a payload may be whose kind no plugin handles.
+    pub queue: QueueBounds,
+    /// How many of its final jobs are kept.
+    pub keep_max: KeepMax,
     /// What becomes of a plugin whose component asks for more than its TOML grants.
     pub missing_grants: MissingGrants,
 }

@@ -34,7 +34,7 @@ pub(super) struct PluginDraft {
     pub(super) limits: Caps,
     pub(super) compile: CompileCaps,
     pub(super) state: StateCaps,
-    pub(super) payload: Bytes,
+    pub(super) payload: Option<Bytes>,
     pub(super) concurrency: Option<NonZeroU32>,
     pub(super) retry: RetryPolicy,
     pub(super) keep: Keep,
@@ -63,13 +63,12 @@ impl PluginDraft {
 }
 
 const QUEUE: &str = "default";
-const PAYLOAD: Bytes = Bytes::mib(1);
 
 /// Reads a plugin's file; none if something is missing without which it can't be checked any further.
 pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<PluginDraft> {
     let head = fields.table("plugin", head);
     let (limits, compile, state, payload, concurrency) = fields.table("limits", |fields| {
-        let payload = fields.or("payload", Positive(PAYLOAD)).0;
+        let payload = fields.get("payload").map(|Positive(payload)| payload);
         (caps(fields), compile_caps(fields), state_caps(fields), payload, fields.get("concurrency"))
     });
     let retry = fields.table("retry", retry);

@@ -206,6 +206,27 @@ fn what_no_machine_has_can_not_be_promised() {
 }
 
 #[test]
+fn a_payload_is_bounded_by_the_plugin_else_by_its_tenant() {
+    let payload = |daemon: &str, plugin: &str| {
+        let config = Site::with_plugin(daemon, &format!("{PLUGIN}\n[limits]\n{plugin}\n")).load();
+        config.expect("it is right").plugins[0].payload
+    };
+    let tenant = "[tenants.acme]\nqueue.payload = \"5KiB\"";
+    assert_eq!(payload("", ""), Bytes::kib(10));
+    assert_eq!(payload(tenant, ""), Bytes::kib(5));
+    assert_eq!(payload(tenant, "payload = \"8MiB\""), Bytes::mib(8));
+    let tenant = told("[tenants.acme]\nqueue.payload = \"9MiB\"", PLUGIN);
+    assert!(
+        tenant.contains("tenants.acme.queue.payload: 9MiB is too much") && tenant.contains("at most 8MiB")
+    );
+    let plugin = told("", &format!("{PLUGIN}\n[limits]\npayload = \"9MiB\"\n"));
+    assert!(
+        plugin.contains("limits.payload: 9MiB is too much") && plugin.contains("at most 8MiB"),
+        "{plugin}"
+    );
+}
+
+#[test]
 fn a_limit_of_the_tenant_counts_for_its_plugins() {
     let plugin = format!("{PLUGIN}\n[limits]\nmemory = \"65MiB\"\n");
     let daemon = "[tenants.acme.limits]\nmemory = \"64MiB\"\n";
@@ -451,6 +472,7 @@ grace = "0s"
 weight = 3
 concurrency = 50
 memory = "2GiB"
+queue = { jobs = 7, bytes = "1MiB", payload = "20KiB", keep_done = 0, keep_dead = 9 }
 limits = { timeout = "1m", compile_time = "1m", host_calls = 5_000 }
 [tenants.globex]
 "#;
@@ -504,6 +526,11 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     assert_eq!((terms(acme), terms(globex)), (Some((3, 50)), Some((1, 99))));
     let memory = |tenant: Option<&Tenant>| tenant.map(|tenant| tenant.memory);
     assert_eq!((memory(acme), memory(globex)), (Some(Bytes::mib(2048)), Some(daemon::TENANT_MEMORY)));
+
+    let queue = |tenant: Option<&Tenant>| tenant.map(|tenant| (tenant.queue, tenant.keep_max));
+    let bounds = QueueBounds { jobs: 7, bytes: Bytes::mib(1), payload: Bytes::kib(20) };
+    assert_eq!(queue(acme), Some((bounds, KeepMax { done: 0, dead: 9 })));
+    assert_eq!(queue(globex), Some((daemon::QUEUE, KeepMax::default())));
 
     let [plugin] = &config.plugins[..] else { panic!("one plugin: {config:?}") };
     assert_eq!(

@@ -6,7 +6,7 @@ use sandhog_core::budget::Bytes;
 
 /// Why a text is no size or time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{value}\" is not a {what}: {rule}")]
+#[error("\"{value}\" is not a {what}: {rule}{}", .meant.as_ref().map(|meant| format!("; did you mean {meant}?")).unwrap_or_default())]
 pub struct InvalidUnit {
     /// `size` or `time`.
     pub what: &'static str,
@@ -60,7 +60,8 @@ pub fn parse_time(text: &str) -> Result<Duration, InvalidUnit> {
             return Err(refuse(meant_time(text)));
         };
         let part = digits(number).and_then(|number| number.checked_mul(*size));
-        millis = part.and_then(|part| millis.checked_add(part)).ok_or_else(|| refuse(None))?;
+        let sum = part.and_then(|part| millis.checked_add(part));
+        millis = sum.ok_or_else(|| refuse(if number.contains('.') { meant_time(text) } else { None }))?;
         rest = after;
     }
     if text.is_empty() { Err(refuse(None)) } else { Ok(Duration::from_millis(millis)) }
@@ -111,18 +112,26 @@ fn meant_size(number: &str, unit: &str) -> Option<String> {
     plausible.then(|| format!("{number}{name}"))
 }
 
-/// `30 seconds`, `5min` and the like.
+/// `30 seconds`, `5min`, `1.5h`, `2w` and the like.
 fn meant_time(text: &str) -> Option<String> {
     let (number, unit) = split(text);
-    let short = match unit.trim().to_ascii_lowercase().as_str() {
-        "day" | "days" => "d",
-        "h" | "hr" | "hrs" | "hour" | "hours" => "h",
-        "m" | "min" | "mins" | "minute" | "minutes" => "m",
-        "s" | "sec" | "secs" | "second" | "seconds" => "s",
-        "ms" | "msec" | "millis" | "milliseconds" => "ms",
+    let (short, size) = match unit.trim().to_ascii_lowercase().as_str() {
+        "w" | "week" | "weeks" => ("", 7 * 86_400_000),
+        "d" | "day" | "days" => ("d", 86_400_000),
+        "h" | "hr" | "hrs" | "hour" | "hours" => ("h", 3_600_000),
+        "m" | "min" | "mins" | "minute" | "minutes" => ("m", 60_000),
+        "s" | "sec" | "secs" | "second" | "seconds" => ("s", 1000),
+        "ms" | "msec" | "millis" | "milliseconds" => ("ms", 1),
         _ => return None,
     };
-    digits(number).filter(|_| !number.is_empty()).map(|number| format!("{number}{short}"))
+    let whole = || digits(number).filter(|_| !number.is_empty());
+    match number.split_once('.') {
+        None if short.is_empty() => {
+            whole()?.checked_mul(size).map(|millis| time(Duration::from_millis(millis)))
+        }
+        None => whole().map(|number| format!("{number}{short}")),
+        Some((whole, part)) => fraction(whole, part, size).map(|millis| time(Duration::from_millis(millis))),
+    }
 }
 
 fn short(text: &str) -> String {
@@ -185,9 +194,12 @@ mod tests {
             ("s", None),
             ("30s1h", None),
             ("1s1s", None),
-            ("1.5s", None),
+            ("1.5s", Some("1s500ms")),
+            ("1.5h", Some("1h30m")),
             ("-1s", None),
-            ("1w", None),
+            ("1w", Some("7d")),
+            ("1.5w", Some("10d12h")),
+            (".5h", None),
             ("99999999999999999d", None),
             ("5 parsecs", None),
         ] {

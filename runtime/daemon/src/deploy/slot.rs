@@ -77,8 +77,10 @@ pub(crate) fn catalog<P: Clone>(
         .tenants
         .iter()
         .map(|(id, tenant)| {
-            let config::Tenant { weight, concurrency, memory, fuel, .. } = *tenant;
-            (id.clone(), TenantTerms { weight, concurrency, memory, fuel, plugins: Vec::new() })
+            let config::Tenant { weight, concurrency, memory, fuel, queue, keep_max, .. } = *tenant;
+            let terms =
+                TenantTerms { weight, concurrency, memory, fuel, queue, keep_max, plugins: Vec::new() };
+            (id.clone(), terms)
         })
         .collect();
     let (old, new): (Vec<_>, Vec<_>) = slots.iter().partition(|(key, _)| is_old(key));
