@@ -13,6 +13,7 @@ use sandhog_engine::{EnqueueRefusal, Host, JobAsk};
 use crate::ambient::Ambient;
 use crate::catalog::Tenant;
 use crate::heartbeat::Pulse;
+use crate::unique;
 
 /// The daemon, as one run sees it.
 pub(crate) struct GuestHost<P> {
@@ -60,7 +61,8 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
             let message = format!("no plugin of this tenant has the queue `{queue}`, so jobs in it wait");
             self.log(Level::Warn, message, Vec::new());
         }
-        Ok(ask.into_job(self.ambient.job_id(), &queue))
+        let unique_key = ask.unique_key.as_ref().map(|key| unique::stored(&ask.kind, key));
+        Ok(JobAsk { unique_key, ..ask }.into_job(self.ambient.job_id(), &queue))
     }
 
     fn progress(&self, progress: Progress) {

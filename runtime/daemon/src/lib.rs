@@ -41,5 +41,6 @@ mod seats;
 mod settler;
 mod suspects;
 mod turn;
+mod unique;
 mod wake;
 mod worker;

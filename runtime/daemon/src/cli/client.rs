@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sandhog_broker::Broker;
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::JobRecord;
+use sandhog_core::quota::QueueBounds;
 
 use super::exit::{Exit, Failure};
 use crate::broker::Access;
@@ -58,7 +59,33 @@ impl Client {
             (None, Some(plugin)) => plugin.queue.clone(),
             (None, None) => return Err(self.no_plugin(kind, &tenant)),
         };
-        Ok(Route { tenant, queue, plugin })
+        let bounds = self.config.tenants.get(&tenant).map_or_else(QueueBounds::default, |terms| terms.queue);
+        let payload = plugin.map_or(bounds.payload, |plugin| plugin.payload);
+        Ok(Route { tenant, queue, plugin, bounds: QueueBounds { payload, ..bounds } })
+    }
+
+    /// What keeps jobs of a tenant waiting, as far as the configuration tells: nobody leases from their queue, or handles
+    /// their kind.
+    pub(super) fn unserved(&self, tenant: &TenantId, queue: &QueueName, kind: &Kind) -> Vec<String> {
+        let plugins = || self.config.plugins.iter().filter(|plugin| plugin.tenant == *tenant);
+        let meant = |text: &str, names: Vec<&str>| {
+            nearest(text, names.into_iter())
+                .map(|meant| format!("; did you mean `{meant}`?"))
+                .unwrap_or_default()
+        };
+        let mut told = Vec::new();
+        if plugins().all(|plugin| plugin.queue != *queue) {
+            let meant = meant(queue.as_str(), plugins().map(|plugin| plugin.queue.as_str()).collect());
+            told.push(format!(
+                "no plugin of tenant {tenant} has the queue `{queue}`, so nobody leases from it{meant}"
+            ));
+        }
+        if plugins().all(|plugin| !plugin.kinds.contains(kind)) {
+            let kinds = plugins().flat_map(|plugin| &plugin.kinds).map(Kind::as_str).collect();
+            let meant = meant(kind.as_str(), kinds);
+            told.push(format!("no plugin of tenant {tenant} handles `{kind}`, so jobs of it wait{meant}"));
+        }
+        told
     }
 
     fn plugins_for(&self, kind: &Kind) -> impl Iterator<Item = &Plugin> {
@@ -169,4 +196,6 @@ pub(super) struct Route<'c> {
     pub(super) queue: QueueName,
     /// What handles them; none yet, if the producer named the queue.
     pub(super) plugin: Option<&'c Plugin>,
+    /// How much may wait, and how large a payload of the kind may be.
+    pub(super) bounds: QueueBounds,
 }

@@ -78,7 +78,9 @@ impl Console {
             Color::Always => true,
             Color::Never => false,
             Color::Auto => {
-                stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                let is = |name, value: &str| std::env::var_os(name).is_some_and(|found| found == value);
+                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                stream.is_terminal() && !refused && !is("TERM", "dumb")
             }
         };
         if wanted { Paint::Colored } else { Paint::Plain }
@@ -126,6 +128,11 @@ impl Console {
         if self.remarks == Remarks::On {
             self.complain(text);
         }
+    }
+
+    /// Comments on what may turn out other than was meant.
+    pub fn warn(&self, text: &str) {
+        self.remark(&format!("{} {text}", self.paint_remarks().yellow("warning:")));
     }
 
     /// Writes to standard error, even if remarks are off.

@@ -1,28 +1,30 @@
 //! `sandhog enqueue`.
 
-use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use sandhog_broker::Enqueued;
+use sandhog_broker::{Broker, Enqueued, Error};
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{JobId, Kind, QueueName, Revision, TenantId, UniqueKey};
 use sandhog_core::job::{NewJob, Priority};
 use sandhog_core::quota::QueueBounds;
+use sandhog_core::time::Timestamp;
 
-use super::bulk;
+use super::bulk::{self, Pointer};
 use super::client::{Client, Route, Wanted};
 use super::console::{Console, Format};
 use super::daemon_link::{ask_daemon, unexpected};
 use super::exit::{Exit, Failure};
-use super::render::job as render;
+use super::payload::{self, Check};
+use super::render::job::{self as render, Answer, AnswerDocument, EnqueuedDocument};
+use super::times::parse_at;
 use super::wait::{Patience, wait_for};
 use crate::ambient::Ambient;
 use crate::broker::Access;
 use crate::config::units::parse_time;
 use crate::control::{Reply, Request};
+use crate::unique;
 
 /// Enqueue a job, or many
 #[derive(Debug, Args)]
@@ -44,15 +46,25 @@ pub(super) struct Input {
     /// The input of the handler, as JSON; `-` reads it from standard input [default: null]
     #[arg(conflicts_with_all = ["file", "bulk"])]
     payload: Option<String>,
-    /// Read the payload from a file, as it is
+    /// Read the payload from a file
     #[arg(long, value_name = "FILE", conflicts_with = "bulk")]
     file: Option<PathBuf>,
     /// Enqueue a job for each line of a file of JSON lines; `-` reads them from standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "unique_key")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["unique_key", "id"])]
     bulk: Option<PathBuf>,
     /// Take the payload as it is, even if it is no JSON
     #[arg(long)]
     raw: bool,
+    /// The job's id: a ULID of yours. To repeat it with the same id makes no second job
+    #[arg(long, value_name = "ULID")]
+    id: Option<JobId>,
+    /// With --bulk: make the ids of the jobs from this ULID and the numbers of their lines. To repeat the same file with it
+    /// makes no second jobs
+    #[arg(long, value_name = "ULID", requires = "bulk")]
+    ids: Option<JobId>,
+    /// With --bulk: the unique key of each job is what its payload has there, such as /order/id
+    #[arg(long, value_name = "POINTER", requires = "bulk", conflicts_with = "raw")]
+    unique_key_at: Option<Pointer>,
 }
 
 /// What is said of the jobs beside their payload.
@@ -65,8 +77,18 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME")]
     queue: Option<QueueName>,
     /// Wait at least so long before it is run, such as 30s or 1h30m
-    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "0s", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = parse_time,
+        default_value = "0s",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     delay: Duration,
+    /// Run it no earlier than then, such as 2026-11-24T18:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = parse_at, conflicts_with = "delay")]
+    at: Option<Timestamp>,
     /// 0 to 255; the highest goes first
     #[arg(long, value_name = "N", default_value_t = Priority::default().0)]
     priority: u8,
@@ -74,7 +96,7 @@ pub(super) struct Options {
     /// that is in force now
     #[arg(long, value_name = "DIGEST|current")]
     revision: Option<String>,
-    /// While a job with this key is not final, enqueue no second one
+    /// While a job of this kind with this key is not final, enqueue no second one
     #[arg(long, value_name = "KEY")]
     unique_key: Option<UniqueKey>,
 }
@@ -86,16 +108,18 @@ struct Waiting {
     #[arg(long)]
     wait: bool,
     /// With --wait: no longer than this
-    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait", allow_hyphen_values = true)]
     timeout: Option<Duration>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   sandhog enqueue image.thumbnail '{\"path\": \"/images/a.png\"}' --wait
-  sandhog enqueue image.decode --file picture.png
-  jq -c '.[]' orders.json | sandhog enqueue order.invoice --bulk - --priority 50
-  sandhog enqueue report.daily --unique-key report-2026-11-24 --delay 1h";
+  sandhog enqueue image.decode --raw --file icon.png
+  jq -c '.[]' orders.json | sandhog enqueue order.invoice --bulk - --unique-key-at /id
+  sandhog enqueue report.daily --unique-key 2026-11-24 --at 2026-11-25T06:00:00Z
+
+Where the key is held, nothing is enqueued, the id is that of the job that holds it, and the exit code is 0.";
 
 impl Enqueue {
     pub(super) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
@@ -106,18 +130,29 @@ impl Enqueue {
             Some(wanted) => Some(revision(config, &route, wanted).await?),
             None => None,
         };
+        let ambient = Ambient::system();
+        let delay = match self.options.at {
+            Some(at) => at.since(ambient.now()),
+            None => self.options.delay,
+        };
         let (kind, options) = (&self.kind, &self.options);
-        let jobs = JobMaker { kind, route: &route, options, pinned, ambient: Ambient::system() };
-        let patience = Patience::new(self.waiting.timeout);
-        let patience = self.waiting.wait.then_some(patience);
+        let jobs = JobMaker { kind, route: &route, options, pinned, delay };
+        let patience = self.waiting.wait.then(|| Patience::new(self.waiting.timeout));
+        let check = Check::unless(self.input.raw);
+        let warnings = client.unserved(&route.tenant, &route.queue, kind);
+        warnings.iter().for_each(|warning| console.warn(warning));
+        let call = Call { client: &client, jobs: &jobs, patience, console, warnings };
         match &self.input.bulk {
             Some(file) => {
-                bulk::enqueue(&client, &jobs, file, Check::unless(self.input.raw), patience, console).await
+                let seed = self.input.ids.unwrap_or_else(|| ambient.job_id());
+                let source = bulk::Source { file, check, seed, key: self.input.unique_key_at.as_ref() };
+                bulk::enqueue(&call, &source).await
             }
             None => {
                 let (inline, file) = (self.input.payload.as_deref(), self.input.file.as_deref());
-                let payload = payload(inline, file, Check::unless(self.input.raw))?;
-                one(&client, &jobs, payload, patience, console).await
+                let payload = payload::read(inline, file, check)?;
+                let id = self.input.id.unwrap_or_else(|| ambient.job_id());
+                one(&call, jobs.job(id, payload, self.options.unique_key.as_ref())?).await
             }
         }
     }
@@ -153,147 +188,172 @@ async fn revision(config: &Path, route: &Route<'_>, wanted: &str) -> Result<Revi
     }
 }
 
-/// Whether payloads have to be JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Check {
-    Json,
-    Nothing,
+/// What one call of the command has to go by.
+pub(super) struct Call<'c> {
+    pub(super) client: &'c Client,
+    pub(super) jobs: &'c JobMaker<'c>,
+    /// How long to wait for the jobs, if at all.
+    pub(super) patience: Option<Patience>,
+    pub(super) console: &'c Console,
+    /// What keeps the jobs waiting.
+    pub(super) warnings: Vec<String>,
 }
 
-impl Check {
-    /// JSON, unless the payload is to be taken as it is.
-    pub(super) fn unless(raw: bool) -> Self {
-        if raw { Self::Nothing } else { Self::Json }
+impl Call<'_> {
+    /// What is told to programs of jobs that got these answers.
+    pub(super) fn document(&self, jobs: Vec<AnswerDocument>) -> EnqueuedDocument {
+        let Route { tenant, queue, .. } = self.jobs.route;
+        EnqueuedDocument::new(tenant, queue, jobs, self.warnings.clone())
     }
 }
 
-/// The one payload: from a file or standard input as it is, else what is written on the command line.
-pub(super) fn payload(inline: Option<&str>, file: Option<&Path>, check: Check) -> Result<Vec<u8>, Failure> {
-    match (file, inline) {
-        (Some(file), _) => {
-            fs::read(file).map_err(|cause| Failure::io(format!("read {}", file.display()), &cause))
-        }
-        (None, Some("-")) => {
-            let mut payload = Vec::new();
-            let read = io::stdin().lock().read_to_end(&mut payload);
-            read.map_err(|cause| Failure::io("read standard input", &cause))?;
-            Ok(payload)
-        }
-        (None, inline) => {
-            let inline = inline.unwrap_or("null");
-            if check == Check::Json {
-                check_json(inline.as_bytes()).map_err(|problem| {
-                    let failure = Failure::new(format!("the payload is not JSON: {problem}"));
-                    failure
-                        .help("quote it for the shell: '{\"a\": 1}', '\"text\"'; or take it as it is: --raw")
-                })?;
-            }
-            Ok(inline.as_bytes().to_vec())
-        }
-    }
-}
-
-/// Checks that a payload is JSON; the text says where it isn't, and shows nothing of it.
-pub(super) fn check_json(payload: &[u8]) -> Result<(), String> {
-    serde_json::from_slice::<serde::de::IgnoredAny>(payload).map(drop).map_err(|error| error.to_string())
-}
-
-/// Makes jobs that differ in their payload alone.
+/// Makes jobs of one kind.
 pub(super) struct JobMaker<'m> {
     pub(super) kind: &'m Kind,
     pub(super) route: &'m Route<'m>,
     options: &'m Options,
     pinned: Option<Revision>,
-    ambient: Ambient,
+    delay: Duration,
 }
 
 impl JobMaker<'_> {
-    /// A job with this payload, or why its plugin wouldn't take it.
-    pub(super) fn job(&self, payload: Vec<u8>) -> Result<NewJob, Failure> {
+    /// A job with this payload, or why it wouldn't be taken.
+    pub(super) fn job(
+        &self,
+        id: JobId,
+        payload: Vec<u8>,
+        unique_key: Option<&UniqueKey>,
+    ) -> Result<NewJob, Failure> {
         let size = Bytes::of(payload.len());
-        if let Some(plugin) = self.route.plugin.filter(|plugin| size > plugin.payload) {
-            let (max, name) = (plugin.payload, format!("{}/{}", plugin.tenant, plugin.name));
-            let failure =
-                Failure::new(format!("a payload of {size} is larger than plugin {name} takes: {max}"));
-            return Err(failure.help(format!("raise limits.payload in {}", plugin.file.display())));
+        if size > self.route.bounds.payload {
+            return Err(self.too_large(&format!("a payload of {size}")));
         }
         Ok(NewJob {
-            id: self.ambient.job_id(),
+            id,
             kind: self.kind.clone(),
             queue: self.route.queue.clone(),
             payload,
-            delay: self.options.delay,
+            delay: self.delay,
             priority: Priority(self.options.priority),
-            unique_key: self.options.unique_key.clone(),
+            unique_key: unique_key.map(|key| unique::stored(self.kind, key)),
             pinned: self.pinned,
         })
     }
-}
 
-/// Why a job was not stored, for people.
-pub(super) fn refused(answer: Enqueued) -> Failure {
-    let bounds = QueueBounds::default();
-    Failure::new(match answer {
-        Enqueued::Full(excess) => bounds.explain(excess),
-        _ => format!("the payload is larger than {}", bounds.payload),
-    })
-}
-
-async fn one(
-    client: &Client,
-    jobs: &JobMaker<'_>,
-    payload: Vec<u8>,
-    patience: Option<Patience>,
-    console: &Console,
-) -> Result<Exit, Failure> {
-    let job = jobs.job(payload)?;
-    let Route { tenant, queue, .. } = jobs.route;
-    let answers = bulk::store(&*client.broker, tenant, std::slice::from_ref(&job)).await?;
-    let (id, duplicates) = match answers.first() {
-        Some(Enqueued::Duplicate(holder)) => (*holder, 1),
-        Some(Enqueued::Stored) | None => (job.id, 0),
-        Some(answer @ (Enqueued::TooLarge | Enqueued::Full(_))) => return Err(refused(*answer)),
-    };
-    match duplicates {
-        0 => console.remark(&format!("enqueued for tenant {tenant}, on queue {queue}")),
-        _ => console.remark("a job with this unique key is not final yet; nothing was enqueued"),
-    }
-    let Some(patience) = patience else {
-        let ids = vec![id.to_string()];
-        let document = render::EnqueuedDocument {
-            tenant: tenant.to_string(),
-            queue: queue.to_string(),
-            ids,
-            duplicates,
+    fn too_large(&self, what: &str) -> Failure {
+        let Route { tenant, plugin, bounds, .. } = self.route;
+        let (of, knob) = match plugin {
+            Some(plugin) => (
+                format!("plugin {}/{}", plugin.tenant, plugin.name),
+                format!("limits.payload in {}", plugin.file.display()),
+            ),
+            None => (format!("tenant {tenant}"), format!("tenants.{tenant}.queue.payload")),
         };
+        let failure = Failure::new(format!("{what} is larger than {of} takes: {}", bounds.payload));
+        let failure = failure
+            .help("pass what is large by reference: a path in a granted folder, a URL, a key of the state");
+        if bounds.payload < QueueBounds::PAYLOAD_MAX {
+            return failure.help(format!("or raise {knob}; at most {}", QueueBounds::PAYLOAD_MAX));
+        }
+        failure
+    }
+
+    /// Why a job was not stored, for people.
+    pub(super) fn refused(&self, answer: Enqueued) -> Failure {
+        let Route { tenant, bounds, .. } = self.route;
+        match answer {
+            Enqueued::Full(excess) => Failure::new(format!("{} of tenants.{tenant}", bounds.explain(excess))),
+            _ => self.too_large("the payload"),
+        }
+    }
+}
+
+/// A broker that can't be reached is tried again after this, and twice as long each time.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const TRIES: u32 = 5;
+
+/// Stores jobs. Where the answer is lost, it is asked for again: the ids are ours, so no job is stored twice.
+pub(super) async fn store(
+    broker: &dyn Broker,
+    route: &Route<'_>,
+    jobs: &[NewJob],
+) -> Result<Vec<Enqueued>, Error> {
+    let mut wait = FIRST_WAIT;
+    for _ in 1..TRIES {
+        match broker.enqueue_within(&route.tenant, jobs, &route.bounds).await {
+            Err(Error::Unavailable { .. }) => tokio::time::sleep(wait).await,
+            answer => return answer,
+        }
+        wait *= 2;
+    }
+    broker.enqueue_within(&route.tenant, jobs, &route.bounds).await
+}
+
+async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
+    let Call { client, jobs, console, .. } = call;
+    let Route { tenant, queue, .. } = jobs.route;
+    let stored = store(&*client.broker, jobs.route, std::slice::from_ref(&job)).await;
+    let answer = match stored {
+        Ok(answers) => answers.first().copied().unwrap_or(Enqueued::Stored),
+        Err(error) => {
+            let lost = matches!(error, Error::Unavailable { .. });
+            return Err(if lost { unknown(job.id, error) } else { error.into() });
+        }
+    };
+    let (id, answer) = match answer {
+        Enqueued::Stored => (job.id, Answer::Stored),
+        Enqueued::Duplicate(holder) => (holder, Answer::Duplicate),
+        Enqueued::TooLarge | Enqueued::Full(_) => return Err(jobs.refused(answer)),
+    };
+    match answer {
+        Answer::Duplicate => console.complain(&format!(
+            "nothing was enqueued: {id}, which holds the unique key of this kind, is not final yet"
+        )),
+        _ if console.format == Format::Json && call.patience.is_some() => {
+            console.remark(&format!("{id} is enqueued for tenant {tenant}, on queue {queue}"));
+        }
+        _ => console.remark(&format!("enqueued for tenant {tenant}, on queue {queue}")),
+    }
+    let document = call.document(vec![AnswerDocument { line: None, id: id.to_string(), answer }]);
+    let Some(patience) = call.patience else {
         console.show(&document, || id.to_string())?;
         return Ok(Exit::Ok);
     };
-    await_one(client, tenant, id, patience, console).await
+    // Whatever becomes of the wait, the id is told.
+    if console.format == Format::People {
+        console.result(&id.to_string())?;
+    }
+    let waited = await_one(client, tenant, id, answer, patience, console).await;
+    if waited.is_err() && console.format == Format::Json {
+        console.json(&document)?;
+    }
+    waited
+}
+
+/// It was sent, and no answer came.
+fn unknown(id: JobId, error: Error) -> Failure {
+    let cause = Failure::from(error);
+    let help = format!("ask `sandhog job show {id}`, or repeat the command with --id {id}");
+    Failure::new(format!("it is unknown whether job {id} is stored: {}", cause.message)).help(help)
 }
 
 /// Waits for a job, and prints what came of it.
-pub(super) async fn await_one(
+async fn await_one(
     client: &Client,
     tenant: &TenantId,
     id: JobId,
+    answer: Answer,
     patience: Patience,
     console: &Console,
 ) -> Result<Exit, Failure> {
-    let spinner = console.spinner(&format!("{id} waits"));
-    let job = wait_for(&*client.broker, tenant, id, patience, |job| {
-        let progress = job.progress.as_ref().map(|report| format!(", {}", render::progress(report)));
-        spinner.set_message(format!("{id} is {}{}", job.state, progress.unwrap_or_default()));
-    })
-    .await;
-    spinner.finish_and_clear();
-    let job = job?;
+    let job = wait_for(client, tenant, id, patience, console).await?;
     let exit = Exit::of_state(job.state);
     match console.format {
         Format::People => console.result(&render::outcome(&job, console.paint()))?,
         Format::Json => {
             let log = client.broker.log(tenant, id).await?;
-            console.json(&render::JobDocument::new(job, Some(log)))?;
+            let job = render::JobDocument::new(job, Some(log));
+            console.json(&render::AwaitedDocument { job, duplicate: answer == Answer::Duplicate })?;
         }
     }
     Ok(exit)

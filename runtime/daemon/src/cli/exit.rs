@@ -134,6 +134,12 @@ impl Failure {
         self
     }
 
+    /// Says it in other words.
+    pub(super) fn says(mut self, message: String) -> Self {
+        self.message = message;
+        self
+    }
+
     /// Says where it went wrong.
     pub(super) fn at(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
@@ -191,7 +197,7 @@ impl From<sandhog_broker::Error> for Failure {
         let failure = Self::new(error.to_string());
         match error {
             sandhog_broker::Error::Unavailable { .. } => {
-                failure.help("check that it runs, and `[broker]` in the configuration")
+                failure.help("check that it runs and has room, and `[broker]` in the configuration")
             }
             sandhog_broker::Error::Full { remedy, .. } => failure.help(remedy),
             sandhog_broker::Error::Sealed { tenant, .. } => failure

@@ -94,13 +94,7 @@ impl Show {
         let mut job = client.job(id, self.which.tenant.as_ref()).await?;
         let mut exit = Exit::Ok;
         if self.wait {
-            let spinner = console.spinner(&format!("{id} is {}", job.state));
-            let waited = wait_for(&*client.broker, &job.tenant, id, Patience::new(self.timeout), |job| {
-                spinner.set_message(format!("{id} is {}", job.state));
-            });
-            let waited = waited.await;
-            spinner.finish_and_clear();
-            job = waited?;
+            job = wait_for(client, &job.tenant, id, Patience::new(self.timeout), console).await?;
             exit = Exit::of_state(job.state);
         }
         if self.output {

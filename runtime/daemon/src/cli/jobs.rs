@@ -14,7 +14,7 @@ use super::client::Client;
 use super::console::{Console, Format};
 use super::exit::{Exit, Failure};
 use super::render::job::{self as render, CountsDocument, JobDocument, PageDocument, Tenants};
-use super::wait::Patience;
+use super::wait::{Patience, wait_until_idle};
 use crate::broker::Access;
 use crate::config::units::parse_time;
 
@@ -53,7 +53,7 @@ impl Jobs {
         let client = Client::connect(config, Access::Look).await?;
         let tenants = client.tenants(self.tenant.as_ref())?;
         if self.wait {
-            idle(&client, &tenants, Patience::new(self.timeout), console).await?;
+            wait_until_idle(&client, &tenants, Patience::new(self.timeout), console).await?;
         }
         let (mut jobs, mut counts) = (Vec::new(), Vec::new());
         for tenant in &tenants {
@@ -99,29 +99,4 @@ impl Jobs {
         jobs.truncate(self.limit as usize);
         Ok(jobs)
     }
-}
-
-/// Waits until those tenants have no job that waits or runs.
-async fn idle(
-    client: &Client,
-    tenants: &[TenantId],
-    patience: Patience,
-    console: &Console,
-) -> Result<(), Failure> {
-    let spinner = console.spinner("waiting");
-    for tenant in tenants {
-        let mut last = None;
-        loop {
-            let counts = client.broker.counts(tenant).await?;
-            let left = counts.unfinished();
-            if left == 0 {
-                break;
-            }
-            let left = super::render::of(left, "job");
-            spinner.set_message(format!("tenant {tenant}: {left} to go"));
-            patience.pause(&mut last, &format!("tenant {tenant} still has {left} to go")).await?;
-        }
-    }
-    spinner.finish_and_clear();
-    Ok(())
 }

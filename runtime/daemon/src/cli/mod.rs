@@ -15,11 +15,13 @@ mod exit;
 mod job;
 mod jobs;
 mod loading;
+mod payload;
 mod plugin;
 mod plugins;
 mod reload;
 pub mod render;
 mod tenant;
+mod times;
 mod usage;
 mod wait;
 

@@ -1,5 +1,6 @@
 //! `sandhog enqueue`, `job` and `jobs`, on an embedded broker and with no daemon.
 
+use std::fs;
 use std::process::Stdio;
 
 use crate::site::Site;
@@ -153,6 +154,234 @@ fn one_malformed_line_among_many_enqueues_none_of_them() {
     let said = site.run(&["enqueue", "echo.run", "--bulk", "jobs.jsonl"]);
     said.fails(1, &["line 2 of jobs.jsonl", "12B is larger", "10B", "limits.payload"]);
     assert_eq!(site.count("ready"), 0);
+}
+
+#[test]
+fn a_payload_has_one_bound_however_it_comes_in() {
+    let site = Site::new();
+    let bounds = [("10KiB", ""), ("11KiB", "[tenants.acme.queue]\npayload = \"11KiB\"\n")];
+    for (most, daemon) in bounds {
+        site.write("sandhog.toml", daemon);
+        let length = most.trim_end_matches("KiB").parse::<usize>().expect("a number") << 10;
+        for (size, code) in [(length, 0), (length + 1, 1)] {
+            let payload = format!("\"{}\"", "x".repeat(size - 2));
+            site.write("payload", &payload);
+            // Known to a plugin or to nobody: what holds is the tenant's.
+            for (kind, key) in [("echo.run", "limits.payload"), ("no.such", "tenants.acme.queue.payload")] {
+                let enqueue = ["enqueue", kind, "--queue", "default"];
+                let said = [
+                    site.run(&[&enqueue[..], &[payload.as_str()]].concat()),
+                    site.run_with_input(&[&enqueue[..], &["-"]].concat(), &site.path("payload")),
+                    site.run(&[&enqueue[..], &["--file", "payload"]].concat()),
+                    site.run(&[&enqueue[..], &["--raw", "--file", "payload"]].concat()),
+                    site.run(&[&enqueue[..], &["--bulk", "payload"]].concat()),
+                ];
+                for said in said {
+                    assert_eq!(said.code, code, "{kind} of {size}: {said:?}");
+                    if code > 0 {
+                        said.fails(1, &["is larger than", most, key, "by reference"]);
+                    }
+                }
+            }
+        }
+    }
+    fs::write(site.path("huge"), vec![b' '; (8 << 20) + 1]).expect("a file");
+    site.run(&["enqueue", "echo.run", "--file", "huge"]).fails(1, &["larger than 8MiB"]);
+    site.run(&["enqueue", "echo.run", "--bulk", "huge"]).fails(1, &["line 1 of huge", "larger than 8MiB"]);
+}
+
+#[test]
+fn a_payload_is_json_on_every_way_in_unless_it_is_taken_as_it_is() {
+    let site = Site::new();
+    let cases: [(&[u8], &str); 4] = [
+        (b"hello", "expected value at"),
+        (b"", "it is empty"),
+        (b"\"\xff\"", "it is not UTF-8"),
+        (b"{\"a\": 1}}", "trailing characters at"),
+    ];
+    for (payload, told) in cases {
+        fs::write(site.path("payload"), payload).expect("a file");
+        site.run(&["enqueue", "echo.run", "--file", "payload"])
+            .fails(1, &["in payload is not JSON", told, "--raw"]);
+        let said = site.run_with_input(&["enqueue", "echo.run", "-"], &site.path("payload"));
+        said.fails(1, &["on standard input is not JSON", told, "--raw"]);
+        let said = site.run(&["enqueue", "echo.run", "--raw", "--file", "payload"]);
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+    site.run(&["enqueue", "echo.run", "hello"]).fails(1, &["not JSON", "quote it for the shell"]);
+    // What editors put before a text is no part of it.
+    fs::write(site.path("payload"), b"\xef\xbb\xbf{\"a\": 1.10}").expect("a file");
+    for way in ["--file", "--bulk"] {
+        let ids = site.json(&["enqueue", "echo.run", way, "payload"])["ids"].clone();
+        let shown = site.run(&["job", "show", ids[0].as_str().expect("an id")]);
+        assert!(shown.out.contains("\"a\": 1.10"), "{shown:?}");
+    }
+}
+
+#[test]
+fn what_is_shown_of_a_payload_is_what_was_sent() {
+    let site = Site::new();
+    let payload = r#"{"z":18446744073709551616,"f":0.1000000000000000055511151231257827,"a":1,"a":2,"m":1.10,"e":1e400}"#;
+    let id = site.enqueue(&[payload]);
+    let said = site.run(&["--json", "job", "show", &id]);
+    assert!(said.out.contains(payload), "{}", said.out);
+    let said = site.run(&["job", "show", &id]);
+    for part in
+        ["18446744073709551616", "0.1000000000000000055511151231257827", "\"a\": 1,", "\"a\": 2,", "1e400"]
+    {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+    let deep = "[".repeat(200) + &"]".repeat(200);
+    let id = site.enqueue(&[&deep]);
+    assert!(site.run(&["--json", "job", "show", &id]).out.contains(&format!("\"json\": {deep}")));
+}
+
+#[test]
+fn a_job_has_the_id_that_its_producer_gives_it_and_is_there_once() {
+    let site = Site::new();
+    assert_eq!(site.enqueue(&["1", "--id", NO_JOB]), NO_JOB);
+    assert_eq!(site.enqueue(&["1", "--id", NO_JOB]), NO_JOB);
+    assert_eq!(site.count("ready"), 1);
+    assert_eq!(site.run(&["enqueue", "echo.run", "--id", "mine"]).code, 2);
+}
+
+#[test]
+fn the_id_is_told_before_the_wait() {
+    let site = Site::new();
+    let said = site.run(&["enqueue", "echo.run", "--id", NO_JOB, "--wait", "--timeout", "30ms"]);
+    assert_eq!((said.code, said.out.as_str()), (6, format!("{NO_JOB}\n").as_str()));
+    let said = site.run(&["--json", "enqueue", "echo.run", "--id", NO_JOB, "--wait", "--timeout", "30ms"]);
+    let document: serde_json::Value = serde_json::from_str(&said.out).expect("one JSON document");
+    assert_eq!((said.code, &document["ids"][0]), (6, &NO_JOB.into()));
+}
+
+#[test]
+fn keys_of_different_kinds_do_not_meet_and_a_duplicate_is_told_as_such() {
+    let site = Site::new();
+    site.plugin("other", "");
+    let first = site.enqueue(&["--unique-key", "k"]);
+    let other = site.run(&["enqueue", "other.run", "--unique-key", "k"]);
+    assert_eq!(other.code, 0, "{other:?}");
+    assert_ne!(other.out.trim(), first);
+    let said = site.run(&["enqueue", "echo.run", "--unique-key", "k", "--quiet"]);
+    assert_eq!((said.code, said.out.trim()), (0, first.as_str()));
+    assert!(said.err.contains("nothing was enqueued"), "{said:?}");
+    site.run(&["job", "cancel", &first]);
+    let third = site.enqueue(&["--unique-key", "k"]);
+    assert_ne!(third, first);
+    let waited = ["--json", "enqueue", "echo.run", "--unique-key", "k", "--wait", "--timeout", "30ms"];
+    let said = site.run(&waited);
+    let document: serde_json::Value = serde_json::from_str(&said.out).expect("one JSON document");
+    assert_eq!(
+        (said.code, &document["jobs"][0]["answer"], &document["ids"][0]),
+        (6, &"duplicate".into(), &third.into())
+    );
+    let long = "k".repeat(256);
+    let id = site.enqueue(&["--unique-key", &long]);
+    assert_eq!(site.enqueue(&["--unique-key", &long]), id);
+}
+
+#[test]
+fn a_queue_or_kind_that_nobody_serves_is_warned_of() {
+    let site = Site::new();
+    let said = site.run(&["enqueue", "echo.run", "--queue", "defualt"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.err.contains("queue `defualt`") && said.err.contains("did you mean `default`?"), "{said:?}");
+    let said = site.run(&["enqueue", "ehco.run", "--queue", "default", "--wait", "--timeout", "30ms"]);
+    said.fails(6, &["warning: no plugin of tenant acme handles `ehco.run`", "did you mean `echo.run`?"]);
+    assert!(!said.err.contains("is a daemon running?"), "{said:?}");
+    let document = site.json(&["enqueue", "echo.run", "--queue", "nowhere"]);
+    assert_eq!(document["warnings"].as_array().map(Vec::len), Some(1), "{document}");
+    assert_eq!(site.json(&["enqueue", "echo.run"])["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn a_time_can_be_said_and_one_that_can_not_be_read_says_what_was_meant() {
+    let site = Site::new();
+    let id = site.enqueue(&["--at", "2100-01-01T01:00:00+01:00"]);
+    let due: jiff::Timestamp =
+        site.json(&["job", "show", &id])["due_at"].as_str().expect("a time").parse().expect("RFC 3339");
+    let at: jiff::Timestamp = "2100-01-01T00:00:00Z".parse().expect("RFC 3339");
+    assert!((due - at).as_secs().abs() < 60, "{due}");
+    let past = site.enqueue(&["--at", "2020-01-01T00:00:00Z"]);
+    assert_eq!(site.json(&["job", "show", &past])["state"], "ready");
+    for (arguments, told) in [
+        (["--delay", "1w"], "did you mean 7d?"),
+        (["--delay", "1.5h"], "did you mean 1h30m?"),
+        (["--delay", "-5s"], "\"-5s\" is not a time"),
+        (["--at", "2100-01-01 12:00"], "did you mean 2100-01-01T12:00:00Z?"),
+        (["--at", "5m"], "--delay 5m"),
+    ] {
+        site.run(&[&["enqueue", "echo.run"], &arguments[..]].concat()).fails(2, &[told]);
+    }
+}
+
+#[test]
+fn a_file_that_is_enqueued_twice_by_the_same_ids_is_there_once() {
+    let site = Site::new();
+    site.write("jobs.jsonl", "1\n\n2\n3\n");
+    let first = site.json(&["enqueue", "echo.run", "--bulk", "jobs.jsonl", "--ids", NO_JOB]);
+    assert_eq!(first["ids_from"], NO_JOB);
+    let lines: Vec<u64> =
+        first["jobs"].as_array().expect("a list").iter().filter_map(|job| job["line"].as_u64()).collect();
+    assert_eq!(lines, [1, 3, 4]);
+    let again = site.json(&["enqueue", "echo.run", "--bulk", "jobs.jsonl", "--ids", NO_JOB]);
+    assert_eq!((&again["ids"], site.count("ready")), (&first["ids"], 3));
+    let other = site.json(&["enqueue", "echo.run", "--bulk", "jobs.jsonl"]);
+    assert!(other["ids_from"].is_string() && other["ids"] != first["ids"], "{other}");
+    assert_eq!(site.run(&["enqueue", "echo.run", "--ids", NO_JOB]).code, 2);
+}
+
+#[test]
+fn lines_may_have_unique_keys_of_their_own() {
+    let site = Site::new();
+    site.write("jobs.jsonl", "{\"id\": 1}\n{\"id\": \"1\"}\n{\"id\": null}\n{\"id\": null}\n{\"id\": 2}\n");
+    let arguments = ["enqueue", "echo.run", "--bulk", "jobs.jsonl", "--unique-key-at", "/id"];
+    let document = site.json(&arguments);
+    let answers: Vec<&str> = document["jobs"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|job| job["answer"].as_str())
+        .collect();
+    assert_eq!(answers, ["stored", "duplicate", "stored", "stored", "stored"]);
+    assert_eq!((&document["duplicates"], &document["ids"][0]), (&1.into(), &document["ids"][1]));
+    assert_eq!(site.count("ready"), 4);
+    let said = site.run(&arguments);
+    assert_eq!(said.out, "2 jobs enqueued for tenant acme, on queue default\n");
+    assert!(said.err.contains("nothing was enqueued for 3 lines"), "{said:?}");
+    site.write("jobs.jsonl", "{\"id\": 7}\n{}\n");
+    site.run(&arguments).fails(1, &["line 2 of jobs.jsonl", "nothing at /id", "nothing was enqueued"]);
+    assert_eq!(site.count("ready"), 6);
+}
+
+#[test]
+fn lines_come_through_a_pipe_and_a_folder_that_can_not_keep_them_is_named() {
+    let site = Site::new();
+    site.write("jobs.jsonl", "1\n2\n");
+    let said =
+        site.run_with_input(&["enqueue", "echo.run", "--bulk", "/dev/stdin"], &site.path("jobs.jsonl"));
+    assert_eq!(said.code, 0, "{said:?}");
+    let pipe = site.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
+    let (from, to) = (site.path("jobs.jsonl"), pipe.clone());
+    let writer = std::thread::spawn(move || fs::copy(from, to).expect("the command reads it"));
+    let said = site.run(&["enqueue", "echo.run", "--bulk", "pipe"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "2 jobs enqueued for tenant acme, on queue default\n"));
+    writer.join().expect("it was written");
+    assert_eq!(site.count("ready"), 4);
+    let output = site
+        .command(&["enqueue", "echo.run", "--bulk", "-"])
+        .env("TMPDIR", "/nonexistent")
+        .output()
+        .expect("the command starts");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("temporary file in /nonexistent") && told.contains("TMPDIR"), "{told}");
+    site.run(&["enqueue", "echo.run", "--bulk", "plugins.d"]).fails(1, &["read plugins.d"]);
+    site.write("empty", "");
+    let said = site.run(&["enqueue", "echo.run", "--bulk", "empty", "--wait"]);
+    assert_eq!((said.code, said.out.as_str()), (0, "0 jobs enqueued for tenant acme, on queue default\n"));
+    assert!(said.err.contains("no job to wait for") && !said.err.contains("succeeded"), "{said:?}");
 }
 
 #[test]

@@ -31,15 +31,19 @@ fn a_component_runs_once_with_no_broker_and_shows_result_and_usage() {
 fn a_payload_comes_from_the_command_line_a_file_or_standard_input() {
     let site = with(ECHO);
     site.write("payload", "\u{1}no JSON");
-    for (more, output) in
-        [(&["--file", "payload"][..], "\u{1}no JSON"), (&["--raw", "{"], "{"), (&[], "null"), (&["7"], "7")]
-    {
+    for (more, output) in [
+        (&["--raw", "--file", "payload"][..], "\u{1}no JSON"),
+        (&["--raw", "{"], "{"),
+        (&[], "null"),
+        (&["7"], "7"),
+    ] {
         let said = site.run(&[&RUN[..], &["--output"], more].concat());
         assert_eq!((said.code, said.out.as_str()), (0, output), "{more:?}");
     }
-    let said = site.run_with_input(&[&RUN[..], &["--output", "-"]].concat(), &site.path("payload"));
+    let said = site.run_with_input(&[&RUN[..], &["--output", "--raw", "-"]].concat(), &site.path("payload"));
     assert_eq!(said.out, "\u{1}no JSON");
     site.run(&[&RUN[..], &["{"]].concat()).fails(1, &["the payload is not JSON", "--raw"]);
+    site.run(&[&RUN[..], &["--file", "payload"]].concat()).fails(1, &["in payload is not JSON", "--raw"]);
     assert_eq!(site.run(&[&RUN[..], &["1", "--file", "payload"]].concat()).code, 2);
 }
 

@@ -23,8 +23,8 @@ use super::local_host::LocalHost;
 use super::{engine_for_one, read};
 use crate::ambient::Ambient;
 use crate::cli::console::Console;
-use crate::cli::enqueue;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::payload::{self, Check};
 use crate::cli::render::run::{self as render, RunDocument};
 use crate::config::units::{parse_size, parse_time};
 use crate::off_thread::off_thread;
@@ -66,7 +66,7 @@ struct Payload {
     /// The input, as JSON; `-` reads it from standard input [default: null]
     #[arg(conflicts_with = "payload_file")]
     payload: Option<String>,
-    /// Read the payload from a file, as it is
+    /// Read the payload from a file
     #[arg(long = "file", id = "payload_file", value_name = "FILE")]
     file: Option<PathBuf>,
     /// Take the payload as it is, even if it is no JSON
@@ -267,7 +267,7 @@ impl GrantArgs {
 
 impl Payload {
     fn read(&self) -> Result<Vec<u8>, Failure> {
-        enqueue::payload(self.payload.as_deref(), self.file.as_deref(), enqueue::Check::unless(self.raw))
+        payload::read(self.payload.as_deref(), self.file.as_deref(), Check::unless(self.raw))
     }
 }
 

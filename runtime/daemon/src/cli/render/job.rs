@@ -4,13 +4,16 @@ use sandhog_broker::Counts;
 use std::time::Duration;
 
 use comfy_table::Cell;
+use sandhog_core::id::QueueName;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::{JobRecord, LogLine, Progress};
 use sandhog_core::outcome::Usage;
 use serde::Serialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{Column, Paint, bytes, clean, clock, content, count, duration, pairs, state_cell, table};
+use crate::unique;
 
 /// A job, for programs. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]
@@ -109,8 +112,8 @@ pub struct LogDocument {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Content {
-    /// They are JSON: the value.
-    Json(Value),
+    /// They are JSON: the value as it is written, to the last digit.
+    Json(Box<RawValue>),
     /// They are UTF-8: the text.
     Text(String),
     /// They are neither: two hexadecimal digits each.
@@ -173,7 +176,7 @@ impl JobDocument {
             reason: job.reason.map(|reason| reason.slug()),
             message: job.message,
             priority: job.priority.0,
-            unique_key: job.unique_key.map(|key| key.to_string()),
+            unique_key: job.unique_key.map(|key| unique::shown(&job.kind, &key).to_owned()),
             attempts: job.attempts,
             expiries: job.expiries,
             enqueued_at: clock(job.enqueued_at),
@@ -227,7 +230,8 @@ pub fn job(job: &JobRecord, log: &[LogLine], paint: Paint) -> String {
     lines.push(("kind", job.kind.to_string()));
     lines.push(("tenant", job.tenant.to_string()));
     lines.push(("queue", format!("{} (priority {})", job.queue, job.priority.0)));
-    lines.extend(job.unique_key.as_ref().map(|key| ("unique key", key.to_string())));
+    let unique_key = job.unique_key.as_ref().map(|key| unique::shown(&job.kind, key).to_owned());
+    lines.extend(unique_key.map(|key| ("unique key", key)));
     lines.push(("attempts", attempts(job)));
     lines.extend(times(job));
     lines.extend(job.progress.as_ref().map(|report| ("progress", progress(report))));
@@ -365,12 +369,84 @@ pub struct EnqueuedDocument {
     pub ids: Vec<String>,
     /// How many were not stored, because a job that is not final holds their unique key.
     pub duplicates: u64,
+    /// The same, with the answer to each.
+    pub jobs: Vec<AnswerDocument>,
+    /// What the ids were made from, if the jobs are the lines of a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids_from: Option<String>,
+    /// What keeps the jobs waiting, as far as the configuration tells.
+    pub warnings: Vec<String>,
 }
 
-/// What came of a job that was waited for, for people.
+/// What became of a job that was to be enqueued, for programs.
+#[derive(Debug, Serialize)]
+pub struct AnswerDocument {
+    /// Of a file: the number of its line; 1 is the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The job's id; for a duplicate, that of the job which holds the key.
+    pub id: String,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// The answer to an enqueue, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// It is stored.
+    Stored,
+    /// A job that is not final holds its unique key; nothing was stored.
+    Duplicate,
+    /// Nothing was stored; the error says why.
+    Refused,
+    /// No answer came, so it may be stored or not.
+    Unknown,
+}
+
+impl Answer {
+    /// Whether there is a job that can be waited for.
+    #[must_use]
+    pub fn is_there(self) -> bool {
+        matches!(self, Self::Stored | Self::Duplicate)
+    }
+}
+
+impl EnqueuedDocument {
+    /// Jobs that got these answers.
+    #[must_use]
+    pub fn new(
+        tenant: &TenantId,
+        queue: &QueueName,
+        jobs: Vec<AnswerDocument>,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self {
+            tenant: tenant.to_string(),
+            queue: queue.to_string(),
+            ids: jobs.iter().filter(|job| job.answer.is_there()).map(|job| job.id.clone()).collect(),
+            duplicates: jobs.iter().filter(|job| job.answer == Answer::Duplicate).count() as u64,
+            jobs,
+            ids_from: None,
+            warnings,
+        }
+    }
+}
+
+/// A job that was enqueued and waited for, for programs.
+#[derive(Debug, Serialize)]
+pub struct AwaitedDocument {
+    /// The job.
+    #[serde(flatten)]
+    pub job: JobDocument,
+    /// Whether it was there before, so that nothing was enqueued.
+    pub duplicate: bool,
+}
+
+/// What came of a job that was waited for, for people. The id has been printed before.
 #[must_use]
 pub fn outcome(job: &JobRecord, paint: Paint) -> String {
-    let mut text = format!("{} {}", job.id, standing(job, paint));
+    let mut text = standing(job, paint);
     let after = job.finished_at.map(|at| duration(at.since(job.enqueued_at)));
     text += &paint.dim(&format!(
         " after {}, {}, {}",

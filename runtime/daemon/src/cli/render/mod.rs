@@ -12,6 +12,7 @@ pub mod usage;
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use sandhog_core::job::State;
+use serde_json::value::RawValue;
 
 pub use units::{bytes, clock, count, duration};
 
@@ -54,6 +55,12 @@ impl Paint {
     #[must_use]
     pub fn red(self, text: &str) -> String {
         self.wrap("31", text)
+    }
+
+    /// What may turn out wrong.
+    #[must_use]
+    pub fn yellow(self, text: &str) -> String {
+        self.wrap("33", text)
     }
 
     /// A job's state, in a colour of its own.
@@ -135,17 +142,65 @@ pub(super) fn clean(text: &str) -> String {
     text.chars().map(safe).collect()
 }
 
-/// Bytes that are JSON by convention: pretty if they are, as text if they are that, else how many there are.
+/// Bytes that are JSON by convention: pretty if they are, as text if they are that, else how many there are. All that is
+/// in them is shown as it is: numbers to the last digit, keys as often as they are there.
 pub(super) fn content(content: &[u8]) -> String {
-    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(content) {
-        return serde_json::to_string_pretty(&value)
-            .map_or_else(|error| error.to_string(), |text| clean(&text));
+    if let Ok(value) = serde_json::from_slice::<&RawValue>(content) {
+        return clean(&indented(value.get()));
     }
     match std::str::from_utf8(content) {
         Ok("") => "(empty)".to_owned(),
         Ok(text) => clean(text),
         Err(_) => format!("({} that are no text)", bytes(content.len() as u64)),
     }
+}
+
+/// Deeper JSON is shown as it is written: its indentation would be larger than it is.
+const INDENTED_MAX: usize = 64;
+
+/// JSON with a line for each of its members. It is taken apart no further than that, so nothing of it is lost.
+fn indented(json: &str) -> String {
+    let mut text = String::with_capacity(json.len() * 2);
+    let (mut depth, mut in_string, mut escaped, mut opened) = (0usize, false, false, false);
+    let line = |text: &mut String, depth: usize| {
+        text.push('\n');
+        text.extend(std::iter::repeat_n("  ", depth));
+    };
+    for c in json.chars() {
+        if in_string {
+            text.push(c);
+            (in_string, escaped) = (escaped || c != '"', !escaped && c == '\\');
+            continue;
+        }
+        if c.is_ascii_whitespace() {
+            continue;
+        }
+        let closes = matches!(c, '}' | ']');
+        if opened && !closes {
+            line(&mut text, depth);
+        }
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                if !opened {
+                    line(&mut text, depth);
+                }
+            }
+            _ => in_string = c == '"',
+        }
+        if depth > INDENTED_MAX {
+            return json.to_owned();
+        }
+        text.push(c);
+        match c {
+            ',' => line(&mut text, depth),
+            ':' => text.push(' '),
+            _ => {}
+        }
+        opened = matches!(c, '{' | '[');
+    }
+    text
 }
 
 /// `one job`, `2 jobs`.
@@ -166,6 +221,11 @@ mod tests {
     #[test]
     fn content_is_shown_as_what_it_is() {
         assert_eq!(content(b"{\"a\":1}"), "{\n  \"a\": 1\n}");
+        let exact = r#" {"z": [18446744073709551616, 1.10, {}], "a": 1, "a": "\\\"{,", "n": [ ]}"#;
+        let shown = "{\n  \"z\": [\n    18446744073709551616,\n    1.10,\n    {}\n  ],\n  \"a\": 1,\n  \"a\": \"\\\\\\\"{,\",\n  \"n\": []\n}";
+        assert_eq!(content(exact.as_bytes()), shown);
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        assert_eq!(content(deep.as_bytes()), deep);
         assert_eq!(content(b"plain"), "plain");
         assert_eq!(content(b"\xff\xfe"), "(2 B that are no text)");
         assert_eq!(content(b""), "(empty)");

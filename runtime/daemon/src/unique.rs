@@ -1,0 +1,53 @@
+//! Unique keys, as a store knows them.
+//!
+//! A store holds a tenant's keys in one space. So that keys of different kinds don't meet in it, what is stored is the kind
+//! and the key: `report.daily/2026-11-24`. What a store has from before that is the bare key; it is shown and held as it
+//! is, and meets no key of now.
+
+use sandhog_core::id::{Kind, UniqueKey};
+use sha2::{Digest, Sha256};
+
+/// The key under which a store holds a kind's key. One that would be too long for a store is replaced by its digest.
+pub(crate) fn stored(kind: &Kind, key: &UniqueKey) -> UniqueKey {
+    UniqueKey::parse(&format!("{kind}/{key}")).unwrap_or_else(|_| {
+        let digest: String = Sha256::digest(key.as_str()).iter().map(|byte| format!("{byte:02x}")).collect();
+        UniqueKey::parse(&format!("{kind}/sha256:{digest}")).expect("a kind and a digest are short enough")
+    })
+}
+
+/// The key as its producer named it, or the digest of a long one.
+pub(crate) fn shown<'k>(kind: &Kind, key: &'k UniqueKey) -> &'k str {
+    let bare = || key.as_str().strip_prefix(kind.as_str())?.strip_prefix('/');
+    bare().unwrap_or(key.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn kind(text: &str) -> Kind {
+        Kind::parse(text).expect("valid")
+    }
+
+    fn key(text: &str) -> UniqueKey {
+        UniqueKey::parse(text).expect("valid")
+    }
+
+    #[test]
+    fn a_key_is_shown_as_it_was_named_and_one_of_an_earlier_version_as_it_is() {
+        let stored = stored(&kind("a.run"), &key("k/1"));
+        assert_eq!((stored.as_str(), shown(&kind("a.run"), &stored)), ("a.run/k/1", "k/1"));
+        assert_eq!(shown(&kind("a.run"), &key("k")), "k");
+    }
+
+    proptest! {
+        #[test]
+        fn keys_meet_only_if_kind_and_key_are_the_same(
+            kinds in prop::array::uniform2("[a-b]{1,2}|[a-b]{126,127}"), keys in prop::array::uniform2("[a/]{1,2}|a{254,256}"),
+        ) {
+            let [one, two] = [0, 1].map(|n| stored(&kind(&kinds[n]), &key(&keys[n])));
+            prop_assert_eq!(one == two, kinds[0] == kinds[1] && keys[0] == keys[1]);
+        }
+    }
+}
