@@ -65,8 +65,11 @@ impl Client {
     }
 
     /// What keeps jobs of a tenant waiting, as far as the configuration tells: nobody leases from their queue, or handles
-    /// their kind.
+    /// their kind. Nothing is told if some of it couldn't be read.
     pub(super) fn unserved(&self, tenant: &TenantId, queue: &QueueName, kind: &Kind) -> Vec<String> {
+        if self.incomplete {
+            return Vec::new();
+        }
         let plugins = || self.config.plugins.iter().filter(|plugin| plugin.tenant == *tenant);
         let meant = |text: &str, names: Vec<&str>| {
             nearest(text, names.into_iter())
@@ -140,10 +143,14 @@ impl Client {
                 return Ok(job);
             }
         }
-        let failure = Failure::new(format!("there is no job {id} of {}", of_tenants(&tenants)));
-        Err(failure
-            .help("finished jobs are kept for as long as `[keep]` of their plugin says")
-            .exit(Exit::NotFound))
+        Err(self.no_job(id, &tenants))
+    }
+
+    /// None of these tenants has the job.
+    pub(super) fn no_job(&self, id: JobId, tenants: &[TenantId]) -> Failure {
+        let failure = Failure::new(format!("there is no job {id} of {}", of_tenants(tenants)));
+        let kept = "finished jobs are kept for as long as `[keep]` of their plugin says";
+        failure.help(kept).exit(Exit::NotFound)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where a command speaks: results on standard output, everything else on standard error.
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -84,6 +84,31 @@ impl Console {
             }
         };
         if wanted { Paint::Colored } else { Paint::Plain }
+    }
+
+    /// How many characters a line of the terminal has that results go to; none if they go elsewhere.
+    #[must_use]
+    pub fn width(&self) -> Option<usize> {
+        comfy_table::Table::new().width().map(usize::from)
+    }
+
+    /// Asks whether to do something.
+    ///
+    /// # Errors
+    /// If there is nobody to answer.
+    pub fn ask(&self, question: &str) -> Result<bool, Failure> {
+        let nobody = || {
+            let failure = Failure::new(format!("nobody is there to say yes to: {question}"));
+            failure.help("--yes does it without asking")
+        };
+        if !io::stdin().is_terminal() {
+            return Err(nobody());
+        }
+        let mut stderr = io::stderr().lock();
+        let asked = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
+        let mut answer = String::new();
+        asked.and_then(|()| io::stdin().lock().read_line(&mut answer)).map_err(|_| nobody())?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
     /// Writes a result, with a line break after it.

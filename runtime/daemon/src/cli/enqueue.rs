@@ -352,7 +352,7 @@ async fn await_one(
         Format::People => console.result(&render::outcome(&job, console.paint()))?,
         Format::Json => {
             let log = client.broker.log(tenant, id).await?;
-            let job = render::JobDocument::new(job, Some(log));
+            let job = render::JobDocument::new(job, Some(log), render::Payloads::Shown);
             console.json(&render::AwaitedDocument { job, duplicate: answer == Answer::Duplicate })?;
         }
     }

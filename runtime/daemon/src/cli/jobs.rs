@@ -5,44 +5,53 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use sandhog_broker::Query;
+use sandhog_broker::{Cursor, Query};
 use sandhog_core::id::TenantId;
-use sandhog_core::job::{JobRecord, State};
+use sandhog_core::job::State;
 
 use super::client::Client;
 use super::console::{Console, Format};
 use super::exit::{Exit, Failure};
-use super::render::job::{self as render, CountsDocument, JobDocument, PageDocument, Tenants};
+use super::render::job::{
+    self as render, CountsDocument, JobDocument, PageDocument, Payloads, Tenants, UnreadDocument,
+};
+use super::selection::{Listed, Selection, list, parse_cursor, show_cursor};
 use super::wait::{Patience, wait_until_idle};
+use crate::ambient::Ambient;
 use crate::broker::Access;
 use crate::config::units::parse_time;
 
 /// List jobs, and count them by state
 #[derive(Debug, Args)]
-#[command(after_help = "Without --state, jobs of every state are listed, the latest first.")]
+#[command(after_help = NOTES)]
 pub(super) struct Jobs {
-    /// Of one state only: those waiting in the order in which they go, those final with the latest first
-    #[arg(long, short, value_parser = states())]
-    state: Option<State>,
-    /// Of one tenant only
-    #[arg(long, short, value_name = "NAME")]
-    tenant: Option<TenantId>,
+    #[command(flatten)]
+    which: Selection,
     /// How many at most, of each tenant
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = limit())]
     limit: u32,
-    /// Wait until no job is waiting or running any more
+    /// Go on behind this place in the list, which the page before has named
+    #[arg(long, value_name = "CURSOR", value_parser = parse_cursor, requires = "state")]
+    after: Option<Cursor>,
+    /// With --json: have payloads and outputs too
+    #[arg(long)]
+    payloads: bool,
+    /// Wait until no job of the tenants is waiting or running any more
     #[arg(long)]
     wait: bool,
     /// With --wait: no longer than this
-    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait")]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait", allow_hyphen_values = true)]
     timeout: Option<Duration>,
 }
 
-fn states() -> impl TypedValueParser<Value = State> {
-    let slugs = PossibleValuesParser::new(State::ALL.map(State::slug));
-    slugs.map(|slug| State::from_slug(&slug).expect("only slugs of states are possible"))
-}
+const NOTES: &str = "\
+Of one state, those waiting are listed in the order in which they go, those final with the latest first. Without --state,
+jobs of every state are listed, the latest first, and there are no further pages.
+
+Examples:
+  sandhog jobs --state dead --kind image.thumbnail --since 2h
+  sandhog jobs --state scheduled --reason no-plugin
+  sandhog jobs --json --state dead --payloads";
 
 fn limit() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(Query::LIMIT_MAX))
@@ -51,52 +60,91 @@ fn limit() -> clap::builder::RangedI64ValueParser<u32> {
 impl Jobs {
     pub(super) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
         let client = Client::connect(config, Access::Look).await?;
-        let tenants = client.tenants(self.tenant.as_ref())?;
+        let tenants = client.tenants(self.which.tenant.as_ref())?;
+        if self.after.is_some() && tenants.len() > 1 {
+            return Err(
+                Failure::new("a cursor is a place in the list of one tenant").help("name it: --tenant")
+            );
+        }
         if self.wait {
             wait_until_idle(&client, &tenants, Patience::new(self.timeout), console).await?;
         }
-        let (mut jobs, mut counts) = (Vec::new(), Vec::new());
+        let mut pages = Vec::new();
         for tenant in &tenants {
-            jobs.extend(self.of_tenant(&client, tenant).await?);
-            counts.push(client.broker.counts(tenant).await?);
+            let listed = self.of_tenant(&client, tenant).await?;
+            pages.push((tenant, listed, client.broker.counts(tenant).await?));
         }
-        let counts = tenants.iter().zip(counts);
         match console.format {
-            Format::Json => {
-                let jobs = jobs.into_iter().map(|job| JobDocument::new(job, None)).collect();
-                let tenants = counts.map(|(tenant, counts)| CountsDocument::new(tenant, counts)).collect();
-                console.json(&PageDocument { jobs, tenants })?;
-            }
+            Format::Json => console.json(&self.document(pages))?,
             Format::People => {
-                let paint = console.paint();
-                let lines: Vec<String> =
-                    counts.map(|(tenant, counts)| render::counts(tenant, counts, paint)).collect();
-                let lines = lines.join("\n");
-                let several = if tenants.len() > 1 { Tenants::Several } else { Tenants::One };
-                let text = match jobs.is_empty() {
-                    true => lines,
-                    false => format!("{}\n\n{lines}", render::jobs(&jobs, several, paint)),
-                };
+                let (text, more) = self.text(&pages, console);
                 console.result(&text)?;
+                more.iter().for_each(|more| console.remark(more));
             }
         }
         Ok(Exit::Ok)
     }
 
-    async fn of_tenant(&self, client: &Client, tenant: &TenantId) -> Result<Vec<JobRecord>, Failure> {
-        let query = |state| Query { payloads: false, ..Query::of(state, self.limit) };
-        if let Some(state) = self.state {
-            return Ok(client.broker.jobs(tenant, query(state)).await?.jobs);
+    fn document(&self, pages: Vec<(&TenantId, Listed, sandhog_broker::Counts)>) -> PageDocument {
+        let payloads = if self.payloads { Payloads::Shown } else { Payloads::Left };
+        let mut document = PageDocument::default();
+        for (tenant, Listed { jobs, unread, next }, counts) in pages {
+            document.jobs.extend(jobs.into_iter().map(|job| JobDocument::new(job, None, payloads)));
+            document.unread.extend(unread.into_iter().map(|unread| UnreadDocument::new(tenant, unread)));
+            document.tenants.push(CountsDocument::new(tenant, counts, next.map(show_cursor)));
         }
-        let mut jobs = Vec::new();
+        document
+    }
+
+    /// The table, and how to go on.
+    fn text(
+        &self,
+        pages: &[(&TenantId, Listed, sandhog_broker::Counts)],
+        console: &Console,
+    ) -> (String, Vec<String>) {
+        let paint = console.paint();
+        let several = if pages.len() > 1 { Tenants::Several } else { Tenants::One };
+        let jobs: Vec<_> = pages.iter().flat_map(|(_, listed, _)| &listed.jobs).collect();
+        let mut parts = Vec::new();
+        if !jobs.is_empty() {
+            parts.push(render::jobs(&jobs, several, Ambient::system().now(), console.width(), paint));
+        }
+        let unread = pages.iter().flat_map(|(_, listed, _)| &listed.unread);
+        let unread: Vec<String> = unread.map(render::unread).collect();
+        if !unread.is_empty() {
+            parts.push(unread.join("\n"));
+        }
+        let counts = pages.iter().map(|(tenant, _, counts)| render::counts(tenant, *counts, paint));
+        parts.push(counts.collect::<Vec<_>>().join("\n"));
+        let more = pages.iter().filter_map(|(tenant, listed, _)| {
+            let (cursor, state) = (show_cursor(listed.next?), self.which.state?);
+            let tenant = if pages.len() > 1 { format!(" --tenant {tenant}") } else { String::new() };
+            Some(format!("there are more: the same with --state {state}{tenant} --after {cursor}"))
+        });
+        (parts.join("\n\n"), more.collect())
+    }
+
+    async fn of_tenant(&self, client: &Client, tenant: &TenantId) -> Result<Listed, Failure> {
+        let query = |state| Query {
+            filter: self.which.filter(),
+            after: self.after,
+            payloads: self.payloads,
+            ..Query::of(state, self.limit)
+        };
+        if let Some(state) = self.which.state {
+            return list(client, tenant, query(state)).await;
+        }
+        let mut all = Listed { jobs: Vec::new(), unread: Vec::new(), next: None };
         for state in State::ALL {
-            jobs.extend(client.broker.jobs(tenant, query(state)).await?.jobs);
+            let listed = list(client, tenant, query(state)).await?;
+            all.jobs.extend(listed.jobs);
+            all.unread.extend(listed.unread);
         }
         // A job may have changed its state in between, and be there twice; then what was found last counts.
-        jobs.reverse();
-        jobs.sort_by_key(|job| Reverse(job.id));
-        jobs.dedup_by_key(|job| job.id);
-        jobs.truncate(self.limit as usize);
-        Ok(jobs)
+        all.jobs.reverse();
+        all.jobs.sort_by_key(|job| Reverse(job.id));
+        all.jobs.dedup_by_key(|job| job.id);
+        all.jobs.truncate(self.limit as usize);
+        Ok(all)
     }
 }

@@ -3,6 +3,7 @@
 //! Each command is a module: its arguments, and a function that does it and returns how the command ends. What it
 //! prints is made in [`render`] and goes out through [`console`].
 
+mod act;
 mod bulk;
 mod check;
 mod client;
@@ -20,6 +21,7 @@ mod plugin;
 mod plugins;
 mod reload;
 pub mod render;
+mod selection;
 mod tenant;
 mod times;
 mod usage;

@@ -33,7 +33,6 @@ pub(super) fn parse_at(text: &str) -> Result<Timestamp, String> {
 ///
 /// # Errors
 /// If the text is none.
-#[allow(dead_code)]
 pub(super) fn parse_past(text: &str) -> Result<Timestamp, String> {
     if let Ok(length) = parse_time(text) {
         let ago = sandhog_core::time::millis(length);

@@ -110,19 +110,154 @@ fn where_a_job_goes_is_found_out_or_asked_for() {
 }
 
 #[test]
-fn jobs_are_listed_by_state_and_page() {
+fn jobs_are_listed_by_state() {
     let site = Site::new();
     let ids: Vec<String> = (0..5).map(|n| site.enqueue(&[&n.to_string()])).collect();
     site.enqueue(&["--delay", "1h"]);
-    let page = site.json(&["jobs", "--state", "ready", "--limit", "2", "--offset", "1"]);
-    let listed: Vec<&str> =
-        page["jobs"].as_array().expect("a list").iter().filter_map(|job| job["id"].as_str()).collect();
-    assert_eq!(listed, [ids[1].as_str(), ids[2].as_str()]);
+    let page = site.json(&["jobs", "--state", "ready", "--payloads"]);
+    assert_eq!(
+        (&page["jobs"][3]["id"], &page["jobs"][3]["payload"]["json"]),
+        (&ids[3].as_str().into(), &3.into())
+    );
     assert_eq!(page["tenants"][0]["counts"]["ready"], 5);
     assert_eq!(site.json(&["jobs"])["jobs"].as_array().map(Vec::len), Some(6));
     let text = site.run(&["jobs"]).out;
     assert!(text.contains("acme: 1 scheduled, 5 ready") && text.contains(&ids[4]), "{text}");
     assert_eq!(site.run(&["jobs", "--state", "nowhere"]).code, 2);
+    assert_eq!(site.run(&["jobs", "--after", "1.x", "--state", "ready"]).code, 2);
+    assert_eq!(site.run(&["jobs", "--after", &format!("1.{}", ids[0])]).code, 2, "of which state?");
+}
+
+#[test]
+fn a_list_is_gone_through_page_by_page() {
+    let site = Site::new();
+    let ids: Vec<String> = (0..5).map(|n| site.enqueue(&[&n.to_string()])).collect();
+    let (mut listed, mut after) = (Vec::new(), None);
+    loop {
+        let cursor = after.iter().flat_map(|after: &String| ["--after", after]);
+        let page = [&["jobs", "--state", "ready", "--limit", "2"][..], &cursor.collect::<Vec<_>>()].concat();
+        let page = site.json(&page);
+        let jobs = page["jobs"].as_array().expect("a list");
+        assert!(jobs.len() <= 2 && jobs.iter().all(|job| job.get("payload").is_none()), "{page}");
+        listed.extend(jobs.iter().filter_map(|job| job["id"].as_str().map(str::to_owned)));
+        match page["tenants"][0]["next"].as_str() {
+            Some(next) => after = Some(next.to_owned()),
+            None => break,
+        }
+    }
+    assert_eq!(listed, ids);
+    let said = site.run(&["jobs", "--state", "ready", "--limit", "2"]);
+    assert!(said.err.contains("--state ready --after "), "{said:?}");
+}
+
+#[test]
+fn jobs_are_listed_by_what_they_are_like() {
+    let site = Site::new();
+    site.plugin("other", "");
+    let echo = site.enqueue(&["--queue", "slow"]);
+    let other = site.run(&["enqueue", "other.run"]).out.trim().to_owned();
+    let dead = site.enqueue(&[]);
+    site.run(&["job", "cancel", &dead]);
+    for (filter, found) in [
+        (&["--queue", "slow"][..], vec![&echo]),
+        (&["--kind", "other.run"], vec![&other]),
+        (&["--reason", "cancelled"], vec![&dead]),
+        (&["--state", "ready", "--kind", "echo.run"], vec![&echo]),
+        (&["--since", "1h", "--queue", "slow"], vec![&echo]),
+        (&["--until", "1h"], vec![]),
+        (&["--since", "2100-01-01"], vec![]),
+    ] {
+        let page = site.json(&[&["jobs"], filter].concat());
+        let ids: Vec<&str> =
+            page["jobs"].as_array().expect("a list").iter().filter_map(|job| job["id"].as_str()).collect();
+        assert_eq!(ids, found, "{filter:?}");
+    }
+    let text = site.run(&["jobs"]).out;
+    for part in ["queue", "when", "slow", "enqueued ", "finished ", " ago"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    site.run(&["jobs", "--since", "yesterday"]).fails(2, &["2026-11-24", "90m"]);
+}
+
+#[test]
+fn a_time_that_never_comes_is_null_and_said_to_be_never() {
+    let site = Site::new();
+    let id = site.enqueue(&["--delay", "213503982334d"]);
+    let job = site.json(&["job", "show", &id]);
+    assert_eq!((&job["due_at"], &job["never"]), (&().into(), &serde_json::json!(["due_at"])));
+    assert!(site.run(&["jobs"]).out.contains("due never"));
+    let soon = site.enqueue(&["--delay", "90m"]);
+    let job = site.json(&["job", "show", &soon]);
+    assert!(job["due_at"].is_string() && job["never"] == serde_json::json!([]), "{job}");
+    assert!(site.run(&["jobs"]).out.contains("due in 1h"));
+    let said = site.run(&["jobs", "--wait", "--timeout", "30ms"]);
+    said.fails(6, &["2 jobs to go: 2 scheduled", "2 jobs of them due in more than 1h", id.as_str()]);
+    let said = site.run(&["job", "show", &soon, "--wait", "--timeout", "30ms"]);
+    said.fails(6, &["is still scheduled after 30ms", "it is due at", "run-now"]);
+}
+
+#[test]
+fn a_long_payload_is_shown_in_part_and_printed_in_full() {
+    let site = Site::new();
+    let payload = format!("\"{}\"", "x".repeat(10_000));
+    let id = site.enqueue(&[&payload]);
+    let shown = site.run(&["job", "show", &id]).out;
+    assert!(shown.len() < payload.len() && shown.contains("--payload prints it"), "{shown}");
+    assert_eq!(site.run(&["job", "show", &id, "--payload"]).out, payload);
+}
+
+#[test]
+fn something_is_done_to_many_jobs_and_each_is_answered_for() {
+    let site = Site::new();
+    let ids: Vec<String> = (0..3).map(|n| site.enqueue(&[&n.to_string()])).collect();
+    let [one, two, three] = [0, 1, 2].map(|n| ids[n].as_str());
+    site.run(&["job", "cancel", one]);
+    let said = site.run(&["job", "redrive", one, two, NO_JOB]);
+    said.fails(1, &["it is cancelled, not dead", "it is ready, not dead", NO_JOB]);
+    assert_eq!(said.out, "");
+    let said = site.run(&["--json", "job", "cancel", two, NO_JOB, two]);
+    let document: serde_json::Value = serde_json::from_str(&said.out).expect("one JSON document");
+    assert_eq!((said.code, &document["done"], &document["refused"]), (5, &1.into(), &1.into()));
+    assert_eq!(
+        (&document["jobs"][0]["id"], &document["jobs"][0]["done"]),
+        (&two.into(), &"cancelled".into())
+    );
+    assert!(document["jobs"][1]["refused"].as_str().is_some_and(|why| why.contains(NO_JOB)), "{document}");
+    assert_eq!(site.json(&["job", "cancel", three, "--wait"])["done"], "cancelled");
+    assert_eq!(site.run(&["job", "cancel"]).code, 2, "no job is named");
+    assert_eq!(site.run(&["job", "cancel", one, "--all"]).code, 2);
+}
+
+#[test]
+fn jobs_that_are_picked_are_counted_and_asked_about() {
+    let site = Site::new();
+    site.plugin("other", "");
+    let ids: Vec<String> = (0..3).map(|_| site.enqueue(&[])).collect();
+    site.run(&["enqueue", "other.run"]);
+    let pick = ["job", "cancel", "--kind", "echo.run"];
+    let said = site.run(&pick);
+    said.fails(1, &["cancel 3 jobs (3 ready of tenant acme)?", "--yes"]);
+    let said = site.run(&[&pick[..], &["--dry-run"]].concat());
+    assert!(said.code == 0 && ids.iter().all(|id| said.out.contains(id)), "{said:?}");
+    assert!(said.err.contains("3 jobs would be cancelled") && site.count("ready") == 4, "{said:?}");
+    let said = site.run(&[&pick[..], &["--yes"]].concat());
+    assert_eq!((said.code, said.out.as_str()), (0, "3 jobs cancelled\n"));
+    assert_eq!((site.count("ready"), site.count("cancelled")), (1, 3));
+    assert_eq!(site.run(&[&pick[..], &["--yes"]].concat()).out, "0 jobs cancelled\n");
+    site.run(&["job", "cancel", "--state", "dead"]).fails(1, &["dead jobs can't be cancelled"]);
+}
+
+#[test]
+fn a_scheduled_job_is_run_now_and_a_final_one_removed() {
+    let site = Site::new();
+    let id = site.enqueue(&["--delay", "1h"]);
+    site.run(&["job", "remove", &id]).fails(1, &["can't be removed: it is scheduled"]);
+    assert_eq!(site.json(&["job", "run-now", &id])["done"], "ready");
+    assert_eq!(site.count("ready"), 1);
+    site.run(&["job", "cancel", &id]);
+    site.run(&["job", "run-now", &id]).fails(1, &["it is cancelled, not scheduled"]);
+    assert_eq!(site.json(&["job", "remove", "--all", "--yes"])["done"], 1);
+    site.run(&["job", "show", &id]).fails(5, &[&id]);
 }
 
 #[test]

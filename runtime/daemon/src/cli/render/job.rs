@@ -1,18 +1,20 @@
 //! Jobs.
 
-use sandhog_broker::Counts;
 use std::time::Duration;
 
 use comfy_table::Cell;
-use sandhog_core::id::QueueName;
-use sandhog_core::id::TenantId;
-use sandhog_core::job::{JobRecord, LogLine, Progress};
+use sandhog_broker::{Counts, Unread};
+use sandhog_core::id::{QueueName, TenantId};
+use sandhog_core::job::{JobRecord, LogLine, Progress, State};
 use sandhog_core::outcome::Usage;
+use sandhog_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::{Column, Paint, bytes, clean, clock, content, count, duration, pairs, state_cell, table};
+use super::{
+    Column, Paint, bytes, clean, clock, content, count, duration, fitted, pairs, rfc3339, rough, state_cell,
+};
 use crate::unique;
 
 /// A job, for programs. Names and meanings stay as they are; more may come.
@@ -41,7 +43,7 @@ pub struct JobDocument {
     /// Leases that ran out because a daemon vanished.
     pub expiries: u32,
     /// When its producer was told that it is safe. All times are RFC 3339, in UTC.
-    pub enqueued_at: String,
+    pub enqueued_at: Option<String>,
     /// When it becomes ready, while it is scheduled.
     pub due_at: Option<String>,
     /// When it was leased for the last time.
@@ -50,6 +52,8 @@ pub struct JobDocument {
     pub lease_expires_at: Option<String>,
     /// When it became final.
     pub finished_at: Option<String>,
+    /// Those of the times above that are null because they lie after the year 9999, which RFC 3339 can't say.
+    pub never: Vec<&'static str>,
     /// The latest report of its handler.
     pub progress: Option<ProgressDocument>,
     /// What all its runs spent together.
@@ -58,13 +62,30 @@ pub struct JobDocument {
     pub revision: Option<String>,
     /// Why some of it is left empty: it is sealed, and can't be opened.
     pub unreadable: Option<String>,
+    /// What went in and came out; left out where jobs are listed, unless it is asked for.
+    #[serde(flatten)]
+    pub contents: Option<ContentsDocument>,
+    /// The log lines that are kept with it, oldest first; only where one job is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<Vec<LogDocument>>,
+}
+
+/// What went into a job, and came out.
+#[derive(Debug, Serialize)]
+pub struct ContentsDocument {
     /// The input.
     pub payload: Content,
     /// The result, once it succeeded.
     pub output: Option<Content>,
-    /// The log lines that are kept with it, oldest first; only where one job is shown.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log: Option<Vec<LogDocument>>,
+}
+
+/// Whether payloads and outputs are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payloads {
+    /// They are.
+    Shown,
+    /// They are left out, as they weren't asked for.
+    Left,
 }
 
 /// How far a job has come.
@@ -166,8 +187,22 @@ impl From<LogLine> for LogDocument {
 impl JobDocument {
     /// A job, with its log where one job is shown.
     #[must_use]
-    pub fn new(job: JobRecord, log: Option<Vec<LogLine>>) -> Self {
+    pub fn new(job: JobRecord, log: Option<Vec<LogLine>>, payloads: Payloads) -> Self {
+        let times = [
+            ("enqueued_at", Some(job.enqueued_at)),
+            ("due_at", job.due_at),
+            ("leased_at", job.leased_at),
+            ("lease_expires_at", job.lease_expires_at),
+            ("finished_at", job.finished_at),
+        ];
+        let never = times.iter().filter(|(_, at)| at.is_some_and(|at| rfc3339(at).is_none()));
+        let contents = || ContentsDocument {
+            payload: Content::of(&job.payload),
+            output: job.output.as_deref().map(Content::of),
+        };
         Self {
+            never: never.map(|(name, _)| *name).collect(),
+            contents: (payloads == Payloads::Shown).then(contents),
             id: job.id.to_string(),
             tenant: job.tenant.to_string(),
             queue: job.queue.to_string(),
@@ -179,17 +214,15 @@ impl JobDocument {
             unique_key: job.unique_key.map(|key| unique::shown(&job.kind, &key).to_owned()),
             attempts: job.attempts,
             expiries: job.expiries,
-            enqueued_at: clock(job.enqueued_at),
-            due_at: job.due_at.map(clock),
-            leased_at: job.leased_at.map(clock),
-            lease_expires_at: job.lease_expires_at.map(clock),
-            finished_at: job.finished_at.map(clock),
+            enqueued_at: rfc3339(job.enqueued_at),
+            due_at: job.due_at.and_then(rfc3339),
+            leased_at: job.leased_at.and_then(rfc3339),
+            lease_expires_at: job.lease_expires_at.and_then(rfc3339),
+            finished_at: job.finished_at.and_then(rfc3339),
             progress: job.progress.map(Into::into),
             usage: job.usage.into(),
             revision: job.revision.map(|revision| revision.to_string()),
             unreadable: job.unreadable,
-            payload: Content::of(&job.payload),
-            output: job.output.as_deref().map(Content::of),
             log: log.map(|log| log.into_iter().map(Into::into).collect()),
         }
     }
@@ -202,13 +235,36 @@ pub struct CountsDocument {
     pub tenant: String,
     /// By the slug of the state, in the order of a job's life.
     pub counts: serde_json::Map<String, Value>,
+    /// Where the list goes on, for `--after`; null if this is all of it.
+    pub next: Option<String>,
+}
+
+/// A job that can't be read, for programs.
+#[derive(Debug, Serialize)]
+pub struct UnreadDocument {
+    /// Whose it is.
+    pub tenant: String,
+    /// Its id.
+    pub id: String,
+    /// What is wrong with what is stored.
+    pub problem: String,
+}
+
+impl UnreadDocument {
+    /// A job of a tenant.
+    #[must_use]
+    pub fn new(tenant: &TenantId, unread: Unread) -> Self {
+        Self { tenant: tenant.to_string(), id: unread.id.to_string(), problem: unread.problem }
+    }
 }
 
 /// A page of jobs, for programs.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct PageDocument {
     /// The jobs, without their logs.
     pub jobs: Vec<JobDocument>,
+    /// Those that are there, and can't be read.
+    pub unread: Vec<UnreadDocument>,
     /// How many there are in all.
     pub tenants: Vec<CountsDocument>,
 }
@@ -216,9 +272,9 @@ pub struct PageDocument {
 impl CountsDocument {
     /// Counts in the order of [`State::ALL`].
     #[must_use]
-    pub fn new(tenant: &TenantId, counts: Counts) -> Self {
+    pub fn new(tenant: &TenantId, counts: Counts, next: Option<String>) -> Self {
         let counts = counts.iter().map(|(state, n)| (state.slug().to_owned(), n.into()));
-        Self { tenant: tenant.to_string(), counts: counts.collect() }
+        Self { tenant: tenant.to_string(), counts: counts.collect(), next }
     }
 }
 
@@ -239,15 +295,27 @@ pub fn job(job: &JobRecord, log: &[LogLine], paint: Paint) -> String {
     lines.extend(job.revision.map(|revision| ("revision", revision.short())));
     match &job.unreadable {
         Some(unreadable) => lines.push(("unreadable", clean(unreadable))),
-        None => lines.push(("payload", content(&job.payload))),
+        None => lines.push(("payload", cut(content(&job.payload), "--payload"))),
     }
-    lines.extend(job.output.as_ref().map(|output| ("output", content(output))));
+    lines.extend(job.output.as_ref().map(|output| ("output", cut(content(output), "--output"))));
     let mut text = pairs(lines, paint);
     if !log.is_empty() {
         text += &format!("\n\n{}\n", paint.bold("log"));
         text += &log.iter().map(|line| log_line(line, paint)).collect::<Vec<_>>().join("\n");
     }
     text
+}
+
+/// Of a text that is longer, so much is shown.
+const SHOWN_MAX: usize = 8 << 10;
+
+/// The beginning of a text, and the option that prints all of it.
+fn cut(text: String, option: &str) -> String {
+    if text.len() <= SHOWN_MAX {
+        return text;
+    }
+    let (shown, all) = (&text[..text.floor_char_boundary(SHOWN_MAX)], bytes(text.len() as u64));
+    format!("{shown}…\n(the first of {all}; {option} prints it as it is)")
 }
 
 /// The state and its reason.
@@ -320,33 +388,69 @@ pub enum Tenants {
     Several,
 }
 
-/// Jobs, for people: a line each.
+/// Jobs, for people: a line each, as wide as `width` where that is known. `now` is what times are told from.
 #[must_use]
-pub fn jobs(jobs: &[JobRecord], tenants: Tenants, paint: Paint) -> String {
+pub fn jobs(
+    jobs: &[&JobRecord],
+    tenants: Tenants,
+    now: Timestamp,
+    width: Option<usize>,
+    paint: Paint,
+) -> String {
     let mut columns = vec![Column::Left("job")];
     if tenants == Tenants::Several {
         columns.push(Column::Left("tenant"));
     }
-    columns.extend([Column::Left("kind"), Column::Left("state"), Column::Left("reason")]);
-    columns.extend(["attempts", "fuel", "memory", "time", "cpu"].map(Column::Right));
-    table(&columns, jobs.iter().map(|job| row(job, tenants)), paint)
+    columns.extend(["kind", "queue", "state", "reason"].map(Column::Left));
+    columns.extend([Column::Right("attempts"), Column::Left("when")]);
+    columns.extend(["fuel", "memory", "time", "cpu"].map(Column::Spare));
+    columns.push(Column::Rest("message"));
+    let rows = jobs.iter().map(|job| row(job, tenants, now)).collect();
+    fitted(&columns, rows, width, paint)
 }
 
-fn row(job: &JobRecord, tenants: Tenants) -> Vec<Cell> {
+fn row(job: &JobRecord, tenants: Tenants, now: Timestamp) -> Vec<Cell> {
     let mut cells = vec![Cell::new(job.id)];
     if tenants == Tenants::Several {
         cells.push(Cell::new(&job.tenant));
     }
     let reason = job.reason.map(|reason| reason.slug()).filter(|reason| *reason != job.state.slug());
-    cells.extend([Cell::new(&job.kind), state_cell(job.state), Cell::new(reason.unwrap_or_default())]);
+    cells.extend([Cell::new(&job.kind), Cell::new(&job.queue), state_cell(job.state)]);
+    cells.push(Cell::new(reason.unwrap_or_default()));
     cells.push(Cell::new(job.attempts));
+    cells.push(Cell::new(when(job, now)));
     let ran = job.usage != Usage::default();
     let spent = |text: String| Cell::new(if ran { text } else { String::new() });
     cells.push(spent(count(job.usage.fuel.0)));
     cells.push(spent(bytes(job.usage.memory_peak.0)));
     cells.push(spent(duration(job.usage.wall)));
     cells.push(spent(duration(job.usage.cpu)));
+    let message = job.message.as_deref().or(job.unreadable.as_deref()).unwrap_or_default();
+    cells.push(Cell::new(clean(message).lines().next().unwrap_or_default()));
     cells
+}
+
+/// When something happens to a job, or happened last.
+fn when(job: &JobRecord, now: Timestamp) -> String {
+    let ago = |at: Timestamp| format!("{} ago", rough(now.since(at)));
+    match job.state {
+        State::Scheduled => match job.due_at {
+            Some(due) if rfc3339(due).is_none() => "due never".to_owned(),
+            Some(due) => format!("due in {}", rough(due.since(now))),
+            None => String::new(),
+        },
+        State::Ready => format!("enqueued {}", ago(job.enqueued_at)),
+        State::Leased => job.leased_at.map(|at| format!("leased {}", ago(at))).unwrap_or_default(),
+        State::Succeeded | State::Dead | State::Cancelled => {
+            job.finished_at.map(|at| format!("finished {}", ago(at))).unwrap_or_default()
+        }
+    }
+}
+
+/// A job that can't be read, for people.
+#[must_use]
+pub fn unread(unread: &Unread) -> String {
+    format!("{} can't be read: {}", unread.id, clean(&unread.problem))
 }
 
 /// How many jobs a tenant has in each state.

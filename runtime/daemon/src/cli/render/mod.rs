@@ -2,6 +2,7 @@
 //!
 //! Nothing in here does anything: what is shown goes in, text comes out.
 
+pub mod act;
 pub mod check;
 pub mod deploys;
 pub mod inspection;
@@ -14,7 +15,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, pre
 use sandhog_core::job::State;
 use serde_json::value::RawValue;
 
-pub use units::{bytes, clock, count, duration};
+pub use units::{bytes, clock, count, duration, rfc3339, rough};
 
 /// Whether text is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,29 +82,93 @@ fn state_code(state: State) -> &'static str {
 }
 
 /// A column of a table.
+#[derive(Clone, Copy)]
 pub(super) enum Column {
     Left(&'static str),
     Right(&'static str),
+    /// As [`Self::Right`]; the last of them are left out where lines are too short for all.
+    Spare(&'static str),
+    /// As [`Self::Left`]; the last one, cut to what the others leave of a line.
+    Rest(&'static str),
+}
+
+impl Column {
+    fn name(self) -> &'static str {
+        let (Self::Left(name) | Self::Right(name) | Self::Spare(name) | Self::Rest(name)) = self;
+        name
+    }
+}
+
+/// Blanks between columns.
+const GAP: usize = 2;
+
+/// What is left of a line is worth a text if it has so many characters; a longer line is better than less of it.
+const REST_MIN: usize = 24;
+
+/// Where lines have no length, a text is cut to this.
+const REST_MAX: usize = 200;
+
+/// A table whose lines are no longer than `width`, as far as that can be had without cutting what is copied.
+pub(super) fn fitted(
+    columns: &[Column],
+    mut rows: Vec<Vec<Cell>>,
+    width: Option<usize>,
+    paint: Paint,
+) -> String {
+    let mut columns = columns.to_vec();
+    let width_of = |columns: &[Column], rows: &[Vec<Cell>], n: usize| {
+        let cells = rows.iter().map(|row| row[n].content().chars().count());
+        cells.chain([columns[n].name().len()]).max().unwrap_or(0)
+    };
+    let is_rest = |column: &Column| matches!(column, Column::Rest(_));
+    let others = |columns: &[Column], rows: &[Vec<Cell>]| -> usize {
+        let fixed = (0..columns.len()).filter(|n| !is_rest(&columns[*n]));
+        fixed.map(|n| width_of(columns, rows, n) + GAP).sum()
+    };
+    if let Some(width) = width {
+        let has_text = columns
+            .iter()
+            .position(is_rest)
+            .is_some_and(|n| width_of(&columns, &rows, n) > columns[n].name().len());
+        let wanted = if has_text { width.saturating_sub(REST_MIN) } else { width + GAP };
+        while others(&columns, &rows) > wanted {
+            let Some(spare) = columns.iter().rposition(|column| matches!(column, Column::Spare(_))) else {
+                break;
+            };
+            columns.remove(spare);
+            rows.iter_mut().for_each(|row| drop(row.remove(spare)));
+        }
+    }
+    if let Some(rest) = columns.iter().position(is_rest) {
+        let room =
+            width.map_or(REST_MAX, |width| width.saturating_sub(others(&columns, &rows)).max(REST_MIN));
+        for row in &mut rows {
+            let text = row[rest].content();
+            if text.chars().count() > room {
+                let cut: String = text.chars().take(room - 1).chain(['…']).collect();
+                row[rest] = Cell::new(cut);
+            }
+        }
+    }
+    table(&columns, rows, paint)
 }
 
 /// A table with a line for each of `rows`.
 pub(super) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Cell>>, paint: Paint) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    // A line that is too long is wrapped by the terminal, and whole when it is copied.
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     match paint {
         Paint::Colored => table.enforce_styling(),
         Paint::Plain => table.force_no_tty(),
     };
-    table.set_header(columns.iter().map(|column| {
-        let (Column::Left(name) | Column::Right(name)) = column;
-        Cell::new(name).add_attribute(Attribute::Bold)
-    }));
+    table.set_header(columns.iter().map(|column| Cell::new(column.name()).add_attribute(Attribute::Bold)));
     for row in rows {
         table.add_row(row);
     }
     for (cells, column) in table.column_iter_mut().zip(columns) {
         cells.set_padding((0, 2));
-        if let Column::Right(_) = column {
+        if let Column::Right(_) | Column::Spare(_) = column {
             cells.set_cell_alignment(CellAlignment::Right);
         }
     }
@@ -237,6 +302,28 @@ mod tests {
         let rows = rows.map(|row| row.map(Cell::new).to_vec());
         let text = table(&[Column::Left("name"), Column::Right("n")], rows.clone(), Paint::Plain);
         assert_eq!(text, "name      n\na         1\nlong  12345");
+        let wide = vec![vec![Cell::new("x".repeat(300)), Cell::new("y")]];
+        let text = table(&[Column::Left("name"), Column::Left("n")], wide, Paint::Plain);
+        assert!(
+            text.lines().any(|line| line.starts_with(&"x".repeat(300))),
+            "what is copied is whole: {text}"
+        );
         assert!(table(&[Column::Left("name"), Column::Right("n")], rows, Paint::Colored).contains('\x1b'));
+    }
+
+    #[test]
+    fn a_table_leaves_out_and_cuts_what_it_may_where_lines_are_short() {
+        let columns =
+            [Column::Left("job"), Column::Spare("fuel"), Column::Spare("cpu"), Column::Rest("message")];
+        let message = "m".repeat(60);
+        let row = ["0123456789", "1.00M", "1.00s", message.as_str()].map(Cell::new).to_vec();
+        let at = |width| {
+            let text = fitted(&columns, vec![row.clone()], width, Paint::Plain);
+            text.lines().next_back().expect("a row").to_owned()
+        };
+        assert_eq!(at(None), format!("0123456789  1.00M  1.00s  {message}"));
+        assert_eq!(at(Some(50)), format!("0123456789  1.00M  1.00s  {}…", "m".repeat(23)));
+        assert_eq!(at(Some(49)), format!("0123456789  1.00M  {}…", "m".repeat(29)));
+        assert_eq!(at(Some(20)), format!("0123456789  {}…", "m".repeat(23)));
     }
 }

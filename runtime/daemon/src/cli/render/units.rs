@@ -52,11 +52,30 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A point in time, in UTC.
+/// A point in time, in UTC, as RFC 3339 writes it; none if it lies after the year 9999.
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> Option<String> {
+    let at = i64::try_from(at.as_millis()).ok()?;
+    Some(jiff::Timestamp::from_millisecond(at).ok()?.to_string())
+}
+
+/// A point in time, in UTC, for people.
 #[must_use]
 pub fn clock(at: Timestamp) -> String {
-    let at = i64::try_from(at.as_millis()).ok().and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
-    at.map_or_else(|| "after the end of time".to_owned(), |at| at.to_string())
+    rfc3339(at).unwrap_or_else(|| "after the year 9999".to_owned())
+}
+
+/// A length of time in its largest unit, rounded down: `3m`, `7h`, `12d`.
+#[must_use]
+pub fn rough(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..172_800 => format!("{}h", seconds / 3600),
+        172_800..63_072_000 => format!("{}d", seconds / 86_400),
+        _ => format!("{}y", seconds / 31_536_000),
+    }
 }
 
 #[cfg(test)]
@@ -99,6 +118,22 @@ mod tests {
     #[test]
     fn points_in_time_are_in_utc() {
         assert_eq!(clock(Timestamp::from_millis(1_500)), "1970-01-01T00:00:01.5Z");
-        assert_eq!(clock(Timestamp::from_millis(u64::MAX)), "after the end of time");
+        assert_eq!(clock(Timestamp::from_millis(u64::MAX)), "after the year 9999");
+        assert_eq!(rfc3339(Timestamp::from_millis(u64::MAX)), None);
+    }
+
+    #[test]
+    fn a_rough_length_of_time_has_one_unit() {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (7199, "1h"),
+            (100_000, "27h"),
+            (172_800, "2d"),
+            (63_072_000, "2y"),
+        ] {
+            assert_eq!(rough(Duration::from_secs(seconds)), text);
+        }
     }
 }
