@@ -1,16 +1,23 @@
 //! `sandhog check`: is all right, and what is in force?
 
 use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use clap::Args;
+use sandhog_broker::{Filter, Query};
+use sandhog_core::id::TenantId;
+use sandhog_core::job::State;
+use sandhog_core::reason::Reason;
 use sandhog_engine::Engine;
 
+use super::client::Client;
 use super::console::{Console, Format};
 use super::daemon::warnings;
 use super::exit::{Exit, Failure};
 use super::loading::{failure, load_all};
 use super::render::check::{self as render, CheckDocument, LoadedDocument, ProblemDocument};
+use super::render::of;
 use crate::broker::Access;
 use crate::config::{self, Broker, Config};
 
@@ -93,5 +100,59 @@ async fn broker(config: &Config) -> Result<Vec<String>, Failure> {
         }
         return Ok(Vec::new());
     }
-    Ok(crate::broker::connect(config, Access::Change).await?.broker.check().await?)
+    let broker = crate::broker::connect(config, Access::Change).await?.broker;
+    let mut warnings = broker.check().await?;
+    let client = Client::of(config.clone(), broker);
+    warnings.extend(strangers(&client).await?);
+    for tenant in config.tenants.keys() {
+        match waiting(&client, tenant).await {
+            Ok(told) => warnings.extend(told),
+            Err(error) => warnings.push(format!("the jobs of tenant {tenant} can't be looked at: {error}")),
+        }
+    }
+    Ok(warnings)
+}
+
+/// Tenants of which the broker keeps something, and the configuration knows nothing.
+async fn strangers(client: &Client) -> Result<Vec<String>, sandhog_broker::Error> {
+    let mut told = Vec::new();
+    for tenant in client.broker.tenants().await? {
+        if !client.config.tenants.contains_key(&tenant) {
+            let jobs = of(client.broker.counts(&tenant).await?.total(), "job");
+            told.push(format!(
+                "the broker keeps {jobs} of tenant {tenant}, which is not in the configuration; \
+                 `sandhog tenant purge {tenant}` removes all that there is of it"
+            ));
+        }
+    }
+    Ok(told)
+}
+
+/// Jobs of a tenant that wait for what there isn't: among the first that wait, and the first that have no plugin.
+async fn waiting(client: &Client, tenant: &TenantId) -> Result<Vec<String>, sandhog_broker::Error> {
+    let (mut unserved, mut unread) = (BTreeMap::<String, u64>::new(), BTreeMap::new());
+    let mut seen = BTreeSet::new();
+    let no_plugin = Filter { reason: Some(Reason::NoPlugin), ..Filter::default() };
+    for (state, filter) in [
+        (State::Ready, Filter::default()),
+        (State::Scheduled, Filter::default()),
+        (State::Scheduled, no_plugin),
+    ] {
+        let query = Query { filter, payloads: false, ..Query::of(state, Query::LIMIT_MAX) };
+        let page = client.broker.jobs(tenant, query).await?;
+        for job in page.jobs.iter().filter(|job| seen.insert(job.id)) {
+            for problem in client.unserved(tenant, &job.queue, &job.kind) {
+                *unserved.entry(problem).or_default() += 1;
+            }
+        }
+        unread.extend(page.unread.into_iter().map(|unread| (unread.id, unread.problem)));
+    }
+    let wait = |n: u64| if n == 1 { "1 job waits".to_owned() } else { format!("{n} jobs wait") };
+    let mut told: Vec<String> =
+        unserved.into_iter().map(|(problem, n)| format!("{} in vain: {problem}", wait(n))).collect();
+    if let Some((id, problem)) = unread.first_key_value() {
+        let jobs = of(unread.len() as u64, "job");
+        told.push(format!("{jobs} of tenant {tenant} can't be read, such as {id}: {problem}"));
+    }
+    Ok(told)
 }

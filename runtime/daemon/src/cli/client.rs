@@ -38,6 +38,11 @@ impl Client {
         Ok(Self { config, broker, incomplete })
     }
 
+    /// A configuration that is whole, and its broker.
+    pub(super) fn of(config: Config, broker: Arc<dyn Broker>) -> Self {
+        Self { config, broker, incomplete: false }
+    }
+
     /// The tenant that is meant, or all of them if none is.
     pub(super) fn tenants(&self, wanted: Option<&TenantId>) -> Result<Vec<TenantId>, Failure> {
         match wanted {

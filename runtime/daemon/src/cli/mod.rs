@@ -183,7 +183,7 @@ impl Cli {
             Command::Usage(usage) => usage.execute(config, &console).await,
             Command::Plugin(plugin) => plugin.execute(config, &console).await,
             Command::Plugins(plugins) => plugins.execute(config, &console).await,
-            Command::Tenant(tenant) => tenant.execute(config, &console),
+            Command::Tenant(tenant) => tenant.execute(config, &console).await,
         }
     }
 }

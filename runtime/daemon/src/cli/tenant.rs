@@ -1,5 +1,6 @@
-//! `sandhog tenant`: what is a tenant's own at the broker.
+//! `sandhog tenant`: which tenants the broker knows, and what is a tenant's own there.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::{Args, Subcommand};
@@ -9,16 +10,20 @@ use sandhog_core::id::TenantId;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::client::{known_tenant, load};
+use super::client::{Client, known_tenant, load};
 use super::console::Console;
 use super::exit::{Exit, Failure};
-use crate::config::OwnBroker;
+use super::render::{of, tenant as render};
+use crate::broker::Access;
+use crate::config::{OwnBroker, nearest};
 
-/// Set up what is a tenant's own at the broker
+/// See which tenants the broker knows; set up what is a tenant's own there, or remove it
 #[derive(Debug, Subcommand)]
 pub(super) enum Tenant {
     Acl(Acl),
     Key(NewKey),
+    List(List),
+    Purge(Purge),
 }
 
 /// Print the Redis command that makes a user who can work for one tenant, and reach nothing else
@@ -50,6 +55,28 @@ const KEY: &str = "\
 The key is on standard output, and nowhere else. To keep it in a file that nobody else can read:
   (umask 077; sandhog tenant key > acme-2026-11.key)";
 
+/// List the tenants of the configuration, and those of which the broker keeps something
+#[derive(Debug, Args)]
+pub(super) struct List {}
+
+/// Remove all that the broker keeps of a tenant: jobs, state and usage
+#[derive(Debug, Args)]
+#[command(after_help = PURGE)]
+pub(super) struct Purge {
+    /// Whose; it need not be in the configuration any more
+    tenant: TenantId,
+    /// Don't ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+const PURGE: &str = "\
+It is done in steps, so that other tenants' jobs go on meanwhile. If it is interrupted, the same command goes on with what
+is left. A tenant whose jobs are still run or enqueued gets new ones: take it out of the configuration first.";
+
+/// Jobs and values of state that one step removes at most.
+const STEP: usize = 1000;
+
 /// A key, for programs.
 #[derive(Debug, Serialize)]
 struct KeyDocument<'k> {
@@ -75,15 +102,72 @@ fn user_name(name: &str) -> Result<String, &'static str> {
 }
 
 impl Tenant {
-    pub(super) fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+    pub(super) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
         match self {
             Self::Acl(acl) => acl.execute(config, console),
+            Self::List(List {}) => list(config, console).await,
+            Self::Purge(purge) => purge.execute(config, console).await,
             Self::Key(NewKey {}) => {
                 let key = Key::random().reveal();
                 console.show(&KeyDocument { key: &key }, || key.to_string())?;
                 Ok(Exit::Ok)
             }
         }
+    }
+}
+
+async fn list(config: &Path, console: &Console) -> Result<Exit, Failure> {
+    let client = Client::connect(config, Access::Look).await?;
+    let mut tenants: BTreeSet<TenantId> = client.broker.tenants().await?.into_iter().collect();
+    tenants.extend(client.config.tenants.keys().cloned());
+    let mut documents = Vec::new();
+    for tenant in tenants {
+        let counts = client.broker.counts(&tenant).await;
+        documents.push(render::TenantDocument::new(&client.config, &tenant, counts));
+    }
+    let text = render::tenants(&documents, console.paint());
+    console.show(&render::TenantsDocument { tenants: documents }, || text)?;
+    Ok(Exit::Ok)
+}
+
+impl Purge {
+    async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(config, Access::Change).await?;
+        let tenant = &self.tenant;
+        let counts = client.broker.counts(tenant).await?;
+        let known = client.broker.tenants().await?;
+        if counts.total() == 0 && !known.contains(tenant) {
+            let failure = Failure::new(format!("the broker keeps nothing of tenant {tenant}"));
+            return Err(match nearest(tenant.as_str(), known.iter().map(TenantId::as_str)) {
+                Some(meant) => failure.help(format!("did you mean `{meant}`?")),
+                None => failure.help("`sandhog tenant list` shows of whom it keeps something"),
+            });
+        }
+        if client.config.tenants.contains_key(tenant) {
+            console
+                .warn(&format!("tenant {tenant} is in the configuration, so a daemon may store more of it"));
+        }
+        let jobs = of(counts.total(), "job");
+        let question = format!("remove {jobs} of tenant {tenant}, its state and its usage, for good?");
+        if !self.yes && !console.ask(&question)? {
+            return Err(Failure::new("nothing was removed"));
+        }
+        let spinner = console.spinner("removing");
+        loop {
+            let left = client.broker.purge(tenant, STEP).await.map_err(|error| {
+                let failure = Failure::from(error);
+                let message = format!("not all of tenant {tenant} is removed: {}", failure.message);
+                failure.says(message).help("repeat the command: it goes on with what is left")
+            })?;
+            if left == 0 {
+                break;
+            }
+            spinner.set_message(format!("removing, {left} left"));
+        }
+        spinner.finish_and_clear();
+        let document = render::PurgedDocument { tenant: tenant.to_string(), jobs: counts.total() };
+        console.show(&document, || format!("{jobs} of tenant {tenant} removed, its state and its usage"))?;
+        Ok(Exit::Ok)
     }
 }
 

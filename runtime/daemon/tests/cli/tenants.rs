@@ -120,3 +120,49 @@ fn plain_data_that_is_still_read_is_warned_of() {
     let warnings = site.json(&["check"])["warnings"].to_string();
     assert!(warnings.contains("tenants.acme.encryption.plain"), "{warnings}");
 }
+
+/// A site without the tenant that it had, of which the broker still keeps something.
+fn abandoned() -> Site {
+    let site = Site::new();
+    let ids: Vec<String> = (0..3).map(|_| site.enqueue(&[])).collect();
+    site.run(&["job", "cancel", &ids[0]]);
+    site.write("sandhog.toml", "[tenants.globex]\n");
+    fs::remove_file(site.path("plugins.d/echo.toml")).expect("it is there");
+    site
+}
+
+#[test]
+fn tenants_are_listed_whether_or_not_the_configuration_has_them() {
+    let site = abandoned();
+    let listed = site.json(&["tenant", "list"])["tenants"].clone();
+    assert_eq!((&listed[0]["tenant"], &listed[0]["configured"]), (&"acme".into(), &false.into()));
+    assert_eq!((&listed[0]["plugins"], &listed[0]["counts"]["ready"]), (&0.into(), &2.into()));
+    assert_eq!((&listed[1]["tenant"], &listed[1]["configured"]), (&"globex".into(), &true.into()));
+    assert!(site.run(&["tenant", "list"]).out.contains("2 ready, 1 cancelled"));
+    let warnings = site.json(&["check"])["warnings"].to_string();
+    assert!(
+        warnings.contains("3 jobs of tenant acme") && warnings.contains("tenant purge acme"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn a_tenant_is_purged_though_the_configuration_has_it_no_more() {
+    let site = abandoned();
+    site.run(&["tenant", "purge", "acme"]).fails(1, &["remove 3 jobs of tenant acme", "--yes"]);
+    site.run(&["tenant", "purge", "acne", "--yes"])
+        .fails(1, &["nothing of tenant acne", "did you mean `acme`?"]);
+    assert_eq!(site.json(&["tenant", "purge", "acme", "--yes"])["jobs"], 3);
+    site.run(&["tenant", "purge", "acme", "--yes"]).fails(1, &["nothing of tenant acme"]);
+}
+
+#[test]
+fn jobs_that_nobody_serves_are_told_by_the_check() {
+    let site = Site::new();
+    site.enqueue(&["--queue", "defualt"]);
+    site.run(&["enqueue", "no.such", "--queue", "default", "--delay", "1h"]);
+    let warnings = site.json(&["check"])["warnings"].to_string();
+    for part in ["1 job waits in vain", "queue `defualt`", "did you mean `default`?", "handles `no.such`"] {
+        assert!(warnings.contains(part), "{part}: {warnings}");
+    }
+}

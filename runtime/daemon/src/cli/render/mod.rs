@@ -8,6 +8,7 @@ pub mod deploys;
 pub mod inspection;
 pub mod job;
 pub mod run;
+pub mod tenant;
 mod units;
 pub mod usage;
 
