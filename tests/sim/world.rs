@@ -18,8 +18,8 @@ use sandhog::gate::Gates;
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::routed::{Routed, Routes};
 use sandhog_broker::{
-    Broker, Clock, Command, Counts, Enqueued, Keep, LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal,
-    Result, Seen, Settle, Wakes,
+    Broker, Clock, Command, Counts, Enqueued, Keep, KeepMax, LeaseAsk, Leased, Look, Outcome, Query, Renew,
+    Renewal, Result, Seen, Settle, Wakes,
 };
 use sandhog_core::admit::Offer;
 use sandhog_core::attempt::SettleReply;

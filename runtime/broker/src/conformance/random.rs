@@ -160,7 +160,10 @@ impl Random {
                 tenant,
                 sweep: Sweep {
                     expiries_max: self.rng.random_range(0..4),
-                    keep_max: KeepMax { done: self.pick(&[2, 5, 1000]), dead: self.pick(&[1, 4, 1000]) },
+                    keep_max: KeepMax {
+                        done: self.pick(&[3, 1000, 1000]),
+                        dead: self.pick(&[2, 1000, 1000]),
+                    },
                 },
             },
             44..54 => Op::Renew {
