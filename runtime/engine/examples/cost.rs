@@ -187,6 +187,8 @@ fn plan(plugin: &Arc<Plugin>, input: &Input) -> wasmtime::Result<Plan<Arc<Plugin
         payload: Vec::new(),
         pinned: None,
         attempts: 0,
+        expiries: 0,
+        faults: 0,
         enqueued_at: Timestamp::from_millis(1),
     };
     match admit(&job, Choice::Offer(offer)) {
