@@ -83,7 +83,7 @@ impl NewJob {
         Self { priority, ..self }
     }
 
-    /// While a job with this key is neither succeeded, dead nor cancelled, no second one is created.
+    /// While a job of the same kind with this key is neither succeeded, dead nor cancelled, no second one is created.
     pub fn unique_key(self, key: impl Into<String>) -> Self {
         Self { unique_key: Some(key.into()), ..self }
     }

@@ -1,7 +1,8 @@
 //! Redis goes away in the middle of work, and comes back.
 
 use std::fs;
-use std::process::Command;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sandhog_core::id::{PluginName, StateKey};
@@ -76,4 +77,47 @@ async fn a_login_that_is_refused_is_not_waited_for() {
     let output = site.sandhog(&["run"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && stderr.contains("the login was refused"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_job_outlives_the_outage_and_who_enqueues_can_repeat_it() {
+    let mut site = Site::new(Backend::Redis(Fsync::Always), "").with_hog("acme", "");
+    let mut waits = Command::new(binary())
+        .arg("--config")
+        .arg(site.config())
+        .args(["enqueue", "hog.echo", "1", "--wait"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command can be started");
+    let mut out = BufReader::new(waits.stdout.take().expect("it is piped"));
+    let mut err = BufReader::new(waits.stderr.take().expect("it is piped"));
+    let mut id = String::new();
+    out.read_line(&mut id).expect("it tells the id, so the job is stored");
+    site.redis().kill();
+    let mut told = String::new();
+    while !told.contains("can't be looked up") {
+        assert!(err.read_line(&mut told).expect("it speaks on") > 0, "it gave up: {told}");
+    }
+
+    const OTHER: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let enqueue = ["enqueue", "hog.echo", "2", "--id", OTHER];
+    let output = site.sandhog(&enqueue);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for part in [format!("unknown whether job {OTHER} is stored"), format!("--id {OTHER}")] {
+        assert!(said.contains(&part), "{part}: {said}");
+    }
+
+    site.redis().restart();
+    let _daemon = site.daemon();
+    for _ in 0..2 {
+        assert_eq!(site.json(&enqueue)["ids"][0], OTHER);
+    }
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).expect("it is text");
+    assert!(waits.wait().expect("it ends").success(), "{rest}");
+    assert!(rest.starts_with("succeeded after"), "{id}{rest}");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    assert_eq!(all_final(&*broker, &acme).await[State::Succeeded], 2);
 }

@@ -1,4 +1,4 @@
-//! A plugin's state is full.
+//! A plugin's state is full, or its tenant's queues are.
 
 use sandhog_broker::Counts;
 use sandhog_core::id::{PluginName, StateKey};
@@ -34,4 +34,24 @@ async fn a_full_state_takes_no_more_on_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_state_takes_no_more_on_the_embedded_broker() {
     a_full_state_takes_no_more(Backend::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_jobs_find_no_room_in_the_queues_says_whose_bound_it_was() {
+    let terms = "[tenants.acme.queue]\njobs = 2\n";
+    let site = Site::new(Backend::Embedded, terms).with_hog("acme", "[retry]\nmax_attempts = 1\n");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let _daemon = site.daemon();
+    let spawn = |count: u32| hog_job("hog.spawn", &format!(r#"{{"kind": "hog.echo", "count": {count}}}"#));
+    let (few, many) = (spawn(2), spawn(3));
+    for job in [&few, &many] {
+        broker.enqueue(&acme, std::slice::from_ref(job)).await.expect("the broker is up");
+        all_final(&*broker, &acme).await;
+    }
+    assert_eq!(finished(&*broker, &acme, few.id).await.state, State::Succeeded);
+    let refused = finished(&*broker, &acme, many.id).await;
+    assert_eq!((refused.state, refused.reason), (State::Dead, Some(Reason::QueueFull)));
+    let message = refused.message.expect("it says why");
+    assert!(message.contains("raise queue.jobs of tenants.acme"), "{message}");
+    assert_eq!(broker.counts(&acme).await.expect("the broker is up")[State::Succeeded], 3);
 }

@@ -117,7 +117,7 @@ impl Act {
     ) -> Result<Exit, Failure> {
         let tenants = client.tenants(self.selection.tenant.as_ref())?;
         if self.ids.is_empty() {
-            return self.to_all(action, patience, &tenants, client, console).await;
+            return self.picked(action, patience, &tenants, client, console).await;
         }
         let mut ids = Vec::new();
         self.ids.iter().for_each(|id| {
@@ -156,7 +156,7 @@ impl Act {
         Ok(found)
     }
 
-    async fn to_all(
+    async fn picked(
         self,
         action: JobAction,
         patience: Option<Patience>,
@@ -232,7 +232,8 @@ async fn to_named(
                     let known = batch.iter().zip(changed).filter(|(_, changed)| *changed != Changed::Unknown);
                     answers.extend(known.map(|(id, changed)| (*id, (tenant.clone(), changed))));
                 }
-                Err(error) => acted = acted.and(Err(Failure::from(error))),
+                Err(error) if acted.is_ok() => acted = Err(Failure::from(error)),
+                Err(_) => {}
             }
         }
         left.retain(|id| !answers.contains_key(id));

@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(problem(b"{\n oops}"), ("key must be a string".into(), Some((2, 2))));
         assert_eq!(
             problem(b"\"a\n"),
-            ("control character (\\u0000-\\u001F) found while parsing a string".into(), Some((2, 0)))
+            ("control character (\\u0000-\\u001F) found while parsing a string".into(), Some((1, 2)))
         );
         assert_eq!(problem(b"\n\"\xff\""), ("it is not UTF-8".into(), Some((2, 2))));
         assert!(problem(b" \n").0.contains("empty"));

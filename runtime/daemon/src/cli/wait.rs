@@ -67,6 +67,8 @@ struct Waited {
     text: String,
     /// What helps if it takes too long.
     help: Vec<String>,
+    /// Whether it is told at once, even where no terminal is.
+    urgent: bool,
 }
 
 impl Waited {
@@ -80,6 +82,7 @@ impl Waited {
             phase: "the broker is away".to_owned(),
             text: format!("{what}: {error}"),
             help: vec!["whatever was enqueued goes on when the broker is back".to_owned()],
+            urgent: true,
         }
     }
 
@@ -115,6 +118,7 @@ impl Waited {
             phase: format!("{state}{why}"),
             text: format!("job {id} is still {state}{why}{}", progress.unwrap_or_default()),
             help,
+            urgent: false,
         }
     }
 }
@@ -135,7 +139,8 @@ impl<'c> Teller<'c> {
         self.line.set_message(waited.text.clone());
         let mut told = self.told.borrow_mut();
         let (phase, at) = &*told;
-        if !self.line.is_hidden() || *phase == waited.phase || at.elapsed() < TOLD_EVERY {
+        let too_soon = !waited.urgent && at.elapsed() < TOLD_EVERY;
+        if !self.line.is_hidden() || *phase == waited.phase || too_soon {
             return;
         }
         self.console.remark(&waited.text);
@@ -276,7 +281,12 @@ async fn to_go(
         );
     }
     help.push(format!("`sandhog jobs --tenant {tenant}` shows them"));
-    Ok(Waited { phase, text: format!("tenant {tenant} still has {left} to go: {}", states.join(", ")), help })
+    Ok(Waited {
+        phase,
+        text: format!("tenant {tenant} still has {left} to go: {}", states.join(", ")),
+        help,
+        urgent: false,
+    })
 }
 
 /// What to say of scheduled jobs that keep somebody waiting for long, if there are any.

@@ -468,6 +468,40 @@ fn a_file_that_is_enqueued_twice_by_the_same_ids_is_there_once() {
 }
 
 #[test]
+fn a_tenant_has_so_much_waiting_and_no_more() {
+    let site = Site::new();
+    site.write("sandhog.toml", "[tenants.acme.queue]\njobs = 1\n");
+    site.enqueue(&["1"]);
+    site.run(&["enqueue", "echo.run", "2"])
+        .fails(1, &["1 jobs wait already", "raise queue.jobs of tenants.acme"]);
+    site.write("sandhog.toml", "[tenants.acme.queue]\nbytes = \"4B\"\n");
+    site.run(&["enqueue", "echo.run", "1234"])
+        .fails(1, &["4B together", "raise queue.bytes of tenants.acme"]);
+    assert_eq!(site.count("ready"), 1);
+}
+
+#[test]
+fn a_file_that_is_stored_in_part_says_how_far_it_came_and_how_to_go_on() {
+    let site = Site::new();
+    site.write("sandhog.toml", "[tenants.acme.queue]\njobs = 3\n");
+    site.write("jobs.jsonl", "1\n2\n3\n4\n5\n");
+    let said = site.run(&["--json", "enqueue", "echo.run", "--bulk", "jobs.jsonl"]);
+    said.fails(
+        1,
+        &["line 4 of jobs.jsonl", "3 of 5 jobs are stored", "queue.jobs of tenants.acme", "--ids "],
+    );
+    let document: serde_json::Value = serde_json::from_str(&said.out).expect("one JSON document");
+    let answer = |line: usize| document["jobs"][line - 1]["answer"].as_str();
+    assert_eq!((answer(3), answer(4), answer(5)), (Some("stored"), Some("refused"), Some("refused")));
+    let seed = document["ids_from"].as_str().expect("a ULID");
+    assert!(said.err.contains(&format!("--ids {seed}")), "{said:?}");
+    site.write("sandhog.toml", "");
+    let whole = site.json(&["enqueue", "echo.run", "--bulk", "jobs.jsonl", "--ids", seed]);
+    assert_eq!((whole["ids"].as_array().map(Vec::len), site.count("ready")), (Some(5), 5));
+    assert_eq!(whole["ids"][2], document["ids"][2]);
+}
+
+#[test]
 fn lines_may_have_unique_keys_of_their_own() {
     let site = Site::new();
     site.write("jobs.jsonl", "{\"id\": 1}\n{\"id\": \"1\"}\n{\"id\": null}\n{\"id\": null}\n{\"id\": 2}\n");
