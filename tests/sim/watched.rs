@@ -94,7 +94,7 @@ impl Broker for Watched {
     ) -> Result<Vec<Enqueued>> {
         let mut fresh = 0;
         for job in jobs {
-            self.seen().due.entry(job.id).or_insert(self.clock.now().after(job.delay));
+            self.seen().due.entry(job.id).or_insert_with(|| self.clock.now().after(job.delay));
             fresh += u64::from(self.inner.job(tenant, job.id).await?.is_none());
         }
         let answers = self.inner.enqueue_within(tenant, jobs, bounds).await?;

@@ -272,9 +272,9 @@ impl Random {
     /// Mostly one to which it can be done.
     async fn job_for(&mut self, action: JobAction, which: usize, model: &dyn Broker) -> JobId {
         let state = match action {
-            JobAction::Cancel => State::Leased,
+            JobAction::Cancel => self.pick(&[State::Leased, State::Leased, State::Leased, State::Dead]),
             JobAction::Redrive => State::Dead,
-            JobAction::RunNow => State::Scheduled,
+            JobAction::RunNow => self.pick(&[State::Scheduled, State::Scheduled, State::Dead]),
             JobAction::Remove => State::Succeeded,
         };
         let page =

@@ -533,7 +533,7 @@ fn lines_come_through_a_pipe_and_a_folder_that_can_not_keep_them_is_named() {
     assert_eq!(said.code, 0, "{said:?}");
     let pipe = site.path("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo is there").success());
-    let (from, to) = (site.path("jobs.jsonl"), pipe.clone());
+    let (from, to) = (site.path("jobs.jsonl"), pipe);
     let writer = std::thread::spawn(move || fs::copy(from, to).expect("the command reads it"));
     let said = site.run(&["enqueue", "echo.run", "--bulk", "pipe"]);
     assert_eq!((said.code, said.out.as_str()), (0, "2 jobs enqueued for tenant acme, on queue default\n"));
