@@ -313,9 +313,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_usual_seeds_lead_to_every_answer_there_is() {
+    async fn random_operations_lead_to_every_answer_there_is() {
         let mut seen = BTreeSet::new();
-        for seed in SEEDS {
+        // Some answers are rare; those that follow are played on every broker sooner or later, as the seeds that nobody has
+        // played before.
+        for seed in SEEDS.start..SEEDS.end * 8 {
             let clock = Arc::new(ManualClock::default());
             let model = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
             let tenants = ["a", "b"].map(|name| TenantId::parse(name).expect("a valid name"));

@@ -319,7 +319,7 @@ impl Random {
 
     fn job(&mut self, which: usize) -> NewJob {
         let id = if self.rng.random_bool(0.1) { self.known_job(which) } else { self.new_id() };
-        let unique_key = if self.rng.random_bool(0.3) { unique(self.pick(&UNIQUE_KEYS)) } else { None };
+        let unique_key = if self.rng.random_bool(0.6) { unique(self.pick(&UNIQUE_KEYS)) } else { None };
         NewJob {
             queue: self.queue(),
             kind: self.kind(),
