@@ -342,6 +342,8 @@ impl<R: Runner> Intake<R> {
             let plugin = terms.kinds.get(&lease.job.kind).map(|plugin| &**plugin);
             let is_suspect = lease.job.expiries > 0;
             let watch = if is_suspect { self.suspects.take() } else { None };
+            // There may be more of them than this one, which nobody tells of when it has ended.
+            outlook.without_suspects |= is_suspect;
             let room = if is_suspect && watch.is_none() {
                 // Another tenant's call has brought one meanwhile.
                 Place::Nowhere
