@@ -15,7 +15,7 @@ use sandhog_core::job::{NewJob, State};
 use sandhog_core::reason::Reason;
 use sandhog_tests::{
     Backend, ECHO, Fsync, PATIENCE, SPIN, Site, TRAP, all_final, burn, component, component_of, finished,
-    hog_job, settled, tenant, with_section,
+    hog_job, tenant, with_section,
 };
 use serde_json::Value;
 
