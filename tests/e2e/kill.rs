@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandhog_broker::{Broker, Keep, LeaseAsk, Settle, Sweep};
+use sandhog_broker::{Broker, Keep, LaneAsk, LeaseAsk, Settle, Sweep};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{QueueName, TenantId};
@@ -105,7 +105,10 @@ async fn a_lease_that_another_holder_has_got_meanwhile_ends_it() {
 /// Leases the one job there is, as soon as its lease has run out.
 async fn steal(broker: &dyn Broker, from: &TenantId) -> Lease {
     let queues = [(QueueName::parse("hogs").expect("valid"), 1)];
-    let ask = LeaseAsk::new(from, &queues, Duration::from_secs(600));
+    let lanes = broker.lanes(from).await.expect("the broker is up").lanes;
+    let lanes: Vec<LaneAsk> =
+        lanes.into_iter().map(|(queue, kind)| LaneAsk { queue, kind, room: 1, limit: None }).collect();
+    let ask = LeaseAsk { lanes: &lanes, ..LeaseAsk::new(from, &queues, Duration::from_secs(600)) };
     let until = std::time::Instant::now() + PATIENCE;
     loop {
         broker.sweep(from, Sweep::new(5)).await.expect("the broker is up");

@@ -133,11 +133,9 @@ async fn waiting(client: &Client, tenant: &TenantId) -> Result<Vec<String>, sand
     let (mut unserved, mut unread) = (BTreeMap::<String, u64>::new(), BTreeMap::new());
     let mut seen = BTreeSet::new();
     let no_plugin = Filter { reason: Some(Reason::NoPlugin), ..Filter::default() };
-    for (state, filter) in [
-        (State::Ready, Filter::default()),
-        (State::Scheduled, Filter::default()),
-        (State::Scheduled, no_plugin),
-    ] {
+    for (state, filter) in
+        [(State::Ready, Filter::default()), (State::Scheduled, Filter::default()), (State::Ready, no_plugin)]
+    {
         let query = Query { filter, payloads: false, ..Query::of(state, Query::LIMIT_MAX) };
         let page = client.broker.jobs(tenant, query).await?;
         for job in page.jobs.iter().filter(|job| seen.insert(job.id)) {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use sandhog_broker::Broker;
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
-use sandhog_core::job::JobRecord;
+use sandhog_core::job::{JobRecord, State};
 use sandhog_core::quota::QueueBounds;
+use sandhog_core::reason::Reason;
 
 use super::exit::{Exit, Failure};
 use crate::broker::Access;
@@ -96,6 +97,14 @@ impl Client {
         told
     }
 
+    /// A job with the reason for which it waits: where the broker has been told none, the configuration may have one.
+    pub(super) fn explained(&self, mut job: JobRecord) -> JobRecord {
+        if job.state == State::Ready && !self.unserved(&job.tenant, &job.queue, &job.kind).is_empty() {
+            job.reason = Some(Reason::NoPlugin);
+        }
+        job
+    }
+
     fn plugins_for(&self, kind: &Kind) -> impl Iterator<Item = &Plugin> {
         self.config.plugins.iter().filter(|plugin| plugin.kinds.contains(kind))
     }
@@ -145,7 +154,7 @@ impl Client {
         let tenants = self.tenants(tenant)?;
         for tenant in &tenants {
             if let Some(job) = self.broker.job(tenant, id).await? {
-                return Ok(job);
+                return Ok(self.explained(job));
             }
         }
         Err(self.no_job(id, &tenants))

@@ -50,7 +50,7 @@ jobs of every state are listed, the latest first, and there are no further pages
 
 Examples:
   sandhog jobs --state dead --kind image.thumbnail --since 2h
-  sandhog jobs --state scheduled --reason no-plugin
+  sandhog jobs --state ready --reason no-plugin
   sandhog jobs --json --state dead --payloads";
 
 fn limit() -> clap::builder::RangedI64ValueParser<u32> {

@@ -80,7 +80,7 @@ pub(super) async fn list(client: &Client, tenant: &TenantId, query: Query) -> Re
     loop {
         let left = u32::try_from(wanted - listed.jobs.len()).unwrap_or(Query::LIMIT_MAX);
         let query = Query { after: listed.next, limit: left.min(Query::LIMIT_MAX), ..query.clone() };
-        let Page { jobs, next, unread } = client.broker.jobs(tenant, query).await?;
+        let Page { jobs, next, unread } = page(client, tenant, query).await?;
         listed.jobs.extend(jobs);
         listed.unread.extend(unread);
         listed.next = next;
@@ -88,6 +88,19 @@ pub(super) async fn list(client: &Client, tenant: &TenantId, query: Query) -> Re
             return Ok(listed);
         }
     }
+}
+
+/// A page of jobs, each with the reason for which it waits. That nobody serves it the configuration knows, and the broker of
+/// few jobs only.
+async fn page(client: &Client, tenant: &TenantId, mut query: Query) -> Result<Page, Failure> {
+    let reason = query.filter.reason;
+    if query.state == State::Ready && reason == Some(Reason::NoPlugin) {
+        query.filter.reason = None;
+    }
+    let mut page = client.broker.jobs(tenant, query).await?;
+    page.jobs = page.jobs.into_iter().map(|job| client.explained(job)).collect();
+    page.jobs.retain(|job| reason.is_none() || job.reason == reason);
+    Ok(page)
 }
 
 /// The ids of all jobs of these states that a filter lets through, with how each stands.
@@ -107,7 +120,7 @@ pub(super) async fn find(
         loop {
             let all = Query::of(*state, Query::LIMIT_MAX);
             let query = Query { filter: filter.clone(), after, payloads: false, ..all };
-            let Page { jobs, next, .. } = client.broker.jobs(tenant, query).await?;
+            let Page { jobs, next, .. } = page(client, tenant, query).await?;
             found.extend(jobs.into_iter().map(|job| (job.id, job.state)));
             spinner.set_message(format!("found {}", super::render::of(found.len() as u64, "job")));
             match next {
