@@ -27,7 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
             "kind-of-another",
             "enqueues a job of a kind that only a neighbour handles",
             ["rogue.spawn", r#"{"kind": "hog.count"}"#],
-            "\"enqueue a job: hog.count\"",
+            "\"enqueue a job: no plugin of this tenant handles kind `hog.count`, and no queue was named\"",
         ),
     ]
 }
