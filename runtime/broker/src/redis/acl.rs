@@ -11,7 +11,7 @@ use super::keys;
 const CONNECTION: [&str; 5] = ["fcall", "hello", "ping", "select", "subscribe"];
 
 /// What functions call, each with arguments. The server checks each call, with its keys.
-const CALLS: [&str; 30] = [
+const CALLS: [&str; 31] = [
     "del key",
     "exists key",
     "expire key 0",
@@ -26,6 +26,7 @@ const CALLS: [&str; 30] = [
     "ltrim key 0 0",
     "mget key",
     "mset key 0",
+    "msetnx key 0",
     "publish channel 0",
     "rpush key 0",
     "sadd key 0",

@@ -18,6 +18,9 @@
 local JOB_HEAD = '>BI6BI2c0Bc0'
 local JOB_HEAD_BYTES_MAX = 1 + 6 + 1 + 2 + 256 + 1 + 127 + 32 + 1 + 127 -- all that stands before the payload
 
+local JOB_START_AT = 1 + 6 + 1 -- where what the producer said begins: with the priority
+local UNIQUE_AT = JOB_START_AT + 1 -- where the length of the unique key is
+
 local RUN_HEAD = '>BBI4I4I6I6I6'
 local RUN_HEAD_BYTES = 1 + 1 + 4 + 4 + 6 + 6 + 6
 

@@ -10,14 +10,15 @@
 --              passed over, leases: of each its id, number, attempts, expiries and faults, and the bytes of the job; nothing if
 --              there is no quota, or else { now, fuel spent this minute, fuel spent today }; how often a lane has come or gone }
 --
--- What a daemon was handed out last is in a STRING at `asked:<daemon>`, for as long as it may hold: the number of its ask, and of
--- each lease the id and the number.
+-- What a daemon was handed out last is in a STRING at `asked:<daemon>`, for as long as it may hold: the number of its ask, how many
+-- jobs had their first lease, the ids of those, and of each other lease the id and the number.
 
 local lease
 
 do
   local LEASE_HEAD = '>I6I4I4I4' -- between the id and the bytes of the job in what is returned
-  local ASKED, ASKED_BYTES = '>I8', 8
+  local ASKED, ASKED_BYTES = '>I8I4', 12
+  local ID_BYTES = 26
   local TOKEN, TOKEN_BYTES = '>c26I6', 32
 
   local ASKED_MIN = 60 * 1000 -- for so many milliseconds at least a daemon may ask again
@@ -214,7 +215,7 @@ do
     end
     for lane, taken in pairs(counts) do
       local ranks = writes.list('ZREMRANGEBYRANK', READY_KEY .. lane)
-      ranks[1], ranks[2] = '0', score(taken - 1)
+      ranks[3], ranks[4] = '0', score(taken - 1)
       writes.knows(READY_KEY .. lane)
       if emptied[lane] then
         writes.value('SREM', QUEUES, lane)
@@ -244,13 +245,30 @@ do
     return head .. tail, pack_bytes(LEASE_HEAD, held + 1, attempts, expiries, runs.faults_in(places))
   end
 
+  -- Whether a job may run on any revision and has no unique key; and then how many bytes stand before its payload. Most jobs of a
+  -- call begin alike behind the time at which they were enqueued, so what is known of one is known of the next.
+  local start_before, payload_at_before
+
   local function is_plain(job)
-    local layout, high, low = byte(job, 1), byte(job, 9, 10)
-    return (layout == ANY_REVISION or layout == PINNED) and high == 0 and low == 0
+    if byte(job, 1) ~= ANY_REVISION then
+      return false
+    end
+    if sub(job, JOB_START_AT, payload_at_before) == start_before then
+      return true, payload_at_before
+    end
+    local high, low = byte(job, UNIQUE_AT, UNIQUE_AT + 1)
+    if high ~= 0 or low ~= 0 then
+      return false
+    end
+    payload_at_before = jobs.payload_at(job)
+    start_before = sub(job, JOB_START_AT, payload_at_before)
+    return true, payload_at_before
   end
 
-  -- Hands out the first so many of the jobs that were found. Returns the leases, and the ids of jobs that can't be read.
-  local function hand_out(count, ttl)
+  -- Hands out the first so many of the jobs that were found. Returns the leases, the ids of jobs that can't be read, and the ids of
+  -- those that have their first lease. With `are_fresh` it is taken that what has no run has nothing else in its place, and
+  -- `writes.commit` will tell.
+  local function hand_out(count, ttl, are_fresh)
     local names = {}
     for n = 1, count do
       names[2 * n - 1], names[2 * n] = JOB_KEY .. ids[n], RUN_KEY .. ids[n]
@@ -258,22 +276,42 @@ do
     -- The run and the lease of a job that was never leased before and has no unique key, as most: they all get the same.
     local first_run = pack_bytes(RUN_HEAD, LEASED, 0, 0, 0, 1, now, 0) .. EMPTY_TAIL
     local first_lease = pack_bytes(LEASE_HEAD, 1, 0, 0, 0)
-    local stored = reads.strings(names)
-    local strings, l = writes.own_strings(), 0
-    local leases, leased, unreadable_ids = {}, {}, {}
-    local gone, length = 0, 0
+    local stored = are_fresh and reads.values(names) or reads.strings(names)
+    local runs_there, r = writes.own_strings(), 1
+    local runs_new, f = are_fresh and writes.fresh() or writes.own_strings(), 1
+    local leases, leased, l = {}, {}, 0
+    local first_ones, unreadable_ids = {}, {}
+    local length, has_limits = 0, next(limits) ~= nil
+    start_before, payload_at_before = nil, 0
     for n = 1, count do
       local id, job, packed = ids[n], stored[2 * n - 1], stored[2 * n]
+      local is_first, payload_at = false, nil
+      if job and not packed then
+        is_first, payload_at = is_plain(job)
+      end
       local run, head = first_run, first_lease
-      if packed or not job or #job == 0 or not is_plain(job) then
+      if not is_first then
+        if not job and call('EXISTS', names[2 * n - 1]) == 1 then
+          job = reads.ALIEN
+        end
         run, head = lease_of(job, packed)
+        payload_at = run and jobs.payload_at(job)
       end
       if run then
         l = l + 1
-        strings[2 * l - 1], strings[2 * l] = names[2 * n], run
+        if packed then
+          runs_there[r + 1], runs_there[r + 2] = names[2 * n], run
+          r = r + 2
+        else
+          runs_new[f + 1], runs_new[f + 2] = names[2 * n], run
+          f = f + 2
+        end
+        if is_first then
+          first_ones[#first_ones + 1] = id
+        end
         leases[l], leased[l] = id .. head .. job, id
-        gone, length = gone + 1, length + #job - jobs.payload_at(job)
-        if limits[n] then
+        length = length + #job - payload_at
+        if has_limits and limits[n] then
           places.take(id, limits[n])
         end
       else
@@ -287,29 +325,68 @@ do
     -- search of a small ZSET, which is from its start, is short.
     local expiries, expires = writes.list('ZADD', LEASES), score(now + ttl)
     for n = 1, l do
-      expiries[2 * n - 1], expiries[2 * n] = expires, leased[l + 1 - n]
+      expiries[2 * n + 1], expiries[2 * n + 2] = expires, leased[l + 1 - n]
     end
-    if gone > 0 then
-      tally.went(gone, length)
+    if l > 0 then
+      tally.went(l, length)
     end
-    return leases, unreadable_ids
+    return leases, unreadable_ids, first_ones
   end
 
   local function asked_key(daemon)
     return PREFIX .. 'asked:' .. daemon
   end
 
-  -- What was handed out by an ask before, as far as it still holds; nothing if there was no such ask.
-  local function handed_out_by(daemon, number, ttl)
+  -- Remembers what a daemon is handed out.
+  local function remember(daemon, number, ttl, leases, first_ones)
+    local parts, count = first_ones, #first_ones
+    if count < #leases then
+      local is_first = {}
+      for n = 1, count do
+        is_first[first_ones[n]] = true
+      end
+      for n = 1, #leases do
+        if not is_first[sub(leases[n], 1, ID_BYTES)] then
+          parts[#parts + 1] = sub(leases[n], 1, TOKEN_BYTES)
+        end
+      end
+    end
+    local values = writes.list('SET', asked_key(daemon))
+    values[3], values[4] = pack_bytes(ASKED, number, count) .. table.concat(parts), 'PX'
+    values[5] = score(max(2 * ttl, ASKED_MIN))
+  end
+
+  -- Of what was handed out by an ask before: the keys of the jobs and their runs by turns, and the numbers of the leases; nothing if
+  -- there was no such ask.
+  local function recall(daemon, number)
     local stored = call('GET', asked_key(daemon))
-    if not stored or #stored < ASKED_BYTES or unpack_bytes(ASKED, stored) ~= number then
+    if not stored or #stored < ASKED_BYTES then
       return nil
     end
-    local names, numbers = {}, {}
-    for at = ASKED_BYTES + 1, #stored - TOKEN_BYTES + 1, TOKEN_BYTES do
-      local id, held = unpack_bytes(TOKEN, stored, at)
+    local asked_then, count = unpack_bytes(ASKED, stored)
+    if asked_then ~= number then
+      return nil
+    end
+    local names, numbers, at = {}, {}, ASKED_BYTES + 1
+    while at + ID_BYTES - 1 <= #stored do
+      local id, held = sub(stored, at, at + ID_BYTES - 1), 1
+      if #numbers < count then
+        at = at + ID_BYTES
+      else
+        id, held = unpack_bytes(TOKEN, stored, at)
+        at = at + TOKEN_BYTES
+      end
       local n = #names
       names[n + 1], names[n + 2], numbers[#numbers + 1] = JOB_KEY .. id, RUN_KEY .. id, held
+    end
+    return names, numbers
+  end
+
+  -- What was handed out by an ask before, as far as it still holds; nothing if there was no such ask.
+  local function handed_out_by(daemon, number, ttl)
+    local names, numbers = recall(daemon, number)
+    if not names then
+      return nil
     end
     local values = reads.strings(names)
     local leases, expiries, expires = {}, writes.list('ZADD', LEASES), score(now + ttl)
@@ -326,16 +403,6 @@ do
     return leases
   end
 
-  -- Remembers what a daemon is handed out.
-  local function remember(daemon, number, ttl, leases)
-    local tokens = { pack_bytes(ASKED, number) }
-    for n = 1, #leases do
-      tokens[n + 1] = sub(leases[n], 1, TOKEN_BYTES)
-    end
-    local values = writes.list('SET', asked_key(daemon))
-    values[1], values[2], values[3] = table.concat(tokens), 'PX', score(max(2 * ttl, ASKED_MIN))
-  end
-
   -- Whether the fuel that is spent reaches a bound, both as bytes; no bound is never reached.
   local function reaches(spent, bound)
     if not bound then
@@ -346,7 +413,8 @@ do
     return high > bound_high or (high == bound_high and low >= bound_low)
   end
 
-  function lease()
+  -- Returns what `lease` does; nothing if something was in the place of a run, and none was to be.
+  local function attempt(are_fresh)
     local ttl, queues, suspects, bytes, quota, asker, lane_asks = unpack(asked)
     writes.start()
     waiting.start()
@@ -363,7 +431,7 @@ do
       is_held = reaches(of_minute, quota[1]) or reaches(of_day, quota[2])
     end
     local leases = asker and asker[3] and handed_out_by(asker[1], asker[2], ttl)
-    local unreadable_ids, is_again = {}, leases
+    local unreadable_ids, is_again, first_ones = {}, leases, {}
     if not leases and is_held then
       leases = {}
     elseif not leases then
@@ -372,26 +440,32 @@ do
         leases = {}
       else
         local count = fit_into(bytes)
-        leases, unreadable_ids = hand_out(count, ttl)
+        leases, unreadable_ids, first_ones = hand_out(count, ttl, are_fresh and 2 * count <= SLICE)
         take(count)
       end
     end
     if #leases > 0 then
       expiry = min(expiry, now + ttl)
       if asker then
-        remember(asker[1], asker[2], ttl, leases)
+        remember(asker[1], asker[2], ttl, leases, first_ones)
       end
     end
     lanes.finish()
     waiting.finish_and_wake()
     tally.finish()
-    writes.commit()
+    if not writes.commit() then
+      return nil
+    end
     if is_again then
       -- The first lease to run out may be one that was prolonged.
       expiry = reads.first_score(LEASES)
     end
-    local next = min(due, expiry)
-    local next_due = next < huge and min(max(next - now, 0), 2 ^ 53) or false
+    local next_time = min(due, expiry)
+    local next_due = next_time < huge and min(max(next_time - now, 0), 2 ^ 53) or false
     return { next_due, unreadable_ids, leases, spent, tally.lanes() }
+  end
+
+  function lease()
+    return attempt(true) or attempt(false)
   end
 end

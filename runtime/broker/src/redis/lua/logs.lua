@@ -13,11 +13,11 @@ function logs.add(id, lines, kept)
   end
   local values = writes.list('RPUSH', key)
   for n = 1, #lines do
-    values[n] = lines[n]
+    values[n + 2] = lines[n]
   end
   if surplus[1] then
     local range = writes.list('LTRIM', key)
-    range[1], range[2] = -kept, -1
+    range[3], range[4] = -kept, -1
   end
   writes.knows(key)
   return true

@@ -42,12 +42,12 @@ do
     left = true
   end
 
-  -- Says that these jobs are leased no more.
-  function places.leave(ids)
-    if #ids == 0 or tally.lanes() == 0 then
+  -- Says that these jobs are leased no more, which stand in a list from this place on.
+  function places.leave(ids, from)
+    if #ids < from or tally.lanes() == 0 then
       return
     end
-    for first = 1, #ids, SLICE do
+    for first = from, #ids, SLICE do
       local last = min(first + SLICE - 1, #ids)
       local limits = call('HMGET', places_key(), unpack(ids, first, last))
       for n = first, last do

@@ -60,7 +60,7 @@ do
       writes.remove(LOG_KEY .. id)
     end
     parking.forget(ids)
-    places.leave(ids)
+    places.leave(ids, 1)
     if left == 0 then
       values = min(values, room)
       room = room - values

@@ -29,6 +29,9 @@ do
     return count
   end
 
+  -- The values of these keys: false for one that isn't there, or is of another type.
+  reads.values = get_all
+
   -- The values of these keys: false for one that isn't there. A key of another type is absent to MGET, and would be
   -- overwritten by whoever believes that.
   function reads.strings(names)

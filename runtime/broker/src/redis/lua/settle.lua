@@ -110,7 +110,7 @@ do
     [CANCEL_IT] = 0,
   }
 
-  local ended, strings, settled -- where leases that end, and runs, are to be put; and how many were put there
+  local ended, strings, settled -- what is called with leases that end, and with runs; and how many stand there
   local lines_kept
   local attempts, expiries, held, leased_at -- of the run at hand
 
@@ -161,9 +161,9 @@ do
       waiting.add(id, priority, queue, kind, expiries, length, delay)
     end
     settled = settled + 1
-    ended[settled] = id
+    ended[settled + 2] = id
     local head = pack_bytes(RUN_HEAD, is, 0, attempts + IS_ATTEMPT[what], expiries, held, leased_at, finished_at)
-    strings[2 * settled - 1], strings[2 * settled] = key, head .. tail
+    strings[2 * settled], strings[2 * settled + 1] = key, head .. tail
     if effects then
       if #effects[2] > 0 then
         state.apply(effects[2])
@@ -222,7 +222,7 @@ do
       recorded[n] = recorded_as or false
       is_as_sent = is_as_sent and (plugin == 0 or recorded_as == what)
     end
-    places.leave(ended)
+    places.leave(ended, 3)
     unique.finish()
     lanes.finish()
     if waiting.finish() or places.make_room() then

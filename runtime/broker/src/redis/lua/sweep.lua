@@ -79,7 +79,7 @@ do
       end
     end
     parking.forget(taken_back)
-    places.leave(taken_back)
+    places.leave(taken_back, 1)
   end
 
   -- How many jobs wait.

@@ -43,10 +43,10 @@ do
     return lanes_now
   end
 
-  -- Says that a job with so long a payload waits from now on.
-  function tally.came(length)
+  -- Says that so many jobs wait from now on, with so many bytes of payload, the longest of which has so many.
+  function tally.came(jobs_more, bytes_more, longest)
     tally.waiting()
-    jobs_now, bytes_now, longest_now = jobs_now + 1, bytes_now + length, max(longest_now, length)
+    jobs_now, bytes_now, longest_now = jobs_now + jobs_more, bytes_now + bytes_more, max(longest_now, longest)
     is_changed = true
   end
 

@@ -16,8 +16,9 @@ do
   local filled -- lanes that get jobs, in order of first use
   local members_of -- by lane: where its new members stand: score without its base, id, and so on by turns
   local count
+  local base -- how many jobs had become ready before this call
   local last_lane, last_members, last_count -- where the latest one was put
-  local were_empty -- lanes that held no job before
+  local was_empty -- whether one of them held no job before
   local left -- by lane: where jobs that leave it stand, and how many there are
   local moved -- by lane: whether it gets jobs from another one
   local scheduled -- where the new members of the schedule stand
@@ -25,7 +26,7 @@ do
 
   function waiting.start()
     filled, members_of, count, last_lane = nil, nil, 0, nil
-    were_empty, left, moved, scheduled, earliest = {}, nil, nil, nil, huge
+    was_empty, left, moved, scheduled, earliest = false, nil, nil, nil, huge
   end
 
   -- How a job stands in the schedule.
@@ -47,6 +48,10 @@ do
   local function members_for(lane)
     if not filled then
       filled, members_of = {}, {}
+      base = tonumber(call('GET', SEQUENCE) or 0)
+      if not base then
+        error(redis.error_reply('UNREADABLE ' .. SEQUENCE))
+      end
     end
     local members = members_of[lane]
     if not members then
@@ -64,7 +69,7 @@ do
       last_count = #last_members
     end
     count = count + 1
-    last_members[last_count + 1] = (PRIORITY_MAX - priority) * PRIORITY_STEP + count
+    last_members[last_count + 1] = score((PRIORITY_MAX - priority) * PRIORITY_STEP + base + count)
     last_members[last_count + 2] = id
     last_count = last_count + 2
   end
@@ -72,15 +77,21 @@ do
   -- Makes a job wait, with so long a payload: in its lane, or after a delay. `expiries`: how often its lease has run out since an
   -- attempt last ended.
   function waiting.add(id, priority, queue, kind, expiries, length, delay)
-    tally.came(length)
+    tally.came(1, length, length)
     if delay == 0 then
-      return waiting.put(id, priority, lanes.of(queue, kind, expiries))
+      waiting.put(id, priority, lanes.of(queue, kind, expiries))
+    else
+      waiting.schedule(id, priority, expiries > 0 and queue .. SUSPECTS or queue, delay)
     end
+  end
+
+  -- Puts a job into the schedule, to be ready in a lane after a delay.
+  function waiting.schedule(id, priority, lane, delay)
     local due = now + delay
     scheduled = scheduled or writes.list('ZADD', SCHEDULE)
     local n = #scheduled
     scheduled[n + 1] = score(due)
-    scheduled[n + 2] = member(id, priority, expiries > 0 and queue .. SUSPECTS or queue)
+    scheduled[n + 2] = member(id, priority, lane)
     earliest = min(earliest, due)
   end
 
@@ -94,7 +105,7 @@ do
     left[lane] = left[lane] or { writes.list('ZREM', READY_KEY .. lane), 0 }
     local of_lane = left[lane]
     of_lane[2] = of_lane[2] + 1
-    of_lane[1][of_lane[2]] = id
+    of_lane[1][of_lane[2] + 2] = id
   end
 
   -- Takes a job out of this lane.
@@ -120,23 +131,16 @@ do
   end
 
   local function fill(lane)
-    if call('SISMEMBER', QUEUES, lane) == 0 then
+    local key = READY_KEY .. lane
+    if call('ZCARD', key) == 0 then
       writes.value('SADD', QUEUES, lane)
-      were_empty[#were_empty + 1] = lane
+      was_empty = true
     end
-    writes.knows(QUEUES)
+    writes.knows(key)
   end
 
   local function finish_ready()
-    local base = tonumber(call('GET', SEQUENCE) or 0)
-    if not base then
-      error(redis.error_reply('UNREADABLE ' .. SEQUENCE))
-    end
     for _, lane in ipairs(filled) do
-      local members = members_of[lane]
-      for n = 1, #members, 2 do
-        members[n] = score(members[n] + base)
-      end
       fill(lane)
     end
     writes.string(SEQUENCE, score(base + count))
@@ -173,7 +177,7 @@ do
       is_earlier = earliest < reads.first_score(SCHEDULE)
       writes.knows(SCHEDULE)
     end
-    return #were_empty > 0 or is_earlier
+    return was_empty or is_earlier
   end
 
   -- Completes what was gathered, and tells the listeners if that is news to them.

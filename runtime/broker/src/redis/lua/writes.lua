@@ -10,34 +10,43 @@ local writes = {}
 do
   local may_call = redis.acl_check_cmd
 
-  -- How many arguments follow the key, in a call that asks for permission; and the command that reads from a key of the
-  -- type that the writing one needs.
+  -- How many arguments have to follow the key, in a call that asks for permission.
   local ARGUMENTS = {
-    DEL = 0, EXISTS = 0, EXPIRE = 1, HDEL = 1, HSET = 2, LTRIM = 2, MSET = 1, PUBLISH = 1, RPUSH = 1, SADD = 1, SET = 1,
+    DEL = 0, EXISTS = 0, EXPIRE = 1, HDEL = 1, HSET = 2, LTRIM = 2, MSET = 1, MSETNX = 1, PUBLISH = 1, RPUSH = 1, SADD = 1, SET = 1,
     SREM = 1, UNLINK = 0, ZADD = 2, ZREM = 1, ZREMRANGEBYRANK = 2,
   }
 
-  local strings -- keys and values by turns, or nothing
-  local removed -- keys, or nothing
-  local many -- MSET or UNLINK, and what it is called with, by turns
-  local commands -- command, key and values by turns, in the order in which they are called
-  local values_of -- by command and key, of those that were asked for so
+  -- What is called, in order: each command with all that it is called with, in a list. A command is left out that has nothing but
+  -- its key, and one of those for many keys that has none.
+  local commands, commands_count
+  local many, many_count -- MSET and UNLINK
+  local fresh -- MSETNX, or nothing
+  local strings, removed -- the lists of MSET and UNLINK that all share, or nothing
+  local values_of -- by command and key, of those lists that were asked for so; or nothing
   local is_of_its_type -- by key: whether a command of the function has told so
   local messages -- for the listeners, or nothing
   local may_end_sequence
 
   function writes.start()
-    commands, many, is_of_its_type = {}, {}, {}
-    strings, removed, values_of, messages, may_end_sequence = nil, nil, nil, nil, false
+    commands, commands_count, many, many_count, is_of_its_type = {}, 0, {}, 0, {}
+    fresh, strings, removed, values_of, messages, may_end_sequence = nil, nil, nil, nil, nil, false
   end
 
   local function list_of_many(command)
-    local values, n = {}, #many
-    many[n + 1], many[n + 2] = command, values
-    return values
+    local list = { command }
+    many_count = many_count + 1
+    many[many_count] = list
+    return list
   end
 
-  -- Where keys and values are to be put that MSET writes.
+  -- Where keys and values are to be appended that are written if none of the keys is there, whatever it holds; otherwise nothing
+  -- is written at all. There may be no more than `SLICE` of them. To look first would cost another command.
+  function writes.fresh()
+    fresh = fresh or { 'MSETNX' }
+    return fresh
+  end
+
+  -- Where keys and values are to be appended that MSET writes.
   function writes.strings()
     strings = strings or list_of_many('MSET')
     return strings
@@ -49,7 +58,7 @@ do
   end
 
   function writes.string(key, value)
-    local all = writes.strings()
+    local all = strings or writes.strings()
     local n = #all
     all[n + 1], all[n + 2] = key, value
   end
@@ -60,34 +69,36 @@ do
     removed[#removed + 1] = key
   end
 
-  -- Where the values are to be put with which the command is called for the key. Nothing is called without any.
+  -- Where the values are to be appended with which the command is called for the key; they begin behind these two. It isn't
+  -- called without any.
   function writes.list(command, key)
-    local values, n = {}, #commands
-    commands[n + 1], commands[n + 2], commands[n + 3] = command, key, values
-    return values
+    local list = { command, key }
+    commands_count = commands_count + 1
+    commands[commands_count] = list
+    return list
   end
 
   -- The same, and for the same command and key the same ones again.
   function writes.values(command, key)
     local name = command .. key
     values_of = values_of or {}
-    local values = values_of[name]
-    if not values then
-      values = writes.list(command, key)
-      values_of[name] = values
+    local list = values_of[name]
+    if not list then
+      list = writes.list(command, key)
+      values_of[name] = list
     end
-    return values
+    return list
   end
 
   function writes.value(command, key, value)
-    local values = writes.values(command, key)
-    values[#values + 1] = value
+    local list = writes.values(command, key)
+    list[#list + 1] = value
   end
 
   function writes.pair(command, key, first, second)
-    local values = writes.values(command, key)
-    local n = #values
-    values[n + 1], values[n + 2] = first, second
+    local list = writes.values(command, key)
+    local n = #list
+    list[n + 1], list[n + 2] = first, second
   end
 
   -- Says that a command has read this key as what it is written as.
@@ -122,9 +133,6 @@ do
   end
 
   local function check_type(command, key)
-    if is_of_its_type[key] then
-      return
-    end
     local kind = byte(command, 1)
     if kind == 90 then -- Z
       call('ZCARD', key)
@@ -140,26 +148,29 @@ do
 
   -- The first command is left to the server: if it refuses that one, nothing is written yet.
   local function check()
-    local first
-    for n = 1, #commands, 3 do
-      if #commands[n + 2] > 0 then
-        local command, key = commands[n], commands[n + 1]
-        if first then
+    local first = fresh and #fresh > 1 and 'MSETNX'
+    for n = 1, commands_count do
+      local list = commands[n]
+      if #list > 2 then
+        local command, key = list[1], list[2]
+        if not first then
+          first = command
+        else
           if command ~= first then
             need(command, key)
           end
-          check_type(command, key)
-        else
-          first = command
+          if not is_of_its_type[key] then
+            check_type(command, key)
+          end
         end
       end
     end
     local latest = first
-    for n = 1, #many, 2 do
-      local command, values = many[n], many[n + 1]
-      if #values > 0 then
+    for n = 1, many_count do
+      local command, key = many[n][1], many[n][2]
+      if key then
         if first and command ~= latest then
-          need(command, values[1])
+          need(command, key)
         end
         first, latest = first or command, command
       end
@@ -173,26 +184,37 @@ do
     end
   end
 
-  local function call_all()
-    for n = 1, #commands, 3 do
-      local command, key, values = commands[n], commands[n + 1], commands[n + 2]
-      local count = #values
-      for first = 1, count, SLICE do
-        call(command, key, unpack(values, first, min(first + SLICE - 1, count)))
+  -- Calls what stands in a list, of which the first so many are needed in each call.
+  local function call_list(list, head)
+    local count = #list
+    if count <= SLICE then
+      if count > head then
+        call(unpack(list))
       end
+      return
     end
-    for n = 1, #many, 2 do
-      local command, values = many[n], many[n + 1]
-      local count = #values
-      for first = 1, count, SLICE do
-        call(command, unpack(values, first, min(first + SLICE - 1, count)))
+    for first = head + 1, count, SLICE do
+      local last = min(first + SLICE - 1, count)
+      if head == 1 then
+        call(list[1], unpack(list, first, last))
+      else
+        call(list[1], list[2], unpack(list, first, last))
       end
     end
   end
 
+  -- Writes it all. Says whether it did: it doesn't if one of the keys that have to be fresh is there.
   function writes.commit()
     check()
-    call_all()
+    if fresh and #fresh > 1 and call(unpack(fresh)) == 0 then
+      return false
+    end
+    for n = 1, commands_count do
+      call_list(commands[n], 2)
+    end
+    for n = 1, many_count do
+      call_list(many[n], 1)
+    end
     if may_end_sequence and call('EXISTS', QUEUES) == 0 then
       call('DEL', SEQUENCE)
     end
@@ -201,5 +223,6 @@ do
         call('PUBLISH', PREFIX .. 'wake', messages[n])
       end
     end
+    return true
   end
 end
