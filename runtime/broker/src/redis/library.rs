@@ -83,7 +83,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 15] = {
         (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "records"]),
         (log, NO_WRITES, &[]),
         (list, NO_WRITES, &["layout", "finals"]),
-        (counts, NO_WRITES, &["finals"]),
+        (counts, NO_WRITES, &["layout", "finals", "parking"]),
         (read_state, NO_WRITES, &["state"]),
         (usage, NO_WRITES, &["accounts"]),
         (lane_list, NO_WRITES, &["tally", "lanes"]),

@@ -345,9 +345,11 @@ pub(super) fn log(key: &str, reply: Value) -> Result<Vec<LogLine>> {
 
 pub(super) fn counts(reply: Value) -> Result<Counts> {
     let mut counts = Counts::default();
-    for (state, value) in State::ALL.into_iter().zip(array(reply)?) {
+    let mut values = array(reply)?.into_iter();
+    for (state, value) in State::ALL.into_iter().zip(values.by_ref()) {
         counts[state] = count(&value)?;
     }
+    counts.unreadable = values.next().as_ref().map_or(Ok(0), count)?;
     Ok(counts)
 }
 
