@@ -332,10 +332,10 @@ pub(super) fn tenants(answer: Answer) -> Result<Vec<TenantId>> {
     array(reply)?.into_iter().map(tenant).collect()
 }
 
-/// The commands that the user may not call.
-pub(super) fn refused(reply: Value) -> Result<Vec<String>> {
-    let name = |value| Ok(String::from_utf8_lossy(&bytes(value)?).into_owned());
-    array(reply)?.into_iter().map(name).collect()
+/// Which calls the user may not make, by their places from 0.
+pub(super) fn refused(reply: Value) -> Result<Vec<usize>> {
+    let place = |value: Value| Ok(usize::try_from(count(&value)?).unwrap_or(usize::MAX));
+    array(reply)?.into_iter().map(place).collect()
 }
 
 pub(super) fn log(key: &str, reply: Value) -> Result<Vec<LogLine>> {
