@@ -123,7 +123,7 @@ impl Context {
     }
 
     /// Enqueues a further job, held back until this one succeeds. The id is final, with one exception: where the unique
-    /// key is then held by another job, this one isn't created.
+    /// key is then held by another job of the kind, this one isn't created.
     ///
     /// # Errors
     /// If nobody handles the kind, something is malformed or over a limit, or the payload has no JSON form.

@@ -83,7 +83,8 @@ impl NewJob {
         Self { priority, ..self }
     }
 
-    /// While a job of the same kind with this key is neither succeeded, dead nor cancelled, no second one is created.
+    /// While a job of the same kind with this key is neither succeeded, dead nor cancelled, no second one is created. Jobs of
+    /// different kinds don't hold each other's keys.
     pub fn unique_key(self, key: impl Into<String>) -> Self {
         Self { unique_key: Some(key.into()), ..self }
     }

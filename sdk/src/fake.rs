@@ -408,7 +408,8 @@ impl FakeHost {
         }
         self.ids_given += 1;
         let id = JobId::new(format!("job-{}", self.ids_given));
-        let held = unique_key.is_some() && self.jobs.iter().any(|job| job.unique_key == unique_key);
+        let is_same = |job: &EnqueuedJob| job.kind == kind && job.unique_key == unique_key;
+        let held = unique_key.is_some() && self.jobs.iter().any(is_same);
         if !held {
             self.jobs.push(EnqueuedJob { id: id.clone(), kind, payload, queue, delay, priority, unique_key });
         }

@@ -110,6 +110,8 @@ fn while_a_unique_key_is_held_no_second_job_is_created() {
         assert_eq!((run.result.is_ok(), run.enqueued.len()), (true, created));
     }
     assert_eq!(host.jobs().len(), 1);
+    let other = || NewJob::new("sms.send", "hi").unique_key("welcome ann");
+    assert_eq!(host.run(|ctx| Ok(ctx.enqueue(other())?)).enqueued.len(), 1, "a key is one of its kind");
 }
 
 #[test]

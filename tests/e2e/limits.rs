@@ -2,7 +2,7 @@
 
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
-use sandhog_tests::{Backend, Site, finished, hog_job, settled, tenant};
+use sandhog_tests::{Backend, Fsync, Site, component, finished, hog_job, settled, tenant};
 
 const ONCE: &str = "[retry]\nmax_attempts = 1\n";
 
@@ -96,4 +96,29 @@ async fn runs_that_never_end_leave_other_tenants_their_part_of_the_daemon() {
         6,
         "the hogs still spin"
     );
+}
+
+/// Two daemons have room for three runs of the tenant each, and the plugin may have four: more than one of them, and less than both.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugins_limit_above_what_one_daemon_has_room_for_holds_on_all_of_them() {
+    let patient = "[limits]\ntimeout = \"10m\"\n";
+    let hog = component("hog");
+    let limited = format!("kinds = [\"hog.sleep\"]\nqueue = \"hogs\"\n\n{patient}concurrency = 4\n");
+    let site =
+        Site::new(Backend::Redis(Fsync::EverySecond), &format!("{patient}[tenants.acme]\nconcurrency = 3\n"))
+            .with_plugin("limited", "acme", &hog, &limited)
+            .with_plugin("other", "acme", &hog, "kinds = [\"hog.echo\"]\nqueue = \"hogs\"\n");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let sleeps: Vec<_> = (0..20).map(|_| hog_job("hog.sleep", "{\"ms\": 500000}")).collect();
+    broker.enqueue(&acme, &sleeps).await.expect("the broker is up");
+    let _daemons = [site.daemon(), site.daemon()];
+    settled(&*broker, &acme, |counts| counts[State::Leased] == 4).await;
+    // Those behind them in the queue are run, in the room that is left: so daemons have asked for more, and got none of these.
+    let echoes: Vec<_> = (0..20).map(|n| hog_job("hog.echo", &n.to_string())).collect();
+    broker.enqueue(&acme, &echoes).await.expect("the broker is up");
+    for job in &echoes {
+        assert_eq!(finished(&*broker, &acme, job.id).await.state, State::Succeeded);
+    }
+    let counts = settled(&*broker, &acme, |counts| counts[State::Succeeded] == 20).await;
+    assert_eq!((counts[State::Leased], counts[State::Ready]), (4, 16), "{counts:?}");
 }

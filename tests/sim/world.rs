@@ -666,7 +666,7 @@ fn jobs(plan: &Plan, clock: &dyn Clock, random: &mut StdRng) -> (Vec<(JobPlan, T
 fn catalog(quotas: &BTreeMap<TenantId, u32>, revision: u8, gates: &mut Gates) -> Catalog<()> {
     let terms = |(tenant, quota): (&TenantId, &u32)| {
         let quota = NonZeroU32::new(*quota).expect("at least one");
-        let plugins = vec![plugin_terms(tenant, quota, Revision::from_sha256([revision; 32]))];
+        let plugins = vec![plugin_terms(tenant, Revision::from_sha256([revision; 32]))];
         (
             tenant.clone(),
             TenantTerms {
@@ -683,11 +683,11 @@ fn catalog(quotas: &BTreeMap<TenantId, u32>, revision: u8, gates: &mut Gates) ->
     Catalog::new(quotas.iter().map(terms).collect(), gates)
 }
 
-fn plugin_terms(tenant: &TenantId, concurrency: NonZeroU32, revision: Revision) -> PluginTerms<()> {
+fn plugin_terms(tenant: &TenantId, revision: Revision) -> PluginTerms<()> {
     PluginTerms {
         name: plugin_name(),
         queue: QueueName::parse("default").expect("valid"),
-        concurrency,
+        concurrency: None,
         stable: Version {
             revision,
             kinds: vec![Kind::parse("sim.act").expect("valid")],

@@ -80,7 +80,8 @@ pub struct Swept {
     pub next_removal: Option<Duration>,
     /// Whether any job is ready: if nobody has heard of it, it is time.
     pub has_ready: bool,
-    /// Jobs of which something can't be read, as another version wrote it. They stay as they are.
+    /// Jobs of which something can't be read, as another version wrote it. They stay as they are. See
+    /// [`Counts::unreadable`](crate::Counts::unreadable).
     pub unreadable: u64,
 }
 

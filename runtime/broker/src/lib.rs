@@ -313,6 +313,9 @@ pub struct FleetLimit {
     pub most: u32,
 }
 
+/// Jobs of a tenant that can't be read and are counted one by one; if there are more, a store says this number.
+pub const UNREADABLE_COUNTED_MAX: u64 = 1000;
+
 /// How long a lane is kept that is empty and that nobody asks for.
 pub const LANE_KEPT: Duration = Duration::from_secs(60 * 60);
 

@@ -88,7 +88,12 @@ pub struct Lanes {
 
 /// How many jobs there are in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts([u64; State::ALL.len()]);
+pub struct Counts {
+    states: [u64; State::ALL.len()],
+    /// Jobs that this version can't read, as far as the store has found that out: whether they count as ready as well, is the
+    /// store's affair. If it is [`UNREADABLE_COUNTED_MAX`](crate::UNREADABLE_COUNTED_MAX), there may be more.
+    pub unreadable: u64,
+}
 
 impl Counts {
     /// Counts with these numbers, and 0 for the other states.
@@ -101,7 +106,7 @@ impl Counts {
 
     /// All states in the order of a job's life, each with its number.
     pub fn iter(&self) -> impl Iterator<Item = (State, u64)> {
-        State::ALL.into_iter().zip(self.0)
+        State::ALL.into_iter().zip(self.states)
     }
 
     /// The number of jobs that are not final.
@@ -113,20 +118,20 @@ impl Counts {
     /// The number of all jobs.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.states.iter().sum()
     }
 }
 
 impl Index<State> for Counts {
     type Output = u64;
     fn index(&self, state: State) -> &u64 {
-        &self.0[place(state)]
+        &self.states[place(state)]
     }
 }
 
 impl IndexMut<State> for Counts {
     fn index_mut(&mut self, state: State) -> &mut u64 {
-        &mut self.0[place(state)]
+        &mut self.states[place(state)]
     }
 }
 

@@ -6,7 +6,7 @@
 //! codes.rs    numbers that Rust and Lua share                   dial.rs      how one is made
 //! library.rs  lua/*.lua, put together     loading.rs  loaded    sentinel.rs  which server is the primary
 //! batch.rs    what functions are asked    reply.rs  and answer
-//! acl.rs      what a tenant's own user is allowed               failure.rs   what an error means
+//! acl.rs      what a tenant's own users are allowed              failure.rs   what an error means
 //! fitness.rs  whether the server is set up well                 listen.rs    wakes, on a connection of their own
 //! url.rs      what a URL says, and how it is shown
 //! ```
@@ -72,7 +72,7 @@ use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 use tokio::sync::watch;
 
-pub use self::acl::acl_rules;
+pub use self::acl::{Role, acl_rules};
 pub use self::config::{Address, Config, ConfigError, Login, Topology};
 pub use self::url::{UrlError, shown as shown_url};
 

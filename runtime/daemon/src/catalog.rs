@@ -60,6 +60,8 @@ pub struct Plugin<P> {
     pub queue: QueueName,
     /// One permit for each of its runs under way at once, whatever their version.
     pub gate: Arc<Gate>,
+    /// Whether its gate's limit is one for all daemons together; if not, it is its tenant's.
+    pub is_limited: bool,
     /// What its jobs run on.
     pub stable: Arc<Version<P>>,
     /// What some of its jobs run on for a trial.
@@ -137,7 +139,7 @@ pub struct Queue {
     pub name: QueueName,
     /// The gates by plugin.
     pub gates: Vec<(PluginName, Arc<Gate>)>,
-    /// The kinds of those plugins that may have fewer runs under way than their tenant, each with its plugin and gate.
+    /// The kinds of those plugins that have a limit of their own, for all daemons together, each with its plugin and gate.
     pub limited: Vec<(Kind, PluginName, Arc<Gate>)>,
 }
 
@@ -167,8 +169,8 @@ pub struct PluginTerms<P> {
     pub name: PluginName,
     /// Where its jobs wait.
     pub queue: QueueName,
-    /// Its runs under way at once.
-    pub concurrency: NonZeroU32,
+    /// Its runs under way at once, on all daemons together; if there is none, it has no limit but its tenant's on each.
+    pub concurrency: Option<NonZeroU32>,
     /// What its jobs run on.
     pub stable: Version<P>,
     /// What some of them run on for a trial.
@@ -209,7 +211,7 @@ impl<P> Tenant<P> {
         let mut kinds = HashMap::new();
         let mut queues: BTreeMap<QueueName, Vec<(PluginName, Arc<Gate>)>> = BTreeMap::new();
         for plugin in terms.plugins {
-            let gate = gates.of(id, Some(&plugin.name), plugin.concurrency);
+            let gate = gates.of(id, Some(&plugin.name), plugin.concurrency.unwrap_or(terms.concurrency));
             queues.entry(plugin.queue.clone()).or_default().push((plugin.name.clone(), Arc::clone(&gate)));
             let canary = plugin.canary.map(|(version, trial)| Canary { version: Arc::new(version), trial });
             let handled =
@@ -218,6 +220,7 @@ impl<P> Tenant<P> {
                 name: plugin.name,
                 queue: plugin.queue,
                 gate,
+                is_limited: plugin.concurrency.is_some(),
                 stable: Arc::new(plugin.stable),
                 canary,
             });
@@ -234,7 +237,7 @@ impl<P> Tenant<P> {
             queues: queues
                 .into_iter()
                 .map(|(name, gates)| {
-                    let limited = limited(&kinds, &name, terms.concurrency);
+                    let limited = limited(&kinds, &name);
                     Queue { name, gates, limited }
                 })
                 .collect(),
@@ -243,16 +246,15 @@ impl<P> Tenant<P> {
     }
 }
 
-/// The kinds in a queue whose plugins may have fewer runs under way than their tenant, in their order.
+/// The kinds in a queue whose plugins have a limit for all daemons together, in their order. One daemon can't tell whether it
+/// binds: it may be above what the tenant has room for here, and below what it has on all of them.
 fn limited<P>(
     kinds: &HashMap<Kind, Arc<Plugin<P>>>,
     queue: &QueueName,
-    of_tenant: NonZeroU32,
 ) -> Vec<(Kind, PluginName, Arc<Gate>)> {
-    let of_queue = kinds.iter().filter(|(_, plugin)| plugin.queue == *queue);
-    let narrow = of_queue.filter(|(_, plugin)| plugin.gate.limit() < of_tenant.get());
+    let limited = kinds.iter().filter(|(_, plugin)| plugin.queue == *queue && plugin.is_limited);
     let mut limited: Vec<_> =
-        narrow.map(|(kind, plugin)| (kind.clone(), plugin.name.clone(), Arc::clone(&plugin.gate))).collect();
+        limited.map(|(kind, plugin)| (kind.clone(), plugin.name.clone(), Arc::clone(&plugin.gate))).collect();
     limited.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     limited
 }
@@ -313,5 +315,67 @@ impl<P> Plugin<P> {
             Archived::Loading => Err(NoVersion::Loading),
             Archived::Gone => Err(NoVersion::Gone(revision)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sandhog_core::budget::Budget;
+    use sandhog_core::settle::RetryPolicy;
+
+    use super::*;
+
+    /// A plugin of one kind, which has its name.
+    fn terms(tenant: &TenantId, name: &str, concurrency: Option<u32>) -> PluginTerms<()> {
+        let name = PluginName::parse(name).expect("a name");
+        let revision = Revision::from_sha256([1; 32]);
+        PluginTerms {
+            queue: QueueName::parse("default").expect("a name"),
+            concurrency: concurrency.and_then(NonZeroU32::new),
+            stable: Version {
+                revision,
+                kinds: vec![Kind::parse(name.as_str()).expect("a name")],
+                keep: Keep::default(),
+                state: StateQuota { bytes: Bytes::mib(1), keys: 1 },
+                offer: Offer {
+                    plugin: (),
+                    budget: Budget::DEFAULT,
+                    retry: RetryPolicy::default(),
+                    payload_max: Bytes::kib(10),
+                },
+                in_use: Arc::new(InUse::new(tenant.clone(), name.clone(), revision)),
+            },
+            name,
+            canary: None,
+        }
+    }
+
+    #[test]
+    fn a_plugins_own_limit_is_the_fleets_also_where_it_is_above_what_the_tenant_has_here() {
+        let acme = TenantId::parse("acme").expect("a name");
+        let plugins = vec![
+            terms(&acme, "above", Some(20)),
+            terms(&acme, "below", Some(2)),
+            terms(&acme, "none", None),
+            terms(&acme, "same", Some(4)),
+        ];
+        let four = NonZeroU32::new(4).expect("not zero");
+        let tenant = TenantTerms {
+            weight: NonZeroU32::MIN,
+            concurrency: four,
+            memory: Bytes::mib(1),
+            fuel: FuelQuota::default(),
+            queue: QueueBounds::default(),
+            keep_max: KeepMax::default(),
+            plugins,
+        };
+        let catalog = Catalog::new(BTreeMap::from([(acme.clone(), tenant)]), &mut Gates::default());
+        let tenant = catalog.tenant(&acme).expect("it is in force");
+        let [queue] = &tenant.queues[..] else { panic!("one queue: {:?}", tenant.queues) };
+        let limited: Vec<_> =
+            queue.limited.iter().map(|(kind, _, gate)| (kind.as_str(), gate.limit())).collect();
+        assert_eq!(limited, [("above", 20), ("below", 2), ("same", 4)]);
+        let unlimited = &tenant.kinds[&Kind::parse("none").expect("a name")];
+        assert_eq!(unlimited.gate.limit(), 4, "it has a permit wherever its tenant has one");
     }
 }

@@ -1,8 +1,8 @@
 //! Room for runs, as permits: a run needs one of the daemon, of its tenant and of its plugin.
 //!
-//! Which plugin a job will need is not known before it is leased. A plugin that may have as many runs under way as its tenant
-//! always has a permit where the tenant has. Of one that may have fewer, jobs are asked for by kind, and as many as it has room
-//! for: so those of the others in its queue don't wait for it.
+//! Which plugin a job will need is not known before it is leased. A plugin without a limit of its own always has a permit where
+//! the tenant has. Of one that has one, jobs are asked for by kind, and as many as it has room for, here and on all daemons
+//! together: so those of the others in its queue don't wait for it.
 
 use std::sync::Arc;
 
@@ -154,7 +154,7 @@ struct QueueRoom {
     count: u32,
     /// How many are leased ahead of it.
     ahead: u32,
-    /// The kinds of plugins that have less room than their tenant.
+    /// The kinds of plugins that have a limit of their own.
     lanes: Vec<LaneAsk>,
 }
 
@@ -224,7 +224,7 @@ impl Reservation {
         self.queues.iter().map(|queue| (queue.name.clone(), queue.asks())).collect()
     }
 
-    /// Which lanes of those queues to ask for: those of plugins with less room than their tenant, and those of `others` that
+    /// Which lanes of those queues to ask for: those of plugins with a limit of their own, and those of `others` that
     /// are in one of the queues.
     pub(crate) fn lanes(&self, others: &[(QueueName, Kind)]) -> Vec<LaneAsk> {
         let mut lanes = Vec::new();

@@ -131,7 +131,10 @@ export interface NewJobOptions {
   delayMs?: number;
   /** 0 to 255; the highest goes first. 100 is usual. */
   priority?: number;
-  /** While a job with this key is neither succeeded, dead nor cancelled, no second one is created. */
+  /**
+   * While a job of the same kind with this key is neither succeeded, dead nor cancelled, no second one is created. Jobs of
+   * different kinds don't hold each other's keys.
+   */
   uniqueKey?: string;
 }
 

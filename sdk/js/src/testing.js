@@ -108,7 +108,8 @@ class Run {
     }
     this.idsGiven += 1;
     const id = `job-${this.idsGiven}`;
-    const held = uniqueKey !== undefined && [...this.jobsBefore, ...this.enqueued].some((job) => job.uniqueKey === uniqueKey);
+    const isSame = (job) => job.kind === kind && job.uniqueKey === uniqueKey;
+    const held = uniqueKey !== undefined && [...this.jobsBefore, ...this.enqueued].some(isSame);
     if (!held) this.enqueued.push({ id, kind, payload: asValue(payload), queue, delayMs, priority, uniqueKey });
     return id;
   }

@@ -158,4 +158,7 @@ test("a job with a unique key is enqueued once", async () => {
   await host.run(welcome, "bob");
   assert.equal(first.output, "job-1");
   assert.deepEqual(host.jobs.map((job) => [job.payload.user, job.queue, job.delayMs, job.priority]), [["ann", "mail", 10, 100], ["bob", "mail", 10, 100]]);
+  const greet = handler("greet", (ctx, user) => ctx.enqueue("sms.send", { user }, { uniqueKey: `welcome ${user}` }));
+  await host.run(greet, "ann");
+  assert.deepEqual(host.jobs.map((job) => job.kind), ["mail.send", "mail.send", "sms.send"]);
 });

@@ -101,8 +101,9 @@ class Context:
         """Enqueues a further job, held back until this one succeeds, and returns its id.
 
         The payload is JSON, or bytes as they are. `queue` is that of the kind's plugin, if not given. The job waits at
-        least `delay` seconds. `priority` is 0 to 255; the highest goes first. While a job with `unique_key` is neither
-        succeeded, dead nor cancelled, no second one is created.
+        least `delay` seconds. `priority` is 0 to 255; the highest goes first. While a job of the same kind with
+        `unique_key` is neither succeeded, dead nor cancelled, no second one is created; jobs of different kinds don't hold
+        each other's keys.
         """
         if not 0 <= priority <= 255:
             raise ValueError(f"enqueue: the priority is a whole number from 0 to 255, not {priority}")

@@ -182,7 +182,8 @@ class _Running:
             raise HostError("unknown-kind", f"no plugin of this tenant handles kind `{job.kind}`")
         self.stored.ids_given += 1
         id = f"job-{self.stored.ids_given}"
-        held = job.unique_key is not None and any(other.unique_key == job.unique_key for other in self.stored.jobs)
+        key = (job.kind, job.unique_key)
+        held = job.unique_key is not None and any((other.kind, other.unique_key) == key for other in self.stored.jobs)
         if not held:
             payload = _value(job.payload, job.payload)
             made = EnqueuedJob(id, job.kind, payload, job.queue, job.delay_ms, job.priority, job.unique_key)

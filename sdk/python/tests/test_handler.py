@@ -205,6 +205,13 @@ class Handlers(unittest.TestCase):
         found = [(job.payload["user"], job.queue, job.delay_ms, job.priority) for job in host.jobs]
         self.assertEqual(found, [("ann", "mail", 10, 100), ("bob", "mail", 10, 100)])
 
+        @handler("greet")
+        def greet(ctx: Context, user: str) -> str:
+            return ctx.enqueue("sms.send", {"user": user}, unique_key=f"welcome {user}")
+
+        host.run(greet, "ann")
+        self.assertEqual([job.kind for job in host.jobs], ["mail.send", "mail.send", "sms.send"])
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -9,7 +9,10 @@ use sandhog_core::time::Timestamp;
 
 use super::fault::{Fault, Result};
 use super::row::{RECORD, code, log_line, record, stamp, state};
-use crate::{Counts, Cursor, Page, Query, Unread};
+use crate::{Counts, Cursor, Page, Query, UNREADABLE_COUNTED_MAX, Unread};
+
+/// Parked jobs that are counted one by one.
+const PARKED_MAX: i64 = UNREADABLE_COUNTED_MAX.cast_signed();
 
 /// Greater than every id, whose letters are capital.
 const BEHIND_ALL_IDS: &str = "~";
@@ -160,11 +163,19 @@ pub(super) fn counts(connection: &Connection, tenant: &TenantId) -> Result<Count
     let rows = statement.query_map([tenant.as_str()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
     for row in rows {
         let (of, n) = row?;
-        // A state of a newer version has no place here.
-        if let Ok(of) = state(of) {
-            counts[of] = n.cast_unsigned();
+        match state(of) {
+            Ok(of) => counts[of] = n.cast_unsigned(),
+            // A state of a newer version has no place of its own here.
+            Err(_) => counts.unreadable += n.cast_unsigned(),
         }
     }
+    let mut statement = connection
+        .prepare_cached("SELECT nr FROM job WHERE tenant = ?1 AND parked_at IS NOT NULL LIMIT ?2")?;
+    let mut parked = statement.query(params![tenant.as_str(), PARKED_MAX])?;
+    while parked.next()?.is_some() {
+        counts.unreadable += 1;
+    }
+    counts.unreadable = counts.unreadable.min(UNREADABLE_COUNTED_MAX);
     Ok(counts)
 }
 

@@ -10,15 +10,13 @@ use sandhog_core::reason::Reason;
 use sandhog_core::time::{Timestamp, millis};
 
 use super::fault::{Fault, Result};
-use super::row::{self, code, stamp, timestamp};
+use super::look;
+use super::row::{code, stamp, timestamp};
 use super::step::{Step, Waits};
 use crate::{Keep, KeepMax, SWEEP_MAX, Sweep, Swept};
 
 /// How long a job that can't be read is left alone before it is looked at again: a newer program may be here by then.
 const PARKED_FOR: Duration = Duration::from_secs(60);
-
-/// Parked jobs that are counted one by one; there are at least as many if there are more.
-const PARKED_COUNTED_MAX: i64 = 10_000;
 
 /// A lease that has run out.
 struct Expired {
@@ -63,7 +61,8 @@ impl Step<'_> {
         let is_left = [promoted, taken_back, removed, forgotten, given_up].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due()? };
         let (next_removal, has_ready) = (self.next_removal()?, self.has_any_ready()?);
-        Ok(Swept { buried, next_due, next_removal, has_ready, unreadable: self.unreadable()? })
+        let unreadable = look::counts(self.connection, self.tenant)?.unreadable;
+        Ok(Swept { buried, next_due, next_removal, has_ready, unreadable })
     }
 
     /// Makes ready what is due; says how many.
@@ -207,20 +206,5 @@ impl Step<'_> {
             |_| Ok(()),
         )?;
         Ok(found.is_some())
-    }
-
-    /// How many jobs can't be read: those that are parked, and those in states that this version doesn't know.
-    fn unreadable(&self) -> Result<u64> {
-        let parked: Vec<i64> = self.all(
-            "SELECT nr FROM job WHERE tenant = ?1 AND parked_at IS NOT NULL LIMIT ?2",
-            params![self.tenant(), PARKED_COUNTED_MAX],
-            |row| row.get(0),
-        )?;
-        let counts: Vec<(i64, i64)> =
-            self.all("SELECT state, n FROM tally WHERE tenant = ?1", [self.tenant()], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
-        let unknown = counts.into_iter().filter(|(state, _)| row::state(*state).is_err());
-        Ok(parked.len() as u64 + unknown.map(|(_, n)| n.cast_unsigned()).sum::<u64>())
     }
 }

@@ -1,14 +1,30 @@
-//! What a user of the server has to be allowed to work for one tenant, and not a command or a key more.
+//! What a tenant's own users of the server have to be allowed, and not a command or a key more.
 //!
-//! It may call functions and load none: whoever could, could give those of all tenants another meaning. The operator's own
+//! There are two. A **worker's** does for its tenant all that daemons do. A **producer's** enqueues and looks: it may write
+//! what enqueueing writes, and neither leases, settlements, state nor accounts. The server checks each command that a
+//! function calls by the rules of whoever called the function, so what a user can do by functions is what it can do by hand.
+//!
+//! Both call functions and load none: whoever could, could give those of all tenants another meaning. The operator's own
 //! login loads them.
 
 use sandhog_core::id::TenantId;
 
 use super::keys;
 
-/// What connections send by themselves. The login needs no permission.
-const CONNECTION: [&str; 5] = ["fcall", "hello", "ping", "select", "subscribe"];
+/// What a tenant's own user is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The tenant's own services: they enqueue jobs, and look at them.
+    Producer,
+    /// Daemons, and those who set right by hand what has become of jobs.
+    Worker,
+}
+
+/// What connections send by themselves, beside calls of functions. The login needs no permission.
+const CONNECTION: [&str; 4] = ["hello", "ping", "select", "subscribe"];
+
+/// What calls a function.
+const CALL: &str = "fcall";
 
 /// What functions call, each with arguments. The server checks each call, with its keys.
 const CALLS: [&str; 31] = [
@@ -45,14 +61,98 @@ const CALLS: [&str; 31] = [
     "zscore key 0",
 ];
 
-/// A call of each command that functions call: on a key of the tenant, or on its channel.
+/// What a producer's user may call as well, though not on any other key.
+const ENQUEUES: &str = "zadd schedule 0 0";
+
+/// What looks and enqueueing read with.
+const PRODUCER_READS: [&str; 12] = [
+    "exists",
+    "get",
+    "getrange",
+    "hget",
+    "hgetall",
+    "lrange",
+    "sismember",
+    "smembers",
+    "time",
+    "zcard",
+    "zrange",
+    "zscore",
+];
+
+/// What looks and enqueueing read. Nothing of state but how much there is, as it is the plugins' own.
+const PRODUCER_READS_FROM: [&str; 15] = [
+    "finals*",
+    "job:*",
+    "lanes",
+    "leases",
+    "log:*",
+    "parked",
+    "queues",
+    "ready:*",
+    "run:*",
+    "schedule",
+    "sequence",
+    "sizes",
+    "tally",
+    "unique",
+    "unreadable",
+];
+
+/// What shows the tenant what it has spent.
+const USAGE: &str = "usage:*";
+
+/// What enqueueing writes with, and what.
+const PRODUCER_WRITES: [(&str, &[&str]); 4] = [
+    ("zadd", &["ready:*", "schedule"]),
+    ("mset", &["job:*", "sequence", "tally"]),
+    ("sadd", &["queues"]),
+    ("hset", &["unique"]),
+];
+
+/// What enqueueing tells the listeners by.
+const PUBLISH: &str = "publish";
+
+/// Calls that tell what a user is allowed: one of each command that functions call, on a key of the tenant or on its channel;
+/// and one that a producer's may make.
 pub(super) fn calls(tenant: &TenantId) -> Vec<Vec<String>> {
     let word = |word: &str| match word {
         "key" => keys::never(tenant),
         "channel" => keys::wake(tenant),
+        "schedule" => format!("{}schedule", keys::prefix(tenant)),
         other => other.to_owned(),
     };
-    CALLS.iter().map(|call| call.split(' ').map(word).collect()).collect()
+    CALLS.iter().chain([&ENQUEUES]).map(|call| call.split(' ').map(word).collect()).collect()
+}
+
+/// What a user turned out to be allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// All that functions do.
+    All,
+    /// What a producer's is.
+    Enqueueing,
+    /// Not these commands.
+    AllBut(Vec<&'static str>),
+}
+
+/// What a user is allowed to whom these of the [`calls`] are refused, by their places from 0.
+pub(super) fn allowed(refused: &[usize]) -> Allowed {
+    let is_refused = |call: &str| {
+        CALLS
+            .iter()
+            .chain([&ENQUEUES])
+            .position(|known| *known == call)
+            .is_some_and(|at| refused.contains(&at))
+    };
+    if refused.is_empty() {
+        return Allowed::All;
+    }
+    if is_refused("zadd key 0 0") && !is_refused(ENQUEUES) {
+        return Allowed::Enqueueing;
+    }
+    let name = |at: &usize| commands().nth(*at).unwrap_or("zadd");
+    Allowed::AllBut(refused.iter().map(name).collect())
 }
 
 /// The commands that functions call.
@@ -60,20 +160,41 @@ fn commands() -> impl Iterator<Item = &'static str> {
     CALLS.iter().filter_map(|call| call.split(' ').next())
 }
 
-/// The rules of `ACL SETUSER` for a user that works for this tenant: its keys, its channel, and the commands that the
-/// broker uses. They take away whatever the user was allowed before, and leave passwords alone.
+/// The rules of `ACL SETUSER` for a user of this tenant: its keys, its channel, and the commands that the broker uses. They
+/// take away whatever the user was allowed before, and leave passwords alone.
 ///
 /// `INFO` and `CONFIG GET` are not among them: they tell of the whole server. Without them [`crate::Broker::check`]
 /// says that it could not look.
 #[must_use]
-pub fn acl_rules(tenant: &TenantId) -> Vec<String> {
+pub fn acl_rules(tenant: &TenantId, role: Role) -> Vec<String> {
     let prefix = keys::prefix(tenant);
     let mut rules: Vec<String> = ["on", "clearselectors", "resetkeys"].map(str::to_owned).into();
-    rules.push(format!("~{prefix}*"));
+    match role {
+        Role::Worker => rules.push(format!("~{prefix}*")),
+        Role::Producer => {
+            let readable = PRODUCER_READS_FROM.into_iter().chain([USAGE]);
+            rules.extend(readable.map(|name| format!("%R~{prefix}{name}")));
+        }
+    }
     rules.push("resetchannels".to_owned());
     rules.push(format!("&{}", keys::wake(tenant)));
     rules.push("-@all".to_owned());
-    rules.extend(CONNECTION.into_iter().chain(commands()).map(|command| format!("+{command}")));
+    rules.extend(CONNECTION.iter().map(|command| format!("+{command}")));
+    match role {
+        Role::Worker => {
+            rules.extend([CALL].into_iter().chain(commands()).map(|command| format!("+{command}")))
+        }
+        Role::Producer => {
+            rules.extend(PRODUCER_READS.into_iter().chain([PUBLISH]).map(|command| format!("+{command}")));
+            // To the server, a function may read and write whatever keys it is given. What it does to them is looked at
+            // command by command.
+            rules.push(format!("(+{CALL} ~{prefix}*)"));
+            for (command, names) in PRODUCER_WRITES {
+                let names: Vec<String> = names.iter().map(|name| format!("%W~{prefix}{name}")).collect();
+                rules.push(format!("(+{command} {})", names.join(" ")));
+            }
+        }
+    }
     rules
 }
 
@@ -115,7 +236,7 @@ mod tests {
     fn every_command_outside_scripts_is_allowed_but_for_those_that_tell_of_the_server() {
         let allowed = |word: &String| {
             let of_group = |command: &&str| command.split('|').next() == Some(word.as_str());
-            CONNECTION.into_iter().chain(commands()).any(|command| of_group(&command))
+            CONNECTION.into_iter().chain([CALL]).chain(commands()).any(|command| of_group(&command))
         };
         let sources = texts("src/redis", "rs");
         let sent = sources.iter().flat_map(|text| words(text, &["redis::cmd(\""], '"').collect::<Vec<_>>());
@@ -126,11 +247,44 @@ mod tests {
         assert_eq!(not_allowed, others.map(str::to_owned).into());
     }
 
+    /// What they are needed for is shown on a server, with the keys: see `tests/redis/producer.rs`.
+    #[test]
+    fn a_producer_is_allowed_nothing_that_a_worker_is_not() {
+        let workers: BTreeSet<&str> = commands().collect();
+        let writes = PRODUCER_WRITES.map(|(command, _)| command);
+        for command in PRODUCER_READS.into_iter().chain(writes).chain([PUBLISH]) {
+            assert!(workers.contains(command), "{command}");
+        }
+        for command in PRODUCER_READS {
+            assert!(!writes.contains(&command), "{command} writes");
+        }
+    }
+
     #[test]
     fn the_rules_name_the_tenants_keys_and_channel() {
-        let rules = acl_rules(&TenantId::parse("acme").expect("a valid name"));
-        for rule in ["~sandhog:{acme}:*", "&sandhog:{acme}:wake", "-@all", "+fcall"] {
-            assert!(rules.iter().any(|known| known == rule), "{rule}");
+        let tenant = TenantId::parse("acme").expect("a valid name");
+        let workers = ["~sandhog:{acme}:*", "&sandhog:{acme}:wake", "-@all", "+fcall"];
+        let producers = [
+            "%R~sandhog:{acme}:usage:*",
+            "&sandhog:{acme}:wake",
+            "-@all",
+            "(+fcall ~sandhog:{acme}:*)",
+            "(+zadd %W~sandhog:{acme}:ready:* %W~sandhog:{acme}:schedule)",
+        ];
+        for (role, wanted) in [(Role::Worker, &workers[..]), (Role::Producer, &producers)] {
+            let rules = acl_rules(&tenant, role);
+            for rule in wanted {
+                assert!(rules.iter().any(|known| known == rule), "{role:?}: {rule}");
+            }
         }
+    }
+
+    #[test]
+    fn what_is_refused_tells_whose_user_it_is() {
+        let place = |call: &str| CALLS.iter().position(|known| *known == call).expect("it is in the list");
+        assert_eq!(allowed(&[]), Allowed::All);
+        assert_eq!(allowed(&[place("zadd key 0 0"), place("zrem key 0")]), Allowed::Enqueueing);
+        assert_eq!(allowed(&[place("zrem key 0")]), Allowed::AllBut(vec!["zrem"]));
+        assert_eq!(allowed(&[place("zadd key 0 0"), CALLS.len()]), Allowed::AllBut(vec!["zadd", "zadd"]));
     }
 }

@@ -477,7 +477,7 @@ pub(super) fn act(tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Reque
     request
 }
 
-/// Which commands the user may not call.
+/// Which calls the user may not make.
 pub(super) fn permissions(tenant: &TenantId) -> Request {
     let mut request = Request::of(tenant);
     let calls = acl::calls(tenant);

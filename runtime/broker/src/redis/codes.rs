@@ -8,7 +8,9 @@ use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
 
 use super::layout::{self, Tail};
-use crate::{LANE_KEPT as LANE_KEPT_FOR, LANE_NOTED_EVERY as LANE_NOTED_AFTER, SWEEP_MAX};
+use crate::{
+    LANE_KEPT as LANE_KEPT_FOR, LANE_NOTED_EVERY as LANE_NOTED_AFTER, SWEEP_MAX, UNREADABLE_COUNTED_MAX,
+};
 
 macro_rules! numbers {
     ($($(#[$doc:meta])* $name:ident = $value:expr;)+) => {
@@ -90,6 +92,8 @@ numbers! {
     ENDS = RunEnd::ALL.len() as u64;
     /// Values of state that one settlement takes away at most, if they are over and in its way.
     STATE_SWEEP_MAX = SWEEP_MAX as u64;
+    /// Jobs that can't be read and are named; no more are.
+    NAMED_MAX = UNREADABLE_COUNTED_MAX;
     /// Milliseconds for which a lane is kept that is empty and that nobody asks for.
     LANE_KEPT = LANE_KEPT_FOR.as_millis() as u64;
     /// Milliseconds after which it is noted again that a lane is asked for.

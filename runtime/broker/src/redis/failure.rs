@@ -79,6 +79,8 @@ fn fault_of_code(error: &RedisError) -> Fault {
             let key = error.detail().and_then(|detail| detail.split(' ').next()).unwrap_or_default();
             Fault::Corrupt(key.to_owned(), "it is not what this version writes".to_owned())
         }
+        // Of what a function calls, some versions say it without a code of its own.
+        Some(_) if text.contains("The user executing the script can't") => Fault::Forbidden(text),
         Some(_) if text.contains("max number of clients reached") => Fault::Unavailable(text),
         Some(_) => Fault::Unfit(text),
     }

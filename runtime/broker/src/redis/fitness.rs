@@ -38,6 +38,12 @@ async fn check_user(nodes: &Nodes, scripts: &Scripts, tenant: Option<&TenantId>)
         Err(Error::Unavailable { cause, .. }) if is_anyone => {
             return Ok(Some(format!("what the user may do could not be checked: {cause}")));
         }
+        Err(Error::Unfit { problem }) if is_anyone => {
+            return Err(unfit(format!(
+                "{problem}; the user in `[broker]` works for all tenants that have none of their own, and a tenant's own belongs into \
+                 `[tenants.NAME.broker]`"
+            )));
+        }
         checked => checked?,
     }
     Ok(nodes.home_of(tenant).calls_scripts().then(|| BY_SCRIPTS.to_owned()))

@@ -1,4 +1,5 @@
 //! The names of keys, all in one place. The Lua scripts build the same names from the same prefix (`lua/start.lua`).
+//! What a producer's user may read and write of them is in `acl.rs`.
 //!
 //! | key, after `sandhog:{tenant}:` | type | what it holds |
 //! |---|---|---|

@@ -24,6 +24,8 @@ pub(super) struct Function {
     pub(super) script_digest: String,
     /// Whether a daemon takes jobs by it, and so should first know that it may do with them what comes next.
     pub(super) takes_work: bool,
+    /// Whether a producer's user may call it.
+    pub(super) is_for_producers: bool,
 }
 
 /// A piece of the text: its name, and what it says.
@@ -83,13 +85,17 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 15] = {
         (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "records"]),
         (log, NO_WRITES, &[]),
         (list, NO_WRITES, &["layout", "finals"]),
-        (counts, NO_WRITES, &["finals"]),
+        (counts, NO_WRITES, &["layout", "finals", "parking"]),
         (read_state, NO_WRITES, &["state"]),
         (usage, NO_WRITES, &["accounts"]),
         (lane_list, NO_WRITES, &["tally", "lanes"]),
         (permissions, NO_WRITES, &[]),
     ]
 };
+
+/// The functions that a producer's user may call as well: see `acl.rs`.
+const FOR_PRODUCERS: [&str; 8] =
+    ["enqueue", "job", "log", "list", "counts", "usage", "lane_list", "permissions"];
 
 /// Runs even if the server's memory is full: it is what makes room there, or says how a run ended.
 const ALLOW_OOM: &str = "allow-oom";
@@ -144,6 +150,7 @@ impl Scripts {
                 script_digest: Digested::new(&script).get_hash().to_owned(),
                 script,
                 takes_work: wanted == "lease",
+                is_for_producers: FOR_PRODUCERS.contains(&wanted),
             }
         };
         Self {
@@ -195,18 +202,27 @@ fn body() -> String {
         body += text;
     }
     let mut list = String::new();
-    for ((name, text), _, _) in FUNCTIONS {
+    for ((name, text), flags, _) in FUNCTIONS {
         body += text;
-        list += &format!("{name} = entry({name}), ");
+        list += &format!("{name} = {}({name}), ", entry_of(name, flags));
     }
     body += &format!("return {{ {list}}}\nend\n");
     body += "local function functions()\nmade = made or make()\nreturn made\nend\n";
     body
 }
 
+/// What makes of a function what the server calls. Of those that only look, a producer's user is refused what it may not read.
+fn entry_of(name: &str, flags: &str) -> &'static str {
+    match flags == NO_WRITES || FOR_PRODUCERS.contains(&name) {
+        true => "entry",
+        false => "entry_of_work",
+    }
+}
+
 /// A function alone. The head line makes Redis refuse it at its start, rather than in its midst, where it can't write, and
 /// hold it to keys of one slot.
 fn script((name, text): Piece, flags: &str, needs: &[&str]) -> String {
+    let entry = entry_of(name, flags);
     let flags = if flags.is_empty() { String::new() } else { format!(" flags={flags}") };
     let mut script = format!("#!lua{flags}\n") + &codes::prelude();
     for (module, text) in MODULES {
@@ -214,7 +230,7 @@ fn script((name, text): Piece, flags: &str, needs: &[&str]) -> String {
             script += text;
         }
     }
-    script + text + &format!("return entry({name})(KEYS, ARGV)\n")
+    script + text + &format!("return {entry}({name})(KEYS, ARGV)\n")
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::time::Duration;
 use redis::{Cmd, Value};
 use sandhog_core::id::TenantId;
 
+use super::acl::{self, Allowed};
 use super::config::{Address, Config, Topology};
 use super::dial::Dialer;
 use super::failure::Fault;
@@ -89,17 +90,23 @@ impl Nodes {
         let request = batch::permissions(call.tenant);
         let asking = Call { function: &call.scripts.permissions, request: &request, ..call };
         let refused = reply::refused(self.follow(what, asking).await?)?;
-        if refused.is_empty() {
-            self.home_of(call.tenant).permit(call.tenant);
-            return Ok(());
-        }
-        let (commands, tenant) = (refused.join("`, `"), call.tenant);
-        Err(Error::Unfit {
-            problem: format!(
-                "{what} failed: the user may not call `{commands}` for tenant {tenant}, and with a part of what the broker does \
-                 jobs would be lost; give it the rules that `sandhog tenant acl {tenant}` prints"
+        let tenant = call.tenant;
+        let problem = match acl::allowed(&refused) {
+            Allowed::All => {
+                self.home_of(tenant).permit(tenant);
+                return Ok(());
+            }
+            Allowed::Enqueueing => format!(
+                "{what} failed: the user is a producer's of tenant {tenant}, who may enqueue jobs and look at them and no more; \
+                 a daemon needs the worker's, which `sandhog tenant acl {tenant} --role worker` prints"
             ),
-        })
+            Allowed::AllBut(commands) => format!(
+                "{what} failed: the user may not call `{}` for tenant {tenant}, and with a part of what the broker does jobs \
+                 would be lost; give it the rules that `sandhog tenant acl {tenant} --role worker` prints",
+                commands.join("`, `")
+            ),
+        };
+        Err(Error::Unfit { problem })
     }
 
     /// Calls a function on the node that has the tenant's keys, whichever that is.
@@ -113,7 +120,7 @@ impl Nodes {
             };
             match failure.moved_to(&node) {
                 Some(address) => node = self.moved(call.tenant, &address),
-                None => return Err(self.learn(&node, failure).of(what)),
+                None => return Err(told_who_may(self.learn(&node, failure), call).of(what)),
             }
         }
         Err(sent_around().of(what))
@@ -293,6 +300,19 @@ impl Nodes {
     fn known(&self) -> MutexGuard<'_, Known> {
         // Half a change costs no more than a question to the wrong node.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The same; if it takes a worker's user, it says so.
+fn told_who_may(fault: Fault, call: Call<'_>) -> Fault {
+    match fault {
+        Fault::Forbidden(problem) if !call.function.is_for_producers => {
+            let tenant = call.tenant;
+            Fault::Forbidden(format!(
+                "{problem}; it takes the worker's user of tenant {tenant}, which `sandhog tenant acl {tenant} --role worker` prints"
+            ))
+        }
+        other => other,
     }
 }
 

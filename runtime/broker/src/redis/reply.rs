@@ -332,10 +332,10 @@ pub(super) fn tenants(answer: Answer) -> Result<Vec<TenantId>> {
     array(reply)?.into_iter().map(tenant).collect()
 }
 
-/// The commands that the user may not call.
-pub(super) fn refused(reply: Value) -> Result<Vec<String>> {
-    let name = |value| Ok(String::from_utf8_lossy(&bytes(value)?).into_owned());
-    array(reply)?.into_iter().map(name).collect()
+/// Which calls the user may not make, by their places from 0.
+pub(super) fn refused(reply: Value) -> Result<Vec<usize>> {
+    let place = |value: Value| Ok(usize::try_from(count(&value)?).unwrap_or(usize::MAX));
+    array(reply)?.into_iter().map(place).collect()
 }
 
 pub(super) fn log(key: &str, reply: Value) -> Result<Vec<LogLine>> {
@@ -345,9 +345,11 @@ pub(super) fn log(key: &str, reply: Value) -> Result<Vec<LogLine>> {
 
 pub(super) fn counts(reply: Value) -> Result<Counts> {
     let mut counts = Counts::default();
-    for (state, value) in State::ALL.into_iter().zip(array(reply)?) {
+    let mut values = array(reply)?.into_iter();
+    for (state, value) in State::ALL.into_iter().zip(values.by_ref()) {
         counts[state] = count(&value)?;
     }
+    counts.unreadable = values.next().as_ref().map_or(Ok(0), count)?;
     Ok(counts)
 }
 

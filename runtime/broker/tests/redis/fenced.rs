@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{RedisResult, Value};
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::redis::testing::{Durability, Server};
-use sandhog_broker::redis::{Config, Redis, acl_rules};
+use sandhog_broker::redis::{Config, Redis, Role, acl_rules};
 use sandhog_broker::routed::{Routed, Routes};
 use sandhog_broker::{Broker, Error, Result, Wake};
 use sandhog_core::effects::Effects;
@@ -21,41 +21,52 @@ use crate::work::{PATIENCE, Work, broker, connection, counts, jobs, plugin, succ
 
 const PASSWORD: &str = "p@ss:word";
 
-/// Makes the user of a tenant by the rules that operators get, and says where it logs in.
-fn user_of(tenant: &TenantId, server: &Server) -> String {
+/// Makes a user of a tenant by the rules that operators get, and says where it logs in.
+pub(crate) fn user_of(tenant: &TenantId, role: Role, server: &Server) -> String {
     let client = redis::Client::open(server.url()).expect("the url is right");
     let mut admin = client.get_connection().expect("it runs");
+    let name = match role {
+        Role::Worker => tenant.to_string(),
+        Role::Producer => format!("{tenant}-producer"),
+    };
     let mut user = redis::cmd("ACL");
-    user.arg("SETUSER").arg(tenant.as_str()).arg(format!(">{PASSWORD}"));
-    let () = user.arg(acl_rules(tenant)).query(&mut admin).expect("the rules are right");
-    server.url().replace("//", &format!("//{tenant}:p%40ss%3Aword@"))
+    user.arg("SETUSER").arg(&name).arg(format!(">{PASSWORD}"));
+    let () = user.arg(acl_rules(tenant, role)).query(&mut admin).expect("the rules are right");
+    server.url().replace("//", &format!("//{name}:p%40ss%3Aword@"))
 }
 
 /// A broker by a tenant's own user, whose functions the operator loads.
-fn of_tenant(tenant: &TenantId, server: &Server, url: &str) -> Redis {
+pub(crate) fn of_tenant(tenant: &TenantId, server: &Server, url: &str) -> Redis {
     let operator = broker(server);
     Redis::of_tenant(&Config::new(url), tenant.clone(), Some(&operator)).expect("the url is right")
 }
 
-/// Every tenant that is asked for gets a user and a connection of its own.
-struct OwnUsers {
+/// Makes the users of a tenant on a server, and a broker by them at a time of the test's own.
+pub(crate) type Open = fn(&TenantId, &Server, Arc<ManualClock>) -> Arc<dyn Broker>;
+
+/// Every tenant that is asked for gets users and connections of its own.
+pub(crate) struct OwnUsers {
     server: Arc<Server>,
     clock: Arc<ManualClock>,
-    brokers: Mutex<HashMap<TenantId, Arc<Redis>>>,
+    open: Open,
+    brokers: Mutex<HashMap<TenantId, Arc<dyn Broker>>>,
+}
+
+impl OwnUsers {
+    pub(crate) fn new(clock: Arc<ManualClock>, open: Open) -> Routed<Self> {
+        Routed::new(Self { server: Server::shared(), clock, open, brokers: Mutex::default() })
+    }
 }
 
 impl Routes for OwnUsers {
     fn route(&self, tenant: &TenantId) -> Result<Arc<dyn Broker>> {
         let mut brokers = self.brokers.lock().expect("no test fails with it");
-        let broker = brokers.entry(tenant.clone()).or_insert_with(|| {
-            Arc::new(of_tenant(tenant, &self.server, &user_of(tenant, &self.server)).at(self.clock.clone()))
-        });
-        Ok(Arc::clone(broker) as Arc<dyn Broker>)
+        let open = || (self.open)(tenant, &self.server, Arc::clone(&self.clock));
+        Ok(Arc::clone(brokers.entry(tenant.clone()).or_insert_with(open)))
     }
 
     fn all(&self) -> Vec<Arc<dyn Broker>> {
-        let brokers = self.brokers.lock().expect("no test fails with it");
-        brokers.values().map(|broker| Arc::clone(broker) as Arc<dyn Broker>).collect()
+        self.brokers.lock().expect("no test fails with it").values().cloned().collect()
     }
 }
 
@@ -64,8 +75,10 @@ struct Fenced(Arc<Routed<OwnUsers>>);
 #[async_trait]
 impl Fixture for Fenced {
     async fn start(clock: Arc<ManualClock>) -> Self {
-        let users = OwnUsers { server: Server::shared(), clock, brokers: Mutex::default() };
-        Self(Arc::new(Routed::new(users)))
+        let open: Open = |tenant, server, clock| {
+            Arc::new(of_tenant(tenant, server, &user_of(tenant, Role::Worker, server)).at(clock))
+        };
+        Self(Arc::new(OwnUsers::new(clock, open)))
     }
 
     fn broker(&self) -> Arc<dyn Broker> {
@@ -80,13 +93,13 @@ async fn the_model_agrees_on_random_operations_by_users_of_their_own() {
     conformance::agree::<Fenced>(3, 400).await;
 }
 
-async fn log_in(url: &str) -> MultiplexedConnection {
+pub(crate) async fn log_in(url: &str) -> MultiplexedConnection {
     let client = redis::Client::open(url).expect("the url is right");
     client.get_multiplexed_async_connection().await.expect("the user may log in")
 }
 
 /// A tenant with something of everything: jobs in several states, a log, state.
-async fn furnish(broker: &Redis, tenant: &TenantId) {
+pub(crate) async fn furnish(broker: &Redis, tenant: &TenantId) {
     let unique_key = Some(sandhog_core::id::UniqueKey::parse("once").expect("a valid key"));
     let mut all = jobs(4);
     all[3] = NewJob { unique_key, delay: Duration::from_secs(3600), ..all[3].clone() };
@@ -105,7 +118,7 @@ async fn furnish(broker: &Redis, tenant: &TenantId) {
     broker.settle(tenant, &[done]).await.expect("the server is there");
 }
 
-fn refused(what: &str, reply: RedisResult<Value>) {
+pub(crate) fn refused(what: &str, reply: RedisResult<Value>) {
     match reply.and_then(Value::extract_error) {
         Err(error) if error.code() == Some("NOPERM") => {}
         // What a script calls is refused by another code.
@@ -120,7 +133,7 @@ async fn one_tenants_user_can_neither_read_nor_write_nor_scan_nor_hear_another_t
     let (mine, other) = (tenant(), tenant());
     let admin = Redis::new(&Config::new(server.url())).expect("the url is right");
     furnish(&admin, &other).await;
-    let url = user_of(&mine, &server);
+    let url = user_of(&mine, Role::Worker, &server);
     let broker = of_tenant(&mine, &server, &url);
     furnish(&broker, &mine).await;
 
@@ -210,7 +223,7 @@ async fn one_tenants_user_can_neither_read_nor_write_nor_scan_nor_hear_another_t
 async fn no_user_that_sees_all_tenants_is_needed() {
     let server = Server::start(Durability::None, &[]);
     let mine = tenant();
-    let url = user_of(&mine, &server);
+    let url = user_of(&mine, Role::Worker, &server);
     broker(&server).check().await.expect("the operator loads the functions");
     let off = redis::cmd("ACL").arg(&["SETUSER", "default", "off"]).to_owned();
     let () = off.query_async(&mut connection(&server).await).await.expect("it runs");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::redis::testing::{Durability, Server};
-use sandhog_broker::redis::{Config, Redis, acl_rules};
+use sandhog_broker::redis::{Config, Redis, Role, acl_rules};
 use sandhog_broker::{Broker, Error};
 use sandhog_core::id::TenantId;
 use sandhog_core::job::State;
@@ -83,7 +83,7 @@ async fn a_user_by_the_former_rules_goes_on_and_is_warned_of() {
 #[tokio::test]
 async fn the_operator_loads_what_a_tenants_user_calls() {
     let (server, tenant) = (Server::start(Durability::None, &[]), tenant());
-    let config = Config::new(user(&server, tenant.as_str(), &acl_rules(&tenant)));
+    let config = Config::new(user(&server, tenant.as_str(), &acl_rules(&tenant, Role::Worker)));
     let alone = Redis::of_tenant(&config, tenant.clone(), None).expect("the url is right");
     match alone.counts(&tenant).await {
         Err(Error::Unfit { problem }) => assert!(problem.contains("the user may not load them"), "{problem}"),
@@ -135,7 +135,7 @@ async fn a_user_who_lacks_a_command_is_told_so_before_it_takes_a_job() {
     for command in ["zrem", "mset", "hset", "lrange"] {
         let tenant = tenant();
         operator.store(&tenant, &jobs(1)).await;
-        let mut rules = acl_rules(&tenant);
+        let mut rules = acl_rules(&tenant, Role::Worker);
         rules.push(format!("-{command}"));
         let config = Config::new(user(&server, tenant.as_str(), &rules));
         let broker = Redis::of_tenant(&config, tenant.clone(), Some(&operator)).expect("the url is right");
@@ -150,7 +150,7 @@ async fn a_user_who_lacks_a_command_is_told_so_before_it_takes_a_job() {
         assert_eq!(operator.counts(&tenant).await.expect("it is there")[State::Ready], 1);
 
         // With the right rules the same connection is good.
-        user(&server, tenant.as_str(), &acl_rules(&tenant));
+        user(&server, tenant.as_str(), &acl_rules(&tenant, Role::Worker));
         let again = Redis::of_tenant(&config, tenant.clone(), Some(&operator)).expect("the url is right");
         assert_eq!(again.take(&tenant, 1).await.len(), 1);
     }

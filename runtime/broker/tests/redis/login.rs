@@ -1,7 +1,7 @@
 //! Users, passwords and TLS.
 
 use sandhog_broker::redis::testing::{Cluster, Durability, Sentinels, Server};
-use sandhog_broker::redis::{Config, Login, Redis, acl_rules};
+use sandhog_broker::redis::{Config, Login, Redis, Role, acl_rules};
 use sandhog_broker::{Broker, Counts, Error, Wake};
 use sandhog_core::id::TenantId;
 use sandhog_core::job::State;
@@ -47,7 +47,7 @@ async fn a_user_can_be_fenced_into_one_tenant() {
 fn user_of(tenant: &TenantId) -> (Vec<String>, Login) {
     let login = Login { username: tenant.to_string(), password: "p@ss:word".to_owned() };
     let head = ["ACL", "SETUSER", &login.username, ">p@ss:word"].map(str::to_owned);
-    (head.into_iter().chain(acl_rules(tenant)).collect(), login)
+    (head.into_iter().chain(acl_rules(tenant, Role::Worker)).collect(), login)
 }
 
 #[tokio::test]

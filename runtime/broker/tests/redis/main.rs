@@ -9,6 +9,7 @@ mod fitness;
 mod library;
 mod login;
 mod outages;
+mod producer;
 mod races;
 mod sealed;
 mod sentinel;

@@ -255,6 +255,14 @@ async fn an_unreadable_job_is_named_and_keeps_no_other_from_running() {
             other => panic!("{other:?}"),
         }
     }
+    let counts = broker.counts(&tenant).await.expect("the server is there");
+    let swept = broker.sweep(&tenant, Sweep::new(3)).await.expect("the server is there");
+    assert_eq!((counts.unreadable, counts[State::Ready], swept.unreadable), (3, 0, 3));
+    let key = key("run", 2);
+    let () = server.ask(&["DEL", &key]).expect("it is there");
+    broker.sweep(&tenant, Sweep::new(3)).await.expect("the server is there");
+    let counts = broker.counts(&tenant).await.expect("the server is there");
+    assert_eq!((counts.unreadable, counts[State::Ready]), (2, 1), "one can be read again");
 }
 
 /// A page that lies deep in several queues is found by counting; it must be the one that passing over finds.

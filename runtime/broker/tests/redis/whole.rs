@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::Value;
 use sandhog_broker::conformance::ManualClock;
 use sandhog_broker::redis::testing::{Durability, Server};
-use sandhog_broker::redis::{Config, Redis, acl_rules};
+use sandhog_broker::redis::{Config, Redis, Role, acl_rules};
 use sandhog_broker::{
     Asker, Broker, Clock, Error, FleetLimit, JobAction, Keep, LaneAsk, LeaseAsk, Renew, Result, Settle, Sweep,
 };
@@ -226,10 +226,10 @@ impl Scene {
     }
 }
 
-type Store = BTreeMap<String, String>;
+pub(crate) type Store = BTreeMap<String, String>;
 
 /// All that the server holds. The order of becoming ready may be another when a call is repeated.
-fn store(server: &Server) -> Store {
+pub(crate) fn store(server: &Server) -> Store {
     let keys: Vec<String> = server.ask(&["KEYS", "sandhog:{*"]).expect("it is there");
     let mut store = Store::new();
     for key in keys {
@@ -266,7 +266,7 @@ fn store(server: &Server) -> Store {
 }
 
 /// Compares what is there with what should be, and shows no more than the difference.
-fn same(found: &Store, expected: &Store, when: &str) {
+pub(crate) fn same(found: &Store, expected: &Store, when: &str) {
     let names: std::collections::BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
     let differ = names.into_iter().filter(|name| found.get(*name) != expected.get(*name));
     let differ: Vec<_> = differ.map(|name| (name, found.get(name), expected.get(name))).collect();
@@ -312,7 +312,7 @@ fn is_several(call: Call) -> bool {
 #[tokio::test]
 async fn a_call_that_may_not_use_a_command_has_done_nothing() {
     let server = Server::start(Durability::None, &[]);
-    let commands = acl_rules(&acme());
+    let commands = acl_rules(&acme(), Role::Worker);
     let commands = commands.iter().filter_map(|rule| rule.strip_prefix('+'));
     let own = ["fcall", "hello", "ping", "select", "subscribe"];
     let commands: Vec<&str> = commands.filter(|command| !own.contains(command)).collect();
@@ -340,6 +340,35 @@ async fn a_call_that_may_not_use_a_command_has_done_nothing() {
             same(&store(&server), &after, &format!("{call:?} without {command}, and then with it"));
         }
         assert!(refused >= 5, "{call:?} needs some of them: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_producers_user_changes_nothing_but_by_enqueueing() {
+    let server = Server::start(Durability::None, &[]);
+    for call in Call::ALL {
+        let scene = Scene::set(&server).await;
+        let with_rules = |role| {
+            let rules = acl_rules(&scene.tenant, role);
+            let words = ["ACL", "SETUSER", "acme", ">secret"].into_iter().map(str::to_owned).chain(rules);
+            let words: Vec<String> = words.collect();
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let () = server.ask(&words).expect("the rules are right");
+        };
+        // It was found to be a worker's, and isn't any more: so it is the server that refuses it.
+        with_rules(Role::Worker);
+        let broker = scene.broker(server.url().replace("//", "//acme:secret@"));
+        broker.take(&scene.tenant, 0).await;
+        with_rules(Role::Producer);
+        let before = store(&server);
+        match (call, scene.make(call, &broker).await) {
+            (Call::Enqueue, made) => made.expect("that is what it is for"),
+            (_, Err(Error::Unfit { problem })) => {
+                assert!(problem.contains("sandhog tenant acl acme --role worker"), "{call:?}: {problem}");
+                same(&store(&server), &before, &format!("{call:?} by a producer"));
+            }
+            (_, made) => panic!("{call:?} by a producer: {made:?}"),
+        }
     }
 }
 

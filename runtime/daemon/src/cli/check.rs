@@ -1,12 +1,12 @@
 //! `sandhog check`: is all right, and what is in force?
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
-use sandhog_broker::{Filter, Query};
-use sandhog_core::id::TenantId;
+use sandhog_broker::{Cursor, Query, UNREADABLE_COUNTED_MAX};
+use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
 use sandhog_engine::Engine;
@@ -128,29 +128,85 @@ async fn strangers(client: &Client) -> Result<Vec<String>, sandhog_broker::Error
     Ok(told)
 }
 
-/// Jobs of a tenant that wait for what there isn't: among the first that wait, and the first that have no plugin.
+/// Pages of a tenant's ready jobs, and as many of the scheduled ones, that are read to see whether anything serves them.
+const PAGES_MAX: u32 = 20;
+
+/// Jobs of a tenant that wait for what there isn't, and those that can't be read.
 async fn waiting(client: &Client, tenant: &TenantId) -> Result<Vec<String>, sandhog_broker::Error> {
-    let (mut unserved, mut unread) = (BTreeMap::<String, u64>::new(), BTreeMap::new());
-    let mut seen = BTreeSet::new();
-    let no_plugin = Filter { reason: Some(Reason::NoPlugin), ..Filter::default() };
-    for (state, filter) in
-        [(State::Ready, Filter::default()), (State::Scheduled, Filter::default()), (State::Ready, no_plugin)]
-    {
-        let query = Query { filter, payloads: false, ..Query::of(state, Query::LIMIT_MAX) };
-        let page = client.broker.jobs(tenant, query).await?;
-        for job in page.jobs.iter().filter(|job| seen.insert(job.id)) {
-            for problem in client.unserved(tenant, &job.queue, &job.kind) {
-                *unserved.entry(problem).or_default() += 1;
+    let mut found = Found::default();
+    let mut told = Vec::new();
+    for state in [State::Ready, State::Scheduled] {
+        let mut query = Query { payloads: false, ..Query::of(state, Query::LIMIT_MAX) };
+        query.after = found.read(client, tenant, &query).await?;
+        if query.after.is_some() {
+            let most = PAGES_MAX * Query::LIMIT_MAX;
+            told.push(format!(
+                "tenant {tenant} has more than {most} {state} jobs; whether anything serves those behind them was not looked at"
+            ));
+            // Of those, daemons have noted it with the jobs that they have met.
+            query.filter.reason = Some(Reason::NoPlugin);
+            found.read(client, tenant, &query).await?;
+        }
+    }
+    let known = client.broker.counts(tenant).await?.unreadable;
+    told.extend(found.tell(client, tenant, known));
+    Ok(told)
+}
+
+/// What was found among jobs that wait.
+#[derive(Default)]
+struct Found {
+    /// How many there are of each kind in a queue.
+    jobs: BTreeMap<(QueueName, Kind), u64>,
+    /// Those that can't be read, and why.
+    unread: BTreeMap<JobId, String>,
+}
+
+impl Found {
+    /// Takes a bounded number of pages; says where the list goes on, if it does.
+    async fn read(
+        &mut self,
+        client: &Client,
+        tenant: &TenantId,
+        query: &Query,
+    ) -> Result<Option<Cursor>, sandhog_broker::Error> {
+        let mut after = query.after;
+        for _ in 0..PAGES_MAX {
+            let page = client.broker.jobs(tenant, Query { after, ..query.clone() }).await?;
+            for job in page.jobs {
+                *self.jobs.entry((job.queue, job.kind)).or_default() += 1;
+            }
+            self.unread.extend(page.unread.into_iter().map(|unread| (unread.id, unread.problem)));
+            after = page.next;
+            if after.is_none() {
+                break;
             }
         }
-        unread.extend(page.unread.into_iter().map(|unread| (unread.id, unread.problem)));
+        Ok(after)
     }
-    let wait = |n: u64| if n == 1 { "1 job waits".to_owned() } else { format!("{n} jobs wait") };
-    let mut told: Vec<String> =
-        unserved.into_iter().map(|(problem, n)| format!("{} in vain: {problem}", wait(n))).collect();
-    if let Some((id, problem)) = unread.first_key_value() {
-        let jobs = of(unread.len() as u64, "job");
-        told.push(format!("{jobs} of tenant {tenant} can't be read, such as {id}: {problem}"));
+
+    /// Says it, given how many jobs the broker knows that can't be read: some of them are in no list.
+    fn tell(self, client: &Client, tenant: &TenantId, known: u64) -> Vec<String> {
+        let mut unserved = BTreeMap::<String, u64>::new();
+        for ((queue, kind), n) in &self.jobs {
+            for problem in client.unserved(tenant, queue, kind) {
+                *unserved.entry(problem).or_default() += n;
+            }
+        }
+        let wait = |n: u64| if n == 1 { "1 job waits".to_owned() } else { format!("{n} jobs wait") };
+        let in_vain = |(problem, n)| format!("{} in vain: {problem}", wait(n));
+        let mut told: Vec<String> = unserved.into_iter().map(in_vain).collect();
+        let unreadable = known.max(self.unread.len() as u64);
+        if unreadable == 0 {
+            return told;
+        }
+        let (jobs, more) =
+            (of(unreadable, "job"), if known >= UNREADABLE_COUNTED_MAX { " or more" } else { "" });
+        let such = self.unread.first_key_value();
+        let such = such.map(|(id, problem)| format!(", such as {id}: {problem}")).unwrap_or_default();
+        told.push(format!(
+            "{jobs}{more} of tenant {tenant} can't be read by this version, and stay as they are until one can{such}"
+        ));
+        told
     }
-    Ok(told)
 }

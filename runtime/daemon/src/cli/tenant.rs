@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use clap::{Args, Subcommand};
-use sandhog_broker::redis::acl_rules;
+use clap::{Args, Subcommand, ValueEnum};
+use sandhog_broker::redis::{self, Login, acl_rules};
 use sandhog_broker::sealed::Key;
 use sandhog_core::id::TenantId;
 use serde::Serialize;
@@ -26,25 +26,44 @@ pub(super) enum Tenant {
     Purge(Purge),
 }
 
-/// Print the Redis command that makes a user who can work for one tenant, and reach nothing else
+/// Print the Redis commands that make a tenant's own users, who reach nothing else: one for its producers, one for daemons
 #[derive(Debug, Args)]
 #[command(after_help = ACL)]
 pub(super) struct Acl {
-    /// Whose user it is
+    /// Whose users they are
     tenant: TenantId,
-    /// The user's name [default: the tenant's]
+    /// Print the command for this user alone
+    #[arg(long)]
+    role: Option<Role>,
+    /// The user's name; where both are printed, the producer's has `-producer` behind it [default: the tenant's]
     #[arg(long, value_name = "NAME", value_parser = user_name)]
     user: Option<String>,
 }
 
+/// What a user is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Role {
+    /// Enqueues jobs and looks at them: for the tenant's own services
+    Producer,
+    /// Does all that daemons do for the tenant, and what commands do to its jobs
+    Worker,
+}
+
+/// What stands behind a tenant's name in that of its producers' user.
+const OF_PRODUCERS: &str = "-producer";
+
 const ACL: &str = "\
-Nothing is sent to the server. To make the user, and give it a password:
+Nothing is sent to the server. To make the users, and give them passwords:
   sandhog tenant acl acme | redis-cli
   redis-cli ACL SETUSER acme '>PASSWORD'
-If the configuration has the tenant's login ([tenants.acme.broker]), the command names that user and has the digest of
-that password in it; otherwise a user that is made again keeps its passwords. Whatever else it was allowed is taken away.
-It may not ask for INFO or CONFIG, which tell of the whole server, so a daemon that has no other user warns that it could
-not check the server.";
+  redis-cli ACL SETUSER acme-producer '>ANOTHER'
+The worker's user is for daemons, and writes all that there is of the tenant, what its runs have spent among it. The
+producer's enqueues and looks, and can touch neither runs, state nor usage. Neither loads code.
+If the configuration has the tenant's login ([tenants.acme.broker]), the worker's command names that user and has the
+digest of that password in it; otherwise a user that is made again keeps its passwords. Whatever else it was allowed is
+taken away. They may not ask for INFO or CONFIG, which tell of the whole server, so a daemon that has no other user warns
+that it could not check the server.";
 
 /// Make a key by which a tenant's data is sealed
 #[derive(Debug, Args)]
@@ -83,10 +102,17 @@ struct KeyDocument<'k> {
     key: &'k str,
 }
 
-/// A user of Redis, for programs.
+/// Users of Redis, for programs.
 #[derive(Debug, Serialize)]
 struct AclDocument {
     tenant: String,
+    users: Vec<UserDocument>,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+struct UserDocument {
+    role: Role,
     user: String,
     /// The words of the command, `ACL` and `SETUSER` among them.
     command: Vec<String>,
@@ -179,20 +205,49 @@ impl Acl {
             Some(OwnBroker::Known(server)) => server.effective_login(),
             Some(OwnBroker::NotAtHand(_)) | None => None,
         };
-        let user = self.user.or_else(|| login.as_ref().map(|login| login.username.clone()));
-        let user = user.unwrap_or_else(|| tenant.to_string());
-        let mut command = vec!["ACL".to_owned(), "SETUSER".to_owned(), user.clone()];
-        match login.filter(|login| login.username == user) {
-            // Redis keeps passwords as this digest, and takes them so.
-            Some(login) => command.extend(["resetpass".to_owned(), format!("#{}", sha256(&login.password))]),
-            None => {
-                console.remark(&format!("a new user has no password yet: ACL SETUSER {user} '>PASSWORD'"))
+        let roles = self.role.map_or_else(|| vec![Role::Producer, Role::Worker], |role| vec![role]);
+        let users = roles.into_iter().map(|role| {
+            let user = self.name_of(role, &tenant, login.as_ref());
+            let mut command = vec!["ACL".to_owned(), "SETUSER".to_owned(), user.clone()];
+            match login.as_ref().filter(|login| login.username == user) {
+                // Redis keeps passwords as this digest, and takes them so.
+                Some(login) => {
+                    command.extend(["resetpass".to_owned(), format!("#{}", sha256(&login.password))])
+                }
+                None => {
+                    console.remark(&format!("a new user has no password yet: ACL SETUSER {user} '>PASSWORD'"))
+                }
+            }
+            command.extend(acl_rules(&tenant, role.into()));
+            UserDocument { role, user, command }
+        });
+        let document = AclDocument { tenant: tenant.to_string(), users: users.collect() };
+        let lines: Vec<String> = document.users.iter().map(|user| user.command.join(" ")).collect();
+        console.show(&document, || lines.join("\n"))?;
+        Ok(Exit::Ok)
+    }
+
+    /// The name of a user. That in the configuration is the worker's, unless a producer's configuration has it.
+    fn name_of(&self, role: Role, tenant: &TenantId, login: Option<&Login>) -> String {
+        let of_producers = format!("{tenant}{OF_PRODUCERS}");
+        match (role, &self.user) {
+            (Role::Producer, Some(name)) if self.role.is_none() => format!("{name}{OF_PRODUCERS}"),
+            (_, Some(name)) => name.clone(),
+            (Role::Producer, None) => of_producers,
+            (Role::Worker, None) => {
+                let configured = login.map(|login| &login.username).filter(|name| **name != of_producers);
+                configured.cloned().unwrap_or_else(|| tenant.to_string())
             }
         }
-        command.extend(acl_rules(&tenant));
-        let line = command.join(" ");
-        console.show(&AclDocument { tenant: tenant.to_string(), user, command }, || line)?;
-        Ok(Exit::Ok)
+    }
+}
+
+impl From<Role> for redis::Role {
+    fn from(role: Role) -> Self {
+        match role {
+            Role::Producer => Self::Producer,
+            Role::Worker => Self::Worker,
+        }
     }
 }
 

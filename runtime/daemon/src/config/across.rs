@@ -20,6 +20,8 @@ use super::{Plugin, Tenant};
 
 /// More runs at once than this have no room in the address space.
 const CONCURRENCY_MAX: u32 = 4096;
+/// Runs at once of a plugin, on all daemons together.
+const FLEET_CONCURRENCY_MAX: u32 = 1_000_000;
 const THREADS_MAX: usize = 1024;
 /// A guest's memory is addressed with 32 bits.
 const MEMORY_MAX: Bytes = Bytes::mib(4096);
@@ -257,11 +259,8 @@ impl<'c> Plugins<'c> {
         narrower.limits(&draft.limits, &self.daemon.limits.narrow(&tenant.limits));
         narrower.compile(&draft.compile, &self.daemon.compile.narrow(&tenant.compile));
         narrower.state(&draft.state, &self.daemon.state.narrow(&tenant.state));
-        if let Some(own) = draft.concurrency {
-            let of_tenant = format!("{above_path}concurrency");
-            let knob =
-                if self.daemon_file.has(&of_tenant) { of_tenant.as_str() } else { "engine.concurrency" };
-            narrower.at_most("limits.concurrency", own, tenant.concurrency, knob);
+        if let Some(concurrency) = draft.concurrency {
+            at_most(file, "limits.concurrency", concurrency.get(), FLEET_CONCURRENCY_MAX);
         }
         Some(Plugin {
             name: draft.name,
@@ -275,7 +274,7 @@ impl<'c> Plugins<'c> {
             compile: draft.compile,
             state: self.daemon.state.narrow(&tenant.state).narrow(&draft.state),
             payload: draft.payload.unwrap_or(tenant.queue.payload),
-            concurrency: draft.concurrency.unwrap_or(tenant.concurrency),
+            concurrency: draft.concurrency,
             retry: draft.retry,
             keep: draft.keep,
             grants: Grants { dirs: draft.dirs, env: draft.env, secrets, http: draft.http },

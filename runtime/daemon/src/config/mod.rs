@@ -201,8 +201,8 @@ pub struct Plugin {
     pub state: StateQuota,
     /// The largest payload that it takes.
     pub payload: Bytes,
-    /// Its runs under way at once.
-    pub concurrency: NonZeroU32,
+    /// Its runs under way at once, on all daemons together; none if it has no limit of its own.
+    pub concurrency: Option<NonZeroU32>,
     /// When its jobs are tried again.
     pub retry: RetryPolicy,
     /// How long its final jobs are kept.
@@ -489,8 +489,8 @@ impl Config {
         let mut together = 0_u64;
         for (id, tenant) in &self.tenants {
             let of_tenant = self.plugins.iter().filter(|plugin| plugin.tenant == *id);
-            let wanted =
-                of_tenant.map(|plugin| (self.budget(plugin).memory, plugin.concurrency.get().into()));
+            let at_once = |plugin: &Plugin| plugin.concurrency.unwrap_or(tenant.concurrency).get().into();
+            let wanted = of_tenant.map(|plugin| (self.budget(plugin).memory, at_once(plugin)));
             let wanted = most_of(wanted.collect(), &mut tenant.concurrency.get().into());
             together = together.saturating_add(total(&wanted).min(tenant.memory.0));
             wants.extend(wanted);

@@ -5,6 +5,7 @@ mod page;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 use sandhog_broker::redis::{Address, Topology};
@@ -158,8 +159,8 @@ fn a_clock_can_be_made_coarser_and_never_finer() {
 
 #[test]
 fn a_limit_over_that_of_the_daemon_names_both_places() {
-    let plugin = format!("{PLUGIN}\n[limits]\nmemory = \"1GiB\"\ntimeout = \"10m\"\nconcurrency = 9\n");
-    let daemon = "[limits]\nmemory = \"128MiB\"\n[tenants.acme]\nconcurrency = 8\n";
+    let plugin = format!("{PLUGIN}\n[limits]\nmemory = \"1GiB\"\ntimeout = \"10m\"\n");
+    let daemon = "[limits]\nmemory = \"128MiB\"\n";
     assert_eq!(
         told(daemon, &plugin),
         r#"error: limits.memory: 1GiB is more than is allowed
@@ -175,15 +176,18 @@ error: limits.timeout: 10m is more than is allowed
 10 | timeout = "10m"
    |           ^^^^^ at most 5m, by the default of limits.timeout in sandhog.toml
    = help: lower it, or raise limits.timeout
-
-error: limits.concurrency: 9 is more than is allowed
-  --> plugins.d/a.toml:11:15
-   |
-11 | concurrency = 9
-   |               ^ at most 8, by tenants.acme.concurrency in sandhog.toml:4
-   = help: lower it, or raise tenants.acme.concurrency
 "#
     );
+}
+
+#[test]
+fn a_plugin_may_have_more_runs_on_all_daemons_than_its_tenant_has_on_one() {
+    let daemon = "[engine]\nconcurrency = 8\n[tenants.acme]\nconcurrency = 4\n";
+    let of = |concurrency: u32| format!("{PLUGIN}\n[limits]\nconcurrency = {concurrency}\n");
+    let config = Site::with_plugin(daemon, &of(20)).load().expect("ten daemons can run as many");
+    assert_eq!(config.plugins[0].concurrency, NonZeroU32::new(20));
+    assert_eq!(Site::with_plugin(daemon, PLUGIN).load().expect("it is right").plugins[0].concurrency, None);
+    assert!(told(daemon, &of(1_000_001)).contains("at most 1000000"));
 }
 
 #[test]
@@ -540,7 +544,7 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     assert_eq!(plugin.component, site.path("handlers/../a.wasm"));
     assert!(plugin.sha256.is_some_and(|digest| digest.short() == "e3b0c44298fc"));
     assert_eq!(plugin.kinds.iter().map(Kind::as_str).collect::<Vec<_>>(), ["image.thumbnail", "image.crop"]);
-    assert_eq!((plugin.payload, plugin.concurrency.get()), (Bytes::mib(2), 16));
+    assert_eq!((plugin.payload, plugin.concurrency), (Bytes::mib(2), NonZeroU32::new(16)));
     let second = Duration::from_secs(1);
     let backoff = Backoff { base: second, factor: 3.0, max: second * 300, jitter: Jitter::None };
     let retry = RetryPolicy {

@@ -1,7 +1,7 @@
 -- Counts the jobs of each state.
 --
 -- asked    nothing
--- returns  the counts, in the order of `State::ALL`
+-- returns  the counts, in the order of `State::ALL`, and how many jobs can't be read
 
 local counts
 
@@ -34,6 +34,7 @@ do
       count_final(SUCCEEDED),
       count_final(DEAD),
       count_final(CANCELLED),
+      parking.count(),
     }
   end
 end

@@ -5,7 +5,6 @@
 local parking = {}
 
 do
-  local NAMED_MAX = 1000 -- no more are named
   local TRIED_MAX = 100 -- of a lane, at a time
   local LANES_MAX = 10 -- at a time
   local TRIED_FOR = 60 * 1000 -- the same ones for so long, in milliseconds; then the next ones

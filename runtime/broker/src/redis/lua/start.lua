@@ -59,6 +59,17 @@ local function entry(run)
   end
 end
 
+-- The same for a function that does the work of daemons. A producer's user may write some of the keys that such a function
+-- writes, and so might be refused in its midst; so it is refused before anything is done.
+local function entry_of_work(run)
+  return entry(function()
+    if not redis.acl_check_cmd('ZADD', LEASES, '0', '0') then
+      error(redis.error_reply('NOPERM the user may enqueue jobs and look at them at most'))
+    end
+    return run()
+  end)
+end
+
 local function id_of(key)
   return sub(key, -26)
 end

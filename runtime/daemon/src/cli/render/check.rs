@@ -1,5 +1,6 @@
 //! A checked configuration.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use comfy_table::Cell;
@@ -92,8 +93,8 @@ pub struct LoadedDocument {
     pub kinds: Vec<String>,
     /// Where its jobs wait.
     pub queue: String,
-    /// Its runs under way at once.
-    pub concurrency: u32,
+    /// Its runs under way at once, on all daemons together; null if it has no limit but its tenant's on each.
+    pub concurrency: Option<u32>,
     /// Attempts in all.
     pub max_attempts: u32,
     /// What a run of it may spend: the narrowest of daemon, tenant and plugin.
@@ -203,7 +204,7 @@ impl LoadedDocument {
             revision: revision.to_string(),
             kinds: plugin.kinds.iter().map(ToString::to_string).collect(),
             queue: plugin.queue.to_string(),
-            concurrency: plugin.concurrency.get(),
+            concurrency: plugin.concurrency.map(NonZeroU32::get),
             max_attempts: plugin.retry.max_attempts.get(),
             budget: config.budget(plugin).into(),
             grants: GrantsDocument {
@@ -349,7 +350,7 @@ fn plugins(config: &ConfigDocument, paint: Paint) -> String {
             Cell::new(count(plugin.budget.fuel)),
             Cell::new(bytes(plugin.budget.memory)),
             Cell::new(time(std::time::Duration::from_millis(plugin.budget.timeout_ms))),
-            Cell::new(plugin.concurrency),
+            Cell::new(plugin.concurrency.map_or_else(|| "-".to_owned(), |most| most.to_string())),
             Cell::new(plugin.max_attempts),
             Cell::new(reaches(&plugin.grants)),
             Cell::new(plugin.revision.get(..12).unwrap_or_default()),
