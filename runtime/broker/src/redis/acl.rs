@@ -103,9 +103,10 @@ const PRODUCER_READS_FROM: [&str; 15] = [
 const USAGE: &str = "usage:*";
 
 /// What enqueueing writes with, and what.
-const PRODUCER_WRITES: [(&str, &[&str]); 4] = [
+const PRODUCER_WRITES: [(&str, &[&str]); 5] = [
     ("zadd", &["ready:*", "schedule"]),
     ("mset", &["job:*", "sequence", "tally"]),
+    ("msetnx", &["job:*"]),
     ("sadd", &["queues"]),
     ("hset", &["unique"]),
 ];
