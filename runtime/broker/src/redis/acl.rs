@@ -65,13 +65,14 @@ const CALLS: [&str; 31] = [
 const ENQUEUES: &str = "zadd schedule 0 0";
 
 /// What looks and enqueueing read with.
-const PRODUCER_READS: [&str; 12] = [
+const PRODUCER_READS: [&str; 13] = [
     "exists",
     "get",
     "getrange",
     "hget",
     "hgetall",
     "lrange",
+    "mget",
     "sismember",
     "smembers",
     "time",

@@ -123,6 +123,8 @@ pub(super) fn prelude() -> String {
     for (name, number) in NUMBERS {
         line(name, &number.to_string());
     }
+    line("ACCOUNT_PARTS", &Account::PARTS.len().to_string());
+    line("sums_of", &sums(Account::PARTS.len()));
     line("OF_ALL", &quoted(OF_ALL.as_bytes()));
     line("EMPTY_TAIL", &quoted(&Tail::default().bytes()));
     line("WHY_CANCELLED", &quoted(&layout::why_bytes(Reason::Cancelled, None)));
@@ -133,6 +135,14 @@ pub(super) fn prelude() -> String {
     let places = END_OF.map(|(code, end)| format!("[{code}] = {}", place_of(end)));
     line("PLACE_OF_END", &format!("{{ {} }}", places.join(", ")));
     lua
+}
+
+/// A function that adds so many numbers to as many others, one by one: a loop takes Lua three times as long.
+fn sums(count: usize) -> String {
+    let names = |letter: char| (1..=count).map(move |n| format!("{letter}{n}"));
+    let parameters: Vec<String> = names('a').chain(names('b')).collect();
+    let sums: Vec<String> = names('a').zip(names('b')).map(|(a, b)| format!("{a} + {b}")).collect();
+    format!("function({}) return {} end", parameters.join(", "), sums.join(", "))
 }
 
 /// Where an account counts runs that ended so, from 1 on.

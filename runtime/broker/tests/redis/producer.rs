@@ -233,7 +233,7 @@ fn words(line: &str) -> Vec<String> {
 fn keys_in<'c>(call: &'c [String], prefix: &str) -> Vec<&'c str> {
     let all = match call[0].to_lowercase().as_str() {
         "mset" | "msetnx" => call[1..].iter().step_by(2).collect(),
-        "exists" => call[1..].iter().collect(),
+        "exists" | "mget" => call[1..].iter().collect(),
         _ => call.get(1).into_iter().collect::<Vec<_>>(),
     };
     all.into_iter().filter_map(|key| key.strip_prefix(prefix)).collect()

@@ -19,16 +19,8 @@ do
   local HALF_MAX = 2 ^ 32
   local MOST_HIGH = 2 ^ 31 - 1
 
-  local formats = {} -- by how many numbers
-
-  local function format_of(count)
-    local known = formats[count]
-    if not known then
-      known = '>' .. string.rep('I8', count)
-      formats[count] = known
-    end
-    return known
-  end
+  local ACCOUNT = '>' .. string.rep('I8', ACCOUNT_PARTS)
+  local TWO_ACCOUNTS = '>' .. string.rep('I8', 2 * ACCOUNT_PARTS)
 
   local function add_in_halves(bytes, more)
     local count = #more / 4
@@ -47,19 +39,24 @@ do
     return pack_bytes(halves, unpack(sums, 1, count))
   end
 
+  -- An account of these numbers; nothing if one of them may not be exact.
+  local function pack_exact(...)
+    return max(...) < EXACT_MAX and pack_bytes(ACCOUNT, ...)
+  end
+
   -- The sums of two accounts of the same length.
   local function sum(bytes, more)
-    local count = #more / 8
-    local numbers = format_of(count)
-    local sums, others = { unpack_bytes(numbers, bytes) }, { unpack_bytes(numbers, more) }
-    for n = 1, count do
-      local total = sums[n] + others[n]
-      if total >= EXACT_MAX then
-        return add_in_halves(bytes, more)
-      end
-      sums[n] = total
+    local is_whole = #more == 8 * ACCOUNT_PARTS
+    return is_whole and pack_exact(sums_of(unpack_bytes(TWO_ACCOUNTS, bytes .. more))) or add_in_halves(bytes, more)
+  end
+
+  -- The fuel of the day and of the minute, with what was spent since; all as bytes.
+  local function add_fuel(of_day, of_minute, more)
+    local day, minute, spent = unpack_bytes('>I8I8I8', of_day .. of_minute .. more)
+    if max(day, minute) + spent < EXACT_MAX then
+      return pack_bytes('>I8I8', day + spent, minute + spent)
     end
-    return pack_bytes(numbers, unpack(sums, 1, count))
+    return add_in_halves(of_day .. of_minute, more .. more)
   end
 
   function accounts.key(day)
@@ -121,7 +118,7 @@ do
     end
     local stored = call('HMGET', key, unpack(fields))
     local of_day, of_minute = fuel_of_all(stored[1])
-    local fuel = of_day .. of_minute
+    local fuel = NO_FUEL
     local values = writes.list('HSET', key)
     for n = 1, count do
       local more, so_far = spent[2 * n], stored[n + 1]
@@ -129,11 +126,11 @@ do
         local v = #values
         values[v + 1], values[v + 2] = spent[2 * n - 1], so_far and sum(so_far, more) or more
       end
-      local fuel_more = sub(more, FUEL_AT, FUEL_AT + 7)
-      fuel = sum(fuel, fuel_more .. fuel_more)
+      local of_plugin = sub(more, FUEL_AT, FUEL_AT + 7)
+      fuel = n == 1 and of_plugin or sub(add_fuel(fuel, NO_FUEL, of_plugin), 1, 8)
     end
     local v = #values
-    values[v + 1], values[v + 2] = OF_ALL, fuel .. pack_bytes('>I8', this_minute())
+    values[v + 1], values[v + 2] = OF_ALL, add_fuel(of_day, of_minute, fuel) .. pack_bytes('>I8', this_minute())
     if not stored[1] then
       writes.value('EXPIRE', key, (days_kept + 1) * DAY / 1000)
     end

@@ -18,6 +18,7 @@ do
     tally.start()
     unique.start()
     creation.start(true)
+    waiting.begin_at(tally.read_with({ false, SEQUENCE })[2])
     local count, jobs_max, bytes_max, payload_max = unpack(asked)
     local bounds = { jobs = jobs_max, bytes = bytes_max, payload = payload_max }
     local refusals = creation.create(batch, count, FIXED_KEYS + 1, bounds, are_new)

@@ -21,10 +21,10 @@ do
     local members = writes.list('ZADD', CLASS_KEY .. class)
     by_keep[state] = by_keep[state] or {}
     by_keep[state][keep] = members
-    if not call('ZSCORE', FINALS, class) then
+    if call('ZCARD', members[2]) == 0 then
       writes.pair('ZADD', FINALS, score(now + keep), class)
     end
-    writes.knows(FINALS)
+    writes.knows(members[2])
     return members
   end
 

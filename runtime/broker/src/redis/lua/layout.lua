@@ -78,7 +78,7 @@ local runs = {}
 do
   -- The numbers of a head, in their order; nothing if the bytes are no run's that this version knows.
   function runs.head(packed)
-    if not packed or #packed < RUN_HEAD_BYTES or byte(packed, 1) >= NEXT_VERSION then
+    if not packed or #packed < RUN_HEAD_BYTES or byte(packed) >= NEXT_VERSION then
       return nil
     end
     return unpack_bytes(RUN_HEAD, packed)

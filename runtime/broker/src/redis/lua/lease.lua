@@ -10,14 +10,14 @@
 --              passed over, leases: of each its id, number, attempts, expiries and faults, and the bytes of the job; nothing if
 --              there is no quota, or else { now, fuel spent this minute, fuel spent today }; how often a lane has come or gone }
 --
--- What a daemon was handed out last is in a STRING at `asked:<daemon>`, for as long as it may hold: the number of its ask, how many
--- jobs had their first lease, the ids of those, and of each other lease the id and the number.
+-- What a daemon was handed out last is in a STRING at `asked:<daemon>`, for as long as it may hold: the number of its ask, whether all
+-- jobs had their first lease, and of each lease the id, and the number if it isn't so.
 
 local lease
 
 do
   local LEASE_HEAD = '>I6I4I4I4' -- between the id and the bytes of the job in what is returned
-  local ASKED, ASKED_BYTES = '>I8I4', 12
+  local ASKED, ASKED_BYTES = '>I8B', 9
   local ID_BYTES = 26
   local TOKEN, TOKEN_BYTES = '>c26I6', 32
 
@@ -25,9 +25,10 @@ do
   local CHUNK = 64 -- members of a lane that are read at a time
   local MOVES_MAX = 500 -- jobs that are moved to their lanes by one call
 
-  -- Jobs that are found: the lanes where they wait, ids, the limits under which they are leased, and of each whether it is the
-  -- last of its lane.
-  local found_in, ids, limits, is_last
+  -- Jobs that are found: their ids, and the limits under which they are leased. Where there are lanes of kinds, the lane of each;
+  -- where there are none, the parts of the ids that come from one lane: { lane, place of the first, place of the last, whether
+  -- the lane has no more }.
+  local ids, limits, lane_of_each, parts
 
   -- How many jobs of which lane of a kind may be handed out, by name: { room, limit or false }; and how many under which limit.
   local rooms, free
@@ -39,13 +40,20 @@ do
   local function find_in(lane, most, given)
     local from = given[lane] or 0
     local found = call('ZRANGE', READY_KEY .. lane, score(from), score(from + most))
-    local count = min(#found, most)
-    local n = #ids
-    for k = 1, count do
-      found_in[n + k], ids[n + k] = lane, found[k]
+    local count, n = #found, #ids
+    local is_all = count <= most
+    if not is_all then
+      found[count], count = nil, most
     end
-    if #found <= most and count > 0 then
-      is_last[n + count] = true
+    if n == 0 then
+      ids = found
+    else
+      for k = 1, count do
+        ids[n + k] = found[k]
+      end
+    end
+    if count > 0 then
+      parts[#parts + 1] = { lane, n + 1, n + count, is_all }
     end
     given[lane] = from + count
     return count
@@ -96,7 +104,7 @@ do
 
   local function hand(source, limit)
     local n = #ids + 1
-    found_in[n], ids[n], limits[n] = source.lane, source.id, limit or false
+    lane_of_each[n], ids[n], limits[n] = source.lane, source.id, limit or false
     handled[source.id] = true
   end
 
@@ -139,22 +147,28 @@ do
     return count
   end
 
+  -- The same; `names` is false where there are no lanes of kinds.
+  local function find_in_queue(queue, names, suffix, most, given)
+    if names then
+      return find_in_order(queue, names, suffix, most)
+    end
+    return find_in(queue .. suffix, most, given)
+  end
+
   -- Finds the first jobs of the queues: of each as many suspects as may be, and then others.
   local function find(queues, suspects, names_of)
-    found_in, ids, limits, is_last, handled, moves = {}, {}, {}, {}, {}, 0
+    ids, limits, lane_of_each, parts, handled, moves = {}, {}, {}, {}, {}, 0
     local given = {}
+    local has_suspects = suspects > 0 and tally.may_have_suspects()
     for n = 1, #queues, 2 do
       local queue, most = queues[n], queues[n + 1]
-      for _, suffix in ipairs({ SUSPECTS, '' }) do
-        local room = suffix == SUSPECTS and min(most, suspects) or most
-        local found = 0
-        if room > 0 and has_lanes then
-          found = find_in_order(queue, names_of[queue] or {}, suffix, room)
-        elseif room > 0 then
-          found = find_in(queue .. suffix, room, given)
-        end
-        most = most - found
-        suspects = suffix == SUSPECTS and suspects - found or suspects
+      local names = has_lanes and (names_of[queue] or {})
+      if has_suspects and most > 0 and suspects > 0 then
+        local found = find_in_queue(queue, names, SUSPECTS, min(most, suspects), given)
+        most, suspects = most - found, suspects - found
+      end
+      if most > 0 then
+        find_in_queue(queue, names, '', most, given)
       end
     end
   end
@@ -204,24 +218,34 @@ do
   local function take(count)
     if has_lanes then
       for n = 1, count do
-        waiting.leave_lane(ids[n], found_in[n])
+        waiting.leave_lane(ids[n], lane_of_each[n])
       end
       return
     end
-    local counts, emptied = {}, {}
-    for n = 1, count do
-      counts[found_in[n]] = (counts[found_in[n]] or 0) + 1
-      emptied[found_in[n]] = is_last[n]
-    end
-    for lane, taken in pairs(counts) do
-      local ranks = writes.list('ZREMRANGEBYRANK', READY_KEY .. lane)
-      ranks[3], ranks[4] = '0', score(taken - 1)
-      writes.knows(READY_KEY .. lane)
-      if emptied[lane] then
+    for n = 1, #parts do
+      local lane, first, last, is_all = unpack(parts[n])
+      if first > count then
+        break
+      end
+      local key = READY_KEY .. lane
+      local ranks = writes.list('ZREMRANGEBYRANK', key)
+      ranks[3], ranks[4] = '0', score(min(last, count) - first)
+      writes.knows(key)
+      if is_all and last <= count then
         writes.value('SREM', QUEUES, lane)
         writes.end_sequence()
       end
     end
+  end
+
+  -- The lane of a job that was found, by its place.
+  local function lane_of(n)
+    for _, part in ipairs(parts) do
+      if n <= part[3] then
+        return part[1]
+      end
+    end
+    return lane_of_each[n]
   end
 
   -- The run that a job has now that it is leased, and what a lease says of it; nothing if the job or its run can't be read.
@@ -245,12 +269,13 @@ do
     return head .. tail, pack_bytes(LEASE_HEAD, held + 1, attempts, expiries, runs.faults_in(places))
   end
 
-  -- Whether a job may run on any revision and has no unique key; and then how many bytes stand before its payload. Most jobs of a
-  -- call begin alike behind the time at which they were enqueued, so what is known of one is known of the next.
+  -- Most jobs of a call begin alike behind the time at which they were enqueued: how the latest plain one did, up to where its
+  -- payload begins.
   local start_before, payload_at_before
 
+  -- Whether a job may run on any revision and has no unique key; and then how many bytes stand before its payload.
   local function is_plain(job)
-    if byte(job, 1) ~= ANY_REVISION then
+    if byte(job) ~= ANY_REVISION then
       return false
     end
     if sub(job, JOB_START_AT, payload_at_before) == start_before then
@@ -266,7 +291,7 @@ do
   end
 
   -- Hands out the first so many of the jobs that were found. Returns the leases, the ids of jobs that can't be read, and the ids of
-  -- those that have their first lease. With `are_fresh` it is taken that what has no run has nothing else in its place, and
+  -- the leased ones if all of them have their first lease, or else false. With `are_fresh` it is taken that what has no run has nothing else in its place, and
   -- `writes.commit` will tell.
   local function hand_out(count, ttl, are_fresh)
     local names = {}
@@ -280,7 +305,7 @@ do
     local runs_there, r = writes.own_strings(), 1
     local runs_new, f = are_fresh and writes.fresh() or writes.own_strings(), 1
     local leases, leased, l = {}, {}, 0
-    local first_ones, unreadable_ids = {}, {}
+    local unreadable_ids, first_count = {}, 0
     local length, has_limits = 0, next(limits) ~= nil
     start_before, payload_at_before = nil, 0
     for n = 1, count do
@@ -307,7 +332,7 @@ do
           f = f + 2
         end
         if is_first then
-          first_ones[#first_ones + 1] = id
+          first_count = first_count + 1
         end
         leases[l], leased[l] = id .. head .. job, id
         length = length + #job - payload_at
@@ -317,7 +342,7 @@ do
       else
         unreadable_ids[#unreadable_ids + 1] = id
         if job then
-          parking.park(id, found_in[n])
+          parking.park(id, lane_of(n))
         end
       end
     end
@@ -330,29 +355,24 @@ do
     if l > 0 then
       tally.went(l, length)
     end
-    return leases, unreadable_ids, first_ones
+    return leases, unreadable_ids, first_count == l and leased
   end
 
   local function asked_key(daemon)
     return PREFIX .. 'asked:' .. daemon
   end
 
-  -- Remembers what a daemon is handed out.
+  -- Remembers what a daemon is handed out, and in which order.
   local function remember(daemon, number, ttl, leases, first_ones)
-    local parts, count = first_ones, #first_ones
-    if count < #leases then
-      local is_first = {}
-      for n = 1, count do
-        is_first[first_ones[n]] = true
-      end
+    local tokens = first_ones
+    if not tokens then
+      tokens = {}
       for n = 1, #leases do
-        if not is_first[sub(leases[n], 1, ID_BYTES)] then
-          parts[#parts + 1] = sub(leases[n], 1, TOKEN_BYTES)
-        end
+        tokens[n] = sub(leases[n], 1, TOKEN_BYTES)
       end
     end
     local values = writes.list('SET', asked_key(daemon))
-    values[3], values[4] = pack_bytes(ASKED, number, count) .. table.concat(parts), 'PX'
+    values[3], values[4] = pack_bytes(ASKED, number, first_ones and 1 or 0) .. table.concat(tokens), 'PX'
     values[5] = score(max(2 * ttl, ASKED_MIN))
   end
 
@@ -363,18 +383,16 @@ do
     if not stored or #stored < ASKED_BYTES then
       return nil
     end
-    local asked_then, count = unpack_bytes(ASKED, stored)
+    local asked_then, are_first = unpack_bytes(ASKED, stored)
     if asked_then ~= number then
       return nil
     end
-    local names, numbers, at = {}, {}, ASKED_BYTES + 1
-    while at + ID_BYTES - 1 <= #stored do
+    local names, numbers = {}, {}
+    local step = are_first == 1 and ID_BYTES or TOKEN_BYTES
+    for at = ASKED_BYTES + 1, #stored - step + 1, step do
       local id, held = sub(stored, at, at + ID_BYTES - 1), 1
-      if #numbers < count then
-        at = at + ID_BYTES
-      else
+      if are_first == 0 then
         id, held = unpack_bytes(TOKEN, stored, at)
-        at = at + TOKEN_BYTES
       end
       local n = #names
       names[n + 1], names[n + 2], numbers[#numbers + 1] = JOB_KEY .. id, RUN_KEY .. id, held
@@ -431,7 +449,7 @@ do
       is_held = reaches(of_minute, quota[1]) or reaches(of_day, quota[2])
     end
     local leases = asker and asker[3] and handed_out_by(asker[1], asker[2], ttl)
-    local unreadable_ids, is_again, first_ones = {}, leases, {}
+    local unreadable_ids, is_again, first_ones = {}, leases, false
     if not leases and is_held then
       leases = {}
     elseif not leases then

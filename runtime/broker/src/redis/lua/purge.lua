@@ -67,7 +67,7 @@ do
       left = state.remove_values(FIXED_KEYS + 1, FIXED_KEYS + values)
       if left == 0 then
         lanes.give_up_all()
-        tally.correct(0)
+        tally.correct(0, false)
       end
     else
       left = left + state.count()

@@ -33,17 +33,19 @@ do
   reads.values = get_all
 
   -- The values of these keys: false for one that isn't there. A key of another type is absent to MGET, and would be
-  -- overwritten by whoever believes that.
-  function reads.strings(names)
-    local values, absent, count = get_all(names), {}, 0
-    for n = 1, #names do
+  -- overwritten by whoever believes that. `first`: the place of the first one of which that matters.
+  function reads.strings(names, first)
+    local values, absent, count = get_all(names), nil, 0
+    first = first or 1
+    for n = first, #names do
       if not values[n] then
+        absent = absent or {}
         count = count + 1
         absent[count] = names[n]
       end
     end
-    if count > 0 and reads.count(absent) > 0 then
-      for n = 1, #names do
+    if absent and reads.count(absent) > 0 then
+      for n = first, #names do
         if not values[n] and call('EXISTS', names[n]) == 1 then
           values[n] = reads.ALIEN
         end

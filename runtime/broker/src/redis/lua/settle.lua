@@ -16,7 +16,7 @@
 local settle
 
 do
-  local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0I2I2c0'
+  local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0I2I2' -- and what the run spent, of the length that comes last
 
   -- Replaces places in the keys by the keys themselves.
   local function name_keys(list, step, names, count)
@@ -116,7 +116,7 @@ do
 
   -- Decides one settlement whose token holds. Returns the answer, and what it is recorded as if it is applied.
   local function apply(key, packed, cancel, what, delay, keep, tail, lines, effects)
-    local id, is, priority, queue, length, kind, _ = id_of(key), FINAL_STATE[what]
+    local id, is, priority, queue, length, kind, _ = sub(key, -26), FINAL_STATE[what]
     if not is and cancel == 1 then
       what, is, tail = CANCEL_IT, CANCELLED, as_cancelled(tail)
     end
@@ -179,10 +179,10 @@ do
   local function spent_by(recorded, totals)
     local list, position = {}, 1
     for n = 1, #recorded do
-      local _, _, _, _, _, _, _, plugin, numbers, after = unpack_bytes(SETTLEMENT, batch, position)
-      position = after
+      local _, _, _, _, _, _, _, plugin, length, after = unpack_bytes(SETTLEMENT, batch, position)
+      position = after + length
       if recorded[n] and plugin > 0 then
-        list[#list + 1] = { totals[2 * plugin - 1], recorded[n], numbers }
+        list[#list + 1] = { totals[2 * plugin - 1], recorded[n], sub(batch, after, position - 1) }
       end
     end
     return accounts.of_runs(list)
@@ -200,15 +200,15 @@ do
     unique.start()
     state.start()
     creation.start()
-    local stored = reads.strings({ unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count) })
+    local stored = tally.read_with({ false, unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count) })
     ended, strings, settled = writes.list('ZREM', LEASES), writes.own_strings(), 0
     local replies, recorded, is_as_sent = {}, {}, true
     local position = 1
     for n = 1, count do
-      local number, what, delay, keep, tail, lines, effects, plugin, _, after =
+      local number, what, delay, keep, tail, lines, effects, plugin, length, after =
         unpack_bytes(SETTLEMENT, batch, position)
-      position = after
-      local packed, is, cancel = stored[n], nil, nil
+      position = after + length
+      local packed, is, cancel = stored[n + 1], nil, nil
       is, cancel, attempts, expiries, held, leased_at = runs.head(packed)
       local reply, recorded_as = packed and not is and UNREADABLE or LOST, nil
       if is and held == number then

@@ -82,13 +82,14 @@ do
     places.leave(taken_back, 1)
   end
 
-  -- How many jobs wait.
+  -- How many jobs wait, and whether there are suspects among them that are ready.
   local function count_waiting()
-    local count = call('ZCARD', SCHEDULE)
+    local count, has_suspects = call('ZCARD', SCHEDULE), false
     for _, lane in ipairs(call('SMEMBERS', QUEUES)) do
       count = count + call('ZCARD', READY_KEY .. lane)
+      has_suspects = has_suspects or waiting.is_of_suspects(lane)
     end
-    return count
+    return count, has_suspects
   end
 
   -- Moves ready jobs of a kind that is split off to its lane. Says whether there were any.

@@ -1,13 +1,14 @@
 -- What is counted of a tenant, in a STRING at `tally`: how many jobs wait, how long their payloads are together, how long the
--- longest one has been since nothing waited, and how often a lane has come or gone.
+-- longest one has been since nothing waited, how often a lane has come or gone, and whether there may be suspects.
 
 local tally = {}
 
 do
-  local TALLY, TALLY_BYTES = '>I6I8I6I6', 26
+  local TALLY, TALLY_BYTES = '>I6I8I6I6B', 27
 
   local is_known, is_changed
-  local jobs_now, bytes_now, longest_now, lanes_now
+  local was_there -- or may be of another type, which MGET doesn't tell
+  local jobs_now, bytes_now, longest_now, lanes_now, suspects_now
 
   function tally.start()
     is_known, is_changed = false, false
@@ -17,14 +18,26 @@ do
     return PREFIX .. 'tally'
   end
 
-  local function read()
-    local stored = call('GET', tally_key())
+  local function take(stored)
     if stored and #stored >= TALLY_BYTES then
-      jobs_now, bytes_now, longest_now, lanes_now = unpack_bytes(TALLY, stored)
+      jobs_now, bytes_now, longest_now, lanes_now, suspects_now = unpack_bytes(TALLY, stored)
     else
-      jobs_now, bytes_now, longest_now, lanes_now = 0, 0, 0, 0
+      jobs_now, bytes_now, longest_now, lanes_now, suspects_now = 0, 0, 0, 0, 0
     end
-    is_known = true
+    is_known, was_there = true, stored
+  end
+
+  local function read()
+    take(call('GET', tally_key()))
+  end
+
+  -- Reads the tally and strings at other keys by one command. The first place of the names is the tally's. Returns what
+  -- `reads.strings` does.
+  function tally.read_with(names)
+    names[1] = tally_key()
+    local values = reads.strings(names, 2)
+    take(values[1])
+    return values
   end
 
   -- How much waits, with what this call has changed so far: jobs, bytes, and the longest payload.
@@ -43,6 +56,21 @@ do
     return lanes_now
   end
 
+  -- Whether there may be jobs in lanes of suspects.
+  function tally.may_have_suspects()
+    if not is_known then
+      read()
+    end
+    return suspects_now == 1
+  end
+
+  -- Says that there are some.
+  function tally.has_suspects()
+    if not tally.may_have_suspects() then
+      suspects_now, is_changed = 1, true
+    end
+  end
+
   -- Says that so many jobs wait from now on, with so many bytes of payload, the longest of which has so many.
   function tally.came(jobs_more, bytes_more, longest)
     tally.waiting()
@@ -57,9 +85,12 @@ do
     is_changed = true
   end
 
-  -- Sets right how many jobs wait: an earlier version, which doesn't keep count, may have been at work.
-  function tally.correct(actual)
-    tally.waiting()
+  -- Sets right how many jobs wait, as an earlier version, which doesn't keep count, may have been at work; and whether there are
+  -- suspects.
+  function tally.correct(actual, suspects)
+    if tally.may_have_suspects() ~= suspects then
+      suspects_now, is_changed = suspects and 1 or 0, true
+    end
     if actual ~= jobs_now then
       bytes_now = jobs_now > 0 and floor(bytes_now * actual / jobs_now) or 0
       jobs_now, is_changed = actual, true
@@ -76,13 +107,16 @@ do
     if not is_changed then
       return
     end
+    if not was_there then
+      call('GET', tally_key())
+    end
     if jobs_now == 0 then
-      bytes_now, longest_now = 0, 0
+      bytes_now, longest_now, suspects_now = 0, 0, 0
     end
     if jobs_now == 0 and lanes_now == 0 then
       writes.remove(tally_key())
     else
-      writes.string(tally_key(), pack_bytes(TALLY, jobs_now, bytes_now, longest_now, lanes_now))
+      writes.string(tally_key(), pack_bytes(TALLY, jobs_now, bytes_now, longest_now, lanes_now, suspects_now))
     end
   end
 end

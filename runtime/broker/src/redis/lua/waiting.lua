@@ -25,7 +25,7 @@ do
   local earliest
 
   function waiting.start()
-    filled, members_of, count, last_lane = nil, nil, 0, nil
+    filled, members_of, count, base, last_lane = nil, nil, 0, nil, nil
     was_empty, left, moved, scheduled, earliest = false, nil, nil, nil, huge
   end
 
@@ -45,12 +45,19 @@ do
     return false
   end
 
+  -- Says what is stored at the sequence.
+  function waiting.begin_at(stored)
+    base = tonumber(stored or 0)
+    if not base then
+      error(redis.error_reply('UNREADABLE ' .. SEQUENCE))
+    end
+  end
+
   local function members_for(lane)
     if not filled then
       filled, members_of = {}, {}
-      base = tonumber(call('GET', SEQUENCE) or 0)
       if not base then
-        error(redis.error_reply('UNREADABLE ' .. SEQUENCE))
+        waiting.begin_at(call('GET', SEQUENCE))
       end
     end
     local members = members_of[lane]
@@ -130,11 +137,18 @@ do
     end
   end
 
+  function waiting.is_of_suspects(lane)
+    return sub(lane, -#SUSPECTS) == SUSPECTS
+  end
+
   local function fill(lane)
     local key = READY_KEY .. lane
     if call('ZCARD', key) == 0 then
       writes.value('SADD', QUEUES, lane)
       was_empty = true
+      if waiting.is_of_suspects(lane) then
+        tally.has_suspects()
+      end
     end
     writes.knows(key)
   end
