@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandhog_broker::{Broker, Keep, LeaseAsk, Ran, Renew, Renewal, Settle};
+use sandhog_broker::{Broker, Keep, LeaseAsk, Ran, Renew, Renewal, Settle, Sweep};
 use sandhog_core::account::{Day, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
@@ -75,8 +75,11 @@ impl Pair {
     async fn lease(&self, way: &dyn Broker, job: &NewJob, ttl: Duration) -> LeaseToken {
         let queues = [(job.queue.clone(), 1)];
         loop {
+            // No daemon knows the tenant, or would take back its leases at once.
+            let swept = way.sweep(&self.tenant, Sweep::new(u32::MAX)).await;
             let ask = LeaseAsk::new(&self.tenant, &queues, ttl);
-            let leases = way.lease(ask).await.map(|leased| leased.leases).unwrap_or_default();
+            let leased = if swept.is_ok() { way.lease(ask).await.ok() } else { None };
+            let leases = leased.map(|leased| leased.leases).unwrap_or_default();
             match leases.into_iter().find(|lease| lease.token.job == job.id) {
                 Some(lease) => return lease.token,
                 None => sleep(REST).await,
