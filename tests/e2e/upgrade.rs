@@ -382,3 +382,34 @@ async fn a_fleet_of_both_versions_loses_nothing_and_repeats_no_effect() {
     let counted = programs.len() * TIMES * (AT_ONCE + 1);
     assert_eq!(counter(&*broker, "hog", "runs").await, counted.to_string());
 }
+
+/// A tenant's own user serves both versions as long as it has the rules of the one before; with those of this one, this one alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_user_of_the_version_before_serves_both() {
+    let (old, new) = (old(), binary());
+    let own = "[tenants.acme.broker]\npassword = { file = \"acme.password\" }\n";
+    let mut site = Site::new(Backend::Redis(Fsync::EverySecond), own).with_hog("acme", "");
+    site.write("acme.password", b"secret\n");
+    let client = redis::Client::open(site.redis().url()).expect("the url is right");
+    let mut server = client.get_connection().expect("the server is up");
+    let mut allow = |program: &Path| {
+        let printed = site.json_of(program, &["tenant", "acl", "acme"]);
+        let words = printed["command"].as_array().expect("words").iter().map(|word| word.as_str());
+        let words: Vec<&str> = words.collect::<Option<_>>().expect("texts");
+        redis::Cmd::new().arg(&words).query::<()>(&mut server).expect("the rules are right");
+    };
+    let runs = |program: &Path| {
+        let mut daemon = site.daemon_of(program);
+        let printed = site.json_of(program, &["enqueue", "hog.echo", "1", "--wait", "--timeout", "3m"]);
+        assert_eq!(printed["state"], "succeeded", "{printed}");
+        daemon.signal("TERM");
+        assert!(daemon.wait().success());
+    };
+    allow(&old);
+    runs(&old);
+    runs(&new);
+    allow(&new);
+    runs(&new);
+    let refused = site.sandhog_of(&old, &["enqueue", "hog.echo", "1"]);
+    assert!(!refused.status.success(), "it calls no functions: {refused:?}");
+}

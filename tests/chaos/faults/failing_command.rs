@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::RngExt;
-use sandhog_broker::redis::acl_rules;
+use sandhog_broker::redis::{Role, acl_rules};
 use sandhog_tests::tenant;
 use tokio::time::sleep;
 
@@ -30,7 +30,7 @@ struct FailingCommand {
 
 /// All commands that it takes to work for a tenant.
 fn commands() -> Vec<String> {
-    let rules = acl_rules(&tenant(TENANTS[0]));
+    let rules = acl_rules(&tenant(TENANTS[0]), Role::Worker);
     rules.iter().filter_map(|rule| rule.strip_prefix('+')).map(str::to_owned).collect()
 }
 

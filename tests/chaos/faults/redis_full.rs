@@ -31,6 +31,8 @@ const AT_ONCE: usize = 16;
 const TTL: Duration = Duration::from_secs(5);
 /// How much less than it holds already it may hold: more than what comes and goes with the connections of clients.
 const LESS: u64 = 256 << 10;
+/// Within this time it is full: before the jobs that fill it are past theirs.
+const FULL_WITHIN: Duration = Duration::from_secs(1);
 /// Within this time what is past its time is removed: each tenant has its turn within seconds.
 const REMOVED_WITHIN: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_millis(20);
@@ -38,7 +40,7 @@ const REST: Duration = Duration::from_millis(20);
 pub(crate) const KIND: Kind = Kind {
     name: "redis-full",
     fits: with_redis,
-    draw: |r, _| Box::new(RedisFull { kept: millis(r, 1_000, 3_000), id: r.random() }),
+    draw: |r, _| Box::new(RedisFull { kept: millis(r, 2_000, 4_000), id: r.random() }),
 };
 
 #[derive(Debug)]
@@ -59,12 +61,8 @@ impl Fault for RedisFull {
         let mut connection = connection(&redis).await?;
         let trouble = world.trouble_of_all();
         self.fill(world).await?;
-        let bound = used(&mut connection).await?.saturating_sub(LESS);
-        let mut command = redis::cmd("CONFIG");
-        command.arg("SET").arg("maxmemory").arg(bound).query_async::<()>(&mut connection).await?;
+        timeout(FULL_WITHIN, self.bound(world, &mut connection)).await.context("Redis isn't full")??;
         let full_at = world.history.now();
-        let refused = world.direct.enqueue(&tenant(BALLAST), &[self.ballast(u128::MAX, 1)]).await;
-        ensure!(matches!(refused, Err(Error::Full { .. })), "Redis isn't full: {refused:?}");
         timeout(REMOVED_WITHIN, emptied(world)).await.context("what is past its time isn't removed")?;
         let time = world.history.now().saturating_sub(full_at).saturating_sub(self.kept);
         world.history.note(Event::Took {
@@ -82,6 +80,21 @@ impl RedisFull {
     fn ballast(&self, number: u128, length: usize) -> NewJob {
         let id = JobId::from_parts(Timestamp::from_millis(1), self.id.wrapping_add(number));
         NewJob { id, payload: vec![b'x'; length], ..hog_job("hog.echo", "") }
+    }
+
+    /// Lets it hold no more than it does, and returns once it refuses a job for that. What connections hold of the jobs that
+    /// were just stored goes first, so it may take several tries.
+    async fn bound(&self, world: &World, connection: &mut MultiplexedConnection) -> anyhow::Result<()> {
+        let job = [self.ballast(u128::MAX, 1)];
+        loop {
+            let bound = used(connection).await?.saturating_sub(LESS);
+            let mut command = redis::cmd("CONFIG");
+            command.arg("SET").arg("maxmemory").arg(bound).query_async::<()>(connection).await?;
+            match world.direct.enqueue(&tenant(BALLAST), &job).await {
+                Err(Error::Full { .. }) => return Ok(()),
+                Ok(_) | Err(_) => sleep(REST).await,
+            }
+        }
     }
 
     /// Stores jobs, and has them succeed.
