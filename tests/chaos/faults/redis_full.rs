@@ -60,6 +60,8 @@ impl Fault for RedisFull {
         let redis = world.redis().await;
         let mut connection = connection(&redis).await?;
         let trouble = world.trouble_of_all();
+        // The bound of an earlier one of its kind, which has got out of it, leaves no room for as much again.
+        set_bound(&mut connection, 0).await?;
         self.fill(world).await?;
         timeout(FULL_WITHIN, self.bound(world, &mut connection)).await.context("Redis isn't full")??;
         let full_at = world.history.now();
@@ -88,8 +90,7 @@ impl RedisFull {
         let job = [self.ballast(u128::MAX, 1)];
         loop {
             let bound = used(connection).await?.saturating_sub(LESS);
-            let mut command = redis::cmd("CONFIG");
-            command.arg("SET").arg("maxmemory").arg(bound).query_async::<()>(connection).await?;
+            set_bound(connection, bound).await?;
             match world.direct.enqueue(&tenant(BALLAST), &job).await {
                 Err(Error::Full { .. }) => return Ok(()),
                 Ok(_) | Err(_) => sleep(REST).await,
@@ -127,6 +128,11 @@ impl RedisFull {
 fn succeeded(token: sandhog_core::id::LeaseToken, keep: Keep) -> Settle {
     let settlement = Settlement::Succeed { output: Vec::new(), effects: Effects::default() };
     Settle { token, ran: None, settlement, progress: None, log: Vec::new(), keep }
+}
+
+/// Says how much memory a server may use; 0 is as much as there is.
+async fn set_bound(connection: &mut MultiplexedConnection, bytes: u64) -> redis::RedisResult<()> {
+    redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(bytes).query_async(connection).await
 }
 
 /// How much memory a server uses.
