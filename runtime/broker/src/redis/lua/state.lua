@@ -264,7 +264,7 @@ do
       return
     end
     local earliest, gone, going = huge, nil, nil
-    local strings, s = writes.own_strings(), 0
+    local strings, s = writes.own_strings(), 1
     for n = 1, changed_count do
       local key = changed[n]
       local entry = known[key]
