@@ -29,7 +29,7 @@ demo: daemon ## Thumbnail pictures while hogs spin (BROKER=redis, PICTURES=folde
 	@BROKER=$(BROKER) PICTURES=$(PICTURES) scripts/demo.sh
 
 .PHONY: test
-test: lint build ## Run everything that proves it: lints, unit, conformance, simulation, whole-system
+test: lint build previous ## Run everything that proves it: lints, unit, conformance, simulation, whole-system
 	cargo test --release --workspace --locked
 	CARGO_TARGET_DIR=$(SANDHOG_CACHE)/guest-native cargo test --locked --manifest-path plugins/Cargo.toml --workspace
 	@scripts/js.sh npm test --workspaces --silent
@@ -37,7 +37,7 @@ test: lint build ## Run everything that proves it: lints, unit, conformance, sim
 	@scripts/python.sh test sdk/python $(PYTHON_PLUGINS)
 
 .PHONY: chaos
-chaos: daemon ## Break things while jobs run, and check that nothing is lost (SECONDS=60, ON=cluster; or SEED=n to play one again)
+chaos: daemon previous ## Break things while jobs run, and check that nothing is lost (SECONDS=60, ON=cluster; or SEED=n to play one again)
 	CHAOS_SEED=$(SEED) CHAOS_ON=$(ON) CHAOS_SECONDS=$(if $(SEED),,$(SECONDS)) cargo test --release --workspace --locked --test chaos
 
 .PHONY: bench
@@ -86,6 +86,11 @@ build: daemon languages ## Build the daemon and the plugins, in every language
 .PHONY: daemon
 daemon: plugins
 	cargo build --release --locked --workspace
+
+# After this version's, of which it takes over what both have in common.
+.PHONY: previous
+previous: daemon ## Build the version before this one, for tests in which both meet
+	@scripts/previous.sh >/dev/null
 
 .PHONY: plugins
 plugins: setup ## Build the plugins to components

@@ -12,7 +12,7 @@ use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 use sandhog_tests::tenant;
 
-use crate::check::{Found, Limits, OfTenant, violations};
+use crate::check::{Found, Limits, OfTenant, expiries_max, violations};
 use crate::history::{Entry, Event, Run};
 use crate::plan::{End, Hold, Job};
 
@@ -149,6 +149,23 @@ impl Scene {
         self.acme().state.insert(key, value.to_owned());
     }
 
+    /// Has daemons killed so often in the midst of the dead job, and that buried for it.
+    fn kill_with_the_dead(&mut self, times: usize) {
+        for time in 0..times {
+            let daemon = format!("d2.{time}");
+            let number = 100 + time as u64;
+            let job = id(DEAD).to_string();
+            let begun = Run { number, daemon: daemon.clone(), tenant: "acme".to_owned(), job, attempt: 1 };
+            let robbed = Event::Robbed { fault: "kill", daemon };
+            self.events.extend([Event::Began(begun), robbed, Event::Ended { run: number }]);
+        }
+        let dead = self.record(DEAD);
+        (dead.reason, dead.attempts) = (Some(Reason::LeaseExpired), 0);
+        let ends = [RunEnd::Succeeded, RunEnd::Succeeded, RunEnd::Retried];
+        let accounts = ends.map(|end| Account::of(end, Usage::default(), Traffic::default()));
+        self.acme().spent = accounts.iter().fold(Account::default(), |sum, account| sum.and(account));
+    }
+
     fn wrong(&self) -> Vec<String> {
         let at = |(nth, event): (usize, &Event)| (Duration::from_millis(nth as u64), event.clone());
         let entries: Vec<Entry> = self.events.iter().enumerate().map(at).collect();
@@ -158,6 +175,9 @@ impl Scene {
 
 pub(crate) fn nothing_is_wrong_with_a_good_history() {
     assert_eq!(Scene::good().wrong(), Vec::<String>::new());
+    let mut killing = Scene::good();
+    killing.kill_with_the_dead(expiries_max() + 1);
+    assert_eq!(killing.wrong(), Vec::<String>::new());
 }
 
 /// What is wrong, and with which word the check says so.
@@ -171,6 +191,7 @@ const FLAWS: &[Flaw] = &[
     ("settled wrongly", |scene| scene.record(DONE).state = State::Cancelled),
     ("settled wrongly", |scene| scene.record(DEAD).state = State::Succeeded),
     ("settled wrongly", |scene| scene.record(DEAD).reason = Some(Reason::LeaseExpired)),
+    ("settled wrongly", |scene| scene.kill_with_the_dead(expiries_max())),
     ("settled wrongly", |scene| scene.record(CANCELLED).state = State::Succeeded),
     ("effects: job", |scene| scene.set(format!("runs/{}", id(DONE)), "2")),
     ("effects: job", |scene| drop(scene.acme().state.remove(&format!("runs/{}", id(DONE))))),

@@ -9,8 +9,9 @@ use sandhog_core::job::{JobRecord, State};
 use sandhog_core::reason::Reason;
 use serde_json::Value;
 
-use crate::history::{Entry, Event};
+use crate::history::{Entry, Event, Run};
 use crate::plan::{End, Job};
+use crate::recovery::under_way;
 
 /// Runs under way at once.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +53,11 @@ impl Child {
         let number = u32::try_from(payload["number"].as_u64()?).ok()?;
         Some(Self { parent: text("parent")?, number, run: text("run")? })
     }
+}
+
+/// How often a job may lose its lease: so often as a daemon allows that is told nothing about it.
+pub(crate) fn expiries_max() -> usize {
+    sandhog::config::Lease::default().expiries_max as usize
 }
 
 /// Everything that doesn't hold, in words.
@@ -134,6 +140,9 @@ impl Case<'_> {
                 State::Scheduled | State::Ready | State::Leased => false,
                 State::Cancelled => asked.contains(id),
                 State::Succeeded => end == End::Return && !cancelled.contains(id),
+                State::Dead if *reason == Some(Reason::LeaseExpired) => {
+                    self.robbed(id) > expiries_max() && !cancelled.contains(id)
+                }
                 State::Dead => {
                     end == End::Fail && *reason == Some(Reason::FailedPermanently) && !cancelled.contains(id)
                 }
@@ -144,6 +153,17 @@ impl Case<'_> {
             }
         }
         wrong
+    }
+
+    /// How often a daemon was robbed of a run of this job.
+    fn robbed(&self, id: &JobId) -> usize {
+        let (job, tenant) = (id.to_string(), self.tenant.as_str());
+        let is_of_it = |run: &&&Run| run.job == job && run.tenant == tenant;
+        let runs = self.entries.iter().enumerate().filter_map(|(nth, (_, event))| match event {
+            Event::Robbed { daemon, .. } => Some(under_way(&self.entries[..nth], daemon)),
+            _ => None,
+        });
+        runs.map(|runs| runs.iter().filter(is_of_it).count()).sum()
     }
 
     /// All effects of a job that succeeded are there, once, and are those of the run whose output was kept; of others there

@@ -2,9 +2,9 @@
 //! stale by then it tries whatever a holder may do. All of it is to be refused, and to leave no trace.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sandhog_broker::{Broker, Keep, LeaseAsk, Ran, Renew, Renewal, Settle};
+use sandhog_broker::{Broker, Keep, LeaseAsk, Ran, Renew, Renewal, Settle, Sweep};
 use sandhog_core::account::{Day, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
@@ -37,6 +37,12 @@ pub(crate) async fn hold(world: Arc<World>, over: watch::Receiver<bool>) {
     }
 }
 
+/// A lease, which holds until then at least.
+struct Held {
+    token: LeaseToken,
+    until: Instant,
+}
+
 struct Pair {
     world: Arc<World>,
     tenant: TenantId,
@@ -47,21 +53,22 @@ impl Pair {
         let (slow_way, quick_way) = (&*self.world.client, &*self.world.direct);
         let job = hog_job("hog.echo", "1");
         until_answered(|| slow_way.enqueue(&self.tenant, std::slice::from_ref(&job))).await;
-        let stale = self.lease(slow_way, &job, SLOW).await;
+        let stale = self.lease(slow_way, &job, SLOW).await.token;
         let held = self.lease(quick_way, &job, QUICK).await;
-        self.try_all(stale, &job).await;
+        self.try_all(stale, &job, Some(&held)).await;
+        let held = held.token;
         let settle = self.settle(held, "quick", succeed("quick", &job));
         // Once more, as if the answer had been lost.
         for _ in 0..2 {
             let reply =
                 until_answered(|| quick_way.settle(&self.tenant, std::slice::from_ref(&settle))).await;
             if reply != [SettleReply::Applied] {
-                // The round took longer than its lease.
-                return;
+                // The round took longer than its lease. What it leaves would change while the next one compares.
+                return self.clear(&job).await;
             }
             self.world.history.note(Event::Settled { job: job.id, lease: held.lease });
         }
-        self.try_all(stale, &job).await;
+        self.try_all(stale, &job, None).await;
         let counted = self.state(quick_way, &key("quick", &job)).await;
         let after = format!("counted {:?}", counted.as_deref().map(String::from_utf8_lossy));
         self.world.history.note(Event::Trace {
@@ -72,20 +79,39 @@ impl Pair {
     }
 
     /// Leases the job, however long that takes.
-    async fn lease(&self, way: &dyn Broker, job: &NewJob, ttl: Duration) -> LeaseToken {
+    async fn lease(&self, way: &dyn Broker, job: &NewJob, ttl: Duration) -> Held {
         let queues = [(job.queue.clone(), 1)];
         loop {
+            // No daemon knows the tenant, or would take back its leases at once.
+            let swept = way.sweep(&self.tenant, Sweep::new(u32::MAX)).await;
             let ask = LeaseAsk::new(&self.tenant, &queues, ttl);
-            let leases = way.lease(ask).await.map(|leased| leased.leases).unwrap_or_default();
+            let until = Instant::now() + ttl;
+            let leased = if swept.is_ok() { way.lease(ask).await.ok() } else { None };
+            let leases = leased.map(|leased| leased.leases).unwrap_or_default();
             match leases.into_iter().find(|lease| lease.token.job == job.id) {
-                Some(lease) => return lease.token,
+                Some(lease) => return Held { token: lease.token, until },
                 None => sleep(REST).await,
             }
         }
     }
 
-    /// Tries all that a holder may do, and notes what was answered and what has changed.
-    async fn try_all(&self, token: LeaseToken, job: &NewJob) {
+    /// Has a job end, whoever holds it.
+    async fn clear(&self, job: &NewJob) {
+        let way = &*self.world.direct;
+        loop {
+            until_answered(|| way.cancel(&self.tenant, job.id)).await;
+            until_answered(|| way.sweep(&self.tenant, Sweep::new(u32::MAX))).await;
+            let record = until_answered(|| way.job(&self.tenant, job.id)).await;
+            if record.is_none_or(|record| record.state.is_final()) {
+                return;
+            }
+            sleep(REST).await;
+        }
+    }
+
+    /// Tries all that a holder may do, and notes what was answered; and what has changed, unless the other one's lease may have
+    /// run out meanwhile.
+    async fn try_all(&self, token: LeaseToken, job: &NewJob, other: Option<&Held>) {
         let before = self.trace(job).await;
         let way = &*self.world.client;
         let renew = Renew { token, progress: Some(progress()), log: vec![line()] };
@@ -106,7 +132,9 @@ impl Pair {
             self.note(job, call, reply == [SettleReply::Lost]);
         }
         let after = self.trace(job).await;
-        self.world.history.note(Event::Trace { job: job.id, before, after });
+        if other.is_none_or(|held| Instant::now() < held.until) {
+            self.world.history.note(Event::Trace { job: job.id, before, after });
+        }
     }
 
     fn note(&self, job: &NewJob, call: &'static str, refused: bool) {

@@ -47,7 +47,7 @@ fn is_next(run: &Run, next: &Run) -> bool {
 }
 
 /// The runs of this daemon that have begun and not ended.
-fn under_way<'a>(entries: &'a [Entry], daemon: &str) -> Vec<&'a Run> {
+pub(crate) fn under_way<'a>(entries: &'a [Entry], daemon: &str) -> Vec<&'a Run> {
     let ended: BTreeSet<u64> = entries
         .iter()
         .filter_map(|(_, event)| match event {

@@ -25,7 +25,7 @@ use sandhog_core::id::{Kind, QueueName, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_tests::{Clock, Fsync, Proxy, Redis, binary, component, tenant, with_section};
 use tempfile::TempDir;
-use tokio::sync::{Mutex as Turns, MutexGuard};
+use tokio::sync::{Mutex as Turns, MutexGuard, RwLock};
 use tokio::task::block_in_place;
 use tokio::time::{sleep, timeout};
 
@@ -38,6 +38,9 @@ use crate::witness::Witness;
 
 /// What the daemons are told.
 pub(crate) const LIMITS: Limits = Limits { daemon: 6, tenants: [("acme", 4), ("globex", 3)] };
+
+/// A tenant whose jobs take up room, and are run by nobody.
+pub(crate) const BALLAST: &str = "ballast";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -67,6 +70,8 @@ pub(crate) struct World {
     pub(crate) client: Arc<dyn Broker>,
     /// The broker, by no way that can go wrong.
     pub(crate) direct: Arc<dyn Broker>,
+    /// Held by whoever takes a right from the daemons' user, and shared by those whose daemons do things by halves then.
+    pub(crate) rights: RwLock<()>,
     store: Store,
     witness: Witness,
     logs: Mutex<Vec<(String, Arc<Log>)>>,
@@ -152,6 +157,7 @@ impl World {
             daemons: of_world,
             client,
             direct,
+            rights: RwLock::default(),
             store,
             witness,
             logs: Mutex::default(),
@@ -159,7 +165,7 @@ impl World {
         };
         for daemon in &world.daemons {
             let mut process = daemon.process.lock().await;
-            *process = Some(world.start_process(daemon).await?);
+            *process = Some(world.start_process(&binary(), daemon).await?);
         }
         Ok(world)
     }
@@ -212,17 +218,27 @@ impl World {
 
     /// Starts a successor, as a supervisor would: until it is ready.
     pub(crate) async fn restart(&self, nth: usize, process: &mut Option<Process>) -> anyhow::Result<()> {
-        *process = Some(self.start_process(&self.daemons[nth]).await?);
+        self.restart_as(&binary(), nth, process).await
+    }
+
+    /// As [`Self::restart`], of another program.
+    pub(crate) async fn restart_as(
+        &self,
+        program: &Path,
+        nth: usize,
+        process: &mut Option<Process>,
+    ) -> anyhow::Result<()> {
+        *process = Some(self.start_process(program, &self.daemons[nth]).await?);
         Ok(())
     }
 
-    async fn start_process(&self, daemon: &Daemon) -> anyhow::Result<Process> {
+    async fn start_process(&self, program: &Path, daemon: &Daemon) -> anyhow::Result<Process> {
         let starting = async {
             loop {
                 let name = daemon.next();
                 let config = self.store.config(daemon.way.as_ref().map(Proxy::port));
                 daemon.configure(&name, self.witness.port(), config.as_ref())?;
-                let mut sandhog = std::process::Command::new(binary());
+                let mut sandhog = std::process::Command::new(program);
                 sandhog.envs(daemon.clock.iter().flat_map(Clock::env));
                 let process = Process::start(sandhog, &daemon.config())?;
                 daemon.now().log = process.log();
@@ -253,8 +269,22 @@ impl World {
 
     /// Gives these daemons, which nothing is wrong with any more, a job each, and notes whether they begin it in time.
     pub(crate) async fn probe(&self, daemons: &[usize], fault: &'static str) -> anyhow::Result<()> {
-        let over = self.history.now();
         self.history.note(Event::Over { fault });
+        self.give_jobs(daemons, fault, "until a daemon that it touched begins a new job").await
+    }
+
+    /// As [`Self::probe`], while a fault goes on that doesn't touch these.
+    pub(crate) async fn probe_meanwhile(&self, daemons: &[usize], fault: &'static str) -> anyhow::Result<()> {
+        self.give_jobs(daemons, fault, "until one that it doesn't touch begins a new job meanwhile").await
+    }
+
+    async fn give_jobs(
+        &self,
+        daemons: &[usize],
+        fault: &'static str,
+        what: &'static str,
+    ) -> anyhow::Result<()> {
+        let given_at = self.history.now();
         let mut probes = Vec::new();
         for daemon in daemons.iter().map(|nth| &self.daemons[*nth]) {
             let begun = daemon.troubles.begun.load(Ordering::SeqCst);
@@ -273,12 +303,8 @@ impl World {
                 |entries: &[Entry]| entries.iter().rev().find(|(_, event)| is_it(event)).map(|(at, _)| *at);
             let begun_at = timeout(FETCHES_WITHIN + BUSY, self.history.until(find)).await.ok();
             if let Some(begun_at) = begun_at {
-                let time = begun_at.saturating_sub(over);
-                self.history.note(Event::Took {
-                    fault,
-                    what: "until a daemon that it touched begins a new job",
-                    time,
-                });
+                let time = begun_at.saturating_sub(given_at);
+                self.history.note(Event::Took { fault, what, time });
             }
             // What was touched in the meantime is asked again by whoever touched it.
             if begun_at.is_some() || daemon.troubles.begun.load(Ordering::SeqCst) == troubles {
@@ -360,7 +386,7 @@ impl Daemon {
     }
 
     /// The tenant that no other daemon has.
-    fn tenant(&self) -> TenantId {
+    pub(crate) fn tenant(&self) -> TenantId {
         tenant(&format!("probe-{}", self.nth))
     }
 
@@ -381,10 +407,10 @@ impl Daemon {
         let ttl = LEASE_TTL.as_millis();
         let text = format!(
             "[broker]\n{broker}\n\n\
-             [lease]\nttl = \"{ttl}ms\"\nmargin = \"250ms\"\nrenew_every = \"250ms\"\nexpiries_max = 100\n\n\
+             [lease]\nttl = \"{ttl}ms\"\nmargin = \"250ms\"\nrenew_every = \"250ms\"\n\n\
              [engine]\nthreads = 1\nconcurrency = {daemon}\ncache = \"{}\"\n\n\
              [limits]\ntimeout = \"2s\"\n\n[shutdown]\ngrace = \"500ms\"\n\n\
-             [tenants.acme]\nconcurrency = {of_acme}\n[tenants.globex]\nconcurrency = {of_globex}\n[tenants.{of_tenants}]\n",
+             [tenants.acme]\nconcurrency = {of_acme}\n[tenants.globex]\nconcurrency = {of_globex}\n[tenants.{of_tenants}]\n[tenants.{BALLAST}]\n",
             cache.display()
         );
         self.write("sandhog.toml", text.as_bytes())?;

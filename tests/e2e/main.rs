@@ -22,4 +22,5 @@ mod queues;
 mod quotas;
 mod templates;
 mod tenants;
+mod upgrade;
 mod usage;

@@ -122,8 +122,8 @@ async fn two_tenants_run_by_users_of_their_own_with_the_default_user_off() {
     fs::write(site.path().join("globex.url"), url).expect("a file");
     let mut server = admin(&mut site);
     for name in ["acme", "globex"] {
-        let printed = site.json(&["tenant", "acl", name]);
-        let words = printed["command"].as_array().expect("words");
+        let printed = site.json(&["tenant", "acl", name, "--role", "worker"]);
+        let words = printed["users"][0]["command"].as_array().expect("words");
         let words: Vec<&str> = words.iter().filter_map(|word| word.as_str()).collect();
         assert!(!words.iter().any(|word| word.contains("p@ss") || word.contains("secret")), "{words:?}");
         let () = ask(&mut server, &words);

@@ -7,6 +7,7 @@
 mod clock;
 mod components;
 mod daemon;
+mod previous;
 mod proxy;
 mod redis;
 mod site;
@@ -16,6 +17,7 @@ mod web;
 pub use clock::Clock;
 pub use components::{burn, component_of, with_section};
 pub use daemon::Daemon;
+pub use previous::previous;
 pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
 pub use sandhog_guests::{ECHO, SPIN, TRAP};

@@ -194,6 +194,18 @@ impl Site {
         Daemon::start(&self.config())
     }
 
+    /// Starts a daemon of another `sandhog`.
+    #[must_use]
+    pub fn daemon_of(&self, program: &Path) -> Daemon {
+        Daemon::start_with(self.command_of(program))
+    }
+
+    fn command_of(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.arg("--config").arg(self.config());
+        command
+    }
+
     /// An interpreter takes many seconds to compile, of all cores: one test does it, and the others find it in the cache.
     fn compile_interpreters(&self) {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -208,12 +220,15 @@ impl Site {
     /// # Panics
     /// If it can't be started.
     pub fn sandhog(&self, arguments: &[&str]) -> Output {
-        Command::new(binary())
-            .arg("--config")
-            .arg(self.config())
-            .args(arguments)
-            .output()
-            .expect("the command can be started")
+        self.sandhog_of(&binary(), arguments)
+    }
+
+    /// Runs the command of another `sandhog`.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn sandhog_of(&self, program: &Path, arguments: &[&str]) -> Output {
+        self.command_of(program).args(arguments).output().expect("the command can be started")
     }
 
     /// Runs the command with `--json`, and returns what it prints.
@@ -221,7 +236,15 @@ impl Site {
     /// # Panics
     /// If it fails or prints anything else.
     pub fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.sandhog(&[&["--json"], arguments].concat());
+        self.json_of(&binary(), arguments)
+    }
+
+    /// As [`Self::json`], of another `sandhog`.
+    ///
+    /// # Panics
+    /// If it fails or prints anything else.
+    pub fn json_of(&self, program: &Path, arguments: &[&str]) -> Value {
+        let output = self.sandhog_of(program, &[&["--json"], arguments].concat());
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "sandhog {arguments:?}: {stderr}");
         serde_json::from_slice(&output.stdout).expect("JSON on standard output")
@@ -280,13 +303,12 @@ pub async fn all_final(broker: &dyn Broker, of: &TenantId) -> Counts {
 pub async fn settled(broker: &dyn Broker, of: &TenantId, wanted: impl Fn(&Counts) -> bool) -> Counts {
     let until = Instant::now() + PATIENCE;
     loop {
-        // While a test holds the broker down, it can't answer.
-        if let Ok(counts) = broker.counts(of).await
-            && wanted(&counts)
-        {
-            return counts;
+        let counts = broker.counts(of).await;
+        match counts {
+            Ok(counts) if wanted(&counts) => return counts,
+            // While a test holds the broker down, it can't answer.
+            _ => assert!(Instant::now() < until, "jobs of {of} are still under way: {counts:?}"),
         }
-        assert!(Instant::now() < until, "jobs of {of} are still under way");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }

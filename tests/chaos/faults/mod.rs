@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 mod cut;
 mod deploy;
+mod failing_command;
 mod failover;
 mod half_open;
 mod kill;
@@ -11,10 +12,12 @@ mod redis_drops;
 mod redis_full;
 mod redis_kill;
 mod redis_stop;
+mod silent_shard;
 mod slot_move;
 mod slow;
 mod stop;
 mod term;
+pub(crate) mod version_mix;
 mod ways;
 
 use std::fmt::Debug;
@@ -35,6 +38,7 @@ pub(crate) const KINDS: &[Kind] = &[
     clock::KIND,
     cut::KIND,
     deploy::KIND,
+    failing_command::KIND,
     failover::KIND,
     half_open::KIND,
     kill::KIND,
@@ -43,10 +47,12 @@ pub(crate) const KINDS: &[Kind] = &[
     redis_full::KIND,
     redis_kill::KIND,
     redis_stop::KIND,
+    silent_shard::KIND,
     slot_move::KIND,
     slow::KIND,
     stop::KIND,
     term::KIND,
+    version_mix::KIND,
 ];
 
 /// One that strikes at a time of its plan.

@@ -248,7 +248,8 @@ do
     return lane_of_each[n]
   end
 
-  -- The run that a job has now that it is leased, and what a lease says of it; nothing if the job or its run can't be read.
+  -- The run that a job has now that it is leased, and what a lease says of it; nothing if the job or its run can't be read, and
+  -- false if it doesn't wait any more: an earlier version, which knows of no lanes, has cancelled it and left it in one.
   local function lease_of(job, packed)
     local priority, _, unique_key = jobs.read(job)
     if not priority then
@@ -264,6 +265,9 @@ do
     local places = is and runs.open(tail)
     if not places then
       return nil
+    end
+    if is ~= READY then
+      return false
     end
     local head = pack_bytes(RUN_HEAD, LEASED, cancel, attempts, expiries, held + 1, now, finished_at)
     return head .. tail, pack_bytes(LEASE_HEAD, held + 1, attempts, expiries, runs.faults_in(places))
@@ -290,10 +294,11 @@ do
     return true, payload_at_before
   end
 
-  -- Hands out the first so many of the jobs that were found. Returns the leases, the ids of jobs that can't be read, and the ids of
-  -- the leased ones if all of them have their first lease, or else false. With `are_fresh` it is taken that what has no run has nothing else in its place, and
-  -- `writes.commit` will tell.
-  local function hand_out(count, ttl, are_fresh)
+  -- Hands out the first so many of the jobs that were found, and no more than so many bytes of payload: an earlier version, which
+  -- keeps no tally, may have stored longer ones than that knows of. Returns the leases, the ids of jobs that can't be read, the ids
+  -- of the leased ones if all of them have their first lease, or else false, and how many jobs all of them are. With `are_fresh` it
+  -- is taken that what has no run has nothing else in its place, and `writes.commit` will tell.
+  local function hand_out(count, ttl, bytes, are_fresh)
     local names = {}
     for n = 1, count do
       names[2 * n - 1], names[2 * n] = JOB_KEY .. ids[n], RUN_KEY .. ids[n]
@@ -306,7 +311,7 @@ do
     local runs_new, f = are_fresh and writes.fresh() or writes.own_strings(), 1
     local leases, leased, l = {}, {}, 0
     local unreadable_ids, first_count = {}, 0
-    local length, has_limits = 0, next(limits) ~= nil
+    local gone, length, has_limits = 0, 0, next(limits) ~= nil
     start_before, payload_at_before = nil, 0
     for n = 1, count do
       local id, job, packed = ids[n], stored[2 * n - 1], stored[2 * n]
@@ -320,9 +325,12 @@ do
           job = reads.ALIEN
         end
         run, head = lease_of(job, packed)
-        payload_at = run and jobs.payload_at(job)
+        payload_at = run ~= nil and jobs.payload_at(job)
       end
-      if run then
+      if run and l > 0 and length + #job - payload_at > bytes then
+        count = n - 1
+        break
+      elseif run then
         l = l + 1
         if packed then
           runs_there[r + 1], runs_there[r + 2] = names[2 * n], run
@@ -335,10 +343,12 @@ do
           first_count = first_count + 1
         end
         leases[l], leased[l] = id .. head .. job, id
-        length = length + #job - payload_at
+        gone, length = gone + 1, length + #job - payload_at
         if has_limits and limits[n] then
           places.take(id, limits[n])
         end
+      elseif run == false then
+        gone, length = gone + 1, length + #job - payload_at
       else
         unreadable_ids[#unreadable_ids + 1] = id
         if job then
@@ -352,10 +362,10 @@ do
     for n = 1, l do
       expiries[2 * n + 1], expiries[2 * n + 2] = expires, leased[l + 1 - n]
     end
-    if l > 0 then
-      tally.went(l, length)
+    if gone > 0 then
+      tally.went(gone, length)
     end
-    return leases, unreadable_ids, first_count == l and leased
+    return leases, unreadable_ids, first_count == l and leased, count
   end
 
   local function asked_key(daemon)
@@ -458,7 +468,7 @@ do
         leases = {}
       else
         local count = fit_into(bytes)
-        leases, unreadable_ids, first_ones = hand_out(count, ttl, are_fresh and 2 * count <= SLICE)
+        leases, unreadable_ids, first_ones, count = hand_out(count, ttl, bytes, are_fresh and 2 * count <= SLICE)
         take(count)
       end
     end

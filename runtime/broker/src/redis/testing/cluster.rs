@@ -101,6 +101,32 @@ impl Cluster {
         });
     }
 
+    /// Lets a node say nothing from now on, and nobody take it for gone.
+    ///
+    /// # Panics
+    /// If a node isn't there.
+    pub fn silence(&self, nth: usize) {
+        self.tell_all(&["CONFIG", "SET", "cluster-node-timeout", PATIENT_MS]);
+        self.nodes[nth].pause();
+    }
+
+    /// Ends a [`Self::silence`], once no node waits for another one's answer from that time.
+    ///
+    /// # Panics
+    /// If a node isn't there.
+    pub fn end_silence(&self, nth: usize) {
+        self.nodes[nth].resume();
+        until("the nodes have heard of each other again", || {
+            let waits = |node: &Server| {
+                let known: String = node.ask(&["CLUSTER", "NODES"]).unwrap_or_default();
+                // Behind name, address, flags and primary is when it was asked for a sign of life, or 0 if that has come.
+                known.is_empty() || known.lines().any(|line| line.split(' ').nth(4) != Some("0"))
+            };
+            !self.nodes.iter().any(waits)
+        });
+        self.tell_all(&["CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT_MS]);
+    }
+
     /// Tells all nodes something that they don't tell each other.
     ///
     /// # Panics
