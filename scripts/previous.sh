@@ -2,6 +2,8 @@
 # Builds the program of the version before this one out of the repository's history, for the tests in which both meet, and
 # prints its path. Takes no time when it is there.
 #
+# Ends with 3 where the commit isn't in the clone.
+#
 # The version is the commit in scripts/previous.commit; the program is kept in $SANDHOG_CACHE/previous, and nothing else of
 # the build.
 set -euo pipefail
@@ -11,6 +13,7 @@ readonly CACHE=${SANDHOG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sandhog}
 readonly TARGET=${CARGO_TARGET_DIR:-$CACHE/target}
 COMMIT=$(<scripts/previous.commit)
 readonly COMMIT
+readonly NO_HISTORY=3
 readonly FOLDER=$CACHE/previous/$COMMIT
 
 say() { echo "previous: $*" >&2; }
@@ -41,8 +44,9 @@ exec 9>"$CACHE/previous/.lock"
 flock 9
 if [ ! -x "$FOLDER/sandhog" ]; then
     if ! git cat-file -e "$COMMIT^{commit}" 2>/dev/null; then
-        say "this clone has no commit $COMMIT, which is the version before: fetch it, as by \`git fetch --unshallow\`"
-        exit 1
+        say "this clone has no commit $COMMIT, which is the version before: what both do together isn't tested." \
+            "\`git fetch --unshallow\` brings it"
+        exit "$NO_HISTORY"
     fi
     say "building the version before, $COMMIT"
     work=$(mktemp -d "$CACHE/previous/build.XXXXXX")

@@ -17,7 +17,7 @@ mod web;
 pub use clock::Clock;
 pub use components::{burn, component_of, with_section};
 pub use daemon::Daemon;
-pub use previous::previous;
+pub use previous::{previous, previous_if_possible};
 pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
 pub use sandhog_guests::{ECHO, SPIN, TRAP};

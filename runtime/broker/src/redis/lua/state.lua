@@ -38,9 +38,6 @@ do
   local VALUE, GOES, STORED, STORED_GOES, COUNTS, IS_CHANGED = 1, 2, 3, 4, 5, 6
 
   local function read_entry(stored)
-    if not stored then
-      return { false, 0, false, 0, false, false }
-    end
     if stored == reads.ALIEN or #stored < EXPIRES_BYTES then
       return reads.ALIEN
     end
@@ -52,26 +49,35 @@ do
     return { false, 0, length, expires, length, false }
   end
 
+  -- Those of these keys of which nothing is known yet, and whether all others can be read.
+  local function not_known(names)
+    if not next(known) then
+      return names, true
+    end
+    local missing, are_whole = {}, true
+    for n = 1, #names do
+      local entry = known[names[n]]
+      if not entry then
+        missing[#missing + 1] = names[n]
+      elseif entry == reads.ALIEN then
+        are_whole = false
+      end
+    end
+    return missing, are_whole
+  end
+
   -- Reads what isn't known yet of these keys. Says whether all of them can be read.
   function state.fetch(names)
     begin_changes()
-    local missing, count = {}, 0
-    for n = 1, #names do
-      if not known[names[n]] then
-        count = count + 1
-        missing[count] = names[n]
-      end
-    end
+    local missing, are_whole = not_known(names)
     local values = reads.strings(missing)
-    for n = 1, count do
-      known[missing[n]] = read_entry(values[n])
+    for n = 1, #missing do
+      local stored = values[n]
+      local entry = stored and read_entry(stored) or { false, 0, false, 0, false, false }
+      known[missing[n]] = entry
+      are_whole = are_whole and entry ~= reads.ALIEN
     end
-    for n = 1, #names do
-      if known[names[n]] == reads.ALIEN then
-        return false
-      end
-    end
-    return true
+    return are_whole
   end
 
   -- The value, or false if there is none; and when it goes. The key was fetched.
@@ -199,9 +205,16 @@ do
   -- What doesn't grow may always change.
   function state.excess_of(list, bytes_max, keys_max)
     local plugin = state.plugin_of(list[1])
-    local base = #STATE_KEY + #plugin + 1
+    local base, size = #STATE_KEY + #plugin + 1, size_of(plugin)
+    -- As if all of it came on top of what is there.
+    local most = size[1]
+    for n = 1, #list, 4 do
+      most = most + #list[n] - base + #(list[n + 2] or '')
+    end
+    if most <= bytes_max and size[2] + #list / 4 <= keys_max then
+      return nil
+    end
     local function excess()
-      local size = size_of(plugin)
       local bytes, count = size[1], size[2]
       for n = 1, #list, 4 do
         local key, own = list[n], #list[n] - base
