@@ -93,18 +93,16 @@ pub(crate) fn offer<P>(plugin: P) -> Offer<P> {
 /// A job as a broker would lease it.
 pub(crate) fn job(tenant: &TenantId) -> Job {
     let (kind, payload) = ECHO;
-    Job {
-        id: JobId::from_parts(Timestamp::from_millis(1), 1),
-        tenant: tenant.clone(),
-        queue: QueueName::parse("default").expect("a queue"),
-        kind: Kind::parse(kind).expect("a kind"),
-        payload: payload.to_vec(),
-        pinned: None,
-        attempts: 0,
-        expiries: 0,
-        faults: 0,
-        enqueued_at: Timestamp::from_millis(1),
-    }
+    Job::of(
+        NewJob::new(
+            JobId::from_parts(Timestamp::from_millis(1), 1),
+            QueueName::parse("default").expect("a queue"),
+            Kind::parse(kind).expect("a kind"),
+            payload.to_vec(),
+        ),
+        tenant.clone(),
+        Timestamp::from_millis(1),
+    )
 }
 
 /// Lets it run.

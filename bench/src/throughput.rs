@@ -15,14 +15,11 @@ use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sandhog_broker::{Broker, Keep, LeaseAsk, Ran, Settle};
-use sandhog_core::account::Traffic;
-use sandhog_core::budget::Bytes;
+use sandhog_broker::{Broker, LeaseAsk, Ran, Settle};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::{Lease, State};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::StateQuota;
 use sandhog_core::settle::Settlement;
 use sandhog_tests::{Backend, Daemon, Fsync, Site, hog_job, tenant};
 use tokio::runtime::Runtime;
@@ -284,23 +281,10 @@ impl System for Alone<'_> {
 
 /// The settlement of a run that returned its payload, as a daemon makes it.
 fn success(lease: &Lease) -> Settle {
-    let ran = Ran {
-        plugin: PluginName::parse("hog").expect("a name"),
-        revision: Revision::from_sha256([7; 32]),
-        usage: Usage::default(),
-        traffic: Traffic::default(),
-        state_max: StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX },
-        queue_max: sandhog_core::quota::QueueBounds::default(),
-    };
+    let ran =
+        Ran::new(PluginName::parse("hog").expect("a name"), Revision::from_sha256([7; 32]), Usage::default());
     let output = lease.job.payload.clone();
-    Settle {
-        token: lease.token,
-        ran: Some(ran),
-        settlement: Settlement::Succeed { output, effects: Effects::default() },
-        progress: None,
-        log: Vec::new(),
-        keep: Keep::default(),
-    }
+    Settle::of_run(lease.token, ran, Settlement::Succeed { output, effects: Effects::default() })
 }
 
 /// A producer and a worker of another system, each a process.

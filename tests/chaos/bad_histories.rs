@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sandhog_core::account::{Account, RunEnd, Traffic};
 use sandhog_core::id::{JobId, Kind, LeaseNo, QueueName, TenantId};
-use sandhog_core::job::{JobRecord, Priority, State};
+use sandhog_core::job::{JobRecord, NewJob, Priority, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
@@ -55,32 +55,14 @@ fn planned(end: End, children: u32, number: u128) -> (JobId, Job) {
 }
 
 fn record(number: u128, state: State, attempts: u32) -> JobRecord {
+    let (queue, kind) =
+        (QueueName::parse("work").expect("a queue"), Kind::parse("witness.run").expect("a kind"));
+    let asked = NewJob::new(id(number), queue, kind, Vec::new());
     JobRecord {
-        id: id(number),
-        tenant: acme(),
-        queue: QueueName::parse("work").expect("a queue"),
-        kind: Kind::parse("witness.run").expect("a kind"),
-        payload: Vec::new(),
-        priority: Priority::default(),
-        unique_key: None,
-        pinned: None,
         state,
-        reason: None,
-        message: None,
         attempts,
-        expiries: 0,
-        faults: 0,
         lease: LeaseNo(1),
-        enqueued_at: Timestamp::from_millis(1),
-        due_at: None,
-        leased_at: None,
-        lease_expires_at: None,
-        finished_at: None,
-        output: None,
-        progress: None,
-        usage: Usage::default(),
-        revision: None,
-        unreadable: None,
+        ..JobRecord::of(asked, acme(), Timestamp::from_millis(1))
     }
 }
 

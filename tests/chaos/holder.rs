@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sandhog_broker::{Broker, Keep, LeaseAsk, Ran, Renew, Renewal, Settle, Sweep};
-use sandhog_core::account::{Day, Traffic};
+use sandhog_broker::{Broker, LeaseAsk, Ran, Renew, Renewal, Settle, Sweep};
+use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
@@ -143,22 +143,11 @@ impl Pair {
 
     fn settle(&self, token: LeaseToken, who: &str, settlement: Settlement) -> Settle {
         let ran = Ran {
-            plugin: plugin(),
-            revision: Revision::from_sha256([0; 32]),
-            usage: Usage::default(),
-            traffic: Traffic::default(),
             state_max: StateQuota { bytes: Bytes::mib(64), keys: 1_000 },
-            queue_max: sandhog_core::quota::QueueBounds::default(),
+            ..Ran::new(plugin(), Revision::from_sha256([0; 32]), Usage::default())
         };
         let log = LogLine { message: who.to_owned(), ..line() };
-        Settle {
-            token,
-            ran: Some(ran),
-            settlement,
-            progress: Some(progress()),
-            log: vec![log],
-            keep: Keep::default(),
-        }
+        Settle { progress: Some(progress()), log: vec![log], ..Settle::of_run(token, ran, settlement) }
     }
 
     async fn state(&self, way: &dyn Broker, key: &StateKey) -> Option<Vec<u8>> {

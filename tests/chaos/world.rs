@@ -454,14 +454,14 @@ pub(crate) fn revision(number: u8) -> Vec<u8> {
 /// What a producer asks for.
 pub(crate) fn new_job(job: &Job) -> NewJob {
     NewJob {
-        id: job.id,
-        kind: Kind::parse("witness.run").expect("a kind"),
-        queue: QueueName::parse("work").expect("a queue"),
-        payload: job.payload(),
         delay: job.delay,
         priority: job.priority,
-        unique_key: None,
-        pinned: None,
+        ..NewJob::new(
+            job.id,
+            QueueName::parse("work").expect("a queue"),
+            Kind::parse("witness.run").expect("a kind"),
+            job.payload(),
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandhog_broker::{Broker, Keep, LaneAsk, LeaseAsk, Settle, Sweep};
+use sandhog_broker::{Broker, LaneAsk, LeaseAsk, Settle, Sweep};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{QueueName, TenantId};
@@ -87,14 +87,7 @@ async fn a_lease_that_another_holder_has_got_meanwhile_ends_it() {
             daemon.signal("CONT");
             daemon.wait_for("the lease was lost");
             let settlement = Settlement::Succeed { output: b"stolen".to_vec(), effects: Effects::default() };
-            let settle = Settle {
-                token: stolen.token,
-                ran: None,
-                settlement,
-                progress: None,
-                log: Vec::new(),
-                keep: Keep::default(),
-            };
+            let settle = Settle::new(stolen.token, settlement);
             let reply = broker.settle(&acme, &[settle]).await.expect("the broker is up");
             assert_eq!(reply, [SettleReply::Applied], "nobody else has settled it");
             another_runs(&*broker, &acme).await;

@@ -1,18 +1,15 @@
 //! Two versions: a store that changes hands between them, and a fleet of both. See `docs/upgrading.md`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sandhog_broker::{Broker, Enqueued, Keep, LeaseAsk, Ran, Settle, Sweep};
-use sandhog_core::account::Traffic;
+use sandhog_broker::{Broker, Enqueued, LeaseAsk, Ran, Settle, Sweep};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::budget::Bytes;
 use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, Revision, StateKey, UniqueKey};
 use sandhog_core::job::{NewJob, State};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_tests::{
@@ -279,21 +276,10 @@ async fn the_version_before_goes_on_with_a_redis_of_this_one() {
     let [faulted, robbed, suspect] = [0; 3].map(|_| hog_job("hog.count", COUNT));
     broker.enqueue(&acme, std::slice::from_ref(&faulted)).await.expect("the broker is up");
     let token = lease(&*broker, &faulted, Duration::from_secs(60)).await;
-    let settle = Settle {
-        token,
-        ran: Some(Ran {
-            plugin: PluginName::parse("wide").expect("valid"),
-            revision: Revision::from_sha256([0; 32]),
-            usage: Usage::default(),
-            traffic: Traffic::default(),
-            state_max: StateQuota { bytes: Bytes::mib(64), keys: 1_000 },
-            queue_max: QueueBounds::default(),
-        }),
-        settlement: Settlement::Release { after: Duration::from_secs(1), reason: Reason::HostFault },
-        progress: None,
-        log: Vec::new(),
-        keep: Keep::default(),
-    };
+    let plugin = PluginName::parse("wide").expect("valid");
+    let run = Ran::new(plugin, Revision::from_sha256([0; 32]), Usage::default());
+    let release = Settlement::Release { after: Duration::from_secs(1), reason: Reason::HostFault };
+    let settle = Settle::of_run(token, run, release);
     let reply = broker.settle(&acme, std::slice::from_ref(&settle)).await.expect("the broker is up");
     assert_eq!(reply, [SettleReply::Applied]);
     for (job, is_swept) in [(&suspect, true), (&robbed, false)] {

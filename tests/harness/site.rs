@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use sandhog_broker::{Broker, Counts};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
-use sandhog_core::job::{JobRecord, NewJob, Priority};
+use sandhog_core::job::{JobRecord, NewJob};
 use sandhog_core::time::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -267,16 +267,12 @@ impl Site {
 /// If there is no such kind of name.
 #[must_use]
 pub fn hog_job(kind: &str, payload: &str) -> NewJob {
-    NewJob {
-        id: JobId::from_parts(Timestamp::from_millis(1), rand::random()),
-        kind: Kind::parse(kind).expect("a kind"),
-        queue: QueueName::parse("hogs").expect("a queue"),
-        payload: payload.as_bytes().to_vec(),
-        delay: std::time::Duration::ZERO,
-        priority: Priority::default(),
-        unique_key: None,
-        pinned: None,
-    }
+    NewJob::new(
+        JobId::from_parts(Timestamp::from_millis(1), rand::random()),
+        QueueName::parse("hogs").expect("a queue"),
+        Kind::parse(kind).expect("a kind"),
+        payload.as_bytes().to_vec(),
+    )
 }
 
 /// A tenant's id.

@@ -11,19 +11,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use sandhog_broker::memory::Memory;
-use sandhog_broker::{
-    Broker, Changed, Clock, Enqueued, Keep, LeaseAsk, Query, Ran, Renew, Renewal, Settle, Sweep,
-};
-use sandhog_core::account::Traffic;
+use sandhog_broker::{Broker, Changed, Clock, Enqueued, LeaseAsk, Query, Ran, Renew, Renewal, Settle, Sweep};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{
     JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
 };
 use sandhog_core::job::{Job, JobRecord, Level, LogLine, NewJob, State};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
@@ -121,11 +116,8 @@ impl Store {
             Some(Protection::FenceOfRenewals) => self.current(nth).unwrap_or(lease),
             _ => lease,
         };
-        let renew = Renew {
-            token: LeaseToken { job: job_id(nth), lease: shown },
-            progress: None,
-            log: vec![line(lease)],
-        };
+        let renew =
+            Renew { log: vec![line(lease)], ..Renew::new(LeaseToken { job: job_id(nth), lease: shown }) };
         self.step(|broker| now(broker.renew(&tenant(), TTL, &[renew]))[0])
     }
 
@@ -165,7 +157,7 @@ impl Store {
     pub(crate) fn run_out(&mut self, nth: Nth) {
         let Some(lease) = self.current(nth) else { return };
         let token = LeaseToken { job: job_id(nth), lease };
-        let renew = Renew { token, progress: None, log: Vec::new() };
+        let renew = Renew::new(token);
         self.step(|broker| now(broker.renew(&tenant(), Duration::ZERO, &[renew])));
     }
 
@@ -216,7 +208,7 @@ impl SeenJob {
     fn of(broker: &Memory, nth: Nth, record: &JobRecord, children: usize) -> Self {
         let token = LeaseToken { job: record.id, lease: record.lease };
         // What a holder would hear, from a broker that goes on without it.
-        let renew = Renew { token, progress: None, log: Vec::new() };
+        let renew = Renew::new(token);
         let is_to_be_cancelled = record.state == State::Leased
             && now(broker.fork().renew(&tenant(), TTL, &[renew]))[0] == Renewal::CancelRequested;
         Self {
@@ -269,16 +261,9 @@ pub(crate) fn effects(nth: Nth, lease: LeaseNo, read: Option<Option<Vec<u8>>>) -
 
 /// A settlement as a daemon sends it, with a log line of its own.
 pub(crate) fn settle_of(token: LeaseToken, settlement: Settlement) -> Settle {
-    let ran = Ran {
-        plugin: plugin(),
-        revision: Revision::from_sha256([0; 32]),
-        usage: Usage::default(),
-        traffic: Traffic::default(),
-        state_max: StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX },
-        queue_max: QueueBounds::NONE,
-    };
+    let ran = Ran::new(plugin(), Revision::from_sha256([0; 32]), Usage::default());
     let log = vec![line(token.lease)];
-    Settle { token, ran: Some(ran), settlement, progress: None, log, keep: Keep::default() }
+    Settle { log, ..Settle::of_run(token, ran, settlement) }
 }
 
 fn send(broker: &Memory, settle: &Settle) -> SettleReply {

@@ -25,7 +25,7 @@ use sandhog_core::admit::Offer;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Budget, Bytes};
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
-use sandhog_core::job::{NewJob, Priority, State};
+use sandhog_core::job::{NewJob, State};
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
 use sandhog_core::settle::{Backoff, Jitter, RetryPolicy};
 use sandhog_core::time::Timestamp;
@@ -648,14 +648,13 @@ fn jobs(plan: &Plan, clock: &dyn Clock, random: &mut StdRng) -> (Vec<(JobPlan, T
             let id = JobId::from_parts(clock.now(), random.random());
             scripts.0.insert(id, job_plan.acts.clone());
             let job = NewJob {
-                id,
-                kind: Kind::parse("sim.act").expect("valid"),
-                queue: QueueName::parse("default").expect("valid"),
-                payload: Vec::new(),
                 delay: job_plan.delay,
-                priority: Priority::default(),
-                unique_key: None,
-                pinned: None,
+                ..NewJob::new(
+                    id,
+                    QueueName::parse("default").expect("valid"),
+                    Kind::parse("sim.act").expect("valid"),
+                    Vec::new(),
+                )
             };
             jobs.push((job_plan.clone(), tenant_id(&tenant.name), job));
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sandhog_broker::{Broker, Keep, LeaseAsk, Settle};
+use sandhog_broker::{Broker, LeaseAsk, Settle};
 use sandhog_core::id::{LeaseToken, QueueName, TenantId};
 use sandhog_core::job::{NewJob, State};
 use sandhog_core::reason::Reason;
@@ -155,12 +155,8 @@ impl<'a> Queue<'a> {
 }
 
 fn bury(token: LeaseToken) -> Settle {
-    Settle {
+    Settle::new(
         token,
-        ran: None,
-        settlement: Settlement::Bury { reason: Reason::FailedPermanently, message: "of no use".to_owned() },
-        progress: None,
-        log: Vec::new(),
-        keep: Keep::default(),
-    }
+        Settlement::Bury { reason: Reason::FailedPermanently, message: "of no use".to_owned() },
+    )
 }

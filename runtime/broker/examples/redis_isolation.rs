@@ -13,14 +13,11 @@ use std::time::{Duration, Instant};
 
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
-use sandhog_broker::{Broker, Keep, LeaseAsk, Ran, Settle};
-use sandhog_core::account::Traffic;
-use sandhog_core::budget::Bytes;
+use sandhog_broker::{Broker, LeaseAsk, Ran, Settle};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
@@ -90,28 +87,18 @@ async fn prepare(server: &Server, runs: u32, writes: u32) -> Result<Vec<Settle>>
     broker.enqueue(&tenant, &jobs).await?;
     let queues = [(queue, runs)];
     let leased = broker.lease(LeaseAsk::new(&tenant, &queues, TTL)).await?;
-    let ran = Ran {
-        plugin: PluginName::parse("thumbnail")?,
-        revision: Revision::from_sha256([7; 32]),
-        usage: Usage::default(),
-        traffic: Traffic::default(),
-        state_max: StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX },
-        queue_max: QueueBounds::default(),
-    };
+    let ran = Ran::new(PluginName::parse("thumbnail")?, Revision::from_sha256([7; 32]), Usage::default());
     let mut settlements = Vec::new();
     for (n, lease) in leased.leases.iter().enumerate() {
         let mut effects = Effects::default();
         for key in 0..writes {
             effects.set(StateKey::parse(&format!("{n}:{key}"))?, b"x".to_vec(), None);
         }
-        settlements.push(Settle {
-            token: lease.token,
-            ran: Some(ran.clone()),
-            settlement: Settlement::Succeed { output: Vec::new(), effects },
-            progress: None,
-            log: Vec::new(),
-            keep: Keep::default(),
-        });
+        settlements.push(Settle::of_run(
+            lease.token,
+            ran.clone(),
+            Settlement::Succeed { output: Vec::new(), effects },
+        ));
     }
     Ok(settlements)
 }

@@ -11,18 +11,14 @@ use std::time::{Duration, Instant};
 
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
-use sandhog_broker::{Broker, Keep, LeaseAsk, Ran, Settle};
-use sandhog_core::account::Traffic;
+use sandhog_broker::{Broker, LeaseAsk, Ran, Settle};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, TenantId};
-use sandhog_core::job::{Lease, NewJob, Priority};
+use sandhog_core::job::{Lease, NewJob};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
-
-const STATE_MAX: StateQuota = StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX };
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -117,19 +113,15 @@ impl Bench {
     }
 
     fn job(&self, n: u128) -> Result<NewJob> {
-        Ok(NewJob {
-            id: JobId::from_parts(
+        Ok(NewJob::new(
+            JobId::from_parts(
                 Timestamp::from_millis(1_700_000_000_000 + n as u64),
                 n * 0x9e37_79b9_7f4a_7c15,
             ),
-            kind: Kind::parse("image.thumbnail")?,
-            queue: self.queue.clone(),
-            payload: vec![b'x'; self.payload],
-            delay: Duration::ZERO,
-            priority: Priority::default(),
-            unique_key: None,
-            pinned: None,
-        })
+            self.queue.clone(),
+            Kind::parse("image.thumbnail")?,
+            vec![b'x'; self.payload],
+        ))
     }
 
     async fn spent(&self) -> Result<Spent> {
@@ -180,23 +172,9 @@ fn success(lease: &Lease) -> Result<Settle> {
         cpu: Duration::from_micros(3_210),
         host_calls: 7,
     };
-    let ran = Ran {
-        plugin: PluginName::parse("thumbnail")?,
-        revision: Revision::from_sha256([7; 32]),
-        usage,
-        traffic: Traffic::default(),
-        state_max: STATE_MAX,
-        queue_max: QueueBounds::default(),
-    };
+    let ran = Ran::new(PluginName::parse("thumbnail")?, Revision::from_sha256([7; 32]), usage);
     let settlement = Settlement::Succeed { output: br#"{"ok":true}"#.to_vec(), effects: Effects::default() };
-    Ok(Settle {
-        token: lease.token,
-        ran: Some(ran),
-        settlement,
-        progress: None,
-        log: Vec::new(),
-        keep: Keep::default(),
-    })
+    Ok(Settle::of_run(lease.token, ran, settlement))
 }
 
 /// Polls all until the last is done.

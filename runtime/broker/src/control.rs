@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sandhog_core::id::JobId;
 use sandhog_core::job::State;
+pub use sandhog_core::transition::JobAction;
+use sandhog_core::transition::too_many_expiries;
 
 use crate::{Error, Result};
 
@@ -48,8 +50,7 @@ impl Sweep {
 
     /// What is kept with a job that this buries, for people.
     pub(crate) fn buried_message(&self) -> String {
-        let max = self.expiries_max;
-        format!("its daemons vanished more than {max} times while they held it; raise lease.expiries_max")
+        too_many_expiries(self.expiries_max)
     }
 }
 
@@ -60,6 +61,13 @@ pub struct KeepMax {
     pub done: u64,
     /// Of the dead letters.
     pub dead: u64,
+}
+
+impl KeepMax {
+    /// How many are kept in which final state.
+    pub(crate) fn by_state(&self) -> [(State, u64); 3] {
+        [(State::Succeeded, self.done), (State::Cancelled, self.done), (State::Dead, self.dead)]
+    }
 }
 
 impl Default for KeepMax {
@@ -83,20 +91,6 @@ pub struct Swept {
     /// Jobs of which something can't be read, as another version wrote it. They stay as they are. See
     /// [`Counts::unreadable`](crate::Counts::unreadable).
     pub unreadable: u64,
-}
-
-/// What can be done to a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum JobAction {
-    /// Cancels it: at once if it waits; with the help of its holder, who is told by a [`Wake::Cancel`](crate::Wake::Cancel),
-    /// if it is leased.
-    Cancel,
-    /// Puts a dead letter back to ready, with its attempts, expiries and faults at zero.
-    Redrive,
-    /// Makes a scheduled job ready at once. A ready one is so already.
-    RunNow,
-    /// Removes a final job, with all that is kept of it.
-    Remove,
 }
 
 /// The answer to a [`Command`].
@@ -142,7 +136,7 @@ impl Outcome {
 pub enum Changed {
     /// It is done.
     Done,
-    /// The job is leased: its holder was told and will stop it.
+    /// The job is leased: its holder was told, by a [`Wake::Cancel`](crate::Wake::Cancel), and will stop it.
     Requested,
     /// It can't be done to a job in this state.
     Not(State),

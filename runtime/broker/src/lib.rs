@@ -37,6 +37,7 @@ use async_trait::async_trait;
 use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
+use sandhog_core::effects::Effects;
 use sandhog_core::id::{
     DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
 };
@@ -45,6 +46,7 @@ use sandhog_core::outcome::Usage;
 use sandhog_core::quota::{FuelQuota, FuelSpent, QueueBounds, QueueExcess, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
+pub use sandhog_core::transition::Keep;
 
 pub use control::{Changed, Command, JobAction, KeepMax, Outcome, Sweep, Swept};
 pub use look::{Counts, Cursor, Filter, Lanes, Look, Page, Query, Seen, Unread};
@@ -350,6 +352,14 @@ pub struct Renew {
     pub log: Vec<LogLine>,
 }
 
+impl Renew {
+    /// A renewal that has nothing to report.
+    #[must_use]
+    pub fn new(token: LeaseToken) -> Self {
+        Self { token, progress: None, log: Vec::new() }
+    }
+}
+
 /// The answer to a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
@@ -397,39 +407,40 @@ pub struct Ran {
     pub queue_max: QueueBounds,
 }
 
-impl Settle {
-    /// What this settlement adds to whose account of the day, given whether somebody wants its job cancelled. Nothing,
-    /// if nothing ran.
-    fn account(&self, cancel: Cancel) -> Option<(&PluginName, Account)> {
-        let ran = self.ran.as_ref()?;
-        let end = match cancel {
-            Cancel::Requested => RunEnd::of(&self.settlement).cancelled(),
-            Cancel::No => RunEnd::of(&self.settlement),
-        };
-        Some((&ran.plugin, Account::of(end, ran.usage, ran.traffic)))
+impl Ran {
+    /// A run that spent this, with no traffic, and within no bounds but those of the store.
+    #[must_use]
+    pub fn new(plugin: PluginName, revision: Revision, usage: Usage) -> Self {
+        let (state_max, queue_max) = (StateQuota::NONE, QueueBounds::NONE);
+        Self { plugin, revision, usage, traffic: Traffic::default(), state_max, queue_max }
     }
 }
 
-/// Whether somebody wants a leased job cancelled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cancel {
-    No,
-    Requested,
-}
+impl Settle {
+    /// The end of a lease for which nothing ran, or nothing that is to be counted. The job is kept as long as usual.
+    #[must_use]
+    pub fn new(token: LeaseToken, settlement: Settlement) -> Self {
+        Self { token, ran: None, settlement, progress: None, log: Vec::new(), keep: Keep::default() }
+    }
 
-/// How long final jobs are kept. After that they are removed by and by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keep {
-    /// Those that succeeded or were cancelled.
-    pub done: Duration,
-    /// Dead letters.
-    pub dead: Duration,
-}
+    /// The end of a run. The job is kept as long as usual.
+    #[must_use]
+    pub fn of_run(token: LeaseToken, ran: Ran, settlement: Settlement) -> Self {
+        Self { ran: Some(ran), ..Self::new(token, settlement) }
+    }
 
-impl Default for Keep {
-    fn default() -> Self {
-        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        Self { done: DAY, dead: DAY.saturating_mul(30) }
+    /// What a run that succeeded wants written. Nothing, if nothing ran, as it would be nobody's.
+    fn effects(&self) -> Option<(&Ran, &Effects)> {
+        match (&self.settlement, &self.ran) {
+            (Settlement::Succeed { effects, .. }, Some(ran)) => Some((ran, effects)),
+            _ => None,
+        }
+    }
+
+    /// What a run that ends so adds to whose account of the day. Nothing, if nothing ran.
+    fn account(&self, end: RunEnd) -> Option<(&PluginName, Account)> {
+        let ran = self.ran.as_ref()?;
+        Some((&ran.plugin, Account::of(end, ran.usage, ran.traffic)))
     }
 }
 

@@ -10,14 +10,14 @@ use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::embedded::Embedded;
 use sandhog_broker::{
-    Asker, Broker, Changed, Clock, Counts, Enqueued, Error, Filter, JobAction, Keep, LaneAsk, LeaseAsk,
-    Query, Renew, Renewal, Result, Settle, Sweep, SystemClock, Wake, Wakes,
+    Asker, Broker, Changed, Clock, Counts, Enqueued, Error, Filter, JobAction, LaneAsk, LeaseAsk, Query,
+    Renew, Renewal, Result, Settle, Sweep, SystemClock, Wake, Wakes,
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{DaemonId, JobId, Kind, LeaseNo, LeaseToken, QueueName, TenantId, UniqueKey};
-use sandhog_core::job::{NewJob, Priority, State};
+use sandhog_core::job::{NewJob, State};
 use sandhog_core::quota::{QueueBounds, QueueExcess};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
@@ -49,7 +49,7 @@ conformance::suite!(InFile);
 
 #[tokio::test]
 async fn the_model_agrees_on_random_operations() {
-    conformance::agree_on_some_seeds::<InFile>().await;
+    conformance::agree_on_some_seeds::<InFile>(conformance::steps::IN_FILE).await;
 }
 
 fn tenant(name: &str) -> TenantId {
@@ -57,16 +57,12 @@ fn tenant(name: &str) -> TenantId {
 }
 
 fn new_job(nth: u128) -> NewJob {
-    NewJob {
-        id: JobId::from_parts(Timestamp::from_millis(1), nth),
-        kind: Kind::parse("image.thumbnail").expect("a valid kind"),
-        queue: QueueName::parse("default").expect("a valid queue"),
-        payload: b"{}".to_vec(),
-        delay: Duration::ZERO,
-        priority: Priority::default(),
-        unique_key: None,
-        pinned: None,
-    }
+    NewJob::new(
+        JobId::from_parts(Timestamp::from_millis(1), nth),
+        QueueName::parse("default").expect("a valid queue"),
+        Kind::parse("image.thumbnail").expect("a valid kind"),
+        b"{}".to_vec(),
+    )
 }
 
 fn open(path: &Path) -> Result<Embedded> {
@@ -419,14 +415,10 @@ async fn on_a_full_disk_jobs_are_refused_and_what_frees_space_goes_on() {
     let refusal = refused(enqueue).await;
     assert!(matches!(&refusal, Error::Full { cause, .. } if cause.contains("no space is left")), "{refusal}");
     for lease in leased {
-        let settle = Settle {
-            token: lease.token,
-            ran: None,
-            settlement: Settlement::Succeed { output: vec![b'o'; 16 << 10], effects: Effects::default() },
-            progress: None,
-            log: Vec::new(),
-            keep: Keep::default(),
-        };
+        let settle = Settle::new(
+            lease.token,
+            Settlement::Succeed { output: vec![b'o'; 16 << 10], effects: Effects::default() },
+        );
         let settled = broker.settle(&acme, &[settle]).await.expect("there is space for it");
         assert_eq!(settled, [SettleReply::Applied]);
     }
@@ -598,7 +590,7 @@ async fn a_file_of_the_previous_version_goes_on_with_jobs_in_every_state() {
 }
 
 fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
-    Settle { token, ran: None, settlement, progress: None, log: Vec::new(), keep: Keep::default() }
+    Settle::new(token, settlement)
 }
 
 #[tokio::test]
@@ -623,7 +615,7 @@ async fn a_job_in_a_state_of_a_newer_version_is_left_alone_and_told_of() {
     let token = LeaseToken { job: ids[0], lease: LeaseNo(1) };
     let settled = broker.settle(&acme, &[settle(token, Settlement::Cancel)]).await.expect("it succeeds");
     assert_eq!(settled, [SettleReply::Unreadable]);
-    let renew = Renew { token, progress: None, log: Vec::new() };
+    let renew = Renew::new(token);
     let renewed = broker.renew(&acme, Duration::from_secs(1), &[renew]).await.expect("it succeeds");
     assert_eq!(renewed, [Renewal::Unreadable]);
     assert_eq!(

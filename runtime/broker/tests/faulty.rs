@@ -10,21 +10,16 @@ use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
-    Broker, Clock, Counts, Enqueued, Error, Keep, LeaseAsk, Query, Ran, Result, Settle, Wake, Wakes,
+    Broker, Clock, Counts, Enqueued, Error, LeaseAsk, Query, Ran, Result, Settle, Wake, Wakes,
 };
-use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, LogLine, NewJob, Priority, State};
+use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::StateQuota;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
-
-const STATE_MAX: StateQuota = StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX };
 
 struct Faultless(Arc<Faulty>);
 
@@ -51,16 +46,12 @@ fn queue() -> QueueName {
 }
 
 fn new_job(nth: u128) -> NewJob {
-    NewJob {
-        id: JobId::from_parts(Timestamp::from_millis(1), nth),
-        kind: Kind::parse("image.thumbnail").expect("a valid kind"),
-        queue: queue(),
-        payload: b"{}".to_vec(),
-        delay: Duration::ZERO,
-        priority: Priority::default(),
-        unique_key: None,
-        pinned: None,
-    }
+    NewJob::new(
+        JobId::from_parts(Timestamp::from_millis(1), nth),
+        queue(),
+        Kind::parse("image.thumbnail").expect("a valid kind"),
+        b"{}".to_vec(),
+    )
 }
 
 /// How the nth run ends: every way in turn. A success counts up, and leaves a child behind.
@@ -79,15 +70,8 @@ fn settle(token: LeaseToken, nth: u128) -> Settle {
     };
     let usage = Usage { host_calls: 1, ..Usage::default() };
     let plugin = PluginName::parse("thumbnail").expect("a valid name");
-    let ran = Ran {
-        plugin,
-        revision: Revision::from_sha256([1; 32]),
-        usage,
-        traffic: Traffic::default(),
-        state_max: STATE_MAX,
-        queue_max: sandhog_core::quota::QueueBounds::default(),
-    };
-    Settle { token, ran: Some(ran), settlement, progress: None, log: Vec::new(), keep: Keep::default() }
+    let ran = Ran::new(plugin, Revision::from_sha256([1; 32]), usage);
+    Settle::of_run(token, ran, settlement)
 }
 
 /// Asks until there is an answer, as a daemon does.

@@ -25,5 +25,5 @@ conformance::suite!(Model);
 /// Two models that were told the same are the same: nothing in it is left to chance.
 #[tokio::test]
 async fn the_model_agrees_with_itself() {
-    conformance::agree_on_some_seeds::<Model>().await;
+    conformance::agree_on_some_seeds::<Model>(conformance::steps::MODEL).await;
 }

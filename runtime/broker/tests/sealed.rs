@@ -10,14 +10,13 @@ use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::memory::Memory;
 use sandhog_broker::sealed::{Key, Keyring, Keys, Plain, Sealed};
 use sandhog_broker::{
-    Broker, Clock, Enqueued, Error, Keep, LeaseAsk, Leased, Query, Ran, Renew, Renewal, Settle, Sweep,
+    Broker, Clock, Enqueued, Error, LeaseAsk, Leased, Query, Ran, Renew, Renewal, Settle, Sweep,
 };
-use sandhog_core::account::Traffic;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, KeyId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, Lease, Level, LogLine, NewJob, Priority, Progress, State};
+use sandhog_core::job::{JobRecord, Lease, Level, LogLine, NewJob, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::StateQuota;
 use sandhog_core::reason::Reason;
@@ -68,7 +67,7 @@ conformance::suite!(OverMemory);
 
 #[tokio::test]
 async fn the_model_agrees_with_itself_behind_the_seal() {
-    conformance::agree_on_some_seeds::<OverMemory>().await;
+    conformance::agree_on_some_seeds::<OverMemory>(conformance::steps::SEALED).await;
 }
 
 fn acme() -> TenantId {
@@ -88,28 +87,20 @@ fn state_key(name: &str) -> StateKey {
 }
 
 fn new_job(nth: u128) -> NewJob {
-    NewJob {
-        id: JobId::from_parts(Timestamp::from_millis(1), nth),
-        kind: Kind::parse("image.thumbnail").expect("a valid kind"),
-        queue: queue(),
-        payload: format!("payload of {nth}").into_bytes(),
-        delay: Duration::ZERO,
-        priority: Priority::default(),
-        unique_key: None,
-        pinned: None,
-    }
+    NewJob::new(
+        JobId::from_parts(Timestamp::from_millis(1), nth),
+        queue(),
+        Kind::parse("image.thumbnail").expect("a valid kind"),
+        format!("payload of {nth}").into_bytes(),
+    )
 }
 
 fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
     let ran = Ran {
-        plugin: plugin(),
-        revision: Revision::from_sha256([1; 32]),
-        usage: Usage::default(),
-        traffic: Traffic::default(),
         state_max: StateQuota { bytes: Bytes::mib(1), keys: 1000 },
-        queue_max: sandhog_core::quota::QueueBounds::default(),
+        ..Ran::new(plugin(), Revision::from_sha256([1; 32]), Usage::default())
     };
-    Settle { token, ran: Some(ran), settlement, progress: None, log: Vec::new(), keep: Keep::default() }
+    Settle::of_run(token, ran, settlement)
 }
 
 fn succeed(token: LeaseToken, make: impl FnOnce(&mut Effects)) -> Settle {

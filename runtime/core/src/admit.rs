@@ -120,20 +120,22 @@ pub fn admit<P>(job: &Job, choice: Choice<P>) -> Admission<P> {
 mod tests {
     use super::*;
     use crate::id::{JobId, Kind, QueueName, TenantId};
+    use crate::job::NewJob;
     use crate::time::Timestamp;
 
     fn job(attempts: u32, payload: usize) -> Job {
         Job {
-            id: JobId::from_parts(Timestamp::from_millis(1), 1),
-            tenant: TenantId::parse("acme").expect("valid"),
-            queue: QueueName::parse("default").expect("valid"),
-            kind: Kind::parse("image.thumbnail").expect("valid"),
-            payload: vec![0; payload],
-            pinned: None,
             attempts,
-            expiries: 0,
-            faults: 0,
-            enqueued_at: Timestamp::from_millis(1),
+            ..Job::of(
+                NewJob::new(
+                    JobId::from_parts(Timestamp::from_millis(1), 1),
+                    QueueName::parse("default").expect("valid"),
+                    Kind::parse("image.thumbnail").expect("valid"),
+                    vec![0; payload],
+                ),
+                TenantId::parse("acme").expect("valid"),
+                Timestamp::from_millis(1),
+            )
         }
     }
 

@@ -28,6 +28,43 @@ pub enum StateWrite {
     Add(i64),
 }
 
+/// What a write makes of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// There is nothing any more.
+    Gone,
+    /// There is this value, which goes away after that time; never, if there is none.
+    Value(Vec<u8>, Option<Duration>),
+    /// There is this value, and it goes away when the one before would have.
+    Changed(Vec<u8>),
+}
+
+impl Written {
+    /// How long the value is that there is then.
+    #[must_use]
+    pub fn length(&self) -> Option<usize> {
+        match self {
+            Self::Gone | Self::Value(_, Some(Duration::ZERO)) => None,
+            Self::Value(value, _) | Self::Changed(value) => Some(value.len()),
+        }
+    }
+}
+
+impl StateWrite {
+    /// What this makes of a key, given what is stored there.
+    ///
+    /// # Errors
+    /// If it adds to something that is not a number, or the sum leaves the range of `i64`.
+    pub fn over(&self, stored: Option<&[u8]>) -> Result<Written, NotANumber> {
+        Ok(match self {
+            Self::Delete => Written::Gone,
+            Self::Set { value, ttl } => Written::Value(value.clone(), *ttl),
+            Self::Replace(value) => Written::Changed(value.clone()),
+            Self::Add(by) => Written::Changed(add(stored, *by)?),
+        })
+    }
+}
+
 /// What must still be stored for the effects to apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expectation {
@@ -111,6 +148,30 @@ impl Effects {
             Seen::StoredPlus(0) => Ok(stored),
             Seen::StoredPlus(by) => add(stored.as_deref(), by).map(Some),
         }
+    }
+
+    /// The first key on which the effects can't be applied: one whose stored value isn't what the run had relied on, or else one
+    /// that is added to and can't be.
+    ///
+    /// # Errors
+    /// If `stored` fails, which tells what is stored under a key.
+    pub fn conflict<V: AsRef<[u8]>, E>(
+        &self,
+        mut stored: impl FnMut(&StateKey) -> Result<Option<V>, E>,
+    ) -> Result<Option<&StateKey>, E> {
+        for (key, expected) in &self.expectations {
+            if stored(key)?.as_ref().map(V::as_ref) != expected.as_deref() {
+                return Ok(Some(key));
+            }
+        }
+        for (key, write) in &self.writes {
+            if let StateWrite::Add(by) = write
+                && add(stored(key)?.as_ref().map(V::as_ref), *by).is_err()
+            {
+                return Ok(Some(key));
+            }
+        }
+        Ok(None)
     }
 
     /// Sets a key.

@@ -204,6 +204,15 @@ impl fmt::Debug for DaemonId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseNo(pub u64);
 
+impl LeaseNo {
+    /// The number of the lease after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        // No store has seen 2^64 leases; one that says so is not to be a reason to panic.
+        Self(self.0.wrapping_add(1))
+    }
+}
+
 /// The proof of a lease: whoever shows it may renew, report and settle, as long as no later lease was given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseToken {

@@ -158,6 +158,14 @@ pub struct Job {
     pub enqueued_at: Timestamp,
 }
 
+impl Job {
+    /// A new job as its first holder gets it.
+    #[must_use]
+    pub fn of(asked: NewJob, tenant: TenantId, enqueued_at: Timestamp) -> Self {
+        JobRecord::of(asked, tenant, enqueued_at).into_job()
+    }
+}
+
 /// A job and the right to run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
@@ -288,6 +296,56 @@ pub struct JobRecord {
 }
 
 impl JobRecord {
+    /// The record of a new job, to which nothing happened yet.
+    #[must_use]
+    pub fn of(asked: NewJob, tenant: TenantId, enqueued_at: Timestamp) -> Self {
+        let NewJob { id, kind, queue, payload, delay, priority, unique_key, pinned } = asked;
+        Self {
+            id,
+            tenant,
+            queue,
+            kind,
+            payload,
+            priority,
+            unique_key,
+            pinned,
+            state: if delay.is_zero() { State::Ready } else { State::Scheduled },
+            reason: None,
+            message: None,
+            attempts: 0,
+            expiries: 0,
+            faults: 0,
+            lease: LeaseNo(0),
+            enqueued_at,
+            due_at: (!delay.is_zero()).then(|| enqueued_at.after(delay)),
+            leased_at: None,
+            lease_expires_at: None,
+            finished_at: None,
+            output: None,
+            progress: None,
+            usage: Usage::default(),
+            revision: None,
+            unreadable: None,
+        }
+    }
+
+    /// The job, as its holder gets it.
+    #[must_use]
+    pub fn into_job(self) -> Job {
+        Job {
+            id: self.id,
+            tenant: self.tenant,
+            queue: self.queue,
+            kind: self.kind,
+            payload: self.payload,
+            pinned: self.pinned,
+            attempts: self.attempts,
+            expiries: self.expiries,
+            faults: self.faults,
+            enqueued_at: self.enqueued_at,
+        }
+    }
+
     /// The same, with payload and output left empty.
     #[must_use]
     pub fn without_payloads(self) -> Self {

@@ -8,7 +8,7 @@
 //! ```text
 //! lease ──> admit ──> run ──> settle
 //! job       admit     outcome  settle      attempt: the order in which these may happen
-//!           budget    effects
+//!           budget    effects  transition
 //! ```
 
 pub mod account;
@@ -25,3 +25,4 @@ pub mod quota;
 pub mod reason;
 pub mod settle;
 pub mod time;
+pub mod transition;

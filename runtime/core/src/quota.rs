@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::account::Day;
 use crate::budget::{Bytes, Fuel};
 use crate::id::TenantId;
+use crate::job::NewJob;
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
@@ -110,6 +111,14 @@ pub struct Waiting {
     pub jobs: u64,
     /// Bytes of their payloads.
     pub bytes: u64,
+}
+
+impl Waiting {
+    /// What these jobs come to where they wait.
+    #[must_use]
+    pub fn of(jobs: &[NewJob]) -> Self {
+        Self { jobs: jobs.len() as u64, bytes: jobs.iter().map(|job| job.payload.len() as u64).sum() }
+    }
 }
 
 /// What there would be too much of in a tenant's queues.
@@ -223,6 +232,11 @@ pub struct StateQuota {
     pub bytes: Bytes,
     /// How many keys.
     pub keys: u64,
+}
+
+impl StateQuota {
+    /// A quota that holds back nothing.
+    pub const NONE: Self = Self { bytes: Bytes(u64::MAX), keys: u64::MAX };
 }
 
 /// What one party lets a plugin keep at most; where it says nothing, it leaves the quota as it is.

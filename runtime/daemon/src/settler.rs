@@ -164,9 +164,9 @@ mod tests {
     use std::time::Duration;
 
     use futures::FutureExt;
+    use sandhog_broker::SystemClock;
     use sandhog_broker::faulty::{Faults, Faulty};
     use sandhog_broker::memory::Memory;
-    use sandhog_broker::{Keep, SystemClock};
     use sandhog_core::id::{JobId, LeaseNo, LeaseToken};
     use sandhog_core::settle::Settlement;
     use sandhog_core::time::Timestamp;
@@ -193,14 +193,7 @@ mod tests {
 
     async fn unsettled(gate: &Arc<Gate>) -> Unsettled {
         let job = JobId::from_parts(Timestamp::from_millis(1), 1);
-        let settle = Settle {
-            token: LeaseToken { job, lease: LeaseNo(1) },
-            ran: None,
-            settlement: Settlement::Cancel,
-            progress: None,
-            log: Vec::new(),
-            keep: Keep::default(),
-        };
+        let settle = Settle::new(LeaseToken { job, lease: LeaseNo(1) }, Settlement::Cancel);
         Unsettled { settle, room: Some(Room::of(gate, &acme()).await) }
     }
 

@@ -100,14 +100,7 @@ impl<R: Runner> Workshop<R> {
 
     /// Gives back a job that hasn't started. If this doesn't get through, its lease runs out by itself.
     pub(crate) fn give_back(&self, ticket: Ticket<R::Plugin>, after: Duration, reason: Reason) {
-        let settle = Settle {
-            token: ticket.lease.token,
-            ran: None,
-            settlement: Settlement::Release { after, reason },
-            progress: None,
-            log: Vec::new(),
-            keep: Keep::default(),
-        };
+        let settle = Settle::new(ticket.lease.token, Settlement::Release { after, reason });
         let answer = self.settler.send(Unsettled { settle, room: None });
         // A daemon that drains waits for as long as it is alive.
         let alive = ticket.alive;
@@ -340,12 +333,11 @@ impl<R: Runner> Course<'_, R> {
             ran.traffic.output = Bytes(Bytes::of(output.len()).0 + effects.size().0);
         }
         let settle = Settle {
-            token: self.token,
             ran,
-            settlement,
             progress: notes.progress,
             log: notes.log,
             keep: self.chosen.as_ref().map_or_else(Keep::default, |chosen| chosen.version.keep),
+            ..Settle::new(self.token, settlement)
         };
         // Whoever may run out of fuel leases nothing before what was spent is on record: the room stays here.
         let room = if self.terms.fuel.is_bounded() { None } else { self.room.take() };

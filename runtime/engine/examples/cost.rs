@@ -179,18 +179,11 @@ fn plan(plugin: &Arc<Plugin>, input: &Input) -> wasmtime::Result<Plan<Arc<Plugin
     };
     let retry = RetryPolicy::default();
     let offer = Offer { plugin: Arc::clone(plugin), budget, retry, payload_max: Bytes::mib(1) };
-    let job = Job {
-        id: input.id,
-        tenant: input.tenant.clone(),
-        queue: input.queue.clone(),
-        kind: input.kind.clone(),
-        payload: Vec::new(),
-        pinned: None,
-        attempts: 0,
-        expiries: 0,
-        faults: 0,
-        enqueued_at: Timestamp::from_millis(1),
-    };
+    let job = Job::of(
+        NewJob::new(input.id, input.queue.clone(), input.kind.clone(), Vec::new()),
+        input.tenant.clone(),
+        Timestamp::from_millis(1),
+    );
     match admit(&job, Choice::Offer(offer)) {
         Admission::Run(plan) => Ok(plan),
         other => wasmtime::bail!("not admitted: {other:?}"),

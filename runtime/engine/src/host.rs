@@ -55,14 +55,10 @@ impl JobAsk {
     #[must_use]
     pub fn into_job(self, id: JobId, queue: &QueueName) -> NewJob {
         NewJob {
-            id,
-            kind: self.kind,
-            queue: self.queue.unwrap_or_else(|| queue.clone()),
-            payload: self.payload,
             delay: self.delay,
             priority: self.priority,
             unique_key: self.unique_key,
-            pinned: None,
+            ..NewJob::new(id, self.queue.unwrap_or_else(|| queue.clone()), self.kind, self.payload)
         }
     }
 }

@@ -10,7 +10,7 @@ use sandhog_core::admit::{Admission, Choice, Offer, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
-use sandhog_core::job::{Job, Level, NewJob, Priority, Progress};
+use sandhog_core::job::{Job, Level, NewJob, Progress};
 use sandhog_core::outcome::{Outcome, Report};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
@@ -120,18 +120,16 @@ fn id() -> JobId {
 }
 
 fn job() -> Job {
-    Job {
-        id: id(),
-        tenant: tenant(),
-        queue: QueueName::parse("default").expect("valid"),
-        kind: Kind::parse("test").expect("valid"),
-        payload: Vec::new(),
-        pinned: None,
-        attempts: 0,
-        expiries: 0,
-        faults: 0,
-        enqueued_at: Timestamp::from_millis(1),
-    }
+    Job::of(
+        NewJob::new(
+            id(),
+            QueueName::parse("default").expect("valid"),
+            Kind::parse("test").expect("valid"),
+            Vec::new(),
+        ),
+        tenant(),
+        Timestamp::from_millis(1),
+    )
 }
 
 fn input(payload: &[u8]) -> Input {
@@ -169,14 +167,14 @@ impl Host for Told {
             return Err(EnqueueRefusal::UnknownKind);
         }
         Ok(NewJob {
-            id: id(),
-            kind: ask.kind,
-            queue: ask.queue.unwrap_or_else(|| QueueName::parse("default").expect("valid")),
-            payload: ask.payload,
             delay: ask.delay,
-            priority: Priority::default(),
             unique_key: ask.unique_key,
-            pinned: None,
+            ..NewJob::new(
+                id(),
+                ask.queue.unwrap_or_else(|| QueueName::parse("default").expect("valid")),
+                ask.kind,
+                ask.payload,
+            )
         })
     }
 

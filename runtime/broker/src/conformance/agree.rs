@@ -31,14 +31,29 @@ const LOOK_EVERY: usize = 25;
 /// How many jobs are then looked up one by one. At the end, all are.
 const LOOKED_UP: usize = 24;
 
-/// Plays the usual seeds, and one that nobody has played before.
+/// How many steps are played on which store in one run of the tests: more where they cost less.
+pub mod steps {
+    /// On a file.
+    pub const IN_FILE: usize = 80_000;
+    /// On the model behind the seal.
+    pub const SEALED: usize = 60_000;
+    /// On a server of Redis.
+    pub const ON_REDIS: usize = 50_000;
+    /// On a second model.
+    pub const MODEL: usize = 10_000;
+
+    const _: () = assert!(IN_FILE + SEALED + ON_REDIS + MODEL >= 200_000);
+}
+
+/// Plays so many steps: those of the usual seeds, and then of seeds that nobody has played before.
 ///
 /// # Panics
 /// If the broker and the model disagree, or an invariant breaks. The message names the seed.
-pub async fn agree_on_some_seeds<F: Fixture>() {
-    let new = rand::random();
-    println!("the new seed is {new}");
-    for seed in SEEDS.chain([new]) {
+pub async fn agree_on_some_seeds<F: Fixture>(steps: usize) {
+    let new: u64 = rand::random();
+    println!("the new seeds are {new} and those that follow");
+    let seeds = SEEDS.chain((0..).map(|nth| new.wrapping_add(nth)));
+    for seed in seeds.take(steps.div_ceil(STEPS)) {
         agree::<F>(seed, STEPS).await;
     }
 }

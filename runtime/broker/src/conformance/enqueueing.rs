@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::{Kind, LeaseNo};
+use sandhog_core::id::Kind;
 use sandhog_core::job::{JobRecord, NewJob, Priority, State};
-use sandhog_core::outcome::Usage;
 use sandhog_core::quota::{QueueBounds, QueueExcess};
 
 use super::case::Case;
@@ -24,33 +23,8 @@ pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Cas
         ..case.new_job()
     };
     let id = case.enqueue(job.clone()).await;
-    let expected = JobRecord {
-        id,
-        tenant: case.tenant.clone(),
-        queue: job.queue,
-        kind: job.kind,
-        payload: job.payload,
-        priority: job.priority,
-        unique_key: job.unique_key,
-        pinned: job.pinned,
-        state: State::Ready,
-        reason: None,
-        message: None,
-        attempts: 0,
-        expiries: 0,
-        faults: 0,
-        lease: LeaseNo(0),
-        enqueued_at: case.now(),
-        due_at: None,
-        leased_at: None,
-        lease_expires_at: None,
-        finished_at: None,
-        output: None,
-        progress: None,
-        usage: Usage::default(),
-        revision: None,
-        unreadable: None,
-    };
+    let expected = JobRecord::of(job, case.tenant.clone(), case.now());
+    assert_eq!(expected.state, State::Ready);
     assert_eq!(case.record(id).await, expected);
 }
 

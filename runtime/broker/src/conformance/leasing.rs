@@ -21,18 +21,7 @@ pub async fn a_lease_hands_over_the_whole_job(case: Case) {
     let new = NewJob { payload: b"in".to_vec(), ..case.new_job() };
     let (id, enqueued_at) = (case.enqueue(new.clone()).await, case.now());
     case.pass(secs(5));
-    let job = Job {
-        id,
-        tenant: case.tenant.clone(),
-        queue: queue(),
-        kind: new.kind,
-        payload: new.payload,
-        pinned: None,
-        attempts: 0,
-        expiries: 0,
-        faults: 0,
-        enqueued_at,
-    };
+    let job = Job::of(NewJob::new(id, queue(), new.kind, new.payload), case.tenant.clone(), enqueued_at);
     assert_eq!(case.lease(9).await, [Lease { token: LeaseToken { job: id, lease: LeaseNo(1) }, job }]);
     let record = case.record(id).await;
     assert_eq!(record.state, State::Leased);

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-pub use self::agree::{agree, agree_on_some_seeds};
+pub use self::agree::{agree, agree_on_some_seeds, steps};
 pub use self::case::Case;
 pub use self::clock::ManualClock;
 use crate::Broker;
@@ -282,6 +282,7 @@ mod tests {
             include_str!("cancelling.rs"),
             include_str!("effects.rs"),
             include_str!("enqueueing.rs"),
+            include_str!("lanes.rs"),
             include_str!("leasing.rs"),
             include_str!("looking.rs"),
             include_str!("quotas.rs"),

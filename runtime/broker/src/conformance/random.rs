@@ -405,16 +405,16 @@ impl Random {
             8 => Settlement::Bury { reason, message },
             _ => Settlement::Cancel,
         };
+        let token = self.token(which);
         Settle {
-            token: self.token(which),
             ran: self.rng.random_bool(0.9).then_some(what_ran),
-            settlement,
             progress: self.progress(),
             log: self.log(),
             keep: Keep {
                 done: self.pick(&[ms(1), secs(10), secs(86_400)]),
                 dead: self.pick(&[ms(1), secs(60), secs(30 * 86_400)]),
             },
+            ..Settle::new(token, settlement)
         }
     }
 

@@ -8,14 +8,14 @@ use sandhog_core::effects::Effects;
 use sandhog_core::id::{
     DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, UniqueKey,
 };
-use sandhog_core::job::{Level, LogLine, NewJob, Priority, Progress};
+use sandhog_core::job::{Level, LogLine, NewJob, Progress};
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
-use crate::{Keep, Ran, Renew, Settle};
+use crate::{Ran, Renew, Settle};
 
 /// The plugin that runs the jobs, where nothing else is said.
 pub(super) const PLUGIN: &str = "thumbnail";
@@ -57,37 +57,19 @@ pub(super) fn unique(text: &str) -> Option<UniqueKey> {
 }
 
 pub(super) fn new_job(id: JobId) -> NewJob {
-    NewJob {
-        id,
-        kind: Kind::parse("image.thumbnail").expect("a valid kind"),
-        queue: queue(),
-        payload: b"{}".to_vec(),
-        delay: Duration::ZERO,
-        priority: Priority::default(),
-        unique_key: None,
-        pinned: None,
-    }
+    NewJob::new(id, queue(), Kind::parse("image.thumbnail").expect("a valid kind"), b"{}".to_vec())
 }
 
 pub(super) fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
-    Settle {
-        token,
-        ran: Some(ran(PLUGIN, usage(1))),
-        settlement,
-        progress: None,
-        log: Vec::new(),
-        keep: Keep::default(),
-    }
+    Settle::of_run(token, ran(PLUGIN, usage(1)), settlement)
 }
 
 pub(super) fn ran(name: &str, usage: Usage) -> Ran {
     Ran {
-        plugin: plugin(name),
-        revision: revision(1),
-        usage,
         traffic: traffic(1),
         state_max: STATE_MAX,
         queue_max: QueueBounds::default(),
+        ..Ran::new(plugin(name), revision(1), usage)
     }
 }
 
@@ -112,7 +94,7 @@ pub(super) fn traffic(times: u64) -> Traffic {
 }
 
 pub(super) fn renew(token: LeaseToken) -> Renew {
-    Renew { token, progress: None, log: Vec::new() }
+    Renew::new(token)
 }
 
 pub(super) fn succeed() -> Settlement {

@@ -7,6 +7,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::id::{Revision, UniqueKey};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::{QueueBounds, Waiting};
+use sandhog_core::transition::Next;
 
 use super::fault::Result;
 use super::row::parse;
@@ -21,11 +22,6 @@ enum Obstacle {
     Holder(String),
     /// It would pass the bounds.
     Bounds(Enqueued),
-}
-
-/// What these jobs come to where they wait.
-pub(super) fn waiting(jobs: &[NewJob]) -> Waiting {
-    Waiting { jobs: jobs.len() as u64, bytes: jobs.iter().map(|job| job.payload.len() as u64).sum() }
 }
 
 impl Step<'_> {
@@ -60,13 +56,13 @@ impl Step<'_> {
         if Bytes::of(job.payload.len()) > bounds.payload {
             return Ok(Some(Obstacle::Bounds(Enqueued::TooLarge)));
         }
-        let excess = bounds.excess(self.waiting()?, waiting(slice::from_ref(job)));
+        let excess = bounds.excess(self.waiting()?, Waiting::of(slice::from_ref(job)));
         Ok(excess.map(|excess| Obstacle::Bounds(Enqueued::Full(excess))))
     }
 
     fn insert(&mut self, job: &NewJob) -> Result<()> {
         let waits = Waits { queue: job.queue.as_str(), kind: job.kind.as_str(), is_suspect: false };
-        let place = self.wait(waits, job.delay)?;
+        let place = self.place(waits, Next::Waits(job.delay))?;
         let (state, due_at, arrival, ..) = place.columns();
         self.execute(
             "INSERT INTO job

@@ -5,16 +5,23 @@ use std::time::Duration;
 
 use rusqlite::{Row, params};
 use sandhog_core::id::{LeaseNo, LeaseToken, PluginName, QueueName};
-use sandhog_core::job::{Job, Lease};
+use sandhog_core::job::{Job, Lease, NewJob};
 
 use super::fault::{Fault, Result};
 use super::lanes::Rooms;
-use super::row::{parse, stamp, timestamp};
+use super::row::{asked, asked_columns, stamp, timestamp};
 use super::step::Step;
 use crate::{LeaseAsk, Leased};
 
 /// How often one call looks anew for what is ready in a queue, as what it has found had to be put elsewhere.
 const ROUNDS_MAX: u32 = 16;
+
+/// Selects what a holder sees of its job.
+pub(super) const CURRENT: &str = concat!(
+    "SELECT ",
+    asked_columns!(),
+    ", bytes, lease, attempts, expiries, faults, enqueued_at FROM job LEFT JOIN payload USING (nr) WHERE nr = ?1"
+);
 
 /// What one call hands out.
 struct Batch<'a> {
@@ -195,7 +202,7 @@ impl Step<'_> {
             return Ok(Met::TooLong);
         }
         let limit = lane.and_then(|nth| batch.rooms.limit(nth)).map(PluginName::as_str);
-        lease.token.lease = LeaseNo(lease.token.lease.0.wrapping_add(1));
+        lease.token.lease = lease.token.lease.next();
         self.execute(
             "UPDATE job SET state = 2, arrival = NULL, lease = ?2, leased_at = ?3, lease_expires_at = ?4,
                  limited_by = ?5
@@ -218,35 +225,27 @@ impl Step<'_> {
 
     /// A job as its holder sees it, with the number of its latest lease.
     pub(super) fn current_lease(&self, nr: i64) -> Result<Lease> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT id, queue, kind, bytes, lease, attempts, expiries, faults, enqueued_at, pinned
-             FROM job LEFT JOIN payload USING (nr) WHERE nr = ?1",
-        )?;
+        let mut statement = self.connection.prepare_cached(CURRENT)?;
         let mut rows = statement.query_and_then([nr], |row| self.read_lease(row))?;
         rows.next().unwrap_or_else(|| Err(Fault::unreadable("job", "it isn't there")))
     }
 
     fn read_lease(&self, row: &Row<'_>) -> Result<Lease> {
-        let text = |nth, at| -> Result<String> {
-            let text = row.get_ref(nth)?.as_str().map_err(|error| Fault::unreadable(at, error))?;
-            Ok(text.to_owned())
-        };
-        let id = parse("job.id", &text(0, "job.id")?)?;
-        let pinned: Option<String> = row.get(9)?;
+        let mut problem = None;
+        let asked = asked(row, &mut problem)?;
+        if let Some(problem) = problem {
+            return Err(Fault::unreadable("job", problem));
+        }
+        let asked = NewJob { payload: row.get(6)?, ..asked };
+        let lease = LeaseNo(row.get::<_, i64>(7)?.cast_unsigned());
+        let token = LeaseToken { job: asked.id, lease };
         let job = Job {
-            id,
-            tenant: self.tenant.clone(),
-            queue: parse("job.queue", &text(1, "job.queue")?)?,
-            kind: parse("job.kind", &text(2, "job.kind")?)?,
-            payload: row.get(3)?,
-            pinned: pinned.map(|text| parse("job.pinned", &text)).transpose()?,
-            attempts: row.get(5)?,
-            expiries: row.get(6)?,
-            faults: row.get(7)?,
-            enqueued_at: timestamp(row.get(8)?),
+            attempts: row.get(8)?,
+            expiries: row.get(9)?,
+            faults: row.get(10)?,
+            ..Job::of(asked, self.tenant.clone(), timestamp(row.get(11)?))
         };
-        let lease = LeaseNo(row.get::<_, i64>(4)?.cast_unsigned());
-        Ok(Lease { token: LeaseToken { job: id, lease }, job })
+        Ok(Lease { token, job })
     }
 
     /// When a sweep will find something: the next scheduled job is due, or the next lease runs out.

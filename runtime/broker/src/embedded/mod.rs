@@ -55,6 +55,7 @@ mod row;
 mod settle;
 mod state;
 mod step;
+mod stored;
 mod sweep;
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ use rusqlite::Row;
 use rusqlite::types::FromSql;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::id::LeaseNo;
-use sandhog_core::job::{JobRecord, Level, LogLine, Priority, Progress, State};
+use sandhog_core::job::{JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
@@ -74,43 +74,59 @@ pub(super) fn usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
     })
 }
 
+/// The columns of what a producer asked for but its payload, in the order in which [`asked`] reads them.
+macro_rules! asked_columns {
+    () => {
+        "id, queue, kind, priority, unique_key, pinned"
+    };
+}
+pub(super) use asked_columns;
+
+/// What a producer asked for, from a row that starts with [`asked_columns`], with the payload left empty. What no job can be
+/// without has to be readable; of the rest, what isn't is left out, and told of as the problem.
+pub(super) fn asked(row: &Row<'_>, problem: &mut Option<String>) -> Result<NewJob> {
+    let (queue, kind) = (parsed(row, 1, "job.queue")?, parsed(row, 2, "job.kind")?);
+    Ok(NewJob {
+        priority: Priority(row.get(3)?),
+        unique_key: known(problem, maybe(row, 4, |text: String| parse("job.unique_key", &text)))?,
+        pinned: known(problem, maybe(row, 5, |text: String| parse("job.pinned", &text)))?,
+        ..NewJob::new(parsed(row, 0, "job.id")?, queue, kind, Vec::new())
+    })
+}
+
 /// The start of a statement that selects a job's columns but payload and output, in the order in which [`record`] reads
 /// them.
-pub(super) const RECORD: &str = "SELECT id, tenant, queue, kind, priority, unique_key, state, reason, message, attempts,
-    expiries, faults, lease, enqueued_at, due_at, leased_at, lease_expires_at, finished_at, progress, revision, pinned,
-    fuel, memory_peak, wall_us, cpu_us, host_calls";
+pub(super) const RECORD: &str = concat!(
+    "SELECT ",
+    asked_columns!(),
+    ", tenant, state, reason, message, attempts, expiries, faults, lease, enqueued_at, due_at, leased_at, lease_expires_at,
+     finished_at, progress, revision, fuel, memory_peak, wall_us, cpu_us, host_calls"
+);
 
-/// A row of [`RECORD`], with payload and output left empty. What no job can be without has to be readable; of the rest,
-/// what isn't is left out, and said.
+/// A row of [`RECORD`], with payload and output left empty. What isn't readable and can be left out is, and the record says
+/// so.
 pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
     let time = |nth| -> Result<Option<Timestamp>> { Ok(row.get::<_, Option<i64>>(nth)?.map(timestamp)) };
     let mut problem = None;
+    let asked = asked(row, &mut problem)?;
+    let tenant = parsed(row, 6, "job.tenant")?;
     Ok(JobRecord {
-        id: parsed(row, 0, "job.id")?,
-        tenant: parsed(row, 1, "job.tenant")?,
-        queue: parsed(row, 2, "job.queue")?,
-        kind: parsed(row, 3, "job.kind")?,
-        payload: Vec::new(),
-        priority: Priority(row.get(4)?),
-        unique_key: known(&mut problem, maybe(row, 5, |text: String| parse("job.unique_key", &text)))?,
-        state: state(row.get(6)?)?,
-        reason: known(&mut problem, maybe(row, 7, |slug: String| reason(&slug)))?,
-        message: row.get(8)?,
-        attempts: row.get(9)?,
-        expiries: row.get(10)?,
-        faults: row.get(11)?,
-        lease: LeaseNo(row.get::<_, i64>(12)?.cast_unsigned()),
-        enqueued_at: timestamp(row.get(13)?),
-        due_at: time(14)?,
-        leased_at: time(15)?,
-        lease_expires_at: time(16)?,
-        finished_at: time(17)?,
-        output: None,
-        progress: known(&mut problem, maybe(row, 18, |json: String| progress(&json)))?,
-        revision: known(&mut problem, maybe(row, 19, |text: String| parse("job.revision", &text)))?,
-        pinned: known(&mut problem, maybe(row, 20, |text: String| parse("job.pinned", &text)))?,
+        state: state(row.get(7)?)?,
+        reason: known(&mut problem, maybe(row, 8, |slug: String| reason(&slug)))?,
+        message: row.get(9)?,
+        attempts: row.get(10)?,
+        expiries: row.get(11)?,
+        faults: row.get(12)?,
+        lease: LeaseNo(row.get::<_, i64>(13)?.cast_unsigned()),
+        due_at: time(15)?,
+        leased_at: time(16)?,
+        lease_expires_at: time(17)?,
+        finished_at: time(18)?,
+        progress: known(&mut problem, maybe(row, 19, |json: String| progress(&json)))?,
+        revision: known(&mut problem, maybe(row, 20, |text: String| parse("job.revision", &text)))?,
         usage: usage(row, 21)?,
         unreadable: problem,
+        ..JobRecord::of(asked, tenant, timestamp(row.get(14)?))
     })
 }
 

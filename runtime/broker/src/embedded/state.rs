@@ -1,10 +1,8 @@
 //! What plugins keep from job to job: compared, written, and held to its quota.
 
-use std::time::Duration;
-
 use rusqlite::{OptionalExtension, params};
 use sandhog_core::budget::Bytes;
-use sandhog_core::effects::{Effects, StateWrite, add};
+use sandhog_core::effects::{Effects, StateWrite, Written};
 use sandhog_core::id::{PluginName, StateKey};
 use sandhog_core::quota::{StateExcess, StateQuota, StateSize};
 
@@ -62,18 +60,13 @@ impl Step<'_> {
         let mut after = before;
         for (key, write) in effects.writes() {
             let stored = self.stored(plugin, key)?.map(|(value, _)| value);
-            let taken = |value: &[u8]| (key.as_str().len() + value.len()) as u64;
+            let taken = |length| (key.as_str().len() + length) as u64;
             if let Some(value) = &stored {
-                after.bytes.0 -= taken(value);
+                after.bytes.0 -= taken(value.len());
                 after.keys -= 1;
             }
-            let value = match write {
-                StateWrite::Delete | StateWrite::Set { ttl: Some(Duration::ZERO), .. } => None,
-                StateWrite::Set { value, .. } | StateWrite::Replace(value) => Some(value.clone()),
-                StateWrite::Add(by) => add(stored.as_deref(), *by).ok(),
-            };
-            if let Some(value) = value {
-                after.bytes.0 += taken(&value);
+            if let Some(length) = write.over(stored.as_deref()).ok().and_then(|written| written.length()) {
+                after.bytes.0 += taken(length);
                 after.keys += 1;
             }
         }
@@ -82,21 +75,8 @@ impl Step<'_> {
 
     /// The first key whose value isn't what the run had relied on.
     pub(super) fn conflict(&self, plugin: &PluginName, effects: &Effects) -> Result<Option<StateKey>> {
-        for (key, expected) in effects.expectations() {
-            let stored = self.stored(plugin, key)?;
-            if stored.as_ref().map(|(value, _)| value.as_slice()) != expected {
-                return Ok(Some(key.clone()));
-            }
-        }
-        for (key, write) in effects.writes() {
-            if let StateWrite::Add(by) = write {
-                let stored = self.stored(plugin, key)?;
-                if add(stored.as_ref().map(|(value, _)| value.as_slice()), *by).is_err() {
-                    return Ok(Some(key.clone()));
-                }
-            }
-        }
-        Ok(None)
+        let stored = |key: &StateKey| -> Result<_> { Ok(self.stored(plugin, key)?.map(|(value, _)| value)) };
+        Ok(effects.conflict(stored)?.cloned())
     }
 
     /// A value that is there, and when it goes.
@@ -110,23 +90,18 @@ impl Step<'_> {
     }
 
     pub(super) fn write(&self, plugin: &PluginName, key: &StateKey, write: &StateWrite) -> Result<()> {
-        let (value, expires_at) = match write {
-            StateWrite::Delete => {
+        let stored = self.stored(plugin, key)?;
+        let written = write
+            .over(stored.as_ref().map(|(value, _)| value.as_slice()))
+            .map_err(|error| Fault::unreadable("state.value", error))?;
+        let (value, expires_at) = match written {
+            Written::Gone => {
                 let delete = "DELETE FROM state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3";
                 self.execute(delete, [self.tenant(), plugin.as_str(), key.as_str()])?;
                 return Ok(());
             }
-            StateWrite::Set { value, ttl } => (value.clone(), ttl.map(|ttl| stamp(self.now.after(ttl)))),
-            StateWrite::Replace(value) => {
-                let stored = self.stored(plugin, key)?;
-                (value.clone(), stored.and_then(|(_, expires_at)| expires_at))
-            }
-            StateWrite::Add(by) => {
-                let stored = self.stored(plugin, key)?;
-                let sum = add(stored.as_ref().map(|(value, _)| value.as_slice()), *by)
-                    .map_err(|error| Fault::unreadable("state.value", error))?;
-                (sum, stored.and_then(|(_, expires_at)| expires_at))
-            }
+            Written::Value(value, ttl) => (value, ttl.map(|ttl| stamp(self.now.after(ttl)))),
+            Written::Changed(value) => (value, stored.and_then(|(_, expires_at)| expires_at)),
         };
         self.execute(
             "INSERT INTO state VALUES (?1, ?2, ?3, ?4, ?5)

@@ -10,11 +10,13 @@ use sandhog_core::job::State;
 use sandhog_core::quota::Waiting;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
+use sandhog_core::transition::{Change, JobCounts, Next};
 use std::time::Duration;
 
 use super::fault::Result;
 use super::row::{code, stamp};
-use crate::{Keep, Wake};
+use super::stored::Stored;
+use crate::Wake;
 
 /// One step. It has to be finished, or some of it isn't written.
 pub(super) struct Step<'a> {
@@ -130,18 +132,24 @@ impl<'a> Step<'a> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The place of a job that waits so long.
-    pub(super) fn wait(&mut self, job: Waits<'_>, delay: Duration) -> Result<Place> {
-        if delay.is_zero() {
-            return self.ready(job);
+    /// The place of a job that goes there.
+    pub(super) fn place(&mut self, job: Waits<'_>, next: Next) -> Result<Place> {
+        match next {
+            Next::Waits(Duration::ZERO) => self.ready(job),
+            Next::Waits(delay) => {
+                let due_at = stamp(self.now.after(delay));
+                self.has_news = self.has_news || self.first_due()?.is_none_or(|first| due_at < first);
+                Ok(Place::Scheduled { due_at })
+            }
+            Next::Ends(state, keep) => {
+                let remove_at = stamp(self.now.after(keep));
+                Ok(Place::Final { state, finished_at: self.now(), remove_at })
+            }
         }
-        let due_at = stamp(self.now.after(delay));
-        self.has_news = self.has_news || self.first_due()?.is_none_or(|first| due_at < first);
-        Ok(Place::Scheduled { due_at })
     }
 
     /// The place behind all others.
-    pub(super) fn ready(&mut self, job: Waits<'_>) -> Result<Place> {
+    fn ready(&mut self, job: Waits<'_>) -> Result<Place> {
         let in_lane = self.enter(job)?;
         let latest = match self.arrivals {
             Some(latest) => latest,
@@ -169,28 +177,40 @@ impl<'a> Step<'a> {
         Ok(in_lane)
     }
 
-    /// The place of a job that is final.
-    pub(super) fn finished(&self, state: State, keep: Keep) -> Place {
-        let keep = if state == State::Dead { keep.dead } else { keep.done };
-        Place::Final { state, finished_at: self.now(), remove_at: stamp(self.now.after(keep)) }
-    }
-
-    /// Puts a job there. No lease of it holds any more, and no wish to cancel it.
-    pub(super) fn put(&self, nr: i64, place: Place) -> Result<()> {
+    /// Changes a job as a transition says.
+    pub(super) fn change(&mut self, job: &Stored, change: &Change<'_>) -> Result<()> {
+        if change.makes_lane {
+            self.note_lane(&job.queue, &job.kind)?;
+        }
+        let JobCounts { attempts, expiries, faults } = change.counts;
+        let place = self.place(job.waits(change.counts), change.next)?;
         let (state, due_at, arrival, finished_at, remove_at) = place.columns();
+        let why = change.why.as_ref();
         self.execute(
-            "UPDATE job SET state = ?2, due_at = ?3, arrival = ?4, finished_at = ?5, remove_at = ?6,
-                 lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL, lane = iif(?7, kind, '')
+            "UPDATE job SET state = ?2, due_at = ?3, arrival = ?4, finished_at = ?5, remove_at = ?6, lane = iif(?7, kind, ''),
+                 lease = ?8, attempts = ?9, expiries = ?10, faults = ?11,
+                 reason = iif(?12, ?13, reason), message = iif(?12, ?14, message), output = ?15,
+                 lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL
              WHERE nr = ?1",
-            params![nr, state, due_at, arrival, finished_at, remove_at, place.in_lane()],
+            params![
+                job.nr,
+                state,
+                due_at,
+                arrival,
+                finished_at,
+                remove_at,
+                place.in_lane(),
+                change.lease.0.cast_signed(),
+                attempts,
+                expiries,
+                faults,
+                why.is_some(),
+                why.and_then(|why| why.reason).map(Reason::slug),
+                why.and_then(|why| why.message.as_deref()),
+                change.output,
+            ],
         )?;
-        Ok(())
-    }
-
-    /// Says why a job is where it is.
-    pub(super) fn explain(&self, nr: i64, reason: Option<Reason>, message: Option<&str>) -> Result<()> {
-        let reason = reason.map(Reason::slug);
-        self.execute("UPDATE job SET reason = ?2, message = ?3 WHERE nr = ?1", params![nr, reason, message])?;
+        self.has_left |= job.is_limited;
         Ok(())
     }
 

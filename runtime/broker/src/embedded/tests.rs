@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use rusqlite::Connection;
 use sandhog_core::id::{JobId, Kind, QueueName};
-use sandhog_core::job::{Priority, State};
+use sandhog_core::job::State;
 use sandhog_core::time::Timestamp;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -14,16 +14,12 @@ use super::*;
 use crate::{Counts, SystemClock};
 
 fn new_job(nth: u128, payload: usize) -> NewJob {
-    NewJob {
-        id: JobId::from_parts(Timestamp::from_millis(1), nth),
-        kind: Kind::parse("image.thumbnail").expect("a valid kind"),
-        queue: QueueName::parse("default").expect("a valid queue"),
-        payload: vec![b'x'; payload],
-        delay: Duration::ZERO,
-        priority: Priority::default(),
-        unique_key: None,
-        pinned: None,
-    }
+    NewJob::new(
+        JobId::from_parts(Timestamp::from_millis(1), nth),
+        QueueName::parse("default").expect("a valid queue"),
+        Kind::parse("image.thumbnail").expect("a valid kind"),
+        vec![b'x'; payload],
+    )
 }
 
 fn broker() -> (Embedded, TempDir, TenantId) {
@@ -198,10 +194,14 @@ fn every_statement_finds_its_rows_by_an_index_that_has_them_in_order() {
     ];
     let literals = sources.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
     let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE "];
-    let statements = literals.filter(|literal| verbs.iter().any(|verb| literal.starts_with(verb)));
-    let made = State::ALL.map(look::list).into_iter().chain([look::by_id()]);
+    let statements = literals.filter_map(|literal| match literal {
+        rest if rest.starts_with("WHERE ") => Some(format!("{}{rest}", stored::select_stored!(""))),
+        whole if verbs.iter().any(|verb| whole.starts_with(verb) && whole != *verb) => Some(whole.to_owned()),
+        _ => None,
+    });
+    let made = State::ALL.map(look::list).into_iter().chain([look::by_id(), lease::CURRENT.to_owned()]);
     let mut explained = 0;
-    for sql in statements.map(str::to_owned).chain(made) {
+    for sql in statements.chain(made) {
         let mut statement =
             connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("a valid statement");
         let nulls = vec![rusqlite::types::Null; statement.parameter_count()];

@@ -69,18 +69,11 @@ impl Memory {
     }
 
     fn act_on(&self, tenant: &TenantId, action: JobAction, job: JobId) -> Changed {
-        match action {
-            JobAction::Cancel => {
-                let changed = self.step(tenant, |t, now| t.cancel(job, now));
-                if changed == Changed::Requested {
-                    self.listeners.wake(&Wake::Cancel(tenant.clone(), job));
-                }
-                changed
-            }
-            JobAction::Redrive => self.step(tenant, |t, _| t.redrive(job)),
-            JobAction::RunNow => self.step(tenant, |t, _| t.run_now(job)),
-            JobAction::Remove => self.step(tenant, |t, _| t.remove(job)),
+        let changed = self.step(tenant, |t, now| t.act(action, job, now));
+        if changed == Changed::Requested {
+            self.listeners.wake(&Wake::Cancel(tenant.clone(), job));
         }
+        changed
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TenantId, Tenant>> {

@@ -1,25 +1,24 @@
 //! The steps that change the jobs of one tenant. Each is whole before it returns.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Bytes, Fuel};
-use sandhog_core::effects::{Effects, StateWrite, add};
+use sandhog_core::effects::{Effects, StateWrite, Written};
 use sandhog_core::id::{
-    DaemonId, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey,
+    DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey,
 };
-use sandhog_core::job::{Job, JobRecord, Lease, LogLine, NewJob, Progress, State};
-use sandhog_core::outcome::Usage;
+use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::quota::{FuelSpent, QueueBounds, StateExcess, StateQuota, StateSize, Waiting, minute_of};
-use sandhog_core::reason::Reason;
-use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
+use sandhog_core::transition::{Acted, Change, JobCounts, Next, Standing};
 
 use crate::{
-    Cancel, Changed, Counts, Cursor, Enqueued, Keep, KeepMax, LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX,
+    Changed, Counts, Cursor, Enqueued, JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX,
     LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk, Leased, Page, Query, Renew, Renewal, SWEEP_MAX, Settle, Sweep,
     Swept, USAGE_DAYS_KEPT,
 };
@@ -110,11 +109,11 @@ impl Tenant {
         if Bytes::of(job.payload.len()) > bounds.payload {
             return Enqueued::TooLarge;
         }
-        if let Some(excess) = bounds.excess(self.waiting(), waiting(std::slice::from_ref(job))) {
+        if let Some(excess) = bounds.excess(self.waiting(), Waiting::of(std::slice::from_ref(job))) {
             return Enqueued::Full(excess);
         }
         self.jobs.insert(job.id, Entry::new(tenant, job, now));
-        self.wait(job.id, job.delay, now);
+        self.change(job.id, &Change::of_new(job.delay), now);
         Enqueued::Stored
     }
 
@@ -276,35 +275,26 @@ impl Tenant {
 
     pub(super) fn settle(&mut self, tenant: &TenantId, settle: &Settle, now: Timestamp) -> SettleReply {
         let Some(entry) = self.jobs.get(&settle.token.job) else { return SettleReply::Lost };
-        if !entry.is_held_by(settle.token) {
-            // Whatever else ends a lease raises its number: so it was this token that settled the job before.
-            let repeated = entry.record.lease == settle.token.lease && entry.record.state != State::Leased;
-            return if repeated { SettleReply::Applied } else { SettleReply::Lost };
+        if let Some(refusal) = entry.standing().refusal(settle.token.lease) {
+            return refusal;
         }
-        let effects = match (&settle.settlement, &settle.ran) {
-            (Settlement::Succeed { effects, .. }, Some(ran)) => Some((&ran.plugin, effects)),
-            _ => None,
-        };
-        if let Some((plugin, effects)) = effects
-            && let Some(key) = self.conflict(plugin, effects, now)
-        {
-            return SettleReply::Conflict { key };
-        }
-        if let Some((plugin, effects)) = effects
-            && let Some(quota) = settle.ran.as_ref().map(|ran| ran.state_max)
-            && let Some(excess) = self.excess(plugin, effects, quota, now)
-        {
-            return SettleReply::Full { excess, quota };
-        }
-        let bounds = settle.ran.as_ref().map_or(QueueBounds::NONE, |ran| ran.queue_max);
-        if let Some((_, effects)) = effects
-            && let Some(excess) = bounds.excess(self.waiting(), waiting(effects.jobs()))
-        {
-            return SettleReply::QueueFull { excess, bounds };
+        let effects = settle.effects();
+        if let Some((ran, effects)) = effects {
+            let (plugin, quota) = (&ran.plugin, ran.state_max);
+            if let Some(key) = self.conflict(plugin, effects, now) {
+                return SettleReply::Conflict { key };
+            }
+            if let Some(excess) = self.excess(plugin, effects, quota, now) {
+                return SettleReply::Full { excess, quota };
+            }
+            let bounds = ran.queue_max;
+            if let Some(excess) = bounds.excess(self.waiting(), Waiting::of(effects.jobs())) {
+                return SettleReply::QueueFull { excess, bounds };
+            }
         }
         self.record_end(settle, now);
-        if let Some((plugin, effects)) = effects {
-            effects.writes().for_each(|(key, write)| self.write(plugin, key, write, now));
+        if let Some((ran, effects)) = effects {
+            effects.writes().for_each(|(key, write)| self.write(&ran.plugin, key, write, now));
             for job in effects.jobs() {
                 self.enqueue(tenant, job, &QueueBounds::NONE, now);
             }
@@ -312,63 +302,27 @@ impl Tenant {
         SettleReply::Applied
     }
 
-    pub(super) fn cancel(&mut self, job: JobId, now: Timestamp) -> Changed {
+    pub(super) fn act(&mut self, action: JobAction, job: JobId, now: Timestamp) -> Changed {
         let Some(entry) = self.jobs.get_mut(&job) else { return Changed::Unknown };
-        match entry.record.state {
-            State::Scheduled | State::Ready => {
-                entry.finish(State::Cancelled, now, Keep::default());
-                entry.explain(Some(Reason::Cancelled), None);
-                Changed::Done
+        let standing = entry.standing();
+        match standing.acted(action) {
+            Acted::Change(change) => self.change(job, &change, now),
+            Acted::Revive(change) => {
+                let key = entry.record.unique_key.clone();
+                if let Some(holder) = self.holder(key.as_ref()) {
+                    return Changed::Duplicate(holder);
+                }
+                self.change(job, &change, now);
             }
-            State::Leased => {
+            Acted::AskHolder => {
                 entry.cancel_requested = true;
-                Changed::Requested
+                return Changed::Requested;
             }
-            state @ (State::Succeeded | State::Dead | State::Cancelled) => Changed::Not(state),
-        }
-    }
-
-    pub(super) fn redrive(&mut self, job: JobId) -> Changed {
-        let Some(entry) = self.jobs.get(&job) else { return Changed::Unknown };
-        if entry.record.state != State::Dead {
-            return Changed::Not(entry.record.state);
-        }
-        if let Some(holder) = self.holder(entry.record.unique_key.as_ref()) {
-            return Changed::Duplicate(holder);
-        }
-        self.make_ready(job);
-        if let Some(entry) = self.jobs.get_mut(&job) {
-            entry.explain(None, None);
-            entry.record.attempts = 0;
-            entry.record.expiries = 0;
-            entry.record.faults = 0;
-            entry.record.finished_at = None;
-            entry.remove_at = None;
+            Acted::Remove => drop(self.jobs.remove(&job)),
+            Acted::Nothing => {}
+            Acted::Refuse => return Changed::Not(standing.state),
         }
         Changed::Done
-    }
-
-    pub(super) fn run_now(&mut self, job: JobId) -> Changed {
-        match self.jobs.get(&job).map(|entry| entry.record.state) {
-            None => Changed::Unknown,
-            Some(State::Ready) => Changed::Done,
-            Some(State::Scheduled) => {
-                self.make_ready(job);
-                Changed::Done
-            }
-            Some(state) => Changed::Not(state),
-        }
-    }
-
-    pub(super) fn remove(&mut self, job: JobId) -> Changed {
-        match self.jobs.get(&job).map(|entry| entry.record.state) {
-            None => Changed::Unknown,
-            Some(state) if state.is_final() => {
-                self.jobs.remove(&job);
-                Changed::Done
-            }
-            Some(state) => Changed::Not(state),
-        }
     }
 
     pub(super) fn record(&self, job: JobId) -> Option<JobRecord> {
@@ -441,31 +395,56 @@ impl Tenant {
         self.jobs.values().find(holds).map(|entry| entry.record.id)
     }
 
-    /// Ready at once if there is nothing to wait for, else scheduled.
-    fn wait(&mut self, job: JobId, delay: Duration, now: Timestamp) {
-        if delay.is_zero() {
-            self.make_ready(job);
-        } else if let Some(entry) = self.jobs.get_mut(&job) {
-            entry.record.state = State::Scheduled;
-            entry.record.due_at = Some(now.after(delay));
+    /// Changes a job as a transition says.
+    fn change(&mut self, job: JobId, change: &Change<'_>, now: Timestamp) {
+        let Some(entry) = self.jobs.get_mut(&job) else { return };
+        (entry.cancel_requested, entry.remove_at) = (false, None);
+        let record = &mut entry.record;
+        (record.state, record.lease) = (change.state(), change.lease);
+        let JobCounts { attempts, expiries, faults } = change.counts;
+        (record.attempts, record.expiries, record.faults) = (attempts, expiries, faults);
+        (record.due_at, record.lease_expires_at, record.finished_at) = (None, None, None);
+        match change.next {
+            Next::Waits(Duration::ZERO) => {
+                self.arrivals += 1;
+                entry.arrival = self.arrivals;
+            }
+            Next::Waits(after) => record.due_at = Some(now.after(after)),
+            Next::Ends(_, keep) => {
+                record.finished_at = Some(now);
+                entry.remove_at = Some(now.after(keep));
+            }
+        }
+        if let Some(why) = &change.why {
+            record.reason = why.reason;
+            record.message = why.message.as_deref().map(str::to_owned);
+        }
+        record.output = change.output.map(<[u8]>::to_vec);
+        if change.makes_lane {
+            let (queue, kind) = (record.queue.clone(), record.kind.clone());
+            self.note_lane(&queue, &kind, now);
         }
     }
 
-    fn make_ready(&mut self, job: JobId) {
-        if let Some(entry) = self.jobs.get_mut(&job) {
-            self.arrivals += 1;
-            entry.arrival = self.arrivals;
-            entry.record.state = State::Ready;
-            entry.record.due_at = None;
+    /// Changes jobs, each as its transition says.
+    fn change_all<'a>(
+        &mut self,
+        jobs: &[JobId],
+        now: Timestamp,
+        transition: impl Fn(&Standing) -> Change<'a>,
+    ) -> usize {
+        for job in jobs {
+            let Some(entry) = self.jobs.get(job) else { continue };
+            self.change(*job, &transition(&entry.standing()), now);
         }
+        jobs.len()
     }
 
     /// Makes ready what is due; says how many.
     fn promote(&mut self, now: Timestamp) -> usize {
         let due = self.in_state(State::Scheduled).map(|entry| (entry.record.due_at, entry.record.id));
         let due = first_until(due, now);
-        due.iter().for_each(|id| self.make_ready(*id));
-        due.len()
+        self.change_all(&due, now, Standing::made_ready)
     }
 
     /// Takes back leases that ran out; says how many, and which jobs had lost one too many.
@@ -473,24 +452,13 @@ impl Tenant {
         let expired =
             self.in_state(State::Leased).map(|entry| (entry.record.lease_expires_at, entry.record.id));
         let expired = first_until(expired, now);
-        let mut buried = Vec::new();
-        for id in &expired {
-            let Some(entry) = self.jobs.get_mut(id) else { continue };
-            entry.record.expiries += 1;
-            entry.record.lease = LeaseNo(entry.record.lease.0 + 1);
-            entry.record.lease_expires_at = None;
-            let cancel_requested = std::mem::take(&mut entry.cancel_requested);
-            if entry.record.expiries > sweep.expiries_max {
-                entry.finish(State::Dead, now, Keep::default());
-                entry.explain(Some(Reason::LeaseExpired), Some(sweep.buried_message()));
-                buried.push(*id);
-            } else if cancel_requested {
-                entry.finish(State::Cancelled, now, Keep::default());
-                entry.explain(Some(Reason::Cancelled), None);
-            } else {
-                self.make_ready(*id);
-            }
-        }
+        let taken_back = |standing: &Standing| standing.taken_back(sweep.expiries_max);
+        let mut buried = expired.clone();
+        buried.retain(|id| {
+            let change = self.jobs.get(id).map(|entry| taken_back(&entry.standing()));
+            change.is_some_and(|change| change.state() == State::Dead)
+        });
+        self.change_all(&expired, now, taken_back);
         (expired.len(), buried)
     }
 
@@ -506,9 +474,7 @@ impl Tenant {
     /// Removes the oldest of the final jobs of which there are more than are to be kept, at most `most`; says how many.
     fn remove_surplus(&mut self, keep: &KeepMax, most: usize) -> usize {
         let mut removed = 0;
-        for (state, kept) in
-            [(State::Succeeded, keep.done), (State::Cancelled, keep.done), (State::Dead, keep.dead)]
-        {
+        for (state, kept) in keep.by_state() {
             let mut finals: Vec<_> =
                 self.in_state(state).map(|entry| (entry.record.finished_at, entry.record.id)).collect();
             finals.sort();
@@ -550,15 +516,8 @@ impl Tenant {
 
     /// The first key whose value isn't what the run had relied on.
     fn conflict(&self, plugin: &PluginName, effects: &Effects, now: Timestamp) -> Option<StateKey> {
-        let changed =
-            effects.expectations().find(|(key, expected)| self.stored(plugin, key, now) != *expected);
-        let no_number = || {
-            effects.writes().find_map(|(key, write)| match write {
-                StateWrite::Add(by) => add(self.stored(plugin, key, now), *by).is_err().then_some(key),
-                StateWrite::Set { .. } | StateWrite::Replace(_) | StateWrite::Delete => None,
-            })
-        };
-        changed.map(|(key, _)| key).or_else(no_number).cloned()
+        let stored = |key: &StateKey| Ok::<_, Infallible>(self.stored(plugin, key, now));
+        effects.conflict(stored).unwrap_or_else(|never| match never {}).cloned()
     }
 
     /// What there would be too much of, if a run's writes were applied.
@@ -574,11 +533,7 @@ impl Tenant {
             own.map(|((_, key), stored)| (key, stored.value.len())).collect();
         let before = size_of(&lengths);
         for (key, write) in effects.writes() {
-            let length = match write {
-                StateWrite::Delete | StateWrite::Set { ttl: Some(Duration::ZERO), .. } => None,
-                StateWrite::Set { value, .. } | StateWrite::Replace(value) => Some(value.len()),
-                StateWrite::Add(by) => add(self.stored(plugin, key, now), *by).ok().map(|sum| sum.len()),
-            };
+            let length = write.over(self.stored(plugin, key, now)).ok().and_then(|written| written.length());
             match length {
                 Some(length) => lengths.insert(key, length),
                 None => lengths.remove(key),
@@ -589,81 +544,35 @@ impl Tenant {
 
     fn write(&mut self, plugin: &PluginName, key: &StateKey, write: &StateWrite, now: Timestamp) {
         let at = (plugin.clone(), key.clone());
-        match write {
-            StateWrite::Delete => drop(self.state.remove(&at)),
-            StateWrite::Set { value, ttl } => {
-                let expires_at = ttl.map(|ttl| now.after(ttl));
-                self.state.insert(at, Stored { value: value.clone(), expires_at });
-            }
-            StateWrite::Replace(value) => {
-                let before = self.state.remove(&at).filter(|stored| stored.is_there(now));
-                let expires_at = before.and_then(|stored| stored.expires_at);
-                self.state.insert(at, Stored { value: value.clone(), expires_at });
-            }
-            StateWrite::Add(by) => {
-                let before = self.state.remove(&at).filter(|stored| stored.is_there(now));
-                let value = add(before.as_ref().map(|stored| stored.value.as_slice()), *by)
-                    .expect("a sum that can't be made is a conflict, and was found before");
-                let expires_at = before.and_then(|stored| stored.expires_at);
-                self.state.insert(at, Stored { value, expires_at });
-            }
-        }
+        let before = self.state.remove(&at).filter(|stored| stored.is_there(now));
+        let written = write
+            .over(before.as_ref().map(|stored| stored.value.as_slice()))
+            .expect("a sum that can't be made is a conflict, and was found before");
+        let (value, expires_at) = match written {
+            Written::Gone => return,
+            Written::Value(value, ttl) => (value, ttl.map(|ttl| now.after(ttl))),
+            Written::Changed(value) => (value, before.and_then(|stored| stored.expires_at)),
+        };
+        self.state.insert(at, Stored { value, expires_at });
     }
 
     /// Records what a holder said about the end of its run, but for the effects.
     fn record_end(&mut self, settle: &Settle, now: Timestamp) {
         let Some(entry) = self.jobs.get_mut(&settle.token.job) else { return };
-        entry.record.lease_expires_at = None;
         entry.report(settle.progress.as_ref(), &settle.log);
         if let Some(ran) = &settle.ran {
             entry.record.usage = entry.record.usage.and(ran.usage);
             entry.record.revision = Some(ran.revision);
         }
-        let cancel_requested = std::mem::take(&mut entry.cancel_requested);
-        let cancel = if cancel_requested { Cancel::Requested } else { Cancel::No };
-        if let Some((plugin, account)) = settle.account(cancel) {
+        let standing = entry.standing();
+        if let Some((plugin, account)) = settle.account(standing.run_end(&settle.settlement)) {
             let of_day = self.accounts.entry((Day::of(now), plugin.clone())).or_default();
             *of_day = of_day.and(&account);
             let so_far = if self.minute.0 == minute_of(now) { self.minute.1 } else { Fuel(0) };
             let fuel = so_far.0.saturating_add(account.fuel.0).min(Account::MOST);
             self.minute = (minute_of(now), Fuel(fuel));
         }
-        match &settle.settlement {
-            Settlement::Retry { .. } | Settlement::Release { .. } if cancel_requested => {
-                entry.finish(State::Cancelled, now, settle.keep);
-                entry.explain(Some(Reason::Cancelled), None);
-            }
-            Settlement::Succeed { output, .. } => {
-                entry.record.attempts += 1;
-                entry.record.output = Some(output.clone());
-                entry.finish(State::Succeeded, now, settle.keep);
-                entry.explain(None, None);
-            }
-            Settlement::Retry { after, reason, message } => {
-                entry.record.attempts += 1;
-                (entry.record.expiries, entry.record.faults) = (0, 0);
-                entry.explain(Some(*reason), Some(message.clone()));
-                self.wait(settle.token.job, *after, now);
-            }
-            Settlement::Release { after, reason } => {
-                let lane = (entry.record.queue.clone(), entry.record.kind.clone());
-                entry.record.faults += u32::from(reason.is_host_fault());
-                entry.explain(Some(*reason), None);
-                if *reason == Reason::NoPlugin {
-                    self.note_lane(&lane.0, &lane.1, now);
-                }
-                self.wait(settle.token.job, *after, now);
-            }
-            Settlement::Bury { reason, message } => {
-                entry.record.attempts += 1;
-                entry.finish(State::Dead, now, settle.keep);
-                entry.explain(Some(*reason), Some(message.clone()));
-            }
-            Settlement::Cancel => {
-                entry.finish(State::Cancelled, now, settle.keep);
-                entry.explain(Some(Reason::Cancelled), None);
-            }
-        }
+        self.change(settle.token.job, &standing.settled(&settle.settlement, settle.keep), now);
     }
 }
 
@@ -713,33 +622,7 @@ impl<'a> LaneRooms<'a> {
 
 impl Entry {
     fn new(tenant: &TenantId, job: &NewJob, now: Timestamp) -> Self {
-        let record = JobRecord {
-            id: job.id,
-            tenant: tenant.clone(),
-            queue: job.queue.clone(),
-            kind: job.kind.clone(),
-            payload: job.payload.clone(),
-            priority: job.priority,
-            unique_key: job.unique_key.clone(),
-            pinned: job.pinned,
-            state: State::Scheduled,
-            reason: None,
-            message: None,
-            attempts: 0,
-            expiries: 0,
-            faults: 0,
-            lease: LeaseNo(0),
-            enqueued_at: now,
-            due_at: None,
-            leased_at: None,
-            lease_expires_at: None,
-            finished_at: None,
-            output: None,
-            progress: None,
-            usage: Usage::default(),
-            revision: None,
-            unreadable: None,
-        };
+        let record = JobRecord::of(job.clone(), tenant.clone(), now);
         Self {
             record,
             log: VecDeque::new(),
@@ -763,40 +646,33 @@ impl Entry {
         Cursor { rank, id: record.id }
     }
 
-    /// Whether it is ready after its lease had run out.
-    fn is_suspect(&self) -> bool {
-        self.record.expiries > 0
+    /// What decides what may become of it.
+    fn standing(&self) -> Standing {
+        let JobRecord { state, lease, attempts, expiries, faults, .. } = self.record;
+        let counts = JobCounts { attempts, expiries, faults };
+        Standing { state, lease, counts, cancel_requested: self.cancel_requested }
     }
 
-    /// The number is the fence, not the clock: an expired lease holds until it is taken back.
+    fn is_suspect(&self) -> bool {
+        self.standing().counts.is_suspect()
+    }
+
     fn is_held_by(&self, token: LeaseToken) -> bool {
-        self.record.state == State::Leased && self.record.lease == token.lease
+        self.standing().refusal(token.lease).is_none()
     }
 
     fn lease(&mut self, now: Timestamp, expires_at: Timestamp) -> Lease {
         let record = &mut self.record;
         record.state = State::Leased;
-        record.lease = LeaseNo(record.lease.0 + 1);
+        record.lease = record.lease.next();
         record.leased_at = Some(now);
         record.lease_expires_at = Some(expires_at);
         self.as_lease()
     }
 
     fn as_lease(&self) -> Lease {
-        let record = &self.record;
-        let job = Job {
-            id: record.id,
-            tenant: record.tenant.clone(),
-            queue: record.queue.clone(),
-            kind: record.kind.clone(),
-            payload: record.payload.clone(),
-            pinned: record.pinned,
-            attempts: record.attempts,
-            expiries: record.expiries,
-            faults: record.faults,
-            enqueued_at: record.enqueued_at,
-        };
-        Lease { token: LeaseToken { job: record.id, lease: record.lease }, job }
+        let token = LeaseToken { job: self.record.id, lease: self.record.lease };
+        Lease { token, job: self.record.clone().into_job() }
     }
 
     /// Takes in what a run reports: the last progress wins, the oldest log lines go.
@@ -808,29 +684,12 @@ impl Entry {
         let surplus = self.log.len().saturating_sub(LOG_LINES_KEPT);
         self.log.drain(..surplus);
     }
-
-    fn finish(&mut self, state: State, now: Timestamp, keep: Keep) {
-        self.record.state = state;
-        self.record.due_at = None;
-        self.record.finished_at = Some(now);
-        self.remove_at = Some(now.after(if state == State::Dead { keep.dead } else { keep.done }));
-    }
-
-    fn explain(&mut self, reason: Option<Reason>, message: Option<String>) {
-        self.record.reason = reason;
-        self.record.message = message;
-    }
 }
 
 impl Stored {
     fn is_there(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|expires_at| expires_at > now)
     }
-}
-
-/// What these jobs come to where they wait.
-fn waiting(jobs: &[NewJob]) -> Waiting {
-    Waiting { jobs: jobs.len() as u64, bytes: jobs.iter().map(|job| job.payload.len() as u64).sum() }
 }
 
 fn size_of(lengths: &BTreeMap<&StateKey, usize>) -> StateSize {

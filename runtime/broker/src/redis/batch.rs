@@ -22,8 +22,8 @@ use super::layout::{self, Tail};
 use super::library::Function;
 use super::pack::Packer;
 use crate::{
-    Asker, Cancel, Cursor, Filter, FleetLimit, JobAction, Keep, LOG_LINES_KEPT, LaneAsk, LeaseAsk, Query,
-    Ran, Renew, SWEEP_MAX, Settle, Sweep, USAGE_DAYS_KEPT,
+    Asker, Cursor, Filter, FleetLimit, JobAction, Keep, LOG_LINES_KEPT, LaneAsk, LeaseAsk, Query, Ran, Renew,
+    SWEEP_MAX, Settle, Sweep, USAGE_DAYS_KEPT,
 };
 
 /// One call of a function.
@@ -338,7 +338,7 @@ struct Totals<'a>(Vec<(&'a PluginName, Account)>);
 impl<'a> Totals<'a> {
     /// Adds a settlement to the sums, and says in the batch what it adds, in case not all of them are recorded.
     fn put(&mut self, batch: &mut Packer, settle: &'a Settle) {
-        let Some((plugin, account)) = settle.account(Cancel::No) else {
+        let Some((plugin, account)) = settle.account(RunEnd::of(&settle.settlement)) else {
             batch.number(0, 2).counted(b"", 2);
             return;
         };

@@ -57,18 +57,13 @@ fn short(name: &str) -> u8 {
 
 /// What a producer asked for, as it is stored.
 #[derive(Debug)]
-pub(super) struct StoredJob<'a> {
+pub(super) struct StoredJob {
+    asked: NewJob,
     enqueued_at: Timestamp,
-    priority: Priority,
-    queue: QueueName,
-    unique_key: Option<UniqueKey>,
-    pinned: Option<Revision>,
-    kind: Kind,
-    payload: &'a [u8],
 }
 
-impl<'a> StoredJob<'a> {
-    pub(super) fn read(bytes: &'a [u8]) -> Read<Self> {
+impl StoredJob {
+    pub(super) fn read(id: JobId, bytes: &[u8]) -> Read<Self> {
         let mut from = Unpacker::new(bytes);
         let layout = from.number(1)?;
         if layout != ANY_REVISION && layout != PINNED {
@@ -83,45 +78,21 @@ impl<'a> StoredJob<'a> {
         let queue = QueueName::parse(text(&mut from, 1)?)?;
         let pinned = if layout == PINNED { Some(revision(from.take(32)?)?) } else { None };
         let kind = Kind::parse(text(&mut from, 1)?)?;
-        Ok(Self { enqueued_at, priority, queue, unique_key, pinned, kind, payload: from.rest() })
+        let asked = NewJob::new(id, queue, kind, from.rest().to_vec());
+        Ok(Self { asked: NewJob { priority, unique_key, pinned, ..asked }, enqueued_at })
     }
 
-    pub(super) fn leased(self, id: JobId, tenant: &TenantId, [attempts, expiries, faults]: [u32; 3]) -> Job {
-        Job {
-            id,
-            tenant: tenant.clone(),
-            queue: self.queue,
-            kind: self.kind,
-            payload: self.payload.to_vec(),
-            pinned: self.pinned,
-            attempts,
-            expiries,
-            faults,
-            enqueued_at: self.enqueued_at,
-        }
+    pub(super) fn leased(self, tenant: &TenantId, [attempts, expiries, faults]: [u32; 3]) -> Job {
+        Job { attempts, expiries, faults, ..Job::of(self.asked, tenant.clone(), self.enqueued_at) }
     }
 
     /// The record of the job. `at` is when it is due, if it is scheduled, or when its lease runs out, if it is leased.
-    pub(super) fn record(
-        self,
-        id: JobId,
-        tenant: &TenantId,
-        run: StoredRun,
-        at: Option<Timestamp>,
-    ) -> JobRecord {
+    pub(super) fn record(self, tenant: &TenantId, run: StoredRun, at: Option<Timestamp>) -> JobRecord {
         let state = match (run.state, at) {
             (State::Ready, Some(_)) => State::Scheduled,
             (state, _) => state,
         };
         JobRecord {
-            id,
-            tenant: tenant.clone(),
-            queue: self.queue,
-            kind: self.kind,
-            payload: self.payload.to_vec(),
-            priority: self.priority,
-            unique_key: self.unique_key,
-            pinned: self.pinned,
             state,
             reason: run.why.as_ref().map(|why| why.reason),
             message: run.why.and_then(|why| why.message),
@@ -129,7 +100,6 @@ impl<'a> StoredJob<'a> {
             expiries: run.expiries,
             faults: run.faults,
             lease: run.lease,
-            enqueued_at: self.enqueued_at,
             due_at: at.filter(|_| state == State::Scheduled),
             leased_at: run.leased_at,
             lease_expires_at: at.filter(|_| state == State::Leased),
@@ -138,7 +108,7 @@ impl<'a> StoredJob<'a> {
             progress: run.progress,
             usage: run.ran.map(|(usage, _)| usage).unwrap_or_default(),
             revision: run.ran.map(|(_, revision)| revision),
-            unreadable: None,
+            ..JobRecord::of(self.asked, tenant.clone(), self.enqueued_at)
         }
     }
 }
@@ -364,8 +334,6 @@ pub(super) fn read_log_line(bytes: &[u8]) -> Read<LogLine> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sandhog_core::account::Traffic;
-    use sandhog_core::quota::StateQuota;
 
     proptest! {
         #[test]
@@ -383,15 +351,7 @@ mod tests {
             };
             let revision = Revision::from_sha256(digest);
             let plugin = sandhog_core::id::PluginName::parse("p").expect("a valid name");
-            let state_max = StateQuota { bytes: Bytes(0), keys: 0 };
-            let ran = Ran {
-                plugin,
-                revision,
-                usage,
-                traffic: Traffic::default(),
-                state_max,
-                queue_max: sandhog_core::quota::QueueBounds::NONE,
-            };
+            let ran = Ran::new(plugin, revision, usage);
             prop_assert_eq!(read_ran(&ran_bytes(&ran)), Ok((usage, revision)));
 
             let progress = Progress { done, total, message: text.clone() };
@@ -404,7 +364,7 @@ mod tests {
 
         #[test]
         fn reading_any_bytes_never_panics(bytes: Vec<u8>) {
-            let _ = (StoredJob::read(&bytes).is_ok(), StoredRun::read(&bytes).is_ok(), read_log_line(&bytes).is_ok());
+            let _ = (StoredJob::read(JobId::from_parts(Timestamp::from_millis(0), 0), &bytes).is_ok(), StoredRun::read(&bytes).is_ok(), read_log_line(&bytes).is_ok());
             let _ = (read_ran(&bytes), read_progress(&bytes), read_why(&bytes).is_ok());
         }
     }

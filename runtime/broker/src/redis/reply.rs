@@ -154,8 +154,8 @@ fn leases_in(tenant: &TenantId, reply: Value) -> Result<Vec<Lease>> {
         let bytes = bytes(reply)?;
         let mut from = Unpacker::new(&bytes);
         let (token, counts) = lease_head(&mut from).map_err(unreadable("an answer of the server"))?;
-        match StoredJob::read(from.rest()) {
-            Ok(job) => leases.push(Lease { token, job: job.leased(token.job, tenant, counts) }),
+        match StoredJob::read(token.job, from.rest()) {
+            Ok(job) => leases.push(Lease { token, job: job.leased(tenant, counts) }),
             // The others can run. This one is buried when its lease has run out often enough.
             Err(problem) => {
                 tracing::error!(%tenant, job = %token.job, %problem, "a leased job is unreadable")
@@ -269,12 +269,12 @@ fn record_or_problem(
     let at = optional_bytes(at)?.map(|score| timestamp(&score)).transpose()?;
     let read = || {
         let job = job.as_deref().ok_or((keys::job as _, "it is gone, or something else than a job"))?;
-        let job = StoredJob::read(job).map_err(|Unreadable(problem)| (keys::job as _, problem))?;
+        let job = StoredJob::read(id, job).map_err(|Unreadable(problem)| (keys::job as _, problem))?;
         let run = match &run {
             Some(run) => StoredRun::read(run).map_err(|Unreadable(problem)| (keys::run as _, problem))?,
             None => StoredRun::none(),
         };
-        Ok(job.record(id, tenant, run, at))
+        Ok(job.record(tenant, run, at))
     };
     Ok((id, read()))
 }

@@ -24,7 +24,7 @@ use sandhog_core::settle::Settlement;
 
 use super::envelope::{Place, Unopened};
 use super::vault::Vault;
-use crate::{Broker, Ran, Result, Settle};
+use crate::{Broker, Result, Settle};
 
 /// So often a settlement is tried again whose state others have written meanwhile. In each round at least one of them
 /// gets through, so that it takes as many daemons, all at the same key, to use them up.
@@ -90,10 +90,7 @@ fn counters(settlements: &[Settle]) -> usize {
 
 /// The effects that count, and on whose state.
 fn effects_of(settle: &Settle) -> Option<(&PluginName, &Effects)> {
-    match (&settle.settlement, &settle.ran) {
-        (Settlement::Succeed { effects, .. }, Some(Ran { plugin, .. })) => Some((plugin, effects)),
-        _ => None,
-    }
+    settle.effects().map(|(ran, effects)| (&ran.plugin, effects))
 }
 
 /// The keys whose stored values matter: those that are compared, and those that are added to.

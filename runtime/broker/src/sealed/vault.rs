@@ -10,7 +10,7 @@ use super::envelope::{
     NoActiveKey, Place, Unopened, is_sealed_text, open, open_text, overhead, seal, seal_text,
 };
 use super::key::Keyring;
-use crate::{Error, Keep, Look, Page, Renew, Result, Seen, Settle};
+use crate::{Error, Look, Page, Renew, Result, Seen, Settle};
 
 /// How long a job rests whose key isn't at hand: somebody may still bring it.
 const NO_KEY_REST: Duration = Duration::from_secs(60);
@@ -82,7 +82,7 @@ impl Vault<'_> {
             // In plain text: it is ours, and the store has seen all of it.
             _ => Settlement::Bury { reason, message: self.error(place, why).to_string() },
         };
-        Settle { token, ran: None, settlement, progress: None, log: Vec::new(), keep: Keep::default() }
+        Settle::new(token, settlement)
     }
 
     pub(super) fn renew(&self, renew: &Renew) -> Result<Renew> {

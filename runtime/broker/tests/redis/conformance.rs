@@ -35,5 +35,5 @@ conformance::suite!(OnRedis);
 
 #[tokio::test]
 async fn the_model_agrees_on_random_operations() {
-    conformance::agree_on_some_seeds::<OnRedis>().await;
+    conformance::agree_on_some_seeds::<OnRedis>(conformance::steps::ON_REDIS).await;
 }

@@ -161,7 +161,7 @@ async fn live_a_full_life(broker: &Redis, tenant: &TenantId, clock: &ManualClock
         message: "a line".to_owned(),
         fields: Vec::new(),
     };
-    let renew = Renew { token: leases[0].token, progress: None, log: vec![line(1), line(2)] };
+    let renew = Renew { log: vec![line(1), line(2)], ..Renew::new(leases[0].token) };
     broker.renew(tenant, Duration::from_secs(60), &[renew]).await.expect("the server is there");
     let mut effects = Effects::default();
     effects.set(StateKey::parse("kept").expect("a valid key"), b"1".to_vec(), None);

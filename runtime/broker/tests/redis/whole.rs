@@ -181,9 +181,9 @@ impl Scene {
             Call::Renew => {
                 let progress = Progress { done: 1, total: Some(2), message: None };
                 let renews = [
-                    Renew { token: self.token(4), progress: None, log: vec![line()] },
-                    Renew { token: self.token(5), progress: Some(progress), log: Vec::new() },
-                    Renew { token: self.token(6), progress: None, log: Vec::new() },
+                    Renew { log: vec![line()], ..Renew::new(self.token(4)) },
+                    Renew { progress: Some(progress), ..Renew::new(self.token(5)) },
+                    Renew::new(self.token(6)),
                 ];
                 broker.renew(&self.tenant, HOUR, &renews).await.map(drop)
             }

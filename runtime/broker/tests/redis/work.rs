@@ -5,17 +5,12 @@ use std::time::Duration;
 
 use sandhog_broker::redis::testing::Server;
 use sandhog_broker::redis::{Config, Redis};
-use sandhog_broker::{
-    Broker, Counts, Enqueued, Error, Keep, LeaseAsk, Leased, Ran, Result, Settle, Wake, Wakes,
-};
-use sandhog_core::account::Traffic;
+use sandhog_broker::{Broker, Counts, Enqueued, Error, LeaseAsk, Leased, Ran, Result, Settle, Wake, Wakes};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, TenantId};
-use sandhog_core::job::{Lease, NewJob, Priority, State};
+use sandhog_core::job::{Lease, NewJob, State};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 use tokio::time::timeout;
@@ -25,8 +20,6 @@ pub(crate) fn counts(numbers: [u64; 6]) -> Counts {
     let all: Vec<(State, u64)> = State::ALL.into_iter().zip(numbers).collect();
     Counts::of(&all)
 }
-
-const STATE_MAX: StateQuota = StateQuota { bytes: Bytes(u64::MAX), keys: u64::MAX };
 
 pub(crate) const TTL: Duration = Duration::from_secs(60);
 
@@ -93,16 +86,12 @@ pub(crate) fn plugin() -> PluginName {
 }
 
 pub(crate) fn job() -> NewJob {
-    NewJob {
-        id: JobId::from_parts(Timestamp::from_millis(next_number()), 7),
-        kind: Kind::parse("image.thumbnail").expect("a valid name"),
-        queue: queue(),
-        payload: b"{}".to_vec(),
-        delay: Duration::ZERO,
-        priority: Priority::default(),
-        unique_key: None,
-        pinned: None,
-    }
+    NewJob::new(
+        JobId::from_parts(Timestamp::from_millis(next_number()), 7),
+        queue(),
+        Kind::parse("image.thumbnail").expect("a valid name"),
+        b"{}".to_vec(),
+    )
 }
 
 pub(crate) fn jobs(count: usize) -> Vec<NewJob> {
@@ -110,22 +99,8 @@ pub(crate) fn jobs(count: usize) -> Vec<NewJob> {
 }
 
 pub(crate) fn succeed(token: LeaseToken, effects: Effects) -> Settle {
-    let ran = Ran {
-        plugin: plugin(),
-        revision: Revision::from_sha256([7; 32]),
-        usage: Usage::default(),
-        traffic: Traffic::default(),
-        state_max: STATE_MAX,
-        queue_max: QueueBounds::default(),
-    };
-    Settle {
-        token,
-        ran: Some(ran),
-        settlement: Settlement::Succeed { output: b"done".to_vec(), effects },
-        progress: None,
-        log: Vec::new(),
-        keep: Keep::default(),
-    }
+    let ran = Ran::new(plugin(), Revision::from_sha256([7; 32]), Usage::default());
+    Settle::of_run(token, ran, Settlement::Succeed { output: b"done".to_vec(), effects })
 }
 
 /// A broker with what the tests here ask of one.

@@ -51,8 +51,6 @@ Examples, of redriving:
 /// What is done, in words.
 #[derive(Clone, Copy)]
 struct Verb {
-    /// What jobs of these states may have done to them.
-    states: &'static [State],
     /// `cancel`
     infinitive: &'static str,
     /// `can't be cancelled`
@@ -63,37 +61,24 @@ struct Verb {
     told: &'static str,
 }
 
+impl Verb {
+    const fn new(infinitive: &'static str, participle: &'static str) -> Self {
+        Self { infinitive, participle, done: participle, told: participle }
+    }
+}
+
 fn verb(action: JobAction) -> Verb {
     match action {
-        JobAction::Cancel => Verb {
-            states: &[State::Scheduled, State::Ready, State::Leased],
-            infinitive: "cancel",
-            participle: "cancelled",
-            done: "cancelled",
-            told: "cancelled",
-        },
-        JobAction::Redrive => Verb {
-            states: &[State::Dead],
-            infinitive: "redrive",
-            participle: "redriven",
-            done: "redriven",
-            told: "is ready again",
-        },
-        JobAction::RunNow => Verb {
-            states: &[State::Scheduled],
-            infinitive: "run now",
-            participle: "run now",
-            done: "ready",
-            told: "is ready",
-        },
-        JobAction::Remove => Verb {
-            states: &[State::Succeeded, State::Dead, State::Cancelled],
-            infinitive: "remove",
-            participle: "removed",
-            done: "removed",
-            told: "removed",
-        },
+        JobAction::Cancel => Verb::new("cancel", "cancelled"),
+        JobAction::Redrive => Verb { told: "is ready again", ..Verb::new("redrive", "redriven") },
+        JobAction::RunNow => Verb { done: "ready", told: "is ready", ..Verb::new("run now", "run now") },
+        JobAction::Remove => Verb::new("remove", "removed"),
     }
+}
+
+/// The states in which a job may have it done to it.
+fn states(action: JobAction) -> Vec<State> {
+    State::ALL.into_iter().filter(|state| action.changes(*state)).collect()
 }
 
 /// What became of one job.
@@ -131,10 +116,7 @@ impl Act {
         }
         let mut told = Vec::new();
         let acted = to_named(action, &ids, &tenants, client, &mut told).await;
-        let waited = match (&acted, patience) {
-            (Ok(()), Some(patience)) => settled(&mut told, patience, client, console).await,
-            _ => Ok(()),
-        };
+        let waited = settled(&mut told, &acted, patience, client, console).await;
         if let (Ok(()), [_]) = (acted.as_ref().and(waited.as_ref()), &ids[..]) {
             let Told { id, tenant, outcome } = told.remove(0);
             let (done, text) = outcome?;
@@ -166,8 +148,8 @@ impl Act {
     ) -> Result<Exit, Failure> {
         let verb = verb(action);
         let states = match self.selection.state {
-            None => verb.states.to_vec(),
-            Some(state) if verb.states.contains(&state) => vec![state],
+            None => states(action),
+            Some(state) if action.changes(state) => vec![state],
             Some(state) => return Err(Failure::new(format!("{state} jobs can't be {}", verb.participle))),
         };
         let (filter, mut found) = (self.selection.filter(), Vec::new());
@@ -200,10 +182,7 @@ impl Act {
             }
         }
         bar.finish_and_clear();
-        let waited = match (&acted, patience) {
-            (Ok(()), Some(patience)) => settled(&mut told, patience, client, console).await,
-            _ => Ok(()),
-        };
+        let waited = settled(&mut told, &acted, patience, client, console).await;
         let exit = report(&told, Lines::RefusedAlone(verb), console)?;
         let unfinished = |failure: Failure| {
             let (done, all) = (told.len(), found.len());
@@ -258,7 +237,7 @@ fn outcome(action: JobAction, id: JobId, changed: Changed) -> Result<(&'static s
         (_, Changed::Requested) => Ok(("cancel-requested", "is running; its daemon was told to stop it")),
         (JobAction::Cancel, Changed::Not(State::Cancelled)) => Ok(("cancelled", "was cancelled before")),
         (_, Changed::Not(state)) => {
-            let but = match verb.states {
+            let but = match states(action)[..] {
                 [only] => format!(", not {only}"),
                 _ => String::new(),
             };
@@ -279,13 +258,15 @@ fn outcome(action: JobAction, id: JobId, changed: Changed) -> Result<(&'static s
     }
 }
 
-/// Waits for the jobs whose daemons were told to stop them.
+/// Waits for the jobs whose daemons were told to stop them, if there is patience and all was told.
 async fn settled(
     told: &mut [Told],
-    patience: Patience,
+    acted: &Result<(), Failure>,
+    patience: Option<Patience>,
     client: &Client,
     console: &Console,
 ) -> Result<(), Failure> {
+    let (Ok(()), Some(patience)) = (acted, patience) else { return Ok(()) };
     for Told { id, tenant, outcome } in told {
         let (Some(tenant), Ok(("cancel-requested", _))) = (tenant, &outcome) else { continue };
         let job = wait_for(client, tenant, *id, patience, console).await?;

@@ -229,14 +229,11 @@ impl JobMaker<'_> {
             return Err(self.too_large(&format!("a payload of {size}")));
         }
         Ok(NewJob {
-            id,
-            kind: self.kind.clone(),
-            queue: self.route.queue.clone(),
-            payload,
             delay: self.delay,
             priority: Priority(self.options.priority),
             unique_key: unique_key.map(|key| unique::stored(self.kind, key)),
             pinned: self.pinned,
+            ..NewJob::new(id, self.route.queue.clone(), self.kind.clone(), payload)
         })
     }
 

@@ -81,18 +81,11 @@ pub(super) async fn smoke(
 }
 
 fn job(ambient: &Ambient, terms: &config::Plugin, sample: &Smoke) -> Job {
-    Job {
-        id: ambient.job_id(),
-        tenant: terms.tenant.clone(),
-        queue: terms.queue.clone(),
-        kind: sample.kind.clone(),
-        payload: sample.payload.clone(),
-        pinned: None,
-        attempts: 0,
-        expiries: 0,
-        faults: 0,
-        enqueued_at: ambient.now(),
-    }
+    Job::of(
+        NewJob::new(ambient.job_id(), terms.queue.clone(), sample.kind.clone(), sample.payload.clone()),
+        terms.tenant.clone(),
+        ambient.now(),
+    )
 }
 
 fn why(outcome: &Outcome) -> String {

@@ -126,18 +126,16 @@ pub(crate) fn plan(plugin: &Arc<Plugin>, budget: Budget) -> Plan<Arc<Plugin>> {
         retry: RetryPolicy::default(),
         payload_max: Bytes::mib(1),
     };
-    let job = Job {
-        id: JobId::from_parts(Timestamp::from_millis(1), 1),
-        tenant: tenant("acme"),
-        queue: QueueName::parse("default").expect("valid"),
-        kind: Kind::parse("test").expect("valid"),
-        payload: Vec::new(),
-        pinned: None,
-        attempts: 0,
-        expiries: 0,
-        faults: 0,
-        enqueued_at: Timestamp::from_millis(1),
-    };
+    let job = Job::of(
+        NewJob::new(
+            JobId::from_parts(Timestamp::from_millis(1), 1),
+            QueueName::parse("default").expect("valid"),
+            Kind::parse("test").expect("valid"),
+            Vec::new(),
+        ),
+        tenant("acme"),
+        Timestamp::from_millis(1),
+    );
     match admit(&job, Choice::Offer(offer)) {
         Admission::Run(plan) => plan,
         other => panic!("{other:?}"),

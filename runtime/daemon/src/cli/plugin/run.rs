@@ -11,7 +11,7 @@ use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Caps, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{Kind, PluginName, QueueName, TenantId};
-use sandhog_core::job::Job;
+use sandhog_core::job::{Job, NewJob};
 use sandhog_core::outcome::Outcome;
 use sandhog_core::settle::RetryPolicy;
 use sandhog_engine::{
@@ -220,18 +220,11 @@ impl Run {
 const LOCAL: &str = "local";
 
 fn job(ambient: &Ambient, kind: Kind, payload: Vec<u8>) -> Job {
-    Job {
-        id: ambient.job_id(),
-        tenant: TenantId::parse(LOCAL).expect("it is a valid name"),
-        queue: QueueName::parse(LOCAL).expect("it is a valid name"),
-        kind,
-        payload,
-        pinned: None,
-        attempts: 0,
-        expiries: 0,
-        faults: 0,
-        enqueued_at: ambient.now(),
-    }
+    Job::of(
+        NewJob::new(ambient.job_id(), QueueName::parse(LOCAL).expect("it is a valid name"), kind, payload),
+        TenantId::parse(LOCAL).expect("it is a valid name"),
+        ambient.now(),
+    )
 }
 
 fn plan(job: &Job, plugin: Arc<Plugin>, budget: Budget) -> Result<Plan<Arc<Plugin>>, Failure> {

@@ -1,0 +1,80 @@
+//! What is stored of a job that decides what may become of it.
+
+use rusqlite::{Params, Row};
+use sandhog_core::id::LeaseNo;
+use sandhog_core::job::State;
+use sandhog_core::outcome::Usage;
+use sandhog_core::transition::{JobCounts, Standing};
+
+use super::fault::Result;
+use super::row;
+use super::step::{Step, Waits};
+
+/// A job that something happens to.
+pub(super) struct Stored {
+    pub(super) nr: i64,
+    pub(super) id: String,
+    pub(super) queue: String,
+    pub(super) kind: String,
+    pub(super) unique_key: Option<String>,
+    /// Whether it counts against a limit of the fleet.
+    pub(super) is_limited: bool,
+    pub(super) standing: Standing,
+    /// What its runs have spent together.
+    pub(super) usage: Usage,
+}
+
+/// Selects what [`Stored`] is read from. What follows says of which jobs.
+macro_rules! select_stored {
+    ($rest:literal) => {
+        concat!(
+            "SELECT nr, id, queue, kind, unique_key, limited_by IS NOT NULL,
+                 state, lease, attempts, expiries, faults, cancel_requested,
+                 fuel, memory_peak, wall_us, cpu_us, host_calls FROM job ",
+            $rest
+        )
+    };
+}
+pub(super) use select_stored;
+
+impl Stored {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Result<Self>> {
+        // A count that no version writes is no reason to stop at the job.
+        let count =
+            |nth| -> rusqlite::Result<u32> { Ok(u32::try_from(row.get::<_, i64>(nth)?).unwrap_or(u32::MAX)) };
+        let stored = Self {
+            nr: row.get(0)?,
+            id: row.get(1)?,
+            queue: row.get(2)?,
+            kind: row.get(3)?,
+            unique_key: row.get(4)?,
+            is_limited: row.get(5)?,
+            standing: Standing {
+                state: State::Scheduled,
+                lease: LeaseNo(row.get::<_, i64>(7)?.cast_unsigned()),
+                counts: JobCounts { attempts: count(8)?, expiries: count(9)?, faults: count(10)? },
+                cancel_requested: row.get(11)?,
+            },
+            usage: row::usage(row, 12)?,
+        };
+        let state = row::state(row.get(6)?);
+        Ok(state.map(|state| Self { standing: Standing { state, ..stored.standing }, ..stored }))
+    }
+
+    /// Where it waits once it is ready, with these counts.
+    pub(super) fn waits(&self, counts: JobCounts) -> Waits<'_> {
+        Waits { queue: &self.queue, kind: &self.kind, is_suspect: counts.is_suspect() }
+    }
+}
+
+impl Step<'_> {
+    /// The job that a statement of [`select_stored`] finds.
+    pub(super) fn stored_job(&self, sql: &str, params: impl Params) -> Result<Option<Stored>> {
+        self.find(sql, params, Stored::read)?.transpose()
+    }
+
+    /// The jobs that a statement of [`select_stored`] finds.
+    pub(super) fn stored_jobs(&self, sql: &str, params: impl Params) -> Result<Vec<Stored>> {
+        self.all(sql, params, Stored::read)?.into_iter().collect()
+    }
+}
