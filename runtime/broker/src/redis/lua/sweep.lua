@@ -127,7 +127,7 @@ do
       end
     end
     lanes.finish()
-    waiting.finish()
+    waiting.finish_and_wake()
     tally.finish()
     writes.commit()
   end
@@ -241,9 +241,8 @@ do
     promote()
     take_back()
     unique.finish()
-    if waiting.finish() or places.make_room() then
-      writes.wake()
-    end
+    waiting.finish_and_wake()
+    places.tell_of_room()
     tally.finish()
     writes.commit()
 
@@ -266,9 +265,7 @@ do
     tally.start()
     places.heal()
     tally.correct(count_waiting())
-    if places.make_room() then
-      writes.wake()
-    end
+    places.tell_of_room()
     tally.finish()
     writes.commit()
 
