@@ -1,5 +1,6 @@
-//! What a daemon costs that has nothing to do: processor time, and what it asks of Redis. With one tenant, and with a
-//! hundred, each of which has loops of its own.
+//! What daemons cost that have nothing to do: processor time, and what they ask of Redis. With one tenant, a hundred and ten
+//! thousand, each of which has loops of its own; and two daemons with a hundred. What they ask of Redis has to be the same with
+//! any number of tenants.
 //!
 //! It has worked before: each tenant has had some jobs. Commands are counted by Redis, those in scripts among them, and
 //! nobody else asks it for anything meanwhile.
@@ -12,7 +13,8 @@ use crate::figures::{Figures, median};
 use crate::process::{Process, Used};
 use crate::server::{Done, Server};
 
-const TENANTS: [usize; 2] = [1, 100];
+/// How many tenants, and how many daemons.
+const SIZES: [(usize, usize); 4] = [(1, 1), (100, 1), (100, 2), (10_000, 1)];
 const ROUNDS: usize = 3;
 /// Each tenant's, before the daemon is left alone.
 const JOBS: usize = 10;
@@ -24,21 +26,22 @@ const WATCH: Duration = Duration::from_secs(10);
 /// What was used in a while.
 struct Watched {
     seconds: f64,
-    /// By the daemon.
+    /// By the first daemon.
     used: Used,
-    /// By whoever asks Redis: the daemon, and once this program, for what it has done.
+    /// By whoever asks Redis: the daemons, and once this program, for what it has done.
     redis: Done,
 }
 
 /// Measures, and prints each figure as it comes.
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    for tenants in TENANTS {
-        let case = format!("idle/tenants{tenants}");
-        let watches = runtime.block_on(watch(tenants));
+    for (tenants, daemons) in SIZES {
+        let of_several = if daemons > 1 { format!("-daemons{daemons}") } else { String::new() };
+        let case = format!("idle/tenants{tenants}{of_several}");
+        let watches = runtime.block_on(watch(tenants, daemons));
         let mut add = |metric, value: &dyn Fn(&Watched) -> f64| {
             let values: Vec<f64> = watches.iter().map(value).collect();
-            println!("{case:<16} {metric:<22} {:>7.2}", median(&values));
+            println!("{case:<26} {metric:<22} {:>7.2}", median(&values));
             figures.add(&case, "sandhog", metric, &values);
         };
         add("percent", &|watched| watched.used.processor.as_secs_f64() / watched.seconds * 100.0);
@@ -48,12 +51,12 @@ pub(crate) fn run(figures: &mut Figures) {
     }
 }
 
-async fn watch(tenants: usize) -> Vec<Watched> {
+async fn watch(tenants: usize, daemons: usize) -> Vec<Watched> {
     let names: Vec<String> = (0..tenants).map(|n| format!("tenant-{n}")).collect();
     let new = Site::new(Backend::Redis(Fsync::EverySecond), "concurrency = 200\n");
     let mut site = names.iter().fold(new, |site, name| site.with_hog(name, ""));
     let url = site.redis().url();
-    let daemon = site.daemon();
+    let daemons: Vec<_> = (0..daemons).map(|_| site.daemon()).collect();
     let broker = site.broker().await;
     for name in &names {
         let jobs: Vec<_> = (0..JOBS).map(|n| hog_job("hog.echo", &n.to_string())).collect();
@@ -62,7 +65,7 @@ async fn watch(tenants: usize) -> Vec<Watched> {
     }
     drop(broker);
     tokio::time::sleep(REST).await;
-    let (process, mut server) = (Process(daemon.id()), Server::at(&url));
+    let (process, mut server) = (Process(daemons[0].id()), Server::at(&url));
     let mut watches = Vec::new();
     for _ in 0..ROUNDS {
         let (at, used, done) = (Instant::now(), process.used(), server.done());

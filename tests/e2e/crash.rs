@@ -2,7 +2,7 @@
 
 use sandhog_core::id::{PluginName, StateKey};
 use sandhog_core::job::State;
-use sandhog_tests::{Backend, Fsync, Site, all_final, hog_job, settled, tenant};
+use sandhog_tests::{Backend, Daemon, Fsync, Site, all_final, finished, hog_job, settled, tenant};
 
 const JOBS: u64 = 10_000;
 
@@ -33,6 +33,23 @@ async fn counted_exactly_once(backend: Backend) {
     let (hog, runs) = (PluginName::parse("hog").expect("valid"), StateKey::parse("runs").expect("valid"));
     let counted = broker.state(&acme, &hog, &runs).await.expect("the broker is up");
     assert_eq!(counted, Some(JOBS.to_string().into_bytes()));
+}
+
+/// A wake goes to one of those that wait. Those that were killed are told in vain, and the one that is left finds what they
+/// were told of.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_daemons_were_told_of_that_had_been_killed_is_run_by_another() {
+    let site = Site::new(Backend::Redis(Fsync::EverySecond), "").with_hog("acme", "");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut daemons = [site.daemon(), site.daemon(), site.daemon()];
+    for nth in 0..12 {
+        let job = hog_job("hog.echo", "1");
+        broker.enqueue(&acme, std::slice::from_ref(&job)).await.expect("the broker is up");
+        assert_eq!(finished(&*broker, &acme, job.id).await.state, State::Succeeded);
+        if nth == 3 {
+            daemons.iter_mut().skip(1).for_each(Daemon::kill);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

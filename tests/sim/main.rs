@@ -26,7 +26,7 @@ use std::iter::repeat_n;
 use std::time::Duration;
 
 use sandhog_core::job::State;
-use world::{Plan, play};
+use world::{Plan, calls_by_the_hour, play};
 
 /// Seeds that once found a bug.
 const REGRESSIONS: [(u64, &str); 3] = [
@@ -145,6 +145,21 @@ fn a_job_that_kills_its_daemons_takes_no_other_with_it() {
     let innocent = &history.finals["innocent"];
     assert_eq!(innocent.len(), 12);
     assert!(innocent.iter().all(|(_, state, _)| *state == State::Succeeded), "{innocent:?}");
+}
+
+#[test]
+fn what_an_idle_fleet_asks_of_the_broker_does_not_depend_on_how_many_tenants_it_has() {
+    const DAEMONS: usize = 10;
+    // A turn in two and a half seconds, and now and then the list of tenants.
+    let most = DAEMONS * (3_600 * 10 / 25 + 10);
+    for tenants in [1, 100, 1_000] {
+        let calls = calls_by_the_hour(&Plan::idle(tenants, DAEMONS), 2);
+        println!("{tenants} tenants: {calls:?} calls an hour");
+        assert!(
+            calls.iter().all(|calls| *calls <= most),
+            "{tenants} tenants: {calls:?}, and {most} are enough"
+        );
+    }
 }
 
 #[test]

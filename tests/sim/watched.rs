@@ -43,6 +43,8 @@ struct Noted {
     finals: HashMap<JobId, JobRecord>,
     handed: Vec<Handed>,
     calls: usize,
+    /// Calls of any kind.
+    asked: usize,
 }
 
 impl Watched {
@@ -54,6 +56,11 @@ impl Watched {
     pub(crate) fn handed(&self) -> (Vec<Handed>, usize) {
         let seen = self.seen();
         (seen.handed.clone(), seen.calls)
+    }
+
+    /// How many calls have come, of any kind.
+    pub(crate) fn asked(&self) -> usize {
+        self.seen().asked
     }
 
     fn seen(&self) -> std::sync::MutexGuard<'_, Noted> {
@@ -92,6 +99,7 @@ impl Broker for Watched {
         jobs: &[NewJob],
         bounds: &QueueBounds,
     ) -> Result<Vec<Enqueued>> {
+        self.seen().asked += 1;
         let mut fresh = 0;
         for job in jobs {
             self.seen().due.entry(job.id).or_insert_with(|| self.clock.now().after(job.delay));
@@ -103,6 +111,7 @@ impl Broker for Watched {
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
+        self.seen().asked += 1;
         let leased = self.inner.lease(ask).await?;
         self.seen().calls += usize::from(!leased.leases.is_empty());
         for lease in &leased.leases {
@@ -120,6 +129,7 @@ impl Broker for Watched {
     }
 
     async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
+        self.seen().asked += 1;
         let mut answers = Vec::new();
         for renew in leases {
             let before = self.record(tenant, renew.token.job).await;
@@ -134,6 +144,7 @@ impl Broker for Watched {
     }
 
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
+        self.seen().asked += 1;
         let mut answers = Vec::new();
         for settle in settlements {
             let job = settle.token.job;
@@ -155,6 +166,7 @@ impl Broker for Watched {
     }
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
+        self.seen().asked += 1;
         if let Command::Jobs { action: JobAction::Redrive, ids } = &command {
             ids.iter().for_each(|job| drop(self.seen().finals.remove(job)));
         }
@@ -171,14 +183,17 @@ impl Broker for Watched {
     }
 
     async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
+        self.seen().asked += 1;
         self.inner.look(tenant, look).await
     }
 
     async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
+        self.seen().asked += 1;
         self.inner.watch(tenants).await
     }
 
     async fn tenants(&self) -> Result<Vec<TenantId>> {
+        self.seen().asked += 1;
         self.inner.tenants().await
     }
 

@@ -264,6 +264,22 @@ impl Plan {
         }
     }
 
+    /// Tenants without jobs.
+    pub(crate) fn idle(tenants: usize, daemons: usize) -> Self {
+        let tenant = |nth| TenantPlan { name: format!("tenant-{nth}"), quota: 4, jobs: Vec::new() };
+        Self {
+            seed: 0,
+            tenants: (0..tenants).map(tenant).collect(),
+            concurrency: 4,
+            daemons,
+            faults: Faults::default(),
+            blows: Vec::new(),
+            missing: Vec::new(),
+            expiries_max: EXPIRIES_MAX,
+            slow: None,
+        }
+    }
+
     /// Jobs that last so long, in their order, and daemons that run one at a time.
     pub(crate) fn one_at_a_time(daemons: usize, lasting: impl IntoIterator<Item = Duration>) -> Self {
         let jobs = lasting.into_iter().map(|takes| JobPlan::lasting(takes, Duration::ZERO)).collect();
@@ -431,12 +447,35 @@ impl Routes for Roads {
 /// # Panics
 /// If an invariant breaks, or not all is done in [`LATEST_END`].
 pub(crate) fn play(plan: &Plan) -> History {
+    under_paused_time(World::play(plan))
+}
+
+/// How many calls the broker gets in each of so many hours by daemons to whom nothing happens. They have had a minute to start.
+pub(crate) fn calls_by_the_hour(plan: &Plan, hours: usize) -> Vec<usize> {
+    under_paused_time(async {
+        let (mut world, _no_jobs) = World::new(plan);
+        let daemons: Vec<Daemon> = (0..plan.daemons).map(|nth| world.start_daemon(nth)).collect();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let mut calls = Vec::new();
+        for _ in 0..hours {
+            let before = world.watched.asked();
+            tokio::time::sleep(Duration::from_secs(60 * 60)).await;
+            calls.push(world.watched.asked() - before);
+        }
+        for daemon in daemons {
+            daemon.life.end();
+        }
+        calls
+    })
+}
+
+fn under_paused_time<T>(playing: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime")
-        .block_on(World::play(plan))
+        .block_on(playing)
 }
 
 struct World {
@@ -459,7 +498,8 @@ struct Daemon {
 }
 
 impl World {
-    async fn play(plan: &Plan) -> History {
+    /// The world, and the jobs that are to come.
+    fn new(plan: &Plan) -> (Self, Vec<(JobPlan, TenantId, NewJob)>) {
         let clock: Arc<dyn Clock> = Arc::new(SimClock(Instant::now()));
         let watched = Arc::new(Watched::new(Arc::clone(&clock)));
         let faulty = Arc::new(Faulty::new(Arc::clone(&watched) as Arc<dyn Broker>, plan.faults.clone()));
@@ -475,7 +515,7 @@ impl World {
         };
         let mut random = StdRng::seed_from_u64(plan.seed);
         let (jobs, scripts) = jobs(plan, &*clock, &mut random);
-        let mut world = Self {
+        let world = Self {
             watched,
             faulty,
             routed,
@@ -485,6 +525,11 @@ impl World {
             plan: plan.clone(),
             random,
         };
+        (world, jobs)
+    }
+
+    async fn play(plan: &Plan) -> History {
+        let (mut world, jobs) = Self::new(plan);
         for (job_plan, tenant, job) in jobs {
             tokio::spawn(produce(Arc::clone(&world.faulty), job_plan, tenant, job));
         }

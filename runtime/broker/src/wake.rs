@@ -4,17 +4,24 @@
 //! what it listens to, and a bounded number of jobs to be cancelled, past which [`Wake::All`] stands for them. Telling
 //! never waits, and no wake is ever dropped.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::id::{DaemonId, JobId, TenantId};
 use tokio::sync::Notify;
 
 /// News of work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wake {
-    /// A queue of this tenant that was empty isn't any more.
-    Ready(TenantId),
+    /// A queue that was empty isn't any more.
+    Ready {
+        /// Whose.
+        tenant: TenantId,
+        /// The one daemon that is to look at once, of those that were waiting. The others needn't look, but in a while, as that
+        /// one may be gone, or have no room. If none is named, all are meant.
+        named: Option<DaemonId>,
+    },
     /// Somebody wants this leased job of the tenant cancelled: its holder is to renew its lease, which tells.
     Cancel(TenantId, JobId),
     /// Something may have been missed, say while a connection was down: ask for every tenant, and about every lease.
@@ -25,7 +32,7 @@ impl Wake {
     /// Whose news it is; everybody's, if it is none's.
     pub(crate) fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Self::Ready(tenant) | Self::Cancel(tenant, _) => Some(tenant),
+            Self::Ready { tenant, .. } | Self::Cancel(tenant, _) => Some(tenant),
             Self::All => None,
         }
     }
@@ -67,7 +74,8 @@ struct Unheard {
     all: bool,
     /// In the order in which they came, so that no tenant is kept waiting by busier ones.
     tenants: VecDeque<TenantId>,
-    known: HashSet<TenantId>,
+    /// Who is named for each of them. Where several were, all are.
+    named: HashMap<TenantId, Option<DaemonId>>,
     cancels: VecDeque<(TenantId, JobId)>,
     /// Nobody is left who could tell more.
     ended: bool,
@@ -177,11 +185,14 @@ impl Unheard {
                 self.cancels.push_back((tenant, job));
             }
             Wake::Cancel(..) => self.all = true,
-            Wake::Ready(tenant) => {
-                if self.known.insert(tenant.clone()) {
-                    self.tenants.push_back(tenant);
+            Wake::Ready { tenant, named } => match self.named.entry(tenant) {
+                Entry::Occupied(mut known) if *known.get() != named => drop(known.insert(None)),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(new) => {
+                    self.tenants.push_back(new.key().clone());
+                    new.insert(named);
                 }
-            }
+            },
         }
     }
 
@@ -189,7 +200,7 @@ impl Unheard {
         if std::mem::take(&mut self.all) {
             // Whoever asks for every tenant and lease has no need of the single ones.
             self.tenants.clear();
-            self.known.clear();
+            self.named.clear();
             self.cancels.clear();
             return Some(Wake::All);
         }
@@ -197,8 +208,8 @@ impl Unheard {
             return Some(Wake::Cancel(tenant, job));
         }
         let tenant = self.tenants.pop_front()?;
-        self.known.remove(&tenant);
-        Some(Wake::Ready(tenant))
+        let named = self.named.remove(&tenant).flatten();
+        Some(Wake::Ready { tenant, named })
     }
 }
 
@@ -211,16 +222,36 @@ mod tests {
         TenantId::parse(name).expect("a valid name")
     }
 
+    fn ready(name: &str) -> Wake {
+        Wake::Ready { tenant: tenant(name), named: None }
+    }
+
+    #[tokio::test]
+    async fn of_several_daemons_that_were_named_each_is_told() {
+        let (waker, mut wakes) = Wakes::channel();
+        let naming = |name, daemon| {
+            let named = Some(DaemonId::from_parts(Timestamp::from_millis(1), daemon));
+            Wake::Ready { tenant: tenant(name), named }
+        };
+        for (name, daemon) in [("two", 1), ("one", 1), ("two", 2), ("one", 1)] {
+            waker.wake(naming(name, daemon));
+        }
+        assert_eq!(wakes.next().await, Some(ready("two")));
+        assert_eq!(wakes.next().await, Some(naming("one", 1)));
+        waker.wake(naming("two", 1));
+        assert_eq!(wakes.next().await, Some(naming("two", 1)), "what was heard is forgotten");
+    }
+
     #[tokio::test]
     async fn a_listener_that_falls_behind_misses_no_tenant_and_grows_no_backlog() {
         let (waker, mut wakes) = Wakes::channel();
         for _ in 0..100_000 {
-            waker.wake(Wake::Ready(tenant("busy")));
+            waker.wake(ready("busy"));
         }
-        waker.wake(Wake::Ready(tenant("quiet")));
+        waker.wake(ready("quiet"));
         drop(waker);
-        assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("busy"))));
-        assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("quiet"))));
+        assert_eq!(wakes.next().await, Some(ready("busy")));
+        assert_eq!(wakes.next().await, Some(ready("quiet")));
         assert_eq!(wakes.next().await, None);
     }
 
@@ -239,12 +270,12 @@ mod tests {
     #[tokio::test]
     async fn all_stands_for_every_single_one() {
         let (waker, mut wakes) = Wakes::channel();
-        waker.wake(Wake::Ready(tenant("a")));
+        waker.wake(ready("a"));
         waker.wake(Wake::All);
-        waker.wake(Wake::Ready(tenant("b")));
+        waker.wake(ready("b"));
         assert_eq!(wakes.next().await, Some(Wake::All));
-        waker.wake(Wake::Ready(tenant("c")));
-        assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("c"))));
+        waker.wake(ready("c"));
+        assert_eq!(wakes.next().await, Some(ready("c")));
     }
 
     #[tokio::test]
@@ -278,12 +309,12 @@ mod tests {
         let mut wakes = listeners.listen(vec![tenant("a")]);
         assert_eq!(wakes.next().await, Some(Wake::All));
         let job = JobId::from_parts(Timestamp::from_millis(1), 1);
-        listeners.wake(&Wake::Ready(tenant("b")));
-        listeners.wake(&Wake::Ready(tenant("a")));
+        listeners.wake(&ready("b"));
+        listeners.wake(&ready("a"));
         listeners.wake(&Wake::Cancel(tenant("b"), job));
         listeners.wake(&Wake::Cancel(tenant("a"), job));
         assert_eq!(wakes.next().await, Some(Wake::Cancel(tenant("a"), job)));
-        assert_eq!(wakes.next().await, Some(Wake::Ready(tenant("a"))));
+        assert_eq!(wakes.next().await, Some(ready("a")));
         listeners.wake(&Wake::All);
         assert_eq!(wakes.next().await, Some(Wake::All));
         drop(listeners);

@@ -139,7 +139,7 @@ async fn two_brokers_on_a_file_share_the_work_and_wake_each_other() {
         let mut wakes = first.watch(vec![acme.clone()]).await.expect("listening succeeds");
         assert_eq!(next(&mut wakes).await, Wake::All);
         second.enqueue(&acme, &[new_job(job)]).await.expect("an enqueue succeeds");
-        assert_eq!(next(&mut wakes).await, Wake::Ready(acme.clone()));
+        assert_eq!(next(&mut wakes).await, Wake::Ready { tenant: acme.clone(), named: None });
         assert_eq!(lease(&first, &acme, 5).await, [new_job(job).id]);
         assert_eq!(lease(&second, &acme, 5).await, []);
         second.cancel(&acme, new_job(job).id).await.expect("a cancellation succeeds");
@@ -686,7 +686,7 @@ async fn a_record_that_a_newer_version_wrote_hides_no_other_and_says_what_cannot
     let mut wakes = broker.watch(vec![acme.clone()]).await.expect("listening succeeds");
     assert_eq!(next(&mut wakes).await, Wake::All);
     assert_eq!(sweep().await.unreadable, 1);
-    assert_eq!(next(&mut wakes).await, Wake::Ready(acme.clone()));
+    assert_eq!(next(&mut wakes).await, Wake::Ready { tenant: acme.clone(), named: None });
     assert_eq!(lease(&broker, &acme, 5).await, [jobs[1].id]);
 }
 

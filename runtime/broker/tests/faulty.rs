@@ -178,7 +178,7 @@ async fn an_outage_lets_nothing_through_and_ends_with_a_wake_for_all() {
     assert_eq!(next(&mut wakes).await, Wake::All, "the single wake was lost, and this one stands for it");
     let other = QueueName::parse("other").expect("a valid name");
     faulty.enqueue(&acme(), &[NewJob { queue: other, ..new_job(3) }]).await.expect("the line is up");
-    assert_eq!(next(&mut wakes).await, Wake::Ready(acme()));
+    assert_eq!(next(&mut wakes).await, Wake::Ready { tenant: acme(), named: None });
     drop(faulty);
     assert_eq!(wakes.next().await, None, "it ends with its broker");
 }

@@ -157,6 +157,7 @@ impl<R: Runner> Floor<R> {
         let (broker, lease) = (Arc::clone(&floor.parts.broker), floor.parts.lease);
         let (outage, ambient) = (Arc::clone(&floor.outage), floor.parts.ambient.clone());
         let ringing = ring(
+            floor.daemon,
             Arc::clone(&broker),
             floor.bells.subscribe(),
             Arc::clone(&floor.live),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
-use sandhog_broker::{Asker, LeaseAsk, Leased};
+use sandhog_broker::{Asker, LaneAsk, LeaseAsk, Leased};
 use sandhog_core::id::{DaemonId, Kind, QueueName, TenantId};
 use sandhog_core::quota::{FuelQuota, Verdict, Window};
 use sandhog_core::reason::Reason;
@@ -42,6 +42,9 @@ pub(crate) const NO_ROOM_REST: Duration = Duration::from_secs(1);
 
 /// How long seats are held while the broker is asked for jobs.
 const SEATS_HELD: Duration = Duration::from_millis(20);
+
+/// How long an intake that ends waits for the broker to take that in.
+const GOODBYE_MAX: Duration = Duration::from_millis(500);
 
 /// The loop of one tenant.
 pub(crate) struct Intake<R: Runner> {
@@ -180,6 +183,7 @@ impl<R: Runner> Intake<R> {
             Phase::Draining | Phase::Releasing => Reason::Drained,
         };
         self.give_up(ahead.all(), reason);
+        self.wait_no_more(&outlook).await;
         self.outage.forget(&self.workshop.tenant);
     }
 
@@ -377,6 +381,34 @@ impl<R: Runner> Intake<R> {
         }
         self.start(turns);
         Ok(())
+    }
+
+    /// Has the broker tell others of jobs, by an ask for none. One that can't be reached is told nothing: then the news of one job
+    /// are in vain, and others look by themselves a while later.
+    async fn wait_no_more(&self, outlook: &Outlook) {
+        let queues: Vec<(QueueName, u32)> = outlook.empty.iter().map(|queue| (queue.clone(), 0)).collect();
+        if queues.is_empty() {
+            return;
+        }
+        let of_those = outlook.lanes.iter().filter(|(queue, _)| outlook.empty.contains(queue));
+        let lanes: Vec<LaneAsk> = of_those
+            .map(|(queue, kind)| LaneAsk { queue: queue.clone(), kind: kind.clone(), room: 0, limit: None })
+            .collect();
+        let ask = LeaseAsk {
+            lanes: &lanes,
+            suspects: 0,
+            asker: Some(Asker { daemon: self.daemon, number: outlook.asked + 1, repeats: false }),
+            ..LeaseAsk::new(&self.workshop.tenant, &queues, self.lease.ttl)
+        };
+        match tokio::time::timeout(GOODBYE_MAX, self.workshop.broker.lease(ask)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(tenant = %self.workshop.tenant, %error, "the broker can't be told that nobody waits here any more");
+            }
+            Err(_) => {
+                tracing::debug!(tenant = %self.workshop.tenant, "the broker wasn't told in time that nobody waits here any more");
+            }
+        }
     }
 
     /// Finds out which lanes there are, if they have changed: kinds that another daemon doesn't serve, and this one may.

@@ -1,8 +1,9 @@
 //! Keeps the jobs of all tenants up to date: makes ready what is due, takes back leases that have run out, removes what is
 //! past its time.
 //!
-//! A tenant is swept when something of it is due, as the latest call for it has told, and otherwise in its turn: all tenants
-//! together cost a daemon at most [`TURNS_A_SECOND`] calls a second while nothing happens. It takes no room for runs, and no
+//! A tenant is swept when something of it is due, as the latest call for it has told, and otherwise in its turn: there is one
+//! turn in [`TURN_EVERY`], however many tenants there are, for the one that has waited longest. So an idle daemon costs the store
+//! the same with one tenant and with thousands. It takes no room for runs, and no
 //! plugin: tenants that nobody runs jobs of, or that are known to the store alone, are swept as well. One whose broker is
 //! silent keeps no other waiting.
 
@@ -27,8 +28,12 @@ use crate::wake::{Bells, strike};
 /// How long a tenant goes without being swept at least, if nothing of it is due.
 const TURN_MIN: Duration = Duration::from_secs(5);
 
-/// How many tenants a second get their turn at most. With more tenants, each waits longer for its own.
-const TURNS_A_SECOND: u32 = 5;
+/// The time between two turns. With more tenants, each waits longer for its own. A sweep that finds nothing is about ten
+/// commands to Redis, so ten daemons cost it forty a second.
+const TURN_EVERY: Duration = Duration::from_millis(2_500);
+
+/// The same for tenants in which jobs are ready or can't be read: somebody may not have heard of them.
+const READY_TURN_EVERY: Duration = Duration::from_millis(200);
 
 /// Sweeps under way at once. Those of silent brokers take as long as their calls may.
 const SWEEPS_MAX: usize = 256;
@@ -59,10 +64,14 @@ pub(crate) struct Upkeep {
 struct Plan {
     tenants: BTreeMap<TenantId, Entry>,
     order: BTreeSet<(Mono, TenantId)>,
+    /// The last turn that was given out.
+    last_turn: Option<Mono>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
+    /// When its turn is.
+    turn: Mono,
     /// When it is due. While it is swept: when it will be due again at the latest.
     at: Option<Mono>,
     is_swept: bool,
@@ -107,7 +116,8 @@ impl Plan {
         self.order.retain(|(_, tenant)| tenants.contains(tenant));
         for tenant in tenants {
             if !self.tenants.contains_key(tenant) {
-                self.tenants.insert(tenant.clone(), Entry { at: Some(now), is_swept: false, failures: 0 });
+                self.tenants
+                    .insert(tenant.clone(), Entry { turn: now, at: Some(now), is_swept: false, failures: 0 });
                 self.order.insert((now, tenant.clone()));
             }
         }
@@ -124,6 +134,19 @@ impl Plan {
             (entry.at, entry.is_swept) = (None, true);
         }
         Some(tenant)
+    }
+
+    /// How long a tenant that was swept waits for its turn: the one that it has, or if that has come, the next that is free.
+    fn turn_after(&mut self, tenant: &TenantId, now: Mono) -> Duration {
+        let all = TURN_EVERY * u32::try_from(self.tenants.len()).unwrap_or(u32::MAX);
+        let Some(entry) = self.tenants.get_mut(tenant) else { return TURN_MIN };
+        if entry.turn <= now {
+            // Turns of tenants that are gone are nobody's.
+            let next = self.last_turn.map_or(now, |last| last.after(TURN_EVERY)).min(now.after(all));
+            entry.turn = next.max(now.after(TURN_MIN));
+            self.last_turn = Some(entry.turn);
+        }
+        entry.turn.since_origin().saturating_sub(now.since_origin())
     }
 
     /// Takes in that a sweep has ended, and when the next one is due.
@@ -210,6 +233,7 @@ impl<P> Janitor<P> {
             entry.failures = failures;
         }
         let count = u32::try_from(plan.tenants.len()).unwrap_or(u32::MAX);
+        let turn = plan.turn_after(&tenant, now);
         drop(plan);
         let wait = match swept {
             Ok(swept) => {
@@ -221,8 +245,12 @@ impl<P> Janitor<P> {
                     self.bells.borrow().get(&tenant).into_iter().for_each(strike);
                 }
                 let removal = swept.next_removal.map(|after| after.max(REMOVE_EVERY));
-                let turn = turn_of(count).mul_f64(1.0 + 0.2 * self.ambient.chance().as_f64());
-                swept.next_due.into_iter().chain(removal).fold(turn, Duration::min)
+                let of_ready = (swept.has_ready || swept.unreadable > 0).then(|| {
+                    (READY_TURN_EVERY * count)
+                        .max(TURN_MIN)
+                        .mul_f64(1.0 + 0.2 * self.ambient.chance().as_f64())
+                });
+                swept.next_due.into_iter().chain(removal).chain(of_ready).fold(turn, Duration::min)
             }
             Err(error) => {
                 self.outage.note(Caller::Tenant(&tenant), &error);
@@ -231,11 +259,6 @@ impl<P> Janitor<P> {
         };
         self.upkeep.lock().swept(tenant, now.after(wait));
     }
-}
-
-/// How long each of so many tenants waits for its turn.
-fn turn_of(tenants: u32) -> Duration {
-    (Duration::from_secs(1) * tenants / TURNS_A_SECOND).max(TURN_MIN)
 }
 
 #[cfg(test)]
@@ -251,11 +274,54 @@ mod tests {
         Mono::from_origin(Duration::from_millis(millis))
     }
 
+    /// How often each of so many tenants is swept in a while in which nothing is due, after they have all been swept at once.
+    fn turns(tenants: u8, within: Duration) -> BTreeMap<TenantId, u32> {
+        let mut plan = Plan::default();
+        plan.follow(&(0..tenants).map(tenant).collect(), at(0));
+        let mut counts = BTreeMap::new();
+        let (mut now, end) = (at(0), at(0).after(within));
+        while now <= end {
+            while let Some(tenant) = plan.take(now) {
+                let wait = plan.turn_after(&tenant, now);
+                *counts.entry(tenant.clone()).or_default() += 1;
+                plan.swept(tenant, now.after(wait));
+            }
+            now = plan.first().expect("all have a turn");
+        }
+        counts
+    }
+
     #[test]
-    fn all_tenants_together_have_so_many_turns_a_second() {
-        assert_eq!(turn_of(1), TURN_MIN);
-        assert_eq!(turn_of(25), Duration::from_secs(5));
-        assert_eq!(turn_of(10_000), Duration::from_secs(2_000));
+    fn all_tenants_together_have_so_many_turns_and_each_has_its_own() {
+        let hour = Duration::from_secs(3_600);
+        for tenants in [1, 2, 10, 200] {
+            let counts = turns(tenants, hour);
+            let all: u32 = counts.values().sum();
+            let most =
+                u32::from(tenants) + u32::try_from(hour.as_millis() / TURN_EVERY.as_millis()).expect("few");
+            assert!(all <= most && counts.len() == usize::from(tenants), "{tenants} tenants: {all} turns");
+            let (least, highest) = (counts.values().min(), counts.values().max());
+            assert!(least.zip(highest).is_some_and(|(least, highest)| highest - least <= 1), "{counts:?}");
+        }
+        assert_eq!(turns(1, hour).values().sum::<u32>(), 1 + 720, "one tenant has its turn in five seconds");
+    }
+
+    #[test]
+    fn whoever_is_swept_for_something_else_keeps_its_turn() {
+        let mut plan = Plan::default();
+        plan.follow(&(0..10).map(tenant).collect(), at(0));
+        let all: Vec<TenantId> = std::iter::from_fn(|| plan.take(at(0))).collect();
+        let waits: Vec<Duration> = all.iter().map(|tenant| plan.turn_after(tenant, at(0))).collect();
+        for second in 1..5 {
+            assert_eq!(plan.turn_after(&all[9], at(second * 1_000)), waits[9] - Duration::from_secs(second));
+        }
+        plan.follow(&[all[9].clone()].into(), at(5_000));
+        let later = at(0).after(waits[9]);
+        assert_eq!(
+            plan.turn_after(&all[9], later),
+            TURN_MIN,
+            "the turns of those that are gone are nobody's"
+        );
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! Passes news on: of work to the intakes of the tenants that it is about, of cancellations to the heartbeat.
+//!
+//! News of work may name one daemon. The others look a while later by themselves, since the one that is named may be gone, or
+//! have no room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sandhog_broker::{Broker, Wake, Wakes};
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{DaemonId, TenantId};
+use sandhog_core::time::Mono;
 use tokio::sync::watch;
 
 use crate::ambient::Ambient;
@@ -15,9 +20,14 @@ use crate::outage::{Caller, Outage, Tries};
 /// missed: whoever waits compares it with what it was before the call.
 pub(crate) type Bells = BTreeMap<TenantId, Arc<watch::Sender<u64>>>;
 
+/// After how long a daemon looks for work of which another was told, and up to as much again, by chance, so that not all look at
+/// once.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
 /// Rings until the process ends. A stream of wakes that can't be had, or breaks off, is opened again; until then the
 /// janitor finds the work. Another set of bells needs another stream, whose first wake is for all.
 pub(crate) async fn ring(
+    daemon: DaemonId,
     broker: Arc<dyn Broker>,
     mut bells: watch::Receiver<Bells>,
     live: Arc<Live>,
@@ -34,7 +44,7 @@ pub(crate) async fn ring(
                 tokio::select! {
                     biased;
                     Ok(()) = bells.changed() => continue,
-                    () = pass_all_on(wakes, &of_now, &live) => {}
+                    () = pass_all_on(wakes, daemon, &of_now, &live, &ambient) => {}
                 }
             }
             Err(error) => outage.note(Caller::Listener, &error),
@@ -44,12 +54,31 @@ pub(crate) async fn ring(
 }
 
 /// Until the stream ends.
-async fn pass_all_on(mut wakes: Wakes, bells: &Bells, live: &Live) {
-    while let Some(wake) = wakes.next().await {
+async fn pass_all_on(mut wakes: Wakes, daemon: DaemonId, bells: &Bells, live: &Live, ambient: &Ambient) {
+    let mut looks = Looks::default();
+    loop {
+        let wake = tokio::select! {
+            biased;
+            wake = wakes.next() => wake,
+            () = ambient.reached(looks.first()) => {
+                let due = looks.take(ambient.mono());
+                due.iter().filter_map(|tenant| bells.get(tenant)).for_each(strike);
+                continue;
+            }
+        };
         match wake {
-            Wake::Ready(tenant) => bells.get(&tenant).into_iter().for_each(strike),
-            Wake::Cancel(tenant, job) => live.hurry(tenant, job),
-            Wake::All => {
+            None => return,
+            Some(Wake::Ready { tenant, named }) if named.is_none_or(|named| named == daemon) => {
+                looks.forget(&tenant);
+                bells.get(&tenant).into_iter().for_each(strike);
+            }
+            Some(Wake::Ready { tenant, .. }) => {
+                let later = || ambient.mono().after(LOOK_AFTER.mul_f64(1.0 + ambient.chance().as_f64()));
+                looks.arm(tenant, later);
+            }
+            Some(Wake::Cancel(tenant, job)) => live.hurry(tenant, job),
+            Some(Wake::All) => {
+                looks = Looks::default();
                 bells.values().for_each(strike);
                 live.hurry_all();
             }
@@ -57,6 +86,84 @@ async fn pass_all_on(mut wakes: Wakes, bells: &Bells, live: &Live) {
     }
 }
 
+/// When to look for work of which others were told: of each tenant once, and no more than there are tenants.
+#[derive(Debug, Default)]
+struct Looks {
+    at: BTreeMap<TenantId, Mono>,
+    order: BTreeSet<(Mono, TenantId)>,
+}
+
+impl Looks {
+    /// Plans a look at a tenant, if none is planned.
+    fn arm(&mut self, tenant: TenantId, later: impl FnOnce() -> Mono) {
+        if !self.at.contains_key(&tenant) {
+            let at = later();
+            self.order.insert((at, tenant.clone()));
+            self.at.insert(tenant, at);
+        }
+    }
+
+    /// Takes back what is planned for a tenant, as it is looked at now.
+    fn forget(&mut self, tenant: &TenantId) {
+        if let Some(at) = self.at.remove(tenant) {
+            self.order.remove(&(at, tenant.clone()));
+        }
+    }
+
+    fn first(&self) -> Option<Mono> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// The tenants that are to be looked at by now, which aren't planned any more.
+    fn take(&mut self, now: Mono) -> Vec<TenantId> {
+        let mut due = Vec::new();
+        while self.first().is_some_and(|at| at <= now)
+            && let Some((_, tenant)) = self.order.pop_first()
+        {
+            self.at.remove(&tenant);
+            due.push(tenant);
+        }
+        due
+    }
+}
+
 pub(crate) fn strike(bell: &Arc<watch::Sender<u64>>) {
     bell.send_modify(|rings| *rings = rings.wrapping_add(1));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(n: u8) -> TenantId {
+        TenantId::parse(&format!("t{n}")).expect("valid")
+    }
+
+    fn at(millis: u64) -> Mono {
+        Mono::from_origin(Duration::from_millis(millis))
+    }
+
+    #[test]
+    fn a_look_is_armed_once_until_it_is_taken() {
+        let mut looks = Looks::default();
+        looks.arm(tenant(1), || at(1_500));
+        looks.arm(tenant(1), || at(9_000));
+        looks.arm(tenant(2), || at(1_200));
+        looks.arm(tenant(3), || at(1_700));
+        assert_eq!(looks.first(), Some(at(1_200)));
+        assert_eq!(looks.take(at(1_199)), []);
+        assert_eq!(looks.take(at(1_500)), [tenant(2), tenant(1)]);
+        looks.arm(tenant(1), || at(2_000));
+        assert_eq!(looks.take(at(2_000)), [tenant(3), tenant(1)]);
+        assert_eq!(looks.first(), None);
+    }
+
+    #[test]
+    fn who_looks_at_once_has_no_need_to_look_later() {
+        let mut looks = Looks::default();
+        looks.arm(tenant(1), || at(1_500));
+        looks.forget(&tenant(1));
+        looks.forget(&tenant(2));
+        assert_eq!((looks.first(), looks.take(at(9_000))), (None, Vec::new()));
+    }
 }

@@ -253,6 +253,10 @@ macro_rules! conformance_suite {
                 an_earlier_time_wakes,
                 what_was_promoted_and_not_handed_out_wakes,
                 every_listener_is_woken,
+                whoever_is_named_was_waiting,
+                a_burst_brings_in_all_that_it_takes,
+                who_waits_for_another_queue_is_not_named,
+                who_waits_no_more_is_not_named,
                 each_tenant_is_woken_for,
                 a_leased_job_that_is_to_be_cancelled_wakes,
             }

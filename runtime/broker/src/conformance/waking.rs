@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_core::job::NewJob;
+use sandhog_core::time::Timestamp;
 
 use super::case::{Case, TTL};
-use super::script::{bury, effects, ms, queue_named, release, renew, retry, secs, succeed_with};
-use crate::{Changed, Renewal, Wake, Wakes};
+use super::script::{bury, effects, ms, queue, queue_named, release, renew, retry, secs, succeed_with};
+use crate::{Asker, Changed, LeaseAsk, Renewal, Wake, Wakes};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -32,8 +33,8 @@ pub(super) async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
     loop {
         match next(wakes).await {
             Wake::All => return,
-            Wake::Ready(woken) if woken == *tenant => return,
-            Wake::Ready(_) | Wake::Cancel(..) => {}
+            Wake::Ready { tenant: woken, .. } if woken == *tenant => return,
+            Wake::Ready { .. } | Wake::Cancel(..) => {}
         }
     }
 }
@@ -118,6 +119,107 @@ pub async fn every_listener_is_woken(case: Case) {
     hear_of(&mut second, &case.tenant).await;
 }
 
+/// A daemon that asks for a job of the usual queue at a time.
+struct Player {
+    id: DaemonId,
+    asks: u64,
+}
+
+impl Player {
+    fn of(nth: u128) -> Self {
+        Self { id: DaemonId::from_parts(Timestamp::from_millis(7), nth), asks: 0 }
+    }
+
+    /// Asks for so many, and says how many came.
+    async fn ask(&mut self, case: &Case, count: u32) -> usize {
+        self.asks += 1;
+        let asker = Some(Asker { daemon: self.id, number: self.asks, repeats: false });
+        case.lease_as(LeaseAsk { asker, ..case.asking(&[(queue(), count)]) }).await.leases.len()
+    }
+
+    fn is_meant(&self, named: Option<DaemonId>) -> bool {
+        named.is_none_or(|named| named == self.id)
+    }
+}
+
+/// Players to whom a first ask brought nothing, and a listener who hears what they hear.
+async fn waiting_players(case: &Case, count: u128) -> (Vec<Player>, Wakes) {
+    let wakes = listen(case, &[&case.tenant]).await;
+    let mut players: Vec<Player> = (0..count).map(Player::of).collect();
+    for player in &mut players {
+        assert_eq!(player.ask(case, 1).await, 0);
+    }
+    (players, wakes)
+}
+
+/// Who is named by the next wake for a tenant, if anybody is.
+async fn named_next(wakes: &mut Wakes, case: &Case) -> Option<DaemonId> {
+    loop {
+        match next(wakes).await {
+            Wake::All => return None,
+            Wake::Ready { tenant, named } if tenant == case.tenant => return named,
+            Wake::Ready { .. } | Wake::Cancel(..) => {}
+        }
+    }
+}
+
+/// So one job costs one lease call, however many daemons there are.
+pub async fn whoever_is_named_was_waiting(case: Case) {
+    let (mut players, mut wakes) = waiting_players(&case, 3).await;
+    for _ in 0..10 {
+        case.enqueue(case.new_job()).await;
+        let named = named_next(&mut wakes, &case).await;
+        let mut came = 0;
+        for player in players.iter_mut().filter(|player| player.is_meant(named)) {
+            came += player.ask(&case, 2).await;
+        }
+        assert_eq!(came, 1, "whoever is told of a job gets it");
+    }
+}
+
+/// Each has room for one job, and none looks without having been told.
+pub async fn a_burst_brings_in_all_that_it_takes(case: Case) {
+    let (mut players, mut wakes) = waiting_players(&case, 4).await;
+    case.enqueue_n(4).await;
+    let mut came = 0;
+    while came < 4 {
+        let named = named_next(&mut wakes, &case).await;
+        for player in players.iter_mut().filter(|player| player.is_meant(named) && player.asks == 1) {
+            assert_eq!(player.ask(&case, 1).await, 1, "there is one for each");
+            came += 1;
+        }
+    }
+}
+
+/// It would look in vain, as it asks for others, while another waits for these.
+pub async fn who_waits_for_another_queue_is_not_named(case: Case) {
+    let (mut players, mut wakes) = waiting_players(&case, 1).await;
+    let mut other = Player::of(9);
+    let asker = Some(Asker { daemon: other.id, number: 1, repeats: false });
+    case.lease_as(LeaseAsk { asker, ..case.asking(&[(queue_named("other"), 1)]) }).await;
+    for _ in 0..5 {
+        case.enqueue(case.new_job()).await;
+        let named = named_next(&mut wakes, &case).await;
+        assert!(players[0].is_meant(named));
+        assert_eq!(players[0].ask(&case, 2).await, 1);
+    }
+    assert_eq!(other.ask(&case, 1).await, 0);
+}
+
+/// It says so by an ask for nothing, as when it is about to stop.
+pub async fn who_waits_no_more_is_not_named(case: Case) {
+    let (mut players, mut wakes) = waiting_players(&case, 4).await;
+    for player in &mut players[1..] {
+        assert_eq!(player.ask(&case, 0).await, 0);
+    }
+    case.enqueue(case.new_job()).await;
+    let named = named_next(&mut wakes, &case).await;
+    assert!(players[0].is_meant(named));
+    assert_eq!(players[0].ask(&case, 1).await, 1);
+    case.enqueue(case.new_job()).await;
+    assert_eq!(named_next(&mut wakes, &case).await, None, "nobody waits, so all are told");
+}
+
 /// One stream serves a daemon of many tenants.
 pub async fn each_tenant_is_woken_for(case: Case) {
     let other = case.of_another_tenant();
@@ -140,7 +242,7 @@ pub async fn a_leased_job_that_is_to_be_cancelled_wakes(case: Case) {
                 Wake::Cancel(tenant, job) if (&tenant, job) == (&case.tenant, token.job) => break,
                 // Something may have been missed, so it may have been this.
                 Wake::All => break,
-                Wake::Cancel(..) | Wake::Ready(_) => {}
+                Wake::Cancel(..) | Wake::Ready { .. } => {}
             }
         }
         assert_eq!(case.renew(renew(token)).await, Renewal::CancelRequested);

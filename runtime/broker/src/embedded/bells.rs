@@ -218,7 +218,7 @@ fn pass_on(datagram: &[u8], listeners: &Listeners) {
 /// News as others are told them; to ask for everything, nobody is told.
 fn datagram(wake: &Wake) -> Option<String> {
     match wake {
-        Wake::Ready(tenant) => Some(tenant.to_string()),
+        Wake::Ready { tenant, .. } => Some(tenant.to_string()),
         Wake::Cancel(tenant, job) => Some(format!("{tenant}/{job}")),
         Wake::All => None,
     }
@@ -228,6 +228,6 @@ fn wake(datagram: &[u8]) -> Option<Wake> {
     let text = std::str::from_utf8(datagram).ok()?;
     match text.split_once('/') {
         Some((tenant, job)) => Some(Wake::Cancel(TenantId::parse(tenant).ok()?, JobId::parse(job).ok()?)),
-        None => Some(Wake::Ready(TenantId::parse(text).ok()?)),
+        None => Some(Wake::Ready { tenant: TenantId::parse(text).ok()?, named: None }),
     }
 }

@@ -95,7 +95,9 @@ impl<'a> Step<'a> {
             is_ready = is_ready || self.has_ready(line)?;
         }
         let cancels = self.to_cancel.iter().map(|job| Wake::Cancel(self.tenant.clone(), *job));
-        Ok(is_ready.then(|| Wake::Ready(self.tenant.clone())).into_iter().chain(cancels).collect())
+        // Daemons beside a file are few: all are told.
+        let ready = is_ready.then(|| Wake::Ready { tenant: self.tenant.clone(), named: None });
+        Ok(ready.into_iter().chain(cancels).collect())
     }
 
     pub(super) fn tenant(&self) -> &'a str {

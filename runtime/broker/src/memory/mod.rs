@@ -63,7 +63,7 @@ impl Memory {
         let before = jobs.outlook();
         let reply = step(jobs, self.clock.now());
         if jobs.outlook().is_news_after(&before) {
-            self.listeners.wake(&Wake::Ready(tenant.clone()));
+            self.listeners.wake(&Wake::Ready { tenant: tenant.clone(), named: None });
         }
         reply
     }

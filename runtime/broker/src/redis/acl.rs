@@ -82,7 +82,7 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// What looks and enqueueing read. Nothing of state but how much there is, as it is the plugins' own.
-const PRODUCER_READS_FROM: [&str; 15] = [
+const PRODUCER_READS_FROM: [&str; 16] = [
     "finals*",
     "job:*",
     "lanes",
@@ -98,18 +98,20 @@ const PRODUCER_READS_FROM: [&str; 15] = [
     "tally",
     "unique",
     "unreadable",
+    "waiters:*",
 ];
 
 /// What shows the tenant what it has spent.
 const USAGE: &str = "usage:*";
 
 /// What enqueueing writes with, and what.
-const PRODUCER_WRITES: [(&str, &[&str]); 5] = [
+const PRODUCER_WRITES: [(&str, &[&str]); 6] = [
     ("zadd", &["ready:*", "schedule"]),
     ("mset", &["job:*", "sequence", "tally"]),
     ("msetnx", &["job:*"]),
     ("sadd", &["queues"]),
     ("hset", &["unique"]),
+    ("srem", &["waiters:*"]),
 ];
 
 /// What enqueueing tells the listeners by.

@@ -103,6 +103,10 @@ numbers! {
 /// Where a day's account of all plugins together stands: no plugin has such a name.
 pub(super) const OF_ALL: &str = ":";
 
+/// What a message begins with that is for one daemon, whose id follows. Earlier versions take all that is no job's id for news of
+/// work, and look.
+pub(super) const NAMED: &str = "ready ";
+
 /// The end of a run that each settlement counts as.
 const END_OF: [(u64, RunEnd); 7] = [
     (SUCCEED, RunEnd::Succeeded),
@@ -126,6 +130,7 @@ pub(super) fn prelude() -> String {
     line("ACCOUNT_PARTS", &Account::PARTS.len().to_string());
     line("sums_of", &sums(Account::PARTS.len()));
     line("OF_ALL", &quoted(OF_ALL.as_bytes()));
+    line("NAMED", &quoted(NAMED.as_bytes()));
     line("EMPTY_TAIL", &quoted(&Tail::default().bytes()));
     line("WHY_CANCELLED", &quoted(&layout::why_bytes(Reason::Cancelled, None)));
     let finals = State::ALL.into_iter().filter(|state| state.is_final());

@@ -26,7 +26,8 @@
 //! | `parked` | set | the lanes of which jobs are parked |
 //! | `unreadable` | sorted set | jobs that can't be read, by when that was found |
 //! | `never` | – | nothing, ever; every function declares it, see [`Keys::never`] |
-//! | `wake` | channel | nothing, when there is work where there was none; the id of a leased job to be cancelled |
+//! | `waiters:<lane>` | set | daemons that wait for jobs of a lane; see `lua/waiters.lua` |
+//! | `wake` | channel | nothing, when there is work where there was none; `ready <daemon>`, when that daemon is to look for it; the id of a leased job to be cancelled |
 
 use std::fmt::{Display, Write};
 

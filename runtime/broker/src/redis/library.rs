@@ -36,8 +36,8 @@ macro_rules! pieces {
 }
 
 /// What functions are made of, each after those that it uses.
-const MODULES: [Piece; 18] = pieces!(
-    "start" "reads" "writes" "layout" "unique" "tally" "lanes" "places" "waiting" "state" "finals" "creation" "logs" "add" "spending"
+const MODULES: [Piece; 19] = pieces!(
+    "start" "reads" "writes" "waiters" "layout" "unique" "tally" "lanes" "places" "waiting" "state" "finals" "creation" "logs" "add" "spending"
         "accounts" "parking" "records"
 );
 
@@ -64,22 +64,25 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 15] = {
             "permissions"
     );
     [
-        (enqueue, "", &["unique", "tally", "lanes", "waiting", "creation"]),
-        (lease, "", &["layout", "tally", "lanes", "places", "waiting", "accounts", "parking"]),
+        (enqueue, "", &["waiters", "unique", "tally", "lanes", "waiting", "creation"]),
+        (lease, "", &["waiters", "layout", "tally", "lanes", "places", "waiting", "accounts", "parking"]),
         (renew, ALLOW_OOM, &["layout", "logs"]),
         (
             settle,
             ALLOW_OOM,
             &[
-                "layout", "unique", "tally", "lanes", "places", "waiting", "state", "finals", "creation",
-                "logs", "add", "spending", "accounts",
+                "waiters", "layout", "unique", "tally", "lanes", "places", "waiting", "state", "finals",
+                "creation", "logs", "add", "spending", "accounts",
             ],
         ),
-        (act, ALLOW_OOM, &["layout", "unique", "tally", "lanes", "waiting", "finals"]),
+        (act, ALLOW_OOM, &["waiters", "layout", "unique", "tally", "lanes", "waiting", "finals"]),
         (
             sweep,
             ALLOW_OOM,
-            &["layout", "unique", "tally", "lanes", "places", "waiting", "state", "finals", "parking"],
+            &[
+                "waiters", "layout", "unique", "tally", "lanes", "places", "waiting", "state", "finals",
+                "parking",
+            ],
         ),
         (purge, ALLOW_OOM, &["layout", "unique", "tally", "lanes", "places", "state", "parking"]),
         (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "records"]),
@@ -258,7 +261,7 @@ mod tests {
         };
         let tables = [
             "unique", "waiting", "finals", "creation", "logs", "state", "spending", "accounts", "parking",
-            "tally", "lanes", "places",
+            "tally", "lanes", "places", "waiters",
         ];
         for ((name, text), _, needs) in FUNCTIONS {
             for module in tables {

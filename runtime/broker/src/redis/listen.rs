@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, PushInfo, PushKind, Value};
-use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::id::{DaemonId, JobId, TenantId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::codes;
 use super::dial::Dialer;
 use super::failure::{Fault, fault_of};
 use super::keys;
@@ -131,10 +132,18 @@ impl Ear {
             _ => None,
         };
         let Some(tenant) = text(0).and_then(|channel| self.channels.get(channel)).cloned() else { return };
-        self.waker.wake(match text(1).map(JobId::parse) {
-            Some(Ok(job)) => Wake::Cancel(tenant, job),
-            _ => Wake::Ready(tenant),
-        });
+        self.waker.wake(wake(tenant, text(1).unwrap_or_default()));
+    }
+}
+
+/// What a message says. One that can't be read is another version's: whatever it says, it is worth a look.
+fn wake(tenant: TenantId, message: &str) -> Wake {
+    match JobId::parse(message) {
+        Ok(job) => Wake::Cancel(tenant, job),
+        Err(_) => {
+            let named = message.strip_prefix(codes::NAMED).and_then(|text| DaemonId::parse(text).ok());
+            Wake::Ready { tenant, named }
+        }
     }
 }
 
@@ -147,4 +156,33 @@ async fn ping(connection: &mut MultiplexedConnection, patience: Duration) -> Res
 
 fn silence(patience: Duration) -> Fault {
     Fault::Unavailable(format!("no answer within {patience:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use sandhog_core::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_message_names_a_daemon_or_a_job_or_nobody() {
+        let tenant = TenantId::parse("acme").expect("a valid name");
+        let (daemon, job) = (
+            DaemonId::from_parts(Timestamp::from_millis(1), 7),
+            JobId::from_parts(Timestamp::from_millis(2), 7),
+        );
+        let ready = |named| Wake::Ready { tenant: tenant.clone(), named };
+        for (message, told) in [
+            (String::new(), ready(None)),
+            (format!("ready {daemon}"), ready(Some(daemon))),
+            ("ready who knows".to_owned(), ready(None)),
+            (job.to_string(), Wake::Cancel(tenant.clone(), job)),
+        ] {
+            assert_eq!(wake(tenant.clone(), &message), told, "{message}");
+        }
+        assert!(
+            JobId::parse(&format!("ready {daemon}")).is_err(),
+            "earlier versions would take it for a job's id"
+        );
+    }
 }

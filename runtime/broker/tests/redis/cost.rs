@@ -1,12 +1,17 @@
 //! What a job costs the server. The bounds are those of BullMQ 6.7, measured on Redis 7.0 with a payload of 100 bytes:
 //! 9 commands to add a job and 24 to run it, 716 bytes while it waits and 1,269 once it is done.
 
+use std::time::Duration;
+
 use sandhog_broker::redis::testing::{Durability, Server};
-use sandhog_broker::{Broker, Counts};
+use sandhog_broker::{Broker, Counts, Settle, Sweep, Swept};
+use sandhog_core::effects::Effects;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
+use sandhog_core::reason::Reason;
+use sandhog_core::settle::Settlement;
 
-use crate::work::{Work, broker, connection, job};
+use crate::work::{Work, broker, connection, job, succeed};
 
 const JOBS: usize = 5_000;
 
@@ -79,6 +84,33 @@ async fn a_job_costs_no_more_than_with_bullmq_and_far_less_in_batches() {
         assert!(commands_to_add <= most_to_add && commands_to_run <= most_to_run + a_look);
         assert!(bytes_waiting <= 716.0 && bytes_done <= 1269.0);
     }
+}
+
+/// A daemon sweeps a tenant in which nothing is due now and then, and some have thousands.
+#[tokio::test]
+async fn a_sweep_that_finds_nothing_is_few_commands() {
+    let server = Server::start(Durability::None, &[]);
+    let (broker, tenant) = (broker(&server), TenantId::parse("acme").expect("a valid name"));
+    let later = NewJob { delay: Duration::from_secs(3600), ..job() };
+    broker.store(&tenant, &[job(), job(), later]).await;
+    let leases = broker.take(&tenant, 2).await;
+    let bury = Settlement::Bury { reason: Reason::Trapped, message: "a trap".to_owned() };
+    let dead = Settle { settlement: bury, ..succeed(leases[0].token, Effects::default()) };
+    broker.settle(&tenant, &[dead]).await.expect("the server is there");
+    broker.finish(&tenant, &leases[1..]).await;
+    let sweep = || broker.sweep(&tenant, Sweep::new(3));
+    let first = sweep().await.expect("the server is there");
+    assert!(first.next_due.is_some() && first.next_removal.is_some() && !first.has_ready, "{first:?}");
+    // The one that counts logs in by three, and its INFO is one.
+    let before = commands(&server).await;
+    let counting = commands(&server).await - before;
+    let before = commands(&server).await;
+    let swept = sweep().await.expect("the server is there");
+    let spent = commands(&server).await - before - counting;
+    println!("{spent} commands for a sweep that finds nothing");
+    assert!(spent <= 11.0, "{spent}");
+    let due = |swept: &Swept| (swept.next_due.is_some(), swept.next_removal.is_some());
+    assert_eq!(due(&swept), due(&first));
 }
 
 /// Listening and looking now and then is all that an idle daemon does.

@@ -14,5 +14,6 @@ mod races;
 mod sealed;
 mod sentinel;
 mod storage;
+mod waiters;
 mod whole;
 mod work;

@@ -65,7 +65,7 @@ async fn a_listener_hears_of_everything_after_the_server_came_back() {
     let mut wakes = broker.watch(vec![tenant.clone()]).await.expect("listening waits for nothing");
     assert_eq!(next(&mut wakes).await, Wake::All);
     broker.store(&tenant, &[job()]).await;
-    assert_eq!(next(&mut wakes).await, Wake::Ready(tenant.clone()));
+    assert_eq!(next(&mut wakes).await, Wake::Ready { tenant: tenant.clone(), named: None });
     server.restart();
     assert_eq!(next(&mut wakes).await, Wake::All);
     let leases = until_it_works(async || broker.ask(&tenant, 9).await).await.leases;

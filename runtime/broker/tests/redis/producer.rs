@@ -12,20 +12,21 @@ use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis, Role, acl_rules};
 use sandhog_broker::routed::Routed;
 use sandhog_broker::{
-    Broker, Command, Enqueued, Error, Filter, LaneAsk, LeaseAsk, Leased, Look, Outcome, Query, Renew,
+    Asker, Broker, Command, Enqueued, Error, Filter, LaneAsk, LeaseAsk, Leased, Look, Outcome, Query, Renew,
     Renewal, Result, Seen, Settle, Wakes,
 };
 use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{Kind, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::id::{DaemonId, Kind, QueueName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{NewJob, Priority, State};
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
 
 use crate::fenced::{Open, OwnUsers, furnish, log_in, of_tenant, refused, user_of};
-use crate::whole::{same, store};
+use crate::whole::{store, unchanged};
 use crate::work::{PATIENCE, TTL, Work, broker, job, jobs, plugin, queue, succeed, tenant};
 
 /// A broker by both users of a tenant: by the producer's, whatever that one is for.
@@ -113,6 +114,11 @@ fn split_off() -> Kind {
     Kind::parse("split.off").expect("a valid kind")
 }
 
+/// A queue that a daemon waits for.
+fn awaited_queue() -> QueueName {
+    QueueName::parse("awaited").expect("a valid name")
+}
+
 /// A tenant with jobs in every state, a log, state, usage and a lane.
 async fn prepare(operator: &Redis, tenant: &TenantId) {
     furnish(operator, tenant).await;
@@ -128,6 +134,11 @@ async fn prepare(operator: &Redis, tenant: &TenantId) {
     let queues = [(queue(), 0)];
     let ask = LeaseAsk { lanes: &lanes, ..LeaseAsk::new(tenant, &queues, TTL) };
     operator.lease(ask).await.expect("the server is there");
+    let queues = [(awaited_queue(), 1)];
+    let daemon = DaemonId::from_parts(Timestamp::from_millis(1), 1);
+    let asker = Some(Asker { daemon, number: 1, repeats: false });
+    let ask = LeaseAsk { asker, ..LeaseAsk::new(tenant, &queues, TTL) };
+    assert!(operator.lease(ask).await.expect("the server is there").leases.is_empty(), "it waits");
 }
 
 /// Enqueues in every way there is.
@@ -143,6 +154,7 @@ async fn enqueue_everything(producer: &Redis, tenant: &TenantId) {
         held.clone(),
     ];
     producer.store(tenant, &all).await;
+    producer.store(tenant, &[NewJob { queue: awaited_queue(), ..job() }]).await;
     // As when an answer was lost, and further jobs have come since.
     producer.store(tenant, &[all[0].clone(), job()]).await;
     let again = NewJob { id: job().id, ..held.clone() };
@@ -305,7 +317,7 @@ async fn a_producer_has_no_right_that_it_does_not_use() {
 }
 
 /// All kinds of keys that a tenant has, those that enqueueing writes among them.
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 27] = [
     "job:01",
     "run:01",
     "log:01",
@@ -330,6 +342,7 @@ const KEYS: [&str; 26] = [
     "parked:default",
     "parked",
     "unreadable",
+    "waiters:default",
     "never",
     "anything",
 ];
@@ -366,7 +379,7 @@ const WRITES: [&str; 27] = [
 ];
 
 /// What enqueueing writes, and so a producer can write by hand as well.
-const ITS_OWN: [(&str, &str); 7] = [
+const ITS_OWN: [(&str, &str); 8] = [
     ("ZADD", "ready:default"),
     ("ZADD", "schedule"),
     ("MSET", "job:01"),
@@ -374,6 +387,7 @@ const ITS_OWN: [(&str, &str); 7] = [
     ("MSET", "tally"),
     ("SADD", "queues"),
     ("HSET", "unique"),
+    ("SREM", "waiters:default"),
 ];
 
 #[tokio::test]
@@ -429,7 +443,7 @@ async fn a_producer_can_write_nothing_by_hand_but_what_enqueueing_writes() {
         let call = redis::cmd(words[0]).arg(&words[1..]).to_owned();
         refused(&words.join(" "), user.send_packed_command(&call).await);
     }
-    same(&store(&server), &before, "after all that was refused");
+    unchanged(&store(&server), &before, "after all that was refused");
 }
 
 #[tokio::test]

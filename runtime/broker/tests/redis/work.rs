@@ -64,7 +64,7 @@ pub(crate) async fn next(wakes: &mut Wakes) -> Wake {
 
 /// Waits for news that make whoever hears them ask for this tenant.
 pub(crate) async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
-    while !matches!(next(wakes).await, Wake::Ready(woken) if woken == *tenant) {}
+    while !matches!(next(wakes).await, Wake::Ready { tenant: woken, .. } if woken == *tenant) {}
 }
 
 fn next_number() -> u64 {

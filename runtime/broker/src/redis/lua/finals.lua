@@ -60,6 +60,15 @@ do
     return classes
   end
 
+  -- The state of a class; nothing if it is none of jobs.
+  function finals.state_of(class)
+    for of_state, prefix in pairs(CLASS_OF) do
+      if sub(class, 1, #prefix) == prefix then
+        return of_state
+      end
+    end
+  end
+
   function finals.keep_of(class)
     return tonumber(string.match(class, '%d+$'))
   end

@@ -98,13 +98,14 @@ do
     end
   end
 
-  -- Whether a lane that holds a job is one of a kind.
-  function lanes.have_jobs()
+  -- The lanes of kinds that hold a job.
+  function lanes.with_jobs()
+    local filled = {}
     for _, lane in ipairs(call('SMEMBERS', QUEUES)) do
       if string.find(lane, ' [^!]') then
-        return true
+        filled[#filled + 1] = lane
       end
     end
-    return false
+    return filled
   end
 end

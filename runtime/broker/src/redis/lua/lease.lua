@@ -36,7 +36,10 @@ do
   local handled -- by id: whether it was found or moved, where there are lanes of kinds
   local moves
 
-  -- Finds up to so many of the first jobs in a lane. Returns how many.
+  -- Lanes of which less was found than is asked for, and lanes that hold more than that.
+  local short, left_over
+
+  -- Finds up to so many of the first jobs in a lane. Returns how many, and whether there are more.
   local function find_in(lane, most, given)
     local from = given[lane] or 0
     local found = call('ZRANGE', READY_KEY .. lane, score(from), score(from + most))
@@ -56,7 +59,7 @@ do
       parts[#parts + 1] = { lane, n + 1, n + count, is_all }
     end
     given[lane] = from + count
-    return count
+    return count, not is_all
   end
 
   -- Reads on in a lane; its `id` is nothing when there is nothing more.
@@ -144,6 +147,11 @@ do
         advance(source)
       end
     end
+    for _, source in ipairs(sources) do
+      if source.id then
+        left_over[source.lane] = true
+      end
+    end
     return count
   end
 
@@ -155,9 +163,22 @@ do
     return find_in(queue .. suffix, most, given)
   end
 
+  -- Takes in whether as much of a queue was found as is asked for: so many jobs more could have been handed out.
+  local function note_short(queue, room, names)
+    if room > 0 then
+      short[queue] = true
+    end
+    for _, name in ipairs(names) do
+      if room > 0 and rooms[name][1] > 0 then
+        short[name] = true
+      end
+    end
+  end
+
   -- Finds the first jobs of the queues: of each as many suspects as may be, and then others.
   local function find(queues, suspects, names_of)
     ids, limits, lane_of_each, parts, handled, moves = {}, {}, {}, {}, {}, 0
+    short, left_over = {}, {}
     local given = {}
     local has_suspects = suspects > 0 and tally.may_have_suspects()
     for n = 1, #queues, 2 do
@@ -168,8 +189,13 @@ do
         most, suspects = most - found, suspects - found
       end
       if most > 0 then
-        find_in_queue(queue, names, '', most, given)
+        local found, has_more = find_in_queue(queue, names, '', most, given)
+        most = most - found
+        left_over[queue] = has_more or left_over[queue]
+      elseif queues[n + 1] > 0 then
+        left_over[queue] = true -- perhaps: the suspects took all the room
       end
+      note_short(queue, most, names_of[queue] or {})
     end
   end
 
@@ -368,6 +394,28 @@ do
     return leases, unreadable_ids, first_count == l and leased, count
   end
 
+  -- Puts the daemon that asks among those who wait for what it got too little of, and takes it out where it asks for nothing.
+  -- Passes the wake on to another where jobs are left, so that a burst of them brings in as many daemons as there is work for.
+  local function tell_waiters(daemon, queues, names_of)
+    for lane in pairs(left_over) do
+      waiters.tell_one(lane, daemon)
+    end
+    if not daemon then
+      return
+    end
+    for lane in pairs(short) do
+      waiters.wait(lane, daemon)
+    end
+    for n = 1, #queues, 2 do
+      if queues[n + 1] == 0 then
+        waiters.leave(queues[n], daemon)
+        for _, name in ipairs(names_of[queues[n]] or {}) do
+          waiters.leave(name, daemon)
+        end
+      end
+    end
+  end
+
   local function asked_key(daemon)
     return PREFIX .. 'asked:' .. daemon
   end
@@ -470,7 +518,11 @@ do
         local count = fit_into(bytes)
         leases, unreadable_ids, first_ones, count = hand_out(count, ttl, bytes, are_fresh and 2 * count <= SLICE)
         take(count)
+        for n = count + 1, #ids do
+          left_over[lane_of(n)] = true
+        end
       end
+      tell_waiters(asker and asker[1], queues, names_of)
     end
     if #leases > 0 then
       expiry = min(expiry, now + ttl)

@@ -58,9 +58,16 @@ do
     end
   end
 
-  -- Whether there may be room now for jobs that wait.
-  function places.make_room()
-    return left and lanes.have_jobs()
+  -- Tells of room that there may be now for jobs that wait in lanes of kinds.
+  function places.tell_of_room()
+    local filled = left and lanes.with_jobs() or {}
+    local is_told = #filled == 0
+    for _, lane in ipairs(filled) do
+      is_told = waiters.tell_one(lane) or is_told
+    end
+    if not is_told then
+      writes.wake()
+    end
   end
 
   -- Looks whether those who have had their places for the longest time still hold leases.

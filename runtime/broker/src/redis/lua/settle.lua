@@ -225,9 +225,8 @@ do
     places.leave(ended, 3)
     unique.finish()
     lanes.finish()
-    if waiting.finish() or places.make_room() then
-      writes.wake()
-    end
+    waiting.finish_and_wake()
+    places.tell_of_room()
     tally.finish()
     state.finish()
     accounts.add(is_as_sent and totals or spent_by(recorded, totals), days_kept)

@@ -127,7 +127,7 @@ do
       end
     end
     lanes.finish()
-    waiting.finish()
+    waiting.finish_and_wake()
     tally.finish()
     writes.commit()
   end
@@ -227,10 +227,42 @@ do
     return time < huge and min(max(time - now, 0), 2 ^ 53) or false
   end
 
+  -- What to answer if nothing is to be done, as a few looks tell; nothing if something may be. Most sweeps find nothing, and
+  -- daemons sweep all the time.
+  local function idle_reply(kept_done, kept_dead)
+    local others = { QUEUES, PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'unreadable' }
+    if reads.count(others) > 0 then
+      return nil
+    end
+    local due, expiry = reads.first_score(SCHEDULE), reads.first_score(LEASES)
+    local classes = call('ZRANGE', FINALS, 0, -1, 'WITHSCORES')
+    local first = tonumber(classes[2]) or huge
+    tally.start()
+    if min(due, expiry, first) <= now or tally.waiting() ~= (due < huge and call('ZCARD', SCHEDULE) or 0) then
+      return nil
+    end
+    local counts, removal = { [SUCCEEDED] = 0, [CANCELLED] = 0, [DEAD] = 0 }, huge
+    for n = 1, #classes, 2 do
+      local of_state = finals.state_of(classes[n])
+      if of_state then
+        counts[of_state] = counts[of_state] + call('ZCARD', CLASS_KEY .. classes[n])
+        removal = min(removal, tonumber(classes[n + 1]))
+      end
+    end
+    if counts[SUCCEEDED] > kept_done or counts[CANCELLED] > kept_done or counts[DEAD] > kept_dead then
+      return nil
+    end
+    return { from_now(min(due, expiry)), {}, from_now(removal), 0, 0, {} }
+  end
+
   function sweep()
     local kept_done, kept_dead
     most, expiries_max, why_buried, keep_dead, keep_cancelled, kept_done, kept_dead = unpack(asked)
     left_undone, buried, unreadable_ids = false, {}, {}
+    local idle = idle_reply(kept_done, kept_dead)
+    if idle then
+      return idle
+    end
     writes.start()
     waiting.start()
     finals.start()
@@ -241,9 +273,8 @@ do
     promote()
     take_back()
     unique.finish()
-    if waiting.finish() or places.make_room() then
-      writes.wake()
-    end
+    waiting.finish_and_wake()
+    places.tell_of_room()
     tally.finish()
     writes.commit()
 
@@ -266,9 +297,7 @@ do
     tally.start()
     places.heal()
     tally.correct(count_waiting())
-    if places.make_room() then
-      writes.wake()
-    end
+    places.tell_of_room()
     tally.finish()
     writes.commit()
 

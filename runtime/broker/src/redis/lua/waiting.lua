@@ -18,7 +18,7 @@ do
   local count
   local base -- how many jobs had become ready before this call
   local last_lane, last_members, last_count -- where the latest one was put
-  local was_empty -- whether one of them held no job before
+  local were_empty -- lanes that get jobs and held none before, or nothing
   local left -- by lane: where jobs that leave it stand, and how many there are
   local moved -- by lane: whether it gets jobs from another one
   local scheduled -- where the new members of the schedule stand
@@ -26,7 +26,7 @@ do
 
   function waiting.start()
     filled, members_of, count, base, last_lane = nil, nil, 0, nil, nil
-    was_empty, left, moved, scheduled, earliest = false, nil, nil, nil, huge
+    were_empty, left, moved, scheduled, earliest = nil, nil, nil, nil, huge
   end
 
   -- How a job stands in the schedule.
@@ -145,7 +145,8 @@ do
     local key = READY_KEY .. lane
     if call('ZCARD', key) == 0 then
       writes.value('SADD', QUEUES, lane)
-      was_empty = true
+      were_empty = were_empty or {}
+      were_empty[#were_empty + 1] = lane
       if waiting.is_of_suspects(lane) then
         tally.has_suspects()
       end
@@ -177,9 +178,18 @@ do
     end
   end
 
-  -- Completes what was gathered. Says whether that is news to the listeners: there is a job where there was none, or the
-  -- earliest due time is now earlier.
-  function waiting.finish()
+  -- Tells of lanes that held no job one who waits for each, and everybody if nobody does.
+  local function tell_of_jobs()
+    for _, lane in ipairs(were_empty) do
+      if not waiters.tell_one(lane) then
+        return writes.wake()
+      end
+    end
+  end
+
+  -- Completes what was gathered, and tells the listeners if that is news to them: there is a job where there was none, or the
+  -- earliest due time is now earlier, which all have to know.
+  function waiting.finish_and_wake()
     if count > 0 then
       finish_ready()
     end
@@ -191,13 +201,10 @@ do
       is_earlier = earliest < reads.first_score(SCHEDULE)
       writes.knows(SCHEDULE)
     end
-    return was_empty or is_earlier
-  end
-
-  -- Completes what was gathered, and tells the listeners if that is news to them.
-  function waiting.finish_and_wake()
-    if waiting.finish() then
+    if is_earlier then
       writes.wake()
+    elseif were_empty then
+      tell_of_jobs()
     end
   end
 end

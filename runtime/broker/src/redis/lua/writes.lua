@@ -106,10 +106,15 @@ do
     is_of_its_type[key] = true
   end
 
-  -- Tells the listeners: nothing if there is work, or the id of a leased job that somebody wants cancelled.
+  -- Tells the listeners, each thing once: nothing if there is work, NAMED and a daemon's id if that one is to look for it, or the
+  -- id of a leased job that somebody wants cancelled.
   function writes.wake(about)
+    local message = about or ''
     messages = messages or {}
-    messages[#messages + 1] = about or ''
+    if not messages[message] then
+      messages[message] = true
+      messages[#messages + 1] = message
+    end
   end
 
   -- Says that the last ready job may go by this call: then the sequence starts over.
