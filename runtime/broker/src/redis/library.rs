@@ -37,7 +37,7 @@ macro_rules! pieces {
 
 /// What functions are made of, each after those that it uses.
 const MODULES: [Piece; 19] = pieces!(
-    "start" "reads" "writes" "waiters" "layout" "unique" "tally" "lanes" "places" "waiting" "state" "finals" "creation" "logs" "add" "spending"
+    "start" "reads" "writes" "layout" "unique" "tally" "waiters" "lanes" "places" "waiting" "state" "finals" "creation" "logs" "add" "spending"
         "accounts" "parking" "records"
 );
 

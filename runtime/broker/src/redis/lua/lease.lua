@@ -36,8 +36,21 @@ do
   local handled -- by id: whether it was found or moved, where there are lanes of kinds
   local moves
 
-  -- Lanes of which less was found than is asked for, and lanes that hold more than that.
+  -- Lanes of which less was found than is asked for, and lanes that hold more than that, if that matters to anybody; or nothing.
   local short, left_over
+  local has_waiters
+
+  local function note_short(lane)
+    short = short or {}
+    short[lane] = true
+  end
+
+  local function note_left_over(lane)
+    if has_waiters then
+      left_over = left_over or {}
+      left_over[lane] = true
+    end
+  end
 
   -- Finds up to so many of the first jobs in a lane. Returns how many, and whether there are more.
   local function find_in(lane, most, given)
@@ -149,7 +162,7 @@ do
     end
     for _, source in ipairs(sources) do
       if source.id then
-        left_over[source.lane] = true
+        note_left_over(source.lane)
       end
     end
     return count
@@ -163,14 +176,12 @@ do
     return find_in(queue .. suffix, most, given)
   end
 
-  -- Takes in whether as much of a queue was found as is asked for: so many jobs more could have been handed out.
-  local function note_short(queue, room, names)
-    if room > 0 then
-      short[queue] = true
-    end
-    for _, name in ipairs(names) do
-      if room > 0 and rooms[name][1] > 0 then
-        short[name] = true
+  -- Takes in that so many jobs more of a queue and its lanes could have been handed out.
+  local function note_room(queue, names)
+    note_short(queue)
+    for _, name in ipairs(names or {}) do
+      if rooms[name][1] > 0 then
+        note_short(name)
       end
     end
   end
@@ -178,7 +189,7 @@ do
   -- Finds the first jobs of the queues: of each as many suspects as may be, and then others.
   local function find(queues, suspects, names_of)
     ids, limits, lane_of_each, parts, handled, moves = {}, {}, {}, {}, {}, 0
-    short, left_over = {}, {}
+    short, left_over, has_waiters = nil, nil, tally.may_have_waiters()
     local given = {}
     local has_suspects = suspects > 0 and tally.may_have_suspects()
     for n = 1, #queues, 2 do
@@ -191,11 +202,15 @@ do
       if most > 0 then
         local found, has_more = find_in_queue(queue, names, '', most, given)
         most = most - found
-        left_over[queue] = has_more or left_over[queue]
+        if has_more then
+          note_left_over(queue)
+        end
       elseif queues[n + 1] > 0 then
-        left_over[queue] = true -- perhaps: the suspects took all the room
+        note_left_over(queue) -- perhaps: the suspects took all the room
       end
-      note_short(queue, most, names_of[queue] or {})
+      if most > 0 then
+        note_room(queue, names_of[queue])
+      end
     end
   end
 
@@ -397,14 +412,17 @@ do
   -- Puts the daemon that asks among those who wait for what it got too little of, and takes it out where it asks for nothing.
   -- Passes the wake on to another where jobs are left, so that a burst of them brings in as many daemons as there is work for.
   local function tell_waiters(daemon, queues, names_of)
-    for lane in pairs(left_over) do
+    for lane in pairs(left_over or {}) do
       waiters.tell_one(lane, daemon)
     end
     if not daemon then
       return
     end
-    for lane in pairs(short) do
+    for lane in pairs(short or {}) do
       waiters.wait(lane, daemon)
+    end
+    if not has_waiters then
+      return
     end
     for n = 1, #queues, 2 do
       if queues[n + 1] == 0 then
@@ -519,7 +537,7 @@ do
         leases, unreadable_ids, first_ones, count = hand_out(count, ttl, bytes, are_fresh and 2 * count <= SLICE)
         take(count)
         for n = count + 1, #ids do
-          left_over[lane_of(n)] = true
+          note_left_over(lane_of(n))
         end
       end
       tell_waiters(asker and asker[1], queues, names_of)

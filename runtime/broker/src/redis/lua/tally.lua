@@ -1,5 +1,6 @@
 -- What is counted of a tenant, in a STRING at `tally`: how many jobs wait, how long their payloads are together, how long the
--- longest one has been since nothing waited, how often a lane has come or gone, and whether there may be suspects.
+-- longest one has been since nothing waited, how often a lane has come or gone, whether there may be suspects (1), and whether
+-- there may be daemons that wait (2).
 
 local tally = {}
 
@@ -8,7 +9,8 @@ do
 
   local is_known, is_changed
   local was_there -- or may be of another type, which MGET doesn't tell
-  local jobs_now, bytes_now, longest_now, lanes_now, suspects_now
+  local jobs_now, bytes_now, longest_now, lanes_now
+  local has_suspects, has_waiters
 
   function tally.start()
     is_known, is_changed = false, false
@@ -19,11 +21,13 @@ do
   end
 
   local function take(stored)
+    local flags = 0
     if stored and #stored >= TALLY_BYTES then
-      jobs_now, bytes_now, longest_now, lanes_now, suspects_now = unpack_bytes(TALLY, stored)
+      jobs_now, bytes_now, longest_now, lanes_now, flags = unpack_bytes(TALLY, stored)
     else
-      jobs_now, bytes_now, longest_now, lanes_now, suspects_now = 0, 0, 0, 0, 0
+      jobs_now, bytes_now, longest_now, lanes_now = 0, 0, 0, 0
     end
+    has_suspects, has_waiters = flags % 2 == 1, flags >= 2
     is_known, was_there = true, stored
   end
 
@@ -61,13 +65,28 @@ do
     if not is_known then
       read()
     end
-    return suspects_now == 1
+    return has_suspects
   end
 
   -- Says that there are some.
   function tally.has_suspects()
     if not tally.may_have_suspects() then
-      suspects_now, is_changed = 1, true
+      has_suspects, is_changed = true, true
+    end
+  end
+
+  -- Whether daemons may be known to wait for jobs of some lane.
+  function tally.may_have_waiters()
+    if not is_known then
+      read()
+    end
+    return has_waiters
+  end
+
+  -- Says whether there are some.
+  function tally.note_waiters(are_there)
+    if tally.may_have_waiters() ~= are_there then
+      has_waiters, is_changed = are_there, true
     end
   end
 
@@ -89,7 +108,7 @@ do
   -- suspects.
   function tally.correct(actual, suspects)
     if tally.may_have_suspects() ~= suspects then
-      suspects_now, is_changed = suspects and 1 or 0, true
+      has_suspects, is_changed = suspects, true
     end
     if actual ~= jobs_now then
       bytes_now = jobs_now > 0 and floor(bytes_now * actual / jobs_now) or 0
@@ -111,12 +130,13 @@ do
       call('GET', tally_key())
     end
     if jobs_now == 0 then
-      bytes_now, longest_now, suspects_now = 0, 0, 0
+      bytes_now, longest_now, has_suspects = 0, 0, false
     end
-    if jobs_now == 0 and lanes_now == 0 then
+    if jobs_now == 0 and lanes_now == 0 and not has_waiters then
       writes.remove(tally_key())
     else
-      writes.string(tally_key(), pack_bytes(TALLY, jobs_now, bytes_now, longest_now, lanes_now, suspects_now))
+      local flags = (has_suspects and 1 or 0) + (has_waiters and 2 or 0)
+      writes.string(tally_key(), pack_bytes(TALLY, jobs_now, bytes_now, longest_now, lanes_now, flags))
     end
   end
 end

@@ -26,6 +26,7 @@ do
     end
     if #all < WAITERS_MAX then
       writes.value('SADD', key, daemon)
+      tally.note_waiters(true)
     end
     if #all == 0 then
       writes.value('EXPIRE', key, score(KEPT))
@@ -34,14 +35,23 @@ do
 
   -- Says that a daemon doesn't wait for jobs of a lane any more.
   function waiters.leave(lane, daemon)
-    writes.value('SREM', key_of(lane), daemon)
+    if tally.may_have_waiters() then
+      writes.value('SREM', key_of(lane), daemon)
+    end
   end
 
   -- Tells one of those who wait for a lane that it holds jobs, whoever asks not among them. Says whether there was any.
   function waiters.tell_one(lane, asker)
+    if not tally.may_have_waiters() then
+      return false
+    end
     local key = key_of(lane)
     local all = call('SMEMBERS', key)
     writes.knows(key)
+    if #all == 0 then
+      -- Those of other lanes may be forgotten by this: then everybody is told.
+      tally.note_waiters(false)
+    end
     -- Any will do, and each should have its turn.
     for n = 1, #all do
       local daemon = all[(now + n) % #all + 1]
