@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use sandhog::runner::Runner;
 use sandhog_core::admit::Plan;
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{JobId, Kind, StateKey, TenantId};
-use sandhog_core::job::Priority;
+use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason, Usage};
 use sandhog_engine::{Abort, Courtesy, Host, Input, JobAsk, Share};
 use tokio::sync::Notify;
+
+use crate::shape::{FUEL_OF_A_RUN, Order, PluginPlan, Shape};
 
 /// The state key that every success adds 1 to.
 pub(crate) const SUCCESSES: &str = "successes";
@@ -67,7 +68,15 @@ impl Scripts {
 /// All runs that are under way, of all daemons.
 #[derive(Debug, Default)]
 pub(crate) struct Stage {
-    running: Mutex<HashMap<JobId, (usize, TenantId)>>,
+    running: Mutex<HashMap<JobId, Cast>>,
+}
+
+/// Where a run is, and whose.
+#[derive(Debug, Clone, PartialEq)]
+struct Cast {
+    daemon: usize,
+    tenant: TenantId,
+    plugin: PluginName,
 }
 
 /// A run under way; it is over when this is dropped.
@@ -83,13 +92,24 @@ impl Drop for Running<'_> {
 }
 
 impl Stage {
-    /// Invariants 4 and 5.
-    fn enter(&self, daemon: usize, job: JobId, tenant: &TenantId, quota: u32) -> Running<'_> {
+    /// Invariants 4 and 5, and the half of 8 that is about runs.
+    fn enter(&self, daemon: usize, input: &Input, quota: u32, plugin: &PluginPlan) -> Running<'_> {
         let mut running = self.running.lock().expect("one thread");
-        let other = running.insert(job, (daemon, tenant.clone()));
+        let (job, tenant) = (input.id, input.tenant.clone());
+        let other = running.insert(job, Cast { daemon, tenant: tenant.clone(), plugin: plugin.name.clone() });
         assert_eq!(other, None, "two runs of {job} at once");
-        let here = running.values().filter(|run| **run == (daemon, tenant.clone())).count();
+        let of_tenant = || running.values().filter(|run| run.tenant == tenant);
+        let here = of_tenant().filter(|run| run.daemon == daemon).count();
         assert!(here <= quota as usize, "{here} runs of {tenant} at once, and its quota is {quota}");
+        let of_plugin = of_tenant().filter(|run| run.plugin == plugin.name).count();
+        if let Some(limit) = plugin.limit {
+            let name = &plugin.name;
+            assert!(
+                of_plugin <= limit.get() as usize,
+                "{of_plugin} runs of {tenant}/{name}, and {limit} may be"
+            );
+        }
+        assert!(plugin.is_on(daemon), "{job} runs where its plugin isn't");
         Running { stage: self, job }
     }
 }
@@ -131,7 +151,8 @@ pub(crate) struct Players {
     pub(crate) daemon: usize,
     pub(crate) stage: Arc<Stage>,
     pub(crate) scripts: Arc<Scripts>,
-    pub(crate) quotas: BTreeMap<TenantId, u32>,
+    /// What each tenant has, and its quota of runs.
+    pub(crate) tenants: Arc<BTreeMap<TenantId, (u32, Shape)>>,
     pub(crate) life: Life,
 }
 
@@ -147,7 +168,8 @@ impl Runner for Players {
         _share: Share,
         abort: Abort,
     ) -> Report {
-        let running = self.stage.enter(self.daemon, input.id, &input.tenant, self.quotas[&input.tenant]);
+        let (quota, shape) = &self.tenants[&input.tenant];
+        let running = self.stage.enter(self.daemon, &input, *quota, shape.plugin(&input.kind));
         let act = self.scripts.act(input.id, input.attempt);
         let exit = self.play(act, &abort).await;
         drop(running);
@@ -157,9 +179,9 @@ impl Runner for Players {
                 Outcome::Exceeded { limit: Limit::Time, message: "timed out".into() }
             }
             Exit::Stopped(reason) => Outcome::Aborted(reason),
-            Exit::Done => perform(act.end, &*host),
+            Exit::Done => perform(act.end, &input, &shape.spawned, &*host),
         };
-        Report { outcome, usage: Usage { host_calls: 1, ..Usage::default() } }
+        Report { outcome, usage: Usage { fuel: FUEL_OF_A_RUN, host_calls: 1, ..Usage::default() } }
     }
 }
 
@@ -198,14 +220,16 @@ impl Players {
     }
 }
 
-fn perform(end: End, host: &dyn Host) -> Outcome {
+fn perform(end: End, input: &Input, spawned: &[Order], host: &dyn Host) -> Outcome {
     match end {
         End::Return { spawns } => {
             let mut effects = Effects::default();
             let successes = StateKey::parse(SUCCESSES).expect("valid");
             effects.increment(successes, 1).expect("a number");
-            for _ in 0..spawns {
-                effects.enqueue(host.new_job(spawned()).expect("the kind is known"));
+            // Which ones differs from job to job.
+            let first = usize::try_from(input.id.as_u128() % 64).expect("a small number");
+            for order in spawned.iter().cycle().skip(first).take(spawns as usize) {
+                effects.enqueue(host.new_job(ask(order)).expect("its queue is named"));
             }
             Outcome::Returned { output: b"done".to_vec(), effects }
         }
@@ -221,13 +245,13 @@ fn perform(end: End, host: &dyn Host) -> Outcome {
     }
 }
 
-fn spawned() -> JobAsk {
+fn ask(order: &Order) -> JobAsk {
     JobAsk {
-        kind: Kind::parse("sim.act").expect("valid"),
+        kind: order.kind.clone(),
         payload: Vec::new(),
-        queue: None,
+        queue: Some(order.queue.clone()),
         delay: Duration::ZERO,
-        priority: Priority::default(),
+        priority: order.priority,
         unique_key: None,
     }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
-    Broker, Clock, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result,
-    Seen, Settle, Wakes,
+    Broker, Clock, Command, Enqueued, FleetLimit, JobAction, LeaseAsk, Leased, Look, Outcome, Query, Renew,
+    Renewal, Result, Seen, Settle, Sweep, Wakes,
 };
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, TenantId};
-use sandhog_core::job::{JobRecord, NewJob, State};
-use sandhog_core::quota::QueueBounds;
+use sandhog_core::id::{JobId, Kind, LeaseNo, TenantId};
+use sandhog_core::job::{JobRecord, Lease, NewJob, State};
+use sandhog_core::quota::{OnEmpty, QueueBounds, minute_of};
+use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
@@ -22,6 +23,8 @@ use sandhog_core::time::Timestamp;
 pub(crate) struct Handed {
     /// Whose job.
     pub(crate) tenant: String,
+    /// Of which kind.
+    pub(crate) kind: Kind,
     /// When.
     pub(crate) at: Timestamp,
     /// Since when it had been waiting.
@@ -42,9 +45,39 @@ struct Noted {
     due: HashMap<JobId, Timestamp>,
     finals: HashMap<JobId, JobRecord>,
     handed: Vec<Handed>,
+    /// The leases under way, whether or not their time is over.
+    held: HashMap<JobId, Held>,
+    /// How often leases of a job were taken back since an attempt of it last ended.
+    robbed: HashMap<JobId, u32>,
+    /// The latest minute in which runs of a tenant were settled, and what they have spent in it.
+    spent: HashMap<TenantId, (u64, u64)>,
     calls: usize,
     /// Calls of any kind.
     asked: usize,
+}
+
+/// A lease under way.
+struct Held {
+    tenant: TenantId,
+    lease: LeaseNo,
+    until: Timestamp,
+    /// What it counts against.
+    limit: Option<FleetLimit>,
+}
+
+impl Noted {
+    fn spends(&mut self, tenant: &TenantId, fuel: u64, now: Timestamp) {
+        let spent = self.spent.entry(tenant.clone()).or_default();
+        if spent.0 != minute_of(now) {
+            *spent = (minute_of(now), 0);
+        }
+        spent.1 += fuel;
+    }
+
+    /// What was spent in this minute.
+    fn spent(&self, tenant: &TenantId, now: Timestamp) -> u64 {
+        self.spent.get(tenant).filter(|spent| spent.0 == minute_of(now)).map_or(0, |spent| spent.1)
+    }
 }
 
 impl Watched {
@@ -83,6 +116,97 @@ impl Watched {
         }
     }
 
+    /// Notes what was handed out; yields what of it is new, and not repeated.
+    fn note_leases<'a>(&self, ask: &LeaseAsk<'_>, leases: &'a [Lease]) -> Vec<&'a Lease> {
+        let mut seen = self.seen();
+        let mut fresh = Vec::new();
+        for lease in leases {
+            let lane = |lane: &&sandhog_broker::LaneAsk| {
+                lane.queue == lease.job.queue && lane.kind == lease.job.kind
+            };
+            let limit = ask.lanes.iter().find(lane).and_then(|lane| lane.limit.clone());
+            let until = self.clock.now().after(ask.ttl);
+            let held = Held { tenant: ask.tenant.clone(), lease: lease.token.lease, until, limit };
+            match seen.held.get_mut(&lease.token.job) {
+                Some(before) => {
+                    assert_eq!(before.lease, held.lease, "a job was leased while somebody held it");
+                    before.until = until;
+                }
+                None => {
+                    seen.held.insert(lease.token.job, held);
+                    fresh.push(lease);
+                }
+            }
+        }
+        fresh
+    }
+
+    /// Invariant 8, and the half of 10 that is about leases.
+    fn check_limits(&self, ask: &LeaseAsk<'_>, fresh: &[&Lease]) {
+        let seen = self.seen();
+        for limit in ask.lanes.iter().filter_map(|lane| lane.limit.as_ref()) {
+            let of_limit = |held: &&Held| held.tenant == *ask.tenant && held.limit.as_ref() == Some(limit);
+            let count = seen.held.values().filter(of_limit).count();
+            assert!(count <= limit.most as usize, "{count} leases under {limit:?} of {}", ask.tenant);
+        }
+        let holds_at =
+            ask.fuel.filter(|fuel| fuel.on_empty == OnEmpty::Hold).and_then(|fuel| fuel.per_minute);
+        let spent = seen.spent(ask.tenant, self.clock.now());
+        let is_over = holds_at.is_some_and(|quota| spent >= quota.0);
+        assert!(fresh.is_empty() || !is_over, "{} leased at {spent} of {holds_at:?} spent", ask.tenant);
+    }
+
+    /// Invariant 9. Those of another kind may be in a lane that has no room, and suspects have an order of their own.
+    async fn check_order(&self, tenant: &TenantId, fresh: &[&Lease]) {
+        let mut leased = Vec::new();
+        for lease in fresh {
+            leased.push(self.record(tenant, lease.token.job).await);
+        }
+        let Some(lowest) = leased.iter().map(|job| job.priority).min() else { return };
+        let left = self.inner.jobs(tenant, Query::of(State::Ready, Query::LIMIT_MAX)).await;
+        // In their order: those of the highest priority are first.
+        let left = left.expect("the model answers").jobs;
+        for job in left.iter().take_while(|job| job.priority > lowest).filter(|job| job.expiries == 0) {
+            let passed = leased.iter().find(|other| {
+                (&other.queue, &other.kind, other.expiries) == (&job.queue, &job.kind, 0)
+                    && other.priority < job.priority
+            });
+            assert!(passed.is_none(), "{passed:?} was leased before {job:?}");
+        }
+    }
+
+    /// Takes in which leases a sweep has taken back: only those whose time was over.
+    async fn note_swept(&self, tenant: &TenantId) {
+        let now = self.clock.now();
+        let of_tenant: Vec<(JobId, LeaseNo, Timestamp)> = self
+            .seen()
+            .held
+            .iter()
+            .filter(|(_, held)| held.tenant == *tenant)
+            .map(|(job, held)| (*job, held.lease, held.until))
+            .collect();
+        for (job, lease, until) in of_tenant {
+            let record = self.record(tenant, job).await;
+            if (record.state, record.lease) != (State::Leased, lease) {
+                assert!(until <= now, "a lease was taken back before its time: {record:?}");
+                let mut seen = self.seen();
+                seen.held.remove(&job);
+                *seen.robbed.entry(job).or_default() += 1;
+            }
+        }
+    }
+
+    /// Invariant 7, as far as it is about expiries.
+    async fn check_buried(&self, tenant: &TenantId, sweep: &Sweep, buried: &[JobId]) {
+        for job in buried {
+            let record = self.record(tenant, *job).await;
+            assert_eq!((record.state, record.reason), (State::Dead, Some(Reason::LeaseExpired)));
+            let robbed = self.seen().robbed.get(job).copied().unwrap_or_default();
+            assert!(robbed > sweep.expiries_max, "buried after {robbed} lost leases: {record:?}");
+            assert_eq!(robbed, record.expiries);
+        }
+    }
+
     async fn note_final(&self, tenant: &TenantId, job: JobId) {
         let record = self.record(tenant, job).await;
         if record.state.is_final() {
@@ -114,12 +238,16 @@ impl Broker for Watched {
         self.seen().asked += 1;
         let leased = self.inner.lease(ask).await?;
         self.seen().calls += usize::from(!leased.leases.is_empty());
+        let fresh = self.note_leases(&ask, &leased.leases);
+        self.check_limits(&ask, &fresh);
+        self.check_order(ask.tenant, &fresh).await;
         for lease in &leased.leases {
             let record = self.record(ask.tenant, lease.token.job).await;
             assert_eq!((record.state, record.lease), (State::Leased, lease.token.lease));
             let due = self.seen().due.get(&lease.token.job).copied();
             let handed = Handed {
                 tenant: ask.tenant.to_string(),
+                kind: record.kind,
                 at: self.clock.now(),
                 ready_at: record.due_at.or(due).unwrap_or(record.enqueued_at),
             };
@@ -138,6 +266,9 @@ impl Broker for Watched {
             let holds = before.state == State::Leased && before.lease == renew.token.lease;
             assert_eq!(answer[0] != Renewal::Lost, holds, "only the holder's token renews");
             assert!(holds || before == after, "a stale token changed the job");
+            if let Some(held) = self.seen().held.get_mut(&renew.token.job).filter(|_| holds) {
+                held.until = self.clock.now().after(ttl);
+            }
             answers.extend(answer);
         }
         Ok(answers)
@@ -159,6 +290,15 @@ impl Broker for Watched {
             {
                 *self.seen().stored.entry(tenant.clone()).or_default() += effects.jobs().len() as u64;
             }
+            if holds && answer[0] == SettleReply::Applied {
+                let mut seen = self.seen();
+                seen.held.remove(&job);
+                if matches!(settle.settlement, Settlement::Retry { .. }) {
+                    seen.robbed.remove(&job);
+                }
+                let fuel = settle.ran.as_ref().map_or(0, |ran| ran.usage.fuel.0);
+                seen.spends(tenant, fuel, self.clock.now());
+            }
             self.note_final(tenant, job).await;
             answers.extend(answer);
         }
@@ -173,7 +313,11 @@ impl Broker for Watched {
         let outcome = self.inner.control(tenant, command.clone()).await?;
         let changed = match (command, &outcome) {
             (Command::Jobs { ids, .. }, _) => ids,
-            (_, Outcome::Swept(swept)) => swept.buried.clone(),
+            (Command::Sweep(sweep), Outcome::Swept(swept)) => {
+                self.note_swept(tenant).await;
+                self.check_buried(tenant, &sweep, &swept.buried).await;
+                swept.buried.clone()
+            }
             _ => Vec::new(),
         };
         for job in changed {

@@ -1,8 +1,9 @@
 //! A plan made of a seed, and the world that plays it.
 
-use std::collections::BTreeMap;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,20 +24,27 @@ use sandhog_broker::{
 };
 use sandhog_core::admit::Offer;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::budget::{Budget, Bytes};
+use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
-use sandhog_core::job::{NewJob, State};
-use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
+use sandhog_core::job::{JobRecord, NewJob, State};
+use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
+use sandhog_core::reason::Reason;
 use sandhog_core::settle::{Backoff, Jitter, RetryPolicy};
 use sandhog_core::time::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::guests::{Act, End, Life, Players, SUCCESSES, Scripts, Stage};
+use crate::shape::{FUEL_OF_A_RUN, Order, PluginPlan, Shape};
 use crate::watched::{Handed, Watched};
 
 const MAX_ATTEMPTS: u32 = 4;
+/// As it is by default.
 const EXPIRIES_MAX: u32 = 5;
+/// How long plugins that are late keep their jobs waiting after all else that is planned.
+const LATE_BY: Duration = Duration::from_secs(40);
+/// Makes what a seed means beyond the first of its drawings independent of those.
+const SHAPES: u64 = 0x5ee_d5ea;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const LEASE: config::Lease = config::Lease {
     ttl: Duration::from_secs(10),
@@ -72,6 +80,7 @@ struct TenantPlan {
     name: String,
     quota: u32,
     jobs: Vec<JobPlan>,
+    shape: Shape,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +89,7 @@ struct JobPlan {
     delay: Duration,
     acts: Vec<Act>,
     cancelled_after: Option<Duration>,
+    order: Order,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +117,22 @@ pub(crate) struct History {
 impl Plan {
     /// The plan of a seed.
     pub(crate) fn of_seed(seed: u64) -> Self {
+        let mut plan = Self::plain_of_seed(seed);
+        let r = &mut StdRng::seed_from_u64(seed ^ SHAPES);
+        for tenant in &mut plan.tenants {
+            tenant.shape = Shape::random(r, plan.daemons);
+            for job in &mut tenant.jobs {
+                job.order = tenant.shape.order(r, plan.daemons);
+            }
+            if r.random_bool(0.1) {
+                tenant.jobs[0].acts = vec![Act { takes: millis(r, 0, 2_000), end: End::KillDaemon }];
+            }
+        }
+        plan
+    }
+
+    /// The same for tenants of one plugin that all daemons have, with one queue, the usual priority, and no end of fuel.
+    pub(crate) fn plain_of_seed(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let r = &mut random;
         let mut tenants: Vec<_> = (0..r.random_range(1..4)).map(|nth| TenantPlan::random(r, nth)).collect();
@@ -142,10 +168,7 @@ impl Plan {
         let single = vec![job(Duration::from_secs(12))];
         Self {
             seed: 0,
-            tenants: vec![
-                TenantPlan { name: "flood".into(), quota: 50, jobs: flood },
-                TenantPlan { name: "single".into(), quota: 50, jobs: single },
-            ],
+            tenants: vec![TenantPlan::plain("flood", 50, flood), TenantPlan::plain("single", 50, single)],
             concurrency: 4,
             daemons: 1,
             faults: Faults::default(),
@@ -165,11 +188,12 @@ impl Plan {
             delay: Duration::ZERO,
             acts: vec![act],
             cancelled_after: Some(Duration::from_secs(5 * (u64::from(MAX_ATTEMPTS) + 3))),
+            order: Order::plain(),
         };
         let blows: Vec<_> = (0..MAX_ATTEMPTS + 2).map(|_| (Duration::from_secs(4), Blow::Drain(0))).collect();
         Self {
             seed: 0,
-            tenants: vec![TenantPlan { name: "single".into(), quota: 1, jobs: vec![job] }],
+            tenants: vec![TenantPlan::plain("single", 1, vec![job])],
             concurrency: 1,
             daemons: 1,
             faults: Faults::default(),
@@ -190,8 +214,8 @@ impl Plan {
         Self {
             seed: 0,
             tenants: vec![
-                TenantPlan { name: "guilty".into(), quota: 2, jobs: vec![guilty] },
-                TenantPlan { name: "innocent".into(), quota: 4, jobs: innocent.collect() },
+                TenantPlan::plain("guilty", 2, vec![guilty]),
+                TenantPlan::plain("innocent", 4, innocent.collect()),
             ],
             concurrency: 4,
             daemons: 2,
@@ -208,7 +232,7 @@ impl Plan {
         let jobs = (0..60).map(|nth| JobPlan::lasting(Duration::ZERO, Duration::from_millis(100 * nth)));
         Self {
             seed: 0,
-            tenants: vec![TenantPlan { name: "single".into(), quota: 4, jobs: jobs.collect() }],
+            tenants: vec![TenantPlan::plain("single", 4, jobs.collect())],
             concurrency: 4,
             daemons: 1,
             faults: Faults { seed: 1, lost_after: 0.3, ..Faults::default() },
@@ -226,7 +250,7 @@ impl Plan {
         let brief = |enqueued_after| JobPlan::lasting(Duration::from_millis(1), enqueued_after);
         let stored_later = (0..20).map(|nth| brief(at(500, nth)));
         let due_later = (0..20).map(|nth| JobPlan { delay: at(1_100, nth), ..brief(Duration::ZERO) });
-        let tenant = |name: &str, jobs| TenantPlan { name: name.into(), quota: 2, jobs };
+        let tenant = |name: &str, jobs| TenantPlan::plain(name, 2, jobs);
         let many = (0..40).map(|_| brief(Duration::ZERO)).collect();
         Self {
             seed: 0,
@@ -249,7 +273,7 @@ impl Plan {
     pub(crate) fn one_seat(tenants: impl IntoIterator<Item = (&'static str, usize, Duration)>) -> Self {
         let tenant = |(name, count, takes): (&str, usize, Duration)| {
             let jobs = (0..count).map(|_| JobPlan::lasting(takes, Duration::ZERO)).collect();
-            TenantPlan { name: name.into(), quota: 4, jobs }
+            TenantPlan::plain(name, 4, jobs)
         };
         Self {
             seed: 0,
@@ -264,9 +288,66 @@ impl Plan {
         }
     }
 
+    /// Three daemons with a seat each, and jobs of a second each of a plugin of which two runs may be under way: half of them in its own queue,
+    /// the others in that of another plugin.
+    pub(crate) fn limited_in_two_queues() -> Self {
+        let few = PluginPlan { limit: NonZeroU32::new(2), ..PluginPlan::of("few", 1) };
+        let others = PluginPlan {
+            queue: QueueName::parse("elsewhere").expect("valid"),
+            ..PluginPlan::of("others", 1)
+        };
+        let queues = [few.queue.clone(), others.queue.clone()];
+        let job = |nth: usize| JobPlan {
+            order: Order { queue: queues[nth % 2].clone(), ..Order::of("few") },
+            ..JobPlan::lasting(Duration::from_secs(1), Duration::ZERO)
+        };
+        Self { concurrency: 1, ..Self::shaped(3, [few, others], FuelQuota::default(), (0..12).map(job)) }
+    }
+
+    /// Two daemons, many jobs of a plugin that none has for a while, and behind them in the same queue some that they can run.
+    pub(crate) fn late_plugin_before_others() -> Self {
+        let late = PluginPlan { is_late: true, ..PluginPlan::of("late", 1) };
+        let waiting = (0..100).map(|_| JobPlan {
+            order: Order::of("late"),
+            ..JobPlan::lasting(Duration::ZERO, Duration::ZERO)
+        });
+        let others =
+            (0..20).map(|nth| JobPlan::lasting(Duration::ZERO, Duration::from_millis(1_000 + 100 * nth)));
+        Self::shaped(2, [late, PluginPlan::of("players", 1)], FuelQuota::default(), waiting.chain(others))
+    }
+
+    /// Jobs of a second each, of a tenant that may spend as much as so many runs in a minute. Then its jobs wait.
+    pub(crate) fn held_for_fuel(runs: u64) -> Self {
+        let fuel = FuelQuota { per_minute: Some(Fuel(runs * FUEL_OF_A_RUN.0)), ..FuelQuota::default() };
+        let jobs = (0..20).map(|_| JobPlan::lasting(Duration::from_secs(1), Duration::ZERO));
+        Self::shaped(1, [PluginPlan::of("players", 1)], fuel, jobs)
+    }
+
+    /// One tenant with these plugins, and daemons to which nothing happens.
+    fn shaped(
+        daemons: usize,
+        plugins: impl IntoIterator<Item = PluginPlan>,
+        fuel: FuelQuota,
+        jobs: impl IntoIterator<Item = JobPlan>,
+    ) -> Self {
+        let shape = Shape { plugins: plugins.into_iter().collect(), fuel, ..Shape::plain() };
+        let tenant = TenantPlan::plain("single", 4, jobs.into_iter().collect());
+        Self {
+            seed: 0,
+            tenants: vec![TenantPlan { shape, ..tenant }],
+            concurrency: 4,
+            daemons,
+            faults: Faults::default(),
+            blows: Vec::new(),
+            missing: Vec::new(),
+            expiries_max: EXPIRIES_MAX,
+            slow: None,
+        }
+    }
+
     /// Tenants without jobs.
     pub(crate) fn idle(tenants: usize, daemons: usize) -> Self {
-        let tenant = |nth| TenantPlan { name: format!("tenant-{nth}"), quota: 4, jobs: Vec::new() };
+        let tenant = |nth| TenantPlan::plain(format!("tenant-{nth}"), 4, Vec::new());
         Self {
             seed: 0,
             tenants: (0..tenants).map(tenant).collect(),
@@ -285,7 +366,7 @@ impl Plan {
         let jobs = lasting.into_iter().map(|takes| JobPlan::lasting(takes, Duration::ZERO)).collect();
         Self {
             seed: 0,
-            tenants: vec![TenantPlan { name: "single".into(), quota: 1, jobs }],
+            tenants: vec![TenantPlan::plain("single", 1, jobs)],
             concurrency: 1,
             daemons,
             faults: Faults::default(),
@@ -297,10 +378,28 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The kinds that no daemon serves before the last deploy.
+    fn late_kinds(&self) -> impl Iterator<Item = (TenantId, Kind)> {
+        self.tenants.iter().flat_map(|tenant| {
+            let late = tenant.shape.plugins.iter().filter(|plugin| plugin.is_late);
+            late.flat_map(|plugin| &plugin.kinds).map(|kind| (tenant.id(), kind.clone()))
+        })
+    }
+}
+
 impl TenantPlan {
+    fn plain(name: impl Into<String>, quota: u32, jobs: Vec<JobPlan>) -> Self {
+        Self { name: name.into(), quota, jobs, shape: Shape::plain() }
+    }
+
+    fn id(&self) -> TenantId {
+        tenant_id(&self.name)
+    }
+
     fn random(r: &mut StdRng, nth: u32) -> Self {
         let jobs = (0..r.random_range(1..25)).map(|_| JobPlan::random(r)).collect();
-        Self { name: format!("tenant-{nth}"), quota: r.random_range(1..8), jobs }
+        Self::plain(format!("tenant-{nth}"), r.random_range(1..8), jobs)
     }
 }
 
@@ -312,6 +411,7 @@ impl JobPlan {
             delay: Duration::ZERO,
             acts: vec![Act { takes, end: End::Return { spawns: 0 } }],
             cancelled_after: None,
+            order: Order::plain(),
         }
     }
 
@@ -321,6 +421,7 @@ impl JobPlan {
             delay: if r.random_bool(0.2) { millis(r, 0, 30_000) } else { Duration::ZERO },
             acts: (0..r.random_range(1..4)).map(|_| Act::random(r)).collect(),
             cancelled_after: r.random_bool(0.1).then(|| millis(r, 0, 20_000)),
+            order: Order::plain(),
         }
     }
 }
@@ -470,12 +571,38 @@ pub(crate) fn calls_by_the_hour(plan: &Plan, hours: usize) -> Vec<usize> {
 }
 
 fn under_paused_time<T>(playing: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
+    notice_panics();
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
-        .expect("a runtime")
-        .block_on(playing)
+        .expect("a runtime");
+    let outcome = runtime.block_on(playing);
+    // Some tasks only panic when they are ended.
+    drop(runtime);
+    check_that_no_task_panicked();
+    outcome
+}
+
+thread_local! {
+    /// Panics of this thread, on which all tasks of a simulation are.
+    static PANICS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// What breaks in a task of a daemon's ends that task, and nobody else hears of it.
+fn notice_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            PANICS.set(PANICS.get() + 1);
+            usual(info);
+        }));
+    });
+}
+
+fn check_that_no_task_panicked() {
+    assert_eq!(PANICS.replace(0), 0, "a task has panicked; see above");
 }
 
 struct World {
@@ -486,7 +613,10 @@ struct World {
     clock: Arc<dyn Clock>,
     stage: Arc<Stage>,
     scripts: Arc<Scripts>,
+    tenants: Arc<BTreeMap<TenantId, (u32, Shape)>>,
     plan: Plan,
+    /// Whether plugins that are late have come.
+    has_late_ones: bool,
     random: StdRng,
 }
 
@@ -522,7 +652,14 @@ impl World {
             clock,
             stage: Arc::new(Stage::default()),
             scripts: Arc::new(scripts),
+            tenants: Arc::new(
+                plan.tenants
+                    .iter()
+                    .map(|tenant| (tenant.id(), (tenant.quota, tenant.shape.clone())))
+                    .collect(),
+            ),
             plan: plan.clone(),
+            has_late_ones: false,
             random,
         };
         (world, jobs)
@@ -540,6 +677,11 @@ impl World {
             world.strike(blow, &mut daemons).await;
             world.deploy(revision, missing, &mut daemons);
         }
+        if plan.late_kinds().next().is_some() {
+            tokio::time::sleep(LATE_BY).await;
+            world.check_that_late_kinds_wait().await;
+        }
+        world.has_late_ones = true;
         world.deploy(u8::MAX, None, &mut daemons);
         let history = world.see_out(&mut daemons).await;
         for daemon in daemons {
@@ -551,15 +693,15 @@ impl World {
     fn start_daemon(&mut self, nth: usize) -> Daemon {
         let life = Life::new();
         let shutdown = Arc::new(Shutdown::default());
-        let (quotas, mut gates) = (self.quotas(), Gates::default());
-        let (swap, catalog) = watch::channel(Arc::new(catalog(&quotas, 0, &mut gates)));
+        let mut gates = Gates::default();
+        let (swap, catalog) = watch::channel(Arc::new(self.catalog(nth, 0, None, &mut gates)));
         let parts = Parts {
             broker: Arc::new(Line { broker: Arc::clone(&self.routed), life: life.clone() }),
             runner: Arc::new(Players {
                 daemon: nth,
                 stage: Arc::clone(&self.stage),
                 scripts: Arc::clone(&self.scripts),
-                quotas,
+                tenants: Arc::clone(&self.tenants),
                 life: life.clone(),
             }),
             catalog,
@@ -577,19 +719,41 @@ impl World {
         Daemon { life, shutdown, swap, gates }
     }
 
-    fn quotas(&self) -> BTreeMap<TenantId, u32> {
-        self.plan.tenants.iter().map(|tenant| (tenant_id(&tenant.name), tenant.quota)).collect()
-    }
-
     /// A reload of every daemon, in the middle of its work.
     fn deploy(&self, revision: u8, missing: Option<usize>, daemons: &mut [Daemon]) {
-        let mut quotas = self.quotas();
-        if let Some(tenant) = missing.and_then(|nth| self.plan.tenants.get(nth)) {
-            quotas.remove(&tenant_id(&tenant.name));
+        let missing = missing.and_then(|nth| self.plan.tenants.get(nth)).map(TenantPlan::id);
+        for (nth, daemon) in daemons.iter_mut().enumerate() {
+            let catalog = self.catalog(nth, revision, missing.as_ref(), &mut daemon.gates);
+            daemon.swap.send_replace(Arc::new(catalog));
         }
-        for daemon in daemons {
-            daemon.swap.send_replace(Arc::new(catalog(&quotas, revision, &mut daemon.gates)));
-        }
+    }
+
+    /// What a daemon has now.
+    fn catalog(
+        &self,
+        daemon: usize,
+        revision: u8,
+        missing: Option<&TenantId>,
+        gates: &mut Gates,
+    ) -> Catalog<()> {
+        let revision = Revision::from_sha256([revision; 32]);
+        let terms = |(tenant, (quota, shape)): (&TenantId, &(u32, Shape))| {
+            let there =
+                |plugin: &&PluginPlan| plugin.is_on(daemon) && (self.has_late_ones || !plugin.is_late);
+            let plugins = shape.plugins.iter().filter(there);
+            let terms = TenantTerms {
+                weight: NonZeroU32::MIN,
+                concurrency: NonZeroU32::new(*quota).expect("at least one"),
+                memory: Bytes::mib(1024),
+                fuel: shape.fuel,
+                queue: QueueBounds::default(),
+                keep_max: KeepMax::default(),
+                plugins: plugins.map(|plugin| plugin_terms(tenant, plugin, revision)).collect(),
+            };
+            (tenant.clone(), terms)
+        };
+        let there = self.tenants.iter().filter(|(tenant, _)| Some(*tenant) != missing);
+        Catalog::new(there.map(terms).collect(), gates)
     }
 
     async fn strike(&mut self, blow: Blow, daemons: &mut [Daemon]) {
@@ -617,6 +781,7 @@ impl World {
     async fn see_out(&mut self, daemons: &mut [Daemon]) -> History {
         let started = Instant::now();
         while !self.all_done().await {
+            check_that_no_task_panicked();
             assert!(started.elapsed() < LATEST_END, "not all is done: {:?}", self.counts().await);
             for (nth, daemon) in daemons.iter_mut().enumerate().filter(|(_, daemon)| !daemon.life.lives()) {
                 *daemon = self.start_daemon(nth);
@@ -625,7 +790,7 @@ impl World {
         }
         let mut finals = BTreeMap::new();
         for tenant in &self.plan.tenants {
-            finals.insert(tenant.name.clone(), self.check(&tenant_id(&tenant.name)).await);
+            finals.insert(tenant.name.clone(), self.check(tenant).await);
         }
         let (leases, calls) = self.watched.handed();
         History { leases, calls, finals, took: started.elapsed() }
@@ -649,22 +814,45 @@ impl World {
             .all(|(counts, tenant)| counts.unfinished() == 0 && counts.total() >= tenant.jobs.len() as u64)
     }
 
-    /// Invariant 7, and effects exactly once.
-    async fn check(&self, tenant: &TenantId) -> Vec<(JobId, State, u32)> {
+    async fn finals(&self, tenant: &TenantId) -> Vec<JobRecord> {
         let mut jobs = Vec::new();
         for state in [State::Succeeded, State::Dead, State::Cancelled] {
             let query = Query::of(state, Query::LIMIT_MAX);
             jobs.extend(self.watched.jobs(tenant, query).await.expect("the model answers").jobs);
         }
+        jobs
+    }
+
+    /// Invariant 11. What is buried for want of fuel needs no plugin for that.
+    async fn check_that_late_kinds_wait(&self) {
+        let late: BTreeSet<(TenantId, Kind)> = self.plan.late_kinds().collect();
+        for tenant in &self.plan.tenants {
+            for job in self.finals(&tenant.id()).await {
+                let may_end = job.state == State::Cancelled || job.reason == Some(Reason::OutOfBudget);
+                let is_late = late.contains(&(job.tenant.clone(), job.kind.clone()));
+                assert!(may_end || !is_late, "no daemon has a plugin for it yet: {job:?}");
+            }
+        }
+    }
+
+    /// Invariant 7, effects exactly once, and why jobs were buried.
+    async fn check(&self, tenant: &TenantPlan) -> Vec<(JobId, State, u32)> {
+        let (id, fuel) = (tenant.id(), tenant.shape.fuel);
+        let jobs = self.finals(&id).await;
         let succeeded = jobs.iter().filter(|job| job.state == State::Succeeded).count();
         let key = StateKey::parse(SUCCESSES).expect("valid");
-        let counted = self.watched.state(tenant, &plugin_name(), &key).await.expect("the model answers");
-        let counted =
-            counted.map_or(0, |text| String::from_utf8(text).expect("digits").parse().expect("a number"));
+        let mut counted = 0;
+        for plugin in &tenant.shape.plugins {
+            let text = self.watched.state(&id, &plugin.name, &key).await.expect("the model answers");
+            let number = |text| String::from_utf8(text).expect("digits").parse::<usize>().expect("a number");
+            counted += text.map_or(0, number);
+        }
         assert_eq!(succeeded, counted, "each success has written its effects once");
         for job in &jobs {
             // The expiry after the last that is allowed buries the job.
             assert!(job.attempts <= MAX_ATTEMPTS && job.expiries <= self.plan.expiries_max + 1, "{job:?}");
+            let is_rejecting = fuel.per_minute.is_some() && fuel.on_empty == OnEmpty::Reject;
+            assert!(job.reason != Some(Reason::OutOfBudget) || is_rejecting, "{job:?}");
         }
         jobs.iter().map(|job| (job.id, job.state, job.attempts)).collect()
     }
@@ -694,12 +882,8 @@ fn jobs(plan: &Plan, clock: &dyn Clock, random: &mut StdRng) -> (Vec<(JobPlan, T
             scripts.0.insert(id, job_plan.acts.clone());
             let job = NewJob {
                 delay: job_plan.delay,
-                ..NewJob::new(
-                    id,
-                    QueueName::parse("default").expect("valid"),
-                    Kind::parse("sim.act").expect("valid"),
-                    Vec::new(),
-                )
+                priority: job_plan.order.priority,
+                ..NewJob::new(id, job_plan.order.queue.clone(), job_plan.order.kind.clone(), Vec::new())
             };
             jobs.push((job_plan.clone(), tenant_id(&tenant.name), job));
         }
@@ -707,38 +891,18 @@ fn jobs(plan: &Plan, clock: &dyn Clock, random: &mut StdRng) -> (Vec<(JobPlan, T
     (jobs, scripts)
 }
 
-fn catalog(quotas: &BTreeMap<TenantId, u32>, revision: u8, gates: &mut Gates) -> Catalog<()> {
-    let terms = |(tenant, quota): (&TenantId, &u32)| {
-        let quota = NonZeroU32::new(*quota).expect("at least one");
-        let plugins = vec![plugin_terms(tenant, Revision::from_sha256([revision; 32]))];
-        (
-            tenant.clone(),
-            TenantTerms {
-                weight: NonZeroU32::MIN,
-                concurrency: quota,
-                memory: Bytes::mib(1024),
-                fuel: FuelQuota::default(),
-                queue: QueueBounds::default(),
-                keep_max: KeepMax::default(),
-                plugins,
-            },
-        )
-    };
-    Catalog::new(quotas.iter().map(terms).collect(), gates)
-}
-
-fn plugin_terms(tenant: &TenantId, revision: Revision) -> PluginTerms<()> {
+fn plugin_terms(tenant: &TenantId, plugin: &PluginPlan, revision: Revision) -> PluginTerms<()> {
     PluginTerms {
-        name: plugin_name(),
-        queue: QueueName::parse("default").expect("valid"),
-        concurrency: None,
+        name: plugin.name.clone(),
+        queue: plugin.queue.clone(),
+        concurrency: plugin.limit,
         stable: Version {
             revision,
-            kinds: vec![Kind::parse("sim.act").expect("valid")],
+            kinds: plugin.kinds.clone(),
             keep: Keep::default(),
             state: StateQuota { bytes: Bytes::mib(1), keys: 1000 },
             offer: offer(),
-            in_use: Arc::new(InUse::new(tenant.clone(), plugin_name(), revision)),
+            in_use: Arc::new(InUse::new(tenant.clone(), plugin.name.clone(), revision)),
         },
         canary: None,
     }
@@ -764,8 +928,4 @@ fn offer() -> Offer<()> {
 
 fn tenant_id(name: &str) -> TenantId {
     TenantId::parse(name).expect("valid")
-}
-
-fn plugin_name() -> PluginName {
-    PluginName::parse("players").expect("valid")
 }

@@ -13,13 +13,14 @@ use std::time::Duration;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_broker::{Asker, LaneAsk, LeaseAsk, Leased};
 use sandhog_core::id::{DaemonId, Kind, QueueName, TenantId};
+use sandhog_core::job::Job;
 use sandhog_core::quota::{FuelQuota, Verdict, Window};
 use sandhog_core::reason::Reason;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::ahead::{Ahead, end_of_turn};
-use crate::catalog::{Current, Queue, Tenant};
+use crate::catalog::{Current, Plugin, Queue, Tenant};
 use crate::config;
 use crate::drain::Phase;
 use crate::janitor::Upkeep;
@@ -67,7 +68,7 @@ struct Outlook {
     empty: HashSet<QueueName>,
     /// Which of the queues the next call begins with.
     turn: usize,
-    /// The lanes that this daemon serves, as of this number of theirs.
+    /// The lanes that this daemon serves, as of this number of theirs, and those that it wants made.
     lanes: Vec<(QueueName, Kind)>,
     lanes_number: u64,
     /// Until when nothing is to be had, whatever is heard: the tenant's fuel is used up.
@@ -111,6 +112,15 @@ impl Outlook {
     /// Anything may have turned up.
     fn forget(&mut self) {
         self.empty.clear();
+    }
+
+    /// Has a kind asked for in a queue by a lane of its own, so that its plugin's limit is held against it there.
+    fn ask_for(&mut self, queue: &QueueName, kind: &Kind) {
+        let lane = (queue.clone(), kind.clone());
+        if !self.lanes.contains(&lane) {
+            self.lanes.push(lane);
+        }
+        self.forget();
     }
 
     /// Takes in whether there is fuel. Each time that it is used up, the log says so once.
@@ -302,7 +312,7 @@ impl<R: Runner> Intake<R> {
         if !outlook.failed {
             outlook.asked += 1;
         }
-        let lanes = room.lanes(&outlook.lanes);
+        let lanes = room.lanes(&terms, &outlook.lanes);
         let suspects = self.suspects.wanted();
         outlook.without_suspects = suspects == 0;
         let ask = LeaseAsk {
@@ -348,8 +358,12 @@ impl<R: Runner> Intake<R> {
             let watch = if is_suspect { self.suspects.take() } else { None };
             // There may be more of them than this one, which nobody tells of when it has ended.
             outlook.without_suspects |= is_suspect;
-            let room = if is_suspect && watch.is_none() {
-                // Another tenant's call has brought one meanwhile.
+            let is_uncounted = plugin.is_some_and(|plugin| is_uncounted(plugin, &lease.job, &lanes));
+            if is_uncounted {
+                outlook.ask_for(&lease.job.queue, &lease.job.kind);
+            }
+            let room = if is_uncounted || (is_suspect && watch.is_none()) {
+                // Or another tenant's call has brought a suspect meanwhile.
                 Place::Nowhere
             } else {
                 room.place(&lease.job.queue, plugin)
@@ -367,6 +381,9 @@ impl<R: Runner> Intake<R> {
                 Place::Ahead if place.is_some() => ahead.push_without_seat(ticket, now),
                 Place::Ahead if in_turns => followers.push(ticket),
                 Place::Ahead => ahead.push(ticket, now),
+                Place::Nowhere if is_uncounted => {
+                    self.workshop.give_back(ticket, Duration::ZERO, Reason::NoRoom);
+                }
                 Place::Nowhere => self.workshop.give_back(ticket, NO_ROOM_REST, Reason::NoRoom),
             }
         }
@@ -446,6 +463,13 @@ impl<R: Runner> Intake<R> {
             self.workshop.give_back(ticket, Duration::ZERO, reason);
         }
     }
+}
+
+/// Whether a plugin has a limit that a job of it was not counted against, as it came from another plugin's queue and nobody had
+/// asked for its kind there.
+fn is_uncounted<P>(plugin: &Plugin<P>, job: &Job, lanes: &[LaneAsk]) -> bool {
+    let counts = |lane: &LaneAsk| lane.queue == job.queue && lane.kind == job.kind && lane.limit.is_some();
+    plugin.is_limited && plugin.queue != job.queue && !lanes.iter().any(counts)
 }
 
 async fn ring(bell: &mut watch::Receiver<u64>) {

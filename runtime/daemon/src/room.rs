@@ -165,7 +165,8 @@ pub(crate) enum Place {
     Inside(Room),
     /// It was leased ahead, and waits for room.
     Ahead,
-    /// Its producer put it into the queue of another plugin, and its own has no room.
+    /// Its producer put it into the queue of another plugin, and its own has no room, or a limit that it wasn't counted
+    /// against.
     Nowhere,
 }
 
@@ -225,18 +226,17 @@ impl Reservation {
     }
 
     /// Which lanes of those queues to ask for: those of plugins with a limit of their own, and those of `others` that
-    /// are in one of the queues.
-    pub(crate) fn lanes(&self, others: &[(QueueName, Kind)]) -> Vec<LaneAsk> {
+    /// are in one of the queues. A limit holds in whatever queue a job is.
+    pub(crate) fn lanes<P>(&self, tenant: &Tenant<P>, others: &[(QueueName, Kind)]) -> Vec<LaneAsk> {
+        let limited = |kind: &Kind| tenant.kinds.get(kind).filter(|plugin| plugin.is_limited);
         let mut lanes = Vec::new();
         for queue in &self.queues {
             lanes.extend(queue.lanes.iter().cloned());
             let of_queue = others.iter().filter(|(name, _)| *name == queue.name);
             let more = of_queue.filter(|(_, kind)| queue.lanes.iter().all(|lane| lane.kind != *kind));
-            lanes.extend(more.map(|(name, kind)| LaneAsk {
-                queue: name.clone(),
-                kind: kind.clone(),
-                room: queue.asks(),
-                limit: None,
+            lanes.extend(more.map(|(name, kind)| match limited(kind) {
+                Some(plugin) => limited_lane(name, kind, &plugin.name, &plugin.gate),
+                None => LaneAsk { queue: name.clone(), kind: kind.clone(), room: queue.asks(), limit: None },
             }));
         }
         lanes
@@ -258,17 +258,23 @@ impl Reservation {
 
 impl QueueRoom {
     fn new(queue: &Queue, count: u32) -> Self {
-        let lane = |(kind, plugin, gate): &(Kind, PluginName, Arc<Gate>)| LaneAsk {
-            queue: queue.name.clone(),
-            kind: kind.clone(),
-            room: gate.free(),
-            limit: Some(FleetLimit { name: plugin.clone(), most: gate.limit() }),
+        let lane = |(kind, plugin, gate): &(Kind, PluginName, Arc<Gate>)| {
+            limited_lane(&queue.name, kind, plugin, gate)
         };
         Self { name: queue.name.clone(), count, ahead: 0, lanes: queue.limited.iter().map(lane).collect() }
     }
 
     fn asks(&self) -> u32 {
         self.count + self.ahead
+    }
+}
+
+fn limited_lane(queue: &QueueName, kind: &Kind, plugin: &PluginName, gate: &Gate) -> LaneAsk {
+    LaneAsk {
+        queue: queue.clone(),
+        kind: kind.clone(),
+        room: gate.free(),
+        limit: Some(FleetLimit { name: plugin.clone(), most: gate.limit() }),
     }
 }
 

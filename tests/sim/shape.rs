@@ -1,0 +1,153 @@
+//! What a tenant has beside its jobs: plugins with their kinds and queues, which daemons have them, and its fuel.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use sandhog_core::budget::Fuel;
+use sandhog_core::id::{Kind, PluginName, QueueName};
+use sandhog_core::job::Priority;
+use sandhog_core::quota::{FuelQuota, OnEmpty};
+
+/// What each run spends.
+pub(crate) const FUEL_OF_A_RUN: Fuel = Fuel(1_000);
+
+const QUEUES: [&str; 3] = ["default", "second", "third"];
+const PRIORITIES: [u8; 4] = [0, 50, 100, 255];
+
+/// One tenant's.
+#[derive(Debug, Clone)]
+pub(crate) struct Shape {
+    pub(crate) plugins: Vec<PluginPlan>,
+    pub(crate) fuel: FuelQuota,
+    /// What its guests enqueue, by turns.
+    pub(crate) spawned: Vec<Order>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct PluginPlan {
+    pub(crate) name: PluginName,
+    pub(crate) queue: QueueName,
+    pub(crate) kinds: Vec<Kind>,
+    /// Its runs under way at once, on all daemons together.
+    pub(crate) limit: Option<NonZeroU32>,
+    /// The daemons that never have it.
+    pub(crate) missing_on: BTreeSet<usize>,
+    /// No daemon has it before the last deploy.
+    pub(crate) is_late: bool,
+}
+
+/// What is asked for in a job.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) kind: Kind,
+    pub(crate) queue: QueueName,
+    pub(crate) priority: Priority,
+}
+
+impl Shape {
+    /// One plugin of one kind, and no end of fuel.
+    pub(crate) fn plain() -> Self {
+        Self {
+            plugins: vec![PluginPlan::of("players", 1)],
+            fuel: FuelQuota::default(),
+            spawned: vec![Order::plain()],
+        }
+    }
+
+    pub(crate) fn random(r: &mut StdRng, daemons: usize) -> Self {
+        let plugins = (0..r.random_range(1..5)).map(|nth| PluginPlan::random(r, nth, daemons)).collect();
+        let on_empty = *[OnEmpty::Hold, OnEmpty::Idle, OnEmpty::Reject].choose(r).expect("not empty");
+        let runs = r.random_bool(0.3).then(|| r.random_range(5..40));
+        let per_minute = runs.map(|runs: u64| Fuel(runs * FUEL_OF_A_RUN.0));
+        let fuel = FuelQuota { per_minute, per_day: None, on_empty };
+        let mut shape = Self { plugins, fuel, spawned: Vec::new() };
+        shape.spawned = (0..8).map(|_| shape.order(r, daemons)).collect();
+        shape
+    }
+
+    /// An order that some daemon serves in the end: it has the plugin, and one with that queue.
+    pub(crate) fn order(&self, r: &mut StdRng, daemons: usize) -> Order {
+        let plugin = self.plugins.choose(r).expect("there is one");
+        let serves = |other: &&PluginPlan| (0..daemons).any(|nth| plugin.is_on(nth) && other.is_on(nth));
+        let elsewhere: Vec<&PluginPlan> = self.plugins.iter().filter(serves).collect();
+        let queue = match elsewhere.choose(r) {
+            Some(other) if r.random_bool(0.2) => &other.queue,
+            _ => &plugin.queue,
+        };
+        Order {
+            kind: plugin.kinds.choose(r).expect("there is one").clone(),
+            queue: queue.clone(),
+            priority: match r.random_bool(0.3) {
+                true => Priority(*PRIORITIES.choose(r).expect("not empty")),
+                false => Priority::default(),
+            },
+        }
+    }
+
+    /// The plugin that handles a kind.
+    pub(crate) fn plugin(&self, kind: &Kind) -> &PluginPlan {
+        self.plugins.iter().find(|plugin| plugin.kinds.contains(kind)).expect("each kind has a plugin")
+    }
+}
+
+impl PluginPlan {
+    /// One with so many kinds, whose jobs wait in the usual queue, on all daemons.
+    pub(crate) fn of(name: &str, kinds: usize) -> Self {
+        let kind = |nth| match nth {
+            0 => kind_of(name),
+            nth => Kind::parse(&format!("{name}.act-{nth}")).expect("valid"),
+        };
+        Self {
+            name: PluginName::parse(name).expect("valid"),
+            queue: queue(QUEUES[0]),
+            kinds: (0..kinds).map(kind).collect(),
+            limit: None,
+            missing_on: BTreeSet::new(),
+            is_late: false,
+        }
+    }
+
+    fn random(r: &mut StdRng, nth: usize, daemons: usize) -> Self {
+        let missing_on = (0..daemons).filter(|_| r.random_bool(0.25)).collect();
+        let plugin = Self {
+            queue: queue(QUEUES.choose(r).expect("not empty")),
+            limit: r.random_bool(0.4).then(|| NonZeroU32::new(r.random_range(1..6)).expect("not zero")),
+            missing_on,
+            is_late: r.random_bool(0.1),
+            ..Self::of(&format!("players-{nth}"), r.random_range(1..4))
+        };
+        if (0..daemons).any(|nth| plugin.is_on(nth)) {
+            plugin
+        } else {
+            Self { missing_on: BTreeSet::new(), ..plugin }
+        }
+    }
+
+    /// Whether a daemon has it in the end.
+    pub(crate) fn is_on(&self, daemon: usize) -> bool {
+        !self.missing_on.contains(&daemon)
+    }
+}
+
+impl Order {
+    /// A job of the first kind of [`Shape::plain`].
+    pub(crate) fn plain() -> Self {
+        Self::of("players")
+    }
+
+    /// A job of the first kind of a plugin, in the usual queue.
+    pub(crate) fn of(plugin: &str) -> Self {
+        Self { kind: kind_of(plugin), queue: queue(QUEUES[0]), priority: Priority::default() }
+    }
+}
+
+fn kind_of(plugin: &str) -> Kind {
+    Kind::parse(&format!("{plugin}.act")).expect("valid")
+}
+
+fn queue(name: &str) -> QueueName {
+    QueueName::parse(name).expect("valid")
+}
