@@ -19,6 +19,9 @@ use crate::world::{Daemon, World, revision};
 /// Compiling takes its time on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// No version of the binary format has this bit.
+const NO_VERSION: u32 = 1 << 31;
+
 pub(crate) const KIND: Kind = Kind {
     name: "deploy",
     fits: anywhere,
@@ -67,10 +70,10 @@ impl Fault for Deploy {
             Then::IsTakenBack => drop(take_back(&daemon.config()).await?),
             Then::IsFollowedByGarbage => {
                 let (log, from) = mark(daemon);
-                // Of the same once more, in the place of the same, nothing would be said.
-                let garbage = format!("\0asm garbage {:?}", world.history.now());
-                daemon.deploy(garbage.as_bytes())?;
-                said(&log, from, &["deploy failed"]).await?;
+                // Of a failure for the reason of the one before nothing would be said, and the reason names the version.
+                let version = NO_VERSION | world.history.now().subsec_nanos();
+                daemon.deploy(&[b"\0asm", &version.to_le_bytes()[..], b"garbage"].concat())?;
+                said(&log, from, &["deploy failed", &format!("{version:#x}")]).await?;
                 deployed(world, daemon, &wasm).await?;
             }
         }
