@@ -166,17 +166,7 @@ impl Plan {
         let job = |enqueued_after| JobPlan::lasting(TIMEOUT - Duration::from_secs(1), enqueued_after);
         let flood = (0..100).map(|_| job(Duration::ZERO)).collect();
         let single = vec![job(Duration::from_secs(12))];
-        Self {
-            seed: 0,
-            tenants: vec![TenantPlan::plain("flood", 50, flood), TenantPlan::plain("single", 50, single)],
-            concurrency: 4,
-            daemons: 1,
-            faults: Faults::default(),
-            blows: Vec::new(),
-            missing: Vec::new(),
-            expiries_max: EXPIRIES_MAX,
-            slow: None,
-        }
+        Self::quiet(vec![TenantPlan::plain("flood", 50, flood), TenantPlan::plain("single", 50, single)])
     }
 
     /// A job that goes on until it is told to stop, of daemons that are replaced one after the other. In the end it is
@@ -192,15 +182,10 @@ impl Plan {
         };
         let blows: Vec<_> = (0..MAX_ATTEMPTS + 2).map(|_| (Duration::from_secs(4), Blow::Drain(0))).collect();
         Self {
-            seed: 0,
-            tenants: vec![TenantPlan::plain("single", 1, vec![job])],
-            concurrency: 1,
-            daemons: 1,
-            faults: Faults::default(),
             missing: vec![None; blows.len()],
             blows,
-            expiries_max: EXPIRIES_MAX,
-            slow: None,
+            concurrency: 1,
+            ..Self::quiet(vec![TenantPlan::plain("single", 1, vec![job])])
         }
     }
 
@@ -212,18 +197,12 @@ impl Plan {
         };
         let innocent = (0..12).map(|_| JobPlan::lasting(Duration::from_secs(3), Duration::ZERO));
         Self {
-            seed: 0,
-            tenants: vec![
+            expiries_max: 3,
+            daemons: 2,
+            ..Self::quiet(vec![
                 TenantPlan::plain("guilty", 2, vec![guilty]),
                 TenantPlan::plain("innocent", 4, innocent.collect()),
-            ],
-            concurrency: 4,
-            daemons: 2,
-            faults: Faults::default(),
-            blows: Vec::new(),
-            missing: Vec::new(),
-            expiries_max: 3,
-            slow: None,
+            ])
         }
     }
 
@@ -231,15 +210,9 @@ impl Plan {
     pub(crate) fn replies_lost() -> Self {
         let jobs = (0..60).map(|nth| JobPlan::lasting(Duration::ZERO, Duration::from_millis(100 * nth)));
         Self {
-            seed: 0,
-            tenants: vec![TenantPlan::plain("single", 4, jobs.collect())],
-            concurrency: 4,
-            daemons: 1,
             faults: Faults { seed: 1, lost_after: 0.3, ..Faults::default() },
-            blows: Vec::new(),
-            missing: Vec::new(),
             expiries_max: 0,
-            slow: None,
+            ..Self::quiet(vec![TenantPlan::plain("single", 4, jobs.collect())])
         }
     }
 
@@ -253,19 +226,13 @@ impl Plan {
         let tenant = |name: &str, jobs| TenantPlan::plain(name, 2, jobs);
         let many = (0..40).map(|_| brief(Duration::ZERO)).collect();
         Self {
-            seed: 0,
-            tenants: vec![
+            slow: Some((0, Duration::from_secs(4))),
+            concurrency: 2,
+            ..Self::quiet(vec![
                 tenant("slow", many),
                 tenant("one", stored_later.collect()),
                 tenant("two", due_later.collect()),
-            ],
-            concurrency: 2,
-            daemons: 1,
-            faults: Faults::default(),
-            blows: Vec::new(),
-            missing: Vec::new(),
-            expiries_max: EXPIRIES_MAX,
-            slow: Some((0, Duration::from_secs(4))),
+            ])
         }
     }
 
@@ -275,17 +242,7 @@ impl Plan {
             let jobs = (0..count).map(|_| JobPlan::lasting(takes, Duration::ZERO)).collect();
             TenantPlan::plain(name, 4, jobs)
         };
-        Self {
-            seed: 0,
-            tenants: tenants.into_iter().map(tenant).collect(),
-            concurrency: 1,
-            daemons: 1,
-            faults: Faults::default(),
-            blows: Vec::new(),
-            missing: Vec::new(),
-            expiries_max: EXPIRIES_MAX,
-            slow: None,
-        }
+        Self { concurrency: 1, ..Self::quiet(tenants.into_iter().map(tenant).collect()) }
     }
 
     /// Three daemons with a seat each, and jobs of a second each of a plugin of which two runs may be under way: half of them in its own queue,
@@ -323,6 +280,21 @@ impl Plan {
         Self::shaped(1, [PluginPlan::of("players", 1)], fuel, jobs)
     }
 
+    /// Tenants, and one daemon to which nothing happens.
+    fn quiet(tenants: Vec<TenantPlan>) -> Self {
+        Self {
+            seed: 0,
+            tenants,
+            concurrency: 4,
+            daemons: 1,
+            faults: Faults::default(),
+            blows: Vec::new(),
+            missing: Vec::new(),
+            expiries_max: EXPIRIES_MAX,
+            slow: None,
+        }
+    }
+
     /// One tenant with these plugins, and daemons to which nothing happens.
     fn shaped(
         daemons: usize,
@@ -332,49 +304,19 @@ impl Plan {
     ) -> Self {
         let shape = Shape { plugins: plugins.into_iter().collect(), fuel, ..Shape::plain() };
         let tenant = TenantPlan::plain("single", 4, jobs.into_iter().collect());
-        Self {
-            seed: 0,
-            tenants: vec![TenantPlan { shape, ..tenant }],
-            concurrency: 4,
-            daemons,
-            faults: Faults::default(),
-            blows: Vec::new(),
-            missing: Vec::new(),
-            expiries_max: EXPIRIES_MAX,
-            slow: None,
-        }
+        Self { daemons, ..Self::quiet(vec![TenantPlan { shape, ..tenant }]) }
     }
 
     /// Tenants without jobs.
     pub(crate) fn idle(tenants: usize, daemons: usize) -> Self {
         let tenant = |nth| TenantPlan::plain(format!("tenant-{nth}"), 4, Vec::new());
-        Self {
-            seed: 0,
-            tenants: (0..tenants).map(tenant).collect(),
-            concurrency: 4,
-            daemons,
-            faults: Faults::default(),
-            blows: Vec::new(),
-            missing: Vec::new(),
-            expiries_max: EXPIRIES_MAX,
-            slow: None,
-        }
+        Self { daemons, ..Self::quiet((0..tenants).map(tenant).collect()) }
     }
 
     /// Jobs that last so long, in their order, and daemons that run one at a time.
     pub(crate) fn one_at_a_time(daemons: usize, lasting: impl IntoIterator<Item = Duration>) -> Self {
         let jobs = lasting.into_iter().map(|takes| JobPlan::lasting(takes, Duration::ZERO)).collect();
-        Self {
-            seed: 0,
-            tenants: vec![TenantPlan::plain("single", 1, jobs)],
-            concurrency: 1,
-            daemons,
-            faults: Faults::default(),
-            blows: Vec::new(),
-            missing: Vec::new(),
-            expiries_max: EXPIRIES_MAX,
-            slow: None,
-        }
+        Self { concurrency: 1, daemons, ..Self::quiet(vec![TenantPlan::plain("single", 1, jobs)]) }
     }
 }
 
