@@ -51,12 +51,12 @@ do
   end
 
   -- The fuel of the day and of the minute, with what was spent since; all as bytes.
-  local function add_fuel(of_day, of_minute, more)
-    local day, minute, spent = unpack_bytes('>I8I8I8', of_day .. of_minute .. more)
+  local function add_fuel(fuel, more)
+    local day, minute, spent = unpack_bytes('>I8I8I8', fuel .. more)
     if max(day, minute) + spent < EXACT_MAX then
       return pack_bytes('>I8I8', day + spent, minute + spent)
     end
-    return add_in_halves(of_day .. of_minute, more .. more)
+    return add_in_halves(fuel, more .. more)
   end
 
   function accounts.key(day)
@@ -118,7 +118,7 @@ do
     end
     local stored = call('HMGET', key, unpack(fields))
     local of_day, of_minute = fuel_of_all(stored[1])
-    local fuel = NO_FUEL
+    local fuel = of_day .. of_minute
     local values = writes.list('HSET', key)
     for n = 1, count do
       local more, so_far = spent[2 * n], stored[n + 1]
@@ -126,11 +126,10 @@ do
         local v = #values
         values[v + 1], values[v + 2] = spent[2 * n - 1], so_far and sum(so_far, more) or more
       end
-      local of_plugin = sub(more, FUEL_AT, FUEL_AT + 7)
-      fuel = n == 1 and of_plugin or sub(add_fuel(fuel, NO_FUEL, of_plugin), 1, 8)
+      fuel = add_fuel(fuel, sub(more, FUEL_AT, FUEL_AT + 7))
     end
     local v = #values
-    values[v + 1], values[v + 2] = OF_ALL, add_fuel(of_day, of_minute, fuel) .. pack_bytes('>I8', this_minute())
+    values[v + 1], values[v + 2] = OF_ALL, fuel .. pack_bytes('>I8', this_minute())
     if not stored[1] then
       writes.value('EXPIRE', key, (days_kept + 1) * DAY / 1000)
     end
