@@ -76,20 +76,20 @@ impl Client {
         if self.incomplete {
             return Vec::new();
         }
-        let plugins = || self.config.plugins.iter().filter(|plugin| plugin.tenant == *tenant);
+        let plugins = || self.plugins_of(tenant);
         let meant = |text: &str, names: Vec<&str>| {
             nearest(text, names.into_iter())
                 .map(|meant| format!("; did you mean `{meant}`?"))
                 .unwrap_or_default()
         };
         let mut told = Vec::new();
-        if plugins().all(|plugin| plugin.queue != *queue) {
+        if !self.has_queue(tenant, queue) {
             let meant = meant(queue.as_str(), plugins().map(|plugin| plugin.queue.as_str()).collect());
             told.push(format!(
                 "no plugin of tenant {tenant} has the queue `{queue}`, so nobody leases from it{meant}"
             ));
         }
-        if plugins().all(|plugin| !plugin.kinds.contains(kind)) {
+        if !self.handles(tenant, kind) {
             let kinds = plugins().flat_map(|plugin| &plugin.kinds).map(Kind::as_str).collect();
             let meant = meant(kind.as_str(), kinds);
             told.push(format!("no plugin of tenant {tenant} handles `{kind}`, so jobs of it wait{meant}"));
@@ -97,12 +97,26 @@ impl Client {
         told
     }
 
-    /// A job with the reason for which it waits: where the broker has been told none, the configuration may have one.
+    /// A job with the reason for which it waits: that nobody serves it, as far as the configuration tells, or else what the
+    /// broker has been told.
     pub(super) fn explained(&self, mut job: JobRecord) -> JobRecord {
-        if job.state == State::Ready && !self.unserved(&job.tenant, &job.queue, &job.kind).is_empty() {
+        let is_served = || self.has_queue(&job.tenant, &job.queue) && self.handles(&job.tenant, &job.kind);
+        if job.state == State::Ready && !self.incomplete && !is_served() {
             job.reason = Some(Reason::NoPlugin);
         }
         job
+    }
+
+    fn has_queue(&self, tenant: &TenantId, queue: &QueueName) -> bool {
+        self.plugins_of(tenant).any(|plugin| plugin.queue == *queue)
+    }
+
+    fn handles(&self, tenant: &TenantId, kind: &Kind) -> bool {
+        self.plugins_of(tenant).any(|plugin| plugin.kinds.contains(kind))
+    }
+
+    fn plugins_of<'c>(&'c self, tenant: &'c TenantId) -> impl Iterator<Item = &'c Plugin> + 'c {
+        self.config.plugins.iter().filter(move |plugin| plugin.tenant == *tenant)
     }
 
     fn plugins_for(&self, kind: &Kind) -> impl Iterator<Item = &Plugin> {
@@ -132,8 +146,8 @@ impl Client {
     }
 
     fn no_plugin(&self, kind: &Kind, tenant: &TenantId) -> Failure {
-        let of_tenant = self.config.plugins.iter().filter(|plugin| plugin.tenant == *tenant);
-        let kinds: Vec<&str> = of_tenant.flat_map(|plugin| &plugin.kinds).map(Kind::as_str).collect();
+        let kinds: Vec<&str> =
+            self.plugins_of(tenant).flat_map(|plugin| &plugin.kinds).map(Kind::as_str).collect();
         let failure = Failure::new(format!("no plugin of tenant {tenant} handles `{kind}`"));
         let failure = match nearest(kind.as_str(), kinds.iter().copied()) {
             Some(meant) => failure.help(format!("did you mean `{meant}`?")),
