@@ -4,7 +4,7 @@ use sandhog_broker::Counts;
 use sandhog_core::budget::Fuel;
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
-use sandhog_tests::{Backend, Fsync, Site, all_final, finished, hog_job, settled, tenant};
+use sandhog_tests::{Backend, Fsync, Site, all_final, finished, hog_job, once, settled, tenant};
 
 /// So much that one run uses it up, and so little that none hits its own limit.
 const QUOTA: &str = "per_day = 1_000_000\n";
@@ -59,6 +59,12 @@ async fn jobs_without_fuel_are_buried_if_that_is_chosen() {
     assert_eq!((record.reason, record.usage.fuel), (Some(Reason::OutOfBudget), Fuel(0)));
     let message = record.message.expect("it says why");
     assert!(message.contains("raise tenants.acme.fuel.per_day"), "{message}");
+
+    // What this daemon wouldn't run isn't its to bury.
+    let elsewhere = hog_job("mail.send", "1");
+    broker.enqueue(&acme, std::slice::from_ref(&elsewhere)).await.expect("the broker is up");
+    let record = once(&*broker, &acme, elsewhere.id, |record| record.reason.is_some()).await;
+    assert_eq!((record.state, record.reason), (State::Ready, Some(Reason::NoPlugin)));
 }
 
 /// With one thread for both, and ten thousand times the weight, the tenant without fuel comes last all the same.

@@ -21,7 +21,7 @@ pub use previous::{previous, previous_if_possible};
 pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
 pub use sandhog_guests::{ECHO, SPIN, TRAP};
-pub use site::{Backend, Language, Site, all_final, finished, hog_job, settled, tenant, under_way};
+pub use site::{Backend, Language, Site, all_final, finished, hog_job, once, settled, tenant, under_way};
 pub use small_disk::SmallDisk;
 pub use web::{Reply, Web};
 

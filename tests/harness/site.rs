@@ -325,7 +325,11 @@ pub async fn finished(broker: &dyn Broker, of: &TenantId, job: JobId) -> JobReco
     once(broker, of, job, |record| record.state.is_final()).await
 }
 
-async fn once(
+/// Waits until a job is as wanted, and returns its record.
+///
+/// # Panics
+/// If that takes too long, or there is no such job.
+pub async fn once(
     broker: &dyn Broker,
     of: &TenantId,
     job: JobId,

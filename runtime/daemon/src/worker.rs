@@ -128,12 +128,13 @@ struct Course<'a, R: Runner> {
 
 impl<R: Runner> Course<'_, R> {
     async fn finish(mut self, choice: Choice<R::Plugin>) {
-        let admission = match &self.verdict {
-            Verdict::Reject { reason, message, .. } => {
+        let admission = match (admit(&self.job, choice), &self.verdict) {
+            // Only what would run here is refused for want of fuel: another daemon may have the plugin.
+            (Admission::Run(_), Verdict::Reject { reason, message, .. }) => {
                 Admission::Reject { reason: *reason, message: message.clone() }
             }
             // If jobs are to be held, the broker hands none out; one that came all the same is run.
-            Verdict::Run | Verdict::RunIdle(_) | Verdict::Hold { .. } => admit(&self.job, choice),
+            (admission, _) => admission,
         };
         let action = match admission {
             Admission::Run(plan) => {
