@@ -63,6 +63,22 @@ impl StateWrite {
             Self::Add(by) => Written::Changed(add(stored, *by)?),
         })
     }
+
+    /// Whether it leaves something that depends on what is stored: a sum, or when the value goes away.
+    #[must_use]
+    pub const fn needs_stored(&self) -> bool {
+        matches!(self, Self::Replace(_) | Self::Add(_))
+    }
+
+    /// How long the value is at most that it leaves.
+    #[must_use]
+    pub const fn length_max(&self) -> usize {
+        match self {
+            Self::Set { value, .. } | Self::Replace(value) => value.len(),
+            Self::Delete => 0,
+            Self::Add(_) => "-9223372036854775808".len(),
+        }
+    }
 }
 
 /// What must still be stored for the effects to apply.

@@ -222,6 +222,7 @@ macro_rules! conformance_suite {
                 keys_are_counted_too,
                 what_is_replaced_makes_room,
                 what_is_over_its_quota_can_shrink,
+                what_is_over_its_quota_does_not_grow_from_what_is_gone,
                 a_value_whose_time_is_over_gives_its_room_back,
                 a_new_time_to_live_replaces_the_old_one_in_the_sizes,
                 all_values_whose_time_is_over_make_room,

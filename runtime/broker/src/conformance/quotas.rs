@@ -113,6 +113,17 @@ pub async fn what_is_over_its_quota_can_shrink(case: Case) {
     assert_eq!(write(&case, quota, Effects::default()).await, SettleReply::Applied, "it writes no state");
 }
 
+/// A shorter value in the place of one whose time is over is still one more.
+pub async fn what_is_over_its_quota_does_not_grow_from_what_is_gone(case: Case) {
+    let too_little =
+        [(room(&case, (10, 0), 9), StateExcess::Bytes), (room(&case, (999, 9), 0), StateExcess::Keys)];
+    for (quota, excess) in too_little {
+        assert_eq!(write(&case, STATE_MAX, set("a", 50, Some(secs(5)))).await, SettleReply::Applied);
+        case.pass(secs(5));
+        assert_eq!(write(&case, quota, set("a", 30, None)).await, full(excess, quota));
+    }
+}
+
 /// At the very millisecond, whether or not anybody has swept meanwhile.
 pub async fn a_value_whose_time_is_over_gives_its_room_back(case: Case) {
     let quota = room(&case, (10, 1), 1);

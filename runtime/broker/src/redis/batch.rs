@@ -419,12 +419,14 @@ fn has_effect(effects: &Effects) -> bool {
 
 fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
     let mut packed = Packer::default();
-    packed.array(10).array(2 * effects.expectations().len());
+    packed.array(12).array(2 * effects.expectations().len());
     for (key, value) in effects.expectations() {
         packed.uint(keys.state(&ran.plugin, key)).optional_bytes(value);
     }
+    let (need_stored, others): (Vec<_>, Vec<_>) =
+        effects.writes().partition(|(_, write)| write.needs_stored());
     packed.array(4 * effects.writes().len());
-    for (key, write) in effects.writes() {
+    for (key, write) in need_stored.iter().chain(&others) {
         packed.uint(keys.state(&ran.plugin, key));
         match write {
             // What is gone at once is as good as deleted.
@@ -438,11 +440,12 @@ fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
             StateWrite::Add(by) => packed.uint(codes::ADD).bytes(by.to_string().as_bytes()).absent(),
         };
     }
+    let most: usize = effects.writes().map(|(key, write)| key.as_str().len() + write.length_max()).sum();
+    let StateQuota { bytes: Bytes(bytes), keys: keys_max } = ran.state_max;
+    packed.uint(need_stored.len() as u64).uint(most as u64).uint(exact(bytes)).uint(exact(keys_max));
     let mut jobs = Packer::default();
     let first = put_jobs(keys, &mut jobs, effects.jobs());
     packed.uint(effects.jobs().len() as u64).uint(first).bytes(&jobs.into_bytes());
-    let StateQuota { bytes: Bytes(bytes), keys } = ran.state_max;
-    packed.uint(exact(bytes)).uint(exact(keys));
     let length: usize = effects.jobs().iter().map(|job| job.payload.len()).sum();
     packed.uint(length as u64).uint(exact(ran.queue_max.jobs)).uint(exact(ran.queue_max.bytes.0));
     packed.into_bytes()

@@ -13,8 +13,9 @@ do
     local values = {}
     for first = 1, #names, SLICE do
       local last = min(first + SLICE - 1, #names)
-      for offset, value in ipairs(call('MGET', unpack(names, first, last))) do
-        values[first + offset - 1] = value
+      local some = call('MGET', unpack(names, first, last))
+      for n = first, last do
+        values[n] = some[n - first + 1]
       end
     end
     return values

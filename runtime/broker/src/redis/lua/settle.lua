@@ -7,9 +7,10 @@
 --            as it would be if nothing had been before, log lines or nothing, effects or nothing, which of the plugins
 --            ran or 0, what the run spent: an account but for its first numbers
 -- effects    a MessagePack array: { place of `state:<plugin>:<key>` in the keys, value or false, by turns },
---            { place, write, value, ttl, by turns }, how many jobs, the place of the first one's `job:<id>` in the keys, the
---            jobs as in creation.lua, how many bytes and keys of state the plugin may keep, how many bytes the payloads of the
---            jobs have, how many jobs may wait, and with how many bytes of payload
+--            { place, write, value, ttl, by turns; first those that need the value that is there }, how many need that, how many
+--            bytes the keys and values have at most, how many bytes and keys of state the plugin may keep, how many jobs, the
+--            place of the first one's `job:<id>` in the keys, the jobs as in creation.lua, how many bytes their payloads have,
+--            how many jobs may wait, and with how many bytes of payload
 -- returns    for each settlement: LOST, APPLIED, TOO_MANY_BYTES or TOO_MANY_KEYS of state, TOO_MANY_JOBS or TOO_MANY_JOB_BYTES that
 --            wait, UNREADABLE, or the key of the state that was in conflict
 
@@ -17,6 +18,8 @@ local settle
 
 do
   local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0I2I2' -- and what the run spent, of the length that comes last
+
+  local JOBS_PLACE = 7 -- where the jobs begin in the effects: with how many there are
 
   -- Replaces places in the keys by the keys themselves.
   local function name_keys(list, step, names, count)
@@ -29,14 +32,14 @@ do
   end
 
   -- The key of the first expectation that doesn't hold, or else of the first sum that can't be made. Sums are written
-  -- down where the amounts were.
-  local function conflict_in(expectations, list)
+  -- down where the amounts were. The first so many writes need the value that is there.
+  local function conflict_in(expectations, list, need_stored)
     for n = 1, #expectations, 2 do
       if state.at(expectations[n]) ~= expectations[n + 1] then
         return expectations[n]
       end
     end
-    for n = 1, #list, 4 do
+    for n = 1, 4 * need_stored, 4 do
       if list[n + 1] == ADD then
         local stored, expires = state.at(list[n])
         local total = add(stored or '0', list[n + 2])
@@ -44,7 +47,7 @@ do
           return list[n]
         end
         list[n + 2], list[n + 3] = total, expires
-      elseif list[n + 1] == REPLACE then
+      else
         local _, expires = state.at(list[n])
         list[n + 3] = expires
       end
@@ -63,14 +66,15 @@ do
 
   -- Why effects can't be had; nothing if they can.
   local function refusal_of(effects)
-    local expectations, list, count, _, _, bytes_max, keys_max, length, jobs_max, job_bytes_max = unpack(effects)
+    local expectations, list, need_stored, most, bytes_max, keys_max = unpack(effects)
+    local count, _, _, length, jobs_max, job_bytes_max = unpack(effects, JOBS_PLACE)
     local names = {}
     name_keys(list, 4, names, name_keys(expectations, 2, names, 0))
     if not state.fetch(names) then
       return UNREADABLE
     end
-    return conflict_in(expectations, list)
-      or (#list > 0 and state.excess_of(list, bytes_max, keys_max))
+    return conflict_in(expectations, list, need_stored)
+      or (#list > 0 and state.excess_of(list, most, bytes_max, keys_max))
       or (count > 0 and excess_of(count, length, jobs_max, job_bytes_max))
       or nil
   end
@@ -165,11 +169,13 @@ do
     local head = pack_bytes(RUN_HEAD, is, 0, attempts + IS_ATTEMPT[what], expiries, held, leased_at, finished_at)
     strings[2 * settled], strings[2 * settled + 1] = key, head .. tail
     if effects then
-      if #effects[2] > 0 then
-        state.apply(effects[2])
+      local _, list = unpack(effects)
+      if #list > 0 then
+        state.apply(list)
       end
-      if effects[3] > 0 then
-        creation.create(effects[5], effects[3], effects[4])
+      local count, first, created = unpack(effects, JOBS_PLACE)
+      if count > 0 then
+        creation.create(created, count, first)
       end
     end
     return APPLIED, what

@@ -14,8 +14,9 @@ do
   local NEVER = 2 ^ 48 - 1 -- as late as six bytes can say
 
   local STATE_KEY, SIZES, EXPIRING
-  local known -- by key: its entry, or `reads.ALIEN`
-  local changed, changed_count -- keys, in order of the first change
+  local known -- by key: its entry, or `reads.ALIEN`; nothing if it isn't there
+  local values_now -- by key that is changed: the value, or false if there is none any more
+  local go_at -- of those values that go: when
   local sizes -- by plugin: bytes, keys
 
   -- Among the classes of what is to be removed: of all values that go.
@@ -28,14 +29,17 @@ do
   local function begin_changes()
     if not known then
       STATE_KEY, SIZES, EXPIRING = PREFIX .. 'state:', PREFIX .. 'sizes', PREFIX .. 'expiring'
-      known, changed, changed_count, sizes = {}, {}, 0, {}
+      known, values_now, go_at, sizes = {}, {}, {}, {}
     end
   end
 
-  -- The places of an entry: the value or false, when it goes (0: never), how many bytes the value has that is stored now, or
-  -- false, and when that one goes; how many bytes count for the size of the plugin, or false, and whether it is changed. A value
-  -- whose time is over is none, but is stored.
-  local VALUE, GOES, STORED, STORED_GOES, COUNTS, IS_CHANGED = 1, 2, 3, 4, 5, 6
+  -- The places of an entry, which tells what is stored: the value or false, and when it goes (0: never); how many bytes the value
+  -- has that takes room, and when that one goes. A value whose time is over is none, but takes room.
+  local VALUE, GOES, STORED, STORED_GOES = 1, 2, 3, 4
+
+  local function expired_entry(length)
+    return { false, 0, length, now }
+  end
 
   local function read_entry(stored)
     if stored == reads.ALIEN or #stored < EXPIRES_BYTES then
@@ -44,9 +48,9 @@ do
     local expires = unpack_bytes(EXPIRES, stored)
     local length = #stored - EXPIRES_BYTES
     if expires == 0 or expires > now then
-      return { sub(stored, EXPIRES_BYTES + 1), expires, length, expires, length, false }
+      return { sub(stored, EXPIRES_BYTES + 1), expires, length, expires }
     end
-    return { false, 0, length, expires, length, false }
+    return { false, 0, length, expires }
   end
 
   -- Those of these keys of which nothing is known yet, and whether all others can be read.
@@ -73,17 +77,36 @@ do
     local values = reads.strings(missing)
     for n = 1, #missing do
       local stored = values[n]
-      local entry = stored and read_entry(stored) or { false, 0, false, 0, false, false }
-      known[missing[n]] = entry
-      are_whole = are_whole and entry ~= reads.ALIEN
+      if stored then
+        local entry = read_entry(stored)
+        known[missing[n]] = entry
+        are_whole = are_whole and entry ~= reads.ALIEN
+      end
     end
     return are_whole
   end
 
   -- The value, or false if there is none; and when it goes. The key was fetched.
   function state.at(key)
+    local value = values_now[key]
+    if value ~= nil then
+      return value, go_at[key] or 0
+    end
     local entry = known[key]
-    return entry[VALUE], entry[GOES]
+    if entry then
+      return entry[VALUE], entry[GOES]
+    end
+    return false, 0
+  end
+
+  -- How many bytes of value take room at a key, or false.
+  local function length_at(key)
+    local value = values_now[key]
+    if value == nil then
+      local entry = known[key]
+      return entry and entry[STORED]
+    end
+    return value and #value
   end
 
   function state.plugin_and_key(name)
@@ -111,23 +134,28 @@ do
     return size
   end
 
-  -- `value` is false for one that goes away; `expires` is 0 for one that never does. `size` is that of the plugin.
-  local function put(size, key, own, value, expires)
-    local entry = known[key]
-    local before = entry[COUNTS]
+  -- `value` is false for one that goes away; `expires` is 0 for one that never does. Takes and returns how many bytes and keys the
+  -- plugin has.
+  local function put(bytes, count, key, own, value, expires)
+    local before = length_at(key)
     if before then
-      size[1], size[2] = size[1] - own - before, size[2] - 1
+      bytes, count = bytes - own - before, count - 1
+    end
+    values_now[key] = value
+    if expires > 0 then
+      go_at[key] = expires
+    elseif go_at[key] then
+      go_at[key] = nil
     end
     if value then
-      size[1], size[2] = size[1] + own + #value, size[2] + 1
+      return bytes + own + #value, count + 1
     end
-    entry[COUNTS] = value and #value or false
-    entry[VALUE], entry[GOES] = value, value and expires or 0
-    if not entry[IS_CHANGED] then
-      entry[IS_CHANGED] = true
-      changed_count = changed_count + 1
-      changed[changed_count] = key
-    end
+    return bytes, count
+  end
+
+  local function take_away(key)
+    local size = size_of(state.plugin_of(key))
+    size[1], size[2] = put(size[1], size[2], key, own_bytes(key), false, 0)
   end
 
   -- Up to so many values whose time is over, and when the next one goes or false.
@@ -146,16 +174,15 @@ do
       if not entry then
         local length = reads.try('STRLEN', key)
         if length ~= reads.ALIEN and length >= EXPIRES_BYTES then
-          length = length - EXPIRES_BYTES
-          entry = { false, 0, length, now, length, false }
+          entry = expired_entry(length - EXPIRES_BYTES)
           known[key] = entry
         else
           writes.value('ZREM', EXPIRING, name)
         end
       end
       -- One that this call has written anew is none of those any more.
-      if entry and entry ~= reads.ALIEN and not entry[VALUE] then
-        put(size_of((state.plugin_and_key(name))), key, own_bytes(key), false, 0)
+      if entry and entry ~= reads.ALIEN and not state.at(key) then
+        take_away(key)
       end
     end
     return #names
@@ -192,44 +219,44 @@ do
     for n = first, last do
       local length = reads.try('STRLEN', keys[n])
       if length ~= reads.ALIEN and length >= EXPIRES_BYTES then
-        length = length - EXPIRES_BYTES
-        known[keys[n]] = { false, 0, length, now, length, false }
-        put(size_of(state.plugin_of(keys[n])), keys[n], own_bytes(keys[n]), false, 0)
+        known[keys[n]] = expired_entry(length - EXPIRES_BYTES)
+        take_away(keys[n])
         left = left - 1
       end
     end
     return max(left, 0)
   end
 
-  -- What there would be too much of after these writes, if anything: of each its key, what, value, and when that goes.
-  -- What doesn't grow may always change.
-  function state.excess_of(list, bytes_max, keys_max)
+  -- What there would be too much of after these writes, if anything: of each its key, what, value, and when that goes. `most`: how
+  -- many bytes the keys and values have at most.
+  -- What doesn't grow may always change; a value whose time is over is nothing that could be grown from.
+  function state.excess_of(list, most, bytes_max, keys_max)
     local plugin = state.plugin_of(list[1])
     local base, size = #STATE_KEY + #plugin + 1, size_of(plugin)
     -- As if all of it came on top of what is there.
-    local most = size[1]
-    for n = 1, #list, 4 do
-      most = most + #list[n] - base + #(list[n + 2] or '')
-    end
-    if most <= bytes_max and size[2] + #list / 4 <= keys_max then
+    if size[1] + most <= bytes_max and size[2] + #list / 4 <= keys_max then
       return nil
     end
     local function excess()
       local bytes, count = size[1], size[2]
+      local bytes_before, count_before = bytes, count
       for n = 1, #list, 4 do
         local key, own = list[n], #list[n] - base
-        local before = known[key][COUNTS]
+        local before = length_at(key)
         if before then
           bytes, count = bytes - own - before, count - 1
+          if not state.at(key) then
+            bytes_before, count_before = bytes_before - own - before, count_before - 1
+          end
         end
         if list[n + 1] ~= DELETE then
           bytes, count = bytes + own + #list[n + 2], count + 1
         end
       end
-      if bytes > bytes_max and bytes > size[1] then
+      if bytes > bytes_max and bytes > bytes_before then
         return TOO_MANY_BYTES
       end
-      return count > keys_max and count > size[2] and TOO_MANY_KEYS or nil
+      return count > keys_max and count > count_before and TOO_MANY_KEYS or nil
     end
     local found = excess()
     -- It may be that what is in the way is only what should be gone.
@@ -243,20 +270,22 @@ do
   function state.apply(list)
     local plugin = state.plugin_of(list[1])
     local base, size = #STATE_KEY + #plugin + 1, size_of(plugin)
+    local bytes, count = size[1], size[2]
     for n = 1, #list, 4 do
       local key, what, value, expires = list[n], list[n + 1], list[n + 2], list[n + 3]
-      local own = #key - base
       if what == DELETE then
-        if known[key][VALUE] or known[key][STORED] then
-          put(size, key, own, false, 0)
+        if length_at(key) then
+          bytes, count = put(bytes, count, key, #key - base, false, 0)
         end
-      elseif what == SET then
-        put(size, key, own, value, expires and min(now + expires, NEVER) or 0)
       else
         -- A sum, or another value in the place of one, goes when that would have gone.
-        put(size, key, own, value, expires)
+        if what == SET then
+          expires = expires and min(now + expires, NEVER) or 0
+        end
+        bytes, count = put(bytes, count, key, #key - base, value, expires)
       end
     end
+    size[1], size[2] = bytes, count
   end
 
   local function finish_sizes()
@@ -278,23 +307,21 @@ do
     end
     local earliest, gone, going = huge, nil, nil
     local strings, s = writes.own_strings(), 1
-    for n = 1, changed_count do
-      local key = changed[n]
-      local entry = known[key]
-      local value, goes = entry[VALUE], entry[GOES]
+    for key, value in pairs(values_now) do
+      local entry, goes = known[key], go_at[key]
       if value then
         strings[s + 1] = key
-        strings[s + 2] = (goes == 0 and FOR_EVER or pack_bytes(EXPIRES, goes)) .. value
+        strings[s + 2] = (goes and pack_bytes(EXPIRES, goes) or FOR_EVER) .. value
         s = s + 2
-      elseif entry[STORED] then
+      elseif entry then
         writes.remove(key)
       end
-      if value and goes > 0 then
+      if goes then
         going = going or writes.list('ZADD', EXPIRING)
         local g = #going
         going[g + 1], going[g + 2] = score(goes), sub(key, #STATE_KEY + 1)
         earliest = min(earliest, goes)
-      elseif entry[STORED_GOES] > 0 then
+      elseif entry and entry[STORED_GOES] > 0 then
         gone = gone or writes.list('ZREM', EXPIRING)
         gone[#gone + 1] = sub(key, #STATE_KEY + 1)
       end
