@@ -316,6 +316,39 @@ async fn a_producer_has_no_right_that_it_does_not_use() {
     }
 }
 
+/// What functions keep from call to call is nobody's to choose.
+#[tokio::test]
+async fn whoever_names_other_keys_than_the_tenants_own_misleads_no_later_call() {
+    let (server, other, tenant) = (Server::start(Durability::None, &[]), tenant(), tenant());
+    let worker = broker(&server);
+    worker.store(&other, &jobs(1)).await;
+    let mut connection = log_in(&user_of(&tenant, Role::Producer, &server)).await;
+    let listed: redis::Value = server.ask(&["FUNCTION", "LIST"]).expect("it is there");
+    let listed = format!("{listed:?}");
+    let functions: Vec<&str> =
+        listed.split(['"', '\'']).filter(|word| word.starts_with("sandhog_")).collect();
+    assert!(functions.iter().any(|name| name.ends_with("_counts")), "{functions:?}");
+    let prefix = format!("sandhog:{{{tenant}}}:");
+    for function in functions {
+        let mut call = redis::cmd("FCALL");
+        call.arg(function).arg(7).arg(format!("{prefix}queues"));
+        for _ in 0..6 {
+            call.arg(format!("{prefix}sequence"));
+        }
+        // Whether it is refused, or finds nothing, is all one.
+        let _answer: redis::RedisResult<redis::Value> =
+            call.arg("").arg(b"\xc0").arg("").query_async(&mut connection).await;
+    }
+
+    worker.store(&tenant, &jobs(2)).await;
+    let leases = worker.take(&tenant, 2).await;
+    worker.finish(&tenant, &leases[..1]).await;
+    let ours =
+        |name: &str| server.ask::<Vec<String>>(&["KEYS", &format!("{prefix}{name}*")]).expect("it is there");
+    assert_eq!(ours("sequence"), Vec::<String>::new(), "nothing waits any more, so there is none");
+    assert_eq!((ours("leases").len(), ours("finals:").len()), (1, 1));
+}
+
 /// All kinds of keys that a tenant has, those that enqueueing writes among them.
 const KEYS: [&str; 27] = [
     "job:01",

@@ -34,8 +34,9 @@ do
       last_members = of_state and of_state[keep] or members_of(state, keep)
       last_state, last_keep, last_count = state, keep, #last_members
     end
-    last_members[last_count + 1], last_members[last_count + 2] = finished_at, id
-    last_count = last_count + 2
+    local members, n = last_members, last_count
+    members[n + 1], members[n + 2] = finished_at, id
+    last_count = n + 2
   end
 
   -- Makes a job final whose run is a table.

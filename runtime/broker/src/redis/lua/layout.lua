@@ -23,6 +23,7 @@ local UNIQUE_AT = JOB_START_AT + 1 -- where the length of the unique key is
 
 local RUN_HEAD = '>BBI4I4I6I6I6'
 local RUN_HEAD_BYTES = 1 + 1 + 4 + 4 + 6 + 6 + 6
+local WHOLE_RUN = RUN_HEAD .. 'c0' -- with the tail
 
 local jobs = {}
 
@@ -109,10 +110,10 @@ do
   end
 
   function runs.pack(run)
-    local head = pack_bytes(
-      RUN_HEAD, run.state, run.cancel, run.attempts, run.expiries, run.lease, run.leased_at, run.finished_at
+    local tail = pack_values(run.places)
+    return pack_bytes(
+      WHOLE_RUN, run.state, run.cancel, run.attempts, run.expiries, run.lease, run.leased_at, run.finished_at, tail
     )
-    return head .. pack_values(run.places)
   end
 
   -- The run of a job, and of the job priority, queue, how long its payload is, and its kind. Nothing if there is no such job;

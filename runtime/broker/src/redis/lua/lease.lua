@@ -310,8 +310,8 @@ do
     if is ~= READY then
       return false
     end
-    local head = pack_bytes(RUN_HEAD, LEASED, cancel, attempts, expiries, held + 1, now, finished_at)
-    return head .. tail, pack_bytes(LEASE_HEAD, held + 1, attempts, expiries, runs.faults_in(places))
+    local run = pack_bytes(WHOLE_RUN, LEASED, cancel, attempts, expiries, held + 1, now, finished_at, tail)
+    return run, pack_bytes(LEASE_HEAD, held + 1, attempts, expiries, runs.faults_in(places))
   end
 
   -- Most jobs of a call begin alike behind the time at which they were enqueued: how the latest plain one did, up to where its
@@ -345,7 +345,7 @@ do
       names[2 * n - 1], names[2 * n] = JOB_KEY .. ids[n], RUN_KEY .. ids[n]
     end
     -- The run and the lease of a job that was never leased before and has no unique key, as most: they all get the same.
-    local first_run = pack_bytes(RUN_HEAD, LEASED, 0, 0, 0, 1, now, 0) .. EMPTY_TAIL
+    local first_run = pack_bytes(WHOLE_RUN, LEASED, 0, 0, 0, 1, now, 0, EMPTY_TAIL)
     local first_lease = pack_bytes(LEASE_HEAD, 1, 0, 0, 0)
     local stored = are_fresh and reads.values(names) or reads.strings(names)
     local runs_there, r = writes.own_strings(), 1

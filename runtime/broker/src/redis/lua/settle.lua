@@ -116,34 +116,46 @@ do
 
   local ended, strings, settled -- what is called with leases that end, and with runs; and how many stand there
   local lines_kept
-  local attempts, expiries, held, leased_at -- of the run at hand
 
-  -- Decides one settlement whose token holds. Returns the answer, and what it is recorded as if it is applied.
-  local function apply(key, packed, cancel, what, delay, keep, tail, lines, effects)
-    local id, is, priority, queue, length, kind, _ = sub(key, -26), FINAL_STATE[what]
+  -- Decides the settlement of this run that stands at this place of the batch. Returns the place of the next one, the answer, what
+  -- this one is recorded as, or false if it isn't, and whether what was spent is as the daemon has summed it.
+  local function decide(key, packed, at)
+    local number, what, delay, keep, tail, lines, effects, plugin, length, after = unpack_bytes(SETTLEMENT, batch, at)
+    local next_at, has_spent, asked_for = after + length, plugin > 0, what
+    local is, cancel, attempts, expiries, held, leased_at = runs.head(packed)
+    if not is then
+      return next_at, packed and UNREADABLE or LOST, false, not has_spent
+    elseif held ~= number then
+      return next_at, LOST, false, not has_spent
+    elseif is ~= LEASED then
+      return next_at, APPLIED, false, not has_spent -- as it was before
+    end
+
+    local id, priority, queue, kind, _ = sub(key, -26)
+    is = FINAL_STATE[what]
     if not is and cancel == 1 then
       what, is, tail = CANCEL_IT, CANCELLED, as_cancelled(tail)
     end
     if not is then
       priority, queue, _, length, kind = jobs.head(id)
       if not priority then
-        return UNREADABLE
+        return next_at, UNREADABLE, false, not has_spent
       end
     end
     local before, unique_key = sub(packed, RUN_HEAD_BYTES + 1), false
     if before ~= EMPTY_TAIL or what == RELEASE_AS_FAULT then
       tail, unique_key = tail_after(before, tail, what)
       if not tail then
-        return UNREADABLE
+        return next_at, UNREADABLE, false, not has_spent
       end
     end
     effects = effects ~= '' and unpack_values(effects)
     local refusal = effects and refusal_of(effects)
     if refusal then
-      return refusal
+      return next_at, refusal, false, not has_spent
     end
     if lines ~= '' and not logs.add(id, lines, lines_kept) then
-      return UNREADABLE
+      return next_at, UNREADABLE, false, not has_spent
     end
 
     -- Nothing can be refused from here on.
@@ -164,10 +176,12 @@ do
       end
       waiting.add(id, priority, queue, kind, expiries, length, delay)
     end
-    settled = settled + 1
-    ended[settled + 2] = id
-    local head = pack_bytes(RUN_HEAD, is, 0, attempts + IS_ATTEMPT[what], expiries, held, leased_at, finished_at)
-    strings[2 * settled], strings[2 * settled + 1] = key, head .. tail
+    local s = settled + 1
+    settled = s
+    ended[s + 2] = id
+    strings[2 * s] = key
+    strings[2 * s + 1] =
+      pack_bytes(WHOLE_RUN, is, 0, attempts + IS_ATTEMPT[what], expiries, held, leased_at, finished_at, tail)
     if effects then
       local _, list = unpack(effects)
       if #list > 0 then
@@ -178,7 +192,7 @@ do
         creation.create(created, count, first)
       end
     end
-    return APPLIED, what
+    return next_at, APPLIED, what, what == asked_for or not has_spent
   end
 
   -- What the runs come to that are recorded, each as it is; where nothing is recorded, it says false.
@@ -208,25 +222,12 @@ do
     creation.start()
     local stored = tally.read_with({ false, unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count) })
     ended, strings, settled = writes.list('ZREM', LEASES), writes.own_strings(), 0
-    local replies, recorded, is_as_sent = {}, {}, true
-    local position = 1
+    local replies, recorded, are_as_summed = {}, {}, true
+    local at = 1
     for n = 1, count do
-      local number, what, delay, keep, tail, lines, effects, plugin, length, after =
-        unpack_bytes(SETTLEMENT, batch, position)
-      position = after + length
-      local packed, is, cancel = stored[n + 1], nil, nil
-      is, cancel, attempts, expiries, held, leased_at = runs.head(packed)
-      local reply, recorded_as = packed and not is and UNREADABLE or LOST, nil
-      if is and held == number then
-        if is == LEASED then
-          reply, recorded_as = apply(keys[FIXED_KEYS + n], packed, cancel, what, delay, keep, tail, lines, effects)
-        else
-          reply = APPLIED -- as it was before
-        end
-      end
-      replies[n] = reply
-      recorded[n] = recorded_as or false
-      is_as_sent = is_as_sent and (plugin == 0 or recorded_as == what)
+      local is_as_summed
+      at, replies[n], recorded[n], is_as_summed = decide(keys[FIXED_KEYS + n], stored[n + 1], at)
+      are_as_summed = are_as_summed and is_as_summed
     end
     places.leave(ended, 3)
     unique.finish()
@@ -235,7 +236,7 @@ do
     places.tell_of_room()
     tally.finish()
     state.finish()
-    accounts.add(is_as_sent and totals or spent_by(recorded, totals), days_kept)
+    accounts.add(are_as_summed and totals or spent_by(recorded, totals), days_kept)
     writes.commit()
     return replies
   end

@@ -21,8 +21,8 @@ local min, max, floor, huge = math.min, math.max, math.floor, math.huge
 
 local FIXED_KEYS = 6
 
--- Those of the present call.
-local keys, asked, batch, now
+local keys, asked, batch, now -- of the present call
+-- Those of its tenant.
 local QUEUES -- SET: the queues that hold a ready job
 local SCHEDULE -- ZSET: when due -> id, priority (one byte), queue
 local LEASES -- ZSET: when the lease runs out -> id
@@ -33,12 +33,14 @@ local PREFIX, JOB_KEY, RUN_KEY, LOG_KEY, READY_KEY, CLASS_KEY
 
 local function begin(given, args)
   keys = given
-  QUEUES, SCHEDULE, LEASES, FINALS, UNIQUE, SEQUENCE = unpack(given, 1, FIXED_KEYS)
-  local prefix = sub(QUEUES, 1, -#'queues' - 1)
-  if prefix ~= PREFIX then
-    PREFIX = prefix
-    JOB_KEY, RUN_KEY, LOG_KEY = prefix .. 'job:', prefix .. 'run:', prefix .. 'log:' -- and an id
-    READY_KEY = prefix .. 'ready:' -- and a queue
+  -- What is kept from call to call is made of the first key alone: whoever names another one spoils no later call.
+  if given[1] ~= QUEUES then
+    QUEUES = given[1]
+    PREFIX = sub(QUEUES, 1, -#'queues' - 1)
+    SCHEDULE, LEASES, FINALS = PREFIX .. 'schedule', PREFIX .. 'leases', PREFIX .. 'finals'
+    UNIQUE, SEQUENCE = PREFIX .. 'unique', PREFIX .. 'sequence'
+    JOB_KEY, RUN_KEY, LOG_KEY = PREFIX .. 'job:', PREFIX .. 'run:', PREFIX .. 'log:' -- and an id
+    READY_KEY = PREFIX .. 'ready:' -- and a queue
     CLASS_KEY = FINALS .. ':' -- and a class
   end
   asked, batch = unpack_values(args[2]), args[3]

@@ -17,7 +17,7 @@ do
   local members_of -- by lane: where its new members stand: score without its base, id, and so on by turns
   local count
   local base -- how many jobs had become ready before this call
-  local last_lane, last_members, last_count -- where the latest one was put
+  local last_lane, last_priority, last_members, last_count, last_base -- where the latest one was put
   local were_empty -- lanes that get jobs and held none before, or nothing
   local left -- by lane: where jobs that leave it stand, and how many there are
   local moved -- by lane: whether it gets jobs from another one
@@ -71,14 +71,14 @@ do
 
   -- Puts a job into a lane that waits already.
   function waiting.put(id, priority, lane)
-    if lane ~= last_lane then
-      last_lane, last_members = lane, members_for(lane)
-      last_count = #last_members
+    if lane ~= last_lane or priority ~= last_priority then
+      last_lane, last_priority, last_members = lane, priority, members_for(lane)
+      last_count, last_base = #last_members, (PRIORITY_MAX - priority) * PRIORITY_STEP + base
     end
     count = count + 1
-    last_members[last_count + 1] = score((PRIORITY_MAX - priority) * PRIORITY_STEP + base + count)
-    last_members[last_count + 2] = id
-    last_count = last_count + 2
+    local members, n = last_members, last_count
+    members[n + 1], members[n + 2] = format('%d', last_base + count), id
+    last_count = n + 2
   end
 
   -- Makes a job wait, with so long a payload: in its lane, or after a delay. `expiries`: how often its lease has run out since an
