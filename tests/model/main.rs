@@ -58,9 +58,7 @@ fn check(name: &str, mut protocol: Protocol) -> BTreeSet<&'static str> {
 
 /// A way to something that must not be, once this protection is taken away. There must be one.
 fn without(protection: Protection, broken: &'static str) {
-    // Whoever takes back a job leases it at once, unless it was another one that was asked for.
-    let jobs = if protection == Protection::NumbersRiseWhenTakenBack { 2 } else { 1 };
-    let protocol = Protocol { jobs, broken: Some(protection), sharing: Sharing::Nothing, ..ONE_JOB };
+    let protocol = Protocol { broken: Some(protection), sharing: Sharing::Nothing, ..ONE_JOB };
     let until = HasDiscoveries::AnyOf(BTreeSet::from([broken]));
     let checker = protocol.checker().finish_when(until).spawn_bfs().join();
     let states = checker.unique_state_count();

@@ -104,10 +104,15 @@ impl Store {
     }
 
     /// Asks for a lease on this job. `None` if there is none to be had.
-    pub(crate) fn lease(&mut self, nth: Nth, expiries_max: u32) -> Option<(LeaseToken, Job)> {
+    pub(crate) fn lease(&mut self, nth: Nth) -> Option<(LeaseToken, Job)> {
         let queues = [(queue(&format!("q{nth}")), 1)];
-        let lease = self.step(|broker| lease(broker, &queues, expiries_max));
+        let lease = self.step(|broker| lease(broker, &queues));
         lease.map(|lease| (lease.token, lease.job))
+    }
+
+    /// Takes back what has run out.
+    pub(crate) fn sweep(&mut self, expiries_max: u32) {
+        self.step(|broker| now(broker.sweep(&tenant(), Sweep::new(expiries_max))));
     }
 
     /// Renews a lease, and brings a log line.
@@ -280,16 +285,11 @@ fn write_aside(broker: &Memory, settle: &mut Settle) -> SettleReply {
     let written = now(broker.counts(&tenant())).total();
     let carrier = new_job(JobId::from_parts(NOW, STRAY | u128::from(written)), ASIDE);
     now(broker.enqueue(&tenant(), &[carrier]));
-    let carrier = lease(broker, &[(queue(ASIDE), 1)], u32::MAX).expect("it is ready");
+    let carrier = lease(broker, &[(queue(ASIDE), 1)]).expect("it is ready");
     send(broker, &settle_of(carrier.token, Settlement::Succeed { output: Vec::new(), effects }))
 }
 
-fn lease(
-    broker: &Memory,
-    queues: &[(QueueName, u32)],
-    expiries_max: u32,
-) -> Option<sandhog_core::job::Lease> {
-    now(broker.sweep(&tenant(), Sweep::new(expiries_max)));
+fn lease(broker: &Memory, queues: &[(QueueName, u32)]) -> Option<sandhog_core::job::Lease> {
     now(broker.lease(LeaseAsk::new(&tenant(), queues, TTL))).leases.pop()
 }
 

@@ -69,8 +69,8 @@ impl Witness {
         self.jobs[job].has_run_out = true;
     }
 
-    /// Whoever asks for leases has all taken back that have run out.
-    pub(crate) fn is_asked_for_leases(&mut self) {
+    /// Leases that have run out are taken back.
+    pub(crate) fn sweeps(&mut self) {
         for noted in self.jobs.iter_mut().filter(|noted| noted.holder.is_some() && noted.has_run_out) {
             noted.holder = None;
             noted.expiries += 1;

@@ -134,6 +134,8 @@ pub(crate) enum Step {
     GiveUp(Call),
     /// A lease runs out.
     RunOut(Nth),
+    /// The janitor of some daemon takes back the leases that have run out.
+    Sweep,
     /// A daemon finds that it can't trust its lease any longer.
     Distrust(usize),
     /// A daemon is killed; another one starts in its place.
@@ -184,6 +186,9 @@ impl Model for Protocol {
         (0..self.holders).for_each(|seat| world.seat_steps(seat, self.renewals, steps));
         world.wire_steps(steps);
         (0..self.jobs).for_each(|job| world.steps_of_time(job, steps));
+        if world.store.seen().jobs.iter().flatten().any(|job| job.has_run_out) {
+            steps.push(Step::Sweep);
+        }
     }
 
     fn next_state(&self, before: &World, step: Step) -> Option<World> {
@@ -223,6 +228,10 @@ impl Model for Protocol {
                 world.faults -= u8::from(world.is_held(job));
                 world.store.run_out(job);
                 world.witness.runs_out(job);
+            }
+            Step::Sweep => {
+                world.witness.sweeps();
+                world.store.sweep(self.expiries_max);
             }
             Step::Distrust(seat) => {
                 world.faults -= u8::from(world.is_valid(seat));
@@ -337,8 +346,7 @@ impl Protocol {
                 None
             }
             (What::Lease(job), from, _) => {
-                world.witness.is_asked_for_leases();
-                let lease = world.store.lease(*job, self.expiries_max);
+                let lease = world.store.lease(*job);
                 if let Some((token, _)) = &lease {
                     world.witness.leased(*job, token.lease);
                 }
@@ -494,7 +502,7 @@ impl World {
 
     fn may_be_leased(&self, job: Nth) -> bool {
         let seen = self.store.seen().jobs[job].as_ref();
-        seen.is_some_and(|seen| seen.state == State::Ready || seen.has_run_out)
+        seen.is_some_and(|seen| seen.state == State::Ready)
     }
 
     /// Whether somebody is there who would renew the present lease of a job.
