@@ -62,7 +62,7 @@ fn check(name: &str, mut protocol: Protocol) -> BTreeSet<&'static str> {
         protocol.faults = faults.parse().expect("a small number");
     }
     let began = Instant::now();
-    let checker = protocol.checker().threads(2).spawn_bfs().join();
+    let checker = protocol.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
     println!("{name}: {states} states, {steps} steps, up to {depth} deep, in {:.1?}", began.elapsed());
     let found = checker.discoveries();
