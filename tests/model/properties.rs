@@ -1,11 +1,17 @@
 //! What must hold in every world, and what must be possible so that this means something.
 
 use sandhog_core::job::State;
+use sandhog_core::reason::Reason;
 use stateright::{Model, Property};
 
 use crate::store::SeenJob;
-use crate::witness::Noted;
+use crate::witness::{End, Noted};
 use crate::world::{Protocol, World};
+
+pub(crate) const ALL_IS_DONE: &str =
+    "when nothing has to happen any more, every job that was acknowledged is final";
+
+pub(crate) const NOBODY_IS_IDLE: &str = "no daemon waits to be told of a job that it would get";
 
 pub(crate) fn all() -> Vec<Property<Protocol>> {
     vec![
@@ -47,15 +53,15 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         Property::always("log lines are those that holders brought", |_, world| {
             every(world, |noted, job| noted.log == job.log)
         }),
-        Property::always(
-            "when nothing can happen any more, every job that was acknowledged is final",
-            |protocol, world| {
+        Property::always(ALL_IS_DONE, |protocol, world: &World| {
+            let is_final = |noted: &Noted, job: &SeenJob| !noted.is_acknowledged || job.state.is_final();
+            let has_to_go_on = || {
                 let mut steps = Vec::new();
-                protocol.actions(world, &mut steps);
-                let is_final = |noted: &Noted, job: &SeenJob| !noted.is_acknowledged || job.state.is_final();
-                !steps.is_empty() || every(world, is_final)
-            },
-        ),
+                protocol.actions(&world.becalmed(), &mut steps);
+                !steps.is_empty()
+            };
+            every(world, is_final) || has_to_go_on()
+        }),
         Property::sometimes("a job succeeds after a lease of it was lost", |_, world| {
             some(world, |noted, job| job.state == State::Succeeded && noted.expiries > 0)
         }),
@@ -77,6 +83,48 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             world.is_without_faults() && every(world, |_, job| job.state == State::Succeeded)
         }),
     ]
+}
+
+/// Of worlds with lanes.
+pub(crate) fn of_lanes() -> Vec<Property<Protocol>> {
+    vec![
+        Property::always("no more jobs are under way than a limit allows", |_, world: &World| {
+            !world.witness.has_overrun
+        }),
+        Property::always("what is in a lane goes to those who ask for it", |_, world: &World| {
+            !world.witness.has_strayed
+        }),
+        Property::always(NOBODY_IS_IDLE, |protocol, world: &World| !world.has_idle_daemon(protocol)),
+        Property::sometimes("a job gets the place of one that was settled", |_, world| {
+            succeeds_to(world, End::Settled)
+        }),
+        Property::sometimes("a job gets the place of one whose daemon was drained", |_, world| {
+            succeeds_to(world, End::Released(Reason::Drained))
+        }),
+        Property::sometimes("a job gets the place of one that was cancelled", |_, world| {
+            succeeds_to(world, End::Cancelled)
+        }),
+        Property::sometimes("a job gets the place of one that was taken back", |_, world| {
+            succeeds_to(world, End::TakenBack)
+        }),
+        Property::sometimes("a job goes back as its daemon has no plugin for it", |_, world: &World| {
+            world.gives_back(Reason::NoPlugin)
+        }),
+        Property::sometimes("a job goes back as it wasn't counted", |_, world: &World| {
+            world.gives_back(Reason::NoRoom)
+        }),
+        Property::sometimes("a lane is given up", |_, world: &World| {
+            let lanes = &world.store.seen().lanes;
+            lanes.number > lanes.kinds.len() as u64
+        }),
+    ]
+}
+
+/// Whether a job holds a place under a limit that another had left in this way.
+fn succeeds_to(world: &World, end: End) -> bool {
+    let Some(left) = world.witness.left.filter(|left| left.end == end) else { return false };
+    let mut jobs = world.witness.jobs.iter().enumerate();
+    jobs.any(|(job, noted)| noted.is_counted() && job != left.job)
 }
 
 fn jobs(world: &World) -> impl Iterator<Item = (&Noted, &SeenJob)> {

@@ -15,4 +15,14 @@ pub(crate) enum Protection {
     NumbersRiseWhenTakenBack,
     /// A producer chooses its job's id. Without: an enqueue that is repeated makes a second job.
     IdsOfProducers,
+    /// A job that is leased counts against its plugin's limit. Without: none does.
+    LimitsCount,
+    /// A lease that was taken back leaves its place. Without: it is never free again.
+    PlacesAreLeft,
+    /// What is in a lane goes to those who ask for that lane. Without: to whoever asks for the queue.
+    LanesAreForAskers,
+    /// Whoever asks for jobs hears that the lanes have changed. Without: nothing of it.
+    LanesAreTold,
+    /// A job that may be leased from now on is news. Without: only if it had not been waiting before.
+    FreePlacesAreNews,
 }

@@ -7,22 +7,23 @@ use sandhog_core::attempt::{Action as Decision, Attempt, Event};
 use sandhog_core::id::LeaseToken;
 use sandhog_core::job::State;
 use sandhog_core::outcome::{Outcome, StopReason};
+use sandhog_core::reason::Reason;
 use sandhog_core::settle::{Backoff, Chance, Jitter, RetryPolicy, Settlement, Tally};
 use sandhog_core::time::Mono;
 use stateright::{Model, Property};
 
-use crate::call::{Call, Caller, Nth, What};
+use crate::call::{Call, Caller, Nth, Wanted, What};
+use crate::fleet::{Fleet, Outlook, Served};
 use crate::printed::Printed;
 use crate::properties;
 use crate::protection::Protection;
-use crate::store::{Store, effects, job_id, settle_of};
+use crate::store::{Answer, KIND, Sent, Store, effects, job_id, settle_of};
 use crate::witness::{Told, Witness};
 
 /// How large a world is tried through, and what it lacks.
 #[derive(Debug, Clone)]
 pub(crate) struct Protocol {
-    pub(crate) jobs: usize,
-    pub(crate) holders: usize,
+    pub(crate) load: Load,
     /// How much may go wrong: lost calls, lost replies, calls given up, crashes, drains, leases that run out.
     pub(crate) faults: u8,
     /// How often somebody cancels a job.
@@ -31,10 +32,21 @@ pub(crate) struct Protocol {
     pub(crate) expiries_max: u32,
     /// Whether runs also count up a number that is common to all jobs, by compare and set.
     pub(crate) sharing: Sharing,
+    /// How runs end if nothing goes wrong.
+    pub(crate) exits: &'static [Exit],
     /// Which renewals there are.
     pub(crate) renewals: Renewals,
     /// What is taken away from the broker.
     pub(crate) broken: Option<Protection>,
+}
+
+/// Which jobs there are, and who runs them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Load {
+    /// Each job has a queue of its own, and every daemon serves all. It asks for a job that is there to be had.
+    OneKind { jobs: usize, daemons: usize },
+    /// One queue, with lanes. A daemon asks until nothing comes, and then no more before it has heard of news.
+    Lanes(&'static Fleet),
 }
 
 /// What runs have in common.
@@ -59,11 +71,14 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) witness: Witness,
     producer: Vec<Producing>,
+    /// One of each daemon.
     pub(crate) seats: Vec<Seat>,
+    outlooks: Vec<Outlook>,
     /// In order, so that two wires with the same calls are the same.
     wire: Vec<Call>,
     faults: u8,
     cancels: u8,
+    hours: u8,
 }
 
 /// How far the producer is with a job.
@@ -79,7 +94,10 @@ enum Producing {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Seat {
     Free,
-    Asking,
+    Asking {
+        /// It was told to look meanwhile.
+        has_heard: bool,
+    },
     Taken(Held),
 }
 
@@ -89,6 +107,8 @@ pub(crate) struct Held {
     pub(crate) job: Nth,
     pub(crate) token: LeaseToken,
     attempt: Printed<Attempt>,
+    /// Why the daemon can't run it, if it can't.
+    refusal: Option<Reason>,
     run: Run,
     settling: Option<Printed<sandhog_broker::Settle>>,
     /// Whether a renewal is on its way.
@@ -116,10 +136,12 @@ enum Run {
 pub(crate) enum Step {
     /// The producer sends a job.
     Enqueue(Nth),
-    /// A daemon asks for a lease on a job.
-    Ask(usize, Nth),
+    /// A daemon asks for a lease on a job of this queue.
+    Ask(usize, usize),
     /// It lets the run begin.
     Start(usize),
+    /// It gives back a job that it can't run.
+    GiveBack(usize),
     /// The run ends.
     Exit(usize, Exit),
     /// It renews its lease.
@@ -134,6 +156,10 @@ pub(crate) enum Step {
     GiveUp(Call),
     /// A lease runs out.
     RunOut(Nth),
+    /// The janitor of some daemon takes back the leases that have run out, and gives up lanes that nobody needs.
+    Sweep,
+    /// An hour passes in which nobody asks for anything, however many leases are renewed.
+    Hour,
     /// A daemon finds that it can't trust its lease any longer.
     Distrust(usize),
     /// A daemon is killed; another one starts in its place.
@@ -168,22 +194,39 @@ impl Model for Protocol {
     type Action = Step;
 
     fn init_states(&self) -> Vec<World> {
+        let (jobs, daemons, hours) = match self.load {
+            Load::OneKind { jobs, daemons } => {
+                ((0..jobs).map(|queue| Sent { queue, kind: KIND }).collect(), daemons, 0)
+            }
+            Load::Lanes(fleet) => {
+                let sent = |kind: &&'static str| Sent { queue: 0, kind };
+                (fleet.jobs.iter().map(sent).collect::<Vec<_>>(), fleet.daemons.len(), fleet.hours)
+            }
+        };
         vec![World {
-            store: Store::empty(self.jobs),
-            witness: Witness::of(self.jobs),
-            producer: vec![Producing::Due; self.jobs],
-            seats: vec![Seat::Free; self.holders],
+            witness: Witness::of(&jobs),
+            producer: vec![Producing::Due; jobs.len()],
+            store: Store::empty(jobs),
+            seats: vec![Seat::Free; daemons],
+            outlooks: vec![Outlook::new(); daemons],
             wire: Vec::new(),
             faults: self.faults,
             cancels: self.cancels,
+            hours,
         }]
     }
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
         world.producer_steps(steps);
-        (0..self.holders).for_each(|seat| world.seat_steps(seat, self.renewals, steps));
+        (0..world.seats.len()).for_each(|seat| world.seat_steps(seat, self, steps));
         world.wire_steps(steps);
-        (0..self.jobs).for_each(|job| world.steps_of_time(job, steps));
+        (0..world.producer.len()).for_each(|job| world.steps_of_time(job, steps));
+        if world.has_to_sweep() {
+            steps.push(Step::Sweep);
+        }
+        if world.hours > 0 && world.witness.lanes.values().any(|is_old| !is_old) {
+            steps.push(Step::Hour);
+        }
     }
 
     fn next_state(&self, before: &World, step: Step) -> Option<World> {
@@ -193,12 +236,18 @@ impl Model for Protocol {
                 world.producer[job] = Producing::Waiting;
                 world.send(Caller::Producer, What::Enqueue(job));
             }
-            Step::Ask(seat, job) => {
-                world.seats[seat] = Seat::Asking;
-                world.send(Caller::Holder(seat), What::Lease(job));
+            Step::Ask(seat, queue) => {
+                world.seats[seat] = Seat::Asking { has_heard: false };
+                let lanes = world.outlooks[seat].lanes(self.served_by(seat));
+                world.send(Caller::Holder(seat), What::Lease(Wanted { queue, lanes }));
             }
             Step::Start(seat) => {
                 let event = Event::Admitted { retry: self.retry(), deadline: NO_DEADLINE };
+                self.happens(&mut world, seat, event, TRUSTED);
+            }
+            Step::GiveBack(seat) => {
+                let Seat::Taken(Held { refusal: Some(reason), .. }) = &world.seats[seat] else { return None };
+                let event = Event::Deferred { after: Duration::ZERO, reason: *reason };
                 self.happens(&mut world, seat, event, TRUSTED);
             }
             Step::Exit(seat, exit) => self.exits(&mut world, seat, exit),
@@ -224,6 +273,15 @@ impl Model for Protocol {
                 world.store.run_out(job);
                 world.witness.runs_out(job);
             }
+            Step::Sweep => {
+                world.store.sweep(self.expiries_max);
+                world.witness.sweeps(world.store.seen());
+            }
+            Step::Hour => {
+                world.hours -= 1;
+                world.store.pass_an_hour();
+                world.witness.an_hour_passes();
+            }
             Step::Distrust(seat) => {
                 world.faults -= u8::from(world.is_valid(seat));
                 self.happens(&mut world, seat, Event::Tick, TRUST_ENDS);
@@ -231,14 +289,17 @@ impl Model for Protocol {
             Step::Crash(seat) => {
                 world.faults -= 1;
                 world.vacate(seat);
+                world.outlooks[seat] = Outlook::new();
             }
             Step::Draining(seat) => {
                 world.faults -= 1;
                 world.tells(seat);
+                world.outlooks[seat] = Outlook::new();
                 self.happens(&mut world, seat, Event::Draining, TRUSTED);
             }
             Step::Drain(seat) => {
                 world.faults -= 1;
+                world.outlooks[seat] = Outlook::new();
                 self.happens(&mut world, seat, Event::Drain, TRUSTED);
             }
             Step::Cancel(job) => {
@@ -247,13 +308,19 @@ impl Model for Protocol {
                 world.witness.cancels(job, answer);
             }
         }
+        if world.store.take_news(&before.store, self.broken) && matches!(self.load, Load::Lanes(_)) {
+            (0..world.seats.len()).for_each(|seat| world.hears(seat));
+        }
         world.wire.sort();
         world.witness.looks_at(world.store.seen());
         Some(world)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::all()
+        match self.load {
+            Load::OneKind { .. } => properties::all(),
+            Load::Lanes(_) => properties::all().into_iter().chain(properties::of_lanes()).collect(),
+        }
     }
 }
 
@@ -265,6 +332,13 @@ enum Heard {
 }
 
 impl Protocol {
+    fn served_by(&self, daemon: usize) -> &'static [Served] {
+        match self.load {
+            Load::OneKind { .. } => &[],
+            Load::Lanes(fleet) => fleet.daemons[daemon],
+        }
+    }
+
     fn retry(&self) -> RetryPolicy {
         let no_wait =
             Backoff { base: Duration::ZERO, factor: 1.0, max: Duration::ZERO, jitter: Jitter::None };
@@ -336,17 +410,12 @@ impl Protocol {
                 }
                 None
             }
-            (What::Lease(job), from, _) => {
-                world.witness.is_asked_for_leases();
-                let lease = world.store.lease(*job, self.expiries_max);
-                if let Some((token, _)) = &lease {
-                    world.witness.leased(*job, token.lease);
-                }
+            (What::Lease(wanted), from, _) => {
+                let answer = world.store.lease(wanted, self.broken);
+                let given = answer.lease.as_ref().map(|(job, token, _)| (*job, token.lease));
+                world.witness.is_asked(wanted, given);
                 if let (Caller::Holder(seat), Heard::Yes) = (from, heard) {
-                    world.seats[seat] = lease.map_or(Seat::Free, |(token, leased)| {
-                        let tally = Tally { attempts: leased.attempts, faults: leased.faults };
-                        Seat::Taken(Held::new(*job, token, tally))
-                    });
+                    self.answered(world, seat, wanted, answer);
                 }
                 None
             }
@@ -380,11 +449,29 @@ impl Protocol {
         }
     }
 
+    /// A daemon hears what it got.
+    fn answered(&self, world: &mut World, seat: usize, wanted: &Wanted, answer: Answer) {
+        let mut refusal = None;
+        if let Load::Lanes(fleet) = self.load {
+            let (outlook, served) = (&mut world.outlooks[seat], fleet.daemons[seat]);
+            outlook.learn(served, &answer, world.seats[seat] == Seat::Asking { has_heard: true });
+            let kind = answer.lease.as_ref().map(|(job, ..)| world.store.sent(*job).kind);
+            refusal = kind.and_then(|kind| outlook.refusal(served, &wanted.lanes, kind));
+        }
+        world.seats[seat] = answer.lease.map_or(Seat::Free, |(job, token, leased)| {
+            let tally = Tally { attempts: leased.attempts, faults: leased.faults };
+            Seat::Taken(Held { refusal, ..Held::new(job, token, tally) })
+        });
+    }
+
     /// A caller notices that it won't hear of its call.
     fn fails(&self, world: &mut World, call: &Call) {
         match (call.from, &call.what) {
             (Caller::Producer, What::Enqueue(job)) => world.producer[*job] = Producing::Due,
-            (Caller::Holder(seat), What::Lease(_)) => world.seats[seat] = Seat::Free,
+            (Caller::Holder(seat), What::Lease(_)) => {
+                world.seats[seat] = Seat::Free;
+                world.outlooks[seat].is_hungry = true;
+            }
             (Caller::Holder(seat), What::Renew(..)) => {
                 if let Seat::Taken(held) = &mut world.seats[seat] {
                     held.renewing = false;
@@ -400,38 +487,41 @@ impl Protocol {
 
 impl World {
     fn producer_steps(&self, steps: &mut Vec<Step>) {
-        // One job is like the other, so they are sent in order.
-        let unsent = |job: &Nth| self.store.seen().jobs[*job].is_none();
+        // One job of a kind is like the other, so they are sent in order.
+        let kind = |job: Nth| self.store.sent(job).kind;
+        let unsent = |job: Nth| self.store.seen().jobs[job].is_none();
+        let is_next = |job: Nth| !(0..job).any(|other| kind(other) == kind(job) && unsent(other));
         let due = (0..self.producer.len()).filter(|job| self.producer[*job] == Producing::Due);
-        let first = (0..self.producer.len()).find(unsent);
-        steps.extend(due.filter(|job| !unsent(job) || first == Some(*job)).map(Step::Enqueue));
+        steps.extend(due.filter(|job| !unsent(*job) || is_next(*job)).map(Step::Enqueue));
     }
 
-    fn seat_steps(&self, seat: usize, renewals: Renewals, steps: &mut Vec<Step>) {
-        match &self.seats[seat] {
-            // One free seat is like the other.
-            Seat::Free if self.seats[..seat].contains(&Seat::Free) => {}
-            Seat::Free => {
+    fn seat_steps(&self, seat: usize, protocol: &Protocol, steps: &mut Vec<Step>) {
+        let outlook = &self.outlooks[seat];
+        match (&self.seats[seat], protocol.load) {
+            // One free seat is like the other, where all serve the same.
+            (Seat::Free, Load::OneKind { .. }) if self.seats[..seat].contains(&Seat::Free) => {}
+            (Seat::Free, Load::OneKind { .. }) => {
                 let jobs = 0..self.producer.len();
                 steps.extend(jobs.filter(|job| self.may_be_leased(*job)).map(|job| Step::Ask(seat, job)));
             }
-            Seat::Asking => self.add_fault(Step::Crash(seat), steps),
-            Seat::Taken(held) => {
-                self.held_steps(seat, held, renewals, steps);
+            (Seat::Free, Load::Lanes(_)) if outlook.is_hungry => steps.push(Step::Ask(seat, 0)),
+            (Seat::Free, Load::Lanes(_)) => {}
+            (Seat::Asking { .. }, _) => self.add_fault(Step::Crash(seat), steps),
+            (Seat::Taken(held), _) => {
+                self.held_steps(seat, held, protocol, steps);
                 self.add_fault(Step::Crash(seat), steps);
             }
         }
     }
 
-    fn held_steps(&self, seat: usize, held: &Held, renewals: Renewals, steps: &mut Vec<Step>) {
+    fn held_steps(&self, seat: usize, held: &Held, protocol: &Protocol, steps: &mut Vec<Step>) {
         match &held.run {
             Run::NotYet if held.settling.is_none() => {
-                steps.push(Step::Start(seat));
+                steps.push(if held.refusal.is_none() { Step::Start(seat) } else { Step::GiveBack(seat) });
                 self.add_fault(Step::Drain(seat), steps);
             }
             Run::Going { stop: None, .. } => {
-                let exits = [Exit::Returns, Exit::Fails, Exit::FailsForGood];
-                steps.extend(exits.map(|exit| Step::Exit(seat, exit)));
+                steps.extend(protocol.exits.iter().map(|exit| Step::Exit(seat, *exit)));
                 self.add_fault(Step::Exit(seat, Exit::HostFault), steps);
                 self.add_fault(Step::Drain(seat), steps);
                 if !held.told {
@@ -444,7 +534,7 @@ impl World {
             }
             Run::NotYet | Run::Over => {}
         }
-        if held.attempt.wants_lease() && !held.renewing && self.is_renewal_worth_it(held, renewals) {
+        if held.attempt.wants_lease() && !held.renewing && self.is_renewal_worth_it(held, protocol.renewals) {
             steps.push(Step::Renew(seat));
         }
         let can_lose = held.attempt.wake_at().is_some();
@@ -478,6 +568,17 @@ impl World {
         }
     }
 
+    /// Whether a sweep would find something.
+    fn has_to_sweep(&self) -> bool {
+        let jobs = &self.store.seen().jobs;
+        let waits = |kind: &str| {
+            let mut of_kind = (0..jobs.len()).filter(|job| self.store.sent(*job).kind == kind);
+            of_kind.any(|job| self.may_be_leased(job))
+        };
+        jobs.iter().flatten().any(|job| job.has_run_out)
+            || self.witness.lanes.iter().any(|(kind, is_old)| *is_old && !waits(kind))
+    }
+
     fn add_fault(&self, step: Step, steps: &mut Vec<Step>) {
         if self.faults > 0 {
             steps.push(step);
@@ -494,7 +595,7 @@ impl World {
 
     fn may_be_leased(&self, job: Nth) -> bool {
         let seen = self.store.seen().jobs[job].as_ref();
-        seen.is_some_and(|seen| seen.state == State::Ready || seen.has_run_out)
+        seen.is_some_and(|seen| seen.state == State::Ready)
     }
 
     /// Whether somebody is there who would renew the present lease of a job.
@@ -511,6 +612,14 @@ impl World {
         seen.is_some_and(|seen| {
             seen.state == State::Leased && seen.lease == held.token.lease && !seen.has_run_out
         })
+    }
+
+    /// A daemon has been told to look for jobs.
+    fn hears(&mut self, seat: usize) {
+        self.outlooks[seat].is_hungry = true;
+        if let Seat::Asking { has_heard } = &mut self.seats[seat] {
+            *has_heard = true;
+        }
     }
 
     fn tells(&mut self, seat: usize) {
@@ -551,6 +660,28 @@ impl World {
         self.wire.remove(at);
     }
 
+    /// Whether a daemon waits to be told of jobs, though it would get one if it asked.
+    pub(crate) fn has_idle_daemon(&self, protocol: &Protocol) -> bool {
+        let would_get_one = |seat: usize| {
+            let lanes = self.outlooks[seat].lanes(protocol.served_by(seat));
+            self.store.has_for(&Wanted { queue: 0, lanes })
+        };
+        let mut waiting = (0..self.seats.len())
+            .filter(|seat| self.seats[*seat] == Seat::Free && !self.outlooks[*seat].is_hungry);
+        waiting.any(would_get_one)
+    }
+
+    /// Whether a daemon is about to give back a job for this reason.
+    pub(crate) fn gives_back(&self, reason: Reason) -> bool {
+        let is_unfit = |seat: &Seat| matches!(seat, Seat::Taken(held) if held.refusal == Some(reason));
+        self.seats.iter().any(is_unfit)
+    }
+
+    /// What is left if nothing happens that needn't.
+    pub(crate) fn becalmed(&self) -> Self {
+        Self { faults: 0, cancels: 0, hours: 0, ..self.clone() }
+    }
+
     /// Whether all faults that may be are over.
     pub(crate) fn is_without_faults(&self) -> bool {
         self.faults == 0
@@ -564,6 +695,7 @@ impl Held {
             job,
             token,
             attempt: Printed::new(Attempt::new(tally, TRUST_ENDS)),
+            refusal: None,
             run: Run::NotYet,
             settling: None,
             renewing: false,

@@ -307,6 +307,9 @@ pub struct LaneAsk {
 }
 
 /// How many jobs may be leased at once under one name, by all daemons together.
+///
+/// A job that is handed out counts against it until its lease ends, however it does, and is handed out only if there are then no
+/// more of them than the ask says. If there are more already, as another ask said more, none of them is taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetLimit {
     /// The plugin, whose kinds share it.

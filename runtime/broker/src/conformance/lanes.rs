@@ -108,6 +108,23 @@ pub async fn a_limit_holds_for_the_whole_fleet(case: Case) {
     assert_eq!(ids(&lease(&case, 9, &wider).await), [jobs[3]], "the limit is as the asker says");
 }
 
+/// As when the files of two daemons don't say the same.
+pub async fn a_lower_limit_is_waited_for(case: Case) {
+    let mut jobs = Vec::new();
+    for _ in 0..4 {
+        jobs.push(job_of(&case, "a").await);
+    }
+    let lower = [limited("a", 9, &plugin("p"), 2)];
+    let held = lease(&case, 9, &[limited("a", 9, &plugin("p"), 3)]).await;
+    assert_eq!(ids(&held), jobs[..3]);
+    for lease_of in &held[..2] {
+        assert_eq!(ids(&lease(&case, 9, &lower).await), []);
+        case.applied(lease_of.token, succeed()).await;
+    }
+    assert_eq!(ids(&lease(&case, 9, &lower).await), jobs[3..]);
+    case.applied(held[2].token, succeed()).await;
+}
+
 /// However it ends.
 pub async fn every_end_of_a_lease_leaves_its_place(case: Case) {
     let lanes = [limited("a", 9, &plugin("p"), 1)];

@@ -107,6 +107,7 @@ macro_rules! conformance_suite {
                 a_queue_and_its_lanes_go_in_one_order,
                 a_lane_hands_out_no_more_than_its_room,
                 a_limit_holds_for_the_whole_fleet,
+                a_lower_limit_is_waited_for,
                 every_end_of_a_lease_leaves_its_place,
                 a_lane_is_of_one_queue,
                 lanes_can_be_looked_up_and_their_number_tells_of_a_change,

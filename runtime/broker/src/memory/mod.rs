@@ -43,12 +43,11 @@ impl Memory {
         Self { clock, tenants: Mutex::default(), listeners: Listeners::default() }
     }
 
-    /// Another broker with the same jobs, that goes its own way from here: for whoever tries all that may happen next.
-    /// Nobody listens to it yet.
+    /// Another broker with the same jobs, that goes its own way from here, on this clock: for whoever tries all that may
+    /// happen next. Nobody listens to it yet.
     #[must_use]
-    pub fn fork(&self) -> Self {
-        let tenants = Mutex::new(self.lock().clone());
-        Self { clock: Arc::clone(&self.clock), tenants, listeners: Listeners::default() }
+    pub fn fork(&self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, tenants: Mutex::new(self.lock().clone()), listeners: Listeners::default() }
     }
 
     /// Looks at a tenant.
