@@ -65,11 +65,10 @@ impl Request {
             Calling::Sources => ("EVAL", &function.script),
         };
         let mut command = Cmd::new();
-        command.arg(word).arg(name).arg(self.keys.len() + 1);
+        command.arg(word).arg(name).arg(self.keys.len());
         for key in self.keys.iter() {
             command.arg(key);
         }
-        command.arg(self.keys.never());
         match self.now {
             Some(now) => command.arg(now.as_millis()),
             None => command.arg(""),
@@ -216,12 +215,6 @@ fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
         batch.counted(job.kind.as_str().as_bytes(), 1);
         batch.number(job.payload.len() as u64, 4).counted(&layout::job_bytes(job), 4);
     }
-    let mut queues: Vec<_> = jobs.iter().map(|job| &job.queue).collect();
-    queues.sort_unstable();
-    queues.dedup();
-    for queue in queues {
-        keys.ready(queue);
-    }
     first
 }
 
@@ -230,7 +223,6 @@ pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {
     let asked = &mut request.asked;
     asked.array(7).uint(exact_millis(ask.ttl)).array(2 * ask.queues.len());
     for (queue, count) in ask.queues {
-        request.keys.ready(queue);
         asked.bytes(queue.as_str().as_bytes()).uint((*count).into());
     }
     asked.uint(ask.suspects.into()).uint(exact(ask.bytes.0));
@@ -294,9 +286,6 @@ pub(super) fn renew(tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Reque
         let progress = lease.progress.as_ref().map(layout::progress_bytes);
         request.batch.number(lease.token.lease.0, 8).counted(&progress.unwrap_or_default(), 4);
         request.batch.counted(&lines(&lease.log), 4);
-    }
-    for lease in leases.iter().filter(|lease| !lease.log.is_empty()) {
-        request.keys.log(lease.token.job);
     }
     request
 }
@@ -366,9 +355,6 @@ fn numbers(of: &[u64]) -> Vec<u8> {
 }
 
 fn put_settle(keys: &mut Keys, batch: &mut Packer, settle: &Settle) {
-    if !settle.log.is_empty() {
-        keys.log(settle.token.job);
-    }
     let (what, delay, keep) = kind_of(settle);
     batch.number(settle.token.lease.0, 8).number(what, 1);
     batch.number(exact_millis(delay), 8).number(exact_millis(keep), 8);

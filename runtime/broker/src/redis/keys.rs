@@ -25,16 +25,16 @@
 //! | `parked:<lane>` | sorted set | ready jobs that can't be read, out of the way of the others; see `lua/parking.lua` |
 //! | `parked` | set | the lanes of which jobs are parked |
 //! | `unreadable` | sorted set | jobs that can't be read, by when that was found |
-//! | `never` | – | nothing, ever; every function declares it, see [`Keys::never`] |
+//! | `never` | – | nothing, ever; every function declares it, see [`Keys::of`] |
 //! | `waiters:<lane>` | set | daemons that wait for jobs of a lane; see `lua/waiters.lua` |
 //! | `wake` | channel | nothing, when there is work where there was none; `ready <daemon>`, when that daemon is to look for it; the id of a leased job to be cancelled |
 
 use std::fmt::{Display, Write};
 
 use sandhog_core::account::Day;
-use sandhog_core::id::{JobId, PluginName, QueueName, StateKey, TenantId};
+use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 
-/// Keys of one tenant, in the order in which a script gets them. The first ones are the same for all scripts.
+/// Keys of one tenant, in the order in which a script gets them. The first one is the same for all scripts.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     prefix: String,
@@ -47,14 +47,15 @@ pub(super) struct Keys {
 pub(super) type Place = u64;
 
 impl Keys {
-    const FIXED: [&str; 6] = ["queues", "schedule", "leases", "finals", "unique", "sequence"];
-
-    /// The keys that every script gets.
+    /// The key that every script gets: one that is never there. It tells whose keys the others are.
+    ///
+    /// Redis Cluster moves a slot key by key. Meanwhile a script may be run on the node that the slot leaves as long as all
+    /// keys that it declares are still there; but it stops half-way, with what it has written so far, at the first command
+    /// that reads or makes another one. A node that lacks a declared key doesn't start the script. So with this one
+    /// declared, no script is run while its tenant's slot is under way, and each is run whole.
     pub(super) fn of(tenant: &TenantId) -> Self {
         let mut keys = Self { prefix: prefix(tenant), text: String::new(), ends: Vec::new() };
-        for name in Self::FIXED {
-            keys.push(name, "");
-        }
+        keys.push("never", "");
         keys
     }
 
@@ -78,10 +79,6 @@ impl Keys {
         self.push("log:", id)
     }
 
-    pub(super) fn ready(&mut self, queue: &QueueName) -> Place {
-        self.push("ready:", queue)
-    }
-
     pub(super) fn state(&mut self, plugin: &PluginName, key: &StateKey) -> Place {
         self.push("state:", format_args!("{plugin}:{key}"))
     }
@@ -91,16 +88,6 @@ impl Keys {
         self.text.push_str(name);
         self.ends.push(self.text.len());
         self.ends.len() as Place
-    }
-
-    /// A key that is never there, and that every script declares.
-    ///
-    /// Redis Cluster moves a slot key by key. Meanwhile a script may be run on the node that the slot leaves as long as all
-    /// keys that it declares are still there; but it stops half-way, with what it has written so far, at the first command
-    /// that reads or makes another one. A node that lacks a declared key doesn't start the script. So with this one
-    /// declared, no script is run while its tenant's slot is under way, and each is run whole.
-    pub(super) fn never(&self) -> String {
-        format!("{}never", self.prefix)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -113,7 +100,7 @@ impl Keys {
     }
 }
 
-/// The key that is never there: see [`Keys::never`].
+/// The key that is never there: see [`Keys::of`].
 pub(super) fn never(tenant: &TenantId) -> String {
     format!("{}never", prefix(tenant))
 }
@@ -175,9 +162,8 @@ mod tests {
         let plugin = PluginName::parse("report").expect("a valid name");
         let place = keys.state(&plugin, &StateKey::parse("a:b").expect("a valid key"));
         let all: Vec<&str> = keys.iter().collect();
-        assert_eq!((all[0], all[5]), ("sandhog:{acme}:queues", "sandhog:{acme}:sequence"));
-        assert_eq!((place, all[6]), (7, "sandhog:{acme}:state:report:a:b"));
-        assert_eq!(keys.len(), all.len());
-        assert_eq!(state_key_in(&tenant(), all[6]), Some("a:b"));
+        assert_eq!(all, ["sandhog:{acme}:never", "sandhog:{acme}:state:report:a:b"]);
+        assert_eq!((place, keys.len()), (2, all.len()));
+        assert_eq!(state_key_in(&tenant(), all[1]), Some("a:b"));
     }
 }

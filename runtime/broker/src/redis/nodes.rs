@@ -5,7 +5,7 @@
 //! map of the cluster to be kept, and a server that is no node of one is simply never left.
 //!
 //! While a slot is moved, its keys go over one by one. No script may see a part of them, so none is run: see
-//! [`super::keys::Keys::never`].
+//! [`super::keys::Keys::of`].
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

@@ -1,6 +1,6 @@
 -- Does one thing to several jobs, each by itself.
 --
--- keys[7..]  `job:<id>` and `run:<id>` of each job, by turns; no job is twice in one call
+-- keys[2..]  `job:<id>` and `run:<id>` of each job, by turns; no job is twice in one call
 -- asked      { what, how many jobs, keep of a cancelled job }
 -- returns    for each job: DONE, REQUESTED, UNKNOWN, UNREADABLE, NOT_IN plus the number of its state, or the id of the job that holds
 --            its unique key

@@ -1,6 +1,6 @@
 -- Stores jobs.
 --
--- keys[7..]  `job:<id>` of each job, then `ready:<queue>` of each queue that they name
+-- keys[2..]  `job:<id>` of each job
 -- asked      { how many jobs, how many may wait, with how many bytes of payload, how many a payload may have }
 -- batch      the jobs, as in creation.lua
 -- returns    nothing if all are stored, or else for each job: nothing, the id of the job that holds its unique key, TOO_LARGE,

@@ -1,6 +1,6 @@
 -- Looks a job up.
 --
--- keys[7..]  `job:<id>`, `run:<id>`
+-- keys[2..]  `job:<id>`, `run:<id>`
 -- asked      nothing
 -- returns    its record, as in records.lua
 

@@ -5,7 +5,6 @@
 --              out, each false if there is none, who asks: false, or { id of the daemon, number of the ask, whether it is asked
 --              again }, { queue, kind, how many at most, and by turns with these the name of a limit and how many jobs may be
 --              leased under it, both false without one: of each lane } }
--- keys[7..]  `ready:<queue>` of each queue that is asked for
 -- returns    { when there is something to sweep, in milliseconds from now, or nil, ids of jobs that can't be read and were
 --              passed over, leases: of each its id, number, attempts, expiries and faults, and the bytes of the job; nothing if
 --              there is no quota, or else { now, fuel spent this minute, fuel spent today }; how often a lane has come or gone }
@@ -348,7 +347,7 @@ do
     local first_run = pack_bytes(WHOLE_RUN, LEASED, 0, 0, 0, 1, now, 0, EMPTY_TAIL)
     local first_lease = pack_bytes(LEASE_HEAD, 1, 0, 0, 0)
     local stored = are_fresh and reads.values(names) or reads.strings(names)
-    local runs_there, r = writes.own_strings(), 1
+    local runs_there, r = nil, 1
     local runs_new, f = are_fresh and writes.fresh() or writes.own_strings(), 1
     local leases, leased, l = {}, {}, 0
     local unreadable_ids, first_count = {}, 0
@@ -374,6 +373,7 @@ do
       elseif run then
         l = l + 1
         if packed then
+          runs_there = runs_there or writes.own_strings()
           runs_there[r + 1], runs_there[r + 2] = names[2 * n], run
           r = r + 2
         else

@@ -1,6 +1,6 @@
 -- Looks up a job's log lines.
 --
--- keys[7]  `log:<id>`
+-- keys[2]  `log:<id>`
 -- asked    nothing
 -- returns  the lines, oldest first
 

@@ -1,6 +1,6 @@
 -- Removes jobs of a tenant, and then values of state, whatever becomes of them.
 --
--- keys[7..]  `state:<plugin>:<key>` of values to be removed once no job is left
+-- keys[2..]  `state:<plugin>:<key>` of values to be removed once no job is left
 -- asked      { how many jobs and values at most, how many values are named }
 -- returns    { how many jobs and values are left, how many more could have been removed }
 

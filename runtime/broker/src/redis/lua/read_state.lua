@@ -1,6 +1,6 @@
 -- Reads a value of a plugin's state.
 --
--- keys[7]  `state:<plugin>:<key>`
+-- keys[2]  `state:<plugin>:<key>`
 -- asked    nothing
 -- returns  the value, or nil
 

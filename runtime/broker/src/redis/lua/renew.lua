@@ -1,6 +1,6 @@
 -- Prolongs leases, and keeps what their runs have reported.
 --
--- keys[7..]  `run:<id>` of each lease, then `log:<id>` of each with lines
+-- keys[2..]  `run:<id>` of each lease
 -- asked      { how many leases, ttl, log lines kept }
 -- batch      of each lease: its number, progress or nothing, log lines or nothing
 -- returns    for each lease: LOST, HELD, CANCEL_REQUESTED or UNREADABLE

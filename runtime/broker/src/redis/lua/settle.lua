@@ -1,6 +1,6 @@
 -- Records how runs ended, one after the other, each whole or not at all.
 --
--- keys[7..]  `run:<id>` of each settlement, then whatever keys they refer to by their place in the keys
+-- keys[2..]  `run:<id>` of each settlement, then whatever keys they refer to by their place in the keys
 -- asked      { how many settlements, log lines kept, days for which usage is kept, what the batch comes to if all of it is
 --            recorded as sent: { plugin, account as in accounts.lua, by turns } }
 -- batch      of each settlement: lease, what, delay, how long the job is kept if this makes it final, the tail of the run

@@ -1,14 +1,14 @@
 -- The start of every call: its keys by name, what is asked, and the time.
 --
--- keys[1..6]  the tenant's own keys, as named below
--- keys[7..]   as the function says; and last, a key that is never there: see `Keys::never`
+-- keys[1]     a key that is never there: see `Keys::of`. The names of all others are made of its name
+-- keys[2..]   as the function says
 -- args[1]     the time in milliseconds if a test moves the clock by hand; else nothing, and Redis tells it
 -- args[2]     what is asked, in MessagePack, as the function says
 -- args[3]     the batch, if the function takes one: its items one after the other, each in the form that the function says
 --
--- Functions declare every key that their caller can name. What is left are keys of jobs and queues whose names the
--- function itself reads from the tenant's keys. They begin with the same `sandhog:{tenant}:`, so they are in the same
--- slot, and in reach of the same ACL pattern.
+-- Functions declare the keys that only their caller can name. The names of the others they make themselves, or read from the
+-- tenant's keys. They begin with the same `sandhog:{tenant}:`, so they are in the same slot, and in reach of the same ACL
+-- pattern.
 --
 -- Whatever a module keeps between its functions belongs to one call, and its `start` forgets what an earlier one left.
 
@@ -19,7 +19,7 @@ local pack_values, unpack_values = cmsgpack.pack, cmsgpack.unpack
 
 local min, max, floor, huge = math.min, math.max, math.floor, math.huge
 
-local FIXED_KEYS = 6
+local FIXED_KEYS = 1
 
 local keys, asked, batch, now -- of the present call
 -- Those of its tenant.
@@ -30,15 +30,16 @@ local FINALS -- ZSET: when its first job is to be removed -> class, such as `suc
 local UNIQUE -- HASH: unique key -> id of the job that holds it
 local SEQUENCE -- STRING: how many jobs became ready so far
 local PREFIX, JOB_KEY, RUN_KEY, LOG_KEY, READY_KEY, CLASS_KEY
+local first_key_before
 
 local function begin(given, args)
   keys = given
   -- What is kept from call to call is made of the first key alone: whoever names another one spoils no later call.
-  if given[1] ~= QUEUES then
-    QUEUES = given[1]
-    PREFIX = sub(QUEUES, 1, -#'queues' - 1)
-    SCHEDULE, LEASES, FINALS = PREFIX .. 'schedule', PREFIX .. 'leases', PREFIX .. 'finals'
-    UNIQUE, SEQUENCE = PREFIX .. 'unique', PREFIX .. 'sequence'
+  if given[1] ~= first_key_before then
+    first_key_before = given[1]
+    PREFIX = sub(given[1], 1, -#'never' - 1)
+    QUEUES, SCHEDULE, LEASES = PREFIX .. 'queues', PREFIX .. 'schedule', PREFIX .. 'leases'
+    FINALS, UNIQUE, SEQUENCE = PREFIX .. 'finals', PREFIX .. 'unique', PREFIX .. 'sequence'
     JOB_KEY, RUN_KEY, LOG_KEY = PREFIX .. 'job:', PREFIX .. 'run:', PREFIX .. 'log:' -- and an id
     READY_KEY = PREFIX .. 'ready:' -- and a queue
     CLASS_KEY = FINALS .. ':' -- and a class
