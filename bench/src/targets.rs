@@ -127,10 +127,32 @@ const TARGETS: &[Target] = &[
         of: Of::Value(("plugins/1000", "sandhog", "resident_mib")),
         bound: Bound::LessThan(300.0),
     },
+    Target {
+        what: "jobs a second of 100 busy tenants, to those of one",
+        of: Of::Times(jobs_of("growth/tenants-100"), jobs_of("growth/tenants-1")),
+        bound: Bound::AtLeast(0.7),
+    },
+    Target {
+        what: "jobs a second of 1000 busy tenants, to those of one",
+        of: Of::Times(jobs_of("growth/tenants-1000"), jobs_of("growth/tenants-1")),
+        bound: Bound::AtLeast(0.7),
+    },
+    Target {
+        what: "processor time of Redis by job once as many go as come, to the first day's",
+        of: Of::Times(
+            ("growth/keep-steady", "sandhog", "redis_us"),
+            ("growth/keep-first-day", "sandhog", "redis_us"),
+        ),
+        bound: Bound::AtMost(1.1),
+    },
     over_wasmtime("image resize: time over wasmtime's own", "compute/resize"),
     over_wasmtime("JSON transform: time over wasmtime's own", "compute/json"),
     over_wasmtime("SHA-256: time over wasmtime's own", "compute/sha256"),
 ];
+
+const fn jobs_of(case: &'static str) -> Key {
+    (case, "sandhog", "jobs_per_s")
+}
 
 const fn throughput(case: &'static str, subject: &'static str, peer: &'static str) -> Of {
     Of::Times((case, subject, "jobs_per_s"), (case, peer, "jobs_per_s"))

@@ -1,4 +1,5 @@
-//! How throughput and memory grow: with the jobs that wait, with daemons, with tenants, with plugins.
+//! How throughput and memory grow: with the jobs that wait, with daemons, with tenants, with plugins; and what it costs that
+//! jobs go.
 //!
 //! What is enqueued for a round is there before daemons begin with it: they are started then, or were stopped (SIGSTOP)
 //! meanwhile.
@@ -6,6 +7,7 @@
 mod crowds;
 mod daemons;
 mod depth;
+mod keep;
 mod load;
 
 use crate::figures::Figures;
@@ -17,6 +19,7 @@ pub(crate) fn run(figures: &mut Figures) {
         daemons::run(figures).await;
         crowds::run(figures).await;
         depth::run(figures).await;
+        keep::run(figures).await;
     });
 }
 

@@ -187,7 +187,10 @@ do
 
   -- Finds the first jobs of the queues: of each as many suspects as may be, and then others.
   local function find(queues, suspects, names_of)
-    ids, limits, lane_of_each, parts, handled, moves = {}, {}, {}, {}, {}, 0
+    ids, parts = {}, {}
+    if has_lanes then
+      limits, lane_of_each, handled, moves = {}, {}, {}, 0
+    end
     short, left_over, has_waiters = nil, nil, tally.may_have_waiters()
     local given = {}
     local has_suspects = suspects > 0 and tally.may_have_suspects()
@@ -351,7 +354,7 @@ do
     local runs_new, f = are_fresh and writes.fresh() or writes.own_strings(), 1
     local leases, leased, l = {}, {}, 0
     local unreadable_ids, first_count = {}, 0
-    local gone, length, has_limits = 0, 0, next(limits) ~= nil
+    local gone, length, has_limits = 0, 0, has_lanes and next(limits) ~= nil
     start_before, payload_at_before = nil, 0
     for n = 1, count do
       local id, job, packed = ids[n], stored[2 * n - 1], stored[2 * n]

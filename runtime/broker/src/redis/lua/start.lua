@@ -29,6 +29,7 @@ local LEASES -- ZSET: when the lease runs out -> id
 local FINALS -- ZSET: when its first job is to be removed -> class, such as `succeeded:86400000`
 local UNIQUE -- HASH: unique key -> id of the job that holds it
 local SEQUENCE -- STRING: how many jobs became ready so far
+local TALLY_KEY -- STRING: see tally.lua
 local PREFIX, JOB_KEY, RUN_KEY, LOG_KEY, READY_KEY, CLASS_KEY
 local first_key_before
 
@@ -40,6 +41,7 @@ local function begin(given, args)
     PREFIX = sub(given[1], 1, -#'never' - 1)
     QUEUES, SCHEDULE, LEASES = PREFIX .. 'queues', PREFIX .. 'schedule', PREFIX .. 'leases'
     FINALS, UNIQUE, SEQUENCE = PREFIX .. 'finals', PREFIX .. 'unique', PREFIX .. 'sequence'
+    TALLY_KEY = PREFIX .. 'tally'
     JOB_KEY, RUN_KEY, LOG_KEY = PREFIX .. 'job:', PREFIX .. 'run:', PREFIX .. 'log:' -- and an id
     READY_KEY = PREFIX .. 'ready:' -- and a queue
     CLASS_KEY = FINALS .. ':' -- and a class

@@ -16,10 +16,6 @@ do
     is_known, is_changed = false, false
   end
 
-  local function tally_key()
-    return PREFIX .. 'tally'
-  end
-
   local function take(stored)
     local flags = 0
     if stored and #stored >= TALLY_BYTES then
@@ -32,13 +28,13 @@ do
   end
 
   local function read()
-    take(call('GET', tally_key()))
+    take(call('GET', TALLY_KEY))
   end
 
   -- Reads the tally and strings at other keys by one command. The first place of the names is the tally's. Returns what
   -- `reads.strings` does.
   function tally.read_with(names)
-    names[1] = tally_key()
+    names[1] = TALLY_KEY
     local values = reads.strings(names, 2)
     take(values[1])
     return values
@@ -127,16 +123,16 @@ do
       return
     end
     if not was_there then
-      call('GET', tally_key())
+      call('GET', TALLY_KEY)
     end
     if jobs_now == 0 then
       bytes_now, longest_now, has_suspects = 0, 0, false
     end
     if jobs_now == 0 and lanes_now == 0 and not has_waiters then
-      writes.remove(tally_key())
+      writes.remove(TALLY_KEY)
     else
       local flags = (has_suspects and 1 or 0) + (has_waiters and 2 or 0)
-      writes.string(tally_key(), pack_bytes(TALLY, jobs_now, bytes_now, longest_now, lanes_now, flags))
+      writes.string(TALLY_KEY, pack_bytes(TALLY, jobs_now, bytes_now, longest_now, lanes_now, flags))
     end
   end
 end
