@@ -33,12 +33,12 @@ do
     end
   end
 
-  -- The places of an entry, which tells what is stored: the value or false, and when it goes (0: never); how many bytes the value
-  -- has that takes room, and when that one goes. A value whose time is over is none, but takes room.
-  local VALUE, GOES, STORED, STORED_GOES = 1, 2, 3, 4
+  -- The places of an entry, which tells what is stored: the value, or false if its time is over; how many bytes it has, which take
+  -- room until it is removed; and when it goes (0: never).
+  local VALUE, LENGTH, GOES = 1, 2, 3
 
   local function expired_entry(length)
-    return { false, 0, length, now }
+    return { false, length, now }
   end
 
   local function read_entry(stored)
@@ -46,11 +46,8 @@ do
       return reads.ALIEN
     end
     local expires = unpack_bytes(EXPIRES, stored)
-    local length = #stored - EXPIRES_BYTES
-    if expires == 0 or expires > now then
-      return { sub(stored, EXPIRES_BYTES + 1), expires, length, expires }
-    end
-    return { false, 0, length, expires }
+    local is_there = expires == 0 or expires > now
+    return { is_there and sub(stored, EXPIRES_BYTES + 1), #stored - EXPIRES_BYTES, expires }
   end
 
   -- Those of these keys of which nothing is known yet, and whether all others can be read.
@@ -93,7 +90,7 @@ do
       return value, go_at[key] or 0
     end
     local entry = known[key]
-    if entry then
+    if entry and entry[VALUE] then
       return entry[VALUE], entry[GOES]
     end
     return false, 0
@@ -104,7 +101,7 @@ do
     local value = values_now[key]
     if value == nil then
       local entry = known[key]
-      return entry and entry[STORED]
+      return entry and entry[LENGTH]
     end
     return value and #value
   end
@@ -321,7 +318,7 @@ do
         local g = #going
         going[g + 1], going[g + 2] = score(goes), sub(key, #STATE_KEY + 1)
         earliest = min(earliest, goes)
-      elseif entry and entry[STORED_GOES] > 0 then
+      elseif entry and entry[GOES] > 0 then
         gone = gone or writes.list('ZREM', EXPIRING)
         gone[#gone + 1] = sub(key, #STATE_KEY + 1)
       end
