@@ -28,7 +28,7 @@ pub(crate) struct Figure {
 }
 
 /// All of them, in the order in which they were measured.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Figures {
     all: Vec<Figure>,
     only: Option<String>,

@@ -75,19 +75,21 @@ fn main() -> anyhow::Result<()> {
     let machine = Machine::this();
     println!("{}", serde_json::to_string_pretty(&machine)?);
     let mut figures = Figures::only(subject.clone());
+    let mut done = Vec::new();
     for (name, shows, run) in &chosen {
         println!("\n{name}: {shows}");
         run(&mut figures);
+        done.push(*name);
+        if subject.is_none() {
+            // What is measured is kept, whatever becomes of the next case.
+            let all = Figures::kept()?.replaced(&done, figures.clone());
+            plot::write(&all, &machine)?;
+            all.keep(&machine)?;
+        }
     }
     println!("\n{}", figures.table());
     if let Some(targets) = targets::table(&figures) {
         println!("{targets}");
     }
-    if subject.is_some() {
-        return Ok(());
-    }
-    let cases: Vec<&str> = chosen.iter().map(|(name, ..)| *name).collect();
-    let all = Figures::kept()?.replaced(&cases, figures);
-    plot::write(&all, &machine)?;
-    all.keep(&machine)
+    Ok(())
 }

@@ -4,9 +4,12 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::Duration;
 
+use sandhog_tests::PATIENCE;
 use serde_json::{Value, json};
 
 use crate::figures;
@@ -95,7 +98,8 @@ pub(crate) struct Peer {
     subject: &'static str,
     child: Child,
     input: ChildStdin,
-    output: BufReader<ChildStdout>,
+    /// What it says, line by line.
+    output: Receiver<String>,
 }
 
 impl Peer {
@@ -112,7 +116,10 @@ impl Peer {
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("{subject}: {error}; run `make peers`"));
         let input = child.stdin.take().expect("it is piped");
-        let output = BufReader::new(child.stdout.take().expect("it is piped"));
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let (said, output) = mpsc::channel();
+        // It ends with what it reads.
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| said.send(line)));
         let mut peer = Self { subject, child, input, output };
         let ready = peer.hear();
         assert_eq!(ready["ready"], true, "{subject} is ready: {ready}");
@@ -189,10 +196,10 @@ impl Peer {
         writeln!(self.input, "{command}").expect("it listens");
     }
 
-    /// Waits for one line.
+    /// Waits for one line, but not for ever: some lose a job now and then.
     fn hear(&mut self) -> Value {
-        let mut line = String::new();
-        self.output.read_line(&mut line).expect("it can be heard");
+        let line = self.output.recv_timeout(PATIENCE);
+        let line = line.unwrap_or_else(|error| panic!("{} gives no answer: {error}", self.subject));
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{} said {line:?}: {error}", self.subject))
     }
 

@@ -88,6 +88,11 @@ const TARGETS: &[Target] = &[
         bound: Bound::LessThan(5.0),
     },
     Target {
+        what: "commands of Redis a second for ten idle daemons with ten thousand tenants",
+        of: Of::Value(("idle/tenants10000-daemons10", "sandhog", "redis_commands_per_s")),
+        bound: Bound::AtMost(50.0),
+    },
+    Target {
         what: "processor time of a job's sandbox, to that of wasmtime's bare calls",
         of: Of::Times(("sandbox/echo", "sandhog", "us_per_job"), ("sandbox/echo", "wasmtime", "us_per_job")),
         bound: Bound::AtMost(1.25),
