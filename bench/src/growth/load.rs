@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use sandhog_broker::Broker;
+use sandhog_broker::{Broker, Enqueued};
 use sandhog_core::id::TenantId;
 use sandhog_core::job::{NewJob, State};
+use sandhog_core::quota::QueueBounds;
 use sandhog_tests::{Daemon, PATIENCE, hog_job};
 
 /// Jobs that one call carries at most.
@@ -22,7 +23,7 @@ pub(super) fn job(n: usize) -> NewJob {
 /// Enqueues so many for each tenant. How many a second were taken.
 ///
 /// # Panics
-/// If the broker can't be reached.
+/// If the broker can't be reached, or refuses one.
 pub(super) async fn enqueue(
     broker: &dyn Broker,
     tenants: &[TenantId],
@@ -36,9 +37,15 @@ pub(super) async fn enqueue(
     }
     let began = Instant::now();
     stream::iter(calls)
-        .map(|(tenant, batch)| async move { broker.enqueue(tenant, &batch).await })
+        .map(|(tenant, batch)| async move {
+            // More than a tenant may have waiting unless its operator says otherwise.
+            broker.enqueue_within(tenant, &batch, &QueueBounds::NONE).await
+        })
         .buffer_unordered(CALLS)
-        .try_for_each(|_| async { Ok(()) })
+        .try_for_each(|answers| async move {
+            assert!(answers.iter().all(|answer| *answer == Enqueued::Stored), "all are taken in");
+            Ok(())
+        })
         .await
         .expect("the broker is up");
     (tenants.len() * jobs_each) as f64 / began.elapsed().as_secs_f64()
