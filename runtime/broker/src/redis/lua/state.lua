@@ -110,12 +110,6 @@ do
     return string.match(name, '^([^:]*):(.*)$')
   end
 
-  -- The name after which a key is called, and how many bytes of the key are the plugin's own.
-  local function own_bytes(key)
-    local _, own = state.plugin_and_key(sub(key, #STATE_KEY + 1))
-    return #own
-  end
-
   function state.plugin_of(key)
     return (state.plugin_and_key(sub(key, #STATE_KEY + 1)))
   end
@@ -151,20 +145,15 @@ do
   end
 
   local function take_away(key)
-    local size = size_of(state.plugin_of(key))
-    size[1], size[2] = put(size[1], size[2], key, own_bytes(key), false, 0)
-  end
-
-  -- Up to so many values whose time is over, and when the next one goes or false.
-  local function expired(count)
-    local names = call('ZRANGE', EXPIRING, '-inf', now, 'BYSCORE', 'LIMIT', 0, count)
-    writes.knows(EXPIRING)
-    return names
+    local plugin, own = state.plugin_and_key(sub(key, #STATE_KEY + 1))
+    local size = size_of(plugin)
+    size[1], size[2] = put(size[1], size[2], key, #own, false, 0)
   end
 
   -- Takes away up to so many values whose time is over; says how many.
   function state.sweep(count)
-    local names = expired(count)
+    local names = call('ZRANGE', EXPIRING, '-inf', now, 'BYSCORE', 'LIMIT', 0, count)
+    writes.knows(EXPIRING)
     for _, name in ipairs(names) do
       local key = STATE_KEY .. name
       local entry = known[key]
