@@ -200,12 +200,11 @@ pub(super) fn enqueue(tenant: &TenantId, jobs: &[NewJob], bounds: &QueueBounds) 
     request
 }
 
-/// Jobs to create, in the form of `lua/creation.lua`, and their keys with those of the queues that they go to. Returns the
-/// place of the first one's key.
+/// Jobs to create, in the form of `lua/creation.lua`, and their keys. Returns the place of the first one's key.
 fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
     let first = keys.len() as Place + 1;
-    for job in jobs {
-        keys.job(job.id);
+    for group in jobs.chunk_by(are_alike) {
+        let [job, ..] = group else { continue };
         batch
             .number(exact_millis(job.delay), 8)
             .number(layout::layout(job), 1)
@@ -213,9 +212,22 @@ fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
         batch.counted(job.queue.as_str().as_bytes(), 1);
         batch.counted(job.unique_key.as_ref().map_or("", UniqueKey::as_str).as_bytes(), 2);
         batch.counted(job.kind.as_str().as_bytes(), 1);
-        batch.number(job.payload.len() as u64, 4).counted(&layout::job_bytes(job), 4);
+        batch.counted(&layout::job_head_bytes(job), 2).number(group.len() as u64, 4);
+        for job in group {
+            keys.job(job.id);
+            batch.counted(&job.payload, 4);
+        }
     }
     first
+}
+
+/// Whether jobs have all in common but their ids and payloads.
+fn are_alike(one: &NewJob, other: &NewJob) -> bool {
+    let NewJob { id: _, payload: _, kind, queue, priority, delay, unique_key, pinned } = one;
+    unique_key.is_none()
+        && other.unique_key.is_none()
+        && (kind, queue, priority, delay, pinned)
+            == (&other.kind, &other.queue, &other.priority, &other.delay, &other.pinned)
 }
 
 pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {

@@ -31,13 +31,13 @@ impl From<InvalidName> for Unreadable {
     }
 }
 
-/// A job's bytes from its priority on; what comes before is the function's to add.
-pub(super) fn job_bytes(job: &NewJob) -> Vec<u8> {
+/// A job's bytes from its priority up to its payload; what comes before is the function's to add.
+pub(super) fn job_head_bytes(job: &NewJob) -> Vec<u8> {
     let unique = job.unique_key.as_ref().map_or("", UniqueKey::as_str);
     let (queue, kind) = (job.queue.as_str(), job.kind.as_str());
     let pinned = job.pinned.as_ref().map_or(&[][..], |revision| revision.as_sha256());
     let names = queue.len() + unique.len() + kind.len();
-    let mut bytes = Vec::with_capacity(5 + names + pinned.len() + job.payload.len());
+    let mut bytes = Vec::with_capacity(5 + names + pinned.len());
     bytes.push(job.priority.0);
     let unique_len = u16::try_from(unique.len()).expect("a unique key has 256 bytes at most");
     bytes.extend_from_slice(&unique_len.to_be_bytes());
@@ -47,7 +47,6 @@ pub(super) fn job_bytes(job: &NewJob) -> Vec<u8> {
     bytes.extend_from_slice(pinned);
     bytes.push(short(kind));
     bytes.extend_from_slice(kind.as_bytes());
-    bytes.extend_from_slice(&job.payload);
     bytes
 }
 

@@ -3,9 +3,11 @@
 local creation = {}
 
 do
-  -- The form of one job in a batch: delay, layout, priority, queue, unique key or nothing, kind, how long its payload is, and the
-  -- bytes of the job from its priority on.
-  local JOB = '>I8BBBc0I2c0Bc0I4I4c0'
+  -- A batch is made of groups: what jobs have in common, and then the payload of each. In common they have delay, layout, priority,
+  -- queue, unique key or nothing, kind, and all bytes from the priority up to the payload; next comes how many there are. A
+  -- job with a unique key is a group of its own.
+  local GROUP = '>I8BBBc0I2c0Bc0I2c0I4'
+  local PAYLOAD = '>I4c0'
 
   local JOB_START = '>BI6' -- what is added here: layout, and when it is enqueued
 
@@ -38,57 +40,53 @@ do
   function creation.create(list, count, first, bounds, are_new)
     local strings = are_new and writes.fresh() or writes.strings()
     local known = not are_new and find_known(count, first)
-    local s, replies, position = #strings, false, 1
+    local s, replies = #strings, false
     local jobs_max, bytes_max, payload_max = huge, huge, huge
     if bounds then
       local jobs_now, bytes_now = tally.waiting()
       jobs_max, bytes_max, payload_max = bounds.jobs - jobs_now, bounds.bytes - bytes_now, bounds.payload
     end
     local came, came_bytes, longest = 0, 0, 0
-    local starts = {} -- by layout
-    local lane, queue_of_lane, kind_of_lane
-    for n = 0, count - 1 do
-      local key = keys[first + n]
-      local delay, layout, priority, queue, unique_key, kind, length, bytes, after =
-        unpack_bytes(JOB, list, position)
-      position = after
-      if not (known and known[key]) then
-        local id, refusal = sub(key, -26), nil
-        if unique_key ~= '' and unique.holder(unique_key) then
-          refusal = unique.holder(unique_key)
-        elseif length > payload_max then
-          refusal = TOO_LARGE
-        elseif came >= jobs_max then
-          refusal = TOO_MANY_JOBS
-        elseif length > 0 and came_bytes + length > bytes_max then
-          refusal = TOO_MANY_JOB_BYTES
-        end
-        if refusal then
-          replies = replies or {}
-          replies[n + 1] = refusal
-        else
-          if unique_key ~= '' then
-            unique.claim(unique_key, id)
-          end
-          if created then
-            created[key] = true
-          end
-          starts[layout] = starts[layout] or pack_bytes(JOB_START, layout, now)
-          strings[s + 1], strings[s + 2] = key, starts[layout] .. bytes
-          s, came, came_bytes = s + 2, came + 1, came_bytes + length
-          if length > longest then
-            longest = length
-          end
-          if delay > 0 then
-            waiting.schedule(id, priority, queue, delay)
+    local place, position = first, 1
+    while place < first + count do
+      local delay, layout, priority, queue, unique_key, kind, head, alike, after =
+        unpack_bytes(GROUP, list, position)
+      local start = pack_bytes(JOB_START, layout, now) .. head
+      local lane = delay == 0 and lanes.of(queue, kind, 0) or queue
+      for n = place, place + alike - 1 do
+        local key, payload = keys[n], nil
+        payload, after = unpack_bytes(PAYLOAD, list, after)
+        if not (known and known[key]) then
+          local length = #payload
+          local refusal = unique_key ~= '' and unique.holder(unique_key)
+            or length > payload_max and TOO_LARGE
+            or came >= jobs_max and TOO_MANY_JOBS
+            or length > 0 and came_bytes + length > bytes_max and TOO_MANY_JOB_BYTES
+          if refusal then
+            replies = replies or {}
+            replies[n - first + 1] = refusal
           else
-            if queue ~= queue_of_lane or kind ~= kind_of_lane then
-              lane, queue_of_lane, kind_of_lane = lanes.of(queue, kind, 0), queue, kind
+            local id = sub(key, -26)
+            if unique_key ~= '' then
+              unique.claim(unique_key, id)
             end
-            waiting.put(id, priority, lane)
+            if created then
+              created[key] = true
+            end
+            strings[s + 1], strings[s + 2] = key, start .. payload
+            s, came, came_bytes = s + 2, came + 1, came_bytes + length
+            if length > longest then
+              longest = length
+            end
+            if delay > 0 then
+              waiting.schedule(id, priority, lane, delay)
+            else
+              waiting.put(id, priority, lane)
+            end
           end
         end
       end
+      place, position = place + alike, after
     end
     if came > 0 then
       tally.came(came, came_bytes, longest)
