@@ -32,20 +32,20 @@ fn hog() -> Vec<u8> {
     fs::read(component("hog")).expect("it was built")
 }
 
-fn echo(comment: &str) -> Vec<u8> {
+pub(crate) fn echo(comment: &str) -> Vec<u8> {
     component_of(ECHO, comment)
 }
 
-fn revision(wasm: &[u8]) -> String {
+pub(crate) fn revision(wasm: &[u8]) -> String {
     sandhog_engine::revision_of(wasm).to_string()
 }
 
-fn echo_job() -> NewJob {
+pub(crate) fn echo_job() -> NewJob {
     hog_job("a.run", "7")
 }
 
 /// Has the daemon read its configuration again; returns the exit code and what came of it.
-fn reload(site: &Site) -> (Option<i32>, Value) {
+pub(crate) fn reload(site: &Site) -> (Option<i32>, Value) {
     let Output { status, stdout, stderr } = site.sandhog(&["--json", "reload"]);
     let outcome = serde_json::from_slice(&stdout);
     (status.code(), outcome.unwrap_or_else(|_| panic!("no outcome: {}", String::from_utf8_lossy(&stderr))))
@@ -66,7 +66,7 @@ async fn ran_on(broker: &dyn Broker, acme: &TenantId, job: &NewJob) -> String {
 }
 
 /// Enqueues a job and returns the revision that it ran on.
-async fn runs_on(broker: &dyn Broker, acme: &TenantId, job: NewJob) -> String {
+pub(crate) async fn runs_on(broker: &dyn Broker, acme: &TenantId, job: NewJob) -> String {
     broker.enqueue(acme, std::slice::from_ref(&job)).await.expect("the broker is up");
     ran_on(broker, acme, &job).await
 }

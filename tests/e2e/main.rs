@@ -18,6 +18,7 @@ mod limits;
 mod log;
 mod malformed;
 mod outage;
+mod plugin_files;
 mod queues;
 mod quotas;
 mod templates;

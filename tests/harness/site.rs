@@ -1,8 +1,10 @@
 //! A folder with configuration and a broker: what an operator would have.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -226,9 +228,24 @@ impl Site {
     /// Runs the command of another `sandhog`.
     ///
     /// # Panics
-    /// If it can't be started.
+    /// If it can't be started, or doesn't end.
     pub fn sandhog_of(&self, program: &Path, arguments: &[&str]) -> Output {
-        self.command_of(program).args(arguments).output().expect("the command can be started")
+        let mut command = self.command_of(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the command can be started");
+        let stdout = read_aside(child.stdout.take().expect("it is piped"));
+        let stderr = read_aside(child.stderr.take().expect("it is piped"));
+        let until = Instant::now() + PATIENCE;
+        let mut all_of = |pipe: Receiver<Vec<u8>>| {
+            pipe.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or_else(|_| {
+                // What was begun for a test doesn't outlive it.
+                child.kill().ok();
+                child.wait().ok();
+                panic!("sandhog {arguments:?} doesn't end")
+            })
+        };
+        let (stdout, stderr) = (all_of(stdout), all_of(stderr));
+        Output { status: child.wait().expect("a child can be waited for"), stdout, stderr }
     }
 
     /// Runs the command with `--json`, and returns what it prints.
@@ -259,6 +276,18 @@ impl Site {
         let access = sandhog::broker::Access::Serve;
         sandhog::broker::connect(&config, access).await.expect("the site's broker is up").broker
     }
+}
+
+/// Reads a pipe to its end, on a thread of its own.
+fn read_aside(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (all, whole) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A pipe of a process that was killed may end anyhow, and whoever waited may be gone.
+        pipe.read_to_end(&mut bytes).ok();
+        all.send(bytes).ok();
+    });
+    whole
 }
 
 /// A job for the plugin `hog`.

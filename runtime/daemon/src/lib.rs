@@ -35,6 +35,7 @@ pub mod log;
 mod off_thread;
 mod outage;
 pub mod provenance;
+mod regular_file;
 mod room;
 pub mod runner;
 mod seats;

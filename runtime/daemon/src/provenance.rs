@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -18,8 +18,11 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use rand::TryRng;
 use rand::rngs::SysRng;
+use sandhog_core::budget::Bytes;
 use sandhog_core::id::Revision;
 use serde::{Deserialize, Serialize};
+
+use crate::regular_file;
 
 /// What a signature is for: it can't be taken for one of anything else that the same key signs.
 const DOMAIN: &[u8] = b"sandhog component signature v1\0";
@@ -28,7 +31,7 @@ const DOMAIN: &[u8] = b"sandhog component signature v1\0";
 const SCHEME: &str = "ed25519:";
 
 /// No signature is larger, nor a key.
-const FILE_MAX: u64 = 4096;
+const FILE_MAX: Bytes = Bytes::kib(4);
 
 /// Permissions that let others see: group and everybody.
 const OTHERS_READ: u32 = 0o077;
@@ -147,49 +150,77 @@ pub enum Refusal {
     },
 }
 
-/// Holds a component of this digest against what its tenant demands: `signers`, of whom one must have signed it; none
-/// if anything goes. Says who it was.
-///
-/// # Errors
-/// If signers are demanded, and none of them has signed this very component.
-pub fn check(component: &Path, found: Revision, signers: &[Signer]) -> Result<Option<Signer>, Refusal> {
-    if signers.is_empty() {
-        return Ok(None);
-    }
-    match signer_of(component, found)? {
-        Some(signer) if signers.contains(&signer) => Ok(Some(signer)),
-        Some(signer) => Err(Refusal::Stranger { signer }),
-        None => {
-            Err(Refusal::Unsigned { component: component.to_owned(), signature: signature_path(component) })
-        }
-    }
+/// The file of a component's signature, read once: what is checked is what is kept.
+#[derive(Debug, Clone)]
+pub struct SignatureFile {
+    component: PathBuf,
+    path: PathBuf,
+    /// None if there is no such file.
+    text: Option<String>,
 }
 
-/// Who has signed a component of this digest, if anybody has. Whether that matters is for others to say.
-///
-/// # Errors
-/// If there is a signature, and it isn't a right one of this component.
-pub fn signer_of(component: &Path, found: Revision) -> Result<Option<Signer>, Refusal> {
-    let path = signature_path(component);
-    let text = match read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(Refusal::Unreadable { signature: path, cause }),
-    };
-    let malformed = |reason: String| Refusal::Malformed { signature: path.clone(), reason };
-    let signed: Signed = toml::from_str(&text).map_err(|error| malformed(error.message().to_owned()))?;
-    let signer: Signer =
-        signed.signer.parse().map_err(|invalid: InvalidSigner| malformed(invalid.to_string()))?;
-    let bytes =
-        BASE64.decode(signed.signature.as_bytes()).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
-    let bytes = bytes.ok_or_else(|| malformed("`signature` is not 64 bytes in base64".to_owned()))?;
-    if signed.sha256 != found.to_string() {
-        return Err(Refusal::Changed { signature: path, found: Box::new(found), signed: signed.sha256 });
+impl SignatureFile {
+    /// Reads the file beside a component, if there is one.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn beside(component: &Path) -> Result<Self, Refusal> {
+        let path = signature_path(component);
+        let text = match regular_file::read_text(&path, FILE_MAX) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(cause) => return Err(Refusal::Unreadable { signature: path, cause }),
+        };
+        Ok(Self { component: component.to_owned(), path, text })
     }
-    let key = VerifyingKey::from_bytes(&signer.0);
-    match key.and_then(|key| key.verify_strict(&message(found), &bytes)) {
-        Ok(()) => Ok(Some(signer)),
-        Err(_) => Err(Refusal::Forged { signature: path, signer }),
+
+    /// What is in it, if it is there.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
+    /// Holds a component of this digest against what its tenant demands: `signers`, of whom one must have signed it; none
+    /// if anything goes. Says who it was.
+    ///
+    /// # Errors
+    /// If signers are demanded, and none of them has signed this very component.
+    pub fn check(&self, found: Revision, signers: &[Signer]) -> Result<Option<Signer>, Refusal> {
+        if signers.is_empty() {
+            return Ok(None);
+        }
+        match self.signer(found)? {
+            Some(signer) if signers.contains(&signer) => Ok(Some(signer)),
+            Some(signer) => Err(Refusal::Stranger { signer }),
+            None => {
+                Err(Refusal::Unsigned { component: self.component.clone(), signature: self.path.clone() })
+            }
+        }
+    }
+
+    /// Who has signed a component of this digest, if anybody has. Whether that matters is for others to say.
+    ///
+    /// # Errors
+    /// If there is a signature, and it isn't a right one of this component.
+    pub fn signer(&self, found: Revision) -> Result<Option<Signer>, Refusal> {
+        let Some(text) = &self.text else { return Ok(None) };
+        let signature = || self.path.clone();
+        let malformed = |reason: String| Refusal::Malformed { signature: signature(), reason };
+        let signed: Signed = toml::from_str(text).map_err(|error| malformed(error.message().to_owned()))?;
+        let signer: Signer =
+            signed.signer.parse().map_err(|invalid: InvalidSigner| malformed(invalid.to_string()))?;
+        let bytes = BASE64.decode(signed.signature.as_bytes()).ok();
+        let bytes = bytes.and_then(|bytes| Signature::from_slice(&bytes).ok());
+        let bytes = bytes.ok_or_else(|| malformed("`signature` is not 64 bytes in base64".to_owned()))?;
+        if signed.sha256 != found.to_string() {
+            let (signature, found) = (signature(), Box::new(found));
+            return Err(Refusal::Changed { signature, found, signed: signed.sha256 });
+        }
+        let key = VerifyingKey::from_bytes(&signer.0);
+        match key.and_then(|key| key.verify_strict(&message(found), &bytes)) {
+            Ok(()) => Ok(Some(signer)),
+            Err(_) => Err(Refusal::Forged { signature: signature(), signer }),
+        }
     }
 }
 
@@ -203,15 +234,6 @@ pub fn signature_path(component: &Path) -> PathBuf {
 
 fn message(digest: Revision) -> Vec<u8> {
     [DOMAIN, digest.as_sha256()].concat()
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_MAX {
-        return Err(io::Error::other(format!("it is larger than {FILE_MAX} bytes")));
-    }
-    Ok(text)
 }
 
 /// A private key, which signs components.
@@ -233,10 +255,11 @@ impl Key {
     /// # Errors
     /// If it can't be read, others could, or it is no such key.
     pub fn read(path: &Path) -> io::Result<Self> {
-        if path.metadata()?.mode() & OTHERS_READ != 0 {
+        let file = regular_file::open(path)?;
+        if file.metadata().mode() & OTHERS_READ != 0 {
             return Err(io::Error::other("others can read it; `chmod 600` it"));
         }
-        let key = SigningKey::from_pkcs8_pem(&read(path)?);
+        let key = SigningKey::from_pkcs8_pem(&file.read_text(FILE_MAX)?);
         key.map(Self).map_err(|_| io::Error::other("it is no ed25519 key (PKCS#8 in PEM)"))
     }
 
@@ -322,7 +345,7 @@ mod tests {
         }
 
         fn check(&self, found: Revision, signers: &[Signer]) -> Result<Option<Signer>, Refusal> {
-            check(&self.component(), found, signers)
+            SignatureFile::beside(&self.component())?.check(found, signers)
         }
 
         fn edit(&self, edit: impl Fn(&str) -> String) {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sandhog_core::budget::Bytes;
@@ -301,16 +300,15 @@ pub fn revision_of(wasm: &[u8]) -> Revision {
     Revision::from_sha256(Sha256::digest(wasm).into())
 }
 
-/// [`revision_of`] what is in a file, which isn't held in memory whole.
+/// [`revision_of`] what a reader has, which isn't held in memory whole.
 ///
 /// # Errors
 /// If it can't be read.
-pub fn revision_of_file(path: &Path) -> io::Result<Revision> {
-    let mut file = fs::File::open(path)?;
+pub fn revision_of_reader(mut reader: impl Read) -> io::Result<Revision> {
     let mut digest = Sha256::new();
     let mut piece = vec![0; 64 * 1024];
     loop {
-        match file.read(&mut piece)? {
+        match reader.read(&mut piece)? {
             0 => return Ok(Revision::from_sha256(digest.finalize().into())),
             length => digest.update(&piece[..length]),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::plugin::PluginDraft;
 use super::reference::{Follow, Outside, Reference};
 use super::units::time;
 use super::{Plugin, Tenant};
+use crate::regular_file;
 
 /// More runs at once than this have no room in the address space.
 const CONCURRENCY_MAX: u32 = 4096;
@@ -247,8 +249,14 @@ impl<'c> Plugins<'c> {
         if let Some(payload) = draft.payload {
             at_most(file, "limits.payload", payload, QueueBounds::PAYLOAD_MAX);
         }
-        if self.outside.follow == Follow::All && !draft.component.is_file() {
-            let problem = format!("there is no file {}", draft.component.display());
+        if self.outside.follow == Follow::All
+            && let Err(cause) = regular_file::open(&draft.component)
+        {
+            let shown = draft.component.display();
+            let problem = match cause.kind() {
+                ErrorKind::NotFound => format!("there is no file {shown}"),
+                _ => format!("can't read {shown}: {cause}"),
+            };
             let path = "a path that is relative to this file, or absolute";
             file.note(file.problem("plugin.component", problem).rule(path));
         }

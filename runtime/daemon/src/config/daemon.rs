@@ -1,7 +1,6 @@
 //! The daemon's file.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -23,6 +22,7 @@ use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, no_choice};
 use super::{Broker, Deploy, Engine, Lease, MissingGrants, deploy};
 use crate::provenance::Signer;
+use crate::regular_file;
 
 /// What the daemon's file says.
 pub(super) struct Daemon {
@@ -294,11 +294,14 @@ fn sentinel(entry: Entry<'_>, outside: Outside<'_>) -> Option<String> {
     Some(url)
 }
 
+/// A larger file has no certificates, or those of more authorities than there are.
+const CERTIFICATES_MAX: Bytes = Bytes::mib(1);
+
 /// What is in a certificate's file.
 fn certificate(entry: Entry<'_>) -> Option<Vec<u8>> {
     let (file, key) = (entry.file(), entry.path.clone());
     let path = file.resolve(&entry.read::<PathBuf>()?);
-    match fs::read(&path) {
+    match regular_file::read(&path, CERTIFICATES_MAX) {
         Ok(pem) => Some(pem),
         Err(cause) => {
             file.note(file.problem(&key, format!("can't read {}: {cause}", path.display())));

@@ -1,10 +1,8 @@
 //! How plugins are deployed: the daemon's `[deploy]`, a plugin's `[smoke]` and `[canary]`.
 
-use std::fs;
 use std::num::{NonZeroU32, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use sandhog_core::budget::Bytes;
 use sandhog_core::canary::{Policy, Share};
 use sandhog_core::id::Kind;
 use sandhog_core::quota::QueueBounds;
@@ -15,6 +13,7 @@ use super::problem::Shown;
 use super::reference::{Follow, Outside};
 use super::value::found;
 use super::{Deploy, Smoke};
+use crate::regular_file;
 
 /// Where deploys are remembered, beside the daemon's file.
 pub(super) const FOLDER: &str = "deploys";
@@ -67,10 +66,11 @@ fn sample(entry: Entry<'_>, outside: Outside<'_>) -> Option<Vec<u8>> {
             if outside.follow == Follow::BrokerAlone {
                 return Some(Vec::new());
             }
-            match bounded(&file.resolve(&path)) {
+            let path = file.resolve(&path);
+            match regular_file::read(&path, QueueBounds::PAYLOAD_MAX) {
                 Ok(payload) => Some(payload),
-                Err(problem) => {
-                    file.note(file.problem(&key, problem));
+                Err(cause) => {
+                    file.note(file.problem(&key, format!("can't read {}: {cause}", path.display())));
                     None
                 }
             }
@@ -81,14 +81,6 @@ fn sample(entry: Entry<'_>, outside: Outside<'_>) -> Option<Vec<u8>> {
             None
         }
     }
-}
-
-fn bounded(path: &Path) -> Result<Vec<u8>, String> {
-    let read = fs::metadata(path).and_then(|file| match Bytes(file.len()) > QueueBounds::PAYLOAD_MAX {
-        true => Err(std::io::Error::other(format!("it is larger than {}", QueueBounds::PAYLOAD_MAX))),
-        false => fs::read(path),
-    });
-    read.map_err(|cause| format!("can't read {}: {cause}", path.display()))
 }
 
 const RUNS_MIN: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");

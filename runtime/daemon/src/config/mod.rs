@@ -43,6 +43,7 @@ use sandhog_core::settle::RetryPolicy;
 use sandhog_engine::{Compiler, Grants};
 
 use crate::provenance::Signer;
+use crate::regular_file;
 use fields::File;
 use reference::{Follow, Outside};
 
@@ -234,7 +235,7 @@ impl std::fmt::Debug for Smoke {
 }
 
 /// A larger file is no configuration.
-const FILE_MAX: u64 = 1024 * 1024;
+const FILE_MAX: Bytes = Bytes::mib(1);
 
 /// Reads the daemon's file and the plugin files that belong to it.
 ///
@@ -425,13 +426,7 @@ fn is_plugin_file(path: &Path) -> bool {
 /// What is in a file, or why it can't be had.
 fn text_of(path: &Path) -> Result<String, String> {
     let refuse = |cause: &dyn std::fmt::Display| format!("can't read the file: {cause}");
-    let file = fs::File::open(path).map_err(|cause| refuse(&cause))?;
-    let mut bytes = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, FILE_MAX + 1), &mut bytes)
-        .map_err(|cause| refuse(&cause))?;
-    if bytes.len() as u64 > FILE_MAX {
-        return Err(refuse(&format!("it is larger than {}", Bytes(FILE_MAX))));
-    }
+    let bytes = regular_file::read(path, FILE_MAX).map_err(|cause| refuse(&cause))?;
     String::from_utf8(bytes).map_err(|cause| {
         let valid = cause.utf8_error().valid_up_to();
         let line = cause.as_bytes()[..valid].iter().filter(|byte| **byte == b'\n').count() + 1;

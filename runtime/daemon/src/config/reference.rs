@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use sandhog_core::budget::Bytes;
 use sandhog_engine::Secret;
 use toml::de::DeValue;
 
 use super::fields::Entry;
 use super::problem::Shown;
 use super::value::found;
+use crate::regular_file;
 
 /// Where a value is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub(super) enum Follow {
 }
 
 /// A larger file is no secret.
-const FILE_MAX: u64 = 64 * 1024;
+const FILE_MAX: Bytes = Bytes::kib(64);
 
 const RULE: &str = "a reference: { env = \"NAME\" } or { file = \"path\" }";
 
@@ -77,14 +79,8 @@ impl Reference {
                 (outside.env)(name).ok_or_else(|| format!("the environment variable {name} is not set"))?
             }
             Self::File(path) => {
-                let shown = path.display();
-                let size =
-                    std::fs::metadata(path).map_err(|cause| format!("can't read {shown}: {cause}"))?.len();
-                if size > FILE_MAX {
-                    return Err(format!("{shown} is larger than 64KiB"));
-                }
-                let text =
-                    std::fs::read_to_string(path).map_err(|cause| format!("can't read {shown}: {cause}"))?;
+                let text = regular_file::read_text(path, FILE_MAX);
+                let text = text.map_err(|cause| format!("can't read {}: {cause}", path.display()))?;
                 let line = text.strip_suffix('\n').unwrap_or(&text);
                 line.strip_suffix('\r').unwrap_or(line).to_owned()
             }

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use super::Trial;
 use super::archive::Pinned;
 use super::diff::{self, Entrance, TenantChange, entrance, is_in_force, within_reach};
-use super::error::{COMPONENT_MAX, Error};
+use super::error::Error;
 use super::events::{Event, What};
 use super::files::Files;
 use super::handle::{Ask, Refusal, RollBack};
@@ -88,9 +88,9 @@ struct Draft {
 
 impl Bench {
     /// The digest of a plugin's component, as it is now. Blocks.
-    pub(super) fn digest(&self, terms: &config::Plugin) -> Option<Revision> {
+    pub(super) fn digest(&self, config: &Config, terms: &config::Plugin) -> Option<Revision> {
         // Why it can't be read is said when it is.
-        self.files.digest(&terms.component, COMPONENT_MAX.0).ok().flatten()
+        self.files.digest(&terms.component, config.compile_budget(terms).component).ok()
     }
 
     /// All steps up to the one that puts a plugin into force.
@@ -228,8 +228,8 @@ impl Deployer {
     }
 
     async fn digests(&self, config: &Config) -> Vec<Option<Revision>> {
-        let (bench, plugins) = (self.bench.clone(), config.plugins.clone());
-        off_thread(move || plugins.iter().map(|terms| bench.digest(terms)).collect()).await
+        let (bench, config) = (self.bench.clone(), config.clone());
+        off_thread(move || config.plugins.iter().map(|terms| bench.digest(&config, terms)).collect()).await
     }
 
     fn draft(&self, keep: usize) -> Draft {
@@ -290,8 +290,8 @@ impl Deployer {
         let to = record.find(ask.to.as_deref()).map_err(|why| refuse(&why))?;
         let prepared = self.bench.prepare(&config, &terms, Origin::Kept(to)).await;
         let code = prepared.map_err(|why| refuse(&why))?;
-        let (bench, of_file) = (self.bench.clone(), terms.clone());
-        let file = off_thread(move || bench.digest(&of_file)).await;
+        let (bench, of_file, of_config) = (self.bench.clone(), terms.clone(), config.clone());
+        let file = off_thread(move || bench.digest(&of_config, &of_file)).await;
         let mut draft = self.draft_of_now();
         record.went_back(to, Wanted { file, pin: terms.sha256 }, draft.now);
         draft.failed.remove(&key);

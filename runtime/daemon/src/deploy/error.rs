@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use sandhog_core::budget::Bytes;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_engine::Want;
 
@@ -46,7 +45,7 @@ pub enum Error {
         /// What was to be found.
         pinned: Box<Revision>,
     },
-    /// Its tenant demands signatures, and this one has none that counts.
+    /// Its tenant demands signatures and this one has none that counts, or the file of its signature can't be read.
     #[error("plugin {tenant}/{plugin}: its component {path} can't be trusted: {cause}")]
     Untrusted {
         /// Whose it is.
@@ -96,6 +95,3 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
-
-/// A larger file is no component at all, whatever limits say.
-pub(crate) const COMPONENT_MAX: Bytes = Bytes::mib(4096);

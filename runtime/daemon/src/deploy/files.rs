@@ -1,14 +1,17 @@
 //! The digests of component files, without reading again what hasn't changed.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use sandhog_core::budget::Bytes;
 use sandhog_core::id::Revision;
+
+use crate::regular_file;
 
 /// A file that was written less long ago may be written again without its stamp telling.
 const SETTLED: Duration = Duration::from_secs(2);
@@ -42,27 +45,30 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// The digest of a file; nothing if it is larger than any component may be.
-    pub(crate) fn digest(&self, path: &Path, most: u64) -> io::Result<Option<Revision>> {
-        let stamp = Stamp::of(&fs::metadata(path)?);
-        if stamp.size > most {
-            return Ok(None);
-        }
+    /// The digest of a file.
+    ///
+    /// # Errors
+    /// If it can't be read, or is larger than `max`.
+    pub(crate) fn digest(&self, path: &Path, max: Bytes) -> io::Result<Revision> {
+        let file = regular_file::open(path)?;
+        let stamp = Stamp::of(file.metadata());
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(path).copied();
         if let Some((_, revision)) = known.filter(|(of_then, _)| *of_then == stamp) {
-            return Ok(Some(revision));
+            return Ok(revision);
         }
-        let revision = sandhog_engine::revision_of_file(path)?;
+        let revision = sandhog_engine::revision_of_reader(file.bounded(max)?)?;
         if stamp.is_settled(SystemTime::now()) {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.insert(path.to_owned(), (stamp, revision));
         }
-        Ok(Some(revision))
+        Ok(revision)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -72,11 +78,11 @@ mod tests {
         let files = Files::default();
         for text in ["a", "b", "a"] {
             fs::write(&path, text).expect("a file");
-            let digest = files.digest(&path, 10).expect("it is there");
-            assert_eq!(digest, Some(sandhog_engine::revision_of(text.as_bytes())));
+            let digest = files.digest(&path, Bytes(10)).expect("it is there");
+            assert_eq!(digest, sandhog_engine::revision_of(text.as_bytes()));
         }
-        assert_eq!(files.digest(&path, 0).expect("it is there"), None);
-        assert!(files.digest(&folder.path().join("none"), 10).is_err());
+        assert!(files.digest(&path, Bytes(0)).is_err() && files.digest(folder.path(), Bytes(10)).is_err());
+        assert!(files.digest(&folder.path().join("none"), Bytes(10)).is_err());
     }
 
     #[test]

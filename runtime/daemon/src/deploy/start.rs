@@ -139,8 +139,8 @@ async fn again(
     let serving = Origin::Kept(record.serving());
     if record.is_held() {
         let (of_file, pin) = (bench.clone(), terms.sha256);
-        let of_terms = terms.clone();
-        let file = crate::off_thread::off_thread(move || of_file.digest(&of_terms)).await;
+        let (of_config, of_terms) = (config.clone(), terms.clone());
+        let file = crate::off_thread::off_thread(move || of_file.digest(&of_config, &of_terms)).await;
         if record.origin(Wanted { file, pin }) == serving {
             let stable = bench.fetch(config, terms, serving).await?;
             return Ok(FirstCode { origin: serving, ..plain(stable) });

@@ -2,7 +2,6 @@
 //! signers, compiled aside and held against the WIT, run once if there is a sample. Each step can end the deploy, and
 //! nothing that runs notices.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +16,8 @@ use super::history::Origin;
 use super::slot::{Loaded, key};
 use super::store::Store;
 use crate::config;
-use crate::provenance::{self, Signer};
+use crate::provenance::{SignatureFile, Signer};
+use crate::regular_file;
 
 /// What a tenant's plugins are held to before they run.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ impl Demands {
 /// Reads and loads the component that a plugin's TOML names, which may take seconds when it has to be compiled.
 ///
 /// # Errors
-/// If its component can't be read, isn't the pinned one, isn't signed as `signers` demand (see [`provenance::check`]),
+/// If its component can't be read, isn't the pinned one, isn't signed as `signers` demand (see [`SignatureFile::check`]),
 /// or the engine won't have it.
 pub fn load(
     engine: &Engine,
@@ -49,8 +49,8 @@ pub fn load(
     compiled(engine, terms, wasm, compile)
 }
 
-/// The bytes of the component that a plugin's TOML names, if they are what it pins. What is larger than `max` isn't even
-/// read: whoever wrote the file could have made it as large as the disk.
+/// The bytes of the component that a plugin's TOML names, if they are what it pins. What is larger than `max` isn't read:
+/// whoever wrote the file could have made it as large as the disk.
 fn read(terms: &config::Plugin, max: Bytes) -> Result<(Vec<u8>, Revision), Error> {
     let unreadable = |cause| Error::Unreadable {
         file: terms.file.clone(),
@@ -59,13 +59,14 @@ fn read(terms: &config::Plugin, max: Bytes) -> Result<(Vec<u8>, Revision), Error
         path: terms.component.clone(),
         cause,
     };
-    let size = Bytes(fs::metadata(&terms.component).map_err(unreadable)?.len());
+    let component = regular_file::open(&terms.component).map_err(unreadable)?;
+    let size = Bytes(component.metadata().len());
     if size > max {
         let plugin = format!("plugin {}/{}", terms.tenant, terms.name);
         let cause = sandhog_engine::Error::TooLarge { plugin, size, max };
         return Err(Error::Refused { file: terms.file.clone(), cause });
     }
-    let wasm = fs::read(&terms.component).map_err(unreadable)?;
+    let wasm = component.read(max).map_err(unreadable)?;
     let found = sandhog_engine::revision_of(&wasm);
     match terms.sha256.filter(|pinned| *pinned != found) {
         None => Ok((wasm, found)),
@@ -80,8 +81,18 @@ fn read(terms: &config::Plugin, max: Bytes) -> Result<(Vec<u8>, Revision), Error
     }
 }
 
-fn trusted(terms: &config::Plugin, path: &Path, found: Revision, signers: &[Signer]) -> Result<(), Error> {
-    provenance::check(path, found, signers).map(drop).map_err(|cause| Error::Untrusted {
+/// The signature beside a component, if that is one that its tenant takes.
+fn trusted(
+    terms: &config::Plugin,
+    path: &Path,
+    found: Revision,
+    signers: &[Signer],
+) -> Result<SignatureFile, Error> {
+    let signature = SignatureFile::beside(path).and_then(|signature| {
+        signature.check(found, signers)?;
+        Ok(signature)
+    });
+    signature.map_err(|cause| Error::Untrusted {
         tenant: terms.tenant.clone(),
         plugin: terms.name.clone(),
         path: path.to_owned(),
@@ -121,17 +132,21 @@ pub(super) fn fetch(
             let (wasm, revision) = read(terms, demands.compile.component)?;
             (wasm, revision, terms.component.clone())
         }
-        Origin::Kept(revision) => (store.get(revision)?, revision, store.copy_of(revision)),
+        Origin::Kept(revision) => {
+            (store.get(revision, demands.compile.component)?, revision, store.copy_of(revision))
+        }
     };
-    trusted(terms, &path, revision, &demands.signers)?;
+    let signature = trusted(terms, &path, revision, &demands.signers)?;
     let copy = (!store.has(revision)).then(|| wasm.clone());
     let plugin = compiled(engine, terms, wasm, demands.compile)?;
     if let Some(copy) = copy {
         // Whoever goes back to it needs the very bytes that were checked.
         store.put(revision, &copy)?;
     }
-    if origin == Origin::File {
-        store.put_signature(revision, &provenance::signature_path(&path))?;
+    if origin == Origin::File
+        && let Some(signature) = signature.text()
+    {
+        store.put_signature(revision, signature)?;
     }
     Ok(Loaded::new(&key(terms), revision, plugin))
 }

@@ -15,6 +15,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use sandhog_core::budget::Bytes;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 use super::history::Record;
 use super::slot::Key;
 use crate::provenance::signature_path;
+use crate::regular_file;
 
 /// Why the folder can't be used, or something not be kept in it.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,9 @@ pub(crate) struct Store {
     _lock: File,
 }
 
+/// A larger file is no history, whatever the number of plugins.
+const FILE_MAX: Bytes = Bytes::mib(256);
+
 const HISTORY: &str = "history.json";
 const LOCK: &str = "lock";
 const COMPONENTS: &str = "components";
@@ -52,7 +57,7 @@ impl Store {
         made.map_err(|cause| StoreError { what: "make", path: components, cause })?;
         let lock = folder.join(LOCK);
         let failed = |cause| StoreError { what: "lock", path: lock.clone(), cause };
-        let file = File::create(&lock).map_err(failed)?;
+        let file = regular_file::create_own(&lock).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => tracing::warn!(
@@ -95,10 +100,13 @@ impl Store {
 
     /// Keeps a copy of a component.
     pub(crate) fn put(&self, revision: Revision, wasm: &[u8]) -> Result<(), StoreError> {
-        let path = self.copy_of(revision);
+        self.keep(self.copy_of(revision), wasm)
+    }
+
+    fn keep(&self, path: PathBuf, bytes: &[u8]) -> Result<(), StoreError> {
         // Not flushed to disk: what a power cut leaves of it is told by its digest.
         let written = tempfile::NamedTempFile::new_in(&self.folder)
-            .and_then(|mut file| file.write_all(wasm).map(|()| file))
+            .and_then(|mut file| file.write_all(bytes).map(|()| file))
             .and_then(|file| file.persist(&path).map_err(|failed| failed.error));
         written.map(drop).map_err(|cause| StoreError { what: "keep", path, cause })
     }
@@ -108,21 +116,16 @@ impl Store {
         self.copy_of(revision).exists()
     }
 
-    /// Keeps a component's signature beside its copy, if it has one.
-    pub(crate) fn put_signature(&self, revision: Revision, signature: &Path) -> Result<(), StoreError> {
-        let path = signature_path(&self.copy_of(revision));
-        match fs::copy(signature, &path) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError { what: "keep", path, cause })
-            }
-            _ => Ok(()),
-        }
+    /// Keeps a component's signature beside its copy.
+    pub(crate) fn put_signature(&self, revision: Revision, signature: &str) -> Result<(), StoreError> {
+        self.keep(signature_path(&self.copy_of(revision)), signature.as_bytes())
     }
 
-    /// The copy of a kept component.
-    pub(crate) fn get(&self, revision: Revision) -> Result<Vec<u8>, StoreError> {
+    /// The copy of a kept component, of at most so many bytes.
+    pub(crate) fn get(&self, revision: Revision, max: Bytes) -> Result<Vec<u8>, StoreError> {
         let path = self.copy_of(revision);
-        let wasm = fs::read(&path).and_then(|wasm| match sandhog_engine::revision_of(&wasm) == revision {
+        let wasm = regular_file::open_own(&path).and_then(|file| file.read(max));
+        let wasm = wasm.and_then(|wasm| match sandhog_engine::revision_of(&wasm) == revision {
             true => Ok(wasm),
             false => Err(io::Error::new(io::ErrorKind::InvalidData, "it isn't what its name says")),
         });
@@ -157,7 +160,7 @@ impl Store {
     /// Reads a file of the folder; none if there is none, or it makes no sense.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let path = self.folder.join(name);
-        let text = match fs::read(&path) {
+        let text = match regular_file::open_own(&path).and_then(|file| file.read(FILE_MAX)) {
             Ok(text) => text,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
@@ -214,8 +217,8 @@ mod tests {
         drop(store);
         let store = Store::open(&folder).expect("it is there");
         assert_eq!(store.record(&key()).map(|record| record.serving()), Some(a));
-        assert_eq!(store.get(a).expect("it is kept"), b"a");
-        assert!(store.get(b).is_err(), "nobody needs it");
+        assert_eq!(store.get(a, Bytes(1)).expect("it is kept"), b"a");
+        assert!(store.get(b, Bytes(1)).is_err(), "nobody needs it");
     }
 
     #[test]
@@ -225,7 +228,7 @@ mod tests {
         let revision = sandhog_engine::revision_of(b"a");
         store.put(revision, b"a").expect("there is room");
         fs::write(store.copy_of(revision), b"b").expect("ours");
-        let error = store.get(revision).expect_err("it was changed").to_string();
+        let error = store.get(revision, Bytes(1)).expect_err("it was changed").to_string();
         assert!(error.contains("deploy.folder") && error.contains("isn't what its name says"), "{error}");
     }
 

@@ -7,7 +7,7 @@ use sandhog_engine::{Inspection, Want};
 use serde::Serialize;
 
 use super::{Paint, bytes, clean, pairs};
-use crate::provenance::{self, Signer};
+use crate::provenance::{SignatureFile, Signer};
 
 /// What a component is, for programs. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]
@@ -67,8 +67,16 @@ impl SignatureDocument {
     /// What is beside a component of this digest, and what a tenant thinks of it.
     #[must_use]
     pub fn new(component: &Path, revision: Revision, trust: Option<&Trust>) -> Self {
-        let signer = provenance::signer_of(component, revision);
-        let taken = trust.map(|trust| provenance::check(component, revision, &trust.signers));
+        let file = match SignatureFile::beside(component) {
+            Ok(file) => file,
+            Err(unreadable) => {
+                let problem = Some(unreadable.to_string());
+                let refusal = trust.and_then(|_| problem.clone());
+                return Self { signer: None, problem, trusted: trust.map(|_| false), refusal };
+            }
+        };
+        let signer = file.signer(revision);
+        let taken = trust.map(|trust| file.check(revision, &trust.signers));
         Self {
             problem: signer.as_ref().err().map(ToString::to_string),
             signer: signer.ok().flatten().map(|signer| signer.to_string()),
