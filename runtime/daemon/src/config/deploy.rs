@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sandhog_core::canary::{Policy, Share};
 use sandhog_core::id::Kind;
@@ -11,6 +12,7 @@ use toml::de::DeValue;
 use super::fields::{Entry, Fields};
 use super::problem::Shown;
 use super::reference::{Follow, Outside};
+use super::units::time;
 use super::value::found;
 use super::{Deploy, Smoke};
 use crate::regular_file;
@@ -19,6 +21,8 @@ use crate::regular_file;
 pub(super) const FOLDER: &str = "deploys";
 const KEEP: NonZeroUsize = NonZeroUsize::new(5).expect("it is not zero");
 const KEEP_MAX: usize = 100;
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+const LOOK_EVERY_MIN: Duration = Duration::from_millis(100);
 
 /// Reads the daemon's `deploy`.
 pub(super) fn deploy(fields: &mut Fields<'_>) -> Deploy {
@@ -28,7 +32,13 @@ pub(super) fn deploy(fields: &mut Fields<'_>) -> Deploy {
         let problem = fields.file.problem(&fields.path_of("keep"), format!("{keep} is too much"));
         fields.file.note(problem.rule(format!("at most {KEEP_MAX}")));
     }
-    Deploy { folder: fields.file.resolve(&folder), keep }
+    let look_every = fields.or("look_every", LOOK_EVERY);
+    if look_every < LOOK_EVERY_MIN {
+        let problem = format!("{} is too often", time(look_every));
+        let problem = fields.file.problem(&fields.path_of("look_every"), problem);
+        fields.file.note(problem.rule(format!("at least {}", time(LOOK_EVERY_MIN))));
+    }
+    Deploy { folder: fields.file.resolve(&folder), keep, look_every }
 }
 
 /// Reads a plugin's `smoke`; none if it isn't there.

@@ -133,6 +133,8 @@ pub struct Deploy {
     pub folder: PathBuf,
     /// How many revisions of each plugin are kept, the one in force included.
     pub keep: NonZeroUsize,
+    /// How often the files are looked at, whether they have changed, where the system tells of no change.
+    pub look_every: Duration,
 }
 
 /// A team.
@@ -417,8 +419,8 @@ fn plugin_files(daemon_file: &File, daemon: &daemon::Daemon) -> Vec<PathBuf> {
     }
 }
 
-/// Editors leave hidden files behind; those are not meant.
-fn is_plugin_file(path: &Path) -> bool {
+/// Whether a path in the folder of plugin files is that of one. Editors leave hidden files behind; those are not meant.
+pub(crate) fn is_plugin_file(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     !hidden && path.extension().is_some_and(|extension| extension == "toml")
 }

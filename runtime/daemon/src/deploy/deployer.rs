@@ -229,7 +229,11 @@ impl Deployer {
 
     async fn digests(&self, config: &Config) -> Vec<Option<Revision>> {
         let (bench, config) = (self.bench.clone(), config.clone());
-        off_thread(move || config.plugins.iter().map(|terms| bench.digest(&config, terms)).collect()).await
+        off_thread(move || {
+            bench.files.retain(&config.plugins.iter().map(|terms| terms.component.as_path()).collect());
+            config.plugins.iter().map(|terms| bench.digest(&config, terms)).collect()
+        })
+        .await
     }
 
     fn draft(&self, keep: usize) -> Draft {

@@ -1,6 +1,6 @@
 //! The digests of component files, without reading again what hasn't changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// What changes when a file is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -26,7 +26,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(file: &Metadata) -> Self {
+    pub(super) fn of(file: &Metadata) -> Self {
         let changed = (file.ctime(), file.ctime_nsec());
         Self { device: file.dev(), inode: file.ino(), size: file.size(), changed }
     }
@@ -62,6 +62,12 @@ impl Files {
             known.insert(path.to_owned(), (stamp, revision));
         }
         Ok(revision)
+    }
+
+    /// Forgets all files but these.
+    pub(crate) fn retain(&self, paths: &BTreeSet<&Path>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|path, _| paths.contains(path.as_path()));
     }
 }
 

@@ -3,8 +3,13 @@
 //! Plugin files and components are watched by their folders, because editors and deploy tools replace files rather than
 //! write them. The daemon's file is watched by itself, where it can be: the embedded broker's database is often beside
 //! it, and each write to that would wake the watcher.
+//!
+//! An event of one of the files tells that it may have changed. Any other in those folders has them looked at: what lies
+//! there may be links that lead through it to the files, such as `..data` in a volume of Kubernetes. Where no event comes
+//! at all, as from a network's file system or when a folder on the way to a file is replaced, they are looked at by time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,10 +17,12 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use super::files::Stamp;
 use super::handle::Handle;
-use crate::config::Config;
+use crate::config::{Config, is_plugin_file};
+use crate::off_thread::off_thread;
 use crate::provenance::signature_path;
 
 /// Nothing more has changed for so long: whoever was writing has finished.
@@ -27,6 +34,7 @@ const QUIET_MAX: Duration = Duration::from_secs(2);
 /// The files that a configuration is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
+    look_every: Duration,
     daemon_file: PathBuf,
     plugins: PathBuf,
     /// And their signatures.
@@ -37,6 +45,7 @@ impl Watched {
     /// The files of a configuration, and the daemon's file that it was read from.
     pub(super) fn of(daemon_file: &Path, config: &Config) -> Self {
         Self {
+            look_every: config.deploy.look_every,
             daemon_file: absolute(daemon_file),
             plugins: absolute(&config.plugins_folder),
             components: config
@@ -50,8 +59,7 @@ impl Watched {
 
     /// Whether a change of a path may be a change of the configuration.
     fn is_about(&self, path: &Path) -> bool {
-        let of_plugin = path.parent() == Some(&self.plugins)
-            && path.extension().is_some_and(|extension| extension == "toml");
+        let of_plugin = path.parent() == Some(&self.plugins) && is_plugin_file(path);
         of_plugin || path == self.daemon_file || path == self.plugins || self.components.contains(path)
     }
 
@@ -69,23 +77,30 @@ impl Watched {
         let of_components = self.components.iter().filter_map(|path| folder(path));
         of_daemon.into_iter().chain(of_plugins).chain(of_components).collect()
     }
+
+    /// Looks at all files. Blocks.
+    fn stamps(&self) -> Stamps {
+        let listed = fs::read_dir(&self.plugins).into_iter().flatten().flatten().map(|entry| entry.path());
+        let files = listed.filter(|path| is_plugin_file(path)).chain([self.daemon_file.clone()]);
+        let stamp = |path: PathBuf| {
+            let stamp = fs::metadata(&path).ok().map(|file| Stamp::of(&file));
+            (path, stamp)
+        };
+        files.chain(self.components.iter().cloned()).map(stamp).collect()
+    }
 }
+
+/// What the system says of each file, wherever links lead; none of one that isn't there.
+type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 
 /// Paths in events are those that were asked for, so all are made absolute in the same way.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Has the configuration read again whenever one of its files has changed. Where the system can't watch files, it says so
-/// and returns: SIGHUP and `sandhog reload` still do it.
+/// Has the configuration read again whenever one of its files has changed.
 pub async fn watch_files(watched: watch::Receiver<Watched>, deployer: Handle) {
-    let mut lookout = match Lookout::new(watched) {
-        Ok(lookout) => lookout,
-        Err(error) => {
-            tracing::warn!(%error, "can't watch the configuration; SIGHUP and `sandhog reload` have it read again");
-            return;
-        }
-    };
+    let mut lookout = Lookout::new(watched).await;
     // Something may have changed while the daemon was starting.
     deployer.nudge().await;
     while lookout.calls().await {
@@ -96,34 +111,79 @@ pub async fn watch_files(watched: watch::Receiver<Watched>, deployer: Handle) {
 /// Says when the files are to be read.
 struct Lookout {
     watched: watch::Receiver<Watched>,
-    watcher: Watcher,
-    changed: Arc<Notify>,
+    /// None where the system can't watch files.
+    watcher: Option<Watcher>,
+    events: Arc<Events>,
+    /// What the files were when they were looked at last.
+    seen: Stamps,
+}
+
+/// What the watcher has heard of.
+#[derive(Default)]
+struct Events {
+    /// One of the files may have changed.
+    change: Notify,
+    /// Something else has, in a folder of theirs.
+    stir: Notify,
 }
 
 impl Lookout {
-    fn new(mut watched: watch::Receiver<Watched>) -> notify::Result<Self> {
-        let changed = Arc::new(Notify::new());
-        let mut watcher = Watcher::new(watched.borrow_and_update().clone(), Arc::clone(&changed))?;
-        watcher.arm();
-        Ok(Self { watched, watcher, changed })
+    async fn new(mut watched: watch::Receiver<Watched>) -> Self {
+        let events = Arc::new(Events::default());
+        let now = watched.borrow_and_update().clone();
+        let watcher = match Watcher::new(now.clone(), Arc::clone(&events)) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                let every = now.look_every;
+                tracing::warn!(%error, ?every, "can't watch the configuration; it is looked at by time alone (deploy.look_every)");
+                None
+            }
+        };
+        let mut lookout = Self { watched, watcher, events, seen: Stamps::new() };
+        lookout.watch_anew().await;
+        lookout
     }
 
     /// Waits until something has changed, or other files are to be watched; false if nobody wants to know any more. By
     /// then the files are watched anew, and while that is done nothing is heard of them: so it always calls for a look.
     async fn calls(&mut self) -> bool {
-        tokio::select! {
-            biased;
-            told = self.watched.changed() => {
-                if told.is_err() {
-                    return false;
+        loop {
+            let every = self.watched.borrow().look_every;
+            tokio::select! {
+                biased;
+                told = self.watched.changed() => {
+                    if told.is_err() {
+                        return false;
+                    }
+                    break;
                 }
-                self.watcher.about(self.watched.borrow_and_update().clone());
+                () = self.events.change.notified() => {
+                    quiet(&self.events.change).await;
+                    break;
+                }
+                () = self.events.stir.notified() => quiet(&self.events.stir).await,
+                () = sleep(every) => {}
             }
-            // A file that was replaced is another one, which isn't watched yet.
-            () = self.changed.notified() => quiet(&self.changed).await,
+            if self.stamps().await != self.seen {
+                break;
+            }
         }
-        self.watcher.arm();
+        self.watch_anew().await;
         true
+    }
+
+    /// Watches the files as they are now: one that was replaced is another one, which isn't watched yet.
+    async fn watch_anew(&mut self) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher.about(self.watched.borrow_and_update().clone());
+            watcher.arm();
+        }
+        self.seen = self.stamps().await;
+    }
+
+    async fn stamps(&self) -> Stamps {
+        let watched = self.watched.borrow().clone();
+        off_thread(move || watched.stamps()).await
     }
 }
 
@@ -137,24 +197,29 @@ struct Watcher {
     inner: RecommendedWatcher,
     watched: Arc<Mutex<Watched>>,
     armed: BTreeSet<PathBuf>,
+    /// What can't be watched, which was said.
+    failed: BTreeSet<PathBuf>,
 }
 
 impl Watcher {
-    fn new(watched: Watched, changed: Arc<Notify>) -> notify::Result<Self> {
+    fn new(watched: Watched, events: Arc<Events>) -> notify::Result<Self> {
         let watched = Arc::new(Mutex::new(watched));
         let about = Arc::clone(&watched);
         let inner = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             let is_about =
                 |path: &PathBuf| about.lock().unwrap_or_else(PoisonError::into_inner).is_about(path);
-            // After an error, or when too much came at once, nobody knows what was missed.
-            let tells = event.map_or(true, |event| {
-                event.need_rescan() || (is_change(&event) && event.paths.iter().any(is_about))
-            });
-            if tells {
-                changed.notify_one();
+            match event {
+                Ok(event) if !event.need_rescan() => {
+                    if is_change(&event) {
+                        let about = event.paths.iter().any(is_about);
+                        if about { &events.change } else { &events.stir }.notify_one();
+                    }
+                }
+                // After an error, or when too much came at once, nobody knows what was missed.
+                _ => events.change.notify_one(),
             }
         })?;
-        Ok(Self { inner, watched, armed: BTreeSet::new() })
+        Ok(Self { inner, watched, armed: BTreeSet::new(), failed: BTreeSet::new() })
     }
 
     fn about(&self, watched: Watched) {
@@ -163,7 +228,11 @@ impl Watcher {
 
     /// Watches what has to be watched, and nothing else.
     fn arm(&mut self) {
-        let places = self.watched.lock().unwrap_or_else(PoisonError::into_inner).places();
+        let (places, every) = {
+            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+            (watched.places(), watched.look_every)
+        };
+        self.failed.retain(|place| places.contains(place));
         for place in std::mem::take(&mut self.armed) {
             // It fails where the place itself is gone, and the watch with it.
             let _ = self.inner.unwatch(&place);
@@ -173,11 +242,16 @@ impl Watcher {
         }
         for place in places {
             match self.inner.watch(&place, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(self.armed.insert(place)),
+                Ok(()) => {
+                    self.failed.remove(&place);
+                    self.armed.insert(place);
+                }
                 Err(error) => {
                     self.armed.remove(&place);
-                    let place = place.display();
-                    tracing::warn!(%place, %error, "can't be watched; SIGHUP and `sandhog reload` have the configuration read again");
+                    if self.failed.insert(place.clone()) {
+                        let place = place.display();
+                        tracing::warn!(%place, %error, ?every, "can't be watched; it is looked at by time alone (deploy.look_every)");
+                    }
                 }
             }
         }
@@ -199,8 +273,9 @@ fn is_change(event: &notify::Event) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
-    use std::fs;
 
     /// A folder with a configuration, and a lookout over it.
     struct Site {
@@ -209,18 +284,24 @@ mod tests {
         teller: watch::Sender<Watched>,
     }
 
-    fn site() -> Site {
+    /// Nothing is looked at by time within any test.
+    const NEVER: Duration = Duration::from_secs(3600);
+
+    async fn site(look_every: Duration) -> Site {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("plugins.d")).expect("a folder");
         fs::create_dir(folder.path().join("built")).expect("a folder");
         fs::write(folder.path().join("sandhog.toml"), "").expect("a file");
         let watched = Watched {
+            look_every,
             daemon_file: folder.path().join("sandhog.toml"),
             plugins: folder.path().join("plugins.d"),
-            components: BTreeSet::from([folder.path().join("built/a.wasm")]),
+            components: BTreeSet::from(
+                ["a.wasm", "a.wasm.sig"].map(|name| folder.path().join("built").join(name)),
+            ),
         };
         let (teller, watched) = watch::channel(watched);
-        Site { folder, lookout: Lookout::new(watched).expect("files can be watched"), teller }
+        Site { folder, lookout: Lookout::new(watched).await, teller }
     }
 
     const PATIENCE: Duration = Duration::from_secs(60);
@@ -234,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_belongs_to_a_configuration_is_heard_of_however_it_is_written() {
-        let mut site = site();
+        let mut site = site(NEVER).await;
         let path = |name: &str| site.folder.path().join(name);
         let (daemon, plugin, component) =
             (path("sandhog.toml"), path("plugins.d/a.toml"), path("built/a.wasm"));
@@ -260,16 +341,49 @@ mod tests {
 
     #[tokio::test]
     async fn whenever_files_are_watched_anew_they_are_to_be_read() {
-        let mut site = site();
+        let mut site = site(NEVER).await;
         site.teller.send_modify(|_| {});
         site.hears("what may have changed while they weren't watched").await;
         drop(site.teller);
         assert!(!site.lookout.calls().await);
     }
 
-    #[test]
-    fn what_does_not_belong_to_it_is_passed_over() {
-        let watched = site().teller.borrow().clone();
+    /// Kubernetes mounts a volume as links through `..data`, and replaces that when the volume changes.
+    #[tokio::test]
+    async fn a_link_on_the_way_to_a_file_that_is_replaced_in_its_folder_is_heard_of() {
+        let mut site = site(NEVER).await;
+        let folder = site.folder.path().join("plugins.d");
+        for version in ["1", "2"] {
+            fs::create_dir(folder.join(version)).expect("a folder");
+            fs::write(folder.join(version).join("a.toml"), version).expect("a file");
+        }
+        symlink("1", folder.join("..data")).expect("a link");
+        symlink("..data/a.toml", folder.join("a.toml")).expect("a link");
+        site.hears("a plugin file that is a link").await;
+        symlink("2", folder.join("..data_tmp")).expect("a link");
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("one folder");
+        site.hears("a volume that was replaced").await;
+    }
+
+    /// As on a network's file system.
+    #[tokio::test]
+    async fn where_no_event_comes_files_are_looked_at_by_time() {
+        let mut site = site(Duration::from_millis(100)).await;
+        site.lookout.watcher = None;
+        let path = |name: &str| site.folder.path().join(name);
+        let files =
+            [path("sandhog.toml"), path("plugins.d/a.toml"), path("built/a.wasm"), path("built/a.wasm.sig")];
+        for file in files {
+            fs::write(&file, "a").expect("a file");
+            site.hears("a file that was written").await;
+            fs::remove_file(&file).expect("it is there");
+            site.hears("a file that was removed").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_belong_to_it_is_passed_over() {
+        let watched = site(NEVER).await.teller.borrow().clone();
         let folder = watched.plugins.parent().expect("a folder").to_owned();
         for name in ["sandhog.db-wal", "plugins.d/a.toml.swp", "plugins.d/a.wasm", "built/b.wasm", "built"] {
             assert!(!watched.is_about(&folder.join(name)), "{name}");
