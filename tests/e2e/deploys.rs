@@ -52,14 +52,14 @@ pub(crate) fn reload(site: &Site) -> (Option<i32>, Value) {
 }
 
 /// Has it read again, and sees that this revision of a plugin is in force.
-fn deployed(site: &Site, name: &str, wasm: &[u8]) {
+pub(crate) fn deployed(site: &Site, name: &str, wasm: &[u8]) {
     let (code, outcome) = reload(site);
     assert_eq!(code, Some(0), "{outcome}");
     assert_eq!(site.standing(name)["revision"], revision(wasm), "{outcome}");
 }
 
 /// The revision that a job ran on, once it has succeeded.
-async fn ran_on(broker: &dyn Broker, acme: &TenantId, job: &NewJob) -> String {
+pub(crate) async fn ran_on(broker: &dyn Broker, acme: &TenantId, job: &NewJob) -> String {
     let record = finished(broker, acme, job.id).await;
     assert_eq!(record.state, State::Succeeded, "{record:?}");
     record.revision.expect("it ran").to_string()
@@ -215,20 +215,42 @@ async fn files_that_change_are_heard_of_and_one_broken_plugin_holds_no_other_bac
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mistake_in_the_toml_changes_nothing_and_says_file_line_and_reason() {
+async fn a_mistake_in_the_daemons_file_changes_nothing_and_says_file_line_and_reason() {
+    let site = Site::new(Backend::Embedded, "");
+    site.plugin("a", &echo("1"), &["a.run"], "");
+    let mut daemon = site.daemon();
+    let right = fs::read(site.config()).expect("it is there");
+    let wrong = [b"limits.fuel = \"much\"\n", &right[..]].concat();
+    site.write("sandhog.toml", &wrong);
+    site.component("a", &echo("2"));
+    let output = site.sandhog(&["reload"]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    for part in ["limits.fuel", "sandhog.toml:1", "nothing was changed"] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    let said = daemon.has_said("reload rejected");
+    assert!(said.contains("sandhog.toml:1"), "{said}");
+    assert_eq!(site.standing("a")["revision"], revision(&echo("1")));
+    site.write("sandhog.toml", &right);
+    deployed(&site, "a", &echo("2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_in_a_plugins_file_leaves_it_as_it_was_and_says_file_line_and_reason() {
     let site = Site::new(Backend::Embedded, "");
     site.plugin("a", &echo("1"), &["a.run"], "");
     let mut daemon = site.daemon();
     site.plugin("a", &echo("2"), &["a.run"], "[limits]\nfuel = \"much\"");
-    let output = site.sandhog(&["reload"]);
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(64), "{stderr}");
-    for part in ["limits.fuel", "a.toml:9", "nothing was changed"] {
-        assert!(stderr.contains(part), "{part}: {stderr}");
+    let (code, outcome) = reload(&site);
+    assert_eq!(code, Some(1), "{outcome}");
+    let said = daemon.has_said("deploy failed");
+    let standing = site.standing("a");
+    for told in [&outcome["changes"][0]["message"], &standing["message"], &said.into()] {
+        let told = told.as_str().expect("it says why");
+        assert!(told.contains("limits.fuel") && told.contains("a.toml:9"), "{told}");
     }
-    let said = daemon.has_said("reload rejected");
-    assert!(said.contains("a.toml:9"), "{said}");
-    assert_eq!(site.standing("a")["revision"], revision(&echo("1")));
+    assert_eq!((&standing["state"], &standing["revision"]), (&"failed".into(), &revision(&echo("1")).into()));
     site.plugin("a", &echo("2"), &["a.run"], "");
     deployed(&site, "a", &echo("2"));
 }
@@ -362,6 +384,7 @@ async fn a_component_that_fails_its_smoke_run_is_not_deployed() {
     site.plugin("a", &echo("1"), &["a.run"], smoke);
     let (broker, acme) = (site.broker().await, tenant("acme"));
     let mut daemon = site.daemon();
+    deployed(&site, "a", &echo("1"));
     for (wasm, why) in [(component_of(TRAP, "2"), "trapped"), (component_of(SPIN, "2"), "out-of-fuel")] {
         site.component("a", &wasm);
         let (code, outcome) = reload(&site);
@@ -389,9 +412,9 @@ async fn what_can_not_be_loaded_at_the_start_is_replaced_by_what_is_kept() {
     assert_eq!(runs_on(&*broker, &acme, echo_job()).await, revision(&echo("1")));
     daemon.signal("TERM");
     assert_eq!(daemon.wait().code(), Some(0));
-    // With nothing kept, there is nothing to start with.
+    // With nothing kept, there is nothing to start it with.
     fs::remove_dir_all(site.path().join("deploys")).expect("it is there");
-    let output = site.sandhog(&["run"]);
+    let output = site.sandhog(&["run", "--strict"]);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && stderr.contains("acme/a"), "{stderr}");
 }
@@ -423,7 +446,7 @@ async fn of_a_tenant_with_signers_only_signed_components_come_into_force_or_back
 
 /// Half the jobs go to the new revision; either side has to run ten times.
 /// A job that fails on a canary has its second attempt on the old revision.
-const CANARY: &str = "[canary]\nshare = 0.5\nruns_min = 10\n[retry]\nmax_attempts = 2\nbackoff = { base = \"20ms\", max = \"20ms\" }";
+pub(crate) const CANARY: &str = "[canary]\nshare = 0.5\nruns_min = 10\n[retry]\nmax_attempts = 2\nbackoff = { base = \"20ms\", max = \"20ms\" }";
 
 /// Deploys a component on trial.
 fn tried(site: &Site, wasm: &[u8]) {
@@ -436,7 +459,7 @@ fn tried(site: &Site, wasm: &[u8]) {
 }
 
 /// Runs jobs until a trial is over; all of them succeed.
-async fn until_decided(site: &Site, broker: &dyn Broker, acme: &TenantId) -> BTreeSet<String> {
+pub(crate) async fn until_decided(site: &Site, broker: &dyn Broker, acme: &TenantId) -> BTreeSet<String> {
     let mut revisions = BTreeSet::new();
     let until = Instant::now() + PATIENCE;
     while site.standing("a")["state"] == "canary" {

@@ -5,9 +5,15 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
-use sandhog_tests::{Backend, Daemon, Site};
+use sandhog_core::id::QueueName;
+use sandhog_core::job::NewJob;
+use sandhog_tests::{
+    Backend, Daemon, PATIENCE, Site, TRAP, component, component_of, hog_job, tenant, with_section,
+};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::deploys::{echo, reload, revision};
+use crate::deploys::{CANARY, deployed, echo, echo_job, ran_on, reload, revision, runs_on, until_decided};
 
 /// Something that is no regular file, and how it is called.
 struct Special {
@@ -83,12 +89,25 @@ fn relink(link: &Path, to: &str) {
     fs::rename(aside, link).expect("one folder");
 }
 
-/// The files of a plugin, in a folder of their own.
-fn files(folder: &Path, wasm: &[u8]) {
-    let toml = "[plugin]\nname = \"a\"\ntenant = \"acme\"\ncomponent = \"a.wasm\"\nkinds = [\"a.run\"]\n";
+/// The files of a plugin of tenant `acme`, in a folder.
+fn files(folder: &Path, name: &str, wasm: &[u8], kinds: &[&str], more: &str) {
+    let kinds = kinds.iter().map(|kind| format!("\"{kind}\"")).collect::<Vec<_>>().join(", ");
+    let head = format!("[plugin]\nname = \"{name}\"\ntenant = \"acme\"\ncomponent = \"{name}.wasm\"\n");
     fs::create_dir_all(folder).expect("a folder");
-    fs::write(folder.join("a.wasm"), wasm).expect("a file");
-    fs::write(folder.join("a.toml"), toml).expect("a file");
+    fs::write(folder.join(format!("{name}.wasm")), wasm).expect("a file");
+    fs::write(folder.join(format!("{name}.toml")), format!("{head}kinds = [{kinds}]\n{more}\n"))
+        .expect("a file");
+}
+
+/// Has a site take its plugins from behind a link, which is returned.
+fn releases(site: &Site) -> PathBuf {
+    let text = fs::read_to_string(site.config()).expect("it is there");
+    site.write("sandhog.toml", format!("plugins = \"current\"\n{text}").as_bytes());
+    site.path().join("current")
+}
+
+fn hog() -> Vec<u8> {
+    fs::read(component("hog")).expect("it was built")
 }
 
 fn is_deployed(daemon: &mut Daemon, wasm: &[u8]) {
@@ -101,7 +120,7 @@ async fn a_volume_of_kubernetes_is_deployed_when_its_data_is_replaced() {
     let site = Site::new(Backend::Embedded, "[deploy]\nlook_every = \"1h\"");
     let volume = site.path().join("plugins.d");
     for (version, wasm) in [("..1", echo("1")), ("..2", echo("2"))] {
-        files(&volume.join(version), &wasm);
+        files(&volume.join(version), "a", &wasm, &["a.run"], "");
     }
     symlink("..1", volume.join("..data")).expect("a link");
     for name in ["a.toml", "a.wasm"] {
@@ -115,17 +134,259 @@ async fn a_volume_of_kubernetes_is_deployed_when_its_data_is_replaced() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_deployed_when_the_link_to_the_current_one_is_replaced() {
     let site = Site::new(Backend::Embedded, "[deploy]\nlook_every = \"100ms\"");
-    let text = fs::read_to_string(site.config()).expect("it is there");
-    site.write("sandhog.toml", format!("plugins = \"current\"\n{text}").as_bytes());
-    let releases = site.path().join("releases");
+    let current = releases(&site);
     for version in ["1", "2", "3"] {
-        files(&releases.join(version), &echo(version));
+        files(&site.path().join("releases").join(version), "a", &echo(version), &["a.run"], "");
     }
-    let current = site.path().join("current");
     relink(&current, "releases/1");
     let mut daemon = site.daemon();
     for version in ["2", "3"] {
         relink(&current, &format!("releases/{version}"));
         is_deployed(&mut daemon, &echo(version));
     }
+}
+
+/// A mistake in a plugin of tenant `acme`: what its TOML says beyond its head, what lies in the place of its files, and
+/// what is said of it.
+struct Mistake {
+    more: &'static str,
+    make: fn(&Site),
+    said: &'static str,
+}
+
+const MISTAKES: [Mistake; 6] = [
+    Mistake { more: "not TOML", make: |_| {}, said: "this is not TOML" },
+    Mistake { more: "[retry]\nbackof = 1", make: |_| {}, said: "did you mean `backoff`?" },
+    Mistake {
+        more: "[grants]\nsecrets = [\"KEY\"]\n[secrets]\nKEY = { file = \"none\" }",
+        make: |_| {},
+        said: "grants.secrets[0]: can't read",
+    },
+    Mistake {
+        more: "[grants]\ndirs = [{ host = \"none\", guest = \"/none\" }]",
+        make: |_| {},
+        said: "can't grant",
+    },
+    Mistake { more: "", make: |site| site.component("bad", b"garbage"), said: "plugin acme/bad" },
+    Mistake {
+        more: "",
+        make: |site| {
+            let file = site.path().join("plugins.d/bad.toml");
+            remove(&file);
+            mkfifoat(CWD, file, Mode::RUSR | Mode::WUSR).expect("a pipe");
+        },
+        said: "a named pipe",
+    },
+];
+
+/// Whatever is in force of other tenants, this is.
+fn good(site: Site) -> Site {
+    let good = "kinds = [\"hog.echo\"]\nqueue = \"hogs\"";
+    site.with_plugin("good", "globex", &component("hog"), good)
+}
+
+fn good_job() -> NewJob {
+    hog_job("hog.echo", "7")
+}
+
+/// What `sandhog plugins` says of the plugin that fails, however much is known of it.
+fn failure(site: &Site) -> String {
+    let plugins = site.json(&["plugins"]);
+    let plugins = plugins["plugins"].as_array().expect("a list");
+    let failed: Vec<_> = plugins.iter().filter(|plugin| plugin["state"] == "failed").collect();
+    let [failed] = failed[..] else { panic!("one has failed: {plugins:?}") };
+    failed["message"].as_str().expect("it says why").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_in_one_plugin_keeps_the_daemon_from_starting_only_if_that_is_wanted() {
+    for Mistake { more, make, said } in MISTAKES {
+        let site = good(Site::new(Backend::Embedded, ""));
+        site.plugin("bad", &echo("1"), &["a.run"], more);
+        make(&site);
+        let strict = site.sandhog(&["run", "--strict"]);
+        let stderr = String::from_utf8_lossy(&strict.stderr);
+        assert!(!strict.status.success() && stderr.contains(said), "{said}: {stderr}");
+        let check = site.sandhog(&["check"]);
+        let stderr = String::from_utf8_lossy(&check.stderr);
+        assert!(!check.status.success() && stderr.contains(said), "{said}: {stderr}");
+
+        let mut daemon = site.daemon();
+        daemon.has_said("deploy failed");
+        assert!(failure(&site).contains(said), "{said}: {}", failure(&site));
+        let broker = site.broker().await;
+        runs_on(&*broker, &tenant("globex"), good_job()).await;
+        // Mended, it is as good as any other.
+        let file = site.path().join("plugins.d/bad.toml");
+        remove(&file);
+        site.plugin("bad", &echo("2"), &["a.run"], "");
+        deployed(&site, "bad", &echo("2"));
+        assert_eq!(runs_on(&*broker, &tenant("acme"), echo_job()).await, revision(&echo("2")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_in_one_plugin_holds_no_other_change_back_and_what_it_had_in_force_stays() {
+    for Mistake { more, make, said } in MISTAKES {
+        let site = good(Site::new(Backend::Embedded, ""));
+        site.plugin("bad", &echo("1"), &["a.run"], "");
+        site.plugin("other", &echo("other 1"), &["b.run"], "");
+        let _daemon = site.daemon();
+        let broker = site.broker().await;
+        site.plugin("bad", &echo("1"), &["a.run"], more);
+        make(&site);
+        site.component("other", &echo("other 2"));
+        let (code, outcome) = reload(&site);
+        assert_eq!((code, &outcome["outcome"]), (Some(1), &"applied".into()), "{outcome}");
+        assert_eq!(site.standing("other")["revision"], revision(&echo("other 2")));
+        assert!(failure(&site).contains(said), "{said}: {}", failure(&site));
+        assert_eq!(site.standing("bad")["revision"], revision(&echo("1")));
+        assert_eq!(runs_on(&*broker, &tenant("acme"), echo_job()).await, revision(&echo("1")));
+        runs_on(&*broker, &tenant("globex"), good_job()).await;
+    }
+}
+
+/// A smoke run that goes on until the test lets it go.
+struct SmokeRun {
+    waited_for: TcpListener,
+}
+
+impl SmokeRun {
+    /// The daemon's file has to let it last.
+    const LIMITS: &str = "[limits]\ntimeout = \"1h\"\nhttp_timeout = \"1h\"";
+
+    async fn new() -> Self {
+        Self { waited_for: TcpListener::bind("127.0.0.1:0").await.expect("a port") }
+    }
+
+    /// What the TOML of its plugin says of it.
+    fn toml(&self) -> String {
+        let address = self.waited_for.local_addr().expect("it is bound");
+        format!(
+            "[grants]\nhttp = [{{ to = \"{address}\", private = \"allow\" }}]\n\
+             [smoke]\nkind = \"hog.fetch\"\npayload = '{{\"url\": \"http://{address}/\"}}'\n"
+        )
+    }
+
+    /// Waits until it goes on.
+    async fn begun(&self) -> TcpStream {
+        let began = tokio::time::timeout(PATIENCE, self.waited_for.accept()).await;
+        began.expect("the smoke run began").expect("a connection").0
+    }
+}
+
+/// Lets a smoke run go.
+async fn let_go(mut smoke_run: TcpStream) {
+    smoke_run.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.expect("it waits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smoke_run_of_one_plugin_holds_up_no_deploy_rollback_or_verdict_of_another() {
+    let site = Site::new(Backend::Embedded, SmokeRun::LIMITS);
+    site.plugin("a", &echo("a1"), &["a.run"], CANARY);
+    site.plugin("b", &echo("b1"), &["b.run"], "");
+    let mut daemon = site.daemon();
+    site.component("b", &echo("b2"));
+    deployed(&site, "b", &echo("b2"));
+    let (smoke, slow) = (SmokeRun::new().await, with_section(&hog(), "slow"));
+    site.plugin("slow", &slow, &["hog.fetch"], &smoke.toml());
+    let smoke_run = smoke.begun().await;
+
+    site.component("b", &echo("b3"));
+    is_deployed(&mut daemon, &echo("b3"));
+    let back = site.json(&["plugin", "rollback", "b"]);
+    assert_eq!(back["revision"], revision(&echo("b2")));
+    site.component("a", &component_of(TRAP, "a2"));
+    daemon.has_said("canary-started");
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    until_decided(&site, &*broker, &acme).await;
+    assert_eq!(site.standing("a")["state"], "rolled-back");
+
+    let plugins = site.json(&["plugins"]);
+    assert_eq!(plugins["plugins"].as_array().map(Vec::len), Some(2), "it is not deployed yet: {plugins}");
+    let_go(smoke_run).await;
+    is_deployed(&mut daemon, &slow);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_smoke_run_holds_up_no_start() {
+    let site = good(Site::new(Backend::Embedded, SmokeRun::LIMITS));
+    let smoke = SmokeRun::new().await;
+    let (first, second) = (with_section(&hog(), "first"), with_section(&hog(), "second"));
+    site.plugin("slow", &first, &["hog.fetch"], &smoke.toml());
+    let mut daemon = site.daemon();
+    let smoke_run = smoke.begun().await;
+    let broker = site.broker().await;
+    runs_on(&*broker, &tenant("globex"), good_job()).await;
+    let_go(smoke_run).await;
+    is_deployed(&mut daemon, &first);
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
+    // Of a plugin that was in force before, that is, meanwhile.
+    site.component("slow", &second);
+    let mut daemon = site.daemon();
+    let smoke_run = smoke.begun().await;
+    assert_eq!(site.standing("slow")["revision"], revision(&first));
+    let_go(smoke_run).await;
+    is_deployed(&mut daemon, &second);
+    assert_eq!(site.standing("slow")["revision"], revision(&second));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_last_is_deployed_whatever_goes_on_of_the_same_plugin() {
+    let site = Site::new(Backend::Embedded, SmokeRun::LIMITS);
+    site.plugin("a", &hog(), &["hog.fetch", "hog.echo"], "");
+    let mut daemon = site.daemon();
+    let smoke = SmokeRun::new().await;
+    site.plugin("a", &hog(), &["hog.fetch", "hog.echo"], &smoke.toml());
+    let _goes_on = smoke.begun().await;
+    let mended = with_section(&hog(), "mended");
+    site.component("a", &mended);
+    let_go(smoke.begun().await).await;
+    is_deployed(&mut daemon, &mended);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_goes_to_another_plugin_is_handled_until_that_is_ready() {
+    let site =
+        Site::new(Backend::Embedded, &format!("{}\n[deploy]\nlook_every = \"100ms\"", SmokeRun::LIMITS));
+    let current = releases(&site);
+    let release = |name: &str| site.path().join("releases").join(name);
+    files(&release("1"), "gone", &echo("1"), &["a.run"], "");
+    files(&release("1"), "old", &hog(), &["hog.echo", "hog.fetch"], "");
+    let (smoke, new) = (SmokeRun::new().await, with_section(&hog(), "new"));
+    files(&release("2"), "new", &new, &["a.run", "hog.fetch"], &smoke.toml());
+    files(&release("2"), "old", &hog(), &["hog.echo"], "");
+    relink(&current, "releases/1");
+    let mut daemon = site.daemon();
+    daemon.has_said("nothing has changed");
+    relink(&current, "releases/2");
+    let smoke_run = smoke.begun().await;
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let job = NewJob { queue: QueueName::parse("default").expect("valid"), ..echo_job() };
+    assert_eq!(runs_on(&*broker, &acme, job).await, revision(&echo("1")));
+    let_go(smoke_run).await;
+    is_deployed(&mut daemon, &new);
+    daemon.has_said("deploy: removed");
+    let plugins = site.json(&["plugins"]);
+    assert_eq!(plugins["plugins"].as_array().map(Vec::len), Some(2), "{plugins}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_revision_that_can_not_be_loaded_just_now_is_loaded_when_it_can_be() {
+    let site = Site::new(Backend::Embedded, "");
+    let (granted, away) = (site.path().join("granted"), site.path().join("away"));
+    fs::create_dir(&granted).expect("a folder");
+    let grants = "[grants]\ndirs = [{ host = \"../granted\", guest = \"/granted\" }]";
+    site.plugin("a", &echo("1"), &["a.run"], grants);
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut daemon = site.daemon();
+    site.component("a", &echo("2"));
+    deployed(&site, "a", &echo("2"));
+    fs::rename(&granted, &away).expect("one folder");
+    let pinned = NewJob { pinned: Some(sandhog_engine::revision_of(&echo("1"))), ..echo_job() };
+    broker.enqueue(&acme, std::slice::from_ref(&pinned)).await.expect("the broker is up");
+    daemon.has_said("a kept revision can't be loaded");
+    fs::rename(&away, &granted).expect("one folder");
+    assert_eq!(ran_on(&*broker, &acme, &pinned).await, revision(&echo("1")));
 }

@@ -19,7 +19,7 @@ use super::loading::{failure, load_all};
 use super::render::check::{self as render, CheckDocument, LoadedDocument, ProblemDocument};
 use super::render::of;
 use crate::broker::Access;
-use crate::config::{self, Broker, Config};
+use crate::config::{self, Broker, Config, Problems};
 
 /// Check the configuration, every component and the broker; print what would be in force
 #[derive(Debug, Args)]
@@ -45,6 +45,8 @@ impl Check {
         };
         let (loaded, errors) = load(&config, console).await?;
         let mut failures: Vec<Failure> = Vec::new();
+        let problems = config.problems();
+        failures.extend(problems.clone().map(Failure::from));
         if !errors.is_empty() {
             failures.push(failure(&errors));
         }
@@ -56,7 +58,9 @@ impl Check {
             }
         }
         let mut document = CheckDocument::new(path, &config, loaded, warnings);
-        document.errors = failures.iter().map(|failure| failure.message.clone()).collect();
+        let beyond = failures.iter().skip(usize::from(problems.is_some()));
+        document.errors = beyond.map(|failure| failure.message.clone()).collect();
+        document.problems = problems.iter().flat_map(Problems::iter).map(ProblemDocument::from).collect();
         document.ok = failures.is_empty();
         if document.ok || console.format == Format::Json {
             console.show(&document, || render::check(&config, &document, console.paint()))?;

@@ -11,7 +11,7 @@ use sandhog_core::reason::Reason;
 
 use super::exit::{Exit, Failure};
 use crate::broker::Access;
-use crate::config::{self, Config, Plugin, Problems, nearest};
+use crate::config::{self, Config, Plugin, nearest};
 
 /// A configuration, and its broker.
 pub(super) struct Client {
@@ -24,11 +24,12 @@ pub(super) struct Client {
 /// Reads a configuration for whoever only talks to the broker, and warns of the plugin files that are left out. Says whether
 /// there are any.
 pub(super) fn load(path: &Path) -> Result<(Config, bool), Failure> {
-    let (config, problems) = config::load_for_broker(path)?;
-    for problem in problems.iter().flat_map(Problems::iter) {
+    let config = config::load_for_broker(path)?;
+    for problem in config.broken.iter().flat_map(|broken| broken.problems.iter()) {
         tracing::warn!("a plugin file is left out: {}", problem.one_line());
     }
-    Ok((config, problems.is_some()))
+    let incomplete = !config.broken.is_empty();
+    Ok((config, incomplete))
 }
 
 impl Client {
@@ -39,9 +40,10 @@ impl Client {
         Ok(Self { config, broker, incomplete })
     }
 
-    /// A configuration that is whole, and its broker.
+    /// A configuration that was read already, and its broker.
     pub(super) fn of(config: Config, broker: Arc<dyn Broker>) -> Self {
-        Self { config, broker, incomplete: false }
+        let incomplete = !config.broken.is_empty();
+        Self { config, broker, incomplete }
     }
 
     /// The tenant that is meant, or all of them if none is.

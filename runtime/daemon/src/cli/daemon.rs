@@ -23,7 +23,7 @@ use crate::app::{self, Parts};
 use crate::broker::Access;
 use crate::config::{self, Config};
 use crate::control;
-use crate::deploy::{self, Handle, StartError, Started};
+use crate::deploy::{self, Failing, Handle, StartError, Started};
 use crate::drain::Shutdown;
 use crate::outage::once_reached;
 
@@ -36,6 +36,9 @@ pub(super) struct Run {
     /// For whom to log, on standard error
     #[arg(long, value_name = "FORMAT", default_value = "pretty")]
     log_format: LogFormat,
+    /// Don't start if a plugin's file is wrong, or a plugin can't be loaded and no earlier revision of it is kept
+    #[arg(long)]
+    strict: bool,
 }
 
 /// How much to log.
@@ -59,12 +62,17 @@ impl Run {
     }
 
     pub(super) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
-        serve(config, config::load_to_run(config)?).await
+        let failing = if self.strict { Failing::Refused } else { Failing::LeftOut };
+        serve(config, config::load_to_run(config)?, failing).await
     }
 }
 
 /// Runs a daemon, whose file is at `path`, until it is told to stop.
-pub(super) async fn serve(path: &Path, config: Config) -> Result<Exit, Failure> {
+pub(super) async fn serve(path: &Path, config: Config, failing: Failing) -> Result<Exit, Failure> {
+    let config = match failing {
+        Failing::Refused => config.strict()?,
+        Failing::LeftOut => config,
+    };
     raise_open_files();
     let unheard = |cause| Failure::io("listen for signals", &cause);
     let mut signals = Signals::new().map_err(unheard)?;
@@ -74,7 +82,7 @@ pub(super) async fn serve(path: &Path, config: Config) -> Result<Exit, Failure> 
         connection = crate::broker::connect(&config, Access::Serve) => connection?,
         name = signals.next() => return Ok(stopped_early(name)),
     };
-    let exit = serve_on(&connection.broker, path, config, &mut signals, hangups).await?;
+    let exit = serve_on(&connection.broker, path, (config, failing), &mut signals, hangups).await?;
     connection.close().await;
     tracing::info!("stopped");
     Ok(exit)
@@ -84,12 +92,12 @@ pub(super) async fn serve(path: &Path, config: Config) -> Result<Exit, Failure> 
 async fn serve_on(
     broker: &Arc<dyn Broker>,
     path: &Path,
-    config: Config,
+    (config, failing): (Config, Failing),
     signals: &mut Signals,
     hangups: Signal,
 ) -> Result<Exit, Failure> {
     let (parts, started) = tokio::select! {
-        prepared = prepare(broker, path, &config) => prepared?,
+        prepared = prepare(broker, path, &config, failing) => prepared?,
         name = signals.next() => return Ok(stopped_early(name)),
     };
     // Dropped at the end, which ends them.
@@ -124,6 +132,7 @@ async fn prepare(
     broker: &Arc<dyn Broker>,
     path: &Path,
     config: &Config,
+    failing: Failing,
 ) -> Result<(Parts<Engine>, Started), Failure> {
     let ambient = Ambient::system();
     let of_broker = once_reached(&ambient, async || broker.check().await).await?;
@@ -131,7 +140,8 @@ async fn prepare(
         tracing::warn!("{warning}");
     }
     let engine = Engine::new(config.engine_settings())?;
-    let started = deploy::start(config.clone(), path.to_owned(), engine.clone(), ambient.clone()).await;
+    let started = deploy::start(config.clone(), path.to_owned(), engine.clone(), ambient.clone(), failing);
+    let started = started.await;
     let started = started.map_err(|error| match error {
         StartError::Store(error) => Failure::new(error.to_string()),
         StartError::Plugins(errors) => failure(&errors),

@@ -170,7 +170,8 @@ async fn revision(config: &Path, route: &Route<'_>, wanted: &str) -> Result<Revi
     let Reply::Plugins { plugins } = ask_daemon(config, &Request::Plugins).await? else {
         return Err(unexpected());
     };
-    let standing = plugins.iter().find(|plugin| plugin.tenant == tenant && plugin.plugin == name);
+    let standing =
+        plugins.iter().find(|plugin| plugin.tenant.as_deref() == Some(tenant) && plugin.plugin == name);
     let found: Vec<&String> = match standing {
         Some(standing) if wanted == "current" => standing.revision.iter().collect(),
         Some(standing) => {

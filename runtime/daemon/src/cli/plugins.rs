@@ -37,7 +37,7 @@ impl Plugins {
         let Reply::Plugins { mut plugins } = ask_daemon(config, &Request::Plugins).await? else {
             return Err(unexpected());
         };
-        plugins.retain(|plugin| is_meant(Some(&plugin.tenant)));
+        plugins.retain(|plugin| is_meant(plugin.tenant.as_deref()));
         console.show(&PluginsDocument::new(&plugins), || render::plugins(&plugins, console.paint()))?;
         Ok(Exit::Ok)
     }

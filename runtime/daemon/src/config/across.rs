@@ -243,7 +243,7 @@ impl<'c> Plugins<'c> {
         Self { daemon_file, daemon, tenants, outside, names: BTreeMap::new(), kinds: BTreeMap::new() }
     }
 
-    /// Checks one more plugin.
+    /// Checks one more plugin; none if something is wrong with its file.
     pub(super) fn check(&mut self, file: &File, draft: PluginDraft) -> Option<Plugin> {
         self.unique(file, &draft);
         if let Some(payload) = draft.payload {
@@ -270,6 +270,11 @@ impl<'c> Plugins<'c> {
         if let Some(concurrency) = draft.concurrency {
             at_most(file, "limits.concurrency", concurrency.get(), FLEET_CONCURRENCY_MAX);
         }
+        if file.has_problems() {
+            // What can't be used takes nothing from others.
+            return None;
+        }
+        self.take(file, &draft);
         Some(Plugin {
             name: draft.name,
             tenant: draft.tenant,
@@ -293,23 +298,28 @@ impl<'c> Plugins<'c> {
     }
 
     /// Within a tenant, a name and a kind belong to one plugin.
-    fn unique(&mut self, file: &File, draft: &PluginDraft) {
+    fn unique(&self, file: &File, draft: &PluginDraft) {
         let (tenant, name) = (&draft.tenant, &draft.name);
         if let Some(first) = self.names.get(&(tenant.clone(), name.clone())) {
             let problem = format!("tenant \"{tenant}\" has a plugin \"{name}\" already");
             file.note(file.problem("plugin.name", problem).rule(format!("the other one is in {first}")));
-        } else {
-            self.names.insert((tenant.clone(), name.clone()), file.line_of("plugin.name"));
         }
         for (n, kind) in draft.kinds.iter().enumerate() {
-            let key = format!("plugin.kinds[{n}]");
-            let place = file.line_of(&key);
-            if let Some(first) = self.kinds.insert((tenant.clone(), kind.clone()), place)
-                && !draft.kinds[..n].contains(kind)
-            {
+            if let Some(first) = self.kinds.get(&(tenant.clone(), kind.clone())) {
+                let key = format!("plugin.kinds[{n}]");
                 let problem = format!("tenant \"{tenant}\" has a plugin for \"{kind}\" already");
                 file.note(file.problem(&key, problem).rule(format!("the other one is in {first}")));
             }
+        }
+    }
+
+    /// From now on its name and kinds are taken.
+    fn take(&mut self, file: &File, draft: &PluginDraft) {
+        let tenant = &draft.tenant;
+        self.names.insert((tenant.clone(), draft.name.clone()), file.line_of("plugin.name"));
+        for (n, kind) in draft.kinds.iter().enumerate() {
+            let place = file.line_of(&format!("plugin.kinds[{n}]"));
+            self.kinds.insert((tenant.clone(), kind.clone()), place);
         }
     }
 

@@ -1,8 +1,9 @@
 //! What the operator wrote, checked: every value in here is valid, and fits with the others.
 //!
-//! [`load`] reads the daemon's file and the folder of plugin files beside it. Either the whole of it is right, or all
-//! that is wrong with it comes back at once, each with its place. Each part is handed by value to whatever it
-//! configures; nobody else reads files or the environment.
+//! [`load`] reads the daemon's file and the folder of plugin files beside it. The daemon's file is either right as a
+//! whole, or all that is wrong comes back at once, each with its place. A plugin file that is wrong is left out, and comes
+//! along with what is wrong with it: it is the business of its plugin alone, unless somebody asks for [`Config::strict`].
+//! Each part is handed by value to whatever it configures; nobody else reads files or the environment.
 //!
 //! ```text
 //! sandhog.toml ──┐ fields: key by key, typed;     across: what only
@@ -25,11 +26,12 @@ mod tests;
 pub mod units;
 mod value;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use sandhog_broker::sealed::Keyring;
@@ -72,8 +74,22 @@ pub struct Config {
     pub plugins_folder: PathBuf,
     /// The teams.
     pub tenants: BTreeMap<TenantId, Tenant>,
-    /// Their plugins. Every tenant and name pair, and every tenant and kind pair, is there once.
+    /// Their plugins. Every tenant and name pair is there once; so is every tenant and kind pair, but for plugins that stay
+    /// as they were (see [`load_again`]).
     pub plugins: Vec<Plugin>,
+    /// The plugin files that are wrong.
+    pub broken: Vec<BrokenFile>,
+}
+
+/// A plugin file that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenFile {
+    /// The file.
+    pub file: PathBuf,
+    /// Whose plugin it has, and its name, as far as that can be told. No other file has that plugin.
+    pub plugin: Option<(TenantId, PluginName)>,
+    /// All that is wrong with it.
+    pub problems: Problems,
 }
 
 /// Where jobs live.
@@ -236,34 +252,50 @@ impl std::fmt::Debug for Smoke {
     }
 }
 
+/// How many deploys go on at once. Most of them wait, for the compiler, of which one works at a time, or for whatever their
+/// smoke run waits for.
+pub(crate) fn deploys_at_once() -> NonZeroUsize {
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    cores.saturating_mul(DEPLOYS_A_CORE).max(DEPLOYS_MIN)
+}
+
+const DEPLOYS_A_CORE: NonZeroUsize = NonZeroUsize::new(2).expect("it is not zero");
+const DEPLOYS_MIN: NonZeroUsize = NonZeroUsize::new(4).expect("it is not zero");
+
 /// A larger file is no configuration.
 const FILE_MAX: Bytes = Bytes::mib(1);
 
 /// Reads the daemon's file and the plugin files that belong to it.
 ///
 /// # Errors
-/// All that is wrong with them.
+/// All that is wrong with the files, if the daemon's is among them.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    load_from(path, Outside { env: &from_environment, follow: Follow::All })
+    load_from(path, Outside { env: &from_environment, follow: Follow::All }, None)
 }
 
-/// As [`load`], for a daemon: components need not be there, as a plugin without one is a deploy that fails, and
-/// nothing that keeps the others.
-///
-/// # Errors
-/// All that is wrong with the files.
-pub fn load_to_run(path: &Path) -> Result<Config, Problems> {
-    load_from(path, Outside { env: &from_environment, follow: Follow::Secrets })
-}
-
-/// As [`load`], for whoever only talks to the broker: secrets are not fetched (no plugin has any), and components need
-/// not be there. A plugin file that is wrong is left out, as it is no business of another team's producers; what is wrong
-/// with it comes with the rest.
+/// As [`load`], for a daemon: components need not be there, as a plugin without one is a deploy that fails.
 ///
 /// # Errors
 /// All that is wrong with the files, if the daemon's is among them.
-pub fn load_for_broker(path: &Path) -> Result<(Config, Option<Problems>), Problems> {
-    load_partly(path, Outside { env: &from_environment, follow: Follow::BrokerAlone })
+pub fn load_to_run(path: &Path) -> Result<Config, Problems> {
+    load_from(path, Outside { env: &from_environment, follow: Follow::Secrets }, None)
+}
+
+/// As [`load_to_run`], for a daemon that runs: a plugin whose file is wrong now stays as it was `before`.
+///
+/// # Errors
+/// All that is wrong with the files, if the daemon's is among them.
+pub fn load_again(path: &Path, before: &Config) -> Result<Config, Problems> {
+    load_from(path, Outside { env: &from_environment, follow: Follow::Secrets }, Some(before))
+}
+
+/// As [`load`], for whoever only talks to the broker: secrets are not fetched (no plugin has any), and components need
+/// not be there.
+///
+/// # Errors
+/// All that is wrong with the files, if the daemon's is among them.
+pub fn load_for_broker(path: &Path) -> Result<Config, Problems> {
+    load_from(path, Outside { env: &from_environment, follow: Follow::BrokerAlone }, None)
 }
 
 /// The folder of deploys that a daemon's file names, whatever else is wrong with it.
@@ -319,23 +351,14 @@ fn from_environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-fn load_from(path: &Path, outside: Outside<'_>) -> Result<Config, Problems> {
-    match load_partly(path, outside)? {
-        (config, None) => Ok(config),
-        (_, Some(problems)) => Err(problems),
-    }
-}
-
-/// What can be used of a configuration whose daemon file is right, and what is wrong with plugin files, which are left out.
-fn load_partly(path: &Path, outside: Outside<'_>) -> Result<(Config, Option<Problems>), Problems> {
+fn load_from(path: &Path, outside: Outside<'_>, before: Option<&Config>) -> Result<Config, Problems> {
     let daemon_file = match text_of(path) {
         Ok(text) => File::new(path.to_owned(), &text),
         Err(problem) => return Err(Problems::one(Problem::of_file(path, problem).help(STARTER))),
     };
     let daemon = daemon_file.read(|fields| daemon::read(fields, outside));
-    let mut problems = Vec::new();
     let mut drafts = Vec::new();
-    let mut spoilt = Vec::new();
+    let mut broken = Vec::new();
     let paths = match &daemon {
         Some(daemon) => plugin_files(&daemon_file, daemon),
         None => Vec::new(),
@@ -346,43 +369,73 @@ fn load_partly(path: &Path, outside: Outside<'_>) -> Result<(Config, Option<Prob
                 let file = File::new(path, &text);
                 match file.read(|fields| plugin::read(fields, outside)).flatten() {
                     Some(draft) => drafts.push((file, draft)),
-                    None => spoilt.push(file),
+                    None => broken.push(BrokenFile::new(file, None)),
                 }
             }
-            Err(problem) => problems.push(Problem::of_file(&path, problem)),
+            Err(problem) => {
+                let problems = Problems::one(Problem::of_file(&path, problem));
+                broken.push(BrokenFile { file: path, plugin: None, problems });
+            }
         }
     }
-    let config = daemon.and_then(|daemon| assemble(&daemon_file, daemon, &mut spoilt, drafts, outside));
-    problems.extend(spoilt.into_iter().flat_map(File::into_problems));
+    let config =
+        daemon.and_then(|daemon| assemble(&daemon_file, daemon, &mut broken, drafts, outside, before));
     let of_daemon = daemon_file.into_problems();
     match config {
-        Some(config) if of_daemon.is_empty() => Ok((config, Problems::some(problems, path))),
+        Some(config) if of_daemon.is_empty() => Ok(Config { broken, ..config }),
         _ => {
-            problems.extend(of_daemon);
+            let of_plugins = broken.iter().flat_map(|broken| broken.problems.iter().cloned());
+            let problems = of_daemon.into_iter().chain(of_plugins).collect();
             Err(Problems::some(problems, path).expect("whatever kept it from being read was noted"))
         }
     }
 }
 
+impl BrokenFile {
+    /// A file that was read, and something is wrong with.
+    fn new(file: File, plugin: Option<(TenantId, PluginName)>) -> Self {
+        let name = file.name().to_owned();
+        let problems = Problems::some(file.into_problems(), &name);
+        Self { file: name, plugin, problems: problems.expect("whatever kept it from being used was noted") }
+    }
+}
+
 const STARTER: &str = "`sandhog dev` writes one to start with; `--config PATH` names another";
 
-/// Puts together what was read. Files that were read through go to `done`, with what is wrong with them.
+/// Puts together what was read. Plugin files that turn out to be wrong go to `broken`.
 fn assemble(
     daemon_file: &File,
     daemon: daemon::Daemon,
-    done: &mut Vec<File>,
+    broken: &mut Vec<BrokenFile>,
     drafts: Vec<(File, plugin::PluginDraft)>,
     outside: Outside<'_>,
+    before: Option<&Config>,
 ) -> Option<Config> {
     across::daemon(daemon_file, &daemon);
-    let tenants = across::tenants(&daemon, &drafts);
+    let mut tenants = across::tenants(&daemon, &drafts);
     let mut checked = across::Plugins::new(daemon_file, &daemon, &tenants, outside);
     let mut plugins = Vec::new();
     for (file, draft) in drafts {
-        let plugin = checked.check(&file, draft);
-        plugins.extend(plugin.filter(|_| !file.has_problems()));
-        done.push(file);
+        let key = (draft.tenant.clone(), draft.name.clone());
+        match checked.check(&file, draft) {
+            Some(plugin) => plugins.push(plugin),
+            None if file.has_problems() => broken.push(BrokenFile::new(file, Some(key))),
+            // What is wrong is in the daemon's file.
+            None => {}
+        }
     }
+    broken.sort_by(|a, b| a.file.cmp(&b.file));
+    for plugin in staying(&plugins, broken, before) {
+        // The plugins name the tenants, if the daemon's file doesn't.
+        let terms = before.and_then(|before| before.tenants.get(&plugin.tenant));
+        if let (true, Some(terms)) = (daemon.tenants.is_empty(), terms) {
+            tenants.entry(plugin.tenant.clone()).or_insert_with(|| terms.clone());
+        }
+        if tenants.contains_key(&plugin.tenant) {
+            plugins.push(plugin);
+        }
+    }
+    plugins.sort_by(|a, b| a.file.cmp(&b.file));
     Some(Config {
         broker: daemon.broker?,
         lease: daemon.lease,
@@ -394,7 +447,23 @@ fn assemble(
         plugins_folder: daemon.plugins.0,
         tenants,
         plugins,
+        broken: Vec::new(),
     })
+}
+
+/// The plugins of before whose files are wrong now. Each broken file gets to know which plugin it has: that one, or the one
+/// that it names itself; none if another file has that.
+fn staying(right: &[Plugin], broken: &mut [BrokenFile], before: Option<&Config>) -> Vec<Plugin> {
+    let mut taken: BTreeSet<(TenantId, PluginName)> =
+        right.iter().map(|plugin| (plugin.tenant.clone(), plugin.name.clone())).collect();
+    let mut stay = Vec::new();
+    for BrokenFile { file, plugin, .. } in broken {
+        let before = before.iter().flat_map(|before| &before.plugins).find(|before| before.file == *file);
+        let key = before.map(|before| (before.tenant.clone(), before.name.clone())).or_else(|| plugin.take());
+        *plugin = key.filter(|key| taken.insert(key.clone()));
+        stay.extend(before.filter(|_| plugin.is_some()).cloned());
+    }
+    stay
 }
 
 /// The plugin files, in order of name.
@@ -437,13 +506,32 @@ fn text_of(path: &Path) -> Result<String, String> {
 }
 
 impl Config {
+    /// The configuration, if no plugin file is wrong.
+    ///
+    /// # Errors
+    /// All that is wrong with plugin files.
+    pub fn strict(self) -> Result<Self, Problems> {
+        match self.problems() {
+            None => Ok(self),
+            Some(problems) => Err(problems),
+        }
+    }
+
+    /// All that is wrong with plugin files, if anything is.
+    #[must_use]
+    pub fn problems(&self) -> Option<Problems> {
+        let problems = self.broken.iter().flat_map(|broken| broken.problems.iter().cloned());
+        Problems::some(problems.collect(), Path::new(""))
+    }
+
     /// The engine's settings, for a process of the command `sandhog`: it is started again to compile.
     #[must_use]
     pub fn engine_settings(&self) -> sandhog_engine::Config {
+        let smoke_runs = u32::try_from(deploys_at_once().get()).unwrap_or(u32::MAX);
         sandhog_engine::Config {
             guest_threads: self.engine.threads,
-            // One more, for a smoke run.
-            instances: self.engine.concurrency.saturating_add(1),
+            // One more for each smoke run.
+            instances: self.engine.concurrency.saturating_add(smoke_runs),
             memory_max: self.limits.memory,
             table_elements_max: self.limits.table_elements,
             core_instances_max: self.limits.instances,

@@ -90,6 +90,14 @@ impl Problems {
         (!problems.is_empty()).then_some(Self(problems))
     }
 
+    /// All of them, for people, without their number.
+    #[must_use]
+    pub fn listed(&self) -> String {
+        let listed: Vec<String> =
+            self.0.iter().map(|problem| problem.to_string().trim_end().to_owned()).collect();
+        listed.join("\n")
+    }
+
     /// One after the other.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()

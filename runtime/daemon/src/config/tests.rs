@@ -44,8 +44,14 @@ impl Site {
     }
 
     fn load(&self) -> Result<Config, Problems> {
+        self.load_over(None)?.strict()
+    }
+
+    /// As a daemon does, which had that one before.
+    fn load_over(&self, before: Option<&Config>) -> Result<Config, Problems> {
         let env = |name: &str| self.env.get(name).map(|&value| value.to_owned());
-        load_from(&self.folder.path().join("sandhog.toml"), Outside { env: &env, follow: Follow::All })
+        let outside = Outside { env: &env, follow: Follow::All };
+        load_from(&self.folder.path().join("sandhog.toml"), outside, before)
     }
 
     /// What the operator is told, with paths from the folder on.
@@ -427,7 +433,7 @@ fn a_secret_that_can_not_be_had_is_a_problem_unless_only_the_broker_is_wanted() 
     assert!(told.contains("grants.secrets[0]: the environment variable KEY is not set"), "{told}");
     assert!(told.contains("KEY = { file = \"path\" } under [secrets] here"), "{told}");
     let config =
-        load_from(&site.path("sandhog.toml"), Outside { env: &|_| None, follow: Follow::BrokerAlone });
+        load_from(&site.path("sandhog.toml"), Outside { env: &|_| None, follow: Follow::BrokerAlone }, None);
     assert!(config.expect("it is right").plugins[0].grants.secrets.is_empty());
     let unused = format!("{PLUGIN}\n[secrets]\nKEY = {{ env = \"KEY\" }}\n");
     assert!(Site::with_plugin("", &unused).told().contains("secrets.KEY: it is not granted"));
@@ -811,4 +817,56 @@ fn what_is_wrong_with_sentinels_and_nodes_is_told() {
     assert!(both.contains("sandhog.toml:5") && both.contains("either `sentinels` or `cluster`"), "{both}");
     let embedded = told("[broker]\ntype = \"embedded\"\nsentinels = [\"redis://s1\"]\n", PLUGIN);
     assert!(embedded.contains("only a broker of type \"redis\" has it"), "{embedded}");
+}
+
+/// A plugin of tenant `globex`, of that name.
+fn other(name: &str) -> String {
+    PLUGIN.replace("\"acme\"", "\"globex\"").replace("\"a\"", &format!("\"{name}\""))
+}
+
+fn named(config: &Config) -> Vec<String> {
+    config.plugins.iter().map(|plugin| format!("{}/{}", plugin.tenant, plugin.name)).collect()
+}
+
+#[test]
+fn a_plugin_file_that_is_wrong_is_left_out_alone_and_says_whose_it_is_if_it_can() {
+    let site = Site::with_plugin("", PLUGIN);
+    fs::write(site.path("plugins.d/b.toml"), format!("{}[limits]\nfuel = 0\n", other("b"))).expect("a file");
+    fs::write(site.path("plugins.d/c.toml"), "not TOML").expect("a file");
+    // The plugin of another file.
+    fs::write(site.path("plugins.d/d.toml"), PLUGIN).expect("a file");
+    let config = site.load_over(None).expect("the daemon's file is right");
+    assert_eq!(named(&config), ["acme/a"]);
+    let broken: Vec<_> = config.broken.iter().map(|broken| broken.plugin.clone()).collect();
+    let b = (TenantId::parse("globex").expect("valid"), PluginName::parse("b").expect("valid"));
+    assert_eq!(broken, [Some(b), None, None]);
+    assert_eq!(config.strict().expect_err("three files are wrong").len(), 4);
+    assert!(
+        Site::with_plugin("lease.ttl = 1", PLUGIN).load_over(None).is_err(),
+        "the daemon's is all or nothing"
+    );
+}
+
+#[test]
+fn a_plugin_whose_file_is_wrong_now_stays_as_it_was_before() {
+    let site = Site::with_plugin("", PLUGIN);
+    fs::write(site.path("plugins.d/b.toml"), other("b")).expect("a file");
+    let before = site.load_over(None).expect("it is right");
+    for wrong in ["not TOML".to_owned(), format!("{}[limits]\nfuel = 0\n", other("renamed"))] {
+        fs::write(site.path("plugins.d/b.toml"), wrong).expect("a file");
+        let now = site.load_over(Some(&before)).expect("the daemon's file is right");
+        assert_eq!((&now.plugins, &now.tenants), (&before.plugins, &before.tenants));
+        assert_eq!(now.broken[0].plugin.as_ref().map(|(_, name)| name.as_str()), Some("b"));
+    }
+    // Unless another file has it, or its tenant is gone.
+    fs::write(site.path("plugins.d/e.toml"), other("b")).expect("a file");
+    let now = site.load_over(Some(&before)).expect("the daemon's file is right");
+    assert_eq!((named(&now), now.broken[0].plugin.clone()), (vec!["acme/a".into(), "globex/b".into()], None));
+    fs::remove_file(site.path("plugins.d/e.toml")).expect("ours");
+    fs::write(site.path("sandhog.toml"), "[tenants.acme]").expect("a file");
+    let now = site.load_over(Some(&before)).expect("the daemon's file is right");
+    assert_eq!(named(&now), ["acme/a"]);
+    // Its file is gone.
+    fs::remove_file(site.path("plugins.d/b.toml")).expect("ours");
+    assert!(site.load_over(Some(&before)).expect("it is right").broken.is_empty());
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use sandhog_core::id::Revision;
 use sandhog_engine::Plugin;
@@ -15,9 +16,14 @@ enum Entry {
     /// It is being loaded.
     Loading,
     Loaded(Loaded<Arc<Plugin>>),
+    /// It couldn't be loaded just now.
+    Failed(Instant),
     /// It can't be loaded under the plugin's present terms.
-    Failed,
+    Gone,
 }
+
+/// For so long what couldn't be loaded is left alone.
+const REST: Duration = Duration::from_secs(5);
 
 /// The kept revisions that were asked for.
 #[derive(Debug, Default)]
@@ -38,8 +44,9 @@ impl Pinned {
                 Archived::Here { plugin: Arc::clone(&code.plugin), in_use: Arc::clone(&code.in_use) }
             }
             Some(Entry::Loading) => Archived::Loading,
-            Some(Entry::Failed) => Archived::Gone,
-            None => match begin(&key) {
+            Some(Entry::Failed(at)) if at.elapsed() < REST => Archived::Loading,
+            Some(Entry::Gone) => Archived::Gone,
+            Some(Entry::Failed(_)) | None => match begin(&key) {
                 Begun::Yes => {
                     entries.insert((key, revision), Entry::Loading);
                     Archived::Loading
@@ -50,10 +57,24 @@ impl Pinned {
         }
     }
 
-    /// Notes what came of loading.
-    pub(super) fn came(&self, key: Key, revision: Revision, loaded: Option<Loaded<Arc<Plugin>>>) {
-        let entry = loaded.map_or(Entry::Failed, Entry::Loaded);
-        self.entries().insert((key, revision), entry);
+    /// It was loaded.
+    pub(super) fn came(&self, key: Key, revision: Revision, loaded: Loaded<Arc<Plugin>>) {
+        self.entries().insert((key, revision), Entry::Loaded(loaded));
+    }
+
+    /// It couldn't be loaded, and may be another time.
+    pub(super) fn failed(&self, key: Key, revision: Revision) {
+        self.entries().insert((key, revision), Entry::Failed(Instant::now()));
+    }
+
+    /// It can't be loaded.
+    pub(super) fn gone(&self, key: Key, revision: Revision) {
+        self.entries().insert((key, revision), Entry::Gone);
+    }
+
+    /// Its loading wasn't begun, as too much else is loaded: it is to be asked for again.
+    pub(super) fn later(&self, key: Key, revision: Revision) {
+        self.entries().remove(&(key, revision));
     }
 
     /// Forgets what was loaded of plugins whose terms may be others now, or that are gone.

@@ -1,34 +1,35 @@
-//! The deployer: the one task that changes what is in force, one change after the other.
+//! The deployer: the one task that changes what is in force. What takes time goes on beside it, by plugin.
 //!
 //! ```text
-//!  files changed ─┐                        ┌─ rejected: nothing changes
-//!  SIGHUP         ├─> reload ─> config ────┤
-//!  sandhog reload ┘                        └─ each changed plugin: read, hash, pin, compile, smoke
-//!                                                │ failed: what was in force stays
-//!  sandhog plugin rollback ──> kept copy ────────┤
-//!  a trial is decided ───────────────────────────┴─> one swap of the catalog ─> history, events
+//!  files changed ─┐                          ┌─ the daemon's file is wrong: rejected, nothing changes
+//!  SIGHUP         ├─> read, hash ─> config ──┤
+//!  sandhog reload ┘                          └─ each changed plugin, a few at once: read, hash, pin, compile, smoke
+//!                                                 │ failed: what was in force stays
+//!  sandhog plugin rollback ──> kept copy ─────────┤
+//!  a trial is decided ────────────────────────────┴─> one swap of the catalog ─> history, events
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use sandhog_core::canary::Verdict;
-use sandhog_core::id::Revision;
-use sandhog_core::time::Timestamp;
-use sandhog_engine::{Engine, Plugin};
+use sandhog_core::id::{Kind, Revision, TenantId};
+use sandhog_engine::{Abort, Engine, Plugin};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
 
-use super::Trial;
 use super::archive::Pinned;
-use super::diff::{self, Entrance, TenantChange, entrance, is_in_force, within_reach};
+use super::diff::{gives_up, is_in_force, settings_differ, within_reach};
+use super::draft::Draft;
 use super::error::Error;
 use super::events::{Event, What};
 use super::files::Files;
 use super::handle::{Ask, Refusal, RollBack};
 use super::history::{Origin, Record, Wanted};
 use super::outcome::ReloadOutcome;
-use super::slot::{Deployed, Key, Loaded, Slot, Slots, key};
+use super::queue::Queue;
+use super::slot::{Deployed, Key, Loaded, Slot, key};
 use super::smoke::smoke;
 use super::state::Shared;
 use super::steps::{self, Demands};
@@ -36,7 +37,7 @@ use super::store::Store;
 use super::watch::Watched;
 use crate::ambient::Ambient;
 use crate::catalog::Catalog;
-use crate::config::{self, Config, Problems};
+use crate::config::{self, BrokenFile, Config, Problems};
 use crate::off_thread::off_thread;
 
 /// The code of a plugin, loaded.
@@ -66,24 +67,100 @@ pub struct Deployer {
     /// Hears when a trial is decided.
     pub(super) decided: Arc<Notify>,
     pub(super) watched: watch::Sender<Watched>,
+    pub(super) work: Work,
 }
 
-/// Whether what was checked before still counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trust {
-    AsBefore,
-    Anew,
+/// Who asked for an earlier revision.
+type Reply = oneshot::Sender<Result<Event, Refusal>>;
+
+/// What goes on beside the deployer, and who waits for it.
+pub(super) struct Work {
+    tasks: JoinSet<Done>,
+    deploys: Queue<Target>,
+    /// The plugins of which an earlier revision is being loaded.
+    returns: BTreeSet<Key>,
+    /// How many revisions are being loaded for jobs that are pinned to them.
+    fetches: usize,
+    /// Who asked for the reading that goes on, if one does.
+    reading: Option<Vec<oneshot::Sender<ReloadOutcome>>>,
+    /// Who has asked for another one since.
+    read_again: Option<Vec<oneshot::Sender<ReloadOutcome>>>,
+    reloads: Vec<Reload>,
 }
 
-/// What is to be in force, and what it took.
-struct Draft {
-    slots: Slots<Arc<Plugin>>,
-    failed: BTreeMap<Key, String>,
-    records: BTreeMap<Key, Record>,
-    removed: BTreeMap<Key, Revision>,
-    events: Vec<Event>,
-    now: Timestamp,
-    keep: usize,
+impl Work {
+    pub(super) fn new() -> Self {
+        Self {
+            tasks: JoinSet::new(),
+            deploys: Queue::new(config::deploys_at_once().get()),
+            returns: BTreeSet::new(),
+            fetches: 0,
+            reading: None,
+            read_again: None,
+            reloads: Vec::new(),
+        }
+    }
+}
+
+/// How many revisions are loaded at once for jobs that are pinned to them. The others are asked for again by their jobs.
+const FETCHES_MAX: usize = 4;
+
+/// What a plugin's TOML asks for.
+#[derive(Debug, Clone, PartialEq)]
+struct Target {
+    terms: config::Plugin,
+    origin: Origin,
+    /// The digest of its component.
+    file: Option<Revision>,
+    demands: Demands,
+}
+
+/// A reload of which some plugins aren't settled yet.
+struct Reload {
+    /// Who waits for its outcome.
+    replies: Vec<oneshot::Sender<ReloadOutcome>>,
+    left: BTreeSet<Key>,
+    changes: Vec<Event>,
+    needs_restart: Vec<String>,
+}
+
+/// An earlier revision that is to be in force again.
+struct Return {
+    key: Key,
+    terms: config::Plugin,
+    to: Revision,
+    why: ReturnFor,
+}
+
+/// Why it is to be.
+enum ReturnFor {
+    /// The operator has said so.
+    Command(Reply),
+    /// A trial has ended.
+    Trial { tried: Revision, why: String, reply: Option<Reply> },
+}
+
+/// A kept revision that is loaded for jobs that are pinned to it.
+struct Fetch {
+    key: Key,
+    revision: Revision,
+    terms: config::Plugin,
+}
+
+/// Something that went on beside the deployer has come to its end.
+enum Done {
+    Read(Result<Box<Reading>, Problems>),
+    Deployed(Key, Result<Code, Error>),
+    /// With the digest of the plugin's component.
+    Returned(Box<Return>, Result<(Code, Option<Revision>), Error>),
+    Fetched(Box<Fetch>, Result<Code, Error>),
+}
+
+/// What was read.
+struct Reading {
+    config: Config,
+    /// The digests of components.
+    files: BTreeMap<Key, Revision>,
 }
 
 impl Bench {
@@ -93,16 +170,17 @@ impl Bench {
         self.files.digest(&terms.component, config.compile_budget(terms).component).ok()
     }
 
-    /// All steps up to the one that puts a plugin into force.
+    /// All steps up to the one that puts a plugin into force. `abort` ends the smoke run.
     pub(super) async fn prepare(
         &self,
         config: &Config,
         terms: &config::Plugin,
         origin: Origin,
+        abort: Abort,
     ) -> Result<Code, Error> {
         let code = self.fetch(config, terms, origin).await?;
         if origin == Origin::File {
-            smoke(&self.engine, &self.ambient, config, terms, &code).await?;
+            smoke(&self.engine, &self.ambient, config, terms, &code, abort).await?;
         }
         Ok(code)
     }
@@ -117,208 +195,242 @@ impl Bench {
         let (bench, terms, demands) = (self.clone(), terms.clone(), Demands::of(config, terms));
         off_thread(move || steps::fetch(&bench.engine, &bench.store, &terms, origin, &demands)).await
     }
+
+    /// Reads the configuration, over that of `before`. Blocks.
+    fn read(&self, path: &std::path::Path, before: &Config) -> Result<Reading, Problems> {
+        let config = config::load_again(path, before)?;
+        self.files.retain(&config.plugins.iter().map(|terms| terms.component.as_path()).collect());
+        let digests =
+            config.plugins.iter().filter_map(|terms| Some((key(terms), self.digest(&config, terms)?)));
+        let files = digests.collect();
+        Ok(Reading { config, files })
+    }
 }
 
 impl Deployer {
     /// Works until the daemon ends.
     pub async fn run(mut self) {
-        let mut batch = Vec::new();
+        let mut asked = Vec::new();
         loop {
             tokio::select! {
                 biased;
-                // Whoever asks holds a handle; without any, there is nobody left to ask.
-                count = self.asks.recv_many(&mut batch, usize::MAX) => match count {
-                    0 => return,
-                    _ => self.answer(std::mem::take(&mut batch)).await,
-                },
                 () = self.decided.notified() => self.decide_trials().await,
+                Some(done) = self.work.tasks.join_next() => self.finish(done).await,
+                // Whoever asks holds a handle; without any, there is nobody left to ask.
+                count = self.asks.recv_many(&mut asked, usize::MAX) => match count {
+                    0 => return,
+                    _ => self.answer(std::mem::take(&mut asked)).await,
+                },
             }
+            self.begin();
         }
     }
 
-    /// One reload answers all that asked for one.
     async fn answer(&mut self, asks: Vec<Ask>) {
-        let (mut reloads, mut rollbacks, mut fetches) = (Vec::new(), Vec::new(), Vec::new());
         for ask in asks {
             match ask {
-                Ask::Reload(reply) => reloads.push(reply),
-                Ask::RollBack(ask, reply) => rollbacks.push((ask, reply)),
-                Ask::Fetch(key, revision) => fetches.push((key, revision)),
+                Ask::Reload(reply) => self.work.read_again.get_or_insert_default().extend(reply),
+                Ask::RollBack(ask, reply) => self.roll_back(&ask, reply).await,
+                Ask::Fetch(key, revision) => self.fetch(key, revision),
             }
-        }
-        if !reloads.is_empty() {
-            let outcome = self.reload().await;
-            for reply in reloads.into_iter().flatten() {
-                say(reply, outcome.clone());
-            }
-        }
-        for (ask, reply) in rollbacks {
-            let done = self.roll_back(&ask).await;
-            say(reply, done);
-        }
-        for (key, revision) in fetches {
-            self.fetch(key, revision).await;
         }
     }
 
-    /// Loads a kept revision for jobs that are pinned to it, under the terms in force.
-    async fn fetch(&self, key: Key, revision: Revision) {
-        let config = self.shared.state().config.clone();
-        let terms = self.shared.state().slots.get(&key).map(|slot| slot.stable.terms.clone());
-        let loaded = match terms {
-            Some(terms) => self.bench.fetch(&config, &terms, Origin::Kept(revision)).await,
-            // It was removed meanwhile; its jobs wait.
-            None => return self.pinned.forget(|known| *known == key),
+    /// Begins what can go on beside this.
+    fn begin(&mut self) {
+        if self.work.reading.is_none()
+            && let Some(replies) = self.work.read_again.take()
+        {
+            // What is written from now on may be read or not, and is asked for again.
+            self.work.reading = Some(replies);
+            let (bench, path, before) = (self.bench.clone(), self.path.clone(), self.config());
+            self.work.tasks.spawn(async move {
+                Done::Read(off_thread(move || bench.read(&path, &before).map(Box::new)).await)
+            });
+        }
+        let held_back = self.held_back();
+        while let Some((key, target, abort)) = self.work.deploys.begin(&held_back) {
+            let (bench, config) = (self.bench.clone(), self.config());
+            self.work.tasks.spawn(async move {
+                let prepared = bench.prepare(&config, &target.terms, target.origin, abort).await;
+                Done::Deployed(key, prepared)
+            });
+        }
+    }
+
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.shared.state().config)
+    }
+
+    /// The plugins whose kinds go to another one that isn't ready yet: until then, they handle them as before. Who waits
+    /// for one to give up a kind doesn't give up any, so they don't wait for each other.
+    fn held_back(&self) -> BTreeSet<Key> {
+        let state = self.shared.state();
+        let mut giving: Vec<(&Key, BTreeSet<&Kind>)> = Vec::new();
+        let mut taken: BTreeSet<(&TenantId, &Kind)> = BTreeSet::new();
+        for (key, target) in self.work.deploys.wanted() {
+            let given = state.slots.get(key).map(|slot| gives_up(slot, &target.terms)).unwrap_or_default();
+            match given.is_empty() {
+                true => taken.extend(target.terms.kinds.iter().map(|kind| (&key.0, kind))),
+                false => giving.push((key, given)),
+            }
+        }
+        let waits = |(key, given): &(&Key, BTreeSet<&Kind>)| {
+            given.iter().any(|kind| taken.contains(&(&key.0, *kind)))
         };
-        let (tenant, plugin) = (&key.0, &key.1);
-        let loaded = loaded.inspect_err(|error| {
-            tracing::warn!(%tenant, %plugin, %revision, %error, "a kept revision can't be loaded; jobs that are pinned to it are buried");
-        });
-        self.pinned.came(key, revision, loaded.ok());
+        giving.iter().filter(|giving| waits(giving)).map(|(key, _)| (*key).clone()).collect()
     }
 
-    async fn reload(&mut self) -> ReloadOutcome {
-        let path = self.path.clone();
-        match off_thread(move || config::load_to_run(&path)).await {
-            Ok(new) => self.apply(new).await,
-            Err(problems) => self.reject(&problems),
+    /// Takes up whatever has come to its end by now: all of it comes into force in one step.
+    async fn finish(&mut self, first: Result<Done, JoinError>) {
+        let (mut draft, mut answers, mut reading) = (self.draft(), Vec::new(), None);
+        let mut next = Some(first);
+        while let Some(done) = next {
+            match done.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic())) {
+                Done::Read(read) => reading = Some(read),
+                Done::Deployed(key, prepared) => self.deployed(&mut draft, key, prepared),
+                Done::Returned(of, loaded) => answers.extend(self.returned(&mut draft, *of, loaded)),
+                Done::Fetched(of, loaded) => self.fetched(*of, loaded),
+            }
+            next = self.work.tasks.try_join_next();
+        }
+        self.publish(draft).await;
+        for (reply, answer) in answers {
+            say(reply, answer);
+        }
+        let replies = reading.as_ref().and_then(|_| self.work.reading.take());
+        match (reading, replies.unwrap_or_default()) {
+            (Some(Ok(reading)), replies) => self.apply(*reading, replies).await,
+            (Some(Err(problems)), replies) => self.reject(&problems, replies),
+            (None, _) => {}
         }
     }
 
-    fn reject(&self, problems: &Problems) -> ReloadOutcome {
+    fn reject(&self, problems: &Problems, replies: Vec<oneshot::Sender<ReloadOutcome>>) {
         let problems = problems.to_string();
         let event = Event::new(self.bench.ambient.now(), What::Rejected).message(problems.clone());
         self.remember(&[event]);
-        ReloadOutcome::Rejected { problems }
+        for reply in replies {
+            say(reply, ReloadOutcome::Rejected { problems: problems.clone() });
+        }
     }
 
-    async fn apply(&mut self, new: Config) -> ReloadOutcome {
-        let watched = Watched::of(&self.path, &new);
+    /// Puts into force what can be at once, and has the rest prepared.
+    async fn apply(&mut self, reading: Reading, replies: Vec<oneshot::Sender<ReloadOutcome>>) {
+        let Reading { config, files } = reading;
+        let watched = Watched::of(&self.path, &config);
         // Whoever is told has the files read once more.
         self.watched.send_if_modified(|now| {
             let differs = *now != watched;
             *now = watched;
             differs
         });
-        let (new, needs_restart) = within_reach(&self.started, new);
-        let mut draft = self.draft(new.deploy.keep.get());
-        let before = self.shared.state().config.clone();
-        draft.tenants(&before, &new);
-        draft.remove_all_but(&new);
-        let digests = self.digests(&new).await;
-        for (terms, file) in new.plugins.iter().zip(digests) {
-            // What may have been good enough for the signers of before isn't for others.
-            let trust =
-                if before.signers(terms) == new.signers(terms) { Trust::AsBefore } else { Trust::Anew };
-            self.deploy(&mut draft, &new, terms, file, trust).await;
-        }
-        if draft.events.is_empty() && before != new {
-            let of_daemon = Event::new(draft.now, What::Changed).message("settings of the daemon");
-            draft.events.push(of_daemon);
-        }
+        let (new, needs_restart) = within_reach(&self.started, config);
         for key in &needs_restart {
             tracing::warn!(key, "needs a restart of the daemon; the rest is in force");
         }
-        let changes = self.publish(new, draft).await;
-        if changes.is_empty() && needs_restart.is_empty() {
-            tracing::info!("reload: nothing has changed");
-            return ReloadOutcome::Unchanged;
+        let before = self.config();
+        let mut draft = self.draft();
+        draft.config = Arc::new(new);
+        let new = Arc::clone(&draft.config);
+        draft.tenants(&before);
+        if settings_differ(&before, &new) {
+            draft.events.push(Event::new(draft.now, What::Changed).message("settings of the daemon"));
         }
-        ReloadOutcome::Applied { changes, needs_restart }
-    }
-
-    async fn digests(&self, config: &Config) -> Vec<Option<Revision>> {
-        let (bench, config) = (self.bench.clone(), config.clone());
-        off_thread(move || {
-            bench.files.retain(&config.plugins.iter().map(|terms| terms.component.as_path()).collect());
-            config.plugins.iter().map(|terms| bench.digest(&config, terms)).collect()
-        })
-        .await
-    }
-
-    fn draft(&self, keep: usize) -> Draft {
-        let state = self.shared.state();
-        Draft {
-            slots: state.slots.clone(),
-            failed: BTreeMap::new(),
-            records: BTreeMap::new(),
-            removed: state.removed.clone(),
-            events: Vec::new(),
-            now: self.bench.ambient.now(),
-            keep,
-        }
-    }
-
-    /// Puts one plugin into force as its TOML has it, if it isn't.
-    async fn deploy(
-        &self,
-        draft: &mut Draft,
-        config: &Config,
-        terms: &config::Plugin,
-        file: Option<Revision>,
-        trust: Trust,
-    ) {
-        let key = key(terms);
-        let record = self.shared.store.record(&key);
-        let wanted = Wanted { file, pin: terms.sha256 };
-        let origin = record.as_ref().map_or(Origin::File, |record| record.origin(wanted));
-        let in_force = draft.slots.get(&key).is_some_and(|slot| is_in_force(slot, terms, origin, file));
-        if in_force && trust == Trust::AsBefore {
-            return;
-        }
-        let prepared = self.bench.prepare(config, terms, origin).await;
-        // Compiling may have taken long.
-        draft.now = self.bench.ambient.now();
-        match prepared {
-            Ok(code) => {
-                draft.enter(key, Deployed { terms: terms.clone(), code }, origin, record, &self.decided);
-            }
-            Err(error) => {
-                let event = Event::of_plugin(draft.now, What::Failed, &key).message(error.to_string());
-                draft.events.push(event);
-                draft.failed.insert(key, error.to_string());
+        let broken: BTreeSet<&Key> = new.broken.iter().filter_map(|broken| broken.plugin.as_ref()).collect();
+        for BrokenFile { plugin, problems, .. } in &new.broken {
+            let why = problems.listed();
+            match plugin {
+                Some(key) => draft.fail(key.clone(), why),
+                None => draft.events.push(Event::new(draft.now, What::Failed).message(why)),
             }
         }
-    }
-
-    async fn roll_back(&mut self, ask: &RollBack) -> Result<Event, Refusal> {
-        let (key, terms, config) = self.find(&ask.plugin)?;
-        let slot = self.shared.state().slots.get(&key).cloned();
-        let slot = slot.ok_or_else(|| Refusal(format!("plugin {} is not in force", named(&key))))?;
-        if slot.trial.is_some() && ask.to.is_none() {
-            return self.end_trial(&key, "by command".to_owned()).await;
+        let known: BTreeSet<Key> =
+            new.plugins.iter().map(key).chain(broken.iter().copied().cloned()).collect();
+        draft.failed.retain(|key, _| known.contains(key));
+        let mut left: BTreeSet<Key> =
+            draft.slots.keys().filter(|key| !known.contains(*key)).cloned().collect();
+        left.iter().for_each(|gone| self.work.deploys.forget(gone));
+        for terms in &new.plugins {
+            let key = key(terms);
+            if broken.contains(&key) {
+                // It stays as it is.
+                self.work.deploys.forget(&key);
+                continue;
+            }
+            let file = files.get(&key).copied();
+            let wanted = Wanted { file, pin: terms.sha256 };
+            let origin = draft.record(&key).map_or(Origin::File, |record| record.origin(wanted));
+            let slot = draft.slots.get(&key);
+            if slot.is_some_and(|slot| is_in_force(slot, terms, new.signers(terms), origin, file)) {
+                self.work.deploys.forget(&key);
+                draft.failed.remove(&key);
+                draft.settled.insert(key);
+            } else {
+                let target = Target { terms: terms.clone(), origin, file, demands: Demands::of(&new, terms) };
+                self.work.deploys.want(key.clone(), target);
+                left.insert(key);
+            }
         }
-        let record = self.shared.store.record(&key);
-        let mut record = record.ok_or_else(|| Refusal(format!("plugin {} has no history", named(&key))))?;
-        let refuse = |why: &dyn std::fmt::Display| Refusal(format!("plugin {}: {why}", named(&key)));
-        let to = record.find(ask.to.as_deref()).map_err(|why| refuse(&why))?;
-        let prepared = self.bench.prepare(&config, &terms, Origin::Kept(to)).await;
-        let code = prepared.map_err(|why| refuse(&why))?;
-        let (bench, of_file, of_config) = (self.bench.clone(), terms.clone(), config.clone());
-        let file = off_thread(move || bench.digest(&of_config, &of_file)).await;
-        let mut draft = self.draft_of_now();
-        record.went_back(to, Wanted { file, pin: terms.sha256 }, draft.now);
-        draft.failed.remove(&key);
-        draft.replace(&key, Slot { stable: Deployed { terms, code }, trial: None });
-        let was = slot.stable.code.revision;
-        let event = Event::of_plugin(draft.now, What::RolledBack, &key).revision(to).was(Some(was));
-        let event = event.message("by command; its component is held back until it or its pin changes");
-        draft.events.push(event.clone());
-        draft.records.insert(key, record);
-        self.publish(config, draft).await;
-        Ok(event)
+        self.work.reloads.push(Reload { replies, left, changes: draft.events.clone(), needs_restart });
+        self.publish(draft).await;
     }
 
     /// A draft of what is in force as it is.
-    fn draft_of_now(&self) -> Draft {
-        let keep = self.shared.state().config.deploy.keep.get();
-        let mut draft = self.draft(keep);
-        draft.failed.clone_from(&self.shared.state().failed);
-        draft
+    fn draft(&self) -> Draft {
+        let state = self.shared.state();
+        Draft {
+            config: Arc::clone(&state.config),
+            slots: state.slots.clone(),
+            failed: state.failed.clone(),
+            records: BTreeMap::new(),
+            removed: state.removed.clone(),
+            events: Vec::new(),
+            settled: BTreeSet::new(),
+            now: self.bench.ambient.now(),
+            store: Arc::clone(&self.shared.store),
+            decided: Arc::clone(&self.decided),
+        }
     }
 
-    /// The plugin that is meant, its terms, and the configuration in force.
-    fn find(&self, wanted: &str) -> Result<(Key, config::Plugin, Config), Refusal> {
+    fn deployed(&mut self, draft: &mut Draft, key: Key, prepared: Result<Code, Error>) {
+        // What isn't wanted any more has another deploy behind it, or none.
+        let Some(Target { terms, origin, demands, .. }) = self.work.deploys.ended(&key) else { return };
+        match prepared {
+            Ok(code) => draft.enter(key, Deployed { terms, signers: demands.signers, code }, origin),
+            Err(error) => draft.fail(key, error.to_string()),
+        }
+    }
+
+    async fn roll_back(&mut self, ask: &RollBack, reply: Reply) {
+        match self.find_return(ask) {
+            Ok((key, Some((terms, to)))) => {
+                self.begin_return(Return { key, terms, to, why: ReturnFor::Command(reply) });
+            }
+            Ok((key, None)) => self.end_trial(key, "by command".to_owned(), Some(reply)).await,
+            Err(refusal) => say(reply, Err(refusal)),
+        }
+    }
+
+    /// Which plugin is to go back, and to what under which terms; without that, to what its trial is compared with.
+    fn find_return(&self, ask: &RollBack) -> Result<(Key, Option<(config::Plugin, Revision)>), Refusal> {
+        let (key, terms) = self.find(&ask.plugin)?;
+        let refuse = |why: &dyn std::fmt::Display| Refusal(format!("plugin {}: {why}", named(&key)));
+        if self.work.returns.contains(&key) {
+            return Err(refuse(&"an earlier revision of it is being loaded already"));
+        }
+        let has_trial = self.shared.state().slots.get(&key).map(|slot| slot.trial.is_some());
+        let has_trial = has_trial.ok_or_else(|| refuse(&"it is not in force"))?;
+        if has_trial && ask.to.is_none() {
+            return Ok((key, None));
+        }
+        let record = self.shared.store.record(&key).ok_or_else(|| refuse(&"it has no history"))?;
+        let to = record.find(ask.to.as_deref()).map_err(|why| refuse(&why))?;
+        Ok((key, Some((terms, to))))
+    }
+
+    /// The plugin that is meant, and its terms.
+    fn find(&self, wanted: &str) -> Result<(Key, config::Plugin), Refusal> {
         let state = self.shared.state();
         let (tenant, name) = match wanted.split_once('/') {
             Some((tenant, name)) => (Some(tenant), name),
@@ -332,114 +444,235 @@ impl Deployer {
             (Some(_), Some(_)) => {
                 Err(Refusal(format!("several tenants have a plugin {wanted}; name one: TENANT/{wanted}")))
             }
-            (Some(terms), None) => Ok((key(terms), terms.clone(), state.config.clone())),
+            (Some(terms), None) => Ok((key(terms), terms.clone())),
+        }
+    }
+
+    /// Has an earlier revision loaded. It waits for no deploy.
+    fn begin_return(&mut self, of: Return) {
+        self.work.returns.insert(of.key.clone());
+        let (bench, config) = (self.bench.clone(), self.config());
+        self.work.tasks.spawn(async move {
+            let loaded = bench.fetch(&config, &of.terms, Origin::Kept(of.to)).await;
+            let of_terms = of.terms.clone();
+            let file = off_thread(move || bench.digest(&config, &of_terms)).await;
+            Done::Returned(Box::new(of), loaded.map(|code| (code, file)))
+        });
+    }
+
+    /// An earlier revision was loaded, and comes into force. Says so to whoever asked.
+    fn returned(
+        &mut self,
+        draft: &mut Draft,
+        of: Return,
+        loaded: Result<(Code, Option<Revision>), Error>,
+    ) -> Option<(Reply, Result<Event, Refusal>)> {
+        let Return { key, terms, why, .. } = of;
+        self.work.returns.remove(&key);
+        let signers = draft.config.signers(&terms).to_vec();
+        let deployed = |code| Deployed { terms: terms.clone(), signers, code };
+        match why {
+            ReturnFor::Command(reply) => {
+                let refuse = |why: &dyn std::fmt::Display| Refusal(format!("plugin {}: {why}", named(&key)));
+                let is_same = draft.config.plugins.contains(&terms);
+                let went_back = match loaded {
+                    Ok(_) if !is_same => Err(refuse(&"its TOML was changed meanwhile; ask again")),
+                    Ok((code, file)) => {
+                        let instead_of = Wanted { file, pin: terms.sha256 };
+                        let why = "by command; its component is held back until it or its pin changes";
+                        self.work.deploys.forget(&key);
+                        draft
+                            .go_back(&key, deployed(code), instead_of, why)
+                            .ok_or_else(|| refuse(&"it is not in force"))
+                    }
+                    Err(error) => Err(refuse(&error)),
+                };
+                Some((reply, went_back))
+            }
+            ReturnFor::Trial { tried, why, reply } => {
+                let ended = draft.trial_of(&key).filter(|(_, now)| now.code.revision == tried);
+                let ended = ended.map(|(stable, tried)| {
+                    let stable = match loaded {
+                        Ok((code, _)) => deployed(code),
+                        Err(error) => {
+                            draft.failed.insert(key.clone(), error.to_string());
+                            stable
+                        }
+                    };
+                    draft.end_trial(&key, stable, &tried, &why)
+                });
+                let ended = ended.ok_or_else(|| nothing_on_trial(&key));
+                reply.map(|reply| (reply, ended))
+            }
         }
     }
 
     /// Promotes or takes back what has been tried long enough.
     async fn decide_trials(&mut self) {
-        let decided: Vec<(Key, Verdict)> = {
-            let state = self.shared.state();
-            let verdicts = state.slots.iter().filter_map(|(key, slot)| {
-                let (_, trial) = slot.trial.as_ref()?;
-                Some((key.clone(), trial.verdict()))
-            });
-            verdicts.filter(|(_, verdict)| *verdict != Verdict::Undecided).collect()
-        };
-        for (key, verdict) in decided {
-            match verdict {
+        let (mut draft, mut failed) = (self.draft(), Vec::new());
+        for (key, slot) in draft.slots.clone() {
+            let Some((_, trial)) = slot.trial.filter(|_| !self.work.returns.contains(&key)) else { continue };
+            match trial.verdict() {
                 Verdict::Undecided => {}
-                Verdict::Promote => self.promote(&key).await,
-                Verdict::RollBack(fault) => {
-                    if let Err(error) = self.end_trial(&key, fault.to_string()).await {
-                        tracing::error!(%error, "a trial can't be ended");
-                    }
-                }
+                Verdict::Promote => draft.promote(&key),
+                Verdict::RollBack(fault) => failed.push((key, fault.to_string())),
             }
         }
-    }
-
-    async fn promote(&mut self, key: &Key) {
-        let mut draft = self.draft_of_now();
-        let Some(Slot { stable, trial: Some((tried, trial)) }) = draft.slots.get(key).cloned() else {
-            return;
-        };
-        let (revision, was) = (tried.code.revision, stable.code.revision);
-        let records = trial.records();
-        let message =
-            format!("after {} runs of it and {} of the old one", records.new.runs, records.old.runs);
-        let event = Event::of_plugin(draft.now, What::Promoted, key).revision(revision).was(Some(was));
-        draft.events.push(event.message(message));
-        let mut record = self.shared.store.record(key).unwrap_or_else(|| Record::first(revision, draft.now));
-        record.deployed(revision, draft.now, draft.keep);
-        draft.records.insert(key.clone(), record);
-        draft.replace(key, Slot { stable: tried, trial: None });
-        let config = self.shared.state().config.clone();
-        self.publish(config, draft).await;
+        self.publish(draft).await;
+        for (key, fault) in failed {
+            self.end_trial(key, fault, None).await;
+        }
     }
 
     /// Gives all jobs back to the revision in force, and holds back the one that was tried.
-    async fn end_trial(&mut self, key: &Key, why: String) -> Result<Event, Refusal> {
-        let config = self.shared.state().config.clone();
-        let mut draft = self.draft_of_now();
-        let Some(Slot { mut stable, trial: Some((tried, _)) }) = draft.slots.get(key).cloned() else {
-            return Err(Refusal(format!("plugin {} has nothing on trial", named(key))));
-        };
-        let (revision, was) = (stable.code.revision, tried.code.revision);
-        if stable.terms != tried.terms {
+    async fn end_trial(&mut self, key: Key, why: String, reply: Option<Reply>) {
+        let mut draft = self.draft();
+        let ended = match draft.trial_of(&key) {
             // What is taken back is the code. The TOML stays, if the old code can live with it.
-            match self.bench.prepare(&config, &tried.terms, Origin::Kept(revision)).await {
-                Ok(code) => stable = Deployed { terms: tried.terms.clone(), code },
-                Err(error) => drop(draft.failed.insert(key.clone(), error.to_string())),
+            Some((stable, tried)) if stable.terms != tried.terms => {
+                let (to, terms, tried) = (stable.code.revision, tried.terms, tried.code.revision);
+                return self.begin_return(Return {
+                    key,
+                    terms,
+                    to,
+                    why: ReturnFor::Trial { tried, why, reply },
+                });
             }
+            Some((stable, tried)) => Ok(draft.end_trial(&key, stable, &tried, &why)),
+            None => Err(nothing_on_trial(&key)),
+        };
+        self.publish(draft).await;
+        if let Some(reply) = reply {
+            say(reply, ended);
         }
-        let wanted = Wanted { file: Some(was), pin: tried.terms.sha256 };
-        let mut record = self.shared.store.record(key).unwrap_or_else(|| Record::first(revision, draft.now));
-        record.went_back(revision, wanted, draft.now);
-        draft.records.insert(key.clone(), record);
-        draft.replace(key, Slot { stable, trial: None });
-        let event = Event::of_plugin(draft.now, What::RolledBack, key).revision(revision).was(Some(was));
-        let event = event.message(format!("canary: {why}"));
-        draft.events.push(event.clone());
-        self.publish(config, draft).await;
-        Ok(event)
     }
 
-    /// Puts a draft into force: one swap. Returns what it changed.
-    async fn publish(&self, config: Config, draft: Draft) -> Vec<Event> {
-        let Draft { slots, failed, records, mut removed, events, keep, .. } = draft;
+    /// Has a kept revision loaded for jobs that are pinned to it, under the terms in force.
+    fn fetch(&mut self, key: Key, revision: Revision) {
+        let terms = self.shared.state().slots.get(&key).map(|slot| slot.stable.terms.clone());
+        // It was removed meanwhile, and its jobs wait.
+        let Some(terms) = terms else { return self.pinned.forget(|known| *known == key) };
+        if self.work.fetches >= FETCHES_MAX {
+            return self.pinned.later(key, revision);
+        }
+        self.work.fetches += 1;
+        let (bench, config) = (self.bench.clone(), self.config());
+        self.work.tasks.spawn(async move {
+            let loaded = bench.fetch(&config, &terms, Origin::Kept(revision)).await;
+            Done::Fetched(Box::new(Fetch { key, revision, terms }), loaded)
+        });
+    }
+
+    fn fetched(&mut self, of: Fetch, loaded: Result<Code, Error>) {
+        self.work.fetches -= 1;
+        let Fetch { key, revision, terms } = of;
+        if self.shared.state().slots.get(&key).is_none_or(|slot| slot.stable.terms != terms) {
+            // It would run under terms that are no longer in force.
+            return self.pinned.later(key, revision);
+        }
+        let (tenant, plugin) = (&key.0, &key.1);
+        match loaded {
+            Ok(code) => self.pinned.came(key, revision, code),
+            Err(error) if error.is_lasting() => {
+                tracing::warn!(%tenant, %plugin, %revision, %error, "a kept revision can't be loaded; jobs that are pinned to it are buried");
+                self.pinned.gone(key, revision);
+            }
+            Err(error) => {
+                tracing::warn!(%tenant, %plugin, %revision, %error, "a kept revision can't be loaded; jobs that are pinned to it wait, and it is tried again");
+                self.pinned.failed(key, revision);
+            }
+        }
+    }
+
+    /// Takes plugins out of force whose files are gone, unless one that isn't ready yet takes over a kind of theirs.
+    fn remove_gone(&self, draft: &mut Draft) {
+        let known: BTreeSet<Key> = draft.config.plugins.iter().map(key).collect();
+        let of_kinds = |(key, target): (&Key, &Target)| {
+            target.terms.kinds.iter().map(|kind| (key.0.clone(), kind.clone())).collect::<Vec<_>>()
+        };
+        let awaited: BTreeSet<(TenantId, Kind)> = self.work.deploys.wanted().flat_map(of_kinds).collect();
+        let is_awaited = |(tenant, _): &Key, slot: &Slot<_>| {
+            slot.latest().terms.kinds.iter().any(|kind| awaited.contains(&(tenant.clone(), kind.clone())))
+        };
+        let gone = draft.slots.iter().filter(|(key, slot)| !known.contains(*key) && !is_awaited(key, slot));
+        let gone: Vec<Key> = gone.map(|(key, _)| key.clone()).collect();
+        gone.into_iter().for_each(|key| draft.remove(key));
+    }
+
+    /// Puts a draft into force: one swap. Whoever waits for it is told.
+    async fn publish(&mut self, mut draft: Draft) {
+        self.remove_gone(&mut draft);
+        let Draft { config, slots, failed, records, mut removed, events, settled, .. } = draft;
         removed.retain(|key, _| !slots.contains_key(key));
-        let touched = |key: &Key| events.iter().any(|event| event.is_of(key));
-        self.pinned.forget(touched);
-        let (catalog, news) = {
+        self.pinned.forget(|key| events.iter().any(|event| event.is_of(key)));
+        let (catalog, news, keep) = {
             let mut state = self.shared.state();
-            // A plugin that fails again for the same reason is no news.
+            let keep = (config.deploy.keep != state.config.deploy.keep || !records.is_empty())
+                .then_some(config.deploy.keep.get());
+            // What fails again for the same reason is no news.
+            let before: BTreeSet<String> = state.failures().collect();
             let is_old = |event: &Event| {
-                event.what == What::Failed
-                    && state.failed.values().any(|why| event.message.as_deref() == Some(why))
+                event.what == What::Failed && event.message.as_ref().is_some_and(|why| before.contains(why))
             };
             let news: Vec<Event> = events.iter().filter(|event| !is_old(event)).cloned().collect();
+            let is_changed = !events.is_empty() || !Arc::ptr_eq(&config, &state.config);
             let gates = &state.gates;
             removed.retain(|(tenant, name), _| gates.running(tenant, name) > 0);
             state.config = config;
             state.slots = slots;
             state.failed = failed;
             state.removed = removed;
-            (state.catalog(), news)
+            (is_changed.then(|| state.catalog()), news, keep)
         };
-        self.swap.send_replace(catalog);
+        if let Some(catalog) = catalog {
+            self.swap.send_replace(catalog);
+        }
+        if keep.is_some() || !events.is_empty() {
+            self.write_down(records, keep).await;
+        }
+        self.remember(&news);
+        self.settle(&settled, &events);
+    }
+
+    /// Keeps what is known of plugins, if that has changed, with at most so many revisions of each.
+    async fn write_down(&self, records: BTreeMap<Key, Record>, keep: Option<usize>) {
         let store = Arc::clone(&self.shared.store);
+        // While a deploy goes on, a copy may be there that no record knows of yet.
+        let is_quiet = self.work.tasks.is_empty();
         let written = off_thread(move || {
-            store.update(|histories| {
-                histories.extend(records);
-                histories.values_mut().for_each(|record| record.trim(keep));
-            })
+            if let Some(keep) = keep {
+                store.update(|histories| {
+                    histories.extend(records);
+                    histories.values_mut().for_each(|record| record.trim(keep));
+                })?;
+            }
+            if is_quiet { store.prune() } else { Ok(()) }
         });
         if let Err(error) = written.await {
             tracing::error!(%error, "what was deployed is in force, but will be forgotten");
         }
-        self.remember(&news);
-        events
+    }
+
+    /// Tells those who wait for reloads that these plugins are as they are to be, or can't be.
+    fn settle(&mut self, settled: &BTreeSet<Key>, events: &[Event]) {
+        for reload in &mut self.work.reloads {
+            let of_reload = settled.iter().filter(|key| reload.left.remove(*key));
+            let changes = of_reload.flat_map(|key| events.iter().filter(move |event| event.is_of(key)));
+            let changes: Vec<Event> = changes.cloned().collect();
+            reload.changes.extend(changes);
+        }
+        for reload in self.work.reloads.extract_if(.., |reload| reload.left.is_empty()) {
+            let Reload { replies, changes, needs_restart, .. } = reload;
+            let outcome = if changes.is_empty() && needs_restart.is_empty() {
+                tracing::info!("reload: nothing has changed");
+                ReloadOutcome::Unchanged
+            } else {
+                ReloadOutcome::Applied { changes, needs_restart }
+            };
+            for reply in replies {
+                say(reply, outcome.clone());
+            }
+        }
     }
 
     fn remember(&self, events: &[Event]) {
@@ -457,78 +690,8 @@ impl Deployer {
     }
 }
 
-impl Draft {
-    fn tenants(&mut self, before: &Config, new: &Config) {
-        for (tenant, change) in diff::tenants(before, new) {
-            let what = match change {
-                TenantChange::Added => What::TenantAdded,
-                TenantChange::Changed => What::TenantChanged,
-                TenantChange::Removed => What::TenantRemoved,
-            };
-            self.events.push(Event::of_tenant(self.now, what, &tenant));
-        }
-    }
-
-    fn remove_all_but(&mut self, new: &Config) {
-        let there: std::collections::BTreeSet<Key> = new.plugins.iter().map(key).collect();
-        let gone: Vec<Key> = self.slots.keys().filter(|key| !there.contains(*key)).cloned().collect();
-        for key in gone {
-            let Some(slot) = self.slots.remove(&key) else { continue };
-            slot.retire();
-            let revision = slot.stable.code.revision;
-            let event = Event::of_plugin(self.now, What::Removed, &key).revision(revision);
-            self.events.push(event.message("nothing more is leased for it; what runs finishes"));
-            self.removed.insert(key, revision);
-        }
-    }
-
-    /// Brings new code, or the same code under new terms, into force.
-    fn enter(
-        &mut self,
-        key: Key,
-        deployed: Deployed<Arc<Plugin>>,
-        origin: Origin,
-        record: Option<Record>,
-        decided: &Arc<Notify>,
-    ) {
-        let revision = deployed.code.revision;
-        let stable = self.slots.get(&key).map(|slot| slot.stable.clone());
-        let was = stable.as_ref().map(|stable| stable.code.revision);
-        let mut record = record.unwrap_or_else(|| Record::first(revision, self.now));
-        match (entrance(&deployed.terms, was, origin, revision), stable) {
-            (Entrance::Canary(policy), Some(stable)) => {
-                let event = Event::of_plugin(self.now, What::CanaryStarted, &key).revision(revision).was(was);
-                self.events.push(event.message(format!("it gets {} of the jobs", policy.share)));
-                let trial = Arc::new(Trial::new(policy, revision, Arc::clone(decided)));
-                record.keep(revision, self.keep);
-                self.replace(&key, Slot { stable, trial: Some((deployed, trial)) });
-            }
-            _ => {
-                let what = if was == Some(revision) { What::Changed } else { What::Deployed };
-                let was = was.filter(|was| *was != revision);
-                self.events.push(Event::of_plugin(self.now, what, &key).revision(revision).was(was));
-                if origin == Origin::File {
-                    record.deployed(revision, self.now, self.keep);
-                }
-                self.replace(&key, Slot { stable: deployed, trial: None });
-            }
-        }
-        self.records.insert(key, record);
-    }
-
-    /// Puts another slot into the place of a plugin. Code that is no longer in it is retired.
-    fn replace(&mut self, key: &Key, slot: Slot<Arc<Plugin>>) {
-        let stays =
-            [Some(slot.stable.code.revision), slot.trial.as_ref().map(|(tried, _)| tried.code.revision)];
-        if let Some(old) = self.slots.insert(key.clone(), slot) {
-            let of_trial = old.trial.map(|(tried, _)| tried);
-            for old in [Some(old.stable), of_trial].into_iter().flatten() {
-                if !stays.contains(&Some(old.code.revision)) {
-                    old.code.in_use.retire();
-                }
-            }
-        }
-    }
+fn nothing_on_trial(key: &Key) -> Refusal {
+    Refusal(format!("plugin {} has nothing on trial", named(key)))
 }
 
 fn named((tenant, name): &Key) -> String {

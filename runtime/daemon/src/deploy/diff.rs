@@ -1,10 +1,13 @@
 //! What a new configuration asks for, beside what is in force: pure.
 
-use sandhog_core::id::{Revision, TenantId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use sandhog_core::id::{Kind, Revision, TenantId};
 
 use super::history::Origin;
 use super::slot::Slot;
 use crate::config::{self, Config};
+use crate::provenance::Signer;
 
 /// What can't change while the daemon runs: those keys stay as they were at its start, and are named.
 ///
@@ -90,10 +93,28 @@ pub(crate) fn tenants(old: &Config, new: &Config) -> Vec<(TenantId, TenantChange
     changes
 }
 
-/// Whether a plugin is as its TOML has it. `file` is the digest of its component, if that can be read.
+/// Whether anything differs but tenants and plugins.
+pub(crate) fn settings_differ(old: &Config, new: &Config) -> bool {
+    let settings = |config: &Config| Config {
+        tenants: BTreeMap::new(),
+        plugins: Vec::new(),
+        broken: Vec::new(),
+        ..config.clone()
+    };
+    settings(old) != settings(new)
+}
+
+/// The kinds that a plugin handles, and won't under these terms.
+pub(crate) fn gives_up<'s, P>(slot: &'s Slot<P>, terms: &config::Plugin) -> BTreeSet<&'s Kind> {
+    slot.latest().terms.kinds.iter().filter(|kind| !terms.kinds.contains(kind)).collect()
+}
+
+/// Whether a plugin is as its TOML has it, and its tenant's signers are those of before: what was good enough for them may
+/// not be for others. `file` is the digest of its component, if that can be read.
 pub(crate) fn is_in_force<P>(
     slot: &Slot<P>,
     terms: &config::Plugin,
+    signers: &[Signer],
     origin: Origin,
     file: Option<Revision>,
 ) -> bool {
@@ -103,6 +124,7 @@ pub(crate) fn is_in_force<P>(
     };
     let latest = slot.latest();
     latest.terms == *terms
+        && latest.signers == signers
         && wanted == Some(latest.code.revision)
         && (origin == Origin::File || slot.trial.is_none())
 }
@@ -205,12 +227,17 @@ mod tests {
         let terms = config(&folder, "", "").plugins.remove(0);
         let other = config(&folder, "", "[limits]\nfuel = 7").plugins.remove(0);
         let code = Loaded::new(&key(&terms), revision(1), ());
-        let slot = Slot { stable: Deployed { terms: terms.clone(), code }, trial: None };
-        let is = |terms, origin, file: Option<u8>| is_in_force(&slot, terms, origin, file.map(revision));
+        let slot = Slot { stable: Deployed { terms: terms.clone(), signers: Vec::new(), code }, trial: None };
+        let is = |terms, origin, file: Option<u8>| is_in_force(&slot, terms, &[], origin, file.map(revision));
         assert!(is(&terms, Origin::File, Some(1)));
         assert!(!is(&terms, Origin::File, Some(2)) && !is(&terms, Origin::File, None));
         assert!(!is(&other, Origin::File, Some(1)));
         assert!(is(&terms, Origin::Kept(revision(1)), Some(2)), "it was taken back");
+        let signer = crate::provenance::Key::generate().expect("random").signer();
+        assert!(
+            !is_in_force(&slot, &terms, &[signer], Origin::File, Some(revision(1))),
+            "nobody has signed it"
+        );
     }
 
     #[test]

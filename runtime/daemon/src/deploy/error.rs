@@ -95,3 +95,21 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+impl Error {
+    /// Whether it would be the same at another time, as long as the plugin's files and terms are what they are. What the
+    /// machine couldn't do just now, it may do then.
+    pub(super) fn is_lasting(&self) -> bool {
+        use sandhog_engine::Error as Refused;
+        match self {
+            Self::NotPinned { .. } | Self::MissingGrants { .. } => true,
+            Self::Untrusted { cause, .. } => !matches!(**cause, provenance::Refusal::Unreadable { .. }),
+            Self::Refused { cause, .. } => matches!(
+                cause,
+                Refused::TooLarge { .. } | Refused::Malformed { .. } | Refused::NotAHandler { .. }
+            ),
+            Self::Store(error) => error.is_lost(),
+            Self::Unreadable { .. } | Self::Smoke { .. } => false,
+        }
+    }
+}

@@ -28,7 +28,7 @@ pub enum What {
     Promoted,
     /// An earlier revision is in force again.
     RolledBack,
-    /// A plugin's new revision or terms couldn't be deployed; what was in force still is.
+    /// A plugin's new revision or terms couldn't be deployed, or its file is wrong; what was in force still is.
     Failed,
     /// A plugin is no longer deployed. What runs of it finishes.
     Removed,
@@ -38,7 +38,7 @@ pub enum What {
     TenantChanged,
     /// A tenant is gone. What runs of it finishes.
     TenantRemoved,
-    /// The configuration is wrong; nothing was changed.
+    /// The daemon's file is wrong; nothing was changed.
     Rejected,
 }
 

@@ -3,7 +3,8 @@
 //! | part | is about |
 //! |---|---|
 //! | [`watch`] | hearing that files have changed |
-//! | [`deployer`] | the one task that changes what is in force |
+//! | [`deployer`], [`draft`] | the one task that changes what is in force |
+//! | [`queue`] | which deploys go on beside it, and which wait; pure |
 //! | [`start`] | what is in force when a daemon starts |
 //! | [`diff`] | what is asked for beside what is in force; pure |
 //! | [`steps`], [`smoke`] | what a component goes through first |
@@ -16,6 +17,7 @@
 mod archive;
 mod deployer;
 mod diff;
+mod draft;
 mod error;
 mod events;
 mod files;
@@ -24,6 +26,7 @@ mod handle;
 mod history;
 mod in_use;
 mod outcome;
+mod queue;
 mod slot;
 mod smoke;
 mod start;
@@ -42,7 +45,7 @@ pub use events::{Event, What};
 pub use handle::{Handle, Refusal, RollBack};
 pub use in_use::InUse;
 pub use outcome::{CanaryStatus, PluginState, PluginStatus, ReloadOutcome, SideStatus};
-pub use start::{StartError, Started, start};
+pub use start::{Failing, StartError, Started, start};
 pub use steps::load;
 pub use store::StoreError;
 pub use trial::{Records, Trial};

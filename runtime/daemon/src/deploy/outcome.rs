@@ -17,7 +17,7 @@ pub enum ReloadOutcome {
         /// Keys that differ from what the daemon was started with, and can't change while it runs.
         needs_restart: Vec<String>,
     },
-    /// The configuration is wrong, and nothing was changed.
+    /// The daemon's file is wrong, and nothing was changed.
     Rejected {
         /// All that is wrong, for people, each with its place.
         problems: String,
@@ -57,9 +57,9 @@ impl PluginState {
 /// A plugin, and how it stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginStatus {
-    /// Whose it is.
-    pub tenant: String,
-    /// Its name.
+    /// Whose it is, unless its file doesn't say so.
+    pub tenant: Option<String>,
+    /// Its name; without a tenant, its file.
     pub plugin: String,
     /// How it stands.
     pub state: PluginState,

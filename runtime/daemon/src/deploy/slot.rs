@@ -10,6 +10,7 @@ use super::{InUse, Trial};
 use crate::catalog::{Catalog, PluginTerms, TenantTerms, Version};
 use crate::config::{self, Config};
 use crate::gate::Gates;
+use crate::provenance::Signer;
 
 /// A plugin's full name.
 pub(crate) type Key = (TenantId, PluginName);
@@ -37,6 +38,8 @@ impl<P> Loaded<P> {
 #[derive(Debug, Clone)]
 pub(crate) struct Deployed<P> {
     pub(crate) terms: config::Plugin,
+    /// Of whom one has signed it; nobody, if none was demanded.
+    pub(crate) signers: Vec<Signer>,
     pub(crate) code: Loaded<P>,
 }
 
@@ -106,7 +109,7 @@ pub(crate) fn catalog<P: Clone>(
 
 /// The version that its jobs run on.
 fn version<P: Clone>(config: &Config, deployed: &Deployed<P>) -> Version<P> {
-    let Deployed { terms, code } = deployed;
+    let Deployed { terms, code, .. } = deployed;
     Version {
         revision: code.revision,
         kinds: terms.kinds.clone(),

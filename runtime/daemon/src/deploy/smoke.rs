@@ -17,7 +17,7 @@ use super::slot::Loaded;
 use crate::ambient::Ambient;
 use crate::config::{self, Config, Smoke};
 
-/// Runs the sample of a plugin, if it has one, under the plugin's own budget.
+/// Runs the sample of a plugin, if it has one, under the plugin's own budget. `abort` ends it.
 ///
 /// # Errors
 /// If it doesn't return a result.
@@ -27,6 +27,7 @@ pub(super) async fn smoke(
     config: &Config,
     terms: &config::Plugin,
     code: &Loaded<Arc<Plugin>>,
+    abort: Abort,
 ) -> Result<(), Error> {
     let Some(sample) = &terms.smoke else { return Ok(()) };
     let failed = |why: String| Error::Smoke {
@@ -69,7 +70,7 @@ pub(super) async fn smoke(
     };
     let host =
         Arc::new(NoEffects { ambient: ambient.clone(), queue: terms.queue.clone(), last: Mutex::default() });
-    let report = engine.run(plan, input, Arc::clone(&host) as Arc<dyn Host>, share, Abort::new()).await;
+    let report = engine.run(plan, input, Arc::clone(&host) as Arc<dyn Host>, share, abort).await;
     match report.outcome {
         Outcome::Returned { .. } => Ok(()),
         outcome => {

@@ -1,19 +1,17 @@
 //! What is in force when a daemon starts.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 
 use futures::StreamExt;
 use futures::stream;
-use sandhog_engine::{Engine, Plugin};
+use sandhog_engine::{Abort, Engine, Plugin};
 use tokio::sync::{Notify, watch};
 
 use super::Trial;
 use super::archive::Pinned;
-use super::deployer::{Bench, Code, Deployer};
+use super::deployer::{Bench, Code, Deployer, Work};
 use super::diff::{Entrance, entrance};
 use super::error::Error;
 use super::events::{Event, Events, What};
@@ -27,7 +25,7 @@ use super::store::{Store, StoreError};
 use super::watch::Watched;
 use crate::ambient::Ambient;
 use crate::catalog::Current;
-use crate::config::{self, Config};
+use crate::config::{self, BrokenFile, Config};
 use crate::gate::Gates;
 
 /// A deployer at its start.
@@ -53,6 +51,15 @@ pub enum StartError {
     Plugins(Vec<Error>),
 }
 
+/// What becomes of a start if a plugin can't be loaded, and nothing earlier of it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    /// The daemon starts without it, and shows why.
+    LeftOut,
+    /// The daemon doesn't start.
+    Refused,
+}
+
 /// Loads every plugin of a configuration. Of one that can't be loaded, the revision that was last in force is taken, if
 /// it is kept.
 ///
@@ -63,29 +70,36 @@ pub async fn start(
     path: PathBuf,
     engine: Engine,
     ambient: Ambient,
+    failing: Failing,
 ) -> Result<Started, StartError> {
     let store = Arc::new(Store::open(&config.deploy.folder)?);
     let bench = Bench { engine, ambient, store: Arc::clone(&store), files: Arc::new(Files::default()) };
     let decided = Arc::new(Notify::new());
     let mut opening = Opening::default();
     // Compiling is done one by one; what is found compiled is loaded side by side.
-    let width = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let firsts = stream::iter(&config.plugins).map(|terms| first(&bench, &config, terms));
-    let mut firsts = firsts.buffered(width);
+    let firsts = stream::iter(&config.plugins).map(|terms| first(&bench, &config, terms, failing));
+    let mut firsts = firsts.buffer_unordered(config::deploys_at_once().get());
     while let Some(first) = firsts.next().await {
         opening.add(&bench, &config, first, &decided);
     }
     drop(firsts);
-    if !opening.errors.is_empty() {
+    if failing == Failing::Refused && !opening.errors.is_empty() {
         return Err(StartError::Plugins(opening.errors));
     }
+    opening.add_broken(&bench, &config);
     let Opening { slots, failed, records, events, .. } = opening;
-    store.update(|histories| *histories = records)?;
+    // Plugins of which no file is left are forgotten, but a file that is wrong may be anybody's.
+    let has_nameless = config.broken.iter().any(|broken| broken.plugin.is_none());
+    store.update(|histories| {
+        histories.retain(|key, _| has_nameless || failed.contains_key(key));
+        histories.extend(records);
+    })?;
+    store.prune()?;
     let mut ring = Events::kept(store.read(super::EVENTS).unwrap_or_default());
     ring.add(&events);
     store.write(super::EVENTS, &ring.all())?;
     let mut state = State {
-        config: config.clone(),
+        config: Arc::new(config.clone()),
         slots,
         failed,
         removed: BTreeMap::new(),
@@ -97,7 +111,9 @@ pub async fn start(
     let pinned = Arc::new(Pinned::default());
     let (handle, asks) = Handle::new(Arc::clone(&shared), Arc::clone(&pinned));
     let (watched, to_watch) = watch::channel(Watched::of(&path, &config));
-    let deployer = Deployer { bench, path, started: config, shared, pinned, swap, asks, decided, watched };
+    let work = Work::new();
+    let deployer =
+        Deployer { bench, path, started: config, shared, pinned, swap, asks, decided, watched, work };
     Ok(Started { deployer, handle, catalog, watched: to_watch })
 }
 
@@ -105,7 +121,8 @@ pub async fn start(
 struct First<'c> {
     terms: &'c config::Plugin,
     record: Option<Record>,
-    loaded: Result<FirstCode, Error>,
+    /// None if it is left to the deployer.
+    loaded: Option<Result<FirstCode, Error>>,
 }
 
 struct FirstCode {
@@ -116,11 +133,14 @@ struct FirstCode {
     origin: Origin,
 }
 
-async fn first<'c>(bench: &Bench, config: &Config, terms: &'c config::Plugin) -> First<'c> {
+async fn first<'c>(bench: &Bench, config: &Config, terms: &'c config::Plugin, failing: Failing) -> First<'c> {
     let record = bench.store.record(&key(terms));
+    // A smoke run may take long, and nobody else is to wait for it.
+    let smoke_run_waits = terms.smoke.is_some() && failing == Failing::LeftOut;
     let loaded = match &record {
-        None => bench.prepare(config, terms, Origin::File).await.map(plain),
-        Some(record) => again(bench, config, terms, record).await,
+        None if smoke_run_waits => None,
+        None => Some(bench.prepare(config, terms, Origin::File, Abort::new()).await.map(plain)),
+        Some(record) => again(bench, config, terms, record, smoke_run_waits).await.transpose(),
     };
     First { terms, record, loaded }
 }
@@ -129,13 +149,15 @@ fn plain(stable: Code) -> FirstCode {
     FirstCode { stable, tried: None, failed: None, origin: Origin::File }
 }
 
-/// Loads a plugin that was in force before.
+/// Loads a plugin that was in force before. One that has to go through a smoke run that waits is taken as it was, if that is
+/// kept.
 async fn again(
     bench: &Bench,
     config: &Config,
     terms: &config::Plugin,
     record: &Record,
-) -> Result<FirstCode, Error> {
+    smoke_run_waits: bool,
+) -> Result<Option<FirstCode>, Error> {
     let serving = Origin::Kept(record.serving());
     if record.is_held() {
         let (of_file, pin) = (bench.clone(), terms.sha256);
@@ -143,21 +165,24 @@ async fn again(
         let file = crate::off_thread::off_thread(move || of_file.digest(&of_config, &of_terms)).await;
         if record.origin(Wanted { file, pin }) == serving {
             let stable = bench.fetch(config, terms, serving).await?;
-            return Ok(FirstCode { origin: serving, ..plain(stable) });
+            return Ok(Some(FirstCode { origin: serving, ..plain(stable) }));
         }
     }
-    let fetched = async {
-        let code = bench.fetch(config, terms, Origin::File).await?;
-        if code.revision != record.serving() {
-            smoke(&bench.engine, &bench.ambient, config, terms, &code).await?;
+    let mut fetched = bench.fetch(config, terms, Origin::File).await;
+    if let Ok(code) = &fetched
+        && code.revision != record.serving()
+    {
+        if smoke_run_waits {
+            return Ok(bench.fetch(config, terms, serving).await.ok().map(plain));
         }
-        Ok(code)
-    };
-    let code = match fetched.await {
+        let passed = smoke(&bench.engine, &bench.ambient, config, terms, code, Abort::new()).await;
+        fetched = passed.and(fetched);
+    }
+    let code = match fetched {
         Ok(code) => code,
         Err(error) => {
             return match bench.fetch(config, terms, serving).await {
-                Ok(stable) => Ok(FirstCode { failed: Some(error), ..plain(stable) }),
+                Ok(stable) => Ok(Some(FirstCode { failed: Some(error), ..plain(stable) })),
                 // What is wrong with the component is what the operator has to know.
                 Err(_) => Err(error),
             };
@@ -166,9 +191,9 @@ async fn again(
     if let Entrance::Canary(_) = entrance(terms, Some(record.serving()), Origin::File, code.revision)
         && let Ok(stable) = bench.fetch(config, terms, serving).await
     {
-        return Ok(FirstCode { tried: Some(code), ..plain(stable) });
+        return Ok(Some(FirstCode { tried: Some(code), ..plain(stable) }));
     }
-    Ok(plain(code))
+    Ok(Some(plain(code)))
 }
 
 /// What a daemon opens with.
@@ -182,12 +207,32 @@ struct Opening {
 }
 
 impl Opening {
+    fn failed(&mut self, bench: &Bench, key: &Key, why: String) {
+        self.events.push(Event::of_plugin(bench.ambient.now(), What::Failed, key).message(why.clone()));
+        self.failed.insert(key.clone(), why);
+    }
+
+    /// Plugin files that are wrong.
+    fn add_broken(&mut self, bench: &Bench, config: &Config) {
+        for BrokenFile { plugin, problems, .. } in &config.broken {
+            let why = problems.listed();
+            match plugin {
+                Some(key) => self.failed(bench, key, why),
+                None => self.events.push(Event::new(bench.ambient.now(), What::Failed).message(why)),
+            }
+        }
+    }
+
     fn add(&mut self, bench: &Bench, config: &Config, first: First<'_>, decided: &Arc<Notify>) {
         let First { terms, record, loaded } = first;
         let (key, now, keep) = (key(terms), bench.ambient.now(), config.deploy.keep.get());
         let FirstCode { stable, tried, failed, origin } = match loaded {
-            Ok(code) => code,
-            Err(error) => return self.errors.push(error),
+            Some(Ok(code)) => code,
+            Some(Err(error)) => {
+                self.failed(bench, &key, error.to_string());
+                return self.errors.push(error);
+            }
+            None => return self.records.extend(record.map(|record| (key, record))),
         };
         let (tenant, name) = &key;
         let (revision, source) = (stable.revision, stable.plugin.source());
@@ -204,15 +249,17 @@ impl Opening {
             }
             record.deployed(revision, now, keep);
         }
+        let signers = config.signers(terms);
+        let deployed = |code| Deployed { terms: terms.clone(), signers: signers.to_vec(), code };
         let trial = tried.zip(terms.canary).map(|(code, policy)| {
             record.keep(code.revision, keep);
             let event = Event::of_plugin(now, What::CanaryStarted, &key).revision(code.revision);
             let event = event.was(Some(revision));
             self.events.push(event.message(format!("it gets {} of the jobs", policy.share)));
             let trial = Arc::new(Trial::new(policy, code.revision, Arc::clone(decided)));
-            (Deployed { terms: terms.clone(), code }, trial)
+            (deployed(code), trial)
         });
         self.records.insert(key.clone(), record);
-        self.slots.insert(key, Slot { stable: Deployed { terms: terms.clone(), code: stable }, trial });
+        self.slots.insert(key, Slot { stable: deployed(stable), trial });
     }
 }

@@ -12,13 +12,13 @@ use super::outcome::{CanaryStatus, PluginState, PluginStatus, SideStatus};
 use super::slot::{Key, Slot, Slots, catalog};
 use super::store::Store;
 use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::config::{BrokenFile, Config};
 use crate::gate::Gates;
 
 /// All of it.
 pub(crate) struct State<P> {
     /// The configuration in force.
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     /// The plugins in force.
     pub(crate) slots: Slots<P>,
     /// Those whose TOML has something else than what is in force, and why.
@@ -57,7 +57,9 @@ impl<P: Clone> Shared<P> {
         let never = state.failed.keys().filter(|key| !state.slots.contains_key(*key));
         let draining =
             state.removed.iter().filter(|((tenant, name), _)| state.gates.running(tenant, name) > 0);
+        let nameless = state.config.broken.iter().filter(|broken| broken.plugin.is_none()).map(of_file);
         let mut all: Vec<PluginStatus> = in_force
+            .chain(nameless)
             .chain(never.map(|key| self.status(&state, key, None)))
             .chain(draining.map(|(key, revision)| PluginStatus {
                 revision: Some(revision.to_string()),
@@ -83,7 +85,7 @@ impl<P: Clone> Shared<P> {
         };
         let since = record.as_ref().filter(|_| slot.is_some()).map(|record| record.since().as_millis());
         PluginStatus {
-            tenant: tenant.to_string(),
+            tenant: Some(tenant.to_string()),
             plugin: name.to_string(),
             state: of_state,
             revision: slot.map(|slot| slot.stable.code.revision.to_string()),
@@ -97,10 +99,31 @@ impl<P: Clone> Shared<P> {
 }
 
 impl<P: Clone> State<P> {
+    /// Why plugins are not as their TOML has them.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = String> {
+        let nameless = self.config.broken.iter().filter(|broken| broken.plugin.is_none());
+        self.failed.values().cloned().chain(nameless.map(|broken| broken.problems.listed()))
+    }
+
     /// The catalog of what is in force.
     pub(crate) fn catalog(&mut self) -> Arc<Catalog<P>> {
         let Self { config, slots, failed, gates, .. } = self;
         Arc::new(catalog(config, slots, |key| failed.contains_key(key), gates))
+    }
+}
+
+/// A file that is wrong, and doesn't say whose plugin it has.
+fn of_file(broken: &BrokenFile) -> PluginStatus {
+    PluginStatus {
+        tenant: None,
+        plugin: broken.file.display().to_string(),
+        state: PluginState::Failed,
+        revision: None,
+        since_ms: None,
+        message: Some(broken.problems.listed()),
+        canary: None,
+        running: 0,
+        kept: Vec::new(),
     }
 }
 

@@ -20,7 +20,7 @@ use crate::provenance::{SignatureFile, Signer};
 use crate::regular_file;
 
 /// What a tenant's plugins are held to before they run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Demands {
     pub(super) compile: CompileBudget,
     pub(super) signers: Vec<Signer>,

@@ -34,6 +34,13 @@ pub struct StoreError {
     cause: io::Error,
 }
 
+impl StoreError {
+    /// Whether what was to be read is not there, or isn't what it was.
+    pub(crate) fn is_lost(&self) -> bool {
+        matches!(self.cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
+    }
+}
+
 /// The folder.
 pub(crate) struct Store {
     folder: PathBuf,
@@ -82,19 +89,21 @@ impl Store {
         self.histories().get(key).cloned()
     }
 
-    /// Changes what is known of plugins, writes it down, and removes copies that nobody needs any more.
+    /// Changes what is known of plugins, and writes it down.
     pub(crate) fn update(&self, change: impl FnOnce(&mut BTreeMap<Key, Record>)) -> Result<(), StoreError> {
-        let (text, kept) = {
+        let text: BTreeMap<String, Record> = {
             let mut histories = self.histories();
             change(&mut histories);
-            let text: BTreeMap<String, Record> = histories
-                .iter()
-                .map(|((tenant, plugin), record)| (format!("{tenant}/{plugin}"), record.clone()))
-                .collect();
-            let kept: BTreeSet<Revision> = histories.values().flat_map(Record::kept).collect();
-            (text, kept)
+            let named =
+                |((tenant, plugin), record): (&Key, &Record)| (format!("{tenant}/{plugin}"), record.clone());
+            histories.iter().map(named).collect()
         };
-        self.write(HISTORY, &text)?;
+        self.write(HISTORY, &text)
+    }
+
+    /// Removes copies that nobody needs: those of no revision that is known to be kept.
+    pub(crate) fn prune(&self) -> Result<(), StoreError> {
+        let kept: BTreeSet<Revision> = self.histories().values().flat_map(Record::kept).collect();
         self.remove_all_but(&kept)
     }
 
@@ -214,6 +223,7 @@ mod tests {
                 histories.insert(key(), Record::first(a, Timestamp::from_millis(1)));
             })
             .expect("it can be written");
+        store.prune().expect("ours");
         drop(store);
         let store = Store::open(&folder).expect("it is there");
         assert_eq!(store.record(&key()).map(|record| record.serving()), Some(a));

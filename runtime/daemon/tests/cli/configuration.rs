@@ -75,7 +75,7 @@ fn a_plugin_file_that_is_wrong_stops_no_other_teams_commands() {
         site.run(&["enqueue", "g.run"]).fails(64, &["plugins.d/g.toml", "`g.run`"]);
         site.run(&["enqueue", "g.run", "--queue", "q"]).fails(64, &["plugins.d/g.toml", "--tenant"]);
         assert_eq!(site.run(&["enqueue", "g.run", "--queue", "q", "--tenant", "acme"]).code, 0);
-        for command in [&["check"][..], &["run"]] {
+        for command in [&["check"][..], &["run", "--strict"]] {
             site.run(command).fails(64, &["plugins.d/g.toml"]);
         }
     }

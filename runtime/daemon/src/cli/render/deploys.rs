@@ -100,9 +100,9 @@ pub struct PluginsDocument<'p> {
 /// How a plugin stands, for programs.
 #[derive(Debug, Serialize)]
 pub struct PluginDocument<'p> {
-    /// Whose it is.
-    pub tenant: &'p str,
-    /// Its name.
+    /// Whose it is; null if its file doesn't say so.
+    pub tenant: Option<&'p str>,
+    /// Its name; without a tenant, its file.
     pub plugin: &'p str,
     /// `serving`, `canary`, `rolled-back`, `failed` or `draining`.
     pub state: &'static str,
@@ -125,7 +125,7 @@ impl<'p> PluginsDocument<'p> {
     #[must_use]
     pub fn new(plugins: &'p [PluginStatus]) -> Self {
         let document = |plugin: &'p PluginStatus| PluginDocument {
-            tenant: &plugin.tenant,
+            tenant: plugin.tenant.as_deref(),
             plugin: &plugin.plugin,
             state: plugin.state.slug(),
             revision: plugin.revision.as_deref(),
@@ -211,7 +211,7 @@ pub fn plugins(plugins: &[PluginStatus], paint: Paint) -> String {
         let since = plugin.since_ms.map(|since| clock(Timestamp::from_millis(since)));
         let earlier = plugin.kept.iter().filter(|kept| Some(*kept) != plugin.revision.as_ref());
         vec![
-            Cell::new(&plugin.tenant),
+            Cell::new(plugin.tenant.as_deref().unwrap_or("-")),
             Cell::new(&plugin.plugin),
             Cell::new(plugin.revision.as_deref().map_or("-", short)),
             Cell::new(since.as_deref().map_or("-", |since| since.split('.').next().unwrap_or(since))),
@@ -230,7 +230,8 @@ pub fn plugins(plugins: &[PluginStatus], paint: Paint) -> String {
 
 fn failure(plugin: &PluginStatus, paint: Paint) -> Option<String> {
     let message = plugin.message.as_ref()?;
-    Some(format!("{} {}/{}: {}", paint.red("failed"), plugin.tenant, plugin.plugin, clean(message)))
+    let tenant = plugin.tenant.as_ref().map(|tenant| format!("{tenant}/")).unwrap_or_default();
+    Some(format!("{} {tenant}{}: {}", paint.red("failed"), plugin.plugin, clean(message)))
 }
 
 fn state_cell(plugin: &PluginStatus) -> Cell {
@@ -265,7 +266,7 @@ mod tests {
 
     fn status() -> PluginStatus {
         PluginStatus {
-            tenant: "acme".into(),
+            tenant: Some("acme".into()),
             plugin: "hog".into(),
             state: PluginState::Serving,
             revision: Some("a".repeat(64)),
