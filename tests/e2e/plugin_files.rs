@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 use sandhog_core::id::QueueName;
 use sandhog_core::job::NewJob;
 use sandhog_tests::{
-    Backend, Daemon, PATIENCE, Site, TRAP, component, component_of, hog_job, tenant, with_section,
+    Backend, Daemon, ECHO, PATIENCE, Site, TRAP, component, component_of, hog_job, tenant, with_section,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -389,4 +389,31 @@ async fn a_kept_revision_that_can_not_be_loaded_just_now_is_loaded_when_it_can_b
     daemon.has_said("a kept revision can't be loaded");
     fs::rename(&away, &granted).expect("one folder");
     assert_eq!(ran_on(&*broker, &acme, &pinned).await, revision(&echo("1")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn compiled_code_that_was_damaged_is_compiled_again_and_no_job_notices() {
+    let site = Site::new(Backend::Embedded, "");
+    // A cache of its own, which nobody else is hurt by.
+    let text = fs::read_to_string(site.config()).expect("it is there");
+    let own = text.lines().map(|line| if line.starts_with("cache =") { "cache = \"cache\"" } else { line });
+    site.write("sandhog.toml", own.collect::<Vec<_>>().join("\n").as_bytes());
+    site.plugin("a", &component_of(ECHO, "only here"), &["a.run"], "");
+    let mut daemon = site.daemon();
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
+    let mut daemon = site.daemon();
+    for entry in fs::read_dir(site.path().join("cache")).expect("it is there") {
+        let path = entry.expect("readable").path();
+        if path.extension().is_some_and(|kind| kind == "cwasm") {
+            let mut bytes = fs::read(&path).expect("ours");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(&path, bytes).expect("ours");
+        }
+    }
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    runs_on(&*broker, &acme, echo_job()).await;
+    daemon.has_said("compiling a component again");
+    assert!(!daemon.log().iter().any(|line| line.contains("host fault")), "{:?}", daemon.log());
 }

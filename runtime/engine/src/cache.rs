@@ -157,8 +157,7 @@ impl Artefact {
         self.record.vetted.as_ref()
     }
 
-    /// Loads it, if it is as it was written. If not it goes from the cache, so that its component is compiled again when
-    /// it is deployed next.
+    /// Loads it, if it is as it was written. If not it goes from the cache.
     ///
     /// # Errors
     /// If it can't be loaded, and why.

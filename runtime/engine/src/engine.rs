@@ -14,7 +14,7 @@ use crate::account::Drawn;
 use crate::config::{Config, Deadlines};
 use crate::error::Error;
 use crate::host::Host;
-use crate::load::Loader;
+use crate::load::{Components, Loader};
 use crate::plugin::{Inspection, LoadSpec, Plugin};
 use crate::run::{self, Input, Run, Share};
 use crate::schedule::{Claim, Executor, Panicked};
@@ -29,7 +29,7 @@ pub struct Engine(Arc<Inner>);
 
 struct Inner {
     wasmtime: wasmtime::Engine,
-    loader: Loader,
+    loader: Arc<Loader>,
     executor: Executor<Report>,
     deadlines: Deadlines,
 }
@@ -43,7 +43,7 @@ impl Engine {
     pub fn new(config: Config) -> Result<Self, Error> {
         let tokio = Handle::try_current().map_err(|error| Error::Setup { reason: error.to_string() })?;
         let wasmtime = wasmtime_engine(&config)?;
-        let loader = Loader::new(&config, &wasmtime)?;
+        let loader = Arc::new(Loader::new(&config, &wasmtime)?);
         let ticked = wasmtime.clone();
         let beat = move || ticked.increment_epoch();
         let executor = Executor::start(config.guest_threads, config.tick, &tokio, beat)
@@ -60,6 +60,12 @@ impl Engine {
     /// `handler`, or a grant can't be given.
     pub fn load(&self, spec: LoadSpec) -> Result<Plugin, Error> {
         self.0.loader.load(spec)
+    }
+
+    /// Has components whose compiled code is lost or damaged compiled again from there, when they are first used. Without
+    /// it, they can't run. Only the first call counts.
+    pub fn keep_from(&self, components: Arc<dyn Components>) {
+        self.0.loader.keep_from(components);
     }
 
     /// Says what a component is. Blocks as [`Self::load`] does.
@@ -85,7 +91,7 @@ impl Engine {
     /// Runs a handler once, in a fresh instance, and says how that ended. It never fails and never panics: what goes
     /// wrong is in the report. Dropping the future ends the run.
     ///
-    /// The budget's timeout counts from here, the wait for a guest thread included.
+    /// The budget's timeout counts from when the code is at hand, the wait for a guest thread included.
     pub async fn run(
         &self,
         plan: Plan<Arc<Plugin>>,
@@ -94,11 +100,11 @@ impl Engine {
         share: Share,
         abort: Abort,
     ) -> Report {
-        let started = Instant::now();
-        let ends = started + plan.budget().timeout.min(FOREVER);
         if let Err(reason) = at_hand(plan.plugin()).await {
             return run::host_fault(reason);
         }
+        let started = Instant::now();
+        let ends = started + plan.budget().timeout.min(FOREVER);
         let Inner { wasmtime, executor, deadlines, .. } = &*self.0;
         let (engine, crowd) = (wasmtime.clone(), executor.crowd().clone());
         let memory = Drawn::new(share.memory, share.memory_max);
@@ -122,7 +128,7 @@ async fn at_hand(plugin: &Arc<Plugin>) -> Result<(), String> {
     let unused = Arc::clone(plugin);
     let loaded = tokio::task::spawn_blocking(move || unused.code.load()).await;
     let loaded = loaded.map_err(|error| error.to_string()).flatten();
-    loaded.map_err(|reason| format!("{plugin:?}: {reason}; it is compiled again when the daemon reloads it"))
+    loaded.map_err(|reason| format!("{plugin:?}: {reason}"))
 }
 
 fn of_panic(Panicked(message): Panicked) -> Report {

@@ -68,7 +68,7 @@ pub use config::{Config, Deadlines};
 pub use engine::Engine;
 pub use error::Error;
 pub use host::{EnqueueRefusal, Host, JobAsk};
-pub use load::{revision_of, revision_of_reader};
+pub use load::{Components, revision_of, revision_of_reader};
 pub use outgoing::{HttpTarget, InvalidTarget};
 pub use plugin::{
     Access, DirGrant, EnvValue, Grants, HttpGrant, Import, Inspection, LoadSpec, Plugin, Private, Secret,

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 use wasmtime::component::{Component, Linker};
 
 use crate::cache::{self, Artefact, Cache, Vetted};
-use crate::code::Code;
+use crate::code::{Aside, Code};
 use crate::compile::{Compiler, Failure};
 use crate::config::Config;
 use crate::error::Error;
@@ -65,13 +65,24 @@ const SERVED: &[(&str, &str, &[&str])] = &[
 
 /// Compiles components, finds them again, and links them.
 pub(crate) struct Loader {
-    link: Arc<Link>,
+    link: Link,
     cache: Option<Cache>,
     compiler: Compiler,
     /// How full the directories are that have a quota.
     accounts: Accounts,
     /// Held while compiling: it takes all cores and much memory as it is.
     compiling: Mutex<()>,
+    /// Where components are kept; none if nobody keeps any.
+    components: OnceLock<Arc<dyn Components>>,
+}
+
+/// Where the bytes of components are had once more whose compiled code was lost or damaged.
+pub trait Components: Send + Sync {
+    /// The bytes of a component. Blocks.
+    ///
+    /// # Errors
+    /// If it isn't kept, or can't be read.
+    fn get(&self, revision: Revision) -> io::Result<Vec<u8>>;
 }
 
 impl Loader {
@@ -90,16 +101,17 @@ impl Loader {
             }
         };
         Ok(Self {
-            link: Arc::new(link),
+            link,
             cache: config.cache.as_ref().and_then(open),
             compiler: config.compiler.clone(),
             accounts: Accounts::default(),
             compiling: Mutex::new(()),
+            components: OnceLock::new(),
         })
     }
 
     /// See [`crate::Engine::load`].
-    pub(crate) fn load(&self, spec: LoadSpec) -> Result<Plugin, Error> {
+    pub(crate) fn load(self: &Arc<Self>, spec: LoadSpec) -> Result<Plugin, Error> {
         let plugin = format!("plugin {}/{}", spec.tenant, spec.name);
         let mut quotas = Vec::new();
         for dir in &spec.grants.dirs {
@@ -124,7 +136,7 @@ impl Loader {
 
     /// The code of a component that is a handler, left aside if the cache has it.
     fn code(
-        &self,
+        self: &Arc<Self>,
         plugin: &str,
         revision: Revision,
         wasm: &[u8],
@@ -135,16 +147,55 @@ impl Loader {
             && let Some(vetted) = artefact.vetted().filter(|vetted| vetted.host == self.link.host)
         {
             let imports = vetted.imports.clone();
-            return Ok((Code::aside(artefact, Arc::clone(&self.link)), imports, Source::Cached));
+            return Ok((self.aside(artefact, plugin, revision, budget), imports, Source::Cached));
         }
         let (component, source) = self.component(plugin, revision, wasm, budget)?;
         let pre = self.link.link(&component);
         let pre = pre.map_err(|problems| Error::NotAHandler { plugin: plugin.to_owned(), problems })?;
         let imports = self.imports(&component);
         match self.vet(revision, &imports) {
-            Some(artefact) => Ok((Code::aside(artefact, Arc::clone(&self.link)), imports, source)),
+            Some(artefact) => Ok((self.aside(artefact, plugin, revision, budget), imports, source)),
             None => Ok((Code::at_hand(pre), imports, source)),
         }
+    }
+
+    fn aside(
+        self: &Arc<Self>,
+        artefact: Artefact,
+        plugin: &str,
+        revision: Revision,
+        compile: &CompileBudget,
+    ) -> Code {
+        let (loader, plugin) = (Arc::clone(self), plugin.to_owned());
+        Code::aside(Aside { artefact, loader, plugin, revision, compile: *compile })
+    }
+
+    /// What links components.
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Has components whose compiled code is lost compiled again from there. Only the first call counts.
+    pub(crate) fn keep_from(&self, components: Arc<dyn Components>) {
+        // Whoever was first has it.
+        let _ = self.components.set(components);
+    }
+
+    /// Compiles a component whose compiled code was `lost` since it was deployed.
+    ///
+    /// # Errors
+    /// If it isn't kept, or can't be compiled any more.
+    pub(crate) fn compile_again(&self, code: &Aside, lost: &str) -> Result<Component, String> {
+        let Aside { plugin, revision, compile, .. } = code;
+        let components = self.components.get().ok_or_else(|| format!("{lost}; deploy it again"))?;
+        let wasm = components.get(*revision).and_then(|wasm| match revision_of(&wasm) == *revision {
+            true => Ok(wasm),
+            false => Err(io::Error::new(io::ErrorKind::InvalidData, "it isn't what its name says")),
+        });
+        let wasm = wasm.map_err(|cause| format!("{lost}, and its component is not kept: {cause}"))?;
+        tracing::warn!(%plugin, %revision, lost, "compiling a component again");
+        let compiled = self.component(plugin, *revision, &wasm, compile);
+        compiled.map(|(component, _)| component).map_err(|error| format!("{lost}; {error}"))
     }
 
     fn kept(&self, revision: Revision) -> Option<Artefact> {

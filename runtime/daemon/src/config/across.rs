@@ -34,7 +34,7 @@ const ENTRIES_MAX: u32 = 10_000;
 /// What goes to the broker in one piece.
 const PIECE_MAX: Bytes = Bytes::mib(64);
 /// A component is read into memory whole.
-const COMPONENT_MAX: Bytes = Bytes::mib(1024);
+pub(crate) const COMPONENT_MAX: Bytes = Bytes::mib(1024);
 const COMPILE_MEMORY_MIN: Bytes = Bytes::mib(64);
 const STACK: (Bytes, Bytes) = (Bytes::kib(64), Bytes::mib(16));
 const WEIGHT_MAX: u32 = 10_000;

@@ -49,6 +49,7 @@ use crate::regular_file;
 use fields::File;
 use reference::{Follow, Outside};
 
+pub(crate) use across::COMPONENT_MAX;
 pub(crate) use fields::nearest;
 pub use own::OwnBroker;
 pub use problem::{Place, Problem, Problems};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream;
-use sandhog_engine::{Abort, Engine, Plugin};
+use sandhog_engine::{Abort, Components, Engine, Plugin};
 use tokio::sync::{Notify, watch};
 
 use super::Trial;
@@ -73,6 +73,7 @@ pub async fn start(
     failing: Failing,
 ) -> Result<Started, StartError> {
     let store = Arc::new(Store::open(&config.deploy.folder)?);
+    engine.keep_from(Arc::clone(&store) as Arc<dyn Components>);
     let bench = Bench { engine, ambient, store: Arc::clone(&store), files: Arc::new(Files::default()) };
     let decided = Arc::new(Notify::new());
     let mut opening = Opening::default();

@@ -17,11 +17,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{PluginName, Revision, TenantId};
+use sandhog_engine::Components;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::history::Record;
 use super::slot::Key;
+use crate::config::COMPONENT_MAX;
 use crate::provenance::signature_path;
 use crate::regular_file;
 
@@ -193,6 +195,12 @@ impl Store {
             file.persist(&path).map_err(|failed| failed.error)
         });
         written.map(drop).map_err(|cause| StoreError { what: "write", path, cause })
+    }
+}
+
+impl Components for Store {
+    fn get(&self, revision: Revision) -> io::Result<Vec<u8>> {
+        Self::get(self, revision, COMPONENT_MAX).map_err(io::Error::other)
     }
 }
 

@@ -1,12 +1,15 @@
 //! What can be loaded, what can't and why, and what is found again.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
+use sandhog_core::id::Revision;
 use sandhog_core::outcome::Outcome;
-use sandhog_engine::{Abort, Access, Config, DirGrant, Engine, Grants, LoadSpec, Source};
+use sandhog_engine::{Abort, Access, Components, Config, DirGrant, Engine, Grants, LoadSpec, Source};
 
 use super::bed::{Bed, budget, config, output, spec};
 use super::guests::{self, Guest};
@@ -218,6 +221,44 @@ async fn a_damaged_or_foreign_entry_is_compiled_again() {
         }
     }
     assert_eq!(cached(folder.path()).load(guests::echo()).source(), Source::Cached);
+}
+
+/// Keeps one component.
+struct Kept(String);
+
+impl Components for Kept {
+    fn get(&self, _revision: Revision) -> io::Result<Vec<u8>> {
+        Ok(self.0.clone().into_bytes())
+    }
+}
+
+#[tokio::test]
+async fn code_that_was_damaged_since_it_was_deployed_is_compiled_again_where_its_component_is_kept() {
+    let guest = Guest::default().with_fields("(func $damaged_here)").text();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    cached(folder.path()).load(guest.as_str());
+    let damage = || {
+        for entry in fs::read_dir(folder.path()).expect("it is there") {
+            let path = entry.expect("readable").path();
+            if path.extension().is_some_and(|kind| kind == "cwasm") {
+                let mut bytes = fs::read(&path).expect("ours");
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(path, bytes).expect("ours");
+            }
+        }
+    };
+    let (keeps, mistaken) = (cached(folder.path()), cached(folder.path()));
+    keeps.engine.keep_from(Arc::new(Kept(guest.clone())));
+    mistaken.engine.keep_from(Arc::new(Kept(guests::echo().into())));
+    let (plugin, of_mistaken) = (keeps.load(guest.as_str()), mistaken.load(guest.as_str()));
+    assert_eq!(plugin.source(), Source::Cached);
+    damage();
+    let report = mistaken.start(&of_mistaken, budget(), Abort::new()).await;
+    let Outcome::HostFault { message } = &report.outcome else { panic!("{report:?}") };
+    assert!(message.contains("damaged") && message.contains("isn't what its name says"), "{message}");
+    assert_eq!(output(&keeps.start(&plugin, budget(), Abort::new()).await), b"");
+    assert_eq!(cached(folder.path()).load(guest.as_str()).source(), Source::Cached, "it is kept again");
 }
 
 #[tokio::test]
