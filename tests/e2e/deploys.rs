@@ -517,6 +517,44 @@ async fn a_canary_that_fails_or_takes_too_much_fuel_is_taken_back_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_always_fails_is_taken_back_though_the_old_one_hardly_runs() {
+    let site = Site::new(Backend::Embedded, "");
+    site.plugin("a", &echo("1"), &["a.run"], &CANARY.replace("share = 0.5", "share = 0.9"));
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut daemon = site.daemon();
+    let bad = component_of(TRAP, "2");
+    tried(&site, &bad);
+    // Half as many jobs for the old one as it would need, and all for the new one.
+    let trial = sandhog_engine::revision_of(&bad);
+    let share = sandhog_core::canary::Share::new(0.9).expect("a part");
+    let on = |wanted| {
+        std::iter::repeat_with(echo_job)
+            .find(move |job| sandhog_core::canary::side(job.id, trial, share) == wanted)
+            .expect("there is always one more")
+    };
+    for _ in 0..5 {
+        runs_on(&*broker, &acme, on(sandhog_core::canary::Side::Old)).await;
+    }
+    for _ in 0..10 {
+        runs_on(&*broker, &acme, on(sandhog_core::canary::Side::New)).await;
+    }
+    let said = daemon.has_said("of its runs fail");
+    assert!(said.contains("rolled-back"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_nothing_is_known_of_is_taken_back_when_its_time_is_over() {
+    let site = Site::new(Backend::Embedded, "");
+    site.plugin("a", &echo("1"), &["a.run"], &CANARY.replace("runs_min", "max_age = \"1s\"\nruns_min"));
+    let mut daemon = site.daemon();
+    site.component("a", &echo("2"));
+    daemon.has_said("canary-started");
+    let said = daemon.has_said("its time is over");
+    assert!(said.contains("rolled-back"), "{said}");
+    assert_eq!(site.standing("a")["revision"], revision(&echo("1")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pinned_job_runs_on_its_revision_as_long_as_that_is_kept() {
     for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
         let site = Site::new(backend, "[deploy]\nkeep = 3");

@@ -2,10 +2,12 @@
 //!
 //! A share of the jobs has its first attempt on the new revision; which ones is decided by their ids, so a job that comes
 //! back unharmed runs on the same side. Both sides are counted; once each has run often enough, the new one is promoted or
-//! rolled back.
+//! rolled back. One that fails so often that the old one hardly can, however little that has run, is rolled back as well, and
+//! so is one of which too little is known when its time is over.
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use crate::budget::Fuel;
 use crate::id::{JobId, Revision};
@@ -47,6 +49,8 @@ pub struct Policy {
     pub failures_extra: f64,
     /// How many times the old one's fuel a run that succeeds may take, on average.
     pub fuel_ratio: f64,
+    /// How long it may take until either side has run often enough.
+    pub max_age: Duration,
 }
 
 /// One side of the comparison.
@@ -96,6 +100,21 @@ impl Record {
         if self.runs == 0 { 0.0 } else { self.failures as f64 / self.runs as f64 }
     }
 
+    /// The rates, 0 to 1, between which its true failure rate lies in all likelihood: Wilson's score interval. See
+    /// <https://doi.org/10.1080/01621459.1927.10502953>.
+    #[must_use]
+    pub fn failure_rate_bounds(&self) -> (f64, f64) {
+        if self.runs == 0 {
+            return (0.0, 1.0);
+        }
+        let (runs, rate) = (self.runs as f64, self.failure_rate());
+        let square = DEVIATIONS * DEVIATIONS;
+        let middle = rate + square / (2.0 * runs);
+        let spread = DEVIATIONS * (rate * (1.0 - rate) / runs + square / (4.0 * runs * runs)).sqrt();
+        let whole = 1.0 + square / runs;
+        ((middle - spread) / whole, (middle + spread) / whole)
+    }
+
     /// What a run that succeeded spent on average; none if none has.
     #[must_use]
     pub fn fuel_mean(&self) -> Option<f64> {
@@ -103,6 +122,9 @@ impl Record {
         (succeeded > 0).then(|| self.fuel as f64 / succeeded as f64)
     }
 }
+
+/// How many standard deviations off the true rate may be: it is further off in one case of 20.
+const DEVIATIONS: f64 = 2.0;
 
 /// What is to be done with the new revision.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -132,11 +154,25 @@ pub enum Fault {
         /// Its own.
         new: f64,
     },
+    /// It wasn't shown in time that it does as well.
+    TooLong {
+        /// How often the old one has run.
+        old: u64,
+        /// How often it has.
+        new: u64,
+        /// How often either has to.
+        needed: u32,
+    },
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::TooLong { old, new, needed } => write!(
+                f,
+                "its time is over after {new} runs of it and {old} of the old one, where {needed} of each are needed; \
+                 lower canary.runs_min or raise canary.max_age"
+            ),
             Self::Failures { old, new } => {
                 write!(f, "{}% of its runs fail, and {}% of the old ones", percent(*new), percent(*old))
             }
@@ -152,21 +188,26 @@ fn percent(part: f64) -> f64 {
     (part * 1000.0).round() / 10.0
 }
 
-/// Compares the two sides. The new one is rolled back early where no further run could make good what has failed.
+/// Compares the two sides when the trial has this age. The new one is rolled back early where no further run could make
+/// good what has failed.
 #[must_use]
-pub fn judge(policy: &Policy, old: &Record, new: &Record) -> Verdict {
+pub fn judge(policy: &Policy, old: &Record, new: &Record, age: Duration) -> Verdict {
     let needed = u64::from(policy.runs_min.get());
-    if old.runs < needed {
-        return Verdict::Undecided;
-    }
     let (rate_old, rate_new) = (old.failure_rate(), new.failure_rate());
-    let allowed = rate_old + policy.failures_extra;
-    // The rate that it has at best when it has run often enough.
-    if new.failures as f64 > allowed * new.runs.max(needed) as f64 {
+    let fails_too_often = if old.runs < needed {
+        // Whatever the old one's rate turns out to be, that of the new one is higher by more than is allowed.
+        let (at_most, at_least) = (old.failure_rate_bounds().1, new.failure_rate_bounds().0);
+        new.runs >= needed && at_least > at_most + policy.failures_extra
+    } else {
+        // The rate that it has at best when it has run often enough.
+        new.failures as f64 > (rate_old + policy.failures_extra) * new.runs.max(needed) as f64
+    };
+    if fails_too_often {
         return Verdict::RollBack(Fault::Failures { old: rate_old, new: rate_new });
     }
-    if new.runs < needed {
-        return Verdict::Undecided;
+    if old.runs < needed || new.runs < needed {
+        let too_long = Fault::TooLong { old: old.runs, new: new.runs, needed: policy.runs_min.get() };
+        return if age < policy.max_age { Verdict::Undecided } else { Verdict::RollBack(too_long) };
     }
     match (old.fuel_mean(), new.fuel_mean()) {
         (Some(old), Some(new)) if new > old * policy.fuel_ratio => {
@@ -209,7 +250,13 @@ mod tests {
             runs_min: NonZeroU32::new(runs_min).expect("not zero"),
             failures_extra: 0.05,
             fuel_ratio: 1.5,
+            max_age: Duration::from_secs(60),
         }
+    }
+
+    /// Judges a trial whose time isn't over.
+    fn judge(policy: &Policy, old: &Record, new: &Record) -> Verdict {
+        super::judge(policy, old, new, Duration::ZERO)
     }
 
     fn record(runs: u64, failures: u64, fuel_mean: u64) -> Record {
@@ -235,7 +282,43 @@ mod tests {
         let burns = judge(&policy, &old, &record(100, 0, 7600));
         assert_eq!(burns, Verdict::RollBack(Fault::Fuel { old: 5000.0, new: 7600.0 }));
         assert_eq!(judge(&policy, &old, &record(99, 2, 5000)), Verdict::Undecided);
-        assert_eq!(judge(&policy, &record(99, 0, 5000), &record(5000, 5000, 1)), Verdict::Undecided);
+    }
+
+    #[test]
+    fn one_that_fails_more_often_than_the_old_one_can_is_rolled_back_though_that_has_hardly_run() {
+        let policy = policy(100);
+        let always = record(100, 100, 0);
+        let fails = Verdict::RollBack(Fault::Failures { old: 0.0, new: 1.0 });
+        assert_eq!(judge(&policy, &record(1, 0, 5000), &always), fails);
+        assert_eq!(judge(&policy, &record(99, 0, 5000), &always), fails);
+        // It may be that the old one fails as often.
+        assert_eq!(judge(&policy, &record(1, 1, 5000), &always), Verdict::Undecided);
+        assert_eq!(judge(&policy, &record(20, 0, 5000), &record(100, 20, 0)), Verdict::Undecided);
+        assert_eq!(judge(&policy, &Record::default(), &always), Verdict::Undecided);
+    }
+
+    #[test]
+    fn a_trial_in_which_too_little_runs_has_an_end() {
+        let (policy, at_its_end) = (policy(100), Duration::from_secs(60));
+        let (old, new) = (record(99, 0, 5000), record(7, 0, 5000));
+        assert_eq!(judge(&policy, &old, &new), Verdict::Undecided);
+        let over = super::judge(&policy, &old, &new, at_its_end);
+        assert_eq!(over, Verdict::RollBack(Fault::TooLong { old: 99, new: 7, needed: 100 }));
+        assert!(
+            matches!(over, Verdict::RollBack(fault) if fault.to_string().contains("raise canary.max_age"))
+        );
+        assert_eq!(
+            super::judge(&policy, &record(100, 0, 1), &record(100, 0, 1), at_its_end),
+            Verdict::Promote
+        );
+    }
+
+    #[test]
+    fn the_true_rate_lies_between_the_bounds_and_more_runs_bring_them_together() {
+        let (least, most) = record(100, 50, 0).failure_rate_bounds();
+        assert!(least < 0.5 && most > 0.5 && most - least < 0.31, "{least} {most}");
+        let (least, most) = record(10_000, 5000, 0).failure_rate_bounds();
+        assert!(least < 0.5 && most > 0.5 && most - least < 0.031, "{least} {most}");
     }
 
     #[test]

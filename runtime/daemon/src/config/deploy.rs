@@ -13,7 +13,7 @@ use super::fields::{Entry, Fields};
 use super::problem::Shown;
 use super::reference::{Follow, Outside};
 use super::units::time;
-use super::value::found;
+use super::value::{Positive, found};
 use super::{Deploy, Smoke};
 use crate::regular_file;
 
@@ -97,6 +97,7 @@ const RUNS_MIN: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");
 const FAILURES_EXTRA: f64 = 0.05;
 const FUEL_RATIO: f64 = 1.5;
 const FUEL_RATIO_MAX: f64 = 1000.0;
+const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Reads a plugin's `canary`; none if it isn't there.
 pub(super) fn canary(fields: &mut Fields<'_>) -> Option<Policy> {
@@ -105,6 +106,7 @@ pub(super) fn canary(fields: &mut Fields<'_>) -> Option<Policy> {
     let runs_min = fields.or("runs_min", RUNS_MIN);
     let failures_extra = fields.or("failures_extra", FAILURES_EXTRA);
     let fuel_ratio = fields.or("fuel_ratio", FUEL_RATIO);
+    let Positive(max_age) = fields.or("max_age", Positive(MAX_AGE));
     if !there {
         return None;
     }
@@ -121,7 +123,7 @@ pub(super) fn canary(fields: &mut Fields<'_>) -> Option<Policy> {
         file.note(problem.rule("more than 0 and less than 1: 0.1 is a tenth of the jobs"));
         return None;
     };
-    Some(Policy { share, runs_min, failures_extra, fuel_ratio })
+    Some(Policy { share, runs_min, failures_extra, fuel_ratio, max_age })
 }
 
 fn in_range(fields: &Fields<'_>, key: &str, value: f64, range: std::ops::RangeInclusive<f64>) {

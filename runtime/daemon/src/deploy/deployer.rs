@@ -18,6 +18,7 @@ use sandhog_core::id::{Kind, Revision, TenantId};
 use sandhog_engine::{Abort, Engine, Plugin};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
 use super::archive::Pinned;
 use super::diff::{gives_up, is_in_force, settings_differ, within_reach};
@@ -212,9 +213,11 @@ impl Deployer {
     pub async fn run(mut self) {
         let mut asked = Vec::new();
         loop {
+            let trial_ends = self.trial_ends();
             tokio::select! {
                 biased;
                 () = self.decided.notified() => self.decide_trials().await,
+                () = until(trial_ends) => self.decide_trials().await,
                 Some(done) = self.work.tasks.join_next() => self.finish(done).await,
                 // Whoever asks holds a handle; without any, there is nobody left to ask.
                 count = self.asks.recv_many(&mut asked, usize::MAX) => match count {
@@ -507,6 +510,14 @@ impl Deployer {
         }
     }
 
+    /// When the time of a trial is over next.
+    fn trial_ends(&self) -> Option<Instant> {
+        let state = self.shared.state();
+        // Those that are ending already have nothing to wait for.
+        let trials = state.slots.iter().filter(|(key, _)| !self.work.returns.contains(*key));
+        trials.filter_map(|(_, slot)| slot.trial.as_ref()?.1.ends()).min()
+    }
+
     /// Promotes or takes back what has been tried long enough.
     async fn decide_trials(&mut self) {
         let (mut draft, mut failed) = (self.draft(), Vec::new());
@@ -687,6 +698,13 @@ impl Deployer {
         if let Err(error) = self.shared.store.write(super::EVENTS, &all) {
             tracing::error!(%error, "the events of deploys can't be kept");
         }
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

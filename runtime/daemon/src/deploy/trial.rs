@@ -6,12 +6,15 @@ use sandhog_core::canary::{Policy, Record, Side, Verdict, judge, side};
 use sandhog_core::id::{JobId, Revision};
 use sandhog_core::outcome::Report;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The trial: the runs on both sides are counted in it, from any thread.
 #[derive(Debug)]
 pub struct Trial {
     policy: Policy,
     revision: Revision,
+    /// When it began.
+    since: Instant,
     records: Mutex<Records>,
     decided: Arc<Notify>,
 }
@@ -29,7 +32,7 @@ impl Trial {
     /// A trial of `revision`. `decided` hears when there is a verdict.
     #[must_use]
     pub fn new(policy: Policy, revision: Revision, decided: Arc<Notify>) -> Self {
-        Self { policy, revision, records: Mutex::default(), decided }
+        Self { policy, revision, since: Instant::now(), records: Mutex::default(), decided }
     }
 
     /// The rules.
@@ -53,11 +56,17 @@ impl Trial {
                 Side::New => &mut records.new,
             };
             of_side.count(&report.outcome, report.usage.fuel);
-            judge(&self.policy, &records.old, &records.new)
+            judge(&self.policy, &records.old, &records.new, self.since.elapsed())
         };
         if verdict != Verdict::Undecided {
             self.decided.notify_one();
         }
+    }
+
+    /// When its time is over. None if that is never.
+    #[must_use]
+    pub fn ends(&self) -> Option<Instant> {
+        self.since.checked_add(self.policy.max_age)
     }
 
     /// What is known so far.
@@ -70,6 +79,6 @@ impl Trial {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let Records { old, new } = self.records();
-        judge(&self.policy, &old, &new)
+        judge(&self.policy, &old, &new, self.since.elapsed())
     }
 }

@@ -129,7 +129,7 @@ fn the_defaults_of_a_canary_on_the_page_are_those_in_force() {
         shown(Site::with_plugin("", &plugin).load().expect("it is right"))
     };
     let spoken = defaults("## A plugin's file", |key| key.starts_with("canary.")).replace("canary.", "");
-    assert_eq!(spoken.lines().count(), 3);
+    assert_eq!(spoken.lines().count(), 4);
     assert_eq!(with(&spoken), with(""));
 }
 
