@@ -72,6 +72,9 @@ pub(super) struct Source {
     pub(super) text: Arc<str>,
 }
 
+/// How many problems are listed where what is shown has to be bounded.
+const LISTED_MAX: usize = 10;
+
 /// Longer lines are cut to about this many characters around the place that is meant.
 const EXCERPT_MAX: usize = 100;
 
@@ -90,12 +93,14 @@ impl Problems {
         (!problems.is_empty()).then_some(Self(problems))
     }
 
-    /// All of them, for people, without their number.
+    /// The first of them, for people, and how many more there are: what is kept of a file that somebody else writes is
+    /// bounded.
     #[must_use]
     pub fn listed(&self) -> String {
-        let listed: Vec<String> =
-            self.0.iter().map(|problem| problem.to_string().trim_end().to_owned()).collect();
-        listed.join("\n")
+        let first = self.0.iter().take(LISTED_MAX).map(|problem| problem.to_string().trim_end().to_owned());
+        let more = self.0.len().checked_sub(LISTED_MAX).filter(|more| *more > 0);
+        let lines: Vec<String> = first.chain(more.map(|more| format!("and {more} more"))).collect();
+        lines.join("\n")
     }
 
     /// One after the other.
@@ -405,6 +410,17 @@ mod tests {
             let problem = source.problem(&span, shown, "", "p").to_string();
             assert!(!problem.contains("ter2") && problem.contains(" = …"), "{problem}");
         }
+    }
+
+    #[test]
+    fn of_many_problems_the_first_are_listed() {
+        let problem = |n: usize| Problem::of_file("a.toml".as_ref(), format!("no. {n}"));
+        let few = Problems::some((1..=2).map(problem).collect(), "a.toml".as_ref()).expect("there are some");
+        assert_eq!(few.listed(), "error: no. 1\n --> a.toml\nerror: no. 2\n --> a.toml");
+        let many =
+            Problems::some((0..5000).map(problem).collect(), "a.toml".as_ref()).expect("there are some");
+        let listed = many.listed();
+        assert!(listed.ends_with("\nand 4990 more") && listed.len() < 1000, "{listed}");
     }
 
     #[test]

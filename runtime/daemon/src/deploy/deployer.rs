@@ -375,7 +375,10 @@ impl Deployer {
                 left.insert(key);
             }
         }
-        self.work.reloads.push(Reload { replies, left, changes: draft.events.clone(), needs_restart });
+        // What nobody waits for isn't kept: files may change as often as they like while a deploy goes on.
+        if left.is_empty() || !replies.is_empty() {
+            self.work.reloads.push(Reload { replies, left, changes: draft.events.clone(), needs_restart });
+        }
         self.publish(draft).await;
     }
 

@@ -250,7 +250,7 @@ async fn code_that_was_damaged_since_it_was_deployed_is_compiled_again_where_its
     };
     let (keeps, mistaken) = (cached(folder.path()), cached(folder.path()));
     keeps.engine.keep_from(Arc::new(Kept(guest.clone())));
-    mistaken.engine.keep_from(Arc::new(Kept(guests::echo().into())));
+    mistaken.engine.keep_from(Arc::new(Kept(guests::echo())));
     let (plugin, of_mistaken) = (keeps.load(guest.as_str()), mistaken.load(guest.as_str()));
     assert_eq!(plugin.source(), Source::Cached);
     damage();
