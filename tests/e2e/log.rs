@@ -1,12 +1,14 @@
 //! A log that can't be written costs log lines, and nothing else.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, PipeReader};
+use std::io::{self, BufRead, BufReader, PipeReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use sandhog_core::job::{NewJob, State};
 use sandhog_core::reason::Reason;
+use sandhog_core::text::is_unsafe;
 use sandhog_tests::{Backend, Fsync, Site, all_final, binary, finished, hog_job, tenant};
+use serde_json::{Value, json};
 
 /// `sandhog run` with a log that this process may or may not read; killed when this is dropped.
 struct Unheard(Child);
@@ -105,4 +107,63 @@ async fn a_log_that_nobody_reads_holds_up_nothing_and_tells_later_what_was_lost(
     broker.enqueue(&acme, &talkative(JOBS)).await.expect("the broker is up");
     all_final(&*broker, &acme).await;
     assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// What a guest says that wants to be taken for somebody else: it ends lines, commands terminals, and turns text around.
+const HOSTILE: &str =
+    "quiet\n2026-01-01T00:00:00Z ERROR all leases are lost\r\u{1b}[2J\u{9b}31m\u{7f}\u{202e}\u{2066}\u{2028}";
+
+fn commands(text: &str) -> Option<char> {
+    text.chars().find(|c| is_unsafe(*c) && *c != '\n' && *c != '\t')
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_guest_says_forges_no_line_and_commands_no_terminal() {
+    for format in ["pretty", "json"] {
+        let site = Site::new(Backend::Embedded, "").with_hog("acme", "[retry]\nmax_attempts = 1");
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let daemon = Unheard::start(&site, &["--log-format", format, "--log-level", "debug"], writer);
+        let (broker, acme) = (site.broker().await, tenant("acme"));
+        let jobs = [
+            hog_job("hog.note", &json!({"text": HOSTILE, "fail": true}).to_string()),
+            hog_job("hog.note", &json!({"text": HOSTILE}).to_string()),
+            hog_job("hog.panic", &json!({"message": HOSTILE}).to_string()),
+        ];
+        broker.enqueue(&acme, &jobs).await.expect("the broker is up");
+        for job in &jobs {
+            finished(&*broker, &acme, job.id).await;
+        }
+        let ids = jobs.each_ref().map(|job| job.id.to_string());
+        let looks = [
+            vec!["jobs"],
+            vec!["jobs", "--state", "dead"],
+            vec!["job", &ids[0]],
+            vec!["job", &ids[1]],
+            vec!["job", &ids[2]],
+            vec!["plugins"],
+            vec!["reload"],
+        ];
+        for look in looks {
+            for form in [&[][..], &["--json"]] {
+                let shown = site.sandhog(&[form, &look].concat());
+                for text in [&shown.stdout, &shown.stderr] {
+                    let text = String::from_utf8_lossy(text);
+                    assert_eq!(commands(&text), None, "{form:?} {look:?}: {text:?}");
+                    let forged = text.lines().find(|line| line.starts_with("2026-01-01T00:00:00Z ERROR"));
+                    assert_eq!(forged, None, "{form:?} {look:?}: {text}");
+                }
+            }
+        }
+        assert_eq!(daemon.stop().code(), Some(0));
+        let mut log = String::new();
+        reader.read_to_string(&mut log).expect("text");
+        assert!(log.contains("all leases are lost"), "what it says is logged: {log}");
+        assert_eq!(commands(&log), None, "{log:?}");
+        for line in log.lines() {
+            match format {
+                "json" => drop(serde_json::from_str::<Value>(line).expect("each line is a document")),
+                _ => assert!(!line.starts_with("2026-01-01T00:00:00Z ERROR"), "{line}"),
+            }
+        }
+    }
 }

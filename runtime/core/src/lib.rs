@@ -24,5 +24,6 @@ pub mod outcome;
 pub mod quota;
 pub mod reason;
 pub mod settle;
+pub mod text;
 pub mod time;
 pub mod transition;

@@ -4,11 +4,15 @@
 //! or for which the queue has no room (the reader doesn't keep up), is dropped and counted. The next lines that can be
 //! written again are followed by one that tells how many were lost.
 //!
+//! What is logged may be a guest's words. None of them ends a line or commands a terminal: each character that could is shown by
+//! its escape, as `sandhog_core::text` has it.
+//!
 //! ```text
 //! tracing ──> LogWriter ──> queue, QUEUE_MAX bytes ──> thread `log` ──> standard error
 //! ```
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -19,7 +23,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use sandhog_core::text::{self, OneLine};
+use tracing::field::Field;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
 
 /// Lines that wait to be written take no more memory than this, in bytes; further ones are dropped.
 const QUEUE_MAX: usize = 1 << 20;
@@ -50,7 +57,32 @@ impl Patience {
 
 /// Where `tracing` writes. Each write is one line, and always succeeds.
 #[derive(Debug, Clone)]
-pub struct LogWriter(Arc<Queue>);
+pub struct LogWriter {
+    queue: Arc<Queue>,
+    form: Form,
+}
+
+/// What a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Text whose fields are written by [`write_field`].
+    Text,
+    /// A JSON document.
+    Json,
+}
+
+/// Writes a field of a line of text, or its message, as nothing but that.
+///
+/// # Errors
+/// If the writer fails.
+pub fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match field.name() {
+        "message" => {}
+        name if writer.has_ansi_escapes() => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?,
+        name => write!(writer, "{name}=")?,
+    }
+    fmt::Write::write_fmt(&mut OneLine(writer), format_args!("{value:?}"))
+}
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -92,10 +124,16 @@ impl Log {
         Ok(Self { queue, patience })
     }
 
-    /// Where `tracing` is to write.
+    /// Where `tracing` is to write lines of text, with [`write_field`] for their fields.
     #[must_use]
     pub fn writer(&self) -> LogWriter {
-        LogWriter(Arc::clone(&self.queue))
+        LogWriter { queue: Arc::clone(&self.queue), form: Form::Text }
+    }
+
+    /// Where `tracing` is to write JSON documents.
+    #[must_use]
+    pub fn json_writer(&self) -> LogWriter {
+        LogWriter { queue: Arc::clone(&self.queue), form: Form::Json }
     }
 
     /// Says something that is no log line, after all that was logged. It isn't dropped for want of room.
@@ -227,8 +265,12 @@ impl<'w> MakeWriter<'w> for LogWriter {
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         // What the writer itself has to say, of lines that were lost, is a line at a time.
-        let by_writer = self.0.writer.get() == Some(&thread::current().id());
-        self.0.push(line.to_vec(), if by_writer { Room::Made } else { Room::Needed });
+        let by_writer = self.queue.writer.get() == Some(&thread::current().id());
+        let shown = match self.form {
+            Form::Text => line.to_vec(),
+            Form::Json => text::json(&String::from_utf8_lossy(line)).into_owned().into_bytes(),
+        };
+        self.queue.push(shown, if by_writer { Room::Made } else { Room::Needed });
         Ok(line.len())
     }
 

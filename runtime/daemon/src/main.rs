@@ -9,9 +9,11 @@ use std::thread;
 
 use anyhow::Context;
 use sandhog::cli::{Cli, Exit, LogFormat, LoggedBy, Logging};
-use sandhog::log::{Log, Patience};
+use sandhog::log::{Log, Patience, write_field};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::debug_fn;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -66,13 +68,15 @@ fn start_logging(logging: &Logging) -> anyhow::Result<Log> {
     };
     let log = Log::to_stderr(patience).context("can't start to log")?;
     // What goes wrong with the log would otherwise be written to standard error by a way that panics if it can't be.
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(log.writer())
-        .log_internal_errors(false);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match logging.format {
-        LogFormat::Pretty => subscriber.with_ansi(io::stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        LogFormat::Pretty => subscriber
+            .with_ansi(io::stderr().is_terminal())
+            .with_target(false)
+            .fmt_fields(debug_fn(write_field).delimited(" "))
+            .with_writer(log.writer())
+            .init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).with_writer(log.json_writer()).init(),
     }
     if logging.by == LoggedBy::Daemon {
         log.report_panics();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sandhog_core::text;
 use serde::Serialize;
 
 use super::exit::Failure;
@@ -133,8 +134,9 @@ impl Console {
     /// # Errors
     /// If nobody reads on, or it can't be written.
     pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
-        let text = serde_json::to_string_pretty(value).map_err(|cause| Failure::new(cause.to_string()))?;
-        self.result(&text)
+        let document =
+            serde_json::to_string_pretty(value).map_err(|cause| Failure::new(cause.to_string()))?;
+        self.result(&text::json(&document))
     }
 
     /// Writes a result for whom it is wanted.
@@ -157,7 +159,7 @@ impl Console {
 
     /// Comments on what may turn out other than was meant.
     pub fn warn(&self, text: &str) {
-        self.remark(&format!("{} {text}", self.paint_remarks().yellow("warning:")));
+        self.remark(&format!("{} {}", self.paint_remarks().yellow("warning:"), text::block(text)));
     }
 
     /// Writes to standard error, even if remarks are off.

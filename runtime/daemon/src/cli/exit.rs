@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use sandhog_core::job::State;
 use sandhog_core::outcome::Outcome;
+use sandhog_core::text;
 
 use super::render::Paint;
 use crate::config::Problems;
@@ -170,18 +171,20 @@ impl Failure {
     #[must_use]
     pub fn report(&self, paint: Paint) -> Option<String> {
         let error = paint.red("error:");
+        // Parts of it may be what a guest or a component has said.
+        let message = text::block(&self.message);
         let text = match self.form {
             Form::Silence => return None,
-            Form::Line => format!("{error} {}", self.message),
+            Form::Line => format!("{error} {message}"),
             Form::List => {
                 let mark = |line: &str| match line.strip_prefix("error:") {
                     Some(rest) => format!("{error}{rest}"),
                     None => line.to_owned(),
                 };
-                self.message.lines().map(mark).collect::<Vec<_>>().join("\n")
+                message.lines().map(mark).collect::<Vec<_>>().join("\n")
             }
         };
-        let help = self.help.iter().map(|help| format!("\n  = help: {help}"));
+        let help = self.help.iter().map(|help| format!("\n  = help: {}", text::block(help)));
         Some(text + &help.collect::<String>())
     }
 }

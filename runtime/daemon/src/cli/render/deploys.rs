@@ -1,10 +1,11 @@
 //! Deploys: what came of a reload, how plugins stand, what happened lately.
 
 use comfy_table::Cell;
+use sandhog_core::text;
 use sandhog_core::time::Timestamp;
 use serde::Serialize;
 
-use super::{Column, Paint, clean, clock, count, of, table};
+use super::{Column, Paint, clock, count, of, table};
 use crate::deploy::{CanaryStatus, Event, PluginState, PluginStatus, ReloadOutcome, What};
 
 /// Something that a deploy has done, for programs.
@@ -165,7 +166,7 @@ fn line(event: &Event, paint: Paint) -> String {
         What::Failed | What::Rejected | What::RolledBack => paint.red(event.what.slug()),
         _ => paint.green(event.what.slug()),
     };
-    let message = event.message.as_ref().map(|message| format!(": {}", clean(message)));
+    let message = event.message.as_ref().map(|message| format!(": {}", text::line(message)));
     format!("{what} {}{}", subject(event), message.unwrap_or_default())
 }
 
@@ -231,7 +232,7 @@ pub fn plugins(plugins: &[PluginStatus], paint: Paint) -> String {
 fn failure(plugin: &PluginStatus, paint: Paint) -> Option<String> {
     let message = plugin.message.as_ref()?;
     let tenant = plugin.tenant.as_ref().map(|tenant| format!("{tenant}/")).unwrap_or_default();
-    Some(format!("{} {tenant}{}: {}", paint.red("failed"), plugin.plugin, clean(message)))
+    Some(format!("{} {tenant}{}: {}", paint.red("failed"), plugin.plugin, text::block(message)))
 }
 
 fn state_cell(plugin: &PluginStatus) -> Cell {
@@ -298,7 +299,7 @@ mod tests {
             "serving",
             "canary 12.5%: cccccccccccc (40 of 100 runs, 2 failed)",
             "bbbbbbbbbbbb",
-            "1 plugin not as the TOML has it:\nfailed acme/hog: no \u{fffd} file",
+            "1 plugin not as the TOML has it:\nfailed acme/hog: no \\u{1b} file",
         ] {
             assert!(text.contains(part), "{part}:\n{text}");
         }

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use sandhog_core::id::{Revision, TenantId};
+use sandhog_core::text;
 use sandhog_engine::{Inspection, Want};
 use serde::Serialize;
 
-use super::{Paint, bytes, clean, pairs};
+use super::{Paint, bytes, pairs};
 use crate::provenance::{SignatureFile, Signer};
 
 /// What a component is, for programs. Names and meanings stay as they are; more may come.
@@ -88,12 +89,14 @@ impl SignatureDocument {
     fn for_people(&self, paint: Paint) -> String {
         let signer = match (&self.signer, &self.problem) {
             (Some(signer), _) => signer.clone(),
-            (None, Some(problem)) => paint.red(&clean(problem)),
+            (None, Some(problem)) => paint.red(&text::block(problem)),
             (None, None) => "nobody".to_owned(),
         };
         match (self.trusted, &self.refusal) {
             (Some(true), _) => format!("{signer}\n{}", paint.green("its tenant takes it")),
-            (_, Some(refusal)) => format!("{signer}\n{}", paint.red(&clean(&format!("refused: {refusal}")))),
+            (_, Some(refusal)) => {
+                format!("{signer}\n{}", paint.red(&text::block(&format!("refused: {refusal}"))))
+            }
             _ => signer,
         }
     }
@@ -142,8 +145,8 @@ impl InspectionDocument {
 pub fn inspection(document: &InspectionDocument, paint: Paint) -> String {
     let list = |names: Vec<String>| if names.is_empty() { "nothing".to_owned() } else { names.join("\n") };
     let import = |import: &ImportDocument| match import.served {
-        true => clean(&import.name),
-        false => format!("{} {}", clean(&import.name), paint.red("(the host has no such thing)")),
+        true => text::line(&import.name).into_owned(),
+        false => format!("{} {}", text::line(&import.name), paint.red("(the host has no such thing)")),
     };
     let grants = |keys: &[&str]| match keys {
         [] => "nothing".to_owned(),
@@ -152,7 +155,8 @@ pub fn inspection(document: &InspectionDocument, paint: Paint) -> String {
     let verdict = if document.problems.is_empty() {
         paint.green("a daemon can run it")
     } else {
-        let problems: Vec<String> = document.problems.iter().map(|problem| clean(problem)).collect();
+        let problems: Vec<String> =
+            document.problems.iter().map(|problem| text::block(problem).into_owned()).collect();
         paint.red(&problems.join("\n"))
     };
     let lines = [
@@ -160,7 +164,7 @@ pub fn inspection(document: &InspectionDocument, paint: Paint) -> String {
         ("size", bytes(document.size)),
         ("sha256", document.sha256.clone()),
         ("imports", list(document.imports.iter().map(import).collect())),
-        ("exports", list(document.exports.iter().map(|export| clean(export)).collect())),
+        ("exports", list(document.exports.iter().map(|export| text::line(export).into_owned()).collect())),
         ("may ask for", grants(&document.may_ask_for)),
         (
             "not granted",

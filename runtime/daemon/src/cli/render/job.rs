@@ -7,13 +7,14 @@ use sandhog_broker::{Counts, Unread};
 use sandhog_core::id::{QueueName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, Progress, State};
 use sandhog_core::outcome::Usage;
+use sandhog_core::text;
 use sandhog_core::time::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{
-    Column, Paint, bytes, clean, clock, content, count, duration, fitted, pairs, rfc3339, rough, state_cell,
+    Column, Paint, bytes, clock, content, count, duration, fitted, pairs, rfc3339, rough, state_cell,
 };
 use crate::unique;
 
@@ -282,19 +283,19 @@ impl CountsDocument {
 #[must_use]
 pub fn job(job: &JobRecord, log: &[LogLine], paint: Paint) -> String {
     let mut lines = vec![("job", paint.bold(&job.id.to_string())), ("state", standing(job, paint))];
-    lines.extend(job.message.as_deref().map(|message| ("why", clean(message))));
+    lines.extend(job.message.as_deref().map(|message| ("why", text::block(message).into_owned())));
     lines.push(("kind", job.kind.to_string()));
     lines.push(("tenant", job.tenant.to_string()));
     lines.push(("queue", format!("{} (priority {})", job.queue, job.priority.0)));
     let unique_key = job.unique_key.as_ref().map(|key| unique::shown(&job.kind, key).to_owned());
-    lines.extend(unique_key.map(|key| ("unique key", key)));
+    lines.extend(unique_key.map(|key| ("unique key", text::line(&key).into_owned())));
     lines.push(("attempts", attempts(job)));
     lines.extend(times(job));
     lines.extend(job.progress.as_ref().map(|report| ("progress", progress(report))));
     lines.push(("usage", usage(&job.usage)));
     lines.extend(job.revision.map(|revision| ("revision", revision.short())));
     match &job.unreadable {
-        Some(unreadable) => lines.push(("unreadable", clean(unreadable))),
+        Some(unreadable) => lines.push(("unreadable", text::block(unreadable).into_owned())),
         None => lines.push(("payload", cut(content(&job.payload), "--payload"))),
     }
     lines.extend(job.output.as_ref().map(|output| ("output", cut(content(output), "--output"))));
@@ -357,7 +358,7 @@ pub fn progress(progress: &Progress) -> String {
         None => progress.done.to_string(),
     };
     match &progress.message {
-        Some(message) => format!("{done}: {}", clean(message)),
+        Some(message) => format!("{done}: {}", text::line(message)),
         None => done,
     }
 }
@@ -373,10 +374,13 @@ pub fn usage(usage: &Usage) -> String {
 /// A line of a log.
 #[must_use]
 pub fn log_line(line: &LogLine, paint: Paint) -> String {
-    let fields: String =
-        line.fields.iter().map(|(name, value)| format!(" {}={}", clean(name), clean(value))).collect();
+    let fields: String = line
+        .fields
+        .iter()
+        .map(|(name, value)| format!(" {}={}", text::line(name), text::line(value)))
+        .collect();
     let at = paint.dim(&format!("{} #{}", clock(line.at), line.attempt));
-    format!("{at} {:5} {}{}", line.level.slug(), clean(&line.message), paint.dim(&fields))
+    format!("{at} {:5} {}{}", line.level.slug(), text::line(&line.message), paint.dim(&fields))
 }
 
 /// Whether a table names each job's tenant.
@@ -426,7 +430,7 @@ fn row(job: &JobRecord, tenants: Tenants, now: Timestamp) -> Vec<Cell> {
     cells.push(spent(duration(job.usage.wall)));
     cells.push(spent(duration(job.usage.cpu)));
     let message = job.message.as_deref().or(job.unreadable.as_deref()).unwrap_or_default();
-    cells.push(Cell::new(clean(message).lines().next().unwrap_or_default()));
+    cells.push(Cell::new(text::line(message.lines().next().unwrap_or_default())));
     cells
 }
 
@@ -450,7 +454,7 @@ fn when(job: &JobRecord, now: Timestamp) -> String {
 /// A job that can't be read, for people.
 #[must_use]
 pub fn unread(unread: &Unread) -> String {
-    format!("{} can't be read: {}", unread.id, clean(&unread.problem))
+    format!("{} can't be read: {}", unread.id, text::line(&unread.problem))
 }
 
 /// How many jobs a tenant has in each state.
@@ -550,19 +554,19 @@ pub struct AwaitedDocument {
 /// What came of a job that was waited for, for people. The id has been printed before.
 #[must_use]
 pub fn outcome(job: &JobRecord, paint: Paint) -> String {
-    let mut text = standing(job, paint);
+    let mut shown = standing(job, paint);
     let after = job.finished_at.map(|at| duration(at.since(job.enqueued_at)));
-    text += &paint.dim(&format!(
+    shown += &paint.dim(&format!(
         " after {}, {}, {}",
         after.unwrap_or_default(),
         super::of(job.attempts.into(), "attempt"),
         usage(&job.usage)
     ));
     if let Some(message) = &job.message {
-        text += &format!("\n{}", clean(message));
+        shown += &format!("\n{}", text::block(message));
     }
     match &job.output {
-        Some(output) => format!("{text}\n{}", content(output)),
-        None => text,
+        Some(output) => format!("{shown}\n{}", content(output)),
+        None => shown,
     }
 }

@@ -14,6 +14,7 @@ pub mod usage;
 
 use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
 use sandhog_core::job::State;
+use sandhog_core::text;
 use serde_json::value::RawValue;
 
 pub use units::{bytes, clock, count, duration, rfc3339, rough};
@@ -202,21 +203,15 @@ pub(super) fn pairs<'p>(pairs: impl IntoIterator<Item = (&'p str, String)>, pain
     pairs.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Text of a tenant's, without anything that could command a terminal.
-pub(super) fn clean(text: &str) -> String {
-    let safe = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
-    text.chars().map(safe).collect()
-}
-
 /// Bytes that are JSON by convention: pretty if they are, as text if they are that, else how many there are. All that is
 /// in them is shown as it is: numbers to the last digit, keys as often as they are there.
 pub(super) fn content(content: &[u8]) -> String {
     if let Ok(value) = serde_json::from_slice::<&RawValue>(content) {
-        return clean(&indented(value.get()));
+        return text::block(&indented(value.get())).into_owned();
     }
     match std::str::from_utf8(content) {
         Ok("") => "(empty)".to_owned(),
-        Ok(text) => clean(text),
+        Ok(shown) => text::block(shown).into_owned(),
         Err(_) => format!("({} that are no text)", bytes(content.len() as u64)),
     }
 }
@@ -280,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_tenants_text_can_not_command_the_terminal() {
-        assert_eq!(clean("a\x1b[2J\u{9b}b\tc\n"), "a\u{fffd}[2J\u{fffd}b\tc\n");
+        assert_eq!(content("a\x1b[2J\u{9b}b\tc\n".as_bytes()), "a\\u{1b}[2J\\u{9b}b\tc\n");
         assert!(!content(b"\"\\u001b[2J\"").contains('\x1b'));
     }
 

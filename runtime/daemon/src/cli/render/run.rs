@@ -4,10 +4,11 @@ use sandhog_core::effects::{Effects, StateWrite};
 use sandhog_core::id::StateKey;
 use sandhog_core::job::{LogLine, NewJob, Progress};
 use sandhog_core::outcome::{Outcome, Report};
+use sandhog_core::text;
 use serde::Serialize;
 
 use super::job::{Content, LogDocument, ProgressDocument, UsageDocument, usage};
-use super::{Paint, clean, content};
+use super::{Paint, content};
 use crate::config::units::time;
 
 /// A single run, for programs. Names and meanings stay as they are; more may come.
@@ -124,13 +125,13 @@ fn message(outcome: &Outcome) -> Option<String> {
 /// A single run, for people.
 #[must_use]
 pub fn run(report: &Report, paint: Paint) -> String {
-    let outcome = report.outcome.to_string();
+    let outcome = text::line(&report.outcome.to_string()).into_owned();
     let outcome = match &report.outcome {
         Outcome::Returned { .. } => paint.green(&outcome),
         _ => paint.red(&outcome),
     };
     let mut lines = vec![format!("{outcome} {}", paint.dim(&usage(&report.usage)))];
-    lines.extend(message(&report.outcome).map(|message| clean(&message)));
+    lines.extend(message(&report.outcome).map(|message| text::block(&message).into_owned()));
     if let Outcome::FailedTransiently { retry_after: Some(wait), .. } = &report.outcome {
         lines.push(format!("it wants to be tried again after {}", time(*wait)));
     }
@@ -145,7 +146,7 @@ pub fn run(report: &Report, paint: Paint) -> String {
 }
 
 fn would_write(key: &StateKey, write: &StateWrite) -> String {
-    let key = clean(key.as_str());
+    let key = text::line(key.as_str());
     match write {
         StateWrite::Set { value, .. } | StateWrite::Replace(value) => {
             format!("would set state `{key}` to {}", content(value))
