@@ -9,18 +9,20 @@ use std::process::ExitCode;
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
-use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 
-use super::{NICE, on_threads};
+use super::{NICE, NoArtefact, on_threads};
 use crate::priority;
 use crate::settings::compiling_engine;
 
 /// The first argument by which a program is told to be the child: see [`compile_child`].
 pub const COMPILE: &str = "compile-a-component";
 
-/// How the child exits when the component is refused: the reason is on its standard error.
+/// How the child exits, by what there is no artefact for. The reason is on its standard error, and may be in the words of the
+/// component: nothing is told from those.
 pub(super) const REFUSED: u8 = 3;
+pub(super) const NO_MEMORY: u8 = 4;
+pub(super) const NO_FILES: u8 = 5;
 
 /// What the child is told of its budget, as arguments.
 pub(super) fn arguments(budget: &CompileBudget) -> [String; 2] {
@@ -35,19 +37,24 @@ pub fn compile_child(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     panic::set_hook(Box::new(|_| {}));
     match bound(arguments).and_then(|()| compile()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(reason) => {
+        Err(why) => {
+            let (code, reason) = match why {
+                NoArtefact::Refused(reason) => (REFUSED, reason),
+                NoArtefact::NoMemory => (NO_MEMORY, String::new()),
+                NoArtefact::Files(error) => (NO_FILES, error.to_string()),
+            };
             // Nobody is left to be told if this fails; the exit code says enough.
             let _ = io::stderr().write_all(reason.as_bytes());
-            ExitCode::from(REFUSED)
+            ExitCode::from(code)
         }
     }
 }
 
 /// Bounds this process for the rest of its life.
-fn bound(arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
+fn bound(arguments: impl Iterator<Item = OsString>) -> Result<(), NoArtefact> {
     let numbers: Vec<u64> = arguments.filter_map(|argument| argument.to_str()?.parse().ok()).collect();
     let [memory, seconds] = numbers[..] else {
-        return Err("this command is for the daemon's own use".to_owned());
+        return Err(NoArtefact::Refused("this command is for the daemon's own use".to_owned()));
     };
     priority::lower(NICE);
     // When the machine itself runs out of memory, this process goes rather than its parent. A kernel that won't have
@@ -63,18 +70,17 @@ fn bound(arguments: impl Iterator<Item = OsString>) -> Result<(), String> {
     ];
     for (resource, most) in limits {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })
-            .map_err(|error| format!("can't limit {resource:?} to {most}: {error}"))?;
+            .map_err(|error| NoArtefact::Refused(format!("can't limit {resource:?} to {most}: {error}")))?;
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|error| format!("can't be bound to the parent: {error}"))
+        .map_err(|error| NoArtefact::Refused(format!("can't be bound to the parent: {error}")))
 }
 
-fn compile() -> Result<(), String> {
+fn compile() -> Result<(), NoArtefact> {
     let mut wasm = Vec::new();
-    io::stdin().read_to_end(&mut wasm).map_err(|error| format!("can't read the component: {error}"))?;
-    let engine = compiling_engine().map_err(|error| format!("{error:#}"))?;
+    io::stdin().read_to_end(&mut wasm).map_err(NoArtefact::Files)?;
+    let engine = compiling_engine().map_err(|error| NoArtefact::of(&error))?;
     let artefact = on_threads(&engine, &wasm)?;
-    let out = io::stdout().as_fd().try_clone_to_owned();
-    out.and_then(|file| fs::File::from(file).write_all(&artefact))
-        .map_err(|error| format!("can't write {}: {error}", Bytes::of(artefact.len())))
+    let out = io::stdout().as_fd().try_clone_to_owned().map_err(NoArtefact::Files)?;
+    fs::File::from(out).write_all(&artefact).map_err(NoArtefact::Files)
 }

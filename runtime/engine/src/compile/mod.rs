@@ -9,7 +9,7 @@
 //!  component ── stdin, a file ───────> bounds itself: memory, processor time, file size
 //!  waits: its end, or the deadline     compiles, at low priority
 //!  artefact <── stdout, a file ─────── exit 0
-//!  or why not <── stderr, a file ───── exit 3, or a signal
+//!  or why not <── stderr, a file ───── an exit code, or a signal
 //! ```
 //!
 //! All three are files and not pipes, so neither side ever waits for the other to read or write.
@@ -17,6 +17,7 @@
 mod child;
 mod parent;
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
@@ -67,7 +68,7 @@ impl Compiler {
     ) -> Result<(), Failure> {
         match self {
             Self::InProcess => {
-                let bytes = on_threads(engine, wasm).map_err(Failure::Refused)?;
+                let bytes = on_threads(engine, wasm)?;
                 let mut file = artefact;
                 file.write_all(&bytes).map_err(Failure::Files)
             }
@@ -93,21 +94,57 @@ pub(crate) enum Failure {
     Files(io::Error),
 }
 
+/// Why whoever compiles, in whatever process, has no artefact.
+#[derive(Debug)]
+enum NoArtefact {
+    /// The compiler won't have the component, for this reason.
+    Refused(String),
+    /// There is no memory left.
+    NoMemory,
+    /// What goes in and out can't be read or written.
+    Files(io::Error),
+}
+
+impl NoArtefact {
+    /// What an error of the compiler means.
+    fn of(error: &wasmtime::Error) -> Self {
+        let of_system = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
+        match of_system.map(io::Error::kind) {
+            Some(io::ErrorKind::OutOfMemory) => Self::NoMemory,
+            _ => Self::Refused(format!("{error:#}")),
+        }
+    }
+}
+
+impl From<NoArtefact> for Failure {
+    fn from(why: NoArtefact) -> Self {
+        match why {
+            NoArtefact::Refused(reason) => Self::Refused(reason),
+            NoArtefact::NoMemory => Self::TooMuchMemory,
+            NoArtefact::Files(error) => Self::Files(error),
+        }
+    }
+}
+
 /// Compiles on all cores, and yet out of the way of everything else. A compiler that panics has met a component that it
 /// can't compile, and nothing worse.
-fn on_threads(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Vec<u8>, String> {
+fn on_threads(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Vec<u8>, NoArtefact> {
     let threads = rayon::ThreadPoolBuilder::new()
         .thread_name(|n| format!("sandhog-compile-{n}"))
         .start_handler(|_| priority::lower(NICE))
         .build()
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| match error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
+            Some(cause) if cause.kind() == io::ErrorKind::OutOfMemory => NoArtefact::NoMemory,
+            _ => NoArtefact::Refused(error.to_string()),
+        })?;
     let compiled = catch_unwind(AssertUnwindSafe(|| threads.install(|| engine.precompile_component(wasm))));
     match compiled {
-        Ok(compiled) => compiled.map_err(|error| format!("{error:#}")),
+        Ok(compiled) => compiled.map_err(|error| NoArtefact::of(&error)),
         Err(panic) => {
             // What follows its first line is of use to nobody but the compiler's authors.
             let message = panic_message(&*panic);
-            Err(format!("the compiler panicked: {}", message.lines().next().unwrap_or("no message")))
+            let message = message.lines().next().unwrap_or("no message");
+            Err(NoArtefact::Refused(format!("the compiler panicked: {message}")))
         }
     }
 }

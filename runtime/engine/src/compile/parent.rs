@@ -15,16 +15,13 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use sandhog_core::compile::CompileBudget;
 
 use super::Failure;
-use super::child::{REFUSED, arguments};
+use super::child::{NO_FILES, NO_MEMORY, REFUSED, arguments};
 
 /// How much of what a child has to say is read.
 const SAID_MAX: u64 = 16 << 10;
 
-/// By these words an allocator says that it got no memory: ours when it aborts, and the system's in an error.
-const NO_MEMORY: [&str; 2] = ["memory allocation of", "(os error 12)"];
-
-/// By these numbers an error says that a disk or somebody's part of it is full.
-const NO_ROOM: [&str; 2] = ["(os error 28)", "(os error 122)"];
+/// By these words the standard library says that it aborts for want of memory.
+const ABORTS_FOR_MEMORY: &str = "memory allocation of";
 
 /// Has a component compiled by a child, into `artefact`.
 pub(super) fn compile(
@@ -109,19 +106,20 @@ fn timespec(duration: Duration) -> Timespec {
 
 /// What it means that a child ended like this, and said so much.
 fn failure(status: ExitStatus, said: String) -> Failure {
-    if NO_MEMORY.iter().any(|words| said.contains(words)) {
-        return Failure::TooMuchMemory;
-    }
-    if NO_ROOM.iter().any(|words| said.contains(words)) {
-        return Failure::Files(io::Error::new(io::ErrorKind::StorageFull, said));
-    }
-    if status.code() == Some(REFUSED.into()) {
-        return Failure::Refused(said);
+    match status.code().and_then(|code| u8::try_from(code).ok()) {
+        Some(REFUSED) => return Failure::Refused(said),
+        Some(NO_MEMORY) => return Failure::TooMuchMemory,
+        Some(NO_FILES) => return Failure::Files(io::Error::other(said)),
+        _ => {}
     }
     match status.signal().and_then(Signal::from_named_raw) {
         Some(Signal::XCPU) => Failure::TooLong,
+        // An artefact may be no larger than the memory.
+        Some(Signal::XFSZ) => Failure::TooMuchMemory,
         // Nobody but the kernel kills it, and that only if the machine itself is out of memory.
         Some(Signal::KILL) => Failure::TooMuchMemory,
+        // What a component says comes with an exit code alone, so these are the library's own words.
+        Some(Signal::ABORT) if said.starts_with(ABORTS_FOR_MEMORY) => Failure::TooMuchMemory,
         _ if said.is_empty() => Failure::Died(status.to_string()),
         _ => Failure::Died(format!("{status}, after saying: {said}")),
     }
@@ -167,7 +165,17 @@ mod tests {
             ends("echo memory allocation of 9 bytes failed >&2; kill -ABRT $$"),
             Failure::TooMuchMemory
         ));
-        assert!(matches!(ends("echo no 'space (os error 28)' >&2; exit 3"), Failure::Files(_)));
+        assert!(matches!(ends("exit 4"), Failure::TooMuchMemory));
+        assert!(
+            matches!(ends("echo no space >&2; exit 5"), Failure::Files(error) if error.to_string() == "no space")
+        );
+        for said in ["memory allocation of 9 bytes failed", "no space (os error 28)", "(os error 12)"] {
+            let refused = ends(&format!("echo '{said}' >&2; exit 3"));
+            assert!(
+                matches!(refused, Failure::Refused(words) if words == said),
+                "a component may say that, too"
+            );
+        }
         assert!(matches!(ends("kill -KILL $$"), Failure::TooMuchMemory));
         assert!(matches!(ends("kill -XCPU $$"), Failure::TooLong));
         assert!(matches!(ends("kill -SEGV $$"), Failure::Died(how) if how.contains("SIGSEGV")));
