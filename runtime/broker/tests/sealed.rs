@@ -39,7 +39,7 @@ fn key_id(name: &str) -> KeyId {
 /// A ring of these keys, of which the first is active. A key is its name, as often as it takes.
 fn ring(names: &[&str], plain: Plain) -> Keyring {
     let key = |name: &&str| (key_id(name), Key::parse(&name.repeat(64)).expect("a key"));
-    Keyring::new(key_id(names[0]), &names.iter().map(key).collect(), plain)
+    Keyring::new(key_id(names[0]), names.iter().map(key).collect(), plain)
 }
 
 fn sealed(behind: &Arc<dyn Broker>, names: &[&str], plain: Plain) -> Sealed<SameForAll> {
@@ -332,7 +332,7 @@ async fn without_the_active_key_nothing_is_written_and_all_is_read() {
     let before = sealed(&store, &["1"], Plain::Refused);
     before.put(&[new_job(1)]).await;
     let key = BTreeMap::from([(key_id("1"), Key::parse(&"1".repeat(64)).expect("a key"))]);
-    let reader = Sealed::new(Arc::clone(&store), SameForAll(Keyring::new(key_id("2"), &key, Plain::Refused)));
+    let reader = Sealed::new(Arc::clone(&store), SameForAll(Keyring::new(key_id("2"), key, Plain::Refused)));
     assert_eq!(reader.find(new_job(1).id).await.payload, new_job(1).payload);
     let error = reader.enqueue(&acme(), &[new_job(2)]).await.expect_err("it can't be sealed").to_string();
     assert!(error.contains("the key `2`") && error.contains("tenant acme"), "{error}");

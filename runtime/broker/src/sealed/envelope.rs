@@ -241,7 +241,7 @@ mod tests {
     /// A ring with the keys 1 and 2, of which the named one is active. The keys are the same each time.
     fn ring(active: &str, plain: Plain) -> Keyring {
         let key = |digit: &str| Key::parse(&digit.repeat(64)).expect("a key");
-        Keyring::new(id(active), &BTreeMap::from([(id("1"), key("1")), (id("2"), key("2"))]), plain)
+        Keyring::new(id(active), BTreeMap::from([(id("1"), key("1")), (id("2"), key("2"))]), plain)
     }
 
     /// Whose something is and where it belongs, as values.
@@ -365,9 +365,9 @@ mod tests {
             (TenantId::parse("acme").expect("a valid name"), JobId::from_parts(Timestamp::from_millis(1), 1));
         let place = Place::Output { job };
         let sealed = seal(&ring("1", Plain::Refused), &tenant, place, b"x").expect("a key");
-        let other = Keyring::new(id("3"), &BTreeMap::from([(id("3"), Key::random())]), Plain::Refused);
+        let other = Keyring::new(id("3"), BTreeMap::from([(id("3"), Key::random())]), Plain::Refused);
         assert_eq!(open(&other, &tenant, place, sealed), Err(Unopened::NoSuchKey(id("1"))));
-        let none = Keyring::new(id("3"), &BTreeMap::new(), Plain::Refused);
+        let none = Keyring::new(id("3"), BTreeMap::new(), Plain::Refused);
         assert_eq!(seal(&none, &tenant, place, b"x"), Err(NoActiveKey));
     }
 }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 const KEY_BYTES: usize = 32;
 
 /// A key: 32 bytes that nobody can guess. It shows itself to nobody, and is wiped from memory when it is dropped.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Key(Zeroizing<[u8; KEY_BYTES]>);
 
 /// A text that is no key; it is not shown.
@@ -68,31 +68,21 @@ pub enum Plain {
 }
 
 /// The keys of one tenant. All of them open; the active one seals.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Keyring(Arc<Keys>);
 
+#[derive(PartialEq, Eq)]
 struct Keys {
     active: KeyId,
-    ciphers: BTreeMap<KeyId, XChaCha20Poly1305>,
+    keys: BTreeMap<KeyId, Key>,
     plain: Plain,
 }
-
-/// Rings are the same if the same keys are at hand, by their ids, and do the same.
-impl PartialEq for Keyring {
-    fn eq(&self, other: &Self) -> bool {
-        let Keys { active, ciphers, plain } = &*self.0;
-        *active == other.0.active && *plain == other.0.plain && ciphers.keys().eq(other.0.ciphers.keys())
-    }
-}
-
-impl Eq for Keyring {}
 
 impl Keyring {
     /// A ring of those keys that are at hand. If the active one isn't, the tenant's data can be read and not written.
     #[must_use]
-    pub fn new(active: KeyId, keys: &BTreeMap<KeyId, Key>, plain: Plain) -> Self {
-        let cipher = |(id, key): (&KeyId, &Key)| (id.clone(), XChaCha20Poly1305::new((&*key.0).into()));
-        Self(Arc::new(Keys { active, ciphers: keys.iter().map(cipher).collect(), plain }))
+    pub fn new(active: KeyId, keys: BTreeMap<KeyId, Key>, plain: Plain) -> Self {
+        Self(Arc::new(Keys { active, keys, plain }))
     }
 
     /// Which key seals.
@@ -107,16 +97,16 @@ impl Keyring {
         self.0.plain
     }
 
-    pub(super) fn cipher(&self, id: &KeyId) -> Option<&XChaCha20Poly1305> {
-        self.0.ciphers.get(id)
+    pub(super) fn cipher(&self, id: &KeyId) -> Option<XChaCha20Poly1305> {
+        self.0.keys.get(id).map(|key| XChaCha20Poly1305::new((&*key.0).into()))
     }
 }
 
 /// The ids alone.
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Keys { active, ciphers, plain } = &*self.0;
-        let ids: Vec<&KeyId> = ciphers.keys().collect();
+        let Keys { active, keys, plain } = &*self.0;
+        let ids: Vec<&KeyId> = keys.keys().collect();
         f.debug_struct("Keyring").field("active", active).field("keys", &ids).field("plain", plain).finish()
     }
 }
@@ -134,7 +124,7 @@ mod tests {
         assert_eq!(Key::parse(&hex).expect("a key").0, key.0);
         assert_eq!(Key::parse(&hex.to_uppercase()).expect("a key").0, key.0);
         let id = KeyId::parse("k1").expect("a valid id");
-        let ring = Keyring::new(id.clone(), &BTreeMap::from([(id, key.clone())]), Plain::Refused);
+        let ring = Keyring::new(id.clone(), BTreeMap::from([(id, key.clone())]), Plain::Refused);
         let shown = format!("{key:?} {ring:?}");
         assert!(shown.contains("k1") && !shown.contains(&**text) && !shown.contains(&hex), "{shown}");
         for wrong in [
@@ -152,6 +142,15 @@ mod tests {
 
     #[test]
     fn no_two_keys_are_the_same() {
-        assert_ne!(Key::random().0, Key::random().0);
+        assert_ne!(Key::random(), Key::random());
+    }
+
+    #[test]
+    fn rings_with_another_key_under_the_same_id_are_not_the_same() {
+        let id = KeyId::parse("k1").expect("a valid id");
+        let ring =
+            |key: &Key| Keyring::new(id.clone(), BTreeMap::from([(id.clone(), key.clone())]), Plain::Refused);
+        let (key, other) = (Key::random(), Key::random());
+        assert!(ring(&key) == ring(&key) && ring(&key) != ring(&other));
     }
 }

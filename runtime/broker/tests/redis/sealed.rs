@@ -29,7 +29,7 @@ impl Keys for SameForAll {
 fn sealed(behind: Redis) -> Sealed<SameForAll> {
     let id = KeyId::parse("2026-11").expect("a valid id");
     let keys = BTreeMap::from([(id.clone(), Key::random())]);
-    Sealed::new(Arc::new(behind), SameForAll(Keyring::new(id, &keys, Plain::Refused)))
+    Sealed::new(Arc::new(behind), SameForAll(Keyring::new(id, keys, Plain::Refused)))
 }
 
 struct OnRedis {

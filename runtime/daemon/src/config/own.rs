@@ -90,7 +90,7 @@ pub(super) fn encryption(entry: Entry<'_>, outside: Outside<'_>) -> Option<Keyri
             });
             return None;
         }
-        Some(Keyring::new(active, &keys, plain))
+        Some(Keyring::new(active, keys, plain))
     })
 }
 
