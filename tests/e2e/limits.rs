@@ -1,8 +1,12 @@
 //! Limits as an operator writes them: each in the TOML of a plugin or a tenant, and a handler that hits it.
 
-use sandhog_core::job::State;
+use std::fs;
+
+use sandhog_core::job::{NewJob, State};
 use sandhog_core::reason::Reason;
-use sandhog_tests::{Backend, Fsync, Site, component, finished, hog_job, settled, tenant};
+use sandhog_tests::{
+    Backend, Fsync, Site, all_final, component, finished, hog_job, settled, tenant, with_section,
+};
 
 const ONCE: &str = "[retry]\nmax_attempts = 1\n";
 
@@ -121,4 +125,32 @@ async fn a_plugins_limit_above_what_one_daemon_has_room_for_holds_on_all_of_them
     }
     let counts = settled(&*broker, &acme, |counts| counts[State::Succeeded] == 20).await;
     assert_eq!((counts[State::Leased], counts[State::Ready]), (4, 16), "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_kept_of_the_memory_of_runs_is_bounded_over_all_components() {
+    const IDLE: u64 = 16 << 20;
+    /// What a daemon takes for itself in the course of this, generously.
+    const OWN: u64 = 16 << 20;
+    let daemon = "concurrency = 8\nidle_memory = \"16MiB\"\n";
+    let site = Site::new(Backend::Embedded, daemon);
+    let hog = fs::read(component("hog")).expect("it was built");
+    // Each takes 8 MiB in each of eight places, and another one takes other places.
+    let deploy = |n: u64| {
+        let revision = with_section(&hog, &n.to_string());
+        site.plugin("hog", &revision, &["hog.allocate"], "[limits]\nmemory = \"16MiB\"\n");
+    };
+    deploy(1);
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let daemon = site.daemon();
+    let at_rest = daemon.anonymous();
+    for n in 1..=4 {
+        let jobs: Vec<NewJob> = (0..100).map(|_| hog_job("hog.allocate", r#"{"bytes": 8388608}"#)).collect();
+        broker.enqueue(&acme, &jobs).await.expect("the broker is up");
+        assert_eq!(all_final(&*broker, &acme).await[State::Succeeded], 100 * n);
+        let kept = daemon.anonymous().saturating_sub(at_rest);
+        assert!(kept < IDLE + OWN, "after {n} revisions it keeps {kept} bytes");
+        deploy(n + 1);
+        site.json(&["reload"]);
+    }
 }

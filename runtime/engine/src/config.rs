@@ -19,8 +19,8 @@ pub struct Config {
     pub instances: NonZeroU32,
     /// The largest memory budget of any run; address space is set aside for it.
     pub memory_max: Bytes,
-    /// How much memory may be kept for runs to come when there are none, about. It is memory that earlier runs have
-    /// used, cleared: a run that finds some starts much faster. It is divided by the number of instances.
+    /// How much memory is kept for runs to come when there are none, at most, if components have one linear memory each. It is
+    /// memory that earlier runs have used, cleared: a run that finds some starts much faster.
     pub idle_memory: Bytes,
     /// The largest table budget of any run, in elements.
     pub table_elements_max: u64,
@@ -61,7 +61,7 @@ impl Default for Config {
             guest_threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             instances: NonZeroU32::new(256).expect("256 is not zero"),
             memory_max: Bytes::mib(1024),
-            idle_memory: Bytes::mib(512),
+            idle_memory: Bytes::mib(1024),
             table_elements_max: Budget::DEFAULT.table_elements,
             core_instances_max: Budget::DEFAULT.instances,
             stack: Bytes::kib(512),

@@ -29,8 +29,9 @@ const MEMORY_KEPT_MAX: u64 = 8 << 20;
 const MEMORY_KEPT_UNSCANNED: u64 = 64 << 10;
 const TABLE_KEPT: usize = 64 << 10;
 
-/// Instances that have ended and keep memory, of other components than the one that is to be started.
-const IDLE_KEPT: u32 = 100;
+/// Places of memories that were used and aren't now, beyond which a component takes one of another component rather than one
+/// that was never used.
+const WARM_PLACES_MAX: u32 = 100;
 
 /// Where a backtrace ends.
 const FRAMES_MAX: usize = 16;
@@ -120,15 +121,22 @@ fn pool(config: &Config, pagemap_scan: Enabled) -> Result<PoolingAllocationConfi
         .table_elements(size(Bytes(config.table_elements_max), "limits.table_elements")?)
         .max_core_instance_size(INSTANCE_SIZE)
         .max_component_instance_size(COMPONENT_SIZE)
-        .max_unused_warm_slots(instances.get().min(IDLE_KEPT))
+        .max_unused_warm_slots(warm_places(instances))
         .linear_memory_keep_resident(size(memory_kept(config, pagemap_scan), "engine.idle_memory")?)
         .table_keep_resident(TABLE_KEPT)
         .pagemap_scan(pagemap_scan);
     Ok(pool)
 }
 
+fn warm_places(instances: NonZeroU32) -> u32 {
+    instances.get().min(WARM_PLACES_MAX)
+}
+
+/// What each memory keeps. A place keeps it once it was used, and no more of them are ever used than instances at once and the
+/// warm ones besides.
 fn memory_kept(config: &Config, pagemap_scan: Enabled) -> Bytes {
-    let each = config.idle_memory.0 / u64::from(config.instances.get());
+    let places = u64::from(config.instances.get()) + u64::from(warm_places(config.instances));
+    let each = config.idle_memory.0 / places;
     let most = match pagemap_scan {
         Enabled::Yes | Enabled::Auto => MEMORY_KEPT_MAX,
         Enabled::No => MEMORY_KEPT_UNSCANNED,
@@ -153,6 +161,23 @@ fn size(bytes: Bytes, knob: &str) -> Result<usize, Error> {
 mod tests {
     use super::*;
     use std::hash::{DefaultHasher, Hash, Hasher};
+
+    #[test]
+    fn what_all_places_keep_is_no_more_than_was_set() {
+        for (instances, idle) in [(1, 0), (1, 64), (33, 200), (65, 1024), (256, 1024), (4097, 512)] {
+            let instances = NonZeroU32::new(instances).expect("it is not zero");
+            let config = Config { instances, idle_memory: Bytes::mib(idle), ..Config::default() };
+            let places = u64::from(instances.get() + warm_places(instances));
+            for scan in [Enabled::Yes, Enabled::No] {
+                let kept = memory_kept(&config, scan);
+                assert!(kept.0 * places <= config.idle_memory.0, "{instances} keep {kept} each");
+                assert!(
+                    idle == 0 || kept.0 >= PAGE || instances.get() > 4000,
+                    "{instances} keep {kept} each"
+                );
+            }
+        }
+    }
 
     #[test]
     fn what_one_engine_compiles_fits_all_others() {

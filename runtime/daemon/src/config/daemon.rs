@@ -329,6 +329,7 @@ fn engine(fields: &mut Fields<'_>, outside: Outside<'_>) -> Engine {
             .unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
         concurrency: fields.or("concurrency", CONCURRENCY),
         stack: fields.or("stack", Positive(default.stack)).0,
+        idle_memory: fields.or("idle_memory", default.idle_memory),
         cache: cache.unwrap_or_else(|| cache_folder(outside).join(COMPONENTS)),
     }
 }

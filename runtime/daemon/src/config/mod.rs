@@ -138,6 +138,8 @@ pub struct Engine {
     pub concurrency: NonZeroU32,
     /// The call stack of a guest.
     pub stack: Bytes,
+    /// The memory of earlier runs that is kept for later ones when nothing runs, at most.
+    pub idle_memory: Bytes,
     /// Where compiled components are kept; only the daemon's user may write there.
     pub cache: PathBuf,
 }
@@ -537,6 +539,7 @@ impl Config {
             table_elements_max: self.limits.table_elements,
             core_instances_max: self.limits.instances,
             stack: self.engine.stack,
+            idle_memory: self.engine.idle_memory,
             compiler: Compiler::this_program(),
             cache: Some(self.engine.cache.clone()),
             ..sandhog_engine::Config::default()

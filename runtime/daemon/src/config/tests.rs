@@ -468,6 +468,7 @@ expiries_max = 3
 threads = 7
 concurrency = 99
 stack = "1MiB"
+idle_memory = "200MiB"
 cache = "/var/cache/sandhog"
 [limits]
 fuel = 20_000_000_000
@@ -524,7 +525,7 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     );
     assert_eq!((config.lease.expiries_max, config.grace), (3, Duration::ZERO));
     assert_eq!((config.engine.threads.get(), config.engine.concurrency.get()), (7, 99));
-    assert_eq!(config.engine.stack, Bytes::mib(1));
+    assert_eq!((config.engine.stack, config.engine.idle_memory), (Bytes::mib(1), Bytes::mib(200)));
     let compile = config.compile_budget(&config.plugins[0]);
     assert_eq!((compile.component, compile.time), (Bytes::mib(8), Duration::from_secs(60)));
     assert_eq!(config.engine.cache, PathBuf::from("/var/cache/sandhog"));
