@@ -74,6 +74,7 @@ pub(super) async fn serve(path: &Path, config: Config, failing: Failing) -> Resu
         Failing::LeftOut => config,
     };
     raise_open_files();
+    leave_no_core();
     let unheard = |cause| Failure::io("listen for signals", &cause);
     let mut signals = Signals::new().map_err(unheard)?;
     // From the start, which may have to wait: otherwise it would end the process.
@@ -240,6 +241,13 @@ fn raise_open_files() {
     }
 }
 
+/// Keeps payloads, keys and secrets out of core dumps: nothing of this process is written if it crashes.
+fn leave_no_core() {
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%error, "can't rule out a core dump, which would hold secrets");
+    }
+}
+
 /// What to say if the machine hasn't the memory that handlers may take together.
 fn memory_warning(config: &Config, machine: Option<Bytes>) -> Option<String> {
     let (worst, machine) = (config.memory_at_worst(), machine?);
@@ -258,7 +266,46 @@ fn machine_memory() -> Option<Bytes> {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
         line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(Bytes::kib)
     });
-    let of_container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
-    let of_container = of_container.and_then(|text| text.trim().parse().ok()).map(Bytes);
-    of_machine.into_iter().chain(of_container).min()
+    let of_groups = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| {
+        cgroup_memory(Path::new(CGROUPS), &groups, |file| std::fs::read_to_string(file).ok())
+    });
+    of_machine.into_iter().chain(of_groups).min()
+}
+
+/// Where the unified hierarchy of control groups is.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// The least memory that any of the control groups may have that a process is in, as its `/proc/self/cgroup` names them: its
+/// own, and all around it.
+fn cgroup_memory(root: &Path, groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Bytes> {
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let bounds = Path::new(own).ancestors().filter_map(|group| {
+        let bound = read(&root.join(group).join("memory.max"))?;
+        bound.trim().parse().ok().map(Bytes)
+    });
+    bounds.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_control_group_counts() {
+        let bounds = [
+            ("/cg/memory.max", "max\n"),
+            ("/cg/system.slice/memory.max", "3000\n"),
+            ("/cg/system.slice/sandhog.service/memory.max", "max\n"),
+            ("/cg/small/own/memory.max", "1000\n"),
+            ("/cg/small/memory.max", "2000\n"),
+        ];
+        let read = |file: &Path| {
+            bounds.iter().find(|(name, _)| Path::new(name) == file).map(|(_, text)| (*text).to_owned())
+        };
+        let of = |groups: &str| cgroup_memory(Path::new("/cg"), groups, read).map(|bytes| bytes.0);
+        assert_eq!(of("0::/system.slice/sandhog.service\n"), Some(3000), "that of a group around it");
+        assert_eq!(of("1:name=systemd:/x\n0::/small/own\n"), Some(1000));
+        assert_eq!(of("0::/\n"), None, "a container with no bound");
+        assert_eq!(of(""), None);
+    }
 }

@@ -22,11 +22,10 @@ const METADATA_V4: [Ipv4Addr; 2] = [
     Ipv4Addr::new(100, 100, 100, 200), // Alibaba
     Ipv4Addr::new(168, 63, 129, 16),   // Azure
 ];
-const METADATA_V6: [Ipv6Addr; 4] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), // Amazon
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253), // its resolver
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),  // Google
-    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),   // Scaleway
+const METADATA_V6: [(Ipv6Addr, u32); 3] = [
+    (Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0), 32), // all of Amazon's: metadata, resolver, clock, identities of pods
+    (Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254), 128), // Google
+    (Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42), 128), // Scaleway
 ];
 
 /// Ranges of version 4 that aren't public: the first address, the length of the prefix.
@@ -79,7 +78,10 @@ fn reach_v4(address: Ipv4Addr) -> Reach {
 }
 
 fn reach_v6(address: Ipv6Addr) -> Reach {
-    if METADATA_V6.contains(&address) {
+    let bits = address.to_bits();
+    let within =
+        |(first, prefix): &(Ipv6Addr, u32)| bits >> (128 - prefix) == first.to_bits() >> (128 - prefix);
+    if METADATA_V6.iter().any(within) {
         return Reach::Never;
     }
     // Loopback and unique-local addresses.
@@ -87,9 +89,6 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
         return Reach::Private;
     }
     let is_global = address.segments()[0] & 0xe000 == 0x2000;
-    let bits = address.to_bits();
-    let within =
-        |(first, prefix): &(Ipv6Addr, u32)| bits >> (128 - prefix) == first.to_bits() >> (128 - prefix);
     if is_global && !RANGES_V6.iter().any(within) { Reach::Public } else { Reach::Never }
 }
 
@@ -164,6 +163,8 @@ mod tests {
             "fec0::1",
             "ff02::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd00:ec2:0:1::123",
             "fd20:ce::254",
             "fd00:42::42",
             "2001:db8::1",

@@ -24,8 +24,8 @@ use crate::run_log::Remark;
 /// it likes.
 static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
-/// What the machine trusts, read when it is needed first.
-static TLS: OnceCell<Result<Arc<ClientConfig>, String>> = OnceCell::const_new();
+/// What the machine trusts, read when it is needed first. If that fails, the next one reads again.
+static TLS: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
 
 /// Where a request goes, once it was found to be granted.
 pub(super) struct Destination {
@@ -110,8 +110,8 @@ pub(super) async fn tls(
     to: &Destination,
     stream: Counted<TcpStream>,
 ) -> Result<TlsStream<Counted<TcpStream>>> {
-    let config = TLS.get_or_init(|| spawn_blocking(trusting_the_machines)).await;
-    let config = config.as_ref().map_err(|reason| Error::InternalError(Some(reason.clone())))?;
+    let config = TLS.get_or_try_init(|| spawn_blocking(trusting_the_machines)).await;
+    let config = config.map_err(|reason| Error::InternalError(Some(reason)))?;
     let name = match address(&to.host) {
         Some(ip) => ServerName::from(ip),
         None => ServerName::try_from(to.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?,
