@@ -9,6 +9,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::id::{PluginName, StateKey, TenantId};
 use sandhog_core::job::{Job, Level, LogLine, NewJob, Progress};
 use sandhog_engine::{EnqueueRefusal, Host, JobAsk};
+use tokio::runtime::Handle;
 
 use crate::ambient::Ambient;
 use crate::catalog::Tenant;
@@ -17,6 +18,9 @@ use crate::unique;
 
 /// The daemon, as one run sees it.
 pub(crate) struct GuestHost<P> {
+    /// Where the broker's connections live. What is asked of it in a guest's name is asked there as well, so that no connection
+    /// is made by, and so depends on, the threads that guests keep busy.
+    pub(crate) runtime: Handle,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) ambient: Ambient,
     pub(crate) tenant: TenantId,
@@ -32,7 +36,11 @@ pub(crate) struct GuestHost<P> {
 #[async_trait]
 impl<P: Send + Sync + 'static> Host for GuestHost<P> {
     async fn state(&self, key: &StateKey) -> Result<Option<Vec<u8>>, String> {
-        self.broker.state(&self.tenant, &self.plugin, key).await.map_err(|error| {
+        let (broker, tenant) = (Arc::clone(&self.broker), self.tenant.clone());
+        let (plugin, key) = (self.plugin.clone(), key.clone());
+        let asked = self.runtime.spawn(async move { broker.state(&tenant, &plugin, &key).await });
+        let Ok(answer) = asked.await else { return Err("the daemon is ending".to_owned()) };
+        answer.map_err(|error| {
             tracing::warn!(tenant = %self.tenant, plugin = %self.plugin, job = %self.job.id, %error, "state could not be read");
             // The cause may name hosts and keys, which are the operator's alone.
             match error {

@@ -25,6 +25,7 @@ use sandhog_core::reason::Reason;
 use sandhog_core::settle::{Settlement, Tally};
 use sandhog_core::time::Mono;
 use sandhog_engine::{Abort, Class, Courtesy, Host, Input, MemoryAccount, Share};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::ambient::Ambient;
@@ -175,6 +176,7 @@ impl<R: Runner> Course<'_, R> {
         let Some(plugin) = self.plugin.clone() else { return Action::End(Ending::Lost) };
         let workshop = self.workshop;
         let host: Arc<dyn Host> = Arc::new(GuestHost {
+            runtime: Handle::current(),
             broker: Arc::clone(&workshop.broker),
             ambient: workshop.ambient.clone(),
             tenant: workshop.tenant.clone(),

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use sandhog_core::admit::Plan;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::outcome::{Outcome, Report, Usage};
-use tokio::runtime::Handle;
 
 use crate::abort::Abort;
 use crate::account::Drawn;
 use crate::config::{Config, Deadlines};
 use crate::error::Error;
 use crate::host::Host;
+use crate::host_work::HostThreads;
 use crate::load::{Components, Loader};
 use crate::plugin::{Inspection, LoadSpec, Plugin};
 use crate::run::{self, Input, Run, Share};
@@ -32,24 +32,26 @@ struct Inner {
     loader: Arc<Loader>,
     executor: Executor<Report>,
     deadlines: Deadlines,
+    _host_threads: HostThreads,
 }
 
 impl Engine {
-    /// Sets the engine up and starts its threads. To be called inside a tokio runtime whose timers and I/O are on: the
-    /// host calls of guests use them.
+    /// Sets the engine up and starts its threads: those that run guests, and those on which their host calls work.
     ///
     /// # Errors
     /// If the settings don't go together, or the machine can't give what they ask for.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let tokio = Handle::try_current().map_err(|error| Error::Setup { reason: error.to_string() })?;
+        let host_threads = HostThreads::start(config.guest_threads).map_err(|error| Error::Setup {
+            reason: format!("can't start the threads for host calls: {error}"),
+        })?;
         let wasmtime = wasmtime_engine(&config)?;
         let loader = Arc::new(Loader::new(&config, &wasmtime)?);
         let ticked = wasmtime.clone();
         let beat = move || ticked.increment_epoch();
-        let executor = Executor::start(config.guest_threads, config.tick, &tokio, beat)
+        let executor = Executor::start(config.guest_threads, config.tick, host_threads.handle(), beat)
             .map_err(|error| Error::Setup { reason: format!("can't start the guest threads: {error}") })?;
         let deadlines = config.deadlines;
-        Ok(Self(Arc::new(Inner { wasmtime, loader, executor, deadlines })))
+        Ok(Self(Arc::new(Inner { wasmtime, loader, executor, deadlines, _host_threads: host_threads })))
     }
 
     /// Compiles a component, or finds it compiled in the cache, and checks that it can be run. Blocks, for seconds

@@ -47,6 +47,7 @@ mod engine;
 mod error;
 mod held;
 mod host;
+mod host_work;
 mod imports;
 mod load;
 mod meter;

@@ -16,6 +16,7 @@ use crate::code::{Aside, Code};
 use crate::compile::{Compiler, Failure};
 use crate::config::Config;
 use crate::error::Error;
+use crate::host_work::Resolver;
 use crate::imports::{Handler, HandlerPre, RunState};
 use crate::plugin::{DirGrant, Import, Inspection, LoadSpec, Plugin, Source};
 use crate::wasi::{self, Accounts, Quota};
@@ -70,6 +71,7 @@ pub(crate) struct Loader {
     compiler: Compiler,
     /// How full the directories are that have a quota.
     accounts: Accounts,
+    resolver: Resolver,
     /// Held while compiling: it takes all cores and much memory as it is.
     compiling: Mutex<()>,
     /// Where components are kept; none if nobody keeps any.
@@ -105,6 +107,7 @@ impl Loader {
             cache: config.cache.as_ref().and_then(open),
             compiler: config.compiler.clone(),
             accounts: Accounts::default(),
+            resolver: Resolver::default(),
             compiling: Mutex::new(()),
             components: OnceLock::new(),
         })
@@ -126,7 +129,8 @@ impl Loader {
         let (code, imports, source) = self.code(&plugin, revision, &spec.wasm, &spec.compile)?;
         let LoadSpec { name, tenant, grants, .. } = spec;
         let wiper = Wiper::new(&grants).map(Arc::new);
-        Ok(Plugin { name, tenant, revision, source, grants, quotas, wiper, imports, code })
+        let lookups = self.resolver.of(&tenant);
+        Ok(Plugin { name, tenant, revision, source, grants, quotas, lookups, wiper, imports, code })
     }
 
     fn quota(&self, dir: &DirGrant) -> io::Result<Option<Quota>> {

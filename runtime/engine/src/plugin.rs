@@ -11,6 +11,7 @@ use sandhog_core::id::{PluginName, Revision, TenantId};
 use zeroize::Zeroizing;
 
 use crate::code::Code;
+use crate::host_work::Lookups;
 use crate::outgoing::HttpTarget;
 use crate::wants::{Want, missing_grants};
 use crate::wasi::Quota;
@@ -153,6 +154,8 @@ pub struct Plugin {
     pub(crate) grants: Grants,
     /// Of the granted directories, in their order.
     pub(crate) quotas: Vec<Option<Quota>>,
+    /// Its tenant's turns at the resolver.
+    pub(crate) lookups: Lookups,
     pub(crate) wiper: Option<Arc<Wiper>>,
     pub(crate) imports: Vec<String>,
     pub(crate) code: Code,
@@ -209,6 +212,10 @@ impl Plugin {
     /// The quota of a granted directory, by its place among them.
     pub(crate) fn quota(&self, directory: usize) -> Option<&Quota> {
         self.quotas.get(directory)?.as_ref()
+    }
+
+    pub(crate) fn lookups(&self) -> &Lookups {
+        &self.lookups
     }
 
     pub(crate) fn wiper(&self) -> Option<&Arc<Wiper>> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use wasmtime_wasi::runtime::spawn_blocking;
@@ -19,10 +19,6 @@ use super::target::{address, undotted};
 use super::wire::Counted;
 use crate::plugin::Private;
 use crate::run_log::Remark;
-
-/// Names that are being resolved at once in this process. The system's resolver holds a thread for each, for as long as
-/// it likes.
-static LOOKUPS: Semaphore = Semaphore::const_new(32);
 
 /// What the machine trusts, read when it is needed first. If that fails, the next one reads again.
 static TLS: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
@@ -55,7 +51,7 @@ impl Requests {
 
     /// Connects to the first address that may be reached and answers.
     pub(super) async fn connect(&self, to: &Destination) -> Result<TcpStream> {
-        let found = resolve(to).await?;
+        let found = self.resolve(to).await?;
         let allowed = |ip: IpAddr| match reach(ip) {
             Reach::Public => true,
             Reach::Private => to.private == Private::Allow,
@@ -75,6 +71,17 @@ impl Requests {
         }
     }
 
+    /// The addresses of a host.
+    async fn resolve(&self, to: &Destination) -> Result<Vec<SocketAddr>> {
+        if let Some(ip) = address(&to.host) {
+            return Ok(vec![SocketAddr::new(ip, to.port)]);
+        }
+        let (host, port) = (to.host.clone(), to.port);
+        let lookup = move || (host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
+        let found = self.plugin.lookups().run(lookup).await.ok_or(Error::DnsTimeout)?;
+        found.map_err(|_| Error::DnsError { rcode: None, info_code: None })
+    }
+
     fn out_of_bounds(&self, to: &Destination, found: &[SocketAddr]) -> Error {
         let Some(ip) = found.first().map(SocketAddr::ip) else { return Error::DestinationNotFound };
         let (Destination { host, port, .. }, place) = (to, self.plugin.place());
@@ -88,21 +95,6 @@ impl Requests {
         });
         Error::DestinationIpProhibited
     }
-}
-
-/// The addresses of a host.
-async fn resolve(to: &Destination) -> Result<Vec<SocketAddr>> {
-    if let Some(ip) = address(&to.host) {
-        return Ok(vec![SocketAddr::new(ip, to.port)]);
-    }
-    let turn = LOOKUPS.acquire().await.map_err(|_| Error::DnsTimeout)?;
-    let (host, port) = (to.host.clone(), to.port);
-    // The turn is over when the thread is free again, whether anybody still waits or not.
-    let lookup = spawn_blocking(move || {
-        let _turn = turn;
-        (host.as_str(), port).to_socket_addrs().map(Vec::from_iter)
-    });
-    lookup.await.map_err(|_| Error::DnsError { rcode: None, info_code: None })
 }
 
 /// Makes a connection a secret one, with a certificate for the host that it is to.

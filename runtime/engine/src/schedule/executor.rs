@@ -24,7 +24,7 @@ use crate::run::Class;
 
 /// How much guest threads are below the others in the eyes of the kernel. It lets threads that lease, renew and
 /// settle preempt a guest as soon as they have something to do.
-const NICE: i32 = 5;
+pub(crate) const NICE: i32 = 5;
 
 /// The guest threads. Dropping it lets them go.
 pub(crate) struct Executor<T> {

@@ -9,5 +9,5 @@ mod policy;
 mod task;
 mod ticker;
 
-pub(crate) use executor::{Crowd, Executor};
+pub(crate) use executor::{Crowd, Executor, NICE};
 pub(crate) use task::{Claim, End, GiveWay, Panicked, panic_message};

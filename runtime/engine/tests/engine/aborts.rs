@@ -1,5 +1,8 @@
 //! Ending a run from outside, whatever it does.
 
+use std::pin::pin;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Fuel};
@@ -100,6 +103,37 @@ async fn a_sleep_holds_no_thread() {
     };
     let (report, ()) = tokio::join!(sleeps, works);
     assert_eq!(report.outcome, Outcome::Aborted(StopReason::Cancelled));
+}
+
+/// Whatever keeps the runtime busy on which runs are asked for, it isn't what guests' host calls work on; and so the other way
+/// round.
+#[test]
+fn a_host_call_goes_on_while_the_runtime_of_its_caller_is_held_up() {
+    let [poll, clock] = guests::sleep();
+    let body = "(call $block (call $after (i64.const 1000000)))
+        (call $report (i64.const 1) (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0))";
+    let guest = Guest::that(body).importing(&poll).importing(&clock).importing(&guests::progress()).text();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let bed = Bed::new();
+        let plugin = bed.load(guest);
+        // Then its code is at hand.
+        bed.start(&plugin, budget(), Abort::new()).await;
+        let mut run = pin!(bed.start(&plugin, budget(), Abort::new()));
+        assert!(futures::poll!(run.as_mut()).is_pending());
+        let (host, (said, heard)) = (Arc::clone(&bed.host), mpsc::channel());
+        thread::spawn(move || {
+            let own = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            own.block_on(async {
+                while host.progress.lock().expect("no test panics with it").len() < 2 {
+                    host.heard.notified().await;
+                }
+            });
+            said.send(())
+        });
+        heard.recv_timeout(Duration::from_secs(60)).expect("the guest wakes up");
+        run.await;
+    });
 }
 
 #[tokio::test]
