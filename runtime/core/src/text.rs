@@ -81,8 +81,8 @@ mod tests {
         assert_eq!(block("a\n\tb\r\u{9b}"), "a\n\tb\\r\\u{9b}");
         let harmless = "Grüße, 世界 \u{1f980} – \"C:\\n\"";
         assert!(matches!(line(harmless), Cow::Borrowed(same) if same == harmless));
-        let mut shown = String::new();
-        write!(OneLine(&mut shown), "{}{}", "a\n", 'b').expect("memory takes it");
+        let (said, mut shown) = ("a\n", String::new());
+        write!(OneLine(&mut shown), "{said}b").expect("memory takes it");
         assert_eq!(shown, "a\\nb");
     }
 
