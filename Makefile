@@ -25,7 +25,8 @@ help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .PHONY: demo
-demo: daemon ## Thumbnail pictures while hogs spin (BROKER=redis, PICTURES=folder)
+demo: setup ## Thumbnail pictures while hogs spin (BROKER=redis, PICTURES=folder)
+	@$(MAKE) -j2 sandhog demo-plugins
 	@BROKER=$(BROKER) PICTURES=$(PICTURES) scripts/demo.sh
 
 .PHONY: test
@@ -83,6 +84,12 @@ lint: setup ## Formatter and clippy, all warnings denied
 .PHONY: build
 build: daemon languages ## Build the daemon and the plugins, in every language
 
+# The command alone. Its dependencies are those of the whole workspace, or else they would be built again with it. (cargo has
+# jobs of its own, and not those of make.)
+.PHONY: sandhog
+sandhog: setup
+	env -u MAKEFLAGS cargo build --release --locked --workspace --bin sandhog
+
 .PHONY: daemon
 daemon: plugins
 	cargo build --release --locked --workspace
@@ -95,6 +102,10 @@ previous: daemon ## Build the version before this one, for tests in which both m
 .PHONY: plugins
 plugins: setup ## Build the plugins to components
 	@scripts/wasm-target.sh cargo build --release --locked --target wasm32-wasip2 --manifest-path plugins/Cargo.toml
+
+.PHONY: demo-plugins
+demo-plugins: setup
+	@env -u MAKEFLAGS scripts/wasm-target.sh cargo build --release --locked --target wasm32-wasip2 --manifest-path plugins/Cargo.toml --package hog --package thumbnail
 
 # The same source and compiler as the component, so that the two can be compared.
 .PHONY: kernels
