@@ -342,9 +342,3 @@ async fn a_cache_that_can_not_be_used_is_left_alone_and_costs_a_compilation() {
     fs::write(&file, "").expect("a file");
     assert_eq!(cached(&file.join("cache")).load(guests::echo()).source(), Source::Compiled);
 }
-
-#[test]
-fn an_engine_is_made_inside_a_runtime() {
-    let refusal = Engine::new(config()).expect_err("there is none").to_string();
-    assert!(refusal.contains("Tokio"), "{refusal}");
-}
