@@ -9,7 +9,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::Revision;
 use sandhog_core::outcome::Outcome;
-use sandhog_engine::{Abort, Access, Components, Config, DirGrant, Engine, Grants, LoadSpec, Source};
+use sandhog_engine::{Abort, Access, Components, Config, DirGrant, Grants, LoadSpec, Source};
 
 use super::bed::{Bed, budget, config, output, spec};
 use super::guests::{self, Guest};
