@@ -11,6 +11,7 @@ mod drain;
 mod effects;
 mod fresh;
 mod fuel;
+mod grants;
 mod hostile;
 mod kill;
 mod languages;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sandhog_core::admit::Plan;
 use sandhog_core::compile::CompileBudget;
+use sandhog_core::id::{PluginName, TenantId};
 use sandhog_core::outcome::{Outcome, Report, Usage};
 
 use crate::abort::Abort;
@@ -15,7 +16,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::host_work::HostThreads;
 use crate::load::{Components, Loader};
-use crate::plugin::{Inspection, LoadSpec, Plugin};
+use crate::plugin::{Grants, Inspection, LoadSpec, Plugin};
 use crate::run::{self, Input, Run, Share};
 use crate::schedule::{Claim, Executor, Panicked};
 use crate::settings::wasmtime_engine;
@@ -52,6 +53,16 @@ impl Engine {
             .map_err(|error| Error::Setup { reason: format!("can't start the guest threads: {error}") })?;
         let deadlines = config.deadlines;
         Ok(Self(Arc::new(Inner { wasmtime, loader, executor, deadlines, _host_threads: host_threads })))
+    }
+
+    /// Notes what all plugins of a configuration are granted, those included that aren't loaded yet or can't be: no path
+    /// of a grant may lead through a directory that handlers of any may write. Without it, that is known of those alone
+    /// that are loaded. Blocks as long as disks do; what they keep waiting is noted when they answer.
+    pub fn configure_grants<'a>(
+        &self,
+        plugins: impl IntoIterator<Item = (&'a TenantId, &'a PluginName, &'a Grants)>,
+    ) {
+        self.0.loader.configure_grants(plugins);
     }
 
     /// Compiles a component, or finds it compiled in the cache, and checks that it can be run. Blocks, for seconds

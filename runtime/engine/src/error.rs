@@ -1,5 +1,6 @@
 //! What can go wrong before a run: making the engine, loading a component.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sandhog_core::budget::Bytes;
@@ -93,6 +94,33 @@ pub enum Error {
         /// Why not.
         reason: std::io::Error,
     },
+    /// The path of a directory leads through another one, where handlers may write.
+    #[error(transparent)]
+    GrantDiverted(#[from] Box<Diverted>),
+}
+
+/// Why a directory isn't granted whose path leads through another one: the handlers there could put a link to anywhere in its
+/// way.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{plugin}: can't grant {line} under [grants]: the path {} of {reader} leads through {}, which {writer} may write, and \
+     so could lead it anywhere; keep the two apart, or grant both the same directory",
+    inner.display(),
+    outer.display()
+)]
+pub struct Diverted {
+    /// `plugin tenant/name`: the one that was to be loaded.
+    pub plugin: String,
+    /// The line of TOML that grants its directory.
+    pub line: String,
+    /// The path that leads through the other directory.
+    pub inner: PathBuf,
+    /// The plugin that is granted it.
+    pub reader: String,
+    /// The directory that it leads through.
+    pub outer: PathBuf,
+    /// The plugin that may write there.
+    pub writer: String,
 }
 
 fn shortened(problems: &[String]) -> String {

@@ -83,20 +83,15 @@ struct Facts {
 
 impl RunState {
     /// The state of a run that is about to start, and what is handed to its handler.
-    ///
-    /// # Errors
-    /// If a directory that the plugin is granted can't be opened any more.
     pub(crate) fn new(
         budget: Budget,
         plugin: Arc<Plugin>,
         input: Input,
         around: Around,
         meter: Meter,
-    ) -> wasmtime::Result<(Self, types::Job)> {
+    ) -> (Self, types::Job) {
         let Around { host, abort, ends, deadlines } = around;
         let log = RunLog::new(Arc::clone(&host), budget.log, plugin.wiper().cloned());
-        let has_dirs = !plugin.grants().dirs.is_empty();
-        let wasi = if has_dirs { Some(Wasi::new(&plugin, &budget, &log)?) } else { None };
         let grain = Grain::new(budget.clock_resolution.0);
         let facts = Facts {
             id: input.id,
@@ -112,16 +107,16 @@ impl RunState {
             payload: input.payload,
         };
         let held = Held::new(&budget);
-        Ok((Self { meter, held, log, abort, ends, deadlines, budget, facts, plugin, host, wasi }, job))
+        let state =
+            Self { meter, held, log, abort, ends, deadlines, budget, facts, plugin, host, wasi: None };
+        (state, job)
     }
 
     /// Every WASI call begins with this, once. It makes the state that the call works on, if it is the first.
     pub(crate) fn wasi(&mut self) -> (&mut Wasi, &Arc<Plugin>, &Budget, &RunLog) {
         self.meter.call();
         let (plugin, budget, log) = (&self.plugin, &self.budget, &self.log);
-        let wasi = self.wasi.get_or_insert_with(|| {
-            Wasi::new(plugin, budget, log).expect("nothing can fail where no directory is granted")
-        });
+        let wasi = self.wasi.get_or_insert_with(|| Wasi::new(plugin, budget, log));
         (wasi, plugin, budget, log)
     }
 

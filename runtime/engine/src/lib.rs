@@ -67,7 +67,7 @@ pub use account::MemoryAccount;
 pub use compile::{COMPILE, Compiler, compile_child};
 pub use config::{Config, Deadlines};
 pub use engine::Engine;
-pub use error::Error;
+pub use error::{Diverted, Error};
 pub use host::{EnqueueRefusal, Host, JobAsk};
 pub use load::{Components, revision_of, revision_of_reader};
 pub use outgoing::{HttpTarget, InvalidTarget};

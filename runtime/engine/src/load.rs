@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
-use sandhog_core::id::Revision;
+use sandhog_core::id::{PluginName, Revision, TenantId};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use wasmtime::component::{Component, Linker};
@@ -18,8 +18,8 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::host_work::Resolver;
 use crate::imports::{Handler, HandlerPre, RunState};
-use crate::plugin::{DirGrant, Import, Inspection, LoadSpec, Plugin, Source};
-use crate::wasi::{self, Accounts, Quota};
+use crate::plugin::{Access, Grants, Import, Inspection, LoadSpec, Plugin, Source, place};
+use crate::wasi::{self, Directories};
 use crate::wiper::Wiper;
 
 /// The world that a component has to implement.
@@ -69,8 +69,8 @@ pub(crate) struct Loader {
     link: Link,
     cache: Option<Cache>,
     compiler: Compiler,
-    /// How full the directories are that have a quota.
-    accounts: Accounts,
+    /// What the plugins are granted that are loaded.
+    directories: Directories,
     resolver: Resolver,
     /// Held while compiling: it takes all cores and much memory as it is.
     compiling: Mutex<()>,
@@ -106,36 +106,35 @@ impl Loader {
             link,
             cache: config.cache.as_ref().and_then(open),
             compiler: config.compiler.clone(),
-            accounts: Accounts::default(),
+            directories: Directories::default(),
             resolver: Resolver::default(),
             compiling: Mutex::new(()),
             components: OnceLock::new(),
         })
     }
 
+    /// See [`crate::Engine::configure_grants`].
+    pub(crate) fn configure_grants<'a>(
+        &self,
+        plugins: impl IntoIterator<Item = (&'a TenantId, &'a PluginName, &'a Grants)>,
+    ) {
+        let writable = plugins.into_iter().flat_map(|(tenant, name, grants)| {
+            let dirs = grants.dirs.iter().filter(|dir| dir.access == Access::ReadWrite);
+            dirs.map(move |dir| (place(tenant, name), dir.host.clone()))
+        });
+        self.directories.configure(writable);
+    }
+
     /// See [`crate::Engine::load`].
     pub(crate) fn load(self: &Arc<Self>, spec: LoadSpec) -> Result<Plugin, Error> {
-        let plugin = format!("plugin {}/{}", spec.tenant, spec.name);
-        let mut quotas = Vec::new();
-        for dir in &spec.grants.dirs {
-            let quota = check_dir(dir).and_then(|()| self.quota(dir)).map_err(|reason| Error::Grant {
-                plugin: plugin.clone(),
-                line: format!("`dirs = [{{ host = {:?}, … }}]`", dir.host),
-                reason,
-            })?;
-            quotas.push(quota);
-        }
+        let plugin = place(&spec.tenant, &spec.name);
+        let dirs = self.directories.grant(&plugin, &spec.grants.dirs)?;
         let revision = revision_of(&spec.wasm);
         let (code, imports, source) = self.code(&plugin, revision, &spec.wasm, &spec.compile)?;
         let LoadSpec { name, tenant, grants, .. } = spec;
         let wiper = Wiper::new(&grants).map(Arc::new);
         let lookups = self.resolver.of(&tenant);
-        Ok(Plugin { name, tenant, revision, source, grants, quotas, lookups, wiper, imports, code })
-    }
-
-    fn quota(&self, dir: &DirGrant) -> io::Result<Option<Quota>> {
-        let quota = |max| Ok(Quota { account: self.accounts.of(&dir.host)?, max });
-        dir.quota.map(quota).transpose()
+        Ok(Plugin { name, tenant, revision, source, grants, dirs, lookups, wiper, imports, code })
     }
 
     /// The code of a component that is a handler, left aside if the cache has it.
@@ -367,15 +366,6 @@ pub fn revision_of_reader(mut reader: impl Read) -> io::Result<Revision> {
             0 => return Ok(Revision::from_sha256(digest.finalize().into())),
             length => digest.update(&piece[..length]),
         }
-    }
-}
-
-fn check_dir(dir: &DirGrant) -> io::Result<()> {
-    if fs::metadata(&dir.host)?.is_dir() {
-        // To see that it exists is not yet to be let in.
-        fs::read_dir(&dir.host).map(drop)
-    } else {
-        Err(io::ErrorKind::NotADirectory.into())
     }
 }
 

@@ -14,7 +14,7 @@ use crate::code::Code;
 use crate::host_work::Lookups;
 use crate::outgoing::HttpTarget;
 use crate::wants::{Want, missing_grants};
-use crate::wasi::Quota;
+use crate::wasi::Granted;
 use crate::wiper::Wiper;
 
 /// What to load.
@@ -152,8 +152,8 @@ pub struct Plugin {
     pub(crate) revision: Revision,
     pub(crate) source: Source,
     pub(crate) grants: Grants,
-    /// Of the granted directories, in their order.
-    pub(crate) quotas: Vec<Option<Quota>>,
+    /// The granted directories, in their order.
+    pub(crate) dirs: Vec<Arc<Granted>>,
     /// Its tenant's turns at the resolver.
     pub(crate) lookups: Lookups,
     pub(crate) wiper: Option<Arc<Wiper>>,
@@ -204,14 +204,16 @@ impl Plugin {
         missing_grants(self.imports.iter().map(String::as_str), &self.grants)
     }
 
-    /// Which plugin it is, as messages name it.
-    pub(crate) fn place(&self) -> String {
-        format!("plugin {}/{}", self.tenant, self.name)
+    /// Whether the paths of its grants still lead to the directories that were opened when it was loaded. Those are what
+    /// its runs see in any case. Blocks.
+    #[must_use]
+    pub fn has_its_directories(&self) -> bool {
+        self.dirs.iter().all(|granted| granted.is_there())
     }
 
-    /// The quota of a granted directory, by its place among them.
-    pub(crate) fn quota(&self, directory: usize) -> Option<&Quota> {
-        self.quotas.get(directory)?.as_ref()
+    /// Which plugin it is, as messages name it.
+    pub(crate) fn place(&self) -> String {
+        place(&self.tenant, &self.name)
     }
 
     pub(crate) fn lookups(&self) -> &Lookups {
@@ -221,6 +223,11 @@ impl Plugin {
     pub(crate) fn wiper(&self) -> Option<&Arc<Wiper>> {
         self.wiper.as_ref()
     }
+}
+
+/// Which plugin is meant, as messages name it.
+pub(crate) fn place(tenant: &TenantId, name: &PluginName) -> String {
+    format!("plugin {tenant}/{name}")
 }
 
 impl fmt::Debug for Plugin {

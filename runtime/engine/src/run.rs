@@ -131,11 +131,7 @@ impl Run {
         let meter = Meter::new(&budget, self.memory, Instant::now());
         let around =
             Around { host: self.host, abort: self.abort, ends: self.ends, deadlines: self.deadlines };
-        let state = RunState::new(budget, plugin, self.input, around, meter);
-        let (state, job) = match state {
-            Ok(both) => both,
-            Err(error) => return host_fault(format!("a granted directory can't be opened: {error:#}")),
-        };
+        let (state, job) = RunState::new(budget, plugin, self.input, around, meter);
         let mut store = Store::new(&self.engine, state);
         if let Err(error) = prepare(&mut store, &budget, self.crowd) {
             return host_fault(format!("{error:#}"));

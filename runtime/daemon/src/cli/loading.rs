@@ -22,6 +22,7 @@ pub(super) async fn load_all(
     config: &Config,
     loaded: impl Fn(&config::Plugin, &Result<Arc<Plugin>, deploy::Error>),
 ) -> Result<Vec<Arc<Plugin>>, Vec<deploy::Error>> {
+    deploy::configure(engine, config).await;
     let (mut plugins, mut errors) = (Vec::new(), Vec::new());
     // The engine sees to it that only one is compiled at a time.
     let at_once = thread::available_parallelism().map_or(1, NonZeroUsize::get);

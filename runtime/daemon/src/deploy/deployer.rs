@@ -26,6 +26,7 @@ use super::draft::Draft;
 use super::error::Error;
 use super::events::{Event, What};
 use super::files::Files;
+use super::grants;
 use super::handle::{Ask, Refusal, RollBack};
 use super::history::{Origin, Record, Wanted};
 use super::outcome::ReloadOutcome;
@@ -162,6 +163,8 @@ struct Reading {
     config: Config,
     /// The digests of components.
     files: BTreeMap<Key, Revision>,
+    /// Plugins of whose granted directories some are elsewhere by now.
+    moved: BTreeSet<Key>,
 }
 
 impl Bench {
@@ -204,7 +207,7 @@ impl Bench {
         let digests =
             config.plugins.iter().filter_map(|terms| Some((key(terms), self.digest(&config, terms)?)));
         let files = digests.collect();
-        Ok(Reading { config, files })
+        Ok(Reading { config, files, moved: BTreeSet::new() })
     }
 }
 
@@ -247,8 +250,19 @@ impl Deployer {
             // What is written from now on may be read or not, and is asked for again.
             self.work.reading = Some(replies);
             let (bench, path, before) = (self.bench.clone(), self.path.clone(), self.config());
+            let slots = self.shared.state().slots.clone();
             self.work.tasks.spawn(async move {
-                Done::Read(off_thread(move || bench.read(&path, &before).map(Box::new)).await)
+                let reader = bench.clone();
+                let mut read = off_thread(move || reader.read(&path, &before).map(Box::new)).await;
+                if let Ok(reading) = &mut read {
+                    grants::configure(&bench.engine, &reading.config).await;
+                    for (key, slot) in slots {
+                        if grants::have_moved(&slot.latest().code.plugin).await {
+                            reading.moved.insert(key);
+                        }
+                    }
+                }
+                Done::Read(read)
             });
         }
         let held_back = self.held_back();
@@ -320,7 +334,7 @@ impl Deployer {
 
     /// Puts into force what can be at once, and has the rest prepared.
     async fn apply(&mut self, reading: Reading, replies: Vec<oneshot::Sender<ReloadOutcome>>) {
-        let Reading { config, files } = reading;
+        let Reading { config, files, moved } = reading;
         let watched = Watched::of(&self.path, &config);
         // Whoever is told has the files read once more.
         self.watched.send_if_modified(|now| {
@@ -364,7 +378,7 @@ impl Deployer {
             let file = files.get(&key).copied();
             let wanted = Wanted { file, pin: terms.sha256 };
             let origin = draft.record(&key).map_or(Origin::File, |record| record.origin(wanted));
-            let slot = draft.slots.get(&key);
+            let slot = draft.slots.get(&key).filter(|_| !moved.contains(&key));
             if slot.is_some_and(|slot| is_in_force(slot, terms, new.signers(terms), origin, file)) {
                 self.work.deploys.forget(&key);
                 draft.failed.remove(&key);

@@ -1,13 +1,40 @@
-//! What a plugin's component asks for and its `[grants]` don't give. To ask is not yet to need: many components import
-//! all of WASI.
+//! What plugins are granted: what a component asks for and its `[grants]` don't give, and where the paths of granted
+//! directories lead. To ask is not yet to need: many components import all of WASI.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use sandhog_core::id::{PluginName, TenantId};
-use sandhog_engine::{Plugin, Want};
+use sandhog_engine::{Engine, Plugin, Want};
 
 use super::error::Error;
-use crate::config::{self, MissingGrants};
+use crate::config::{self, Config, MissingGrants};
+use crate::off_thread::off_thread;
+
+/// How long disks may keep a deploy waiting that is looking at where paths lead. What isn't known by then is left aside.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// Tells the engine what all plugins of a configuration are granted. To be done before any of them is loaded.
+pub(crate) async fn configure(engine: &Engine, config: &Config) {
+    let (engine, plugins) = (engine.clone(), config.plugins.clone());
+    let told = off_thread(move || {
+        engine.configure_grants(plugins.iter().map(|terms| (&terms.tenant, &terms.name, &terms.grants)));
+    });
+    if tokio::time::timeout(LOOK_MAX, told).await.is_err() {
+        tracing::warn!("a granted directory can't be looked at: its disk doesn't answer");
+    }
+}
+
+/// Whether the paths of a plugin's granted directories lead elsewhere by now, or nowhere.
+pub(super) async fn have_moved(plugin: &Arc<Plugin>) -> bool {
+    if plugin.grants().dirs.is_empty() {
+        return false;
+    }
+    let plugin = Arc::clone(plugin);
+    let look = off_thread(move || plugin.has_its_directories());
+    tokio::time::timeout(LOOK_MAX, look).await.is_ok_and(|are_there| !are_there)
+}
 
 /// Says it in the log.
 ///

@@ -42,6 +42,7 @@ const EVENTS: &str = "events.json";
 pub use deployer::Deployer;
 pub use error::Error;
 pub use events::{Event, What};
+pub(crate) use grants::configure;
 pub use handle::{Handle, Refusal, RollBack};
 pub use in_use::InUse;
 pub use outcome::{CanaryStatus, PluginState, PluginStatus, ReloadOutcome, SideStatus};

@@ -16,6 +16,7 @@ use super::diff::{Entrance, entrance};
 use super::error::Error;
 use super::events::{Event, Events, What};
 use super::files::Files;
+use super::grants;
 use super::handle::Handle;
 use super::history::{Origin, Record, Wanted};
 use super::slot::{Deployed, Key, Slot, key};
@@ -77,6 +78,7 @@ pub async fn start(
     let bench = Bench { engine, ambient, store: Arc::clone(&store), files: Arc::new(Files::default()) };
     let decided = Arc::new(Notify::new());
     let mut opening = Opening::default();
+    grants::configure(&bench.engine, &config).await;
     // Compiling is done one by one; what is found compiled is loaded side by side.
     let firsts = stream::iter(&config.plugins).map(|terms| first(&bench, &config, terms, failing));
     let mut firsts = firsts.buffer_unordered(config::deploys_at_once().get());

@@ -15,7 +15,8 @@ use std::collections::HashMap;
 use std::fs::File as OsFile;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -33,9 +34,10 @@ use wasmtime_wasi::p2::bindings::filesystem::{preopens, types::DescriptorFlags};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use wasmtime_wasi::runtime::spawn_blocking;
 
-use super::account::{ENTRY, Full, Quota, identity};
+use super::account::{ENTRY, Full, OpenFile, Quota};
 use super::clocks::Grain;
-use super::growth::{Growing, Growth};
+use super::directories::Granted;
+use super::growth::{Growing, Reporter};
 use crate::imports::RunState;
 use crate::plugin::Plugin;
 use crate::run_log::{Remark, RunLog};
@@ -46,12 +48,27 @@ const LISTED_MAX: usize = 50_000;
 /// What a run has open.
 #[derive(Default)]
 pub(crate) struct Files {
-    /// To which of the plugin's grants a descriptor belongs, by its number in the table.
-    grants: HashMap<u32, usize>,
+    /// The descriptors, by their numbers in the table.
+    descriptors: HashMap<u32, Known>,
     /// What was opened; streams keep a file open beyond its descriptor.
-    open: Vec<Weak<OsFile>>,
+    open: Vec<(Weak<OsFile>, Option<Arc<OpenFile>>)>,
     /// The guest has asked which directories it has, and has none.
     pub(crate) asked_in_vain: bool,
+}
+
+impl Files {
+    /// Forgets what has been closed, so that its account knows.
+    fn forget_closed(&mut self) {
+        self.open.retain(|(file, _)| file.strong_count() > 0);
+    }
+}
+
+/// What is known of a descriptor.
+struct Known {
+    /// To which of the plugin's grants it belongs.
+    grant: usize,
+    /// In its account, if it is a file and has one.
+    file: Option<Arc<OpenFile>>,
 }
 
 /// What the calls of a guest work on.
@@ -85,14 +102,17 @@ pub(super) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
 }
 
 impl FilesView<'_> {
-    /// The grant that a descriptor belongs to.
-    fn grant(&self, fd: &Resource<Descriptor>) -> FsResult<usize> {
+    fn known(&self, fd: &Resource<Descriptor>) -> FsResult<&Known> {
         // Every descriptor of the table was noted when it came to be.
-        self.files.grants.get(&fd.rep()).copied().ok_or_else(|| ErrorCode::BadDescriptor.into())
+        self.files.descriptors.get(&fd.rep()).ok_or_else(|| ErrorCode::BadDescriptor.into())
+    }
+
+    fn granted(&self, grant: usize) -> FsResult<&Granted> {
+        self.plugin.dirs.get(grant).map(Arc::as_ref).ok_or_else(|| ErrorCode::BadDescriptor.into())
     }
 
     fn quota(&self, fd: &Resource<Descriptor>) -> FsResult<Option<Quota>> {
-        Ok(self.plugin.quota(self.grant(fd)?).cloned())
+        Ok(self.granted(self.known(fd)?.grant)?.quota.clone())
     }
 
     fn dir(&self, fd: &Resource<Descriptor>) -> FsResult<Dir> {
@@ -117,8 +137,8 @@ impl FilesView<'_> {
 
     fn read_only(&self, fd: &Resource<Descriptor>) -> FsError {
         self.log.remark(Remark::ReadOnly, || {
-            let dirs = &self.plugin.grants().dirs;
-            let dir = self.grant(fd).ok().and_then(|grant| dirs.get(grant)).map_or("", |dir| dir.guest.as_str());
+            let granted = self.known(fd).and_then(|known| self.granted(known.grant));
+            let dir = granted.map_or("", |granted| granted.guest.as_str());
             format!(
                 "a write to {dir} is refused: it is granted for reading; add `access = \"read-write\"` to it in `dirs` under [grants] of {}",
                 self.plugin.place()
@@ -131,11 +151,16 @@ impl FilesView<'_> {
     async fn take(&mut self, quota: Option<&Quota>, bytes: u64) -> FsResult<()> {
         let Some(quota) = quota else { return Ok(()) };
         in_time(self.patience, async { Ok(quota.settle().await?) }).await?;
-        in_time(self.patience, async { Ok(quota.take(bytes).await) }).await?.map_err(|Full| self.full(quota))
+        let taken = async { Ok(quota.within(|| quota.take_now(bytes)).await) };
+        in_time(self.patience, taken).await?.map_err(|Full| self.full(quota))
+    }
+
+    fn reporter(&self) -> Reporter {
+        Reporter { log: self.log.clone(), place: self.plugin.place() }
     }
 
     fn full(&self, quota: &Quota) -> FsError {
-        Growth { quota: quota.clone(), log: self.log.clone(), place: self.plugin.place() }.say();
+        self.reporter().full(quota);
         ErrorCode::Quota.into()
     }
 
@@ -159,7 +184,7 @@ impl FilesView<'_> {
 
     /// Whether one more may be opened.
     fn room(&mut self) -> FsResult<()> {
-        self.files.open.retain(|file| file.strong_count() > 0);
+        self.files.forget_closed();
         if (self.files.open.len() as u64) < self.open_max {
             return Ok(());
         }
@@ -179,18 +204,16 @@ impl FilesView<'_> {
         &mut self,
         grant: usize,
         descriptor: Descriptor,
-        metadata: &Metadata,
+        accounted: Option<OpenFile>,
     ) -> FsResult<Resource<Descriptor>> {
         let file = match &descriptor {
             Descriptor::File(file) => &file.file,
             Descriptor::Dir(dir) => &dir.dir,
         };
-        if let Some(quota) = self.plugin.quota(grant) {
-            quota.account.opened(metadata, file);
-        }
-        self.files.open.push(Arc::downgrade(file));
+        let accounted = accounted.map(Arc::new);
+        self.files.open.push((Arc::downgrade(file), accounted.clone()));
         let fd = self.inner.table.push(descriptor)?;
-        self.files.grants.insert(fd.rep(), grant);
+        self.files.descriptors.insert(fd.rep(), Known { grant, file: accounted });
         Ok(fd)
     }
 
@@ -201,38 +224,44 @@ impl FilesView<'_> {
         stream: Resource<DynOutputStream>,
         at: Option<u64>,
     ) -> FsResult<Resource<DynOutputStream>> {
-        let Some(quota) = self.quota(fd)? else { return Ok(stream) };
-        let file = self.file(fd)?.file;
-        let growth = Growth { quota, log: self.log.clone(), place: self.plugin.place() };
+        let Some(file) = self.known(fd)?.file.clone() else { return Ok(stream) };
+        let reporter = self.reporter();
         let inner = self.inner.table.delete(stream)?;
-        let stream: DynOutputStream = Box::new(Growing { inner, file, at, growth });
+        let stream: DynOutputStream = Box::new(Growing { inner, file, at, writing: None, reporter });
         Ok(self.inner.table.push(stream)?)
     }
 
-    /// What is found under a path, itself and not what it may point to.
-    async fn found(&mut self, dir: &Dir, path: &str) -> FsResult<Metadata> {
-        let (dir, path) = (Arc::clone(&dir.dir), PathBuf::from(path));
-        let stat = spawn_blocking(move || fs::stat(&dir, &path, FollowSymlinks::No));
-        in_time(self.patience, async { Ok(stat.await?) }).await
+    /// Does something on a thread that may wait for a disk.
+    async fn blocking<T: Send + 'static>(
+        &mut self,
+        call: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> FsResult<T> {
+        in_time(self.patience, async { Ok(spawn_blocking(call).await?) }).await
     }
 
-    /// Does something that removes a name, and takes back what it has taken.
-    async fn removing(
+    /// Removes a name.
+    async fn remove(
         &mut self,
         fd: &Resource<Descriptor>,
-        path: &str,
-    ) -> FsResult<Option<(Quota, Metadata)>> {
-        let dir = self.dir_to_change(fd)?;
-        let Some(quota) = self.quota(fd)? else { return Ok(None) };
-        let found = self.found(&dir, path).await?;
-        Ok(Some((quota, found)))
+        path: String,
+        remove: fn(&OsFile, &Path) -> io::Result<()>,
+    ) -> FsResult<()> {
+        let (dir, quota) = (self.dir_to_change(fd)?.dir, self.quota(fd)?);
+        let call = move || {
+            let (dir, path) = (&*dir, Path::new(&path));
+            match quota {
+                Some(quota) => quota.account.removing(dir, path, || remove(dir, path)),
+                None => remove(dir, path),
+            }
+        };
+        self.blocking(call).await
     }
 
     /// Both descriptors are of one grant; or neither has an account that the other's would have to be told of.
     fn same_account(&self, a: &Resource<Descriptor>, b: &Resource<Descriptor>) -> FsResult<()> {
-        let (a, b) = (self.grant(a)?, self.grant(b)?);
-        let counted = self.plugin.quota(a).is_some() || self.plugin.quota(b).is_some();
-        if a != b && counted { Err(ErrorCode::CrossDevice.into()) } else { Ok(()) }
+        let counted = self.quota(a)?.is_some() || self.quota(b)?.is_some();
+        let same = self.known(a)?.grant == self.known(b)?.grant;
+        if counted && !same { Err(ErrorCode::CrossDevice.into()) } else { Ok(()) }
     }
 }
 
@@ -251,6 +280,16 @@ async fn in_time<T>(patience: Patience<'_>, call: impl Future<Output = FsResult<
     }
 }
 
+/// Makes something that its account was charged for, and gives that back if it can't be made. A call that isn't waited for
+/// any longer may yet make it.
+async fn paid(quota: Option<Quota>, bytes: u64, make: impl Future<Output = FsResult<()>>) -> FsResult<()> {
+    let made = make.await;
+    if let (Some(quota), Err(_)) = (quota, &made) {
+        quota.account.give(bytes);
+    }
+    made
+}
+
 /// What is to be opened, and how.
 struct Opening {
     path: PathBuf,
@@ -262,7 +301,8 @@ struct Opening {
 /// What was opened.
 struct Opened {
     file: OsFile,
-    metadata: Metadata,
+    is_dir: bool,
+    accounted: Option<OpenFile>,
 }
 
 /// Why it wasn't.
@@ -333,24 +373,34 @@ impl Opening {
     }
 
     fn open(&self, dir: &OsFile, quota: Option<&Quota>) -> Result<Opened, NotOpened> {
+        let opened = match quota {
+            Some(quota) => quota.account.opening(|| self.find(dir, Some(quota)))?,
+            None => self.find(dir, None)?,
+        };
+        match opened.is_dir {
+            false if self.has(types::OpenFlags::DIRECTORY) => return Err(NotOpened::NotDirectory),
+            false if self.has(types::OpenFlags::TRUNCATE) => match &opened.accounted {
+                Some(accounted) => accounted.set_len(&opened.file, 0)?.map_err(|Full| NotOpened::Full)?,
+                None => opened.file.set_len(0)?,
+            },
+            _ => {}
+        }
+        Ok(opened)
+    }
+
+    fn find(&self, dir: &OsFile, quota: Option<&Quota>) -> Result<Opened, NotOpened> {
         let file = if self.has(types::OpenFlags::CREATE) {
             self.create(dir, quota)?
         } else {
             fs::open(dir, &self.path, &self.options())?
         };
         let metadata = Metadata::from_file(&file)?;
-        match (metadata.is_dir(), metadata.is_file()) {
+        let accounted = match (metadata.is_dir(), metadata.is_file()) {
             (false, false) => return Err(NotOpened::NotAFile),
-            (false, true) if self.has(types::OpenFlags::DIRECTORY) => return Err(NotOpened::NotDirectory),
-            (false, true) if self.has(types::OpenFlags::TRUNCATE) => {
-                file.set_len(0)?;
-                if let Some(quota) = quota {
-                    quota.account.give(metadata.len());
-                }
-            }
-            _ => {}
-        }
-        Ok(Opened { file, metadata })
+            (false, true) => quota.map(|quota| OpenFile::new(quota.clone(), &metadata)),
+            (true, _) => None,
+        };
+        Ok(Opened { file, is_dir: metadata.is_dir(), accounted })
     }
 
     /// Opens a file that may have to be made first, which costs an entry.
@@ -379,11 +429,13 @@ impl Opening {
 
 impl preopens::Host for FilesView<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
-        let directories = preopens::Host::get_directories(&mut self.inner)?;
-        self.files.asked_in_vain |= directories.is_empty();
-        // In the order in which they were granted.
-        let numbers = directories.iter().enumerate().map(|(grant, (fd, _))| (fd.rep(), grant));
-        self.files.grants.extend(numbers);
+        self.files.asked_in_vain |= self.plugin.dirs.is_empty();
+        let mut directories = Vec::with_capacity(self.plugin.dirs.len());
+        for (grant, granted) in self.plugin.dirs.iter().enumerate() {
+            let fd = self.inner.table.push(Descriptor::Dir(granted.dir()))?;
+            self.files.descriptors.insert(fd.rep(), Known { grant, file: None });
+            directories.push((fd, granted.guest.clone()));
+        }
         Ok(directories)
     }
 }
@@ -415,22 +467,23 @@ impl HostDescriptor for FilesView<'_> {
     ) -> FsResult<Resource<Descriptor>> {
         let opening = Opening::new(follow, path, oflags, flags)?;
         let dir = if opening.writes() { self.dir_to_change(&fd)? } else { self.dir(&fd)? };
-        let (grant, quota) = (self.grant(&fd)?, self.quota(&fd)?);
+        let (grant, quota) = (self.known(&fd)?.grant, self.quota(&fd)?);
         self.room()?;
         if opening.writes() {
             // So that whatever is written is added to a recent count.
             self.take(quota.as_ref(), 0).await?;
         }
         let (mode, root) = (opening.mode, Arc::clone(&dir.dir));
-        let accounted = quota.clone();
-        let opened = spawn_blocking(move || opening.open(&root, accounted.as_ref()));
+        let of = quota.clone();
+        let opened = spawn_blocking(move || opening.open(&root, of.as_ref()));
         let opened = in_time(self.patience, async { Ok(opened.await) }).await?;
-        let Opened { file, metadata } = opened.map_err(|error| self.not_opened(error, quota.as_ref()))?;
-        let descriptor = match metadata.is_dir() {
+        let Opened { file, is_dir, accounted } =
+            opened.map_err(|error| self.not_opened(error, quota.as_ref()))?;
+        let descriptor = match is_dir {
             true => Descriptor::Dir(Dir::new(file, dir.perms, mode, false)),
             false => Descriptor::File(File::new(file, dir.perms, mode, false)),
         };
-        self.add(grant, descriptor, &metadata)
+        self.add(grant, descriptor, accounted)
     }
 
     async fn write(&mut self, fd: Resource<Descriptor>, bytes: Vec<u8>, at: u64) -> FsResult<u64> {
@@ -438,11 +491,20 @@ impl HostDescriptor for FilesView<'_> {
         if file.perms.write_not_permitted() {
             return Err(self.read_only(&fd));
         }
-        if let Some(quota) = self.quota(&fd)? {
-            let more = super::growth::beyond(&file.file, Some(at), bytes.len() as u64)?;
-            self.take(Some(&quota), more).await?;
-        }
-        in_time(self.patience, self.inner.write(fd, bytes, at)).await
+        let Some(accounted) = self.known(&fd)?.file.clone() else {
+            return in_time(self.patience, self.inner.write(fd, bytes, at)).await;
+        };
+        let quota = accounted.quota();
+        self.take(Some(quota), 0).await?;
+        let writing = quota.within(|| accounted.write_now(Some(at), bytes.len() as u64));
+        let writing = in_time(self.patience, async { Ok(writing.await) }).await?;
+        let writing = writing.map_err(|Full| self.full(quota))?;
+        let call = move || {
+            // It is under way as long as the disk takes, whoever still waits for it.
+            let _writing = writing;
+            file.file.write_at(&bytes, at)
+        };
+        Ok(self.blocking(call).await? as u64)
     }
 
     fn write_via_stream(&mut self, fd: Resource<Descriptor>, at: u64) -> FsResult<Resource<DynOutputStream>> {
@@ -466,32 +528,38 @@ impl HostDescriptor for FilesView<'_> {
         if file.perms.write_not_permitted() {
             return Err(self.read_only(&fd));
         }
-        let quota = self.quota(&fd)?;
-        let now = file.file.metadata()?.len();
-        self.take(quota.as_ref(), size.saturating_sub(now)).await?;
-        in_time(self.patience, self.inner.set_size(fd, size)).await?;
-        if let Some(quota) = quota {
-            quota.account.give(now.saturating_sub(size));
+        let Some(accounted) = self.known(&fd)?.file.clone() else {
+            return in_time(self.patience, self.inner.set_size(fd, size)).await;
+        };
+        let quota = accounted.quota();
+        self.take(Some(quota), 0).await?;
+        let set = || {
+            let (file, accounted) = (Arc::clone(&file.file), Arc::clone(&accounted));
+            move || accounted.set_len(&file, size)
+        };
+        if self.blocking(set()).await?.is_ok() {
+            return Ok(());
         }
-        Ok(())
+        let recounted = async {
+            quota.recount().await;
+            Ok(())
+        };
+        in_time(self.patience, recounted).await?;
+        self.blocking(set()).await?.map_err(|Full| self.full(quota))
     }
 
     async fn create_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
         self.dir_to_change(&fd)?;
         let quota = self.quota(&fd)?;
         self.take(quota.as_ref(), ENTRY).await?;
-        let made = in_time(self.patience, self.inner.create_directory_at(fd, path)).await;
-        give_back(quota.as_ref(), ENTRY, &made);
-        made
+        in_time(self.patience, paid(quota, ENTRY, self.inner.create_directory_at(fd, path))).await
     }
 
     async fn symlink_at(&mut self, fd: Resource<Descriptor>, to: String, path: String) -> FsResult<()> {
         self.dir_to_change(&fd)?;
         let (quota, size) = (self.quota(&fd)?, ENTRY + to.len() as u64);
         self.take(quota.as_ref(), size).await?;
-        let made = in_time(self.patience, self.inner.symlink_at(fd, to, path)).await;
-        give_back(quota.as_ref(), size, &made);
-        made
+        in_time(self.patience, paid(quota, size, self.inner.symlink_at(fd, to, path))).await
     }
 
     async fn link_at(
@@ -507,9 +575,7 @@ impl HostDescriptor for FilesView<'_> {
         self.same_account(&fd, &to)?;
         let quota = self.quota(&to)?;
         self.take(quota.as_ref(), ENTRY).await?;
-        let made = in_time(self.patience, self.inner.link_at(fd, follow, old, to, new)).await;
-        give_back(quota.as_ref(), ENTRY, &made);
-        made
+        in_time(self.patience, paid(quota, ENTRY, self.inner.link_at(fd, follow, old, to, new))).await
     }
 
     async fn rename_at(
@@ -519,40 +585,26 @@ impl HostDescriptor for FilesView<'_> {
         to: Resource<Descriptor>,
         new: String,
     ) -> FsResult<()> {
-        let from = self.dir_to_change(&fd)?;
-        let dir = self.dir_to_change(&to)?;
+        let (from, into) = (self.dir_to_change(&fd)?.dir, self.dir_to_change(&to)?.dir);
         self.same_account(&fd, &to)?;
-        // What it replaces, if that is anything else.
-        let replaced = match self.quota(&to)? {
-            Some(quota) => match (self.found(&from, &old).await, self.found(&dir, &new).await) {
-                (Ok(old), Ok(new)) if identity(&old) != identity(&new) => Some((quota, new)),
-                _ => None,
-            },
-            None => None,
+        let quota = self.quota(&to)?;
+        let call = move || {
+            let (old, new) = (Path::new(&old), Path::new(&new));
+            let rename = || fs::rename(&from, old, &into, new);
+            match quota {
+                Some(quota) => quota.account.removing(&into, new, rename),
+                None => rename(),
+            }
         };
-        in_time(self.patience, self.inner.rename_at(fd, old, to, new)).await?;
-        if let Some((quota, replaced)) = replaced {
-            quota.account.removed(&replaced);
-        }
-        Ok(())
+        self.blocking(call).await
     }
 
     async fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let removed = self.removing(&fd, &path).await?;
-        in_time(self.patience, self.inner.unlink_file_at(fd, path)).await?;
-        if let Some((quota, metadata)) = removed {
-            quota.account.removed(&metadata);
-        }
-        Ok(())
+        self.remove(&fd, path, fs::remove_file).await
     }
 
     async fn remove_directory_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let removed = self.removing(&fd, &path).await?;
-        in_time(self.patience, self.inner.remove_directory_at(fd, path)).await?;
-        if let Some((quota, metadata)) = removed {
-            quota.account.removed(&metadata);
-        }
-        Ok(())
+        self.remove(&fd, path, fs::remove_dir).await
     }
 
     async fn read_directory(
@@ -560,10 +612,8 @@ impl HostDescriptor for FilesView<'_> {
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<types::DirectoryEntryStream>> {
         let dir = self.dir(&fd)?.dir;
-        let counted = spawn_blocking(move || Ok(fs::read_base_dir(&dir)?.take(LISTED_MAX + 1).count()));
-        if in_time(self.patience, async { counted.await.map_err(|error: io::Error| error.into()) }).await?
-            > LISTED_MAX
-        {
+        let counted = move || Ok(fs::read_base_dir(&dir)?.take(LISTED_MAX + 1).count());
+        if self.blocking(counted).await? > LISTED_MAX {
             self.log.remark(Remark::Listing, || {
                 format!("a directory of more than {LISTED_MAX} entries can't be listed; split it up")
             });
@@ -588,8 +638,10 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        self.files.grants.remove(&fd.rep());
-        HostDescriptor::drop(&mut self.inner, fd)
+        self.files.descriptors.remove(&fd.rep());
+        HostDescriptor::drop(&mut self.inner, fd)?;
+        self.files.forget_closed();
+        Ok(())
     }
 
     // From here on as wasmtime has it, in time.
@@ -702,13 +754,6 @@ impl HostDirectoryEntryStream for FilesView<'_> {
 
     fn drop(&mut self, stream: Resource<types::DirectoryEntryStream>) -> wasmtime::Result<()> {
         HostDirectoryEntryStream::drop(&mut self.inner, stream)
-    }
-}
-
-/// Takes back what was added for something that then couldn't be made.
-fn give_back(quota: Option<&Quota>, bytes: u64, made: &FsResult<()>) {
-    if let (Some(quota), Err(_)) = (quota, made) {
-        quota.account.give(bytes);
     }
 }
 

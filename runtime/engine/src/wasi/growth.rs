@@ -1,59 +1,45 @@
 //! A stream that writes to a file of a directory with a quota: what makes the file longer is accounted before.
 
-use std::fs::File;
-use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use super::account::{Full, Quota};
+use super::account::{Full, OpenFile, Quota, Writing};
 use crate::run_log::{Remark, RunLog};
 
-/// Where growth is accounted, and who hears of it if there is no room.
-pub(super) struct Growth {
-    pub(super) quota: Quota,
+/// Tells the job's log that there is no room.
+pub(super) struct Reporter {
     pub(super) log: RunLog,
     /// Whose grant it is.
     pub(super) place: String,
 }
 
-impl Growth {
+impl Reporter {
     /// Says that there is no room.
-    pub(super) fn say(&self) {
+    pub(super) fn full(&self, quota: &Quota) {
         self.log.remark(Remark::Quota, || {
-            let (max, place) = (self.quota.max, &self.place);
+            let (max, place) = (quota.max, &self.place);
             format!("the directory has no room: its quota is {max}; remove files, or raise `quota` in `dirs` under [grants] of {place}")
         });
-    }
-
-    fn refused(&self) -> StreamError {
-        self.say();
-        StreamError::LastOperationFailed(Full.into())
-    }
-}
-
-/// By how much a write of this length makes a file longer; without a place it is at the end.
-pub(super) fn beyond(file: &File, at: Option<u64>, len: u64) -> io::Result<u64> {
-    match at {
-        Some(at) => Ok(at.saturating_add(len).saturating_sub(file.metadata()?.len())),
-        None => Ok(len),
     }
 }
 
 /// The stream.
 pub(super) struct Growing {
     pub(super) inner: DynOutputStream,
-    pub(super) file: Arc<File>,
+    pub(super) file: Arc<OpenFile>,
     /// Where the next byte goes; none: to the end.
     pub(super) at: Option<u64>,
-    pub(super) growth: Growth,
+    /// What was written last, until it is known to be in the file.
+    pub(super) writing: Option<Writing>,
+    pub(super) reporter: Reporter,
 }
 
 impl Growing {
-    fn more(&self, len: usize) -> StreamResult<u64> {
-        beyond(&self.file, self.at, len as u64)
-            .map_err(|error| StreamError::LastOperationFailed(error.into()))
+    fn refused(&self) -> StreamError {
+        self.reporter.full(self.file.quota());
+        StreamError::LastOperationFailed(Full.into())
     }
 
     fn moved(&mut self, len: usize) {
@@ -64,19 +50,23 @@ impl Growing {
 #[async_trait::async_trait]
 impl OutputStream for Growing {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        let (len, more) = (bytes.len(), self.more(bytes.len())?);
-        self.growth.quota.take_now(more).map_err(|Full| self.growth.refused())?;
+        let len = bytes.len();
+        let writing = self.file.write_now(self.at, len as u64).map_err(|Full| self.refused())?;
         self.inner.write(bytes)?;
+        self.writing = Some(writing);
         self.moved(len);
         Ok(())
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        // What was written before has to be in the file for its length to be right.
-        self.inner.write_ready().await?;
-        let (len, more) = (bytes.len(), self.more(bytes.len())?);
-        self.growth.quota.take(more).await.map_err(|Full| self.growth.refused())?;
+        // What was written before has come to its end, well or not.
+        self.write_ready().await?;
+        let (len, at) = (bytes.len(), self.at);
+        let (file, quota) = (&self.file, self.file.quota());
+        let writing = quota.within(|| file.write_now(at, len as u64)).await.map_err(|Full| self.refused())?;
+        self.writing = Some(writing);
         self.inner.blocking_write_and_flush(bytes).await?;
+        self.writing = None;
         self.moved(len);
         Ok(())
     }
@@ -86,7 +76,11 @@ impl OutputStream for Growing {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        self.inner.check_write()
+        let room = self.inner.check_write()?;
+        if room > 0 {
+            self.writing = None;
+        }
+        Ok(room)
     }
 
     async fn cancel(&mut self) {
@@ -98,5 +92,6 @@ impl OutputStream for Growing {
 impl Pollable for Growing {
     async fn ready(&mut self) {
         self.inner.ready().await;
+        self.writing = None;
     }
 }

@@ -4,6 +4,7 @@
 
 mod account;
 mod clocks;
+mod directories;
 mod files;
 mod growth;
 mod sockets;
@@ -16,18 +17,18 @@ use sandhog_core::budget::Budget;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-pub(crate) use self::account::{Accounts, Quota};
 pub(crate) use self::clocks::Grain;
 use self::clocks::{Monotonic, Wall};
+pub(crate) use self::directories::{Directories, Granted};
 use self::files::{Files, FilesView, Patience};
 use self::sockets::NoSockets;
 use self::stdio::LogStream;
 use crate::imports::RunState;
 use crate::outgoing::Outgoing;
-use crate::plugin::{Access, Plugin};
+use crate::plugin::Plugin;
 use crate::run_log::{RunLog, Stream};
 
 /// Streams, files, pollables and the like that a run may hold at once.
@@ -50,11 +51,7 @@ pub(crate) struct Wasi {
 
 impl Wasi {
     /// Everything that the plugin is granted, and nothing else.
-    ///
-    /// # Errors
-    /// If a granted directory can't be opened any more.
-    pub(crate) fn new(plugin: &Arc<Plugin>, budget: &Budget, log: &RunLog) -> wasmtime::Result<Self> {
-        let grants = plugin.grants();
+    pub(crate) fn new(plugin: &Arc<Plugin>, budget: &Budget, log: &RunLog) -> Self {
         let grain = Grain::new(budget.clock_resolution.0);
         let mut builder = WasiCtx::builder();
         builder
@@ -66,22 +63,15 @@ impl Wasi {
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
-        for (name, value) in &grants.env {
+        for (name, value) in &plugin.grants().env {
             builder.env(name, value.reveal());
-        }
-        for dir in &grants.dirs {
-            let perms = match dir.access {
-                Access::Read => FsPerms::ReadOnly,
-                Access::ReadWrite => FsPerms::ReadWrite,
-            };
-            builder.preopened_dir(&dir.host, &dir.guest, perms)?;
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX);
         let outgoing = Outgoing::new(Arc::clone(plugin), budget, log.clone());
-        Ok(Self { ctx: builder.build(), table, files: Files::default(), http, outgoing })
+        Self { ctx: builder.build(), table, files: Files::default(), http, outgoing }
     }
 
     pub(crate) fn view(&mut self) -> WasiCtxView<'_> {
