@@ -1,11 +1,13 @@
 //! Guests that do their worst. Each case says which promise it tests, and each asserts three things: the guest came to
 //! its named end, the daemon stayed within its memory bound, and a neighbour's job ran meanwhile.
 //!
-//! A case is data (`case.rs`, `cases/`); `run.rs` has a real daemon run it. `docs/hostile.md` is made of the same data.
+//! A case is data (`case.rs`, `cases/`); `run.rs` has a real daemon run it, `repetition.rs` does so thousands of times.
+//! `docs/hostile.md` is made of the same data.
 
 mod case;
 mod cases;
 mod page;
+mod repetition;
 mod run;
 
 use libtest_mimic::{Arguments, Trial};
@@ -17,6 +19,10 @@ fn main() {
         Trial::test(name, move || run::run(&case))
     });
     let mut trials: Vec<Trial> = cases.collect();
+    trials.extend(repetition::cases().into_iter().map(|case| {
+        let name = format!("repetition::{}", case.name);
+        Trial::test(name, move || repetition::run(&case))
+    }));
     trials.push(Trial::test("the_page_is_made_of_the_cases", page::check));
     trials.push(Trial::test("names_are_unique", page::names_are_unique));
     libtest_mimic::run(&arguments, trials).exit();

@@ -24,6 +24,10 @@ Each asserts three things:
 
 Nor does any of them make the daemon log an error: tenants can't page the operator.
 
+Cases of the host's memory, of its calls, of the log and of files, and the host calls of ordinary handlers, also run a
+thousand times and then a thousand times more, which must not make the daemon larger: whatever a run left there would add
+up.
+
 This page is made from the cases: `SANDHOG_WRITE_PAGES=1 cargo test -p sandhog-tests --test hostile page`.
 ";
 

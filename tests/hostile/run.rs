@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use libtest_mimic::Failed;
-use sandhog_broker::Broker;
+use sandhog_broker::{Broker, Counts};
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, NewJob, State};
-use sandhog_tests::{Backend, Daemon, Site, component, finished, hog_job, tenant, under_way};
+use sandhog_tests::{Backend, Daemon, Site, component, finished, hog_job, settled, tenant, under_way};
 
 use crate::case::{Case, Code, End, FileOf, NEIGHBOURS_DIGEST};
 
@@ -36,6 +36,7 @@ timeout = "60s"
 output = "256KiB"
 log = "16KiB"
 effects = "256KiB"
+open_files = 128
 "#;
 
 /// The longest text that a component may cause, however long its names are.
@@ -66,7 +67,7 @@ pub(crate) fn run(case: &Case) -> Result<(), Failed> {
 }
 
 /// A case, and what it takes to run it.
-struct Scene<'a> {
+pub(crate) struct Scene<'a> {
     case: &'a Case,
     site: Site,
     hostile: TenantId,
@@ -75,7 +76,7 @@ struct Scene<'a> {
 }
 
 impl<'a> Scene<'a> {
-    fn new(case: &'a Case) -> Self {
+    pub(crate) fn new(case: &'a Case) -> Self {
         let secrets = "[tenants.hostile]\n[tenants.neighbour.secrets]\nTOKEN = { file = \"secret.txt\" }\n";
         let site = Site::new(Backend::Embedded, &format!("{DAEMON}\n{secrets}"))
             .with_hog("neighbour", "[grants]\nsecrets = [\"TOKEN\"]");
@@ -110,6 +111,21 @@ impl<'a> Scene<'a> {
         assert_unimpressed(&mut daemon);
         daemon.signal("TERM");
         assert_eq!(daemon.wait().code(), Some(0), "the daemon ends in good order");
+    }
+
+    /// Runs the case so often, and then as often again. Returns by how much the daemon has grown the second time.
+    pub(crate) async fn repeat(&self, times: usize) -> u64 {
+        let broker = self.site.broker().await;
+        let daemon = self.site.daemon();
+        let mut sizes = [0; 2];
+        for (round, size) in (1..).zip(&mut sizes) {
+            self.fire(&*broker, times).await;
+            // Some enqueue what nobody handles, which waits for ever.
+            let ended = |counts: &Counts| counts.total() - counts.unfinished() >= round * times as u64;
+            settled(&*broker, &self.hostile, ended).await;
+            *size = daemon.anonymous();
+        }
+        sizes[1].saturating_sub(sizes[0])
     }
 
     /// Deploys the component while the daemon runs; a job of the neighbour's runs meanwhile.

@@ -3,8 +3,7 @@
 use crate::case::{Case, Promise};
 
 const READ: &str = "[grants]\ndirs = [{ host = \"../granted\", guest = \"/data\", access = \"read\" }]";
-const WRITE: &str =
-    "[grants]\ndirs = [{ host = \"../granted\", guest = \"/data\", access = \"read-write\" }]";
+const WRITE: &str = "[grants]\ndirs = [{ host = \"../granted\", guest = \"/data\", access = \"read-write\", quota = \"16MiB\" }]";
 
 pub(crate) fn cases() -> Vec<Case> {
     let escape = |name, does, call, answer| {
