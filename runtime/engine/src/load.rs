@@ -1,6 +1,5 @@
 //! From bytes to a plugin: checked, compiled or found in the cache, linked.
 
-use std::fs;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
