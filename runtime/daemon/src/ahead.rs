@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const PATIENCE_WITHOUT_SEAT: Duration = Duration::from_secs(30);
 
 /// How long a turn lasts at most, about.
-const TURN: Duration = Duration::from_millis(20);
+pub(crate) const TURN: Duration = Duration::from_millis(20);
 
 /// Jobs that one seat runs in a turn at most.
 const TURN_JOBS_MAX: u32 = 16;

@@ -51,6 +51,11 @@ impl Room {
         self.next = Some(next);
         inheritance
     }
+
+    /// Whether somebody waits for it to be passed on.
+    pub(crate) fn is_passed_on(&self) -> bool {
+        self.next.as_ref().is_some_and(|next| !next.is_closed())
+    }
 }
 
 impl Held {

@@ -1,11 +1,13 @@
 //! Records how runs ended, in batches: one call is under way for each tenant, and what ends meanwhile goes with the
-//! next. So a call carries one settlement when little goes on, and hundreds under load.
+//! next. So a call carries one settlement when little goes on, and hundreds under load. Those of a turn, in which jobs run
+//! one after the other as tenants wait in line, go together at its end: by themselves they would take a call each.
 //!
 //! A run needs its room no longer once its guest has ended, but its job is leased until it is settled. So the room is
 //! given back when the call that settles the run is on its way: the next lease goes out right behind it. Where so few
 //! runs are under way that the processors would wait for that, it is given back at once. What is leased and not settled
 //! yet is at most two such calls more than there is room for. While calls fail, rooms stay where they are.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -16,6 +18,7 @@ use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::TenantId;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::ahead::TURN;
 use crate::ambient::Ambient;
 use crate::outage::{Caller, Outage, Tries};
 use crate::room::Room;
@@ -38,6 +41,8 @@ pub(crate) struct Unsettled {
 struct Sent {
     unsettled: Unsettled,
     reply: oneshot::Sender<Answer>,
+    /// Whether the next job of its turn goes on in its room by now: it can wait for the settlement of that.
+    is_followed: bool,
 }
 
 /// What came of it: the broker's reply, or the settlement back, if the broker couldn't be reached.
@@ -81,13 +86,14 @@ impl Settler {
 
     /// Sends a settlement. If the answer's sender is dropped instead, the loop is gone.
     pub(crate) fn send(&self, mut unsettled: Unsettled) -> oneshot::Receiver<Answer> {
-        if !self.load.is_heavy() {
-            drop(unsettled.room.take_if(|room| room.runs() < FEW));
-        }
+        let leaves = |room: &mut Room| !self.load.is_heavy() && room.runs() < FEW;
+        let left = unsettled.room.take_if(leaves);
+        let is_followed = left.as_ref().is_some_and(Room::is_passed_on);
+        drop(left);
         self.load.waiting.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         // A failed send drops `reply`, which is how the caller hears of it.
-        let _ = self.queue.send(Sent { unsettled, reply });
+        let _ = self.queue.send(Sent { unsettled, reply, is_followed });
         answer
     }
 }
@@ -103,6 +109,9 @@ async fn work_off(
     let mut tries = Tries::default();
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        if batch.iter().all(|sent| sent.is_followed) {
+            fill_up(&mut batch, &mut waiting, &ambient).await;
+        }
         load.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
         // Whoever lost its lease meanwhile waits for no answer, and must not settle.
         batch.retain(|sent: &Sent| !sent.reply.is_closed());
@@ -112,7 +121,7 @@ async fn work_off(
         let mut settles = Vec::with_capacity(batch.len());
         let mut rooms = Vec::with_capacity(batch.len());
         let mut replies = Vec::with_capacity(batch.len());
-        for Sent { unsettled: Unsettled { settle, room }, reply } in batch.drain(..) {
+        for Sent { unsettled: Unsettled { settle, room }, reply, .. } in batch.drain(..) {
             settles.push(settle);
             rooms.push(room);
             replies.push(reply);
@@ -146,6 +155,23 @@ async fn work_off(
                 answer(replies, unsettled.map(Err));
                 tokio::time::sleep(wait).await;
             }
+        }
+    }
+}
+
+/// Waits for the settlement that a turn ends with, or for as many as one call carries.
+async fn fill_up(batch: &mut Vec<Sent>, waiting: &mut mpsc::UnboundedReceiver<Sent>, ambient: &Ambient) {
+    let mut turn_over = pin!(ambient.reached(Some(ambient.mono().after(TURN))));
+    while batch.len() < BATCH_MAX {
+        let known = batch.len();
+        tokio::select! {
+            biased;
+            came = waiting.recv_many(batch, BATCH_MAX - known) => {
+                if came == 0 || batch[known..].iter().any(|sent| !sent.is_followed) {
+                    return;
+                }
+            }
+            () = &mut turn_over => return,
         }
     }
 }
@@ -223,6 +249,41 @@ mod tests {
             assert!(matches!(answer.await, Ok(Ok(_))));
         }
         assert_eq!(gate.used(), 0);
+    }
+
+    fn sent(is_followed: bool) -> Sent {
+        let job = JobId::from_parts(Timestamp::from_millis(1), 1);
+        let settle = Settle::new(LeaseToken { job, lease: LeaseNo(1) }, Settlement::Cancel);
+        Sent { unsettled: Unsettled { settle, room: None }, reply: oneshot::channel().0, is_followed }
+    }
+
+    #[tokio::test]
+    async fn settlements_of_a_turn_wait_for_its_last_one_and_no_longer_than_a_turn() {
+        let (queue, mut waiting) = mpsc::unbounded_channel();
+        let mut batch = vec![sent(true)];
+        for is_followed in [true, true, false] {
+            assert!(queue.send(sent(is_followed)).is_ok());
+            tokio::task::yield_now().await;
+        }
+        fill_up(&mut batch, &mut waiting, &Ambient::system()).await;
+        assert_eq!(batch.len(), 4);
+        // The next job of this one takes long.
+        let mut batch = vec![sent(true)];
+        fill_up(&mut batch, &mut waiting, &Ambient::system()).await;
+        assert_eq!(batch.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_settlement_says_whether_a_job_has_its_room_next() {
+        let gate = gate();
+        let (queue, mut waiting) = mpsc::unbounded_channel();
+        let settler = Settler { queue, load: Arc::default() };
+        let (mut followed, last) = (unsettled(&gate).await, unsettled(&gate).await);
+        let next = followed.room.as_mut().expect("it has room").pass_on();
+        let _answers = [followed, last].map(|unsettled| settler.send(unsettled));
+        next.await.expect("it was passed on");
+        let is_followed = |sent: Option<Sent>| sent.expect("it was sent").is_followed;
+        assert!(is_followed(waiting.recv().await) && !is_followed(waiting.recv().await));
     }
 
     #[tokio::test]
