@@ -88,6 +88,10 @@ impl Books {
     }
 
     fn add(&mut self, bytes: u64, max: Bytes) -> Result<(), Full> {
+        // However full it is: what is cut off makes room.
+        if bytes == 0 {
+            return Ok(());
+        }
         let used = self.used.checked_add(bytes).filter(|used| *used <= max.0).ok_or(Full)?;
         self.used = used;
         self.added += bytes;
@@ -473,6 +477,18 @@ mod tests {
         remove(&quota, "file");
         drop((ours, theirs));
         assert_eq!(used(&quota), 0);
+    }
+
+    #[test]
+    fn what_is_more_than_full_can_be_emptied() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("file"), vec![0; 1000]).expect("a file");
+        let quota = quota(folder.path(), ENTRY + 500);
+        quota.account.count(Duration::ZERO).expect("it can be counted");
+        let (file, open) = open(&quota, "file");
+        assert_eq!(open.set_len(&file, 1001).expect("a file"), Err(Full));
+        assert_eq!(open.set_len(&file, 400).expect("a file"), Ok(()));
+        assert_eq!(used(&quota), ENTRY + 400);
     }
 
     #[test]
