@@ -1,0 +1,49 @@
+//! What is shown of directories and files: not too many entries, and no finer times than the clocks tell.
+
+use std::time::Duration;
+
+use cap_primitives::fs;
+use wasmtime::component::Resource;
+use wasmtime_wasi::filesystem::Descriptor;
+use wasmtime_wasi::p2::FsResult;
+use wasmtime_wasi::p2::bindings::clocks::wall_clock::Datetime;
+use wasmtime_wasi::p2::bindings::filesystem::types::{self, ErrorCode};
+
+use super::FilesView;
+use crate::run_log::Remark;
+
+/// The most entries of a directory that are listed: the host holds them all at once.
+const LISTED_MAX: usize = 50_000;
+
+impl FilesView<'_> {
+    /// Refuses a directory of too many entries.
+    pub(super) async fn countable(&mut self, fd: &Resource<Descriptor>) -> FsResult<()> {
+        let dir = self.dir(fd)?.dir;
+        let counted = move || Ok(fs::read_base_dir(&dir)?.take(LISTED_MAX + 1).count());
+        if self.blocking(counted).await? > LISTED_MAX {
+            self.log.remark(Remark::Listing, || {
+                format!("a directory of more than {LISTED_MAX} entries can't be listed; split it up")
+            });
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
+        Ok(())
+    }
+
+    fn coarse(&self, time: Option<Datetime>) -> Option<Datetime> {
+        let time = time?;
+        let seen = self.grain.floor(Duration::new(time.seconds, time.nanoseconds));
+        Some(Datetime { seconds: seen.as_secs(), nanoseconds: seen.subsec_nanos() })
+    }
+
+    pub(super) fn coarse_times(&self, stat: types::DescriptorStat) -> types::DescriptorStat {
+        if self.grain.is_finest() {
+            return stat;
+        }
+        types::DescriptorStat {
+            data_access_timestamp: self.coarse(stat.data_access_timestamp),
+            data_modification_timestamp: self.coarse(stat.data_modification_timestamp),
+            status_change_timestamp: self.coarse(stat.status_change_timestamp),
+            ..stat
+        }
+    }
+}
