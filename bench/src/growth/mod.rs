@@ -26,5 +26,5 @@ pub(crate) fn run(figures: &mut Figures) {
 /// Adds what some rounds measured, and prints it.
 fn add(figures: &mut Figures, case: &str, subject: &str, metric: &str, rounds: &[f64]) {
     figures.add(case, subject, metric, rounds);
-    println!("  {case} {subject} {metric}: {:.0} {rounds:.0?}", crate::figures::median(rounds));
+    println!("  {case} {subject} {metric}: {:.2} {rounds:.2?}", crate::figures::median(rounds));
 }
