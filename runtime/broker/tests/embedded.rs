@@ -425,7 +425,7 @@ async fn on_a_full_disk_jobs_are_refused_and_what_frees_space_goes_on() {
     for nth in (64..128).chain(1000..nth.load(Ordering::Relaxed).into()) {
         broker.cancel(&acme, new_job(nth).id).await.expect("there is space for it");
     }
-    assert_eq!(size(&reserve), 0);
+    assert!(size(&reserve) < MIB, "its space was given away");
     assert!(enqueue().await.is_err(), "the space is not theirs");
     assert!(broker.lease(ask).await.is_err(), "nor is it for leases");
 

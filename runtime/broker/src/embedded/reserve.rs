@@ -4,7 +4,7 @@
 //! database. It is emptied when such a step finds no space, and filled again when there is some; until then, what would
 //! store more is refused by all processes, or it would have the space that was meant for the others.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,9 @@ use super::rights;
 
 /// Enough for the settlements of some thousand runs, or the removal of some ten thousand jobs.
 const SIZE: u64 = 8 << 20;
+
+/// How long the file is once its space was given away: a hole, which takes none. One that is empty is only just being made.
+const USED: u64 = 1;
 
 /// The reserve of one file. Absent until a process has had the file open for a while.
 pub(super) struct Reserve {
@@ -27,13 +30,17 @@ impl Reserve {
 
     /// Whether it was needed, and there has been no space since to fill it again.
     pub(super) fn is_used(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|reserve| reserve.len() == 0)
+        self.len() == Some(USED)
+    }
+
+    fn len(&self) -> Option<u64> {
+        fs::metadata(&self.path).ok().map(|reserve| reserve.len())
     }
 
     /// Gives its space to what comes next; says whether it had any.
     pub(super) fn release(&self) -> bool {
-        let had_some = fs::metadata(&self.path).is_ok_and(|reserve| reserve.len() > 0);
-        let emptied = had_some && OpenOptions::new().write(true).truncate(true).open(&self.path).is_ok();
+        let had_some = self.len().is_some_and(|length| length > USED);
+        let emptied = had_some && self.empty().is_ok();
         if emptied {
             tracing::warn!(
                 reserve = %self.path.display(),
@@ -43,19 +50,23 @@ impl Reserve {
         emptied
     }
 
+    fn empty(&self) -> io::Result<()> {
+        OpenOptions::new().write(true).truncate(true).open(&self.path)?.set_len(USED)
+    }
+
     /// Makes it as large as it should be, if the disk has the space.
     pub(super) fn fill(&self) -> io::Result<()> {
-        let before = fs::metadata(&self.path).ok().map(|reserve| reserve.len());
+        let before = self.len();
         if before.is_some_and(|length| length >= SIZE) {
             return Ok(());
         }
         let filled = self.write();
         match (&filled, before) {
-            (Ok(()), Some(0)) => tracing::info!("there is space on the disk again; jobs are taken in"),
+            (Ok(()), Some(USED)) => tracing::info!("there is space on the disk again; jobs are taken in"),
             (Ok(()), _) => {}
             // It must not take what little there is.
             (Err(_), None) => fs::remove_file(&self.path)?,
-            (Err(_), Some(_)) => drop(File::create(&self.path)?),
+            (Err(_), Some(_)) => self.empty()?,
         }
         filled
     }
@@ -67,9 +78,32 @@ impl Reserve {
         let zeros = [0; 64 << 10];
         let mut length = file.metadata()?.len();
         while length < SIZE {
-            file.write_all(&zeros)?;
-            length += zeros.len() as u64;
+            let more = (SIZE - length).min(zeros.len() as u64);
+            file.write_all(&zeros[..more as usize])?;
+            length += more;
         }
         file.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_used_from_its_release_until_it_is_filled_and_at_no_other_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let reserve = Reserve::beside(&folder.path().join("jobs.db"));
+        assert!(!reserve.is_used() && !reserve.release());
+        // Another process is about to fill it.
+        fs::write(&reserve.path, "").expect("a file");
+        assert!(!reserve.is_used());
+        for _ in 0..2 {
+            reserve.fill().expect("there is space");
+            assert!(!reserve.is_used() && reserve.len() == Some(SIZE));
+            assert!(reserve.release() && reserve.is_used());
+            assert!(!reserve.release() && reserve.is_used());
+            assert_eq!(reserve.len(), Some(USED));
+        }
     }
 }
