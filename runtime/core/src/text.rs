@@ -15,6 +15,11 @@ pub fn is_unsafe(c: char) -> bool {
     )
 }
 
+/// The same of what is shown as several lines, in which line feeds and tabs have their place.
+fn is_unsafe_in_lines(c: char) -> bool {
+    is_unsafe(c) && c != '\n' && c != '\t'
+}
+
 /// Text that is one line and nothing else: each unsafe character is shown by its escape, such as `\n` or `\u{1b}`.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
@@ -24,7 +29,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
 /// Text that may have several lines: as [`line`], but line feeds and tabs stay.
 #[must_use]
 pub fn block(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| is_unsafe(c) && c != '\n' && c != '\t')
+    escaped(text, is_unsafe_in_lines)
 }
 
 fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -45,16 +50,15 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
 /// them a carriage return becomes a blank.
 #[must_use]
 pub fn json(document: &str) -> Cow<'_, str> {
-    // JSON has none of the others outside of strings, and no control character below the blank inside of them.
-    let is_changed = |c: char| is_unsafe(c) && c != '\n' && c != '\t';
-    if !document.contains(is_changed) {
+    // Outside of strings JSON has no others than blanks, and inside of them no control character below the blank.
+    if !document.contains(is_unsafe_in_lines) {
         return Cow::Borrowed(document);
     }
     let mut shown = String::with_capacity(document.len() + 8);
     for c in document.chars() {
         match c {
             '\r' => shown.push(' '),
-            c if is_changed(c) => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if is_unsafe_in_lines(c) => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => shown.push(c),
         }
     }
