@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sandhog::runner::Runner;
+use sandhog::run::runner::Runner;
 use sandhog_core::admit::Plan;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};

@@ -9,13 +9,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sandhog::ambient::Ambient;
 use sandhog::app::{self, Parts};
+use sandhog::capacity::concurrency::Gates;
 use sandhog::catalog::{Archive, Archived, Catalog, PluginTerms, TenantTerms, Version};
+use sandhog::clock::Ambient;
 use sandhog::config;
 use sandhog::deploy::InUse;
-use sandhog::drain::Shutdown;
-use sandhog::gate::Gates;
+use sandhog::shutdown::Shutdown;
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::routed::{Routed, Routes};
 use sandhog_broker::{

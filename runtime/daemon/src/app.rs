@@ -14,20 +14,20 @@ use sandhog_engine::MemoryAccount;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::ambient::Ambient;
+use crate::capacity::fair_slots::Seats;
 use crate::catalog::{Archive, Catalog, Current};
+use crate::clock::Ambient;
 use crate::config;
-use crate::drain::{Follow, Phase, Shutdown};
-use crate::heartbeat::{Live, beat};
-use crate::intake::Intake;
-use crate::janitor::{Janitor, Upkeep};
-use crate::outage::Outage;
-use crate::runner::Runner;
-use crate::seats::Seats;
-use crate::settler::Settler;
-use crate::suspects::Suspects;
-use crate::wake::{Bells, ring};
-use crate::worker::Workshop;
+use crate::lease::broker_health::Outage;
+use crate::lease::intake::Intake;
+use crate::lease::janitor::{Janitor, Upkeep};
+use crate::lease::renewal::{Live, beat};
+use crate::lease::suspects::Suspects;
+use crate::lease::wake::{Bells, ring};
+use crate::run::runner::Runner;
+use crate::run::settler::Settler;
+use crate::run::worker::Workshop;
+use crate::shutdown::{Follow, Phase, Shutdown};
 
 /// What a daemon is made of.
 pub struct Parts<R: Runner> {

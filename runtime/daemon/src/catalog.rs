@@ -16,8 +16,8 @@ use sandhog_core::job::Job;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
 use tokio::sync::watch;
 
+use crate::capacity::concurrency::{Gate, Gates};
 use crate::deploy::{InUse, Trial};
-use crate::gate::{Gate, Gates};
 
 /// The tenants and plugins in force. `P` is the loaded code.
 #[derive(Debug)]

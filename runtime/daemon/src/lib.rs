@@ -1,47 +1,41 @@
 //! The daemon: leases jobs, runs each one in a sandbox of its own, and records what came of it.
 //!
 //! ```text
-//!  permit ──> lease ──> admit ──> run ──> settle          one job's way, in `worker`
-//!  intake     intake    core      engine  settler
-//!
-//!  deploy      changes which plugins are in force, from files and commands
-//!  control     the socket on which the commands come
-//!  wake        tells each tenant's intake of work that turned up
-//!  heartbeat   renews leases in batches, and stores what runs report meanwhile
-//!  drain       the order in which it all stops
+//!  permit ────> lease ──> admit ──> run ──────────> settle      one job's way
+//!  capacity     lease     core      run, engine     run
 //! ```
 //!
-//! This crate alone knows the broker, the engine and the configuration; the loops see them as the traits
-//! [`sandhog_broker::Broker`] and [`runner::Runner`], so that a simulation can play all three.
+//! | room | is about |
+//! |---|---|
+//! | [`lease`] | leasing, renewing, waking, the janitor |
+//! | [`capacity`] | how many runs may be under way |
+//! | [`run`] | one attempt, and recording its end |
+//! | [`deploy`] | which plugins are in force, from files and commands |
+//! | [`control`] | the socket on which the commands come |
+//! | [`telemetry`] | what the daemon says of itself |
+//! | [`app`] | the loops, put together |
+//! | [`catalog`] | the tenants and plugins in force now |
+//! | [`shutdown`] | the order in which it all stops |
+//! | [`clock`] | time and chance |
+//! | [`broker`] | the connection to the broker that the configuration names |
+//!
+//! The loops see broker and engine as the traits [`sandhog_broker::Broker`] and [`run::runner::Runner`], so that a simulation
+//! can play both.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-mod ahead;
-pub mod ambient;
 pub mod app;
 pub mod broker;
+pub mod capacity;
 pub mod catalog;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod deploy;
-pub mod drain;
-pub mod gate;
-mod guest_host;
-mod heartbeat;
-mod intake;
-mod janitor;
-pub mod log;
+mod lease;
 mod off_thread;
-mod outage;
-pub mod provenance;
-mod regular_file;
-mod room;
-pub mod runner;
-mod seats;
-mod settler;
-mod suspects;
-mod turn;
+pub mod run;
+pub mod shutdown;
+pub mod telemetry;
 mod unique;
-mod wake;
-mod worker;

@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::Context;
 use sandhog::cli::{Cli, Exit, LogFormat, LoggedBy, Logging};
-use sandhog::log::{Log, Patience, write_field};
+use sandhog::telemetry::log::{Log, Patience, write_field};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;

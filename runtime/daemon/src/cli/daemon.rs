@@ -18,14 +18,14 @@ use tokio::time::Instant;
 use super::exit::{Exit, Failure};
 use super::loading::failure;
 use super::{LogFormat, LoggedBy, Logging};
-use crate::ambient::Ambient;
 use crate::app::{self, Parts};
 use crate::broker::Access;
+use crate::clock::Ambient;
 use crate::config::{self, Config};
 use crate::control;
 use crate::deploy::{self, Failing, Handle, StartError, Started};
-use crate::drain::Shutdown;
-use crate::outage::once_reached;
+use crate::lease::broker_health::once_reached;
+use crate::shutdown::Shutdown;
 
 /// Run the daemon: lease jobs, and run each in a sandbox of its own
 #[derive(Debug, Args)]

@@ -17,8 +17,8 @@ use super::render::job::{
 };
 use super::selection::{Listed, Selection, list, parse_cursor, show_cursor};
 use super::wait::{Patience, wait_until_idle};
-use crate::ambient::Ambient;
 use crate::broker::Access;
+use crate::clock::Ambient;
 use crate::config::units::parse_time;
 
 /// List jobs, and count them by state

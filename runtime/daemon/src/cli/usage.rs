@@ -12,8 +12,8 @@ use super::client::Client;
 use super::console::{Console, Format};
 use super::exit::{Exit, Failure};
 use super::render::usage::{self as render, By, Report, Row};
-use crate::ambient::Ambient;
 use crate::broker::Access;
+use crate::clock::Ambient;
 
 /// Show what tenants have spent, by day, tenant and plugin
 #[derive(Debug, Args)]

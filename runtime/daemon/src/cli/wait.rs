@@ -19,7 +19,7 @@ use super::client::Client;
 use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::render::{self, clock, duration};
-use crate::ambient::Ambient;
+use crate::clock::Ambient;
 use crate::config::units::time;
 
 const FIRST: Duration = Duration::from_millis(5);

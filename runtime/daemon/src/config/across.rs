@@ -18,7 +18,7 @@ use super::plugin::PluginDraft;
 use super::reference::{Follow, Outside, Reference};
 use super::units::time;
 use super::{Plugin, Tenant};
-use crate::regular_file;
+use crate::deploy::regular_file;
 
 /// More runs at once than this have no room in the address space.
 const CONCURRENCY_MAX: u32 = 4096;

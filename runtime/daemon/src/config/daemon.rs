@@ -21,8 +21,8 @@ use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, no_choice};
 use super::{Broker, Deploy, Engine, Lease, MissingGrants, deploy};
-use crate::provenance::Signer;
-use crate::regular_file;
+use crate::deploy::regular_file;
+use crate::deploy::signatures::Signer;
 
 /// What the daemon's file says.
 pub(super) struct Daemon {

@@ -44,8 +44,8 @@ use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_engine::{Compiler, Grants};
 
-use crate::provenance::Signer;
-use crate::regular_file;
+use crate::deploy::regular_file;
+use crate::deploy::signatures::Signer;
 use fields::File;
 use reference::{Follow, Outside};
 

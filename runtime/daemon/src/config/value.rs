@@ -16,7 +16,7 @@ use toml::de::DeValue;
 use super::MissingGrants;
 use super::fields::nearest;
 use super::units::{InvalidUnit, parse_size, parse_time};
-use crate::provenance::{InvalidSigner, Signer};
+use crate::deploy::signatures::{InvalidSigner, Signer};
 
 /// A type that a single value can be read as.
 pub(super) trait Read: Sized {

@@ -37,8 +37,8 @@ use super::state::Shared;
 use super::steps::{self, Demands};
 use super::store::Store;
 use super::watch::Watched;
-use crate::ambient::Ambient;
 use crate::catalog::Catalog;
+use crate::clock::Ambient;
 use crate::config::{self, BrokenFile, Config, Problems};
 use crate::off_thread::off_thread;
 

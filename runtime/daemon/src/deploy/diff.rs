@@ -7,7 +7,7 @@ use sandhog_core::id::{Kind, Revision, TenantId};
 use super::history::Origin;
 use super::slot::Slot;
 use crate::config::{self, Config};
-use crate::provenance::Signer;
+use crate::deploy::signatures::Signer;
 
 /// What can't change while the daemon runs: those keys stay as they were at its start, and are named.
 ///
@@ -233,7 +233,7 @@ mod tests {
         assert!(!is(&terms, Origin::File, Some(2)) && !is(&terms, Origin::File, None));
         assert!(!is(&other, Origin::File, Some(1)));
         assert!(is(&terms, Origin::Kept(revision(1)), Some(2)), "it was taken back");
-        let signer = crate::provenance::Key::generate().expect("random").signer();
+        let signer = crate::deploy::signatures::Key::generate().expect("random").signer();
         assert!(
             !is_in_force(&slot, &terms, &[signer], Origin::File, Some(revision(1))),
             "nobody has signed it"

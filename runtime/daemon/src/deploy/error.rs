@@ -7,7 +7,7 @@ use sandhog_engine::Want;
 
 use super::grants;
 use super::store::StoreError;
-use crate::provenance;
+use crate::deploy::signatures;
 
 /// Why a plugin can't be deployed.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,7 @@ pub enum Error {
         /// The component.
         path: PathBuf,
         /// Why not.
-        cause: Box<provenance::Refusal>,
+        cause: Box<signatures::Refusal>,
     },
     /// It asks for more than it is granted, and its tenant doesn't want that.
     #[error("{}", grants::refusal(file, tenant, plugin, missing))]
@@ -103,7 +103,7 @@ impl Error {
         use sandhog_engine::Error as Refused;
         match self {
             Self::NotPinned { .. } | Self::MissingGrants { .. } => true,
-            Self::Untrusted { cause, .. } => !matches!(**cause, provenance::Refusal::Unreadable { .. }),
+            Self::Untrusted { cause, .. } => !matches!(**cause, signatures::Refusal::Unreadable { .. }),
             Self::Refused { cause, .. } => matches!(
                 cause,
                 Refused::TooLarge { .. } | Refused::Malformed { .. } | Refused::NotAHandler { .. }

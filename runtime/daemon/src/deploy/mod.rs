@@ -8,6 +8,8 @@
 //! | [`start`] | what is in force when a daemon starts |
 //! | [`diff`] | what is asked for beside what is in force; pure |
 //! | [`steps`], [`smoke`] | what a component goes through first |
+//! | [`signatures`] | who signed a component, and whether that is somebody whom the tenant trusts |
+//! | [`regular_file`] | reading files that somebody else may have written |
 //! | [`slot`], [`state`] | what is in force, and the catalog that follows |
 //! | [`history`], [`store`] | what was in force, and can be again |
 //! | [`archive`] | kept revisions for jobs that are pinned to one |
@@ -27,6 +29,8 @@ mod history;
 mod in_use;
 mod outcome;
 mod queue;
+pub(crate) mod regular_file;
+pub mod signatures;
 mod slot;
 mod smoke;
 mod start;

@@ -7,10 +7,10 @@ use sandhog_core::admit::Offer;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 
 use super::{InUse, Trial};
+use crate::capacity::concurrency::Gates;
 use crate::catalog::{Catalog, PluginTerms, TenantTerms, Version};
 use crate::config::{self, Config};
-use crate::gate::Gates;
-use crate::provenance::Signer;
+use crate::deploy::signatures::Signer;
 
 /// A plugin's full name.
 pub(crate) type Key = (TenantId, PluginName);

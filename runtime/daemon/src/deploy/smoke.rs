@@ -14,7 +14,7 @@ use sandhog_engine::{
 
 use super::error::Error;
 use super::slot::Loaded;
-use crate::ambient::Ambient;
+use crate::clock::Ambient;
 use crate::config::{self, Config, Smoke};
 
 /// Runs the sample of a plugin, if it has one, under the plugin's own budget. `abort` ends it.

@@ -24,10 +24,10 @@ use super::smoke::smoke;
 use super::state::{Shared, State};
 use super::store::{Store, StoreError};
 use super::watch::Watched;
-use crate::ambient::Ambient;
+use crate::capacity::concurrency::Gates;
 use crate::catalog::Current;
+use crate::clock::Ambient;
 use crate::config::{self, BrokenFile, Config};
-use crate::gate::Gates;
 
 /// A deployer at its start.
 pub struct Started {

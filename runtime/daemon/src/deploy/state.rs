@@ -11,9 +11,9 @@ use super::events::{Event, Events};
 use super::outcome::{CanaryStatus, PluginState, PluginStatus, SideStatus};
 use super::slot::{Key, Slot, Slots, catalog};
 use super::store::Store;
+use crate::capacity::concurrency::Gates;
 use crate::catalog::Catalog;
 use crate::config::{BrokenFile, Config};
-use crate::gate::Gates;
 
 /// All of it.
 pub(crate) struct State<P> {

@@ -16,8 +16,8 @@ use super::history::Origin;
 use super::slot::{Loaded, key};
 use super::store::Store;
 use crate::config;
-use crate::provenance::{SignatureFile, Signer};
-use crate::regular_file;
+use crate::deploy::regular_file;
+use crate::deploy::signatures::{SignatureFile, Signer};
 
 /// What a tenant's plugins are held to before they run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,8 +24,8 @@ use serde::de::DeserializeOwned;
 use super::history::Record;
 use super::slot::Key;
 use crate::config::COMPONENT_MAX;
-use crate::provenance::signature_path;
-use crate::regular_file;
+use crate::deploy::regular_file;
+use crate::deploy::signatures::signature_path;
 
 /// Why the folder can't be used, or something not be kept in it.
 #[derive(Debug, thiserror::Error)]

@@ -22,8 +22,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::files::Stamp;
 use super::handle::Handle;
 use crate::config::{Config, is_plugin_file};
+use crate::deploy::signatures::signature_path;
 use crate::off_thread::off_thread;
-use crate::provenance::signature_path;
 
 /// Nothing more has changed for so long: whoever was writing has finished.
 const QUIET: Duration = Duration::from_millis(200);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::console::Console;
 use crate::cli::exit::{Exit, Failure};
-use crate::provenance;
+use crate::deploy::signatures;
 
 /// Make a key to sign components with: the private half into a file, the public half printed
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ struct KeyDocument {
 impl Key {
     pub(in crate::cli) fn execute(self, console: &Console) -> Result<Exit, Failure> {
         let file = self.file.display().to_string();
-        let key = provenance::Key::generate().map_err(|cause| Failure::io("make a key", &cause))?;
+        let key = signatures::Key::generate().map_err(|cause| Failure::io("make a key", &cause))?;
         key.write(&self.file).map_err(|cause| match cause.kind() {
             ErrorKind::AlreadyExists => Failure::new(format!("{file} is there already"))
                 .help("another name; keys are never overwritten"),

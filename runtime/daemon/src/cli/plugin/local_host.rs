@@ -7,10 +7,10 @@ use sandhog_core::id::{QueueName, StateKey};
 use sandhog_core::job::{Level, LogLine, NewJob, Progress};
 use sandhog_engine::{EnqueueRefusal, Host, JobAsk};
 
-use crate::ambient::Ambient;
 use crate::cli::console::Console;
 use crate::cli::render::Paint;
 use crate::cli::render::job::{log_line, progress};
+use crate::clock::Ambient;
 
 /// A host without a broker. Log lines and progress are shown as they come, and kept.
 pub(super) struct LocalHost {

@@ -21,11 +21,11 @@ use sandhog_engine::{
 
 use super::local_host::LocalHost;
 use super::{engine_for_one, read};
-use crate::ambient::Ambient;
 use crate::cli::console::Console;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::payload::{self, Check};
 use crate::cli::render::run::{self as render, RunDocument};
+use crate::clock::Ambient;
 use crate::config::units::{parse_size, parse_time};
 use crate::off_thread::off_thread;
 

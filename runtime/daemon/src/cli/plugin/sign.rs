@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::read;
 use crate::cli::console::Console;
 use crate::cli::exit::{Exit, Failure};
-use crate::provenance;
+use crate::deploy::signatures;
 
 /// Sign a component: the signature goes beside it, to be deployed with it
 #[derive(Debug, Args)]
@@ -31,7 +31,7 @@ struct SignedDocument {
 
 impl Sign {
     pub(in crate::cli) fn execute(self, console: &Console) -> Result<Exit, Failure> {
-        let key = provenance::Key::read(&self.key).map_err(|cause| {
+        let key = signatures::Key::read(&self.key).map_err(|cause| {
             let failure = Failure::io(format!("read the key {}", self.key.display()), &cause);
             failure.help("make one: sandhog plugin key FILE")
         })?;

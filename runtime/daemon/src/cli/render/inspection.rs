@@ -8,7 +8,7 @@ use sandhog_engine::{Inspection, Want};
 use serde::Serialize;
 
 use super::{Paint, bytes, pairs};
-use crate::provenance::{SignatureFile, Signer};
+use crate::deploy::signatures::{SignatureFile, Signer};
 
 /// What a component is, for programs. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]

@@ -18,10 +18,10 @@ use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::TenantId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ahead::TURN;
-use crate::ambient::Ambient;
-use crate::outage::{Caller, Outage, Tries};
-use crate::room::Room;
+use crate::capacity::permits::Room;
+use crate::clock::Ambient;
+use crate::lease::broker_health::{Caller, Outage, Tries};
+use crate::lease::prefetch::TURN;
 
 /// Settlements that one call carries at most.
 const BATCH_MAX: usize = 256;
@@ -197,7 +197,7 @@ mod tests {
     use sandhog_core::settle::Settlement;
     use sandhog_core::time::Timestamp;
 
-    use crate::gate::{Gate, Gates};
+    use crate::capacity::concurrency::{Gate, Gates};
 
     fn acme() -> TenantId {
         TenantId::parse("acme").expect("valid")

@@ -14,7 +14,7 @@ use sandhog_core::id::TenantId;
 use sandhog_core::settle::{Backoff, Jitter};
 use tokio::time::Instant;
 
-use crate::ambient::Ambient;
+use crate::clock::Ambient;
 
 /// How calls are repeated.
 const BACKOFF: Backoff = Backoff {

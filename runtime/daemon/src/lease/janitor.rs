@@ -19,11 +19,11 @@ use sandhog_core::settle::{Backoff, Jitter};
 use sandhog_core::time::Mono;
 use tokio::sync::{Notify, watch};
 
-use crate::ambient::Ambient;
 use crate::catalog::Current;
+use crate::clock::Ambient;
 use crate::config;
-use crate::outage::{Caller, Outage};
-use crate::wake::{Bells, strike};
+use crate::lease::broker_health::{Caller, Outage};
+use crate::lease::wake::{Bells, strike};
 
 /// How long a tenant goes without being swept at least, if nothing of it is due.
 const TURN_MIN: Duration = Duration::from_secs(5);

@@ -11,9 +11,9 @@ use sandhog_core::job::{Job, Level, LogLine, NewJob, Progress};
 use sandhog_engine::{EnqueueRefusal, Host, JobAsk};
 use tokio::runtime::Handle;
 
-use crate::ambient::Ambient;
 use crate::catalog::Tenant;
-use crate::heartbeat::Pulse;
+use crate::clock::Ambient;
+use crate::lease::renewal::Pulse;
 use crate::unique;
 
 /// The daemon, as one run sees it.

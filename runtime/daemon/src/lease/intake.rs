@@ -19,18 +19,18 @@ use sandhog_core::reason::Reason;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::ahead::{Ahead, end_of_turn};
+use crate::capacity::fair_slots::{Member, PlaceInLine, Seat};
+use crate::capacity::permits::{Place, Reservation, Vacancy};
 use crate::catalog::{Current, Plugin, Queue, Tenant};
 use crate::config;
-use crate::drain::Phase;
-use crate::janitor::Upkeep;
-use crate::outage::{Caller, Outage, Tries};
-use crate::room::{Place, Reservation, Vacancy};
-use crate::runner::Runner;
-use crate::seats::{Member, PlaceInLine, Seat};
-use crate::suspects::Suspects;
-use crate::turn::{self, Turn};
-use crate::worker::{Ticket, Workshop};
+use crate::lease::broker_health::{Caller, Outage, Tries};
+use crate::lease::janitor::Upkeep;
+use crate::lease::prefetch::{Ahead, end_of_turn};
+use crate::lease::suspects::Suspects;
+use crate::run::runner::Runner;
+use crate::run::turn::{self, Turn};
+use crate::run::worker::{Ticket, Workshop};
+use crate::shutdown::Phase;
 
 /// Jobs that one call asks for at most.
 const BATCH_MAX: u32 = 256;

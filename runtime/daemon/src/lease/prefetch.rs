@@ -14,10 +14,10 @@ use std::time::Duration;
 use sandhog_core::id::QueueName;
 use sandhog_core::time::Mono;
 
+use crate::capacity::concurrency::{Ends, Gate};
+use crate::capacity::permits::{Room, Vacancy};
 use crate::catalog::{Queue, Tenant};
-use crate::gate::{Ends, Gate};
-use crate::room::{Room, Vacancy};
-use crate::worker::Ticket;
+use crate::run::worker::Ticket;
 
 /// How long a job that was leased ahead is to wait, about.
 const AHEAD: Duration = Duration::from_millis(1);
@@ -200,8 +200,8 @@ mod tests {
     use sandhog_core::id::{PluginName, TenantId};
 
     use super::*;
-    use crate::gate::Gates;
-    use crate::room::tests::tenant;
+    use crate::capacity::concurrency::Gates;
+    use crate::capacity::permits::tests::tenant;
 
     fn ends(count: u64, each: Duration) -> Ends {
         Ends { count, held: each * u32::try_from(count).expect("few") }

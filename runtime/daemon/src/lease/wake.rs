@@ -12,9 +12,9 @@ use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_core::time::Mono;
 use tokio::sync::watch;
 
-use crate::ambient::Ambient;
-use crate::heartbeat::Live;
-use crate::outage::{Caller, Outage, Tries};
+use crate::clock::Ambient;
+use crate::lease::broker_health::{Caller, Outage, Tries};
+use crate::lease::renewal::Live;
 
 /// The sending ends of the intakes' bells. A bell is a counter, so that a ring during a call to the broker is not
 /// missed: whoever waits compares it with what it was before the call.

@@ -23,9 +23,9 @@ use sandhog_core::time::Mono;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use crate::ambient::Ambient;
+use crate::clock::Ambient;
 use crate::config;
-use crate::outage::{Caller, Outage};
+use crate::lease::broker_health::{Caller, Outage};
 
 /// Renewals that one call carries at most.
 const BATCH_MAX: usize = 500;

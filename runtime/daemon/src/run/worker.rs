@@ -28,15 +28,15 @@ use sandhog_engine::{Abort, Class, Courtesy, Host, Input, MemoryAccount, Share};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::ambient::Ambient;
+use crate::capacity::permits::Room;
 use crate::catalog::{Archive, Chosen, NoVersion, Plugin, Tenant};
-use crate::drain::{Follow, Phase};
-use crate::guest_host::GuestHost;
-use crate::heartbeat::{Alive, Live, Notes};
-use crate::room::Room;
-use crate::runner::Runner;
-use crate::settler::{Answer, Settler, Unsettled};
-use crate::suspects::Watch;
+use crate::clock::Ambient;
+use crate::lease::renewal::{Alive, Live, Notes};
+use crate::lease::suspects::Watch;
+use crate::run::guest_host::GuestHost;
+use crate::run::runner::Runner;
+use crate::run::settler::{Answer, Settler, Unsettled};
+use crate::shutdown::{Follow, Phase};
 
 /// What the attempts of a tenant share.
 pub(crate) struct Workshop<R: Runner> {

@@ -11,9 +11,9 @@ use sandhog_core::id::{Kind, PluginName, QueueName};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::capacity::concurrency::{Gate, Permits};
+use crate::capacity::fair_slots::{PlaceInLine, Seat};
 use crate::catalog::{Plugin, Queue, Tenant};
-use crate::gate::{Gate, Permits};
-use crate::seats::{PlaceInLine, Seat};
 
 /// The right to have one run under way. Dropping it gives the room back, or passes it on.
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Drop for Held {
 impl Room {
     /// Room for one run, by a permit of this gate.
     pub(crate) async fn of(gate: &Arc<Gate>, tenant: &sandhog_core::id::TenantId) -> Self {
-        let seats = crate::seats::Seats::new(std::num::NonZeroU32::MIN);
+        let seats = crate::capacity::fair_slots::Seats::new(std::num::NonZeroU32::MIN);
         let permits = gate.take_up_to(1).expect("it is open");
         let permits = Some((seats.join(tenant).acquire(None).await, permits, None));
         Self::new(Held { permits, tenant: Arc::clone(gate) })
@@ -294,8 +294,8 @@ pub(crate) mod tests {
     use sandhog_core::quota::{FuelQuota, QueueBounds};
 
     use super::*;
-    use crate::gate::Gates;
-    use crate::seats::Seats;
+    use crate::capacity::concurrency::Gates;
+    use crate::capacity::fair_slots::Seats;
 
     /// A tenant with three queues, each of a plugin of its own.
     pub(crate) fn tenant(id: &TenantId) -> Tenant<()> {

@@ -11,11 +11,11 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Mono;
 
-use crate::drain::Phase;
-use crate::intake::NO_ROOM_REST;
-use crate::room::Room;
-use crate::runner::Runner;
-use crate::worker::{Ticket, Workshop};
+use crate::capacity::permits::Room;
+use crate::lease::intake::NO_ROOM_REST;
+use crate::run::runner::Runner;
+use crate::run::worker::{Ticket, Workshop};
+use crate::shutdown::Phase;
 
 /// A job with room, and those that have the room after it.
 pub(crate) struct Turn<P> {

@@ -22,7 +22,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::id::Revision;
 use serde::{Deserialize, Serialize};
 
-use crate::regular_file;
+use crate::deploy::regular_file;
 
 /// What a signature is for: it can't be taken for one of anything else that the same key signs.
 const DOMAIN: &[u8] = b"sandhog component signature v1\0";

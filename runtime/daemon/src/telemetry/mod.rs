@@ -1,0 +1,3 @@
+//! What a daemon says of itself.
+
+pub mod log;
