@@ -95,7 +95,7 @@ impl Site {
         let at_rest = daemon.resident();
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
-            let config = sandhog::config::load(&self.config()).expect("it is right");
+            let config = sandhog_config::load(&self.config()).expect("it is right");
             let access = sandhog::broker::Access::Serve;
             let broker = sandhog::broker::connect(&config, access).await.expect("it is there").broker;
             for n in 0..USED {

@@ -102,7 +102,7 @@ fn configuration(criterion: &mut Criterion) {
         site = site.with_hog(&format!("t{n}"), "");
     }
     criterion.bench_function("config", |bencher| {
-        bencher.iter(|| black_box(sandhog::config::load(&site.config()).expect("it is right")))
+        bencher.iter(|| black_box(sandhog_config::load(&site.config()).expect("it is right")))
     });
 }
 

@@ -57,7 +57,7 @@ impl Child {
 
 /// How often a job may lose its lease: so often as a daemon allows that is told nothing about it.
 pub(crate) fn expiries_max() -> usize {
-    sandhog::config::Lease::default().expiries_max as usize
+    sandhog_config::Lease::default().expiries_max as usize
 }
 
 /// Everything that doesn't hold, in words.

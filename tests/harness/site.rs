@@ -272,7 +272,7 @@ impl Site {
     /// # Panics
     /// If it can't be had.
     pub async fn broker(&self) -> Arc<dyn Broker> {
-        let config = sandhog::config::load(&self.config()).expect("the site's configuration is right");
+        let config = sandhog_config::load(&self.config()).expect("the site's configuration is right");
         let access = sandhog::broker::Access::Serve;
         sandhog::broker::connect(&config, access).await.expect("the site's broker is up").broker
     }

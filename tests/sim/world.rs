@@ -13,7 +13,6 @@ use sandhog::app::{self, Parts};
 use sandhog::capacity::concurrency::Gates;
 use sandhog::catalog::{Archive, Archived, Catalog, PluginTerms, TenantTerms, Version};
 use sandhog::clock::Ambient;
-use sandhog::config;
 use sandhog::deploy::InUse;
 use sandhog::shutdown::Shutdown;
 use sandhog_broker::faulty::{Faults, Faulty};
@@ -22,6 +21,7 @@ use sandhog_broker::{
     Broker, Clock, Command, Counts, Enqueued, Keep, KeepMax, LeaseAsk, Leased, Look, Outcome, Query, Renew,
     Renewal, Result, Seen, Settle, Wakes,
 };
+use sandhog_config as config;
 use sandhog_core::admit::Offer;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Budget, Bytes, Fuel};

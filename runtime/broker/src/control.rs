@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sandhog_core::id::JobId;
 use sandhog_core::job::State;
-pub use sandhog_core::transition::JobAction;
 use sandhog_core::transition::too_many_expiries;
+pub use sandhog_core::transition::{JobAction, KeepMax};
 
 use crate::{Error, Result};
 
@@ -51,28 +51,6 @@ impl Sweep {
     /// What is kept with a job that this buries, for people.
     pub(crate) fn buried_message(&self) -> String {
         too_many_expiries(self.expiries_max)
-    }
-}
-
-/// How many final jobs of a tenant are kept. The oldest go first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeepMax {
-    /// Of those that succeeded, and as many of those that were cancelled.
-    pub done: u64,
-    /// Of the dead letters.
-    pub dead: u64,
-}
-
-impl KeepMax {
-    /// How many are kept in which final state.
-    pub(crate) fn by_state(&self) -> [(State, u64); 3] {
-        [(State::Succeeded, self.done), (State::Cancelled, self.done), (State::Dead, self.dead)]
-    }
-}
-
-impl Default for KeepMax {
-    fn default() -> Self {
-        Self { done: 1_000_000, dead: 1_000_000 }
     }
 }
 

@@ -42,7 +42,6 @@
 mod acl;
 mod batch;
 mod codes;
-mod config;
 mod dial;
 mod failure;
 mod fitness;
@@ -58,7 +57,6 @@ mod reply;
 mod sentinel;
 #[cfg(feature = "conformance")]
 pub mod testing;
-mod url;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,8 +71,7 @@ use sandhog_core::quota::QueueBounds;
 use tokio::sync::watch;
 
 pub use self::acl::{Role, acl_rules};
-pub use self::config::{Address, Config, ConfigError, Login, Topology};
-pub use self::url::{UrlError, shown as shown_url};
+pub use sandhog_core::redis::{Address, Config, ConfigError, Login, Topology, UrlError, shown_url};
 
 use self::batch::Request;
 use self::library::{Function, Scripts};

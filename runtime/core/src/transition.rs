@@ -104,6 +104,29 @@ impl Keep {
     }
 }
 
+/// How many final jobs of a tenant are kept. The oldest go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepMax {
+    /// Of those that succeeded, and as many of those that were cancelled.
+    pub done: u64,
+    /// Of the dead letters.
+    pub dead: u64,
+}
+
+impl KeepMax {
+    /// How many are kept in which final state.
+    #[must_use]
+    pub fn by_state(&self) -> [(State, u64); 3] {
+        [(State::Succeeded, self.done), (State::Cancelled, self.done), (State::Dead, self.dead)]
+    }
+}
+
+impl Default for KeepMax {
+    fn default() -> Self {
+        Self { done: 1_000_000, dead: 1_000_000 }
+    }
+}
+
 /// What can be done to a job beside running it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobAction {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandhog_broker::Broker;
+use sandhog_config as config;
 use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_engine::MemoryAccount;
 use tokio::sync::watch;
@@ -17,7 +18,6 @@ use tokio::task::{JoinError, JoinSet};
 use crate::capacity::fair_slots::Seats;
 use crate::catalog::{Archive, Catalog, Current};
 use crate::clock::Ambient;
-use crate::config;
 use crate::lease::broker_health::Outage;
 use crate::lease::intake::Intake;
 use crate::lease::janitor::{Janitor, Upkeep};

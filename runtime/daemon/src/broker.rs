@@ -13,9 +13,9 @@ use sandhog_broker::redis::Redis;
 use sandhog_broker::routed::{Routed, Routes};
 use sandhog_broker::sealed::{Keyring, Plain, Sealed};
 use sandhog_broker::{Broker, Error, Result, SystemClock};
+use sandhog_config::{self as config, Config, OwnBroker};
 use sandhog_core::id::TenantId;
 
-use crate::config::{self, Config, OwnBroker};
 use crate::off_thread::off_thread;
 
 /// A broker, and the file that it is in.

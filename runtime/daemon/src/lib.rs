@@ -30,7 +30,6 @@ pub mod capacity;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
-pub mod config;
 pub mod control;
 pub mod deploy;
 mod lease;

@@ -70,10 +70,10 @@ pub use engine::Engine;
 pub use error::{Diverted, Error};
 pub use host::{EnqueueRefusal, Host, JobAsk};
 pub use load::{Components, revision_of, revision_of_reader};
-pub use outgoing::{HttpTarget, InvalidTarget};
 pub use plugin::{
     Access, DirGrant, EnvValue, Grants, HttpGrant, Import, Inspection, LoadSpec, Plugin, Private, Secret,
     Source,
 };
 pub use run::{Class, Input, Share};
+pub use sandhog_core::grants::{HttpTarget, InvalidTarget};
 pub use wants::{Want, missing_grants};

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use sandhog::config::{self, Problem};
+use sandhog_config::{self as config, Problem};
 use tempfile::TempDir;
 
 use crate::Target;
@@ -181,7 +181,7 @@ fn run(input: &[u8]) {
     }
     if let Ok(config) = loaded {
         // What is right can be worked with.
-        let _ = (config.engine_settings(), config.memory_at_worst());
+        let _ = (sandhog::deploy::engine_settings(&config), config.memory_at_worst());
         for plugin in &config.plugins {
             assert!(config.tenants.contains_key(&plugin.tenant), "a plugin without its tenant");
             let budget = config.budget(plugin);

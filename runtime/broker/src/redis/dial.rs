@@ -7,12 +7,11 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ProtocolVersion, RedisError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use sandhog_core::redis::{Address, Config, ConfigError, Kind, Login, Topology, UrlError, parse};
 use tokio::time::{Instant, timeout_at};
 
-use super::config::{Address, Config, ConfigError, Login, Topology};
 use super::failure::{Fault, fault_of};
 use super::sentinel::Sentinels;
-use super::url::{Kind, UrlError, parse};
 
 /// Makes connections.
 #[derive(Clone)]
@@ -33,6 +32,7 @@ impl fmt::Debug for Dialer {
 
 impl Dialer {
     pub(super) fn new(config: &Config) -> Result<Self, ConfigError> {
+        config.check()?;
         if let Some(authority) = &config.authority {
             check_authority(authority)?;
         }
@@ -45,9 +45,6 @@ impl Dialer {
             Topology::Server | Topology::Cluster(_) => None,
             Topology::Sentinels(urls) => Some(Sentinels::new(config, urls)?),
         };
-        if config.authority.is_some() && !config.speaks_tls() {
-            return Err(ConfigError::AuthorityWithoutTls);
-        }
         Ok(Self { client, sentinels, address: config.shown_url(), connect_timeout: config.connect_timeout })
     }
 
@@ -172,5 +169,20 @@ fn check_authority(pem: &[u8]) -> Result<(), ConfigError> {
     match certificates {
         Ok(certificates) if !certificates.is_empty() => Ok(()),
         _ => Err(ConfigError::Authority),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CERTIFICATE: &str = include_str!("../../tests/redis/tls/authority.pem");
+
+    #[test]
+    fn an_authority_is_a_certificate() {
+        let config =
+            |pem: &str| Config { authority: Some(pem.as_bytes().to_vec()), ..Config::new("rediss://host") };
+        assert_eq!(Dialer::new(&config("hunter2")).err(), Some(ConfigError::Authority));
+        assert!(Dialer::new(&config(CERTIFICATE)).is_ok());
     }
 }

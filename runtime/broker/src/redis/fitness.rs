@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use redis::Value;
 use sandhog_core::id::TenantId;
+use sandhog_core::redis::Address;
 
 use super::batch::Request;
-use super::config::Address;
 use super::library::Scripts;
 use super::link::{Answer, BY_SCRIPTS, Call, Link};
 use super::nodes::Nodes;

@@ -14,10 +14,10 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use sandhog_core::id::TenantId;
+use sandhog_core::redis::{Address, Config};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::batch::{Calling, Request};
-use super::config::{Address, Config};
 use super::dial::Dialer;
 use super::failure::{Fault, fault_of};
 use super::library::{Function, Scripts};

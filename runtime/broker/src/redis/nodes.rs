@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 use sandhog_core::id::TenantId;
+use sandhog_core::redis::{Address, Config, Topology};
 
 use super::acl::{self, Allowed};
-use super::config::{Address, Config, Topology};
 use super::dial::Dialer;
 use super::failure::Fault;
 use super::link::{Answer, Call, Failure, Link};
@@ -59,7 +59,7 @@ impl fmt::Debug for Nodes {
 
 impl Nodes {
     pub(super) fn new(config: &Config) -> Result<Self> {
-        let dialer = Dialer::new(config).map_err(|error| error.unfit())?;
+        let dialer = Dialer::new(config).map_err(|error| Error::Unfit { problem: error.to_string() })?;
         let mut configured = vec![Arc::new(Link::new(dialer.clone(), config))];
         if let Topology::Cluster(nodes) = &config.topology {
             configured.extend(nodes.iter().map(|node| Arc::new(Link::new(dialer.at(node), config))));

@@ -9,11 +9,10 @@ use std::collections::HashMap;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Value};
+use sandhog_core::redis::{Config, ConfigError, shown_url};
 
-use super::config::{Config, ConfigError};
 use super::dial::{client, connect, with_address};
 use super::failure::{Fault, fault_of};
-use super::url::{Kind, parse, shown};
 
 /// The sentinels, and the primary that they are asked for.
 #[derive(Clone)]
@@ -32,15 +31,12 @@ struct Sentinel {
 
 impl Sentinels {
     pub(super) fn new(config: &Config, urls: &[String]) -> Result<Self, ConfigError> {
-        if urls.is_empty() {
-            return Err(ConfigError::NoSentinels);
-        }
         let sentinel = |url: &String| {
             let client = client(url, config).map_err(ConfigError::Sentinel)?;
-            Ok(Sentinel { client, address: shown(url) })
+            Ok(Sentinel { client, address: shown_url(url) })
         };
         let all = urls.iter().map(sentinel).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { all, primary: name_in(&config.url)? })
+        Ok(Self { all, primary: config.primary()? })
     }
 
     /// What connects to the present primary, as `client` does to a server.
@@ -86,34 +82,4 @@ impl Sentinel {
 async fn ask_one<T: FromRedisValue>(client: &Client, ask: &Cmd) -> Result<T, Fault> {
     let mut connection = connect(client, AsyncConnectionConfig::new()).await?;
     ask.query_async(&mut connection).await.map_err(|error| fault_of(&error))
-}
-
-/// The name of the primary, which stands in the URL where a server's host would.
-fn name_in(url: &str) -> Result<String, ConfigError> {
-    if parse(url).map_err(ConfigError::Url)?.kind == Kind::Socket {
-        return Err(ConfigError::Primary("it is that of a socket"));
-    }
-    let parsed = redis::parse_redis_url(url).ok_or(ConfigError::Primary("it is no URL of Redis"))?;
-    if parsed.port().is_some() {
-        return Err(ConfigError::Primary("it names a port, which they know"));
-    }
-    let name = parsed.host_str().filter(|name| !name.is_empty());
-    Ok(name.ok_or(ConfigError::Primary("it doesn't name the primary"))?.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_primarys_name_stands_where_a_host_would() {
-        for url in ["redis://my_Primary.1", "rediss://me:hunter2@my_Primary.1/3"] {
-            assert_eq!(name_in(url).expect("it has a name"), "my_Primary.1");
-        }
-        for url in ["redis://:hunter2@mymaster:6379", "redis:///0", "unix:///tmp/hunter2", "hunter2@mymaster"]
-        {
-            let refused = name_in(url).expect_err("it has none").to_string();
-            assert!(!refused.contains("hunter2"), "{refused}");
-        }
-    }
 }

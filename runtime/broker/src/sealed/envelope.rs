@@ -14,9 +14,10 @@ use chacha20poly1305::{AeadInOut, XNonce};
 use data_encoding::BASE64_NOPAD;
 use sandhog_core::id::{JobId, KeyId, Kind, PluginName, StateKey, TenantId};
 use sandhog_core::job::Level;
+use sandhog_core::keyring::{Keyring, Plain};
 use sandhog_core::time::Timestamp;
 
-use super::key::{Keyring, Plain};
+use super::cipher::cipher;
 
 const MAGIC: &[u8; 4] = b"\0shs";
 const VERSION: u8 = 1;
@@ -93,7 +94,7 @@ pub(super) fn seal(
     plain: &[u8],
 ) -> Result<Vec<u8>, NoActiveKey> {
     let id = keys.active();
-    let cipher = keys.cipher(id).ok_or(NoActiveKey)?;
+    let cipher = cipher(keys, id).ok_or(NoActiveKey)?;
     let nonce: [u8; NONCE_BYTES] = rand::random();
     let mut sealed = head(id);
     let bound = bound(&sealed, tenant, place);
@@ -121,7 +122,7 @@ pub(super) fn open(
     let (id, head_length) = read_head(&stored).ok_or(Unopened::Malformed)?;
     let (head, rest) = stored.split_at(head_length);
     let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(Unopened::Malformed)?;
-    let Some(cipher) = keys.cipher(&id) else { return Err(Unopened::NoSuchKey(id)) };
+    let Some(cipher) = cipher(keys, &id) else { return Err(Unopened::NoSuchKey(id)) };
     let mut opened = sealed.to_vec();
     let bound = bound(head, tenant, place);
     match cipher.decrypt_in_place(&XNonce::from(*nonce), &bound, &mut opened) {
@@ -231,7 +232,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::key::Key;
+    use sandhog_core::keyring::Key;
+
+    use super::super::cipher::random_key;
     use super::*;
 
     fn id(name: &str) -> KeyId {
@@ -365,7 +368,7 @@ mod tests {
             (TenantId::parse("acme").expect("a valid name"), JobId::from_parts(Timestamp::from_millis(1), 1));
         let place = Place::Output { job };
         let sealed = seal(&ring("1", Plain::Refused), &tenant, place, b"x").expect("a key");
-        let other = Keyring::new(id("3"), BTreeMap::from([(id("3"), Key::random())]), Plain::Refused);
+        let other = Keyring::new(id("3"), BTreeMap::from([(id("3"), random_key())]), Plain::Refused);
         assert_eq!(open(&other, &tenant, place, sealed), Err(Unopened::NoSuchKey(id("1"))));
         let none = Keyring::new(id("3"), BTreeMap::new(), Plain::Refused);
         assert_eq!(seal(&none, &tenant, place, b"x"), Err(NoActiveKey));

@@ -3,7 +3,7 @@
 //! ```text
 //! mod.rs    the layer: tenants without keys pass through as they are     envelope.rs  bytes bound to their place
 //! vault.rs  jobs, records and logs of one tenant, sealed and opened      settle.rs    effects on sealed state
-//! key.rs    keys, and which of them seals
+//! cipher.rs what a key does
 //! ```
 //!
 //! Sealed are payloads, outputs, values of state, failure messages, progress messages, and log lines with their fields.
@@ -18,8 +18,8 @@
 //! Settling effects that compare or add to state takes a look at that state before, and another one whenever a
 //! different job was faster.
 
+mod cipher;
 mod envelope;
-mod key;
 mod settle;
 mod vault;
 
@@ -34,12 +34,13 @@ use sandhog_core::id::TenantId;
 use sandhog_core::job::{Lease, NewJob};
 use sandhog_core::quota::QueueBounds;
 
+pub use self::cipher::random_key;
 use self::envelope::{Place, Unopened};
-pub use self::key::{Key, Keyring, NoKey, Plain};
 use self::vault::Vault;
 use crate::{
     Broker, Command, Enqueued, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Wakes,
 };
+pub use sandhog_core::keyring::{Key, Keyring, NoKey, Plain};
 
 /// Who has which keys.
 pub trait Keys: Send + Sync + 'static {

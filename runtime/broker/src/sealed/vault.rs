@@ -2,6 +2,7 @@
 
 use sandhog_core::id::{JobId, LeaseToken, PluginName, StateKey, TenantId};
 use sandhog_core::job::{Job, JobRecord, LogLine, NewJob, Progress};
+use sandhog_core::keyring::Keyring;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use std::time::Duration;
@@ -9,7 +10,6 @@ use std::time::Duration;
 use super::envelope::{
     NoActiveKey, Place, Unopened, is_sealed_text, open, open_text, overhead, seal, seal_text,
 };
-use super::key::Keyring;
 use crate::{Error, Look, Page, Renew, Result, Seen, Settle};
 
 /// How long a job rests whose key isn't at hand: somebody may still bring it.

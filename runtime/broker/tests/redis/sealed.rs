@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
-use sandhog_broker::sealed::{Key, Keyring, Keys, Plain, Sealed};
+use sandhog_broker::sealed::{Keyring, Keys, Plain, Sealed, random_key};
 use sandhog_broker::{Broker, Error, Settle};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
@@ -28,7 +28,7 @@ impl Keys for SameForAll {
 
 fn sealed(behind: Redis) -> Sealed<SameForAll> {
     let id = KeyId::parse("2026-11").expect("a valid id");
-    let keys = BTreeMap::from([(id.clone(), Key::random())]);
+    let keys = BTreeMap::from([(id.clone(), random_key())]);
     Sealed::new(Arc::new(behind), SameForAll(Keyring::new(id, keys, Plain::Refused)))
 }
 

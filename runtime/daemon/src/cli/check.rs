@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::Args;
 use sandhog_broker::{Cursor, Query, UNREADABLE_COUNTED_MAX};
+use sandhog_config::{self as config, Broker, Config, Problems};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
@@ -19,7 +20,7 @@ use super::loading::{failure, load_all};
 use super::render::check::{self as render, CheckDocument, LoadedDocument, ProblemDocument};
 use super::render::of;
 use crate::broker::Access;
-use crate::config::{self, Broker, Config, Problems};
+use crate::deploy;
 
 /// Check the configuration, every component and the broker; print what would be in force
 #[derive(Debug, Args)]
@@ -76,8 +77,8 @@ impl Check {
 async fn load(
     config: &Config,
     console: &Console,
-) -> Result<(Vec<LoadedDocument>, Vec<crate::deploy::Error>), Failure> {
-    let engine = Engine::new(config.engine_settings())?;
+) -> Result<(Vec<LoadedDocument>, Vec<deploy::Error>), Failure> {
+    let engine = Engine::new(deploy::engine_settings(config))?;
     let bar = console.bar(config.plugins.len() as u64, "loading components");
     let documents = RefCell::new(Vec::new());
     let loaded = load_all(&engine, config, |terms, result| {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandhog_broker::Broker;
+use sandhog_config::{self as config, Config, Plugin, nearest};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, State};
 use sandhog_core::quota::QueueBounds;
@@ -11,7 +12,6 @@ use sandhog_core::reason::Reason;
 
 use super::exit::{Exit, Failure};
 use crate::broker::Access;
-use crate::config::{self, Config, Plugin, nearest};
 
 /// A configuration, and its broker.
 pub(super) struct Client {

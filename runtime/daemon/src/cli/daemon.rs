@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandhog_broker::Broker;
+use sandhog_config::{self as config, Config};
 use sandhog_core::budget::Bytes;
 use sandhog_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,7 +22,6 @@ use super::{LogFormat, LoggedBy, Logging};
 use crate::app::{self, Parts};
 use crate::broker::Access;
 use crate::clock::Ambient;
-use crate::config::{self, Config};
 use crate::control;
 use crate::deploy::{self, Failing, Handle, StartError, Started};
 use crate::lease::broker_health::once_reached;
@@ -140,7 +140,7 @@ async fn prepare(
     for warning in of_broker.into_iter().chain(warnings(config)) {
         tracing::warn!("{warning}");
     }
-    let engine = Engine::new(config.engine_settings())?;
+    let engine = Engine::new(deploy::engine_settings(config))?;
     let started = deploy::start(config.clone(), path.to_owned(), engine.clone(), ambient.clone(), failing);
     let started = started.await;
     let started = started.map_err(|error| match error {

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use sandhog_config as config;
+
 use super::exit::Failure;
-use crate::config;
 use crate::control::{Reply, Request, Unanswered, ask};
 
 /// Asks the daemon that runs with this configuration.

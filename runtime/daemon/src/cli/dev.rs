@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use sandhog_config::{self as config, Broker};
 
 use super::console::Console;
 use super::daemon::{Log, serve};
 use super::exit::{Exit, Failure};
 use super::{LogFormat, LoggedBy, Logging};
-use crate::config::{self, Broker};
 use crate::deploy::Failing;
 
 /// Run a daemon to try things on: an embedded broker, in a folder with a starter configuration

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sandhog_broker::{Broker, Enqueued, Error};
+use sandhog_config::units::parse_time;
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{JobId, Kind, QueueName, Revision, TenantId, UniqueKey};
 use sandhog_core::job::{NewJob, Priority};
@@ -22,7 +23,6 @@ use super::times::parse_at;
 use super::wait::{Patience, wait_for};
 use crate::broker::Access;
 use crate::clock::Ambient;
-use crate::config::units::parse_time;
 use crate::control::{Reply, Request};
 use crate::unique;
 

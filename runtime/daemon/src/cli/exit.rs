@@ -4,12 +4,12 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use sandhog_config::Problems;
 use sandhog_core::job::State;
 use sandhog_core::outcome::Outcome;
 use sandhog_core::text;
 
 use super::render::Paint;
-use crate::config::Problems;
 
 /// The exit codes, for scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

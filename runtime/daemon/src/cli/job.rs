@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sandhog_broker::JobAction;
+use sandhog_config::units::parse_time;
 use sandhog_core::id::{JobId, TenantId};
 
 use super::act::{self, Act};
@@ -14,7 +15,6 @@ use super::exit::{Exit, Failure};
 use super::render::job::{self as render, Payloads};
 use super::wait::{Patience, wait_for};
 use crate::broker::Access;
-use crate::config::units::parse_time;
 
 /// Look at one job; cancel jobs, try them again, run them now, or remove them
 #[derive(Debug, Subcommand)]

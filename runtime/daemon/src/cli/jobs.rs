@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sandhog_broker::{Cursor, Query};
+use sandhog_config::units::parse_time;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::State;
 
@@ -19,7 +20,6 @@ use super::selection::{Listed, Selection, list, parse_cursor, show_cursor};
 use super::wait::{Patience, wait_until_idle};
 use crate::broker::Access;
 use crate::clock::Ambient;
-use crate::config::units::parse_time;
 
 /// List jobs, and count them by state
 #[derive(Debug, Args)]

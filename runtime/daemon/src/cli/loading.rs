@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::thread;
 
 use futures::{StreamExt, stream};
+use sandhog_config::{self as config, Config};
 use sandhog_engine::{Engine, Plugin};
 
 use super::exit::Failure;
-use crate::config::{self, Config};
 use crate::deploy;
 use crate::off_thread::off_thread;
 

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use clap::{Args, Subcommand, ValueEnum};
 use sandhog_broker::redis::{self, Login, acl_rules};
-use sandhog_broker::sealed::Key;
+use sandhog_broker::sealed::random_key;
+use sandhog_config::{OwnBroker, nearest};
 use sandhog_core::id::TenantId;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -15,7 +16,6 @@ use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::render::{of, tenant as render};
 use crate::broker::Access;
-use crate::config::{OwnBroker, nearest};
 
 /// See which tenants the broker knows; set up what is a tenant's own there, or remove it
 #[derive(Debug, Subcommand)]
@@ -134,7 +134,7 @@ impl Tenant {
             Self::List(List {}) => list(config, console).await,
             Self::Purge(purge) => purge.execute(config, console).await,
             Self::Key(NewKey {}) => {
-                let key = Key::random().reveal();
+                let key = random_key().reveal();
                 console.show(&KeyDocument { key: &key }, || key.to_string())?;
                 Ok(Exit::Ok)
             }

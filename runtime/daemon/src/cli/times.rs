@@ -1,10 +1,10 @@
 //! Points in time, as they are written on a command line.
 
 use jiff::civil;
+use sandhog_config::units::{parse_time, time};
 use sandhog_core::time::Timestamp;
 
 use crate::clock::Ambient;
-use crate::config::units::{parse_time, time};
 
 const RULE: &str = "a point in time is written as 2026-11-24T18:00:00Z or 2026-11-24T19:00:00+01:00";
 

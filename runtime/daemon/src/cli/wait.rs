@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, TryStreamExt};
 use indicatif::ProgressBar;
 use sandhog_broker::{Counts, Error, Query};
+use sandhog_config::units::time;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, State};
 use sandhog_core::reason::Reason;
@@ -20,7 +21,6 @@ use super::console::Console;
 use super::exit::{Exit, Failure};
 use super::render::{self, clock, duration};
 use crate::clock::Ambient;
-use crate::config::units::time;
 
 const FIRST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_millis(500);

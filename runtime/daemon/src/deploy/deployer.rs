@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sandhog_config::{self as config, BrokenFile, Config, Problems};
 use sandhog_core::canary::Verdict;
 use sandhog_core::id::{Kind, Revision, TenantId};
 use sandhog_engine::{Abort, Engine, Plugin};
@@ -23,6 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use super::archive::Pinned;
 use super::diff::{gives_up, is_in_force, settings_differ, within_reach};
 use super::draft::Draft;
+use super::engine_settings::deploys_at_once;
 use super::error::Error;
 use super::events::{Event, What};
 use super::files::Files;
@@ -39,7 +41,6 @@ use super::store::Store;
 use super::watch::Watched;
 use crate::catalog::Catalog;
 use crate::clock::Ambient;
-use crate::config::{self, BrokenFile, Config, Problems};
 use crate::off_thread::off_thread;
 
 /// The code of a plugin, loaded.
@@ -94,7 +95,7 @@ impl Work {
     pub(super) fn new() -> Self {
         Self {
             tasks: JoinSet::new(),
-            deploys: Queue::new(config::deploys_at_once().get()),
+            deploys: Queue::new(deploys_at_once().get()),
             returns: BTreeSet::new(),
             fetches: 0,
             reading: None,

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sandhog_config::Signer;
+use sandhog_config::{self as config, Config};
 use sandhog_core::id::{Kind, Revision, TenantId};
 
 use super::history::Origin;
 use super::slot::Slot;
-use crate::config::{self, Config};
-use crate::deploy::signatures::Signer;
 
 /// What can't change while the daemon runs: those keys stay as they were at its start, and are named.
 ///
@@ -170,7 +170,7 @@ mod tests {
         fs::write(plugins.join("a.toml"), format!("{PLUGIN}{plugin}")).expect("a file");
         let file = folder.path().join("sandhog.toml");
         fs::write(&file, daemon).expect("a file");
-        crate::config::load_to_run(&file).expect("it is right")
+        sandhog_config::load_to_run(&file).expect("it is right")
     }
 
     fn folder() -> tempfile::TempDir {

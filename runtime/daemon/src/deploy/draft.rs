@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sandhog_config::Config;
 use sandhog_core::id::Revision;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::Plugin;
@@ -14,7 +15,6 @@ use super::events::{Event, What};
 use super::history::{Origin, Record, Wanted};
 use super::slot::{Deployed, Key, Slot, Slots};
 use super::store::Store;
-use crate::config::Config;
 
 /// A plugin's loaded code, and the terms that it was loaded for.
 type DeployedPlugin = Deployed<Arc<Plugin>>;

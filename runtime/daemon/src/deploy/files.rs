@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::Revision;
 
-use crate::deploy::regular_file;
+use sandhog_config::regular_file;
 
 /// A file that was written less long ago may be written again without its stamp telling.
 const SETTLED: Duration = Duration::from_secs(2);

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sandhog_config::{self as config, Config, MissingGrants};
 use sandhog_core::id::{PluginName, TenantId};
 use sandhog_engine::{Engine, Plugin, Want};
 
 use super::error::Error;
-use crate::config::{self, Config, MissingGrants};
 use crate::off_thread::off_thread;
 
 /// How long disks may keep a deploy waiting that is looking at where paths lead. What isn't known by then is left aside.

@@ -5,11 +5,11 @@
 //! | [`watch`] | hearing that files have changed |
 //! | [`deployer`], [`draft`] | the one task that changes what is in force |
 //! | [`queue`] | which deploys go on beside it, and which wait; pure |
+//! | [`engine_settings`] | how the engine is set up for a configuration, smoke runs included |
 //! | [`start`] | what is in force when a daemon starts |
 //! | [`diff`] | what is asked for beside what is in force; pure |
 //! | [`steps`], [`smoke`] | what a component goes through first |
 //! | [`signatures`] | who signed a component, and whether that is somebody whom the tenant trusts |
-//! | [`regular_file`] | reading files that somebody else may have written |
 //! | [`slot`], [`state`] | what is in force, and the catalog that follows |
 //! | [`history`], [`store`] | what was in force, and can be again |
 //! | [`archive`] | kept revisions for jobs that are pinned to one |
@@ -20,6 +20,7 @@ mod archive;
 mod deployer;
 mod diff;
 mod draft;
+mod engine_settings;
 mod error;
 mod events;
 mod files;
@@ -29,7 +30,6 @@ mod history;
 mod in_use;
 mod outcome;
 mod queue;
-pub(crate) mod regular_file;
 pub mod signatures;
 mod slot;
 mod smoke;
@@ -44,6 +44,7 @@ mod watch;
 const EVENTS: &str = "events.json";
 
 pub use deployer::Deployer;
+pub use engine_settings::engine_settings;
 pub use error::Error;
 pub use events::{Event, What};
 pub(crate) use grants::configure;

@@ -10,72 +10,27 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use data_encoding::BASE64;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use rand::TryRng;
 use rand::rngs::SysRng;
+use sandhog_config::regular_file;
+use sandhog_config::{InvalidSigner, Signer};
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::Revision;
 use serde::{Deserialize, Serialize};
 
-use crate::deploy::regular_file;
-
 /// What a signature is for: it can't be taken for one of anything else that the same key signs.
 const DOMAIN: &[u8] = b"sandhog component signature v1\0";
-
-/// By this a public key begins, where it is written.
-const SCHEME: &str = "ed25519:";
 
 /// No signature is larger, nor a key.
 const FILE_MAX: Bytes = Bytes::kib(4);
 
 /// Permissions that let others see: group and everybody.
 const OTHERS_READ: u32 = 0o077;
-
-/// The public key of somebody who signs components, written `ed25519:BASE64`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Signer([u8; 32]);
-
-/// A text is no public key.
-#[derive(Debug, thiserror::Error)]
-#[error("not a public key: {reason}")]
-pub struct InvalidSigner {
-    reason: &'static str,
-}
-
-impl FromStr for Signer {
-    type Err = InvalidSigner;
-
-    fn from_str(text: &str) -> Result<Self, InvalidSigner> {
-        let invalid = |reason| InvalidSigner { reason };
-        let encoded = text.strip_prefix(SCHEME).ok_or_else(|| invalid("it doesn't begin with `ed25519:`"))?;
-        let bytes = BASE64
-            .decode(encoded.as_bytes())
-            .map_err(|_| invalid("what follows `ed25519:` is not base64"))?;
-        let bytes = bytes.try_into().map_err(|_| invalid("an ed25519 key has 32 bytes"))?;
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| invalid("no ed25519 key has these bytes"))?;
-        if key.is_weak() {
-            return Err(invalid("anybody can sign for a key like this"));
-        }
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Display for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{SCHEME}{}", BASE64.encode(&self.0))
-    }
-}
-
-impl fmt::Debug for Signer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
 
 /// The file of a signature.
 #[derive(Debug, Serialize, Deserialize)]
@@ -216,8 +171,7 @@ impl SignatureFile {
             let (signature, found) = (signature(), Box::new(found));
             return Err(Refusal::Changed { signature, found, signed: signed.sha256 });
         }
-        let key = VerifyingKey::from_bytes(&signer.0);
-        match key.and_then(|key| key.verify_strict(&message(found), &bytes)) {
+        match signer.key().and_then(|key| key.verify_strict(&message(found), &bytes)) {
             Ok(()) => Ok(Some(signer)),
             Err(_) => Err(Refusal::Forged { signature: signature(), signer }),
         }
@@ -279,7 +233,7 @@ impl Key {
     /// Its public half, for `signers`.
     #[must_use]
     pub fn signer(&self) -> Signer {
-        Signer(self.0.verifying_key().to_bytes())
+        Signer::from(&self.0.verifying_key())
     }
 
     /// Signs a component of this digest, and writes the signature beside it.
@@ -423,16 +377,5 @@ mod tests {
         assert!(bed.ann.write(&path).is_err(), "there is one already");
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).expect("ours");
         assert!(Key::read(&path).expect_err("others can read it").to_string().contains("chmod 600"));
-    }
-
-    #[test]
-    fn a_public_key_is_read_as_it_is_written() {
-        let signer = Key::generate().expect("random").signer();
-        assert_eq!(signer.to_string().parse::<Signer>().expect("it was written by us"), signer);
-        let weak = format!("{SCHEME}{}", BASE64.encode(&[0; 32]));
-        for wrong in ["", "ed25519:", "ed25519:AAAA", "ed25519:!", &signer.to_string()[SCHEME.len()..], &weak]
-        {
-            assert!(wrong.parse::<Signer>().is_err(), "{wrong}");
-        }
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sandhog_config::Signer;
+use sandhog_config::{self as config, Config};
 use sandhog_core::admit::Offer;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 
 use super::{InUse, Trial};
 use crate::capacity::concurrency::Gates;
 use crate::catalog::{Catalog, PluginTerms, TenantTerms, Version};
-use crate::config::{self, Config};
-use crate::deploy::signatures::Signer;
 
 /// A plugin's full name.
 pub(crate) type Key = (TenantId, PluginName);

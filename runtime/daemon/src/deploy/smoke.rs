@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use sandhog_config::{self as config, Config, Smoke};
 use sandhog_core::admit::{Admission, Choice, Offer, admit};
 use sandhog_core::id::{QueueName, StateKey};
 use sandhog_core::job::{Job, Level, NewJob, Progress};
@@ -15,7 +16,6 @@ use sandhog_engine::{
 use super::error::Error;
 use super::slot::Loaded;
 use crate::clock::Ambient;
-use crate::config::{self, Config, Smoke};
 
 /// Runs the sample of a plugin, if it has one, under the plugin's own budget. `abort` ends it.
 ///

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream;
+use sandhog_config::{self as config, BrokenFile, Config};
 use sandhog_engine::{Abort, Components, Engine, Plugin};
 use tokio::sync::{Notify, watch};
 
@@ -13,6 +14,7 @@ use super::Trial;
 use super::archive::Pinned;
 use super::deployer::{Bench, Code, Deployer, Work};
 use super::diff::{Entrance, entrance};
+use super::engine_settings::deploys_at_once;
 use super::error::Error;
 use super::events::{Event, Events, What};
 use super::files::Files;
@@ -27,7 +29,6 @@ use super::watch::Watched;
 use crate::capacity::concurrency::Gates;
 use crate::catalog::Current;
 use crate::clock::Ambient;
-use crate::config::{self, BrokenFile, Config};
 
 /// A deployer at its start.
 pub struct Started {
@@ -81,7 +82,7 @@ pub async fn start(
     grants::configure(&bench.engine, &config).await;
     // Compiling is done one by one; what is found compiled is loaded side by side.
     let firsts = stream::iter(&config.plugins).map(|terms| first(&bench, &config, terms, failing));
-    let mut firsts = firsts.buffer_unordered(config::deploys_at_once().get());
+    let mut firsts = firsts.buffer_unordered(deploys_at_once().get());
     while let Some(first) = firsts.next().await {
         opening.add(&bench, &config, first, &decided);
     }

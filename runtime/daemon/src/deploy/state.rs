@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sandhog_config::{BrokenFile, Config};
 use sandhog_core::canary::Record as SideRecord;
 use sandhog_core::id::Revision;
 
@@ -13,7 +14,6 @@ use super::slot::{Key, Slot, Slots, catalog};
 use super::store::Store;
 use crate::capacity::concurrency::Gates;
 use crate::catalog::Catalog;
-use crate::config::{BrokenFile, Config};
 
 /// All of it.
 pub(crate) struct State<P> {

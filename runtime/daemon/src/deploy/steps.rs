@@ -5,6 +5,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use sandhog_config as config;
+use sandhog_config::Signer;
+use sandhog_config::regular_file;
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::Revision;
@@ -15,9 +18,7 @@ use super::grants;
 use super::history::Origin;
 use super::slot::{Loaded, key};
 use super::store::Store;
-use crate::config;
-use crate::deploy::regular_file;
-use crate::deploy::signatures::{SignatureFile, Signer};
+use crate::deploy::signatures::SignatureFile;
 
 /// What a tenant's plugins are held to before they run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,6 +15,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use sandhog_config::COMPONENT_MAX;
+use sandhog_config::regular_file;
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_engine::Components;
@@ -23,8 +25,6 @@ use serde::de::DeserializeOwned;
 
 use super::history::Record;
 use super::slot::Key;
-use crate::config::COMPONENT_MAX;
-use crate::deploy::regular_file;
 use crate::deploy::signatures::signature_path;
 
 /// Why the folder can't be used, or something not be kept in it.

@@ -16,12 +16,12 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use sandhog_config::{Config, is_plugin_file};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::files::Stamp;
 use super::handle::Handle;
-use crate::config::{Config, is_plugin_file};
 use crate::deploy::signatures::signature_path;
 use crate::off_thread::off_thread;
 

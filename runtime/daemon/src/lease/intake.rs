@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_broker::{Asker, LaneAsk, LeaseAsk, Leased};
+use sandhog_config as config;
 use sandhog_core::id::{DaemonId, Kind, QueueName, TenantId};
 use sandhog_core::job::Job;
 use sandhog_core::quota::{FuelQuota, Verdict, Window};
@@ -22,7 +23,6 @@ use tokio::time::Instant;
 use crate::capacity::fair_slots::{Member, PlaceInLine, Seat};
 use crate::capacity::permits::{Place, Reservation, Vacancy};
 use crate::catalog::{Current, Plugin, Queue, Tenant};
-use crate::config;
 use crate::lease::broker_health::{Caller, Outage, Tries};
 use crate::lease::janitor::Upkeep;
 use crate::lease::prefetch::{Ahead, end_of_turn};

@@ -14,6 +14,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_broker::{Broker, Sweep, Swept};
+use sandhog_config as config;
 use sandhog_core::id::TenantId;
 use sandhog_core::settle::{Backoff, Jitter};
 use sandhog_core::time::Mono;
@@ -21,7 +22,6 @@ use tokio::sync::{Notify, watch};
 
 use crate::catalog::Current;
 use crate::clock::Ambient;
-use crate::config;
 use crate::lease::broker_health::{Caller, Outage};
 use crate::lease::wake::{Bells, strike};
 

@@ -16,6 +16,7 @@ use futures::future::join_all;
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::task::AtomicWaker;
 use sandhog_broker::{Broker, Renew, Renewal};
+use sandhog_config as config;
 use sandhog_core::attempt::Event;
 use sandhog_core::id::{JobId, LeaseNo, LeaseToken, TenantId};
 use sandhog_core::job::{LogLine, Progress};
@@ -24,7 +25,6 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::Ambient;
-use crate::config;
 use crate::lease::broker_health::{Caller, Outage};
 
 /// Renewals that one call carries at most.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
+use sandhog_core::grants::{address, undotted};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
@@ -15,7 +16,6 @@ use wasmtime_wasi_http::{Error, Result};
 
 use super::Requests;
 use super::address::{Reach, reach};
-use super::target::{address, undotted};
 use super::wire::Counted;
 use crate::plugin::Private;
 use crate::run_log::Remark;

@@ -12,7 +12,6 @@
 mod address;
 mod connect;
 mod send;
-mod target;
 mod wire;
 
 use std::sync::Arc;
@@ -30,8 +29,6 @@ use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, Result, WasiBody, WasiHttpHooks,
     WasiHttpView,
 };
-
-pub use self::target::{HttpTarget, InvalidTarget};
 
 use self::send::Sent;
 use crate::imports::RunState;

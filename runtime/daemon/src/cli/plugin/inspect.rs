@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use sandhog_config as config;
 use sandhog_core::budget::Budget;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::TenantId;
@@ -13,7 +14,6 @@ use crate::cli::client::load;
 use crate::cli::console::Console;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::render::inspection::{self as render, InspectionDocument, SignatureDocument, Trust};
-use crate::config;
 use crate::off_thread::off_thread;
 
 /// Say what a component is: digest, size, imports, exports, what it may ask for

@@ -15,12 +15,12 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 
 use clap::Subcommand;
+use sandhog_config as config;
 use sandhog_core::budget::Budget;
 use sandhog_engine::{Compiler, Engine};
 
 use super::console::Console;
 use super::exit::{Exit, Failure};
-use crate::config;
 
 /// Write, build, look into, try out and sign plugins; take one back
 #[derive(Debug, Subcommand)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use sandhog_config::units::{parse_size, parse_time};
 use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Caps, Fuel};
 use sandhog_core::compile::CompileBudget;
@@ -26,7 +27,6 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::payload::{self, Check};
 use crate::cli::render::run::{self as render, RunDocument};
 use crate::clock::Ambient;
-use crate::config::units::{parse_size, parse_time};
 use crate::off_thread::off_thread;
 
 /// Run a component once on a payload, with no daemon and no broker; print result, log and usage

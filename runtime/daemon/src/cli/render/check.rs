@@ -5,14 +5,14 @@ use std::path::Path;
 
 use comfy_table::Cell;
 use sandhog_broker::redis::Topology;
+use sandhog_config::units::time;
+use sandhog_config::{Broker, Config, Plugin, Problem};
 use sandhog_core::budget::Budget;
 use sandhog_core::id::Revision;
 use sandhog_engine::Access;
 use serde::Serialize;
 
 use super::{Column, Paint, bytes, count, pairs, table};
-use crate::config::units::time;
-use crate::config::{Broker, Config, Plugin, Problem};
 
 /// The outcome of a check, for programs. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]

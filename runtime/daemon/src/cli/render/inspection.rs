@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use sandhog_config::Signer;
 use sandhog_core::id::{Revision, TenantId};
 use sandhog_core::text;
 use sandhog_engine::{Inspection, Want};
 use serde::Serialize;
 
 use super::{Paint, bytes, pairs};
-use crate::deploy::signatures::{SignatureFile, Signer};
+use crate::deploy::signatures::SignatureFile;
 
 /// What a component is, for programs. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]

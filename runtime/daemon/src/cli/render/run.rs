@@ -1,5 +1,6 @@
 //! A single run.
 
+use sandhog_config::units::time;
 use sandhog_core::effects::{Effects, StateWrite};
 use sandhog_core::id::StateKey;
 use sandhog_core::job::{LogLine, NewJob, Progress};
@@ -9,7 +10,6 @@ use serde::Serialize;
 
 use super::job::{Content, LogDocument, ProgressDocument, UsageDocument, usage};
 use super::{Paint, content};
-use crate::config::units::time;
 
 /// A single run, for programs. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]

@@ -2,12 +2,12 @@
 
 use comfy_table::Cell;
 use sandhog_broker::{Counts, Result};
+use sandhog_config::Config;
 use sandhog_core::id::TenantId;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{Column, Paint, table};
-use crate::config::Config;
 
 /// Tenants, for programs.
 #[derive(Debug, Serialize)]

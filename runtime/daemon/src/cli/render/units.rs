@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandhog_core::time::Timestamp;
 
-use crate::config::units::time;
+use sandhog_config::units::time;
 
 /// A count to three digits: `1.23M`.
 #[must_use]

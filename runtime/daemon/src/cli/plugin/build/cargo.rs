@@ -7,13 +7,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
+use sandhog_config as config;
 use serde::Deserialize;
 use tokio::process::Command;
 
 use super::{Build, not_started};
 use crate::cli::console::Remarks;
 use crate::cli::exit::Failure;
-use crate::config;
 
 const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "release";

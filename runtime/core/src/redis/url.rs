@@ -2,6 +2,11 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use super::{ConfigError, Login};
+
 /// Why a URL can't be used, by the part that is wrong. Nothing of the URL is in the text but names that can't be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
@@ -76,7 +81,7 @@ const SCHEMES: [(&str, Kind); 7] = [
 
 /// How a server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// Over a network, as it is.
     Plain,
     /// Over a network, by TLS.
@@ -86,8 +91,9 @@ pub(super) enum Kind {
 }
 
 /// A URL that can be used.
-pub(super) struct Parsed<'u> {
-    pub(super) kind: Kind,
+pub struct Parsed<'u> {
+    /// How the server is spoken to.
+    pub kind: Kind,
     scheme: &'u str,
     /// Whether there is a user or a password.
     has_login: bool,
@@ -97,7 +103,10 @@ pub(super) struct Parsed<'u> {
 }
 
 /// Reads a URL.
-pub(super) fn parse(url: &str) -> Result<Parsed<'_>, UrlError> {
+///
+/// # Errors
+/// The first part of it that is wrong.
+pub fn parse(url: &str) -> Result<Parsed<'_>, UrlError> {
     let (scheme, rest) = url.split_once("://").ok_or(UrlError::Scheme)?;
     let known = SCHEMES.iter().find(|(name, _)| scheme.eq_ignore_ascii_case(name));
     let (_, kind) = *known.ok_or(UrlError::Scheme)?;
@@ -120,7 +129,7 @@ fn server<'u>(url: &str, scheme: &'u str, kind: Kind, authority: &str) -> Result
     if address.is_empty() || address.starts_with(':') {
         return Err(UrlError::NoHost);
     }
-    let parsed = redis::parse_redis_url(url).ok_or(UrlError::Address)?;
+    let parsed = Url::parse(url).map_err(|_| UrlError::Address)?;
     let host = parsed.host_str().filter(|host| !host.is_empty()).ok_or(UrlError::NoHost)?;
     if matches!(host, "0.0.0.0" | "[::]") {
         return Err(UrlError::Wildcard);
@@ -146,7 +155,7 @@ fn socket<'u>(url: &str, scheme: &'u str, authority: &str, behind: &str) -> Resu
     if !authority.is_empty() || path.len() < 2 || !path.starts_with('/') {
         return Err(UrlError::Socket);
     }
-    let parsed = redis::parse_redis_url(url).ok_or(UrlError::Socket)?;
+    let parsed = Url::parse(url).map_err(|_| UrlError::Socket)?;
     if parsed.fragment().is_some() {
         return Err(UrlError::Fragment);
     }
@@ -203,6 +212,33 @@ pub fn shown(url: &str) -> String {
         Kind::Plain | Kind::Tls => format!("/{number}"),
     });
     format!("{scheme}://{login}{place}{}", database.unwrap_or_default())
+}
+
+/// The user and the password in a URL; none if it lacks either.
+pub(super) fn login_of(url: &str) -> Option<Login> {
+    let kind = parse(url).ok()?.kind;
+    let parsed = Url::parse(url).ok()?;
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned);
+    let named =
+        |name: &str| parsed.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    let (username, password) = match kind {
+        Kind::Plain | Kind::Tls => (decoded(parsed.username()), parsed.password().and_then(decoded)),
+        Kind::Socket => (named("user"), named("pass")),
+    };
+    Some(Login { username: username.filter(|name| !name.is_empty())?, password: password? })
+}
+
+/// The name of the primary, which stands in a URL for sentinels where a server's host would.
+pub(super) fn primary_of(url: &str) -> Result<String, ConfigError> {
+    if parse(url).map_err(ConfigError::Url)?.kind == Kind::Socket {
+        return Err(ConfigError::Primary("it is that of a socket"));
+    }
+    let parsed = Url::parse(url).map_err(|_| ConfigError::Primary("it is no URL of Redis"))?;
+    if parsed.port().is_some() {
+        return Err(ConfigError::Primary("it names a port, which they know"));
+    }
+    let name = parsed.host_str().filter(|name| !name.is_empty());
+    Ok(name.ok_or(ConfigError::Primary("it doesn't name the primary"))?.to_owned())
 }
 
 #[cfg(test)]
@@ -269,6 +305,32 @@ mod tests {
         ] {
             let refused = parse(url).err().expect("it is refused").to_string();
             assert!(refused.contains(name) && !refused.contains("hunter2"), "{url}: {refused}");
+        }
+    }
+
+    #[test]
+    fn the_primarys_name_stands_where_a_host_would() {
+        for url in ["redis://my_Primary.1", "rediss://me:hunter2@my_Primary.1/3"] {
+            assert_eq!(primary_of(url).expect("it has a name"), "my_Primary.1");
+        }
+        for url in ["redis://:hunter2@mymaster:6379", "redis:///0", "unix:///tmp/hunter2", "hunter2@mymaster"]
+        {
+            let refused = primary_of(url).expect_err("it has none").to_string();
+            assert!(!refused.contains("hunter2"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_login_is_a_user_and_a_password() {
+        let login = |username: &str, password: &str| {
+            Some(Login { username: username.to_owned(), password: password.to_owned() })
+        };
+        assert_eq!(login_of("rediss://a%3Ab:p%40ss%2F@host:1/3"), login("a:b", "p@ss/"));
+        assert_eq!(login_of("unix:///run/redis.sock?user=me&pass=p%40ss"), login("me", "p@ss"));
+        for url in
+            ["redis://host", "redis://:secret@host", "redis://me@host", "unix:///s?pass=x", "me:x@host"]
+        {
+            assert_eq!(login_of(url), None, "{url}");
         }
     }
 

@@ -9,7 +9,7 @@ use sandhog_core::reason::Reason;
 
 use super::page;
 
-const PAGE: &str = include_str!("../../../../../docs/limits.md");
+const PAGE: &str = include_str!("../../../../docs/limits.md");
 
 /// A row of a table of keys: key, default, who sets it, what is past it, what proves it.
 struct Row {

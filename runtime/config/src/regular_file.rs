@@ -14,7 +14,7 @@ use sandhog_core::budget::Bytes;
 
 /// A regular file, open for reading.
 #[derive(Debug)]
-pub(crate) struct RegularFile {
+pub struct RegularFile {
     file: File,
     metadata: Metadata,
 }
@@ -23,7 +23,7 @@ pub(crate) struct RegularFile {
 ///
 /// # Errors
 /// If it can't be opened, or is anything but a regular file.
-pub(crate) fn open(path: &Path) -> io::Result<RegularFile> {
+pub fn open(path: &Path) -> io::Result<RegularFile> {
     open_with(OpenOptions::new().read(true), path, OFlags::empty())
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn open(path: &Path) -> io::Result<RegularFile> {
 ///
 /// # Errors
 /// If it can't be opened, or is anything but a regular file.
-pub(crate) fn open_own(path: &Path) -> io::Result<RegularFile> {
+pub fn open_own(path: &Path) -> io::Result<RegularFile> {
     open_with(OpenOptions::new().read(true), path, OFlags::NOFOLLOW)
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn open_own(path: &Path) -> io::Result<RegularFile> {
 ///
 /// # Errors
 /// If it can't be opened or made, or is anything but a regular file.
-pub(crate) fn create_own(path: &Path) -> io::Result<File> {
+pub fn create_own(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(false).mode(0o600);
     open_with(options, path, OFlags::NOFOLLOW).map(|opened| opened.file)
@@ -72,7 +72,7 @@ fn kind(of: FileType) -> Option<&'static str> {
 
 impl RegularFile {
     /// What the system knew of it when it was opened.
-    pub(crate) fn metadata(&self) -> &Metadata {
+    pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
@@ -80,7 +80,7 @@ impl RegularFile {
     ///
     /// # Errors
     /// If it can't be read, or is larger than `max`; one that grows meanwhile is read no further than that.
-    pub(crate) fn read(self, max: Bytes) -> io::Result<Vec<u8>> {
+    pub fn read(self, max: Bytes) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.bounded(max)?.read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -90,7 +90,7 @@ impl RegularFile {
     ///
     /// # Errors
     /// As [`Self::read`], and if it isn't UTF-8.
-    pub(crate) fn read_text(self, max: Bytes) -> io::Result<String> {
+    pub fn read_text(self, max: Bytes) -> io::Result<String> {
         let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8");
         String::from_utf8(self.read(max)?).map_err(not_text)
     }
@@ -99,7 +99,7 @@ impl RegularFile {
     ///
     /// # Errors
     /// If it is larger than that already.
-    pub(crate) fn bounded(self, max: Bytes) -> io::Result<impl Read> {
+    pub fn bounded(self, max: Bytes) -> io::Result<impl Read> {
         if Bytes(self.metadata.len()) > max {
             return Err(too_large(max));
         }
@@ -111,7 +111,7 @@ impl RegularFile {
 ///
 /// # Errors
 /// As [`open`] and [`RegularFile::read`].
-pub(crate) fn read(path: &Path, max: Bytes) -> io::Result<Vec<u8>> {
+pub fn read(path: &Path, max: Bytes) -> io::Result<Vec<u8>> {
     open(path)?.read(max)
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn read(path: &Path, max: Bytes) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`open`] and [`RegularFile::read_text`].
-pub(crate) fn read_text(path: &Path, max: Bytes) -> io::Result<String> {
+pub fn read_text(path: &Path, max: Bytes) -> io::Result<String> {
     open(path)?.read_text(max)
 }
 

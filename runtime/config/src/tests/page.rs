@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::super::{Config, File, Follow, Outside, daemon, plugin};
 use super::{PLUGIN, Site};
 
-const PAGE: &str = include_str!("../../../../../docs/config.md");
+const PAGE: &str = include_str!("../../../../docs/config.md");
 
 /// A line of a table of keys.
 pub(super) struct Row {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sandhog_broker::redis::{self, Login};
-use sandhog_broker::sealed::{Key, Keyring, Plain};
 use sandhog_core::id::{KeyId, TenantId};
+use sandhog_core::keyring::{Key, Keyring, Plain};
+use sandhog_core::redis::{self, Login};
 
 use super::Broker;
 use super::fields::{Entry, Fields, nearest};

@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sandhog_broker::redis::{ConfigError, shown_url};
+use sandhog_core::redis::{ConfigError, shown_url};
 
 /// All that is wrong: at least one problem, in the order of files and lines.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use sandhog_core::budget::Bytes;
-use sandhog_engine::Secret;
+use sandhog_core::secret::Secret;
 use toml::de::DeValue;
 
 use super::fields::Entry;
 use super::problem::Shown;
 use super::value::found;
-use crate::deploy::regular_file;
+use crate::regular_file;
 
 /// Where a value is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
-use sandhog_broker::Keep;
 use sandhog_core::budget::{Bytes, Caps};
 use sandhog_core::canary::Policy;
 use sandhog_core::compile::CompileCaps;
+use sandhog_core::grants::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Private};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::quota::StateCaps;
+use sandhog_core::secret::Secret;
 use sandhog_core::settle::{Backoff, RetryPolicy};
-use sandhog_engine::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Private, Secret};
+use sandhog_core::transition::Keep;
 use toml::de::DeValue;
 
 use super::daemon::{caps, compile_caps, secrets, state_caps};

@@ -400,7 +400,7 @@ fn join(path: &str, key: &str) -> String {
 }
 
 /// The candidate that is so near that it may have been meant.
-pub(crate) fn nearest<'c>(text: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+pub fn nearest<'c>(text: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     let distance = |candidate: &&str| strsim::damerau_levenshtein(text, candidate);
     let best = candidates.min_by_key(distance)?;
     let near = distance(&best) <= 1 + best.len() / 4;

@@ -54,7 +54,8 @@ impl HttpTarget {
 }
 
 /// The address that a host of a URL is, if it is one.
-pub(crate) fn address(host: &str) -> Option<IpAddr> {
+#[must_use]
+pub fn address(host: &str) -> Option<IpAddr> {
     match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => host.parse().ok(),
@@ -62,7 +63,8 @@ pub(crate) fn address(host: &str) -> Option<IpAddr> {
 }
 
 /// A name without the dot at its end, which only says that it is a whole one.
-pub(crate) fn undotted(name: &str) -> &str {
+#[must_use]
+pub fn undotted(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 

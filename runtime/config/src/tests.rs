@@ -8,10 +8,11 @@ use std::fs;
 use std::num::NonZeroU32;
 
 use proptest::prelude::*;
-use sandhog_broker::redis::{Address, Topology};
 use sandhog_core::budget::Fuel;
+use sandhog_core::grants::{Access, DirGrant, EnvValue};
+use sandhog_core::redis::{Address, Topology};
+use sandhog_core::secret::Secret;
 use sandhog_core::settle::{Backoff, Jitter, OnLimit};
-use sandhog_engine::{Access, DirGrant, EnvValue, Secret};
 
 use super::*;
 
@@ -792,7 +793,7 @@ fn what_is_wrong_with_a_url_is_told_by_its_part_and_where_it_stands() {
         let told = of(&format!("url = \"rediss://host\"\nauthority = {authority}\n"));
         assert!(told.contains(what) && told.contains("sandhog.toml:4:13"), "{told}");
     }
-    let pem = include_str!("../../../broker/tests/redis/tls/authority.pem");
+    let pem = include_str!("../../broker/tests/redis/tls/authority.pem");
     let daemon = "[broker]\ntype = \"redis\"\nurl = \"redis://host\"\nauthority = \"a.pem\"\n";
     let site = Site::new(&[("sandhog.toml", daemon), ("a.pem", pem)]);
     let plain = site.told();

@@ -1,11 +1,13 @@
-//! Where the server is, and how long to wait for it.
+//! The settings of a Redis server: where it is, as whom to log in, how long to wait for it.
+
+mod url;
 
 use std::fmt;
 use std::time::Duration;
 
-use super::dial::Dialer;
-use super::url::{Kind, UrlError, parse, shown};
-use crate::Error;
+pub use self::url::{Kind, UrlError, parse, shown as shown_url};
+
+use self::url::{login_of, primary_of, shown};
 
 /// Where the server is, and how long to wait for it.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,10 +54,6 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    pub(super) fn unfit(&self) -> Error {
-        Error::Unfit { problem: self.to_string() }
-    }
-
     /// Whether a password that isn't percent-encoded may be what is wrong.
     #[must_use]
     pub fn is_about_encoding(&self) -> bool {
@@ -90,7 +88,8 @@ pub struct Address {
 
 impl Address {
     /// This port of this host; none if there can be no such host.
-    pub(super) fn new(host: &str, port: u16) -> Option<Self> {
+    #[must_use]
+    pub fn new(host: &str, port: u16) -> Option<Self> {
         let is_host = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/@".contains(c));
         is_host.then(|| Self { host: host.to_owned(), port })
     }
@@ -106,11 +105,15 @@ impl Address {
         Self::new(bare.unwrap_or(host), port.parse().ok()?)
     }
 
-    pub(super) fn host(&self) -> &str {
+    /// The host's name or address, the latter without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
         &self.host
     }
 
-    pub(super) fn port(&self) -> u16 {
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
         self.port
     }
 }
@@ -185,14 +188,11 @@ impl Config {
         if self.login.is_some() {
             return self.login.clone();
         }
-        let info = redis::IntoConnectionInfo::into_connection_info(self.url.as_str()).ok()?;
-        let settings = info.redis_settings();
-        let (username, password) = (settings.username()?, settings.password()?);
-        Some(Login { username: username.to_owned(), password: password.to_owned() })
+        login_of(&self.url)
     }
 
     /// Whether any server or sentinel is spoken to by TLS.
-    pub(super) fn speaks_tls(&self) -> bool {
+    fn speaks_tls(&self) -> bool {
         let sentinels = match &self.topology {
             Topology::Sentinels(urls) => urls.as_slice(),
             Topology::Server | Topology::Cluster(_) => &[],
@@ -201,12 +201,33 @@ impl Config {
         urls.any(|url| parse(url).is_ok_and(|parsed| parsed.kind == Kind::Tls))
     }
 
-    /// Whether it can be used, as far as that can be told without a connection.
+    /// Checks what can be told from its text. Whether [`Config::authority`] is a certificate is for whoever reads it to say.
     ///
     /// # Errors
     /// The first part of it that is wrong.
     pub fn check(&self) -> Result<(), ConfigError> {
-        Dialer::new(self).map(drop)
+        parse(&self.url).map_err(ConfigError::Url)?;
+        if let Topology::Sentinels(urls) = &self.topology {
+            if urls.is_empty() {
+                return Err(ConfigError::NoSentinels);
+            }
+            for url in urls {
+                parse(url).map_err(ConfigError::Sentinel)?;
+            }
+            self.primary()?;
+        }
+        if self.authority.is_some() && !self.speaks_tls() {
+            return Err(ConfigError::AuthorityWithoutTls);
+        }
+        Ok(())
+    }
+
+    /// The name by which sentinels know the primary: it stands in the URL where a server's host would.
+    ///
+    /// # Errors
+    /// If the URL has no such name.
+    pub fn primary(&self) -> Result<String, ConfigError> {
+        primary_of(&self.url)
     }
 
     /// The URL without its user and password, for people; `…` if it can't be read.
@@ -248,27 +269,24 @@ mod tests {
         }
     }
 
-    const CERTIFICATE: &str = include_str!("../../tests/redis/tls/authority.pem");
-
     #[test]
     fn what_is_wrong_is_named_by_its_part() {
         let config = Config::new("rediss://host");
         let with = |topology: &Topology| Config { topology: topology.clone(), ..config.clone() };
         let sentinels = |urls: &[&str]| Topology::Sentinels(urls.iter().map(|url| url.to_string()).collect());
-        let authority = |pem: &str| Some(pem.as_bytes().to_vec());
+        let authority = || Some(b"a certificate".to_vec());
         for (config, wrong) in [
             (Config::new("hunter2@host"), ConfigError::Url(UrlError::Scheme)),
             (with(&sentinels(&["redis://a", "redis://b/x"])), ConfigError::Sentinel(UrlError::Database)),
             (with(&sentinels(&[])), ConfigError::NoSentinels),
-            (Config { authority: authority("hunter2"), ..config.clone() }, ConfigError::Authority),
             (
-                Config { authority: authority(CERTIFICATE), ..Config::new("redis://host") },
+                Config { authority: authority(), ..Config::new("redis://host") },
                 ConfigError::AuthorityWithoutTls,
             ),
         ] {
             assert_eq!(config.check(), Err(wrong));
         }
-        let with_authority = Config { authority: authority(CERTIFICATE), ..with(&sentinels(&["redis://a"])) };
+        let with_authority = Config { authority: authority(), ..with(&sentinels(&["redis://a"])) };
         assert_eq!(with_authority.check(), Ok(()));
     }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
+use sandhog_core::grants::Grants;
 use sandhog_core::id::{Kind, PluginName, TenantId};
 use sandhog_core::quota::{QueueBounds, StateCaps, StateQuota};
-use sandhog_engine::{Grants, Secret};
+use sandhog_core::secret::Secret;
 
 use super::daemon::{Daemon, TENANT_MEMORY, TenantDraft};
 use super::fields::{File, nearest};
@@ -18,7 +19,7 @@ use super::plugin::PluginDraft;
 use super::reference::{Follow, Outside, Reference};
 use super::units::time;
 use super::{Plugin, Tenant};
-use crate::deploy::regular_file;
+use crate::regular_file;
 
 /// More runs at once than this have no room in the address space.
 const CONCURRENCY_MAX: u32 = 4096;
@@ -34,7 +35,7 @@ const ENTRIES_MAX: u32 = 10_000;
 /// What goes to the broker in one piece.
 const PIECE_MAX: Bytes = Bytes::mib(64);
 /// A component is read into memory whole.
-pub(crate) const COMPONENT_MAX: Bytes = Bytes::mib(1024);
+pub const COMPONENT_MAX: Bytes = Bytes::mib(1024);
 const COMPILE_MEMORY_MIN: Bytes = Bytes::mib(64);
 const STACK: (Bytes, Bytes) = (Bytes::kib(64), Bytes::mib(16));
 const WEIGHT_MAX: u32 = 10_000;

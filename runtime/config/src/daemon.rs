@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use sandhog_broker::KeepMax;
-use sandhog_broker::redis::{self, ConfigError, Topology};
-use sandhog_broker::sealed::Keyring;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::id::TenantId;
+use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateCaps, StateQuota};
+use sandhog_core::redis::{self, ConfigError, Topology};
+use sandhog_core::transition::KeepMax;
 use toml::de::DeValue;
 
 use super::fields::{Entry, Fields};
@@ -21,8 +23,8 @@ use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, no_choice};
 use super::{Broker, Deploy, Engine, Lease, MissingGrants, deploy};
-use crate::deploy::regular_file;
-use crate::deploy::signatures::Signer;
+use crate::regular_file;
+use crate::signer::Signer;
 
 /// What the daemon's file says.
 pub(super) struct Daemon {
@@ -98,6 +100,12 @@ const CONCURRENCY: NonZeroU32 = NonZeroU32::new(64).expect("it is not zero");
 
 /// What that many runs take at worst; raising their number doesn't raise it.
 pub(super) const TENANT_MEMORY: Bytes = Bytes::mib(8192);
+/// How deep a guest may recurse of which the file says nothing.
+const STACK: Bytes = Bytes::kib(512);
+
+/// What is kept for later runs of a daemon whose file says nothing of it.
+const IDLE_MEMORY: Bytes = Bytes::mib(1024);
+
 const GRACE: Duration = Duration::from_secs(30);
 const PLUGINS: &str = "plugins.d";
 const DATABASE: &str = "sandhog.db";
@@ -225,7 +233,7 @@ impl Server<'_> {
         config.command_timeout = wait(self.command_timeout, config.command_timeout);
         config.ping_interval = wait(self.ping_interval, config.ping_interval);
         if let Err(error) = config.check() {
-            if let ConfigError::Authority | ConfigError::AuthorityWithoutTls = error {
+            if error == ConfigError::AuthorityWithoutTls {
                 let place = of_authority.as_ref().unwrap_or(&key);
                 file.note(file.problem(place, "").because(&error));
                 return None;
@@ -302,12 +310,22 @@ fn certificate(entry: Entry<'_>) -> Option<Vec<u8>> {
     let (file, key) = (entry.file(), entry.path.clone());
     let path = file.resolve(&entry.read::<PathBuf>()?);
     match regular_file::read(&path, CERTIFICATES_MAX) {
-        Ok(pem) => Some(pem),
+        Ok(pem) if has_certificates(&pem) => Some(pem),
+        Ok(_) => {
+            file.note(file.problem(&key, "").because(&ConfigError::Authority));
+            None
+        }
         Err(cause) => {
             file.note(file.problem(&key, format!("can't read {}: {cause}", path.display())));
             None
         }
     }
+}
+
+/// Whether there is at least one certificate, and nothing that isn't quite one.
+fn has_certificates(pem: &[u8]) -> bool {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    certificates.is_ok_and(|certificates| !certificates.is_empty())
 }
 
 fn lease(fields: &mut Fields<'_>) -> Lease {
@@ -321,15 +339,14 @@ fn lease(fields: &mut Fields<'_>) -> Lease {
 }
 
 fn engine(fields: &mut Fields<'_>, outside: Outside<'_>) -> Engine {
-    let default = sandhog_engine::Config::default();
     let cache = fields.get::<PathBuf>("cache").map(|path| fields.file.resolve(&path));
     Engine {
         threads: fields
             .get("threads")
             .unwrap_or_else(|| thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)),
         concurrency: fields.or("concurrency", CONCURRENCY),
-        stack: fields.or("stack", Positive(default.stack)).0,
-        idle_memory: fields.or("idle_memory", default.idle_memory),
+        stack: fields.or("stack", Positive(STACK)).0,
+        idle_memory: fields.or("idle_memory", IDLE_MEMORY),
         cache: cache.unwrap_or_else(|| cache_folder(outside).join(COMPONENTS)),
     }
 }

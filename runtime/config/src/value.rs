@@ -4,19 +4,19 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sandhog_broker::redis::Address;
-use sandhog_broker::sealed::Plain;
 use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::grants::{Access, HttpTarget, InvalidTarget, Private};
 use sandhog_core::id::{InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::keyring::Plain;
 use sandhog_core::quota::OnEmpty;
+use sandhog_core::redis::Address;
 use sandhog_core::settle::{Jitter, OnLimit};
-use sandhog_engine::{Access, HttpTarget, Private};
 use toml::de::DeValue;
 
 use super::MissingGrants;
 use super::fields::nearest;
 use super::units::{InvalidUnit, parse_size, parse_time};
-use crate::deploy::signatures::{InvalidSigner, Signer};
+use crate::signer::{InvalidSigner, Signer};
 
 /// A type that a single value can be read as.
 pub(super) trait Read: Sized {
@@ -242,7 +242,7 @@ impl Read for Signer {
 impl Read for HttpTarget {
     fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
         let text = String::read(value)?;
-        text.parse().map_err(|invalid: sandhog_engine::InvalidTarget| Refusal {
+        text.parse().map_err(|invalid: InvalidTarget| Refusal {
             problem: format!("\"{text}\" is no host and port: {}", invalid.problem),
             rule: "host:port, such as \"api.acme.example:443\", or \"*.acme.example:443\" for one label"
                 .to_owned(),

@@ -21,6 +21,8 @@ mod own;
 mod plugin;
 mod problem;
 mod reference;
+pub mod regular_file;
+mod signer;
 #[cfg(test)]
 mod tests;
 pub mod units;
@@ -31,28 +33,27 @@ use std::fs;
 use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
-use sandhog_broker::sealed::Keyring;
-use sandhog_broker::{Keep, KeepMax};
 use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::canary;
 use sandhog_core::compile::{CompileBudget, CompileCaps};
+use sandhog_core::grants::Grants;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
+use sandhog_core::redis;
 use sandhog_core::settle::RetryPolicy;
-use sandhog_engine::{Compiler, Grants};
+use sandhog_core::transition::{Keep, KeepMax};
 
-use crate::deploy::regular_file;
-use crate::deploy::signatures::Signer;
 use fields::File;
 use reference::{Follow, Outside};
 
-pub(crate) use across::COMPONENT_MAX;
-pub(crate) use fields::nearest;
+pub use across::COMPONENT_MAX;
+pub use fields::nearest;
 pub use own::OwnBroker;
 pub use problem::{Place, Problem, Problems};
+pub use signer::{InvalidSigner, Signer};
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,7 +103,7 @@ pub enum Broker {
         path: PathBuf,
     },
     /// A Redis or Valkey server.
-    Redis(sandhog_broker::redis::Config),
+    Redis(redis::Config),
 }
 
 /// How long leases hold. `margin + renew_every < ttl` always.
@@ -254,16 +255,6 @@ impl std::fmt::Debug for Smoke {
         write!(f, "Smoke({}, {})", self.kind, Bytes::of(self.payload.len()))
     }
 }
-
-/// How many deploys go on at once. Most of them wait, for the compiler, of which one works at a time, or for whatever their
-/// smoke run waits for.
-pub(crate) fn deploys_at_once() -> NonZeroUsize {
-    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    cores.saturating_mul(DEPLOYS_A_CORE).max(DEPLOYS_MIN)
-}
-
-const DEPLOYS_A_CORE: NonZeroUsize = NonZeroUsize::new(2).expect("it is not zero");
-const DEPLOYS_MIN: NonZeroUsize = NonZeroUsize::new(4).expect("it is not zero");
 
 /// A larger file is no configuration.
 const FILE_MAX: Bytes = Bytes::mib(1);
@@ -492,7 +483,8 @@ fn plugin_files(daemon_file: &File, daemon: &daemon::Daemon) -> Vec<PathBuf> {
 }
 
 /// Whether a path in the folder of plugin files is that of one. Editors leave hidden files behind; those are not meant.
-pub(crate) fn is_plugin_file(path: &Path) -> bool {
+#[must_use]
+pub fn is_plugin_file(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     !hidden && path.extension().is_some_and(|extension| extension == "toml")
 }
@@ -525,25 +517,6 @@ impl Config {
     pub fn problems(&self) -> Option<Problems> {
         let problems = self.broken.iter().flat_map(|broken| broken.problems.iter().cloned());
         Problems::some(problems.collect(), Path::new(""))
-    }
-
-    /// The engine's settings, for a process of the command `sandhog`: it is started again to compile.
-    #[must_use]
-    pub fn engine_settings(&self) -> sandhog_engine::Config {
-        let smoke_runs = u32::try_from(deploys_at_once().get()).unwrap_or(u32::MAX);
-        sandhog_engine::Config {
-            guest_threads: self.engine.threads,
-            // One more for each smoke run.
-            instances: self.engine.concurrency.saturating_add(smoke_runs),
-            memory_max: self.limits.memory,
-            table_elements_max: self.limits.table_elements,
-            core_instances_max: self.limits.instances,
-            stack: self.engine.stack,
-            idle_memory: self.engine.idle_memory,
-            compiler: Compiler::this_program(),
-            cache: Some(self.engine.cache.clone()),
-            ..sandhog_engine::Config::default()
-        }
     }
 
     /// What a run of a plugin may spend: the narrowest of daemon, tenant and plugin. What all runs of a tenant may
