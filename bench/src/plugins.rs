@@ -96,8 +96,8 @@ impl Site {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
             let config = sandhog_config::load(&self.config()).expect("it is right");
-            let access = sandhog::broker::Access::Serve;
-            let broker = sandhog::broker::connect(&config, access).await.expect("it is there").broker;
+            let access = sandhog_daemon::broker::Access::Serve;
+            let broker = sandhog_daemon::broker::connect(&config, access).await.expect("it is there").broker;
             for n in 0..USED {
                 let (of, job) = (tenant(&format!("t{}", n * (TENANTS / USED))), hog_job("hog.echo", "1"));
                 broker.enqueue(&of, std::slice::from_ref(&job)).await.expect("the broker is up");

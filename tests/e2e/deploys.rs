@@ -171,7 +171,7 @@ async fn outlived(broker: &dyn Broker, acme: &TenantId, long: &[(NewJob, String)
     for (job, began_on) in long {
         let record = broker.job(acme, job.id).await.expect("up").expect("there");
         assert_eq!(record.revision.map(|revision| revision.to_string()).as_ref(), Some(began_on));
-        let ended = sandhog::cli::render::clock(record.finished_at.expect("it has ended"));
+        let ended = sandhog::output::clock(record.finished_at.expect("it has ended"));
         // Times in this form sort as texts, to the millisecond at least.
         outlived += usize::from(replaced_at(began_on).is_some_and(|at| at < ended));
     }

@@ -273,8 +273,8 @@ impl Site {
     /// If it can't be had.
     pub async fn broker(&self) -> Arc<dyn Broker> {
         let config = sandhog_config::load(&self.config()).expect("the site's configuration is right");
-        let access = sandhog::broker::Access::Serve;
-        sandhog::broker::connect(&config, access).await.expect("the site's broker is up").broker
+        let access = sandhog_daemon::broker::Access::Serve;
+        sandhog_daemon::broker::connect(&config, access).await.expect("the site's broker is up").broker
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sandhog::run::runner::Runner;
 use sandhog_core::admit::Plan;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason, Usage};
+use sandhog_daemon::run::runner::Runner;
 use sandhog_engine::{Abort, Courtesy, Host, Input, JobAsk, Share};
 use tokio::sync::Notify;
 

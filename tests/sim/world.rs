@@ -9,12 +9,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sandhog::app::{self, Parts};
-use sandhog::capacity::concurrency::Gates;
-use sandhog::catalog::{Archive, Archived, Catalog, PluginTerms, TenantTerms, Version};
-use sandhog::clock::Ambient;
-use sandhog::deploy::InUse;
-use sandhog::shutdown::Shutdown;
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::routed::{Routed, Routes};
 use sandhog_broker::{
@@ -31,6 +25,12 @@ use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::{Backoff, Jitter, RetryPolicy};
 use sandhog_core::time::Timestamp;
+use sandhog_daemon::app::{self, Parts};
+use sandhog_daemon::capacity::concurrency::Gates;
+use sandhog_daemon::catalog::{Archive, Archived, Catalog, PluginTerms, TenantTerms, Version};
+use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::deploy::InUse;
+use sandhog_daemon::shutdown::Shutdown;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -8,7 +8,8 @@ use sandhog_core::id::{Kind, UniqueKey};
 use sha2::{Digest, Sha256};
 
 /// The key under which a store holds a kind's key. One that would be too long for a store is replaced by its digest.
-pub(crate) fn stored(kind: &Kind, key: &UniqueKey) -> UniqueKey {
+#[must_use]
+pub fn stored(kind: &Kind, key: &UniqueKey) -> UniqueKey {
     UniqueKey::parse(&format!("{kind}/{key}")).unwrap_or_else(|_| {
         let digest: String = Sha256::digest(key.as_str()).iter().map(|byte| format!("{byte:02x}")).collect();
         UniqueKey::parse(&format!("{kind}/sha256:{digest}")).expect("a kind and a digest are short enough")
@@ -16,7 +17,8 @@ pub(crate) fn stored(kind: &Kind, key: &UniqueKey) -> UniqueKey {
 }
 
 /// The key as its producer named it, or the digest of a long one.
-pub(crate) fn shown<'k>(kind: &Kind, key: &'k UniqueKey) -> &'k str {
+#[must_use]
+pub fn shown<'k>(kind: &Kind, key: &'k UniqueKey) -> &'k str {
     let bare = || key.as_str().strip_prefix(kind.as_str())?.strip_prefix('/');
     bare().unwrap_or(key.as_str())
 }

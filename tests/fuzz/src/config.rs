@@ -181,7 +181,7 @@ fn run(input: &[u8]) {
     }
     if let Ok(config) = loaded {
         // What is right can be worked with.
-        let _ = (sandhog::deploy::engine_settings(&config), config.memory_at_worst());
+        let _ = (sandhog_daemon::deploy::engine_settings(&config), config.memory_at_worst());
         for plugin in &config.plugins {
             assert!(config.tenants.contains_key(&plugin.tenant), "a plugin without its tenant");
             let budget = config.budget(plugin);

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use sandhog::control::{NoRequest, REQUEST_MAX, Reply, Request, line, read_request};
+use sandhog_daemon::control::{NoRequest, REQUEST_MAX, Reply, Request, line, read_request};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Target;

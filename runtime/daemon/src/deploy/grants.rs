@@ -16,7 +16,7 @@ use crate::off_thread::off_thread;
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// Tells the engine what all plugins of a configuration are granted. To be done before any of them is loaded.
-pub(crate) async fn configure(engine: &Engine, config: &Config) {
+pub async fn configure(engine: &Engine, config: &Config) {
     let (engine, plugins) = (engine.clone(), config.plugins.clone());
     let told = off_thread(move || {
         engine.configure_grants(plugins.iter().map(|terms| (&terms.tenant, &terms.name, &terms.grants)));

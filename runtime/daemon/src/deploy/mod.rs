@@ -47,7 +47,7 @@ pub use deployer::Deployer;
 pub use engine_settings::engine_settings;
 pub use error::Error;
 pub use events::{Event, What};
-pub(crate) use grants::configure;
+pub use grants::configure;
 pub use handle::{Handle, Refusal, RollBack};
 pub use in_use::InUse;
 pub use outcome::{CanaryStatus, PluginState, PluginStatus, ReloadOutcome, SideStatus};

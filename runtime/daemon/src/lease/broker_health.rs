@@ -184,7 +184,7 @@ fn is_told(tenants: usize) -> bool {
 ///
 /// # Errors
 /// What time won't mend, such as a login that is refused or a server that is unfit.
-pub(crate) async fn once_reached<T>(
+pub async fn once_reached<T>(
     ambient: &Ambient,
     mut call: impl AsyncFnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {

@@ -10,7 +10,7 @@
 //! | [`suspects`] | running a job alone whose lease ran out before |
 //! | [`broker_health`] | whether brokers answer, what is logged of it, how calls are repeated |
 
-pub(crate) mod broker_health;
+pub mod broker_health;
 pub(crate) mod intake;
 pub(crate) mod janitor;
 pub(crate) mod prefetch;

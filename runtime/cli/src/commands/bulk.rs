@@ -1,0 +1,381 @@
+//! Many jobs from one file: a line each.
+//!
+//! The file is read twice: first to see that every line is right, then to enqueue. So a malformed line in its middle
+//! doesn't leave half of the jobs behind. Should the broker fail half-way, the same file can be enqueued again: the ids
+//! of its jobs are made from one id and the number of the line, so what is stored isn't stored a second time.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use sandhog_broker::{Enqueued, Error};
+use sandhog_core::budget::Bytes;
+use sandhog_core::id::{JobId, UniqueKey};
+use sandhog_core::job::NewJob;
+use sandhog_core::quota::QueueBounds;
+use sandhog_core::time::Timestamp;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use crate::client::Route;
+use crate::commands::enqueue::{Call, JobMaker, store};
+use crate::commands::payload::{Check, NotJson};
+use crate::commands::wait::{Patience, wait_for_all};
+use crate::exit::{Exit, Failure};
+use crate::output::console::{Console, Format};
+use crate::output::{
+    self,
+    job::{Answer, AnswerDocument},
+};
+
+/// Jobs that go to the broker in one call at most.
+const BATCH: usize = 1000;
+/// Payloads that go to the broker in one call, unless one alone is larger.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Where jobs come from, and what is made of a line beside its payload.
+pub(crate) struct Source<'s> {
+    pub(crate) file: &'s Path,
+    pub(crate) check: Check,
+    /// What the ids are made from.
+    pub(crate) seed: JobId,
+    /// Where in a payload its unique key is.
+    pub(crate) key: Option<&'s Pointer>,
+}
+
+/// Enqueues a job for each line of a file.
+pub(crate) async fn enqueue(call: &Call<'_>, source: &Source<'_>) -> Result<Exit, Failure> {
+    let mut lines = Lines::open(source)?;
+    let count = lines.check(call.jobs, call.console)?;
+    lines.rewind()?;
+    let mut answers = Vec::new();
+    let sent = send(call, &mut lines, count, &mut answers).await;
+    let ids: Vec<JobId> =
+        answers.iter().filter(|(.., answer)| answer.is_there()).map(|(_, id, _)| *id).collect();
+    let duplicates = answers.iter().filter(|(.., answer)| *answer == Answer::Duplicate).count();
+    let documents = answers.iter().map(|(line, id, answer)| AnswerDocument {
+        line: Some(*line),
+        id: id.to_string(),
+        answer: *answer,
+    });
+    if sent.is_ok() || call.console.format == Format::Json {
+        let mut document = call.document(documents.collect());
+        document.ids_from = Some(source.seed.to_string());
+        let Route { tenant, queue, .. } = call.jobs.route;
+        let stored = output::of((ids.len() - duplicates) as u64, "job");
+        let text = format!("{stored} enqueued for tenant {tenant}, on queue {queue}");
+        call.console.show(&document, || text)?;
+    }
+    if duplicates > 0 {
+        let lines = output::of(duplicates as u64, "line");
+        call.console.complain(&format!(
+            "nothing was enqueued for {lines}: jobs that hold their unique keys are not final yet"
+        ));
+    }
+    sent?;
+    match call.patience {
+        Some(patience) => await_all(call, &ids, patience).await,
+        None => Ok(Exit::Ok),
+    }
+}
+
+/// Sends the lines, and notes the answer to each: its number, its job or that which holds its key, and what was said.
+async fn send(
+    call: &Call<'_>,
+    lines: &mut Lines<'_>,
+    count: u64,
+    answers: &mut Vec<(u64, JobId, Answer)>,
+) -> Result<(), Failure> {
+    let seed = lines.source.seed;
+    call.console
+        .remark(&format!("if this is interrupted, repeat it with --ids {seed}; no job is stored twice"));
+    let bar = call.console.bar(count, "enqueuing");
+    let mut stored = 0u64;
+    while let Some(batch) = lines.batch(call.jobs)? {
+        let (numbers, jobs): (Vec<u64>, Vec<NewJob>) = batch.into_iter().unzip();
+        let told = match store(&*call.client.broker, call.jobs.route, &jobs).await {
+            Ok(told) => told,
+            Err(error) => {
+                let lost = matches!(error, Error::Unavailable { .. });
+                let answer = if lost { Answer::Unknown } else { Answer::Refused };
+                answers.extend(numbers.iter().zip(&jobs).map(|(line, job)| (*line, job.id, answer)));
+                bar.finish_and_clear();
+                let failure = Failure::from(error);
+                let sent = output::of(jobs.len() as u64, "job");
+                let unknown =
+                    if lost { format!(", and of {sent} more it is unknown") } else { String::new() };
+                let message = format!("{stored} of {count} jobs are stored{unknown}: {}", failure.message);
+                return Err(failure.says(message).help(repeat(seed)));
+            }
+        };
+        let mut refused = None;
+        for ((line, job), said) in numbers.iter().zip(&jobs).zip(told) {
+            let (id, answer) = match said {
+                Enqueued::Stored => (job.id, Answer::Stored),
+                Enqueued::Duplicate(holder) => (holder, Answer::Duplicate),
+                Enqueued::TooLarge | Enqueued::Full(_) => {
+                    refused = refused.or(Some((*line, said)));
+                    (job.id, Answer::Refused)
+                }
+            };
+            stored += u64::from(answer == Answer::Stored);
+            answers.push((*line, id, answer));
+        }
+        bar.set_position(answers.len() as u64);
+        if let Some((line, said)) = refused {
+            bar.finish_and_clear();
+            let failure = call.jobs.refused(said);
+            let message = format!(
+                "line {line} of {}: {}; {stored} of {count} jobs are stored",
+                lines.name, failure.message
+            );
+            return Err(failure.says(message).help(repeat(seed)));
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn repeat(seed: JobId) -> String {
+    format!("repeat the command with --ids {seed}: it stores the rest, and nothing a second time")
+}
+
+/// The id of a line's job. It has the seed's time, so that the jobs of a file lie together.
+fn id_of(seed: JobId, line: u64) -> JobId {
+    const CHANCE_BITS: u32 = 80;
+    let mut hash = Sha256::new();
+    hash.update(seed.as_u128().to_be_bytes());
+    hash.update(line.to_be_bytes());
+    let chance = hash.finalize().iter().take(10).fold(0u128, |chance, byte| chance << 8 | u128::from(*byte));
+    let millis = u64::try_from(seed.as_u128() >> CHANCE_BITS).unwrap_or(u64::MAX);
+    JobId::from_parts(Timestamp::from_millis(millis), chance)
+}
+
+async fn await_all(call: &Call<'_>, ids: &[JobId], patience: Patience) -> Result<Exit, Failure> {
+    if ids.is_empty() {
+        call.console.remark("there is no job to wait for");
+        return Ok(Exit::Ok);
+    }
+    let (exit, unhappy) = (RefCell::new(Exit::Ok), RefCell::new(0));
+    let tenant = &call.jobs.route.tenant;
+    wait_for_all(call.client, tenant, ids, patience, call.console, |job| {
+        let of_job = Exit::of_state(job.state);
+        *unhappy.borrow_mut() += u64::from(of_job != Exit::Ok);
+        let worst = exit.borrow().and(of_job);
+        *exit.borrow_mut() = worst;
+    })
+    .await?;
+    let (exit, unhappy) = (exit.into_inner(), unhappy.into_inner());
+    match unhappy {
+        0 => call.console.remark("all succeeded"),
+        n => {
+            call.console.complain(&format!("{n} of {} did not succeed", output::of(ids.len() as u64, "job")))
+        }
+    }
+    Ok(exit)
+}
+
+/// The lines of a file.
+struct Lines<'s> {
+    reader: BufReader<File>,
+    source: &'s Source<'s>,
+    name: String,
+    /// Of the line that was read last; 1 is the first.
+    number: u64,
+}
+
+impl<'s> Lines<'s> {
+    fn open(source: &'s Source<'s>) -> Result<Self, Failure> {
+        let file = if source.file == Path::new("-") {
+            spool(io::stdin().lock(), "standard input")?
+        } else {
+            let name = source.file.display().to_string();
+            let unread = |cause| Failure::io(format!("read {name}"), &cause);
+            let file = File::open(source.file).map_err(unread)?;
+            let kind = file.metadata().map_err(unread)?.file_type();
+            // A pipe can be read once.
+            if kind.is_file() || kind.is_dir() { file } else { spool(file, &name)? }
+        };
+        let name = match source.file.to_str() {
+            Some("-") => "standard input".to_owned(),
+            _ => source.file.display().to_string(),
+        };
+        Ok(Self { reader: BufReader::new(file), source, name, number: 0 })
+    }
+
+    fn rewind(&mut self) -> Result<(), Failure> {
+        self.number = 0;
+        self.reader.rewind().map_err(|cause| Failure::io(format!("read {} twice", self.name), &cause))
+    }
+
+    /// The next line that isn't blank, without what ends it.
+    fn line(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let most = QueueBounds::PAYLOAD_MAX;
+        loop {
+            let mut line = Vec::new();
+            let read = self.reader.by_ref().take(most.0 + 2).read_until(b'\n', &mut line);
+            if read.map_err(|cause| Failure::io(format!("read {}", self.name), &cause))? == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            let end = line.trim_ascii_end().len();
+            let blank = end == 0;
+            let ended = line.iter().rev().take_while(|byte| b"\r\n".contains(byte)).count();
+            line.truncate(line.len() - ended);
+            if Bytes::of(line.len()) > most {
+                return Err(
+                    self.wrong(Failure::new(format!("it is larger than {most}, and no payload may be")))
+                );
+            }
+            if !blank {
+                return Ok(Some(line));
+            }
+        }
+    }
+
+    /// The job of the next line, with its number.
+    fn job(&mut self, jobs: &JobMaker<'_>) -> Result<Option<(u64, NewJob)>, Failure> {
+        let Some(line) = self.line()? else { return Ok(None) };
+        let payload = self.source.check.payload(line).map_err(|NotJson { problem, place }| {
+            let place = place.map(|(_, column)| format!(" at column {column}")).unwrap_or_default();
+            self.wrong(
+                Failure::new(format!("not JSON: {problem}{place}")).help("to take lines as they are: --raw"),
+            )
+        })?;
+        let key = match self.source.key {
+            Some(pointer) => pointer.key(&payload).map_err(|problem| self.wrong(Failure::new(problem)))?,
+            None => None,
+        };
+        let job = jobs.job(id_of(self.source.seed, self.number), payload, key.as_ref());
+        Ok(Some((self.number, job.map_err(|failure| self.wrong(failure))?)))
+    }
+
+    fn wrong(&self, failure: Failure) -> Failure {
+        failure.at(format!("line {} of {}", self.number, self.name))
+    }
+
+    /// Checks every line, and says how many there are.
+    fn check(&mut self, jobs: &JobMaker<'_>, console: &Console) -> Result<u64, Failure> {
+        let spinner = console.spinner("reading");
+        let mut count = 0;
+        while self.job(jobs).map_err(|failure| failure.help("nothing was enqueued"))?.is_some() {
+            count += 1;
+        }
+        spinner.finish_and_clear();
+        Ok(count)
+    }
+
+    /// The next jobs; none if there are no more.
+    fn batch(&mut self, jobs: &JobMaker<'_>) -> Result<Option<Vec<(u64, NewJob)>>, Failure> {
+        let (mut batch, mut size) = (Vec::new(), 0);
+        while batch.len() < BATCH && size < BATCH_BYTES {
+            let Some((line, job)) = self.job(jobs)? else { break };
+            size += job.payload.len();
+            batch.push((line, job));
+        }
+        Ok((!batch.is_empty()).then_some(batch))
+    }
+}
+
+/// All that comes, kept in a file that has no name, so that it can be read twice.
+fn spool(mut from: impl Read, name: &str) -> Result<File, Failure> {
+    let unkept = |cause: io::Error| {
+        let folder = std::env::temp_dir();
+        let what = format!("keep {name} in a temporary file in {}", folder.display());
+        Failure::io(what, &cause).help("TMPDIR names another folder")
+    };
+    let mut file = tempfile::tempfile().map_err(unkept)?;
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => break,
+            Ok(length) => file.write_all(&piece[..length]).map_err(unkept)?,
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            Err(cause) => return Err(Failure::io(format!("read {name}"), &cause)),
+        }
+    }
+    file.rewind().map_err(unkept)?;
+    Ok(file)
+}
+
+/// A place in a JSON value, as RFC 6901 writes it: `/order/id`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    text: String,
+    steps: Vec<String>,
+}
+
+impl FromStr for Pointer {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let steps = text.strip_prefix('/').ok_or("a JSON pointer begins with a slash: /order/id")?;
+        let steps = steps.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect();
+        Ok(Self { text: text.to_owned(), steps })
+    }
+}
+
+impl Pointer {
+    /// The unique key that a payload has there: a text, or a number to the digit; none if it is null.
+    fn key(&self, payload: &[u8]) -> Result<Option<UniqueKey>, String> {
+        let Self { text, steps } = self;
+        let nothing = || format!("there is nothing at {text} for a unique key");
+        let mut value: &RawValue = serde_json::from_slice(payload).map_err(|_| nothing())?;
+        for step in steps {
+            value = inside(value, step).ok_or_else(nothing)?;
+        }
+        let key = match value.get().as_bytes().first() {
+            Some(b'n') => return Ok(None),
+            Some(b'"') => serde_json::from_str::<String>(value.get()).map_err(|_| nothing())?,
+            Some(b'-' | b'0'..=b'9') => value.get().to_owned(),
+            _ => return Err(format!("what is at {text} is neither a text nor a number, so no unique key")),
+        };
+        // The refusal must not show what is in a payload.
+        let refuse =
+            |_| format!("what is at {text} is no unique key: 1 to 256 bytes without control characters");
+        UniqueKey::parse(&key).map(Some).map_err(refuse)
+    }
+}
+
+fn inside<'v>(value: &'v RawValue, step: &str) -> Option<&'v RawValue> {
+    match value.get().as_bytes().first()? {
+        b'{' => serde_json::from_str::<BTreeMap<String, &RawValue>>(value.get()).ok()?.remove(step),
+        b'[' => {
+            let place = step.parse::<usize>().ok().filter(|place| place.to_string() == step)?;
+            serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()?.get(place).copied()
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_depend_on_the_seed_and_the_line_alone() {
+        let seed = |random| JobId::from_parts(Timestamp::from_millis(1_795_543_200_000), random);
+        assert_eq!(id_of(seed(1), 7), id_of(seed(1), 7));
+        let ids = [id_of(seed(1), 7), id_of(seed(1), 8), id_of(seed(2), 7), seed(1)];
+        assert!(ids.iter().enumerate().all(|(n, id)| !ids[..n].contains(id)), "{ids:?}");
+        assert!(ids.iter().all(|id| id.to_string()[..10] == seed(1).to_string()[..10]), "one time: {ids:?}");
+    }
+
+    #[test]
+    fn a_unique_key_is_found_by_its_pointer() {
+        let key = |pointer: &str, payload: &str| {
+            let pointer: Pointer = pointer.parse().expect("a pointer");
+            pointer.key(payload.as_bytes()).map(|key| key.map(|key| key.to_string()))
+        };
+        let payload = r#"{"a": {"b/c": ["x", 18446744073709551617]}, "n": null, "t": true, "e": ""}"#;
+        assert_eq!(key("/a/b~1c/0", payload), Ok(Some("x".into())));
+        assert_eq!(key("/a/b~1c/1", payload), Ok(Some("18446744073709551617".into())));
+        assert_eq!(key("/n", payload), Ok(None));
+        for wrong in ["/t", "/e", "/a/b", "/a/b~1c/2", "/a/b~1c/00", "/a"] {
+            assert!(key(wrong, payload).is_err_and(|told| told.contains(wrong)), "{wrong}");
+        }
+        assert!("order".parse::<Pointer>().is_err());
+    }
+}

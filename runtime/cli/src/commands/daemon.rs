@@ -1,0 +1,311 @@
+//! `sandhog run`, and what `sandhog dev` shares with it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sandhog_broker::Broker;
+use sandhog_config::{self as config, Config};
+use sandhog_core::budget::Bytes;
+use sandhog_daemon::app::{self, Parts};
+use sandhog_daemon::broker::Access;
+use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::control;
+use sandhog_daemon::deploy::{self, Failing, Handle, StartError, Started};
+use sandhog_daemon::lease::broker_health::once_reached;
+use sandhog_daemon::shutdown::Shutdown;
+use sandhog_engine::Engine;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::commands::loading::failure;
+use crate::exit::{Exit, Failure};
+use crate::{LogFormat, LoggedBy, Logging};
+
+/// Run the daemon: lease jobs, and run each in a sandbox of its own
+#[derive(Debug, Args)]
+#[command(after_help = SIGNALS)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    log: Log,
+    /// For whom to log, on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "pretty")]
+    log_format: LogFormat,
+    /// Don't start if a plugin's file is wrong, or a plugin can't be loaded and no earlier revision of it is kept
+    #[arg(long)]
+    strict: bool,
+}
+
+/// How much to log.
+#[derive(Debug, Args)]
+pub(crate) struct Log {
+    /// How much to log: error, warn, info, debug, trace, or a filter such as `info,sandhog::guest=warn`
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+const SIGNALS: &str = "\
+While the broker can't be reached, the daemon waits for it, at its start as later on.
+
+On the first SIGTERM or SIGINT the daemon leases no more, lets jobs run for the grace time ([shutdown] in the
+configuration), gives the rest back unharmed (for five seconds at most, if the broker isn't there), and exits 0. A second
+signal, more than a second later, ends it at once; what it held is run again once its leases have run out. On SIGHUP, and whenever one of its files has changed, it reads its configuration again.";
+
+impl Run {
+    pub(crate) fn logging(&self) -> Logging {
+        Logging { filter: self.log.log_level.clone(), format: self.log_format, by: LoggedBy::Daemon }
+    }
+
+    pub(crate) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
+        let failing = if self.strict { Failing::Refused } else { Failing::LeftOut };
+        serve(config, config::load_to_run(config)?, failing).await
+    }
+}
+
+/// Runs a daemon, whose file is at `path`, until it is told to stop.
+pub(crate) async fn serve(path: &Path, config: Config, failing: Failing) -> Result<Exit, Failure> {
+    let config = match failing {
+        Failing::Refused => config.strict()?,
+        Failing::LeftOut => config,
+    };
+    raise_open_files();
+    leave_no_core();
+    let unheard = |cause| Failure::io("listen for signals", &cause);
+    let mut signals = Signals::new().map_err(unheard)?;
+    // From the start, which may have to wait: otherwise it would end the process.
+    let hangups = signal(SignalKind::hangup()).map_err(unheard)?;
+    let connection = tokio::select! {
+        connection = sandhog_daemon::broker::connect(&config, Access::Serve) => connection?,
+        name = signals.next() => return Ok(stopped_early(name)),
+    };
+    let exit = serve_on(&connection.broker, path, (config, failing), &mut signals, hangups).await?;
+    connection.close().await;
+    tracing::info!("stopped");
+    Ok(exit)
+}
+
+/// Serves a broker until a signal says to stop, and what was leased is settled or given back.
+async fn serve_on(
+    broker: &Arc<dyn Broker>,
+    path: &Path,
+    (config, failing): (Config, Failing),
+    signals: &mut Signals,
+    hangups: Signal,
+) -> Result<Exit, Failure> {
+    let (parts, started) = tokio::select! {
+        prepared = prepare(broker, path, &config, failing) => prepared?,
+        name = signals.next() => return Ok(stopped_early(name)),
+    };
+    // Dropped at the end, which ends them.
+    let _deploys = deploys(&config, started, hangups)?;
+    let (tenants, plugins) = (config.tenants.len(), config.plugins.len());
+    tracing::info!(tenants, plugins, concurrency = config.engine.concurrency, "ready");
+    let shutdown = Shutdown::default();
+    let mut running = pin!(app::run(parts, &shutdown));
+    tokio::select! {
+        ended = &mut running => return ended.map(|()| Exit::Ok).map_err(of_app),
+        name = signals.next() => {
+            tracing::info!(signal = name, grace = ?config.grace, "draining");
+            shutdown.drain();
+        }
+    }
+    tokio::select! {
+        ended = running => ended.map(|()| Exit::Ok).map_err(of_app),
+        name = signals.next_after_echoes() => {
+            let message = format!("stopped at once by a second signal ({name})");
+            Err(Failure::new(message).help("what was held is run again when its leases have run out"))
+        }
+    }
+}
+
+fn stopped_early(signal: &str) -> Exit {
+    tracing::info!(signal, "stopped before it was ready");
+    Exit::Ok
+}
+
+/// Makes what a daemon consists of: all that can fail does so before the first job is leased. Waits for the broker.
+async fn prepare(
+    broker: &Arc<dyn Broker>,
+    path: &Path,
+    config: &Config,
+    failing: Failing,
+) -> Result<(Parts<Engine>, Started), Failure> {
+    let ambient = Ambient::system();
+    let of_broker = once_reached(&ambient, async || broker.check().await).await?;
+    for warning in of_broker.into_iter().chain(warnings(config)) {
+        tracing::warn!("{warning}");
+    }
+    let engine = Engine::new(deploy::engine_settings(config))?;
+    let started = deploy::start(config.clone(), path.to_owned(), engine.clone(), ambient.clone(), failing);
+    let started = started.await;
+    let started = started.map_err(|error| match error {
+        StartError::Store(error) => Failure::new(error.to_string()),
+        StartError::Plugins(errors) => failure(&errors),
+    })?;
+    let parts = Parts {
+        broker: Arc::clone(broker),
+        runner: Arc::new(engine),
+        catalog: started.catalog.clone(),
+        archive: Arc::new(started.handle.clone()),
+        ambient,
+        concurrency: config.engine.concurrency,
+        lease: config.lease,
+        grace: config.grace,
+    };
+    Ok((parts, started))
+}
+
+/// Starts what changes the plugins in force while the daemon runs.
+fn deploys(config: &Config, started: Started, hangups: Signal) -> Result<JoinSet<()>, Failure> {
+    let Started { deployer, handle, watched, .. } = started;
+    let commands = control::Listener::bind(&config.deploy.folder);
+    let commands = commands.map_err(|error| Failure::new(error.to_string()))?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(deployer.run());
+    tasks.spawn(deploy::watch_files(watched, handle.clone()));
+    tasks.spawn(control::serve(commands, handle.clone()));
+    tasks.spawn(reload_on(hangups, handle));
+    Ok(tasks)
+}
+
+async fn reload_on(mut hangups: Signal, deployer: Handle) {
+    while hangups.recv().await.is_some() {
+        tracing::info!(signal = "SIGHUP", "reloading");
+        deployer.nudge().await;
+    }
+}
+
+fn of_app(error: app::Error) -> Failure {
+    Failure::new(error.to_string())
+}
+
+/// For how long after the first signal to stop others count as the same one.
+const ECHOES: Duration = Duration::from_secs(1);
+
+/// The signals that end a daemon.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next one that is meant as a further one. One that comes just after the first is its echo: a supervisor passes on
+    /// what the terminal has sent to both, for example.
+    async fn next_after_echoes(&mut self) -> &'static str {
+        let over = Instant::now() + ECHOES;
+        while tokio::time::timeout_at(over, self.next()).await.is_ok() {}
+        tracing::info!("a further signal ends it at once");
+        self.next().await
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// What works, and yet should be looked at.
+pub(crate) fn warnings(config: &Config) -> Vec<String> {
+    let of_machine = memory_warning(config, machine_memory()).into_iter().chain(seats_warning(config));
+    of_machine.chain(sandhog_daemon::broker::warnings(config)).collect()
+}
+
+/// What to say if tenants are too many for each to have a seat set aside.
+fn seats_warning(config: &Config) -> Option<String> {
+    let tenants = config.plugins.iter().map(|plugin| &plugin.tenant).collect::<BTreeSet<_>>().len();
+    let seats = config.engine.concurrency.get();
+    (tenants > seats as usize).then(|| {
+        format!(
+            "{tenants} tenants share {seats} runs at once, so none can have one set aside, and a few can keep \
+             the others waiting; raise engine.concurrency to {tenants} or more"
+        )
+    })
+}
+
+/// Lets this process have as many open files as it may: each plugin has one, and a shell usually grants 1,024.
+fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "can't raise the number of open files");
+    }
+}
+
+/// Keeps payloads, keys and secrets out of core dumps: nothing of this process is written if it crashes.
+fn leave_no_core() {
+    if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(%error, "can't rule out a core dump, which would hold secrets");
+    }
+}
+
+/// What to say if the machine hasn't the memory that handlers may take together.
+fn memory_warning(config: &Config, machine: Option<Bytes>) -> Option<String> {
+    let (worst, machine) = (config.memory_at_worst(), machine?);
+    (worst > machine).then(|| {
+        let (worst, machine) = (crate::output::bytes(worst.0), crate::output::bytes(machine.0));
+        format!(
+            "handlers may take {worst} of memory together, and this machine has {machine}; \
+             lower limits.memory or limits.concurrency of plugins, tenants.NAME.memory or engine.concurrency"
+        )
+    })
+}
+
+/// The memory of this machine, or of the container that it is.
+fn machine_memory() -> Option<Bytes> {
+    let of_machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(Bytes::kib)
+    });
+    let of_groups = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| {
+        cgroup_memory(Path::new(CGROUPS), &groups, |file| std::fs::read_to_string(file).ok())
+    });
+    of_machine.into_iter().chain(of_groups).min()
+}
+
+/// Where the unified hierarchy of control groups is.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// The least memory that any of the control groups may have that a process is in, as its `/proc/self/cgroup` names them: its
+/// own, and all around it.
+fn cgroup_memory(root: &Path, groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Bytes> {
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let bounds = Path::new(own).ancestors().filter_map(|group| {
+        let bound = read(&root.join(group).join("memory.max"))?;
+        bound.trim().parse().ok().map(Bytes)
+    });
+    bounds.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrowest_control_group_counts() {
+        let bounds = [
+            ("/cg/memory.max", "max\n"),
+            ("/cg/system.slice/memory.max", "3000\n"),
+            ("/cg/system.slice/sandhog.service/memory.max", "max\n"),
+            ("/cg/small/own/memory.max", "1000\n"),
+            ("/cg/small/memory.max", "2000\n"),
+        ];
+        let read = |file: &Path| {
+            bounds.iter().find(|(name, _)| Path::new(name) == file).map(|(_, text)| (*text).to_owned())
+        };
+        let of = |groups: &str| cgroup_memory(Path::new("/cg"), groups, read).map(|bytes| bytes.0);
+        assert_eq!(of("0::/system.slice/sandhog.service\n"), Some(3000), "that of a group around it");
+        assert_eq!(of("1:name=systemd:/x\n0::/small/own\n"), Some(1000));
+        assert_eq!(of("0::/\n"), None, "a container with no bound");
+        assert_eq!(of(""), None);
+    }
+}

@@ -1,0 +1,358 @@
+//! `sandhog enqueue`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use sandhog_broker::{Broker, Enqueued, Error};
+use sandhog_config::units::parse_time;
+use sandhog_core::budget::Bytes;
+use sandhog_core::id::{JobId, Kind, QueueName, Revision, TenantId, UniqueKey};
+use sandhog_core::job::{NewJob, Priority};
+use sandhog_core::quota::QueueBounds;
+use sandhog_core::time::Timestamp;
+use sandhog_daemon::broker::Access;
+use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::control::{Reply, Request};
+use sandhog_daemon::unique;
+
+use crate::client::{Client, Route, Wanted};
+use crate::commands::bulk::{self, Pointer};
+use crate::commands::payload::{self, Check};
+use crate::commands::times::parse_at;
+use crate::commands::wait::{Patience, wait_for};
+use crate::daemon_link::{ask_daemon, unexpected};
+use crate::exit::{Exit, Failure};
+use crate::output::console::{Console, Format};
+use crate::output::job::{self as render, Answer, AnswerDocument, EnqueuedDocument};
+
+/// Enqueue a job, or many
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Enqueue {
+    /// What is to be done, such as image.thumbnail
+    kind: Kind,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Where the payload comes from, or the payloads.
+#[derive(Debug, Args)]
+pub(crate) struct Input {
+    /// The input of the handler, as JSON; `-` reads it from standard input [default: null]
+    #[arg(conflicts_with_all = ["file", "bulk"])]
+    payload: Option<String>,
+    /// Read the payload from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "bulk")]
+    file: Option<PathBuf>,
+    /// Enqueue a job for each line of a file of JSON lines; `-` reads them from standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["unique_key", "id"])]
+    bulk: Option<PathBuf>,
+    /// Take the payload as it is, even if it is no JSON
+    #[arg(long)]
+    raw: bool,
+    /// The job's id: a ULID of yours. To repeat it with the same id makes no second job
+    #[arg(long, value_name = "ULID")]
+    id: Option<JobId>,
+    /// With --bulk: make the ids of the jobs from this ULID and the numbers of their lines. To repeat the same file with it
+    /// makes no second jobs
+    #[arg(long, value_name = "ULID", requires = "bulk")]
+    ids: Option<JobId>,
+    /// With --bulk: the unique key of each job is what its payload has there, such as /order/id
+    #[arg(long, value_name = "POINTER", requires = "bulk", conflicts_with = "raw")]
+    unique_key_at: Option<Pointer>,
+}
+
+/// What is said of the jobs beside their payload.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Whose job it is [default: the only tenant, or the only one that handles the kind]
+    #[arg(long, short, value_name = "NAME")]
+    tenant: Option<TenantId>,
+    /// Where it waits [default: the queue of the plugin that handles the kind]
+    #[arg(long, value_name = "NAME")]
+    queue: Option<QueueName>,
+    /// Wait at least so long before it is run, such as 30s or 1h30m
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = parse_time,
+        default_value = "0s",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    delay: Duration,
+    /// Run it no earlier than then, such as 2026-11-24T18:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = parse_at, conflicts_with = "delay")]
+    at: Option<Timestamp>,
+    /// 0 to 255; the highest goes first
+    #[arg(long, value_name = "N", default_value_t = Priority::default().0)]
+    priority: u8,
+    /// Run it on this revision of its plugin and no other: the first digits of the sha256, or `current` for the one
+    /// that is in force now
+    #[arg(long, value_name = "DIGEST|current")]
+    revision: Option<String>,
+    /// While a job of this kind with this key is not final, enqueue no second one
+    #[arg(long, value_name = "KEY")]
+    unique_key: Option<UniqueKey>,
+}
+
+/// Whether to wait.
+#[derive(Debug, Args)]
+struct Waiting {
+    /// Wait until the job is final, and print what came of it; the exit code tells
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: no longer than this
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait", allow_hyphen_values = true)]
+    timeout: Option<Duration>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sandhog enqueue image.thumbnail '{\"path\": \"/images/a.png\"}' --wait
+  sandhog enqueue image.decode --raw --file icon.png
+  jq -c '.[]' orders.json | sandhog enqueue order.invoice --bulk - --unique-key-at /id
+  sandhog enqueue report.daily --unique-key 2026-11-24 --at 2026-11-25T06:00:00Z
+
+Where the key is held, nothing is enqueued, the id is that of the job that holds it, and the exit code is 0.";
+
+impl Enqueue {
+    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(config, Access::Serve).await?;
+        let wanted = Wanted { tenant: self.options.tenant.as_ref(), queue: self.options.queue.as_ref() };
+        let route = client.route(&self.kind, wanted)?;
+        let pinned = match &self.options.revision {
+            Some(wanted) => Some(revision(config, &route, wanted).await?),
+            None => None,
+        };
+        let ambient = Ambient::system();
+        let delay = match self.options.at {
+            Some(at) => at.since(ambient.now()),
+            None => self.options.delay,
+        };
+        let (kind, options) = (&self.kind, &self.options);
+        let jobs = JobMaker { kind, route: &route, options, pinned, delay };
+        let patience = self.waiting.wait.then(|| Patience::new(self.waiting.timeout));
+        let check = Check::unless(self.input.raw);
+        let warnings = client.unserved(&route.tenant, &route.queue, kind);
+        warnings.iter().for_each(|warning| console.warn(warning));
+        let call = Call { client: &client, jobs: &jobs, patience, console, warnings };
+        match &self.input.bulk {
+            Some(file) => {
+                let seed = self.input.ids.unwrap_or_else(|| ambient.job_id());
+                let source = bulk::Source { file, check, seed, key: self.input.unique_key_at.as_ref() };
+                bulk::enqueue(&call, &source).await
+            }
+            None => {
+                let (inline, file) = (self.input.payload.as_deref(), self.input.file.as_deref());
+                let payload = payload::read(inline, file, check)?;
+                let id = self.input.id.unwrap_or_else(|| ambient.job_id());
+                one(&call, jobs.job(id, payload, self.options.unique_key.as_ref())?).await
+            }
+        }
+    }
+}
+
+/// The revision that is meant. Only a whole digest says it without the daemon.
+async fn revision(config: &Path, route: &Route<'_>, wanted: &str) -> Result<Revision, Failure> {
+    if let Ok(revision) = Revision::parse(wanted) {
+        return Ok(revision);
+    }
+    let Some(plugin) = route.plugin else {
+        return Err(Failure::new("no plugin handles the kind yet, so there is no revision to pin it to"));
+    };
+    let (tenant, name) = (plugin.tenant.as_str(), plugin.name.as_str());
+    let Reply::Plugins { plugins } = ask_daemon(config, &Request::Plugins).await? else {
+        return Err(unexpected());
+    };
+    let standing =
+        plugins.iter().find(|plugin| plugin.tenant.as_deref() == Some(tenant) && plugin.plugin == name);
+    let found: Vec<&String> = match standing {
+        Some(standing) if wanted == "current" => standing.revision.iter().collect(),
+        Some(standing) => {
+            let prefix = wanted.to_ascii_lowercase();
+            standing.kept.iter().filter(|kept| !prefix.is_empty() && kept.starts_with(&prefix)).collect()
+        }
+        None => Vec::new(),
+    };
+    match found[..] {
+        [only] => Ok(only.parse().map_err(|_| unexpected())?),
+        [] => Err(Failure::new(format!("plugin {tenant}/{name} has no revision {wanted}"))
+            .help("`sandhog plugins` lists those that are in force, and kept")),
+        _ => Err(Failure::new(format!("{wanted} may be one of several revisions of plugin {tenant}/{name}"))
+            .help("give more digits")),
+    }
+}
+
+/// What one call of the command has to go by.
+pub(crate) struct Call<'c> {
+    pub(crate) client: &'c Client,
+    pub(crate) jobs: &'c JobMaker<'c>,
+    /// How long to wait for the jobs, if at all.
+    pub(crate) patience: Option<Patience>,
+    pub(crate) console: &'c Console,
+    /// What keeps the jobs waiting.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Call<'_> {
+    /// What is told to programs of jobs that got these answers.
+    pub(crate) fn document(&self, jobs: Vec<AnswerDocument>) -> EnqueuedDocument {
+        let Route { tenant, queue, .. } = self.jobs.route;
+        EnqueuedDocument::new(tenant, queue, jobs, self.warnings.clone())
+    }
+}
+
+/// Makes jobs of one kind.
+pub(crate) struct JobMaker<'m> {
+    pub(crate) kind: &'m Kind,
+    pub(crate) route: &'m Route<'m>,
+    options: &'m Options,
+    pinned: Option<Revision>,
+    delay: Duration,
+}
+
+impl JobMaker<'_> {
+    /// A job with this payload, or why it wouldn't be taken.
+    pub(crate) fn job(
+        &self,
+        id: JobId,
+        payload: Vec<u8>,
+        unique_key: Option<&UniqueKey>,
+    ) -> Result<NewJob, Failure> {
+        let size = Bytes::of(payload.len());
+        if size > self.route.bounds.payload {
+            return Err(self.too_large(&format!("a payload of {size}")));
+        }
+        Ok(NewJob {
+            delay: self.delay,
+            priority: Priority(self.options.priority),
+            unique_key: unique_key.map(|key| unique::stored(self.kind, key)),
+            pinned: self.pinned,
+            ..NewJob::new(id, self.route.queue.clone(), self.kind.clone(), payload)
+        })
+    }
+
+    fn too_large(&self, what: &str) -> Failure {
+        let Route { tenant, plugin, bounds, .. } = self.route;
+        let (of, knob) = match plugin {
+            Some(plugin) => (
+                format!("plugin {}/{}", plugin.tenant, plugin.name),
+                format!("limits.payload in {}", plugin.file.display()),
+            ),
+            None => (format!("tenant {tenant}"), format!("tenants.{tenant}.queue.payload")),
+        };
+        let failure = Failure::new(format!("{what} is larger than {of} takes: {}", bounds.payload));
+        let failure = failure
+            .help("pass what is large by reference: a path in a granted folder, a URL, a key of the state");
+        if bounds.payload < QueueBounds::PAYLOAD_MAX {
+            return failure.help(format!("or raise {knob}; at most {}", QueueBounds::PAYLOAD_MAX));
+        }
+        failure
+    }
+
+    /// Why a job was not stored, for people.
+    pub(crate) fn refused(&self, answer: Enqueued) -> Failure {
+        let Route { tenant, bounds, .. } = self.route;
+        match answer {
+            Enqueued::Full(excess) => Failure::new(format!("{} of tenants.{tenant}", bounds.explain(excess))),
+            _ => self.too_large("the payload"),
+        }
+    }
+}
+
+/// A broker that can't be reached is tried again after this, and twice as long each time.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const TRIES: u32 = 5;
+
+/// Stores jobs. Where the answer is lost, it is asked for again: the ids are ours, so no job is stored twice.
+pub(crate) async fn store(
+    broker: &dyn Broker,
+    route: &Route<'_>,
+    jobs: &[NewJob],
+) -> Result<Vec<Enqueued>, Error> {
+    let mut wait = FIRST_WAIT;
+    for _ in 1..TRIES {
+        match broker.enqueue_within(&route.tenant, jobs, &route.bounds).await {
+            Err(Error::Unavailable { .. }) => tokio::time::sleep(wait).await,
+            answer => return answer,
+        }
+        wait *= 2;
+    }
+    broker.enqueue_within(&route.tenant, jobs, &route.bounds).await
+}
+
+async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
+    let Call { client, jobs, console, .. } = call;
+    let Route { tenant, queue, .. } = jobs.route;
+    let stored = store(&*client.broker, jobs.route, std::slice::from_ref(&job)).await;
+    let answer = match stored {
+        Ok(answers) => answers.first().copied().unwrap_or(Enqueued::Stored),
+        Err(error) => {
+            let lost = matches!(error, Error::Unavailable { .. });
+            return Err(if lost { unknown(job.id, error) } else { error.into() });
+        }
+    };
+    let (id, answer) = match answer {
+        Enqueued::Stored => (job.id, Answer::Stored),
+        Enqueued::Duplicate(holder) => (holder, Answer::Duplicate),
+        Enqueued::TooLarge | Enqueued::Full(_) => return Err(jobs.refused(answer)),
+    };
+    match answer {
+        Answer::Duplicate => console.complain(&format!(
+            "nothing was enqueued: {id}, which holds the unique key of this kind, is not final yet"
+        )),
+        _ if console.format == Format::Json && call.patience.is_some() => {
+            console.remark(&format!("{id} is enqueued for tenant {tenant}, on queue {queue}"));
+        }
+        _ => console.remark(&format!("enqueued for tenant {tenant}, on queue {queue}")),
+    }
+    let document = call.document(vec![AnswerDocument { line: None, id: id.to_string(), answer }]);
+    let Some(patience) = call.patience else {
+        console.show(&document, || id.to_string())?;
+        return Ok(Exit::Ok);
+    };
+    // Whatever becomes of the wait, the id is told.
+    if console.format == Format::People {
+        console.result(&id.to_string())?;
+    }
+    let waited = await_one(client, tenant, id, answer, patience, console).await;
+    if waited.is_err() && console.format == Format::Json {
+        console.json(&document)?;
+    }
+    waited
+}
+
+/// It was sent, and no answer came.
+fn unknown(id: JobId, error: Error) -> Failure {
+    let cause = Failure::from(error);
+    let help = format!("ask `sandhog job show {id}`, or repeat the command with --id {id}");
+    Failure::new(format!("it is unknown whether job {id} is stored: {}", cause.message)).help(help)
+}
+
+/// Waits for a job, and prints what came of it.
+async fn await_one(
+    client: &Client,
+    tenant: &TenantId,
+    id: JobId,
+    answer: Answer,
+    patience: Patience,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let job = wait_for(client, tenant, id, patience, console).await?;
+    let exit = Exit::of_state(job.state);
+    match console.format {
+        Format::People => console.result(&render::outcome(&job, console.paint()))?,
+        Format::Json => {
+            let log = client.broker.log(tenant, id).await?;
+            let job = render::JobDocument::new(job, Some(log), render::Payloads::Shown);
+            console.json(&render::AwaitedDocument { job, duplicate: answer == Answer::Duplicate })?;
+        }
+    }
+    Ok(exit)
+}

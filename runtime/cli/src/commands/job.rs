@@ -1,0 +1,138 @@
+//! `sandhog job`: a job to look at, and jobs that something is done to.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use sandhog_broker::JobAction;
+use sandhog_config::units::parse_time;
+use sandhog_core::id::{JobId, TenantId};
+use sandhog_daemon::broker::Access;
+
+use crate::client::Client;
+use crate::commands::act::{self, Act};
+use crate::commands::wait::{Patience, wait_for};
+use crate::exit::{Exit, Failure};
+use crate::output::console::{Console, Format};
+use crate::output::job::{self as render, Payloads};
+
+/// Look at one job; cancel jobs, try them again, run them now, or remove them
+#[derive(Debug, Subcommand)]
+pub(crate) enum Job {
+    Show(Show),
+    Cancel(Cancel),
+    Redrive(Redrive),
+    RunNow(RunNow),
+    Remove(Remove),
+}
+
+/// Show all that is known of a job: state, reason, usage, output, log
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    /// The job's id
+    id: JobId,
+    /// Whose it is [default: any of the configuration's tenants]
+    #[arg(long, short, value_name = "NAME")]
+    tenant: Option<TenantId>,
+    /// Print nothing but the job's output, as it is
+    #[arg(long, conflicts_with_all = ["json", "payload"])]
+    output: bool,
+    /// Print nothing but the job's payload, as it is
+    #[arg(long, conflicts_with = "json")]
+    payload: bool,
+    /// Wait until the job is final; the exit code tells what came of it
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: no longer than this
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait", allow_hyphen_values = true)]
+    timeout: Option<Duration>,
+}
+
+/// Cancel jobs: at once if they wait, with the help of their daemon if they run
+#[derive(Debug, Args)]
+#[command(after_help = act::EXAMPLES)]
+pub(crate) struct Cancel {
+    #[command(flatten)]
+    act: Act,
+    /// Wait until the jobs are final
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: no longer than this
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait", allow_hyphen_values = true)]
+    timeout: Option<Duration>,
+}
+
+/// Put dead jobs back, with all their attempts ahead of them
+#[derive(Debug, Args)]
+#[command(after_help = act::EXAMPLES)]
+pub(crate) struct Redrive {
+    #[command(flatten)]
+    act: Act,
+}
+
+/// Make scheduled jobs ready at once
+#[derive(Debug, Args)]
+#[command(after_help = act::EXAMPLES)]
+pub(crate) struct RunNow {
+    #[command(flatten)]
+    act: Act,
+}
+
+/// Remove final jobs, with all that is kept of them
+#[derive(Debug, Args)]
+#[command(after_help = act::EXAMPLES)]
+pub(crate) struct Remove {
+    #[command(flatten)]
+    act: Act,
+}
+
+impl Job {
+    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+        let access = match &self {
+            Self::Show(_) => Access::Look,
+            Self::Cancel(_) | Self::Redrive(_) | Self::RunNow(_) | Self::Remove(_) => Access::Change,
+        };
+        let client = Client::connect(config, access).await?;
+        match self {
+            Self::Show(show) => show.execute(&client, console).await,
+            Self::Cancel(Cancel { act, wait, timeout }) => {
+                let patience = wait.then(|| Patience::new(timeout));
+                act.execute(JobAction::Cancel, patience, &client, console).await
+            }
+            Self::Redrive(Redrive { act }) => act.execute(JobAction::Redrive, None, &client, console).await,
+            Self::RunNow(RunNow { act }) => act.execute(JobAction::RunNow, None, &client, console).await,
+            Self::Remove(Remove { act }) => act.execute(JobAction::Remove, None, &client, console).await,
+        }
+    }
+}
+
+impl Show {
+    async fn execute(self, client: &Client, console: &Console) -> Result<Exit, Failure> {
+        let id = self.id;
+        let mut job = client.job(id, self.tenant.as_ref()).await?;
+        let mut exit = Exit::Ok;
+        if self.wait {
+            job = wait_for(client, &job.tenant, id, Patience::new(self.timeout), console).await?;
+            exit = Exit::of_state(job.state);
+        }
+        if self.payload {
+            console.bytes(&job.payload)?;
+            return Ok(exit);
+        }
+        if self.output {
+            let Some(output) = &job.output else {
+                let state = job.state;
+                return Err(Failure::new(format!("job {id} has no output: it is {state}"))
+                    .exit(exit.and(Exit::Failed)));
+            };
+            console.bytes(output)?;
+            return Ok(exit);
+        }
+        let log = client.broker.log(&job.tenant, id).await?;
+        match console.format {
+            Format::People => console.result(&render::job(&job, &log, console.paint()))?,
+            Format::Json => console.json(&render::JobDocument::new(job, Some(log), Payloads::Shown))?,
+        }
+        Ok(exit)
+    }
+}

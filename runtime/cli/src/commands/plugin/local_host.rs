@@ -1,0 +1,63 @@
+//! What a handler that is tried out sees of the world: no broker, no other jobs, an empty state.
+
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use sandhog_core::id::{QueueName, StateKey};
+use sandhog_core::job::{Level, LogLine, NewJob, Progress};
+use sandhog_daemon::clock::Ambient;
+use sandhog_engine::{EnqueueRefusal, Host, JobAsk};
+
+use crate::output::Paint;
+use crate::output::console::Console;
+use crate::output::job::{log_line, progress};
+
+/// A host without a broker. Log lines and progress are shown as they come, and kept.
+pub(super) struct LocalHost {
+    ambient: Ambient,
+    queue: QueueName,
+    console: Console,
+    paint: Paint,
+    heard: Mutex<Heard>,
+}
+
+/// What the handler has said.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    pub(super) log: Vec<LogLine>,
+    pub(super) progress: Option<Progress>,
+}
+
+impl LocalHost {
+    pub(super) fn new(ambient: Ambient, queue: QueueName, console: Console) -> Self {
+        let paint = console.paint_remarks();
+        Self { ambient, queue, console, paint, heard: Mutex::default() }
+    }
+
+    /// What the handler has said since the last time.
+    pub(super) fn take(&self) -> Heard {
+        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl Host for LocalHost {
+    async fn state(&self, _key: &StateKey) -> Result<Option<Vec<u8>>, String> {
+        Ok(None)
+    }
+
+    fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
+        Ok(ask.into_job(self.ambient.job_id(), &self.queue))
+    }
+
+    fn progress(&self, report: Progress) {
+        self.console.remark(&format!("progress: {}", progress(&report)));
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).progress = Some(report);
+    }
+
+    fn log(&self, level: Level, message: String, fields: Vec<(String, String)>) {
+        let line = LogLine { at: self.ambient.now(), attempt: 1, level, message, fields };
+        self.console.remark(&log_line(&line, self.paint));
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).log.push(line);
+    }
+}

@@ -1,0 +1,44 @@
+//! `sandhog plugins`: what is in force.
+
+use std::path::Path;
+
+use clap::Args;
+use sandhog_core::id::TenantId;
+use sandhog_daemon::control::{Reply, Request};
+
+use crate::daemon_link::{ask_daemon, unexpected};
+use crate::exit::{Exit, Failure};
+use crate::output::console::Console;
+use crate::output::deploys::{self as render, EventsDocument, PluginsDocument};
+
+/// Say which plugins are in force in the running daemon, or what deploys have done lately
+#[derive(Debug, Args)]
+pub(crate) struct Plugins {
+    /// Of one tenant only
+    #[arg(long, short, value_name = "NAME")]
+    tenant: Option<TenantId>,
+    /// What deploys have done lately, the oldest first
+    #[arg(long)]
+    events: bool,
+}
+
+impl Plugins {
+    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+        let is_meant =
+            |tenant: Option<&str>| self.tenant.as_ref().is_none_or(|wanted| tenant == Some(wanted.as_str()));
+        if self.events {
+            let Reply::Events { mut events } = ask_daemon(config, &Request::Events).await? else {
+                return Err(unexpected());
+            };
+            events.retain(|event| is_meant(event.tenant.as_deref()));
+            console.show(&EventsDocument::new(&events), || render::events(&events, console.paint()))?;
+            return Ok(Exit::Ok);
+        }
+        let Reply::Plugins { mut plugins } = ask_daemon(config, &Request::Plugins).await? else {
+            return Err(unexpected());
+        };
+        plugins.retain(|plugin| is_meant(plugin.tenant.as_deref()));
+        console.show(&PluginsDocument::new(&plugins), || render::plugins(&plugins, console.paint()))?;
+        Ok(Exit::Ok)
+    }
+}

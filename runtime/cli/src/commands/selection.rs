@@ -1,0 +1,168 @@
+//! Which jobs are meant: the options by which they are listed, and by which something is done to many.
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use indicatif::ProgressBar;
+use sandhog_broker::{Cursor, Filter, Page, Query, Unread};
+use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
+use sandhog_core::job::{JobRecord, State};
+use sandhog_core::reason::Reason;
+use sandhog_core::time::Timestamp;
+
+use crate::client::Client;
+use crate::commands::times::parse_past;
+use crate::exit::Failure;
+
+/// What jobs have to be like.
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// Of one state only
+    #[arg(long, short, value_parser = states())]
+    pub(crate) state: Option<State>,
+    /// Of one tenant only
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) tenant: Option<TenantId>,
+    /// Of one queue only
+    #[arg(long, value_name = "NAME")]
+    pub(crate) queue: Option<QueueName>,
+    /// Of one kind only
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<Kind>,
+    /// Only those that are where they are for this reason, such as out-of-fuel
+    #[arg(long, value_name = "REASON", value_parser = reasons(), hide_possible_values = true)]
+    pub(crate) reason: Option<Reason>,
+    /// Only those enqueued since then, such as 2026-11-24T18:00:00Z, 2026-11-24, or 90m for so long ago
+    #[arg(long, value_name = "WHEN", value_parser = parse_past)]
+    pub(crate) since: Option<Timestamp>,
+    /// Only those enqueued before then
+    #[arg(long, value_name = "WHEN", value_parser = parse_past)]
+    pub(crate) until: Option<Timestamp>,
+}
+
+fn states() -> impl TypedValueParser<Value = State> {
+    let slugs = PossibleValuesParser::new(State::ALL.map(State::slug));
+    slugs.map(|slug| State::from_slug(&slug).expect("only slugs of states are possible"))
+}
+
+fn reasons() -> impl TypedValueParser<Value = Reason> {
+    let slugs = PossibleValuesParser::new(Reason::ALL.iter().map(|reason| reason.slug()));
+    slugs.map(|slug| Reason::from_slug(&slug).expect("only slugs of reasons are possible"))
+}
+
+impl Selection {
+    /// What is said beside state and tenant.
+    pub(crate) fn filter(&self) -> Filter {
+        Filter {
+            queue: self.queue.clone(),
+            kind: self.kind.clone(),
+            reason: self.reason,
+            enqueued_from: self.since,
+            enqueued_until: self.until,
+        }
+    }
+}
+
+/// A list of jobs of one tenant and one state.
+pub(crate) struct Listed {
+    pub(crate) jobs: Vec<JobRecord>,
+    pub(crate) unread: Vec<Unread>,
+    /// Where it goes on, if it does.
+    pub(crate) next: Option<Cursor>,
+}
+
+/// The first jobs that a query is for, in as many calls as it takes.
+///
+/// # Errors
+/// If the broker can't be asked.
+pub(crate) async fn list(client: &Client, tenant: &TenantId, query: Query) -> Result<Listed, Failure> {
+    let wanted = query.limit as usize;
+    let mut listed = Listed { jobs: Vec::new(), unread: Vec::new(), next: query.after };
+    loop {
+        let left = u32::try_from(wanted - listed.jobs.len()).unwrap_or(Query::LIMIT_MAX);
+        let query = Query { after: listed.next, limit: left.min(Query::LIMIT_MAX), ..query.clone() };
+        let Page { jobs, next, unread } = page(client, tenant, query).await?;
+        listed.jobs.extend(jobs);
+        listed.unread.extend(unread);
+        listed.next = next;
+        if next.is_none() || listed.jobs.len() >= wanted {
+            return Ok(listed);
+        }
+    }
+}
+
+/// A page of jobs, each with the reason for which it waits. That nobody serves it the configuration knows, and the broker of
+/// few jobs only.
+async fn page(client: &Client, tenant: &TenantId, mut query: Query) -> Result<Page, Failure> {
+    let reason = query.filter.reason;
+    if query.state == State::Ready && reason == Some(Reason::NoPlugin) {
+        query.filter.reason = None;
+    }
+    let mut page = client.broker.jobs(tenant, query).await?;
+    page.jobs = page.jobs.into_iter().map(|job| client.explained(job)).collect();
+    page.jobs.retain(|job| reason.is_none() || job.reason == reason);
+    Ok(page)
+}
+
+/// The ids of all jobs of these states that a filter lets through, with how each stands.
+///
+/// # Errors
+/// If the broker can't be asked.
+pub(crate) async fn find(
+    client: &Client,
+    tenant: &TenantId,
+    states: &[State],
+    filter: &Filter,
+    spinner: &ProgressBar,
+) -> Result<Vec<(JobId, State)>, Failure> {
+    let mut found = Vec::new();
+    for state in states {
+        let mut after = None;
+        loop {
+            let all = Query::of(*state, Query::LIMIT_MAX);
+            let query = Query { filter: filter.clone(), after, payloads: false, ..all };
+            let Page { jobs, next, .. } = page(client, tenant, query).await?;
+            found.extend(jobs.into_iter().map(|job| (job.id, job.state)));
+            spinner.set_message(format!("found {}", crate::output::of(found.len() as u64, "job")));
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+    }
+    // A job may have changed its state meanwhile, and be found twice.
+    found.sort_by_key(|(id, _)| *id);
+    found.dedup_by_key(|(id, _)| *id);
+    Ok(found)
+}
+
+/// A cursor as it is printed: its rank and its job.
+pub(crate) fn show_cursor(cursor: Cursor) -> String {
+    format!("{}.{}", cursor.rank, cursor.id)
+}
+
+/// Reads what [`show_cursor`] prints.
+///
+/// # Errors
+/// If the text is none.
+pub(crate) fn parse_cursor(text: &str) -> Result<Cursor, &'static str> {
+    let parse = || {
+        let (number, id) = text.split_once('.')?;
+        let rank = number.parse::<u64>().ok().filter(|rank| rank.to_string() == number)?;
+        Some(Cursor { rank, id: JobId::parse(id).ok()? })
+    };
+    parse().ok_or("a place in a list, as the last page names it: a number, a dot and the id of a job")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_is_shown() {
+        let cursor = Cursor { rank: u64::MAX, id: JobId::from_parts(Timestamp::from_millis(7), 9) };
+        assert_eq!(parse_cursor(&show_cursor(cursor)), Ok(cursor));
+        for wrong in ["", "7", "7.", "+7.00000000070000000000000009", ".00000000070000000000000009"] {
+            assert!(parse_cursor(wrong).is_err(), "{wrong}");
+        }
+    }
+}

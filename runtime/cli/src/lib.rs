@@ -1,0 +1,275 @@
+//! The command `sandhog`.
+//!
+//! | room | is about |
+//! |---|---|
+//! | [`commands`] | each command: its arguments, and what it does |
+//! | [`output`] | what is printed, for people and for programs |
+//! | [`client`] | the brokers and plugins that a configuration names, for a command that goes without a daemon |
+//! | [`daemon_link`] | asking the daemon that runs |
+//! | [`exit`] | how a command ends |
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod client;
+mod commands;
+mod daemon_link;
+mod exit;
+pub mod output;
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use commands::{check, daemon, dev, enqueue, job, jobs, plugin, plugins, reload, tenant, usage};
+pub use exit::{Exit, Failure};
+use output::console::{Color, Console, Format, Remarks};
+
+const EXAMPLES: &str = "\
+Examples:
+  sandhog dev                                      a daemon to try things on, in this folder
+  sandhog plugin new greet                         start a handler of one's own
+  sandhog enqueue greet.greet '{\"name\": \"Ann\"}' --wait
+  sandhog jobs --state dead                        what went wrong
+  sandhog check && sandhog run                     check the configuration, then serve it";
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Runs background jobs, each in a sandbox of its own.
+#[derive(Debug, Parser)]
+#[command(name = "sandhog", version, styles = STYLES, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+struct Global {
+    /// The daemon's file; plugin files lie in plugins.d beside it
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "PATH",
+        env = "SANDHOG_CONFIG",
+        default_value = "sandhog.toml"
+    )]
+    config: PathBuf,
+    /// Print results as one JSON document
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print results and errors only: no remarks, no progress
+    #[arg(long, short, global = true)]
+    quiet: bool,
+    /// When to use colours; NO_COLOR is respected
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    color: Color,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(daemon::Run),
+    Dev(dev::Dev),
+    Check(check::Check),
+    Reload(reload::Reload),
+    Enqueue(enqueue::Enqueue),
+    #[command(subcommand)]
+    Job(job::Job),
+    Jobs(jobs::Jobs),
+    Usage(usage::Usage),
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+    Plugins(plugins::Plugins),
+    #[command(subcommand)]
+    Tenant(tenant::Tenant),
+}
+
+/// The commands by what they are about, in the order in which `--help` shows them.
+const GROUPS: [(&str, &[&str]); 4] = [
+    ("Daemon", &["run", "dev", "check", "reload"]),
+    ("Jobs", &["enqueue", "job", "jobs", "usage"]),
+    ("Plugins", &["plugin", "plugins"]),
+    ("Tenants", &["tenant"]),
+];
+
+/// How much of its own doings a command logs, to standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// A filter as `tracing-subscriber` reads it, such as `info`.
+    pub filter: String,
+    /// For whom.
+    pub format: LogFormat,
+    /// Whether a daemon logs, which goes on whatever becomes of its log, or a command for somebody who waits for it.
+    pub by: LoggedBy,
+}
+
+/// Who logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoggedBy {
+    /// A daemon: its log must cost it nothing but log lines.
+    Daemon,
+    /// A command for somebody who waits for its end.
+    Command,
+}
+
+/// For whom the daemon logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line each, with colours on a terminal.
+    Pretty,
+    /// A JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// Reads the command line of this process. If it is wrong, or asks for help, the process ends here.
+    #[must_use]
+    pub fn from_process() -> Self {
+        let matches = command().get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// How the command wants to log.
+    #[must_use]
+    pub fn logging(&self) -> Logging {
+        match &self.command {
+            Command::Run(run) => run.logging(),
+            Command::Dev(dev) => dev.logging(),
+            _ => Logging { filter: "warn".to_owned(), format: LogFormat::Pretty, by: LoggedBy::Command },
+        }
+    }
+
+    /// Where the command speaks.
+    #[must_use]
+    pub fn console(&self) -> Console {
+        let format = if self.global.json { Format::Json } else { Format::People };
+        let remarks = if self.global.quiet { Remarks::Off } else { Remarks::On };
+        Console::new(format, remarks, self.global.color)
+    }
+
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// If it can't be done.
+    pub async fn execute(self) -> Result<Exit, Failure> {
+        let console = self.console();
+        let config = &self.global.config;
+        match self.command {
+            Command::Run(run) => run.execute(config).await,
+            Command::Dev(dev) => dev.execute(&console).await,
+            Command::Check(check) => check.execute(config, &console).await,
+            Command::Reload(reload) => reload.execute(config, &console).await,
+            Command::Enqueue(enqueue) => enqueue.execute(config, &console).await,
+            Command::Job(job) => job.execute(config, &console).await,
+            Command::Jobs(jobs) => jobs.execute(config, &console).await,
+            Command::Usage(usage) => usage.execute(config, &console).await,
+            Command::Plugin(plugin) => plugin.execute(config, &console).await,
+            Command::Plugins(plugins) => plugins.execute(config, &console).await,
+            Command::Tenant(tenant) => tenant.execute(config, &console).await,
+        }
+    }
+}
+
+/// The command line, with its commands in groups.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let style = STYLES;
+    let (header, literal) = (*style.get_header(), *style.get_literal());
+    let mut groups = String::new();
+    for (group, names) in GROUPS {
+        groups += &format!("{header}{group}:{header:#}\n");
+        for name in names {
+            let about = command.find_subcommand(name).and_then(|command| command.get_about());
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            groups += &format!("  {literal}{name:8}{literal:#} {about}\n");
+        }
+        groups += "\n";
+    }
+    command
+        .help_template(format!(
+            "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{groups}{{options}}{{after-help}}"
+        ))
+        .after_help(format!("{EXAMPLES}\n\n{}", exit::EXIT_CODES))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_in_a_group_and_says_what_it_does() {
+        let command = command();
+        let named: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let there: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(named, there);
+        assert!(command.get_subcommands().all(|command| command.get_about().is_some()));
+    }
+
+    const PAGE: &str = include_str!("../../../docs/commands.md");
+
+    /// Each command that does something, by its full name.
+    fn leaves(command: &clap::Command, path: &str) -> Vec<(String, clap::Command)> {
+        let path = if path.is_empty() {
+            command.get_name().to_owned()
+        } else {
+            format!("{path} {}", command.get_name())
+        };
+        if !command.has_subcommands() {
+            return vec![(path, command.clone())];
+        }
+        command.get_subcommands().flat_map(|sub| leaves(sub, &path)).collect()
+    }
+
+    #[test]
+    fn every_command_and_option_is_on_the_page() {
+        let (general, _) = PAGE.split_once("\n## ").expect("the page has parts");
+        let options = |command: &clap::Command| -> Vec<String> {
+            let named = command.get_arguments().filter_map(|argument| argument.get_long());
+            named
+                .filter(|name| *name != "help" && *name != "version")
+                .map(|name| format!("--{name}"))
+                .collect()
+        };
+        let has = |text: &str, option: &str| {
+            text.split(option)
+                .skip(1)
+                .any(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-'))
+        };
+        for option in options(&command()) {
+            assert!(has(general, &option), "{option}");
+        }
+        let headings: Vec<&str> = PAGE.lines().filter_map(|line| line.strip_prefix("### `")).collect();
+        let leaves = leaves(&command(), "");
+        assert_eq!(headings.len(), leaves.len());
+        for ((path, command), heading) in leaves.iter().zip(headings) {
+            assert!(heading.starts_with(path), "{path} stands where {heading} does");
+            let (_, part) = PAGE.split_once(heading).expect("it was found there");
+            let part = format!("{heading}{}", part.split("\n##").next().unwrap_or_default());
+            for option in options(command) {
+                assert!(has(&part, &option), "{path} {option}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_has_the_exit_codes_of_the_help() {
+        let codes =
+            exit::EXIT_CODES.lines().filter_map(|line| line.split_whitespace().next()?.parse::<u8>().ok());
+        for code in codes {
+            assert!(PAGE.contains(&format!("\n| {code} | ")), "{code}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Deploys: what came of a reload, how plugins stand, what happened lately.
+
+use comfy_table::Cell;
+use sandhog_core::text;
+use sandhog_core::time::Timestamp;
+use sandhog_daemon::deploy::{CanaryStatus, Event, PluginState, PluginStatus, ReloadOutcome, What};
+use serde::Serialize;
+
+use super::{Column, Paint, clock, count, of, table};
+
+/// Something that a deploy has done, for programs.
+#[derive(Debug, Serialize)]
+pub struct EventDocument<'e> {
+    /// When, in RFC 3339.
+    pub at: String,
+    /// A slug such as `deployed`.
+    pub what: &'static str,
+    /// Whose plugin it is about, or which tenant.
+    pub tenant: Option<&'e str>,
+    /// The plugin.
+    pub plugin: Option<&'e str>,
+    /// The revision that it is about.
+    pub revision: Option<&'e str>,
+    /// The one that was in force before.
+    pub was: Option<&'e str>,
+    /// Why, in full.
+    pub message: Option<&'e str>,
+}
+
+impl<'e> EventDocument<'e> {
+    /// For an event.
+    #[must_use]
+    pub fn new(event: &'e Event) -> Self {
+        Self {
+            at: clock(Timestamp::from_millis(event.at_ms)),
+            what: event.what.slug(),
+            tenant: event.tenant.as_deref(),
+            plugin: event.plugin.as_deref(),
+            revision: event.revision.as_deref(),
+            was: event.was.as_deref(),
+            message: event.message.as_deref(),
+        }
+    }
+}
+
+/// The latest events, for programs.
+#[derive(Debug, Serialize)]
+pub struct EventsDocument<'e> {
+    /// The oldest first.
+    pub events: Vec<EventDocument<'e>>,
+}
+
+impl<'e> EventsDocument<'e> {
+    /// For these.
+    #[must_use]
+    pub fn new(events: &'e [Event]) -> Self {
+        Self { events: events.iter().map(EventDocument::new).collect() }
+    }
+}
+
+/// What came of a reload, for programs.
+#[derive(Debug, Serialize)]
+pub struct OutcomeDocument<'o> {
+    /// `unchanged`, `applied` or `rejected`.
+    pub outcome: &'static str,
+    /// What was done, failures included.
+    pub changes: Vec<EventDocument<'o>>,
+    /// Keys that can't change while the daemon runs.
+    pub needs_restart: &'o [String],
+    /// All that is wrong with the configuration.
+    pub problems: Option<&'o str>,
+}
+
+impl<'o> OutcomeDocument<'o> {
+    /// For an outcome.
+    #[must_use]
+    pub fn new(outcome: &'o ReloadOutcome) -> Self {
+        let none = Self { outcome: "unchanged", changes: Vec::new(), needs_restart: &[], problems: None };
+        match outcome {
+            ReloadOutcome::Unchanged => none,
+            ReloadOutcome::Applied { changes, needs_restart } => Self {
+                outcome: "applied",
+                changes: changes.iter().map(EventDocument::new).collect(),
+                needs_restart,
+                ..none
+            },
+            ReloadOutcome::Rejected { problems } => {
+                Self { outcome: "rejected", problems: Some(problems), ..none }
+            }
+        }
+    }
+}
+
+/// How plugins stand, for programs.
+#[derive(Debug, Serialize)]
+pub struct PluginsDocument<'p> {
+    /// In order of tenant and name.
+    pub plugins: Vec<PluginDocument<'p>>,
+}
+
+/// How a plugin stands, for programs.
+#[derive(Debug, Serialize)]
+pub struct PluginDocument<'p> {
+    /// Whose it is; null if its file doesn't say so.
+    pub tenant: Option<&'p str>,
+    /// Its name; without a tenant, its file.
+    pub plugin: &'p str,
+    /// `serving`, `canary`, `rolled-back`, `failed` or `draining`.
+    pub state: &'static str,
+    /// The revision in force.
+    pub revision: Option<&'p str>,
+    /// Since when, in RFC 3339.
+    pub since: Option<String>,
+    /// Why it is not as its TOML has it.
+    pub message: Option<&'p str>,
+    /// What is on trial.
+    pub canary: Option<&'p CanaryStatus>,
+    /// Runs under way.
+    pub running: u32,
+    /// The revisions that can be gone back to, the latest deployed first.
+    pub kept: &'p [String],
+}
+
+impl<'p> PluginsDocument<'p> {
+    /// For these.
+    #[must_use]
+    pub fn new(plugins: &'p [PluginStatus]) -> Self {
+        let document = |plugin: &'p PluginStatus| PluginDocument {
+            tenant: plugin.tenant.as_deref(),
+            plugin: &plugin.plugin,
+            state: plugin.state.slug(),
+            revision: plugin.revision.as_deref(),
+            since: plugin.since_ms.map(|since| clock(Timestamp::from_millis(since))),
+            message: plugin.message.as_deref(),
+            canary: plugin.canary.as_ref(),
+            running: plugin.running,
+            kept: &plugin.kept,
+        };
+        Self { plugins: plugins.iter().map(document).collect() }
+    }
+}
+
+/// What came of a reload, for people.
+#[must_use]
+pub fn outcome(outcome: &ReloadOutcome, paint: Paint) -> String {
+    match outcome {
+        ReloadOutcome::Unchanged => "nothing has changed".to_owned(),
+        ReloadOutcome::Applied { changes, needs_restart } => {
+            let restart =
+                |key: &String| format!("{} {key}: needs a restart of the daemon", paint.red("waits"));
+            let lines = changes.iter().map(|change| line(change, paint));
+            lines.chain(needs_restart.iter().map(restart)).collect::<Vec<_>>().join("\n")
+        }
+        ReloadOutcome::Rejected { problems } => problems.clone(),
+    }
+}
+
+/// An event, for people, without its time.
+#[must_use]
+pub fn event(event: &Event, paint: Paint) -> String {
+    line(event, paint)
+}
+
+fn line(event: &Event, paint: Paint) -> String {
+    let what = match event.what {
+        What::Failed | What::Rejected | What::RolledBack => paint.red(event.what.slug()),
+        _ => paint.green(event.what.slug()),
+    };
+    let message = event.message.as_ref().map(|message| format!(": {}", text::line(message)));
+    format!("{what} {}{}", subject(event), message.unwrap_or_default())
+}
+
+/// What an event is about.
+fn subject(event: &Event) -> String {
+    let name = match (&event.tenant, &event.plugin) {
+        (Some(tenant), Some(plugin)) => format!("{tenant}/{plugin}"),
+        (Some(tenant), None) => format!("tenant {tenant}"),
+        _ => "configuration".to_owned(),
+    };
+    let revision = event.revision.as_deref().map(|revision| format!(" {}", short(revision)));
+    let was = event.was.as_deref().map(|was| format!(" (was {})", short(was)));
+    format!("{name}{}{}", revision.unwrap_or_default(), was.unwrap_or_default())
+}
+
+/// The latest events, for people.
+#[must_use]
+pub fn events(events: &[Event], paint: Paint) -> String {
+    let lines = events.iter().map(|event| {
+        let at = paint.dim(&clock(Timestamp::from_millis(event.at_ms)));
+        format!("{at}  {}", line(event, paint))
+    });
+    let lines: Vec<String> = lines.collect();
+    if lines.is_empty() { "nothing was deployed yet".to_owned() } else { lines.join("\n") }
+}
+
+/// How plugins stand, for people.
+#[must_use]
+pub fn plugins(plugins: &[PluginStatus], paint: Paint) -> String {
+    if plugins.is_empty() {
+        return "no plugin is in force".to_owned();
+    }
+    let columns = [
+        Column::Left("tenant"),
+        Column::Left("plugin"),
+        Column::Left("revision"),
+        Column::Left("since"),
+        Column::Left("state"),
+        Column::Right("running"),
+        Column::Left("kept"),
+    ];
+    let row = |plugin: &PluginStatus| {
+        let since = plugin.since_ms.map(|since| clock(Timestamp::from_millis(since)));
+        let earlier = plugin.kept.iter().filter(|kept| Some(*kept) != plugin.revision.as_ref());
+        vec![
+            Cell::new(plugin.tenant.as_deref().unwrap_or("-")),
+            Cell::new(&plugin.plugin),
+            Cell::new(plugin.revision.as_deref().map_or("-", short)),
+            Cell::new(since.as_deref().map_or("-", |since| since.split('.').next().unwrap_or(since))),
+            state_cell(plugin),
+            Cell::new(plugin.running),
+            Cell::new(earlier.map(|kept| short(kept)).collect::<Vec<_>>().join(" ")),
+        ]
+    };
+    let rows = table(&columns, plugins.iter().map(row), paint);
+    let failed: Vec<String> = plugins.iter().filter_map(|plugin| failure(plugin, paint)).collect();
+    if failed.is_empty() {
+        return rows;
+    }
+    format!("{rows}\n\n{} not as the TOML has it:\n{}", of(failed.len() as u64, "plugin"), failed.join("\n"))
+}
+
+fn failure(plugin: &PluginStatus, paint: Paint) -> Option<String> {
+    let message = plugin.message.as_ref()?;
+    let tenant = plugin.tenant.as_ref().map(|tenant| format!("{tenant}/")).unwrap_or_default();
+    Some(format!("{} {tenant}{}: {}", paint.red("failed"), plugin.plugin, text::block(message)))
+}
+
+fn state_cell(plugin: &PluginStatus) -> Cell {
+    let color = match plugin.state {
+        PluginState::Serving => comfy_table::Color::DarkGreen,
+        PluginState::Canary => comfy_table::Color::DarkBlue,
+        PluginState::RolledBack | PluginState::Draining => comfy_table::Color::DarkYellow,
+        PluginState::Failed => comfy_table::Color::DarkRed,
+    };
+    let trial = plugin.canary.as_ref().map(|canary| {
+        let (new, failures) = (count(canary.new.runs), count(canary.new.failures));
+        let share = (canary.share * 1000.0).round() / 10.0;
+        format!(
+            " {share}%: {} ({new} of {} runs, {failures} failed)",
+            short(&canary.revision),
+            canary.runs_min
+        )
+    });
+    Cell::new(format!("{}{}", plugin.state.slug(), trial.unwrap_or_default())).fg(color)
+}
+
+/// The first digits of a revision: enough to tell them apart.
+fn short(revision: &str) -> &str {
+    const SHOWN: usize = 12;
+    revision.get(..SHOWN).unwrap_or(revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sandhog_daemon::deploy::SideStatus;
+
+    fn status() -> PluginStatus {
+        PluginStatus {
+            tenant: Some("acme".into()),
+            plugin: "hog".into(),
+            state: PluginState::Serving,
+            revision: Some("a".repeat(64)),
+            since_ms: Some(1_500),
+            message: None,
+            canary: None,
+            running: 3,
+            kept: vec!["a".repeat(64), "b".repeat(64)],
+        }
+    }
+
+    #[test]
+    fn a_table_says_what_is_in_force_what_is_tried_and_what_is_wrong() {
+        let side = |runs, failures| SideStatus { runs, failures, fuel_mean: None };
+        let canary = CanaryStatus {
+            revision: "c".repeat(64),
+            share: 0.125,
+            runs_min: 100,
+            old: side(300, 1),
+            new: side(40, 2),
+        };
+        let tried = PluginStatus { state: PluginState::Canary, canary: Some(canary), ..status() };
+        let failed =
+            PluginStatus { state: PluginState::Failed, message: Some("no \x1b file".into()), ..status() };
+        let text = plugins(&[status(), tried, failed], Paint::Plain);
+        for part in [
+            "aaaaaaaaaaaa",
+            "1970-01-01T00:00:01",
+            "serving",
+            "canary 12.5%: cccccccccccc (40 of 100 runs, 2 failed)",
+            "bbbbbbbbbbbb",
+            "1 plugin not as the TOML has it:\nfailed acme/hog: no \\u{1b} file",
+        ] {
+            assert!(text.contains(part), "{part}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_outcome_says_what_was_done_and_what_waits() {
+        let event = Event {
+            at_ms: 0,
+            what: What::Deployed,
+            tenant: Some("acme".into()),
+            plugin: Some("hog".into()),
+            revision: Some("a".repeat(64)),
+            was: Some("b".repeat(64)),
+            message: None,
+        };
+        let applied = ReloadOutcome::Applied { changes: vec![event], needs_restart: vec!["lease".into()] };
+        let text = outcome(&applied, Paint::Plain);
+        let expected =
+            "deployed acme/hog aaaaaaaaaaaa (was bbbbbbbbbbbb)\nwaits lease: needs a restart of the daemon";
+        assert_eq!(text, expected);
+        let document = serde_json::to_value(OutcomeDocument::new(&applied)).expect("JSON");
+        assert_eq!(document["changes"][0]["at"], "1970-01-01T00:00:00Z");
+        assert_eq!(document["needs_restart"][0], "lease");
+    }
+}

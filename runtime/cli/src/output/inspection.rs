@@ -1,0 +1,178 @@
+//! What a component is.
+
+use std::path::Path;
+
+use sandhog_config::Signer;
+use sandhog_core::id::{Revision, TenantId};
+use sandhog_core::text;
+use sandhog_daemon::deploy::signatures::SignatureFile;
+use sandhog_engine::{Inspection, Want};
+use serde::Serialize;
+
+use super::{Paint, bytes, pairs};
+
+/// What a component is, for programs. Names and meanings stay as they are; more may come.
+#[derive(Debug, Serialize)]
+pub struct InspectionDocument {
+    /// The file.
+    pub file: String,
+    /// The digest of its bytes: its revision.
+    pub sha256: String,
+    /// In bytes.
+    pub size: u64,
+    /// What it wants from the host.
+    pub imports: Vec<ImportDocument>,
+    /// What it offers.
+    pub exports: Vec<String>,
+    /// What of `[grants]` it may ask for: `http`, `dirs`, `env`, `secrets`.
+    pub may_ask_for: Vec<&'static str>,
+    /// Which of these its TOML doesn't give; null if there is no TOML to be seen.
+    pub not_granted: Option<Vec<&'static str>>,
+    /// Who has signed it.
+    pub signature: SignatureDocument,
+    /// Why a daemon couldn't run it; nothing, if it could.
+    pub problems: Vec<String>,
+}
+
+/// Something that a component wants from the host.
+#[derive(Debug, Serialize)]
+pub struct ImportDocument {
+    /// Its full name.
+    pub name: String,
+    /// Whether the host has it.
+    pub served: bool,
+}
+
+/// Who has signed a component.
+#[derive(Debug, Serialize)]
+pub struct SignatureDocument {
+    /// The public key, if there is a signature beside it and it is right.
+    pub signer: Option<String>,
+    /// What is wrong with the signature that is there.
+    pub problem: Option<String>,
+    /// Whether the tenant that was named takes it.
+    pub trusted: Option<bool>,
+    /// Why it doesn't.
+    pub refusal: Option<String>,
+}
+
+/// A tenant, and whose components it takes.
+#[derive(Debug)]
+pub struct Trust {
+    /// Whose terms these are.
+    pub tenant: TenantId,
+    /// Those whom it trusts; nobody in here means everybody.
+    pub signers: Vec<Signer>,
+}
+
+impl SignatureDocument {
+    /// What is beside a component of this digest, and what a tenant thinks of it.
+    #[must_use]
+    pub fn new(component: &Path, revision: Revision, trust: Option<&Trust>) -> Self {
+        let file = match SignatureFile::beside(component) {
+            Ok(file) => file,
+            Err(unreadable) => {
+                let problem = Some(unreadable.to_string());
+                let refusal = trust.and_then(|_| problem.clone());
+                return Self { signer: None, problem, trusted: trust.map(|_| false), refusal };
+            }
+        };
+        let signer = file.signer(revision);
+        let taken = trust.map(|trust| file.check(revision, &trust.signers));
+        Self {
+            problem: signer.as_ref().err().map(ToString::to_string),
+            signer: signer.ok().flatten().map(|signer| signer.to_string()),
+            trusted: taken.as_ref().map(Result::is_ok),
+            refusal: taken.and_then(|taken| taken.err().map(|refusal| refusal.to_string())),
+        }
+    }
+
+    fn for_people(&self, paint: Paint) -> String {
+        let signer = match (&self.signer, &self.problem) {
+            (Some(signer), _) => signer.clone(),
+            (None, Some(problem)) => paint.red(&text::block(problem)),
+            (None, None) => "nobody".to_owned(),
+        };
+        match (self.trusted, &self.refusal) {
+            (Some(true), _) => format!("{signer}\n{}", paint.green("its tenant takes it")),
+            (_, Some(refusal)) => {
+                format!("{signer}\n{}", paint.red(&text::block(&format!("refused: {refusal}"))))
+            }
+            _ => signer,
+        }
+    }
+}
+
+impl InspectionDocument {
+    /// What was found out about a file; `granted` are the keys of `[grants]` that its TOML gives, if there is one.
+    #[must_use]
+    pub fn new(
+        file: String,
+        inspection: &Inspection,
+        signature: SignatureDocument,
+        granted: Option<&[&'static str]>,
+    ) -> Self {
+        let imports = || inspection.imports.iter();
+        let may_ask_for: Vec<&'static str> = Want::of(imports().map(|import| import.name.as_str()))
+            .into_iter()
+            .filter_map(Want::grant)
+            .collect();
+        let not_granted =
+            granted.map(|granted| may_ask_for.iter().copied().filter(|key| !granted.contains(key)).collect());
+        Self {
+            file,
+            sha256: inspection.revision.to_string(),
+            size: inspection.size.0,
+            imports: imports()
+                .map(|import| ImportDocument { name: import.name.clone(), served: import.served })
+                .collect(),
+            exports: inspection.exports.clone(),
+            may_ask_for,
+            not_granted,
+            signature,
+            problems: inspection.problems.clone(),
+        }
+    }
+
+    /// Whether a daemon could run it, and the tenant that was named would take it.
+    #[must_use]
+    pub fn is_fine(&self) -> bool {
+        self.problems.is_empty() && self.signature.trusted != Some(false)
+    }
+}
+
+/// What a component is, for people.
+#[must_use]
+pub fn inspection(document: &InspectionDocument, paint: Paint) -> String {
+    let list = |names: Vec<String>| if names.is_empty() { "nothing".to_owned() } else { names.join("\n") };
+    let import = |import: &ImportDocument| match import.served {
+        true => text::line(&import.name).into_owned(),
+        false => format!("{} {}", text::line(&import.name), paint.red("(the host has no such thing)")),
+    };
+    let grants = |keys: &[&str]| match keys {
+        [] => "nothing".to_owned(),
+        keys => keys.iter().map(|grant| format!("grants.{grant}")).collect::<Vec<_>>().join(", "),
+    };
+    let verdict = if document.problems.is_empty() {
+        paint.green("a daemon can run it")
+    } else {
+        let problems: Vec<String> =
+            document.problems.iter().map(|problem| text::block(problem).into_owned()).collect();
+        paint.red(&problems.join("\n"))
+    };
+    let lines = [
+        ("component", document.file.clone()),
+        ("size", bytes(document.size)),
+        ("sha256", document.sha256.clone()),
+        ("imports", list(document.imports.iter().map(import).collect())),
+        ("exports", list(document.exports.iter().map(|export| text::line(export).into_owned()).collect())),
+        ("may ask for", grants(&document.may_ask_for)),
+        (
+            "not granted",
+            document.not_granted.as_deref().map_or_else(|| "its TOML isn't known".to_owned(), grants),
+        ),
+        ("signed by", document.signature.for_people(paint)),
+        ("verdict", verdict),
+    ];
+    pairs(lines, paint)
+}
