@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use sandhog_api::{Reply, Request, Unanswered, ask};
 use sandhog_config as config;
-use sandhog_daemon::control::{Reply, Request, Unanswered, ask};
 
 use crate::exit::Failure;
 

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use sandhog_daemon::control::{NoRequest, REQUEST_MAX, Reply, Request, line, read_request};
+use sandhog_api::{Request, line};
+use sandhog_daemon::control::{NoRequest, REQUEST_MAX, read_request};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Target;
@@ -69,7 +70,7 @@ fn run(input: &[u8]) {
             assert!(same || is_too_long(&again), "it is another when it is sent again: {request:?}");
         }
         Err(refusal) => {
-            let answer = line(&Reply::from(refusal)).expect("a refusal can be written");
+            let answer = line(&refusal.reply()).expect("a refusal can be written");
             let breaks = answer.iter().filter(|byte| **byte == b'\n').count();
             assert!(
                 breaks == 1 && answer.ends_with(b"\n"),

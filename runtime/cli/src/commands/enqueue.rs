@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use sandhog_api::{Reply, Request};
 use sandhog_broker::{Broker, Enqueued, Error};
 use sandhog_config::units::parse_time;
 use sandhog_core::budget::Bytes;
@@ -13,7 +14,6 @@ use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Ambient;
-use sandhog_daemon::control::{Reply, Request};
 use sandhog_daemon::unique;
 
 use crate::client::{Client, Route, Wanted};

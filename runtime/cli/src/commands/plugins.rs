@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use clap::Args;
+use sandhog_api::{DeployEvents, PluginStatuses, Reply, Request};
 use sandhog_core::id::TenantId;
-use sandhog_daemon::control::{Reply, Request};
 
 use crate::daemon_link::{ask_daemon, unexpected};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
-use crate::output::deploys::{self as render, EventsDocument, PluginsDocument};
+use crate::output::deploys as render;
 
 /// Say which plugins are in force in the running daemon, or what deploys have done lately
 #[derive(Debug, Args)]
@@ -31,14 +31,16 @@ impl Plugins {
                 return Err(unexpected());
             };
             events.retain(|event| is_meant(event.tenant.as_deref()));
-            console.show(&EventsDocument::new(&events), || render::events(&events, console.paint()))?;
+            let document = DeployEvents { events };
+            console.show(&document, || render::events(&document.events, console.paint()))?;
             return Ok(Exit::Ok);
         }
         let Reply::Plugins { mut plugins } = ask_daemon(config, &Request::Plugins).await? else {
             return Err(unexpected());
         };
         plugins.retain(|plugin| is_meant(plugin.tenant.as_deref()));
-        console.show(&PluginsDocument::new(&plugins), || render::plugins(&plugins, console.paint()))?;
+        let document = PluginStatuses { plugins };
+        console.show(&document, || render::plugins(&document.plugins, console.paint()))?;
         Ok(Exit::Ok)
     }
 }

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use sandhog_daemon::control::{Reply, Request};
-use sandhog_daemon::deploy::{ReloadOutcome, What};
+use sandhog_api::{DeployEventKind, ReloadOutcome, Reply, Request};
 
 use crate::daemon_link::{ask_daemon, unexpected};
 use crate::exit::{Exit, Failure};
@@ -22,19 +21,15 @@ impl Reload {
         let reply = ask_daemon(config, &Request::Reload).await;
         spinner.finish_and_clear();
         let Reply::Reloaded { outcome } = reply? else { return Err(unexpected()) };
-        if let (ReloadOutcome::Rejected { problems }, Format::People) = (&outcome, console.format) {
+        if let (Some(problems), Format::People) = (&outcome.problems, console.format) {
             return Err(Failure::list(problems.clone()).help("nothing was changed").exit(Exit::Config));
         }
-        console
-            .show(&render::OutcomeDocument::new(&outcome), || render::outcome(&outcome, console.paint()))?;
-        Ok(match &outcome {
-            ReloadOutcome::Rejected { .. } => Exit::Config,
-            ReloadOutcome::Applied { changes, .. }
-                if changes.iter().any(|change| change.what == What::Failed) =>
-            {
-                Exit::Failed
-            }
-            ReloadOutcome::Applied { .. } | ReloadOutcome::Unchanged => Exit::Ok,
+        console.show(&outcome, || render::outcome(&outcome, console.paint()))?;
+        let has_failed = outcome.changes.iter().any(|change| change.what == DeployEventKind::Failed);
+        Ok(match outcome.outcome {
+            ReloadOutcome::Rejected => Exit::Config,
+            ReloadOutcome::Applied if has_failed => Exit::Failed,
+            ReloadOutcome::Applied | ReloadOutcome::Unchanged => Exit::Ok,
         })
     }
 }

@@ -1,169 +1,37 @@
 //! Deploys: what came of a reload, how plugins stand, what happened lately.
 
 use comfy_table::Cell;
+use sandhog_api::{DeployEvent, DeployEventKind, PluginState, PluginStatus, ReloadOutcome, Reloaded};
 use sandhog_core::text;
-use sandhog_core::time::Timestamp;
-use sandhog_daemon::deploy::{CanaryStatus, Event, PluginState, PluginStatus, ReloadOutcome, What};
-use serde::Serialize;
 
-use super::{Column, Paint, clock, count, of, table};
-
-/// Something that a deploy has done, for programs.
-#[derive(Debug, Serialize)]
-pub struct EventDocument<'e> {
-    /// When, in RFC 3339.
-    pub at: String,
-    /// A slug such as `deployed`.
-    pub what: &'static str,
-    /// Whose plugin it is about, or which tenant.
-    pub tenant: Option<&'e str>,
-    /// The plugin.
-    pub plugin: Option<&'e str>,
-    /// The revision that it is about.
-    pub revision: Option<&'e str>,
-    /// The one that was in force before.
-    pub was: Option<&'e str>,
-    /// Why, in full.
-    pub message: Option<&'e str>,
-}
-
-impl<'e> EventDocument<'e> {
-    /// For an event.
-    #[must_use]
-    pub fn new(event: &'e Event) -> Self {
-        Self {
-            at: clock(Timestamp::from_millis(event.at_ms)),
-            what: event.what.slug(),
-            tenant: event.tenant.as_deref(),
-            plugin: event.plugin.as_deref(),
-            revision: event.revision.as_deref(),
-            was: event.was.as_deref(),
-            message: event.message.as_deref(),
-        }
-    }
-}
-
-/// The latest events, for programs.
-#[derive(Debug, Serialize)]
-pub struct EventsDocument<'e> {
-    /// The oldest first.
-    pub events: Vec<EventDocument<'e>>,
-}
-
-impl<'e> EventsDocument<'e> {
-    /// For these.
-    #[must_use]
-    pub fn new(events: &'e [Event]) -> Self {
-        Self { events: events.iter().map(EventDocument::new).collect() }
-    }
-}
-
-/// What came of a reload, for programs.
-#[derive(Debug, Serialize)]
-pub struct OutcomeDocument<'o> {
-    /// `unchanged`, `applied` or `rejected`.
-    pub outcome: &'static str,
-    /// What was done, failures included.
-    pub changes: Vec<EventDocument<'o>>,
-    /// Keys that can't change while the daemon runs.
-    pub needs_restart: &'o [String],
-    /// All that is wrong with the configuration.
-    pub problems: Option<&'o str>,
-}
-
-impl<'o> OutcomeDocument<'o> {
-    /// For an outcome.
-    #[must_use]
-    pub fn new(outcome: &'o ReloadOutcome) -> Self {
-        let none = Self { outcome: "unchanged", changes: Vec::new(), needs_restart: &[], problems: None };
-        match outcome {
-            ReloadOutcome::Unchanged => none,
-            ReloadOutcome::Applied { changes, needs_restart } => Self {
-                outcome: "applied",
-                changes: changes.iter().map(EventDocument::new).collect(),
-                needs_restart,
-                ..none
-            },
-            ReloadOutcome::Rejected { problems } => {
-                Self { outcome: "rejected", problems: Some(problems), ..none }
-            }
-        }
-    }
-}
-
-/// How plugins stand, for programs.
-#[derive(Debug, Serialize)]
-pub struct PluginsDocument<'p> {
-    /// In order of tenant and name.
-    pub plugins: Vec<PluginDocument<'p>>,
-}
-
-/// How a plugin stands, for programs.
-#[derive(Debug, Serialize)]
-pub struct PluginDocument<'p> {
-    /// Whose it is; null if its file doesn't say so.
-    pub tenant: Option<&'p str>,
-    /// Its name; without a tenant, its file.
-    pub plugin: &'p str,
-    /// `serving`, `canary`, `rolled-back`, `failed` or `draining`.
-    pub state: &'static str,
-    /// The revision in force.
-    pub revision: Option<&'p str>,
-    /// Since when, in RFC 3339.
-    pub since: Option<String>,
-    /// Why it is not as its TOML has it.
-    pub message: Option<&'p str>,
-    /// What is on trial.
-    pub canary: Option<&'p CanaryStatus>,
-    /// Runs under way.
-    pub running: u32,
-    /// The revisions that can be gone back to, the latest deployed first.
-    pub kept: &'p [String],
-}
-
-impl<'p> PluginsDocument<'p> {
-    /// For these.
-    #[must_use]
-    pub fn new(plugins: &'p [PluginStatus]) -> Self {
-        let document = |plugin: &'p PluginStatus| PluginDocument {
-            tenant: plugin.tenant.as_deref(),
-            plugin: &plugin.plugin,
-            state: plugin.state.slug(),
-            revision: plugin.revision.as_deref(),
-            since: plugin.since_ms.map(|since| clock(Timestamp::from_millis(since))),
-            message: plugin.message.as_deref(),
-            canary: plugin.canary.as_ref(),
-            running: plugin.running,
-            kept: &plugin.kept,
-        };
-        Self { plugins: plugins.iter().map(document).collect() }
-    }
-}
+use super::{Column, Paint, count, of, table};
 
 /// What came of a reload, for people.
 #[must_use]
-pub fn outcome(outcome: &ReloadOutcome, paint: Paint) -> String {
-    match outcome {
+pub fn outcome(reloaded: &Reloaded, paint: Paint) -> String {
+    match reloaded.outcome {
         ReloadOutcome::Unchanged => "nothing has changed".to_owned(),
-        ReloadOutcome::Applied { changes, needs_restart } => {
+        ReloadOutcome::Applied => {
             let restart =
                 |key: &String| format!("{} {key}: needs a restart of the daemon", paint.red("waits"));
-            let lines = changes.iter().map(|change| line(change, paint));
-            lines.chain(needs_restart.iter().map(restart)).collect::<Vec<_>>().join("\n")
+            let lines = reloaded.changes.iter().map(|change| line(change, paint));
+            lines.chain(reloaded.needs_restart.iter().map(restart)).collect::<Vec<_>>().join("\n")
         }
-        ReloadOutcome::Rejected { problems } => problems.clone(),
+        ReloadOutcome::Rejected => reloaded.problems.clone().unwrap_or_default(),
     }
 }
 
 /// An event, for people, without its time.
 #[must_use]
-pub fn event(event: &Event, paint: Paint) -> String {
+pub fn event(event: &DeployEvent, paint: Paint) -> String {
     line(event, paint)
 }
 
-fn line(event: &Event, paint: Paint) -> String {
+fn line(event: &DeployEvent, paint: Paint) -> String {
     let what = match event.what {
-        What::Failed | What::Rejected | What::RolledBack => paint.red(event.what.slug()),
+        DeployEventKind::Failed | DeployEventKind::Rejected | DeployEventKind::RolledBack => {
+            paint.red(event.what.slug())
+        }
         _ => paint.green(event.what.slug()),
     };
     let message = event.message.as_ref().map(|message| format!(": {}", text::line(message)));
@@ -171,7 +39,7 @@ fn line(event: &Event, paint: Paint) -> String {
 }
 
 /// What an event is about.
-fn subject(event: &Event) -> String {
+fn subject(event: &DeployEvent) -> String {
     let name = match (&event.tenant, &event.plugin) {
         (Some(tenant), Some(plugin)) => format!("{tenant}/{plugin}"),
         (Some(tenant), None) => format!("tenant {tenant}"),
@@ -184,9 +52,9 @@ fn subject(event: &Event) -> String {
 
 /// The latest events, for people.
 #[must_use]
-pub fn events(events: &[Event], paint: Paint) -> String {
+pub fn events(events: &[DeployEvent], paint: Paint) -> String {
     let lines = events.iter().map(|event| {
-        let at = paint.dim(&clock(Timestamp::from_millis(event.at_ms)));
+        let at = paint.dim(&event.at.to_string());
         format!("{at}  {}", line(event, paint))
     });
     let lines: Vec<String> = lines.collect();
@@ -209,7 +77,7 @@ pub fn plugins(plugins: &[PluginStatus], paint: Paint) -> String {
         Column::Left("kept"),
     ];
     let row = |plugin: &PluginStatus| {
-        let since = plugin.since_ms.map(|since| clock(Timestamp::from_millis(since)));
+        let since = plugin.since.map(|since| since.to_string());
         let earlier = plugin.kept.iter().filter(|kept| Some(*kept) != plugin.revision.as_ref());
         vec![
             Cell::new(plugin.tenant.as_deref().unwrap_or("-")),
@@ -262,8 +130,10 @@ fn short(revision: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use sandhog_api::{CanaryStatus, SideStatus};
+    use sandhog_core::time::Timestamp;
+
     use super::*;
-    use sandhog_daemon::deploy::SideStatus;
 
     fn status() -> PluginStatus {
         PluginStatus {
@@ -271,7 +141,7 @@ mod tests {
             plugin: "hog".into(),
             state: PluginState::Serving,
             revision: Some("a".repeat(64)),
-            since_ms: Some(1_500),
+            since: Some(Timestamp::from_millis(1_500).into()),
             message: None,
             canary: None,
             running: 3,
@@ -307,21 +177,21 @@ mod tests {
 
     #[test]
     fn an_outcome_says_what_was_done_and_what_waits() {
-        let event = Event {
-            at_ms: 0,
-            what: What::Deployed,
+        let event = DeployEvent {
+            at: Timestamp::from_millis(0).into(),
+            what: DeployEventKind::Deployed,
             tenant: Some("acme".into()),
             plugin: Some("hog".into()),
             revision: Some("a".repeat(64)),
             was: Some("b".repeat(64)),
             message: None,
         };
-        let applied = ReloadOutcome::Applied { changes: vec![event], needs_restart: vec!["lease".into()] };
+        let applied = Reloaded::applied(vec![event], vec!["lease".into()]);
         let text = outcome(&applied, Paint::Plain);
         let expected =
             "deployed acme/hog aaaaaaaaaaaa (was bbbbbbbbbbbb)\nwaits lease: needs a restart of the daemon";
         assert_eq!(text, expected);
-        let document = serde_json::to_value(OutcomeDocument::new(&applied)).expect("JSON");
+        let document = serde_json::to_value(&applied).expect("JSON");
         assert_eq!(document["changes"][0]["at"], "1970-01-01T00:00:00Z");
         assert_eq!(document["needs_restart"][0], "lease");
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandhog_api::Time;
 use sandhog_core::time::Timestamp;
 
 use sandhog_config::units::time;
@@ -55,14 +56,13 @@ pub fn duration(duration: Duration) -> String {
 /// A point in time, in UTC, as RFC 3339 writes it; none if it lies after the year 9999.
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> Option<String> {
-    let at = i64::try_from(at.as_millis()).ok()?;
-    Some(jiff::Timestamp::from_millisecond(at).ok()?.to_string())
+    Time(at).rfc3339()
 }
 
 /// A point in time, in UTC, for people.
 #[must_use]
 pub fn clock(at: Timestamp) -> String {
-    rfc3339(at).unwrap_or_else(|| "after the year 9999".to_owned())
+    Time(at).to_string()
 }
 
 /// A length of time in its largest unit, rounded down: `3m`, `7h`, `12d`.

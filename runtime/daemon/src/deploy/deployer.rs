@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sandhog_api::Reloaded;
+use sandhog_api::{DeployEvent, DeployEventKind};
 use sandhog_config::{self as config, BrokenFile, Config, Problems};
 use sandhog_core::canary::Verdict;
 use sandhog_core::id::{Kind, Revision, TenantId};
@@ -26,12 +28,10 @@ use super::diff::{gives_up, is_in_force, settings_differ, within_reach};
 use super::draft::Draft;
 use super::engine_settings::deploys_at_once;
 use super::error::Error;
-use super::events::{Event, What};
 use super::files::Files;
 use super::grants;
 use super::handle::{Ask, Refusal, RollBack};
 use super::history::{Origin, Record, Wanted};
-use super::outcome::ReloadOutcome;
 use super::queue::Queue;
 use super::slot::{Deployed, Key, Loaded, Slot, key};
 use super::smoke::smoke;
@@ -74,7 +74,7 @@ pub struct Deployer {
 }
 
 /// Who asked for an earlier revision.
-type Reply = oneshot::Sender<Result<Event, Refusal>>;
+type Reply = oneshot::Sender<Result<DeployEvent, Refusal>>;
 
 /// What goes on beside the deployer, and who waits for it.
 pub(super) struct Work {
@@ -85,9 +85,9 @@ pub(super) struct Work {
     /// How many revisions are being loaded for jobs that are pinned to them.
     fetches: usize,
     /// Who asked for the reading that goes on, if one does.
-    reading: Option<Vec<oneshot::Sender<ReloadOutcome>>>,
+    reading: Option<Vec<oneshot::Sender<Reloaded>>>,
     /// Who has asked for another one since.
-    read_again: Option<Vec<oneshot::Sender<ReloadOutcome>>>,
+    read_again: Option<Vec<oneshot::Sender<Reloaded>>>,
     reloads: Vec<Reload>,
 }
 
@@ -121,9 +121,9 @@ struct Target {
 /// A reload of which some plugins aren't settled yet.
 struct Reload {
     /// Who waits for its outcome.
-    replies: Vec<oneshot::Sender<ReloadOutcome>>,
+    replies: Vec<oneshot::Sender<Reloaded>>,
     left: BTreeSet<Key>,
-    changes: Vec<Event>,
+    changes: Vec<DeployEvent>,
     needs_restart: Vec<String>,
 }
 
@@ -324,17 +324,18 @@ impl Deployer {
         }
     }
 
-    fn reject(&self, problems: &Problems, replies: Vec<oneshot::Sender<ReloadOutcome>>) {
+    fn reject(&self, problems: &Problems, replies: Vec<oneshot::Sender<Reloaded>>) {
         let problems = problems.to_string();
-        let event = Event::new(self.bench.ambient.now(), What::Rejected).message(problems.clone());
+        let event =
+            DeployEvent::new(self.bench.ambient.now(), DeployEventKind::Rejected).message(problems.clone());
         self.remember(&[event]);
         for reply in replies {
-            say(reply, ReloadOutcome::Rejected { problems: problems.clone() });
+            say(reply, Reloaded::rejected(problems.clone()));
         }
     }
 
     /// Puts into force what can be at once, and has the rest prepared.
-    async fn apply(&mut self, reading: Reading, replies: Vec<oneshot::Sender<ReloadOutcome>>) {
+    async fn apply(&mut self, reading: Reading, replies: Vec<oneshot::Sender<Reloaded>>) {
         let Reading { config, files, moved } = reading;
         let watched = Watched::of(&self.path, &config);
         // Whoever is told has the files read once more.
@@ -353,14 +354,16 @@ impl Deployer {
         let new = Arc::clone(&draft.config);
         draft.tenants(&before);
         if settings_differ(&before, &new) {
-            draft.events.push(Event::new(draft.now, What::Changed).message("settings of the daemon"));
+            draft.events.push(
+                DeployEvent::new(draft.now, DeployEventKind::Changed).message("settings of the daemon"),
+            );
         }
         let broken: BTreeSet<&Key> = new.broken.iter().filter_map(|broken| broken.plugin.as_ref()).collect();
         for BrokenFile { plugin, problems, .. } in &new.broken {
             let why = problems.listed();
             match plugin {
                 Some(key) => draft.fail(key.clone(), why),
-                None => draft.events.push(Event::new(draft.now, What::Failed).message(why)),
+                None => draft.events.push(DeployEvent::new(draft.now, DeployEventKind::Failed).message(why)),
             }
         }
         let known: BTreeSet<Key> =
@@ -487,7 +490,7 @@ impl Deployer {
         draft: &mut Draft,
         of: Return,
         loaded: Result<(Code, Option<Revision>), Error>,
-    ) -> Option<(Reply, Result<Event, Refusal>)> {
+    ) -> Option<(Reply, Result<DeployEvent, Refusal>)> {
         let Return { key, terms, why, .. } = of;
         self.work.returns.remove(&key);
         let signers = draft.config.signers(&terms).to_vec();
@@ -640,10 +643,11 @@ impl Deployer {
                 .then_some(config.deploy.keep.get());
             // What fails again for the same reason is no news.
             let before: BTreeSet<String> = state.failures().collect();
-            let is_old = |event: &Event| {
-                event.what == What::Failed && event.message.as_ref().is_some_and(|why| before.contains(why))
+            let is_old = |event: &DeployEvent| {
+                event.what == DeployEventKind::Failed
+                    && event.message.as_ref().is_some_and(|why| before.contains(why))
             };
-            let news: Vec<Event> = events.iter().filter(|event| !is_old(event)).cloned().collect();
+            let news: Vec<DeployEvent> = events.iter().filter(|event| !is_old(event)).cloned().collect();
             let is_changed = !events.is_empty() || !Arc::ptr_eq(&config, &state.config);
             let gates = &state.gates;
             removed.retain(|(tenant, name), _| gates.running(tenant, name) > 0);
@@ -683,20 +687,20 @@ impl Deployer {
     }
 
     /// Tells those who wait for reloads that these plugins are as they are to be, or can't be.
-    fn settle(&mut self, settled: &BTreeSet<Key>, events: &[Event]) {
+    fn settle(&mut self, settled: &BTreeSet<Key>, events: &[DeployEvent]) {
         for reload in &mut self.work.reloads {
             let of_reload = settled.iter().filter(|key| reload.left.remove(*key));
             let changes = of_reload.flat_map(|key| events.iter().filter(move |event| event.is_of(key)));
-            let changes: Vec<Event> = changes.cloned().collect();
+            let changes: Vec<DeployEvent> = changes.cloned().collect();
             reload.changes.extend(changes);
         }
         for reload in self.work.reloads.extract_if(.., |reload| reload.left.is_empty()) {
             let Reload { replies, changes, needs_restart, .. } = reload;
             let outcome = if changes.is_empty() && needs_restart.is_empty() {
                 tracing::info!("reload: nothing has changed");
-                ReloadOutcome::Unchanged
+                Reloaded::unchanged()
             } else {
-                ReloadOutcome::Applied { changes, needs_restart }
+                Reloaded::applied(changes, needs_restart)
             };
             for reply in replies {
                 say(reply, outcome.clone());
@@ -704,7 +708,7 @@ impl Deployer {
         }
     }
 
-    fn remember(&self, events: &[Event]) {
+    fn remember(&self, events: &[DeployEvent]) {
         if events.is_empty() {
             return;
         }

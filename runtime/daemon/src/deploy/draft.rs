@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sandhog_api::{DeployEvent, DeployEventKind};
 use sandhog_config::Config;
 use sandhog_core::id::Revision;
 use sandhog_core::time::Timestamp;
@@ -11,7 +12,6 @@ use tokio::sync::Notify;
 
 use super::Trial;
 use super::diff::{self, Entrance, TenantChange, entrance};
-use super::events::{Event, What};
 use super::history::{Origin, Record, Wanted};
 use super::slot::{Deployed, Key, Slot, Slots};
 use super::store::Store;
@@ -26,7 +26,7 @@ pub(super) struct Draft {
     pub(super) failed: BTreeMap<Key, String>,
     pub(super) records: BTreeMap<Key, Record>,
     pub(super) removed: BTreeMap<Key, Revision>,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<DeployEvent>,
     /// The plugins that are as they are to be, or can't be.
     pub(super) settled: BTreeSet<Key>,
     pub(super) now: Timestamp,
@@ -50,11 +50,11 @@ impl Draft {
     pub(super) fn tenants(&mut self, before: &Config) {
         for (tenant, change) in diff::tenants(before, &self.config) {
             let what = match change {
-                TenantChange::Added => What::TenantAdded,
-                TenantChange::Changed => What::TenantChanged,
-                TenantChange::Removed => What::TenantRemoved,
+                TenantChange::Added => DeployEventKind::TenantAdded,
+                TenantChange::Changed => DeployEventKind::TenantChanged,
+                TenantChange::Removed => DeployEventKind::TenantRemoved,
             };
-            self.events.push(Event::of_tenant(self.now, what, &tenant));
+            self.events.push(DeployEvent::of_tenant(self.now, what, &tenant));
         }
     }
 
@@ -63,7 +63,7 @@ impl Draft {
         if let Some(slot) = self.slots.remove(&key) {
             slot.retire();
             let revision = slot.stable.code.revision;
-            let event = Event::of_plugin(self.now, What::Removed, &key).revision(revision);
+            let event = DeployEvent::of_plugin(self.now, DeployEventKind::Removed, &key).revision(revision);
             self.events.push(event.message("nothing more is leased for it; what runs finishes"));
             self.removed.insert(key.clone(), revision);
         }
@@ -73,7 +73,8 @@ impl Draft {
 
     /// A plugin can't be as it is to be. What was in force stays.
     pub(super) fn fail(&mut self, key: Key, why: String) {
-        self.events.push(Event::of_plugin(self.now, What::Failed, &key).message(why.clone()));
+        self.events
+            .push(DeployEvent::of_plugin(self.now, DeployEventKind::Failed, &key).message(why.clone()));
         self.failed.insert(key.clone(), why);
         self.settled.insert(key);
     }
@@ -86,16 +87,19 @@ impl Draft {
         let mut record = self.record(&key).unwrap_or_else(|| Record::first(revision, self.now));
         match (entrance(&deployed.terms, was, origin, revision), stable) {
             (Entrance::Canary(policy), Some(stable)) => {
-                let event = Event::of_plugin(self.now, What::CanaryStarted, &key).revision(revision).was(was);
+                let event = DeployEvent::of_plugin(self.now, DeployEventKind::CanaryStarted, &key)
+                    .revision(revision)
+                    .was(was);
                 self.events.push(event.message(format!("it gets {} of the jobs", policy.share)));
                 let trial = Arc::new(Trial::new(policy, revision, Arc::clone(&self.decided)));
                 record.keep(revision, keep);
                 self.replace(&key, Slot { stable, trial: Some((deployed, trial)) });
             }
             _ => {
-                let what = if was == Some(revision) { What::Changed } else { What::Deployed };
+                let what =
+                    if was == Some(revision) { DeployEventKind::Changed } else { DeployEventKind::Deployed };
                 let was = was.filter(|was| *was != revision);
-                self.events.push(Event::of_plugin(self.now, what, &key).revision(revision).was(was));
+                self.events.push(DeployEvent::of_plugin(self.now, what, &key).revision(revision).was(was));
                 if origin == Origin::File {
                     record.deployed(revision, self.now, keep);
                 }
@@ -116,7 +120,9 @@ impl Draft {
         let records = trial.records();
         let message =
             format!("after {} runs of it and {} of the old one", records.new.runs, records.old.runs);
-        let event = Event::of_plugin(self.now, What::Promoted, key).revision(revision).was(Some(was));
+        let event = DeployEvent::of_plugin(self.now, DeployEventKind::Promoted, key)
+            .revision(revision)
+            .was(Some(was));
         self.events.push(event.message(message));
         let mut record = self.record(key).unwrap_or_else(|| Record::first(revision, self.now));
         record.deployed(revision, self.now, self.keep());
@@ -137,7 +143,7 @@ impl Draft {
         stable: DeployedPlugin,
         tried: &DeployedPlugin,
         why: &str,
-    ) -> Event {
+    ) -> DeployEvent {
         let instead_of = Wanted { file: Some(tried.code.revision), pin: tried.terms.sha256 };
         self.went_back(key, stable, tried.code.revision, instead_of, format!("canary: {why}"))
     }
@@ -150,7 +156,7 @@ impl Draft {
         to: DeployedPlugin,
         instead_of: Wanted,
         why: &str,
-    ) -> Option<Event> {
+    ) -> Option<DeployEvent> {
         let was = self.slots.get(key)?.stable.code.revision;
         if !self.config.broken.iter().any(|broken| broken.plugin.as_ref() == Some(key)) {
             self.failed.remove(key);
@@ -165,13 +171,15 @@ impl Draft {
         was: Revision,
         instead_of: Wanted,
         why: String,
-    ) -> Event {
+    ) -> DeployEvent {
         let revision = to.code.revision;
         let mut record = self.record(key).unwrap_or_else(|| Record::first(revision, self.now));
         record.went_back(revision, instead_of, self.now);
         self.records.insert(key.clone(), record);
         self.replace(key, Slot { stable: to, trial: None });
-        let event = Event::of_plugin(self.now, What::RolledBack, key).revision(revision).was(Some(was));
+        let event = DeployEvent::of_plugin(self.now, DeployEventKind::RolledBack, key)
+            .revision(revision)
+            .was(Some(was));
         let event = event.message(why);
         self.events.push(event.clone());
         self.settled.insert(key.clone());

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use sandhog_api::DeployEvent;
+use sandhog_api::{PluginStatus, Reloaded};
 use sandhog_core::id::Revision;
 use sandhog_engine::Plugin;
 use tokio::sync::{mpsc, oneshot};
 
 use super::archive::Pinned;
-use super::events::Event;
-use super::outcome::{PluginStatus, ReloadOutcome};
 use super::slot::Key;
 use super::state::Shared;
 
@@ -18,9 +18,9 @@ const ASKS_MAX: usize = 64;
 /// What the deployer can be asked for.
 pub(super) enum Ask {
     /// Read the configuration again, and put into force what it says.
-    Reload(Option<oneshot::Sender<ReloadOutcome>>),
+    Reload(Option<oneshot::Sender<Reloaded>>),
     /// Put an earlier revision into force again.
-    RollBack(RollBack, oneshot::Sender<Result<Event, Refusal>>),
+    RollBack(RollBack, oneshot::Sender<Result<DeployEvent, Refusal>>),
     /// Load a kept revision for jobs that are pinned to it.
     Fetch(Key, Revision),
 }
@@ -71,7 +71,7 @@ impl Handle {
     ///
     /// # Errors
     /// If the daemon is about to end.
-    pub async fn reload(&self) -> Result<ReloadOutcome, Refusal> {
+    pub async fn reload(&self) -> Result<Reloaded, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.ask(Ask::Reload(Some(reply))).await?;
         answer.await.map_err(|_| ends())
@@ -87,7 +87,7 @@ impl Handle {
     ///
     /// # Errors
     /// If there is no such plugin or revision, or it can't be loaded any more.
-    pub async fn roll_back(&self, ask: RollBack) -> Result<Event, Refusal> {
+    pub async fn roll_back(&self, ask: RollBack) -> Result<DeployEvent, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.ask(Ask::RollBack(ask, reply)).await?;
         answer.await.map_err(|_| ends())?
@@ -101,7 +101,7 @@ impl Handle {
 
     /// The latest events, oldest first.
     #[must_use]
-    pub fn events(&self) -> Vec<Event> {
+    pub fn events(&self) -> Vec<DeployEvent> {
         self.shared.events()
     }
 

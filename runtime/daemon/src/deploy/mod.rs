@@ -14,7 +14,7 @@
 //! | [`history`], [`store`] | what was in force, and can be again |
 //! | [`archive`] | kept revisions for jobs that are pinned to one |
 //! | [`trial`], [`in_use`] | a canary's counts; the end of a revision |
-//! | [`events`], [`outcome`] | what is said of it all |
+//! | [`events`] | what is said of it all |
 
 mod archive;
 mod deployer;
@@ -28,7 +28,6 @@ mod grants;
 mod handle;
 mod history;
 mod in_use;
-mod outcome;
 mod queue;
 pub mod signatures;
 mod slot;
@@ -46,11 +45,9 @@ const EVENTS: &str = "events.json";
 pub use deployer::Deployer;
 pub use engine_settings::engine_settings;
 pub use error::Error;
-pub use events::{Event, What};
 pub use grants::configure;
 pub use handle::{Handle, Refusal, RollBack};
 pub use in_use::InUse;
-pub use outcome::{CanaryStatus, PluginState, PluginStatus, ReloadOutcome, SideStatus};
 pub use start::{Failing, StartError, Started, start};
 pub use steps::load;
 pub use store::StoreError;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream;
+use sandhog_api::{DeployEvent, DeployEventKind};
 use sandhog_config::{self as config, BrokenFile, Config};
 use sandhog_engine::{Abort, Components, Engine, Plugin};
 use tokio::sync::{Notify, watch};
@@ -16,7 +17,7 @@ use super::deployer::{Bench, Code, Deployer, Work};
 use super::diff::{Entrance, entrance};
 use super::engine_settings::deploys_at_once;
 use super::error::Error;
-use super::events::{Event, Events, What};
+use super::events::Events;
 use super::files::Files;
 use super::grants;
 use super::handle::Handle;
@@ -206,13 +207,15 @@ struct Opening {
     slots: BTreeMap<Key, Slot<Arc<Plugin>>>,
     failed: BTreeMap<Key, String>,
     records: BTreeMap<Key, Record>,
-    events: Vec<Event>,
+    events: Vec<DeployEvent>,
     errors: Vec<Error>,
 }
 
 impl Opening {
     fn failed(&mut self, bench: &Bench, key: &Key, why: String) {
-        self.events.push(Event::of_plugin(bench.ambient.now(), What::Failed, key).message(why.clone()));
+        self.events.push(
+            DeployEvent::of_plugin(bench.ambient.now(), DeployEventKind::Failed, key).message(why.clone()),
+        );
         self.failed.insert(key.clone(), why);
     }
 
@@ -222,7 +225,9 @@ impl Opening {
             let why = problems.listed();
             match plugin {
                 Some(key) => self.failed(bench, key, why),
-                None => self.events.push(Event::new(bench.ambient.now(), What::Failed).message(why)),
+                None => self
+                    .events
+                    .push(DeployEvent::new(bench.ambient.now(), DeployEventKind::Failed).message(why)),
             }
         }
     }
@@ -244,12 +249,14 @@ impl Opening {
         let was = record.as_ref().map(Record::serving).filter(|was| *was != revision);
         let mut record = record.unwrap_or_else(|| Record::first(revision, now));
         if let Some(error) = failed {
-            let event = Event::of_plugin(now, What::Failed, &key).revision(revision);
+            let event = DeployEvent::of_plugin(now, DeployEventKind::Failed, &key).revision(revision);
             self.events.push(event.message(format!("{error}; starting with the revision that is kept")));
             self.failed.insert(key.clone(), error.to_string());
         } else if origin == Origin::File && tried.is_none() {
             if was.is_some() {
-                self.events.push(Event::of_plugin(now, What::Deployed, &key).revision(revision).was(was));
+                self.events.push(
+                    DeployEvent::of_plugin(now, DeployEventKind::Deployed, &key).revision(revision).was(was),
+                );
             }
             record.deployed(revision, now, keep);
         }
@@ -257,7 +264,8 @@ impl Opening {
         let deployed = |code| Deployed { terms: terms.clone(), signers: signers.to_vec(), code };
         let trial = tried.zip(terms.canary).map(|(code, policy)| {
             record.keep(code.revision, keep);
-            let event = Event::of_plugin(now, What::CanaryStarted, &key).revision(code.revision);
+            let event =
+                DeployEvent::of_plugin(now, DeployEventKind::CanaryStarted, &key).revision(code.revision);
             let event = event.was(Some(revision));
             self.events.push(event.message(format!("it gets {} of the jobs", policy.share)));
             let trial = Arc::new(Trial::new(policy, code.revision, Arc::clone(decided)));

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use sandhog_api::DeployEvent;
+use sandhog_api::{CanaryStatus, PluginState, PluginStatus, SideStatus};
 use sandhog_config::{BrokenFile, Config};
 use sandhog_core::canary::Record as SideRecord;
 use sandhog_core::id::Revision;
 
 use super::Trial;
-use super::events::{Event, Events};
-use super::outcome::{CanaryStatus, PluginState, PluginStatus, SideStatus};
+use super::events::Events;
 use super::slot::{Key, Slot, Slots, catalog};
 use super::store::Store;
 use crate::capacity::concurrency::Gates;
@@ -46,7 +47,7 @@ impl<P: Clone> Shared<P> {
     }
 
     /// The latest events, oldest first.
-    pub(crate) fn events(&self) -> Vec<Event> {
+    pub(crate) fn events(&self) -> Vec<DeployEvent> {
         self.state().events.all()
     }
 
@@ -83,13 +84,13 @@ impl<P: Clone> Shared<P> {
             (None, None) if held => PluginState::RolledBack,
             (None, None) => PluginState::Serving,
         };
-        let since = record.as_ref().filter(|_| slot.is_some()).map(|record| record.since().as_millis());
+        let since = record.as_ref().filter(|_| slot.is_some()).map(|record| record.since().into());
         PluginStatus {
             tenant: Some(tenant.to_string()),
             plugin: name.to_string(),
             state: of_state,
             revision: slot.map(|slot| slot.stable.code.revision.to_string()),
-            since_ms: since,
+            since,
             message: failed,
             canary: trial.map(|(deployed, trial)| canary(deployed.code.revision, trial)),
             running: state.gates.running(tenant, name),
@@ -119,7 +120,7 @@ fn of_file(broken: &BrokenFile) -> PluginStatus {
         plugin: broken.file.display().to_string(),
         state: PluginState::Failed,
         revision: None,
-        since_ms: None,
+        since: None,
         message: Some(broken.problems.listed()),
         canary: None,
         running: 0,

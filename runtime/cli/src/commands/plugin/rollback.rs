@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use clap::Args;
-use sandhog_daemon::control::{Reply, Request};
+use sandhog_api::{Reply, Request};
 
 use crate::daemon_link::{ask_daemon, unexpected};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
-use crate::output::deploys::{self as render, EventDocument};
+use crate::output::deploys as render;
 
 /// Put an earlier revision of a plugin into force again
 #[derive(Debug, Args)]
@@ -30,7 +30,7 @@ impl Rollback {
         let Reply::RolledBack { event } = ask_daemon(config, &request).await? else {
             return Err(unexpected());
         };
-        console.show(&EventDocument::new(&event), || render::event(&event, console.paint()))?;
+        console.show(&event, || render::event(&event, console.paint()))?;
         Ok(Exit::Ok)
     }
 }

@@ -1,4 +1,7 @@
-//! The daemon's end of the socket.
+//! The socket on which a daemon takes commands.
+//!
+//! It is a file in the folder of deploys that only the daemon's user can open. Still, nothing that comes in is trusted:
+//! lines are bounded, whoever is slow is hung up on, and no more than a few are served at once; the others wait.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -7,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sandhog_api::{Reply, Request, line, socket};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{Reply, Request, line, socket};
 use crate::deploy::{Handle, RollBack};
 
 /// A longer line, its break included, is no request. In bytes.
@@ -44,9 +47,11 @@ pub enum NoRequest {
     NotUnderstood(serde_json::Error),
 }
 
-impl From<NoRequest> for Reply {
-    fn from(error: NoRequest) -> Self {
-        Self::Refused { message: error.to_string() }
+impl NoRequest {
+    /// The answer.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        Reply::Refused { message: self.to_string() }
     }
 }
 
@@ -111,7 +116,7 @@ async fn answer(mut stream: UnixStream, deployer: &Handle) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let reply = match timeout(PATIENCE, read_request(read)).await?? {
         Ok(request) => carry_out(request, deployer).await,
-        Err(error) => error.into(),
+        Err(error) => error.reply(),
     };
     timeout(PATIENCE, write.write_all(&line(&reply)?)).await??;
     timeout(PATIENCE, write.shutdown()).await?

@@ -1,20 +1,11 @@
-//! The socket on which a daemon takes commands: one request a connection, one reply, each a line of JSON.
-//!
-//! It is a file in the folder of deploys that only the daemon's user can open. Still, nothing that comes in is trusted:
-//! lines are bounded, whoever is slow is hung up on, and no more than a few are served at once; the others wait.
-
-mod client;
-mod server;
+//! What goes over the daemon's socket: one request a connection, one reply, each a line of JSON.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::deploy::{Event, PluginStatus, ReloadOutcome};
-
-pub use client::{Unanswered, ask};
-pub use server::{Listener, NoRequest, REQUEST_MAX, read_request, serve};
+use crate::{DeployEvent, PluginStatus, Reloaded};
 
 /// What a daemon can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,12 +34,12 @@ pub enum Reply {
     Reloaded {
         /// What came of it.
         #[serde(flatten)]
-        outcome: ReloadOutcome,
+        outcome: Reloaded,
     },
     /// An earlier revision is in force again.
     RolledBack {
         /// Which, and instead of what.
-        event: Event,
+        event: DeployEvent,
     },
     /// How all plugins stand.
     Plugins {
@@ -58,7 +49,7 @@ pub enum Reply {
     /// What deploys have done lately.
     Events {
         /// The oldest first.
-        events: Vec<Event>,
+        events: Vec<DeployEvent>,
     },
     /// It wasn't done.
     Refused {
@@ -94,12 +85,12 @@ mod tests {
             let text = serde_json::to_string(&request).expect("it can be written");
             assert_eq!(serde_json::from_str::<Request>(&text).expect("it can be read"), request);
         }
-        let outcome = ReloadOutcome::Applied { changes: Vec::new(), needs_restart: vec!["lease".into()] };
+        let outcome = Reloaded::applied(Vec::new(), vec!["lease".into()]);
         let reply = Reply::Reloaded { outcome };
         let text = serde_json::to_string(&reply).expect("it can be written");
         assert_eq!(
             text,
-            r#"{"reply":"reloaded","outcome":"applied","changes":[],"needs_restart":["lease"]}"#
+            r#"{"reply":"reloaded","outcome":"applied","changes":[],"needs_restart":["lease"],"problems":null}"#
         );
         assert_eq!(serde_json::from_str::<Reply>(&text).expect("it can be read"), reply);
     }

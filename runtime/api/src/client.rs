@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{Reply, Request, line, socket};
+use crate::message::{Reply, Request, line, socket};
 
 /// No reply is longer.
 const REPLY_MAX: u64 = 64 * 1024 * 1024;
