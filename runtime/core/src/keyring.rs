@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_key_is_read_in_both_notations_and_never_shown() {
-        let key = Key::from_bytes(std::array::from_fn(|n| n as u8 * 7 + 200));
+        let key = Key::from_bytes(std::array::from_fn(|n| (n as u8).wrapping_mul(7).wrapping_add(200)));
         let text = key.reveal();
         assert_eq!(Key::parse(&format!(" {}\n", *text)).expect("a key").0, key.0);
         let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
