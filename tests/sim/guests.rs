@@ -181,7 +181,8 @@ impl Runner for Players {
             Exit::Stopped(reason) => Outcome::Aborted(reason),
             Exit::Done => perform(act.end, &input, &shape.spawned, &*host),
         };
-        Report { outcome, usage: Usage { fuel: FUEL_OF_A_RUN, host_calls: 1, ..Usage::default() } }
+        let usage = Usage { fuel: FUEL_OF_A_RUN, host_calls: 1, ..Usage::default() };
+        Report { outcome, usage, slept: true }
     }
 }
 

@@ -11,10 +11,11 @@ use sandhog_tests::{Backend, Daemon, ECHO, Fsync, Site, component_of, tenant};
 
 use super::{add, load};
 use crate::figures::Figures;
+use crate::process::Process;
 use crate::server::Server;
 
 const SIZES: [usize; 4] = [1, 10, 100, 1_000];
-const JOBS: usize = 20_000;
+const JOBS: usize = 50_000;
 const ROUNDS: usize = 3;
 
 /// What there are many of.
@@ -30,6 +31,9 @@ enum Of {
 
 pub(super) async fn run(figures: &mut Figures) {
     for (of, name) in [(Of::Tenants, "tenants"), (Of::Plugins, "plugins"), (Of::Queues, "queues")] {
+        if std::env::var("OF").is_ok_and(|of| of != name) {
+            continue;
+        }
         let mut crowds = Vec::new();
         for size in SIZES {
             crowds.push(Crowd::new(of, size).await);
@@ -43,7 +47,9 @@ pub(super) async fn run(figures: &mut Figures) {
         for (crowd, rounds) in crowds.iter().zip(measured) {
             let case = format!("growth/{name}-{}", crowd.size);
             for (nth, metric) in
-                ["jobs_per_s", "redis_commands_per_job", "redis_scripts_per_job"].into_iter().enumerate()
+                ["jobs_per_s", "redis_commands_per_job", "redis_scripts_per_job", "processor_us_per_job"]
+                    .into_iter()
+                    .enumerate()
             {
                 // The first round is for the daemon to warm up.
                 let values: Vec<f64> = rounds[1..].iter().map(|round| round[nth]).collect();
@@ -110,14 +116,17 @@ impl Crowd {
         }
     }
 
-    /// Jobs seen through a second, and Redis commands and calls of scripts for each.
-    async fn round(&mut self) -> [f64; 3] {
+    /// Jobs seen through a second; and for each, Redis commands, calls of scripts, and time of daemon and Redis together on
+    /// processors.
+    async fn round(&mut self) -> [f64; 4] {
         let jobs_each = JOBS / self.tenants.len();
         load::enqueue(&*self.broker, &self.tenants, jobs_each, |n| self.job(n)).await;
-        let before = self.server.done();
+        let daemon = Process(self.daemon[0].id());
+        let (before, used) = (self.server.done(), daemon.used());
         let jobs_per_s = load::work_off(&self.daemon, &*self.broker, &self.tenants, jobs_each).await;
-        let done = self.server.done().since(&before);
+        let (done, used) = (self.server.done().since(&before), daemon.used().since(used));
         let each = |n: u64| n as f64 / JOBS as f64;
-        [jobs_per_s, each(done.commands()), each(done.scripts())]
+        let processor = (used.processor + done.processor).as_secs_f64() * 1e6 / JOBS as f64;
+        [jobs_per_s, each(done.commands()), each(done.scripts()), processor]
     }
 }

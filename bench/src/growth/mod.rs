@@ -16,8 +16,11 @@ use crate::figures::Figures;
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        daemons::run(figures).await;
         crowds::run(figures).await;
+        if std::env::var("OF").is_ok() {
+            return;
+        }
+        daemons::run(figures).await;
         depth::run(figures).await;
         keep::run(figures).await;
     });

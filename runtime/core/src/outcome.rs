@@ -248,4 +248,15 @@ pub struct Report {
     pub outcome: Outcome,
     /// What it spent.
     pub usage: Usage,
+    /// Whether it slept in between, until a timer or the answer to a host call woke it. One that didn't would take about its
+    /// CPU time with a processor to itself.
+    pub slept: bool,
+}
+
+impl Report {
+    /// How long it would have taken with a processor to itself, at most.
+    #[must_use]
+    pub fn needed(&self) -> Duration {
+        if self.slept { self.usage.wall } else { self.usage.cpu }
+    }
 }

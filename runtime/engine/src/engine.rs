@@ -129,6 +129,7 @@ impl Engine {
         let mut report = run::watch(end, &abort, ends).await.unwrap_or_else(of_panic);
         report.usage.wall = started.elapsed();
         report.usage.cpu = task.cpu();
+        report.slept = task.has_slept();
         report
     }
 }
@@ -146,7 +147,7 @@ async fn at_hand(plugin: &Arc<Plugin>) -> Result<(), String> {
 
 fn of_panic(Panicked(message): Panicked) -> Report {
     let outcome = Outcome::HostFault { message: format!("panicked: {message}") };
-    Report { outcome, usage: Usage::default() }
+    Report { outcome, usage: Usage::default(), slept: false }
 }
 
 impl fmt::Debug for Engine {

@@ -116,11 +116,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Runs it. Of the usage, the times are left to whoever has the clock.
+    /// Runs it. The times, and whether it slept, are left to whoever has the clock.
     pub(crate) async fn execute(self) -> Report {
         if let Some(reason) = self.abort.stopped() {
             let outcome = ending::stopped(reason, self.plan.budget());
-            return Report { outcome, usage: Usage::default() };
+            return Report { outcome, usage: Usage::default(), slept: false };
         }
         let plugin = Arc::clone(self.plan.plugin());
         let Some(pre) = self.plan.plugin().code.get() else {
@@ -144,7 +144,7 @@ impl Run {
 
 /// The report of a run for which the host is to blame.
 pub(crate) fn host_fault(message: String) -> Report {
-    Report { outcome: Outcome::HostFault { message }, usage: Usage::default() }
+    Report { outcome: Outcome::HostFault { message }, usage: Usage::default(), slept: false }
 }
 
 /// Puts a store under its budget, before any guest code can run.
@@ -218,7 +218,7 @@ fn conclude(store: Store<RunState>, ended: Result<wasmtime::Result<Returned>, Pa
         Ok(ended) => ending::outcome(ended, left, state),
         Err(Panicked(message)) => Outcome::HostFault { message: format!("panicked: {message}") },
     };
-    Report { outcome, usage }
+    Report { outcome, usage, slept: false }
 }
 
 /// Waits for the end of a run, and brings it about when it was stopped or its time is over. If nobody waits any more,

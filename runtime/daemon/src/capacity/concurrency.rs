@@ -18,9 +18,10 @@ use tokio::sync::Notify;
 pub struct Gate {
     limit: AtomicU32,
     used: AtomicU32,
-    /// Runs that have ended so far, and the nanoseconds for which they held their room in all.
+    /// Runs that have ended so far, and in all the nanoseconds for which they held their room, and that they needed by themselves.
     ended: AtomicU64,
     held: AtomicU64,
+    needed: AtomicU64,
     freed: Notify,
 }
 
@@ -31,6 +32,7 @@ impl Gate {
             used: AtomicU32::new(0),
             ended: AtomicU64::new(0),
             held: AtomicU64::new(0),
+            needed: AtomicU64::new(0),
             freed: Notify::default(),
         })
     }
@@ -67,17 +69,23 @@ impl Gate {
         self.freed.notify_one();
     }
 
-    /// Counts a run that has ended, and held its room for that long.
-    pub(crate) fn count_end(&self, held: Duration) {
+    /// Counts a run that has ended, held its room for so long, and would have needed so much of that with the processors to
+    /// itself.
+    pub(crate) fn count_end(&self, held: Duration, needed: Duration) {
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.ended.fetch_add(1, Ordering::Relaxed);
-        let nanos = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX);
-        self.held.fetch_add(nanos, Ordering::Relaxed);
+        self.held.fetch_add(nanos(held), Ordering::Relaxed);
+        self.needed.fetch_add(nanos(needed), Ordering::Relaxed);
     }
 
     /// The runs that have ended so far.
     pub(crate) fn ends(&self) -> Ends {
-        let held = Duration::from_nanos(self.held.load(Ordering::Relaxed));
-        Ends { count: self.ended.load(Ordering::Relaxed), held }
+        let total = |nanos: &AtomicU64| Duration::from_nanos(nanos.load(Ordering::Relaxed));
+        Ends {
+            count: self.ended.load(Ordering::Relaxed),
+            held: total(&self.held),
+            needed: total(&self.needed),
+        }
     }
 
     /// As many permits as there are, at most `most`; none if there are none.
@@ -97,6 +105,8 @@ pub(crate) struct Ends {
     pub(crate) count: u64,
     /// The time for which they held their room, all together.
     pub(crate) held: Duration,
+    /// The part of it that they needed by themselves.
+    pub(crate) needed: Duration,
 }
 
 impl Sum for Ends {
@@ -104,6 +114,7 @@ impl Sum for Ends {
         ends.fold(Self::default(), |sum, ends| Self {
             count: sum.count + ends.count,
             held: sum.held.saturating_add(ends.held),
+            needed: sum.needed.saturating_add(ends.needed),
         })
     }
 }

@@ -5,6 +5,7 @@
 //! together: so those of the others in its queue don't wait for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sandhog_broker::{FleetLimit, LaneAsk};
 use sandhog_core::id::{Kind, PluginName, QueueName};
@@ -21,6 +22,8 @@ pub(crate) struct Room {
     // Taken in `drop`.
     held: Option<Held>,
     since: Instant,
+    /// The part of that which its run needed by itself, once it has ended.
+    needed: Option<Duration>,
     next: Option<oneshot::Sender<Held>>,
 }
 
@@ -37,12 +40,17 @@ pub(crate) type Inheritance = oneshot::Receiver<Held>;
 
 impl Room {
     fn new(held: Held) -> Self {
-        Self { held: Some(held), since: Instant::now(), next: None }
+        Self { held: Some(held), since: Instant::now(), needed: None, next: None }
     }
 
     /// How many runs the tenant has room for taken, this one included.
     pub(crate) fn runs(&self) -> u32 {
         self.held.as_ref().map_or(0, |held| held.tenant.used())
+    }
+
+    /// Says how long its run, which has ended, would have taken with a processor to itself.
+    pub(crate) fn was_needed_for(&mut self, time: Duration) {
+        self.needed = Some(time);
     }
 
     /// Has the room passed on when it is given back. If nobody waits for it by then, it goes to whom it would go otherwise.
@@ -78,7 +86,8 @@ impl Drop for Room {
     fn drop(&mut self) {
         let Some(held) = self.held.take() else { return };
         if let Some((_, _, Some(plugin))) = &held.permits {
-            plugin.gate().count_end(self.since.elapsed());
+            let held = self.since.elapsed();
+            plugin.gate().count_end(held, self.needed.unwrap_or(held));
         }
         if let Some(next) = self.next.take() {
             // Whoever has given up waiting for it leaves it to others.

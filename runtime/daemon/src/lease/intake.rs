@@ -25,7 +25,7 @@ use crate::capacity::permits::{Place, Reservation, Vacancy};
 use crate::catalog::{Current, Plugin, Queue, Tenant};
 use crate::lease::broker_health::{Caller, Outage, Tries};
 use crate::lease::janitor::Upkeep;
-use crate::lease::prefetch::{Ahead, end_of_turn};
+use crate::lease::prefetch::Ahead;
 use crate::lease::suspects::Suspects;
 use crate::run::runner::Runner;
 use crate::run::turn::{self, Turn};
@@ -449,9 +449,8 @@ impl<R: Runner> Intake<R> {
 
     /// Starts jobs. One task sees all of them through: whatever ends meanwhile is looked at in one go.
     fn start(&self, turns: impl IntoIterator<Item = Turn<R::Plugin>>) {
-        let until = end_of_turn(self.workshop.ambient.mono());
         let turns: FuturesUnordered<_> =
-            turns.into_iter().map(|turn| turn::take(Arc::clone(&self.workshop), turn, until)).collect();
+            turns.into_iter().map(|turn| turn::take(Arc::clone(&self.workshop), turn)).collect();
         if !turns.is_empty() {
             tokio::spawn(turns.collect::<()>());
         }

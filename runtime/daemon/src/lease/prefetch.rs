@@ -5,7 +5,8 @@
 //! something runs longer than what ran before, the job goes back, and another daemon may have it.
 //!
 //! Where tenants wait in line for seats, one that gets a seat has a turn: it runs as many jobs in it, one after the other,
-//! as end in [`TURN`]. So the broker's calls carry several jobs, and a turn takes about as long for each tenant.
+//! as need [`TURN`] by themselves. So the broker's calls carry several jobs, and a turn takes about as much for each tenant.
+//! How long they hold their room says little of that: the more runs share the processors, the longer each takes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,15 +26,15 @@ const AHEAD: Duration = Duration::from_millis(1);
 /// Over how long it is counted how many end. Jobs that began together may well end together, and the next ones don't.
 const LATELY: Duration = Duration::from_millis(20);
 
-/// How long it waits at most.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long it waits at most; in a turn, how long it waits at most for the job right before it.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long it waits at most if it had room when it was asked for: its seat was given to others, as the broker took long.
 /// It is the next in line for one.
 const PATIENCE_WITHOUT_SEAT: Duration = Duration::from_secs(30);
 
-/// How long a turn lasts at most, about.
-pub(crate) const TURN: Duration = Duration::from_millis(20);
+/// The time that the jobs of a turn need at most, about, if nothing else wants the processors.
+const TURN: Duration = Duration::from_millis(20);
 
 /// Jobs that one seat runs in a turn at most.
 const TURN_JOBS_MAX: u32 = 16;
@@ -51,11 +52,13 @@ struct Pace {
     lately: f64,
     /// The seconds for which these held their room.
     held: f64,
+    /// The seconds that these needed by themselves.
+    needed: f64,
 }
 
 impl Pace {
     fn new(now: Mono, ended: Ends) -> Self {
-        Self { counted_at: now, ended, lately: 0.0, held: 0.0 }
+        Self { counted_at: now, ended, lately: 0.0, held: 0.0, needed: 0.0 }
     }
 
     /// Takes in how many have ended in all. Those of some time ago count for less the longer ago it is.
@@ -63,12 +66,14 @@ impl Pace {
         let since = now.since_origin().saturating_sub(self.counted_at.since_origin());
         let fresh = ended.count.saturating_sub(self.ended.count);
         let held = ended.held.saturating_sub(self.ended.held);
+        let needed = ended.needed.saturating_sub(self.ended.needed);
         let kept = LATELY.div_duration_f64(LATELY + since);
         *self = Self {
             counted_at: now,
             ended,
             lately: (self.lately + fresh as f64) * kept,
             held: (self.held + held.as_secs_f64()) * kept,
+            needed: (self.needed + needed.as_secs_f64()) * kept,
         };
     }
 
@@ -77,13 +82,13 @@ impl Pace {
         (self.lately * AHEAD.div_duration_f64(LATELY)) as u32
     }
 
-    /// How many jobs one seat runs in a turn: one, unless they end quickly.
+    /// How many jobs one seat runs in a turn: one, unless they need little, and come to their end before those behind them
+    /// have waited too long.
     fn turn(&self) -> u32 {
-        if self.lately < EVIDENCE_MIN {
+        if self.lately < EVIDENCE_MIN || self.held > PATIENCE.as_secs_f64() / 2.0 * self.lately {
             return 1;
         }
-        let each = self.held / self.lately;
-        ((TURN.as_secs_f64() / each) as u32).clamp(1, TURN_JOBS_MAX)
+        ((TURN.as_secs_f64() * self.lately / self.needed) as u32).clamp(1, TURN_JOBS_MAX)
     }
 }
 
@@ -180,11 +185,6 @@ impl<P> Ahead<P> {
     }
 }
 
-/// How long a job that was leased for a turn waits at most for those before it.
-pub(crate) fn end_of_turn(now: Mono) -> Mono {
-    now.after(PATIENCE)
-}
-
 /// Whether a queue's jobs may be leased without room of their own.
 fn may_wait<P>(tenant: &Tenant<P>, queue: &Queue) -> bool {
     // The jobs of a plugin that has less room than others would stand in the others' way.
@@ -204,7 +204,8 @@ mod tests {
     use crate::capacity::permits::tests::tenant;
 
     fn ends(count: u64, each: Duration) -> Ends {
-        Ends { count, held: each * u32::try_from(count).expect("few") }
+        let held = each * u32::try_from(count).expect("few");
+        Ends { count, held, needed: held }
     }
 
     /// What a pace comes to if so many end at once, so often and so long after each other.
@@ -258,6 +259,18 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_is_as_long_however_many_share_the_processors_unless_those_behind_would_wait_too_long() {
+        let turn = |held| {
+            let mut pace = Pace::new(Mono::from_origin(Duration::ZERO), Ends::default());
+            let each = Duration::from_millis(2);
+            pace.count(Mono::from_origin(Duration::from_millis(100)), Ends { held, ..ends(3, each) });
+            pace.turn()
+        };
+        let millis = Duration::from_millis;
+        assert_eq!([millis(6), millis(30), millis(74), millis(76)].map(turn), [10, 10, 10, 1]);
+    }
+
+    #[test]
     fn nothing_goes_ahead_of_a_plugin_with_less_room_that_shares_the_queue() {
         let id = TenantId::parse("acme").expect("a name");
         let mut tenant = tenant(&id);
@@ -269,7 +282,7 @@ mod tests {
         let at = |millis| Mono::from_origin(Duration::from_millis(millis));
         ahead.count(&tenant.queues, at(0));
         for queue in &tenant.queues {
-            (0..100).for_each(|_| queue.gates[0].1.count_end(Duration::ZERO));
+            (0..100).for_each(|_| queue.gates[0].1.count_end(Duration::ZERO, Duration::ZERO));
         }
         ahead.count(&tenant.queues, at(10));
         let more: Vec<u32> = tenant.queues.iter().map(|queue| ahead.more(&tenant, queue)).collect();

@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::poll;
 use sandhog_broker::{Broker, Settle};
@@ -21,10 +22,12 @@ use tokio::sync::{mpsc, oneshot};
 use crate::capacity::permits::Room;
 use crate::clock::Ambient;
 use crate::lease::broker_health::{Caller, Outage, Tries};
-use crate::lease::prefetch::TURN;
 
 /// Settlements that one call carries at most.
 const BATCH_MAX: usize = 256;
+
+/// How long the settlements of a turn wait for its last one at most.
+const TURN_MAX: Duration = Duration::from_millis(250);
 
 /// With fewer runs of a tenant under way than this, those that have ended leave at once.
 const FEW: u32 = 16;
@@ -159,9 +162,9 @@ async fn work_off(
     }
 }
 
-/// Waits for the settlement that a turn ends with, or for as many as one call carries.
+/// Waits for the settlement that a turn ends with, or for as many as one call carries, and not for long.
 async fn fill_up(batch: &mut Vec<Sent>, waiting: &mut mpsc::UnboundedReceiver<Sent>, ambient: &Ambient) {
-    let mut turn_over = pin!(ambient.reached(Some(ambient.mono().after(TURN))));
+    let mut overdue = pin!(ambient.reached(Some(ambient.mono().after(TURN_MAX))));
     while batch.len() < BATCH_MAX {
         let known = batch.len();
         tokio::select! {
@@ -171,7 +174,7 @@ async fn fill_up(batch: &mut Vec<Sent>, waiting: &mut mpsc::UnboundedReceiver<Se
                     return;
                 }
             }
-            () = &mut turn_over => return,
+            () = &mut overdue => return,
         }
     }
 }
@@ -187,7 +190,6 @@ fn answer(replies: Vec<oneshot::Sender<Answer>>, answers: impl Iterator<Item = A
 mod tests {
     use super::*;
     use std::num::NonZeroU32;
-    use std::time::Duration;
 
     use futures::FutureExt;
     use sandhog_broker::SystemClock;
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn settlements_of_a_turn_wait_for_its_last_one_and_no_longer_than_a_turn() {
+    async fn settlements_of_a_turn_wait_for_its_last_one_and_not_for_long() {
         let (queue, mut waiting) = mpsc::unbounded_channel();
         let mut batch = vec![sent(true)];
         for is_followed in [true, true, false] {

@@ -9,10 +9,10 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_core::reason::Reason;
-use sandhog_core::time::Mono;
 
 use crate::capacity::permits::Room;
 use crate::lease::intake::NO_ROOM_REST;
+use crate::lease::prefetch::PATIENCE;
 use crate::run::runner::Runner;
 use crate::run::worker::{Ticket, Workshop};
 use crate::shutdown::Phase;
@@ -36,9 +36,9 @@ impl<P> Turn<P> {
     }
 }
 
-/// Sees the jobs of a turn through. Those that haven't started by `until`, because one runs longer than expected, go
-/// back, and others may have them at once.
-pub(crate) async fn take<R: Runner>(workshop: Arc<Workshop<R>>, turn: Turn<R::Plugin>, until: Mono) {
+/// Sees the jobs of a turn through. If one runs longer than expected, those behind it go back, and others may have them at
+/// once.
+pub(crate) async fn take<R: Runner>(workshop: Arc<Workshop<R>>, turn: Turn<R::Plugin>) {
     let Turn { first, mut room, mut rest } = turn;
     if rest.is_empty() {
         return attempt(&workshop, first, room).await;
@@ -47,7 +47,8 @@ pub(crate) async fn take<R: Runner>(workshop: Arc<Workshop<R>>, turn: Turn<R::Pl
     let mut under_way = FuturesUnordered::new();
     under_way.push(attempt(&workshop, first, room));
     let mut draining = std::pin::pin!(workshop.phase.reached(Phase::Draining));
-    let mut overdue = std::pin::pin!(workshop.ambient.reached(Some(until)));
+    let patience = || workshop.ambient.reached(Some(workshop.ambient.mono().after(PATIENCE)));
+    let mut overdue = std::pin::pin!(patience());
     let refused = loop {
         tokio::select! {
             biased;
@@ -62,6 +63,7 @@ pub(crate) async fn take<R: Runner>(workshop: Arc<Workshop<R>>, turn: Turn<R::Pl
                     freed = room.pass_on();
                 }
                 under_way.push(attempt(&workshop, next, room));
+                overdue.set(patience());
                 if rest.is_empty() {
                     break None;
                 }

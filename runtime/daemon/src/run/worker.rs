@@ -246,6 +246,9 @@ impl<R: Runner> Course<'_, R> {
 
     fn exited(&mut self, report: Report, name: &PluginName) -> Event {
         let (tenant, job, usage) = (&self.workshop.tenant, self.job.id, report.usage);
+        if let Some(room) = &mut self.room {
+            room.was_needed_for(report.needed());
+        }
         let (fuel, memory, wall, cpu) = (usage.fuel.0, usage.memory_peak.0, usage.wall, usage.cpu);
         match &report.outcome {
             Outcome::Returned { .. } => {

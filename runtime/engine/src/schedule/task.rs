@@ -57,6 +57,7 @@ pub(crate) struct Task<T> {
     pub(super) claim: Claim,
     state: AtomicU8,
     urgent: AtomicBool,
+    slept: AtomicBool,
     cpu: AtomicU64,
     slot: Mutex<Slot<T>>,
     /// Who awaits the end.
@@ -83,6 +84,7 @@ impl<T: Send + 'static> Task<T> {
             claim,
             state: AtomicU8::new(QUEUED),
             urgent: AtomicBool::new(false),
+            slept: AtomicBool::new(false),
             cpu: AtomicU64::new(0),
             slot: Mutex::new(Slot::Going(future)),
             end: AtomicWaker::new(),
@@ -98,6 +100,11 @@ impl<T: Send + 'static> Task<T> {
     /// The CPU time of all its turns.
     pub(crate) fn cpu(&self) -> Duration {
         Duration::from_nanos(self.cpu.load(Ordering::Acquire))
+    }
+
+    /// Whether it has slept so far, until it was woken. Giving way to others is no sleep.
+    pub(crate) fn has_slept(&self) -> bool {
+        self.slept.load(Ordering::Acquire)
     }
 
     /// Whether it has ended.
@@ -141,7 +148,10 @@ impl<T: Send + 'static> Task<T> {
 
     fn after_pending(&self) -> Turn {
         match self.state.compare_exchange(RUNNING, ASLEEP, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Turn::Asleep,
+            Ok(_) => {
+                self.slept.store(true, Ordering::Release);
+                Turn::Asleep
+            }
             Err(_) => {
                 self.state.store(QUEUED, Ordering::Release);
                 Turn::Again
