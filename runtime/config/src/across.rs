@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
-use sandhog_core::grants::Grants;
+use sandhog_core::grants::{EnvValue, GrantCaps, Grants};
 use sandhog_core::id::{Kind, PluginName, TenantId};
 use sandhog_core::quota::{QueueBounds, StateCaps, StateQuota};
 use sandhog_core::secret::Secret;
@@ -16,7 +16,7 @@ use sandhog_core::secret::Secret;
 use super::daemon::{Daemon, TENANT_MEMORY, TenantDraft};
 use super::fields::{File, nearest};
 use super::plugin::PluginDraft;
-use super::reference::{Follow, Outside, Reference};
+use super::reference::{Follow, Outside};
 use super::units::time;
 use super::{Plugin, Tenant};
 use crate::regular_file;
@@ -211,6 +211,7 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
         encryption: draft.encryption.clone(),
         compile: draft.compile,
         missing_grants: draft.missing_grants,
+        grants: draft.grants.clone(),
         state: draft.state,
         fuel: draft.fuel,
         queue: draft.queue,
@@ -268,6 +269,7 @@ impl<'c> Plugins<'c> {
         narrower.limits(&draft.limits, &self.daemon.limits.narrow(&tenant.limits));
         narrower.compile(&draft.compile, &self.daemon.compile.narrow(&tenant.compile));
         narrower.state(&draft.state, &self.daemon.state.narrow(&tenant.state));
+        self.within_caps(file, &draft, &tenant.grants);
         if let Some(concurrency) = draft.concurrency {
             at_most(file, "limits.concurrency", concurrency.get(), FLEET_CONCURRENCY_MAX);
         }
@@ -296,6 +298,41 @@ impl<'c> Plugins<'c> {
             smoke: draft.smoke,
             canary: draft.canary,
         })
+    }
+
+    /// What is granted is within what the tenant may be granted.
+    fn within_caps(&self, file: &File, draft: &PluginDraft, caps: &GrantCaps) {
+        let above = format!("tenants.{}.grants", draft.tenant);
+        let refuse = |key: String, problem: String, cap: &str| {
+            let set_by = format!("{above}.{cap} in {}", self.daemon_file.line_of(&format!("{above}.{cap}")));
+            let problem = file.problem(&key, problem).rule(format!("within {set_by}"));
+            file.note(problem.help("remove it, or have whoever runs the daemon allow it there"));
+        };
+        for (n, grant) in draft.dirs.iter().enumerate().filter(|(_, grant)| !caps.allow_dir(grant)) {
+            let problem = format!("{} is more than this tenant may be granted", grant.host.display());
+            refuse(format!("grants.dirs[{n}]"), problem, "dirs");
+        }
+        for (n, grant) in draft.http.iter().enumerate().filter(|(_, grant)| !caps.allow_http(grant)) {
+            let problem = format!("{} is more than this tenant may be granted", grant.to);
+            refuse(format!("grants.http[{n}]"), problem, "http");
+        }
+        for (n, name) in draft.granted.iter().enumerate().filter(|(_, name)| !caps.allow_secret(name)) {
+            let problem = format!("\"{name}\" is more than this tenant may be granted");
+            refuse(format!("grants.secrets[{n}]"), problem, "secrets");
+        }
+        if caps.secrets.is_none() {
+            return;
+        }
+        let of_env = draft.env.iter().filter(|(_, value)| matches!(value, EnvValue::Secret(_)));
+        let of_env = of_env.map(|(name, _)| format!("grants.env.{name}"));
+        let of_secrets = draft.secrets.keys().map(|name| format!("secrets.{name}"));
+        let of_smoke = Some("smoke.payload".to_owned()).filter(|_| file.has("smoke.payload.file"));
+        for key in of_env.chain(of_secrets).chain(of_smoke) {
+            let problem = file.problem(&key, "what is kept elsewhere is not for this file to name");
+            let rule =
+                format!("secrets come from [tenants.{}.secrets], as {above}.secrets is set", draft.tenant);
+            file.note(problem.rule(rule));
+        }
     }
 
     /// Within a tenant, a name and a kind belong to one plugin.
@@ -357,19 +394,23 @@ impl<'c> Plugins<'c> {
             !file.is_spoilt(&format!("secrets.{name}")) && !self.daemon_file.is_spoilt(&of_tenant)
         };
         let granted = draft.granted.iter().enumerate().filter(|(_, name)| unspoilt(name));
+        let may_refer = self.tenants.get(&draft.tenant).is_none_or(|tenant| tenant.grants.secrets.is_none());
         let fetched = granted.filter_map(|(n, name)| {
-            let said = draft.secrets.get(name).or_else(|| of_tenant?.get(name)).cloned();
-            let bare = said.is_none();
-            match said.unwrap_or_else(|| Reference::Env(name.clone())).fetch(self.outside) {
-                Ok(secret) => Some((name.clone(), secret)),
-                Err(cause) => {
-                    let problem = file.problem(&format!("grants.secrets[{n}]"), cause);
+            let own = draft.secrets.get(name).filter(|_| may_refer);
+            let key = format!("grants.secrets[{n}]");
+            match own.or_else(|| of_tenant?.get(name)).map(|reference| reference.fetch(self.outside)) {
+                Some(Ok(secret)) => Some((name.clone(), secret)),
+                Some(Err(cause)) => {
+                    file.note(file.problem(&key, cause));
+                    None
+                }
+                None => {
+                    let problem = file.problem(&key, format!("nothing says where \"{name}\" is kept"));
                     let (tenant, above) = (&draft.tenant, self.daemon_file.name().display());
-                    let kept =
-                        format!("set it, or say where the secret is kept: {name} = {{ file = \"path\" }}");
-                    let kept =
-                        format!("{kept} under [secrets] here, or [tenants.{tenant}.secrets] in {above}");
-                    file.note(if bare { problem.help(kept) } else { problem });
+                    let here = if may_refer { "[secrets] here, or " } else { "" };
+                    let of_tenant = format!("[tenants.{tenant}.secrets] in {above}");
+                    let add = format!("add {name} = {{ env = \"{name}\" }} or {{ file = \"path\" }} under");
+                    file.note(problem.help(format!("{add} {here}{of_tenant}")));
                     None
                 }
             }

@@ -10,6 +10,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
+use sandhog_core::grants::{Access, DirCap, GrantCaps};
 use sandhog_core::id::TenantId;
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateCaps, StateQuota};
@@ -22,7 +23,7 @@ use super::own::{self, OwnBroker};
 use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, no_choice};
-use super::{Broker, Deploy, Engine, Lease, MissingGrants, deploy};
+use super::{Broker, Deploy, Engine, Lease, MissingGrants, deploy, plugin};
 use crate::regular_file;
 use crate::signer::Signer;
 
@@ -60,6 +61,7 @@ pub(super) struct TenantDraft {
     pub(super) fuel: FuelQuota,
     pub(super) queue: QueueBounds,
     pub(super) keep_max: KeepMax,
+    pub(super) grants: GrantCaps,
     pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) broker: Option<OwnBroker>,
     pub(super) encryption: Option<Keyring>,
@@ -79,6 +81,7 @@ impl Default for TenantDraft {
             fuel: FuelQuota::default(),
             queue: QUEUE,
             keep_max: KeepMax::default(),
+            grants: GrantCaps::default(),
             secrets: BTreeMap::new(),
             broker: None,
             encryption: None,
@@ -436,6 +439,7 @@ fn tenant(
             fuel: fields.table("fuel", fuel_quota),
             queue,
             keep_max,
+            grants: fields.table("grants", grant_caps),
             secrets: secrets(fields),
             broker: fields
                 .entry("broker")
@@ -481,6 +485,34 @@ fn queue(fields: &mut Fields<'_>) -> (QueueBounds, KeepMax) {
     let keep_max =
         KeepMax { done: fields.or("keep_done", kept.done), dead: fields.or("keep_dead", kept.dead) };
     (bounds, keep_max)
+}
+
+/// Reads a tenant's table `grants`.
+fn grant_caps(fields: &mut Fields<'_>) -> GrantCaps {
+    let is_there = |fields: &Fields<'_>, key: &str| fields.file.has(&fields.path_of(key));
+    let (dirs, http, secrets) = (dir_caps(fields), plugin::http(fields), plugin::granted(fields));
+    GrantCaps {
+        dirs: is_there(fields, "dirs").then_some(dirs),
+        http: is_there(fields, "http").then_some(http),
+        secrets: is_there(fields, "secrets").then(|| secrets.into_iter().collect()),
+    }
+}
+
+/// Directories of the host, each as a text or, if what lies there may be changed, as a table.
+fn dir_caps(fields: &mut Fields<'_>) -> Vec<DirCap> {
+    let entries = fields.list("dirs").into_iter();
+    let read = |entry: Entry<'_>| {
+        let file = entry.file();
+        let (host, access) = match &entry.value {
+            DeValue::Table(_) => entry.table(|fields| {
+                let host = fields.required::<PathBuf>("host", "\"/srv/acme\"");
+                (host, fields.or("access", Access::Read))
+            }),
+            _ => (entry.read::<PathBuf>(), Access::Read),
+        };
+        Some(DirCap { host: plugin::whole_path(&file.resolve(&host?)), access })
+    };
+    entries.filter_map(read).collect()
 }
 
 /// Reads a table `secrets`: where each comes from.

@@ -38,7 +38,7 @@ use std::time::Duration;
 use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::canary;
 use sandhog_core::compile::{CompileBudget, CompileCaps};
-use sandhog_core::grants::Grants;
+use sandhog_core::grants::{GrantCaps, Grants};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
@@ -186,6 +186,8 @@ pub struct Tenant {
     pub keep_max: KeepMax,
     /// What becomes of a plugin whose component asks for more than its TOML grants.
     pub missing_grants: MissingGrants,
+    /// What its plugins may be granted at most.
+    pub grants: GrantCaps,
 }
 
 /// What becomes of a plugin whose component asks for more than its TOML grants. Many components import all of WASI
@@ -322,7 +324,7 @@ pub fn load_plugin_file(path: &Path) -> Result<PluginFile, Problems> {
     let outside = Outside { env: &from_environment, follow: Follow::BrokerAlone };
     let text = text_of(path).map_err(|problem| Problems::one(Problem::of_file(path, problem)))?;
     let file = File::new(path.to_owned(), &text);
-    let draft = file.read(|fields| plugin::read(fields, outside)).flatten();
+    let draft = file.read(|fields| plugin::read(fields, outside, |_| true)).flatten();
     match Problems::some(file.into_problems(), path) {
         Some(problems) => Err(problems),
         None => Ok(draft.expect("whatever kept it from being read was noted").into_plugin_file()),
@@ -361,7 +363,8 @@ fn load_from(path: &Path, outside: Outside<'_>, before: Option<&Config>) -> Resu
         match text_of(&path) {
             Ok(text) => {
                 let file = File::new(path, &text);
-                match file.read(|fields| plugin::read(fields, outside)).flatten() {
+                let may_refer = |tenant: &TenantId| may_refer(daemon.as_ref(), tenant);
+                match file.read(|fields| plugin::read(fields, outside, may_refer)).flatten() {
                     Some(draft) => drafts.push((file, draft)),
                     None => broken.push(BrokenFile::new(file, None)),
                 }
@@ -383,6 +386,12 @@ fn load_from(path: &Path, outside: Outside<'_>, before: Option<&Config>) -> Resu
             Err(Problems::some(problems, path).expect("whatever kept it from being read was noted"))
         }
     }
+}
+
+/// Whether a tenant's plugin files may say where secrets and samples are kept.
+fn may_refer(daemon: Option<&daemon::Daemon>, tenant: &TenantId) -> bool {
+    let terms = daemon.and_then(|daemon| daemon.tenants.get(tenant));
+    terms.is_none_or(|terms| terms.grants.secrets.is_none())
 }
 
 impl BrokenFile {
@@ -419,7 +428,7 @@ fn assemble(
         }
     }
     broken.sort_by(|a, b| a.file.cmp(&b.file));
-    for plugin in staying(&plugins, broken, before) {
+    for plugin in staying(&plugins, broken, &tenants, before) {
         // The plugins name the tenants, if the daemon's file doesn't.
         let terms = before.and_then(|before| before.tenants.get(&plugin.tenant));
         if let (true, Some(terms)) = (daemon.tenants.is_empty(), terms) {
@@ -446,8 +455,18 @@ fn assemble(
 }
 
 /// The plugins of before whose files are wrong now. Each broken file gets to know which plugin it has: that one, or the one
-/// that it names itself; none if another file has that.
-fn staying(right: &[Plugin], broken: &mut [BrokenFile], before: Option<&Config>) -> Vec<Plugin> {
+/// that it names itself; none if another file has that. If a tenant may be granted something else than before, its plugins
+/// don't stay: they may have more than that.
+fn staying(
+    right: &[Plugin],
+    broken: &mut [BrokenFile],
+    tenants: &BTreeMap<TenantId, Tenant>,
+    before: Option<&Config>,
+) -> Vec<Plugin> {
+    let caps_before = |tenant: &TenantId| Some(&before?.tenants.get(tenant)?.grants);
+    let is_as_before = |tenant: &TenantId| {
+        tenants.get(tenant).is_none_or(|terms| caps_before(tenant).is_none_or(|caps| *caps == terms.grants))
+    };
     let mut taken: BTreeSet<(TenantId, PluginName)> =
         right.iter().map(|plugin| (plugin.tenant.clone(), plugin.name.clone())).collect();
     let mut stay = Vec::new();
@@ -455,7 +474,7 @@ fn staying(right: &[Plugin], broken: &mut [BrokenFile], before: Option<&Config>)
         let before = before.iter().flat_map(|before| &before.plugins).find(|before| before.file == *file);
         let key = before.map(|before| (before.tenant.clone(), before.name.clone())).or_else(|| plugin.take());
         *plugin = key.filter(|key| taken.insert(key.clone()));
-        stay.extend(before.filter(|_| plugin.is_some()).cloned());
+        stay.extend(before.filter(|before| plugin.is_some() && is_as_before(&before.tenant)).cloned());
     }
     stay
 }

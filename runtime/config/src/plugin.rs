@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sandhog_core::budget::{Bytes, Caps};
 use sandhog_core::canary::Policy;
 use sandhog_core::compile::CompileCaps;
-use sandhog_core::grants::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Private};
+use sandhog_core::grants::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Private, plain};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::quota::StateCaps;
 use sandhog_core::secret::Secret;
@@ -65,9 +65,17 @@ impl PluginDraft {
 
 const QUEUE: &str = "default";
 
-/// Reads a plugin's file; none if something is missing without which it can't be checked any further.
-pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Option<PluginDraft> {
+/// Reads a plugin's file; none if something is missing without which it can't be checked any further. What it refers to is
+/// looked at only if it `may_refer`, as its tenant's terms have it.
+pub(super) fn read(
+    fields: &mut Fields<'_>,
+    outside: Outside<'_>,
+    may_refer: impl FnOnce(&TenantId) -> bool,
+) -> Option<PluginDraft> {
     let head = fields.table("plugin", head);
+    let may_refer = head.as_ref().is_none_or(|head| may_refer(&head.tenant));
+    let follow = if may_refer { outside.follow } else { Follow::BrokerAlone };
+    let outside = Outside { follow, ..outside };
     let (limits, compile, state, payload, concurrency) = fields.table("limits", |fields| {
         let payload = fields.get("payload").map(|Positive(payload)| payload);
         (caps(fields), compile_caps(fields), state_caps(fields), payload, fields.get("concurrency"))
@@ -223,11 +231,17 @@ fn dir(fields: &mut Fields<'_>, seen: &mut BTreeSet<String>) -> Option<DirGrant>
     if !seen.insert(guest.clone()) {
         fields.file.note(fields.file.problem(&path, format!("two directories are granted as \"{guest}\"")));
     }
-    Some(DirGrant { host: fields.file.resolve(&host?), guest, access, quota })
+    Some(DirGrant { host: whole_path(&fields.file.resolve(&host?)), guest, access, quota })
 }
 
-/// The hosts that it may send requests to, each as a text or as a table.
-fn http(fields: &mut Fields<'_>) -> Vec<HttpGrant> {
+/// The absolute path that is meant, without `..`. What is compared with a tenant's ceilings is what is opened.
+pub(super) fn whole_path(path: &Path) -> PathBuf {
+    // Only without a current folder: then a relative path lies in no ceiling, and can't be opened either.
+    plain(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+}
+
+/// The hosts that requests may be sent to, each as a text or as a table.
+pub(super) fn http(fields: &mut Fields<'_>) -> Vec<HttpGrant> {
     let entries = fields.list("http").into_iter();
     entries
         .filter_map(|entry| match &entry.value {
@@ -266,7 +280,8 @@ fn env(fields: &mut Fields<'_>, outside: Outside<'_>) -> Vec<(String, EnvValue)>
         .collect()
 }
 
-fn granted(fields: &mut Fields<'_>) -> Vec<String> {
+/// The names of secrets.
+pub(super) fn granted(fields: &mut Fields<'_>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let entries = fields.list("secrets").into_iter();
     entries

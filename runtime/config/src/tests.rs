@@ -379,8 +379,9 @@ fn a_missing_folder_of_plugins_is_a_problem_only_if_it_was_named() {
 
 #[test]
 fn a_secret_is_shown_nowhere() {
-    let plugin =
-        format!("{PLUGIN}\n[grants]\nsecrets = [\"KEY\", \"TOKEN\"]\n[secrets]\nKEY = \"hunter2\"\n");
+    let plugin = format!(
+        "{PLUGIN}\n[grants]\nsecrets = [\"KEY\", \"TOKEN\"]\n[secrets]\nTOKEN = {{ env = \"TOKEN\" }}\nKEY = \"hunter2\"\n"
+    );
     for daemon in [
         "[broker]\ntype = \"redis\"\nurl = \"http://me:hunter2@host\"",
         "[broker]\ntype = \"redis\"\nurl = redis://me:hunter2@host",
@@ -412,14 +413,19 @@ fn a_secret_is_shown_nowhere() {
 }
 
 #[test]
-fn a_secret_comes_from_the_plugin_or_the_tenant_or_the_environment() {
+fn a_secret_comes_from_the_plugin_or_the_tenant_and_not_from_the_environment_unasked() {
     let grants = format!("{PLUGIN}\n[grants]\nsecrets = [\"KEY\"]\n");
     let of_plugin = format!("{grants}[secrets]\nKEY = {{ file = \"key\" }}\n");
     let of_tenant = "[tenants.acme.secrets]\nKEY = { env = \"KEY_OF_ACME\" }";
-    for (daemon, plugin, value) in
-        [("", &grants, "own name"), (of_tenant, &grants, "tenant"), (of_tenant, &of_plugin, "plugin")]
-    {
-        let site = Site::with_plugin(daemon, plugin).env("KEY", "own name").env("KEY_OF_ACME", "tenant");
+    let told = Site::with_plugin("", &grants).env("KEY", "hunter2").told();
+    for part in [
+        "grants.secrets[0]: nothing says where \"KEY\" is kept",
+        "add KEY = { env = \"KEY\" } or { file = \"path\" } under [secrets] here, or [tenants.acme.secrets] in",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
+    for (daemon, plugin, value) in [(of_tenant, &grants, "tenant"), (of_tenant, &of_plugin, "plugin")] {
+        let site = Site::with_plugin(daemon, plugin).env("KEY_OF_ACME", "tenant");
         fs::write(site.path("plugins.d/key"), "plugin\n").expect("a file");
         let config = site.load().expect("it is right");
         assert_eq!(config.plugins[0].grants.secrets["KEY"].reveal(), value);
@@ -428,11 +434,11 @@ fn a_secret_comes_from_the_plugin_or_the_tenant_or_the_environment() {
 
 #[test]
 fn a_secret_that_can_not_be_had_is_a_problem_unless_only_the_broker_is_wanted() {
-    let plugin = format!("{PLUGIN}\n[grants]\nsecrets = [\"KEY\"]\n");
+    let plugin =
+        format!("{PLUGIN}\n[grants]\nsecrets = [\"KEY\"]\n[secrets]\nKEY = {{ env = \"KEY_OF_A\" }}\n");
     let site = Site::with_plugin("", &plugin);
     let told = site.told();
-    assert!(told.contains("grants.secrets[0]: the environment variable KEY is not set"), "{told}");
-    assert!(told.contains("KEY = { file = \"path\" } under [secrets] here"), "{told}");
+    assert!(told.contains("grants.secrets[0]: the environment variable KEY_OF_A is not set"), "{told}");
     let config =
         load_from(&site.path("sandhog.toml"), Outside { env: &|_| None, follow: Follow::BrokerAlone }, None);
     assert!(config.expect("it is right").plugins[0].grants.secrets.is_empty());
@@ -451,6 +457,75 @@ fn a_grant_is_checked_before_the_daemon_starts() {
     ] {
         assert!(told.contains(part), "{told}");
     }
+}
+
+/// A tenant's ceilings, and grants of a plugin of its, each with what is refused of it.
+#[test]
+fn grants_are_within_what_the_tenant_may_be_granted() {
+    let caps = r#"
+[tenants.acme.grants]
+dirs = [{ host = "data", access = "read-write" }, "/srv/public"]
+http = ["*.acme.example:443"]
+secrets = ["TOKEN"]
+[tenants.acme.secrets]
+TOKEN = { env = "TOKEN_OF_ACME" }
+KEY = { env = "TOKEN_OF_ACME" }
+"#;
+    let more = "is more than this tenant may be granted";
+    let elsewhere = "what is kept elsewhere is not for this file to name";
+    for (terms, problem) in [
+        ("[grants]\ndirs = [{ host = \"../data/a\", guest = \"/a\", access = \"read-write\" }]", None),
+        ("[grants]\ndirs = [{ host = \"/srv/public/a\", guest = \"/a\" }]", None),
+        (
+            "[grants]\ndirs = [{ host = \"/srv/public\", guest = \"/a\", access = \"read-write\" }]",
+            Some(more),
+        ),
+        ("[grants]\ndirs = [{ host = \"../data/../other\", guest = \"/a\" }]", Some(more)),
+        ("[grants]\ndirs = [{ host = \"/srv/public/../acme\", guest = \"/a\" }]", Some(more)),
+        ("[grants]\ndirs = [{ host = \"/\", guest = \"/a\" }]", Some(more)),
+        ("[grants]\nhttp = [\"api.acme.example:443\"]", None),
+        ("[grants]\nhttp = [\"api.globex.example:443\"]", Some(more)),
+        ("[grants]\nhttp = [{ to = \"api.acme.example:443\", private = \"allow\" }]", Some(more)),
+        ("[grants]\nsecrets = [\"TOKEN\"]", None),
+        ("[grants]\nsecrets = [\"KEY\"]", Some(more)),
+        ("[grants]\nsecrets = [\"TOKEN\"]\n[secrets]\nTOKEN = { env = \"REDIS_URL\" }", Some(elsewhere)),
+        ("[grants]\nenv = { A = \"plain\" }", None),
+        ("[grants]\nenv = { A = { env = \"REDIS_URL\" } }", Some(elsewhere)),
+        ("[grants]\nenv = { A = { file = \"/nowhere\" } }", Some(elsewhere)),
+        ("[smoke]\nkind = \"a.run\"\npayload = { file = \"/nowhere\" }", Some(elsewhere)),
+        ("[smoke]\nkind = \"a.run\"\npayload = \"{}\"", None),
+    ] {
+        let site = Site::with_plugin(caps, &format!("{PLUGIN}\n{terms}\n"));
+        let site = site.env("TOKEN_OF_ACME", "its token").env("REDIS_URL", "hunter2");
+        match (site.load(), problem) {
+            (Ok(_), None) => {}
+            (Ok(_), Some(problem)) => panic!("{terms}\nis taken, and should be refused: {problem}"),
+            (Err(problems), None) => panic!("{terms}\n{problems}"),
+            (Err(problems), Some(problem)) => {
+                let told = problems.to_string();
+                assert!(told.contains(problem), "{told}");
+                // What such a file names isn't even looked at.
+                assert!(!told.contains("hunter2") && !told.contains("can't read"), "{told}");
+            }
+        }
+    }
+    let unbound = format!("{PLUGIN}\n[grants]\ndirs = [{{ host = \"/\", guest = \"/a\" }}]\n");
+    assert!(Site::with_plugin("[tenants.acme]\n", &unbound).load().is_ok(), "what isn't said caps nothing");
+}
+
+/// A plugin that is in force goes out of force, if its tenant may not be granted as much any more.
+#[test]
+fn a_plugin_with_more_than_its_tenant_may_be_granted_now_does_not_stay() {
+    let terms = format!("{PLUGIN}\n[grants]\nhttp = [\"api.acme.example:443\"]\n");
+    let site = Site::with_plugin("[tenants.acme]\n", &terms);
+    let before = site.load().expect("it is right");
+    fs::write(site.path("plugins.d/a.toml"), format!("{terms}nonsense")).expect("a file");
+    let stays = site.load_over(Some(&before)).expect("the daemon's file is right");
+    assert_eq!((stays.plugins.len(), stays.broken.len()), (1, 1), "its file is wrong, and nothing else");
+    fs::write(site.path("plugins.d/a.toml"), &terms).expect("a file");
+    fs::write(site.path("sandhog.toml"), "[tenants.acme.grants]\nhttp = []\n").expect("a file");
+    let narrowed = site.load_over(Some(&before)).expect("the daemon's file is right");
+    assert_eq!((narrowed.plugins.len(), narrowed.broken.len()), (0, 1));
 }
 
 #[test]

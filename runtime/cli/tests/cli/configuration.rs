@@ -127,7 +127,8 @@ fn a_broker_that_can_not_be_reached_is_said_so_without_its_password() {
 #[test]
 fn secrets_are_needed_to_run_and_not_to_enqueue_and_are_shown_nowhere() {
     let site = Site::new();
-    site.plugin("echo", "queue = \"q\"\n[grants]\nsecrets = [\"KEY\"]");
+    let secret = "[grants]\nsecrets = [\"KEY\"]\n[secrets]\nKEY = { env = \"KEY\" }";
+    site.plugin("echo", &format!("queue = \"q\"\n{secret}"));
     site.run(&["check"]).fails(64, &["the environment variable KEY is not set"]);
     assert_eq!(site.run(&["enqueue", "echo.run"]).code, 0);
     for arguments in [&["check"][..], &["check", "--json"]] {

@@ -49,7 +49,8 @@ fn known<T>(text: &str, read: impl FnOnce(&mut super::super::fields::Fields<'_>)
     let known = file.known();
     let has_more = |key: &String| known.iter().any(|other| other.starts_with(&format!("{key}.")));
     // A list of tables is a value as well.
-    let leaf = |key: &&String| !has_more(key) || ["grants.dirs", "grants.http"].contains(&key.as_str());
+    let lists = ["grants.dirs", "grants.http", "tenants.*.grants.dirs", "tenants.*.grants.http"];
+    let leaf = |key: &&String| !has_more(key) || lists.contains(&key.as_str());
     known.iter().filter(leaf).map(|key| key.replace('*', "NAME")).collect()
 }
 
@@ -59,17 +60,21 @@ fn documented(heading: &str) -> BTreeSet<String> {
 
 const OUTSIDE: Outside<'static> = Outside { env: &|_| None, follow: Follow::BrokerAlone };
 
+/// A tenant with tables in which there are keys only if they are there.
+const TENANT: &str =
+    "[tenants.acme.broker]\n[tenants.acme.encryption]\n[tenants.acme.grants]\ndirs = [{}]\nhttp = [{}]";
+
 #[test]
 fn every_key_is_on_the_page_and_no_other() {
-    let daemon =
-        known("[tenants.acme.broker]\n[tenants.acme.encryption]", |fields| daemon::read(fields, OUTSIDE));
+    let daemon = known(TENANT, |fields| daemon::read(fields, OUTSIDE));
     // Read for their type alone, a broker's keys are known only where there is a broker.
     let broker = known("[broker]\ntype = \"embedded\"", |fields| daemon::read(fields, OUTSIDE));
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "broker").chain(broker).collect();
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "tenants.NAME").collect();
     assert_eq!(documented("## The daemon's file"), daemon);
-    let plugin =
-        known("[grants]\ndirs = [{}]\nhttp = [{}]", |fields| plugin::read(fields, OUTSIDE).is_some());
+    let plugin = known("[grants]\ndirs = [{}]\nhttp = [{}]", |fields| {
+        plugin::read(fields, OUTSIDE, |_| true).is_some()
+    });
     assert_eq!(documented("## A plugin's file"), plugin);
 }
 

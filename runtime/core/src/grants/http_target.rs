@@ -53,6 +53,20 @@ impl HttpTarget {
     }
 }
 
+impl HttpTarget {
+    /// Whether whatever this covers is covered by `other` as well.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.port == other.port
+            && match (&self.host, &other.host) {
+                (Host::Name(name), Host::AnyLabelOf(rest)) => {
+                    name.split_once('.').is_some_and(|(_, of)| of == rest)
+                }
+                (own, other) => own == other,
+            }
+    }
+}
+
 /// The address that a host of a URL is, if it is one.
 #[must_use]
 pub fn address(host: &str) -> Option<IpAddr> {
@@ -174,6 +188,24 @@ mod tests {
         assert!(target("127.0.0.1:80").covers("127.0.0.1", 80));
         for host in ["127.1", "2130706433", "0x7f000001", "localhost", "[::1]", "::1"] {
             assert!(!target("127.0.0.1:80").covers(host, 80), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_within_another_that_covers_all_that_it_covers() {
+        let is_within = |inner, outer| target(inner).is_within(&target(outer));
+        assert!(is_within("api.acme.example:443", "*.ACME.example.:443"));
+        assert!(is_within("*.acme.example:443", "*.acme.example:443"));
+        assert!(is_within("[0:0::1]:80", "[::1]:80"));
+        for (inner, outer) in [
+            ("*.acme.example:443", "api.acme.example:443"),
+            ("acme.example:443", "*.acme.example:443"),
+            ("a.b.acme.example:443", "*.acme.example:443"),
+            ("*.b.acme.example:443", "*.acme.example:443"),
+            ("api.acme.example:80", "*.acme.example:443"),
+            ("127.0.0.1:80", "127.0.0.2:80"),
+        ] {
+            assert!(!is_within(inner, outer), "{inner} is not within {outer}");
         }
     }
 

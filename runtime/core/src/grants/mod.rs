@@ -1,5 +1,6 @@
 //! What a plugin may reach.
 
+mod caps;
 mod http_target;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use crate::budget::Bytes;
 use crate::secret::Secret;
 
+pub use caps::{DirCap, GrantCaps, plain};
 pub use http_target::{HttpTarget, InvalidTarget, address, undotted};
 
 /// What a plugin may reach. By default nothing.
