@@ -58,7 +58,7 @@ async fn a_tenant_that_demands_signatures_gets_no_other_code_deployed() {
     let config = std::fs::read_to_string(site.config()).expect("it is there");
     site.write("sandhog.toml", format!("{config}\n[tenants.acme]\nsigners = [\"{ann}\"]\n").as_bytes());
     site.plugin("a", &component_of(ECHO, "signed"), &["a.run"], "");
-    site.json(&["plugin", "sign", wasm, "--key", key]);
+    site.json(&["plugin", "sign", wasm, "--plugin", "acme/a", "--key", key]);
     let _daemon = site.daemon();
     still_serves(&site).await;
     let signed = site.standing("a")["revision"].clone();
@@ -70,7 +70,7 @@ async fn a_tenant_that_demands_signatures_gets_no_other_code_deployed() {
     assert_eq!((&standing["state"], &standing["revision"]), (&Value::from("failed"), &signed));
     still_serves(&site).await;
 
-    site.json(&["plugin", "sign", wasm, "--key", key]);
+    site.json(&["plugin", "sign", wasm, "--plugin", "acme/a", "--key", key]);
     let (code, said) = reload(&site);
     assert_eq!(code, Some(0), "{said}");
     assert_ne!(site.standing("a")["revision"], signed);

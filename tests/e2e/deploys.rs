@@ -428,15 +428,29 @@ async fn of_a_tenant_with_signers_only_signed_components_come_into_force_or_back
     let text = fs::read_to_string(site.config()).expect("it is there");
     let text = format!("{text}\n[tenants.acme]\nsigners = [\"{signer}\"]\n");
     site.write("sandhog.toml", text.as_bytes());
-    let sign = || site.json(&["plugin", "sign", &path("plugins.d/a.wasm"), "--key", &path("key.pem")]);
+    let sign = || {
+        let (wasm, key) = (path("plugins.d/a.wasm"), path("key.pem"));
+        site.json(&["plugin", "sign", &wasm, "--plugin", "acme/a", "--key", &key])
+    };
     site.plugin("a", &echo("1"), &["a.run"], "");
     sign();
+    let first = fs::read(path("plugins.d/a.wasm.sig")).expect("it is there");
     let _daemon = site.daemon();
     site.component("a", &echo("2"));
     let (code, outcome) = reload(&site);
     let message = outcome["changes"][0]["message"].as_str().unwrap_or_default().to_owned();
     assert!(code == Some(1) && message.contains("can't be trusted"), "{outcome}");
     assert_eq!(site.standing("a")["revision"], revision(&echo("1")));
+    sign();
+    deployed(&site, "a", &echo("2"));
+    // Whoever may write the files puts the first one back, with its signature.
+    site.write("plugins.d/a.wasm.sig", &first);
+    site.component("a", &echo("1"));
+    let (code, outcome) = reload(&site);
+    let message = outcome["changes"][0]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(code == Some(1) && message.contains("is taken back by `sandhog plugin rollback`"), "{outcome}");
+    assert_eq!(site.standing("a")["revision"], revision(&echo("2")));
+    site.component("a", &echo("2"));
     sign();
     deployed(&site, "a", &echo("2"));
     // The signature of the first is not beside the component any more, but it was kept.

@@ -43,6 +43,19 @@ pub(crate) fn parse_past(text: &str) -> Result<Timestamp, String> {
         .map_err(|problem| format!("{problem}; or a day such as 2026-11-24, or how long ago such as 90m"))
 }
 
+/// Reads a point in the future: as RFC 3339 writes it, or how long it is until then.
+///
+/// # Errors
+/// If the text is none.
+pub(crate) fn parse_until(text: &str) -> Result<Timestamp, String> {
+    match parse_time(text) {
+        Ok(length) => Ok(Ambient::system().now().after(length)),
+        Err(_) => {
+            parse_at(text).map_err(|problem| format!("{problem}; or how long it is until then, such as 90d"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +77,14 @@ mod tests {
             let problem = parse_at(text).expect_err(text);
             assert!(problem.contains(told), "{problem}");
         }
+    }
+
+    #[test]
+    fn a_point_in_the_future_may_be_a_length_of_time() {
+        assert_eq!(parse_until("2026-11-24T00:00:00Z"), Ok(Timestamp::from_millis(1_795_478_400_000)));
+        let hour = parse_until("1h").expect("a length").since(Ambient::system().now());
+        assert!(hour.as_secs().abs_diff(3600) < 60);
+        assert!(parse_until("tomorrow").is_err_and(|told| told.contains("90d")));
     }
 
     #[test]

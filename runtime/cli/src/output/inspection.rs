@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use sandhog_api::Time;
 use sandhog_config::Signer;
-use sandhog_core::id::{Revision, TenantId};
+use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_core::text;
-use sandhog_daemon::deploy::signatures::SignatureFile;
+use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::deploy::signatures::{Demand, Newness, SignatureFile};
 use sandhog_engine::{Inspection, Want};
 use serde::Serialize;
 
@@ -48,6 +50,12 @@ pub struct ImportDocument {
 pub struct SignatureDocument {
     /// The public key, if there is a signature beside it and it is right.
     pub signer: Option<String>,
+    /// For which plugin of which tenant, as `TENANT/PLUGIN`.
+    pub plugin: Option<String>,
+    /// The number that rises from one component of the plugin to the next.
+    pub number: Option<u64>,
+    /// From when on it isn't deployed anew.
+    pub expires: Option<Time>,
     /// What is wrong with the signature that is there.
     pub problem: Option<String>,
     /// Whether the tenant that was named takes it.
@@ -74,14 +82,34 @@ impl SignatureDocument {
             Err(unreadable) => {
                 let problem = Some(unreadable.to_string());
                 let refusal = trust.and_then(|_| problem.clone());
-                return Self { signer: None, problem, trusted: trust.map(|_| false), refusal };
+                let trusted = trust.map(|_| false);
+                return Self {
+                    signer: None,
+                    plugin: None,
+                    number: None,
+                    expires: None,
+                    problem,
+                    trusted,
+                    refusal,
+                };
             }
         };
-        let signer = file.signer(revision);
-        let taken = trust.map(|trust| file.check(revision, &trust.signers));
+        let signed = file.statement(revision);
+        let problem = signed.as_ref().err().map(ToString::to_string);
+        let (signer, statement) = signed.ok().flatten().unzip();
+        let taken = trust.map(|Trust { tenant, signers }| {
+            // Whatever the plugin is called: a tenant has several.
+            let unsigned = PluginName::parse("NAME").expect("a name");
+            let plugin = statement.as_ref().map_or(&unsigned, |statement| &statement.plugin);
+            let is_new = Some(Newness { latest: None, now: Ambient::system().now() });
+            file.check(&Demand { signers, tenant, plugin, revision, is_new })
+        });
         Self {
-            problem: signer.as_ref().err().map(ToString::to_string),
-            signer: signer.ok().flatten().map(|signer| signer.to_string()),
+            problem,
+            signer: signer.map(|signer| signer.to_string()),
+            plugin: statement.as_ref().map(|statement| format!("{}/{}", statement.tenant, statement.plugin)),
+            number: statement.as_ref().map(|statement| statement.number),
+            expires: statement.and_then(|statement| statement.expires).map(Time),
             trusted: taken.as_ref().map(Result::is_ok),
             refusal: taken.and_then(|taken| taken.err().map(|refusal| refusal.to_string())),
         }
@@ -89,7 +117,13 @@ impl SignatureDocument {
 
     fn for_people(&self, paint: Paint) -> String {
         let signer = match (&self.signer, &self.problem) {
-            (Some(signer), _) => signer.clone(),
+            (Some(signer), _) => {
+                let of = self.plugin.as_ref().map(|plugin| format!("\nfor {plugin}"));
+                let number = self.number.map(|number| format!(", number {number}"));
+                let until = self.expires.map(|expires| format!(", until {expires}"));
+                let parts = [of, number, until].into_iter().flatten();
+                parts.fold(signer.clone(), |said, part| said + &part)
+            }
             (None, Some(problem)) => paint.red(&text::block(problem)),
             (None, None) => "nobody".to_owned(),
         };

@@ -22,7 +22,8 @@ fn key(site: &Site, file: &str) -> String {
 }
 
 fn sign(site: &Site, key: &str) {
-    let document = site.json(&["plugin", "sign", "plugins.d/echo.wasm", "--key", key]);
+    let document =
+        site.json(&["plugin", "sign", "plugins.d/echo.wasm", "--plugin", "acme/echo", "--key", key]);
     assert_eq!(document["signature"], "plugins.d/echo.wasm.sig");
 }
 
@@ -31,8 +32,14 @@ const CHECK: [&str; 2] = ["check", "--offline"];
 #[test]
 fn a_tenant_that_names_signers_takes_only_what_they_have_signed() {
     let (site, ann) = site();
-    site.run(&CHECK)
-        .fails(1, &["plugin acme/echo", "is not signed", "sandhog plugin sign plugins.d/echo.wasm --key"]);
+    site.run(&CHECK).fails(
+        1,
+        &[
+            "plugin acme/echo",
+            "is not signed",
+            "sandhog plugin sign plugins.d/echo.wasm --plugin acme/echo --key",
+        ],
+    );
     sign(&site, "ann.pem");
     assert_eq!(site.run(&CHECK).code, 0);
 
@@ -48,24 +55,45 @@ fn a_tenant_that_names_signers_takes_only_what_they_have_signed() {
 }
 
 #[test]
-fn a_signature_of_another_component_is_of_no_use() {
-    let (site, _) = site();
+fn a_signature_of_another_component_or_for_another_plugin_is_of_no_use() {
+    let (site, ann) = site();
     sign(&site, "ann.pem");
-    // Another component, with the signature and the digest of one that was signed.
     let signature = fs::read_to_string(site.path("plugins.d/echo.wasm.sig")).expect("it is there");
     site.write("plugins.d/echo.wasm", &component(TRAP));
-    let digest =
-        site.json(&["plugin", "inspect", "plugins.d/echo.wasm"])["sha256"].as_str().expect("text").to_owned();
-    let claimed: String = signature
-        .lines()
-        .map(|line| {
-            if line.starts_with("sha256") { format!("sha256 = \"{digest}\"\n") } else { format!("{line}\n") }
-        })
-        .collect();
-    site.write("plugins.d/echo.wasm.sig", &claimed);
+    site.run(&CHECK).fails(1, &["plugin acme/echo", "it was changed since it was signed"]);
+    // Bob's, in Ann's name.
+    key(&site, "bob.pem");
+    sign(&site, "bob.pem");
+    let by_bob = fs::read_to_string(site.path("plugins.d/echo.wasm.sig")).expect("it is there");
+    let signed: serde_json::Value = serde_json::from_str(&by_bob).expect("JSON");
+    let bob = signed["signatures"][0]["keyid"].as_str().expect("a text");
+    site.write("plugins.d/echo.wasm.sig", &by_bob.replace(bob, &ann));
     site.run(&CHECK).fails(1, &["plugin acme/echo", "forged or damaged"]);
-    site.write("plugins.d/echo.wasm.sig", "garbage");
-    site.run(&CHECK).fails(1, &["plugin acme/echo", "is not a signature"]);
+    for wrong in ["garbage", &signature.replace("payloadType", "type")] {
+        site.write("plugins.d/echo.wasm.sig", wrong);
+        site.run(&CHECK).fails(1, &["plugin acme/echo", "is not a signature"]);
+    }
+    let of = |plugin: &'static str| {
+        ["plugin", "sign", "plugins.d/echo.wasm", "--plugin", plugin, "--key", "ann.pem"]
+    };
+    for plugin in ["acme/other", "globex/echo"] {
+        site.json(&of(plugin));
+        site.run(&CHECK).fails(1, &["is for plugin", plugin, "and this is acme/echo"]);
+    }
+    site.run(&of("echo")).fails(2, &["TENANT/PLUGIN"]);
+}
+
+#[test]
+fn a_signature_ends_when_it_says() {
+    let (site, _) = site();
+    let sign = |expires: &'static str| {
+        let sign = ["plugin", "sign", "plugins.d/echo.wasm", "--plugin", "acme/echo", "--key", "ann.pem"];
+        site.json(&[&sign[..], &["--expires", expires]].concat())
+    };
+    assert_eq!(sign("2020-01-01T00:00:00Z")["expires"], "2020-01-01T00:00:00Z");
+    site.run(&CHECK).fails(1, &["was right until 2020-01-01T00:00:00Z"]);
+    sign("90d");
+    assert_eq!(site.run(&CHECK).code, 0);
 }
 
 #[test]
@@ -82,6 +110,7 @@ fn inspecting_shows_who_has_signed_and_whether_a_tenant_takes_it() {
         (&document["signature"]["signer"], &document["signature"]["trusted"]),
         (&ann.as_str().into(), &true.into())
     );
+    assert_eq!(document["signature"]["plugin"], "acme/echo");
     site.write("plugins.d/echo.wasm", &component(&format!("{ECHO} nop")));
     let said = site.run(&inspect);
     assert!(said.code == 0 && said.out.contains("it was changed since it was signed"), "{said:?}");
@@ -95,8 +124,9 @@ fn keys_are_kept_from_others_and_never_overwritten() {
     assert_eq!(mode & 0o777, 0o600);
     site.run(&["plugin", "key", "ann.pem"]).fails(1, &["ann.pem is there already"]);
     fs::set_permissions(site.path("ann.pem"), fs::Permissions::from_mode(0o644)).expect("ours");
-    site.run(&["plugin", "sign", "plugins.d/echo.wasm", "--key", "ann.pem"]).fails(1, &["chmod 600"]);
-    site.run(&["plugin", "sign", "plugins.d/echo.wasm", "--key", "none"])
+    site.run(&["plugin", "sign", "plugins.d/echo.wasm", "--plugin", "acme/echo", "--key", "ann.pem"])
+        .fails(1, &["chmod 600"]);
+    site.run(&["plugin", "sign", "plugins.d/echo.wasm", "--plugin", "acme/echo", "--key", "none"])
         .fails(1, &["sandhog plugin key FILE"]);
 }
 

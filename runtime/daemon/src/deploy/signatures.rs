@@ -1,9 +1,11 @@
 //! Who made a component: signatures beside components, and whose of them a tenant takes.
 //!
-//! A signature is a small TOML file beside the component, `x.wasm.sig` for `x.wasm`. It names the key, the digest that
-//! was signed, and has the ed25519 signature of that digest behind a text that says what it is for. A tenant that names
-//! `signers` takes nothing that isn't signed by one of them. What is checked is the digest of the very bytes that are
-//! loaded, so nothing can change in between.
+//! A signature is a small file beside the component, `x.wasm.sig` for `x.wasm`: an envelope of DSSE
+//! (<https://github.com/secure-systems-lab/dsse>) around a [`Statement`], which says for which plugin of which tenant a
+//! component was signed, with a number that rises, and until when. So what was signed for one plugin is no other's, and an
+//! older component can't be put back in the place of a newer one. A tenant that names `signers` takes nothing that isn't
+//! signed by one of them. What is checked is the digest of the very bytes that are loaded, so nothing can change in
+//! between.
 
 use std::fmt;
 use std::fs::File;
@@ -17,14 +19,16 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, EncodePrivateKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use rand::TryRng;
 use rand::rngs::SysRng;
+use sandhog_api::Time;
 use sandhog_config::regular_file;
 use sandhog_config::{InvalidSigner, Signer};
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::Revision;
+use sandhog_core::id::{PluginName, Revision, TenantId};
+use sandhog_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What a signature is for: it can't be taken for one of anything else that the same key signs.
-const DOMAIN: &[u8] = b"sandhog component signature v1\0";
+const PAYLOAD_TYPE: &str = "application/vnd.sandhog.component+json";
 
 /// No signature is larger, nor a key.
 const FILE_MAX: Bytes = Bytes::kib(4);
@@ -32,13 +36,71 @@ const FILE_MAX: Bytes = Bytes::kib(4);
 /// Permissions that let others see: group and everybody.
 const OTHERS_READ: u32 = 0o077;
 
+/// What somebody signs of a component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// For whom.
+    pub tenant: TenantId,
+    /// As which of its plugins.
+    pub plugin: PluginName,
+    /// The digest of the component.
+    pub revision: Revision,
+    /// Higher than that of any component of this plugin before.
+    pub number: u64,
+    /// From when on it isn't deployed any more, if there is such a time.
+    pub expires: Option<Timestamp>,
+}
+
+/// A [`Statement`] as it is written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    tenant: String,
+    plugin: String,
+    sha256: String,
+    number: u64,
+    expires_ms: Option<u64>,
+}
+
 /// The file of a signature.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Signed {
-    signer: String,
-    sha256: String,
-    signature: String,
+struct Envelope {
+    #[serde(rename = "payloadType")]
+    payload_type: String,
+    payload: String,
+    signatures: [EnvelopeSignature; 1],
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EnvelopeSignature {
+    keyid: String,
+    sig: String,
+}
+
+/// A component that is to be deployed, and what its signature is held against.
+#[derive(Debug, Clone)]
+pub struct Demand<'d> {
+    /// Those of whom one must have signed it; none if anything goes.
+    pub signers: &'d [Signer],
+    /// Whose plugin it is.
+    pub tenant: &'d TenantId,
+    /// Which one.
+    pub plugin: &'d PluginName,
+    /// The digest of the component.
+    pub revision: Revision,
+    /// Unless it is in force already.
+    pub is_new: Option<Newness>,
+}
+
+/// What a component that comes into force anew is held against besides.
+#[derive(Debug, Clone, Copy)]
+pub struct Newness {
+    /// The highest number that was signed of this plugin, in another component.
+    pub latest: Option<u64>,
+    /// The time now.
+    pub now: Timestamp,
 }
 
 /// Why a component isn't taken, and what to do.
@@ -47,9 +109,11 @@ pub enum Refusal {
     /// There is no signature.
     #[error(
         "it is not signed: there is no {signature}; let one of its tenant's signers run \
-         `sandhog plugin sign {component} --key KEY`"
+         `sandhog plugin sign {component} --plugin {plugin} --key KEY`"
     )]
     Unsigned {
+        /// The tenant and its plugin.
+        plugin: String,
         /// The component.
         component: PathBuf,
         /// Where its signature would be.
@@ -94,6 +158,40 @@ pub enum Refusal {
         /// Who was said to have signed.
         signer: Signer,
     },
+    /// It is signed for another plugin.
+    #[error(
+        "{signature} is for plugin {signed}, and this is {plugin}; let one of its tenant's signers sign it for this one by \
+         `sandhog plugin sign --plugin {plugin}`"
+    )]
+    ForAnother {
+        /// The signature's file.
+        signature: PathBuf,
+        /// The tenant and its plugin.
+        plugin: String,
+        /// For whom it is signed.
+        signed: String,
+    },
+    /// A later one was deployed already.
+    #[error(
+        "{signature} has number {number}, and one with {latest} was deployed: an older component is taken back by \
+         `sandhog plugin rollback`, or signed anew by `sandhog plugin sign`"
+    )]
+    PutBack {
+        /// The signature's file.
+        signature: PathBuf,
+        /// The number that was signed.
+        number: u64,
+        /// The highest one so far.
+        latest: u64,
+    },
+    /// Its time is over.
+    #[error("{signature} was right until {expired}; sign it anew by `sandhog plugin sign`")]
+    Expired {
+        /// The signature's file.
+        signature: PathBuf,
+        /// Since when it isn't.
+        expired: Time,
+    },
     /// It is signed by somebody whom its tenant doesn't trust.
     #[error(
         "it is signed by {signer}, who is none of its tenant's signers; let one of them sign it, or add this key to \
@@ -120,13 +218,20 @@ impl SignatureFile {
     /// # Errors
     /// If it can't be read.
     pub fn beside(component: &Path) -> Result<Self, Refusal> {
-        let path = signature_path(component);
+        Self::of(component.to_owned(), signature_path(component))
+    }
+
+    /// Reads a component's signature from a file, if there is one.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub fn of(component: PathBuf, path: PathBuf) -> Result<Self, Refusal> {
         let text = match regular_file::read_text(&path, FILE_MAX) {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(cause) => return Err(Refusal::Unreadable { signature: path, cause }),
         };
-        Ok(Self { component: component.to_owned(), path, text })
+        Ok(Self { component, path, text })
     }
 
     /// What is in it, if it is there.
@@ -135,45 +240,91 @@ impl SignatureFile {
         self.text.as_deref()
     }
 
-    /// Holds a component of this digest against what its tenant demands: `signers`, of whom one must have signed it; none
-    /// if anything goes. Says who it was.
+    /// Holds a component against what its tenant demands. Says who has signed it.
     ///
     /// # Errors
-    /// If signers are demanded, and none of them has signed this very component.
-    pub fn check(&self, found: Revision, signers: &[Signer]) -> Result<Option<Signer>, Refusal> {
-        if signers.is_empty() {
+    /// If signers are demanded, and none of them has signed this very component for this plugin; or if it is to come into
+    /// force anew, and a later one was deployed already, or its time is over.
+    pub fn check(&self, demand: &Demand<'_>) -> Result<Option<Signer>, Refusal> {
+        if demand.signers.is_empty() {
             return Ok(None);
         }
-        match self.signer(found)? {
-            Some(signer) if signers.contains(&signer) => Ok(Some(signer)),
-            Some(signer) => Err(Refusal::Stranger { signer }),
-            None => {
-                Err(Refusal::Unsigned { component: self.component.clone(), signature: self.path.clone() })
-            }
+        let plugin = || format!("{}/{}", demand.tenant, demand.plugin);
+        let Some((signer, statement)) = self.statement(demand.revision)? else {
+            let (component, signature) = (self.component.clone(), self.path.clone());
+            return Err(Refusal::Unsigned { plugin: plugin(), component, signature });
+        };
+        if !demand.signers.contains(&signer) {
+            return Err(Refusal::Stranger { signer });
+        }
+        if (&statement.tenant, &statement.plugin) != (demand.tenant, demand.plugin) {
+            let signed = format!("{}/{}", statement.tenant, statement.plugin);
+            return Err(Refusal::ForAnother { signature: self.path.clone(), plugin: plugin(), signed });
+        }
+        let Some(Newness { latest, now }) = demand.is_new else { return Ok(Some(signer)) };
+        if let Some(latest) = latest.filter(|latest| statement.number <= *latest) {
+            let (signature, number) = (self.path.clone(), statement.number);
+            return Err(Refusal::PutBack { signature, number, latest });
+        }
+        match statement.expires.filter(|expires| *expires <= now) {
+            Some(expired) => Err(Refusal::Expired { signature: self.path.clone(), expired: Time(expired) }),
+            None => Ok(Some(signer)),
         }
     }
 
-    /// Who has signed a component of this digest, if anybody has. Whether that matters is for others to say.
+    /// Who has signed a component of this digest, and what they say of it, if anybody has. Whether that matters is for others
+    /// to say.
     ///
     /// # Errors
     /// If there is a signature, and it isn't a right one of this component.
-    pub fn signer(&self, found: Revision) -> Result<Option<Signer>, Refusal> {
+    pub fn statement(&self, found: Revision) -> Result<Option<(Signer, Statement)>, Refusal> {
         let Some(text) = &self.text else { return Ok(None) };
         let signature = || self.path.clone();
         let malformed = |reason: String| Refusal::Malformed { signature: signature(), reason };
-        let signed: Signed = toml::from_str(text).map_err(|error| malformed(error.message().to_owned()))?;
-        let signer: Signer =
-            signed.signer.parse().map_err(|invalid: InvalidSigner| malformed(invalid.to_string()))?;
-        let bytes = BASE64.decode(signed.signature.as_bytes()).ok();
-        let bytes = bytes.and_then(|bytes| Signature::from_slice(&bytes).ok());
-        let bytes = bytes.ok_or_else(|| malformed("`signature` is not 64 bytes in base64".to_owned()))?;
-        if signed.sha256 != found.to_string() {
-            let (signature, found) = (signature(), Box::new(found));
-            return Err(Refusal::Changed { signature, found, signed: signed.sha256 });
+        let envelope: Envelope = serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+        if envelope.payload_type != PAYLOAD_TYPE {
+            return Err(malformed(format!("`payloadType` is not {PAYLOAD_TYPE}")));
         }
-        match signer.key().and_then(|key| key.verify_strict(&message(found), &bytes)) {
-            Ok(()) => Ok(Some(signer)),
-            Err(_) => Err(Refusal::Forged { signature: signature(), signer }),
+        let [EnvelopeSignature { keyid, sig }] = envelope.signatures;
+        let signer: Signer =
+            keyid.parse().map_err(|invalid: InvalidSigner| malformed(invalid.to_string()))?;
+        let bytes = BASE64.decode(sig.as_bytes()).ok();
+        let bytes = bytes.and_then(|bytes| Signature::from_slice(&bytes).ok());
+        let bytes = bytes.ok_or_else(|| malformed("`sig` is not 64 bytes in base64".to_owned()))?;
+        let payload = BASE64.decode(envelope.payload.as_bytes());
+        let payload = payload.map_err(|_| malformed("`payload` is not base64".to_owned()))?;
+        if signer.key().and_then(|key| key.verify_strict(&message(&payload), &bytes)).is_err() {
+            return Err(Refusal::Forged { signature: signature(), signer });
+        }
+        let written: Written =
+            serde_json::from_slice(&payload).map_err(|error| malformed(error.to_string()))?;
+        let statement = Statement::read(&written).map_err(malformed)?;
+        if statement.revision != found {
+            let (signature, found) = (signature(), Box::new(found));
+            return Err(Refusal::Changed { signature, found, signed: written.sha256 });
+        }
+        Ok(Some((signer, statement)))
+    }
+}
+
+impl Statement {
+    fn read(written: &Written) -> Result<Self, String> {
+        Ok(Self {
+            tenant: TenantId::parse(&written.tenant).map_err(|invalid| invalid.to_string())?,
+            plugin: PluginName::parse(&written.plugin).map_err(|invalid| invalid.to_string())?,
+            revision: Revision::parse(&written.sha256).map_err(|invalid| invalid.to_string())?,
+            number: written.number,
+            expires: written.expires_ms.map(Timestamp::from_millis),
+        })
+    }
+
+    fn write(&self) -> Written {
+        Written {
+            tenant: self.tenant.to_string(),
+            plugin: self.plugin.to_string(),
+            sha256: self.revision.to_string(),
+            number: self.number,
+            expires_ms: self.expires.map(Timestamp::as_millis),
         }
     }
 }
@@ -186,8 +337,10 @@ pub fn signature_path(component: &Path) -> PathBuf {
     path.into()
 }
 
-fn message(digest: Revision) -> Vec<u8> {
-    [DOMAIN, digest.as_sha256()].concat()
+/// What is signed: the payload with its type, each behind its length, as DSSE has it.
+fn message(payload: &[u8]) -> Vec<u8> {
+    let head = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len());
+    [head.as_bytes(), payload].concat()
 }
 
 /// A private key, which signs components.
@@ -236,17 +389,19 @@ impl Key {
         Signer::from(&self.0.verifying_key())
     }
 
-    /// Signs a component of this digest, and writes the signature beside it.
+    /// Signs what is said of a component, and writes the signature beside it.
     ///
     /// # Errors
     /// If that can't be written.
-    pub fn sign(&self, component: &Path, digest: Revision) -> io::Result<PathBuf> {
-        let signed = Signed {
-            signer: self.signer().to_string(),
-            sha256: digest.to_string(),
-            signature: BASE64.encode(&self.0.sign(&message(digest)).to_bytes()),
+    pub fn sign(&self, component: &Path, statement: &Statement) -> io::Result<PathBuf> {
+        let payload = serde_json::to_vec(&statement.write())?;
+        let sig = BASE64.encode(&self.0.sign(&message(&payload)).to_bytes());
+        let envelope = Envelope {
+            payload_type: PAYLOAD_TYPE.to_owned(),
+            payload: BASE64.encode(&payload),
+            signatures: [EnvelopeSignature { keyid: self.signer().to_string(), sig }],
         };
-        let text = toml::to_string(&signed).map_err(io::Error::other)?;
+        let text = serde_json::to_string(&envelope)?;
         let path = signature_path(component);
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         // Renamed into place: whoever looks sees the old one or all of the new one.
@@ -283,14 +438,20 @@ mod tests {
         Revision::from_sha256([n; 32])
     }
 
+    fn statement(revision: Revision, number: u64) -> Statement {
+        let (tenant, plugin) =
+            (TenantId::parse("acme").expect("valid"), PluginName::parse("x").expect("valid"));
+        Statement { tenant, plugin, revision, number, expires: None }
+    }
+
     impl Bed {
-        /// A component that Ann has signed.
+        /// A component that Ann has signed, with number 5.
         fn new() -> Self {
             let bed = Self {
                 folder: tempfile::tempdir().expect("a folder"),
                 ann: Key::generate().expect("random"),
             };
-            bed.ann.sign(&bed.component(), REAL).expect("ours");
+            bed.sign(&bed.ann, &statement(REAL, 5));
             bed
         }
 
@@ -298,14 +459,48 @@ mod tests {
             self.folder.path().join("x.wasm")
         }
 
+        fn sign(&self, key: &Key, statement: &Statement) {
+            key.sign(&self.component(), statement).expect("ours");
+        }
+
         fn check(&self, found: Revision, signers: &[Signer]) -> Result<Option<Signer>, Refusal> {
-            SignatureFile::beside(&self.component())?.check(found, signers)
+            self.check_as("acme", "x", found, signers, None)
+        }
+
+        fn check_new(&self, latest: Option<u64>, now: u64) -> Result<Option<Signer>, Refusal> {
+            let is_new = Some(Newness { latest, now: Timestamp::from_millis(now) });
+            self.check_as("acme", "x", REAL, &[self.ann.signer()], is_new)
+        }
+
+        fn check_as(
+            &self,
+            tenant: &str,
+            plugin: &str,
+            revision: Revision,
+            signers: &[Signer],
+            is_new: Option<Newness>,
+        ) -> Result<Option<Signer>, Refusal> {
+            let (tenant, plugin) =
+                (TenantId::parse(tenant).expect("valid"), PluginName::parse(plugin).expect("valid"));
+            let demand = Demand { signers, tenant: &tenant, plugin: &plugin, revision, is_new };
+            SignatureFile::beside(&self.component())?.check(&demand)
         }
 
         fn edit(&self, edit: impl Fn(&str) -> String) {
             let path = signature_path(&self.component());
             let text = fs::read_to_string(&path).expect("it is there");
             fs::write(path, edit(&text)).expect("ours");
+        }
+
+        /// Changes the envelope's payload, and leaves its signature.
+        fn edit_payload(&self, edit: impl Fn(&str) -> String) {
+            self.edit(|text| {
+                let mut envelope: Envelope = serde_json::from_str(text).expect("ours");
+                let payload = BASE64.decode(envelope.payload.as_bytes()).expect("ours");
+                let payload = edit(str::from_utf8(&payload).expect("ours"));
+                envelope.payload = BASE64.encode(payload.as_bytes());
+                serde_json::to_string(&envelope).expect("ours")
+            });
         }
     }
 
@@ -322,14 +517,54 @@ mod tests {
     }
 
     #[test]
+    fn what_is_signed_for_one_plugin_is_no_others() {
+        let bed = Bed::new();
+        let signers = [bed.ann.signer()];
+        for (tenant, plugin) in [("globex", "x"), ("acme", "y")] {
+            let refused = bed.check_as(tenant, plugin, REAL, &signers, None);
+            assert!(matches!(refused, Err(Refusal::ForAnother { .. })), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn an_older_one_can_not_be_put_back_unless_it_is_in_force() {
+        let bed = Bed::new();
+        for (latest, taken) in [(None, true), (Some(4), true), (Some(5), false), (Some(u64::MAX), false)] {
+            match bed.check_new(latest, 0) {
+                Ok(_) => assert!(taken, "{latest:?}"),
+                Err(refusal) => {
+                    assert!(!taken && matches!(refusal, Refusal::PutBack { number: 5, .. }), "{refusal}");
+                }
+            }
+        }
+        assert!(bed.check(REAL, &[bed.ann.signer()]).is_ok(), "whatever came after it");
+    }
+
+    #[test]
+    fn none_is_taken_anew_after_its_time() {
+        let bed = Bed::new();
+        bed.sign(&bed.ann, &Statement { expires: Some(Timestamp::from_millis(9)), ..statement(REAL, 5) });
+        assert!(bed.check_new(None, 8).is_ok());
+        let refusal = bed.check_new(None, 9).expect_err("its time is over");
+        assert!(refusal.to_string().contains("was right until 1970-01-01T00:00:00.009Z"), "{refusal}");
+        assert!(bed.check(REAL, &[bed.ann.signer()]).is_ok(), "what is in force stays");
+    }
+
+    #[test]
     fn a_signature_can_not_be_made_to_fit() {
         let bed = Bed::new();
         let (ann, bob) = (bed.ann.signer(), Key::generate().expect("random"));
-        // It names another digest than was signed.
-        bed.edit(|text| text.replace(&REAL.to_string(), &OTHER.to_string()));
-        assert!(matches!(bed.check(OTHER, &[ann]), Err(Refusal::Forged { .. })));
+        let forged = |edit: &dyn Fn(&str) -> String, found| {
+            bed.sign(&bed.ann, &statement(REAL, 5));
+            bed.edit_payload(edit);
+            let refused = bed.check(found, &[ann]);
+            assert!(matches!(refused, Err(Refusal::Forged { .. })), "{refused:?}");
+        };
+        forged(&|text| text.replace(&REAL.to_string(), &OTHER.to_string()), OTHER);
+        forged(&|text| text.replace("\"number\":5", "\"number\":6"), REAL);
+        forged(&|text| text.replace("acme", "globex"), REAL);
         // Bob signs, and says that it was Ann.
-        bob.sign(&bed.component(), REAL).expect("ours");
+        bed.sign(&bob, &statement(REAL, 5));
         bed.edit(|text| text.replace(&bob.signer().to_string(), &ann.to_string()));
         assert!(matches!(bed.check(REAL, &[ann]), Err(Refusal::Forged { .. })));
     }
@@ -337,11 +572,12 @@ mod tests {
     #[test]
     fn what_else_a_key_has_signed_is_no_signature_of_a_component() {
         let bed = Bed::new();
-        let bare = BASE64.encode(&bed.ann.0.sign(REAL.as_sha256()).to_bytes());
         bed.edit(|text| {
-            let head =
-                text.lines().filter(|line| !line.starts_with("signature")).collect::<Vec<_>>().join("\n");
-            format!("{head}\nsignature = \"{bare}\"\n")
+            let mut envelope: Envelope = serde_json::from_str(text).expect("ours");
+            let payload = BASE64.decode(envelope.payload.as_bytes()).expect("ours");
+            // Without the type, as another envelope would have another.
+            envelope.signatures[0].sig = BASE64.encode(&bed.ann.0.sign(&payload).to_bytes());
+            serde_json::to_string(&envelope).expect("ours")
         });
         assert!(matches!(bed.check(REAL, &[bed.ann.signer()]), Err(Refusal::Forged { .. })));
     }
@@ -355,7 +591,9 @@ mod tests {
             "",
             "garbage",
             &"x".repeat(10_000),
-            &format!("{whole}more = 1\n"),
+            &whole.replace('{', "{\"more\": 1, "),
+            &whole.replace("sandhog.component", "other"),
+            "signer = \"ed25519:\"\nsha256 = \"\"\nsignature = \"\"\n",
             &whole.replace("ed25519", "rsa"),
         ] {
             bed.edit(|_| text.to_owned());

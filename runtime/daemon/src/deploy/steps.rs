@@ -2,7 +2,6 @@
 //! signers, compiled aside and held against the WIT, run once if there is a sample. Each step can end the deploy, and
 //! nothing that runs notices.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use sandhog_config as config;
@@ -15,10 +14,11 @@ use sandhog_engine::{Engine, LoadSpec, Plugin};
 
 use super::error::Error;
 use super::grants;
-use super::history::Origin;
-use super::slot::{Loaded, key};
+use super::history::{Origin, Record};
+use super::slot::{Key, Loaded, key};
 use super::store::Store;
-use crate::deploy::signatures::SignatureFile;
+use crate::clock::Ambient;
+use crate::deploy::signatures::{Demand, Newness, Refusal, SignatureFile};
 
 /// What a tenant's plugins are held to before they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +37,8 @@ impl Demands {
 /// Reads and loads the component that a plugin's TOML names, which may take seconds when it has to be compiled.
 ///
 /// # Errors
-/// If its component can't be read, isn't the pinned one, isn't signed as `signers` demand (see [`SignatureFile::check`]),
-/// or the engine won't have it.
+/// If its component can't be read, isn't the pinned one, isn't signed as `signers` demand (see [`SignatureFile::check`];
+/// what was deployed before isn't known here), or the engine won't have it.
 pub fn load(
     engine: &Engine,
     terms: &config::Plugin,
@@ -46,7 +46,8 @@ pub fn load(
     signers: &[Signer],
 ) -> Result<Arc<Plugin>, Error> {
     let (wasm, revision) = read(terms, compile.component)?;
-    trusted(terms, &terms.component, revision, signers)?;
+    let is_new = Some(Newness { latest: None, now: Ambient::system().now() });
+    trusted(terms, SignatureFile::beside(&terms.component), revision, signers, is_new)?;
     compiled(engine, terms, wasm, compile)
 }
 
@@ -82,21 +83,23 @@ fn read(terms: &config::Plugin, max: Bytes) -> Result<(Vec<u8>, Revision), Error
     }
 }
 
-/// The signature beside a component, if that is one that its tenant takes.
+/// The signature of a component, if that is one that its tenant takes.
 fn trusted(
     terms: &config::Plugin,
-    path: &Path,
-    found: Revision,
+    signature: Result<SignatureFile, Refusal>,
+    revision: Revision,
     signers: &[Signer],
+    is_new: Option<Newness>,
 ) -> Result<SignatureFile, Error> {
-    let signature = SignatureFile::beside(path).and_then(|signature| {
-        signature.check(found, signers)?;
+    let (tenant, plugin) = (&terms.tenant, &terms.name);
+    let signature = signature.and_then(|signature| {
+        signature.check(&Demand { signers, tenant, plugin, revision, is_new })?;
         Ok(signature)
     });
     signature.map_err(|cause| Error::Untrusted {
-        tenant: terms.tenant.clone(),
-        plugin: terms.name.clone(),
-        path: path.to_owned(),
+        tenant: tenant.clone(),
+        plugin: plugin.clone(),
+        path: terms.component.clone(),
         cause: Box::new(cause),
     })
 }
@@ -119,6 +122,23 @@ fn compiled(
     Ok(Arc::new(loaded))
 }
 
+/// The highest number that one of the signers has signed of a plugin, among the revisions of it that are kept, but for one. The
+/// one that was deployed last is always kept.
+fn latest_signed(
+    store: &Store,
+    key: &Key,
+    record: &Record,
+    but: Revision,
+    signers: &[Signer],
+) -> Option<u64> {
+    let others = record.kept().filter(|kept| *kept != but);
+    let number = |kept: Revision| {
+        let (signer, statement) = store.signature(key, kept).ok()?.statement(kept).ok()??;
+        signers.contains(&signer).then_some(statement.number)
+    };
+    others.filter_map(number).max()
+}
+
 /// Loads a plugin from where its code is to come from. What was kept must be signed as the tenant demands it now, by the
 /// signature that was kept with it. Blocks.
 pub(super) fn fetch(
@@ -128,16 +148,24 @@ pub(super) fn fetch(
     origin: Origin,
     demands: &Demands,
 ) -> Result<Loaded<Arc<Plugin>>, Error> {
-    let (wasm, revision, path) = match origin {
+    let key = key(terms);
+    let (wasm, revision, signature) = match origin {
         Origin::File => {
             let (wasm, revision) = read(terms, demands.compile.component)?;
-            (wasm, revision, terms.component.clone())
+            (wasm, revision, SignatureFile::beside(&terms.component))
         }
         Origin::Kept(revision) => {
-            (store.get(revision, demands.compile.component)?, revision, store.copy_of(revision))
+            let wasm = store.get(revision, demands.compile.component)?;
+            (wasm, revision, store.signature(&key, revision))
         }
     };
-    let signature = trusted(terms, &path, revision, &demands.signers)?;
+    let record = store.record(&key);
+    let is_in_force = record.as_ref().is_some_and(|record| record.serving() == revision);
+    let is_new = (origin == Origin::File && !is_in_force).then(|| Newness {
+        latest: record.and_then(|record| latest_signed(store, &key, &record, revision, &demands.signers)),
+        now: Ambient::system().now(),
+    });
+    let signature = trusted(terms, signature, revision, &demands.signers, is_new)?;
     let copy = (!store.has(revision)).then(|| wasm.clone());
     let plugin = compiled(engine, terms, wasm, demands.compile)?;
     if let Some(copy) = copy {
@@ -147,7 +175,7 @@ pub(super) fn fetch(
     if origin == Origin::File
         && let Some(signature) = signature.text()
     {
-        store.put_signature(revision, signature)?;
+        store.put_signature(&key, revision, signature)?;
     }
-    Ok(Loaded::new(&key(terms), revision, plugin))
+    Ok(Loaded::new(&key, revision, plugin))
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! deploys/
-//!   components/<sha256>.wasm   a copy of each kept revision, with its signature; it is hashed again when it is read
+//!   components/<sha256>.wasm   a copy of each kept revision; it is hashed again when it is read
+//!   components/<sha256>.<tenant>.<plugin>.sig   its signature for a plugin
 //!   history.json               what is in force, what is kept, what was taken back
 //!   events.json                the latest events
 //!   control.sock               where the daemon takes commands
@@ -25,7 +26,7 @@ use serde::de::DeserializeOwned;
 
 use super::history::Record;
 use super::slot::Key;
-use crate::deploy::signatures::signature_path;
+use crate::deploy::signatures::{Refusal, SignatureFile};
 
 /// Why the folder can't be used, or something not be kept in it.
 #[derive(Debug, thiserror::Error)]
@@ -127,9 +128,23 @@ impl Store {
         self.copy_of(revision).exists()
     }
 
-    /// Keeps a component's signature beside its copy.
-    pub(crate) fn put_signature(&self, revision: Revision, signature: &str) -> Result<(), StoreError> {
-        self.keep(signature_path(&self.copy_of(revision)), signature.as_bytes())
+    /// Keeps a component's signature for a plugin.
+    pub(crate) fn put_signature(
+        &self,
+        key: &Key,
+        revision: Revision,
+        signature: &str,
+    ) -> Result<(), StoreError> {
+        self.keep(self.signature_of(key, revision), signature.as_bytes())
+    }
+
+    /// The signature that was kept of a component for a plugin, if there is one.
+    pub(crate) fn signature(&self, key: &Key, revision: Revision) -> Result<SignatureFile, Refusal> {
+        SignatureFile::of(self.copy_of(revision), self.signature_of(key, revision))
+    }
+
+    fn signature_of(&self, (tenant, plugin): &Key, revision: Revision) -> PathBuf {
+        self.folder.join(COMPONENTS).join(format!("{revision}.{tenant}.{plugin}.sig"))
     }
 
     /// The copy of a kept component, of at most so many bytes.
