@@ -99,7 +99,7 @@ impl SignatureDocument {
         let (signer, statement) = signed.ok().flatten().unzip();
         let taken = trust.map(|Trust { tenant, signers }| {
             // Whatever the plugin is called: a tenant has several.
-            let unsigned = PluginName::parse("NAME").expect("a name");
+            let unsigned = PluginName::parse("plugin").expect("a name");
             let plugin = statement.as_ref().map_or(&unsigned, |statement| &statement.plugin);
             let is_new = Some(Newness { latest: None, now: Ambient::system().now() });
             file.check(&Demand { signers, tenant, plugin, revision, is_new })

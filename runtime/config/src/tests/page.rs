@@ -119,8 +119,12 @@ fn the_defaults_of_a_server_on_the_page_are_those_in_force() {
 #[test]
 fn the_defaults_of_a_tenant_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("[tenants.acme]", PLUGIN).load().expect("it is right"));
-    // Without a key there is no encryption, whatever else is said of it.
-    let terms = |key: &str| key.starts_with("tenants.NAME.") && !key.starts_with("tenants.NAME.encryption.");
+    // Without a key there is no encryption, whatever else is said of it; and of lists of tables, an element has the default.
+    let apart = ["encryption.", "grants.dirs.", "grants.http."];
+    let terms = |key: &str| {
+        let key = key.strip_prefix("tenants.NAME.");
+        key.is_some_and(|key| !apart.iter().any(|table| key.starts_with(table)))
+    };
     let terms = defaults("## The daemon's file", terms);
     assert!(terms.contains("NAME.weight") && terms.contains("NAME.memory"), "{terms}");
     let spoken = Site::with_plugin(&terms.replace("NAME", "acme"), PLUGIN).load();
