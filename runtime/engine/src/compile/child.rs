@@ -8,10 +8,10 @@ use std::panic;
 use std::process::ExitCode;
 use std::thread;
 
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getppid, setrlimit};
 use sandhog_core::compile::CompileBudget;
 
-use super::{NICE, NoArtefact, on_threads};
+use super::{NICE, NoArtefact, confine, on_threads};
 use crate::priority;
 use crate::settings::compiling_engine;
 
@@ -24,9 +24,10 @@ pub(super) const REFUSED: u8 = 3;
 pub(super) const NO_MEMORY: u8 = 4;
 pub(super) const NO_FILES: u8 = 5;
 
-/// What the child is told of its budget, as arguments.
-pub(super) fn arguments(budget: &CompileBudget) -> [String; 2] {
-    [budget.memory.0.to_string(), budget.time.as_secs().saturating_add(1).to_string()]
+/// What the child is told of its budget and its parent, as arguments.
+pub(super) fn arguments(budget: &CompileBudget) -> [String; 3] {
+    let seconds = budget.time.as_secs().saturating_add(1);
+    [budget.memory.0.to_string(), seconds.to_string(), std::process::id().to_string()]
 }
 
 /// Compiles the component on standard input to standard output, in a process that is there for nothing else, bounded
@@ -53,7 +54,7 @@ pub fn compile_child(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 /// Bounds this process for the rest of its life.
 fn bound(arguments: impl Iterator<Item = OsString>) -> Result<(), NoArtefact> {
     let numbers: Vec<u64> = arguments.filter_map(|argument| argument.to_str()?.parse().ok()).collect();
-    let [memory, seconds] = numbers[..] else {
+    let [memory, seconds, parent] = numbers[..] else {
         return Err(NoArtefact::Refused("this command is for the daemon's own use".to_owned()));
     };
     priority::lower(NICE);
@@ -73,7 +74,12 @@ fn bound(arguments: impl Iterator<Item = OsString>) -> Result<(), NoArtefact> {
             .map_err(|error| NoArtefact::Refused(format!("can't limit {resource:?} to {most}: {error}")))?;
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .map_err(|error| NoArtefact::Refused(format!("can't be bound to the parent: {error}")))
+        .map_err(|error| NoArtefact::Refused(format!("can't be bound to the parent: {error}")))?;
+    // If it has ended before that, nobody is left to end this.
+    if getppid().is_none_or(|now| u64::from(now.as_raw_nonzero().get().unsigned_abs()) != parent) {
+        return Err(NoArtefact::Refused("the parent has ended".to_owned()));
+    }
+    confine::confine().map_err(NoArtefact::Refused)
 }
 
 fn compile() -> Result<(), NoArtefact> {

@@ -6,7 +6,7 @@
 //! ```text
 //!  daemon                              child: the same program, no environment, three files
 //!  ──────                              ────────────────────────────────────────────────────
-//!  component ── stdin, a file ───────> bounds itself: memory, processor time, file size
+//!  component ── stdin, a file ───────> bounds itself: memory, processor time, file size, system calls
 //!  waits: its end, or the deadline     compiles, at low priority
 //!  artefact <── stdout, a file ─────── exit 0
 //!  or why not <── stderr, a file ───── an exit code, or a signal
@@ -15,6 +15,7 @@
 //! All three are files and not pipes, so neither side ever waits for the other to read or write.
 
 mod child;
+mod confine;
 mod parent;
 
 use std::error::Error as _;
