@@ -15,7 +15,6 @@ use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -24,8 +23,7 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use wasmtime::component::Component;
 
-/// Permissions that let others write: group and everybody.
-const OTHERS_WRITE: u32 = 0o022;
+use crate::own_folder::make_own_folder;
 
 /// All artefacts together; each is two to four times the size of its component.
 const SIZE_MAX: u64 = 2 << 30;
@@ -51,14 +49,7 @@ impl Cache {
     /// # Errors
     /// If it can't be made, or if others could write there.
     pub(crate) fn open(folder: &Path, engine: &wasmtime::Engine) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let metadata = fs::metadata(folder)?;
-        if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(io::Error::other("it belongs to another user"));
-        }
-        if metadata.mode() & OTHERS_WRITE != 0 {
-            return Err(io::Error::other("others can write there; `chmod 700` it"));
-        }
+        make_own_folder(folder)?;
         let mut hasher = DigestHasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let settings = hex(&hasher.0.finalize()[..8]);

@@ -52,6 +52,7 @@ mod imports;
 mod load;
 mod meter;
 mod outgoing;
+mod own_folder;
 mod plugin;
 mod priority;
 mod run;
@@ -70,6 +71,7 @@ pub use engine::Engine;
 pub use error::{Diverted, Error};
 pub use host::{EnqueueRefusal, Host, JobAsk};
 pub use load::{Components, revision_of, revision_of_reader};
+pub use own_folder::make_own_folder;
 pub use plugin::{
     Access, DirGrant, EnvValue, Grants, HttpGrant, Import, Inspection, LoadSpec, Plugin, Private, Secret,
     Source,

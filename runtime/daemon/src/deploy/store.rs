@@ -10,9 +10,8 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -63,8 +62,10 @@ impl Store {
     /// Opens the folder, which is made if it isn't there.
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
         let components = folder.join(COMPONENTS);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&components);
-        made.map_err(|cause| StoreError { what: "make", path: components, cause })?;
+        for own in [folder, &components] {
+            let made = sandhog_engine::make_own_folder(own);
+            made.map_err(|cause| StoreError { what: "use", path: own.to_owned(), cause })?;
+        }
         let lock = folder.join(LOCK);
         let failed = |cause| StoreError { what: "lock", path: lock.clone(), cause };
         let file = regular_file::create_own(&lock).map_err(failed)?;
