@@ -257,11 +257,9 @@ impl Deployer {
                 let mut read = off_thread(move || reader.read(&path, &before).map(Box::new)).await;
                 if let Ok(reading) = &mut read {
                     grants::configure(&bench.engine, &reading.config).await;
-                    for (key, slot) in slots {
-                        if grants::have_moved(&slot.latest().code.plugin).await {
-                            reading.moved.insert(key);
-                        }
-                    }
+                    let plugins =
+                        slots.into_iter().map(|(key, slot)| (key, Arc::clone(&slot.latest().code.plugin)));
+                    reading.moved = grants::moved(plugins).await;
                 }
                 Done::Read(read)
             });

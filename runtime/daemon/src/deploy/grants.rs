@@ -1,15 +1,19 @@
 //! What plugins are granted: what a component asks for and its `[grants]` don't give, and where the paths of granted
 //! directories lead. To ask is not yet to need: many components import all of WASI.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future;
+use futures::stream::{self, StreamExt};
 use sandhog_config::{self as config, Config, MissingGrants};
 use sandhog_core::id::{PluginName, TenantId};
 use sandhog_engine::{Engine, Plugin, Want};
 
 use super::error::Error;
+use super::slot::Key;
 use crate::off_thread::off_thread;
 
 /// How long disks may keep a deploy waiting that is looking at where paths lead. What isn't known by then is left aside.
@@ -26,14 +30,19 @@ pub async fn configure(engine: &Engine, config: &Config) {
     }
 }
 
-/// Whether the paths of a plugin's granted directories lead elsewhere by now, or nowhere.
-pub(super) async fn have_moved(plugin: &Arc<Plugin>) -> bool {
-    if plugin.grants().dirs.is_empty() {
-        return false;
-    }
-    let plugin = Arc::clone(plugin);
-    let look = off_thread(move || plugin.has_its_directories());
-    tokio::time::timeout(LOOK_MAX, look).await.is_ok_and(|are_there| !are_there)
+/// How many plugins' directories are looked at together. Each that lies on a disk that doesn't answer takes a place for
+/// [`LOOK_MAX`].
+const LOOKS: usize = 64;
+
+/// Those plugins of whose granted directories a path leads elsewhere by now, or nowhere.
+pub(super) async fn moved(plugins: impl Iterator<Item = (Key, Arc<Plugin>)>) -> BTreeSet<Key> {
+    let with_dirs = plugins.filter(|(_, plugin)| !plugin.grants().dirs.is_empty());
+    let looks = stream::iter(with_dirs).map(async |(key, plugin)| {
+        let look = off_thread(move || plugin.has_its_directories());
+        let are_there = tokio::time::timeout(LOOK_MAX, look).await;
+        are_there.is_ok_and(|are_there| !are_there).then_some(key)
+    });
+    looks.buffer_unordered(LOOKS).filter_map(future::ready).collect().await
 }
 
 /// Says it in the log.
