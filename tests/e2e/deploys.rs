@@ -605,7 +605,7 @@ async fn a_pinned_job_runs_on_its_revision_as_long_as_that_is_kept() {
     }
 }
 
-/// Sends bytes to the control socket, and returns what comes back.
+/// Sends bytes to the daemon's socket, and returns what comes back.
 fn say(socket: &Path, bytes: &[u8]) -> String {
     let mut stream = UnixStream::connect(socket).expect("the daemon listens");
     // It may hang up on what is too long.
@@ -616,7 +616,7 @@ fn say(socket: &Path, bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_said_to_the_control_socket_the_daemon_goes_on() {
+async fn whatever_is_said_to_the_socket_the_daemon_goes_on() {
     let site = Site::new(Backend::Embedded, "");
     site.plugin("a", &echo("1"), &["a.run"], "");
     let daemon = site.daemon();
@@ -631,8 +631,9 @@ async fn whatever_is_said_to_the_control_socket_the_daemon_goes_on() {
         &b"\n"[..],
         b"{",
         b"\xff\xfe\n",
-        b"{\"ask\": \"format-the-disk\"}\n",
-        b"{\"ask\": \"roll-back\", \"plugin\": \"../..\", \"to\": null}\n",
+        b"GET / HTTP/1.1\r\n",
+        b"POST /v1/rollback HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 9000\r\n\r\n{",
+        b"{\"ask\": \"reload\"}\n",
     ] {
         let mut stream = UnixStream::connect(&socket).expect("the daemon listens");
         stream.write_all(bytes).expect("there is room");
@@ -641,10 +642,28 @@ async fn whatever_is_said_to_the_control_socket_the_daemon_goes_on() {
     drop(silent);
     let long = vec![b'['; 8 << 20];
     say(&socket, &long);
-    assert!(say(&socket, b"{\"ask\": \"format-the-disk\"}\n").contains("doesn't understand"));
-    assert!(
-        say(&socket, b"{\"ask\": \"roll-back\", \"plugin\": \"../..\", \"to\": null}\n").contains("refused")
-    );
+    let ask = |head: &str, body: &str| {
+        let length = body.len();
+        let kind = "content-type: application/json";
+        say(
+            &socket,
+            format!("{head} HTTP/1.1\r\n{kind}\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes(),
+        )
+    };
+    for (head, body, status, slug) in [
+        ("GET /v1/format-the-disk", "", "404", "unknown-route"),
+        ("DELETE /v1/plugins", "", "405", "method-not-allowed"),
+        ("POST /v1/rollback", "{\"plugin\": \"../..\"}", "404", "unknown-plugin"),
+        ("POST /v1/rollback", "{\"plugin\": \"a\", \"force\": true}", "400", "malformed-request"),
+        ("POST /v1/rollback", &"[".repeat(20_000), "413", "request-too-large"),
+    ] {
+        let answer = ask(head, body);
+        let (status, slug) = (format!("HTTP/1.1 {status} "), format!("\"slug\":\"{slug}\""));
+        assert!(answer.starts_with(&status) && answer.contains(&slug), "{head}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{answer}");
+    }
+    let many = "x: y\r\n".repeat(1000);
+    assert!(say(&socket, format!("GET /v1/plugins HTTP/1.1\r\n{many}\r\n").as_bytes()).contains(" 431 "));
     assert_eq!(site.standing("a")["state"], "serving");
     let grown = daemon.resident().saturating_sub(at_rest);
     assert!(grown < 32 << 20, "it has grown by {grown} bytes");

@@ -194,6 +194,17 @@ impl Reloaded {
     }
 }
 
+/// Which plugin goes back to which revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollBack {
+    /// `TENANT/NAME`, or `NAME` if only one tenant has such a plugin.
+    pub plugin: String,
+    /// The first digits of the revision's sha256, or all of them; without it, the one before what is in force.
+    #[serde(default)]
+    pub to: Option<String>,
+}
+
 /// How a plugin stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

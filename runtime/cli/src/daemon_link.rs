@@ -2,32 +2,29 @@
 
 use std::path::Path;
 
-use sandhog_api::{Reply, Request, Unanswered, ask};
+use sandhog_api::{Client, ClientError};
 use sandhog_config as config;
 
 use crate::exit::Failure;
 
-/// Asks the daemon that runs with this configuration.
+/// Finds the daemon that runs with this configuration, if one does.
 ///
 /// # Errors
-/// If none does, or it refuses.
-pub(crate) async fn ask_daemon(path: &Path, request: &Request) -> Result<Reply, Failure> {
-    let folder = config::deploy_folder(path)?;
-    match ask(&folder, request).await {
-        Ok(Reply::Refused { message }) => Err(Failure::new(message)),
-        Ok(reply) => Ok(reply),
-        Err(error @ Unanswered::NoDaemon(_)) => {
-            let failure = Failure::new(error.to_string());
-            let config = path.display();
-            Err(failure
-                .help(format!("start one with this configuration: sandhog --config {config} run"))
-                .help("or name the configuration of the one that runs: --config PATH"))
-        }
-        Err(error) => Err(Failure::new(error.to_string())),
-    }
+/// If the configuration can't be read.
+pub(crate) fn daemon(path: &Path) -> Result<Client, Failure> {
+    Ok(Client::local(&config::deploy_folder(path)?))
 }
 
-/// A reply that doesn't fit the request.
-pub(crate) fn unexpected() -> Failure {
-    Failure::new("the daemon gave an answer that this version of the command doesn't know")
+/// Why the daemon that runs with this configuration hasn't done something.
+pub(crate) fn unanswered(path: &Path, error: ClientError) -> Failure {
+    match error {
+        ClientError::Problem(problem) => (*problem).into(),
+        ClientError::NoDaemon(_) => {
+            let config = path.display();
+            Failure::new(error.to_string())
+                .help(format!("start one with this configuration: sandhog --config {config} run"))
+                .help("or name the configuration of the one that runs: --config PATH")
+        }
+        ClientError::Broken { .. } => Failure::new(error.to_string()),
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use sandhog_api::{Problem, Slug};
 use sandhog_config::Problems;
 use sandhog_core::job::State;
 use sandhog_core::outcome::Outcome;
@@ -192,6 +193,17 @@ impl Failure {
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         Self::list(problems.to_string()).exit(Exit::Config)
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        let exit = match problem.slug {
+            Slug::UnknownJob => Exit::NotFound,
+            Slug::WrongConfiguration => Exit::Config,
+            _ => Exit::Failed,
+        };
+        Self { help: problem.help, exit, ..Self::new(problem.detail) }
     }
 }
 

@@ -11,7 +11,8 @@
 //! | [`capacity`] | how many runs may be under way |
 //! | [`run`] | one attempt, and recording its end |
 //! | [`deploy`] | which plugins are in force, from files and commands |
-//! | [`control`] | the socket on which the commands come |
+//! | [`service`] | what people and programs can ask for |
+//! | [`http`] | how they ask |
 //! | [`telemetry`] | what the daemon says of itself |
 //! | [`app`] | the loops, put together |
 //! | [`catalog`] | the tenants and plugins in force now |
@@ -29,11 +30,12 @@ pub mod broker;
 pub mod capacity;
 pub mod catalog;
 pub mod clock;
-pub mod control;
 pub mod deploy;
+pub mod http;
 pub mod lease;
 pub mod off_thread;
 pub mod run;
+pub mod service;
 pub mod shutdown;
 pub mod telemetry;
 pub mod unique;

@@ -1,9 +1,14 @@
-//! The control socket: whatever comes in, each request line is read or refused, and the answer is one line.
+//! The daemon's socket: whatever comes in, nothing is done that wasn't asked for, and what isn't done is a problem.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use sandhog_api::{Request, line};
-use sandhog_daemon::control::{NoRequest, REQUEST_MAX, read_request};
+use axum::Router;
+use sandhog_api::{Problem, Slug};
+use sandhog_broker::SystemClock;
+use sandhog_broker::memory::Memory;
+use sandhog_daemon::http::{BODY_MAX, HEAD_MAX, router, serve_connection};
+use sandhog_daemon::service::{Caller, Service};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::Target;
@@ -12,85 +17,110 @@ use crate::Target;
 pub const TARGET: Target = Target { name: "control", run, seeds, words: WORDS };
 
 const WORDS: &[&str] = &[
+    "GET ",
+    "POST ",
+    "OPTIONS * ",
+    "/v1/plugins",
+    "/v1/deploy-events",
+    "/v1/reload",
+    "/v1/rollback",
+    "?tenant=acme",
+    "/../",
+    "%00",
+    " HTTP/1.1\r\n",
+    " HTTP/2.0\r\n",
+    "\r\n",
+    "\r\n\r\n",
+    "host: localhost\r\n",
+    "content-length: 20\r\n",
+    "content-length: -1\r\n",
+    "content-length: 99999999999999999999\r\n",
+    "content-type: application/json\r\n",
+    "transfer-encoding: chunked\r\n",
+    "expect: 100-continue\r\n",
+    "connection: upgrade\r\n",
+    "0\r\n\r\n",
+    "ffffffff\r\n",
     "{",
     "}",
-    "[",
-    "]",
-    "\"",
-    ":",
-    ",",
-    "\n",
-    "\r\n",
-    "\\u0000",
-    "\\ud800",
-    "\u{0}",
-    "\u{feff}",
-    "ä",
-    "😀",
-    "null",
-    "true",
-    "-1",
-    "1e999",
-    "\"ask\":",
-    "\"reload\"",
-    "\"roll-back\"",
-    "\"plugins\"",
-    "\"events\"",
     "\"plugin\":",
     "\"acme/hog\"",
     "\"to\":",
-    "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
-    "{\"ask\":{\"ask\":{\"ask\":{\"ask\":{\"ask\":",
+    "null",
+    "\u{0}",
+    "\u{feff}",
+    "ä",
 ];
 
 fn seeds() -> Vec<Vec<u8>> {
-    let requests = [
-        Request::Reload,
-        Request::Plugins,
-        Request::Events,
-        Request::RollBack { plugin: "acme/hog".into(), to: None },
-        Request::RollBack { plugin: "hög\u{1}\"".into(), to: Some("00ff".into()) },
-    ];
-    let mut seeds: Vec<Vec<u8>> = requests.iter().map(written).collect();
-    let spaces = vec![b' '; usize::try_from(REQUEST_MAX).expect("it is small") - 8];
-    seeds.push([spaces.as_slice(), b"{\"ask\":\"reload\"}\n"].concat());
-    seeds.push([b"{\"ask\":\"reload\"}", spaces.as_slice(), b"\n"].concat());
-    seeds.push(b"[".repeat(10_000));
-    seeds
+    let rollback = |body: &str| {
+        let head = "POST /v1/rollback HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+        format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()
+    };
+    let chunked = "POST /v1/rollback HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                   transfer-encoding: chunked\r\n\r\n12\r\n{\"plugin\": \"a/hog\"\r\n1\r\n}\r\n0\r\n\r\n";
+    vec![
+        b"GET /v1/plugins HTTP/1.1\r\nhost: localhost\r\n\r\n".to_vec(),
+        b"GET /v1/deploy-events HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\n\r\n".to_vec(),
+        b"POST /v1/reload HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        rollback("{\"plugin\": \"acme/hog\", \"to\": \"00ff\"}"),
+        rollback("{\"plugin\": \"h\u{f6}g\\u0001\"}"),
+        rollback(&"[".repeat(BODY_MAX + 1)),
+        chunked.as_bytes().to_vec(),
+        [b"GET /".as_slice(), &b"a".repeat(HEAD_MAX), b" HTTP/1.1\r\n\r\n"].concat(),
+        b"{\"ask\": \"reload\"}\n".to_vec(),
+    ]
+}
+
+struct Bed {
+    runtime: Runtime,
+    router: Router,
 }
 
 fn run(input: &[u8]) {
-    let first = input.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
-    match read(input) {
-        Ok(request) => {
-            assert!(!is_too_long(first), "a line of {} bytes is a request", first.len());
-            // A daemon of today and a command of today mean the same by it.
-            let again = written(&request);
-            let same = read(&again).is_ok_and(|read| read == request);
-            assert!(same || is_too_long(&again), "it is another when it is sent again: {request:?}");
-        }
-        Err(refusal) => {
-            let answer = line(&refusal.reply()).expect("a refusal can be written");
-            let breaks = answer.iter().filter(|byte| **byte == b'\n').count();
-            assert!(
-                breaks == 1 && answer.ends_with(b"\n"),
-                "an answer is one line: {}",
-                answer.escape_ascii()
-            );
-        }
+    static BED: OnceLock<Bed> = OnceLock::new();
+    let Bed { runtime, router } = BED.get_or_init(bed);
+    let answer = runtime.block_on(said(router.clone(), input));
+    // Who breaks off, or speaks something else, may hear nothing.
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else {
+        assert!(answer.is_empty(), "half an answer: {answer}");
+        return;
+    };
+    let status =
+        head.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)).and_then(|code| code.parse().ok());
+    let status: u16 = status.unwrap_or_else(|| panic!("no status: {head}"));
+    assert!(status >= 400 || status == 100, "without a deployer, nothing can be done: {head}");
+    if head.contains("application/problem+json") && !body.is_empty() {
+        let problem: Problem = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        assert_eq!(problem.status, status);
+        assert_ne!(problem.slug, Slug::Other);
     }
 }
 
-fn read(input: &[u8]) -> Result<Request, NoRequest> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| Builder::new_current_thread().build().expect("a runtime"));
-    runtime.block_on(read_request(input)).expect("bytes that are there can be read")
+/// Everything that comes back if these bytes are sent, and nothing after them.
+async fn said(router: Router, input: &[u8]) -> String {
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let serving = serve_connection(theirs, router, Some(Caller::operator()));
+    let (mut read, mut write) = tokio::io::split(ours);
+    let send = async {
+        // It may hang up early.
+        write.write_all(input).await.ok();
+        write.shutdown().await.ok();
+    };
+    let mut answer = Vec::new();
+    let receive = async { read.read_to_end(&mut answer).await };
+    let (_, (), received) = tokio::join!(serving, send, receive);
+    received.expect("what was answered can be read");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn written(request: &Request) -> Vec<u8> {
-    line(request).expect("a request can be written")
-}
-
-fn is_too_long(line: &[u8]) -> bool {
-    line.len() as u64 > REQUEST_MAX
+fn bed() -> Bed {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sandhog.toml");
+    std::fs::write(&file, "").expect("ours");
+    let config = sandhog_config::load_for_broker(&file).expect("an empty file is right");
+    let broker = Arc::new(Memory::new(Arc::new(SystemClock)));
+    let router = router(Service::without_daemon(Arc::new(config), broker));
+    let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+    Bed { runtime, router }
 }

@@ -6,9 +6,10 @@ use clap::Args;
 use sandhog_broker::{Changed, JobAction};
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::State;
+use sandhog_daemon::service::jobs::{ACT_MAX, unknown};
 
 use crate::client::Client;
-use crate::commands::selection::{Selection, find};
+use crate::commands::selection::Selection;
 use crate::commands::wait::{Patience, wait_for};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
@@ -16,9 +17,6 @@ use crate::output::{
     self,
     act::{DoneDocument, DonesDocument},
 };
-
-/// Jobs that go to the broker in one call at most.
-const BATCH: usize = 500;
 
 /// To which jobs.
 #[derive(Debug, Args)]
@@ -132,7 +130,7 @@ impl Act {
     async fn named(&self, ids: &[JobId], client: &Client) -> Result<Vec<(TenantId, JobId, State)>, Failure> {
         let mut found = Vec::new();
         for id in ids {
-            let job = client.job(*id, self.selection.tenant.as_ref()).await?;
+            let job = client.find(*id, self.selection.tenant.as_ref()).await?;
             found.push((job.tenant, *id, job.state));
         }
         Ok(found)
@@ -155,7 +153,8 @@ impl Act {
         let (filter, mut found) = (self.selection.filter(), Vec::new());
         let spinner = console.spinner("looking for jobs");
         for tenant in tenants {
-            let jobs = find(client, tenant, &states, &filter, &spinner).await?;
+            let progress = |found| spinner.set_message(format!("found {}", output::of(found as u64, "job")));
+            let jobs = client.pick(tenant, &states, &filter, progress).await?;
             found.extend(jobs.into_iter().map(|(id, state)| (tenant.clone(), id, state)));
         }
         spinner.finish_and_clear();
@@ -173,7 +172,7 @@ impl Act {
         for tenant in tenants {
             let of_tenant = found.iter().filter(|(of, ..)| of == tenant);
             let ids: Vec<JobId> = of_tenant.map(|(_, id, _)| *id).collect();
-            for batch in ids.chunks(BATCH) {
+            for batch in ids.chunks(ACT_MAX) {
                 acted = to_named(action, batch, std::slice::from_ref(tenant), client, &mut told).await;
                 if acted.is_err() {
                     break;
@@ -205,8 +204,8 @@ async fn to_named(
     let mut left = ids.to_vec();
     let mut acted = Ok(());
     for tenant in tenants {
-        for batch in left.chunks(BATCH) {
-            match client.broker.act(tenant, action, batch).await {
+        for batch in left.chunks(ACT_MAX) {
+            match client.act(tenant, action, batch).await {
                 Ok(changed) => {
                     let known = batch.iter().zip(changed).filter(|(_, changed)| *changed != Changed::Unknown);
                     answers.extend(known.map(|(id, changed)| (*id, (tenant.clone(), changed))));
@@ -224,7 +223,7 @@ async fn to_named(
             }
             // Where one couldn't be asked, nobody knows.
             None if acted.is_err() => {}
-            None => told.push(Told { id: *id, tenant: None, outcome: Err(client.no_job(*id, tenants)) }),
+            None => told.push(Told { id: *id, tenant: None, outcome: Err(unknown(*id, tenants).into()) }),
         }
     }
     acted

@@ -11,17 +11,18 @@ use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::Path;
 use std::str::FromStr;
 
-use sandhog_broker::{Enqueued, Error};
+use sandhog_api::Slug;
+use sandhog_broker::Enqueued;
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{JobId, UniqueKey};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
+use sandhog_daemon::service::enqueue::Route;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::client::Route;
-use crate::commands::enqueue::{Call, JobMaker, store};
+use crate::commands::enqueue::{Call, JobMaker};
 use crate::commands::payload::{Check, NotJson};
 use crate::commands::wait::{Patience, wait_for_all};
 use crate::exit::{Exit, Failure};
@@ -96,10 +97,10 @@ async fn send(
     let mut stored = 0u64;
     while let Some(batch) = lines.batch(call.jobs)? {
         let (numbers, jobs): (Vec<u64>, Vec<NewJob>) = batch.into_iter().unzip();
-        let told = match store(&*call.client.broker, call.jobs.route, &jobs).await {
+        let told = match call.client.enqueue(call.jobs.route, &jobs).await {
             Ok(told) => told,
             Err(error) => {
-                let lost = matches!(error, Error::Unavailable { .. });
+                let lost = error.slug == Slug::BrokerUnavailable;
                 let answer = if lost { Answer::Unknown } else { Answer::Refused };
                 answers.extend(numbers.iter().zip(&jobs).map(|(line, job)| (*line, job.id, answer)));
                 bar.finish_and_clear();

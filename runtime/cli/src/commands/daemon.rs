@@ -14,9 +14,10 @@ use sandhog_core::budget::Bytes;
 use sandhog_daemon::app::{self, Parts};
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Ambient;
-use sandhog_daemon::control;
 use sandhog_daemon::deploy::{self, Failing, Handle, StartError, Started};
+use sandhog_daemon::http;
 use sandhog_daemon::lease::broker_health::once_reached;
+use sandhog_daemon::service::Service;
 use sandhog_daemon::shutdown::Shutdown;
 use sandhog_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -102,7 +103,7 @@ async fn serve_on(
         name = signals.next() => return Ok(stopped_early(name)),
     };
     // Dropped at the end, which ends them.
-    let _deploys = deploys(&config, started, hangups)?;
+    let _deploys = deploys(&config, broker, started, hangups)?;
     let (tenants, plugins) = (config.tenants.len(), config.plugins.len());
     tracing::info!(tenants, plugins, concurrency = config.engine.concurrency, "ready");
     let shutdown = Shutdown::default();
@@ -161,14 +162,20 @@ async fn prepare(
 }
 
 /// Starts what changes the plugins in force while the daemon runs.
-fn deploys(config: &Config, started: Started, hangups: Signal) -> Result<JoinSet<()>, Failure> {
+fn deploys(
+    config: &Config,
+    broker: &Arc<dyn Broker>,
+    started: Started,
+    hangups: Signal,
+) -> Result<JoinSet<()>, Failure> {
     let Started { deployer, handle, watched, .. } = started;
-    let commands = control::Listener::bind(&config.deploy.folder);
-    let commands = commands.map_err(|error| Failure::new(error.to_string()))?;
+    let listener = http::Listener::bind(&config.deploy.folder);
+    let listener = listener.map_err(|error| Failure::new(error.to_string()))?;
+    let router = http::router(Service::of_daemon(handle.clone(), Arc::clone(broker)));
     let mut tasks = JoinSet::new();
     tasks.spawn(deployer.run());
     tasks.spawn(deploy::watch_files(watched, handle.clone()));
-    tasks.spawn(control::serve(commands, handle.clone()));
+    tasks.spawn(listener.serve(router));
     tasks.spawn(reload_on(hangups, handle));
     Ok(tasks)
 }

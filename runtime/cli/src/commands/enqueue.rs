@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use sandhog_api::{Reply, Request};
-use sandhog_broker::{Broker, Enqueued, Error};
+use sandhog_api::{Problem, Slug};
+use sandhog_broker::Enqueued;
 use sandhog_config::units::parse_time;
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{JobId, Kind, QueueName, Revision, TenantId, UniqueKey};
@@ -14,14 +14,15 @@ use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::service::enqueue::{Route, Wanted};
 use sandhog_daemon::unique;
 
-use crate::client::{Client, Route, Wanted};
+use crate::client::Client;
 use crate::commands::bulk::{self, Pointer};
 use crate::commands::payload::{self, Check};
 use crate::commands::times::parse_at;
 use crate::commands::wait::{Patience, wait_for};
-use crate::daemon_link::{ask_daemon, unexpected};
+use crate::daemon_link::{daemon, unanswered};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::job::{self as render, Answer, AnswerDocument, EnqueuedDocument};
@@ -159,17 +160,16 @@ impl Enqueue {
 }
 
 /// The revision that is meant. Only a whole digest says it without the daemon.
-async fn revision(config: &Path, route: &Route<'_>, wanted: &str) -> Result<Revision, Failure> {
+async fn revision(config: &Path, route: &Route, wanted: &str) -> Result<Revision, Failure> {
     if let Ok(revision) = Revision::parse(wanted) {
         return Ok(revision);
     }
-    let Some(plugin) = route.plugin else {
+    let Some(plugin) = &route.plugin else {
         return Err(Failure::new("no plugin handles the kind yet, so there is no revision to pin it to"));
     };
     let (tenant, name) = (plugin.tenant.as_str(), plugin.name.as_str());
-    let Reply::Plugins { plugins } = ask_daemon(config, &Request::Plugins).await? else {
-        return Err(unexpected());
-    };
+    let daemon = daemon(config)?;
+    let plugins = daemon.plugins().await.map_err(|error| unanswered(config, error))?.plugins;
     let standing =
         plugins.iter().find(|plugin| plugin.tenant.as_deref() == Some(tenant) && plugin.plugin == name);
     let found: Vec<&String> = match standing {
@@ -181,7 +181,9 @@ async fn revision(config: &Path, route: &Route<'_>, wanted: &str) -> Result<Revi
         None => Vec::new(),
     };
     match found[..] {
-        [only] => Ok(only.parse().map_err(|_| unexpected())?),
+        [only] => {
+            only.parse().map_err(|_| Failure::new(format!("the daemon names `{only}`, which is no revision")))
+        }
         [] => Err(Failure::new(format!("plugin {tenant}/{name} has no revision {wanted}"))
             .help("`sandhog plugins` lists those that are in force, and kept")),
         _ => Err(Failure::new(format!("{wanted} may be one of several revisions of plugin {tenant}/{name}"))
@@ -211,7 +213,7 @@ impl Call<'_> {
 /// Makes jobs of one kind.
 pub(crate) struct JobMaker<'m> {
     pub(crate) kind: &'m Kind,
-    pub(crate) route: &'m Route<'m>,
+    pub(crate) route: &'m Route,
     options: &'m Options,
     pinned: Option<Revision>,
     delay: Duration,
@@ -266,35 +268,14 @@ impl JobMaker<'_> {
     }
 }
 
-/// A broker that can't be reached is tried again after this, and twice as long each time.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-const TRIES: u32 = 5;
-
-/// Stores jobs. Where the answer is lost, it is asked for again: the ids are ours, so no job is stored twice.
-pub(crate) async fn store(
-    broker: &dyn Broker,
-    route: &Route<'_>,
-    jobs: &[NewJob],
-) -> Result<Vec<Enqueued>, Error> {
-    let mut wait = FIRST_WAIT;
-    for _ in 1..TRIES {
-        match broker.enqueue_within(&route.tenant, jobs, &route.bounds).await {
-            Err(Error::Unavailable { .. }) => tokio::time::sleep(wait).await,
-            answer => return answer,
-        }
-        wait *= 2;
-    }
-    broker.enqueue_within(&route.tenant, jobs, &route.bounds).await
-}
-
 async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
     let Call { client, jobs, console, .. } = call;
     let Route { tenant, queue, .. } = jobs.route;
-    let stored = store(&*client.broker, jobs.route, std::slice::from_ref(&job)).await;
+    let stored = client.enqueue(jobs.route, std::slice::from_ref(&job)).await;
     let answer = match stored {
         Ok(answers) => answers.first().copied().unwrap_or(Enqueued::Stored),
         Err(error) => {
-            let lost = matches!(error, Error::Unavailable { .. });
+            let lost = error.slug == Slug::BrokerUnavailable;
             return Err(if lost { unknown(job.id, error) } else { error.into() });
         }
     };
@@ -329,10 +310,9 @@ async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
 }
 
 /// It was sent, and no answer came.
-fn unknown(id: JobId, error: Error) -> Failure {
-    let cause = Failure::from(error);
+fn unknown(id: JobId, error: Problem) -> Failure {
     let help = format!("ask `sandhog job show {id}`, or repeat the command with --id {id}");
-    Failure::new(format!("it is unknown whether job {id} is stored: {}", cause.message)).help(help)
+    Failure::new(format!("it is unknown whether job {id} is stored: {}", error.detail)).help(help)
 }
 
 /// Waits for a job, and prints what came of it.
@@ -349,7 +329,7 @@ async fn await_one(
     match console.format {
         Format::People => console.result(&render::outcome(&job, console.paint()))?,
         Format::Json => {
-            let log = client.broker.log(tenant, id).await?;
+            let log = client.log(tenant, id).await?;
             let job = render::JobDocument::new(job, Some(log), render::Payloads::Shown);
             console.json(&render::AwaitedDocument { job, duplicate: answer == Answer::Duplicate })?;
         }

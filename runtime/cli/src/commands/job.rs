@@ -109,7 +109,7 @@ impl Job {
 impl Show {
     async fn execute(self, client: &Client, console: &Console) -> Result<Exit, Failure> {
         let id = self.id;
-        let mut job = client.job(id, self.tenant.as_ref()).await?;
+        let mut job = client.find(id, self.tenant.as_ref()).await?;
         let mut exit = Exit::Ok;
         if self.wait {
             job = wait_for(client, &job.tenant, id, Patience::new(self.timeout), console).await?;
@@ -128,7 +128,7 @@ impl Show {
             console.bytes(output)?;
             return Ok(exit);
         }
-        let log = client.broker.log(&job.tenant, id).await?;
+        let log = client.log(&job.tenant, id).await?;
         match console.format {
             Format::People => console.result(&render::job(&job, &log, console.paint()))?,
             Format::Json => console.json(&render::JobDocument::new(job, Some(log), Payloads::Shown))?,

@@ -11,9 +11,10 @@ use sandhog_core::id::TenantId;
 use sandhog_core::job::State;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::service::jobs::Listed;
 
 use crate::client::Client;
-use crate::commands::selection::{Listed, Selection, list, parse_cursor, show_cursor};
+use crate::commands::selection::{Selection, parse_cursor, show_cursor};
 use crate::commands::wait::{Patience, wait_until_idle};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
@@ -72,7 +73,7 @@ impl Jobs {
         let mut pages = Vec::new();
         for tenant in &tenants {
             let listed = self.of_tenant(&client, tenant).await?;
-            pages.push((tenant, listed, client.broker.counts(tenant).await?));
+            pages.push((tenant, listed, client.counts(tenant).await?));
         }
         match console.format {
             Format::Json => console.json(&self.document(pages))?,
@@ -132,11 +133,11 @@ impl Jobs {
             ..Query::of(state, self.limit)
         };
         if let Some(state) = self.which.state {
-            return list(client, tenant, query(state)).await;
+            return Ok(client.list(tenant, query(state)).await?);
         }
-        let mut all = Listed { jobs: Vec::new(), unread: Vec::new(), next: None };
+        let mut all = Listed::default();
         for state in State::ALL {
-            let listed = list(client, tenant, query(state)).await?;
+            let listed = client.list(tenant, query(state)).await?;
             all.jobs.extend(listed.jobs);
             all.unread.extend(listed.unread);
         }

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use sandhog_api::{DeployEvents, PluginStatuses, Reply, Request};
 use sandhog_core::id::TenantId;
 
-use crate::daemon_link::{ask_daemon, unexpected};
+use crate::daemon_link::{daemon, unanswered};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::deploys as render;
@@ -26,20 +25,15 @@ impl Plugins {
     pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
         let is_meant =
             |tenant: Option<&str>| self.tenant.as_ref().is_none_or(|wanted| tenant == Some(wanted.as_str()));
+        let (daemon, failed) = (daemon(config)?, |error| unanswered(config, error));
         if self.events {
-            let Reply::Events { mut events } = ask_daemon(config, &Request::Events).await? else {
-                return Err(unexpected());
-            };
-            events.retain(|event| is_meant(event.tenant.as_deref()));
-            let document = DeployEvents { events };
+            let mut document = daemon.deploy_events().await.map_err(failed)?;
+            document.events.retain(|event| is_meant(event.tenant.as_deref()));
             console.show(&document, || render::events(&document.events, console.paint()))?;
             return Ok(Exit::Ok);
         }
-        let Reply::Plugins { mut plugins } = ask_daemon(config, &Request::Plugins).await? else {
-            return Err(unexpected());
-        };
-        plugins.retain(|plugin| is_meant(plugin.tenant.as_deref()));
-        let document = PluginStatuses { plugins };
+        let mut document = daemon.plugins().await.map_err(failed)?;
+        document.plugins.retain(|plugin| is_meant(plugin.tenant.as_deref()));
         console.show(&document, || render::plugins(&document.plugins, console.paint()))?;
         Ok(Exit::Ok)
     }

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use sandhog_api::{DeployEventKind, ReloadOutcome, Reply, Request};
+use sandhog_api::{DeployEventKind, ReloadOutcome};
 
-use crate::daemon_link::{ask_daemon, unexpected};
+use crate::daemon_link::{daemon, unanswered};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::deploys as render;
@@ -18,9 +18,9 @@ pub(crate) struct Reload {}
 impl Reload {
     pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
         let spinner = console.spinner("reloading");
-        let reply = ask_daemon(config, &Request::Reload).await;
+        let reloaded = daemon(config)?.reload().await;
         spinner.finish_and_clear();
-        let Reply::Reloaded { outcome } = reply? else { return Err(unexpected()) };
+        let outcome = reloaded.map_err(|error| unanswered(config, error))?;
         if let (Some(problems), Format::People) = (&outcome.problems, console.format) {
             return Err(Failure::list(problems.clone()).help("nothing was changed").exit(Exit::Config));
         }

@@ -2,16 +2,13 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use indicatif::ProgressBar;
-use sandhog_broker::{Cursor, Filter, Page, Query, Unread};
+use sandhog_broker::{Cursor, Filter};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
-use sandhog_core::job::{JobRecord, State};
+use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 
-use crate::client::Client;
 use crate::commands::times::parse_past;
-use crate::exit::Failure;
 
 /// What jobs have to be like.
 #[derive(Debug, Args)]
@@ -60,79 +57,6 @@ impl Selection {
             enqueued_until: self.until,
         }
     }
-}
-
-/// A list of jobs of one tenant and one state.
-pub(crate) struct Listed {
-    pub(crate) jobs: Vec<JobRecord>,
-    pub(crate) unread: Vec<Unread>,
-    /// Where it goes on, if it does.
-    pub(crate) next: Option<Cursor>,
-}
-
-/// The first jobs that a query is for, in as many calls as it takes.
-///
-/// # Errors
-/// If the broker can't be asked.
-pub(crate) async fn list(client: &Client, tenant: &TenantId, query: Query) -> Result<Listed, Failure> {
-    let wanted = query.limit as usize;
-    let mut listed = Listed { jobs: Vec::new(), unread: Vec::new(), next: query.after };
-    loop {
-        let left = u32::try_from(wanted - listed.jobs.len()).unwrap_or(Query::LIMIT_MAX);
-        let query = Query { after: listed.next, limit: left.min(Query::LIMIT_MAX), ..query.clone() };
-        let Page { jobs, next, unread } = page(client, tenant, query).await?;
-        listed.jobs.extend(jobs);
-        listed.unread.extend(unread);
-        listed.next = next;
-        if next.is_none() || listed.jobs.len() >= wanted {
-            return Ok(listed);
-        }
-    }
-}
-
-/// A page of jobs, each with the reason for which it waits. That nobody serves it the configuration knows, and the broker of
-/// few jobs only.
-async fn page(client: &Client, tenant: &TenantId, mut query: Query) -> Result<Page, Failure> {
-    let reason = query.filter.reason;
-    if query.state == State::Ready && reason == Some(Reason::NoPlugin) {
-        query.filter.reason = None;
-    }
-    let mut page = client.broker.jobs(tenant, query).await?;
-    page.jobs = page.jobs.into_iter().map(|job| client.explained(job)).collect();
-    page.jobs.retain(|job| reason.is_none() || job.reason == reason);
-    Ok(page)
-}
-
-/// The ids of all jobs of these states that a filter lets through, with how each stands.
-///
-/// # Errors
-/// If the broker can't be asked.
-pub(crate) async fn find(
-    client: &Client,
-    tenant: &TenantId,
-    states: &[State],
-    filter: &Filter,
-    spinner: &ProgressBar,
-) -> Result<Vec<(JobId, State)>, Failure> {
-    let mut found = Vec::new();
-    for state in states {
-        let mut after = None;
-        loop {
-            let all = Query::of(*state, Query::LIMIT_MAX);
-            let query = Query { filter: filter.clone(), after, payloads: false, ..all };
-            let Page { jobs, next, .. } = page(client, tenant, query).await?;
-            found.extend(jobs.into_iter().map(|job| (job.id, job.state)));
-            spinner.set_message(format!("found {}", crate::output::of(found.len() as u64, "job")));
-            match next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
-    }
-    // A job may have changed its state meanwhile, and be found twice.
-    found.sort_by_key(|(id, _)| *id);
-    found.dedup_by_key(|(id, _)| *id);
-    Ok(found)
 }
 
 /// A cursor as it is printed: its rank and its job.

@@ -9,10 +9,11 @@ use sandhog_broker::sealed::random_key;
 use sandhog_config::{OwnBroker, nearest};
 use sandhog_core::id::TenantId;
 use sandhog_daemon::broker::Access;
+use sandhog_daemon::service::{Caller, tenants};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::client::{Client, known_tenant, load};
+use crate::client::{Client, load};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::{of, tenant as render};
@@ -199,8 +200,8 @@ impl Purge {
 
 impl Acl {
     fn execute(self, path: &Path, console: &Console) -> Result<Exit, Failure> {
-        let (config, _) = load(path)?;
-        let tenant = known_tenant(&config, &self.tenant)?;
+        let config = load(path)?;
+        let tenant = tenants::known(&config, &Caller::operator(), &self.tenant)?;
         let login = match config.tenants.get(&tenant).and_then(|tenant| tenant.broker.as_ref()) {
             Some(OwnBroker::Known(server)) => server.effective_login(),
             Some(OwnBroker::NotAtHand(_)) | None => None,

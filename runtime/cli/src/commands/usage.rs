@@ -99,7 +99,7 @@ impl Usage {
         }
         let mut rows = Vec::new();
         for tenant in client.tenants(self.tenant.as_ref())? {
-            let usage = client.broker.usage(&tenant, first..=last).await?;
+            let usage = client.usage(&tenant, first..=last).await?;
             let wanted =
                 usage.into_iter().filter(|of| self.plugin.as_ref().is_none_or(|it| *it == of.plugin));
             rows.extend(wanted.map(|of| Row {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt};
 use indicatif::ProgressBar;
-use sandhog_broker::{Counts, Error, Query};
+use sandhog_api::{Problem, Slug};
+use sandhog_broker::{Counts, Query};
 use sandhog_config::units::time;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, State};
@@ -77,7 +78,7 @@ impl Waited {
         self.help.into_iter().fold(failure, Failure::help)
     }
 
-    fn broker(what: &str, error: &Error) -> Self {
+    fn broker(what: &str, error: &Problem) -> Self {
         Self {
             phase: "the broker is away".to_owned(),
             text: format!("{what}: {error}"),
@@ -179,14 +180,14 @@ async fn until_final(
 ) -> Result<JobRecord, Failure> {
     let (ambient, mut last) = (Ambient::system(), None);
     loop {
-        let waited = match client.broker.job(tenant, id).await {
+        let waited = match client.job(tenant, id).await {
             Ok(Some(job)) if job.state.is_final() => return Ok(job),
             Ok(Some(job)) => Waited::job(client, &job, ambient.now()),
             Ok(None) => {
                 let failure = Failure::new(format!("there is no job {id} of tenant {tenant} any more"));
                 return Err(failure.exit(Exit::NotFound));
             }
-            Err(error @ Error::Unavailable { .. }) => {
+            Err(error) if error.slug == Slug::BrokerUnavailable => {
                 Waited::broker(&format!("job {id} can't be looked up"), &error)
             }
             Err(error) => return Err(error.into()),
@@ -236,14 +237,14 @@ pub(crate) async fn wait_until_idle(
     for tenant in tenants {
         let (mut last, mut far) = (None, None);
         loop {
-            let waited = match client.broker.counts(tenant).await {
+            let waited = match client.counts(tenant).await {
                 Ok(counts) if counts.unfinished() == 0 => break,
                 Ok(counts) => to_go(client, tenant, &counts, &mut far).await,
                 Err(error) => Err(error),
             };
             let waited = match waited {
                 Ok(waited) => waited,
-                Err(error @ Error::Unavailable { .. }) => {
+                Err(error) if error.slug == Slug::BrokerUnavailable => {
                     Waited::broker(&format!("the jobs of tenant {tenant} can't be counted"), &error)
                 }
                 Err(error) => return Err(error.into()),
@@ -263,7 +264,7 @@ async fn to_go(
     tenant: &TenantId,
     counts: &Counts,
     far: &mut Option<(Instant, Option<String>)>,
-) -> Result<Waited, Error> {
+) -> Result<Waited, Problem> {
     let unfinished = counts.iter().filter(|(state, n)| !state.is_final() && *n > 0);
     let states: Vec<String> = unfinished.map(|(state, n)| format!("{n} {state}")).collect();
     let left = output::of(counts.unfinished(), "job");
@@ -290,9 +291,9 @@ async fn to_go(
 }
 
 /// What to say of scheduled jobs that keep somebody waiting for long, if there are any.
-async fn far_off(client: &Client, tenant: &TenantId) -> Result<Option<String>, Error> {
+async fn far_off(client: &Client, tenant: &TenantId) -> Result<Option<String>, Problem> {
     let query = Query { payloads: false, ..Query::of(State::Scheduled, Query::LIMIT_MAX) };
-    let scheduled = client.broker.jobs(tenant, query).await?.jobs;
+    let scheduled = client.list(tenant, query).await?.jobs;
     let now = Ambient::system().now();
     let is_far = |job: &&JobRecord| job.due_at.is_some_and(|at| at.since(now) > FAR_OFF);
     let far: Vec<&JobRecord> = scheduled.iter().filter(is_far).collect();

@@ -93,6 +93,18 @@ fn a_daemon_that_was_stopped_leaves_one_file_that_holds_all_jobs() {
 }
 
 #[test]
+fn a_daemon_is_reached_however_long_the_path_of_its_socket_is() {
+    let site = Site::new();
+    let folder = format!("{}/{}", "x".repeat(120), "y".repeat(120));
+    let text = std::fs::read_to_string(site.path("sandhog.toml")).expect("it is there");
+    site.write("sandhog.toml", &format!("{text}\n[deploy]\nfolder = \"{folder}\"\n"));
+    let mut daemon = Daemon::start(&site, &["run"]);
+    daemon.wait_for("ready");
+    assert_eq!(site.json(&["plugins"])["plugins"][0]["state"], "serving");
+    assert!(site.path(&folder).join("control.sock").exists());
+}
+
+#[test]
 fn a_job_that_dies_tells_by_its_exit_code_and_can_be_redriven() {
     let site = Site::new();
     site.write("plugins.d/echo.wasm", &component(TRAP));

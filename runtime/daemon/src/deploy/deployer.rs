@@ -436,8 +436,11 @@ impl Deployer {
 
     /// Which plugin is to go back, and to what under which terms; without that, to what its trial is compared with.
     fn find_return(&self, ask: &RollBack) -> Result<(Key, Option<(config::Plugin, Revision)>), Refusal> {
-        let (key, terms) = self.find(&ask.plugin)?;
-        let refuse = |why: &dyn std::fmt::Display| Refusal(format!("plugin {}: {why}", named(&key)));
+        let key = ask.plugin.clone();
+        let text = |why: &dyn std::fmt::Display| format!("plugin {}: {why}", named(&key));
+        let refuse = |why: &dyn std::fmt::Display| Refusal::Conflict(text(why));
+        let terms = self.config().plugins.iter().find(|terms| key == self::key(terms)).cloned();
+        let terms = terms.ok_or_else(|| Refusal::Unknown(text(&"it isn't in the configuration any more")))?;
         if self.work.returns.contains(&key) {
             return Err(refuse(&"an earlier revision of it is being loaded already"));
         }
@@ -447,27 +450,8 @@ impl Deployer {
             return Ok((key, None));
         }
         let record = self.shared.store.record(&key).ok_or_else(|| refuse(&"it has no history"))?;
-        let to = record.find(ask.to.as_deref()).map_err(|why| refuse(&why))?;
+        let to = record.find(ask.to.as_deref()).map_err(|why| Refusal::Unknown(text(&why)))?;
         Ok((key, Some((terms, to))))
-    }
-
-    /// The plugin that is meant, and its terms.
-    fn find(&self, wanted: &str) -> Result<(Key, config::Plugin), Refusal> {
-        let state = self.shared.state();
-        let (tenant, name) = match wanted.split_once('/') {
-            Some((tenant, name)) => (Some(tenant), name),
-            None => (None, wanted),
-        };
-        let is_meant =
-            |(of, plugin): &Key| plugin.as_str() == name && tenant.is_none_or(|tenant| tenant == of.as_str());
-        let mut found = state.config.plugins.iter().filter(|terms| is_meant(&key(terms)));
-        match (found.next(), found.next()) {
-            (None, _) => Err(Refusal(format!("there is no plugin {wanted}; `sandhog plugins` lists them"))),
-            (Some(_), Some(_)) => {
-                Err(Refusal(format!("several tenants have a plugin {wanted}; name one: TENANT/{wanted}")))
-            }
-            (Some(terms), None) => Ok((key(terms), terms.clone())),
-        }
     }
 
     /// Has an earlier revision loaded. It waits for no deploy.
@@ -495,7 +479,8 @@ impl Deployer {
         let deployed = |code| Deployed { terms: terms.clone(), signers, code };
         match why {
             ReturnFor::Command(reply) => {
-                let refuse = |why: &dyn std::fmt::Display| Refusal(format!("plugin {}: {why}", named(&key)));
+                let refuse =
+                    |why: &dyn std::fmt::Display| Refusal::Conflict(format!("plugin {}: {why}", named(&key)));
                 let is_same = draft.config.plugins.contains(&terms);
                 let went_back = match loaded {
                     Ok(_) if !is_same => Err(refuse(&"its TOML was changed meanwhile; ask again")),
@@ -729,7 +714,7 @@ async fn until(time: Option<Instant>) {
 }
 
 fn nothing_on_trial(key: &Key) -> Refusal {
-    Refusal(format!("plugin {} has nothing on trial", named(key)))
+    Refusal::Conflict(format!("plugin {} has nothing on trial", named(key)))
 }
 
 fn named((tenant, name): &Key) -> String {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sandhog_api::DeployEvent;
 use sandhog_api::{PluginStatus, Reloaded};
-use sandhog_core::id::Revision;
+use sandhog_config::Config;
+use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_engine::Plugin;
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,18 +27,25 @@ pub(super) enum Ask {
 }
 
 /// Which plugin goes back to which revision.
-#[derive(Debug, Clone)]
-pub struct RollBack {
-    /// `TENANT/NAME`, or `NAME` if only one tenant has such a plugin.
-    pub plugin: String,
+pub(super) struct RollBack {
+    pub(super) plugin: Key,
     /// The first digits of the revision's sha256, or all of them; without it, the one before what is in force.
-    pub to: Option<String>,
+    pub(super) to: Option<String>,
 }
 
 /// Why something wasn't done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refusal(pub String);
+pub enum Refusal {
+    /// There is no such plugin or revision.
+    #[error("{0}")]
+    Unknown(String),
+    /// It can't be done as things stand.
+    #[error("{0}")]
+    Conflict(String),
+    /// The daemon ends.
+    #[error("the daemon is about to end")]
+    Ending,
+}
 
 /// Asks the deployer. Its clones ask the same one.
 #[derive(Clone)]
@@ -74,7 +82,7 @@ impl Handle {
     pub async fn reload(&self) -> Result<Reloaded, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.ask(Ask::Reload(Some(reply))).await?;
-        answer.await.map_err(|_| ends())
+        answer.await.map_err(|_| Refusal::Ending)
     }
 
     /// Has the configuration read again; what comes of it is in the log.
@@ -87,10 +95,20 @@ impl Handle {
     ///
     /// # Errors
     /// If there is no such plugin or revision, or it can't be loaded any more.
-    pub async fn roll_back(&self, ask: RollBack) -> Result<DeployEvent, Refusal> {
+    pub async fn roll_back(
+        &self,
+        plugin: (TenantId, PluginName),
+        to: Option<String>,
+    ) -> Result<DeployEvent, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.ask(Ask::RollBack(ask, reply)).await?;
-        answer.await.map_err(|_| ends())?
+        self.ask(Ask::RollBack(RollBack { plugin, to }, reply)).await?;
+        answer.await.map_err(|_| Refusal::Ending)?
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.shared.state().config)
     }
 
     /// How all plugins stand.
@@ -106,10 +124,6 @@ impl Handle {
     }
 
     async fn ask(&self, ask: Ask) -> Result<(), Refusal> {
-        self.asks.send(ask).await.map_err(|_| ends())
+        self.asks.send(ask).await.map_err(|_| Refusal::Ending)
     }
-}
-
-fn ends() -> Refusal {
-    Refusal("the daemon is about to end".to_owned())
 }

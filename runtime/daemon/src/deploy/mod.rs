@@ -46,7 +46,7 @@ pub use deployer::Deployer;
 pub use engine_settings::engine_settings;
 pub use error::Error;
 pub use grants::configure;
-pub use handle::{Handle, Refusal, RollBack};
+pub use handle::{Handle, Refusal};
 pub use in_use::InUse;
 pub use start::{Failing, StartError, Started, start};
 pub use steps::load;

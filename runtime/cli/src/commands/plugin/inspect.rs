@@ -66,7 +66,7 @@ impl Inspect {
 
 /// Whose components a tenant takes.
 fn trust(config: &Path, tenant: &TenantId) -> Result<Trust, Failure> {
-    let (config, _) = load(config)?;
+    let config = load(config)?;
     match config.tenants.get(tenant) {
         Some(terms) => Ok(Trust { tenant: tenant.clone(), signers: terms.signers.clone() }),
         None => {

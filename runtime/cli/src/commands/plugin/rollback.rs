@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use clap::Args;
-use sandhog_api::{Reply, Request};
+use sandhog_api::RollBack;
 
-use crate::daemon_link::{ask_daemon, unexpected};
+use crate::daemon_link::{daemon, unanswered};
 use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::deploys as render;
@@ -26,10 +26,8 @@ pub(crate) struct Rollback {
 
 impl Rollback {
     pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
-        let request = Request::RollBack { plugin: self.plugin, to: self.to };
-        let Reply::RolledBack { event } = ask_daemon(config, &request).await? else {
-            return Err(unexpected());
-        };
+        let ask = RollBack { plugin: self.plugin, to: self.to };
+        let event = daemon(config)?.roll_back(&ask).await.map_err(|error| unanswered(config, error))?;
         console.show(&event, || render::event(&event, console.paint()))?;
         Ok(Exit::Ok)
     }

@@ -1,0 +1,18 @@
+//! The daemon's HTTP interface.
+//!
+//! Nothing that comes in is trusted: heads, bodies, their time and the number of connections are bounded. Whoever may not do
+//! something hears so before anything is read.
+//!
+//! | part | is about |
+//! |---|---|
+//! | [`router`] | what is at which path: takes a request apart, calls [`crate::service`], renders the answer |
+//! | [`connection`] | one connection, within its bounds |
+//! | [`local`] | the socket on this machine, and who may use it |
+
+mod connection;
+mod local;
+mod router;
+
+pub use connection::{HEAD_MAX, serve_connection};
+pub use local::{ListenError, Listener};
+pub use router::{BODY_MAX, router};

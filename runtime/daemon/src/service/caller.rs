@@ -1,0 +1,132 @@
+//! Who asks, and how far they may go.
+
+use std::collections::BTreeSet;
+
+use sandhog_api::{Problem, Slug};
+use sandhog_core::id::TenantId;
+
+/// What a caller may do. Each role may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Looks, at everything but payloads and outputs.
+    Observe,
+    /// Enqueues jobs.
+    Produce,
+    /// Looks at payloads and outputs, and does something to jobs.
+    Operate,
+    /// Changes which revisions are in force.
+    Deploy,
+    /// Changes what is everybody's, such as the daemon's configuration.
+    Admin,
+}
+
+impl Role {
+    /// The name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Produce => "produce",
+            Self::Operate => "operate",
+            Self::Deploy => "deploy",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Whose jobs and plugins a caller gets to see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everybody's.
+    All,
+    /// Those of these tenants. Whatever is another's isn't there.
+    Tenants(BTreeSet<TenantId>),
+}
+
+/// Who asks. Each use case takes one, so none forgets to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    scope: Scope,
+    role: Role,
+}
+
+impl Caller {
+    /// A caller of this role, for what is in scope.
+    #[must_use]
+    pub fn new(scope: Scope, role: Role) -> Self {
+        Self { scope, role }
+    }
+
+    /// The operator of the machine, who may do everything.
+    #[must_use]
+    pub fn operator() -> Self {
+        Self::new(Scope::All, Role::Admin)
+    }
+
+    /// Whether a tenant is in scope.
+    #[must_use]
+    pub fn sees(&self, tenant: &TenantId) -> bool {
+        match &self.scope {
+            Scope::All => true,
+            Scope::Tenants(tenants) => tenants.contains(tenant),
+        }
+    }
+
+    /// Whether everything is in scope, what is no tenant's included.
+    #[must_use]
+    pub fn sees_all(&self) -> bool {
+        self.scope == Scope::All
+    }
+
+    /// Whether the caller gets to see payloads and outputs.
+    #[must_use]
+    pub fn sees_payloads(&self) -> bool {
+        self.role >= Role::Operate
+    }
+
+    /// Checks that the caller may do what takes this role.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn needs(&self, role: Role) -> Result<(), Problem> {
+        if self.role >= role {
+            return Ok(());
+        }
+        let (has, needs) = (self.role.as_str(), role.as_str());
+        Err(Problem::new(Slug::Forbidden, format!("this takes the role {needs}, and the caller has {has}")))
+    }
+
+    /// Checks that the caller may do to everybody what takes this role.
+    ///
+    /// # Errors
+    /// If it may not.
+    pub fn needs_for_all(&self, role: Role) -> Result<(), Problem> {
+        self.needs(role)?;
+        if self.sees_all() {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Slug::Forbidden,
+            "this concerns all tenants, and the caller speaks for some of them",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_may_do_what_those_before_it_may() {
+        let roles = [Role::Observe, Role::Produce, Role::Operate, Role::Deploy, Role::Admin];
+        for (n, has) in roles.into_iter().enumerate() {
+            let caller = Caller::new(Scope::All, has);
+            for (m, needs) in roles.into_iter().enumerate() {
+                assert_eq!(caller.needs(needs).is_ok(), m <= n, "{has:?} {needs:?}");
+            }
+        }
+        let acme = TenantId::parse("acme").expect("valid");
+        let of_acme = Caller::new(Scope::Tenants(BTreeSet::from([acme])), Role::Admin);
+        assert_eq!(of_acme.needs_for_all(Role::Admin).expect_err("of one tenant").slug, Slug::Forbidden);
+    }
+}

@@ -1,0 +1,180 @@
+//! Where jobs of a kind go, and storing them.
+
+use std::time::Duration;
+
+use sandhog_api::{Problem, Slug};
+use sandhog_broker::{Enqueued, Error};
+use sandhog_config::{Config, Plugin, nearest};
+use sandhog_core::id::{Kind, QueueName, TenantId};
+use sandhog_core::job::NewJob;
+use sandhog_core::quota::QueueBounds;
+
+use super::{Caller, Role, Service, list, of_broker, tenants};
+
+/// What a producer said of where jobs go.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'w> {
+    /// Whose they are; without it, the only tenant's, or the only one's that handles the kind.
+    pub tenant: Option<&'w TenantId>,
+    /// Where they wait; without it, where the plugin that handles the kind looks.
+    pub queue: Option<&'w QueueName>,
+}
+
+/// Where jobs of a kind go.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Whose they are.
+    pub tenant: TenantId,
+    /// Where they wait.
+    pub queue: QueueName,
+    /// What handles them; none yet, if the producer named the queue.
+    pub plugin: Option<Plugin>,
+    /// How much may wait, and how large a payload of the kind may be.
+    pub bounds: QueueBounds,
+}
+
+/// Finds where jobs of a kind go: which tenant's they are, in which queue they wait, and which plugin handles them.
+///
+/// # Errors
+/// If that is open.
+pub fn route(service: &Service, caller: &Caller, kind: &Kind, wanted: Wanted<'_>) -> Result<Route, Problem> {
+    caller.needs(Role::Produce)?;
+    let config = &service.config();
+    let tenant = match wanted.tenant {
+        Some(tenant) => tenants::known(config, caller, tenant)?,
+        None => tenant_for(config, caller, kind)?,
+    };
+    let plugin = plugins_for(config, kind).find(|plugin| plugin.tenant == tenant);
+    let queue = match (wanted.queue, plugin) {
+        (Some(queue), _) => queue.clone(),
+        (None, Some(plugin)) => plugin.queue.clone(),
+        (None, None) => return Err(no_plugin(config, kind, &tenant)),
+    };
+    let bounds = config.tenants.get(&tenant).map_or_else(QueueBounds::default, |terms| terms.queue);
+    let payload = plugin.map_or(bounds.payload, |plugin| plugin.payload);
+    Ok(Route { tenant, queue, plugin: plugin.cloned(), bounds: QueueBounds { payload, ..bounds } })
+}
+
+/// Says what keeps jobs of a kind waiting in a queue, as far as the configuration tells: nobody leases from their queue, or
+/// handles the kind. Nothing is said if some of it couldn't be read.
+#[must_use]
+pub fn unserved(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+    queue: &QueueName,
+    kind: &Kind,
+) -> Vec<String> {
+    let config = service.config();
+    if !config.broken.is_empty() || !caller.sees(tenant) {
+        return Vec::new();
+    }
+    let meant = |text: &str, names: Vec<&str>| {
+        nearest(text, names.into_iter()).map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default()
+    };
+    let mut told = Vec::new();
+    if !has_queue(&config, tenant, queue) {
+        let queues = plugins_of(&config, tenant).map(|plugin| plugin.queue.as_str()).collect();
+        let meant = meant(queue.as_str(), queues);
+        told.push(format!(
+            "no plugin of tenant {tenant} has the queue `{queue}`, so nobody leases from it{meant}"
+        ));
+    }
+    if !handles(&config, tenant, kind) {
+        let kinds = plugins_of(&config, tenant).flat_map(|plugin| &plugin.kinds).map(Kind::as_str).collect();
+        let meant = meant(kind.as_str(), kinds);
+        told.push(format!("no plugin of tenant {tenant} handles `{kind}`, so jobs of it wait{meant}"));
+    }
+    told
+}
+
+/// A broker that can't be reached is tried again after this, and after twice as long each time.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const TRIES: u32 = 5;
+
+/// Stores jobs; answers for each. Where the answer of the broker is lost, it is asked again: the ids are the caller's, so no
+/// job is stored twice.
+///
+/// # Errors
+/// If the broker can't be asked. With [`Slug::BrokerUnavailable`] it is open whether the jobs are stored.
+pub async fn enqueue(
+    service: &Service,
+    caller: &Caller,
+    route: &Route,
+    jobs: &[NewJob],
+) -> Result<Vec<Enqueued>, Problem> {
+    caller.needs(Role::Produce)?;
+    let tenant = tenants::known(&service.config(), caller, &route.tenant)?;
+    let mut wait = FIRST_WAIT;
+    for _ in 1..TRIES {
+        match service.broker.enqueue_within(&tenant, jobs, &route.bounds).await {
+            Err(Error::Unavailable { .. }) => tokio::time::sleep(wait).await,
+            answer => return answer.map_err(of_broker),
+        }
+        wait *= 2;
+    }
+    service.broker.enqueue_within(&tenant, jobs, &route.bounds).await.map_err(of_broker)
+}
+
+/// Whether somebody leases a tenant's jobs from a queue, and handles the kind.
+pub(super) fn is_served(config: &Config, tenant: &TenantId, queue: &QueueName, kind: &Kind) -> bool {
+    has_queue(config, tenant, queue) && handles(config, tenant, kind)
+}
+
+fn has_queue(config: &Config, tenant: &TenantId, queue: &QueueName) -> bool {
+    plugins_of(config, tenant).any(|plugin| plugin.queue == *queue)
+}
+
+fn handles(config: &Config, tenant: &TenantId, kind: &Kind) -> bool {
+    plugins_of(config, tenant).any(|plugin| plugin.kinds.contains(kind))
+}
+
+fn plugins_of<'c>(config: &'c Config, tenant: &'c TenantId) -> impl Iterator<Item = &'c Plugin> + 'c {
+    config.plugins.iter().filter(move |plugin| plugin.tenant == *tenant)
+}
+
+fn plugins_for<'c>(config: &'c Config, kind: &'c Kind) -> impl Iterator<Item = &'c Plugin> + 'c {
+    config.plugins.iter().filter(move |plugin| plugin.kinds.contains(kind))
+}
+
+/// The only tenant in scope, or the only one that handles the kind.
+fn tenant_for(config: &Config, caller: &Caller, kind: &Kind) -> Result<TenantId, Problem> {
+    let handlers = plugins_for(config, kind).map(|plugin| &plugin.tenant);
+    let handlers: Vec<&TenantId> = handlers.filter(|tenant| caller.sees(tenant)).collect();
+    let all: Vec<&TenantId> = tenants::in_scope(config, caller).collect();
+    match (&all[..], &handlers[..]) {
+        // Whose it is may stand in a file that is left out.
+        (_, []) if !config.broken.is_empty() => Err(Problem::new(
+            Slug::WrongConfiguration,
+            format!("no plugin that can be read handles `{kind}`, so it is open whose job it is"),
+        )
+        .help("mend the plugin files above, or name the tenant: --tenant NAME")),
+        ([], _) => Err(tenants::no_tenants()),
+        ([only], _) | (_, [only]) => Ok((*only).clone()),
+        (_, []) => Err(Problem::new(
+            Slug::Ambiguous,
+            format!("no plugin handles `{kind}`, so it is open whose job it is"),
+        )
+        .help(format!("name the tenant: --tenant {}", list(all.iter().map(|id| id.as_str()))))),
+        (_, several) => Err(Problem::new(Slug::Ambiguous, format!("several tenants handle `{kind}`"))
+            .help(format!("name one: --tenant {}", list(several.iter().map(|id| id.as_str()))))),
+    }
+}
+
+fn no_plugin(config: &Config, kind: &Kind, tenant: &TenantId) -> Problem {
+    let kinds: Vec<&str> =
+        plugins_of(config, tenant).flat_map(|plugin| &plugin.kinds).map(Kind::as_str).collect();
+    let is_complete = config.broken.is_empty();
+    let slug = if is_complete { Slug::UnknownPlugin } else { Slug::WrongConfiguration };
+    let problem = Problem::new(slug, format!("no plugin of tenant {tenant} handles `{kind}`"));
+    let problem = match nearest(kind.as_str(), kinds.iter().copied()) {
+        Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+        None if kinds.is_empty() => problem.help("it has no plugins yet; put a plugin file into plugins.d"),
+        None => problem.help(format!("its kinds are: {}", list(kinds.iter().copied()))),
+    };
+    let problem = match is_complete {
+        true => problem,
+        false => problem.help("a plugin file above that is left out may handle it"),
+    };
+    problem.help("to enqueue it all the same, name a queue: --queue NAME")
+}

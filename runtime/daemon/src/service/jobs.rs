@@ -1,0 +1,213 @@
+//! Looking at jobs, and doing something to them.
+
+use sandhog_api::{Problem, Slug};
+use sandhog_broker::{Changed, Counts, Cursor, Filter, JobAction, Page, Query, Unread};
+use sandhog_config::Config;
+use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::job::{JobRecord, LogLine, State};
+use sandhog_core::reason::Reason;
+
+use super::enqueue::is_served;
+use super::{Caller, Role, Service, list as names, of_broker, tenants};
+
+/// Jobs that something is done to in one call at most.
+pub const ACT_MAX: usize = 500;
+
+/// Looks up a job, whose tenant need not be named, with the reason for which it waits.
+///
+/// # Errors
+/// If there is no such job in scope, or the broker can't be asked.
+pub async fn find(
+    service: &Service,
+    caller: &Caller,
+    id: JobId,
+    tenant: Option<&TenantId>,
+) -> Result<JobRecord, Problem> {
+    caller.needs(Role::Observe)?;
+    let tenants = tenants::find(service, caller, tenant)?;
+    for tenant in &tenants {
+        if let Some(job) = service.broker.job(tenant, id).await.map_err(of_broker)? {
+            return Ok(shown(&service.config(), caller, job));
+        }
+    }
+    Err(unknown(id, &tenants))
+}
+
+/// Looks up a job of a tenant; none if there is no such job.
+///
+/// # Errors
+/// If there is no such tenant in scope, or the broker can't be asked.
+pub async fn get(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+    id: JobId,
+) -> Result<Option<JobRecord>, Problem> {
+    caller.needs(Role::Observe)?;
+    let tenant = tenants::known(&service.config(), caller, tenant)?;
+    let job = service.broker.job(&tenant, id).await.map_err(of_broker)?;
+    Ok(job.map(|job| shown(&service.config(), caller, job)))
+}
+
+/// Looks up the log lines that are kept with a job, oldest first.
+///
+/// # Errors
+/// If there is no such tenant in scope, or the broker can't be asked.
+pub async fn log(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+    id: JobId,
+) -> Result<Vec<LogLine>, Problem> {
+    caller.needs(Role::Observe)?;
+    let tenant = tenants::known(&service.config(), caller, tenant)?;
+    service.broker.log(&tenant, id).await.map_err(of_broker)
+}
+
+/// Counts a tenant's jobs by state.
+///
+/// # Errors
+/// If there is no such tenant in scope, or the broker can't be asked.
+pub async fn counts(service: &Service, caller: &Caller, tenant: &TenantId) -> Result<Counts, Problem> {
+    caller.needs(Role::Observe)?;
+    let tenant = tenants::known(&service.config(), caller, tenant)?;
+    service.broker.counts(&tenant).await.map_err(of_broker)
+}
+
+/// A list of jobs of one tenant and one state.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// The jobs.
+    pub jobs: Vec<JobRecord>,
+    /// Jobs that are there, and can't be read.
+    pub unread: Vec<Unread>,
+    /// Where the list goes on, if it does.
+    pub next: Option<Cursor>,
+}
+
+/// Lists the first jobs that a query is for, in as many calls of the broker as it takes.
+///
+/// # Errors
+/// If there is no such tenant in scope, or the broker can't be asked.
+pub async fn list(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+    query: Query,
+) -> Result<Listed, Problem> {
+    caller.needs(Role::Observe)?;
+    let tenant = tenants::known(&service.config(), caller, tenant)?;
+    let wanted = query.limit as usize;
+    let mut listed = Listed { next: query.after, ..Listed::default() };
+    loop {
+        let left = u32::try_from(wanted - listed.jobs.len()).unwrap_or(Query::LIMIT_MAX);
+        let query = Query { after: listed.next, limit: left.min(Query::LIMIT_MAX), ..query.clone() };
+        let Page { jobs, next, unread } = page(service, caller, &tenant, query).await?;
+        listed.jobs.extend(jobs);
+        listed.unread.extend(unread);
+        listed.next = next;
+        if next.is_none() || listed.jobs.len() >= wanted {
+            return Ok(listed);
+        }
+    }
+}
+
+/// Finds the ids of all jobs of these states that a filter lets through, with how each stands. `found` hears of how many
+/// there are so far.
+///
+/// # Errors
+/// If there is no such tenant in scope, or the broker can't be asked.
+pub async fn pick(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+    states: &[State],
+    filter: &Filter,
+    mut progress: impl FnMut(usize),
+) -> Result<Vec<(JobId, State)>, Problem> {
+    caller.needs(Role::Observe)?;
+    let tenant = tenants::known(&service.config(), caller, tenant)?;
+    let mut found = Vec::new();
+    for state in states {
+        let mut after = None;
+        loop {
+            let all = Query::of(*state, Query::LIMIT_MAX);
+            let query = Query { filter: filter.clone(), after, payloads: false, ..all };
+            let Page { jobs, next, .. } = page(service, caller, &tenant, query).await?;
+            found.extend(jobs.into_iter().map(|job| (job.id, job.state)));
+            progress(found.len());
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+    }
+    // A job may have changed its state meanwhile, and be found twice.
+    found.sort_by_key(|(id, _)| *id);
+    found.dedup_by_key(|(id, _)| *id);
+    Ok(found)
+}
+
+/// Does one thing to jobs of a tenant, at most [`ACT_MAX`] of them; answers for each.
+///
+/// # Errors
+/// If there is no such tenant in scope, or the broker can't be asked.
+pub async fn act(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+    action: JobAction,
+    ids: &[JobId],
+) -> Result<Vec<Changed>, Problem> {
+    caller.needs(Role::Operate)?;
+    let tenant = tenants::known(&service.config(), caller, tenant)?;
+    if ids.len() > ACT_MAX {
+        let message = format!("{} jobs are more than {ACT_MAX} at once", ids.len());
+        return Err(Problem::new(Slug::RequestTooLarge, message));
+    }
+    service.broker.act(&tenant, action, ids).await.map_err(of_broker)
+}
+
+/// The problem that none of these tenants has a job.
+#[must_use]
+pub fn unknown(id: JobId, tenants: &[TenantId]) -> Problem {
+    let of = match tenants {
+        [only] => format!("tenant {only}"),
+        several => format!("tenants {}", names(several.iter().map(TenantId::as_str))),
+    };
+    Problem::new(Slug::UnknownJob, format!("there is no job {id} of {of}"))
+        .help("finished jobs are kept for as long as `[keep]` of their plugin says")
+}
+
+/// A page of jobs, each with the reason for which it waits. That nobody serves it the configuration knows, and the broker of
+/// few jobs only.
+async fn page(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+    mut query: Query,
+) -> Result<Page, Problem> {
+    let reason = query.filter.reason;
+    if query.state == State::Ready && reason == Some(Reason::NoPlugin) {
+        query.filter.reason = None;
+    }
+    let mut page = service.broker.jobs(tenant, query).await.map_err(of_broker)?;
+    let config = service.config();
+    page.jobs = page.jobs.into_iter().map(|job| shown(&config, caller, job)).collect();
+    page.jobs.retain(|job| reason.is_none() || job.reason == reason);
+    Ok(page)
+}
+
+/// A job as the caller gets to see it, with the reason for which it waits: that nobody serves it, as far as the configuration
+/// tells, or else what the broker has been told.
+fn shown(config: &Config, caller: &Caller, mut job: JobRecord) -> JobRecord {
+    let is_complete = config.broken.is_empty();
+    if job.state == State::Ready && is_complete && !is_served(config, &job.tenant, &job.queue, &job.kind) {
+        job.reason = Some(Reason::NoPlugin);
+    }
+    if !caller.sees_payloads() {
+        job.payload = Vec::new();
+        job.output = None;
+    }
+    job
+}

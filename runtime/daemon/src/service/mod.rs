@@ -1,0 +1,108 @@
+//! What people and programs can ask for: use cases, as plain functions.
+//!
+//! Each takes a [`Service`], which has what is needed to do it, and a [`Caller`], who asks. What is another tenant's isn't
+//! there for a caller; what isn't done is a [`Problem`](sandhog_api::Problem). The daemon's HTTP interface and the command
+//! line, which goes without a daemon where it can, both call these.
+//!
+//! | part | is about |
+//! |---|---|
+//! | [`jobs`] | looking at jobs, doing something to them |
+//! | [`enqueue`] | where jobs of a kind go, and storing them |
+//! | [`plugins`] | which are in force, reloads, rollbacks |
+//! | [`tenants`] | which there are, what they have spent |
+
+mod caller;
+pub mod enqueue;
+pub mod jobs;
+pub mod plugins;
+pub mod tenants;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use sandhog_api::{Problem, Slug};
+use sandhog_broker::{Broker, Error};
+use sandhog_config::Config;
+
+use crate::deploy::Handle;
+
+pub use caller::{Caller, Role, Scope};
+
+/// What use cases work with.
+#[derive(Clone)]
+pub struct Service {
+    broker: Arc<dyn Broker>,
+    settings: Settings,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone)]
+enum Settings {
+    /// It was read once; no daemon runs in this process.
+    Read(Arc<Config>),
+    /// It is what the deployer has in force.
+    InForce(Handle),
+}
+
+impl Service {
+    /// The use cases that go without a daemon: those on jobs and usage.
+    #[must_use]
+    pub fn without_daemon(config: Arc<Config>, broker: Arc<dyn Broker>) -> Self {
+        Self { broker, settings: Settings::Read(config) }
+    }
+
+    /// All use cases, in the daemon that has this deployer.
+    #[must_use]
+    pub fn of_daemon(deployer: Handle, broker: Arc<dyn Broker>) -> Self {
+        Self { broker, settings: Settings::InForce(deployer) }
+    }
+
+    /// The configuration that counts now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        match &self.settings {
+            Settings::Read(config) => Arc::clone(config),
+            Settings::InForce(deployer) => deployer.config(),
+        }
+    }
+
+    fn deployer(&self) -> Result<&Handle, Problem> {
+        match &self.settings {
+            Settings::InForce(deployer) => Ok(deployer),
+            Settings::Read(_) => Err(Problem::new(Slug::NoDaemon, "no daemon runs here")),
+        }
+    }
+}
+
+/// Why the broker hasn't done something.
+fn of_broker(error: Error) -> Problem {
+    let slug = match error {
+        Error::Unavailable { .. } => Slug::BrokerUnavailable,
+        Error::Full { .. } => Slug::BrokerFull,
+        Error::Corrupt { .. } | Error::Sealed { .. } | Error::Unfit { .. } | Error::Bug { .. } => {
+            Slug::BrokerUnfit
+        }
+    };
+    let problem = Problem::new(slug, error.to_string());
+    match error {
+        Error::Unavailable { .. } => {
+            problem.help("check that it runs and has room, and `[broker]` in the configuration")
+        }
+        Error::Full { remedy, .. } => problem.help(remedy),
+        Error::Sealed { tenant, .. } => problem
+            .help(format!("its keys are those of `[tenants.{tenant}.encryption]` in the configuration")),
+        Error::Corrupt { .. } | Error::Unfit { .. } | Error::Bug { .. } => problem,
+    }
+}
+
+/// Names in a message; of many, the first ones.
+fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    const SHOWN: usize = 12;
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    names.truncate(SHOWN);
+    format!("{}{more}", names.join(", "))
+}

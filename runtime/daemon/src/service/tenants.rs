@@ -1,0 +1,67 @@
+//! Which tenants there are, and what they have spent.
+
+use std::ops::RangeInclusive;
+
+use sandhog_api::{Problem, Slug};
+use sandhog_config::{Config, nearest};
+use sandhog_core::account::{Day, DayUsage};
+use sandhog_core::id::TenantId;
+
+use super::{Caller, Role, Service, list, of_broker};
+
+/// Finds the tenant that is meant, or all in scope if none is.
+///
+/// # Errors
+/// If there is none, or no such one.
+pub fn find(service: &Service, caller: &Caller, wanted: Option<&TenantId>) -> Result<Vec<TenantId>, Problem> {
+    let config = service.config();
+    match wanted {
+        Some(wanted) => Ok(vec![known(&config, caller, wanted)?]),
+        None => {
+            let all: Vec<TenantId> = in_scope(&config, caller).cloned().collect();
+            if all.is_empty() { Err(no_tenants()) } else { Ok(all) }
+        }
+    }
+}
+
+/// Looks up what a tenant's runs have spent on these days.
+///
+/// # Errors
+/// If there is no such tenant, or the broker can't be asked.
+pub async fn usage(
+    service: &Service,
+    caller: &Caller,
+    tenant: &TenantId,
+    days: RangeInclusive<Day>,
+) -> Result<Vec<DayUsage>, Problem> {
+    caller.needs(Role::Observe)?;
+    let tenant = known(&service.config(), caller, tenant)?;
+    service.broker.usage(&tenant, days).await.map_err(of_broker)
+}
+
+/// The tenants of a configuration that are in a caller's scope.
+pub(super) fn in_scope<'c>(config: &'c Config, caller: &Caller) -> impl Iterator<Item = &'c TenantId> {
+    config.tenants.keys().filter(|tenant| caller.sees(tenant))
+}
+
+/// Finds the tenant of this name, if the configuration has it, and it is in scope.
+///
+/// # Errors
+/// If there is no such tenant for the caller.
+pub fn known(config: &Config, caller: &Caller, wanted: &TenantId) -> Result<TenantId, Problem> {
+    if config.tenants.contains_key(wanted) && caller.sees(wanted) {
+        return Ok(wanted.clone());
+    }
+    let names = || in_scope(config, caller).map(TenantId::as_str);
+    let problem =
+        Problem::new(Slug::UnknownTenant, format!("there is no tenant `{wanted}` in the configuration"));
+    Err(match nearest(wanted.as_str(), names()) {
+        Some(meant) => problem.help(format!("did you mean `{meant}`?")),
+        None => problem.help(format!("its tenants are: {}", list(names()))),
+    })
+}
+
+pub(super) fn no_tenants() -> Problem {
+    Problem::new(Slug::UnknownTenant, "there is no tenant in the configuration")
+        .help("add one, such as [tenants.acme], or put a plugin file into plugins.d")
+}
