@@ -20,12 +20,15 @@
 //! 10. a tenant whose fuel of the minute is used up is leased nothing if its jobs are to wait then, and none is buried for it
 //!     unless that is what is to happen;
 //! 11. a job of a kind that no daemon serves waits until one does, and nobody else runs it;
+//! 12. what a daemon's observer hears of settlements ([`heard`]) is what the broker has answered, and of leases and runs what
+//!     must have come before;
 //!
 //! and, beyond these, each job that succeeded has written its effects exactly once, and in the end every job is final.
 //!
 //! `SIM_SEED=n` plays one seed, `SIM_SEEDS=n` plays so many.
 
 mod guests;
+mod heard;
 mod shape;
 mod watched;
 mod world;

@@ -35,6 +35,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::guests::{Act, End, Life, Players, SUCCESSES, Scripts, Stage};
+use crate::heard::Heard;
 use crate::shape::{FUEL_OF_A_RUN, Order, PluginPlan, Shape};
 use crate::watched::{Handed, Watched};
 
@@ -419,6 +420,7 @@ impl Archive<()> for NothingKept {
 struct Line {
     broker: Arc<dyn Broker>,
     life: Life,
+    heard: Arc<Heard>,
 }
 
 impl Line {
@@ -448,7 +450,9 @@ impl Broker for Line {
         self.while_alive(self.broker.renew(tenant, ttl, leases)).await
     }
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
-        self.while_alive(self.broker.settle(tenant, settlements)).await
+        let replies = self.while_alive(self.broker.settle(tenant, settlements)).await?;
+        self.heard.tell(tenant, settlements, &replies);
+        Ok(replies)
     }
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         self.while_alive(self.broker.control(tenant, command)).await
@@ -559,6 +563,8 @@ struct World {
     plan: Plan,
     /// Whether plugins that are late have come.
     has_late_ones: bool,
+    /// What was heard of each daemon that there ever was.
+    heard: Vec<Arc<Heard>>,
     random: StdRng,
 }
 
@@ -602,6 +608,7 @@ impl World {
             ),
             plan: plan.clone(),
             has_late_ones: false,
+            heard: Vec::new(),
             random,
         };
         (world, jobs)
@@ -637,8 +644,11 @@ impl World {
         let shutdown = Arc::new(Shutdown::default());
         let mut gates = Gates::default();
         let (swap, catalog) = watch::channel(Arc::new(self.catalog(nth, 0, None, &mut gates)));
+        let heard = Arc::new(Heard::default());
+        self.heard.push(Arc::clone(&heard));
+        let line = Line { broker: Arc::clone(&self.routed), life: life.clone(), heard: Arc::clone(&heard) };
         let parts = Parts {
-            broker: Arc::new(Line { broker: Arc::clone(&self.routed), life: life.clone() }),
+            broker: Arc::new(line),
             runner: Arc::new(Players {
                 daemon: nth,
                 stage: Arc::clone(&self.stage),
@@ -649,6 +659,7 @@ impl World {
             catalog,
             archive: Arc::new(NothingKept),
             ambient: Ambient::new(Arc::clone(&self.clock), StdRng::seed_from_u64(self.random.random())),
+            observer: heard,
             concurrency: NonZeroU32::new(self.plan.concurrency).expect("at least one"),
             lease: config::Lease { expiries_max: self.plan.expiries_max, ..LEASE },
             grace: Duration::from_secs(3),
@@ -734,7 +745,9 @@ impl World {
         for tenant in &self.plan.tenants {
             finals.insert(tenant.name.clone(), self.check(tenant).await);
         }
+        let heard: usize = self.heard.iter().map(|heard| heard.check()).sum();
         let (leases, calls) = self.watched.handed();
+        assert!(heard > 0 || leases.is_empty(), "settlements are observed");
         History { leases, calls, finals, took: started.elapsed() }
     }
 

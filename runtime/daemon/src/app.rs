@@ -28,6 +28,7 @@ use crate::run::runner::Runner;
 use crate::run::settler::Settler;
 use crate::run::worker::Workshop;
 use crate::shutdown::{Follow, Phase, Shutdown};
+use crate::telemetry::Observer;
 
 /// What a daemon is made of.
 pub struct Parts<R: Runner> {
@@ -41,6 +42,8 @@ pub struct Parts<R: Runner> {
     pub archive: Arc<dyn Archive<R::Plugin>>,
     /// Time and chance.
     pub ambient: Ambient,
+    /// What reads what happens.
+    pub observer: Arc<dyn Observer>,
     /// Runs under way at once.
     pub concurrency: NonZeroU32,
     /// How long leases hold.
@@ -130,7 +133,7 @@ impl<R: Runner> Floor<R> {
             seats: Seats::new(parts.concurrency),
             suspects: Arc::default(),
             daemon: parts.ambient.daemon_id(),
-            outage: Arc::new(Outage::default()),
+            outage: Arc::new(Outage::new(Arc::clone(&parts.observer))),
             live: Arc::new(Live::default()),
             phase: shutdown.follow(),
             bells: watch::Sender::default(),
@@ -148,6 +151,7 @@ impl<R: Runner> Floor<R> {
             bells: floor.bells.subscribe(),
             lease: floor.parts.lease,
             outage: Arc::clone(&floor.outage),
+            observer: Arc::clone(&floor.parts.observer),
             ambient: floor.parts.ambient.clone(),
         };
         floor.loops.spawn(async move {
@@ -242,10 +246,15 @@ impl<R: Runner> Floor<R> {
     }
 
     fn receive(&mut self, tenant: TenantId) {
-        let Parts { broker, runner, archive, ambient, lease, .. } = &self.parts;
+        let Parts { broker, runner, archive, ambient, observer, lease, .. } = &self.parts;
         let outage = &self.outage;
-        let (settler, settling) =
-            Settler::new(tenant.clone(), Arc::clone(broker), Arc::clone(outage), ambient.clone());
+        let (settler, settling) = Settler::new(
+            tenant.clone(),
+            Arc::clone(broker),
+            Arc::clone(outage),
+            Arc::clone(observer),
+            ambient.clone(),
+        );
         let workshop = Arc::new(Workshop {
             tenant: tenant.clone(),
             broker: Arc::clone(broker),
@@ -256,6 +265,7 @@ impl<R: Runner> Floor<R> {
             memory: MemoryAccount::default(),
             phase: self.phase.clone(),
             ambient: ambient.clone(),
+            observer: Arc::clone(observer),
         });
         let (bell, rung) = watch::channel(0);
         let (catalog, followed) = watch::channel(self.parts.catalog.borrow().clone());

@@ -19,6 +19,7 @@ use sandhog_daemon::http;
 use sandhog_daemon::lease::broker_health::once_reached;
 use sandhog_daemon::service::Service;
 use sandhog_daemon::shutdown::Shutdown;
+use sandhog_daemon::telemetry::{LogEvents, Observer};
 use sandhog_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -142,8 +143,10 @@ async fn prepare(
         tracing::warn!("{warning}");
     }
     let engine = Engine::new(deploy::engine_settings(config))?;
-    let started = deploy::start(config.clone(), path.to_owned(), engine.clone(), ambient.clone(), failing);
-    let started = started.await;
+    let observer: Arc<dyn Observer> = Arc::new(LogEvents);
+    let (of_engine, of_deploys) = (engine.clone(), Arc::clone(&observer));
+    let started =
+        deploy::start(config.clone(), path.to_owned(), of_engine, ambient.clone(), failing, of_deploys).await;
     let started = started.map_err(|error| match error {
         StartError::Store(error) => Failure::new(error.to_string()),
         StartError::Plugins(errors) => failure(&errors),
@@ -154,6 +157,7 @@ async fn prepare(
         catalog: started.catalog.clone(),
         archive: Arc::new(started.handle.clone()),
         ambient,
+        observer,
         concurrency: config.engine.concurrency,
         lease: config.lease,
         grace: config.grace,

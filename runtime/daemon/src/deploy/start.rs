@@ -30,6 +30,7 @@ use super::watch::Watched;
 use crate::capacity::concurrency::Gates;
 use crate::catalog::Current;
 use crate::clock::Ambient;
+use crate::telemetry::Observer;
 
 /// A deployer at its start.
 pub struct Started {
@@ -74,6 +75,7 @@ pub async fn start(
     engine: Engine,
     ambient: Ambient,
     failing: Failing,
+    observer: Arc<dyn Observer>,
 ) -> Result<Started, StartError> {
     let store = Arc::new(Store::open(&config.deploy.folder)?);
     engine.keep_from(Arc::clone(&store) as Arc<dyn Components>);
@@ -100,7 +102,7 @@ pub async fn start(
         histories.extend(records);
     })?;
     store.prune()?;
-    let mut ring = Events::kept(store.read(super::EVENTS).unwrap_or_default());
+    let mut ring = Events::kept(store.read(super::EVENTS).unwrap_or_default(), observer);
     ring.add(&events);
     store.write(super::EVENTS, &ring.all())?;
     let mut state = State {

@@ -2,11 +2,10 @@
 //!
 //! Tenants may have brokers, or nodes of one, of their own. So it is kept by tenant whether its broker answers, and one
 //! whose broker is gone doesn't look as if the others' were gone too. Every loop that calls the broker reports to
-//! [`Outage`]; the log has a line when a tenant's broker goes and one when it is back, none between, and few if a broker
-//! goes that many tenants share.
+//! [`Outage`], which tells when a tenant's broker goes and when it is back, and nothing between.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sandhog_broker::Error;
@@ -15,6 +14,7 @@ use sandhog_core::settle::{Backoff, Jitter};
 use tokio::time::Instant;
 
 use crate::clock::Ambient;
+use crate::telemetry::{Event, Observer, Trouble};
 
 /// How calls are repeated.
 const BACKOFF: Backoff = Backoff {
@@ -25,9 +25,9 @@ const BACKOFF: Backoff = Backoff {
 };
 
 /// Whether the brokers can be used, as far as the latest calls have shown.
-#[derive(Debug, Default)]
 pub(crate) struct Outage {
     troubles: Mutex<Troubles>,
+    observer: Arc<dyn Observer>,
 }
 
 /// Who had to do without the broker.
@@ -39,41 +39,38 @@ pub(crate) enum Caller<'a> {
     Tenant(&'a TenantId),
 }
 
+impl<'a> Caller<'a> {
+    fn tenant(self) -> Option<&'a TenantId> {
+        match self {
+            Self::Listener => None,
+            Self::Tenant(tenant) => Some(tenant),
+        }
+    }
+}
+
 impl Outage {
+    /// Brokers that can all be used.
+    pub(crate) fn new(observer: Arc<dyn Observer>) -> Self {
+        Self { troubles: Mutex::default(), observer }
+    }
+
     /// Takes in that a call came through.
     pub(crate) fn over(&self, caller: Caller<'_>) {
         // The lock is taken on each call, but only ever for this one look.
-        let Some(Over { since, left, is_news }) = self.lock().over(caller) else { return };
-        let after = since.elapsed();
-        match caller {
-            _ if !is_news => tracing::debug!(?caller, ?after, "the broker is back"),
-            Caller::Listener => tracing::info!(?after, "the broker wakes the daemon again"),
-            Caller::Tenant(tenant) => {
-                tracing::info!(%tenant, tenants_left = left, ?after, "the broker is back");
-            }
-        }
+        let Some(Over { since, left }) = self.lock().over(caller) else { return };
+        let (tenant, after) = (caller.tenant(), since.elapsed());
+        self.observer.on(&Event::BrokerUp { tenant, after, tenants_left: left });
     }
 
     /// Takes in that a call failed.
     pub(crate) fn note(&self, caller: Caller<'_>, error: &Error) {
         let trouble = Trouble::of(error);
-        let Some(Begun { tenants }) = self.lock().note(caller, trouble) else {
-            tracing::debug!(?caller, %error, "the broker can't be used yet");
-            return;
-        };
-        match (caller, trouble) {
-            (Caller::Listener, Trouble::Gone) => {
-                tracing::error!(%error, "waiting for the broker to be heard again; until then work is found by looking for it");
+        let begun = self.lock().note(caller, trouble);
+        match begun {
+            Some(Begun { tenants }) => {
+                self.observer.on(&Event::BrokerDown { tenant: caller.tenant(), trouble, tenants, error });
             }
-            (Caller::Listener, Trouble::Unusable) => {
-                tracing::error!(%error, "the broker can't be listened to until this is put right; work is found by looking for it");
-            }
-            (Caller::Tenant(tenant), Trouble::Gone) => {
-                tracing::error!(%tenant, tenants, %error, "waiting for the broker; nothing is lost, running jobs go on as long as their leases can be trusted");
-            }
-            (Caller::Tenant(tenant), Trouble::Unusable) => {
-                tracing::error!(%tenant, tenants, %error, "the tenant's jobs wait until this is put right");
-            }
+            None => tracing::debug!(?caller, %error, "the broker can't be used yet"),
         }
     }
 
@@ -87,16 +84,8 @@ impl Outage {
     }
 }
 
-/// What is wrong with a broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
-    /// It can't be reached, which may end by itself.
-    Gone,
-    /// It answers, and can't be used. This doesn't end before somebody changes something.
-    Unusable,
-}
-
 impl Trouble {
+    /// What an error of a broker means for those who go on calling it.
     fn of(error: &Error) -> Self {
         match error {
             // A full store takes jobs again once the janitor has removed what is past its time.
@@ -115,7 +104,7 @@ struct Troubles {
     tenants: BTreeMap<TenantId, (Trouble, Instant)>,
 }
 
-/// A trouble has begun that is to be told.
+/// A trouble has begun, or turned into another.
 #[derive(Debug, PartialEq, Eq)]
 struct Begun {
     /// How many tenants have it.
@@ -128,12 +117,10 @@ struct Over {
     since: Instant,
     /// How many tenants still have one.
     left: usize,
-    is_news: bool,
 }
 
 impl Troubles {
-    /// Notes a failure. Says whether it is news: the first of its kind that the caller meets, unless many tenants have it
-    /// already.
+    /// Notes a failure. Says whether it is news: the first of its kind that the caller meets.
     fn note(&mut self, caller: Caller<'_>, trouble: Trouble) -> Option<Begun> {
         let now = Instant::now();
         let before = match caller {
@@ -150,7 +137,7 @@ impl Troubles {
             }
         }
         let tenants = self.tenants.values().filter(|(known, _)| *known == trouble).count();
-        (caller == Caller::Listener || is_told(tenants)).then_some(Begun { tenants })
+        Some(Begun { tenants })
     }
 
     /// A trouble that goes on counts from its beginning, whatever it has turned into.
@@ -170,14 +157,8 @@ impl Troubles {
             Caller::Tenant(_) if self.tenants.is_empty() => None,
             Caller::Tenant(tenant) => self.tenants.remove(tenant),
         }?;
-        let left = self.tenants.len();
-        Some(Over { since, left, is_news: caller == Caller::Listener || left == 0 || is_told(left) })
+        Some(Over { since, left: self.tenants.len() })
     }
-}
-
-/// Whether the log has a line when so many tenants are in trouble: one for each of the first few, then ever fewer.
-fn is_told(tenants: usize) -> bool {
-    tenants.is_power_of_two()
 }
 
 /// What a call yields, once the broker can be reached: until then it is repeated, and the log says so once.
@@ -228,6 +209,13 @@ impl Tries {
 }
 
 #[cfg(test)]
+impl Default for Outage {
+    fn default() -> Self {
+        Self::new(Arc::new(()))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -244,7 +232,7 @@ mod tests {
             assert_eq!(troubles.over(fine), None);
             assert_eq!(troubles.note(gone, Trouble::Gone), None);
         }
-        assert!(troubles.over(gone).is_some_and(|over| over.is_news && over.left == 0));
+        assert!(troubles.over(gone).is_some_and(|over| over.left == 0));
         assert_eq!(troubles.over(gone), None);
         assert_eq!(troubles.note(gone, Trouble::Gone), Some(Begun { tenants: 1 }));
     }
@@ -260,22 +248,15 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_that_many_share_makes_few_lines() {
+    fn of_a_broker_that_many_share_each_is_told_with_how_many_there_are() {
         let mut troubles = Troubles::default();
-        let tenants: Vec<TenantId> = (0..1_000).map(tenant).collect();
-        let begun: Vec<usize> = tenants
-            .iter()
-            .filter_map(|tenant| troubles.note(Caller::Tenant(tenant), Trouble::Gone))
-            .map(|begun| begun.tenants)
-            .collect();
-        assert_eq!(begun, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
-        let over: Vec<usize> = tenants
-            .iter()
-            .filter_map(|tenant| troubles.over(Caller::Tenant(tenant)))
-            .filter(|over| over.is_news)
-            .map(|over| over.left)
-            .collect();
-        assert_eq!(over, [512, 256, 128, 64, 32, 16, 8, 4, 2, 1, 0]);
+        let tenants: Vec<TenantId> = (0..3).map(tenant).collect();
+        let note = |tenant| troubles.note(Caller::Tenant(tenant), Trouble::Gone);
+        let begun: Vec<usize> = tenants.iter().filter_map(note).map(|begun| begun.tenants).collect();
+        assert_eq!(begun, [1, 2, 3]);
+        let over = |tenant| troubles.over(Caller::Tenant(tenant));
+        let left: Vec<usize> = tenants.iter().filter_map(over).map(|over| over.left).collect();
+        assert_eq!(left, [2, 1, 0]);
     }
 
     #[test]

@@ -31,6 +31,7 @@ use crate::run::runner::Runner;
 use crate::run::turn::{self, Turn};
 use crate::run::worker::{Ticket, Workshop};
 use crate::shutdown::Phase;
+use crate::telemetry::{Event, Observer};
 
 /// Jobs that one call asks for at most.
 const BATCH_MAX: u32 = 256;
@@ -123,9 +124,9 @@ impl Outlook {
         self.forget();
     }
 
-    /// Takes in whether there is fuel. Each time that it is used up, the log says so once.
-    fn learn_of_fuel(&mut self, tenant: &TenantId, verdict: &Verdict) {
-        let (window, what) = match verdict {
+    /// Takes in whether there is fuel. Each time that it is used up, that is told once.
+    fn learn_of_fuel(&mut self, tenant: &TenantId, verdict: &Verdict, observer: &dyn Observer) {
+        let (window, consequence) = match verdict {
             Verdict::Run => {
                 self.used_up = None;
                 return;
@@ -139,7 +140,7 @@ impl Outlook {
             Verdict::Reject { window, .. } => (*window, "its jobs are buried"),
         };
         if self.used_up.replace(window) != Some(window) {
-            tracing::info!(%tenant, "the tenant's fuel of this {window} is used up; {what}; tenants.{tenant}.fuel sets it");
+            observer.on(&Event::FuelUsedUp { tenant, window, consequence });
         }
     }
 
@@ -345,7 +346,7 @@ impl<R: Runner> Intake<R> {
         }
         let decide = |spent| terms.fuel.decide(&self.workshop.tenant, &spent);
         let verdict = leased.spent.map_or(Verdict::Run, decide);
-        outlook.learn_of_fuel(&self.workshop.tenant, &verdict);
+        outlook.learn_of_fuel(&self.workshop.tenant, &verdict, &*self.workshop.observer);
         if self.bell.has_changed().unwrap_or(false) {
             outlook.forget();
         }
@@ -353,6 +354,8 @@ impl<R: Runner> Intake<R> {
         let mut followers = Vec::new();
         let now = self.workshop.ambient.mono();
         for lease in leased.leases {
+            let (tenant, token) = (&self.workshop.tenant, lease.token);
+            self.workshop.observer.on(&Event::Leased { tenant, job: &lease.job, token });
             let plugin = terms.kinds.get(&lease.job.kind).map(|plugin| &**plugin);
             let is_suspect = lease.job.expiries > 0;
             let watch = if is_suspect { self.suspects.take() } else { None };

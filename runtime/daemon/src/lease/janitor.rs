@@ -24,6 +24,7 @@ use crate::catalog::Current;
 use crate::clock::Ambient;
 use crate::lease::broker_health::{Caller, Outage};
 use crate::lease::wake::{Bells, strike};
+use crate::telemetry::{Event, Observer};
 
 /// How long a tenant goes without being swept at least, if nothing of it is due.
 const TURN_MIN: Duration = Duration::from_secs(5);
@@ -170,6 +171,7 @@ pub(crate) struct Janitor<P> {
     pub(crate) bells: watch::Receiver<Bells>,
     pub(crate) lease: config::Lease,
     pub(crate) outage: Arc<Outage>,
+    pub(crate) observer: Arc<dyn Observer>,
     pub(crate) ambient: Ambient,
 }
 
@@ -239,7 +241,7 @@ impl<P> Janitor<P> {
             Ok(swept) => {
                 self.outage.over(Caller::Tenant(&tenant));
                 for job in &swept.buried {
-                    tracing::warn!(%tenant, %job, "buried: its leases ran out too often, so it seems to kill its daemons");
+                    self.observer.on(&Event::Expired { tenant: &tenant, job: *job });
                 }
                 if swept.has_ready {
                     self.bells.borrow().get(&tenant).into_iter().for_each(strike);

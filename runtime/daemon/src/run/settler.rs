@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::capacity::permits::Room;
 use crate::clock::Ambient;
 use crate::lease::broker_health::{Caller, Outage, Tries};
+use crate::telemetry::{Event, Observer};
 
 /// Settlements that one call carries at most.
 const BATCH_MAX: usize = 256;
@@ -79,12 +80,13 @@ impl Settler {
         tenant: TenantId,
         broker: Arc<dyn Broker>,
         outage: Arc<Outage>,
+        observer: Arc<dyn Observer>,
         ambient: Ambient,
     ) -> (Self, impl Future<Output = ()>) {
         let (queue, waiting) = mpsc::unbounded_channel();
         let load = Arc::new(Load::default());
         let settler = Self { queue, load: Arc::clone(&load) };
-        (settler, work_off(tenant, broker, outage, ambient, waiting, load))
+        (settler, work_off(tenant, broker, (outage, observer), ambient, waiting, load))
     }
 
     /// Sends a settlement. If the answer's sender is dropped instead, the loop is gone.
@@ -104,7 +106,7 @@ impl Settler {
 async fn work_off(
     tenant: TenantId,
     broker: Arc<dyn Broker>,
-    outage: Arc<Outage>,
+    (outage, observer): (Arc<Outage>, Arc<dyn Observer>),
     ambient: Ambient,
     mut waiting: mpsc::UnboundedReceiver<Sent>,
     load: Arc<Load>,
@@ -147,6 +149,9 @@ async fn work_off(
                 outage.over(Caller::Tenant(&tenant));
                 tries.succeeded();
                 load.fails.store(false, Ordering::Relaxed);
+                for (settle, reply) in settles.iter().zip(&answers) {
+                    observer.on(&settled(&tenant, settle, reply));
+                }
                 answer(replies, answers.into_iter().map(Ok));
             }
             Err(error) => {
@@ -177,6 +182,11 @@ async fn fill_up(batch: &mut Vec<Sent>, waiting: &mut mpsc::UnboundedReceiver<Se
             () = &mut overdue => return,
         }
     }
+}
+
+fn settled<'e>(tenant: &'e TenantId, settle: &'e Settle, reply: &'e SettleReply) -> Event<'e> {
+    let plugin = settle.ran.as_ref().map(|ran| &ran.plugin);
+    Event::Settled { tenant, token: settle.token, settlement: settle.settlement.slug(), plugin, reply }
 }
 
 fn answer(replies: Vec<oneshot::Sender<Answer>>, answers: impl Iterator<Item = Answer>) {
@@ -214,7 +224,8 @@ mod tests {
         let slow = Faults { delay_max: Duration::from_millis(1), ..Faults::default() };
         let broker = Arc::new(Faulty::new(Arc::new(Memory::new(Arc::new(SystemClock))), slow));
         let behind: Arc<dyn Broker> = Arc::clone(&broker) as _;
-        let (settler, settling) = Settler::new(acme(), behind, Arc::default(), Ambient::system());
+        let (settler, settling) =
+            Settler::new(acme(), behind, Arc::default(), Arc::new(()), Ambient::system());
         tokio::spawn(settling);
         (settler, broker)
     }

@@ -37,6 +37,7 @@ use crate::run::guest_host::GuestHost;
 use crate::run::runner::Runner;
 use crate::run::settler::{Answer, Settler, Unsettled};
 use crate::shutdown::{Follow, Phase};
+use crate::telemetry::{self, Observer};
 
 /// What the attempts of a tenant share.
 pub(crate) struct Workshop<R: Runner> {
@@ -50,6 +51,7 @@ pub(crate) struct Workshop<R: Runner> {
     pub(crate) memory: MemoryAccount,
     pub(crate) phase: Follow,
     pub(crate) ambient: Ambient,
+    pub(crate) observer: Arc<dyn Observer>,
 }
 
 /// A leased job on its way through the workshop.
@@ -101,6 +103,8 @@ impl<R: Runner> Workshop<R> {
 
     /// Gives back a job that hasn't started. If this doesn't get through, its lease runs out by itself.
     pub(crate) fn give_back(&self, ticket: Ticket<R::Plugin>, after: Duration, reason: Reason) {
+        let (tenant, job) = (&self.tenant, ticket.lease.job.id);
+        self.observer.on(&telemetry::Event::Deferred { tenant, job, after, reason });
         let settle = Settle::new(ticket.lease.token, Settlement::Release { after, reason });
         let answer = self.settler.send(Unsettled { settle, room: None });
         // A daemon that drains waits for as long as it is alive.
@@ -145,7 +149,11 @@ impl<R: Runner> Course<'_, R> {
                     other => other,
                 }
             }
-            Admission::Defer { after, reason } => self.decide(Event::Deferred { after, reason }),
+            Admission::Defer { after, reason } => {
+                let (tenant, job) = (&self.workshop.tenant, self.job.id);
+                self.workshop.observer.on(&telemetry::Event::Deferred { tenant, job, after, reason });
+                self.decide(Event::Deferred { after, reason })
+            }
             Admission::Reject { reason, message } => self.decide(Event::Rejected { reason, message }),
         };
         let ending = match action {
@@ -155,8 +163,8 @@ impl<R: Runner> Course<'_, R> {
             Action::Wait | Action::Start | Action::Stop(_) | Action::SettleAgain => Ending::Lost,
         };
         if ending == Ending::Lost {
-            tracing::warn!(tenant = %self.workshop.tenant, job = %self.job.id, token = %self.token,
-                "the lease was lost; whatever this attempt did is dropped");
+            let (tenant, token) = (&self.workshop.tenant, self.token);
+            self.workshop.observer.on(&telemetry::Event::LeaseLost { tenant, token });
         }
     }
 
@@ -197,6 +205,8 @@ impl<R: Runner> Course<'_, R> {
             memory: workshop.memory.clone(),
             memory_max: self.terms.memory,
         };
+        let (tenant, job) = (&workshop.tenant, &*self.job);
+        workshop.observer.on(&telemetry::Event::Started { tenant, plugin: &plugin.name, job });
         let input = self.input(&plan);
         let mut run = workshop.runner.run(plan, input, host, share, self.abort.clone());
         let phase = workshop.phase.clone();
@@ -249,19 +259,8 @@ impl<R: Runner> Course<'_, R> {
         if let Some(room) = &mut self.room {
             room.was_needed_for(report.needed());
         }
-        let (fuel, memory, wall, cpu) = (usage.fuel.0, usage.memory_peak.0, usage.wall, usage.cpu);
-        match &report.outcome {
-            Outcome::Returned { .. } => {
-                tracing::debug!(%tenant, plugin = %name, %job, fuel, memory, ?wall, ?cpu, "succeeded");
-            }
-            Outcome::HostFault { message } => {
-                tracing::error!(%tenant, plugin = %name, %job, %message, "host fault; the job is given back unharmed");
-            }
-            // What a guest does wrong is no matter for the operator's pager.
-            outcome => {
-                tracing::info!(%tenant, plugin = %name, %job, fuel, memory, ?wall, ?cpu, %outcome, "did not succeed");
-            }
-        }
+        let outcome = &report.outcome;
+        self.workshop.observer.on(&telemetry::Event::Ended { tenant, plugin: name, job, outcome, usage });
         if let Some(Chosen { version, trial }) = &self.chosen {
             let traffic = Traffic { input: Bytes::of(self.job.payload.len()), output: Bytes(0) };
             let (revision, state_max) = (version.revision, version.state);

@@ -1,0 +1,117 @@
+//! The log as a reader of what happens.
+
+use sandhog_api::{DeployEvent, DeployEventKind};
+use sandhog_core::outcome::Outcome;
+
+use super::observer::{Event, Observer, Trouble};
+
+/// Writes what matters to an operator into the log.
+#[derive(Debug, Clone, Copy)]
+pub struct LogEvents;
+
+impl Observer for LogEvents {
+    fn on(&self, event: &Event<'_>) {
+        match *event {
+            Event::Leased { tenant, job, token } => {
+                tracing::trace!(%tenant, job = %job.id, kind = %job.kind, %token, "leased");
+            }
+            Event::Started { tenant, plugin, job } => {
+                tracing::trace!(%tenant, %plugin, job = %job.id, kind = %job.kind, "started");
+            }
+            Event::Ended { tenant, plugin, job, outcome, usage } => {
+                let (fuel, memory, wall, cpu) = (usage.fuel.0, usage.memory_peak.0, usage.wall, usage.cpu);
+                match outcome {
+                    Outcome::Returned { .. } => {
+                        tracing::debug!(%tenant, %plugin, %job, fuel, memory, ?wall, ?cpu, "succeeded");
+                    }
+                    Outcome::HostFault { message } => {
+                        tracing::error!(%tenant, %plugin, %job, %message, "host fault; the job is given back unharmed");
+                    }
+                    // What a guest does wrong is no matter for the operator's pager.
+                    outcome => {
+                        tracing::info!(%tenant, %plugin, %job, fuel, memory, ?wall, ?cpu, %outcome, "did not succeed");
+                    }
+                }
+            }
+            Event::Deferred { tenant, job, after, reason } => {
+                tracing::trace!(%tenant, %job, ?after, reason = reason.slug(), "goes back without a run");
+            }
+            Event::Settled { tenant, token, settlement, plugin: _, reply } => {
+                tracing::trace!(%tenant, %token, settlement, ?reply, "settled");
+            }
+            Event::LeaseLost { tenant, token } => {
+                tracing::warn!(%tenant, job = %token.job, %token, "the lease was lost; whatever this attempt did is dropped");
+            }
+            Event::Expired { tenant, job } => {
+                tracing::warn!(%tenant, %job, "buried: its leases ran out too often, so it seems to kill its daemons");
+            }
+            Event::FuelUsedUp { tenant, window, consequence } => {
+                tracing::info!(%tenant, "the tenant's fuel of this {window} is used up; {consequence}; tenants.{tenant}.fuel sets it");
+            }
+            Event::Deploy(event) => deploy(event),
+            Event::BrokerDown { tenant: None, trouble: Trouble::Gone, error, .. } => {
+                tracing::error!(%error, "waiting for the broker to be heard again; until then work is found by looking for it");
+            }
+            Event::BrokerDown { tenant: None, trouble: Trouble::Unusable, error, .. } => {
+                tracing::error!(%error, "the broker can't be listened to until this is put right; work is found by looking for it");
+            }
+            Event::BrokerDown { tenant: Some(tenant), trouble, tenants, error } if is_told(tenants) => {
+                match trouble {
+                    Trouble::Gone => {
+                        tracing::error!(%tenant, tenants, %error, "waiting for the broker; nothing is lost, running jobs go on as long as their leases can be trusted");
+                    }
+                    Trouble::Unusable => {
+                        tracing::error!(%tenant, tenants, %error, "the tenant's jobs wait until this is put right");
+                    }
+                }
+            }
+            Event::BrokerDown { tenant: Some(tenant), error, .. } => {
+                tracing::debug!(%tenant, %error, "the broker can't be used");
+            }
+            Event::BrokerUp { tenant: None, after, .. } => {
+                tracing::info!(?after, "the broker wakes the daemon again");
+            }
+            Event::BrokerUp { tenant: Some(tenant), after, tenants_left }
+                if tenants_left == 0 || is_told(tenants_left) =>
+            {
+                tracing::info!(%tenant, tenants_left, ?after, "the broker is back");
+            }
+            Event::BrokerUp { tenant: Some(tenant), after, .. } => {
+                tracing::debug!(%tenant, ?after, "the broker is back");
+            }
+        }
+    }
+}
+
+/// Whether the log has a line when so many tenants are in trouble: one for each of the first few, then ever fewer.
+fn is_told(tenants: usize) -> bool {
+    tenants.is_power_of_two()
+}
+
+fn deploy(event: &DeployEvent) {
+    let DeployEvent { what, tenant, plugin, revision, was, message, .. } = event;
+    let (tenant, plugin) = (tenant.as_deref(), plugin.as_deref());
+    let (revision, was) = (revision.as_deref(), was.as_deref());
+    let because = message.as_deref();
+    match what {
+        DeployEventKind::Failed => {
+            tracing::warn!(tenant, plugin, because, "deploy failed; what was in force stays");
+        }
+        DeployEventKind::Rejected => tracing::warn!(because, "reload rejected; nothing was changed"),
+        DeployEventKind::RolledBack => {
+            tracing::warn!(tenant, plugin, revision, was, because, "deploy: {}", what.slug());
+        }
+        _ => tracing::info!(tenant, plugin, revision, was, because, "deploy: {}", what.slug()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_that_many_share_makes_few_lines() {
+        let told: Vec<usize> = (1..=1000).filter(|tenants| is_told(*tenants)).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]);
+    }
+}
