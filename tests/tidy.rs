@@ -1,8 +1,13 @@
 //! The rules of the source tree that no compiler knows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use cargo_metadata::{CargoOpt, DependencyKind, MetadataCommand};
+
+/// The checkout.
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Which of our crates each may know, itself and through others: `core ← {broker, engine, config, api} ← daemon ← cli`. A
 /// crate boundary is a ban on a dependency.
@@ -48,13 +53,45 @@ const OWN_BANS: [(&str, &[&str], &str); 2] = [
     ("sandhog-engine", &["serde_json"], "what guests say is bytes to it"),
 ];
 
+/// Names that were once in use, by images of this project's own, and have given way to those of the field. They don't come back.
+const FORMER_NAMES: [&str; 24] = [
+    "Ahead",
+    "Alive",
+    "Ambient",
+    "Bells",
+    "Bench",
+    "Course",
+    "Draft",
+    "Ear",
+    "Floor",
+    "Gate",
+    "Gates",
+    "Outage",
+    "Outlook",
+    "Pace",
+    "PlaceInLine",
+    "Pulse",
+    "Seat",
+    "Seats",
+    "Staffed",
+    "Ticket",
+    "Vacancy",
+    "Vault",
+    "Workshop",
+    "say_freed",
+];
+
+/// Where they don't come back.
+const NAMED_BY_THE_FIELD: [&str; 5] =
+    ["runtime/api", "runtime/broker", "runtime/cli", "runtime/config", "runtime/daemon"];
+
 /// The dependencies of each package, those for tests left out.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
 /// The dependencies of everything that is built here, as cargo resolves them.
 fn graph() -> Graph {
     let metadata = MetadataCommand::new()
-        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .manifest_path(Path::new(ROOT).join("Cargo.toml"))
         .features(CargoOpt::AllFeatures)
         .other_options(["--locked".to_owned(), "--filter-platform".to_owned(), platform()])
         .exec()
@@ -118,7 +155,7 @@ fn each_crate_knows_what_the_design_allows_and_no_more() {
 
 #[test]
 fn each_crate_of_the_runtime_has_its_rule() {
-    let runtime = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime")).expect("it is there");
+    let runtime = fs::read_dir(Path::new(ROOT).join("runtime")).expect("it is there");
     let folders: BTreeSet<String> =
         runtime.map(|entry| entry.expect("it is there").file_name().to_string_lossy().into_owned()).collect();
     let of_rules = EDGES.iter().map(|(name, _)| name.strip_prefix("sandhog-").unwrap_or("cli").to_owned());
@@ -144,4 +181,49 @@ fn an_edge_that_is_added_is_found_however_long_the_way() {
     assert!(own[0].starts_with("sandhog-engine uses serde_json"), "{own:?}");
     let through = found(&[("url", "sandhog-api")]);
     assert!(through.contains(&"sandhog-engine knows sandhog-api".to_owned()), "{through:?}");
+}
+
+/// The identifiers of a source text that are former names, with their lines.
+fn former_names(text: &str) -> Vec<(usize, &str)> {
+    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    let words =
+        |line: &'_ str| -> Vec<String> { line.split(|c| !is_of_name(c)).map(str::to_owned).collect() };
+    let mut found = Vec::new();
+    for (nth, line) in text.lines().enumerate() {
+        let words = words(line);
+        let here = FORMER_NAMES.iter().filter(|name| words.iter().any(|word| word == **name));
+        found.extend(here.map(|name| (nth + 1, *name)));
+    }
+    found
+}
+
+/// The Rust files in a folder, and in those below it.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("it is there") {
+        let path = entry.expect("it is there").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn former_names_do_not_come_back() {
+    let mut files = Vec::new();
+    for folder in NAMED_BY_THE_FIELD {
+        sources(&Path::new(ROOT).join(folder), &mut files);
+    }
+    assert!(files.len() > 100, "all of them are looked at");
+    for file in files {
+        let text = fs::read_to_string(&file).expect("it is text");
+        assert_eq!(former_names(&text), Vec::new(), "{}", file.display());
+    }
+}
+
+#[test]
+fn a_former_name_is_found_as_a_whole_word() {
+    assert_eq!(former_names("let a = 1;\nstruct Gate;"), [(2, "Gate")]);
+    assert_eq!(former_names("/// As a [`Seats`]\n Seatsy Gateway Unseat"), [(1, "Seats")]);
 }

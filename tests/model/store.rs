@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
-    Broker, Changed, Clock, Enqueued, FleetLimit, LANE_KEPT, LaneAsk, LeaseAsk, Leased, Query, Ran, Renew,
-    Renewal, Settle, Sweep, Wake, Wakes,
+    Broker, Changed, Enqueued, FleetLimit, LANE_KEPT, LaneAsk, LeaseAsk, Leased, Query, Ran, Renew, Renewal,
+    Settle, Sweep, Wake, Wakes, WallClock,
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
@@ -47,7 +47,7 @@ const STRAY: u128 = 1 << 72;
 
 struct StandingClock(Timestamp);
 
-impl Clock for StandingClock {
+impl WallClock for StandingClock {
     fn now(&self) -> Timestamp {
         self.0
     }
@@ -435,7 +435,7 @@ pub(crate) fn job_id(nth: Nth) -> JobId {
     JobId::from_parts(START, nth as u128)
 }
 
-fn clock_at(at: Timestamp) -> Arc<dyn Clock> {
+fn clock_at(at: Timestamp) -> Arc<dyn WallClock> {
     Arc::new(StandingClock(at))
 }
 

@@ -12,7 +12,7 @@
 //! 3. what is final stays as it is;
 //! 4. a tenant has no more runs under way than its quota;
 //! 5. no two runs of a job are under way at once: none goes on past its trust;
-//! 6. a tenant with work and room is leased in its turn, and finds its part of the seats free;
+//! 6. a tenant with work and room is leased in its turn, and finds its part of the slots free;
 //! 7. failures stay within the retry limit, expiries within theirs: a lease is taken back when its time is over and not before,
 //!    and only a job that has lost more of them than it may, since an attempt of it last ended, is buried for that;
 //! 8. of a plugin that has a limit no more jobs are leased against it, and no more runs are under way, over all daemons and queues;
@@ -87,7 +87,7 @@ fn a_tenant_with_one_job_waits_for_no_end_of_anothers_flood() {
     let single = history.leases.iter().find(|lease| lease.tenant == "single").expect("it was leased");
     assert_eq!(single.at, single.ready_at, "it was leased when it was ready, though the others run on");
     let flood = history.leases.iter().filter(|lease| lease.tenant == "flood" && lease.at < single.ready_at);
-    assert_eq!(flood.count(), 3, "the flood has all the seats but one");
+    assert_eq!(flood.count(), 3, "the flood has all the slots but one");
 }
 
 #[test]
@@ -118,14 +118,14 @@ fn a_broker_that_takes_long_for_one_tenant_costs_the_others_nothing() {
     let waits: Vec<Duration> = others.map(|lease| lease.at.since(lease.ready_at)).collect();
     assert_eq!(waits.len(), 40);
     let longest = waits.iter().max().expect("there are some");
-    assert!(*longest <= Duration::from_millis(25), "one waited {longest:?} for a seat");
+    assert!(*longest <= Duration::from_millis(25), "one waited {longest:?} for a slot");
 }
 
 #[test]
 fn tenants_in_line_have_turns_of_several_quick_jobs() {
     let instant = Duration::ZERO;
     let history =
-        play(&Plan::one_seat([("one", 300, instant), ("two", 300, instant), ("three", 300, instant)]));
+        play(&Plan::one_slot([("one", 300, instant), ("two", 300, instant), ("three", 300, instant)]));
     assert_eq!(history.leases.len(), 900, "none was leased twice");
     assert!(history.calls < 900 / 8, "{} calls for 900 jobs", history.calls);
     // Whoever has more to do has had its turn once each of the others has had one.
@@ -140,7 +140,7 @@ fn tenants_in_line_have_turns_of_several_quick_jobs() {
 #[test]
 fn a_turn_of_long_jobs_is_one_job() {
     let history =
-        play(&Plan::one_seat([("quick", 400, Duration::ZERO), ("long", 10, Duration::from_millis(100))]));
+        play(&Plan::one_slot([("quick", 400, Duration::ZERO), ("long", 10, Duration::from_millis(100))]));
     let tenants: Vec<&str> = history.leases.iter().map(|lease| &*lease.tenant).collect();
     assert_eq!(tenants.len(), 410, "none was leased twice: {tenants:?}");
     // At the very start, nobody has heard of the other's jobs yet.

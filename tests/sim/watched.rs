@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
-    Broker, Clock, Command, Enqueued, FleetLimit, JobAction, LeaseAsk, Leased, Look, Outcome, Query, Renew,
-    Renewal, Result, Seen, Settle, Sweep, Wakes,
+    Broker, Command, Enqueued, FleetLimit, JobAction, LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal,
+    Result, Seen, Settle, Sweep, Wakes, WallClock,
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, Kind, LeaseNo, TenantId};
@@ -34,7 +34,7 @@ pub(crate) struct Handed {
 /// The watched model.
 pub(crate) struct Watched {
     inner: Memory,
-    clock: Arc<dyn Clock>,
+    clock: Arc<dyn WallClock>,
     seen: Mutex<Noted>,
 }
 
@@ -81,7 +81,7 @@ impl Noted {
 }
 
 impl Watched {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn WallClock>) -> Self {
         Self { inner: Memory::new(Arc::clone(&clock)), clock, seen: Mutex::default() }
     }
 

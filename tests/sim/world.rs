@@ -12,8 +12,8 @@ use rand::{RngExt, SeedableRng};
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::routed::{Routed, Routes};
 use sandhog_broker::{
-    Broker, Clock, Command, Counts, Enqueued, Keep, KeepMax, LeaseAsk, Leased, Look, Outcome, Query, Renew,
-    Renewal, Result, Seen, Settle, Wakes,
+    Broker, Command, Counts, Enqueued, Keep, KeepMax, LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal,
+    Result, Seen, Settle, Wakes, WallClock,
 };
 use sandhog_config as config;
 use sandhog_core::admit::Offer;
@@ -26,9 +26,9 @@ use sandhog_core::reason::Reason;
 use sandhog_core::settle::{Backoff, Jitter, RetryPolicy};
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::app::{self, Parts};
-use sandhog_daemon::capacity::concurrency::Gates;
+use sandhog_daemon::capacity::concurrency::ConcurrencyLimits;
 use sandhog_daemon::catalog::{Archive, Archived, Catalog, PluginTerms, TenantTerms, Version};
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::deploy::InUse;
 use sandhog_daemon::shutdown::Shutdown;
 use tokio::sync::watch;
@@ -217,7 +217,7 @@ impl Plan {
         }
     }
 
-    /// Two seats for three tenants. One has many jobs, and a broker that takes seconds for each call; the others have a job
+    /// Two slots for three tenants. One has many jobs, and a broker that takes seconds for each call; the others have a job
     /// now and then, one of them jobs that wait for their time.
     pub(crate) fn slow_broker_beside_others() -> Self {
         let at = |first: u64, nth: u64| Duration::from_millis(first + 3_001 * nth);
@@ -237,8 +237,8 @@ impl Plan {
         }
     }
 
-    /// One seat for these tenants, each with jobs that all last so long.
-    pub(crate) fn one_seat(tenants: impl IntoIterator<Item = (&'static str, usize, Duration)>) -> Self {
+    /// One slot for these tenants, each with jobs that all last so long.
+    pub(crate) fn one_slot(tenants: impl IntoIterator<Item = (&'static str, usize, Duration)>) -> Self {
         let tenant = |(name, count, takes): (&str, usize, Duration)| {
             let jobs = (0..count).map(|_| JobPlan::lasting(takes, Duration::ZERO)).collect();
             TenantPlan::plain(name, 4, jobs)
@@ -246,7 +246,7 @@ impl Plan {
         Self { concurrency: 1, ..Self::quiet(tenants.into_iter().map(tenant).collect()) }
     }
 
-    /// Three daemons with a seat each, and jobs of a second each of a plugin of which two runs may be under way: half of them in its own queue,
+    /// Three daemons with a slot each, and jobs of a second each of a plugin of which two runs may be under way: half of them in its own queue,
     /// the others in that of another plugin.
     pub(crate) fn limited_in_two_queues() -> Self {
         let few = PluginPlan { limit: NonZeroU32::new(2), ..PluginPlan::of("few", 1) };
@@ -401,7 +401,7 @@ fn millis(r: &mut StdRng, from: u64, to: u64) -> Duration {
 /// The calendar, driven by tokio's paused clock.
 struct SimClock(Instant);
 
-impl Clock for SimClock {
+impl WallClock for SimClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(1_700_000_000_000).after(self.0.elapsed())
     }
@@ -556,7 +556,7 @@ struct World {
     faulty: Arc<Faulty>,
     /// What daemons reach the brokers through.
     routed: Arc<dyn Broker>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<dyn WallClock>,
     stage: Arc<Stage>,
     scripts: Arc<Scripts>,
     tenants: Arc<BTreeMap<TenantId, (u32, Shape)>>,
@@ -572,13 +572,13 @@ struct Daemon {
     life: Life,
     shutdown: Arc<Shutdown>,
     swap: watch::Sender<Arc<Catalog<()>>>,
-    gates: Gates,
+    concurrency_limits: ConcurrencyLimits,
 }
 
 impl World {
     /// The world, and the jobs that are to come.
     fn new(plan: &Plan) -> (Self, Vec<(JobPlan, TenantId, NewJob)>) {
-        let clock: Arc<dyn Clock> = Arc::new(SimClock(Instant::now()));
+        let clock: Arc<dyn WallClock> = Arc::new(SimClock(Instant::now()));
         let watched = Arc::new(Watched::new(Arc::clone(&clock)));
         let faulty = Arc::new(Faulty::new(Arc::clone(&watched) as Arc<dyn Broker>, plan.faults.clone()));
         let slow = plan.slow.map(|(nth, delay_max)| {
@@ -642,8 +642,8 @@ impl World {
     fn start_daemon(&mut self, nth: usize) -> Daemon {
         let life = Life::new();
         let shutdown = Arc::new(Shutdown::default());
-        let mut gates = Gates::default();
-        let (swap, catalog) = watch::channel(Arc::new(self.catalog(nth, 0, None, &mut gates)));
+        let mut concurrency_limits = ConcurrencyLimits::default();
+        let (swap, catalog) = watch::channel(Arc::new(self.catalog(nth, 0, None, &mut concurrency_limits)));
         let heard = Arc::new(Heard::default());
         self.heard.push(Arc::clone(&heard));
         let line = Line { broker: Arc::clone(&self.routed), life: life.clone(), heard: Arc::clone(&heard) };
@@ -658,7 +658,7 @@ impl World {
             }),
             catalog,
             archive: Arc::new(NothingKept),
-            ambient: Ambient::new(Arc::clone(&self.clock), StdRng::seed_from_u64(self.random.random())),
+            clock: Clock::new(Arc::clone(&self.clock), StdRng::seed_from_u64(self.random.random())),
             observer: heard,
             concurrency: NonZeroU32::new(self.plan.concurrency).expect("at least one"),
             lease: config::Lease { expiries_max: self.plan.expiries_max, ..LEASE },
@@ -669,14 +669,14 @@ impl World {
             app::run(parts, &ended).await.expect("no loop ends by itself");
             of_process.end();
         });
-        Daemon { life, shutdown, swap, gates }
+        Daemon { life, shutdown, swap, concurrency_limits }
     }
 
     /// A reload of every daemon, in the middle of its work.
     fn deploy(&self, revision: u8, missing: Option<usize>, daemons: &mut [Daemon]) {
         let missing = missing.and_then(|nth| self.plan.tenants.get(nth)).map(TenantPlan::id);
         for (nth, daemon) in daemons.iter_mut().enumerate() {
-            let catalog = self.catalog(nth, revision, missing.as_ref(), &mut daemon.gates);
+            let catalog = self.catalog(nth, revision, missing.as_ref(), &mut daemon.concurrency_limits);
             daemon.swap.send_replace(Arc::new(catalog));
         }
     }
@@ -687,7 +687,7 @@ impl World {
         daemon: usize,
         revision: u8,
         missing: Option<&TenantId>,
-        gates: &mut Gates,
+        concurrency_limits: &mut ConcurrencyLimits,
     ) -> Catalog<()> {
         let revision = Revision::from_sha256([revision; 32]);
         let terms = |(tenant, (quota, shape)): (&TenantId, &(u32, Shape))| {
@@ -706,7 +706,7 @@ impl World {
             (tenant.clone(), terms)
         };
         let there = self.tenants.iter().filter(|(tenant, _)| Some(*tenant) != missing);
-        Catalog::new(there.map(terms).collect(), gates)
+        Catalog::new(there.map(terms).collect(), concurrency_limits)
     }
 
     async fn strike(&mut self, blow: Blow, daemons: &mut [Daemon]) {
@@ -828,7 +828,11 @@ async fn produce(broker: Arc<Faulty>, plan: JobPlan, tenant: TenantId, job: NewJ
     }
 }
 
-fn jobs(plan: &Plan, clock: &dyn Clock, random: &mut StdRng) -> (Vec<(JobPlan, TenantId, NewJob)>, Scripts) {
+fn jobs(
+    plan: &Plan,
+    clock: &dyn WallClock,
+    random: &mut StdRng,
+) -> (Vec<(JobPlan, TenantId, NewJob)>, Scripts) {
     let mut scripts = Scripts::default();
     let mut jobs = Vec::new();
     for tenant in &plan.tenants {

@@ -23,7 +23,7 @@ use sandhog_core::time::Timestamp;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// One tenant on a server, and what is asked of them.
-struct Bench {
+struct Player {
     broker: Arc<Redis>,
     server: Server,
     tenant: TenantId,
@@ -54,20 +54,20 @@ async fn main() -> Result<()> {
         "", "jobs/s", "server us", "call us", "commands", "calls", "bytes"
     );
     if let Some(batch) = batch {
-        return Bench::new(jobs, payload)?.play(batch, 1).await;
+        return Player::new(jobs, payload)?.play(batch, 1).await;
     }
     for batch in [1, 32, 100, 256] {
         // One job at a time is slow, and as exact with fewer of them.
         let jobs = if batch == 1 { jobs / 10 } else { jobs };
-        Bench::new(jobs, payload)?.play(batch, 1).await?;
+        Player::new(jobs, payload)?.play(batch, 1).await?;
     }
     for callers in [4, 16] {
-        Bench::new(jobs, payload)?.play(32, callers).await?;
+        Player::new(jobs, payload)?.play(32, callers).await?;
     }
     Ok(())
 }
 
-impl Bench {
+impl Player {
     fn new(jobs: usize, payload: usize) -> Result<Self> {
         let server = Server::start(Durability::None, &[]);
         let broker = Arc::new(Redis::new(&Config::new(server.url()))?);

@@ -457,7 +457,7 @@ pub const USAGE_DAYS_KEPT: u32 = 400;
 pub const SWEEP_MAX: usize = 500;
 
 /// Tells the calendar time to brokers that have no server with a clock of its own.
-pub trait Clock: Send + Sync + 'static {
+pub trait WallClock: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
 }
@@ -466,7 +466,7 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-impl Clock for SystemClock {
+impl WallClock for SystemClock {
     fn now(&self) -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(sandhog_core::time::millis(since))

@@ -78,8 +78,8 @@ use self::library::{Function, Scripts};
 use self::link::Call;
 use self::nodes::Nodes;
 use crate::{
-    Broker, Clock, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result,
-    SWEEP_MAX, Seen, Settle, Sweep, Swept, Wakes,
+    Broker, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, SWEEP_MAX,
+    Seen, Settle, Sweep, Swept, Wakes, WallClock,
 };
 
 /// Tenants that are written down as known to the server, and since when.
@@ -99,7 +99,7 @@ pub struct Redis {
     /// The one tenant whose user this is, if it is one's own.
     tenant: Option<TenantId>,
     registered: Mutex<Registered>,
-    clock: Option<Arc<dyn Clock>>,
+    clock: Option<Arc<dyn WallClock>>,
     /// Listeners end when this is dropped.
     open: watch::Sender<()>,
 }
@@ -137,7 +137,7 @@ impl Redis {
     /// The same at a time that is not the server's, for tests that move it by hand.
     #[cfg(feature = "conformance")]
     #[must_use]
-    pub fn at(self, clock: Arc<dyn Clock>) -> Self {
+    pub fn at(self, clock: Arc<dyn WallClock>) -> Self {
         Self { clock: Some(clock), ..self }
     }
 
@@ -146,7 +146,7 @@ impl Redis {
     /// # Errors
     /// As [`Self::new`].
     #[cfg(feature = "conformance")]
-    pub fn with_clock(config: &Config, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub fn with_clock(config: &Config, clock: Arc<dyn WallClock>) -> Result<Self> {
         Ok(Self::new(config)?.at(clock))
     }
 

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::embedded::Embedded;
 use sandhog_broker::{
-    Asker, Broker, Changed, Clock, Counts, Enqueued, Error, Filter, JobAction, LaneAsk, LeaseAsk, Query,
-    Renew, Renewal, Result, Settle, Sweep, SystemClock, Wake, Wakes,
+    Asker, Broker, Changed, Counts, Enqueued, Error, Filter, JobAction, LaneAsk, LeaseAsk, Query, Renew,
+    Renewal, Result, Settle, Sweep, SystemClock, Wake, Wakes, WallClock,
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
@@ -36,7 +36,7 @@ impl Fixture for InFile {
         let folder =
             tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder");
         let path = folder.path().join("jobs.db");
-        let broker = Embedded::open(&path, clock as Arc<dyn Clock>).expect("a new file opens");
+        let broker = Embedded::open(&path, clock as Arc<dyn WallClock>).expect("a new file opens");
         Self { broker: Arc::new(broker), _folder: folder }
     }
 
@@ -332,7 +332,7 @@ async fn what_a_file_no_longer_needs_goes_back_to_the_disk() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
     let clock = Arc::new(ManualClock::default());
-    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).expect("a new file opens");
+    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn WallClock>).expect("a new file opens");
     fill_and_empty(&broker, &clock, &acme).await;
     let log = folder.path().join("jobs.db-wal");
     becomes(|| size(&path) < 6 * MIB && size(&log) <= 16 * MIB).await;
@@ -344,7 +344,7 @@ async fn a_file_of_an_earlier_version_gives_space_back_too() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
     let clock = Arc::new(ManualClock::default());
-    let open = || Embedded::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).expect("it opens");
+    let open = || Embedded::open(&path, Arc::clone(&clock) as Arc<dyn WallClock>).expect("it opens");
     drop(open());
     let earlier = rusqlite::Connection::open(&path).expect("a database");
     let batch = "PRAGMA journal_mode = delete; PRAGMA auto_vacuum = none; VACUUM; PRAGMA journal_mode = wal";
@@ -398,7 +398,7 @@ async fn on_a_full_disk_jobs_are_refused_and_what_frees_space_goes_on() {
     };
     let (path, acme) = (disk.0.path().join("jobs.db"), tenant("acme"));
     let clock = Arc::new(ManualClock::default());
-    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).expect("a new file opens");
+    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn WallClock>).expect("a new file opens");
     let large = |nth| NewJob { payload: vec![b'x'; 64 << 10], ..new_job(nth) };
     let stored: Vec<NewJob> = (0..128).map(large).collect();
     broker.enqueue(&acme, &stored).await.expect("there is space");
@@ -541,7 +541,7 @@ async fn a_file_of_the_previous_version_goes_on_with_jobs_in_every_state() {
     let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
     let clock = Arc::new(ManualClock::default());
     make_previous(&path, clock.now());
-    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).expect("it opens");
+    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn WallClock>).expect("it opens");
     let id = |nth| new_job(nth).id;
     let of = async |state| {
         let page = broker.jobs(&acme, Query::of(state, 10)).await.expect("a look succeeds");
@@ -636,7 +636,7 @@ async fn a_record_that_a_newer_version_wrote_hides_no_other_and_says_what_cannot
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (path, acme) = (folder.path().join("jobs.db"), tenant("acme"));
     let clock = Arc::new(ManualClock::default());
-    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn Clock>).expect("a new file opens");
+    let broker = Embedded::open(&path, Arc::clone(&clock) as Arc<dyn WallClock>).expect("a new file opens");
     let jobs = [new_job(1), new_job(2), new_job(3)];
     broker.enqueue(&acme, &jobs).await.expect("an enqueue succeeds");
     let connection = rusqlite::Connection::open(&path).expect("a database");

@@ -10,7 +10,7 @@ use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
-    Broker, Clock, Counts, Enqueued, Error, LeaseAsk, Query, Ran, Result, Settle, Wake, Wakes,
+    Broker, Counts, Enqueued, Error, LeaseAsk, Query, Ran, Result, Settle, Wake, Wakes, WallClock,
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
@@ -26,7 +26,7 @@ struct Faultless(Arc<Faulty>);
 #[async_trait]
 impl Fixture for Faultless {
     async fn start(clock: Arc<ManualClock>) -> Self {
-        let model = Arc::new(Memory::new(clock as Arc<dyn Clock>));
+        let model = Arc::new(Memory::new(clock as Arc<dyn WallClock>));
         Self(Arc::new(Faulty::new(model, Faults::default())))
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use sandhog_broker::conformance::{self, Fixture, ManualClock};
 use sandhog_broker::memory::Memory;
-use sandhog_broker::{Broker, Clock};
+use sandhog_broker::{Broker, WallClock};
 
 struct Model(Arc<Memory>);
 
 #[async_trait]
 impl Fixture for Model {
     async fn start(clock: Arc<ManualClock>) -> Self {
-        Self(Arc::new(Memory::new(clock as Arc<dyn Clock>)))
+        Self(Arc::new(Memory::new(clock as Arc<dyn WallClock>)))
     }
 
     fn broker(&self) -> Arc<dyn Broker> {

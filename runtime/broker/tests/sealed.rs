@@ -10,7 +10,7 @@ use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::memory::Memory;
 use sandhog_broker::sealed::{Key, Keyring, Keys, Plain, Sealed};
 use sandhog_broker::{
-    Broker, Clock, Enqueued, Error, LeaseAsk, Leased, Query, Ran, Renew, Renewal, Settle, Sweep,
+    Broker, Enqueued, Error, LeaseAsk, Leased, Query, Ran, Renew, Renewal, Settle, Sweep, WallClock,
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
@@ -54,7 +54,7 @@ impl Fixture for OverMemory {
     const SEAL: u64 = 4 + 1 + 1 + 1 + 24 + 16;
 
     async fn start(clock: Arc<ManualClock>) -> Self {
-        let model: Arc<dyn Broker> = Arc::new(Memory::new(clock as Arc<dyn Clock>));
+        let model: Arc<dyn Broker> = Arc::new(Memory::new(clock as Arc<dyn WallClock>));
         Self(Arc::new(sealed(&model, &["1"], Plain::Refused)))
     }
 
@@ -149,7 +149,7 @@ impl<B: Broker + ?Sized> Ask for B {}
 
 fn model() -> (Arc<ManualClock>, Arc<dyn Broker>) {
     let clock = Arc::new(ManualClock::default());
-    let model = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
+    let model = Memory::new(Arc::clone(&clock) as Arc<dyn WallClock>);
     (clock, Arc::new(model))
 }
 

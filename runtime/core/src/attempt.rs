@@ -210,7 +210,7 @@ impl Attempt {
         }
     }
 
-    /// Whether the heartbeat should renew its lease.
+    /// Whether its lease should be renewed.
     #[must_use]
     pub fn wants_lease(&self) -> bool {
         !self.lost() && self.phase != Phase::Done

@@ -1,4 +1,4 @@
-//! The daemon, put together: one heartbeat, one bell ringer, one janitor, and for each tenant an intake and a settler.
+//! The daemon, put together: one renewal loop, one dispatcher of wakes, one janitor, and for each tenant an intake and a settler.
 //!
 //! Tenants come and go with the catalog. One that comes gets its loops. Of one that goes, the intake ends by itself,
 //! as it finds no terms any more; its settler ends with the last of its runs.
@@ -15,18 +15,18 @@ use sandhog_engine::MemoryAccount;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
-use crate::capacity::fair_slots::Seats;
+use crate::capacity::fair_slots::FairSlots;
 use crate::catalog::{Archive, Catalog, Current};
-use crate::clock::Ambient;
-use crate::lease::broker_health::Outage;
+use crate::clock::Clock;
+use crate::lease::broker_health::BrokerHealth;
 use crate::lease::intake::Intake;
 use crate::lease::janitor::{Janitor, Upkeep};
-use crate::lease::renewal::{Live, beat};
+use crate::lease::renewal::{LeaseTable, renew_leases};
 use crate::lease::suspects::Suspects;
-use crate::lease::wake::{Bells, ring};
+use crate::lease::wake::{WakeSenders, dispatch_wakes};
 use crate::run::runner::Runner;
 use crate::run::settler::Settler;
-use crate::run::worker::Workshop;
+use crate::run::worker::TenantContext;
 use crate::shutdown::{Follow, Phase, Shutdown};
 use crate::telemetry::Observer;
 
@@ -41,7 +41,7 @@ pub struct Parts<R: Runner> {
     /// Revisions that were in force once, for jobs that are pinned to one.
     pub archive: Arc<dyn Archive<R::Plugin>>,
     /// Time and chance.
-    pub ambient: Ambient,
+    pub clock: Clock,
     /// What reads what happens.
     pub observer: Arc<dyn Observer>,
     /// Runs under way at once.
@@ -69,15 +69,15 @@ pub enum Error {
 /// If one of its loops ends before that.
 pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), Error> {
     let grace = parts.grace;
-    let mut floor = Floor::new(parts, shutdown);
-    let live = Arc::clone(&floor.live);
+    let mut supervisor = Supervisor::new(parts, shutdown);
+    let lease_table = Arc::clone(&supervisor.lease_table);
     let phase = shutdown.follow();
     let served = async {
-        floor.attend(&phase).await?;
+        supervisor.supervise(&phase).await?;
         tokio::select! {
             biased;
-            () = live.idle() => Ok(()),
-            bug = floor.watch_over() => Err(bug),
+            () = lease_table.idle() => Ok(()),
+            bug = supervisor.watch_over() => Err(bug),
         }
     };
     tokio::select! {
@@ -88,30 +88,30 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
 }
 
 /// All the loops.
-struct Floor<R: Runner> {
+struct Supervisor<R: Runner> {
     parts: Parts<R>,
     /// One for each run of the daemon under way at once.
-    seats: Arc<Seats>,
+    slots: Arc<FairSlots>,
     suspects: Arc<Suspects>,
     daemon: DaemonId,
-    outage: Arc<Outage>,
-    live: Arc<Live>,
+    health: Arc<BrokerHealth>,
+    lease_table: Arc<LeaseTable>,
     phase: Follow,
     /// When which tenant is swept next.
     upkeep: Arc<Upkeep>,
     /// What the janitor goes by.
     kept: watch::Sender<Arc<Catalog<R::Plugin>>>,
-    bells: watch::Sender<Bells>,
+    wake_senders: watch::Sender<WakeSenders>,
     /// The tenants whose intakes run.
-    tenants: BTreeMap<TenantId, Staffed<R>>,
+    tenants: BTreeMap<TenantId, TenantTasks<R>>,
     /// Dropped at the end, which ends the loops.
     loops: JoinSet<Ended>,
 }
 
 /// A tenant whose intake runs.
-struct Staffed<R: Runner> {
+struct TenantTasks<R: Runner> {
     /// Held so that its settler goes on for as long.
-    _workshop: Arc<Workshop<R>>,
+    _context: Arc<TenantContext<R>>,
     /// What its intake goes by. Each has its own, and they are told in order of name: those who follow one channel are
     /// woken in an order that is left to chance, and a simulation could not be played again.
     catalog: watch::Sender<Arc<Catalog<R::Plugin>>>,
@@ -126,62 +126,62 @@ enum Ended {
     Settler,
 }
 
-impl<R: Runner> Floor<R> {
+impl<R: Runner> Supervisor<R> {
     fn new(parts: Parts<R>, shutdown: &Shutdown) -> Self {
         let catalog = parts.catalog.borrow().clone();
-        let mut floor = Self {
-            seats: Seats::new(parts.concurrency),
+        let mut supervisor = Self {
+            slots: FairSlots::new(parts.concurrency),
             suspects: Arc::default(),
-            daemon: parts.ambient.daemon_id(),
-            outage: Arc::new(Outage::new(Arc::clone(&parts.observer))),
-            live: Arc::new(Live::default()),
+            daemon: parts.clock.daemon_id(),
+            health: Arc::new(BrokerHealth::new(Arc::clone(&parts.observer))),
+            lease_table: Arc::new(LeaseTable::default()),
             phase: shutdown.follow(),
-            bells: watch::Sender::default(),
+            wake_senders: watch::Sender::default(),
             upkeep: Arc::default(),
             kept: watch::Sender::new(catalog),
             tenants: BTreeMap::new(),
             loops: JoinSet::new(),
             parts,
         };
-        floor.follow_catalog();
+        supervisor.follow_catalog();
         let janitor = Janitor {
-            upkeep: Arc::clone(&floor.upkeep),
-            broker: Arc::clone(&floor.parts.broker),
-            catalog: floor.kept.subscribe(),
-            bells: floor.bells.subscribe(),
-            lease: floor.parts.lease,
-            outage: Arc::clone(&floor.outage),
-            observer: Arc::clone(&floor.parts.observer),
-            ambient: floor.parts.ambient.clone(),
+            upkeep: Arc::clone(&supervisor.upkeep),
+            broker: Arc::clone(&supervisor.parts.broker),
+            catalog: supervisor.kept.subscribe(),
+            wake_senders: supervisor.wake_senders.subscribe(),
+            lease: supervisor.parts.lease,
+            health: Arc::clone(&supervisor.health),
+            observer: Arc::clone(&supervisor.parts.observer),
+            clock: supervisor.parts.clock.clone(),
         };
-        floor.loops.spawn(async move {
+        supervisor.loops.spawn(async move {
             janitor.run().await;
             Ended::Unending("the janitor".to_owned())
         });
-        let (broker, lease) = (Arc::clone(&floor.parts.broker), floor.parts.lease);
-        let (outage, ambient) = (Arc::clone(&floor.outage), floor.parts.ambient.clone());
-        let ringing = ring(
-            floor.daemon,
+        let (broker, lease) = (Arc::clone(&supervisor.parts.broker), supervisor.parts.lease);
+        let (health, clock) = (Arc::clone(&supervisor.health), supervisor.parts.clock.clone());
+        let dispatching = dispatch_wakes(
+            supervisor.daemon,
             Arc::clone(&broker),
-            floor.bells.subscribe(),
-            Arc::clone(&floor.live),
-            Arc::clone(&outage),
-            ambient.clone(),
+            supervisor.wake_senders.subscribe(),
+            Arc::clone(&supervisor.lease_table),
+            Arc::clone(&health),
+            clock.clone(),
         );
-        let beating = beat(Arc::clone(&floor.live), broker, lease, outage, ambient);
-        floor.loops.spawn(async move {
-            ringing.await;
-            Ended::Unending("the bell ringer".to_owned())
+        let renewing = renew_leases(Arc::clone(&supervisor.lease_table), broker, lease, health, clock);
+        supervisor.loops.spawn(async move {
+            dispatching.await;
+            Ended::Unending("the dispatcher of wakes".to_owned())
         });
-        floor.loops.spawn(async move {
-            beating.await;
-            Ended::Unending("the heartbeat".to_owned())
+        supervisor.loops.spawn(async move {
+            renewing.await;
+            Ended::Unending("the renewal loop".to_owned())
         });
-        floor
+        supervisor
     }
 
     /// Keeps the loops in step with the catalog until the daemon drains and no intake leases any more.
-    async fn attend(&mut self, phase: &Follow) -> Result<(), Error> {
+    async fn supervise(&mut self, phase: &Follow) -> Result<(), Error> {
         let mut catalog = self.parts.catalog.clone();
         loop {
             let draining = phase.phase() >= Phase::Draining;
@@ -196,7 +196,7 @@ impl<R: Runner> Floor<R> {
             }
             if phase.phase() == Phase::Running {
                 // Also for one that was gone, and came back before its end was noted.
-                self.receive_tenants();
+                self.start_missing_tenants();
             }
         }
     }
@@ -216,7 +216,7 @@ impl<R: Runner> Floor<R> {
         match ended.map_err(|panic| Error::LoopEnded { cause: panic.to_string() })? {
             Ended::Intake(tenant) => {
                 self.tenants.remove(&tenant);
-                self.bells.send_modify(|bells| drop(bells.remove(&tenant)));
+                self.wake_senders.send_modify(|wake_senders| drop(wake_senders.remove(&tenant)));
                 Ok(())
             }
             Ended::Settler => Ok(()),
@@ -224,64 +224,64 @@ impl<R: Runner> Floor<R> {
         }
     }
 
-    /// Sets seats aside for the tenants in force, and starts the loops of those that have none.
+    /// Sets slots aside for the tenants in force, and starts the loops of those that have none.
     fn follow_catalog(&mut self) {
         let catalog = self.parts.catalog.borrow().clone();
-        self.seats.set_aside(catalog.busy_tenants());
+        self.slots.set_aside(catalog.busy_tenants());
         for tenant in self.tenants.values() {
             tenant.catalog.send_replace(Arc::clone(&catalog));
         }
         self.kept.send_replace(Arc::clone(&catalog));
-        self.receive_tenants();
+        self.start_missing_tenants();
     }
 
     /// Starts the loops of tenants that have none.
-    fn receive_tenants(&mut self) {
+    fn start_missing_tenants(&mut self) {
         let catalog = self.parts.catalog.borrow().clone();
         for tenant in catalog.tenants() {
             if !self.tenants.contains_key(tenant) {
-                self.receive(tenant.clone());
+                self.start_tenant(tenant.clone());
             }
         }
     }
 
-    fn receive(&mut self, tenant: TenantId) {
-        let Parts { broker, runner, archive, ambient, observer, lease, .. } = &self.parts;
-        let outage = &self.outage;
+    fn start_tenant(&mut self, tenant: TenantId) {
+        let Parts { broker, runner, archive, clock, observer, lease, .. } = &self.parts;
+        let health = &self.health;
         let (settler, settling) = Settler::new(
             tenant.clone(),
             Arc::clone(broker),
-            Arc::clone(outage),
+            Arc::clone(health),
             Arc::clone(observer),
-            ambient.clone(),
+            clock.clone(),
         );
-        let workshop = Arc::new(Workshop {
+        let context = Arc::new(TenantContext {
             tenant: tenant.clone(),
             broker: Arc::clone(broker),
             runner: Arc::clone(runner),
             archive: Arc::clone(archive),
             settler,
-            live: Arc::clone(&self.live),
+            lease_table: Arc::clone(&self.lease_table),
             memory: MemoryAccount::default(),
             phase: self.phase.clone(),
-            ambient: ambient.clone(),
+            clock: clock.clone(),
             observer: Arc::clone(observer),
         });
-        let (bell, rung) = watch::channel(0);
+        let (wakes, woken) = watch::channel(0);
         let (catalog, followed) = watch::channel(self.parts.catalog.borrow().clone());
         let intake = Intake {
-            workshop: Arc::clone(&workshop),
+            context: Arc::clone(&context),
             catalog: followed,
-            bell: rung,
-            seats: self.seats.join(&tenant),
+            wakes: woken,
+            slots: self.slots.join(&tenant),
             suspects: Arc::clone(&self.suspects),
             daemon: self.daemon,
             lease: *lease,
-            outage: Arc::clone(outage),
+            health: Arc::clone(health),
             upkeep: Arc::clone(&self.upkeep),
         };
         let (of_settler, of_intake) = (tenant.clone(), tenant.clone());
-        let served = Arc::downgrade(&workshop);
+        let served = Arc::downgrade(&context);
         self.loops.spawn(async move {
             settling.await;
             if served.strong_count() == 0 {
@@ -294,7 +294,8 @@ impl<R: Runner> Floor<R> {
             intake.run().await;
             Ended::Intake(of_intake)
         });
-        self.bells.send_modify(|bells| drop(bells.insert(tenant.clone(), Arc::new(bell))));
-        self.tenants.insert(tenant, Staffed { _workshop: workshop, catalog });
+        self.wake_senders
+            .send_modify(|wake_senders| drop(wake_senders.insert(tenant.clone(), Arc::new(wakes))));
+        self.tenants.insert(tenant, TenantTasks { _context: context, catalog });
     }
 }

@@ -1,7 +1,7 @@
 //! The tenants and plugins in force now: built whole, then swapped in one step.
 //!
 //! Whatever runs holds the tenant's terms, and the version of its plugin, that were in force when it started; so a swap
-//! disturbs nothing, and what nobody holds any more is gone. Only the [`Gate`]s go on from one catalog to the next.
+//! disturbs nothing, and what nobody holds any more is gone. Only the [`ConcurrencyLimit`]s go on from one catalog to the next.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -16,8 +16,8 @@ use sandhog_core::job::Job;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
 use tokio::sync::watch;
 
-use crate::capacity::concurrency::{Gate, Gates};
-use crate::deploy::{InUse, Trial};
+use crate::capacity::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
+use crate::deploy::{CanaryTrial, InUse};
 
 /// The tenants and plugins in force. `P` is the loaded code.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub struct Tenant<P> {
     /// Its runs under way at once.
     pub concurrency: NonZeroU32,
     /// One permit for each of them.
-    pub gate: Arc<Gate>,
+    pub concurrency_limit: Arc<ConcurrencyLimit>,
     /// By what they handle.
     pub kinds: HashMap<Kind, Arc<Plugin<P>>>,
     /// The queues that its plugins name, in order of name.
@@ -59,8 +59,8 @@ pub struct Plugin<P> {
     /// Where its jobs wait, unless their producer says otherwise.
     pub queue: QueueName,
     /// One permit for each of its runs under way at once, whatever their version.
-    pub gate: Arc<Gate>,
-    /// Whether its gate's limit is one for all daemons together; if not, it is its tenant's.
+    pub concurrency_limit: Arc<ConcurrencyLimit>,
+    /// Whether its limit is one for all daemons together; if not, it is its tenant's.
     pub is_limited: bool,
     /// What its jobs run on.
     pub stable: Arc<Version<P>>,
@@ -91,14 +91,14 @@ pub struct Canary<P> {
     /// What is tried.
     pub version: Arc<Version<P>>,
     /// How it does beside the stable one, and which jobs are its.
-    pub trial: Arc<Trial>,
+    pub trial: Arc<CanaryTrial>,
 }
 
 /// The version that a job runs on, and the trial that its run counts in.
 #[derive(Debug)]
 pub(crate) struct Chosen<P> {
     pub(crate) version: Arc<Version<P>>,
-    pub(crate) trial: Option<(Arc<Trial>, Side)>,
+    pub(crate) trial: Option<(Arc<CanaryTrial>, Side)>,
 }
 
 /// Why there is no version for a job.
@@ -132,15 +132,15 @@ pub enum Archived<P> {
     Gone,
 }
 
-/// A queue, with the gates of all plugins whose jobs wait in it.
+/// A queue, with the limits of all plugins whose jobs wait in it.
 #[derive(Debug)]
 pub struct Queue {
     /// Its name.
     pub name: QueueName,
-    /// The gates by plugin.
-    pub gates: Vec<(PluginName, Arc<Gate>)>,
-    /// The kinds of those plugins that have a limit of their own, for all daemons together, each with its plugin and gate.
-    pub limited: Vec<(Kind, PluginName, Arc<Gate>)>,
+    /// The limits by plugin.
+    pub concurrency_limits: Vec<(PluginName, Arc<ConcurrencyLimit>)>,
+    /// The kinds of those plugins that have a limit of their own, for all daemons together, each with its plugin and limit.
+    pub limited: Vec<(Kind, PluginName, Arc<ConcurrencyLimit>)>,
 }
 
 /// The terms of one tenant, for [`Catalog::new`].
@@ -174,15 +174,18 @@ pub struct PluginTerms<P> {
     /// What its jobs run on.
     pub stable: Version<P>,
     /// What some of them run on for a trial.
-    pub canary: Option<(Version<P>, Arc<Trial>)>,
+    pub canary: Option<(Version<P>, Arc<CanaryTrial>)>,
 }
 
 impl<P> Catalog<P> {
-    /// Builds a catalog of checked terms; it takes over those of the `gates` that are its own.
+    /// Builds a catalog of checked terms; it takes over those of the `concurrency_limits` that are its own.
     #[must_use]
-    pub fn new(tenants: BTreeMap<TenantId, TenantTerms<P>>, gates: &mut Gates) -> Self {
+    pub fn new(
+        tenants: BTreeMap<TenantId, TenantTerms<P>>,
+        concurrency_limits: &mut ConcurrencyLimits,
+    ) -> Self {
         let tenants = tenants.into_iter().map(|(id, terms)| {
-            let tenant = Arc::new(Tenant::new(&id, terms, gates));
+            let tenant = Arc::new(Tenant::new(&id, terms, concurrency_limits));
             (id, tenant)
         });
         Self { tenants: tenants.collect() }
@@ -207,19 +210,26 @@ impl<P> Catalog<P> {
 }
 
 impl<P> Tenant<P> {
-    fn new(id: &TenantId, terms: TenantTerms<P>, gates: &mut Gates) -> Self {
+    fn new(id: &TenantId, terms: TenantTerms<P>, concurrency_limits: &mut ConcurrencyLimits) -> Self {
         let mut kinds = HashMap::new();
-        let mut queues: BTreeMap<QueueName, Vec<(PluginName, Arc<Gate>)>> = BTreeMap::new();
+        let mut queues: BTreeMap<QueueName, Vec<(PluginName, Arc<ConcurrencyLimit>)>> = BTreeMap::new();
         for plugin in terms.plugins {
-            let gate = gates.of(id, Some(&plugin.name), plugin.concurrency.unwrap_or(terms.concurrency));
-            queues.entry(plugin.queue.clone()).or_default().push((plugin.name.clone(), Arc::clone(&gate)));
+            let concurrency_limit = concurrency_limits.of(
+                id,
+                Some(&plugin.name),
+                plugin.concurrency.unwrap_or(terms.concurrency),
+            );
+            queues
+                .entry(plugin.queue.clone())
+                .or_default()
+                .push((plugin.name.clone(), Arc::clone(&concurrency_limit)));
             let canary = plugin.canary.map(|(version, trial)| Canary { version: Arc::new(version), trial });
             let handled =
                 canary.as_ref().map_or(&plugin.stable.kinds, |canary| &canary.version.kinds).clone();
             let entry = Arc::new(Plugin {
                 name: plugin.name,
                 queue: plugin.queue,
-                gate,
+                concurrency_limit,
                 is_limited: plugin.concurrency.is_some(),
                 stable: Arc::new(plugin.stable),
                 canary,
@@ -233,12 +243,12 @@ impl<P> Tenant<P> {
             fuel: terms.fuel,
             queue: terms.queue,
             keep_max: terms.keep_max,
-            gate: gates.of(id, None, terms.concurrency),
+            concurrency_limit: concurrency_limits.of(id, None, terms.concurrency),
             queues: queues
                 .into_iter()
-                .map(|(name, gates)| {
+                .map(|(name, concurrency_limits)| {
                     let limited = limited(&kinds, &name);
-                    Queue { name, gates, limited }
+                    Queue { name, concurrency_limits, limited }
                 })
                 .collect(),
             kinds,
@@ -251,10 +261,11 @@ impl<P> Tenant<P> {
 fn limited<P>(
     kinds: &HashMap<Kind, Arc<Plugin<P>>>,
     queue: &QueueName,
-) -> Vec<(Kind, PluginName, Arc<Gate>)> {
+) -> Vec<(Kind, PluginName, Arc<ConcurrencyLimit>)> {
     let limited = kinds.iter().filter(|(_, plugin)| plugin.queue == *queue && plugin.is_limited);
-    let mut limited: Vec<_> =
-        limited.map(|(kind, plugin)| (kind.clone(), plugin.name.clone(), Arc::clone(&plugin.gate))).collect();
+    let mut limited: Vec<_> = limited
+        .map(|(kind, plugin)| (kind.clone(), plugin.name.clone(), Arc::clone(&plugin.concurrency_limit)))
+        .collect();
     limited.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     limited
 }
@@ -369,13 +380,17 @@ mod tests {
             keep_max: KeepMax::default(),
             plugins,
         };
-        let catalog = Catalog::new(BTreeMap::from([(acme.clone(), tenant)]), &mut Gates::default());
+        let catalog =
+            Catalog::new(BTreeMap::from([(acme.clone(), tenant)]), &mut ConcurrencyLimits::default());
         let tenant = catalog.tenant(&acme).expect("it is in force");
         let [queue] = &tenant.queues[..] else { panic!("one queue: {:?}", tenant.queues) };
-        let limited: Vec<_> =
-            queue.limited.iter().map(|(kind, _, gate)| (kind.as_str(), gate.limit())).collect();
+        let limited: Vec<_> = queue
+            .limited
+            .iter()
+            .map(|(kind, _, concurrency_limit)| (kind.as_str(), concurrency_limit.limit()))
+            .collect();
         assert_eq!(limited, [("above", 20), ("below", 2), ("same", 4)]);
         let unlimited = &tenant.kinds[&Kind::parse("none").expect("a name")];
-        assert_eq!(unlimited.gate.limit(), 4, "it has a permit wherever its tenant has one");
+        assert_eq!(unlimited.concurrency_limit.limit(), 4, "it has a permit wherever its tenant has one");
     }
 }

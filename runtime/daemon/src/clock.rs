@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use sandhog_broker::{Clock, SystemClock};
+use sandhog_broker::{SystemClock, WallClock};
 use sandhog_core::id::{DaemonId, JobId};
 use sandhog_core::settle::Chance;
 use sandhog_core::time::{Mono, Timestamp};
@@ -12,13 +12,13 @@ use tokio::time::Instant;
 
 /// Time and chance. Clones share both.
 #[derive(Clone)]
-pub struct Ambient {
-    clock: Arc<dyn Clock>,
+pub struct Clock {
+    wall: Arc<dyn WallClock>,
     origin: Instant,
     random: Arc<Mutex<StdRng>>,
 }
 
-impl Ambient {
+impl Clock {
     /// This machine's clock, and chance that nobody can foresee.
     #[must_use]
     pub fn system() -> Self {
@@ -27,14 +27,14 @@ impl Ambient {
 
     /// A clock and a source of chance of the caller's. Monotonic time is tokio's, which a test can pause.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, random: StdRng) -> Self {
-        Self { clock, origin: Instant::now(), random: Arc::new(Mutex::new(random)) }
+    pub fn new(wall: Arc<dyn WallClock>, random: StdRng) -> Self {
+        Self { wall, origin: Instant::now(), random: Arc::new(Mutex::new(random)) }
     }
 
     /// Calendar time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.wall.now()
     }
 
     /// Monotonic time.

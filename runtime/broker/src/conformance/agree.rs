@@ -19,7 +19,7 @@ use super::random::{KEYS, Op, PLUGINS, Random, Sizes};
 use super::script::{key, plugin};
 use crate::memory::Memory;
 use crate::{
-    Broker, Changed, Clock, Counts, Enqueued, JobAction, Lanes, LeaseAsk, Leased, Query, Renewal, Swept,
+    Broker, Changed, Counts, Enqueued, JobAction, Lanes, LeaseAsk, Leased, Query, Renewal, Swept, WallClock,
 };
 
 /// Seeds that are always played.
@@ -65,7 +65,7 @@ pub async fn agree_on_some_seeds<F: Fixture>(steps: usize) {
 pub async fn agree<F: Fixture>(seed: u64, steps: usize) {
     let clock = Arc::new(ManualClock::default());
     let fixture = F::start(Arc::clone(&clock)).await;
-    let model = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
+    let model = Memory::new(Arc::clone(&clock) as Arc<dyn WallClock>);
     let case = Case::new(fixture.broker(), Arc::clone(&clock), F::SEAL);
     let tenants = [case.tenant.clone(), case.of_another_tenant().tenant];
     let mut random = Random::new(seed, tenants.clone(), Sizes::of(F::SEAL));
@@ -334,7 +334,7 @@ mod tests {
         // played before.
         for seed in SEEDS.start..SEEDS.end * 8 {
             let clock = Arc::new(ManualClock::default());
-            let model = Memory::new(Arc::clone(&clock) as Arc<dyn Clock>);
+            let model = Memory::new(Arc::clone(&clock) as Arc<dyn WallClock>);
             let tenants = ["a", "b"].map(|name| TenantId::parse(name).expect("a valid name"));
             let mut random = Random::new(seed, tenants, Sizes::Same);
             for _ in 0..STEPS {

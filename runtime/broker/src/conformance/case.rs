@@ -14,8 +14,8 @@ use sandhog_core::time::Timestamp;
 use super::clock::ManualClock;
 use super::script::{PLUGIN, new_job, plugin, queue, settle};
 use crate::{
-    Broker, Changed, Clock, Counts, Enqueued, JobAction, KeepMax, LeaseAsk, Leased, Page, Query, Renew,
-    Renewal, Settle, Sweep, Swept,
+    Broker, Changed, Counts, Enqueued, JobAction, KeepMax, LeaseAsk, Leased, Page, Query, Renew, Renewal,
+    Settle, Sweep, Swept, WallClock,
 };
 
 /// One rule's world. Every call to the broker has to succeed.

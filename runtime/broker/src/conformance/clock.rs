@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sandhog_core::time::{Timestamp, millis};
 
-use crate::Clock;
+use crate::WallClock;
 
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl ManualClock {
     }
 }
 
-impl Clock for ManualClock {
+impl WallClock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.0.load(Ordering::SeqCst))
     }

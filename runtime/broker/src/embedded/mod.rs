@@ -5,9 +5,9 @@
 //! rights.rs   whose the files are                       upkeep.rs  what it doesn't need goes back to the disk
 //! reserve.rs  space for when the disk is full
 //! threads.rs  one that writes, one that reads; group commit
-//! step.rs     what steps share      enqueue.rs  lease.rs  lanes.rs  asked.rs  settle.rs  state.rs  sweep.rs  people.rs  purge.rs
-//! account.rs  what runs spend by day    row.rs  values in the file    look.rs  what can be looked at
-//! bells.rs    news to and from other processes on the same file
+//! step.rs     what steps share      enqueue.rs  lease.rs  lanes.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
+//! account.rs  what runs spend by day    row.rs  values in the file    queries.rs  what can be looked at
+//! socket_notifier.rs  news to and from other processes on the same file
 //! ```
 //!
 //! Each operation is a step of the thread that writes. Steps that queue up while it is busy share one transaction, a
@@ -39,20 +39,20 @@
 
 mod account;
 mod asked;
-mod bells;
+mod control;
 mod enqueue;
 mod fault;
 mod lanes;
 mod lease;
-mod look;
 mod open;
-mod people;
 mod place;
 mod purge;
+mod queries;
 mod reserve;
 mod rights;
 mod row;
 mod settle;
+mod socket_notifier;
 mod state;
 mod step;
 mod stored;
@@ -75,16 +75,16 @@ use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 
-use self::bells::Bells;
 use self::fault::Fault;
 use self::open::Use;
 use self::place::Place;
+use self::socket_notifier::SocketNotifier;
 use self::step::Step;
 use self::threads::{Flush, Needs, Read, Space, Worker, Write};
 use crate::wake::Listeners;
 use crate::{
-    Broker, Clock, Command, Enqueued, Error, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen,
-    Settle, USAGE_DAYS_KEPT, Wakes,
+    Broker, Command, Enqueued, Error, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle,
+    USAGE_DAYS_KEPT, Wakes, WallClock,
 };
 
 /// A broker in a file. Dropping it finishes what was asked for, and closes the file, as [`Embedded::close`] does.
@@ -94,14 +94,14 @@ pub struct Embedded {
     reader: Worker<Read>,
     writing: Option<Writing>,
     listeners: Arc<Listeners>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<dyn WallClock>,
     place: Place,
 }
 
 /// What it takes to change what is in the file, and to hear that others have.
 struct Writing {
     writer: Worker<Box<dyn Write>>,
-    bells: Arc<Bells>,
+    notifier: Arc<SocketNotifier>,
 }
 
 impl Embedded {
@@ -110,7 +110,7 @@ impl Embedded {
     /// # Errors
     /// [`Error::Unfit`] if it can't be opened or made there, is another program's, or of a newer version;
     /// [`Error::Corrupt`] if it is damaged; [`Error::Unavailable`] if the disk fails.
-    pub fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub fn open(path: &Path, clock: Arc<dyn WallClock>) -> Result<Self> {
         open::make(path)?;
         Self::open_to_write(path, clock)
     }
@@ -119,7 +119,7 @@ impl Embedded {
     ///
     /// # Errors
     /// As [`Self::open`], and [`Error::Unfit`] if there is none, or nothing was ever stored in it.
-    pub fn open_existing(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub fn open_existing(path: &Path, clock: Arc<dyn WallClock>) -> Result<Self> {
         open::expect(path)?;
         Self::open_to_write(path, clock)
     }
@@ -130,28 +130,28 @@ impl Embedded {
     ///
     /// # Errors
     /// As [`Self::open_existing`].
-    pub fn open_to_look(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub fn open_to_look(path: &Path, clock: Arc<dyn WallClock>) -> Result<Self> {
         open::expect(path)?;
         let reader = Worker::reader(open::open(path, Use::Read)?)?;
         let place = Place::of(path.to_owned()).map_err(|error| rights::unfit(path, "opening it", &error))?;
         Ok(Self { reader, writing: None, listeners: Arc::default(), clock, place })
     }
 
-    fn open_to_write(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+    fn open_to_write(path: &Path, clock: Arc<dyn WallClock>) -> Result<Self> {
         let unfit = |error: std::io::Error| rights::unfit(path, "opening it", &error);
         let writing = open::open(path, Use::Write)?;
-        // Everybody has to look for the bells in the same place, whatever way led to the file.
+        // Everybody has to look for the sockets in the same place, whatever way led to the file.
         let path = fs::canonicalize(path).map_err(unfit)?;
         let reading = open::open(&path, Use::Read)?;
         let place = Place::of(path).map_err(unfit)?;
-        let bells = Arc::new(Bells::beside(place.path())?);
+        let notifier = Arc::new(SocketNotifier::beside(place.path())?);
         let listeners = Arc::new(Listeners::default());
-        let (told, rung) = (Arc::clone(&listeners), Arc::clone(&bells));
+        let (told, rung) = (Arc::clone(&listeners), Arc::clone(&notifier));
         let writer = Worker::writer(writing, place.path(), move |news| {
             news.iter().for_each(|wake| told.wake(wake));
             rung.ring(news);
         })?;
-        let writing = Some(Writing { writer, bells });
+        let writing = Some(Writing { writer, notifier });
         Ok(Self { reader: Worker::reader(reading)?, writing, listeners, clock, place })
     }
 
@@ -276,12 +276,12 @@ impl Broker for Embedded {
         let now = self.clock.now();
         self.look_at("look", tenant, move |connection, tenant| {
             Ok(match look {
-                Look::Job(job) => Seen::Job(look::job(connection, tenant, job)?.map(Box::new)),
-                Look::Log(job) => Seen::Log(look::log(connection, tenant, job)?),
-                Look::Jobs(query) => Seen::Jobs(look::jobs(connection, tenant, &query)?),
-                Look::Counts => Seen::Counts(look::counts(connection, tenant)?),
+                Look::Job(job) => Seen::Job(queries::job(connection, tenant, job)?.map(Box::new)),
+                Look::Log(job) => Seen::Log(queries::log(connection, tenant, job)?),
+                Look::Jobs(query) => Seen::Jobs(queries::jobs(connection, tenant, &query)?),
+                Look::Counts => Seen::Counts(queries::counts(connection, tenant)?),
                 Look::State { plugin, key } => {
-                    Seen::State(look::stored(connection, tenant, &plugin, &key, now)?)
+                    Seen::State(queries::stored(connection, tenant, &plugin, &key, now)?)
                 }
                 Look::Lanes => Seen::Lanes(lanes::lanes(connection, tenant)?),
                 Look::Usage(days) => {
@@ -294,13 +294,13 @@ impl Broker for Embedded {
     }
 
     async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
-        self.writing()?.bells.listen(&self.listeners)?;
+        self.writing()?.notifier.listen(&self.listeners)?;
         Ok(self.listeners.listen(tenants))
     }
 
     async fn tenants(&self) -> Result<Vec<TenantId>> {
         self.place.check()?;
-        self.reader.read("look", look::tenants).await
+        self.reader.read("look", queries::tenants).await
     }
 
     async fn check(&self) -> Result<Vec<String>> {

@@ -9,7 +9,7 @@ use sandhog_core::job::State;
 use sandhog_core::time::{Timestamp, millis};
 
 use super::fault::{Fault, Result};
-use super::look;
+use super::queries;
 use super::row::{code, stamp, timestamp};
 use super::step::Step;
 use super::stored::select_stored;
@@ -30,7 +30,7 @@ impl Step<'_> {
         let is_left = [promoted, taken_back, removed, forgotten, given_up].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due()? };
         let (next_removal, has_ready) = (self.next_removal()?, self.has_any_ready()?);
-        let unreadable = look::counts(self.connection, self.tenant)?.unreadable;
+        let unreadable = queries::counts(self.connection, self.tenant)?.unreadable;
         Ok(Swept { buried, next_due, next_removal, has_ready, unreadable })
     }
 

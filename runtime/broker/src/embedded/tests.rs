@@ -184,8 +184,8 @@ fn every_statement_finds_its_rows_by_an_index_that_has_them_in_order() {
         include_str!("enqueue.rs"),
         include_str!("lanes.rs"),
         include_str!("lease.rs"),
-        include_str!("look.rs"),
-        include_str!("people.rs"),
+        include_str!("queries.rs"),
+        include_str!("control.rs"),
         include_str!("purge.rs"),
         include_str!("settle.rs"),
         include_str!("state.rs"),
@@ -199,7 +199,7 @@ fn every_statement_finds_its_rows_by_an_index_that_has_them_in_order() {
         whole if verbs.iter().any(|verb| whole.starts_with(verb) && whole != *verb) => Some(whole.to_owned()),
         _ => None,
     });
-    let made = State::ALL.map(look::list).into_iter().chain([look::by_id(), lease::CURRENT.to_owned()]);
+    let made = State::ALL.map(queries::list).into_iter().chain([queries::by_id(), lease::CURRENT.to_owned()]);
     let mut explained = 0;
     for sql in statements.chain(made) {
         let mut statement =

@@ -25,13 +25,13 @@ use sandhog_core::time::Timestamp;
 use self::tenant::Tenant;
 use crate::wake::Listeners;
 use crate::{
-    Broker, Changed, Clock, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal,
-    Result, Seen, Settle, Wake, Wakes,
+    Broker, Changed, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result,
+    Seen, Settle, Wake, Wakes, WallClock,
 };
 
 /// A broker that keeps its jobs as long as it lives.
 pub struct Memory {
-    clock: Arc<dyn Clock>,
+    clock: Arc<dyn WallClock>,
     tenants: Mutex<BTreeMap<TenantId, Tenant>>,
     listeners: Listeners,
 }
@@ -39,14 +39,14 @@ pub struct Memory {
 impl Memory {
     /// An empty one, on this clock.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub fn new(clock: Arc<dyn WallClock>) -> Self {
         Self { clock, tenants: Mutex::default(), listeners: Listeners::default() }
     }
 
     /// Another broker with the same jobs, that goes its own way from here, on this clock: for whoever tries all that may
     /// happen next. Nobody listens to it yet.
     #[must_use]
-    pub fn fork(&self, clock: Arc<dyn Clock>) -> Self {
+    pub fn fork(&self, clock: Arc<dyn WallClock>) -> Self {
         Self { clock, tenants: Mutex::new(self.lock().clone()), listeners: Listeners::default() }
     }
 
@@ -59,9 +59,9 @@ impl Memory {
     fn step<T>(&self, tenant: &TenantId, step: impl FnOnce(&mut Tenant, Timestamp) -> T) -> T {
         let mut tenants = self.lock();
         let jobs = tenants.entry(tenant.clone()).or_default();
-        let before = jobs.outlook();
+        let before = jobs.wake_cause();
         let reply = step(jobs, self.clock.now());
-        if jobs.outlook().is_news_after(&before) {
+        if jobs.wake_cause().is_news_after(&before) {
             self.listeners.wake(&Wake::Ready { tenant: tenant.clone(), named: None });
         }
         reply

@@ -42,7 +42,7 @@ pub(super) struct Tenant {
 }
 
 /// What a listener could be waiting for.
-pub(super) struct Outlook {
+pub(super) struct WakeCause {
     /// The lanes that hold a ready job: queue, kind if it has a lane of its own, whether they are suspects.
     lanes: BTreeSet<(QueueName, Option<Kind>, bool)>,
     /// The leased jobs that count against a limit of the fleet.
@@ -70,7 +70,7 @@ struct Stored {
     expires_at: Option<Timestamp>,
 }
 
-impl Outlook {
+impl WakeCause {
     /// Whether a lane has jobs that had none, one with jobs may have room that had none, or a job is due earlier than any was.
     pub(super) fn is_news_after(&self, before: &Self) -> bool {
         let sooner = match (self.first_due, before.first_due) {
@@ -85,8 +85,8 @@ impl Outlook {
 }
 
 impl Tenant {
-    pub(super) fn outlook(&self) -> Outlook {
-        Outlook {
+    pub(super) fn wake_cause(&self) -> WakeCause {
+        WakeCause {
             lanes: self.in_state(State::Ready).map(|entry| self.lane_of(entry)).collect(),
             limited: self.limited().map(|entry| entry.record.id).collect(),
             first_due: self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at).min(),

@@ -38,25 +38,25 @@ pub(super) fn start(
     let (waker, wakes) = Wakes::channel();
     let channels = tenants.into_iter().map(|tenant| (keys::wake(&tenant), tenant)).collect();
     tokio::spawn(async move {
-        let ear = Ear { nodes, ping_interval, channels, waker };
+        let listener = Listener { nodes, ping_interval, channels, waker };
         tokio::select! {
-            () = ear.waker.closed() => {}
+            () = listener.waker.closed() => {}
             // It never changes; it ends with the broker.
             _ = open.changed() => {}
-            () = ear.listen_on() => {}
+            () = listener.listen_on() => {}
         }
     });
     wakes
 }
 
-struct Ear {
+struct Listener {
     nodes: Arc<Nodes>,
     ping_interval: Duration,
     channels: HashMap<String, TenantId>,
     waker: Waker,
 }
 
-impl Ear {
+impl Listener {
     /// Listens, on one connection after the other. Never returns.
     async fn listen_on(&self) {
         let mut failures = 0;

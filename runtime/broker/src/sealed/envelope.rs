@@ -5,7 +5,7 @@
 //! └────────────── head ───────────────────────┘ 24     XChaCha20-Poly1305
 //! ```
 //!
-//! The head and the [`Place`] are bound to the ciphertext as associated data. A text is `sandhog-sealed:` and the same
+//! The head and the [`AssociatedData`] are bound to the ciphertext as associated data. A text is `sandhog-sealed:` and the same
 //! in base64.
 
 use std::fmt;
@@ -26,7 +26,7 @@ const TEXT_MARK: &str = "sandhog-sealed:";
 
 /// Where something belongs. It opens in no other place, and for no other tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place<'a> {
+pub(super) enum AssociatedData<'a> {
     /// The input of a job, for the handler of this kind.
     Payload { job: JobId, kind: &'a Kind },
     /// The output of a job.
@@ -41,7 +41,7 @@ pub(super) enum Place<'a> {
     State { plugin: &'a PluginName, key: &'a StateKey },
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for AssociatedData<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Payload { job, .. } => write!(f, "the payload of job {job}"),
@@ -90,7 +90,7 @@ pub(super) fn overhead(keys: &Keyring) -> usize {
 pub(super) fn seal(
     keys: &Keyring,
     tenant: &TenantId,
-    place: Place<'_>,
+    place: AssociatedData<'_>,
     plain: &[u8],
 ) -> Result<Vec<u8>, NoActiveKey> {
     let id = keys.active();
@@ -110,7 +110,7 @@ pub(super) fn seal(
 pub(super) fn open(
     keys: &Keyring,
     tenant: &TenantId,
-    place: Place<'_>,
+    place: AssociatedData<'_>,
     stored: Vec<u8>,
 ) -> Result<Vec<u8>, Unopened> {
     if !stored.starts_with(MAGIC) {
@@ -135,7 +135,7 @@ pub(super) fn open(
 pub(super) fn seal_text(
     keys: &Keyring,
     tenant: &TenantId,
-    place: Place<'_>,
+    place: AssociatedData<'_>,
     plain: &str,
 ) -> Result<String, NoActiveKey> {
     let sealed = seal(keys, tenant, place, plain.as_bytes())?;
@@ -148,7 +148,7 @@ pub(super) fn seal_text(
 pub(super) fn open_text(
     keys: &Keyring,
     tenant: &TenantId,
-    place: Place<'_>,
+    place: AssociatedData<'_>,
     stored: String,
 ) -> Result<String, Unopened> {
     let Some(sealed) = stored.strip_prefix(TEXT_MARK) else {
@@ -190,22 +190,24 @@ fn read_head(sealed: &[u8]) -> Option<(KeyId, usize)> {
 }
 
 /// The associated data: each part with its length before it, so that no two places look alike.
-fn bound(head: &[u8], tenant: &TenantId, place: Place<'_>) -> Vec<u8> {
+fn bound(head: &[u8], tenant: &TenantId, place: AssociatedData<'_>) -> Vec<u8> {
     let mut bound = Bound(Vec::with_capacity(128));
     bound.part(head);
     bound.part(tenant.as_str().as_bytes());
     match place {
-        Place::Payload { job, kind } => bound.part(b"payload").job(job).part(kind.as_str().as_bytes()),
-        Place::Output { job } => bound.part(b"output").job(job),
-        Place::Message { job } => bound.part(b"message").job(job),
-        Place::Progress { job } => bound.part(b"progress").job(job),
-        Place::LogLine { job, at, attempt, level } => bound
+        AssociatedData::Payload { job, kind } => {
+            bound.part(b"payload").job(job).part(kind.as_str().as_bytes())
+        }
+        AssociatedData::Output { job } => bound.part(b"output").job(job),
+        AssociatedData::Message { job } => bound.part(b"message").job(job),
+        AssociatedData::Progress { job } => bound.part(b"progress").job(job),
+        AssociatedData::LogLine { job, at, attempt, level } => bound
             .part(b"log")
             .job(job)
             .part(&at.as_millis().to_be_bytes())
             .part(&attempt.to_be_bytes())
             .part(level.slug().as_bytes()),
-        Place::State { plugin, key } => {
+        AssociatedData::State { plugin, key } => {
             bound.part(b"state").part(plugin.as_str().as_bytes()).part(key.as_str().as_bytes())
         }
     };
@@ -260,15 +262,15 @@ mod tests {
     }
 
     impl Identity {
-        fn place(&self) -> Place<'_> {
+        fn place(&self) -> AssociatedData<'_> {
             let (job, (at, attempt, level)) = (self.job, self.at);
             match self.what {
-                0 => Place::Payload { job, kind: &self.kind },
-                1 => Place::Output { job },
-                2 => Place::Message { job },
-                3 => Place::Progress { job },
-                4 => Place::LogLine { job, at, attempt, level },
-                _ => Place::State { plugin: &self.plugin, key: &self.key },
+                0 => AssociatedData::Payload { job, kind: &self.kind },
+                1 => AssociatedData::Output { job },
+                2 => AssociatedData::Message { job },
+                3 => AssociatedData::Progress { job },
+                4 => AssociatedData::LogLine { job, at, attempt, level },
+                _ => AssociatedData::State { plugin: &self.plugin, key: &self.key },
             }
         }
     }
@@ -349,7 +351,7 @@ mod tests {
     fn plain_text_is_read_only_where_it_was_allowed() {
         let (tenant, job) =
             (TenantId::parse("acme").expect("a valid name"), JobId::from_parts(Timestamp::from_millis(1), 1));
-        let place = Place::Output { job };
+        let place = AssociatedData::Output { job };
         assert_eq!(open(&ring("1", Plain::Read), &tenant, place, b"old".to_vec()), Ok(b"old".to_vec()));
         assert_eq!(open(&ring("1", Plain::Refused), &tenant, place, b"old".to_vec()), Err(Unopened::Plain));
         assert_eq!(
@@ -366,7 +368,7 @@ mod tests {
     fn a_key_that_is_gone_is_named() {
         let (tenant, job) =
             (TenantId::parse("acme").expect("a valid name"), JobId::from_parts(Timestamp::from_millis(1), 1));
-        let place = Place::Output { job };
+        let place = AssociatedData::Output { job };
         let sealed = seal(&ring("1", Plain::Refused), &tenant, place, b"x").expect("a key");
         let other = Keyring::new(id("3"), BTreeMap::from([(id("3"), random_key())]), Plain::Refused);
         assert_eq!(open(&other, &tenant, place, sealed), Err(Unopened::NoSuchKey(id("1"))));

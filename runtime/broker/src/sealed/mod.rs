@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mod.rs    the layer: tenants without keys pass through as they are     envelope.rs  bytes bound to their place
-//! vault.rs  jobs, records and logs of one tenant, sealed and opened      settle.rs    effects on sealed state
+//! sealer.rs  jobs, records and logs of one tenant, sealed and opened      settle.rs    effects on sealed state
 //! cipher.rs what a key does
 //! ```
 //!
@@ -20,8 +20,8 @@
 
 mod cipher;
 mod envelope;
+mod sealer;
 mod settle;
-mod vault;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ use sandhog_core::job::{Lease, NewJob};
 use sandhog_core::quota::QueueBounds;
 
 pub use self::cipher::random_key;
-use self::envelope::{Place, Unopened};
-use self::vault::Vault;
+use self::envelope::{AssociatedData, Unopened};
+use self::sealer::Sealer;
 use crate::{
     Broker, Command, Enqueued, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Wakes,
 };
@@ -67,33 +67,33 @@ impl<K: Keys> Sealed<K> {
         Self { behind, keys }
     }
 
-    fn vault<'t>(&self, tenant: &'t TenantId) -> Option<Vault<'t>> {
-        Some(Vault { tenant, keys: self.keys.of(tenant)? })
+    fn sealer<'t>(&self, tenant: &'t TenantId) -> Option<Sealer<'t>> {
+        Some(Sealer { tenant, keys: self.keys.of(tenant)? })
     }
 
     /// Opens the payloads of leased jobs. One that can't be opened goes back or is buried, and is nobody else's trouble.
-    async fn open_leases(&self, vault: &Vault<'_>, leases: Vec<Lease>) -> Vec<Lease> {
+    async fn open_leases(&self, sealer: &Sealer<'_>, leases: Vec<Lease>) -> Vec<Lease> {
         let mut opened = Vec::with_capacity(leases.len());
         let mut refused = Vec::new();
         for mut lease in leases {
-            match vault.open_job(&mut lease.job) {
+            match sealer.open_job(&mut lease.job) {
                 Ok(()) => opened.push(lease),
-                Err(why) => refused.push(self.refuse(vault, &lease, &why)),
+                Err(why) => refused.push(self.refuse(sealer, &lease, &why)),
             }
         }
         // If this doesn't get through, their leases run out by themselves.
         if !refused.is_empty()
-            && let Err(error) = self.behind.settle(vault.tenant, &refused).await
+            && let Err(error) = self.behind.settle(sealer.tenant, &refused).await
         {
-            tracing::warn!(tenant = %vault.tenant, %error, "jobs that can't be opened could not be given back");
+            tracing::warn!(tenant = %sealer.tenant, %error, "jobs that can't be opened could not be given back");
         }
         opened
     }
 
-    fn refuse(&self, vault: &Vault<'_>, lease: &Lease, why: &Unopened) -> Settle {
-        let (tenant, job) = (vault.tenant, lease.job.id);
-        let place = Place::Payload { job, kind: &lease.job.kind };
-        let settle = vault.refusal(lease.token, lease.job.faults, place, why);
+    fn refuse(&self, sealer: &Sealer<'_>, lease: &Lease, why: &Unopened) -> Settle {
+        let (tenant, job) = (sealer.tenant, lease.job.id);
+        let place = AssociatedData::Payload { job, kind: &lease.job.kind };
+        let settle = sealer.refusal(lease.token, lease.job.faults, place, why);
         tracing::warn!(%tenant, %job, %why, becomes = settle.settlement.slug(), "a job's payload can't be opened");
         settle
     }
@@ -107,37 +107,37 @@ impl<K: Keys> Broker for Sealed<K> {
         jobs: &[NewJob],
         bounds: &QueueBounds,
     ) -> Result<Vec<Enqueued>> {
-        match self.vault(tenant) {
+        match self.sealer(tenant) {
             None => self.behind.enqueue_within(tenant, jobs, bounds).await,
-            Some(vault) => {
+            Some(sealer) => {
                 // A payload is as long as its producer made it, not as sealing has made it.
                 let bounds = QueueBounds {
-                    payload: Bytes(bounds.payload.0.saturating_add(vault.overhead())),
+                    payload: Bytes(bounds.payload.0.saturating_add(sealer.overhead())),
                     ..*bounds
                 };
-                self.behind.enqueue_within(tenant, &vault.jobs(jobs)?, &bounds).await
+                self.behind.enqueue_within(tenant, &sealer.jobs(jobs)?, &bounds).await
             }
         }
     }
 
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased> {
         let mut leased = self.behind.lease(ask).await?;
-        if let Some(vault) = self.vault(ask.tenant) {
-            leased.leases = self.open_leases(&vault, leased.leases).await;
+        if let Some(sealer) = self.sealer(ask.tenant) {
+            leased.leases = self.open_leases(&sealer, leased.leases).await;
         }
         Ok(leased)
     }
 
     async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
-        let Some(vault) = self.vault(tenant) else { return self.behind.renew(tenant, ttl, leases).await };
-        let sealed = leases.iter().map(|renew| vault.renew(renew)).collect::<Result<Vec<_>>>()?;
+        let Some(sealer) = self.sealer(tenant) else { return self.behind.renew(tenant, ttl, leases).await };
+        let sealed = leases.iter().map(|renew| sealer.renew(renew)).collect::<Result<Vec<_>>>()?;
         self.behind.renew(tenant, ttl, &sealed).await
     }
 
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
-        match self.vault(tenant) {
+        match self.sealer(tenant) {
             None => self.behind.settle(tenant, settlements).await,
-            Some(vault) => settle::settle(&*self.behind, &vault, settlements).await,
+            Some(sealer) => settle::settle(&*self.behind, &sealer, settlements).await,
         }
     }
 
@@ -147,9 +147,9 @@ impl<K: Keys> Broker for Sealed<K> {
 
     async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
         let seen = self.behind.look(tenant, look.clone()).await?;
-        match self.vault(tenant) {
+        match self.sealer(tenant) {
             None => Ok(seen),
-            Some(vault) => vault.open_seen(&look, seen),
+            Some(sealer) => sealer.open_seen(&look, seen),
         }
     }
 

@@ -22,8 +22,8 @@ use sandhog_core::effects::{Effects, StateWrite, add};
 use sandhog_core::id::{PluginName, StateKey};
 use sandhog_core::settle::Settlement;
 
-use super::envelope::{Place, Unopened};
-use super::vault::Vault;
+use super::envelope::{AssociatedData, Unopened};
+use super::sealer::Sealer;
 use crate::{Broker, Result, Settle};
 
 /// So often a settlement is tried again whose state others have written meanwhile. In each round at least one of them
@@ -50,14 +50,14 @@ enum Sent {
 /// Settles a batch, in order.
 pub(super) async fn settle(
     behind: &dyn Broker,
-    vault: &Vault<'_>,
+    sealer: &Sealer<'_>,
     settlements: &[Settle],
 ) -> Result<Vec<SettleReply>> {
     let mut replies = Vec::with_capacity(settlements.len());
     let mut rest = settlements;
     while !rest.is_empty() {
         let (part, later) = rest.split_at(independent(rest).max(counters(rest)));
-        replies.extend(settle_part(behind, vault, part).await?);
+        replies.extend(settle_part(behind, sealer, part).await?);
         rest = later;
     }
     Ok(replies)
@@ -99,24 +99,24 @@ fn rests_on(effects: &Effects) -> impl Iterator<Item = &StateKey> {
     effects.expectations().map(|(key, _)| key).chain(added.map(|(key, _)| key))
 }
 
-async fn settle_part(behind: &dyn Broker, vault: &Vault<'_>, part: &[Settle]) -> Result<Vec<SettleReply>> {
+async fn settle_part(behind: &dyn Broker, sealer: &Sealer<'_>, part: &[Settle]) -> Result<Vec<SettleReply>> {
     let mut replies = vec![SettleReply::Lost; part.len()];
     let mut open: Vec<usize> = (0..part.len()).collect();
     for _ in 0..ROUNDS {
-        let mut states = read(behind, vault, open.iter().map(|&n| &part[n])).await?;
+        let mut states = read(behind, sealer, open.iter().map(|&n| &part[n])).await?;
         // What is laid over them isn't stored yet, and never will be if the settlement that writes it is refused.
         let mut ahead = HashSet::new();
         let mut sealed = Vec::with_capacity(open.len());
         let mut sent = Vec::with_capacity(open.len());
         for &n in &open {
-            let (settle, as_what) = seal(vault, &part[n], &states)?;
+            let (settle, as_what) = seal(sealer, &part[n], &states)?;
             let rests_ahead = effects_of(&part[n])
                 .is_some_and(|(plugin, effects)| rests_on(effects).any(|key| ahead.contains(&(plugin, key))));
-            lay_over(&mut states, &mut ahead, vault, &part[n], &settle);
+            lay_over(&mut states, &mut ahead, sealer, &part[n], &settle);
             sealed.push(settle);
             sent.push(if rests_ahead { Sent::Hopeful } else { as_what });
         }
-        let answers = behind.settle(vault.tenant, &sealed).await?;
+        let answers = behind.settle(sealer.tenant, &sealed).await?;
         let mut overtaken = Vec::new();
         for ((n, answer), sent) in open.into_iter().zip(answers).zip(sent) {
             if sent == Sent::Hopeful && matches!(answer, SettleReply::Conflict { .. }) {
@@ -135,7 +135,7 @@ async fn settle_part(behind: &dyn Broker, vault: &Vault<'_>, part: &[Settle]) ->
 /// Reads and opens all state on which these settlements rest.
 async fn read<'s>(
     behind: &dyn Broker,
-    vault: &Vault<'_>,
+    sealer: &Sealer<'_>,
     settlements: impl Iterator<Item = &'s Settle>,
 ) -> Result<States<'s>> {
     let wanted: HashSet<(&PluginName, &StateKey)> = settlements
@@ -143,8 +143,8 @@ async fn read<'s>(
         .flat_map(|(plugin, effects)| rests_on(effects).map(move |key| (plugin, key)))
         .collect();
     let reads = wanted.into_iter().map(|(plugin, key)| async move {
-        let stored = behind.state(vault.tenant, plugin, key).await?;
-        let stored = stored.map(|raw| Stored { plain: vault.open_state(plugin, key, raw.clone()), raw });
+        let stored = behind.state(sealer.tenant, plugin, key).await?;
+        let stored = stored.map(|raw| Stored { plain: sealer.open_state(plugin, key, raw.clone()), raw });
         Ok(((plugin, key), stored))
     });
     Ok(try_join_all(reads).await?.into_iter().collect())
@@ -154,43 +154,43 @@ async fn read<'s>(
 fn lay_over<'s>(
     states: &mut States<'s>,
     ahead: &mut HashSet<(&'s PluginName, &'s StateKey)>,
-    vault: &Vault<'_>,
+    sealer: &Sealer<'_>,
     settle: &'s Settle,
     sealed: &Settle,
 ) {
     let (Some((plugin, plain)), Some((_, sealed))) = (effects_of(settle), effects_of(sealed)) else { return };
     for ((key, wanted), (_, written)) in plain.writes().zip(sealed.writes()) {
         if let (StateWrite::Add(_), StateWrite::Replace(raw)) = (wanted, written) {
-            let plain = vault.open_state(plugin, key, raw.clone());
+            let plain = sealer.open_state(plugin, key, raw.clone());
             states.insert((plugin, key), Some(Stored { raw: raw.clone(), plain }));
             ahead.insert((plugin, key));
         }
     }
 }
 
-fn seal(vault: &Vault<'_>, settle: &Settle, states: &States<'_>) -> Result<(Settle, Sent)> {
+fn seal(sealer: &Sealer<'_>, settle: &Settle, states: &States<'_>) -> Result<(Settle, Sent)> {
     let job = settle.token.job;
     let (settlement, sent) = match &settle.settlement {
         Settlement::Succeed { output, .. } => {
             let (effects, sent) = match effects_of(settle) {
                 None => (Effects::default(), Sent::Final),
-                Some((plugin, effects)) => match seal_effects(vault, plugin, effects, states)? {
+                Some((plugin, effects)) => match seal_effects(sealer, plugin, effects, states)? {
                     Ok(sealed) => sealed,
                     Err((key, why)) => {
-                        let place = Place::State { plugin, key };
-                        return Ok((vault.refusal(settle.token, 0, place, why), Sent::Final));
+                        let place = AssociatedData::State { plugin, key };
+                        return Ok((sealer.refusal(settle.token, 0, place, why), Sent::Final));
                     }
                 },
             };
-            let output = vault.seal(Place::Output { job }, output)?;
+            let output = sealer.seal(AssociatedData::Output { job }, output)?;
             (Settlement::Succeed { output, effects }, sent)
         }
         Settlement::Retry { after, reason, message } => {
-            let message = vault.message(job, message)?;
+            let message = sealer.message(job, message)?;
             (Settlement::Retry { after: *after, reason: *reason, message }, Sent::Final)
         }
         Settlement::Bury { reason, message } => {
-            (Settlement::Bury { reason: *reason, message: vault.message(job, message)? }, Sent::Final)
+            (Settlement::Bury { reason: *reason, message: sealer.message(job, message)? }, Sent::Final)
         }
         other @ (Settlement::Release { .. } | Settlement::Cancel) => (other.clone(), Sent::Final),
     };
@@ -198,8 +198,8 @@ fn seal(vault: &Vault<'_>, settle: &Settle, states: &States<'_>) -> Result<(Sett
         token: settle.token,
         ran: settle.ran.clone(),
         settlement,
-        progress: vault.progress(job, settle.progress.as_ref())?,
-        log: vault.log(job, &settle.log)?,
+        progress: sealer.progress(job, settle.progress.as_ref())?,
+        log: sealer.log(job, &settle.log)?,
         keep: settle.keep,
     };
     Ok((sealed, sent))
@@ -208,7 +208,7 @@ fn seal(vault: &Vault<'_>, settle: &Settle, states: &States<'_>) -> Result<(Sett
 /// Effects as the store gets them; or the state that can't be opened, and why.
 #[allow(clippy::type_complexity, reason = "two ways to fail, of which one is this settlement's alone")]
 fn seal_effects<'s>(
-    vault: &Vault<'_>,
+    sealer: &Sealer<'_>,
     plugin: &'s PluginName,
     effects: &'s Effects,
     states: &'s States<'_>,
@@ -224,13 +224,14 @@ fn seal_effects<'s>(
     if let Some(key) = conflict(effects, plain) {
         // Nothing of it will be written, whatever has happened since: so nothing else has to be sent.
         let mut doomed = Effects::default();
-        doomed.expect(key.clone(), Some(vault.seal(Place::State { plugin, key }, b"never stored")?));
+        doomed
+            .expect(key.clone(), Some(sealer.seal(AssociatedData::State { plugin, key }, b"never stored")?));
         return Ok(Ok((doomed, Sent::Final)));
     }
     let mut sealed = Effects::default();
     rests_on(effects).for_each(|key| sealed.expect(key.clone(), raw(key)));
     for (key, write) in effects.writes() {
-        let seal = |value: &[u8]| vault.seal(Place::State { plugin, key }, value);
+        let seal = |value: &[u8]| sealer.seal(AssociatedData::State { plugin, key }, value);
         match write {
             StateWrite::Delete => sealed.delete(key.clone()),
             StateWrite::Set { value, ttl } => sealed.set(key.clone(), seal(value)?, *ttl),
@@ -242,7 +243,7 @@ fn seal_effects<'s>(
         }
     }
     for job in effects.jobs() {
-        sealed.enqueue(vault.job(job)?);
+        sealed.enqueue(sealer.job(job)?);
     }
     Ok(Ok((sealed, Sent::Hopeful)))
 }

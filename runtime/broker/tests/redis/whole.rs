@@ -9,7 +9,8 @@ use sandhog_broker::conformance::ManualClock;
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis, Role, acl_rules};
 use sandhog_broker::{
-    Asker, Broker, Clock, Error, FleetLimit, JobAction, Keep, LaneAsk, LeaseAsk, Renew, Result, Settle, Sweep,
+    Asker, Broker, Error, FleetLimit, JobAction, Keep, LaneAsk, LeaseAsk, Renew, Result, Settle, Sweep,
+    WallClock,
 };
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{DaemonId, JobId, Kind, LeaseToken, QueueName, StateKey, TenantId, UniqueKey};

@@ -13,7 +13,7 @@ use sandhog_config::{self as config, Config};
 use sandhog_core::budget::Bytes;
 use sandhog_daemon::app::{self, Parts};
 use sandhog_daemon::broker::Access;
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::deploy::{self, Failing, Handle, StartError, Started};
 use sandhog_daemon::http;
 use sandhog_daemon::lease::broker_health::once_reached;
@@ -137,8 +137,8 @@ async fn prepare(
     config: &Config,
     failing: Failing,
 ) -> Result<(Parts<Engine>, Started), Failure> {
-    let ambient = Ambient::system();
-    let of_broker = once_reached(&ambient, async || broker.check().await).await?;
+    let clock = Clock::system();
+    let of_broker = once_reached(&clock, async || broker.check().await).await?;
     for warning in of_broker.into_iter().chain(warnings(config)) {
         tracing::warn!("{warning}");
     }
@@ -146,7 +146,7 @@ async fn prepare(
     let observer: Arc<dyn Observer> = Arc::new(LogEvents);
     let (of_engine, of_deploys) = (engine.clone(), Arc::clone(&observer));
     let started =
-        deploy::start(config.clone(), path.to_owned(), of_engine, ambient.clone(), failing, of_deploys).await;
+        deploy::start(config.clone(), path.to_owned(), of_engine, clock.clone(), failing, of_deploys).await;
     let started = started.map_err(|error| match error {
         StartError::Store(error) => Failure::new(error.to_string()),
         StartError::Plugins(errors) => failure(&errors),
@@ -156,7 +156,7 @@ async fn prepare(
         runner: Arc::new(engine),
         catalog: started.catalog.clone(),
         archive: Arc::new(started.handle.clone()),
-        ambient,
+        clock,
         observer,
         concurrency: config.engine.concurrency,
         lease: config.lease,
@@ -228,17 +228,17 @@ impl Signals {
 
 /// What works, and yet should be looked at.
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
-    let of_machine = memory_warning(config, machine_memory()).into_iter().chain(seats_warning(config));
+    let of_machine = memory_warning(config, machine_memory()).into_iter().chain(slots_warning(config));
     of_machine.chain(sandhog_daemon::broker::warnings(config)).collect()
 }
 
-/// What to say if tenants are too many for each to have a seat set aside.
-fn seats_warning(config: &Config) -> Option<String> {
+/// What to say if tenants are too many for each to have a slot set aside.
+fn slots_warning(config: &Config) -> Option<String> {
     let tenants = config.plugins.iter().map(|plugin| &plugin.tenant).collect::<BTreeSet<_>>().len();
-    let seats = config.engine.concurrency.get();
-    (tenants > seats as usize).then(|| {
+    let slots = config.engine.concurrency.get();
+    (tenants > slots as usize).then(|| {
         format!(
-            "{tenants} tenants share {seats} runs at once, so none can have one set aside, and a few can keep \
+            "{tenants} tenants share {slots} runs at once, so none can have one set aside, and a few can keep \
              the others waiting; raise engine.concurrency to {tenants} or more"
         )
     })

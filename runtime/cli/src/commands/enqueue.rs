@@ -13,7 +13,7 @@ use sandhog_core::job::{NewJob, Priority};
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::enqueue::{Route, Wanted};
 use sandhog_daemon::unique;
 
@@ -131,9 +131,9 @@ impl Enqueue {
             Some(wanted) => Some(revision(config, &route, wanted).await?),
             None => None,
         };
-        let ambient = Ambient::system();
+        let clock = Clock::system();
         let delay = match self.options.at {
-            Some(at) => at.since(ambient.now()),
+            Some(at) => at.since(clock.now()),
             None => self.options.delay,
         };
         let (kind, options) = (&self.kind, &self.options);
@@ -145,14 +145,14 @@ impl Enqueue {
         let call = Call { client: &client, jobs: &jobs, patience, console, warnings };
         match &self.input.bulk {
             Some(file) => {
-                let seed = self.input.ids.unwrap_or_else(|| ambient.job_id());
+                let seed = self.input.ids.unwrap_or_else(|| clock.job_id());
                 let source = bulk::Source { file, check, seed, key: self.input.unique_key_at.as_ref() };
                 bulk::enqueue(&call, &source).await
             }
             None => {
                 let (inline, file) = (self.input.payload.as_deref(), self.input.file.as_deref());
                 let payload = payload::read(inline, file, check)?;
-                let id = self.input.id.unwrap_or_else(|| ambient.job_id());
+                let id = self.input.id.unwrap_or_else(|| clock.job_id());
                 one(&call, jobs.job(id, payload, self.options.unique_key.as_ref())?).await
             }
         }

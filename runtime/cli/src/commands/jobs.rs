@@ -10,7 +10,7 @@ use sandhog_config::units::parse_time;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::State;
 use sandhog_daemon::broker::Access;
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::jobs::Listed;
 
 use crate::client::Client;
@@ -108,7 +108,7 @@ impl Jobs {
         let jobs: Vec<_> = pages.iter().flat_map(|(_, listed, _)| &listed.jobs).collect();
         let mut parts = Vec::new();
         if !jobs.is_empty() {
-            parts.push(render::jobs(&jobs, several, Ambient::system().now(), console.width(), paint));
+            parts.push(render::jobs(&jobs, several, Clock::system().now(), console.width(), paint));
         }
         let unread = pages.iter().flat_map(|(_, listed, _)| &listed.unread);
         let unread: Vec<String> = unread.map(render::unread).collect();

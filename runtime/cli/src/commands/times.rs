@@ -4,7 +4,7 @@ use jiff::civil;
 use sandhog_config::units::{parse_time, time};
 use sandhog_core::time::Timestamp;
 
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 
 const RULE: &str = "a point in time is written as 2026-11-24T18:00:00Z or 2026-11-24T19:00:00+01:00";
 
@@ -36,7 +36,7 @@ pub(crate) fn parse_at(text: &str) -> Result<Timestamp, String> {
 pub(crate) fn parse_past(text: &str) -> Result<Timestamp, String> {
     if let Ok(length) = parse_time(text) {
         let ago = sandhog_core::time::millis(length);
-        return Ok(Timestamp::from_millis(Ambient::system().now().as_millis().saturating_sub(ago)));
+        return Ok(Timestamp::from_millis(Clock::system().now().as_millis().saturating_sub(ago)));
     }
     let day = text.parse::<civil::Date>().is_ok() && !text.contains([':', ' ', 'T', 't']);
     parse_at(&if day { format!("{text}T00:00:00Z") } else { text.to_owned() })
@@ -49,7 +49,7 @@ pub(crate) fn parse_past(text: &str) -> Result<Timestamp, String> {
 /// If the text is none.
 pub(crate) fn parse_until(text: &str) -> Result<Timestamp, String> {
     match parse_time(text) {
-        Ok(length) => Ok(Ambient::system().now().after(length)),
+        Ok(length) => Ok(Clock::system().now().after(length)),
         Err(_) => {
             parse_at(text).map_err(|problem| format!("{problem}; or how long it is until then, such as 90d"))
         }
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_point_in_the_future_may_be_a_length_of_time() {
         assert_eq!(parse_until("2026-11-24T00:00:00Z"), Ok(Timestamp::from_millis(1_795_478_400_000)));
-        let hour = parse_until("1h").expect("a length").since(Ambient::system().now());
+        let hour = parse_until("1h").expect("a length").since(Clock::system().now());
         assert!(hour.as_secs().abs_diff(3600) < 60);
         assert!(parse_until("tomorrow").is_err_and(|told| told.contains("90d")));
     }
@@ -92,7 +92,7 @@ mod tests {
         let day = Timestamp::from_millis(1_795_478_400_000);
         assert_eq!(parse_past("2026-11-24"), Ok(day));
         assert_eq!(parse_past("2026-11-24T00:00:00Z"), Ok(day));
-        let now = Ambient::system().now();
+        let now = Clock::system().now();
         let hour_ago = parse_past("1h").expect("a length");
         assert!(now.since(hour_ago).as_secs().abs_diff(3600) < 60);
         assert!(parse_past("yesterday").is_err_and(|told| told.contains("90m")));

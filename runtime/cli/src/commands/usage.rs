@@ -8,7 +8,7 @@ use jiff::civil::{Date, date};
 use sandhog_core::account::Day;
 use sandhog_core::id::{PluginName, TenantId};
 use sandhog_daemon::broker::Access;
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -88,7 +88,7 @@ impl Usage {
     }
 
     async fn report(&self, client: &Client) -> Result<Report, Failure> {
-        let today = Day::of(Ambient::system().now());
+        let today = Day::of(Clock::system().now());
         let (first, last) = match (self.from, self.to) {
             (None, None) => (today.before(self.days - 1), today),
             (from, to) => (from.unwrap_or(Day(0)), to.unwrap_or(today)),

@@ -16,7 +16,7 @@ use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -178,11 +178,11 @@ async fn until_final(
     patience: Patience,
     teller: &Teller<'_>,
 ) -> Result<JobRecord, Failure> {
-    let (ambient, mut last) = (Ambient::system(), None);
+    let (clock, mut last) = (Clock::system(), None);
     loop {
         let waited = match client.job(tenant, id).await {
             Ok(Some(job)) if job.state.is_final() => return Ok(job),
-            Ok(Some(job)) => Waited::job(client, &job, ambient.now()),
+            Ok(Some(job)) => Waited::job(client, &job, clock.now()),
             Ok(None) => {
                 let failure = Failure::new(format!("there is no job {id} of tenant {tenant} any more"));
                 return Err(failure.exit(Exit::NotFound));
@@ -294,7 +294,7 @@ async fn to_go(
 async fn far_off(client: &Client, tenant: &TenantId) -> Result<Option<String>, Problem> {
     let query = Query { payloads: false, ..Query::of(State::Scheduled, Query::LIMIT_MAX) };
     let scheduled = client.list(tenant, query).await?.jobs;
-    let now = Ambient::system().now();
+    let now = Clock::system().now();
     let is_far = |job: &&JobRecord| job.due_at.is_some_and(|at| at.since(now) > FAR_OFF);
     let far: Vec<&JobRecord> = scheduled.iter().filter(is_far).collect();
     Ok(far.last().map(|job| {

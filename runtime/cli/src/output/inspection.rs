@@ -6,7 +6,7 @@ use sandhog_api::Time;
 use sandhog_config::Signer;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_core::text;
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::deploy::signatures::{Demand, Newness, SignatureFile};
 use sandhog_engine::{Inspection, Want};
 use serde::Serialize;
@@ -101,7 +101,7 @@ impl SignatureDocument {
             // Whatever the plugin is called: a tenant has several.
             let unsigned = PluginName::parse("plugin").expect("a name");
             let plugin = statement.as_ref().map_or(&unsigned, |statement| &statement.plugin);
-            let is_new = Some(Newness { latest: None, now: Ambient::system().now() });
+            let is_new = Some(Newness { latest: None, now: Clock::system().now() });
             file.check(&Demand { signers, tenant, plugin, revision, is_new })
         });
         Self {

@@ -1,6 +1,6 @@
 //! How many runs may be under way at once, of a tenant or of a plugin.
 //!
-//! A gate outlives the catalog that it was made for: the next one takes it over, with another limit if the operator
+//! A limit outlives the catalog that it was made for: the next one takes it over, with another number if the operator
 //! changed it. So what runs goes on counting across deploys, and a lower limit takes effect as runs end.
 
 use std::collections::BTreeMap;
@@ -13,9 +13,9 @@ use std::time::Duration;
 use sandhog_core::id::{PluginName, TenantId};
 use tokio::sync::Notify;
 
-/// The gate. It has no queue: who finds it shut waits for [`Gate::freed`] and tries again.
+/// A limit of runs at once. It has no queue: who finds it used up waits for [`ConcurrencyLimit::freed`] and tries again.
 #[derive(Debug)]
-pub struct Gate {
+pub struct ConcurrencyLimit {
     limit: AtomicU32,
     used: AtomicU32,
     /// Runs that have ended so far, and in all the nanoseconds for which they held their room, and that they needed by themselves.
@@ -25,7 +25,7 @@ pub struct Gate {
     freed: Notify,
 }
 
-impl Gate {
+impl ConcurrencyLimit {
     fn new(limit: NonZeroU32) -> Arc<Self> {
         Arc::new(Self {
             limit: AtomicU32::new(limit.get()),
@@ -65,7 +65,7 @@ impl Gate {
     }
 
     /// Says that there may be room.
-    pub(crate) fn say_freed(&self) {
+    pub(crate) fn notify_freed(&self) {
         self.freed.notify_one();
     }
 
@@ -79,9 +79,9 @@ impl Gate {
     }
 
     /// The runs that have ended so far.
-    pub(crate) fn ends(&self) -> Ends {
+    pub(crate) fn ends(&self) -> EndedRuns {
         let total = |nanos: &AtomicU64| Duration::from_nanos(nanos.load(Ordering::Relaxed));
-        Ends {
+        EndedRuns {
             count: self.ended.load(Ordering::Relaxed),
             held: total(&self.held),
             needed: total(&self.needed),
@@ -95,13 +95,13 @@ impl Gate {
         let taken = self.used.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
             Some(used + share(used)).filter(|_| share(used) > 0)
         });
-        taken.ok().map(|used| Permits { gate: Arc::clone(self), count: share(used) })
+        taken.ok().map(|used| Permits { concurrency_limit: Arc::clone(self), count: share(used) })
     }
 }
 
 /// Runs that have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Ends {
+pub(crate) struct EndedRuns {
     pub(crate) count: u64,
     /// The time for which they held their room, all together.
     pub(crate) held: Duration,
@@ -109,7 +109,7 @@ pub(crate) struct Ends {
     pub(crate) needed: Duration,
 }
 
-impl Sum for Ends {
+impl Sum for EndedRuns {
     fn sum<I: Iterator<Item = Self>>(ends: I) -> Self {
         ends.fold(Self::default(), |sum, ends| Self {
             count: sum.count + ends.count,
@@ -119,17 +119,17 @@ impl Sum for Ends {
     }
 }
 
-/// Permits of one gate. They go back when this is dropped.
+/// Permits of one limit. They go back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Permits {
-    gate: Arc<Gate>,
+    concurrency_limit: Arc<ConcurrencyLimit>,
     count: u32,
 }
 
 impl Permits {
     /// Whose they are.
-    pub(crate) fn gate(&self) -> &Arc<Gate> {
-        &self.gate
+    pub(crate) fn concurrency_limit(&self) -> &Arc<ConcurrencyLimit> {
+        &self.concurrency_limit
     }
 
     /// How many there are.
@@ -140,46 +140,51 @@ impl Permits {
     /// Takes so many of them off; none if there aren't so many.
     pub(crate) fn split(&mut self, count: u32) -> Option<Self> {
         self.count = self.count.checked_sub(count)?;
-        Some(Self { gate: Arc::clone(&self.gate), count })
+        Some(Self { concurrency_limit: Arc::clone(&self.concurrency_limit), count })
     }
 }
 
 impl Drop for Permits {
     fn drop(&mut self) {
-        self.gate.used.fetch_sub(self.count, Ordering::AcqRel);
+        self.concurrency_limit.used.fetch_sub(self.count, Ordering::AcqRel);
     }
 }
 
-/// The gates that are in use, by whose they are: those of tenants have no plugin.
+/// The limits that are in use, by whose they are: those of tenants have no plugin.
 #[derive(Debug, Default)]
-pub struct Gates {
-    known: BTreeMap<(TenantId, Option<PluginName>), Weak<Gate>>,
+pub struct ConcurrencyLimits {
+    known: BTreeMap<(TenantId, Option<PluginName>), Weak<ConcurrencyLimit>>,
 }
 
-impl Gates {
-    /// The gate of a tenant or plugin, with this limit from now on. Whatever still runs counts, even if its plugin was
+impl ConcurrencyLimits {
+    /// Finds the limit of a tenant or plugin, which is this many from now on. Whatever still runs counts, even if its plugin was
     /// gone in between.
-    pub fn of(&mut self, tenant: &TenantId, plugin: Option<&PluginName>, limit: NonZeroU32) -> Arc<Gate> {
+    pub fn of(
+        &mut self,
+        tenant: &TenantId,
+        plugin: Option<&PluginName>,
+        limit: NonZeroU32,
+    ) -> Arc<ConcurrencyLimit> {
         let known = self.known.entry((tenant.clone(), plugin.cloned())).or_default();
-        if let Some(gate) = known.upgrade() {
-            gate.resize(limit);
-            return gate;
+        if let Some(concurrency_limit) = known.upgrade() {
+            concurrency_limit.resize(limit);
+            return concurrency_limit;
         }
-        let gate = Gate::new(limit);
-        *known = Arc::downgrade(&gate);
-        gate
+        let concurrency_limit = ConcurrencyLimit::new(limit);
+        *known = Arc::downgrade(&concurrency_limit);
+        concurrency_limit
     }
 
-    /// Forgets gates that nobody has any more.
+    /// Forgets limits that nobody has any more.
     pub fn prune(&mut self) {
-        self.known.retain(|_, gate| gate.strong_count() > 0);
+        self.known.retain(|_, concurrency_limit| concurrency_limit.strong_count() > 0);
     }
 
     /// Runs under way of a plugin, whether it is deployed any more or not.
     #[must_use]
     pub fn running(&self, tenant: &TenantId, plugin: &PluginName) -> u32 {
         let known = self.known.get(&(tenant.clone(), Some(plugin.clone())));
-        known.and_then(Weak::upgrade).map_or(0, |gate| gate.used())
+        known.and_then(Weak::upgrade).map_or(0, |concurrency_limit| concurrency_limit.used())
     }
 }
 
@@ -198,19 +203,19 @@ mod tests {
 
     #[test]
     fn a_gate_outlives_its_catalog_and_counts_what_still_runs() {
-        let mut gates = Gates::default();
-        let gate = gates.of(&acme(), None, limit(3));
-        let running = gate.take_up_to(2).expect("it is open");
-        drop(gate);
-        gates.prune();
-        let gate = gates.of(&acme(), None, limit(2));
-        assert_eq!((gate.used(), gate.free()), (2, 0));
-        assert!(gate.take_up_to(1).is_none(), "two still run");
+        let mut concurrency_limits = ConcurrencyLimits::default();
+        let concurrency_limit = concurrency_limits.of(&acme(), None, limit(3));
+        let running = concurrency_limit.take_up_to(2).expect("it is open");
+        drop(concurrency_limit);
+        concurrency_limits.prune();
+        let concurrency_limit = concurrency_limits.of(&acme(), None, limit(2));
+        assert_eq!((concurrency_limit.used(), concurrency_limit.free()), (2, 0));
+        assert!(concurrency_limit.take_up_to(1).is_none(), "two still run");
         drop(running);
-        assert_eq!(gate.take_up_to(9).map(|permits| permits.count()), Some(2));
-        drop(gate);
-        gates.prune();
-        assert!(gates.known.is_empty());
+        assert_eq!(concurrency_limit.take_up_to(9).map(|permits| permits.count()), Some(2));
+        drop(concurrency_limit);
+        concurrency_limits.prune();
+        assert!(concurrency_limits.known.is_empty());
     }
 
     proptest! {
@@ -218,16 +223,16 @@ mod tests {
         fn no_more_permits_are_out_than_the_widest_limit_and_all_come_back(
             steps in prop::collection::vec((1..20u32, 1..20u32, any::<bool>()), 1..60)
         ) {
-            let mut gates = Gates::default();
-            let gate = gates.of(&acme(), None, limit(1));
+            let mut concurrency_limits = ConcurrencyLimits::default();
+            let concurrency_limit = concurrency_limits.of(&acme(), None, limit(1));
             let mut out: Vec<Permits> = Vec::new();
             for (size, most, gives_back) in steps {
-                let used = gate.used();
+                let used = concurrency_limit.used();
                 prop_assert_eq!(used, out.iter().map(Permits::count).sum::<u32>());
-                gates.of(&acme(), None, limit(size));
+                concurrency_limits.of(&acme(), None, limit(size));
                 if gives_back {
                     out.pop();
-                } else if let Some(mut permits) = gate.take_up_to(most) {
+                } else if let Some(mut permits) = concurrency_limit.take_up_to(most) {
                     prop_assert!(permits.count() <= most && used + permits.count() <= size);
                     let whole = permits.count();
                     prop_assert!(permits.split(whole + 1).is_none());
@@ -238,7 +243,7 @@ mod tests {
                 }
             }
             out.clear();
-            prop_assert_eq!(gate.used(), 0);
+            prop_assert_eq!(concurrency_limit.used(), 0);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Room for runs, as permits: a run needs one of the daemon, of its tenant and of its plugin.
+//! Permits for runs: a run needs one of the daemon, of its tenant and of its plugin.
 //!
 //! Which plugin a job will need is not known before it is leased. A plugin without a limit of its own always has a permit where
 //! the tenant has. Of one that has one, jobs are asked for by kind, and as many as it has room for, here and on all daemons
@@ -12,34 +12,34 @@ use sandhog_core::id::{Kind, PluginName, QueueName};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::capacity::concurrency::{Gate, Permits};
-use crate::capacity::fair_slots::{PlaceInLine, Seat};
+use crate::capacity::concurrency::{ConcurrencyLimit, Permits};
+use crate::capacity::fair_slots::{Slots, WaitPosition};
 use crate::catalog::{Plugin, Queue, Tenant};
 
 /// The right to have one run under way. Dropping it gives the room back, or passes it on.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct RunPermit {
     // Taken in `drop`.
-    held: Option<Held>,
+    held: Option<HeldPermits>,
     since: Instant,
     /// The part of that which its run needed by itself, once it has ended.
     needed: Option<Duration>,
-    next: Option<oneshot::Sender<Held>>,
+    next: Option<oneshot::Sender<HeldPermits>>,
 }
 
 /// What a run holds. Dropping it gives all back and says so.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldPermits {
     // Taken in `drop`, so that all is back before anybody is told.
-    permits: Option<(Seat, Permits, Option<Permits>)>,
-    tenant: Arc<Gate>,
+    permits: Option<(Slots, Permits, Option<Permits>)>,
+    tenant: Arc<ConcurrencyLimit>,
 }
 
-/// Room that its run passes on when it ends.
-pub(crate) type Inheritance = oneshot::Receiver<Held>;
+/// The permits that a run passes on when it ends.
+pub(crate) type Handover = oneshot::Receiver<HeldPermits>;
 
-impl Room {
-    fn new(held: Held) -> Self {
+impl RunPermit {
+    fn new(held: HeldPermits) -> Self {
         Self { held: Some(held), since: Instant::now(), needed: None, next: None }
     }
 
@@ -54,10 +54,10 @@ impl Room {
     }
 
     /// Has the room passed on when it is given back. If nobody waits for it by then, it goes to whom it would go otherwise.
-    pub(crate) fn pass_on(&mut self) -> Inheritance {
-        let (next, inheritance) = oneshot::channel();
+    pub(crate) fn pass_on(&mut self) -> Handover {
+        let (next, handover) = oneshot::channel();
         self.next = Some(next);
-        inheritance
+        handover
     }
 
     /// Whether somebody waits for it to be passed on.
@@ -66,28 +66,29 @@ impl Room {
     }
 }
 
-impl Held {
-    /// Room for a run of this plugin; none if the plugin has none.
-    pub(crate) fn room<P>(mut self, plugin: Option<&Plugin<P>>) -> Option<Room> {
+impl HeldPermits {
+    /// Makes the permit for a run of this plugin; none if the plugin has none left.
+    pub(crate) fn permit<P>(mut self, plugin: Option<&Plugin<P>>) -> Option<RunPermit> {
         let (_, _, of_plugin) = self.permits.as_mut()?;
-        let is_its =
-            |permits: &Permits| plugin.is_some_and(|plugin| Arc::ptr_eq(&plugin.gate, permits.gate()));
+        let is_its = |permits: &Permits| {
+            plugin.is_some_and(|plugin| Arc::ptr_eq(&plugin.concurrency_limit, permits.concurrency_limit()))
+        };
         if !of_plugin.as_ref().is_some_and(is_its) {
             *of_plugin = match plugin {
-                Some(plugin) => Some(plugin.gate.take_up_to(1)?),
+                Some(plugin) => Some(plugin.concurrency_limit.take_up_to(1)?),
                 None => None,
             };
         }
-        Some(Room::new(self))
+        Some(RunPermit::new(self))
     }
 }
 
-impl Drop for Room {
+impl Drop for RunPermit {
     fn drop(&mut self) {
         let Some(held) = self.held.take() else { return };
         if let Some((_, _, Some(plugin))) = &held.permits {
             let held = self.since.elapsed();
-            plugin.gate().count_end(held, self.needed.unwrap_or(held));
+            plugin.concurrency_limit().count_end(held, self.needed.unwrap_or(held));
         }
         if let Some(next) = self.next.take() {
             // Whoever has given up waiting for it leaves it to others.
@@ -96,35 +97,38 @@ impl Drop for Room {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldPermits {
     fn drop(&mut self) {
         drop(self.permits.take());
-        self.tenant.say_freed();
+        self.tenant.notify_freed();
     }
 }
 
 #[cfg(test)]
-impl Room {
-    /// Room for one run, by a permit of this gate.
-    pub(crate) async fn of(gate: &Arc<Gate>, tenant: &sandhog_core::id::TenantId) -> Self {
-        let seats = crate::capacity::fair_slots::Seats::new(std::num::NonZeroU32::MIN);
-        let permits = gate.take_up_to(1).expect("it is open");
-        let permits = Some((seats.join(tenant).acquire(None).await, permits, None));
-        Self::new(Held { permits, tenant: Arc::clone(gate) })
+impl RunPermit {
+    /// Makes a permit for one run, of this limit.
+    pub(crate) async fn of(
+        concurrency_limit: &Arc<ConcurrencyLimit>,
+        tenant: &sandhog_core::id::TenantId,
+    ) -> Self {
+        let slots = crate::capacity::fair_slots::FairSlots::new(std::num::NonZeroU32::MIN);
+        let permits = concurrency_limit.take_up_to(1).expect("it is open");
+        let permits = Some((slots.join(tenant).acquire(None).await, permits, None));
+        Self::new(HeldPermits { permits, tenant: Arc::clone(concurrency_limit) })
     }
 }
 
 /// What room the daemon and a tenant have for runs of whatever plugins.
 #[derive(Debug)]
-pub(crate) struct Vacancy {
-    daemon: Seat,
+pub(crate) struct AvailablePermits {
+    daemon: Slots,
     tenant: Permits,
 }
 
-impl Vacancy {
-    /// All that there is, at most `limit`; none if there is none. `first` is the daemon's seat that the caller has.
-    pub(crate) fn take<P>(tenant: &Tenant<P>, first: Seat, limit: u32) -> Option<Self> {
-        let tenant = tenant.gate.take_up_to(limit)?;
+impl AvailablePermits {
+    /// All that there is, at most `limit`; none if there is none. `first` is the daemon's slot that the caller has.
+    pub(crate) fn take<P>(tenant: &Tenant<P>, first: Slots, limit: u32) -> Option<Self> {
+        let tenant = tenant.concurrency_limit.take_up_to(limit)?;
         let mut daemon = first;
         daemon.widen(tenant.count().saturating_sub(daemon.count()));
         Some(Self { daemon, tenant })
@@ -135,103 +139,103 @@ impl Vacancy {
         self.daemon.count().min(self.tenant.count())
     }
 
-    /// Room for a run of a plugin; none if all is taken, or the plugin has none. A job of no known plugin needs none of a
+    /// Takes the permit for a run of a plugin; none if all are taken, or the plugin has none left. A job of no known plugin needs none of a
     /// plugin's.
-    pub(crate) fn room<P>(&mut self, plugin: Option<&Plugin<P>>) -> Option<Room> {
+    pub(crate) fn permit<P>(&mut self, plugin: Option<&Plugin<P>>) -> Option<RunPermit> {
         if self.count() == 0 {
             return None;
         }
         let of_plugin = match plugin {
-            Some(plugin) => Some(plugin.gate.take_up_to(1)?),
+            Some(plugin) => Some(plugin.concurrency_limit.take_up_to(1)?),
             None => None,
         };
         self.split(of_plugin)
     }
 
-    fn split(&mut self, of_plugin: Option<Permits>) -> Option<Room> {
+    fn split(&mut self, of_plugin: Option<Permits>) -> Option<RunPermit> {
         let permits = Some((self.daemon.split()?, self.tenant.split(1)?, of_plugin));
-        Some(Room::new(Held { permits, tenant: Arc::clone(self.tenant.gate()) }))
+        Some(RunPermit::new(HeldPermits { permits, tenant: Arc::clone(self.tenant.concurrency_limit()) }))
     }
 }
 
 /// What to lease of one tenant, by queue, and the room for it.
 #[derive(Debug)]
-pub(crate) struct Reservation {
-    vacancy: Option<Vacancy>,
-    queues: Vec<QueueRoom>,
+pub(crate) struct LeasePermits {
+    available: Option<AvailablePermits>,
+    queues: Vec<QueuePermits>,
 }
 
 #[derive(Debug)]
-struct QueueRoom {
+struct QueuePermits {
     name: QueueName,
     /// For how many there is room.
     count: u32,
     /// How many are leased ahead of it.
-    ahead: u32,
+    prefetched: u32,
     /// The kinds of plugins that have a limit of their own.
     lanes: Vec<LaneAsk>,
 }
 
 /// Where a job is that was leased.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum Placement {
     /// It can start.
-    Inside(Room),
+    Run(RunPermit),
     /// It was leased ahead, and waits for room.
-    Ahead,
+    Prefetched,
     /// Its producer put it into the queue of another plugin, and its own has no room, or a limit that it wasn't counted
     /// against.
-    Nowhere,
+    NoPermit,
 }
 
-impl Reservation {
-    /// Takes as much of a vacancy as the `wanted` queues can use, and plans to lease as many `ahead` of it as is said of
-    /// each and the room it gets; none if that comes to nothing. They share the vacancy equally, from the one at `turn` on: with another turn
+impl LeasePermits {
+    /// Takes as many of the available permits as the `wanted` queues can use, and plans to lease as many `prefetched` of it as is said of
+    /// each and the room it gets; none if that comes to nothing. They share the permits equally, from the one at `turn` on: with another turn
     /// each time, a queue that never runs dry keeps none of the others waiting.
     pub(crate) fn take<P>(
         tenant: &Tenant<P>,
-        vacancy: Option<Vacancy>,
+        available: Option<AvailablePermits>,
         wanted: impl Fn(&Queue) -> bool,
-        ahead: impl Fn(&Queue, u32) -> u32,
+        prefetched: impl Fn(&Queue, u32) -> u32,
         turn: usize,
     ) -> Option<Self> {
-        let mut left = vacancy.as_ref().map_or(0, Vacancy::count);
+        let mut left = available.as_ref().map_or(0, AvailablePermits::count);
         let mut wanted: Vec<&Queue> = tenant.queues.iter().filter(|queue| wanted(queue)).collect();
         let turn = turn % wanted.len().max(1);
         wanted.rotate_left(turn);
         let mut queues = Vec::new();
         for (nth, queue) in wanted.iter().enumerate() {
             let share = left.div_ceil(u32::try_from(wanted.len() - nth).unwrap_or(u32::MAX));
-            if share == 0 && ahead(queue, 0) == 0 {
+            if share == 0 && prefetched(queue, 0) == 0 {
                 continue;
             }
-            let mut room = QueueRoom::new(queue, share);
-            room.ahead = ahead(queue, room.count);
-            left -= room.count;
-            if room.asks() > 0 {
-                queues.push(room);
+            let mut of_queue = QueuePermits::new(queue, share);
+            of_queue.prefetched = prefetched(queue, of_queue.count);
+            left -= of_queue.count;
+            if of_queue.asks() > 0 {
+                queues.push(of_queue);
             }
         }
-        (!queues.is_empty()).then_some(Self { vacancy, queues })
+        (!queues.is_empty()).then_some(Self { available, queues })
     }
 
     /// Gives back all room, so that others may have it while the broker is asked: whatever comes is leased ahead. Says at
-    /// which place in line the seats were waited for, if there were any.
-    pub(crate) fn give_back(&mut self) -> Option<PlaceInLine> {
+    /// which place in line the slots were waited for, if there were any.
+    pub(crate) fn give_back(&mut self) -> Option<WaitPosition> {
         for queue in &mut self.queues {
             queue.count = 0;
         }
-        let vacancy = self.vacancy.take()?;
-        let place = vacancy.daemon.place();
-        let tenant = Arc::clone(vacancy.tenant.gate());
-        drop(vacancy);
-        tenant.say_freed();
+        let available = self.available.take()?;
+        let place = available.daemon.position();
+        let tenant = Arc::clone(available.tenant.concurrency_limit());
+        drop(available);
+        tenant.notify_freed();
         Some(place)
     }
 
     /// Whether there is any room in it.
-    pub(crate) fn has_room(&self) -> bool {
-        self.vacancy.is_some()
+    pub(crate) fn has_permits(&self) -> bool {
+        self.available.is_some()
     }
 
     /// What to ask the broker for.
@@ -249,7 +253,7 @@ impl Reservation {
             let of_queue = others.iter().filter(|(name, _)| *name == queue.name);
             let more = of_queue.filter(|(_, kind)| queue.lanes.iter().all(|lane| lane.kind != *kind));
             lanes.extend(more.map(|(name, kind)| match limited(kind) {
-                Some(plugin) => limited_lane(name, kind, &plugin.name, &plugin.gate),
+                Some(plugin) => limited_lane(name, kind, &plugin.name, &plugin.concurrency_limit),
                 None => LaneAsk { queue: name.clone(), kind: kind.clone(), room: queue.asks(), limit: None },
             }));
         }
@@ -257,38 +261,48 @@ impl Reservation {
     }
 
     /// The place of one job that came.
-    pub(crate) fn place<P>(&mut self, queue: &QueueName, plugin: Option<&Plugin<P>>) -> Place {
-        let Some(of_queue) = self.queues.iter_mut().find(|room| room.name == *queue) else {
-            return Place::Nowhere;
+    pub(crate) fn place<P>(&mut self, queue: &QueueName, plugin: Option<&Plugin<P>>) -> Placement {
+        let Some(of_queue) = self.queues.iter_mut().find(|known| known.name == *queue) else {
+            return Placement::NoPermit;
         };
         if of_queue.count == 0 {
-            return Place::Ahead;
+            return Placement::Prefetched;
         }
         of_queue.count -= 1;
-        let room = self.vacancy.as_mut().and_then(|vacancy| vacancy.room(plugin));
-        room.map_or(Place::Nowhere, Place::Inside)
+        let permit = self.available.as_mut().and_then(|available| available.permit(plugin));
+        permit.map_or(Placement::NoPermit, Placement::Run)
     }
 }
 
-impl QueueRoom {
+impl QueuePermits {
     fn new(queue: &Queue, count: u32) -> Self {
-        let lane = |(kind, plugin, gate): &(Kind, PluginName, Arc<Gate>)| {
-            limited_lane(&queue.name, kind, plugin, gate)
+        let lane = |(kind, plugin, concurrency_limit): &(Kind, PluginName, Arc<ConcurrencyLimit>)| {
+            limited_lane(&queue.name, kind, plugin, concurrency_limit)
         };
-        Self { name: queue.name.clone(), count, ahead: 0, lanes: queue.limited.iter().map(lane).collect() }
+        Self {
+            name: queue.name.clone(),
+            count,
+            prefetched: 0,
+            lanes: queue.limited.iter().map(lane).collect(),
+        }
     }
 
     fn asks(&self) -> u32 {
-        self.count + self.ahead
+        self.count + self.prefetched
     }
 }
 
-fn limited_lane(queue: &QueueName, kind: &Kind, plugin: &PluginName, gate: &Gate) -> LaneAsk {
+fn limited_lane(
+    queue: &QueueName,
+    kind: &Kind,
+    plugin: &PluginName,
+    concurrency_limit: &ConcurrencyLimit,
+) -> LaneAsk {
     LaneAsk {
         queue: queue.clone(),
         kind: kind.clone(),
-        room: gate.free(),
-        limit: Some(FleetLimit { name: plugin.clone(), most: gate.limit() }),
+        room: concurrency_limit.free(),
+        limit: Some(FleetLimit { name: plugin.clone(), most: concurrency_limit.limit() }),
     }
 }
 
@@ -303,18 +317,18 @@ pub(crate) mod tests {
     use sandhog_core::quota::{FuelQuota, QueueBounds};
 
     use super::*;
-    use crate::capacity::concurrency::Gates;
-    use crate::capacity::fair_slots::Seats;
+    use crate::capacity::concurrency::ConcurrencyLimits;
+    use crate::capacity::fair_slots::FairSlots;
 
     /// A tenant with three queues, each of a plugin of its own.
     pub(crate) fn tenant(id: &TenantId) -> Tenant<()> {
-        let mut gates = Gates::default();
+        let mut concurrency_limits = ConcurrencyLimits::default();
         let mut queue = |name| {
             let plugin = PluginName::parse(name).expect("a name");
-            let gate = gates.of(id, Some(&plugin), NonZeroU32::MAX);
+            let concurrency_limit = concurrency_limits.of(id, Some(&plugin), NonZeroU32::MAX);
             Queue {
                 name: QueueName::parse(name).expect("a name"),
-                gates: vec![(plugin, gate)],
+                concurrency_limits: vec![(plugin, concurrency_limit)],
                 limited: Vec::new(),
             }
         };
@@ -326,21 +340,22 @@ pub(crate) mod tests {
             queue: QueueBounds::default(),
             keep_max: KeepMax::default(),
             concurrency: NonZeroU32::MAX,
-            gate: gates.of(id, None, NonZeroU32::MAX),
+            concurrency_limit: concurrency_limits.of(id, None, NonZeroU32::MAX),
             kinds: HashMap::new(),
             queues,
         }
     }
 
-    /// What is asked for if the daemon has so many seats.
-    async fn asks(seats: u32, turn: usize) -> Vec<(String, u32)> {
+    /// What is asked for if the daemon has so many slots.
+    async fn asks(slots: u32, turn: usize) -> Vec<(String, u32)> {
         let id = TenantId::parse("acme").expect("a name");
-        let seats = Seats::new(NonZeroU32::new(seats).expect("not zero"));
-        let first = seats.join(&id).acquire(None).await;
+        let slots = FairSlots::new(NonZeroU32::new(slots).expect("not zero"));
+        let first = slots.join(&id).acquire(None).await;
         let tenant = tenant(&id);
-        let vacancy = Vacancy::take(&tenant, first, 256);
-        let room = Reservation::take(&tenant, vacancy, |_| true, |_, _| 0, turn).expect("there is room");
-        room.asks().into_iter().map(|(name, count)| (name.to_string(), count)).collect()
+        let available = AvailablePermits::take(&tenant, first, 256);
+        let permits =
+            LeasePermits::take(&tenant, available, |_| true, |_, _| 0, turn).expect("there is room");
+        permits.asks().into_iter().map(|(name, count)| (name.to_string(), count)).collect()
     }
 
     #[tokio::test]

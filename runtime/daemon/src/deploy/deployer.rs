@@ -24,8 +24,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::archive::Pinned;
+use super::catalog_update::CatalogUpdate;
 use super::diff::{gives_up, is_in_force, settings_differ, within_reach};
-use super::draft::Draft;
 use super::engine_settings::deploys_at_once;
 use super::error::Error;
 use super::files::Files;
@@ -40,7 +40,7 @@ use super::steps::{self, Demands};
 use super::store::Store;
 use super::watch::Watched;
 use crate::catalog::Catalog;
-use crate::clock::Ambient;
+use crate::clock::Clock;
 use crate::off_thread::off_thread;
 
 /// The code of a plugin, loaded.
@@ -48,16 +48,16 @@ pub(super) type Code = Loaded<Arc<Plugin>>;
 
 /// What loading takes.
 #[derive(Clone)]
-pub(super) struct Bench {
+pub(super) struct DeployTools {
     pub(super) engine: Engine,
-    pub(super) ambient: Ambient,
+    pub(super) clock: Clock,
     pub(super) store: Arc<Store>,
     pub(super) files: Arc<Files>,
 }
 
 /// The task.
 pub struct Deployer {
-    pub(super) bench: Bench,
+    pub(super) tools: DeployTools,
     /// The daemon's file.
     pub(super) path: PathBuf,
     /// The configuration at the start.
@@ -168,7 +168,7 @@ struct Reading {
     moved: BTreeSet<Key>,
 }
 
-impl Bench {
+impl DeployTools {
     /// The digest of a plugin's component, as it is now. Blocks.
     pub(super) fn digest(&self, config: &Config, terms: &config::Plugin) -> Option<Revision> {
         // Why it can't be read is said when it is.
@@ -185,7 +185,7 @@ impl Bench {
     ) -> Result<Code, Error> {
         let code = self.fetch(config, terms, origin).await?;
         if origin == Origin::File {
-            smoke(&self.engine, &self.ambient, config, terms, &code, abort).await?;
+            smoke(&self.engine, &self.clock, config, terms, &code, abort).await?;
         }
         Ok(code)
     }
@@ -197,8 +197,8 @@ impl Bench {
         terms: &config::Plugin,
         origin: Origin,
     ) -> Result<Code, Error> {
-        let (bench, terms, demands) = (self.clone(), terms.clone(), Demands::of(config, terms));
-        off_thread(move || steps::fetch(&bench.engine, &bench.store, &terms, origin, &demands)).await
+        let (tools, terms, demands) = (self.clone(), terms.clone(), Demands::of(config, terms));
+        off_thread(move || steps::fetch(&tools.engine, &tools.store, &terms, origin, &demands)).await
     }
 
     /// Reads the configuration, over that of `before`. Blocks.
@@ -250,13 +250,13 @@ impl Deployer {
         {
             // What is written from now on may be read or not, and is asked for again.
             self.work.reading = Some(replies);
-            let (bench, path, before) = (self.bench.clone(), self.path.clone(), self.config());
+            let (tools, path, before) = (self.tools.clone(), self.path.clone(), self.config());
             let slots = self.shared.state().slots.clone();
             self.work.tasks.spawn(async move {
-                let reader = bench.clone();
+                let reader = tools.clone();
                 let mut read = off_thread(move || reader.read(&path, &before).map(Box::new)).await;
                 if let Ok(reading) = &mut read {
-                    grants::configure(&bench.engine, &reading.config).await;
+                    grants::configure(&tools.engine, &reading.config).await;
                     let plugins =
                         slots.into_iter().map(|(key, slot)| (key, Arc::clone(&slot.latest().code.plugin)));
                     reading.moved = grants::moved(plugins).await;
@@ -266,9 +266,9 @@ impl Deployer {
         }
         let held_back = self.held_back();
         while let Some((key, target, abort)) = self.work.deploys.begin(&held_back) {
-            let (bench, config) = (self.bench.clone(), self.config());
+            let (tools, config) = (self.tools.clone(), self.config());
             self.work.tasks.spawn(async move {
-                let prepared = bench.prepare(&config, &target.terms, target.origin, abort).await;
+                let prepared = tools.prepare(&config, &target.terms, target.origin, abort).await;
                 Done::Deployed(key, prepared)
             });
         }
@@ -299,18 +299,18 @@ impl Deployer {
 
     /// Takes up whatever has come to its end by now: all of it comes into force in one step.
     async fn finish(&mut self, first: Result<Done, JoinError>) {
-        let (mut draft, mut answers, mut reading) = (self.draft(), Vec::new(), None);
+        let (mut update, mut answers, mut reading) = (self.update(), Vec::new(), None);
         let mut next = Some(first);
         while let Some(done) = next {
             match done.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic())) {
                 Done::Read(read) => reading = Some(read),
-                Done::Deployed(key, prepared) => self.deployed(&mut draft, key, prepared),
-                Done::Returned(of, loaded) => answers.extend(self.returned(&mut draft, *of, loaded)),
+                Done::Deployed(key, prepared) => self.deployed(&mut update, key, prepared),
+                Done::Returned(of, loaded) => answers.extend(self.returned(&mut update, *of, loaded)),
                 Done::Fetched(of, loaded) => self.fetched(*of, loaded),
             }
             next = self.work.tasks.try_join_next();
         }
-        self.publish(draft).await;
+        self.publish(update).await;
         for (reply, answer) in answers {
             say(reply, answer);
         }
@@ -325,7 +325,7 @@ impl Deployer {
     fn reject(&self, problems: &Problems, replies: Vec<oneshot::Sender<Reloaded>>) {
         let problems = problems.to_string();
         let event =
-            DeployEvent::new(self.bench.ambient.now(), DeployEventKind::Rejected).message(problems.clone());
+            DeployEvent::new(self.tools.clock.now(), DeployEventKind::Rejected).message(problems.clone());
         self.remember(&[event]);
         for reply in replies {
             say(reply, Reloaded::rejected(problems.clone()));
@@ -347,28 +347,30 @@ impl Deployer {
             tracing::warn!(key, "needs a restart of the daemon; the rest is in force");
         }
         let before = self.config();
-        let mut draft = self.draft();
-        draft.config = Arc::new(new);
-        let new = Arc::clone(&draft.config);
-        draft.tenants(&before);
+        let mut update = self.update();
+        update.config = Arc::new(new);
+        let new = Arc::clone(&update.config);
+        update.tenants(&before);
         if settings_differ(&before, &new) {
-            draft.events.push(
-                DeployEvent::new(draft.now, DeployEventKind::Changed).message("settings of the daemon"),
+            update.events.push(
+                DeployEvent::new(update.now, DeployEventKind::Changed).message("settings of the daemon"),
             );
         }
         let broken: BTreeSet<&Key> = new.broken.iter().filter_map(|broken| broken.plugin.as_ref()).collect();
         for BrokenFile { plugin, problems, .. } in &new.broken {
             let why = problems.listed();
             match plugin {
-                Some(key) => draft.fail(key.clone(), why),
-                None => draft.events.push(DeployEvent::new(draft.now, DeployEventKind::Failed).message(why)),
+                Some(key) => update.fail(key.clone(), why),
+                None => {
+                    update.events.push(DeployEvent::new(update.now, DeployEventKind::Failed).message(why))
+                }
             }
         }
         let known: BTreeSet<Key> =
             new.plugins.iter().map(key).chain(broken.iter().copied().cloned()).collect();
-        draft.failed.retain(|key, _| known.contains(key));
+        update.failed.retain(|key, _| known.contains(key));
         let mut left: BTreeSet<Key> =
-            draft.slots.keys().filter(|key| !known.contains(*key)).cloned().collect();
+            update.slots.keys().filter(|key| !known.contains(*key)).cloned().collect();
         left.iter().for_each(|gone| self.work.deploys.forget(gone));
         for terms in &new.plugins {
             let key = key(terms);
@@ -379,12 +381,12 @@ impl Deployer {
             }
             let file = files.get(&key).copied();
             let wanted = Wanted { file, pin: terms.sha256 };
-            let origin = draft.record(&key).map_or(Origin::File, |record| record.origin(wanted));
-            let slot = draft.slots.get(&key).filter(|_| !moved.contains(&key));
+            let origin = update.record(&key).map_or(Origin::File, |record| record.origin(wanted));
+            let slot = update.slots.get(&key).filter(|_| !moved.contains(&key));
             if slot.is_some_and(|slot| is_in_force(slot, terms, new.signers(terms), origin, file)) {
                 self.work.deploys.forget(&key);
-                draft.failed.remove(&key);
-                draft.settled.insert(key);
+                update.failed.remove(&key);
+                update.settled.insert(key);
             } else {
                 let target = Target { terms: terms.clone(), origin, file, demands: Demands::of(&new, terms) };
                 self.work.deploys.want(key.clone(), target);
@@ -393,15 +395,15 @@ impl Deployer {
         }
         // What nobody waits for isn't kept: files may change as often as they like while a deploy goes on.
         if left.is_empty() || !replies.is_empty() {
-            self.work.reloads.push(Reload { replies, left, changes: draft.events.clone(), needs_restart });
+            self.work.reloads.push(Reload { replies, left, changes: update.events.clone(), needs_restart });
         }
-        self.publish(draft).await;
+        self.publish(update).await;
     }
 
     /// A draft of what is in force as it is.
-    fn draft(&self) -> Draft {
+    fn update(&self) -> CatalogUpdate {
         let state = self.shared.state();
-        Draft {
+        CatalogUpdate {
             config: Arc::clone(&state.config),
             slots: state.slots.clone(),
             failed: state.failed.clone(),
@@ -409,18 +411,18 @@ impl Deployer {
             removed: state.removed.clone(),
             events: Vec::new(),
             settled: BTreeSet::new(),
-            now: self.bench.ambient.now(),
+            now: self.tools.clock.now(),
             store: Arc::clone(&self.shared.store),
             decided: Arc::clone(&self.decided),
         }
     }
 
-    fn deployed(&mut self, draft: &mut Draft, key: Key, prepared: Result<Code, Error>) {
+    fn deployed(&mut self, update: &mut CatalogUpdate, key: Key, prepared: Result<Code, Error>) {
         // What isn't wanted any more has another deploy behind it, or none.
         let Some(Target { terms, origin, demands, .. }) = self.work.deploys.ended(&key) else { return };
         match prepared {
-            Ok(code) => draft.enter(key, Deployed { terms, signers: demands.signers, code }, origin),
-            Err(error) => draft.fail(key, error.to_string()),
+            Ok(code) => update.enter(key, Deployed { terms, signers: demands.signers, code }, origin),
+            Err(error) => update.fail(key, error.to_string()),
         }
     }
 
@@ -457,11 +459,11 @@ impl Deployer {
     /// Has an earlier revision loaded. It waits for no deploy.
     fn begin_return(&mut self, of: Return) {
         self.work.returns.insert(of.key.clone());
-        let (bench, config) = (self.bench.clone(), self.config());
+        let (tools, config) = (self.tools.clone(), self.config());
         self.work.tasks.spawn(async move {
-            let loaded = bench.fetch(&config, &of.terms, Origin::Kept(of.to)).await;
+            let loaded = tools.fetch(&config, &of.terms, Origin::Kept(of.to)).await;
             let of_terms = of.terms.clone();
-            let file = off_thread(move || bench.digest(&config, &of_terms)).await;
+            let file = off_thread(move || tools.digest(&config, &of_terms)).await;
             Done::Returned(Box::new(of), loaded.map(|code| (code, file)))
         });
     }
@@ -469,26 +471,26 @@ impl Deployer {
     /// An earlier revision was loaded, and comes into force. Says so to whoever asked.
     fn returned(
         &mut self,
-        draft: &mut Draft,
+        update: &mut CatalogUpdate,
         of: Return,
         loaded: Result<(Code, Option<Revision>), Error>,
     ) -> Option<(Reply, Result<DeployEvent, Refusal>)> {
         let Return { key, terms, why, .. } = of;
         self.work.returns.remove(&key);
-        let signers = draft.config.signers(&terms).to_vec();
+        let signers = update.config.signers(&terms).to_vec();
         let deployed = |code| Deployed { terms: terms.clone(), signers, code };
         match why {
             ReturnFor::Command(reply) => {
                 let refuse =
                     |why: &dyn std::fmt::Display| Refusal::Conflict(format!("plugin {}: {why}", named(&key)));
-                let is_same = draft.config.plugins.contains(&terms);
+                let is_same = update.config.plugins.contains(&terms);
                 let went_back = match loaded {
                     Ok(_) if !is_same => Err(refuse(&"its TOML was changed meanwhile; ask again")),
                     Ok((code, file)) => {
                         let instead_of = Wanted { file, pin: terms.sha256 };
                         let why = "by command; its component is held back until it or its pin changes";
                         self.work.deploys.forget(&key);
-                        draft
+                        update
                             .go_back(&key, deployed(code), instead_of, why)
                             .ok_or_else(|| refuse(&"it is not in force"))
                     }
@@ -497,16 +499,16 @@ impl Deployer {
                 Some((reply, went_back))
             }
             ReturnFor::Trial { tried, why, reply } => {
-                let ended = draft.trial_of(&key).filter(|(_, now)| now.code.revision == tried);
+                let ended = update.trial_of(&key).filter(|(_, now)| now.code.revision == tried);
                 let ended = ended.map(|(stable, tried)| {
                     let stable = match loaded {
                         Ok((code, _)) => deployed(code),
                         Err(error) => {
-                            draft.failed.insert(key.clone(), error.to_string());
+                            update.failed.insert(key.clone(), error.to_string());
                             stable
                         }
                     };
-                    draft.end_trial(&key, stable, &tried, &why)
+                    update.end_trial(&key, stable, &tried, &why)
                 });
                 let ended = ended.ok_or_else(|| nothing_on_trial(&key));
                 reply.map(|reply| (reply, ended))
@@ -524,16 +526,16 @@ impl Deployer {
 
     /// Promotes or takes back what has been tried long enough.
     async fn decide_trials(&mut self) {
-        let (mut draft, mut failed) = (self.draft(), Vec::new());
-        for (key, slot) in draft.slots.clone() {
+        let (mut update, mut failed) = (self.update(), Vec::new());
+        for (key, slot) in update.slots.clone() {
             let Some((_, trial)) = slot.trial.filter(|_| !self.work.returns.contains(&key)) else { continue };
             match trial.verdict() {
                 Verdict::Undecided => {}
-                Verdict::Promote => draft.promote(&key),
+                Verdict::Promote => update.promote(&key),
                 Verdict::RollBack(fault) => failed.push((key, fault.to_string())),
             }
         }
-        self.publish(draft).await;
+        self.publish(update).await;
         for (key, fault) in failed {
             self.end_trial(key, fault, None).await;
         }
@@ -541,8 +543,8 @@ impl Deployer {
 
     /// Gives all jobs back to the revision in force, and holds back the one that was tried.
     async fn end_trial(&mut self, key: Key, why: String, reply: Option<Reply>) {
-        let mut draft = self.draft();
-        let ended = match draft.trial_of(&key) {
+        let mut update = self.update();
+        let ended = match update.trial_of(&key) {
             // What is taken back is the code. The TOML stays, if the old code can live with it.
             Some((stable, tried)) if stable.terms != tried.terms => {
                 let (to, terms, tried) = (stable.code.revision, tried.terms, tried.code.revision);
@@ -553,10 +555,10 @@ impl Deployer {
                     why: ReturnFor::Trial { tried, why, reply },
                 });
             }
-            Some((stable, tried)) => Ok(draft.end_trial(&key, stable, &tried, &why)),
+            Some((stable, tried)) => Ok(update.end_trial(&key, stable, &tried, &why)),
             None => Err(nothing_on_trial(&key)),
         };
-        self.publish(draft).await;
+        self.publish(update).await;
         if let Some(reply) = reply {
             say(reply, ended);
         }
@@ -571,9 +573,9 @@ impl Deployer {
             return self.pinned.later(key, revision);
         }
         self.work.fetches += 1;
-        let (bench, config) = (self.bench.clone(), self.config());
+        let (tools, config) = (self.tools.clone(), self.config());
         self.work.tasks.spawn(async move {
-            let loaded = bench.fetch(&config, &terms, Origin::Kept(revision)).await;
+            let loaded = tools.fetch(&config, &terms, Origin::Kept(revision)).await;
             Done::Fetched(Box::new(Fetch { key, revision, terms }), loaded)
         });
     }
@@ -600,8 +602,8 @@ impl Deployer {
     }
 
     /// Takes plugins out of force whose files are gone, unless one that isn't ready yet takes over a kind of theirs.
-    fn remove_gone(&self, draft: &mut Draft) {
-        let known: BTreeSet<Key> = draft.config.plugins.iter().map(key).collect();
+    fn remove_gone(&self, update: &mut CatalogUpdate) {
+        let known: BTreeSet<Key> = update.config.plugins.iter().map(key).collect();
         let of_kinds = |(key, target): (&Key, &Target)| {
             target.terms.kinds.iter().map(|kind| (key.0.clone(), kind.clone())).collect::<Vec<_>>()
         };
@@ -609,15 +611,15 @@ impl Deployer {
         let is_awaited = |(tenant, _): &Key, slot: &Slot<_>| {
             slot.latest().terms.kinds.iter().any(|kind| awaited.contains(&(tenant.clone(), kind.clone())))
         };
-        let gone = draft.slots.iter().filter(|(key, slot)| !known.contains(*key) && !is_awaited(key, slot));
+        let gone = update.slots.iter().filter(|(key, slot)| !known.contains(*key) && !is_awaited(key, slot));
         let gone: Vec<Key> = gone.map(|(key, _)| key.clone()).collect();
-        gone.into_iter().for_each(|key| draft.remove(key));
+        gone.into_iter().for_each(|key| update.remove(key));
     }
 
     /// Puts a draft into force: one swap. Whoever waits for it is told.
-    async fn publish(&mut self, mut draft: Draft) {
-        self.remove_gone(&mut draft);
-        let Draft { config, slots, failed, records, mut removed, events, settled, .. } = draft;
+    async fn publish(&mut self, mut update: CatalogUpdate) {
+        self.remove_gone(&mut update);
+        let CatalogUpdate { config, slots, failed, records, mut removed, events, settled, .. } = update;
         removed.retain(|key, _| !slots.contains_key(key));
         self.pinned.forget(|key| events.iter().any(|event| event.is_of(key)));
         let (catalog, news, keep) = {
@@ -632,8 +634,8 @@ impl Deployer {
             };
             let news: Vec<DeployEvent> = events.iter().filter(|event| !is_old(event)).cloned().collect();
             let is_changed = !events.is_empty() || !Arc::ptr_eq(&config, &state.config);
-            let gates = &state.gates;
-            removed.retain(|(tenant, name), _| gates.running(tenant, name) > 0);
+            let concurrency_limits = &state.concurrency_limits;
+            removed.retain(|(tenant, name), _| concurrency_limits.running(tenant, name) > 0);
             state.config = config;
             state.slots = slots;
             state.failed = failed;

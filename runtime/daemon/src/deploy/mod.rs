@@ -3,7 +3,7 @@
 //! | part | is about |
 //! |---|---|
 //! | [`watch`] | hearing that files have changed |
-//! | [`deployer`], [`draft`] | the one task that changes what is in force |
+//! | [`deployer`], [`catalog_update`] | the one task that changes what is in force |
 //! | [`queue`] | which deploys go on beside it, and which wait; pure |
 //! | [`engine_settings`] | how the engine is set up for a configuration, smoke runs included |
 //! | [`start`] | what is in force when a daemon starts |
@@ -13,13 +13,14 @@
 //! | [`slot`], [`state`] | what is in force, and the catalog that follows |
 //! | [`history`], [`store`] | what was in force, and can be again |
 //! | [`archive`] | kept revisions for jobs that are pinned to one |
-//! | [`trial`], [`in_use`] | a canary's counts; the end of a revision |
+//! | [`canary`], [`in_use`] | a canary's counts; the end of a revision |
 //! | [`events`] | what is said of it all |
 
 mod archive;
+mod canary;
+mod catalog_update;
 mod deployer;
 mod diff;
-mod draft;
 mod engine_settings;
 mod error;
 mod events;
@@ -36,12 +37,12 @@ mod start;
 mod state;
 mod steps;
 mod store;
-mod trial;
 mod watch;
 
 /// The file of events in the folder of deploys.
 const EVENTS: &str = "events.json";
 
+pub use canary::{CanaryTrial, Records};
 pub use deployer::Deployer;
 pub use engine_settings::engine_settings;
 pub use error::Error;
@@ -51,5 +52,4 @@ pub use in_use::InUse;
 pub use start::{Failing, StartError, Started, start};
 pub use steps::load;
 pub use store::StoreError;
-pub use trial::{Records, Trial};
 pub use watch::{Watched, watch_files};

@@ -8,8 +8,8 @@ use sandhog_config::{self as config, Config};
 use sandhog_core::admit::Offer;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 
-use super::{InUse, Trial};
-use crate::capacity::concurrency::Gates;
+use super::{CanaryTrial, InUse};
+use crate::capacity::concurrency::ConcurrencyLimits;
 use crate::catalog::{Catalog, PluginTerms, TenantTerms, Version};
 
 /// A plugin's full name.
@@ -47,7 +47,7 @@ pub(crate) struct Deployed<P> {
 #[derive(Debug, Clone)]
 pub(crate) struct Slot<P> {
     pub(crate) stable: Deployed<P>,
-    pub(crate) trial: Option<(Deployed<P>, Arc<Trial>)>,
+    pub(crate) trial: Option<(Deployed<P>, Arc<CanaryTrial>)>,
 }
 
 impl<P> Slot<P> {
@@ -74,7 +74,7 @@ pub(crate) fn catalog<P: Clone>(
     config: &Config,
     slots: &Slots<P>,
     is_old: impl Fn(&Key) -> bool,
-    gates: &mut Gates,
+    concurrency_limits: &mut ConcurrencyLimits,
 ) -> Catalog<P> {
     let mut tenants: BTreeMap<TenantId, TenantTerms<P>> = config
         .tenants
@@ -102,8 +102,8 @@ pub(crate) fn catalog<P: Clone>(
                 .map(|(deployed, trial)| (version(config, deployed), Arc::clone(trial))),
         });
     }
-    let catalog = Catalog::new(tenants, gates);
-    gates.prune();
+    let catalog = Catalog::new(tenants, concurrency_limits);
+    concurrency_limits.prune();
     catalog
 }
 

@@ -15,7 +15,7 @@ use sandhog_engine::{
 
 use super::error::Error;
 use super::slot::Loaded;
-use crate::clock::Ambient;
+use crate::clock::Clock;
 
 /// Runs the sample of a plugin, if it has one, under the plugin's own budget. `abort` ends it.
 ///
@@ -23,7 +23,7 @@ use crate::clock::Ambient;
 /// If it doesn't return a result.
 pub(super) async fn smoke(
     engine: &Engine,
-    ambient: &Ambient,
+    clock: &Clock,
     config: &Config,
     terms: &config::Plugin,
     code: &Loaded<Arc<Plugin>>,
@@ -37,7 +37,7 @@ pub(super) async fn smoke(
         kind: sample.kind.to_string(),
         why,
     };
-    let job = job(ambient, terms, sample);
+    let job = job(clock, terms, sample);
     let offer = Offer {
         plugin: Arc::clone(&code.plugin),
         budget: config.budget(terms),
@@ -57,7 +57,7 @@ pub(super) async fn smoke(
         queue: job.queue,
         attempt: 1,
         max_attempts: plan.retry().max_attempts.get(),
-        deadline: ambient.now().after(plan.budget().timeout),
+        deadline: clock.now().after(plan.budget().timeout),
     };
     let of_tenant = config.tenants.get(&terms.tenant);
     let share = Share {
@@ -69,7 +69,7 @@ pub(super) async fn smoke(
         memory_max: plan.budget().memory,
     };
     let host =
-        Arc::new(NoEffects { ambient: ambient.clone(), queue: terms.queue.clone(), last: Mutex::default() });
+        Arc::new(NoEffects { clock: clock.clone(), queue: terms.queue.clone(), last: Mutex::default() });
     let report = engine.run(plan, input, Arc::clone(&host) as Arc<dyn Host>, share, abort).await;
     match report.outcome {
         Outcome::Returned { .. } => Ok(()),
@@ -81,11 +81,11 @@ pub(super) async fn smoke(
     }
 }
 
-fn job(ambient: &Ambient, terms: &config::Plugin, sample: &Smoke) -> Job {
+fn job(clock: &Clock, terms: &config::Plugin, sample: &Smoke) -> Job {
     Job::of(
-        NewJob::new(ambient.job_id(), terms.queue.clone(), sample.kind.clone(), sample.payload.clone()),
+        NewJob::new(clock.job_id(), terms.queue.clone(), sample.kind.clone(), sample.payload.clone()),
         terms.tenant.clone(),
-        ambient.now(),
+        clock.now(),
     )
 }
 
@@ -102,7 +102,7 @@ fn why(outcome: &Outcome) -> String {
 
 /// A host that has an empty state, and drops what is done.
 struct NoEffects {
-    ambient: Ambient,
+    clock: Clock,
     queue: QueueName,
     last: Mutex<Option<String>>,
 }
@@ -114,7 +114,7 @@ impl Host for NoEffects {
     }
 
     fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
-        Ok(ask.into_job(self.ambient.job_id(), &self.queue))
+        Ok(ask.into_job(self.clock.job_id(), &self.queue))
     }
 
     fn progress(&self, _progress: Progress) {}

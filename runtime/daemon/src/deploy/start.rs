@@ -11,9 +11,9 @@ use sandhog_config::{self as config, BrokenFile, Config};
 use sandhog_engine::{Abort, Components, Engine, Plugin};
 use tokio::sync::{Notify, watch};
 
-use super::Trial;
+use super::CanaryTrial;
 use super::archive::Pinned;
-use super::deployer::{Bench, Code, Deployer, Work};
+use super::deployer::{Code, DeployTools, Deployer, Work};
 use super::diff::{Entrance, entrance};
 use super::engine_settings::deploys_at_once;
 use super::error::Error;
@@ -27,9 +27,9 @@ use super::smoke::smoke;
 use super::state::{Shared, State};
 use super::store::{Store, StoreError};
 use super::watch::Watched;
-use crate::capacity::concurrency::Gates;
+use crate::capacity::concurrency::ConcurrencyLimits;
 use crate::catalog::Current;
-use crate::clock::Ambient;
+use crate::clock::Clock;
 use crate::telemetry::Observer;
 
 /// A deployer at its start.
@@ -73,27 +73,27 @@ pub async fn start(
     config: Config,
     path: PathBuf,
     engine: Engine,
-    ambient: Ambient,
+    clock: Clock,
     failing: Failing,
     observer: Arc<dyn Observer>,
 ) -> Result<Started, StartError> {
     let store = Arc::new(Store::open(&config.deploy.folder)?);
     engine.keep_from(Arc::clone(&store) as Arc<dyn Components>);
-    let bench = Bench { engine, ambient, store: Arc::clone(&store), files: Arc::new(Files::default()) };
+    let tools = DeployTools { engine, clock, store: Arc::clone(&store), files: Arc::new(Files::default()) };
     let decided = Arc::new(Notify::new());
     let mut opening = Opening::default();
-    grants::configure(&bench.engine, &config).await;
+    grants::configure(&tools.engine, &config).await;
     // Compiling is done one by one; what is found compiled is loaded side by side.
-    let firsts = stream::iter(&config.plugins).map(|terms| first(&bench, &config, terms, failing));
+    let firsts = stream::iter(&config.plugins).map(|terms| first(&tools, &config, terms, failing));
     let mut firsts = firsts.buffer_unordered(deploys_at_once().get());
     while let Some(first) = firsts.next().await {
-        opening.add(&bench, &config, first, &decided);
+        opening.add(&tools, &config, first, &decided);
     }
     drop(firsts);
     if failing == Failing::Refused && !opening.errors.is_empty() {
         return Err(StartError::Plugins(opening.errors));
     }
-    opening.add_broken(&bench, &config);
+    opening.add_broken(&tools, &config);
     let Opening { slots, failed, records, events, .. } = opening;
     // Plugins of which no file is left are forgotten, but a file that is wrong may be anybody's.
     let has_nameless = config.broken.iter().any(|broken| broken.plugin.is_none());
@@ -110,7 +110,7 @@ pub async fn start(
         slots,
         failed,
         removed: BTreeMap::new(),
-        gates: Gates::default(),
+        concurrency_limits: ConcurrencyLimits::default(),
         events: ring,
     };
     let (swap, catalog) = watch::channel(state.catalog());
@@ -120,7 +120,7 @@ pub async fn start(
     let (watched, to_watch) = watch::channel(Watched::of(&path, &config));
     let work = Work::new();
     let deployer =
-        Deployer { bench, path, started: config, shared, pinned, swap, asks, decided, watched, work };
+        Deployer { tools, path, started: config, shared, pinned, swap, asks, decided, watched, work };
     Ok(Started { deployer, handle, catalog, watched: to_watch })
 }
 
@@ -140,14 +140,19 @@ struct FirstCode {
     origin: Origin,
 }
 
-async fn first<'c>(bench: &Bench, config: &Config, terms: &'c config::Plugin, failing: Failing) -> First<'c> {
-    let record = bench.store.record(&key(terms));
+async fn first<'c>(
+    tools: &DeployTools,
+    config: &Config,
+    terms: &'c config::Plugin,
+    failing: Failing,
+) -> First<'c> {
+    let record = tools.store.record(&key(terms));
     // A smoke run may take long, and nobody else is to wait for it.
     let smoke_run_waits = terms.smoke.is_some() && failing == Failing::LeftOut;
     let loaded = match &record {
         None if smoke_run_waits => None,
-        None => Some(bench.prepare(config, terms, Origin::File, Abort::new()).await.map(plain)),
-        Some(record) => again(bench, config, terms, record, smoke_run_waits).await.transpose(),
+        None => Some(tools.prepare(config, terms, Origin::File, Abort::new()).await.map(plain)),
+        Some(record) => again(tools, config, terms, record, smoke_run_waits).await.transpose(),
     };
     First { terms, record, loaded }
 }
@@ -159,7 +164,7 @@ fn plain(stable: Code) -> FirstCode {
 /// Loads a plugin that was in force before. One that has to go through a smoke run that waits is taken as it was, if that is
 /// kept.
 async fn again(
-    bench: &Bench,
+    tools: &DeployTools,
     config: &Config,
     terms: &config::Plugin,
     record: &Record,
@@ -167,28 +172,28 @@ async fn again(
 ) -> Result<Option<FirstCode>, Error> {
     let serving = Origin::Kept(record.serving());
     if record.is_held() {
-        let (of_file, pin) = (bench.clone(), terms.sha256);
+        let (of_file, pin) = (tools.clone(), terms.sha256);
         let (of_config, of_terms) = (config.clone(), terms.clone());
         let file = crate::off_thread::off_thread(move || of_file.digest(&of_config, &of_terms)).await;
         if record.origin(Wanted { file, pin }) == serving {
-            let stable = bench.fetch(config, terms, serving).await?;
+            let stable = tools.fetch(config, terms, serving).await?;
             return Ok(Some(FirstCode { origin: serving, ..plain(stable) }));
         }
     }
-    let mut fetched = bench.fetch(config, terms, Origin::File).await;
+    let mut fetched = tools.fetch(config, terms, Origin::File).await;
     if let Ok(code) = &fetched
         && code.revision != record.serving()
     {
         if smoke_run_waits {
-            return Ok(bench.fetch(config, terms, serving).await.ok().map(plain));
+            return Ok(tools.fetch(config, terms, serving).await.ok().map(plain));
         }
-        let passed = smoke(&bench.engine, &bench.ambient, config, terms, code, Abort::new()).await;
+        let passed = smoke(&tools.engine, &tools.clock, config, terms, code, Abort::new()).await;
         fetched = passed.and(fetched);
     }
     let code = match fetched {
         Ok(code) => code,
         Err(error) => {
-            return match bench.fetch(config, terms, serving).await {
+            return match tools.fetch(config, terms, serving).await {
                 Ok(stable) => Ok(Some(FirstCode { failed: Some(error), ..plain(stable) })),
                 // What is wrong with the component is what the operator has to know.
                 Err(_) => Err(error),
@@ -196,7 +201,7 @@ async fn again(
         }
     };
     if let Entrance::Canary(_) = entrance(terms, Some(record.serving()), Origin::File, code.revision)
-        && let Ok(stable) = bench.fetch(config, terms, serving).await
+        && let Ok(stable) = tools.fetch(config, terms, serving).await
     {
         return Ok(Some(FirstCode { tried: Some(code), ..plain(stable) }));
     }
@@ -214,33 +219,33 @@ struct Opening {
 }
 
 impl Opening {
-    fn failed(&mut self, bench: &Bench, key: &Key, why: String) {
+    fn failed(&mut self, tools: &DeployTools, key: &Key, why: String) {
         self.events.push(
-            DeployEvent::of_plugin(bench.ambient.now(), DeployEventKind::Failed, key).message(why.clone()),
+            DeployEvent::of_plugin(tools.clock.now(), DeployEventKind::Failed, key).message(why.clone()),
         );
         self.failed.insert(key.clone(), why);
     }
 
     /// Plugin files that are wrong.
-    fn add_broken(&mut self, bench: &Bench, config: &Config) {
+    fn add_broken(&mut self, tools: &DeployTools, config: &Config) {
         for BrokenFile { plugin, problems, .. } in &config.broken {
             let why = problems.listed();
             match plugin {
-                Some(key) => self.failed(bench, key, why),
+                Some(key) => self.failed(tools, key, why),
                 None => self
                     .events
-                    .push(DeployEvent::new(bench.ambient.now(), DeployEventKind::Failed).message(why)),
+                    .push(DeployEvent::new(tools.clock.now(), DeployEventKind::Failed).message(why)),
             }
         }
     }
 
-    fn add(&mut self, bench: &Bench, config: &Config, first: First<'_>, decided: &Arc<Notify>) {
+    fn add(&mut self, tools: &DeployTools, config: &Config, first: First<'_>, decided: &Arc<Notify>) {
         let First { terms, record, loaded } = first;
-        let (key, now, keep) = (key(terms), bench.ambient.now(), config.deploy.keep.get());
+        let (key, now, keep) = (key(terms), tools.clock.now(), config.deploy.keep.get());
         let FirstCode { stable, tried, failed, origin } = match loaded {
             Some(Ok(code)) => code,
             Some(Err(error)) => {
-                self.failed(bench, &key, error.to_string());
+                self.failed(tools, &key, error.to_string());
                 return self.errors.push(error);
             }
             None => return self.records.extend(record.map(|record| (key, record))),
@@ -270,7 +275,7 @@ impl Opening {
                 DeployEvent::of_plugin(now, DeployEventKind::CanaryStarted, &key).revision(code.revision);
             let event = event.was(Some(revision));
             self.events.push(event.message(format!("it gets {} of the jobs", policy.share)));
-            let trial = Arc::new(Trial::new(policy, code.revision, Arc::clone(decided)));
+            let trial = Arc::new(CanaryTrial::new(policy, code.revision, Arc::clone(decided)));
             (deployed(code), trial)
         });
         self.records.insert(key.clone(), record);

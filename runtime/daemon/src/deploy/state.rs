@@ -9,11 +9,11 @@ use sandhog_config::{BrokenFile, Config};
 use sandhog_core::canary::Record as SideRecord;
 use sandhog_core::id::Revision;
 
-use super::Trial;
+use super::CanaryTrial;
 use super::events::Events;
 use super::slot::{Key, Slot, Slots, catalog};
 use super::store::Store;
-use crate::capacity::concurrency::Gates;
+use crate::capacity::concurrency::ConcurrencyLimits;
 use crate::catalog::Catalog;
 
 /// All of it.
@@ -26,7 +26,7 @@ pub(crate) struct State<P> {
     pub(crate) failed: BTreeMap<Key, String>,
     /// Those that were removed, and may still run.
     pub(crate) removed: BTreeMap<Key, Revision>,
-    pub(crate) gates: Gates,
+    pub(crate) concurrency_limits: ConcurrencyLimits,
     pub(crate) events: Events,
 }
 
@@ -56,8 +56,10 @@ impl<P: Clone> Shared<P> {
         let state = self.state();
         let in_force = state.slots.iter().map(|(key, slot)| self.status(&state, key, Some(slot)));
         let never = state.failed.keys().filter(|key| !state.slots.contains_key(*key));
-        let draining =
-            state.removed.iter().filter(|((tenant, name), _)| state.gates.running(tenant, name) > 0);
+        let draining = state
+            .removed
+            .iter()
+            .filter(|((tenant, name), _)| state.concurrency_limits.running(tenant, name) > 0);
         let nameless = state.config.broken.iter().filter(|broken| broken.plugin.is_none()).map(of_file);
         let mut all: Vec<PluginStatus> = in_force
             .chain(nameless)
@@ -93,7 +95,7 @@ impl<P: Clone> Shared<P> {
             since,
             message: failed,
             canary: trial.map(|(deployed, trial)| canary(deployed.code.revision, trial)),
-            running: state.gates.running(tenant, name),
+            running: state.concurrency_limits.running(tenant, name),
             kept: record.iter().flat_map(|record| record.kept()).map(|kept| kept.to_string()).collect(),
         }
     }
@@ -108,8 +110,8 @@ impl<P: Clone> State<P> {
 
     /// The catalog of what is in force.
     pub(crate) fn catalog(&mut self) -> Arc<Catalog<P>> {
-        let Self { config, slots, failed, gates, .. } = self;
-        Arc::new(catalog(config, slots, |key| failed.contains_key(key), gates))
+        let Self { config, slots, failed, concurrency_limits, .. } = self;
+        Arc::new(catalog(config, slots, |key| failed.contains_key(key), concurrency_limits))
     }
 }
 
@@ -128,7 +130,7 @@ fn of_file(broken: &BrokenFile) -> PluginStatus {
     }
 }
 
-fn canary(revision: Revision, trial: &Trial) -> CanaryStatus {
+fn canary(revision: Revision, trial: &CanaryTrial) -> CanaryStatus {
     let (policy, records) = (trial.policy(), trial.records());
     let side = |record: SideRecord| SideStatus {
         runs: record.runs,

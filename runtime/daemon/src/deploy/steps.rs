@@ -17,7 +17,7 @@ use super::grants;
 use super::history::{Origin, Record};
 use super::slot::{Key, Loaded, key};
 use super::store::Store;
-use crate::clock::Ambient;
+use crate::clock::Clock;
 use crate::deploy::signatures::{Demand, Newness, Refusal, SignatureFile};
 
 /// What a tenant's plugins are held to before they run.
@@ -46,7 +46,7 @@ pub fn load(
     signers: &[Signer],
 ) -> Result<Arc<Plugin>, Error> {
     let (wasm, revision) = read(terms, compile.component)?;
-    let is_new = Some(Newness { latest: None, now: Ambient::system().now() });
+    let is_new = Some(Newness { latest: None, now: Clock::system().now() });
     trusted(terms, SignatureFile::beside(&terms.component), revision, signers, is_new)?;
     compiled(engine, terms, wasm, compile)
 }
@@ -163,7 +163,7 @@ pub(super) fn fetch(
     let is_in_force = record.as_ref().is_some_and(|record| record.serving() == revision);
     let is_new = (origin == Origin::File && !is_in_force).then(|| Newness {
         latest: record.and_then(|record| latest_signed(store, &key, &record, revision, &demands.signers)),
-        now: Ambient::system().now(),
+        now: Clock::system().now(),
     });
     let signature = trusted(terms, signature, revision, &demands.signers, is_new)?;
     let copy = (!store.has(revision)).then(|| wasm.clone());

@@ -2,7 +2,7 @@
 //!
 //! Tenants may have brokers, or nodes of one, of their own. So it is kept by tenant whether its broker answers, and one
 //! whose broker is gone doesn't look as if the others' were gone too. Every loop that calls the broker reports to
-//! [`Outage`], which tells when a tenant's broker goes and when it is back, and nothing between.
+//! [`BrokerHealth`], which tells when a tenant's broker goes and when it is back, and nothing between.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use sandhog_core::id::TenantId;
 use sandhog_core::settle::{Backoff, Jitter};
 use tokio::time::Instant;
 
-use crate::clock::Ambient;
+use crate::clock::Clock;
 use crate::telemetry::{Event, Observer, Trouble};
 
 /// How calls are repeated.
@@ -25,7 +25,7 @@ const BACKOFF: Backoff = Backoff {
 };
 
 /// Whether the brokers can be used, as far as the latest calls have shown.
-pub(crate) struct Outage {
+pub(crate) struct BrokerHealth {
     troubles: Mutex<Troubles>,
     observer: Arc<dyn Observer>,
 }
@@ -48,7 +48,7 @@ impl<'a> Caller<'a> {
     }
 }
 
-impl Outage {
+impl BrokerHealth {
     /// Brokers that can all be used.
     pub(crate) fn new(observer: Arc<dyn Observer>) -> Self {
         Self { troubles: Mutex::default(), observer }
@@ -166,7 +166,7 @@ impl Troubles {
 /// # Errors
 /// What time won't mend, such as a login that is refused or a server that is unfit.
 pub async fn once_reached<T>(
-    ambient: &Ambient,
+    clock: &Clock,
     mut call: impl AsyncFnMut() -> Result<T, Error>,
 ) -> Result<T, Error> {
     let (mut tries, mut waiting) = (Tries::default(), None);
@@ -177,7 +177,7 @@ pub async fn once_reached<T>(
                     tracing::warn!(%error, "waiting for the broker before anything is begun");
                     waiting = Some(Instant::now());
                 }
-                tokio::time::sleep(tries.failed(ambient)).await;
+                tokio::time::sleep(tries.failed(clock)).await;
             }
             answer => {
                 if let (Some(since), Ok(_)) = (waiting, &answer) {
@@ -202,14 +202,14 @@ impl Tries {
     }
 
     /// How long to wait after one more failure. Never zero: a loop that fails at once must not spin.
-    pub(crate) fn failed(&mut self, ambient: &Ambient) -> Duration {
+    pub(crate) fn failed(&mut self, clock: &Clock) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        BACKOFF.wait(self.failures, ambient.chance()).max(Duration::from_millis(10))
+        BACKOFF.wait(self.failures, clock.chance()).max(Duration::from_millis(10))
     }
 }
 
 #[cfg(test)]
-impl Default for Outage {
+impl Default for BrokerHealth {
     fn default() -> Self {
         Self::new(Arc::new(()))
     }

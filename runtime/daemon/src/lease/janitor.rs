@@ -21,9 +21,9 @@ use sandhog_core::time::Mono;
 use tokio::sync::{Notify, watch};
 
 use crate::catalog::Current;
-use crate::clock::Ambient;
-use crate::lease::broker_health::{Caller, Outage};
-use crate::lease::wake::{Bells, strike};
+use crate::clock::Clock;
+use crate::lease::broker_health::{BrokerHealth, Caller};
+use crate::lease::wake::{WakeSenders, notify};
 use crate::telemetry::{Event, Observer};
 
 /// How long a tenant goes without being swept at least, if nothing of it is due.
@@ -168,11 +168,11 @@ pub(crate) struct Janitor<P> {
     pub(crate) upkeep: Arc<Upkeep>,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) catalog: Current<P>,
-    pub(crate) bells: watch::Receiver<Bells>,
+    pub(crate) wake_senders: watch::Receiver<WakeSenders>,
     pub(crate) lease: config::Lease,
-    pub(crate) outage: Arc<Outage>,
+    pub(crate) health: Arc<BrokerHealth>,
     pub(crate) observer: Arc<dyn Observer>,
-    pub(crate) ambient: Ambient,
+    pub(crate) clock: Clock,
 }
 
 impl<P> Janitor<P> {
@@ -186,7 +186,7 @@ impl<P> Janitor<P> {
         self.follow(&stored);
         loop {
             while sweeps.len() < SWEEPS_MAX {
-                let Some(tenant) = self.upkeep.lock().take(self.ambient.mono()) else { break };
+                let Some(tenant) = self.upkeep.lock().take(self.clock.mono()) else { break };
                 let (broker, sweep) = (&broker, self.sweep_of(&tenant));
                 sweeps.push(async move {
                     let swept = broker.sweep(&tenant, sweep).await;
@@ -198,7 +198,7 @@ impl<P> Janitor<P> {
                 biased;
                 Some((tenant, swept)) = sweeps.next(), if !sweeps.is_empty() => self.learn(tenant, swept),
                 () = self.upkeep.sooner.notified() => {}
-                () = self.ambient.reached(first) => {}
+                () = self.clock.reached(first) => {}
                 Ok(()) = self.catalog.changed() => self.follow(&stored),
                 Some(found) = looking_up.next() => match found {
                     Ok(tenants) => {
@@ -215,7 +215,7 @@ impl<P> Janitor<P> {
     fn follow(&mut self, stored: &BTreeSet<TenantId>) {
         let mut tenants = stored.clone();
         tenants.extend(self.catalog.borrow_and_update().tenants().cloned());
-        self.upkeep.lock().follow(&tenants, self.ambient.mono());
+        self.upkeep.lock().follow(&tenants, self.clock.mono());
     }
 
     /// How a tenant is swept. What one left behind that is no tenant any more is kept as by default.
@@ -225,7 +225,7 @@ impl<P> Janitor<P> {
     }
 
     fn learn(&self, tenant: TenantId, swept: sandhog_broker::Result<Swept>) {
-        let now = self.ambient.mono();
+        let now = self.clock.mono();
         let mut plan = self.upkeep.lock();
         let failures = match &swept {
             Ok(_) => 0,
@@ -239,24 +239,22 @@ impl<P> Janitor<P> {
         drop(plan);
         let wait = match swept {
             Ok(swept) => {
-                self.outage.over(Caller::Tenant(&tenant));
+                self.health.over(Caller::Tenant(&tenant));
                 for job in &swept.buried {
                     self.observer.on(&Event::Expired { tenant: &tenant, job: *job });
                 }
                 if swept.has_ready {
-                    self.bells.borrow().get(&tenant).into_iter().for_each(strike);
+                    self.wake_senders.borrow().get(&tenant).into_iter().for_each(notify);
                 }
                 let removal = swept.next_removal.map(|after| after.max(REMOVE_EVERY));
                 let of_ready = (swept.has_ready || swept.unreadable > 0).then(|| {
-                    (READY_TURN_EVERY * count)
-                        .max(TURN_MIN)
-                        .mul_f64(1.0 + 0.2 * self.ambient.chance().as_f64())
+                    (READY_TURN_EVERY * count).max(TURN_MIN).mul_f64(1.0 + 0.2 * self.clock.chance().as_f64())
                 });
                 swept.next_due.into_iter().chain(removal).chain(of_ready).fold(turn, Duration::min)
             }
             Err(error) => {
-                self.outage.note(Caller::Tenant(&tenant), &error);
-                BACKOFF.wait(failures, self.ambient.chance()).max(Duration::from_millis(50))
+                self.health.note(Caller::Tenant(&tenant), &error);
+                BACKOFF.wait(failures, self.clock.chance()).max(Duration::from_millis(50))
             }
         };
         self.upkeep.lock().swept(tenant, now.after(wait));

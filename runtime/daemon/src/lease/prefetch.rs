@@ -4,7 +4,7 @@
 //! where jobs take longer than that, nothing is leased ahead. If the room doesn't come in time all the same, because
 //! something runs longer than what ran before, the job goes back, and another daemon may have it.
 //!
-//! Where tenants wait in line for seats, one that gets a seat has a turn: it runs as many jobs in it, one after the other,
+//! Where tenants wait in line for slots, one that gets a slot has a turn: it runs as many jobs in it, one after the other,
 //! as need [`TURN`] by themselves. So the broker's calls carry several jobs, and a turn takes about as much for each tenant.
 //! How long they hold their room says little of that: the more runs share the processors, the longer each takes.
 
@@ -15,10 +15,10 @@ use std::time::Duration;
 use sandhog_core::id::QueueName;
 use sandhog_core::time::Mono;
 
-use crate::capacity::concurrency::{Ends, Gate};
-use crate::capacity::permits::{Room, Vacancy};
+use crate::capacity::concurrency::{ConcurrencyLimit, EndedRuns};
+use crate::capacity::permits::{AvailablePermits, RunPermit};
 use crate::catalog::{Queue, Tenant};
-use crate::run::worker::Ticket;
+use crate::run::worker::LeasedJob;
 
 /// How long a job that was leased ahead is to wait, about.
 const AHEAD: Duration = Duration::from_millis(1);
@@ -29,14 +29,14 @@ const LATELY: Duration = Duration::from_millis(20);
 /// How long it waits at most; in a turn, how long it waits at most for the job right before it.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
-/// How long it waits at most if it had room when it was asked for: its seat was given to others, as the broker took long.
+/// How long it waits at most if it had room when it was asked for: its slot was given to others, as the broker took long.
 /// It is the next in line for one.
 const PATIENCE_WITHOUT_SEAT: Duration = Duration::from_secs(30);
 
 /// The time that the jobs of a turn need at most, about, if nothing else wants the processors.
 const TURN: Duration = Duration::from_millis(20);
 
-/// Jobs that one seat runs in a turn at most.
+/// Jobs that one slot runs in a turn at most.
 const TURN_JOBS_MAX: u32 = 16;
 
 /// With fewer ends than this that count as late ones, nothing is known of how long jobs take now.
@@ -44,10 +44,10 @@ const EVIDENCE_MIN: f64 = 0.001;
 
 /// How many of a queue's jobs have ended lately.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct EndRate {
     counted_at: Mono,
     /// All that had ended by then.
-    ended: Ends,
+    ended: EndedRuns,
     /// Those of about the last [`LATELY`].
     lately: f64,
     /// The seconds for which these held their room.
@@ -56,13 +56,13 @@ struct Pace {
     needed: f64,
 }
 
-impl Pace {
-    fn new(now: Mono, ended: Ends) -> Self {
+impl EndRate {
+    fn new(now: Mono, ended: EndedRuns) -> Self {
         Self { counted_at: now, ended, lately: 0.0, held: 0.0, needed: 0.0 }
     }
 
     /// Takes in how many have ended in all. Those of some time ago count for less the longer ago it is.
-    fn count(&mut self, now: Mono, ended: Ends) {
+    fn count(&mut self, now: Mono, ended: EndedRuns) {
         let since = now.since_origin().saturating_sub(self.counted_at.since_origin());
         let fresh = ended.count.saturating_sub(self.ended.count);
         let held = ended.held.saturating_sub(self.ended.held);
@@ -78,11 +78,11 @@ impl Pace {
     }
 
     /// How many will end while a job that is leased ahead waits.
-    fn ahead(&self) -> u32 {
+    fn prefetched(&self) -> u32 {
         (self.lately * AHEAD.div_duration_f64(LATELY)) as u32
     }
 
-    /// How many jobs one seat runs in a turn: one, unless they need little, and come to their end before those behind them
+    /// How many jobs one slot runs in a turn: one, unless they need little, and come to their end before those behind them
     /// have waited too long.
     fn turn(&self) -> u32 {
         if self.lately < EVIDENCE_MIN || self.held > PATIENCE.as_secs_f64() / 2.0 * self.lately {
@@ -93,48 +93,50 @@ impl Pace {
 }
 
 /// A tenant's jobs that are leased and have no room yet, and how many more may be leased like that.
-pub(crate) struct Ahead<P> {
-    paces: HashMap<QueueName, Pace>,
+pub(crate) struct PrefetchedJobs<P> {
+    paces: HashMap<QueueName, EndRate>,
     /// In the order in which they came, each with the time up to which it waits.
-    waiting: VecDeque<(Ticket<P>, Mono)>,
+    waiting: VecDeque<(LeasedJob<P>, Mono)>,
 }
 
-impl<P> Default for Ahead<P> {
+impl<P> Default for PrefetchedJobs<P> {
     fn default() -> Self {
         Self { paces: HashMap::new(), waiting: VecDeque::new() }
     }
 }
 
-impl<P> Ahead<P> {
+impl<P> PrefetchedJobs<P> {
     /// Takes in how fast the jobs of these queues have ended. Others are forgotten.
     pub(crate) fn count(&mut self, queues: &[Queue], now: Mono) {
         if self.paces.len() > queues.len() {
             self.paces.retain(|name, _| queues.iter().any(|queue| queue.name == *name));
         }
         for queue in queues {
-            let ended = queue.gates.iter().map(|(_, gate)| gate.ends()).sum();
+            let ended =
+                queue.concurrency_limits.iter().map(|(_, concurrency_limit)| concurrency_limit.ends()).sum();
             match self.paces.get_mut(&queue.name) {
-                Some(pace) => pace.count(now, ended),
-                None => drop(self.paces.insert(queue.name.clone(), Pace::new(now, ended))),
+                Some(end_rate) => end_rate.count(now, ended),
+                None => drop(self.paces.insert(queue.name.clone(), EndRate::new(now, ended))),
             }
         }
     }
 
     /// How many more of a queue's jobs may be leased ahead now; none as long as half of those are left that may.
     pub(crate) fn more(&self, tenant: &Tenant<P>, queue: &Queue) -> u32 {
-        let most = self.paces.get(&queue.name).map_or(0, Pace::ahead);
+        let most = self.paces.get(&queue.name).map_or(0, EndRate::prefetched);
         if most == 0 || !may_wait(tenant, queue) {
             return 0;
         }
-        let waiting = self.waiting.iter().filter(|(ticket, _)| ticket.lease.job.queue == queue.name).count();
+        let waiting =
+            self.waiting.iter().filter(|(leased_job, _)| leased_job.lease.job.queue == queue.name).count();
         let waiting = u32::try_from(waiting).unwrap_or(u32::MAX);
         if waiting > most / 2 { 0 } else { most - waiting }
     }
 
-    /// How many of a queue's jobs one seat runs in a turn.
+    /// How many of a queue's jobs one slot runs in a turn.
     pub(crate) fn turn(&self, tenant: &Tenant<P>, queue: &Queue) -> u32 {
         match self.paces.get(&queue.name) {
-            Some(pace) if may_wait(tenant, queue) => pace.turn(),
+            Some(end_rate) if may_wait(tenant, queue) => end_rate.turn(),
             _ => 1,
         }
     }
@@ -145,22 +147,22 @@ impl<P> Ahead<P> {
     }
 
     /// Adds a job that is to start soon.
-    pub(crate) fn push(&mut self, ticket: Ticket<P>, now: Mono) {
-        self.waiting.push_back((ticket, now.after(PATIENCE)));
+    pub(crate) fn push(&mut self, leased_job: LeasedJob<P>, now: Mono) {
+        self.waiting.push_back((leased_job, now.after(PATIENCE)));
     }
 
-    /// Adds a job whose seat was given to others while the broker was asked for it.
-    pub(crate) fn push_without_seat(&mut self, ticket: Ticket<P>, now: Mono) {
-        self.waiting.push_back((ticket, now.after(PATIENCE_WITHOUT_SEAT)));
+    /// Adds a job whose slot was given to others while the broker was asked for it.
+    pub(crate) fn push_without_slot(&mut self, leased_job: LeasedJob<P>, now: Mono) {
+        self.waiting.push_back((leased_job, now.after(PATIENCE_WITHOUT_SEAT)));
     }
 
     /// Takes out those that there is room for.
-    pub(crate) fn admit(&mut self, vacancy: &mut Vacancy) -> Vec<(Ticket<P>, Room)> {
+    pub(crate) fn admit(&mut self, available: &mut AvailablePermits) -> Vec<(LeasedJob<P>, RunPermit)> {
         let mut admitted = Vec::new();
-        for (ticket, until) in std::mem::take(&mut self.waiting) {
-            match vacancy.room(ticket.plugin().map(|plugin| &**plugin)) {
-                Some(room) => admitted.push((ticket, room)),
-                None => self.waiting.push_back((ticket, until)),
+        for (leased_job, until) in std::mem::take(&mut self.waiting) {
+            match available.permit(leased_job.plugin().map(|plugin| &**plugin)) {
+                Some(permit) => admitted.push((leased_job, permit)),
+                None => self.waiting.push_back((leased_job, until)),
             }
         }
         admitted
@@ -172,24 +174,26 @@ impl<P> Ahead<P> {
     }
 
     /// Takes out those that have waited long enough.
-    pub(crate) fn overdue(&mut self, now: Mono) -> Vec<Ticket<P>> {
+    pub(crate) fn overdue(&mut self, now: Mono) -> Vec<LeasedJob<P>> {
         let (overdue, waiting): (VecDeque<_>, _) =
             std::mem::take(&mut self.waiting).into_iter().partition(|(_, until)| *until <= now);
         self.waiting = waiting;
-        overdue.into_iter().map(|(ticket, _)| ticket).collect()
+        overdue.into_iter().map(|(leased_job, _)| leased_job).collect()
     }
 
     /// Takes out all of them.
-    pub(crate) fn all(&mut self) -> Vec<Ticket<P>> {
-        self.waiting.drain(..).map(|(ticket, _)| ticket).collect()
+    pub(crate) fn all(&mut self) -> Vec<LeasedJob<P>> {
+        self.waiting.drain(..).map(|(leased_job, _)| leased_job).collect()
     }
 }
 
 /// Whether a queue's jobs may be leased without room of their own.
 fn may_wait<P>(tenant: &Tenant<P>, queue: &Queue) -> bool {
     // The jobs of a plugin that has less room than others would stand in the others' way.
-    let narrow = |(_, gate): &(_, Arc<Gate>)| gate.limit() < tenant.gate.limit();
-    let is_mixed = queue.gates.len() > 1 && queue.gates.iter().any(narrow);
+    let narrow = |(_, concurrency_limit): &(_, Arc<ConcurrencyLimit>)| {
+        concurrency_limit.limit() < tenant.concurrency_limit.limit()
+    };
+    let is_mixed = queue.concurrency_limits.len() > 1 && queue.concurrency_limits.iter().any(narrow);
     !is_mixed && !tenant.fuel.is_bounded()
 }
 
@@ -200,55 +204,55 @@ mod tests {
     use sandhog_core::id::{PluginName, TenantId};
 
     use super::*;
-    use crate::capacity::concurrency::Gates;
+    use crate::capacity::concurrency::ConcurrencyLimits;
     use crate::capacity::permits::tests::tenant;
 
-    fn ends(count: u64, each: Duration) -> Ends {
+    fn ends(count: u64, each: Duration) -> EndedRuns {
         let held = each * u32::try_from(count).expect("few");
-        Ends { count, held, needed: held }
+        EndedRuns { count, held, needed: held }
     }
 
     /// What a pace comes to if so many end at once, so often and so long after each other.
-    fn ahead(count: u64, times: u32, every: Duration) -> u32 {
-        let mut pace = Pace::new(Mono::from_origin(Duration::ZERO), Ends::default());
+    fn prefetched(count: u64, times: u32, every: Duration) -> u32 {
+        let mut end_rate = EndRate::new(Mono::from_origin(Duration::ZERO), EndedRuns::default());
         for n in 1..=times {
-            pace.count(Mono::from_origin(every * n), ends(count * u64::from(n), Duration::ZERO));
+            end_rate.count(Mono::from_origin(every * n), ends(count * u64::from(n), Duration::ZERO));
         }
-        pace.ahead()
+        end_rate.prefetched()
     }
 
     #[test]
     fn as_many_go_ahead_as_end_in_a_millisecond() {
         let [micros, millis] = [Duration::from_micros, Duration::from_millis];
-        assert_eq!(ahead(1, 10_000, micros(100)), 9, "ten end in a millisecond, and parts don't count");
-        assert_eq!(ahead(10, 1_000, millis(1)), 9);
-        assert_eq!(ahead(1, 1_000, millis(2)), 0);
-        assert_eq!(ahead(1, 1_000, Duration::from_secs(1)), 0);
-        assert!(ahead(64, 1, millis(40)) <= 1, "they began together");
+        assert_eq!(prefetched(1, 10_000, micros(100)), 9, "ten end in a millisecond, and parts don't count");
+        assert_eq!(prefetched(10, 1_000, millis(1)), 9);
+        assert_eq!(prefetched(1, 1_000, millis(2)), 0);
+        assert_eq!(prefetched(1, 1_000, Duration::from_secs(1)), 0);
+        assert!(prefetched(64, 1, millis(40)) <= 1, "they began together");
     }
 
     #[test]
     fn a_pace_is_forgotten_when_nothing_ends() {
-        let mut pace = Pace::new(Mono::from_origin(Duration::ZERO), Ends::default());
+        let mut end_rate = EndRate::new(Mono::from_origin(Duration::ZERO), EndedRuns::default());
         let quick = ends(1_000, Duration::from_millis(1));
-        pace.count(Mono::from_origin(Duration::from_millis(20)), quick);
-        assert!(pace.ahead() >= 20);
-        pace.count(Mono::from_origin(Duration::from_secs(2)), quick);
-        assert_eq!(pace.ahead(), 0);
-        assert_eq!(pace.turn(), 16, "how long they took is known a little longer");
+        end_rate.count(Mono::from_origin(Duration::from_millis(20)), quick);
+        assert!(end_rate.prefetched() >= 20);
+        end_rate.count(Mono::from_origin(Duration::from_secs(2)), quick);
+        assert_eq!(end_rate.prefetched(), 0);
+        assert_eq!(end_rate.turn(), 16, "how long they took is known a little longer");
         for seconds in 3..10 {
-            pace.count(Mono::from_origin(Duration::from_secs(seconds)), quick);
+            end_rate.count(Mono::from_origin(Duration::from_secs(seconds)), quick);
         }
-        assert_eq!(pace.turn(), 1);
+        assert_eq!(end_rate.turn(), 1);
     }
 
     #[test]
     fn a_turn_has_as_many_jobs_as_end_in_it() {
         let turn = |each| {
-            let mut pace = Pace::new(Mono::from_origin(Duration::ZERO), Ends::default());
-            assert_eq!(pace.turn(), 1, "nothing is known of them");
-            pace.count(Mono::from_origin(Duration::from_millis(100)), ends(3, each));
-            pace.turn()
+            let mut end_rate = EndRate::new(Mono::from_origin(Duration::ZERO), EndedRuns::default());
+            assert_eq!(end_rate.turn(), 1, "nothing is known of them");
+            end_rate.count(Mono::from_origin(Duration::from_millis(100)), ends(3, each));
+            end_rate.turn()
         };
         let [micros, millis] = [Duration::from_micros, Duration::from_millis];
         assert_eq!([Duration::ZERO, micros(10), millis(1)].map(turn), [TURN_JOBS_MAX; 3]);
@@ -261,10 +265,11 @@ mod tests {
     #[test]
     fn a_turn_is_as_long_however_many_share_the_processors_unless_those_behind_would_wait_too_long() {
         let turn = |held| {
-            let mut pace = Pace::new(Mono::from_origin(Duration::ZERO), Ends::default());
+            let mut end_rate = EndRate::new(Mono::from_origin(Duration::ZERO), EndedRuns::default());
             let each = Duration::from_millis(2);
-            pace.count(Mono::from_origin(Duration::from_millis(100)), Ends { held, ..ends(3, each) });
-            pace.turn()
+            end_rate
+                .count(Mono::from_origin(Duration::from_millis(100)), EndedRuns { held, ..ends(3, each) });
+            end_rate.turn()
         };
         let millis = Duration::from_millis;
         assert_eq!([millis(6), millis(30), millis(74), millis(76)].map(turn), [10, 10, 10, 1]);
@@ -275,19 +280,19 @@ mod tests {
         let id = TenantId::parse("acme").expect("a name");
         let mut tenant = tenant(&id);
         let narrow = PluginName::parse("narrow").expect("a name");
-        let gate = Gates::default().of(&id, Some(&narrow), NonZeroU32::MIN);
-        tenant.queues[1].gates = vec![(narrow.clone(), Arc::clone(&gate))];
-        tenant.queues[2].gates.push((narrow, gate));
-        let mut ahead = Ahead::<()>::default();
+        let concurrency_limit = ConcurrencyLimits::default().of(&id, Some(&narrow), NonZeroU32::MIN);
+        tenant.queues[1].concurrency_limits = vec![(narrow.clone(), Arc::clone(&concurrency_limit))];
+        tenant.queues[2].concurrency_limits.push((narrow, concurrency_limit));
+        let mut prefetched = PrefetchedJobs::<()>::default();
         let at = |millis| Mono::from_origin(Duration::from_millis(millis));
-        ahead.count(&tenant.queues, at(0));
+        prefetched.count(&tenant.queues, at(0));
         for queue in &tenant.queues {
-            (0..100).for_each(|_| queue.gates[0].1.count_end(Duration::ZERO, Duration::ZERO));
+            (0..100).for_each(|_| queue.concurrency_limits[0].1.count_end(Duration::ZERO, Duration::ZERO));
         }
-        ahead.count(&tenant.queues, at(10));
-        let more: Vec<u32> = tenant.queues.iter().map(|queue| ahead.more(&tenant, queue)).collect();
+        prefetched.count(&tenant.queues, at(10));
+        let more: Vec<u32> = tenant.queues.iter().map(|queue| prefetched.more(&tenant, queue)).collect();
         assert_eq!(more, [3, 3, 0], "one that has a queue of its own stands in nobody's way");
-        let turns: Vec<u32> = tenant.queues.iter().map(|queue| ahead.turn(&tenant, queue)).collect();
+        let turns: Vec<u32> = tenant.queues.iter().map(|queue| prefetched.turn(&tenant, queue)).collect();
         assert_eq!(turns, [16, 16, 1]);
     }
 }

@@ -1,7 +1,7 @@
 //! Keeps the leases of what runs, in batches, and brings to the broker what runs report meanwhile.
 //!
 //! A renewal is also how a holder learns that its job is to be cancelled. So when news of a cancellation come, that one
-//! lease is renewed at once; the next beat is only the safety net.
+//! lease is renewed at once; the next round is only the safety net.
 //!
 //! Each tenant has its own calls, one after the other: a broker that keeps one tenant waiting holds up nobody else's
 //! renewals.
@@ -24,8 +24,8 @@ use sandhog_core::time::Mono;
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use crate::clock::Ambient;
-use crate::lease::broker_health::{Caller, Outage};
+use crate::clock::Clock;
+use crate::lease::broker_health::{BrokerHealth, Caller};
 
 /// Renewals that one call carries at most.
 const BATCH_MAX: usize = 500;
@@ -56,37 +56,37 @@ impl Notes {
     }
 }
 
-/// One attempt, as the heartbeat sees it.
+/// One attempt, as the renewal loop sees it.
 #[derive(Debug)]
-pub(crate) struct Pulse {
+pub(crate) struct LeaseHandle {
     tenant: TenantId,
     token: LeaseToken,
-    state: Mutex<PulseState>,
+    state: Mutex<LeaseState>,
     /// The attempt, if it waits for an event.
     attempt: AtomicWaker,
 }
 
 #[derive(Debug)]
-struct PulseState {
+struct LeaseState {
     renewed_at: Mono,
-    hurry: Hurry,
+    renew_soon: RenewSoon,
     /// Whether the attempt wants its lease renewed; once it doesn't, it never does again.
     wanted: bool,
     notes: Notes,
     /// Whether a renewal under way brings notes, which come back if it fails.
     notes_on_their_way: bool,
-    /// What the heartbeat has learned, and the attempt has not heard of yet. Most attempts end before there is anything.
+    /// What the renewal loop has learned, and the attempt has not heard of yet. Most attempts end before there is anything.
     events: VecDeque<Event>,
 }
 
 /// Whether a lease is renewed before its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hurry {
+enum RenewSoon {
     No,
     Yes,
 }
 
-impl Pulse {
+impl LeaseHandle {
     /// Adds to what is to be reported.
     pub(crate) fn note(&self, add: impl FnOnce(&mut Notes)) {
         add(&mut self.lock().notes);
@@ -115,7 +115,7 @@ impl Pulse {
     /// Takes what is to be reported along with a renewal.
     fn begin_renewal(&self) -> Renew {
         let mut state = self.lock();
-        state.hurry = Hurry::No;
+        state.renew_soon = RenewSoon::No;
         let notes = std::mem::take(&mut state.notes);
         state.notes_on_their_way = !notes.is_empty();
         Renew { token: self.token, progress: notes.progress, log: notes.log }
@@ -135,14 +135,14 @@ impl Pulse {
     /// settlement.
     fn renewal_failed(&self, renew: Renew) {
         let mut state = self.lock();
-        state.hurry = Hurry::Yes;
+        state.renew_soon = RenewSoon::Yes;
         state.notes_on_their_way = false;
         state.notes.restore(Notes { progress: renew.progress, log: renew.log });
         drop(state);
         self.attempt.wake();
     }
 
-    /// Waits for what the heartbeat learns next. For one waiter at a time.
+    /// Waits for what the renewal loop learns next. For one waiter at a time.
     pub(crate) async fn event(&self) -> Event {
         poll_fn(|cx| {
             self.attempt.register(cx.waker());
@@ -151,17 +151,17 @@ impl Pulse {
         .await
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, PulseState> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, LeaseState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The attempts that are under way.
 #[derive(Debug, Default)]
-pub(crate) struct Live {
+pub(crate) struct LeaseTable {
     attempts: Mutex<Attempts>,
     /// Says that a lease is to be renewed at once.
-    hurried: Notify,
+    renewals_wanted: Notify,
     /// Says that the last attempt has ended.
     none_left: Notify,
 }
@@ -169,58 +169,58 @@ pub(crate) struct Live {
 #[derive(Debug, Default)]
 struct Attempts {
     // By tenant as well: the ids of two tenants' jobs may be the same.
-    pulses: BTreeMap<(TenantId, LeaseToken), Arc<Pulse>>,
+    handles: BTreeMap<(TenantId, LeaseToken), Arc<LeaseHandle>>,
     /// Jobs to be cancelled that no attempt here is about, the latest last: its lease may be on its way to us.
     early: VecDeque<(TenantId, JobId)>,
 }
 
-/// Membership in [`Live`]; ends when it is dropped.
+/// Membership in [`LeaseTable`]; ends when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Alive {
-    live: Arc<Live>,
-    pub(crate) pulse: Arc<Pulse>,
+pub(crate) struct LeaseGuard {
+    lease_table: Arc<LeaseTable>,
+    pub(crate) handle: Arc<LeaseHandle>,
 }
 
-impl Drop for Alive {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
-        let mut attempts = self.live.lock();
-        attempts.pulses.remove(&(self.pulse.tenant.clone(), self.pulse.token));
-        if attempts.pulses.is_empty() {
-            self.live.none_left.notify_waiters();
+        let mut attempts = self.lease_table.lock();
+        attempts.handles.remove(&(self.handle.tenant.clone(), self.handle.token));
+        if attempts.handles.is_empty() {
+            self.lease_table.none_left.notify_waiters();
         }
     }
 }
 
-impl Live {
+impl LeaseTable {
     /// Adds an attempt that was leased at `leased_at`.
-    pub(crate) fn join(self: &Arc<Self>, tenant: TenantId, token: LeaseToken, leased_at: Mono) -> Alive {
-        let state = PulseState {
+    pub(crate) fn join(self: &Arc<Self>, tenant: TenantId, token: LeaseToken, leased_at: Mono) -> LeaseGuard {
+        let state = LeaseState {
             renewed_at: leased_at,
-            hurry: Hurry::No,
+            renew_soon: RenewSoon::No,
             wanted: true,
             notes: Notes::default(),
             notes_on_their_way: false,
             events: VecDeque::new(),
         };
         let (state, attempt) = (Mutex::new(state), AtomicWaker::new());
-        let pulse = Arc::new(Pulse { tenant: tenant.clone(), token, state, attempt });
+        let handle = Arc::new(LeaseHandle { tenant: tenant.clone(), token, state, attempt });
         let mut attempts = self.lock();
         let early = attempts.early.iter().position(|(of, job)| (of, *job) == (&tenant, token.job));
         if let Some(early) = early {
             attempts.early.remove(early);
-            pulse.lock().hurry = Hurry::Yes;
-            self.hurried.notify_one();
+            handle.lock().renew_soon = RenewSoon::Yes;
+            self.renewals_wanted.notify_one();
         }
-        attempts.pulses.insert((tenant, token), Arc::clone(&pulse));
+        attempts.handles.insert((tenant, token), Arc::clone(&handle));
         drop(attempts);
-        Alive { live: Arc::clone(self), pulse }
+        LeaseGuard { lease_table: Arc::clone(self), handle }
     }
 
     /// Waits until no attempt is under way.
     pub(crate) async fn idle(&self) {
         loop {
             let none_left = self.none_left.notified();
-            if self.lock().pulses.is_empty() {
+            if self.lock().handles.is_empty() {
                 return;
             }
             none_left.await;
@@ -228,13 +228,13 @@ impl Live {
     }
 
     /// Has the leases of a job renewed at once.
-    pub(crate) fn hurry(&self, tenant: TenantId, job: JobId) {
+    pub(crate) fn renew_soon(&self, tenant: TenantId, job: JobId) {
         let mut attempts = self.lock();
         let token = |lease| (tenant.clone(), LeaseToken { job, lease: LeaseNo(lease) });
-        let mut found = attempts.pulses.range(token(0)..=token(u64::MAX)).peekable();
+        let mut found = attempts.handles.range(token(0)..=token(u64::MAX)).peekable();
         if found.peek().is_some() {
-            found.for_each(|(_, pulse)| pulse.lock().hurry = Hurry::Yes);
-            self.hurried.notify_one();
+            found.for_each(|(_, handle)| handle.lock().renew_soon = RenewSoon::Yes);
+            self.renewals_wanted.notify_one();
             return;
         }
         drop(found);
@@ -244,9 +244,9 @@ impl Live {
         attempts.early.push_back((tenant, job));
     }
 
-    /// Has all leases renewed with the next beat: any of them may be about a job to be cancelled.
-    pub(crate) fn hurry_all(&self) {
-        self.lock().pulses.values().for_each(|pulse| pulse.lock().hurry = Hurry::Yes);
+    /// Has all leases renewed with the next round: any of them may be about a job to be cancelled.
+    pub(crate) fn renew_all_soon(&self) {
+        self.lock().handles.values().for_each(|handle| handle.lock().renew_soon = RenewSoon::Yes);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Attempts> {
@@ -258,19 +258,19 @@ impl Live {
         &self,
         renewed_before: Option<Mono>,
         only: Option<&TenantId>,
-    ) -> BTreeMap<TenantId, Vec<Arc<Pulse>>> {
-        let mut due: BTreeMap<TenantId, Vec<Arc<Pulse>>> = BTreeMap::new();
-        for pulse in self.lock().pulses.values() {
-            if only.is_some_and(|only| *only != pulse.tenant) {
+    ) -> BTreeMap<TenantId, Vec<Arc<LeaseHandle>>> {
+        let mut due: BTreeMap<TenantId, Vec<Arc<LeaseHandle>>> = BTreeMap::new();
+        for handle in self.lock().handles.values() {
+            if only.is_some_and(|only| *only != handle.tenant) {
                 continue;
             }
-            let state = pulse.lock();
+            let state = handle.lock();
             if !state.wanted {
                 continue;
             }
             let in_time = renewed_before.is_some_and(|before| state.renewed_at <= before);
-            if in_time || state.hurry == Hurry::Yes || !state.notes.is_empty() {
-                due.entry(pulse.tenant.clone()).or_default().push(Arc::clone(pulse));
+            if in_time || state.renew_soon == RenewSoon::Yes || !state.notes.is_empty() {
+                due.entry(handle.tenant.clone()).or_default().push(Arc::clone(handle));
             }
         }
         due
@@ -278,12 +278,12 @@ impl Live {
 }
 
 /// Beats until the process ends.
-pub(crate) async fn beat(
-    live: Arc<Live>,
+pub(crate) async fn renew_leases(
+    lease_table: Arc<LeaseTable>,
     broker: Arc<dyn Broker>,
     lease: config::Lease,
-    outage: Arc<Outage>,
-    ambient: Ambient,
+    health: Arc<BrokerHealth>,
+    clock: Clock,
 ) {
     let mut ticks = tokio::time::interval(REPORT_EVERY.min(lease.renew_every));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -297,13 +297,13 @@ pub(crate) async fn beat(
                 Next::Look => Some(tenant),
             },
             _ = ticks.tick() => None,
-            () = live.hurried.notified() => None,
+            () = lease_table.renewals_wanted.notified() => None,
         };
-        let now = ambient.mono().since_origin();
+        let now = clock.mono().since_origin();
         let renewed_before = now.checked_sub(lease.renew_every).map(Mono::from_origin);
-        for (tenant, pulses) in live.due(renewed_before, only.as_ref()) {
-            if busy.begins(&tenant, &pulses) {
-                let renewed = renew_all(&*broker, tenant, pulses, lease, &outage, &ambient);
+        for (tenant, handles) in lease_table.due(renewed_before, only.as_ref()) {
+            if busy.begins(&tenant, &handles) {
+                let renewed = renew_tenant(&*broker, tenant, handles, lease, &health, &clock);
                 calls.push(renewed);
             }
         }
@@ -315,7 +315,7 @@ pub(crate) async fn beat(
 struct Busy {
     tenants: BTreeSet<TenantId>,
     /// Those that had a lease to be renewed at once meanwhile.
-    hurried: BTreeSet<TenantId>,
+    renewals_wanted: BTreeSet<TenantId>,
 }
 
 /// What there is to do once a tenant's call is over.
@@ -327,65 +327,65 @@ enum Next {
 
 impl Busy {
     /// Says whether a tenant's leases can be renewed now. If not, it is looked again once its call is over.
-    fn begins(&mut self, tenant: &TenantId, pulses: &[Arc<Pulse>]) -> bool {
+    fn begins(&mut self, tenant: &TenantId, handles: &[Arc<LeaseHandle>]) -> bool {
         if self.tenants.insert(tenant.clone()) {
             return true;
         }
-        if pulses.iter().any(|pulse| pulse.lock().hurry == Hurry::Yes) {
-            self.hurried.insert(tenant.clone());
+        if handles.iter().any(|handle| handle.lock().renew_soon == RenewSoon::Yes) {
+            self.renewals_wanted.insert(tenant.clone());
         }
         false
     }
 
     fn is_over(&mut self, tenant: &TenantId) -> Next {
         self.tenants.remove(tenant);
-        if self.hurried.remove(tenant) { Next::Look } else { Next::Nothing }
+        if self.renewals_wanted.remove(tenant) { Next::Look } else { Next::Nothing }
     }
 }
 
 /// Renews what is due of one tenant. Returns the tenant.
-async fn renew_all(
+async fn renew_tenant(
     broker: &dyn Broker,
     tenant: TenantId,
-    pulses: Vec<Arc<Pulse>>,
+    handles: Vec<Arc<LeaseHandle>>,
     lease: config::Lease,
-    outage: &Outage,
-    ambient: &Ambient,
+    health: &BrokerHealth,
+    clock: &Clock,
 ) -> TenantId {
-    let batches = pulses.chunks(BATCH_MAX);
-    join_all(batches.map(|batch| renew(broker, &tenant, batch, lease, outage, ambient))).await;
+    let batches = handles.chunks(BATCH_MAX);
+    join_all(batches.map(|batch| renew(broker, &tenant, batch, lease, health, clock))).await;
     tenant
 }
 
 async fn renew(
     broker: &dyn Broker,
     tenant: &TenantId,
-    batch: &[Arc<Pulse>],
+    batch: &[Arc<LeaseHandle>],
     lease: config::Lease,
-    outage: &Outage,
-    ambient: &Ambient,
+    health: &BrokerHealth,
+    clock: &Clock,
 ) {
-    let asks: Vec<Renew> = batch.iter().map(|pulse| pulse.begin_renewal()).collect();
+    let asks: Vec<Renew> = batch.iter().map(|handle| handle.begin_renewal()).collect();
     // What the broker grants counts from when it was asked: its answer may have taken long.
-    let asked_at = ambient.mono();
+    let asked_at = clock.mono();
     let trusted_until = asked_at.after(lease.ttl.saturating_sub(lease.margin));
     match broker.renew(tenant, lease.ttl, &asks).await {
         Ok(renewals) => {
-            outage.over(Caller::Tenant(tenant));
-            for (pulse, renewal) in batch.iter().zip(renewals) {
+            health.over(Caller::Tenant(tenant));
+            for (handle, renewal) in batch.iter().zip(renewals) {
                 let event = match renewal {
                     Renewal::Held => Event::Renewed { trusted_until },
                     Renewal::CancelRequested => Event::CancelRequested { trusted_until },
                     // Another version has taken the job over.
                     Renewal::Lost | Renewal::Unreadable => Event::LeaseLost,
                 };
-                pulse.is_renewed(asked_at, event);
+                handle.is_renewed(asked_at, event);
             }
         }
         Err(error) => {
-            outage.note(Caller::Tenant(tenant), &error);
-            for (pulse, ask) in batch.iter().zip(asks) {
-                pulse.renewal_failed(ask);
+            health.note(Caller::Tenant(tenant), &error);
+            for (handle, ask) in batch.iter().zip(asks) {
+                handle.renewal_failed(ask);
             }
         }
     }
@@ -444,28 +444,28 @@ mod tests {
         let memory: Arc<dyn Broker> = Arc::new(Memory::new(Arc::new(SystemClock)));
         let hours = Faults { delay_max: Duration::from_secs(100 * 60 * 60), ..Faults::default() };
         let silent: Arc<dyn Broker> = Arc::new(Faulty::new(Arc::clone(&memory), hours));
-        let live = Arc::new(Live::default());
-        let ambient = Ambient::system();
-        let leased_at = ambient.mono();
+        let lease_table = Arc::new(LeaseTable::default());
+        let clock = Clock::system();
+        let leased_at = clock.mono();
         let broker = Arc::new(Routed::new(Roads { silent, others: Arc::clone(&memory) }));
-        tokio::spawn(beat(Arc::clone(&live), broker, LEASE, Arc::default(), ambient));
+        tokio::spawn(renew_leases(Arc::clone(&lease_table), broker, LEASE, Arc::default(), clock));
 
         let (silent, other) = (tenant("silent"), tenant("other"));
         let of_silent =
             LeaseToken { job: JobId::from_parts(Timestamp::from_millis(1), 1), lease: LeaseNo(1) };
-        let _of_silent = live.join(silent.clone(), of_silent, leased_at);
-        live.hurry(silent.clone(), of_silent.job);
+        let _of_silent = lease_table.join(silent.clone(), of_silent, leased_at);
+        lease_table.renew_soon(silent.clone(), of_silent.job);
         tokio::time::sleep(Duration::from_secs(1)).await;
 
         let token = lease(&*memory, &other).await;
-        let alive = live.join(other.clone(), token, leased_at);
+        let lease_guard = lease_table.join(other.clone(), token, leased_at);
         let cancelled_at = tokio::time::Instant::now();
         memory.cancel(&other, token.job).await.expect("it answers");
-        live.hurry(other, token.job);
-        assert!(matches!(alive.pulse.event().await, Event::CancelRequested { .. }));
+        lease_table.renew_soon(other, token.job);
+        assert!(matches!(lease_guard.handle.event().await, Event::CancelRequested { .. }));
         assert!(cancelled_at.elapsed() < Duration::from_millis(10), "it took {:?}", cancelled_at.elapsed());
         for _ in 0..3 {
-            assert!(matches!(alive.pulse.event().await, Event::CancelRequested { .. }));
+            assert!(matches!(lease_guard.handle.event().await, Event::CancelRequested { .. }));
         }
         let renewed = cancelled_at.elapsed();
         assert!(renewed < 3 * LEASE.renew_every + Duration::from_secs(2), "three beats took {renewed:?}");
@@ -473,51 +473,54 @@ mod tests {
 
     #[test]
     fn a_lease_that_its_attempt_has_given_up_is_renewed_no_more() {
-        let live = Arc::new(Live::default());
+        let lease_table = Arc::new(LeaseTable::default());
         let token = LeaseToken { job: JobId::from_parts(Timestamp::from_millis(1), 1), lease: LeaseNo(1) };
-        let alive = live.join(tenant("acme"), token, Mono::from_origin(Duration::ZERO));
+        let lease_guard = lease_table.join(tenant("acme"), token, Mono::from_origin(Duration::ZERO));
         let later = Some(Mono::from_origin(Duration::from_secs(60)));
-        assert_eq!(live.due(later, None).len(), 1);
-        alive.pulse.let_go();
-        live.hurry(tenant("acme"), token.job);
-        alive.pulse.note(|notes| notes.progress = Some(Progress { done: 1, total: None, message: None }));
-        assert_eq!(live.due(later, None).len(), 0);
+        assert_eq!(lease_table.due(later, None).len(), 1);
+        lease_guard.handle.let_go();
+        lease_table.renew_soon(tenant("acme"), token.job);
+        lease_guard
+            .handle
+            .note(|notes| notes.progress = Some(Progress { done: 1, total: None, message: None }));
+        assert_eq!(lease_table.due(later, None).len(), 0);
     }
 
     #[tokio::test]
     async fn what_a_renewal_could_not_bring_is_there_for_the_settlement() {
-        let live = Arc::new(Live::default());
+        let lease_table = Arc::new(LeaseTable::default());
         let token = LeaseToken { job: JobId::from_parts(Timestamp::from_millis(1), 1), lease: LeaseNo(1) };
-        let alive = live.join(tenant("acme"), token, Mono::from_origin(Duration::ZERO));
+        let lease_guard = lease_table.join(tenant("acme"), token, Mono::from_origin(Duration::ZERO));
         let progress = Progress { done: 1, total: None, message: None };
-        alive.pulse.note(|notes| notes.progress = Some(progress.clone()));
-        let renew = alive.pulse.begin_renewal();
-        let mut here = std::pin::pin!(alive.pulse.notes_are_here());
+        lease_guard.handle.note(|notes| notes.progress = Some(progress.clone()));
+        let renew = lease_guard.handle.begin_renewal();
+        let mut here = std::pin::pin!(lease_guard.handle.notes_are_here());
         assert!(here.as_mut().now_or_never().is_none(), "they are on their way");
-        alive.pulse.renewal_failed(renew);
+        lease_guard.handle.renewal_failed(renew);
         here.await;
-        assert_eq!(alive.pulse.take_notes().progress, Some(progress));
-        let nothing_to_bring = alive.pulse.begin_renewal();
-        alive.pulse.notes_are_here().await;
+        assert_eq!(lease_guard.handle.take_notes().progress, Some(progress));
+        let nothing_to_bring = lease_guard.handle.begin_renewal();
+        lease_guard.handle.notes_are_here().await;
         drop(nothing_to_bring);
     }
 
     #[test]
     fn a_cancellation_during_a_call_is_asked_about_once_that_is_over() {
-        let (live, acme, mut busy) = (Arc::new(Live::default()), tenant("acme"), Busy::default());
+        let (lease_table, acme, mut busy) =
+            (Arc::new(LeaseTable::default()), tenant("acme"), Busy::default());
         let token = LeaseToken { job: JobId::from_parts(Timestamp::from_millis(1), 1), lease: LeaseNo(1) };
-        let alive = live.join(acme.clone(), token, Mono::from_origin(Duration::ZERO));
-        let pulses = [Arc::clone(&alive.pulse)];
-        assert!(busy.begins(&acme, &pulses));
-        assert!(!busy.begins(&acme, &pulses), "one call is under way");
+        let lease_guard = lease_table.join(acme.clone(), token, Mono::from_origin(Duration::ZERO));
+        let handles = [Arc::clone(&lease_guard.handle)];
+        assert!(busy.begins(&acme, &handles));
+        assert!(!busy.begins(&acme, &handles), "one call is under way");
         assert!(
             matches!(busy.is_over(&acme), Next::Nothing),
             "nothing came that can't wait for the next beat"
         );
-        assert!(busy.begins(&acme, &pulses));
-        live.hurry(acme.clone(), token.job);
-        assert!(!busy.begins(&acme, &pulses));
+        assert!(busy.begins(&acme, &handles));
+        lease_table.renew_soon(acme.clone(), token.job);
+        assert!(!busy.begins(&acme, &handles));
         assert!(matches!(busy.is_over(&acme), Next::Look));
-        assert!(busy.begins(&acme, &pulses));
+        assert!(busy.begins(&acme, &handles));
     }
 }

@@ -1,4 +1,4 @@
-//! Passes news on: of work to the intakes of the tenants that it is about, of cancellations to the heartbeat.
+//! Passes news on: of work to the intakes of the tenants that it is about, of cancellations to the renewal loop.
 //!
 //! News of work may name one daemon. The others look a while later by themselves, since the one that is named may be gone, or
 //! have no room.
@@ -12,57 +12,63 @@ use sandhog_core::id::{DaemonId, TenantId};
 use sandhog_core::time::Mono;
 use tokio::sync::watch;
 
-use crate::clock::Ambient;
-use crate::lease::broker_health::{Caller, Outage, Tries};
-use crate::lease::renewal::Live;
+use crate::clock::Clock;
+use crate::lease::broker_health::{BrokerHealth, Caller, Tries};
+use crate::lease::renewal::LeaseTable;
 
-/// The sending ends of the intakes' bells. A bell is a counter, so that a ring during a call to the broker is not
-/// missed: whoever waits compares it with what it was before the call.
-pub(crate) type Bells = BTreeMap<TenantId, Arc<watch::Sender<u64>>>;
+/// Wakes the intakes, each by a counter of its wakes, so that one that comes during a call to the broker isn't missed: who
+/// waits compares the counter with what it was before the call.
+pub(crate) type WakeSenders = BTreeMap<TenantId, Arc<watch::Sender<u64>>>;
 
 /// After how long a daemon looks for work of which another was told, and up to as much again, by chance, so that not all look at
 /// once.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
-/// Rings until the process ends. A stream of wakes that can't be had, or breaks off, is opened again; until then the
-/// janitor finds the work. Another set of bells needs another stream, whose first wake is for all.
-pub(crate) async fn ring(
+/// Dispatches wakes until the process ends. A stream of wakes that can't be had, or breaks off, is opened again; until then the
+/// janitor finds the work. Another set of tenants needs another stream, whose first wake is for all.
+pub(crate) async fn dispatch_wakes(
     daemon: DaemonId,
     broker: Arc<dyn Broker>,
-    mut bells: watch::Receiver<Bells>,
-    live: Arc<Live>,
-    outage: Arc<Outage>,
-    ambient: Ambient,
+    mut wake_senders: watch::Receiver<WakeSenders>,
+    lease_table: Arc<LeaseTable>,
+    health: Arc<BrokerHealth>,
+    clock: Clock,
 ) {
     let mut tries = Tries::default();
     loop {
-        let of_now = bells.borrow_and_update().clone();
+        let of_now = wake_senders.borrow_and_update().clone();
         match broker.watch(of_now.keys().cloned().collect()).await {
             Ok(wakes) => {
                 tries.succeeded();
-                outage.over(Caller::Listener);
+                health.over(Caller::Listener);
                 tokio::select! {
                     biased;
-                    Ok(()) = bells.changed() => continue,
-                    () = pass_all_on(wakes, daemon, &of_now, &live, &ambient) => {}
+                    Ok(()) = wake_senders.changed() => continue,
+                    () = pass_all_on(wakes, daemon, &of_now, &lease_table, &clock) => {}
                 }
             }
-            Err(error) => outage.note(Caller::Listener, &error),
+            Err(error) => health.note(Caller::Listener, &error),
         }
-        tokio::time::sleep(tries.failed(&ambient)).await;
+        tokio::time::sleep(tries.failed(&clock)).await;
     }
 }
 
 /// Until the stream ends.
-async fn pass_all_on(mut wakes: Wakes, daemon: DaemonId, bells: &Bells, live: &Live, ambient: &Ambient) {
+async fn pass_all_on(
+    mut wakes: Wakes,
+    daemon: DaemonId,
+    wake_senders: &WakeSenders,
+    lease_table: &LeaseTable,
+    clock: &Clock,
+) {
     let mut looks = Looks::default();
     loop {
         let wake = tokio::select! {
             biased;
             wake = wakes.next() => wake,
-            () = ambient.reached(looks.first()) => {
-                let due = looks.take(ambient.mono());
-                due.iter().filter_map(|tenant| bells.get(tenant)).for_each(strike);
+            () = clock.reached(looks.first()) => {
+                let due = looks.take(clock.mono());
+                due.iter().filter_map(|tenant| wake_senders.get(tenant)).for_each(notify);
                 continue;
             }
         };
@@ -70,17 +76,17 @@ async fn pass_all_on(mut wakes: Wakes, daemon: DaemonId, bells: &Bells, live: &L
             None => return,
             Some(Wake::Ready { tenant, named }) if named.is_none_or(|named| named == daemon) => {
                 looks.forget(&tenant);
-                bells.get(&tenant).into_iter().for_each(strike);
+                wake_senders.get(&tenant).into_iter().for_each(notify);
             }
             Some(Wake::Ready { tenant, .. }) => {
-                let later = || ambient.mono().after(LOOK_AFTER.mul_f64(1.0 + ambient.chance().as_f64()));
+                let later = || clock.mono().after(LOOK_AFTER.mul_f64(1.0 + clock.chance().as_f64()));
                 looks.arm(tenant, later);
             }
-            Some(Wake::Cancel(tenant, job)) => live.hurry(tenant, job),
+            Some(Wake::Cancel(tenant, job)) => lease_table.renew_soon(tenant, job),
             Some(Wake::All) => {
                 looks = Looks::default();
-                bells.values().for_each(strike);
-                live.hurry_all();
+                wake_senders.values().for_each(notify);
+                lease_table.renew_all_soon();
             }
         }
     }
@@ -127,8 +133,8 @@ impl Looks {
     }
 }
 
-pub(crate) fn strike(bell: &Arc<watch::Sender<u64>>) {
-    bell.send_modify(|rings| *rings = rings.wrapping_add(1));
+pub(crate) fn notify(wakes: &Arc<watch::Sender<u64>>) {
+    wakes.send_modify(|rings| *rings = rings.wrapping_add(1));
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use sandhog_engine::{EnqueueRefusal, Host, JobAsk};
 use tokio::runtime::Handle;
 
 use crate::catalog::Tenant;
-use crate::clock::Ambient;
-use crate::lease::renewal::Pulse;
+use crate::clock::Clock;
+use crate::lease::renewal::LeaseHandle;
 use crate::unique;
 
 /// The daemon, as one run sees it.
@@ -22,13 +22,13 @@ pub(crate) struct GuestHost<P> {
     /// is made by, and so depends on, the threads that guests keep busy.
     pub(crate) runtime: Handle,
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) ambient: Ambient,
+    pub(crate) clock: Clock,
     pub(crate) tenant: TenantId,
     /// The tenant's terms when the run started: a deploy in the middle doesn't change what kinds it may enqueue.
     pub(crate) terms: Arc<Tenant<P>>,
     pub(crate) plugin: PluginName,
     pub(crate) job: Arc<Job>,
-    pub(crate) pulse: Arc<Pulse>,
+    pub(crate) handle: Arc<LeaseHandle>,
     /// Whether the job's log says already that jobs go to a queue from which nobody leases.
     pub(crate) warned_of_queue: AtomicBool,
 }
@@ -70,11 +70,11 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
             self.log(Level::Warn, message, Vec::new());
         }
         let unique_key = ask.unique_key.as_ref().map(|key| unique::stored(&ask.kind, key));
-        Ok(JobAsk { unique_key, ..ask }.into_job(self.ambient.job_id(), &queue))
+        Ok(JobAsk { unique_key, ..ask }.into_job(self.clock.job_id(), &queue))
     }
 
     fn progress(&self, progress: Progress) {
-        self.pulse.note(|notes| notes.progress = Some(progress));
+        self.handle.note(|notes| notes.progress = Some(progress));
     }
 
     fn log(&self, level: Level, message: String, fields: Vec<(String, String)>) {
@@ -82,12 +82,12 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
         // Whatever a guest thinks of it, its lines must not alarm the operator.
         tracing::info!(target: "sandhog::guest", %tenant, %plugin, %job, level = level.slug(), ?fields, "{message}");
         let line = LogLine {
-            at: self.ambient.now(),
+            at: self.clock.now(),
             attempt: self.job.attempts.saturating_add(1),
             level,
             message,
             fields,
         };
-        self.pulse.note(|notes| notes.log.push(line));
+        self.handle.note(|notes| notes.log.push(line));
     }
 }

@@ -2,10 +2,10 @@
 //! next. So a call carries one settlement when little goes on, and hundreds under load. Those of a turn, in which jobs run
 //! one after the other as tenants wait in line, go together at its end: by themselves they would take a call each.
 //!
-//! A run needs its room no longer once its guest has ended, but its job is leased until it is settled. So the room is
+//! A run needs its permit no longer once its guest has ended, but its job is leased until it is settled. So the permit is
 //! given back when the call that settles the run is on its way: the next lease goes out right behind it. Where so few
 //! runs are under way that the processors would wait for that, it is given back at once. What is leased and not settled
-//! yet is at most two such calls more than there is room for. While calls fail, rooms stay where they are.
+//! yet is at most two such calls more than there is room for. While calls fail, permits stay where they are.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::TenantId;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::capacity::permits::Room;
-use crate::clock::Ambient;
-use crate::lease::broker_health::{Caller, Outage, Tries};
+use crate::capacity::permits::RunPermit;
+use crate::clock::Clock;
+use crate::lease::broker_health::{BrokerHealth, Caller, Tries};
 use crate::telemetry::{Event, Observer};
 
 /// Settlements that one call carries at most.
@@ -33,11 +33,11 @@ const TURN_MAX: Duration = Duration::from_millis(250);
 /// With fewer runs of a tenant under way than this, those that have ended leave at once.
 const FEW: u32 = 16;
 
-/// A settlement, and the room of its run if that hasn't been given back.
+/// A settlement, and the permit of its run if that hasn't been given back.
 #[derive(Debug)]
 pub(crate) struct Unsettled {
     pub(crate) settle: Settle,
-    pub(crate) room: Option<Room>,
+    pub(crate) permit: Option<RunPermit>,
 }
 
 /// A settlement on its way.
@@ -45,7 +45,7 @@ pub(crate) struct Unsettled {
 struct Sent {
     unsettled: Unsettled,
     reply: oneshot::Sender<Answer>,
-    /// Whether the next job of its turn goes on in its room by now: it can wait for the settlement of that.
+    /// Whether the next job of its turn goes on in its permit by now: it can wait for the settlement of that.
     is_followed: bool,
 }
 
@@ -75,25 +75,25 @@ impl Load {
 
 impl Settler {
     /// A settler, and the loop that has to be run for it. The queue needs no bound of its own: there is at most one
-    /// settlement a run in it, and each has its room, but for those of two calls.
+    /// settlement a run in it, and each has its permit, but for those of two calls.
     pub(crate) fn new(
         tenant: TenantId,
         broker: Arc<dyn Broker>,
-        outage: Arc<Outage>,
+        health: Arc<BrokerHealth>,
         observer: Arc<dyn Observer>,
-        ambient: Ambient,
+        clock: Clock,
     ) -> (Self, impl Future<Output = ()>) {
         let (queue, waiting) = mpsc::unbounded_channel();
         let load = Arc::new(Load::default());
         let settler = Self { queue, load: Arc::clone(&load) };
-        (settler, work_off(tenant, broker, (outage, observer), ambient, waiting, load))
+        (settler, work_off(tenant, broker, (health, observer), clock, waiting, load))
     }
 
     /// Sends a settlement. If the answer's sender is dropped instead, the loop is gone.
     pub(crate) fn send(&self, mut unsettled: Unsettled) -> oneshot::Receiver<Answer> {
-        let leaves = |room: &mut Room| !self.load.is_heavy() && room.runs() < FEW;
-        let left = unsettled.room.take_if(leaves);
-        let is_followed = left.as_ref().is_some_and(Room::is_passed_on);
+        let leaves = |permit: &mut RunPermit| !self.load.is_heavy() && permit.runs() < FEW;
+        let left = unsettled.permit.take_if(leaves);
+        let is_followed = left.as_ref().is_some_and(RunPermit::is_passed_on);
         drop(left);
         self.load.waiting.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
@@ -106,8 +106,8 @@ impl Settler {
 async fn work_off(
     tenant: TenantId,
     broker: Arc<dyn Broker>,
-    (outage, observer): (Arc<Outage>, Arc<dyn Observer>),
-    ambient: Ambient,
+    (health, observer): (Arc<BrokerHealth>, Arc<dyn Observer>),
+    clock: Clock,
     mut waiting: mpsc::UnboundedReceiver<Sent>,
     load: Arc<Load>,
 ) {
@@ -115,7 +115,7 @@ async fn work_off(
     let mut batch = Vec::new();
     while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
         if batch.iter().all(|sent| sent.is_followed) {
-            fill_up(&mut batch, &mut waiting, &ambient).await;
+            fill_up(&mut batch, &mut waiting, &clock).await;
         }
         load.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
         // Whoever lost its lease meanwhile waits for no answer, and must not settle.
@@ -124,21 +124,21 @@ async fn work_off(
             continue;
         }
         let mut settles = Vec::with_capacity(batch.len());
-        let mut rooms = Vec::with_capacity(batch.len());
+        let mut permits = Vec::with_capacity(batch.len());
         let mut replies = Vec::with_capacity(batch.len());
-        for Sent { unsettled: Unsettled { settle, room }, reply, .. } in batch.drain(..) {
+        for Sent { unsettled: Unsettled { settle, permit }, reply, .. } in batch.drain(..) {
             settles.push(settle);
-            rooms.push(room);
+            permits.push(permit);
             replies.push(reply);
         }
-        let gives_room = !load.fails.load(Ordering::Relaxed);
+        let gives_permits = !load.fails.load(Ordering::Relaxed);
         let answers = {
             let mut call = broker.settle(&tenant, &settles);
             match poll!(&mut call) {
                 Poll::Ready(answers) => answers,
                 Poll::Pending => {
-                    if gives_room {
-                        rooms.fill_with(|| None);
+                    if gives_permits {
+                        permits.fill_with(|| None);
                     }
                     call.await
                 }
@@ -146,7 +146,7 @@ async fn work_off(
         };
         match answers {
             Ok(answers) => {
-                outage.over(Caller::Tenant(&tenant));
+                health.over(Caller::Tenant(&tenant));
                 tries.succeeded();
                 load.fails.store(false, Ordering::Relaxed);
                 for (settle, reply) in settles.iter().zip(&answers) {
@@ -155,11 +155,11 @@ async fn work_off(
                 answer(replies, answers.into_iter().map(Ok));
             }
             Err(error) => {
-                outage.note(Caller::Tenant(&tenant), &error);
-                let wait = tries.failed(&ambient);
+                health.note(Caller::Tenant(&tenant), &error);
+                let wait = tries.failed(&clock);
                 load.fails.store(true, Ordering::Relaxed);
-                let unsettled = settles.into_iter().zip(rooms);
-                let unsettled = unsettled.map(|(settle, room)| Box::new(Unsettled { settle, room }));
+                let unsettled = settles.into_iter().zip(permits);
+                let unsettled = unsettled.map(|(settle, permit)| Box::new(Unsettled { settle, permit }));
                 answer(replies, unsettled.map(Err));
                 tokio::time::sleep(wait).await;
             }
@@ -168,8 +168,8 @@ async fn work_off(
 }
 
 /// Waits for the settlement that a turn ends with, or for as many as one call carries, and not for long.
-async fn fill_up(batch: &mut Vec<Sent>, waiting: &mut mpsc::UnboundedReceiver<Sent>, ambient: &Ambient) {
-    let mut overdue = pin!(ambient.reached(Some(ambient.mono().after(TURN_MAX))));
+async fn fill_up(batch: &mut Vec<Sent>, waiting: &mut mpsc::UnboundedReceiver<Sent>, clock: &Clock) {
+    let mut overdue = pin!(clock.reached(Some(clock.mono().after(TURN_MAX))));
     while batch.len() < BATCH_MAX {
         let known = batch.len();
         tokio::select! {
@@ -209,14 +209,14 @@ mod tests {
     use sandhog_core::settle::Settlement;
     use sandhog_core::time::Timestamp;
 
-    use crate::capacity::concurrency::{Gate, Gates};
+    use crate::capacity::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
 
     fn acme() -> TenantId {
         TenantId::parse("acme").expect("valid")
     }
 
-    fn gate() -> Arc<Gate> {
-        Gates::default().of(&acme(), None, NonZeroU32::MAX)
+    fn concurrency_limit() -> Arc<ConcurrencyLimit> {
+        ConcurrencyLimits::default().of(&acme(), None, NonZeroU32::MAX)
     }
 
     /// A settler whose calls don't come back at once.
@@ -224,50 +224,49 @@ mod tests {
         let slow = Faults { delay_max: Duration::from_millis(1), ..Faults::default() };
         let broker = Arc::new(Faulty::new(Arc::new(Memory::new(Arc::new(SystemClock))), slow));
         let behind: Arc<dyn Broker> = Arc::clone(&broker) as _;
-        let (settler, settling) =
-            Settler::new(acme(), behind, Arc::default(), Arc::new(()), Ambient::system());
+        let (settler, settling) = Settler::new(acme(), behind, Arc::default(), Arc::new(()), Clock::system());
         tokio::spawn(settling);
         (settler, broker)
     }
 
-    async fn unsettled(gate: &Arc<Gate>) -> Unsettled {
+    async fn unsettled(concurrency_limit: &Arc<ConcurrencyLimit>) -> Unsettled {
         let job = JobId::from_parts(Timestamp::from_millis(1), 1);
         let settle = Settle::new(LeaseToken { job, lease: LeaseNo(1) }, Settlement::Cancel);
-        Unsettled { settle, room: Some(Room::of(gate, &acme()).await) }
+        Unsettled { settle, permit: Some(RunPermit::of(concurrency_limit, &acme()).await) }
     }
 
     #[tokio::test]
     async fn a_room_is_free_once_the_call_that_settles_its_run_is_on_its_way() {
-        let (gate, (settler, _broker)) = (gate(), settler());
-        let _others = gate.take_up_to(FEW);
-        let mut answer = settler.send(unsettled(&gate).await);
-        assert_eq!(gate.used(), FEW + 1);
-        gate.freed().await;
-        assert_eq!(gate.used(), FEW);
+        let (concurrency_limit, (settler, _broker)) = (concurrency_limit(), settler());
+        let _others = concurrency_limit.take_up_to(FEW);
+        let mut answer = settler.send(unsettled(&concurrency_limit).await);
+        assert_eq!(concurrency_limit.used(), FEW + 1);
+        concurrency_limit.freed().await;
+        assert_eq!(concurrency_limit.used(), FEW);
         assert!((&mut answer).now_or_never().is_none(), "the broker hasn't answered yet");
         assert!(matches!(answer.await, Ok(Ok(_))));
     }
 
     #[tokio::test]
     async fn with_few_runs_a_room_is_free_at_once_until_a_calls_worth_of_settlements_waits() {
-        let (gate, (settler, _broker)) = (gate(), settler());
+        let (concurrency_limit, (settler, _broker)) = (concurrency_limit(), settler());
         let mut answers = Vec::new();
         for _ in 0..BATCH_MAX {
-            answers.push(settler.send(unsettled(&gate).await));
-            assert_eq!(gate.used(), 0);
+            answers.push(settler.send(unsettled(&concurrency_limit).await));
+            assert_eq!(concurrency_limit.used(), 0);
         }
-        answers.push(settler.send(unsettled(&gate).await));
-        assert_eq!(gate.used(), 1);
+        answers.push(settler.send(unsettled(&concurrency_limit).await));
+        assert_eq!(concurrency_limit.used(), 1);
         for answer in answers {
             assert!(matches!(answer.await, Ok(Ok(_))));
         }
-        assert_eq!(gate.used(), 0);
+        assert_eq!(concurrency_limit.used(), 0);
     }
 
     fn sent(is_followed: bool) -> Sent {
         let job = JobId::from_parts(Timestamp::from_millis(1), 1);
         let settle = Settle::new(LeaseToken { job, lease: LeaseNo(1) }, Settlement::Cancel);
-        Sent { unsettled: Unsettled { settle, room: None }, reply: oneshot::channel().0, is_followed }
+        Sent { unsettled: Unsettled { settle, permit: None }, reply: oneshot::channel().0, is_followed }
     }
 
     #[tokio::test]
@@ -278,21 +277,21 @@ mod tests {
             assert!(queue.send(sent(is_followed)).is_ok());
             tokio::task::yield_now().await;
         }
-        fill_up(&mut batch, &mut waiting, &Ambient::system()).await;
+        fill_up(&mut batch, &mut waiting, &Clock::system()).await;
         assert_eq!(batch.len(), 4);
         // The next job of this one takes long.
         let mut batch = vec![sent(true)];
-        fill_up(&mut batch, &mut waiting, &Ambient::system()).await;
+        fill_up(&mut batch, &mut waiting, &Clock::system()).await;
         assert_eq!(batch.len(), 1);
     }
 
     #[tokio::test]
     async fn a_settlement_says_whether_a_job_has_its_room_next() {
-        let gate = gate();
+        let concurrency_limit = concurrency_limit();
         let (queue, mut waiting) = mpsc::unbounded_channel();
         let settler = Settler { queue, load: Arc::default() };
-        let (mut followed, last) = (unsettled(&gate).await, unsettled(&gate).await);
-        let next = followed.room.as_mut().expect("it has room").pass_on();
+        let (mut followed, last) = (unsettled(&concurrency_limit).await, unsettled(&concurrency_limit).await);
+        let next = followed.permit.as_mut().expect("it has room").pass_on();
         let _answers = [followed, last].map(|unsettled| settler.send(unsettled));
         next.await.expect("it was passed on");
         let is_followed = |sent: Option<Sent>| sent.expect("it was sent").is_followed;
@@ -303,11 +302,11 @@ mod tests {
     async fn while_calls_fail_rooms_stay() {
         let (settler, broker) = settler();
         broker.down();
-        let (first, second) = (gate(), gate());
+        let (first, second) = (concurrency_limit(), concurrency_limit());
         let failed = settler.send(unsettled(&first).await).await.expect("it goes on");
-        assert!(failed.is_err_and(|unsettled| unsettled.room.is_none()), "nobody knew yet");
+        assert!(failed.is_err_and(|unsettled| unsettled.permit.is_none()), "nobody knew yet");
         let failed = settler.send(unsettled(&second).await).await.expect("it goes on");
         assert_eq!(second.used(), 1);
-        assert!(failed.is_err_and(|unsettled| unsettled.room.is_some()));
+        assert!(failed.is_err_and(|unsettled| unsettled.permit.is_some()));
     }
 }

@@ -1,5 +1,5 @@
-//! Several quick jobs in one room, one after the other: what a tenant gets for one seat where others wait in line for
-//! theirs. The next job starts when the one before it gives its room back, which is before it is settled.
+//! Several quick jobs on one permit, one after the other: what a tenant gets for one slot where others wait in line for
+//! theirs. The next job starts when the one before it gives its permit back, which is before it is settled.
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
@@ -10,44 +10,44 @@ use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_core::reason::Reason;
 
-use crate::capacity::permits::Room;
+use crate::capacity::permits::RunPermit;
 use crate::lease::intake::NO_ROOM_REST;
 use crate::lease::prefetch::PATIENCE;
 use crate::run::runner::Runner;
-use crate::run::worker::{Ticket, Workshop};
+use crate::run::worker::{LeasedJob, TenantContext};
 use crate::shutdown::Phase;
 
-/// A job with room, and those that have the room after it.
+/// A job with its permit, and those that have it after that one.
 pub(crate) struct Turn<P> {
-    first: Ticket<P>,
-    room: Room,
-    rest: VecDeque<Ticket<P>>,
+    first: LeasedJob<P>,
+    permit: RunPermit,
+    rest: VecDeque<LeasedJob<P>>,
 }
 
 impl<P> Turn<P> {
     /// Creates a turn of one job.
-    pub(crate) fn new(first: Ticket<P>, room: Room) -> Self {
-        Self { first, room, rest: VecDeque::new() }
+    pub(crate) fn new(first: LeasedJob<P>, permit: RunPermit) -> Self {
+        Self { first, permit, rest: VecDeque::new() }
     }
 
     /// Adds a job that starts after those before it.
-    pub(crate) fn push(&mut self, ticket: Ticket<P>) {
-        self.rest.push_back(ticket);
+    pub(crate) fn push(&mut self, leased_job: LeasedJob<P>) {
+        self.rest.push_back(leased_job);
     }
 }
 
 /// Sees the jobs of a turn through. If one runs longer than expected, those behind it go back, and others may have them at
 /// once.
-pub(crate) async fn take<R: Runner>(workshop: Arc<Workshop<R>>, turn: Turn<R::Plugin>) {
-    let Turn { first, mut room, mut rest } = turn;
+pub(crate) async fn take<R: Runner>(context: Arc<TenantContext<R>>, turn: Turn<R::Plugin>) {
+    let Turn { first, mut permit, mut rest } = turn;
     if rest.is_empty() {
-        return attempt(&workshop, first, room).await;
+        return attempt(&context, first, permit).await;
     }
-    let mut freed = room.pass_on();
+    let mut freed = permit.pass_on();
     let mut under_way = FuturesUnordered::new();
-    under_way.push(attempt(&workshop, first, room));
-    let mut draining = std::pin::pin!(workshop.phase.reached(Phase::Draining));
-    let patience = || workshop.ambient.reached(Some(workshop.ambient.mono().after(PATIENCE)));
+    under_way.push(attempt(&context, first, permit));
+    let mut draining = std::pin::pin!(context.phase.reached(Phase::Draining));
+    let patience = || context.clock.reached(Some(context.clock.mono().after(PATIENCE)));
     let mut overdue = std::pin::pin!(patience());
     let refused = loop {
         tokio::select! {
@@ -55,14 +55,14 @@ pub(crate) async fn take<R: Runner>(workshop: Arc<Workshop<R>>, turn: Turn<R::Pl
             () = &mut draining => break Some((Duration::ZERO, Reason::Drained)),
             () = &mut overdue => break Some((Duration::ZERO, Reason::NoRoom)),
             held = &mut freed => {
-                let plugin = rest.front().and_then(Ticket::plugin);
-                let room = held.ok().and_then(|held| held.room(plugin.map(|plugin| &**plugin)));
-                let Some(mut room) = room else { break Some((NO_ROOM_REST, Reason::NoRoom)) };
+                let plugin = rest.front().and_then(LeasedJob::plugin);
+                let permit = held.ok().and_then(|held| held.permit(plugin.map(|plugin| &**plugin)));
+                let Some(mut permit) = permit else { break Some((NO_ROOM_REST, Reason::NoRoom)) };
                 let Some(next) = rest.pop_front() else { break None };
                 if !rest.is_empty() {
-                    freed = room.pass_on();
+                    freed = permit.pass_on();
                 }
-                under_way.push(attempt(&workshop, next, room));
+                under_way.push(attempt(&context, next, permit));
                 overdue.set(patience());
                 if rest.is_empty() {
                     break None;
@@ -73,12 +73,16 @@ pub(crate) async fn take<R: Runner>(workshop: Arc<Workshop<R>>, turn: Turn<R::Pl
     };
     drop(freed);
     if let Some((after, reason)) = refused {
-        rest.into_iter().for_each(|ticket| workshop.give_back(ticket, after, reason));
+        rest.into_iter().for_each(|leased_job| context.give_back(leased_job, after, reason));
     }
     under_way.collect::<()>().await;
 }
 
 /// Sees one job through. A panic is the end of the attempt that it is in alone; its lease runs out.
-async fn attempt<R: Runner>(workshop: &Arc<Workshop<R>>, ticket: Ticket<R::Plugin>, room: Room) {
-    AssertUnwindSafe(Arc::clone(workshop).attempt(ticket, room)).catch_unwind().map(drop).await;
+async fn attempt<R: Runner>(
+    context: &Arc<TenantContext<R>>,
+    leased_job: LeasedJob<R::Plugin>,
+    permit: RunPermit,
+) {
+    AssertUnwindSafe(Arc::clone(context).attempt(leased_job, permit)).catch_unwind().map(drop).await;
 }

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! admit ──> run ──────────────> settle ──> end
-//!            │ events: heartbeat, drain, time
+//!            │ events: renewal loop, drain, time
 //! ```
 
 use std::sync::Arc;
@@ -28,10 +28,10 @@ use sandhog_engine::{Abort, Class, Courtesy, Host, Input, MemoryAccount, Share};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::capacity::permits::Room;
+use crate::capacity::permits::RunPermit;
 use crate::catalog::{Archive, Chosen, NoVersion, Plugin, Tenant};
-use crate::clock::Ambient;
-use crate::lease::renewal::{Alive, Live, Notes};
+use crate::clock::Clock;
+use crate::lease::renewal::{LeaseGuard, LeaseTable, Notes};
 use crate::lease::suspects::Watch;
 use crate::run::guest_host::GuestHost;
 use crate::run::runner::Runner;
@@ -40,25 +40,25 @@ use crate::shutdown::{Follow, Phase};
 use crate::telemetry::{self, Observer};
 
 /// What the attempts of a tenant share.
-pub(crate) struct Workshop<R: Runner> {
+pub(crate) struct TenantContext<R: Runner> {
     pub(crate) tenant: TenantId,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) runner: Arc<R>,
     pub(crate) archive: Arc<dyn Archive<R::Plugin>>,
     pub(crate) settler: Settler,
-    pub(crate) live: Arc<Live>,
+    pub(crate) lease_table: Arc<LeaseTable>,
     /// What its runs hold of memory, whatever terms they began under.
     pub(crate) memory: MemoryAccount,
     pub(crate) phase: Follow,
-    pub(crate) ambient: Ambient,
+    pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
-/// A leased job on its way through the workshop.
-pub(crate) struct Ticket<P> {
+/// A leased job, with what its attempt needs to know.
+pub(crate) struct LeasedJob<P> {
     pub(crate) lease: Lease,
     /// Has it renewed until this is dropped.
-    pub(crate) alive: Alive,
+    pub(crate) lease_guard: LeaseGuard,
     /// How long it can be trusted.
     pub(crate) trusted_until: Mono,
     /// The tenant's terms when it was leased.
@@ -69,69 +69,69 @@ pub(crate) struct Ticket<P> {
     pub(crate) watch: Option<Watch>,
 }
 
-impl<P> Ticket<P> {
+impl<P> LeasedJob<P> {
     /// The plugin that handles the job, if there is one.
     pub(crate) fn plugin(&self) -> Option<&Arc<Plugin<P>>> {
         self.terms.kinds.get(&self.lease.job.kind)
     }
 }
 
-impl<R: Runner> Workshop<R> {
-    /// Sees one job through. `room` is given back with its settlement, or at the end, whatever happens.
-    pub(crate) async fn attempt(self: Arc<Self>, ticket: Ticket<R::Plugin>, room: Room) {
-        let token = ticket.lease.token;
-        let plugin = ticket.plugin().cloned();
-        let (choice, chosen) = choose(plugin.as_deref(), &ticket.lease.job, &*self.archive);
-        let tally = Tally { attempts: ticket.lease.job.attempts, faults: ticket.lease.job.faults };
-        let course = Course {
-            machine: Attempt::new(tally, ticket.trusted_until),
-            workshop: &self,
+impl<R: Runner> TenantContext<R> {
+    /// Sees one job through. `permit` is given back with its settlement, or at the end, whatever happens.
+    pub(crate) async fn attempt(self: Arc<Self>, leased_job: LeasedJob<R::Plugin>, permit: RunPermit) {
+        let token = leased_job.lease.token;
+        let plugin = leased_job.plugin().cloned();
+        let (choice, chosen) = choose(plugin.as_deref(), &leased_job.lease.job, &*self.archive);
+        let tally = Tally { attempts: leased_job.lease.job.attempts, faults: leased_job.lease.job.faults };
+        let driver = AttemptDriver {
+            machine: Attempt::new(tally, leased_job.trusted_until),
+            context: &self,
             token,
-            job: Arc::new(ticket.lease.job),
-            terms: ticket.terms,
-            verdict: ticket.verdict,
+            job: Arc::new(leased_job.lease.job),
+            terms: leased_job.terms,
+            verdict: leased_job.verdict,
             plugin,
             chosen,
-            alive: ticket.alive,
-            _watch: ticket.watch,
-            room: Some(room),
+            lease_guard: leased_job.lease_guard,
+            _watch: leased_job.watch,
+            permit: Some(permit),
             abort: Abort::new(),
             ran: None,
         };
-        course.finish(choice).await;
+        driver.finish(choice).await;
     }
 
     /// Gives back a job that hasn't started. If this doesn't get through, its lease runs out by itself.
-    pub(crate) fn give_back(&self, ticket: Ticket<R::Plugin>, after: Duration, reason: Reason) {
-        let (tenant, job) = (&self.tenant, ticket.lease.job.id);
+    pub(crate) fn give_back(&self, leased_job: LeasedJob<R::Plugin>, after: Duration, reason: Reason) {
+        let (tenant, job) = (&self.tenant, leased_job.lease.job.id);
         self.observer.on(&telemetry::Event::Deferred { tenant, job, after, reason });
-        let settle = Settle::new(ticket.lease.token, Settlement::Release { after, reason });
-        let answer = self.settler.send(Unsettled { settle, room: None });
+        let settle = Settle::new(leased_job.lease.token, Settlement::Release { after, reason });
+        let answer = self.settler.send(Unsettled { settle, permit: None });
         // A daemon that drains waits for as long as it is alive.
-        let alive = ticket.alive;
-        tokio::spawn(answer.map(|_| drop(alive)));
+        let lease_guard = leased_job.lease_guard;
+        tokio::spawn(answer.map(|_| drop(lease_guard)));
     }
 }
 
 /// An attempt under way: the machine, and what it takes to perform its decisions.
-struct Course<'a, R: Runner> {
+struct AttemptDriver<'a, R: Runner> {
     machine: Attempt,
-    workshop: &'a Workshop<R>,
+    context: &'a TenantContext<R>,
     token: LeaseToken,
     job: Arc<Job>,
     terms: Arc<Tenant<R::Plugin>>,
     verdict: Verdict,
     plugin: Option<Arc<Plugin<R::Plugin>>>,
     chosen: Option<Chosen<R::Plugin>>,
-    alive: Alive,
+    lease_guard: LeaseGuard,
     _watch: Option<Watch>,
     /// Until it goes to the settler, or else to the end.
-    room: Option<Room>,
+    permit: Option<RunPermit>,
     abort: Abort,
     ran: Option<Ran>,
 }
 
-impl<R: Runner> Course<'_, R> {
+impl<R: Runner> AttemptDriver<'_, R> {
     async fn finish(mut self, choice: Choice<R::Plugin>) {
         let admission = match (admit(&self.job, choice), &self.verdict) {
             // Only what would run here is refused for want of fuel: another daemon may have the plugin.
@@ -143,15 +143,15 @@ impl<R: Runner> Course<'_, R> {
         };
         let action = match admission {
             Admission::Run(plan) => {
-                let deadline = self.workshop.ambient.mono().after(plan.budget().timeout);
+                let deadline = self.context.clock.mono().after(plan.budget().timeout);
                 match self.decide(Event::Admitted { retry: *plan.retry(), deadline }) {
                     Action::Start => self.run(plan).await,
                     other => other,
                 }
             }
             Admission::Defer { after, reason } => {
-                let (tenant, job) = (&self.workshop.tenant, self.job.id);
-                self.workshop.observer.on(&telemetry::Event::Deferred { tenant, job, after, reason });
+                let (tenant, job) = (&self.context.tenant, self.job.id);
+                self.context.observer.on(&telemetry::Event::Deferred { tenant, job, after, reason });
                 self.decide(Event::Deferred { after, reason })
             }
             Admission::Reject { reason, message } => self.decide(Event::Rejected { reason, message }),
@@ -163,17 +163,17 @@ impl<R: Runner> Course<'_, R> {
             Action::Wait | Action::Start | Action::Stop(_) | Action::SettleAgain => Ending::Lost,
         };
         if ending == Ending::Lost {
-            let (tenant, token) = (&self.workshop.tenant, self.token);
-            self.workshop.observer.on(&telemetry::Event::LeaseLost { tenant, token });
+            let (tenant, token) = (&self.context.tenant, self.token);
+            self.context.observer.on(&telemetry::Event::LeaseLost { tenant, token });
         }
     }
 
     fn decide(&mut self, event: Event) -> Action {
-        let ambient = &self.workshop.ambient;
+        let clock = &self.context.clock;
         let happened = event.slug();
-        let action = self.machine.on(event, ambient.mono(), ambient.chance());
+        let action = self.machine.on(event, clock.mono(), clock.chance());
         if !self.machine.wants_lease() {
-            self.alive.pulse.let_go();
+            self.lease_guard.handle.let_go();
         }
         tracing::trace!(token = %self.token, event = happened, action = action.slug(), "attempt");
         action
@@ -182,16 +182,16 @@ impl<R: Runner> Course<'_, R> {
     /// Runs the plan; returns the first action that is neither to wait nor to stop.
     async fn run(&mut self, plan: sandhog_core::admit::Plan<R::Plugin>) -> Action {
         let Some(plugin) = self.plugin.clone() else { return Action::End(Ending::Lost) };
-        let workshop = self.workshop;
+        let context = self.context;
         let host: Arc<dyn Host> = Arc::new(GuestHost {
             runtime: Handle::current(),
-            broker: Arc::clone(&workshop.broker),
-            ambient: workshop.ambient.clone(),
-            tenant: workshop.tenant.clone(),
+            broker: Arc::clone(&context.broker),
+            clock: context.clock.clone(),
+            tenant: context.tenant.clone(),
             terms: Arc::clone(&self.terms),
             plugin: plugin.name.clone(),
             job: Arc::clone(&self.job),
-            pulse: Arc::clone(&self.alive.pulse),
+            handle: Arc::clone(&self.lease_guard.handle),
             warned_of_queue: AtomicBool::new(false),
         });
         let class = match self.verdict {
@@ -199,23 +199,23 @@ impl<R: Runner> Course<'_, R> {
             Verdict::Run | Verdict::Hold { .. } | Verdict::Reject { .. } => Class::Normal,
         };
         let share = Share {
-            tenant: workshop.tenant.clone(),
+            tenant: context.tenant.clone(),
             weight: self.terms.weight,
             class,
-            memory: workshop.memory.clone(),
+            memory: context.memory.clone(),
             memory_max: self.terms.memory,
         };
-        let (tenant, job) = (&workshop.tenant, &*self.job);
-        workshop.observer.on(&telemetry::Event::Started { tenant, plugin: &plugin.name, job });
+        let (tenant, job) = (&context.tenant, &*self.job);
+        context.observer.on(&telemetry::Event::Started { tenant, plugin: &plugin.name, job });
         let input = self.input(&plan);
-        let mut run = workshop.runner.run(plan, input, host, share, self.abort.clone());
-        let phase = workshop.phase.clone();
+        let mut run = context.runner.run(plan, input, host, share, self.abort.clone());
+        let phase = context.phase.clone();
         let mut drained = Phase::Running;
         loop {
             let event = tokio::select! {
                 biased;
                 report = &mut run => self.exited(report, &plugin.name),
-                event = self.alive.pulse.event() => event,
+                event = self.lease_guard.handle.event() => event,
                 () = phase.reached(next(drained)), if drained < Phase::Releasing => {
                     drained = next(drained);
                     if drained == Phase::Draining {
@@ -225,7 +225,7 @@ impl<R: Runner> Course<'_, R> {
                         Event::Drain
                     }
                 }
-                () = workshop.ambient.reached(self.machine.wake_at()) => Event::Tick,
+                () = context.clock.reached(self.machine.wake_at()) => Event::Tick,
             };
             match self.decide(event) {
                 Action::Wait => {}
@@ -250,17 +250,17 @@ impl<R: Runner> Course<'_, R> {
             queue: job.queue.clone(),
             attempt: job.attempts.saturating_add(1),
             max_attempts: plan.retry().max_attempts.get(),
-            deadline: self.workshop.ambient.now().after(plan.budget().timeout),
+            deadline: self.context.clock.now().after(plan.budget().timeout),
         }
     }
 
     fn exited(&mut self, report: Report, name: &PluginName) -> Event {
-        let (tenant, job, usage) = (&self.workshop.tenant, self.job.id, report.usage);
-        if let Some(room) = &mut self.room {
-            room.was_needed_for(report.needed());
+        let (tenant, job, usage) = (&self.context.tenant, self.job.id, report.usage);
+        if let Some(permit) = &mut self.permit {
+            permit.was_needed_for(report.needed());
         }
         let outcome = &report.outcome;
-        self.workshop.observer.on(&telemetry::Event::Ended { tenant, plugin: name, job, outcome, usage });
+        self.context.observer.on(&telemetry::Event::Ended { tenant, plugin: name, job, outcome, usage });
         if let Some(Chosen { version, trial }) = &self.chosen {
             let traffic = Traffic { input: Bytes::of(self.job.payload.len()), output: Bytes(0) };
             let (revision, state_max) = (version.revision, version.state);
@@ -286,8 +286,8 @@ impl<R: Runner> Course<'_, R> {
                     // The settler is gone, and with it the daemon.
                     Err(_) => return Ending::Lost,
                 },
-                event = self.alive.pulse.event() => (event, None),
-                () = self.workshop.ambient.reached(self.machine.wake_at()) => (Event::Tick, None),
+                event = self.lease_guard.handle.event() => (event, None),
+                () = self.context.clock.reached(self.machine.wake_at()) => (Event::Tick, None),
             };
             match (self.decide(event), returned) {
                 (Action::Settle(instead), _) => {
@@ -303,7 +303,7 @@ impl<R: Runner> Course<'_, R> {
 
     /// The broker's refusal names the knob; whose knob it is, the broker doesn't know.
     fn with_owner(&self, settlement: Settlement) -> Settlement {
-        let tenant = &self.workshop.tenant;
+        let tenant = &self.context.tenant;
         let name = |reason: Reason, message: String| match (reason, &self.ran) {
             (Reason::StateFull, Some(ran)) => format!("{message} of plugin {tenant}/{}", ran.plugin),
             (Reason::QueueFull, _) => format!("{message} of tenants.{tenant}"),
@@ -325,10 +325,10 @@ impl<R: Runner> Course<'_, R> {
     async fn last_notes(&self) -> Notes {
         tokio::select! {
             biased;
-            () = self.alive.pulse.notes_are_here() => {}
-            () = self.workshop.ambient.reached(self.machine.wake_at()) => {}
+            () = self.lease_guard.handle.notes_are_here() => {}
+            () = self.context.clock.reached(self.machine.wake_at()) => {}
         }
-        self.alive.pulse.take_notes()
+        self.lease_guard.handle.take_notes()
     }
 
     async fn send(&mut self, settlement: Settlement) -> oneshot::Receiver<Answer> {
@@ -344,16 +344,16 @@ impl<R: Runner> Course<'_, R> {
             keep: self.chosen.as_ref().map_or_else(Keep::default, |chosen| chosen.version.keep),
             ..Settle::new(self.token, settlement)
         };
-        // Whoever may run out of fuel leases nothing before what was spent is on record: the room stays here.
-        let room = if self.terms.fuel.is_bounded() { None } else { self.room.take() };
-        self.workshop.settler.send(Unsettled { settle, room })
+        // Whoever may run out of fuel leases nothing before what was spent is on record: the permit stays here.
+        let permit = if self.terms.fuel.is_bounded() { None } else { self.permit.take() };
+        self.context.settler.send(Unsettled { settle, permit })
     }
 
     async fn send_again(&self, mut unsettled: Unsettled) -> oneshot::Receiver<Answer> {
         let notes = self.last_notes().await;
         unsettled.settle.log.extend(notes.log);
         unsettled.settle.progress = unsettled.settle.progress.or(notes.progress);
-        self.workshop.settler.send(unsettled)
+        self.context.settler.send(unsettled)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use sandhog_core::id::{QueueName, StateKey};
 use sandhog_core::job::{Level, LogLine, NewJob, Progress};
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 use sandhog_engine::{EnqueueRefusal, Host, JobAsk};
 
 use crate::output::Paint;
@@ -14,7 +14,7 @@ use crate::output::job::{log_line, progress};
 
 /// A host without a broker. Log lines and progress are shown as they come, and kept.
 pub(super) struct LocalHost {
-    ambient: Ambient,
+    clock: Clock,
     queue: QueueName,
     console: Console,
     paint: Paint,
@@ -29,9 +29,9 @@ pub(super) struct Heard {
 }
 
 impl LocalHost {
-    pub(super) fn new(ambient: Ambient, queue: QueueName, console: Console) -> Self {
+    pub(super) fn new(clock: Clock, queue: QueueName, console: Console) -> Self {
         let paint = console.paint_remarks();
-        Self { ambient, queue, console, paint, heard: Mutex::default() }
+        Self { clock, queue, console, paint, heard: Mutex::default() }
     }
 
     /// What the handler has said since the last time.
@@ -47,7 +47,7 @@ impl Host for LocalHost {
     }
 
     fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
-        Ok(ask.into_job(self.ambient.job_id(), &self.queue))
+        Ok(ask.into_job(self.clock.job_id(), &self.queue))
     }
 
     fn progress(&self, report: Progress) {
@@ -56,7 +56,7 @@ impl Host for LocalHost {
     }
 
     fn log(&self, level: Level, message: String, fields: Vec<(String, String)>) {
-        let line = LogLine { at: self.ambient.now(), attempt: 1, level, message, fields };
+        let line = LogLine { at: self.clock.now(), attempt: 1, level, message, fields };
         self.console.remark(&log_line(&line, self.paint));
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).log.push(line);
     }

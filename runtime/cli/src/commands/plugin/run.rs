@@ -15,7 +15,7 @@ use sandhog_core::id::{Kind, PluginName, QueueName, TenantId};
 use sandhog_core::job::{Job, NewJob};
 use sandhog_core::outcome::Outcome;
 use sandhog_core::settle::RetryPolicy;
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::off_thread::off_thread;
 use sandhog_engine::{
     Abort, Access, Class, DirGrant, EnvValue, Grants, HttpGrant, Input, InvalidTarget, LoadSpec,
@@ -179,10 +179,10 @@ impl Run {
         spinner.finish_and_clear();
         let plugin = plugin.map_err(|error| Failure::new(format!("{}: {error}", self.file.display())))?;
 
-        let ambient = Ambient::system();
-        let job = job(&ambient, self.kind.clone(), payload);
+        let clock = Clock::system();
+        let job = job(&clock, self.kind.clone(), payload);
         let plan = plan(&job, Arc::new(plugin), budget)?;
-        let host = Arc::new(LocalHost::new(ambient.clone(), job.queue.clone(), *console));
+        let host = Arc::new(LocalHost::new(clock.clone(), job.queue.clone(), *console));
         let share = Share {
             tenant: job.tenant.clone(),
             weight: NonZeroU32::MIN,
@@ -198,7 +198,7 @@ impl Run {
             queue: job.queue,
             attempt: 1,
             max_attempts: plan.retry().max_attempts.get(),
-            deadline: ambient.now().after(budget.timeout),
+            deadline: clock.now().after(budget.timeout),
         };
         let report = engine.run(plan, input, Arc::clone(&host) as _, share, Abort::new()).await;
         let exit = Exit::of_outcome(&report.outcome);
@@ -219,11 +219,11 @@ impl Run {
 /// The tenant and the queue of a job that no broker knows.
 const LOCAL: &str = "local";
 
-fn job(ambient: &Ambient, kind: Kind, payload: Vec<u8>) -> Job {
+fn job(clock: &Clock, kind: Kind, payload: Vec<u8>) -> Job {
     Job::of(
-        NewJob::new(ambient.job_id(), QueueName::parse(LOCAL).expect("it is a valid name"), kind, payload),
+        NewJob::new(clock.job_id(), QueueName::parse(LOCAL).expect("it is a valid name"), kind, payload),
         TenantId::parse(LOCAL).expect("it is a valid name"),
-        ambient.now(),
+        clock.now(),
     )
 }
 

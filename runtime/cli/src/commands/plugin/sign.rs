@@ -6,7 +6,7 @@ use clap::Args;
 use sandhog_api::Time;
 use sandhog_core::id::{PluginName, TenantId};
 use sandhog_core::time::Timestamp;
-use sandhog_daemon::clock::Ambient;
+use sandhog_daemon::clock::Clock;
 use sandhog_daemon::deploy::signatures::{self, Statement};
 use serde::Serialize;
 
@@ -62,7 +62,7 @@ impl Sign {
             let failure = Failure::io(format!("read the key {}", self.key.display()), &cause);
             failure.help("make one: sandhog plugin key FILE")
         })?;
-        let now = Ambient::system().now();
+        let now = Clock::system().now();
         let (tenant, plugin) = self.plugin;
         let statement = Statement {
             tenant,

@@ -31,24 +31,24 @@ const ADDRESS_MAX: usize = 100;
 /// Longer than any tenant's name with a job's id.
 const DATAGRAM_MAX: usize = 256;
 
-/// The bells of all processes that listen, and this one's own.
-pub(super) struct Bells {
+/// The sockets of all processes that listen, and this one's own.
+pub(super) struct SocketNotifier {
     folder: PathBuf,
     /// Keeps a short path to the folder, for when the long one doesn't fit an address.
     handle: File,
     outgoing: UnixDatagram,
-    own: Mutex<Option<Bell>>,
+    own: Mutex<Option<ListeningSocket>>,
 }
 
 /// The socket of a process that listens, and the thread that hears it.
-struct Bell {
+struct ListeningSocket {
     name: String,
     address: PathBuf,
     hearing: Option<JoinHandle<()>>,
 }
 
-impl Bells {
-    /// The bells beside this file.
+impl SocketNotifier {
+    /// The sockets beside this file.
     pub(super) fn beside(database: &Path) -> Result<Self> {
         let folder = rights::beside(database, ".wakes");
         match DirBuilder::new().mode(0o700).create(&folder) {
@@ -79,7 +79,7 @@ impl Bells {
             let listeners = Arc::clone(listeners);
             let hearing = thread::Builder::new().name("sandhog-wakes".to_owned());
             let hearing = hearing.spawn(move || hear(&socket, &listeners)).map_err(failed)?;
-            *own = Some(Bell { name, address, hearing: Some(hearing) });
+            *own = Some(ListeningSocket { name, address, hearing: Some(hearing) });
         }
         Ok(())
     }
@@ -89,8 +89,12 @@ impl Bells {
         if news.is_empty() {
             return;
         }
-        let own =
-            self.own.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|bell| bell.name.clone());
+        let own = self
+            .own
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|socket| socket.name.clone());
         let entries = match fs::read_dir(&self.folder) {
             Ok(entries) => entries,
             Err(error) => {
@@ -134,20 +138,20 @@ impl Bells {
     }
 }
 
-impl Drop for Bells {
+impl Drop for SocketNotifier {
     fn drop(&mut self) {
         let own = self.own.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut bell) = own else { return };
+        let Some(mut socket) = own else { return };
         // An empty datagram ends the hearing; a thread that can't be reached by it is left to the end of the process.
-        let told = UnixDatagram::unbound().and_then(|socket| socket.send_to(&[], &bell.address));
+        let told = UnixDatagram::unbound().and_then(|sender| sender.send_to(&[], &socket.address));
         if told.is_ok()
-            && let Some(hearing) = bell.hearing.take()
+            && let Some(hearing) = socket.hearing.take()
             && hearing.join().is_err()
         {
             tracing::error!("the thread that hears of new jobs has panicked, which is a bug");
         }
-        // If it can't be removed, the next one that rings will.
-        let _left = fs::remove_file(self.folder.join(&bell.name));
+        // If it can't be removed, the next one that notifies will.
+        let _left = fs::remove_file(self.folder.join(&socket.name));
     }
 }
 

@@ -10,7 +10,7 @@ use sandhog_core::time::Timestamp;
 use sandhog_engine::Plugin;
 use tokio::sync::Notify;
 
-use super::Trial;
+use super::CanaryTrial;
 use super::diff::{self, Entrance, TenantChange, entrance};
 use super::history::{Origin, Record, Wanted};
 use super::slot::{Deployed, Key, Slot, Slots};
@@ -20,7 +20,7 @@ use super::store::Store;
 type DeployedPlugin = Deployed<Arc<Plugin>>;
 
 /// The draft.
-pub(super) struct Draft {
+pub(super) struct CatalogUpdate {
     pub(super) config: Arc<Config>,
     pub(super) slots: Slots<Arc<Plugin>>,
     pub(super) failed: BTreeMap<Key, String>,
@@ -35,7 +35,7 @@ pub(super) struct Draft {
     pub(super) decided: Arc<Notify>,
 }
 
-impl Draft {
+impl CatalogUpdate {
     /// How many revisions of each plugin are kept.
     fn keep(&self) -> usize {
         self.config.deploy.keep.get()
@@ -91,7 +91,7 @@ impl Draft {
                     .revision(revision)
                     .was(was);
                 self.events.push(event.message(format!("it gets {} of the jobs", policy.share)));
-                let trial = Arc::new(Trial::new(policy, revision, Arc::clone(&self.decided)));
+                let trial = Arc::new(CanaryTrial::new(policy, revision, Arc::clone(&self.decided)));
                 record.keep(revision, keep);
                 self.replace(&key, Slot { stable, trial: Some((deployed, trial)) });
             }

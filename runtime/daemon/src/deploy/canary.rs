@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// The trial: the runs on both sides are counted in it, from any thread.
 #[derive(Debug)]
-pub struct Trial {
+pub struct CanaryTrial {
     policy: Policy,
     revision: Revision,
     /// When it began.
@@ -28,7 +28,7 @@ pub struct Records {
     pub new: Record,
 }
 
-impl Trial {
+impl CanaryTrial {
     /// A trial of `revision`. `decided` hears when there is a verdict.
     #[must_use]
     pub fn new(policy: Policy, revision: Revision, decided: Arc<Notify>) -> Self {

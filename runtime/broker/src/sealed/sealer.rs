@@ -8,7 +8,7 @@ use sandhog_core::settle::Settlement;
 use std::time::Duration;
 
 use super::envelope::{
-    NoActiveKey, Place, Unopened, is_sealed_text, open, open_text, overhead, seal, seal_text,
+    AssociatedData, NoActiveKey, Unopened, is_sealed_text, open, open_text, overhead, seal, seal_text,
 };
 use crate::{Error, Look, Page, Renew, Result, Seen, Settle};
 
@@ -19,7 +19,7 @@ const NO_KEY_REST: Duration = Duration::from_secs(60);
 const NO_KEY_FAULTS_MAX: u32 = 100;
 
 /// A tenant, and its keys.
-pub(super) struct Vault<'a> {
+pub(super) struct Sealer<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) keys: Keyring,
 }
@@ -27,8 +27,8 @@ pub(super) struct Vault<'a> {
 /// What a log line says, in one piece.
 type Line = (String, Vec<(String, String)>);
 
-impl Vault<'_> {
-    pub(super) fn seal(&self, place: Place<'_>, plain: &[u8]) -> Result<Vec<u8>> {
+impl Sealer<'_> {
+    pub(super) fn seal(&self, place: AssociatedData<'_>, plain: &[u8]) -> Result<Vec<u8>> {
         seal(&self.keys, self.tenant, place, plain).map_err(|NoActiveKey| self.no_active_key())
     }
 
@@ -37,7 +37,7 @@ impl Vault<'_> {
         overhead(&self.keys) as u64
     }
 
-    fn seal_text(&self, place: Place<'_>, plain: &str) -> Result<String> {
+    fn seal_text(&self, place: AssociatedData<'_>, plain: &str) -> Result<String> {
         seal_text(&self.keys, self.tenant, place, plain).map_err(|NoActiveKey| self.no_active_key())
     }
 
@@ -51,7 +51,7 @@ impl Vault<'_> {
         }
     }
 
-    pub(super) fn error(&self, place: Place<'_>, why: &Unopened) -> Error {
+    pub(super) fn error(&self, place: AssociatedData<'_>, why: &Unopened) -> Error {
         Error::Sealed { what: place.to_string(), tenant: self.tenant.clone(), why: why.to_string() }
     }
 
@@ -60,20 +60,26 @@ impl Vault<'_> {
     }
 
     pub(super) fn job(&self, job: &NewJob) -> Result<NewJob> {
-        let place = Place::Payload { job: job.id, kind: &job.kind };
+        let place = AssociatedData::Payload { job: job.id, kind: &job.kind };
         Ok(NewJob { payload: self.seal(place, &job.payload)?, ..job.clone() })
     }
 
     /// Opens the payload of a leased job.
     pub(super) fn open_job(&self, job: &mut Job) -> std::result::Result<(), Unopened> {
-        let place = Place::Payload { job: job.id, kind: &job.kind };
+        let place = AssociatedData::Payload { job: job.id, kind: &job.kind };
         job.payload = open(&self.keys, self.tenant, place, std::mem::take(&mut job.payload))?;
         Ok(())
     }
 
     /// What becomes of a leased job that needs something which can't be opened. Without its key it rests, and costs no
     /// attempt; what was forged never opens.
-    pub(super) fn refusal(&self, token: LeaseToken, faults: u32, place: Place<'_>, why: &Unopened) -> Settle {
+    pub(super) fn refusal(
+        &self,
+        token: LeaseToken,
+        faults: u32,
+        place: AssociatedData<'_>,
+        why: &Unopened,
+    ) -> Settle {
         let reason = Reason::Unreadable;
         let settlement = match why {
             Unopened::NoSuchKey(_) | Unopened::Plain if faults < NO_KEY_FAULTS_MAX => {
@@ -97,7 +103,7 @@ impl Vault<'_> {
     /// Numbers stay as they are; the text is the handler's.
     pub(super) fn progress(&self, job: JobId, progress: Option<&Progress>) -> Result<Option<Progress>> {
         let Some(Progress { done, total, message }) = progress else { return Ok(None) };
-        let message = message.as_deref().map(|text| self.seal_text(Place::Progress { job }, text));
+        let message = message.as_deref().map(|text| self.seal_text(AssociatedData::Progress { job }, text));
         Ok(Some(Progress { done: *done, total: *total, message: message.transpose()? }))
     }
 
@@ -115,7 +121,7 @@ impl Vault<'_> {
 
     /// Why an attempt failed; in the words of the guest, at times.
     pub(super) fn message(&self, job: JobId, message: &str) -> Result<String> {
-        self.seal_text(Place::Message { job }, message)
+        self.seal_text(AssociatedData::Message { job }, message)
     }
 
     /// Opens what was seen.
@@ -131,7 +137,9 @@ impl Vault<'_> {
             }
             (Look::State { plugin, key }, Seen::State(Some(raw))) => {
                 let opened = self.open_state(plugin, key, raw);
-                Seen::State(Some(opened.map_err(|why| self.error(Place::State { plugin, key }, &why))?))
+                Seen::State(Some(
+                    opened.map_err(|why| self.error(AssociatedData::State { plugin, key }, &why))?,
+                ))
             }
             (_, plain) => plain,
         })
@@ -142,27 +150,27 @@ impl Vault<'_> {
     pub(super) fn open_record(&self, mut record: JobRecord, has_payloads: bool) -> JobRecord {
         let job = record.id;
         let mut unreadable: Option<String> = None;
-        let mut note = |place: Place<'_>, why: &Unopened| {
+        let mut note = |place: AssociatedData<'_>, why: &Unopened| {
             unreadable.get_or_insert_with(|| self.error(place, why).to_string());
         };
         if has_payloads {
-            let place = Place::Payload { job, kind: &record.kind };
+            let place = AssociatedData::Payload { job, kind: &record.kind };
             record.payload = open(&self.keys, self.tenant, place, record.payload).unwrap_or_else(|why| {
                 note(place, &why);
                 Vec::new()
             });
         }
-        let place = Place::Output { job };
+        let place = AssociatedData::Output { job };
         record.output = record.output.and_then(|output| {
             open(&self.keys, self.tenant, place, output).inspect_err(|why| note(place, why)).ok()
         });
-        let place = Place::Message { job };
+        let place = AssociatedData::Message { job };
         if !record.reason.is_some_and(is_ours) || record.message.as_deref().is_some_and(is_sealed_text) {
             record.message = record.message.and_then(|message| {
                 open_text(&self.keys, self.tenant, place, message).inspect_err(|why| note(place, why)).ok()
             });
         }
-        let place = Place::Progress { job };
+        let place = AssociatedData::Progress { job };
         if let Some(progress) = &mut record.progress {
             progress.message = progress.message.take().and_then(|message| {
                 open_text(&self.keys, self.tenant, place, message).inspect_err(|why| note(place, why)).ok()
@@ -193,12 +201,12 @@ impl Vault<'_> {
         key: &StateKey,
         stored: Vec<u8>,
     ) -> std::result::Result<Vec<u8>, Unopened> {
-        open(&self.keys, self.tenant, Place::State { plugin, key }, stored)
+        open(&self.keys, self.tenant, AssociatedData::State { plugin, key }, stored)
     }
 }
 
-fn place_of(job: JobId, line: &LogLine) -> Place<'static> {
-    Place::LogLine { job, at: line.at, attempt: line.attempt, level: line.level }
+fn place_of(job: JobId, line: &LogLine) -> AssociatedData<'static> {
+    AssociatedData::LogLine { job, at: line.at, attempt: line.attempt, level: line.level }
 }
 
 /// Whether the broker itself writes the message that goes with this reason, and so in plain text.
