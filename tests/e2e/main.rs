@@ -13,6 +13,7 @@ mod fresh;
 mod fuel;
 mod grants;
 mod hostile;
+mod http;
 mod kill;
 mod languages;
 mod limits;

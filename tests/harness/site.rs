@@ -52,10 +52,10 @@ impl Language {
 const INTERPRETER_MIN: u64 = 8 << 20;
 
 /// What the hog does on command, in every language.
-const HOG_KINDS: [&str; 23] = [
-    "allocate", "cat", "clocks", "connect", "count", "echo", "fail", "fetch", "log", "note", "open",
-    "output", "panic", "read", "recurse", "remember", "secret", "sleep", "spawn", "spin", "swap", "tell",
-    "write",
+const HOG_KINDS: [&str; 25] = [
+    "allocate", "cat", "clocks", "connect", "count", "echo", "exchange", "fail", "fetch", "list", "log",
+    "note", "open", "output", "panic", "read", "recurse", "remember", "secret", "sleep", "spawn", "spin",
+    "swap", "tell", "write",
 ];
 
 /// The site. Daemons and clients find it by its configuration file.

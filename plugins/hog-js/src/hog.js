@@ -76,6 +76,25 @@ export const get = handler("hog.fetch", async (_, { url }) => {
   }
 });
 
+/** Sends requests, and says what came of the last of them. */
+export const exchange = handler("hog.exchange", async (_, { url, method = "GET", send, times = 1, unread = false }) => {
+  const body = send === undefined ? undefined : new Uint8Array(send).fill(120);
+  let received = 0;
+  let last;
+  for (let number = 0; number < times; number++) {
+    try {
+      const response = await fetch(url, { method, body });
+      const bytes = unread ? new Uint8Array() : new Uint8Array(await response.arrayBuffer());
+      received += bytes.length;
+      const text = new TextDecoder().decode(bytes.subarray(0, 1000));
+      last = { status: response.status, body: text, headers: [...response.headers], trailers: [] };
+    } catch (error) {
+      throw permanent(`request ${number}: ${error.message}`);
+    }
+  }
+  return { ...last, received };
+});
+
 /** Uses the CPU, and returns the number that all the work was for. */
 export const spin = handler("hog.spin", (_, { rounds = Infinity }) => {
   let number = 1;

@@ -20,8 +20,10 @@
 //! | `hog.remember` | `null` | counts its calls in a global, and returns the count |
 //! | `hog.write` | `{"path": "/data/x", "bytes": 1000}` | writes a file |
 //! | `hog.cat` | `{"path": "/data/x"}` | returns what is in a file, as it is |
+//! | `hog.list` | `{"path": "/data", "times": 10}` | lists a directory again and again, and returns its names |
 //! | `hog.open` | `{"path": "/data/x", "times": 100}` | opens a file and keeps it open |
 //! | `hog.fetch` | `{"url": "https://api.acme.example/"}` | sends a request, follows redirects, returns status and body |
+//! | `hog.exchange` | `{"url": "…", "method": "POST", "send": 1000, "announced": true, "times": 10}` | sends requests with bodies, returns what came of the last |
 //! | `hog.connect` | nothing | asks for a socket |
 //! | `hog.tell` | `{"secret": "TOKEN", "aloud": true}` | tells a secret: in log, stdout and progress, or as its failure |
 //! | `hog.clocks` | nothing | returns what the clocks say |
@@ -31,13 +33,15 @@ mod ask;
 mod effects;
 mod misbehave;
 mod reach;
+mod requests;
 
 pub use ask::{read, remember, secret};
 pub use effects::{count, echo, fail, keep, note, spawn, swap};
 pub use misbehave::{allocate, log_lines, output, panics, recurse, sleep, spin};
-pub use reach::{cat, clocks, connect, fetch, open, tell, write};
+pub use reach::{cat, clocks, connect, fetch, list, open, tell, write};
+pub use requests::exchange;
 
 sandhog_sdk::export!(
-    allocate, cat, clocks, connect, count, echo, fail, fetch, keep, log_lines, note, open, output, panics,
-    read, recurse, remember, secret, sleep, spawn, spin, swap, tell, write
+    allocate, cat, clocks, connect, count, echo, exchange, fail, fetch, keep, list, log_lines, note, open,
+    output, panics, read, recurse, remember, secret, sleep, spawn, spin, swap, tell, write
 );

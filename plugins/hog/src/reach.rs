@@ -23,6 +23,17 @@ pub struct Cat {
     pub path: String,
 }
 
+/// What to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    /// The directory.
+    pub path: String,
+    /// How often; none: for ever.
+    #[serde(default)]
+    pub times: Option<usize>,
+}
+
 /// What to open.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,6 +106,21 @@ pub fn open(input: Open) -> Result<usize> {
             .push(fs::File::open(&input.path).or_permanent(format_args!("open number {}", files.len() + 1))?);
     }
     Ok(files.len())
+}
+
+/// Lists a directory, and returns the names, in order.
+#[handler(kind = "hog.list")]
+pub fn list(input: List) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for _ in 0..input.times.unwrap_or(usize::MAX) {
+        names.clear();
+        for entry in fs::read_dir(&input.path).or_permanent(format_args!("list {}", input.path))? {
+            let entry = entry.or_permanent(format_args!("list {}", input.path))?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Reads a file, and returns what is in it.

@@ -9,6 +9,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::imports::{RunState, bindings::Failure, cut};
+use crate::wasi::{explain_full, is_full};
 
 /// What a handler returned.
 pub(crate) type Returned = Result<Vec<u8>, Failure>;
@@ -45,6 +46,14 @@ pub(crate) fn outcome(ended: wasmtime::Result<Returned>, left: u64, mut state: R
             }
         }
         Err(error) => of_error(&error, &state),
+    }
+}
+
+/// What a handler said of its failure.
+pub(crate) fn said_by(failure: &Failure) -> &str {
+    match failure {
+        Failure::Transient(failure) => &failure.message,
+        Failure::Permanent(message) => message,
     }
 }
 
@@ -91,7 +100,11 @@ fn of_error(error: &wasmtime::Error, state: &RunState) -> Outcome {
         let knob = if error.is::<PoolConcurrencyLimitError>() { "; raise engine.concurrency" } else { "" };
         return Outcome::HostFault { message: format!("{error:#}{knob}") };
     }
-    Outcome::Trapped { message: state.log.wiped(describe(error)) }
+    let mut message = describe(error);
+    if is_full(error) {
+        message = format!("{}\n{message}", explain_full(budget));
+    }
+    Outcome::Trapped { message: state.log.wiped(message) }
 }
 
 /// Whether there was no instance, and that for no fault of its code: what a component needs was checked when it was

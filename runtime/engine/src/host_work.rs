@@ -1,32 +1,57 @@
-//! What guests make the host do: timers, requests, files, names. It has threads of its own, below those that lease, renew and
-//! settle, and what holds a thread is bounded by tenant.
+//! The work that guests make the host do: timers, requests, files, names, reads of state. It runs apart from what leases,
+//! renews and settles, within bounds by tenant, and at the expense of the tenant's share of the processors.
+//!
+//! | work | runs on | what a tenant has of it at once | what its share is charged |
+//! |---|---|---|---|
+//! | file calls, look-ups of names | threads of the tenant's own, which may hang | [`BLOCKING_MAX`] | the processor time of those threads |
+//! | connecting, TLS, HTTP, timers | [`HostThreads`], which never block | [`CONNECTING_MAX`], [`CONNECTIONS_MAX`] | the time of each poll |
+//! | reads of state | the broker | as many as there are guest threads | [`STATE_READ_COST`] each |
+//!
+//! What a run is charged is added to the bill of its next turn on a guest thread: a guest waits for what it asks for, so
+//! that is what comes between one call and the next. Whoever keeps the host busy gets fewer turns, and so makes fewer calls.
 
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use sandhog_core::id::TenantId;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::Semaphore;
-use wasmtime_wasi::runtime::spawn_blocking;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::priority;
 use crate::schedule::NICE;
+use crate::thread_clock::ThreadClock;
 
-/// Names that are being looked up at once, of all tenants. The system's resolver holds a thread for each, for as long as it
-/// likes.
-const LOOKUPS_MAX: usize = 128;
+/// The threads of one tenant that may block, at most. A file system or name server that hangs holds so many, and no other
+/// tenant's.
+pub(crate) const BLOCKING_MAX: usize = 8;
 
-/// And of one tenant: whoever answers for its names may take the resolver's patience each time.
-const LOOKUPS_OF_TENANT_MAX: usize = 8;
+/// How much those are below threads that run guests in the eyes of the kernel.
+const BLOCKING_NICE: i32 = 2 * NICE;
 
-/// The threads on which guests' timers, requests and file calls work.
+/// How long one of them waits for more to do before it ends.
+const BLOCKING_IDLE: Duration = Duration::from_secs(5);
+
+/// The connections that one tenant makes at once, look-up and TLS handshake included.
+const CONNECTING_MAX: usize = 16;
+
+/// The connections that one tenant has open at once, over all of its runs.
+const CONNECTIONS_MAX: usize = 256;
+
+/// What a read of state is charged: about what it takes of the broker and of the threads in between.
+const STATE_READ_COST: Duration = Duration::from_micros(30);
+
+/// The threads on which guests' timers and requests work.
 #[derive(Debug)]
 pub(crate) struct HostThreads(Option<Runtime>);
 
 impl HostThreads {
-    /// Starts one for every two that run guests. Those for file calls and names come and go.
+    /// Starts one for every two that run guests.
     pub(crate) fn start(guest_threads: NonZeroUsize) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads((guest_threads.get() / 2).max(1))
@@ -51,55 +76,230 @@ impl Drop for HostThreads {
     }
 }
 
-/// The turns of all tenants at the system's resolver.
+/// The work of all tenants.
 #[derive(Debug)]
-pub(crate) struct Resolver {
-    turns: Arc<Semaphore>,
-    tenants: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
+pub(crate) struct HostWork {
+    tenants: Mutex<HashMap<TenantId, Weak<TenantWork>>>,
+    /// The reads of state that are under way at once for one tenant: it has no more of the broker than it could have of the
+    /// guest threads.
+    state_reads: NonZeroUsize,
 }
 
-/// The turns of one tenant.
+impl HostWork {
+    /// None yet.
+    pub(crate) fn new(guest_threads: NonZeroUsize) -> Self {
+        Self { tenants: Mutex::default(), state_reads: guest_threads }
+    }
+
+    /// That of a tenant, the same for all of its plugins.
+    pub(crate) fn of(&self, tenant: &TenantId) -> Arc<TenantWork> {
+        let mut tenants = lock(&self.tenants);
+        tenants.get(tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
+            tenants.retain(|_, work| work.strong_count() > 0);
+            let work = Arc::new(TenantWork::new(self.state_reads));
+            tenants.insert(tenant.clone(), Arc::downgrade(&work));
+            work
+        })
+    }
+}
+
+/// What one tenant has of the host's work.
+#[derive(Debug)]
+pub(crate) struct TenantWork {
+    /// Made when it is first used: most tenants use none.
+    blocking: OnceLock<BlockingThreads>,
+    connecting: Semaphore,
+    connections: Arc<Semaphore>,
+    state_reads: Semaphore,
+}
+
+impl TenantWork {
+    fn new(state_reads: NonZeroUsize) -> Self {
+        Self {
+            blocking: OnceLock::new(),
+            connecting: Semaphore::new(CONNECTING_MAX),
+            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            state_reads: Semaphore::new(state_reads.get()),
+        }
+    }
+
+    fn blocking(&self) -> &BlockingThreads {
+        self.blocking.get_or_init(BlockingThreads::new)
+    }
+
+    /// Does something on a thread that may block, whenever one is free. Nobody waits for it.
+    pub(crate) fn later(&self, call: impl FnOnce() + Send + 'static) {
+        drop(self.blocking().handle().spawn_blocking(call));
+    }
+}
+
+/// Threads of one tenant that may block. They come and go, and are no more than [`BLOCKING_MAX`] even if they hang.
+#[derive(Debug)]
+struct BlockingThreads {
+    runtime: Option<Runtime>,
+    clocks: Arc<Mutex<Clocks>>,
+}
+
+/// The processor time of some threads.
+#[derive(Debug, Default)]
+struct Clocks {
+    running: Vec<ThreadClock>,
+    /// That of threads that have ended.
+    ended: Duration,
+    charged: Duration,
+}
+
+impl BlockingThreads {
+    fn new() -> Self {
+        let clocks: Arc<Mutex<Clocks>> = Arc::default();
+        let (starting, ending) = (Arc::clone(&clocks), Arc::clone(&clocks));
+        let runtime = Builder::new_current_thread()
+            .max_blocking_threads(BLOCKING_MAX)
+            .thread_keep_alive(BLOCKING_IDLE)
+            .thread_name("sandhog-blocking")
+            .on_thread_start(move || {
+                priority::lower(BLOCKING_NICE);
+                lock(&starting).running.push(ThreadClock::of_this());
+            })
+            .on_thread_stop(move || {
+                let own = ThreadClock::of_this();
+                let mut clocks = lock(&ending);
+                clocks.running.retain(|clock| *clock != own);
+                clocks.ended += own.read();
+            })
+            .build()
+            .expect("a runtime that neither waits nor does I/O needs nothing of the system");
+        Self { runtime: Some(runtime), clocks }
+    }
+
+    fn handle(&self) -> &Handle {
+        self.runtime.as_ref().expect("it is taken by the drop alone").handle()
+    }
+
+    /// The processor time that was used since this was asked last.
+    fn take_spent(&self) -> Duration {
+        let mut clocks = lock(&self.clocks);
+        let all = clocks.ended + clocks.running.iter().map(ThreadClock::read).sum::<Duration>();
+        let spent = all.saturating_sub(clocks.charged);
+        clocks.charged += spent;
+        spent
+    }
+}
+
+impl Drop for BlockingThreads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Host time that a run was not charged yet. Its clones are one and the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct HostTime(Arc<AtomicU64>);
+
+impl HostTime {
+    /// Adds to what is to be charged.
+    pub(crate) fn add(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        // Nothing else hangs on the order in which it is seen.
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// What is to be charged now.
+    pub(crate) fn take(&self) -> Duration {
+        if self.0.load(Ordering::Relaxed) == 0 {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos(self.0.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// The host's work for one run. Its clones are one and the same.
 #[derive(Debug, Clone)]
-pub(crate) struct Lookups {
-    of_all: Arc<Semaphore>,
-    own: Arc<Semaphore>,
+pub(crate) struct RunWork {
+    tenant: Arc<TenantWork>,
+    time: HostTime,
 }
 
-impl Default for Resolver {
-    fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(LOOKUPS_MAX)), tenants: Mutex::default() }
+impl RunWork {
+    /// Work within the bounds of a tenant, charged to this.
+    pub(crate) fn new(tenant: Arc<TenantWork>, time: HostTime) -> Self {
+        Self { tenant, time }
     }
-}
 
-impl Resolver {
-    /// Those of a tenant, the same for all of its plugins.
-    pub(crate) fn of(&self, tenant: &TenantId) -> Lookups {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = tenants.get(tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
-            tenants.retain(|_, own| own.strong_count() > 0);
-            let own = Arc::new(Semaphore::new(LOOKUPS_OF_TENANT_MAX));
-            tenants.insert(tenant.clone(), Arc::downgrade(&own));
-            own
+    /// What the tenant has.
+    pub(crate) fn tenant(&self) -> &Arc<TenantWork> {
+        &self.tenant
+    }
+
+    /// Enters the threads that may block: what is spawned to block while this is held is run by them.
+    pub(crate) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.tenant.blocking().handle().enter()
+    }
+
+    /// Polls a call whose blocking parts are to be done on the tenant's threads. It must not use timers or sockets.
+    pub(crate) async fn on_blocking_threads<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        let ended = poll_fn(|cx| {
+            let _entered = self.enter();
+            call.as_mut().poll(cx)
         });
-        Lookups { of_all: Arc::clone(&self.turns), own }
+        let ended = ended.await;
+        self.time.add(self.tenant.blocking().take_spent());
+        ended
     }
-}
 
-impl Lookups {
-    /// Looks something up on a thread that may block, once it is the tenant's turn. Nothing if there are no threads any more.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// Does something on a thread of the tenant's that may block. None if there are no threads any more.
+    pub(crate) async fn block<T: Send + 'static>(
         &self,
-        lookup: impl FnOnce() -> T + Send + 'static,
+        call: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let own = Arc::clone(&self.own).acquire_owned().await.ok()?;
-        let of_all = Arc::clone(&self.of_all).acquire_owned().await.ok()?;
-        // The turns are over when the thread is free again, whether anybody still waits or not.
-        let looking = spawn_blocking(move || {
-            let _turns = (own, of_all);
-            lookup()
-        });
-        Some(looking.await)
+        let called = self.tenant.blocking().handle().spawn_blocking(call).await;
+        self.time.add(self.tenant.blocking().take_spent());
+        called.ok()
     }
+
+    /// Charges each poll of this.
+    pub(crate) async fn metered<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|cx| {
+            let began = Instant::now();
+            let polled = work.as_mut().poll(cx);
+            self.time.add(began.elapsed());
+            polled
+        })
+        .await
+    }
+
+    /// Waits for its turn to connect, which is over when this is dropped.
+    pub(crate) async fn turn_to_connect(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.tenant.connecting.acquire().await.ok()
+    }
+
+    /// One more connection, if the tenant may have one now. It has one less when this is dropped.
+    pub(crate) fn try_connection(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.tenant.connections).try_acquire_owned().ok()
+    }
+
+    /// Waits until the tenant may have one more connection. It has one less when this is dropped.
+    pub(crate) async fn connection(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.tenant.connections).acquire_owned().await.ok()
+    }
+
+    /// Waits for its turn to read state, and reads.
+    pub(crate) async fn state_read<T>(&self, read: impl Future<Output = T>) -> T {
+        // It is never closed.
+        let _turn = self.tenant.state_reads.acquire().await;
+        self.time.add(STATE_READ_COST);
+        read.await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that is done under these locks leaves anything half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -110,41 +310,97 @@ mod tests {
 
     use super::*;
 
+    const THREADS: NonZeroUsize = NonZeroUsize::new(2).expect("two is not zero");
+
     fn tenant(name: &str) -> TenantId {
         TenantId::parse(name).expect("a name")
     }
 
+    fn run_of(work: &HostWork, name: &str) -> RunWork {
+        RunWork::new(work.of(&tenant(name)), HostTime::default())
+    }
+
     #[tokio::test]
-    async fn a_tenant_whose_names_hang_keeps_no_other_from_the_resolver() {
-        let resolver = Resolver::default();
-        let (hangs, hung) = (resolver.of(&tenant("hangs")), resolver.of(&tenant("hangs")));
+    async fn a_tenant_whose_calls_hang_keeps_its_own_threads_and_no_others() {
+        let work = HostWork::new(THREADS);
+        let (began, begun) = mpsc::channel();
         let mut ends = Vec::new();
-        let mut looking = Vec::new();
-        for lookups in [hangs, hung].iter().cycle().take(2 * LOOKUPS_MAX) {
+        let mut hanging = Vec::new();
+        for _ in 0..4 * BLOCKING_MAX {
             let (end, ended) = mpsc::channel::<()>();
             ends.push(end);
-            let lookups = lookups.clone();
-            looking.push(tokio::spawn(async move { lookups.run(move || ended.recv().is_err()).await }));
+            let (run, began) = (run_of(&work, "hangs"), began.clone());
+            hanging.push(tokio::spawn(async move {
+                run.block(move || {
+                    began.send(()).expect("the test waits");
+                    ended.recv().is_err()
+                })
+                .await
+            }));
         }
-        while resolver.of(&tenant("hangs")).own.available_permits() > 0 {
-            tokio::task::yield_now().await;
+        for _ in 0..BLOCKING_MAX {
+            while begun.try_recv().is_err() {
+                tokio::task::yield_now().await;
+            }
         }
-        assert_eq!(resolver.of(&tenant("works")).run(|| 1).await, Some(1));
-        assert!(looking.iter_mut().all(|looking| looking.now_or_never().is_none()));
+        // Whoever gives up leaves its thread where it is.
+        for gives_up in &hanging {
+            gives_up.abort();
+        }
+        assert_eq!(run_of(&work, "works").block(|| 1).await, Some(1));
+        assert!(begun.try_recv().is_err(), "more than its threads have begun");
+        assert!(run_of(&work, "hangs").block(|| ()).now_or_never().is_none());
         drop(ends);
-        for looking in looking {
-            assert_eq!(looking.await.expect("no panic"), Some(true));
-        }
+        assert_eq!(run_of(&work, "hangs").block(|| 1).await, Some(1));
+    }
+
+    #[tokio::test]
+    async fn what_threads_of_the_tenant_compute_is_charged_once() {
+        let work = HostWork::new(THREADS);
+        let run = run_of(&work, "acme");
+        let spin = || {
+            let clock = ThreadClock::of_this();
+            let until = clock.read() + Duration::from_millis(20);
+            while clock.read() < until {}
+        };
+        run.block(spin).await;
+        let charged = run.time.take();
+        assert!(charged >= Duration::from_millis(20), "{charged:?}");
+        assert_eq!(run.time.take(), Duration::ZERO);
+        let through = run.on_blocking_threads(async { tokio::task::spawn_blocking(spin).await.is_ok() });
+        assert!(through.await);
+        let charged = run.time.take();
+        assert!(charged >= Duration::from_millis(20), "{charged:?}");
+    }
+
+    #[tokio::test]
+    async fn only_so_many_of_a_tenant_connect_or_read_state_at_once() {
+        let work = HostWork::new(THREADS);
+        let (run, other) = (run_of(&work, "acme"), run_of(&work, "globex"));
+        let turns: Vec<_> = (0..CONNECTING_MAX).map(|_| run.turn_to_connect().now_or_never()).collect();
+        assert!(turns.iter().all(Option::is_some) && run.turn_to_connect().now_or_never().is_none());
+        assert!(other.turn_to_connect().now_or_never().is_some());
+        drop(turns);
+        assert!(run.turn_to_connect().now_or_never().is_some());
+        let mut reading: Vec<_> = (0..THREADS.get())
+            .map(|_| {
+                let run = run.clone();
+                Box::pin(async move { run.state_read(std::future::pending::<()>()).await })
+            })
+            .collect();
+        assert!(reading.iter_mut().all(|reading| reading.now_or_never().is_none()));
+        assert!(run.state_read(async {}).now_or_never().is_none());
+        assert!(other.state_read(async {}).now_or_never().is_some());
     }
 
     #[test]
     fn tenants_that_are_gone_are_forgotten() {
-        let resolver = Resolver::default();
-        let stays = resolver.of(&tenant("stays"));
+        let work = HostWork::new(THREADS);
+        let stays = work.of(&tenant("stays"));
         for n in 0..1000 {
-            resolver.of(&tenant(&format!("t{n}")));
+            work.of(&tenant(&format!("t{n}")));
         }
-        assert!(resolver.tenants.lock().expect("no panic").len() <= 2);
-        assert!(Arc::ptr_eq(&stays.own, &resolver.of(&tenant("stays")).own));
+        assert!(lock(&work.tenants).len() <= 2);
+        assert!(Arc::ptr_eq(&stays, &work.of(&tenant("stays"))));
     }
 }

@@ -15,10 +15,12 @@ use crate::abort::{Abort, Courtesy};
 use crate::config::Deadlines;
 use crate::held::{Held, Refusal};
 use crate::host::{EnqueueRefusal, Host, JobAsk};
+use crate::host_work::RunWork;
 use crate::meter::Meter;
 use crate::plugin::Plugin;
 use crate::run::Input;
 use crate::run_log::{Remark, RunLog};
+use crate::state_reads::StateReads;
 use crate::wants::Want;
 use crate::wasi::{Grain, Wasi};
 
@@ -45,6 +47,11 @@ const SUM_FUEL: u64 = 20;
 /// How much of a text of the guest is shown in an answer or kept as the message of its progress, in bytes.
 const TEXT_SHOWN: usize = 1024;
 
+/// What handlers say that were given no directory and wanted a file: the libraries of Rust, of C and Python, and those that
+/// have their errors by number (44 and 76: there is none, and it may not be had).
+const NO_FILE: [&str; 5] =
+    ["pre-opened file descriptor", "No such file or directory", "os error 44", "os error 76", "Errno 44"];
+
 /// The state of one run.
 pub(crate) struct RunState {
     pub(crate) meter: Meter,
@@ -58,6 +65,8 @@ pub(crate) struct RunState {
     facts: Facts,
     plugin: Arc<Plugin>,
     host: Arc<dyn Host>,
+    work: RunWork,
+    state_reads: StateReads,
     /// Made when it is first used: many handlers never do.
     wasi: Option<Wasi>,
 }
@@ -65,6 +74,7 @@ pub(crate) struct RunState {
 /// What a run has around it.
 pub(crate) struct Around {
     pub(crate) host: Arc<dyn Host>,
+    pub(crate) work: RunWork,
     pub(crate) abort: Abort,
     /// When the run has to be over.
     pub(crate) ends: Instant,
@@ -90,7 +100,7 @@ impl RunState {
         around: Around,
         meter: Meter,
     ) -> (Self, types::Job) {
-        let Around { host, abort, ends, deadlines } = around;
+        let Around { host, work, abort, ends, deadlines } = around;
         let log = RunLog::new(Arc::clone(&host), budget.log, plugin.wiper().cloned());
         let grain = Grain::new(budget.clock_resolution.0);
         let facts = Facts {
@@ -106,24 +116,42 @@ impl RunState {
             kind: input.kind.as_str().to_owned(),
             payload: input.payload,
         };
-        let held = Held::new(&budget);
-        let state =
-            Self { meter, held, log, abort, ends, deadlines, budget, facts, plugin, host, wasi: None };
+        let state = Self {
+            meter,
+            held: Held::new(&budget),
+            log,
+            abort,
+            ends,
+            deadlines,
+            budget,
+            facts,
+            plugin,
+            host,
+            work,
+            state_reads: StateReads::default(),
+            wasi: None,
+        };
         (state, job)
     }
 
     /// Every WASI call begins with this, once. It makes the state that the call works on, if it is the first.
     pub(crate) fn wasi(&mut self) -> (&mut Wasi, &Arc<Plugin>, &Budget, &RunLog) {
         self.meter.call();
-        let (plugin, budget, log) = (&self.plugin, &self.budget, &self.log);
-        let wasi = self.wasi.get_or_insert_with(|| Wasi::new(plugin, budget, log));
+        let (plugin, budget, log, work) = (&self.plugin, &self.budget, &self.log, &self.work);
+        let wasi = self.wasi.get_or_insert_with(|| Wasi::new(plugin, budget, log, work));
         (wasi, plugin, budget, log)
     }
 
-    /// Says what may have been the cause of a failure: that the guest looked for directories, and has none. That many
-    /// components look and need none is why it isn't said always.
-    pub(crate) fn hint(&self) {
-        if self.wasi.as_ref().is_some_and(Wasi::asked_for_directories_in_vain) {
+    /// What WASI calls work on, if there has been one.
+    pub(crate) fn made_wasi(&mut self) -> Option<&mut Wasi> {
+        self.wasi.as_mut()
+    }
+
+    /// Says what may have been the cause of a failure: that the guest looked for directories, and has none. Many components
+    /// look and need none, so it is said only of a failure that is about a file, by what the handler said.
+    pub(crate) fn hint(&self, failure: &str) {
+        let about_a_file = NO_FILE.iter().any(|words| failure.contains(words));
+        if about_a_file && self.wasi.as_ref().is_some_and(Wasi::asked_for_directories_in_vain) {
             self.log.remark(Remark::Directories, || {
                 let line = Want::Dirs.line().unwrap_or_default();
                 let place = self.plugin.place();
@@ -148,29 +176,40 @@ impl RunState {
         self
     }
 
-    /// What the run sees under a key, and what is stored there if it was asked for.
-    async fn look_up(&mut self, key: &StateKey) -> wasmtime::Result<Result<Looked, state::StateError>> {
+    /// What the run sees under a key, and what is stored there if it was asked for: now, or a moment ago if that is recent
+    /// enough.
+    async fn look_up(
+        &mut self,
+        key: &StateKey,
+        may_be_recent: bool,
+    ) -> wasmtime::Result<Result<Looked, state::StateError>> {
         let seen = self.held.read(key);
         let stored = match seen {
             Seen::Known(_) => None,
-            Seen::StoredPlus(_) => {
-                let deadline = self.deadlines.state;
-                let answer = tokio::time::timeout(deadline, self.host.state(key)).await;
-                match answer {
-                    Ok(Ok(stored)) => stored,
-                    Ok(Err(reason)) => return Ok(Err(state::StateError::Unavailable(reason))),
-                    Err(_) => {
-                        let reason = format!("no answer within {deadline:?}");
-                        return Ok(Err(state::StateError::Unavailable(reason)));
-                    }
-                }
-            }
+            Seen::StoredPlus(_) => match self.stored(key, may_be_recent).await {
+                Ok(stored) => stored,
+                Err(reason) => return Ok(Err(state::StateError::Unavailable(reason))),
+            },
         };
         let Ok(value) = Effects::resolve(seen, stored.clone()) else {
             return Ok(Err(state::StateError::NotANumber));
         };
         self.meter.bytes(value.as_ref().map_or(0, Vec::len))?;
         Ok(Ok(Looked { value, stored }))
+    }
+
+    /// What is stored under a key.
+    async fn stored(&mut self, key: &StateKey, may_be_recent: bool) -> Result<Option<Vec<u8>>, String> {
+        let recent = if may_be_recent { self.state_reads.recent(key, Instant::now()) } else { None };
+        if let Some(stored) = recent {
+            return Ok(stored);
+        }
+        let deadline = self.deadlines.state;
+        let read = self.work.state_read(self.host.state(key));
+        let stored = tokio::time::timeout(deadline, read).await;
+        let stored = stored.unwrap_or_else(|_| Err(format!("no answer within {deadline:?}")))?;
+        self.state_reads.note(key, &stored, Instant::now());
+        Ok(stored)
     }
 
     /// Turns what came of adding to the effects into an answer to the guest, or ends the run.
@@ -343,7 +382,7 @@ fn state_key(key: &str) -> Result<StateKey, state::StateError> {
 impl state::Host for RunState {
     async fn get(&mut self, key: String) -> StateAnswer<Option<Vec<u8>>> {
         match state_key(&key) {
-            Ok(key) => Ok(self.look_up(&key).await?.map(|looked| looked.value)),
+            Ok(key) => Ok(self.look_up(&key, true).await?.map(|looked| looked.value)),
             Err(error) => Ok(Err(error)),
         }
     }
@@ -380,7 +419,8 @@ impl state::Host for RunState {
             Ok(key) => key,
             Err(error) => return Ok(Err(error)),
         };
-        let looked = match self.look_up(&key).await? {
+        // What is compared has to be what is there now: the job settles only if it still is.
+        let looked = match self.look_up(&key, false).await? {
             Ok(looked) => looked,
             Err(error) => return Ok(Err(error)),
         };

@@ -19,6 +19,7 @@
 //! | wait without end | a timer outside of wasmtime, which drops the host call; a deadline for each kind of call |
 //! | keep others from computing | guest threads that go round by tenant, weighted, and are given up at ticks |
 //! | keep the daemon from working | guest threads being threads of their own, below the others in priority |
+//! | keep the host busy, or its threads waiting | bounds by tenant on what it has under way, and its time charged to the share |
 //! | take memory, tables, stack | limits on their sums, of the run and of all its tenant's; the stack's is the engine's |
 //! | make the host take memory | limits on the output, log, effects, on what one call hands over, on resources |
 //! | make the compiler work without end | a child process compiles, within time and memory: [`Compiler`] |
@@ -59,6 +60,8 @@ mod run;
 mod run_log;
 mod schedule;
 mod settings;
+mod state_reads;
+mod thread_clock;
 mod wants;
 mod wasi;
 mod wiper;
@@ -70,7 +73,7 @@ pub use config::{Config, Deadlines};
 pub use engine::Engine;
 pub use error::{Diverted, Error};
 pub use host::{EnqueueRefusal, Host, JobAsk};
-pub use load::{Components, revision_of, revision_of_reader};
+pub use load::{Components, revision_of, revision_of_reader, served};
 pub use own_folder::make_own_folder;
 pub use plugin::{
     Access, DirGrant, EnvValue, Grants, HttpGrant, Import, Inspection, LoadSpec, Plugin, Private, Secret,

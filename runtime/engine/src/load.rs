@@ -15,7 +15,7 @@ use crate::code::{Aside, Code};
 use crate::compile::{Compiler, Failure};
 use crate::config::Config;
 use crate::error::Error;
-use crate::host_work::Resolver;
+use crate::host_work::HostWork;
 use crate::imports::{Handler, HandlerPre, RunState};
 use crate::plugin::{Access, Grants, Import, Inspection, LoadSpec, Plugin, Source, place};
 use crate::wasi::{self, Directories};
@@ -70,7 +70,7 @@ pub(crate) struct Loader {
     compiler: Compiler,
     /// What the plugins are granted that are loaded.
     directories: Directories,
-    resolver: Resolver,
+    work: HostWork,
     /// Held while compiling: it takes all cores and much memory as it is.
     compiling: Mutex<()>,
     /// Where components are kept; none if nobody keeps any.
@@ -106,7 +106,7 @@ impl Loader {
             cache: config.cache.as_ref().and_then(open),
             compiler: config.compiler.clone(),
             directories: Directories::default(),
-            resolver: Resolver::default(),
+            work: HostWork::new(config.guest_threads),
             compiling: Mutex::new(()),
             components: OnceLock::new(),
         })
@@ -132,8 +132,8 @@ impl Loader {
         let (code, imports, source) = self.code(&plugin, revision, &spec.wasm, &spec.compile)?;
         let LoadSpec { name, tenant, grants, .. } = spec;
         let wiper = Wiper::new(&grants).map(Arc::new);
-        let lookups = self.resolver.of(&tenant);
-        Ok(Plugin { name, tenant, revision, source, grants, dirs, lookups, wiper, imports, code })
+        let work = self.work.of(&tenant);
+        Ok(Plugin { name, tenant, revision, source, grants, dirs, work, wiper, imports, code })
     }
 
     /// The code of a component that is a handler, left aside if the cache has it.
@@ -406,14 +406,26 @@ fn error(plugin: String, failure: Failure, wasm: &[u8], budget: &CompileBudget) 
     }
 }
 
+/// What to do about a component that wants what engines of ours leave out.
+const NO_EXCEPTIONS: &str = "; it was built with WebAssembly's exceptions, which no handler can have: build C and C++ without \
+    `-fwasm-exceptions` and without setjmp, and Rust with `panic = \"abort\"`";
+
 fn malformed(wasm: &[u8], reason: &str) -> String {
     if wasm.starts_with(CORE_MODULE) {
         "a core module, not a component; build it for wasm32-wasip2".to_owned()
     } else if wasm.starts_with(COMPONENT) || wasm.trim_ascii_start().starts_with(b"(component") {
-        format!("a component that can't be compiled: {reason}")
+        let instead = if reason.contains("exceptions proposal not enabled") { NO_EXCEPTIONS } else { "" };
+        format!("a component that can't be compiled: {reason}{instead}")
     } else {
         format!("not a component: {reason}")
     }
+}
+
+/// The interfaces that components may import, by package, such as `wasi:io` and `streams`.
+pub fn served() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SERVED
+        .iter()
+        .flat_map(|(package, _, interfaces)| interfaces.iter().map(move |interface| (*package, *interface)))
 }
 
 fn is_served(import: &str) -> bool {

@@ -10,7 +10,7 @@ use sandhog_core::id::{PluginName, Revision, TenantId};
 pub use sandhog_core::secret::Secret;
 
 use crate::code::Code;
-use crate::host_work::Lookups;
+use crate::host_work::TenantWork;
 use crate::wants::{Want, missing_grants};
 use crate::wasi::Granted;
 use crate::wiper::Wiper;
@@ -49,8 +49,8 @@ pub struct Plugin {
     pub(crate) grants: Grants,
     /// The granted directories, in their order.
     pub(crate) dirs: Vec<Arc<Granted>>,
-    /// Its tenant's turns at the resolver.
-    pub(crate) lookups: Lookups,
+    /// What its tenant has of the host's work.
+    pub(crate) work: Arc<TenantWork>,
     pub(crate) wiper: Option<Arc<Wiper>>,
     pub(crate) imports: Vec<String>,
     pub(crate) code: Code,
@@ -111,8 +111,8 @@ impl Plugin {
         place(&self.tenant, &self.name)
     }
 
-    pub(crate) fn lookups(&self) -> &Lookups {
-        &self.lookups
+    pub(crate) fn work(&self) -> &Arc<TenantWork> {
+        &self.work
     }
 
     pub(crate) fn wiper(&self) -> Option<&Arc<Wiper>> {

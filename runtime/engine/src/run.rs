@@ -33,10 +33,12 @@ use crate::account::{Drawn, MemoryAccount};
 use crate::config::Deadlines;
 use crate::ending::{self, NoInstance, Returned};
 use crate::host::Host;
+use crate::host_work::RunWork;
 use crate::imports::{Around, HandlerPre, RunState, bindings::Job};
 use crate::meter::Meter;
 use crate::plugin::Plugin;
 use crate::schedule::{Crowd, End, GiveWay, Panicked, panic_message};
+use crate::wasi::handles_max;
 
 /// What the handler gets to see of its job and attempt.
 #[derive(Debug, Clone)]
@@ -94,9 +96,6 @@ const CALL_MIN: u64 = 1 << 20;
 /// Room for what belongs to a value without being in it: names, lengths.
 const CALL_EXTRA: u64 = 64 << 10;
 
-/// Handles of resources that a guest may hold.
-const HANDLES_MAX: usize = 1024;
-
 /// The run was ended from outside.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("stopped from outside")]
@@ -108,6 +107,7 @@ pub(crate) struct Run {
     pub(crate) plan: Plan<Arc<Plugin>>,
     pub(crate) input: Input,
     pub(crate) host: Arc<dyn Host>,
+    pub(crate) work: RunWork,
     pub(crate) abort: Abort,
     pub(crate) ends: Instant,
     pub(crate) crowd: Crowd,
@@ -129,8 +129,8 @@ impl Run {
         let budget = *self.plan.budget();
         let abort = self.abort.clone();
         let meter = Meter::new(&budget, self.memory, Instant::now());
-        let around =
-            Around { host: self.host, abort: self.abort, ends: self.ends, deadlines: self.deadlines };
+        let Self { host, work, abort: of_run, ends, deadlines, .. } = self;
+        let around = Around { host, work, abort: of_run, ends, deadlines };
         let (state, job) = RunState::new(budget, plugin, self.input, around, meter);
         let mut store = Store::new(&self.engine, state);
         if let Err(error) = prepare(&mut store, &budget, self.crowd) {
@@ -152,7 +152,7 @@ fn prepare(store: &mut Store<RunState>, budget: &Budget, crowd: Crowd) -> wasmti
     store.limiter(|state| &mut state.meter);
     let most = budget.output.0.max(budget.effects.0).max(CALL_MIN).saturating_add(CALL_EXTRA);
     store.set_hostcall_fuel(usize::try_from(most).unwrap_or(usize::MAX));
-    store.set_max_component_handles(HANDLES_MAX);
+    store.set_max_component_handles(handles_max(budget));
     store.fuel_async_yield_interval(Some(FUEL_SYNC))?;
     store.set_fuel(budget.fuel.0)?;
     store.set_epoch_deadline(1);
@@ -204,8 +204,8 @@ async fn until_stopped<T>(
 fn conclude(store: Store<RunState>, ended: Result<wasmtime::Result<Returned>, Panicked>) -> Report {
     let left = store.get_fuel().unwrap_or(0);
     let state = store.into_data();
-    if !matches!(&ended, Ok(Ok(Ok(_)))) {
-        state.hint();
+    if let Ok(Ok(Err(failure))) = &ended {
+        state.hint(ending::said_by(failure));
     }
     state.log.finish();
     let usage = Usage {

@@ -78,6 +78,16 @@ pub(crate) enum Remark {
     Listing,
     /// A call of the file system took too long.
     FileTime,
+    /// A path leads out of its directory.
+    PathOutside,
+    /// A name of a file isn't text.
+    FileName,
+    /// A host's name can't be looked up.
+    HttpName,
+    /// A host's certificate isn't trusted.
+    HttpCertificate,
+    /// The head of a response is too large.
+    HttpHead,
 }
 
 /// The log of one run, shared by all that write to it.

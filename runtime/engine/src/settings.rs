@@ -51,10 +51,22 @@ pub(crate) fn wasmtime_engine(config: &Config) -> Result<wasmtime::Engine, Error
     scanning.or_else(|_| {
         wasmtime::Engine::new(&wasmtime_config(config, Enabled::No)?).map_err(|error| {
             let (instances, memory) = (config.instances, config.memory_max);
-            let reason = format!("{error:#} (with {instances} instances of up to {memory})");
+            let reason =
+                format!("{error:#} (with {instances} instances of up to {memory}){}", address_space());
             Error::Setup { reason }
         })
     })
+}
+
+/// What to do where the process may not have the address space that is set aside for guests.
+fn address_space() -> String {
+    match rustix::process::getrlimit(rustix::process::Resource::As).current {
+        Some(most) => format!(
+            "; this process may have {} of address space: raise that (`ulimit -v unlimited`, or LimitAS= of systemd), or lower engine.concurrency or limits.memory",
+            Bytes(most)
+        ),
+        None => String::new(),
+    }
 }
 
 fn wasmtime_config(config: &Config, pagemap_scan: Enabled) -> Result<wasmtime::Config, Error> {

@@ -3,12 +3,14 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use sandhog_core::grants::{address, undotted};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use wasmtime_wasi::runtime::spawn_blocking;
@@ -23,10 +25,14 @@ use crate::run_log::Remark;
 /// What the machine trusts, read when it is needed first. If that fails, the next one reads again.
 static TLS: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
 
+/// How long one of several addresses of a host may take to answer before the next one is tried.
+const TRY_MAX: Duration = Duration::from_secs(3);
+
 /// Where a request goes, once it was found to be granted.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Destination {
-    host: String,
-    port: u16,
+    pub(super) host: String,
+    pub(super) port: u16,
     private: Private,
 }
 
@@ -50,16 +56,22 @@ impl Requests {
     }
 
     /// Connects to the first address that may be reached and answers.
-    pub(super) async fn connect(&self, to: &Destination) -> Result<TcpStream> {
-        let found = self.resolve(to).await?;
+    pub(super) async fn connect(&self, to: &Destination, found: &[SocketAddr]) -> Result<TcpStream> {
         let allowed = |ip: IpAddr| match reach(ip) {
             Reach::Public => true,
             Reach::Private => to.private == Private::Allow,
             Reach::Never => false,
         };
         let mut failure = None;
-        for &socket in found.iter().filter(|socket| allowed(socket.ip())) {
-            match TcpStream::connect(socket).await {
+        let sockets: Vec<SocketAddr> = found.iter().copied().filter(|socket| allowed(socket.ip())).collect();
+        for (tried, &socket) in sockets.iter().enumerate() {
+            let connecting = TcpStream::connect(socket);
+            let connected = if tried + 1 < sockets.len() {
+                timeout(TRY_MAX, connecting).await.unwrap_or_else(|late| Err(late.into()))
+            } else {
+                connecting.await
+            };
+            match connected {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failure = Some(error),
             }
@@ -67,19 +79,23 @@ impl Requests {
         match failure {
             Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Error::ConnectionRefused),
             Some(_) => Err(Error::DestinationUnavailable),
-            None => Err(self.out_of_bounds(to, &found)),
+            None => Err(self.out_of_bounds(to, found)),
         }
     }
 
     /// The addresses of a host.
-    async fn resolve(&self, to: &Destination) -> Result<Vec<SocketAddr>> {
+    pub(super) async fn resolve(&self, to: &Destination) -> Result<Vec<SocketAddr>> {
         if let Some(ip) = address(&to.host) {
             return Ok(vec![SocketAddr::new(ip, to.port)]);
         }
         let (host, port) = (to.host.clone(), to.port);
         let lookup = move || (host.as_str(), port).to_socket_addrs().map(Vec::from_iter);
-        let found = self.plugin.lookups().run(lookup).await.ok_or(Error::DnsTimeout)?;
-        found.map_err(|_| Error::DnsError { rcode: None, info_code: None })
+        let found = self.work.block(lookup).await.ok_or(Error::DnsTimeout)?;
+        found.map_err(|error| {
+            let host = &to.host;
+            self.log.remark(Remark::HttpName, || format!("the name {host} can't be looked up: {error}"));
+            Error::DnsError { rcode: None, info_code: None }
+        })
     }
 
     fn out_of_bounds(&self, to: &Destination, found: &[SocketAddr]) -> Error {
@@ -108,11 +124,27 @@ pub(super) async fn tls(
         Some(ip) => ServerName::from(ip),
         None => ServerName::try_from(to.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?,
     };
-    TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(|error| of_tls(&error))
+    let log = stream.requests.log.clone();
+    let connected = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
+    connected.map_err(|error| {
+        if let Some(rustls::Error::InvalidCertificate(why)) = rustls_error(&error) {
+            let Destination { host, port, .. } = to;
+            log.remark(Remark::HttpCertificate, || {
+                format!(
+                    "the certificate of {host}:{port} is not trusted: {why}; the daemon trusts what its machine does, or what SSL_CERT_FILE has"
+                )
+            });
+        }
+        of_tls(&error)
+    })
+}
+
+fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 fn of_tls(error: &io::Error) -> Error {
-    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+    match rustls_error(error) {
         Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
         Some(rustls::Error::AlertReceived(alert)) => Error::TlsAlertReceived {
             alert_id: Some(u8::from(*alert)),

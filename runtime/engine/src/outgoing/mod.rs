@@ -7,17 +7,20 @@
 //!
 //! The name is resolved here, and the connection goes to the very address that was checked, so it doesn't matter what
 //! the name resolves to a moment later. A redirect is an answer like any other: whoever follows it makes a new request,
-//! which is checked anew. Each request has a connection of its own.
+//! which is checked anew. A connection serves one request after the other of one run, and goes with the run.
 
 mod address;
 mod connect;
+mod reuse;
 mod send;
+mod upload;
 mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use hyper::Request;
 use hyper::http::HeaderName;
 use sandhog_core::budget::{Budget, Bytes};
@@ -30,7 +33,9 @@ use wasmtime_wasi_http::{
     WasiHttpView,
 };
 
+use self::reuse::Idle;
 use self::send::Sent;
+use crate::host_work::RunWork;
 use crate::imports::RunState;
 use crate::plugin::Plugin;
 use crate::run_log::RunLog;
@@ -49,6 +54,9 @@ pub(crate) struct Outgoing(Arc<Requests>);
 struct Requests {
     plugin: Arc<Plugin>,
     log: RunLog,
+    work: RunWork,
+    /// Connections that no request has.
+    idle: Idle,
     /// One for each that may be under way at once.
     permits: Arc<Semaphore>,
     connections_max: u64,
@@ -59,17 +67,26 @@ struct Requests {
 }
 
 impl Outgoing {
-    pub(crate) fn new(plugin: Arc<Plugin>, budget: &Budget, log: RunLog) -> Self {
+    pub(crate) fn new(plugin: Arc<Plugin>, budget: &Budget, log: RunLog, work: RunWork) -> Self {
         let permits = usize::try_from(budget.http_connections).unwrap_or(usize::MAX);
         Self(Arc::new(Requests {
             plugin,
             log,
+            work,
+            idle: Idle::default(),
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             connections_max: budget.http_connections,
             left: AtomicU64::new(budget.http_bytes.0),
             bytes_max: budget.http_bytes,
             timeout: budget.http_timeout,
         }))
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        // What drives a connection holds what all requests share.
+        self.0.idle.close();
     }
 }
 
@@ -83,7 +100,9 @@ impl WasiHttpHooks for Outgoing {
         _answered: Boxed<Result<(), Error>>,
     ) -> Boxed<Result<Sent, Error>> {
         let requests = Arc::clone(&self.0);
-        Box::new(async move { requests.send(request, options.unwrap_or_default()).await })
+        let work = requests.work.clone();
+        let sending: BoxFuture<'static, _> = Box::pin(requests.send(request, options.unwrap_or_default()));
+        Box::new(async move { work.metered(sending).await })
     }
 
     /// Beside what no guest may say: to tell the other side to answer in parts that HTTP/1.1 has besides.

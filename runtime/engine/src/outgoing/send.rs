@@ -1,22 +1,28 @@
 //! One request, from the guest's call to the end of its response.
 
-use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use futures::task::AtomicWaker;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
-use hyper::header::HeaderValue;
+use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{Method, Request, Response, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi_http::io::TokioIo;
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody};
 
+use super::connect::Destination;
+use super::reuse::Connection;
+use super::upload::Upload;
 use super::wire::{Counted, Cut};
 use super::{Boxed, Requests, connect};
 use crate::run_log::Remark;
@@ -31,14 +37,31 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// A response, and what has to go on for its body to come.
 pub(super) type Sent = (Response<WasiBody>, Boxed<Result<(), Error>>);
 
-/// The part of a request that outlives its head.
+/// A request that is under way.
 struct Course {
     requests: Arc<Requests>,
-    cut: Arc<Cut>,
+    to: Destination,
+    secret: bool,
     /// When it has to be over.
     ends: Instant,
+    /// What it waits for: a [`Step`].
+    step: AtomicU8,
     options: RequestOptions,
-    permit: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub(super) enum Step {
+    /// For its tenant to have a connection to spare.
+    Turn,
+    /// For the host's name to be looked up.
+    Name,
+    /// For a connection.
+    Connection,
+    /// For the response.
+    Response,
 }
 
 impl Requests {
@@ -52,23 +75,36 @@ impl Requests {
         let to = self.granted(&host, port)?;
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| self.too_many())?;
         let ends = Instant::now() + self.timeout.min(FOREVER);
-        let course = Course { cut: Arc::default(), requests: self, ends, options, permit };
-        let connecting = async {
-            let inner = course.requests.connect(&to).await?;
-            let (requests, cut) = (Arc::clone(&course.requests), Arc::clone(&course.cut));
-            let stream = Counted { inner, requests, cut };
-            Ok(if secret {
-                Link::Secret(Box::new(connect::tls(&to, stream).await?))
-            } else {
-                Link::Plain(stream)
-            })
-        };
-        let link =
-            course.within(course.options.connect_timeout, Error::ConnectionTimeout, connecting).await?;
-        match link {
-            Link::Plain(stream) => course.over(stream, request).await,
-            Link::Secret(stream) => course.over(stream, request).await,
+        let step = AtomicU8::new(Step::Turn as u8);
+        let course = Course { requests: self, to, secret, ends, step, options, _permit: permit };
+        let (repeatable, (answered, seen)) = (is_repeatable(&request), watch::channel(false));
+        let mut request = in_origin_form(request, seen);
+        if repeatable {
+            if let Some(used) = course.requests.idle.take(&course.to, secret) {
+                let again = copy(&request);
+                match course.over(used, request).await {
+                    Ok((connection, response)) => {
+                        answered.send_replace(true);
+                        return Ok(course.repeatable(connection, response));
+                    }
+                    Err(error) if !is_of_connection(&error) => return Err(error),
+                    // The other side had closed it.
+                    Err(_) => request = again,
+                }
+            }
+        } else {
+            // Nothing is asked of the connection once it is answered.
+            let close = HeaderValue::from_static("close");
+            request.headers_mut().insert(hyper::header::CONNECTION, close);
         }
+        let connection = course.connect().await?;
+        let (connection, response) = course.over(connection, request).await?;
+        answered.send_replace(true);
+        Ok(if repeatable {
+            course.repeatable(connection, response)
+        } else {
+            course.unrepeatable(connection, response)
+        })
     }
 
     fn too_many(&self) -> Error {
@@ -80,11 +116,6 @@ impl Requests {
         });
         Error::ConnectionLimitReached
     }
-}
-
-enum Link {
-    Plain(Counted<tokio::net::TcpStream>),
-    Secret(Box<tokio_rustls::client::TlsStream<Counted<tokio::net::TcpStream>>>),
 }
 
 /// Where a request wants to go, and whether over TLS.
@@ -111,74 +142,188 @@ fn ask(request: &Request<WasiBody>) -> Result<(String, u16, bool)> {
     Ok((authority.host().to_ascii_lowercase(), port, secret))
 }
 
+/// Whether it changes nothing to send a request twice: it only asks, and has no body.
+fn is_repeatable(request: &Request<WasiBody>) -> bool {
+    let (method, headers) = (request.method(), request.headers());
+    let asks = *method == Method::GET || *method == Method::HEAD;
+    asks && !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING)
+}
+
+/// A request as it is, but for a body.
+fn copy(request: &Request<Upload>) -> Request<Upload> {
+    let mut copy = Request::new(Upload::nothing());
+    request.method().clone_into(copy.method_mut());
+    request.uri().clone_into(copy.uri_mut());
+    request.headers().clone_into(copy.headers_mut());
+    copy
+}
+
+/// Whether an error is about the connection, before anything of a response has come.
+fn is_of_connection(error: &Error) -> bool {
+    matches!(error, Error::ConnectionTerminated | Error::HttpResponseIncomplete)
+}
+
 impl Course {
-    /// What comes of a step, if it comes in time: before the whole is over, and as soon as the guest would have it.
+    fn waits_for(&self, step: Step) {
+        self.step.store(step as u8, Ordering::Relaxed);
+    }
+
+    /// What comes of a part of it, if it comes in time: before the whole is over, and as soon as the guest would have it.
     async fn within<T>(
         &self,
         wanted: Option<Duration>,
         late: Error,
-        step: impl Future<Output = Result<T>>,
+        cut: Arc<Cut>,
+        part: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let step = async {
+        let part = async {
             match wanted {
-                Some(wanted) => timeout(wanted.min(FOREVER), step).await.unwrap_or(Err(late)),
-                None => step.await,
+                Some(wanted) => timeout(wanted.min(FOREVER), part).await.unwrap_or(Err(late)),
+                None => part.await,
             }
         };
-        match timeout_at(self.ends, step).await {
-            Ok(result) => result.map_err(|error| self.cut.error().unwrap_or(error)),
-            Err(_) => Err(self.requests.out_of_time(&self.cut)),
+        match timeout_at(self.ends, part).await {
+            Ok(result) => result.map_err(|error| cut.error().unwrap_or(error)),
+            Err(_) => Err(self.out_of_time(&cut)),
         }
     }
 
-    /// Talks HTTP over a connection.
-    async fn over<S>(self, stream: S, request: Request<WasiBody>) -> Result<Sent>
+    fn out_of_time(&self, cut: &Cut) -> Error {
+        const STEPS: [Step; 4] = [Step::Turn, Step::Name, Step::Connection, Step::Response];
+        let step = usize::from(self.step.load(Ordering::Relaxed));
+        let step = STEPS.get(step).copied().unwrap_or(Step::Response);
+        self.requests.out_of_time(step, &self.to, cut)
+    }
+
+    /// Makes a connection.
+    async fn connect(&self) -> Result<Connection> {
+        let cut: Arc<Cut> = Arc::default();
+        let requests = &self.requests;
+        let to = self.to.clone();
+        let of_connection = Arc::clone(&cut);
+        let connecting = async move {
+            let counted = match requests.work.try_connection() {
+                Some(counted) => Some(counted),
+                None => {
+                    // What nobody uses is the first to go.
+                    while requests.idle.close_oldest() {}
+                    requests.work.connection().await
+                }
+            };
+            let counted = counted.ok_or(Error::ConnectionLimitReached)?;
+            let _turn = requests.work.turn_to_connect().await;
+            self.waits_for(Step::Name);
+            let addresses = requests.resolve(&to).await?;
+            self.waits_for(Step::Connection);
+            let inner = requests.connect(&to, &addresses).await?;
+            let (requests, cut) = (Arc::clone(requests), of_connection);
+            let stream = Counted { inner, requests, cut: Arc::clone(&cut) };
+            let secret = self.secret;
+            let (sender, driver) = if secret {
+                let stream = Box::new(connect::tls(&to, stream).await?);
+                self.handshake(stream).await?
+            } else {
+                self.handshake(stream).await?
+            };
+            Ok(Connection { to, secret, sender, driver, cut, _counted: counted })
+        };
+        self.within(self.options.connect_timeout, Error::ConnectionTimeout, cut, connecting).await
+    }
+
+    /// Sets HTTP up on a connection, which costs no message.
+    async fn handshake<S>(&self, stream: S) -> Result<(http1::SendRequest<Upload>, Driver)>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let request = in_origin_form(request);
         let mut builder = http1::Builder::new();
         builder.max_headers(HEADERS_MAX).max_buf_size(HEAD_MAX);
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(of_hyper)?;
+        let work = self.requests.work.clone();
+        let driver = spawn(async move {
+            // What goes wrong shows to whoever waits for the response, or reads it.
+            work.metered(connection).await.ok();
+        });
+        Ok((sender, driver))
+    }
+
+    /// Sends the request over a connection, and waits for the head of its response.
+    async fn over(
+        &self,
+        mut connection: Connection,
+        request: Request<Upload>,
+    ) -> Result<(Connection, Response<Incoming>)> {
+        self.waits_for(Step::Response);
+        connection.cut.begin();
         let first_byte = self.options.first_byte_timeout;
-        let mut driver = None;
-        let answer = self.within(first_byte, Error::ConnectionReadTimeout, async {
-            let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(of_hyper)?;
-            let (requests, cut, ends) = (Arc::clone(&self.requests), Arc::clone(&self.cut), self.ends);
-            // Whatever becomes of the body, the connection ends when its time is over.
-            driver = Some(spawn(async move {
-                let mut connection = pin!(connection);
-                // It must still be there when the reason is noted: to whoever reads the body, a connection that is gone
-                // looks like its end. What else goes wrong shows there by itself.
-                if timeout_at(ends, connection.as_mut()).await.is_err() {
-                    requests.out_of_time(&cut);
-                }
-            }));
-            sender.send_request(request).await.map_err(of_hyper)
+        let cut = Arc::clone(&connection.cut);
+        let answer = self.within(first_byte, Error::ConnectionReadTimeout, cut, async {
+            connection.sender.ready().await.map_err(of_hyper)?;
+            connection
+                .sender
+                .send_request(request)
+                .await
+                .map_err(|error| self.requests.of_head(error, &connection.cut))
         });
         let response = answer.await?;
-        let Self { cut, options, permit, .. } = self;
-        let quiet = options.between_bytes_timeout.map(|wait| Quiet::new(wait.min(FOREVER)));
-        let response = response.map(|incoming| WasiBody::new(Answer { incoming, cut, quiet }));
+        Ok((connection, response))
+    }
+
+    /// The response to a request that may be repeated. Its connection is kept once it has come to its end.
+    fn repeatable(self, connection: Connection, response: Response<Incoming>) -> Sent {
+        let (ends, quiet, cut) = (self.ends, self.quiet(), Arc::clone(&connection.cut));
+        let rest = Rest::new(self, connection);
+        let (of_answer, of_cut) = (Arc::clone(&rest), Arc::clone(&cut));
+        let response = response.map(|incoming| {
+            let answer = Answer { incoming, cut, quiet, rest: Some(of_answer) };
+            answer.end_if_over();
+            WasiBody::new(answer)
+        });
         let io = async move {
-            if let Some(driver) = driver {
-                driver.await;
+            // Whether anybody reads the body or not, the connection ends when its time is over. It must still be there when
+            // the reason is noted: to whoever reads the body, a connection that is gone looks like its end.
+            if timeout_at(ends, poll_fn(|cx| rest.poll_end(cx))).await.is_err()
+                && let Some((course, connection)) = rest.take()
+            {
+                course.out_of_time(&of_cut);
+                drop(connection);
             }
-            drop(permit);
             Ok(())
         };
-        Ok((response, Box::new(io)))
+        (response, Box::new(io))
+    }
+
+    /// The response to any other request. Its connection ends with it.
+    fn unrepeatable(self, connection: Connection, response: Response<Incoming>) -> Sent {
+        let (cut, quiet) = (Arc::clone(&connection.cut), self.quiet());
+        let response = response.map(|incoming| WasiBody::new(Answer { incoming, cut, quiet, rest: None }));
+        let io = async move {
+            let Connection { mut driver, cut, _counted, .. } = connection;
+            // As above. The body of the request may still be on its way.
+            if timeout_at(self.ends, &mut driver).await.is_err() {
+                self.out_of_time(&cut);
+            }
+            Ok(())
+        };
+        (response, Box::new(io))
+    }
+
+    fn quiet(&self) -> Option<Quiet> {
+        self.options.between_bytes_timeout.map(|wait| Quiet::new(wait.min(FOREVER)))
     }
 }
 
+/// What drives a connection, until this is dropped.
+type Driver = wasmtime_wasi::runtime::AbortOnDropJoinHandle<()>;
+
 /// A request as a server gets to see it that isn't a proxy: with the path alone.
-fn in_origin_form(mut request: Request<WasiBody>) -> Request<WasiBody> {
-    let path = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+fn in_origin_form(request: Request<WasiBody>, answered: watch::Receiver<bool>) -> Request<Upload> {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
     // It comes from a valid one.
-    *request.uri_mut() = Uri::try_from(path).unwrap_or_default();
-    // Nothing is asked of the connection once it is answered.
-    request.headers_mut().insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
-    request
+    parts.uri = Uri::try_from(path).unwrap_or_default();
+    let body = Upload::new(&parts.headers, body, answered);
+    Request::from_parts(parts, body)
 }
 
 /// The body of a response, which ends with an error where the host has cut it short.
@@ -186,6 +331,64 @@ struct Answer {
     incoming: Incoming,
     cut: Arc<Cut>,
     quiet: Option<Quiet>,
+    /// What is kept of it at its end.
+    rest: Option<Arc<Rest>>,
+}
+
+/// What is left of a request when its response has come to its end: its connection, and its place among those that are under
+/// way. Whoever sees the end first takes it: the one who reads the body, or the one who waits for the connection, which has
+/// read a small body to its end before anybody wants it.
+struct Rest {
+    left: Mutex<Option<(Course, Connection)>>,
+    /// Who waits for the connection.
+    waker: AtomicWaker,
+}
+
+impl Rest {
+    fn new(course: Course, connection: Connection) -> Arc<Self> {
+        Arc::new(Self { left: Mutex::new(Some((course, connection))), waker: AtomicWaker::new() })
+    }
+
+    fn take(&self) -> Option<(Course, Connection)> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The response has been read to its end.
+    fn end(&self) {
+        if let Some((course, connection)) = self.take() {
+            course.requests.idle.keep(connection);
+            self.waker.wake();
+        }
+    }
+
+    /// Whether the connection has nothing left to do for the response.
+    fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waker.register(cx.waker());
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, connection)) = left.as_mut() else { return Poll::Ready(()) };
+        match ready!(connection.sender.poll_ready(cx)) {
+            Ok(()) => {
+                drop(left);
+                self.end();
+            }
+            // It serves no other request. What it has read can still be had when it is gone.
+            Err(_) => {
+                ready!(Pin::new(&mut connection.driver).poll(cx));
+                *left = None;
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Answer {
+    fn end_if_over(&self) {
+        if self.incoming.is_end_stream()
+            && let Some(rest) = &self.rest
+        {
+            rest.end();
+        }
+    }
 }
 
 /// How long nothing may come, if the guest has said so.
@@ -217,6 +420,7 @@ impl Body for Answer {
             let next = Instant::now() + quiet.wait;
             quiet.timer.as_mut().reset(next);
         }
+        self.end_if_over();
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(Ok(frame)),
             Some(Err(error)) => Some(Err(self.cut.error().unwrap_or_else(|| of_hyper(error)))),
@@ -234,6 +438,27 @@ impl Body for Answer {
     }
 }
 
+/// Whether the connection itself has failed.
+fn is_of_socket(error: &hyper::Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+}
+
+impl Requests {
+    /// What went wrong before the head of a response was there.
+    fn of_head(&self, error: hyper::Error, cut: &Cut) -> Error {
+        // One line that is longer than all may be looks to it as if the rest were missing.
+        let too_large = error.is_incomplete_message() && cut.received() >= HEAD_MAX;
+        if error.is_parse_too_large() || too_large {
+            self.log.remark(Remark::HttpHead, || {
+                let bytes = sandhog_core::budget::Bytes::of(HEAD_MAX);
+                format!("the head of a response is refused: it has more than {HEADERS_MAX} lines, or more than {bytes}")
+            });
+            return Error::HttpResponseHeaderSectionSize(u32::try_from(HEAD_MAX).ok());
+        }
+        of_hyper(error)
+    }
+}
+
 fn of_hyper(error: hyper::Error) -> Error {
     if error.is_parse_too_large() {
         Error::HttpResponseHeaderSectionSize(u32::try_from(HEAD_MAX).ok())
@@ -241,7 +466,7 @@ fn of_hyper(error: hyper::Error) -> Error {
         Error::HttpResponseIncomplete
     } else if error.is_timeout() {
         Error::HttpResponseTimeout
-    } else if error.is_canceled() || error.is_closed() {
+    } else if error.is_canceled() || error.is_closed() || is_of_socket(&error) {
         Error::ConnectionTerminated
     } else {
         Error::HttpProtocolError

@@ -3,26 +3,42 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi_http::Error;
 
 use super::Requests;
+use super::connect::Destination;
+use super::send::Step;
 use crate::run_log::Remark;
 
-/// Why the host has cut a request short, if it has.
+/// Why the host has cut a request short, if it has; and how much has come.
 #[derive(Debug, Default)]
-pub(super) struct Cut(AtomicU8);
+pub(super) struct Cut {
+    why: AtomicU8,
+    /// Bytes received since the request was sent.
+    received: AtomicUsize,
+}
 
 const BYTES: u8 = 1;
 const TIME: u8 = 2;
 
 impl Cut {
+    /// A request is about to be sent.
+    pub(super) fn begin(&self) {
+        self.received.store(0, Ordering::Relaxed);
+    }
+
+    /// How much has come since then.
+    pub(super) fn received(&self) -> usize {
+        self.received.load(Ordering::Relaxed)
+    }
+
     /// What the guest is told instead of whatever else it would see.
     pub(super) fn error(&self) -> Option<Error> {
-        match self.0.load(Ordering::Acquire) {
+        match self.why.load(Ordering::Acquire) {
             BYTES => Some(Error::HttpResponseBodySize(None)),
             TIME => Some(Error::HttpResponseTimeout),
             _ => None,
@@ -31,17 +47,31 @@ impl Cut {
 }
 
 impl Requests {
-    /// A request is cut short because its time is over.
-    pub(super) fn out_of_time(&self, cut: &Cut) -> Error {
-        cut.0.store(TIME, Ordering::Release);
-        self.log.remark(Remark::HttpTimeout, || {
-            format!(
-                "a request took longer than {:?}; raise limits.http_timeout of {}",
-                self.timeout,
-                self.plugin.place()
-            )
-        });
-        Error::HttpResponseTimeout
+    /// A request is cut short because its time is over, while it waited for this.
+    pub(super) fn out_of_time(&self, step: Step, to: &Destination, cut: &Cut) -> Error {
+        cut.why.store(TIME, Ordering::Release);
+        let (Destination { host, port, .. }, limit, place) = (to, self.timeout, self.plugin.place());
+        let (late, said) = match step {
+            Step::Turn => (
+                Error::ConnectionLimitReached,
+                format!(
+                    "the tenant has had all the connections that it may for {limit:?}: its other runs have them"
+                ),
+            ),
+            Step::Name => (
+                Error::DnsTimeout,
+                format!("the name {host} was not looked up within {limit:?}: whoever answers for it doesn't"),
+            ),
+            Step::Connection => {
+                (Error::ConnectionTimeout, format!("no connection to {host}:{port} within {limit:?}"))
+            }
+            Step::Response => (
+                Error::HttpResponseTimeout,
+                format!("a request took longer than {limit:?}; raise limits.http_timeout of {place}"),
+            ),
+        };
+        self.log.remark(Remark::HttpTimeout, || said);
+        late
     }
 
     /// Takes what goes over the wire from what may.
@@ -52,7 +82,7 @@ impl Requests {
         }
         // What is left may be less than what came; nothing more does.
         self.left.store(0, Ordering::Release);
-        cut.0.store(BYTES, Ordering::Release);
+        cut.why.store(BYTES, Ordering::Release);
         self.log.remark(Remark::HttpBytes, || {
             let (max, place) = (self.bytes_max, self.plugin.place());
             format!("requests sent and received more than {max}; raise limits.http_bytes of {place}")
@@ -76,7 +106,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        Poll::Ready(self.requests.take(buffer.filled().len() - before, &self.cut))
+        let received = buffer.filled().len() - before;
+        self.cut.received.fetch_add(received, Ordering::Relaxed);
+        Poll::Ready(self.requests.take(received, &self.cut))
     }
 }
 

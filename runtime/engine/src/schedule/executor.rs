@@ -4,6 +4,7 @@
 //! which asks [`Crowd`] whether anybody waits. The lock is held for the queue alone, never while a guest runs.
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -17,8 +18,9 @@ use tokio::runtime::Handle;
 
 use super::lap::Laps;
 use super::policy::Policy;
-use super::task::{Claim, End, Task, Turn};
+use super::task::{Claim, End, Task, Turn, panic_message};
 use super::ticker::Ticker;
+use crate::host_work::HostTime;
 use crate::priority;
 use crate::run::Class;
 
@@ -81,15 +83,19 @@ impl<T: Send + 'static> Executor<T> {
             let tokio = tokio.clone();
             thread::Builder::new().name(format!("sandhog-guest-{n}")).spawn(move || {
                 let _entered = tokio.enter();
-                shared.work();
+                // Runs that panic are caught one by one. What panics beside them costs a turn, and no thread.
+                while let Err(panic) = catch_unwind(AssertUnwindSafe(|| shared.work())) {
+                    let message = panic_message(&*panic);
+                    tracing::error!(message, "a guest thread panicked between two turns and goes on");
+                }
             })?;
         }
         Ok(executor)
     }
 
-    /// Queues a run, at the expense of a tenant.
-    pub(crate) fn spawn(&self, claim: Claim, run: BoxFuture<'static, T>) -> End<T> {
-        let task = Task::new(claim, run, Arc::downgrade(&self.shared));
+    /// Queues a run, at the expense of a tenant, who also bears the time that the host works for it.
+    pub(crate) fn spawn(&self, claim: Claim, host: HostTime, run: BoxFuture<'static, T>) -> End<T> {
+        let task = Task::new(claim, host, run, Arc::downgrade(&self.shared));
         self.shared.enqueue(Arc::clone(&task));
         End(task)
     }
@@ -135,7 +141,7 @@ impl<T: Send + 'static> Shared<T> {
     /// The life of a guest thread.
     fn work(&self) {
         priority::lower(NICE);
-        self.ticker.woke();
+        let _awake = self.ticker.awake();
         let mut queue = self.lock();
         let mut laps = Laps::new(Instant::now(), cpu_clock());
         loop {
@@ -153,7 +159,7 @@ impl<T: Send + 'static> Shared<T> {
             let waker = Waker::from(Arc::clone(&task));
             let turn = task.turn(&mut Context::from_waker(&waker));
             // The run also bears what it took to get here.
-            let cpu = laps.lap(Instant::now(), cpu_clock);
+            let cpu = laps.lap(Instant::now(), cpu_clock) + task.take_host_time();
             task.spent(cpu);
             if turn == Turn::Ended {
                 task.announce_end();
@@ -166,8 +172,6 @@ impl<T: Send + 'static> Shared<T> {
             }
             queue.of(class).charge(&tenant, cpu);
         }
-        drop(queue);
-        self.ticker.slept();
     }
 
     fn idle<'q>(&self, mut queue: MutexGuard<'q, Queue<T>>) -> MutexGuard<'q, Queue<T>> {
@@ -250,7 +254,8 @@ mod tests {
         run: impl Future<Output = T> + Send + 'static,
     ) -> End<T> {
         let tenant = TenantId::parse("acme").expect("valid");
-        executor.spawn(Claim { tenant, weight: NonZeroU32::MIN, class: Class::Normal }, Box::pin(run))
+        let claim = Claim { tenant, weight: NonZeroU32::MIN, class: Class::Normal };
+        executor.spawn(claim, HostTime::default(), Box::pin(run))
     }
 
     #[tokio::test]
@@ -310,6 +315,24 @@ mod tests {
         for other in others {
             assert_eq!(other.await, Ok(()));
         }
+    }
+
+    #[tokio::test]
+    async fn what_the_host_did_for_a_run_is_on_its_bill() {
+        let (executor, host) = (executor(), HostTime::default());
+        let tenant = TenantId::parse("acme").expect("valid");
+        let claim = Claim { tenant, weight: NonZeroU32::MIN, class: Class::Normal };
+        let worked = host.clone();
+        let run = async move {
+            for _ in 0..3 {
+                worked.add(Duration::from_millis(10));
+                super::super::GiveWay::default().await;
+            }
+        };
+        let end = executor.spawn(claim, host, Box::pin(run));
+        let task = Arc::clone(end.task());
+        assert_eq!(end.await, Ok(()));
+        assert!(task.cpu() >= Duration::from_millis(30), "{:?}", task.cpu());
     }
 
     #[tokio::test]

@@ -23,6 +23,7 @@ use futures::task::AtomicWaker;
 use sandhog_core::id::TenantId;
 
 use super::executor::Shared;
+use crate::host_work::HostTime;
 use crate::run::Class;
 
 const ASLEEP: u8 = 0;
@@ -59,6 +60,8 @@ pub(crate) struct Task<T> {
     urgent: AtomicBool,
     slept: AtomicBool,
     cpu: AtomicU64,
+    /// What the host's work for it is still to be charged.
+    host: HostTime,
     slot: Mutex<Slot<T>>,
     /// Who awaits the end.
     end: AtomicWaker,
@@ -79,13 +82,19 @@ pub(super) enum Turn {
 
 impl<T: Send + 'static> Task<T> {
     /// A task that is in the queue, or about to be put there.
-    pub(super) fn new(claim: Claim, future: BoxFuture<'static, T>, shared: Weak<Shared<T>>) -> Arc<Self> {
+    pub(super) fn new(
+        claim: Claim,
+        host: HostTime,
+        future: BoxFuture<'static, T>,
+        shared: Weak<Shared<T>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             claim,
             state: AtomicU8::new(QUEUED),
             urgent: AtomicBool::new(false),
             slept: AtomicBool::new(false),
             cpu: AtomicU64::new(0),
+            host,
             slot: Mutex::new(Slot::Going(future)),
             end: AtomicWaker::new(),
             shared,
@@ -97,7 +106,7 @@ impl<T: Send + 'static> Task<T> {
         self.urgent.load(Ordering::Acquire)
     }
 
-    /// The CPU time of all its turns.
+    /// The CPU time of all its turns, and of what the host did for it meanwhile.
     pub(crate) fn cpu(&self) -> Duration {
         Duration::from_nanos(self.cpu.load(Ordering::Acquire))
     }
@@ -157,6 +166,11 @@ impl<T: Send + 'static> Task<T> {
                 Turn::Again
             }
         }
+    }
+
+    /// What the host did for it that it was not charged yet.
+    pub(super) fn take_host_time(&self) -> Duration {
+        self.host.take()
     }
 
     /// Adds to the CPU time of its turns.

@@ -41,6 +41,12 @@ impl Ticker {
         Ok(Self { pulse, thread: handle.thread().clone() })
     }
 
+    /// A guest thread is there and has something to run, until this is dropped.
+    pub(super) fn awake(&self) -> Awake<'_> {
+        self.woke();
+        Awake(self)
+    }
+
     /// A guest thread has something to run.
     pub(super) fn woke(&self) {
         self.pulse.awake.fetch_add(1, Ordering::SeqCst);
@@ -52,6 +58,15 @@ impl Ticker {
     /// A guest thread has nothing to run.
     pub(super) fn slept(&self) {
         self.pulse.awake.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// See [`Ticker::awake`].
+pub(super) struct Awake<'a>(&'a Ticker);
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        self.0.slept();
     }
 }
 

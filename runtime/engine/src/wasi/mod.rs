@@ -7,6 +7,7 @@ mod clocks;
 mod directories;
 mod files;
 mod growth;
+mod handles;
 mod sockets;
 mod stdio;
 
@@ -24,15 +25,15 @@ pub(crate) use self::clocks::Grain;
 use self::clocks::{Monotonic, Wall};
 pub(crate) use self::directories::{Directories, Granted};
 use self::files::{Files, FilesView, Patience};
+use self::handles::{FileStreams, Held};
+pub(crate) use self::handles::{explain_full, handles_max, is_full};
 use self::sockets::NoSockets;
 use self::stdio::LogStream;
+use crate::host_work::RunWork;
 use crate::imports::RunState;
 use crate::outgoing::Outgoing;
 use crate::plugin::Plugin;
 use crate::run_log::{RunLog, Stream};
-
-/// Streams, files, pollables and the like that a run may hold at once.
-const RESOURCES_MAX: usize = 256;
 
 /// The most random bytes that one call gives: they're made in one go.
 const RANDOM_MAX: u64 = 256 * 1024;
@@ -47,11 +48,15 @@ pub(crate) struct Wasi {
     files: Files,
     http: WasiHttpCtx,
     outgoing: Outgoing,
+    work: RunWork,
+    of_http: Held,
+    listings: Held,
+    file_streams: FileStreams,
 }
 
 impl Wasi {
     /// Everything that the plugin is granted, and nothing else.
-    pub(crate) fn new(plugin: &Arc<Plugin>, budget: &Budget, log: &RunLog) -> Self {
+    pub(crate) fn new(plugin: &Arc<Plugin>, budget: &Budget, log: &RunLog, work: &RunWork) -> Self {
         let grain = Grain::new(budget.clock_resolution.0);
         let mut builder = WasiCtx::builder();
         builder
@@ -67,11 +72,22 @@ impl Wasi {
             builder.env(name, value.reveal());
         }
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES_MAX);
+        table.set_max_capacity(handles_max(budget));
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX);
-        let outgoing = Outgoing::new(Arc::clone(plugin), budget, log.clone());
-        Self { ctx: builder.build(), table, files: Files::default(), http, outgoing }
+        let outgoing = Outgoing::new(Arc::clone(plugin), budget, log.clone(), work.clone());
+        let files = Files::new(Arc::clone(work.tenant()));
+        Self {
+            ctx: builder.build(),
+            table,
+            files,
+            http,
+            outgoing,
+            work: work.clone(),
+            of_http: Held::default(),
+            listings: Held::default(),
+            file_streams: FileStreams::default(),
+        }
     }
 
     pub(crate) fn view(&mut self) -> WasiCtxView<'_> {
@@ -91,6 +107,7 @@ pub(crate) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     files::link(linker)?;
     sockets::link(linker)?;
+    handles::link(linker)?;
     crate::outgoing::link(linker)?;
     linker.allow_shadowing(false);
     Ok(())
@@ -108,13 +125,17 @@ impl RunState {
     fn files(&mut self) -> FilesView<'_> {
         let deadline = self.deadlines().files;
         let (wasi, plugin, budget, log) = self.wasi();
-        let Wasi { ctx, table, files, .. } = wasi;
+        let Wasi { ctx, table, files, work, listings, file_streams, .. } = wasi;
+        let work = &*work;
         FilesView {
             inner: WasiFilesystemCtxView { ctx: ctx.filesystem(), table },
             files,
+            listings,
+            streams: file_streams,
+            work,
             plugin,
             log,
-            patience: Patience { log, deadline },
+            patience: Patience { work, log, deadline },
             open_max: budget.open_files,
             grain: Grain::new(budget.clock_resolution.0),
         }

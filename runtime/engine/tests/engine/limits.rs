@@ -267,9 +267,12 @@ async fn handles_have_their_limit() {
     let [streams, stdout] = guests::stdout();
     let guest =
         Guest::that("(loop $more (drop (call $out)) br $more)").importing(&streams).importing(&stdout);
-    let report = bed.run(guest.text()).await;
-    assert!(matches!(report.outcome, Outcome::Trapped { .. }), "{:?}", report.outcome);
-    assert!(report.usage.host_calls < 2000, "{:?}", report.usage);
+    for (http_bytes, handles) in [(Bytes(0), 1024), (Bytes::mib(4), 2048)] {
+        let report = bed.run_within(guest.text(), Budget { http_bytes, ..budget() }).await;
+        let Outcome::Trapped { message } = &report.outcome else { panic!("{:?}", report.outcome) };
+        assert!(message.starts_with(&format!("it holds {handles} handles")), "{message}");
+        assert!(report.usage.host_calls < handles + 10, "{:?}", report.usage);
+    }
     bed.still_works().await;
 }
 

@@ -6,7 +6,7 @@
 //! | fill the disk | the directory's quota |
 //! | open files without end | `limits.open_files` |
 //! | have the host list a directory of millions of entries | a bound on what is listed |
-//! | wait for a disk that doesn't answer | a deadline for each call |
+//! | wait for a disk that doesn't answer | a deadline for each call, on threads of its tenant's own |
 //! | read the time off a file | times as coarse as the clocks |
 //!
 //! Paths can't leave their directory: `cap-std` sees to that, here as in wasmtime.
@@ -15,13 +15,14 @@ mod listing;
 mod open;
 mod quota;
 mod rights;
+mod streams;
 
 use std::collections::HashMap;
 use std::fs::File as OsFile;
 use std::future::Future;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cap_primitives::fs;
@@ -36,27 +37,55 @@ use wasmtime_wasi::runtime::spawn_blocking;
 
 use self::open::Opening;
 use self::quota::paid;
+use self::streams::OnBlockingThreads;
 use super::account::{ENTRY, Full, OpenFile};
 use super::clocks::Grain;
+use super::handles::{FileStreams, Held};
+use crate::host_work::{RunWork, TenantWork};
 use crate::imports::RunState;
 use crate::plugin::Plugin;
 use crate::run_log::{Remark, RunLog};
 
 /// What a run has open.
-#[derive(Default)]
 pub(crate) struct Files {
     /// The descriptors, by their numbers in the table.
     descriptors: HashMap<u32, Known>,
-    /// What was opened; streams keep a file open beyond its descriptor.
-    open: Vec<(Weak<OsFile>, Option<Arc<OpenFile>>)>,
+    /// What was opened; streams keep a file open beyond its descriptor. The last to hold a file is always this: to close one
+    /// may take as long as its disk likes, and is nothing for a guest thread.
+    open: Vec<(Arc<OsFile>, Option<Arc<OpenFile>>)>,
+    /// What the guest has closed. It is closed with the next call that may block, or at the end of the run.
+    closed: Vec<Arc<OsFile>>,
+    tenant: Arc<TenantWork>,
     /// The guest has asked which directories it has, and has none.
     pub(crate) asked_in_vain: bool,
 }
 
 impl Files {
+    /// Those of a run of this tenant.
+    pub(super) fn new(tenant: Arc<TenantWork>) -> Self {
+        Self {
+            descriptors: HashMap::new(),
+            open: Vec::new(),
+            closed: Vec::new(),
+            tenant,
+            asked_in_vain: false,
+        }
+    }
+
     /// Forgets what has been closed, so that its account knows.
     fn forget_closed(&mut self) {
-        self.open.retain(|(file, _)| file.strong_count() > 0);
+        let closed = self.open.extract_if(.., |(file, _)| Arc::strong_count(file) == 1);
+        self.closed.extend(closed.map(|(file, _)| file));
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let open = self.open.drain(..).map(|(file, _)| file);
+        let files: Vec<_> = self.closed.drain(..).chain(open).collect();
+        if !files.is_empty() {
+            self.tenant.later(move || drop(files));
+        }
     }
 }
 
@@ -72,6 +101,9 @@ struct Known {
 pub(crate) struct FilesView<'a> {
     pub(crate) inner: WasiFilesystemCtxView<'a>,
     pub(crate) files: &'a mut Files,
+    pub(super) listings: &'a mut Held,
+    pub(super) streams: &'a FileStreams,
+    pub(crate) work: &'a RunWork,
     pub(crate) plugin: &'a Plugin,
     pub(crate) log: &'a RunLog,
     pub(crate) patience: Patience<'a>,
@@ -79,9 +111,10 @@ pub(crate) struct FilesView<'a> {
     pub(crate) grain: Grain,
 }
 
-/// How long a call may take, and who hears of one that takes longer.
+/// On whose threads a call blocks, how long it may take, and who hears of one that takes longer.
 #[derive(Clone, Copy)]
 pub(crate) struct Patience<'a> {
+    pub(crate) work: &'a RunWork,
     pub(crate) log: &'a RunLog,
     pub(crate) deadline: Duration,
 }
@@ -111,8 +144,8 @@ impl FilesView<'_> {
 /// What came of a call, if that is known in time. What a thread of the host's is about can't be taken from it, but nobody
 /// waits for it any longer.
 async fn in_time<T>(patience: Patience<'_>, call: impl Future<Output = FsResult<T>>) -> FsResult<T> {
-    let Patience { log, deadline } = patience;
-    match tokio::time::timeout(deadline, call).await {
+    let Patience { work, log, deadline } = patience;
+    match tokio::time::timeout(deadline, work.on_blocking_threads(call)).await {
         Ok(result) => result,
         Err(_) => {
             log.remark(Remark::FileTime, || {
@@ -121,6 +154,17 @@ async fn in_time<T>(patience: Patience<'_>, call: impl Future<Output = FsResult<
             Err(ErrorCode::Io.into())
         }
     }
+}
+
+/// Tells the job's log if a path was refused because it leads out of its directory, as far as an error shows that.
+fn outside(log: &RunLog, error: FsError) -> FsError {
+    if error.downcast_ref() == Some(&ErrorCode::NotPermitted) {
+        log.remark(Remark::PathOutside, || {
+            "a path is refused: it leads out of its granted directory, or the system forbids it; links there have to be relative, and to lead to what is granted"
+                .to_owned()
+        });
+    }
+    error
 }
 
 impl preopens::Host for FilesView<'_> {
@@ -180,7 +224,7 @@ impl HostDescriptor for FilesView<'_> {
             return Err(self.read_only(&fd));
         }
         let stream = self.inner.write_via_stream(Resource::new_borrow(fd.rep()), at)?;
-        self.growing(&fd, stream, Some(at))
+        self.writing(&fd, stream, Some(at))
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
@@ -188,7 +232,7 @@ impl HostDescriptor for FilesView<'_> {
             return Err(self.read_only(&fd));
         }
         let stream = self.inner.append_via_stream(Resource::new_borrow(fd.rep()))?;
-        self.growing(&fd, stream, None)
+        self.writing(&fd, stream, None)
     }
 
     async fn set_size(&mut self, fd: Resource<Descriptor>, size: u64) -> FsResult<()> {
@@ -206,14 +250,16 @@ impl HostDescriptor for FilesView<'_> {
         self.dir_to_change(&fd)?;
         let quota = self.quota(&fd)?;
         self.take(quota.as_ref(), ENTRY).await?;
-        in_time(self.patience, paid(quota, ENTRY, self.inner.create_directory_at(fd, path))).await
+        let done = in_time(self.patience, paid(quota, ENTRY, self.inner.create_directory_at(fd, path))).await;
+        done.map_err(|error| outside(self.log, error))
     }
 
     async fn symlink_at(&mut self, fd: Resource<Descriptor>, to: String, path: String) -> FsResult<()> {
         self.dir_to_change(&fd)?;
         let (quota, size) = (self.quota(&fd)?, ENTRY + to.len() as u64);
         self.take(quota.as_ref(), size).await?;
-        in_time(self.patience, paid(quota, size, self.inner.symlink_at(fd, to, path))).await
+        let done = in_time(self.patience, paid(quota, size, self.inner.symlink_at(fd, to, path))).await;
+        done.map_err(|error| outside(self.log, error))
     }
 
     async fn link_at(
@@ -229,7 +275,9 @@ impl HostDescriptor for FilesView<'_> {
         self.same_account(&fd, &to)?;
         let quota = self.quota(&to)?;
         self.take(quota.as_ref(), ENTRY).await?;
-        in_time(self.patience, paid(quota, ENTRY, self.inner.link_at(fd, follow, old, to, new))).await
+        let done =
+            in_time(self.patience, paid(quota, ENTRY, self.inner.link_at(fd, follow, old, to, new))).await;
+        done.map_err(|error| outside(self.log, error))
     }
 
     async fn rename_at(
@@ -250,7 +298,8 @@ impl HostDescriptor for FilesView<'_> {
                 None => rename(),
             }
         };
-        self.blocking(call).await
+        let done = self.blocking(call).await;
+        done.map_err(|error| outside(self.log, error))
     }
 
     async fn unlink_file_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<()> {
@@ -266,7 +315,9 @@ impl HostDescriptor for FilesView<'_> {
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<types::DirectoryEntryStream>> {
         self.countable(&fd).await?;
-        in_time(self.patience, self.inner.read_directory(fd)).await
+        let listed = in_time(self.patience, self.inner.read_directory(fd)).await?;
+        self.listings.add_listing(self.inner.table).map_err(FsError::trap)?;
+        Ok(listed)
     }
 
     async fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<types::DescriptorStat> {
@@ -280,7 +331,8 @@ impl HostDescriptor for FilesView<'_> {
         follow: types::PathFlags,
         path: String,
     ) -> FsResult<types::DescriptorStat> {
-        let stat = in_time(self.patience, self.inner.stat_at(fd, follow, path)).await?;
+        let stat = in_time(self.patience, self.inner.stat_at(fd, follow, path)).await;
+        let stat = stat.map_err(|error| outside(self.log, error))?;
         Ok(self.coarse_times(stat))
     }
 
@@ -336,7 +388,9 @@ impl HostDescriptor for FilesView<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
-        in_time(self.patience, self.inner.set_times_at(fd, follow, path, accessed, modified)).await
+        let done =
+            in_time(self.patience, self.inner.set_times_at(fd, follow, path, accessed, modified)).await;
+        done.map_err(|error| outside(self.log, error))
     }
 
     async fn read(&mut self, fd: Resource<Descriptor>, len: u64, at: u64) -> FsResult<(Vec<u8>, bool)> {
@@ -344,11 +398,17 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
-        in_time(self.patience, self.inner.readlink_at(fd, path)).await
+        let done = in_time(self.patience, self.inner.readlink_at(fd, path)).await;
+        done.map_err(|error| outside(self.log, error))
     }
 
     fn read_via_stream(&mut self, fd: Resource<Descriptor>, at: u64) -> FsResult<Resource<DynInputStream>> {
-        self.inner.read_via_stream(fd, at)
+        let counted = self.streams.add().map_err(FsError::trap)?;
+        let stream = self.inner.read_via_stream(fd, at)?;
+        let inner = self.inner.table.delete(stream)?;
+        let stream: DynInputStream =
+            Box::new(OnBlockingThreads { inner, work: self.work.clone(), _counted: counted });
+        Ok(self.inner.table.push(stream)?)
     }
 
     async fn is_same_object(
@@ -369,7 +429,8 @@ impl HostDescriptor for FilesView<'_> {
         follow: types::PathFlags,
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
-        in_time(self.patience, self.inner.metadata_hash_at(fd, follow, path)).await
+        let done = in_time(self.patience, self.inner.metadata_hash_at(fd, follow, path)).await;
+        done.map_err(|error| outside(self.log, error))
     }
 }
 
@@ -378,7 +439,18 @@ impl HostDirectoryEntryStream for FilesView<'_> {
         &mut self,
         stream: Resource<types::DirectoryEntryStream>,
     ) -> FsResult<Option<types::DirectoryEntry>> {
-        self.inner.read_directory_entry(stream).await
+        loop {
+            let entry = self.inner.read_directory_entry(Resource::new_borrow(stream.rep())).await;
+            match entry {
+                // Paths of guests are text: they couldn't open it either.
+                Err(error) if error.downcast_ref() == Some(&ErrorCode::IllegalByteSequence) => {
+                    self.log.remark(Remark::FileName, || {
+                        "a directory has entries whose names are not UTF-8; they are left out of its listing".to_owned()
+                    });
+                }
+                entry => return entry,
+            }
+        }
     }
 
     fn drop(&mut self, stream: Resource<types::DirectoryEntryStream>) -> wasmtime::Result<()> {
@@ -390,12 +462,17 @@ impl HostDirectoryEntryStream for FilesView<'_> {
 mod tests {
     use super::*;
     use crate::host::testing::Lines;
+    use crate::host_work::{HostTime, HostWork};
     use sandhog_core::budget::Bytes;
+    use sandhog_core::id::TenantId;
+    use std::num::NonZeroUsize;
 
     #[tokio::test]
     async fn a_disk_that_does_not_answer_is_given_up() {
         let (seen, log) = Lines::logged(Bytes(1000));
-        let patience = Patience { log: &log, deadline: Duration::from_millis(1) };
+        let tenant = TenantId::parse("acme").expect("a name");
+        let work = RunWork::new(HostWork::new(NonZeroUsize::MIN).of(&tenant), HostTime::default());
+        let patience = Patience { work: &work, log: &log, deadline: Duration::from_millis(1) };
         let answer = in_time(patience, std::future::pending::<FsResult<()>>()).await;
         let code = answer.expect_err("nothing came").downcast().expect("a code");
         assert_eq!(code, ErrorCode::Io);

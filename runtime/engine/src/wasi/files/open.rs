@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{self, DescriptorFlags, Erro
 use wasmtime_wasi::p2::{FsError, FsResult};
 use wasmtime_wasi::runtime::spawn_blocking;
 
-use super::{FilesView, Known, in_time};
+use super::{FilesView, Known, in_time, outside};
 use crate::run_log::Remark;
 use crate::wasi::account::{ENTRY, Full, OpenFile, Quota};
 
@@ -171,9 +171,12 @@ impl FilesView<'_> {
             self.take(quota.as_ref(), 0).await?;
         }
         let (mode, root) = (opening.mode, Arc::clone(&dir.dir));
-        let of = quota.clone();
-        let opened = spawn_blocking(move || opening.open(&root, of.as_ref()));
-        let opened = in_time(self.patience, async { Ok(opened.await) }).await?;
+        let (of, closed) = (quota.clone(), std::mem::take(&mut self.files.closed));
+        let call = move || {
+            drop(closed);
+            opening.open(&root, of.as_ref())
+        };
+        let opened = in_time(self.patience, async { Ok(spawn_blocking(call).await) }).await?;
         let Opened { file, is_dir, accounted } =
             opened.map_err(|error| self.not_opened(error, quota.as_ref()))?;
         let descriptor = match is_dir {
@@ -212,7 +215,7 @@ impl FilesView<'_> {
             Descriptor::Dir(dir) => &dir.dir,
         };
         let accounted = accounted.map(Arc::new);
-        self.files.open.push((Arc::downgrade(file), accounted.clone()));
+        self.files.open.push((Arc::clone(file), accounted.clone()));
         let fd = self.inner.table.push(descriptor)?;
         self.files.descriptors.insert(fd.rep(), Known { grant, file: accounted });
         Ok(fd)
@@ -220,7 +223,7 @@ impl FilesView<'_> {
 
     fn not_opened(&self, error: NotOpened, quota: Option<&Quota>) -> FsError {
         match (error, quota) {
-            (NotOpened::Io(error), _) => error.into(),
+            (NotOpened::Io(error), _) => outside(self.log, error.into()),
             (NotOpened::Full, Some(quota)) => self.full(quota),
             (NotOpened::Full, None) => ErrorCode::Quota.into(),
             (NotOpened::NotDirectory, _) => ErrorCode::NotDirectory.into(),

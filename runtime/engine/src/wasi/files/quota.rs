@@ -12,7 +12,8 @@ use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::p2::{DynOutputStream, FsError, FsResult};
 
-use super::{FilesView, in_time};
+use super::streams::OnBlockingThreads;
+use super::{FilesView, in_time, outside};
 use crate::wasi::account::{Full, OpenFile, Quota};
 use crate::wasi::growth::{Growing, Reporter};
 
@@ -38,17 +39,20 @@ impl FilesView<'_> {
         ErrorCode::Quota.into()
     }
 
-    /// Wraps a stream that writes to a file, so that what it adds is accounted.
-    pub(super) fn growing(
+    /// Wraps a stream that writes to a file, so that it blocks no guest thread, and what it adds is accounted.
+    pub(super) fn writing(
         &mut self,
         fd: &Resource<Descriptor>,
         stream: Resource<DynOutputStream>,
         at: Option<u64>,
     ) -> FsResult<Resource<DynOutputStream>> {
-        let Some(file) = self.known(fd)?.file.clone() else { return Ok(stream) };
-        let reporter = self.reporter();
-        let inner = self.inner.table.delete(stream)?;
-        let stream: DynOutputStream = Box::new(Growing { inner, file, at, writing: None, reporter });
+        let counted = self.streams.add().map_err(FsError::trap)?;
+        let mut inner = self.inner.table.delete(stream)?;
+        if let Some(file) = self.known(fd)?.file.clone() {
+            inner = Box::new(Growing { inner, file, at, writing: None, reporter: self.reporter() });
+        }
+        let stream: DynOutputStream =
+            Box::new(OnBlockingThreads { inner, work: self.work.clone(), _counted: counted });
         Ok(self.inner.table.push(stream)?)
     }
 
@@ -67,7 +71,8 @@ impl FilesView<'_> {
                 None => remove(dir, path),
             }
         };
-        self.blocking(call).await
+        let done = self.blocking(call).await;
+        done.map_err(|error| outside(self.log, error))
     }
 
     /// Writes to a file that has an account.

@@ -1,0 +1,281 @@
+//! How many resources a run may hold: handles of streams, files, timers, requests and the like.
+//!
+//! Toolchains give back late what they have used, or never: the JavaScript engine keeps one handle for each piece of a body
+//! that it reads, and some for each request. So there may be many, and the more the more a run may receive; most of them are
+//! small. Those that a guest can have the host fill are few, whatever the others:
+//!
+//! | resource | what a guest puts there |
+//! |---|---|
+//! | sets of header fields, requests that weren't sent | fields, and two pieces of a body |
+//! | streams of files | a piece of a file |
+//! | listings of directories | all names of the directory |
+
+use std::any::Any;
+use std::sync::Arc;
+
+use hyper::HeaderMap;
+use sandhog_core::budget::{Budget, Bytes};
+use wasmtime::component::{Linker, Resource, ResourceTable, ResourceTableError};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::p2::DynPollable;
+use wasmtime_wasi::p2::bindings::filesystem::types::DirectoryEntryStream;
+use wasmtime_wasi::p2::bindings::io::poll::Host as _;
+use wasmtime_wasi_http::p2::HeaderResult;
+use wasmtime_wasi_http::p2::bindings::http::types::{self, HeaderError, HostFields};
+use wasmtime_wasi_http::p2::types::HostOutgoingRequest;
+use wasmtime_wasi_http::{FieldMap, WasiHttpView};
+
+use crate::imports::RunState;
+
+/// Handles that a run may hold whatever it may receive, and one more for each of so many bytes that it may: the JavaScript
+/// engine reads bodies in pieces of 8 KiB.
+const HANDLES_MIN: u64 = 1024;
+const BYTES_A_HANDLE: u64 = 4096;
+
+/// And however much it may receive.
+const HANDLES_MOST: u64 = 128 * 1024;
+
+/// Bytes of header fields, and of requests that weren't sent. What is put into the body of one that was goes to the wire, or
+/// nowhere.
+const HTTP_MAX: u64 = 8 << 20;
+
+/// What they count, beside what they are made of: a set of fields, each of its fields, and the pieces of a body that wait.
+const FIELDS: u64 = 256;
+const FIELD: u64 = 64;
+const BODY: u64 = 192 * 1024;
+
+/// The fuel that each resource costs which had to be looked at to count them.
+const SEEN_FUEL: u64 = 20;
+
+/// Streams of files.
+const FILE_STREAMS_MAX: u64 = 256;
+
+/// Listings of directories: one for each level of a tree that is being walked.
+const LISTINGS_MAX: u64 = 32;
+
+/// The most that one call may wait for, and the fuel that each costs: all of them are looked at without a pause.
+const POLLED_MAX: usize = 4096;
+const POLL_FUEL: u64 = 200;
+
+/// The handles that a run may hold.
+pub(crate) fn handles_max(budget: &Budget) -> usize {
+    let max = HANDLES_MIN.saturating_add(budget.http_bytes.0 / BYTES_A_HANDLE).min(HANDLES_MOST);
+    usize::try_from(max).unwrap_or(usize::MAX)
+}
+
+/// What is said of a run that would hold more.
+pub(crate) fn explain_full(budget: &Budget) -> String {
+    let (max, each, bytes) = (handles_max(budget), Bytes(BYTES_A_HANDLE), budget.http_bytes);
+    format!(
+        "it holds {max} handles of streams, timers, requests and the like, and no more can be: give back what isn't needed any more; a run may hold {HANDLES_MIN}, and one more for each {each} of limits.http_bytes, which is {bytes}"
+    )
+}
+
+/// The resources of some kind that a run holds. What it gives back is noticed when they seem to be too many.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    at_most: u64,
+}
+
+/// Too many resources of some kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the guest holds {max} {kind}, and no more can be")]
+pub(super) struct TooMany {
+    max: u64,
+    kind: &'static str,
+}
+
+impl Held {
+    /// Adds so much. Returns how many resources were gone through.
+    fn add(
+        &mut self,
+        more: u64,
+        (max, kind): (u64, &'static str),
+        table: &mut ResourceTable,
+        weigh: impl Fn(&dyn Any) -> u64,
+    ) -> Result<u64, TooMany> {
+        let mut seen = 0;
+        self.at_most = self.at_most.saturating_add(more);
+        if self.at_most > max {
+            self.at_most = table.iter_mut().inspect(|_| seen += 1).map(|resource| weigh(&*resource)).sum();
+        }
+        if self.at_most > max { Err(TooMany { max, kind }) } else { Ok(seen) }
+    }
+
+    /// One listing of a directory, which is in the table.
+    pub(super) fn add_listing(&mut self, table: &mut ResourceTable) -> Result<(), TooMany> {
+        let listings = (LISTINGS_MAX, "listings of directories");
+        self.add(1, listings, table, |resource| u64::from(resource.is::<DirectoryEntryStream>())).map(|_| ())
+    }
+}
+
+/// Counts the streams of files that a run has: a clone is held by each.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FileStreams(Arc<()>);
+
+impl FileStreams {
+    /// One more, until what is returned is dropped.
+    pub(super) fn add(&self) -> Result<Self, TooMany> {
+        if Arc::strong_count(&self.0) as u64 > FILE_STREAMS_MAX {
+            return Err(TooMany { max: FILE_STREAMS_MAX, kind: "streams of files" });
+        }
+        Ok(self.clone())
+    }
+}
+
+/// What a set of fields takes of the host's memory, about.
+fn weight_of(fields: &HeaderMap) -> u64 {
+    let each = fields.iter().map(|(name, value)| weight_of_field(name.as_str().len() + value.len()));
+    FIELDS + each.sum::<u64>()
+}
+
+fn weight_of_field(length: usize) -> u64 {
+    FIELD + length as u64
+}
+
+fn weight_of_http(resource: &dyn Any) -> u64 {
+    if let Some(fields) = resource.downcast_ref::<FieldMap>() {
+        return weight_of(fields);
+    }
+    let Some(request) = resource.downcast_ref::<HostOutgoingRequest>() else { return 0 };
+    let body = if request.body.is_some() { BODY } else { 0 };
+    weight_of(&request.headers) + body
+}
+
+impl RunState {
+    /// So many bytes more of HTTP that the guest has the host hold.
+    fn add_of_http(&mut self, bytes: u64) -> wasmtime::Result<()> {
+        let Some(wasi) = self.made_wasi() else { return Ok(()) };
+        let kinds = (HTTP_MAX, "bytes of header fields and of requests that weren't sent");
+        let seen = wasi.of_http.add(bytes, kinds, &mut wasi.table, weight_of_http)?;
+        // Going through them is work.
+        Ok(self.meter.take(seen.saturating_mul(SEEN_FUEL))?)
+    }
+
+    /// What a set of fields that is in the table takes.
+    fn weight_of_fields(&mut self, fields: &Resource<FieldMap>) -> wasmtime::Result<u64> {
+        Ok(weight_of(self.http().table.get(fields)?))
+    }
+}
+
+/// A result that the guest gets, of one that may also end it.
+fn of_header<T>(result: HeaderResult<T>) -> wasmtime::Result<Result<T, HeaderError>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => Ok(Err(error.downcast()?)),
+    }
+}
+
+/// Puts bounds around the calls that make such resources, and the one that looks at many.
+pub(super) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
+    type Fields = Resource<FieldMap>;
+    let mut http = linker.instance("wasi:http/types@0.2.12")?;
+    http.func_wrap("[constructor]fields", |mut store, (): ()| {
+        let state = store.data_mut();
+        let fields = HostFields::new(&mut state.http())?;
+        state.add_of_http(FIELDS)?;
+        Ok((fields,))
+    })?;
+    http.func_wrap("[static]fields.from-list", |mut store, (entries,): (Vec<(String, Vec<u8>)>,)| {
+        let state = store.data_mut();
+        let fields = of_header(HostFields::from_list(&mut state.http(), entries))?;
+        if let Ok(fields) = &fields {
+            let weight = state.weight_of_fields(fields)?;
+            state.add_of_http(weight)?;
+        }
+        Ok((fields,))
+    })?;
+    http.func_wrap("[method]fields.clone", |mut store, (fields,): (Fields,)| {
+        let state = store.data_mut();
+        let fields = HostFields::clone(&mut state.http(), fields)?;
+        let weight = state.weight_of_fields(&fields)?;
+        state.add_of_http(weight)?;
+        Ok((fields,))
+    })?;
+    http.func_wrap(
+        "[method]fields.append",
+        |mut store, (fields, name, value): (Fields, String, Vec<u8>)| {
+            let state = store.data_mut();
+            state.add_of_http(weight_of_field(name.len() + value.len()))?;
+            Ok((of_header(HostFields::append(&mut state.http(), fields, name, value))?,))
+        },
+    )?;
+    http.func_wrap(
+        "[method]fields.set",
+        |mut store, (fields, name, values): (Fields, String, Vec<Vec<u8>>)| {
+            let state = store.data_mut();
+            let weight = values.iter().map(|value| weight_of_field(name.len() + value.len())).sum();
+            state.add_of_http(weight)?;
+            Ok((of_header(HostFields::set(&mut state.http(), fields, name, values))?,))
+        },
+    )?;
+    http.func_wrap(
+        "[method]outgoing-request.body",
+        |mut store, (request,): (Resource<HostOutgoingRequest>,)| {
+            let state = store.data_mut();
+            let body = types::HostOutgoingRequest::body(&mut state.http(), request)?;
+            state.add_of_http(BODY)?;
+            Ok((body,))
+        },
+    )?;
+    let mut poll = linker.instance("wasi:io/poll@0.2.12")?;
+    poll.func_wrap_async("poll", |mut store, (pollables,): (Vec<Resource<DynPollable>>,)| {
+        Box::new(async move {
+            let state = store.data_mut();
+            if pollables.len() > POLLED_MAX {
+                let many = pollables.len();
+                return Err(wasmtime::format_err!("waits for {many} at once; {POLLED_MAX} are the most"));
+            }
+            state.meter.take(POLL_FUEL * pollables.len() as u64)?;
+            Ok((state.ctx().table.poll(pollables).await?,))
+        })
+    })
+}
+
+/// Whether a guest was ended because it would have held more handles than it may.
+pub(crate) fn is_full(error: &wasmtime::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ResourceTableError::Full))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_receive_more_may_hold_more_handles() {
+        let handles = |bytes| handles_max(&Budget { http_bytes: bytes, ..Budget::DEFAULT });
+        assert_eq!(handles(Bytes(0)), 1024);
+        assert_eq!(handles(Bytes::mib(32)), 1024 + 8192);
+        assert_eq!(handles(Bytes(u64::MAX)), 128 * 1024);
+    }
+
+    #[test]
+    fn what_was_given_back_is_not_held() {
+        let (mut held, mut table) = (Held::default(), ResourceTable::new());
+        let add = |held: &mut Held, table: &mut ResourceTable| {
+            held.add(1, (3, "things"), table, |resource| u64::from(resource.is::<u8>()))
+        };
+        for _ in 0..100 {
+            let things: Vec<_> = (0..3).map(|n: u8| table.push(n).expect("there is room")).collect();
+            table.push("something else").expect("there is room");
+            for _ in &things {
+                assert!(add(&mut held, &mut table).is_ok());
+            }
+            for thing in things {
+                table.delete(thing).expect("it is there");
+            }
+        }
+        let _four: Vec<_> = (0..4).map(|n: u8| table.push(n).expect("there is room")).collect();
+        let added: Vec<_> = (0..4).map(|_| add(&mut held, &mut table).is_ok()).collect();
+        assert_eq!(added.last(), Some(&false));
+    }
+
+    #[test]
+    fn streams_of_files_are_counted_as_long_as_they_live() {
+        let streams = FileStreams::default();
+        let all: Vec<_> = (0..FILE_STREAMS_MAX).map(|_| streams.add().expect("there is room")).collect();
+        assert!(streams.add().is_err());
+        drop(all);
+        assert!(streams.add().is_ok());
+    }
+}
