@@ -15,9 +15,10 @@ use sandhog_core::outcome::{Outcome, Report};
 use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
-    Abort, Class, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount,
-    Plugin, Share,
+    Abort, Access, Class, Config, DirGrant, Engine, EnqueueRefusal, Grants, Host, HttpGrant, Input, JobAsk,
+    LoadSpec, MemoryAccount, Plugin, Private, Share,
 };
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 /// What each run may spend: little, for there are many.
@@ -25,7 +26,7 @@ pub(crate) const BUDGET: Budget = Budget {
     fuel: Fuel(2_000_000),
     memory: Bytes::mib(4),
     table_elements: 1000,
-    timeout: Duration::from_secs(5),
+    timeout: Duration::from_millis(50),
     output: Bytes::kib(16),
     log: Bytes::kib(16),
     effects: Bytes::kib(16),
@@ -42,6 +43,8 @@ const MESSAGE_MAX: usize = 1024 + '…'.len_utf8();
 pub(crate) struct Bed {
     runtime: Runtime,
     engine: Engine,
+    /// What the guest is granted.
+    folder: TempDir,
 }
 
 /// The one of this process.
@@ -63,7 +66,9 @@ pub(crate) fn bed() -> &'static Bed {
             let _entered = runtime.enter();
             Engine::new(config).expect("an engine")
         };
-        Bed { runtime, engine }
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("file"), "content").expect("a file");
+        Bed { runtime, engine, folder }
     })
 }
 
@@ -71,9 +76,22 @@ impl Bed {
     /// Loads a component, if it can be.
     pub(crate) fn load(&self, wasm: &[u8]) -> Result<Arc<Plugin>, sandhog_engine::Error> {
         let (name, tenant) = (PluginName::parse("guest").expect("valid"), tenant());
-        let compile = CompileBudget { component: Bytes::kib(64), ..CompileBudget::default() };
-        let spec = LoadSpec { name, tenant, wasm: wasm.to_vec(), compile, grants: Grants::default() };
+        let compile = CompileBudget { component: Bytes::kib(256), ..CompileBudget::default() };
+        let spec = LoadSpec { name, tenant, wasm: wasm.to_vec(), compile, grants: self.grants() };
         self.engine.load(spec).map(Arc::new)
+    }
+
+    /// A directory, and a server that there isn't.
+    fn grants(&self) -> Grants {
+        let dir = DirGrant {
+            host: self.folder.path().to_owned(),
+            guest: "/d".to_owned(),
+            access: Access::ReadWrite,
+            quota: Some(Bytes::mib(1)),
+        };
+        let to = "127.0.0.1:9".parse().expect("a host and a port");
+        let http = HttpGrant { to, private: Private::Allow };
+        Grants { dirs: vec![dir], http: vec![http], ..Grants::default() }
     }
 
     /// Runs a plugin once on this payload, and holds the report, and all the host was told, against the limits.
