@@ -33,9 +33,9 @@ compile() {
         cat "$bindings/log" >&2
         return 1
     }
-    clang --target=wasm32-wasi -mexec-model=reactor -std=gnu17 -O2 -Wall -Wextra -Werror -I"$bindings" \
+    clang --target=wasm32-wasi -mexec-model=reactor -std=gnu17 -O2 -Wall -Wextra -Werror -I"$bindings" -Isdk/c \
         "$project"/*.c "$bindings/handler.c" "$bindings/handler_component_type.o" -o "$component" \
-        -fuse-ld="$linkers/wasm-component-ld" -Wl,--wasm-ld-path="$linkers/gcc-ld/wasm-ld" -Wl,--strip-all
+        -fuse-ld="$linkers/wasm-component-ld" -Wl,--wasm-ld-path="$linkers/gcc-ld/wasm-ld" -Wl,--strip-debug
 }
 
 [ "${1:-}" = build ] || {
@@ -44,5 +44,5 @@ compile() {
 }
 install
 for project in "${@:2}"; do
-    build_if_changed "$(basename "$project")" "$project" wit scripts/c.sh -- compile "$project"
+    build_if_changed "$(basename "$project")" "$project" sdk/c wit scripts/c.sh -- compile "$project"
 done

@@ -7,7 +7,7 @@ import random
 import time
 from typing import Any
 
-from sandhog_sdk import Context, HostError, handler, permanent, retry_after
+from sandhog_sdk import ABSENT, Context, HostError, handler, permanent, retry_after
 
 _MIB = 1 << 20
 
@@ -48,7 +48,8 @@ def count(ctx: Context, counter: str) -> None:
 @handler("hog.swap")
 def swap(ctx: Context, input: Any) -> dict[str, bool]:
     """Compares and sets a number in the state."""
-    return {"swapped": ctx.state.compare_and_set(input["key"], input.get("expected"), input["value"])}
+    expected = input.get("expected")
+    return {"swapped": ctx.state.compare_and_set(input["key"], ABSENT if expected is None else expected, input["value"])}
 
 
 @handler("hog.note")
@@ -77,7 +78,7 @@ def spawn(ctx: Context, input: Any) -> list[str]:
 def secret(ctx: Context, input: Any) -> dict[str, Any]:
     """Returns how long a secret is, or why it can't be had."""
     try:
-        return {"bytes": len(ctx.secret(input["name"]).encode())}
+        return {"bytes": len(ctx.secret(input["name"]).expose().encode())}
     except HostError as error:
         return {"refused": str(error)}
 

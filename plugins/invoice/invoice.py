@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from sandhog_sdk import Context, handler, transient
+from sandhog_sdk import ABSENT, Context, handler, transient
 
 # Digits after the point, by currency; two, where none is named.
 _DIGITS = {"JPY": 0, "KRW": 0, "KWD": 3, "TND": 3}
@@ -119,7 +119,7 @@ def _next_number(ctx: Context, year: int) -> str:
     last = ctx.state.get(key)
     number = (last or 0) + 1
     # It holds only if no other job has taken the number by the time that this one settles.
-    if not ctx.state.compare_and_set(key, last, number):
+    if not ctx.state.compare_and_set(key, ABSENT if last is None else last, number):
         raise transient("another invoice has taken the number")
     return f"{year}-{number:04}"
 

@@ -12,6 +12,9 @@
 #include <string.h>
 
 #include "handler.h"
+#include "sandhog.h"
+
+SANDHOG_KIND("text.count");
 
 struct counts {
     unsigned long lines, words, bytes;

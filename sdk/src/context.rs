@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::enqueue::{EnqueueError, JobId, NewJob};
@@ -137,5 +138,18 @@ impl Context {
     /// If the plugin's TOML doesn't grant it.
     pub fn secret(&self, name: &str) -> Result<Secret, SecretError> {
         self.host.secret(name)
+    }
+
+    /// An environment variable that the plugin's TOML grants, as text; none if it doesn't, or it is no UTF-8. In a sandbox
+    /// it is the same as `std::env::var`; under a [`FakeHost`](crate::FakeHost) it is what the test has granted.
+    #[must_use]
+    pub fn env(&self, name: &str) -> Option<String> {
+        self.host.env(name)
+    }
+
+    /// Where a file or directory is that the plugin's TOML grants, for `std::fs`: `std::fs::read(ctx.path("/in/a.csv"))`.
+    /// In a sandbox it is the path itself; under a [`FakeHost`](crate::FakeHost) it leads to the files of the test.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.host.path(path)
     }
 }

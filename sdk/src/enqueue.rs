@@ -53,7 +53,7 @@ pub enum EnqueueError {
     },
 }
 
-const PRIORITY_USUAL: u8 = 100;
+pub(crate) const PRIORITY_USUAL: u8 = 100;
 
 impl NewJob {
     /// A job of this kind with this payload: any serde type as JSON, or [`Bytes`](crate::Bytes).

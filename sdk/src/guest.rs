@@ -1,6 +1,7 @@
 //! The real host, as a component sees it: the bindings of `wit/`, and the way from `handle` to a handler.
 
 use std::panic::PanicHookInfo;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::context::{Context, StopReason};
@@ -8,6 +9,7 @@ use crate::enqueue::{EnqueueError, JobId, NewJob};
 use crate::failure::Failure;
 use crate::handler::{Table, dispatch};
 use crate::host::{AttemptInfo, HostCalls, RawStateError, millis};
+use crate::http::{HttpError, Request, Response};
 use crate::log::Level;
 use crate::progress::Progress;
 use crate::secret::{Secret, SecretError};
@@ -102,6 +104,18 @@ impl HostCalls for Host {
         secrets::get(name).map(Secret::new).map_err(|error| match error {
             secrets::SecretError::NotGranted(text) => SecretError::NotGranted(text),
         })
+    }
+
+    fn env(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        path.into()
+    }
+
+    fn http(&self, request: &Request) -> Result<Response, HttpError> {
+        crate::guest_http::send(request)
     }
 
     fn state_get(&self, key: &str) -> Result<Option<Vec<u8>>, RawStateError> {

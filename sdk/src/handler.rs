@@ -16,10 +16,27 @@ pub trait Handler {
     fn handle(ctx: &Context, payload: Vec<u8>) -> Result<Vec<u8>>;
 }
 
+/// Decodes a payload, handles the job, encodes the output: [`Handler::handle`].
+pub type HandlerFn = fn(&Context, Vec<u8>) -> Result<Vec<u8>>;
+
 /// A component's handlers by kind.
-pub(crate) type Table = [(&'static str, fn(&Context, Vec<u8>) -> Result<Vec<u8>>)];
+pub(crate) type Table = [(&'static str, HandlerFn)];
+
+/// Handlers by kind, for [`FakeHost::drain`](crate::FakeHost::drain): `handlers![resize, images::crop]`.
+#[macro_export]
+macro_rules! handlers {
+    ($($handler:path),* $(,)?) => {
+        [$((
+            <$handler as $crate::Handler>::KIND,
+            <$handler as $crate::Handler>::handle as $crate::HandlerFn,
+        )),*]
+    };
+}
 
 /// Makes the handlers of a crate into a component. Write it once, with every handler: `export!(resize, images::crop);`.
+///
+/// The component declares the handlers' kinds, in its custom section `sandhog:kinds`, so that a plugin's TOML can be held
+/// against them before it is deployed.
 ///
 /// It does something for Wasm targets only, so that a native `cargo test` needs no host. On every target it refuses two
 /// handlers of one kind.
@@ -60,6 +77,16 @@ macro_rules! __export_to_host {
 
             $crate::__private::export_component!(Component with_types_in $crate::__private::bindings);
         };
+        $(
+            #[allow(unsafe_code)]
+            const _: () = {
+                const KIND: &str = <$handler as $crate::Handler>::KIND;
+                // The linker joins those of all handlers.
+                #[used]
+                #[unsafe(link_section = "sandhog:kinds")]
+                static LINE: [u8; KIND.len() + 1] = $crate::__private::kind_line(KIND);
+            };
+        )+
     };
 }
 
@@ -114,6 +141,18 @@ pub const fn kinds_are_distinct(kinds: &[&str]) -> bool {
         first += 1;
     }
     true
+}
+
+/// A kind as a line of the section that declares it. `N` is its length and 1.
+#[must_use]
+pub const fn kind_line<const N: usize>(kind: &str) -> [u8; N] {
+    let mut line = [b'\n'; N];
+    let mut at = 0;
+    while at < kind.len() {
+        line[at] = kind.as_bytes()[at];
+        at += 1;
+    }
+    line
 }
 
 const fn same(a: &[u8], b: &[u8]) -> bool {
@@ -180,5 +219,11 @@ mod tests {
     fn two_handlers_of_one_kind_are_found() {
         assert!(kinds_are_distinct(&["a", "b", "ab"]));
         assert!(!kinds_are_distinct(&["a", "b", "a"]));
+    }
+
+    #[test]
+    fn a_kind_is_declared_by_a_line() {
+        const LINE: [u8; 4] = kind_line("a.b");
+        assert_eq!(&LINE, b"a.b\n");
     }
 }

@@ -3,11 +3,13 @@
 //! There are two: the real one for Wasm targets, and the fake one of native tests. Which one is decided when the crate
 //! is compiled, so a call costs a guest nothing.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::JobId;
 use crate::context::StopReason;
 use crate::enqueue::{EnqueueError, NewJob};
+use crate::http::{HttpError, Request, Response};
 use crate::log::Level;
 use crate::progress::Progress;
 use crate::secret::{Secret, SecretError};
@@ -31,7 +33,6 @@ pub(crate) struct AttemptInfo {
 }
 
 /// Why the host refused a state call; the key is known to the caller.
-#[cfg_attr(not(target_family = "wasm"), allow(dead_code, reason = "the fake host has no limits"))]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RawStateError {
     InvalidKey(String),
@@ -48,6 +49,9 @@ pub(crate) trait HostCalls {
     fn report(&self, progress: Progress);
     fn enqueue(&self, job: NewJob) -> Result<JobId, EnqueueError>;
     fn secret(&self, name: &str) -> Result<Secret, SecretError>;
+    fn env(&self, name: &str) -> Option<String>;
+    fn path(&self, path: &str) -> PathBuf;
+    fn http(&self, request: &Request) -> Result<Response, HttpError>;
     fn state_get(&self, key: &str) -> Result<Option<Vec<u8>>, RawStateError>;
     fn state_set(&self, key: &str, value: &[u8], ttl: Option<Duration>) -> Result<(), RawStateError>;
     fn state_delete(&self, key: &str) -> Result<(), RawStateError>;

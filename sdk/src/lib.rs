@@ -5,9 +5,10 @@
 //! |---|---|
 //! | [`handler`], [`export!`] | make functions into a component |
 //! | [`Context`] | what a handler can ask and tell its host: the attempt, log, progress, state, jobs, secrets |
+//! | [`Request`], [`Response`] | HTTP: see [`Context::http`] |
 //! | [`Failure`], [`OrFail`], [`OrFailIo`] | how a handler gives up: try again, or don't |
 //! | [`Decode`], [`Encode`], [`Bytes`] | payloads, outputs and state values: JSON through serde, or raw |
-//! | [`FakeHost`] | the host of unit tests |
+//! | [`FakeHost`], [`assert_enqueued!`] | the host of unit tests |
 
 // The bindings and the code that the macros make name this crate as its users do.
 #[allow(unused_extern_crates, reason = "nothing in this crate itself needs it by that name")]
@@ -21,8 +22,11 @@ mod failure;
 mod fake;
 #[cfg(target_family = "wasm")]
 mod guest;
+#[cfg(target_family = "wasm")]
+mod guest_http;
 mod handler;
 mod host;
+mod http;
 mod log;
 mod progress;
 mod secret;
@@ -33,8 +37,12 @@ pub use context::{Context, StopReason};
 pub use enqueue::{EnqueueError, JobId, NewJob};
 pub use failure::{Failure, OrFail, OrFailIo, Result, permanent, retry_after, transient};
 #[cfg(not(target_family = "wasm"))]
-pub use fake::{EnqueuedJob, FakeHost, LogLine, Run};
-pub use handler::Handler;
+pub use fake::{
+    Attempt, Drained, Enqueued, EnqueuedJob, FakeClock, FakeHost, FakeLimits, HttpReply, JobState, LogLine,
+    Run,
+};
+pub use handler::{Handler, HandlerFn};
+pub use http::{HttpError, Request, Response};
 pub use log::Level;
 pub use progress::Progress;
 pub use sandhog_macros::handler;
@@ -50,7 +58,9 @@ pub mod prelude {
 /// For the code that the macros of this crate make; no part of its interface.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::fake::{describe_unwanted, find_enqueued};
     #[cfg(target_family = "wasm")]
     pub use crate::guest::{Guest, Job, Output, WitFailure, bindings, export_component, run};
-    pub use crate::handler::{decode_payload, encode_output, kinds_are_distinct};
+    pub use crate::handler::{decode_payload, encode_output, kind_line, kinds_are_distinct};
 }

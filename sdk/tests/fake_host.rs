@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use sandhog_sdk::{
-    Bytes, EnqueueError, FakeHost, NewJob, Progress, SecretError, StateError, StopReason, Swapped, info,
-    permanent,
+    Bytes, Context, EnqueueError, FakeHost, FakeLimits, HttpError, HttpReply, JobState, NewJob, OrFail,
+    OrFailIo, Progress, Request, Result, SecretError, StateError, StopReason, Swapped, assert_enqueued,
+    assert_not_enqueued, handler, handlers, info, permanent, retry_after, transient,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -72,10 +73,12 @@ fn a_value_with_a_time_to_live_goes_away_and_an_increment_keeps_that_time() {
 
 #[test]
 fn what_the_state_refuses_says_why() {
-    let run = FakeHost::new().state("text", "x").state("most", &i64::MAX).run(|ctx| {
+    let run = FakeHost::new().state("text", "x").run(|ctx| {
         let state = ctx.state();
         let key = |key: &str| key.to_owned();
-        assert_eq!(state.increment("text", 1), Err(StateError::NotANumber { key: key("text") }));
+        state.set("word", "y")?;
+        assert_eq!(state.increment("word", 1), Err(StateError::NotANumber { key: key("word") }));
+        state.set("most", &i64::MAX)?;
         assert_eq!(state.increment("most", 1), Err(StateError::NotANumber { key: key("most") }));
         assert!(matches!(state.get::<u8>("text"), Err(StateError::InvalidValue { .. })));
         for invalid in ["", "a\nb", &"k".repeat(257)] {
@@ -87,6 +90,34 @@ fn what_the_state_refuses_says_why() {
     let run = FakeHost::new().state_unavailable("no answer").run(|ctx| Ok(ctx.state().get::<u8>("x")?));
     let failure = run.result.expect_err("the store is gone");
     assert_eq!((failure.message(), failure.is_permanent()), ("state: no answer", false));
+}
+
+#[test]
+fn an_increment_meets_what_is_stored_only_when_it_is_written() {
+    let mut host = FakeHost::new().state("text", "x");
+    let run = host.run(|ctx| {
+        ctx.state().increment("text", 1)?;
+        ctx.state().set("beside", &1)?;
+        let found = ctx.state().get::<i64>("text");
+        assert_eq!(found, Err(StateError::NotANumber { key: "text".into() }), "whoever looks is told");
+        Ok(())
+    });
+    let failure = run.result.expect_err("it can't be written");
+    assert!(!failure.is_permanent() && failure.message().contains("`text`"), "{failure}");
+    assert_eq!(host.stored::<i64>("beside"), None, "all of it is written, or nothing");
+}
+
+#[test]
+fn a_stored_null_is_not_the_same_as_nothing() {
+    let mut host = FakeHost::new().state("owner", &None::<&str>);
+    let run = host.run(|ctx| {
+        let state = ctx.state();
+        Ok([
+            state.compare_and_set("owner", None, &Some("ann"))?,
+            state.compare_and_set("owner", Some(&None), &Some("ann"))?,
+        ])
+    });
+    assert_eq!(run.result, Ok([Swapped::No, Swapped::Yes]));
 }
 
 #[test]
@@ -112,6 +143,268 @@ fn while_a_unique_key_is_held_no_second_job_is_created() {
     assert_eq!(host.jobs().len(), 1);
     let other = || NewJob::new("sms.send", "hi").unique_key("welcome ann");
     assert_eq!(host.run(|ctx| Ok(ctx.enqueue(other())?)).enqueued.len(), 1, "a key is one of its kind");
+}
+
+#[handler(kind = "mail.send")]
+fn send(input: String) -> Result<String> {
+    match input.as_str() {
+        "never" => Err(permanent("no such address")),
+        _ => Ok(input),
+    }
+}
+
+#[test]
+fn a_unique_key_is_free_as_soon_as_its_job_is_final() {
+    for (payload, state) in
+        [("hi", JobState::Succeeded), ("never", JobState::Dead), ("hi", JobState::Cancelled)]
+    {
+        let mut host = FakeHost::new();
+        let job = || NewJob::new("mail.send", payload).unique_key("k");
+        let first = host.enqueue(job()).expect("it is enqueued");
+        assert_eq!(host.enqueue(job()).as_ref(), Ok(&first), "it is held");
+        match state {
+            JobState::Cancelled => host.cancel(&first),
+            _ => drop(host.drain(&handlers![send])),
+        }
+        assert_eq!(host.jobs()[0].state, state);
+        assert_ne!(host.enqueue(job()), Ok(first), "{state:?}: it is free");
+    }
+}
+
+#[test]
+fn a_job_may_enqueue_its_successor_under_its_own_unique_key() {
+    #[handler(kind = "clean.up")]
+    fn clean_up(ctx: &Context) -> Result<()> {
+        ctx.enqueue(NewJob::new("clean.up", &()).unique_key("one").delay(MINUTE))?;
+        Ok(())
+    }
+    let mut host = FakeHost::new();
+    host.enqueue(NewJob::new("clean.up", &()).unique_key("one")).expect("it is enqueued");
+    let drained = host.drain_for(2 * MINUTE, &handlers![clean_up]);
+    let times: Vec<_> = drained.attempts.iter().map(|attempt| attempt.at).collect();
+    assert_eq!(times, [Duration::ZERO, MINUTE, 2 * MINUTE]);
+}
+
+#[test]
+fn each_run_is_one_of_a_job_of_its_own() {
+    let mut host = FakeHost::new();
+    let id = |host: &mut FakeHost, fails: bool| {
+        let run = host.run(|ctx| {
+            assert_eq!(ctx.job_id().as_str(), ctx.idempotency_key());
+            info!(ctx, "ran", id = ctx.job_id());
+            ctx.enqueue(NewJob::new("mail.send", "hi"))?;
+            if fails { Err(permanent("no")) } else { Ok(()) }
+        });
+        run.logs[0].field("id").expect("it is logged").to_owned()
+    };
+    let ids = [id(&mut host, false), id(&mut host, true), id(&mut host, false)];
+    let jobs: Vec<_> = host.jobs().iter().map(|job| job.id.to_string()).collect();
+    let all: std::collections::BTreeSet<_> = ids.iter().chain(&jobs).collect();
+    assert_eq!(all.len(), 5, "no id is given twice: {ids:?}, {jobs:?}");
+    let mut host = FakeHost::new().job_id("01J");
+    for _ in 0..2 {
+        assert_eq!(host.run(|ctx| Ok(ctx.job_id().to_string())).result, Ok("01J".to_owned()));
+    }
+}
+
+#[test]
+fn what_waits_is_run_with_retries_as_time_goes_on() {
+    #[handler(kind = "order.place")]
+    fn place(ctx: &Context, fails: u32) -> Result<u32> {
+        ctx.state().increment("tried", 1)?;
+        if ctx.attempt() <= fails {
+            return Err(transient("not yet"));
+        }
+        ctx.enqueue(NewJob::new("mail.send", "placed").delay(MINUTE).queue("mails"))?;
+        Ok(ctx.attempt())
+    }
+    let mut host = FakeHost::new();
+    host.enqueue(NewJob::new("order.place", &2)).expect("it is enqueued");
+    let drained = host.drain(&handlers![place, send]);
+    let attempts: Vec<_> = drained
+        .attempts
+        .iter()
+        .map(|attempt| (attempt.job.kind.as_str(), attempt.job.attempts, attempt.at.as_secs()))
+        .collect();
+    let expected =
+        [("order.place", 1, 0), ("order.place", 2, 2), ("order.place", 3, 6), ("mail.send", 1, 66)];
+    assert_eq!(attempts, expected);
+    assert_eq!(drained.of("order.place").last().map(|last| last.run.result.clone()), Some(Ok(b"3".to_vec())));
+    assert_eq!(host.stored("tried"), Some(1), "what failed has written nothing");
+    assert!(host.drain(&handlers![place, send]).attempts.is_empty(), "nothing is left");
+}
+
+#[test]
+fn a_job_that_fails_too_often_or_for_good_is_dead() {
+    #[handler(kind = "always.late")]
+    fn late() -> Result<()> {
+        Err(retry_after(MINUTE, "later"))
+    }
+    let mut host = FakeHost::new().max_attempts(3);
+    host.enqueue(NewJob::new("always.late", &())).expect("it is enqueued");
+    host.enqueue(NewJob::new("mail.send", "never")).expect("it is enqueued");
+    host.enqueue(NewJob::new("nobody.handles", &()).queue("aside")).expect("it is enqueued");
+    let drained = host.drain(&handlers![late, send]);
+    let late: Vec<_> = drained.of("always.late").map(|attempt| attempt.at).collect();
+    assert_eq!(late, [Duration::ZERO, MINUTE, 2 * MINUTE]);
+    assert_eq!(drained.of("mail.send").count(), 1);
+    let states: Vec<_> = host.jobs().iter().map(|job| (job.state, job.attempts)).collect();
+    assert_eq!(states, [(JobState::Dead, 3), (JobState::Dead, 1), (JobState::Waiting, 0)]);
+}
+
+#[test]
+fn what_is_due_runs_by_priority_and_then_by_age() {
+    let mut host = FakeHost::new();
+    for (text, priority, delay) in
+        [("first", 100, 0), ("second", 100, 0), ("urgent", 200, 0), ("later", 255, 9)]
+    {
+        let job = NewJob::new("mail.send", text).priority(priority).delay(Duration::from_secs(delay));
+        host.enqueue(job).expect("it is enqueued");
+    }
+    let drained = host.drain(&handlers![send]);
+    let order: Vec<String> =
+        drained.attempts.iter().map(|attempt| attempt.job.input().expect("a text")).collect();
+    assert_eq!(order, ["urgent", "first", "second", "later"]);
+}
+
+#[test]
+#[should_panic(expected = "do they enqueue each other without end?")]
+fn jobs_without_end_are_found() {
+    #[handler(kind = "endless")]
+    fn endless(ctx: &Context) -> Result<()> {
+        ctx.enqueue(NewJob::new("endless", &()))?;
+        Ok(())
+    }
+    let mut host = FakeHost::new();
+    host.enqueue(NewJob::new("endless", &())).expect("it is enqueued");
+    host.drain(&handlers![endless]);
+}
+
+#[test]
+fn an_assertion_on_what_was_enqueued_lists_it() {
+    let mut host = FakeHost::new();
+    let run = host.run(|ctx| {
+        ctx.enqueue(NewJob::new("mail.send", &("ann", 3)).delay(MINUTE).unique_key("welcome ann"))?;
+        ctx.enqueue(NewJob::new("sms.send", "hi").queue("slow").priority(7))?;
+        Ok(())
+    });
+    let job = assert_enqueued!(run, "mail.send", |(to, _): (String, u8)| to == "ann");
+    assert_eq!(job.delay, MINUTE);
+    assert_enqueued!(host, "sms.send");
+    assert_not_enqueued!(run, "mail.send", |(to, _): (String, u8)| to == "bob");
+    assert_not_enqueued!(run, "push.send");
+
+    let panicked = |assertion: &dyn Fn()| {
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(assertion)).expect_err("it fails");
+        *panic.downcast::<String>().expect("a message")
+    };
+    let message = panicked(&|| {
+        drop(assert_enqueued!(run, "mail.send", |(to, _): (String, u8)| to == "bob").id.clone())
+    });
+    for part in [
+        "no job of kind `mail.send` was enqueued",
+        "to == \"bob\"",
+        "mail.send [\"ann\",3], after 60s, unique key \"welcome ann\"",
+        "sms.send \"hi\", queue slow, priority 7",
+    ] {
+        assert!(message.contains(part), "{part}: {message}");
+    }
+    let message = panicked(&|| drop(assert_enqueued!(run, "mail.send", |_: u8| true).id.clone()));
+    assert!(message.contains("is no input of that type: invalid type, expected u8"), "{message}");
+    let message = panicked(&|| assert_not_enqueued!(run, "sms.send"));
+    assert!(message.contains("sms.send \"hi\""), "{message}");
+}
+
+#[test]
+fn limits_are_those_of_a_plugin_that_sets_none_unless_the_test_does() {
+    let mut host = FakeHost::new();
+    let payload = |length: usize| NewJob::new("mail.send", &Bytes(vec![b'x'; length]));
+    let run = host.run(|ctx| {
+        ctx.enqueue(payload(10 << 10))?;
+        assert!(matches!(ctx.enqueue(payload((10 << 10) + 1)), Err(EnqueueError::Limit(_))));
+        Ok(())
+    });
+    assert_eq!((run.result, run.enqueued.len()), (Ok(()), 1), "whoever copes succeeds");
+
+    let limits =
+        FakeLimits { enqueues: 1, state_writes: 1, effects: 100, output: 10, ..FakeLimits::default() };
+    let mut host = FakeHost::new().limits(limits);
+    let run = host.run(|ctx| {
+        ctx.enqueue(payload(1))?;
+        ctx.enqueue(payload(1))?;
+        Ok(())
+    });
+    let failure = run.result.expect_err("one job too many");
+    assert!(failure.is_permanent() && failure.message().contains("limits.enqueues"), "{failure}");
+    let run = host.run(|ctx| {
+        ctx.state().set("a", &1)?;
+        ctx.state().set("a", &2)?;
+        assert!(matches!(ctx.state().set("b", &1), Err(StateError::Limit(_))));
+        Ok(())
+    });
+    assert_eq!((run.result, host.stored("a")), (Ok(()), Some(2)));
+    let run = host.run(|ctx| {
+        let _ = ctx.state().set("a", &"x".repeat(100));
+        Ok(())
+    });
+    let failure = run.result.expect_err("too much of it");
+    assert!(failure.is_permanent() && failure.message().contains("limits.effects"), "{failure}");
+    let run = host.run_payload::<send>(r#""a text of some length""#);
+    assert!(run.result.is_err_and(|failure| failure.message().contains("limits.output")));
+}
+
+#[test]
+fn a_name_that_the_contract_has_not_is_refused() {
+    let run = FakeHost::new().run(|ctx| {
+        let long = "k".repeat(257);
+        for job in [
+            NewJob::new("Mail", "hi"),
+            NewJob::new("mail.send", "hi").queue(""),
+            NewJob::new("mail.send", "hi").unique_key(&long),
+            NewJob::new("mail.send", "hi").unique_key("a\nb"),
+        ] {
+            assert!(matches!(ctx.enqueue(job), Err(EnqueueError::Invalid(_))));
+        }
+        Ok(())
+    });
+    assert_eq!((run.result, run.enqueued.len()), (Ok(()), 0));
+}
+
+#[test]
+fn files_are_found_where_they_are_granted_and_nowhere_else() {
+    let copy = |ctx: &Context, from: &str, to: &str| -> Result<()> {
+        std::fs::copy(ctx.path(from), ctx.path(to)).or_fail_io(format_args!("copy {from}"))?;
+        Ok(())
+    };
+    let mut host = FakeHost::new().file("/in/deep/a.csv", "1,2").dir("/out");
+    assert_eq!(host.run(|ctx| copy(ctx, "/in/deep/a.csv", "/out/b.csv")).result, Ok(()));
+    let written = |host: &FakeHost| std::fs::read(host.path("/out/b.csv")).expect("it is there");
+    assert_eq!(written(&host), b"1,2");
+    for (from, to) in [
+        ("/out/b.csv", "/elsewhere/b.csv"),
+        ("/etc/passwd", "/out/passwd"),
+        ("/out/../../../../etc/passwd", "/out/passwd"),
+    ] {
+        let run = host.run(|ctx| copy(ctx, from, to));
+        assert!(run.result.is_err_and(|failure| failure.is_permanent()), "{from} {to}");
+    }
+    let run = host.run(|ctx| {
+        std::fs::write(ctx.path("/out/b.csv"), "3")?;
+        Err::<(), _>(permanent("no"))
+    });
+    assert_eq!(
+        (run.result, written(&host)),
+        (Err(permanent("no")), b"3".to_vec()),
+        "a file is written at once"
+    );
+    assert!(FakeHost::new().run(|ctx| copy(ctx, "/etc/passwd", "/x")).result.is_err());
+}
+
+#[test]
+fn a_variable_is_had_if_it_is_granted() {
+    let mut host = FakeHost::new().env("MODE", "dry");
+    let run = host.run(|ctx| Ok((ctx.env("MODE"), ctx.env("PATH"))));
+    assert_eq!(run.result, Ok((Some("dry".to_owned()), None)));
 }
 
 #[test]
@@ -147,8 +440,40 @@ fn only_granted_secrets_are_had_and_they_do_not_show() {
 }
 
 #[test]
+fn a_request_finds_what_is_in_the_table_and_is_refused_what_is_not() {
+    let mut host = FakeHost::new()
+        .http("GET https://api.example/a", HttpReply::json(&[1, 2]).header("X-One", "1"))
+        .http("GET https://api.example/*", HttpReply::status(503))
+        .http("GET https://api.example/*", HttpReply::status(200).body("then"))
+        .http("* https://down.example/*", HttpReply::error("connection refused"))
+        .http("POST https://api.example/a", HttpReply::status(201));
+    let run = host.run(|ctx| {
+        let got = ctx.http(&Request::get("https://api.example/a").header("authorization", "hunter2"))?;
+        assert_eq!((got.json::<Vec<u8>>()?, got.header("x-one")), (vec![1, 2], Some("1")));
+        let replies: Vec<_> = (0..3)
+            .map(|_| {
+                ctx.http(&Request::get("https://api.example/b?q=1")).map(|reply| (reply.status, reply.text()))
+            })
+            .collect::<Result<_, _>>()?;
+        assert_eq!(replies, [(503, String::new()), (200, "then".to_owned()), (200, "then".to_owned())]);
+        let posted = Request::post("https://api.example/a").json(&"hi")?;
+        assert_eq!(ctx.http(&posted)?.status, 201);
+        let failed = ctx.http(&Request::get("https://down.example/"));
+        assert_eq!(failed, Err(HttpError::Failed("connection refused".to_owned())));
+        let refused = ctx.http(&Request::get("https://other.example/"));
+        assert!(matches!(refused, Err(HttpError::NotGranted(why)) if why.contains("https://other.example/")));
+        assert!(matches!(ctx.http(&Request::get("nowhere")), Err(HttpError::Invalid(_))));
+        Ok(())
+    });
+    assert_eq!(run.result, Ok(()));
+    assert_eq!(run.requests.len(), 8);
+    assert_eq!((run.requests[4].method.as_str(), run.requests[4].body.as_slice()), ("POST", &b"\"hi\""[..]));
+}
+
+#[test]
 fn a_handler_finds_the_attempt_it_was_told() {
-    let host = FakeHost::new().tenant("bolt").queue("slow").kind("a.b").attempt(3).max_attempts(4);
+    let host =
+        FakeHost::new().tenant("bolt").queue("slow").kind("a.b").attempt(3).max_attempts(4).job_id("01J");
     let mut host = host.remaining(MINUTE).stop_requested(StopReason::Draining);
     let before = host.run(|ctx| {
         assert_eq!((ctx.tenant(), ctx.queue(), ctx.kind()), ("bolt", "slow", "a.b"));
@@ -162,4 +487,28 @@ fn a_handler_finds_the_attempt_it_was_told() {
     let (before, after) = (before.result.expect("told"), after.result.expect("told"));
     assert_eq!(after.0, before.0 + MINUTE, "another attempt has a deadline of its own");
     assert_eq!(after.1, before.1, "and yet the same idempotency key");
+}
+
+#[test]
+fn time_that_goes_by_in_a_run_is_what_is_left_of_it_less() {
+    let mut host = FakeHost::new().remaining(MINUTE);
+    let clock = host.clock();
+    let run = host.run(|ctx| {
+        let begun = clock.now();
+        ctx.state().set_for("brief", &1, MINUTE)?;
+        clock.advance(MINUTE / 4);
+        assert_eq!(ctx.deadline(), begun + MINUTE);
+        let deadline = ctx.state().get::<u8>("brief")?.or_permanent("what the run wrote")?;
+        Ok((ctx.remaining(), deadline))
+    });
+    assert_eq!(run.result, Ok((MINUTE * 3 / 4, 1)));
+    let run = host.run(|ctx| {
+        ctx.state().set("late", &1)?;
+        clock.advance(2 * MINUTE);
+        assert_eq!(ctx.remaining(), Duration::ZERO);
+        Ok(())
+    });
+    let failure = run.result.expect_err("it is past its deadline");
+    assert!(!failure.is_permanent() && failure.message().contains("timed out"), "{failure}");
+    assert_eq!(host.stored::<i64>("late"), None);
 }

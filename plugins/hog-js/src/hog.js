@@ -51,7 +51,7 @@ export const spawn = handler("hog.spawn", (ctx, { kind, count, payload = "", que
 /** Returns how long a secret is, or why it can't be had. */
 export const secret = handler("hog.secret", (ctx, { name }) => {
   try {
-    return { bytes: new TextEncoder().encode(ctx.secret(name)).length };
+    return { bytes: new TextEncoder().encode(ctx.secret(name).expose()).length };
   } catch (error) {
     return { refused: error.message };
   }

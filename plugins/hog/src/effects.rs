@@ -238,7 +238,8 @@ mod tests {
         let payload =
             r#"{"kind": "hog.echo", "count": 2, "payload": "hi", "queue": "slow", "unique_prefix": "u"}"#;
         let run = host.run_payload::<spawn>(payload);
-        assert_eq!(run.result, Ok(br#"["job-1","job-2"]"#.to_vec()));
+        let ids: Vec<_> = run.enqueued.iter().map(|job| job.id.as_str()).collect();
+        assert_eq!(run.result, Ok(format!("[{:?},{:?}]", ids[0], ids[1]).into_bytes()));
         let keys: Vec<_> = run.enqueued.iter().map(|job| job.unique_key.as_deref()).collect();
         assert_eq!(keys, [Some("u0"), Some("u1")]);
         assert!(run.enqueued.iter().all(|job| job.kind == "hog.echo" && job.payload == b"hi"));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use sandhog_sdk::{Bytes, Context, OrFail, OrFailIo, Progress, Result, handler, info, permanent};
+use sandhog_sdk::{Bytes, Context, OrFail, OrFailIo, Progress, Request, Result, handler, info, permanent};
 use serde::{Deserialize, Serialize};
 
 /// What to write.
@@ -131,15 +131,14 @@ pub fn cat(input: Cat) -> Result<Bytes> {
 
 /// Gets a resource over HTTP, and follows redirects.
 #[handler(kind = "hog.fetch")]
-pub fn fetch(input: Fetch) -> Result<Fetched> {
+pub fn fetch(ctx: &Context, input: Fetch) -> Result<Fetched> {
     const REDIRECTS_MAX: usize = 3;
     let mut url = input.url;
     for _ in 0..=REDIRECTS_MAX {
-        match http::get(&url).map_err(permanent)? {
-            http::Answer::Response { status, body } => {
-                return Ok(Fetched { status, body: String::from_utf8_lossy(&body).into_owned() });
-            }
-            http::Answer::Redirect { to } => url = to,
+        let response = ctx.http(&Request::get(&url)).map_err(permanent)?;
+        match response.header("location") {
+            Some(to) => url = to.to_owned(),
+            None => return Ok(Fetched { status: response.status, body: response.text() }),
         }
     }
     Err(permanent("redirected without end"))
@@ -148,7 +147,7 @@ pub fn fetch(input: Fetch) -> Result<Fetched> {
 /// Asks for a socket, which nobody gets.
 #[handler(kind = "hog.connect")]
 pub fn connect() -> Result<()> {
-    http::socket().map_err(permanent)
+    socket().map_err(permanent)
 }
 
 /// Tells a secret.
@@ -173,81 +172,22 @@ pub fn clocks(ctx: &Context) -> Result<Clocks> {
     Ok(Clocks { wall: wall.as_nanos() as u64, remaining: remaining.as_millis() as u64 })
 }
 
-/// The least of an HTTP client.
 #[cfg(target_family = "wasm")]
-mod http {
-    use wasip2::http::outgoing_handler::handle;
-    use wasip2::http::types::{Fields, IncomingBody, OutgoingRequest, Scheme};
-    use wasip2::io::streams::StreamError;
+fn socket() -> Result<(), String> {
     use wasip2::sockets::{network::IpAddressFamily, tcp_create_socket::create_tcp_socket};
-
-    pub(super) enum Answer {
-        Response { status: u16, body: Vec<u8> },
-        Redirect { to: String },
-    }
-
-    pub(super) fn get(url: &str) -> Result<Answer, String> {
-        let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
-        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-        let request = OutgoingRequest::new(Fields::new());
-        let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
-        request.set_scheme(Some(&scheme)).map_err(|()| "bad scheme")?;
-        request.set_authority(Some(authority)).map_err(|()| "bad host")?;
-        request.set_path_with_query(Some(path)).map_err(|()| "bad path")?;
-        let future = handle(request, None).map_err(|code| format!("{code:?}"))?;
-        future.subscribe().block();
-        let response = future.get().ok_or("not ready")?.map_err(|()| "taken twice")?;
-        let response = response.map_err(|code| format!("{code:?}"))?;
-        if let Some(to) = response.headers().get("location").into_iter().next() {
-            return Ok(Answer::Redirect { to: String::from_utf8_lossy(&to).into_owned() });
-        }
-        let body = read(&response.consume().map_err(|()| "no body")?)?;
-        Ok(Answer::Response { status: response.status(), body })
-    }
-
-    fn read(body: &IncomingBody) -> Result<Vec<u8>, String> {
-        let stream = body.stream().map_err(|()| "no stream")?;
-        let mut read = Vec::new();
-        loop {
-            match stream.blocking_read(65536) {
-                Ok(piece) => read.extend(piece),
-                Err(StreamError::Closed) => return Ok(read),
-                Err(StreamError::LastOperationFailed(error)) => {
-                    let code = wasip2::http::types::http_error_code(&error);
-                    return Err(format!("{code:?}"));
-                }
-            }
-        }
-    }
-
-    pub(super) fn socket() -> Result<(), String> {
-        create_tcp_socket(IpAddressFamily::Ipv4).map(drop).map_err(|code| format!("{code:?}"))
-    }
+    create_tcp_socket(IpAddressFamily::Ipv4).map(drop).map_err(|code| format!("{code:?}"))
 }
 
 /// Outside of a sandbox there is no such interface.
 #[cfg(not(target_family = "wasm"))]
-mod http {
-    // Here it is never made.
-    #[allow(dead_code)]
-    pub(super) enum Answer {
-        Response { status: u16, body: Vec<u8> },
-        Redirect { to: String },
-    }
-
-    pub(super) fn get(_url: &str) -> Result<Answer, String> {
-        Err("there are no requests outside of a sandbox".to_owned())
-    }
-
-    pub(super) fn socket() -> Result<(), String> {
-        Err("there are no sockets outside of a sandbox".to_owned())
-    }
+fn socket() -> Result<(), String> {
+    Err("there are no sockets outside of a sandbox".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sandhog_sdk::FakeHost;
+    use sandhog_sdk::{FakeHost, HttpReply};
 
     #[test]
     fn what_is_written_can_be_read() {
@@ -268,7 +208,17 @@ mod tests {
     }
 
     #[test]
-    fn without_a_sandbox_nothing_is_fetched() {
-        assert!(fetch(Fetch { url: "http://localhost".into() }).is_err() && connect().is_err());
+    fn what_is_fetched_is_where_redirects_lead() {
+        let mut host = FakeHost::new()
+            .http("GET http://a.example/", HttpReply::status(302).header("location", "http://b.example/"))
+            .http("GET http://b.example/", HttpReply::status(200).body("hello"))
+            .http(
+                "GET http://round.example/",
+                HttpReply::status(302).header("location", "http://round.example/"),
+            );
+        let mut fetch = |url: &str| host.run(|ctx| fetch(ctx, Fetch { url: url.to_owned() })).result;
+        assert_eq!(fetch("http://a.example/"), Ok(Fetched { status: 200, body: "hello".into() }));
+        assert!(fetch("http://round.example/").is_err() && fetch("http://c.example/").is_err());
+        assert!(connect().is_err());
     }
 }

@@ -19,7 +19,7 @@ test("a template from a granted folder becomes a mail, which is handed on once",
   );
   assert.match(run.output.text, /^# Welcome, Ann\n\nYour plan is \*\*gold\*\*/);
   assert.deepEqual(run.enqueued.map(({ kind, payload, uniqueKey }) => ({ kind, payload, uniqueKey })), [
-    { kind: "mail.send", payload: run.output, uniqueKey: "mail job-0" },
+    { kind: "mail.send", payload: run.output, uniqueKey: "mail job-1" },
   ]);
   assert.equal(host.stored("rendered"), 1);
 });

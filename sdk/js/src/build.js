@@ -1,10 +1,15 @@
 // From a project to a component: bundled, put on the JavaScript engine, started up to where a job comes in.
 
+import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+
+import { withKinds } from "./kinds.js";
+import { linesTable } from "./lines.js";
 
 const SDK = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -19,8 +24,10 @@ export async function build({ project = ".", out } = {}) {
   const work = await mkdtemp(join(tmpdir(), "sandhog-js-"));
   try {
     const bundle = join(work, "handler.js");
-    await writeFile(bundle, await bundled(resolve(project, entry), options));
-    const component = await componentized(bundle, await contract(work), options);
+    const handlers = resolve(project, entry);
+    await writeFile(bundle, await bundled(resolve(project), handlers, `export { handle } from ${module("guest.js")};`, options));
+    const kinds = await kindsOf(resolve(project), handlers, work, options);
+    const component = withKinds(await componentized(bundle, await contract(work), options), kinds);
     const file = out ?? join(project, `${name}.wasm`);
     await mkdir(dirname(file), { recursive: true });
     await writeFile(file, component);
@@ -44,13 +51,17 @@ async function manifest(project) {
 }
 
 // The engine's own would trap, with no word about why.
-const NO_FETCH = `import ${JSON.stringify(join(SDK, "src/no-fetch.js"))};`;
+const NO_FETCH = "no-fetch.js";
 
-async function bundled(entry, { fetch }) {
+/** A module of this package, as a bundle's source names it. */
+const module = (name) => JSON.stringify(join(SDK, "src", name));
+
+/** The project's handlers in one piece, which exports what is asked of it. */
+async function bundled(project, entry, exported, { fetch }) {
   const { build } = await import("esbuild");
   const { outputFiles } = await build({
     stdin: {
-      contents: `${fetch ? "" : NO_FETCH} import ${JSON.stringify(entry)}; export { handle } from ${JSON.stringify(join(SDK, "src/guest.js"))};`,
+      contents: `${fetch ? "" : `import ${module(NO_FETCH)};`} import ${JSON.stringify(entry)}; ${exported}`,
       resolveDir: dirname(entry),
     },
     // One registry of handlers, wherever the project has its copy of this package.
@@ -59,14 +70,39 @@ async function bundled(entry, { fetch }) {
     bundle: true,
     format: "esm",
     platform: "neutral",
-    mainFields: ["module", "main"],
-    conditions: ["worker", "module"],
+    mainFields: ["browser", "module", "main"],
+    conditions: ["worker", "browser", "module"],
     target: "es2022",
     charset: "utf8",
     logLevel: "warning",
     write: false,
+    // Sources are named from the project's folder on.
+    outfile: join(project, "handler.js"),
+    sourcemap: "external",
+    sourcesContent: false,
   });
-  return outputFiles[0].text;
+  const [map, bundle] = ["handler.js.map", "handler.js"].map((name) => outputFiles.find(({ path }) => path.endsWith(name)).text);
+  return bundle + linesTable(JSON.parse(map));
+}
+
+/** What is given to the handlers while their kinds are asked for, in milliseconds. */
+const KINDS_TIMEOUT = 60_000;
+
+/**
+ * The kinds that the project has handlers of: its top-level code is run once more, natively. None if that fails, where the
+ * component's engine has what Node has not.
+ */
+async function kindsOf(project, entry, work, options) {
+  const file = join(work, "kinds.mjs");
+  await writeFile(file, await bundled(project, entry, `export { kinds } from ${module("handler.js")};`, options));
+  const print = `import(${JSON.stringify(pathToFileURL(file).href)}).then(({ kinds }) => process.stdout.write("\\n" + JSON.stringify(kinds()), () => process.exit()))`;
+  try {
+    const { stdout } = await promisify(execFile)(process.execPath, ["--eval", print], { timeout: KINDS_TIMEOUT });
+    return JSON.parse(stdout.slice(stdout.lastIndexOf("\n")));
+  } catch (error) {
+    console.error(`sandhog-js: the component doesn't declare its kinds, as the handlers can't be loaded by Node: ${error.message}`);
+    return undefined;
+  }
 }
 
 /** The folder that has the contract: a checkout has it in `wit/`, a package brings it along. */

@@ -4,6 +4,7 @@ import { decode, encode } from "./codec.js";
 import { wholeMs } from "./failure.js";
 import { Files } from "./files.js";
 import { HostError } from "./host-error.js";
+import { Secret, shown } from "./secret.js";
 
 const LEVELS = ["trace", "debug", "info", "warn", "error"];
 const PRIORITY_USUAL = 100;
@@ -70,19 +71,16 @@ export class Context {
     this.#host.report(done, total, message);
   }
 
-  enqueue(kind, payload, { queue, delayMs = 0, priority = PRIORITY_USUAL, uniqueKey } = {}) {
-    if (!Number.isInteger(priority) || priority < 0 || priority > 255) {
-      throw new RangeError(`enqueue: the priority is a whole number from 0 to 255, not ${priority}`);
-    }
-    return this.#host.enqueue({ kind, payload: encode(payload), queue, delayMs: wholeMs(delayMs), priority, uniqueKey });
+  enqueue(kind, payload, options) {
+    return this.#host.enqueue(newJob(kind, payload, options));
   }
 
   secret(name) {
-    return this.#host.secret(name);
+    return new Secret(this.#host.secret(name));
   }
 
   #write(level, message, fields) {
-    const named = Object.entries(fields).map(([name, value]) => [name, asText(value)]);
+    const named = Object.entries(fields).map(([name, value]) => [name, shown(value)]);
     this.#host.log(level, String(message), named);
   }
 }
@@ -133,4 +131,10 @@ class State {
 
 const lasting = (ttlMs) => (ttlMs === undefined ? undefined : wholeMs(ttlMs));
 
-const asText = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));
+/** A job to be created. */
+export function newJob(kind, payload, { queue, delayMs = 0, priority = PRIORITY_USUAL, uniqueKey } = {}) {
+  if (!Number.isInteger(priority) || priority < 0 || priority > 255) {
+    throw new RangeError(`enqueue: the priority is a whole number from 0 to 255, not ${priority}`);
+  }
+  return { kind, payload: encode(payload), queue, delayMs: wholeMs(delayMs), priority, uniqueKey };
+}

@@ -2,18 +2,9 @@
 
 import { getDirectories } from "wasi:filesystem/preopens@0.2.0";
 
-import { HostError } from "./host-error.js";
+import { explained } from "./files.js";
 
 const CHUNK = 1n << 20n;
-
-const EXPLAINED = {
-  "no-entry": "there is no such file",
-  "not-permitted": "it is outside the folder that is granted, or may only be read",
-  "read-only": "its folder is granted to read only",
-  access: "the operating system refuses it",
-  "is-directory": "it is a folder",
-  "not-directory": "part of the path is no folder",
-};
 
 export const files = {
   read(path) {
@@ -38,12 +29,13 @@ export const files = {
   },
 
   list(path) {
-    return opened(path, "list", { directory: true }, { read: true }, (folder) => {
-      const entries = folder.readDirectory();
-      const names = [];
-      for (let entry; (entry = entries.readDirectoryEntry()) !== undefined; ) names.push(entry.name);
-      return names;
-    });
+    return opened(path, "list", { directory: true }, { read: true }, (folder) =>
+      used(folder.readDirectory(), (entries) => {
+        const names = [];
+        for (let entry; (entry = entries.readDirectoryEntry()) !== undefined; ) names.push(entry.name);
+        return names;
+      }),
+    );
   },
 
   remove(path) {
@@ -54,18 +46,32 @@ export const files = {
 
 function opened(path, doing, openFlags, flags, use) {
   const { folder, rest } = granted(path, doing);
-  return attempted(path, doing, () => use(folder.openAt({ symlinkFollow: true }, rest, openFlags, flags)));
+  return attempted(path, doing, () => used(folder.openAt({ symlinkFollow: true }, rest, openFlags, flags), use));
 }
+
+const DISPOSE = Symbol.dispose ?? Symbol.for("dispose");
+
+/** Uses a handle of the host, and gives it back: a run may hold only so many, and nothing collects them. */
+function used(handle, use) {
+  try {
+    return use(handle);
+  } finally {
+    handle[DISPOSE]();
+  }
+}
+
+// Asked for once: each answer is made of new handles.
+let directories;
 
 /** The granted folder that a path lies in, the innermost if several do, and the path from there. */
 function granted(path, doing) {
   let found;
-  for (const [folder, name] of getDirectories()) {
+  for (const [folder, name] of (directories ??= getDirectories())) {
     const rest = below(name, path);
     if (rest !== undefined && (found === undefined || rest.length < found.rest.length)) found = { folder, rest };
   }
   if (found) return found;
-  throw new HostError("not-granted", `${doing} ${path}: its folder is not granted; add it to \`dirs\` of [grants] in the plugin's TOML`);
+  throw explained("not-granted", doing, path);
 }
 
 function below(name, path) {
@@ -80,7 +86,7 @@ function attempted(path, doing, call) {
   } catch (error) {
     const code = error?.payload;
     if (typeof code !== "string") throw error;
-    throw new HostError(code, `${doing} ${path}: ${EXPLAINED[code] ?? code}`);
+    throw explained(code, doing, path);
   }
 }
 

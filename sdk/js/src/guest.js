@@ -13,6 +13,7 @@ import { getEnvironment } from "wasi:cli/environment@0.2.0";
 import { files } from "./guest-files.js";
 import { dispatch } from "./handler.js";
 import { HostError } from "./host-error.js";
+import { mapped } from "./lines.js";
 
 /** What the engine throws, as a text, where it finds no memory. */
 const OUT_OF_MEMORY = "out of memory";
@@ -20,7 +21,10 @@ const OUT_OF_MEMORY = "out of memory";
 /** Of a stack, so many frames tell where it was. */
 const FRAMES_MAX = 8;
 
+let payloadOfJob;
+
 export async function handle(job) {
+  payloadOfJob = job.payload;
   const { output, failure, thrown } = await dispatch(host, job);
   if (failure === undefined) return output;
   if (thrown === OUT_OF_MEMORY) {
@@ -37,7 +41,7 @@ export async function handle(job) {
 function logStack(thrown) {
   if (thrown instanceof Error && thrown.name !== "Failure" && thrown.name !== "HostError") {
     const stack = (thrown.stack ?? "").trim().split("\n").slice(0, FRAMES_MAX).join("\n");
-    log.write("error", `${thrown.name}: ${thrown.message}`, [["stack", stack]]);
+    log.write("error", `${thrown.name}: ${thrown.message}`, [["stack", mapped(stack)]]);
   }
 }
 
@@ -57,7 +61,7 @@ const host = {
     get: (key) => asked(() => state.get(key)),
     set: (key, value, ttlMs) => asked(() => state.set(key, value, millis(ttlMs))),
     delete: (key) => asked(() => state.delete(key)),
-    increment: (key, by) => asked(() => state.increment(key, by)),
+    increment: (key, by) => asked(() => (by < 0n ? asUnsigned(() => state.increment(key, by)) : state.increment(key, by))),
     compareAndSet: (key, expected, value, ttlMs) =>
       asked(() => state.compareAndSet(key, expected, value, millis(ttlMs))) === "yes",
   },
@@ -72,6 +76,21 @@ function asked(call) {
     const refusal = error?.payload;
     if (refusal?.tag === undefined) throw error;
     throw new HostError(refusal.tag, refusal.val ?? "not an integer, or past the range of 64 bits");
+  }
+}
+
+/**
+ * Hands numbers of 64 bits to the host as unsigned ones, of the same bits: what componentize-js 0.23 makes of a negative one ends
+ * the run. Its bindings have a realm of their own, with a `BigInt` of their own.
+ */
+function asUnsigned(call) {
+  const theirs = payloadOfJob.constructor.constructor("return BigInt")();
+  const { asIntN } = theirs;
+  theirs.asIntN = theirs.asUintN;
+  try {
+    return call();
+  } finally {
+    theirs.asIntN = asIntN;
   }
 }
 

@@ -68,6 +68,16 @@ export class HostError extends Error {
   readonly code: string;
 }
 
+/**
+ * The value of a secret. It doesn't show itself by accident: in a log, by `console.log` or where a debugger looks it is
+ * `Secret(…)`; made into text (`${secret}`) or JSON it throws a `TypeError`.
+ */
+export class Secret {
+  private constructor();
+  /** The value, to be handed to whoever it is for. Keep it out of logs, failures, outputs and payloads. */
+  expose(): string;
+}
+
 /** Why the host would like the handler to stop. */
 export type StopReason = "cancelled" | "draining";
 
@@ -119,8 +129,8 @@ export interface Context {
    * as it is.
    */
   enqueue(kind: string, payload: unknown, options?: NewJobOptions): string;
-  /** A secret that the plugin's TOML grants. */
-  secret(name: string): string;
+  /** A secret that the plugin's TOML grants: `ctx.secret("API_TOKEN").expose()`. */
+  secret(name: string): Secret;
 }
 
 /** How a further job is enqueued. */
@@ -154,7 +164,8 @@ export interface State {
   /** Adds to an integer; a missing one counts as 0. Increments of jobs that run at the same time all count. */
   increment(key: string, by?: number | bigint): void;
   /**
-   * Sets a key to `value` if it is `expected` now (`undefined`: if there is none), and still is when the job settles.
+   * Sets a key to `value` if it is `expected` now, and still is when the job settles. `undefined` stands for a key that
+   * isn't there; `null` is a value, which a key may have.
    * Returns whether it was; if another job has changed it by then, this attempt is given up and the job is tried again.
    */
   compareAndSet(key: string, expected: unknown, value: unknown, options?: { ttlMs?: number }): boolean;
@@ -162,7 +173,7 @@ export interface State {
 
 /** The files of granted folders, by the names that the plugin's TOML gives them. */
 export interface Files {
-  /** A file's content. */
+  /** A file's content. Refused with `not-granted` if its folder isn't granted, `no-entry` if it isn't there. */
   read(path: string): Uint8Array;
   /** A file's content as UTF-8. */
   readText(path: string): string;

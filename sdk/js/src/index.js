@@ -3,3 +3,4 @@
 export { handler } from "./handler.js";
 export { Failure, permanent, retryAfter, transient } from "./failure.js";
 export { HostError } from "./host-error.js";
+export { Secret } from "./secret.js";

@@ -1,33 +1,54 @@
 // A host for unit tests, with no daemon and no Wasm: it keeps the promises of the real one that a handler can see.
 //
-// A run works on a copy of what is stored. Its log and progress are seen at once; its state writes, files and jobs reach
-// the host only if the handler succeeds (files of the real host are written at once). Time stands still until the test
-// moves it. Left out: the limits that an operator sets, and other jobs at the same time.
+// A run's log, progress, files and requests are seen at once; its state writes and jobs are written only if the handler
+// succeeds. Time stands still until the test moves it. Left out: limits of fuel, memory, time on the processor and log, and
+// other jobs at the same time.
 
 import { decode, encode } from "./codec.js";
+import { newJob } from "./context.js";
+import { permanent, transient } from "./failure.js";
+import { Effects, Stored, bytesOf, same } from "./fake/effects.js";
+import { FakeFiles } from "./fake/files.js";
+import { HttpTable, withFetch } from "./fake/http.js";
+import { Jobs, valueOf } from "./fake/jobs.js";
 import { handle } from "./handler.js";
 import { HostError } from "./host-error.js";
 
+export { assertEnqueued, assertNotEnqueued } from "./fake/assert.js";
+
 /** When the clock of a new host stands still: a day in 2025. */
 const NOW = 1_750_000_000_000;
-const KEY_LENGTH_MAX = 256;
+
+/** Those of a plugin whose TOML sets none. */
+const LIMITS = { payload: 10 << 10, enqueues: 5_000, stateWrites: 5_000, effects: 1 << 20, output: 1 << 20 };
+
+/** Attempts that one call of `drain` runs at most: jobs that enqueue jobs without end are a mistake that a test should see. */
+const ATTEMPTS_MAX = 1_000;
+
+/** The waits between attempts: those of a plugin whose TOML sets none, without their jitter. */
+const BACKOFF_BASE_MS = 2_000;
+const BACKOFF_MAX_MS = 600_000;
+
+/** The longest wait that a handler may ask for. */
+const RETRY_AFTER_MAX_MS = 24 * 60 * 60 * 1000;
 
 /** @see testing.d.ts */
 export class FakeHost {
   #found;
   #now = NOW;
-  #stored = new Map();
-  #files = new Map();
-  #jobs = [];
+  #stored = new Stored();
+  #files;
+  #http;
+  #jobs = new Jobs();
   #idsGiven = 0;
 
   constructor(found = {}) {
     this.#found = {
       tenant: "acme",
       queue: "default",
+      jobId: undefined,
       attempt: 1,
       maxAttempts: 5,
-      idempotencyKey: "job-0",
       remainingMs: 30_000,
       stopRequested: undefined,
       secrets: {},
@@ -35,27 +56,68 @@ export class FakeHost {
       unknownKinds: [],
       stateUnavailable: undefined,
       ...found,
+      limits: { ...LIMITS, ...found.limits },
     };
-    for (const [key, value] of Object.entries(found.state ?? {})) this.#stored.set(key, { bytes: encode(value) });
-    for (const [path, content] of Object.entries(found.files ?? {})) this.#files.set(path, asBytes(content));
+    for (const [key, value] of Object.entries(found.state ?? {})) this.#stored.put(key, { bytes: encode(value), expiresAt: Infinity });
+    this.#files = new FakeFiles(found.dirs ?? [], found.files ?? {});
+    this.#http = new HttpTable(found.http ?? {});
   }
 
   async run(handler, payload) {
-    const run = new Run(this.#found, this.#now, new Map(this.#stored), new Map(this.#files), this.#jobs, this.#idsGiven);
-    const job = { id: this.#found.idempotencyKey, kind: handler.kind, payload: encode(payload) };
-    const { output, failure } = await handle(handler, run.host(), job);
-    if (failure === undefined) {
-      this.#stored = run.stored;
-      this.#files = run.files;
-      this.#jobs = [...this.#jobs, ...run.enqueued];
-      this.#idsGiven = run.idsGiven;
+    const { jobId, queue, attempt } = this.#found;
+    return this.#attempted(handler, { id: jobId ?? this.#nextId(), queue, attempt, payload: encode(payload) }, () => {});
+  }
+
+  enqueue(kind, payload, options) {
+    const job = this.#checked(newJob(kind, payload, options));
+    return this.#jobs.create({ ...job, id: this.#nextId() }, this.#now);
+  }
+
+  async drain(handlers, { forMs } = {}) {
+    const begun = this.#now;
+    const until = forMs === undefined ? Infinity : begun + forMs;
+    const attempts = [];
+    for (;;) {
+      const job = this.#jobs.next(this.#now, (kind) => handlers.some((handler) => handler.kind === kind));
+      if (job === undefined || this.#jobs.dueOf(job) > until) break;
+      if (attempts.length === ATTEMPTS_MAX) {
+        throw new Error(
+          `drain: after ${ATTEMPTS_MAX} attempts jobs still wait, the next of kind \`${job.kind}\`: do they enqueue each other without end?`,
+        );
+      }
+      this.#now = Math.max(this.#now, this.#jobs.dueOf(job));
+      const atMs = this.#now - begun;
+      const run = await this.#attemptOf(job, handlers.find((handler) => handler.kind === job.kind));
+      attempts.push({ job: { ...job }, atMs, run });
     }
-    const enqueued = failure === undefined ? run.enqueued : [];
-    return { bytes: output, output: asValue(output), failure, logs: run.logs, progress: run.progress, enqueued };
+    if (forMs !== undefined) this.#now = Math.max(this.#now, until);
+    return attempts;
+  }
+
+  async #attemptOf(job, handler) {
+    job.attempts += 1;
+    const { id, attempts: attempt, queue = this.#found.queue, bytes: payload } = job;
+    // Its own unique key is free before its jobs are created.
+    const run = await this.#attempted(handler, { id, queue, attempt, payload }, () => {
+      job.state = "succeeded";
+    });
+    const { failure } = run;
+    if (failure !== undefined && (failure.permanent || attempt >= this.#found.maxAttempts)) job.state = "dead";
+    else if (failure !== undefined) {
+      const wait = failure.retryAfterMs ?? Math.min(BACKOFF_BASE_MS * 2 ** (attempt - 1), BACKOFF_MAX_MS);
+      this.#jobs.retry(job, this.#now + Math.min(wait, RETRY_AFTER_MAX_MS));
+    }
+    return run;
+  }
+
+  cancel(id) {
+    const job = this.#jobs.get(id);
+    if (job === undefined) throw new RangeError(`cancel: this host has no job ${id}`);
+    if (job.state === "waiting") job.state = "cancelled";
   }
 
   stored(key) {
-    const value = this.#stored.get(key);
+    const value = this.#stored.get(key, this.#now);
     return value === undefined ? undefined : decode(value.bytes);
   }
 
@@ -64,123 +126,157 @@ export class FakeHost {
   }
 
   get jobs() {
-    return this.#jobs;
+    return this.#jobs.all.map((job) => ({ ...job }));
   }
 
   advance(ms) {
     this.#now += ms;
-    for (const [key, { expiresAt }] of this.#stored) if (expiresAt <= this.#now) this.#stored.delete(key);
-  }
-}
-
-/** The host as one run sees it: a copy, which a run that fails simply doesn't hand back. */
-class Run {
-  logs = [];
-  progress = [];
-  enqueued = [];
-
-  constructor(found, now, stored, files, jobsBefore, idsGiven) {
-    Object.assign(this, { found, now, stored, files, jobsBefore, idsGiven });
   }
 
-  host() {
-    const { found, now } = this;
+  #nextId() {
+    this.#idsGiven += 1;
+    return `job-${this.#idsGiven}`;
+  }
+
+  /** One attempt: runs the handler, and writes what it wants written if it succeeded. */
+  async #attempted(handler, tried, succeeded) {
+    const run = {
+      ...tried,
+      deadlineMs: this.#now + this.#found.remainingMs,
+      effects: new Effects(this.#stored),
+      exceeded: undefined,
+      logs: [],
+      progress: [],
+      requests: [],
+    };
+    const job = { id: tried.id, kind: handler.kind, payload: tried.payload };
+    const answer = await withFetch(this.#http, run.requests, () => handle(handler, this.#hostOf(run), job));
+    const failure = this.#whyFailed(run, answer);
+    const before = this.#jobs.all.length;
+    if (failure === undefined) {
+      run.effects.write(this.#now);
+      succeeded();
+      for (const job of run.effects.jobs) this.#jobs.create(job, this.#now);
+    }
+    const { logs, progress, requests } = run;
+    const bytes = failure === undefined ? answer.output : undefined;
+    const output = bytes === undefined ? undefined : asValue(bytes);
+    const enqueued = this.#jobs.all.slice(before).map((job) => ({ ...job }));
+    return { output, bytes, failure, logs, progress, requests, enqueued };
+  }
+
+  /** Why an attempt has failed: by its handler, past its deadline, past a limit, or as its state writes can't be written. */
+  #whyFailed({ deadlineMs, exceeded, effects }, { output, failure }) {
+    const { remainingMs, limits } = this.#found;
+    if (this.#now > deadlineMs) return transient(`timed out after ${remainingMs} ms; raise limits.timeout`);
+    if (exceeded && (exceeded.always || failure)) return permanent(exceeded.limit);
+    if (failure) return failure;
+    if (output.length > limits.output) return permanent(`output larger than ${limits.output} bytes; raise limits.output`);
+    const key = effects.conflict(this.#now);
+    return key === undefined ? undefined : transient(`state \`${key}\` was changed by another job before this one could settle`);
+  }
+
+  /** The host as one run sees it. */
+  #hostOf(run) {
+    const { tenant, maxAttempts, stopRequested, secrets, env } = this.#found;
+    const { id, queue, attempt, deadlineMs } = run;
     return {
-      attemptInfo: () => ({ ...found, deadlineMs: now + found.remainingMs }),
-      remainingMs: () => found.remainingMs,
-      stopRequested: () => found.stopRequested,
-      log: (level, message, fields) => this.logs.push({ level, message, fields: Object.fromEntries(fields) }),
-      report: (done, total, message) => this.progress.push({ done, total, message }),
-      enqueue: (job) => this.enqueue(job),
+      attemptInfo: () => ({ tenant, queue, attempt, maxAttempts, idempotencyKey: id, deadlineMs }),
+      remainingMs: () => Math.max(deadlineMs - this.#now, 0),
+      stopRequested: () => stopRequested,
+      log: (level, message, fields) => run.logs.push({ level, message, fields: Object.fromEntries(fields) }),
+      report: (done, total, message) => run.progress.push({ done, total, message }),
+      enqueue: (job) => this.#enqueued(run, job),
       secret: (name) => {
-        if (Object.hasOwn(found.secrets, name)) return found.secrets[name];
-        throw new HostError("not-granted", `secret \`${name}\` is not granted; add it to \`secrets\` of [grants] in the plugin's TOML`);
+        if (Object.hasOwn(secrets, name)) return secrets[name];
+        throw new HostError("not-granted", `secret \`${name}\` is not granted; add \`secrets = ["${name}"]\` under [grants] of the plugin's TOML`);
       },
-      env: () => ({ ...found.env }),
-      state: this.stateCalls(),
-      files: this.fileCalls(),
+      env: () => ({ ...env }),
+      state: this.#stateOf(run),
+      files: this.#files.calls(),
     };
   }
 
-  enqueue({ kind, payload, queue, delayMs, priority, uniqueKey }) {
-    if (queue === undefined && this.found.unknownKinds.includes(kind)) {
-      throw new HostError("unknown-kind", `no plugin of this tenant handles kind \`${kind}\``);
-    }
-    this.idsGiven += 1;
-    const id = `job-${this.idsGiven}`;
-    const isSame = (job) => job.kind === kind && job.uniqueKey === uniqueKey;
-    const held = uniqueKey !== undefined && [...this.jobsBefore, ...this.enqueued].some(isSame);
-    if (!held) this.enqueued.push({ id, kind, payload: asValue(payload), queue, delayMs, priority, uniqueKey });
+  #enqueued(run, job) {
+    const { enqueues } = this.#found.limits;
+    if (run.effects.jobs.length >= enqueues) throw exceed(run, `enqueued more than ${enqueues} jobs; raise limits.enqueues`, false);
+    const checked = this.#checked(job);
+    const id = this.#nextId();
+    run.effects.jobs.push({ ...checked, id });
+    this.#checkSize(run);
     return id;
   }
 
-  stateCalls() {
-    const checked = (key, call) => {
-      if (this.found.stateUnavailable !== undefined) throw new HostError("unavailable", this.found.stateUnavailable);
-      if (key === "" || new TextEncoder().encode(key).length > KEY_LENGTH_MAX || /\p{Cc}/u.test(key)) {
-        throw new HostError("invalid-key", "a state key is 1 to 256 bytes without control characters");
+  /** A job that the host would create. */
+  #checked({ kind, payload: bytes, queue, ...options }) {
+    const { unknownKinds, limits } = this.#found;
+    const invalid = (what, value, rule) => new HostError("invalid", `\`${value}\` is not a valid ${what}: ${rule}`);
+    const ofName = "of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit";
+    if (!isName(kind, 127)) throw invalid("kind", kind, `1 to 127 ${ofName}`);
+    if (queue !== undefined && !isName(queue, 63)) throw invalid("queue", queue, `1 to 63 ${ofName}`);
+    const { uniqueKey } = options;
+    if (uniqueKey !== undefined && !isKey(uniqueKey)) throw invalid("unique key", uniqueKey, "1 to 256 bytes without control characters");
+    if (queue === undefined && unknownKinds.includes(kind)) {
+      throw new HostError("unknown-kind", `no plugin of this tenant handles kind \`${kind}\`, and no queue was named`);
+    }
+    if (bytes.length > limits.payload) {
+      throw new HostError("limit", `a payload of ${bytes.length} bytes is larger than limits.payload of ${limits.payload}`);
+    }
+    return { kind, bytes: bytes.slice(), queue, ...options };
+  }
+
+  #stateOf(run) {
+    const { effects } = run;
+    const lookUp = (key) => {
+      checkKey(key);
+      const { stateUnavailable } = this.#found;
+      if (stateUnavailable !== undefined && effects.restsOnStored(key)) throw new HostError("unavailable", stateUnavailable);
+      return effects.read(key, this.#now);
+    };
+    const write = (key, work) => {
+      checkKey(key);
+      const { stateWrites } = this.#found.limits;
+      if (effects.keys >= stateWrites && !effects.isWritten(key)) {
+        throw exceed(run, `wrote more than ${stateWrites} keys; raise limits.state_writes`, false);
       }
-      return call(this.stored.get(key));
-    };
-    const set = (key, bytes, ttlMs) => this.stored.set(key, { bytes, expiresAt: ttlMs === undefined ? Infinity : this.now + ttlMs });
-    return {
-      get: (key) => checked(key, (value) => value?.bytes),
-      set: (key, bytes, ttlMs) => void checked(key, () => set(key, bytes, ttlMs)),
-      delete: (key) => void checked(key, () => this.stored.delete(key)),
-      increment: (key, by) =>
-        void checked(key, (value) => {
-          const sum = integer(value) + by;
-          if (BigInt.asIntN(64, sum) !== sum) throw notANumber();
-          this.stored.set(key, { bytes: new TextEncoder().encode(String(sum)), expiresAt: value?.expiresAt ?? Infinity });
-        }),
-      compareAndSet: (key, expected, bytes, ttlMs) =>
-        checked(key, (value) => {
-          if (!same(value?.bytes, expected)) return false;
-          set(key, bytes, ttlMs);
-          return true;
-        }),
-    };
-  }
-
-  fileCalls() {
-    const there = (path, doing) => {
-      const content = this.files.get(path);
-      if (content === undefined) throw new HostError("no-entry", `${doing} ${path}: there is no such file`);
-      return content;
+      work();
+      this.#checkSize(run);
     };
     return {
-      read: (path) => there(path, "read"),
-      write: (path, content) => void this.files.set(path, content),
-      list: (path) => {
-        const prefix = path.endsWith("/") ? path : `${path}/`;
-        const below = [...this.files.keys()].filter((file) => file.startsWith(prefix));
-        if (below.length === 0) throw new HostError("no-entry", `list ${path}: there is no such file`);
-        return [...new Set(below.map((file) => file.slice(prefix.length).split("/")[0]))];
+      get: (key) => lookUp(key)?.slice(),
+      set: (key, bytes, ttlMs) => write(key, () => effects.set(key, bytes.slice(), ttlMs)),
+      delete: (key) => write(key, () => effects.delete(key)),
+      increment: (key, by) => write(key, () => effects.increment(key, by)),
+      compareAndSet: (key, expected, bytes, ttlMs) => {
+        if (!same(lookUp(key), expected)) return false;
+        write(key, () => effects.swap(key, bytes.slice(), ttlMs, this.#now));
+        return true;
       },
-      remove: (path) => void (there(path, "remove"), this.files.delete(path)),
     };
+  }
+
+  #checkSize(run) {
+    const { effects } = this.#found.limits;
+    if (run.effects.size > effects) throw exceed(run, `state writes and enqueued jobs larger than ${effects} bytes; raise limits.effects`, true);
   }
 }
 
-const notANumber = () => new HostError("not-a-number", "not an integer, or past the range of 64 bits");
-
-/** A decimal integer as the runtime has it: no `+`, no leading zeros. */
-function integer(value) {
-  if (value === undefined) return 0n;
-  const text = new TextDecoder().decode(value.bytes);
-  if (!/^(0|-?[1-9][0-9]*)$/.test(text)) throw notANumber();
-  return BigInt(text);
+/** Notes that a run has hit a limit: it fails for good, always or if it fails. */
+function exceed(run, limit, always) {
+  if (!run.exceeded?.always) run.exceeded = { limit, always };
+  return new HostError("limit", limit);
 }
 
-const same = (a, b) => (a === undefined || b === undefined ? a === b : a.length === b.length && a.every((byte, at) => byte === b[at]));
+const isName = (text, max) => text.length <= max && /^[a-z0-9][a-z0-9._-]*$/.test(text);
 
-const asBytes = (content) => (typeof content === "string" ? new TextEncoder().encode(content) : content);
+const isKey = (key) => key !== "" && bytesOf(key) <= 256 && !/\p{Cc}/u.test(key);
+
+function checkKey(key) {
+  if (!isKey(key)) throw new HostError("invalid-key", "a state key is 1 to 256 bytes without control characters");
+}
 
 // Raw bytes that are no JSON have no value.
 function asValue(bytes) {
-  try {
-    return bytes === undefined ? undefined : decode(bytes);
-  } catch {
-    return undefined;
-  }
+  const value = valueOf(bytes);
+  return value === bytes ? undefined : value;
 }

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Failure, HostError, handler, permanent, retryAfter, transient } from "../src/index.js";
+import { inspect } from "node:util";
+
+import { Failure, HostError, Secret, handler, permanent, retryAfter, transient } from "../src/index.js";
 import { dispatch } from "../src/handler.js";
 import { FakeHost } from "../src/testing.js";
 
@@ -87,8 +89,8 @@ test("a context tells what the host knows", async () => {
     ctx.jobId, ctx.kind, ctx.tenant, ctx.queue, ctx.attempt, ctx.maxAttempts, ctx.idempotencyKey, ctx.remainingMs, ctx.stopRequested, ctx.env.MODE,
     ctx.deadline - new Date(1_750_000_000_000),
   ]);
-  const host = new FakeHost({ tenant: "globex", queue: "slow", attempt: 3, maxAttempts: 4, remainingMs: 5000, stopRequested: "draining", env: { MODE: "dry" } });
-  assert.deepEqual((await host.run(facts, null)).output, ["job-0", "facts", "globex", "slow", 3, 4, "job-0", 5000, "draining", "dry", 5000]);
+  const host = new FakeHost({ tenant: "globex", queue: "slow", attempt: 3, maxAttempts: 4, remainingMs: 5000, stopRequested: "draining", env: { MODE: "dry" }, jobId: "01J" });
+  assert.deepEqual((await host.run(facts, null)).output, ["01J", "facts", "globex", "slow", 3, 4, "01J", 5000, "draining", "dry", 5000]);
 });
 
 test("state reads what the run wrote, and lasts from run to run", async () => {
@@ -125,7 +127,7 @@ test("a refusal has a code that a handler can look at", async () => {
     };
     return [
       code(() => ctx.secret("TOKEN")),
-      code(() => ctx.state.increment("text")),
+      code(() => (ctx.state.set("word", "x"), ctx.state.increment("word"))),
       code(() => ctx.state.get("")),
       code(() => ctx.state.increment("n", 0.5)),
       code(() => ctx.enqueue("no.such", 1)),
@@ -133,7 +135,7 @@ test("a refusal has a code that a handler can look at", async () => {
       code(() => ctx.files.read("/in/a")),
     ];
   });
-  const expected = ["not-granted", "not-a-number", "invalid-key", "RangeError", "unknown-kind", "RangeError", "no-entry"];
+  const expected = ["not-granted", "not-a-number", "invalid-key", "RangeError", "unknown-kind", "RangeError", "not-granted"];
   assert.deepEqual((await host.run(codes, null)).output, expected);
   const failing = await new FakeHost({ stateUnavailable: "the store is away" }).run(handler("away", (ctx) => ctx.state.get("x")), null);
   assert.deepEqual([failing.failure.message, failing.failure.permanent], ["the store is away", false]);
@@ -156,9 +158,39 @@ test("a job with a unique key is enqueued once", async () => {
   const first = await host.run(welcome, "ann");
   await host.run(welcome, "ann");
   await host.run(welcome, "bob");
-  assert.equal(first.output, "job-1");
+  assert.equal(first.output, first.enqueued[0].id);
   assert.deepEqual(host.jobs.map((job) => [job.payload.user, job.queue, job.delayMs, job.priority]), [["ann", "mail", 10, 100], ["bob", "mail", 10, 100]]);
   const greet = handler("greet", (ctx, user) => ctx.enqueue("sms.send", { user }, { uniqueKey: `welcome ${user}` }));
   await host.run(greet, "ann");
   assert.deepEqual(host.jobs.map((job) => job.kind), ["mail.send", "mail.send", "sms.send"]);
+});
+
+test("a secret doesn't show itself, and is had by asking", async () => {
+  const host = new FakeHost({ secrets: { TOKEN: "hunter2" } });
+  const use = handler("secret.use", (ctx) => {
+    const secret = ctx.secret("TOKEN");
+    assert.ok(secret instanceof Secret);
+    ctx.log.info("asked", { secret, nested: { secret } });
+    for (const text of [() => `Bearer ${secret}`, () => "Bearer " + secret, () => String(secret), () => JSON.stringify({ secret })]) {
+      assert.throws(text, TypeError);
+    }
+    assert.doesNotMatch(inspect({ secret, list: [secret] }, { depth: 9, showHidden: true }), /hunter2/);
+    assert.throws(() => ctx.enqueue("mail.send", { secret }), /keep it out of payloads/);
+    return `Bearer ${secret.expose()}`.length;
+  });
+  const run = await host.run(use, null);
+  assert.equal(run.failure, undefined);
+  assert.equal(run.output, 14);
+  assert.equal(run.logs[0].fields.secret, "Secret(…)");
+  assert.doesNotMatch(JSON.stringify(run.logs), /hunter2/);
+});
+
+test("a log field that can't be shown fails no job", async () => {
+  const endless = {};
+  endless.self = endless;
+  const log = handler("log.anything", (ctx) => ctx.log.info("seen", { endless, big: 1n, nothing: undefined, symbol: Symbol("s") }));
+  const run = await new FakeHost().run(log, null);
+  assert.equal(run.failure, undefined);
+  assert.match(run.logs[0].fields.endless, /^\(not shown: /);
+  assert.deepEqual([run.logs[0].fields.big, run.logs[0].fields.nothing, run.logs[0].fields.symbol], ["1", "undefined", "Symbol(s)"]);
 });

@@ -9,17 +9,24 @@
         return {"greeting": f"hello, {input['name']}"}
 """
 
-from ._context import Context, Log, State
+from ._context import ABSENT, Context, Log, State
 from ._failure import Failure, HostError, permanent, retry_after, transient
 from ._handler import Handler, handler
 from ._host import StopReason
+from ._http import Http, HttpRequest, HttpResponse
+from ._secret import Secret
 
 __all__ = [
+    "ABSENT",
     "Context",
     "Failure",
     "Handler",
     "HostError",
+    "Http",
+    "HttpRequest",
+    "HttpResponse",
     "Log",
+    "Secret",
     "State",
     "StopReason",
     "handler",

@@ -1,22 +1,40 @@
 """What a handler can ask and tell its host."""
 
+import enum
 import json
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from ._codec import decode, encode
 from ._failure import HostError, whole_ms
+from ._http import Http
 from ._host import AttemptInfo, Host, Job, Level, NewJob, StopReason
+from ._secret import Secret
 
 _PRIORITY_USUAL = 100
+
+
+class Absent(enum.Enum):
+    """The type of `ABSENT`."""
+
+    ABSENT = "ABSENT"
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+#: A state key that isn't there, for `State.compare_and_set`. `None` is a value, which a key may have: JSON's `null`.
+ABSENT: Final = Absent.ABSENT
 
 
 class Context:
     """What a handler can ask and tell its host.
 
     What it writes through `enqueue` and `state` happens if and only if the job succeeds, exactly once. Log lines and
-    progress are seen at once. Files of granted folders are opened with `open`, environment variables are in `os.environ`.
+    progress are seen at once. Files of granted folders are opened with `open`, by their paths or by what `path` gives, which
+    a test can fill; environment variables are in `os.environ`.
     """
 
     def __init__(self, host: Host, job: Job) -> None:
@@ -26,6 +44,8 @@ class Context:
         self.state = State(host)
         #: Structured log lines: `ctx.log.info("resized", width=320)`.
         self.log = Log(host)
+        #: Requests to hosts that the plugin's TOML grants, if the project asks for HTTP.
+        self.http = Http(host)
 
     # Asked for when first needed: a handler that doesn't need it doesn't pay.
     @cached_property
@@ -105,13 +125,18 @@ class Context:
         `unique_key` is neither succeeded, dead nor cancelled, no second one is created; jobs of different kinds don't hold
         each other's keys.
         """
-        if not 0 <= priority <= 255:
-            raise ValueError(f"enqueue: the priority is a whole number from 0 to 255, not {priority}")
-        return self._host.enqueue(NewJob(kind, encode(payload), queue, whole_ms(delay), priority, unique_key))
+        return self._host.enqueue(new_job(kind, payload, queue, delay, priority, unique_key))
 
-    def secret(self, name: str) -> str:
-        """A secret that the plugin's TOML grants."""
-        return self._host.secret(name)
+    def secret(self, name: str) -> Secret:
+        """A secret that the plugin's TOML grants: `ctx.secret("API_TOKEN").expose()`."""
+        return Secret(self._host.secret(name))
+
+    def path(self, path: str) -> Path:
+        """Where a file or folder is that the plugin's TOML grants: `ctx.path("/in/a.csv").read_text()`.
+
+        In a sandbox it is the path itself; under a `FakeHost` it leads to the files of the test.
+        """
+        return self._host.path(path)
 
 
 class State:
@@ -153,12 +178,12 @@ class State:
         self._host.state_increment(key, by)
 
     def compare_and_set(self, key: str, expected: object, value: object, *, ttl: float | None = None) -> bool:
-        """Sets a key to `value` if it is `expected` now (None: if there is none), and still is when the job settles.
+        """Sets a key to `value` if it is `expected` now, and still is when the job settles.
 
-        Returns whether it was; if another job has changed it by then, this attempt is given up and the job is tried
-        again.
+        `expected` is `ABSENT` where the key isn't to be there; None is a value, which a key may have. Returns whether it was;
+        if another job has changed it by then, this attempt is given up and the job is tried again.
         """
-        before = None if expected is None else encode(expected)
+        before = None if expected is ABSENT else encode(expected)
         return self._host.state_compare_and_set(key, before, encode(value), _ms(ttl))
 
 
@@ -196,5 +221,22 @@ def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else whole_ms(seconds)
 
 
+def new_job(
+    kind: str, payload: object, queue: str | None, delay: float, priority: int, unique_key: str | None
+) -> NewJob:
+    """A job to be created."""
+    if not 0 <= priority <= 255:
+        raise ValueError(f"enqueue: the priority is a whole number from 0 to 255, not {priority}")
+    return NewJob(kind, encode(payload), queue, whole_ms(delay), priority, unique_key)
+
+
+# A line is never the reason that a job fails.
 def _text(value: object) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
+    try:
+        return json.dumps(value, default=_plain, ensure_ascii=False) if isinstance(value, (dict, list)) else _plain(value)
+    except Exception as error:
+        return f"(not shown: {type(error).__name__})"
+
+
+def _plain(value: object) -> str:
+    return repr(value) if isinstance(value, Secret) else str(value)

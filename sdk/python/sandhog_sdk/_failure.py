@@ -23,7 +23,7 @@ class HostError(Exception):
     """A refusal of the host. Not caught, it means that the job is tried again.
 
     `code` is, of secrets, `not-granted`; of state, `invalid-key`, `limit`, `not-a-number`, `unavailable`,
-    `invalid-value`; of jobs, `unknown-kind`, `invalid`, `limit`.
+    `invalid-value`; of jobs, `unknown-kind`, `invalid`, `limit`; of HTTP, `not-granted`, `invalid`, `failed`.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -72,6 +72,11 @@ def handler(
     return register
 
 
+def kinds() -> list[str]:
+    """The kinds that have a handler."""
+    return list(_handlers)
+
+
 def dispatch(host: Host, job: Job) -> bytes:
     """Handles a job by its kind."""
     made = _handlers.get(job.kind)

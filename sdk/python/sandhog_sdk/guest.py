@@ -3,8 +3,8 @@
 Imported while the component is built, where `wit_world` is made from the contract; never in a test.
 """
 
-import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 # The standard library is there while a component is built, and not when it runs. These import more when they are first
@@ -23,12 +23,14 @@ from wit_world.imports import context, enqueue, log, progress, secrets, state, t
 
 from ._failure import Failure, HostError, to_failure
 from ._handler import dispatch
+from ._http import HttpRequest, HttpResponse
 from ._host import AttemptInfo, Job, Level, NewJob, StopReason
+from ._raised import describe
 
 Value = TypeVar("Value")
 
-# Of a stack, so many frames tell where it was.
-_FRAMES_MAX = 8
+# What sends requests, in a component that was built to.
+send_http: Callable[[HttpRequest], HttpResponse] | None = None
 
 
 class WitWorld(wit_world.WitWorld):
@@ -41,15 +43,15 @@ class WitWorld(wit_world.WitWorld):
             # No failure to be tried again: what isn't one of the contract ends the run, and the host knows why.
             raise
         except Exception as raised:
-            _log_traceback(raised)
+            _log_raised(raised)
             raise Err(_to_wit(to_failure(raised))) from None
 
 
 # Where an exception came from is seen nowhere else; a failure that the handler chose has said all.
-def _log_traceback(raised: Exception) -> None:
+def _log_raised(raised: Exception) -> None:
     if not isinstance(raised, (Failure, HostError)):
-        stack = "".join(traceback.format_tb(raised.__traceback__, -_FRAMES_MAX)).strip()
-        log.write(log.Level.ERROR, f"{type(raised).__name__}: {raised}", [("stack", stack)])
+        message, stack = describe(raised)
+        log.write(log.Level.ERROR, message, [("stack", stack)])
 
 
 def _to_wit(failure: Failure) -> types.Failure:
@@ -88,6 +90,15 @@ class _Host:
 
     def secret(self, name: str) -> str:
         return _asked(lambda: secrets.get(name))
+
+    def path(self, path: str) -> Path:
+        return Path(path)
+
+    def http(self, request: HttpRequest) -> HttpResponse:
+        if send_http is None:
+            rule = "this component was built without HTTP: add `http = true` to [tool.sandhog] in pyproject.toml"
+            raise HostError("failed", rule)
+        return send_http(request)
 
     def state_get(self, key: str) -> bytes | None:
         return _asked(lambda: state.get(key))

@@ -3,9 +3,10 @@ import unittest
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sandhog_sdk import Context, HostError, handler, permanent, retry_after, transient
+from sandhog_sdk import ABSENT, Context, HostError, handler, permanent, retry_after, transient
 from sandhog_sdk._handler import dispatch
 from sandhog_sdk._host import Job
+from sandhog_sdk.build import kinds_section
 from sandhog_sdk.testing import FakeHost, LogLine, Progress
 
 
@@ -125,9 +126,9 @@ class Handlers(unittest.TestCase):
             ]
 
         host = FakeHost(
-            tenant="globex", queue="slow", attempt=3, max_attempts=4, remaining=5, stop_requested="draining"
+            tenant="globex", queue="slow", job_id="01J", attempt=3, max_attempts=4, remaining=5, stop_requested="draining"
         )
-        expected = ["job-0", "facts", "globex", "slow", 3, 4, "job-0", 5, "draining"]
+        expected = ["01J", "facts", "globex", "slow", 3, 4, "01J", 5, "draining"]
         self.assertEqual(host.run(facts, None).output, expected)
 
     def test_state_reads_what_the_run_wrote_and_lasts_from_run_to_run(self) -> None:
@@ -149,7 +150,7 @@ class Handlers(unittest.TestCase):
         @handler("state.2")
         def second(ctx: Context, input: object) -> object:
             swap = ctx.state.compare_and_set
-            return [swap("n", 4, 5), swap("n", 3, 4), swap("new", None, 1), ctx.state.get("n"), ctx.state.get("no", 7)]
+            return [swap("n", 4, 5), swap("n", 3, 4), swap("new", ABSENT, 1), ctx.state.get("n"), ctx.state.get("no", 7)]
 
         self.assertEqual(host.run(second, None).output, [False, True, True, 4, 7])
 
@@ -157,9 +158,11 @@ class Handlers(unittest.TestCase):
         @handler("codes")
         def codes(ctx: Context, input: object) -> object:
             found = []
+            ctx.state.set("word", "x")
+            ctx.state.set("big", 1)
             for call in (
                 lambda: ctx.secret("TOKEN"),
-                lambda: ctx.state.increment("text"),
+                lambda: ctx.state.increment("word"),
                 lambda: ctx.state.increment("big", 2**63 - 1),
                 lambda: ctx.state.get(""),
                 lambda: ctx.state.get("a\nb"),
@@ -171,10 +174,15 @@ class Handlers(unittest.TestCase):
                     found.append(error.code)
             return found
 
-        host = FakeHost(state={"text": "hello", "big": 1}, unknown_kinds=["no.such"])
+        host = FakeHost(unknown_kinds=["no.such"])
         expected = ["not-granted", "not-a-number", "not-a-number", "invalid-key", "invalid-key", "unknown-kind"]
         self.assertEqual(host.run(codes, None).output, expected)
-        failure = FakeHost(state_unavailable="the store is away").run(hello, {"name": "Ann"}).failure
+
+        @handler("look")
+        def look(ctx: Context, input: object) -> object:
+            return ctx.state.get("x")
+
+        failure = FakeHost(state_unavailable="the store is away").run(look, None).failure
         assert failure is not None
         self.assertEqual((str(failure), failure.permanent), ("the store is away", False))
 
@@ -199,7 +207,8 @@ class Handlers(unittest.TestCase):
             return ctx.enqueue("mail.send", {"user": user}, unique_key=f"welcome {user}", delay=0.01, queue="mail")
 
         host = FakeHost()
-        self.assertEqual(host.run(welcome, "ann").output, "job-1")
+        first = host.run(welcome, "ann")
+        self.assertEqual([first.output], [job.id for job in first.enqueued])
         host.run(welcome, "ann")
         host.run(welcome, "bob")
         found = [(job.payload["user"], job.queue, job.delay_ms, job.priority) for job in host.jobs]
@@ -211,6 +220,11 @@ class Handlers(unittest.TestCase):
 
         host.run(greet, "ann")
         self.assertEqual([job.kind for job in host.jobs], ["mail.send", "mail.send", "sms.send"])
+
+    def test_kinds_are_declared_in_a_section_of_the_component(self) -> None:
+        self.assertEqual(kinds_section(["a.run", "b.run"]), b"\0\x1a\rsandhog:kindsa.run\nb.run\n")
+        long = kinds_section(["k" * 126])
+        self.assertEqual(long[:3], bytes([0, 0x80 | (141 & 0x7F), 1]), "a length of more than seven bits")
 
 
 if __name__ == "__main__":

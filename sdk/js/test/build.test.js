@@ -1,0 +1,47 @@
+// What the build makes of a project, as far as it needs no engine.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { build } from "esbuild";
+
+import { withKinds } from "../src/kinds.js";
+import { linesTable, mapped } from "../src/lines.js";
+
+test("kinds are declared in a section at the end of the component", () => {
+  const component = Uint8Array.of(0, 97, 115, 109);
+  const declared = withKinds(component, ["a.run", "b.run"]);
+  assert.deepEqual(declared.subarray(0, 4), component);
+  const content = "\rsandhog:kindsa.run\nb.run\n";
+  assert.deepEqual([...declared.subarray(4)], [0, content.length, ...new TextEncoder().encode(content)]);
+  const many = withKinds(component, ["k".repeat(126)]);
+  assert.deepEqual([...many.subarray(4, 7)], [0, 0x80 | (141 & 0x7f), 1], "a length of more than seven bits");
+  assert.equal(withKinds(component, undefined), component);
+});
+
+test("the stack of an error names the lines of the project's own files", async () => {
+  const { outputFiles } = await build({
+    stdin: { contents: 'import { deep } from "./deep.js";\n\n\nexport const call = () => deep();\n', sourcefile: "src/call.js", resolveDir: "/" },
+    plugins: [
+      {
+        name: "files",
+        setup(build) {
+          build.onResolve({ filter: /deep/ }, () => ({ path: "src/deep.js", namespace: "of-test" }));
+          build.onLoad({ filter: /.*/, namespace: "of-test" }, () => ({ contents: "\n".repeat(40) + "export function deep() {\n  return 1;\n}\n" }));
+        },
+      },
+    ],
+    bundle: true,
+    format: "esm",
+    write: false,
+    outfile: "/handler.js",
+    sourcemap: "external",
+  });
+  const [map, bundle] = ["handler.js.map", "handler.js"].map((name) => outputFiles.find(({ path }) => path.endsWith(name)).text);
+  new Function(linesTable(JSON.parse(map)))();
+  const lineOf = (text) => bundle.split("\n").findIndex((line) => line.includes(text)) + 1;
+  const stack = `deep@handler.js:${lineOf("return 1")}:3\ncall@handler.js:${lineOf("=> deep()")}:20\n@handler.js:0:1\nno frame`;
+  assert.match(mapped(stack), /^deep@.*src\/deep\.js:42\ncall@.*call\.js:4\n@handler.js:0:1\nno frame$/);
+  delete globalThis[Symbol.for("sandhog.lines")];
+  assert.equal(mapped(stack), stack);
+});

@@ -1,0 +1,1 @@
+"""The parts of the fake host: `sandhog_sdk.testing`."""
