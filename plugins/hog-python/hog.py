@@ -7,6 +7,8 @@ import random
 import time
 from typing import Any
 
+import claims  # noqa: F401
+import play  # noqa: F401
 from sandhog_sdk import ABSENT, Context, HostError, handler, permanent, retry_after
 
 _MIB = 1 << 20

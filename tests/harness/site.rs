@@ -46,16 +46,25 @@ impl Language {
             Self::Python => "hog-python",
         }
     }
+
+    /// The kinds that it handles, without their `hog.`.
+    fn hog_kinds(self) -> Vec<&'static str> {
+        let more: &[&str] = match self {
+            Self::Rust => &["cat", "clocks", "connect", "exchange", "fetch", "list", "open", "tell", "write"],
+            Self::JavaScript => &["claim", "exchange", "fetch"],
+            Self::Python => &["claim"],
+        };
+        [&HOG_KINDS, more].concat()
+    }
 }
 
 /// No handler without an interpreter in it is as large.
 const INTERPRETER_MIN: u64 = 8 << 20;
 
-/// What the hog does on command, in every language.
-const HOG_KINDS: [&str; 25] = [
-    "allocate", "cat", "clocks", "connect", "count", "echo", "exchange", "fail", "fetch", "list", "log",
-    "note", "open", "output", "panic", "read", "recurse", "remember", "secret", "sleep", "spawn", "spin",
-    "swap", "tell", "write",
+/// What the hog does on command in every language.
+const HOG_KINDS: [&str; 17] = [
+    "allocate", "count", "echo", "fail", "log", "note", "output", "panic", "play", "read", "recurse",
+    "remember", "secret", "sleep", "spawn", "spin", "swap",
 ];
 
 /// The site. Daemons and clients find it by its configuration file.
@@ -106,7 +115,8 @@ impl Site {
     /// If the file can't be written.
     #[must_use]
     pub fn with_hog_in(self, language: Language, tenant: &str, extra: &str) -> Self {
-        let kinds = HOG_KINDS.map(|kind| format!("\"hog.{kind}\"")).join(", ");
+        let kinds: Vec<String> = language.hog_kinds().iter().map(|kind| format!("\"hog.{kind}\"")).collect();
+        let kinds = kinds.join(", ");
         let plugin = format!("kinds = [{kinds}]\nqueue = \"hogs\"\n\n{extra}");
         self.with_plugin("hog", tenant, &component(language.hog()), &plugin)
     }

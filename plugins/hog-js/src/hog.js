@@ -142,3 +142,6 @@ export const log = handler("hog.log", (ctx, { lines = Infinity }) => {
 
 /** Waits without using the CPU. */
 export const sleep = handler("hog.sleep", (_, { ms }) => new Promise((resolve) => setTimeout(resolve, ms)));
+
+export { play } from "./play.js";
+export { claim } from "./claims.js";

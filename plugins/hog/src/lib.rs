@@ -27,6 +27,7 @@
 //! | `hog.connect` | nothing | asks for a socket |
 //! | `hog.tell` | `{"secret": "TOKEN", "aloud": true}` | tells a secret: in log, stdout and progress, or as its failure |
 //! | `hog.clocks` | nothing | returns what the clocks say |
+//! | `hog.play` | `{"attempts": [[{"get": "x"}]]}` | plays the steps of a host scenario, see `sdk/scenarios` |
 //! | `hog.spawn` | `{"kind": "hog.echo", "count": 10, "payload": …}` | enqueues jobs |
 
 mod ask;
@@ -34,14 +35,16 @@ mod effects;
 mod misbehave;
 mod reach;
 mod requests;
+mod scenario;
 
 pub use ask::{read, remember, secret};
 pub use effects::{count, echo, fail, keep, note, spawn, swap};
 pub use misbehave::{allocate, log_lines, output, panics, recurse, sleep, spin};
 pub use reach::{cat, clocks, connect, fetch, list, open, tell, write};
 pub use requests::exchange;
+pub use scenario::play;
 
 sandhog_sdk::export!(
     allocate, cat, clocks, connect, count, echo, exchange, fail, fetch, keep, list, log_lines, note, open,
-    output, panics, read, recurse, remember, secret, sleep, spawn, spin, swap, tell, write
+    output, panics, play, read, recurse, remember, secret, sleep, spawn, spin, swap, tell, write
 );
