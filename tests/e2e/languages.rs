@@ -43,6 +43,7 @@ in_every_language!(
     log_lines_are_kept_with_the_job,
     what_is_granted_is_there_and_nothing_else,
     nothing_is_left_for_the_next_job,
+    its_kinds_are_declared_and_held_against_its_toml,
 );
 
 async fn run(broker: &dyn Broker, of: &TenantId, job: NewJob) -> JobRecord {
@@ -286,6 +287,43 @@ async fn nothing_is_left_for_the_next_job(language: Language) {
     for _ in 0..5 {
         assert_eq!(output(&*broker, &acme, "hog.remember", &Value::Null).await, 1);
     }
+}
+
+async fn its_kinds_are_declared_and_held_against_its_toml(language: Language) {
+    let site = Site::new(Backend::Embedded, "").with_hog_in(language, "acme", "");
+    let toml = site.path().join("plugins.d/hog-acme.toml");
+    let text = fs::read_to_string(&toml).expect("it is there");
+    let wasm = text.lines().find_map(|line| line.strip_prefix("component = ")).expect("it names a component");
+    let wasm = wasm.trim_matches('"');
+    let inspect = || {
+        let said = site.sandhog(&["--json", "plugin", "inspect", wasm, "--plugin", &toml.to_string_lossy()]);
+        (said.status.code(), serde_json::from_slice::<Value>(&said.stdout).expect("JSON"))
+    };
+    let (code, document) = inspect();
+    let declared = document["kinds"].as_array().expect("they are declared");
+    assert!(
+        ["hog.echo", "hog.play", "hog.spin"].iter().all(|kind| declared.contains(&json!(kind))),
+        "{document}"
+    );
+    assert_eq!((code, &document["kinds_differ"]["unhandled"]), (Some(0), &json!([])));
+
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut daemon = site.daemon();
+    if language == Language::Rust {
+        daemon.has_said("has handlers of kinds that plugin.kinds doesn't list");
+    }
+    fs::write(&toml, text.replace("\"hog.echo\"", "\"hog.echo\", \"hog.ehco\"")).expect("a file");
+    let (code, document) = inspect();
+    assert_eq!((code, &document["kinds_differ"]["unhandled"]), (Some(1), &json!(["hog.ehco"])));
+    let checked = site.sandhog(&["check", "--offline"]);
+    let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(!checked.status.success() && said.contains("no handler of `hog.ehco`"), "{said}");
+    // The daemon has seen it too, or does so now; what is in force stays.
+    site.sandhog(&["reload"]);
+    let standing = site.standing("hog");
+    let message = standing["message"].as_str().unwrap_or_default();
+    assert!(standing["state"] == "failed" && message.contains("no handler of `hog.ehco`"), "{standing}");
+    assert_eq!(output(&*broker, &acme, "hog.echo", &json!("still here")).await, "still here");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -356,10 +356,10 @@ async fn a_kind_that_goes_to_another_plugin_is_handled_until_that_is_ready() {
         Site::new(Backend::Embedded, &format!("{}\n[deploy]\nlook_every = \"100ms\"", SmokeRun::LIMITS));
     let current = releases(&site);
     let release = |name: &str| site.path().join("releases").join(name);
-    files(&release("1"), "gone", &echo("1"), &["a.run"], "");
+    files(&release("1"), "gone", &echo("1"), &["hog.sleep"], "");
     files(&release("1"), "old", &hog(), &["hog.echo", "hog.fetch"], "");
     let (smoke, new) = (SmokeRun::new().await, with_section(&hog(), "new"));
-    files(&release("2"), "new", &new, &["a.run", "hog.fetch"], &smoke.toml());
+    files(&release("2"), "new", &new, &["hog.sleep", "hog.fetch"], &smoke.toml());
     files(&release("2"), "old", &hog(), &["hog.echo"], "");
     relink(&current, "releases/1");
     let mut daemon = site.daemon();
@@ -367,7 +367,8 @@ async fn a_kind_that_goes_to_another_plugin_is_handled_until_that_is_ready() {
     relink(&current, "releases/2");
     let smoke_run = smoke.begun().await;
     let (broker, acme) = (site.broker().await, tenant("acme"));
-    let job = NewJob { queue: QueueName::parse("default").expect("valid"), ..echo_job() };
+    let job =
+        NewJob { queue: QueueName::parse("default").expect("valid"), ..hog_job("hog.sleep", r#"{"ms": 1}"#) };
     assert_eq!(runs_on(&*broker, &acme, job).await, revision(&echo("1")));
     let_go(smoke_run).await;
     is_deployed(&mut daemon, &new);

@@ -312,6 +312,8 @@ pub fn deploy_folder(path: &Path) -> Result<PathBuf, Problems> {
 pub struct PluginFile {
     /// The component that it names.
     pub component: PathBuf,
+    /// The kinds that it lists.
+    pub kinds: Vec<Kind>,
     /// The keys of `[grants]` that give something.
     pub granted: Vec<&'static str>,
 }

@@ -59,7 +59,7 @@ impl PluginDraft {
             ("secrets", !self.granted.is_empty()),
         ];
         let granted = given.into_iter().filter(|(_, given)| *given).map(|(key, _)| key).collect();
-        PluginFile { component: self.component, granted }
+        PluginFile { component: self.component, kinds: self.kinds, granted }
     }
 }
 

@@ -22,6 +22,7 @@ pub mod grants;
 pub mod id;
 pub mod job;
 pub mod keyring;
+pub mod kinds;
 pub mod outcome;
 pub mod quota;
 pub mod reason;

@@ -50,6 +50,7 @@ mod held;
 mod host;
 mod host_work;
 mod imports;
+mod kinds;
 mod load;
 mod meter;
 mod outgoing;
@@ -73,6 +74,7 @@ pub use config::{Config, Deadlines};
 pub use engine::Engine;
 pub use error::{Diverted, Error};
 pub use host::{EnqueueRefusal, Host, JobAsk};
+pub use kinds::declared_kinds;
 pub use load::{Components, revision_of, revision_of_reader, served};
 pub use own_folder::make_own_folder;
 pub use plugin::{

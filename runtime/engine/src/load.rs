@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::host_work::HostWork;
 use crate::imports::{Handler, HandlerPre, RunState};
+use crate::kinds::declared_kinds;
 use crate::plugin::{Access, Grants, Import, Inspection, LoadSpec, Plugin, Source, place};
 use crate::wasi::{self, Directories};
 use crate::wiper::Wiper;
@@ -230,12 +231,18 @@ impl Loader {
         let exports = component.component_type();
         let exports = exports.exports(self.link.engine()).map(|(name, _)| name.to_owned()).collect();
         let import = |name: String| Import { served: is_served(&name), name };
+        let mut problems = self.link.link(&component).err().unwrap_or_default();
+        let kinds = declared_kinds(wasm).unwrap_or_else(|invalid| {
+            problems.push(invalid.to_string());
+            None
+        });
         Ok(Inspection {
             revision,
             size: Bytes::of(wasm.len()),
             imports: self.imports(&component).into_iter().map(import).collect(),
             exports,
-            problems: self.link.link(&component).err().unwrap_or_default(),
+            kinds,
+            problems,
         })
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 pub use sandhog_core::grants::{Access, DirGrant, EnvValue, Grants, HttpGrant, Private};
-use sandhog_core::id::{PluginName, Revision, TenantId};
+use sandhog_core::id::{Kind, PluginName, Revision, TenantId};
 pub use sandhog_core::secret::Secret;
 
 use crate::code::Code;
@@ -142,6 +142,8 @@ pub struct Inspection {
     pub imports: Vec<Import>,
     /// What it offers.
     pub exports: Vec<String>,
+    /// The kinds that it declares to have handlers of; none if it declares nothing.
+    pub kinds: Option<Vec<Kind>>,
     /// Why [`Engine::load`](crate::Engine::load) would refuse it; nothing, if it wouldn't.
     pub problems: Vec<String>,
 }

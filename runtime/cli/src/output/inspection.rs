@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use sandhog_api::Time;
-use sandhog_config::Signer;
-use sandhog_core::id::{PluginName, Revision, TenantId};
+use sandhog_config::{PluginFile, Signer};
+use sandhog_core::id::{Kind, PluginName, Revision, TenantId};
+use sandhog_core::kinds::{Difference, compare};
 use sandhog_core::text;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::deploy::signatures::{Demand, Newness, SignatureFile};
@@ -26,6 +27,10 @@ pub struct InspectionDocument {
     pub imports: Vec<ImportDocument>,
     /// What it offers.
     pub exports: Vec<String>,
+    /// The kinds that it declares to have handlers of; null if it declares nothing.
+    pub kinds: Option<Vec<String>>,
+    /// How they differ from those that its TOML lists; null if it declares nothing, or there is no TOML to be seen.
+    pub kinds_differ: Option<KindsDocument>,
     /// What of `[grants]` it may ask for: `http`, `dirs`, `env`, `secrets`.
     pub may_ask_for: Vec<&'static str>,
     /// Which of these its TOML doesn't give; null if there is no TOML to be seen.
@@ -34,6 +39,15 @@ pub struct InspectionDocument {
     pub signature: SignatureDocument,
     /// Why a daemon couldn't run it; nothing, if it could.
     pub problems: Vec<String>,
+}
+
+/// How the kinds of a component and of its TOML differ.
+#[derive(Debug, Serialize)]
+pub struct KindsDocument {
+    /// The TOML lists them, and the component has no handler of them: it isn't deployed.
+    pub unhandled: Vec<String>,
+    /// The component has handlers of them, and the TOML doesn't list them.
+    pub unlisted: Vec<String>,
 }
 
 /// Something that a component wants from the host.
@@ -138,13 +152,13 @@ impl SignatureDocument {
 }
 
 impl InspectionDocument {
-    /// What was found out about a file; `granted` are the keys of `[grants]` that its TOML gives, if there is one.
+    /// What was found out about a file, given what its TOML says, if there is one.
     #[must_use]
     pub fn new(
         file: String,
         inspection: &Inspection,
         signature: SignatureDocument,
-        granted: Option<&[&'static str]>,
+        toml: Option<&PluginFile>,
     ) -> Self {
         let imports = || inspection.imports.iter();
         let may_ask_for: Vec<&'static str> = Want::of(imports().map(|import| import.name.as_str()))
@@ -152,7 +166,12 @@ impl InspectionDocument {
             .filter_map(Want::grant)
             .collect();
         let not_granted =
-            granted.map(|granted| may_ask_for.iter().copied().filter(|key| !granted.contains(key)).collect());
+            toml.map(|toml| may_ask_for.iter().copied().filter(|key| !toml.granted.contains(key)).collect());
+        let texts = |kinds: &[Kind]| kinds.iter().map(Kind::to_string).collect::<Vec<_>>();
+        let kinds_differ = inspection.kinds.as_deref().zip(toml).map(|(declared, toml)| {
+            let Difference { unhandled, unlisted } = compare(declared, &toml.kinds);
+            KindsDocument { unhandled: texts(&unhandled), unlisted: texts(&unlisted) }
+        });
         Self {
             file,
             sha256: inspection.revision.to_string(),
@@ -161,6 +180,8 @@ impl InspectionDocument {
                 .map(|import| ImportDocument { name: import.name.clone(), served: import.served })
                 .collect(),
             exports: inspection.exports.clone(),
+            kinds: inspection.kinds.as_deref().map(texts),
+            kinds_differ,
             may_ask_for,
             not_granted,
             signature,
@@ -168,10 +189,28 @@ impl InspectionDocument {
         }
     }
 
-    /// Whether a daemon could run it, and the tenant that was named would take it.
+    /// Whether a daemon could run it, it has handlers of what its TOML lists, and the tenant that was named would take it.
     #[must_use]
     pub fn is_fine(&self) -> bool {
-        self.problems.is_empty() && self.signature.trusted != Some(false)
+        let is_handled = self.kinds_differ.as_ref().is_none_or(|differ| differ.unhandled.is_empty());
+        self.problems.is_empty() && is_handled && self.signature.trusted != Some(false)
+    }
+
+    fn kinds_for_people(&self, paint: Paint) -> String {
+        let Some(kinds) = &self.kinds else { return "it doesn't say".to_owned() };
+        let names = |kinds: &[String]| if kinds.is_empty() { "nothing".to_owned() } else { kinds.join("\n") };
+        let mut text = names(kinds);
+        let differ = self.kinds_differ.iter();
+        for kind in differ.clone().flat_map(|differ| &differ.unhandled) {
+            text.push_str(&format!(
+                "\n{}",
+                paint.red(&format!("{kind}: its TOML lists it, and there is no handler"))
+            ));
+        }
+        for kind in differ.flat_map(|differ| &differ.unlisted) {
+            text.push_str(&format!("\n{kind}: its TOML doesn't list it"));
+        }
+        text
     }
 }
 
@@ -200,6 +239,7 @@ pub fn inspection(document: &InspectionDocument, paint: Paint) -> String {
         ("sha256", document.sha256.clone()),
         ("imports", list(document.imports.iter().map(import).collect())),
         ("exports", list(document.exports.iter().map(|export| text::line(export).into_owned()).collect())),
+        ("handles", document.kinds_for_people(paint)),
         ("may ask for", grants(&document.may_ask_for)),
         (
             "not granted",

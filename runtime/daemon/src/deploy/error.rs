@@ -69,6 +69,18 @@ pub enum Error {
         /// What it asks for and doesn't get.
         missing: Vec<Want>,
     },
+    /// It has no handler of a kind that its TOML lists, or what it declares are no kinds.
+    #[error("{file}: plugin {tenant}/{plugin}: {problem}")]
+    Kinds {
+        /// The plugin's TOML.
+        file: PathBuf,
+        /// Whose it is.
+        tenant: TenantId,
+        /// Its name.
+        plugin: PluginName,
+        /// What is wrong, and which kinds there are.
+        problem: String,
+    },
     /// The engine won't have it.
     #[error("{file}: {cause}")]
     Refused {
@@ -102,7 +114,7 @@ impl Error {
     pub(super) fn is_lasting(&self) -> bool {
         use sandhog_engine::Error as Refused;
         match self {
-            Self::NotPinned { .. } | Self::MissingGrants { .. } => true,
+            Self::NotPinned { .. } | Self::MissingGrants { .. } | Self::Kinds { .. } => true,
             Self::Untrusted { cause, .. } => !matches!(**cause, signatures::Refusal::Unreadable { .. }),
             Self::Refused { cause, .. } => matches!(
                 cause,

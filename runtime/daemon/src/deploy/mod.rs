@@ -9,6 +9,7 @@
 //! | [`start`] | what is in force when a daemon starts |
 //! | [`diff`] | what is asked for beside what is in force; pure |
 //! | [`steps`], [`smoke`] | what a component goes through first |
+//! | [`kinds`] | whether a component handles what its TOML lists |
 //! | [`signatures`] | who signed a component, and whether that is somebody whom the tenant trusts |
 //! | [`slot`], [`state`] | what is in force, and the catalog that follows |
 //! | [`history`], [`store`] | what was in force, and can be again |
@@ -29,6 +30,7 @@ mod grants;
 mod handle;
 mod history;
 mod in_use;
+mod kinds;
 mod queue;
 pub mod signatures;
 mod slot;

@@ -1,6 +1,6 @@
-//! What a component goes through before it is put into force: read, hashed, held against its pin and its tenant's
-//! signers, compiled aside and held against the WIT, run once if there is a sample. Each step can end the deploy, and
-//! nothing that runs notices.
+//! What a component goes through before it is put into force: read, hashed, held against its pin, its tenant's signers and
+//! the kinds that its TOML lists, compiled aside and held against the WIT, run once if there is a sample. Each step can
+//! end the deploy, and nothing that runs notices.
 
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use sandhog_engine::{Engine, LoadSpec, Plugin};
 use super::error::Error;
 use super::grants;
 use super::history::{Origin, Record};
+use super::kinds;
 use super::slot::{Key, Loaded, key};
 use super::store::Store;
 use crate::clock::Clock;
@@ -38,7 +39,7 @@ impl Demands {
 ///
 /// # Errors
 /// If its component can't be read, isn't the pinned one, isn't signed as `signers` demand (see [`SignatureFile::check`];
-/// what was deployed before isn't known here), or the engine won't have it.
+/// what was deployed before isn't known here), has no handler of a kind that its TOML lists, or the engine won't have it.
 pub fn load(
     engine: &Engine,
     terms: &config::Plugin,
@@ -48,6 +49,7 @@ pub fn load(
     let (wasm, revision) = read(terms, compile.component)?;
     let is_new = Some(Newness { latest: None, now: Clock::system().now() });
     trusted(terms, SignatureFile::beside(&terms.component), revision, signers, is_new)?;
+    kinds::check(terms, &wasm)?;
     compiled(engine, terms, wasm, compile)
 }
 
@@ -166,6 +168,10 @@ pub(super) fn fetch(
         now: Clock::system().now(),
     });
     let signature = trusted(terms, signature, revision, &demands.signers, is_new)?;
+    // What was in force before may be taken back to, whatever the TOML lists by now.
+    if origin == Origin::File {
+        kinds::check(terms, &wasm)?;
+    }
     let copy = (!store.has(revision)).then(|| wasm.clone());
     let plugin = compiled(engine, terms, wasm, demands.compile)?;
     if let Some(copy) = copy {

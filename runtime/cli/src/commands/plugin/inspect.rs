@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sandhog_config as config;
+use sandhog_config::{self as config, PluginFile};
 use sandhog_core::budget::Budget;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::TenantId;
@@ -16,9 +16,11 @@ use crate::exit::{Exit, Failure};
 use crate::output::console::Console;
 use crate::output::inspection::{self as render, InspectionDocument, SignatureDocument, Trust};
 
-/// Say what a component is: digest, size, imports, exports, what it may ask for
+/// Say what a component is: digest, size, imports, exports, kinds, what it may ask for
 #[derive(Debug, Args)]
-#[command(after_help = "Exits 1 if a daemon couldn't run it, or the tenant that is named wouldn't take it.")]
+#[command(
+    after_help = "Exits 1 if a daemon couldn't run it, it has no handler of a kind that its TOML lists, or the tenant that is named wouldn't take it."
+)]
 pub(crate) struct Inspect {
     /// The component
     file: PathBuf,
@@ -30,10 +32,10 @@ pub(crate) struct Inspect {
     plugin: Option<PathBuf>,
 }
 
-/// The keys of `[grants]` that the component's TOML gives; none if there is no TOML.
-fn granted(named: Option<&Path>, component: &Path) -> Result<Option<Vec<&'static str>>, Failure> {
+/// What the component's TOML says; none if there is no TOML.
+fn toml_of(named: Option<&Path>, component: &Path) -> Result<Option<PluginFile>, Failure> {
     if let Some(file) = named {
-        return Ok(Some(config::load_plugin_file(file)?.granted));
+        return Ok(Some(config::load_plugin_file(file)?));
     }
     let folder =
         component.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
@@ -43,7 +45,7 @@ fn granted(named: Option<&Path>, component: &Path) -> Result<Option<Vec<&'static
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .filter_map(|path| config::load_plugin_file(&path).ok());
     let same = |path: &Path| path.canonicalize().ok() == component.canonicalize().ok();
-    Ok(files.into_iter().find(|file| same(&file.component)).map(|file| file.granted))
+    Ok(files.into_iter().find(|file| same(&file.component)))
 }
 
 impl Inspect {
@@ -56,9 +58,9 @@ impl Inspect {
         spinner.finish_and_clear();
         let file = self.file.display().to_string();
         let inspection = inspection.map_err(|error| Failure::new(format!("{file}: {error}")))?;
-        let granted = granted(self.plugin.as_deref(), &self.file)?;
+        let toml = toml_of(self.plugin.as_deref(), &self.file)?;
         let signature = SignatureDocument::new(&self.file, inspection.revision, trust.as_ref());
-        let document = InspectionDocument::new(file, &inspection, signature, granted.as_deref());
+        let document = InspectionDocument::new(file, &inspection, signature, toml.as_ref());
         console.show(&document, || render::inspection(&document, console.paint()))?;
         Ok(if document.is_fine() { Exit::Ok } else { Exit::Failed })
     }
