@@ -27,11 +27,11 @@ fn replies(path: &str) -> Reply {
         "/100MiB" => Reply::Bytes(100 * MIB),
         "/framing" => Reply::Framing,
         "/early" => Reply::Early(413),
-        "/204" => Reply::Status(204, ""),
-        "/304" => Reply::Status(304, "etag: \"x\"\r\n"),
+        "/204" => Reply::Bare(204, ""),
+        "/304" => Reply::Bare(304, "etag: \"x\"\r\n"),
         "/gzip" => Reply::Encoded("content-encoding: gzip", GZIP.to_vec()),
         "/cookies" => {
-            Reply::Status(200, "set-cookie: a=1\r\nset-cookie: b=2\r\nx-none:\r\ncontent-length: 0\r\n")
+            Reply::Bare(200, "set-cookie: a=1\r\nset-cookie: b=2\r\nx-none:\r\ncontent-length: 0\r\n")
         }
         "/chunks" => chunks(5, 10, 1, ""),
         "/trailers" => chunks(1, 10, 0, "x-sum: 10\r\n"),
@@ -41,7 +41,7 @@ fn replies(path: &str) -> Reply {
         "/close" => Reply::Close,
         "/headers" => Reply::Headers(200),
         "/long-header" => Reply::LongHeader(300_000),
-        _ => Reply::Status(404, "content-length: 0\r\n"),
+        _ => Reply::Bare(404, "content-length: 0\r\n"),
     }
 }
 

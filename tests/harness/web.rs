@@ -23,12 +23,12 @@ pub struct Web {
 pub enum Reply {
     /// With this body.
     Body(Vec<u8>),
-    /// With this status and body, when it has the whole request.
+    /// With this status and body.
     Status(u16, Vec<u8>),
     /// With so many bytes, one piece after the other.
     Bytes(usize),
     /// With this status and these header lines, and no body.
-    Status(u16, &'static str),
+    Bare(u16, &'static str),
     /// With this body, encoded as the header line says.
     Encoded(&'static str, Vec<u8>),
     /// With these pieces, so long after each other, and these lines at the end.
@@ -199,7 +199,7 @@ async fn respond(stream: &mut Stream, reply: Reply, head: &Head, received: usize
     match reply {
         Reply::Body(body) => stream.write_all(&with("", &body)).await?,
         Reply::Encoded(line, body) => stream.write_all(&with(&format!("{line}\r\n"), &body)).await?,
-        Reply::Status(status, lines) => {
+        Reply::Bare(status, lines) => {
             stream.write_all(format!("HTTP/1.1 {status} X\r\n{lines}\r\n").as_bytes()).await?;
         }
         Reply::Framing => {
@@ -211,9 +211,8 @@ async fn respond(stream: &mut Stream, reply: Reply, head: &Head, received: usize
             stream.write_all(&with("", format!("{how} {received}").as_bytes())).await?;
         }
         Reply::Status(status, body) => {
-            read_body(&mut stream, &head.to_ascii_lowercase()).await?;
-            let head = format!("HTTP/1.1 {status} As asked\r\ncontent-length: {}\r\n\r\n", body.len());
-            stream.write_all(&[head.as_bytes(), &body].concat()).await
+            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(&[head.as_bytes(), &body].concat()).await?;
         }
         Reply::Bytes(bytes) => {
             stream.write_all(of_length("", bytes).as_bytes()).await?;
@@ -259,22 +258,4 @@ async fn respond(stream: &mut Stream, reply: Reply, head: &Head, received: usize
         Reply::Early(_) => return Ok(true),
     }
     Ok(false)
-}
-
-/// Reads the body of a request, in pieces or of a length.
-async fn read_body(stream: &mut BufReader<TcpStream>, head: &str) -> std::io::Result<()> {
-    let length = |text: &str, radix| usize::from_str_radix(text.trim(), radix).unwrap_or(0);
-    if head.contains("transfer-encoding: chunked") {
-        loop {
-            let mut line = String::new();
-            stream.read_line(&mut line).await?;
-            let piece = length(&line, 16);
-            stream.read_exact(&mut vec![0; piece + 2]).await?;
-            if piece == 0 {
-                return Ok(());
-            }
-        }
-    }
-    let sent = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-    stream.read_exact(&mut vec![0; sent.map_or(0, |sent| length(sent, 10))]).await.map(drop)
 }

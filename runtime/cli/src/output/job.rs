@@ -15,7 +15,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{
-    Column, Paint, bytes, clock, content, count, duration, fitted, pairs, rfc3339, rough, state_cell,
+    Color, Column, Paint, bytes, clock, content, count, duration, fitted, pairs, rfc3339, rough, state_cell,
 };
 
 /// A job, for programs. Names and meanings stay as they are; more may come.
@@ -432,6 +432,17 @@ fn row(job: &JobRecord, tenants: Tenants, now: Timestamp) -> Vec<Cell> {
     let message = job.message.as_deref().or(job.unreadable.as_deref()).unwrap_or_default();
     cells.push(Cell::new(text::line(message.lines().next().unwrap_or_default())));
     cells
+}
+
+/// The colour by which a state is known.
+pub(super) fn color(state: State) -> Color {
+    match state {
+        State::Scheduled | State::Ready => Color::Cyan,
+        State::Leased => Color::Blue,
+        State::Succeeded => Color::Green,
+        State::Dead => Color::Red,
+        State::Cancelled => Color::Yellow,
+    }
 }
 
 /// When something happens to a job, or happened last.

@@ -52,35 +52,59 @@ impl Paint {
     /// What went well.
     #[must_use]
     pub fn green(self, text: &str) -> String {
-        self.wrap("32", text)
+        self.wrap(Color::Green.ansi(), text)
     }
 
     /// What went wrong.
     #[must_use]
     pub fn red(self, text: &str) -> String {
-        self.wrap("31", text)
+        self.wrap(Color::Red.ansi(), text)
     }
 
     /// What may turn out wrong.
     #[must_use]
     pub fn yellow(self, text: &str) -> String {
-        self.wrap("33", text)
+        self.wrap(Color::Yellow.ansi(), text)
     }
 
     /// A job's state, in a colour of its own.
     #[must_use]
     pub fn state(self, state: State) -> String {
-        self.wrap(state_code(state), state.slug())
+        self.wrap(job::color(state).ansi(), state.slug())
     }
 }
 
-fn state_code(state: State) -> &'static str {
-    match state {
-        State::Scheduled | State::Ready => "36",
-        State::Leased => "34",
-        State::Succeeded => "32",
-        State::Dead => "31",
-        State::Cancelled => "33",
+/// The colours that texts have on a terminal.
+#[derive(Debug, Clone, Copy)]
+enum Color {
+    Red,
+    Green,
+    Yellow,
+    Blue,
+    Cyan,
+}
+
+impl Color {
+    /// By its number in ANSI's escapes.
+    fn ansi(self) -> &'static str {
+        match self {
+            Self::Red => "31",
+            Self::Green => "32",
+            Self::Yellow => "33",
+            Self::Blue => "34",
+            Self::Cyan => "36",
+        }
+    }
+
+    /// The same one in a table.
+    fn of_cell(self) -> comfy_table::Color {
+        match self {
+            Self::Red => comfy_table::Color::DarkRed,
+            Self::Green => comfy_table::Color::DarkGreen,
+            Self::Yellow => comfy_table::Color::DarkYellow,
+            Self::Blue => comfy_table::Color::DarkBlue,
+            Self::Cyan => comfy_table::Color::DarkCyan,
+        }
     }
 }
 
@@ -181,14 +205,7 @@ pub(crate) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Cell>
 
 /// The cell of a job's state, in the colour that [`Paint::state`] gives it.
 pub(crate) fn state_cell(state: State) -> Cell {
-    let color = match state {
-        State::Scheduled | State::Ready => comfy_table::Color::DarkCyan,
-        State::Leased => comfy_table::Color::DarkBlue,
-        State::Succeeded => comfy_table::Color::DarkGreen,
-        State::Dead => comfy_table::Color::DarkRed,
-        State::Cancelled => comfy_table::Color::DarkYellow,
-    };
-    Cell::new(state.slug()).fg(color)
+    Cell::new(state.slug()).fg(job::color(state).of_cell())
 }
 
 /// Names and values, the values under each other.
