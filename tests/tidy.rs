@@ -227,3 +227,31 @@ fn a_former_name_is_found_as_a_whole_word() {
     assert_eq!(former_names("let a = 1;\nstruct Gate;"), [(2, "Gate")]);
     assert_eq!(former_names("/// As a [`Seats`]\n Seatsy Gateway Unseat"), [(1, "Seats")]);
 }
+
+/// What a page has between backticks, code blocks left out.
+fn quoted(page: &str) -> impl Iterator<Item = &str> {
+    page.split("```").step_by(2).flat_map(|text| text.split('`').skip(1).step_by(2))
+}
+
+#[test]
+fn the_architecture_names_files_and_folders_that_are_there() {
+    let page = fs::read_to_string(Path::new(ROOT).join("ARCHITECTURE.md")).expect("it is there");
+    let mut files = Vec::new();
+    for folder in ["runtime", "tests"] {
+        sources(&Path::new(ROOT).join(folder), &mut files);
+    }
+    let is_there = |name: &str| match name.strip_suffix(".rs") {
+        Some(_) => files.iter().any(|file| file.ends_with(name)),
+        None => Path::new(ROOT).join(name).is_dir(),
+    };
+    let is_file = |name: &&str| name.ends_with(".rs") && !name.contains(' ');
+    let is_folder = |name: &&str| name.starts_with("runtime/") && name.ends_with('/');
+    let named: Vec<&str> = quoted(&page).filter(|name| is_file(name) || is_folder(name)).collect();
+    assert!(named.len() > 20, "{named:?}");
+    // A table abbreviates where a crate has its sources in `src/`.
+    let gone: Vec<&str> = named
+        .into_iter()
+        .filter(|name| !is_there(name) && !is_there(&name.replacen('/', "/src/", 1)))
+        .collect();
+    assert_eq!(gone, Vec::<&str>::new(), "ARCHITECTURE.md names what isn't there");
+}
