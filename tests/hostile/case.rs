@@ -1,5 +1,6 @@
 //! What a case is.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use sandhog_core::reason::Reason;
@@ -9,7 +10,11 @@ use sandhog_guests::Guest;
 /// and in why it is refused.
 pub(crate) const NEIGHBOURS_DIGEST: &str = "NEIGHBOURS_DIGEST";
 
+/// Runs of the hostile plugin that are under way at once: as many as there are guest threads, so that it has them all.
+pub(crate) const HOSTILE_RUNS: u64 = 2;
+
 /// One hostile guest, and what is to become of it.
+#[derive(Debug, Clone)]
 pub(crate) struct Case {
     /// Which page section it belongs to.
     pub(crate) group: &'static str,
@@ -23,12 +28,16 @@ pub(crate) struct Case {
     pub(crate) code: Code,
     /// What each of its runs may use, so that an endless one is over soon.
     pub(crate) fuel: u64,
+    /// Its runs that are under way at once.
+    pub(crate) runs: u64,
     /// Further lines of `[plugin]` in its TOML.
     pub(crate) plugin: &'static str,
+    /// Further lines of `[limits]` in the daemon's file.
+    pub(crate) daemon_limits: &'static str,
     /// Further lines of `[limits]` in its TOML.
     pub(crate) limits: &'static str,
     /// Further lines at the end of its TOML.
-    pub(crate) toml: &'static str,
+    pub(crate) toml: Cow<'static, str>,
     /// How each of its jobs ends.
     pub(crate) end: End,
 }
@@ -45,14 +54,14 @@ pub(crate) enum Code {
 }
 
 /// A handler of `plugins/`.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Handler {
     /// The plugin that has it.
     pub(crate) plugin: &'static str,
     /// Its kind.
     pub(crate) kind: &'static str,
     /// The payload of its jobs.
-    pub(crate) payload: &'static str,
+    pub(crate) payload: Cow<'static, str>,
 }
 
 /// A file that claims to be a component.
@@ -119,6 +128,8 @@ pub(crate) enum Promise {
     Contained,
     /// Of threads.
     Shared,
+    /// Of the time that a neighbour waits.
+    Latency,
     /// Of files.
     Files,
     /// Of the machine.
@@ -152,6 +163,7 @@ impl Promise {
             Self::Apart => "a tenant can't reach another's secrets, state, queues or jobs",
             Self::Fresh => "nothing of a run is there in the next one",
             Self::Deploy => "a broken component changes nothing that runs, and is refused with its reason",
+            Self::Latency => "a neighbour waits at most twice as long, and 5 ms more",
             Self::Shared => "processors are shared: who waits gets its turn",
         }
     }
@@ -171,7 +183,7 @@ impl Case {
         [kind, payload]: [&'static str; 2],
     ) -> Self {
         let plugin = kind.split('.').next().unwrap_or(kind);
-        Self::of(name, promise, does, Code::Handler(Handler { plugin, kind, payload }))
+        Self::of(name, promise, does, Code::Handler(Handler { plugin, kind, payload: payload.into() }))
     }
 
     /// A case of a file that is refused when it is deployed, with this among the reasons.
@@ -187,9 +199,11 @@ impl Case {
             promise,
             code,
             fuel: 100_000_000,
+            runs: HOSTILE_RUNS,
             plugin: "",
+            daemon_limits: "",
             limits: "",
-            toml: "",
+            toml: Cow::Borrowed(""),
             end: End::Returns(""),
         }
     }
@@ -212,6 +226,20 @@ impl Case {
         self
     }
 
+    /// With so many runs under way at once.
+    pub(crate) fn runs(mut self, runs: u64) -> Self {
+        self.runs = runs;
+        self
+    }
+
+    /// With a server to reach at this port, which its payload names `PORT`.
+    pub(crate) fn reach(&mut self, port: u16) {
+        self.toml = format!("[grants]\nhttp = [{{ to = \"127.0.0.1:{port}\", private = \"allow\" }}]").into();
+        if let Code::Handler(handler) = &mut self.code {
+            handler.payload = handler.payload.replace("PORT", &port.to_string()).into();
+        }
+    }
+
     /// With this much fuel a run.
     pub(crate) fn fuel(mut self, fuel: u64) -> Self {
         self.fuel = fuel;
@@ -226,7 +254,7 @@ impl Case {
 
     /// With further lines of TOML.
     pub(crate) fn toml(mut self, toml: &'static str) -> Self {
-        self.toml = toml;
+        self.toml = toml.into();
         self
     }
 

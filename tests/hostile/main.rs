@@ -6,6 +6,7 @@
 
 mod case;
 mod cases;
+mod latency;
 mod page;
 mod repetition;
 mod run;
@@ -23,6 +24,13 @@ fn main() {
         let name = format!("repetition::{}", case.name);
         Trial::test(name, move || repetition::run(&case))
     }));
+    for attack in latency::attacks() {
+        for (on, backend) in latency::backends(&attack) {
+            let name = format!("latency::{}::{on}", attack.case.name);
+            let attack = attack.clone();
+            trials.push(Trial::test(name, move || latency::run(&attack, backend)));
+        }
+    }
     trials.push(Trial::test("the_page_is_made_of_the_cases", page::check));
     trials.push(Trial::test("names_are_unique", page::names_are_unique));
     libtest_mimic::run(&arguments, trials).exit();

@@ -6,7 +6,7 @@ use std::fs;
 
 use libtest_mimic::Failed;
 
-use crate::cases;
+use crate::{cases, latency};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/hostile.md");
 
@@ -69,8 +69,23 @@ fn page() -> String {
         let row = format!("| `{}` | {} | {} | {} |", case.name, case.does, case.promise.text(), case.end);
         write_line(&mut page, &row);
     }
+    write_line(&mut page, LATENCY);
+    for attack in latency::attacks() {
+        let on: Vec<_> = latency::backends(&attack).into_iter().map(|(on, _)| on).collect();
+        let row = format!("| `{}` | {} | {} |", attack.case.name, attack.case.does, on.join(", "));
+        write_line(&mut page, &row);
+    }
     page
 }
+
+const LATENCY: &str = "
+## What a neighbour waits
+
+Each of these goes on for ever, in four runs at once. The neighbour's jobs are measured alone and beside it, in turns: all
+but the longest one in a hundred take at most twice as long beside it, and 5 ms, in the best of twenty rounds.
+
+| attack | the guest, without end | tried on |
+|---|---|---|";
 
 fn write_line(page: &mut String, line: &str) {
     // Writing to a string can't fail.

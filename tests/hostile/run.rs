@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 use sandhog_broker::{Broker, Counts};
@@ -13,7 +14,7 @@ use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, NewJob, State};
 use sandhog_tests::{Backend, Daemon, Site, component, finished, hog_job, settled, tenant, under_way};
 
-use crate::case::{Case, Code, End, FileOf, NEIGHBOURS_DIGEST};
+use crate::case::{Case, Code, End, FileOf, HOSTILE_RUNS, NEIGHBOURS_DIGEST};
 
 /// The state key that guests write to, when they do.
 pub(crate) const KEY: &str = "k";
@@ -44,9 +45,6 @@ const REFUSAL_MAX: usize = 16 * 1024;
 
 const MIB: u64 = 1 << 20;
 
-/// Runs of the hostile plugin that are under way at once: as many as there are guest threads, so that it has them all.
-const HOSTILE_RUNS: u64 = 2;
-
 /// What a run may take: its memory, and what the host holds for it. The latter is the value of one call and its copy
 /// (1 MiB and a little is the least that a call may hand over), effects, output and log.
 const RUN_MAX: u64 = 16 * MIB + 2 * (MIB + MIB / 16) + 3 * MIB / 4;
@@ -66,6 +64,15 @@ pub(crate) fn run(case: &Case) -> Result<(), Failed> {
     Ok(())
 }
 
+/// What the neighbour waits for its jobs, but for the longest one in a hundred.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Waits {
+    /// By itself.
+    pub(crate) alone: Duration,
+    /// While the hostile tenant does its worst.
+    pub(crate) beside: Duration,
+}
+
 /// A case, and what it takes to run it.
 pub(crate) struct Scene<'a> {
     case: &'a Case,
@@ -77,8 +84,13 @@ pub(crate) struct Scene<'a> {
 
 impl<'a> Scene<'a> {
     pub(crate) fn new(case: &'a Case) -> Self {
+        Self::on(Backend::Embedded, case)
+    }
+
+    /// With its jobs in this broker.
+    pub(crate) fn on(backend: Backend, case: &'a Case) -> Self {
         let secrets = "[tenants.hostile]\n[tenants.neighbour.secrets]\nTOKEN = { file = \"secret.txt\" }\n";
-        let site = Site::new(Backend::Embedded, &format!("{DAEMON}\n{secrets}"))
+        let site = Site::new(backend, &format!("{DAEMON}{}\n{secrets}", case.daemon_limits))
             .with_hog("neighbour", "[grants]\nsecrets = [\"TOKEN\"]");
         lay_out(site.path());
         let (hostile, neighbour) = (tenant("hostile"), tenant("neighbour"));
@@ -126,6 +138,55 @@ impl<'a> Scene<'a> {
             *size = daemon.anonymous();
         }
         sizes[1].saturating_sub(sizes[0])
+    }
+
+    /// Measures what the neighbour waits for its jobs: alone, while the hostile tenant does its worst, and so on, in turns, until
+    /// a round will do.
+    pub(crate) async fn measure(
+        &self,
+        (rounds, jobs): (usize, usize),
+        will_do: impl Fn(&Waits) -> bool,
+    ) -> Vec<Waits> {
+        let broker = self.site.broker().await;
+        let _daemon = self.site.daemon();
+        // Whatever is made only once is made by now.
+        self.waits(&*broker, jobs).await;
+        let mut measured = Vec::new();
+        for _ in 0..rounds {
+            let alone = self.waits(&*broker, jobs).await;
+            let fired = self.fire(&*broker, self.case.runs as usize).await;
+            for job in &fired {
+                under_way(&*broker, &self.hostile, *job).await;
+            }
+            let beside = self.waits(&*broker, jobs).await;
+            for job in &fired {
+                broker.cancel(&self.hostile, *job).await.expect("the broker is up");
+            }
+            let mut at_it = 0;
+            for job in &fired {
+                let record = finished(&*broker, &self.hostile, *job).await;
+                at_it += usize::from(record.state == State::Cancelled);
+            }
+            assert_eq!(at_it, fired.len(), "the hostile runs ended while they were to be at it");
+            measured.push(Waits { alone, beside });
+            if measured.last().is_some_and(&will_do) {
+                break;
+            }
+        }
+        measured
+    }
+
+    /// How long some of the neighbour's jobs take from being enqueued to being done, one after the other, as the broker has
+    /// it: all but the longest one in a hundred take no longer.
+    async fn waits(&self, broker: &dyn Broker, jobs: usize) -> Duration {
+        let mut waits = Vec::new();
+        for _ in 0..jobs {
+            let record = self.neighbours_job(broker).await;
+            let finished = record.finished_at.expect("it is done").as_millis();
+            waits.push(Duration::from_millis(finished.saturating_sub(record.enqueued_at.as_millis())));
+        }
+        waits.sort();
+        waits[(jobs * 99).div_ceil(100) - 1]
     }
 
     /// Deploys the component while the daemon runs; a job of the neighbour's runs meanwhile.
@@ -178,7 +239,7 @@ impl<'a> Scene<'a> {
     async fn fire(&self, broker: &dyn Broker, jobs: usize) -> Vec<JobId> {
         let (kind, payload) = match &self.case.code {
             Code::Text(_) | Code::File(_) => (KIND, "{}"),
-            Code::Handler(handler) => (handler.kind, handler.payload),
+            Code::Handler(handler) => (handler.kind, &*handler.payload),
         };
         let jobs: Vec<NewJob> = (0..jobs).map(|_| hog_job(kind, payload)).collect();
         broker.enqueue(&self.hostile, &jobs).await.expect("the broker is up");
@@ -261,7 +322,7 @@ fn toml(case: &Case, folder: &Path) -> String {
             (KIND, path)
         }
     };
-    let Case { plugin, fuel, limits, toml, .. } = case;
+    let Case { plugin, fuel, runs, limits, toml, .. } = case;
     let memory = if limits.contains("memory") { "" } else { "memory = \"8MiB\"" };
     format!(
         r#"[plugin]
@@ -274,7 +335,7 @@ queue = "hogs"
 
 [limits]
 {memory}
-concurrency = {HOSTILE_RUNS}
+concurrency = {runs}
 fuel = {fuel}
 {limits}
 
@@ -310,6 +371,11 @@ fn lay_out(site: &Path) {
     let granted = site.join("granted");
     fs::create_dir(&granted).expect("a folder");
     fs::create_dir(granted.join("folder")).expect("a folder");
+    let many = site.join("many");
+    fs::create_dir(&many).expect("a folder");
+    for n in 0..2000 {
+        fs::write(many.join(n.to_string()), "x").expect("a file");
+    }
     fs::write(granted.join("inside.txt"), "inside").expect("a file");
     symlink("../secret.txt", granted.join("link")).expect("a link");
     symlink("/etc/passwd", granted.join("absolute-link")).expect("a link");

@@ -49,6 +49,6 @@ fn armed(guest: Guest, then: &str) -> Guest {
 const ARM: &str = "(global.set $armed (i32.const 1))";
 
 /// Does this again and again.
-fn endlessly(body: &str) -> String {
+pub(crate) fn endlessly(body: &str) -> String {
     format!("(loop $for_ever {body} br $for_ever)")
 }
