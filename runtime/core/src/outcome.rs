@@ -16,7 +16,7 @@ pub struct Usage {
     pub memory_peak: Bytes,
     /// From start to end.
     pub wall: Duration,
-    /// On a processor.
+    /// On a processor, with what the host did for the run meanwhile.
     pub cpu: Duration,
     /// Calls from the guest to the host.
     pub host_calls: u64,
