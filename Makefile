@@ -41,6 +41,10 @@ test: lint build previous ## Run everything that proves it: lints, unit, conform
 chaos: daemon previous ## Break things while jobs run, and check that nothing is lost (SECONDS=60, ON=cluster; or SEED=n to play one again)
 	CHAOS_SEED=$(SEED) CHAOS_ON=$(ON) CHAOS_SECONDS=$(if $(SEED),,$(SECONDS)) cargo test --release --workspace --locked --test chaos
 
+.PHONY: latency
+latency: daemon ## Measure what a neighbour waits beside hostile guests, on a machine that does nothing else
+	cargo test --release --workspace --locked --test hostile -- --ignored --test-threads 1 latency
+
 .PHONY: bench
 bench: build kernels peers ## Measure (CASE=name runs some of it; with SUBJECT=name, of one subject)
 	$(CARGO_TARGET_DIR)/release/sandhog-bench $(CASE) $(if $(CASE),$(SUBJECT))

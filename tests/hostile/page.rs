@@ -82,7 +82,8 @@ const LATENCY: &str = "
 ## What a neighbour waits
 
 Each of these goes on for ever, in four runs at once. The neighbour's jobs are measured alone and beside it, in turns: all
-but the longest one in a hundred take at most twice as long beside it, and 5 ms, in the best of twenty rounds.
+but the longest one in a hundred take at most twice as long beside it, and 5 ms, in the best of twenty rounds. It takes a
+machine that does nothing else meanwhile, so it isn't among the tests: `make latency`.
 
 | attack | the guest, without end | tried on |
 |---|---|---|";
