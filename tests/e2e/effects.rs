@@ -50,6 +50,27 @@ async fn of_swaps_that_race_one_wins() {
     assert_eq!(stored, winners[0].to_string().into_bytes());
 }
 
+/// What the broker refuses to settle as it is, is settled otherwise, and the log is that of the attempt all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_effects_are_refused_keeps_its_log() {
+    for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
+        let site = Site::new(backend, "").with_hog("acme", "[retry]\nmax_attempts = 1");
+        let (broker, acme) = (site.broker().await, tenant("acme"));
+        let _daemon = site.daemon();
+        let play = |step: &str| hog_job("hog.play", &format!(r#"{{"attempts": [[{step}]]}}"#));
+        let sets = play(r#"{"set": {"key": "k", "value": "no number"}}"#);
+        let adds = play(r#"{"increment": {"key": "k", "by": 1}}"#);
+        for (job, state) in [(sets, State::Succeeded), (adds, State::Dead)] {
+            broker.enqueue(&acme, std::slice::from_ref(&job)).await.expect("the broker is up");
+            let record = finished(&*broker, &acme, job.id).await;
+            assert_eq!(record.state, state, "{:?}", record.message);
+            let log = broker.log(&acme, job.id).await.expect("the broker is up");
+            let said: Vec<&str> = log.iter().map(|line| line.message.as_str()).collect();
+            assert_eq!(said, ["answer"], "{state}");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_daemon_hears_of_a_job_by_push_and_of_a_delayed_one_in_time() {
     for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {

@@ -37,19 +37,19 @@ const REPORT_EVERY: Duration = Duration::from_secs(1);
 const EARLY_MAX: usize = 64;
 
 /// What a run has reported since it was last brought to the broker.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Notes {
     pub(crate) progress: Option<Progress>,
     pub(crate) log: Vec<LogLine>,
 }
 
 impl Notes {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.progress.is_none() && self.log.is_empty()
     }
 
     /// Puts back what couldn't be delivered, before what came later.
-    fn restore(&mut self, mut earlier: Self) {
+    pub(crate) fn restore(&mut self, mut earlier: Self) {
         earlier.log.append(&mut self.log);
         self.log = earlier.log;
         self.progress = self.progress.take().or(earlier.progress);

@@ -97,6 +97,7 @@ impl<R: Runner> TenantContext<R> {
             permit: Some(permit),
             abort: Abort::new(),
             ran: None,
+            sent: Notes::default(),
         };
         driver.finish(choice).await;
     }
@@ -129,6 +130,9 @@ struct AttemptDriver<'a, R: Runner> {
     permit: Option<RunPermit>,
     abort: Abort,
     ran: Option<Ran>,
+    /// What went along with the settlement that isn't answered yet. If that is refused, nothing of it is stored, and it goes
+    /// with the next.
+    sent: Notes,
 }
 
 impl<R: Runner> AttemptDriver<'_, R> {
@@ -331,8 +335,18 @@ impl<R: Runner> AttemptDriver<'_, R> {
         self.lease_guard.handle.take_notes()
     }
 
+    /// All that has to go with the next settlement.
+    async fn notes_to_send(&mut self) -> Notes {
+        let mut notes = self.last_notes().await;
+        notes.restore(std::mem::take(&mut self.sent));
+        if !notes.is_empty() {
+            self.sent = notes.clone();
+        }
+        notes
+    }
+
     async fn send(&mut self, settlement: Settlement) -> oneshot::Receiver<Answer> {
-        let notes = self.last_notes().await;
+        let notes = self.notes_to_send().await;
         let mut ran = self.ran.clone();
         if let (Some(ran), Settlement::Succeed { output, effects }) = (&mut ran, &settlement) {
             ran.traffic.output = Bytes(Bytes::of(output.len()).0 + effects.size().0);
@@ -349,10 +363,9 @@ impl<R: Runner> AttemptDriver<'_, R> {
         self.context.settler.send(Unsettled { settle, permit })
     }
 
-    async fn send_again(&self, mut unsettled: Unsettled) -> oneshot::Receiver<Answer> {
-        let notes = self.last_notes().await;
-        unsettled.settle.log.extend(notes.log);
-        unsettled.settle.progress = unsettled.settle.progress.or(notes.progress);
+    async fn send_again(&mut self, mut unsettled: Unsettled) -> oneshot::Receiver<Answer> {
+        let notes = self.notes_to_send().await;
+        (unsettled.settle.progress, unsettled.settle.log) = (notes.progress, notes.log);
         self.context.settler.send(unsettled)
     }
 }
