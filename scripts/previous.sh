@@ -32,11 +32,12 @@ borrow_dependencies() {
         cp -a "$TARGET/release/$part" "$1/"
     done
     rm -rf "$1"/{build,.fingerprint}/sandhog*
-    mapfile -d '' files < <(find "$TARGET/release/deps" -type f ! -name '*sandhog*' \
+    # What a compiler that was interrupted left behind lies in folders of its own.
+    mapfile -d '' files < <(find "$TARGET/release/deps" -maxdepth 1 -type f ! -name '*sandhog*' \
         \( -name '*.rlib' -o -name '*.rmeta' -o -name '*.so' \) -print0)
     [ ${#files[@]} -gt 0 ] || return 0
-    cp -l "${files[@]}" "$1/deps/" 2>/dev/null || cp -a "${files[@]}" "$1/deps/"
-    find "$TARGET/release/deps" -name '*.d' ! -name '*sandhog*' -exec cp -a -t "$1/deps" {} +
+    cp -l "${files[@]}" "$1/deps/" 2>/dev/null || cp -a --remove-destination "${files[@]}" "$1/deps/"
+    find "$TARGET/release/deps" -maxdepth 1 -name '*.d' ! -name '*sandhog*' -exec cp -a -t "$1/deps" {} +
 }
 
 mkdir -p "$CACHE/previous"
