@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sandhog_core::admit::Plan;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{PluginName, TenantId};
-use sandhog_core::outcome::{Outcome, Report, Usage};
+use sandhog_core::outcome::Report;
 
 use crate::abort::Abort;
 use crate::account::Drawn;
@@ -149,8 +149,7 @@ async fn at_hand(plugin: &Arc<Plugin>) -> Result<(), String> {
 }
 
 fn of_panic(Panicked(message): Panicked) -> Report {
-    let outcome = Outcome::HostFault { message: format!("panicked: {message}") };
-    Report { outcome, usage: Usage::default(), slept: false }
+    run::host_fault(format!("panicked: {message}"))
 }
 
 impl fmt::Debug for Engine {
