@@ -18,7 +18,7 @@ use super::fields::{File, nearest};
 use super::plugin::PluginDraft;
 use super::reference::{Follow, Outside};
 use super::units::time;
-use super::{Plugin, Tenant};
+use super::{Plugin, Tenant, may_refer};
 use crate::regular_file;
 
 /// More runs at once than this have no room in the address space.
@@ -303,24 +303,26 @@ impl<'c> Plugins<'c> {
     /// What is granted is within what the tenant may be granted.
     fn within_caps(&self, file: &File, draft: &PluginDraft, caps: &GrantCaps) {
         let above = format!("tenants.{}.grants", draft.tenant);
-        let refuse = |key: String, problem: String, cap: &str| {
+        let hold = |cap: &str, n: usize, allowed: bool, grant: &dyn Display| {
+            if allowed {
+                return;
+            }
+            let problem = format!("{grant} is more than this tenant may be granted");
             let set_by = format!("{above}.{cap} in {}", self.daemon_file.line_of(&format!("{above}.{cap}")));
-            let problem = file.problem(&key, problem).rule(format!("within {set_by}"));
+            let problem =
+                file.problem(&format!("grants.{cap}[{n}]"), problem).rule(format!("within {set_by}"));
             file.note(problem.help("remove it, or have whoever runs the daemon allow it there"));
         };
-        for (n, grant) in draft.dirs.iter().enumerate().filter(|(_, grant)| !caps.allow_dir(grant)) {
-            let problem = format!("{} is more than this tenant may be granted", grant.host.display());
-            refuse(format!("grants.dirs[{n}]"), problem, "dirs");
+        for (n, grant) in draft.dirs.iter().enumerate() {
+            hold("dirs", n, caps.allow_dir(grant), &grant.host.display());
         }
-        for (n, grant) in draft.http.iter().enumerate().filter(|(_, grant)| !caps.allow_http(grant)) {
-            let problem = format!("{} is more than this tenant may be granted", grant.to);
-            refuse(format!("grants.http[{n}]"), problem, "http");
+        for (n, grant) in draft.http.iter().enumerate() {
+            hold("http", n, caps.allow_http(grant), &grant.to);
         }
-        for (n, name) in draft.granted.iter().enumerate().filter(|(_, name)| !caps.allow_secret(name)) {
-            let problem = format!("\"{name}\" is more than this tenant may be granted");
-            refuse(format!("grants.secrets[{n}]"), problem, "secrets");
+        for (n, name) in draft.granted.iter().enumerate() {
+            hold("secrets", n, caps.allow_secret(name), &format_args!("\"{name}\""));
         }
-        if caps.secrets.is_none() {
+        if may_refer(caps) {
             return;
         }
         let of_env = draft.env.iter().filter(|(_, value)| matches!(value, EnvValue::Secret(_)));
@@ -394,7 +396,7 @@ impl<'c> Plugins<'c> {
             !file.is_spoilt(&format!("secrets.{name}")) && !self.daemon_file.is_spoilt(&of_tenant)
         };
         let granted = draft.granted.iter().enumerate().filter(|(_, name)| unspoilt(name));
-        let may_refer = self.tenants.get(&draft.tenant).is_none_or(|tenant| tenant.grants.secrets.is_none());
+        let may_refer = self.tenants.get(&draft.tenant).is_none_or(|tenant| may_refer(&tenant.grants));
         let fetched = granted.filter_map(|(n, name)| {
             let own = draft.secrets.get(name).filter(|_| may_refer);
             let key = format!("grants.secrets[{n}]");

@@ -365,7 +365,8 @@ fn load_from(path: &Path, outside: Outside<'_>, before: Option<&Config>) -> Resu
         match text_of(&path) {
             Ok(text) => {
                 let file = File::new(path, &text);
-                let may_refer = |tenant: &TenantId| may_refer(daemon.as_ref(), tenant);
+                let caps_of = |tenant: &TenantId| Some(&daemon.as_ref()?.tenants.get(tenant)?.grants);
+                let may_refer = |tenant: &TenantId| caps_of(tenant).is_none_or(may_refer);
                 match file.read(|fields| plugin::read(fields, outside, may_refer)).flatten() {
                     Some(draft) => drafts.push((file, draft)),
                     None => broken.push(BrokenFile::new(file, None)),
@@ -390,10 +391,9 @@ fn load_from(path: &Path, outside: Outside<'_>, before: Option<&Config>) -> Resu
     }
 }
 
-/// Whether a tenant's plugin files may say where secrets and samples are kept.
-fn may_refer(daemon: Option<&daemon::Daemon>, tenant: &TenantId) -> bool {
-    let terms = daemon.and_then(|daemon| daemon.tenants.get(tenant));
-    terms.is_none_or(|terms| terms.grants.secrets.is_none())
+/// Whether the plugin files of a tenant with these ceilings may say where secrets and samples are kept.
+fn may_refer(caps: &GrantCaps) -> bool {
+    caps.secrets.is_none()
 }
 
 impl BrokenFile {
