@@ -127,14 +127,23 @@ fn tenants_in_line_have_turns_of_several_quick_jobs() {
     let history =
         play(&Plan::one_slot([("one", 300, instant), ("two", 300, instant), ("three", 300, instant)]));
     assert_eq!(history.leases.len(), 900, "none was leased twice");
-    assert!(history.calls < 900 / 8, "{} calls for 900 jobs", history.calls);
+    assert!(history.calls < 900 / 32, "{} calls for 900 jobs", history.calls);
     // Whoever has more to do has had its turn once each of the others has had one.
     let tenants: Vec<&str> = history.leases.iter().map(|lease| &*lease.tenant).collect();
     for tenant in ["one", "two", "three"] {
         let of_tenant = || (0..tenants.len()).filter(|at| tenants[*at] == tenant);
         let gaps = of_tenant().zip(of_tenant().skip(1)).map(|(one, next)| next - one - 1);
-        assert!(gaps.max() <= Some(2 * 16), "{tenant} was passed over: {tenants:?}");
+        assert!(gaps.max() <= Some(2 * 64), "{tenant} was passed over: {tenants:?}");
     }
+}
+
+#[test]
+fn turns_are_whole_though_the_broker_takes_longer_than_slots_are_held_for_it() {
+    const JOBS: usize = 20 * 60;
+    let history = play(&Plan::twenty_in_line_for_a_slow_broker(60));
+    assert_eq!(history.leases.len(), JOBS, "none was leased twice");
+    let calls = history.calls + history.settle_calls;
+    assert!(calls < JOBS / 3, "{} + {} calls for {JOBS} jobs", history.calls, history.settle_calls);
 }
 
 #[test]

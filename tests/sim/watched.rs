@@ -52,6 +52,7 @@ struct Noted {
     /// The latest minute in which runs of a tenant were settled, and what they have spent in it.
     spent: HashMap<TenantId, (u64, u64)>,
     calls: usize,
+    settle_calls: usize,
     /// Calls of any kind.
     asked: usize,
 }
@@ -89,6 +90,11 @@ impl Watched {
     pub(crate) fn handed(&self) -> (Vec<Handed>, usize) {
         let seen = self.seen();
         (seen.handed.clone(), seen.calls)
+    }
+
+    /// How many calls have come that settled.
+    pub(crate) fn settle_calls(&self) -> usize {
+        self.seen().settle_calls
     }
 
     /// How many calls have come, of any kind.
@@ -258,6 +264,7 @@ impl Broker for Watched {
 
     async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>> {
         self.seen().asked += 1;
+        self.seen().settle_calls += 1;
         let mut answers = Vec::new();
         for renew in leases {
             let before = self.record(tenant, renew.token.job).await;
@@ -276,6 +283,7 @@ impl Broker for Watched {
 
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>> {
         self.seen().asked += 1;
+        self.seen().settle_calls += 1;
         let mut answers = Vec::new();
         for settle in settlements {
             let job = settle.token.job;

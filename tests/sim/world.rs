@@ -110,6 +110,8 @@ pub(crate) struct History {
     pub(crate) leases: Vec<Handed>,
     /// Calls in which at least one was handed out.
     pub(crate) calls: usize,
+    /// Calls that settled.
+    pub(crate) settle_calls: usize,
     /// What became of the jobs, by tenant: the state of each, and how many attempts counted.
     pub(crate) finals: BTreeMap<String, Vec<(JobId, State, u32)>>,
     took: Duration,
@@ -244,6 +246,18 @@ impl Plan {
             TenantPlan::plain(name, 4, jobs)
         };
         Self { concurrency: 1, ..Self::quiet(tenants.into_iter().map(tenant).collect()) }
+    }
+
+    /// One slot for twenty tenants, each with so many jobs of two milliseconds, and a broker that takes up to 80 milliseconds for
+    /// each call.
+    pub(crate) fn twenty_in_line_for_a_slow_broker(jobs: usize) -> Self {
+        let job = || JobPlan::lasting(Duration::from_millis(2), Duration::ZERO);
+        let tenant = |nth| TenantPlan::plain(&format!("tenant-{nth}"), 4, (0..jobs).map(|_| job()).collect());
+        Self {
+            concurrency: 1,
+            faults: Faults { delay_max: Duration::from_millis(40), ..Faults::default() },
+            ..Self::quiet((0..20).map(tenant).collect())
+        }
     }
 
     /// Three daemons with a slot each, and jobs of a second each of a plugin of which two runs may be under way: half of them in its own queue,
@@ -747,8 +761,9 @@ impl World {
         }
         let heard: usize = self.heard.iter().map(|heard| heard.check()).sum();
         let (leases, calls) = self.watched.handed();
+        let settle_calls = self.watched.settle_calls();
         assert!(heard > 0 || leases.is_empty(), "settlements are observed");
-        History { leases, calls, finals, took: started.elapsed() }
+        History { leases, calls, settle_calls, finals, took: started.elapsed() }
     }
 
     async fn counts(&self) -> Vec<Counts> {

@@ -91,8 +91,6 @@ struct QueueView {
 struct LeaseRequest<P> {
     terms: Arc<Tenant<P>>,
     permits: LeasePermits,
-    /// Whether what is leased ahead is run in the room of those before it.
-    in_turns: bool,
 }
 
 impl QueueView {
@@ -260,7 +258,7 @@ impl<R: Runner> Intake<R> {
             let permits = LeasePermits::take(&terms, available, |queue| view.wants(queue), more, view.turn);
             if let Some(permits) = permits {
                 view.turn = view.turn.wrapping_add(1);
-                return Some(LeaseRequest { terms, permits, in_turns });
+                return Some(LeaseRequest { terms, permits });
             }
             if !has_slots {
                 continue;
@@ -284,13 +282,22 @@ impl<R: Runner> Intake<R> {
         most: u32,
     ) -> Option<AvailablePermits> {
         let mut available = AvailablePermits::take(terms, slots, most)?;
-        self.start(
-            prefetched
-                .admit(&mut available)
-                .into_iter()
-                .map(|(leased_job, permit)| Turn::new(leased_job, permit)),
-        );
+        let turns = prefetched.admit(&mut available);
+        self.start_turns(turns, prefetched, terms);
         Some(available)
+    }
+
+    /// Starts turns. Where others wait in line for slots, jobs that wait to be started go along.
+    fn start_turns(
+        &self,
+        mut turns: Vec<Turn<R::Plugin>>,
+        prefetched: &mut PrefetchedJobs<R::Plugin>,
+        terms: &Tenant<R::Plugin>,
+    ) {
+        if self.slots.is_contended() {
+            prefetched.fill(&mut turns, terms);
+        }
+        self.start(turns);
     }
 
     fn terms(&self) -> Option<Arc<Tenant<R::Plugin>>> {
@@ -313,7 +320,7 @@ impl<R: Runner> Intake<R> {
         prefetched: &mut PrefetchedJobs<R::Plugin>,
         request: LeaseRequest<R::Plugin>,
     ) -> sandhog_broker::Result<()> {
-        let LeaseRequest { terms, mut permits, in_turns } = request;
+        let LeaseRequest { terms, mut permits } = request;
         let queues = permits.asks();
         let asked_at = self.context.clock.mono();
         if !view.failed {
@@ -357,7 +364,6 @@ impl<R: Runner> Intake<R> {
             view.forget();
         }
         let mut turns = Vec::with_capacity(leased.leases.len());
-        let mut followers = Vec::new();
         let now = self.context.clock.mono();
         for lease in leased.leases {
             let (tenant, token) = (&self.context.tenant, lease.token);
@@ -392,7 +398,6 @@ impl<R: Runner> Intake<R> {
             match placement {
                 Placement::Run(permit) => turns.push(Turn::new(leased_job, permit)),
                 Placement::Prefetched if position.is_some() => prefetched.push_without_slot(leased_job, now),
-                Placement::Prefetched if in_turns => followers.push(leased_job),
                 Placement::Prefetched => prefetched.push(leased_job, now),
                 Placement::NoPermit if is_uncounted => {
                     self.context.give_back(leased_job, Duration::ZERO, Reason::NoRoom);
@@ -403,13 +408,7 @@ impl<R: Runner> Intake<R> {
         if !prefetched.is_empty() {
             view.position = position;
         }
-        for (nth, leased_job) in followers.into_iter().enumerate() {
-            match turns.len() {
-                0 => prefetched.push(leased_job, now),
-                count => turns[nth % count].push(leased_job),
-            }
-        }
-        self.start(turns);
+        self.start_turns(turns, prefetched, &terms);
         Ok(())
     }
 

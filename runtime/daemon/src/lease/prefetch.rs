@@ -16,8 +16,9 @@ use sandhog_core::id::QueueName;
 use sandhog_core::time::Mono;
 
 use crate::capacity::concurrency::{ConcurrencyLimit, EndedRuns};
-use crate::capacity::permits::{AvailablePermits, RunPermit};
+use crate::capacity::permits::AvailablePermits;
 use crate::catalog::{Queue, Tenant};
+use crate::run::turn::Turn;
 use crate::run::worker::LeasedJob;
 
 /// How long a job that was leased ahead is to wait, about.
@@ -37,7 +38,7 @@ const PATIENCE_WITHOUT_SEAT: Duration = Duration::from_secs(30);
 const TURN: Duration = Duration::from_millis(20);
 
 /// Jobs that one slot runs in a turn at most.
-const TURN_JOBS_MAX: u32 = 16;
+const TURN_JOBS_MAX: u32 = 64;
 
 /// With fewer ends than this that count as late ones, nothing is known of how long jobs take now.
 const EVIDENCE_MIN: f64 = 0.001;
@@ -156,16 +157,34 @@ impl<P> PrefetchedJobs<P> {
         self.waiting.push_back((leased_job, now.after(PATIENCE_WITHOUT_SEAT)));
     }
 
-    /// Takes out those that there is room for.
-    pub(crate) fn admit(&mut self, available: &mut AvailablePermits) -> Vec<(LeasedJob<P>, RunPermit)> {
-        let mut admitted = Vec::new();
+    /// Takes out those that there is room for, each as the first of a turn.
+    pub(crate) fn admit(&mut self, available: &mut AvailablePermits) -> Vec<Turn<P>> {
+        let mut turns = Vec::new();
         for (leased_job, until) in std::mem::take(&mut self.waiting) {
             match available.permit(leased_job.plugin().map(|plugin| &**plugin)) {
-                Some(permit) => admitted.push((leased_job, permit)),
+                Some(permit) => turns.push(Turn::new(leased_job, permit)),
                 None => self.waiting.push_back((leased_job, until)),
             }
         }
-        admitted
+        turns
+    }
+
+    /// Takes out those that start right after what is in these turns, which they share, each with as many as its queue allows.
+    pub(crate) fn fill(&mut self, turns: &mut [Turn<P>], tenant: &Tenant<P>) {
+        if turns.is_empty() {
+            return;
+        }
+        let mut nth = 0;
+        for (leased_job, until) in std::mem::take(&mut self.waiting) {
+            let queue = tenant.queues.iter().find(|queue| queue.name == leased_job.lease.job.queue);
+            let turn = &mut turns[nth % turns.len()];
+            if turn.len() < queue.map_or(1, |queue| self.turn(tenant, queue)) {
+                turn.push(leased_job);
+                nth += 1;
+            } else {
+                self.waiting.push_back((leased_job, until));
+            }
+        }
     }
 
     /// When the first of those that wait has waited long enough.
@@ -239,7 +258,7 @@ mod tests {
         assert!(end_rate.prefetched() >= 20);
         end_rate.count(Mono::from_origin(Duration::from_secs(2)), quick);
         assert_eq!(end_rate.prefetched(), 0);
-        assert_eq!(end_rate.turn(), 16, "how long they took is known a little longer");
+        assert_eq!(end_rate.turn(), TURN_JOBS_MAX, "how long they took is known a little longer");
         for seconds in 3..10 {
             end_rate.count(Mono::from_origin(Duration::from_secs(seconds)), quick);
         }
@@ -255,10 +274,10 @@ mod tests {
             end_rate.turn()
         };
         let [micros, millis] = [Duration::from_micros, Duration::from_millis];
-        assert_eq!([Duration::ZERO, micros(10), millis(1)].map(turn), [TURN_JOBS_MAX; 3]);
+        assert_eq!([Duration::ZERO, micros(10), micros(300)].map(turn), [TURN_JOBS_MAX; 3]);
         assert_eq!(
-            [micros(4_900), micros(19_000), millis(30), Duration::from_secs(9)].map(turn),
-            [4, 1, 1, 1]
+            [micros(900), micros(4_900), micros(19_000), millis(30), Duration::from_secs(9)].map(turn),
+            [22, 4, 1, 1, 1]
         );
     }
 
@@ -293,6 +312,6 @@ mod tests {
         let more: Vec<u32> = tenant.queues.iter().map(|queue| prefetched.more(&tenant, queue)).collect();
         assert_eq!(more, [3, 3, 0], "one that has a queue of its own stands in nobody's way");
         let turns: Vec<u32> = tenant.queues.iter().map(|queue| prefetched.turn(&tenant, queue)).collect();
-        assert_eq!(turns, [16, 16, 1]);
+        assert_eq!(turns, [TURN_JOBS_MAX, TURN_JOBS_MAX, 1]);
     }
 }

@@ -30,6 +30,11 @@ impl<P> Turn<P> {
         Self { first, permit, rest: VecDeque::new() }
     }
 
+    /// The number of its jobs.
+    pub(crate) fn len(&self) -> u32 {
+        u32::try_from(self.rest.len()).map_or(u32::MAX, |rest| rest.saturating_add(1))
+    }
+
     /// Adds a job that starts after those before it.
     pub(crate) fn push(&mut self, leased_job: LeasedJob<P>) {
         self.rest.push_back(leased_job);
