@@ -88,14 +88,19 @@ const NAMED_BY_THE_FIELD: [&str; 5] =
 /// The dependencies of each package, those for tests left out.
 type Graph = BTreeMap<String, BTreeSet<String>>;
 
+/// What cargo knows of a workspace's packages that are built for a platform.
+fn metadata(manifest: &str, platform: String) -> cargo_metadata::Metadata {
+    MetadataCommand::new()
+        .manifest_path(Path::new(ROOT).join(manifest))
+        .features(CargoOpt::AllFeatures)
+        .other_options(["--locked".to_owned(), "--filter-platform".to_owned(), platform])
+        .exec()
+        .expect("cargo reads the workspace")
+}
+
 /// The dependencies of everything that is built here, as cargo resolves them.
 fn graph() -> Graph {
-    let metadata = MetadataCommand::new()
-        .manifest_path(Path::new(ROOT).join("Cargo.toml"))
-        .features(CargoOpt::AllFeatures)
-        .other_options(["--locked".to_owned(), "--filter-platform".to_owned(), platform()])
-        .exec()
-        .expect("cargo reads the workspace");
+    let metadata = metadata("Cargo.toml", platform());
     let resolved = metadata.resolve.as_ref().expect("cargo resolves the workspace");
     let mut graph = Graph::new();
     for node in &resolved.nodes {
@@ -226,6 +231,136 @@ fn former_names_do_not_come_back() {
 fn a_former_name_is_found_as_a_whole_word() {
     assert_eq!(former_names("let a = 1;\nstruct Gate;"), [(2, "Gate")]);
     assert_eq!(former_names("/// As a [`Seats`]\n Seatsy Gateway Unseat"), [(1, "Seats")]);
+}
+
+/// What `deny.toml` says of packages, as far as no network is needed for it.
+#[derive(serde::Deserialize)]
+struct PackageRules {
+    licenses: Licenses,
+    bans: Bans,
+    sources: Sources,
+}
+
+#[derive(serde::Deserialize)]
+struct Licenses {
+    allow: Vec<String>,
+}
+
+#[derive(serde::Deserialize)]
+struct Bans {
+    deny: Vec<Ban>,
+}
+
+#[derive(serde::Deserialize)]
+struct Ban {
+    #[serde(rename = "crate")]
+    name: String,
+    reason: String,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Sources {
+    allow_registry: Vec<String>,
+}
+
+/// One package that is built.
+struct Package {
+    name: String,
+    /// An SPDX expression; none if the package says nothing.
+    license: Option<String>,
+    /// Where it comes from; none if it is ours.
+    source: Option<String>,
+}
+
+/// All packages that a workspace is built of for a platform, those for tests included.
+fn packages(manifest: &str, platform: String) -> Vec<Package> {
+    let metadata = metadata(manifest, platform);
+    let package = |package: &cargo_metadata::Package| Package {
+        name: package.name.to_string(),
+        license: package.license.clone(),
+        source: package.source.as_ref().map(|source| source.repr.clone()),
+    };
+    let resolved = metadata.resolve.as_ref().expect("cargo resolves the workspace");
+    resolved.nodes.iter().map(|node| package(&metadata[&node.id])).collect()
+}
+
+/// The packages that break a rule, each with the rule.
+fn refused(packages: &[Package], rules: &PackageRules) -> Vec<String> {
+    let allowed: Vec<spdx::Licensee> =
+        rules.licenses.allow.iter().map(|text| spdx::Licensee::parse(text).expect("a licence")).collect();
+    let is_allowed = |license: &str| {
+        let expression = spdx::Expression::parse_mode(license, spdx::ParseMode::LAX);
+        expression.is_ok_and(|expression| {
+            expression.evaluate(|wanted| allowed.iter().any(|allowed| allowed.satisfies(wanted)))
+        })
+    };
+    let mut all = Vec::new();
+    for Package { name, license, source } in packages {
+        match license {
+            None => all.push(format!("{name} says nothing of its licence")),
+            Some(license) if !is_allowed(license) => all.push(format!("{name} is under {license}")),
+            Some(_) => {}
+        }
+        if let Some(ban) = rules.bans.deny.iter().find(|ban| ban.name == *name) {
+            all.push(format!("{name} is banned: {}", ban.reason));
+        }
+        let is_known = |source: &str| {
+            source
+                .strip_prefix("registry+")
+                .is_some_and(|url| rules.sources.allow_registry.iter().any(|known| known == url))
+        };
+        if let Some(source) = source.as_deref().filter(|source| !is_known(source)) {
+            all.push(format!("{name} comes from {source}"));
+        }
+    }
+    all
+}
+
+fn package_rules() -> PackageRules {
+    let text = fs::read_to_string(Path::new(ROOT).join("deny.toml")).expect("it is there");
+    toml::from_str(&text).expect("it has these rules")
+}
+
+#[test]
+fn packages_have_licences_and_sources_that_are_allowed() {
+    let rules = package_rules();
+    for (manifest, platform) in
+        [("Cargo.toml", platform()), ("plugins/Cargo.toml", "wasm32-wasip2".to_owned())]
+    {
+        let packages = packages(manifest, platform);
+        assert!(packages.len() > 10, "{manifest}");
+        assert_eq!(refused(&packages, &rules), Vec::<String>::new(), "{manifest}");
+    }
+}
+
+#[test]
+fn a_package_that_is_not_allowed_is_found() {
+    let rules = package_rules();
+    let package = |name: &str, license: Option<&str>, source: Option<&str>| Package {
+        name: name.to_owned(),
+        license: license.map(str::to_owned),
+        source: source.map(str::to_owned),
+    };
+    let found = refused(
+        &[
+            package("fine", Some("AGPL-3.0 OR MIT/Apache-2.0"), None),
+            package("strict", Some("MIT AND GPL-2.0"), None),
+            package("silent", None, None),
+            package("native-tls", Some("MIT"), None),
+            package("forked", Some("MIT"), Some("git+https://example.com/forked")),
+        ],
+        &rules,
+    );
+    assert_eq!(
+        found,
+        [
+            "strict is under MIT AND GPL-2.0",
+            "silent says nothing of its licence",
+            "native-tls is banned: rustls is what speaks TLS",
+            "forked comes from git+https://example.com/forked",
+        ]
+    );
 }
 
 /// What a page has between backticks, code blocks left out.
