@@ -53,6 +53,18 @@ const OWN_BANS: [(&str, &[&str], &str); 2] = [
     ("sandhog-engine", &["serde_json"], "what guests say is bytes to it"),
 ];
 
+/// Which of the daemon's rooms each may know: a room is a folder of `runtime/daemon/src`.
+const ROOMS: [(&str, &[&str]); 8] = [
+    ("capacity", &[]),
+    ("telemetry", &[]),
+    ("lease", &["telemetry"]),
+    ("run", &["capacity", "lease", "telemetry"]),
+    ("intake", &["capacity", "lease", "run", "telemetry"]),
+    ("deploy", &["capacity", "telemetry"]),
+    ("service", &["deploy"]),
+    ("http", &["service"]),
+];
+
 /// Names that were once in use, by images of this project's own, and have given way to those of the field. They don't come back.
 const FORMER_NAMES: [&str; 24] = [
     "Ahead",
@@ -361,6 +373,49 @@ fn a_package_that_is_not_allowed_is_found() {
             "forked comes from git+https://example.com/forked",
         ]
     );
+}
+
+/// The daemon's rooms.
+fn rooms() -> BTreeSet<String> {
+    let inside = fs::read_dir(Path::new(ROOT).join("runtime/daemon/src")).expect("it is there");
+    let folders = inside.map(|entry| entry.expect("it is there")).filter(|entry| entry.path().is_dir());
+    folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The other rooms that a room's code names.
+fn named_rooms(room: &str, text: &str) -> BTreeSet<String> {
+    let after = text.split("crate::").skip(1);
+    let names =
+        after.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default());
+    let rooms = rooms();
+    names.filter(|name| *name != room && rooms.contains(*name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn each_room_of_the_daemon_knows_what_the_design_allows_and_no_more() {
+    let of_rules: BTreeSet<String> = ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect();
+    assert_eq!(rooms(), of_rules);
+    let mut found = Vec::new();
+    for (room, allowed) in ROOMS {
+        let mut files = Vec::new();
+        sources(&Path::new(ROOT).join("runtime/daemon/src").join(room), &mut files);
+        assert!(!files.is_empty(), "{room} is empty");
+        for file in files {
+            let text = fs::read_to_string(&file).expect("it is text");
+            let named = named_rooms(room, &text);
+            let forbidden = named.iter().filter(|name| !allowed.contains(&name.as_str()));
+            found.extend(forbidden.map(|name| format!("{} knows {name}", file.display())));
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn a_room_that_knows_another_is_found() {
+    let text =
+        "use crate::run::turn::Turn;\nfn f(x: crate::http::X, y: crate::clock::Clock) { crate::lease::y() }";
+    let named: Vec<String> = named_rooms("lease", text).into_iter().collect();
+    assert_eq!(named, ["http", "run"]);
 }
 
 /// What a page has between backticks, code blocks left out.

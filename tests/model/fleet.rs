@@ -1,6 +1,6 @@
 //! Daemons that serve different kinds of one queue: what each asks for, and what it knows.
 //!
-//! This is told as the daemon's `lease/intake.rs` and `capacity/permits.rs` do it, in few lines and for one slot. It is no machine that could be
+//! This is told as the daemon's `intake/` and `capacity/permits.rs` do it, in few lines and for one slot. It is no machine that could be
 //! run here as it is.
 
 use std::collections::BTreeSet;

@@ -252,7 +252,7 @@ impl Plan {
     /// each call.
     pub(crate) fn twenty_in_line_for_a_slow_broker(jobs: usize) -> Self {
         let job = || JobPlan::lasting(Duration::from_millis(2), Duration::ZERO);
-        let tenant = |nth| TenantPlan::plain(&format!("tenant-{nth}"), 4, (0..jobs).map(|_| job()).collect());
+        let tenant = |nth| TenantPlan::plain(format!("tenant-{nth}"), 4, (0..jobs).map(|_| job()).collect());
         Self {
             concurrency: 1,
             faults: Faults { delay_max: Duration::from_millis(40), ..Faults::default() },

@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!  permit ────> lease ──> admit ──> run ──────────> settle      one job's way
-//!  capacity     lease     core      run, engine     run
+//!  capacity     intake    core      run, engine     run
 //! ```
 //!
 //! | room | is about |
 //! |---|---|
-//! | [`lease`] | leasing, renewing, waking, the janitor |
 //! | [`capacity`] | how many runs may be under way |
+//! | [`lease`] | renewing leases, waking, the janitor |
 //! | [`run`] | one attempt, and recording its end |
+//! | [`intake`] | leasing a tenant's jobs, and starting them |
 //! | [`deploy`] | which plugins are in force, from files and commands |
 //! | [`service`] | what people and programs can ask for |
 //! | [`http`] | how they ask |
@@ -32,6 +33,7 @@ pub mod catalog;
 pub mod clock;
 pub mod deploy;
 pub mod http;
+mod intake;
 pub mod lease;
 pub mod off_thread;
 pub mod run;

@@ -1,9 +1,7 @@
-//! What a daemon and its brokers do for each other all the time: jobs are leased, their leases renewed, stores kept tidy.
+//! What a daemon and its brokers do for each other all the time: leases are renewed, stores kept tidy, news passed on.
 //!
 //! | part | is about |
 //! |---|---|
-//! | [`intake`] | the loop that leases a tenant's jobs |
-//! | [`prefetch`] | how many more jobs than may run are leased |
 //! | [`renewal`] | renewing leases in batches, with what runs report meanwhile |
 //! | [`wake`] | telling each tenant's intake of work that turned up |
 //! | [`janitor`] | making ready what is due, taking back what has run out, removing what is old |
@@ -11,9 +9,7 @@
 //! | [`broker_health`] | whether brokers answer, what is logged of it, how calls are repeated |
 
 pub mod broker_health;
-pub(crate) mod intake;
 pub(crate) mod janitor;
-pub(crate) mod prefetch;
 pub(crate) mod renewal;
 pub(crate) mod suspects;
 pub(crate) mod wake;

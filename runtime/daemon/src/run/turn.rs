@@ -11,11 +11,15 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_core::reason::Reason;
 
 use crate::capacity::permits::RunPermit;
-use crate::lease::intake::NO_ROOM_REST;
-use crate::lease::prefetch::PATIENCE;
 use crate::run::runner::Runner;
 use crate::run::worker::{LeasedJob, TenantContext};
 use crate::shutdown::Phase;
+
+/// How long a job rests whose plugin had no room when its turn came, or that was put into the queue of another plugin.
+pub(crate) const NO_ROOM_REST: Duration = Duration::from_secs(1);
+
+/// How long a job waits at most for the one right before it in its turn.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A job with its permit, and those that have it after that one.
 pub(crate) struct Turn<P> {

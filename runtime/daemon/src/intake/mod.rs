@@ -7,6 +7,8 @@
 //! A broker may take long to answer, or never do. So that nobody else waits for it, slots are held for no longer than
 //! [`SLOTS_HELD`] while it is asked; what comes later waits for the next slot that is free.
 
+mod prefetch;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +26,12 @@ use tokio::time::Instant;
 use crate::capacity::fair_slots::{Slots, TenantSlots, WaitPosition};
 use crate::capacity::permits::{AvailablePermits, LeasePermits, Placement};
 use crate::catalog::{Current, Plugin, Queue, Tenant};
+use crate::intake::prefetch::PrefetchedJobs;
 use crate::lease::broker_health::{BrokerHealth, Caller, Tries};
 use crate::lease::janitor::Upkeep;
-use crate::lease::prefetch::PrefetchedJobs;
 use crate::lease::suspects::Suspects;
 use crate::run::runner::Runner;
-use crate::run::turn::{self, Turn};
+use crate::run::turn::{self, NO_ROOM_REST, Turn};
 use crate::run::worker::{LeasedJob, TenantContext};
 use crate::shutdown::Phase;
 use crate::telemetry::{Event, Observer};
@@ -39,9 +41,6 @@ const BATCH_MAX: u32 = 256;
 
 /// How long a tenant whose fuel is used up goes without a look.
 const HELD_MAX: Duration = Duration::from_secs(5);
-
-/// How long a job rests that was put into the queue of another plugin while its own had no room.
-pub(crate) const NO_ROOM_REST: Duration = Duration::from_secs(1);
 
 /// How long slots are held while the broker is asked for jobs.
 const SLOTS_HELD: Duration = Duration::from_millis(20);

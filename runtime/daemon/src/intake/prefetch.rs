@@ -18,7 +18,7 @@ use sandhog_core::time::Mono;
 use crate::capacity::concurrency::{ConcurrencyLimit, EndedRuns};
 use crate::capacity::permits::AvailablePermits;
 use crate::catalog::{Queue, Tenant};
-use crate::run::turn::Turn;
+use crate::run::turn::{PATIENCE, Turn};
 use crate::run::worker::LeasedJob;
 
 /// How long a job that was leased ahead is to wait, about.
@@ -27,10 +27,7 @@ const AHEAD: Duration = Duration::from_millis(1);
 /// Over how long it is counted how many end. Jobs that began together may well end together, and the next ones don't.
 const LATELY: Duration = Duration::from_millis(20);
 
-/// How long it waits at most; in a turn, how long it waits at most for the job right before it.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
-
-/// How long it waits at most if it had room when it was asked for: its slot was given to others, as the broker took long.
+/// How long a job that is leased ahead waits at most if it had room when it was asked for: its slot was given to others, as the broker took long.
 /// It is the next in line for one.
 const PATIENCE_WITHOUT_SEAT: Duration = Duration::from_secs(30);
 
