@@ -10,10 +10,12 @@ use sandhog_core::id::{PluginName, StateKey, TenantId};
 use sandhog_core::job::{Job, Level, LogLine, NewJob, Progress};
 use sandhog_engine::{EnqueueRefusal, Host, JobAsk};
 use tokio::runtime::Handle;
+use tracing::field::display;
 
 use crate::catalog::Tenant;
 use crate::clock::Clock;
 use crate::lease::renewal::LeaseHandle;
+use crate::telemetry::LogFields;
 use crate::unique;
 
 /// The daemon, as one run sees it.
@@ -80,7 +82,10 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
     fn log(&self, level: Level, message: String, fields: Vec<(String, String)>) {
         let (tenant, plugin, job) = (&self.tenant, &self.plugin, self.job.id);
         // Whatever a guest thinks of it, its lines must not alarm the operator.
-        tracing::info!(target: "sandhog::guest", %tenant, %plugin, %job, level = level.slug(), ?fields, "{message}");
+        // In quotes, so that what a guest names `job` isn't taken for the daemon's.
+        let (level_name, shown) =
+            (display(level.slug()), LogFields::of(&fields).map(|fields| fields.to_string()));
+        tracing::info!(target: "sandhog::guest", %tenant, %plugin, %job, level = level_name, fields = shown, "{message}");
         let line = LogLine {
             at: self.clock.now(),
             attempt: self.job.attempts.saturating_add(1),

@@ -1,7 +1,10 @@
 //! The log as a reader of what happens.
 
+use std::fmt;
+
 use sandhog_api::{DeployEvent, DeployEventKind};
 use sandhog_core::outcome::Outcome;
+use tracing::field::display;
 
 use super::observer::{Event, Observer, Trouble};
 
@@ -83,6 +86,36 @@ impl Observer for LogEvents {
     }
 }
 
+/// A guest's fields as `key=value`, in quotes where there is anything in a key or value that would mislead: a blank, an equals sign,
+/// a quote or a control character.
+pub(crate) struct LogFields<'a>(&'a [(String, String)]);
+
+impl<'a> LogFields<'a> {
+    /// Returns the fields to show, if there are any.
+    pub(crate) fn of(fields: &'a [(String, String)]) -> Option<Self> {
+        (!fields.is_empty()).then_some(Self(fields))
+    }
+}
+
+impl fmt::Display for LogFields<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = |text: &str| {
+            !text.is_empty()
+                && !text.contains(|c: char| c.is_whitespace() || c.is_control() || "=\"\\".contains(c))
+        };
+        for (nth, (key, value)) in self.0.iter().enumerate() {
+            let gap = if nth == 0 { "" } else { " " };
+            match (is_plain(key), is_plain(value)) {
+                (true, true) => write!(f, "{gap}{key}={value}")?,
+                (true, false) => write!(f, "{gap}{key}={value:?}")?,
+                (false, true) => write!(f, "{gap}{key:?}={value}")?,
+                (false, false) => write!(f, "{gap}{key:?}={value:?}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Whether the log has a line when so many tenants are in trouble: one for each of the first few, then ever fewer.
 fn is_told(tenants: usize) -> bool {
     tenants.is_power_of_two()
@@ -90,8 +123,8 @@ fn is_told(tenants: usize) -> bool {
 
 fn deploy(event: &DeployEvent) {
     let DeployEvent { what, tenant, plugin, revision, was, message, .. } = event;
-    let (tenant, plugin) = (tenant.as_deref(), plugin.as_deref());
-    let (revision, was) = (revision.as_deref(), was.as_deref());
+    let (tenant, plugin) = (tenant.as_deref().map(display), plugin.as_deref().map(display));
+    let (revision, was) = (revision.as_deref().map(display), was.as_deref().map(display));
     let because = message.as_deref();
     match what {
         DeployEventKind::Failed => {
@@ -108,6 +141,19 @@ fn deploy(event: &DeployEvent) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fields_of_a_guest_can_be_told_apart() {
+        let shown = |fields: &[(&str, &str)]| {
+            let fields: Vec<_> =
+                fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            LogFields::of(&fields).map(|fields| fields.to_string())
+        };
+        assert_eq!(shown(&[]), None);
+        assert_eq!(shown(&[("attempt", "1"), ("who", "Ann B")]).as_deref(), Some(r#"attempt=1 who="Ann B""#));
+        let forged = [("a", "1 b=2"), ("c d", ""), ("e", "\"\n")];
+        assert_eq!(shown(&forged).as_deref(), Some(r#"a="1 b=2" "c d"="" e="\"\n""#));
+    }
 
     #[test]
     fn a_broker_that_many_share_makes_few_lines() {

@@ -11,4 +11,5 @@ mod log_events;
 mod observer;
 
 pub use log_events::LogEvents;
+pub(crate) use log_events::LogFields;
 pub use observer::{Event, Observer, Trouble};
