@@ -10,7 +10,7 @@ use sandhog_daemon::service::jobs::{ACT_MAX, unknown};
 
 use crate::client::Client;
 use crate::commands::selection::Selection;
-use crate::commands::wait::{Patience, wait_for};
+use crate::commands::wait::{Deadline, wait_for};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::{
@@ -87,20 +87,20 @@ struct Told {
 }
 
 impl Act {
-    /// Does it, and waits for what was asked to be ended if there is patience.
+    /// Does it, and waits for what was asked to be ended if there is deadline.
     ///
     /// # Errors
     /// If it can't be done to the one job that is named, or the broker can't be asked.
     pub(crate) async fn execute(
         self,
         action: JobAction,
-        patience: Option<Patience>,
+        deadline: Option<Deadline>,
         client: &Client,
         console: &Console,
     ) -> Result<Exit, Failure> {
         let tenants = client.tenants(self.selection.tenant.as_ref())?;
         if self.ids.is_empty() {
-            return self.picked(action, patience, &tenants, client, console).await;
+            return self.picked(action, deadline, &tenants, client, console).await;
         }
         let mut ids = Vec::new();
         self.ids.iter().for_each(|id| {
@@ -114,7 +114,7 @@ impl Act {
         }
         let mut told = Vec::new();
         let acted = to_named(action, &ids, &tenants, client, &mut told).await;
-        let waited = settled(&mut told, &acted, patience, client, console).await;
+        let waited = settled(&mut told, &acted, deadline, client, console).await;
         if let (Ok(()), [_]) = (acted.as_ref().and(waited.as_ref()), &ids[..]) {
             let Told { id, tenant, outcome } = told.remove(0);
             let (done, text) = outcome?;
@@ -139,7 +139,7 @@ impl Act {
     async fn picked(
         self,
         action: JobAction,
-        patience: Option<Patience>,
+        deadline: Option<Deadline>,
         tenants: &[TenantId],
         client: &Client,
         console: &Console,
@@ -181,7 +181,7 @@ impl Act {
             }
         }
         bar.finish_and_clear();
-        let waited = settled(&mut told, &acted, patience, client, console).await;
+        let waited = settled(&mut told, &acted, deadline, client, console).await;
         let exit = report(&told, Lines::RefusedAlone(verb), console)?;
         let unfinished = |failure: Failure| {
             let (done, all) = (told.len(), found.len());
@@ -257,18 +257,18 @@ fn outcome(action: JobAction, id: JobId, changed: Changed) -> Result<(&'static s
     }
 }
 
-/// Waits for the jobs whose daemons were told to stop them, if there is patience and all was told.
+/// Waits for the jobs whose daemons were told to stop them, if there is deadline and all was told.
 async fn settled(
     told: &mut [Told],
     acted: &Result<(), Failure>,
-    patience: Option<Patience>,
+    deadline: Option<Deadline>,
     client: &Client,
     console: &Console,
 ) -> Result<(), Failure> {
-    let (Ok(()), Some(patience)) = (acted, patience) else { return Ok(()) };
+    let (Ok(()), Some(deadline)) = (acted, deadline) else { return Ok(()) };
     for Told { id, tenant, outcome } in told {
         let (Some(tenant), Ok(("cancel-requested", _))) = (tenant, &outcome) else { continue };
-        let job = wait_for(client, tenant, *id, patience, console).await?;
+        let job = wait_for(client, tenant, *id, deadline, console).await?;
         *outcome = match job.state {
             State::Cancelled => Ok(("cancelled", "cancelled")),
             state => Err(Failure::new(format!(

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::commands::enqueue::{Call, JobMaker};
 use crate::commands::payload::{Check, NotJson};
-use crate::commands::wait::{Patience, wait_for_all};
+use crate::commands::wait::{Deadline, wait_for_all};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::{
@@ -77,8 +77,8 @@ pub(crate) async fn enqueue(call: &Call<'_>, source: &Source<'_>) -> Result<Exit
         ));
     }
     sent?;
-    match call.patience {
-        Some(patience) => await_all(call, &ids, patience).await,
+    match call.deadline {
+        Some(deadline) => await_all(call, &ids, deadline).await,
         None => Ok(Exit::Ok),
     }
 }
@@ -155,14 +155,14 @@ fn id_of(seed: JobId, line: u64) -> JobId {
     JobId::from_parts(Timestamp::from_millis(millis), chance)
 }
 
-async fn await_all(call: &Call<'_>, ids: &[JobId], patience: Patience) -> Result<Exit, Failure> {
+async fn await_all(call: &Call<'_>, ids: &[JobId], deadline: Deadline) -> Result<Exit, Failure> {
     if ids.is_empty() {
         call.console.remark("there is no job to wait for");
         return Ok(Exit::Ok);
     }
     let (exit, unhappy) = (RefCell::new(Exit::Ok), RefCell::new(0));
     let tenant = &call.jobs.route.tenant;
-    wait_for_all(call.client, tenant, ids, patience, call.console, |job| {
+    wait_for_all(call.client, tenant, ids, deadline, call.console, |job| {
         let of_job = Exit::of_state(job.state);
         *unhappy.borrow_mut() += u64::from(of_job != Exit::Ok);
         let worst = exit.borrow().and(of_job);

@@ -21,7 +21,7 @@ use crate::client::Client;
 use crate::commands::bulk::{self, Pointer};
 use crate::commands::payload::{self, Check};
 use crate::commands::times::parse_at;
-use crate::commands::wait::{Patience, wait_for};
+use crate::commands::wait::{Deadline, Waiting, wait_for};
 use crate::daemon_link::{daemon, unanswered};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
@@ -102,17 +102,6 @@ pub(crate) struct Options {
     unique_key: Option<UniqueKey>,
 }
 
-/// Whether to wait.
-#[derive(Debug, Args)]
-struct Waiting {
-    /// Wait until the job is final, and print what came of it; the exit code tells
-    #[arg(long)]
-    wait: bool,
-    /// With --wait: no longer than this
-    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait", allow_hyphen_values = true)]
-    timeout: Option<Duration>,
-}
-
 const EXAMPLES: &str = "\
 Examples:
   sandhog enqueue image.thumbnail '{\"path\": \"/images/a.png\"}' --wait
@@ -138,11 +127,11 @@ impl Enqueue {
         };
         let (kind, options) = (&self.kind, &self.options);
         let jobs = JobMaker { kind, route: &route, options, pinned, delay };
-        let patience = self.waiting.wait.then(|| Patience::new(self.waiting.timeout));
+        let deadline = self.waiting.deadline();
         let check = Check::unless(self.input.raw);
         let warnings = client.unserved(&route.tenant, &route.queue, kind);
         warnings.iter().for_each(|warning| console.warn(warning));
-        let call = Call { client: &client, jobs: &jobs, patience, console, warnings };
+        let call = Call { client: &client, jobs: &jobs, deadline, console, warnings };
         match &self.input.bulk {
             Some(file) => {
                 let seed = self.input.ids.unwrap_or_else(|| clock.job_id());
@@ -196,7 +185,7 @@ pub(crate) struct Call<'c> {
     pub(crate) client: &'c Client,
     pub(crate) jobs: &'c JobMaker<'c>,
     /// How long to wait for the jobs, if at all.
-    pub(crate) patience: Option<Patience>,
+    pub(crate) deadline: Option<Deadline>,
     pub(crate) console: &'c Console,
     /// What keeps the jobs waiting.
     pub(crate) warnings: Vec<String>,
@@ -288,13 +277,13 @@ async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
         Answer::Duplicate => console.complain(&format!(
             "nothing was enqueued: {id}, which holds the unique key of this kind, is not final yet"
         )),
-        _ if console.format == Format::Json && call.patience.is_some() => {
+        _ if console.format == Format::Json && call.deadline.is_some() => {
             console.remark(&format!("{id} is enqueued for tenant {tenant}, on queue {queue}"));
         }
         _ => console.remark(&format!("enqueued for tenant {tenant}, on queue {queue}")),
     }
     let document = call.document(vec![AnswerDocument { line: None, id: id.to_string(), answer }]);
-    let Some(patience) = call.patience else {
+    let Some(deadline) = call.deadline else {
         console.show(&document, || id.to_string())?;
         return Ok(Exit::Ok);
     };
@@ -302,7 +291,7 @@ async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
     if console.format == Format::People {
         console.result(&id.to_string())?;
     }
-    let waited = await_one(client, tenant, id, answer, patience, console).await;
+    let waited = await_one(client, tenant, id, answer, deadline, console).await;
     if waited.is_err() && console.format == Format::Json {
         console.json(&document)?;
     }
@@ -321,10 +310,10 @@ async fn await_one(
     tenant: &TenantId,
     id: JobId,
     answer: Answer,
-    patience: Patience,
+    deadline: Deadline,
     console: &Console,
 ) -> Result<Exit, Failure> {
-    let job = wait_for(client, tenant, id, patience, console).await?;
+    let job = wait_for(client, tenant, id, deadline, console).await?;
     let exit = Exit::of_state(job.state);
     match console.format {
         Format::People => console.result(&render::outcome(&job, console.paint()))?,

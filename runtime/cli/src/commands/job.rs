@@ -1,17 +1,15 @@
 //! `sandhog job`: a job to look at, and jobs that something is done to.
 
 use std::path::Path;
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sandhog_broker::JobAction;
-use sandhog_config::units::parse_time;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_daemon::broker::Access;
 
 use crate::client::Client;
 use crate::commands::act::{self, Act};
-use crate::commands::wait::{Patience, wait_for};
+use crate::commands::wait::{Waiting, wait_for};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::job::{self as render, Payloads};
@@ -40,12 +38,8 @@ pub(crate) struct Show {
     /// Print nothing but the job's payload, as it is
     #[arg(long, conflicts_with = "json")]
     payload: bool,
-    /// Wait until the job is final; the exit code tells what came of it
-    #[arg(long)]
-    wait: bool,
-    /// With --wait: no longer than this
-    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait", allow_hyphen_values = true)]
-    timeout: Option<Duration>,
+    #[command(flatten)]
+    waiting: Waiting,
 }
 
 /// Cancel jobs: at once if they wait, with the help of their daemon if they run
@@ -54,12 +48,8 @@ pub(crate) struct Show {
 pub(crate) struct Cancel {
     #[command(flatten)]
     act: Act,
-    /// Wait until the jobs are final
-    #[arg(long)]
-    wait: bool,
-    /// With --wait: no longer than this
-    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait", allow_hyphen_values = true)]
-    timeout: Option<Duration>,
+    #[command(flatten)]
+    waiting: Waiting,
 }
 
 /// Put dead jobs back, with all their attempts ahead of them
@@ -95,9 +85,8 @@ impl Job {
         let client = Client::connect(config, access).await?;
         match self {
             Self::Show(show) => show.execute(&client, console).await,
-            Self::Cancel(Cancel { act, wait, timeout }) => {
-                let patience = wait.then(|| Patience::new(timeout));
-                act.execute(JobAction::Cancel, patience, &client, console).await
+            Self::Cancel(Cancel { act, waiting }) => {
+                act.execute(JobAction::Cancel, waiting.deadline(), &client, console).await
             }
             Self::Redrive(Redrive { act }) => act.execute(JobAction::Redrive, None, &client, console).await,
             Self::RunNow(RunNow { act }) => act.execute(JobAction::RunNow, None, &client, console).await,
@@ -111,8 +100,8 @@ impl Show {
         let id = self.id;
         let mut job = client.find(id, self.tenant.as_ref()).await?;
         let mut exit = Exit::Ok;
-        if self.wait {
-            job = wait_for(client, &job.tenant, id, Patience::new(self.timeout), console).await?;
+        if let Some(deadline) = self.waiting.deadline() {
+            job = wait_for(client, &job.tenant, id, deadline, console).await?;
             exit = Exit::of_state(job.state);
         }
         if self.payload {

@@ -15,7 +15,7 @@ use sandhog_daemon::service::jobs::Listed;
 
 use crate::client::Client;
 use crate::commands::selection::{Selection, parse_cursor, show_cursor};
-use crate::commands::wait::{Patience, wait_until_idle};
+use crate::commands::wait::{Deadline, wait_until_idle};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::job::{
@@ -68,7 +68,7 @@ impl Jobs {
             );
         }
         if self.wait {
-            wait_until_idle(&client, &tenants, Patience::new(self.timeout), console).await?;
+            wait_until_idle(&client, &tenants, Deadline::new(self.timeout), console).await?;
         }
         let mut pages = Vec::new();
         for tenant in &tenants {

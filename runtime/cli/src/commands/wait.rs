@@ -7,11 +7,12 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use futures::{StreamExt, TryStreamExt};
 use indicatif::ProgressBar;
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::{Counts, Query};
-use sandhog_config::units::time;
+use sandhog_config::units::{parse_time, time};
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, State};
 use sandhog_core::reason::Reason;
@@ -35,15 +36,33 @@ const TOLD_EVERY: Duration = Duration::from_secs(5);
 /// A job that is due later than this is worth a word where somebody waits for all jobs.
 const FAR_OFF: Duration = Duration::from_secs(60 * 60);
 
-/// How long to wait at most.
+/// Whether a command waits for its jobs, and how long at most.
+#[derive(Debug, Args)]
+pub(crate) struct Waiting {
+    /// Wait until the job is final; the exit code tells what came of it
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: no longer than this
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "wait", allow_hyphen_values = true)]
+    timeout: Option<Duration>,
+}
+
+impl Waiting {
+    /// Returns the deadline from now on; `None` if the command doesn't wait.
+    pub(crate) fn deadline(&self) -> Option<Deadline> {
+        self.wait.then(|| Deadline::new(self.timeout))
+    }
+}
+
+/// The end of a wait, if it has one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct Deadline {
     timeout: Option<Duration>,
     started: Instant,
 }
 
-impl Patience {
-    /// From now on, for so long, or for ever.
+impl Deadline {
+    /// Creates the deadline of a wait that begins now; without a timeout it has no end.
     pub(crate) fn new(timeout: Option<Duration>) -> Self {
         Self { timeout, started: Instant::now() }
     }
@@ -164,18 +183,18 @@ pub(crate) async fn wait_for(
     client: &Client,
     tenant: &TenantId,
     id: JobId,
-    patience: Patience,
+    deadline: Deadline,
     console: &Console,
 ) -> Result<JobRecord, Failure> {
     let teller = Teller::new(console, console.spinner(&format!("job {id} waits")));
-    until_final(client, tenant, id, patience, &teller).await
+    until_final(client, tenant, id, deadline, &teller).await
 }
 
 async fn until_final(
     client: &Client,
     tenant: &TenantId,
     id: JobId,
-    patience: Patience,
+    deadline: Deadline,
     teller: &Teller<'_>,
 ) -> Result<JobRecord, Failure> {
     let (clock, mut last) = (Clock::system(), None);
@@ -193,7 +212,7 @@ async fn until_final(
             Err(error) => return Err(error.into()),
         };
         teller.tell(&waited);
-        if let Err(timeout) = patience.pause(&mut last).await {
+        if let Err(timeout) = deadline.pause(&mut last).await {
             return Err(waited.too_long(timeout));
         }
     }
@@ -207,13 +226,13 @@ pub(crate) async fn wait_for_all(
     client: &Client,
     tenant: &TenantId,
     ids: &[JobId],
-    patience: Patience,
+    deadline: Deadline,
     console: &Console,
     done: impl Fn(&JobRecord),
 ) -> Result<(), Failure> {
     let bar = console.bar(ids.len() as u64, "waiting");
     let teller = Teller::new(console, bar.clone());
-    let waits = ids.iter().map(|id| until_final(client, tenant, *id, patience, &teller));
+    let waits = ids.iter().map(|id| until_final(client, tenant, *id, deadline, &teller));
     let jobs = futures::stream::iter(waits).buffer_unordered(AT_ONCE);
     jobs.try_for_each(|job| {
         bar.inc(1);
@@ -230,7 +249,7 @@ pub(crate) async fn wait_for_all(
 pub(crate) async fn wait_until_idle(
     client: &Client,
     tenants: &[TenantId],
-    patience: Patience,
+    deadline: Deadline,
     console: &Console,
 ) -> Result<(), Failure> {
     let teller = Teller::new(console, console.spinner("waiting"));
@@ -250,7 +269,7 @@ pub(crate) async fn wait_until_idle(
                 Err(error) => return Err(error.into()),
             };
             teller.tell(&waited);
-            if let Err(timeout) = patience.pause(&mut last).await {
+            if let Err(timeout) = deadline.pause(&mut last).await {
                 return Err(waited.too_long(timeout));
             }
         }
