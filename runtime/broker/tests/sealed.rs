@@ -327,6 +327,27 @@ async fn state_that_cannot_be_opened_fails_its_own_reader_alone() {
 }
 
 #[tokio::test]
+async fn a_job_whose_state_stays_unreadable_is_given_up_with_a_message_that_names_the_key() {
+    let (clock, store) = model();
+    let before = sealed(&store, &["1"], Plain::Refused);
+    before.put(&[new_job(1)]).await;
+    let leases = before.take().await;
+    before.end(&[count(leases[0].token)]).await;
+    let broker = sealed(&store, &["2"], Plain::Refused);
+    broker.put(&[new_job(2)]).await;
+    for run in 0..=100 {
+        let leases = broker.take().await;
+        assert_eq!(leases.len(), 1, "run {run}");
+        assert_eq!(broker.end(&[count(leases[0].token)]).await, [SettleReply::Applied]);
+        clock.advance(Duration::from_secs(60));
+    }
+    let record = broker.find(new_job(2).id).await;
+    assert_eq!((record.state, record.reason), (State::Dead, Some(Reason::Unreadable)));
+    let message = record.message.expect("it says why");
+    assert!(message.contains("tenant acme") && message.contains("the key `1`"), "{message}");
+}
+
+#[tokio::test]
 async fn without_the_active_key_nothing_is_written_and_all_is_read() {
     let (_, store) = model();
     let before = sealed(&store, &["1"], Plain::Refused);

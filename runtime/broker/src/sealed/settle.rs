@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 use futures::future::try_join_all;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::{Effects, StateWrite, add};
-use sandhog_core::id::{PluginName, StateKey};
+use sandhog_core::id::{JobId, PluginName, StateKey};
 use sandhog_core::settle::Settlement;
 
 use super::envelope::{AssociatedData, Unopened};
@@ -104,12 +104,13 @@ async fn settle_part(behind: &dyn Broker, sealer: &Sealer<'_>, part: &[Settle]) 
     let mut open: Vec<usize> = (0..part.len()).collect();
     for _ in 0..ROUNDS {
         let mut states = read(behind, sealer, open.iter().map(|&n| &part[n])).await?;
+        let faults = faults(behind, sealer, open.iter().map(|&n| &part[n]), &states).await?;
         // What is laid over them isn't stored yet, and never will be if the settlement that writes it is refused.
         let mut ahead = HashSet::new();
         let mut sealed = Vec::with_capacity(open.len());
         let mut sent = Vec::with_capacity(open.len());
         for &n in &open {
-            let (settle, as_what) = seal(sealer, &part[n], &states)?;
+            let (settle, as_what) = seal(sealer, &part[n], &states, &faults)?;
             let rests_ahead = effects_of(&part[n])
                 .is_some_and(|(plugin, effects)| rests_on(effects).any(|key| ahead.contains(&(plugin, key))));
             lay_over(&mut states, &mut ahead, sealer, &part[n], &settle);
@@ -150,6 +151,28 @@ async fn read<'s>(
     Ok(try_join_all(reads).await?.into_iter().collect())
 }
 
+/// How many host faults the jobs have had whose settlements rest on state that can't be opened.
+async fn faults(
+    behind: &dyn Broker,
+    sealer: &Sealer<'_>,
+    settlements: impl Iterator<Item = &Settle>,
+    states: &States<'_>,
+) -> Result<HashMap<JobId, u32>> {
+    let is_unopened = |plugin, key| {
+        states.get(&(plugin, key)).and_then(Option::as_ref).is_some_and(|stored| stored.plain.is_err())
+    };
+    let refused = settlements.filter(|settle| {
+        effects_of(settle)
+            .is_some_and(|(plugin, effects)| rests_on(effects).any(|key| is_unopened(plugin, key)))
+    });
+    let looks = refused.map(|settle| async move {
+        let job = settle.token.job;
+        let record = behind.job(sealer.tenant, job).await?;
+        Ok((job, record.map_or(0, |record| record.faults)))
+    });
+    Ok(try_join_all(looks).await?.into_iter().collect())
+}
+
 /// Lays over the states what a settlement makes of those that it adds to, for those that come after it.
 fn lay_over<'s>(
     states: &mut States<'s>,
@@ -168,7 +191,12 @@ fn lay_over<'s>(
     }
 }
 
-fn seal(sealer: &Sealer<'_>, settle: &Settle, states: &States<'_>) -> Result<(Settle, Sent)> {
+fn seal(
+    sealer: &Sealer<'_>,
+    settle: &Settle,
+    states: &States<'_>,
+    faults: &HashMap<JobId, u32>,
+) -> Result<(Settle, Sent)> {
     let job = settle.token.job;
     let (settlement, sent) = match &settle.settlement {
         Settlement::Succeed { output, .. } => {
@@ -178,7 +206,8 @@ fn seal(sealer: &Sealer<'_>, settle: &Settle, states: &States<'_>) -> Result<(Se
                     Ok(sealed) => sealed,
                     Err((key, why)) => {
                         let place = AssociatedData::State { plugin, key };
-                        return Ok((sealer.refusal(settle.token, 0, place, why), Sent::Final));
+                        let faults = faults.get(&job).copied().unwrap_or_default();
+                        return Ok((sealer.refusal(settle.token, faults, place, why), Sent::Final));
                     }
                 },
             };
