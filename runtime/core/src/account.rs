@@ -1,7 +1,7 @@
-//! What a tenant's runs spend, day by day.
+//! Usage accounting: what a tenant's runs spend, day by day.
 //!
-//! Every number only grows and stays at [`Account::MOST`] rather than leave the range that all brokers can count in, so
-//! sums don't depend on the order or the grouping of what they are made of.
+//! Every number only grows, and stays at [`Account::MOST`] rather than leave the range that all brokers can count in, so
+//! sums don't depend on the order or grouping of their parts.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,39 +12,39 @@ use crate::outcome::Usage;
 use crate::settle::Settlement;
 use crate::time::Timestamp;
 
-/// A day of the calendar, in UTC: so many days after 1970-01-01.
+/// A calendar day in UTC, as the number of days since 1970-01-01.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub u32);
 
 impl Day {
-    /// Milliseconds that a day has; the calendar of computers knows no leap seconds.
+    /// Number of milliseconds in a day; computer calendars have no leap seconds.
     pub const MILLIS: u64 = 24 * 60 * 60 * 1000;
 
-    /// The day of a point in time.
+    /// Returns the day on which a point in time falls.
     #[must_use]
     pub fn of(at: Timestamp) -> Self {
         Self(u32::try_from(at.as_millis() / Self::MILLIS).unwrap_or(u32::MAX))
     }
 
-    /// So many days earlier; never before the first.
+    /// Returns the day `days` earlier, but none before 1970-01-01.
     #[must_use]
     pub fn before(self, days: u32) -> Self {
         Self(self.0.saturating_sub(days))
     }
 }
 
-/// How a run was settled.
+/// End of a run, by how it was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RunEnd {
-    /// Its job succeeded.
+    /// The job succeeded.
     Succeeded,
-    /// It failed, and its job is tried again.
+    /// The run failed, and its job is tried again.
     Retried,
-    /// Its job was given up.
+    /// The job was given up.
     Dead,
-    /// Its job was cancelled.
+    /// The job was cancelled.
     Cancelled,
-    /// Its job went back unharmed.
+    /// The job was released: it went back unharmed, and no attempt was counted.
     Released,
 }
 
@@ -64,7 +64,7 @@ impl RunEnd {
         }
     }
 
-    /// The end that a settlement is, unless its job is to be cancelled.
+    /// Returns the end that a settlement means, unless the job is to be cancelled.
     #[must_use]
     pub fn of(settlement: &Settlement) -> Self {
         match settlement {
@@ -76,7 +76,8 @@ impl RunEnd {
         }
     }
 
-    /// What becomes of it if somebody wants the job cancelled: who goes on doesn't.
+    /// Returns the end if somebody wants the job cancelled: one after which the job would go on becomes
+    /// [`Self::Cancelled`].
     #[must_use]
     pub fn cancelled(self) -> Self {
         match self {
@@ -92,40 +93,40 @@ impl fmt::Display for RunEnd {
     }
 }
 
-/// What runs took in and gave out, in bytes.
+/// Bytes that runs took in and gave out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// The payload.
+    /// Size of the payload.
     pub input: Bytes,
-    /// The output and effects that were recorded.
+    /// Size of the output and effects that were recorded.
     pub output: Bytes,
 }
 
-/// The sum over runs.
+/// Sum of what runs spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Account {
-    /// How many runs ended how, in the order of [`RunEnd::ALL`].
+    /// Number of runs by how they ended, in the order of [`RunEnd::ALL`].
     pub runs: [u64; RunEnd::ALL.len()],
-    /// Instructions.
+    /// Fuel spent, in instructions.
     pub fuel: Fuel,
-    /// Microseconds on a processor.
+    /// CPU time, in microseconds.
     pub cpu_us: u64,
-    /// Microseconds from start to end.
+    /// Wall-clock time from start to end, in microseconds.
     pub wall_us: u64,
-    /// Peak memory for the whole time that a run took: bytes times microseconds.
+    /// Peak memory of each run times its wall-clock time, in byte-microseconds.
     pub memory: u128,
     /// Bytes in and out.
     pub traffic: Traffic,
-    /// Calls from guests to the host.
+    /// Number of calls from guests to the host.
     pub host_calls: u64,
 }
 
 impl Account {
-    /// No part is counted any further than this.
+    /// Maximum value of every part; none is counted any further.
     pub const MOST: u64 = i64::MAX as u64;
 
-    /// How brokers store an account: whole numbers up to [`Self::MOST`], by name. Memory is in two, since one has no
-    /// room for it: `memory_high` counts in units of 2^24, and what is no whole one is in `memory_low`.
+    /// Names of the parts by which brokers store an account: whole numbers up to [`Self::MOST`]. Memory has two parts,
+    /// since one has no room for it: `memory_high` counts units of 2^24, and `memory_low` the remainder.
     pub const PARTS: [&'static str; 13] = [
         "succeeded",
         "retried",
@@ -142,7 +143,7 @@ impl Account {
         "host_calls",
     ];
 
-    /// What one run comes to.
+    /// Creates the account of one run.
     #[must_use]
     pub fn of(end: RunEnd, usage: Usage, traffic: Traffic) -> Self {
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
@@ -159,20 +160,20 @@ impl Account {
         account.within_range()
     }
 
-    /// How many runs ended so.
+    /// Returns the number of runs that ended this way.
     #[must_use]
     pub fn ended(&self, end: RunEnd) -> u64 {
         self.runs[end as usize]
     }
 
-    /// Runs that counted as an attempt.
+    /// Returns the number of runs that counted as an attempt.
     #[must_use]
     pub fn attempts(&self) -> u64 {
         let counted = [RunEnd::Succeeded, RunEnd::Retried, RunEnd::Dead];
         counted.into_iter().fold(0, |sum, end| sum.saturating_add(self.ended(end)))
     }
 
-    /// The sum of two.
+    /// Returns the sum of two accounts.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         let add = u64::saturating_add;
@@ -194,7 +195,7 @@ impl Account {
         sum.within_range()
     }
 
-    /// The numbers to store, in the order of [`Self::PARTS`].
+    /// Returns the numbers to store, in the order of [`Self::PARTS`].
     #[must_use]
     pub fn parts(&self) -> [u64; Self::PARTS.len()] {
         let [succeeded, retried, dead, cancelled, released] = self.runs;
@@ -218,7 +219,7 @@ impl Account {
         ]
     }
 
-    /// The account that is stored so. Parts may have been summed one by one, so the low one of memory may have outgrown
+    /// Creates the account from its stored parts. They may have been summed one by one, so `memory_low` may have outgrown
     /// its bits.
     #[must_use]
     pub fn from_parts(parts: [u64; Self::PARTS.len()]) -> Self {
@@ -266,17 +267,17 @@ impl Account {
     }
 }
 
-/// So few that 2^39 runs can be summed in one part.
+/// Number of bits in `memory_low`: few enough that 2^39 runs can be summed in one part.
 const MEMORY_LOW_BITS: u32 = 24;
 
-/// What a plugin's runs have spent on a day.
+/// Sum of what one plugin's runs spent on one day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DayUsage {
-    /// When they were settled.
+    /// Day on which the runs were settled.
     pub day: Day,
-    /// What ran.
+    /// Plugin that ran.
     pub plugin: PluginName,
-    /// What they came to.
+    /// Sum of the runs.
     pub account: Account,
 }
 

@@ -1,4 +1,4 @@
-//! Whether a leased job runs now. A [`Plan`] has no other maker, and the engine takes nothing else.
+//! Admission: whether a leased job runs now. Nothing else makes a [`Plan`], and the engine takes nothing else.
 
 use std::time::Duration;
 
@@ -8,33 +8,34 @@ use crate::job::Job;
 use crate::reason::Reason;
 use crate::settle::RetryPolicy;
 
-/// What the catalog offers for a kind. `P` is the loaded component: holding it keeps that revision alive.
+/// A component that the catalog offers for a kind, with its terms. `P` is the loaded component: holding it keeps that
+/// revision alive.
 #[derive(Debug, Clone)]
 pub struct Offer<P> {
-    /// The component.
+    /// The loaded component.
     pub plugin: P,
-    /// What a run of it may spend: already the narrowest of daemon, tenant and plugin.
+    /// Budget of one run: already the narrowest of daemon, tenant and plugin.
     pub budget: Budget,
-    /// When it is tried again.
+    /// Policy by which a failed job is tried again.
     pub retry: RetryPolicy,
-    /// The largest payload that it takes.
+    /// Maximum size of a payload.
     pub payload_max: Bytes,
 }
 
-/// What the catalog has for a job.
+/// The catalog's answer for a job.
 #[derive(Debug, Clone)]
 pub enum Choice<P> {
-    /// Code, and its terms.
+    /// The code to run, and its terms.
     Offer(Offer<P>),
-    /// Nothing handles its kind.
+    /// No plugin handles the job's kind.
     NoPlugin,
-    /// The revision that it is pinned to is kept, and being loaded.
+    /// The revision that the job is pinned to is kept, and is being loaded.
     Loading,
-    /// The revision that it is pinned to is not kept.
+    /// The revision that the job is pinned to is not kept.
     NoRevision(Revision),
 }
 
-/// A job that may run, on which code, under which budget.
+/// Proof that a job may run: on which code, under which budget and retry policy.
 #[derive(Debug)]
 pub struct Plan<P> {
     plugin: P,
@@ -43,44 +44,44 @@ pub struct Plan<P> {
 }
 
 impl<P> Plan<P> {
-    /// The component that runs.
+    /// Returns the component that runs.
     pub fn plugin(&self) -> &P {
         &self.plugin
     }
 
-    /// What the run may spend.
+    /// Returns the budget of the run.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// When the job is tried again.
+    /// Returns the policy by which the job is tried again if it fails.
     pub fn retry(&self) -> &RetryPolicy {
         &self.retry
     }
 }
 
-/// The decision.
+/// Decision about a leased job.
 #[derive(Debug)]
 pub enum Admission<P> {
-    /// Run it now.
+    /// Run the job now.
     Run(Plan<P>),
-    /// Give it back unharmed, and not before this time has passed.
+    /// Give the job back unharmed; it isn't ready again before `after` has passed.
     Defer {
-        /// How long.
+        /// Minimum time before the job is ready again.
         after: Duration,
-        /// Why.
+        /// Reason why the job can't run now.
         reason: Reason,
     },
-    /// It can never run.
+    /// Give the job up, as it can never run.
     Reject {
-        /// Why.
+        /// Reason why the job can never run.
         reason: Reason,
-        /// In full, for people.
+        /// Full explanation, for people.
         message: String,
     },
 }
 
-/// How long a job rests whose revision is being loaded.
+/// Time that a job rests while the revision that it is pinned to is being loaded.
 pub const LOADING_REST: Duration = Duration::from_millis(500);
 
 /// Decides about a leased job, given what the catalog has for it.
@@ -88,7 +89,7 @@ pub fn admit<P>(job: &Job, choice: Choice<P>) -> Admission<P> {
     let offer = match choice {
         Choice::Offer(offer) => offer,
         Choice::NoPlugin => {
-            // The broker hands it to nobody again who doesn't ask for its kind.
+            // The broker hands it out again only to those who ask for its kind.
             return Admission::Defer { after: Duration::ZERO, reason: Reason::NoPlugin };
         }
         Choice::Loading => return Admission::Defer { after: LOADING_REST, reason: Reason::Loading },

@@ -1,4 +1,4 @@
-//! The life of one attempt, from its lease to its end: the one place that knows which step may follow which.
+//! State machine of one attempt, from its lease to its end: the one place that knows which step may follow which.
 //!
 //! ```text
 //!              Admitted                Exited                 Settled(Applied)
@@ -8,8 +8,8 @@
 //!     lease lost, or no longer trusted, in any phase ─┴─────────────────────────> Done(Lost)
 //! ```
 //!
-//! The machine holds no channel, clock or log. Whoever drives it performs each [`Action`] and feeds back what came of
-//! it. Three things hold whatever the order of events, and the tests below play random orders to show it: at most one
+//! The machine holds no channel, clock or log. Its driver performs each [`Action`] and feeds back the result as an
+//! [`Event`]. Three properties hold in any order of events, and the tests below play random orders to show it: at most one
 //! settlement is applied, none is sent once the lease is lost, and every attempt can end.
 
 use crate::id::StateKey;
@@ -23,53 +23,53 @@ use crate::settle::{
 use crate::time::Mono;
 use std::time::Duration;
 
-/// What happened.
+/// Input of [`Attempt::on`]: something that happened to the attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The job may run, and has to end by the deadline.
     Admitted {
-        /// When it is tried again if it fails.
+        /// Policy by which the job is tried again if it fails.
         retry: RetryPolicy,
-        /// When its timeout ends.
+        /// Time at which the job's timeout ends.
         deadline: Mono,
     },
     /// The job can't run now.
     Deferred {
-        /// When to look again.
+        /// Minimum time before the job is ready again.
         after: Duration,
-        /// Why.
+        /// Reason why the job can't run now.
         reason: Reason,
     },
     /// The job can never run.
     Rejected {
-        /// Why.
+        /// Reason why the job can never run.
         reason: Reason,
-        /// In full, for people.
+        /// Full explanation, for people.
         message: String,
     },
     /// The run has ended.
     Exited(Outcome),
-    /// The lease goes on.
+    /// The lease was renewed.
     Renewed {
-        /// How long it can be trusted now.
+        /// Time until which the lease can be trusted now.
         trusted_until: Mono,
     },
-    /// The lease goes on, and somebody wants the job cancelled.
+    /// The lease was renewed, and somebody wants the job cancelled.
     CancelRequested {
-        /// How long it can be trusted now.
+        /// Time until which the lease can be trusted now.
         trusted_until: Mono,
     },
-    /// The broker says that the lease is another's.
+    /// The broker says that this lease doesn't hold any more.
     LeaseLost,
     /// The handler was told that the daemon shuts down, and may end early.
     Draining,
-    /// The grace time of a shutdown is over.
+    /// The grace period of a shutdown is over.
     Drain,
     /// Time has passed; see [`Attempt::wake_at`].
     Tick,
     /// The broker has answered the settlement.
     Settled(SettleReply),
-    /// The broker couldn't be reached with the settlement, or didn't answer.
+    /// The settlement couldn't be sent to the broker, or the broker didn't answer.
     SettleFailed,
 }
 
@@ -97,37 +97,37 @@ impl Event {
 /// The broker's answer to a settlement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SettleReply {
-    /// It is recorded, with all its effects. Said again for a repetition of the same settlement.
+    /// The settlement is recorded with all its effects. A repetition of the same settlement gets the same answer.
     Applied,
     /// The token is stale: nothing was changed.
     Lost,
-    /// State that the run had compared has another value now, or isn't a number: nothing was changed.
+    /// State that the run had compared has another value now, or state that it adds to isn't a number: nothing was changed.
     Conflict {
-        /// The first key that was found so.
+        /// First key that was found in conflict.
         key: StateKey,
     },
-    /// More jobs would wait than its tenant may have waiting: nothing was changed.
+    /// More jobs would wait than the tenant may have waiting: nothing was changed.
     QueueFull {
-        /// What there would be too much of.
+        /// Bound that would be exceeded.
         excess: QueueExcess,
-        /// How much may wait.
+        /// Bounds on what the tenant may have waiting.
         bounds: QueueBounds,
     },
-    /// What is stored of the job can't be read by this version: nothing was changed.
+    /// The stored job can't be read by this version: nothing was changed.
     Unreadable,
     /// The plugin would keep more state than it may: nothing was changed.
     Full {
-        /// What there would be too much of.
+        /// Part of the quota that would be exceeded.
         excess: StateExcess,
-        /// How much it may keep.
+        /// Quota of the plugin's state.
         quota: StateQuota,
     },
 }
 
-/// What is to be done about it.
+/// Step for the driver to take after an [`Event`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Nothing.
+    /// Do nothing.
     Wait,
     /// Start the run.
     Start,
@@ -137,7 +137,7 @@ pub enum Action {
     Settle(Settlement),
     /// Send the last settlement once more.
     SettleAgain,
-    /// Forget the attempt.
+    /// Forget the attempt: it has ended.
     End(Ending),
 }
 
@@ -157,12 +157,12 @@ impl Action {
     }
 }
 
-/// How an attempt ends.
+/// End of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// Its settlement is recorded.
+    /// The settlement is recorded.
     Settled,
-    /// Its lease went to another: whatever it did is dropped.
+    /// The lease went to another holder: whatever the run did is dropped.
     Lost,
 }
 
@@ -174,7 +174,7 @@ enum Phase {
     Done,
 }
 
-/// The machine.
+/// State machine of one attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
     tally: Tally,
@@ -186,20 +186,22 @@ pub struct Attempt {
 struct Running {
     retry: RetryPolicy,
     deadline: Mono,
-    /// Why it is being stopped, if it is.
+    /// Reason why the run is being stopped; `None` if it isn't.
     stop: Option<StopReason>,
-    /// Whether its handler was told that the daemon shuts down.
+    /// Whether the handler was told that the daemon shuts down.
     is_draining: bool,
 }
 
 impl Attempt {
-    /// A leased job that nobody has looked at yet.
+    /// Creates the attempt of a leased job about which nothing is decided yet. The lease can be trusted until
+    /// `trusted_until`.
     #[must_use]
     pub fn new(tally: Tally, trusted_until: Mono) -> Self {
         Self { tally, trusted_until, phase: Phase::Starting }
     }
 
-    /// When a [`Event::Tick`] is due, if nothing else happens until then; none once the attempt has ended.
+    /// Returns the time at which an [`Event::Tick`] is due if nothing else happens until then; `None` once the attempt has
+    /// ended, or while a run stops because its lease is lost.
     #[must_use]
     pub fn wake_at(&self) -> Option<Mono> {
         match &self.phase {
@@ -210,7 +212,7 @@ impl Attempt {
         }
     }
 
-    /// Whether its lease should be renewed.
+    /// Whether the lease should be renewed.
     #[must_use]
     pub fn wants_lease(&self) -> bool {
         !self.lost() && self.phase != Phase::Done
@@ -220,7 +222,7 @@ impl Attempt {
         matches!(self.phase, Phase::Running(Running { stop: Some(StopReason::LeaseLost), .. }))
     }
 
-    /// Takes one event and says what to do about it.
+    /// Takes one event and returns the action to perform.
     pub fn on(&mut self, event: Event, now: Mono, chance: Chance) -> Action {
         if let Event::Renewed { trusted_until } | Event::CancelRequested { trusted_until } = event {
             self.trusted_until = self.trusted_until.max(trusted_until);
@@ -265,7 +267,7 @@ impl Attempt {
             if stop == Some(StopReason::LeaseLost) || now >= self.trusted_until {
                 return self.end(Ending::Lost);
             }
-            // Whoever cancelled a job wants no further attempt of it; a result that came first is kept.
+            // A cancellation rules out any further attempt; a result that came first is kept.
             let settlement = match (stop, outcome) {
                 (Some(StopReason::Cancelled), outcome) if !matches!(outcome, Outcome::Returned { .. }) => {
                     Settlement::Cancel
@@ -298,7 +300,7 @@ impl Attempt {
         match event {
             Event::Settled(SettleReply::Applied) => self.end(Ending::Settled),
             Event::Settled(SettleReply::Lost) => self.end(Ending::Lost),
-            // Past its trust, a settlement is neither repeated nor replaced.
+            // Once the lease can't be trusted any more, a settlement is neither repeated nor replaced.
             _ if now >= self.trusted_until => self.end(Ending::Lost),
             Event::SettleFailed => Action::SettleAgain,
             Event::Settled(SettleReply::Conflict { key }) => match retry {
@@ -352,7 +354,7 @@ impl Attempt {
     }
 }
 
-/// Which of two reasons to stop decides what becomes of the job.
+/// Whether the reason to stop `new` outranks `old` in deciding what becomes of the job.
 fn outranks(new: StopReason, old: StopReason) -> bool {
     fn rank(reason: StopReason) -> u8 {
         match reason {

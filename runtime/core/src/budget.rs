@@ -1,4 +1,4 @@
-//! What a run may spend: the narrowest of what the daemon, tenant, plugin and job allow.
+//! Budgets of runs: the narrowest of what the daemon, tenant, plugin and job allow.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -19,26 +19,26 @@ impl fmt::Display for Fuel {
 pub struct Bytes(pub u64);
 
 impl Bytes {
-    /// This many times 1,024 bytes.
+    /// Creates a size of `n` times 1,024 bytes.
     #[must_use]
     pub const fn kib(n: u64) -> Self {
         Self(n * 1024)
     }
 
-    /// This many times 1,048,576 bytes.
+    /// Creates a size of `n` times 1,048,576 bytes.
     #[must_use]
     pub const fn mib(n: u64) -> Self {
         Self(n * 1024 * 1024)
     }
 
-    /// The size of something that is in memory.
+    /// Creates the size of something in memory from its length in bytes.
     #[must_use]
     pub const fn of(len: usize) -> Self {
         Self(len as u64)
     }
 }
 
-/// In the largest binary unit that divides it, as it is written in TOML.
+/// Formats the size in the largest binary unit that divides it, as it is written in TOML.
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [(u64, &str); 4] =
@@ -50,8 +50,8 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// How coarse clocks are made; zero leaves them as fine as the machine's. Of two, the coarser is the lesser: it tells
-/// less.
+/// Resolution to which a guest's clocks are coarsened; zero leaves them as fine as the machine's. Of two, the coarser
+/// compares as the lesser, since it tells less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClockResolution(pub Duration);
 
@@ -69,28 +69,28 @@ impl PartialOrd for ClockResolution {
 
 macro_rules! limits {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $default:expr,)*) => {
-        /// What one run may spend.
+        /// Limits on what one run may spend.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct Budget { $($(#[$doc])* pub $name: $type,)* }
 
         impl Budget {
-            /// What is in force where nobody says otherwise: enough for a handler that works on a picture.
+            /// Budget in force where nothing else is configured: enough for a handler that works on a picture.
             pub const DEFAULT: Self = Self { $($name: $default,)* };
 
-            /// What is left of this budget under further caps.
+            /// Returns this budget with each limit lowered to the one in `caps`, if that is lower.
             #[must_use]
             pub fn narrow(self, caps: &Caps) -> Self {
                 Self { $($name: caps.$name.map_or(self.$name, |cap| self.$name.min(cap)),)* }
             }
 
-            /// This budget, with what `caps` say in the place of its own, wider or narrower.
+            /// Returns this budget with the limits that `caps` sets in the place of its own, wider or narrower.
             #[must_use]
             pub fn replace(self, caps: &Caps) -> Self {
                 Self { $($name: caps.$name.unwrap_or(self.$name),)* }
             }
         }
 
-        /// What one party allows at most; where it says nothing, it leaves the budget as it is.
+        /// Upper bounds that one party sets on a budget; `None` leaves that limit as it is.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         pub struct Caps {
             $(
@@ -102,37 +102,39 @@ macro_rules! limits {
 }
 
 limits! {
-    /// Instructions, those of host calls included.
+    /// Maximum fuel, in instructions, including those charged for host calls.
     fuel: Fuel = Fuel(10_000_000_000),
-    /// Linear memory, summed over all memories of the instance.
+    /// Maximum linear memory, summed over all memories of the instance.
     memory: Bytes = Bytes::mib(128),
-    /// Table elements, summed over all tables of the instance.
+    /// Maximum number of table elements, summed over all tables of the instance.
     table_elements: u64 = 100_000,
-    /// Core instances that the component is made of: one made by cargo has a handful, one of Python some dozens.
+    /// Maximum number of core instances that the component is made of: one built by cargo has a handful, one of Python some
+    /// dozens.
     instances: u32 = 128,
-    /// From start to end on the wall clock.
+    /// Maximum time from start to end, on the wall clock.
     timeout: Duration = Duration::from_secs(300),
-    /// Calls of the host within a second.
+    /// Maximum number of host calls within a second.
     host_calls: u64 = 1_000_000,
-    /// The size of the output.
+    /// Maximum size of the output.
     output: Bytes = Bytes::mib(1),
-    /// The log lines that are kept with the job.
+    /// Maximum size of the log lines that are kept with the job.
     log: Bytes = Bytes::kib(64),
-    /// What is held back until the job succeeds: state writes and enqueued jobs, keys and values together.
+    /// Maximum size of the effects held back until the job succeeds: state writes and enqueued jobs, keys and values
+    /// together.
     effects: Bytes = Bytes::mib(1),
-    /// Jobs enqueued.
+    /// Maximum number of jobs enqueued.
     enqueues: u32 = 5_000,
-    /// Keys of the state written.
+    /// Maximum number of state keys written.
     state_writes: u32 = 5_000,
-    /// Files and directories that are open at once.
+    /// Maximum number of files and directories open at once.
     open_files: u64 = 64,
-    /// HTTP requests that are under way at once.
+    /// Maximum number of HTTP requests under way at once.
     http_connections: u64 = 8,
-    /// What all HTTP requests together send and receive.
+    /// Maximum number of bytes that all HTTP requests together send and receive.
     http_bytes: Bytes = Bytes::mib(32),
-    /// From the start of one HTTP request to the end of its response.
+    /// Maximum time from the start of one HTTP request to the end of its response.
     http_timeout: Duration = Duration::from_secs(30),
-    /// How coarse the guest's clocks are made.
+    /// Resolution to which the guest's clocks are coarsened.
     clock_resolution: ClockResolution = ClockResolution(Duration::ZERO),
 }
 

@@ -1,22 +1,22 @@
-//! What compiling a component may take: the narrowest of what the daemon, tenant and plugin allow.
+//! Budgets for compiling a component: the narrowest of what the daemon, tenant and plugin allow.
 
 use std::time::Duration;
 
 use crate::budget::Bytes;
 
-/// What compiling one component may take. It is spent once a component, not once a run.
+/// Limits on compiling one component, spent once per component and not once per run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompileBudget {
-    /// The size of the component itself; a larger one isn't even begun.
+    /// Maximum size of the component; a larger one isn't even begun.
     pub component: Bytes,
-    /// On the wall clock.
+    /// Maximum time, on the wall clock.
     pub time: Duration,
-    /// Memory of the compiler.
+    /// Maximum memory of the compiler.
     pub memory: Bytes,
 }
 
-/// Enough for a component that brings the whole of Python with it: 20 MB, for which a compiler takes some 10 s of two
-/// processors.
+/// Limits that are enough for a component that brings the whole of Python with it: 20 MB, for which a compiler takes some
+/// 10 s of two processors.
 impl Default for CompileBudget {
     fn default() -> Self {
         Self { component: Bytes::mib(64), time: Duration::from_secs(120), memory: Bytes::mib(2048) }
@@ -24,7 +24,7 @@ impl Default for CompileBudget {
 }
 
 impl CompileBudget {
-    /// What is left of this budget under further caps.
+    /// Returns this budget with each limit lowered to the one in `caps`, if that is lower.
     #[must_use]
     pub fn narrow(self, caps: &CompileCaps) -> Self {
         Self {
@@ -35,7 +35,7 @@ impl CompileBudget {
     }
 }
 
-/// What one party allows at most; where it says nothing, it leaves the budget as it is.
+/// Upper bounds that one party sets on a compile budget; `None` leaves that limit as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CompileCaps {
     /// See [`CompileBudget::component`].

@@ -1,4 +1,4 @@
-//! What a run wants written, held back until its job settles.
+//! Effects that a run wants written, held back until its job settles.
 //!
 //! A run reads through its own writes: [`Effects::read`] lays them over what is stored. The broker applies the writes
 //! in the step that settles the job, in order of key, if every [`Expectation`] still holds.
@@ -10,37 +10,38 @@ use crate::budget::Bytes;
 use crate::id::StateKey;
 use crate::job::NewJob;
 
-/// What is to happen to one key. Later writes of a run fold into earlier ones, so there is one a key.
+/// Write to one key of the state. Later writes of a run fold into earlier ones, so there is one per key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateWrite {
-    /// Takes this value, and keeps it for the time given.
+    /// Sets the value and its time to live.
     Set {
-        /// The value.
+        /// New value.
         value: Vec<u8>,
-        /// After which it goes away; never, if there is none.
+        /// Time after which the key expires; `None` if it never does.
         ttl: Option<Duration>,
     },
-    /// Takes this value; the time to live of what is there stays.
+    /// Replaces the value, and keeps the time to live of the stored one.
     Replace(Vec<u8>),
-    /// Goes away.
+    /// Deletes the key.
     Delete,
-    /// Adds to the decimal integer that is there; a missing one counts as 0. Its time to live stays.
+    /// Adds to the stored decimal integer; a missing one counts as 0. Its time to live stays.
     Add(i64),
 }
 
-/// What a write makes of its key.
+/// Result of a write for its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
-    /// There is nothing any more.
+    /// The key has no value any more.
     Gone,
-    /// There is this value, which goes away after that time; never, if there is none.
+    /// The key has this value, which expires after that time; never, if that is `None`.
     Value(Vec<u8>, Option<Duration>),
-    /// There is this value, and it goes away when the one before would have.
+    /// The key has this value, which expires when the one before would have.
     Changed(Vec<u8>),
 }
 
 impl Written {
-    /// How long the value is that there is then.
+    /// Returns the length of the resulting value in bytes; `None` if the key has no value then, as after a time to live of
+    /// zero.
     #[must_use]
     pub fn length(&self) -> Option<usize> {
         match self {
@@ -51,7 +52,7 @@ impl Written {
 }
 
 impl StateWrite {
-    /// What this makes of a key, given what is stored there.
+    /// Returns the result of this write, given the value that is stored under the key.
     ///
     /// # Errors
     /// If it adds to something that is not a number, or the sum leaves the range of `i64`.
@@ -64,13 +65,13 @@ impl StateWrite {
         })
     }
 
-    /// Whether it leaves something that depends on what is stored: a sum, or when the value goes away.
+    /// Whether the result depends on what is stored: a sum, or the time at which the value expires.
     #[must_use]
     pub const fn needs_stored(&self) -> bool {
         matches!(self, Self::Replace(_) | Self::Add(_))
     }
 
-    /// How long the value is at most that it leaves.
+    /// Returns the maximum length in bytes of the resulting value.
     #[must_use]
     pub const fn length_max(&self) -> usize {
         match self {
@@ -81,16 +82,16 @@ impl StateWrite {
     }
 }
 
-/// What must still be stored for the effects to apply.
+/// Condition on a stored value that must still hold for the effects to apply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expectation {
     /// The key that was compared.
     pub key: StateKey,
-    /// What was there; nothing, if there is none.
+    /// Value that was found; `None` if there was none.
     pub value: Option<Vec<u8>>,
 }
 
-/// Why a state write was refused.
+/// Error for a number that can't be added to a value: the value isn't a number, or the sum would leave its range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the value is not a decimal integer of 64 bits, or would leave that range")]
 pub struct NotANumber;
@@ -98,9 +99,9 @@ pub struct NotANumber;
 /// A key's value as a run sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
-    /// The run's own writes decide it, whatever is stored.
+    /// A value that the run's own writes decide, whatever is stored; `None` if they deleted it.
     Known(Option<Vec<u8>>),
-    /// What is stored, plus this much.
+    /// The stored value plus this number; the stored value itself if that is 0.
     StoredPlus(i64),
 }
 
@@ -113,7 +114,7 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Whether there is nothing to write.
+    /// Whether there is nothing to write and no job to create.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty() && self.jobs.is_empty()
@@ -125,23 +126,24 @@ impl Effects {
         self.writes.contains_key(key)
     }
 
-    /// The writes, one a key, in order of key.
+    /// Returns the writes, one per key, in order of key.
     pub fn writes(&self) -> impl ExactSizeIterator<Item = (&StateKey, &StateWrite)> {
         self.writes.iter()
     }
 
-    /// What must still hold.
+    /// Returns the conditions that must still hold: keys and their expected values, `None` for a key without one.
     pub fn expectations(&self) -> impl ExactSizeIterator<Item = (&StateKey, Option<&[u8]>)> {
         self.expectations.iter().map(|(key, value)| (key, value.as_deref()))
     }
 
-    /// The jobs to create, in the order in which the run asked for them.
+    /// Returns the jobs to create, in the order in which the run asked for them.
     #[must_use]
     pub fn jobs(&self) -> &[NewJob] {
         &self.jobs
     }
 
-    /// What the run sees under `key`. `stored` is needed only for [`Seen::StoredPlus`]; see [`Self::resolve`].
+    /// Returns the value of `key` as the run sees it. What is stored is needed only for [`Seen::StoredPlus`]; see
+    /// [`Self::resolve`].
     #[must_use]
     pub fn read(&self, key: &StateKey) -> Seen {
         match self.writes.get(key) {
@@ -154,7 +156,7 @@ impl Effects {
         }
     }
 
-    /// The value that is seen, given what is stored.
+    /// Returns the value that is seen, given the stored one; `None` if there is no value.
     ///
     /// # Errors
     /// If the run added to something that is not a number.
@@ -166,11 +168,11 @@ impl Effects {
         }
     }
 
-    /// The first key on which the effects can't be applied: one whose stored value isn't what the run had relied on, or else one
-    /// that is added to and can't be.
+    /// Returns the first key on which the effects can't be applied: one whose stored value isn't the expected one, or else
+    /// one that is added to and can't be. `None` if they can be applied. `stored` looks up what is stored under a key.
     ///
     /// # Errors
-    /// If `stored` fails, which tells what is stored under a key.
+    /// If `stored` fails.
     pub fn conflict<V: AsRef<[u8]>, E>(
         &self,
         mut stored: impl FnMut(&StateKey) -> Result<Option<V>, E>,
@@ -190,28 +192,28 @@ impl Effects {
         Ok(None)
     }
 
-    /// Sets a key.
+    /// Sets a key to `value`; it expires after `ttl`, or never if that is `None`.
     pub fn set(&mut self, key: StateKey, value: Vec<u8>, ttl: Option<Duration>) {
         self.writes.insert(key, StateWrite::Set { value, ttl });
     }
 
-    /// Gives a key another value, and leaves it its time to live.
+    /// Replaces the value of a key, and keeps its time to live.
     pub fn replace(&mut self, key: StateKey, value: Vec<u8>) {
         self.writes.insert(key, StateWrite::Replace(value));
     }
 
-    /// Makes it a condition of all the effects that this is still stored under the key.
+    /// Makes it a condition of all the effects that `stored` is still the value of the key; `None` means that it has none.
     pub fn expect(&mut self, key: StateKey, stored: Option<Vec<u8>>) {
         self.expectations.insert(key, stored);
     }
 
-    /// Removes a key.
+    /// Deletes a key.
     pub fn delete(&mut self, key: StateKey) {
         self.writes.insert(key, StateWrite::Delete);
     }
 
-    /// Sets a key whose stored value was found to be `stored`; the effects then apply only if it still is. A value that
-    /// the run itself has set is no matter of expectation; one that it has only added to still rests on the stored one.
+    /// Sets a key whose stored value was found to be `stored`; the effects then apply only if it still is. No expectation
+    /// is added for a value that the run itself has set; a value that it has only added to still rests on the stored one.
     pub fn swap(&mut self, key: StateKey, stored: Option<Vec<u8>>, value: Vec<u8>, ttl: Option<Duration>) {
         if matches!(self.writes.get(&key), None | Some(StateWrite::Add(_))) {
             self.expectations.entry(key.clone()).or_insert(stored);
@@ -219,7 +221,7 @@ impl Effects {
         self.set(key, value, ttl);
     }
 
-    /// Adds to a key.
+    /// Adds `by` to the value of a key.
     ///
     /// # Errors
     /// If the run's own value of the key is not a number, or the sum leaves the range of `i64`.
@@ -242,7 +244,7 @@ impl Effects {
         self.jobs.push(job);
     }
 
-    /// Keys, values and payloads together: what counts against [`crate::budget::Budget::effects`].
+    /// Returns the size of keys, values and payloads together, which counts against [`crate::budget::Budget::effects`].
     #[must_use]
     pub fn size(&self) -> Bytes {
         let written = |write: &StateWrite| match write {

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use crate::time::Timestamp;
 
-/// Why a name or key was refused.
+/// Error for text that is not a valid name, key or id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{value}` is not a valid {what}: {rule}")]
 pub struct InvalidName {
-    /// What the text was to name, such as `tenant`.
+    /// Name of what the text was to be, such as `tenant`.
     pub what: &'static str,
     /// The text, cut to a length that is fit for a log.
     pub value: String,
-    /// The rule that it breaks.
+    /// Rule that the text breaks.
     pub rule: &'static str,
 }
 
@@ -24,7 +24,7 @@ fn invalid(what: &'static str, value: &str, rule: &'static str) -> InvalidName {
     InvalidName { what, value: value.chars().take(INVALID_VALUE_SHOWN).collect(), rule }
 }
 
-/// Lower-case names are safe as they stand in Redis keys, file names, metric labels and log lines.
+/// Whether `text` is a lower-case name, which is safe as it stands in Redis keys, file names, metric labels and log lines.
 fn is_name(text: &str, length_max: usize) -> bool {
     let mut bytes = text.bytes();
     let starts_well = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -100,22 +100,22 @@ text_newtype!(
     "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
 );
 text_newtype!(
-    /// What is to be done, such as `image.thumbnail`.
+    /// Kind of a job: what is to be done, such as `image.thumbnail`.
     Kind, "kind", |t| is_name(t, 127),
     "1 to 127 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
 );
 text_newtype!(
-    /// While a job with this key is not final, no second one of its tenant is created.
+    /// Key that makes a job unique: while a job with it is not final, no second one of its tenant is created.
     UniqueKey, "unique key", |t| is_key(t, 256),
     "1 to 256 bytes without control characters"
 );
 text_newtype!(
-    /// Names a key by which a tenant's data is sealed.
+    /// Id of a key with which a tenant's data is sealed.
     KeyId, "key id", |t| is_name(t, 63),
     "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
 );
 text_newtype!(
-    /// Names a value in the state of one plugin.
+    /// Key of a value in the state of one plugin.
     StateKey, "state key", |t| is_key(t, 256),
     "1 to 256 bytes without control characters"
 );
@@ -125,13 +125,13 @@ text_newtype!(
 pub struct JobId(ulid::Ulid);
 
 impl JobId {
-    /// Makes an id of the time and 80 bits of chance (the low ones of `random`).
+    /// Creates an id from the time and 80 random bits (the low ones of `random`).
     #[must_use]
     pub fn from_parts(made_at: Timestamp, random: u128) -> Self {
         Self(ulid::Ulid::from_parts(made_at.as_millis(), random))
     }
 
-    /// Time and chance as one number.
+    /// Returns time and random bits as one number.
     #[must_use]
     pub fn as_u128(&self) -> u128 {
         self.0.0
@@ -167,12 +167,12 @@ impl fmt::Debug for JobId {
     }
 }
 
-/// One run of one daemon: made anew at each start.
+/// Id of one run of a daemon, made anew at each start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DaemonId(ulid::Ulid);
 
 impl DaemonId {
-    /// Makes an id of the time and 80 bits of chance (the low ones of `random`).
+    /// Creates an id from the time and 80 random bits (the low ones of `random`).
     #[must_use]
     pub fn from_parts(started_at: Timestamp, random: u128) -> Self {
         Self(ulid::Ulid::from_parts(started_at.as_millis(), random))
@@ -205,20 +205,20 @@ impl fmt::Debug for DaemonId {
 pub struct LeaseNo(pub u64);
 
 impl LeaseNo {
-    /// The number of the lease after this one.
+    /// Returns the number of the lease after this one.
     #[must_use]
     pub fn next(self) -> Self {
-        // No store has seen 2^64 leases; one that says so is not to be a reason to panic.
+        // No store has seen 2^64 leases; one that claims so must not cause a panic.
         Self(self.0.wrapping_add(1))
     }
 }
 
-/// The proof of a lease: whoever shows it may renew, report and settle, as long as no later lease was given out.
+/// Proof of a lease: its holder may renew, report and settle, as long as no later lease was given out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseToken {
     /// The job that was leased.
     pub job: JobId,
-    /// Which of its leases this is.
+    /// Number of the lease among those of the job.
     pub lease: LeaseNo,
 }
 
@@ -228,18 +228,18 @@ impl fmt::Display for LeaseToken {
     }
 }
 
-/// One digest (sha256) of a component: which code ran.
+/// Revision of a component: its sha256, which tells which code ran.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision([u8; 32]);
 
 impl Revision {
-    /// The revision with this sha256.
+    /// Creates the revision with this sha256.
     #[must_use]
     pub const fn from_sha256(digest: [u8; 32]) -> Self {
         Self(digest)
     }
 
-    /// The sha256.
+    /// Returns the sha256.
     #[must_use]
     pub fn as_sha256(&self) -> &[u8; 32] {
         &self.0
@@ -262,7 +262,7 @@ impl Revision {
         Ok(Self(digest))
     }
 
-    /// The first twelve digits: enough to tell revisions apart in a table.
+    /// Returns the first twelve digits: enough to tell revisions apart in a table.
     #[must_use]
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()

@@ -1,4 +1,4 @@
-//! Jobs: as a producer asks for one, as a holder leases one, as anybody looks one up.
+//! Jobs: as a producer asks for one, as a holder leases one, and as anybody looks one up.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use crate::outcome::Usage;
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
-/// The place of a job among the ready ones of its queue: the highest goes first, equals in order of arrival.
+/// Priority of a job among the ready ones of its queue: the highest goes first, equals in order of arrival. The default is
+/// 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(pub u8);
 
@@ -21,27 +22,27 @@ impl Default for Priority {
 /// A job that a producer asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {
-    /// Chosen by the producer's side, so that an enqueue whose reply was lost can be repeated without a second job.
+    /// Id, chosen by the producer's side, so that an enqueue whose reply was lost can be repeated without a second job.
     pub id: JobId,
-    /// What is to be done.
+    /// Kind of the job: what is to be done.
     pub kind: Kind,
-    /// Where it waits.
+    /// Queue in which the job waits.
     pub queue: QueueName,
-    /// The input; nobody but the handler looks inside.
+    /// Input of the handler; nobody else looks inside.
     pub payload: Vec<u8>,
-    /// How long it waits at least before it is ready.
+    /// Minimum time that the job waits before it is ready.
     pub delay: Duration,
-    /// Its place among the ready ones.
+    /// Priority among the ready jobs of its queue.
     pub priority: Priority,
-    /// While a job with this key is not final, no second one is created.
+    /// Unique key: while a job with it is not final, no second one is created. `None` if the job has none.
     pub unique_key: Option<UniqueKey>,
-    /// The only code that may run it; any that is in force when it is leased, if there is none.
+    /// Only revision that may run the job; `None` for any that is in force when the job is leased.
     pub pinned: Option<Revision>,
 }
 
 impl NewJob {
-    /// A job with what every job needs: ready at once, of the usual priority, with no unique key, for any revision. The other
-    /// fields are for the caller to change.
+    /// Creates a job that is ready at once, of the usual priority, with no unique key, for any revision. The caller may
+    /// change these fields.
     #[must_use]
     pub fn new(id: JobId, queue: QueueName, kind: Kind, payload: Vec<u8>) -> Self {
         Self {
@@ -57,14 +58,14 @@ impl NewJob {
     }
 }
 
-/// Where a job stands. The reason is apart: see [`JobRecord::reason`].
+/// State of a job. The reason is apart: see [`JobRecord::reason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
-    /// Waits for its time.
+    /// Waiting for its time.
     Scheduled,
-    /// May be leased.
+    /// Ready to be leased.
     Ready,
-    /// A daemon holds it.
+    /// Held by a daemon.
     Leased,
     /// Done; its effects are written.
     Succeeded,
@@ -92,13 +93,13 @@ impl State {
         }
     }
 
-    /// The state with this slug.
+    /// Returns the state with this slug; `None` if there is no such state.
     #[must_use]
     pub fn from_slug(slug: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.slug() == slug)
     }
 
-    /// The number by which stores know it. It never changes, and says nothing of an order.
+    /// Returns the number by which stores know the state. It never changes, and implies no order.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -111,7 +112,7 @@ impl State {
         }
     }
 
-    /// The state with this [`Self::code`].
+    /// Returns the state with this [`Self::code`]; `None` if there is no such state.
     #[must_use]
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.code() == code)
@@ -133,69 +134,69 @@ impl fmt::Display for State {
     }
 }
 
-/// A job in the hands of its holder.
+/// A leased job, as its holder gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Its id.
+    /// Id of the job.
     pub id: JobId,
-    /// Whose it is.
+    /// Tenant that the job belongs to.
     pub tenant: TenantId,
-    /// Where it came from.
+    /// Queue that the job came from.
     pub queue: QueueName,
-    /// What is to be done.
+    /// Kind of the job: what is to be done.
     pub kind: Kind,
-    /// The input.
+    /// Input of the handler.
     pub payload: Vec<u8>,
     /// See [`NewJob::pinned`].
     pub pinned: Option<Revision>,
-    /// Attempts that counted so far: this one not among them, released and expired ones neither.
+    /// Number of attempts that counted so far, without this one; released and expired ones don't count.
     pub attempts: u32,
-    /// Leases that ran out since an attempt last ended: a job with any is suspected of killing its daemons.
+    /// Number of leases that expired since an attempt last ended: a job with any is suspected of killing its daemons.
     pub expiries: u32,
-    /// Times since an attempt last ended that a daemon failed on it; see [`Reason::is_host_fault`].
+    /// Number of times since an attempt last ended that a daemon failed on the job; see [`Reason::is_host_fault`].
     pub faults: u32,
-    /// When its producer was told that it is safe.
+    /// Time at which the producer was told that the job is safe.
     pub enqueued_at: Timestamp,
 }
 
 impl Job {
-    /// A new job as its first holder gets it.
+    /// Creates a new job as its first holder gets it.
     #[must_use]
     pub fn of(asked: NewJob, tenant: TenantId, enqueued_at: Timestamp) -> Self {
         JobRecord::of(asked, tenant, enqueued_at).into_job()
     }
 }
 
-/// A job and the right to run it.
+/// A job, with the right to run it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The proof.
+    /// Proof of the lease.
     pub token: LeaseToken,
-    /// The job.
+    /// The leased job.
     pub job: Job,
 }
 
-/// How far a job has come, in the words of its handler.
+/// Progress of a job, as its handler reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// How much is done.
+    /// Amount of work that is done.
     pub done: u64,
-    /// Out of how much.
+    /// Amount of work in all; `None` if the handler doesn't say.
     pub total: Option<u64>,
-    /// What is going on.
+    /// Description of what is going on; `None` if the handler gives none.
     pub message: Option<String>,
 }
 
-/// How important a log line is.
+/// Severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// The finest detail.
     Trace,
-    /// For whoever debugs the handler.
+    /// Detail for those who debug the handler.
     Debug,
-    /// The ordinary course of things.
+    /// Ordinary course of events.
     Info,
-    /// Something is off, and the handler went on.
+    /// Something is wrong, but the handler went on.
     Warn,
     /// Something failed.
     Error,
@@ -217,7 +218,7 @@ impl Level {
         }
     }
 
-    /// The level with this slug.
+    /// Returns the level with this slug; `None` if there is no such level.
     #[must_use]
     pub fn from_slug(slug: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|level| level.slug() == slug)
@@ -227,76 +228,76 @@ impl Level {
 /// A line of a job's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// When it was written.
+    /// Time at which the line was written.
     pub at: Timestamp,
-    /// Which attempt wrote it; 1 is the first.
+    /// Number of the attempt that wrote the line; 1 is the first.
     pub attempt: u32,
-    /// How important it is.
+    /// Severity of the line.
     pub level: Level,
     /// The text.
     pub message: String,
-    /// Names and values beside the text.
+    /// Names and values of structured fields beside the text.
     pub fields: Vec<(String, String)>,
 }
 
-/// All that is known of a job.
+/// Everything that is known of a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobRecord {
-    /// Its id.
+    /// Id of the job.
     pub id: JobId,
-    /// Whose it is.
+    /// Tenant that the job belongs to.
     pub tenant: TenantId,
-    /// Where it waits or waited.
+    /// Queue in which the job waits or waited.
     pub queue: QueueName,
-    /// What is to be done.
+    /// Kind of the job: what is to be done.
     pub kind: Kind,
-    /// The input.
+    /// Input of the handler.
     pub payload: Vec<u8>,
-    /// Its place among the ready ones.
+    /// Priority among the ready jobs of its queue.
     pub priority: Priority,
     /// See [`NewJob::unique_key`].
     pub unique_key: Option<UniqueKey>,
     /// See [`NewJob::pinned`].
     pub pinned: Option<Revision>,
-    /// Where it stands.
+    /// State of the job.
     pub state: State,
-    /// Why it is there, where that is no matter of course.
+    /// Reason for the state; `None` where it is a matter of course.
     pub reason: Option<Reason>,
-    /// The reason in full, for people.
+    /// Reason in full, for people.
     pub message: Option<String>,
-    /// Attempts that counted.
+    /// Number of attempts that counted.
     pub attempts: u32,
-    /// Leases that ran out because a daemon vanished, since an attempt last ended.
+    /// Number of leases that expired because a daemon vanished, since an attempt last ended.
     pub expiries: u32,
-    /// Times since an attempt last ended that a daemon failed on it.
+    /// Number of times since an attempt last ended that a daemon failed on the job.
     pub faults: u32,
-    /// The number of its latest lease; 0 before the first.
+    /// Number of the latest lease; 0 before the first.
     pub lease: LeaseNo,
-    /// When its producer was told that it is safe.
+    /// Time at which the producer was told that the job is safe.
     pub enqueued_at: Timestamp,
-    /// When it becomes ready, while it is scheduled.
+    /// Time at which the job becomes ready, while it is scheduled.
     pub due_at: Option<Timestamp>,
-    /// When it was leased for the last time.
+    /// Time at which the job was last leased.
     pub leased_at: Option<Timestamp>,
-    /// When the present lease runs out.
+    /// Time at which the present lease expires.
     pub lease_expires_at: Option<Timestamp>,
-    /// When it became final.
+    /// Time at which the job became final.
     pub finished_at: Option<Timestamp>,
-    /// The result, once it succeeded.
+    /// Result of the handler, once the job succeeded.
     pub output: Option<Vec<u8>>,
-    /// The latest report of its handler.
+    /// Latest report of the handler.
     pub progress: Option<Progress>,
-    /// What all its runs spent together.
+    /// Sum of what all runs of the job spent.
     pub usage: Usage,
-    /// Which code ran last.
+    /// Revision that ran last.
     pub revision: Option<Revision>,
-    /// Why some of it can't be shown: it is sealed, and can't be opened, or was written by a newer version. What can't be
-    /// shown is left empty.
+    /// Reason why some of the record can't be shown: it is sealed and can't be opened, or was written by a newer version.
+    /// What can't be shown is left empty.
     pub unreadable: Option<String>,
 }
 
 impl JobRecord {
-    /// The record of a new job, to which nothing happened yet.
+    /// Creates the record of a new job, to which nothing has happened yet.
     #[must_use]
     pub fn of(asked: NewJob, tenant: TenantId, enqueued_at: Timestamp) -> Self {
         let NewJob { id, kind, queue, payload, delay, priority, unique_key, pinned } = asked;
@@ -329,7 +330,7 @@ impl JobRecord {
         }
     }
 
-    /// The job, as its holder gets it.
+    /// Returns the job as its holder gets it.
     #[must_use]
     pub fn into_job(self) -> Job {
         Job {
@@ -346,7 +347,7 @@ impl JobRecord {
         }
     }
 
-    /// The same, with payload and output left empty.
+    /// Returns the record with payload and output left empty.
     #[must_use]
     pub fn without_payloads(self) -> Self {
         Self { payload: Vec::new(), output: None, ..self }

@@ -1,4 +1,4 @@
-//! The keys by which a tenant's data is sealed.
+//! Keys with which a tenant's data is sealed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,29 +11,29 @@ use crate::id::KeyId;
 
 const KEY_BYTES: usize = 32;
 
-/// A key: 32 bytes that nobody can guess. It shows itself to nobody, and is wiped from memory when it is dropped.
+/// A key: 32 random bytes. It is never shown, and is wiped from memory when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(Zeroizing<[u8; KEY_BYTES]>);
 
-/// A text that is no key; it is not shown.
+/// Error for text that is not a key; the text is not shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is not a key: 32 bytes, in base64 (44 characters) or as 64 hexadecimal digits")]
 pub struct NoKey;
 
 impl Key {
-    /// A key of these bytes, which have to be chance.
+    /// Creates a key from these bytes, which have to be random.
     #[must_use]
     pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes, for a cipher.
+    /// Returns the bytes, for a cipher.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 
-    /// Reads base64 or hexadecimal digits; space around them doesn't count.
+    /// Parses base64 or hexadecimal digits; white space around them is ignored.
     ///
     /// # Errors
     /// If the text is neither, or of another length.
@@ -49,7 +49,7 @@ impl Key {
         Ok(Self(key))
     }
 
-    /// The text that [`Self::parse`] reads: base64.
+    /// Returns the key in base64, as [`Self::parse`] reads it.
     #[must_use]
     pub fn reveal(&self) -> Zeroizing<String> {
         Zeroizing::new(BASE64.encode(&*self.0))
@@ -62,17 +62,17 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What becomes of data that is stored in plain text under a tenant that has keys.
+/// Treatment of data that is stored in plain text under a tenant that has keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Plain {
-    /// It is not taken: whoever can write to the store could have put it there.
+    /// Plain data is refused: anybody who can write to the store could have put it there.
     #[default]
     Refused,
-    /// It is read as it stands, for the time in which data from before the keys is still about.
+    /// Plain data is read as it stands, for the time in which data from before the keys is still about.
     Read,
 }
 
-/// The keys of one tenant. All of them open; the active one seals.
+/// Keys of one tenant. All of them open sealed data; the active one seals.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keyring(Arc<Keys>);
 
@@ -84,32 +84,33 @@ struct Keys {
 }
 
 impl Keyring {
-    /// A ring of those keys that are at hand. If the active one isn't, the tenant's data can be read and not written.
+    /// Creates a keyring of the keys that are available. If the active one isn't, the tenant's data can be read and not
+    /// written.
     #[must_use]
     pub fn new(active: KeyId, keys: BTreeMap<KeyId, Key>, plain: Plain) -> Self {
         Self(Arc::new(Keys { active, keys, plain }))
     }
 
-    /// Which key seals.
+    /// Returns the id of the key that seals.
     #[must_use]
     pub fn active(&self) -> &KeyId {
         &self.0.active
     }
 
-    /// What becomes of plain data.
+    /// Returns the treatment of plain data.
     #[must_use]
     pub fn plain(&self) -> Plain {
         self.0.plain
     }
 
-    /// The key of this id, if it is at hand.
+    /// Returns the key with this id; `None` if it isn't available.
     #[must_use]
     pub fn key(&self, id: &KeyId) -> Option<&Key> {
         self.0.keys.get(id)
     }
 }
 
-/// The ids alone.
+/// Shows the ids alone, never a key.
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Keys { active, keys, plain } = &*self.0;

@@ -1,34 +1,34 @@
 //! The kinds that a component declares, and how they compare with those that its plugin's TOML lists.
 //!
-//! A component that was built with an SDK has a custom section with the kinds that it has handlers of, a line each. One
-//! without it may handle anything.
+//! A component that was built with an SDK has a custom section with the kinds that it has handlers for, one per line. A
+//! component without it may handle anything.
 
 use crate::id::Kind;
 
 /// The name of the custom section.
 pub const SECTION: &str = "sandhog:kinds";
 
-/// Kinds that a component may declare.
+/// Maximum number of kinds that a component may declare.
 pub const DECLARED_MAX: usize = 10_000;
 
-/// Why a section doesn't declare kinds.
+/// Reason why a section doesn't declare kinds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSection {
-    /// A line is no kind.
+    /// A line is not a kind.
     #[error("its section {SECTION} has a line that is no kind: {0}")]
     Line(#[from] crate::id::InvalidName),
-    /// It isn't text.
+    /// The section isn't UTF-8.
     #[error("its section {SECTION} is not UTF-8")]
     Text,
-    /// There are too many.
+    /// The section declares more than [`DECLARED_MAX`] kinds.
     #[error("its section {SECTION} declares more than {DECLARED_MAX} kinds")]
     TooMany,
 }
 
-/// The kinds that a section declares, in its order.
+/// Parses the kinds that a section declares, in its order.
 ///
 /// # Errors
-/// If it isn't a list of kinds, a line each.
+/// If it isn't a list of kinds, one per line, or declares more than [`DECLARED_MAX`].
 pub fn parse(section: &[u8]) -> Result<Vec<Kind>, InvalidSection> {
     let text = std::str::from_utf8(section).map_err(|_| InvalidSection::Text)?;
     let mut kinds = Vec::new();
@@ -41,17 +41,17 @@ pub fn parse(section: &[u8]) -> Result<Vec<Kind>, InvalidSection> {
     Ok(kinds)
 }
 
-/// How the kinds of a component and of its plugin's TOML differ.
+/// Difference between the kinds of a component and those of its plugin's TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Difference {
-    /// The TOML lists them, and the component has no handler of them: their jobs would fail for good.
+    /// Kinds that the TOML lists, and for which the component has no handler: their jobs would fail for good.
     pub unhandled: Vec<Kind>,
-    /// The component has handlers of them, and the TOML doesn't list them: nobody's jobs go there.
+    /// Kinds for which the component has handlers, and which the TOML doesn't list: no jobs go there.
     pub unlisted: Vec<Kind>,
 }
 
-/// Compares the kinds that a component `declared` with those that a TOML `listed`. Each list is in the order of the one
-/// that it is from.
+/// Compares the kinds that a component `declared` with those that a TOML `listed`. Each list of the result is in the order
+/// of the one that it is from.
 #[must_use]
 pub fn compare(declared: &[Kind], listed: &[Kind]) -> Difference {
     let beyond = |these: &[Kind], those: &[Kind]| -> Vec<Kind> {

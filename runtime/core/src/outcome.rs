@@ -1,4 +1,4 @@
-//! How a run can end, and what it spent.
+//! Outcomes of runs, and what runs spend.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,23 +7,23 @@ use crate::budget::{Budget, Bytes, Fuel};
 use crate::effects::Effects;
 use crate::reason::Reason;
 
-/// What a run spent.
+/// Resources that a run spent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Instructions, those of host calls included.
+    /// Fuel in instructions, including those charged for host calls.
     pub fuel: Fuel,
-    /// The largest sum of its memories.
+    /// Peak of the run's memories together.
     pub memory_peak: Bytes,
-    /// From start to end.
+    /// Wall-clock time from start to end.
     pub wall: Duration,
-    /// On a processor, with what the host did for the run meanwhile.
+    /// CPU time, including what the host did for the run meanwhile.
     pub cpu: Duration,
-    /// Calls from the guest to the host.
+    /// Number of calls from the guest to the host.
     pub host_calls: u64,
 }
 
 impl Usage {
-    /// What two runs spent together; of the peaks, the higher.
+    /// Returns what two runs spent together; of the peaks, the higher.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -36,12 +36,12 @@ impl Usage {
     }
 }
 
-/// Why a run was made to stop from outside.
+/// Reason why a run was stopped from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StopReason {
     /// Somebody cancelled the job.
     Cancelled,
-    /// The daemon shuts down and the grace time is over.
+    /// The daemon shuts down, and the grace period is over.
     Drained,
     /// The lease can't be trusted any longer.
     LeaseLost,
@@ -49,7 +49,7 @@ pub enum StopReason {
     Deadline,
 }
 
-/// Which limit a run hit.
+/// Limit that a run hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Limit {
     /// [`Budget::fuel`].
@@ -64,7 +64,7 @@ pub enum Limit {
     Time,
     /// [`Budget::output`].
     Output,
-    /// Many times [`Budget::log`]: past that one, lines are only dropped.
+    /// Many times [`Budget::log`]; past that limit itself, lines are only dropped.
     Log,
     /// [`Budget::effects`].
     Effects,
@@ -81,7 +81,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// The reason that a job gets for it.
+    /// Returns the reason that a job gets for hitting this limit.
     #[must_use]
     pub fn reason(self) -> Reason {
         match self {
@@ -137,7 +137,7 @@ impl Limit {
         }
     }
 
-    /// What happened and which line of TOML to change, with the value that was in force.
+    /// Explains which limit was hit and which line of TOML to change, with the value that was in force.
     #[must_use]
     pub fn explain(self, budget: &Budget) -> String {
         match self {
@@ -172,51 +172,51 @@ impl Limit {
     }
 }
 
-/// What the guest did.
+/// Outcome of a run: what the guest did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It returned a result.
+    /// The handler returned a result.
     Returned {
         /// The result.
         output: Vec<u8>,
-        /// What is to be written with it.
+        /// Effects to be written with it.
         effects: Effects,
     },
-    /// It said that it failed, and that trying again may help.
+    /// The handler said that it failed, and that trying again may help.
     FailedTransiently {
-        /// What went wrong, in its words.
+        /// Description of what went wrong, in the handler's words.
         message: String,
-        /// When to try again, instead of by the backoff.
+        /// Time to wait before the next attempt, in place of the backoff; `None` for the backoff.
         retry_after: Option<Duration>,
     },
-    /// It said that trying again can't help.
+    /// The handler said that trying again can't help.
     FailedPermanently {
-        /// What went wrong, in its words.
+        /// Description of what went wrong, in the handler's words.
         message: String,
     },
-    /// It broke a rule of WebAssembly, or panicked.
+    /// The guest broke a rule of WebAssembly, or panicked.
     Trapped {
         /// Wasmtime's name of the trap and where it was.
         message: String,
     },
-    /// It hit a limit.
+    /// The run hit a limit.
     Exceeded {
-        /// Which one.
+        /// Limit that was hit.
         limit: Limit,
-        /// The limit's value and the knob.
+        /// Explanation with the limit's value and the setting to change.
         message: String,
     },
-    /// It was stopped from outside.
+    /// The run was stopped from outside.
     Aborted(StopReason),
-    /// The daemon went wrong. The tenant sees no more than that.
+    /// The daemon failed. The tenant sees no more than that.
     HostFault {
-        /// For the operator's log alone.
+        /// Details, for the operator's log alone.
         message: String,
     },
 }
 
 impl Outcome {
-    /// The reason that goes with it; none for a result.
+    /// Returns the reason that goes with the outcome; `None` for a result.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         match self {
@@ -234,27 +234,27 @@ impl Outcome {
     }
 }
 
-/// The outcome's slug, as metrics and logs name it.
+/// Formats the outcome's slug, as metrics and logs name it.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason().map_or("returned", Reason::slug))
     }
 }
 
-/// All that is known when a run has ended.
+/// Everything that is known when a run has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// How it ended.
+    /// Outcome of the run.
     pub outcome: Outcome,
-    /// What it spent.
+    /// Resources that the run spent.
     pub usage: Usage,
-    /// Whether it slept in between, until a timer or the answer to a host call woke it. One that didn't would take about its
-    /// CPU time with a processor to itself.
+    /// Whether the run slept in between, until a timer or the answer to a host call woke it. One that didn't would take
+    /// about its CPU time with a processor to itself.
     pub slept: bool,
 }
 
 impl Report {
-    /// How long it would have taken with a processor to itself, at most.
+    /// Returns the maximum time that the run would have taken with a processor to itself.
     #[must_use]
     pub fn needed(&self) -> Duration {
         if self.slept { self.usage.wall } else { self.usage.cpu }

@@ -1,4 +1,4 @@
-//! What a tenant or plugin may use over all its runs together, whatever one run may spend.
+//! Quotas of what a tenant or plugin may use over all its runs together, whatever the budget of one run.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,33 +10,33 @@ use crate::job::NewJob;
 use crate::reason::Reason;
 use crate::time::Timestamp;
 
-/// How much fuel the runs of a tenant may spend in a minute and in a day, on all daemons together.
+/// Quota of fuel that the runs of a tenant may spend in a minute and in a day, on all daemons together.
 ///
-/// It is looked at before a run starts and counted when it is settled. So the runs that are under way when it is used
-/// up are seen through, and the quota is exceeded by what they spend at most: each up to its own limit.
+/// It is checked before a run starts and counted when the run is settled. So the runs that are under way when it is used up
+/// are seen through, and the quota is exceeded by what they spend at most: each up to its own limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FuelQuota {
-    /// From one full minute to the next, by the broker's clock; no bound, if there is none.
+    /// Maximum fuel from one full minute to the next, by the broker's clock; `None` for no bound.
     pub per_minute: Option<Fuel>,
-    /// From midnight to midnight in UTC, by the broker's clock; no bound, if there is none.
+    /// Maximum fuel from midnight to midnight in UTC, by the broker's clock; `None` for no bound.
     pub per_day: Option<Fuel>,
-    /// What becomes of jobs when it is used up.
+    /// Treatment of jobs once the quota is used up.
     pub on_empty: OnEmpty,
 }
 
-/// What becomes of a tenant's jobs when its fuel is used up.
+/// Treatment of a tenant's jobs once its fuel is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnEmpty {
-    /// They stay ready until there is fuel again.
+    /// Jobs stay ready until there is fuel again.
     #[default]
     Hold,
-    /// They are buried.
+    /// Jobs are buried.
     Reject,
-    /// They run when no other tenant wants the processors.
+    /// Jobs run when no other tenant wants the processors.
     Idle,
 }
 
-/// A span of time that a quota is for.
+/// Time window of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Window {
     /// From one full minute to the next.
@@ -54,25 +54,25 @@ impl fmt::Display for Window {
     }
 }
 
-/// How much of a tenant may wait at once, in all its queues together, and how large one payload may be.
+/// Bounds on what a tenant may have waiting at once, in all its queues together, and on the size of one payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueBounds {
-    /// Jobs that are scheduled or ready.
+    /// Maximum number of jobs that are scheduled or ready.
     pub jobs: u64,
-    /// The payloads of those.
+    /// Maximum size of their payloads together.
     pub bytes: Bytes,
-    /// The payload of one job.
+    /// Maximum size of the payload of one job.
     pub payload: Bytes,
 }
 
 impl QueueBounds {
-    /// The largest payload that any store takes, whatever is configured: one job must not hold up the others' calls.
+    /// Maximum payload size that any store takes, whatever is configured: one job must not hold up the others' calls.
     pub const PAYLOAD_MAX: Bytes = Bytes::mib(8);
 
-    /// Bounds that hold back nothing but payloads over [`Self::PAYLOAD_MAX`].
+    /// Bounds that refuse nothing but payloads over [`Self::PAYLOAD_MAX`].
     pub const NONE: Self = Self { jobs: u64::MAX, bytes: Bytes(u64::MAX), payload: Self::PAYLOAD_MAX };
 
-    /// What there would be too much of, if so much came to what waits already.
+    /// Returns the bound that would be exceeded if `more` came to what is `waiting` already; `None` if neither would be.
     #[must_use]
     pub fn excess(&self, waiting: Waiting, more: Waiting) -> Option<QueueExcess> {
         if more.jobs > 0 && waiting.jobs.saturating_add(more.jobs) > self.jobs {
@@ -82,7 +82,7 @@ impl QueueBounds {
             .then_some(QueueExcess::Bytes)
     }
 
-    /// Says what is full, for people, and what would help. `excess` is what there would be too much of.
+    /// Explains for people which bound, `excess`, would be exceeded, and what would help.
     #[must_use]
     pub fn explain(&self, excess: QueueExcess) -> String {
         match excess {
@@ -104,55 +104,55 @@ impl Default for QueueBounds {
     }
 }
 
-/// What a tenant has waiting.
+/// Amount of a tenant's jobs that wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Waiting {
-    /// Jobs.
+    /// Number of jobs.
     pub jobs: u64,
-    /// Bytes of their payloads.
+    /// Size of their payloads, in bytes.
     pub bytes: u64,
 }
 
 impl Waiting {
-    /// What these jobs come to where they wait.
+    /// Returns the amount that these jobs come to where they wait.
     #[must_use]
     pub fn of(jobs: &[NewJob]) -> Self {
         Self { jobs: jobs.len() as u64, bytes: jobs.iter().map(|job| job.payload.len() as u64).sum() }
     }
 }
 
-/// What there would be too much of in a tenant's queues.
+/// Bound on a tenant's queues that would be exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum QueueExcess {
-    /// Jobs.
+    /// The number of jobs.
     Jobs,
-    /// Bytes of payloads.
+    /// The size of payloads.
     Bytes,
 }
 
 const MINUTE_MILLIS: u64 = 60_000;
 
-/// The minute of a point in time: so many after 1970.
+/// Returns the minute of a point in time, as the number of minutes since 1970.
 #[must_use]
 pub fn minute_of(at: Timestamp) -> u64 {
     at.as_millis() / MINUTE_MILLIS
 }
 
-/// What a tenant's runs have spent so far.
+/// Fuel that a tenant's runs have spent so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FuelSpent {
-    /// In the minute that it is.
+    /// Fuel spent in the present minute.
     pub minute: Fuel,
-    /// On the day that it is.
+    /// Fuel spent on the present day.
     pub day: Fuel,
-    /// How long the minute still lasts.
+    /// Time left of the present minute.
     pub minute_left: Duration,
-    /// How long the day still lasts.
+    /// Time left of the present day.
     pub day_left: Duration,
 }
 
 impl FuelSpent {
-    /// So much in the minute and on the day of that point in time.
+    /// Creates the amounts spent in the minute and on the day of the time `now`.
     #[must_use]
     pub fn at(now: Timestamp, minute: Fuel, day: Fuel) -> Self {
         let left = |window: u64| Duration::from_millis(window - now.as_millis() % window);
@@ -160,33 +160,33 @@ impl FuelSpent {
     }
 }
 
-/// How to go about a tenant's jobs.
+/// Decision about a tenant's jobs by its fuel quota.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is fuel.
+    /// Run the jobs: there is fuel.
     Run,
-    /// Run them when nobody else wants the processors.
+    /// Run the jobs when no other tenant wants the processors, as the fuel of this window is used up.
     RunIdle(Window),
-    /// Leave them where they are.
+    /// Leave the jobs where they are.
     Hold {
-        /// Whose fuel is used up.
+        /// Window whose fuel is used up.
         window: Window,
-        /// How long.
+        /// Time until there is fuel again.
         until: Duration,
     },
-    /// Bury them.
+    /// Bury the jobs.
     Reject {
-        /// Whose fuel is used up.
+        /// Window whose fuel is used up.
         window: Window,
-        /// Why.
+        /// Reason to record.
         reason: Reason,
-        /// In full, for people.
+        /// Full explanation, for people.
         message: String,
     },
 }
 
 impl FuelQuota {
-    /// Decides, given what was spent.
+    /// Decides about the tenant's jobs, given the fuel it has spent.
     #[must_use]
     pub fn decide(&self, tenant: &TenantId, spent: &FuelSpent) -> Verdict {
         let Some((window, quota, until)) = self.used_up(spent) else { return Verdict::Run };
@@ -203,20 +203,20 @@ impl FuelQuota {
         }
     }
 
-    /// Whether there is any bound at all.
+    /// Whether the quota has any bound at all.
     #[must_use]
     pub fn is_bounded(&self) -> bool {
         self.per_minute.is_some() || self.per_day.is_some()
     }
 
-    /// Whether jobs are to be left where they are.
+    /// Whether jobs are to be left where they are, as the fuel is used up.
     #[must_use]
     pub fn holds(&self, spent: &FuelSpent) -> bool {
         self.on_empty == OnEmpty::Hold && self.used_up(spent).is_some()
     }
 
-    /// Which quota is used up, how large it is, and when it starts anew. Whose day is over waits for the next day,
-    /// whatever the minute.
+    /// Returns the window that is used up, its quota, and the time until it starts anew. A tenant whose day is used up
+    /// waits for the next day, whatever the minute.
     fn used_up(&self, spent: &FuelSpent) -> Option<(Window, Fuel, Duration)> {
         let day = self.per_day.filter(|quota| spent.day >= *quota);
         let minute = self.per_minute.filter(|quota| spent.minute >= *quota);
@@ -225,21 +225,21 @@ impl FuelQuota {
     }
 }
 
-/// How much state a plugin may keep.
+/// Quota of state that a plugin may keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StateQuota {
-    /// Keys and values together.
+    /// Maximum size of keys and values together.
     pub bytes: Bytes,
-    /// How many keys.
+    /// Maximum number of keys.
     pub keys: u64,
 }
 
 impl StateQuota {
-    /// A quota that holds back nothing.
+    /// Quota without limits.
     pub const NONE: Self = Self { bytes: Bytes(u64::MAX), keys: u64::MAX };
 }
 
-/// What one party lets a plugin keep at most; where it says nothing, it leaves the quota as it is.
+/// Upper bounds that one party sets on a plugin's state; `None` leaves that limit as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StateCaps {
     /// See [`StateQuota::bytes`].
@@ -248,7 +248,7 @@ pub struct StateCaps {
     pub keys: Option<u64>,
 }
 
-/// What there is too much of.
+/// Limit of a plugin's state that would be exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StateExcess {
     /// More than [`StateQuota::bytes`].
@@ -257,17 +257,17 @@ pub enum StateExcess {
     Keys,
 }
 
-/// How much state there is.
+/// Size of a plugin's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct StateSize {
-    /// Keys and values together.
+    /// Size of keys and values together.
     pub bytes: Bytes,
-    /// How many keys.
+    /// Number of keys.
     pub keys: u64,
 }
 
 impl StateQuota {
-    /// What is left of this quota under further caps.
+    /// Returns this quota with each limit lowered to the one in `caps`, if that is lower.
     #[must_use]
     pub fn narrow(self, caps: &StateCaps) -> Self {
         Self {
@@ -276,8 +276,8 @@ impl StateQuota {
         }
     }
 
-    /// What keeps a plugin's state from changing so; nothing, if it may. What doesn't grow may always change, so that
-    /// a plugin whose quota was lowered can make room.
+    /// Returns the limit that keeps a plugin's state from changing from `before` to `after`; `None` if it may. State that
+    /// doesn't grow may always change, so that a plugin whose quota was lowered can make room.
     #[must_use]
     pub fn excess(&self, before: StateSize, after: StateSize) -> Option<StateExcess> {
         if after.bytes > self.bytes && after.bytes > before.bytes {
@@ -286,7 +286,7 @@ impl StateQuota {
         (after.keys > self.keys && after.keys > before.keys).then_some(StateExcess::Keys)
     }
 
-    /// What happened and which line of TOML to change, with the value that was in force.
+    /// Explains which limit was hit and which line of TOML to change, with the value that was in force.
     #[must_use]
     pub fn explain(&self, excess: StateExcess) -> String {
         match excess {

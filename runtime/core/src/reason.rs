@@ -1,4 +1,4 @@
-//! Why a job is in the state it is in: one slug each, the same in the API, logs, metrics and docs.
+//! Reasons why a job is in its state, with one slug each: the same in the API, logs, metrics and docs.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ macro_rules! reasons {
                 match self { $(Self::$name => $slug,)* }
             }
 
-            /// The reason with this slug.
+            /// Returns the reason with this slug; `None` if there is no such reason.
             #[must_use]
             pub fn from_slug(slug: &str) -> Option<Self> {
                 match slug { $($slug => Some(Self::$name),)* _ => None }
@@ -64,36 +64,36 @@ reasons! {
     HostFault = "host-fault",
     /// State that the run had compared changed before it settled.
     StateConflict = "state-conflict",
-    /// Its daemons kept vanishing while they held it.
+    /// The job's daemons kept vanishing while they held it.
     LeaseExpired = "lease-expired",
-    /// No plugin of its tenant handles its kind.
+    /// No plugin of the tenant handles the job's kind.
     NoPlugin = "no-plugin",
-    /// The revision that it is pinned to is being loaded.
+    /// The revision that the job is pinned to is being loaded.
     Loading = "loading",
-    /// The revision that it is pinned to isn't kept any more.
+    /// The revision that the job is pinned to isn't kept any more.
     NoRevision = "no-revision",
     /// The payload is larger than the plugin's limit.
     PayloadTooLarge = "payload-too-large",
-    /// What is stored of it is sealed, and can't be opened.
+    /// Stored parts of the job are sealed, and can't be opened.
     Unreadable = "unreadable",
-    /// Its attempts were used up before it could start.
+    /// The job's attempts were used up before it could start.
     AttemptsExhausted = "attempts-exhausted",
-    /// Its tenant had spent its fuel of the minute or day.
+    /// The tenant had spent its fuel of the minute or day.
     OutOfBudget = "out-of-budget",
-    /// Its plugin may keep no more state.
+    /// The plugin may keep no more state.
     StateFull = "state-full",
-    /// Its run would have enqueued more than its tenant may have waiting.
+    /// The run would have enqueued more than the tenant may have waiting.
     QueueFull = "queue-full",
-    /// Its plugin had no room for one more run.
+    /// The plugin had no room for one more run.
     NoRoom = "no-room",
-    /// The daemon shut down before it was done.
+    /// The daemon shut down before the run was done.
     Drained = "drained",
-    /// Somebody cancelled it.
+    /// Somebody cancelled the job.
     Cancelled = "cancelled",
 }
 
 impl Reason {
-    /// Whether a job that is released for this counts a fault of its host: it may come back only so often.
+    /// Whether a job that is released for this reason counts a fault of its host, of which it may have a limited number.
     #[must_use]
     pub fn is_host_fault(self) -> bool {
         matches!(self, Self::HostFault | Self::Unreadable)

@@ -1,21 +1,21 @@
-//! A value that is shown to nobody.
+//! Secret values, which are not shown.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A secret. It shows itself to nobody but who calls [`Secret::reveal`], and leaves nothing in memory when it goes.
+/// A secret. Only [`Secret::reveal`] shows its value, which is wiped from memory when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Keeps `value` from being printed.
+    /// Wraps `value`, which keeps it from being printed.
     #[must_use]
     pub fn new(value: String) -> Self {
         Self(Zeroizing::new(value))
     }
 
-    /// The value itself.
+    /// Returns the value itself.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0

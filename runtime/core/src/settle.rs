@@ -1,7 +1,7 @@
-//! From what the guest did to what the broker shall record.
+//! Settling: from what the guest did to what the broker shall record.
 //!
-//! Whose fault it was decides: the guest's consumes an attempt; the daemon's releases the job at no cost; a limit that
-//! the same input would hit again buries it at once, unless the operator chose to retry.
+//! The fault decides: the guest's consumes an attempt; the daemon's releases the job at no cost; a limit that the same
+//! input would hit again buries it at once, unless the operator chose to retry.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -10,40 +10,40 @@ use crate::effects::Effects;
 use crate::outcome::{Limit, Outcome, StopReason};
 use crate::reason::Reason;
 
-/// What the broker shall record.
+/// Settlement of a job, for the broker to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settlement {
-    /// Done: the output and all effects are written in this very step.
+    /// Success: the output and all effects are written in this very step.
     Succeed {
-        /// The result, kept with the job.
+        /// Result of the handler, kept with the job.
         output: Vec<u8>,
-        /// What the run wanted written.
+        /// Effects that the run wants written.
         effects: Effects,
     },
-    /// The attempt counts, and there is to be another.
+    /// Retry: the attempt counts, and there is to be another.
     Retry {
-        /// How long to wait.
+        /// Time to wait before the job is ready again.
         after: Duration,
-        /// Why.
+        /// Reason for the retry.
         reason: Reason,
-        /// In full, for people.
+        /// Full explanation, for people.
         message: String,
     },
-    /// The attempt doesn't count: the job goes back unharmed.
+    /// Release: the attempt doesn't count, and the job goes back unharmed.
     Release {
-        /// How long to wait.
+        /// Time to wait before the job is ready again.
         after: Duration,
-        /// Why.
+        /// Reason for the release.
         reason: Reason,
     },
-    /// A dead letter. The attempt counts.
+    /// Burial as a dead letter. The attempt counts.
     Bury {
-        /// Why.
+        /// Reason why the job is given up.
         reason: Reason,
-        /// In full, for people.
+        /// Full explanation, for people.
         message: String,
     },
-    /// Cancelled, as somebody had asked.
+    /// Cancellation, as somebody had asked.
     Cancel,
 }
 
@@ -61,17 +61,17 @@ impl Settlement {
     }
 }
 
-/// Whether waits are spread by chance.
+/// Whether waits are spread at random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jitter {
-    /// Every wait as computed.
+    /// No spread: every wait as computed.
     None,
-    /// Any wait from zero to the computed one, so that jobs which failed together don't come back together. See
+    /// Random wait from zero to the computed one, so that jobs which failed together don't come back together. See
     /// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>.
     Full,
 }
 
-/// A number from 0 (included) to 1 (excluded), drawn by the caller.
+/// Random number from 0 (included) to 1 (excluded), drawn by the caller.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Chance(f64);
 
@@ -83,28 +83,28 @@ impl Chance {
         Self((bits >> 11) as f64 / (1u64 << 53) as f64)
     }
 
-    /// The number itself.
+    /// Returns the number itself.
     #[must_use]
     pub fn as_f64(self) -> f64 {
         self.0
     }
 }
 
-/// How long to wait before which attempt.
+/// Exponential backoff: the waits between attempts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
-    /// After the first failure.
+    /// Wait after the first failure.
     pub base: Duration,
-    /// By how much each wait is longer than the one before; at least 1.
+    /// Factor by which each wait is longer than the one before; at least 1.
     pub factor: f64,
-    /// Never longer than this.
+    /// Maximum wait.
     pub max: Duration,
-    /// Whether it is spread.
+    /// Whether waits are spread at random.
     pub jitter: Jitter,
 }
 
 impl Backoff {
-    /// The wait after so many failures (1 is the first).
+    /// Returns the wait after this many failures (1 is the first).
     #[must_use]
     pub fn wait(&self, failures: u32, chance: Chance) -> Duration {
         let exponent = i32::try_from(failures.saturating_sub(1)).unwrap_or(i32::MAX);
@@ -129,7 +129,7 @@ impl Default for Backoff {
     }
 }
 
-/// What becomes of a job that hit a limit which the same input would hit again.
+/// Treatment of a job that hit a limit which the same input would hit again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnLimit {
     /// Bury it at once.
@@ -139,16 +139,16 @@ pub enum OnLimit {
     Retry,
 }
 
-/// When a job is tried again, and when it is given up.
+/// Policy of when a job is tried again, and when it is given up.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RetryPolicy {
-    /// How many attempts there are in all.
+    /// Maximum number of attempts in all.
     pub max_attempts: NonZeroU32,
-    /// The waits between them.
+    /// Waits between attempts.
     pub backoff: Backoff,
-    /// The longest wait that a handler may ask for. A longer one is cut to it.
+    /// Maximum wait that a handler may ask for; a longer one is cut to it.
     pub retry_after_max: Duration,
-    /// For the limits for which [`Limit::is_deterministic`] holds.
+    /// Treatment of jobs that hit a limit for which [`Limit::is_deterministic`] holds.
     pub on_limit: OnLimit,
 }
 
@@ -163,23 +163,23 @@ impl Default for RetryPolicy {
     }
 }
 
-/// How long a job rests that the daemon itself failed.
+/// Time that a job rests after the daemon itself failed on it.
 pub const HOST_FAULT_REST: Duration = Duration::from_secs(5);
 
-/// How often daemons may fail on a job before it is given up. The fault after as many is the last: whatever it does to
-/// daemons, it does it every time.
+/// Maximum number of times that daemons may fail on a job; at the next fault it is given up. Whatever it does to daemons,
+/// it does it every time.
 pub const HOST_FAULTS_MAX: u32 = 100;
 
-/// How often a job has been tried.
+/// Counts of how often a job has been tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tally {
-    /// Attempts that counted, before this one.
+    /// Number of attempts that counted, before this one.
     pub attempts: u32,
-    /// Times since an attempt last ended that a daemon failed on it.
+    /// Number of times since an attempt last ended that a daemon failed on the job.
     pub faults: u32,
 }
 
-/// What to record for an outcome.
+/// Returns the settlement for an outcome.
 #[must_use]
 pub fn settle(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
     let failures = tally.attempts.saturating_add(1);
@@ -217,8 +217,8 @@ pub fn settle(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chan
     }
 }
 
-/// What to record for an outcome of a run whose handler was told that the daemon shuts down. A failure that may go away,
-/// or a timeout, may be how it ends early: the job goes back, and the attempt doesn't count.
+/// Returns the settlement for the outcome of a run whose handler was told that the daemon shuts down. A failure that may go
+/// away, or a timeout, may be how the handler ends early: the job goes back, and the attempt doesn't count.
 #[must_use]
 pub fn settle_draining(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
     let release = |after| Settlement::Release { after, reason: Reason::Drained };
@@ -237,7 +237,8 @@ fn buries(limit: Limit, policy: &RetryPolicy) -> bool {
     limit.is_deterministic() && policy.on_limit == OnLimit::Bury
 }
 
-/// What to record instead, when state that a run had compared was changed by another job before it could settle.
+/// Returns the settlement to record instead, when state that a run had compared was changed by another job before it could
+/// settle.
 #[must_use]
 pub fn settle_conflict(tally: Tally, key: &str, policy: &RetryPolicy, chance: Chance) -> Settlement {
     let message = format!("state `{key}` was changed by another job before this one could settle");
@@ -248,7 +249,8 @@ pub fn settle_conflict(tally: Tally, key: &str, policy: &RetryPolicy, chance: Ch
     Settlement::Retry { after: policy.backoff.wait(failures, chance), reason: Reason::StateConflict, message }
 }
 
-/// What to record instead, when the run's jobs found no room in its tenant's queues. Room may come, so it is tried again.
+/// Returns the settlement to record instead, when the run's jobs found no room in its tenant's queues. Room may come, so it
+/// is tried again.
 #[must_use]
 pub fn settle_queue_full(tally: Tally, message: String, policy: &RetryPolicy, chance: Chance) -> Settlement {
     let failures = tally.attempts.saturating_add(1);
@@ -258,8 +260,8 @@ pub fn settle_queue_full(tally: Tally, message: String, policy: &RetryPolicy, ch
     Settlement::Retry { after: policy.backoff.wait(failures, chance), reason: Reason::QueueFull, message }
 }
 
-/// What to record instead, when the plugin would keep more state than it may. Like other limits, the same input would hit
-/// it again.
+/// Returns the settlement to record instead, when the plugin would keep more state than it may. Like other limits, the same
+/// input would hit it again.
 #[must_use]
 pub fn settle_full(tally: Tally, message: String, policy: &RetryPolicy, chance: Chance) -> Settlement {
     let failures = tally.attempts.saturating_add(1);

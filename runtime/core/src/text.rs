@@ -1,4 +1,4 @@
-//! Text that somebody else wrote, made fit to be shown: in a log, on a terminal, in a document.
+//! Escaping of text that somebody else wrote, so that it is fit to be shown: in a log, on a terminal, in a document.
 //!
 //! Handlers, components and producers choose messages, names and payloads. Shown as they are, these could end a line of the
 //! log and begin one that nobody logged, command a terminal, or have it show characters in another order than they stand in.
@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-/// Whether a character may change how what stands around it is shown: a control character (the line feed among them), a line
+/// Whether a character may change how the text around it is shown: a control character (the line feed among them), a line
 /// or paragraph separator, or one that sets the direction of text (Unicode's `Bidi_Control`).
 #[must_use]
 pub fn is_unsafe(c: char) -> bool {
@@ -15,18 +15,18 @@ pub fn is_unsafe(c: char) -> bool {
     )
 }
 
-/// The same of what is shown as several lines, in which line feeds and tabs have their place.
+/// Whether a character is unsafe in text of several lines, in which line feeds and tabs are allowed.
 fn is_unsafe_in_lines(c: char) -> bool {
     is_unsafe(c) && c != '\n' && c != '\t'
 }
 
-/// Text that is one line and nothing else: each unsafe character is shown by its escape, such as `\n` or `\u{1b}`.
+/// Escapes text to one line and nothing else: each unsafe character is shown by its escape, such as `\n` or `\u{1b}`.
 #[must_use]
 pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe)
 }
 
-/// Text that may have several lines: as [`line`], but line feeds and tabs stay.
+/// Escapes text that may have several lines: like [`line`], but line feeds and tabs stay.
 #[must_use]
 pub fn block(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe_in_lines)
@@ -46,11 +46,12 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A JSON document that shows itself alone, and means the same: in strings, each unsafe character becomes its escape; between
-/// them a carriage return becomes a blank.
+/// Escapes a JSON document, which keeps its meaning: in strings, each unsafe character becomes its escape; between them a
+/// carriage return becomes a blank.
 #[must_use]
 pub fn json(document: &str) -> Cow<'_, str> {
-    // Outside of strings JSON has no others than blanks, and inside of them no control character below the blank.
+    // Outside of strings, JSON allows no such character but white space; inside of them, no control character below the
+    // blank.
     if !document.contains(is_unsafe_in_lines) {
         return Cow::Borrowed(document);
     }
@@ -65,7 +66,7 @@ pub fn json(document: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Makes one line of whatever is written to it: passes it on, as [`line`] shows it.
+/// Writer that makes one line of whatever is written to it: passes it on, escaped as by [`line`].
 pub struct OneLine<'w>(pub &'w mut dyn Write);
 
 impl Write for OneLine<'_> {

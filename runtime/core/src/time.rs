@@ -1,4 +1,4 @@
-//! Two kinds of time, which never mix: what the calendar says, and how long something took.
+//! Two kinds of time, which never mix: calendar time, and monotonic time to measure how long something took.
 
 use std::time::Duration;
 
@@ -7,25 +7,25 @@ use std::time::Duration;
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// This many milliseconds after 1970-01-01T00:00:00Z.
+    /// Creates the point this many milliseconds after 1970-01-01T00:00:00Z.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since 1970-01-01T00:00:00Z.
+    /// Returns the milliseconds since 1970-01-01T00:00:00Z.
     #[must_use]
     pub fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// This point plus a duration; at the far end of time it stays there.
+    /// Returns this point plus a duration; the maximum, if that is exceeded.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// How long after `earlier` this is; zero if it isn't.
+    /// Returns the time from `earlier` to this point; zero if `earlier` isn't earlier.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
@@ -38,26 +38,26 @@ impl Timestamp {
 pub struct Mono(Duration);
 
 impl Mono {
-    /// The point this long after the origin.
+    /// Creates the point this long after the origin.
     #[must_use]
     pub const fn from_origin(since_origin: Duration) -> Self {
         Self(since_origin)
     }
 
-    /// How long after the origin this is.
+    /// Returns the time from the origin to this point.
     #[must_use]
     pub fn since_origin(self) -> Duration {
         self.0
     }
 
-    /// This point plus a duration.
+    /// Returns this point plus a duration.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration))
     }
 }
 
-/// Whole milliseconds of a duration, rounded up so that nothing waits less than it was told to.
+/// Returns the whole milliseconds of a duration, rounded up so that nothing waits less than it was told to.
 #[must_use]
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)

@@ -1,7 +1,7 @@
-//! What each step makes of a job: where it goes, what is counted, what is said of it.
+//! Transitions of jobs: what each step makes of a job's place, counts and reason.
 //!
-//! Stores do as these functions say, and decide nothing of it by themselves. (The functions in Redis are the second telling of
-//! these rules; random comparison with the model holds both to each other.)
+//! Stores do as these functions say, and decide nothing of it by themselves. (The functions in Redis implement these rules
+//! a second time; random comparison with the model holds both to each other.)
 //!
 //! ```text
 //!              ┌────────── Waits ──────────┐
@@ -22,71 +22,71 @@ use crate::job::State;
 use crate::reason::Reason;
 use crate::settle::Settlement;
 
-/// What decides what may become of a job.
+/// Facts about a job that decide what may become of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Where it stands.
+    /// State of the job.
     pub state: State,
-    /// The number of its latest lease; 0 before the first.
+    /// Number of the latest lease; 0 before the first.
     pub lease: LeaseNo,
-    /// What is counted of it.
+    /// Counts of attempts, expiries and faults.
     pub counts: JobCounts,
-    /// Whether somebody wants it cancelled, while it is leased.
+    /// Whether somebody wants the job cancelled, while it is leased.
     pub cancel_requested: bool,
 }
 
-/// What is counted of a job.
+/// Counts of a job's attempts, expiries and faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JobCounts {
-    /// Attempts that counted.
+    /// Number of attempts that counted.
     pub attempts: u32,
-    /// Leases that ran out since an attempt last ended.
+    /// Number of leases that expired since an attempt last ended.
     pub expiries: u32,
-    /// Times since an attempt last ended that a daemon failed on it.
+    /// Number of times since an attempt last ended that a daemon failed on the job.
     pub faults: u32,
 }
 
-/// What becomes of a job. No lease of it holds any more, and no wish to cancel it.
+/// Change of a job. After it, no lease of the job holds any more, and no request to cancel it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change<'a> {
-    /// Where it goes.
+    /// Place that the job goes to.
     pub next: Next,
-    /// The number of its latest lease.
+    /// Number of the latest lease.
     pub lease: LeaseNo,
-    /// What is counted of it.
+    /// Counts of attempts, expiries and faults.
     pub counts: JobCounts,
-    /// What is said of it from now on; as before, if there is nothing.
+    /// Reason to record from now on; `None` leaves the one before.
     pub why: Option<Why<'a>>,
-    /// Its result.
+    /// Result of the handler, if the job succeeded.
     pub output: Option<&'a [u8]>,
-    /// Whether its kind gets a lane of its own in its queue.
+    /// Whether the job's kind gets a lane of its own in its queue.
     pub makes_lane: bool,
 }
 
-/// Where a job goes.
+/// Place that a job goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It is scheduled for so long; ready at once, behind all others, if that is no time.
+    /// The job is scheduled for this long; if that is zero, it is ready at once, behind all others.
     Waits(Duration),
-    /// It is final, and kept for so long. Its unique key is free.
+    /// The job is final, and kept for this long. Its unique key is free.
     Ends(State, Duration),
 }
 
-/// Why a job is where it is.
+/// Reason why a job is in its state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Why<'a> {
-    /// In a word, where it is no matter of course.
+    /// Reason in a word; `None` where it is a matter of course.
     pub reason: Option<Reason>,
-    /// In full, for people.
+    /// Reason in full, for people.
     pub message: Option<Cow<'a, str>>,
 }
 
-/// How long final jobs are kept. After that they are removed by and by.
+/// Retention of final jobs, by age. After that they are removed by and by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keep {
-    /// Those that succeeded or were cancelled.
+    /// Time for which jobs that succeeded or were cancelled are kept.
     pub done: Duration,
-    /// Dead letters.
+    /// Time for which dead letters are kept.
     pub dead: Duration,
 }
 
@@ -98,23 +98,23 @@ impl Default for Keep {
 }
 
 impl Keep {
-    /// Where a job goes that ends so.
+    /// Returns the place of a job that ends in this state.
     fn end(self, state: State) -> Next {
         Next::Ends(state, if state == State::Dead { self.dead } else { self.done })
     }
 }
 
-/// How many final jobs of a tenant are kept. The oldest go first.
+/// Retention of a tenant's final jobs, by number. The oldest are removed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepMax {
-    /// Of those that succeeded, and as many of those that were cancelled.
+    /// Maximum number of jobs that succeeded, and of those that were cancelled as many.
     pub done: u64,
-    /// Of the dead letters.
+    /// Maximum number of dead letters.
     pub dead: u64,
 }
 
 impl KeepMax {
-    /// How many are kept in which final state.
+    /// Returns the maximum number of jobs for each final state.
     #[must_use]
     pub fn by_state(&self) -> [(State, u64); 3] {
         [(State::Succeeded, self.done), (State::Cancelled, self.done), (State::Dead, self.dead)]
@@ -127,21 +127,21 @@ impl Default for KeepMax {
     }
 }
 
-/// What can be done to a job beside running it.
+/// Action on a job other than running it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobAction {
-    /// Cancels it: at once if it waits; with the help of its holder, who is told, if it is leased.
+    /// Cancels the job: at once if it waits; with the help of its holder, who is told, if it is leased.
     Cancel,
     /// Puts a dead letter back to ready, with its attempts, expiries and faults at zero.
     Redrive,
-    /// Makes a scheduled job ready at once. A ready one is so already.
+    /// Makes a scheduled job ready at once; a ready one stays as it is.
     RunNow,
     /// Removes a final job, with all that is kept of it.
     Remove,
 }
 
 impl JobAction {
-    /// Whether it makes any difference to a job in this state.
+    /// Whether the action makes any difference to a job in this state.
     #[must_use]
     pub fn changes(self, state: State) -> bool {
         let (lease, counts) = (LeaseNo(0), JobCounts::default());
@@ -150,20 +150,20 @@ impl JobAction {
     }
 }
 
-/// What an action comes to.
+/// Effect of an action on a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Acted {
     /// The job changes.
     Change(Change<'static>),
-    /// The job changes if no other has its unique key by now: it was free, and is taken again.
+    /// The job changes if no other has its unique key by now: the key was free, and is taken again.
     Revive(Change<'static>),
     /// The job's holder is to be told that somebody wants it cancelled.
     AskHolder,
-    /// The job goes, with all that is kept of it.
+    /// The job is removed, with all that is kept of it.
     Remove,
-    /// All is as it should be.
+    /// Nothing changes: the job is as the action would make it.
     Nothing,
-    /// That can't be done to a job in this state.
+    /// The action isn't possible in this state.
     Refuse,
 }
 
@@ -177,7 +177,7 @@ impl<'a> Why<'a> {
     }
 }
 
-/// What is said of a job that has lost more leases than `expiries_max`, for people.
+/// Returns the message for people about a job that has lost more leases than `expiries_max`.
 #[must_use]
 pub fn too_many_expiries(expiries_max: u32) -> String {
     format!(
@@ -186,7 +186,7 @@ pub fn too_many_expiries(expiries_max: u32) -> String {
 }
 
 impl JobCounts {
-    /// With one more attempt that counted.
+    /// Returns the counts with one more attempt that counted.
     fn tried(self) -> Self {
         Self { attempts: self.attempts.saturating_add(1), ..self }
     }
@@ -199,10 +199,10 @@ impl JobCounts {
 }
 
 impl Standing {
-    /// The answer to a token that settles nothing, whatever it says; none if it holds.
+    /// Returns the answer to a token that settles nothing, whatever the settlement; `None` if the token's lease holds.
     ///
-    /// The number is the fence, not the clock: an expired lease holds until it is taken back. Whatever else ends a lease raises
-    /// its number; so if it is still the latest, it was this token that settled the job before.
+    /// The lease number is the fence, not the clock: an expired lease holds until it is taken back. Whatever else ends a
+    /// lease raises its number; so if it is still the latest, it was this token that settled the job before.
     #[must_use]
     pub fn refusal(&self, lease: LeaseNo) -> Option<SettleReply> {
         match (self.lease == lease, self.state) {
@@ -212,14 +212,15 @@ impl Standing {
         }
     }
 
-    /// How its run ends, for the account, with this settlement.
+    /// Returns the end of the job's run with this settlement, for the account.
     #[must_use]
     pub fn run_end(&self, settlement: &Settlement) -> RunEnd {
         let end = RunEnd::of(settlement);
         if self.cancel_requested { end.cancelled() } else { end }
     }
 
-    /// What a settlement makes of a job whose lease holds. Who is to be cancelled gets no further attempt.
+    /// Returns the change that a settlement makes to a job whose lease holds. A job that is to be cancelled gets no further
+    /// attempt.
     #[must_use]
     pub fn settled<'a>(&self, settlement: &'a Settlement, keep: Keep) -> Change<'a> {
         let ends = |state| Change { why: Some(Why::default()), ..self.goes(keep.end(state)) };
@@ -255,7 +256,7 @@ impl Standing {
         }
     }
 
-    /// What becomes of a job whose lease has run out. It is buried if that was one too many.
+    /// Returns the change of a job whose lease has expired. The job is buried if that was one more than `expiries_max`.
     #[must_use]
     pub fn taken_back(&self, expiries_max: u32) -> Change<'static> {
         let counts = JobCounts { expiries: self.counts.expiries.saturating_add(1), ..self.counts };
@@ -271,13 +272,13 @@ impl Standing {
         Change { lease: self.lease.next(), counts, ..change }
     }
 
-    /// What becomes of a scheduled job whose time has come.
+    /// Returns the change of a scheduled job whose time has come.
     #[must_use]
     pub fn made_ready(&self) -> Change<'static> {
         self.goes(Next::Waits(Duration::ZERO))
     }
 
-    /// What an action comes to.
+    /// Returns the effect of an action on the job.
     #[must_use]
     pub fn acted(&self, action: JobAction) -> Acted {
         match (action, self.state) {
@@ -303,14 +304,14 @@ impl Standing {
         Change { why: Some(Why::is(Reason::Cancelled)), ..self.goes(keep.end(State::Cancelled)) }
     }
 
-    /// A job that goes there, and nothing else.
+    /// Returns a change of the job's place and of nothing else.
     fn goes(&self, next: Next) -> Change<'static> {
         Change { next, lease: self.lease, counts: self.counts, why: None, output: None, makes_lane: false }
     }
 }
 
 impl Change<'_> {
-    /// What becomes of a job that comes in, and waits for so long.
+    /// Returns the change for a new job that waits for `delay`.
     #[must_use]
     pub fn of_new(delay: Duration) -> Change<'static> {
         let new = Standing {
@@ -322,7 +323,7 @@ impl Change<'_> {
         new.goes(Next::Waits(delay))
     }
 
-    /// The state that the job is in then.
+    /// Returns the state of the job after the change.
     #[must_use]
     pub fn state(&self) -> State {
         match self.next {

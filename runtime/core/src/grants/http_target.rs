@@ -1,4 +1,4 @@
-//! To whom requests may go: a host and a port, as an operator writes them and as a request names them.
+//! Targets of HTTP requests: a host and a port, as an operator writes them and as a request names them.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -13,30 +13,30 @@ pub struct HttpTarget {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
-    /// In lower case, without a dot at its end.
+    /// A name in lower case, without a dot at its end.
     Name(String),
-    /// One label, whatever it is, before this name.
+    /// Any one label before this name.
     AnyLabelOf(String),
     Address(IpAddr),
 }
 
-/// Why a text is no [`HttpTarget`].
+/// Error for text that is not an [`HttpTarget`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; it is HOST:PORT, such as api.acme.example:443")]
 pub struct InvalidTarget {
-    /// What is wrong with it.
+    /// Description of what is wrong with the text.
     pub problem: &'static str,
-    /// What may have been meant.
+    /// Target that may have been meant, if there is a likely one.
     pub meant: Option<String>,
 }
 
-/// As the domain name system has them.
+/// Maximum lengths of a label and of a whole name in the domain name system.
 const LABEL_MAX: usize = 63;
 const NAME_MAX: usize = 253;
 
 impl HttpTarget {
     /// Whether a request to this host and port may go there. The host is as a URL has it: a name in either case, with or
-    /// without a dot at its end, or an address, in brackets if it is of version 6.
+    /// without a dot at its end, or an address, in brackets if it is IPv6.
     #[must_use]
     pub fn covers(&self, host: &str, port: u16) -> bool {
         if port != self.port {
@@ -54,7 +54,7 @@ impl HttpTarget {
 }
 
 impl HttpTarget {
-    /// Whether whatever this covers is covered by `other` as well.
+    /// Whether everything that this target covers is covered by `other` as well.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
         self.port == other.port
@@ -67,7 +67,7 @@ impl HttpTarget {
     }
 }
 
-/// The address that a host of a URL is, if it is one.
+/// Parses the host of a URL as an IP address; `None` if it isn't one.
 #[must_use]
 pub fn address(host: &str) -> Option<IpAddr> {
     match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
@@ -76,7 +76,7 @@ pub fn address(host: &str) -> Option<IpAddr> {
     }
 }
 
-/// A name without the dot at its end, which only says that it is a whole one.
+/// Strips the dot at the end of a name, which only says that the name is fully qualified.
 #[must_use]
 pub fn undotted(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)

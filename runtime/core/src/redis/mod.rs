@@ -1,4 +1,4 @@
-//! The settings of a Redis server: where it is, as whom to log in, how long to wait for it.
+//! Settings of a Redis server: its address, login and timeouts.
 
 mod url;
 
@@ -9,46 +9,46 @@ pub use self::url::{Kind, UrlError, parse, shown as shown_url};
 
 use self::url::{login_of, primary_of, shown};
 
-/// Where the server is, and how long to wait for it.
+/// Settings of a Redis server: its address, login and timeouts.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS, or `redis+unix:///path[?db=N]`. It may hold a
-    /// password, so it is shown nowhere as it is.
+    /// URL of the server: `redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS, or
+    /// `redis+unix:///path[?db=N]`. It may hold a password, so it is shown nowhere as it is.
     pub url: String,
-    /// Which server is meant.
+    /// Server that is meant, where there may be several.
     pub topology: Topology,
-    /// As whom to log in, whatever the URL says.
+    /// User to log in as, whatever the URL says; `None` for what the URL says.
     pub login: Option<Login>,
-    /// The certificate of the authority that the server's one must come from, in PEM; without it those that the
+    /// Certificate, in PEM, of the authority that the server's certificate must come from; `None` for those that the
     /// machine trusts. For TLS only.
     pub authority: Option<Vec<u8>>,
-    /// The longest time that a connection may take to be made, TLS and login included.
+    /// Maximum time to make a connection, TLS and login included.
     pub connect_timeout: Duration,
-    /// The longest time that an answer may take. A server that takes longer is taken for gone.
+    /// Maximum time that an answer may take. A server that takes longer is considered gone.
     pub command_timeout: Duration,
-    /// How long the connection that listens for wakes may be silent before it is asked for a sign of life.
+    /// Time for which the connection that listens for wakes may be silent before it is pinged.
     pub ping_interval: Duration,
 }
 
-/// Why a server's configuration can't be used, by the part of it that is wrong. Shows no secret.
+/// Reason why a server's configuration can't be used, by the part of it that is wrong. Shows no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// [`Config::url`].
+    /// [`Config::url`] can't be used.
     #[error("the URL can't be used: {0}")]
     Url(UrlError),
-    /// A sentinel's URL in [`Config::topology`].
+    /// The URL of a sentinel in [`Config::topology`] can't be used.
     #[error("the URL of a sentinel can't be used: {0}")]
     Sentinel(UrlError),
     /// [`Config::url`] doesn't name a primary as sentinels know it.
     #[error("the URL can't be used with sentinels: {0}")]
     Primary(&'static str),
-    /// There are sentinels, and yet none of them.
+    /// [`Config::topology`] has sentinels, but the list is empty.
     #[error("there are no sentinels to ask")]
     NoSentinels,
-    /// [`Config::authority`] is no certificate.
+    /// [`Config::authority`] is not a certificate.
     #[error("the authority's certificate is no certificate in PEM")]
     Authority,
-    /// There is a [`Config::authority`], and no URL with TLS.
+    /// [`Config::authority`] is set, but no URL is for TLS.
     #[error("an authority is for TLS, and the URL doesn't begin with rediss://")]
     AuthorityWithoutTls,
 }
@@ -65,21 +65,21 @@ impl ConfigError {
     }
 }
 
-/// Which server is meant, where there may be several.
+/// Choice of the server that is meant, where there may be several.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum Topology {
-    /// The one at the URL. If that turns out to be a node of a Redis Cluster, it leads to the others.
+    /// The server at the URL. If it turns out to be a node of a Redis Cluster, it leads to the others.
     #[default]
     Server,
     /// The nodes of a Redis Cluster: the one at the URL, and these, which are asked while that one isn't there. Any of them
     /// leads to the others; all have the same users, and all or none speak TLS.
     Cluster(Vec<Address>),
-    /// The one that these sentinels, each at a URL, say is the primary. They know it by a name, which stands in the URL in
-    /// the place of host and port.
+    /// The server that these sentinels, each at a URL, say is the primary. They know it by a name, which stands in
+    /// [`Config::url`] in the place of host and port.
     Sentinels(Vec<String>),
 }
 
-/// Where a node of a cluster is.
+/// Address of a node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     host: String,
@@ -87,14 +87,14 @@ pub struct Address {
 }
 
 impl Address {
-    /// This port of this host; none if there can be no such host.
+    /// Creates an address from host and port; `None` if there can be no such host.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Option<Self> {
         let is_host = !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || "/@".contains(c));
         is_host.then(|| Self { host: host.to_owned(), port })
     }
 
-    /// Reads `host:port`, where the host may be an address of IPv6 in square brackets; none if it is something else.
+    /// Parses `host:port`, where the host may be an IPv6 address in square brackets; `None` if the text is something else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.rsplit_once(':')?;
@@ -105,13 +105,13 @@ impl Address {
         Self::new(bare.unwrap_or(host), port.parse().ok()?)
     }
 
-    /// The host's name or address, the latter without brackets.
+    /// Returns the host's name or address, the latter without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port.
+    /// Returns the port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -128,7 +128,7 @@ impl fmt::Display for Address {
 }
 
 impl Topology {
-    /// The same for another URL: sentinels may know several primaries, but nodes are those of one cluster.
+    /// Returns the topology for another URL: sentinels may know several primaries, but nodes are those of one cluster.
     #[must_use]
     pub fn elsewhere(self) -> Self {
         match self {
@@ -138,7 +138,7 @@ impl Topology {
     }
 }
 
-/// Without the URLs' users and passwords.
+/// Shows the URLs without users and passwords.
 impl fmt::Debug for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -152,7 +152,7 @@ impl fmt::Debug for Topology {
     }
 }
 
-/// A user of the server. The password is shown nowhere.
+/// Login of a user of the server. The password is shown nowhere.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// The user's name.
@@ -168,7 +168,7 @@ impl fmt::Debug for Login {
 }
 
 impl Config {
-    /// The server at `url`, with waits that fit a network in good order.
+    /// Creates the settings of the server at `url`, with timeouts that fit a network in good order.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -182,7 +182,7 @@ impl Config {
         }
     }
 
-    /// As whom the connections log in; none if they don't, or by a password alone.
+    /// Returns the user as whom connections log in; `None` if they don't, or by a password alone.
     #[must_use]
     pub fn effective_login(&self) -> Option<Login> {
         if self.login.is_some() {
@@ -201,7 +201,8 @@ impl Config {
         urls.any(|url| parse(url).is_ok_and(|parsed| parsed.kind == Kind::Tls))
     }
 
-    /// Checks what can be told from its text. Whether [`Config::authority`] is a certificate is for whoever reads it to say.
+    /// Checks what can be told from the text of the settings. Whether [`Config::authority`] is a certificate is left to the
+    /// client that reads it.
     ///
     /// # Errors
     /// The first part of it that is wrong.
@@ -222,7 +223,7 @@ impl Config {
         Ok(())
     }
 
-    /// The name by which sentinels know the primary: it stands in the URL where a server's host would.
+    /// Returns the name by which sentinels know the primary: it stands in the URL where a server's host would.
     ///
     /// # Errors
     /// If the URL has no such name.
@@ -230,14 +231,14 @@ impl Config {
         primary_of(&self.url)
     }
 
-    /// The URL without its user and password, for people; `…` if it can't be read.
+    /// Returns the URL without its user and password, for people; `…` if it can't be parsed.
     #[must_use]
     pub fn shown_url(&self) -> String {
         shown(&self.url)
     }
 }
 
-/// Without the URL's user and password.
+/// Shows the URL without its user and password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { url, topology, login, authority, connect_timeout, command_timeout, ping_interval } = self;

@@ -1,4 +1,4 @@
-//! What a server's URL says, checked part by part, and the one way in which it is shown.
+//! Parsing of a server's URL, which is checked part by part, and the one way in which it is shown.
 
 use std::borrow::Cow;
 
@@ -7,27 +7,28 @@ use url::Url;
 
 use super::{ConfigError, Login};
 
-/// Why a URL can't be used, by the part that is wrong. Nothing of the URL is in the text but names that can't be a secret.
+/// Reason why a URL can't be used, by the part that is wrong. The text holds nothing of the URL but names that can't be a
+/// secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// It has no scheme, or an unknown one.
+    /// The scheme is missing or unknown.
     #[error(
         "it has to begin with redis:// or rediss:// (for TLS), or with redis+unix:// for a socket of this machine"
     )]
     Scheme,
-    /// There is an `@` behind what the URL takes for the address: what was meant for user or password ended early.
+    /// An `@` stands behind what the URL takes for the address: what was meant for user or password ended early.
     #[error(
         "its user or password holds a character that ends it, and has to be percent-encoded: / is %2F, ? is %3F, # is %23, \
          @ is %40, : is %3A, % is %25"
     )]
     Unencoded,
-    /// There is white space or a character that can't be seen.
+    /// The URL holds white space or a control character.
     #[error("it holds white space or a control character, which has to be percent-encoded: a blank is %20")]
     Space,
     /// There is no host.
     #[error("it names no host")]
     NoHost,
-    /// Host or port can't be read.
+    /// The host or port can't be parsed.
     #[error(
         "its host or port can't be read: a name or an address, such as db.example or [::1], and a number up to 65535; if \
          that is a part of the password, percent-encode it: / is %2F, ? is %3F, # is %23, @ is %40, : is %3A, % is %25"
@@ -38,37 +39,37 @@ pub enum UrlError {
         "its host stands for all addresses of a machine, and so for no server; name one, such as 127.0.0.1"
     )]
     Wildcard,
-    /// What stands behind host and port is no database.
+    /// The part behind host and port is not a database number.
     #[error("what follows host and port is the number of a database, such as /3, and nothing else")]
     Database,
-    /// The path of a socket can't be read.
+    /// The path of a socket is not usable.
     #[error("a socket has an absolute path, with three slashes: redis+unix:///run/redis.sock?db=3")]
     Socket,
     /// A part of the query is unknown.
     #[error("its query has `{name}`, which is unknown; there {known}")]
     Query {
-        /// The part's name.
+        /// Name of the part; `…` if it doesn't look like a name.
         name: String,
-        /// Those that there are.
+        /// Description of the known parts.
         known: &'static str,
     },
-    /// A known part of the query has a value that it can't have.
+    /// A known part of the query has a value that isn't allowed.
     #[error("its query says of `{name}` what can't be; it is {rule}")]
     QueryValue {
-        /// The part's name.
+        /// Name of the part.
         name: &'static str,
-        /// What it can be.
+        /// Description of the allowed values.
         rule: &'static str,
     },
     /// There is something after a `#`.
     #[error("it has something after a #; if that is a part of the password, percent-encode it: # is %23")]
     Fragment,
-    /// The client has refused it for another reason.
+    /// The client refused the URL for another reason.
     #[error("{0}")]
     Refused(String),
 }
 
-/// The schemes, and what each means.
+/// URL schemes, and the kind of connection that each stands for.
 const SCHEMES: [(&str, Kind); 7] = [
     ("redis", Kind::Plain),
     ("valkey", Kind::Plain),
@@ -79,30 +80,30 @@ const SCHEMES: [(&str, Kind); 7] = [
     ("unix", Kind::Socket),
 ];
 
-/// How a server is spoken to.
+/// Kind of connection to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Over a network, as it is.
+    /// Network connection without TLS.
     Plain,
-    /// Over a network, by TLS.
+    /// Network connection with TLS.
     Tls,
-    /// By a socket of this machine.
+    /// Socket of this machine.
     Socket,
 }
 
-/// A URL that can be used.
+/// Parts of a URL that can be used.
 pub struct Parsed<'u> {
-    /// How the server is spoken to.
+    /// Kind of connection to the server.
     pub kind: Kind,
     scheme: &'u str,
-    /// Whether there is a user or a password.
+    /// Whether the URL has a user or a password.
     has_login: bool,
     /// Host and port, or the path of a socket.
     place: String,
     database: Option<String>,
 }
 
-/// Reads a URL.
+/// Parses a URL and checks it part by part.
 ///
 /// # Errors
 /// The first part of it that is wrong.
@@ -192,15 +193,15 @@ fn protocol(value: &str) -> Result<(), UrlError> {
     }
 }
 
-/// A part of the query by a name that nobody knows, if it looks like one.
+/// Creates the error for an unknown part of the query; its name is shown only if it looks like one.
 fn unknown(name: Cow<'_, str>, known: &'static str) -> UrlError {
     const NAME_MAX: usize = 20;
     let plain = name.len() <= NAME_MAX && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     UrlError::Query { name: if plain { name.into_owned() } else { "…".to_owned() }, known }
 }
 
-/// A URL as it may be shown: without user and password, and nothing at all of one that can't be read, as nobody knows then
-/// where the password begins and ends.
+/// Returns a URL as it may be shown: without user and password. One that can't be parsed is not shown at all, as nobody
+/// knows then where the password begins and ends.
 #[must_use]
 pub fn shown(url: &str) -> String {
     let Ok(Parsed { kind, scheme, has_login, place, database }) = parse(url) else {
@@ -214,7 +215,7 @@ pub fn shown(url: &str) -> String {
     format!("{scheme}://{login}{place}{}", database.unwrap_or_default())
 }
 
-/// The user and the password in a URL; none if it lacks either.
+/// Returns the user and the password in a URL; `None` if it lacks either.
 pub(super) fn login_of(url: &str) -> Option<Login> {
     let kind = parse(url).ok()?.kind;
     let parsed = Url::parse(url).ok()?;
@@ -228,7 +229,7 @@ pub(super) fn login_of(url: &str) -> Option<Login> {
     Some(Login { username: username.filter(|name| !name.is_empty())?, password: password? })
 }
 
-/// The name of the primary, which stands in a URL for sentinels where a server's host would.
+/// Returns the name of the primary, which stands in a URL for sentinels where a server's host would.
 pub(super) fn primary_of(url: &str) -> Result<String, ConfigError> {
     if parse(url).map_err(ConfigError::Url)?.kind == Kind::Socket {
         return Err(ConfigError::Primary("it is that of a socket"));
