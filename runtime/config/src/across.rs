@@ -1,4 +1,4 @@
-//! What only several values together, or several files, can get wrong.
+//! Checks of what only several values together, or several files, can get wrong.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -21,20 +21,20 @@ use super::units::time;
 use super::{Plugin, Tenant, may_refer};
 use crate::regular_file;
 
-/// More runs at once than this have no room in the address space.
+/// Maximum number of runs at once; the address space has no room for more.
 const CONCURRENCY_MAX: u32 = 4096;
-/// Runs at once of a plugin, on all daemons together.
+/// Maximum number of runs of one plugin at once, on all daemons together.
 const FLEET_CONCURRENCY_MAX: u32 = 1_000_000;
 const THREADS_MAX: usize = 1024;
-/// A guest's memory is addressed with 32 bits.
+/// Maximum memory of a run: a guest's memory is addressed with 32 bits.
 const MEMORY_MAX: Bytes = Bytes::mib(4096);
 const TABLE_MAX: u64 = 10_000_000;
 const INSTANCES_MAX: u32 = 1000;
-/// What one settlement can carry without keeping the broker from others for long.
+/// Maximum number of entries that one settlement can carry without keeping the broker from others for long.
 const ENTRIES_MAX: u32 = 10_000;
-/// What goes to the broker in one piece.
+/// Maximum size of what goes to the broker in one piece.
 const PIECE_MAX: Bytes = Bytes::mib(64);
-/// A component is read into memory whole.
+/// Maximum size of a component, which is read into memory whole.
 pub const COMPONENT_MAX: Bytes = Bytes::mib(1024);
 const COMPILE_MEMORY_MIN: Bytes = Bytes::mib(64);
 const STACK: (Bytes, Bytes) = (Bytes::kib(64), Bytes::mib(16));
@@ -93,7 +93,7 @@ fn at_most<T: PartialOrd + Display>(file: &File, key: &str, value: T, max: T) {
     }
 }
 
-/// A tenant's terms are within the daemon's.
+/// Checks that a tenant's terms are within the daemon's.
 fn within(file: &File, path: &str, tenant: &TenantDraft, daemon: &Daemon) {
     let narrower = Narrower { file, path, above: file, above_path: "" };
     narrower.limits(&tenant.limits, &daemon.limits);
@@ -104,7 +104,7 @@ fn within(file: &File, path: &str, tenant: &TenantDraft, daemon: &Daemon) {
     }
 }
 
-/// Limits that have to be within those of somebody above.
+/// Checker of limits that have to be within those set above them, by the tenant or the daemon.
 struct Narrower<'c> {
     file: &'c File,
     path: &'c str,
@@ -150,7 +150,7 @@ impl Narrower<'_> {
         }
     }
 
-    /// Who above has set a limit: what the tenant doesn't say, the daemon does.
+    /// Returns the key above that has set a limit: the tenant's if it is there, otherwise the daemon's.
     fn knob(&self, key: &str) -> String {
         let of_tenant = format!("{}{key}", self.above_path);
         if self.above.has(&of_tenant) { of_tenant } else { key.to_owned() }
@@ -163,7 +163,7 @@ impl Narrower<'_> {
         }
     }
 
-    /// Of clocks, the coarser is the narrower.
+    /// Checks the clock resolution, of which the coarser is the narrower.
     fn clock(&self, value: Option<ClockResolution>, ClockResolution(min): ClockResolution) {
         let Some(ClockResolution(value)) = value else { return };
         let key = "limits.clock_resolution";
@@ -189,7 +189,7 @@ impl Narrower<'_> {
     }
 }
 
-/// Shows a time as it is written.
+/// Duration that is shown as it is written in TOML.
 #[derive(PartialEq, PartialOrd)]
 struct Time(Duration);
 
@@ -199,7 +199,7 @@ impl Display for Time {
     }
 }
 
-/// The tenants in force: those of the daemon's file; if it has none, those that plugins name.
+/// Returns the tenants in force: those of the daemon's file; if it has none, those that plugins name.
 pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeMap<TenantId, Tenant> {
     let checked = |draft: &TenantDraft| Tenant {
         weight: draft.weight.unwrap_or(NonZeroU32::MIN),
@@ -224,13 +224,13 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
     daemon.tenants.iter().map(|(id, draft)| (id.clone(), checked(draft))).collect()
 }
 
-/// Turns what plugin files say into plugins, as far as nothing is wrong with them.
+/// Maker of plugins from what plugin files say, as far as nothing is wrong with them.
 pub(super) struct Plugins<'c> {
     daemon_file: &'c File,
     daemon: &'c Daemon,
     tenants: &'c BTreeMap<TenantId, Tenant>,
     outside: Outside<'c>,
-    /// Where each name and kind is taken.
+    /// Places where each name and kind is taken, as `file:line`.
     names: BTreeMap<(TenantId, PluginName), String>,
     kinds: BTreeMap<(TenantId, Kind), String>,
 }
@@ -245,7 +245,7 @@ impl<'c> Plugins<'c> {
         Self { daemon_file, daemon, tenants, outside, names: BTreeMap::new(), kinds: BTreeMap::new() }
     }
 
-    /// Checks one more plugin; none if something is wrong with its file.
+    /// Checks one more plugin; `None` if something is wrong with its file.
     pub(super) fn check(&mut self, file: &File, draft: PluginDraft) -> Option<Plugin> {
         self.unique(file, &draft);
         if let Some(payload) = draft.payload {
@@ -274,7 +274,7 @@ impl<'c> Plugins<'c> {
             at_most(file, "limits.concurrency", concurrency.get(), FLEET_CONCURRENCY_MAX);
         }
         if file.has_problems() {
-            // What can't be used takes nothing from others.
+            // A plugin that can't be used takes no name or kind from others.
             return None;
         }
         self.take(file, &draft);
@@ -300,7 +300,7 @@ impl<'c> Plugins<'c> {
         })
     }
 
-    /// What is granted is within what the tenant may be granted.
+    /// Checks that what a plugin is granted is within what its tenant may be granted.
     fn within_caps(&self, file: &File, draft: &PluginDraft, caps: &GrantCaps) {
         let above = format!("tenants.{}.grants", draft.tenant);
         let hold = |cap: &str, n: usize, allowed: bool, grant: &dyn Display| {
@@ -337,7 +337,7 @@ impl<'c> Plugins<'c> {
         }
     }
 
-    /// Within a tenant, a name and a kind belong to one plugin.
+    /// Checks that its name and kinds belong to no other plugin of the tenant.
     fn unique(&self, file: &File, draft: &PluginDraft) {
         let (tenant, name) = (&draft.tenant, &draft.name);
         if let Some(first) = self.names.get(&(tenant.clone(), name.clone())) {
@@ -353,7 +353,7 @@ impl<'c> Plugins<'c> {
         }
     }
 
-    /// From now on its name and kinds are taken.
+    /// Records the plugin's name and kinds as taken from now on.
     fn take(&mut self, file: &File, draft: &PluginDraft) {
         let tenant = &draft.tenant;
         self.names.insert((tenant.clone(), draft.name.clone()), file.line_of("plugin.name"));

@@ -1,4 +1,4 @@
-//! How plugins are deployed: the daemon's `[deploy]`, a plugin's `[smoke]` and `[canary]`.
+//! Settings of how plugins are deployed: the daemon's `[deploy]`, a plugin's `[smoke]` and `[canary]`.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use super::value::{Positive, found};
 use super::{Deploy, Smoke};
 use crate::regular_file;
 
-/// Where deploys are remembered, beside the daemon's file.
+/// Default folder in which deploys are remembered, beside the daemon's file.
 pub(super) const FOLDER: &str = "deploys";
 const KEEP: NonZeroUsize = NonZeroUsize::new(5).expect("it is not zero");
 const KEEP_MAX: usize = 100;
@@ -41,7 +41,7 @@ pub(super) fn deploy(fields: &mut Fields<'_>) -> Deploy {
     Deploy { folder: fields.file.resolve(&folder), keep, look_every }
 }
 
-/// Reads a plugin's `smoke`; none if it isn't there.
+/// Reads a plugin's `smoke`; `None` if it isn't there or can't be used.
 pub(super) fn smoke(fields: &mut Fields<'_>, kinds: Option<&[Kind]>, outside: Outside<'_>) -> Option<Smoke> {
     let there = fields.file.has("smoke");
     let kind = fields.entry("kind");
@@ -66,7 +66,7 @@ pub(super) fn smoke(fields: &mut Fields<'_>, kinds: Option<&[Kind]>, outside: Ou
     Some(Smoke { kind, payload })
 }
 
-/// A payload that stands in the file as text, or in a file of its own.
+/// Reads a payload that stands in the file as text, or in a file of its own.
 fn sample(entry: Entry<'_>, outside: Outside<'_>) -> Option<Vec<u8>> {
     match &entry.value {
         DeValue::String(text) => Some(text.clone().into_owned().into_bytes()),
@@ -99,7 +99,7 @@ const FUEL_RATIO: f64 = 1.5;
 const FUEL_RATIO_MAX: f64 = 1000.0;
 const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Reads a plugin's `canary`; none if it isn't there.
+/// Reads a plugin's `canary`; `None` if it isn't there or can't be used.
 pub(super) fn canary(fields: &mut Fields<'_>) -> Option<Policy> {
     let there = fields.file.has("canary");
     let share = fields.entry("share");

@@ -1,4 +1,4 @@
-//! Reads a TOML file key by key, and gathers all that is wrong with it.
+//! Reading of a TOML file key by key, which gathers all that is wrong with it.
 //!
 //! A [`File`] is one file being read; [`Fields`] is one table of it. Each key is asked for once, by name and type. What
 //! can't be read is noted with its place, and a default stands in, so that reading goes on and finds the rest. Keys
@@ -19,18 +19,18 @@ use super::value::{Read, Refusal, found};
 pub(super) struct File {
     source: Source,
     problems: RefCell<Vec<Problem>>,
-    /// Where the value of each key stands that was asked for and is there, by full name.
+    /// Places of the values that were asked for and are there, by the full name of their key.
     places: RefCell<BTreeMap<String, Range<usize>>>,
-    /// The full names of all keys that were asked for, there or not; `*` stands for a name that is the operator's.
+    /// Full names of all keys that were asked for, there or not; `*` stands for a name that the operator chooses.
     known: RefCell<BTreeSet<String>>,
     unknown: RefCell<Vec<Unknown>>,
-    /// The full names of keys whose values couldn't be read.
+    /// Full names of keys whose values couldn't be read.
     spoilt: RefCell<BTreeSet<String>>,
 }
 
 /// A key that nobody asked for.
 struct Unknown {
-    /// The table's path with `*` for free names, and as it is.
+    /// Path of the table with `*` for free names; `path` has it as it is.
     pattern: String,
     path: String,
     key: String,
@@ -47,7 +47,7 @@ pub(super) struct Fields<'f> {
     asked: Vec<&'static str>,
 }
 
-/// A value that is there, and where.
+/// A value that is there, and its place.
 pub(super) struct Entry<'f> {
     file: &'f File,
     pattern: String,
@@ -56,7 +56,7 @@ pub(super) struct Entry<'f> {
     span: Range<usize>,
 }
 
-/// What to say of keys that people may expect here, by the pattern of their full name.
+/// Guidance for keys that people may expect here, by the pattern of their full name.
 const GUIDANCE: [(&str, &str); 7] = [
     ("engine.component_max", "it is called `component`, under [limits]"),
     (
@@ -71,7 +71,7 @@ const GUIDANCE: [(&str, &str); 7] = [
 ];
 
 impl File {
-    /// A file with this text.
+    /// Creates a file with this text.
     pub(super) fn new(file: PathBuf, text: &str) -> Self {
         Self {
             source: Source { file, text: text.into() },
@@ -83,12 +83,12 @@ impl File {
         }
     }
 
-    /// The file, as the operator named it.
+    /// Returns the file's path, as the operator named it.
     pub(super) fn name(&self) -> &Path {
         &self.source.file
     }
 
-    /// A path that was written in this file: relative ones are relative to the file.
+    /// Resolves a path that was written in this file: relative ones are relative to the file.
     pub(super) fn resolve(&self, path: &Path) -> PathBuf {
         match self.source.file.parent() {
             Some(folder) => folder.join(path),
@@ -96,7 +96,7 @@ impl File {
         }
     }
 
-    /// Reads the whole file; none if it isn't even TOML.
+    /// Reads the whole file; `None` if it isn't even TOML.
     pub(super) fn read<T>(&self, read: impl FnOnce(&mut Fields<'_>) -> T) -> Option<T> {
         let (table, errors) = DeTable::parse_recoverable(&self.source.text);
         if !errors.is_empty() {
@@ -125,12 +125,12 @@ impl File {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// A problem with the value of a key; with the file as a whole if it has no such key.
+    /// Creates a problem with the value of a key, or with the file as a whole if it has no such key.
     pub(super) fn problem(&self, key: &str, problem: impl Into<String>) -> Problem {
         self.problem_shown(key, Shown::Line, problem)
     }
 
-    /// As [`Self::problem`], with so much of the line.
+    /// Creates a problem as [`Self::problem`] does, with that much of the line shown.
     pub(super) fn problem_shown(&self, key: &str, shown: Shown, problem: impl Into<String>) -> Problem {
         let places = self.places.borrow();
         match places.get(key) {
@@ -149,7 +149,7 @@ impl File {
         self.spoilt.borrow_mut().insert(key.to_owned());
     }
 
-    /// Where the value of a key stands: `file:line`, or the file if it isn't there.
+    /// Returns the place of a key's value as `file:line`, or the file if the key isn't there.
     pub(super) fn line_of(&self, key: &str) -> String {
         match self.places.borrow().get(key) {
             Some(span) => self.source.line_of(span),
@@ -165,17 +165,17 @@ impl File {
         self.spoilt.borrow().iter().any(below)
     }
 
-    /// Whether anything is wrong, as far as it was read.
+    /// Whether anything is wrong in what was read so far.
     pub(super) fn has_problems(&self) -> bool {
         !self.problems.borrow().is_empty()
     }
 
-    /// All that is wrong.
+    /// Returns everything that is wrong.
     pub(super) fn into_problems(self) -> Vec<Problem> {
         self.problems.into_inner()
     }
 
-    /// The full names of all keys that there are.
+    /// Returns the full names of all keys that there are.
     #[cfg(test)]
     pub(super) fn known(&self) -> BTreeSet<String> {
         self.known.borrow().clone()
@@ -198,7 +198,7 @@ impl File {
         problem.help(format!("the keys here are: {}", siblings.join(", ")))
     }
 
-    /// The table, by its full name, that has a key of this name.
+    /// Returns the full name of the table that has a key of this name.
     fn table_of(&self, key: &str) -> Option<String> {
         let known = self.known.borrow();
         let found = known.iter().find_map(|full| full.strip_suffix(key)?.strip_suffix('.'));
@@ -222,12 +222,12 @@ impl<'f> Fields<'f> {
         }));
     }
 
-    /// The full name of a key.
+    /// Returns the full name of a key.
     pub(super) fn path_of(&self, key: &str) -> String {
         join(&self.path, key)
     }
 
-    /// What is there for a key.
+    /// Returns the value that is there for a key, not read yet.
     pub(super) fn entry(&mut self, key: &'static str) -> Option<Entry<'f>> {
         self.asked.push(key);
         let pattern = join(&self.pattern, key);
@@ -236,17 +236,17 @@ impl<'f> Fields<'f> {
         Some(Entry::new(self.file, pattern, join(&self.path, key), value))
     }
 
-    /// The value of a key, if it is there and can be read.
+    /// Reads the value of a key; `None` if it isn't there or can't be read.
     pub(super) fn get<T: Read>(&mut self, key: &'static str) -> Option<T> {
         self.entry(key)?.read()
     }
 
-    /// The value of a key, or what stands in for it.
+    /// Reads the value of a key, or returns `default` in its place.
     pub(super) fn or<T: Read>(&mut self, key: &'static str, default: T) -> T {
         self.get(key).unwrap_or(default)
     }
 
-    /// The value of a key that has to be there.
+    /// Reads the value of a key that has to be there.
     pub(super) fn required<T: Read>(&mut self, key: &'static str, example: &str) -> Option<T> {
         if let Some(entry) = self.entry(key) {
             return entry.read();
@@ -255,10 +255,10 @@ impl<'f> Fields<'f> {
         None
     }
 
-    /// Notes that a key isn't there that has to be.
+    /// Notes that a required key isn't there.
     pub(super) fn missing(&self, key: &'static str, example: &str) {
         let full = self.path_of(key);
-        // The table is the place, where there is one.
+        // The place of the problem is the table, if that is there.
         let places = self.file.places.borrow();
         let problem = match places.get(&self.path) {
             Some(span) => self.file.source.problem(span, Shown::Line, full, "it is missing"),
@@ -268,7 +268,7 @@ impl<'f> Fields<'f> {
         self.file.note(problem.help(format!("add it, such as: {key} = {example}")));
     }
 
-    /// The table of that name; where it isn't there, or is no table, an empty one.
+    /// Reads the table of that name; an empty one if it isn't there, or is no table.
     pub(super) fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Fields<'f>) -> T) -> T {
         match self.entry(key) {
             Some(entry) => entry.table(read),
@@ -276,14 +276,14 @@ impl<'f> Fields<'f> {
         }
     }
 
-    /// The elements of a list.
+    /// Returns the elements of a list.
     pub(super) fn list(&mut self, key: &'static str) -> Vec<Entry<'f>> {
         self.entry(key).map(Entry::list).unwrap_or_default()
     }
 
-    /// The entries of a table whose keys are names of the operator's.
+    /// Returns the entries of a table whose keys are names that the operator chooses.
     pub(super) fn named(&mut self, key: &'static str) -> Vec<(String, Entry<'f>)> {
-        // So that it is known that a name stands below, even where there is none.
+        // This records that a name stands below, even where there is none.
         self.file.known.borrow_mut().insert(format!("{}.*", join(&self.pattern, key)));
         self.entry(key).map(Entry::named).unwrap_or_default()
     }
@@ -300,7 +300,7 @@ impl<'f> Entry<'f> {
         Self { file, pattern, path, value: DeValue::Table(DeTable::new()), span: 0..0 }
     }
 
-    /// The file it stands in.
+    /// Returns the file that the value stands in.
     pub(super) fn file(&self) -> &'f File {
         self.file
     }
@@ -320,7 +320,7 @@ impl<'f> Entry<'f> {
     pub(super) fn refuse(&self, refusal: Refusal) {
         let problem = self.problem(Shown::Line, refusal.problem).rule(refusal.rule);
         self.file.spoil(&self.path);
-        // What is made of a login is a part of it.
+        // A suggestion made from a login has a part of it.
         let has_login = matches!(&self.value, DeValue::String(text) if text.contains('@'));
         self.file.note(match refusal.help.filter(|_| !has_login) {
             Some(help) => problem.help(help),
@@ -328,7 +328,7 @@ impl<'f> Entry<'f> {
         });
     }
 
-    /// A problem with the value.
+    /// Creates a problem with the value.
     pub(super) fn problem(&self, shown: Shown, problem: impl Into<String>) -> Problem {
         self.file.source.problem(&self.span, shown, self.path.as_str(), problem)
     }
@@ -350,7 +350,7 @@ impl<'f> Entry<'f> {
         value
     }
 
-    /// The elements of a list.
+    /// Returns the elements of a list.
     pub(super) fn list(self) -> Vec<Self> {
         let Self { file, pattern, path, value, span } = self;
         match value {
@@ -368,7 +368,7 @@ impl<'f> Entry<'f> {
         }
     }
 
-    /// The entries of a table whose keys are names of the operator's.
+    /// Returns the entries of a table whose keys are names that the operator chooses.
     fn named(self) -> Vec<(String, Self)> {
         let Self { file, pattern, path, value, span } = self;
         let pattern = format!("{pattern}.*");
@@ -390,7 +390,7 @@ impl<'f> Entry<'f> {
     }
 }
 
-/// A value, named in a message unless its key is one that may have a login.
+/// Describes a value for a message; only as `it` if its key is one that may have a login.
 fn found_at(key: &str, value: &DeValue<'_>) -> String {
     if may_hold_login(key) { "it".to_owned() } else { found(value) }
 }
@@ -399,7 +399,7 @@ fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// The candidate that is so near that it may have been meant.
+/// Returns the candidate that is near enough to `text` to have been meant.
 pub fn nearest<'c>(text: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     let distance = |candidate: &&str| strsim::damerau_levenshtein(text, candidate);
     let best = candidates.min_by_key(distance)?;

@@ -1,4 +1,4 @@
-//! What is a tenant's own at the broker: a login, and keys.
+//! Settings that a tenant has of its own at the broker: a login, and keys.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use super::fields::{Entry, Fields, nearest};
 use super::problem::Shown;
 use super::reference::{Follow, Outside, Reference, text_or_reference};
 
-/// A tenant's own way to the server.
+/// A tenant's own connection to the Redis server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnBroker {
-    /// By this login, or at another place.
+    /// Settings with the tenant's own login, or at another server.
     Known(Box<redis::Config>),
-    /// There is one, but whoever reads this configuration doesn't have it; the text says what is missing.
+    /// The tenant has one, but this reader of the configuration lacks its login; the text says what is missing.
     NotAtHand(String),
 }
 
-/// Reads `[tenants.NAME.broker]`. What it doesn't say is as for all.
+/// Reads `[tenants.NAME.broker]`. Settings that it lacks are those common to all tenants.
 pub(super) fn broker(
     entry: Entry<'_>,
     tenant: &TenantId,
@@ -94,7 +94,7 @@ pub(super) fn encryption(entry: Entry<'_>, outside: Outside<'_>) -> Option<Keyri
     })
 }
 
-/// The keys that are at hand, and the names of all.
+/// Returns the keys that are available, and the names of all.
 fn keys(fields: &mut Fields<'_>, outside: Outside<'_>) -> (BTreeMap<KeyId, Key>, Vec<KeyId>) {
     let (mut keys, mut names) = (BTreeMap::new(), Vec::new());
     for (name, entry) in fields.named("keys") {
@@ -119,15 +119,15 @@ fn keys(fields: &mut Fields<'_>, outside: Outside<'_>) -> (BTreeMap<KeyId, Key>,
     (keys, names)
 }
 
-/// Whether a value may stand in the file itself.
+/// Form in which a value may be given: as text in the file itself, or only by reference, as a secret.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Text,
     Secret,
 }
 
-/// A value that is kept elsewhere. A daemon has to have it; a producer need not, as it may belong to another tenant: then
-/// the text says what is missing.
+/// Fetches a value that is kept elsewhere. A daemon has to have it; a producer need not, as it may belong to another
+/// tenant: then the error says what is missing.
 fn fetched(entry: Entry<'_>, outside: Outside<'_>, form: Form) -> Option<Result<String, String>> {
     if form == Form::Text && !matches!(entry.value, toml::de::DeValue::Table(_)) {
         return text_or_reference(entry, outside).map(|text| Ok(text.reveal().to_owned()));

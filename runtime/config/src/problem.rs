@@ -1,4 +1,4 @@
-//! What is wrong with the configuration, shown where it is wrong.
+//! Problems with the configuration, shown where they are.
 //!
 //! ```text
 //! error: limits.memory: "64Mib" is not a size
@@ -9,9 +9,9 @@
 //!    = help: did you mean "64MiB"?
 //! ```
 //!
-//! A line of a file can hold a password. So the value is left out of a line that is about a key alone, or that looks as
-//! if it named a secret, or that may have a URL in it; and so is what a message quotes that may be one, unless it is a URL
-//! that can be read and has no login: see [`shown_url`].
+//! A line of a file can hold a password. So the value is left out of a line that is about a key alone, or that looks as if
+//! it named a secret, or that may have a URL in it; and so is any quotation in a message that may be a password, unless it
+//! is a URL that can be read and has no login: see [`shown_url`].
 
 use std::fmt;
 use std::ops::Range;
@@ -20,41 +20,41 @@ use std::sync::Arc;
 
 use sandhog_core::redis::{ConfigError, shown_url};
 
-/// All that is wrong: at least one problem, in the order of files and lines.
+/// Everything that is wrong: at least one problem, in the order of files and lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(Vec<Problem>);
 
-/// One thing that is wrong.
+/// One problem with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, as the operator named it.
+    /// The file's path, as the operator named it.
     pub file: PathBuf,
-    /// Where in the file; none if the file as a whole is meant.
+    /// Place in the file; `None` if the file as a whole is meant.
     pub place: Option<Place>,
-    /// The full name of the key, such as `limits.memory`; empty if none is meant.
+    /// Full name of the key, such as `limits.memory`; empty if none is meant.
     pub key: String,
-    /// What is wrong, with the value.
+    /// Description of what is wrong, with the value.
     pub problem: String,
-    /// The rule that is broken; empty if the problem says it all.
+    /// Rule that is broken; empty if the problem says it all.
     pub rule: String,
-    /// What to do about it.
+    /// Suggestions of what to do about it.
     pub help: Vec<String>,
 }
 
 /// A place in a file, with the line to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// 1 for the first.
+    /// Number of the line, from 1.
     pub line: usize,
-    /// 1 for the first character.
+    /// Number of the column in characters, from 1.
     pub column: usize,
-    /// The line, or the part of it around the place, without secrets.
+    /// Excerpt of the line around the place, or all of it, without secrets.
     excerpt: String,
-    /// The characters of the excerpt that are meant.
+    /// Range of the excerpt's characters to mark.
     marked: Range<usize>,
 }
 
-/// How much of a line is shown.
+/// Part of a line that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shown {
     /// The line as it is, unless it may have a login in it.
@@ -66,25 +66,25 @@ pub(super) enum Shown {
 /// A file of the configuration, as it was read.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
-    /// The file, as the operator named it.
+    /// The file's path, as the operator named it.
     pub(super) file: PathBuf,
-    /// What is in it.
+    /// Text of the file.
     pub(super) text: Arc<str>,
 }
 
-/// How many problems are listed where what is shown has to be bounded.
+/// Maximum number of problems listed where what is shown has to be bounded.
 const LISTED_MAX: usize = 10;
 
-/// Longer lines are cut to about this many characters around the place that is meant.
+/// Approximate maximum length in characters of an excerpt; longer lines are cut around the place to mark.
 const EXCERPT_MAX: usize = 100;
 
 impl Problems {
-    /// That one alone.
+    /// Creates a list of that problem alone.
     pub(super) fn one(problem: Problem) -> Self {
         Self(vec![problem])
     }
 
-    /// Those problems, if there are any: those of the file `first` first, and none twice.
+    /// Creates a list of these problems, if there are any: those of the file `first` first, and none twice.
     pub(super) fn some(mut problems: Vec<Problem>, first: &Path) -> Option<Self> {
         let place = |problem: &Problem| problem.place.as_ref().map(|place| (place.line, place.column));
         let rank = |problem: &Problem| (problem.file != first, problem.file.clone(), place(problem));
@@ -93,8 +93,8 @@ impl Problems {
         (!problems.is_empty()).then_some(Self(problems))
     }
 
-    /// The first of them, for people, and how many more there are: what is kept of a file that somebody else writes is
-    /// bounded.
+    /// Lists the first problems, for people, and the number of those left out: what is kept of a file that somebody else
+    /// writes is bounded.
     #[must_use]
     pub fn listed(&self) -> String {
         let first = self.0.iter().take(LISTED_MAX).map(|problem| problem.to_string().trim_end().to_owned());
@@ -103,12 +103,12 @@ impl Problems {
         lines.join("\n")
     }
 
-    /// One after the other.
+    /// Iterates over the problems in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.0.iter()
     }
 
-    /// How many there are; never none.
+    /// Returns the number of problems, which is never zero.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
@@ -131,7 +131,7 @@ impl fmt::Display for Problems {
 }
 
 impl Problem {
-    /// A problem with a file as a whole.
+    /// Creates a problem with a file as a whole.
     pub(super) fn of_file(file: &Path, problem: impl Into<String>) -> Self {
         Self {
             file: file.to_owned(),
@@ -143,13 +143,13 @@ impl Problem {
         }
     }
 
-    /// States the rule that is broken.
+    /// Sets the rule that is broken.
     pub(super) fn rule(mut self, rule: impl Into<String>) -> Self {
         self.rule = rule.into();
         self
     }
 
-    /// Says what to do, unless that would show what may be a login.
+    /// Adds a suggestion of what to do, unless it would show what may be a login.
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         let help = help.into();
         if without_login(help.clone()) == help {
@@ -158,7 +158,8 @@ impl Problem {
         self
     }
 
-    /// Says why a server's configuration can't be used, and what to do. That text shows no secret of its own.
+    /// Sets the problem to why a server's configuration can't be used, with what to do. That text shows no secret of its
+    /// own.
     pub(super) fn because(mut self, error: &ConfigError) -> Self {
         self.problem = error.to_string();
         if error.is_about_encoding() {
@@ -167,7 +168,7 @@ impl Problem {
         self
     }
 
-    /// Where it is, which key, and what is wrong with it, in one line.
+    /// Returns the place, the key, and what is wrong with it, in one line.
     #[must_use]
     pub fn one_line(&self) -> String {
         let file = self.file.display();
@@ -177,7 +178,7 @@ impl Problem {
         }
     }
 
-    /// The first line: which key, and what is wrong with it.
+    /// Returns the first line: the key, and what is wrong with it.
     #[must_use]
     pub fn headline(&self) -> String {
         if self.key.is_empty() { self.problem.clone() } else { format!("{}: {}", self.key, self.problem) }
@@ -206,7 +207,7 @@ impl fmt::Display for Problem {
 }
 
 impl Place {
-    /// Writes the place and its line, and returns how wide the line's number is.
+    /// Writes the place and its line, and returns the width of the line's number.
     fn write(
         &self,
         f: &mut fmt::Formatter<'_>,
@@ -226,7 +227,7 @@ impl Place {
 }
 
 impl Source {
-    /// A problem at a span of bytes of this file.
+    /// Creates a problem at a span of bytes of this file.
     pub(super) fn problem(
         &self,
         span: &Range<usize>,
@@ -243,7 +244,7 @@ impl Source {
         }
     }
 
-    /// `file:line`, for a message about another place.
+    /// Returns `file:line`, for a message about another place.
     pub(super) fn line_of(&self, span: &Range<usize>) -> String {
         format!("{}:{}", self.file.display(), self.place(span, Shown::Line).line)
     }
@@ -266,7 +267,7 @@ impl Source {
         Place { line: number, column: column + 1, excerpt, marked }
     }
 
-    /// How much of the line at a byte can be shown where it may be that its value isn't even quoted.
+    /// Returns how much can be shown of the line at this byte, where the value may not even be quoted.
     pub(super) fn shown_of_malformed(&self, at: usize) -> Shown {
         let before = &self.text[..self.text.floor_char_boundary(at)];
         let header = before.lines().rev().find(|line| line.trim_start().starts_with('[')).unwrap_or_default();
@@ -279,7 +280,7 @@ impl Source {
     }
 }
 
-/// Whether a key, by its full name, has a server's URL or address, or what is written in its place by mistake.
+/// Whether a key, by its full name, holds a server's URL or address, or what is written in its place by mistake.
 pub(super) fn may_hold_login(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or_default();
     let name = name.split('[').next().unwrap_or_default();
@@ -291,8 +292,8 @@ fn may_have_login(text: &str) -> bool {
     text.contains('@') || text.contains("//")
 }
 
-/// A message without what may be a login: from the first word on that may have one, or the quotation in which it stands, to
-/// the end of the last one.
+/// Cuts what may be a login out of a message: from the first word that may have one, or the quotation in which it stands,
+/// to the end of the last one.
 fn without_login(text: String) -> String {
     let harmless = |word: &str| {
         let url = word.trim_matches(|c: char| "\"'`,;()".contains(c));
@@ -303,7 +304,7 @@ fn without_login(text: String) -> String {
     }
     let first = text.find(['@', '/']).unwrap_or_default();
     let last = text.rfind(['@', '/']).unwrap_or_default();
-    // Whichever is the longer of the word and the quotation, as a password may have blanks and quotes of its own.
+    // The longer of the word and the quotation counts, as a password may have blanks and quotes of its own.
     let word_begins = text[..first].rfind(char::is_whitespace).map_or(0, |at| at + 1);
     let begins = text[..first].find(['"', '`']).unwrap_or(first).min(word_begins);
     let word_length = text[last..].find(char::is_whitespace).unwrap_or(text.len() - last);
@@ -311,7 +312,7 @@ fn without_login(text: String) -> String {
     format!("{}…{}", &text[..begins], text[ends..].trim_start_matches(['"', '`']))
 }
 
-/// Replaces what follows the first `=`, or all if what stands before isn't plainly a key; a mark within it goes to the
+/// Replaces what follows the first `=`, or everything if what precedes it isn't plainly a key; a mark within it goes to the
 /// replacement.
 fn mask_value(line: Vec<char>, marked: Range<usize>) -> (Vec<char>, Range<usize>) {
     let of_key = |c: &char| c.is_ascii_alphanumeric() || "_-. \t".contains(*c);
@@ -329,7 +330,7 @@ fn mask_value(line: Vec<char>, marked: Range<usize>) -> (Vec<char>, Range<usize>
     (masked, marked)
 }
 
-/// Cuts a long line around the mark, and shows nothing that could command a terminal.
+/// Cuts a long line around the mark, and replaces all that could command a terminal.
 fn cut(line: &[char], marked: Range<usize>) -> (String, Range<usize>) {
     let width = marked.len().min(EXCERPT_MAX / 2);
     let (from, before) = if line.len() <= EXCERPT_MAX || marked.start < EXCERPT_MAX / 2 {

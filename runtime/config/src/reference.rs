@@ -1,4 +1,4 @@
-//! Values that are kept elsewhere: `{ env = "NAME" }` in the environment, `{ file = "path" }` in a file.
+//! References to values that are kept elsewhere: `{ env = "NAME" }` in the environment, `{ file = "path" }` in a file.
 
 use std::path::PathBuf;
 
@@ -11,25 +11,25 @@ use super::problem::Shown;
 use super::value::found;
 use crate::regular_file;
 
-/// Where a value is kept.
+/// Place where a value is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reference {
-    /// In an environment variable of the daemon.
+    /// Environment variable of the daemon.
     Env(String),
-    /// In a file; a line break at its end doesn't count.
+    /// File; a line break at its end doesn't count.
     File(PathBuf),
 }
 
-/// What lies outside the configuration's own files.
+/// Access to what lies outside the configuration's own files.
 #[derive(Clone, Copy)]
 pub(super) struct Outside<'o> {
     /// The daemon's environment.
     pub(super) env: &'o dyn Fn(&str) -> Option<String>,
-    /// How much of what the configuration refers to is looked at.
+    /// Part of what the configuration refers to that is looked at.
     pub(super) follow: Follow,
 }
 
-/// How much of what the configuration refers to is looked at; what isn't there is a problem.
+/// Part of what the configuration refers to that is looked at; what isn't there is a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Follow {
     /// Secrets, samples and components.
@@ -40,7 +40,7 @@ pub(super) enum Follow {
     BrokerAlone,
 }
 
-/// A larger file is no secret.
+/// Maximum size of a secret's file.
 const FILE_MAX: Bytes = Bytes::kib(64);
 
 const RULE: &str = "a reference: { env = \"NAME\" } or { file = \"path\" }";
@@ -93,7 +93,7 @@ impl Reference {
     }
 }
 
-/// A value that stands in the file, or a reference to it.
+/// Reads a text that stands in the file, or fetches it by a reference.
 pub(super) fn text_or_reference(entry: Entry<'_>, outside: Outside<'_>) -> Option<Secret> {
     match &entry.value {
         DeValue::String(text) if !text.is_empty() => Some(Secret::new(text.clone().into_owned())),

@@ -1,8 +1,8 @@
-//! Reads files that somebody else may have written: nothing here waits for a file that has no end or no writer.
+//! Reading of files that somebody else may have written: nothing here waits for a file that has no end or no writer.
 //!
-//! A file is opened once, and whatever is asked of it is asked of that open file, so that what was looked at is what is
-//! read, whatever is put into its place meanwhile. It has to be a regular file, and is read up to a bound. Links are
-//! followed, as deploy tools put them before what they deploy, but not in a folder of the daemon's own.
+//! A file is opened once, and everything is asked of that open file, so that what was looked at is what is read, whatever
+//! is put into its place meanwhile. It has to be a regular file, and is read up to a bound. Links are followed, as deploy
+//! tools put them before what they deploy, but not in a folder of the daemon's own.
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -19,7 +19,7 @@ pub struct RegularFile {
     metadata: Metadata,
 }
 
-/// Opens a regular file. Where its path is a link, that is followed.
+/// Opens a regular file. If its path is a link, that is followed.
 ///
 /// # Errors
 /// If it can't be opened, or is anything but a regular file.
@@ -27,7 +27,7 @@ pub fn open(path: &Path) -> io::Result<RegularFile> {
     open_with(OpenOptions::new().read(true), path, OFlags::empty())
 }
 
-/// Opens a regular file of a folder that is the daemon's alone, where a link has no place.
+/// Opens a regular file in a folder that is the daemon's alone; a link is refused there.
 ///
 /// # Errors
 /// If it can't be opened, or is anything but a regular file.
@@ -35,7 +35,8 @@ pub fn open_own(path: &Path) -> io::Result<RegularFile> {
     open_with(OpenOptions::new().read(true), path, OFlags::NOFOLLOW)
 }
 
-/// Opens a regular file of such a folder to write to it, or to lock it. It is made if it isn't there.
+/// Opens a regular file in a folder that is the daemon's alone to write to it, or to lock it. It is created if it isn't
+/// there, for its owner alone; a link is refused.
 ///
 /// # Errors
 /// If it can't be opened or made, or is anything but a regular file.
@@ -46,7 +47,7 @@ pub fn create_own(path: &Path) -> io::Result<File> {
 }
 
 fn open_with(options: &mut OpenOptions, path: &Path, further: OFlags) -> io::Result<RegularFile> {
-    // Opening a pipe would wait for somebody who writes to it, and a terminal could become that of the daemon.
+    // Without these flags, opening a pipe would wait for a writer, and a terminal could become that of the daemon.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | further;
     let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
     let file = options.custom_flags(flags).open(path)?;
@@ -59,7 +60,7 @@ fn open_with(options: &mut OpenOptions, path: &Path, further: OFlags) -> io::Res
     }
 }
 
-/// What a file is, if not a regular one.
+/// Returns what a file is, for a message; `None` if it is a regular one.
 fn kind(of: FileType) -> Option<&'static str> {
     let kinds = [
         (of.is_dir(), "a directory"),
@@ -71,12 +72,12 @@ fn kind(of: FileType) -> Option<&'static str> {
 }
 
 impl RegularFile {
-    /// What the system knew of it when it was opened.
+    /// Returns the file's metadata as of when it was opened.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// Reads all of it.
+    /// Reads the whole file.
     ///
     /// # Errors
     /// If it can't be read, or is larger than `max`; one that grows meanwhile is read no further than that.
@@ -86,7 +87,7 @@ impl RegularFile {
         Ok(bytes)
     }
 
-    /// Reads all of it, as text.
+    /// Reads the whole file as text.
     ///
     /// # Errors
     /// As [`Self::read`], and if it isn't UTF-8.
@@ -95,10 +96,10 @@ impl RegularFile {
         String::from_utf8(self.read(max)?).map_err(not_text)
     }
 
-    /// Its bytes, which end with an error behind the first `max` of them.
+    /// Returns a reader of the file that fails behind the first `max` bytes.
     ///
     /// # Errors
-    /// If it is larger than that already.
+    /// If the file is larger than that already.
     pub fn bounded(self, max: Bytes) -> io::Result<impl Read> {
         if Bytes(self.metadata.len()) > max {
             return Err(too_large(max));
@@ -107,7 +108,7 @@ impl RegularFile {
     }
 }
 
-/// Reads all of a regular file.
+/// Reads the whole of a regular file.
 ///
 /// # Errors
 /// As [`open`] and [`RegularFile::read`].
@@ -115,7 +116,7 @@ pub fn read(path: &Path, max: Bytes) -> io::Result<Vec<u8>> {
     open(path)?.read(max)
 }
 
-/// Reads all of a regular file that is text.
+/// Reads the whole of a regular file that is text.
 ///
 /// # Errors
 /// As [`open`] and [`RegularFile::read_text`].
@@ -127,7 +128,7 @@ fn too_large(max: Bytes) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max}"))
 }
 
-/// A file of which so many bytes may still be read.
+/// A file of which only a number of bytes, `left`, may still be read.
 struct Bounded {
     file: File,
     left: u64,
@@ -136,7 +137,7 @@ struct Bounded {
 
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // One more, which tells a file that ends here from one that goes on.
+        // One byte more tells a file that ends here from one that goes on.
         let room = usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
         let read = self.file.read(&mut buffer[..room])?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| too_large(self.max))?;

@@ -1,4 +1,4 @@
-//! Who signs components.
+//! Signers of components.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,14 +6,14 @@ use std::str::FromStr;
 use data_encoding::BASE64;
 use ed25519_dalek::{SignatureError, VerifyingKey};
 
-/// By this a public key begins, where it is written.
+/// Prefix of a public key, as it is written.
 const SCHEME: &str = "ed25519:";
 
 /// The public key of somebody who signs components, written `ed25519:BASE64`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Signer([u8; 32]);
 
-/// A text is no public key.
+/// Error for text that is not a public key.
 #[derive(Debug, thiserror::Error)]
 #[error("not a public key: {reason}")]
 pub struct InvalidSigner {
@@ -21,10 +21,10 @@ pub struct InvalidSigner {
 }
 
 impl Signer {
-    /// The key itself.
+    /// Returns the key itself.
     ///
     /// # Errors
-    /// Never of a signer that was read from text.
+    /// Never for a signer that was read from text.
     pub fn key(&self) -> Result<VerifyingKey, SignatureError> {
         VerifyingKey::from_bytes(&self.0)
     }

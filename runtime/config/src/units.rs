@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use sandhog_core::budget::Bytes;
 
-/// Why a text is no size or time.
+/// Error for text that is not a size or a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{value}\" is not a {what}: {rule}{}", .meant.as_ref().map(|meant| format!("; did you mean {meant}?")).unwrap_or_default())]
 pub struct InvalidUnit {
-    /// `size` or `time`.
+    /// Kind of value: `size` or `time`.
     pub what: &'static str,
-    /// The text, cut to a length that is fit for a message.
+    /// The text, cut to a length fit for a message.
     pub value: String,
-    /// What is allowed.
+    /// Rule of what is allowed.
     pub rule: &'static str,
-    /// What may have been meant.
+    /// Text that may have been meant.
     pub meant: Option<String>,
 }
 
@@ -29,7 +29,7 @@ const TIME_RULE: &str = "whole numbers, each with one of d, h, m, s, ms, such as
 /// Parses a size.
 ///
 /// # Errors
-/// If the text is none.
+/// If the text is not a size.
 pub fn parse_size(text: &str) -> Result<Bytes, InvalidUnit> {
     let refuse =
         |meant: Option<String>| InvalidUnit { what: "size", value: short(text), rule: SIZE_RULE, meant };
@@ -44,10 +44,10 @@ pub fn parse_size(text: &str) -> Result<Bytes, InvalidUnit> {
     bytes.map(Bytes).ok_or_else(|| refuse(None))
 }
 
-/// Parses a length of time.
+/// Parses a duration.
 ///
 /// # Errors
-/// If the text is none.
+/// If the text is not a duration.
 pub fn parse_time(text: &str) -> Result<Duration, InvalidUnit> {
     let refuse = |meant| InvalidUnit { what: "time", value: short(text), rule: TIME_RULE, meant };
     let (mut rest, mut millis, mut units) = (text, 0u64, TIMES.iter());
@@ -55,7 +55,7 @@ pub fn parse_time(text: &str) -> Result<Duration, InvalidUnit> {
         let (number, after) = split(rest);
         let length = after.bytes().position(|byte| byte.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at(length);
-        // The units that are left: each may stand once, the largest first.
+        // The iterator has the units that are left: each may stand once, the largest first.
         let Some((_, size)) = units.find(|(name, _)| *name == unit) else {
             return Err(refuse(meant_time(text)));
         };
@@ -67,7 +67,7 @@ pub fn parse_time(text: &str) -> Result<Duration, InvalidUnit> {
     if text.is_empty() { Err(refuse(None)) } else { Ok(Duration::from_millis(millis)) }
 }
 
-/// A length of time as [`parse_time`] reads it, to the millisecond.
+/// Formats a duration as [`parse_time`] reads it, to the millisecond.
 #[must_use]
 pub fn time(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -81,7 +81,7 @@ pub fn time(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// The leading number, and what comes after it.
+/// Splits the text into the leading number and what comes after it.
 fn split(text: &str) -> (&str, &str) {
     let end = text.bytes().position(|byte| !byte.is_ascii_digit() && byte != b'.').unwrap_or(text.len());
     text.split_at(end)
@@ -92,7 +92,7 @@ fn digits(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-/// `whole.part` of a unit, if that is a whole number of bytes.
+/// Returns the bytes of `whole.part` of a unit, if they are a whole number.
 fn fraction(whole: &str, part: &str, unit: u64) -> Option<u64> {
     const PART_MAX: usize = 12;
     if part.is_empty() || part.len() > PART_MAX {
@@ -104,7 +104,7 @@ fn fraction(whole: &str, part: &str, unit: u64) -> Option<u64> {
     digits(whole)?.checked_mul(unit)?.checked_add(u64::try_from(rest).ok()?)
 }
 
-/// `64mb`, `64 MB`, `64M` and the like mean `64MiB`.
+/// Guesses the size that was meant: `64mb`, `64 MB`, `64M` and the like mean `64MiB`.
 fn meant_size(number: &str, unit: &str) -> Option<String> {
     let first = unit.trim().chars().next()?.to_ascii_uppercase();
     let (name, _) = SIZES.iter().find(|(name, _)| name.starts_with(first))?;
@@ -112,7 +112,7 @@ fn meant_size(number: &str, unit: &str) -> Option<String> {
     plausible.then(|| format!("{number}{name}"))
 }
 
-/// `30 seconds`, `5min`, `1.5h`, `2w` and the like.
+/// Guesses the duration that was meant by `30 seconds`, `5min`, `1.5h`, `2w` and the like.
 fn meant_time(text: &str) -> Option<String> {
     let (number, unit) = split(text);
     let (short, size) = match unit.trim().to_ascii_lowercase().as_str() {
