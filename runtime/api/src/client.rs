@@ -1,4 +1,4 @@
-//! The client of a daemon: HTTP/1.1, one request a connection.
+//! Client of a daemon: HTTP/1.1, with one request per connection.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,42 +16,42 @@ use tokio::net::UnixStream;
 use crate::socket::{SocketAddress, socket_path};
 use crate::{DeployEvent, DeployEvents, PluginStatuses, Problem, Reloaded, RollBack, route};
 
-/// No answer is longer. In bytes.
+/// Maximum size of an answer, in bytes.
 const ANSWER_MAX: usize = 64 << 20;
 
-/// Why there is no answer, or not the one that was hoped for.
+/// Reason why there is no answer, or not the one that was hoped for.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens.
+    /// No daemon listens on this socket.
     #[error("no daemon listens on {0}")]
     NoDaemon(PathBuf),
-    /// The daemon can't be spoken to, or what came is no answer.
+    /// The daemon can't be spoken to, or what came is not an answer.
     #[error("can't speak with the daemon on {path}: {cause}")]
     Broken {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// What went wrong.
+        /// Error that occurred.
         cause: io::Error,
     },
-    /// The daemon has not done it.
+    /// The daemon answered that it hasn't done what was asked.
     #[error(transparent)]
     Problem(Box<Problem>),
 }
 
-/// Asks a daemon, and waits for its answers as long as they take.
+/// Client that sends requests to a daemon, and waits for its answers as long as they take.
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
 }
 
 impl Client {
-    /// The client of the daemon on this machine whose folder of deploys this is.
+    /// Creates a client of the daemon on this machine whose folder of deploys is `deploys`.
     #[must_use]
     pub fn local(deploys: &Path) -> Self {
         Self { socket: socket_path(deploys) }
     }
 
-    /// Has the configuration read again, and says what came of it.
+    /// Has the configuration read again, and returns the result.
     ///
     /// # Errors
     /// If there is no daemon, or it refuses.
@@ -67,7 +67,7 @@ impl Client {
         self.call(Method::POST, route::ROLLBACK, Some(ask)).await
     }
 
-    /// Says how all plugins stand.
+    /// Returns the status of all plugins.
     ///
     /// # Errors
     /// If there is no daemon, or it refuses.
@@ -75,7 +75,7 @@ impl Client {
         self.call(Method::GET, route::PLUGINS, None::<&()>).await
     }
 
-    /// Says what deploys have done lately.
+    /// Returns the latest events of deploys.
     ///
     /// # Errors
     /// If there is no daemon, or it refuses.
@@ -136,7 +136,8 @@ impl Client {
             let body = Limited::new(answer.into_body(), ANSWER_MAX).collect().await;
             Ok((status, body.map_err(io::Error::other)?.to_bytes()))
         };
-        // The connection moves the bytes, and ends once its sender is gone: what matters of it shows in the exchange.
+        // The connection moves the bytes, and ends once its sender is dropped; any failure of it that matters shows in the
+        // exchange.
         let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
             answer = &mut exchange => answer,
@@ -145,7 +146,7 @@ impl Client {
     }
 }
 
-/// What it means if the connection ends before there is an answer.
+/// Converts the error of a connection that ended before there was an answer.
 fn hung_up(error: hyper::Error) -> io::Error {
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
         return io::Error::new(io::ErrorKind::UnexpectedEof, "it has hung up; its log may say why");

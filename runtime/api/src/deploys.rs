@@ -1,4 +1,4 @@
-//! Deploys: which plugins are in force, what deploys have done, what came of a reload.
+//! Deploys: which plugins are in force, what deploys have done, and the result of a reload.
 
 use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_core::time::Timestamp;
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::Time;
 
-/// A longer message is cut. In bytes.
+/// Maximum length of a message in bytes; longer ones are cut.
 const MESSAGE_MAX: usize = 8 * 1024;
 
-/// What a deploy has done.
+/// Kind of a deploy event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DeployEventKind {
-    /// A revision is in force.
+    /// A revision came into force.
     Deployed,
-    /// The revision is the same, its terms are others.
+    /// The terms of the plugin changed; its revision is the same.
     Changed,
     /// A new revision gets a share of the jobs.
     CanaryStarted,
@@ -25,20 +25,20 @@ pub enum DeployEventKind {
     RolledBack,
     /// A plugin's new revision or terms couldn't be deployed, or its file is wrong; what was in force still is.
     Failed,
-    /// A plugin is no longer deployed. What runs of it finishes.
+    /// A plugin is no longer deployed. Its runs under way finish.
     Removed,
-    /// A tenant has come.
+    /// A tenant was added.
     TenantAdded,
-    /// A tenant's terms are others.
+    /// A tenant's terms changed.
     TenantChanged,
-    /// A tenant is gone. What runs of it finishes.
+    /// A tenant was removed. Its runs under way finish.
     TenantRemoved,
     /// The daemon's file is wrong; nothing was changed.
     Rejected,
 }
 
 impl DeployEventKind {
-    /// The name in the log and in what programs get.
+    /// The name in the log and for programs.
     #[must_use]
     pub fn slug(self) -> &'static str {
         match self {
@@ -57,40 +57,40 @@ impl DeployEventKind {
     }
 }
 
-/// Something that a deploy has done.
+/// Event of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployEvent {
-    /// When.
+    /// Time of the event.
     #[serde(alias = "at_ms")]
     pub at: Time,
-    /// What.
+    /// Kind of the event.
     pub what: DeployEventKind,
-    /// Whose plugin it is about, or which tenant.
+    /// Tenant whose plugin it is about, or tenant that it is about.
     pub tenant: Option<String>,
-    /// The plugin.
+    /// Name of the plugin that it is about.
     pub plugin: Option<String>,
-    /// The revision that it is about.
+    /// Revision that it is about.
     pub revision: Option<String>,
-    /// The one that was in force before.
+    /// Revision that was in force before.
     pub was: Option<String>,
-    /// Why, in full.
+    /// Reason, in full.
     pub message: Option<String>,
 }
 
 impl DeployEvent {
-    /// Something about the whole configuration.
+    /// Creates an event about the whole configuration.
     #[must_use]
     pub fn new(at: Timestamp, what: DeployEventKind) -> Self {
         Self { at: at.into(), what, tenant: None, plugin: None, revision: None, was: None, message: None }
     }
 
-    /// Something about a tenant.
+    /// Creates an event about a tenant.
     #[must_use]
     pub fn of_tenant(at: Timestamp, what: DeployEventKind, tenant: &TenantId) -> Self {
         Self { tenant: Some(tenant.to_string()), ..Self::new(at, what) }
     }
 
-    /// Something about a plugin.
+    /// Creates an event about a plugin.
     #[must_use]
     pub fn of_plugin(
         at: Timestamp,
@@ -100,27 +100,27 @@ impl DeployEvent {
         Self { plugin: Some(plugin.to_string()), ..Self::of_tenant(at, what, tenant) }
     }
 
-    /// Whether it is about this plugin.
+    /// Whether the event is about this plugin.
     #[must_use]
     pub fn is_of(&self, (tenant, plugin): &(TenantId, PluginName)) -> bool {
         self.tenant.as_deref() == Some(tenant.as_str()) && self.plugin.as_deref() == Some(plugin.as_str())
     }
 
-    /// Names the revision that it is about.
+    /// Sets the revision that the event is about.
     #[must_use]
     pub fn revision(mut self, revision: Revision) -> Self {
         self.revision = Some(revision.to_string());
         self
     }
 
-    /// Names the revision that was in force before.
+    /// Sets the revision that was in force before.
     #[must_use]
     pub fn was(mut self, revision: Option<Revision>) -> Self {
         self.was = revision.map(|revision| revision.to_string());
         self
     }
 
-    /// Says why. A text of more than 8 KiB is cut.
+    /// Sets the reason. A text of more than 8 KiB is cut.
     #[must_use]
     pub fn message(mut self, message: impl Into<String>) -> Self {
         let mut message = message.into();
@@ -134,95 +134,95 @@ impl DeployEvent {
     }
 }
 
-/// What deploys have done lately.
+/// Latest events of deploys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployEvents {
-    /// The oldest first.
+    /// Events, the oldest first.
     pub events: Vec<DeployEvent>,
 }
 
-/// How all plugins stand.
+/// Status of all plugins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginStatuses {
-    /// In order of tenant and name.
+    /// Plugins, in order of tenant and name.
     pub plugins: Vec<PluginStatus>,
 }
 
-/// What came of a reload, in a word.
+/// Result of a reload, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReloadOutcome {
-    /// All is as it was.
+    /// Nothing had changed.
     Unchanged,
-    /// What could be changed was.
+    /// Everything that could be changed was changed.
     Applied,
     /// The daemon's file is wrong, and nothing was changed.
     Rejected,
 }
 
-/// What came of a reload.
+/// Result of a reload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// In a word.
+    /// Result in a word.
     pub outcome: ReloadOutcome,
-    /// What was done, failures included.
+    /// Changes that were made, failures included.
     pub changes: Vec<DeployEvent>,
     /// Keys that differ from what the daemon was started with, and can't change while it runs.
     pub needs_restart: Vec<String>,
-    /// All that is wrong with the daemon's file, for people, each with its place.
+    /// Everything that is wrong with the daemon's file, for people, each problem with its place.
     pub problems: Option<String>,
 }
 
 impl Reloaded {
-    /// Nothing was to be done.
+    /// Creates the result if there was nothing to do.
     #[must_use]
     pub fn unchanged() -> Self {
         let outcome = ReloadOutcome::Unchanged;
         Self { outcome, changes: Vec::new(), needs_restart: Vec::new(), problems: None }
     }
 
-    /// This was done.
+    /// Creates the result if these changes were made.
     #[must_use]
     pub fn applied(changes: Vec<DeployEvent>, needs_restart: Vec<String>) -> Self {
         Self { outcome: ReloadOutcome::Applied, changes, needs_restart, problems: None }
     }
 
-    /// Nothing was done, as this is wrong.
+    /// Creates the result if nothing was done, because of these problems.
     #[must_use]
     pub fn rejected(problems: String) -> Self {
         Self { outcome: ReloadOutcome::Rejected, problems: Some(problems), ..Self::unchanged() }
     }
 }
 
-/// Which plugin goes back to which revision.
+/// Request to put an earlier revision of a plugin into force again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RollBack {
-    /// `TENANT/NAME`, or `NAME` if only one tenant has such a plugin.
+    /// Plugin: `TENANT/NAME`, or `NAME` if only one tenant has such a plugin.
     pub plugin: String,
-    /// The first digits of the revision's sha256, or all of them; without it, the one before what is in force.
+    /// First digits of the revision's sha256, or all of them; `None` for the one before what is in force.
     #[serde(default)]
     pub to: Option<String>,
 }
 
-/// How a plugin stands.
+/// State of a plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PluginState {
-    /// It is as its TOML has it.
+    /// The plugin is in force as its TOML has it.
     Serving,
-    /// A new revision is on trial.
+    /// A canary of a new revision is under way.
     Canary,
-    /// Its component was taken back; an earlier revision is in force until that changes.
+    /// The component was rolled back; an earlier revision is in force until the component or its pin changes.
     RolledBack,
-    /// What its TOML has can't be deployed; what was in force still is, if there was something.
+    /// The plugin can't be deployed as its TOML has it; what was in force before, if anything, still is.
     Failed,
-    /// It is no longer deployed, and some of it still runs.
+    /// The plugin is no longer deployed, and some of its runs are still under way.
     Draining,
 }
 
 impl PluginState {
-    /// The name in what programs get.
+    /// The name for programs.
     #[must_use]
     pub fn slug(self) -> &'static str {
         match self {
@@ -235,52 +235,52 @@ impl PluginState {
     }
 }
 
-/// A plugin, and how it stands.
+/// Status of a plugin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PluginStatus {
-    /// Whose it is, unless its file doesn't say so.
+    /// Tenant of the plugin; `None` if its file doesn't say so.
     pub tenant: Option<String>,
-    /// Its name; without a tenant, its file.
+    /// Name of the plugin; its file, if the tenant is `None`.
     pub plugin: String,
-    /// How it stands.
+    /// State of the plugin.
     pub state: PluginState,
-    /// The revision in force, if there is one.
+    /// Revision in force, if there is one.
     pub revision: Option<String>,
-    /// Since when it is in force.
+    /// Time since which that revision is in force.
     pub since: Option<Time>,
-    /// Why it is not as its TOML has it.
+    /// Reason why the plugin is not as its TOML has it.
     pub message: Option<String>,
-    /// What is on trial.
+    /// Canary that is under way.
     pub canary: Option<CanaryStatus>,
-    /// Runs under way.
+    /// Number of runs under way.
     pub running: u32,
-    /// The revisions that can be gone back to, the latest deployed first.
+    /// Revisions that can be rolled back to, the latest deployed first.
     pub kept: Vec<String>,
 }
 
-/// A revision on trial.
+/// Status of a canary.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CanaryStatus {
-    /// The revision.
+    /// Revision on trial.
     pub revision: String,
-    /// Its share of the jobs, 0 to 1.
+    /// Share of the jobs that the canary gets, 0 to 1.
     pub share: f64,
-    /// How often either side has to run before anything is decided.
+    /// Minimum number of runs of either side before anything is decided.
     pub runs_min: u32,
-    /// What the revision in force has done meanwhile.
+    /// Results of the revision in force meanwhile.
     pub old: SideStatus,
-    /// What the one on trial has done.
+    /// Results of the revision on trial.
     pub new: SideStatus,
 }
 
-/// One side of a trial.
+/// Results of one side of a canary.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SideStatus {
-    /// Runs that ended by themselves.
+    /// Number of runs that ended by themselves.
     pub runs: u64,
-    /// Those of them that failed.
+    /// Number of those runs that failed.
     pub failures: u64,
-    /// Fuel of the others, on average.
+    /// Average fuel of those runs that didn't fail.
     pub fuel_mean: Option<f64>,
 }
 

@@ -1,7 +1,7 @@
-//! What is said to a running daemon and by it: the types of requests and answers, and the client.
+//! API of a running daemon: the types of requests and answers, and the client.
 //!
-//! The daemon answers with these types, the command line prints them with `--json`, and whoever writes a program against
-//! either reads them. So there is one shape of each, and it is in here. What isn't done is told by a [`Problem`].
+//! The daemon answers with these types, the command line prints them with `--json`, and programs written against either
+//! read them. So there is one shape of each, and it is in here. A [`Problem`] says why something wasn't done.
 
 mod client;
 mod deploys;

@@ -1,25 +1,25 @@
-//! Why something wasn't done, as RFC 9457 has it.
+//! Problems in the sense of RFC 9457: why something wasn't done.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The media type of a [`Problem`].
+/// Media type of a [`Problem`].
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 macro_rules! slugs {
     ($($(#[doc = $doc:literal])* $variant:ident = $slug:literal, $status:literal, $title:literal;)*) => {
-        /// What kind of problem it is, by a name that doesn't change.
+        /// Kind of a problem, by a name that doesn't change.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Slug {
             $($(#[doc = $doc])* #[serde(rename = $slug)] $variant,)*
-            /// One that a later version has.
+            /// A kind that only a later version has.
             #[serde(other, rename = "other")]
             Other,
         }
 
         impl Slug {
-            /// All that this version knows.
+            /// All kinds that this version knows.
             pub const ALL: &[Slug] = &[$(Self::$variant),*];
 
             /// The name.
@@ -31,7 +31,7 @@ macro_rules! slugs {
                 }
             }
 
-            /// The status of HTTP that goes with it.
+            /// The HTTP status for problems of this kind.
             #[must_use]
             pub fn status(self) -> u16 {
                 match self {
@@ -40,7 +40,7 @@ macro_rules! slugs {
                 }
             }
 
-            /// What it means, the same for all problems of the kind.
+            /// Meaning of the kind, the same for all its problems.
             #[must_use]
             pub fn title(self) -> &'static str {
                 match self {
@@ -55,25 +55,25 @@ macro_rules! slugs {
 slugs! {
     /// The request can't be understood.
     MalformedRequest = "malformed-request", 400, "the request can't be understood";
-    /// It took too long to come in.
+    /// The request took too long to come in.
     RequestTimeout = "request-timeout", 408, "the request took too long to come in";
-    /// It is larger than the daemon takes.
+    /// The request is larger than the daemon takes.
     RequestTooLarge = "request-too-large", 413, "the request is too large";
     /// There is nothing at the path.
     UnknownRoute = "unknown-route", 404, "there is nothing at this path";
     /// The path has no such method.
     MethodNotAllowed = "method-not-allowed", 405, "the path has no such method";
-    /// Whoever asks may not do this.
+    /// The caller may not do this.
     Forbidden = "forbidden", 403, "this isn't allowed";
-    /// There is no such tenant, or it is none of the caller's.
+    /// There is no such tenant, or it is not the caller's.
     UnknownTenant = "unknown-tenant", 404, "there is no such tenant";
-    /// There is no such job, or its tenant is none of the caller's.
+    /// There is no such job, or its tenant is not the caller's.
     UnknownJob = "unknown-job", 404, "there is no such job";
-    /// There is no such plugin or revision, or its tenant is none of the caller's.
+    /// There is no such plugin or revision, or its tenant is not the caller's.
     UnknownPlugin = "unknown-plugin", 404, "there is no such plugin or revision";
-    /// Several things may be meant.
+    /// The request may mean several things.
     Ambiguous = "ambiguous", 409, "several things may be meant";
-    /// It can't be done as things stand.
+    /// The request can't be fulfilled as things stand.
     Conflict = "conflict", 409, "this can't be done as things stand";
     /// The configuration is wrong.
     WrongConfiguration = "wrong-configuration", 409, "the configuration is wrong";
@@ -83,7 +83,7 @@ slugs! {
     BrokerUnavailable = "broker-unavailable", 503, "the broker can't be reached";
     /// The broker takes no writes, as it is full.
     BrokerFull = "broker-full", 503, "the broker is full";
-    /// The broker can be reached, and yet not be used.
+    /// The broker can be reached, but can't be used.
     BrokerUnfit = "broker-unfit", 500, "the broker can't be used";
 }
 
@@ -93,28 +93,28 @@ impl fmt::Display for Slug {
     }
 }
 
-/// Why something wasn't done.
+/// Reason why something wasn't done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{detail}")]
 pub struct Problem {
-    /// A URN that ends with the slug.
+    /// URN that ends with the slug.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What kind of problem it is.
+    /// Kind of the problem.
     pub slug: Slug,
-    /// What that means.
+    /// Meaning of the kind.
     pub title: String,
-    /// The status of HTTP.
+    /// HTTP status.
     pub status: u16,
-    /// What was being done, to what, and what went wrong.
+    /// Description of what was being done, to what, and what went wrong.
     pub detail: String,
-    /// What to do about it.
+    /// Suggestions of what to do about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub help: Vec<String>,
 }
 
 impl Problem {
-    /// A problem of this kind.
+    /// Creates a problem of this kind.
     #[must_use]
     pub fn new(slug: Slug, detail: impl Into<String>) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Problem {
         }
     }
 
-    /// Says what to do.
+    /// Adds a suggestion of what to do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());

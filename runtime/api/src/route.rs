@@ -1,4 +1,4 @@
-//! The paths of a daemon's API: `docs/api.md` has them for people.
+//! Paths of a daemon's API; `docs/api.md` describes them for people.
 
 /// `POST`: has the configuration read again. Answers with [`Reloaded`](crate::Reloaded).
 pub const RELOAD: &str = "/v1/reload";
@@ -7,10 +7,10 @@ pub const RELOAD: &str = "/v1/reload";
 /// [`DeployEvent`](crate::DeployEvent).
 pub const ROLLBACK: &str = "/v1/rollback";
 
-/// `GET`: how all plugins stand, as [`PluginStatuses`](crate::PluginStatuses).
+/// `GET`: the status of all plugins, as [`PluginStatuses`](crate::PluginStatuses).
 pub const PLUGINS: &str = "/v1/plugins";
 
-/// `GET`: what deploys have done lately, as [`DeployEvents`](crate::DeployEvents).
+/// `GET`: the latest events of deploys, as [`DeployEvents`](crate::DeployEvents).
 pub const DEPLOY_EVENTS: &str = "/v1/deploy-events";
 
 #[cfg(test)]

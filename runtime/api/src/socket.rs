@@ -1,4 +1,4 @@
-//! Where a daemon listens on its own machine.
+//! Sockets on which daemons listen on their own machine.
 
 use std::fs::File;
 use std::io;
@@ -8,25 +8,25 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// The longest path that the address of a socket holds, in bytes; the last one of 108 ends it.
+/// Maximum length in bytes of a path in a socket's address; the last one of 108 is the terminator.
 const PATH_MAX: usize = 107;
 
-/// The socket of the daemon whose folder of deploys this is.
+/// Returns the path of the socket of the daemon whose folder of deploys is `deploys`.
 #[must_use]
 pub fn socket_path(deploys: &Path) -> PathBuf {
     deploys.join("control.sock")
 }
 
-/// A path that leads to a socket and fits into an address, as long as this is kept.
+/// A path that leads to a socket and fits into its address, valid as long as this value is kept.
 #[derive(Debug)]
 pub struct SocketAddress {
     path: PathBuf,
-    /// The folder that the path goes by.
+    /// Folder by whose descriptor the path goes; `None` if the socket's own path is short enough.
     _folder: Option<File>,
 }
 
 impl SocketAddress {
-    /// Finds a path to a socket. If its own is too long, it goes by a descriptor of its folder.
+    /// Finds a path to a socket. If its own path is too long, the path goes by a descriptor of its folder.
     ///
     /// # Errors
     /// If the folder can't be opened.
@@ -43,7 +43,7 @@ impl SocketAddress {
         Ok(Self { path, _folder: Some(folder) })
     }
 
-    /// The path.
+    /// Returns the path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

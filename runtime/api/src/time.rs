@@ -1,4 +1,4 @@
-//! Points in time, as programs read them.
+//! Points in time, as programs read and write them.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Time(pub Timestamp);
 
 impl Time {
-    /// The text in RFC 3339; none of a time after the year 9999.
+    /// Returns the time in RFC 3339; `None` after the year 9999.
     #[must_use]
     pub fn rfc3339(self) -> Option<String> {
         let at = i64::try_from(self.0.as_millis()).ok()?;
