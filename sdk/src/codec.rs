@@ -5,24 +5,25 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What can be made of a payload or a state value: any `serde::Deserialize` from JSON, or [`Bytes`] as they are.
+/// Types that can be decoded from a payload or a state value: any `serde::Deserialize` from JSON, or [`Bytes`] as they are.
 pub trait Decode: Sized {
-    /// Makes the value.
+    /// Decodes the value.
     ///
     /// # Errors
     /// If the bytes are not the JSON of this type.
     fn decode(bytes: Vec<u8>) -> Result<Self, InvalidJson>;
 }
 
-/// What can be an output, a payload or a state value: any `serde::Serialize` as JSON, or [`Bytes`] as they are.
+/// Types that can be encoded to an output, a payload or a state value: any `serde::Serialize` as JSON, or [`Bytes`] as they
+/// are.
 pub trait Encode {
-    /// The value's bytes.
+    /// Returns the value's bytes.
     ///
     /// # Errors
     /// If the value has no JSON form, such as a map whose keys aren't text.
     fn encode(&self) -> Result<Cow<'_, [u8]>, InvalidJson>;
 
-    /// The value's bytes, without a copy where the value has them.
+    /// Returns the value's bytes, without a copy if the value has them already.
     ///
     /// # Errors
     /// As [`Self::encode`].
@@ -34,7 +35,7 @@ pub trait Encode {
     }
 }
 
-/// Bytes as they are, where JSON isn't wanted: as a handler's input or output, as a payload, as a state value.
+/// Raw bytes, for use instead of JSON: as a handler's input or output, as a payload, as a state value.
 ///
 /// ```
 /// # use sandhog_sdk::{Bytes, Result, handler};
@@ -47,10 +48,10 @@ pub trait Encode {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bytes(pub Vec<u8>);
 
-/// JSON that isn't what it should be.
+/// Error for JSON that isn't of the expected type, or for a value that has no JSON form.
 ///
-/// The text names the place and what was expected there, never the value that was found: payloads and state are nobody
-/// else's business, and errors are seen by many.
+/// The text names the place and what was expected there, never the value that was found: payloads and state are
+/// confidential, and errors are seen by many.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct InvalidJson {
@@ -60,7 +61,8 @@ pub struct InvalidJson {
 impl InvalidJson {
     fn new(error: &serde_json::Error) -> Self {
         let text = error.to_string();
-        // The place is at the end and comes again below; 0 means that there is none, as when a value can't be written.
+        // The text ends with the place, which is added again below; line 0 means that there is none, as when a value can't
+        // be written.
         let place = format!(" at line {} column {}", error.line(), error.column());
         let what = text.strip_suffix(&place).unwrap_or(&text);
         let place = if error.line() == 0 { "" } else { &place };
@@ -68,7 +70,7 @@ impl InvalidJson {
     }
 }
 
-/// serde's phrases that go on with what was found.
+/// Phrases with which serde begins a message that goes on with the value that was found.
 const PHRASES_WITH_VALUES: [&str; 5] =
     ["invalid type", "invalid value", "unknown variant", "unknown field", "invalid length"];
 

@@ -1,4 +1,4 @@
-//! What a handler can ask and tell its host.
+//! A handler's access to its host.
 
 use std::cell::OnceCell;
 use std::fmt::Display;
@@ -11,21 +11,21 @@ use crate::log::Level;
 use crate::progress::Progress;
 use crate::secret::{Secret, SecretError};
 
-/// What a handler can ask and tell its host: the attempt it is, its deadline, log, progress, further jobs,
+/// A handler's access to its host: facts about the attempt, its deadline, log, progress, further jobs,
 /// [state](Context::state), secrets.
 ///
-/// What it writes through [`enqueue`](Self::enqueue) and [`state`](Self::state) happens if and only if the job succeeds,
-/// exactly once. Log lines and progress are seen at once.
+/// Writes through [`enqueue`](Self::enqueue) and [`state`](Self::state) happen if and only if the job succeeds, exactly
+/// once. Log lines and progress are seen at once.
 #[derive(Debug)]
 pub struct Context {
     host: Host,
     job_id: JobId,
     kind: String,
-    // Asked for when first needed: a handler that doesn't need it doesn't pay.
+    // Fetched when first needed: a handler that doesn't need it doesn't pay for it.
     info: OnceCell<AttemptInfo>,
 }
 
-/// Why the host would like the handler to stop.
+/// Reason why the host would like the handler to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StopReason {
     /// Somebody cancelled the job.
@@ -47,84 +47,84 @@ impl Context {
         self.info.get_or_init(|| self.host.attempt_info())
     }
 
-    /// The job's id, unique for all time.
+    /// Returns the job's id, unique for all time.
     #[must_use]
     pub fn job_id(&self) -> &JobId {
         &self.job_id
     }
 
-    /// The kind of job, such as `image.thumbnail`.
+    /// Returns the kind of job, such as `image.thumbnail`.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.kind
     }
 
-    /// The tenant whose job this is.
+    /// Returns the tenant that the job belongs to.
     #[must_use]
     pub fn tenant(&self) -> &str {
         &self.info().tenant
     }
 
-    /// The queue that the job came from.
+    /// Returns the queue that the job came from.
     #[must_use]
     pub fn queue(&self) -> &str {
         &self.info().queue
     }
 
-    /// Which attempt this is: 1 for the first that counts.
+    /// Returns the number of this attempt: 1 for the first that counts.
     #[must_use]
     pub fn attempt(&self) -> u32 {
         self.info().attempt
     }
 
-    /// After this attempt has failed there is no other.
+    /// Returns the maximum number of attempts: there is no other after the one of this number has failed.
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
         self.info().max_attempts
     }
 
-    /// The same on every attempt of this job, and of no other job: hand it to outside systems, so that they can tell a
-    /// repetition.
+    /// Returns a key that is the same on every attempt of this job, and of no other job. Hand it to outside systems, so
+    /// that they can recognise a repetition.
     #[must_use]
     pub fn idempotency_key(&self) -> &str {
         &self.info().idempotency_key
     }
 
-    /// When this attempt ends at the latest.
+    /// Returns the time by which this attempt ends at the latest.
     #[must_use]
     pub fn deadline(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + self.info().deadline
     }
 
-    /// The time until the deadline; zero when it has passed.
+    /// Returns the time until the deadline; zero when it has passed.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         self.host.remaining()
     }
 
-    /// Whether the host would like the handler to stop, and why.
+    /// Returns the reason why the host would like the handler to stop; `None` if it wouldn't.
     ///
-    /// A courtesy, for handlers that can end early in good order: the host needs no help to stop one.
+    /// This is a courtesy to handlers that can end early in good order: the host needs no help to stop one.
     #[must_use]
     pub fn stop_requested(&self) -> Option<StopReason> {
         self.host.stop_requested()
     }
 
-    /// Writes a log line; [`info!`](crate::info) and its sisters are shorter. Past the log limit, lines are counted and
-    /// dropped. Put no secret in one.
+    /// Writes a log line; [`info!`](crate::info) and the macros like it are shorter. Past the log limit, lines are counted
+    /// and dropped. Put no secret in a line.
     pub fn log(&self, level: Level, message: &str, fields: &[(&str, &dyn Display)]) {
         let fields: Vec<(String, String)> =
             fields.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
         self.host.log(level, message, &fields);
     }
 
-    /// Reports how far the job has come. The last report wins; the host may leave some out.
+    /// Reports the job's progress. The last report wins; the host may leave some out.
     pub fn progress(&self, progress: Progress) {
         self.host.report(progress);
     }
 
-    /// Enqueues a further job, held back until this one succeeds. The id is final, with one exception: where the unique
-    /// key is then held by another job of the kind, this one isn't created.
+    /// Enqueues a further job, held back until this one succeeds. The returned id is final, with one exception: if another
+    /// job of the kind holds the unique key by then, this one isn't created.
     ///
     /// # Errors
     /// If nobody handles the kind, something is malformed or over a limit, or the payload has no JSON form.
@@ -132,7 +132,7 @@ impl Context {
         self.host.enqueue(job)
     }
 
-    /// A secret that the operator granted to this plugin by name.
+    /// Returns a secret that the operator granted to this plugin by name.
     ///
     /// # Errors
     /// If the plugin's TOML doesn't grant it.
@@ -140,15 +140,17 @@ impl Context {
         self.host.secret(name)
     }
 
-    /// An environment variable that the plugin's TOML grants, as text; none if it doesn't, or it is no UTF-8. In a sandbox
-    /// it is the same as `std::env::var`; under a [`FakeHost`](crate::FakeHost) it is what the test has granted.
+    /// Returns an environment variable that the plugin's TOML grants, as text; `None` if it isn't granted or isn't UTF-8.
+    /// In a sandbox it is the same as `std::env::var`; under a [`FakeHost`](crate::FakeHost) it is what the test has
+    /// granted.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<String> {
         self.host.env(name)
     }
 
-    /// Where a file or directory is that the plugin's TOML grants, for `std::fs`: `std::fs::read(ctx.path("/in/a.csv"))`.
-    /// In a sandbox it is the path itself; under a [`FakeHost`](crate::FakeHost) it leads to the files of the test.
+    /// Returns the path for `std::fs` of a file or directory that the plugin's TOML grants:
+    /// `std::fs::read(ctx.path("/in/a.csv"))`. In a sandbox it is the path itself; under a [`FakeHost`](crate::FakeHost) it
+    /// leads to the files of the test.
     pub fn path(&self, path: &str) -> PathBuf {
         self.host.path(path)
     }

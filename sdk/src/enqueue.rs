@@ -19,7 +19,7 @@ use crate::codec::{Encode, InvalidJson};
 #[must_use = "a new job does nothing until it is enqueued"]
 pub struct NewJob {
     pub(crate) kind: String,
-    // Encoded at once, so that the payload may be borrowed; a failure to do so waits for `Context::enqueue`.
+    // Encoded at once, so that the payload may be borrowed; `Context::enqueue` returns the error of it.
     pub(crate) payload: Result<Vec<u8>, InvalidJson>,
     pub(crate) queue: Option<String>,
     pub(crate) delay: Duration,
@@ -27,11 +27,11 @@ pub struct NewJob {
     pub(crate) unique_key: Option<String>,
 }
 
-/// The id of a job, unique for all time.
+/// Id of a job, unique for all time.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JobId(String);
 
-/// Why a job can't be enqueued.
+/// Reason why a job can't be enqueued.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnqueueError {
     /// No plugin of this tenant handles the kind, and no queue was named.
@@ -46,9 +46,9 @@ pub enum EnqueueError {
     /// The payload has no JSON form.
     #[error("enqueue a job of kind `{kind}`: encode its payload")]
     Payload {
-        /// The kind of the job that was to be.
+        /// Kind of the job that was to be enqueued.
         kind: String,
-        /// What is wrong with the payload.
+        /// Error of encoding the payload.
         source: InvalidJson,
     },
 }
@@ -56,7 +56,7 @@ pub enum EnqueueError {
 pub(crate) const PRIORITY_USUAL: u8 = 100;
 
 impl NewJob {
-    /// A job of this kind with this payload: any serde type as JSON, or [`Bytes`](crate::Bytes).
+    /// Creates a job of this kind with this payload: any serde type as JSON, or [`Bytes`](crate::Bytes).
     pub fn new(kind: impl Into<String>, payload: &(impl Encode + ?Sized)) -> Self {
         Self {
             kind: kind.into(),
@@ -68,23 +68,23 @@ impl NewJob {
         }
     }
 
-    /// Names the queue. Without it, it is the one that the kind's plugin names.
+    /// Sets the queue. Without it, the job goes to the one that the kind's plugin names.
     pub fn queue(self, queue: impl Into<String>) -> Self {
         Self { queue: Some(queue.into()), ..self }
     }
 
-    /// Waits at least this long. Whole milliseconds count; a part of one counts as one.
+    /// Sets the minimum time that the job waits, in whole milliseconds, rounded up.
     pub fn delay(self, delay: Duration) -> Self {
         Self { delay, ..self }
     }
 
-    /// 0 to 255; the highest goes first. 100 is usual.
+    /// Sets the priority, 0 to 255; the highest goes first. The default is 100.
     pub fn priority(self, priority: u8) -> Self {
         Self { priority, ..self }
     }
 
-    /// While a job of the same kind with this key is neither succeeded, dead nor cancelled, no second one is created. Jobs of
-    /// different kinds don't hold each other's keys.
+    /// Sets the unique key: while a job of the same kind with this key is neither succeeded, dead nor cancelled, no second
+    /// one is created. Jobs of different kinds don't hold each other's keys.
     pub fn unique_key(self, key: impl Into<String>) -> Self {
         Self { unique_key: Some(key.into()), ..self }
     }
@@ -95,7 +95,7 @@ impl JobId {
         Self(id)
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,46 +1,46 @@
-//! How a handler gives up.
+//! Failures of handlers.
 
 use std::error::Error;
 use std::fmt::{self, Display};
 use std::io;
 use std::time::Duration;
 
-/// What a handler returns.
+/// Result of a handler.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// Why a handler gave up, and so whether the job is tried again.
+/// Reason why a handler gave up, which decides whether the job is tried again.
 ///
-/// Any standard error becomes a transient failure through `?`; [`permanent`], [`retry_after`] and [`OrFail`] say
-/// otherwise. The message is kept with the job and shown to people: put no secret in it.
+/// Any standard error becomes a transient failure through `?`; [`permanent`], [`retry_after`] and [`OrFail`] say otherwise.
+/// The message is kept with the job and shown to people: put no secret in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// Trying again may help. The job is retried by its retry policy until its attempts are used up.
+    /// Failure that may go away: the job is retried by its retry policy until its attempts are used up.
     Transient {
-        /// What went wrong.
+        /// Description of what went wrong.
         message: String,
-        /// Try again after this time instead of by the policy's backoff.
+        /// Time to wait before the next attempt, in place of the policy's backoff; `None` for the backoff.
         retry_after: Option<Duration>,
     },
-    /// Trying again can't help. The job becomes a dead letter at once.
+    /// Failure that trying again can't help: the job becomes a dead letter at once.
     Permanent {
-        /// What went wrong.
+        /// Description of what went wrong.
         message: String,
     },
 }
 
-/// A failure that may go away by itself: the job is tried again by its retry policy.
+/// Creates a failure that may go away by itself: the job is tried again by its retry policy.
 pub fn transient(message: impl Display) -> Failure {
     Failure::Transient { message: message.to_string(), retry_after: None }
 }
 
-/// A failure that may go away by itself, and is worth another try after this time.
+/// Creates a failure that may go away by itself, after which the job is tried again when this time has passed.
 ///
-/// Whole milliseconds count; a part of one counts as one.
+/// The time counts in whole milliseconds, rounded up.
 pub fn retry_after(wait: Duration, message: impl Display) -> Failure {
     Failure::Transient { message: message.to_string(), retry_after: Some(wait) }
 }
 
-/// A failure that trying again can't mend: the job becomes a dead letter at once.
+/// Creates a failure that trying again can't mend: the job becomes a dead letter at once.
 pub fn permanent(message: impl Display) -> Failure {
     Failure::Permanent { message: message.to_string() }
 }
@@ -89,8 +89,9 @@ pub trait OrFail<T> {
 /// assert!(failure.is_permanent());
 /// ```
 pub trait OrFailIo<T> {
-    /// A path that isn't there, or is outside the folders that the plugin's TOML grants, is a [`permanent`] failure. So
-    /// is data that is malformed or ends early. All else is [`transient`].
+    /// Makes an error a failure by its kind: a path that isn't there, or is outside the folders that the plugin's TOML
+    /// grants, is a [`permanent`] failure. So is data that is malformed or ends early. Other errors are [`transient`]
+    /// unless they would be the same the next time.
     ///
     /// # Errors
     /// If there is no value.
@@ -98,7 +99,7 @@ pub trait OrFailIo<T> {
 }
 
 impl Failure {
-    /// What went wrong.
+    /// Returns the description of what went wrong.
     #[must_use]
     pub fn message(&self) -> &str {
         match self {
@@ -119,7 +120,8 @@ impl Display for Failure {
     }
 }
 
-// `Failure` itself is no `Error`: this conversion, which makes `?` work on every one, could not exist beside it.
+// `Failure` itself doesn't implement `Error`: this conversion, which makes `?` work on every error, could not exist beside
+// it.
 impl<E: Error> From<E> for Failure {
     fn from(error: E) -> Self {
         transient(with_causes(&error))
@@ -169,8 +171,9 @@ impl<T> OrFailIo<T> for io::Result<T> {
     }
 }
 
-/// A sandbox knows only the granted folders. By the standard library it was built with, a path outside them is not found,
-/// or "capabilities insufficient", or an error without a number; one that climbs out of a granted folder isn't permitted.
+/// Whether an error may come from a path that isn't granted. A sandbox knows only the granted folders. By the standard
+/// library it was built with, a path outside them is not found, or "capabilities insufficient", or an error without a
+/// number; one that climbs out of a granted folder isn't permitted.
 fn may_be_ungranted(error: &io::Error) -> bool {
     const CAPABILITIES_INSUFFICIENT: i32 = 76;
     let refused = match error.raw_os_error() {

@@ -1,4 +1,4 @@
-//! The real host, as a component sees it: the bindings of `wit/`, and the way from `handle` to a handler.
+//! The real host, as a component sees it: the bindings of `wit/`, and the dispatch from `handle` to a handler.
 
 use std::panic::PanicHookInfo;
 use std::path::PathBuf;
@@ -34,11 +34,11 @@ pub use bindings::Guest;
 pub use bindings::export_component;
 pub use types::{Failure as WitFailure, Job, Output};
 
-/// The host of this component. There is one, and it is everywhere.
+/// Handle of this component's host. There is only one host, available everywhere.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Host;
 
-/// Runs one job: what an exported component's `handle` does.
+/// Runs one job; implements an exported component's `handle`.
 ///
 /// # Errors
 /// If the handler gave up.
@@ -48,7 +48,7 @@ pub fn run(job: Job, table: &Table) -> Result<Output, WitFailure> {
     dispatch(table, &ctx, job.payload).map_err(WitFailure::from)
 }
 
-/// A panic traps, and the instance is gone: its message must reach the log before that.
+/// Logs a panic. A panic traps, and the instance is gone: its message must reach the log before that.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();
     let message = payload

@@ -1,4 +1,4 @@
-//! Requests of a component, through wasi:http. It is imported only by a component that sends some.
+//! HTTP requests of a component, through wasi:http. Only a component that sends some imports it.
 
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{
@@ -9,7 +9,7 @@ use wasip2::io::streams::StreamError;
 
 use crate::http::{HttpError, Request, Response};
 
-/// How much is written and read at once.
+/// Maximum numbers of bytes that are written and read at once.
 const PIECE: usize = 4096;
 const READ: u64 = 64 << 10;
 
@@ -58,7 +58,7 @@ fn write(body: OutgoingBody, bytes: &[u8]) -> Result<(), HttpError> {
     for piece in bytes.chunks(PIECE) {
         match stream.blocking_write_and_flush(piece) {
             Ok(()) => {}
-            // Whoever has heard enough answers: the response tells why.
+            // A server that has heard enough answers early: the response tells why.
             Err(StreamError::Closed) => break,
             Err(StreamError::LastOperationFailed(error)) => {
                 return Err(http_error_code(&error).map_or_else(|| failed("its body can't be sent"), of_code));

@@ -1,28 +1,28 @@
-//! What the `handler` attribute implements, and the way from a payload to it.
+//! The trait that the `handler` attribute implements, and the dispatch of payloads to it.
 
 use crate::codec::{Decode, Encode};
 use crate::context::Context;
 use crate::failure::{Failure, Result, permanent};
 
-/// The handler of one kind of job. The [`handler`](macro@crate::handler) attribute implements it.
+/// Handler of one kind of job. The [`handler`](macro@crate::handler) attribute implements it.
 pub trait Handler {
-    /// The kind of job that it handles, such as `image.thumbnail`.
+    /// Kind of job that it handles, such as `image.thumbnail`.
     const KIND: &'static str;
 
-    /// Decodes the payload, handles the job, encodes the output.
+    /// Decodes the payload, handles the job and encodes the output.
     ///
     /// # Errors
     /// If the handler gave up, or the payload or the output isn't the JSON of its type.
     fn handle(ctx: &Context, payload: Vec<u8>) -> Result<Vec<u8>>;
 }
 
-/// Decodes a payload, handles the job, encodes the output: [`Handler::handle`].
+/// Function that decodes a payload, handles the job and encodes the output: [`Handler::handle`].
 pub type HandlerFn = fn(&Context, Vec<u8>) -> Result<Vec<u8>>;
 
 /// A component's handlers by kind.
 pub(crate) type Table = [(&'static str, HandlerFn)];
 
-/// Handlers by kind, for [`FakeHost::drain`](crate::FakeHost::drain): `handlers![resize, images::crop]`.
+/// Lists handlers by kind, for [`FakeHost::drain`](crate::FakeHost::drain): `handlers![resize, images::crop]`.
 #[macro_export]
 macro_rules! handlers {
     ($($handler:path),* $(,)?) => {
@@ -38,7 +38,7 @@ macro_rules! handlers {
 /// The component declares the handlers' kinds, in its custom section `sandhog:kinds`, so that a plugin's TOML can be held
 /// against them before it is deployed.
 ///
-/// It does something for Wasm targets only, so that a native `cargo test` needs no host. On every target it refuses two
+/// It has an effect for Wasm targets only, so that a native `cargo test` needs no host. On every target it refuses two
 /// handlers of one kind.
 #[macro_export]
 macro_rules! export {
@@ -81,7 +81,7 @@ macro_rules! __export_to_host {
             #[allow(unsafe_code)]
             const _: () = {
                 const KIND: &str = <$handler as $crate::Handler>::KIND;
-                // The linker joins those of all handlers.
+                // The linker joins the lines of all handlers.
                 #[used]
                 #[unsafe(link_section = "sandhog:kinds")]
                 static LINE: [u8; KIND.len() + 1] = $crate::__private::kind_line(KIND);
@@ -126,7 +126,7 @@ pub fn encode_output<T: Encode>(kind: &str, output: T) -> Result<Vec<u8>> {
         .map_err(|error| permanent(format_args!("the output of `{kind}` has no JSON form: {error}")))
 }
 
-/// Whether no two kinds are the same. `const`, so that [`export!`] can ask it of the compiler.
+/// Whether no two kinds are the same. It is `const`, so that [`export!`] can check it at compile time.
 #[must_use]
 pub const fn kinds_are_distinct(kinds: &[&str]) -> bool {
     let mut first = 0;
@@ -143,7 +143,7 @@ pub const fn kinds_are_distinct(kinds: &[&str]) -> bool {
     true
 }
 
-/// A kind as a line of the section that declares it. `N` is its length and 1.
+/// Returns a kind as a line of the section that declares it. `N` is the length of the kind plus 1.
 #[must_use]
 pub const fn kind_line<const N: usize>(kind: &str) -> [u8; N] {
     let mut line = [b'\n'; N];

@@ -1,6 +1,6 @@
-//! What a context needs of its host: the calls of `wit/`, in Rust types.
+//! Interface of a context to its host: the calls of `wit/`, in Rust types.
 //!
-//! There are two: the real one for Wasm targets, and the fake one of native tests. Which one is decided when the crate
+//! There are two hosts: the real one for Wasm targets, and the fake one of native tests. The choice is made when the crate
 //! is compiled, so a call costs a guest nothing.
 
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub(crate) use crate::fake::Host;
 #[cfg(target_family = "wasm")]
 pub(crate) use crate::guest::Host;
 
-/// Facts about an attempt; they don't change while it runs.
+/// Facts about an attempt, which don't change while it runs.
 #[derive(Debug, Clone)]
 pub(crate) struct AttemptInfo {
     pub(crate) tenant: String,
@@ -28,11 +28,11 @@ pub(crate) struct AttemptInfo {
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
     pub(crate) idempotency_key: String,
-    /// Since 1970-01-01T00:00:00Z.
+    /// Time of the deadline, since 1970-01-01T00:00:00Z.
     pub(crate) deadline: Duration,
 }
 
-/// Why the host refused a state call; the key is known to the caller.
+/// Reason why the host refused a state call; the key is known to the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RawStateError {
     InvalidKey(String),
@@ -65,7 +65,7 @@ pub(crate) trait HostCalls {
     ) -> Result<Swapped, RawStateError>;
 }
 
-/// A time in the whole milliseconds of the contract: rounded up, so that a short wait doesn't become none.
+/// Converts a time to the whole milliseconds of the contract, rounded up, so that a short wait doesn't become none.
 #[cfg_attr(
     not(any(target_family = "wasm", test)),
     allow(dead_code, reason = "the fake host keeps durations")

@@ -1,4 +1,4 @@
-//! Requests to hosts that the operator granted.
+//! HTTP requests to hosts that the operator granted.
 
 use std::fmt;
 
@@ -6,32 +6,32 @@ use crate::codec::{Decode, Encode, InvalidJson};
 use crate::context::Context;
 use crate::host::HostCalls;
 
-/// A request: `Request::get("https://api.example/prices").header("accept", "application/json")`.
+/// An HTTP request: `Request::get("https://api.example/prices").header("accept", "application/json")`.
 #[derive(Clone, PartialEq, Eq)]
 #[must_use = "a request does nothing until it is sent"]
 pub struct Request {
-    /// Such as `GET`.
+    /// Method, such as `GET`.
     pub method: String,
-    /// `http://` or `https://`, host, port, path and query.
+    /// URL: `http://` or `https://`, host, port, path and query.
     pub url: String,
-    /// Names and values, in the order in which they were given.
+    /// Names and values of headers, in the order in which they were given.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
 }
 
-/// What came back.
+/// Response to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// Such as 200.
+    /// Status, such as 200.
     pub status: u16,
-    /// Names, in lower case, and values.
+    /// Names of headers, in lower case, and their values.
     pub headers: Vec<(String, String)>,
-    /// The body, whole.
+    /// The whole body.
     pub body: Vec<u8>,
 }
 
-/// Why there is no response.
+/// Reason why there is no response.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
     /// The URL, the method or a header is malformed; the text says which rule it breaks.
@@ -40,7 +40,7 @@ pub enum HttpError {
     /// The plugin's TOML doesn't grant the host; the job's log has the line to add.
     #[error("send a request: {0}")]
     NotGranted(String),
-    /// No connection, no answer in time, or one that isn't HTTP. Trying again may help.
+    /// There was no connection, no answer in time, or an answer that isn't HTTP. Trying again may help.
     #[error("send a request: {0}")]
     Failed(String),
 }
@@ -48,8 +48,9 @@ pub enum HttpError {
 impl Context {
     /// Sends a request, and waits for the whole response, whatever its status; a redirect is returned and not followed.
     ///
-    /// A request is sent at once, and not when the job succeeds: hand on [`idempotency_key`](Self::idempotency_key), so
-    /// that the other side can tell a repetition. Under a [`FakeHost`](crate::FakeHost) it finds the replies of the test.
+    /// A request is sent at once, and not when the job succeeds: pass [`idempotency_key`](Self::idempotency_key) on, so
+    /// that the other side can recognise a repetition. Under a [`FakeHost`](crate::FakeHost) it gets the replies of the
+    /// test.
     ///
     /// ```
     /// # use sandhog_sdk::{Request, prelude::*};
@@ -73,17 +74,17 @@ impl Context {
 }
 
 impl Request {
-    /// A request without headers and body.
+    /// Creates a request without headers and body.
     pub fn new(method: impl Into<String>, url: impl Into<String>) -> Self {
         Self { method: method.into(), url: url.into(), headers: Vec::new(), body: Vec::new() }
     }
 
-    /// A `GET`.
+    /// Creates a `GET` request.
     pub fn get(url: impl Into<String>) -> Self {
         Self::new("GET", url)
     }
 
-    /// A `POST`.
+    /// Creates a `POST` request.
     pub fn post(url: impl Into<String>) -> Self {
         Self::new("POST", url)
     }
@@ -99,7 +100,7 @@ impl Request {
         Self { body: body.into(), ..self }
     }
 
-    /// Sets the body to a value's JSON, and says so in a header.
+    /// Sets the body to a value's JSON, and the `content-type` header accordingly.
     ///
     /// # Errors
     /// If the value has no JSON form.
@@ -108,7 +109,7 @@ impl Request {
         Ok(self.header("content-type", "application/json").body(body))
     }
 
-    /// The parts of the URL.
+    /// Returns the parts of the URL.
     pub(crate) fn parts(&self) -> Result<Parts<'_>, HttpError> {
         let invalid =
             || HttpError::Invalid("a URL is `http://` or `https://`, a host, and a path".to_owned());
@@ -141,29 +142,29 @@ pub(crate) struct Parts<'u> {
 }
 
 impl Response {
-    /// The first value of a header, whose name is compared without regard to case.
+    /// Returns the first value of a header, whose name is compared without regard to case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The body as text; what isn't UTF-8 is replaced.
+    /// Returns the body as text; what isn't UTF-8 is replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as the JSON of this type.
+    /// Decodes the body as JSON of this type.
     ///
     /// # Errors
-    /// If it isn't.
+    /// If it isn't JSON of this type.
     pub fn json<T: Decode>(&self) -> Result<T, InvalidJson> {
         T::decode(self.body.clone())
     }
 }
 
-// Headers have tokens, bodies and queries what is nobody else's business.
+// `Debug` hides most of a request: headers have tokens, and bodies and queries are confidential.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let url = self.url.split(['?', '#']).next().unwrap_or_default();

@@ -4,13 +4,13 @@
 //! | | |
 //! |---|---|
 //! | [`handler`], [`export!`] | make functions into a component |
-//! | [`Context`] | what a handler can ask and tell its host: the attempt, log, progress, state, jobs, secrets |
+//! | [`Context`] | a handler's access to its host: the attempt, log, progress, state, jobs, secrets |
 //! | [`Request`], [`Response`] | HTTP: see [`Context::http`] |
-//! | [`Failure`], [`OrFail`], [`OrFailIo`] | how a handler gives up: try again, or don't |
+//! | [`Failure`], [`OrFail`], [`OrFailIo`] | failures of handlers: try again, or don't |
 //! | [`Decode`], [`Encode`], [`Bytes`] | payloads, outputs and state values: JSON through serde, or raw |
 //! | [`FakeHost`], [`assert_enqueued!`] | the host of unit tests |
 
-// The bindings and the code that the macros make name this crate as its users do.
+// The bindings and the code that the macros generate name this crate as its users do.
 #[allow(unused_extern_crates, reason = "nothing in this crate itself needs it by that name")]
 extern crate self as sandhog_sdk;
 
@@ -49,13 +49,13 @@ pub use sandhog_macros::handler;
 pub use secret::{Secret, SecretError};
 pub use state::{State, StateError, Swapped};
 
-/// What most handlers need: `use sandhog_sdk::prelude::*;`.
+/// Prelude with what most handlers need: `use sandhog_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{Context, Failure, OrFail, OrFailIo, Result, handler, permanent, retry_after, transient};
     pub use crate::{debug, error, info, trace, warn};
 }
 
-/// For the code that the macros of this crate make; no part of its interface.
+/// Items for the code that the macros of this crate generate; not part of its interface.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(not(target_family = "wasm"))]

@@ -1,17 +1,17 @@
 //! Structured log lines: `info!(ctx, "resized {path}", width = 320);`.
 
-/// How important a log line is.
+/// Severity of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// Every step, for whoever follows the code.
+    /// Every step, for people who follow the code.
     Trace,
-    /// What helps to find a fault.
+    /// Detail that helps to find a fault.
     Debug,
-    /// What happened.
+    /// Ordinary event.
     Info,
-    /// What shouldn't be so, though the job goes on.
+    /// Something that shouldn't be so, though the job goes on.
     Warn,
-    /// What made the job fail.
+    /// Failure of the job.
     Error,
 }
 
@@ -30,31 +30,31 @@ macro_rules! log {
     };
 }
 
-/// Writes a [`log!`] line of every step.
+/// Writes a [`log!`] line at level `Trace`: every step.
 #[macro_export]
 macro_rules! trace {
     ($ctx:expr, $($line:tt)+) => { $crate::log!($ctx, $crate::Level::Trace, $($line)+) };
 }
 
-/// Writes a [`log!`] line that helps to find a fault.
+/// Writes a [`log!`] line at level `Debug`: detail that helps to find a fault.
 #[macro_export]
 macro_rules! debug {
     ($ctx:expr, $($line:tt)+) => { $crate::log!($ctx, $crate::Level::Debug, $($line)+) };
 }
 
-/// Writes a [`log!`] line of what happened.
+/// Writes a [`log!`] line at level `Info`: an ordinary event.
 #[macro_export]
 macro_rules! info {
     ($ctx:expr, $($line:tt)+) => { $crate::log!($ctx, $crate::Level::Info, $($line)+) };
 }
 
-/// Writes a [`log!`] line of what shouldn't be so, though the job goes on.
+/// Writes a [`log!`] line at level `Warn`: something that shouldn't be so, though the job goes on.
 #[macro_export]
 macro_rules! warn {
     ($ctx:expr, $($line:tt)+) => { $crate::log!($ctx, $crate::Level::Warn, $($line)+) };
 }
 
-/// Writes a [`log!`] line of what made the job fail.
+/// Writes a [`log!`] line at level `Error`: what made the job fail.
 #[macro_export]
 macro_rules! error {
     ($ctx:expr, $($line:tt)+) => { $crate::log!($ctx, $crate::Level::Error, $($line)+) };

@@ -1,6 +1,6 @@
-//! How far a job has come.
+//! Progress of a job.
 
-/// How far a job has come, for whoever waits for it. The unit is the handler's own: rows, files, bytes, steps.
+/// Progress of a job, for those who wait for it. The unit is the handler's own: rows, files, bytes, steps.
 ///
 /// ```
 /// # use sandhog_sdk::Progress;
@@ -9,28 +9,28 @@
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
-    /// How much is done.
+    /// Amount of work that is done.
     pub done: u64,
-    /// How much there is to do, if that is known.
+    /// Amount of work in all; `None` if that isn't known.
     pub total: Option<u64>,
-    /// What is going on, for people.
+    /// Description of what is going on, for people.
     pub message: Option<String>,
 }
 
 impl Progress {
-    /// So much is done of a known total.
+    /// Creates the progress of `done` out of a known total.
     #[must_use]
     pub fn of(done: u64, total: u64) -> Self {
         Self { done, total: Some(total), message: None }
     }
 
-    /// So much is done; how much there is to do isn't known.
+    /// Creates the progress of `done` out of an unknown total.
     #[must_use]
     pub fn so_far(done: u64) -> Self {
         Self { done, total: None, message: None }
     }
 
-    /// Says what is going on, for people.
+    /// Sets the description of what is going on, for people.
     #[must_use]
     pub fn message(self, message: impl Into<String>) -> Self {
         Self { message: Some(message.into()), ..self }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// The value of a secret. It doesn't show itself by accident: there is no `Display`, and `Debug` hides it.
+/// Value of a secret. It isn't shown by accident: there is no `Display`, and `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
-/// Why a secret can't be had.
+/// Reason why a secret can't be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// The plugin's TOML doesn't grant it; the text names the line to add.
@@ -19,7 +19,7 @@ impl Secret {
         Self(value)
     }
 
-    /// The value, to be handed to whoever it is for. Keep it out of logs, failures, outputs and payloads.
+    /// Returns the value, to be handed on to where it belongs. Keep it out of logs, failures, outputs and payloads.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! Small values that last from job to job.
+//! State: small values that last from job to job.
 
 use std::time::Duration;
 
@@ -6,11 +6,12 @@ use crate::codec::{Decode, Encode, InvalidJson};
 use crate::context::Context;
 use crate::host::{Host, HostCalls, RawStateError};
 
-/// Small values that last from job to job: what [`Context::state`] gives. A plugin of a tenant has state of its own.
+/// State: small values that last from job to job. [`Context::state`] returns it. Each plugin of a tenant has state of its
+/// own.
 ///
-/// Reads see what is stored plus what this run has written. Writes are held back until the job succeeds, and then
-/// happen in the same step: all of them, once. A key is 1 to 256 bytes without control characters. Values are any serde
-/// type as JSON, or [`Bytes`](crate::Bytes).
+/// Reads see what is stored plus what this run has written. Writes are held back until the job succeeds, and then happen in
+/// the same step: all of them, once. A key is 1 to 256 bytes without control characters. Values are any serde type as JSON,
+/// or [`Bytes`](crate::Bytes).
 ///
 /// ```
 /// # use sandhog_sdk::{Context, Result};
@@ -28,19 +29,19 @@ pub struct State<'a> {
     host: &'a Host,
 }
 
-/// Why a state call failed.
+/// Reason why a state call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StateError {
-    /// The key is empty, too long or not valid.
+    /// The key is empty, too long or otherwise invalid.
     #[error("state: {0}")]
     InvalidKey(String),
     /// The value or the number of keys is over a limit; the text names the limit.
     #[error("state: {0}")]
     Limit(String),
-    /// An increment of a value that is not an integer, or past the range of a signed 64-bit one.
+    /// The value to increment is not an integer, or the sum would leave the range of a signed 64-bit one.
     #[error("increment state key `{key}`: its value is not an integer, or would leave the range of 64 bits")]
     NotANumber {
-        /// The key that was to be incremented.
+        /// Key that was to be incremented.
         key: String,
     },
     /// The store can't be reached in time. Trying the job again may help.
@@ -49,14 +50,14 @@ pub enum StateError {
     /// The stored value is not of the type asked for, or the value to store has no JSON form.
     #[error("value of state key `{key}`")]
     InvalidValue {
-        /// The key.
+        /// Key of the value.
         key: String,
-        /// What is wrong with the value.
+        /// Error of decoding or encoding the value.
         source: InvalidJson,
     },
 }
 
-/// What a compare-and-set found.
+/// Result of a compare-and-set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "the value may not have been the expected one"]
 pub enum Swapped {
@@ -68,7 +69,7 @@ pub enum Swapped {
 }
 
 impl Context {
-    /// Small values that last from job to job.
+    /// Returns the plugin's state: small values that last from job to job.
     #[must_use]
     pub fn state(&self) -> State<'_> {
         State { host: self.host() }
@@ -76,10 +77,10 @@ impl Context {
 }
 
 impl State<'_> {
-    /// The value of a key; none if there is none.
+    /// Returns the value of a key; `None` if there is none.
     ///
     /// # Errors
-    /// If the key is invalid, the store can't be reached, or the value is no JSON of this type.
+    /// If the key is invalid, the store can't be reached, or the value isn't JSON of this type.
     pub fn get<T: Decode>(&self, key: &str) -> Result<Option<T>, StateError> {
         match self.host.state_get(key).map_err(|error| StateError::of(key, error))? {
             None => Ok(None),
@@ -89,7 +90,7 @@ impl State<'_> {
         }
     }
 
-    /// Sets a key.
+    /// Sets a key, without a time to live.
     ///
     /// # Errors
     /// If the key is invalid, a limit is exceeded, the store can't be reached, or the value has no JSON form.
@@ -97,7 +98,7 @@ impl State<'_> {
         self.set_with(key, value, None)
     }
 
-    /// Sets a key that goes away by itself after this time. Whole milliseconds count; a part of one counts as one.
+    /// Sets a key that expires after this time, which counts in whole milliseconds, rounded up.
     ///
     /// # Errors
     /// As [`Self::set`].
@@ -110,7 +111,7 @@ impl State<'_> {
         self.set_with(key, value, Some(ttl))
     }
 
-    /// Removes a key; it is no error if there is none.
+    /// Removes a key; a key that isn't there is no error.
     ///
     /// # Errors
     /// If the key is invalid or the store can't be reached.
@@ -118,18 +119,19 @@ impl State<'_> {
         self.host.state_delete(key).map_err(|error| StateError::of(key, error))
     }
 
-    /// Adds to a decimal integer; a missing one counts as 0. Increments of jobs that run at the same time all count,
-    /// which a `get` and a `set` can't promise. `get::<i64>` reads it.
+    /// Adds to a decimal integer; a missing one counts as 0. Increments of jobs that run at the same time all count, which
+    /// a `get` and a `set` can't promise. `get::<i64>` reads the value.
     ///
     /// # Errors
-    /// If the key is invalid, its value is no integer, the sum leaves the range, or the store can't be reached.
+    /// If the key is invalid, its value isn't an integer, the sum leaves the range, or the store can't be reached.
     pub fn increment(&self, key: &str, by: i64) -> Result<(), StateError> {
         self.host.state_increment(key, by).map_err(|error| StateError::of(key, error))
     }
 
-    /// Sets a key to `value` if it is `expected` now (none: if there is none), and still is when the job settles.
+    /// Sets a key to `value` if it is `expected` now, and still is when the job settles; `None` expects that there is no
+    /// value.
     ///
-    /// The encoded bytes are compared: a type whose JSON isn't always the same, such as a `HashMap`, won't do.
+    /// The encoded bytes are compared: a type whose JSON isn't always the same, such as a `HashMap`, isn't suitable.
     ///
     /// # Errors
     /// As [`Self::set`].
@@ -142,7 +144,7 @@ impl State<'_> {
         self.swap_with(key, expected, value, None)
     }
 
-    /// [`Self::compare_and_set`] of a value that goes away by itself after this time.
+    /// Sets a key as [`Self::compare_and_set`] does, to a value that expires after this time.
     ///
     /// # Errors
     /// As [`Self::set`].
