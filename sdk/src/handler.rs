@@ -38,7 +38,7 @@ macro_rules! handlers {
 /// The component declares the handlers' kinds, in its custom section `sandhog:kinds`, so that a plugin's TOML can be held
 /// against them before it is deployed.
 ///
-/// It has an effect for Wasm targets only, so that a native `cargo test` needs no host. On every target it refuses two
+/// The macro has an effect for Wasm targets only, so that a native `cargo test` needs no host. On every target it refuses two
 /// handlers of one kind.
 #[macro_export]
 macro_rules! export {

@@ -51,7 +51,7 @@ impl Client {
         Self { socket: socket_path(deploys) }
     }
 
-    /// Has the configuration read again, and returns the result.
+    /// Asks the daemon to read its configuration again, and returns the result.
     ///
     /// # Errors
     /// If there is no daemon, or it refuses.

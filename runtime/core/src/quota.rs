@@ -39,9 +39,9 @@ pub enum OnEmpty {
 /// Time window of a quota.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Window {
-    /// From one full minute to the next.
+    /// Minute, from one full minute to the next.
     Minute,
-    /// From midnight to midnight, in UTC.
+    /// Day, from midnight to midnight, in UTC.
     Day,
 }
 

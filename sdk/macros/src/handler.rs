@@ -1,4 +1,4 @@
-//! Turns `#[handler(kind = "…")] fn name(…)` into that function and a type of the same name that implements `Handler`.
+//! Expansion of `#[handler(kind = "…")] fn name(…)` to that function and a type of the same name that implements `Handler`.
 //!
 //! Functions and types have namespaces of their own, so both can have the author's name for it: the function is for
 //! calling, the type for naming.
@@ -8,14 +8,15 @@ use quote::quote;
 use syn::parse::Parser;
 use syn::{FnArg, ItemFn, LitStr, PatType, ReturnType, Signature, Type};
 
-/// As the runtime has it: a kind that it refuses is found when the handler is compiled, not when it is deployed.
+/// Maximum length of a kind, as in the runtime: a kind that it refuses is found when the handler is compiled, not when it
+/// is deployed.
 const KIND_LENGTH_MAX: usize = 127;
 const KIND_RULE: &str = "a kind is 1 to 127 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit";
 const NO_KIND: &str = "which kind of job does it handle? write #[handler(kind = \"image.thumbnail\")]";
 const WRONG_PARAMETERS: &str =
     "a handler takes (), (ctx: &Context), (input: Input) or (ctx: &Context, input: Input)";
 
-/// What a handler function asks for.
+/// Parameters of a handler function.
 struct Parameters {
     context: bool,
     input: Option<Type>,

@@ -1,4 +1,4 @@
-//! Assertions on what was enqueued, which tell what was instead.
+//! Assertions on enqueued jobs, which report the jobs that were enqueued instead.
 
 use std::fmt::Write as _;
 
@@ -6,15 +6,16 @@ use super::jobs::EnqueuedJob;
 use super::{FakeHost, Run};
 use crate::codec::Decode;
 
-/// What of a payload is shown, in bytes.
+/// Maximum number of characters of a payload that are shown.
 const PAYLOAD_SHOWN: usize = 200;
 
-/// How many jobs are shown.
+/// Maximum number of jobs that are shown.
 const JOBS_SHOWN: usize = 50;
 
-/// What has enqueued jobs: a [`Run`], or a [`FakeHost`] with all its runs. For [`assert_enqueued!`](crate::assert_enqueued).
+/// A source of enqueued jobs: a [`Run`], or a [`FakeHost`] with all its runs. For
+/// [`assert_enqueued!`](crate::assert_enqueued).
 pub trait Enqueued {
-    /// The jobs.
+    /// Returns the jobs that were enqueued.
     fn enqueued(&self) -> &[EnqueuedJob];
 }
 
@@ -30,10 +31,11 @@ impl Enqueued for FakeHost {
     }
 }
 
-/// Asserts that a job of a kind was enqueued, with a payload for which this holds; evaluates to that job.
+/// Asserts that a job of a kind was enqueued, with a payload that fulfils a condition, if one is given; evaluates to that
+/// job.
 ///
-/// The first argument is a [`Run`](crate::Run), for what this run has enqueued, or a [`FakeHost`](crate::FakeHost), for
-/// all of its jobs. Where there is none, it lists what was enqueued.
+/// The first argument is a [`Run`](crate::Run), for the jobs that this run has enqueued, or a
+/// [`FakeHost`](crate::FakeHost), for all of its jobs. If there is no such job, the panic lists what was enqueued.
 ///
 /// ```
 /// # use sandhog_sdk::{FakeHost, NewJob, assert_enqueued};
@@ -62,7 +64,7 @@ macro_rules! assert_enqueued {
     };
 }
 
-/// Asserts that no job of a kind was enqueued, or none with a payload for which this holds. See
+/// Asserts that no job of a kind was enqueued, or none with a payload that fulfils a condition. See
 /// [`assert_enqueued!`](crate::assert_enqueued).
 #[macro_export]
 macro_rules! assert_not_enqueued {
@@ -76,10 +78,10 @@ macro_rules! assert_not_enqueued {
     };
 }
 
-/// The first job of a kind for whose payload it holds.
+/// Returns the first job of a kind whose payload fulfils the condition.
 ///
 /// # Errors
-/// What was enqueued instead, if there is none.
+/// If there is none; the text lists what was enqueued instead.
 pub fn find_enqueued<'j, P: Decode>(
     of: &'j impl Enqueued,
     kind: &str,
@@ -108,7 +110,7 @@ pub fn find_enqueued<'j, P: Decode>(
     Err(problem)
 }
 
-/// What a job is that shouldn't be there.
+/// Describes a job that shouldn't have been enqueued.
 #[must_use]
 pub fn describe_unwanted(job: &EnqueuedJob) -> String {
     format!("a job was enqueued that shouldn't be:\n{}", describe(job))
@@ -129,7 +131,7 @@ fn list(jobs: &[EnqueuedJob]) -> String {
     text
 }
 
-/// A job in a line: id, kind, payload, and what isn't as usual.
+/// Describes a job in a line: id, kind, payload, and whatever isn't the default.
 fn describe(job: &EnqueuedJob) -> String {
     let mut text = format!("  {} {} {}", job.id, job.kind, shown(&job.payload));
     if let Some(queue) = &job.queue {

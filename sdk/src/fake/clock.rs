@@ -1,13 +1,13 @@
-//! The time of a fake host: it stands still until it is moved.
+//! Clock of a fake host, which stands still until it is moved.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-/// When the clock of a new host stands still: a day in 2025, since 1970-01-01T00:00:00Z.
+/// Time of a new host's clock: a day in 2025, since 1970-01-01T00:00:00Z.
 const START: Duration = Duration::from_secs(1_750_000_000);
 
-/// The clock of a [`FakeHost`](crate::FakeHost), shared with it: what a handler under test waits for can move it.
+/// Clock of a [`FakeHost`](crate::FakeHost), shared with it, so that whatever a handler under test waits for can move it.
 ///
 /// ```
 /// # use sandhog_sdk::FakeHost;
@@ -35,18 +35,18 @@ impl FakeClock {
         self.0.set(self.0.get().saturating_add(time));
     }
 
-    /// What the clock says.
+    /// Returns the time of the clock.
     #[must_use]
     pub fn now(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + self.0.get()
     }
 
-    /// The time since 1970-01-01T00:00:00Z.
+    /// Returns the time since 1970-01-01T00:00:00Z.
     pub(super) fn since_epoch(&self) -> Duration {
         self.0.get()
     }
 
-    /// Moves the clock to a time, if that isn't past already.
+    /// Moves the clock to a time, unless that has passed already.
     pub(super) fn advance_to(&self, time: Duration) {
         self.0.set(self.0.get().max(time));
     }

@@ -1,4 +1,4 @@
-//! Running the jobs that wait, with retries, as a daemon would: time goes on as far as the next one is due.
+//! Running of waiting jobs, with retries, as a daemon would: the clock moves on to when the next one is due.
 
 use std::time::Duration;
 
@@ -7,43 +7,43 @@ use super::{FakeHost, Run, Tried, within_output};
 use crate::failure::Failure;
 use crate::handler::HandlerFn;
 
-/// Attempts that one call runs at most: jobs that enqueue jobs without end are a mistake that a test should see.
+/// Maximum number of attempts in one call: jobs that enqueue jobs without end are a mistake that a test should see.
 const ATTEMPTS_MAX: usize = 1_000;
 
-/// The waits between attempts: those of a plugin whose TOML sets none, without their jitter.
+/// Bounds of the waits between attempts: those of a plugin whose TOML sets none, without their jitter.
 const BACKOFF_BASE: Duration = Duration::from_secs(2);
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
 
-/// The longest wait that a handler may ask for.
+/// Maximum wait that a handler may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What [`FakeHost::drain`] ran.
+/// Result of [`FakeHost::drain`].
 #[derive(Debug)]
 pub struct Drained {
-    /// Every attempt, in the order in which they ran.
+    /// All attempts, in the order in which they ran.
     pub attempts: Vec<Attempt>,
 }
 
 /// One attempt of a job.
 #[derive(Debug)]
 pub struct Attempt {
-    /// The job as it was after this attempt: its `attempts` say which it was, its `state` what became of it.
+    /// The job as it was after this attempt: its `attempts` are the number of this one, its `state` the result.
     pub job: EnqueuedJob,
-    /// The time by the host's clock at which it began, since the call.
+    /// Time from the call to the beginning of the attempt, by the host's clock.
     pub at: Duration,
-    /// What it did; the result is the output as it is kept with the job.
+    /// Run of the attempt; its result is the output as it is kept with the job.
     pub run: Run<Vec<u8>>,
 }
 
 impl Drained {
-    /// The attempts of jobs of a kind.
+    /// Returns the attempts of jobs of a kind.
     pub fn of<'d>(&'d self, kind: &str) -> impl Iterator<Item = &'d Attempt> {
         self.attempts.iter().filter(move |attempt| attempt.job.kind == kind)
     }
 }
 
 impl FakeHost {
-    /// Runs the jobs that wait, and those that they enqueue, until none of these kinds is left:
+    /// Runs the waiting jobs, and those that they enqueue, until none of these kinds is left:
     /// `host.drain(&handlers![resize, send])`.
     ///
     /// A job that fails is tried again after its wait, as often as [`max_attempts`](Self::max_attempts) says. Nothing
@@ -126,7 +126,7 @@ impl FakeHost {
         let run = self.attempted(
             tried,
             |ctx| within_output(handle(ctx, payload), output_max),
-            // Its own unique key is free before its jobs are created.
+            // The job's own unique key is freed before the jobs that it enqueued are created.
             |jobs| jobs.end(at, JobState::Succeeded),
         );
         match &run.result {
@@ -141,7 +141,7 @@ impl FakeHost {
     }
 }
 
-/// The wait after so many failures; 1 is the first.
+/// Returns the wait after this many failures; 1 is the first.
 fn backoff(failures: u32) -> Duration {
     let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
     BACKOFF_BASE.saturating_mul(factor).min(BACKOFF_MAX)

@@ -1,6 +1,7 @@
-//! What a run wants written, held back until it succeeds: reads lay it over what is stored.
+//! Effects of a run, held back until it succeeds: reads lay them over what is stored.
 //!
-//! `set`, `delete` and `increment` are blind, as on the real host: what an increment meets is known when it is written.
+//! `set`, `delete` and `increment` are blind, as on the real host: an increment meets the stored value only when it is
+//! written.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,11 +14,11 @@ use crate::state::Swapped;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Value {
     pub(super) bytes: Vec<u8>,
-    /// By the host's clock.
+    /// Time at which the value expires, by the host's clock; `None` if it never does.
     pub(super) expires_at: Option<Duration>,
 }
 
-/// What is stored, by key. What has expired is there until it is asked for.
+/// Stored values, by key. An expired value stays there, but isn't returned.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stored(BTreeMap<String, Value>);
 
@@ -51,7 +52,7 @@ impl Stored {
 }
 
 impl Effects {
-    /// Whether what is stored matters to what the run sees of a key.
+    /// Whether the run's view of a key depends on what is stored.
     pub(super) fn rests_on_stored(&self, key: &str) -> bool {
         !matches!(self.writes.get(key), Some(Write::Set { .. } | Write::Delete))
     }
@@ -64,7 +65,7 @@ impl Effects {
         self.writes.len()
     }
 
-    /// What the run sees of a key.
+    /// Returns the value of a key as the run sees it.
     pub(super) fn read(
         &self,
         stored: &Stored,
@@ -118,7 +119,7 @@ impl Effects {
         Ok(Swapped::Yes)
     }
 
-    /// Keys, values and payloads together, in bytes.
+    /// Returns the size of keys, values and payloads together, in bytes.
     pub(super) fn size(&self) -> usize {
         let written = |write: &Write| match write {
             Write::Set { bytes, .. } => bytes.len(),
@@ -133,7 +134,7 @@ impl Effects {
         writes + expectations + jobs
     }
 
-    /// The first key on which they can't be written.
+    /// Returns the first key on which the effects can't be written; `None` if they can.
     pub(super) fn conflict(&self, stored: &Stored, now: Duration) -> Option<&str> {
         let changed =
             |(key, expected): &(&String, &Option<Vec<u8>>)| stored.bytes(key, now) != expected.as_deref();
@@ -145,7 +146,7 @@ impl Effects {
         changed.or_else(|| self.writes.iter().find(no_number).map(|(key, _)| key.as_str()))
     }
 
-    /// Writes what there is no [`Self::conflict`] of; the jobs are left.
+    /// Writes the state, given that there is no [`Self::conflict`]; the jobs are left to the caller.
     pub(super) fn write(&self, stored: &mut Stored, now: Duration) {
         for (key, write) in &self.writes {
             let before = stored.get(key, now).cloned();

@@ -1,4 +1,4 @@
-//! The directories that a fake host grants: in a temporary folder, which is removed with the host.
+//! Directories that a fake host grants. They are in a temporary folder, which is removed with the host.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -9,12 +9,12 @@ use tempfile::TempDir;
 /// The granted directories, by their names in the sandbox.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Files {
-    /// Made with the first directory.
+    /// Temporary folder, created with the first directory.
     root: Option<Rc<TempDir>>,
     granted: BTreeSet<PathBuf>,
 }
 
-/// A name that no granted directory has: what isn't granted isn't there.
+/// Name that no granted directory has, so that a path that isn't granted isn't there.
 const NOWHERE: &str = ".not-granted";
 
 impl Files {
@@ -28,7 +28,7 @@ impl Files {
         self.granted.insert(directory);
     }
 
-    /// Puts a file there, and grants its directory if no other one has it.
+    /// Writes a file into its directory, and grants that directory if no granted one contains the file.
     pub(super) fn put(&mut self, file: &str, content: &[u8]) {
         if !self.is_granted(&inside(file)) {
             let parent = Path::new(file).parent().unwrap_or_else(|| Path::new("/"));
@@ -40,7 +40,7 @@ impl Files {
         std::fs::write(path, content).expect("a file in a temporary folder");
     }
 
-    /// Where a path of the sandbox is.
+    /// Returns the real path of a path of the sandbox.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         let inside = inside(path);
         match &self.root {
@@ -55,7 +55,7 @@ impl Files {
     }
 }
 
-/// A path from the sandbox's root on. What leads above the root leads nowhere.
+/// Returns a path relative to the sandbox's root. One that climbs above the root stays at the root.
 fn inside(path: &str) -> PathBuf {
     let mut inside = PathBuf::new();
     for part in Path::new(path).components() {

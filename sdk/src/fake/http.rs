@@ -1,4 +1,4 @@
-//! The HTTP of a fake host: a table of replies.
+//! HTTP of a fake host: a table of replies.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,13 +11,13 @@ use crate::http::{HttpError, Request, Response};
 pub struct HttpReply(Result<Response, String>);
 
 impl HttpReply {
-    /// A response without headers and body.
+    /// Creates a response without headers and body.
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self(Ok(Response { status, headers: Vec::new(), body: Vec::new() }))
     }
 
-    /// A response of status 200 whose body is a value's JSON.
+    /// Creates a response of status 200 whose body is a value's JSON.
     ///
     /// # Panics
     /// If the value has no JSON form.
@@ -27,7 +27,7 @@ impl HttpReply {
         Self::status(200).header("content-type", "application/json").body(body)
     }
 
-    /// No response: the request fails for this reason.
+    /// Creates a reply without a response: the request fails for this reason.
     #[must_use]
     pub fn error(why: impl Into<String>) -> Self {
         Self(Err(why.into()))
@@ -61,7 +61,7 @@ struct Entry {
     method: String,
     url: String,
     replies: Vec<HttpReply>,
-    /// Shared by the runs of a host.
+    /// Number of the next reply to give out, shared by the runs of a host.
     used: Rc<Cell<usize>>,
 }
 
@@ -83,7 +83,7 @@ impl HttpTable {
         }
     }
 
-    /// The reply to a request: the one for this very URL, or else for its longest beginning.
+    /// Returns the reply to a request: the one for this very URL, or else for its longest beginning.
     pub(super) fn reply(&self, request: &Request) -> Result<Response, HttpError> {
         request.parts()?;
         let fitting = self.0.iter().filter(|entry| entry.fits(request));

@@ -1,4 +1,4 @@
-//! The jobs of a fake host: which there are, which is next, whose unique key is held.
+//! Jobs of a fake host: all of them, the next to run, and the unique keys that they hold.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,41 +10,41 @@ use crate::enqueue::{JobId, NewJob};
 /// A job of a fake host: created by a handler's success, or by [`FakeHost::enqueue`](crate::FakeHost::enqueue).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnqueuedJob {
-    /// Its id.
+    /// Id of the job.
     pub id: JobId,
-    /// What is to be done.
+    /// Kind of the job.
     pub kind: String,
-    /// The input; [`EnqueuedJob::input`] decodes it.
+    /// Input of the handler; [`EnqueuedJob::input`] decodes it.
     pub payload: Vec<u8>,
-    /// The queue, if one was named.
+    /// Queue, if one was named.
     pub queue: Option<String>,
-    /// The wait that was asked for.
+    /// Minimum time to wait that was asked for.
     pub delay: Duration,
-    /// 0 to 255; the highest goes first.
+    /// Priority, 0 to 255; the highest goes first.
     pub priority: u8,
-    /// While a job of the kind with this key isn't final, no second one is created.
+    /// Unique key: while a job of the kind with it isn't final, no second one is created.
     pub unique_key: Option<String>,
-    /// What has become of it.
+    /// State of the job.
     pub state: JobState,
-    /// How often it has been tried.
+    /// Number of attempts that were made.
     pub attempts: u32,
 }
 
-/// What has become of a job of a fake host.
+/// State of a job of a fake host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum JobState {
-    /// It is to be run, now or later.
+    /// The job is to be run, now or later.
     Waiting,
-    /// Its handler succeeded.
+    /// The handler succeeded.
     Succeeded,
-    /// Its handler failed for good, or as often as it may: a dead letter.
+    /// The handler failed for good, or as often as it may: a dead letter.
     Dead,
-    /// It was cancelled.
+    /// The job was cancelled.
     Cancelled,
 }
 
 impl JobState {
-    /// Whether nothing more becomes of it.
+    /// Whether nothing more happens to the job.
     #[must_use]
     pub fn is_final(self) -> bool {
         self != Self::Waiting
@@ -52,7 +52,7 @@ impl JobState {
 }
 
 impl EnqueuedJob {
-    /// The payload as what it was made from.
+    /// Decodes the payload to the type from which it was made.
     ///
     /// # Errors
     /// If it is not the JSON of this type.
@@ -65,7 +65,7 @@ impl EnqueuedJob {
     }
 }
 
-/// Ids, each given once, whatever becomes of who asked for it.
+/// Source of ids, each given out once, even if the job that it was for isn't created.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ids(Rc<Cell<u64>>);
 
@@ -80,7 +80,7 @@ impl Ids {
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     jobs: Vec<EnqueuedJob>,
-    /// When each may run, by the host's clock, and its place among those that may.
+    /// Time from which each job may run, by the host's clock, and its place among those that may.
     due: Vec<(Duration, u64)>,
     places_given: u64,
 }
@@ -90,7 +90,7 @@ impl Jobs {
         &self.jobs
     }
 
-    /// Creates a job, unless its unique key is held: then it answers who holds it.
+    /// Creates a job and returns its id; the error is the id of the job that holds its unique key.
     pub(super) fn create(
         &mut self,
         id: String,
@@ -130,8 +130,8 @@ impl Jobs {
         &self.jobs[at]
     }
 
-    /// The job that is to be run next, and when: of those that may run now the one with the highest priority that has
-    /// waited longest, or else the one that may run first.
+    /// Returns the job to be run next, and the time from which it may run: of those that may run now the one with the
+    /// highest priority that has waited longest, or else the one that may run first.
     pub(super) fn next(&self, now: Duration, runs: impl Fn(&str) -> bool) -> Option<(usize, Duration)> {
         let waiting =
             (0..self.jobs.len()).filter(|at| !self.jobs[*at].state.is_final() && runs(&self.jobs[*at].kind));
@@ -143,12 +143,12 @@ impl Jobs {
         waiting.min_by_key(order).map(|at| (at, self.due[at].0))
     }
 
-    /// An attempt that counts has begun.
+    /// Counts an attempt that has begun.
     pub(super) fn tried(&mut self, at: usize) {
         self.jobs[at].attempts += 1;
     }
 
-    /// Nothing more becomes of it, and its unique key is free.
+    /// Ends a job in a final state, which frees its unique key.
     pub(super) fn end(&mut self, at: usize, state: JobState) {
         self.jobs[at].state = state;
     }

@@ -39,7 +39,7 @@ use crate::progress::Progress;
 use crate::secret::{Secret, SecretError};
 use crate::state::Swapped;
 
-/// A host for unit tests: say what a handler shall find, run it, look at what it did.
+/// Host for unit tests: set up what a handler is to find, run it, and look at what it did.
 ///
 /// ```
 /// use sandhog_sdk::{FakeHost, prelude::*};
@@ -69,7 +69,7 @@ pub struct FakeHost {
     ids: Ids,
 }
 
-/// What a handler shall find, whichever it is.
+/// Setup of a host that is the same for every handler.
 #[derive(Debug, Clone)]
 struct Given {
     tenant: String,
@@ -86,45 +86,45 @@ struct Given {
     limits: FakeLimits,
 }
 
-/// The limits that a [`FakeHost`] keeps; by default those of a plugin whose TOML sets none.
+/// Limits that a [`FakeHost`] keeps; by default those of a plugin whose TOML sets none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FakeLimits {
-    /// The payload of a job that is enqueued, in bytes; more is refused.
+    /// Maximum payload of an enqueued job, in bytes; a larger one is refused.
     pub payload: usize,
-    /// Jobs that a run enqueues; one more is refused, and a run that then fails does so for good.
+    /// Maximum number of jobs that a run enqueues; one more is refused, and a run that then fails does so for good.
     pub enqueues: usize,
-    /// State keys that a run writes; likewise.
+    /// Maximum number of state keys that a run writes; one more is refused, and a run that then fails does so for good.
     pub state_writes: usize,
-    /// State writes and jobs of a run together, in bytes; past it, the run fails for good.
+    /// Maximum size of a run's state writes and jobs together, in bytes; past it, the run fails for good.
     pub effects: usize,
-    /// The output of [`FakeHost::run_payload`] and [`FakeHost::drain`], in bytes; past it, the run fails for good.
+    /// Maximum output of [`FakeHost::run_payload`] and [`FakeHost::drain`], in bytes; past it, the run fails for good.
     pub output: usize,
 }
 
-/// What a run did.
+/// Record of what a run did.
 #[derive(Debug)]
 pub struct Run<T> {
-    /// What the handler returned, or why the attempt failed all the same: past its deadline, past a limit, or because its
+    /// Result of the handler, or the reason why the attempt failed all the same: it is past its deadline or a limit, or its
     /// state writes can't be written.
     pub result: Result<T>,
-    /// The lines it logged, whether it succeeded or not.
+    /// Log lines of the run, whether it succeeded or not.
     pub logs: Vec<LogLine>,
-    /// The progress it reported, whether it succeeded or not.
+    /// Progress reports of the run, whether it succeeded or not.
     pub progress: Vec<Progress>,
-    /// The requests it sent, whether it succeeded or not.
+    /// HTTP requests that the run sent, whether it succeeded or not.
     pub requests: Vec<Request>,
-    /// The jobs that its success created; none if it failed.
+    /// Jobs that were created because the run succeeded; empty if it failed.
     pub enqueued: Vec<EnqueuedJob>,
 }
 
-/// A line that a handler logged.
+/// Log line of a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
-    /// How important it is.
+    /// Severity of the line.
     pub level: Level,
-    /// Its message.
+    /// Message of the line.
     pub message: String,
-    /// Its fields, in the order in which they were written.
+    /// Fields of the line, in the order in which they were written.
     pub fields: Vec<(String, String)>,
 }
 
@@ -132,7 +132,7 @@ pub struct LogLine {
 #[derive(Debug, Clone)]
 pub(crate) struct Host(Rc<RefCell<Running>>);
 
-/// What a run works on: a copy of what is stored, and what it wants written.
+/// State of a run: a copy of what is stored, and the effects that it wants written.
 #[derive(Debug)]
 struct Running {
     given: Given,
@@ -141,19 +141,19 @@ struct Running {
     stored: Stored,
     ids: Ids,
     effects: Effects,
-    /// The first limit that was hit, in words; whether it ends the run whatever the handler makes of it.
+    /// Explanation of a limit that was hit, and its effect on the run: the first that always ends it, or else the last.
     exceeded: Option<(String, Ends)>,
     logs: Vec<LogLine>,
     progress: Vec<Progress>,
     requests: Vec<Request>,
 }
 
-/// What a limit that was hit means for its run.
+/// Effect on a run of a limit that was hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ends {
-    /// It fails.
+    /// The run fails.
     Always,
-    /// It fails for good, if it fails.
+    /// If the run fails, it fails for good.
     IfItFails,
 }
 
@@ -195,86 +195,87 @@ impl Default for FakeLimits {
     }
 }
 
-/// What a handler shall find.
+/// Setup of what a handler is to find.
 impl FakeHost {
-    /// A host where tenant `acme` runs the first attempt of five, with 30 s to go, no secret, and nothing stored.
+    /// Creates a host where tenant `acme` runs the first attempt of five, with 30 s to go, no secret, and nothing stored.
     #[must_use]
     pub fn new() -> Self {
         Self { kind: "test".into(), attempt: 1, ..Self::default() }
     }
 
-    /// The kind of job; it matters to handlers that look at [`Context::kind`].
+    /// Sets the kind of job; it matters to handlers that look at [`Context::kind`].
     #[must_use]
     pub fn kind(mut self, kind: impl Into<String>) -> Self {
         self.kind = kind.into();
         self
     }
 
-    /// The id of the job that [`Self::run`] runs attempts of. Without it, each run is one of a job of its own.
+    /// Sets the id of the job that [`Self::run`] runs attempts of. Without it, each run is an attempt of a job of its own.
     #[must_use]
     pub fn job_id(mut self, id: impl Into<String>) -> Self {
         self.job_id = Some(id.into());
         self
     }
 
-    /// The tenant.
+    /// Sets the tenant.
     #[must_use]
     pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
         self.given.tenant = tenant.into();
         self
     }
 
-    /// The queue that the job came from.
+    /// Sets the queue that the job came from.
     #[must_use]
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.given.queue = queue.into();
         self
     }
 
-    /// Which attempt [`Self::run`] is: 1 for the first. [`Self::drain`] counts by itself.
+    /// Sets the number of the attempt that [`Self::run`] makes: 1 for the first. [`Self::drain`] counts by itself.
     #[must_use]
     pub fn attempt(mut self, attempt: u32) -> Self {
         self.attempt = attempt;
         self
     }
 
-    /// After this attempt there is no other.
+    /// Sets the maximum number of attempts: there is no other after the one of this number.
     #[must_use]
     pub fn max_attempts(mut self, max_attempts: u32) -> Self {
         self.given.max_attempts = max_attempts;
         self
     }
 
-    /// The time from the beginning of each attempt until its deadline. An attempt that is past it when its handler returns,
-    /// by the host's clock, is timed out.
+    /// Sets the time from the beginning of each attempt until its deadline. An attempt that is past it when its handler
+    /// returns, by the host's clock, is timed out.
     #[must_use]
     pub fn remaining(mut self, remaining: Duration) -> Self {
         self.given.remaining = remaining;
         self
     }
 
-    /// The host would like the handler to stop.
+    /// Sets the reason why the host would like the handler to stop.
     #[must_use]
     pub fn stop_requested(mut self, reason: StopReason) -> Self {
         self.given.stop = Some(reason);
         self
     }
 
-    /// Grants a secret. Others are refused.
+    /// Grants a secret. Other secrets are refused.
     #[must_use]
     pub fn secret(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.given.secrets.insert(name.into(), value.into());
         self
     }
 
-    /// Grants an environment variable: what [`Context::env`] finds.
+    /// Grants an environment variable, which [`Context::env`] finds.
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.given.env.insert(name.into(), value.into());
         self
     }
 
-    /// Grants a directory, by its name in the sandbox. It is an empty one of the host's own, where [`Context::path`] leads.
+    /// Grants a directory, by its name in the sandbox. It is an empty one of the host's own, to which [`Context::path`]
+    /// leads.
     ///
     /// # Panics
     /// If no temporary folder can be made.
@@ -284,8 +285,8 @@ impl FakeHost {
         self
     }
 
-    /// Puts a file into a granted directory, by its path in the sandbox. If no directory is granted that it is in, that one
-    /// is. A handler finds it by [`Context::path`].
+    /// Puts a file into a granted directory, by its path in the sandbox. If no granted directory contains it, its own
+    /// directory is granted. A handler finds the file by [`Context::path`].
     ///
     /// # Panics
     /// If it can't be written.
@@ -295,10 +296,10 @@ impl FakeHost {
         self
     }
 
-    /// Answers a request, which is `METHOD URL`: `host.http("GET https://api.example/*", HttpReply::json(&7))`. The URL may
-    /// end in `*`, for all that begin like it, and the method may be `*`; the most exact one counts. Given several
-    /// times for the same request, the replies come one after the other, and the last one for all that follow. What has no
-    /// reply is refused, as a host that isn't granted.
+    /// Adds a reply to a request, which is `METHOD URL`: `host.http("GET https://api.example/*", HttpReply::json(&7))`. The
+    /// URL may end in `*`, for all that begin like it, and the method may be `*`; the most exact one counts. Several
+    /// replies to the same request are given one after the other, and the last one to all that follow. A request without a
+    /// reply is refused, as if its host weren't granted.
     ///
     /// # Panics
     /// If the request isn't of that form.
@@ -308,7 +309,7 @@ impl FakeHost {
         self
     }
 
-    /// Stores a value.
+    /// Stores a value under a key.
     ///
     /// # Panics
     /// If the value has no JSON form.
@@ -319,14 +320,15 @@ impl FakeHost {
         self
     }
 
-    /// Makes every look at what is stored fail as unavailable. Writes are held back until the end, so they don't fail.
+    /// Makes every read of what is stored fail as unavailable. Writes are held back until the end, so they don't fail.
     #[must_use]
     pub fn state_unavailable(mut self, why: impl Into<String>) -> Self {
         self.given.state_unavailable = Some(why.into());
         self
     }
 
-    /// Nobody handles this kind: enqueueing it without naming a queue is refused. Every other kind has a handler.
+    /// Makes a kind one that nobody handles: enqueueing it without naming a queue is refused. Every other kind has a
+    /// handler.
     #[must_use]
     pub fn unknown_kind(mut self, kind: impl Into<String>) -> Self {
         self.given.unknown_kinds.insert(kind.into());
@@ -340,22 +342,22 @@ impl FakeHost {
         self
     }
 
-    /// Moves the clock: what was set for a time goes away, what was enqueued with a delay may run.
+    /// Moves the clock forward: values whose time to live ends expire, jobs whose delay ends may run.
     pub fn advance(&mut self, time: Duration) {
         self.clock.advance(time);
     }
 
-    /// The clock, for a handler under test that waits.
+    /// Returns the clock, for a handler under test that waits.
     #[must_use]
     pub fn clock(&self) -> FakeClock {
         self.clock.clone()
     }
 }
 
-/// Running, and looking at what was done.
+/// Runs, and the inspection of what they did.
 impl FakeHost {
-    /// Runs a handler as one attempt of a job: `host.run(|ctx| greet(ctx, input))`. What it wrote is stored if it
-    /// succeeded. A panic of the handler is the test's.
+    /// Runs a handler as one attempt of a job: `host.run(|ctx| greet(ctx, input))`. Its writes are stored if it succeeded.
+    /// A panic of the handler is one of the test.
     pub fn run<T>(&mut self, handler: impl FnOnce(&Context) -> Result<T>) -> Run<T> {
         let id = self.job_id.clone().unwrap_or_else(|| self.ids.next());
         let (kind, queue) = (self.kind.clone(), self.given.queue.clone());
@@ -363,15 +365,15 @@ impl FakeHost {
         self.attempted(tried, handler, |_| {})
     }
 
-    /// Runs a handler by its whole way, from payload to output: `host.run_payload::<greet>(r#""Ann""#)`.
+    /// Runs a handler on its whole way, from payload to output: `host.run_payload::<greet>(r#""Ann""#)`.
     pub fn run_payload<H: Handler>(&mut self, payload: impl AsRef<[u8]>) -> Run<Vec<u8>> {
         H::KIND.clone_into(&mut self.kind);
         let output_max = self.given.limits.output;
         self.run(|ctx| within_output(H::handle(ctx, payload.as_ref().to_vec()), output_max))
     }
 
-    /// Enqueues a job as a producer does, for [`Self::drain`] to run, and returns its id; that of the job which holds its
-    /// unique key, if there is one.
+    /// Enqueues a job as a producer does, for [`Self::drain`] to run, and returns its id, or that of the job which holds
+    /// its unique key, if there is one.
     ///
     /// # Errors
     /// As [`Context::enqueue`].
@@ -381,7 +383,7 @@ impl FakeHost {
         Ok(created.unwrap_or_else(|holder| holder))
     }
 
-    /// Cancels a job that waits; its unique key is free. One that is final stays what it is.
+    /// Cancels a job that waits, which frees its unique key. A final job stays as it is.
     ///
     /// # Panics
     /// If there is no such job.
@@ -392,7 +394,7 @@ impl FakeHost {
         }
     }
 
-    /// What is stored under a key now.
+    /// Returns the value that is stored under a key now; `None` if there is none.
     ///
     /// # Panics
     /// If the value is not of this type.
@@ -405,19 +407,20 @@ impl FakeHost {
         }
     }
 
-    /// All jobs: those that runs so far have created, and those of [`Self::enqueue`].
+    /// Returns all jobs: those that runs so far have created, and those of [`Self::enqueue`].
     #[must_use]
     pub fn jobs(&self) -> &[EnqueuedJob] {
         self.jobs.all()
     }
 
-    /// Where a path of the sandbox is, for looking at what a handler has written: what [`Context::path`] gives it.
+    /// Returns the real path of a path of the sandbox, as [`Context::path`] does, for looking at what a handler has
+    /// written.
     #[must_use]
     pub fn path(&self, path: &str) -> PathBuf {
         self.given.files.path(path)
     }
 
-    /// One attempt: runs the handler, and writes what it wants written if it succeeded. `succeeded` is called before its jobs
+    /// Makes one attempt: runs the handler, and writes its effects if it succeeded. `succeeded` is called before its jobs
     /// are created.
     fn attempted<T>(
         &mut self,
@@ -460,7 +463,7 @@ impl FakeHost {
             running.effects.write(&mut self.stored, now);
             succeeded(&mut self.jobs);
             for (id, job, payload) in std::mem::take(&mut running.effects.jobs) {
-                // One whose key is held is not created, and that is no failure.
+                // A job whose unique key is held is not created, and that is no failure.
                 let _ = self.jobs.create(id, job, payload, now);
             }
         }
@@ -480,7 +483,7 @@ fn within_output(output: Result<Vec<u8>>, max: usize) -> Result<Vec<u8>> {
 }
 
 impl LogLine {
-    /// The value of a field.
+    /// Returns the value of a field; `None` if the line has no such field.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
@@ -597,7 +600,7 @@ impl Running {
         }
     }
 
-    /// What a look at a key needs: a valid key, and a store that answers if it is asked.
+    /// Checks what a read of a key needs: a valid key, and a store that is available if what is stored is needed.
     fn look_up(&self, key: &str) -> Result<(), RawStateError> {
         check_key(key)?;
         match &self.given.state_unavailable {
@@ -637,7 +640,7 @@ impl Running {
         limit
     }
 
-    /// What the attempt comes to, given what its handler returned.
+    /// Returns the result of the attempt, given what its handler returned.
     fn concluded<T>(&self, result: Result<T>) -> Result<T> {
         if self.clock.since_epoch() > self.facts.deadline {
             let time = self.given.remaining;
@@ -659,7 +662,7 @@ fn conflict(key: &str) -> Failure {
     transient(format_args!("state `{key}` was changed by another job before this one could settle"))
 }
 
-/// A job that the host would create, and its payload.
+/// Checks a job that the host is to create, and returns it with its payload.
 fn checked_job(job: NewJob, given: &Given) -> Result<(NewJob, Vec<u8>), EnqueueError> {
     let invalid = |what, value: &str, rule| {
         Err(EnqueueError::Invalid(format!("`{value}` is not a valid {what}: {rule}")))
