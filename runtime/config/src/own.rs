@@ -16,7 +16,8 @@ use super::reference::{Follow, Outside, Reference, text_or_reference};
 pub enum OwnBroker {
     /// Settings with the tenant's own login, or at another server.
     Known(Box<redis::Config>),
-    /// The tenant has one, but this reader of the configuration lacks its login; the text says what is missing.
+    /// The tenant has one, but a value that it refers to isn't available to this reader of the configuration; the text says
+    /// what is missing.
     NotAtHand(String),
 }
 

@@ -162,7 +162,7 @@ impl Action {
 pub enum Ending {
     /// The settlement is recorded.
     Settled,
-    /// The lease went to another holder: whatever the run did is dropped.
+    /// The lease was lost, or can't be trusted any more: whatever the run did is dropped.
     Lost,
 }
 

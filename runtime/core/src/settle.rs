@@ -1,7 +1,7 @@
 //! Settling: from what the guest did to what the broker shall record.
 //!
-//! The fault decides: the guest's consumes an attempt; the daemon's releases the job at no cost; a limit that the same
-//! input would hit again buries it at once, unless the operator chose to retry.
+//! The party at fault decides: a failure of the guest consumes an attempt; one of the daemon releases the job at no cost; a
+//! limit that the same input would hit again buries it at once, unless the operator chose to retry.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
