@@ -1,4 +1,4 @@
-//! A broker that goes wrong on purpose, by a plan that a seed makes repeatable.
+//! A broker that injects faults, by a plan that a seed makes repeatable.
 //!
 //! ```text
 //! call ──> delay ──> lost before? ──> the broker behind ──> delay ──> lost after? ──> reply
@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The second loss is the one that counts: the caller can't tell it from the first, and has to repeat what has happened
-//! already. Without faults in its plan, this broker is the one behind it.
+//! already. If no faults are configured, it behaves as the broker behind it.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,20 +27,20 @@ use crate::{
     Wake, Wakes,
 };
 
-/// What goes wrong, and how often.
+/// The kinds of faults to inject, and their rates.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Faults {
-    /// The same seed and the same calls make the same faults.
+    /// The seed of the faults: the same seed and the same calls make the same faults.
     pub seed: u64,
     /// The share of calls, 0 to 1, that fail and do nothing.
     pub lost_before: f64,
-    /// The share of the others, 0 to 1, whose reply is lost after they were done.
+    /// The share of the other calls, 0 to 1, whose reply is lost after they were done.
     pub lost_after: f64,
-    /// Calls, and replies, take up to this long. By tokio's clock, which a test may pause.
+    /// Maximum delay of a call, and of its reply. By tokio's clock, which a test may pause.
     pub delay_max: Duration,
 }
 
-/// The broker that goes wrong.
+/// The broker that injects faults.
 pub struct Faulty {
     behind: Arc<dyn Broker>,
     faults: Faults,
@@ -55,7 +55,7 @@ enum Line {
     Down,
 }
 
-/// What is to become of one call.
+/// The faults drawn for one call.
 struct Fate {
     delays: [Duration; 2],
     lost_before: bool,
@@ -63,19 +63,19 @@ struct Fate {
 }
 
 impl Faulty {
-    /// A broker that passes every call on to the one behind it, but for these faults.
+    /// Creates a broker that passes every call on to `behind`, but for these faults.
     #[must_use]
     pub fn new(behind: Arc<dyn Broker>, faults: Faults) -> Self {
         let chance = Mutex::new(StdRng::seed_from_u64(faults.seed));
         Self { behind, faults, chance, line: watch::Sender::new(Line::Up) }
     }
 
-    /// From now on nothing gets through: no call, no reply to one that is under way, and no wake.
+    /// Starts an outage: from now on nothing gets through, no call, no reply to one that is under way, and no wake.
     pub fn down(&self) {
         self.line.send_replace(Line::Down);
     }
 
-    /// Ends an outage. Listeners are told [`Wake::All`], as they may have missed something.
+    /// Ends an outage. Listeners get [`Wake::All`], as they may have missed something.
     pub fn up(&self) {
         self.line.send_replace(Line::Up);
     }

@@ -1,4 +1,4 @@
-//! What can be looked at, and what is seen.
+//! Queries of a broker, and their answers.
 
 use std::ops::{Index, IndexMut, RangeInclusive};
 
@@ -10,50 +10,50 @@ use sandhog_core::time::Timestamp;
 
 use crate::{Error, Result};
 
-/// What [`Broker::look`](crate::Broker::look) is asked for.
+/// A query for [`Broker::look`](crate::Broker::look).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Look {
-    /// All that is known of a job. Answered by [`Seen::Job`].
+    /// The whole record of a job. Answered by [`Seen::Job`].
     Job(JobId),
     /// The log lines that are kept with a job. Answered by [`Seen::Log`].
     Log(JobId),
-    /// Jobs of one state. Answered by [`Seen::Jobs`].
+    /// A page of the jobs of one state. Answered by [`Seen::Jobs`].
     Jobs(Query),
-    /// How many jobs there are in each state. Answered by [`Seen::Counts`].
+    /// The number of jobs in each state. Answered by [`Seen::Counts`].
     Counts,
-    /// A stored value. Answered by [`Seen::State`].
+    /// A stored value of a plugin's state. Answered by [`Seen::State`].
     State {
-        /// Of which plugin.
+        /// The plugin whose state it is.
         plugin: PluginName,
-        /// Under which key.
+        /// The key of the value.
         key: StateKey,
     },
-    /// What runs have spent on these days. Answered by [`Seen::Usage`].
+    /// The usage of runs on these days. Answered by [`Seen::Usage`].
     Usage(RangeInclusive<Day>),
-    /// Which lanes there are. Answered by [`Seen::Lanes`].
+    /// The lanes of the tenant. Answered by [`Seen::Lanes`].
     Lanes,
 }
 
 /// The answer to a [`Look`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
-    /// The job, if there is one.
+    /// The job, or `None` if there is no such job.
     Job(Option<Box<JobRecord>>),
-    /// The lines, oldest first.
+    /// The log lines, oldest first.
     Log(Vec<LogLine>),
-    /// The jobs.
+    /// The page of jobs.
     Jobs(Page),
     /// The counts.
     Counts(Counts),
-    /// The value, if there is one.
+    /// The value, or `None` if there is no value under the key.
     State(Option<Vec<u8>>),
-    /// What was spent, by day and plugin.
+    /// The usage, by day and plugin.
     Usage(Vec<DayUsage>),
     /// The lanes.
     Lanes(Lanes),
 }
 
-/// Takes an answer apart, which has to be that to the question.
+/// Defines methods that take the answer out of a [`Seen`], and fail if it answers another query.
 macro_rules! answers {
     ($($(#[$doc:meta])* $name:ident: $variant:ident($found:ident) -> $answer:ty = $value:expr,)*) => {
         impl Seen {
@@ -82,21 +82,21 @@ answers! {
 pub struct Lanes {
     /// A number that changes whenever a lane comes or goes.
     pub number: u64,
-    /// By queue and kind, in their order, at most [`LANES_MAX`](crate::LANES_MAX).
+    /// The queue and kind of each lane, in that order; at most [`LANES_MAX`](crate::LANES_MAX).
     pub lanes: Vec<(QueueName, Kind)>,
 }
 
-/// How many jobs there are in each state.
+/// The number of jobs in each state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     states: [u64; State::ALL.len()],
-    /// Jobs that this version can't read, as far as the store has found that out: whether they count as ready as well, is the
-    /// store's affair. If it is [`UNREADABLE_COUNTED_MAX`](crate::UNREADABLE_COUNTED_MAX), there may be more.
+    /// Number of jobs that this version can't read, as far as the store has found that out. Whether they count as ready as
+    /// well is up to the store. If it is [`UNREADABLE_COUNTED_MAX`](crate::UNREADABLE_COUNTED_MAX), there may be more.
     pub unreadable: u64,
 }
 
 impl Counts {
-    /// Counts with these numbers, and 0 for the other states.
+    /// Creates counts with these numbers, and 0 for the other states.
     #[must_use]
     pub fn of(counts: &[(State, u64)]) -> Self {
         let mut all = Self::default();
@@ -104,18 +104,18 @@ impl Counts {
         all
     }
 
-    /// All states in the order of a job's life, each with its number.
+    /// Returns all states in the order of a job's life, each with its number of jobs.
     pub fn iter(&self) -> impl Iterator<Item = (State, u64)> {
         State::ALL.into_iter().zip(self.states)
     }
 
-    /// The number of jobs that are not final.
+    /// Returns the number of jobs that are not final.
     #[must_use]
     pub fn unfinished(&self) -> u64 {
         self.iter().filter(|(state, _)| !state.is_final()).map(|(_, count)| count).sum()
     }
 
-    /// The number of all jobs.
+    /// Returns the number of all jobs.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.states.iter().sum()
@@ -139,53 +139,53 @@ fn place(state: State) -> usize {
     State::ALL.iter().position(|known| *known == state).expect("every state is one of them")
 }
 
-/// Which jobs to list.
+/// A query for one page of the jobs of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
-    /// Of which state.
+    /// The state of the jobs.
     pub state: State,
-    /// Which of those.
+    /// The filter that listed jobs have to pass.
     pub filter: Filter,
-    /// Behind which place in the list; from its start, if there is none.
+    /// The place in the list behind which the page starts; `None` for the start of the list.
     pub after: Option<Cursor>,
-    /// How many at most; 1 to [`Query::LIMIT_MAX`].
+    /// Maximum number of jobs on the page; 1 to [`Query::LIMIT_MAX`].
     pub limit: u32,
-    /// Whether they come with payload and output. Without, both are left empty.
+    /// Whether the jobs come with payload and output. If not, both are left empty.
     pub payloads: bool,
 }
 
 impl Query {
-    /// One page holds no more than this.
+    /// Maximum number of jobs on one page.
     pub const LIMIT_MAX: u32 = 1000;
-    /// One page looks at no more jobs than this, whatever its filter finds among them.
+    /// Maximum number of jobs that one page looks at, whatever its filter finds among them.
     pub const LOOKED_AT_MAX: usize = 5000;
-    /// Payloads and outputs of one page are at most this long together, unless those of its first job are longer.
+    /// Maximum total length of the payloads and outputs of one page, in bytes, unless those of its first job are longer.
     pub const BYTES_MAX: usize = 4 << 20;
 
-    /// The first `limit` jobs of a state, with payload and output.
+    /// Creates a query for the first `limit` jobs of a state, with payload and output.
     #[must_use]
     pub fn of(state: State, limit: u32) -> Self {
         Self { state, filter: Filter::default(), after: None, limit, payloads: true }
     }
 }
 
-/// What a job has to be like to be listed. What isn't said may be anything.
+/// A filter of listed jobs, by properties that all have to match. A property that is `None` may be anything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Its queue.
+    /// The job's queue.
     pub queue: Option<QueueName>,
-    /// Its kind.
+    /// The job's kind.
     pub kind: Option<Kind>,
-    /// Why it is where it is.
+    /// The reason why the job is in its state.
     pub reason: Option<Reason>,
-    /// It was enqueued at this time or later.
+    /// The earliest time of enqueueing, inclusive.
     pub enqueued_from: Option<Timestamp>,
-    /// It was enqueued before this time.
+    /// The latest time of enqueueing, exclusive.
     pub enqueued_until: Option<Timestamp>,
 }
 
 impl Filter {
-    /// Whether a job is like that.
+    /// Whether a job passes the filter.
     #[must_use]
     pub fn passes(&self, job: &JobRecord) -> bool {
         self.queue.as_ref().is_none_or(|queue| *queue == job.queue)
@@ -196,31 +196,31 @@ impl Filter {
     }
 }
 
-/// A place in the list of a state. It stays good while jobs come and go.
+/// A place in the list of a state. It stays valid while jobs come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
-    /// By what the list is ordered: a time in milliseconds; of ready jobs a number in which they go.
+    /// The rank by which the list is ordered: a time in milliseconds, or for ready jobs a number that rises in their order.
     pub rank: u64,
-    /// Among those of the same rank.
+    /// The job's id, which orders jobs of the same rank.
     pub id: JobId,
 }
 
-/// Part of a list of jobs.
+/// A page of a list of jobs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
     /// The jobs, in the order of the list.
     pub jobs: Vec<JobRecord>,
-    /// Where the next page begins. None if this one holds the last.
+    /// The place behind which the next page starts, or `None` if this is the last page.
     pub next: Option<Cursor>,
-    /// Those that can't be read.
+    /// The jobs of the page that can't be read.
     pub unread: Vec<Unread>,
 }
 
-/// A job that is there, and can't be read.
+/// A job that is stored but can't be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {
-    /// Its id.
+    /// The job's id.
     pub id: JobId,
-    /// What is wrong with what is stored.
+    /// A description of what is wrong with the stored job.
     pub problem: String,
 }

@@ -1,6 +1,6 @@
-//! A way to several brokers: each tenant's calls go to the one that serves it.
+//! A broker that sends each tenant's calls to the broker that serves the tenant.
 //!
-//! With a Redis user of its own for each tenant, nobody's connection sees what isn't its tenant's.
+//! With a Redis user of its own for each tenant, no connection sees another tenant's data.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,39 +18,39 @@ use crate::{
     Broker, Command, Enqueued, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Wakes,
 };
 
-/// Which broker serves whom.
+/// The assignment of tenants to brokers.
 pub trait Routes: Send + Sync + 'static {
-    /// The broker of this tenant.
+    /// Returns the broker of this tenant.
     ///
     /// # Errors
-    /// If it has none that can be used.
+    /// If the tenant has no broker that can be used.
     fn route(&self, tenant: &TenantId) -> Result<Arc<dyn Broker>>;
 
-    /// Every broker that serves somebody, once each.
+    /// Returns every broker that serves a tenant, once each.
     fn all(&self) -> Vec<Arc<dyn Broker>>;
 }
 
-/// A broker, and whom it serves.
+/// A broker, and the tenants that it serves.
 type Group = (Arc<dyn Broker>, Vec<TenantId>);
 
-/// Several brokers as one.
+/// Several brokers as one: each call goes to its tenant's broker.
 #[derive(Debug)]
 pub struct Routed<R> {
     routes: R,
 }
 
 impl<R: Routes> Routed<R> {
-    /// Sends each call where `routes` says.
+    /// Creates a broker that sends each call where `routes` says.
     #[must_use]
     pub fn new(routes: R) -> Self {
         Self { routes }
     }
 
-    /// The brokers of these tenants, each with its own among them. A tenant that has none is left out.
+    /// Groups these tenants by their broker. A tenant that has none is left out.
     fn by_broker(&self, tenants: Vec<TenantId>) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         for tenant in tenants {
-            // Whatever else is called for it says what is wrong.
+            // Any other call for this tenant says what is wrong.
             let Ok(broker) = self.routes.route(&tenant) else { continue };
             match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &broker)) {
                 Some((_, of_broker)) => of_broker.push(tenant),
@@ -61,10 +61,10 @@ impl<R: Routes> Routed<R> {
     }
 }
 
-/// How long a broker is left alone that couldn't be listened to.
+/// Time to wait before trying again to listen to a broker that couldn't be listened to.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Passes the wakes of one broker on, from when it can be listened to until either end is gone.
+/// Passes on the wakes of one broker, from when it can be listened to until either end is gone.
 async fn listen((broker, tenants): Group, waker: Arc<Waker>) {
     loop {
         let heard = tokio::select! {
@@ -129,8 +129,8 @@ impl<R: Routes> Broker for Routed<R> {
         self.routes.route(tenant)?.look(tenant, look).await
     }
 
-    /// One stream for all of them. It goes on as long as one of theirs does, and waits for none of them: one that can't be
-    /// listened to is tried again, and its own calls say what is wrong with it.
+    /// Merges the wakes of all the brokers into one stream. It goes on as long as one of theirs does, and waits for none of
+    /// them: a broker that can't be listened to is tried again, and its own calls say what is wrong with it.
     async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes> {
         let (waker, wakes) = Wakes::channel();
         let waker = Arc::new(waker);
@@ -140,8 +140,7 @@ impl<R: Routes> Broker for Routed<R> {
         Ok(wakes)
     }
 
-    /// Those of all of them, once each.
-    /// Those of all that answer. It fails if none does.
+    /// Returns the tenants of all brokers that answer, once each. Fails if none answers.
     async fn tenants(&self) -> Result<Vec<TenantId>> {
         let mut tenants = BTreeSet::new();
         let (mut answers, mut failure) = (0, None);
@@ -152,7 +151,7 @@ impl<R: Routes> Broker for Routed<R> {
                     answers += 1;
                     tenants.extend(found);
                 }
-                // Whatever else is called for its tenants says what is wrong.
+                // Any other call for its tenants says what is wrong.
                 Err(error) => failure = Some(error),
             }
         }
@@ -162,7 +161,7 @@ impl<R: Routes> Broker for Routed<R> {
         }
     }
 
-    /// What several have to say is said once.
+    /// Returns the warnings of all brokers, each once. Fails with the first broker that fails.
     async fn check(&self) -> Result<Vec<String>> {
         let mut warnings = Vec::new();
         for broker in self.routes.all() {

@@ -1,8 +1,8 @@
-//! News of work, by push.
+//! Push notifications of work: a queue has jobs, or a leased job is to be cancelled.
 //!
-//! A wake is a hint, so what a slow listener hasn't heard yet needs no queue: it is a set of tenants, never larger than
-//! what it listens to, and a bounded number of jobs to be cancelled, past which [`Wake::All`] stands for them. Telling
-//! never waits, and no wake is ever dropped.
+//! A wake is a hint, so the wakes that a slow listener hasn't fetched yet need no queue. They are kept as a set of tenants,
+//! never larger than the set listened to, and a bounded number of jobs to be cancelled, past which [`Wake::All`] stands for
+//! them. Sending never waits, and no wake is ever dropped.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -11,25 +11,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sandhog_core::id::{DaemonId, JobId, TenantId};
 use tokio::sync::Notify;
 
-/// News of work.
+/// A notification of work.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wake {
-    /// A queue that was empty isn't any more.
+    /// A queue of the tenant was empty and has jobs now.
     Ready {
-        /// Whose.
+        /// The tenant whose queue it is.
         tenant: TenantId,
-        /// The one daemon that is to look at once, of those that were waiting. The others needn't look, but in a while, as that
-        /// one may be gone, or have no room. If none is named, all are meant.
+        /// The one daemon, of those that were waiting, that is to look at once; `None` means all of them. The others need to
+        /// look only after a while, as that one may be gone or have no room.
         named: Option<DaemonId>,
     },
-    /// Somebody wants this leased job of the tenant cancelled: its holder is to renew its lease, which tells.
+    /// Cancellation of this leased job of the tenant was requested: its holder is to renew its lease, whose answer says so.
     Cancel(TenantId, JobId),
     /// Something may have been missed, say while a connection was down: ask for every tenant, and about every lease.
     All,
 }
 
 impl Wake {
-    /// Whose news it is; everybody's, if it is none's.
+    /// Returns the tenant that the wake is about, or `None` if it is for all tenants.
     pub(crate) fn tenant(&self) -> Option<&TenantId> {
         match self {
             Self::Ready { tenant, .. } | Self::Cancel(tenant, _) => Some(tenant),
@@ -38,23 +38,23 @@ impl Wake {
     }
 }
 
-/// Jobs to be cancelled that a listener may leave unheard.
+/// Maximum number of cancellations that a listener may leave unfetched; past it, [`Wake::All`] stands for them.
 const CANCELS_MAX: usize = 256;
 
-/// A stream of [`Wake`]s. It ends when the broker is closed. A wake is a hint: whoever gets one asks for leases and
-/// may get none. Wakes that nobody has fetched yet are told once.
+/// A stream of [`Wake`]s, which ends when the broker is closed. A wake is a hint: a listener that gets one asks for leases
+/// and may get none. Equal wakes that aren't fetched yet are delivered once.
 #[derive(Debug)]
 pub struct Wakes {
     shared: Arc<Shared>,
 }
 
-/// The end that feeds a [`Wakes`]. The stream ends when this is dropped.
+/// The sending end of a [`Wakes`]. The stream ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Waker {
     shared: Arc<Shared>,
 }
 
-/// The listeners of a broker, and which tenants they are for.
+/// The listeners of a broker, each with the tenants that it listens to.
 #[derive(Debug, Default)]
 pub(crate) struct Listeners {
     listeners: Mutex<Vec<(HashSet<TenantId>, Waker)>>,
@@ -63,35 +63,35 @@ pub(crate) struct Listeners {
 #[derive(Debug, Default)]
 struct Shared {
     unheard: Mutex<Unheard>,
-    /// Says that `unheard` has changed.
+    /// Notified when `unheard` has changed.
     news: Notify,
-    /// Says that the listener is gone.
+    /// Notified when the listener is gone.
     gone: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Unheard {
     all: bool,
-    /// In the order in which they came, so that no tenant is kept waiting by busier ones.
+    /// Tenants with ready jobs, in order of arrival, so that no tenant is kept waiting by busier ones.
     tenants: VecDeque<TenantId>,
-    /// Who is named for each of them. Where several were, all are.
+    /// The daemon named for each of those tenants; `None` (all daemons) if the wakes named different ones.
     named: HashMap<TenantId, Option<DaemonId>>,
     cancels: VecDeque<(TenantId, JobId)>,
-    /// Nobody is left who could tell more.
+    /// Whether the sending end is gone, so that no more wakes come.
     ended: bool,
-    /// Nobody is left who could hear it.
+    /// Whether the listening end is gone, so that nobody fetches wakes any more.
     abandoned: bool,
 }
 
 impl Wakes {
-    /// A stream, and the end that feeds it.
+    /// Creates a stream and its sending end.
     #[must_use]
     pub(crate) fn channel() -> (Waker, Self) {
         let shared = Arc::new(Shared::default());
         (Waker { shared: Arc::clone(&shared) }, Self { shared })
     }
 
-    /// The next wake; none when the broker is closed.
+    /// Returns the next wake, or `None` once the broker is closed.
     pub async fn next(&mut self) -> Option<Wake> {
         loop {
             // There is one listener, so a permit that an earlier change has left is enough to hear of a later one.
@@ -118,7 +118,7 @@ impl Drop for Wakes {
 }
 
 impl Waker {
-    /// Tells the listener. Never waits.
+    /// Sends a wake to the listener. Never waits.
     pub(crate) fn wake(&self, wake: Wake) {
         self.shared.unheard().put(wake);
         self.shared.news.notify_one();
@@ -134,7 +134,7 @@ impl Waker {
         while !self.is_closed() {
             self.shared.gone.notified().await;
         }
-        // Several may feed one stream, and one of them is told.
+        // Several senders may wait for the end of one stream, and `notify_one` reaches one of them.
         self.shared.gone.notify_one();
     }
 }
@@ -147,7 +147,7 @@ impl Drop for Waker {
 }
 
 impl Listeners {
-    /// A new listener for these tenants. Its first wake is [`Wake::All`].
+    /// Adds a listener for these tenants. Its first wake is [`Wake::All`].
     pub(crate) fn listen(&self, tenants: Vec<TenantId>) -> Wakes {
         let (waker, wakes) = Wakes::channel();
         waker.wake(Wake::All);
@@ -157,7 +157,7 @@ impl Listeners {
         wakes
     }
 
-    /// Tells those whom it concerns.
+    /// Sends a wake to the listeners that it concerns.
     pub(crate) fn wake(&self, wake: &Wake) {
         let concerns = |tenants: &HashSet<TenantId>| wake.tenant().is_none_or(|of| tenants.contains(of));
         for (_, waker) in self.lock().iter().filter(|(tenants, _)| concerns(tenants)) {
@@ -198,7 +198,7 @@ impl Unheard {
 
     fn take(&mut self) -> Option<Wake> {
         if std::mem::take(&mut self.all) {
-            // Whoever asks for every tenant and lease has no need of the single ones.
+            // A listener that asks for every tenant and lease has no need of the single wakes.
             self.tenants.clear();
             self.named.clear();
             self.cancels.clear();

@@ -1,12 +1,12 @@
-//! What is sealed: bytes that open with the right key in the right place, and nowhere else.
+//! Sealed bytes, which open only with the right key and in the right place.
 //!
 //! ```text
 //! "\0shs"  version 1  length of key id  key id  nonce  ciphertext and tag
 //! └────────────── head ───────────────────────┘ 24     XChaCha20-Poly1305
 //! ```
 //!
-//! The head and the [`AssociatedData`] are bound to the ciphertext as associated data. A text is `sandhog-sealed:` and the same
-//! in base64.
+//! The head and the [`AssociatedData`] are bound to the ciphertext as associated data. A sealed text is `sandhog-sealed:` and
+//! the same in base64.
 
 use std::fmt;
 
@@ -24,16 +24,16 @@ const VERSION: u8 = 1;
 const NONCE_BYTES: usize = 24;
 const TEXT_MARK: &str = "sandhog-sealed:";
 
-/// Where something belongs. It opens in no other place, and for no other tenant.
+/// The place that something is sealed for. It opens in no other place, and for no other tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AssociatedData<'a> {
     /// The input of a job, for the handler of this kind.
     Payload { job: JobId, kind: &'a Kind },
     /// The output of a job.
     Output { job: JobId },
-    /// Why a job is where it is.
+    /// The message of why a job is where it is.
     Message { job: JobId },
-    /// What a job's run says of its progress.
+    /// The progress message of a job's run.
     Progress { job: JobId },
     /// A line of a job's log.
     LogLine { job: JobId, at: Timestamp, attempt: u32, level: Level },
@@ -54,39 +54,39 @@ impl fmt::Display for AssociatedData<'_> {
     }
 }
 
-/// Why something can't be opened.
+/// Reason why something can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unopened {
-    /// It was never sealed.
+    /// It is stored in plain text.
     #[error(
         "it is stored in plain text, which a tenant with keys refuses; set encryption.plain to \"read\" as long as \
          data from before its keys is about"
     )]
     Plain,
-    /// The key isn't there, or not any more.
+    /// The keyring doesn't have its key, or no longer does.
     #[error("it is sealed with the key `{0}`, which is not among the tenant's keys")]
     NoSuchKey(KeyId),
-    /// The key is there and doesn't fit.
+    /// The keyring has its key, but it doesn't open with it in this place.
     #[error(
         "it is not what was sealed with the key `{0}` for this place: it was changed or moved, or the key was"
     )]
     Forged(KeyId),
-    /// Its head is not one.
+    /// Its head is malformed.
     #[error("it is cut, or was sealed by another version")]
     Malformed,
 }
 
-/// The key that is to seal isn't at hand.
+/// Error: the keyring doesn't have the active key, with which to seal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NoActiveKey;
 
-/// How many bytes longer something is that is sealed now.
+/// Returns by how many bytes sealing with the active key makes something longer.
 pub(super) fn overhead(keys: &Keyring) -> usize {
     const TAG_BYTES: usize = 16;
     head(keys.active()).len() + NONCE_BYTES + TAG_BYTES
 }
 
-/// Seals something for a place.
+/// Seals bytes for a place.
 pub(super) fn seal(
     keys: &Keyring,
     tenant: &TenantId,
@@ -106,7 +106,7 @@ pub(super) fn seal(
     Ok(sealed)
 }
 
-/// Opens what was sealed for a place.
+/// Opens bytes that were sealed for a place.
 pub(super) fn open(
     keys: &Keyring,
     tenant: &TenantId,
@@ -165,7 +165,7 @@ pub(super) fn open_text(
     String::from_utf8(opened).map_err(|_| Unopened::Malformed)
 }
 
-/// Whether a text bears the mark of a sealed one.
+/// Whether a text bears the mark of a sealed one, `sandhog-sealed:`.
 pub(super) fn is_sealed_text(text: &str) -> bool {
     text.starts_with(TEXT_MARK)
 }
@@ -179,7 +179,7 @@ fn head(id: &KeyId) -> Vec<u8> {
     head
 }
 
-/// The key's id, and how long the head is.
+/// Reads the key's id and the length of the head, in bytes; `None` if it is no head of this version.
 fn read_head(sealed: &[u8]) -> Option<(KeyId, usize)> {
     let [version, length, rest @ ..] = sealed.strip_prefix(MAGIC)? else { return None };
     if *version != VERSION {
@@ -189,7 +189,7 @@ fn read_head(sealed: &[u8]) -> Option<(KeyId, usize)> {
     Some((KeyId::parse(id).ok()?, MAGIC.len() + 2 + id.len()))
 }
 
-/// The associated data: each part with its length before it, so that no two places look alike.
+/// Returns the associated data: each part preceded by its length, so that no two places look alike.
 fn bound(head: &[u8], tenant: &TenantId, place: AssociatedData<'_>) -> Vec<u8> {
     let mut bound = Bound(Vec::with_capacity(128));
     bound.part(head);

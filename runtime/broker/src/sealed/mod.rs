@@ -1,4 +1,4 @@
-//! A layer around a broker that lets the store see nothing but ciphertext of tenants that have keys.
+//! A layer around a broker that encrypts the data of tenants that have keys, so that the store sees only ciphertext of it.
 //!
 //! ```text
 //! mod.rs    the layer: tenants without keys pass through as they are     envelope.rs  bytes bound to their place
@@ -6,17 +6,16 @@
 //! cipher.rs what a key does
 //! ```
 //!
-//! Sealed are payloads, outputs, values of state, failure messages, progress messages, and log lines with their fields.
-//! Each is bound to its tenant and its place: a job's id and, for a payload, its kind; a plugin and a key. So what is
-//! moved elsewhere doesn't open. Plain stay what the store or an operator has to go by: ids, kinds, queues, priorities,
-//! unique keys, names of plugins and of state keys, times, states and reasons, numbers of progress and usage; and, of what
-//! is sealed, its length.
+//! Payloads, outputs, values of state, failure messages, progress messages, and log lines with their fields are sealed. Each
+//! is bound to its tenant and its place (a job's id and, for a payload, its kind; a plugin and a key), so that it doesn't
+//! open if it is moved elsewhere. What the store or an operator has to go by stays in plain text: ids, kinds, queues,
+//! priorities, unique keys, names of plugins and of state keys, times, states and reasons, numbers of progress and usage, and
+//! the length of what is sealed.
 //!
-//! What somebody who can write to the store can still do: delete, repeat jobs, and put back an older value of the same
-//! state key. Nothing here tells an old value from the latest one.
+//! Somebody who can write to the store can still delete, repeat jobs, and put back an older value of the same state key.
+//! Nothing here tells an old value from the latest one.
 //!
-//! Settling effects that compare or add to state takes a look at that state before, and another one whenever a
-//! different job was faster.
+//! Settling effects that compare or add to state reads that state first, and again whenever a different job was faster.
 
 mod cipher;
 mod envelope;
@@ -42,9 +41,9 @@ use crate::{
 };
 pub use sandhog_core::keyring::{Key, Keyring, NoKey, Plain};
 
-/// Who has which keys.
+/// The keyrings of tenants.
 pub trait Keys: Send + Sync + 'static {
-    /// The tenant's keys; none if it has none, and its data is stored as it is.
+    /// Returns the tenant's keyring, or `None` if it has no keys and its data is stored in plain text.
     fn of(&self, tenant: &TenantId) -> Option<Keyring>;
 }
 
@@ -54,14 +53,14 @@ impl Keys for BTreeMap<TenantId, Keyring> {
     }
 }
 
-/// The layer.
+/// A broker that seals what it stores in another.
 pub struct Sealed<K> {
     behind: Arc<dyn Broker>,
     keys: K,
 }
 
 impl<K: Keys> Sealed<K> {
-    /// Seals what goes to the broker behind for tenants with keys.
+    /// Creates a layer that seals what goes to the broker behind it for tenants with keys.
     #[must_use]
     pub fn new(behind: Arc<dyn Broker>, keys: K) -> Self {
         Self { behind, keys }
@@ -71,7 +70,7 @@ impl<K: Keys> Sealed<K> {
         Some(Sealer { tenant, keys: self.keys.of(tenant)? })
     }
 
-    /// Opens the payloads of leased jobs. One that can't be opened goes back or is buried, and is nobody else's trouble.
+    /// Opens the payloads of leased jobs. A job that can't be opened is released or buried, and affects no other.
     async fn open_leases(&self, sealer: &Sealer<'_>, leases: Vec<Lease>) -> Vec<Lease> {
         let mut opened = Vec::with_capacity(leases.len());
         let mut refused = Vec::new();
@@ -81,7 +80,7 @@ impl<K: Keys> Sealed<K> {
                 Err(why) => refused.push(self.refuse(sealer, &lease, &why)),
             }
         }
-        // If this doesn't get through, their leases run out by themselves.
+        // If this call fails, their leases run out by themselves.
         if !refused.is_empty()
             && let Err(error) = self.behind.settle(sealer.tenant, &refused).await
         {
@@ -110,7 +109,7 @@ impl<K: Keys> Broker for Sealed<K> {
         match self.sealer(tenant) {
             None => self.behind.enqueue_within(tenant, jobs, bounds).await,
             Some(sealer) => {
-                // A payload is as long as its producer made it, not as sealing has made it.
+                // The bound is on the payload as its producer made it, so what sealing adds isn't counted.
                 let bounds = QueueBounds {
                     payload: Bytes(bounds.payload.0.saturating_add(sealer.overhead())),
                     ..*bounds

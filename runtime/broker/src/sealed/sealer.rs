@@ -12,19 +12,19 @@ use super::envelope::{
 };
 use crate::{Error, Look, Page, Renew, Result, Seen, Settle};
 
-/// How long a job rests whose key isn't at hand: somebody may still bring it.
+/// Delay before a job whose key is missing is leased again: somebody may still add the key.
 const NO_KEY_REST: Duration = Duration::from_secs(60);
 
-/// After resting so often for its key, with no attempt that ended in between, a job is given up.
+/// Maximum number of releases for a missing key, with no attempt that ended in between, before a job is buried.
 const NO_KEY_FAULTS_MAX: u32 = 100;
 
-/// A tenant, and its keys.
+/// A tenant and its keys.
 pub(super) struct Sealer<'a> {
     pub(super) tenant: &'a TenantId,
     pub(super) keys: Keyring,
 }
 
-/// What a log line says, in one piece.
+/// The content of a log line, which is sealed in one piece: message and fields.
 type Line = (String, Vec<(String, String)>);
 
 impl Sealer<'_> {
@@ -32,7 +32,7 @@ impl Sealer<'_> {
         seal(&self.keys, self.tenant, place, plain).map_err(|NoActiveKey| self.no_active_key())
     }
 
-    /// How many bytes longer something is that is sealed now.
+    /// Returns by how many bytes sealing makes something longer.
     pub(super) fn overhead(&self) -> u64 {
         overhead(&self.keys) as u64
     }
@@ -71,8 +71,9 @@ impl Sealer<'_> {
         Ok(())
     }
 
-    /// What becomes of a leased job that needs something which can't be opened. Without its key it rests, and costs no
-    /// attempt; what was forged never opens.
+    /// Creates the settlement of a leased job that needs something which can't be opened. If the key is missing, or plain
+    /// text is refused, the job is released for [`NO_KEY_REST`] at no cost of an attempt, up to [`NO_KEY_FAULTS_MAX`] times.
+    /// Otherwise it is buried, as what was forged never opens.
     pub(super) fn refusal(
         &self,
         token: LeaseToken,
@@ -85,7 +86,7 @@ impl Sealer<'_> {
             Unopened::NoSuchKey(_) | Unopened::Plain if faults < NO_KEY_FAULTS_MAX => {
                 Settlement::Release { after: NO_KEY_REST, reason }
             }
-            // In plain text: it is ours, and the store has seen all of it.
+            // In plain text: the message is the daemon's own, and the store has seen all of it.
             _ => Settlement::Bury { reason, message: self.error(place, why).to_string() },
         };
         Settle::new(token, settlement)
@@ -100,7 +101,7 @@ impl Sealer<'_> {
         })
     }
 
-    /// Numbers stay as they are; the text is the handler's.
+    /// Seals the progress message, which is the handler's. The numbers stay in plain text.
     pub(super) fn progress(&self, job: JobId, progress: Option<&Progress>) -> Result<Option<Progress>> {
         let Some(Progress { done, total, message }) = progress else { return Ok(None) };
         let message = message.as_deref().map(|text| self.seal_text(AssociatedData::Progress { job }, text));
@@ -111,7 +112,7 @@ impl Sealer<'_> {
         lines.iter().map(|line| self.log_line(job, line)).collect()
     }
 
-    /// Text and fields are sealed as one, in the place of the text.
+    /// Seals message and fields of a log line as one, in the place of the message.
     fn log_line(&self, job: JobId, line: &LogLine) -> Result<LogLine> {
         let text =
             serde_json::to_string(&(&line.message, &line.fields)).expect("texts can be written as JSON");
@@ -119,12 +120,12 @@ impl Sealer<'_> {
         Ok(LogLine { at: line.at, attempt: line.attempt, level: line.level, message, fields: Vec::new() })
     }
 
-    /// Why an attempt failed; in the words of the guest, at times.
+    /// Seals the message of why an attempt failed, which at times is the guest's.
     pub(super) fn message(&self, job: JobId, message: &str) -> Result<String> {
         self.seal_text(AssociatedData::Message { job }, message)
     }
 
-    /// Opens what was seen.
+    /// Opens the sealed parts of an answer.
     pub(super) fn open_seen(&self, look: &Look, seen: Seen) -> Result<Seen> {
         Ok(match (look, seen) {
             (_, Seen::Job(Some(record))) => Seen::Job(Some(Box::new(self.open_record(*record, true)))),
@@ -145,8 +146,8 @@ impl Sealer<'_> {
         })
     }
 
-    /// Opens all that is sealed of a job, which may have come without its payloads. What can't be opened is left empty, and
-    /// the record says so.
+    /// Opens all that is sealed of a job, which may have come without its payload and output (`has_payloads`). What can't be
+    /// opened is left empty, and the record says so.
     pub(super) fn open_record(&self, mut record: JobRecord, has_payloads: bool) -> JobRecord {
         let job = record.id;
         let mut unreadable: Option<String> = None;
@@ -180,7 +181,7 @@ impl Sealer<'_> {
         record
     }
 
-    /// Opens a line of a job's log. One that can't be opened says so in the place of its text.
+    /// Opens a line of a job's log. If it can't be opened, its message says so instead.
     pub(super) fn open_line(&self, job: JobId, line: LogLine) -> LogLine {
         let place = place_of(job, &line);
         let LogLine { at, attempt, level, message, fields } = line;
@@ -209,7 +210,7 @@ fn place_of(job: JobId, line: &LogLine) -> AssociatedData<'static> {
     AssociatedData::LogLine { job, at: line.at, attempt: line.attempt, level: line.level }
 }
 
-/// Whether the broker itself writes the message that goes with this reason, and so in plain text.
+/// Whether the broker itself writes the message of this reason, and so in plain text.
 fn is_ours(reason: Reason) -> bool {
     matches!(reason, Reason::LeaseExpired | Reason::Unreadable)
 }

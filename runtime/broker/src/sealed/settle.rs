@@ -1,18 +1,18 @@
 //! Settling with effects on state that the store can't read.
 //!
-//! What the store would compare or add up is read and opened here first. Then the store is told to expect the very
-//! bytes that were read, and to take others in their stead:
+//! Values that the store would compare or add to are read and opened here first. Then the store is told to expect the very
+//! bytes that were read, and to replace them by others:
 //!
 //! ```text
 //! expect "5"  ──> read, open: "5"?   yes: expect those bytes        no: expect what can't be there
 //! add 1       ──> read, open, add:   expect those bytes, replace them by "6", sealed
 //! ```
 //!
-//! So the answer is the store's own, and a stale token or a repetition is told as ever. If another job has written the
+//! So the answer is the store's own, and a stale token or a repetition is answered as ever. If another job has written the
 //! value in between, the store answers with a conflict, and all of it is done again.
 //!
-//! A batch goes in as few calls as it can. Where one settlement rests on what another of the batch writes, it waits for
-//! the call after that, unless both do nothing but add.
+//! A batch goes in as few calls as it can. A settlement that rests on what another of the batch writes waits for the call
+//! after that, unless both do nothing but add.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,11 +26,11 @@ use super::envelope::{AssociatedData, Unopened};
 use super::sealer::Sealer;
 use crate::{Broker, Result, Settle};
 
-/// So often a settlement is tried again whose state others have written meanwhile. In each round at least one of them
+/// Maximum number of times a settlement is sent whose state others have written meanwhile. In each round at least one of them
 /// gets through, so that it takes as many daemons, all at the same key, to use them up.
 const ROUNDS: usize = 64;
 
-/// A value of state: as it is stored, and opened.
+/// A value of state, both as it is stored and opened.
 struct Stored {
     raw: Vec<u8>,
     plain: std::result::Result<Vec<u8>, Unopened>,
@@ -38,12 +38,12 @@ struct Stored {
 
 type States<'s> = HashMap<(&'s PluginName, &'s StateKey), Option<Stored>>;
 
-/// What was sent for a settlement, as far as it matters to the answer.
+/// The significance of a conflict in the answer to a settlement that was sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sent {
-    /// All that it rests on held when it was read: if it is in conflict now, somebody else was faster.
+    /// All that it rests on held when it was read: a conflict means that another job was faster, and it is sent again.
     Hopeful,
-    /// A conflict, or nothing of the kind, is the answer.
+    /// The answer stands, even if it is a conflict.
     Final,
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn settle(
     Ok(replies)
 }
 
-/// How many settlements, from the first on, rest on nothing that one before them writes.
+/// Returns how many settlements, from the first on, rest on nothing that one before them writes.
 fn independent(settlements: &[Settle]) -> usize {
     let mut written = HashSet::new();
     for (n, settle) in settlements.iter().enumerate() {
@@ -76,8 +76,8 @@ fn independent(settlements: &[Settle]) -> usize {
     settlements.len()
 }
 
-/// How many, from the first on, do no more to state than add to it, and enqueue nothing. It makes no difference when one
-/// of those is settled, so they may rest on each other in one call, and be sent again one by one.
+/// Returns how many settlements, from the first on, only add to state and enqueue nothing. The order in which those are
+/// settled makes no difference, so they may rest on each other in one call, and be sent again one by one.
 fn counters(settlements: &[Settle]) -> usize {
     let only_adds = |settle: &&Settle| {
         effects_of(settle).is_none_or(|(_, effects)| {
@@ -88,12 +88,12 @@ fn counters(settlements: &[Settle]) -> usize {
     settlements.iter().take_while(only_adds).count()
 }
 
-/// The effects that count, and on whose state.
+/// Returns the effects of a run that succeeded, and the plugin whose state they are about.
 fn effects_of(settle: &Settle) -> Option<(&PluginName, &Effects)> {
     settle.effects().map(|(ran, effects)| (&ran.plugin, effects))
 }
 
-/// The keys whose stored values matter: those that are compared, and those that are added to.
+/// Returns the keys whose stored values matter: those that are compared, and those that are added to.
 fn rests_on(effects: &Effects) -> impl Iterator<Item = &StateKey> {
     let added = effects.writes().filter(|(_, write)| matches!(write, StateWrite::Add(_)));
     effects.expectations().map(|(key, _)| key).chain(added.map(|(key, _)| key))
@@ -105,7 +105,7 @@ async fn settle_part(behind: &dyn Broker, sealer: &Sealer<'_>, part: &[Settle]) 
     for _ in 0..ROUNDS {
         let mut states = read(behind, sealer, open.iter().map(|&n| &part[n])).await?;
         let faults = faults(behind, sealer, open.iter().map(|&n| &part[n]), &states).await?;
-        // What is laid over them isn't stored yet, and never will be if the settlement that writes it is refused.
+        // The values that earlier settlements lay over them aren't stored yet, and never will be if those are refused.
         let mut ahead = HashSet::new();
         let mut sealed = Vec::with_capacity(open.len());
         let mut sent = Vec::with_capacity(open.len());
@@ -151,7 +151,7 @@ async fn read<'s>(
     Ok(try_join_all(reads).await?.into_iter().collect())
 }
 
-/// How many host faults the jobs have had whose settlements rest on state that can't be opened.
+/// Looks up the number of host faults of each job whose settlement rests on state that can't be opened.
 async fn faults(
     behind: &dyn Broker,
     sealer: &Sealer<'_>,
@@ -173,7 +173,7 @@ async fn faults(
     Ok(try_join_all(looks).await?.into_iter().collect())
 }
 
-/// Lays over the states what a settlement makes of those that it adds to, for those that come after it.
+/// Replaces, for the settlements after it, the states to which a settlement adds by what it makes of them.
 fn lay_over<'s>(
     states: &mut States<'s>,
     ahead: &mut HashSet<(&'s PluginName, &'s StateKey)>,
@@ -234,7 +234,7 @@ fn seal(
     Ok((sealed, sent))
 }
 
-/// Effects as the store gets them; or the state that can't be opened, and why.
+/// Returns the effects as the store gets them, or the state that can't be opened and the reason.
 #[allow(clippy::type_complexity, reason = "two ways to fail, of which one is this settlement's alone")]
 fn seal_effects<'s>(
     sealer: &Sealer<'_>,
@@ -251,7 +251,7 @@ fn seal_effects<'s>(
     let plain = |key: &'s StateKey| stored(key).and_then(|stored| stored.plain.as_deref().ok());
     let raw = |key: &'s StateKey| stored(key).map(|stored| stored.raw.clone());
     if let Some(key) = conflict(effects, plain) {
-        // Nothing of it will be written, whatever has happened since: so nothing else has to be sent.
+        // Nothing of it will be written, whatever has happened since, so nothing else has to be sent.
         let mut doomed = Effects::default();
         doomed
             .expect(key.clone(), Some(sealer.seal(AssociatedData::State { plugin, key }, b"never stored")?));
@@ -277,7 +277,7 @@ fn seal_effects<'s>(
     Ok(Ok((sealed, Sent::Hopeful)))
 }
 
-/// The first key whose value isn't what the run had relied on, in the order in which every broker looks.
+/// Returns the first key whose value isn't what the run had relied on, in the order in which every broker looks.
 fn conflict<'s>(
     effects: &'s Effects,
     stored: impl Fn(&'s StateKey) -> Option<&'s [u8]>,
