@@ -1,6 +1,6 @@
-//! What runs spend, a row for each plugin and day.
+//! Usage accounts: what runs spend, a row for each plugin and day.
 //!
-//! A step sums what its settlements come to and adds the sums once, at its end.
+//! A step sums up what its settlements spent and adds the sums once, at its end.
 
 use std::ops::RangeInclusive;
 
@@ -54,7 +54,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// What the tenant's runs have spent in the minute and on the day that it is.
+    /// Returns what the tenant's runs have spent in the current minute and on the current day.
     pub(super) fn fuel_spent(&self) -> Result<FuelSpent> {
         let of_plugins: Vec<i64> = self.all(
             "SELECT fuel FROM usage WHERE tenant = ?1 AND day = ?2",
@@ -75,7 +75,7 @@ impl Step<'_> {
     }
 }
 
-/// An account, from the columns that start here.
+/// Reads an account from the columns that start at `first`.
 fn account(row: &Row<'_>, first: usize) -> rusqlite::Result<Account> {
     let mut parts = [0; PARTS];
     for (nth, part) in parts.iter_mut().enumerate() {

@@ -1,4 +1,4 @@
-//! A daemon that has lost the answer to its ask is given the same leases again.
+//! Repeated asks: a daemon that has lost the answer to its ask is given the same leases again.
 
 use rusqlite::params;
 use sandhog_core::job::Lease;
@@ -8,12 +8,13 @@ use super::row::stamp;
 use super::step::Step;
 use crate::{Asker, LeaseAsk};
 
-/// Daemons of a tenant whose last ask is kept; of more, the ones that started first are forgotten. A daemon that starts
-/// anew is another.
+/// Maximum number of a tenant's daemons whose last ask is kept; of more, the ones that started first are forgotten. A daemon
+/// that starts anew counts as another.
 const DAEMONS_MAX: i64 = 1024;
 
 impl Step<'_> {
-    /// What was handed out by the same ask before, if this repeats one: those leases that still hold, prolonged.
+    /// Returns the leases that the same ask was given before, as far as they still hold, prolonged; `None` if this is no
+    /// repetition.
     pub(super) fn repeated(&self, ask: &LeaseAsk<'_>) -> Result<Option<Vec<Lease>>> {
         let Some(asker) = ask.asker.filter(|asker| asker.repeats) else { return Ok(None) };
         let found: Option<(i64, String)> = self.find(
@@ -27,7 +28,7 @@ impl Step<'_> {
         let tokens: Vec<(String, u64)> = match serde_json::from_str(&kept) {
             Ok(tokens) => tokens,
             Err(error) => {
-                // Those leases run out by themselves.
+                // Those leases expire by themselves.
                 tracing::warn!(tenant = self.tenant(), %error, "what a daemon was handed out last can't be read");
                 return Ok(None);
             }
@@ -39,7 +40,7 @@ impl Step<'_> {
         Ok(Some(leases))
     }
 
-    /// A lease that still holds, and holds longer now.
+    /// Prolongs a lease and returns it, or `None` if it no longer holds.
     fn prolonged(&self, ask: &LeaseAsk<'_>, id: &str, number: u64) -> Result<Option<Lease>> {
         let held = self.find(
             "SELECT nr FROM job WHERE tenant = ?1 AND id = ?2 AND state = 2 AND lease = ?3",
@@ -58,7 +59,7 @@ impl Step<'_> {
         Ok(Some(lease))
     }
 
-    /// Keeps what a daemon is handed out.
+    /// Stores which leases a daemon was given, and by which ask.
     pub(super) fn remember(&self, asker: &Asker, leases: &[Lease]) -> Result<()> {
         let tokens: Vec<(String, u64)> =
             leases.iter().map(|lease| (lease.token.job.to_string(), lease.token.lease.0)).collect();
@@ -74,7 +75,7 @@ impl Step<'_> {
                 "INSERT INTO asked VALUES (?1, ?2, ?3, ?4)",
                 params![self.tenant(), daemon, asker.number.cast_signed(), kept],
             )?;
-            // Ids rise with the time at which a daemon started.
+            // Ids of daemons rise with the time at which they started.
             self.execute(
                 "DELETE FROM asked WHERE tenant = ?1 AND daemon <> ?2 AND daemon <=
                      (SELECT daemon FROM asked WHERE tenant = ?1 ORDER BY daemon DESC LIMIT 1 OFFSET ?3)",

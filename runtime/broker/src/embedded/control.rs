@@ -1,4 +1,4 @@
-//! What people do to jobs: cancel, redrive, run now, remove.
+//! Actions of operators on jobs: cancel, redrive, run now, remove.
 
 use sandhog_core::id::JobId;
 use sandhog_core::transition::Acted;
@@ -10,7 +10,7 @@ use super::stored::{Stored, select_stored};
 use crate::{Changed, JobAction};
 
 impl Step<'_> {
-    /// Does one thing to several jobs. One that can't be read is left as it is, and keeps no other from it.
+    /// Does one thing to several jobs. A job that can't be read is left as it is, and doesn't affect the others.
     pub(super) fn act(&mut self, action: JobAction, jobs: &[JobId]) -> Result<Vec<Changed>> {
         jobs.iter().map(|job| self.act_on(action, *job)).collect()
     }
@@ -24,7 +24,7 @@ impl Step<'_> {
             Err(fault) => Err(fault),
         };
         match changed {
-            // All is read before anything is written.
+            // Everything is read before anything is written.
             Err(Fault::Unreadable { at, problem }) => {
                 tracing::warn!(tenant = self.tenant(), %job, at, problem, "a job can't be read, and is left as it is");
                 Ok(Changed::Unreadable)

@@ -1,4 +1,4 @@
-//! Jobs come in, from producers and from runs that succeed.
+//! Enqueueing of jobs, from producers and from runs that succeed.
 
 use std::slice;
 
@@ -14,7 +14,7 @@ use super::row::parse;
 use super::step::{Step, Waits};
 use crate::Enqueued;
 
-/// What keeps a job from being stored.
+/// Reason why a job can't be stored.
 enum Obstacle {
     /// It is stored already.
     Stored,
@@ -35,7 +35,8 @@ impl Step<'_> {
         }
     }
 
-    /// Stores a job of a run that has been found to fit. Nobody hears of what keeps it from being stored.
+    /// Stores a job of a run that has been found to fit. If something keeps it from being stored, it is left out without an
+    /// error.
     pub(super) fn enqueue_of_run(&mut self, job: &NewJob) -> Result<()> {
         match self.obstacle(job, &QueueBounds::NONE)? {
             None => self.insert(job),

@@ -1,17 +1,17 @@
-//! What can go wrong inside, and what the caller is told of it.
+//! Internal errors of a step, and the public errors that callers get for them.
 
 use rusqlite::{ErrorCode, ffi};
 
 use crate::Error;
 
-/// Why a step couldn't be done.
+/// Reason why a step failed.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// SQLite refused.
     Sqlite(rusqlite::Error),
-    /// A value in the file is none that this version writes.
+    /// A value in the file is not one that this version writes.
     Unreadable { at: String, problem: String },
-    /// It panicked, and what it had changed was taken back.
+    /// The step panicked, and its changes were rolled back.
     Panicked,
 }
 
@@ -20,7 +20,7 @@ impl Fault {
         Self::Unreadable { at: at.into(), problem: problem.to_string() }
     }
 
-    /// The error of the operation that this ended.
+    /// Converts the fault to the error of the operation that it ended.
     pub(super) fn during(self, what: &'static str) -> Error {
         let error = match self {
             Self::Unreadable { at, problem } => return Error::Corrupt { at, problem },
@@ -35,22 +35,22 @@ impl Fault {
         }
     }
 
-    /// Whether there was no space for what it would have written.
+    /// Whether there was no disk space for what the step would have written.
     pub(super) fn lacks_space(&self) -> bool {
         matches!(self, Self::Sqlite(error) if lacks_space(error))
     }
 }
 
 fn lacks_space(error: &rusqlite::Error) -> bool {
-    // The index of the log can't grow either where the disk is full, which has a code of its own.
+    // If the disk is full, the index of the log can't grow either, which has an error code of its own.
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
         || error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHMSIZE)
 }
 
-/// What helps on a full disk.
+/// Remedy for a full disk.
 const MORE_DISK: &str = "make room on the disk that broker.path is on, or let fewer jobs wait or be kept; it goes on by itself then";
 
-/// Why a transaction was not committed.
+/// Reason why a transaction was not committed.
 #[derive(Debug, Clone)]
 pub(super) struct Uncommitted {
     lacks_space: bool,
@@ -58,12 +58,12 @@ pub(super) struct Uncommitted {
 }
 
 impl Uncommitted {
-    /// The space that is left is for what frees some.
+    /// Creates the refusal of a step while the remaining space is kept for steps that free some.
     pub(super) fn reserved() -> Self {
         Self { lacks_space: true, cause: "what space is left is kept for what frees some".to_owned() }
     }
 
-    /// SQLite gave it up, as it couldn't go on after a step had failed.
+    /// Creates the error of a transaction that SQLite gave up, as it couldn't go on after a step had failed.
     pub(super) fn given_up(lacks_space: bool) -> Self {
         Self { lacks_space, cause: "the transaction was rolled back, as a step of it had failed".to_owned() }
     }
@@ -72,7 +72,7 @@ impl Uncommitted {
         self.lacks_space
     }
 
-    /// The error of an operation that was part of it.
+    /// Converts it to the error of an operation that was part of the transaction.
     pub(super) fn during(&self, what: &'static str) -> Error {
         if self.lacks_space {
             let cause = format!("no space is left on the disk: {}", self.cause);
@@ -102,5 +102,5 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
-/// What a step yields.
+/// The result of a step.
 pub(super) type Result<T> = std::result::Result<T, Fault>;

@@ -1,6 +1,6 @@
-//! Lanes: where jobs of one kind wait apart from the others of their queue, and who may take how many of them.
+//! Lanes: jobs of one kind that wait apart from the others of their queue, and limits on how many may be leased.
 //!
-//! A job is put into its lane when it becomes ready. Those that are ready when the lane is made move there, a bounded number
+//! A job is put into its lane when it becomes ready. Jobs that are ready when the lane is made move there, a bounded number
 //! at once; the others when a lease meets them.
 
 use std::collections::BTreeMap;
@@ -14,21 +14,21 @@ use super::row::{parse, stamp, timestamp};
 use super::step::Step;
 use crate::{LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX, LaneAsk, Lanes, LeaseAsk, SWEEP_MAX};
 
-/// Ready jobs of a queue that are looked at, at once, for those that belong in a lane.
+/// Maximum number of ready jobs of a queue that are searched at once for those that belong in a lane.
 const LOOKED_AT_MAX: i64 = 1000;
 
-/// The lanes that an ask names, and how many jobs of each may still be handed out.
+/// The lanes that an ask names, with the number of jobs of each that may still be handed out.
 pub(super) struct Rooms<'a> {
     lanes: Vec<(&'a LaneAsk, u32)>,
-    /// By the name of a limit: how many more jobs may be leased.
+    /// Number of further jobs that may be leased, by the name of the limit.
     free: BTreeMap<&'a PluginName, u32>,
 }
 
 impl<'a> Rooms<'a> {
-    /// The lanes of a queue, by their place in the ask.
+    /// Returns the lanes of a queue, by their index in the ask.
     pub(super) fn of(&self, queue: &QueueName) -> Vec<usize> {
         let of_queue = |nth: &usize| self.lanes[*nth].0.queue == *queue;
-        // Of two that are the same, the first counts.
+        // If a lane is named twice, the first counts.
         let is_first = |nth: &usize| {
             let lane = self.lanes[*nth].0;
             self.find(&lane.queue, &lane.kind) == Some(*nth)
@@ -36,7 +36,7 @@ impl<'a> Rooms<'a> {
         (0..self.lanes.len()).filter(of_queue).filter(is_first).collect()
     }
 
-    /// The lane of a kind.
+    /// Returns the lane of a kind in a queue, by its index in the ask.
     pub(super) fn find(&self, queue: &QueueName, kind: &Kind) -> Option<usize> {
         self.lanes.iter().position(|(lane, _)| lane.queue == *queue && lane.kind == *kind)
     }
@@ -45,18 +45,18 @@ impl<'a> Rooms<'a> {
         &self.lanes[nth].0.kind
     }
 
-    /// The limit that its jobs count against.
+    /// Returns the limit that jobs of a lane count against.
     pub(super) fn limit(&self, nth: usize) -> Option<&'a PluginName> {
         self.lanes[nth].0.limit.as_ref().map(|limit| &limit.name)
     }
 
-    /// How many jobs of a lane may be handed out.
+    /// Returns the number of jobs of a lane that may still be handed out.
     pub(super) fn left(&self, nth: usize) -> u32 {
         let free = self.limit(nth).and_then(|name| self.free.get(name)).copied();
         self.lanes[nth].1.min(free.unwrap_or(u32::MAX))
     }
 
-    /// Takes room for one job.
+    /// Counts one job of a lane as handed out.
     pub(super) fn take(&mut self, nth: usize) {
         if let Some(free) = self.limit(nth).and_then(|name| self.free.get_mut(name)) {
             *free = free.saturating_sub(1);
@@ -67,7 +67,7 @@ impl<'a> Rooms<'a> {
 }
 
 impl Step<'_> {
-    /// How many jobs of which lane may be handed out by an ask.
+    /// Returns the lanes of an ask, with the number of jobs of each that may be handed out.
     pub(super) fn rooms<'a>(&self, ask: &LeaseAsk<'a>) -> Result<Rooms<'a>> {
         let mut free = BTreeMap::new();
         for limit in ask.lanes.iter().filter_map(|lane| lane.limit.as_ref()) {
@@ -82,7 +82,7 @@ impl Step<'_> {
         Ok(Rooms { lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(), free })
     }
 
-    /// Makes a lane of a kind, or notes that it was asked for.
+    /// Makes a lane for a kind, or notes that it was asked for.
     pub(super) fn note_lane(&mut self, queue: &str, kind: &str) -> Result<()> {
         let noted: Option<i64> = self.find(
             "SELECT noted_at FROM lanes WHERE tenant = ?1 AND queue = ?2 AND kind = ?3",
@@ -99,7 +99,7 @@ impl Step<'_> {
         if noted.is_none() {
             self.count_lane_changes(1)?;
             let moved = self.move_to_lane(queue, kind, false)? + self.move_to_lane(queue, kind, true)?;
-            // Whoever serves the lane may have looked in vain before.
+            // A daemon that serves the lane may have asked in vain before.
             self.has_news |= moved > 0;
         }
         Ok(())
@@ -118,7 +118,7 @@ impl Step<'_> {
         Ok(found.is_some())
     }
 
-    /// How often a lane has come or gone.
+    /// Returns how often a lane has come or gone.
     pub(super) fn lane_changes(&self) -> Result<u64> {
         if let Some(known) = self.lane_changes.get() {
             return Ok(known);
@@ -139,8 +139,8 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Moves ready jobs to the lane of their kind, as far as they are among the first of their queue, suspects or others;
-    /// says how many.
+    /// Moves ready jobs to the lane of their kind, as far as they are among the first of their queue, suspects or others.
+    /// Returns their number.
     pub(super) fn move_to_lane(&self, queue: &str, kind: &str, suspects: bool) -> Result<usize> {
         self.execute(
             "UPDATE job SET lane = ?3 WHERE kind = ?3 AND nr IN
@@ -152,7 +152,7 @@ impl Step<'_> {
         )
     }
 
-    /// Gives up lanes that are empty and were not asked for in a long time; says how many.
+    /// Removes lanes that are empty and were not asked for within [`LANE_KEPT`]. Returns their number.
     pub(super) fn give_up_lanes(&self) -> Result<usize> {
         let until = Timestamp::from_millis(self.now.as_millis().saturating_sub(millis(LANE_KEPT)));
         let empty: Vec<(String, String)> = self.all(
@@ -171,13 +171,13 @@ impl Step<'_> {
         Ok(empty.len())
     }
 
-    /// Gives all lanes up. That there were some stays known, so that nobody takes later ones for these.
+    /// Removes all lanes. Their removal is counted, so that later lanes aren't taken for these.
     pub(super) fn give_up_all_lanes(&self) -> Result<()> {
         let given_up = self.execute("DELETE FROM lanes WHERE tenant = ?1", [self.tenant()])?;
         self.count_lane_changes(given_up)
     }
 
-    /// Whether a job can be handed out to whoever asks for its lane.
+    /// Whether a lane has a job that can be handed out.
     pub(super) fn has_ready_in_lanes(&self) -> Result<bool> {
         let found = self.find(
             "SELECT 1 FROM job INDEXED BY job_in_lane
@@ -195,7 +195,7 @@ fn lane_changes(connection: &Connection, tenant: &TenantId) -> Result<u64> {
     Ok(found.map_or(0, i64::cast_unsigned))
 }
 
-/// The lanes that there are.
+/// Returns the tenant's lanes.
 pub(super) fn lanes(connection: &Connection, tenant: &TenantId) -> Result<Lanes> {
     let mut statement = connection
         .prepare_cached("SELECT queue, kind FROM lanes WHERE tenant = ?1 ORDER BY queue, kind LIMIT ?2")?;

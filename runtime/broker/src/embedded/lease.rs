@@ -1,4 +1,4 @@
-//! Jobs are handed out.
+//! Leasing: hands out ready jobs.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -13,30 +13,30 @@ use super::row::{asked, asked_columns, stamp, timestamp};
 use super::step::Step;
 use crate::{LeaseAsk, Leased};
 
-/// How often one call looks anew for what is ready in a queue, as what it has found had to be put elsewhere.
+/// Maximum number of times one call searches a queue for ready jobs, when the jobs that it found had to be moved or parked.
 const ROUNDS_MAX: u32 = 16;
 
-/// Selects what a holder sees of its job.
+/// The start of a statement that selects what a holder sees of its job.
 pub(super) const CURRENT: &str = concat!(
     "SELECT ",
     asked_columns!(),
     ", bytes, lease, attempts, expiries, faults, enqueued_at FROM job LEFT JOIN payload USING (nr) WHERE nr = ?1"
 );
 
-/// What one call hands out.
+/// The leases that one call hands out, and the limits on them.
 struct Batch<'a> {
     leases: Vec<Lease>,
-    /// The length of their payloads together, and how long it may be.
+    /// Total length of their payloads, and its maximum; both in bytes.
     bytes: u64,
     bytes_max: u64,
-    /// Whether a payload was met that is too long to go along.
+    /// Whether a payload was met that is too long for the batch.
     is_full: bool,
-    /// The lanes, and how many jobs of each may go along.
+    /// The lanes, with the number of jobs of each that may still be handed out.
     rooms: Rooms<'a>,
     expires_at: i64,
 }
 
-/// A ready job in the order in which they go, and the lane that it was found in, by its place in the ask.
+/// A ready job, ordered by when it goes, and the lane that it was found in, by its index in the ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Candidate {
     rank: (Reverse<u8>, i64),
@@ -44,17 +44,17 @@ struct Candidate {
     lane: Option<usize>,
 }
 
-/// What became of a candidate.
+/// The result of trying to hand out a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Met {
     Taken,
-    /// It would have made the payloads too long.
+    /// Its payload would have made the batch too long.
     TooLong,
-    /// There is no room for jobs of its lane.
+    /// No more jobs of its lane may be handed out.
     NoRoom,
-    /// It can't be read, and is met no more.
+    /// It can't be read, and was parked, so that it isn't found again.
     Parked,
-    /// It was moved to the lane of its kind, and others with it.
+    /// It was moved to the lane of its kind, as were others.
     Moved,
 }
 
@@ -94,7 +94,7 @@ impl Step<'_> {
         Ok(batch.leases)
     }
 
-    /// Hands out up to `n` jobs of a queue and its lanes; says how many.
+    /// Hands out up to `n` jobs of a queue and its lanes. Returns their number.
     fn take_ready(
         &mut self,
         queue: &QueueName,
@@ -123,17 +123,17 @@ impl Step<'_> {
                     }
                 }
             }
-            // Behind those that were put elsewhere there may be others.
+            // There may be others behind those that were moved or parked.
             if is_clear || taken == n || batch.is_full {
                 return Ok(taken);
             }
         }
-        // Whoever wants those has to ask once more.
+        // To get those, a daemon has to ask once more.
         self.has_news = true;
         Ok(taken)
     }
 
-    /// The first ready jobs of a queue and of those of its lanes that there is room for, in the order in which they go.
+    /// Returns the first ready jobs of a queue and of those of its lanes that have room, in the order in which they go.
     fn candidates(
         &self,
         queue: &QueueName,
@@ -173,8 +173,8 @@ impl Step<'_> {
         )
     }
 
-    /// Hands a job out, if it can be. One that can't be read is parked, and one that hadn't been moved to the lane of its kind
-    /// yet is, so that they are in nobody's way.
+    /// Hands out a job, if possible. A job that can't be read is parked, and one that hadn't been moved to the lane of its
+    /// kind yet is moved, so that neither blocks others.
     fn meet(&self, queue: &QueueName, found: Candidate, batch: &mut Batch<'_>) -> Result<Met> {
         if found.lane.is_some_and(|nth| batch.rooms.left(nth) == 0) {
             return Ok(Met::NoRoom);
@@ -217,13 +217,13 @@ impl Step<'_> {
         Ok(Met::Taken)
     }
 
-    /// Keeps a ready job from being handed out, from now on.
+    /// Parks a ready job: it isn't handed out any more.
     pub(super) fn park(&self, nr: i64) -> Result<()> {
         self.execute("UPDATE job SET parked_at = ?2 WHERE nr = ?1", params![nr, self.now()])?;
         Ok(())
     }
 
-    /// A job as its holder sees it, with the number of its latest lease.
+    /// Returns a job as its holder sees it, with the number of its latest lease.
     pub(super) fn current_lease(&self, nr: i64) -> Result<Lease> {
         let mut statement = self.connection.prepare_cached(CURRENT)?;
         let mut rows = statement.query_and_then([nr], |row| self.read_lease(row))?;
@@ -248,7 +248,7 @@ impl Step<'_> {
         Ok(Lease { token, job })
     }
 
-    /// When a sweep will find something: the next scheduled job is due, or the next lease runs out.
+    /// Returns the time until a sweep finds something: the next scheduled job is due, or the next lease expires.
     pub(super) fn next_due(&self) -> Result<Option<Duration>> {
         let expiring: Option<i64> = self.find(
             "SELECT lease_expires_at FROM job WHERE tenant = ?1 AND state = 2 ORDER BY lease_expires_at LIMIT 1",

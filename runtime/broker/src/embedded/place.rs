@@ -1,4 +1,4 @@
-//! Where the file is, and whether it still is there.
+//! The path of the database file, and the check that the file is still there.
 
 use std::fs;
 use std::io;
@@ -9,29 +9,29 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
-/// How long the latest look at the folder stands.
+/// Maximum age of a check of the path before it is checked again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the log says that the file is gone, while it is.
+/// Minimum time between two log messages that the file is gone.
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
-/// The place of an open file. A file that was removed or replaced goes on to exist for those who have it open, and what
-/// they store in it nobody else finds; so the place is looked at every now and then, and what is asked for when the file
-/// isn't there any more is refused. It is served again if the file is put back.
+/// The path and identity of an open file. A file that was removed or replaced goes on to exist for those who have it open,
+/// and nobody else finds what they store in it. So the path is checked every now and then, and calls are refused while the
+/// file isn't there. They are served again if the file is put back.
 pub(super) struct Place {
     path: PathBuf,
     identity: Identity,
     latest: Mutex<Latest>,
 }
 
-/// Which file it is, whatever its name.
+/// The identity of a file, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
     inode: u64,
 }
 
-/// The latest look.
+/// The latest check of the path.
 struct Latest {
     at: Instant,
     is_there: bool,
@@ -46,7 +46,7 @@ impl Identity {
 }
 
 impl Place {
-    /// The place of the file that is there now.
+    /// Creates the place of the file that is at `path` now.
     pub(super) fn of(path: PathBuf) -> io::Result<Self> {
         let identity = Identity::of(&path)?;
         let latest = Latest { at: Instant::now(), is_there: true, said_at: None };
@@ -57,7 +57,7 @@ impl Place {
         &self.path
     }
 
-    /// Checks that the file is there, as of a moment ago.
+    /// Checks that the file is there, as of at most [`LOOK_EVERY`] ago.
     pub(super) fn check(&self) -> Result<()> {
         let now = Instant::now();
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +67,7 @@ impl Place {
         self.verdict(&latest)
     }
 
-    /// Checks that the file is there.
+    /// Checks that the file is there, as of now.
     pub(super) fn check_now(&self) -> Result<()> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         self.look(&mut latest, Instant::now());

@@ -1,8 +1,8 @@
-//! Disk space that is kept for when there is no other: for steps that lead to space being freed.
+//! The reserve: disk space for steps that lead to space being freed, for when the disk is full.
 //!
-//! On a full disk nothing can be written, and so, without this, nothing removed either. The reserve is a file beside the
-//! database. It is emptied when such a step finds no space, and filled again when there is some; until then, what would
-//! store more is refused by all processes, or it would have the space that was meant for the others.
+//! On a full disk nothing can be written, and so, without the reserve, nothing removed either. It is a file beside the
+//! database. It is emptied when such a step finds no space, and filled again once there is some; until then, all processes
+//! refuse what would store more, or that would take the space that was meant for the others.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -11,24 +11,24 @@ use std::path::{Path, PathBuf};
 
 use super::rights;
 
-/// Enough for the settlements of some thousand runs, or the removal of some ten thousand jobs.
+/// Size of the reserve, in bytes: enough for the settlements of some thousand runs, or the removal of some ten thousand jobs.
 const SIZE: u64 = 8 << 20;
 
-/// How long the file is once its space was given away: a hole, which takes none. One that is empty is only just being made.
+/// Length of the file once its space was given away: a hole, which takes none. An empty file is only just being made.
 const USED: u64 = 1;
 
-/// The reserve of one file. Absent until a process has had the file open for a while.
+/// The reserve of one database file. Absent until a process has had the file open for a while.
 pub(super) struct Reserve {
     path: PathBuf,
 }
 
 impl Reserve {
-    /// The reserve beside this file.
+    /// Returns the reserve beside this database file.
     pub(super) fn beside(database: &Path) -> Self {
         Self { path: rights::beside(database, ".reserve") }
     }
 
-    /// Whether it was needed, and there has been no space since to fill it again.
+    /// Whether the reserve was used, and there has been no space since to fill it again.
     pub(super) fn is_used(&self) -> bool {
         self.len() == Some(USED)
     }
@@ -37,7 +37,7 @@ impl Reserve {
         fs::metadata(&self.path).ok().map(|reserve| reserve.len())
     }
 
-    /// Gives its space to what comes next; says whether it had any.
+    /// Frees its space for the next write. Returns whether it had any.
     pub(super) fn release(&self) -> bool {
         let had_some = self.len().is_some_and(|length| length > USED);
         let emptied = had_some && self.empty().is_ok();
@@ -54,7 +54,7 @@ impl Reserve {
         OpenOptions::new().write(true).truncate(true).open(&self.path)?.set_len(USED)
     }
 
-    /// Makes it as large as it should be, if the disk has the space.
+    /// Fills the reserve to its full size, if the disk has the space.
     pub(super) fn fill(&self) -> io::Result<()> {
         let before = self.len();
         if before.is_some_and(|length| length >= SIZE) {
@@ -64,14 +64,14 @@ impl Reserve {
         match (&filled, before) {
             (Ok(()), Some(USED)) => tracing::info!("there is space on the disk again; jobs are taken in"),
             (Ok(()), _) => {}
-            // It must not take what little there is.
+            // The reserve must not take the little space that there is.
             (Err(_), None) => fs::remove_file(&self.path)?,
             (Err(_), Some(_)) => self.empty()?,
         }
         filled
     }
 
-    /// Zeros that are on the disk: a hole would reserve nothing.
+    /// Writes zeros to the disk: a hole would reserve nothing.
     fn write(&self) -> io::Result<()> {
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&self.path)?;
         rights::give_to_owner_of_folder(&self.path).map_err(io::Error::other)?;

@@ -1,7 +1,7 @@
-//! Whose the files are, and which of them bars the way.
+//! Ownership of the broker's files, and errors of those that can't be used.
 //!
-//! What is made beside the broker's file has to serve all who use it: a command that root runs once must not leave what
-//! the daemon's own user can't open.
+//! Files made beside the database have to serve all who use it: a command that root runs once must not leave files that the
+//! daemon's own user can't open.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Gives what this process has just made to the owner of the folder that it is in. Only root can, and only root has to.
+/// Gives a file that this process has just made to the owner of its folder. Only root can, and only root has to.
 pub(super) fn give_to_owner_of_folder(made: &Path) -> Result<()> {
     let folder =
         fs::metadata(folder_of(made)).map_err(|error| unfit(made, "looking at its folder", &error))?;
@@ -19,18 +19,18 @@ pub(super) fn give_to_owner_of_folder(made: &Path) -> Result<()> {
         return Ok(());
     }
     match lchown(made, Some(folder.uid()), Some(folder.gid())) {
-        // It belongs to whoever made it in a folder that several may write to.
+        // In a folder that several users may write to, the file belongs to the user who made it.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
         given => given.map_err(|error| unfit(made, "giving it to the owner of its folder", &error)),
     }
 }
 
-/// The folder that a path is in.
+/// Returns the folder that a path is in.
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-/// The first of the broker's files that this process may not use, as an error; SQLite doesn't say which it was.
+/// Returns the error of the first of the broker's files that this process may not use, as SQLite doesn't say which it was.
 pub(super) fn barred(database: &Path) -> Option<Error> {
     let barred = |path: &Path, opened: io::Result<File>| match opened {
         Err(error) if error.kind() != ErrorKind::NotFound => Some(unfit(path, "opening it", &error)),
@@ -45,14 +45,14 @@ pub(super) fn barred(database: &Path) -> Option<Error> {
     })
 }
 
-/// The path of what lies beside the file, by what its name has at its end.
+/// Returns the path of a file beside the database: the database's path with this ending.
 pub(super) fn beside(database: &Path, ending: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(ending);
     PathBuf::from(path)
 }
 
-/// The error of something that was done to a file.
+/// Creates the error of an operation on a file.
 pub(super) fn unfit(path: &Path, what: &str, error: &io::Error) -> Error {
     let help = match error.kind() {
         ErrorKind::PermissionDenied => "; it has to belong to the user that the daemon runs as",

@@ -1,4 +1,4 @@
-//! How values stand in the file, and how they are read back: nothing there is trusted to be valid.
+//! Conversion of values to and from columns; nothing that is read is trusted to be valid.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::{Fault, Result};
 
-/// Progress, as it stands in the file.
+/// Progress as it is stored, in JSON.
 #[derive(Serialize, Deserialize)]
 struct ProgressJson {
     done: u64,
@@ -24,45 +24,45 @@ struct ProgressJson {
     message: Option<String>,
 }
 
-/// The state's number in the file.
+/// Returns the number of a state in the file.
 pub(super) fn code(state: State) -> i64 {
     state.code().into()
 }
 
-/// The state with this number.
+/// Returns the state with this number.
 pub(super) fn state(code_read: i64) -> Result<State> {
     let state = u8::try_from(code_read).ok().and_then(State::from_code);
     state.ok_or_else(|| Fault::unreadable("job.state", format!("there is no state {code_read}")))
 }
 
-/// A time. The file knows none later than 2^63 - 1; nobody waits for that one.
+/// Returns a time as it is stored, in milliseconds. Times after 2^63 - 1 are stored as that one.
 pub(super) fn stamp(at: Timestamp) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A time that was read.
+/// Returns the time of a stored number of milliseconds.
 pub(super) fn timestamp(stamp: i64) -> Timestamp {
     Timestamp::from_millis(u64::try_from(stamp).unwrap_or(0))
 }
 
-/// Whole microseconds, as they are stored.
+/// Returns a duration as it is stored, in whole microseconds.
 pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// A name or id that was read.
+/// Parses a stored name or id.
 pub(super) fn parse<T: FromStr<Err: Display>>(at: &str, text: &str) -> Result<T> {
     text.parse().map_err(|error: T::Err| Fault::unreadable(at, error))
 }
 
-/// Progress, as it is stored.
+/// Returns progress as it is stored.
 pub(super) fn progress_json(progress: &Progress) -> Result<String> {
     let Progress { done, total, message } = progress.clone();
     serde_json::to_string(&ProgressJson { done, total, message })
         .map_err(|error| Fault::unreadable("job.progress", error))
 }
 
-/// What one run or several have spent, from the five columns that start here.
+/// Reads usage, of one run or several, from the five columns that start at `first`.
 pub(super) fn usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
     let number = |nth| row.get::<_, i64>(first + nth).map(i64::cast_unsigned);
     Ok(Usage {
@@ -74,7 +74,7 @@ pub(super) fn usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
     })
 }
 
-/// The columns of what a producer asked for but its payload, in the order in which [`asked`] reads them.
+/// The columns of what a producer asked for, except its payload, in the order in which [`asked`] reads them.
 macro_rules! asked_columns {
     () => {
         "id, queue, kind, priority, unique_key, pinned"
@@ -82,8 +82,8 @@ macro_rules! asked_columns {
 }
 pub(super) use asked_columns;
 
-/// What a producer asked for, from a row that starts with [`asked_columns`], with the payload left empty. What no job can be
-/// without has to be readable; of the rest, what isn't is left out, and told of as the problem.
+/// Reads what a producer asked for from a row that starts with [`asked_columns`], with the payload left empty. Columns that
+/// every job needs have to be readable; others that aren't are left out, and reported as the problem.
 pub(super) fn asked(row: &Row<'_>, problem: &mut Option<String>) -> Result<NewJob> {
     let (queue, kind) = (parsed(row, 1, "job.queue")?, parsed(row, 2, "job.kind")?);
     Ok(NewJob {
@@ -94,7 +94,7 @@ pub(super) fn asked(row: &Row<'_>, problem: &mut Option<String>) -> Result<NewJo
     })
 }
 
-/// The start of a statement that selects a job's columns but payload and output, in the order in which [`record`] reads
+/// The start of a statement that selects a job's columns, except payload and output, in the order in which [`record`] reads
 /// them.
 pub(super) const RECORD: &str = concat!(
     "SELECT ",
@@ -103,8 +103,8 @@ pub(super) const RECORD: &str = concat!(
      finished_at, progress, revision, fuel, memory_peak, wall_us, cpu_us, host_calls"
 );
 
-/// A row of [`RECORD`], with payload and output left empty. What isn't readable and can be left out is, and the record says
-/// so.
+/// Reads a row of [`RECORD`], with payload and output left empty. Columns that a record can do without are left out if they
+/// can't be read, and the record says so.
 pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
     let time = |nth| -> Result<Option<Timestamp>> { Ok(row.get::<_, Option<i64>>(nth)?.map(timestamp)) };
     let mut problem = None;
@@ -130,7 +130,7 @@ pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
     })
 }
 
-/// A line of a log: at, attempt, level, message, fields. A level that this version doesn't know becomes a field.
+/// Reads a line of a log: at, attempt, level, message, fields. A level that this version doesn't know becomes a field.
 pub(super) fn log_line(row: &Row<'_>) -> Result<LogLine> {
     let slug: String = row.get(2)?;
     let fields: String = row.get(4)?;
@@ -143,7 +143,7 @@ pub(super) fn log_line(row: &Row<'_>) -> Result<LogLine> {
     Ok(LogLine { at: timestamp(row.get(0)?), attempt: row.get(1)?, level, message: row.get(3)?, fields })
 }
 
-/// A value that a record can do without. Of several that this version can't read, the first is told of.
+/// Returns a value that a record can do without, or `None` if it can't be read. The first such problem is kept.
 fn known<T>(problem: &mut Option<String>, read: Result<Option<T>>) -> Result<Option<T>> {
     match read {
         Err(Fault::Unreadable { at, problem: why }) => {
@@ -154,7 +154,7 @@ fn known<T>(problem: &mut Option<String>, read: Result<Option<T>>) -> Result<Opt
     }
 }
 
-/// The fields of a log line, as they are stored.
+/// Returns the fields of a log line as they are stored.
 pub(super) fn fields_json(fields: &[(String, String)]) -> Result<String> {
     serde_json::to_string(fields).map_err(|error| Fault::unreadable("log.fields", error))
 }

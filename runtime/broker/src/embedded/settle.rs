@@ -1,4 +1,4 @@
-//! Holders renew their leases, and say how their runs ended.
+//! Renewing of leases, and settling of runs.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use super::step::Step;
 use super::stored::{Stored, select_stored};
 use crate::{LOG_LINES_KEPT, Ran, Renew, Renewal, Settle};
 
-/// What a settlement comes to.
+/// The decision about a settlement.
 enum Verdict {
-    /// It is to be recorded.
+    /// The settlement is to be recorded.
     Record(Stored),
-    /// Nothing is to be changed.
+    /// The settlement changes nothing, and is answered by this.
     Answer(SettleReply),
 }
 
@@ -87,7 +87,7 @@ impl Step<'_> {
         self.stored_job(of_job, [self.tenant(), &token.job.to_string()])
     }
 
-    /// Records what a holder said about the end of its run, but for the effects.
+    /// Records the end of a run as its holder has reported it, except for the effects.
     fn record_end(&mut self, held: &Stored, settle: &Settle) -> Result<()> {
         if let Some(progress) = &settle.progress {
             let progress = progress_json(progress)?;
@@ -104,7 +104,7 @@ impl Step<'_> {
         self.change(held, &held.standing.settled(&settle.settlement, settle.keep))
     }
 
-    /// Adds what a run has spent to that of its job.
+    /// Adds a run's usage to that of its job.
     fn add_usage(&self, held: &Stored, ran: &Ran) -> Result<()> {
         let Usage { fuel, memory_peak, wall, cpu, host_calls } = held.usage.and(ran.usage);
         self.execute(
@@ -123,7 +123,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Adds to a job's log. The oldest lines go.
+    /// Appends lines to a job's log, and removes the oldest ones past the maximum.
     fn append(&self, nr: i64, lines: &[LogLine]) -> Result<()> {
         if lines.is_empty() {
             return Ok(());

@@ -1,14 +1,14 @@
-//! News between processes that share a file: each that listens has a Unix datagram socket in a folder beside it, and
-//! whoever commits something that wakes a tenant sends the tenant's name to all the others, and after a `/` the id of a
-//! leased job that is to be cancelled.
+//! Notifications between processes that share a file. Each process that listens has a Unix datagram socket in a folder beside
+//! the file. A process that commits something that wakes a tenant sends the tenant's name to all the others; for a leased job
+//! that is to be cancelled, with a `/` and the job's id.
 //!
-//! Nothing is lost but in a crash between a commit and its news:
+//! Nothing is lost, except in a crash between a commit and its notifications:
 //! - Sending never waits. If a listener's buffer is full, at least two datagrams are unread there; and a listener that
-//!   finds two at once takes them for [`Wake::All`] besides.
-//! - Whoever starts to listen is told [`Wake::All`] once its socket is there.
+//!   finds two at once takes them for [`Wake::All`] as well.
+//! - A process that starts to listen gets [`Wake::All`] once its socket is there.
 //!
-//! A process that was killed leaves its socket behind; the first that gets no answer there removes it. Names are used
-//! once, so none removes the socket of a living one.
+//! A process that was killed leaves its socket behind; the first sender that gets no answer there removes it. Names are used
+//! once, so no process removes the socket of a living one.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
@@ -26,21 +26,21 @@ use super::rights;
 use crate::wake::Listeners;
 use crate::{Result, Wake};
 
-/// The longest path that fits the address of a socket, with all systems in mind.
+/// Maximum length of a path, in bytes, that fits the address of a socket on every system.
 const ADDRESS_MAX: usize = 100;
-/// Longer than any tenant's name with a job's id.
+/// Size of the receive buffer, in bytes: longer than any tenant's name with a job's id.
 const DATAGRAM_MAX: usize = 256;
 
-/// The sockets of all processes that listen, and this one's own.
+/// Sends to the sockets of all processes that listen, and owns this process's socket.
 pub(super) struct SocketNotifier {
     folder: PathBuf,
-    /// Keeps a short path to the folder, for when the long one doesn't fit an address.
+    /// The open folder, by which sockets get a short path if the long one doesn't fit an address.
     handle: File,
     outgoing: UnixDatagram,
     own: Mutex<Option<ListeningSocket>>,
 }
 
-/// The socket of a process that listens, and the thread that hears it.
+/// The socket of this process, and the thread that reads it.
 struct ListeningSocket {
     name: String,
     address: PathBuf,
@@ -48,7 +48,7 @@ struct ListeningSocket {
 }
 
 impl SocketNotifier {
-    /// The sockets beside this file.
+    /// Opens the folder of sockets beside this database file, and creates it if it is missing.
     pub(super) fn beside(database: &Path) -> Result<Self> {
         let folder = rights::beside(database, ".wakes");
         match DirBuilder::new().mode(0o700).create(&folder) {
@@ -67,7 +67,7 @@ impl SocketNotifier {
         Ok(Self { folder, handle, outgoing, own: Mutex::new(None) })
     }
 
-    /// Starts to hear of the others' news, if it hasn't yet.
+    /// Starts to receive the notifications of other processes, unless this has been done already.
     pub(super) fn listen(&self, listeners: &Arc<Listeners>) -> Result<()> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if own.is_none() {
@@ -84,7 +84,8 @@ impl SocketNotifier {
         Ok(())
     }
 
-    /// Tells the others. Never waits; who can't be told has gone, or has enough unheard news to ask for everything.
+    /// Notifies the other processes. Never waits: a process that can't be told is gone, or has enough unread to ask for
+    /// everything.
     pub(super) fn ring(&self, news: &BTreeSet<Wake>) {
         if news.is_empty() {
             return;
@@ -114,7 +115,7 @@ impl SocketNotifier {
         for datagram in news.iter().filter_map(datagram) {
             match self.outgoing.send_to(datagram.as_bytes(), &address) {
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                    // If it can't be removed, it is in nobody's way.
+                    // A socket that can't be removed does no harm.
                     let _left = fs::remove_file(self.folder.join(name));
                     return;
                 }
@@ -128,7 +129,7 @@ impl SocketNotifier {
         }
     }
 
-    /// The path of a socket, short enough to be an address.
+    /// Returns a path of a socket that is short enough to be an address.
     fn address(&self, name: &str) -> PathBuf {
         let path = self.folder.join(name);
         if path.as_os_str().len() <= ADDRESS_MAX {
@@ -142,7 +143,7 @@ impl Drop for SocketNotifier {
     fn drop(&mut self) {
         let own = self.own.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut socket) = own else { return };
-        // An empty datagram ends the hearing; a thread that can't be reached by it is left to the end of the process.
+        // An empty datagram ends the thread. If it can't be sent, the thread lives until the process ends.
         let told = UnixDatagram::unbound().and_then(|sender| sender.send_to(&[], &socket.address));
         if told.is_ok()
             && let Some(hearing) = socket.hearing.take()
@@ -150,7 +151,7 @@ impl Drop for SocketNotifier {
         {
             tracing::error!("the thread that hears of new jobs has panicked, which is a bug");
         }
-        // If it can't be removed, the next one that notifies will.
+        // If it can't be removed, the next process that notifies removes it.
         let _left = fs::remove_file(self.folder.join(&socket.name));
     }
 }
@@ -160,7 +161,7 @@ fn open_folder(path: &Path) -> io::Result<File> {
     if folder.metadata()?.is_dir() { Ok(folder) } else { Err(ErrorKind::NotADirectory.into()) }
 }
 
-/// Passes on what comes in, until an empty datagram does.
+/// Passes on incoming notifications, until an empty datagram comes.
 fn hear(socket: &UnixDatagram, listeners: &Listeners) {
     let mut datagram = [0; DATAGRAM_MAX];
     loop {
@@ -181,16 +182,16 @@ fn hear(socket: &UnixDatagram, listeners: &Listeners) {
     }
 }
 
-/// This process wants to hear no more.
+/// Error: this process has asked the thread to end.
 struct Ended;
 
-/// Whether there may have been more news than there was room for.
+/// Whether notifications may have been lost for want of room.
 enum Missed {
     Nothing,
     Perhaps,
 }
 
-/// Passes on what else is there.
+/// Passes on what else has come in.
 fn drain(
     socket: &UnixDatagram,
     datagram: &mut [u8],
@@ -214,12 +215,12 @@ fn drain(
     }
 }
 
-/// News that can't be read are those of another version: whatever they say, it is worth a look.
+/// Passes on a notification. One that can't be read comes from another version, and is taken for [`Wake::All`].
 fn pass_on(datagram: &[u8], listeners: &Listeners) {
     listeners.wake(&wake(datagram).unwrap_or(Wake::All));
 }
 
-/// News as others are told them; to ask for everything, nobody is told.
+/// Returns a wake as it is sent to other processes; `None` for [`Wake::All`], which isn't sent.
 fn datagram(wake: &Wake) -> Option<String> {
     match wake {
         Wake::Ready { tenant, .. } => Some(tenant.to_string()),

@@ -1,4 +1,4 @@
-//! What plugins keep from job to job: compared, written, and held to its quota.
+//! The state that plugins keep from job to job: compared, written, and held to its quota.
 
 use rusqlite::{OptionalExtension, params};
 use sandhog_core::budget::Bytes;
@@ -12,7 +12,7 @@ use super::step::Step;
 use crate::SWEEP_MAX;
 
 impl Step<'_> {
-    /// Removes up to so many values whose time is over; says how many.
+    /// Removes up to `count` expired values. Returns their number.
     pub(super) fn sweep_state(&self, count: usize) -> Result<usize> {
         let values: Vec<(String, String)> = self.all(
             "SELECT plugin, key FROM state WHERE tenant = ?1 AND expires_at <= ?2 LIMIT ?3",
@@ -26,7 +26,7 @@ impl Step<'_> {
         Ok(values.len())
     }
 
-    /// What there would be too much of, if a run's writes were applied.
+    /// Returns what a run's writes, if applied, would exceed of the quota, or `None` if they fit.
     pub(super) fn excess(
         &self,
         plugin: &PluginName,
@@ -36,12 +36,12 @@ impl Step<'_> {
         if effects.writes().len() == 0 || self.excess_at_most(plugin, effects, quota)?.is_none() {
             return Ok(None);
         }
-        // Values whose time is over take room until they are swept.
+        // Expired values count until they are swept.
         while self.sweep_state(SWEEP_MAX)? == SWEEP_MAX {}
         self.excess_at_most(plugin, effects, quota)
     }
 
-    /// The same, where values whose time is over take as much room as any.
+    /// The same, but expired values count as much as any.
     fn excess_at_most(
         &self,
         plugin: &PluginName,
@@ -73,13 +73,13 @@ impl Step<'_> {
         Ok(quota.excess(before, after))
     }
 
-    /// The first key whose value isn't what the run had relied on.
+    /// Returns the first key whose value isn't what the run had relied on.
     pub(super) fn conflict(&self, plugin: &PluginName, effects: &Effects) -> Result<Option<StateKey>> {
         let stored = |key: &StateKey| -> Result<_> { Ok(self.stored(plugin, key)?.map(|(value, _)| value)) };
         Ok(effects.conflict(stored)?.cloned())
     }
 
-    /// A value that is there, and when it goes.
+    /// Returns a value that hasn't expired, and its time of expiry.
     fn stored(&self, plugin: &PluginName, key: &StateKey) -> Result<Option<(Vec<u8>, Option<i64>)>> {
         let mut statement = self.connection.prepare_cached(
             "SELECT value, expires_at FROM state WHERE tenant = ?1 AND plugin = ?2 AND key = ?3

@@ -1,4 +1,4 @@
-//! A step of one tenant, within a transaction: what all steps share.
+//! A step: one operation for one tenant, within a transaction, and what all steps share.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
@@ -18,39 +18,39 @@ use super::row::{code, stamp};
 use super::stored::Stored;
 use crate::Wake;
 
-/// One step. It has to be finished, or some of it isn't written.
+/// One step. It has to be finished by [`Step::finish`], or some of it isn't written.
 pub(super) struct Step<'a> {
     pub(super) connection: &'a Connection,
     pub(super) tenant: &'a TenantId,
     pub(super) now: Timestamp,
     /// The number of the latest arrival, once one has come in this step.
     arrivals: Option<i64>,
-    /// Where this step has put jobs, and those of the places that were empty before.
+    /// The lines in which this step has put jobs, and those of them that were empty before.
     entered: HashSet<Line>,
     filled: Vec<Line>,
-    /// Whether it makes news beside that.
+    /// Whether to wake daemons apart from lines that were empty before.
     pub(super) has_news: bool,
-    /// Whether a job that counted against a limit of the fleet does so no more.
+    /// Whether a job that counted against a fleet limit no longer does.
     pub(super) has_left: bool,
-    /// How often a lane has come or gone, once that was asked for.
+    /// How often a lane has come or gone; `None` until the step has read it.
     pub(super) lane_changes: Cell<Option<u64>>,
-    /// What the runs that it settles have spent.
+    /// What the runs that the step settles have spent, by plugin.
     pub(super) spent: BTreeMap<PluginName, Account>,
-    /// The leased jobs that it wants cancelled.
+    /// The leased jobs that the step wants cancelled.
     pub(super) to_cancel: Vec<JobId>,
 }
 
-/// Where ready jobs wait in one order.
+/// A line: the ready jobs that wait in one order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Line {
     pub(super) queue: String,
     /// The kind, if it has a lane of its own in the queue; else empty.
     pub(super) lane: String,
-    /// Whether it is that of jobs which have lost a lease since an attempt of them last ended.
+    /// Whether it is the line of suspects: jobs that have lost a lease since an attempt of them last ended.
     pub(super) suspects: bool,
 }
 
-/// What decides where a job waits once it is ready.
+/// The properties that decide in which line a job waits once it is ready.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waits<'a> {
     pub(super) queue: &'a str,
@@ -58,7 +58,7 @@ pub(super) struct Waits<'a> {
     pub(super) is_suspect: bool,
 }
 
-/// Where a job is put.
+/// The state that a job is put in, with its times or its place in the line.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
     Scheduled { due_at: i64 },
@@ -84,7 +84,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Writes what was put off, and yields the news.
+    /// Writes what was put off, and returns the wakes to send.
     pub(super) fn finish(self) -> Result<Vec<Wake>> {
         if let Some(arrivals) = self.arrivals {
             self.execute("UPDATE arrivals SET n = ?1", [arrivals])?;
@@ -95,7 +95,7 @@ impl<'a> Step<'a> {
             is_ready = is_ready || self.has_ready(line)?;
         }
         let cancels = self.to_cancel.iter().map(|job| Wake::Cancel(self.tenant.clone(), *job));
-        // Daemons beside a file are few: all are told.
+        // The daemons that share a file are few: all are woken.
         let ready = is_ready.then(|| Wake::Ready { tenant: self.tenant.clone(), named: None });
         Ok(ready.into_iter().chain(cancels).collect())
     }
@@ -112,7 +112,7 @@ impl<'a> Step<'a> {
         Ok(self.connection.prepare_cached(sql)?.execute(params)?)
     }
 
-    /// The one row, if there is one.
+    /// Returns the one row of a query, or `None` if there is none.
     pub(super) fn find<T>(
         &self,
         sql: &str,
@@ -122,7 +122,7 @@ impl<'a> Step<'a> {
         Ok(self.connection.prepare_cached(sql)?.query_row(params, read).optional()?)
     }
 
-    /// All rows, taken before anything is changed that could move them.
+    /// Returns all rows of a query, read before anything is changed that could move them.
     pub(super) fn all<T>(
         &self,
         sql: &str,
@@ -134,7 +134,7 @@ impl<'a> Step<'a> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The place of a job that goes there.
+    /// Returns the place of a job that goes to `next`.
     pub(super) fn place(&mut self, job: Waits<'_>, next: Next) -> Result<Place> {
         match next {
             Next::Waits(Duration::ZERO) => self.ready(job),
@@ -150,7 +150,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// The place behind all others.
+    /// Returns the place at the end of the job's line.
     fn ready(&mut self, job: Waits<'_>) -> Result<Place> {
         let in_lane = self.enter(job)?;
         let latest = match self.arrivals {
@@ -164,7 +164,8 @@ impl<'a> Step<'a> {
         Ok(Place::Ready { arrival, in_lane })
     }
 
-    /// Takes note of whether the place is empty before this step puts a job there; says whether it is the lane of its kind.
+    /// Notes whether the job's line is empty before this step puts a job there. Returns whether it is the lane of the job's
+    /// kind.
     pub(super) fn enter(&mut self, job: Waits<'_>) -> Result<bool> {
         let Waits { queue, kind, is_suspect } = job;
         let in_lane = self.is_lane(queue, kind)?;
@@ -216,13 +217,13 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Removes a job. The triggers take along what else belongs to it.
+    /// Removes a job. Triggers remove what else belongs to it.
     pub(super) fn delete(&self, nr: i64) -> Result<()> {
         self.execute("DELETE FROM job WHERE nr = ?1", [nr])?;
         Ok(())
     }
 
-    /// The id of the job that keeps others with this key from being created.
+    /// Returns the id of the job that keeps others with this unique key from being created.
     pub(super) fn holder(&self, unique_key: &str) -> Result<Option<String>> {
         self.find(
             "SELECT id FROM job WHERE tenant = ?1 AND unique_key = ?2 AND finished_at IS NULL",
@@ -231,7 +232,7 @@ impl<'a> Step<'a> {
         )
     }
 
-    /// What waits, scheduled or ready.
+    /// Returns the number and size of jobs that wait, scheduled or ready.
     pub(super) fn waiting(&self) -> Result<Waiting> {
         let found =
             self.find("SELECT jobs, bytes FROM waiting WHERE tenant = ?1", [self.tenant()], |row| {
@@ -252,7 +253,7 @@ impl<'a> Step<'a> {
         Ok(found.is_some())
     }
 
-    /// When the first scheduled job is due.
+    /// Returns the time at which the first scheduled job is due.
     pub(super) fn first_due(&self) -> Result<Option<i64>> {
         self.find(
             "SELECT due_at FROM job WHERE tenant = ?1 AND state = 0 ORDER BY due_at LIMIT 1",
@@ -263,12 +264,12 @@ impl<'a> Step<'a> {
 }
 
 impl Place {
-    /// Whether it is the lane of the job's kind.
+    /// Whether the place is in the lane of the job's kind.
     pub(super) fn in_lane(self) -> bool {
         matches!(self, Self::Ready { in_lane: true, .. })
     }
 
-    /// Its state, due_at, arrival, finished_at and remove_at.
+    /// Returns the columns state, due_at, arrival, finished_at and remove_at.
     pub(super) fn columns(self) -> (i64, Option<i64>, Option<i64>, Option<i64>, Option<i64>) {
         match self {
             Self::Scheduled { due_at } => (code(State::Scheduled), Some(due_at), None, None, None),

@@ -1,4 +1,4 @@
-//! What is stored of a job that decides what may become of it.
+//! The stored parts of a job that decide what may become of it.
 
 use rusqlite::{Params, Row};
 use sandhog_core::id::LeaseNo;
@@ -10,21 +10,21 @@ use super::fault::Result;
 use super::row;
 use super::step::{Step, Waits};
 
-/// A job that something happens to.
+/// A stored job, as far as an operation on it needs it.
 pub(super) struct Stored {
     pub(super) nr: i64,
     pub(super) id: String,
     pub(super) queue: String,
     pub(super) kind: String,
     pub(super) unique_key: Option<String>,
-    /// Whether it counts against a limit of the fleet.
+    /// Whether the job counts against a fleet limit.
     pub(super) is_limited: bool,
     pub(super) standing: Standing,
-    /// What its runs have spent together.
+    /// Total usage of the job's runs.
     pub(super) usage: Usage,
 }
 
-/// Selects what [`Stored`] is read from. What follows says of which jobs.
+/// A statement that selects the columns of a [`Stored`]. What follows says of which jobs.
 macro_rules! select_stored {
     ($rest:literal) => {
         concat!(
@@ -39,7 +39,7 @@ pub(super) use select_stored;
 
 impl Stored {
     fn read(row: &Row<'_>) -> rusqlite::Result<Result<Self>> {
-        // A count that no version writes is no reason to stop at the job.
+        // A count that no version writes is no reason to fail.
         let count =
             |nth| -> rusqlite::Result<u32> { Ok(u32::try_from(row.get::<_, i64>(nth)?).unwrap_or(u32::MAX)) };
         let stored = Self {
@@ -61,19 +61,19 @@ impl Stored {
         Ok(state.map(|state| Self { standing: Standing { state, ..stored.standing }, ..stored }))
     }
 
-    /// Where it waits once it is ready, with these counts.
+    /// Returns where the job waits once it is ready, with these counts.
     pub(super) fn waits(&self, counts: JobCounts) -> Waits<'_> {
         Waits { queue: &self.queue, kind: &self.kind, is_suspect: counts.is_suspect() }
     }
 }
 
 impl Step<'_> {
-    /// The job that a statement of [`select_stored`] finds.
+    /// Returns the job that a statement of [`select_stored`] finds.
     pub(super) fn stored_job(&self, sql: &str, params: impl Params) -> Result<Option<Stored>> {
         self.find(sql, params, Stored::read)?.transpose()
     }
 
-    /// The jobs that a statement of [`select_stored`] finds.
+    /// Returns the jobs that a statement of [`select_stored`] finds.
     pub(super) fn stored_jobs(&self, sql: &str, params: impl Params) -> Result<Vec<Stored>> {
         self.all(sql, params, Stored::read)?.into_iter().collect()
     }

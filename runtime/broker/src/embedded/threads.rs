@@ -1,5 +1,5 @@
-//! One thread that writes, one that reads. SQLite blocks, and lets only one write at a time; so calls queue up for the
-//! writer, and whatever has queued up while it was busy shares one commit.
+//! The two threads of a database: one writes, one reads. SQLite blocks, and allows only one write at a time; so calls queue
+//! up for the writer, and those that have queued up while it was busy share one commit.
 //!
 //! ```text
 //! call ─┐
@@ -7,11 +7,11 @@
 //! call ─┘
 //! ```
 //!
-//! Not every step has to be on the disk before it is answered: see [`Flush`]. A group with none that has isn't flushed,
-//! and the flush of a later one takes it along.
+//! Not every step has to be on the disk before it is answered: see [`Flush`]. A group without one that has to be isn't
+//! flushed, and the flush of a later group takes it along.
 //!
-//! A step that fails, or panics, takes back its own changes and nobody else's. If the commit fails, or SQLite had to give up the
-//! whole transaction for want of space, none of the steps has happened, and each caller is told so.
+//! A step that fails, or panics, rolls back its own changes only. If the commit fails, or SQLite had to give up the whole
+//! transaction for want of space, none of the steps has happened, and each caller is told so.
 //!
 //! Between groups, the thread that writes does a step of the file's [`Upkeep`] when one is due.
 
@@ -31,23 +31,24 @@ use super::reserve::Reserve;
 use super::upkeep::Upkeep;
 use crate::{Error, Result, Wake};
 
-/// Steps that share a commit at most, so that none waits long for those behind it, and other processes get their turn.
+/// Maximum number of steps that share a commit, so that none waits long for those behind it, and other processes get their
+/// turn.
 const GROUP_MAX: usize = 256;
 
-/// A look of the reader.
+/// A read by the reader.
 pub(super) type Read = Box<dyn FnOnce(&Connection) + Send>;
 
 /// Whether a step has to be on the disk before it is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flush {
-    /// It outlives a power cut.
+    /// Yes: it survives a power cut.
     Now,
-    /// It outlives the process, as the operating system has it. Enough for leases: whoever holds one is on this
-    /// machine, and falls with it.
+    /// No: it survives the process, as the operating system has it. Enough for leases: their holder is on this machine, and
+    /// fails with it.
     Later,
 }
 
-/// What a step does to the space that is left on the disk, in the long run.
+/// The effect of a step on the space that is left on the disk, in the long run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Space {
     /// It stores more.
@@ -56,25 +57,25 @@ pub(super) enum Space {
     Frees,
 }
 
-/// What a step needs.
+/// The requirements of a step.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Needs {
     pub(super) flush: Flush,
     pub(super) space: Space,
 }
 
-/// A step of the writer, and somebody who waits for it.
+/// A step of the writer, and the caller that waits for it.
 pub(super) trait Write: Send {
     fn needs(&self) -> Needs;
 
-    /// Does the step, within a transaction that isn't committed yet. Yields the news that it makes. If the transaction is
-    /// not committed, it may be done again in another.
+    /// Does the step, within a transaction that isn't committed yet. Returns the wakes to send. If the transaction is not
+    /// committed, the step may be done again in another.
     fn run(&mut self, connection: &Connection) -> Vec<Wake>;
 
-    /// Whether it failed for want of space.
+    /// Whether the step failed for want of space.
     fn lacked_space(&self) -> bool;
 
-    /// Answers, now that it is known whether the transaction was committed.
+    /// Answers the caller, now that it is known whether the transaction was committed.
     fn answer(self: Box<Self>, committed: Committed);
 }
 
@@ -89,15 +90,15 @@ struct Pending<T, F> {
     reply: oneshot::Sender<Result<T>>,
 }
 
-/// What a thread is told.
+/// A message to a thread.
 enum Order<C> {
     Do(C),
-    /// Nothing that comes after this is done.
+    /// Ends the thread: nothing that comes after this is done.
     End,
 }
 
-/// A thread with a connection of its own, and the way to it. It ends when this is closed or dropped, after what was
-/// asked before.
+/// A handle to a thread with a connection of its own. The thread ends when this is closed or dropped, after what was asked
+/// before.
 pub(super) struct Worker<C> {
     orders: Sender<Order<C>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -131,7 +132,7 @@ impl<C: Send + 'static> Worker<C> {
 impl<C> Worker<C> {
     /// Waits until what was asked before is done, and the connection is closed.
     pub(super) fn close(&self) {
-        // A thread that has ended hears nothing, and needn't.
+        // A thread that has ended receives nothing, and doesn't need to.
         let _ended = self.orders.send(Order::End);
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
@@ -148,7 +149,7 @@ impl<C> Drop for Worker<C> {
     }
 }
 
-/// The last connection to be closed merges the log into the file, so whoever copies the file then has all of it.
+/// Closes a connection. The last one to be closed merges the log into the file, so that a copy of the file has all of it.
 fn close(connection: Connection) {
     if let Err((_, error)) = connection.close() {
         tracing::warn!(%error, "the database was not closed in good order; its log stays beside it, and is read with it");
@@ -156,7 +157,7 @@ fn close(connection: Connection) {
 }
 
 impl Worker<Read> {
-    /// A thread that only looks.
+    /// Starts a thread that only reads.
     pub(super) fn reader(connection: Connection) -> Result<Self> {
         Self::start("sandhog-read", move |orders| {
             while let Ok(Order::Do(read)) = orders.recv() {
@@ -167,7 +168,7 @@ impl Worker<Read> {
         })
     }
 
-    /// Looks at what is committed, all of it at the same point in time.
+    /// Reads what is committed, all of it at the same point in time.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -179,7 +180,7 @@ impl Worker<Read> {
                     .unchecked_transaction()
                     .map_err(Fault::from)
                     .and_then(|_open| caught(|| look(connection)));
-                // Whoever asked may have gone; a look changes nothing.
+                // The caller may have gone; a read changes nothing.
                 let _unheard = reply.send(found.map_err(|fault| fault.during(what)));
             })
         })
@@ -188,7 +189,7 @@ impl Worker<Read> {
 }
 
 impl Worker<Box<dyn Write>> {
-    /// A thread that writes, and tells of news when they are committed.
+    /// Starts a thread that writes, and calls `tell` with the wakes of each commit.
     pub(super) fn writer(
         connection: Connection,
         database: &Path,
@@ -207,7 +208,7 @@ impl Worker<Box<dyn Write>> {
                 }
                 while !group.is_empty() {
                     if catch_unwind(AssertUnwindSafe(|| writer.commit(&mut group))).is_err() {
-                        // Not in a step, so it is open whose it was. None of the group gets an answer.
+                        // The panic wasn't in a step, so it is open whose fault it was. None of the group gets an answer.
                         group.clear();
                         writer.abandon();
                     }
@@ -218,7 +219,7 @@ impl Worker<Box<dyn Write>> {
         })
     }
 
-    /// Does a step, whole or not at all. The step yields its answer, and its news.
+    /// Does a step, whole or not at all. The step returns its answer, and the wakes to send.
     pub(super) async fn write<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -258,7 +259,7 @@ where
             (_, Err(uncommitted)) => Err(uncommitted.during(self.what)),
             (None, Ok(())) => Err(Error::Bug { what: self.what }),
         };
-        // Whoever asked may have gone; what was asked for is done all the same.
+        // The caller may have gone; the step is done all the same.
         let _unheard = self.reply.send(answer);
     }
 }
@@ -278,22 +279,22 @@ fn in_savepoint<T>(connection: &Connection, step: impl FnOnce(&Connection) -> St
     done
 }
 
-/// A panic is the end of the step that it is in alone: the thread goes on, as all others need it. The process's panic
-/// hook has said where it was.
+/// Runs a step and catches its panic, which ends only this step: the thread goes on, as all others need it. The process's
+/// panic hook has said where it was.
 fn caught<T>(step: impl FnOnce() -> Step<T>) -> Step<T> {
-    // What a step has changed outside of the database goes with it.
+    // What a step has changed outside of the database is dropped with it.
     catch_unwind(AssertUnwindSafe(step)).unwrap_or(Err(Fault::Panicked))
 }
 
-/// What the thread that writes is asked for.
+/// The queue of the thread that writes.
 struct Queue<C> {
     orders: Receiver<Order<C>>,
     ended: bool,
 }
 
 impl<C> Queue<C> {
-    /// Waits for a call, and takes those that have queued up behind it along. Without any, if none comes until then;
-    /// `None` at the end.
+    /// Waits for a call, and returns it with those that have queued up behind it. Returns no calls if none comes before
+    /// `until`, and `None` at the end.
     fn next(&mut self, until: Option<Instant>) -> Option<VecDeque<C>> {
         if self.ended {
             return None;
@@ -322,17 +323,17 @@ impl<C> Queue<C> {
     }
 }
 
-/// What the thread that writes has.
+/// The state of the thread that writes.
 struct Writer<F> {
     connection: Connection,
     reserve: Reserve,
-    /// What the connection is set to.
+    /// The current setting of the connection; `None` before the first transaction.
     flush: Option<Flush>,
     tell: F,
 }
 
 impl<F: Fn(&BTreeSet<Wake>)> Writer<F> {
-    /// Refuses what would store more.
+    /// Refuses steps that would store more.
     fn refuse(&self, steps: &mut VecDeque<Box<dyn Write>>) {
         let (refused, others): (VecDeque<_>, VecDeque<_>) =
             steps.drain(..).partition(|step| step.needs().space == Space::Takes);
@@ -340,8 +341,8 @@ impl<F: Fn(&BTreeSet<Wake>)> Writer<F> {
         refused.into_iter().for_each(|step| step.answer(Err(Uncommitted::reserved())));
     }
 
-    /// Commits steps together, until there are no more or SQLite has given the transaction up. Those that there was no
-    /// space for are done again one by one, so that none is refused for what another wanted to store.
+    /// Commits steps together, until there are no more or SQLite has given up the transaction. Steps that there was no space
+    /// for are done again one by one, so that none is refused for what another wanted to store.
     fn commit(&mut self, steps: &mut VecDeque<Box<dyn Write>>) {
         let (taken, committed) = self.transact(steps);
         let lacks_space = matches!(&committed, Err(uncommitted) if uncommitted.lacks_space());
@@ -354,7 +355,7 @@ impl<F: Fn(&BTreeSet<Wake>)> Writer<F> {
         }
     }
 
-    /// Commits a step that there was no space for with others.
+    /// Commits a step by itself, as there was no space for it with others.
     fn commit_alone(&mut self, step: Box<dyn Write>) {
         let frees = step.needs().space == Space::Frees;
         if !frees && self.reserve.is_used() {
@@ -423,7 +424,7 @@ impl<F: Fn(&BTreeSet<Wake>)> Writer<F> {
         committed
     }
 
-    /// Rolls back what is open.
+    /// Rolls back the open transaction, if there is one.
     fn abandon(&self) {
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")

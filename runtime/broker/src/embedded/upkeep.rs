@@ -1,5 +1,5 @@
-//! Keeps the file, and the log beside it, no larger than what is in them needs, a bounded step at a time, between the
-//! steps that somebody waits for.
+//! Upkeep of the file: keeps it and the log beside it no larger than what is in them needs, a bounded step at a time, between
+//! the steps that callers wait for.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,49 +10,49 @@ use rusqlite::Connection;
 use super::reserve::Reserve;
 use super::rights;
 
-/// How long after a commit there is a look at whether there is something to do.
+/// Delay between a commit and the check whether there is something to do.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
-/// How long one step is from the next, so that others get their turn in between.
+/// Time between two steps, so that others get their turn in between.
 const STEP_EVERY: Duration = Duration::from_millis(20);
 
-/// Free pages that one step gives back at most: half a mebibyte, in a few milliseconds.
+/// Maximum number of free pages that one step gives back: half a mebibyte, in a few milliseconds.
 const PAGES_A_STEP: i64 = 128;
 
-/// Free pages that are left in the file for what comes next: 4 MiB.
+/// Number of free pages that are left in the file for what comes next: 4 MiB.
 const PAGES_SPARED: i64 = 1024;
 
-/// A file made before space was given back is written anew, once, if what is in it is no more than this: 8,192 pages or
-/// 32 MiB take well under a second. A larger one stays as it is; see [`warning`].
+/// Maximum number of used pages with which a file of a version that didn't give space back is rewritten, once: 8,192 pages,
+/// or 32 MiB, take well under a second. A larger file stays as it is; see [`warning`].
 const PAGES_REWRITTEN_MAX: i64 = 8192;
 
-/// The log is cut back when it is longer than this. It is so only after a large transaction, or where somebody has read
-/// for long.
+/// Length of the log, in bytes, past which it is truncated. It gets that long only after a large transaction, or if somebody
+/// has read for long.
 pub(super) const LOG_MAX: u64 = 16 << 20;
 
-/// How long the cutting waits for those who read.
+/// Maximum time that truncating the log waits for readers.
 const READERS_WAIT: Duration = Duration::from_millis(50);
 
-/// What `PRAGMA auto_vacuum` says of a file that gives space back when it is told to.
+/// The value of `PRAGMA auto_vacuum` of a file that gives space back on demand.
 const INCREMENTAL: i64 = 2;
 
-/// When there is something to do.
+/// The schedule and state of the upkeep.
 pub(super) struct Upkeep {
     log: PathBuf,
     due: Option<Instant>,
     rewritten: bool,
-    /// Whether pages were given back that are the disk's only once the log is merged.
+    /// Whether pages were given back that the disk gets only once the log is merged.
     gave: bool,
 }
 
-/// Whether a step left something undone.
+/// Whether a step has left something undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Done,
     More,
 }
 
-/// Lets an empty file give space back, which has to be settled before it has tables.
+/// Lets an empty file give space back, which has to be set before it has tables.
 pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     if pragma(connection, "page_count")? == 0 {
         connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
@@ -60,7 +60,7 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What the operator should know of a file that can't give space back.
+/// Returns a warning for the operator about a file that can't give space back.
 pub(super) fn warning(connection: &Connection, path: &Path) -> rusqlite::Result<Option<String>> {
     if pragma(connection, "auto_vacuum")? == INCREMENTAL || used(connection)? <= PAGES_REWRITTEN_MAX {
         return Ok(None);
@@ -73,23 +73,23 @@ pub(super) fn warning(connection: &Connection, path: &Path) -> rusqlite::Result<
 }
 
 impl Upkeep {
-    /// That of this file. There is a look at it soon.
+    /// Creates the upkeep of this file. Its first step is due [`LOOK_AFTER`] from now.
     pub(super) fn of(database: &Path) -> Self {
         let due = Some(Instant::now() + LOOK_AFTER);
         Self { log: rights::beside(database, "-wal"), due, rewritten: false, gave: false }
     }
 
-    /// When the next step is due, if nothing is committed before.
+    /// Returns when the next step is due, if nothing is committed before.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Something was committed.
+    /// Schedules a step after a commit.
     pub(super) fn committed(&mut self) {
         self.due.get_or_insert_with(|| Instant::now() + LOOK_AFTER);
     }
 
-    /// Does a step, if one is due. What can't be done now is tried again after the next commit: nothing depends on it.
+    /// Does a step, if one is due. A step that fails is tried again after the next commit: nothing depends on it.
     pub(super) fn step(&mut self, connection: &mut Connection, reserve: &Reserve) {
         if self.due.is_none_or(|due| due > Instant::now()) {
             return;
@@ -104,7 +104,7 @@ impl Upkeep {
         };
     }
 
-    /// Sees to the reserve, once all that can be given back was; says when it is due again.
+    /// Fills the reserve, once all pages that can be were given back. Returns when to try again.
     fn fill(&self, connection: &mut Connection, reserve: &Reserve) -> Option<Instant> {
         let again = reserve.is_used().then(|| Instant::now() + LOOK_AFTER);
         if again.is_some()
@@ -135,7 +135,7 @@ impl Upkeep {
         Ok(step)
     }
 
-    /// Writes a small file of an earlier version anew, so that it can give space back from now on. Tried once.
+    /// Rewrites a small file of an earlier version, so that it can give space back from now on. Tried once.
     fn rewrite(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if std::mem::replace(&mut self.rewritten, true) || used(connection)? > PAGES_REWRITTEN_MAX {
             return Ok(());
@@ -145,7 +145,7 @@ impl Upkeep {
     }
 }
 
-/// Gives free pages back; says how many.
+/// Gives free pages back to the disk. Returns their number.
 fn give_back(connection: &Connection) -> rusqlite::Result<i64> {
     let free = pragma(connection, "freelist_count")?;
     let count = (free - PAGES_SPARED).min(PAGES_A_STEP);
@@ -158,7 +158,7 @@ fn give_back(connection: &Connection) -> rusqlite::Result<i64> {
     Ok(count)
 }
 
-/// Merges the log into the file and empties it, if those who read let it.
+/// Merges the log into the file and truncates it, if readers let it.
 fn cut_log(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_timeout(READERS_WAIT)?;
     let cut = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -166,7 +166,7 @@ fn cut_log(connection: &mut Connection) -> rusqlite::Result<()> {
     cut
 }
 
-/// Pages that hold something.
+/// Returns the number of pages that hold something.
 fn used(connection: &Connection) -> rusqlite::Result<i64> {
     Ok(pragma(connection, "page_count")? - pragma(connection, "freelist_count")?)
 }
