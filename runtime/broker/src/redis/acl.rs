@@ -1,32 +1,33 @@
-//! What a tenant's own users of the server have to be allowed, and not a command or a key more.
+//! ACL rules of tenants' own users of the server: the commands and keys that they need, and no others.
 //!
-//! There are two. A **worker's** does for its tenant all that daemons do. A **producer's** enqueues and looks: it may write
-//! what enqueueing writes, and neither leases, settlements, state nor accounts. The server checks each command that a
-//! function calls by the rules of whoever called the function, so what a user can do by functions is what it can do by hand.
+//! There are two roles. A **worker's** user does for its tenant all that daemons do. A **producer's** enqueues and looks: it
+//! may write what enqueueing writes, and neither leases, settlements, state nor accounts. The server checks each command that
+//! a function calls by the rules of the user who called the function, so a user can do by functions what it can do by hand,
+//! and no more.
 //!
-//! Both call functions and load none: whoever could, could give those of all tenants another meaning. The operator's own
-//! login loads them.
+//! Users of both roles call functions and load none: a user who could load them could change the functions of all tenants.
+//! The operator's own login loads them.
 
 use sandhog_core::id::TenantId;
 
 use super::keys;
 
-/// What a tenant's own user is for.
+/// The role of a tenant's own user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The tenant's own services: they enqueue jobs, and look at them.
     Producer,
-    /// Daemons, and those who set right by hand what has become of jobs.
+    /// Daemons, and people who correct by hand what has become of jobs.
     Worker,
 }
 
-/// What connections send by themselves, beside calls of functions. The login needs no permission.
+/// Commands that connections send by themselves, beside calls of functions. The login needs no permission.
 const CONNECTION: [&str; 4] = ["hello", "ping", "select", "subscribe"];
 
-/// What calls a function.
+/// The command that calls a function.
 const CALL: &str = "fcall";
 
-/// What functions call, each with arguments. The server checks each call, with its keys.
+/// Commands that functions call, each with arguments. The server checks each call, with its keys.
 const CALLS: [&str; 31] = [
     "del key",
     "exists key",
@@ -61,10 +62,10 @@ const CALLS: [&str; 31] = [
     "zscore key 0",
 ];
 
-/// What a producer's user may call as well, though not on any other key.
+/// A call that a producer's user may make as well, though not with any other key.
 const ENQUEUES: &str = "zadd schedule 0 0";
 
-/// What looks and enqueueing read with.
+/// Commands by which looks and enqueueing read.
 const PRODUCER_READS: [&str; 13] = [
     "exists",
     "get",
@@ -81,7 +82,7 @@ const PRODUCER_READS: [&str; 13] = [
     "zscore",
 ];
 
-/// What looks and enqueueing read. Nothing of state but how much there is, as it is the plugins' own.
+/// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
 const PRODUCER_READS_FROM: [&str; 16] = [
     "finals*",
     "job:*",
@@ -101,10 +102,10 @@ const PRODUCER_READS_FROM: [&str; 16] = [
     "waiters:*",
 ];
 
-/// What shows the tenant what it has spent.
+/// Keys of the tenant's usage accounts.
 const USAGE: &str = "usage:*";
 
-/// What enqueueing writes with, and what.
+/// Commands by which enqueueing writes, each with the keys that it writes.
 const PRODUCER_WRITES: [(&str, &[&str]); 6] = [
     ("zadd", &["ready:*", "schedule"]),
     ("mset", &["job:*", "sequence", "tally"]),
@@ -114,11 +115,11 @@ const PRODUCER_WRITES: [(&str, &[&str]); 6] = [
     ("srem", &["waiters:*"]),
 ];
 
-/// What enqueueing tells the listeners by.
+/// The command by which enqueueing notifies listeners.
 const PUBLISH: &str = "publish";
 
-/// Calls that tell what a user is allowed: one of each command that functions call, on a key of the tenant or on its channel;
-/// and one that a producer's may make.
+/// Returns calls that show what a user is allowed: one of each command that functions call, on a key of the tenant or on its
+/// channel; and one that a producer's user may make.
 pub(super) fn calls(tenant: &TenantId) -> Vec<Vec<String>> {
     let word = |word: &str| match word {
         "key" => keys::never(tenant),
@@ -129,18 +130,18 @@ pub(super) fn calls(tenant: &TenantId) -> Vec<Vec<String>> {
     CALLS.iter().chain([&ENQUEUES]).map(|call| call.split(' ').map(word).collect()).collect()
 }
 
-/// What a user turned out to be allowed.
+/// The permissions that a user turned out to have.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Allowed {
-    /// All that functions do.
+    /// The user may call all that functions call.
     All,
-    /// What a producer's is.
+    /// The user may do what a producer's user may.
     Enqueueing,
-    /// Not these commands.
+    /// The user may not call these commands.
     AllBut(Vec<&'static str>),
 }
 
-/// What a user is allowed to whom these of the [`calls`] are refused, by their places from 0.
+/// Returns the permissions of a user who was refused the [`calls`] with these indexes.
 pub(super) fn allowed(refused: &[usize]) -> Allowed {
     let is_refused = |call: &str| {
         CALLS
@@ -159,16 +160,16 @@ pub(super) fn allowed(refused: &[usize]) -> Allowed {
     Allowed::AllBut(refused.iter().map(name).collect())
 }
 
-/// The commands that functions call.
+/// Returns the commands that functions call.
 fn commands() -> impl Iterator<Item = &'static str> {
     CALLS.iter().filter_map(|call| call.split(' ').next())
 }
 
-/// The rules of `ACL SETUSER` for a user of this tenant: its keys, its channel, and the commands that the broker uses. They
-/// take away whatever the user was allowed before, and leave passwords alone.
+/// Returns the rules of `ACL SETUSER` for a user of this tenant: its keys, its channel, and the commands that the broker
+/// uses. They remove all that the user was allowed before, and leave passwords alone.
 ///
-/// `INFO` and `CONFIG GET` are not among them: they tell of the whole server. Without them [`crate::Broker::check`]
-/// says that it could not look.
+/// `INFO` and `CONFIG GET` are not among them, as they tell of the whole server. Without them [`crate::Broker::check`] says
+/// that it could not look.
 #[must_use]
 pub fn acl_rules(tenant: &TenantId, role: Role) -> Vec<String> {
     let prefix = keys::prefix(tenant);
@@ -190,8 +191,8 @@ pub fn acl_rules(tenant: &TenantId, role: Role) -> Vec<String> {
         }
         Role::Producer => {
             rules.extend(PRODUCER_READS.into_iter().chain([PUBLISH]).map(|command| format!("+{command}")));
-            // To the server, a function may read and write whatever keys it is given. What it does to them is looked at
-            // command by command.
+            // To the server, a function may read and write whatever keys it is given. Each of its commands on them is checked
+            // by itself.
             rules.push(format!("(+{CALL} ~{prefix}*)"));
             for (command, names) in PRODUCER_WRITES {
                 let names: Vec<String> = names.iter().map(|name| format!("%W~{prefix}{name}")).collect();

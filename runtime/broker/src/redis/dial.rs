@@ -1,4 +1,4 @@
-//! Makes connections: to the server at a URL, or to the one that sentinels say is the primary.
+//! Dialling: connections to the server at a URL, or to the one that sentinels say is the primary.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use tokio::time::{Instant, timeout_at};
 use super::failure::{Fault, fault_of};
 use super::sentinel::Sentinels;
 
-/// Makes connections.
+/// Makes connections to one server, or to the primary of a set that sentinels watch.
 #[derive(Clone)]
 pub(super) struct Dialer {
-    /// How to log in, and where; with sentinels they say where.
+    /// The login and the address; with sentinels, the address comes from them.
     client: Client,
     sentinels: Option<Sentinels>,
-    /// As it may be shown.
+    /// The address without secrets, for logs and errors.
     address: String,
     pub(super) connect_timeout: Duration,
 }
@@ -48,7 +48,7 @@ impl Dialer {
         Ok(Self { client, sentinels, address: config.shown_url(), connect_timeout: config.connect_timeout })
     }
 
-    /// The way to a server at another address.
+    /// Returns the dialer of a server at another address.
     pub(super) fn at(&self, address: &Address) -> Self {
         Self {
             client: with_address(&self.client, address.host().to_owned(), address.port()),
@@ -58,12 +58,12 @@ impl Dialer {
         }
     }
 
-    /// Whether this is a way to the same server, whoever goes there.
+    /// Whether both lead to the same server, whatever their users.
     pub(super) fn leads_where(&self, other: &Self) -> bool {
         self.client.get_connection_info().addr() == other.client.get_connection_info().addr()
     }
 
-    /// Where the server is; none if that isn't always the same place, or is no place in a network.
+    /// Returns the server's address, or `None` if it can change (Sentinel) or is not on a network.
     pub(super) fn server(&self) -> Option<Address> {
         match self.client.get_connection_info().addr() {
             _ if self.sentinels.is_some() => None,
@@ -74,7 +74,7 @@ impl Dialer {
         }
     }
 
-    /// The same server, by the protocol that carries pushed messages and answers side by side.
+    /// Returns a dialer of the same server with RESP3, which carries pushed messages and answers side by side.
     pub(super) fn for_pushes(&self) -> Self {
         let settings = self.client.get_connection_info().redis_settings().clone();
         let client = with_settings(&self.client, settings.set_protocol(ProtocolVersion::RESP3));
@@ -108,7 +108,7 @@ impl Dialer {
     }
 }
 
-/// Makes one connection. The deadlines are those of whoever asks.
+/// Makes one connection, without deadlines: those are the caller's.
 pub(super) async fn connect(
     client: &Client,
     config: AsyncConnectionConfig,
@@ -118,16 +118,16 @@ pub(super) async fn connect(
     connected.map_err(|error| fault_of(&error))
 }
 
-/// What connects to this URL.
+/// Creates a client of the server at this URL.
 pub(super) fn client(url: &str, config: &Config) -> Result<Client, UrlError> {
     let tls = parse(url)?.kind == Kind::Tls;
     let authority = config.authority.as_ref().filter(|_| tls);
-    // Only the kind of error: the rest of the text may show what the URL holds.
+    // Only the category of the error: the rest of the text may contain secrets of the URL.
     open(url, authority).map_err(|error| UrlError::Refused(error.category().to_owned()))
 }
 
 fn open(url: &str, authority: Option<&Vec<u8>>) -> Result<Client, RedisError> {
-    // Whoever came first has chosen the same one, or one as good.
+    // If a provider was installed before, it is the same one, or one as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = match authority {
         None => Client::open(url)?,
@@ -138,7 +138,7 @@ fn open(url: &str, authority: Option<&Vec<u8>>) -> Result<Client, RedisError> {
     };
     let info = client.get_connection_info();
     let tcp = info.tcp_settings().clone().set_nodelay(true);
-    // Servers before 7.2 don't know how to be told a library's name, and a tenant's own user may not.
+    // Servers before 7.2 have no command to set a library's name, and a tenant's own user may not call it.
     let settings = info.redis_settings().clone().set_skip_set_lib_name();
     Ok(client_of(info.clone().set_tcp_settings(tcp).set_redis_settings(settings)))
 }
@@ -147,7 +147,7 @@ fn with_settings(client: &Client, settings: redis::RedisConnectionInfo) -> Clien
     client_of(client.get_connection_info().clone().set_redis_settings(settings))
 }
 
-/// The same way of talking to a server at another address.
+/// Returns a client with the same settings for a server at another address.
 pub(super) fn with_address(client: &Client, host: String, port: u16) -> Client {
     let info = client.get_connection_info().clone();
     let address = match info.addr() {
@@ -163,7 +163,8 @@ fn client_of(info: ConnectionInfo) -> Client {
     Client::open(info).expect("what made one client makes another")
 }
 
-/// Text without a certificate in it would be taken for one without complaint, and then nothing would be trusted.
+/// Checks that the text holds a certificate: one without would be accepted without complaint, and then nothing would be
+/// trusted.
 fn check_authority(pem: &[u8]) -> Result<(), ConfigError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match certificates {

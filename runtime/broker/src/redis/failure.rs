@@ -1,21 +1,21 @@
-//! What an error of Redis means for a caller: try again, or change something first.
+//! Errors of Redis, and what they mean for a caller: try again, or change something first.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::Error;
 
-/// A failure, before it is known what it kept from being done.
+/// A failure, before it is known which operation it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
     /// Trying again may help.
     Unavailable(String),
-    /// The server is there and takes no writes: trying again helps once somebody has done what the second text says.
+    /// The server runs and takes no writes. Trying again helps once somebody has done what the second text says.
     Full(String, &'static str),
     /// Trying again can't help.
     Unfit(String),
-    /// The user may not do this. To whoever asked only to be sure, it is no failure.
+    /// The user may not do this. To a caller who only wants to know whether it may, it is no failure.
     Forbidden(String),
-    /// Something is stored that this version can't read: where, and what is wrong with it.
+    /// Something is stored that this version can't read: its place, and what is wrong with it.
     Corrupt(String, String),
 }
 
@@ -32,7 +32,7 @@ impl Fault {
         }
     }
 
-    /// The same, with the server's address in its text.
+    /// Adds the server's address to the text.
     pub(super) fn at(self, address: &str) -> Self {
         match self {
             Self::Unavailable(cause) => Self::Unavailable(format!("no connection to {address}: {cause}")),
@@ -64,7 +64,7 @@ pub(super) fn fault_of(error: &RedisError) -> Fault {
 fn fault_of_code(error: &RedisError) -> Fault {
     let text = error.to_string();
     match error.code() {
-        // Without a code it is no answer of the server: the connection has failed.
+        // An error without a code is no answer of the server: the connection has failed.
         None => Fault::Unavailable(text),
         Some(
             "LOADING" | "MOVED" | "CLUSTERDOWN" | "MASTERDOWN" | "READONLY" | "NOREPLICAS" | "BUSY"
@@ -79,7 +79,7 @@ fn fault_of_code(error: &RedisError) -> Fault {
             let key = error.detail().and_then(|detail| detail.split(' ').next()).unwrap_or_default();
             Fault::Corrupt(key.to_owned(), "it is not what this version writes".to_owned())
         }
-        // Of what a function calls, some versions say it without a code of its own.
+        // Some versions report a refused command of a function without a code of its own.
         Some(_) if text.contains("The user executing the script can't") => Fault::Forbidden(text),
         Some(_) if text.contains("max number of clients reached") => Fault::Unavailable(text),
         Some(_) => Fault::Unfit(text),

@@ -1,4 +1,4 @@
-//! Whether the server, or each primary of its cluster, is one on which the broker can keep its promises.
+//! The check of whether the server, or each primary of its cluster, lets the broker keep its promises.
 
 use std::collections::HashMap;
 
@@ -14,8 +14,8 @@ use crate::{Error, Result};
 
 const MAJOR_MIN: u32 = 7;
 
-/// Checks the user, and the server or all primaries of its cluster. The texts are warnings; what makes one unfit is an
-/// error. What the server doesn't tell is a warning: many that are run by somebody else answer no CONFIG, and work.
+/// Checks the user, and the server or all primaries of its cluster. Returns warnings; what makes a server unfit is an error.
+/// What the server doesn't tell is a warning: many managed servers answer no CONFIG, and work.
 pub(super) async fn check(
     nodes: &Nodes,
     scripts: &Scripts,
@@ -26,7 +26,7 @@ pub(super) async fn check(
     Ok(warnings)
 }
 
-/// Checks what the user may do: for its tenant, or else for one that there can't be, as an operator's may for all.
+/// Checks the user's permissions for its tenant; an operator's user, who serves all tenants, is checked for a made-up one.
 async fn check_user(nodes: &Nodes, scripts: &Scripts, tenant: Option<&TenantId>) -> Result<Option<String>> {
     let anyone = TenantId::parse("check").map_err(|invalid| unfit(invalid.to_string()))?;
     let is_anyone = tenant.is_none();
@@ -34,7 +34,7 @@ async fn check_user(nodes: &Nodes, scripts: &Scripts, tenant: Option<&TenantId>)
     let request = Request::of(tenant);
     let call = Call { scripts, tenant, function: &scripts.permissions, request: &request };
     match nodes.make_sure_of_permissions("check", call).await {
-        // There is none such, so it may well be that nobody holds it.
+        // The tenant is made up, so its slot may well have no node.
         Err(Error::Unavailable { cause, .. }) if is_anyone => {
             return Ok(Some(format!("what the user may do could not be checked: {cause}")));
         }
@@ -61,12 +61,12 @@ async fn check_servers(nodes: &Nodes) -> Result<Vec<String>> {
     }
 }
 
-/// What INFO tells of.
+/// The parts of INFO that are checked, for warnings.
 const OF_INFO: &str = "the server's version, role, eviction policy and persistence";
 
 const NO_REPLICA: &str = "it has no replica, so while it is gone nothing is done for its tenants";
 
-/// A warning of what couldn't be checked.
+/// Returns the warning that something couldn't be checked.
 fn unchecked(what: &str, command: &str, why: &str) -> String {
     format!("{what} could not be checked, as the server doesn't answer {command}: {why}")
 }
@@ -92,7 +92,7 @@ const FSYNC_WARNING: &str = "the server leaves it to the system when its append-
 const REPLICAS_WARNING: &str = "the server has replicas, and goes on to acknowledge jobs while it is cut off from all of them, which are lost \
     if one of them then takes its place; set min-replicas-to-write to 1";
 
-/// What to say of a setting of the server, if it is this one, or can't be looked at.
+/// Returns `warning` if the setting has the value `bad`, or another warning if it can't be read.
 async fn warning_of(server: &Link, name: &str, bad: &str, warning: &str) -> Result<Option<String>> {
     let command = redis::cmd("CONFIG").arg("GET").arg(name).to_owned();
     let answer = server.ask(&command).await.map_err(|failure| failure.fault().of("check"))?;
@@ -108,14 +108,14 @@ async fn warning_of(server: &Link, name: &str, bad: &str, warning: &str) -> Resu
     })
 }
 
-/// What is wrong with a node says which one.
+/// Checks each primary of the cluster. Warnings and errors of a node say which one it is.
 async fn check_cluster(nodes: &Nodes, asked: &Link, info: &Info) -> Result<Vec<String>> {
     let command = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
     let (node, answer) = nodes.ask_any("check", &command).await?;
     let reply = match answer {
         Answer::Given(reply) => reply,
         Answer::Withheld(why) => {
-            // One of them is looked at all the same.
+            // The node that was asked is checked all the same.
             let mut warnings = vec![unchecked("the other nodes of the cluster", "CLUSTER SLOTS", &why)];
             warnings.extend(check_server(asked, info).await?);
             return Ok(warnings);
@@ -146,9 +146,9 @@ async fn check_cluster(nodes: &Nodes, asked: &Link, info: &Info) -> Result<Vec<S
     Ok(warnings)
 }
 
-/// Who holds the slots of a cluster.
+/// The assignment of a cluster's slots to nodes.
 struct Shards {
-    /// How many slots have a node.
+    /// Number of slots that have a node.
     slots: u64,
     primaries: Vec<Address>,
 }
@@ -181,7 +181,7 @@ impl Shards {
     }
 }
 
-/// A node that doesn't know its own name is where it was asked.
+/// Returns a node's address. A node that doesn't know its own name is at the address where it was asked.
 fn address(node: &[Value], asked: &Link) -> Option<Address> {
     let [host, Value::Int(port), ..] = node else { return None };
     let port = u16::try_from(*port).ok()?;
@@ -193,7 +193,7 @@ fn address(node: &[Value], asked: &Link) -> Option<Address> {
     }
 }
 
-/// What the server says about itself.
+/// The answer to INFO, by field.
 struct Info(HashMap<String, String>);
 
 impl Info {
@@ -219,7 +219,7 @@ impl Info {
         self.get(name) == value
     }
 
-    /// What to say of that which the server leaves out, though it tells about itself.
+    /// Returns a warning of the fields that INFO leaves out, or `None` if it has all of them.
     fn untold(&self) -> Option<String> {
         let of_field = |(field, what): (&str, &'static str)| (!self.0.contains_key(field)).then_some(what);
         let fields = [
@@ -233,7 +233,7 @@ impl Info {
     }
 
     fn check_version(&self) -> Result<()> {
-        // Valkey tells the version of Redis that it is compatible with under the same name.
+        // Under this name Valkey gives the version of Redis that it is compatible with.
         let Some(version) = self.0.get("redis_version") else { return Ok(()) };
         let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if major.is_some_and(|major| major >= MAJOR_MIN) {

@@ -1,8 +1,8 @@
-//! How jobs, their runs and what those report are laid out in bytes.
+//! The byte layout of jobs, of their runs, and of what those report.
 //!
-//! A job is what its producer asked for: layout (1 byte), enqueued at (6), priority (1), unique key (length in 2, empty
-//! if there is none), queue (length in 1), in layout 2 the revision that it is pinned to (32), kind (length in 1), and
-//! the payload up to the end. Numbers have the highest byte first. A run is described in `lua/layout.lua`, and usage in
+//! A job holds what its producer asked for: layout (1 byte), enqueued at (6), priority (1), unique key (length in 2, empty if
+//! there is none), queue (length in 1), in layout 2 the revision that it is pinned to (32), kind (length in 1), and the
+//! payload up to the end. Numbers have the highest byte first. A run is described in `lua/layout.lua`, and usage in
 //! `lua/spending.lua`.
 
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::Ran;
 
 type Read<T> = Result<T, Unreadable>;
 
-/// How a job is laid out.
+/// Returns the number of a job's layout.
 pub(super) fn layout(job: &NewJob) -> u64 {
     if job.pinned.is_some() { PINNED } else { ANY_REVISION }
 }
@@ -31,7 +31,7 @@ impl From<InvalidName> for Unreadable {
     }
 }
 
-/// A job's bytes from its priority up to its payload; what comes before is the function's to add.
+/// Returns a job's bytes from its priority up to its payload; the function adds those before.
 pub(super) fn job_head_bytes(job: &NewJob) -> Vec<u8> {
     let unique = job.unique_key.as_ref().map_or("", UniqueKey::as_str);
     let (queue, kind) = (job.queue.as_str(), job.kind.as_str());
@@ -54,7 +54,7 @@ fn short(name: &str) -> u8 {
     u8::try_from(name.len()).expect("a name has 127 bytes at most")
 }
 
-/// What a producer asked for, as it is stored.
+/// A job as its producer asked for it, read from its stored form.
 #[derive(Debug)]
 pub(super) struct StoredJob {
     asked: NewJob,
@@ -85,7 +85,7 @@ impl StoredJob {
         Job { attempts, expiries, faults, ..Job::of(self.asked, tenant.clone(), self.enqueued_at) }
     }
 
-    /// The record of the job. `at` is when it is due, if it is scheduled, or when its lease runs out, if it is leased.
+    /// Returns the record of the job. `at` is when a scheduled job is due, or when a leased job's lease expires.
     pub(super) fn record(self, tenant: &TenantId, run: StoredRun, at: Option<Timestamp>) -> JobRecord {
         let state = match (run.state, at) {
             (State::Ready, Some(_)) => State::Scheduled,
@@ -118,7 +118,7 @@ fn text<'a>(from: &mut Unpacker<'a>, length_bytes: usize) -> Read<&'a str> {
     std::str::from_utf8(bytes).map_err(|_| Unreadable("a text is not UTF-8"))
 }
 
-/// What happened to a job since it was enqueued.
+/// The stored run: what happened to a job since it was enqueued.
 #[derive(Debug)]
 pub(super) struct StoredRun {
     state: State,
@@ -141,7 +141,7 @@ struct Why {
 }
 
 impl StoredRun {
-    /// The run of a job that has none stored: nothing happened yet.
+    /// Returns the run of a job that has none stored, as nothing happened to it yet.
     pub(super) fn none() -> Self {
         Self {
             state: State::Ready,
@@ -161,12 +161,12 @@ impl StoredRun {
     pub(super) fn read(bytes: &[u8]) -> Read<Self> {
         let mut from = Unpacker::new(bytes);
         let state = state(from.number(1)?)?;
-        // Whether it is to be cancelled matters to the functions alone, and so does the unique key.
+        // The cancel request matters to the functions alone, and so does the unique key.
         from.number(1)?;
         let (attempts, expiries) = (count(from.number(4)?)?, count(from.number(4)?)?);
         let lease = LeaseNo(from.number(6)?);
         let (leased_at, finished_at) = (time(from.number(6)?), time(from.number(6)?));
-        // What a later version has put behind the places that this one knows is passed over.
+        // Places that a later version has added behind those known to this one are skipped.
         let places = from.array()? as u64;
         if places < TAIL_PLACES {
             return Err(Unreadable("it was written by another version"));
@@ -194,12 +194,12 @@ impl StoredRun {
     }
 }
 
-/// 0 stands for no time.
+/// Converts a stored time; 0 stands for none.
 fn time(millis: u64) -> Option<Timestamp> {
     (millis != 0).then(|| Timestamp::from_millis(millis))
 }
 
-/// What a settlement leaves of a run that is the job's first.
+/// The part of a job's first run that its settlement stores.
 #[derive(Debug, Default)]
 pub(super) struct Tail<'a> {
     pub(super) ran: Option<&'a Ran>,
@@ -220,12 +220,12 @@ impl Tail<'_> {
     }
 }
 
-/// The state with this number, as the functions know it.
+/// Returns the state with this number, as the functions use it.
 pub(super) fn state(number: u64) -> Read<State> {
     u8::try_from(number).ok().and_then(State::from_code).ok_or(Unreadable("a state is unknown"))
 }
 
-/// The number by which the functions know a state.
+/// Returns the number that the functions use for a state.
 pub(super) const fn state_number(state: State) -> u64 {
     state.code() as u64
 }

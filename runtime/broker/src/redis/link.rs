@@ -1,9 +1,9 @@
-//! A connection that never makes anybody wait for ever.
+//! A connection on which no call waits for ever.
 //!
-//! Any number of calls share one connection and don't wait for each other's answers. Each has a deadline. After a
-//! failure the connection is thrown away, half-open ones too, and the next call makes a new one; when that fails, calls
-//! are refused at once for a while that grows with each failure, so that an outage costs callers no time and the
-//! server no storm.
+//! Any number of calls share one connection and don't wait for each other's answers. Each has a deadline. After a failure the
+//! connection is dropped, even if it is half-open, and the next call makes a new one. When that fails, calls are refused at
+//! once for a while that grows with each failure, so that an outage costs callers no time, and the server isn't flooded with
+//! connections.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -32,15 +32,15 @@ pub(super) struct Call<'a> {
     pub(super) request: &'a Request,
 }
 
-/// The connection, and the way to a new one.
+/// A connection that is made anew after a failure.
 pub(super) struct Link {
     dialer: Dialer,
     command_timeout: Duration,
-    /// The present connection; its number tells it from earlier ones.
+    /// The current connection; its number tells it from earlier ones.
     live: Mutex<Live>,
-    /// Held by the one caller that connects.
+    /// Held by the one caller that connects; the others wait for it.
     connecting: tokio::sync::Mutex<Rest>,
-    /// Held by the one caller that loads functions.
+    /// Held by the one caller that loads functions; the others wait for it.
     loading: tokio::sync::Mutex<()>,
 }
 
@@ -48,9 +48,9 @@ pub(super) struct Link {
 struct Live {
     number: u64,
     connection: Option<MultiplexedConnection>,
-    /// Whether its user may call no functions, or the server has none.
+    /// Whether functions are called as scripts, as the user may not call functions or the server has none.
     by_scripts: bool,
-    /// For whom its user may call all commands that functions call.
+    /// Tenants for which the user may call all commands that functions call.
     permitted: HashSet<TenantId>,
 }
 
@@ -60,7 +60,7 @@ impl fmt::Debug for Link {
     }
 }
 
-/// After failed attempts to connect: how many, how the last one failed, and until when there is no other.
+/// The pause after failed attempts to connect: their number, and until when there is no other, with the latest fault.
 #[derive(Debug, Default)]
 struct Rest {
     failures: u32,
@@ -81,18 +81,18 @@ impl Link {
         }
     }
 
-    /// The way to the server.
+    /// Returns the dialer of the server.
     pub(super) fn dialer(&self) -> &Dialer {
         &self.dialer
     }
 
-    /// Where the server is; none if that isn't always the same place.
+    /// Returns the server's address, or `None` if it can change or is not on a network.
     pub(super) fn address(&self) -> Option<Address> {
         self.dialer.server()
     }
 
-    /// Calls a function, which is loaded first if the server doesn't know it: by the operator, if the user of this link is
-    /// a tenant's.
+    /// Calls a function. If the server doesn't know it, it is loaded first: by the operator, if the user of this link is a
+    /// tenant's.
     pub(super) async fn call(
         &self,
         call: Call<'_>,
@@ -131,7 +131,7 @@ impl Link {
         match self.send(&command).await {
             Err(failure) if failure.is_unknown_script() => {
                 match self.send(redis::cmd("SCRIPT").arg("LOAD").arg(&call.function.script)).await {
-                    // The command is renamed or disabled: the source goes with the call.
+                    // SCRIPT is renamed or disabled, so the source goes with the call.
                     Err(Failure::Refused(error)) if is_withheld(&error) => {
                         self.send(&call.request.command(call.function, Calling::Sources)).await
                     }
@@ -149,7 +149,7 @@ impl Link {
         if let Some(operator) = operator {
             let _alone = operator.loading.lock().await;
             match loading::load(operator, scripts).await {
-                // It can't, nor log in, perhaps; then this one may.
+                // The operator may not, or perhaps can't log in; then the user of this link may be able to.
                 Err(failure) if failure.is_denied() || failure.is_final() => {}
                 loaded => return loaded,
             }
@@ -158,23 +158,23 @@ impl Link {
         loading::load(self, scripts).await
     }
 
-    /// Whether functions are called as scripts here, for want of a server or a user that can call them otherwise.
+    /// Whether functions are called as scripts here, as the server or the user allows no other way.
     pub(super) fn calls_scripts(&self) -> bool {
         self.live().by_scripts
     }
 
-    /// Whether the user may do all that functions do for a tenant, as far as is known.
+    /// Whether the user is known to be allowed all that functions do for a tenant.
     pub(super) fn has_permitted(&self, tenant: &TenantId) -> bool {
         self.live().permitted.contains(tenant)
     }
 
-    /// Remembers, for as long as the connection lasts, that the user may do all that functions do for a tenant.
+    /// Notes, for as long as the connection lasts, that the user may do all that functions do for a tenant.
     pub(super) fn permit(&self, tenant: &TenantId) {
         self.live().permitted.insert(tenant.clone());
     }
 
-    /// Asks what isn't needed to work. That the server doesn't answer, as the user may not ask, or the command is renamed or
-    /// disabled, is an answer.
+    /// Sends a command whose answer isn't needed to work. If the server withholds the answer, as the user may not ask or the
+    /// command is renamed or disabled, that is no failure.
     pub(super) async fn ask(&self, command: &Cmd) -> std::result::Result<Answer, Failure> {
         match self.send(command).await {
             Err(Failure::Refused(error)) if is_withheld(&error) => Ok(Answer::Withheld(error.to_string())),
@@ -240,7 +240,7 @@ impl Link {
     fn put(&self, connection: MultiplexedConnection) -> (u64, MultiplexedConnection) {
         let mut live = self.live();
         let number = live.number + 1;
-        // The user's rules may be others by now, and so may the server.
+        // The user's rules may have changed meanwhile, and so may the server.
         *live = Live { number, connection: Some(connection.clone()), ..Live::default() };
         (number, connection)
     }
@@ -257,15 +257,15 @@ impl Link {
     }
 }
 
-/// What is said of a connection on which functions are called as scripts.
+/// Warning about a connection on which functions are called as scripts.
 pub(super) const BY_SCRIPTS: &str = "functions of the broker are run as scripts, which takes the server longer, as this user \
     can't call or load functions there; a tenant's user gets the right to by the rules that `sandhog tenant acl` prints";
 
-/// Sends a command so that those of other tasks, if they are ready to run, go out in the same write.
+/// Sends a command so that commands of other tasks that are ready to run go out in the same write.
 ///
-/// A command is handed to the task that writes to the connection. Tokio runs the task next that was woken last, and so
-/// would write each command by itself. One that is spawned after it takes that place, and the writing task comes after
-/// those that are ready.
+/// A command is handed to the task that writes to the connection. Tokio runs the task next that was woken last, and so would
+/// write each command by itself. A task that is spawned after it takes that place, and the writing task comes after those
+/// that are ready.
 async fn before_the_write<T>(sending: impl Future<Output = T>) -> T {
     let mut sending = std::pin::pin!(sending);
     let at_once = std::future::poll_fn(|cx| Poll::Ready(sending.as_mut().poll(cx))).await;
@@ -278,35 +278,35 @@ async fn before_the_write<T>(sending: impl Future<Output = T>) -> T {
     }
 }
 
-/// Twice as long after each failure, up to a bound.
+/// Returns the pause after `failures` failures: `min` after the first, twice as long after each further one, at most `max`.
 pub(super) fn backoff(min: Duration, max: Duration, failures: u32) -> Duration {
     let doublings = failures.saturating_sub(1).min(16);
     min.saturating_mul(1 << doublings).min(max)
 }
 
-/// What a server has to say on a question.
+/// A server's answer to an optional question.
 #[derive(Debug)]
 pub(super) enum Answer {
     Given(Value),
-    /// Nothing, and why.
+    /// The server doesn't answer, for this reason.
     Withheld(String),
 }
 
-/// Whether a refusal says that this command is not to be had here, by this user or at all.
+/// Whether a refusal says that this command is not available, to this user or at all.
 fn is_withheld(error: &RedisError) -> bool {
     matches!(fault_of(error), Fault::Forbidden(_) | Fault::Unfit(_))
 }
 
-/// How a command failed.
+/// Reason why a command failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// There is no connection.
+    /// No connection could be made.
     Connect(Fault),
-    /// There was no answer.
+    /// No answer came within this time.
     TookTooLong(Duration),
-    /// The connection was lost, or is of no use any more.
+    /// The connection was lost, or can't be used any more.
     Broke(RedisError),
-    /// The server has refused it.
+    /// The server refused the command.
     Refused(RedisError),
     /// The server doesn't know this version's functions, and the user may not load them.
     NotLoaded,
@@ -326,17 +326,17 @@ impl Failure {
         }
     }
 
-    /// Whether the server itself seems to be gone, rather than to refuse this command.
+    /// Whether the server itself seems to be gone, as opposed to refusing this command.
     pub(super) fn is_the_nodes(&self) -> bool {
         match self {
             Self::Connect(_) | Self::TookTooLong(_) | Self::Broke(_) => true,
-            // It has lost sight of the other nodes of its cluster.
+            // The node has lost sight of the other nodes of its cluster.
             Self::Refused(error) => error.kind() == ErrorKind::Server(ServerErrorKind::ClusterDown),
             Self::NotLoaded => false,
         }
     }
 
-    /// Where what was asked for is, if the node that was asked has named another one.
+    /// Returns the address of the node that the asked one redirects to, or `None` if it doesn't.
     pub(super) fn moved_to(&self, asked: &Link) -> Option<Address> {
         let Self::Refused(error) = self else { return None };
         if error.kind() != ErrorKind::Server(ServerErrorKind::Moved) {
@@ -345,7 +345,7 @@ impl Failure {
         let (address, _) = error.redirect_node()?;
         let (host, port) = address.rsplit_once(':')?;
         match host {
-            // A node that doesn't know its own name means the one by which it was found.
+            // A node that doesn't know its own name means the one at which it was asked.
             "" | "?" => Address::new(asked.address()?.host(), port.parse().ok()?),
             host => Address::new(host, port.parse().ok()?),
         }
@@ -357,12 +357,12 @@ impl Failure {
         error.code() == Some("NOPERM") || error.to_string().contains("unknown command")
     }
 
-    /// Whether no connection can be made, however often that is tried.
+    /// Whether no connection can be made, however often it is tried.
     fn is_final(&self) -> bool {
         matches!(self, Self::Connect(Fault::Unfit(_)))
     }
 
-    /// Whether a library is there already.
+    /// Whether the library was refused because it is loaded already.
     pub(super) fn is_known_library(&self) -> bool {
         matches!(self, Self::Refused(error) if error.to_string().contains("already exists"))
     }
@@ -377,8 +377,8 @@ impl Failure {
     }
 }
 
-/// Whether the connection is of no use any more. One to a server that has become a replica isn't either: the next one
-/// may lead to the new primary.
+/// Whether the connection can't be used any more. One to a server that has become a replica can't either: the next one may
+/// lead to the new primary.
 fn breaks_connection(error: &RedisError) -> bool {
     error.is_unrecoverable_error()
         || error.is_io_error()

@@ -1,10 +1,9 @@
-//! Wakes: a connection that does nothing but listen to the tenants' channels.
+//! Listening for wakes: a connection that only listens to the tenants' channels.
 //!
-//! It is asked for a sign of life whenever it was silent for a while, and thrown away if there is none, so that a
-//! connection of which only this end is left is found out. Whatever may have been missed meanwhile is made up for by
-//! [`Wake::All`] as soon as there is a new one.
+//! When it was silent for a while, it is pinged, and dropped if no answer comes, so that a connection of which only this end
+//! is left is found out. [`Wake::All`], sent as soon as there is a new one, makes up for what may have been missed meanwhile.
 //!
-//! In a cluster, what is published on one node is heard on all, so one connection is enough there too.
+//! In a cluster, messages published on one node reach all, so one connection is enough there too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,7 +27,7 @@ use crate::{Wake, Wakes};
 const REST_MIN: Duration = Duration::from_millis(50);
 const REST_MAX: Duration = Duration::from_secs(2);
 
-/// Listens until the listener is gone or the broker is closed.
+/// Starts to listen for wakes, until the listener is gone or the broker is closed.
 pub(super) fn start(
     nodes: Arc<Nodes>,
     ping_interval: Duration,
@@ -41,7 +40,7 @@ pub(super) fn start(
         let listener = Listener { nodes, ping_interval, channels, waker };
         tokio::select! {
             () = listener.waker.closed() => {}
-            // It never changes; it ends with the broker.
+            // The value never changes; the channel closes with the broker.
             _ = open.changed() => {}
             () = listener.listen_on() => {}
         }
@@ -74,7 +73,7 @@ impl Listener {
             self.nodes.pass_over(&node);
             failures += 1;
             let rest = backoff(REST_MIN, REST_MAX, failures);
-            // Once for each outage.
+            // A warning once for each outage.
             match failures {
                 1 => tracing::warn!(?fault, "can't listen for wakes; trying again until it can"),
                 _ => tracing::debug!(?fault, ?rest, "still can't listen for wakes"),
@@ -87,7 +86,7 @@ impl Listener {
         &self,
         dialer: &Dialer,
     ) -> Result<(MultiplexedConnection, mpsc::UnboundedReceiver<PushInfo>), Fault> {
-        // Nothing piles up in here: telling the listener never waits.
+        // This channel doesn't fill up: passing a wake on never waits.
         let (sender, pushes) = mpsc::unbounded_channel();
         let deadline = Instant::now() + dialer.connect_timeout;
         let config = AsyncConnectionConfig::new().set_push_sender(sender);
@@ -101,7 +100,7 @@ impl Listener {
         Ok((connection, pushes))
     }
 
-    /// Passes on what comes, until the connection fails.
+    /// Passes on messages, until the connection fails.
     async fn listen(
         &self,
         mut connection: MultiplexedConnection,
@@ -136,7 +135,8 @@ impl Listener {
     }
 }
 
-/// What a message says. One that can't be read is another version's: whatever it says, it is worth a look.
+/// Returns the wake that a message stands for. One that can't be read comes from another version, and is taken for
+/// [`Wake::Ready`].
 fn wake(tenant: TenantId, message: &str) -> Wake {
     match JobId::parse(message) {
         Ok(job) => Wake::Cancel(tenant, job),

@@ -1,31 +1,31 @@
-//! Loads the library of functions, and removes those of earlier versions.
+//! Loading of the library of functions, and removal of those of earlier versions.
 //!
-//! A server keeps all libraries that it was ever given, so somebody has to take the old ones away: whoever loads one. It
-//! leaves the [`KEPT`] that were loaded last. A daemon whose library has gone loads it again at its next call, and is among
-//! the last from then on; so the ones that go are those that nobody uses, as long as no more versions than that are at
-//! work on one server.
+//! A server keeps all libraries that it was ever given, so each client that loads one removes old ones. It leaves the
+//! [`KEPT`] that were loaded last. A daemon whose library is gone loads it again at its next call, which makes it one of the
+//! latest; so only libraries that nobody uses are removed, as long as no more than [`KEPT`] versions are at work on one
+//! server.
 
 use redis::{Cmd, Value};
 
 use super::library::{LIBRARIES, LOADED_AT, Scripts};
 use super::link::{Failure, Link};
 
-/// Libraries that a server keeps, ours among them.
+/// Number of libraries that a server keeps, the loaded one among them.
 const KEPT: usize = 4;
 
-/// A library that a server has.
+/// A library of the broker that a server has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Known {
     name: String,
-    /// Milliseconds since 1970.
+    /// Time at which it was loaded, in milliseconds since 1970.
     loaded_at: u64,
 }
 
-/// Loads the library, if it isn't there.
+/// Loads the library, unless the server has it.
 pub(super) async fn load(server: &Link, scripts: &Scripts) -> Result<(), Failure> {
     let known = match server.send(function("LIST").arg("LIBRARYNAME").arg(format!("{LIBRARIES}*"))).await {
         Ok(reply) => libraries(&reply),
-        // Then it may not remove any either.
+        // A user who may not list libraries may not remove any either.
         Err(failure) if failure.is_denied() => Vec::new(),
         Err(failure) => return Err(failure),
     };
@@ -40,7 +40,7 @@ pub(super) async fn load(server: &Link, scripts: &Scripts) -> Result<(), Failure
     }
     tracing::info!(library = scripts.name, ?server, "loaded this version's functions");
     for old in too_old(known) {
-        // Whoever else has loaded one meanwhile may have removed it first.
+        // Another client that has loaded one meanwhile may have removed it first.
         match server.send(function("DELETE").arg(&old.name)).await {
             Ok(_) => tracing::info!(library = old.name, ?server, "removed an old version's functions"),
             Err(failure) => tracing::debug!(library = old.name, ?failure, "old functions stay"),
@@ -55,13 +55,13 @@ fn function(word: &str) -> Cmd {
     command
 }
 
-/// Those that are one too many beside a new one.
+/// Returns the libraries that are too many beside a new one.
 fn too_old(mut known: Vec<Known>) -> Vec<Known> {
     known.sort_by(|a, b| (b.loaded_at, &b.name).cmp(&(a.loaded_at, &a.name)));
     known.split_off(known.len().min(KEPT - 1))
 }
 
-/// What FUNCTION LIST tells of ours. One that doesn't say when it was loaded is taken for the oldest.
+/// Reads the broker's libraries from the answer to FUNCTION LIST. One without a time of loading is taken for the oldest.
 fn libraries(reply: &Value) -> Vec<Known> {
     let Value::Array(libraries) = reply else { return Vec::new() };
     let known = |library: &Value| {
@@ -92,7 +92,8 @@ fn text(value: &Value) -> Option<String> {
     }
 }
 
-/// Milliseconds since 1970, from the answer to TIME; 0 if that is something else, which makes the library the first to go.
+/// Reads milliseconds since 1970 from the answer to TIME; 0 if it can't be read, which makes the library the first to be
+/// removed.
 fn time(reply: &Value) -> u64 {
     let Value::Array(parts) = reply else { return 0 };
     let number = |nth: usize| parts.get(nth).and_then(text).and_then(|text| text.parse::<u64>().ok());

@@ -1,10 +1,11 @@
-//! Which server holds a tenant: the one that the configuration names or, in a Redis Cluster, one of its nodes.
+//! The servers that hold tenants: the one that the configuration names or, in a Redis Cluster, one of its nodes for each
+//! tenant.
 //!
-//! All keys of a tenant are in one hash slot, so on one node. Which one, the nodes tell: one that is asked for what it
-//! doesn't hold names the node that does. That is remembered until that node is gone, or names another; so there is no
-//! map of the cluster to be kept, and a server that is no node of one is simply never left.
+//! All keys of a tenant are in one hash slot, so on one node. The nodes tell which one: a node that is asked for what it
+//! doesn't hold names the node that does. That is remembered until that node is gone, or names another. So no map of the
+//! cluster has to be kept, and a server that isn't part of one simply stays the only one.
 //!
-//! While a slot is moved, its keys go over one by one. No script may see a part of them, so none is run: see
+//! While a slot is moved, its keys go over one by one. No script may see only some of them, so none is run: see
 //! [`super::keys::Keys::of`].
 
 use std::collections::{HashMap, VecDeque};
@@ -23,32 +24,32 @@ use super::link::{Answer, Call, Failure, Link};
 use super::{batch, keys, reply};
 use crate::{Error, Result};
 
-/// The servers that are known.
+/// The known servers, and which of them holds which tenant.
 pub(super) struct Nodes {
     config: Config,
-    /// The way to the server at the URL, and so to one elsewhere.
+    /// The dialer of the server at the URL, from which those of other servers are made.
     dialer: Dialer,
-    /// Those that the configuration names.
+    /// The servers that the configuration names.
     configured: Vec<Arc<Link>>,
-    /// The same servers as the operator's user reaches them, who loads functions there.
+    /// The same servers with the operator's user, which loads functions there.
     operator: Option<Arc<Nodes>>,
     known: Mutex<Known>,
 }
 
 struct Known {
-    /// The first is asked about a tenant of which nothing is known. Those that other nodes have named are among them for as
+    /// All known nodes. The first is asked about a tenant of which nothing is known. Nodes that others have named are kept as
     /// long as they can be reached.
     nodes: VecDeque<Arc<Link>>,
-    /// Who holds a tenant, as a node has told.
+    /// The node of each tenant, as a node has told.
     homes: HashMap<TenantId, Arc<Link>>,
-    /// Who holds the list of tenants.
+    /// The node that holds the list of tenants.
     registry: Option<Arc<Link>>,
 }
 
-/// Nodes that don't agree may send a call from one to another; after so many times it isn't followed any more.
+/// Maximum number of redirects that a call follows, as nodes that don't agree may send it from one to another.
 const MOVES_MAX: usize = 3;
 
-/// How many keys a server looks at in one step through all of them.
+/// Number of keys that a server looks at in one step of SCAN.
 const SCAN_COUNT: usize = 1000;
 
 impl fmt::Debug for Nodes {
@@ -69,15 +70,15 @@ impl Nodes {
         Ok(Self { config: config.clone(), dialer, configured, operator: None, known: Mutex::new(known) })
     }
 
-    /// The same, with functions loaded by the operator's user, if it reaches the same servers.
+    /// Lets the operator's user load functions, if it reaches the same servers.
     pub(super) fn loaded_by(self, operator: &Arc<Self>) -> Self {
         let is_same =
             self.dialer.leads_where(&operator.dialer) && operator.config.topology == self.config.topology;
         Self { operator: is_same.then(|| Arc::clone(operator)), ..self }
     }
 
-    /// Calls a function for a tenant, where its keys are. Before the first one by which jobs are taken, it makes sure that
-    /// the user may do with them what comes next.
+    /// Calls a function for a tenant on the node with its keys. Before the first function that takes jobs, it checks that the
+    /// user may do what comes next for them.
     pub(super) async fn run(&self, what: &'static str, call: Call<'_>) -> Result<Value> {
         if call.function.takes_work && !self.home_of(call.tenant).has_permitted(call.tenant) {
             self.make_sure_of_permissions(what, call).await?;
@@ -85,7 +86,7 @@ impl Nodes {
         self.follow(what, call).await
     }
 
-    /// Makes sure that the user may call every command that functions call for the tenant.
+    /// Checks that the user may call every command that functions call for the tenant.
     pub(super) async fn make_sure_of_permissions(&self, what: &'static str, call: Call<'_>) -> Result<()> {
         let request = batch::permissions(call.tenant);
         let asking = Call { function: &call.scripts.permissions, request: &request, ..call };
@@ -109,7 +110,7 @@ impl Nodes {
         Err(Error::Unfit { problem })
     }
 
-    /// Calls a function on the node that has the tenant's keys, whichever that is.
+    /// Calls a function on the node with the tenant's keys, following redirects.
     async fn follow(&self, what: &'static str, call: Call<'_>) -> Result<Value> {
         let mut node = self.home_of(call.tenant);
         for _ in 0..=MOVES_MAX {
@@ -126,7 +127,7 @@ impl Nodes {
         Err(sent_around().of(what))
     }
 
-    /// Asks the node that holds the list of tenants. Nothing comes back if the user may not.
+    /// Asks the node that holds the list of tenants. The answer is withheld if the user may not ask.
     pub(super) async fn ask_registry(&self, what: &'static str, command: &Cmd) -> Result<Answer> {
         let known = self.known().registry.clone();
         let mut node = known.unwrap_or_else(|| self.first());
@@ -144,7 +145,7 @@ impl Nodes {
         Err(sent_around().of(what))
     }
 
-    /// Whether there is anything of a tenant but its usage.
+    /// Whether the server holds anything of a tenant except its usage.
     pub(super) async fn has_any(&self, what: &'static str, tenant: &TenantId) -> Result<bool> {
         let mut command = redis::cmd("EXISTS");
         for name in ["queues", "schedule", "leases", "finals", "sizes", "parked"] {
@@ -164,7 +165,7 @@ impl Nodes {
         Err(sent_around().of(what))
     }
 
-    /// Up to so many keys of a tenant, where it was found by the last call for it.
+    /// Returns up to `most` keys of a tenant, from the node where the last call for it found it.
     pub(super) async fn find_keys(
         &self,
         what: &'static str,
@@ -185,7 +186,7 @@ impl Nodes {
         }
     }
 
-    /// Removes all keys of a tenant but this one, which goes after so long.
+    /// Removes all keys of a tenant except `kept`, which is set to expire after `kept_for`.
     pub(super) async fn remove_keys(
         &self,
         what: &'static str,
@@ -210,7 +211,7 @@ impl Nodes {
         self.send_home(what, tenant, &command).await.map(drop)
     }
 
-    /// One step through the keys of the server that holds a tenant.
+    /// Does one step of SCAN through the keys of the server that holds a tenant.
     async fn scan(
         &self,
         what: &'static str,
@@ -227,14 +228,14 @@ impl Nodes {
         })
     }
 
-    /// Sends a plain command to where a tenant is, by the operator's user if there is one.
+    /// Sends a plain command to the tenant's node, by the operator's user if there is one.
     async fn send_home(&self, what: &'static str, tenant: &TenantId, command: &Cmd) -> Result<Value> {
         let home = self.home_of(tenant);
         let node = self.operator_of(&home).unwrap_or(home);
         node.send(command).await.map_err(|failure| self.learn(&node, failure).of(what))
     }
 
-    /// The way of the operator's user to this node.
+    /// Returns the operator's link to this node, or `None` if there is no operator's user.
     fn operator_of(&self, node: &Link) -> Option<Arc<Link>> {
         let operator = self.operator.as_ref()?;
         Some(match node.address() {
@@ -243,7 +244,7 @@ impl Nodes {
         })
     }
 
-    /// Asks a node, whichever can be reached, something that it may not tell everybody. Says who has answered.
+    /// Asks any node that can be reached something that it may withhold. Returns the node that answered.
     pub(super) async fn ask_any(&self, what: &'static str, command: &Cmd) -> Result<(Arc<Link>, Answer)> {
         let mut tries_left = self.configured.len();
         loop {
@@ -257,17 +258,17 @@ impl Nodes {
         }
     }
 
-    /// The node to ask when it doesn't matter which one.
+    /// Returns the node to ask when it doesn't matter which one.
     pub(super) fn first(&self) -> Arc<Link> {
         Arc::clone(self.known().nodes.front().expect("those of the configuration stay"))
     }
 
-    /// The node at this address.
+    /// Returns the node at this address.
     pub(super) fn at(&self, address: &Address) -> Arc<Link> {
         self.known().at(address, || Link::new(self.dialer.at(address), &self.config))
     }
 
-    /// A node is gone, as it seems: it is nobody's home, and others are asked first.
+    /// Notes that a node seems to be gone: it is taken for no tenant's node any more, and others are asked first.
     pub(super) fn pass_over(&self, node: &Arc<Link>) {
         let mut known = self.known();
         known.homes.retain(|_, home| !Arc::ptr_eq(home, node));
@@ -285,7 +286,7 @@ impl Nodes {
         failure.fault()
     }
 
-    /// The node that holds a tenant, as far as is known.
+    /// Returns the node that holds a tenant, as far as is known; else the first.
     pub(super) fn home_of(&self, tenant: &TenantId) -> Arc<Link> {
         let home = self.known().homes.get(tenant).cloned();
         home.unwrap_or_else(|| self.first())
@@ -298,12 +299,12 @@ impl Nodes {
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        // Half a change costs no more than a question to the wrong node.
+        // A change left half done costs no more than a question to the wrong node.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The same; if it takes a worker's user, it says so.
+/// Adds to a refusal, if the call needs a worker's user, that it does.
 fn told_who_may(fault: Fault, call: Call<'_>) -> Fault {
     match fault {
         Fault::Forbidden(problem) if !call.function.is_for_producers => {

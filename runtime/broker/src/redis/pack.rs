@@ -1,9 +1,9 @@
-//! The part of MessagePack that the functions and this crate speak with each other: arrays, whole numbers, bytes, and
-//! `false` for what is not there.
+//! The subset of MessagePack that the functions and this crate use with each other: arrays, whole numbers, bytes, and `false`
+//! for what is absent.
 //!
 //! Bytes go as MessagePack strings, which to Lua are the same.
 
-/// Writes one value after the other.
+/// Writes values one after the other.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Packer(Vec<u8>);
 
@@ -16,7 +16,7 @@ impl Packer {
         &self.0
     }
 
-    /// Begins an array of so many values.
+    /// Begins an array of `len` values.
     pub(super) fn array(&mut self, len: usize) -> &mut Self {
         match u16::try_from(len) {
             Ok(len @ 0..=15) => self.0.push(0x90 | len as u8),
@@ -55,14 +55,14 @@ impl Packer {
         self
     }
 
-    /// A raw number in so many bytes, the highest first; of a greater one the highest bytes are left out.
+    /// Writes a raw number in this many bytes, the highest first. If it doesn't fit, its highest bytes are left out.
     pub(super) fn number(&mut self, n: u64, bytes: usize) -> &mut Self {
         let all = n.to_be_bytes();
         self.0.extend_from_slice(&all[all.len() - bytes..]);
         self
     }
 
-    /// Raw bytes after their length, which takes so many bytes itself.
+    /// Writes raw bytes after their length, which itself takes `length_bytes` bytes.
     pub(super) fn counted(&mut self, bytes: &[u8], length_bytes: usize) -> &mut Self {
         self.number(bytes.len() as u64, length_bytes);
         self.0.extend_from_slice(bytes);
@@ -107,12 +107,12 @@ fn length(len: usize) -> [u8; 4] {
     u32::try_from(len).expect("redis takes no argument of 4 GiB, and none is made").to_be_bytes()
 }
 
-/// Bytes that are not what this version writes.
+/// Error for bytes that are not what this version writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Unreadable(pub(super) &'static str);
 
-/// Reads one value after the other.
+/// Reads values one after the other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unpacker<'a>(&'a [u8]);
 
@@ -121,19 +121,19 @@ impl<'a> Unpacker<'a> {
         Self(bytes)
     }
 
-    /// So many raw bytes.
+    /// Reads `count` raw bytes.
     pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Unreadable> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(Unreadable("it ends too early"))?;
         self.0 = rest;
         Ok(taken)
     }
 
-    /// All the bytes that are left.
+    /// Returns all the bytes that are left.
     pub(super) fn rest(self) -> &'a [u8] {
         self.0
     }
 
-    /// A raw number of so many bytes, the highest first.
+    /// Reads a raw number of this many bytes, the highest first.
     pub(super) fn number(&mut self, bytes: usize) -> Result<u64, Unreadable> {
         Ok(self.take(bytes)?.iter().fold(0, |n, &byte| n << 8 | u64::from(byte)))
     }
@@ -142,7 +142,7 @@ impl<'a> Unpacker<'a> {
         Ok(self.take(1)?[0])
     }
 
-    /// The length of an array.
+    /// Reads the length of an array.
     pub(super) fn array(&mut self) -> Result<usize, Unreadable> {
         let len = match self.head()? {
             head @ 0x90..=0x9f => u64::from(head & 0x0f),
@@ -179,7 +179,7 @@ impl<'a> Unpacker<'a> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Unreadable("a text is not UTF-8"))
     }
 
-    /// Whether the next value is there; if it isn't, it is passed over.
+    /// Whether the next value is present; if it is absent, its mark is skipped.
     fn is_there(&mut self) -> bool {
         match self.0.split_first() {
             Some((0xc2, rest)) => {

@@ -1,8 +1,7 @@
 //! Redis Sentinel: servers that watch a primary and its replicas, and know which one is the primary now.
 //!
-//! They are asked anew for each connection that is made, all at once. One that is down, or silent, or behind the times
-//! (just after a failover some of them still name the old primary) delays nobody: the first answer counts whose server
-//! says of itself that it is the primary.
+//! All of them are asked anew for each connection. A sentinel that is down, silent or out of date (just after a failover some
+//! still name the old primary) delays nobody: the first answer counts that names a server which calls itself the primary.
 
 use std::collections::HashMap;
 
@@ -14,18 +13,18 @@ use sandhog_core::redis::{Config, ConfigError, shown_url};
 use super::dial::{client, connect, with_address};
 use super::failure::{Fault, fault_of};
 
-/// The sentinels, and the primary that they are asked for.
+/// The sentinels, and the name of the primary that they watch.
 #[derive(Clone)]
 pub(super) struct Sentinels {
     all: Vec<Sentinel>,
-    /// The name by which they know it.
+    /// The name by which the sentinels know the primary.
     primary: String,
 }
 
 #[derive(Clone)]
 struct Sentinel {
     client: Client,
-    /// As it may be shown.
+    /// The address without secrets, for errors.
     address: String,
 }
 
@@ -39,7 +38,7 @@ impl Sentinels {
         Ok(Self { all, primary: config.primary()? })
     }
 
-    /// What connects to the present primary, as `client` does to a server.
+    /// Returns a client of the current primary, with the settings of `client`.
     pub(super) async fn primary(&self, client: &Client) -> Result<Client, Fault> {
         let mut answers: FuturesUnordered<_> =
             self.all.iter().map(|sentinel| sentinel.primary(&self.primary, client)).collect();
@@ -50,7 +49,7 @@ impl Sentinels {
                 Err(fault) => faults.push(fault),
             }
         }
-        // Another try helps as long as one of them may have something else to say then.
+        // Trying again helps as long as one of the sentinels may answer otherwise then.
         let hopeful = faults.iter().position(|fault| matches!(fault, Fault::Unavailable(_)));
         Err(faults.swap_remove(hopeful.unwrap_or_default()))
     }
@@ -67,7 +66,7 @@ impl Sentinel {
         };
         let address = format!("{host}:{port}");
         let primary = with_address(client, host, port);
-        // Unlike ROLE, every user may ask this.
+        // Unlike ROLE, HELLO is allowed to every user.
         let mut hello: HashMap<String, Value> =
             ask_one(&primary, &redis::cmd("HELLO")).await.map_err(|fault| fault.at(&address))?;
         let role = hello.remove("role").and_then(|role| String::from_redis_value(role).ok());
@@ -78,7 +77,7 @@ impl Sentinel {
     }
 }
 
-/// Asks one thing, over a connection that is made for it.
+/// Sends one command over a connection of its own.
 async fn ask_one<T: FromRedisValue>(client: &Client, ask: &Cmd) -> Result<T, Fault> {
     let mut connection = connect(client, AsyncConnectionConfig::new()).await?;
     ask.query_async(&mut connection).await.map_err(|error| fault_of(&error))

@@ -1,4 +1,4 @@
-//! A Redis server of a test's own, alone, watched by sentinels or in a cluster, and a way between it and the broker that can go silent.
+//! Redis servers of a test's own: alone, watched by sentinels or in a cluster, and a proxy before them that can go silent.
 
 mod cluster;
 mod sentinels;
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 pub use self::cluster::Cluster;
 pub use self::sentinels::Sentinels;
 
-/// A server on a free port of 127.0.0.1. It ends when this is dropped, and its data goes with it.
+/// A server on a free port of 127.0.0.1. It ends when this is dropped, and its data is removed.
 #[derive(Debug)]
 pub struct Server {
     /// A shell that ends the server when its own input ends: so also when this process is killed.
@@ -38,22 +38,22 @@ pub struct Server {
 enum Speaks {
     Plainly,
     Tls,
-    /// As a sentinel.
+    /// It is a sentinel, and speaks plainly.
     Sentinel,
 }
 
-/// How a server writes its append-only file.
+/// The way in which a server writes its append-only file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// Not at all.
+    /// The file is not written.
     None,
-    /// Once a second.
+    /// The file is written to the disk once a second.
     EverySecond,
-    /// Before each answer.
+    /// The file is written to the disk before each answer.
     Always,
 }
 
-/// Runs a server with the arguments after the first, until there is nothing more to read. What is read is whether to keep
+/// A shell script that runs a server with the arguments after the first, until its input ends. The input says whether to keep
 /// the server's folder, which is the first argument.
 const SHELL: &str = r#"
     folder=$1
@@ -68,7 +68,7 @@ const SHELL: &str = r#"
 "#;
 
 impl Server {
-    /// The server that the tests of one process share; it ends with the last one that holds it.
+    /// Returns the server that the tests of one process share; it ends with the last one that holds it.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -83,7 +83,7 @@ impl Server {
         })
     }
 
-    /// Starts one, with further options as on the command line of `redis-server`.
+    /// Starts a server, with further options as on the command line of `redis-server`.
     ///
     /// # Panics
     /// If there is no `redis-server`, or it doesn't start.
@@ -92,7 +92,7 @@ impl Server {
         Self::start_speaking(Speaks::Plainly, durability, options)
     }
 
-    /// Starts one that speaks nothing but TLS; the options name its certificate.
+    /// Starts a server that only speaks TLS; the options name its certificate.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -124,7 +124,7 @@ impl Server {
         let version = Command::new("redis-server").arg("--version").output();
         version.expect("redis-server is installed: run `make setup`");
         let mut server = Self { child: None, process: None, port: 0, speaks, folder, options };
-        // Between our finding a free port and the server's taking it, somebody else may.
+        // Between our finding a free port and the server's taking it, another process may take it.
         for _ in 0..10 {
             server.port = free_port();
             if server.comes_up() {
@@ -134,7 +134,7 @@ impl Server {
         panic!("redis-server doesn't start with {:?}", server.options);
     }
 
-    /// Where it is.
+    /// Returns the server's URL.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = match self.speaks {
@@ -144,16 +144,16 @@ impl Server {
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
+    /// Returns the server's port.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Asks it something, as its administrator would.
+    /// Sends a command to the server as its administrator.
     ///
     /// # Errors
-    /// If it isn't there, or refuses.
+    /// If the server can't be reached, or refuses.
     pub fn ask<T: FromRedisValue>(&self, words: &[&str]) -> RedisResult<T> {
         let patience = Duration::from_secs(1);
         let mut connection = redis::Client::open(self.url())?.get_connection_with_timeout(patience)?;
@@ -161,16 +161,16 @@ impl Server {
         redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
     }
 
-    /// What it says it is: `master` or `slave`; nothing if it says nothing.
+    /// Returns the server's role, `master` or `slave`; `None` if it doesn't answer.
     fn role(&self) -> Option<String> {
         let role: Vec<redis::Value> = self.ask(&["ROLE"]).ok()?;
         redis::from_redis_value_ref(role.first()?).ok()
     }
 
-    /// Waits until it has caught up with its primary.
+    /// Waits until the server has caught up with its primary.
     ///
     /// # Panics
-    /// If it doesn't.
+    /// If it doesn't catch up.
     pub fn wait_until_replicating(&self) {
         until("a replica has caught up", || {
             let info: String = self.ask(&["INFO", "replication"]).unwrap_or_default();
@@ -178,10 +178,10 @@ impl Server {
         });
     }
 
-    /// Lets it say nothing from now on, though its connections stay: as a machine that hangs does.
+    /// Stops the server from answering, though its connections stay open, as those of a machine that hangs do.
     ///
     /// # Panics
-    /// If it isn't there.
+    /// If the server isn't running.
     pub fn pause(&self) {
         self.signal("STOP");
     }
@@ -189,15 +189,15 @@ impl Server {
     /// Ends a [`Self::pause`].
     ///
     /// # Panics
-    /// If it isn't there.
+    /// If the server isn't running.
     pub fn resume(&self) {
         self.signal("CONT");
     }
 
-    /// Waits until its replicas have all that it has now; one that it doesn't know of yet is waited for.
+    /// Waits until the server's replicas have all that it has now; one that it doesn't know of yet is waited for.
     ///
     /// # Panics
-    /// If they don't get it, or there is none.
+    /// If they don't get it, or there is no replica.
     pub fn wait_until_replicated(&self) {
         type Replicas = Vec<(String, String, String)>;
         let role = || self.ask::<(String, u64, Replicas)>(&["ROLE"]);
@@ -208,12 +208,13 @@ impl Server {
         });
     }
 
-    /// Ends it as a power cut would, but not before its replicas have all that it has acknowledged: so nothing is lost.
+    /// Ends the server as a power cut would, but not before its replicas have all that it has acknowledged, so that nothing
+    /// is lost.
     ///
     /// # Panics
-    /// If it isn't there, or the replicas aren't.
+    /// If the server or the replicas aren't running.
     pub fn kill_once_replicated(&mut self) {
-        // It acknowledges nothing more.
+        // From here on the server acknowledges no write.
         let () = self.ask(&["CLIENT", "PAUSE", "60000", "WRITE"]).expect("it is there");
         self.wait_until_replicated();
         self.kill();
@@ -225,10 +226,10 @@ impl Server {
         assert!(sent.expect("kill is there").success(), "redis-server is gone");
     }
 
-    /// Ends it as a power cut would.
+    /// Ends the server as a power cut would.
     ///
     /// # Panics
-    /// If it can't be ended.
+    /// If the server can't be ended.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let mut input = child.stdin.take().expect("it is piped");
@@ -238,7 +239,7 @@ impl Server {
         }
     }
 
-    /// Starts it again, at the same place and with its data.
+    /// Starts the server again, on the same port and with its data.
     ///
     /// # Panics
     /// If it doesn't start.
@@ -257,7 +258,7 @@ impl Server {
         ["--port".to_owned(), plain, "--tls-port".to_owned(), tls]
     }
 
-    /// Whether it came up; its log says so, or it ends because the port is taken.
+    /// Starts the server. Returns whether it came up, by its log; if the port is taken, it ends.
     fn comes_up(&mut self) -> bool {
         let mut child = Command::new("sh")
             .args(["-c", SHELL, "redis-server"])
@@ -277,7 +278,7 @@ impl Server {
             Speaks::Sentinel => "+monitor",
         };
         let is_ready = |line: String| {
-            // The shell's own line; all others say more.
+            // The number is printed by the shell itself; all other lines say more.
             self.process = line.parse().ok().or(self.process);
             line.contains(sign)
         };
@@ -292,13 +293,13 @@ impl Server {
     }
 }
 
-/// The shell sees to its folder, as it does when this process ends first.
+/// The shell removes its folder, as it does when this process ends first.
 impl Drop for Server {
     fn drop(&mut self) {
         match self.child.take() {
             Some(mut child) => {
                 drop(child.stdin.take());
-                // A test has better things to report.
+                // A failure here is of no use to a test.
                 let _ = child.wait();
             }
             None => drop(fs::remove_dir_all(&self.folder)),
@@ -306,7 +307,7 @@ impl Drop for Server {
     }
 }
 
-/// Waits until something is so that no message tells of.
+/// Waits until `is_so`, for what no message tells of.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is_so() {
@@ -328,8 +329,8 @@ fn folder() -> PathBuf {
     folder
 }
 
-/// A way to a server that can go silent without closing, as networks do: connections stay open, new ones are taken,
-/// and nothing gets through.
+/// A proxy of a server that can go silent without closing, as networks do: connections stay open, new ones are accepted, and
+/// nothing gets through.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -337,7 +338,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A way to this port of 127.0.0.1.
+    /// Starts a proxy of this port of 127.0.0.1.
     ///
     /// # Panics
     /// If no port is free.
@@ -360,13 +361,13 @@ impl Proxy {
         Self { port, silent }
     }
 
-    /// Where the server seems to be.
+    /// Returns the URL at which the server can be reached through the proxy.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Lets nothing through any more. What comes meanwhile is lost, and so are the connections it came on.
+    /// Stops letting anything through. What is sent meanwhile is lost, and so are the connections that it was sent on.
     pub fn go_silent(&self) {
         self.silent.send_replace(true);
     }
@@ -377,7 +378,7 @@ impl Proxy {
     }
 }
 
-/// Carries bytes both ways until the way goes silent; then holds what there is open until the way is gone.
+/// Copies bytes both ways until the proxy goes silent; then keeps the connections open until the proxy is gone.
 async fn join(mut near: TcpStream, target: u16, mut silent: watch::Receiver<bool>) {
     let is_silent = *silent.borrow();
     if is_silent {
@@ -394,7 +395,7 @@ async fn join(mut near: TcpStream, target: u16, mut silent: watch::Receiver<bool
     }
 }
 
-/// Returns once the way is gone.
+/// Waits until the proxy is gone.
 async fn gone(silent: &mut watch::Receiver<bool>) {
     while silent.changed().await.is_ok() {}
 }

@@ -10,23 +10,23 @@ use crate::redis::{Address, Config, Topology, keys};
 
 const PRIMARIES: usize = 3;
 
-/// How long a node is silent before the others take it for gone.
+/// Time that a node has to be silent before the others take it to be gone, in milliseconds.
 const NODE_TIMEOUT_MS: &str = "1500";
 
-/// The same where nothing is to be taken for gone.
+/// The same time where no node is to be taken to be gone.
 const PATIENT_MS: &str = "60000";
 
-/// The nodes. They end when this is dropped.
+/// The nodes of a cluster. They end when this is dropped.
 #[derive(Debug)]
 pub struct Cluster {
-    /// The primaries of the start first, then a replica of each.
+    /// The nodes: the initial primaries first, then a replica of each.
     nodes: Vec<Server>,
-    /// The names that they have among each other.
+    /// The ids by which the nodes know each other.
     ids: Vec<String>,
 }
 
 impl Cluster {
-    /// The cluster that the tests of one process share, which nobody breaks.
+    /// Returns the cluster that the tests of one process share, and that no test breaks.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -37,10 +37,10 @@ impl Cluster {
         &SHARED
     }
 
-    /// Starts one, and waits until all nodes have joined and each replica has caught up.
+    /// Starts a cluster, and waits until all nodes have joined and each replica has caught up.
     ///
     /// # Panics
-    /// If there is no `redis-server`, or it doesn't come together.
+    /// If there is no `redis-server`, or the cluster doesn't form.
     #[must_use]
     pub fn start(durability: Durability) -> Self {
         Self::start_with(durability, NODE_TIMEOUT_MS)
@@ -66,7 +66,7 @@ impl Cluster {
 
     fn come_together(&self) {
         for (n, node) in self.nodes.iter().enumerate() {
-            // Nodes that meet need numbers of their own, or it takes them long to agree.
+            // Nodes that meet need distinct epochs, or it takes them long to agree.
             self.tell(n, &["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()]);
             let port = node.port().to_string();
             self.tell(0, &["CLUSTER", "MEET", "127.0.0.1", &port]);
@@ -82,7 +82,7 @@ impl Cluster {
         }
         self.wait_until_all_say("cluster_state:ok");
         self.nodes[PRIMARIES..].iter().for_each(Server::wait_until_replicating);
-        // All have to know of the replicas, or no one votes for them.
+        // All nodes have to know of the replicas, or none votes for them.
         until("the nodes know who replicates whom", || {
             let replicas = |node: &Server| {
                 let known: String = node.ask(&["CLUSTER", "NODES"]).unwrap_or_default();
@@ -101,25 +101,26 @@ impl Cluster {
         });
     }
 
-    /// Lets a node say nothing from now on, and nobody take it for gone.
+    /// Stops a node from answering, without the others taking it to be gone.
     ///
     /// # Panics
-    /// If a node isn't there.
+    /// If a node isn't running.
     pub fn silence(&self, nth: usize) {
         self.tell_all(&["CONFIG", "SET", "cluster-node-timeout", PATIENT_MS]);
         self.nodes[nth].pause();
     }
 
-    /// Ends a [`Self::silence`], once no node waits for another one's answer from that time.
+    /// Ends a [`Self::silence`], once no node waits for an answer from that time.
     ///
     /// # Panics
-    /// If a node isn't there.
+    /// If a node isn't running.
     pub fn end_silence(&self, nth: usize) {
         self.nodes[nth].resume();
         until("the nodes have heard of each other again", || {
             let waits = |node: &Server| {
                 let known: String = node.ask(&["CLUSTER", "NODES"]).unwrap_or_default();
-                // Behind name, address, flags and primary is when it was asked for a sign of life, or 0 if that has come.
+                // After name, address, flags and primary comes the time of the latest unanswered ping, or 0 if it was
+                // answered.
                 known.is_empty() || known.lines().any(|line| line.split(' ').nth(4) != Some("0"))
             };
             !self.nodes.iter().any(waits)
@@ -127,10 +128,10 @@ impl Cluster {
         self.tell_all(&["CONFIG", "SET", "cluster-node-timeout", NODE_TIMEOUT_MS]);
     }
 
-    /// Tells all nodes something that they don't tell each other.
+    /// Sends a command to all nodes, for what they don't tell each other.
     ///
     /// # Panics
-    /// If one refuses.
+    /// If a node refuses.
     pub fn tell_all(&self, words: &[&str]) {
         (0..self.nodes.len()).for_each(|nth| self.tell(nth, words));
     }
@@ -143,7 +144,7 @@ impl Cluster {
         until(words[1], || self.nodes[nth].ask::<()>(words).is_ok());
     }
 
-    /// The way to the cluster, by any of its nodes.
+    /// Returns a configuration with which any node leads to the cluster.
     #[must_use]
     pub fn config(&self) -> Config {
         let address = |node: &Server| Address::new("127.0.0.1", node.port());
@@ -151,23 +152,23 @@ impl Cluster {
         Config { topology: Topology::Cluster(others), ..Config::new(self.nodes[0].url()) }
     }
 
-    /// All nodes.
+    /// Returns all nodes.
     #[must_use]
     pub fn nodes(&mut self) -> &mut [Server] {
         &mut self.nodes
     }
 
-    /// The slot of a tenant's keys.
+    /// Returns the slot of a tenant's keys.
     #[must_use]
     pub fn slot_of(tenant: &TenantId) -> u16 {
         let slot = Slot::for_key(keys::prefix(tenant));
         (0..SLOTS).find(|n| Slot::new(*n) == Some(slot)).expect("every key has a slot")
     }
 
-    /// The node that holds a slot, as the nodes that are there say.
+    /// Returns the index of the node that holds a slot, as the running nodes say.
     ///
     /// # Panics
-    /// If none does.
+    /// If no node holds it.
     #[must_use]
     pub fn holder_of(&self, slot: u16) -> usize {
         let mut found = None;
@@ -195,27 +196,27 @@ impl Cluster {
         })
     }
 
-    /// A primary that doesn't hold a slot.
+    /// Returns the index of a primary other than `holder`.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no other.
     #[must_use]
     pub fn other_than(&self, holder: usize) -> usize {
         let is_primary = |n: &usize| *n != holder && self.nodes[*n].role().as_deref() == Some("master");
         (0..self.nodes.len()).find(is_primary).expect("there are others")
     }
 
-    /// Begins to move a slot: from now on both nodes know that its keys are under way.
+    /// Begins to move a slot: from now on both nodes know that its keys are being moved.
     ///
     /// # Panics
-    /// If they refuse.
+    /// If the nodes refuse.
     pub fn open(&self, slot: u16, from: usize, to: usize) {
         let slot = slot.to_string();
         self.tell(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &self.ids[from]]);
         self.tell(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &self.ids[to]]);
     }
 
-    /// Moves up to so many keys of a slot that was opened; says how many.
+    /// Moves up to `count` keys of a slot that was opened. Returns their number.
     ///
     /// # Panics
     /// If the nodes refuse.
@@ -234,7 +235,7 @@ impl Cluster {
         keys.len()
     }
 
-    /// Ends the move of a slot: from now on it is the other node's.
+    /// Ends the move of a slot: from now on it belongs to the node `to`.
     ///
     /// # Panics
     /// If the nodes refuse.

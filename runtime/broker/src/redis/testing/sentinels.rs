@@ -1,4 +1,4 @@
-//! A primary with two replicas, and three sentinels that put one of them in its place when it is gone.
+//! A primary with two replicas, and three sentinels that promote one of them when the primary is gone.
 
 use std::sync::LazyLock;
 
@@ -8,10 +8,10 @@ use crate::redis::{Config, Topology};
 /// The name by which the sentinels know the primary.
 const NAME: &str = "mymaster";
 
-/// How long a server is silent before a sentinel takes it for gone.
+/// Time that a server has to be silent before a sentinel takes it to be gone, in milliseconds.
 const DOWN_AFTER_MS: u32 = 1_000;
 
-/// The same where nothing is to be taken for gone.
+/// The same time where no server is to be taken to be gone.
 const PATIENT_MS: u32 = 60_000;
 
 /// The servers and the sentinels. They end when this is dropped.
@@ -22,7 +22,7 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// The set that the tests of one process share, which nobody breaks.
+    /// Returns the set that the tests of one process share, and that no test breaks.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -33,7 +33,7 @@ impl Sentinels {
         &SHARED
     }
 
-    /// Starts them, and waits until they all know of each other.
+    /// Starts the servers and sentinels, and waits until they all know of each other.
     ///
     /// # Panics
     /// If there is no `redis-server`, or they don't start.
@@ -50,7 +50,7 @@ impl Sentinels {
             let options = [&Self::SERVER[..], &["--replicaof", "127.0.0.1", &port]].concat();
             servers.push(Server::start(durability, &options));
         }
-        // A sentinel looks for replicas as soon as it starts, and then not before long.
+        // A sentinel looks for replicas as soon as it starts, and then only after a long time.
         servers[1..].iter().for_each(Server::wait_until_replicating);
         let sentinels = (0..3).map(|_| Self::sentinel_of(&servers[0], down_after_ms)).collect();
         let set = Self { servers, sentinels };
@@ -74,16 +74,16 @@ impl Sentinels {
         ))
     }
 
-    /// A sentinel that takes this replica for the primary.
+    /// Starts a sentinel that takes this replica for the primary.
     ///
     /// # Panics
-    /// If it doesn't start.
+    /// If the sentinel doesn't start.
     #[must_use]
     pub fn misled(replica: &Server) -> Server {
         Self::sentinel_of(replica, DOWN_AFTER_MS)
     }
 
-    /// Replication starts at once, and the loss of a link is noticed soon.
+    /// Options of a server: replication starts at once, and the loss of a link is noticed soon.
     const SERVER: [&str; 4] = ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"];
 
     fn known(sentinel: &Server, what: &str) -> usize {
@@ -91,39 +91,39 @@ impl Sentinels {
         known.map_or(0, |known| known.len())
     }
 
-    /// The way to whichever server is the primary.
+    /// Returns a configuration that leads to the current primary.
     #[must_use]
     pub fn config(&self) -> Config {
         let urls = self.sentinels.iter().map(Server::url).collect();
         Config { topology: Topology::Sentinels(urls), ..Config::new(format!("redis://{NAME}")) }
     }
 
-    /// Tells all servers something that they don't tell each other.
+    /// Sends a command to all servers, for what they don't tell each other.
     ///
     /// # Panics
-    /// If one refuses.
+    /// If a server refuses.
     pub fn tell_all(&self, words: &[&str]) {
         for server in &self.servers {
             let () = server.ask(words).expect("the server does as it is told");
         }
     }
 
-    /// The servers, the primary of the start first.
+    /// Returns the servers, the initial primary first.
     #[must_use]
     pub fn servers(&mut self) -> &mut [Server] {
         &mut self.servers
     }
 
-    /// The sentinels themselves.
+    /// Returns the sentinels.
     #[must_use]
     pub fn sentinels(&mut self) -> &mut [Server] {
         &mut self.sentinels
     }
 
-    /// Which of the servers the sentinels say is the primary, once most of them agree and it agrees too.
+    /// Returns the index of the server that the sentinels say is the primary, once most of them agree and so does the server.
     ///
     /// # Panics
-    /// If they don't.
+    /// If they don't agree.
     #[must_use]
     pub fn primary(&self) -> usize {
         let mut found = None;
@@ -144,10 +144,10 @@ impl Sentinels {
         self.sentinels.iter().filter(names_it).count() >= 2 && server.role().as_deref() == Some("master")
     }
 
-    /// Ends the primary as a power cut would, and says which one it was.
+    /// Ends the primary as a power cut would. Returns its index.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no primary.
     pub fn kill_primary(&mut self) -> usize {
         let primary = self.primary();
         self.servers[primary].kill();
