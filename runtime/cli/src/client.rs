@@ -1,4 +1,4 @@
-//! The use cases of a configuration and its broker, for a command that goes without a daemon.
+//! The use cases of a configuration and its broker, for commands that need no daemon.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -17,16 +17,16 @@ use sandhog_daemon::service::{Caller, Service, tenants};
 
 use crate::exit::Failure;
 
-/// A configuration, its broker, and what can be done with both. Whoever can read the configuration is its operator.
+/// A configuration, its broker, and the operations on both. A caller who can read the configuration is its operator.
 pub(crate) struct Client {
     pub(crate) config: Arc<Config>,
-    /// For what is nobody's in the configuration.
+    /// The broker itself, for tenants that the configuration doesn't have.
     pub(crate) broker: Arc<dyn Broker>,
     service: Service,
     caller: Caller,
 }
 
-/// Reads a configuration for whoever only talks to the broker, and warns of the plugin files that are left out.
+/// Reads a configuration for commands that only use the broker, and warns of the plugin files that are left out.
 pub(crate) fn load(path: &Path) -> Result<Config, Failure> {
     let config = config::load_for_broker(path)?;
     for problem in config.broken.iter().flat_map(|broken| broken.problems.iter()) {
@@ -43,14 +43,14 @@ impl Client {
         Ok(Self::of(config, broker))
     }
 
-    /// A configuration that was read already, and its broker.
+    /// Creates a client of a configuration that was read already, and its broker.
     pub(crate) fn of(config: Config, broker: Arc<dyn Broker>) -> Self {
         let config = Arc::new(config);
         let service = Service::without_daemon(Arc::clone(&config), Arc::clone(&broker));
         Self { config, broker, service, caller: Caller::operator() }
     }
 
-    /// The tenant that is meant, or all of them if none is.
+    /// Returns the tenant `wanted`, or all tenants if it is `None`.
     pub(crate) fn tenants(&self, wanted: Option<&TenantId>) -> Result<Vec<TenantId>, Problem> {
         tenants::find(&self.service, &self.caller, wanted)
     }

@@ -1,4 +1,4 @@
-//! What commands share that speak with the running daemon.
+//! Access to the running daemon, for the commands that talk to it.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use sandhog_config as config;
 
 use crate::exit::Failure;
 
-/// Finds the daemon that runs with this configuration, if one does.
+/// Returns a client of the daemon that runs with this configuration. Whether one runs is not checked.
 ///
 /// # Errors
 /// If the configuration can't be read.
@@ -15,7 +15,7 @@ pub(crate) fn daemon(path: &Path) -> Result<Client, Failure> {
     Ok(Client::local(&config::deploy_folder(path)?))
 }
 
-/// Why the daemon that runs with this configuration hasn't done something.
+/// Creates the failure of a request that the daemon of this configuration refused or didn't answer.
 pub(crate) fn unanswered(path: &Path, error: ClientError) -> Failure {
     match error {
         ClientError::Problem(problem) => (*problem).into(),

@@ -1,4 +1,4 @@
-//! How a command ends.
+//! Exit codes and failures of commands.
 
 use std::fmt;
 use std::io;
@@ -17,13 +17,13 @@ use crate::output::Paint;
 pub enum Exit {
     /// Done; where a job was waited for, it succeeded.
     Ok = 0,
-    /// It failed; the text on standard error says why and what to do.
+    /// The command failed; the text on standard error says why and what to do.
     Failed = 1,
     /// A job that was waited for is dead, or would be buried at once.
     Dead = 3,
     /// A job that was waited for was cancelled.
     Cancelled = 4,
-    /// There is no such job.
+    /// The job doesn't exist.
     NotFound = 5,
     /// The wait took longer than `--timeout`.
     TimedOut = 6,
@@ -31,7 +31,7 @@ pub enum Exit {
     Config = 64,
 }
 
-/// What the codes mean, as `--help` shows it. Code 2 is that of a command line that is wrong.
+/// The meanings of the codes, as `--help` shows them. Code 2 is that of a wrong command line.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
    0  done; with --wait: the job succeeded
@@ -44,7 +44,7 @@ Exit codes:
   64  the configuration is wrong";
 
 impl Exit {
-    /// That of a job which was waited for.
+    /// Returns the code for the state of a job that was waited for.
     #[must_use]
     pub fn of_state(state: State) -> Self {
         match state {
@@ -54,7 +54,7 @@ impl Exit {
         }
     }
 
-    /// That of a single run: would the job be tried again, or buried?
+    /// Returns the code for the outcome of a single run: whether the job would be tried again, or buried.
     #[must_use]
     pub fn of_outcome(outcome: &Outcome) -> Self {
         match outcome {
@@ -69,7 +69,7 @@ impl Exit {
         }
     }
 
-    /// The worse of two: of several jobs, that of the one which fared worst.
+    /// Returns the worse of two codes: of several jobs, that of the one which fared worst.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         let rank = |exit| match exit {
@@ -91,88 +91,88 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command didn't do what it was to do.
+/// Error of a command.
 #[derive(Debug)]
 pub struct Failure {
-    /// What was being done, to what, and what went wrong.
+    /// The message: what was being done, to what, and what went wrong.
     pub message: String,
-    /// What to do about it, one line each.
+    /// Suggestions of what to do about it, one line each.
     pub help: Vec<String>,
-    /// How the command ends.
+    /// The exit code.
     pub exit: Exit,
     form: Form,
 }
 
-/// What the message of a failure is.
+/// The form of a failure's message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// One line.
     Line,
     /// Several errors, each marked as one already.
     List,
-    /// Nothing that anybody would read.
+    /// Nothing to be read.
     Silence,
 }
 
 impl Failure {
-    /// A failure with the usual exit code.
+    /// Creates a failure with the usual exit code, 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), help: Vec::new(), exit: Exit::Failed, form: Form::Line }
     }
 
-    /// Several errors, each of them with `error: ` at the start of a line.
+    /// Creates a failure of several errors, each of them with `error: ` at the start of a line.
     pub(crate) fn list(message: impl Into<String>) -> Self {
         Self { form: Form::List, ..Self::new(message) }
     }
 
-    /// Whoever read our results has read enough: that ends the command, and is nobody's fault.
+    /// Creates the silent end of a command whose reader has read enough. It is no error.
     pub(crate) fn nobody_reads() -> Self {
         Self { form: Form::Silence, exit: Exit::Ok, ..Self::new("") }
     }
 
-    /// Says what to do.
+    /// Adds a suggestion of what to do.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());
         self
     }
 
-    /// Says it in other words.
+    /// Replaces the message.
     pub(crate) fn says(mut self, message: String) -> Self {
         self.message = message;
         self
     }
 
-    /// Says where it went wrong.
+    /// Adds the place of the error before the message.
     pub(crate) fn at(mut self, place: impl fmt::Display) -> Self {
         self.message = format!("{place}: {}", self.message);
         self
     }
 
-    /// Ends the command with another code.
+    /// Sets another exit code.
     pub(crate) fn exit(mut self, exit: Exit) -> Self {
         self.exit = exit;
         self
     }
 
-    /// Two failures as one.
+    /// Combines two failures into one.
     pub(crate) fn and(self, other: Self) -> Self {
         let exit = self.exit.and(other.exit);
         let texts = [self, other].map(|failure| failure.report(Paint::Plain).unwrap_or_default());
         Self::list(texts.join("\n\n")).exit(exit)
     }
 
-    /// An error of the system while something was done to a file.
+    /// Creates the failure of a system call on a file.
     pub(crate) fn io(what: impl fmt::Display, cause: &io::Error) -> Self {
         Self::new(format!("can't {what}: {cause}"))
     }
 }
 
 impl Failure {
-    /// The text for standard error, if there is anything to say.
+    /// Returns the text for standard error, or `None` if there is nothing to say.
     #[must_use]
     pub fn report(&self, paint: Paint) -> Option<String> {
         let error = paint.red("error:");
-        // Parts of it may be what a guest or a component has said.
+        // Parts of it may come from a guest or a component.
         let message = text::block(&self.message);
         let text = match self.form {
             Form::Silence => return None,

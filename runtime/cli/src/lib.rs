@@ -100,21 +100,22 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ("Tenants", &["tenant"]),
 ];
 
-/// How much of its own doings a command logs, to standard error.
+/// Settings of the log that a command writes to standard error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logging {
     /// A filter as `tracing-subscriber` reads it, such as `info`.
     pub filter: String,
-    /// For whom.
+    /// The format of the lines.
     pub format: LogFormat,
-    /// Whether a daemon logs, which goes on whatever becomes of its log, or a command for somebody who waits for it.
+    /// The kind of process that logs: a daemon, which goes on even if its log fails, or a command for somebody who waits for
+    /// it.
     pub by: LoggedBy,
 }
 
-/// Who logs.
+/// The kind of process that logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoggedBy {
-    /// A daemon: its log must cost it nothing but log lines.
+    /// A daemon: a failing log must cost it nothing but log lines.
     Daemon,
     /// A command for somebody who waits for its end.
     Command,
@@ -130,14 +131,14 @@ pub enum LogFormat {
 }
 
 impl Cli {
-    /// Reads the command line of this process. If it is wrong, or asks for help, the process ends here.
+    /// Parses the command line of this process. If it is wrong, or asks for help, the process ends here.
     #[must_use]
     pub fn from_process() -> Self {
         let matches = command().get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// How the command wants to log.
+    /// Returns the log settings of the command.
     #[must_use]
     pub fn logging(&self) -> Logging {
         match &self.command {
@@ -147,7 +148,7 @@ impl Cli {
         }
     }
 
-    /// Where the command speaks.
+    /// Returns the console that the command prints to.
     #[must_use]
     pub fn console(&self) -> Console {
         let format = if self.global.json { Format::Json } else { Format::People };
@@ -155,10 +156,10 @@ impl Cli {
         Console::new(format, remarks, self.global.color)
     }
 
-    /// Does what the command line says.
+    /// Runs the command.
     ///
     /// # Errors
-    /// If it can't be done.
+    /// If it fails.
     pub async fn execute(self) -> Result<Exit, Failure> {
         let console = self.console();
         let config = &self.global.config;

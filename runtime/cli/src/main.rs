@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::from_process();
     let console = cli.console();
-    // Dropped at the very end, which waits for what is still to be written.
+    // Dropped last, which waits until the log is written.
     let log = match start_logging(&cli.logging()) {
         Ok(log) => log,
         Err(error) => {
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(cli.execute());
-    // Whatever still runs, say a guest after a second signal, doesn't keep the process.
+    // Nothing that still runs, say a guest after a second signal, keeps the process.
     runtime.shutdown_background();
     match ended {
         Ok(exit) => exit.into(),
@@ -51,14 +51,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// Guests have a thread a core of their own, and what leases, settles and renews for them takes less than half as much. Of
-/// more threads than needed, each job wakes several in vain.
+/// Creates the runtime, with half as many threads as cores, but at least one. Guests have a thread per core of their own, and
+/// leasing, settling and renewing for them takes less than half as much. With more threads than needed, each job wakes several
+/// in vain.
 fn runtime() -> io::Result<Runtime> {
     let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     Builder::new_multi_thread().worker_threads((cores / 2).max(1)).enable_all().build()
 }
 
-/// Everything that is logged goes to standard error; standard output is for results.
+/// Starts logging to standard error; standard output is for results.
 fn start_logging(logging: &Logging) -> anyhow::Result<Log> {
     let filter = EnvFilter::try_new(&logging.filter)
         .with_context(|| format!("--log-level `{}` is not a level or filter", logging.filter))?;
@@ -67,7 +68,7 @@ fn start_logging(logging: &Logging) -> anyhow::Result<Log> {
         LoggedBy::Command => Patience::Unlimited,
     };
     let log = Log::to_stderr(patience).context("can't start to log")?;
-    // What goes wrong with the log would otherwise be written to standard error by a way that panics if it can't be.
+    // Errors of the log itself would otherwise be written to standard error in a way that panics if that fails.
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match logging.format {
         LogFormat::Pretty => subscriber

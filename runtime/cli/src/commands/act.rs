@@ -1,4 +1,4 @@
-//! Something is done to jobs: to those that are named, or to all that are like something.
+//! Actions on jobs: on those that are named, or on all that match a selection.
 
 use std::collections::BTreeMap;
 
@@ -46,16 +46,16 @@ Examples, of redriving:
   sandhog job redrive 01J8Z4W2Q2V7H7WQ8X3R0N5T6A
   sandhog job redrive --kind image.thumbnail --reason timed-out --since 2h --dry-run";
 
-/// What is done, in words.
+/// The words for an action.
 #[derive(Clone, Copy)]
 struct Verb {
-    /// `cancel`
+    /// The infinitive, such as `cancel`.
     infinitive: &'static str,
-    /// `can't be cancelled`
+    /// The participle, such as `cancelled` in `can't be cancelled`.
     participle: &'static str,
-    /// For programs.
+    /// The word for what was done to a job, for programs.
     done: &'static str,
-    /// For people, of one job.
+    /// The words for what was done to one job, for people.
     told: &'static str,
 }
 
@@ -74,12 +74,12 @@ fn verb(action: JobAction) -> Verb {
     }
 }
 
-/// The states in which a job may have it done to it.
+/// Returns the states in which the action can be done to a job.
 fn states(action: JobAction) -> Vec<State> {
     State::ALL.into_iter().filter(|state| action.changes(*state)).collect()
 }
 
-/// What became of one job.
+/// The result of an action on one job.
 struct Told {
     id: JobId,
     tenant: Option<TenantId>,
@@ -87,10 +87,10 @@ struct Told {
 }
 
 impl Act {
-    /// Does it, and waits for what was asked to be ended if there is deadline.
+    /// Does the action, and waits until jobs that are being stopped have ended, if `deadline` is given.
     ///
     /// # Errors
-    /// If it can't be done to the one job that is named, or the broker can't be asked.
+    /// If it can't be done to the only job that is named, or the broker can't be reached.
     pub(crate) async fn execute(
         self,
         action: JobAction,
@@ -126,7 +126,7 @@ impl Act {
         acted.and(waited).map(|()| exit)
     }
 
-    /// The named jobs, as they stand.
+    /// Returns the named jobs with their current states.
     async fn named(&self, ids: &[JobId], client: &Client) -> Result<Vec<(TenantId, JobId, State)>, Failure> {
         let mut found = Vec::new();
         for id in ids {
@@ -192,7 +192,7 @@ impl Act {
     }
 }
 
-/// Does it to these jobs, wherever they are, and notes what became of each.
+/// Does the action to these jobs, whichever tenants' they are, and notes the result for each.
 async fn to_named(
     action: JobAction,
     ids: &[JobId],
@@ -221,7 +221,7 @@ async fn to_named(
             Some((tenant, changed)) => {
                 told.push(Told { id: *id, tenant: Some(tenant), outcome: outcome(action, *id, changed) });
             }
-            // Where one couldn't be asked, nobody knows.
+            // If a tenant couldn't be asked, it is unknown whether the job exists.
             None if acted.is_err() => {}
             None => told.push(Told { id: *id, tenant: None, outcome: Err(unknown(*id, tenants).into()) }),
         }
@@ -257,7 +257,7 @@ fn outcome(action: JobAction, id: JobId, changed: Changed) -> Result<(&'static s
     }
 }
 
-/// Waits for the jobs whose daemons were told to stop them, if there is deadline and all was told.
+/// Waits for the jobs whose daemons were told to stop them, if `deadline` is given and all tenants were asked.
 async fn settled(
     told: &mut [Told],
     acted: &Result<(), Failure>,
@@ -300,7 +300,7 @@ fn question(verb: Verb, found: &[(TenantId, JobId, State)]) -> String {
     format!("{} {all} ({})?", verb.infinitive, tenants.iter().map(of_tenant).collect::<Vec<_>>().join("; "))
 }
 
-/// Says to which jobs it would be done.
+/// Prints the jobs to which the action would be done.
 fn dry(verb: Verb, found: &[(TenantId, JobId, State)], console: &Console) -> Result<Exit, Failure> {
     let documents = found.iter().map(|(tenant, id, _)| DoneDocument::would(*id, tenant));
     let document = DonesDocument::new(documents.collect());
@@ -312,13 +312,13 @@ fn dry(verb: Verb, found: &[(TenantId, JobId, State)], console: &Console) -> Res
     Ok(Exit::Ok)
 }
 
-/// For whom there is a line.
+/// The jobs that get a line each.
 enum Lines {
     EachJob,
     RefusedAlone(Verb),
 }
 
-/// Prints what became of the jobs, and says how the command ends.
+/// Prints the results for the jobs, and returns the exit code.
 fn report(told: &[Told], lines: Lines, console: &Console) -> Result<Exit, Failure> {
     let mut exit = Exit::Ok;
     let mut documents = Vec::new();

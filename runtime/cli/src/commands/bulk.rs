@@ -1,8 +1,8 @@
-//! Many jobs from one file: a line each.
+//! Bulk enqueue: one job for each line of a file.
 //!
-//! The file is read twice: first to see that every line is right, then to enqueue. So a malformed line in its middle
-//! doesn't leave half of the jobs behind. Should the broker fail half-way, the same file can be enqueued again: the ids
-//! of its jobs are made from one id and the number of the line, so what is stored isn't stored a second time.
+//! The file is read twice: first to check that every line is right, then to enqueue. So a malformed line in its middle
+//! doesn't leave half of the jobs behind. If the broker fails half-way, the same file can be enqueued again: the ids of its
+//! jobs are made from one id and the number of the line, so jobs that are stored aren't stored a second time.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,18 +32,18 @@ use crate::output::{
     job::{Answer, AnswerDocument},
 };
 
-/// Jobs that go to the broker in one call at most.
+/// Maximum number of jobs that go to the broker in one call.
 const BATCH: usize = 1000;
-/// Payloads that go to the broker in one call, unless one alone is larger.
+/// Total size, in bytes, at which a call's payloads take no further job; the last of them may pass it.
 const BATCH_BYTES: usize = 8 << 20;
 
-/// Where jobs come from, and what is made of a line beside its payload.
+/// The source of jobs, and how a line becomes a job.
 pub(crate) struct Source<'s> {
     pub(crate) file: &'s Path,
     pub(crate) check: Check,
-    /// What the ids are made from.
+    /// The id that the jobs' ids are made from.
     pub(crate) seed: JobId,
-    /// Where in a payload its unique key is.
+    /// The place of the unique key in a payload; `None` if the jobs have none.
     pub(crate) key: Option<&'s Pointer>,
 }
 
@@ -83,7 +83,7 @@ pub(crate) async fn enqueue(call: &Call<'_>, source: &Source<'_>) -> Result<Exit
     }
 }
 
-/// Sends the lines, and notes the answer to each: its number, its job or that which holds its key, and what was said.
+/// Sends the lines, and notes for each its number, its job or the one that holds its key, and the answer.
 async fn send(
     call: &Call<'_>,
     lines: &mut Lines<'_>,
@@ -144,7 +144,7 @@ fn repeat(seed: JobId) -> String {
     format!("repeat the command with --ids {seed}: it stores the rest, and nothing a second time")
 }
 
-/// The id of a line's job. It has the seed's time, so that the jobs of a file lie together.
+/// Returns the id of a line's job. It has the seed's time, so that the jobs of a file lie together.
 fn id_of(seed: JobId, line: u64) -> JobId {
     const CHANCE_BITS: u32 = 80;
     let mut hash = Sha256::new();
@@ -184,7 +184,7 @@ struct Lines<'s> {
     reader: BufReader<File>,
     source: &'s Source<'s>,
     name: String,
-    /// Of the line that was read last; 1 is the first.
+    /// Number of the line that was read last; 1 is the first.
     number: u64,
 }
 
@@ -197,7 +197,7 @@ impl<'s> Lines<'s> {
             let unread = |cause| Failure::io(format!("read {name}"), &cause);
             let file = File::open(source.file).map_err(unread)?;
             let kind = file.metadata().map_err(unread)?.file_type();
-            // A pipe can be read once.
+            // A pipe can be read only once.
             if kind.is_file() || kind.is_dir() { file } else { spool(file, &name)? }
         };
         let name = match source.file.to_str() {
@@ -212,7 +212,7 @@ impl<'s> Lines<'s> {
         self.reader.rewind().map_err(|cause| Failure::io(format!("read {} twice", self.name), &cause))
     }
 
-    /// The next line that isn't blank, without what ends it.
+    /// Reads the next line that isn't blank, without its line ending.
     fn line(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         let most = QueueBounds::PAYLOAD_MAX;
         loop {
@@ -237,7 +237,7 @@ impl<'s> Lines<'s> {
         }
     }
 
-    /// The job of the next line, with its number.
+    /// Reads the next line's job, with the line's number.
     fn job(&mut self, jobs: &JobMaker<'_>) -> Result<Option<(u64, NewJob)>, Failure> {
         let Some(line) = self.line()? else { return Ok(None) };
         let payload = self.source.check.payload(line).map_err(|NotJson { problem, place }| {
@@ -258,7 +258,7 @@ impl<'s> Lines<'s> {
         failure.at(format!("line {} of {}", self.number, self.name))
     }
 
-    /// Checks every line, and says how many there are.
+    /// Checks every line. Returns the number of jobs.
     fn check(&mut self, jobs: &JobMaker<'_>, console: &Console) -> Result<u64, Failure> {
         let spinner = console.spinner("reading");
         let mut count = 0;
@@ -269,7 +269,7 @@ impl<'s> Lines<'s> {
         Ok(count)
     }
 
-    /// The next jobs; none if there are no more.
+    /// Reads the next jobs; `None` if there are no more.
     fn batch(&mut self, jobs: &JobMaker<'_>) -> Result<Option<Vec<(u64, NewJob)>>, Failure> {
         let (mut batch, mut size) = (Vec::new(), 0);
         while batch.len() < BATCH && size < BATCH_BYTES {
@@ -281,7 +281,7 @@ impl<'s> Lines<'s> {
     }
 }
 
-/// All that comes, kept in a file that has no name, so that it can be read twice.
+/// Copies all of `from` to a temporary file without a name, so that it can be read twice.
 fn spool(mut from: impl Read, name: &str) -> Result<File, Failure> {
     let unkept = |cause: io::Error| {
         let folder = std::env::temp_dir();
@@ -302,7 +302,7 @@ fn spool(mut from: impl Read, name: &str) -> Result<File, Failure> {
     Ok(file)
 }
 
-/// A place in a JSON value, as RFC 6901 writes it: `/order/id`.
+/// A JSON pointer (RFC 6901), such as `/order/id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pointer {
     text: String,
@@ -319,7 +319,7 @@ impl FromStr for Pointer {
 }
 
 impl Pointer {
-    /// The unique key that a payload has there: a text, or a number to the digit; none if it is null.
+    /// Returns the unique key at this place of a payload: a text, or a number to the digit; `None` if it is null.
     fn key(&self, payload: &[u8]) -> Result<Option<UniqueKey>, String> {
         let Self { text, steps } = self;
         let nothing = || format!("there is nothing at {text} for a unique key");
@@ -333,7 +333,7 @@ impl Pointer {
             Some(b'-' | b'0'..=b'9') => value.get().to_owned(),
             _ => return Err(format!("what is at {text} is neither a text nor a number, so no unique key")),
         };
-        // The refusal must not show what is in a payload.
+        // The error must not show the payload.
         let refuse =
             |_| format!("what is at {text} is no unique key: 1 to 256 bytes without control characters");
         UniqueKey::parse(&key).map(Some).map_err(refuse)

@@ -1,4 +1,4 @@
-//! `sandhog check`: is all right, and what is in force?
+//! `sandhog check`: checks the configuration, the components and the broker, and shows what would be in force.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ async fn load(
     Ok((documents.into_inner(), loaded.err().unwrap_or_default()))
 }
 
-/// What the broker's own check has to say. A file that isn't there is not made for it.
+/// Returns the warnings of the broker's own check and of its jobs. A broker file that doesn't exist is not created.
 async fn broker(config: &Config) -> Result<Vec<String>, Failure> {
     if let Broker::Embedded { path } = &config.broker
         && !path.exists()
@@ -118,7 +118,7 @@ async fn broker(config: &Config) -> Result<Vec<String>, Failure> {
     Ok(warnings)
 }
 
-/// Tenants of which the broker keeps something, and the configuration knows nothing.
+/// Returns a warning for each tenant that the broker keeps something of and the configuration doesn't have.
 async fn strangers(client: &Client) -> Result<Vec<String>, sandhog_broker::Error> {
     let mut told = Vec::new();
     for tenant in client.broker.tenants().await? {
@@ -133,10 +133,11 @@ async fn strangers(client: &Client) -> Result<Vec<String>, sandhog_broker::Error
     Ok(told)
 }
 
-/// Pages of a tenant's ready jobs, and as many of the scheduled ones, that are read to see whether anything serves them.
+/// Maximum number of pages of a tenant's ready jobs, and of its scheduled ones, that are checked for jobs that nothing
+/// serves.
 const PAGES_MAX: u32 = 20;
 
-/// Jobs of a tenant that wait for what there isn't, and those that can't be read.
+/// Returns warnings of a tenant's jobs that wait and that nothing serves, and of those that can't be read.
 async fn waiting(client: &Client, tenant: &TenantId) -> Result<Vec<String>, sandhog_broker::Error> {
     let mut found = Found::default();
     let mut told = Vec::new();
@@ -148,7 +149,7 @@ async fn waiting(client: &Client, tenant: &TenantId) -> Result<Vec<String>, sand
             told.push(format!(
                 "tenant {tenant} has more than {most} {state} jobs; whether anything serves those behind them was not looked at"
             ));
-            // Of those, daemons have noted it with the jobs that they have met.
+            // Daemons have noted this reason with those of them that they have met.
             query.filter.reason = Some(Reason::NoPlugin);
             found.read(client, tenant, &query).await?;
         }
@@ -158,17 +159,17 @@ async fn waiting(client: &Client, tenant: &TenantId) -> Result<Vec<String>, sand
     Ok(told)
 }
 
-/// What was found among jobs that wait.
+/// The jobs found waiting.
 #[derive(Default)]
 struct Found {
-    /// How many there are of each kind in a queue.
+    /// Number of jobs of each kind in a queue.
     jobs: BTreeMap<(QueueName, Kind), u64>,
-    /// Those that can't be read, and why.
+    /// Jobs that can't be read, with the problem.
     unread: BTreeMap<JobId, String>,
 }
 
 impl Found {
-    /// Takes a bounded number of pages; says where the list goes on, if it does.
+    /// Reads up to [`PAGES_MAX`] pages. Returns the place where the list goes on, or `None` at its end.
     async fn read(
         &mut self,
         client: &Client,
@@ -190,7 +191,7 @@ impl Found {
         Ok(after)
     }
 
-    /// Says it, given how many jobs the broker knows that can't be read: some of them are in no list.
+    /// Returns the warnings. `known` is the number of unreadable jobs that the broker knows, as some of them are in no list.
     fn tell(self, client: &Client, tenant: &TenantId, known: u64) -> Vec<String> {
         let mut unserved = BTreeMap::<String, u64>::new();
         for ((queue, kind), n) in &self.jobs {

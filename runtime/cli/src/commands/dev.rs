@@ -1,4 +1,4 @@
-//! `sandhog dev`: a daemon to try things on.
+//! `sandhog dev`: runs a daemon to try things on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl Dev {
     }
 }
 
-/// Makes what is missing.
+/// Creates the files that are missing.
 fn prepare(folder: &Path, file: &Path, console: &Console) -> Result<(), Failure> {
     if file.exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! `sandhog enqueue`.
+//! `sandhog enqueue`: enqueues one job, or one for each line of a file.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -148,7 +148,7 @@ impl Enqueue {
     }
 }
 
-/// The revision that is meant. Only a whole digest says it without the daemon.
+/// Returns the revision that `wanted` stands for. Only a whole digest can be resolved without the daemon.
 async fn revision(config: &Path, route: &Route, wanted: &str) -> Result<Revision, Failure> {
     if let Ok(revision) = Revision::parse(wanted) {
         return Ok(revision);
@@ -180,19 +180,19 @@ async fn revision(config: &Path, route: &Route, wanted: &str) -> Result<Revision
     }
 }
 
-/// What one call of the command has to go by.
+/// The parts that one call of the command needs.
 pub(crate) struct Call<'c> {
     pub(crate) client: &'c Client,
     pub(crate) jobs: &'c JobMaker<'c>,
-    /// How long to wait for the jobs, if at all.
+    /// Maximum time to wait for the jobs, or `None` not to wait.
     pub(crate) deadline: Option<Deadline>,
     pub(crate) console: &'c Console,
-    /// What keeps the jobs waiting.
+    /// Warnings about what keeps the jobs waiting.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Call<'_> {
-    /// What is told to programs of jobs that got these answers.
+    /// Creates the JSON document of jobs that got these answers.
     pub(crate) fn document(&self, jobs: Vec<AnswerDocument>) -> EnqueuedDocument {
         let Route { tenant, queue, .. } = self.jobs.route;
         EnqueuedDocument::new(tenant, queue, jobs, self.warnings.clone())
@@ -209,7 +209,7 @@ pub(crate) struct JobMaker<'m> {
 }
 
 impl JobMaker<'_> {
-    /// A job with this payload, or why it wouldn't be taken.
+    /// Creates a job with this payload, or returns why it would be refused.
     pub(crate) fn job(
         &self,
         id: JobId,
@@ -247,7 +247,7 @@ impl JobMaker<'_> {
         failure
     }
 
-    /// Why a job was not stored, for people.
+    /// Returns why a job was not stored, for people.
     pub(crate) fn refused(&self, answer: Enqueued) -> Failure {
         let Route { tenant, bounds, .. } = self.route;
         match answer {
@@ -287,7 +287,7 @@ async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
         console.show(&document, || id.to_string())?;
         return Ok(Exit::Ok);
     };
-    // Whatever becomes of the wait, the id is told.
+    // The id is printed in any case, however the wait ends.
     if console.format == Format::People {
         console.result(&id.to_string())?;
     }
@@ -298,13 +298,13 @@ async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
     waited
 }
 
-/// It was sent, and no answer came.
+/// Creates the failure of a job that was sent without an answer.
 fn unknown(id: JobId, error: Problem) -> Failure {
     let help = format!("ask `sandhog job show {id}`, or repeat the command with --id {id}");
     Failure::new(format!("it is unknown whether job {id} is stored: {}", error.detail)).help(help)
 }
 
-/// Waits for a job, and prints what came of it.
+/// Waits for a job, and prints its outcome.
 async fn await_one(
     client: &Client,
     tenant: &TenantId,

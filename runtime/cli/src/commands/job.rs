@@ -1,4 +1,4 @@
-//! `sandhog job`: a job to look at, and jobs that something is done to.
+//! `sandhog job`: shows one job, and acts on jobs.
 
 use std::path::Path;
 

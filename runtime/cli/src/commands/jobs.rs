@@ -1,4 +1,4 @@
-//! `sandhog jobs`: many jobs.
+//! `sandhog jobs`: lists jobs, and counts them by state.
 
 use std::cmp::Reverse;
 use std::path::Path;
@@ -97,7 +97,7 @@ impl Jobs {
         document
     }
 
-    /// The table, and how to go on.
+    /// Returns the table, and how to get each next page.
     fn text(
         &self,
         pages: &[(&TenantId, Listed, sandhog_broker::Counts)],
@@ -141,7 +141,7 @@ impl Jobs {
             all.jobs.extend(listed.jobs);
             all.unread.extend(listed.unread);
         }
-        // A job may have changed its state in between, and be there twice; then what was found last counts.
+        // A job that changed its state in between may be listed twice; the one found last counts.
         all.jobs.reverse();
         all.jobs.sort_by_key(|job| Reverse(job.id));
         all.jobs.dedup_by_key(|job| job.id);

@@ -13,10 +13,10 @@ use sandhog_engine::{Engine, Plugin};
 
 use crate::exit::Failure;
 
-/// Loads every plugin of a configuration, off the threads that mustn't wait. `loaded` gets to see each one.
+/// Loads every plugin of a configuration, off the threads that mustn't block. `loaded` is called with each result.
 ///
 /// # Errors
-/// All that are wrong, not just the first.
+/// All errors, not just the first.
 pub(crate) async fn load_all(
     engine: &Engine,
     config: &Config,
@@ -24,7 +24,7 @@ pub(crate) async fn load_all(
 ) -> Result<Vec<Arc<Plugin>>, Vec<deploy::Error>> {
     deploy::configure(engine, config).await;
     let (mut plugins, mut errors) = (Vec::new(), Vec::new());
-    // The engine sees to it that only one is compiled at a time.
+    // The engine ensures that only one is compiled at a time.
     let at_once = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let results = stream::iter(&config.plugins).map(|terms| load(engine, config, terms)).buffered(at_once);
     let mut results = pin!(results.zip(stream::iter(&config.plugins)));
@@ -49,7 +49,7 @@ async fn load(
     off_thread(move || deploy::load(&engine, &terms, compile, &signers)).await
 }
 
-/// What is wrong with plugins, as one failure.
+/// Creates one failure of the errors of plugins.
 pub(crate) fn failure(errors: &[deploy::Error]) -> Failure {
     let lines: Vec<String> = errors.iter().map(|error| format!("error: {error}")).collect();
     let count = crate::output::of(errors.len() as u64, "plugin");

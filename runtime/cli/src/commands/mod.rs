@@ -1,7 +1,7 @@
-//! The commands. Each is a module: its arguments, and a function that does it and returns how the command ends.
+//! The commands. Each is a module with its arguments and a function that runs it and returns the exit code.
 //!
-//! Beside them stand parts of arguments that several take: [`selection`] of jobs, [`payload`]s, [`times`], and what several
-//! do: [`wait`] for jobs, [`loading`] of components, [`bulk`] enqueues.
+//! Beside them are arguments that several commands share ([`selection`] of jobs, [`payload`]s, [`times`]), and operations
+//! that they share: [`wait`] for jobs, [`loading`] of components, [`bulk`] enqueues.
 
 mod act;
 mod bulk;

@@ -1,4 +1,4 @@
-//! What a payload may be: the same rule on every way in.
+//! Payloads: how they are read, and what they may be; the same rule on every way in.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,15 +17,15 @@ pub(crate) enum Check {
 }
 
 impl Check {
-    /// JSON, unless the payload is to be taken as it is.
+    /// Returns `Json`, unless the payload is to be taken as it is.
     pub(crate) fn unless(raw: bool) -> Self {
         if raw { Self::Nothing } else { Self::Json }
     }
 
-    /// The payload that those bytes are, without a byte order mark where they are JSON.
+    /// Checks these bytes and returns the payload; a byte order mark before JSON is removed.
     ///
     /// # Errors
-    /// If they are no JSON and have to be.
+    /// If they have to be JSON and are not.
     pub(crate) fn payload(self, mut bytes: Vec<u8>) -> Result<Vec<u8>, NotJson> {
         if self == Self::Nothing {
             return Ok(bytes);
@@ -40,15 +40,15 @@ impl Check {
     }
 }
 
-/// What editors on Windows put before a text, and no part of it.
+/// The byte order mark that editors on Windows put before a text; it is not part of the text.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Why a payload is no JSON, with nothing of it.
+/// Error for a payload that is not JSON; it holds nothing of the payload.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotJson {
-    /// What is wrong.
+    /// A description of what is wrong.
     pub(crate) problem: String,
-    /// In which line and column; 1 is the first. None if it is the payload as a whole.
+    /// The line and column, both from 1; `None` if the problem is the payload as a whole.
     pub(crate) place: Option<(usize, usize)>,
 }
 
@@ -56,7 +56,7 @@ fn not_json(bytes: &[u8]) -> Option<NotJson> {
     if bytes.trim_ascii().is_empty() {
         return Some(NotJson { problem: "it is empty; no input is written `null`".to_owned(), place: None });
     }
-    // serde_json looks for UTF-8 only where it keeps a text.
+    // serde_json checks for UTF-8 only where it keeps a text.
     if let Err(error) = std::str::from_utf8(bytes) {
         let before = &bytes[..error.valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -70,10 +70,10 @@ fn not_json(bytes: &[u8]) -> Option<NotJson> {
     Some(NotJson { problem: problem.to_owned(), place: Some((line, column)) })
 }
 
-/// The one payload: what is in a file, on standard input, or written on the command line.
+/// Reads the one payload: from a file, from standard input, or as written on the command line.
 ///
 /// # Errors
-/// If it can't be read, is no JSON and has to be, or is larger than any payload may be.
+/// If it can't be read, has to be JSON and is not, or is larger than any payload may be.
 pub(crate) fn read(inline: Option<&str>, file: Option<&Path>, check: Check) -> Result<Vec<u8>, Failure> {
     let (bytes, of) = match (file, inline) {
         (Some(file), _) => {
@@ -101,7 +101,7 @@ pub(crate) fn read(inline: Option<&str>, file: Option<&Path>, check: Check) -> R
     })
 }
 
-/// All that comes, if that isn't more than any payload may be.
+/// Reads to the end, unless that is more than any payload may be.
 fn bounded(from: impl Read, name: &str) -> io::Result<Vec<u8>> {
     let most = QueueBounds::PAYLOAD_MAX;
     let mut bytes = Vec::new();

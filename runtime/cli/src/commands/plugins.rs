@@ -1,4 +1,4 @@
-//! `sandhog plugins`: what is in force.
+//! `sandhog plugins`: shows the plugins that are in force.
 
 use std::path::Path;
 

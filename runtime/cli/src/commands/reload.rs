@@ -1,4 +1,4 @@
-//! `sandhog reload`.
+//! `sandhog reload`: has the running daemon read its configuration again.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Which jobs are meant: the options by which they are listed, and by which something is done to many.
+//! Selection of jobs: the options by which they are listed, and by which many are acted on.
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -47,7 +47,7 @@ fn reasons() -> impl TypedValueParser<Value = Reason> {
 }
 
 impl Selection {
-    /// What is said beside state and tenant.
+    /// Returns the filter of the options other than state and tenant.
     pub(crate) fn filter(&self) -> Filter {
         Filter {
             queue: self.queue.clone(),
@@ -59,15 +59,15 @@ impl Selection {
     }
 }
 
-/// A cursor as it is printed: its rank and its job.
+/// Returns a cursor as it is printed: its rank and its job.
 pub(crate) fn show_cursor(cursor: Cursor) -> String {
     format!("{}.{}", cursor.rank, cursor.id)
 }
 
-/// Reads what [`show_cursor`] prints.
+/// Parses a cursor as [`show_cursor`] prints it.
 ///
 /// # Errors
-/// If the text is none.
+/// If the text is not a cursor.
 pub(crate) fn parse_cursor(text: &str) -> Result<Cursor, &'static str> {
     let parse = || {
         let (number, id) = text.split_once('.')?;

@@ -1,4 +1,4 @@
-//! `sandhog tenant`: which tenants the broker knows, and what is a tenant's own there.
+//! `sandhog tenant`: lists the broker's tenants, and sets up or removes what is a tenant's own there.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -51,7 +51,7 @@ enum Role {
     Worker,
 }
 
-/// What stands behind a tenant's name in that of its producers' user.
+/// The suffix of a tenant's name that makes the name of its producers' user.
 const OF_PRODUCERS: &str = "-producer";
 
 const ACL: &str = "\
@@ -94,32 +94,32 @@ const PURGE: &str = "\
 It is done in steps, so that other tenants' jobs go on meanwhile. If it is interrupted, the same command goes on with what
 is left. A tenant whose jobs are still run or enqueued gets new ones: take it out of the configuration first.";
 
-/// Jobs and values of state that one step removes at most.
+/// Maximum number of jobs and values of state that one step removes.
 const STEP: usize = 1000;
 
-/// A key, for programs.
+/// JSON document of a key.
 #[derive(Debug, Serialize)]
 struct KeyDocument<'k> {
     key: &'k str,
 }
 
-/// Users of Redis, for programs.
+/// JSON document of a tenant's Redis users.
 #[derive(Debug, Serialize)]
 struct AclDocument {
     tenant: String,
     users: Vec<UserDocument>,
 }
 
-/// One of them.
+/// JSON document of one Redis user.
 #[derive(Debug, Serialize)]
 struct UserDocument {
     role: Role,
     user: String,
-    /// The words of the command, `ACL` and `SETUSER` among them.
+    /// The words of the Redis command, `ACL` and `SETUSER` among them.
     command: Vec<String>,
 }
 
-/// A name that is one word, to Redis and to a shell.
+/// Checks that a user's name is one word, to Redis and to a shell.
 fn user_name(name: &str) -> Result<String, &'static str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-@".contains(c);
     match !name.is_empty() && name.chars().all(plain) {
@@ -211,7 +211,7 @@ impl Acl {
             let user = self.name_of(role, &tenant, login.as_ref());
             let mut command = vec!["ACL".to_owned(), "SETUSER".to_owned(), user.clone()];
             match login.as_ref().filter(|login| login.username == user) {
-                // Redis keeps passwords as this digest, and takes them so.
+                // Redis stores passwords as this digest, and accepts it.
                 Some(login) => {
                     command.extend(["resetpass".to_owned(), format!("#{}", sha256(&login.password))])
                 }
@@ -228,7 +228,8 @@ impl Acl {
         Ok(Exit::Ok)
     }
 
-    /// The name of a user. That in the configuration is the worker's, unless a producer's configuration has it.
+    /// Returns the name of a role's user. The one in the configuration is the worker's, unless a producer's configuration has
+    /// it.
     fn name_of(&self, role: Role, tenant: &TenantId, login: Option<&Login>) -> String {
         let of_producers = format!("{tenant}{OF_PRODUCERS}");
         match (role, &self.user) {

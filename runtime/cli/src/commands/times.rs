@@ -1,4 +1,4 @@
-//! Points in time, as they are written on a command line.
+//! Parsing of points in time on the command line.
 
 use jiff::civil;
 use sandhog_config::units::{parse_time, time};
@@ -8,10 +8,10 @@ use sandhog_daemon::clock::Clock;
 
 const RULE: &str = "a point in time is written as 2026-11-24T18:00:00Z or 2026-11-24T19:00:00+01:00";
 
-/// Reads a point in time as RFC 3339 writes it.
+/// Parses a point in time in RFC 3339.
 ///
 /// # Errors
-/// If the text is none, or names one before 1970.
+/// If the text is not one, or is before 1970.
 pub(crate) fn parse_at(text: &str) -> Result<Timestamp, String> {
     if let Ok(at) = text.parse::<jiff::Timestamp>() {
         let millis = u64::try_from(at.as_millisecond()).map_err(|_| format!("{text} is before 1970"))?;
@@ -29,10 +29,10 @@ pub(crate) fn parse_at(text: &str) -> Result<Timestamp, String> {
     }
 }
 
-/// Reads a point in the past: as RFC 3339 writes it, a day in UTC, or how long ago it was.
+/// Parses a point in the past: in RFC 3339, as a day in UTC, or as how long ago it was.
 ///
 /// # Errors
-/// If the text is none.
+/// If the text is not one.
 pub(crate) fn parse_past(text: &str) -> Result<Timestamp, String> {
     if let Ok(length) = parse_time(text) {
         let ago = sandhog_core::time::millis(length);
@@ -43,10 +43,10 @@ pub(crate) fn parse_past(text: &str) -> Result<Timestamp, String> {
         .map_err(|problem| format!("{problem}; or a day such as 2026-11-24, or how long ago such as 90m"))
 }
 
-/// Reads a point in the future: as RFC 3339 writes it, or how long it is until then.
+/// Parses a point in the future: in RFC 3339, or as the time until then.
 ///
 /// # Errors
-/// If the text is none.
+/// If the text is not one.
 pub(crate) fn parse_until(text: &str) -> Result<Timestamp, String> {
     match parse_time(text) {
         Ok(length) => Ok(Clock::system().now().after(length)),

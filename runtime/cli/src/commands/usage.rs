@@ -1,4 +1,4 @@
-//! `sandhog usage`: what tenants have spent.
+//! `sandhog usage`: shows what tenants have spent.
 
 use std::path::Path;
 
@@ -67,7 +67,7 @@ fn parse_day(text: &str) -> Result<Day, String> {
     u32::try_from(days).map(Day).map_err(|_| refuse())
 }
 
-/// A day as [`parse_day`] reads it.
+/// Returns a day as [`parse_day`] reads it.
 fn show_day(day: Day) -> String {
     let shown = i32::try_from(day.0).ok().and_then(|days| FIRST_DAY.checked_add(days.days()).ok());
     shown.map_or_else(|| "after the end of time".to_owned(), |day| day.to_string())

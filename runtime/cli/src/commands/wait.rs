@@ -1,8 +1,8 @@
 //! Waiting for jobs to become final.
 //!
-//! A broker tells daemons of work, not producers of results, so whoever waits asks: soon at first, then less and less
+//! A broker tells daemons of work, not producers of results, so a command that waits polls: soon at first, then less and less
 //! often. A broker that is away is asked again until it is back. What a job waits for is told: on a terminal at once,
-//! elsewhere where it takes long.
+//! elsewhere only if the wait takes long.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -27,13 +27,13 @@ use crate::output::{self, clock, duration};
 const FIRST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// Of many jobs, so many are asked about at once.
+/// Maximum number of jobs that are asked about at once.
 const AT_ONCE: usize = 16;
 
-/// Where no terminal is, nothing is told before this, and no more often.
+/// Minimum time before the first message and between messages, where there is no terminal.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
-/// A job that is due later than this is worth a word where somebody waits for all jobs.
+/// Time from which on a scheduled job is mentioned to somebody who waits for all jobs.
 const FAR_OFF: Duration = Duration::from_secs(60 * 60);
 
 /// Whether a command waits for its jobs, and how long at most.
@@ -62,12 +62,12 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
-    /// Creates the deadline of a wait that begins now; without a timeout it has no end.
+    /// Starts now and ends after `timeout`, or never if it is `None`.
     pub(crate) fn new(timeout: Option<Duration>) -> Self {
         Self { timeout, started: Instant::now() }
     }
 
-    /// Waits a little longer than the last time. Where that would be too long, returns how long it was to be.
+    /// Waits a little longer than the last time. If that would pass the timeout, returns the timeout as the error instead.
     async fn pause(&self, last: &mut Option<Duration>) -> Result<(), Duration> {
         let pause = last.map_or(FIRST, |last| (last * 3 / 2).min(LONGEST));
         if let Some(timeout) = self.timeout.filter(|timeout| self.started.elapsed() + pause > *timeout) {
@@ -79,15 +79,15 @@ impl Deadline {
     }
 }
 
-/// What somebody waits for.
+/// A description of what is waited for.
 struct Waited {
-    /// The same for as long as nothing has happened.
+    /// A key that stays the same as long as nothing has happened.
     phase: String,
-    /// In full.
+    /// The full text.
     text: String,
-    /// What helps if it takes too long.
+    /// Help for when it takes too long.
     help: Vec<String>,
-    /// Whether it is told at once, even where no terminal is.
+    /// Whether it is told at once, even where there is no terminal.
     urgent: bool,
 }
 
@@ -143,7 +143,7 @@ impl Waited {
     }
 }
 
-/// Tells what is waited for.
+/// Tells the user what is waited for.
 struct Teller<'c> {
     console: &'c Console,
     line: ProgressBar,
@@ -175,7 +175,7 @@ impl Drop for Teller<'_> {
     }
 }
 
-/// Waits until a job is final, and tells what it waits for.
+/// Waits until a job is final, and tells what it waits for meanwhile.
 ///
 /// # Errors
 /// If that takes too long, or there is no such job.
@@ -218,7 +218,7 @@ async fn until_final(
     }
 }
 
-/// Waits until all those jobs are final. `done` gets to see each one when it is.
+/// Waits until all these jobs are final. `done` is called with each one when it is.
 ///
 /// # Errors
 /// If that takes too long, or one of them is gone.
@@ -242,7 +242,7 @@ pub(crate) async fn wait_for_all(
     .await
 }
 
-/// Waits until those tenants have no job that waits or runs.
+/// Waits until these tenants have no job that waits or runs.
 ///
 /// # Errors
 /// If that takes too long.
@@ -277,7 +277,7 @@ pub(crate) async fn wait_until_idle(
     Ok(())
 }
 
-/// What a tenant still has to do. What is `far` off is looked up now and then, and kept.
+/// Describes what a tenant still has to do. Jobs that are far off are looked up now and then, and cached in `far`.
 async fn to_go(
     client: &Client,
     tenant: &TenantId,
@@ -309,7 +309,7 @@ async fn to_go(
     })
 }
 
-/// What to say of scheduled jobs that keep somebody waiting for long, if there are any.
+/// Describes scheduled jobs that are due later than [`FAR_OFF`], or returns `None` if there are none.
 async fn far_off(client: &Client, tenant: &TenantId) -> Result<Option<String>, Problem> {
     let query = Query { payloads: false, ..Query::of(State::Scheduled, Query::LIMIT_MAX) };
     let scheduled = client.list(tenant, query).await?.jobs;

@@ -1,34 +1,34 @@
-//! What was done to jobs.
+//! Output of actions on jobs.
 
 use sandhog_core::id::{JobId, TenantId};
 use serde::Serialize;
 
-/// What was done to a job, for programs.
+/// JSON document of an action on one job.
 #[derive(Debug, Serialize)]
 pub struct DoneDocument {
-    /// The job.
+    /// The job's id.
     pub id: String,
-    /// Whose it is, if there is such a job.
+    /// The job's tenant; null if there is no such job.
     pub tenant: Option<String>,
     /// `cancelled`, `cancel-requested`, `redriven`, `ready` or `removed`; null if nothing was done.
     pub done: Option<&'static str>,
-    /// Why nothing was done.
+    /// The reason why nothing was done; null if there is none.
     pub refused: Option<String>,
 }
 
-/// What was done to several, for programs.
+/// JSON document of an action on several jobs.
 #[derive(Debug, Serialize)]
 pub struct DonesDocument {
-    /// Each of them.
+    /// The result for each job.
     pub jobs: Vec<DoneDocument>,
-    /// To how many something was done.
+    /// Number of jobs to which it was done.
     pub done: u64,
-    /// To how many it couldn't be done.
+    /// Number of jobs to which it couldn't be done.
     pub refused: u64,
 }
 
 impl DoneDocument {
-    /// What was done, or why nothing was.
+    /// Creates the document of what was done, or of why nothing was.
     #[must_use]
     pub fn new(id: JobId, tenant: Option<&TenantId>, outcome: Result<&'static str, String>) -> Self {
         let (id, tenant) = (id.to_string(), tenant.map(ToString::to_string));
@@ -38,7 +38,7 @@ impl DoneDocument {
         }
     }
 
-    /// A job to which it would be done.
+    /// Creates the document of a job to which it would be done.
     #[must_use]
     pub fn would(id: JobId, tenant: &TenantId) -> Self {
         Self { id: id.to_string(), tenant: Some(tenant.to_string()), done: None, refused: None }
@@ -46,7 +46,7 @@ impl DoneDocument {
 }
 
 impl DonesDocument {
-    /// All of them, counted.
+    /// Creates the document of all of them, counted.
     #[must_use]
     pub fn new(jobs: Vec<DoneDocument>) -> Self {
         let count = |is: fn(&DoneDocument) -> bool| jobs.iter().filter(|job| is(job)).count() as u64;

@@ -1,4 +1,4 @@
-//! A checked configuration.
+//! Output of a checked configuration.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -14,18 +14,18 @@ use serde::Serialize;
 
 use super::{Column, Paint, bytes, count, pairs, table};
 
-/// The outcome of a check, for programs. Names and meanings stay as they are; more may come.
+/// JSON document of a check. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]
 pub struct CheckDocument {
-    /// Whether a daemon could run with it.
+    /// Whether a daemon could run with the configuration.
     pub ok: bool,
-    /// What is wrong with the files.
+    /// Problems with the files.
     pub problems: Vec<ProblemDocument>,
-    /// What is wrong beyond that: components that can't be loaded, a broker that isn't fit.
+    /// Problems beyond the files: components that can't be loaded, a broker that isn't fit.
     pub errors: Vec<String>,
-    /// What works, and yet should be looked at.
+    /// Warnings of what works, but should be looked at.
     pub warnings: Vec<String>,
-    /// What would be in force; none if the files are wrong.
+    /// The configuration that would be in force; null if the files are wrong.
     pub config: Option<ConfigDocument>,
 }
 
@@ -34,122 +34,122 @@ pub struct CheckDocument {
 pub struct ProblemDocument {
     /// The file.
     pub file: String,
-    /// 1 for the first; none if the file as a whole is meant.
+    /// The line, from 1; null if the file as a whole is meant.
     pub line: Option<usize>,
-    /// 1 for the first character.
+    /// The column in characters, from 1.
     pub column: Option<usize>,
     /// The full name of the key; may be empty.
     pub key: String,
-    /// What is wrong, with the value.
+    /// A description of what is wrong, with the value.
     pub problem: String,
-    /// The rule that is broken; may be empty.
+    /// The rule that was broken; may be empty.
     pub rule: String,
-    /// What to do about it.
+    /// Suggestions of what to do about it.
     pub help: Vec<String>,
 }
 
-/// What would be in force.
+/// The configuration that would be in force.
 #[derive(Debug, Serialize)]
 pub struct ConfigDocument {
     /// The daemon's file.
     pub file: String,
-    /// Where jobs live; without the login.
+    /// The broker's address, without the login.
     pub broker: String,
-    /// Threads that run handlers.
+    /// Number of threads that run handlers.
     pub threads: usize,
-    /// Runs under way at once.
+    /// Maximum number of runs at once.
     pub concurrency: u32,
     /// The tenants.
     pub tenants: Vec<TenantDocument>,
-    /// Their plugins, as far as they could be loaded.
+    /// The tenants' plugins, as far as they could be loaded.
     pub plugins: Vec<LoadedDocument>,
 }
 
 /// A tenant.
 #[derive(Debug, Serialize)]
 pub struct TenantDocument {
-    /// Its name.
+    /// The tenant's name.
     pub name: String,
-    /// Its share.
+    /// The tenant's share of the processors, relative to the other tenants'.
     pub weight: u32,
-    /// Its runs under way at once.
+    /// Maximum number of the tenant's runs at once.
     pub concurrency: u32,
-    /// The memory of all its runs together, in bytes.
+    /// Maximum memory of all the tenant's runs together, in bytes.
     pub memory: u64,
 }
 
 /// A plugin that was loaded.
 #[derive(Debug, Serialize)]
 pub struct LoadedDocument {
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub tenant: String,
-    /// Its name.
+    /// The plugin's name.
     pub name: String,
-    /// Its file.
+    /// The plugin's file.
     pub file: String,
     /// The sha256 of its component.
     pub revision: String,
-    /// What it handles.
+    /// The kinds that it handles.
     pub kinds: Vec<String>,
-    /// Where its jobs wait.
+    /// The queue in which its jobs wait.
     pub queue: String,
-    /// Its runs under way at once, on all daemons together; null if it has no limit but its tenant's on each.
+    /// Maximum number of its runs at once, on all daemons together; null if only its tenant's limit on each daemon applies.
     pub concurrency: Option<u32>,
-    /// Attempts in all.
+    /// Maximum number of attempts of a job, the first included.
     pub max_attempts: u32,
-    /// What a run of it may spend: the narrowest of daemon, tenant and plugin.
+    /// The budget of one run: the narrowest of daemon, tenant and plugin.
     pub budget: BudgetDocument,
-    /// What it may reach: directories as `host:guest:access`, and the names of variables and secrets.
+    /// The resources that it may reach: directories as `host:guest:access`, and the names of variables and secrets.
     pub grants: GrantsDocument,
 }
 
-/// What a run may spend.
+/// The budget of one run: the maximum of each resource.
 #[derive(Debug, Serialize)]
 pub struct BudgetDocument {
-    /// Instructions.
+    /// Maximum fuel, in instructions.
     pub fuel: u64,
-    /// In bytes.
+    /// Maximum memory of all its memories together, in bytes.
     pub memory: u64,
-    /// Table elements.
+    /// Maximum number of table elements.
     pub table_elements: u64,
-    /// Core instances.
+    /// Maximum number of core instances.
     pub instances: u32,
-    /// In milliseconds.
+    /// Maximum time from start to end, in milliseconds.
     pub timeout_ms: u64,
-    /// Within a second.
+    /// Maximum number of calls to the host within a second.
     pub host_calls: u64,
-    /// In bytes.
+    /// Maximum size of the output, in bytes.
     pub output: u64,
-    /// In bytes.
+    /// Maximum size of the log, in bytes.
     pub log: u64,
-    /// In bytes.
+    /// Maximum size of the effects, in bytes.
     pub effects: u64,
-    /// Jobs enqueued.
+    /// Maximum number of jobs enqueued.
     pub enqueues: u32,
-    /// Keys of the state written.
+    /// Maximum number of keys of the state written.
     pub state_writes: u32,
-    /// At once.
+    /// Maximum number of files and directories open at once.
     pub open_files: u64,
-    /// At once.
+    /// Maximum number of HTTP requests at once.
     pub http_connections: u64,
-    /// In bytes.
+    /// Maximum size of what all HTTP requests send and receive, in bytes.
     pub http_bytes: u64,
-    /// In milliseconds.
+    /// Maximum time of one HTTP request, in milliseconds.
     pub http_timeout_ms: u64,
-    /// In milliseconds.
+    /// Resolution of the guest's clocks, in milliseconds.
     pub clock_resolution_ms: u64,
 }
 
-/// What a plugin may reach.
+/// The resources that a plugin may reach.
 #[derive(Debug, Serialize)]
 pub struct GrantsDocument {
-    /// `host:guest:access`.
+    /// Directories, as `host:guest:access`.
     pub dirs: Vec<String>,
-    /// `host:port`.
+    /// HTTP destinations, as `host:port`.
     pub http: Vec<String>,
-    /// Names alone.
+    /// Environment variables, by name, without their values.
     pub env: Vec<String>,
-    /// Names alone.
+    /// Secrets, by name, without their values.
     pub secrets: Vec<String>,
 }
 
@@ -191,7 +191,7 @@ impl From<Budget> for BudgetDocument {
 }
 
 impl LoadedDocument {
-    /// A plugin, and the revision that was loaded.
+    /// Creates the document of a plugin, with the revision that was loaded.
     #[must_use]
     pub fn new(config: &Config, plugin: &Plugin, revision: Revision) -> Self {
         let grants = &plugin.grants;
@@ -225,13 +225,13 @@ fn access(access: Access) -> &'static str {
 }
 
 impl CheckDocument {
-    /// Files that are wrong.
+    /// Creates the document of files that are wrong.
     #[must_use]
     pub fn of_problems(problems: Vec<ProblemDocument>) -> Self {
         Self { ok: false, problems, errors: Vec::new(), warnings: Vec::new(), config: None }
     }
 
-    /// Files that are right.
+    /// Creates the document of files that are right.
     #[must_use]
     pub fn new(file: &Path, config: &Config, plugins: Vec<LoadedDocument>, warnings: Vec<String>) -> Self {
         let tenants = config.tenants.iter().map(|(name, tenant)| TenantDocument {
@@ -267,7 +267,7 @@ fn broker(broker: &Broker) -> String {
     }
 }
 
-/// A configuration that is right, for people.
+/// Renders a configuration that is right, for people.
 #[must_use]
 pub fn check(config: &Config, document: &CheckDocument, paint: Paint) -> String {
     let mut parts = vec![head(config, paint)];

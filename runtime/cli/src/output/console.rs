@@ -1,4 +1,4 @@
-//! Where a command speaks: results on standard output, everything else on standard error.
+//! The console: results go to standard output, everything else to standard error.
 
 use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 use std::time::Duration;
@@ -11,12 +11,12 @@ use serde::Serialize;
 use crate::exit::Failure;
 use crate::output::Paint;
 
-/// For whom results are written.
+/// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Tables and text.
+    /// Tables and text, for people.
     People,
-    /// One JSON document.
+    /// One JSON document, for programs.
     Json,
 }
 
@@ -25,7 +25,7 @@ pub enum Format {
 pub enum Remarks {
     /// Remarks and progress go to standard error.
     On,
-    /// Nothing but results and errors.
+    /// Only results and errors are printed.
     Off,
 }
 
@@ -40,17 +40,17 @@ pub enum Color {
     Never,
 }
 
-/// Where a command speaks.
+/// The standard streams, and how to print to them.
 #[derive(Debug, Clone, Copy)]
 pub struct Console {
-    /// For whom results are written.
+    /// The format of results.
     pub format: Format,
     remarks: Remarks,
     color: Color,
 }
 
 impl Console {
-    /// A console on the standard streams of this process.
+    /// Creates a console on the standard streams of this process.
     #[must_use]
     pub fn new(format: Format, remarks: Remarks, color: Color) -> Self {
         Self { format, remarks, color }
@@ -62,13 +62,13 @@ impl Console {
         self.remarks
     }
 
-    /// The colours for standard output.
+    /// Returns the colours for standard output.
     #[must_use]
     pub fn paint(&self) -> Paint {
         self.paint_for(&io::stdout())
     }
 
-    /// The colours for standard error.
+    /// Returns the colours for standard error.
     #[must_use]
     pub fn paint_remarks(&self) -> Paint {
         self.paint_for(&io::stderr())
@@ -87,16 +87,16 @@ impl Console {
         if wanted { Paint::Colored } else { Paint::Plain }
     }
 
-    /// How many characters a line of the terminal has that results go to; none if they go elsewhere.
+    /// Returns the width of the terminal that results go to, in characters; `None` if they go elsewhere.
     #[must_use]
     pub fn width(&self) -> Option<usize> {
         comfy_table::Table::new().width().map(usize::from)
     }
 
-    /// Asks whether to do something.
+    /// Asks the user a yes-or-no question.
     ///
     /// # Errors
-    /// If there is nobody to answer.
+    /// If nobody can answer.
     pub fn ask(&self, question: &str) -> Result<bool, Failure> {
         let nobody = || {
             let failure = Failure::new(format!("nobody is there to say yes to: {question}"));
@@ -115,34 +115,34 @@ impl Console {
     /// Writes a result, with a line break after it.
     ///
     /// # Errors
-    /// If nobody reads on, or it can't be written.
+    /// If the reader is gone, or it can't be written.
     pub fn result(&self, text: &str) -> Result<(), Failure> {
         self.bytes(format!("{text}\n").as_bytes())
     }
 
-    /// Writes a result as it is.
+    /// Writes bytes of a result as they are.
     ///
     /// # Errors
-    /// If nobody reads on, or it can't be written.
+    /// If the reader is gone, or they can't be written.
     pub fn bytes(&self, bytes: &[u8]) -> Result<(), Failure> {
         let mut stdout = io::stdout().lock();
         stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|cause| unwritten(&cause))
     }
 
-    /// Writes a result for programs.
+    /// Writes a result as a JSON document.
     ///
     /// # Errors
-    /// If nobody reads on, or it can't be written.
+    /// If the reader is gone, or it can't be written.
     pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
         let document =
             serde_json::to_string_pretty(value).map_err(|cause| Failure::new(cause.to_string()))?;
         self.result(&text::json(&document))
     }
 
-    /// Writes a result for whom it is wanted.
+    /// Writes a result in the console's format: `value` as JSON, or `text`.
     ///
     /// # Errors
-    /// If nobody reads on, or it can't be written.
+    /// If the reader is gone, or it can't be written.
     pub fn show<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
         match self.format {
             Format::Json => self.json(value),
@@ -150,32 +150,32 @@ impl Console {
         }
     }
 
-    /// Comments on what is done.
+    /// Writes a remark to standard error, unless remarks are off.
     pub fn remark(&self, text: &str) {
         if self.remarks == Remarks::On {
             self.complain(text);
         }
     }
 
-    /// Comments on what may turn out other than was meant.
+    /// Writes a warning to standard error, unless remarks are off: a remark on what may turn out other than was meant.
     pub fn warn(&self, text: &str) {
         self.remark(&format!("{} {}", self.paint_remarks().yellow("warning:"), text::block(text)));
     }
 
     /// Writes to standard error, even if remarks are off.
     pub fn complain(&self, text: &str) {
-        // Where standard error is gone, there is nobody left to tell.
+        // If standard error is gone, there is no one left to tell.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// A bar for something of known length. Shown on a terminal alone.
+    /// Creates a progress bar of known length. Shown only on a terminal.
     #[must_use]
     pub fn bar(&self, length: u64, what: &str) -> ProgressBar {
         const BAR: &str = "{msg} [{bar:30}] {human_pos}/{human_len} {elapsed}";
         self.progress(ProgressBar::with_draw_target(Some(length), self.target()), BAR, what)
     }
 
-    /// A spinner for something that takes as long as it takes. Shown on a terminal alone.
+    /// Creates a spinner for something of unknown length. Shown only on a terminal.
     #[must_use]
     pub fn spinner(&self, what: &str) -> ProgressBar {
         let spinner = ProgressBar::with_draw_target(None, self.target());

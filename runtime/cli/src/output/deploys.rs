@@ -1,4 +1,4 @@
-//! Deploys: what came of a reload, how plugins stand, what happened lately.
+//! Output of deploys: the outcome of a reload, the status of plugins, the latest events.
 
 use comfy_table::Cell;
 use sandhog_api::{DeployEvent, DeployEventKind, PluginState, PluginStatus, ReloadOutcome, Reloaded};
@@ -6,7 +6,7 @@ use sandhog_core::text;
 
 use super::{Column, Paint, count, of, table};
 
-/// What came of a reload, for people.
+/// Renders the outcome of a reload, for people.
 #[must_use]
 pub fn outcome(reloaded: &Reloaded, paint: Paint) -> String {
     match reloaded.outcome {
@@ -21,7 +21,7 @@ pub fn outcome(reloaded: &Reloaded, paint: Paint) -> String {
     }
 }
 
-/// An event, for people, without its time.
+/// Renders an event without its time, for people.
 #[must_use]
 pub fn event(event: &DeployEvent, paint: Paint) -> String {
     line(event, paint)
@@ -38,7 +38,7 @@ fn line(event: &DeployEvent, paint: Paint) -> String {
     format!("{what} {}{}", subject(event), message.unwrap_or_default())
 }
 
-/// What an event is about.
+/// Returns what an event is about: a plugin with its revisions, a tenant, or the configuration.
 fn subject(event: &DeployEvent) -> String {
     let name = match (&event.tenant, &event.plugin) {
         (Some(tenant), Some(plugin)) => format!("{tenant}/{plugin}"),
@@ -50,7 +50,7 @@ fn subject(event: &DeployEvent) -> String {
     format!("{name}{}{}", revision.unwrap_or_default(), was.unwrap_or_default())
 }
 
-/// The latest events, for people.
+/// Renders the latest events, for people.
 #[must_use]
 pub fn events(events: &[DeployEvent], paint: Paint) -> String {
     let lines = events.iter().map(|event| {
@@ -61,7 +61,7 @@ pub fn events(events: &[DeployEvent], paint: Paint) -> String {
     if lines.is_empty() { "nothing was deployed yet".to_owned() } else { lines.join("\n") }
 }
 
-/// How plugins stand, for people.
+/// Renders the status of plugins, for people.
 #[must_use]
 pub fn plugins(plugins: &[PluginStatus], paint: Paint) -> String {
     if plugins.is_empty() {
@@ -122,7 +122,7 @@ fn state_cell(plugin: &PluginStatus) -> Cell {
     Cell::new(format!("{}{}", plugin.state.slug(), trial.unwrap_or_default())).fg(color)
 }
 
-/// The first digits of a revision: enough to tell them apart.
+/// Returns the first digits of a revision: enough to tell revisions apart.
 fn short(revision: &str) -> &str {
     const SHOWN: usize = 12;
     revision.get(..SHOWN).unwrap_or(revision)

@@ -1,4 +1,4 @@
-//! What a component is.
+//! Output of an inspected component.
 
 use std::path::Path;
 
@@ -14,81 +14,81 @@ use serde::Serialize;
 
 use super::{Paint, bytes, pairs};
 
-/// What a component is, for programs. Names and meanings stay as they are; more may come.
+/// JSON document of a component. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]
 pub struct InspectionDocument {
     /// The file.
     pub file: String,
-    /// The digest of its bytes: its revision.
+    /// The sha256 of its bytes: its revision.
     pub sha256: String,
-    /// In bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// What it wants from the host.
+    /// The imports that it needs from the host.
     pub imports: Vec<ImportDocument>,
-    /// What it offers.
+    /// The names of its exports.
     pub exports: Vec<String>,
     /// The kinds that it declares to have handlers of; null if it declares nothing.
     pub kinds: Option<Vec<String>>,
-    /// How they differ from those that its TOML lists; null if it declares nothing, or there is no TOML to be seen.
+    /// The difference between its kinds and those that its TOML lists; null if it declares nothing, or no TOML was found.
     pub kinds_differ: Option<KindsDocument>,
-    /// What of `[grants]` it may ask for: `http`, `dirs`, `env`, `secrets`.
+    /// The parts of `[grants]` that it may ask for: `http`, `dirs`, `env`, `secrets`.
     pub may_ask_for: Vec<&'static str>,
-    /// Which of these its TOML doesn't give; null if there is no TOML to be seen.
+    /// Those of them that its TOML doesn't grant; null if no TOML was found.
     pub not_granted: Option<Vec<&'static str>>,
-    /// Who has signed it.
+    /// The signature beside it.
     pub signature: SignatureDocument,
-    /// Why a daemon couldn't run it; nothing, if it could.
+    /// Reasons why a daemon couldn't run it; empty if it could.
     pub problems: Vec<String>,
 }
 
-/// How the kinds of a component and of its TOML differ.
+/// The difference between the kinds of a component and of its TOML.
 #[derive(Debug, Serialize)]
 pub struct KindsDocument {
-    /// The TOML lists them, and the component has no handler of them: it isn't deployed.
+    /// Kinds that the TOML lists and the component has no handler of: it isn't deployed.
     pub unhandled: Vec<String>,
-    /// The component has handlers of them, and the TOML doesn't list them.
+    /// Kinds that the component has handlers of and the TOML doesn't list.
     pub unlisted: Vec<String>,
 }
 
-/// Something that a component wants from the host.
+/// An import that a component needs from the host.
 #[derive(Debug, Serialize)]
 pub struct ImportDocument {
-    /// Its full name.
+    /// The full name.
     pub name: String,
-    /// Whether the host has it.
+    /// Whether the host provides it.
     pub served: bool,
 }
 
-/// Who has signed a component.
+/// The signature of a component.
 #[derive(Debug, Serialize)]
 pub struct SignatureDocument {
-    /// The public key, if there is a signature beside it and it is right.
+    /// The public key of the signer; null unless there is a valid signature beside the component.
     pub signer: Option<String>,
-    /// For which plugin of which tenant, as `TENANT/PLUGIN`.
+    /// The plugin that it is signed for, as `TENANT/PLUGIN`.
     pub plugin: Option<String>,
     /// The number that rises from one component of the plugin to the next.
     pub number: Option<u64>,
-    /// From when on it isn't deployed anew.
+    /// The time from which on it isn't deployed anew.
     pub expires: Option<Time>,
-    /// What is wrong with the signature that is there.
+    /// A description of what is wrong with the signature, if there is one that is wrong.
     pub problem: Option<String>,
-    /// Whether the tenant that was named takes it.
+    /// Whether the tenant that was named accepts it.
     pub trusted: Option<bool>,
-    /// Why it doesn't.
+    /// The reason why the tenant doesn't accept it.
     pub refusal: Option<String>,
 }
 
-/// A tenant, and whose components it takes.
+/// A tenant, and the signers whose components it accepts.
 #[derive(Debug)]
 pub struct Trust {
-    /// Whose terms these are.
+    /// The tenant.
     pub tenant: TenantId,
-    /// Those whom it trusts; nobody in here means everybody.
+    /// The signers that it trusts; empty means that it takes all components.
     pub signers: Vec<Signer>,
 }
 
 impl SignatureDocument {
-    /// What is beside a component of this digest, and what a tenant thinks of it.
+    /// Creates the document of the signature beside a component of this digest, and of whether a tenant accepts it.
     #[must_use]
     pub fn new(component: &Path, revision: Revision, trust: Option<&Trust>) -> Self {
         let file = match SignatureFile::beside(component) {
@@ -112,7 +112,7 @@ impl SignatureDocument {
         let problem = signed.as_ref().err().map(ToString::to_string);
         let (signer, statement) = signed.ok().flatten().unzip();
         let taken = trust.map(|Trust { tenant, signers }| {
-            // Whatever the plugin is called: a tenant has several.
+            // A tenant has several plugins, so the name doesn't matter.
             let unsigned = PluginName::parse("plugin").expect("a name");
             let plugin = statement.as_ref().map_or(&unsigned, |statement| &statement.plugin);
             let is_new = Some(Newness { latest: None, now: Clock::system().now() });
@@ -152,7 +152,7 @@ impl SignatureDocument {
 }
 
 impl InspectionDocument {
-    /// What was found out about a file, given what its TOML says, if there is one.
+    /// Creates the document of an inspected file, given its TOML, if there is one.
     #[must_use]
     pub fn new(
         file: String,
@@ -189,7 +189,8 @@ impl InspectionDocument {
         }
     }
 
-    /// Whether a daemon could run it, it has handlers of what its TOML lists, and the tenant that was named would take it.
+    /// Whether a daemon could run it, it has handlers of all kinds that its TOML lists, and the tenant that was named would
+    /// accept it.
     #[must_use]
     pub fn is_fine(&self) -> bool {
         let is_handled = self.kinds_differ.as_ref().is_none_or(|differ| differ.unhandled.is_empty());
@@ -214,7 +215,7 @@ impl InspectionDocument {
     }
 }
 
-/// What a component is, for people.
+/// Renders an inspected component, for people.
 #[must_use]
 pub fn inspection(document: &InspectionDocument, paint: Paint) -> String {
     let list = |names: Vec<String>| if names.is_empty() { "nothing".to_owned() } else { names.join("\n") };

@@ -1,4 +1,4 @@
-//! Jobs.
+//! Output of jobs.
 
 use std::time::Duration;
 
@@ -18,30 +18,30 @@ use super::{
     Color, Column, Paint, bytes, clock, content, count, duration, fitted, pairs, rfc3339, rough, state_cell,
 };
 
-/// A job, for programs. Names and meanings stay as they are; more may come.
+/// JSON document of a job. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]
 pub struct JobDocument {
-    /// Its id.
+    /// The job's id.
     pub id: String,
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub tenant: String,
-    /// Where it waits or waited.
+    /// The queue in which it waits or waited.
     pub queue: String,
-    /// What is to be done.
+    /// The kind, which names its handler.
     pub kind: String,
     /// `scheduled`, `ready`, `leased`, `succeeded`, `dead` or `cancelled`.
     pub state: &'static str,
-    /// Why it is there: a slug such as `out-of-fuel`.
+    /// The reason for its state: a slug such as `out-of-fuel`.
     pub reason: Option<&'static str>,
     /// The reason in full, for people.
     pub message: Option<String>,
-    /// 0 to 255; the highest goes first.
+    /// The priority, 0 to 255; the highest goes first.
     pub priority: u8,
-    /// While a job with this key is not final, no second one is created.
+    /// The unique key: while a job with this key is not final, no second one is created.
     pub unique_key: Option<String>,
-    /// Attempts that counted.
+    /// Number of attempts that counted.
     pub attempts: u32,
-    /// Leases that ran out because a daemon vanished.
+    /// Number of leases that ran out because a daemon vanished.
     pub expiries: u32,
     /// When its producer was told that it is safe. All times are RFC 3339, in UTC.
     pub enqueued_at: Option<String>,
@@ -49,21 +49,21 @@ pub struct JobDocument {
     pub due_at: Option<String>,
     /// When it was leased for the last time.
     pub leased_at: Option<String>,
-    /// When the present lease runs out.
+    /// When the current lease runs out.
     pub lease_expires_at: Option<String>,
     /// When it became final.
     pub finished_at: Option<String>,
-    /// Those of the times above that are null because they lie after the year 9999, which RFC 3339 can't say.
+    /// The names of those times above that are null because they lie after the year 9999, which RFC 3339 can't express.
     pub never: Vec<&'static str>,
-    /// The latest report of its handler.
+    /// The latest progress report of its handler.
     pub progress: Option<ProgressDocument>,
-    /// What all its runs spent together.
+    /// Total usage of all its runs.
     pub usage: UsageDocument,
     /// The sha256 of the component that ran last.
     pub revision: Option<String>,
-    /// Why some of it is left empty: it is sealed, and can't be opened.
+    /// The reason why some of it is left empty: it is sealed, and can't be opened.
     pub unreadable: Option<String>,
-    /// What went in and came out; left out where jobs are listed, unless it is asked for.
+    /// Payload and output; left out where jobs are listed, unless they are asked for.
     #[serde(flatten)]
     pub contents: Option<ContentsDocument>,
     /// The log lines that are kept with it, oldest first; only where one job is shown.
@@ -71,79 +71,79 @@ pub struct JobDocument {
     pub log: Option<Vec<LogDocument>>,
 }
 
-/// What went into a job, and came out.
+/// The payload and output of a job.
 #[derive(Debug, Serialize)]
 pub struct ContentsDocument {
-    /// The input.
+    /// The input of the handler.
     pub payload: Content,
-    /// The result, once it succeeded.
+    /// The result; null unless the job succeeded.
     pub output: Option<Content>,
 }
 
 /// Whether payloads and outputs are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Payloads {
-    /// They are.
+    /// Payloads and outputs are shown.
     Shown,
-    /// They are left out, as they weren't asked for.
+    /// Payloads and outputs are left out, as they weren't asked for.
     Left,
 }
 
-/// How far a job has come.
+/// JSON document of a job's progress.
 #[derive(Debug, Serialize)]
 pub struct ProgressDocument {
-    /// How much is done.
+    /// The amount that is done.
     pub done: u64,
-    /// Out of how much.
+    /// The total amount, if the handler gave one.
     pub total: Option<u64>,
-    /// What is going on.
+    /// The handler's message.
     pub message: Option<String>,
 }
 
-/// What runs spent.
+/// JSON document of the usage of runs.
 #[derive(Debug, Serialize)]
 pub struct UsageDocument {
-    /// Instructions.
+    /// Fuel: the number of instructions.
     pub fuel: u64,
-    /// The largest sum of its memories, in bytes.
+    /// Peak memory: the largest sum of a run's memories, in bytes.
     pub memory_peak: u64,
-    /// From start to end, in microseconds.
+    /// Time from start to end, in microseconds.
     pub wall_us: u64,
-    /// On a processor, in microseconds.
+    /// Processor time, in microseconds.
     pub cpu_us: u64,
-    /// Calls from the guest to the host.
+    /// Number of calls from the guest to the host.
     pub host_calls: u64,
 }
 
-/// A line of a job's log.
+/// JSON document of a line of a job's log.
 #[derive(Debug, Serialize)]
 pub struct LogDocument {
     /// When it was written.
     pub at: String,
-    /// Which attempt wrote it; 1 is the first.
+    /// The attempt that wrote it; 1 is the first.
     pub attempt: u32,
     /// `trace`, `debug`, `info`, `warn` or `error`.
     pub level: &'static str,
-    /// The text.
+    /// The message.
     pub message: String,
-    /// Names and values beside the text.
+    /// Names and values of the fields beside the message.
     pub fields: Vec<(String, String)>,
 }
 
-/// Bytes: an object with one of three keys.
+/// JSON document of bytes: an object with one of three keys.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Content {
-    /// They are JSON: the value as it is written, to the last digit.
+    /// The bytes are JSON: the value as it is written, to the last digit.
     Json(Box<RawValue>),
-    /// They are UTF-8: the text.
+    /// The bytes are UTF-8: the text.
     Text(String),
-    /// They are neither: two hexadecimal digits each.
+    /// The bytes are neither: two hexadecimal digits for each.
     Hex(String),
 }
 
 impl Content {
-    /// What those bytes are.
+    /// Classifies these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         if let Ok(value) = serde_json::from_slice(bytes) {
@@ -186,7 +186,7 @@ impl From<LogLine> for LogDocument {
 }
 
 impl JobDocument {
-    /// A job, with its log where one job is shown.
+    /// Creates the document of a job, with its log where one job is shown.
     #[must_use]
     pub fn new(job: JobRecord, log: Option<Vec<LogLine>>, payloads: Payloads) -> Self {
         let times = [
@@ -229,49 +229,49 @@ impl JobDocument {
     }
 }
 
-/// How many jobs a tenant has in each state, for programs.
+/// JSON document of the number of a tenant's jobs in each state.
 #[derive(Debug, Serialize)]
 pub struct CountsDocument {
     /// The tenant.
     pub tenant: String,
-    /// By the slug of the state, in the order of a job's life.
+    /// Numbers of jobs by the slug of the state, in the order of a job's life.
     pub counts: serde_json::Map<String, Value>,
-    /// Where the list goes on, for `--after`; null if this is all of it.
+    /// The cursor for `--after` at which the list goes on; null if this is all of it.
     pub next: Option<String>,
 }
 
-/// A job that can't be read, for programs.
+/// JSON document of a job that can't be read.
 #[derive(Debug, Serialize)]
 pub struct UnreadDocument {
-    /// Whose it is.
+    /// The tenant that it belongs to.
     pub tenant: String,
-    /// Its id.
+    /// The job's id.
     pub id: String,
-    /// What is wrong with what is stored.
+    /// A description of what is wrong with the stored job.
     pub problem: String,
 }
 
 impl UnreadDocument {
-    /// A job of a tenant.
+    /// Creates the document of a tenant's job.
     #[must_use]
     pub fn new(tenant: &TenantId, unread: Unread) -> Self {
         Self { tenant: tenant.to_string(), id: unread.id.to_string(), problem: unread.problem }
     }
 }
 
-/// A page of jobs, for programs.
+/// JSON document of a page of jobs.
 #[derive(Debug, Default, Serialize)]
 pub struct PageDocument {
     /// The jobs, without their logs.
     pub jobs: Vec<JobDocument>,
-    /// Those that are there, and can't be read.
+    /// The jobs that are stored but can't be read.
     pub unread: Vec<UnreadDocument>,
-    /// How many there are in all.
+    /// The number of all jobs of each tenant, by state.
     pub tenants: Vec<CountsDocument>,
 }
 
 impl CountsDocument {
-    /// Counts in the order of [`State::ALL`].
+    /// Creates the document of these counts, in the order of [`State::ALL`].
     #[must_use]
     pub fn new(tenant: &TenantId, counts: Counts, next: Option<String>) -> Self {
         let counts = counts.iter().map(|(state, n)| (state.slug().to_owned(), n.into()));
@@ -279,7 +279,7 @@ impl CountsDocument {
     }
 }
 
-/// A job, for people: all that is known of it.
+/// Renders all that is known of a job, for people.
 #[must_use]
 pub fn job(job: &JobRecord, log: &[LogLine], paint: Paint) -> String {
     let mut lines = vec![("job", paint.bold(&job.id.to_string())), ("state", standing(job, paint))];
@@ -307,10 +307,10 @@ pub fn job(job: &JobRecord, log: &[LogLine], paint: Paint) -> String {
     text
 }
 
-/// Of a text that is longer, so much is shown.
+/// Maximum length of a text that is shown in full, in bytes.
 const SHOWN_MAX: usize = 8 << 10;
 
-/// The beginning of a text, and the option that prints all of it.
+/// Cuts a text that is too long, and names the option that prints all of it.
 fn cut(text: String, option: &str) -> String {
     if text.len() <= SHOWN_MAX {
         return text;
@@ -319,7 +319,7 @@ fn cut(text: String, option: &str) -> String {
     format!("{shown}…\n(the first of {all}; {option} prints it as it is)")
 }
 
-/// The state and its reason.
+/// Renders the state and its reason.
 #[must_use]
 pub fn standing(job: &JobRecord, paint: Paint) -> String {
     let state = paint.state(job.state);
@@ -350,7 +350,7 @@ fn times(job: &JobRecord) -> Vec<(&'static str, String)> {
     times
 }
 
-/// How far a job has come.
+/// Renders the progress of a job.
 #[must_use]
 pub fn progress(progress: &Progress) -> String {
     let done = match progress.total {
@@ -363,7 +363,7 @@ pub fn progress(progress: &Progress) -> String {
     }
 }
 
-/// What runs spent.
+/// Renders the usage of runs.
 #[must_use]
 pub fn usage(usage: &Usage) -> String {
     let (fuel, memory) = (count(usage.fuel.0), bytes(usage.memory_peak.0));
@@ -371,7 +371,7 @@ pub fn usage(usage: &Usage) -> String {
     format!("fuel {fuel}, memory {memory}, time {wall} (processor {cpu}), host calls {}", usage.host_calls)
 }
 
-/// A line of a log.
+/// Renders a line of a log.
 #[must_use]
 pub fn log_line(line: &LogLine, paint: Paint) -> String {
     let fields: String = line
@@ -386,13 +386,13 @@ pub fn log_line(line: &LogLine, paint: Paint) -> String {
 /// Whether a table names each job's tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tenants {
-    /// There is only one.
+    /// There is only one tenant.
     One,
-    /// There are several.
+    /// There are several tenants.
     Several,
 }
 
-/// Jobs, for people: a line each, as wide as `width` where that is known. `now` is what times are told from.
+/// Renders jobs for people, a line each; at most `width` characters wide, if that is known. Times are relative to `now`.
 #[must_use]
 pub fn jobs(
     jobs: &[&JobRecord],
@@ -434,7 +434,7 @@ fn row(job: &JobRecord, tenants: Tenants, now: Timestamp) -> Vec<Cell> {
     cells
 }
 
-/// The colour by which a state is known.
+/// Returns the colour of a state.
 pub(super) fn color(state: State) -> Color {
     match state {
         State::Scheduled | State::Ready => Color::Cyan,
@@ -445,7 +445,7 @@ pub(super) fn color(state: State) -> Color {
     }
 }
 
-/// When something happens to a job, or happened last.
+/// Renders when something happens to a job, or happened last.
 fn when(job: &JobRecord, now: Timestamp) -> String {
     let ago = |at: Timestamp| format!("{} ago", rough(now.since(at)));
     match job.state {
@@ -462,13 +462,13 @@ fn when(job: &JobRecord, now: Timestamp) -> String {
     }
 }
 
-/// A job that can't be read, for people.
+/// Renders a job that can't be read, for people.
 #[must_use]
 pub fn unread(unread: &Unread) -> String {
     format!("{} can't be read: {}", unread.id, text::line(&unread.problem))
 }
 
-/// How many jobs a tenant has in each state.
+/// Renders the number of a tenant's jobs in each state.
 #[must_use]
 pub fn counts(tenant: &TenantId, counts: Counts, paint: Paint) -> String {
     let there = counts.iter().filter(|(_, n)| *n > 0);
@@ -477,43 +477,43 @@ pub fn counts(tenant: &TenantId, counts: Counts, paint: Paint) -> String {
     format!("{}: {there}", paint.bold(tenant.as_str()))
 }
 
-/// Jobs that were just enqueued, for programs.
+/// JSON document of jobs that were just enqueued.
 #[derive(Debug, Serialize)]
 pub struct EnqueuedDocument {
-    /// Whose they are.
+    /// The tenant that they belong to.
     pub tenant: String,
-    /// Where they wait.
+    /// The queue in which they wait.
     pub queue: String,
-    /// Their ids, in the order of the payloads; for a duplicate, that of the job which holds the key.
+    /// Their ids, in the order of the payloads; for a duplicate, the id of the job which holds the key.
     pub ids: Vec<String>,
-    /// How many were not stored, because a job that is not final holds their unique key.
+    /// Number of jobs that were not stored, because a job that is not final holds their unique key.
     pub duplicates: u64,
-    /// The same, with the answer to each.
+    /// The answer for each job, in the same order.
     pub jobs: Vec<AnswerDocument>,
-    /// What the ids were made from, if the jobs are the lines of a file.
+    /// The id that the ids were made from, if the jobs are the lines of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ids_from: Option<String>,
-    /// What keeps the jobs waiting, as far as the configuration tells.
+    /// Warnings about what keeps the jobs waiting, as far as the configuration tells.
     pub warnings: Vec<String>,
 }
 
-/// What became of a job that was to be enqueued, for programs.
+/// JSON document of the answer for one job that was to be enqueued.
 #[derive(Debug, Serialize)]
 pub struct AnswerDocument {
-    /// Of a file: the number of its line; 1 is the first.
+    /// The number of its line in the file, from 1; left out if the job isn't from a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u64>,
-    /// The job's id; for a duplicate, that of the job which holds the key.
+    /// The job's id; for a duplicate, the id of the job which holds the key.
     pub id: String,
     /// The answer.
     pub answer: Answer,
 }
 
-/// The answer to an enqueue, for programs.
+/// The answer to an enqueue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
-    /// It is stored.
+    /// The job is stored.
     Stored,
     /// A job that is not final holds its unique key; nothing was stored.
     Duplicate,
@@ -532,7 +532,7 @@ impl Answer {
 }
 
 impl EnqueuedDocument {
-    /// Jobs that got these answers.
+    /// Creates the document of jobs that got these answers.
     #[must_use]
     pub fn new(
         tenant: &TenantId,
@@ -552,17 +552,17 @@ impl EnqueuedDocument {
     }
 }
 
-/// A job that was enqueued and waited for, for programs.
+/// JSON document of a job that was enqueued and waited for.
 #[derive(Debug, Serialize)]
 pub struct AwaitedDocument {
     /// The job.
     #[serde(flatten)]
     pub job: JobDocument,
-    /// Whether it was there before, so that nothing was enqueued.
+    /// Whether the job was there before, so that nothing was enqueued.
     pub duplicate: bool,
 }
 
-/// What came of a job that was waited for, for people. The id has been printed before.
+/// Renders the outcome of a job that was waited for, for people. The id has been printed before.
 #[must_use]
 pub fn outcome(job: &JobRecord, paint: Paint) -> String {
     let mut shown = standing(job, paint);

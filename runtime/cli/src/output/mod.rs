@@ -1,6 +1,6 @@
-//! What results look like: tables and text for people, documents for programs.
+//! Rendering of results: tables and text for people, documents for programs.
 //!
-//! Nothing in here does anything: what is shown goes in, text comes out.
+//! Nothing in here has side effects: results go in, text comes out.
 
 pub mod act;
 pub mod check;
@@ -23,9 +23,9 @@ pub use units::{bytes, clock, count, duration, rfc3339, rough};
 /// Whether text is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Paint {
-    /// With the colours of a terminal.
+    /// Text has the colours of a terminal.
     Colored,
-    /// As it is.
+    /// Text has no colours.
     Plain,
 }
 
@@ -37,44 +37,44 @@ impl Paint {
         }
     }
 
-    /// What matters.
+    /// Emphasises text that matters.
     #[must_use]
     pub fn bold(self, text: &str) -> String {
         self.wrap("1", text)
     }
 
-    /// What is beside the point.
+    /// Dims text of minor importance.
     #[must_use]
     pub fn dim(self, text: &str) -> String {
         self.wrap("2", text)
     }
 
-    /// What went well.
+    /// Marks success.
     #[must_use]
     pub fn green(self, text: &str) -> String {
         self.wrap(Color::Green.ansi(), text)
     }
 
-    /// What went wrong.
+    /// Marks failure.
     #[must_use]
     pub fn red(self, text: &str) -> String {
         self.wrap(Color::Red.ansi(), text)
     }
 
-    /// What may turn out wrong.
+    /// Marks a warning.
     #[must_use]
     pub fn yellow(self, text: &str) -> String {
         self.wrap(Color::Yellow.ansi(), text)
     }
 
-    /// A job's state, in a colour of its own.
+    /// Renders a job's state, in the colour of the state.
     #[must_use]
     pub fn state(self, state: State) -> String {
         self.wrap(job::color(state).ansi(), state.slug())
     }
 }
 
-/// The colours that texts have on a terminal.
+/// Colours of text on a terminal.
 #[derive(Debug, Clone, Copy)]
 enum Color {
     Red,
@@ -85,7 +85,7 @@ enum Color {
 }
 
 impl Color {
-    /// By its number in ANSI's escapes.
+    /// Returns its number in ANSI escape sequences.
     fn ansi(self) -> &'static str {
         match self {
             Self::Red => "31",
@@ -96,7 +96,7 @@ impl Color {
         }
     }
 
-    /// The same one in a table.
+    /// Returns the same colour for a table cell.
     fn of_cell(self) -> comfy_table::Color {
         match self {
             Self::Red => comfy_table::Color::DarkRed,
@@ -113,9 +113,9 @@ impl Color {
 pub(crate) enum Column {
     Left(&'static str),
     Right(&'static str),
-    /// As [`Self::Right`]; the last of them are left out where lines are too short for all.
+    /// As [`Self::Right`]; the last of these columns are left out if lines are too short for all.
     Spare(&'static str),
-    /// As [`Self::Left`]; the last one, cut to what the others leave of a line.
+    /// As [`Self::Left`]; the last column, cut to the width that the others leave of a line.
     Rest(&'static str),
 }
 
@@ -126,16 +126,16 @@ impl Column {
     }
 }
 
-/// Blanks between columns.
+/// Number of blanks between columns.
 const GAP: usize = 2;
 
-/// What is left of a line is worth a text if it has so many characters; a longer line is better than less of it.
+/// Minimum width of [`Column::Rest`], in characters: a longer line is better than less of the text.
 const REST_MIN: usize = 24;
 
-/// Where lines have no length, a text is cut to this.
+/// Maximum width of [`Column::Rest`], in characters, if lines have no limit.
 const REST_MAX: usize = 200;
 
-/// A table whose lines are no longer than `width`, as far as that can be had without cutting what is copied.
+/// Renders a table whose lines are no longer than `width`, as far as that is possible without cutting what is copied.
 pub(crate) fn fitted(
     columns: &[Column],
     mut rows: Vec<Vec<Cell>>,
@@ -180,10 +180,10 @@ pub(crate) fn fitted(
     table(&columns, rows, paint)
 }
 
-/// A table with a line for each of `rows`.
+/// Renders a table with a line for each of `rows`.
 pub(crate) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Cell>>, paint: Paint) -> String {
     let mut table = Table::new();
-    // A line that is too long is wrapped by the terminal, and whole when it is copied.
+    // The terminal wraps a line that is too long, and it is still whole when it is copied.
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     match paint {
         Paint::Colored => table.enforce_styling(),
@@ -203,12 +203,12 @@ pub(crate) fn table(columns: &[Column], rows: impl IntoIterator<Item = Vec<Cell>
     lines.join("\n")
 }
 
-/// The cell of a job's state, in the colour that [`Paint::state`] gives it.
+/// Creates the cell of a job's state, in the colour that [`Paint::state`] gives it.
 pub(crate) fn state_cell(state: State) -> Cell {
     Cell::new(state.slug()).fg(job::color(state).of_cell())
 }
 
-/// Names and values, the values under each other.
+/// Renders names and values, with the values aligned.
 pub(crate) fn pairs<'p>(pairs: impl IntoIterator<Item = (&'p str, String)>, paint: Paint) -> String {
     let pairs: Vec<(&str, String)> = pairs.into_iter().collect();
     let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -221,8 +221,8 @@ pub(crate) fn pairs<'p>(pairs: impl IntoIterator<Item = (&'p str, String)>, pain
     pairs.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Bytes that are JSON by convention: pretty if they are, as text if they are that, else how many there are. All that is
-/// in them is shown as it is: numbers to the last digit, keys as often as they are there.
+/// Renders bytes that are JSON by convention: indented if they are JSON, as text if they are UTF-8, else as their length.
+/// Nothing in them is changed: numbers are shown to the last digit, keys as often as they occur.
 pub(crate) fn content(content: &[u8]) -> String {
     if let Ok(value) = serde_json::from_slice::<&RawValue>(content) {
         return text::block(&indented(value.get())).into_owned();
@@ -234,10 +234,11 @@ pub(crate) fn content(content: &[u8]) -> String {
     }
 }
 
-/// Deeper JSON is shown as it is written: its indentation would be larger than it is.
+/// Maximum depth of JSON that is indented. Deeper JSON is shown as it is written: its indentation would be larger than
+/// itself.
 const INDENTED_MAX: usize = 64;
 
-/// JSON with a line for each of its members. It is taken apart no further than that, so nothing of it is lost.
+/// Indents JSON, with a line for each of its members. It is parsed no further than that, so nothing of it is lost.
 fn indented(json: &str) -> String {
     let mut text = String::with_capacity(json.len() * 2);
     let (mut depth, mut in_string, mut escaped, mut opened) = (0usize, false, false, false);
@@ -282,7 +283,7 @@ fn indented(json: &str) -> String {
     text
 }
 
-/// `one job`, `2 jobs`.
+/// Renders a number of things: `1 job`, `2 jobs`.
 pub(crate) fn of(n: u64, what: &str) -> String {
     if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") }
 }

@@ -1,4 +1,4 @@
-//! A single run.
+//! Output of a single run.
 
 use sandhog_config::units::time;
 use sandhog_core::effects::{Effects, StateWrite};
@@ -11,63 +11,63 @@ use serde::Serialize;
 use super::job::{Content, LogDocument, ProgressDocument, UsageDocument, usage};
 use super::{Paint, content};
 
-/// A single run, for programs. Names and meanings stay as they are; more may come.
+/// JSON document of a single run. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]
 pub struct RunDocument {
     /// `returned`, or a reason such as `out-of-fuel`.
     pub outcome: String,
-    /// The reason in full.
+    /// The reason in full, for people.
     pub message: Option<String>,
-    /// The result, if it returned one.
+    /// The result, if the run returned one.
     pub output: Option<Content>,
-    /// What it spent.
+    /// Usage of the run.
     pub usage: UsageDocument,
-    /// The last report.
+    /// The last progress report.
     pub progress: Option<ProgressDocument>,
-    /// What it logged.
+    /// The log lines of the run.
     pub log: Vec<LogDocument>,
-    /// What would have been written to its state, in order of key.
+    /// The writes to its state that would have been applied, in order of key.
     pub state: Vec<WriteDocument>,
     /// The jobs that would have been enqueued.
     pub jobs: Vec<NewJobDocument>,
 }
 
-/// A write to the state.
+/// JSON document of a write to the state.
 #[derive(Debug, Serialize)]
 pub struct WriteDocument {
     /// The key.
     pub key: String,
-    /// What would have become of it.
+    /// The write to the key.
     pub write: Write,
 }
 
-/// What becomes of a key: an object with one of three keys.
+/// A write to a key of the state: an object with one of three keys.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Write {
-    /// It takes this value.
+    /// Sets this value.
     Set(Content),
-    /// It goes away.
+    /// Removes the key.
     Delete(bool),
-    /// It is raised by this much.
+    /// Adds this number.
     Add(i64),
 }
 
-/// A job that would have been enqueued.
+/// JSON document of a job that would have been enqueued.
 #[derive(Debug, Serialize)]
 pub struct NewJobDocument {
-    /// What is to be done.
+    /// The kind, which names its handler.
     pub kind: String,
-    /// Where it would wait.
+    /// The queue in which it would wait.
     pub queue: String,
     /// The input.
     pub payload: Content,
-    /// How long it would wait at least, in milliseconds.
+    /// The minimum time that it would wait, in milliseconds.
     pub delay_ms: u64,
 }
 
 impl RunDocument {
-    /// How a run ended, and what its handler said meanwhile.
+    /// Creates the document of a run that has ended, with the log lines and progress of its handler.
     #[must_use]
     pub fn new(report: Report, log: Vec<LogLine>, progress: Option<Progress>) -> Self {
         let outcome = report.outcome.to_string();
@@ -122,7 +122,7 @@ fn message(outcome: &Outcome) -> Option<String> {
     }
 }
 
-/// A single run, for people.
+/// Renders a single run, for people.
 #[must_use]
 pub fn run(report: &Report, paint: Paint) -> String {
     let outcome = text::line(&report.outcome.to_string()).into_owned();

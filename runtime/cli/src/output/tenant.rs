@@ -1,4 +1,4 @@
-//! Tenants, as the broker knows them.
+//! Output of tenants, as the broker knows them.
 
 use comfy_table::Cell;
 use sandhog_broker::{Counts, Result};
@@ -9,39 +9,39 @@ use serde_json::{Map, Value};
 
 use super::{Column, Paint, table};
 
-/// Tenants, for programs.
+/// JSON document of the tenants.
 #[derive(Debug, Serialize)]
 pub struct TenantsDocument {
-    /// Each of them, by name.
+    /// The tenants, by name.
     pub tenants: Vec<TenantDocument>,
 }
 
-/// A tenant, for programs.
+/// JSON document of a tenant.
 #[derive(Debug, Serialize)]
 pub struct TenantDocument {
-    /// Its name.
+    /// The tenant's name.
     pub tenant: String,
     /// Whether it is in the configuration.
     pub configured: bool,
-    /// How many plugins it has there.
+    /// Number of plugins that it has in the configuration.
     pub plugins: u64,
-    /// How many jobs it has, by the slug of their state; null if they can't be counted.
+    /// Numbers of its jobs, by the slug of their state; null if they can't be counted.
     pub counts: Option<Map<String, Value>>,
-    /// Why they can't be counted.
+    /// The reason why they can't be counted.
     pub problem: Option<String>,
 }
 
-/// What was removed of a tenant, for programs.
+/// JSON document of a tenant that was removed.
 #[derive(Debug, Serialize)]
 pub struct PurgedDocument {
-    /// Its name.
+    /// The tenant's name.
     pub tenant: String,
-    /// How many jobs it had.
+    /// Number of jobs that it had.
     pub jobs: u64,
 }
 
 impl TenantDocument {
-    /// A tenant with these jobs.
+    /// Creates the document of a tenant with these jobs.
     #[must_use]
     pub fn new(config: &Config, tenant: &TenantId, counts: Result<Counts>) -> Self {
         let (counts, problem) = match counts {
@@ -68,7 +68,7 @@ impl TenantDocument {
     }
 }
 
-/// Tenants, for people: a line each.
+/// Renders tenants for people, a line each.
 #[must_use]
 pub fn tenants(tenants: &[TenantDocument], paint: Paint) -> String {
     if tenants.is_empty() {

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Formatting of numbers, sizes and times for people.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use sandhog_core::time::Timestamp;
 
 use sandhog_config::units::time;
 
-/// A count to three digits: `1.23M`.
+/// Formats a count to three digits: `1.23M`.
 #[must_use]
 pub fn count(n: u64) -> String {
     scaled(n, 1000, &["", "k", "M", "G", "T", "P", "E"])
 }
 
-/// A size to three digits: `12.3 MiB`.
+/// Formats a size in bytes to three digits: `12.3 MiB`.
 #[must_use]
 pub fn bytes(n: u64) -> String {
     scaled(n, 1024, &[" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"])
@@ -24,7 +24,7 @@ fn scaled(n: u64, step: u64, units: &[&str]) -> String {
         return format!("{n}{}", units[0]);
     }
     let (mut value, mut unit) = (n as f64, 0);
-    // What would be rounded up to a whole step belongs to the next unit.
+    // A value that would be rounded up to a whole step belongs to the next unit.
     while value >= step as f64 - 0.5 && unit + 1 < units.len() {
         value /= step as f64;
         unit += 1;
@@ -39,7 +39,7 @@ fn scaled(n: u64, step: u64, units: &[&str]) -> String {
     format!("{value:.digits$}{}", units[unit])
 }
 
-/// A length of time to three digits: `35.1ms`, `1.24s`, `2m5s`.
+/// Formats a duration to three digits: `35.1ms`, `1.24s`, `2m5s`.
 #[must_use]
 pub fn duration(duration: Duration) -> String {
     let micros = duration.as_micros();
@@ -53,19 +53,19 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// A point in time, in UTC, as RFC 3339 writes it; none if it lies after the year 9999.
+/// Formats a point in time in RFC 3339, in UTC; `None` if it is after the year 9999.
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> Option<String> {
     Time(at).rfc3339()
 }
 
-/// A point in time, in UTC, for people.
+/// Formats a point in time for people, in UTC.
 #[must_use]
 pub fn clock(at: Timestamp) -> String {
     Time(at).to_string()
 }
 
-/// A length of time in its largest unit, rounded down: `3m`, `7h`, `12d`.
+/// Formats a duration in its largest unit, rounded down: `3m`, `7h`, `12d`.
 #[must_use]
 pub fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();

@@ -1,4 +1,4 @@
-//! What tenants have spent.
+//! Output of usage: what tenants have spent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,40 +23,40 @@ pub enum By {
     Plugin,
 }
 
-/// A line of usage. What it isn't told apart by is none.
+/// A row of usage. The parts by which rows aren't told apart are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// When it was settled.
+    /// The day on which the runs were settled.
     pub day: Option<String>,
-    /// Whose it is.
+    /// The tenant.
     pub tenant: Option<String>,
-    /// What ran.
+    /// The plugin that ran.
     pub plugin: Option<String>,
-    /// What it came to.
+    /// The sums of the usage.
     pub account: Account,
 }
 
-/// Usage, for programs. Names and meanings stay as they are; more may come.
+/// JSON document of usage. Names and meanings stay as they are; more may come.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The first day.
+    /// The first day, included.
     pub from: String,
-    /// The last day.
+    /// The last day, included.
     pub to: String,
-    /// In order of day, tenant and plugin.
+    /// The rows, in order of day, tenant and plugin.
     pub rows: Vec<Row>,
-    /// The sum of them all.
+    /// The sum of all rows.
     pub total: Row,
     #[serde(skip)]
     by: Vec<By>,
 }
 
 impl Report {
-    /// Sums up `rows` by what they are to be told apart by.
+    /// Creates a report that sums up `rows` by the parts in `by`.
     #[must_use]
     pub fn new(from: String, to: String, mut by: Vec<By>, rows: Vec<Row>) -> Self {
         if by.contains(&By::Plugin) {
-            // The name alone says little: another tenant may have one of the same.
+            // A plugin's name alone is ambiguous, as another tenant may have one of the same name.
             by.push(By::Tenant);
         }
         by.sort_unstable();
@@ -90,7 +90,7 @@ impl Row {
         }
     }
 
-    /// All that there is of an account, by the names that programs know.
+    /// Returns all numbers of an account, by the names that programs know.
     fn numbers(&self) -> Vec<(&'static str, u128)> {
         let account = &self.account;
         let mut numbers: Vec<_> = RunEnd::ALL.map(|end| (end.slug(), account.ended(end).into())).to_vec();
@@ -133,10 +133,10 @@ impl Serialize for Row {
     }
 }
 
-/// Usage, for spreadsheets.
+/// Renders usage as CSV, for spreadsheets.
 ///
 /// # Errors
-/// None that is to be expected: it is written to memory.
+/// None are to be expected, as it is written to memory.
 pub fn csv(report: &Report) -> Result<Vec<u8>, Failure> {
     let failed = |cause: &dyn std::fmt::Display| Failure::new(format!("can't write CSV: {cause}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
@@ -151,7 +151,7 @@ pub fn csv(report: &Report) -> Result<Vec<u8>, Failure> {
     writer.into_inner().map_err(|cause| failed(&cause.error()))
 }
 
-/// Usage, for people.
+/// Renders usage as a table, for people.
 #[must_use]
 pub fn table(report: &Report, paint: Paint) -> String {
     let days = format!("{} to {}, UTC", report.from, report.to);

@@ -1,4 +1,4 @@
-//! `sandhog plugin inspect`.
+//! `sandhog plugin inspect`: shows what a component is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,8 @@ pub(crate) struct Inspect {
     plugin: Option<PathBuf>,
 }
 
-/// What the component's TOML says; none if there is no TOML.
+/// Reads the component's TOML: the file that is named, or the one beside the component that names it; `None` if there is
+/// none.
 fn toml_of(named: Option<&Path>, component: &Path) -> Result<Option<PluginFile>, Failure> {
     if let Some(file) = named {
         return Ok(Some(config::load_plugin_file(file)?));
@@ -40,7 +41,7 @@ fn toml_of(named: Option<&Path>, component: &Path) -> Result<Option<PluginFile>,
     let folder =
         component.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let beside = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    // A file that is no plugin's, or is wrong, isn't the one: it wasn't asked for.
+    // A file that is no plugin's, or is wrong, is skipped, as nobody asked for it.
     let files = beside
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .filter_map(|path| config::load_plugin_file(&path).ok());
@@ -66,7 +67,7 @@ impl Inspect {
     }
 }
 
-/// Whose components a tenant takes.
+/// Returns whose components a tenant takes.
 fn trust(config: &Path, tenant: &TenantId) -> Result<Trust, Failure> {
     let config = load(config)?;
     match config.tenants.get(tenant) {

@@ -1,4 +1,4 @@
-//! `sandhog plugin key`.
+//! `sandhog plugin key`: makes a key to sign components with.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub(crate) struct Key {
     file: PathBuf,
 }
 
-/// A key that was made, for programs.
+/// JSON document of a key that was made.
 #[derive(Debug, Serialize)]
 struct KeyDocument {
     file: String,

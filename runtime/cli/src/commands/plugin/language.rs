@@ -1,4 +1,4 @@
-//! What handlers are written in: what a project of each language is made of, and told by.
+//! The languages of handlers: what a project of each consists of, and how it is recognised.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ pub(super) enum Language {
     Python,
 }
 
-/// Every language, in the order in which a project is looked at.
+/// Every language, in the order in which a project's is looked for.
 const ALL: [Language; 3] = [Language::Rust, Language::Js, Language::Python];
 
 macro_rules! sdk {
@@ -63,7 +63,7 @@ const SDKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 impl Language {
-    /// The language of the project in a folder.
+    /// Returns the language of the project in a folder.
     pub(super) fn of_project(folder: &Path) -> Result<Self, Failure> {
         ALL.into_iter().find(|language| folder.join(language.manifest()).is_file()).ok_or_else(|| {
             let manifests = ALL.map(Self::manifest).join(", ");
@@ -72,7 +72,7 @@ impl Language {
         })
     }
 
-    /// The file that makes a folder a project.
+    /// Returns the file that makes a folder a project of this language.
     pub(super) fn manifest(self) -> &'static str {
         match self {
             Self::Rust => "Cargo.toml",
@@ -89,7 +89,7 @@ impl Language {
         }
     }
 
-    /// What gets a project what it needs and tests it.
+    /// Returns the shell command that installs a project's dependencies and tests it.
     pub(super) fn test_command(self) -> &'static str {
         match self {
             Self::Rust => "cargo test",
@@ -100,8 +100,8 @@ impl Language {
         }
     }
 
-    /// The SDK in `given`, or else of the checkout that this command was built from, as the language's tools have it. Where
-    /// the checkout is gone, the SDK comes from where they find it.
+    /// Returns the SDK as the language's tools name it: the one in `given`, or else that of the checkout that this command
+    /// was built from. If the checkout is gone, the published one.
     pub(super) fn sdk(self, given: Option<&Path>) -> Result<String, Failure> {
         let path = match given {
             Some(path) => path

@@ -1,4 +1,4 @@
-//! What a handler that is tried out sees of the world: no broker, no other jobs, an empty state.
+//! The host of a handler that is tried out: no broker, no other jobs, an empty state.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -21,7 +21,7 @@ pub(super) struct LocalHost {
     heard: Mutex<Heard>,
 }
 
-/// What the handler has said.
+/// The log lines and the latest progress of the handler.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     pub(super) log: Vec<LogLine>,
@@ -34,7 +34,7 @@ impl LocalHost {
         Self { clock, queue, console, paint, heard: Mutex::default() }
     }
 
-    /// What the handler has said since the last time.
+    /// Returns what the handler has reported since the last call.
     pub(super) fn take(&self) -> Heard {
         std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,4 +1,4 @@
-//! `sandhog plugin`: for handler authors, and for whoever deploys what they wrote.
+//! `sandhog plugin`: commands for handler authors, and for those who deploy their handlers.
 
 mod build;
 mod inspect;
@@ -48,7 +48,7 @@ impl Plugin {
     }
 }
 
-/// An engine for one component and one run at a time.
+/// Creates an engine for one component and one run at a time.
 fn engine_for_one(budget: &Budget) -> Result<Engine, Failure> {
     Ok(Engine::new(sandhog_engine::Config {
         guest_threads: NonZeroUsize::MIN,

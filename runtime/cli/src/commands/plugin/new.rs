@@ -1,4 +1,4 @@
-//! `sandhog plugin new`.
+//! `sandhog plugin new`: writes a new handler project.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub(crate) struct New {
     sdk: Option<PathBuf>,
 }
 
-/// What was written, for programs.
+/// JSON document of a project that was written.
 #[derive(Debug, Serialize)]
 struct NewDocument {
     folder: String,

@@ -1,4 +1,4 @@
-//! `sandhog plugin rollback`.
+//! `sandhog plugin rollback`: puts an earlier revision of a plugin into force again.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! `sandhog plugin run`: one component, once, with no broker.
+//! `sandhog plugin run`: runs one component once, with no broker.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -141,7 +141,7 @@ fn parse_env(text: &str) -> Result<(String, EnvValue), String> {
     }
 }
 
-/// The value isn't written on the command line, where others see it.
+/// Parses a secret's name and source. The value isn't written on the command line, where others would see it.
 fn parse_secret(text: &str) -> Result<(String, Secret), String> {
     let (name, place) = match text.split_once('=') {
         Some((name, place)) => (name, place.to_owned()),
@@ -216,7 +216,7 @@ impl Run {
     }
 }
 
-/// The tenant and the queue of a job that no broker knows.
+/// The name of the tenant, the queue and, by default, the plugin of a job that no broker knows.
 const LOCAL: &str = "local";
 
 fn job(clock: &Clock, kind: Kind, payload: Vec<u8>) -> Job {
@@ -236,7 +236,7 @@ fn plan(job: &Job, plugin: Arc<Plugin>, budget: Budget) -> Result<Plan<Arc<Plugi
     }
 }
 
-/// The file's name, as far as it can be one of a plugin.
+/// Returns the file's name as the plugin's, or `local` if it can't be one.
 fn name_of(file: &Path) -> PluginName {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or(LOCAL);
     PluginName::parse(&stem.to_ascii_lowercase())
@@ -245,7 +245,7 @@ fn name_of(file: &Path) -> PluginName {
 
 impl Limits {
     fn budget(&self) -> Budget {
-        // Nobody else's machine: what is asked for may be more than the default.
+        // It is the caller's own machine, so the limits asked for may be higher than the default.
         let asked = Caps { fuel: self.fuel, memory: self.memory, timeout: self.timeout, ..Caps::default() };
         Budget::DEFAULT.replace(&asked)
     }

@@ -1,4 +1,4 @@
-//! `sandhog plugin sign`.
+//! `sandhog plugin sign`: signs a component.
 
 use std::path::PathBuf;
 
@@ -43,7 +43,7 @@ fn of_plugin(text: &str) -> Result<(TenantId, PluginName), String> {
     Ok((tenant, PluginName::parse(plugin).map_err(|invalid| invalid.to_string())?))
 }
 
-/// What was signed, for programs.
+/// JSON document of what was signed.
 #[derive(Debug, Serialize)]
 struct SignedDocument {
     file: String,

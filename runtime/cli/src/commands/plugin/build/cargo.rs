@@ -1,4 +1,4 @@
-//! Rust: Cargo does the work. Where the compiler in use has no `wasm32-wasip2`, the environment is taken that
+//! Builds of Rust projects, by Cargo. If the compiler in use has no `wasm32-wasip2`, the environment is used that
 //! `scripts/wasm-target.sh` has left in the cache folder.
 
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ const TARGET: &str = "wasm32-wasip2";
 const PROFILE: &str = "release";
 const INSTALL: &str = "install Rust: https://rustup.rs";
 
-/// Builds a project, or a workspace of several. Returns the components where they are wanted.
+/// Builds a project, or a workspace of several. Returns the paths of the components, at their destination.
 pub(super) async fn build(build: &Build, remarks: Remarks) -> Result<Vec<PathBuf>, Failure> {
     let manifest = build.path.join("Cargo.toml");
     let environment = environment(&config::cache_folder()).await?;
@@ -32,7 +32,7 @@ pub(super) async fn build(build: &Build, remarks: Remarks) -> Result<Vec<PathBuf
     artifacts.iter().map(|artifact| put(build, artifact)).collect()
 }
 
-/// Runs Cargo, whose own words go to standard error, and returns the components that it made.
+/// Runs Cargo, whose own output goes to standard error, and returns the components that it made.
 async fn cargo(
     manifest: &Path,
     profile: &str,
@@ -57,7 +57,7 @@ async fn cargo(
     Ok(messages.filter_map(Message::component).collect())
 }
 
-/// Copies a component to where it is wanted.
+/// Copies a component to its destination.
 fn put(build: &Build, artifact: &Artifact) -> Result<PathBuf, Failure> {
     let project = artifact.manifest.parent().unwrap_or_else(|| Path::new("."));
     let path = build.destination(project, &package_name(&artifact.manifest)?)?;
@@ -66,7 +66,7 @@ fn put(build: &Build, artifact: &Artifact) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-/// The environment that makes the target buildable: nothing, if the compiler in use has it.
+/// Returns the environment variables needed to build for the target: none, if the compiler in use has it.
 async fn environment(cache: &Path) -> Result<Vec<(String, String)>, Failure> {
     if compiler_has_target().await? {
         return Ok(Vec::new());
@@ -92,7 +92,7 @@ async fn compiler_has_target() -> Result<bool, Failure> {
     let asked = Command::new(rustc).args(["--print", "target-libdir", "--target", TARGET]).output().await;
     let asked = asked.map_err(|cause| not_started("rustc", &cause, INSTALL))?;
     let folder = PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim());
-    // The folder alone says nothing: a compiler names it whether or not it is there.
+    // The name of the folder is no proof: a compiler prints it whether or not it exists.
     let Ok(entries) = fs::read_dir(folder) else { return Ok(false) };
     Ok(entries.flatten().any(|entry| {
         let name = entry.file_name();
@@ -101,7 +101,7 @@ async fn compiler_has_target() -> Result<bool, Failure> {
     }))
 }
 
-/// What Cargo says of something that it made.
+/// A message of Cargo about something that it made.
 #[derive(Debug, Deserialize)]
 struct Message {
     reason: String,
@@ -117,7 +117,7 @@ struct CargoTarget {
     crate_types: Vec<String>,
 }
 
-/// A component in Cargo's target folder, and the project that it is of.
+/// A component in Cargo's target folder, and the manifest of its project.
 #[derive(Debug, PartialEq, Eq)]
 struct Artifact {
     manifest: PathBuf,

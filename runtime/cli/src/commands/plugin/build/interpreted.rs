@@ -1,4 +1,4 @@
-//! JavaScript and Python: the build command of the language's SDK does the work, as the project has it installed.
+//! Builds of JavaScript and Python projects, by the build command of the language's SDK that the project has installed.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,14 +12,14 @@ use super::{Build, not_started};
 use crate::commands::plugin::language::Language;
 use crate::exit::Failure;
 
-/// What builds components of a language, and how to get it.
+/// The program that builds components of a language, and how to install it.
 struct Tool {
     program: OsString,
     arguments: &'static [&'static str],
     install: &'static str,
 }
 
-/// Builds a project. Returns the component where it is wanted.
+/// Builds a project. Returns the path of the component, at its destination.
 pub(super) async fn build(build: &Build, language: Language) -> Result<PathBuf, Failure> {
     if build.profile.is_some() {
         return Err(Failure::new("--profile is Cargo's; a project without Cargo.toml has none".to_owned()));
@@ -32,7 +32,7 @@ pub(super) async fn build(build: &Build, language: Language) -> Result<PathBuf, 
         .arg(&build.path)
         .arg("--out")
         .arg(&component)
-        // It prints where the component is, which is known.
+        // It prints the path of the component, which is known.
         .stdout(Stdio::null())
         .status()
         .await;
@@ -44,7 +44,7 @@ pub(super) async fn build(build: &Build, language: Language) -> Result<PathBuf, 
     Err(failure.help(format!("if something is missing: {}", tool.install)))
 }
 
-/// npm puts a package's programs into the project, or into the workspace around it.
+/// Finds the build program, which npm puts into the project, or into the workspace around it.
 fn javascript(project: &Path) -> Result<Tool, Failure> {
     const INSTALL: &str = "npm install";
     let here =
@@ -60,7 +60,7 @@ fn javascript(project: &Path) -> Result<Tool, Failure> {
     }
 }
 
-/// The environment that is active, or else the project's own, or else whatever Python there is.
+/// Returns the Python of the active environment, or else of the project's own, or else of the system.
 fn python(project: &Path) -> Tool {
     let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
     let own = Some(project.join(".venv")).filter(|folder| folder.is_dir());
@@ -72,7 +72,7 @@ fn python(project: &Path) -> Tool {
     }
 }
 
-/// The name in the project's manifest; of a scoped package, what follows the scope.
+/// Returns the name in the project's manifest; of a scoped package, the part after the scope.
 fn project_name(language: Language, project: &Path) -> Result<String, Failure> {
     #[derive(Deserialize)]
     struct Named {

@@ -1,4 +1,4 @@
-//! `sandhog plugin build`: the tools of the project's language do the work.
+//! `sandhog plugin build`: builds a project with its language's tools.
 
 mod cargo;
 mod interpreted;
@@ -29,13 +29,13 @@ pub(crate) struct Build {
     out: Option<PathBuf>,
 }
 
-/// What was built, for programs.
+/// JSON document of the components that were built.
 #[derive(Debug, Serialize)]
 struct BuiltDocument {
     components: Vec<ComponentDocument>,
 }
 
-/// A component.
+/// JSON document of a component.
 #[derive(Debug, Serialize)]
 struct ComponentDocument {
     path: String,
@@ -61,7 +61,7 @@ impl Build {
         Ok(Exit::Ok)
     }
 
-    /// Where the component of a project's is wanted; its folder is there.
+    /// Returns the path where a project's component belongs; its folder is created.
     fn destination(&self, project: &Path, name: &str) -> Result<PathBuf, Failure> {
         let folder = self.out.as_deref().unwrap_or(project);
         fs::create_dir_all(folder)
@@ -78,13 +78,13 @@ impl ComponentDocument {
     }
 }
 
-/// A path below the working folder from there on.
+/// Returns a path as it is shown: relative, if it is below the working folder.
 fn shown(path: &Path) -> String {
     let here = std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
     here.unwrap_or_else(|| path.to_owned()).display().to_string()
 }
 
-/// A program that can't be started: if it isn't there, `install` says how to get it.
+/// Creates the failure of a program that can't be started. If it isn't there, `install` says how to get it.
 fn not_started(program: &str, cause: &std::io::Error, install: &str) -> Failure {
     let failure = Failure::io(format!("run {program}"), cause);
     match cause.kind() {
