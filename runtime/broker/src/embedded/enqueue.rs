@@ -16,11 +16,11 @@ use crate::Enqueued;
 
 /// Reason why a job can't be stored.
 enum Obstacle {
-    /// It is stored already.
+    /// The job is stored already.
     Stored,
     /// The job with this id holds its unique key.
     Holder(String),
-    /// It would pass the bounds.
+    /// The job would pass the bounds.
     Bounds(Enqueued),
 }
 

@@ -48,13 +48,13 @@ struct Candidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Met {
     Taken,
-    /// Its payload would have made the batch too long.
+    /// Left: its payload would have made the batch too long.
     TooLong,
-    /// No more jobs of its lane may be handed out.
+    /// Left: no more jobs of its lane may be handed out.
     NoRoom,
-    /// It can't be read, and was parked, so that it isn't found again.
+    /// Parked, as it can't be read; it isn't found again.
     Parked,
-    /// It was moved to the lane of its kind, as were others.
+    /// Moved to the lane of its kind, as were others.
     Moved,
 }
 

@@ -41,7 +41,7 @@ impl Step<'_> {
         self.excess_at_most(plugin, effects, quota)
     }
 
-    /// The same, but expired values count as much as any.
+    /// As [`Self::excess`], but expired values count as much as any.
     fn excess_at_most(
         &self,
         plugin: &PluginName,

@@ -32,9 +32,9 @@ pub(super) struct Step<'a> {
     pub(super) has_news: bool,
     /// Whether a job that counted against a fleet limit no longer does.
     pub(super) has_left: bool,
-    /// How often a lane has come or gone; `None` until the step has read it.
+    /// Number of times a lane has come or gone; `None` until the step has read it.
     pub(super) lane_changes: Cell<Option<u64>>,
-    /// What the runs that the step settles have spent, by plugin.
+    /// Usage of the runs that the step settles, by plugin.
     pub(super) spent: BTreeMap<PluginName, Account>,
     /// The leased jobs that the step wants cancelled.
     pub(super) to_cancel: Vec<JobId>,

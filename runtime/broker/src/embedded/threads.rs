@@ -51,9 +51,9 @@ pub(super) enum Flush {
 /// The effect of a step on the space that is left on the disk, in the long run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Space {
-    /// It stores more.
+    /// The step stores more.
     Takes,
-    /// It stores no more than there was, or leads to something being removed: it may use the [`Reserve`].
+    /// The step stores no more than there was, or leads to something being removed: it may use the [`Reserve`].
     Frees,
 }
 

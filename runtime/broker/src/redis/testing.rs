@@ -38,7 +38,7 @@ pub struct Server {
 enum Speaks {
     Plainly,
     Tls,
-    /// It is a sentinel, and speaks plainly.
+    /// Speaks plainly, as a sentinel.
     Sentinel,
 }
 

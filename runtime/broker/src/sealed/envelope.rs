@@ -57,7 +57,7 @@ impl fmt::Display for AssociatedData<'_> {
 /// Reason why something can't be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unopened {
-    /// It is stored in plain text.
+    /// The data is stored in plain text.
     #[error(
         "it is stored in plain text, which a tenant with keys refuses; set encryption.plain to \"read\" as long as \
          data from before its keys is about"
@@ -71,7 +71,7 @@ pub(super) enum Unopened {
         "it is not what was sealed with the key `{0}` for this place: it was changed or moved, or the key was"
     )]
     Forged(KeyId),
-    /// Its head is malformed.
+    /// The head is malformed.
     #[error("it is cut, or was sealed by another version")]
     Malformed,
 }

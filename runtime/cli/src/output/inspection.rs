@@ -33,7 +33,7 @@ pub struct InspectionDocument {
     pub kinds_differ: Option<KindsDocument>,
     /// The parts of `[grants]` that it may ask for: `http`, `dirs`, `env`, `secrets`.
     pub may_ask_for: Vec<&'static str>,
-    /// Those of them that its TOML doesn't grant; null if no TOML was found.
+    /// The parts of `may_ask_for` that its TOML doesn't grant; null if no TOML was found.
     pub not_granted: Option<Vec<&'static str>>,
     /// The signature beside it.
     pub signature: SignatureDocument,

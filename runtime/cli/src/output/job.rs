@@ -43,15 +43,15 @@ pub struct JobDocument {
     pub attempts: u32,
     /// Number of leases that ran out because a daemon vanished.
     pub expiries: u32,
-    /// When its producer was told that it is safe. All times are RFC 3339, in UTC.
+    /// Time at which its producer was told that it is safe. All times are RFC 3339, in UTC.
     pub enqueued_at: Option<String>,
-    /// When it becomes ready, while it is scheduled.
+    /// Time at which it becomes ready, while it is scheduled.
     pub due_at: Option<String>,
-    /// When it was leased for the last time.
+    /// Time at which it was leased last.
     pub leased_at: Option<String>,
-    /// When the current lease runs out.
+    /// Time at which the current lease runs out.
     pub lease_expires_at: Option<String>,
-    /// When it became final.
+    /// Time at which it became final.
     pub finished_at: Option<String>,
     /// The names of those times above that are null because they lie after the year 9999, which RFC 3339 can't express.
     pub never: Vec<&'static str>,
@@ -118,7 +118,7 @@ pub struct UsageDocument {
 /// JSON document of a line of a job's log.
 #[derive(Debug, Serialize)]
 pub struct LogDocument {
-    /// When it was written.
+    /// Time at which it was written.
     pub at: String,
     /// The attempt that wrote it; 1 is the first.
     pub attempt: u32,
@@ -484,7 +484,7 @@ pub struct EnqueuedDocument {
     pub tenant: String,
     /// The queue in which they wait.
     pub queue: String,
-    /// Their ids, in the order of the payloads; for a duplicate, the id of the job which holds the key.
+    /// The jobs' ids, in the order of the payloads; for a duplicate, the id of the job which holds the key.
     pub ids: Vec<String>,
     /// Number of jobs that were not stored, because a job that is not final holds their unique key.
     pub duplicates: u64,
