@@ -48,9 +48,9 @@ struct Candidate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Met {
     Taken,
-    /// Left: its payload would have made the batch too long.
+    /// Not handed out: its payload would have made the batch too long.
     TooLong,
-    /// Left: no more jobs of its lane may be handed out.
+    /// Not handed out: no more jobs of its lane may be handed out.
     NoRoom,
     /// Parked, as it can't be read; it isn't found again.
     Parked,

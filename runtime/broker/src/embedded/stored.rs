@@ -24,7 +24,7 @@ pub(super) struct Stored {
     pub(super) usage: Usage,
 }
 
-/// A statement that selects the columns of a [`Stored`]. What follows says of which jobs.
+/// A statement that selects the columns of a [`Stored`]; `$rest` says of which jobs.
 macro_rules! select_stored {
     ($rest:literal) => {
         concat!(
