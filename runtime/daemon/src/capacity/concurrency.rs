@@ -1,4 +1,4 @@
-//! How many runs may be under way at once, of a tenant or of a plugin.
+//! Concurrency limits: the maximum number of runs under way at once, of a tenant or of a plugin.
 //!
 //! A limit outlives the catalog that it was made for: the next one takes it over, with another number if the operator
 //! changed it. So what runs goes on counting across deploys, and a lower limit takes effect as runs end.
@@ -13,12 +13,14 @@ use std::time::Duration;
 use sandhog_core::id::{PluginName, TenantId};
 use tokio::sync::Notify;
 
-/// A limit of runs at once. It has no queue: who finds it used up waits for [`ConcurrencyLimit::freed`] and tries again.
+/// Limit of runs at once. It has no queue: a caller that finds it used up waits for [`ConcurrencyLimit::freed`] and tries
+/// again.
 #[derive(Debug)]
 pub struct ConcurrencyLimit {
     limit: AtomicU32,
     used: AtomicU32,
-    /// Runs that have ended so far, and in all the nanoseconds for which they held their room, and that they needed by themselves.
+    /// Number of runs that have ended so far; the total nanoseconds for which they held their permits are in `held`, those that
+    /// they needed by themselves in `needed`.
     ended: AtomicU64,
     held: AtomicU64,
     needed: AtomicU64,
@@ -37,7 +39,7 @@ impl ConcurrencyLimit {
         })
     }
 
-    /// How many may be out.
+    /// Maximum number of permits that may be out.
     pub(crate) fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
     }
@@ -47,30 +49,30 @@ impl ConcurrencyLimit {
         self.limit.store(limit.get(), Ordering::Relaxed);
     }
 
-    /// Permits that are out.
+    /// Number of permits that are out.
     #[must_use]
     pub fn used(&self) -> u32 {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Permits that could be had.
+    /// Number of permits that are free.
     #[must_use]
     pub fn free(&self) -> u32 {
         self.limit().saturating_sub(self.used())
     }
 
-    /// Waits until there may be more room than when this was last asked.
+    /// Waits until there may be more free permits than when this was last asked.
     pub(crate) async fn freed(&self) {
         self.freed.notified().await;
     }
 
-    /// Says that there may be room.
+    /// Notifies one waiter that there may be a free permit.
     pub(crate) fn notify_freed(&self) {
         self.freed.notify_one();
     }
 
-    /// Counts a run that has ended, held its room for so long, and would have needed so much of that with the processors to
-    /// itself.
+    /// Counts a run that has ended, with the time for which it held its permit, and the part of it that it would have needed
+    /// with the processors to itself.
     pub(crate) fn count_end(&self, held: Duration, needed: Duration) {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.ended.fetch_add(1, Ordering::Relaxed);
@@ -78,7 +80,7 @@ impl ConcurrencyLimit {
         self.needed.fetch_add(nanos(needed), Ordering::Relaxed);
     }
 
-    /// The runs that have ended so far.
+    /// Returns the totals of the runs that have ended so far.
     pub(crate) fn ends(&self) -> EndedRuns {
         let total = |nanos: &AtomicU64| Duration::from_nanos(nanos.load(Ordering::Relaxed));
         EndedRuns {
@@ -88,7 +90,7 @@ impl ConcurrencyLimit {
         }
     }
 
-    /// As many permits as there are, at most `most`; none if there are none.
+    /// Takes as many permits as are free, at most `most`. `None` if none is free.
     pub(crate) fn take_up_to(self: &Arc<Self>, most: u32) -> Option<Permits> {
         let limit = self.limit();
         let share = |used: u32| most.min(limit.saturating_sub(used));
@@ -99,13 +101,13 @@ impl ConcurrencyLimit {
     }
 }
 
-/// Runs that have ended.
+/// Totals of runs that have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct EndedRuns {
     pub(crate) count: u64,
-    /// The time for which they held their room, all together.
+    /// Total time for which they held their permits.
     pub(crate) held: Duration,
-    /// The part of it that they needed by themselves.
+    /// Part of it that they needed by themselves.
     pub(crate) needed: Duration,
 }
 
@@ -119,7 +121,7 @@ impl Sum for EndedRuns {
     }
 }
 
-/// Permits of one limit. They go back when this is dropped.
+/// Permits of one limit. They are given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Permits {
     concurrency_limit: Arc<ConcurrencyLimit>,
@@ -127,17 +129,17 @@ pub(crate) struct Permits {
 }
 
 impl Permits {
-    /// Whose they are.
+    /// The limit that they belong to.
     pub(crate) fn concurrency_limit(&self) -> &Arc<ConcurrencyLimit> {
         &self.concurrency_limit
     }
 
-    /// How many there are.
+    /// Number of permits.
     pub(crate) fn count(&self) -> u32 {
         self.count
     }
 
-    /// Takes so many of them off; none if there aren't so many.
+    /// Splits off `count` permits. `None` if there are fewer.
     pub(crate) fn split(&mut self, count: u32) -> Option<Self> {
         self.count = self.count.checked_sub(count)?;
         Some(Self { concurrency_limit: Arc::clone(&self.concurrency_limit), count })
@@ -150,15 +152,15 @@ impl Drop for Permits {
     }
 }
 
-/// The limits that are in use, by whose they are: those of tenants have no plugin.
+/// Limits that are in use, by tenant and plugin: a tenant's own limit has no plugin.
 #[derive(Debug, Default)]
 pub struct ConcurrencyLimits {
     known: BTreeMap<(TenantId, Option<PluginName>), Weak<ConcurrencyLimit>>,
 }
 
 impl ConcurrencyLimits {
-    /// Finds the limit of a tenant or plugin, which is this many from now on. Whatever still runs counts, even if its plugin was
-    /// gone in between.
+    /// Returns the limit of a tenant or plugin, which is `limit` from now on. Runs that are still under way count, even if
+    /// their plugin was gone in between.
     pub fn of(
         &mut self,
         tenant: &TenantId,
@@ -175,12 +177,12 @@ impl ConcurrencyLimits {
         concurrency_limit
     }
 
-    /// Forgets limits that nobody has any more.
+    /// Removes limits that nobody has any more.
     pub fn prune(&mut self) {
         self.known.retain(|_, concurrency_limit| concurrency_limit.strong_count() > 0);
     }
 
-    /// Runs under way of a plugin, whether it is deployed any more or not.
+    /// Number of runs under way of a plugin, whether it is deployed any more or not.
     #[must_use]
     pub fn running(&self, tenant: &TenantId, plugin: &PluginName) -> u32 {
         let known = self.known.get(&(tenant.clone(), Some(plugin.clone())));

@@ -1,4 +1,4 @@
-//! Leases the jobs of one tenant: permits first, then the broker. Only jobs that end quickly are prefetched.
+//! Intake: leases the jobs of one tenant, permits first, then the broker. Only jobs that end quickly are prefetched.
 //!
 //! The loop sleeps until a wake says that there may be work, and there are permits for it. One call is under way at a time;
 //! permits that come back meanwhile go to what was prefetched, and the rest into the next call, so calls carry one job when
@@ -36,24 +36,24 @@ use crate::run::worker::{LeasedJob, TenantContext};
 use crate::shutdown::Phase;
 use crate::telemetry::{Event, Observer};
 
-/// Jobs that one call asks for at most.
+/// Maximum number of jobs that one call asks for.
 const BATCH_MAX: u32 = 256;
 
-/// How long a tenant whose fuel is used up goes without a look.
+/// Maximum time for which a tenant whose fuel is used up goes without a look.
 const HELD_MAX: Duration = Duration::from_secs(5);
 
-/// How long slots are held while the broker is asked for jobs.
+/// Maximum time for which slots are held while the broker is asked for jobs.
 const SLOTS_HELD: Duration = Duration::from_millis(20);
 
-/// How long an intake that ends waits for the broker to take that in.
+/// Maximum time that an intake that ends waits for the broker to take that in.
 const GOODBYE_MAX: Duration = Duration::from_millis(500);
 
-/// The loop of one tenant.
+/// Intake loop of one tenant.
 pub(crate) struct Intake<R: Runner> {
     pub(crate) context: Arc<TenantContext<R>>,
     pub(crate) catalog: Current<R::Plugin>,
     pub(crate) wakes: watch::Receiver<u64>,
-    /// One slot for each run of the daemon under way at once.
+    /// The tenant's access to the daemon's slots: one for each run under way at once.
     pub(crate) slots: TenantSlots,
     pub(crate) suspects: Arc<Suspects>,
     pub(crate) daemon: DaemonId,
@@ -62,31 +62,31 @@ pub(crate) struct Intake<R: Runner> {
     pub(crate) upkeep: Arc<Upkeep>,
 }
 
-/// What the loop knows of the queues.
+/// Knowledge of the tenant's queues that the loop keeps from call to call.
 #[derive(Default)]
 struct QueueView {
-    /// The queues that the last call emptied, and that nothing was heard of since.
+    /// Queues that the last call emptied, and that nothing was heard of since.
     empty: HashSet<QueueName>,
-    /// Which of the queues the next call begins with.
+    /// Index of the queue that the next call begins with, modulo their number.
     turn: usize,
-    /// The lanes that this daemon serves, as of this number of theirs, and those that it wants made.
+    /// Lanes that this daemon serves, as of `lanes_number`, and those that it wants made.
     lanes: Vec<(QueueName, Kind)>,
     lanes_number: u64,
-    /// Until when nothing is to be had, whatever is heard: the tenant's fuel is used up.
+    /// Time until which nothing is to be had, whatever is heard: the tenant's fuel is used up.
     held_until: Option<Instant>,
-    /// Whose fuel the log has said to be used up.
+    /// Window whose fuel the log has said to be used up.
     used_up: Option<Window>,
-    /// The last call failed.
+    /// Whether the last call failed.
     failed: bool,
-    /// The number of the last call. If that failed, the next one has the same, so that what it leased isn't lost.
+    /// Number of the last call. If that failed, the next one has the same, so that what it leased isn't lost.
     asked: u64,
-    /// No suspects were asked for with the last call, so some may be left.
+    /// Whether no suspects were asked for with the last call, so some may be left.
     without_suspects: bool,
-    /// A place in line for slots that is still the tenant's: it gave its slots to others, as the broker took long.
+    /// Place in line for slots that is still the tenant's: it gave its slots to others, as the broker took long.
     position: Option<WaitPosition>,
 }
 
-/// What the loop has decided to ask the broker for.
+/// Decision to ask the broker for jobs, with the permits for them.
 struct LeaseRequest<P> {
     terms: Arc<Tenant<P>>,
     permits: LeasePermits,
@@ -97,23 +97,23 @@ impl QueueView {
         terms.queues.iter().any(|queue| self.wants(queue))
     }
 
-    /// Whether there may be jobs in it.
+    /// Whether there may be jobs in the queue.
     fn wants(&self, queue: &Queue) -> bool {
         !self.empty.contains(&queue.name)
     }
 
-    /// Other kinds may be served than before.
+    /// Has the lanes looked up again, as other kinds may be served than before.
     fn relearn(&mut self) {
         self.lanes_number = u64::MAX;
         self.forget();
     }
 
-    /// Anything may have turned up.
+    /// Takes all queues to have jobs again, as anything may have turned up.
     fn forget(&mut self) {
         self.empty.clear();
     }
 
-    /// Has a kind asked for in a queue by a lane of its own, so that its plugin's limit is held against it there.
+    /// Asks for a kind in a queue by a lane of its own, so that its plugin's limit is held against it there.
     fn ask_for(&mut self, queue: &QueueName, kind: &Kind) {
         let lane = (queue.clone(), kind.clone());
         if !self.lanes.contains(&lane) {
@@ -122,7 +122,7 @@ impl QueueView {
         self.forget();
     }
 
-    /// Takes in whether there is fuel. Each time that it is used up, that is told once.
+    /// Records whether there is fuel. Each time that it is used up, that is reported once.
     fn learn_of_fuel(&mut self, tenant: &TenantId, verdict: &Verdict, observer: &dyn Observer) {
         let (window, consequence) = match verdict {
             Verdict::Run => {
@@ -155,7 +155,7 @@ impl QueueView {
 }
 
 impl<R: Runner> Intake<R> {
-    /// Leases until the daemon drains, or the tenant is gone from the catalog.
+    /// Leases jobs until the daemon drains, or the tenant is gone from the catalog.
     pub(crate) async fn run(mut self) {
         let phase = self.context.phase.clone();
         let mut view = QueueView::default();
@@ -177,7 +177,7 @@ impl<R: Runner> Intake<R> {
             view.failed = true;
             self.health.note(Caller::Tenant(&self.context.tenant), &error);
             if matches!(error, sandhog_broker::Error::Full { .. }) {
-                // Whatever is past its time makes room.
+                // Jobs that are past their time make room when they are removed.
                 self.upkeep.due(&self.context.tenant, self.context.clock.mono());
             }
             view.forget();
@@ -196,8 +196,8 @@ impl<R: Runner> Intake<R> {
         self.health.forget(&self.context.tenant);
     }
 
-    /// Waits until there may be work, and room for it or reason to lease it ahead; none if the tenant is gone. Starts what
-    /// was leased ahead meanwhile.
+    /// Waits until there may be work, and permits for it or reason to prefetch it. `None` if the tenant is gone. Starts
+    /// prefetched jobs meanwhile.
     async fn wait(
         &mut self,
         view: &mut QueueView,
@@ -206,7 +206,7 @@ impl<R: Runner> Intake<R> {
         loop {
             let terms = self.terms()?;
             if let Some(held_until) = view.held_until.take() {
-                // Nothing is leased ahead of a quota, but it may be new.
+                // Nothing is prefetched under a quota, but it may be new.
                 self.give_up(prefetched.all(), Reason::NoRoom);
                 tokio::select! {
                     biased;
@@ -272,7 +272,7 @@ impl<R: Runner> Intake<R> {
         }
     }
 
-    /// Starts those of the jobs leased ahead that there is room for. Returns what room is left.
+    /// Starts the prefetched jobs that there are permits for. Returns the permits that are left.
     fn admit(
         &self,
         prefetched: &mut PrefetchedJobs<R::Plugin>,
@@ -370,14 +370,14 @@ impl<R: Runner> Intake<R> {
             let plugin = terms.kinds.get(&lease.job.kind).map(|plugin| &**plugin);
             let is_suspect = lease.job.expiries > 0;
             let watch = if is_suspect { self.suspects.take() } else { None };
-            // There may be more of them than this one, which nobody tells of when it has ended.
+            // There may be more of them than this one, and nobody tells when it has ended.
             view.without_suspects |= is_suspect;
             let is_uncounted = plugin.is_some_and(|plugin| is_uncounted(plugin, &lease.job, &lanes));
             if is_uncounted {
                 view.ask_for(&lease.job.queue, &lease.job.kind);
             }
             let placement = if is_uncounted || (is_suspect && watch.is_none()) {
-                // Or another tenant's call has brought a suspect meanwhile.
+                // Without the right to run a suspect, another tenant's call has brought one meanwhile.
                 Placement::NoPermit
             } else {
                 permits.place(&lease.job.queue, plugin)
@@ -411,8 +411,8 @@ impl<R: Runner> Intake<R> {
         Ok(())
     }
 
-    /// Has the broker tell others of jobs, by an ask for none. One that can't be reached is told nothing: then the news of one job
-    /// are in vain, and others look by themselves a while later.
+    /// Has the broker tell other daemons of jobs, by a call that asks for none. A broker that can't be reached isn't told: then
+    /// the news of one job are in vain, and others look by themselves a while later.
     async fn wait_no_more(&self, view: &QueueView) {
         let queues: Vec<(QueueName, u32)> = view.empty.iter().map(|queue| (queue.clone(), 0)).collect();
         if queues.is_empty() {
@@ -439,7 +439,7 @@ impl<R: Runner> Intake<R> {
         }
     }
 
-    /// Finds out which lanes there are, if they have changed: kinds that another daemon doesn't serve, and this one may.
+    /// Looks up the lanes if they have changed: kinds that another daemon doesn't serve, and this one may.
     async fn learn_lanes(&self, view: &mut QueueView, terms: &Tenant<R::Plugin>, number: u64) {
         if number == view.lanes_number {
             return;
@@ -458,7 +458,7 @@ impl<R: Runner> Intake<R> {
         }
     }
 
-    /// Starts jobs. One task sees all of them through: whatever ends meanwhile is looked at in one go.
+    /// Starts jobs. One task sees all of them through: runs that end meanwhile are looked at in one go.
     fn start(&self, turns: impl IntoIterator<Item = Turn<R::Plugin>>) {
         let turns: FuturesUnordered<_> =
             turns.into_iter().map(|turn| turn::take(Arc::clone(&self.context), turn)).collect();
@@ -467,7 +467,7 @@ impl<R: Runner> Intake<R> {
         }
     }
 
-    /// Gives back jobs that were leased ahead; others may have them at once.
+    /// Gives back prefetched jobs; others may have them at once.
     fn give_up(&self, prefetched: Vec<LeasedJob<R::Plugin>>, reason: Reason) {
         for leased_job in prefetched {
             self.context.give_back(leased_job, Duration::ZERO, reason);
@@ -484,7 +484,7 @@ fn is_uncounted<P>(plugin: &Plugin<P>, job: &Job, lanes: &[LaneAsk]) -> bool {
 
 async fn woken(wakes: &mut watch::Receiver<u64>) {
     if wakes.changed().await.is_err() {
-        // The ringer is gone, and with it the daemon.
+        // The sender is gone, and with it the daemon.
         std::future::pending::<()>().await;
     }
 }

@@ -1,12 +1,13 @@
-//! Leases jobs ahead of the room for them, so that quick jobs don't wait for the broker one after the other.
+//! Prefetching: jobs are leased ahead of the permits for them, so that quick jobs don't wait for the broker one after the
+//! other.
 //!
-//! As many are leased ahead as have ended lately, so that each waits about as long as the broker takes to hand it out;
-//! where jobs take longer than that, nothing is leased ahead. If the room doesn't come in time all the same, because
-//! something runs longer than what ran before, the job goes back, and another daemon may have it.
+//! As many are prefetched as have ended lately, so that each waits about as long as the broker takes to hand it out; where jobs
+//! take longer than that, nothing is prefetched. If the permit doesn't come in time all the same, because something runs longer
+//! than what ran before, the job goes back, and another daemon may have it.
 //!
-//! Where tenants wait in line for slots, one that gets a slot has a turn: it runs as many jobs in it, one after the other,
-//! as need [`TURN`] by themselves. So the broker's calls carry several jobs, and a turn takes about as much for each tenant.
-//! How long they hold their room says little of that: the more runs share the processors, the longer each takes.
+//! Where tenants wait in line for slots, one that gets a slot has a turn: it runs as many jobs in it, one after the other, as
+//! need [`TURN`] by themselves. So the broker's calls carry several jobs, and a turn takes about as much for each tenant. How
+//! long jobs hold their permits says little of that: the more runs share the processors, the longer each takes.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,36 +22,36 @@ use crate::catalog::{Queue, Tenant};
 use crate::run::turn::{PATIENCE, Turn};
 use crate::run::worker::LeasedJob;
 
-/// How long a job that was leased ahead is to wait, about.
+/// Time that a prefetched job is to wait, about.
 const AHEAD: Duration = Duration::from_millis(1);
 
-/// Over how long it is counted how many end. Jobs that began together may well end together, and the next ones don't.
+/// Time over which ended jobs are counted. Jobs that began together may well end together, and the next ones don't.
 const LATELY: Duration = Duration::from_millis(20);
 
-/// How long a job that is leased ahead waits at most if it had room when it was asked for: its slot was given to others, as the broker took long.
-/// It is the next in line for one.
+/// Maximum time that a prefetched job waits if it had a slot when it was asked for: that was given to others, as the broker
+/// took long. It is the next in line for one.
 const PATIENCE_WITHOUT_SEAT: Duration = Duration::from_secs(30);
 
-/// The time that the jobs of a turn need at most, about, if nothing else wants the processors.
+/// Time that the jobs of a turn need at most, about, if nothing else wants the processors.
 const TURN: Duration = Duration::from_millis(20);
 
-/// Jobs that one slot runs in a turn at most.
+/// Maximum number of jobs that one slot runs in a turn.
 const TURN_JOBS_MAX: u32 = 64;
 
-/// With fewer ends than this that count as late ones, nothing is known of how long jobs take now.
+/// Minimum count of late ends; with fewer, nothing is known of how long jobs take now.
 const EVIDENCE_MIN: f64 = 0.001;
 
-/// How many of a queue's jobs have ended lately.
+/// Rate at which a queue's jobs have ended lately.
 #[derive(Debug, Clone, Copy)]
 struct EndRate {
     counted_at: Mono,
-    /// All that had ended by then.
+    /// Totals of all that had ended by then.
     ended: EndedRuns,
-    /// Those of about the last [`LATELY`].
+    /// Number of those that ended within about the last [`LATELY`].
     lately: f64,
-    /// The seconds for which these held their room.
+    /// Seconds for which these held their permits.
     held: f64,
-    /// The seconds that these needed by themselves.
+    /// Seconds that these needed by themselves.
     needed: f64,
 }
 
@@ -59,7 +60,7 @@ impl EndRate {
         Self { counted_at: now, ended, lately: 0.0, held: 0.0, needed: 0.0 }
     }
 
-    /// Takes in how many have ended in all. Those of some time ago count for less the longer ago it is.
+    /// Updates the rate by the totals of all that have ended. The longer ago an end is, the less it counts.
     fn count(&mut self, now: Mono, ended: EndedRuns) {
         let since = now.since_origin().saturating_sub(self.counted_at.since_origin());
         let fresh = ended.count.saturating_sub(self.ended.count);
@@ -75,13 +76,13 @@ impl EndRate {
         };
     }
 
-    /// How many will end while a job that is leased ahead waits.
+    /// Number of jobs to prefetch: as many as will end while one of them waits.
     fn prefetched(&self) -> u32 {
         (self.lately * AHEAD.div_duration_f64(LATELY)) as u32
     }
 
-    /// How many jobs one slot runs in a turn: one, unless they need little, and come to their end before those behind them
-    /// have waited too long.
+    /// Number of jobs that one slot runs in a turn: one, unless they need little, and come to their end before those behind
+    /// them have waited too long.
     fn turn(&self) -> u32 {
         if self.lately < EVIDENCE_MIN || self.held > PATIENCE.as_secs_f64() / 2.0 * self.lately {
             return 1;
@@ -90,10 +91,10 @@ impl EndRate {
     }
 }
 
-/// A tenant's jobs that are leased and have no room yet, and how many more may be leased like that.
+/// A tenant's prefetched jobs, which are leased and have no permit yet, and how many more may be leased like that.
 pub(crate) struct PrefetchedJobs<P> {
     paces: HashMap<QueueName, EndRate>,
-    /// In the order in which they came, each with the time up to which it waits.
+    /// Jobs in the order in which they came, each with the time up to which it waits.
     waiting: VecDeque<(LeasedJob<P>, Mono)>,
 }
 
@@ -104,7 +105,7 @@ impl<P> Default for PrefetchedJobs<P> {
 }
 
 impl<P> PrefetchedJobs<P> {
-    /// Takes in how fast the jobs of these queues have ended. Others are forgotten.
+    /// Updates how fast the jobs of these queues have ended. Other queues are forgotten.
     pub(crate) fn count(&mut self, queues: &[Queue], now: Mono) {
         if self.paces.len() > queues.len() {
             self.paces.retain(|name, _| queues.iter().any(|queue| queue.name == *name));
@@ -119,7 +120,7 @@ impl<P> PrefetchedJobs<P> {
         }
     }
 
-    /// How many more of a queue's jobs may be leased ahead now; none as long as half of those are left that may.
+    /// Number of a queue's jobs that may still be prefetched now: 0 while more than half of its maximum wait.
     pub(crate) fn more(&self, tenant: &Tenant<P>, queue: &Queue) -> u32 {
         let most = self.paces.get(&queue.name).map_or(0, EndRate::prefetched);
         if most == 0 || !may_wait(tenant, queue) {
@@ -131,7 +132,7 @@ impl<P> PrefetchedJobs<P> {
         if waiting > most / 2 { 0 } else { most - waiting }
     }
 
-    /// How many of a queue's jobs one slot runs in a turn.
+    /// Number of a queue's jobs that one slot runs in a turn.
     pub(crate) fn turn(&self, tenant: &Tenant<P>, queue: &Queue) -> u32 {
         match self.paces.get(&queue.name) {
             Some(end_rate) if may_wait(tenant, queue) => end_rate.turn(),
@@ -154,7 +155,7 @@ impl<P> PrefetchedJobs<P> {
         self.waiting.push_back((leased_job, now.after(PATIENCE_WITHOUT_SEAT)));
     }
 
-    /// Takes out those that there is room for, each as the first of a turn.
+    /// Removes the jobs that there are permits for, each as the first of a turn.
     pub(crate) fn admit(&mut self, available: &mut AvailablePermits) -> Vec<Turn<P>> {
         let mut turns = Vec::new();
         for (leased_job, until) in std::mem::take(&mut self.waiting) {
@@ -166,7 +167,8 @@ impl<P> PrefetchedJobs<P> {
         turns
     }
 
-    /// Takes out those that start right after what is in these turns, which they share, each with as many as its queue allows.
+    /// Moves waiting jobs into these turns, to start right after what is in them, each turn with as many as the job's queue
+    /// allows.
     pub(crate) fn fill(&mut self, turns: &mut [Turn<P>], tenant: &Tenant<P>) {
         if turns.is_empty() {
             return;
@@ -184,12 +186,12 @@ impl<P> PrefetchedJobs<P> {
         }
     }
 
-    /// When the first of those that wait has waited long enough.
+    /// Time at which the first of the waiting jobs has waited long enough. `None` if no job waits.
     pub(crate) fn until(&self) -> Option<Mono> {
         self.waiting.iter().map(|(_, until)| *until).min()
     }
 
-    /// Takes out those that have waited long enough.
+    /// Removes the jobs that have waited long enough.
     pub(crate) fn overdue(&mut self, now: Mono) -> Vec<LeasedJob<P>> {
         let (overdue, waiting): (VecDeque<_>, _) =
             std::mem::take(&mut self.waiting).into_iter().partition(|(_, until)| *until <= now);
@@ -197,15 +199,15 @@ impl<P> PrefetchedJobs<P> {
         overdue.into_iter().map(|(leased_job, _)| leased_job).collect()
     }
 
-    /// Takes out all of them.
+    /// Removes all jobs.
     pub(crate) fn all(&mut self) -> Vec<LeasedJob<P>> {
         self.waiting.drain(..).map(|(leased_job, _)| leased_job).collect()
     }
 }
 
-/// Whether a queue's jobs may be leased without room of their own.
+/// Whether a queue's jobs may be leased without permits of their own.
 fn may_wait<P>(tenant: &Tenant<P>, queue: &Queue) -> bool {
-    // The jobs of a plugin that has less room than others would stand in the others' way.
+    // The jobs of a plugin with a lower limit than others would stand in the others' way.
     let narrow = |(_, concurrency_limit): &(_, Arc<ConcurrencyLimit>)| {
         concurrency_limit.limit() < tenant.concurrency_limit.limit()
     };

@@ -1,8 +1,8 @@
-//! What the daemon says of its broker, and how long it waits for it.
+//! Broker health by tenant, and the backoff between calls to the broker.
 //!
-//! Tenants may have brokers, or nodes of one, of their own. So it is kept by tenant whether its broker answers, and one
-//! whose broker is gone doesn't look as if the others' were gone too. Every loop that calls the broker reports to
-//! [`BrokerHealth`], which tells when a tenant's broker goes and when it is back, and nothing between.
+//! Tenants may have brokers, or nodes of one, of their own. So whether the broker answers is kept by tenant, and one tenant's
+//! broker that is gone doesn't look as if the others' were gone too. Every loop that calls the broker reports to
+//! [`BrokerHealth`], which reports when a tenant's broker goes and when it is back, and nothing in between.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::telemetry::{Event, Observer, Trouble};
 
-/// How calls are repeated.
+/// Backoff between repeated calls to the broker.
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(50),
     factor: 2.0,
@@ -30,7 +30,7 @@ pub(crate) struct BrokerHealth {
     observer: Arc<dyn Observer>,
 }
 
-/// Who had to do without the broker.
+/// Caller whose call to the broker failed or succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Caller<'a> {
     /// The loop that listens for wakes, for all tenants.
@@ -49,12 +49,12 @@ impl<'a> Caller<'a> {
 }
 
 impl BrokerHealth {
-    /// Brokers that can all be used.
+    /// Creates the health of brokers that can all be used.
     pub(crate) fn new(observer: Arc<dyn Observer>) -> Self {
         Self { troubles: Mutex::default(), observer }
     }
 
-    /// Takes in that a call came through.
+    /// Records that a call succeeded.
     pub(crate) fn over(&self, caller: Caller<'_>) {
         // The lock is taken on each call, but only ever for this one look.
         let Some(Over { since, left }) = self.lock().over(caller) else { return };
@@ -62,7 +62,7 @@ impl BrokerHealth {
         self.observer.on(&Event::BrokerUp { tenant, after, tenants_left: left });
     }
 
-    /// Takes in that a call failed.
+    /// Records that a call failed.
     pub(crate) fn note(&self, caller: Caller<'_>, error: &Error) {
         let trouble = Trouble::of(error);
         let begun = self.lock().note(caller, trouble);
@@ -85,7 +85,7 @@ impl BrokerHealth {
 }
 
 impl Trouble {
-    /// What an error of a broker means for those who go on calling it.
+    /// Classifies a broker's error by what it means for those who go on calling it.
     fn of(error: &Error) -> Self {
         match error {
             // A full store takes jobs again once the janitor has removed what is past its time.
@@ -97,30 +97,30 @@ impl Trouble {
     }
 }
 
-/// The callers that have to do without the broker, and since when.
+/// Callers that can't use the broker, each with its trouble and when that began.
 #[derive(Debug, Default)]
 struct Troubles {
     listener: Option<(Trouble, Instant)>,
     tenants: BTreeMap<TenantId, (Trouble, Instant)>,
 }
 
-/// A trouble has begun, or turned into another.
+/// Report that a trouble has begun, or turned into another.
 #[derive(Debug, PartialEq, Eq)]
 struct Begun {
-    /// How many tenants have it.
+    /// Number of tenants that have it.
     tenants: usize,
 }
 
-/// A trouble is over.
+/// Report that a trouble is over.
 #[derive(Debug, PartialEq, Eq)]
 struct Over {
     since: Instant,
-    /// How many tenants still have one.
+    /// Number of tenants that still have one.
     left: usize,
 }
 
 impl Troubles {
-    /// Notes a failure. Says whether it is news: the first of its kind that the caller meets.
+    /// Records a failure. `Some` if it is news: the first of its kind that the caller meets.
     fn note(&mut self, caller: Caller<'_>, trouble: Trouble) -> Option<Begun> {
         let now = Instant::now();
         let before = match caller {
@@ -140,7 +140,7 @@ impl Troubles {
         Some(Begun { tenants })
     }
 
-    /// A trouble that goes on counts from its beginning, whatever it has turned into.
+    /// Sets when a trouble began: one that goes on counts from its beginning, whatever it has turned into.
     fn since(&mut self, caller: Caller<'_>, since: Instant) {
         let known = match caller {
             Caller::Listener => self.listener.as_mut(),
@@ -161,10 +161,10 @@ impl Troubles {
     }
 }
 
-/// What a call yields, once the broker can be reached: until then it is repeated, and the log says so once.
+/// Repeats a call until the broker can be reached, and returns its result; the log says once that it waits.
 ///
 /// # Errors
-/// What time won't mend, such as a login that is refused or a server that is unfit.
+/// Errors that time won't mend, such as a login that is refused or a server that is unfit.
 pub async fn once_reached<T>(
     clock: &Clock,
     mut call: impl AsyncFnMut() -> Result<T, Error>,
@@ -189,19 +189,19 @@ pub async fn once_reached<T>(
     }
 }
 
-/// The waits between the tries of one loop.
+/// Count of one loop's failed calls in a row, which sets the wait before the next try.
 #[derive(Debug, Default)]
 pub(crate) struct Tries {
     failures: u32,
 }
 
 impl Tries {
-    /// The next try starts afresh.
+    /// Records a success: the next failure counts as the first.
     pub(crate) fn succeeded(&mut self) {
         self.failures = 0;
     }
 
-    /// How long to wait after one more failure. Never zero: a loop that fails at once must not spin.
+    /// Records one more failure and returns how long to wait. Never zero: a loop that fails at once must not spin.
     pub(crate) fn failed(&mut self, clock: &Clock) -> Duration {
         self.failures = self.failures.saturating_add(1);
         BACKOFF.wait(self.failures, clock.chance()).max(Duration::from_millis(10))

@@ -1,11 +1,10 @@
-//! Keeps the jobs of all tenants up to date: makes ready what is due, takes back leases that have run out, removes what is
-//! past its time.
+//! The janitor, which keeps the jobs of all tenants up to date: makes ready what is due, takes back leases that have run out,
+//! removes what is past its time.
 //!
 //! A tenant is swept when something of it is due, as the latest call for it has told, and otherwise in its turn: there is one
-//! turn in [`TURN_EVERY`], however many tenants there are, for the one that has waited longest. So an idle daemon costs the store
-//! the same with one tenant and with thousands. It takes no room for runs, and no
-//! plugin: tenants that nobody runs jobs of, or that are known to the store alone, are swept as well. One whose broker is
-//! silent keeps no other waiting.
+//! turn in [`TURN_EVERY`], however many tenants there are, for the one that has waited longest. So an idle daemon costs the
+//! store the same with one tenant and with thousands. A sweep takes no permit for a run and needs no plugin: tenants whose jobs
+//! nobody runs, or that are known to the store alone, are swept as well. One whose broker is silent keeps no other waiting.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,26 +25,26 @@ use crate::lease::broker_health::{BrokerHealth, Caller};
 use crate::lease::wake::{WakeSenders, notify};
 use crate::telemetry::{Event, Observer};
 
-/// How long a tenant goes without being swept at least, if nothing of it is due.
+/// Minimum time from a tenant's sweep to its next turn, if nothing of it is due.
 const TURN_MIN: Duration = Duration::from_secs(5);
 
-/// The time between two turns. With more tenants, each waits longer for its own. A sweep that finds nothing is about ten
-/// commands to Redis, so ten daemons cost it forty a second.
+/// Time between two turns. With more tenants, each waits longer for its own. A sweep that finds nothing is about ten commands
+/// to Redis, so ten daemons cost it forty a second.
 const TURN_EVERY: Duration = Duration::from_millis(2_500);
 
-/// The same for tenants in which jobs are ready or can't be read: somebody may not have heard of them.
+/// Time between two turns of tenants in which jobs are ready or can't be read: somebody may not have heard of them.
 const READY_TURN_EVERY: Duration = Duration::from_millis(200);
 
-/// Sweeps under way at once. Those of silent brokers take as long as their calls may.
+/// Maximum number of sweeps under way at once. Those of silent brokers take as long as their calls may.
 const SWEEPS_MAX: usize = 256;
 
-/// Old jobs are removed together, no more often than this.
+/// Minimum time between two removals of old jobs, so that they are removed together.
 const REMOVE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the store is asked which tenants it knows.
+/// Interval at which the store is asked which tenants it knows.
 const TENANTS_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// How long a tenant rests whose sweep has failed.
+/// Backoff of a tenant whose sweep has failed.
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(200),
     factor: 2.0,
@@ -53,11 +52,11 @@ const BACKOFF: Backoff = Backoff {
     jitter: Jitter::Full,
 };
 
-/// When which tenant is to be swept next. Shared with the loops that learn of it.
+/// Schedule of sweeps by tenant. Shared with the loops that learn that something is due.
 #[derive(Debug, Default)]
 pub(crate) struct Upkeep {
     plan: Mutex<Plan>,
-    /// Says that a tenant is due sooner than it was.
+    /// Notified when a tenant is due sooner than it was.
     sooner: Notify,
 }
 
@@ -65,23 +64,23 @@ pub(crate) struct Upkeep {
 struct Plan {
     tenants: BTreeMap<TenantId, Entry>,
     order: BTreeSet<(Mono, TenantId)>,
-    /// The last turn that was given out.
+    /// Time of the last turn that was given out.
     last_turn: Option<Mono>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    /// When its turn is.
+    /// Time of its turn.
     turn: Mono,
-    /// When it is due. While it is swept: when it will be due again at the latest.
+    /// Time at which it is due. While it is swept: when it will be due again at the latest.
     at: Option<Mono>,
     is_swept: bool,
-    /// Sweeps in a row that have failed.
+    /// Number of its sweeps in a row that have failed.
     failures: u32,
 }
 
 impl Upkeep {
-    /// Has a tenant swept at this time, if it isn't due before. One that isn't known is left alone.
+    /// Schedules a sweep of a tenant at this time, if it isn't due before. A tenant that isn't known is left alone.
     pub(crate) fn due(&self, tenant: &TenantId, at: Mono) {
         if self.lock().hasten(tenant, at) {
             self.sooner.notify_one();
@@ -94,7 +93,7 @@ impl Upkeep {
 }
 
 impl Plan {
-    /// Whether that makes the tenant due sooner than it was.
+    /// Moves a tenant's sweep forward to `at`. Returns whether that makes the tenant due sooner than it was.
     fn hasten(&mut self, tenant: &TenantId, at: Mono) -> bool {
         let Some(entry) = self.tenants.get_mut(tenant) else { return false };
         if entry.at.is_some_and(|planned| planned <= at) {
@@ -111,7 +110,7 @@ impl Plan {
         true
     }
 
-    /// Takes in which tenants there are. New ones are due now.
+    /// Takes over the set of tenants. New ones are due now.
     fn follow(&mut self, tenants: &BTreeSet<TenantId>, now: Mono) {
         self.tenants.retain(|tenant, entry| tenants.contains(tenant) || entry.is_swept);
         self.order.retain(|(_, tenant)| tenants.contains(tenant));
@@ -124,7 +123,7 @@ impl Plan {
         }
     }
 
-    /// The next tenant that is due, which is taken to be swept from now on.
+    /// Takes the next tenant that is due; it counts as being swept from now on.
     fn take(&mut self, now: Mono) -> Option<TenantId> {
         let (at, _) = self.order.first()?;
         if *at > now {
@@ -137,7 +136,8 @@ impl Plan {
         Some(tenant)
     }
 
-    /// How long a tenant that was swept waits for its turn: the one that it has, or if that has come, the next that is free.
+    /// Returns how long a tenant that was swept waits for its turn: the one that it has, or if that has come, the next that is
+    /// free.
     fn turn_after(&mut self, tenant: &TenantId, now: Mono) -> Duration {
         let all = TURN_EVERY * u32::try_from(self.tenants.len()).unwrap_or(u32::MAX);
         let Some(entry) = self.tenants.get_mut(tenant) else { return TURN_MIN };
@@ -150,7 +150,7 @@ impl Plan {
         entry.turn.since_origin().saturating_sub(now.since_origin())
     }
 
-    /// Takes in that a sweep has ended, and when the next one is due.
+    /// Records that a sweep has ended, and when the next one is due.
     fn swept(&mut self, tenant: TenantId, next: Mono) {
         let Some(entry) = self.tenants.get_mut(&tenant) else { return };
         let at = entry.at.map_or(next, |meanwhile| meanwhile.min(next));
@@ -163,7 +163,7 @@ impl Plan {
     }
 }
 
-/// What the janitor works with.
+/// Loop that sweeps tenants when they are due or in turn, with what it needs for that.
 pub(crate) struct Janitor<P> {
     pub(crate) upkeep: Arc<Upkeep>,
     pub(crate) broker: Arc<dyn Broker>,
@@ -176,7 +176,7 @@ pub(crate) struct Janitor<P> {
 }
 
 impl<P> Janitor<P> {
-    /// Sweeps until the process ends.
+    /// Sweeps tenants until the process ends.
     pub(crate) async fn run(mut self) {
         let mut stored = BTreeSet::new();
         let broker = Arc::clone(&self.broker);
@@ -218,7 +218,8 @@ impl<P> Janitor<P> {
         self.upkeep.lock().follow(&tenants, self.clock.mono());
     }
 
-    /// How a tenant is swept. What one left behind that is no tenant any more is kept as by default.
+    /// Returns the settings of a tenant's sweep. Jobs left by a tenant that is in no configuration any more are kept as by
+    /// default.
     fn sweep_of(&self, tenant: &TenantId) -> Sweep {
         let keep_max = self.catalog.borrow().tenant(tenant).map(|terms| terms.keep_max).unwrap_or_default();
         Sweep { keep_max, ..Sweep::new(self.lease.expiries_max) }

@@ -1,4 +1,4 @@
-//! What a daemon and its brokers do for each other all the time: leases are renewed, stores kept tidy, news passed on.
+//! Ongoing upkeep between a daemon and its brokers: leases are renewed, stores kept tidy, news passed on.
 //!
 //! | part | is about |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Keeps the leases of what runs, in batches, and brings to the broker what runs report meanwhile.
+//! Renewal of running attempts' leases, in batches; renewals also bring to the broker what runs report meanwhile.
 //!
 //! A renewal is also how a holder learns that its job is to be cancelled. So when news of a cancellation come, that one
 //! lease is renewed at once; the next round is only the safety net.
@@ -27,16 +27,17 @@ use tokio::time::MissedTickBehavior;
 use crate::clock::Clock;
 use crate::lease::broker_health::{BrokerHealth, Caller};
 
-/// Renewals that one call carries at most.
+/// Maximum number of renewals that one call carries.
 const BATCH_MAX: usize = 500;
 
-/// Progress and log lines are at most this old when they reach the broker.
+/// Maximum age of progress and log lines when they reach the broker.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-/// News of cancellations that came before the lease that they are about; more than that many are those of other daemons.
+/// Maximum number of kept cancellations that came before the lease that they are about; more than that are those of other
+/// daemons.
 const EARLY_MAX: usize = 64;
 
-/// What a run has reported since it was last brought to the broker.
+/// Progress and log lines that a run has reported since they were last brought to the broker.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Notes {
     pub(crate) progress: Option<Progress>,
@@ -48,7 +49,7 @@ impl Notes {
         self.progress.is_none() && self.log.is_empty()
     }
 
-    /// Puts back what couldn't be delivered, before what came later.
+    /// Puts back notes that couldn't be delivered, before those that came later.
     pub(crate) fn restore(&mut self, mut earlier: Self) {
         earlier.log.append(&mut self.log);
         self.log = earlier.log;
@@ -56,13 +57,13 @@ impl Notes {
     }
 }
 
-/// One attempt, as the renewal loop sees it.
+/// Lease of one attempt, shared between the attempt and the renewal loop.
 #[derive(Debug)]
 pub(crate) struct LeaseHandle {
     tenant: TenantId,
     token: LeaseToken,
     state: Mutex<LeaseState>,
-    /// The attempt, if it waits for an event.
+    /// Waker of the attempt, if it waits for an event.
     attempt: AtomicWaker,
 }
 
@@ -75,7 +76,7 @@ struct LeaseState {
     notes: Notes,
     /// Whether a renewal under way brings notes, which come back if it fails.
     notes_on_their_way: bool,
-    /// What the renewal loop has learned, and the attempt has not heard of yet. Most attempts end before there is anything.
+    /// Events that the renewal loop has learned, and the attempt has not heard of yet. Most attempts end before there is any.
     events: VecDeque<Event>,
 }
 
@@ -87,23 +88,23 @@ enum RenewSoon {
 }
 
 impl LeaseHandle {
-    /// Adds to what is to be reported.
+    /// Adds to the notes that are to be reported.
     pub(crate) fn note(&self, add: impl FnOnce(&mut Notes)) {
         add(&mut self.lock().notes);
     }
 
-    /// Takes what is to be reported.
+    /// Takes the notes that are to be reported.
     pub(crate) fn take_notes(&self) -> Notes {
         std::mem::take(&mut self.lock().notes)
     }
 
-    /// Has the lease renewed no more.
+    /// Stops renewing the lease.
     pub(crate) fn let_go(&self) {
         self.lock().wanted = false;
     }
 
-    /// Waits until no renewal is under way that brings notes. What it couldn't deliver is there again by then. For one
-    /// waiter at a time, that of [`Self::event`] among them.
+    /// Waits until no renewal is under way that brings notes. Notes that it couldn't deliver are there again by then. For one
+    /// waiter at a time, counting that of [`Self::event`].
     pub(crate) async fn notes_are_here(&self) {
         poll_fn(|cx| {
             self.attempt.register(cx.waker());
@@ -112,7 +113,7 @@ impl LeaseHandle {
         .await;
     }
 
-    /// Takes what is to be reported along with a renewal.
+    /// Takes the notes that are to be reported and makes the renewal that carries them.
     fn begin_renewal(&self) -> Renew {
         let mut state = self.lock();
         state.renew_soon = RenewSoon::No;
@@ -121,7 +122,7 @@ impl LeaseHandle {
         Renew { token: self.token, progress: notes.progress, log: notes.log }
     }
 
-    /// The renewal came through.
+    /// Records that the renewal succeeded.
     fn is_renewed(&self, asked_at: Mono, event: Event) {
         let mut state = self.lock();
         state.renewed_at = asked_at;
@@ -131,8 +132,7 @@ impl LeaseHandle {
         self.attempt.wake();
     }
 
-    /// The renewal didn't come through: it is tried again, and what it was to bring goes with the next one, or with the
-    /// settlement.
+    /// Records that the renewal failed: it is tried again, and its notes go with the next one, or with the settlement.
     fn renewal_failed(&self, renew: Renew) {
         let mut state = self.lock();
         state.renew_soon = RenewSoon::Yes;
@@ -142,7 +142,7 @@ impl LeaseHandle {
         self.attempt.wake();
     }
 
-    /// Waits for what the renewal loop learns next. For one waiter at a time.
+    /// Waits for the next event that the renewal loop learns. For one waiter at a time.
     pub(crate) async fn event(&self) -> Event {
         poll_fn(|cx| {
             self.attempt.register(cx.waker());
@@ -156,21 +156,22 @@ impl LeaseHandle {
     }
 }
 
-/// The attempts that are under way.
+/// Attempts that are under way, each with its lease.
 #[derive(Debug, Default)]
 pub(crate) struct LeaseTable {
     attempts: Mutex<Attempts>,
-    /// Says that a lease is to be renewed at once.
+    /// Notified when a lease is to be renewed at once.
     renewals_wanted: Notify,
-    /// Says that the last attempt has ended.
+    /// Notified when the last attempt has ended.
     none_left: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Attempts {
-    // By tenant as well: the ids of two tenants' jobs may be the same.
+    // Keyed by tenant as well: the ids of two tenants' jobs may be the same.
     handles: BTreeMap<(TenantId, LeaseToken), Arc<LeaseHandle>>,
-    /// Jobs to be cancelled that no attempt here is about, the latest last: its lease may be on its way to us.
+    /// Jobs to be cancelled that have no attempt here, the latest last: the lease may be on its way to us. At most
+    /// [`EARLY_MAX`].
     early: VecDeque<(TenantId, JobId)>,
 }
 
@@ -227,7 +228,7 @@ impl LeaseTable {
         }
     }
 
-    /// Has the leases of a job renewed at once.
+    /// Requests that the leases of a job are renewed at once.
     pub(crate) fn renew_soon(&self, tenant: TenantId, job: JobId) {
         let mut attempts = self.lock();
         let token = |lease| (tenant.clone(), LeaseToken { job, lease: LeaseNo(lease) });
@@ -244,7 +245,7 @@ impl LeaseTable {
         attempts.early.push_back((tenant, job));
     }
 
-    /// Has all leases renewed with the next round: any of them may be about a job to be cancelled.
+    /// Requests that all leases are renewed with the next round: any of them may be about a job to be cancelled.
     pub(crate) fn renew_all_soon(&self) {
         self.lock().handles.values().for_each(|handle| handle.lock().renew_soon = RenewSoon::Yes);
     }
@@ -253,7 +254,7 @@ impl LeaseTable {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those that need a renewal by now or have something to report, by tenant: of all tenants, or `only` of one.
+    /// Returns the leases that need a renewal by now or have something to report, by tenant: of all tenants, or `only` of one.
     fn due(
         &self,
         renewed_before: Option<Mono>,
@@ -277,7 +278,7 @@ impl LeaseTable {
     }
 }
 
-/// Beats until the process ends.
+/// Renews leases until the process ends.
 pub(crate) async fn renew_leases(
     lease_table: Arc<LeaseTable>,
     broker: Arc<dyn Broker>,
@@ -310,23 +311,23 @@ pub(crate) async fn renew_leases(
     }
 }
 
-/// The tenants that have a call under way.
+/// Tenants that have a call under way.
 #[derive(Debug, Default)]
 struct Busy {
     tenants: BTreeSet<TenantId>,
-    /// Those that had a lease to be renewed at once meanwhile.
+    /// Tenants for which a lease was to be renewed at once meanwhile.
     renewals_wanted: BTreeSet<TenantId>,
 }
 
-/// What there is to do once a tenant's call is over.
+/// Next step once a tenant's call is over.
 enum Next {
     Nothing,
-    /// See what is due.
+    /// Renew what is due.
     Look,
 }
 
 impl Busy {
-    /// Says whether a tenant's leases can be renewed now. If not, it is looked again once its call is over.
+    /// Returns whether a tenant's leases can be renewed now. If not, they are looked at again once its call is over.
     fn begins(&mut self, tenant: &TenantId, handles: &[Arc<LeaseHandle>]) -> bool {
         if self.tenants.insert(tenant.clone()) {
             return true;
@@ -343,7 +344,7 @@ impl Busy {
     }
 }
 
-/// Renews what is due of one tenant. Returns the tenant.
+/// Renews a tenant's leases that are due. Returns the tenant.
 async fn renew_tenant(
     broker: &dyn Broker,
     tenant: TenantId,

@@ -1,5 +1,5 @@
-//! Jobs whose lease has run out: one of them may be what ended its daemon. So a daemon has one of them at a time, and the
-//! guilty one ends alone.
+//! Suspects: jobs whose lease has run out before. One of them may be what ended its daemon, so a daemon has one of them at a
+//! time, and the guilty one ends alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,22 +13,22 @@ pub(crate) struct Suspects {
     freed: Notify,
 }
 
-/// The right to have a suspect. Dropping it gives it back.
+/// Right to run a suspect. Dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct Watch(Arc<Suspects>);
 
 impl Suspects {
-    /// How many suspects may be asked for.
+    /// Maximum number of suspects that may be asked for: 0 or 1.
     pub(crate) fn wanted(&self) -> u32 {
         u32::from(!self.taken.load(Ordering::Acquire))
     }
 
-    /// Takes the right to have a suspect; nothing if it is taken.
+    /// Takes the right to run a suspect. `None` if it is taken.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Watch> {
         (!self.taken.swap(true, Ordering::AcqRel)).then(|| Watch(Arc::clone(self)))
     }
 
-    /// Returns once a suspect may be asked for.
+    /// Waits until a suspect may be asked for.
     pub(crate) async fn free(&self) {
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());

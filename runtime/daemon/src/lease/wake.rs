@@ -1,4 +1,5 @@
-//! Passes news on: of work to the intakes of the tenants that it is about, of cancellations to the renewal loop.
+//! Dispatch of wakes: news of work goes to the intakes of the tenants that it is about, news of cancellations to the renewal
+//! loop.
 //!
 //! News of work may name one daemon. The others look a while later by themselves, since the one that is named may be gone, or
 //! have no room.
@@ -16,12 +17,12 @@ use crate::clock::Clock;
 use crate::lease::broker_health::{BrokerHealth, Caller, Tries};
 use crate::lease::renewal::LeaseTable;
 
-/// Wakes the intakes, each by a counter of its wakes, so that one that comes during a call to the broker isn't missed: who
-/// waits compares the counter with what it was before the call.
+/// Wake counters by tenant, which wake the intakes. A counter doesn't miss a wake that comes during a call to the broker: a
+/// waiter compares it with what it was before the call.
 pub(crate) type WakeSenders = BTreeMap<TenantId, Arc<watch::Sender<u64>>>;
 
-/// After how long a daemon looks for work of which another was told, and up to as much again, by chance, so that not all look at
-/// once.
+/// Minimum time after which a daemon looks for work of which another was told; by chance up to twice that, so that not all look
+/// at once.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// Dispatches wakes until the process ends. A stream of wakes that can't be had, or breaks off, is opened again; until then the
@@ -53,7 +54,7 @@ pub(crate) async fn dispatch_wakes(
     }
 }
 
-/// Until the stream ends.
+/// Dispatches wakes until the stream ends.
 async fn pass_all_on(
     mut wakes: Wakes,
     daemon: DaemonId,
@@ -92,7 +93,7 @@ async fn pass_all_on(
     }
 }
 
-/// When to look for work of which others were told: of each tenant once, and no more than there are tenants.
+/// Times at which to look for work of which others were told: one look a tenant, and no more than there are tenants.
 #[derive(Debug, Default)]
 struct Looks {
     at: BTreeMap<TenantId, Mono>,
@@ -100,7 +101,7 @@ struct Looks {
 }
 
 impl Looks {
-    /// Plans a look at a tenant, if none is planned.
+    /// Schedules a look at a tenant, if none is scheduled.
     fn arm(&mut self, tenant: TenantId, later: impl FnOnce() -> Mono) {
         if !self.at.contains_key(&tenant) {
             let at = later();
@@ -109,7 +110,7 @@ impl Looks {
         }
     }
 
-    /// Takes back what is planned for a tenant, as it is looked at now.
+    /// Cancels the scheduled look at a tenant, as it is looked at now.
     fn forget(&mut self, tenant: &TenantId) {
         if let Some(at) = self.at.remove(tenant) {
             self.order.remove(&(at, tenant.clone()));
@@ -120,7 +121,7 @@ impl Looks {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// The tenants that are to be looked at by now, which aren't planned any more.
+    /// Removes and returns the tenants that are to be looked at by now.
     fn take(&mut self, now: Mono) -> Vec<TenantId> {
         let mut due = Vec::new();
         while self.first().is_some_and(|at| at <= now)

@@ -1,4 +1,4 @@
-//! What the daemon does for a guest while it runs.
+//! The daemon's side of a run: what a guest may ask of its host while it runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +18,10 @@ use crate::lease::renewal::LeaseHandle;
 use crate::telemetry::LogFields;
 use crate::unique;
 
-/// The daemon, as one run sees it.
+/// Host of one run, as the daemon provides it.
 pub(crate) struct GuestHost<P> {
-    /// Where the broker's connections live. What is asked of it in a guest's name is asked there as well, so that no connection
-    /// is made by, and so depends on, the threads that guests keep busy.
+    /// Runtime that the broker's connections live on. What a guest asks of the broker is asked there as well, so that no
+    /// connection is made by, and so depends on, the threads that guests keep busy.
     pub(crate) runtime: Handle,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) clock: Clock,
@@ -81,7 +81,7 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
 
     fn log(&self, level: Level, message: String, fields: Vec<(String, String)>) {
         let (tenant, plugin, job) = (&self.tenant, &self.plugin, self.job.id);
-        // Whatever a guest thinks of it, its lines must not alarm the operator.
+        // A guest's lines must not alarm the operator, whatever level it gives them.
         // In quotes, so that what a guest names `job` isn't taken for the daemon's.
         let (level_name, shown) =
             (display(level.slug()), LogFields::of(&fields).map(|fields| fields.to_string()));

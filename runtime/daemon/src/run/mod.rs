@@ -1,4 +1,4 @@
-//! One attempt at a job, from its lease to what is recorded of it.
+//! Attempts: one try of a job, from its lease to what is recorded of it.
 //!
 //! | part | is about |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! What runs a plan: the engine, or a script in a simulation.
+//! Seam between the loops and what runs a plan: the engine, or a script in a simulation.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use sandhog_engine::{Abort, Engine, Host, Input, Plugin, Share};
 /// Runs plans.
 #[async_trait]
 pub trait Runner: Send + Sync + 'static {
-    /// The loaded code that a plan is about; holding one keeps it alive.
+    /// Loaded code that a plan is about; holding one keeps it alive.
     type Plugin: Clone + Send + Sync + 'static;
 
-    /// Runs a plan to its end, which `abort` can hasten. Never fails: what goes wrong is an outcome.
+    /// Runs a plan to its end, which `abort` can hasten. Never fails: a failure is an outcome in the report.
     async fn run(
         &self,
         plan: Plan<Self::Plugin>,

@@ -1,11 +1,12 @@
-//! Records how runs ended, in batches: one call is under way for each tenant, and what ends meanwhile goes with the
-//! next. So a call carries one settlement when little goes on, and hundreds under load. Those of a turn, in which jobs run
-//! one after the other as tenants wait in line, go together at its end: by themselves they would take a call each.
+//! The settler, which records how runs ended, in batches: one call is under way for each tenant, and runs that end meanwhile go
+//! with the next. So a call carries one settlement when little goes on, and hundreds under load. Settlements of a turn, in
+//! which jobs run one after the other as tenants wait in line, go together at its end: by themselves they would take a call
+//! each.
 //!
-//! A run needs its permit no longer once its guest has ended, but its job is leased until it is settled. So the permit is
-//! given back when the call that settles the run is on its way: the next lease goes out right behind it. Where so few
-//! runs are under way that the processors would wait for that, it is given back at once. What is leased and not settled
-//! yet is at most two such calls more than there is room for. While calls fail, permits stay where they are.
+//! A run needs its permit no longer once its guest has ended, but its job is leased until it is settled. So the permit is given
+//! back when the call that settles the run is on its way: the next lease goes out right behind it. Where so few runs are under
+//! way that the processors would wait for that, it is given back at once. The jobs leased and not settled yet are at most two
+//! such calls more than there are permits for. While calls fail, permits stay where they are.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,13 +25,13 @@ use crate::clock::Clock;
 use crate::lease::broker_health::{BrokerHealth, Caller, Tries};
 use crate::telemetry::{Event, Observer};
 
-/// Settlements that one call carries at most.
+/// Maximum number of settlements that one call carries.
 const BATCH_MAX: usize = 256;
 
-/// How long the settlements of a turn wait for its last one at most.
+/// Maximum time that the settlements of a turn wait for its last one.
 const TURN_MAX: Duration = Duration::from_millis(250);
 
-/// With fewer runs of a tenant under way than this, those that have ended leave at once.
+/// Number of a tenant's runs under way below which a run's permit is given back as soon as the run has ended.
 const FEW: u32 = 16;
 
 /// A settlement, and the permit of its run if that hasn't been given back.
@@ -40,29 +41,29 @@ pub(crate) struct Unsettled {
     pub(crate) permit: Option<RunPermit>,
 }
 
-/// A settlement on its way.
+/// Settlement that was handed to the loop.
 #[derive(Debug)]
 struct Sent {
     unsettled: Unsettled,
     reply: oneshot::Sender<Answer>,
-    /// Whether the next job of its turn goes on in its permit by now: it can wait for the settlement of that.
+    /// Whether the next job of its turn goes on in its permit by now: then it can wait for the settlement of that job.
     is_followed: bool,
 }
 
-/// What came of it: the broker's reply, or the settlement back, if the broker couldn't be reached.
+/// Result of sending a settlement: the broker's reply, or the settlement back, if the broker couldn't be reached.
 pub(crate) type Answer = Result<SettleReply, Box<Unsettled>>;
 
-/// Hands settlements to a tenant's settler.
+/// Handle that sends settlements to a tenant's settling loop.
 #[derive(Debug, Clone)]
 pub(crate) struct Settler {
     queue: mpsc::UnboundedSender<Sent>,
     load: Arc<Load>,
 }
 
-/// How the loop gets on.
+/// Load of the loop, shared with the handles.
 #[derive(Debug, Default)]
 struct Load {
-    /// Settlements that are in no call yet.
+    /// Number of settlements that are in no call yet.
     waiting: AtomicUsize,
     fails: AtomicBool,
 }
@@ -74,7 +75,7 @@ impl Load {
 }
 
 impl Settler {
-    /// A settler, and the loop that has to be run for it. The queue needs no bound of its own: there is at most one
+    /// Creates a settler, and the loop that has to be run for it. The queue needs no bound of its own: there is at most one
     /// settlement a run in it, and each has its permit, but for those of two calls.
     pub(crate) fn new(
         tenant: TenantId,
@@ -89,7 +90,7 @@ impl Settler {
         (settler, work_off(tenant, broker, (health, observer), clock, waiting, load))
     }
 
-    /// Sends a settlement. If the answer's sender is dropped instead, the loop is gone.
+    /// Sends a settlement. If the answer's sender is dropped instead of used, the loop is gone.
     pub(crate) fn send(&self, mut unsettled: Unsettled) -> oneshot::Receiver<Answer> {
         let leaves = |permit: &mut RunPermit| !self.load.is_heavy() && permit.runs() < FEW;
         let left = unsettled.permit.take_if(leaves);
@@ -118,7 +119,7 @@ async fn work_off(
             fill_up(&mut batch, &mut waiting, &clock).await;
         }
         load.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-        // Whoever lost its lease meanwhile waits for no answer, and must not settle.
+        // An attempt that lost its lease meanwhile waits for no answer, and must not settle.
         batch.retain(|sent: &Sent| !sent.reply.is_closed());
         if batch.is_empty() {
             continue;
@@ -167,7 +168,7 @@ async fn work_off(
     }
 }
 
-/// Waits for the settlement that a turn ends with, or for as many as one call carries, and not for long.
+/// Waits for the settlement that a turn ends with, or for as many as one call carries, for [`TURN_MAX`] at most.
 async fn fill_up(batch: &mut Vec<Sent>, waiting: &mut mpsc::UnboundedReceiver<Sent>, clock: &Clock) {
     let mut overdue = pin!(clock.reached(Some(clock.mono().after(TURN_MAX))));
     while batch.len() < BATCH_MAX {

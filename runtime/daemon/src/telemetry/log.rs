@@ -1,11 +1,11 @@
-//! The log of this process: whoever logs puts a line into a bounded queue, and a thread of its own writes it.
+//! The process' log writer: a line that is logged goes into a bounded queue, and a thread of its own writes it.
 //!
 //! Logging never waits, never fails and never panics. A line that can't be written (the reader is gone, the disk is full),
 //! or for which the queue has no room (the reader doesn't keep up), is dropped and counted. The next lines that can be
 //! written again are followed by one that tells how many were lost.
 //!
-//! What is logged may be a guest's words. None of them ends a line or commands a terminal: each character that could is shown by
-//! its escape, as `sandhog_core::text` has it.
+//! Log text may be a guest's words. None of them ends a line or commands a terminal: each character that could is shown by its
+//! escape, as `sandhog_core::text` has it.
 //!
 //! ```text
 //! tracing ──> LogWriter ──> queue, QUEUE_MAX bytes ──> thread `log` ──> standard error
@@ -28,41 +28,41 @@ use tracing::field::Field;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 
-/// Lines that wait to be written take no more memory than this, in bytes; further ones are dropped.
+/// Maximum memory of lines that wait to be written, in bytes; further lines are dropped.
 const QUEUE_MAX: usize = 1 << 20;
 
-/// What a line takes in the queue besides its text, in bytes, so that many short ones are bounded, too.
+/// Memory that a line takes in the queue besides its text, in bytes, so that many short ones are bounded, too.
 const LINE_OVERHEAD: usize = 64;
 
-/// The log. When it is dropped, what waits in the queue is written, unless that takes too long.
+/// The log. When it is dropped, the lines that wait in the queue are written, unless that takes too long.
 #[derive(Debug)]
 pub struct Log {
     queue: Arc<Queue>,
     patience: Patience,
 }
 
-/// How long the end of the process waits for lines that can't be written just now.
+/// Maximum time that the end of the process waits for lines that can't be written just now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// Until they are written, as somebody at a terminal expects of a command.
+    /// No limit: until they are written, as somebody at a terminal expects of a command.
     Unlimited,
-    /// No longer than this. A daemon has to end, whether anybody reads its log or not.
+    /// This long at most. A daemon has to end, whether anybody reads its log or not.
     Limited(Duration),
 }
 
 impl Patience {
-    /// That of a daemon.
+    /// The limit for a daemon: one second.
     pub const DAEMON: Self = Self::Limited(Duration::from_secs(1));
 }
 
-/// Where `tracing` writes. Each write is one line, and always succeeds.
+/// Writer for `tracing`. Each write is one line, and always succeeds.
 #[derive(Debug, Clone)]
 pub struct LogWriter {
     queue: Arc<Queue>,
     form: Form,
 }
 
-/// What a line is.
+/// Format of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     /// Text whose fields are written by [`write_field`].
@@ -71,10 +71,10 @@ enum Form {
     Json,
 }
 
-/// Writes a field of a line of text, or its message, as nothing but that.
+/// Writes a field of a line of text, or its message, so that its value can't end the line or pass for anything else.
 ///
 /// # Errors
-/// If the writer fails.
+/// The writer failed.
 pub fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     match field.name() {
         "message" => {}
@@ -87,22 +87,22 @@ pub fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debu
 #[derive(Debug, Default)]
 struct Queue {
     lines: Mutex<Lines>,
-    /// There are lines to write.
+    /// Notified when there are lines to write.
     filled: Condvar,
-    /// All lines are written, or dropped.
+    /// Notified when all lines are written, or dropped.
     drained: Condvar,
-    /// The thread that writes.
+    /// Id of the thread that writes; it alone sets it.
     writer: OnceLock<ThreadId>,
 }
 
 #[derive(Debug, Default)]
 struct Lines {
     waiting: VecDeque<Vec<u8>>,
-    /// What they and those being written take.
+    /// Memory of the waiting lines and those being written, in bytes; see [`LINE_OVERHEAD`].
     bytes: usize,
     /// Whether the thread has taken lines that it hasn't written yet.
     writing: bool,
-    /// Lines that were dropped since that was last told.
+    /// Number of lines that were dropped since that was last told.
     lost: u64,
 }
 
@@ -110,7 +110,7 @@ impl Log {
     /// Starts the thread that writes to standard error.
     ///
     /// # Errors
-    /// If there can be no such thread, or no further handle of standard error.
+    /// The thread couldn't be started, or there could be no further handle of standard error.
     pub fn to_stderr(patience: Patience) -> io::Result<Self> {
         // Not the handle of the standard library, whose lock would be held while a write takes its time.
         Self::start(io::stderr().as_fd().try_clone_to_owned()?, patience)
@@ -124,24 +124,24 @@ impl Log {
         Ok(Self { queue, patience })
     }
 
-    /// Where `tracing` is to write lines of text, with [`write_field`] for their fields.
+    /// Returns a writer for `tracing`'s lines of text, with [`write_field`] for their fields.
     #[must_use]
     pub fn writer(&self) -> LogWriter {
         LogWriter { queue: Arc::clone(&self.queue), form: Form::Text }
     }
 
-    /// Where `tracing` is to write JSON documents.
+    /// Returns a writer for `tracing`'s JSON documents.
     #[must_use]
     pub fn json_writer(&self) -> LogWriter {
         LogWriter { queue: Arc::clone(&self.queue), form: Form::Json }
     }
 
-    /// Says something that is no log line, after all that was logged. It isn't dropped for want of room.
+    /// Writes text that is no log line, after all that was logged. It isn't dropped for want of room.
     pub fn say(&self, text: &str) {
         self.queue.push(format!("{text}\n").into_bytes(), Room::Made);
     }
 
-    /// Logs panics of any thread, where they would be written to standard error, which may make that thread wait for ever.
+    /// Logs panics of any thread. Otherwise they are written to standard error, which may make that thread wait for ever.
     pub fn report_panics(&self) {
         panic::set_hook(Box::new(log_panic));
     }
@@ -170,7 +170,7 @@ enum Room {
 
 impl Queue {
     fn lines(&self) -> MutexGuard<'_, Lines> {
-        // Whatever was done to the lines was done whole.
+        // Each change of the lines was made whole.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -187,7 +187,7 @@ impl Queue {
         self.filled.notify_one();
     }
 
-    /// Writes lines, for ever.
+    /// Writes lines to the sink, for ever.
     fn write_to(&self, mut sink: Sink) {
         // Nobody else sets it.
         let _ = self.writer.set(thread::current().id());
@@ -220,8 +220,8 @@ impl Queue {
         }
     }
 
-    /// Lines of this size are done with. Returns how many lost ones are to be told of now: none while nothing can be
-    /// written.
+    /// Releases the memory of lines that are done with. Returns how many lost ones are to be told of now: 0 while nothing can
+    /// be written.
     fn written(&self, bytes: usize, written: usize, failed: usize) -> u64 {
         let mut lines = self.lines();
         lines.bytes = lines.bytes.saturating_sub(bytes);
@@ -264,7 +264,7 @@ impl<'w> MakeWriter<'w> for LogWriter {
 
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        // What the writer itself has to say, of lines that were lost, is a line at a time.
+        // The writer's own lines, about those that were lost, come one at a time, so they need no bound.
         let by_writer = self.queue.writer.get() == Some(&thread::current().id());
         let shown = match self.form {
             Form::Text => line.to_vec(),
@@ -279,7 +279,7 @@ impl Write for LogWriter {
     }
 }
 
-/// Where lines end up.
+/// Destination of log lines.
 struct Sink {
     out: File,
     /// Whether the last line was written in part only.
@@ -297,7 +297,7 @@ impl Sink {
         written.map_err(|(cause, _)| cause)
     }
 
-    /// Writes all of it, or says how much was written.
+    /// Writes all of it, or returns the error and how many bytes were written.
     fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), (io::Error, usize)> {
         let all = bytes.len();
         while !bytes.is_empty() {
@@ -305,7 +305,7 @@ impl Sink {
                 Ok(0) => return Err((ErrorKind::WriteZero.into(), all - bytes.len())),
                 Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Whoever shares the pipe or terminal with us has told it not to let writers wait.
+                // Another process that shares the pipe or terminal with us has told it not to let writers wait.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let mut ready = [PollFd::new(&self.out, PollFlags::OUT)];
                     match poll(&mut ready, None) {
