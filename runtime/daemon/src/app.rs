@@ -1,4 +1,5 @@
-//! The daemon, put together: one renewal loop, one dispatcher of wakes, one janitor, and for each tenant an intake and a settler.
+//! The daemon, put together: one renewal loop, one dispatcher of wakes, one janitor, and for each tenant an intake and a
+//! settler.
 //!
 //! Tenants come and go with the catalog. One that comes gets its loops. Of one that goes, the intake ends by itself,
 //! as it finds no terms any more; its settler ends with the last of its runs.
@@ -30,43 +31,44 @@ use crate::run::worker::TenantContext;
 use crate::shutdown::{Follow, Phase, Shutdown};
 use crate::telemetry::Observer;
 
-/// What a daemon is made of.
+/// Components and settings that a daemon is made of.
 pub struct Parts<R: Runner> {
-    /// Where jobs live.
+    /// Broker that holds the jobs.
     pub broker: Arc<dyn Broker>,
-    /// What runs them.
+    /// Runner of the jobs' plans.
     pub runner: Arc<R>,
-    /// Who may have what run, at any time.
+    /// Tenants and plugins in force, at any time.
     pub catalog: Current<R::Plugin>,
     /// Revisions that were in force once, for jobs that are pinned to one.
     pub archive: Arc<dyn Archive<R::Plugin>>,
-    /// Time and chance.
+    /// Source of time and chance.
     pub clock: Clock,
-    /// What reads what happens.
+    /// Observer of the daemon's events.
     pub observer: Arc<dyn Observer>,
-    /// Runs under way at once.
+    /// Maximum number of runs under way at once.
     pub concurrency: NonZeroU32,
-    /// How long leases hold.
+    /// Settings of leases: how long they hold, and when they are renewed.
     pub lease: config::Lease,
-    /// How long what runs may go on when the daemon stops.
+    /// Maximum time for which runs may go on when the daemon stops.
     pub grace: Duration,
 }
 
-/// Why a daemon ended that wasn't told to.
+/// Reason why a daemon ended that wasn't told to.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A loop that must go on ended: a bug. Whatever was leased is taken back when its leases run out.
+    /// A loop that must go on ended: a bug. Jobs that were leased are taken back when their leases run out.
     #[error("a loop of the daemon has ended, which is a bug: {cause}")]
     LoopEnded {
-        /// What is known of it.
+        /// Known cause, as text for people.
         cause: String,
     },
 }
 
-/// Runs the daemon until `shutdown` says to drain, and what it has leased is settled or given back, or that takes too long.
+/// Runs the daemon until `shutdown` says to drain, and all jobs that it has leased are settled or given back, or that takes too
+/// long.
 ///
 /// # Errors
-/// If one of its loops ends before that.
+/// One of its loops ended before that.
 pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), Error> {
     let grace = parts.grace;
     let mut supervisor = Supervisor::new(parts, shutdown);
@@ -87,42 +89,42 @@ pub async fn run<R: Runner>(parts: Parts<R>, shutdown: &Shutdown) -> Result<(), 
     }
 }
 
-/// All the loops.
+/// Supervisor of all loops.
 struct Supervisor<R: Runner> {
     parts: Parts<R>,
-    /// One for each run of the daemon under way at once.
+    /// Slots of the daemon: one for each run under way at once.
     slots: Arc<FairSlots>,
     suspects: Arc<Suspects>,
     daemon: DaemonId,
     health: Arc<BrokerHealth>,
     lease_table: Arc<LeaseTable>,
     phase: Follow,
-    /// When which tenant is swept next.
+    /// Schedule of sweeps by tenant.
     upkeep: Arc<Upkeep>,
-    /// What the janitor goes by.
+    /// Sender of the catalog that the janitor goes by.
     kept: watch::Sender<Arc<Catalog<R::Plugin>>>,
     wake_senders: watch::Sender<WakeSenders>,
-    /// The tenants whose intakes run.
+    /// Tenants whose intakes run.
     tenants: BTreeMap<TenantId, TenantTasks<R>>,
-    /// Dropped at the end, which ends the loops.
+    /// The loops. Dropping the set at the end ends them.
     loops: JoinSet<Ended>,
 }
 
-/// A tenant whose intake runs.
+/// Tasks of a tenant whose intake runs.
 struct TenantTasks<R: Runner> {
     /// Held so that its settler goes on for as long.
     _context: Arc<TenantContext<R>>,
-    /// What its intake goes by. Each has its own, and they are told in order of name: those who follow one channel are
-    /// woken in an order that is left to chance, and a simulation could not be played again.
+    /// Sender of the catalog that its intake goes by. Each tenant has its own, and they are sent to in order of name: receivers
+    /// of one channel are woken in an order that is left to chance, and a simulation could not be played again.
     catalog: watch::Sender<Arc<Catalog<R::Plugin>>>,
 }
 
-/// A loop that has come to its end.
+/// End of a loop.
 enum Ended {
-    /// One that had to go on.
+    /// A loop that had to go on, by name.
     Unending(String),
     Intake(TenantId),
-    /// That of a tenant that is gone, or was gone and has come back with loops of its own.
+    /// Settler of a tenant that is gone, or was gone and has come back with loops of its own.
     Settler,
 }
 
@@ -195,7 +197,7 @@ impl<R: Runner> Supervisor<R> {
                 Ok(()) = catalog.changed(), if !draining => self.follow_catalog(),
             }
             if phase.phase() == Phase::Running {
-                // Also for one that was gone, and came back before its end was noted.
+                // This is also for a tenant that was gone, and came back before its end was noted.
                 self.start_missing_tenants();
             }
         }

@@ -1,4 +1,4 @@
-//! From configuration to a broker.
+//! Connecting to the broker that a configuration names.
 //!
 //! ```text
 //! keys by tenant ──> login by tenant ──> server or file
@@ -18,7 +18,7 @@ use sandhog_core::id::TenantId;
 
 use crate::off_thread::off_thread;
 
-/// A broker, and the file that it is in.
+/// Connection to a broker, and its file if it is in one.
 pub struct Connection {
     /// The broker, as the tenants of a configuration have it.
     pub broker: Arc<dyn Broker>,
@@ -26,8 +26,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Closes the file, whoever still holds the broker, so that it is whole when the process ends. A server needs no
-    /// farewell.
+    /// Closes the file, even if the broker is still held elsewhere, so that it is whole when the process ends. A server needs
+    /// no farewell.
     pub async fn close(self) {
         if let Some(file) = self.file {
             off_thread(move || file.close()).await;
@@ -35,22 +35,22 @@ impl Connection {
     }
 }
 
-/// What a broker is wanted for. With a server it makes no difference.
+/// Kind of access that a broker is wanted for. With a server it makes no difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Jobs are stored or run; a file is made if there is none.
+    /// Jobs are stored or run; the file is created if there is none.
     Serve,
     /// Jobs that were stored before are changed.
     Change,
-    /// Jobs are looked at. Nothing is made, and nobody who writes is waited for.
+    /// Jobs are looked at. Nothing is created, and no writer is waited for.
     Look,
 }
 
-/// The broker that a configuration names, as its tenants have it: each by its own login, and sealed by its own keys. A
-/// server is not spoken to before the first call; a file is opened.
+/// Connects to the broker that a configuration names, as its tenants have it: each by its own login, and sealed by its own
+/// keys. A server is not spoken to before the first call; a file is opened.
 ///
 /// # Errors
-/// If the file can't be used.
+/// The file can't be used.
 pub async fn connect(config: &Config, access: Access) -> Result<Connection> {
     let (common, store) = common(&config.broker, access).await?;
     let (file, operator) = match store {
@@ -69,14 +69,14 @@ pub async fn connect(config: &Config, access: Access) -> Result<Connection> {
     Ok(Connection { broker, file })
 }
 
-/// What the broker of the tenants without a login of their own is.
+/// Kind of the broker of the tenants without a login of their own.
 enum Store {
     File(Arc<Embedded>),
-    /// As the operator reaches it.
+    /// The server, with the operator's login.
     Redis(Arc<Redis>),
 }
 
-/// The broker of the tenants without a login of their own, and what it is.
+/// Opens the broker of the tenants without a login of their own. Returns it, and its kind.
 async fn common(config: &config::Broker, access: Access) -> Result<(Arc<dyn Broker>, Store)> {
     match config {
         config::Broker::Embedded { path } => {
@@ -96,7 +96,7 @@ async fn common(config: &config::Broker, access: Access) -> Result<(Arc<dyn Brok
     }
 }
 
-/// What works, and yet should be looked at: tenants whose plain data is still taken.
+/// Returns warnings of what works, and yet should be looked at: tenants whose plain data is still taken.
 #[must_use]
 pub fn warnings(config: &Config) -> Vec<String> {
     let reads_plain =
@@ -112,17 +112,17 @@ pub fn warnings(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// A connection for each tenant with a login of its own, and one for the others.
+/// Routes to a connection for each tenant with a login of its own, and to one for the others.
 struct ByTenant {
     own: BTreeMap<TenantId, Own>,
     common: Arc<dyn Broker>,
-    /// Those that serve somebody.
+    /// Connections that serve any tenant.
     all: Vec<Arc<dyn Broker>>,
 }
 
 enum Own {
     Broker(Arc<dyn Broker>),
-    /// What is missing.
+    /// Login that isn't at hand: what is missing.
     NotAtHand(String),
 }
 

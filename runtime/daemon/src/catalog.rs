@@ -1,7 +1,7 @@
-//! The tenants and plugins in force now: built whole, then swapped in one step.
+//! Catalog: the tenants and plugins in force now, built whole, then swapped in one step.
 //!
-//! Whatever runs holds the tenant's terms, and the version of its plugin, that were in force when it started; so a swap
-//! disturbs nothing, and what nobody holds any more is gone. Only the [`ConcurrencyLimit`]s go on from one catalog to the next.
+//! A run holds the tenant's terms, and the version of its plugin, that were in force when it started; so a swap disturbs
+//! nothing, and what nobody holds any more is gone. Only the [`ConcurrencyLimit`]s go on from one catalog to the next.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -25,155 +25,156 @@ pub struct Catalog<P> {
     tenants: BTreeMap<TenantId, Arc<Tenant<P>>>,
 }
 
-/// Where the loops find the catalog of the moment.
+/// Receiver of the catalog that is in force at the moment.
 pub type Current<P> = watch::Receiver<Arc<Catalog<P>>>;
 
-/// A team in force.
+/// Tenant in force.
 #[derive(Debug)]
 pub struct Tenant<P> {
-    /// Whose share of the processors its runs are charged to, and how large it is.
+    /// Its weight: the size of its share of the processors, which its runs are charged to.
     pub weight: NonZeroU32,
-    /// The memory of all its runs together.
+    /// Maximum memory of all its runs together.
     pub memory: Bytes,
-    /// What all its runs together may spend.
+    /// Fuel that all its runs together may spend.
     pub fuel: FuelQuota,
-    /// How much it may have waiting, and how large a payload may be whose kind no plugin handles.
+    /// How much it may have waiting, and the maximum size of a payload whose kind no plugin handles.
     pub queue: QueueBounds,
-    /// How many of its final jobs are kept.
+    /// Maximum of its final jobs that are kept.
     pub keep_max: KeepMax,
-    /// Its runs under way at once.
+    /// Maximum number of its runs under way at once.
     pub concurrency: NonZeroU32,
-    /// One permit for each of them.
+    /// Limit that has one permit for each of these runs.
     pub concurrency_limit: Arc<ConcurrencyLimit>,
-    /// By what they handle.
+    /// Its plugins by the kinds that they handle.
     pub kinds: HashMap<Kind, Arc<Plugin<P>>>,
     /// The queues that its plugins name, in order of name.
     pub queues: Vec<Queue>,
 }
 
-/// A plugin in force.
+/// Plugin in force.
 #[derive(Debug)]
 pub struct Plugin<P> {
     /// Its name.
     pub name: PluginName,
-    /// Where its jobs wait, unless their producer says otherwise.
+    /// Queue in which its jobs wait, unless their producer says otherwise.
     pub queue: QueueName,
-    /// One permit for each of its runs under way at once, whatever their version.
+    /// Limit that has one permit for each of its runs under way at once, whatever their version.
     pub concurrency_limit: Arc<ConcurrencyLimit>,
-    /// Whether its limit is one for all daemons together; if not, it is its tenant's.
+    /// Whether it has a limit of its own, for all daemons together; if not, the limit is its tenant's.
     pub is_limited: bool,
-    /// What its jobs run on.
+    /// Version that its jobs run on.
     pub stable: Arc<Version<P>>,
-    /// What some of its jobs run on for a trial.
+    /// Canary that some of its jobs run on for a trial.
     pub canary: Option<Canary<P>>,
 }
 
-/// One revision of a plugin's code, and the terms under which it runs.
+/// Revision of a plugin's code, and the terms under which it runs.
 #[derive(Debug)]
 pub struct Version<P> {
-    /// The digest of the code.
+    /// Digest of the code.
     pub revision: Revision,
-    /// What it handles.
+    /// Kinds that it handles.
     pub kinds: Vec<Kind>,
-    /// How long its final jobs are kept.
+    /// Retention of its final jobs.
     pub keep: Keep,
-    /// How much state it may keep.
+    /// Quota of the state that it may keep.
     pub state: StateQuota,
     /// The loaded code and its terms.
     pub offer: Offer<P>,
-    /// Says when nobody holds the code any more.
+    /// Marker that is held along with the code; it reports when nobody holds the code any more.
     pub in_use: Arc<InUse>,
 }
 
-/// A version on trial.
+/// Version on trial.
 #[derive(Debug)]
 pub struct Canary<P> {
-    /// What is tried.
+    /// The version.
     pub version: Arc<Version<P>>,
-    /// How it does beside the stable one, and which jobs are its.
+    /// The trial: how the version does beside the stable one, and which jobs are its.
     pub trial: Arc<CanaryTrial>,
 }
 
-/// The version that a job runs on, and the trial that its run counts in.
+/// Version that a job runs on, and the trial that its run counts in.
 #[derive(Debug)]
 pub(crate) struct Chosen<P> {
     pub(crate) version: Arc<Version<P>>,
     pub(crate) trial: Option<(Arc<CanaryTrial>, Side)>,
 }
 
-/// Why there is no version for a job.
+/// Reason why there is no version for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoVersion {
-    /// That which it is pinned to is being loaded.
+    /// The revision that the job is pinned to is being loaded.
     Loading,
-    /// That which it is pinned to isn't kept.
+    /// The revision that the job is pinned to isn't kept.
     Gone(Revision),
 }
 
-/// Where revisions are that were in force once. `P` is the loaded code.
+/// Archive of the revisions that were in force once. `P` is the loaded code.
 pub trait Archive<P>: Send + Sync {
-    /// The code of a plugin's revision. Never waits: what isn't loaded yet is loaded meanwhile.
+    /// Returns the code of a plugin's revision. Never waits: code that isn't loaded yet is loaded meanwhile.
     fn find(&self, plugin: (TenantId, PluginName), revision: Revision) -> Archived<P>;
 }
 
-/// What an archive has.
+/// Answer of an archive.
 #[derive(Debug)]
 pub enum Archived<P> {
-    /// The code.
+    /// The code is loaded.
     Here {
-        /// Loaded.
+        /// The loaded code.
         plugin: P,
         /// See [`Version::in_use`].
         in_use: Arc<InUse>,
     },
-    /// It is kept, and being loaded.
+    /// The code is kept, and being loaded.
     Loading,
-    /// It is not kept, or can't be loaded any more.
+    /// The code is not kept, or can't be loaded any more.
     Gone,
 }
 
-/// A queue, with the limits of all plugins whose jobs wait in it.
+/// Queue, with the limits of all plugins whose jobs wait in it.
 #[derive(Debug)]
 pub struct Queue {
     /// Its name.
     pub name: QueueName,
-    /// The limits by plugin.
+    /// Limits by plugin.
     pub concurrency_limits: Vec<(PluginName, Arc<ConcurrencyLimit>)>,
-    /// The kinds of those plugins that have a limit of their own, for all daemons together, each with its plugin and limit.
+    /// Kinds of those plugins that have a limit of their own, for all daemons together, each with its plugin and limit.
     pub limited: Vec<(Kind, PluginName, Arc<ConcurrencyLimit>)>,
 }
 
-/// The terms of one tenant, for [`Catalog::new`].
+/// Terms of one tenant, for [`Catalog::new`].
 #[derive(Debug)]
 pub struct TenantTerms<P> {
-    /// Its share.
+    /// Its weight: the size of its share of the processors.
     pub weight: NonZeroU32,
-    /// Its runs under way at once.
+    /// Maximum number of its runs under way at once.
     pub concurrency: NonZeroU32,
-    /// The memory of all its runs together.
+    /// Maximum memory of all its runs together.
     pub memory: Bytes,
-    /// What all its runs together may spend.
+    /// Fuel that all its runs together may spend.
     pub fuel: FuelQuota,
     /// How much it may have waiting.
     pub queue: QueueBounds,
-    /// How many of its final jobs are kept.
+    /// Maximum of its final jobs that are kept.
     pub keep_max: KeepMax,
     /// Its plugins. Where two handle the same kind, the later one gets it.
     pub plugins: Vec<PluginTerms<P>>,
 }
 
-/// The terms of one plugin, for [`Catalog::new`].
+/// Terms of one plugin, for [`Catalog::new`].
 #[derive(Debug)]
 pub struct PluginTerms<P> {
     /// Its name.
     pub name: PluginName,
-    /// Where its jobs wait.
+    /// Queue in which its jobs wait.
     pub queue: QueueName,
-    /// Its runs under way at once, on all daemons together; if there is none, it has no limit but its tenant's on each.
+    /// Maximum number of its runs under way at once, on all daemons together. `None` if it has no limit but its tenant's on
+    /// each.
     pub concurrency: Option<NonZeroU32>,
-    /// What its jobs run on.
+    /// Version that its jobs run on.
     pub stable: Version<P>,
-    /// What some of them run on for a trial.
+    /// Version that some of them run on for a trial, and the trial.
     pub canary: Option<(Version<P>, Arc<CanaryTrial>)>,
 }
 
@@ -191,19 +192,19 @@ impl<P> Catalog<P> {
         Self { tenants: tenants.collect() }
     }
 
-    /// A tenant in force.
+    /// Looks up a tenant in force.
     #[must_use]
     pub fn tenant(&self, id: &TenantId) -> Option<&Arc<Tenant<P>>> {
         self.tenants.get(id)
     }
 
-    /// The tenants that have anything to run, each with the most runs that it may have under way.
+    /// Tenants that have anything to run, each with the maximum number of its runs under way.
     pub fn busy_tenants(&self) -> impl Iterator<Item = (TenantId, NonZeroU32)> {
         let busy = self.tenants.iter().filter(|(_, tenant)| !tenant.kinds.is_empty());
         busy.map(|(id, tenant)| (id.clone(), tenant.concurrency))
     }
 
-    /// Every tenant in force.
+    /// All tenants in force.
     pub fn tenants(&self) -> impl Iterator<Item = &TenantId> {
         self.tenants.keys()
     }
@@ -256,8 +257,8 @@ impl<P> Tenant<P> {
     }
 }
 
-/// The kinds in a queue whose plugins have a limit for all daemons together, in their order. One daemon can't tell whether it
-/// binds: it may be above what the tenant has room for here, and below what it has on all of them.
+/// Returns the kinds in a queue whose plugins have a limit for all daemons together, in their order. One daemon can't tell
+/// whether it binds: it may be above the tenant's limit here, and below the sum of its limits on all daemons.
 fn limited<P>(
     kinds: &HashMap<Kind, Arc<Plugin<P>>>,
     queue: &QueueName,
@@ -271,8 +272,8 @@ fn limited<P>(
 }
 
 impl<P> Plugin<P> {
-    /// What a job runs on: the revision that it is pinned to, if it is; the canary, if this is the first attempt of a job
-    /// of its share, or only it knows the kind; else what is in force.
+    /// Chooses the version that a job runs on: the revision that it is pinned to, if it is; the canary, if this is the first
+    /// attempt of a job of its share, or only it knows the kind; else what is in force.
     ///
     /// A job that has failed is left out of the trial: a bad canary costs it one attempt at most, and neither side is
     /// judged by jobs that fail anywhere.
@@ -300,7 +301,8 @@ impl<P> Plugin<P> {
         Ok(Chosen { version, trial: Some((Arc::clone(&canary.trial), side)) })
     }
 
-    /// The version of that revision. One from the archive runs under the terms that are in force.
+    /// Returns the version of the revision that a job is pinned to. One from the archive runs under the terms that are in
+    /// force.
     fn pinned(
         &self,
         job: &Job,

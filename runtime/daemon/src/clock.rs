@@ -1,4 +1,4 @@
-//! Time and chance, from one place, so that a simulation can supply both.
+//! Clock and randomness, from one place, so that a simulation can supply both.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use sandhog_core::settle::Chance;
 use sandhog_core::time::{Mono, Timestamp};
 use tokio::time::Instant;
 
-/// Time and chance. Clones share both.
+/// Source of time and chance. Clones share both.
 #[derive(Clone)]
 pub struct Clock {
     wall: Arc<dyn WallClock>,
@@ -19,37 +19,37 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// This machine's clock, and chance that nobody can foresee.
+    /// Creates a clock of this machine's time, and of chance that nobody can foresee.
     #[must_use]
     pub fn system() -> Self {
         Self::new(Arc::new(SystemClock), StdRng::from_rng(&mut rand::rng()))
     }
 
-    /// A clock and a source of chance of the caller's. Monotonic time is tokio's, which a test can pause.
+    /// Creates a clock of the given calendar time and source of chance. Monotonic time is tokio's, which a test can pause.
     #[must_use]
     pub fn new(wall: Arc<dyn WallClock>, random: StdRng) -> Self {
         Self { wall, origin: Instant::now(), random: Arc::new(Mutex::new(random)) }
     }
 
-    /// Calendar time.
+    /// Current calendar time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.wall.now()
     }
 
-    /// Monotonic time.
+    /// Current monotonic time, counted from the clock's creation.
     #[must_use]
     pub fn mono(&self) -> Mono {
         Mono::from_origin(self.origin.elapsed())
     }
 
-    /// The point at which monotonic time is `at`.
+    /// Tokio's instant at which monotonic time is `at`.
     #[must_use]
     pub fn instant(&self, at: Mono) -> Instant {
         self.origin + at.since_origin()
     }
 
-    /// Waits until monotonic time is `at`; for ever if there is no such time.
+    /// Waits until monotonic time is `at`; for ever if it is `None`.
     pub(crate) async fn reached(&self, at: Option<Mono>) {
         match at {
             Some(at) => tokio::time::sleep_until(self.instant(at)).await,
@@ -57,19 +57,19 @@ impl Clock {
         }
     }
 
-    /// A draw.
+    /// Draws a random [`Chance`].
     #[must_use]
     pub fn chance(&self) -> Chance {
         Chance::from_bits(self.draw(|random| random.random()))
     }
 
-    /// A new job's id.
+    /// Makes the id of a new job.
     #[must_use]
     pub fn job_id(&self) -> JobId {
         JobId::from_parts(self.now(), self.draw(|random| random.random()))
     }
 
-    /// A new daemon's id.
+    /// Makes the id of a new daemon.
     #[must_use]
     pub fn daemon_id(&self) -> DaemonId {
         DaemonId::from_parts(self.now(), self.draw(|random| random.random()))

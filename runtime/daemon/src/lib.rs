@@ -7,14 +7,14 @@
 //!
 //! | room | is about |
 //! |---|---|
-//! | [`capacity`] | how many runs may be under way |
+//! | [`capacity`] | limits of the runs under way |
 //! | [`lease`] | renewing leases, waking, the janitor |
 //! | [`run`] | one attempt, and recording its end |
 //! | [`intake`] | leasing a tenant's jobs, and starting them |
 //! | [`deploy`] | which plugins are in force, from files and commands |
-//! | [`service`] | what people and programs can ask for |
-//! | [`http`] | how they ask |
-//! | [`telemetry`] | what the daemon says of itself |
+//! | [`service`] | use cases: what people and programs can ask for |
+//! | [`http`] | the HTTP interface to them |
+//! | [`telemetry`] | the daemon's events, and its log |
 //! | [`app`] | the loops, put together |
 //! | [`catalog`] | the tenants and plugins in force now |
 //! | [`shutdown`] | the order in which it all stops |

@@ -1,4 +1,4 @@
-//! The order in which a daemon stops.
+//! Shutdown: the order in which a daemon stops.
 //!
 //! ```text
 //!  Running ──first signal──> Draining ──grace is over──> Releasing ──all settled──> exit 0
@@ -12,21 +12,22 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-/// How long what was stopped may take to be given back.
+/// Maximum time that giving back the stopped runs may take.
 const GIVING_BACK_MAX: Duration = Duration::from_secs(5);
 
-/// How far the daemon has come on its way down.
+/// Phase of the daemon's shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Not at all.
+    /// Not shutting down.
     Running,
-    /// Nothing is leased any more; what runs goes on.
+    /// Nothing is leased any more; runs go on.
     Draining,
-    /// The grace time is over: what runs is stopped and given back.
+    /// The grace time is over: runs are stopped and given back.
     Releasing,
 }
 
-/// The switch.
+/// Switch that shuts the daemon down. Dropping it releases, so that a follower of a switch that is gone has nothing to wait
+/// for.
 #[derive(Debug)]
 pub struct Shutdown(Follow);
 
@@ -36,15 +37,15 @@ impl Default for Shutdown {
     }
 }
 
-/// Whoever follows a switch that is gone has nothing to wait for any more.
+/// Releases, as a follower of a switch that is gone has nothing to wait for any more.
 impl Drop for Shutdown {
     fn drop(&mut self) {
         self.release();
     }
 }
 
-/// What follows the switch. Its followers are woken in the order in which they began to wait, not, as those of a `watch`
-/// channel, in one that is left to chance: a simulation can be played again.
+/// Follower of the switch. Followers are woken in the order in which they began to wait, not, as those of a `watch` channel, in
+/// one that is left to chance: a simulation can be played again.
 #[derive(Debug, Clone)]
 pub struct Follow(Arc<Switch>);
 
@@ -55,7 +56,7 @@ struct Switch {
 }
 
 impl Follow {
-    /// How far it has come.
+    /// Current phase.
     pub(crate) fn phase(&self) -> Phase {
         *self.0.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -74,18 +75,18 @@ impl Follow {
 }
 
 impl Shutdown {
-    /// Follows the switch.
+    /// Creates a follower of the switch.
     #[must_use]
     pub fn follow(&self) -> Follow {
         self.0.clone()
     }
 
-    /// Leases no more from now on.
+    /// Starts draining: nothing is leased from now on.
     pub fn drain(&self) {
         self.advance(Phase::Draining);
     }
 
-    /// Stops and gives back what still runs.
+    /// Stops the runs that are still under way, and has them given back.
     pub fn release(&self) {
         self.advance(Phase::Releasing);
     }
@@ -99,9 +100,9 @@ impl Shutdown {
         }
     }
 
-    /// Once it is [`Phase::Draining`], lets what runs go on for the grace time, and has what is left then given back. Returns
-    /// when that has taken so long that it can't be waited for, as the broker isn't there: what is held then is taken back
-    /// when its leases run out.
+    /// Once the phase is [`Phase::Draining`], lets runs go on for the grace time, and has those that are left then given back.
+    /// Returns when that has taken so long that it can't be waited for, as the broker isn't there: jobs that are held then are
+    /// taken back when their leases run out.
     pub async fn see_out(&self, grace: Duration) {
         self.0.reached(Phase::Draining).await;
         tokio::time::sleep(grace).await;

@@ -1,13 +1,13 @@
-//! Unique keys, as a store knows them.
+//! Unique keys in the form in which a store holds them.
 //!
-//! A store holds a tenant's keys in one space. So that keys of different kinds don't meet in it, what is stored is the kind
-//! and the key: `report.daily/2026-11-24`. What a store has from before that is the bare key; it is shown and held as it
-//! is, and meets no key of now.
+//! A store holds a tenant's keys in one space. So that keys of different kinds don't meet in it, the kind is stored with the
+//! key: `report.daily/2026-11-24`. A key that a store has from before that is the bare key; it is shown and held as it is, and
+//! meets no key of now.
 
 use sandhog_core::id::{Kind, UniqueKey};
 use sha2::{Digest, Sha256};
 
-/// The key under which a store holds a kind's key. One that would be too long for a store is replaced by its digest.
+/// Returns the key under which a store holds a kind's key. One that would be too long for a store is replaced by its digest.
 #[must_use]
 pub fn stored(kind: &Kind, key: &UniqueKey) -> UniqueKey {
     UniqueKey::parse(&format!("{kind}/{key}")).unwrap_or_else(|_| {
@@ -16,7 +16,7 @@ pub fn stored(kind: &Kind, key: &UniqueKey) -> UniqueKey {
     })
 }
 
-/// The key as its producer named it, or the digest of a long one.
+/// Returns the key as its producer named it, or the digest of a long one.
 #[must_use]
 pub fn shown<'k>(kind: &Kind, key: &'k UniqueKey) -> &'k str {
     let bare = || key.as_str().strip_prefix(kind.as_str())?.strip_prefix('/');

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sandhog_core::id::TenantId;
 use tokio::sync::oneshot;
 
-/// All slots of a daemon.
+/// The slots of a daemon.
 #[derive(Debug)]
 pub(crate) struct FairSlots {
     state: Mutex<State>,
@@ -25,7 +25,8 @@ pub(crate) struct FairSlots {
 #[derive(Debug)]
 struct State {
     allocator: Allocator,
-    /// Tenants that wait for a slot, by their place; there was no slot for any of them when the line was last looked at.
+    /// Tenants that wait for a slot, by their place in line; there was no slot for any of them when the line was last looked
+    /// at.
     waiters: BTreeMap<WaitPosition, Waiter>,
     last_position: WaitPosition,
 }
@@ -40,14 +41,14 @@ struct Waiter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct WaitPosition(u64);
 
-/// What a tenant acquires slots by.
+/// Handle with which one tenant acquires slots.
 #[derive(Debug)]
 pub(crate) struct TenantSlots {
     fair_slots: Arc<FairSlots>,
     index: TenantIndex,
 }
 
-/// The right to have some runs of one tenant under way. Dropping it gives the slots back.
+/// Slots that one tenant holds, each the right to have a run under way. Dropping them gives them back.
 #[derive(Debug)]
 pub(crate) struct Slots {
     fair_slots: Arc<FairSlots>,
@@ -64,14 +65,14 @@ impl FairSlots {
         Arc::new(Self { state: Mutex::new(state) })
     }
 
-    /// Sets parts aside for these tenants, each with the most runs that it may have under way.
+    /// Sets slots aside for these tenants, each given with the maximum number of its runs under way.
     pub(crate) fn set_aside(self: &Arc<Self>, tenants: impl IntoIterator<Item = (TenantId, NonZeroU32)>) {
         let mut state = self.lock();
         state.allocator.set_aside(tenants.into_iter().collect());
         self.serve(state);
     }
 
-    /// Lets a tenant ask for slots.
+    /// Creates the handle with which a tenant asks for slots.
     pub(crate) fn join(self: &Arc<Self>, tenant: &TenantId) -> TenantSlots {
         let mut state = self.lock();
         let index = state.allocator.index(tenant);
@@ -79,7 +80,7 @@ impl FairSlots {
         TenantSlots { fair_slots: Arc::clone(self), index }
     }
 
-    /// Hands out what is free to those that wait.
+    /// Hands out free slots to those that wait.
     fn serve(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         let mut grants = Vec::new();
         while let Some(position) = state.next_served() {
@@ -88,7 +89,7 @@ impl FairSlots {
             let count = state.allocator.take(index, 1);
             grants.push((grant, Slots { fair_slots: Arc::clone(self), index, count, position }));
         }
-        // A slot whose taker has gone meanwhile comes back here, for which the lock has to be free.
+        // A slot whose receiver is gone meanwhile comes back here, for which the lock has to be free.
         drop(state);
         for (grant, slots) in grants {
             drop(grant.send(slots));
@@ -101,7 +102,7 @@ impl FairSlots {
 }
 
 impl State {
-    /// The first in line for whom there is a slot.
+    /// Returns the first place in line for which there is a slot.
     fn next_served(&self) -> Option<WaitPosition> {
         let allocator = &self.allocator;
         let mut waiters = self.waiters.iter();
@@ -118,7 +119,7 @@ impl State {
 }
 
 impl TenantSlots {
-    /// Waits in line for one slot, at a place that this tenant had before, or else at the end.
+    /// Waits in line for one slot: at `position`, a place that this tenant had before, or else at the end.
     pub(crate) async fn acquire(&self, position: Option<WaitPosition>) -> Slots {
         let mut waiting = {
             let mut state = self.fair_slots.lock();
@@ -138,7 +139,7 @@ impl TenantSlots {
         }
     }
 
-    /// Takes a slot if one is free now.
+    /// Takes a slot. `None` if none is free now.
     pub(crate) fn try_acquire(&self) -> Option<Slots> {
         let mut state = self.fair_slots.lock();
         let position = state.new_position();
@@ -168,7 +169,7 @@ impl State {
     }
 }
 
-/// A place in line that is left when this is dropped.
+/// Place in line of a tenant that waits; it leaves the line when this is dropped.
 struct Waiting<'a> {
     member: &'a TenantSlots,
     position: WaitPosition,
@@ -190,7 +191,7 @@ impl Slots {
         self.count
     }
 
-    /// The place at which they were waited for.
+    /// Place in line at which they were waited for.
     pub(crate) fn position(&self) -> WaitPosition {
         self.position
     }
@@ -202,7 +203,7 @@ impl Slots {
         }
     }
 
-    /// Takes one of the slots off; nothing if none is left.
+    /// Splits off one slot. `None` if none is left.
     pub(crate) fn split(&mut self) -> Option<Self> {
         self.count = self.count.checked_sub(1)?;
         Some(Self {
@@ -230,27 +231,27 @@ impl Drop for Slots {
 struct Allocator {
     total: u32,
     used: u32,
-    /// What is set aside and not in use, of all tenants together.
+    /// Number of slots that are set aside and not in use, of all tenants together.
     kept: u32,
-    /// Tenants that wait in line though their part isn't used up.
+    /// Number of tenants that wait in line though their part isn't used up.
     entitled: u32,
-    /// The tenants by number, so that a slot changes hands without a look at any name.
+    /// Parts of the tenants by index, so that a slot changes hands without a look at any name.
     parts: Vec<Part>,
     indexes: HashMap<TenantId, TenantIndex>,
-    /// Numbers that are nobody's.
+    /// Indexes that are no tenant's.
     vacant: Vec<TenantIndex>,
 }
 
-/// The number of a tenant.
+/// Index of a tenant in [`Allocator::parts`].
 type TenantIndex = usize;
 
 #[derive(Debug, Default)]
 struct Part {
     set_aside: u32,
     used: u32,
-    /// How often it waits in line.
+    /// Number of places in line at which it waits.
     waiting: u32,
-    /// How many [`TenantSlots`]s it has.
+    /// Number of its [`TenantSlots`].
     members: u32,
 }
 
@@ -297,7 +298,7 @@ impl Allocator {
         self.entitled = self.parts.iter().map(|part| u32::from(part.is_entitled())).sum();
     }
 
-    /// The number of a tenant, which is given one if it has none.
+    /// Returns the index of a tenant, which is given one if it has none.
     fn index(&mut self, tenant: &TenantId) -> TenantIndex {
         if let Some(index) = self.indexes.get(tenant) {
             return *index;
@@ -314,12 +315,12 @@ impl Allocator {
         self.total.saturating_sub(self.used)
     }
 
-    /// The slots that a tenant may take: what is free and not set aside for others.
+    /// Number of slots that a tenant may take: those that are free and not set aside for others.
     fn available(&self, index: TenantIndex) -> u32 {
         self.free().saturating_sub(self.kept - self.parts[index].kept())
     }
 
-    /// Takes what is available to a tenant, up to a number.
+    /// Takes the slots that are available to a tenant, at most `up_to`. Returns how many.
     fn take(&mut self, index: TenantIndex, up_to: u32) -> u32 {
         let takes = up_to.min(self.available(index));
         self.used += takes;

@@ -1,8 +1,8 @@
 //! Permits for runs: a run needs one of the daemon, of its tenant and of its plugin.
 //!
-//! Which plugin a job will need is not known before it is leased. A plugin without a limit of its own always has a permit where
-//! the tenant has. Of one that has one, jobs are asked for by kind, and as many as it has room for, here and on all daemons
-//! together: so those of the others in its queue don't wait for it.
+//! The plugin that a job will need is not known before it is leased. A plugin without a limit of its own always has a permit
+//! where the tenant has. For one with a limit, jobs are asked for by kind, and as many as its limit allows, here and on all
+//! daemons together: so jobs of the others in its queue don't wait for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,26 +16,26 @@ use crate::capacity::concurrency::{ConcurrencyLimit, Permits};
 use crate::capacity::fair_slots::{Slots, WaitPosition};
 use crate::catalog::{Plugin, Queue, Tenant};
 
-/// The right to have one run under way. Dropping it gives the room back, or passes it on.
+/// Permit to have one run under way. Dropping it gives back what it holds, or passes it on.
 #[derive(Debug)]
 pub(crate) struct RunPermit {
     // Taken in `drop`.
     held: Option<HeldPermits>,
     since: Instant,
-    /// The part of that which its run needed by itself, once it has ended.
+    /// Part of the time since `since` that its run needed by itself, once it has ended.
     needed: Option<Duration>,
     next: Option<oneshot::Sender<HeldPermits>>,
 }
 
-/// What a run holds. Dropping it gives all back and says so.
+/// Permits that a run holds. Dropping them gives all back and notifies those that wait for the tenant's.
 #[derive(Debug)]
 pub(crate) struct HeldPermits {
-    // Taken in `drop`, so that all is back before anybody is told.
+    // Taken in `drop`, so that all is back before anybody is notified.
     permits: Option<(Slots, Permits, Option<Permits>)>,
     tenant: Arc<ConcurrencyLimit>,
 }
 
-/// The permits that a run passes on when it ends.
+/// Receiver of the permits that a run passes on when it ends.
 pub(crate) type Handover = oneshot::Receiver<HeldPermits>;
 
 impl RunPermit {
@@ -43,31 +43,32 @@ impl RunPermit {
         Self { held: Some(held), since: Instant::now(), needed: None, next: None }
     }
 
-    /// How many runs the tenant has room for taken, this one included.
+    /// Number of permits of the tenant that are out, this one included.
     pub(crate) fn runs(&self) -> u32 {
         self.held.as_ref().map_or(0, |held| held.tenant.used())
     }
 
-    /// Says how long its run, which has ended, would have taken with a processor to itself.
+    /// Records how long its run, which has ended, would have taken with a processor to itself.
     pub(crate) fn was_needed_for(&mut self, time: Duration) {
         self.needed = Some(time);
     }
 
-    /// Has the room passed on when it is given back. If nobody waits for it by then, it goes to whom it would go otherwise.
+    /// Has the permits passed on to the returned receiver when this is dropped. If nobody waits for them by then, they are
+    /// given back as usual.
     pub(crate) fn pass_on(&mut self) -> Handover {
         let (next, handover) = oneshot::channel();
         self.next = Some(next);
         handover
     }
 
-    /// Whether somebody waits for it to be passed on.
+    /// Whether somebody waits for the permits to be passed on.
     pub(crate) fn is_passed_on(&self) -> bool {
         self.next.as_ref().is_some_and(|next| !next.is_closed())
     }
 }
 
 impl HeldPermits {
-    /// Makes the permit for a run of this plugin; none if the plugin has none left.
+    /// Makes the permit for a run of this plugin. `None` if the plugin has none left.
     pub(crate) fn permit<P>(mut self, plugin: Option<&Plugin<P>>) -> Option<RunPermit> {
         let (_, _, of_plugin) = self.permits.as_mut()?;
         let is_its = |permits: &Permits| {
@@ -91,7 +92,7 @@ impl Drop for RunPermit {
             plugin.concurrency_limit().count_end(held, self.needed.unwrap_or(held));
         }
         if let Some(next) = self.next.take() {
-            // Whoever has given up waiting for it leaves it to others.
+            // If the receiver is gone, the permits come back from `send` and are given back here.
             drop(next.send(held));
         }
     }
@@ -118,7 +119,7 @@ impl RunPermit {
     }
 }
 
-/// What room the daemon and a tenant have for runs of whatever plugins.
+/// Permits of the daemon and of a tenant, for runs of any plugins.
 #[derive(Debug)]
 pub(crate) struct AvailablePermits {
     daemon: Slots,
@@ -126,7 +127,8 @@ pub(crate) struct AvailablePermits {
 }
 
 impl AvailablePermits {
-    /// All that there is, at most `limit`; none if there is none. `first` is the daemon's slot that the caller has.
+    /// Takes all permits that are free, at most `limit`. `None` if none is free. `first` is the daemon's slot that the caller
+    /// has.
     pub(crate) fn take<P>(tenant: &Tenant<P>, first: Slots, limit: u32) -> Option<Self> {
         let tenant = tenant.concurrency_limit.take_up_to(limit)?;
         let mut daemon = first;
@@ -134,13 +136,13 @@ impl AvailablePermits {
         Some(Self { daemon, tenant })
     }
 
-    /// For how many runs.
+    /// Number of runs that the permits are enough for.
     fn count(&self) -> u32 {
         self.daemon.count().min(self.tenant.count())
     }
 
-    /// Takes the permit for a run of a plugin; none if all are taken, or the plugin has none left. A job of no known plugin needs none of a
-    /// plugin's.
+    /// Takes the permit for a run of a plugin. `None` if all are taken, or the plugin has none left. A job without a known
+    /// plugin needs no plugin's permit.
     pub(crate) fn permit<P>(&mut self, plugin: Option<&Plugin<P>>) -> Option<RunPermit> {
         if self.count() == 0 {
             return None;
@@ -158,7 +160,7 @@ impl AvailablePermits {
     }
 }
 
-/// What to lease of one tenant, by queue, and the room for it.
+/// Plan of what to lease of one tenant, by queue, and the permits for it.
 #[derive(Debug)]
 pub(crate) struct LeasePermits {
     available: Option<AvailablePermits>,
@@ -168,30 +170,31 @@ pub(crate) struct LeasePermits {
 #[derive(Debug)]
 struct QueuePermits {
     name: QueueName,
-    /// For how many there is room.
+    /// Number of jobs that there are permits for.
     count: u32,
-    /// How many are leased ahead of it.
+    /// Number of jobs that are leased ahead of permits.
     prefetched: u32,
-    /// The kinds of plugins that have a limit of their own.
+    /// Lanes of the kinds whose plugins have a limit of their own.
     lanes: Vec<LaneAsk>,
 }
 
-/// Where a job is that was leased.
+/// Placement of a job that was leased.
 #[derive(Debug)]
 pub(crate) enum Placement {
-    /// It can start.
+    /// The job can start.
     Run(RunPermit),
-    /// It was leased ahead, and waits for room.
+    /// The job was prefetched, and waits for a permit.
     Prefetched,
-    /// Its producer put it into the queue of another plugin, and its own has no room, or a limit that it wasn't counted
-    /// against.
+    /// The job's producer put it into the queue of another plugin, and its own has no permit left, or a limit that it wasn't
+    /// counted against.
     NoPermit,
 }
 
 impl LeasePermits {
-    /// Takes as many of the available permits as the `wanted` queues can use, and plans to lease as many `prefetched` of it as is said of
-    /// each and the room it gets; none if that comes to nothing. They share the permits equally, from the one at `turn` on: with another turn
-    /// each time, a queue that never runs dry keeps none of the others waiting.
+    /// Takes as many of the available permits as the `wanted` queues can use, and plans to lease as many jobs more of each as
+    /// `prefetched` says for the queue and the number of permits that it gets. `None` if that comes to nothing. The queues
+    /// share the permits equally, from the one at `turn` on: with another turn each time, a queue that never runs dry keeps
+    /// none of the others waiting.
     pub(crate) fn take<P>(
         tenant: &Tenant<P>,
         available: Option<AvailablePermits>,
@@ -219,8 +222,8 @@ impl LeasePermits {
         (!queues.is_empty()).then_some(Self { available, queues })
     }
 
-    /// Gives back all room, so that others may have it while the broker is asked: whatever comes is leased ahead. Says at
-    /// which place in line the slots were waited for, if there were any.
+    /// Gives back all permits, so that others may have them while the broker is asked: jobs that come count as prefetched.
+    /// Returns the place in line at which the slots were waited for, or `None` if there were no permits.
     pub(crate) fn give_back(&mut self) -> Option<WaitPosition> {
         for queue in &mut self.queues {
             queue.count = 0;
@@ -233,18 +236,18 @@ impl LeasePermits {
         Some(place)
     }
 
-    /// Whether there is any room in it.
+    /// Whether it holds any permits.
     pub(crate) fn has_permits(&self) -> bool {
         self.available.is_some()
     }
 
-    /// What to ask the broker for.
+    /// Number of jobs to ask the broker for, by queue.
     pub(crate) fn asks(&self) -> Vec<(QueueName, u32)> {
         self.queues.iter().map(|queue| (queue.name.clone(), queue.asks())).collect()
     }
 
-    /// Which lanes of those queues to ask for: those of plugins with a limit of their own, and those of `others` that
-    /// are in one of the queues. A limit holds in whatever queue a job is.
+    /// Returns the lanes of those queues to ask for: those of plugins with a limit of their own, and those of `others` that are
+    /// in one of the queues. A limit holds in whatever queue a job is.
     pub(crate) fn lanes<P>(&self, tenant: &Tenant<P>, others: &[(QueueName, Kind)]) -> Vec<LaneAsk> {
         let limited = |kind: &Kind| tenant.kinds.get(kind).filter(|plugin| plugin.is_limited);
         let mut lanes = Vec::new();
@@ -260,7 +263,7 @@ impl LeasePermits {
         lanes
     }
 
-    /// The place of one job that came.
+    /// Places one job that was leased.
     pub(crate) fn place<P>(&mut self, queue: &QueueName, plugin: Option<&Plugin<P>>) -> Placement {
         let Some(of_queue) = self.queues.iter_mut().find(|known| known.name == *queue) else {
             return Placement::NoPermit;

@@ -1,4 +1,4 @@
-//! One connection, within its bounds.
+//! Serving one connection, within its bounds.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use tokio::time::sleep;
 
 use crate::service::Caller;
 
-/// No head of a request is longer. In bytes.
+/// Maximum length of a request's head, in bytes.
 pub const HEAD_MAX: usize = 16 * 1024;
 
-/// A head has no more headers.
+/// Maximum number of headers in a request.
 const HEADERS_MAX: usize = 64;
 
-/// How long a head may take to come in, and an answer to be taken.
+/// Maximum time in which a head has to come in, and an answer has to be taken.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-/// Serves one request. `caller` is who is at the other end; none if that is nobody who may ask for anything.
+/// Serves one request. `caller` is who is at the other end; `None` for one that may ask for nothing.
 ///
 /// # Errors
-/// If what comes in is no HTTP/1.1, or the other end is gone.
+/// The input is no HTTP/1.1, or the other end is gone.
 pub async fn serve_connection<S>(stream: S, router: Router, caller: Option<Caller>) -> hyper::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -52,7 +52,7 @@ where
         .max_buf_size(HEAD_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // What is asked for may take as long as it takes; whoever doesn't read the answer is hung up on.
+    // A request may take as long as it takes; a client that doesn't read the answer is hung up on.
     let unread = async {
         answered.notified().await;
         sleep(IDLE_MAX).await;

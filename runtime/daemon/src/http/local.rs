@@ -1,4 +1,4 @@
-//! The socket on this machine.
+//! The daemon's Unix socket on this machine.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -16,11 +16,11 @@ use tokio::task::JoinSet;
 use super::connection::serve_connection;
 use crate::service::Caller;
 
-/// Connections that are served at once; others wait. A reload takes as long as its components take to compile, and is
-/// waited for.
+/// Maximum number of connections that are served at once; others wait. A reload takes as long as its components take to
+/// compile, and is waited for.
 const CONNECTIONS_MAX: usize = 32;
 
-/// Why the socket can't be listened on.
+/// Reason why the socket can't be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("can't listen on {path}, which is in deploy.folder: {cause}")]
 pub struct ListenError {
@@ -28,18 +28,18 @@ pub struct ListenError {
     cause: io::Error,
 }
 
-/// A socket that nobody has been served on yet.
+/// Socket that is bound, and serves nobody yet.
 #[derive(Debug)]
 pub struct Listener(UnixListener);
 
 impl Listener {
-    /// Makes the socket in the folder of deploys. One that a daemon before has left there is replaced.
+    /// Binds the socket in the folder of deploys. One that an earlier daemon has left there is replaced.
     ///
     /// # Errors
-    /// If it can't be made.
+    /// The socket can't be made.
     pub fn bind(deploys: &Path) -> Result<Self, ListenError> {
         let path = socket_path(deploys);
-        // It is out of reach under another name until nobody else can open it.
+        // The socket has another name until its permissions are set: so nobody else can open it.
         let begun = path.with_extension(format!("{}", std::process::id()));
         let bound = remove(&begun).and_then(|()| {
             let address = SocketAddress::of(&begun)?;
@@ -51,7 +51,7 @@ impl Listener {
         bound.map_err(|cause| ListenError { path, cause })
     }
 
-    /// Serves until the daemon ends.
+    /// Serves connections until the daemon ends.
     pub async fn serve(self, router: Router) {
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let mut served = JoinSet::new();
@@ -62,7 +62,7 @@ impl Listener {
                     let router = router.clone();
                     served.spawn(async move {
                         let caller = caller(&stream);
-                        // Whoever hangs up, or says nothing, is no concern of ours.
+                        // A client that hangs up, or says nothing, is no concern of ours.
                         if let Err(error) = serve_connection(stream, router, caller).await {
                             tracing::debug!(%error, "a connection to the daemon's socket has ended early");
                         }
@@ -71,7 +71,7 @@ impl Listener {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the daemon's socket refuses a connection");
-                    // Out of file handles, say: that must not spin.
+                    // The cause may be a lack of file handles, say: that must not spin.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -87,8 +87,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Who is at the other end, as the kernel says: the operator, or nobody who may ask for anything. The permissions of the
-/// socket say the same, and could be changed by mistake.
+/// Identifies the caller at the other end by what the kernel says: the operator, or `None` for one that may ask for nothing.
+/// The permissions of the socket say the same, and could be changed by mistake.
 fn caller(stream: &UnixStream) -> Option<Caller> {
     let peer = stream.peer_cred().ok()?.uid();
     is_operator(peer, rustix::process::geteuid().as_raw()).then(Caller::operator)

@@ -1,11 +1,11 @@
 //! The daemon's HTTP interface.
 //!
-//! Nothing that comes in is trusted: heads, bodies, their time and the number of connections are bounded. Whoever may not do
-//! something hears so before anything is read.
+//! No input is trusted: heads, bodies, their time and the number of connections are bounded. A caller that may not do something
+//! is refused before anything is read.
 //!
 //! | part | is about |
 //! |---|---|
-//! | [`router`] | what is at which path: takes a request apart, calls [`crate::service`], renders the answer |
+//! | [`router`] | the routes: takes a request apart, calls [`crate::service`], renders the answer |
 //! | [`connection`] | one connection, within its bounds |
 //! | [`local`] | the socket on this machine, and who may use it |
 

@@ -1,4 +1,4 @@
-//! What is at which path.
+//! Routes of the daemon's HTTP interface.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use tokio::time::timeout;
 
 use crate::service::{Caller, Service, plugins};
 
-/// No body of a request is longer. In bytes.
+/// Maximum length of a request's body, in bytes.
 pub const BODY_MAX: usize = 16 * 1024;
 
-/// How long a body may take to come in.
+/// Maximum time in which a body has to come in.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Routes requests to the use cases of a service. A request without a [`Caller`] in its extensions is refused.
@@ -69,7 +69,7 @@ async fn method_not_allowed(_: Asks, method: Method, uri: Uri) -> Refused {
     Problem::new(Slug::MethodNotAllowed, format!("{} takes no {method}", uri.path())).into()
 }
 
-/// Who asks. Whoever isn't known may do nothing.
+/// Caller of a request, extracted from it. A request whose caller isn't known is refused.
 struct Asks(Caller);
 
 impl<S: Sync> FromRequestParts<S> for Asks {
@@ -81,7 +81,7 @@ impl<S: Sync> FromRequestParts<S> for Asks {
     }
 }
 
-/// A document, in either direction.
+/// JSON document, in a request or an answer.
 struct Json<T>(T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
@@ -123,7 +123,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// A problem, as an answer.
+/// Refusal: a problem, as an answer.
 struct Refused(Problem);
 
 impl From<Problem> for Refused {

@@ -1,4 +1,4 @@
-//! Several quick jobs on one permit, one after the other: what a tenant gets for one slot where others wait in line for
+//! Turns: several quick jobs on one permit, one after the other. A tenant gets one for a slot where others wait in line for
 //! theirs. The next job starts when the one before it gives its permit back, which is before it is settled.
 
 use std::collections::VecDeque;
@@ -15,13 +15,14 @@ use crate::run::runner::Runner;
 use crate::run::worker::{LeasedJob, TenantContext};
 use crate::shutdown::Phase;
 
-/// How long a job rests whose plugin had no room when its turn came, or that was put into the queue of another plugin.
+/// Time for which a job rests whose plugin had no permit left when its turn came, or that was put into the queue of another
+/// plugin.
 pub(crate) const NO_ROOM_REST: Duration = Duration::from_secs(1);
 
-/// How long a job waits at most for the one right before it in its turn.
+/// Maximum time that a job waits for the one right before it in its turn.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
-/// A job with its permit, and those that have it after that one.
+/// Turn: a job with its permit, and the jobs that get the permit after it.
 pub(crate) struct Turn<P> {
     first: LeasedJob<P>,
     permit: RunPermit,
@@ -34,7 +35,7 @@ impl<P> Turn<P> {
         Self { first, permit, rest: VecDeque::new() }
     }
 
-    /// The number of its jobs.
+    /// Number of its jobs.
     pub(crate) fn len(&self) -> u32 {
         u32::try_from(self.rest.len()).map_or(u32::MAX, |rest| rest.saturating_add(1))
     }
@@ -87,7 +88,7 @@ pub(crate) async fn take<R: Runner>(context: Arc<TenantContext<R>>, turn: Turn<R
     under_way.collect::<()>().await;
 }
 
-/// Sees one job through. A panic is the end of the attempt that it is in alone; its lease runs out.
+/// Sees one job through. A panic ends only the attempt that it is in; its lease runs out.
 async fn attempt<R: Runner>(
     context: &Arc<TenantContext<R>>,
     leased_job: LeasedJob<R::Plugin>,

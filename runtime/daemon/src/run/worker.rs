@@ -1,6 +1,6 @@
 //! One attempt, from its lease to its end.
 //!
-//! What may follow what is decided by [`sandhog_core::attempt`]; this file performs the decisions:
+//! [`sandhog_core::attempt`] decides which step may follow which; this file performs the decisions:
 //!
 //! ```text
 //! admit ──> run ──────────────> settle ──> end
@@ -39,7 +39,7 @@ use crate::run::settler::{Answer, Settler, Unsettled};
 use crate::shutdown::{Follow, Phase};
 use crate::telemetry::{self, Observer};
 
-/// What the attempts of a tenant share.
+/// State that all attempts of a tenant share.
 pub(crate) struct TenantContext<R: Runner> {
     pub(crate) tenant: TenantId,
     pub(crate) broker: Arc<dyn Broker>,
@@ -47,30 +47,30 @@ pub(crate) struct TenantContext<R: Runner> {
     pub(crate) archive: Arc<dyn Archive<R::Plugin>>,
     pub(crate) settler: Settler,
     pub(crate) lease_table: Arc<LeaseTable>,
-    /// What its runs hold of memory, whatever terms they began under.
+    /// Account of the memory that its runs hold, whatever terms they began under.
     pub(crate) memory: MemoryAccount,
     pub(crate) phase: Follow,
     pub(crate) clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
-/// A leased job, with what its attempt needs to know.
+/// Leased job, with what its attempt needs to know.
 pub(crate) struct LeasedJob<P> {
     pub(crate) lease: Lease,
-    /// Has it renewed until this is dropped.
+    /// Keeps the lease renewed until this is dropped.
     pub(crate) lease_guard: LeaseGuard,
-    /// How long it can be trusted.
+    /// Time up to which the lease can be trusted.
     pub(crate) trusted_until: Mono,
-    /// The tenant's terms when it was leased.
+    /// The tenant's terms when the job was leased.
     pub(crate) terms: Arc<Tenant<P>>,
-    /// Whether the tenant had fuel then.
+    /// Whether the tenant had fuel when the job was leased.
     pub(crate) verdict: Verdict,
-    /// If it is suspected of ending its daemons: the right to have it, until its end.
+    /// The right to run a suspect, held until the job's end. `None` if the job isn't one: its lease hasn't run out before.
     pub(crate) watch: Option<Watch>,
 }
 
 impl<P> LeasedJob<P> {
-    /// The plugin that handles the job, if there is one.
+    /// Plugin that handles the job. `None` if there is none.
     pub(crate) fn plugin(&self) -> Option<&Arc<Plugin<P>>> {
         self.terms.kinds.get(&self.lease.job.kind)
     }
@@ -102,19 +102,19 @@ impl<R: Runner> TenantContext<R> {
         driver.finish(choice).await;
     }
 
-    /// Gives back a job that hasn't started. If this doesn't get through, its lease runs out by itself.
+    /// Gives back a job that hasn't started. If the settlement doesn't get through, its lease runs out by itself.
     pub(crate) fn give_back(&self, leased_job: LeasedJob<R::Plugin>, after: Duration, reason: Reason) {
         let (tenant, job) = (&self.tenant, leased_job.lease.job.id);
         self.observer.on(&telemetry::Event::Deferred { tenant, job, after, reason });
         let settle = Settle::new(leased_job.lease.token, Settlement::Release { after, reason });
         let answer = self.settler.send(Unsettled { settle, permit: None });
-        // A daemon that drains waits for as long as it is alive.
+        // Held until the answer: a daemon that drains waits as long as the guard is alive.
         let lease_guard = leased_job.lease_guard;
         tokio::spawn(answer.map(|_| drop(lease_guard)));
     }
 }
 
-/// An attempt under way: the machine, and what it takes to perform its decisions.
+/// Driver of one attempt: the state machine, and what it takes to perform its decisions.
 struct AttemptDriver<'a, R: Runner> {
     machine: Attempt,
     context: &'a TenantContext<R>,
@@ -126,23 +126,23 @@ struct AttemptDriver<'a, R: Runner> {
     chosen: Option<Chosen<R::Plugin>>,
     lease_guard: LeaseGuard,
     _watch: Option<Watch>,
-    /// Until it goes to the settler, or else to the end.
+    /// Permit of the run, until it goes to the settler, or else to the end.
     permit: Option<RunPermit>,
     abort: Abort,
     ran: Option<Ran>,
-    /// What went along with the settlement that isn't answered yet. If that is refused, nothing of it is stored, and it goes
-    /// with the next.
+    /// Notes that went along with the settlement that isn't answered yet. If that is refused, none of them is stored, and they
+    /// go with the next.
     sent: Notes,
 }
 
 impl<R: Runner> AttemptDriver<'_, R> {
     async fn finish(mut self, choice: Choice<R::Plugin>) {
         let admission = match (admit(&self.job, choice), &self.verdict) {
-            // Only what would run here is refused for want of fuel: another daemon may have the plugin.
+            // Only a job that would run here is refused for want of fuel: another daemon may have the plugin.
             (Admission::Run(_), Verdict::Reject { reason, message, .. }) => {
                 Admission::Reject { reason: *reason, message: message.clone() }
             }
-            // If jobs are to be held, the broker hands none out; one that came all the same is run.
+            // If jobs are to be held, the broker hands out none; one that came all the same is run.
             (admission, _) => admission,
         };
         let action = match admission {
@@ -183,7 +183,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
         action
     }
 
-    /// Runs the plan; returns the first action that is neither to wait nor to stop.
+    /// Runs the plan. Returns the first action that is neither to wait nor to stop.
     async fn run(&mut self, plan: sandhog_core::admit::Plan<R::Plugin>) -> Action {
         let Some(plugin) = self.plugin.clone() else { return Action::End(Ending::Lost) };
         let context = self.context;
@@ -268,7 +268,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
         if let Some(Chosen { version, trial }) = &self.chosen {
             let traffic = Traffic { input: Bytes::of(self.job.payload.len()), output: Bytes(0) };
             let (revision, state_max) = (version.revision, version.state);
-            // Each of its payloads was held against its own bound when the guest asked for the job.
+            // The payload of each job to be enqueued was held against its own bound when the guest asked for the job.
             let queue_max = QueueBounds { payload: QueueBounds::PAYLOAD_MAX, ..self.terms.queue };
             self.ran = Some(Ran { plugin: name.clone(), revision, usage, traffic, state_max, queue_max });
             if let Some((trial, side)) = trial {
@@ -278,7 +278,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
         Event::Exited(with_knob_of(report.outcome, tenant, name))
     }
 
-    /// Settles until the broker has answered or the lease can't be trusted any longer.
+    /// Sends the settlement until the broker has answered or the lease can't be trusted any longer.
     async fn settle(&mut self, settlement: Settlement) -> Ending {
         let mut answer = self.send(settlement).await;
         loop {
@@ -305,7 +305,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
         }
     }
 
-    /// The broker's refusal names the knob; whose knob it is, the broker doesn't know.
+    /// Adds the plugin or tenant to a refusal's message: the broker names the knob, and doesn't know whose it is.
     fn with_owner(&self, settlement: Settlement) -> Settlement {
         let tenant = &self.context.tenant;
         let name = |reason: Reason, message: String| match (reason, &self.ran) {
@@ -324,8 +324,9 @@ impl<R: Runner> AttemptDriver<'_, R> {
         }
     }
 
-    /// What the run has reported and no renewal has brought to the broker. One that is under way is waited for, as long as
-    /// the lease can be trusted: if it fails, what it took along has to go with the settlement.
+    /// Takes the notes that the run has reported and no renewal has brought to the broker. A renewal that is under way is
+    /// waited for, as long as the lease can be trusted: if it fails, the notes that it took along have to go with the
+    /// settlement.
     async fn last_notes(&self) -> Notes {
         tokio::select! {
             biased;
@@ -335,7 +336,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
         self.lease_guard.handle.take_notes()
     }
 
-    /// All that has to go with the next settlement.
+    /// Returns all notes that have to go with the next settlement.
     async fn notes_to_send(&mut self) -> Notes {
         let mut notes = self.last_notes().await;
         notes.restore(std::mem::take(&mut self.sent));
@@ -358,7 +359,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
             keep: self.chosen.as_ref().map_or_else(Keep::default, |chosen| chosen.version.keep),
             ..Settle::new(self.token, settlement)
         };
-        // Whoever may run out of fuel leases nothing before what was spent is on record: the permit stays here.
+        // A tenant that may run out of fuel leases nothing before what was spent is on record: the permit stays here.
         let permit = if self.terms.fuel.is_bounded() { None } else { self.permit.take() };
         self.context.settler.send(Unsettled { settle, permit })
     }
@@ -370,7 +371,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
     }
 }
 
-/// What the catalog has for a job, and the version that it would run on.
+/// Returns the catalog's choice for a job, and the version that it would run on.
 fn choose<P: Clone>(
     plugin: Option<&Plugin<P>>,
     job: &Job,
@@ -384,11 +385,11 @@ fn choose<P: Clone>(
     }
 }
 
-/// A limit's message ends with the knob to turn; whose knob it is, the engine doesn't know.
+/// Adds the plugin or tenant to a limit's message, which ends with the knob to turn: the engine doesn't know whose it is.
 fn with_knob_of(outcome: Outcome, tenant: &TenantId, plugin: &PluginName) -> Outcome {
     let Outcome::Exceeded { limit, message } = outcome else { return outcome };
     let message = match limit {
-        // The same for all plugins.
+        // The stack's limit is the same for all plugins.
         Limit::Stack => message,
         Limit::TenantMemory => format!("{message} of tenants.{tenant}"),
         _ => format!("{message} of plugin {tenant}/{plugin}"),

@@ -1,27 +1,27 @@
-//! Who asks, and how far they may go.
+//! Callers of use cases: their roles and scopes.
 
 use std::collections::BTreeSet;
 
 use sandhog_api::{Problem, Slug};
 use sandhog_core::id::TenantId;
 
-/// What a caller may do. Each role may do what those before it may.
+/// Role of a caller. Each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Looks, at everything but payloads and outputs.
+    /// May look at everything but payloads and outputs.
     Observe,
-    /// Enqueues jobs.
+    /// May enqueue jobs.
     Produce,
-    /// Looks at payloads and outputs, and does something to jobs.
+    /// May look at payloads and outputs, and act on jobs.
     Operate,
-    /// Changes which revisions are in force.
+    /// May change which revisions are in force.
     Deploy,
-    /// Changes what is everybody's, such as the daemon's configuration.
+    /// May change what concerns all tenants, such as the daemon's configuration.
     Admin,
 }
 
 impl Role {
-    /// The name.
+    /// Name of the role.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -34,16 +34,16 @@ impl Role {
     }
 }
 
-/// Whose jobs and plugins a caller gets to see.
+/// Tenants whose jobs and plugins a caller gets to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Everybody's.
+    /// All tenants.
     All,
-    /// Those of these tenants. Whatever is another's isn't there.
+    /// These tenants. For the caller, those of others don't exist.
     Tenants(BTreeSet<TenantId>),
 }
 
-/// Who asks. Each use case takes one, so none forgets to look.
+/// Caller of a use case. Each use case takes one, so none forgets to check it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     scope: Scope,
@@ -51,13 +51,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A caller of this role, for what is in scope.
+    /// Creates a caller of this role, for what is in scope.
     #[must_use]
     pub fn new(scope: Scope, role: Role) -> Self {
         Self { scope, role }
     }
 
-    /// The operator of the machine, who may do everything.
+    /// Creates the caller for the operator of the machine, who may do everything.
     #[must_use]
     pub fn operator() -> Self {
         Self::new(Scope::All, Role::Admin)
@@ -72,7 +72,7 @@ impl Caller {
         }
     }
 
-    /// Whether everything is in scope, what is no tenant's included.
+    /// Whether everything is in scope, including what belongs to no tenant.
     #[must_use]
     pub fn sees_all(&self) -> bool {
         self.scope == Scope::All
@@ -84,10 +84,10 @@ impl Caller {
         self.role >= Role::Operate
     }
 
-    /// Checks that the caller may do what takes this role.
+    /// Checks that the caller has at least this role.
     ///
     /// # Errors
-    /// If it may not.
+    /// The caller has a lower role.
     pub fn needs(&self, role: Role) -> Result<(), Problem> {
         if self.role >= role {
             return Ok(());
@@ -96,10 +96,10 @@ impl Caller {
         Err(Problem::new(Slug::Forbidden, format!("this takes the role {needs}, and the caller has {has}")))
     }
 
-    /// Checks that the caller may do to everybody what takes this role.
+    /// Checks that the caller has at least this role, and that all tenants are in scope.
     ///
     /// # Errors
-    /// If it may not.
+    /// The caller has a lower role, or sees some tenants only.
     pub fn needs_for_all(&self, role: Role) -> Result<(), Problem> {
         self.needs(role)?;
         if self.sees_all() {

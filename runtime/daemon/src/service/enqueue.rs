@@ -1,4 +1,4 @@
-//! Where jobs of a kind go, and storing them.
+//! Routing jobs by kind, and storing them.
 
 use std::time::Duration;
 
@@ -11,32 +11,32 @@ use sandhog_core::quota::QueueBounds;
 
 use super::{Caller, Role, Service, list, of_broker, tenants};
 
-/// What a producer said of where jobs go.
+/// Tenant and queue that a producer named for its jobs.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'w> {
-    /// Whose they are; without it, the only tenant's, or the only one's that handles the kind.
+    /// The jobs' tenant. `None` for the only tenant, or the only one that handles the kind.
     pub tenant: Option<&'w TenantId>,
-    /// Where they wait; without it, where the plugin that handles the kind looks.
+    /// Queue in which they wait. `None` for that of the plugin that handles the kind.
     pub queue: Option<&'w QueueName>,
 }
 
-/// Where jobs of a kind go.
+/// Route of jobs of a kind.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// Whose they are.
+    /// The jobs' tenant.
     pub tenant: TenantId,
-    /// Where they wait.
+    /// Queue in which they wait.
     pub queue: QueueName,
-    /// What handles them; none yet, if the producer named the queue.
+    /// Plugin that handles them. `None` if there is none yet, and the producer named the queue.
     pub plugin: Option<Plugin>,
-    /// How much may wait, and how large a payload of the kind may be.
+    /// Bounds on how much may wait, and on the size of a payload of the kind.
     pub bounds: QueueBounds,
 }
 
-/// Finds where jobs of a kind go: which tenant's they are, in which queue they wait, and which plugin handles them.
+/// Finds the route of jobs of a kind: their tenant, the queue in which they wait, and the plugin that handles them.
 ///
 /// # Errors
-/// If that is open.
+/// The tenant or the queue is open, there is no such tenant in scope, or the caller may not enqueue.
 pub fn route(service: &Service, caller: &Caller, kind: &Kind, wanted: Wanted<'_>) -> Result<Route, Problem> {
     caller.needs(Role::Produce)?;
     let config = &service.config();
@@ -55,8 +55,8 @@ pub fn route(service: &Service, caller: &Caller, kind: &Kind, wanted: Wanted<'_>
     Ok(Route { tenant, queue, plugin: plugin.cloned(), bounds: QueueBounds { payload, ..bounds } })
 }
 
-/// Says what keeps jobs of a kind waiting in a queue, as far as the configuration tells: nobody leases from their queue, or
-/// handles the kind. Nothing is said if some of it couldn't be read.
+/// Explains what keeps jobs of a kind waiting in a queue, as far as the configuration tells: nobody leases from their queue, or
+/// handles the kind. Empty if some of the configuration couldn't be read.
 #[must_use]
 pub fn unserved(
     service: &Service,
@@ -88,15 +88,15 @@ pub fn unserved(
     told
 }
 
-/// A broker that can't be reached is tried again after this, and after twice as long each time.
+/// Wait before the first repeated call to a broker that can't be reached; it doubles each time.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const TRIES: u32 = 5;
 
-/// Stores jobs; answers for each. Where the answer of the broker is lost, it is asked again: the ids are the caller's, so no
+/// Stores jobs. Returns an answer for each. If the broker's answer is lost, it is asked again: the ids are the caller's, so no
 /// job is stored twice.
 ///
 /// # Errors
-/// If the broker can't be asked. With [`Slug::BrokerUnavailable`] it is open whether the jobs are stored.
+/// The broker can't be asked. With [`Slug::BrokerUnavailable`] it is open whether the jobs are stored.
 pub async fn enqueue(
     service: &Service,
     caller: &Caller,
@@ -137,13 +137,13 @@ fn plugins_for<'c>(config: &'c Config, kind: &'c Kind) -> impl Iterator<Item = &
     config.plugins.iter().filter(move |plugin| plugin.kinds.contains(kind))
 }
 
-/// The only tenant in scope, or the only one that handles the kind.
+/// Finds the only tenant in scope, or the only one that handles the kind.
 fn tenant_for(config: &Config, caller: &Caller, kind: &Kind) -> Result<TenantId, Problem> {
     let handlers = plugins_for(config, kind).map(|plugin| &plugin.tenant);
     let handlers: Vec<&TenantId> = handlers.filter(|tenant| caller.sees(tenant)).collect();
     let all: Vec<&TenantId> = tenants::in_scope(config, caller).collect();
     match (&all[..], &handlers[..]) {
-        // Whose it is may stand in a file that is left out.
+        // The tenant may stand in a file that is left out.
         (_, []) if !config.broken.is_empty() => Err(Problem::new(
             Slug::WrongConfiguration,
             format!("no plugin that can be read handles `{kind}`, so it is open whose job it is"),

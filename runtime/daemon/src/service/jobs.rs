@@ -1,4 +1,4 @@
-//! Looking at jobs, and doing something to them.
+//! Use cases on jobs: looking at them, and acting on them.
 
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::{Changed, Counts, Cursor, Filter, JobAction, Page, Query, Unread};
@@ -10,13 +10,13 @@ use sandhog_core::reason::Reason;
 use super::enqueue::is_served;
 use super::{Caller, Role, Service, list as names, of_broker, tenants};
 
-/// Jobs that something is done to in one call at most.
+/// Maximum number of jobs that one call acts on.
 pub const ACT_MAX: usize = 500;
 
 /// Looks up a job, whose tenant need not be named, with the reason for which it waits.
 ///
 /// # Errors
-/// If there is no such job in scope, or the broker can't be asked.
+/// There is no such job in scope, or the broker can't be asked.
 pub async fn find(
     service: &Service,
     caller: &Caller,
@@ -33,10 +33,10 @@ pub async fn find(
     Err(unknown(id, &tenants))
 }
 
-/// Looks up a job of a tenant; none if there is no such job.
+/// Looks up a job of a tenant. `None` if there is no such job.
 ///
 /// # Errors
-/// If there is no such tenant in scope, or the broker can't be asked.
+/// There is no such tenant in scope, or the broker can't be asked.
 pub async fn get(
     service: &Service,
     caller: &Caller,
@@ -52,7 +52,7 @@ pub async fn get(
 /// Looks up the log lines that are kept with a job, oldest first.
 ///
 /// # Errors
-/// If there is no such tenant in scope, or the broker can't be asked.
+/// There is no such tenant in scope, or the broker can't be asked.
 pub async fn log(
     service: &Service,
     caller: &Caller,
@@ -67,28 +67,28 @@ pub async fn log(
 /// Counts a tenant's jobs by state.
 ///
 /// # Errors
-/// If there is no such tenant in scope, or the broker can't be asked.
+/// There is no such tenant in scope, or the broker can't be asked.
 pub async fn counts(service: &Service, caller: &Caller, tenant: &TenantId) -> Result<Counts, Problem> {
     caller.needs(Role::Observe)?;
     let tenant = tenants::known(&service.config(), caller, tenant)?;
     service.broker.counts(&tenant).await.map_err(of_broker)
 }
 
-/// A list of jobs of one tenant and one state.
+/// Listed jobs of one tenant and one state.
 #[derive(Debug, Default)]
 pub struct Listed {
     /// The jobs.
     pub jobs: Vec<JobRecord>,
-    /// Jobs that are there, and can't be read.
+    /// Jobs that exist and can't be read.
     pub unread: Vec<Unread>,
-    /// Where the list goes on, if it does.
+    /// Position at which the list goes on. `None` if it is complete.
     pub next: Option<Cursor>,
 }
 
 /// Lists the first jobs that a query is for, in as many calls of the broker as it takes.
 ///
 /// # Errors
-/// If there is no such tenant in scope, or the broker can't be asked.
+/// There is no such tenant in scope, or the broker can't be asked.
 pub async fn list(
     service: &Service,
     caller: &Caller,
@@ -112,11 +112,11 @@ pub async fn list(
     }
 }
 
-/// Finds the ids of all jobs of these states that a filter lets through, with how each stands. `found` hears of how many
-/// there are so far.
+/// Finds the ids of all jobs of these states that a filter lets through, each with its state. `progress` is called with the
+/// number found so far.
 ///
 /// # Errors
-/// If there is no such tenant in scope, or the broker can't be asked.
+/// There is no such tenant in scope, or the broker can't be asked.
 pub async fn pick(
     service: &Service,
     caller: &Caller,
@@ -148,10 +148,10 @@ pub async fn pick(
     Ok(found)
 }
 
-/// Does one thing to jobs of a tenant, at most [`ACT_MAX`] of them; answers for each.
+/// Performs one action on jobs of a tenant, at most [`ACT_MAX`] of them. Returns an answer for each.
 ///
 /// # Errors
-/// If there is no such tenant in scope, or the broker can't be asked.
+/// There is no such tenant in scope, there are more than [`ACT_MAX`] jobs, or the broker can't be asked.
 pub async fn act(
     service: &Service,
     caller: &Caller,
@@ -168,7 +168,7 @@ pub async fn act(
     service.broker.act(&tenant, action, ids).await.map_err(of_broker)
 }
 
-/// The problem that none of these tenants has a job.
+/// Makes the problem that none of these tenants has a job.
 #[must_use]
 pub fn unknown(id: JobId, tenants: &[TenantId]) -> Problem {
     let of = match tenants {
@@ -179,8 +179,8 @@ pub fn unknown(id: JobId, tenants: &[TenantId]) -> Problem {
         .help("finished jobs are kept for as long as `[keep]` of their plugin says")
 }
 
-/// A page of jobs, each with the reason for which it waits. That nobody serves it the configuration knows, and the broker of
-/// few jobs only.
+/// Returns a page of jobs, each with the reason for which it waits. That nobody serves a job is known by the configuration, and
+/// by the broker for few jobs only.
 async fn page(
     service: &Service,
     caller: &Caller,
@@ -198,8 +198,8 @@ async fn page(
     Ok(page)
 }
 
-/// A job as the caller gets to see it, with the reason for which it waits: that nobody serves it, as far as the configuration
-/// tells, or else what the broker has been told.
+/// Returns a job as the caller gets to see it, with the reason for which it waits: that nobody serves it, as far as the
+/// configuration tells, or else what the broker has been told.
 fn shown(config: &Config, caller: &Caller, mut job: JobRecord) -> JobRecord {
     let is_complete = config.broken.is_empty();
     if job.state == State::Ready && is_complete && !is_served(config, &job.tenant, &job.queue, &job.kind) {

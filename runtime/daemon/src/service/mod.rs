@@ -1,15 +1,15 @@
-//! What people and programs can ask for: use cases, as plain functions.
+//! Use cases: what people and programs can ask for, as plain functions.
 //!
-//! Each takes a [`Service`], which has what is needed to do it, and a [`Caller`], who asks. What is another tenant's isn't
-//! there for a caller; what isn't done is a [`Problem`](sandhog_api::Problem). The daemon's HTTP interface and the command
-//! line, which goes without a daemon where it can, both call these.
+//! Each takes a [`Service`], which has what is needed to do it, and a [`Caller`], who asks. For a caller, jobs and plugins of
+//! tenants out of scope don't exist; a refusal is a [`Problem`](sandhog_api::Problem). The daemon's HTTP interface and the
+//! command line, which goes without a daemon where it can, both call these.
 //!
 //! | part | is about |
 //! |---|---|
-//! | [`jobs`] | looking at jobs, doing something to them |
-//! | [`enqueue`] | where jobs of a kind go, and storing them |
-//! | [`plugins`] | which are in force, reloads, rollbacks |
-//! | [`tenants`] | which there are, what they have spent |
+//! | [`jobs`] | looking at jobs, acting on them |
+//! | [`enqueue`] | routing jobs by kind, and storing them |
+//! | [`plugins`] | the plugins in force, reloads, rollbacks |
+//! | [`tenants`] | the tenants, and what they have spent |
 
 mod caller;
 pub mod enqueue;
@@ -29,36 +29,36 @@ use crate::deploy::Handle;
 
 pub use caller::{Caller, Role, Scope};
 
-/// What use cases work with.
+/// Broker and configuration that the use cases work with.
 #[derive(Clone)]
 pub struct Service {
     broker: Arc<dyn Broker>,
     settings: Settings,
 }
 
-/// Where the configuration comes from.
+/// Source of the configuration.
 #[derive(Clone)]
 enum Settings {
-    /// It was read once; no daemon runs in this process.
+    /// The configuration was read once; no daemon runs in this process.
     Read(Arc<Config>),
-    /// It is what the deployer has in force.
+    /// The configuration is the one that the deployer has in force.
     InForce(Handle),
 }
 
 impl Service {
-    /// The use cases that go without a daemon: those on jobs and usage.
+    /// Creates the service for use cases that go without a daemon: those on jobs and usage.
     #[must_use]
     pub fn without_daemon(config: Arc<Config>, broker: Arc<dyn Broker>) -> Self {
         Self { broker, settings: Settings::Read(config) }
     }
 
-    /// All use cases, in the daemon that has this deployer.
+    /// Creates the service for all use cases, in the daemon that has this deployer.
     #[must_use]
     pub fn of_daemon(deployer: Handle, broker: Arc<dyn Broker>) -> Self {
         Self { broker, settings: Settings::InForce(deployer) }
     }
 
-    /// The configuration that counts now.
+    /// Configuration that counts now.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         match &self.settings {
@@ -75,7 +75,7 @@ impl Service {
     }
 }
 
-/// Why the broker hasn't done something.
+/// Makes the problem for a broker's error.
 fn of_broker(error: Error) -> Problem {
     let slug = match error {
         Error::Unavailable { .. } => Slug::BrokerUnavailable,
@@ -96,7 +96,7 @@ fn of_broker(error: Error) -> Problem {
     }
 }
 
-/// Names in a message; of many, the first ones.
+/// Lists names for a message; of many, the first ones.
 fn list<'n>(names: impl Iterator<Item = &'n str>) -> String {
     const SHOWN: usize = 12;
     let mut names: Vec<&str> = names.collect();

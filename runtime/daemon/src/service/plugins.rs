@@ -1,4 +1,4 @@
-//! Which plugins are in force, and what changes that.
+//! Use cases on plugins: their statuses and events, reloads, rollbacks.
 
 use sandhog_api::{DeployEvent, DeployEvents, PluginStatuses, Problem, Reloaded, RollBack, Slug};
 use sandhog_core::id::{PluginName, TenantId};
@@ -6,10 +6,10 @@ use sandhog_core::id::{PluginName, TenantId};
 use super::{Caller, Role, Service};
 use crate::deploy::Refusal;
 
-/// Says how the plugins in scope stand.
+/// Returns the status of the plugins in scope.
 ///
 /// # Errors
-/// If no daemon runs here.
+/// No daemon runs here.
 pub fn statuses(service: &Service, caller: &Caller) -> Result<PluginStatuses, Problem> {
     caller.needs(Role::Observe)?;
     let mut plugins = service.deployer()?.plugins();
@@ -17,10 +17,10 @@ pub fn statuses(service: &Service, caller: &Caller) -> Result<PluginStatuses, Pr
     Ok(PluginStatuses { plugins })
 }
 
-/// Says what deploys in scope have done lately.
+/// Returns the latest deploy events in scope.
 ///
 /// # Errors
-/// If no daemon runs here.
+/// No daemon runs here.
 pub fn events(service: &Service, caller: &Caller) -> Result<DeployEvents, Problem> {
     caller.needs(Role::Observe)?;
     let mut events = service.deployer()?.events();
@@ -28,10 +28,10 @@ pub fn events(service: &Service, caller: &Caller) -> Result<DeployEvents, Proble
     Ok(DeployEvents { events })
 }
 
-/// Has the configuration read again, and waits for what comes of it.
+/// Has the configuration read again, and waits for the result.
 ///
 /// # Errors
-/// If the daemon is about to end.
+/// The daemon is about to end.
 pub async fn reload(service: &Service, caller: &Caller) -> Result<Reloaded, Problem> {
     caller.needs_for_all(Role::Admin)?;
     service.deployer()?.reload().await.map_err(refused)
@@ -40,7 +40,7 @@ pub async fn reload(service: &Service, caller: &Caller) -> Result<Reloaded, Prob
 /// Puts an earlier revision of a plugin into force again, and waits until it is.
 ///
 /// # Errors
-/// If there is no such plugin or revision, or it can't be loaded any more.
+/// There is no such plugin or revision, or it can't be loaded any more.
 pub async fn roll_back(service: &Service, caller: &Caller, ask: &RollBack) -> Result<DeployEvent, Problem> {
     caller.needs(Role::Deploy)?;
     let deployer = service.deployer()?;
@@ -48,7 +48,7 @@ pub async fn roll_back(service: &Service, caller: &Caller, ask: &RollBack) -> Re
     deployer.roll_back(key, ask.to.clone()).await.map_err(refused)
 }
 
-/// The plugin in scope that is meant by `TENANT/NAME`, or by `NAME` if only one tenant has it.
+/// Finds the plugin in scope that is meant by `TENANT/NAME`, or by `NAME` if only one tenant has it.
 fn find(service: &Service, caller: &Caller, wanted: &str) -> Result<(TenantId, PluginName), Problem> {
     let (tenant, name) = match wanted.split_once('/') {
         Some((tenant, name)) => (Some(tenant), name),
@@ -72,7 +72,7 @@ fn find(service: &Service, caller: &Caller, wanted: &str) -> Result<(TenantId, P
     }
 }
 
-/// Whether something about this tenant is in scope. What is about none is for those alone who see all.
+/// Whether something about this tenant is in scope. Items that are about no tenant are only for callers that see all.
 fn is_in_scope(caller: &Caller, tenant: Option<&str>) -> bool {
     match tenant.map(TenantId::parse) {
         Some(Ok(tenant)) => caller.sees(&tenant),

@@ -1,4 +1,4 @@
-//! Which tenants there are, and what they have spent.
+//! Use cases on tenants: finding them, and looking up what they have spent.
 
 use std::ops::RangeInclusive;
 
@@ -12,7 +12,7 @@ use super::{Caller, Role, Service, list, of_broker};
 /// Finds the tenant that is meant, or all in scope if none is.
 ///
 /// # Errors
-/// If there is none, or no such one.
+/// There is no tenant in scope, or not the one that is meant.
 pub fn find(service: &Service, caller: &Caller, wanted: Option<&TenantId>) -> Result<Vec<TenantId>, Problem> {
     let config = service.config();
     match wanted {
@@ -27,7 +27,7 @@ pub fn find(service: &Service, caller: &Caller, wanted: Option<&TenantId>) -> Re
 /// Looks up what a tenant's runs have spent on these days.
 ///
 /// # Errors
-/// If there is no such tenant, or the broker can't be asked.
+/// There is no such tenant, or the broker can't be asked.
 pub async fn usage(
     service: &Service,
     caller: &Caller,
@@ -39,7 +39,7 @@ pub async fn usage(
     service.broker.usage(&tenant, days).await.map_err(of_broker)
 }
 
-/// The tenants of a configuration that are in a caller's scope.
+/// Tenants of a configuration that are in a caller's scope.
 pub(super) fn in_scope<'c>(config: &'c Config, caller: &Caller) -> impl Iterator<Item = &'c TenantId> {
     config.tenants.keys().filter(|tenant| caller.sees(tenant))
 }
@@ -47,7 +47,7 @@ pub(super) fn in_scope<'c>(config: &'c Config, caller: &Caller) -> impl Iterator
 /// Finds the tenant of this name, if the configuration has it, and it is in scope.
 ///
 /// # Errors
-/// If there is no such tenant for the caller.
+/// There is no such tenant for the caller.
 pub fn known(config: &Config, caller: &Caller, wanted: &TenantId) -> Result<TenantId, Problem> {
     if config.tenants.contains_key(wanted) && caller.sees(wanted) {
         return Ok(wanted.clone());

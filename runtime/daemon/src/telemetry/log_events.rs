@@ -1,4 +1,4 @@
-//! The log as a reader of what happens.
+//! The log as an observer of the daemon's events.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use tracing::field::display;
 
 use super::observer::{Event, Observer, Trouble};
 
-/// Writes what matters to an operator into the log.
+/// Observer that writes what matters to an operator into the log.
 #[derive(Debug, Clone, Copy)]
 pub struct LogEvents;
 
@@ -30,7 +30,7 @@ impl Observer for LogEvents {
                     Outcome::HostFault { message } => {
                         tracing::error!(%tenant, %plugin, %job, %message, "host fault; the job is given back unharmed");
                     }
-                    // What a guest does wrong is no matter for the operator's pager.
+                    // A guest's failure is no matter for the operator's pager.
                     outcome => {
                         tracing::info!(%tenant, %plugin, %job, fuel, memory, ?wall, ?cpu, %outcome, "did not succeed");
                     }
@@ -116,7 +116,7 @@ impl fmt::Display for LogFields<'_> {
     }
 }
 
-/// Whether the log has a line when so many tenants are in trouble: one for each of the first few, then ever fewer.
+/// Whether the log has a line when `tenants` tenants are in trouble: one for each of the first few, then ever fewer.
 fn is_told(tenants: usize) -> bool {
     tenants.is_power_of_two()
 }

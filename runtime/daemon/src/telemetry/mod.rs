@@ -1,9 +1,9 @@
-//! What a daemon says of itself.
+//! Telemetry: the daemon's events, and its log.
 //!
 //! | part | is about |
 //! |---|---|
-//! | [`Observer`], [`Event`] | what happens, told to whoever reads it |
-//! | [`LogEvents`] | the log as a reader of that |
+//! | [`Observer`], [`Event`] | the events, and the trait of those that read them |
+//! | [`LogEvents`] | the log as an observer |
 //! | [`log`] | the log itself: a writer that nothing waits for |
 
 pub mod log;

@@ -1,4 +1,4 @@
-//! What happens in a daemon, told to whoever reads it.
+//! Events of a daemon, and the trait of those that read them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,134 +12,134 @@ use sandhog_core::outcome::{Outcome, Usage};
 use sandhog_core::quota::Window;
 use sandhog_core::reason::Reason;
 
-/// A reader of what happens. It is called from the loops that lease and settle: it never blocks and never fails.
+/// Reader of events. It is called from the loops that lease and settle: it never blocks and never fails.
 pub trait Observer: Send + Sync + 'static {
-    /// Takes in that something has happened.
+    /// Handles an event.
     fn on(&self, event: &Event<'_>);
 }
 
-/// Reads nothing.
+/// Observer that ignores all events.
 impl Observer for () {
     fn on(&self, _: &Event<'_>) {}
 }
 
-/// Several readers, in their order.
+/// Observers that are called one after the other, in their order.
 impl Observer for Vec<Arc<dyn Observer>> {
     fn on(&self, event: &Event<'_>) {
         self.iter().for_each(|observer| observer.on(event));
     }
 }
 
-/// Something that has happened. What a job carries is none of a reader's business: payloads and outputs go nowhere.
+/// Event of a daemon. Payloads and outputs of jobs are none of an observer's business, and go nowhere.
 #[derive(Debug)]
 pub enum Event<'e> {
     /// A job was leased.
     Leased {
-        /// Whose it is.
+        /// The job's tenant.
         tenant: &'e TenantId,
         /// The job.
         job: &'e Job,
-        /// The lease.
+        /// Token of the lease.
         token: LeaseToken,
     },
-    /// A handler begins with a job.
+    /// A handler starts on a job.
     Started {
-        /// Whose it is.
+        /// The job's tenant.
         tenant: &'e TenantId,
-        /// What handles it.
+        /// Plugin that handles the job.
         plugin: &'e PluginName,
         /// The job.
         job: &'e Job,
     },
     /// A handler has ended, or was stopped.
     Ended {
-        /// Whose it is.
+        /// The job's tenant.
         tenant: &'e TenantId,
-        /// What handled it.
+        /// Plugin that handled the job.
         plugin: &'e PluginName,
-        /// The job.
+        /// Id of the job.
         job: JobId,
-        /// What it did.
+        /// Outcome of the run.
         outcome: &'e Outcome,
-        /// What it took.
+        /// Fuel, memory and time that the run took.
         usage: Usage,
     },
     /// A job that was leased goes back without a run.
     Deferred {
-        /// Whose it is.
+        /// The job's tenant.
         tenant: &'e TenantId,
-        /// The job.
+        /// Id of the job.
         job: JobId,
-        /// How long it rests.
+        /// Time for which the job rests.
         after: Duration,
-        /// Why.
+        /// Reason why it wasn't run.
         reason: Reason,
     },
-    /// The broker has answered to a settlement.
+    /// The broker has replied to a settlement.
     Settled {
-        /// Whose the job is.
+        /// The job's tenant.
         tenant: &'e TenantId,
-        /// Which lease was settled.
+        /// Token of the lease that was settled.
         token: LeaseToken,
-        /// What was to be recorded, by its slug.
+        /// Slug of the settlement that was to be recorded.
         settlement: &'static str,
-        /// What ran, if something did.
+        /// Plugin that ran the job. `None` if none did.
         plugin: Option<&'e PluginName>,
-        /// The answer.
+        /// The broker's reply.
         reply: &'e SettleReply,
     },
-    /// The lease of an attempt went to another: whatever it did is dropped.
+    /// The lease of an attempt went to another: all effects of the attempt are dropped.
     LeaseLost {
-        /// Whose the job is.
+        /// The job's tenant.
         tenant: &'e TenantId,
-        /// The lease.
+        /// Token of the lost lease.
         token: LeaseToken,
     },
     /// A job was buried because its leases ran out too often.
     Expired {
-        /// Whose it is.
+        /// The job's tenant.
         tenant: &'e TenantId,
-        /// The job.
+        /// Id of the job.
         job: JobId,
     },
     /// A tenant's fuel of this window is used up.
     FuelUsedUp {
-        /// Whose.
+        /// The tenant.
         tenant: &'e TenantId,
-        /// Of which window.
+        /// Window of the quota that is used up.
         window: Window,
-        /// What becomes of its jobs, for people.
+        /// What becomes of the tenant's jobs, as text for people.
         consequence: &'static str,
     },
-    /// Something was deployed, tried, taken back, or failed to be.
+    /// A deploy event: something was deployed, tried, taken back, or failed to be.
     Deploy(&'e DeployEvent),
     /// A broker can't be used any more.
     BrokerDown {
-        /// Whose it is; none of the connection that listens for all tenants.
+        /// Tenant that uses the broker. `None` for the connection that listens for all tenants.
         tenant: Option<&'e TenantId>,
-        /// Whether that may end by itself.
+        /// Kind of trouble: whether it may end by itself.
         trouble: Trouble,
-        /// How many tenants have the same trouble by now.
+        /// Number of tenants that have the same trouble by now.
         tenants: usize,
-        /// What went wrong.
+        /// The error.
         error: &'e Error,
     },
     /// A broker can be used again.
     BrokerUp {
-        /// Whose it is; none of the connection that listens for all tenants.
+        /// Tenant that uses the broker. `None` for the connection that listens for all tenants.
         tenant: Option<&'e TenantId>,
-        /// How long it couldn't be used.
+        /// Time for which it couldn't be used.
         after: Duration,
-        /// How many tenants still have to do without.
+        /// Number of tenants whose broker still can't be used.
         tenants_left: usize,
     },
 }
 
-/// What is wrong with a broker.
+/// Trouble with a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// It can't be reached, which may end by itself.
+    /// The broker can't be reached, or is full, which may end by itself.
     Gone,
-    /// It answers, and can't be used. This doesn't end before somebody changes something.
+    /// The broker answers, and can't be used. This doesn't end before somebody changes something.
     Unusable,
 }
