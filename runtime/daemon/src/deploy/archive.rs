@@ -1,4 +1,4 @@
-//! Kept revisions for jobs that are pinned to one which is not in force: loaded when the first such job comes.
+//! Archive of kept revisions for jobs that are pinned to one which is not in force: loaded when the first such job comes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,22 +10,22 @@ use sandhog_engine::Plugin;
 use super::slot::{Key, Loaded};
 use crate::catalog::{Archive, Archived};
 
-/// What is known of one.
+/// Entry of one kept revision.
 #[derive(Debug, Clone)]
 enum Entry {
     /// It is being loaded.
     Loading,
     Loaded(Loaded<Arc<Plugin>>),
-    /// It couldn't be loaded just now.
+    /// It couldn't be loaded, at this time; it may be loaded later.
     Failed(Instant),
     /// It can't be loaded under the plugin's present terms.
     Gone,
 }
 
-/// For so long what couldn't be loaded is left alone.
+/// Minimum time after which a revision that couldn't be loaded is tried again.
 const REST: Duration = Duration::from_secs(5);
 
-/// The kept revisions that were asked for.
+/// Kept revisions that jobs have asked for.
 #[derive(Debug, Default)]
 pub(super) struct Pinned {
     entries: Mutex<HashMap<(Key, Revision), Entry>>,
@@ -36,7 +36,7 @@ impl Pinned {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What there is. If it isn't known yet, `begin` says whether its loading could be begun.
+    /// Looks up a revision. If it isn't known yet, `begin` tries to begin its loading, and returns whether it could.
     fn find(&self, key: Key, revision: Revision, begin: impl FnOnce(&Key) -> Begun) -> Archived<Arc<Plugin>> {
         let mut entries = self.entries();
         match entries.get(&(key.clone(), revision)) {
@@ -57,27 +57,27 @@ impl Pinned {
         }
     }
 
-    /// It was loaded.
+    /// Records that a revision was loaded.
     pub(super) fn came(&self, key: Key, revision: Revision, loaded: Loaded<Arc<Plugin>>) {
         self.entries().insert((key, revision), Entry::Loaded(loaded));
     }
 
-    /// It couldn't be loaded, and may be another time.
+    /// Records that a revision couldn't be loaded, and may be another time.
     pub(super) fn failed(&self, key: Key, revision: Revision) {
         self.entries().insert((key, revision), Entry::Failed(Instant::now()));
     }
 
-    /// It can't be loaded.
+    /// Records that a revision can't be loaded.
     pub(super) fn gone(&self, key: Key, revision: Revision) {
         self.entries().insert((key, revision), Entry::Gone);
     }
 
-    /// Its loading wasn't begun, as too much else is loaded: it is to be asked for again.
+    /// Records that the loading of a revision wasn't begun, as too much else is loaded: it is to be asked for again.
     pub(super) fn later(&self, key: Key, revision: Revision) {
         self.entries().remove(&(key, revision));
     }
 
-    /// Forgets what was loaded of plugins whose terms may be others now, or that are gone.
+    /// Forgets the entries of plugins whose terms may be others now, or that are gone.
     pub(super) fn forget(&self, is_meant: impl Fn(&Key) -> bool) {
         self.entries().retain(|(key, _), entry| {
             let stays = !is_meant(key);
@@ -92,9 +92,9 @@ impl Pinned {
 /// Whether the loading of a kept revision could be begun.
 enum Begun {
     Yes,
-    /// Not now: too much is asked for.
+    /// Not now: the queue of the deployer is full.
     Later,
-    /// It isn't kept.
+    /// The revision isn't kept.
     Never,
 }
 

@@ -1,4 +1,4 @@
-//! What a new configuration asks for, beside what is in force: pure.
+//! Difference between a new configuration and what is in force: pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,11 @@ use sandhog_core::id::{Kind, Revision, TenantId};
 use super::history::Origin;
 use super::slot::Slot;
 
-/// What can't change while the daemon runs: those keys stay as they were at its start, and are named.
+/// Limits a new configuration to what can change while the daemon runs: other keys stay as they were at its start, and are
+/// named.
 ///
-/// `started` is the configuration that the daemon was started with. Returns `new` as far as it can be in force now, and
-/// the keys that need a restart.
+/// `started` is the configuration that the daemon was started with. Returns `new` as far as it can be in force now, and the
+/// keys that need a restart.
 pub(crate) fn within_reach(started: &Config, new: Config) -> (Config, Vec<String>) {
     let mut reached = new;
     let mut needs_restart = Vec::new();
@@ -26,7 +27,7 @@ pub(crate) fn within_reach(started: &Config, new: Config) -> (Config, Vec<String
     fixed("engine", reached.engine != started.engine);
     fixed("shutdown.grace", reached.grace != started.grace);
     fixed("deploy.folder", reached.deploy.folder != started.deploy.folder);
-    // The room for memories and tables was set aside at the start; less is no trouble.
+    // Memory for memories and tables was set aside at the start; less is no trouble.
     fixed("limits.memory", reached.limits.memory > started.limits.memory);
     fixed("limits.table_elements", reached.limits.table_elements > started.limits.table_elements);
     fixed("limits.instances", reached.limits.instances > started.limits.instances);
@@ -43,8 +44,9 @@ pub(crate) fn within_reach(started: &Config, new: Config) -> (Config, Vec<String
     (reached, needs_restart)
 }
 
-/// The connections to the broker, and the keys that seal what goes there, are made at the start. A tenant that comes with
-/// a login or keys of its own has to wait: it must not be served by those of others, or in plain text.
+/// Keeps the tenants' logins and keys as they were at the start, when the connections to the broker and the keys that seal what
+/// goes there are made. A tenant that comes with a login or keys of its own has to wait: it must not be served by those of
+/// others, or in plain text. Returns the keys that need a restart.
 fn keep_own(started: &Config, reached: &mut Config) -> Vec<String> {
     let mut waiting = Vec::new();
     reached.tenants.retain(|id, tenant| match started.tenants.get(id) {
@@ -70,7 +72,7 @@ fn keep_own(started: &Config, reached: &mut Config) -> Vec<String> {
     waiting
 }
 
-/// How tenants differ.
+/// Kind of change of a tenant.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TenantChange {
     Added,
@@ -78,7 +80,7 @@ pub(crate) enum TenantChange {
     Removed,
 }
 
-/// The tenants that differ.
+/// Returns the tenants that differ, each with its change.
 pub(crate) fn tenants(old: &Config, new: &Config) -> Vec<(TenantId, TenantChange)> {
     let mut changes = Vec::new();
     for (id, tenant) in &new.tenants {
@@ -104,13 +106,13 @@ pub(crate) fn settings_differ(old: &Config, new: &Config) -> bool {
     settings(old) != settings(new)
 }
 
-/// The kinds that a plugin handles, and won't under these terms.
+/// Returns the kinds that a plugin handles now, and won't under these terms.
 pub(crate) fn gives_up<'s, P>(slot: &'s Slot<P>, terms: &config::Plugin) -> BTreeSet<&'s Kind> {
     slot.latest().terms.kinds.iter().filter(|kind| !terms.kinds.contains(kind)).collect()
 }
 
-/// Whether a plugin is as its TOML has it, and its tenant's signers are those of before: what was good enough for them may
-/// not be for others. `file` is the digest of its component, if that can be read.
+/// Whether a plugin is as its TOML has it, and its tenant's signers are the same as before: a signature that was good enough
+/// for them may not be for others. `file` is the digest of its component, if that can be read.
 pub(crate) fn is_in_force<P>(
     slot: &Slot<P>,
     terms: &config::Plugin,
@@ -129,16 +131,16 @@ pub(crate) fn is_in_force<P>(
         && (origin == Origin::File || slot.trial.is_none())
 }
 
-/// How new code comes into force.
+/// Way in which new code comes into force.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Entrance {
     /// At once.
     Swap,
-    /// On trial, beside what is there.
+    /// On trial, beside the code that is in force.
     Canary(sandhog_core::canary::Policy),
 }
 
-/// New code is tried if the operator wants that, and there is other code to compare it with.
+/// Decides how new code comes into force: it is tried if the operator wants that, and there is other code to compare it with.
 pub(crate) fn entrance(
     terms: &config::Plugin,
     stable: Option<Revision>,

@@ -1,4 +1,4 @@
-//! How the engine is set up for a configuration: with room for runs, and for the smoke runs of deploys beside them.
+//! Settings of the engine for a configuration: with instances for runs, and for the smoke runs of deploys beside them.
 
 use std::num::NonZeroUsize;
 use std::thread;
@@ -25,7 +25,7 @@ pub fn engine_settings(config: &Config) -> sandhog_engine::Config {
     }
 }
 
-/// How many deploys go on at once. Most of them wait, for the compiler, of which one works at a time, or for whatever their
+/// Maximum number of deploys at once. Most of them wait, for the compiler, of which one works at a time, or for whatever their
 /// smoke run waits for.
 pub(super) fn deploys_at_once() -> NonZeroUsize {
     let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);

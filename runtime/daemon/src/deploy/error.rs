@@ -1,4 +1,4 @@
-//! Why a plugin can't be deployed.
+//! Error of a deploy.
 
 use std::path::PathBuf;
 
@@ -9,107 +9,108 @@ use super::grants;
 use super::store::StoreError;
 use crate::deploy::signatures;
 
-/// Why a plugin can't be deployed.
+/// Reason why a plugin can't be deployed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Its file can't be read.
+    /// The plugin's component can't be read.
     #[error("{file}: plugin {tenant}/{plugin}: can't read its component {path}: {cause}")]
     Unreadable {
         /// The plugin's TOML.
         file: PathBuf,
-        /// Whose it is.
+        /// The plugin's tenant.
         tenant: TenantId,
-        /// Its name.
+        /// The plugin's name.
         plugin: PluginName,
-        /// The component.
+        /// Path of the component.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
-    /// It is not the one that was pinned.
+    /// The component is not the one that was pinned.
     #[error(
         "plugin {tenant}/{plugin}: the component {path} has sha256 {found}, and {file} pins {pinned}; \
          deploy the pinned component or change plugin.sha256"
     )]
     NotPinned {
-        /// Whose it is.
+        /// The plugin's tenant.
         tenant: TenantId,
-        /// Its name.
+        /// The plugin's name.
         plugin: PluginName,
-        /// The component.
+        /// Path of the component.
         path: PathBuf,
         /// The plugin's TOML.
         file: PathBuf,
-        /// What was found.
+        /// Digest that was found.
         found: Box<Revision>,
-        /// What was to be found.
+        /// Digest that is pinned.
         pinned: Box<Revision>,
     },
-    /// Its tenant demands signatures and this one has none that counts, or the file of its signature can't be read.
+    /// The plugin's tenant demands signatures and the component has none that counts, or the file of its signature can't be
+    /// read.
     #[error("plugin {tenant}/{plugin}: its component {path} can't be trusted: {cause}")]
     Untrusted {
-        /// Whose it is.
+        /// The plugin's tenant.
         tenant: TenantId,
-        /// Its name.
+        /// The plugin's name.
         plugin: PluginName,
-        /// The component.
+        /// Path of the component.
         path: PathBuf,
-        /// Why not.
+        /// Reason why it isn't trusted.
         cause: Box<signatures::Refusal>,
     },
-    /// It asks for more than it is granted, and its tenant doesn't want that.
+    /// The plugin asks for more than it is granted, and its tenant doesn't want that.
     #[error("{}", grants::refusal(file, tenant, plugin, missing))]
     MissingGrants {
         /// The plugin's TOML.
         file: PathBuf,
-        /// Whose it is.
+        /// The plugin's tenant.
         tenant: TenantId,
-        /// Its name.
+        /// The plugin's name.
         plugin: PluginName,
-        /// What it asks for and doesn't get.
+        /// Grants that it asks for and doesn't get.
         missing: Vec<Want>,
     },
-    /// It has no handler of a kind that its TOML lists, or what it declares are no kinds.
+    /// The component has no handler of a kind that the plugin's TOML lists, or what it declares are no kinds.
     #[error("{file}: plugin {tenant}/{plugin}: {problem}")]
     Kinds {
         /// The plugin's TOML.
         file: PathBuf,
-        /// Whose it is.
+        /// The plugin's tenant.
         tenant: TenantId,
-        /// Its name.
+        /// The plugin's name.
         plugin: PluginName,
-        /// What is wrong, and which kinds there are.
+        /// Problem, and which kinds there are, as text for people.
         problem: String,
     },
-    /// The engine won't have it.
+    /// The engine refused the component.
     #[error("{file}: {cause}")]
     Refused {
         /// The plugin's TOML.
         file: PathBuf,
-        /// Why.
+        /// The engine's error.
         cause: sandhog_engine::Error,
     },
-    /// Its smoke run has failed.
+    /// The plugin's smoke run has failed.
     #[error("{file}: plugin {tenant}/{plugin}: the smoke run of {kind} failed: {why}")]
     Smoke {
         /// The plugin's TOML.
         file: PathBuf,
-        /// Whose it is.
+        /// The plugin's tenant.
         tenant: TenantId,
-        /// Its name.
+        /// The plugin's name.
         plugin: PluginName,
-        /// What was run.
+        /// Kind of the sample job.
         kind: String,
-        /// How it ended.
+        /// How the run ended, as text for people.
         why: String,
     },
-    /// The folder of deploys doesn't work.
+    /// The folder of deploys can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Error {
-    /// Whether it would be the same at another time, as long as the plugin's files and terms are what they are. What the
+    /// Whether the error would be the same at another time, as long as the plugin's files and terms are what they are. What the
     /// machine couldn't do just now, it may do then.
     pub(super) fn is_lasting(&self) -> bool {
         use sandhog_engine::Error as Refused;

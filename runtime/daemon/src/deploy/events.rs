@@ -1,4 +1,4 @@
-//! What deploys have done: told to the observer, kept in a ring, shown to whoever asks.
+//! Deploy events: reported to the observer, kept in a ring, shown to callers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,22 +7,22 @@ use sandhog_api::DeployEvent;
 
 use crate::telemetry::{Event, Observer};
 
-/// How many are kept.
+/// Maximum number of events that are kept.
 const KEPT: usize = 200;
 
-/// The latest events, oldest first.
+/// Latest events, oldest first.
 pub(crate) struct Events {
     latest: VecDeque<DeployEvent>,
     observer: Arc<dyn Observer>,
 }
 
 impl Events {
-    /// Those that were kept before. The observer hears of those that are added.
+    /// Creates the ring of events that were kept before. The observer is told of those that are added.
     pub(crate) fn kept(events: Vec<DeployEvent>, observer: Arc<dyn Observer>) -> Self {
         Self { latest: events.into(), observer }
     }
 
-    /// Adds some.
+    /// Adds events, and tells the observer.
     pub(crate) fn add(&mut self, events: &[DeployEvent]) {
         for event in events {
             self.observer.on(&Event::Deploy(event));
@@ -31,7 +31,7 @@ impl Events {
         self.latest.drain(..self.latest.len().saturating_sub(KEPT));
     }
 
-    /// All of them.
+    /// Returns all kept events, oldest first.
     pub(crate) fn all(&self) -> Vec<DeployEvent> {
         self.latest.iter().cloned().collect()
     }

@@ -1,4 +1,4 @@
-//! The digests of component files, without reading again what hasn't changed.
+//! Digests of component files; a file that hasn't changed isn't read again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::Metadata;
@@ -13,10 +13,11 @@ use sandhog_core::id::Revision;
 
 use sandhog_config::regular_file;
 
-/// A file that was written less long ago may be written again without its stamp telling.
+/// Age of a file's last change from which its stamp can be relied on: a file that was written less long ago may be written
+/// again without its stamp telling.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// What changes when a file is written.
+/// Attributes of a file that change when it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
@@ -38,17 +39,17 @@ impl Stamp {
     }
 }
 
-/// The digests that are known.
+/// Known digests, by path.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     known: Mutex<HashMap<PathBuf, (Stamp, Revision)>>,
 }
 
 impl Files {
-    /// The digest of a file.
+    /// Returns the digest of a file.
     ///
     /// # Errors
-    /// If it can't be read, or is larger than `max`.
+    /// The file can't be read, or is larger than `max`.
     pub(crate) fn digest(&self, path: &Path, max: Bytes) -> io::Result<Revision> {
         let file = regular_file::open(path)?;
         let stamp = Stamp::of(file.metadata());

@@ -1,4 +1,4 @@
-//! How others ask the deployer.
+//! Handle with which others send requests to the deployer.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use super::archive::Pinned;
 use super::slot::Key;
 use super::state::Shared;
 
-/// Asks that wait at most; who asks for more waits to ask.
+/// Maximum number of requests that wait; the sender of more waits to send.
 const ASKS_MAX: usize = 64;
 
-/// What the deployer can be asked for.
+/// Request to the deployer.
 pub(super) enum Ask {
     /// Read the configuration again, and put into force what it says.
     Reload(Option<oneshot::Sender<Reloaded>>),
@@ -26,20 +26,20 @@ pub(super) enum Ask {
     Fetch(Key, Revision),
 }
 
-/// Which plugin goes back to which revision.
+/// Rollback of a plugin to a kept revision.
 pub(super) struct RollBack {
     pub(super) plugin: Key,
-    /// The first digits of the revision's sha256, or all of them; without it, the one before what is in force.
+    /// First digits of the revision's sha256, or all of them. `None` for the revision before the one in force.
     pub(super) to: Option<String>,
 }
 
-/// Why something wasn't done.
+/// Reason why the deployer refused a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There is no such plugin or revision.
     #[error("{0}")]
     Unknown(String),
-    /// It can't be done as things stand.
+    /// The request can't be done as things stand.
     #[error("{0}")]
     Conflict(String),
     /// The daemon ends.
@@ -47,7 +47,7 @@ pub enum Refusal {
     Ending,
 }
 
-/// Asks the deployer. Its clones ask the same one.
+/// Handle that sends requests to the deployer. Its clones send to the same one.
 #[derive(Clone)]
 pub struct Handle {
     asks: mpsc::Sender<Ask>,
@@ -69,23 +69,23 @@ impl Handle {
         &self.pinned
     }
 
-    /// Has a kept revision loaded; says whether there was room to ask.
+    /// Asks for a kept revision to be loaded. Returns whether there was room for the request.
     pub(super) fn fetch(&self, key: Key, revision: Revision) -> bool {
         self.asks.try_send(Ask::Fetch(key, revision)).is_ok()
     }
 
-    /// Has the configuration read again, and waits for what comes of it. Asks that come while one is under way are
-    /// answered together by the next.
+    /// Has the configuration read again, and waits for the result. Requests that come while one is under way are answered
+    /// together by the next.
     ///
     /// # Errors
-    /// If the daemon is about to end.
+    /// The daemon is about to end.
     pub async fn reload(&self) -> Result<Reloaded, Refusal> {
         let (reply, answer) = oneshot::channel();
         self.ask(Ask::Reload(Some(reply))).await?;
         answer.await.map_err(|_| Refusal::Ending)
     }
 
-    /// Has the configuration read again; what comes of it is in the log.
+    /// Has the configuration read again, without waiting for the result, which is in the log.
     pub async fn nudge(&self) {
         // An error means that the daemon is about to end.
         let _ = self.ask(Ask::Reload(None)).await;
@@ -94,7 +94,7 @@ impl Handle {
     /// Puts an earlier revision into force again, and waits until it is.
     ///
     /// # Errors
-    /// If there is no such plugin or revision, or it can't be loaded any more.
+    /// There is no such plugin or revision, or it can't be loaded any more.
     pub async fn roll_back(
         &self,
         plugin: (TenantId, PluginName),
@@ -105,19 +105,19 @@ impl Handle {
         answer.await.map_err(|_| Refusal::Ending)?
     }
 
-    /// The configuration in force.
+    /// Configuration in force.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
         Arc::clone(&self.shared.state().config)
     }
 
-    /// How all plugins stand.
+    /// Statuses of all plugins.
     #[must_use]
     pub fn plugins(&self) -> Vec<PluginStatus> {
         self.shared.plugins()
     }
 
-    /// The latest events, oldest first.
+    /// Latest events, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<DeployEvent> {
         self.shared.events()

@@ -1,11 +1,11 @@
-//! What was deployed of a plugin, what is in force, and what the operator took back: pure, and kept as JSON.
+//! History of a plugin: what was deployed, what is in force, and what the operator took back. Pure, and kept as JSON.
 
 use sandhog_core::id::Revision;
 use sandhog_core::time::Timestamp;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A revision as it is written: 64 hexadecimal digits.
+/// Revision as it is written: 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Digest(pub(crate) Revision);
 
@@ -22,33 +22,33 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// The history of one plugin.
+/// History of one plugin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     serving: Digest,
     since_ms: u64,
-    /// Those that can be gone back to, the latest deployed first; the one in force is among them.
+    /// Revisions that can be gone back to, the latest deployed first; the one in force is among them.
     kept: Vec<Digest>,
     held: Option<Held>,
 }
 
-/// The operator, or a canary, has taken a component back: as long as it stays what it was, it isn't deployed again.
+/// Component that the operator, or a canary, has taken back: as long as it stays what it was, it isn't deployed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Held {
     file: Option<Digest>,
     pin: Option<Digest>,
 }
 
-/// Where the code of a plugin is to come from.
+/// Origin of a plugin's code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
-    /// The component that its TOML names.
+    /// The component that the plugin's TOML names.
     File,
-    /// What is in force, though the component is another: it was taken back.
+    /// The revision in force, though the component is another: that was taken back.
     Kept(Revision),
 }
 
-/// What a plugin's TOML has as its code: the digest of the component, if it can be read, and the pin, if there is one.
+/// Code that a plugin's TOML asks for: the digest of the component, if it can be read, and the pin, if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) file: Option<Revision>,
@@ -61,7 +61,7 @@ impl From<Wanted> for Held {
     }
 }
 
-/// Why there is nothing to go back to.
+/// Reason why there is no revision to go back to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum NotKept {
     #[error("no earlier revision of it is kept")]
@@ -75,53 +75,53 @@ pub(crate) enum NotKept {
 }
 
 impl Record {
-    /// A plugin that is deployed for the first time.
+    /// Creates the history of a plugin that is deployed for the first time.
     pub(crate) fn first(revision: Revision, now: Timestamp) -> Self {
         let digest = Digest(revision);
         Self { serving: digest, since_ms: now.as_millis(), kept: vec![digest], held: None }
     }
 
-    /// What is in force.
+    /// Revision in force.
     pub(crate) fn serving(&self) -> Revision {
         self.serving.0
     }
 
-    /// Since when.
+    /// Time since which that revision is in force.
     pub(crate) fn since(&self) -> Timestamp {
         Timestamp::from_millis(self.since_ms)
     }
 
-    /// Those that can be gone back to, the latest deployed first.
+    /// Revisions that can be gone back to, the latest deployed first.
     pub(crate) fn kept(&self) -> impl Iterator<Item = Revision> {
         self.kept.iter().map(|digest| digest.0)
     }
 
-    /// Whether its component was taken back.
+    /// Whether the plugin's component was taken back.
     pub(crate) fn is_held(&self) -> bool {
         self.held.is_some()
     }
 
-    /// Where its code is to come from.
+    /// Decides where the plugin's code is to come from.
     pub(crate) fn origin(&self, wanted: Wanted) -> Origin {
         if self.held == Some(wanted.into()) { Origin::Kept(self.serving()) } else { Origin::File }
     }
 
-    /// A revision has come that is to be kept, whether it is in force yet or not. What is too much goes, the oldest
-    /// first, but never what is in force.
+    /// Adds a revision that is to be kept, whether it is in force yet or not. Beyond `most` kept revisions the oldest go first,
+    /// but never the one in force.
     pub(crate) fn keep(&mut self, revision: Revision, most: usize) {
         self.kept.retain(|kept| kept.0 != revision);
         self.kept.insert(0, Digest(revision));
         self.trim(most);
     }
 
-    /// A component is in force.
+    /// Records that a component is in force, and ends any hold.
     pub(crate) fn deployed(&mut self, revision: Revision, now: Timestamp, most: usize) {
         self.held = None;
         self.serve(revision, now);
         self.keep(revision, most);
     }
 
-    /// A kept revision is in force again, and the component is held back as long as it is what it is now.
+    /// Records that a kept revision is in force again; the component is held back as long as it is what it is now.
     pub(crate) fn went_back(&mut self, revision: Revision, instead_of: Wanted, now: Timestamp) {
         self.held = Some(instead_of.into());
         self.serve(revision, now);
@@ -134,7 +134,7 @@ impl Record {
         }
     }
 
-    /// Keeps fewer.
+    /// Removes the oldest kept revisions beyond `most`, but never the one in force.
     pub(crate) fn trim(&mut self, most: usize) {
         while self.kept.len() > most.max(1) {
             let Some(last) = self.kept.iter().skip(1).rposition(|kept| *kept != self.serving) else { return };
@@ -142,7 +142,7 @@ impl Record {
         }
     }
 
-    /// The kept revision that `wanted` names, by its first digits or all; without it, the one before what is in force.
+    /// Finds the kept revision that `wanted` names, by its first digits or all; without it, the one before the one in force.
     pub(crate) fn find(&self, wanted: Option<&str>) -> Result<Revision, NotKept> {
         let Some(wanted) = wanted else {
             let earlier = self.kept().skip_while(|kept| *kept != self.serving()).nth(1);

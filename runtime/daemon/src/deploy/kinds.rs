@@ -1,5 +1,5 @@
-//! The kinds that a component declares, held against those that its plugin's TOML lists. Without it, a kind that nothing handles
-//! would be found by its first job, which fails for good.
+//! Check of the kinds that a component declares against those that its plugin's TOML lists. Without it, a kind that nothing
+//! handles would be found by its first job, which fails for good.
 
 use sandhog_config as config;
 use sandhog_core::id::Kind;
@@ -8,11 +8,11 @@ use sandhog_engine::declared_kinds;
 
 use super::error::Error;
 
-/// Whether a component has a handler of each kind that its plugin's TOML lists, as far as it declares them. Handlers that the
-/// TOML leaves out are noted in the log.
+/// Checks that a component has a handler of each kind that its plugin's TOML lists, as far as it declares them. Handlers that
+/// the TOML leaves out are noted in the log.
 ///
 /// # Errors
-/// If it has none of some of them, or what it declares are no kinds.
+/// The component has no handler of some of the kinds, or what it declares are no kinds.
 pub(super) fn check(terms: &config::Plugin, wasm: &[u8]) -> Result<(), Error> {
     let (tenant, plugin) = (&terms.tenant, &terms.name);
     let refused = |problem| Error::Kinds {
@@ -38,10 +38,10 @@ pub(super) fn check(terms: &config::Plugin, wasm: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Kinds that a message shows.
+/// Maximum number of kinds that a message shows.
 const SHOWN_MAX: usize = 20;
 
-/// Some kinds in a text.
+/// Lists kinds as text for a message.
 fn listed(kinds: &[Kind]) -> String {
     if kinds.is_empty() {
         return "nothing".to_owned();

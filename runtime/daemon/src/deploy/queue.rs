@@ -1,4 +1,4 @@
-//! Which deploys go on, and which wait: pure.
+//! Queue of deploys, which decides which go on, and which wait: pure.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,7 +7,7 @@ use sandhog_engine::Abort;
 
 use super::slot::Key;
 
-/// The deploys that are wanted. At most one goes on for each plugin, and a bounded number in all, of which one tenant
+/// Queue of the deploys that are wanted. At most one goes on for each plugin, and at most `places` in all, of which one tenant
 /// can't have every place if there are several. `T` is what is wanted of a plugin.
 pub(super) struct Queue<T> {
     places: usize,
@@ -15,12 +15,12 @@ pub(super) struct Queue<T> {
     running: BTreeMap<Key, Running<T>>,
 }
 
-/// A deploy that goes on.
+/// Deploy that goes on.
 struct Running<T> {
     wanted: T,
-    /// Ends its smoke run.
+    /// Handle that aborts its smoke run.
     abort: Abort,
-    /// Nothing of it is wanted any more.
+    /// Whether its result is not wanted any more.
     is_superseded: bool,
 }
 
@@ -32,12 +32,12 @@ impl<T> Running<T> {
 }
 
 impl<T: Clone + PartialEq> Queue<T> {
-    /// An empty one.
+    /// Creates an empty queue.
     pub(super) fn new(places: usize) -> Self {
         Self { places, waiting: VecDeque::new(), running: BTreeMap::new() }
     }
 
-    /// Wants this of a plugin, and nothing else any more.
+    /// Queues a deploy of a plugin, and drops any other of it.
     pub(super) fn want(&mut self, key: Key, wanted: T) {
         if self.running.get(&key).is_some_and(|running| !running.is_superseded && running.wanted == wanted) {
             self.waiting.retain(|(waiting, _)| *waiting != key);
@@ -47,7 +47,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         self.waiting.push_back((key, wanted));
     }
 
-    /// Wants nothing of a plugin any more.
+    /// Drops all deploys of a plugin.
     pub(super) fn forget(&mut self, key: &Key) {
         self.waiting.retain(|(waiting, _)| waiting != key);
         if let Some(running) = self.running.get_mut(key) {
@@ -55,14 +55,15 @@ impl<T: Clone + PartialEq> Queue<T> {
         }
     }
 
-    /// All that is wanted and not there yet.
+    /// Deploys that are wanted and not completed yet.
     pub(super) fn wanted(&self) -> impl Iterator<Item = (&Key, &T)> {
         let running = self.running.iter().filter(|(_, running)| !running.is_superseded);
         let running = running.map(|(key, running)| (key, &running.wanted));
         self.waiting.iter().map(|(key, wanted)| (key, wanted)).chain(running)
     }
 
-    /// The next deploy that can begin, with what ends its smoke run. Those `held_back` can't.
+    /// Starts the next deploy that can begin. Returns it with the handle that aborts its smoke run. Plugins that are
+    /// `held_back` can't begin.
     pub(super) fn begin(&mut self, held_back: &BTreeSet<Key>) -> Option<(Key, T, Abort)> {
         if self.running.len() >= self.places {
             return None;
@@ -80,7 +81,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         Some((key, wanted, abort))
     }
 
-    /// A deploy has come to its end: what it was for, if that is still wanted.
+    /// Records that a deploy has ended. Returns what it was for, if that is still wanted.
     pub(super) fn ended(&mut self, key: &Key) -> Option<T> {
         let running = self.running.remove(key)?;
         (!running.is_superseded).then_some(running.wanted)

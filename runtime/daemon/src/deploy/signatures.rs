@@ -1,10 +1,10 @@
-//! Who made a component: signatures beside components, and whose of them a tenant takes.
+//! Signatures of components: who made a component, and whose signatures a tenant accepts.
 //!
 //! A signature is a small file beside the component, `x.wasm.sig` for `x.wasm`: an envelope of DSSE
 //! (<https://github.com/secure-systems-lab/dsse>) around a [`Statement`], which says for which plugin of which tenant a
-//! component was signed, with a number that rises, and until when. So what was signed for one plugin is no other's, and an
-//! older component can't be put back in the place of a newer one. A tenant that names `signers` takes nothing that isn't
-//! signed by one of them. What is checked is the digest of the very bytes that are loaded, so nothing can change in
+//! component was signed, with a number that rises, and until when. So a signature for one plugin counts for no other, and an
+//! older component can't be put back in the place of a newer one. A tenant that names `signers` accepts nothing that isn't
+//! signed by one of them. The digest that is checked is that of the very bytes that are loaded, so nothing can change in
 //! between.
 
 use std::fmt;
@@ -27,31 +27,31 @@ use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// What a signature is for: it can't be taken for one of anything else that the same key signs.
+/// Payload type of DSSE, by which a signature can't be taken for one of anything else that the same key signs.
 const PAYLOAD_TYPE: &str = "application/vnd.sandhog.component+json";
 
-/// No signature is larger, nor a key.
+/// Maximum size of a signature's file, and of a key's.
 const FILE_MAX: Bytes = Bytes::kib(4);
 
-/// Permissions that let others see: group and everybody.
+/// Permission bits that let others read a file: group and everybody.
 const OTHERS_READ: u32 = 0o077;
 
-/// What somebody signs of a component.
+/// Statement about a component that a signer signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
-    /// For whom.
+    /// Tenant that it is signed for.
     pub tenant: TenantId,
-    /// As which of its plugins.
+    /// Plugin of the tenant that it is signed for.
     pub plugin: PluginName,
-    /// The digest of the component.
+    /// Digest of the component.
     pub revision: Revision,
-    /// Higher than that of any component of this plugin before.
+    /// Number that is higher than that of any component of this plugin before.
     pub number: u64,
-    /// From when on it isn't deployed any more, if there is such a time.
+    /// Time from which the component isn't deployed any more. `None` if it never expires.
     pub expires: Option<Timestamp>,
 }
 
-/// A [`Statement`] as it is written.
+/// [`Statement`] in the form in which it is written.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -62,7 +62,7 @@ struct Written {
     expires_ms: Option<u64>,
 }
 
-/// The file of a signature.
+/// Content of a signature's file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Envelope {
@@ -79,60 +79,60 @@ struct EnvelopeSignature {
     sig: String,
 }
 
-/// A component that is to be deployed, and what its signature is held against.
+/// Component that is to be deployed, and what its signature is checked against.
 #[derive(Debug, Clone)]
 pub struct Demand<'d> {
-    /// Those of whom one must have signed it; none if anything goes.
+    /// Signers of whom one must have signed the component. Empty if no signature is demanded.
     pub signers: &'d [Signer],
-    /// Whose plugin it is.
+    /// The plugin's tenant.
     pub tenant: &'d TenantId,
-    /// Which one.
+    /// The plugin's name.
     pub plugin: &'d PluginName,
-    /// The digest of the component.
+    /// Digest of the component.
     pub revision: Revision,
-    /// Unless it is in force already.
+    /// Further checks of a component that comes into force anew. `None` if it is in force already.
     pub is_new: Option<Newness>,
 }
 
-/// What a component that comes into force anew is held against besides.
+/// Further checks of a component that comes into force anew.
 #[derive(Debug, Clone, Copy)]
 pub struct Newness {
-    /// The highest number that was signed of this plugin, in another component.
+    /// Highest number that was signed of this plugin, in another component.
     pub latest: Option<u64>,
-    /// The time now.
+    /// Current time.
     pub now: Timestamp,
 }
 
-/// Why a component isn't taken, and what to do.
+/// Reason why a component isn't accepted, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// There is no signature.
+    /// The component has no signature.
     #[error(
         "it is not signed: there is no {signature}; let one of its tenant's signers run \
          `sandhog plugin sign {component} --plugin {plugin} --key KEY`"
     )]
     Unsigned {
-        /// The tenant and its plugin.
+        /// The tenant and its plugin, as `TENANT/NAME`.
         plugin: String,
-        /// The component.
+        /// Path of the component.
         component: PathBuf,
-        /// Where its signature would be.
+        /// Path at which its signature would be.
         signature: PathBuf,
     },
     /// The signature's file can't be read.
     #[error("can't read its signature {signature}: {cause}")]
     Unreadable {
-        /// The file.
+        /// Path of the signature's file.
         signature: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: io::Error,
     },
-    /// The signature's file is none.
+    /// The signature's file isn't a signature.
     #[error("{signature} is not a signature: {reason}; make it again by `sandhog plugin sign`")]
     Malformed {
-        /// The file.
+        /// Path of the signature's file.
         signature: PathBuf,
-        /// Why not.
+        /// Reason why it isn't one.
         reason: String,
     },
     /// The component isn't the one that was signed.
@@ -141,11 +141,11 @@ pub enum Refusal {
          deploy the signed component, or sign this one by `sandhog plugin sign`"
     )]
     Changed {
-        /// The signature's file.
+        /// Path of the signature's file.
         signature: PathBuf,
-        /// The digest of the component.
+        /// Digest of the component.
         found: Box<Revision>,
-        /// The digest that was signed.
+        /// Digest that was signed.
         signed: String,
     },
     /// The signature isn't by the key that it names.
@@ -153,62 +153,62 @@ pub enum Refusal {
         "{signature} is forged or damaged: {signer} has not signed this; sign it by `sandhog plugin sign`"
     )]
     Forged {
-        /// The file.
+        /// Path of the signature's file.
         signature: PathBuf,
-        /// Who was said to have signed.
+        /// Signer that the file names.
         signer: Signer,
     },
-    /// It is signed for another plugin.
+    /// The component is signed for another plugin.
     #[error(
         "{signature} is for plugin {signed}, and this is {plugin}; let one of its tenant's signers sign it for this one by \
          `sandhog plugin sign --plugin {plugin}`"
     )]
     ForAnother {
-        /// The signature's file.
+        /// Path of the signature's file.
         signature: PathBuf,
-        /// The tenant and its plugin.
+        /// The tenant and its plugin, as `TENANT/NAME`.
         plugin: String,
-        /// For whom it is signed.
+        /// The plugin that it is signed for, as `TENANT/NAME`.
         signed: String,
     },
-    /// A later one was deployed already.
+    /// A component with a number at least as high was deployed already.
     #[error(
         "{signature} has number {number}, and one with {latest} was deployed: an older component is taken back by \
          `sandhog plugin rollback`, or signed anew by `sandhog plugin sign`"
     )]
     PutBack {
-        /// The signature's file.
+        /// Path of the signature's file.
         signature: PathBuf,
-        /// The number that was signed.
+        /// Number that was signed.
         number: u64,
-        /// The highest one so far.
+        /// Highest number so far.
         latest: u64,
     },
-    /// Its time is over.
+    /// The signature has expired.
     #[error("{signature} was right until {expired}; sign it anew by `sandhog plugin sign`")]
     Expired {
-        /// The signature's file.
+        /// Path of the signature's file.
         signature: PathBuf,
-        /// Since when it isn't.
+        /// Time since which it isn't valid any more.
         expired: Time,
     },
-    /// It is signed by somebody whom its tenant doesn't trust.
+    /// The component is signed by somebody whom its tenant doesn't trust.
     #[error(
         "it is signed by {signer}, who is none of its tenant's signers; let one of them sign it, or add this key to \
          `signers` of the tenant in the daemon's file"
     )]
     Stranger {
-        /// Who has signed.
+        /// Signer of the component.
         signer: Signer,
     },
 }
 
-/// The file of a component's signature, read once: what is checked is what is kept.
+/// File of a component's signature, read once, so that the text that is checked is the one that is kept.
 #[derive(Debug, Clone)]
 pub struct SignatureFile {
     component: PathBuf,
     path: PathBuf,
-    /// None if there is no such file.
+    /// Content of the file. `None` if there is no such file.
     text: Option<String>,
 }
 
@@ -216,7 +216,7 @@ impl SignatureFile {
     /// Reads the file beside a component, if there is one.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// The file can't be read.
     pub fn beside(component: &Path) -> Result<Self, Refusal> {
         Self::of(component.to_owned(), signature_path(component))
     }
@@ -224,7 +224,7 @@ impl SignatureFile {
     /// Reads a component's signature from a file, if there is one.
     ///
     /// # Errors
-    /// If it can't be read.
+    /// The file can't be read.
     pub fn of(component: PathBuf, path: PathBuf) -> Result<Self, Refusal> {
         let text = match regular_file::read_text(&path, FILE_MAX) {
             Ok(text) => Some(text),
@@ -234,17 +234,17 @@ impl SignatureFile {
         Ok(Self { component, path, text })
     }
 
-    /// What is in it, if it is there.
+    /// Content of the file. `None` if there is no such file.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
         self.text.as_deref()
     }
 
-    /// Holds a component against what its tenant demands. Says who has signed it.
+    /// Checks a component against what its tenant demands. Returns who has signed it, or `None` if no signers are demanded.
     ///
     /// # Errors
-    /// If signers are demanded, and none of them has signed this very component for this plugin; or if it is to come into
-    /// force anew, and a later one was deployed already, or its time is over.
+    /// Signers are demanded, and none of them has signed this very component for this plugin; or it is to come into force anew,
+    /// and a later one was deployed already, or its signature has expired.
     pub fn check(&self, demand: &Demand<'_>) -> Result<Option<Signer>, Refusal> {
         if demand.signers.is_empty() {
             return Ok(None);
@@ -272,11 +272,11 @@ impl SignatureFile {
         }
     }
 
-    /// Who has signed a component of this digest, and what they say of it, if anybody has. Whether that matters is for others
-    /// to say.
+    /// Returns who has signed a component of this digest, and their statement. `None` if there is no signature. Whether that
+    /// matters is for others to say.
     ///
     /// # Errors
-    /// If there is a signature, and it isn't a right one of this component.
+    /// There is a signature, and it isn't a right one of this component.
     pub fn statement(&self, found: Revision) -> Result<Option<(Signer, Statement)>, Refusal> {
         let Some(text) = &self.text else { return Ok(None) };
         let signature = || self.path.clone();
@@ -329,7 +329,7 @@ impl Statement {
     }
 }
 
-/// Where the signature of a component is: beside it.
+/// Returns the path of a component's signature: beside it.
 #[must_use]
 pub fn signature_path(component: &Path) -> PathBuf {
     let mut path = component.as_os_str().to_owned();
@@ -337,30 +337,30 @@ pub fn signature_path(component: &Path) -> PathBuf {
     path.into()
 }
 
-/// What is signed: the payload with its type, each behind its length, as DSSE has it.
+/// Makes the message that is signed: the payload with its type, each behind its length, as DSSE has it.
 fn message(payload: &[u8]) -> Vec<u8> {
     let head = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len());
     [head.as_bytes(), payload].concat()
 }
 
-/// A private key, which signs components.
+/// Private key, which signs components.
 pub struct Key(SigningKey);
 
 impl Key {
-    /// A new one.
+    /// Generates a new key.
     ///
     /// # Errors
-    /// If the system gives no random bytes.
+    /// The system gives no random bytes.
     pub fn generate() -> io::Result<Self> {
         let mut secret = [0; 32];
         SysRng.try_fill_bytes(&mut secret).map_err(io::Error::other)?;
         Ok(Self(SigningKey::from_bytes(&secret)))
     }
 
-    /// Reads one from a file that only its owner can read: PKCS#8 in PEM, as OpenSSL writes it too.
+    /// Reads a key from a file that only its owner can read: PKCS#8 in PEM, as OpenSSL writes it too.
     ///
     /// # Errors
-    /// If it can't be read, others could, or it is no such key.
+    /// The file can't be read, others could read it, or it is no such key.
     pub fn read(path: &Path) -> io::Result<Self> {
         let file = regular_file::open(path)?;
         if file.metadata().mode() & OTHERS_READ != 0 {
@@ -370,12 +370,12 @@ impl Key {
         key.map(Self).map_err(|_| io::Error::other("it is no ed25519 key (PKCS#8 in PEM)"))
     }
 
-    /// Writes it to a file that isn't there yet, for its owner's eyes only.
+    /// Writes the key to a new file that only its owner can read.
     ///
     /// # Errors
-    /// If there is such a file, or it can't be written.
+    /// There is such a file, or it can't be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        // Without the public key, which older readers of PKCS#8 stumble over.
+        // The public key is left out, which older readers of PKCS#8 stumble over.
         let pair = KeypairBytes { secret_key: self.0.to_bytes(), public_key: None };
         let pem = pair.to_pkcs8_pem(LineEnding::LF).map_err(io::Error::other)?;
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
@@ -383,16 +383,16 @@ impl Key {
         file.sync_all()
     }
 
-    /// Its public half, for `signers`.
+    /// Public half of the key, for `signers`.
     #[must_use]
     pub fn signer(&self) -> Signer {
         Signer::from(&self.0.verifying_key())
     }
 
-    /// Signs what is said of a component, and writes the signature beside it.
+    /// Signs a statement about a component, and writes the signature beside it. Returns the signature's path.
     ///
     /// # Errors
-    /// If that can't be written.
+    /// The signature can't be written.
     pub fn sign(&self, component: &Path, statement: &Statement) -> io::Result<PathBuf> {
         let payload = serde_json::to_vec(&statement.write())?;
         let sig = BASE64.encode(&self.0.sign(&message(&payload)).to_bytes());
@@ -404,7 +404,7 @@ impl Key {
         let text = serde_json::to_string(&envelope)?;
         let path = signature_path(component);
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // Renamed into place: whoever looks sees the old one or all of the new one.
+        // Renamed into place, so that a reader sees the old signature or all of the new one.
         let mut file = tempfile::Builder::new()
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .tempfile_in(folder.unwrap_or_else(|| Path::new(".")))?;
@@ -414,7 +414,7 @@ impl Key {
     }
 }
 
-/// Shows whose it is, and no more.
+/// Shows the public half, and no more.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({})", self.signer())

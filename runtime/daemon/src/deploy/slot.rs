@@ -1,4 +1,4 @@
-//! What is in force of each plugin, and the catalog that follows from it.
+//! Slots: what is in force of each plugin, and the catalog that follows from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::{CanaryTrial, InUse};
 use crate::capacity::concurrency::ConcurrencyLimits;
 use crate::catalog::{Catalog, PluginTerms, TenantTerms, Version};
 
-/// A plugin's full name.
+/// Full name of a plugin.
 pub(crate) type Key = (TenantId, PluginName);
 
-/// The key of a plugin.
+/// Returns the key of a plugin.
 pub(crate) fn key(plugin: &config::Plugin) -> Key {
     (plugin.tenant.clone(), plugin.name.clone())
 }
@@ -34,16 +34,16 @@ impl<P> Loaded<P> {
     }
 }
 
-/// Code, and the terms that it was loaded for.
+/// Deployed code, and the terms that it was loaded for.
 #[derive(Debug, Clone)]
 pub(crate) struct Deployed<P> {
     pub(crate) terms: config::Plugin,
-    /// Of whom one has signed it; nobody, if none was demanded.
+    /// Signers of whom one has signed it; empty if none was demanded.
     pub(crate) signers: Vec<Signer>,
     pub(crate) code: Loaded<P>,
 }
 
-/// What is in force of one plugin.
+/// Code of one plugin that is in force.
 #[derive(Debug, Clone)]
 pub(crate) struct Slot<P> {
     pub(crate) stable: Deployed<P>,
@@ -51,12 +51,12 @@ pub(crate) struct Slot<P> {
 }
 
 impl<P> Slot<P> {
-    /// What came last: what is on trial, if something is.
+    /// Code that came last: the one on trial, if there is one.
     pub(crate) fn latest(&self) -> &Deployed<P> {
         self.trial.as_ref().map_or(&self.stable, |(deployed, _)| deployed)
     }
 
-    /// From now on it is held by what still runs, and by nothing else.
+    /// Marks the code as retired: from now on it is held by the runs that are still on it, and by nothing else.
     pub(crate) fn retire(&self) {
         self.stable.code.in_use.retire();
         if let Some((deployed, _)) = &self.trial {
@@ -65,11 +65,11 @@ impl<P> Slot<P> {
     }
 }
 
-/// The slots of all plugins.
+/// Slots of all plugins.
 pub(crate) type Slots<P> = BTreeMap<Key, Slot<P>>;
 
-/// The catalog of what is in force. `is_old` tells a plugin whose latest terms couldn't be deployed: where another
-/// one handles a kind of its now, that one gets it.
+/// Builds the catalog of what is in force. `is_old` tells a plugin whose latest terms couldn't be deployed: where another one
+/// handles a kind of its now, that one gets it.
 pub(crate) fn catalog<P: Clone>(
     config: &Config,
     slots: &Slots<P>,
@@ -107,7 +107,7 @@ pub(crate) fn catalog<P: Clone>(
     catalog
 }
 
-/// The version that its jobs run on.
+/// Makes the version that the plugin's jobs run on.
 fn version<P: Clone>(config: &Config, deployed: &Deployed<P>) -> Version<P> {
     let Deployed { terms, code, .. } = deployed;
     Version {

@@ -1,4 +1,4 @@
-//! The smoke run: a sample job that a new revision has to get through before it gets real ones.
+//! Smoke run: a sample job that a new revision has to get through before it gets real ones.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use crate::clock::Clock;
 /// Runs the sample of a plugin, if it has one, under the plugin's own budget. `abort` ends it.
 ///
 /// # Errors
-/// If it doesn't return a result.
+/// The run doesn't return a result.
 pub(super) async fn smoke(
     engine: &Engine,
     clock: &Clock,
@@ -100,7 +100,7 @@ fn why(outcome: &Outcome) -> String {
     }
 }
 
-/// A host that has an empty state, and drops what is done.
+/// Host that has an empty state, and drops all effects of the guest.
 struct NoEffects {
     clock: Clock,
     queue: QueueName,

@@ -1,4 +1,4 @@
-//! What is in force, shared between the deployer, which alone changes it, and those who look.
+//! State of deploys: what is in force, shared between the deployer, which alone changes it, and those who look.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,21 +16,21 @@ use super::store::Store;
 use crate::capacity::concurrency::ConcurrencyLimits;
 use crate::catalog::Catalog;
 
-/// All of it.
+/// State of deploys.
 pub(crate) struct State<P> {
-    /// The configuration in force.
+    /// Configuration in force.
     pub(crate) config: Arc<Config>,
-    /// The plugins in force.
+    /// Plugins in force.
     pub(crate) slots: Slots<P>,
-    /// Those whose TOML has something else than what is in force, and why.
+    /// Plugins whose TOML has something else than what is in force, and why.
     pub(crate) failed: BTreeMap<Key, String>,
-    /// Those that were removed, and may still run.
+    /// Plugins that were removed, and may still run.
     pub(crate) removed: BTreeMap<Key, Revision>,
     pub(crate) concurrency_limits: ConcurrencyLimits,
     pub(crate) events: Events,
 }
 
-/// The state, and the store that remembers it.
+/// The state, and the store that keeps it.
 pub(crate) struct Shared<P> {
     state: Mutex<State<P>>,
     pub(crate) store: Arc<Store>,
@@ -41,17 +41,17 @@ impl<P: Clone> Shared<P> {
         Self { state: Mutex::new(state), store }
     }
 
-    /// Held for a look or a change, never while anything is waited for.
+    /// Locks the state, for a look or a change. The lock is never held while anything is waited for.
     pub(crate) fn state(&self) -> MutexGuard<'_, State<P>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The latest events, oldest first.
+    /// Latest events, oldest first.
     pub(crate) fn events(&self) -> Vec<DeployEvent> {
         self.state().events.all()
     }
 
-    /// How all plugins stand, those that are gone but still run included.
+    /// Statuses of all plugins, including those that are removed but still run.
     pub(crate) fn plugins(&self) -> Vec<PluginStatus> {
         let state = self.state();
         let in_force = state.slots.iter().map(|(key, slot)| self.status(&state, key, Some(slot)));
@@ -102,20 +102,20 @@ impl<P: Clone> Shared<P> {
 }
 
 impl<P: Clone> State<P> {
-    /// Why plugins are not as their TOML has them.
+    /// Messages of why plugins are not as their TOML has them.
     pub(crate) fn failures(&self) -> impl Iterator<Item = String> {
         let nameless = self.config.broken.iter().filter(|broken| broken.plugin.is_none());
         self.failed.values().cloned().chain(nameless.map(|broken| broken.problems.listed()))
     }
 
-    /// The catalog of what is in force.
+    /// Builds the catalog of what is in force.
     pub(crate) fn catalog(&mut self) -> Arc<Catalog<P>> {
         let Self { config, slots, failed, concurrency_limits, .. } = self;
         Arc::new(catalog(config, slots, |key| failed.contains_key(key), concurrency_limits))
     }
 }
 
-/// A file that is wrong, and doesn't say whose plugin it has.
+/// Makes the status for a file that is wrong, and doesn't say which plugin it has.
 fn of_file(broken: &BrokenFile) -> PluginStatus {
     PluginStatus {
         tenant: None,

@@ -1,6 +1,6 @@
-//! What a component goes through before it is put into force: read, hashed, held against its pin, its tenant's signers and
-//! the kinds that its TOML lists, compiled aside and held against the WIT, run once if there is a sample. Each step can
-//! end the deploy, and nothing that runs notices.
+//! Steps of a component before it is put into force: read, hashed, checked against its pin, its tenant's signers and the kinds
+//! that its TOML lists, compiled aside and checked against the WIT, run once if there is a sample. Each step can end the
+//! deploy, and nothing that runs notices.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use super::store::Store;
 use crate::clock::Clock;
 use crate::deploy::signatures::{Demand, Newness, Refusal, SignatureFile};
 
-/// What a tenant's plugins are held to before they run.
+/// Demands that a tenant's plugins have to meet before they run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Demands {
     pub(super) compile: CompileBudget,
@@ -29,7 +29,7 @@ pub(super) struct Demands {
 }
 
 impl Demands {
-    /// Those that a plugin has to meet.
+    /// Returns the demands on a plugin.
     pub(super) fn of(config: &config::Config, terms: &config::Plugin) -> Self {
         Self { compile: config.compile_budget(terms), signers: config.signers(terms).to_vec() }
     }
@@ -38,8 +38,8 @@ impl Demands {
 /// Reads and loads the component that a plugin's TOML names, which may take seconds when it has to be compiled.
 ///
 /// # Errors
-/// If its component can't be read, isn't the pinned one, isn't signed as `signers` demand (see [`SignatureFile::check`];
-/// what was deployed before isn't known here), has no handler of a kind that its TOML lists, or the engine won't have it.
+/// The component can't be read, isn't the pinned one, isn't signed as `signers` demand (see [`SignatureFile::check`]; earlier
+/// deploys aren't known here), has no handler of a kind that its TOML lists, or the engine refused it.
 pub fn load(
     engine: &Engine,
     terms: &config::Plugin,
@@ -53,8 +53,8 @@ pub fn load(
     compiled(engine, terms, wasm, compile)
 }
 
-/// The bytes of the component that a plugin's TOML names, if they are what it pins. What is larger than `max` isn't read:
-/// whoever wrote the file could have made it as large as the disk.
+/// Reads the component that a plugin's TOML names, if it is what that pins. A file that is larger than `max` isn't read: its
+/// author could have made it as large as the disk.
 fn read(terms: &config::Plugin, max: Bytes) -> Result<(Vec<u8>, Revision), Error> {
     let unreadable = |cause| Error::Unreadable {
         file: terms.file.clone(),
@@ -85,7 +85,7 @@ fn read(terms: &config::Plugin, max: Bytes) -> Result<(Vec<u8>, Revision), Error
     }
 }
 
-/// The signature of a component, if that is one that its tenant takes.
+/// Checks the signature of a component, and returns it if the tenant accepts it.
 fn trusted(
     terms: &config::Plugin,
     signature: Result<SignatureFile, Refusal>,
@@ -124,8 +124,8 @@ fn compiled(
     Ok(Arc::new(loaded))
 }
 
-/// The highest number that one of the signers has signed of a plugin, among the revisions of it that are kept, but for one. The
-/// one that was deployed last is always kept.
+/// Returns the highest number that one of the signers has signed of a plugin, among its revisions that are kept, except `but`.
+/// The revision that was deployed last is always kept.
 fn latest_signed(
     store: &Store,
     key: &Key,
@@ -141,8 +141,8 @@ fn latest_signed(
     others.filter_map(number).max()
 }
 
-/// Loads a plugin from where its code is to come from. What was kept must be signed as the tenant demands it now, by the
-/// signature that was kept with it. Blocks.
+/// Loads a plugin from its origin. A kept component must be signed as the tenant demands it now, by the signature that was kept
+/// with it. Blocks.
 pub(super) fn fetch(
     engine: &Engine,
     store: &Store,
@@ -168,14 +168,14 @@ pub(super) fn fetch(
         now: Clock::system().now(),
     });
     let signature = trusted(terms, signature, revision, &demands.signers, is_new)?;
-    // What was in force before may be taken back to, whatever the TOML lists by now.
+    // A rollback may go to a revision that was in force before, whatever the TOML lists by now.
     if origin == Origin::File {
         kinds::check(terms, &wasm)?;
     }
     let copy = (!store.has(revision)).then(|| wasm.clone());
     let plugin = compiled(engine, terms, wasm, demands.compile)?;
     if let Some(copy) = copy {
-        // Whoever goes back to it needs the very bytes that were checked.
+        // A rollback to it needs the very bytes that were checked.
         store.put(revision, &copy)?;
     }
     if origin == Origin::File

@@ -1,4 +1,4 @@
-//! The folder that remembers deploys: copies of components by their digest, and the history of each plugin.
+//! Folder that remembers deploys: copies of components by their digest, and the history of each plugin.
 //!
 //! ```text
 //! deploys/
@@ -27,7 +27,7 @@ use super::history::Record;
 use super::slot::Key;
 use crate::deploy::signatures::{Refusal, SignatureFile};
 
-/// Why the folder can't be used, or something not be kept in it.
+/// Reason why the folder can't be used, or something can't be kept in it.
 #[derive(Debug, thiserror::Error)]
 #[error("can't {what} {path}, which is in deploy.folder: {cause}")]
 pub struct StoreError {
@@ -37,21 +37,21 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// Whether what was to be read is not there, or isn't what it was.
+    /// Whether the file that was to be read is not there, or isn't what it was.
     pub(crate) fn is_lost(&self) -> bool {
         matches!(self.cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData)
     }
 }
 
-/// The folder.
+/// The folder of deploys.
 pub(crate) struct Store {
     folder: PathBuf,
     histories: Mutex<BTreeMap<Key, Record>>,
-    /// Held for as long as the daemon runs.
+    /// Lock file, held for as long as the daemon runs.
     _lock: File,
 }
 
-/// A larger file is no history, whatever the number of plugins.
+/// Maximum size of a JSON file; a larger one is no history, whatever the number of plugins.
 const FILE_MAX: Bytes = Bytes::mib(256);
 
 const HISTORY: &str = "history.json";
@@ -59,7 +59,7 @@ const LOCK: &str = "lock";
 const COMPONENTS: &str = "components";
 
 impl Store {
-    /// Opens the folder, which is made if it isn't there.
+    /// Opens the folder, which is created if it isn't there.
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
         let components = folder.join(COMPONENTS);
         for own in [folder, &components] {
@@ -88,12 +88,12 @@ impl Store {
         self.histories.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of a plugin.
+    /// Looks up the history of a plugin.
     pub(crate) fn record(&self, key: &Key) -> Option<Record> {
         self.histories().get(key).cloned()
     }
 
-    /// Changes what is known of plugins, and writes it down.
+    /// Changes the histories of plugins, and writes them.
     pub(crate) fn update(&self, change: impl FnOnce(&mut BTreeMap<Key, Record>)) -> Result<(), StoreError> {
         let text: BTreeMap<String, Record> = {
             let mut histories = self.histories();
@@ -105,7 +105,7 @@ impl Store {
         self.write(HISTORY, &text)
     }
 
-    /// Removes copies that nobody needs: those of no revision that is known to be kept.
+    /// Removes copies that nobody needs: those of revisions that no plugin is known to keep.
     pub(crate) fn prune(&self) -> Result<(), StoreError> {
         let kept: BTreeSet<Revision> = self.histories().values().flat_map(Record::kept).collect();
         self.remove_all_but(&kept)
@@ -117,7 +117,7 @@ impl Store {
     }
 
     fn keep(&self, path: PathBuf, bytes: &[u8]) -> Result<(), StoreError> {
-        // Not flushed to disk: what a power cut leaves of it is told by its digest.
+        // This isn't flushed to disk: if a power cut leaves part of it, its digest tells.
         let written = tempfile::NamedTempFile::new_in(&self.folder)
             .and_then(|mut file| file.write_all(bytes).map(|()| file))
             .and_then(|file| file.persist(&path).map_err(|failed| failed.error));
@@ -139,7 +139,7 @@ impl Store {
         self.keep(self.signature_of(key, revision), signature.as_bytes())
     }
 
-    /// The signature that was kept of a component for a plugin, if there is one.
+    /// Returns the signature that was kept of a component for a plugin, if there is one.
     pub(crate) fn signature(&self, key: &Key, revision: Revision) -> Result<SignatureFile, Refusal> {
         SignatureFile::of(self.copy_of(revision), self.signature_of(key, revision))
     }
@@ -148,7 +148,7 @@ impl Store {
         self.folder.join(COMPONENTS).join(format!("{revision}.{tenant}.{plugin}.sig"))
     }
 
-    /// The copy of a kept component, of at most so many bytes.
+    /// Reads the copy of a kept component, of at most `max` bytes.
     pub(crate) fn get(&self, revision: Revision, max: Bytes) -> Result<Vec<u8>, StoreError> {
         let path = self.copy_of(revision);
         let wasm = regular_file::open_own(&path).and_then(|file| file.read(max));
@@ -159,7 +159,7 @@ impl Store {
         wasm.map_err(|cause| StoreError { what: "read", path, cause })
     }
 
-    /// Where the copy of a component is, if there is one.
+    /// Path of the copy of a component, whether there is one or not.
     pub(crate) fn copy_of(&self, revision: Revision) -> PathBuf {
         self.folder.join(COMPONENTS).join(format!("{revision}.wasm"))
     }
@@ -184,7 +184,7 @@ impl Store {
         removed.map_err(|cause| StoreError { what: "clean up", path: folder, cause })
     }
 
-    /// Reads a file of the folder; none if there is none, or it makes no sense.
+    /// Reads a file of the folder. `None` if there is none, or it makes no sense.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let path = self.folder.join(name);
         let text = match regular_file::open_own(&path).and_then(|file| file.read(FILE_MAX)) {

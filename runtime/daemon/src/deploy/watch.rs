@@ -1,4 +1,4 @@
-//! Watches the files that a configuration is made of, and says when they have changed.
+//! Watcher of the files that a configuration is made of, which tells when they have changed.
 //!
 //! Plugin files and components are watched by their folders, because editors and deploy tools replace files rather than
 //! write them. The daemon's file is watched by itself, where it can be: the embedded broker's database is often beside
@@ -25,24 +25,24 @@ use super::handle::Handle;
 use crate::deploy::signatures::signature_path;
 use crate::off_thread::off_thread;
 
-/// Nothing more has changed for so long: whoever was writing has finished.
+/// Time without a further change after which whoever was writing is taken to have finished.
 const QUIET: Duration = Duration::from_millis(200);
 
-/// However much goes on, what has changed is looked at after this.
+/// Maximum time after which a change is looked at, however much goes on.
 const QUIET_MAX: Duration = Duration::from_secs(2);
 
-/// The files that a configuration is made of.
+/// Files that a configuration is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
     look_every: Duration,
     daemon_file: PathBuf,
     plugins: PathBuf,
-    /// And their signatures.
+    /// Paths of the components, and of their signatures.
     components: BTreeSet<PathBuf>,
 }
 
 impl Watched {
-    /// The files of a configuration, and the daemon's file that it was read from.
+    /// Returns the files of a configuration, and the daemon's file that it was read from.
     pub(super) fn of(daemon_file: &Path, config: &Config) -> Self {
         Self {
             look_every: config.deploy.look_every,
@@ -63,7 +63,7 @@ impl Watched {
         of_plugin || path == self.daemon_file || path == self.plugins || self.components.contains(path)
     }
 
-    /// What has to be watched for that.
+    /// Paths that have to be watched for that.
     fn places(&self) -> BTreeSet<PathBuf> {
         let folder = |path: &Path| path.parent().map(Path::to_owned);
         let of_daemon = match self.daemon_file.exists() {
@@ -78,7 +78,7 @@ impl Watched {
         of_daemon.into_iter().chain(of_plugins).chain(of_components).collect()
     }
 
-    /// Looks at all files. Blocks.
+    /// Reads the stamps of all files. Blocks.
     fn stamps(&self) -> Stamps {
         let listed = fs::read_dir(&self.plugins).into_iter().flatten().flatten().map(|entry| entry.path());
         let files = listed.filter(|path| is_plugin_file(path)).chain([self.daemon_file.clone()]);
@@ -90,10 +90,10 @@ impl Watched {
     }
 }
 
-/// What the system says of each file, wherever links lead; none of one that isn't there.
+/// Stamp of each file by what the system says, wherever links lead. `None` for one that isn't there.
 type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 
-/// Paths in events are those that were asked for, so all are made absolute in the same way.
+/// Makes a path absolute. Paths in events are those that were asked for, so all are made absolute in the same way.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -108,22 +108,22 @@ pub async fn watch_files(watched: watch::Receiver<Watched>, deployer: Handle) {
     }
 }
 
-/// Says when the files are to be read.
+/// Tells when the files are to be read.
 struct Lookout {
     watched: watch::Receiver<Watched>,
-    /// None where the system can't watch files.
+    /// Watcher of the files. `None` where the system can't watch files.
     watcher: Option<Watcher>,
     events: Arc<Events>,
-    /// What the files were when they were looked at last.
+    /// Stamps of the files when they were looked at last.
     seen: Stamps,
 }
 
-/// What the watcher has heard of.
+/// Notifications of the watcher.
 #[derive(Default)]
 struct Events {
-    /// One of the files may have changed.
+    /// Notified when one of the files may have changed.
     change: Notify,
-    /// Something else has, in a folder of theirs.
+    /// Notified when something else has changed, in a folder of theirs.
     stir: Notify,
 }
 
@@ -144,8 +144,9 @@ impl Lookout {
         lookout
     }
 
-    /// Waits until something has changed, or other files are to be watched; false if nobody wants to know any more. By
-    /// then the files are watched anew, and while that is done nothing is heard of them: so it always calls for a look.
+    /// Waits until something has changed, or other files are to be watched. Returns whether the files are to be read; false if
+    /// nobody wants to know any more. The files are watched anew before it returns true, and nothing is heard of them
+    /// meanwhile: so other files to watch always call for a read.
     async fn calls(&mut self) -> bool {
         loop {
             let every = self.watched.borrow().look_every;
@@ -172,7 +173,7 @@ impl Lookout {
         true
     }
 
-    /// Watches the files as they are now: one that was replaced is another one, which isn't watched yet.
+    /// Watches the files as they are now: a file that was replaced is another one, which isn't watched yet.
     async fn watch_anew(&mut self) {
         if let Some(watcher) = &mut self.watcher {
             watcher.about(self.watched.borrow_and_update().clone());
@@ -187,7 +188,7 @@ impl Lookout {
     }
 }
 
-/// Waits until nothing more changes.
+/// Waits until nothing more changes, for [`QUIET_MAX`] at most.
 async fn quiet(changed: &Notify) {
     let latest = Instant::now() + QUIET_MAX;
     while timeout(QUIET, timeout_at(latest, changed.notified())).await.is_ok_and(|in_time| in_time.is_ok()) {}
@@ -197,7 +198,7 @@ struct Watcher {
     inner: RecommendedWatcher,
     watched: Arc<Mutex<Watched>>,
     armed: BTreeSet<PathBuf>,
-    /// What can't be watched, which was said.
+    /// Paths that can't be watched, which was logged.
     failed: BTreeSet<PathBuf>,
 }
 
@@ -226,7 +227,7 @@ impl Watcher {
         *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
     }
 
-    /// Watches what has to be watched, and nothing else.
+    /// Watches the paths that have to be watched, and nothing else.
     fn arm(&mut self) {
         let (places, every) = {
             let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -258,7 +259,7 @@ impl Watcher {
     }
 }
 
-/// Whether something was written, made, renamed or removed, rather than looked at.
+/// Whether something was written, created, renamed or removed, rather than looked at.
 fn is_change(event: &notify::Event) -> bool {
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
