@@ -7,7 +7,7 @@ use std::task::{Poll, Waker};
 use futures::task::AtomicWaker;
 use sandhog_core::outcome::StopReason;
 
-/// What a handler is told when it asks whether it should stop; it is free to go on.
+/// Hint that a handler gets when it asks whether it should stop; it is free to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Courtesy {
     /// Somebody cancelled the job.
@@ -16,21 +16,21 @@ pub enum Courtesy {
     Draining,
 }
 
-/// The handle by which a run is ended, or asked to end, from outside. Its clones are one and the same; use one a run.
+/// Handle by which a run is ended, or asked to end, from outside. Its clones are one and the same; each run needs its own.
 #[derive(Debug, Clone, Default)]
 pub struct Abort(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// 0, or one more than the rank of the reason.
+    /// Code of the reason; 0 if there is none.
     stop: AtomicU8,
-    /// 0, or the courtesy.
+    /// Code of the courtesy; 0 if there is none.
     courtesy: AtomicU8,
     waker: AtomicWaker,
 }
 
 impl Abort {
-    /// A handle that has stopped nothing yet.
+    /// Creates a handle that has stopped nothing yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -46,7 +46,8 @@ impl Abort {
         }
     }
 
-    /// Lets the guest know that it is wanted to stop. Nothing else happens; the latest courtesy is shown.
+    /// Sets the hint that the guest gets when it asks whether it should stop. Nothing else happens; the latest courtesy is
+    /// shown.
     pub fn ask(&self, courtesy: Courtesy) {
         let code = match courtesy {
             Courtesy::Cancelled => 1,
@@ -55,13 +56,13 @@ impl Abort {
         self.0.courtesy.store(code, Ordering::Release);
     }
 
-    /// Why the run is to end, if it is.
+    /// Reason why the run is to end. `None` if it isn't.
     #[must_use]
     pub fn stopped(&self) -> Option<StopReason> {
         decode(self.0.stop.load(Ordering::Acquire))
     }
 
-    /// Resolves once the run is to end. One waiter at a time.
+    /// Waits until the run is to end, and returns the reason. One waiter at a time.
     pub async fn wait(&self) -> StopReason {
         std::future::poll_fn(|cx| {
             self.register(cx.waker());
@@ -75,7 +76,7 @@ impl Abort {
         self.0.waker.register(waker);
     }
 
-    /// What the guest is told, if anything.
+    /// Hint that the guest gets. `None` if it isn't asked to stop.
     #[must_use]
     pub fn asked(&self) -> Option<Courtesy> {
         match self.0.courtesy.load(Ordering::Acquire) {

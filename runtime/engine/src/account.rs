@@ -1,38 +1,38 @@
-//! The memory that several runs take together.
+//! Account of the memory that several runs take together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sandhog_core::budget::Bytes;
 
-/// An account on which runs draw memory while they last: all those of a tenant, say. Its clones are one and the same.
+/// Account on which runs draw memory while they last: all those of a tenant, say. Its clones are one and the same.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryAccount(Arc<AtomicU64>);
 
 impl MemoryAccount {
-    /// What the runs under way hold together.
+    /// Memory that the runs under way hold together.
     #[must_use]
     pub fn in_use(&self) -> Bytes {
         Bytes(self.0.load(Ordering::Relaxed))
     }
 }
 
-/// What one run has drawn. It goes back when the run is dropped, however it ended.
+/// Memory that one run has drawn. It is given back when the run is dropped, however it ended.
 #[derive(Debug)]
 pub(crate) struct Drawn {
     account: MemoryAccount,
-    /// What all runs may have drawn together.
+    /// Maximum memory that all runs may have drawn together.
     max: Bytes,
     own: u64,
 }
 
 impl Drawn {
-    /// Nothing yet.
+    /// Creates a draw of nothing yet.
     pub(crate) fn new(account: MemoryAccount, max: Bytes) -> Self {
         Self { account, max, own: 0 }
     }
 
-    /// Draws more, unless all runs together would have too much then; says whether it did.
+    /// Draws more, unless all runs together would have more than `max` then. Returns whether it did.
     pub(crate) fn draw(&mut self, more: u64) -> bool {
         let fits = |sum: u64| sum.checked_add(more).filter(|sum| *sum <= self.max.0);
         // Nothing else hangs on the order in which runs see each other's draws.

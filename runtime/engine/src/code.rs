@@ -1,7 +1,7 @@
-//! The machine code of a plugin: at hand, or left in the cache until it is first wanted.
+//! Machine code of a plugin: at hand, or left in the cache until it is first wanted.
 //!
-//! Of a thousand plugins that are deployed, a day sees a few dozen used. What is only deployed costs an open file and
-//! some hundred bytes; loading it takes well under a millisecond, once.
+//! Of a thousand plugins that are deployed, a day sees a few dozen used. One that is only deployed costs an open file and some
+//! hundred bytes; loading it takes well under a millisecond, once.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -12,7 +12,7 @@ use crate::cache::Artefact;
 use crate::imports::{HandlerPre, RunState};
 use crate::load::Loader;
 
-/// The machine code of a plugin.
+/// Machine code of a plugin.
 pub(crate) struct Code {
     pre: OnceLock<HandlerPre<RunState>>,
     aside: Mutex<Option<Aside>>,
@@ -22,35 +22,35 @@ pub(crate) struct Code {
 pub(crate) struct Aside {
     pub(crate) artefact: Artefact,
     pub(crate) loader: Arc<Loader>,
-    /// Whose it is, what of, and what it may take, if it has to be compiled again.
+    /// Name, revision and budget of the plugin, in case it has to be compiled again.
     pub(crate) plugin: String,
     pub(crate) revision: Revision,
     pub(crate) compile: CompileBudget,
 }
 
 impl Code {
-    /// Code that can run.
+    /// Creates code that can run.
     pub(crate) fn at_hand(pre: HandlerPre<RunState>) -> Self {
         Self { pre: OnceLock::from(pre), aside: Mutex::new(None) }
     }
 
-    /// Code that is loaded when it is first wanted.
+    /// Creates code that is loaded when it is first wanted.
     pub(crate) fn aside(aside: Aside) -> Self {
         Self { pre: OnceLock::new(), aside: Mutex::new(Some(aside)) }
     }
 
-    /// The code, if it is at hand.
+    /// Returns the code. `None` if it isn't at hand.
     pub(crate) fn get(&self) -> Option<&HandlerPre<RunState>> {
         self.pre.get()
     }
 
-    /// Sees to it that it is at hand. Blocks, some milliseconds if it is large; as long as it takes to compile, if the
+    /// Loads the code unless it is at hand. Blocks, some milliseconds if it is large; as long as it takes to compile, if the
     /// artefact was lost or damaged since it was deployed.
     ///
     /// # Errors
-    /// If it was, and can't be compiled again.
+    /// The artefact was lost or damaged, and the component can't be compiled again; or the code can't be linked.
     pub(crate) fn load(&self) -> Result<(), String> {
-        // Nothing that is done under the lock leaves anything half done.
+        // No change that is made under the lock is left half done.
         let mut held = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(aside) = &*held else { return Ok(()) };
         let component = aside.artefact.load(aside.loader.link().engine());

@@ -1,4 +1,4 @@
-//! What an engine is made with.
+//! Settings that an engine is made with.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -9,43 +9,43 @@ use sandhog_core::budget::{Budget, Bytes};
 
 use crate::compile::Compiler;
 
-/// The settings of an [`Engine`](crate::Engine), the same for all that it runs.
+/// Settings of an [`Engine`](crate::Engine), the same for all that it runs.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Threads that run guests, and nothing else. By default one a core.
+    /// Number of threads that run guests, and nothing else. By default one a core.
     pub guest_threads: NonZeroUsize,
-    /// Runs alive at once, those that wait for a host call included. The caller sees to it that there are never
-    /// more; one that is too much ends as a host fault.
+    /// Maximum number of runs alive at once, including those that wait for a host call. The caller sees to it that there are
+    /// never more; one that is too much ends as a host fault.
     pub instances: NonZeroU32,
-    /// The largest memory budget of any run; address space is set aside for it.
+    /// Largest memory budget of any run; address space is set aside for it.
     pub memory_max: Bytes,
-    /// How much memory is kept for runs to come when there are none, at most, if components have one linear memory each. It is
+    /// Maximum memory that is kept for runs to come when there are none, if components have one linear memory each. It is
     /// memory that earlier runs have used, cleared: a run that finds some starts much faster.
     pub idle_memory: Bytes,
-    /// The largest table budget of any run, in elements.
+    /// Largest table budget of any run, in elements.
     pub table_elements_max: u64,
-    /// The largest instance budget of any run, in core instances.
+    /// Largest instance budget of any run, in core instances.
     pub core_instances_max: u32,
-    /// How deep a guest may recurse, the same for all.
+    /// Stack of a guest, which bounds how deep it may recurse; the same for all.
     pub stack: Bytes,
-    /// How often a running guest is looked at: whether it must end, or let another run.
+    /// Interval at which a running guest is looked at: whether it must end, or let another run.
     pub tick: Duration,
-    /// How long a host call may wait.
+    /// Maximum times that host calls may wait.
     pub deadlines: Deadlines,
-    /// Where components are compiled.
+    /// Compiler of components: in this process or in a child.
     pub compiler: Compiler,
-    /// Where compiled components are kept; none: nowhere. Only our own user may be able to write there, because to
-    /// load a compiled component is to trust it.
+    /// Folder in which compiled components are kept. `None` to keep none. Only our own user may be able to write there, because
+    /// to load a compiled component is to trust it.
     pub cache: Option<PathBuf>,
 }
 
-/// How long a host call may wait, by what it waits for: neither fuel nor ticks cover that time. A request to another host
-/// has its limit in the budget, and sleep that of the run.
+/// Maximum time that a host call may wait, by what it waits for: neither fuel nor ticks cover that time. A request to another
+/// host has its limit in the budget, and sleep that of the run.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
-    /// For the store of state.
+    /// Maximum wait for the store of state.
     pub state: Duration,
-    /// For the file system.
+    /// Maximum wait for the file system.
     pub files: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! How a run ended, in the words of core: the one place that knows what wasmtime's errors mean.
+//! Outcomes: how a run ended, in the words of core. The one place that knows what wasmtime's errors mean.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -11,10 +11,11 @@ use wasmtime_wasi::I32Exit;
 use crate::imports::{RunState, bindings::Failure, cut};
 use crate::wasi::{explain_full, is_full};
 
-/// What a handler returned.
+/// Result that a handler returned.
 pub(crate) type Returned = Result<Vec<u8>, Failure>;
 
-/// The instance of a run couldn't be made. Start functions are part of that, so it may still be the guest's fault.
+/// Marker of an error: the instance of a run couldn't be made. Start functions are part of that, so it may still be the guest's
+/// fault.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NoInstance;
 
@@ -24,10 +25,10 @@ impl fmt::Display for NoInstance {
     }
 }
 
-/// How much of a guest's message about its failure is kept, and of the description of a trap, in bytes.
+/// Maximum length that is kept of a guest's message about its failure, and of the description of a trap, in bytes.
 const MESSAGE_MAX: usize = 4096;
 
-/// The outcome of a run that was stopped from outside.
+/// Returns the outcome of a run that was stopped from outside.
 pub(crate) fn stopped(reason: StopReason, budget: &Budget) -> Outcome {
     match reason {
         StopReason::Deadline => exceeded(Limit::Time, budget),
@@ -35,7 +36,7 @@ pub(crate) fn stopped(reason: StopReason, budget: &Budget) -> Outcome {
     }
 }
 
-/// The outcome of a run that came to its end, with this much fuel left by instructions.
+/// Returns the outcome of a run that came to its end, with this much fuel left by instructions.
 pub(crate) fn outcome(ended: wasmtime::Result<Returned>, left: u64, mut state: RunState) -> Outcome {
     match ended {
         Ok(returned) => {
@@ -49,7 +50,7 @@ pub(crate) fn outcome(ended: wasmtime::Result<Returned>, left: u64, mut state: R
     }
 }
 
-/// What a handler said of its failure.
+/// Returns the message that a handler gave for its failure.
 pub(crate) fn said_by(failure: &Failure) -> &str {
     match failure {
         Failure::Transient(failure) => &failure.message,
@@ -64,7 +65,7 @@ fn exceeded(limit: Limit, budget: &Budget) -> Outcome {
 fn of_returned(returned: Returned, state: RunState) -> Outcome {
     let refused = entries_refused(&state).filter(|_| returned.is_err());
     if let Some(limit) = refused {
-        // It was told which limit it hit, and gave up. To try again would end the same.
+        // The handler was told which limit it hit, and gave up. To try again would end the same.
         return exceeded(limit, state.budget());
     }
     let said = |message| cut(state.log.wiped(message), MESSAGE_MAX);
@@ -81,13 +82,13 @@ fn of_returned(returned: Returned, state: RunState) -> Outcome {
     }
 }
 
-/// The limit on entries of the effects for which one was refused.
+/// Returns the limit on entries of the effects for which one was refused. `None` if none was.
 fn entries_refused(state: &RunState) -> Option<Limit> {
     state.meter.refused().filter(|limit| matches!(limit, Limit::Enqueues | Limit::StateWrites))
 }
 
-/// The order matters. What was done to the run from outside comes first, then what it is on record for; a growth that
-/// was refused, say, shows as whatever trap the guest made of it.
+/// Returns the outcome of a run that ended with an error. The order matters. A stop from outside comes first, then the limit
+/// that is on record; a growth that was refused, say, shows as whatever trap the guest made of it.
 fn of_error(error: &wasmtime::Error, state: &RunState) -> Outcome {
     let budget = state.budget();
     if let Some(reason) = state.abort.stopped() {
@@ -107,8 +108,8 @@ fn of_error(error: &wasmtime::Error, state: &RunState) -> Outcome {
     Outcome::Trapped { message: state.log.wiped(message) }
 }
 
-/// Whether there was no instance, and that for no fault of its code: what a component needs was checked when it was
-/// loaded, so the machine couldn't give it.
+/// Whether there was no instance, and that for no fault of its code: the component's needs were checked when it was loaded, so
+/// the machine couldn't give them.
 fn is_of_the_host(error: &wasmtime::Error) -> bool {
     error.is::<NoInstance>() && !error.is::<Trap>() && !error.is::<WasmBacktrace>()
 }

@@ -1,4 +1,4 @@
-//! What can go wrong before a run: making the engine, loading a component.
+//! Errors before a run: of making the engine, and of loading a component.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,19 +7,19 @@ use sandhog_core::budget::Bytes;
 
 use crate::imports::cut;
 
-/// How many problems of a component are shown, and how much of each, in bytes. A component chooses its names itself, and
-/// can have thousands of them, of a hundred kilobytes each.
+/// Maximum number of a component's problems that are shown, and maximum length of each, in bytes. A component chooses its names
+/// itself, and can have thousands of them, of a hundred kilobytes each.
 const PROBLEMS_SHOWN: usize = 10;
 const PROBLEM_SHOWN: usize = 1000;
 
-/// Why an engine couldn't be made, or a component not loaded.
+/// Reason why an engine couldn't be made, or a component not loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The engine's settings don't go together, or the machine can't give what they ask for.
     #[error("can't set the engine up: {reason}")]
     Setup {
-        /// What is wrong, and the knob.
+        /// Problem, and the knob, as text for people.
         reason: String,
     },
     /// The component is larger than what may be compiled.
@@ -27,45 +27,45 @@ pub enum Error {
     TooLarge {
         /// `plugin tenant/name`, or `component` where it has no name.
         plugin: String,
-        /// Its size.
+        /// Size of the component.
         size: Bytes,
-        /// The limit.
+        /// Maximum size.
         max: Bytes,
     },
-    /// Compiling it took too long, and was ended.
+    /// Compiling the component took too long, and was ended.
     #[error("{plugin}: compiling the component took longer than {max:?}; raise limits.compile_time")]
     CompileTime {
         /// `plugin tenant/name`, or `component` where it has no name.
         plugin: String,
-        /// The limit.
+        /// Maximum time.
         max: Duration,
     },
-    /// Compiling it took too much memory.
+    /// Compiling the component took too much memory.
     #[error("{plugin}: compiling the component took more memory than {max}; raise limits.compile_memory")]
     CompileMemory {
         /// `plugin tenant/name`, or `component` where it has no name.
         plugin: String,
-        /// The limit.
+        /// Maximum memory.
         max: Bytes,
     },
-    /// The compiler broke on it.
+    /// The compiler broke on the component.
     #[error(
         "{plugin}: the compiler broke on the component: {how}; build it differently, or without what is new in it"
     )]
     CompilerBroke {
         /// `plugin tenant/name`, or `component` where it has no name.
         plugin: String,
-        /// How its process ended.
+        /// How the compiler's process ended, as text for people.
         how: String,
     },
-    /// The machine doesn't let us compile anything.
+    /// The machine doesn't allow compiling anything.
     #[error("{plugin}: can't {doing} to compile the component: {cause}")]
     NoCompiler {
         /// `plugin tenant/name`, or `component` where it has no name.
         plugin: String,
-        /// What is not possible.
+        /// Step that is not possible.
         doing: &'static str,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
     /// The bytes are no component that wasmtime can compile.
@@ -73,15 +73,15 @@ pub enum Error {
     Malformed {
         /// `plugin tenant/name`, or `component` where it has no name.
         plugin: String,
-        /// What is wrong with it, and where.
+        /// Problem with the bytes, and where it is.
         reason: String,
     },
-    /// It is a component, and yet no handler that can be run here.
+    /// The bytes are a component, and yet no handler that can be run here.
     #[error("{plugin}: {}", shortened(problems))]
     NotAHandler {
         /// `plugin tenant/name`.
         plugin: String,
-        /// What is missing, on either side.
+        /// Imports and exports that are missing, on either side.
         problems: Vec<String>,
     },
     /// A directory can't be granted.
@@ -89,9 +89,9 @@ pub enum Error {
     Grant {
         /// `plugin tenant/name`.
         plugin: String,
-        /// The line of TOML that grants it.
+        /// Line of TOML that grants the directory.
         line: String,
-        /// Why not.
+        /// Reason why it can't be granted.
         reason: std::io::Error,
     },
     /// The path of a directory leads through another one, where handlers may write.
@@ -99,8 +99,8 @@ pub enum Error {
     GrantDiverted(#[from] Box<Diverted>),
 }
 
-/// Why a directory isn't granted whose path leads through another one: the handlers there could put a link to anywhere in its
-/// way.
+/// Reason why a directory isn't granted whose path leads through another one: the handlers there could put a link to anywhere
+/// in its way.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{plugin}: can't grant {line} under [grants]: the path {} of {reader} leads through {}, which {writer} may write, and \
@@ -109,17 +109,17 @@ pub enum Error {
     outer.display()
 )]
 pub struct Diverted {
-    /// `plugin tenant/name`: the one that was to be loaded.
+    /// Plugin that was to be loaded, as `plugin tenant/name`.
     pub plugin: String,
-    /// The line of TOML that grants its directory.
+    /// Line of TOML that grants its directory.
     pub line: String,
-    /// The path that leads through the other directory.
+    /// Path that leads through the other directory.
     pub inner: PathBuf,
-    /// The plugin that is granted it.
+    /// Plugin that is granted it.
     pub reader: String,
-    /// The directory that it leads through.
+    /// Directory that it leads through.
     pub outer: PathBuf,
-    /// The plugin that may write there.
+    /// Plugin that may write there.
     pub writer: String,
 }
 

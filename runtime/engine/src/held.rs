@@ -1,4 +1,4 @@
-//! The effects of one run, held back until its job settles, within the effects limit.
+//! Pending effects of one run, held back until its job settles, within the effects limit.
 
 use std::time::Duration;
 
@@ -8,28 +8,29 @@ use sandhog_core::id::StateKey;
 use sandhog_core::job::NewJob;
 use sandhog_core::outcome::Limit;
 
-/// Effects that can be added to only within the limits.
+/// Pending effects, which can be added to only within the limits.
 #[derive(Debug)]
 pub(crate) struct Held {
     effects: Effects,
     max: Bytes,
-    /// Each entry costs the host and the broker more than its bytes, so their numbers have limits of their own.
+    /// Maximum number of jobs, and of keys written. Each entry costs the host and the broker more than its bytes, so their
+    /// numbers have limits of their own.
     enqueues_max: usize,
     writes_max: usize,
-    /// No less than the size. Exact sums are made only when this gets over the limit.
+    /// Upper bound of the effects' size, in bytes. An exact sum is made only when this gets over the limit.
     at_most: u64,
-    /// Entries that were gone through for exact sums, and not yet paid for.
+    /// Number of entries that were gone through for exact sums, and not yet paid for.
     summed: u64,
 }
 
-/// Why effects can't be added to.
+/// Reason why effects can't be added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// They'd be larger than the limit: the run is over.
+    /// They would be larger than the limit: the run is over.
     TooLarge,
-    /// There'd be too many, by this limit: the handler is told.
+    /// They would be too many, by this limit: the handler is told.
     TooMany(Limit),
-    /// The value is no number: the handler is told.
+    /// The value of the key is no number: the handler is told.
     NotANumber,
 }
 
@@ -51,7 +52,7 @@ impl Held {
         }
     }
 
-    /// What the run sees of a key.
+    /// Returns what the run sees of a key.
     pub(crate) fn read(&self, key: &StateKey) -> Seen {
         self.effects.read(key)
     }
@@ -61,7 +62,7 @@ impl Held {
         self.effects.jobs().len() < self.enqueues_max
     }
 
-    /// Keys and jobs together.
+    /// Number of keys written and jobs together.
     fn entries(&self) -> usize {
         self.effects.writes().len() + self.effects.jobs().len()
     }
@@ -88,12 +89,12 @@ impl Held {
     }
 
     pub(crate) fn increment(&mut self, key: StateKey, by: i64) -> Result<(), Refusal> {
-        // As a number of eight bytes, or as text of at most twenty.
+        // The value counts as text of at most twenty bytes; as a number it has eight.
         let more = key.as_str().len() + 20;
         self.write(key, more, |effects, key| effects.increment(key, by))
     }
 
-    /// Sets a key that was found to have a certain value in the store; the effects then apply only if it still has.
+    /// Sets a key that was found to have the value `stored` in the store; the effects then apply only if it still has.
     pub(crate) fn swap(
         &mut self,
         key: StateKey,
@@ -118,17 +119,17 @@ impl Held {
         })
     }
 
-    /// The work of keeping within the limit since this was asked last, in entries that were gone through.
+    /// Returns the number of entries that were gone through to keep within the limit, since this was asked last.
     pub(crate) fn take_summed(&mut self) -> u64 {
         std::mem::take(&mut self.summed)
     }
 
-    /// All of them.
+    /// Returns all effects.
     pub(crate) fn into_effects(self) -> Effects {
         self.effects
     }
 
-    /// Writes a key. One that was written before counts once.
+    /// Writes a key. A key that was written before counts once.
     fn write(
         &mut self,
         key: StateKey,
@@ -146,7 +147,7 @@ impl Held {
         more: usize,
         write: impl FnOnce(&mut Effects) -> Result<(), NotANumber>,
     ) -> Result<(), Refusal> {
-        // A single large one needs no sum: it isn't even taken over.
+        // A single large entry needs no sum: it isn't even taken over.
         if more as u64 > self.max.0 {
             return Err(Refusal::TooLarge);
         }

@@ -1,4 +1,4 @@
-//! What a run needs of the world beyond its sandbox.
+//! Host of a run: what a run needs of the world beyond its sandbox.
 
 use std::time::Duration;
 
@@ -6,24 +6,24 @@ use async_trait::async_trait;
 use sandhog_core::id::{JobId, Kind, QueueName, StateKey, UniqueKey};
 use sandhog_core::job::{Level, NewJob, Priority, Progress};
 
-/// What the engine can't know: it belongs to the broker, the catalog or the log.
+/// Services for a run that the engine can't provide: they belong to the broker, the catalog or the log.
 ///
-/// One is handed to each run. The functions that aren't async are called on a guest thread and must not block.
+/// Each run is handed one. The functions that aren't async are called on a guest thread and must not block.
 #[async_trait]
 pub trait Host: Send + Sync + 'static {
-    /// The stored value of a key of this plugin's state, without what this run has written.
+    /// Returns the stored value of a key of this plugin's state, without what this run has written. `None` if there is none.
     ///
-    /// Given up when the run ends, or its deadline passes.
+    /// The call is given up when the run ends, or its deadline passes.
     ///
     /// # Errors
-    /// If the store can't be reached, in words that the guest may see.
+    /// The store can't be reached; the text is one that the guest may see.
     async fn state(&self, key: &StateKey) -> Result<Option<Vec<u8>>, String>;
 
-    /// Checks a job that the guest wants enqueued, and gives it its id and its queue. Nothing is written yet: the
-    /// engine keeps it with the run's effects.
+    /// Checks a job that the guest wants enqueued, and gives it its id and its queue. Nothing is written yet: the engine keeps
+    /// it with the run's effects.
     ///
     /// # Errors
-    /// If it can't be enqueued.
+    /// The job can't be enqueued.
     fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal>;
 
     /// Takes a report of progress; the last one counts.
@@ -33,25 +33,25 @@ pub trait Host: Send + Sync + 'static {
     fn log(&self, level: Level, message: String, fields: Vec<(String, String)>);
 }
 
-/// A job that the guest wants enqueued.
+/// Job that the guest wants enqueued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobAsk {
-    /// What is to be done.
+    /// Kind of the job.
     pub kind: Kind,
-    /// The input.
+    /// Payload of the job.
     pub payload: Vec<u8>,
-    /// The queue; the one of the kind's plugin, if there is none.
+    /// Queue of the job. `None` for that of the kind's plugin.
     pub queue: Option<QueueName>,
-    /// How long it waits at least.
+    /// Minimum time that the job waits.
     pub delay: Duration,
-    /// Its place among the ready ones.
+    /// Priority among the ready jobs.
     pub priority: Priority,
     /// See [`NewJob::unique_key`].
     pub unique_key: Option<UniqueKey>,
 }
 
 impl JobAsk {
-    /// The job, in `queue` if the guest named none.
+    /// Makes the job, in `queue` if the guest named none.
     #[must_use]
     pub fn into_job(self, id: JobId, queue: &QueueName) -> NewJob {
         NewJob {
@@ -63,7 +63,7 @@ impl JobAsk {
     }
 }
 
-/// Why a job can't be enqueued.
+/// Reason why a job can't be enqueued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EnqueueRefusal {
     /// No plugin of this tenant handles the kind, and no queue was named.

@@ -1,14 +1,14 @@
-//! The work that guests make the host do: timers, requests, files, names, reads of state. It runs apart from what leases,
-//! renews and settles, within bounds by tenant, and at the expense of the tenant's share of the processors.
+//! Host work: what guests make the host do, such as timers, requests, files, names, reads of state. It runs apart from what
+//! leases, renews and settles, within bounds by tenant, and at the expense of the tenant's share of the processors.
 //!
-//! | work | runs on | what a tenant has of it at once | what its share is charged |
+//! | work | runs on | most of it at once for a tenant | charged to its share |
 //! |---|---|---|---|
-//! | file calls, look-ups of names | threads of the tenant's own, which may hang | [`BLOCKING_MAX`] | the processor time of those threads |
-//! | connecting, TLS, HTTP, timers | [`HostThreads`], which never block | [`CONNECTING_MAX`], [`CONNECTIONS_MAX`] | the time of each poll |
+//! | file calls, name look-ups | the tenant's own threads, which may hang | [`BLOCKING_MAX`] | these threads' processor time |
+//! | connecting, TLS, HTTP, timers | [`HostThreads`], never blocked | [`CONNECTING_MAX`], [`CONNECTIONS_MAX`] | time of polls |
 //! | reads of state | the broker | as many as there are guest threads | [`STATE_READ_COST`] each |
 //!
-//! What a run is charged is added to the bill of its next turn on a guest thread: a guest waits for what it asks for, so
-//! that is what comes between one call and the next. Whoever keeps the host busy gets fewer turns, and so makes fewer calls.
+//! The charges of a run are added to the bill of its next turn on a guest thread: a guest waits for what it asks for, so the
+//! charges are those between one call and the next. A run that keeps the host busy gets fewer turns, and so makes fewer calls.
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
@@ -27,31 +27,31 @@ use crate::priority;
 use crate::schedule::NICE;
 use crate::thread_clock::ThreadClock;
 
-/// The threads of one tenant that may block, at most. A file system or name server that hangs holds so many, and no other
-/// tenant's.
+/// Maximum number of threads of one tenant that may block. A file system or name server that hangs holds as many at most, and
+/// no other tenant's.
 pub(crate) const BLOCKING_MAX: usize = 8;
 
-/// How much those are below threads that run guests in the eyes of the kernel.
+/// Nice value of these threads in the kernel's scheduler: below the threads that run guests.
 const BLOCKING_NICE: i32 = 2 * NICE;
 
-/// How long one of them waits for more to do before it ends.
+/// Time that one of them waits for more to do before it ends.
 const BLOCKING_IDLE: Duration = Duration::from_secs(5);
 
-/// The connections that one tenant makes at once, look-up and TLS handshake included.
+/// Maximum number of connections that one tenant makes at once, look-up and TLS handshake included.
 const CONNECTING_MAX: usize = 16;
 
-/// The connections that one tenant has open at once, over all of its runs.
+/// Maximum number of connections that one tenant has open at once, over all of its runs.
 const CONNECTIONS_MAX: usize = 256;
 
-/// What a read of state is charged: about what it takes of the broker and of the threads in between.
+/// Processor time that a read of state is charged: about what it takes of the broker and of the threads in between.
 const STATE_READ_COST: Duration = Duration::from_micros(30);
 
-/// The threads on which guests' timers and requests work.
+/// Threads on which guests' timers and requests work.
 #[derive(Debug)]
 pub(crate) struct HostThreads(Option<Runtime>);
 
 impl HostThreads {
-    /// Starts one for every two that run guests.
+    /// Starts one thread for every two that run guests, and at least one.
     pub(crate) fn start(guest_threads: NonZeroUsize) -> io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads((guest_threads.get() / 2).max(1))
@@ -70,28 +70,28 @@ impl HostThreads {
 impl Drop for HostThreads {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // A call that hangs must not keep whoever drops this.
+            // A call that hangs must not keep the caller that drops this.
             runtime.shutdown_background();
         }
     }
 }
 
-/// The work of all tenants.
+/// Host work of all tenants.
 #[derive(Debug)]
 pub(crate) struct HostWork {
     tenants: Mutex<HashMap<TenantId, Weak<TenantWork>>>,
-    /// The reads of state that are under way at once for one tenant: it has no more of the broker than it could have of the
-    /// guest threads.
+    /// Maximum number of reads of state under way at once for one tenant: it has no more of the broker than it could have of
+    /// the guest threads.
     state_reads: NonZeroUsize,
 }
 
 impl HostWork {
-    /// None yet.
+    /// Creates it with no tenant's work yet.
     pub(crate) fn new(guest_threads: NonZeroUsize) -> Self {
         Self { tenants: Mutex::default(), state_reads: guest_threads }
     }
 
-    /// That of a tenant, the same for all of its plugins.
+    /// Returns the work of a tenant, the same for all of its plugins.
     pub(crate) fn of(&self, tenant: &TenantId) -> Arc<TenantWork> {
         let mut tenants = lock(&self.tenants);
         tenants.get(tenant).and_then(Weak::upgrade).unwrap_or_else(|| {
@@ -103,10 +103,10 @@ impl HostWork {
     }
 }
 
-/// What one tenant has of the host's work.
+/// Bounds of the host's work for one tenant.
 #[derive(Debug)]
 pub(crate) struct TenantWork {
-    /// Made when it is first used: most tenants use none.
+    /// Threads that may block, made when they are first used: most tenants use none.
     blocking: OnceLock<BlockingThreads>,
     connecting: Semaphore,
     connections: Arc<Semaphore>,
@@ -127,7 +127,7 @@ impl TenantWork {
         self.blocking.get_or_init(BlockingThreads::new)
     }
 
-    /// Does something on a thread that may block, whenever one is free. Nobody waits for it.
+    /// Runs a call on a thread that may block, whenever one is free. Nobody waits for it.
     pub(crate) fn later(&self, call: impl FnOnce() + Send + 'static) {
         drop(self.blocking().handle().spawn_blocking(call));
     }
@@ -140,11 +140,11 @@ struct BlockingThreads {
     clocks: Arc<Mutex<Clocks>>,
 }
 
-/// The processor time of some threads.
+/// Clocks of some threads' processor time.
 #[derive(Debug, Default)]
 struct Clocks {
     running: Vec<ThreadClock>,
-    /// That of threads that have ended.
+    /// Processor time of threads that have ended.
     ended: Duration,
     charged: Duration,
 }
@@ -176,7 +176,7 @@ impl BlockingThreads {
         self.runtime.as_ref().expect("it is taken by the drop alone").handle()
     }
 
-    /// The processor time that was used since this was asked last.
+    /// Returns the processor time that was used since this was asked last.
     fn take_spent(&self) -> Duration {
         let mut clocks = lock(&self.clocks);
         let all = clocks.ended + clocks.running.iter().map(ThreadClock::read).sum::<Duration>();
@@ -199,14 +199,14 @@ impl Drop for BlockingThreads {
 pub(crate) struct HostTime(Arc<AtomicU64>);
 
 impl HostTime {
-    /// Adds to what is to be charged.
+    /// Adds to the time that is to be charged.
     pub(crate) fn add(&self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        // Nothing else hangs on the order in which it is seen.
+        // Nothing else depends on the order in which the sum is seen.
         self.0.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// What is to be charged now.
+    /// Takes the time that is to be charged now.
     pub(crate) fn take(&self) -> Duration {
         if self.0.load(Ordering::Relaxed) == 0 {
             return Duration::ZERO;
@@ -215,7 +215,7 @@ impl HostTime {
     }
 }
 
-/// The host's work for one run. Its clones are one and the same.
+/// Host work of one run. Its clones are one and the same.
 #[derive(Debug, Clone)]
 pub(crate) struct RunWork {
     tenant: Arc<TenantWork>,
@@ -223,12 +223,12 @@ pub(crate) struct RunWork {
 }
 
 impl RunWork {
-    /// Work within the bounds of a tenant, charged to this.
+    /// Creates the work of a run, within the bounds of a tenant, charged to `time`.
     pub(crate) fn new(tenant: Arc<TenantWork>, time: HostTime) -> Self {
         Self { tenant, time }
     }
 
-    /// What the tenant has.
+    /// The tenant's bounds.
     pub(crate) fn tenant(&self) -> &Arc<TenantWork> {
         &self.tenant
     }
@@ -250,7 +250,7 @@ impl RunWork {
         ended
     }
 
-    /// Does something on a thread of the tenant's that may block. None if there are no threads any more.
+    /// Runs a call on a thread of the tenant's that may block. `None` if there are no threads any more, or the call panicked.
     pub(crate) async fn block<T: Send + 'static>(
         &self,
         call: impl FnOnce() -> T + Send + 'static,
@@ -260,7 +260,7 @@ impl RunWork {
         called.ok()
     }
 
-    /// Charges each poll of this.
+    /// Runs work, and charges the time of each poll.
     pub(crate) async fn metered<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|cx| {
@@ -272,25 +272,25 @@ impl RunWork {
         .await
     }
 
-    /// Waits for its turn to connect, which is over when this is dropped.
+    /// Waits for the run's turn to connect, which is over when the permit is dropped.
     pub(crate) async fn turn_to_connect(&self) -> Option<SemaphorePermit<'_>> {
-        // It is never closed.
+        // The semaphore is never closed.
         self.tenant.connecting.acquire().await.ok()
     }
 
-    /// One more connection, if the tenant may have one now. It has one less when this is dropped.
+    /// Takes one more connection. `None` if the tenant may not have one now. Dropping the permit gives it back.
     pub(crate) fn try_connection(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.tenant.connections).try_acquire_owned().ok()
     }
 
-    /// Waits until the tenant may have one more connection. It has one less when this is dropped.
+    /// Waits until the tenant may have one more connection. Dropping the permit gives it back.
     pub(crate) async fn connection(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.tenant.connections).acquire_owned().await.ok()
     }
 
-    /// Waits for its turn to read state, and reads.
+    /// Waits for the run's turn to read state, and reads.
     pub(crate) async fn state_read<T>(&self, read: impl Future<Output = T>) -> T {
-        // It is never closed.
+        // The semaphore is never closed.
         let _turn = self.tenant.state_reads.acquire().await;
         self.time.add(STATE_READ_COST);
         read.await
@@ -298,7 +298,7 @@ impl RunWork {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that is done under these locks leaves anything half done.
+    // No change that is made under these locks is left half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,4 +1,4 @@
-//! What a guest may call: the interfaces of `sandhog:job`, and WASI. Here is the state of a run that they work on.
+//! Imports of guests: the interfaces of `sandhog:job`, and WASI, with the state of a run that they work on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use crate::state_reads::StateReads;
 use crate::wants::Want;
 use crate::wasi::{Grain, Wasi};
 
-/// Made from `wit/`.
+/// Bindings that are generated from `wit/`.
 #[allow(missing_docs, unreachable_pub)]
 pub(crate) mod bindings {
     wasmtime::component::bindgen!({
@@ -44,21 +44,21 @@ pub(crate) use self::bindings::{Handler, HandlerPre};
 /// Fuel for each entry of the effects that had to be gone through to keep them within their limit.
 const SUM_FUEL: u64 = 20;
 
-/// How much of a text of the guest is shown in an answer or kept as the message of its progress, in bytes.
+/// Maximum length of a guest's text that is shown in an answer or kept as the message of its progress, in bytes.
 const TEXT_SHOWN: usize = 1024;
 
-/// What handlers say that were given no directory and wanted a file: the libraries of Rust, of C and Python, and those that
-/// have their errors by number (44 and 76: there is none, and it may not be had).
+/// Phrases in the failures of handlers that were given no directory and wanted a file: of the libraries of Rust, of C and
+/// Python, and of those that have their errors by number (44 and 76: there is none, and it may not be had).
 const NO_FILE: [&str; 5] =
     ["pre-opened file descriptor", "No such file or directory", "os error 44", "os error 76", "Errno 44"];
 
-/// The state of one run.
+/// State of one run.
 pub(crate) struct RunState {
     pub(crate) meter: Meter,
     pub(crate) held: Held,
     pub(crate) log: RunLog,
     pub(crate) abort: Abort,
-    /// When the run has to be over.
+    /// Time at which the run has to be over.
     pub(crate) ends: Instant,
     deadlines: Deadlines,
     budget: Budget,
@@ -67,21 +67,21 @@ pub(crate) struct RunState {
     host: Arc<dyn Host>,
     work: RunWork,
     state_reads: StateReads,
-    /// Made when it is first used: many handlers never do.
+    /// State of WASI, made when it is first used: many handlers never do.
     wasi: Option<Wasi>,
 }
 
-/// What a run has around it.
+/// Surroundings of a run: its host, and what bounds and stops it.
 pub(crate) struct Around {
     pub(crate) host: Arc<dyn Host>,
     pub(crate) work: RunWork,
     pub(crate) abort: Abort,
-    /// When the run has to be over.
+    /// Time at which the run has to be over.
     pub(crate) ends: Instant,
     pub(crate) deadlines: Deadlines,
 }
 
-/// What the handler may know of its job and attempt.
+/// Facts that the handler may know of its job and attempt.
 struct Facts {
     id: JobId,
     tenant: TenantId,
@@ -92,7 +92,7 @@ struct Facts {
 }
 
 impl RunState {
-    /// The state of a run that is about to start, and what is handed to its handler.
+    /// Creates the state of a run that is about to start, and the job that is handed to its handler.
     pub(crate) fn new(
         budget: Budget,
         plugin: Arc<Plugin>,
@@ -134,7 +134,8 @@ impl RunState {
         (state, job)
     }
 
-    /// Every WASI call begins with this, once. It makes the state that the call works on, if it is the first.
+    /// Counts a call, and returns what a WASI call works on, its state made if it is the first. Every WASI call begins with
+    /// this, once.
     pub(crate) fn wasi(&mut self) -> (&mut Wasi, &Arc<Plugin>, &Budget, &RunLog) {
         self.meter.call();
         let (plugin, budget, log, work) = (&self.plugin, &self.budget, &self.log, &self.work);
@@ -142,13 +143,13 @@ impl RunState {
         (wasi, plugin, budget, log)
     }
 
-    /// What WASI calls work on, if there has been one.
+    /// Returns the state that WASI calls work on, if there has been one.
     pub(crate) fn made_wasi(&mut self) -> Option<&mut Wasi> {
         self.wasi.as_mut()
     }
 
-    /// Says what may have been the cause of a failure: that the guest looked for directories, and has none. Many components
-    /// look and need none, so it is said only of a failure that is about a file, by what the handler said.
+    /// Logs what may have been the cause of a failure: that the guest looked for directories, and has none. Many components
+    /// look and need none, so it is logged only for a failure that is about a file, by the handler's message.
     pub(crate) fn hint(&self, failure: &str) {
         let about_a_file = NO_FILE.iter().any(|words| failure.contains(words));
         if about_a_file && self.wasi.as_ref().is_some_and(Wasi::asked_for_directories_in_vain) {
@@ -160,24 +161,24 @@ impl RunState {
         }
     }
 
-    /// How long its host calls may wait.
+    /// Maximum times that its host calls may wait.
     pub(crate) fn deadlines(&self) -> Deadlines {
         self.deadlines
     }
 
-    /// What it may spend.
+    /// Budget of the run.
     pub(crate) fn budget(&self) -> &Budget {
         &self.budget
     }
 
-    /// Counts a call, and lets it have the state.
+    /// Counts a host call, and returns the state for it.
     pub(crate) fn called(&mut self) -> &mut Self {
         self.meter.call();
         self
     }
 
-    /// What the run sees under a key, and what is stored there if it was asked for: now, or a moment ago if that is recent
-    /// enough.
+    /// Returns what the run sees under a key, and what is stored there if it was asked for: now, or a moment ago if
+    /// `may_be_recent`.
     async fn look_up(
         &mut self,
         key: &StateKey,
@@ -198,7 +199,7 @@ impl RunState {
         Ok(Ok(Looked { value, stored }))
     }
 
-    /// What is stored under a key.
+    /// Returns what is stored under a key.
     async fn stored(&mut self, key: &StateKey, may_be_recent: bool) -> Result<Option<Vec<u8>>, String> {
         let recent = if may_be_recent { self.state_reads.recent(key, Instant::now()) } else { None };
         if let Some(stored) = recent {
@@ -212,7 +213,7 @@ impl RunState {
         Ok(stored)
     }
 
-    /// Turns what came of adding to the effects into an answer to the guest, or ends the run.
+    /// Turns the result of adding to the effects into an answer to the guest, or ends the run.
     fn held(&mut self, result: Result<(), Refusal>) -> wasmtime::Result<Result<(), Refused>> {
         let summed = self.held.take_summed();
         self.meter.take(summed.saturating_mul(SUM_FUEL))?;
@@ -227,7 +228,7 @@ impl RunState {
         }
     }
 
-    /// Notes that something was refused for a limit, and says so to the guest.
+    /// Records that something was refused for a limit, and returns the message for the guest.
     fn refuse(&mut self, limit: Limit) -> String {
         self.meter.refuse(limit);
         let (tenant, plugin) = (self.plugin.tenant(), self.plugin.name());
@@ -244,7 +245,7 @@ struct Looked {
     stored: Option<Vec<u8>>,
 }
 
-/// A refusal that the guest hears of.
+/// Refusal that the guest is told.
 enum Refused {
     TooMany(String),
     NotANumber,
@@ -419,7 +420,7 @@ impl state::Host for RunState {
             Ok(key) => key,
             Err(error) => return Ok(Err(error)),
         };
-        // What is compared has to be what is there now: the job settles only if it still is.
+        // The value that is compared has to be what is there now: the job settles only if it still is.
         let looked = match self.look_up(&key, false).await? {
             Ok(looked) => looked,
             Err(error) => return Ok(Err(error)),

@@ -1,17 +1,17 @@
-//! The kinds that a component declares in a custom section of its own.
+//! Kinds that a component declares in a custom section of its own.
 
 use sandhog_core::id::Kind;
 use sandhog_core::kinds::{InvalidSection, SECTION, parse};
 use wasmparser::{Parser, Payload};
 
-/// The kinds that a component declares; none if it declares nothing, as one that was built without an SDK, or isn't a
+/// Returns the kinds that a component declares. `None` if it declares nothing, as one that was built without an SDK, or isn't a
 /// component at all. Linkers leave the section in the module that it was made in, so it is looked for at every depth.
 ///
 /// # Errors
-/// If what it declares are no kinds.
+/// The section's content isn't a list of kinds.
 pub fn declared_kinds(wasm: &[u8]) -> Result<Option<Vec<Kind>>, InvalidSection> {
     let mut declared: Option<Vec<u8>> = None;
-    // WebAssembly text has no sections. Whatever can't be parsed is for the compiler to refuse.
+    // WebAssembly text has no sections. Bytes that can't be parsed are for the compiler to refuse.
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
         if let Payload::CustomSection(section) = payload
             && section.name() == SECTION

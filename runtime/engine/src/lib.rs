@@ -1,4 +1,4 @@
-//! Runs one component once, under one budget.
+//! The engine: runs one component once, under one budget.
 //!
 //! Three lifetimes, three types: the [`Engine`] is one a process, a [`Plugin`] is one loaded revision of a component,
 //! and a run is one fresh instance of it, thrown away when its [`Report`] is made.
@@ -8,8 +8,8 @@
 //!        slow, aside        pure                  never fails, never panics
 //! ```
 //!
-//! This crate knows no queue, no broker and no TOML. What a run needs of the world beyond its sandbox, it asks of the
-//! [`Host`] that it is given.
+//! This crate knows no queue, no broker and no TOML. A run asks the [`Host`] that it is given for what it needs of the world
+//! beyond its sandbox.
 //!
 //! # What holds a guest
 //! | it could | and is held by |

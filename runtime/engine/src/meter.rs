@@ -1,4 +1,4 @@
-//! What a run has used of its budget, and which limit it hit.
+//! Meter of what a run has used of its budget, and which limit it hit.
 //!
 //! Wasmtime takes the fuel of instructions itself. Host calls cost fuel too, so that calling the host in a loop is
 //! neither free nor endless; that part is owed here and added up at the end. It can't be taken from the store as it
@@ -12,39 +12,39 @@ use wasmtime::ResourceLimiter;
 
 use crate::account::Drawn;
 
-/// Fuel that each call of the host costs, whatever it does.
+/// Fuel that each host call costs, whatever it does.
 pub(crate) const CALL_FUEL: u64 = 500;
 
 /// Fuel that each byte costs which a call of our own interfaces hands over, in either direction.
 pub(crate) const BYTE_FUEL: u64 = 1;
 
-/// The run is over, because it hit a limit; which one is on record.
+/// Error that ends a run that hit a limit; which one is on record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("over a limit")]
 pub(crate) struct Over;
 
-/// The accounts of one run.
+/// Meter of one run.
 #[derive(Debug)]
 pub(crate) struct Meter {
     fuel: u64,
-    /// Fuel of host calls.
+    /// Fuel that host calls cost so far.
     owed: u64,
     calls: u64,
     rate: Rate,
     memory: Quota,
-    /// What the memory is of that of all runs of the tenant.
+    /// Memory of the run as drawn from the account of all runs of the tenant.
     drawn: Drawn,
     instances: usize,
     table: Quota,
-    /// The limit for which the run was made to end.
+    /// Limit for which the run was made to end.
     ended: Option<Limit>,
-    /// The limit for which something was refused. The run may have gone on; if it traps, this is why.
+    /// Limit for which something was refused. The run may have gone on; if it traps, this is why.
     refused: Option<Limit>,
-    /// The growth that is about to fail does so by the module's own declaration.
+    /// Whether the growth that is about to fail does so by the module's own declaration.
     past_own_maximum: bool,
 }
 
-/// Calls within a second. The clock is read only once the calls of a second are used up.
+/// Rate limit of calls in a second. The clock is read only once the calls of a second are used up.
 #[derive(Debug)]
 struct Rate {
     max: u64,
@@ -55,7 +55,7 @@ struct Rate {
 impl Rate {
     const WINDOW: Duration = Duration::from_secs(1);
 
-    /// Counts a call; says whether it is within the limit.
+    /// Counts a call. Returns whether it is within the limit.
     fn call(&mut self, now: impl FnOnce() -> Instant) -> bool {
         self.calls += 1;
         if self.calls <= self.max {
@@ -70,23 +70,23 @@ impl Rate {
     }
 }
 
-/// A sum over all memories, or all tables, of a run.
+/// Sum over all memories, or all tables, of a run, and its limit.
 #[derive(Debug)]
 struct Quota {
     max: u64,
     now: u64,
 }
 
-/// What becomes of a growth.
+/// Decision on a growth.
 enum Growth {
     Counted,
-    /// Past the maximum that the module has declared itself: it fails by itself, and is no matter of the budget.
+    /// The growth is past the maximum that the module has declared itself: it fails by itself, and is no matter of the budget.
     PastOwnMaximum,
     Refused,
 }
 
 impl Quota {
-    /// What has grown stays counted, even if the machine then couldn't give it.
+    /// Counts a growth if it is within the limit. It stays counted, even if the machine then couldn't give it.
     fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> Growth {
         let more = desired.saturating_sub(current) as u64;
         match self.now.checked_add(more) {
@@ -103,7 +103,7 @@ impl Quota {
 }
 
 impl Meter {
-    /// The accounts of a run that begins `now`.
+    /// Creates the meter of a run that begins `now`.
     pub(crate) fn new(budget: &Budget, drawn: Drawn, now: Instant) -> Self {
         Self {
             fuel: budget.fuel.0,
@@ -120,7 +120,7 @@ impl Meter {
         }
     }
 
-    /// Counts a call of the host. If there are too many, the run ends at the next check: the call itself can't fail.
+    /// Counts a host call. If there are too many, the run ends at the next check: the call itself can't fail.
     pub(crate) fn call(&mut self) {
         self.calls += 1;
         self.owed = self.owed.saturating_add(CALL_FUEL);
@@ -132,7 +132,7 @@ impl Meter {
     /// Takes fuel for bytes that a host call hands over.
     ///
     /// # Errors
-    /// If the run is over, or host calls alone have cost more than there was.
+    /// The run is over, or host calls alone have cost more fuel than there was.
     pub(crate) fn bytes(&mut self, len: usize) -> Result<(), Over> {
         self.take((len as u64).saturating_mul(BYTE_FUEL))
     }
@@ -140,16 +140,16 @@ impl Meter {
     /// Takes fuel for work of the host.
     ///
     /// # Errors
-    /// If the run is over, or host calls alone have cost more than there was.
+    /// The run is over, or host calls alone have cost more fuel than there was.
     pub(crate) fn take(&mut self, fuel: u64) -> Result<(), Over> {
         self.owed = self.owed.saturating_add(fuel);
         self.check(self.fuel)
     }
 
-    /// Compares what is owed with the fuel that instructions have left.
+    /// Compares the fuel owed for host calls with the fuel that instructions have left.
     ///
     /// # Errors
-    /// If it is more, or the run is over for another limit.
+    /// More is owed than left, or the run is over for another limit.
     pub(crate) fn check(&mut self, left: u64) -> Result<(), Over> {
         if self.owed > left {
             self.end(Limit::Fuel);
@@ -157,37 +157,37 @@ impl Meter {
         if self.ended.is_some() { Err(Over) } else { Ok(()) }
     }
 
-    /// Notes the limit for which the run is made to end; the first one counts.
+    /// Records the limit for which the run is made to end; the first one counts.
     pub(crate) fn end(&mut self, limit: Limit) {
         self.ended.get_or_insert(limit);
     }
 
-    /// The limit for which the run was made to end.
+    /// Limit for which the run was made to end. `None` if it wasn't.
     pub(crate) fn ended(&self) -> Option<Limit> {
         self.ended
     }
 
-    /// Notes that something was refused for a limit.
+    /// Records that something was refused for a limit.
     pub(crate) fn refuse(&mut self, limit: Limit) {
         self.refused = Some(limit);
     }
 
-    /// The limit for which a growth, or another entry, was refused.
+    /// Limit for which a growth, or another entry, was refused. `None` if nothing was.
     pub(crate) fn refused(&self) -> Option<Limit> {
         self.refused
     }
 
-    /// All fuel that was used, if instructions have left this much.
+    /// All fuel that was used, if instructions have left `left`.
     pub(crate) fn fuel_used(&self, left: u64) -> Fuel {
         Fuel(self.fuel.saturating_sub(left).saturating_add(self.owed).min(self.fuel))
     }
 
-    /// The largest sum of memories. They only ever grow.
+    /// Largest sum of memories. They only ever grow.
     pub(crate) fn memory_peak(&self) -> Bytes {
         Bytes(self.memory.now)
     }
 
-    /// Calls of the host.
+    /// Number of host calls.
     pub(crate) fn calls(&self) -> u64 {
         self.calls
     }
@@ -229,7 +229,8 @@ impl ResourceLimiter for Meter {
         Ok(self.note(growth, Limit::Table))
     }
 
-    /// Also called, without a word before, for a growth past what a memory of its kind can ever have.
+    /// Records that a growth failed. Also called, with no call of `memory_growing` before it, for a growth past what a memory
+    /// of its kind can ever have.
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
         if !std::mem::take(&mut self.past_own_maximum) {
             self.refuse(Limit::Memory);

@@ -1,7 +1,7 @@
-//! Priorities of threads, in the eyes of the kernel.
+//! Priorities of threads in the kernel's scheduler.
 
-/// Puts this thread so much below those that lease, renew and settle. Where that is refused, it stays as it is: what
-/// it does is then done less politely, but still done.
+/// Lowers this thread's priority by setting its nice value, below the threads that lease, renew and settle. Where that is
+/// refused, it stays as it is: its work is then done less politely, but still done.
 pub(crate) fn lower(nice: i32) {
     if let Err(error) = rustix::process::setpriority_process(None, nice) {
         tracing::warn!(%error, "a thread runs at the priority of all others");

@@ -1,8 +1,8 @@
-//! The log of one run: what its handler says, and what it writes to stdout and stderr, within the log limit.
+//! Log of one run: its handler's log lines, and what it writes to stdout and stderr, within the log limit.
 //!
-//! Lines past the limit are dropped and counted; a last line says how many. Who goes on and on, far past the limit,
-//! is ended for it: even a line that is dropped costs the host something. Secrets that the plugin is granted are wiped
-//! from all of it.
+//! Lines past the limit are dropped and counted; a last line says how many. A run that goes on and on, far past the limit, is
+//! ended for it: even a line that is dropped costs the host something. Secrets that the plugin is granted are wiped from all of
+//! it.
 
 use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,25 +14,25 @@ use sandhog_core::job::Level;
 use crate::host::Host;
 use crate::wiper::Wiper;
 
-/// What a line counts beside its text, and a field beside its name and value, so that empty ones aren't endless.
+/// Bytes that a line counts beside its text, and a field beside its name and value, so that empty ones aren't endless.
 const LINE: u64 = 32;
 const FIELD: u64 = 16;
 
-/// How many times the log limit a run may try to write before it is ended.
+/// Number of times its log limit that a run may try to write before it is ended.
 pub(crate) const PATIENCE: u64 = 16;
 
-/// What a run may at least try to write before it is ended, however small its log limit.
+/// Minimum number of bytes that a run may try to write before it is ended, however small its log limit.
 const PATIENCE_MIN: u64 = 1 << 20;
 
-/// The longest line that is made of stdout or stderr; a longer one is broken.
+/// Maximum length of a line that is made of stdout or stderr, in bytes; a longer one is broken.
 const LINE_MAX: usize = 8 * 1024;
 
-/// The run wrote far more than its log limit.
+/// Error of a run that wrote far more than its log limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("logged without end")]
 pub(crate) struct WithoutEnd;
 
-/// Which of the two standard streams of a guest.
+/// Standard stream of a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
     Out,
@@ -48,7 +48,7 @@ impl Stream {
     }
 }
 
-/// Something that the host has to say of a run at most once, however often there is cause for it.
+/// Remark: a line of the host's own that a run's log has at most once, however often there is cause for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Remark {
@@ -62,17 +62,18 @@ pub(crate) enum Remark {
     Http,
     /// A host resolves to an address that is out of bounds.
     HttpAddress,
-    /// Past `limits.http_connections`, `limits.http_bytes`, `limits.http_timeout`.
+    /// One of `limits.http_connections`, `limits.http_bytes` and `limits.http_timeout` was exceeded; for each there is a
+    /// variant.
     HttpConnections,
     HttpBytes,
     HttpTimeout,
     /// A write to a directory that is granted for reading.
     ReadOnly,
-    /// Past a directory's quota.
+    /// A directory's quota was exceeded.
     Quota,
-    /// Past `limits.open_files`.
+    /// The limit `limits.open_files` was exceeded.
     OpenFiles,
-    /// Neither a file nor a directory was to be opened.
+    /// Something that is neither a file nor a directory was to be opened.
     NotAFile,
     /// A directory of too many entries was to be listed.
     Listing,
@@ -90,7 +91,7 @@ pub(crate) enum Remark {
     HttpHead,
 }
 
-/// The log of one run, shared by all that write to it.
+/// Log of one run, shared by all that write to it.
 #[derive(Clone)]
 pub(crate) struct RunLog(Arc<Inner>);
 
@@ -98,7 +99,7 @@ struct Inner {
     host: Arc<dyn Host>,
     max: Bytes,
     wiper: Option<Arc<Wiper>>,
-    /// Which remarks were made, a bit each.
+    /// Remarks that were made, a bit each.
     remarked: AtomicU32,
     state: Mutex<State>,
 }
@@ -108,7 +109,7 @@ struct State {
     kept: u64,
     tried: u64,
     dropped: u64,
-    /// Of each stream, the beginning of a line whose end hasn't come yet.
+    /// Beginning of a line whose end hasn't come yet, of each stream.
     out: Vec<u8>,
     err: Vec<u8>,
 }
@@ -128,8 +129,8 @@ impl RunLog {
         Self(Arc::new(Inner { host, max, wiper, remarked, state }))
     }
 
-    /// Writes a line of the host's own, the first time that there is cause for it. It counts for nothing: there are but
-    /// a few of them, and they say what a guest that has filled its log can't see otherwise.
+    /// Writes a remark, the first time that there is cause for it. It doesn't count towards the limit: there are but a few
+    /// remarks, and they say what a guest that has filled its log can't see otherwise.
     pub(crate) fn remark(&self, remark: Remark, line: impl FnOnce() -> String) {
         let bit = 1 << remark as u8;
         if self.0.remarked.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
@@ -137,7 +138,7 @@ impl RunLog {
         }
     }
 
-    /// The text without the plugin's secrets.
+    /// Returns the text without the plugin's secrets.
     pub(crate) fn wiped(&self, text: String) -> String {
         match &self.0.wiper {
             Some(wiper) => wiper.text(text),
@@ -148,7 +149,7 @@ impl RunLog {
     /// Writes a line.
     ///
     /// # Errors
-    /// If the run is to end for it.
+    /// The run is to end for it.
     pub(crate) fn line(
         &self,
         level: Level,
@@ -168,7 +169,7 @@ impl RunLog {
     /// Writes what a guest wrote to a stream, line by line. The last line waits for its end.
     ///
     /// # Errors
-    /// If the run is to end for it.
+    /// The run is to end for it.
     pub(crate) fn stream(&self, stream: Stream, mut bytes: &[u8]) -> Result<(), WithoutEnd> {
         let mut state = self.lock();
         while !bytes.is_empty() {
@@ -196,12 +197,12 @@ impl RunLog {
         self.0.is_without_end(&self.lock())
     }
 
-    /// Writes what waits for its end, and how many lines were dropped.
+    /// Writes the lines that wait for their end, and the number of lines that were dropped.
     pub(crate) fn finish(&self) {
         let mut state = self.lock();
         for stream in [Stream::Out, Stream::Err] {
             if !state.pending(stream).is_empty() {
-                // Nothing is left to end.
+                // The run is over: nothing is left to end.
                 let _ = self.write_pending(&mut state, stream);
             }
         }
@@ -219,7 +220,7 @@ impl RunLog {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cuts a line that is too long, and returns what isn't written yet: its end may be the beginning of a secret.
+    /// Cuts a line that is too long, and returns the part that isn't written yet: its end may be the beginning of a secret.
     fn cut_pending(&self, state: &mut State, stream: Stream) -> Vec<u8> {
         let Some(wiper) = &self.0.wiper else { return Vec::new() };
         let pending = state.pending(stream);

@@ -8,44 +8,44 @@ use wasmtime::{Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, Was
 use crate::config::Config;
 use crate::error::Error;
 
-/// Memories of one component. Most have one; an adapter may bring its own.
+/// Maximum number of memories of one component. Most have one; an adapter may bring its own.
 const MEMORIES: u32 = 4;
 
-/// Tables of one component: its own, and one for each adapter.
+/// Maximum number of tables of one component: its own, and one for each adapter.
 const TABLES: u32 = 16;
 
-/// What wasmtime keeps of one core instance, and of a component with all of its core instances. Python and
-/// JavaScript take some hundred KiB.
+/// Maximum size of wasmtime's data of one core instance, and of a component with all of its core instances, in bytes. Python
+/// and JavaScript take some hundred KiB.
 const INSTANCE_SIZE: usize = 1 << 20;
 const COMPONENT_SIZE: usize = 2 << 20;
 
-/// Stack beyond the guest's own, for the host calls that it makes.
+/// Stack beyond the guest's own, in bytes, for the host calls that it makes.
 const HOST_STACK: u64 = 1 << 20;
 
-/// What the memory of an instance may keep of the machine's when it is given back, to be cleared rather than fetched
-/// anew: most of the time of a job that uses some MiB goes into fetching them. `PAGEMAP_SCAN` finds the pages that
-/// were touched, so a large value costs nothing but the memory. Without it all of it is cleared every time.
+/// Maximum memory of an instance that stays mapped when it is given back, in bytes, to be cleared rather than fetched anew:
+/// most of the time of a job that uses some MiB goes into fetching it. `PAGEMAP_SCAN` finds the pages that were touched, so a
+/// large value costs nothing but the memory. Without it all of it is cleared every time.
 const MEMORY_KEPT_MAX: u64 = 8 << 20;
 const MEMORY_KEPT_UNSCANNED: u64 = 64 << 10;
 const TABLE_KEPT: usize = 64 << 10;
 
-/// Places of memories that were used and aren't now, beyond which a component takes one of another component rather than one
-/// that was never used.
+/// Number of unused places of memories that were used before, beyond which a component takes one of another component rather
+/// than one that was never used.
 const WARM_PLACES_MAX: u32 = 100;
 
-/// Where a backtrace ends.
+/// Maximum number of frames in a backtrace.
 const FRAMES_MAX: usize = 16;
 
-/// The host's.
+/// Size of the host's pages, in bytes.
 const PAGE: u64 = 4096;
 
-/// A 32-bit memory has no more.
+/// Maximum size of a 32-bit memory, in bytes.
 const MEMORY_MOST: u64 = 4 << 30;
 
-/// Makes the engine of wasmtime, with `PAGEMAP_SCAN` where the kernel has it (Linux 6.7 and later).
+/// Makes wasmtime's engine, with `PAGEMAP_SCAN` where the kernel has it (Linux 6.7 and later).
 ///
 /// # Errors
-/// If our settings don't go together, or the machine can't give what they ask for.
+/// Our settings don't go together, or the machine can't give what they ask for.
 pub(crate) fn wasmtime_engine(config: &Config) -> Result<wasmtime::Engine, Error> {
     let scanning = wasmtime::Engine::new(&wasmtime_config(config, Enabled::Yes)?);
     scanning.or_else(|_| {
@@ -58,7 +58,7 @@ pub(crate) fn wasmtime_engine(config: &Config) -> Result<wasmtime::Engine, Error
     })
 }
 
-/// What to do where the process may not have the address space that is set aside for guests.
+/// Advice for where the process may not have the address space that is set aside for guests; empty if that isn't limited.
 fn address_space() -> String {
     match rustix::process::getrlimit(rustix::process::Resource::As).current {
         Some(most) => format!(
@@ -83,12 +83,12 @@ fn wasmtime_config(config: &Config, pagemap_scan: Enabled) -> Result<wasmtime::C
     Ok(wasmtime)
 }
 
-/// An engine that sets nothing aside for guests. What it compiles is what every engine of ours would.
+/// Makes an engine that sets nothing aside for guests. Its artefacts are the same as those of every engine of ours.
 pub(crate) fn compiling_engine() -> wasmtime::Result<wasmtime::Engine> {
     wasmtime::Engine::new(&compiling_config())
 }
 
-/// All that the machine code of a guest depends on, and the same whatever else is set.
+/// Makes the settings that the machine code of a guest depends on, which are the same whatever else is set.
 fn compiling_config() -> wasmtime::Config {
     let mut wasmtime = wasmtime::Config::new();
     wasmtime
@@ -101,8 +101,8 @@ fn compiling_config() -> wasmtime::Config {
     wasmtime
 }
 
-/// Switches off what no handler needs: most faults of runtimes are in their newest parts. (Several memories in one
-/// module are on because wasmtime's own adapters, between the components of a component, have them.)
+/// Switches off what no handler needs: most faults of runtimes are in their newest parts. (Several memories in one module are
+/// on because wasmtime's own adapters, between the components of a component, have them.)
 fn leave_out(wasmtime: &mut wasmtime::Config) {
     wasmtime
         .wasm_memory64(false)
@@ -144,8 +144,8 @@ fn warm_places(instances: NonZeroU32) -> u32 {
     instances.get().min(WARM_PLACES_MAX)
 }
 
-/// What each memory keeps. A place keeps it once it was used, and no more of them are ever used than instances at once and the
-/// warm ones besides.
+/// Returns how much memory each place keeps. A place keeps it once it was used, and no more of them are ever used than
+/// instances at once and the warm ones besides.
 fn memory_kept(config: &Config, pagemap_scan: Enabled) -> Bytes {
     let places = u64::from(config.instances.get()) + u64::from(warm_places(config.instances));
     let each = config.idle_memory.0 / places;

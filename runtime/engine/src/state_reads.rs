@@ -1,19 +1,19 @@
-//! What a run has read of its plugin's state lately: a handler that reads one key over and over asks the broker some times a
-//! second, and not as often as it can.
+//! Cache of what a run has read of its plugin's state lately: a handler that reads one key over and over asks the broker some
+//! times a second, and not as often as it can.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use sandhog_core::id::StateKey;
 
-/// How old an answer may be that the broker isn't asked for again.
+/// Maximum age of an answer that is used without asking the broker again.
 const RECENT: Duration = Duration::from_millis(100);
 
-/// The answers that are kept, and the largest value among them, in bytes.
+/// Maximum number of answers that are kept, and maximum size of a value among them, in bytes.
 const KEPT_MAX: usize = 32;
 const VALUE_MAX: usize = 16 * 1024;
 
-/// The answers, by key.
+/// Answers, by key.
 #[derive(Debug, Default)]
 pub(crate) struct StateReads(HashMap<StateKey, Answer>);
 
@@ -24,13 +24,13 @@ struct Answer {
 }
 
 impl StateReads {
-    /// What was found under a key, if that was lately.
+    /// Returns what was found under a key, if that was less than [`RECENT`] ago.
     pub(crate) fn recent(&self, key: &StateKey, now: Instant) -> Option<Option<Vec<u8>>> {
         let answer = self.0.get(key)?;
         (now.saturating_duration_since(answer.at) < RECENT).then(|| answer.stored.clone())
     }
 
-    /// Notes what was found under a key.
+    /// Records what was found under a key.
     pub(crate) fn note(&mut self, key: &StateKey, stored: &Option<Vec<u8>>, now: Instant) {
         if stored.as_ref().is_some_and(|value| value.len() > VALUE_MAX) {
             self.0.remove(key);

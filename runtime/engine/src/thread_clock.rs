@@ -1,14 +1,14 @@
-//! The processor time of a thread, as other threads see it.
+//! Clock of a thread's processor time that other threads can read.
 
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-/// The clock of the processor time that a thread has had.
+/// Clock of the processor time that a thread has had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ThreadClock(libc::clockid_t);
 
 impl ThreadClock {
-    /// That of the calling thread.
+    /// Returns the clock of the calling thread.
     pub(crate) fn of_this() -> Self {
         let mut clock = 0;
         // Safety: a thread may ask for its own clock, and the pointer is valid for the call. It can't fail: the thread lives.
@@ -19,7 +19,7 @@ impl ThreadClock {
         Self(clock)
     }
 
-    /// What it shows; nothing if the thread is gone.
+    /// Processor time of the thread; zero if the thread is gone.
     pub(crate) fn read(&self) -> Duration {
         let mut time = MaybeUninit::<libc::timespec>::uninit();
         // Safety: the pointer is valid for the call, which fills what it points to or fails; what was filled is read alone.

@@ -1,4 +1,4 @@
-//! What a component asks for beyond its sandbox, by what it imports.
+//! What a component asks for beyond its sandbox, by its imports.
 //!
 //! To import something is not yet to use it: components of some languages import all of WASI. Where nothing is granted,
 //! the import is linked all the same, and refuses at the call.
@@ -7,7 +7,7 @@ use std::fmt;
 
 use crate::plugin::Grants;
 
-/// Something beyond the sandbox that a component may ask for.
+/// Resource beyond the sandbox that a component may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Want {
     /// Requests to other hosts.
@@ -18,11 +18,11 @@ pub enum Want {
     Env,
     /// Secrets.
     Secrets,
-    /// Sockets, which nobody is granted.
+    /// Sockets, which are granted to nobody.
     Sockets,
 }
 
-/// The interfaces by which each is asked for.
+/// Interfaces by which each is asked for.
 const ASKED_BY: [(Want, &[&str]); 5] = [
     (Want::Http, &["wasi:http/outgoing-handler"]),
     (Want::Dirs, &["wasi:filesystem/preopens"]),
@@ -35,7 +35,7 @@ const ASKED_BY: [(Want, &[&str]); 5] = [
 ];
 
 impl Want {
-    /// What a component with these imports asks for.
+    /// Returns what a component with these imports asks for.
     #[must_use]
     pub fn of<'i>(imports: impl IntoIterator<Item = &'i str>) -> Vec<Self> {
         let interface = |import: &'i str| import.split('@').next().unwrap_or_default();
@@ -57,7 +57,7 @@ impl Want {
         }
     }
 
-    /// The key of `[grants]` that gives it; none if nothing does.
+    /// Key of `[grants]` that gives it. `None` if it can't be granted.
     #[must_use]
     pub fn grant(self) -> Option<&'static str> {
         match self {
@@ -69,7 +69,7 @@ impl Want {
         }
     }
 
-    /// A line that would grant some of it, to be put under `[grants]`; none if nothing does.
+    /// Example of a line that would grant some of it, to be put under `[grants]`. `None` if it can't be granted.
     #[must_use]
     pub fn line(self) -> Option<&'static str> {
         match self {
@@ -82,14 +82,14 @@ impl Want {
     }
 }
 
-/// What a component with these imports asks for and these grants don't give, as far as it can be granted at all.
+/// Returns what a component with these imports asks for and these grants don't give, as far as it can be granted at all.
 #[must_use]
 pub fn missing_grants<'i>(imports: impl IntoIterator<Item = &'i str>, grants: &Grants) -> Vec<Want> {
     let missing = |want: &Want| want.grant().is_some() && !want.is_met(grants);
     Want::of(imports).into_iter().filter(missing).collect()
 }
 
-/// What it is, in words.
+/// Shows the name of it in words.
 impl fmt::Display for Want {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

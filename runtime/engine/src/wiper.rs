@@ -1,26 +1,27 @@
-//! Keeps the secrets of a plugin out of everything textual that its handlers say.
+//! Redaction: keeps the secrets of a plugin out of all text that its handlers produce.
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::plugin::{EnvValue, Grants};
 
-/// A shorter value would be found everywhere, and wiping it would tell what it is.
+/// Minimum length of a value that is redacted, in bytes. A shorter value would be found everywhere, and redacting it would tell
+/// what it is.
 const VALUE_MIN: usize = 4;
 
-/// Of a value of several lines, each that is at least so long is wiped by itself too: logs are made of lines.
+/// Minimum length, in bytes, from which a line of a value of several lines is redacted by itself too: logs are made of lines.
 const LINE_MIN: usize = 8;
 
 /// Replaces the values of secrets by their names.
 #[derive(Debug)]
 pub(crate) struct Wiper {
     finder: AhoCorasick,
-    /// What to put instead, by number of the pattern.
+    /// Replacements, by number of the pattern.
     masks: Vec<String>,
     longest: usize,
 }
 
 impl Wiper {
-    /// One for all that is secret among the grants; none if nothing is.
+    /// Creates a redactor of all secrets among the grants. `None` if there are none.
     pub(crate) fn new(grants: &Grants) -> Option<Self> {
         let granted = grants.secrets.iter().map(|(name, secret)| (name.as_str(), secret.reveal()));
         let env = grants.env.iter().filter_map(|(name, value)| match value {
@@ -39,21 +40,21 @@ impl Wiper {
         }
         let longest = patterns.iter().map(|pattern| pattern.len()).max()?;
         let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns);
-        // It fails for patterns of gigabytes alone, and a secret has at most some KiB.
+        // This fails for patterns of gigabytes alone, and a secret has at most some KiB.
         Some(Self { finder: finder.ok()?, masks, longest })
     }
 
-    /// The text without the secrets in it.
+    /// Returns the text with its secrets redacted.
     pub(crate) fn text(&self, text: String) -> String {
         if self.finder.is_match(&text) { self.finder.replace_all(&text, &self.masks) } else { text }
     }
 
-    /// As [`Self::text`], for bytes that may be cut anywhere.
+    /// Redacts secrets as [`Self::text`] does, in bytes that may be cut anywhere.
     pub(crate) fn bytes(&self, bytes: Vec<u8>) -> Vec<u8> {
         if self.finder.is_match(&bytes) { self.finder.replace_all_bytes(&bytes, &self.masks) } else { bytes }
     }
 
-    /// So many bytes at the end of a wiped piece may be the beginning of a secret.
+    /// Number of bytes at the end of a redacted piece that may be the beginning of a secret.
     pub(crate) fn overlap(&self) -> usize {
         self.longest - 1
     }

@@ -1,4 +1,4 @@
-//! The child's side of compiling: bounds itself, then compiles what is on its standard input.
+//! The child's side of compiling: bounds its process, then compiles the component on its standard input.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,16 +15,16 @@ use super::{NICE, NoArtefact, confine, on_threads};
 use crate::priority;
 use crate::settings::compiling_engine;
 
-/// The first argument by which a program is told to be the child: see [`compile_child`].
+/// First argument by which a program is told to be the child: see [`compile_child`].
 pub const COMPILE: &str = "compile-a-component";
 
-/// How the child exits, by what there is no artefact for. The reason is on its standard error, and may be in the words of the
-/// component: nothing is told from those.
+/// Exit codes of the child, by why there is no artefact. The reason is on its standard error, and may be in the words of the
+/// component: nothing is inferred from those.
 pub(super) const REFUSED: u8 = 3;
 pub(super) const NO_MEMORY: u8 = 4;
 pub(super) const NO_FILES: u8 = 5;
 
-/// What the child is told of its budget and its parent, as arguments.
+/// Arguments that tell the child its budget and its parent: memory in bytes, whole seconds, and the parent's process id.
 pub(super) fn arguments(budget: &CompileBudget) -> [String; 3] {
     let seconds = budget.time.as_secs().saturating_add(1);
     [budget.memory.0.to_string(), seconds.to_string(), std::process::id().to_string()]
@@ -34,7 +34,7 @@ pub(super) fn arguments(budget: &CompileBudget) -> [String; 3] {
 /// by what [`Compiler`](super::Compiler) put behind its own arguments. The process is to exit with what this returns.
 #[must_use]
 pub fn compile_child(arguments: impl Iterator<Item = OsString>) -> ExitCode {
-    // What a panic has to say is part of the refusal.
+    // A panic's message is part of the refusal.
     panic::set_hook(Box::new(|_| {}));
     match bound(arguments).and_then(|()| compile()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -75,7 +75,7 @@ fn bound(arguments: impl Iterator<Item = OsString>) -> Result<(), NoArtefact> {
     }
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| NoArtefact::Refused(format!("can't be bound to the parent: {error}")))?;
-    // If it has ended before that, nobody is left to end this.
+    // If the parent has ended before that, nobody is left to end this process.
     if getppid().is_none_or(|now| u64::from(now.as_raw_nonzero().get().unsigned_abs()) != parent) {
         return Err(NoArtefact::Refused("the parent has ended".to_owned()));
     }

@@ -1,4 +1,4 @@
-//! What is left to a process that compiles: memory, threads, and the files that it has open.
+//! Confinement of a process that compiles: it is left with memory, threads, and the files that it has open.
 //!
 //! A component is an attack on the compiler, and a compiler that is taken over would have all that its user may do. So before
 //! it sees a byte, it gives up the rest: with Landlock, every file and every port, where the kernel has that (5.13 and
@@ -11,8 +11,8 @@ use landlock::{
 };
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// What compiling takes: reading and writing what is open, memory, threads and what they wait by, clocks, and its end.
-/// What isn't there on all architectures is in [`ALLOWED_OF_OLD`].
+/// System calls that compiling takes: reading and writing what is open, memory, threads and what they wait by, clocks, and its
+/// end. Those that aren't there on all architectures are in [`ALLOWED_OF_OLD`].
 const ALLOWED: &[i64] = &[
     libc::SYS_brk,
     libc::SYS_clock_gettime,
@@ -60,7 +60,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_writev,
 ];
 
-/// The same on architectures that have had them from the start.
+/// Allowed system calls of architectures that have had them from the start.
 #[cfg(target_arch = "x86_64")]
 const ALLOWED_OF_OLD: &[i64] = &[libc::SYS_poll, libc::SYS_time];
 #[cfg(not(target_arch = "x86_64"))]
@@ -69,13 +69,13 @@ const ALLOWED_OF_OLD: &[i64] = &[libc::SYS_ppoll];
 /// Confines this thread, and those that it starts from now on, for the rest of their lives.
 ///
 /// # Errors
-/// If the kernel can't; the text says what.
+/// The kernel can't; the text says what.
 pub(super) fn confine() -> Result<(), String> {
     give_up_files().map_err(|error| format!("can't give up files by landlock: {error}"))?;
     give_up_system_calls().map_err(|error| format!("can't give up system calls by seccomp: {error}"))
 }
 
-/// Whatever the kernel knows of is given up.
+/// Gives up access to every file and port, as far as the kernel knows of such access.
 fn give_up_files() -> Result<(), RulesetError> {
     let abi = ABI::V5;
     Ruleset::default()

@@ -1,4 +1,4 @@
-//! From a component to machine code, aside from everything else.
+//! Compiling a component to machine code, aside from everything else.
 //!
 //! A compiler can be made to take seconds and gigabytes by a component of some kilobytes, and nothing stops a thread
 //! that compiles. So a daemon has it done by a process of its own:
@@ -32,19 +32,19 @@ use crate::schedule::panic_message;
 
 pub use child::{COMPILE, compile_child};
 
-/// How much threads that compile are below all others, guests included.
+/// Nice value of threads that compile: below all others, guests included.
 const NICE: i32 = 10;
 
-/// Where components are compiled.
+/// Compiler of components.
 #[derive(Debug, Clone, Default)]
 pub enum Compiler {
-    /// On threads of this process. Of its budget only the size of the component holds: what compiles here can't be
+    /// Compiles on threads of this process. Of its budget only the size of the component holds: compiling here can't be
     /// stopped.
     #[default]
     InProcess,
-    /// In a child process, within its budget.
+    /// Compiles in a child process, within its budget.
     Child {
-        /// What is started. It is given `arguments`, and then what it has to hand on to [`compile_child`].
+        /// Program that is started. It is given `arguments`, and then what it has to hand on to [`compile_child`].
         program: PathBuf,
         /// Its first arguments.
         arguments: Vec<OsString>,
@@ -52,8 +52,8 @@ pub enum Compiler {
 }
 
 impl Compiler {
-    /// A child that is this very program, even if its file was replaced or removed since it started. It has to call
-    /// [`compile_child`] when its first argument is [`COMPILE`].
+    /// Creates a compiler whose child is this very program, even if its file was replaced or removed since it started. The
+    /// program has to call [`compile_child`] when its first argument is [`COMPILE`].
     #[must_use]
     pub fn this_program() -> Self {
         Self::Child { program: "/proc/self/exe".into(), arguments: vec![COMPILE.into()] }
@@ -78,36 +78,36 @@ impl Compiler {
     }
 }
 
-/// Why there is no artefact.
+/// Reason why there is no artefact.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The compiler won't have the component, for this reason.
+    /// The compiler refused the component, for this reason.
     Refused(String),
-    /// It took longer than the budget's time.
+    /// Compiling took longer than the budget's time.
     TooLong,
-    /// It took more than the budget's memory.
+    /// Compiling took more than the budget's memory.
     TooMuchMemory,
     /// The child ended otherwise, in these words.
     Died(String),
-    /// The child can't be started.
+    /// The child can't be started, or waited for.
     NotStarted(io::Error),
-    /// What goes in and out can't be kept in files.
+    /// Input and output of the child can't be kept in files.
     Files(io::Error),
 }
 
-/// Why whoever compiles, in whatever process, has no artefact.
+/// Reason why compiling, in whatever process, yields no artefact.
 #[derive(Debug)]
 enum NoArtefact {
-    /// The compiler won't have the component, for this reason.
+    /// The compiler refused the component, for this reason.
     Refused(String),
     /// There is no memory left.
     NoMemory,
-    /// What goes in and out can't be read or written.
+    /// Input or output can't be read or written.
     Files(io::Error),
 }
 
 impl NoArtefact {
-    /// What an error of the compiler means.
+    /// Classifies an error of the compiler.
     fn of(error: &wasmtime::Error) -> Self {
         let of_system = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>());
         match of_system.map(io::Error::kind) {
@@ -127,8 +127,8 @@ impl From<NoArtefact> for Failure {
     }
 }
 
-/// Compiles on all cores, and yet out of the way of everything else. A compiler that panics has met a component that it
-/// can't compile, and nothing worse.
+/// Compiles on all cores, and yet out of the way of everything else. A compiler that panics has met a component that it can't
+/// compile, and nothing worse.
 fn on_threads(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Vec<u8>, NoArtefact> {
     let threads = rayon::ThreadPoolBuilder::new()
         .thread_name(|n| format!("sandhog-compile-{n}"))
@@ -142,7 +142,7 @@ fn on_threads(engine: &wasmtime::Engine, wasm: &[u8]) -> Result<Vec<u8>, NoArtef
     match compiled {
         Ok(compiled) => compiled.map_err(|error| NoArtefact::of(&error)),
         Err(panic) => {
-            // What follows its first line is of use to nobody but the compiler's authors.
+            // The lines after the first are of use to nobody but the compiler's authors.
             let message = panic_message(&*panic);
             let message = message.lines().next().unwrap_or("no message");
             Err(NoArtefact::Refused(format!("the compiler panicked: {message}")))

@@ -1,4 +1,4 @@
-//! The parent's side of compiling: starts the child, waits for its end or its deadline, and says how that was.
+//! The parent's side of compiling: starts the child, waits for its end or its deadline, and interprets that.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -17,10 +17,10 @@ use sandhog_core::compile::CompileBudget;
 use super::Failure;
 use super::child::{NO_FILES, NO_MEMORY, REFUSED, arguments};
 
-/// How much of what a child has to say is read.
+/// Maximum length that is read of a child's standard error, in bytes.
 const SAID_MAX: u64 = 16 << 10;
 
-/// By these words the standard library says that it aborts for want of memory.
+/// Beginning of the standard library's message when it aborts for want of memory.
 const ABORTS_FOR_MEMORY: &str = "memory allocation of";
 
 /// Has a component compiled by a child, into `artefact`.
@@ -58,7 +58,7 @@ pub(super) fn compile(
     }
 }
 
-/// A file with no name that has these bytes, read from its beginning.
+/// Creates a file with no name that has these bytes, to be read from its beginning.
 fn file_of(bytes: &[u8]) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(bytes)?;
@@ -73,7 +73,7 @@ fn text_of(file: &mut File) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }
 
-/// Waits for the end of a child. If it hasn't ended by the deadline, it is killed, and there is no status.
+/// Waits for the end of a child. `None` if it hadn't ended by the deadline, and was killed.
 fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
     let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
         .map_err(io::Error::from)
@@ -85,7 +85,7 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> 
     Ok(ended?.then_some(status))
 }
 
-/// Waits until there is something to read; false if there wasn't by the deadline.
+/// Waits until there is something to read. Returns false if there was nothing by the deadline.
 fn is_ready_by(file: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -104,7 +104,7 @@ fn timespec(duration: Duration) -> Timespec {
     }
 }
 
-/// What it means that a child ended like this, and said so much.
+/// Interprets a child's exit status, and its standard error.
 fn failure(status: ExitStatus, said: String) -> Failure {
     match status.code().and_then(|code| u8::try_from(code).ok()) {
         Some(REFUSED) => return Failure::Refused(said),
@@ -118,7 +118,7 @@ fn failure(status: ExitStatus, said: String) -> Failure {
         Some(Signal::XFSZ) => Failure::TooMuchMemory,
         // Nobody but the kernel kills it, and that only if the machine itself is out of memory.
         Some(Signal::KILL) => Failure::TooMuchMemory,
-        // What a component says comes with an exit code alone, so these are the library's own words.
+        // Text of a component comes with an exit code alone, so these are the library's own words.
         Some(Signal::ABORT) if said.starts_with(ABORTS_FOR_MEMORY) => Failure::TooMuchMemory,
         _ if said.is_empty() => Failure::Died(status.to_string()),
         _ => Failure::Died(format!("{status}, after saying: {said}")),

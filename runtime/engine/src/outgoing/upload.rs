@@ -1,10 +1,10 @@
-//! The body of a request, on its way from the guest to the wire.
+//! Body of a request, on its way from the guest to the wire.
 //!
 //! A connection lets go of a body as soon as it needs no more of it: after the last byte that `content-length` announced, or
 //! when the server has answered and wants no more. The guest isn't done then, it has yet to flush and to finish; to a guest
-//! whose body is gone, a request that went well would look like one that failed. So what a connection lets go of is read on
-//! here, into nothing, until the guest is done, if all of it was sent or the server has answered. If the request has failed
-//! it is gone.
+//! whose body is gone, a request that went well would look like one that failed. So a body that a connection lets go of is read
+//! on here, into nothing, until the guest is done, if all of it was sent or the server has answered. If the request has failed,
+//! the body is dropped.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,23 +16,23 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-/// The body of a request.
+/// Body of a request.
 pub(super) struct Upload {
-    /// None once the guest is done with it.
+    /// The guest's body. `None` once the guest is done with it.
     body: Option<WasiBody>,
-    /// How much of what was announced is still to come; none if nothing was announced.
+    /// Number of announced bytes that are still to come. `None` if no length was announced.
     left: Option<u64>,
-    /// Whether the head of the response has come; there is nobody who would say so once the request has failed.
+    /// Whether the head of the response has come; the sender is gone once the request has failed.
     answered: watch::Receiver<bool>,
 }
 
 impl Upload {
-    /// No body.
+    /// Creates an empty body.
     pub(super) fn nothing() -> Self {
         Self { body: None, left: None, answered: watch::channel(false).1 }
     }
 
-    /// The body of a request with these header fields.
+    /// Creates the body of a request with these header fields.
     pub(super) fn new(headers: &HeaderMap, body: WasiBody, answered: watch::Receiver<bool>) -> Self {
         let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         Self { body: Some(body), left: announced, answered }
@@ -76,7 +76,7 @@ impl Drop for Upload {
         }
         let (sent, mut answered) = (self.left == Some(0), self.answered.clone());
         let Ok(runtime) = Handle::try_current() else { return };
-        // It ends with the guest's end of the body, which the run holds.
+        // The task ends with the guest's end of the body, which the run holds.
         runtime.spawn(async move {
             if sent || answered.wait_for(|answered| *answered).await.is_ok() {
                 while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}

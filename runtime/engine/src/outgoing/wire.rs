@@ -1,4 +1,4 @@
-//! What goes over the wire for a run, counted where it does, and how that came to an end.
+//! Bytes on the wire of a run's requests, counted where they pass, and how that came to an end.
 
 use std::io;
 use std::pin::Pin;
@@ -14,11 +14,11 @@ use super::connect::Destination;
 use super::send::Step;
 use crate::run_log::Remark;
 
-/// Why the host has cut a request short, if it has; and how much has come.
+/// Reason why the host has cut a request short, if it has; and how much was received.
 #[derive(Debug, Default)]
 pub(super) struct Cut {
     why: AtomicU8,
-    /// Bytes received since the request was sent.
+    /// Number of bytes received since the request was sent.
     received: AtomicUsize,
 }
 
@@ -26,17 +26,17 @@ const BYTES: u8 = 1;
 const TIME: u8 = 2;
 
 impl Cut {
-    /// A request is about to be sent.
+    /// Starts counting anew, for a request that is about to be sent.
     pub(super) fn begin(&self) {
         self.received.store(0, Ordering::Relaxed);
     }
 
-    /// How much has come since then.
+    /// Number of bytes received since then.
     pub(super) fn received(&self) -> usize {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// What the guest is told instead of whatever else it would see.
+    /// Error that the guest is told instead of whatever else it would see. `None` if the request wasn't cut short.
     pub(super) fn error(&self) -> Option<Error> {
         match self.why.load(Ordering::Acquire) {
             BYTES => Some(Error::HttpResponseBodySize(None)),
@@ -47,7 +47,7 @@ impl Cut {
 }
 
 impl Requests {
-    /// A request is cut short because its time is over, while it waited for this.
+    /// Cuts a request short because its time is over, while it waited for `step`. Returns the error for the guest.
     pub(super) fn out_of_time(&self, step: Step, to: &Destination, cut: &Cut) -> Error {
         cut.why.store(TIME, Ordering::Release);
         let (Destination { host, port, .. }, limit, place) = (to, self.timeout, self.plugin.place());
@@ -74,13 +74,13 @@ impl Requests {
         late
     }
 
-    /// Takes what goes over the wire from what may.
+    /// Takes the bytes that pass from those that the run may still send and receive.
     fn take(&self, bytes: usize, cut: &Cut) -> io::Result<()> {
         let less = |left: u64| left.checked_sub(bytes as u64);
         if self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok() {
             return Ok(());
         }
-        // What is left may be less than what came; nothing more does.
+        // There may be fewer bytes left than came; nothing more may pass.
         self.left.store(0, Ordering::Release);
         cut.why.store(BYTES, Ordering::Release);
         self.log.remark(Remark::HttpBytes, || {
@@ -91,7 +91,7 @@ impl Requests {
     }
 }
 
-/// A connection whose bytes are counted.
+/// Connection whose bytes are counted.
 pub(super) struct Counted<S> {
     pub(super) inner: S,
     pub(super) requests: Arc<Requests>,

@@ -1,7 +1,7 @@
-//! The guest threads: each takes the run whose turn it is, polls it, and charges its tenant for the time.
+//! Guest threads: each takes the run whose turn it is, polls it, and charges its tenant for the time.
 //!
-//! A run that waits for a host call holds no thread. A run that computes is made to give way by its epoch callback,
-//! which asks [`Crowd`] whether anybody waits. The lock is held for the queue alone, never while a guest runs.
+//! A run that waits for a host call holds no thread. A run that computes is made to give way by its epoch callback, which asks
+//! [`Crowd`] whether another run waits. The lock is held for the queue alone, never while a guest runs.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,18 +24,18 @@ use crate::host_work::HostTime;
 use crate::priority;
 use crate::run::Class;
 
-/// How much guest threads are below the others in the eyes of the kernel. It lets threads that lease, renew and
-/// settle preempt a guest as soon as they have something to do.
+/// Nice value of guest threads in the kernel's scheduler: below the other threads. It lets threads that lease, renew and settle
+/// preempt a guest as soon as they have something to do.
 pub(crate) const NICE: i32 = 5;
 
-/// The guest threads. Dropping it lets them go.
+/// Pool of guest threads. Dropping it ends them, once the queue is empty.
 pub(crate) struct Executor<T> {
     shared: Arc<Shared<T>>,
 }
 
 pub(super) struct Shared<T> {
     queue: Mutex<Queue<T>>,
-    /// Something was put into the queue, or it was closed.
+    /// Notified when a run was put into the queue, or the queue was closed.
     changed: Condvar,
     crowd: Crowd,
     ticker: Ticker,
@@ -44,27 +44,27 @@ pub(super) struct Shared<T> {
 struct Queue<T> {
     /// Runs that have a share.
     normal: Policy<TenantId, Arc<Task<T>>>,
-    /// Runs that go when none of the former wants to.
+    /// Runs that go when no run that has a share wants to.
     idle_class: Policy<TenantId, Arc<Task<T>>>,
-    /// Guest threads that wait for something to run.
+    /// Number of guest threads that wait for something to run.
     idle: usize,
     closed: bool,
 }
 
-/// How many runs wait for a guest thread.
+/// Number of runs that wait for a guest thread.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Crowd(Arc<AtomicUsize>);
 
 impl Crowd {
-    /// Whether a run that gives way makes room for another one.
+    /// Whether another run waits, for which a run can give way.
     pub(crate) fn is_waiting(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 0
     }
 }
 
 impl<T: Send + 'static> Executor<T> {
-    /// Starts `threads` guest threads, on which the timers and I/O of `tokio` work. `beat` is called every `tick`
-    /// while one of them is awake.
+    /// Starts `threads` guest threads, in which the runtime `tokio` is entered, so that timers and I/O work. `beat` is called
+    /// every `tick` while one of them is awake.
     pub(crate) fn start(
         threads: NonZeroUsize,
         tick: Duration,
@@ -83,7 +83,7 @@ impl<T: Send + 'static> Executor<T> {
             let tokio = tokio.clone();
             thread::Builder::new().name(format!("sandhog-guest-{n}")).spawn(move || {
                 let _entered = tokio.enter();
-                // Runs that panic are caught one by one. What panics beside them costs a turn, and no thread.
+                // Runs that panic are caught one by one. A panic beside them costs a turn, and no thread.
                 while let Err(panic) = catch_unwind(AssertUnwindSafe(|| shared.work())) {
                     let message = panic_message(&*panic);
                     tracing::error!(message, "a guest thread panicked between two turns and goes on");
@@ -93,14 +93,14 @@ impl<T: Send + 'static> Executor<T> {
         Ok(executor)
     }
 
-    /// Queues a run, at the expense of a tenant, who also bears the time that the host works for it.
+    /// Queues a run, at the expense of a tenant, which also bears the time that the host works for it.
     pub(crate) fn spawn(&self, claim: Claim, host: HostTime, run: BoxFuture<'static, T>) -> End<T> {
         let task = Task::new(claim, host, run, Arc::downgrade(&self.shared));
         self.shared.enqueue(Arc::clone(&task));
         End(task)
     }
 
-    /// Tells running guests whether anybody waits.
+    /// Count of waiting runs, by which running guests know whether to give way.
     pub(crate) fn crowd(&self) -> &Crowd {
         &self.shared.crowd
     }
@@ -115,7 +115,7 @@ impl<T> Drop for Executor<T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, Queue<T>> {
-        // Nothing of ours panics while it holds the lock; if it ever did, stopping all tenants would be worse.
+        // No code of ours panics while it holds the lock; if it ever did, stopping all tenants would be worse.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -138,7 +138,7 @@ impl<T: Send + 'static> Shared<T> {
         self.lock().hurry(task);
     }
 
-    /// The life of a guest thread.
+    /// Runs the loop of a guest thread.
     fn work(&self) {
         priority::lower(NICE);
         let _awake = self.ticker.awake();
@@ -158,7 +158,7 @@ impl<T: Send + 'static> Shared<T> {
 
             let waker = Waker::from(Arc::clone(&task));
             let turn = task.turn(&mut Context::from_waker(&waker));
-            // The run also bears what it took to get here.
+            // The run also bears the time that it took to get here.
             let cpu = laps.lap(Instant::now(), cpu_clock) + task.take_host_time();
             task.spent(cpu);
             if turn == Turn::Ended {
@@ -199,18 +199,18 @@ impl<T> Queue<T> {
         }
     }
 
-    /// How many runs wait for a turn.
+    /// Number of runs that wait for a turn.
     fn waiting(&self) -> usize {
         self.normal.waiting() + self.idle_class.waiting()
     }
 
-    /// Takes the run whose turn it is, and says whose turn that was: the policy of this class has to be charged.
+    /// Takes the run whose turn it is. Returns it with its class, whose policy has to be charged.
     fn next(&mut self) -> Option<(Class, Arc<Task<T>>)> {
         let normal = self.normal.next().map(|task| (Class::Normal, task));
         normal.or_else(|| self.idle_class.next().map(|task| (Class::Idle, task)))
     }
 
-    /// Moves a task that waits before all others. Whoever is to end doesn't wait for anybody, whatever its class.
+    /// Moves a task that waits before all others. A run that is to end doesn't wait for any other, whatever its class.
     fn hurry(&mut self, task: &Arc<Task<T>>) {
         let is_it = |waiting: &Arc<Task<T>>| Arc::ptr_eq(waiting, task);
         let Claim { tenant, class, .. } = &task.claim;
@@ -231,7 +231,7 @@ impl<T: Send + 'static> Queue<T> {
     }
 }
 
-/// The CPU time that this thread has had.
+/// CPU time that this thread has had.
 fn cpu_clock() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))

@@ -1,36 +1,36 @@
-//! The CPU time of one turn after the other, without asking the kernel after each.
+//! CPU time of one turn after the other, without asking the kernel after each.
 //!
 //! The clock of a thread's CPU time is a system call, dearer than a short turn's bookkeeping; that of the day is not. So a
-//! short turn is billed by the time that went by, times the share of such time that was CPU time lately (the rest is that
-//! the kernel let others run). A long turn, and the last one before [`UNREAD_MAX`] is over, is billed by the thread's own
-//! clock, which also sets the share. What was billed too much or too little by then goes into the next bills, so all turns
+//! short turn is billed by the time that went by, times the share of such time that was CPU time lately (the rest is that the
+//! kernel let others run). A long turn, and the last one before [`UNREAD_MAX`] is over, is billed by the thread's own clock,
+//! which also sets the share. An amount that was billed too much or too little by then goes into the next bills, so all turns
 //! together are billed what the thread has spent.
 
 use std::time::{Duration, Instant};
 
-/// A turn this long is billed by the thread's clock.
+/// Minimum length of a turn that is billed by the thread's clock.
 const LONG: Duration = Duration::from_micros(200);
 
-/// How long the thread's clock isn't read at most, while turns are short.
+/// Maximum time for which the thread's clock isn't read, while turns are short.
 const UNREAD_MAX: Duration = Duration::from_millis(1);
 
-/// The clock of a guest thread.
+/// Clock of a guest thread, which bills its turns.
 #[derive(Debug)]
 pub(super) struct Laps {
-    /// When the last turn ended.
+    /// Time at which the last turn ended.
     at: Instant,
     /// The thread's clock when it was last read.
     cpu: Duration,
-    /// The time that went by in turns since then.
+    /// Time that went by in turns since then.
     unread: Duration,
-    /// The seconds that were spent and not billed; negative if more was billed.
+    /// Seconds that were spent and not billed; negative if more was billed.
     debt: f64,
-    /// The share of the time of turns that is CPU time.
+    /// Share of the time of turns that is CPU time.
     share: f64,
 }
 
 impl Laps {
-    /// Starts with the thread's clock at `cpu`.
+    /// Creates the clock, with the thread's clock at `cpu`.
     pub(super) fn new(now: Instant, cpu: Duration) -> Self {
         Self { at: now, cpu, unread: Duration::ZERO, debt: 0.0, share: 1.0 }
     }
@@ -40,7 +40,7 @@ impl Laps {
         self.at = now;
     }
 
-    /// The CPU time of the turn that ends now. `read` reads the thread's clock.
+    /// Returns the CPU time of the turn that ends now. `read` reads the thread's clock.
     pub(super) fn lap(&mut self, now: Instant, read: impl FnOnce() -> Duration) -> Duration {
         let lap = now.saturating_duration_since(self.at);
         self.at = now;
@@ -52,7 +52,7 @@ impl Laps {
         }
         let cpu = read();
         let spent = cpu.saturating_sub(self.cpu).as_secs_f64();
-        // What the thread spends between turns is nobody's, so there is a bound to what is made up for.
+        // CPU time that the thread spends between turns is nobody's, so there is a bound to what is made up for.
         let bound = UNREAD_MAX.as_secs_f64();
         let owed = self.debt + spent;
         let bill = owed.clamp(0.0, lap.as_secs_f64());

@@ -1,7 +1,7 @@
-//! Which run goes on which thread, when: guests share threads of their own, fairly.
+//! Scheduling of runs: which run goes on which thread, when. Guests share threads of their own, fairly.
 //!
-//! [`policy`] decides, [`executor`] does what it says, [`task`] is what it is about, [`ticker`] is the pulse by which
-//! a running guest notices that others wait.
+//! [`policy`] decides, [`executor`] does what it says, [`task`] is a run, [`ticker`] is the clock by which a running guest
+//! notices that others wait.
 
 mod executor;
 mod lap;

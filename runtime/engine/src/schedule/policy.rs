@@ -1,4 +1,4 @@
-//! Who goes next: a fair queue of runs, by tenant. No threads and no clock in here.
+//! Policy of who goes next: a fair queue of runs, by tenant. No threads and no clock in here.
 //!
 //! Each tenant has a virtual time: the CPU time that its runs have had, divided by its weight. The next turn goes to
 //! the waiting tenant whose virtual time is least, and within it to the run that has waited longest. So tenants that
@@ -15,13 +15,13 @@ use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How much CPU time a tenant can be ahead of the others before it stops counting.
+/// Maximum CPU time that a tenant can be ahead of the others; more doesn't count.
 const LEAD: Duration = Duration::from_millis(20);
 
-/// Idle tenants that are remembered before it is looked which of them can be forgotten.
+/// Number of idle tenants that are remembered before those that can be forgotten are removed.
 const IDLE_KEPT: usize = 64;
 
-/// CPU nanoseconds, shifted so that a division by the weight loses nothing that matters.
+/// Virtual time: CPU nanoseconds over the weight, shifted so that the division loses nothing that matters.
 type Virtual = u128;
 
 fn virtual_time(cpu: Duration, weight: NonZeroU32) -> Virtual {
@@ -42,15 +42,15 @@ impl<R> Tenant<R> {
     }
 }
 
-/// The queue. `K` names a tenant, `R` is a run that waits for its turn.
+/// Fair queue. `K` names a tenant, `R` is a run that waits for its turn.
 #[derive(Debug)]
 pub(crate) struct Policy<K, R> {
     tenants: HashMap<K, Tenant<R>>,
-    /// Those with a run that waits or runs, the one that has had least first.
+    /// Tenants with a run that waits or runs, the one that has had least first.
     active: BTreeSet<(Virtual, K)>,
     /// Runs that are to end: they go first, since all they want is to go away.
     urgent: VecDeque<(K, NonZeroU32, R)>,
-    /// The least virtual time of active tenants; it only rises.
+    /// Least virtual time of active tenants; it only rises.
     floor: Virtual,
     waiting: usize,
 }
@@ -66,24 +66,24 @@ impl<K: Clone + Ord + Hash, R> Policy<K, R> {
         }
     }
 
-    /// How many runs wait for a turn.
+    /// Number of runs that wait for a turn.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// A run wants a turn.
+    /// Adds a run that wants a turn.
     pub(crate) fn arrive(&mut self, tenant: &K, weight: NonZeroU32, run: R) {
         self.activate(tenant, weight).waiting.push_back(run);
         self.waiting += 1;
     }
 
-    /// A run wants a turn in order to end.
+    /// Adds a run that wants a turn in order to end.
     pub(crate) fn arrive_urgently(&mut self, tenant: &K, weight: NonZeroU32, run: R) {
         self.urgent.push_back((tenant.clone(), weight, run));
         self.waiting += 1;
     }
 
-    /// Takes a run that waits in its tenant's queue out of it, if it is there.
+    /// Takes a run that waits in its tenant's queue out of it, with the tenant's weight. `None` if it isn't there.
     pub(crate) fn withdraw(&mut self, tenant: &K, is_it: impl Fn(&R) -> bool) -> Option<(NonZeroU32, R)> {
         let entry = self.tenants.get_mut(tenant)?;
         let place = entry.waiting.iter().position(is_it)?;
@@ -108,7 +108,7 @@ impl<K: Clone + Ord + Hash, R> Policy<K, R> {
     }
 
     fn next_in_turn(&mut self) -> Option<R> {
-        // All but a few at the front have a run that waits: one a thread may have none but those that run.
+        // All tenants but a few at the front have a run that waits: at most one a thread has none but those that run.
         for (_, tenant) in &self.active {
             let entry = self.tenants.get_mut(tenant).expect("active tenants are known");
             if let Some(run) = entry.waiting.pop_front() {
@@ -119,7 +119,8 @@ impl<K: Clone + Ord + Hash, R> Policy<K, R> {
         None
     }
 
-    /// A turn is over, and took this much CPU time. If the run wants another turn, it has to arrive before this.
+    /// Charges a tenant for a turn that is over, and took this much CPU time. If the run wants another turn, it has to arrive
+    /// before this.
     pub(crate) fn charge(&mut self, tenant: &K, cpu: Duration) {
         let floor = self.floor;
         let entry = self.tenants.get_mut(tenant).expect("a tenant that runs is known");
@@ -165,7 +166,8 @@ impl<K: Clone + Ord + Hash, R> Policy<K, R> {
         }
     }
 
-    /// An idle tenant that is not ahead is as good as a new one.
+    /// Forgets idle tenants that are not ahead, once there are [`IDLE_KEPT`] more tenants than active ones: such a tenant is as
+    /// good as a new one.
     fn forget_idle(&mut self) {
         if self.tenants.len() >= self.active.len() + IDLE_KEPT {
             let floor = self.floor;

@@ -1,4 +1,4 @@
-//! A run as the guest threads see it: a future that is polled when it is its turn.
+//! Task: a run as the guest threads see it, a future that is polled when it is its turn.
 //!
 //! ```text
 //!            wake                 turn                Ready
@@ -32,7 +32,7 @@ const RUNNING: u8 = 2;
 const WOKEN: u8 = 3;
 const DONE: u8 = 4;
 
-/// The future of a run panicked: the panic's message.
+/// Error of a run whose future panicked: the panic's message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Panicked(pub(crate) String);
 
@@ -42,34 +42,34 @@ enum Slot<T> {
     Taken,
 }
 
-/// What a run has of the processors.
+/// Claim of a run to the processors.
 #[derive(Debug, Clone)]
 pub(crate) struct Claim {
-    /// At whose expense.
+    /// Tenant that is charged for the run.
     pub(crate) tenant: TenantId,
-    /// How large that tenant's share is.
+    /// Weight of the tenant: the size of its share.
     pub(crate) weight: NonZeroU32,
-    /// Whether it has a share at all.
+    /// Class of the run: whether it has a share at all.
     pub(crate) class: Class,
 }
 
-/// One run, shared by the guest threads, its wakers, and whoever awaits its end.
+/// Task of one run, shared by the guest threads, its wakers, and whoever awaits its end.
 pub(crate) struct Task<T> {
     pub(super) claim: Claim,
     state: AtomicU8,
     urgent: AtomicBool,
     slept: AtomicBool,
     cpu: AtomicU64,
-    /// What the host's work for it is still to be charged.
+    /// Time of the host's work for it that is still to be charged.
     host: HostTime,
     slot: Mutex<Slot<T>>,
-    /// Who awaits the end.
+    /// Waker of whoever awaits the end.
     end: AtomicWaker,
     /// The queue. Weak, for the queue holds tasks.
     shared: Weak<Shared<T>>,
 }
 
-/// What a turn left behind.
+/// State of a task after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// It wants another turn at once.
@@ -81,7 +81,7 @@ pub(super) enum Turn {
 }
 
 impl<T: Send + 'static> Task<T> {
-    /// A task that is in the queue, or about to be put there.
+    /// Creates a task that is in the queue, or about to be put there.
     pub(super) fn new(
         claim: Claim,
         host: HostTime,
@@ -106,7 +106,7 @@ impl<T: Send + 'static> Task<T> {
         self.urgent.load(Ordering::Acquire)
     }
 
-    /// The CPU time of all its turns, and of what the host did for it meanwhile.
+    /// CPU time of all its turns, and of what the host did for it meanwhile.
     pub(crate) fn cpu(&self) -> Duration {
         Duration::from_nanos(self.cpu.load(Ordering::Acquire))
     }
@@ -121,7 +121,7 @@ impl<T: Send + 'static> Task<T> {
         self.state.load(Ordering::Acquire) == DONE
     }
 
-    /// Lets it have its next turn before all others, because it is to end.
+    /// Has its next turn come before all others, because it is to end.
     pub(crate) fn hurry(self: &Arc<Self>) {
         self.urgent.store(true, Ordering::Release);
         if !self.wake_if_asleep()
@@ -147,7 +147,7 @@ impl<T: Send + 'static> Task<T> {
         };
         let future = std::mem::replace(&mut *slot, Slot::Ended(ended));
         drop(slot);
-        // What a future holds may panic on its way out as well.
+        // Dropping what the future holds may panic as well.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
             let message = panic_message(&*panic);
             *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Slot::Ended(Err(Panicked(message)));
@@ -168,7 +168,7 @@ impl<T: Send + 'static> Task<T> {
         }
     }
 
-    /// What the host did for it that it was not charged yet.
+    /// Takes the time of the host's work for it that it was not charged yet.
     pub(super) fn take_host_time(&self) -> Duration {
         self.host.take()
     }
@@ -179,13 +179,14 @@ impl<T: Send + 'static> Task<T> {
         self.cpu.fetch_add(nanos, Ordering::AcqRel);
     }
 
-    /// Lets whoever awaits the end have it. Its CPU time is complete by then.
+    /// Marks it as ended, and wakes whoever awaits the end. Its CPU time is complete by then.
     pub(super) fn announce_end(&self) {
         self.state.store(DONE, Ordering::Release);
         self.end.wake();
     }
 
-    /// Says whether there is nothing left to do: false only if it is in the queue already.
+    /// Wakes it if it sleeps, or has it queued again after its turn. Returns whether nothing is left to do: false only if it is
+    /// in the queue already.
     fn wake_if_asleep(self: &Arc<Self>) -> bool {
         let woken = |state| match state {
             ASLEEP => Some(QUEUED),
@@ -204,7 +205,7 @@ impl<T: Send + 'static> Task<T> {
         }
     }
 
-    /// The end of the run, once.
+    /// Polls for the end of the run, which is returned once.
     fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<T, Panicked>> {
         self.end.register(cx.waker());
         if self.state.load(Ordering::Acquire) != DONE {
@@ -231,13 +232,13 @@ impl<T: Send + 'static> Wake for Task<T> {
     }
 }
 
-/// What a panic said.
+/// Returns the message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied().map(str::to_owned);
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
 
-/// The end of a task, to be awaited. The CPU time is that of all its turns.
+/// Future of the end of a task. Its CPU time is that of all its turns.
 pub(crate) struct End<T>(pub(super) Arc<Task<T>>);
 
 impl<T> End<T> {
@@ -255,7 +256,7 @@ impl<T: Send + 'static> Future for End<T> {
     }
 }
 
-/// Gives up the rest of a turn, once.
+/// Future that gives up the rest of a turn, once.
 #[derive(Debug, Default)]
 pub(crate) struct GiveWay {
     given: bool,

@@ -1,15 +1,15 @@
-//! The pulse by which running guests are looked at. It beats only while a guest thread is awake.
+//! Ticker, by whose beat running guests are looked at. It beats only while a guest thread is awake.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// Beats without anybody awake before it stops: long enough that a steady trickle of short jobs doesn't have to wake
-/// it for each.
+/// Number of beats without any guest thread awake before it stops: enough that a steady trickle of short jobs doesn't have to
+/// wake it for each.
 const LINGER: u32 = 100;
 
-/// What guest threads and the pulse know of each other.
+/// State that guest threads share with the ticker's thread.
 #[derive(Debug)]
 pub(super) struct Pulse {
     awake: AtomicUsize,
@@ -17,7 +17,7 @@ pub(super) struct Pulse {
     closed: AtomicBool,
 }
 
-/// The handle on the pulse's thread.
+/// Handle on the ticker's thread.
 #[derive(Debug)]
 pub(super) struct Ticker {
     pulse: Arc<Pulse>,
@@ -41,13 +41,13 @@ impl Ticker {
         Ok(Self { pulse, thread: handle.thread().clone() })
     }
 
-    /// A guest thread is there and has something to run, until this is dropped.
+    /// Counts a guest thread as awake until the guard is dropped: it is there and has something to run.
     pub(super) fn awake(&self) -> Awake<'_> {
         self.woke();
         Awake(self)
     }
 
-    /// A guest thread has something to run.
+    /// Counts a guest thread as awake: it has something to run.
     pub(super) fn woke(&self) {
         self.pulse.awake.fetch_add(1, Ordering::SeqCst);
         if self.pulse.resting.load(Ordering::SeqCst) {
@@ -55,13 +55,13 @@ impl Ticker {
         }
     }
 
-    /// A guest thread has nothing to run.
+    /// Counts a guest thread as asleep: it has nothing to run.
     pub(super) fn slept(&self) {
         self.pulse.awake.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-/// See [`Ticker::awake`].
+/// Guard of a guest thread that is awake: see [`Ticker::awake`].
 pub(super) struct Awake<'a>(&'a Ticker);
 
 impl Drop for Awake<'_> {
@@ -78,7 +78,7 @@ impl Drop for Ticker {
 }
 
 impl Pulse {
-    /// Waits until the next beat is due; false when there will be none.
+    /// Waits until the next beat is due. Returns false when there will be none.
     fn next_beat(&self, tick: Duration) -> bool {
         thread::sleep(tick);
         let mut idle = 0;
@@ -93,8 +93,8 @@ impl Pulse {
         !self.closed.load(Ordering::SeqCst)
     }
 
-    /// Parks until a guest thread wakes. Whoever wakes first says so and then looks whether we rest; we say that we
-    /// rest and then look whether anybody is awake: one of the two sees the other.
+    /// Parks until a guest thread wakes. A guest thread that wakes first says so and then looks whether we rest; we say that we
+    /// rest and then look whether any is awake: one of the two sees the other.
     fn rest(&self) {
         self.resting.store(true, Ordering::SeqCst);
         while self.awake.load(Ordering::SeqCst) == 0 && !self.closed.load(Ordering::SeqCst) {

@@ -1,10 +1,10 @@
-//! How full a directory with a quota is.
+//! Account of how full a directory with a quota is.
 //!
-//! What is there is counted once, when a run is about to write there and it wasn't counted lately; from then on it is
-//! added up. All runs of all plugins that are granted the same directory share one account. What others do there
-//! meanwhile shows with the next count, and nothing is refused for being full without a recent one.
+//! The directory's content is counted once, when a run is about to write there and it wasn't counted lately; from then on it is
+//! added up. All runs of all plugins that are granted the same directory share one account. Changes that others make there
+//! meanwhile show with the next count, and nothing is refused for being full without a recent one.
 //!
-//! What runs do side by side must not be given back twice. So nothing is given back by what was seen before the change:
+//! Space that runs free side by side must not be given back twice. So nothing is given back by what was seen before the change:
 //!
 //! - Of each file that is open the account knows the length that it was charged, and gives back that, once, whoever cuts
 //!   the file off. While somebody writes to the file, nothing is: the next count finds what has become of it.
@@ -26,59 +26,59 @@ use rustix::fs::OFlags;
 use sandhog_core::budget::Bytes;
 use wasmtime_wasi::runtime::spawn_blocking;
 
-/// What an entry of a directory counts beside its content, so that empty ones aren't endless.
+/// Number of bytes that an entry of a directory counts beside its content, so that empty ones aren't endless.
 pub(super) const ENTRY: u64 = 4096;
 
-/// A run that is about to write has it counted again if the last count is older.
+/// Maximum age of the last count when a run is about to write; an older one is repeated.
 const STALE: Duration = Duration::from_secs(60);
 
-/// Before something is refused, it is counted again if the last count is older.
+/// Maximum age of the last count when something is refused; an older one is repeated before that.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// A directory of more entries counts as full: to count it would take too long.
+/// Maximum number of entries; a directory of more counts as full: to count it would take too long.
 const ENTRIES_MAX: u64 = 1_000_000;
 
-/// A file's identity on this machine: device and inode.
+/// Identity of a file on this machine: device and inode.
 pub(super) type Identity = (u64, u64);
 
-/// There is no room for what is to be written.
+/// Error: there is no room for what is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the directory's quota is used up")]
 pub(super) struct Full;
 
-/// How full one directory is.
+/// Account of one directory.
 #[derive(Debug)]
 pub(super) struct Account {
     root: Arc<File>,
     books: Mutex<Books>,
-    /// Held shared by whoever opens or counts, and alone by whoever makes room: what was there is still there.
+    /// Lock that is held shared while opening or counting, and alone while making room: so what was there is still there.
     making_room: RwLock<()>,
-    /// Held while counting: once is enough.
+    /// Lock that is held while counting: once is enough.
     counting: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Books {
     used: u64,
-    /// All that was ever added, to know what came while it was counted.
+    /// Bytes that were ever added, to know how many came while it was counted.
     added: u64,
     counted: Option<Instant>,
-    /// The files that are open.
+    /// Files that are open.
     open: HashMap<Identity, Charged>,
 }
 
-/// What the account knows of a file that is open.
+/// Record of a file that is open.
 #[derive(Debug, Default)]
 struct Charged {
-    /// How often it is open.
+    /// Number of times that it is open.
     handles: usize,
-    /// The length that it was charged.
+    /// Length that it was charged, in bytes.
     len: u64,
-    /// What was added to that since a count began.
+    /// Bytes that were added to that since a count began.
     grown: u64,
-    /// Writes to it that are under way.
+    /// Number of writes to it that are under way.
     writes: usize,
-    /// It has no name any more.
+    /// Whether it has no name any more.
     removed: bool,
 }
 
@@ -88,7 +88,7 @@ impl Books {
     }
 
     fn add(&mut self, bytes: u64, max: Bytes) -> Result<(), Full> {
-        // However full it is: what is cut off makes room.
+        // This is allowed however full it is: a change that adds nothing may cut a file off, which makes room.
         if bytes == 0 {
             return Ok(());
         }
@@ -104,7 +104,7 @@ impl Books {
 }
 
 impl Account {
-    /// The account of a directory in which nothing was counted yet.
+    /// Creates the account of a directory in which nothing was counted yet.
     pub(super) fn new(root: Arc<File>) -> Self {
         Self { root, books: Mutex::default(), making_room: RwLock::default(), counting: Mutex::default() }
     }
@@ -125,7 +125,7 @@ impl Account {
         make()
     }
 
-    /// Does something that removes what is at a path, or puts something else there, and gives back what that has taken.
+    /// Runs a call that removes what is at a path, or puts something else there, and gives back the space that this has taken.
     /// Blocks.
     pub(super) fn removing(
         &self,
@@ -134,7 +134,7 @@ impl Account {
         remove: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         self.making_room(|| {
-            // What there is no descriptor of is given back by the next count.
+            // If there is no descriptor of it, its space is given back by the next count.
             let there = itself(dir, path);
             remove()?;
             let Ok(metadata) = there.and_then(|there| Metadata::from_file(&there)) else { return Ok(()) };
@@ -147,7 +147,7 @@ impl Account {
         })
     }
 
-    /// Gives back what a name has taken that is gone, by what is left.
+    /// Gives back the space of a name that is gone, by what is left of the file.
     fn removed(&self, metadata: &Metadata) {
         let mut books = self.books();
         books.give(ENTRY);
@@ -160,12 +160,12 @@ impl Account {
         }
     }
 
-    /// Takes back.
+    /// Gives back bytes.
     pub(super) fn give(&self, bytes: u64) {
         self.books().give(bytes);
     }
 
-    /// Counts what is there, unless somebody has done so within this time.
+    /// Counts the directory's content, unless it was counted within this time.
     fn count(&self, age: Duration) -> io::Result<()> {
         let _one_at_a_time = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
         let (added, mut sizes) = {
@@ -178,7 +178,7 @@ impl Account {
         };
         let found = self.opening(|| size_of(&self.root, &mut sizes))?;
         let mut books = self.books();
-        // What is written while it is counted may be found or not; it is taken for not found.
+        // Bytes that are written while it is counted may be found or not; they are taken for not found.
         let removed: u64 = books.open.values().filter(|open| open.removed).map(|open| open.len).sum();
         books.used = found.saturating_add(removed).saturating_add(books.added - added);
         for (identity, size) in sizes {
@@ -191,7 +191,7 @@ impl Account {
     }
 }
 
-/// A directory's account, and how full it may get.
+/// Quota: a directory's account, and how full it may get.
 #[derive(Debug, Clone)]
 pub(super) struct Quota {
     pub(super) account: Arc<Account>,
@@ -199,12 +199,12 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// Sees to it that what is there was counted lately.
+    /// Sees to it that the directory was counted lately.
     pub(super) async fn settle(&self) -> io::Result<()> {
         self.count(STALE).await
     }
 
-    /// Does something that needs room. If there is none by what is known, it is tried once more by what is there.
+    /// Runs a call that needs room. If there is none by what is known, it is tried once more after a recount.
     pub(super) async fn within<T>(&self, ask: impl Fn() -> Result<T, Full>) -> Result<T, Full> {
         if let Ok(answer) = ask() {
             return Ok(answer);
@@ -213,12 +213,12 @@ impl Quota {
         ask()
     }
 
-    /// Sees whether somebody has made room. If that can't be found out, nobody has.
+    /// Counts again, to see whether somebody has made room. If that can't be found out, nobody has.
     pub(super) async fn recount(&self) {
         self.count(RECENT).await.ok();
     }
 
-    /// Adds what is to be made, by what is known.
+    /// Charges bytes that are to be written or made, by what is known.
     pub(super) fn take_now(&self, bytes: u64) -> Result<(), Full> {
         self.account.books().add(bytes, self.max)
     }
@@ -232,7 +232,7 @@ impl Quota {
     }
 }
 
-/// A file that a run has open in a directory with a quota.
+/// Handle of a file that a run has open in a directory with a quota.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     quota: Quota,
@@ -240,35 +240,36 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// One that was just opened. To be called where nobody makes room meanwhile.
+    /// Creates the handle of a file that was just opened. To be called where nobody makes room meanwhile.
     pub(super) fn new(quota: Quota, metadata: &Metadata) -> Self {
         let identity = identity(metadata);
-        // Whoever has it open already knows better how long it is.
+        // If it is open already, the length on record is more exact.
         let charged = || Charged { len: metadata.len(), ..Charged::default() };
         quota.account.books().open.entry(identity).or_insert_with(charged).handles += 1;
         Self { quota, identity }
     }
 
-    /// Whose account it is in, and how full that may get.
+    /// Quota that its account is held to.
     pub(super) fn quota(&self) -> &Quota {
         &self.quota
     }
 
-    /// Adds by how much a write makes it longer, and lets the write begin. Without a place it is at the end.
+    /// Charges the bytes by which a write makes the file longer, and lets the write begin. With `at` `None` it writes to the
+    /// end.
     pub(super) fn write_now(self: &Arc<Self>, at: Option<u64>, bytes: u64) -> Result<Writing, Full> {
         self.grow(|len| at.unwrap_or(len).saturating_add(bytes))?;
         self.change(|file| file.writes += 1);
         Ok(Writing(Arc::clone(self)))
     }
 
-    /// Makes it longer or shorter. Blocks.
+    /// Makes the file longer or shorter. Blocks.
     pub(super) fn set_len(&self, file: &File, len: u64) -> io::Result<Result<(), Full>> {
         let account = &self.quota.account;
         account.making_room(|| {
             if self.grow(|_| len).is_err() {
                 return Ok(Err(Full));
             }
-            // What is being written meanwhile may come before the cut, or after it.
+            // A write that is under way may come before the cut, or after it.
             let cut = self.change(|file| match file.writes {
                 0 => std::mem::replace(&mut file.len, len).saturating_sub(len),
                 _ => 0,
@@ -291,7 +292,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Changes what is known of it: it is there as long as this handle is.
+    /// Changes the file's record, which is there as long as this handle is.
     fn change<T: Default>(&self, change: impl FnOnce(&mut Charged) -> T) -> T {
         self.quota.account.books().open.get_mut(&self.identity).map(change).unwrap_or_default()
     }
@@ -311,7 +312,7 @@ impl Drop for OpenFile {
     }
 }
 
-/// A write that is under way, until this is dropped.
+/// Write that is under way until this is dropped.
 #[derive(Debug)]
 pub(super) struct Writing(Arc<OpenFile>);
 
@@ -325,15 +326,15 @@ pub(super) fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
-/// What is at a path, itself and not what it may point to: to look at, whatever becomes of the path.
+/// Opens what is at a path, itself and not what it may point to: to look at, whatever becomes of the path.
 fn itself(dir: &File, path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     let to_look_at = i32::try_from(OFlags::PATH.bits()).unwrap_or_default();
     fs::open(dir, path, options.read(true).custom_flags(to_look_at).follow(FollowSymlinks::No))
 }
 
-/// The size of all that is in a directory, and of those files that are asked for. Links are not followed, and
-/// directories are opened from their parent by what is there, so whoever swaps one meanwhile leads nobody outside.
+/// Sums the size of all that is in a directory, and notes the sizes of the files in `of`. Links are not followed, and
+/// directories are opened below the root by what is there, so swapping one meanwhile leads nobody outside.
 fn size_of(root: &File, of: &mut HashMap<Identity, Option<u64>>) -> io::Result<u64> {
     let (mut sum, mut entries) = (0, 0);
     let mut linked = std::collections::HashSet::new();
@@ -341,7 +342,7 @@ fn size_of(root: &File, of: &mut HashMap<Identity, Option<u64>>) -> io::Result<u
     while let Some(directory) = left.pop() {
         let Ok(listed) = fs::read_dir(root, &directory) else { continue };
         for entry in listed {
-            // What goes away while it is counted isn't there.
+            // An entry that goes away while it is counted isn't there.
             let Ok(entry) = entry else { continue };
             let Ok(metadata) = entry.metadata() else { continue };
             entries += 1;

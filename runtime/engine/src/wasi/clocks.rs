@@ -1,10 +1,10 @@
-//! The clocks that a guest sees, made as coarse as its budget says: a fine clock tells one tenant what another does.
+//! Clocks that a guest sees, made as coarse as its budget says: a fine clock tells one tenant what another does.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
 
-/// How coarse the clocks of a run are.
+/// Resolution of the clocks of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grain(Duration);
 
@@ -18,7 +18,7 @@ impl Grain {
         self.0.is_zero()
     }
 
-    /// The last time before this one, or this one, that can be seen.
+    /// Returns the last time up to this one that can be seen.
     pub(crate) fn floor(self, time: Duration) -> Duration {
         let (grain, nanos) = (self.0.as_nanos(), time.as_nanos());
         if grain == 0 { time } else { Duration::from_nanos_u128(nanos - nanos % grain) }
@@ -29,7 +29,7 @@ impl Grain {
     }
 }
 
-/// Time since the run began to look at clocks.
+/// Monotonic clock: time since the run began to look at clocks.
 pub(crate) struct Monotonic {
     pub(crate) grain: Grain,
     pub(crate) zero: Instant,
@@ -45,7 +45,7 @@ impl HostMonotonicClock for Monotonic {
     }
 }
 
-/// Calendar time.
+/// Wall clock: calendar time.
 pub(crate) struct Wall {
     pub(crate) grain: Grain,
 }
@@ -61,7 +61,7 @@ impl HostWallClock for Wall {
     }
 }
 
-/// Lasts for centuries.
+/// Converts to nanoseconds, which last for centuries.
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -26,31 +26,31 @@ use super::account::{Account, Identity, Quota};
 use crate::error::{Diverted, Error};
 use crate::plugin::{Access, DirGrant};
 
-/// How many links one path may lead through, as Linux has it.
+/// Maximum number of links that one path may lead through, as Linux has it.
 const LINKS_MAX: usize = 40;
 
-/// The directories in which the names of a path were looked up.
+/// Directories in which the names of a path were looked up.
 type Route = BTreeSet<Identity>;
 
-/// A directory as a plugin is granted it.
+/// Directory as a plugin is granted it.
 pub(crate) struct Granted {
-    /// Where it is, as the operator has it.
+    /// Path of the directory, as the operator has it.
     host: PathBuf,
-    /// Under which name the guest sees it.
+    /// Name under which the guest sees it.
     pub(super) guest: String,
     access: Access,
-    /// Whose it is, as messages name it.
+    /// Plugin that is granted it, as messages name it.
     place: String,
     identity: Identity,
     route: Route,
     dir: Dir,
     account: Arc<Account>,
-    /// How full it may get.
+    /// Quota that bounds how full it may get. `None` if it has none.
     pub(super) quota: Option<Quota>,
 }
 
 impl Granted {
-    /// The directory itself, for a run.
+    /// Returns the directory itself, for a run.
     pub(super) fn dir(&self) -> Dir {
         self.dir.clone()
     }
@@ -61,16 +61,16 @@ impl Granted {
     }
 }
 
-/// The directories that plugins are granted.
+/// Directories that plugins are granted.
 #[derive(Default)]
 pub(crate) struct Directories {
-    /// Those of plugins that are loaded.
+    /// Directories of plugins that are loaded.
     loaded: Mutex<Vec<Weak<Granted>>>,
-    /// What handlers may write by the configuration, as far as it was found.
+    /// Directories that handlers may write by the configuration, as far as they were found.
     configured: Mutex<Arc<Mutex<Vec<Writable>>>>,
 }
 
-/// A directory that handlers of a plugin may write, once it is loaded.
+/// Directory that handlers of a plugin may write, once it is loaded.
 struct Writable {
     place: String,
     host: PathBuf,
@@ -78,24 +78,24 @@ struct Writable {
 }
 
 impl Directories {
-    /// Notes what handlers may write by the configuration, in the place of what was noted before. Blocks; what a disk keeps
-    /// waiting is noted when that answers.
+    /// Records the directories that handlers may write by the configuration, in the place of those recorded before. Blocks; a
+    /// directory whose disk keeps it waiting is recorded when that answers.
     pub(crate) fn configure(&self, writable: impl IntoIterator<Item = (String, PathBuf)>) {
         let noted = Arc::default();
         *lock(&self.configured) = Arc::clone(&noted);
         for (place, host) in writable {
-            // Nobody writes in what isn't there.
+            // Nobody writes in a directory that isn't there.
             if let Ok(found) = find(&host, &mut Route::new()) {
                 lock(&noted).push(Writable { place, host, found });
             }
         }
     }
 
-    /// Opens the directories of a plugin, in their order. Whoever is granted the same one, under whatever name, shares its
+    /// Opens the directories of a plugin, in their order. Plugins that are granted the same one, under whatever name, share its
     /// account. Blocks.
     ///
     /// # Errors
-    /// If one isn't there or can't be opened, or a path leads through a directory that handlers may write: those of this
+    /// A directory isn't there or can't be opened, or a path leads through a directory that handlers may write: those of this
     /// plugin, of another that is loaded, or of another that the configuration has.
     pub(crate) fn grant(&self, place: &str, grants: &[DirGrant]) -> Result<Vec<Arc<Granted>>, Error> {
         // Disks may take their time; nobody else waits for them.
@@ -118,7 +118,7 @@ impl Directories {
                 let (outer, writer) = (outer.to_owned(), writer.to_owned());
                 Box::new(Diverted { plugin: place.to_owned(), line: line(), inner, reader, outer, writer })
             };
-            // Also where nothing is found: those who write there choose what is.
+            // This is checked also where nothing is found: handlers who write there choose what is.
             if let Some(outer) = writer_on(&route, &known, &configured) {
                 return Err(diverted((&grant.host, place), outer).into());
             }
@@ -139,7 +139,7 @@ impl Directories {
     }
 }
 
-/// A directory of a route that handlers may write, and whose handlers.
+/// Finds a directory of a route that handlers may write, and the plugin of those handlers. `None` if there is none.
 fn writer_on<'a>(
     route: &Route,
     known: &'a [Arc<Granted>],
@@ -183,13 +183,13 @@ fn granted(place: &str, grant: &DirGrant, route: Route, found: Found, known: &[A
     }
 }
 
-/// What a path leads to.
+/// Directory that a path leads to.
 struct Found {
     dir: File,
     identity: Identity,
 }
 
-/// Opens a directory, and notes the way there, as far as it goes.
+/// Opens a directory, and records the way there, as far as it goes.
 fn find(path: &Path, route: &mut Route) -> io::Result<Found> {
     let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut here = File::from(openat(rustix::fs::CWD, "/", step, Mode::empty())?);
@@ -202,7 +202,7 @@ fn find(path: &Path, route: &mut Route) -> io::Result<Found> {
         }
         match openat(&here, &name, step, Mode::empty()) {
             Ok(next) => here = File::from(next),
-            // Of a link, the name is looked up twice; both times here, in a directory of the route.
+            // The name of a link is looked up twice; both times here, in a directory of the route.
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 let target =
                     readlinkat(&here, &name, Vec::new()).map_err(|_| io::ErrorKind::NotADirectory)?;
@@ -220,7 +220,7 @@ fn find(path: &Path, route: &mut Route) -> io::Result<Found> {
     Ok(Found { dir: File::from(dir), identity: identity_of(&here)? })
 }
 
-/// The names of a path, the first one last. The root is a name as well.
+/// Returns the names of a path, the first one last. The root is a name as well.
 fn parts(path: &Path) -> Vec<OsString> {
     path.components().rev().map(|part| part.as_os_str().to_owned()).collect()
 }

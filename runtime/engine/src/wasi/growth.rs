@@ -1,4 +1,4 @@
-//! A stream that writes to a file of a directory with a quota: what makes the file longer is accounted before.
+//! Stream that writes to a file of a directory with a quota: bytes that make the file longer are charged before.
 
 use std::sync::Arc;
 
@@ -8,15 +8,15 @@ use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, St
 use super::account::{Full, OpenFile, Quota, Writing};
 use crate::run_log::{Remark, RunLog};
 
-/// Tells the job's log that there is no room.
+/// Reports to the job's log that there is no room.
 pub(super) struct Reporter {
     pub(super) log: RunLog,
-    /// Whose grant it is.
+    /// Plugin whose grant it is, as messages name it.
     pub(super) place: String,
 }
 
 impl Reporter {
-    /// Says that there is no room.
+    /// Reports that there is no room, once a run.
     pub(super) fn full(&self, quota: &Quota) {
         self.log.remark(Remark::Quota, || {
             let (max, place) = (quota.max, &self.place);
@@ -29,9 +29,9 @@ impl Reporter {
 pub(super) struct Growing {
     pub(super) inner: DynOutputStream,
     pub(super) file: Arc<OpenFile>,
-    /// Where the next byte goes; none: to the end.
+    /// Position of the next byte. `None` to write to the end.
     pub(super) at: Option<u64>,
-    /// What was written last, until it is known to be in the file.
+    /// The last write, until it is known to be in the file.
     pub(super) writing: Option<Writing>,
     pub(super) reporter: Reporter,
 }
@@ -59,7 +59,7 @@ impl OutputStream for Growing {
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        // What was written before has come to its end, well or not.
+        // Any earlier write has come to its end, well or not.
         self.write_ready().await?;
         let (len, at) = (bytes.len(), self.at);
         let (file, quota) = (&self.file, self.file.quota());

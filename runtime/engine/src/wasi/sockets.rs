@@ -1,6 +1,5 @@
-//! Sockets and the resolution of names: linked, because some components import them whether they use them or not, and
-//! refused at the call. Nobody can be granted them: what goes over the network goes through `wasi:http`, where it is
-//! checked.
+//! Sockets and the resolution of names: linked, because some components import them whether they use them or not, and refused
+//! at the call. Nobody can be granted them: traffic over the network goes through `wasi:http`, where it is checked.
 
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::p2::bindings::sockets::ip_name_lookup::{
@@ -14,7 +13,7 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use crate::imports::RunState;
 use crate::run_log::{Remark, RunLog};
 
-/// Refuses what would make a socket or resolve a name, and says so once.
+/// Refuses calls that would make a socket or resolve a name, and logs so once.
 pub(crate) struct NoSockets<'a> {
     pub(crate) inner: WasiSocketsCtxView<'a>,
     pub(crate) log: &'a RunLog,
@@ -26,7 +25,7 @@ impl HasData for Has {
     type Data<'a> = NoSockets<'a>;
 }
 
-/// Puts the refusals in the place of what they refuse.
+/// Links the refusals in the place of the calls that they refuse.
 pub(super) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     tcp_create_socket::add_to_linker::<_, Has>(linker, RunState::no_sockets)?;
     udp_create_socket::add_to_linker::<_, Has>(linker, RunState::no_sockets)?;

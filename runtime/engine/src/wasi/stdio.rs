@@ -11,10 +11,10 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::run_log::{RunLog, Stream};
 
-/// How much a guest may write to stdout at once.
+/// Maximum number of bytes that a guest may write to stdout or stderr at once.
 const WRITE_MAX: usize = 64 * 1024;
 
-/// stdout or stderr of a guest.
+/// Stream to which a guest writes as stdout or stderr.
 #[derive(Clone)]
 pub(crate) struct LogStream {
     pub(crate) log: RunLog,

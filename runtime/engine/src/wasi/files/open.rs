@@ -1,4 +1,5 @@
-//! Opening files and directories: never waiting for whoever is at the other end of a pipe, and no more than may be open.
+//! Opening files and directories: without waiting for whoever is at the other end of a pipe, and within the limit on open
+//! files.
 
 use std::fs::File as OsFile;
 use std::io;
@@ -19,7 +20,7 @@ use super::{FilesView, Known, in_time, outside};
 use crate::run_log::Remark;
 use crate::wasi::account::{ENTRY, Full, OpenFile, Quota};
 
-/// What is to be opened, and how.
+/// Request to open something in a directory: its path, and how.
 pub(super) struct Opening {
     path: PathBuf,
     follow: FollowSymlinks,
@@ -27,14 +28,14 @@ pub(super) struct Opening {
     oflags: types::OpenFlags,
 }
 
-/// What was opened.
+/// File or directory that was opened.
 struct Opened {
     file: OsFile,
     is_dir: bool,
     accounted: Option<OpenFile>,
 }
 
-/// Why it wasn't.
+/// Reason why it wasn't opened.
 enum NotOpened {
     Io(io::Error),
     Full,
@@ -70,7 +71,7 @@ impl Opening {
         if flags.contains(DescriptorFlags::WRITE) || oflags.intersects(changing) {
             mode |= OpenMode::WRITE;
         }
-        // What is opened for nothing is opened for reading.
+        // A file that is opened for nothing is opened for reading.
         if flags.contains(DescriptorFlags::READ) || !flags.contains(DescriptorFlags::WRITE) {
             mode |= OpenMode::READ;
         }
@@ -89,7 +90,7 @@ impl Opening {
         self.oflags.contains(flag)
     }
 
-    /// Never waits for whoever is at the other end of a pipe.
+    /// Options for opening, with which it never waits for whoever is at the other end of a pipe.
     fn options(&self) -> OpenOptions {
         let mut options = OpenOptions::new();
         let unwaiting = OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -132,7 +133,7 @@ impl Opening {
         Ok(Opened { file, is_dir: metadata.is_dir(), accounted })
     }
 
-    /// Opens a file that may have to be made first, which costs an entry.
+    /// Opens a file that may have to be created first, which costs an entry.
     fn create(&self, dir: &OsFile, quota: Option<&Quota>) -> Result<OsFile, NotOpened> {
         let mut options = self.options();
         if self.has(types::OpenFlags::EXCLUSIVE) {
@@ -167,7 +168,7 @@ impl FilesView<'_> {
         let (grant, quota) = (self.known(fd)?.grant, self.quota(fd)?);
         self.room()?;
         if opening.writes() {
-            // So that whatever is written is added to a recent count.
+            // This is so that the bytes written are added to a recent count.
             self.take(quota.as_ref(), 0).await?;
         }
         let (mode, root) = (opening.mode, Arc::clone(&dir.dir));
@@ -186,7 +187,7 @@ impl FilesView<'_> {
         self.add(grant, descriptor, accounted)
     }
 
-    /// Whether one more may be opened.
+    /// Checks that one more file may be opened.
     fn room(&mut self) -> FsResult<()> {
         self.files.forget_closed();
         if (self.files.open.len() as u64) < self.open_max {
@@ -203,7 +204,7 @@ impl FilesView<'_> {
         Err(ErrorCode::InsufficientMemory.into())
     }
 
-    /// Notes a descriptor that was opened.
+    /// Adds a descriptor that was opened to the table.
     fn add(
         &mut self,
         grant: usize,

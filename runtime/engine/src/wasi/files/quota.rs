@@ -22,7 +22,7 @@ impl FilesView<'_> {
         Ok(self.granted(self.known(fd)?.grant)?.quota.clone())
     }
 
-    /// Adds to the account of a directory what is to be written.
+    /// Charges bytes that are to be written to the account of a directory.
     pub(super) async fn take(&mut self, quota: Option<&Quota>, bytes: u64) -> FsResult<()> {
         let Some(quota) = quota else { return Ok(()) };
         in_time(self.patience, async { Ok(quota.settle().await?) }).await?;
@@ -39,7 +39,7 @@ impl FilesView<'_> {
         ErrorCode::Quota.into()
     }
 
-    /// Wraps a stream that writes to a file, so that it blocks no guest thread, and what it adds is accounted.
+    /// Wraps a stream that writes to a file, so that it blocks no guest thread, and the bytes that it adds are charged.
     pub(super) fn writing(
         &mut self,
         fd: &Resource<Descriptor>,
@@ -89,7 +89,7 @@ impl FilesView<'_> {
         let writing = in_time(self.patience, async { Ok(writing.await) }).await?;
         let writing = writing.map_err(|Full| self.full(quota))?;
         let call = move || {
-            // It is under way as long as the disk takes, whoever still waits for it.
+            // It is under way as long as the disk takes, even if nobody waits for it any longer.
             let _writing = writing;
             file.write_at(&bytes, at)
         };
@@ -121,8 +121,8 @@ impl FilesView<'_> {
     }
 }
 
-/// Makes something that its account was charged for, and gives that back if it can't be made. A call that isn't waited for
-/// any longer may yet make it.
+/// Makes something that its account was charged for, and gives that back if it can't be made. A call that isn't waited for any
+/// longer may yet make it.
 pub(super) async fn paid(
     quota: Option<Quota>,
     bytes: u64,

@@ -1,4 +1,4 @@
-//! What a descriptor is, whose grant it belongs to, and what may be done with it.
+//! Rights of descriptors: what each is, whose grant it belongs to, and what may be done with it.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl FilesView<'_> {
         }
     }
 
-    /// A directory in which something is to be changed.
+    /// Returns a directory in which something is to be changed.
     pub(super) fn dir_to_change(&self, fd: &Resource<Descriptor>) -> FsResult<Dir> {
         let dir = self.dir(fd)?;
         if dir.perms.write_not_permitted() { Err(self.read_only(fd)) } else { Ok(dir) }
@@ -53,7 +53,7 @@ impl FilesView<'_> {
         ErrorCode::NotPermitted.into()
     }
 
-    /// Both descriptors are of one grant; or neither has an account that the other's would have to be told of.
+    /// Checks that both descriptors are of one grant; or that neither has an account that the other's would have to be told of.
     pub(super) fn same_account(&self, a: &Resource<Descriptor>, b: &Resource<Descriptor>) -> FsResult<()> {
         let counted = self.quota(a)?.is_some() || self.quota(b)?.is_some();
         let same = self.known(a)?.grant == self.known(b)?.grant;
