@@ -37,7 +37,7 @@ pub struct Tenant<P> {
     pub memory: Bytes,
     /// Fuel that all its runs together may spend.
     pub fuel: FuelQuota,
-    /// How much it may have waiting, and the maximum size of a payload whose kind no plugin handles.
+    /// Bounds on how much it may have waiting, and on the size of a payload whose kind no plugin handles.
     pub queue: QueueBounds,
     /// Maximum of its final jobs that are kept.
     pub keep_max: KeepMax,
@@ -154,7 +154,7 @@ pub struct TenantTerms<P> {
     pub memory: Bytes,
     /// Fuel that all its runs together may spend.
     pub fuel: FuelQuota,
-    /// How much it may have waiting.
+    /// Bounds on how much it may have waiting.
     pub queue: QueueBounds,
     /// Maximum of its final jobs that are kept.
     pub keep_max: KeepMax,

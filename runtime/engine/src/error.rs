@@ -55,7 +55,7 @@ pub enum Error {
     CompilerBroke {
         /// `plugin tenant/name`, or `component` where it has no name.
         plugin: String,
-        /// How the compiler's process ended, as text for people.
+        /// End of the compiler's process, as text for people.
         how: String,
     },
     /// The machine doesn't allow compiling anything.

@@ -26,9 +26,9 @@ pub(crate) struct Held {
 /// Reason why effects can't be added to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// They would be larger than the limit: the run is over.
+    /// The effects would be larger than the limit: the run is over.
     TooLarge,
-    /// They would be too many, by this limit: the handler is told.
+    /// The effects would be too many, by this limit: the handler is told.
     TooMany(Limit),
     /// The value of the key is no number: the handler is told.
     NotANumber,

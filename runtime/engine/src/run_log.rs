@@ -1,8 +1,8 @@
 //! Log of one run: its handler's log lines, and what it writes to stdout and stderr, within the log limit.
 //!
 //! Lines past the limit are dropped and counted; a last line says how many. A run that goes on and on, far past the limit, is
-//! ended for it: even a line that is dropped costs the host something. Secrets that the plugin is granted are wiped from all of
-//! it.
+//! ended for it: even a line that is dropped costs the host something. Secrets that the plugin is granted are redacted in all
+//! of it.
 
 use std::mem;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,8 +62,7 @@ pub(crate) enum Remark {
     Http,
     /// A host resolves to an address that is out of bounds.
     HttpAddress,
-    /// One of `limits.http_connections`, `limits.http_bytes` and `limits.http_timeout` was exceeded; for each there is a
-    /// variant.
+    /// The limit `limits.http_connections` was exceeded; the next two are for `limits.http_bytes` and `limits.http_timeout`.
     HttpConnections,
     HttpBytes,
     HttpTimeout,
@@ -225,7 +224,7 @@ impl RunLog {
         let Some(wiper) = &self.0.wiper else { return Vec::new() };
         let pending = state.pending(stream);
         *pending = wiper.bytes(mem::take(pending));
-        // A secret that is longer than a line can't be kept back whole, and its lines are wiped by themselves.
+        // A secret that is longer than a line can't be kept back whole, and its lines are redacted by themselves.
         let at = pending.len().saturating_sub(wiper.overlap().min(LINE_MAX / 2));
         pending.split_off(at)
     }

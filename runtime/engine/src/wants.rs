@@ -1,4 +1,4 @@
-//! What a component asks for beyond its sandbox, by its imports.
+//! Access beyond its sandbox that a component asks for, by its imports.
 //!
 //! To import something is not yet to use it: components of some languages import all of WASI. Where nothing is granted,
 //! the import is linked all the same, and refuses at the call.

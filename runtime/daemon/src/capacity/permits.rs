@@ -53,8 +53,8 @@ impl RunPermit {
         self.needed = Some(time);
     }
 
-    /// Has the permits passed on to the returned receiver when this is dropped. If nobody waits for them by then, they are
-    /// given back as usual.
+    /// Arranges that the permits are passed on to the returned receiver when this is dropped. If nobody waits for them by then,
+    /// they are given back as usual.
     pub(crate) fn pass_on(&mut self) -> Handover {
         let (next, handover) = oneshot::channel();
         self.next = Some(next);

@@ -13,12 +13,12 @@ use crate::catalog::{Archive, Archived};
 /// Entry of one kept revision.
 #[derive(Debug, Clone)]
 enum Entry {
-    /// It is being loaded.
+    /// The revision is being loaded.
     Loading,
     Loaded(Loaded<Arc<Plugin>>),
-    /// It couldn't be loaded, at this time; it may be loaded later.
+    /// The revision couldn't be loaded, at this time; it may be loaded later.
     Failed(Instant),
-    /// It can't be loaded under the plugin's present terms.
+    /// The revision can't be loaded under the plugin's present terms.
     Gone,
 }
 

@@ -101,7 +101,7 @@ pub enum Error {
         plugin: PluginName,
         /// Kind of the sample job.
         kind: String,
-        /// How the run ended, as text for people.
+        /// Outcome of the run, as text for people.
         why: String,
     },
     /// The folder of deploys can't be used.

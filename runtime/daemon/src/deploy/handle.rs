@@ -74,7 +74,7 @@ impl Handle {
         self.asks.try_send(Ask::Fetch(key, revision)).is_ok()
     }
 
-    /// Has the configuration read again, and waits for the result. Requests that come while one is under way are answered
+    /// Requests a reload of the configuration, and waits for the result. Requests that come while one is under way are answered
     /// together by the next.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Handle {
         answer.await.map_err(|_| Refusal::Ending)
     }
 
-    /// Has the configuration read again, without waiting for the result, which is in the log.
+    /// Requests a reload of the configuration without waiting for the result, which is logged.
     pub async fn nudge(&self) {
         // An error means that the daemon is about to end.
         let _ = self.ask(Ask::Reload(None)).await;

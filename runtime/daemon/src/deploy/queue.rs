@@ -37,7 +37,7 @@ impl<T: Clone + PartialEq> Queue<T> {
         Self { places, waiting: VecDeque::new(), running: BTreeMap::new() }
     }
 
-    /// Queues a deploy of a plugin, and drops any other of it.
+    /// Queues a deploy of a plugin, unless the same goes on already, and drops any other of it.
     pub(super) fn want(&mut self, key: Key, wanted: T) {
         if self.running.get(&key).is_some_and(|running| !running.is_superseded && running.wanted == wanted) {
             self.waiting.retain(|(waiting, _)| *waiting != key);

@@ -98,7 +98,7 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Has the configuration read again whenever one of its files has changed.
+/// Requests a reload of the configuration whenever one of its files has changed.
 pub async fn watch_files(watched: watch::Receiver<Watched>, deployer: Handle) {
     let mut lookout = Lookout::new(watched).await;
     // Something may have changed while the daemon was starting.

@@ -102,7 +102,7 @@ impl QueueView {
         !self.empty.contains(&queue.name)
     }
 
-    /// Has the lanes looked up again, as other kinds may be served than before.
+    /// Marks the lanes as unknown, so that they are looked up again: other kinds may be served than before.
     fn relearn(&mut self) {
         self.lanes_number = u64::MAX;
         self.forget();
@@ -411,8 +411,8 @@ impl<R: Runner> Intake<R> {
         Ok(())
     }
 
-    /// Has the broker tell other daemons of jobs, by a call that asks for none. A broker that can't be reached isn't told: then
-    /// the news of one job are in vain, and others look by themselves a while later.
+    /// Makes the broker tell other daemons of jobs, by a call that asks for none. A broker that can't be reached isn't told:
+    /// then the news of one job are in vain, and others look by themselves a while later.
     async fn wait_no_more(&self, view: &QueueView) {
         let queues: Vec<(QueueName, u32)> = view.empty.iter().map(|queue| (queue.clone(), 0)).collect();
         if queues.is_empty() {

@@ -46,8 +46,8 @@ impl<P> Turn<P> {
     }
 }
 
-/// Sees the jobs of a turn through. If one runs longer than expected, those behind it go back, and others may have them at
-/// once.
+/// Drives the jobs of a turn to their end. If one runs longer than expected, those behind it go back, and others may have them
+/// at once.
 pub(crate) async fn take<R: Runner>(context: Arc<TenantContext<R>>, turn: Turn<R::Plugin>) {
     let Turn { first, mut permit, mut rest } = turn;
     if rest.is_empty() {
@@ -88,7 +88,7 @@ pub(crate) async fn take<R: Runner>(context: Arc<TenantContext<R>>, turn: Turn<R
     under_way.collect::<()>().await;
 }
 
-/// Sees one job through. A panic ends only the attempt that it is in; its lease runs out.
+/// Drives one job to its end. A panic ends only the attempt that it is in; its lease runs out.
 async fn attempt<R: Runner>(
     context: &Arc<TenantContext<R>>,
     leased_job: LeasedJob<R::Plugin>,

@@ -77,7 +77,7 @@ impl<P> LeasedJob<P> {
 }
 
 impl<R: Runner> TenantContext<R> {
-    /// Sees one job through. `permit` is given back with its settlement, or at the end, whatever happens.
+    /// Drives one job to its end. `permit` is given back with its settlement, or at the end, whatever happens.
     pub(crate) async fn attempt(self: Arc<Self>, leased_job: LeasedJob<R::Plugin>, permit: RunPermit) {
         let token = leased_job.lease.token;
         let plugin = leased_job.plugin().cloned();

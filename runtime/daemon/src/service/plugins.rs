@@ -28,7 +28,7 @@ pub fn events(service: &Service, caller: &Caller) -> Result<DeployEvents, Proble
     Ok(DeployEvents { events })
 }
 
-/// Has the configuration read again, and waits for the result.
+/// Reloads the configuration, and waits for the result.
 ///
 /// # Errors
 /// The daemon is about to end.

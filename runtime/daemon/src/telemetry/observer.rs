@@ -108,7 +108,7 @@ pub enum Event<'e> {
         tenant: &'e TenantId,
         /// Window of the quota that is used up.
         window: Window,
-        /// What becomes of the tenant's jobs, as text for people.
+        /// Consequence for the tenant's jobs, as text for people.
         consequence: &'static str,
     },
     /// A deploy event: something was deployed, tried, taken back, or failed to be.

@@ -23,7 +23,7 @@ const SAID_MAX: u64 = 16 << 10;
 /// Beginning of the standard library's message when it aborts for want of memory.
 const ABORTS_FOR_MEMORY: &str = "memory allocation of";
 
-/// Has a component compiled by a child, into `artefact`.
+/// Compiles a component in a child process, into `artefact`.
 pub(super) fn compile(
     program: &Path,
     before: &[OsString],

@@ -72,11 +72,11 @@ pub(crate) struct Task<T> {
 /// State of a task after a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// It wants another turn at once.
+    /// The task wants another turn at once.
     Again,
-    /// It sleeps until it is woken.
+    /// The task sleeps until it is woken.
     Asleep,
-    /// It has ended.
+    /// The task has ended.
     Ended,
 }
 
@@ -121,7 +121,7 @@ impl<T: Send + 'static> Task<T> {
         self.state.load(Ordering::Acquire) == DONE
     }
 
-    /// Has its next turn come before all others, because it is to end.
+    /// Moves its next turn before all others, because it is to end.
     pub(crate) fn hurry(self: &Arc<Self>) {
         self.urgent.store(true, Ordering::Release);
         if !self.wake_if_asleep()

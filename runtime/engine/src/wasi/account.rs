@@ -199,7 +199,7 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// Sees to it that the directory was counted lately.
+    /// Ensures that the directory was counted lately.
     pub(super) async fn settle(&self) -> io::Result<()> {
         self.count(STALE).await
     }
