@@ -50,14 +50,13 @@ impl Observer for Heard {
     fn on(&self, event: &Event<'_>) {
         let mut noted = self.noted();
         match *event {
-            Event::Leased { tenant, job, token } => {
-                assert_eq!(job.id, token.job);
+            Event::Leased { tenant, token, .. } => {
                 noted.leased.insert((tenant.clone(), token));
             }
             Event::Started { tenant, job, .. } => {
-                let is_leased = noted.leased.iter().any(|(of, token)| (of, token.job) == (tenant, job.id));
-                assert!(is_leased, "{} was started without a lease", job.id);
-                *noted.running.entry((tenant.clone(), job.id)).or_default() += 1;
+                let is_leased = noted.leased.iter().any(|(of, token)| (of, token.job) == (tenant, job));
+                assert!(is_leased, "{job} was started without a lease");
+                *noted.running.entry((tenant.clone(), job)).or_default() += 1;
             }
             Event::Ended { tenant, job, .. } => {
                 let running = noted.running.get_mut(&(tenant.clone(), job)).filter(|running| **running > 0);

@@ -366,7 +366,7 @@ impl<R: Runner> Intake<R> {
         let now = self.context.clock.mono();
         for lease in leased.leases {
             let (tenant, token) = (&self.context.tenant, lease.token);
-            self.context.observer.on(&Event::Leased { tenant, job: &lease.job, token });
+            self.context.observer.on(&Event::Leased { tenant, kind: &lease.job.kind, token });
             let plugin = terms.kinds.get(&lease.job.kind).map(|plugin| &**plugin);
             let is_suspect = lease.job.expiries > 0;
             let watch = if is_suspect { self.suspects.take() } else { None };

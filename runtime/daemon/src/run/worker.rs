@@ -209,8 +209,8 @@ impl<R: Runner> AttemptDriver<'_, R> {
             memory: context.memory.clone(),
             memory_max: self.terms.memory,
         };
-        let (tenant, job) = (&context.tenant, &*self.job);
-        context.observer.on(&telemetry::Event::Started { tenant, plugin: &plugin.name, job });
+        let (tenant, job, kind) = (&context.tenant, self.job.id, &self.job.kind);
+        context.observer.on(&telemetry::Event::Started { tenant, plugin: &plugin.name, job, kind });
         let input = self.input(&plan);
         let mut run = context.runner.run(plan, input, host, share, self.abort.clone());
         let phase = context.phase.clone();
@@ -263,8 +263,8 @@ impl<R: Runner> AttemptDriver<'_, R> {
         if let Some(permit) = &mut self.permit {
             permit.was_needed_for(report.needed());
         }
-        let outcome = &report.outcome;
-        self.context.observer.on(&telemetry::Event::Ended { tenant, plugin: name, job, outcome, usage });
+        let failure = Some(&report.outcome).filter(|outcome| !matches!(outcome, Outcome::Returned { .. }));
+        self.context.observer.on(&telemetry::Event::Ended { tenant, plugin: name, job, failure, usage });
         if let Some(Chosen { version, trial }) = &self.chosen {
             let traffic = Traffic { input: Bytes::of(self.job.payload.len()), output: Bytes(0) };
             let (revision, state_max) = (version.revision, version.state);

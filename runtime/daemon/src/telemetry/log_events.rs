@@ -15,23 +15,23 @@ pub struct LogEvents;
 impl Observer for LogEvents {
     fn on(&self, event: &Event<'_>) {
         match *event {
-            Event::Leased { tenant, job, token } => {
-                tracing::trace!(%tenant, job = %job.id, kind = %job.kind, %token, "leased");
+            Event::Leased { tenant, kind, token } => {
+                tracing::trace!(%tenant, job = %token.job, %kind, %token, "leased");
             }
-            Event::Started { tenant, plugin, job } => {
-                tracing::trace!(%tenant, %plugin, job = %job.id, kind = %job.kind, "started");
+            Event::Started { tenant, plugin, job, kind } => {
+                tracing::trace!(%tenant, %plugin, %job, %kind, "started");
             }
-            Event::Ended { tenant, plugin, job, outcome, usage } => {
+            Event::Ended { tenant, plugin, job, failure, usage } => {
                 let (fuel, memory, wall, cpu) = (usage.fuel.0, usage.memory_peak.0, usage.wall, usage.cpu);
-                match outcome {
-                    Outcome::Returned { .. } => {
+                match failure {
+                    None => {
                         tracing::debug!(%tenant, %plugin, %job, fuel, memory, ?wall, ?cpu, "succeeded");
                     }
-                    Outcome::HostFault { message } => {
+                    Some(Outcome::HostFault { message }) => {
                         tracing::error!(%tenant, %plugin, %job, %message, "host fault; the job is given back unharmed");
                     }
                     // A guest's failure is no matter for the operator's pager.
-                    outcome => {
+                    Some(outcome) => {
                         tracing::info!(%tenant, %plugin, %job, fuel, memory, ?wall, ?cpu, %outcome, "did not succeed");
                     }
                 }

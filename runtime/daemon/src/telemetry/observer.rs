@@ -6,8 +6,7 @@ use std::time::Duration;
 use sandhog_api::DeployEvent;
 use sandhog_broker::Error;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, LeaseToken, PluginName, TenantId};
-use sandhog_core::job::Job;
+use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, TenantId};
 use sandhog_core::outcome::{Outcome, Usage};
 use sandhog_core::quota::Window;
 use sandhog_core::reason::Reason;
@@ -30,16 +29,16 @@ impl Observer for Vec<Arc<dyn Observer>> {
     }
 }
 
-/// Event of a daemon. Payloads and outputs of jobs are none of an observer's business, and go nowhere.
+/// Event of a daemon. No event has a job's payload or output.
 #[derive(Debug)]
 pub enum Event<'e> {
     /// A job was leased.
     Leased {
         /// The job's tenant.
         tenant: &'e TenantId,
-        /// The job.
-        job: &'e Job,
-        /// Token of the lease.
+        /// Kind of the job.
+        kind: &'e Kind,
+        /// Token of the lease, which names the job.
         token: LeaseToken,
     },
     /// A handler starts on a job.
@@ -48,8 +47,10 @@ pub enum Event<'e> {
         tenant: &'e TenantId,
         /// Plugin that handles the job.
         plugin: &'e PluginName,
-        /// The job.
-        job: &'e Job,
+        /// Id of the job.
+        job: JobId,
+        /// Kind of the job.
+        kind: &'e Kind,
     },
     /// A handler has ended, or was stopped.
     Ended {
@@ -59,8 +60,8 @@ pub enum Event<'e> {
         plugin: &'e PluginName,
         /// Id of the job.
         job: JobId,
-        /// Outcome of the run.
-        outcome: &'e Outcome,
+        /// Outcome of the run, or `None` if the handler has returned.
+        failure: Option<&'e Outcome>,
         /// Fuel, memory and time that the run took.
         usage: Usage,
     },
