@@ -18,7 +18,7 @@ use crate::host_work::{HostThreads, HostTime, RunWork};
 use crate::load::{Components, Loader};
 use crate::plugin::{Grants, Inspection, LoadSpec, Plugin};
 use crate::run::{self, Input, Run, Share};
-use crate::schedule::{Claim, Executor, Panicked};
+use crate::schedule::{Claim, Executor};
 use crate::settings::wasmtime_engine;
 
 /// As far as a clock can be trusted to go; a timeout past it is none.
@@ -129,7 +129,7 @@ impl Engine {
         let claim = Claim { tenant: share.tenant, weight: share.weight, class: share.class };
         let end = executor.spawn(claim, host_time, Box::pin(run.execute()));
         let task = Arc::clone(end.task());
-        let mut report = run::watch(end, &abort, ends).await.unwrap_or_else(of_panic);
+        let mut report = run::watch(end, &abort, ends).await.unwrap_or_else(run::of_panic);
         report.usage.wall = started.elapsed();
         report.usage.cpu = task.cpu();
         report.slept = task.has_slept();
@@ -146,10 +146,6 @@ async fn at_hand(plugin: &Arc<Plugin>) -> Result<(), String> {
     let loaded = tokio::task::spawn_blocking(move || unused.code.load()).await;
     let loaded = loaded.map_err(|error| error.to_string()).flatten();
     loaded.map_err(|reason| format!("{plugin:?}: {reason}"))
-}
-
-fn of_panic(Panicked(message): Panicked) -> Report {
-    run::host_fault(format!("panicked: {message}"))
 }
 
 impl fmt::Debug for Engine {

@@ -14,7 +14,7 @@
 
 use std::future::{Future, poll_fn};
 use std::num::NonZeroU32;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -147,6 +147,11 @@ pub(crate) fn host_fault(message: String) -> Report {
     Report { outcome: Outcome::HostFault { message }, usage: Usage::default(), slept: false }
 }
 
+/// The report of a run in which the host panicked.
+pub(crate) fn of_panic(Panicked(message): Panicked) -> Report {
+    host_fault(format!("panicked: {message}"))
+}
+
 /// Puts a store under its budget, before any guest code can run.
 fn prepare(store: &mut Store<RunState>, budget: &Budget, crowd: Crowd) -> wasmtime::Result<()> {
     store.limiter(|state| &mut state.meter);
@@ -201,24 +206,36 @@ async fn until_stopped<T>(
     .await
 }
 
+/// Makes the report. What the run has used is read before the host is told of its end: whatever panics there, it's billed.
 fn conclude(store: Store<RunState>, ended: Result<wasmtime::Result<Returned>, Panicked>) -> Report {
     let left = store.get_fuel().unwrap_or(0);
+    let meter = &store.data().meter;
+    let usage = Usage {
+        fuel: meter.fuel_used(left),
+        memory_peak: meter.memory_peak(),
+        host_calls: meter.calls(),
+        ..Usage::default()
+    };
+    let told = catch_unwind(AssertUnwindSafe(|| tell_the_end(store, ended, left)));
+    let outcome = told.unwrap_or_else(|panic| of_panic(Panicked(panic_message(&*panic))).outcome);
+    Report { outcome, usage, slept: false }
+}
+
+/// Writes what is left of the log, and says how the run ended.
+fn tell_the_end(
+    store: Store<RunState>,
+    ended: Result<wasmtime::Result<Returned>, Panicked>,
+    left: u64,
+) -> Outcome {
     let state = store.into_data();
     if let Ok(Ok(Err(failure))) = &ended {
         state.hint(ending::said_by(failure));
     }
     state.log.finish();
-    let usage = Usage {
-        fuel: state.meter.fuel_used(left),
-        memory_peak: state.meter.memory_peak(),
-        host_calls: state.meter.calls(),
-        ..Usage::default()
-    };
-    let outcome = match ended {
+    match ended {
         Ok(ended) => ending::outcome(ended, left, state),
-        Err(Panicked(message)) => Outcome::HostFault { message: format!("panicked: {message}") },
-    };
-    Report { outcome, usage, slept: false }
+        Err(panicked) => of_panic(panicked).outcome,
+    }
 }
 
 /// Waits for the end of a run, and brings it about when it was stopped or its time is over. If nobody waits any more,

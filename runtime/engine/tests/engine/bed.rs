@@ -182,7 +182,7 @@ pub(crate) struct Told {
     pub(crate) mood: Mutex<Mood>,
 }
 
-/// What the host does when it is asked for state.
+/// What the host does when it is asked for state; the last one is about lines of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Mood {
     #[default]
@@ -191,6 +191,7 @@ pub(crate) enum Mood {
     Silent,
     Panics,
     Refuses,
+    PanicsAtLines,
 }
 
 impl Told {
@@ -209,7 +210,7 @@ impl Host for Told {
         self.heard.notify_one();
         let mood = *self.mood.lock().expect("no test panics with it");
         match mood {
-            Mood::Answers => {
+            Mood::Answers | Mood::PanicsAtLines => {
                 Ok(self.stored.lock().expect("no test panics with it").get(key.as_str()).cloned())
             }
             Mood::Silent => std::future::pending().await,
@@ -229,6 +230,8 @@ impl Host for Told {
     }
 
     fn log(&self, level: Level, message: String, _fields: Vec<(String, String)>) {
+        let mood = *self.mood.lock().expect("no test panics with it");
+        assert_ne!(mood, Mood::PanicsAtLines, "the host lost its temper");
         self.lines.lock().expect("no test panics with it").push((level, message));
         self.heard.notify_one();
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sandhog_core::budget::Fuel;
-use sandhog_core::outcome::Outcome;
+use sandhog_core::outcome::{Outcome, Report};
 
 use super::bed::{Bed, Mood, output};
 use super::guests::{self, Guest, RESULT, SCRATCH};
@@ -104,7 +104,31 @@ async fn a_panic_of_the_host_ends_that_run_alone() {
     let report = bed.run(data(guest, &text)).await;
     let Outcome::HostFault { message } = &report.outcome else { panic!("{:?}", report.outcome) };
     assert_eq!(message, "panicked: the host lost its temper");
+    assert_billed(&report);
     bed.still_works().await;
+}
+
+/// The beginning of a line stays in the log until the end of the run.
+#[tokio::test]
+async fn a_panic_of_the_host_once_the_guest_has_ended_is_no_free_run() {
+    let bed = Bed::new();
+    let [streams, stdout] = guests::stdout();
+    let prints = "(call $print (call $out) (i32.const 4096) (i32.const 10) (i32.const 64))";
+    let guest = Guest::that(prints).importing(&streams).importing(&stdout);
+    bed.host.set_mood(Mood::PanicsAtLines);
+    let report = bed.run(guest.text()).await;
+    bed.host.set_mood(Mood::Answers);
+    let Outcome::HostFault { message } = &report.outcome else { panic!("{:?}", report.outcome) };
+    assert!(message.contains("the host lost its temper"), "{message}");
+    assert_billed(&report);
+    bed.still_works().await;
+}
+
+/// Holds that what a run used is on its bill, of each thing.
+fn assert_billed(report: &Report) {
+    let usage = report.usage;
+    assert!(usage.fuel > Fuel(0) && usage.memory_peak.0 > 0 && usage.host_calls > 0, "{usage:?}");
+    assert!(usage.cpu > Duration::ZERO && usage.wall > Duration::ZERO, "{usage:?}");
 }
 
 #[tokio::test]
