@@ -10,16 +10,25 @@ use sandhog_tests::{Backend, Reply, Site, Web, finished, hog_job, tenant};
 
 /// Runs a job, and returns its record and its log.
 async fn run(broker: &dyn Broker, job: NewJob) -> (JobRecord, Vec<String>) {
-    let acme = tenant("acme");
-    broker.enqueue(&acme, std::slice::from_ref(&job)).await.expect("the broker is up");
-    let record = finished(broker, &acme, job.id).await;
-    let log = broker.log(&acme, job.id).await.expect("the broker is up");
+    run_for("acme", broker, job).await
+}
+
+async fn run_for(name: &str, broker: &dyn Broker, job: NewJob) -> (JobRecord, Vec<String>) {
+    let tenant = tenant(name);
+    broker.enqueue(&tenant, std::slice::from_ref(&job)).await.expect("the broker is up");
+    let record = finished(broker, &tenant, job.id).await;
+    let log = broker.log(&tenant, job.id).await.expect("the broker is up");
     (record, log.into_iter().map(|line| line.message).collect())
 }
 
 /// Fetches, and returns how that ended and the log.
 async fn fetch(broker: &dyn Broker, url: &str) -> (Result<String, String>, String) {
-    let (record, log) = run(broker, hog_job("hog.fetch", &format!(r#"{{"url": "{url}"}}"#))).await;
+    fetch_for("acme", broker, url).await
+}
+
+async fn fetch_for(tenant: &str, broker: &dyn Broker, url: &str) -> (Result<String, String>, String) {
+    let job = hog_job("hog.fetch", &format!(r#"{{"url": "{url}"}}"#));
+    let (record, log) = run_for(tenant, broker, job).await;
     let ended = match record.output {
         Some(output) => Ok(String::from_utf8(output).expect("JSON")),
         None => Err(record.message.expect("it says why")),
@@ -77,8 +86,41 @@ async fn requests_go_only_where_they_are_granted() {
     ] {
         let (ended, log) = fetch(&*broker, &url).await;
         assert!(ended.as_ref().is_err_and(|message| message.contains("IpProhibited")), "{url}: {ended:?}");
-        let line = format!("write `http = [{{ to = \"localhost:{port}\", private = \"allow\" }}]`");
+        let line = format!("write `http = [{{ to = \"localhost:{port}\", private = [\"");
         assert!(log.contains(&line), "{url}: {log}");
+    }
+}
+
+/// What is granted is one range of private addresses, and what the operator denies is denied to all: at once, by a reload.
+#[tokio::test(flavor = "multi_thread")]
+async fn private_addresses_are_reached_in_the_ranges_that_are_granted_and_not_denied() {
+    let web = Web::start(replies).await;
+    let port = web.port();
+    let terms = |range: &str| {
+        format!(
+            "[grants]\nhttp = [{{ to = \"127.0.0.1:{port}\", private = [\"{range}\"] }}]\n[retry]\nmax_attempts = 1"
+        )
+    };
+    let site = Site::new(Backend::Embedded, "")
+        .with_hog("acme", &terms("127.0.0.0/8"))
+        .with_hog("globex", &terms("10.0.0.0/8"));
+    let broker = site.broker().await;
+    let _daemon = site.daemon();
+    let url = format!("http://127.0.0.1:{port}/hello");
+    let (hello, _) = fetch_for("acme", &*broker, &url).await;
+    assert!(hello.is_ok(), "{hello:?}");
+    let (ended, log) = fetch_for("globex", &*broker, &url).await;
+    assert!(ended.as_ref().is_err_and(|message| message.contains("IpProhibited")), "{ended:?}");
+    assert!(log.contains("private = [\"127.0.0.1/32\"]"), "{log}");
+
+    let file = site.path().join("sandhog.toml");
+    let permissive = std::fs::read_to_string(&file).expect("the daemon's file");
+    for (deny, is_reached) in [("127.0.0.0/16", false), ("127.1.0.0/16", true), ("0.0.0.0/0", false)] {
+        std::fs::write(&file, format!("{permissive}\n[grants]\nhttp_deny = [\"{deny}\"]\n")).expect("a file");
+        assert_eq!(super::deploys::reload(&site).0, Some(0));
+        let (ended, log) = fetch_for("acme", &*broker, &url).await;
+        assert_eq!(ended.is_ok(), is_reached, "{deny}: {ended:?}");
+        assert_eq!(log.contains("grants.http_deny"), !is_reached, "{deny}: {log}");
     }
 }
 

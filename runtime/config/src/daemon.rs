@@ -10,7 +10,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
-use sandhog_core::grants::{Access, DirCap, GrantCaps};
+use sandhog_core::grants::{Access, DirCap, GrantCaps, Ranges};
 use sandhog_core::id::TenantId;
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateCaps, StateQuota};
@@ -37,6 +37,7 @@ pub(super) struct Daemon {
     pub(super) state: StateQuota,
     pub(super) grace: Duration,
     pub(super) deploy: Deploy,
+    pub(super) http_deny: Ranges,
     pub(super) tenants: BTreeMap<TenantId, TenantDraft>,
     /// The folder of plugin files, and whether the file names it.
     pub(super) plugins: (PathBuf, Named),
@@ -137,6 +138,9 @@ pub(super) fn read(fields: &mut Fields<'_>, outside: Outside<'_>) -> Daemon {
         },
         grace: fields.table("shutdown", |fields| fields.or("grace", GRACE)),
         deploy: fields.table("deploy", deploy::deploy),
+        http_deny: fields.table("grants", |fields| {
+            fields.entry("http_deny").map(plugin::ranges).unwrap_or_default().into_iter().collect()
+        }),
         tenants,
         plugins,
     }

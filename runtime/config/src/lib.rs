@@ -38,7 +38,7 @@ use std::time::Duration;
 use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::canary;
 use sandhog_core::compile::{CompileBudget, CompileCaps};
-use sandhog_core::grants::{GrantCaps, Grants};
+use sandhog_core::grants::{GrantCaps, Grants, Ranges};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
@@ -72,6 +72,8 @@ pub struct Config {
     pub grace: Duration,
     /// Where deploys are remembered.
     pub deploy: Deploy,
+    /// The addresses that no plugin's requests reach, whatever it is granted.
+    pub http_deny: Ranges,
     /// The folder of the plugin files.
     pub plugins_folder: PathBuf,
     /// The teams.
@@ -449,6 +451,7 @@ fn assemble(
         compile: daemon.compile,
         grace: daemon.grace,
         deploy: daemon.deploy,
+        http_deny: daemon.http_deny,
         plugins_folder: daemon.plugins.0,
         tenants,
         plugins,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sandhog_core::budget::{Bytes, Caps};
 use sandhog_core::canary::Policy;
 use sandhog_core::compile::CompileCaps;
-use sandhog_core::grants::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Private, plain};
+use sandhog_core::grants::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Private, Range, plain};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::quota::StateCaps;
 use sandhog_core::secret::Secret;
@@ -247,12 +247,44 @@ pub(super) fn http(fields: &mut Fields<'_>) -> Vec<HttpGrant> {
         .filter_map(|entry| match &entry.value {
             DeValue::Table(_) => entry.table(|fields| {
                 let to = fields.required::<HttpTarget>("to", "\"db.acme.example:8080\"");
-                let private = fields.or("private", Private::Refuse);
+                let private = fields.entry("private").and_then(private).unwrap_or(Private::Refuse);
                 Some(HttpGrant { to: to?, private })
             }),
             _ => Some(HttpGrant { to: entry.read()?, private: Private::Refuse }),
         })
         .collect()
+}
+
+/// Which private addresses may be reached: none, all, or those of a list.
+fn private(entry: Entry<'_>) -> Option<Private> {
+    if !matches!(entry.value, DeValue::Array(_)) {
+        return entry.read();
+    }
+    let (file, path) = (entry.file(), entry.path.clone());
+    let ranges = ranges(entry);
+    for (n, range) in ranges.iter().enumerate().filter(|(_, range)| !range.has_private()) {
+        let problem = file.problem(&format!("{path}[{n}]"), format!("no private address lies in {range}"));
+        file.note(
+            problem
+                .rule("ranges of this machine or of private networks; public addresses are reached anyway"),
+        );
+    }
+    Some(Private::Within(ranges.into_iter().collect()))
+}
+
+/// Ranges of one list, at most.
+const RANGES_MAX: usize = 256;
+
+/// Reads a list of ranges; none if one of them can't be read, or they are too many.
+pub(super) fn ranges(entry: Entry<'_>) -> Vec<Range> {
+    let (file, path) = (entry.file(), entry.path.clone());
+    // All of them are read, so that all mistakes are found.
+    let ranges: Vec<Option<Range>> = entry.list().into_iter().map(Entry::read).collect();
+    if ranges.len() > RANGES_MAX {
+        let problem = file.problem(&path, format!("{} ranges are too many", ranges.len()));
+        file.note(problem.rule(format!("at most {RANGES_MAX}")));
+    }
+    ranges.into_iter().collect::<Option<_>>().unwrap_or_default()
 }
 
 fn env(fields: &mut Fields<'_>, outside: Outside<'_>) -> Vec<(String, EnvValue)> {

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 use sandhog_core::budget::Fuel;
-use sandhog_core::grants::{Access, DirGrant, EnvValue};
+use sandhog_core::grants::{Access, DirGrant, EnvValue, Private, Ranges};
 use sandhog_core::redis::{Address, Topology};
 use sandhog_core::secret::Secret;
 use sandhog_core::settle::{Backoff, Jitter, OnLimit};
@@ -153,6 +153,37 @@ fn hosts_are_granted_by_text_or_table_and_a_wrong_one_says_what_was_meant() {
     assert!(wrong.contains("did you mean \"api.acme.example:443\"?"), "{wrong}");
     let read_only = told("", &grants(r#"dirs = [{ host = "/srv", guest = "/srv", quota = "1MiB" }]"#));
     assert!(read_only.contains("access = \"read-write\""), "{read_only}");
+}
+
+#[test]
+fn ranges_of_addresses_are_lists_and_a_wrong_one_says_what_was_meant() {
+    let terms = |private: &str| {
+        format!("{PLUGIN}\n[grants]\nhttp = [{{ to = \"db.acme.example:80\", private = {private} }}]\n")
+    };
+    let daemon = "[grants]\nhttp_deny = [\"10.0.0.0/8\", \"fd12::/16\"]";
+    let config = Site::with_plugin(daemon, &terms(r#"["10.1.0.0/16"]"#)).load().expect("it is right");
+    let lies_in = |ranges: &Ranges, address: &str| ranges.contain(address.parse().expect("an address"));
+    let denied = ["10.1.2.3", "fd12::1", "11.0.0.0"].map(|address| lies_in(&config.http_deny, address));
+    assert_eq!(denied, [true, true, false]);
+    let Private::Within(granted) = &config.plugins[0].grants.http[0].private else { panic!("{config:?}") };
+    assert!(lies_in(granted, "10.1.2.3") && !lies_in(granted, "10.2.0.0"));
+    let many: Vec<String> = (0..257).map(|n| format!("\"10.{}.{}.0/24\"", n / 256, n % 256)).collect();
+    for (private, says) in [
+        (r#"["10.1.2.3"]"#, "did you mean \"10.1.2.3/32\"?"),
+        (r#"["10.1.2.3/16"]"#, "did you mean \"10.1.0.0/16\"?"),
+        (r#"["db.acme.example"]"#, "is no range of addresses"),
+        (
+            r#"["10.1.0.0/16", "8.8.8.0/24"]"#,
+            "grants.http[0].private[1]: no private address lies in 8.8.8.0/24",
+        ),
+        (r#""some""#, "is not a choice"),
+        (&format!("[{}]", many.join(", ")), "257 ranges are too many"),
+    ] {
+        let told = told("", &terms(private));
+        assert!(told.contains(says), "{private}: {told}");
+    }
+    let told = told("[grants]\nhttp_deny = \"10.0.0.0/8\"", PLUGIN);
+    assert!(told.contains("grants.http_deny: \"10.0.0.0/8\" is not a list"), "{told}");
 }
 
 #[test]
@@ -465,7 +496,7 @@ fn grants_are_within_what_the_tenant_may_be_granted() {
     let caps = r#"
 [tenants.acme.grants]
 dirs = [{ host = "data", access = "read-write" }, "/srv/public"]
-http = ["*.acme.example:443"]
+http = ["*.acme.example:443", { to = "db.acme.example:80", private = ["10.1.0.0/16"] }]
 secrets = ["TOKEN"]
 [tenants.acme.secrets]
 TOKEN = { env = "TOKEN_OF_ACME" }
@@ -486,6 +517,9 @@ KEY = { env = "TOKEN_OF_ACME" }
         ("[grants]\nhttp = [\"api.acme.example:443\"]", None),
         ("[grants]\nhttp = [\"api.globex.example:443\"]", Some(more)),
         ("[grants]\nhttp = [{ to = \"api.acme.example:443\", private = \"allow\" }]", Some(more)),
+        ("[grants]\nhttp = [{ to = \"db.acme.example:80\", private = [\"10.1.2.0/24\"] }]", None),
+        ("[grants]\nhttp = [{ to = \"db.acme.example:80\", private = [\"10.0.0.0/8\"] }]", Some(more)),
+        ("[grants]\nhttp = [{ to = \"db.acme.example:80\", private = \"allow\" }]", Some(more)),
         ("[grants]\nsecrets = [\"TOKEN\"]", None),
         ("[grants]\nsecrets = [\"KEY\"]", Some(more)),
         ("[grants]\nsecrets = [\"TOKEN\"]\n[secrets]\nTOKEN = { env = \"REDIS_URL\" }", Some(elsewhere)),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sandhog_core::budget::{Bytes, Fuel};
-use sandhog_core::grants::{Access, HttpTarget, InvalidTarget, Private};
+use sandhog_core::grants::{Access, HttpTarget, InvalidRange, InvalidTarget, Private, Range};
 use sandhog_core::id::{InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::keyring::Plain;
 use sandhog_core::quota::OnEmpty;
@@ -245,6 +245,18 @@ impl Read for HttpTarget {
         text.parse().map_err(|invalid: InvalidTarget| Refusal {
             problem: format!("\"{text}\" is no host and port: {}", invalid.problem),
             rule: "host:port, such as \"api.acme.example:443\", or \"*.acme.example:443\" for one label"
+                .to_owned(),
+            help: invalid.meant.map(|meant| format!("did you mean \"{meant}\"?")),
+        })
+    }
+}
+
+impl Read for Range {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let text = String::read(value)?;
+        text.parse().map_err(|invalid: InvalidRange| Refusal {
+            problem: format!("{} is no range of addresses: {invalid}", found(value)),
+            rule: "an address and the length of its prefix, such as \"10.1.0.0/16\" or \"fd12::/16\""
                 .to_owned(),
             help: invalid.meant.map(|meant| format!("did you mean \"{meant}\"?")),
         })

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sandhog_core::admit::Plan;
 use sandhog_core::compile::CompileBudget;
+use sandhog_core::grants::Ranges;
 use sandhog_core::id::{PluginName, TenantId};
 use sandhog_core::outcome::Report;
 
@@ -63,6 +64,12 @@ impl Engine {
         plugins: impl IntoIterator<Item = (&'a TenantId, &'a PluginName, &'a Grants)>,
     ) {
         self.0.loader.configure_grants(plugins);
+    }
+
+    /// Denies the requests of all plugins the addresses in these ranges, whatever is granted: from now on, also to those that
+    /// are loaded, and to runs that are under way when they connect next. Replaces what was denied before.
+    pub fn deny_http(&self, ranges: Ranges) {
+        self.0.loader.deny_http(ranges);
     }
 
     /// Compiles a component, or finds it compiled in the cache, and checks that it can be run. Blocks, for seconds

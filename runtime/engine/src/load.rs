@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
+use sandhog_core::grants::Ranges;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::host_work::HostWork;
 use crate::imports::{Handler, HandlerPre, RunState};
 use crate::kinds::declared_kinds;
+use crate::outgoing::Denied;
 use crate::plugin::{Access, Grants, Import, Inspection, LoadSpec, Plugin, Source, place};
 use crate::wasi::{self, Directories};
 use crate::wiper::Wiper;
@@ -72,6 +74,7 @@ pub(crate) struct Loader {
     /// What the plugins are granted that are loaded.
     directories: Directories,
     work: HostWork,
+    denied: Denied,
     /// Held while compiling: it takes all cores and much memory as it is.
     compiling: Mutex<()>,
     /// Where components are kept; none if nobody keeps any.
@@ -108,6 +111,7 @@ impl Loader {
             compiler: config.compiler.clone(),
             directories: Directories::default(),
             work: HostWork::new(config.guest_threads),
+            denied: Denied::default(),
             compiling: Mutex::new(()),
             components: OnceLock::new(),
         })
@@ -125,6 +129,11 @@ impl Loader {
         self.directories.configure(writable);
     }
 
+    /// See [`crate::Engine::deny_http`].
+    pub(crate) fn deny_http(&self, ranges: Ranges) {
+        self.denied.set(ranges);
+    }
+
     /// See [`crate::Engine::load`].
     pub(crate) fn load(self: &Arc<Self>, spec: LoadSpec) -> Result<Plugin, Error> {
         let plugin = place(&spec.tenant, &spec.name);
@@ -133,8 +142,8 @@ impl Loader {
         let (code, imports, source) = self.code(&plugin, revision, &spec.wasm, &spec.compile)?;
         let LoadSpec { name, tenant, grants, .. } = spec;
         let wiper = Wiper::new(&grants).map(Arc::new);
-        let work = self.work.of(&tenant);
-        Ok(Plugin { name, tenant, revision, source, grants, dirs, work, wiper, imports, code })
+        let (work, denied) = (self.work.of(&tenant), self.denied.clone());
+        Ok(Plugin { name, tenant, revision, source, grants, dirs, work, denied, wiper, imports, code })
     }
 
     /// The code of a component that is a handler, left aside if the cache has it.

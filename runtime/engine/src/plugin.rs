@@ -11,6 +11,7 @@ pub use sandhog_core::secret::Secret;
 
 use crate::code::Code;
 use crate::host_work::TenantWork;
+use crate::outgoing::Denied;
 use crate::wants::{Want, missing_grants};
 use crate::wasi::Granted;
 use crate::wiper::Wiper;
@@ -51,6 +52,7 @@ pub struct Plugin {
     pub(crate) dirs: Vec<Arc<Granted>>,
     /// What its tenant has of the host's work.
     pub(crate) work: Arc<TenantWork>,
+    pub(crate) denied: Denied,
     pub(crate) wiper: Option<Arc<Wiper>>,
     pub(crate) imports: Vec<String>,
     pub(crate) code: Code,
@@ -113,6 +115,11 @@ impl Plugin {
 
     pub(crate) fn work(&self) -> &Arc<TenantWork> {
         &self.work
+    }
+
+    /// The addresses that its requests reach in no case.
+    pub(crate) fn denied(&self) -> &Denied {
+        &self.denied
     }
 
     pub(crate) fn wiper(&self) -> Option<&Arc<Wiper>> {

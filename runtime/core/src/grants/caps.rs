@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Access, DirGrant, HttpGrant, Private};
+use super::{Access, DirGrant, HttpGrant};
 
 /// A tenant's ceilings. Where one isn't set, anything may be granted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,9 +39,7 @@ impl GrantCaps {
     /// Whether requests to a host may be granted.
     #[must_use]
     pub fn allow_http(&self, grant: &HttpGrant) -> bool {
-        let allows = |cap: &HttpGrant| {
-            grant.to.is_within(&cap.to) && (cap.private == Private::Allow || grant.private == Private::Refuse)
-        };
+        let allows = |cap: &HttpGrant| grant.to.is_within(&cap.to) && grant.private.is_within(&cap.private);
         self.http.as_ref().is_none_or(|caps| caps.iter().any(allows))
     }
 
@@ -71,6 +69,7 @@ pub fn plain(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Private;
     use super::*;
 
     fn dir(host: &str, access: Access) -> DirGrant {
@@ -112,16 +111,26 @@ mod tests {
 
     #[test]
     fn a_host_is_within_one_that_allows_as_much() {
-        let http_caps =
-            vec![http("*.acme.example:443", Private::Refuse), http("db.acme.example:80", Private::Allow)];
+        let within = |range: &str| Private::Within([range.parse().expect("a range")].into_iter().collect());
+        let http_caps = vec![
+            http("*.acme.example:443", Private::Refuse),
+            http("db.acme.example:80", Private::Allow),
+            http("lan.acme.example:80", within("10.1.0.0/16")),
+        ];
         let caps = GrantCaps { http: Some(http_caps), ..GrantCaps::default() };
         for (to, private, allowed) in [
             ("api.acme.example:443", Private::Refuse, true),
             ("api.acme.example:443", Private::Allow, false),
             ("db.acme.example:80", Private::Allow, true),
+            ("db.acme.example:80", within("10.0.0.0/8"), true),
+            ("api.acme.example:443", within("10.0.0.0/8"), false),
+            ("lan.acme.example:80", Private::Refuse, true),
+            ("lan.acme.example:80", within("10.1.2.0/24"), true),
+            ("lan.acme.example:80", within("10.0.0.0/8"), false),
+            ("lan.acme.example:80", Private::Allow, false),
             ("globex.example:443", Private::Refuse, false),
         ] {
-            assert_eq!(caps.allow_http(&http(to, private)), allowed, "{to}");
+            assert_eq!(caps.allow_http(&http(to, private.clone())), allowed, "{to} {private:?}");
         }
     }
 

@@ -2,6 +2,8 @@
 
 mod caps;
 mod http_target;
+mod ranges;
+mod reach;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +14,8 @@ use crate::secret::Secret;
 
 pub use caps::{DirCap, GrantCaps, plain};
 pub use http_target::{HttpTarget, InvalidTarget, address, undotted};
+pub use ranges::{InvalidRange, Range, Ranges};
+pub use reach::AddressRefusal;
 
 /// What a plugin may reach. By default nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,12 +53,14 @@ pub struct HttpGrant {
 }
 
 /// Whether requests may go to addresses of this machine and of private networks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Private {
     /// No: whatever a name resolves to.
     Refuse,
     /// Yes. Link-local addresses and metadata services stay out of reach.
     Allow,
+    /// To those that lie there; no others. The same ones stay out of reach.
+    Within(Ranges),
 }
 
 /// What may be done in a granted directory.

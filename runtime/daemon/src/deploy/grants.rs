@@ -19,8 +19,10 @@ use crate::off_thread::off_thread;
 /// How long disks may keep a deploy waiting that is looking at where paths lead. What isn't known by then is left aside.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
-/// Tells the engine what all plugins of a configuration are granted. To be done before any of them is loaded.
+/// Tells the engine what all plugins of a configuration are granted, and what none of them reaches. To be done before any of
+/// them is loaded.
 pub async fn configure(engine: &Engine, config: &Config) {
+    engine.deny_http(config.http_deny.clone());
     let (engine, plugins) = (engine.clone(), config.plugins.clone());
     let told = off_thread(move || {
         engine.configure_grants(plugins.iter().map(|terms| (&terms.tenant, &terms.name, &terms.grants)));

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use sandhog_core::grants::{address, undotted};
+use sandhog_core::grants::{AddressRefusal, Ranges, address, undotted};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -17,9 +17,7 @@ use wasmtime_wasi::runtime::spawn_blocking;
 use wasmtime_wasi_http::{Error, Result};
 
 use super::Requests;
-use super::address::{Reach, reach};
 use super::wire::Counted;
-use crate::plugin::Private;
 use crate::run_log::Remark;
 
 /// What the machine trusts, read when it is needed first. If that fails, the next one reads again.
@@ -33,17 +31,27 @@ const TRY_MAX: Duration = Duration::from_secs(3);
 pub(super) struct Destination {
     pub(super) host: String,
     pub(super) port: u16,
-    private: Private,
+}
+
+/// The addresses that no plugin may reach, whatever it is granted: for all plugins the same, and as they are now.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Denied(Arc<RwLock<Arc<Ranges>>>);
+
+impl Denied {
+    /// From now on it is these.
+    pub(crate) fn set(&self, ranges: Ranges) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ranges);
+    }
+
+    fn now(&self) -> Arc<Ranges> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Requests {
     /// Whether requests may go there.
     pub(super) fn granted(&self, host: &str, port: u16) -> Result<Destination> {
-        let grants = self.plugin.grants().http.iter().filter(|grant| grant.to.covers(host, port));
-        let private = grants.map(|grant| grant.private);
-        // Of several grants, the widest counts.
-        let widest = private.reduce(|a, b| if a == Private::Allow { a } else { b });
-        let Some(private) = widest else {
+        if !self.plugin.grants().allow_http(host, port) {
             self.log.remark(Remark::Http, || {
                 format!(
                     "requests to {host}:{port} are refused; add `http = [\"{host}:{port}\"]` under [grants] of {}",
@@ -51,19 +59,21 @@ impl Requests {
                 )
             });
             return Err(Error::HttpRequestDenied);
-        };
-        Ok(Destination { host: undotted(host).to_owned(), port, private })
+        }
+        Ok(Destination { host: undotted(host).to_owned(), port })
     }
 
     /// Connects to the first address that may be reached and answers.
     pub(super) async fn connect(&self, to: &Destination, found: &[SocketAddr]) -> Result<TcpStream> {
-        let allowed = |ip: IpAddr| match reach(ip) {
-            Reach::Public => true,
-            Reach::Private => to.private == Private::Allow,
-            Reach::Never => false,
-        };
-        let mut failure = None;
-        let sockets: Vec<SocketAddr> = found.iter().copied().filter(|socket| allowed(socket.ip())).collect();
+        let (mut failure, mut refused, mut sockets) = (None, None, Vec::new());
+        let denied = self.plugin.denied().now();
+        for socket in found {
+            match self.plugin.grants().check_address(&to.host, to.port, socket.ip(), &denied) {
+                Ok(()) => sockets.push(*socket),
+                Err(refusal) if refused.is_none() => refused = Some((socket.ip(), refusal)),
+                Err(_) => {}
+            }
+        }
         for (tried, &socket) in sockets.iter().enumerate() {
             let connecting = TcpStream::connect(socket);
             let connected = if tried + 1 < sockets.len() {
@@ -79,7 +89,9 @@ impl Requests {
         match failure {
             Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Error::ConnectionRefused),
             Some(_) => Err(Error::DestinationUnavailable),
-            None => Err(self.out_of_bounds(to, found)),
+            None => {
+                Err(refused.map_or(Error::DestinationNotFound, |refused| self.out_of_bounds(to, refused)))
+            }
         }
     }
 
@@ -98,16 +110,19 @@ impl Requests {
         })
     }
 
-    fn out_of_bounds(&self, to: &Destination, found: &[SocketAddr]) -> Error {
-        let Some(ip) = found.first().map(SocketAddr::ip) else { return Error::DestinationNotFound };
+    fn out_of_bounds(&self, to: &Destination, (ip, refusal): (IpAddr, AddressRefusal)) -> Error {
         let (Destination { host, port, .. }, place) = (to, self.plugin.place());
-        self.log.remark(Remark::HttpAddress, || match reach(ip) {
-            Reach::Private => format!(
-                "{host}:{port} is {ip}, an internal address, which is refused; if that is meant, write `http = [{{ to = \"{host}:{port}\", private = \"allow\" }}]` under [grants] of {place}"
-            ),
-            Reach::Public | Reach::Never => {
-                format!("{host}:{port} is {ip}, an address that no plugin may reach")
+        self.log.remark(Remark::HttpAddress, || match refusal {
+            AddressRefusal::Private => {
+                let prefix = if ip.is_ipv4() { 32 } else { 128 };
+                format!(
+                    "{host}:{port} is {ip}, an internal address, which is refused; if that is meant, write `http = [{{ to = \"{host}:{port}\", private = [\"{ip}/{prefix}\"] }}]` under [grants] of {place}"
+                )
             }
+            AddressRefusal::Denied => format!(
+                "{host}:{port} is {ip}, an address that this daemon lets no plugin reach, by grants.http_deny of its configuration"
+            ),
+            AddressRefusal::Never => format!("{host}:{port} is {ip}, an address that no plugin may reach"),
         });
         Error::DestinationIpProhibited
     }

@@ -9,7 +9,6 @@
 //! the name resolves to a moment later. A redirect is an answer like any other: whoever follows it makes a new request,
 //! which is checked anew. A connection serves one request after the other of one run, and goes with the run.
 
-mod address;
 mod connect;
 mod reuse;
 mod send;
@@ -33,6 +32,7 @@ use wasmtime_wasi_http::{
     WasiHttpView,
 };
 
+pub(crate) use self::connect::Denied;
 use self::reuse::Idle;
 use self::send::Sent;
 use crate::host_work::RunWork;
