@@ -8,14 +8,17 @@
 //! Nothing is ever asked of the cache that can't be had again, so what was used least lately goes when it gets large.
 //!
 //! To load an artefact is to run whatever machine code is in it. So the folder has to belong to the user who runs us,
-//! and nobody else may be able to write there.
+//! nobody else may be able to write there, and it is held open: whoever can put another one into its place changes nothing.
+//! The same goes for each file, when it is read.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use sandhog_core::id::Revision;
@@ -23,7 +26,7 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use wasmtime::component::Component;
 
-use crate::own_folder::make_own_folder;
+use crate::own_folder::OwnFolder;
 
 /// All artefacts together; each is two to four times the size of its component.
 const SIZE_MAX: u64 = 2 << 30;
@@ -31,13 +34,16 @@ const SIZE_MAX: u64 = 2 << 30;
 /// After this time nobody is still writing a file that was begun.
 const BEGUN_MAX: Duration = Duration::from_secs(3600);
 
+/// A longer file is no record.
+const RECORD_MAX: u64 = 1 << 20;
+
 /// What begins the names of files that are being written.
 const BEGUN: &str = ".new-";
 
 /// A folder of compiled components.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    folder: PathBuf,
+    folder: Arc<OwnFolder>,
     size_max: u64,
     /// Digest of the engine's version and settings.
     settings: String,
@@ -49,21 +55,37 @@ impl Cache {
     /// # Errors
     /// If it can't be made, or if others could write there.
     pub(crate) fn open(folder: &Path, engine: &wasmtime::Engine) -> io::Result<Self> {
-        make_own_folder(folder)?;
+        let folder = Arc::new(OwnFolder::open(folder)?);
         let mut hasher = DigestHasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         let settings = hex(&hasher.0.finalize()[..8]);
-        Ok(Self { folder: folder.to_owned(), size_max: SIZE_MAX, settings })
+        Ok(Self { folder, size_max: SIZE_MAX, settings })
     }
 
     /// The artefact of a component, if there is one that looks as it was written. Its bytes are looked at when it is
     /// loaded: most artefacts of a daemon with many plugins never are.
     pub(crate) fn find(&self, revision: Revision) -> Option<Artefact> {
-        let path = self.artefact(revision);
-        let record = Record::parse(&fs::read_to_string(record_of(&path)).ok()?)?;
-        let file = File::open(&path).ok()?;
-        let artefact = Artefact { path, file, record };
+        let name = self.name_of(revision);
+        let mut text = String::new();
+        let record = self.find_file(&record_of(&name))?;
+        record.take(RECORD_MAX).read_to_string(&mut text).ok()?;
+        let record = Record::parse(&text)?;
+        let file = self.find_file(&artefact_of(&name))?;
+        let artefact = Artefact { folder: Arc::clone(&self.folder), name, file, record };
         (artefact.file.metadata().ok()?.len() == artefact.record.size).then_some(artefact)
+    }
+
+    /// A file that is kept, if it is there, and was written by nobody else.
+    fn find_file(&self, name: &str) -> Option<File> {
+        match self.folder.open_file(name) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                let cache = self.folder.path().display();
+                tracing::warn!(%cache, file = name, %error, "a file in the cache is of no use");
+                None
+            }
+        }
     }
 
     /// A file for an artefact that is about to be made. It goes away unless it is kept.
@@ -71,7 +93,7 @@ impl Cache {
     /// # Errors
     /// If it can't be made.
     pub(crate) fn begin(&self) -> io::Result<NamedTempFile> {
-        tempfile::Builder::new().prefix(BEGUN).tempfile_in(&self.folder)
+        tempfile::Builder::new().prefix(BEGUN).tempfile_in(self.folder.held())
     }
 
     /// Keeps an artefact.
@@ -79,11 +101,11 @@ impl Cache {
     /// # Errors
     /// If it can't be written. Nothing half-written is left to be found.
     pub(crate) fn keep(&self, revision: Revision, written: NamedTempFile) -> io::Result<()> {
-        let artefact = self.artefact(revision);
+        let name = self.name_of(revision);
         let file = written.reopen()?;
         let record = Record { sha256: digest_of(&file)?, size: file.metadata()?.len(), vetted: None };
-        persist(written, &artefact)?;
-        self.write_record(&artefact, &record)?;
+        self.persist(written, &artefact_of(&name))?;
+        self.write_record(&name, &record)?;
         self.prune()
     }
 
@@ -93,51 +115,60 @@ impl Cache {
     /// If it can't be written.
     pub(crate) fn vet(&self, artefact: &mut Artefact, vetted: Vetted) -> io::Result<()> {
         artefact.record.vetted = Some(vetted);
-        self.write_record(&artefact.path, &artefact.record)
+        self.write_record(&artefact.name, &artefact.record)
     }
 
-    fn write_record(&self, artefact: &Path, record: &Record) -> io::Result<()> {
+    fn write_record(&self, name: &str, record: &Record) -> io::Result<()> {
         let mut file = self.begin()?;
         file.write_all(record.to_string().as_bytes())?;
-        persist(file, &record_of(artefact))
+        self.persist(file, &record_of(name))
+    }
+
+    /// Gives a file its name for good.
+    fn persist(&self, file: NamedTempFile, name: &str) -> io::Result<()> {
+        file.as_file().sync_all()?;
+        file.persist(self.folder.held().join(name))?;
+        Ok(())
     }
 
     /// Removes what was used least lately, as far as all together is too large, and what was never finished.
     fn prune(&self) -> io::Result<()> {
         let mut artefacts = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(self.folder.held())? {
             let entry = entry?;
             let metadata = entry.metadata()?;
             let used = metadata.modified()?;
-            if entry.path().extension().is_some_and(|kind| kind == "cwasm") {
-                artefacts.push((used, metadata.len(), entry.path()));
+            let name =
+                entry.file_name().to_str().and_then(|file| file.strip_suffix(ARTEFACT)).map(str::to_owned);
+            if let Some(name) = name {
+                artefacts.push((used, metadata.len(), name));
             } else if entry.file_name().as_encoded_bytes().starts_with(BEGUN.as_bytes())
                 && used.elapsed().is_ok_and(|age| age > BEGUN_MAX)
             {
-                remove(&entry.path())?;
+                self.folder.remove(&entry.file_name())?;
             }
         }
         artefacts.sort_by(|a, b| b.cmp(a));
         let mut sum = 0;
-        for (_, size, artefact) in artefacts {
+        for (_, size, name) in artefacts {
             sum += size;
             if sum > self.size_max {
-                remove(&record_of(&artefact))?;
-                remove(&artefact)?;
+                remove(&self.folder, &name)?;
             }
         }
         Ok(())
     }
 
-    fn artefact(&self, revision: Revision) -> PathBuf {
-        self.folder.join(format!("{revision}-{}.cwasm", self.settings))
+    fn name_of(&self, revision: Revision) -> String {
+        format!("{revision}-{}", self.settings)
     }
 }
 
 /// An artefact that is kept, open: it can be loaded even when it has gone from the cache.
 #[derive(Debug)]
 pub(crate) struct Artefact {
-    path: PathBuf,
+    folder: Arc<OwnFolder>,
+    name: String,
     file: File,
     record: Record,
 }
@@ -165,9 +196,10 @@ impl Artefact {
         match &loaded {
             Ok(_) => touch(&self.file),
             Err(reason) => {
-                tracing::warn!(artefact = %self.path.display(), reason, "a compiled component in the cache is of no use");
+                let (cache, artefact) = (self.folder.path().display(), &self.name);
+                tracing::warn!(%cache, artefact, reason, "a compiled component in the cache is of no use");
                 // Whatever can't be removed is found to be of no use again.
-                let _ = remove(&record_of(&self.path)).and_then(|()| remove(&self.path));
+                let _ = remove(&self.folder, &self.name);
             }
         }
         loaded.map_err(|reason| format!("its compiled code {reason}"))
@@ -221,29 +253,20 @@ impl Record {
     }
 }
 
-/// Gives a file its name for good.
-fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
-}
-
 /// Loads machine code from a file of ours: one that was compiled just now, or one of the cache.
 #[allow(unsafe_code)]
 pub(crate) fn load_trusted(engine: &wasmtime::Engine, artefact: &Path) -> wasmtime::Result<Component> {
     // SAFETY: the file was made by `Engine::precompile_component`, here or in our child. Only our own user can write
-    // to it: it was made with no rights for others, and the cache is a folder that was checked when it was opened; an
-    // entry of it still has the checksum that was written with it. Entries are replaced by renaming, so a file that
+    // to it: it was made with no rights for others, and the cache is a folder that was checked when it was opened, and is
+    // held; an entry of it was checked as well, and still has the checksum that was written with it. Entries are replaced by renaming, so a file that
     // is mapped never changes.
     unsafe { Component::deserialize_file(engine, artefact) }
 }
 
-/// Removes a file, unless another daemon with the same cache was quicker.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+/// Removes an artefact, its record first.
+fn remove(folder: &OwnFolder, name: &str) -> io::Result<()> {
+    folder.remove(OsStr::new(&record_of(name)))?;
+    folder.remove(OsStr::new(&artefact_of(name)))
 }
 
 /// Marks an artefact as used just now. Where that fails it may go earlier than it should, and that is all.
@@ -253,8 +276,15 @@ fn touch(artefact: &File) {
     }
 }
 
-fn record_of(artefact: &Path) -> PathBuf {
-    artefact.with_extension("record")
+/// How the name of an artefact ends.
+const ARTEFACT: &str = ".cwasm";
+
+fn artefact_of(name: &str) -> String {
+    format!("{name}{ARTEFACT}")
+}
+
+fn record_of(name: &str) -> String {
+    format!("{name}.record")
 }
 
 /// The checksum of a file, from its beginning.
@@ -294,25 +324,74 @@ impl Hasher for DigestHasher {
 mod tests {
     use super::*;
 
+    /// Keeps an artefact of a component that does nothing.
+    fn keep(cache: &Cache, engine: &wasmtime::Engine, revision: Revision) {
+        let bytes = engine.precompile_component(b"(component)").expect("a component");
+        let mut file = cache.begin().expect("ours");
+        file.write_all(&bytes).expect("there is room");
+        cache.keep(revision, file).expect("there is room");
+    }
+
+    /// Who can write to a folder above moves the cache away, and puts in its place another one with artefacts of the same names.
+    #[test]
+    fn a_folder_that_takes_the_place_of_the_cache_is_not_used() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let engine = wasmtime::Engine::default();
+        let (place, away) = (folder.path().join("above/cache"), folder.path().join("above/away"));
+        let cache = Cache::open(&place, &engine).expect("a cache of our own");
+        let [kept, later] = [1, 2].map(|n| Revision::from_sha256([n; 32]));
+        keep(&cache, &engine, kept);
+        fs::rename(&place, &away).expect("ours");
+        let other = Cache::open(&place, &engine).expect("a folder in its place");
+        let mut evil = other.begin().expect("ours");
+        evil.write_all(b"evil").expect("there is room");
+        other.keep(kept, evil).expect("there is room");
+
+        cache.find(kept).expect("it is there").load(&engine).expect("the one that was kept");
+        keep(&cache, &engine, later);
+        assert!(other.find(later).is_none() && cache.find(later).is_some(), "kept where the others are");
+        assert!(away.join(artefact_of(&cache.name_of(later))).exists());
+        fs::remove_dir_all(folder.path().join("above")).expect("ours");
+        assert!(cache.find(kept).is_none() && cache.begin().is_err(), "a folder that is gone has nothing");
+    }
+
+    #[test]
+    fn what_others_can_have_written_is_not_there() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let engine = wasmtime::Engine::default();
+        let cache = Cache::open(folder.path(), &engine).expect("a cache of our own");
+        let revision = Revision::from_sha256([1; 32]);
+        for name in [artefact_of, record_of].map(|of| of(&cache.name_of(revision))) {
+            let path = folder.path().join(&name);
+            keep(&cache, &engine, revision);
+            assert!(cache.find(revision).is_some());
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o606)).expect("ours");
+            assert!(cache.find(revision).is_none(), "{name}: others can write to it");
+            keep(&cache, &engine, revision);
+            assert!(cache.find(revision).is_some(), "{name}: it is made anew");
+            let elsewhere = folder.path().join("elsewhere");
+            fs::rename(&path, &elsewhere).expect("ours");
+            symlink(&elsewhere, &path).expect("a link");
+            assert!(cache.find(revision).is_none(), "{name}: it is a link");
+        }
+    }
+
     #[test]
     fn what_was_used_least_lately_goes_first() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let engine = wasmtime::Engine::default();
-        let bytes = engine.precompile_component(b"(component)").expect("a component");
-        let keep = |cache: &Cache, revision| {
-            let mut file = cache.begin().expect("ours");
-            file.write_all(&bytes).expect("there is room");
-            cache.keep(revision, file).expect("there is room");
-        };
+        let keep = |cache: &Cache, revision| keep(cache, &engine, revision);
         let mut cache = Cache::open(folder.path(), &engine).expect("a cache of our own");
         let revisions = [1, 2, 3].map(|n| Revision::from_sha256([n; 32]));
         keep(&cache, revisions[0]);
-        let size = fs::metadata(cache.artefact(revisions[0])).expect("it was written").len();
+        let path = |cache: &Cache, revision| folder.path().join(artefact_of(&cache.name_of(revision)));
+        let size = fs::metadata(path(&cache, revisions[0])).expect("it was written").len();
         cache.size_max = 2 * size;
         let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         for (n, revision) in (0..).zip(&revisions[..2]) {
             keep(&cache, *revision);
-            let file = File::open(cache.artefact(*revision)).expect("it was written");
+            let file = File::open(path(&cache, *revision)).expect("it was written");
             file.set_modified(long_ago + Duration::from_secs(n)).expect("ours");
         }
         let found = cache.find(revisions[0]).expect("it is there");
