@@ -24,6 +24,7 @@ fn main() {
         let name = format!("repetition::{}", case.name);
         Trial::test(name, move || repetition::run(&case))
     }));
+    trials.push(Trial::test("repetition::malformed_values_traps_and_outputs", repetition::run_together));
     for attack in latency::attacks() {
         for (on, backend) in latency::backends(&attack) {
             let name = format!("latency::{}::{on}", attack.case.name);

@@ -26,7 +26,7 @@ Nor does any of them make the daemon log an error: tenants can't page the operat
 
 Cases of the host's memory, of its calls, of the log and of files, and the host calls of ordinary handlers, also run a
 thousand times and then a thousand times more, which must not make the daemon larger: whatever a run left there would add
-up.
+up. So do those of malformed values, traps and outputs, side by side, each a hundred times.
 
 This page is made from the cases: `SANDHOG_WRITE_PAGES=1 cargo test -p sandhog-tests --test hostile page`.
 ";

@@ -89,14 +89,11 @@ impl<'a> Scene<'a> {
 
     /// With its jobs in this broker.
     pub(crate) fn on(backend: Backend, case: &'a Case) -> Self {
-        let secrets = "[tenants.hostile]\n[tenants.neighbour.secrets]\nTOKEN = { file = \"secret.txt\" }\n";
-        let site = Site::new(backend, &format!("{DAEMON}{}\n{secrets}", case.daemon_limits))
-            .with_hog("neighbour", "[grants]\nsecrets = [\"TOKEN\"]");
-        lay_out(site.path());
+        let site = site_on(backend, case.daemon_limits);
         let (hostile, neighbour) = (tenant("hostile"), tenant("neighbour"));
         let scene = Self { case, site, hostile, neighbour, neighbours_jobs: Cell::new(0) };
         if !matches!(case.end, End::Refused(_)) {
-            fs::write(scene.plugin_file(), toml(case, scene.site.path())).expect("a file");
+            fs::write(scene.plugin_file(), scene.toml()).expect("a file");
         }
         scene
     }
@@ -193,13 +190,18 @@ impl<'a> Scene<'a> {
     async fn deploy_in_vain(&self, daemon: &mut Daemon, broker: &dyn Broker, says: &str) {
         let neighbours = self.neighbours_job(broker).await.revision.expect("it ran").to_string();
         let filled = |text: &str| text.replace(NEIGHBOURS_DIGEST, &neighbours);
-        fs::write(self.plugin_file(), filled(&toml(self.case, self.site.path()))).expect("a file");
+        fs::write(self.plugin_file(), filled(&self.toml())).expect("a file");
         daemon.signal("HUP");
         self.neighbours_job(broker).await;
         let says = filled(says);
         let line = daemon.wait_for("deploy failed");
         assert!(line.len() <= REFUSAL_MAX, "a tenant's component made a line of {} bytes", line.len());
         assert!(line.contains("hostile") && line.contains(&says), "`{says}` isn't in: {line}");
+    }
+
+    /// The plugin's file. It has the name and the queue of the neighbour's, so that nothing but the tenant is different.
+    fn toml(&self) -> String {
+        toml(self.case, self.site.path(), "hog", self.case.kind())
     }
 
     fn plugin_file(&self) -> PathBuf {
@@ -237,11 +239,11 @@ impl<'a> Scene<'a> {
     }
 
     async fn fire(&self, broker: &dyn Broker, jobs: usize) -> Vec<JobId> {
-        let (kind, payload) = match &self.case.code {
-            Code::Text(_) | Code::File(_) => (KIND, "{}"),
-            Code::Handler(handler) => (handler.kind, &*handler.payload),
+        let payload = match &self.case.code {
+            Code::Text(_) | Code::File(_) => "{}",
+            Code::Handler(handler) => &*handler.payload,
         };
-        let jobs: Vec<NewJob> = (0..jobs).map(|_| hog_job(kind, payload)).collect();
+        let jobs: Vec<NewJob> = (0..jobs).map(|_| hog_job(self.case.kind(), payload)).collect();
         broker.enqueue(&self.hostile, &jobs).await.expect("the broker is up");
         jobs.iter().map(|job| job.id).collect()
     }
@@ -307,26 +309,68 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The plugin's file. It has the name and the queue of the neighbour's, so that nothing but the tenant is different.
-fn toml(case: &Case, folder: &Path) -> String {
-    let (kind, component) = match &case.code {
-        Code::Text(text) => {
-            let path = folder.join("hostile.wat");
-            fs::write(&path, text).expect("a file");
-            (KIND, path)
+/// Runs cases of guests in WebAssembly text side by side, each of them so often, and then as often again. Returns by how much
+/// the daemon has grown the second time.
+pub(crate) async fn repeat_together(cases: &[Case], times: usize) -> u64 {
+    let (site, hostile) = (site_on(Backend::Embedded, ""), tenant("hostile"));
+    let kind = |case: &Case| format!("hostile.{}", case.name);
+    for case in cases {
+        let file = site.path().join(format!("plugins.d/{}.toml", case.name));
+        fs::write(file, toml(case, site.path(), case.name, &kind(case))).expect("a file");
+    }
+    let broker = site.broker().await;
+    let daemon = site.daemon();
+    let mut sizes = [0; 2];
+    for (round, size) in (1..).zip(&mut sizes) {
+        for _ in 0..times {
+            let jobs: Vec<NewJob> = cases.iter().map(|case| hog_job(&kind(case), "{}")).collect();
+            broker.enqueue(&hostile, &jobs).await.expect("the broker is up");
         }
-        Code::Handler(handler) => (handler.kind, component(handler.plugin)),
+        let fired = (round * times * cases.len()) as u64;
+        settled(&*broker, &hostile, |counts| counts.total() - counts.unfinished() >= fired).await;
+        *size = daemon.anonymous();
+    }
+    sizes[1].saturating_sub(sizes[0])
+}
+
+impl Case {
+    fn kind(&self) -> &str {
+        match &self.code {
+            Code::Text(_) | Code::File(_) => KIND,
+            Code::Handler(handler) => handler.kind,
+        }
+    }
+}
+
+/// A site with a tenant that is hostile, and a neighbour.
+fn site_on(backend: Backend, limits: &str) -> Site {
+    let secrets = "[tenants.hostile]\n[tenants.neighbour.secrets]\nTOKEN = { file = \"secret.txt\" }\n";
+    let site = Site::new(backend, &format!("{DAEMON}{limits}\n{secrets}"))
+        .with_hog("neighbour", "[grants]\nsecrets = [\"TOKEN\"]");
+    lay_out(site.path());
+    site
+}
+
+/// The file of the plugin that a case is, with this name and kind.
+fn toml(case: &Case, folder: &Path, name: &str, kind: &str) -> String {
+    let component = match &case.code {
+        Code::Text(text) => {
+            let path = folder.join(format!("{}.wat", case.name));
+            fs::write(&path, text).expect("a file");
+            path
+        }
+        Code::Handler(handler) => component(handler.plugin),
         Code::File(file) => {
             let path = folder.join("hostile.wasm");
             write(file, &path);
-            (KIND, path)
+            path
         }
     };
     let Case { plugin, fuel, runs, limits, toml, .. } = case;
     let memory = if limits.contains("memory") { "" } else { "memory = \"8MiB\"" };
     format!(
         r#"[plugin]
-name = "hog"
+name = "{name}"
 tenant = "hostile"
 component = "{}"
 kinds = ["{kind}"]
