@@ -567,18 +567,26 @@ impl Config {
         self.tenants.get(&plugin.tenant).map_or(&[], |tenant| &tenant.signers)
     }
 
-    /// The memory that is in use if every plugin runs as often at once as it may, and each run takes all that it may.
+    /// The memory that is in use if every plugin runs as often at once as it may, and each run takes all that it may: its own,
+    /// and what the host holds for it.
     #[must_use]
     pub fn memory_at_worst(&self) -> Bytes {
+        let own = self.at_worst(|plugin| self.budget(plugin).memory, |tenant| tenant.memory);
+        let host = |plugin: &Plugin| self.budget(plugin).host_memory(plugin.payload, &plugin.grants);
+        Bytes(own.0.saturating_add(self.at_worst(host, |_| Bytes(u64::MAX)).0))
+    }
+
+    /// The sum over the runs that can be under way at once, those first that take the most, with a bound for each tenant's.
+    fn at_worst(&self, of: impl Fn(&Plugin) -> Bytes, bound: impl Fn(&Tenant) -> Bytes) -> Bytes {
         let mut left = u64::from(self.engine.concurrency.get());
         let mut wants: Vec<(Bytes, u64)> = Vec::new();
         let mut together = 0_u64;
         for (id, tenant) in &self.tenants {
             let of_tenant = self.plugins.iter().filter(|plugin| plugin.tenant == *id);
             let at_once = |plugin: &Plugin| plugin.concurrency.unwrap_or(tenant.concurrency).get().into();
-            let wanted = of_tenant.map(|plugin| (self.budget(plugin).memory, at_once(plugin)));
+            let wanted = of_tenant.map(|plugin| (of(plugin), at_once(plugin)));
             let wanted = most_of(wanted.collect(), &mut tenant.concurrency.get().into());
-            together = together.saturating_add(total(&wanted).min(tenant.memory.0));
+            together = together.saturating_add(total(&wanted).min(bound(tenant).0));
             wants.extend(wanted);
         }
         Bytes(total(&most_of(wants, &mut left)).min(together))

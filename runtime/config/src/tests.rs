@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 use sandhog_core::budget::Fuel;
-use sandhog_core::grants::{Access, DirGrant, EnvValue, Private, Ranges};
+use sandhog_core::grants::{Access, DirGrant, EnvValue, Grants, Private, Ranges};
 use sandhog_core::redis::{Address, Topology};
 use sandhog_core::secret::Secret;
 use sandhog_core::settle::{Backoff, Jitter, OnLimit};
@@ -695,7 +695,8 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     assert_eq!((budget.timeout, budget.output), (second * 60, Budget::DEFAULT.output));
     assert_eq!((budget.instances, budget.host_calls), (200, 5_000));
     assert_eq!((budget.enqueues, budget.state_writes), (0, 3));
-    assert_eq!(config.memory_at_worst(), Bytes::mib(16 * 128));
+    let host = budget.host_memory(plugin.payload, &plugin.grants);
+    assert_eq!(config.memory_at_worst(), Bytes(16 * (Bytes::mib(128).0 + host.0)));
 }
 
 #[test]
@@ -712,11 +713,27 @@ fn memory_at_worst_is_that_of_the_largest_runs_that_can_be_under_way_together() 
         ("plugins.d/b.toml", &plugin("b", "one", "memory = \"10MiB\"")),
         ("plugins.d/d.toml", &plugin("d", "two", "memory = \"1MiB\"")),
     ]);
-    assert_eq!(site.load().expect("it is right").memory_at_worst(), Bytes::mib(3 * 100 + 10 + 6));
+    // Each run with what the host holds for it, which no tenant's bound is about.
+    let host = Budget::DEFAULT.host_memory(Bytes::kib(10), &Grants::default()).0;
+    let worst = site.load().expect("it is right").memory_at_worst();
+    assert_eq!(worst, Bytes(Bytes::mib(3 * 100 + 10 + 6).0 + 10 * host));
     let daemon = "[tenants.one]\nmemory = \"150MiB\"\n[tenants.two]\nmemory = \"3MiB\"\n";
     fs::write(site.path("sandhog.toml"), daemon).expect("a file");
     let config = site.load().expect("it is right");
-    assert_eq!(config.memory_at_worst(), Bytes::mib(150 + 3), "what tenants may take together counts too");
+    let together = Bytes(Bytes::mib(150 + 3).0 + 64 * host);
+    assert_eq!(config.memory_at_worst(), together, "what tenants may take together counts too");
+    let large =
+        plugin("d", "two", "memory = \"1MiB\"\npayload = \"1MiB\"\noutput = \"8MiB\"\nconcurrency = 1");
+    let large = format!("{large}\n[grants]\nhttp = [\"api.acme.example:443\"]\n");
+    fs::write(site.path("sandhog.toml"), format!("[limits]\noutput = \"8MiB\"\n{daemon}")).expect("a file");
+    fs::write(site.path("plugins.d/d.toml"), large).expect("a file");
+    let config = site.load().expect("it is right");
+    let of = |name: &str| {
+        let plugin = config.plugins.iter().find(|plugin| plugin.name.as_str() == name).expect("it is there");
+        config.budget(plugin).host_memory(plugin.payload, &plugin.grants).0
+    };
+    assert!(of("d") > of("a"), "a larger payload, and requests");
+    assert_eq!(config.memory_at_worst(), Bytes(Bytes::mib(150 + 1).0 + of("d") + 63 * of("a")));
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub mod canary;
 pub mod compile;
 pub mod effects;
 pub mod grants;
+pub mod host_memory;
 pub mod id;
 pub mod job;
 pub mod keyring;

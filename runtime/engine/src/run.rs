@@ -90,12 +90,6 @@ pub enum Class {
 /// it in a register, and what is there is lost when the guest is ended from outside; it'd be billed too little.
 const FUEL_SYNC: u64 = 10_000_000;
 
-/// What one call may hand over to the host at least, in bytes, however small the budget.
-const CALL_MIN: u64 = 1 << 20;
-
-/// Room for what belongs to a value without being in it: names, lengths.
-const CALL_EXTRA: u64 = 64 << 10;
-
 /// The run was ended from outside.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("stopped from outside")]
@@ -155,8 +149,7 @@ pub(crate) fn of_panic(Panicked(message): Panicked) -> Report {
 /// Puts a store under its budget, before any guest code can run.
 fn prepare(store: &mut Store<RunState>, budget: &Budget, crowd: Crowd) -> wasmtime::Result<()> {
     store.limiter(|state| &mut state.meter);
-    let most = budget.output.0.max(budget.effects.0).max(CALL_MIN).saturating_add(CALL_EXTRA);
-    store.set_hostcall_fuel(usize::try_from(most).unwrap_or(usize::MAX));
+    store.set_hostcall_fuel(usize::try_from(budget.call_max().0).unwrap_or(usize::MAX));
     store.set_max_component_handles(handles_max(budget));
     store.fuel_async_yield_interval(Some(FUEL_SYNC))?;
     store.set_fuel(budget.fuel.0)?;

@@ -265,7 +265,7 @@ fn memory_warning(config: &Config, machine: Option<Bytes>) -> Option<String> {
     (worst > machine).then(|| {
         let (worst, machine) = (crate::output::bytes(worst.0), crate::output::bytes(machine.0));
         format!(
-            "handlers may take {worst} of memory together, and this machine has {machine}; \
+            "handlers, and the host for them, may take {worst} of memory together, and this machine has {machine}; \
              lower limits.memory or limits.concurrency of plugins, tenants.NAME.memory or engine.concurrency"
         )
     })

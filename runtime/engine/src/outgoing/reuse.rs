@@ -7,15 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
+use sandhog_core::host_memory::IDLE_CONNECTIONS_MAX;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 
 use super::connect::Destination;
 use super::upload::Upload;
 use super::wire::Cut;
-
-/// The connections of a run that are kept for further requests.
-const IDLE_MAX: usize = 4;
 
 /// How long one is kept: most servers close it after some seconds.
 const IDLE_FOR: Duration = Duration::from_secs(3);
@@ -53,7 +51,7 @@ impl Idle {
         if kept.closed || connection.sender.is_closed() {
             return;
         }
-        if kept.connections.len() >= IDLE_MAX {
+        if kept.connections.len() as u64 >= IDLE_CONNECTIONS_MAX {
             kept.connections.remove(0);
         }
         kept.connections.push((Instant::now(), connection));

@@ -13,6 +13,7 @@ use hyper::client::conn::http1;
 use hyper::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{Method, Request, Response, Uri};
+use sandhog_core::host_memory;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
@@ -29,7 +30,7 @@ use crate::run_log::Remark;
 
 /// The most header lines of a response, and the most bytes that they may take.
 const HEADERS_MAX: usize = 128;
-const HEAD_MAX: usize = 64 * 1024;
+const HEAD_MAX: usize = host_memory::HEAD_MAX.0 as usize;
 
 /// As far as a clock can be trusted to go.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

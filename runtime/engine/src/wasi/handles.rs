@@ -11,14 +11,17 @@
 //! | listings of directories | all names of the directory |
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use hyper::HeaderMap;
 use sandhog_core::budget::{Budget, Bytes};
+use sandhog_core::host_memory::{
+    BODY, BYTES_A_HANDLE, FILE_STREAMS_MAX, HANDLES_MIN, HTTP_MAX, LISTINGS_MAX,
+};
 use wasmtime::component::{Linker, Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p2::DynPollable;
-use wasmtime_wasi::p2::bindings::filesystem::types::DirectoryEntryStream;
 use wasmtime_wasi::p2::bindings::io::poll::Host as _;
 use wasmtime_wasi_http::p2::HeaderResult;
 use wasmtime_wasi_http::p2::bindings::http::types::{self, HeaderError, HostFields};
@@ -27,31 +30,18 @@ use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
 use crate::imports::RunState;
 
-/// Handles that a run may hold whatever it may receive, and one more for each of so many bytes that it may: the JavaScript
-/// engine reads bodies in pieces of 8 KiB.
-const HANDLES_MIN: u64 = 1024;
-const BYTES_A_HANDLE: u64 = 4096;
-
-/// And however much it may receive.
-const HANDLES_MOST: u64 = 128 * 1024;
-
-/// Bytes of header fields, and of requests that weren't sent. What is put into the body of one that was goes to the wire, or
-/// nowhere.
-const HTTP_MAX: u64 = 8 << 20;
-
-/// What they count, beside what they are made of: a set of fields, each of its fields, and the pieces of a body that wait.
+/// What header fields count, beside what they are made of: a set of them, and each.
 const FIELDS: u64 = 256;
 const FIELD: u64 = 64;
-const BODY: u64 = 192 * 1024;
 
 /// The fuel that each resource costs which had to be looked at to count them.
 const SEEN_FUEL: u64 = 20;
 
-/// Streams of files.
-const FILE_STREAMS_MAX: u64 = 256;
-
 /// Listings of directories: one for each level of a tree that is being walked.
-const LISTINGS_MAX: u64 = 32;
+const LISTED_AT_ONCE: usize = 32;
+
+/// What an entry of a listing counts beside its name.
+pub(super) const LISTED_ENTRY: u64 = 64;
 
 /// The most that one call may wait for, and the fuel that each costs: all of them are looked at without a pause.
 const POLLED_MAX: usize = 4096;
@@ -59,15 +49,14 @@ const POLL_FUEL: u64 = 200;
 
 /// The handles that a run may hold.
 pub(crate) fn handles_max(budget: &Budget) -> usize {
-    let max = HANDLES_MIN.saturating_add(budget.http_bytes.0 / BYTES_A_HANDLE).min(HANDLES_MOST);
-    usize::try_from(max).unwrap_or(usize::MAX)
+    usize::try_from(budget.handles_max()).unwrap_or(usize::MAX)
 }
 
 /// What is said of a run that would hold more.
 pub(crate) fn explain_full(budget: &Budget) -> String {
-    let (max, each, bytes) = (handles_max(budget), Bytes(BYTES_A_HANDLE), budget.http_bytes);
+    let (max, bytes) = (handles_max(budget), budget.http_bytes);
     format!(
-        "it holds {max} handles of streams, timers, requests and the like, and no more can be: give back what isn't needed any more; a run may hold {HANDLES_MIN}, and one more for each {each} of limits.http_bytes, which is {bytes}"
+        "it holds {max} handles of streams, timers, requests and the like, and no more can be: give back what isn't needed any more; a run may hold {HANDLES_MIN}, and one more for each {BYTES_A_HANDLE} of limits.http_bytes, which is {bytes}"
     )
 }
 
@@ -101,11 +90,29 @@ impl Held {
         }
         if self.at_most > max { Err(TooMany { max, kind }) } else { Ok(seen) }
     }
+}
 
-    /// One listing of a directory, which is in the table.
-    pub(super) fn add_listing(&mut self, table: &mut ResourceTable) -> Result<(), TooMany> {
-        let listings = (LISTINGS_MAX, "listings of directories");
-        self.add(1, listings, table, |resource| u64::from(resource.is::<DirectoryEntryStream>())).map(|_| ())
+/// The listings of directories that a run holds, by their handles, and what the entries of each take of the host's memory.
+#[derive(Debug, Default)]
+pub(super) struct Listings(HashMap<u32, Bytes>);
+
+impl Listings {
+    /// One more, until it is removed.
+    pub(super) fn add(&mut self, handle: u32, entries: Bytes) -> Result<(), TooMany> {
+        if self.0.len() >= LISTED_AT_ONCE {
+            return Err(TooMany { max: LISTED_AT_ONCE as u64, kind: "listings of directories" });
+        }
+        let held = self.0.values().map(|entries| entries.0).sum::<u64>();
+        if held.saturating_add(entries.0) > LISTINGS_MAX.0 {
+            return Err(TooMany { max: LISTINGS_MAX.0, kind: "bytes of entries in listings of directories" });
+        }
+        self.0.insert(handle, entries);
+        Ok(())
+    }
+
+    /// It was given back.
+    pub(super) fn remove(&mut self, handle: u32) {
+        self.0.remove(&handle);
     }
 }
 
@@ -138,7 +145,7 @@ fn weight_of_http(resource: &dyn Any) -> u64 {
         return weight_of(fields);
     }
     let Some(request) = resource.downcast_ref::<HostOutgoingRequest>() else { return 0 };
-    let body = if request.body.is_some() { BODY } else { 0 };
+    let body = if request.body.is_some() { BODY.0 } else { 0 };
     weight_of(&request.headers) + body
 }
 
@@ -146,7 +153,7 @@ impl RunState {
     /// So many bytes more of HTTP that the guest has the host hold.
     fn add_of_http(&mut self, bytes: u64) -> wasmtime::Result<()> {
         let Some(wasi) = self.made_wasi() else { return Ok(()) };
-        let kinds = (HTTP_MAX, "bytes of header fields and of requests that weren't sent");
+        let kinds = (HTTP_MAX.0, "bytes of header fields and of requests that weren't sent");
         let seen = wasi.of_http.add(bytes, kinds, &mut wasi.table, weight_of_http)?;
         // Going through them is work.
         Ok(self.meter.take(seen.saturating_mul(SEEN_FUEL))?)
@@ -214,7 +221,7 @@ pub(super) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
         |mut store, (request,): (Resource<HostOutgoingRequest>,)| {
             let state = store.data_mut();
             let body = types::HostOutgoingRequest::body(&mut state.http(), request)?;
-            state.add_of_http(BODY)?;
+            state.add_of_http(BODY.0)?;
             Ok((body,))
         },
     )?;
@@ -242,14 +249,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_receive_more_may_hold_more_handles() {
-        let handles = |bytes| handles_max(&Budget { http_bytes: bytes, ..Budget::DEFAULT });
-        assert_eq!(handles(Bytes(0)), 1024);
-        assert_eq!(handles(Bytes::mib(32)), 1024 + 8192);
-        assert_eq!(handles(Bytes(u64::MAX)), 128 * 1024);
-    }
-
-    #[test]
     fn what_was_given_back_is_not_held() {
         let (mut held, mut table) = (Held::default(), ResourceTable::new());
         let add = |held: &mut Held, table: &mut ResourceTable| {
@@ -268,6 +267,19 @@ mod tests {
         let _four: Vec<_> = (0..4).map(|n: u8| table.push(n).expect("there is room")).collect();
         let added: Vec<_> = (0..4).map(|_| add(&mut held, &mut table).is_ok()).collect();
         assert_eq!(added.last(), Some(&false));
+    }
+
+    #[test]
+    fn listings_are_counted_and_weighed_until_they_are_given_back() {
+        let mut listings = Listings::default();
+        for n in 0..LISTED_AT_ONCE as u32 {
+            listings.add(n, Bytes(1)).expect("there is room");
+        }
+        assert!(listings.add(99, Bytes(1)).is_err(), "they are too many");
+        listings.remove(0);
+        assert!(listings.add(99, LISTINGS_MAX).is_err(), "they are too large together");
+        (1..LISTED_AT_ONCE as u32).for_each(|n| listings.remove(n));
+        assert!(listings.add(99, LISTINGS_MAX).is_ok());
     }
 
     #[test]

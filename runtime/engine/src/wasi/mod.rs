@@ -25,7 +25,7 @@ pub(crate) use self::clocks::Grain;
 use self::clocks::{Monotonic, Wall};
 pub(crate) use self::directories::{Directories, Granted};
 use self::files::{Files, FilesView, Patience};
-use self::handles::{FileStreams, Held};
+use self::handles::{FileStreams, Held, Listings};
 pub(crate) use self::handles::{explain_full, handles_max, is_full};
 use self::sockets::NoSockets;
 use self::stdio::LogStream;
@@ -50,7 +50,7 @@ pub(crate) struct Wasi {
     outgoing: Outgoing,
     work: RunWork,
     of_http: Held,
-    listings: Held,
+    listings: Listings,
     file_streams: FileStreams,
 }
 
@@ -85,7 +85,7 @@ impl Wasi {
             outgoing,
             work: work.clone(),
             of_http: Held::default(),
-            listings: Held::default(),
+            listings: Listings::default(),
             file_streams: FileStreams::default(),
         }
     }

@@ -1,8 +1,10 @@
 //! What is shown of directories and files: not too many entries, and no finer times than the clocks tell.
 
+use std::io;
 use std::time::Duration;
 
 use cap_primitives::fs;
+use sandhog_core::budget::Bytes;
 use wasmtime::component::Resource;
 use wasmtime_wasi::filesystem::Descriptor;
 use wasmtime_wasi::p2::FsResult;
@@ -11,22 +13,30 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{self, ErrorCode};
 
 use super::FilesView;
 use crate::run_log::Remark;
+use crate::wasi::handles::LISTED_ENTRY;
 
 /// The most entries of a directory that are listed: the host holds them all at once.
 const LISTED_MAX: usize = 50_000;
 
 impl FilesView<'_> {
-    /// Refuses a directory of too many entries.
-    pub(super) async fn countable(&mut self, fd: &Resource<Descriptor>) -> FsResult<()> {
+    /// Refuses a directory of too many entries. Returns what those of another one take of the host's memory, about.
+    pub(super) async fn countable(&mut self, fd: &Resource<Descriptor>) -> FsResult<Bytes> {
         let dir = self.dir(fd)?.dir;
-        let counted = move || Ok(fs::read_base_dir(&dir)?.take(LISTED_MAX + 1).count());
-        if self.blocking(counted).await? > LISTED_MAX {
+        let counted = move || {
+            let entries = fs::read_base_dir(&dir)?.take(LISTED_MAX + 1);
+            let weigh = |entry: io::Result<fs::DirEntry>| {
+                LISTED_ENTRY + entry.map_or(0, |entry| entry.file_name().len() as u64)
+            };
+            Ok(entries.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + weigh(entry))))
+        };
+        let (count, bytes) = self.blocking(counted).await?;
+        if count > LISTED_MAX {
             self.log.remark(Remark::Listing, || {
                 format!("a directory of more than {LISTED_MAX} entries can't be listed; split it up")
             });
             return Err(ErrorCode::InsufficientMemory.into());
         }
-        Ok(())
+        Ok(Bytes(bytes))
     }
 
     fn coarse(&self, time: Option<Datetime>) -> Option<Datetime> {

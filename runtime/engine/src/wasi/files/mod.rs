@@ -40,7 +40,7 @@ use self::quota::paid;
 use self::streams::OnBlockingThreads;
 use super::account::{ENTRY, Full, OpenFile};
 use super::clocks::Grain;
-use super::handles::{FileStreams, Held};
+use super::handles::{FileStreams, Listings};
 use crate::host_work::{RunWork, TenantWork};
 use crate::imports::RunState;
 use crate::plugin::Plugin;
@@ -101,7 +101,7 @@ struct Known {
 pub(crate) struct FilesView<'a> {
     pub(crate) inner: WasiFilesystemCtxView<'a>,
     pub(crate) files: &'a mut Files,
-    pub(super) listings: &'a mut Held,
+    pub(super) listings: &'a mut Listings,
     pub(super) streams: &'a FileStreams,
     pub(crate) work: &'a RunWork,
     pub(crate) plugin: &'a Plugin,
@@ -314,9 +314,9 @@ impl HostDescriptor for FilesView<'_> {
         &mut self,
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<types::DirectoryEntryStream>> {
-        self.countable(&fd).await?;
+        let entries = self.countable(&fd).await?;
         let listed = in_time(self.patience, self.inner.read_directory(fd)).await?;
-        self.listings.add_listing(self.inner.table).map_err(FsError::trap)?;
+        self.listings.add(listed.rep(), entries).map_err(FsError::trap)?;
         Ok(listed)
     }
 
@@ -454,6 +454,7 @@ impl HostDirectoryEntryStream for FilesView<'_> {
     }
 
     fn drop(&mut self, stream: Resource<types::DirectoryEntryStream>) -> wasmtime::Result<()> {
+        self.listings.remove(stream.rep());
         HostDirectoryEntryStream::drop(&mut self.inner, stream)
     }
 }

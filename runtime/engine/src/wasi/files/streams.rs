@@ -1,7 +1,10 @@
 //! Streams that read and write files on the threads of a tenant that may block.
 
 use bytes::Bytes;
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamResult};
+use sandhog_core::host_memory::FILE_STREAM;
+use wasmtime_wasi::p2::{
+    DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError, StreamResult,
+};
 
 use crate::host_work::RunWork;
 use crate::wasi::handles::FileStreams;
@@ -38,7 +41,14 @@ impl Pollable for OnBlockingThreads<DynInputStream> {
 
 #[async_trait::async_trait]
 impl OutputStream for OnBlockingThreads<DynOutputStream> {
+    /// What is handed over here waits on the host for the disk.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if bytes.len() as u64 > FILE_STREAM.0 {
+            let (many, max) = (bytes.len(), FILE_STREAM);
+            return Err(StreamError::Trap(wasmtime::format_err!(
+                "writes {many} bytes to a file at once; {max} are the most"
+            )));
+        }
         let _entered = self.work.enter();
         self.inner.write(bytes)
     }
@@ -64,5 +74,27 @@ impl OutputStream for OnBlockingThreads<DynOutputStream> {
 impl Pollable for OnBlockingThreads<DynOutputStream> {
     async fn ready(&mut self) {
         self.work.on_blocking_threads(self.inner.ready()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use sandhog_core::id::TenantId;
+    use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
+
+    use super::*;
+    use crate::host_work::{HostTime, HostWork};
+
+    #[tokio::test]
+    async fn no_more_can_be_handed_over_at_once_than_is_offered() {
+        let tenant = TenantId::parse("acme").expect("valid");
+        let work = RunWork::new(HostWork::new(NonZeroUsize::MIN).of(&tenant), HostTime::default());
+        let inner: DynOutputStream = Box::new(MemoryOutputPipe::new(1 << 20));
+        let mut stream = OnBlockingThreads { inner, work, _counted: FileStreams::default() };
+        let bytes = |more: u64| Bytes::from(vec![0; (FILE_STREAM.0 + more) as usize]);
+        assert!(stream.write(bytes(0)).is_ok());
+        assert!(matches!(stream.write(bytes(1)), Err(StreamError::Trap(_))));
     }
 }
