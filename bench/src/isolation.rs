@@ -1,13 +1,18 @@
-//! 200 quick jobs that arrive 20 ms apart, idle and while 8 hogs of somebody else use the processors.
+//! 200 quick jobs that arrive 20 ms apart, idle and while 8 hogs of somebody else use the processors; and 100 that arrive
+//! 10 ms apart, beside 8 hogs of each other kind, which keep the host busy.
 //!
 //! Sandhog's hogs spin for ever, and so do those in BullMQ's child processes, as far as this sees: longer than it looks. In
 //! BullMQ's own process one that spins for ever would let nothing else be done ever again, so each of those spins for
 //! 3 s. Times are from the enqueue to the settlement, as each system's own records have them, to the millisecond.
+//!
+//! Hogs of the other kinds are for Sandhog alone, each with a daemon of its own: what one leaves behind is no matter for the
+//! next one.
 
-use sandhog_core::job::State;
+use std::fs;
 use std::time::Duration;
 
-use sandhog_tests::{Backend, Fsync, Redis, Site, hog_job, settled, tenant};
+use sandhog_core::job::{JobRecord, NewJob, State};
+use sandhog_tests::{Backend, BackgroundWeb, Fsync, Redis, Reply, Site, hog_job, settled, tenant};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -22,6 +27,10 @@ const JOBS: usize = 200;
 const APART: Duration = Duration::from_millis(20);
 const HOGS: [usize; 2] = [0, 8];
 const ENDLESS: &str = "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\n";
+/// Nothing but what hogs wait for ends them.
+const ENDLESS_CALLS: &str = "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\nhost_calls = 1_000_000_000\nhttp_bytes = \"1000GiB\"\n";
+/// Jobs that are enqueued at once.
+const BATCH: usize = 1000;
 /// As many as Sandhog's, by default.
 const CONCURRENCY: usize = 64;
 /// How long a hog of BullMQ spins in the worker's process.
@@ -30,6 +39,16 @@ const SPIN: Duration = Duration::from_secs(3);
 const SPIN_ON: Duration = Duration::from_secs(20);
 /// Whoever waits longer than this for a quick job has noticed.
 const SOON: Duration = Duration::from_secs(1);
+
+/// The quick jobs beside hogs of each other kind.
+const JOBS_BESIDE: usize = 100;
+const APART_BESIDE: Duration = Duration::from_millis(10);
+/// They are compared with nobody else's, so that there may be fewer.
+const ROUNDS_BESIDE: usize = 2;
+/// What a daemon does first isn't as quick as what it does then.
+const WARM_UP: usize = 20;
+/// The hogs that are at it at once.
+const AT_ONCE: u64 = 8;
 
 /// Who has the quick jobs done.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +71,81 @@ const SUBJECTS: [(&str, Subject); 4] = [
     ("bullmq-sandboxed", Subject::BullMq(Processors::InChildren)),
 ];
 
+/// What hogs do, beside computing.
+#[derive(Debug, Clone, Copy)]
+struct Hogs {
+    /// What its case is called.
+    name: &'static str,
+    kind: &'static str,
+    /// `PORT` stands for that of a server.
+    payload: &'static str,
+    /// What they are granted; `PORT` likewise.
+    grants: &'static str,
+    /// How many there are: as many as there are at once, if they go on for ever.
+    count: u64,
+    /// Whether a broker has a part in it, so that it is measured with each.
+    is_of_broker: bool,
+}
+
+const FOLDER: &str =
+    r#"dirs = [{ host = "../granted", guest = "/data", access = "read-write", quota = "64MiB" }]"#;
+const SERVER: &str = r#"http = [{ to = "127.0.0.1:PORT", private = ["127.0.0.0/8"] }]"#;
+
+const KINDS: [Hogs; 7] = [
+    // A directory of two thousand files.
+    Hogs {
+        name: "files",
+        kind: "hog.list",
+        payload: r#"{"path": "/data"}"#,
+        grants: FOLDER,
+        ..Hogs::ENDLESS
+    },
+    Hogs {
+        name: "opens",
+        kind: "hog.open",
+        payload: r#"{"path": "/data/0", "times": 50, "again": true}"#,
+        grants: FOLDER,
+        ..Hogs::ENDLESS
+    },
+    Hogs {
+        name: "http-requests",
+        kind: "hog.exchange",
+        payload: r#"{"url": "http://127.0.0.1:PORT/", "times": 1000000000}"#,
+        grants: SERVER,
+        ..Hogs::ENDLESS
+    },
+    // Requests with a body never share one.
+    Hogs {
+        name: "http-connections",
+        kind: "hog.exchange",
+        payload: r#"{"url": "http://127.0.0.1:PORT/", "method": "POST", "send": 1, "times": 1000000000}"#,
+        grants: SERVER,
+        ..Hogs::ENDLESS
+    },
+    Hogs {
+        name: "names",
+        kind: "hog.exchange",
+        payload: r#"{"url": "http://x.nowhere.invalid/", "times": 1000000000, "heedless": true}"#,
+        grants: r#"http = ["*.nowhere.invalid:80"]"#,
+        ..Hogs::ENDLESS
+    },
+    // It is never there, so nothing is written.
+    Hogs {
+        name: "state",
+        kind: "hog.swap",
+        payload: r#"{"key": "k", "expected": 1, "value": 2, "times": 1000000000000}"#,
+        is_of_broker: true,
+        ..Hogs::ENDLESS
+    },
+    // Each ends once it has said sixteen times too much, and the next one begins.
+    Hogs { name: "log", kind: "hog.log", payload: "{}", count: 5000, is_of_broker: true, ..Hogs::ENDLESS },
+];
+
+impl Hogs {
+    const ENDLESS: Self =
+        Self { name: "", kind: "", payload: "", grants: "", count: AT_ONCE, is_of_broker: false };
+}
+
 /// What BullMQ's producer has to say.
 #[derive(Deserialize)]
 struct Neighbours {
@@ -72,22 +166,48 @@ pub(crate) fn run(figures: &mut Figures) {
     let measured = in_turns(ROUNDS, &wanted, |(_, subject)| subject.measure());
     for ((name, _), rounds) in wanted.iter().zip(&measured) {
         for (n, hogs) in HOGS.iter().enumerate() {
-            let case = format!("isolation/hogs{hogs}");
-            let mut add = |metric, value: &dyn Fn(&Quick) -> f64| {
-                let values: Vec<f64> = rounds.iter().map(|round| value(&round[n])).collect();
-                println!("{case:<20} {name:<16} {metric:<18} {:>9.1}", median(&values));
-                figures.add(&case, name, metric, &values);
-            };
-            add("p50_ms", &|quick| quick.times.ms(0.5));
-            add("p99_ms", &|quick| quick.times.ms(0.99));
-            add("max_ms", &|quick| quick.times.ms(1.0));
-            add("within_1s_percent", &|quick| quick.times.within(SOON) * 100.0);
-            add("run_twice", &|quick| quick.run_twice as f64);
+            let rounds: Vec<&Quick> = rounds.iter().map(|round| &round[n]).collect();
+            report(figures, &format!("isolation/hogs{hogs}"), name, &rounds);
         }
+    }
+    let of_kinds: Vec<_> =
+        wanted.iter().filter_map(|(name, subject)| Some((*name, subject.backend()?))).collect();
+    let of_kinds: Vec<(&str, Backend, Hogs)> = KINDS
+        .iter()
+        .flat_map(|hogs| of_kinds.iter().map(move |(name, backend)| (*name, *backend, *hogs)))
+        .filter(|(_, backend, hogs)| hogs.is_of_broker || *backend != Backend::Embedded)
+        .collect();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let measured =
+        in_turns(ROUNDS_BESIDE, &of_kinds, |(_, backend, hogs)| runtime.block_on(beside(*backend, hogs)));
+    for ((name, _, hogs), rounds) in of_kinds.iter().zip(&measured) {
+        let rounds: Vec<&Quick> = rounds.iter().collect();
+        report(figures, &format!("isolation/{}", hogs.name), name, &rounds);
     }
 }
 
+fn report(figures: &mut Figures, case: &str, name: &str, rounds: &[&Quick]) {
+    let mut add = |metric, value: &dyn Fn(&Quick) -> f64| {
+        let values: Vec<f64> = rounds.iter().map(|quick| value(quick)).collect();
+        println!("{case:<28} {name:<16} {metric:<18} {:>9.1}", median(&values));
+        figures.add(case, name, metric, &values);
+    };
+    add("p50_ms", &|quick| quick.times.ms(0.5));
+    add("p99_ms", &|quick| quick.times.ms(0.99));
+    add("max_ms", &|quick| quick.times.ms(1.0));
+    add("within_1s_percent", &|quick| quick.times.within(SOON) * 100.0);
+    add("run_twice", &|quick| quick.run_twice as f64);
+}
+
 impl Subject {
+    /// Where its jobs are, if it is Sandhog.
+    fn backend(self) -> Option<Backend> {
+        match self {
+            Self::Sandhog(backend) => Some(backend),
+            Self::BullMq(_) => None,
+        }
+    }
+
     /// Once for each number of hogs.
     fn measure(self) -> Vec<Quick> {
         match self {
@@ -111,11 +231,41 @@ async fn of_sandhog(backend: Backend) -> Vec<Quick> {
             broker.enqueue(&greedy, &spins).await.expect("the broker is up");
             settled(&*broker, &greedy, |counts| counts[State::Leased] == hogs as u64).await;
         }
-        let records = quick::records(&*broker, &quick, JOBS, APART).await;
-        let run_twice = records.iter().filter(|record| record.lease.0 > 1).count();
-        measured.push(Quick { times: quick::times(&records), run_twice });
+        measured.push(Quick::of(&quick::records(&*broker, &quick, JOBS, APART).await));
     }
     measured
+}
+
+impl Quick {
+    fn of(records: &[JobRecord]) -> Self {
+        let run_twice = records.iter().filter(|record| record.lease.0 > 1).count();
+        Self { times: quick::times(records), run_twice }
+    }
+}
+
+/// The quick jobs beside hogs of some kind.
+async fn beside(backend: Backend, hogs: &Hogs) -> Quick {
+    let web = BackgroundWeb::start(|_| Reply::Body(b"hello".to_vec()));
+    let with_port = |text: &str| text.replace("PORT", &web.port().to_string());
+    let site = Site::new(backend, ENDLESS_CALLS);
+    let granted = site.path().join("granted");
+    fs::create_dir(&granted).expect("a folder");
+    (0..2000).for_each(|n| fs::write(granted.join(n.to_string()), "x").expect("a file"));
+    let terms = format!("{ENDLESS_CALLS}concurrency = {AT_ONCE}\n\n[grants]\n{}\n", with_port(hogs.grants));
+    let site = site.with_hog("greedy", &terms).with_hog("quick", "");
+    let (broker, greedy, quick) = (site.broker().await, tenant("greedy"), tenant("quick"));
+    let _daemon = site.daemon();
+    quick::jobs(&*broker, &quick, WARM_UP, APART_BESIDE).await;
+    let jobs: Vec<NewJob> = (0..hogs.count).map(|_| hog_job(hogs.kind, &with_port(hogs.payload))).collect();
+    for batch in jobs.chunks(BATCH) {
+        broker.enqueue(&greedy, batch).await.expect("the broker is up");
+    }
+    settled(&*broker, &greedy, |counts| counts[State::Leased] >= AT_ONCE).await;
+    let records = quick::records(&*broker, &quick, JOBS_BESIDE, APART_BESIDE).await;
+    let counts = broker.counts(&greedy).await.expect("the broker is up");
+    let unfinished = counts.unfinished();
+    assert!(unfinished >= AT_ONCE, "the hogs of {} were at it all the time: {counts:?}", hogs.name);
+    Quick::of(&records)
 }
 
 /// The producer is a process of its own: one in the worker's would be kept from adding.

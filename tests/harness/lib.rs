@@ -23,7 +23,7 @@ pub use redis::{Fsync, Redis};
 pub use sandhog_guests::{ECHO, SPIN, TRAP};
 pub use site::{Backend, Language, Site, all_final, finished, hog_job, once, settled, tenant, under_way};
 pub use small_disk::SmallDisk;
-pub use web::{Reply, Web};
+pub use web::{BackgroundWeb, Reply, Web};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -2,12 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// The server. It ends with its value.
@@ -93,6 +96,42 @@ impl Web {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+}
+
+/// A server on a thread of its own, below all others: what it takes of the processors is nothing that a daemon could share.
+#[derive(Debug)]
+pub struct BackgroundWeb {
+    port: u16,
+    _ends: oneshot::Sender<()>,
+}
+
+impl BackgroundWeb {
+    /// Starts it: `reply` answers by path. It ends with its value.
+    ///
+    /// # Panics
+    /// If there is no port.
+    #[must_use]
+    pub fn start(reply: impl Fn(&str) -> Reply + Send + Sync + Clone + 'static) -> Self {
+        let (bound, port) = mpsc::channel();
+        let (ends, end) = oneshot::channel::<()>();
+        thread::spawn(move || {
+            // Where that is refused, it is as high as all others.
+            rustix::process::setpriority_process(None, 15).ok();
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let web = Web::start(reply).await;
+                bound.send(web.port()).expect("who starts it waits");
+                end.await.ok();
+            });
+        });
+        Self { port: port.recv().expect("it starts"), _ends: ends }
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 }
 

@@ -4,13 +4,11 @@
 //! Times of a machine that others use are never the same twice. So each case measures the neighbour by itself and beside the
 //! attack, in turns, and holds the two of one round against each other; one of twenty rounds has to be within the bound.
 
-use std::sync::mpsc;
-use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Failed;
 use sandhog_guests::{self as guests, Guest, SCRATCH};
-use sandhog_tests::{Backend, Fsync, Reply, Web};
+use sandhog_tests::{Backend, BackgroundWeb, Fsync, Reply};
 
 use crate::case::{Case, Promise};
 use crate::cases::endlessly;
@@ -156,10 +154,10 @@ const LIMITS: &str = "host_calls = 1_000_000_000\nhttp_bytes = \"1000GiB\"";
 
 /// Runs an attack on a broker.
 pub(crate) fn run(attack: &Attack, backend: Backend) -> Result<(), Failed> {
-    let web = if attack.needs_web { Some(Server::start()) } else { None };
+    let web = if attack.needs_web { Some(BackgroundWeb::start(replies)) } else { None };
     let mut case = attack.case.clone();
     if let Some(web) = &web {
-        case.reach(web.port);
+        case.reach(web.port());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let is_short = |waits: &Waits| waits.beside <= waits.alone * TIMES + MORE;
@@ -170,6 +168,13 @@ pub(crate) fn run(attack: &Attack, backend: Backend) -> Result<(), Failed> {
     Ok(())
 }
 
+fn replies(path: &str) -> Reply {
+    match path {
+        "/large" => Reply::Bytes(1 << 20),
+        _ => Reply::Body(b"hello".to_vec()),
+    }
+}
+
 /// The brokers that an attack is tried on.
 pub(crate) fn backends(attack: &Attack) -> Vec<(&'static str, Backend)> {
     let mut backends = vec![("embedded", Backend::Embedded)];
@@ -177,33 +182,4 @@ pub(crate) fn backends(attack: &Attack) -> Vec<(&'static str, Backend)> {
         backends.push(("redis", Backend::Redis(Fsync::EverySecond)));
     }
     backends
-}
-
-/// A server on a thread of its own, below all others: what it takes of the processors is nothing that the daemon could share.
-struct Server {
-    port: u16,
-    _ends: tokio::sync::oneshot::Sender<()>,
-}
-
-impl Server {
-    fn start() -> Self {
-        let (bound, port) = mpsc::channel();
-        let (ends, end) = tokio::sync::oneshot::channel::<()>();
-        thread::spawn(move || {
-            // Where that is refused, it is as high as all others.
-            rustix::process::setpriority_process(None, 15).ok();
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async {
-                let web = Web::start(|path| match path {
-                    "/large" => Reply::Bytes(1 << 20),
-                    _ => Reply::Body(b"hello".to_vec()),
-                })
-                .await;
-                bound.send(web.port()).expect("the test waits");
-                end.await.ok();
-            });
-        });
-        Self { port: port.recv().expect("it starts"), _ends: ends }
-    }
 }

@@ -56,6 +56,13 @@ pub struct Swap {
     pub expected: Option<i64>,
     /// What shall be there.
     pub value: i64,
+    /// How often, one after the other.
+    #[serde(default = "once")]
+    pub times: u64,
+}
+
+fn once() -> u64 {
+    1
 }
 
 /// What a swap came to.
@@ -132,8 +139,12 @@ pub fn keep(ctx: &Context, input: Keep) -> Result<()> {
 /// Compares and sets a number in the state.
 #[handler(kind = "hog.swap")]
 pub fn swap(ctx: &Context, input: Swap) -> Result<SwapDone> {
-    let swapped = ctx.state().compare_and_set(&input.key, input.expected.as_ref(), &input.value)?;
-    Ok(SwapDone { swapped: swapped == Swapped::Yes })
+    let mut done = SwapDone { swapped: false };
+    for _ in 0..input.times {
+        let swapped = ctx.state().compare_and_set(&input.key, input.expected.as_ref(), &input.value)?;
+        done.swapped = swapped == Swapped::Yes;
+    }
+    Ok(done)
 }
 
 /// Leaves a text wherever a handler can: in its state, log, progress, a further job and its output.

@@ -42,6 +42,9 @@ pub struct Open {
     pub path: String,
     /// How often.
     pub times: usize,
+    /// Whether they are closed then, and opened again, for ever.
+    #[serde(default)]
+    pub again: bool,
 }
 
 /// What to fetch.
@@ -100,12 +103,15 @@ pub fn write(input: Write) -> Result<u64> {
 /// Opens a file many times over without closing it, and returns how often.
 #[handler(kind = "hog.open")]
 pub fn open(input: Open) -> Result<usize> {
-    let mut files = Vec::new();
-    for _ in 0..input.times {
-        files
-            .push(fs::File::open(&input.path).or_permanent(format_args!("open number {}", files.len() + 1))?);
+    loop {
+        let mut files = Vec::new();
+        for number in 1..=input.times {
+            files.push(fs::File::open(&input.path).or_permanent(format_args!("open number {number}"))?);
+        }
+        if !input.again {
+            return Ok(files.len());
+        }
     }
-    Ok(files.len())
 }
 
 /// Lists a directory, and returns the names, in order.
@@ -194,7 +200,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("file").display().to_string();
         assert_eq!(write(Write { path: path.clone(), bytes: 10_000 }), Ok(10_000));
-        assert_eq!(open(Open { path: path.clone(), times: 3 }), Ok(3));
+        assert_eq!(open(Open { path: path.clone(), times: 3, again: false }), Ok(3));
         assert_eq!(cat(Cat { path }), Ok(Bytes(vec![b'x'; 10_000])));
     }
 
