@@ -70,7 +70,7 @@ fn ordinary() -> Vec<Case> {
         call("asks-for-a-secret", ["hog.secret", r#"{"name": "TOKEN"}"#], ""),
         call("looks-at-clocks", ["hog.clocks", "null"], ""),
         call("counts", ["hog.count", r#"{"counter": "n"}"#], ""),
-        call("compares-and-sets", ["hog.swap", r#"{"key": "x", "expected": null, "value": null}"#], ""),
+        call("compares-and-sets", ["hog.swap", r#"{"key": "x", "expected": null, "value": 1}"#], ""),
         call("notes", ["hog.note", r#"{"text": "something", "fail": false}"#], ""),
         call("logs-some-lines", ["hog.log", r#"{"lines": 20}"#], ""),
         call("echoes", ["hog.echo", "\"something\""], ""),
