@@ -66,18 +66,21 @@ const ROOMS: [(&str, &[&str]); 8] = [
 ];
 
 /// Names that were once in use, by images of this project's own, and have given way to those of the field. They don't come back.
-const FORMER_NAMES: [&str; 24] = [
+const FORMER_NAMES: [&str; 29] = [
     "Ahead",
     "Alive",
     "Ambient",
     "Bells",
     "Bench",
     "Course",
+    "Courtesy",
     "Draft",
     "Ear",
     "Floor",
     "Gate",
     "Gates",
+    "Grain",
+    "Lookout",
     "Outage",
     "Outlook",
     "Pace",
@@ -86,16 +89,25 @@ const FORMER_NAMES: [&str; 24] = [
     "Seat",
     "Seats",
     "Staffed",
+    "Tally",
     "Ticket",
     "Vacancy",
     "Vault",
+    "Wiper",
     "Workshop",
     "say_freed",
 ];
 
 /// Where they don't come back.
-const NAMED_BY_THE_FIELD: [&str; 5] =
-    ["runtime/api", "runtime/broker", "runtime/cli", "runtime/config", "runtime/daemon"];
+const NAMED_BY_THE_FIELD: [&str; 7] = [
+    "runtime/api",
+    "runtime/broker",
+    "runtime/cli",
+    "runtime/config",
+    "runtime/core",
+    "runtime/daemon",
+    "runtime/engine",
+];
 
 /// The dependencies of each package, those for tests left out.
 type Graph = BTreeMap<String, BTreeSet<String>>;

@@ -22,7 +22,7 @@ use sandhog_core::attempt::{Action, Attempt, Ending, Event, SettleReply};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::TenantId;
 use sandhog_core::outcome::Outcome;
-use sandhog_core::settle::{Chance, RetryPolicy, Tally};
+use sandhog_core::settle::{AttemptCounts, Chance, RetryPolicy};
 use sandhog_core::time::Mono;
 use sandhog_engine::{Config, Engine};
 use sandhog_tests::{Backend, Site, component, tenant};
@@ -86,7 +86,7 @@ fn decisions(criterion: &mut Criterion) {
 fn succeed() -> Action {
     let at = |millis| Mono::from_origin(Duration::from_millis(black_box(millis)));
     let chance = Chance::from_bits(1);
-    let mut attempt = Attempt::new(Tally { attempts: 0, faults: 0 }, at(30_000));
+    let mut attempt = Attempt::new(AttemptCounts { attempts: 0, faults: 0 }, at(30_000));
     let admitted = Event::Admitted { retry: RetryPolicy::default(), deadline: at(20_000) };
     let returned = Outcome::Returned { output: Vec::new(), effects: Effects::default() };
     attempt.on(admitted, at(1), chance);

@@ -8,7 +8,7 @@ use sandhog_core::id::LeaseToken;
 use sandhog_core::job::State;
 use sandhog_core::outcome::{Outcome, StopReason};
 use sandhog_core::reason::Reason;
-use sandhog_core::settle::{Backoff, Chance, Jitter, RetryPolicy, Settlement, Tally};
+use sandhog_core::settle::{AttemptCounts, Backoff, Chance, Jitter, RetryPolicy, Settlement};
 use sandhog_core::time::Mono;
 use stateright::{Model, Property};
 
@@ -459,7 +459,7 @@ impl Protocol {
             refusal = kind.and_then(|kind| outlook.refusal(served, &wanted.lanes, kind));
         }
         world.seats[seat] = answer.lease.map_or(Seat::Free, |(job, token, leased)| {
-            let tally = Tally { attempts: leased.attempts, faults: leased.faults };
+            let tally = AttemptCounts { attempts: leased.attempts, faults: leased.faults };
             Seat::Taken(Held { refusal, ..Held::new(job, token, tally) })
         });
     }
@@ -689,7 +689,7 @@ impl World {
 }
 
 impl Held {
-    fn new(job: Nth, token: LeaseToken, tally: Tally) -> Self {
+    fn new(job: Nth, token: LeaseToken, tally: AttemptCounts) -> Self {
         debug_assert_eq!(token.job, job_id(job));
         Self {
             job,

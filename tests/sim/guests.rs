@@ -11,7 +11,7 @@ use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason, Usage};
 use sandhog_daemon::run::runner::Runner;
-use sandhog_engine::{Abort, Courtesy, Host, Input, JobAsk, Share};
+use sandhog_engine::{Abort, Host, Input, JobAsk, Share, StopHint};
 use tokio::sync::Notify;
 
 use crate::shape::{FUEL_OF_A_RUN, Order, PluginPlan, Shape};
@@ -201,7 +201,7 @@ impl Players {
             match act.end {
                 End::Hang => std::future::pending().await,
                 End::HangUntilDrained => {
-                    while abort.asked() != Some(Courtesy::Draining) {
+                    while abort.asked() != Some(StopHint::Draining) {
                         tokio::time::sleep(LOOKS_EVERY).await;
                     }
                 }

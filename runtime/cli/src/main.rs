@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::Context;
 use sandhog::{Cli, Exit, LogFormat, LoggedBy, Logging};
-use sandhog_daemon::telemetry::log::{Log, Patience, write_field};
+use sandhog_daemon::telemetry::log::{FlushLimit, Log, write_field};
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt;
@@ -63,11 +63,11 @@ fn runtime() -> io::Result<Runtime> {
 fn start_logging(logging: &Logging) -> anyhow::Result<Log> {
     let filter = EnvFilter::try_new(&logging.filter)
         .with_context(|| format!("--log-level `{}` is not a level or filter", logging.filter))?;
-    let patience = match logging.by {
-        LoggedBy::Daemon => Patience::DAEMON,
-        LoggedBy::Command => Patience::Unlimited,
+    let flush_limit = match logging.by {
+        LoggedBy::Daemon => FlushLimit::DAEMON,
+        LoggedBy::Command => FlushLimit::Unlimited,
     };
-    let log = Log::to_stderr(patience).context("can't start to log")?;
+    let log = Log::to_stderr(flush_limit).context("can't start to log")?;
     // Errors of the log itself would otherwise be written to standard error in a way that panics if that fails.
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     match logging.format {

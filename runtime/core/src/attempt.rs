@@ -17,7 +17,7 @@ use crate::outcome::{Outcome, StopReason};
 use crate::quota::{QueueBounds, QueueExcess, StateExcess, StateQuota};
 use crate::reason::Reason;
 use crate::settle::{
-    Chance, RetryPolicy, Settlement, Tally, settle, settle_conflict, settle_draining, settle_full,
+    AttemptCounts, Chance, RetryPolicy, Settlement, settle, settle_conflict, settle_draining, settle_full,
     settle_queue_full,
 };
 use crate::time::Mono;
@@ -177,7 +177,7 @@ enum Phase {
 /// State machine of one attempt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attempt {
-    tally: Tally,
+    counts: AttemptCounts,
     trusted_until: Mono,
     phase: Phase,
 }
@@ -196,8 +196,8 @@ impl Attempt {
     /// Creates the attempt of a leased job about which nothing is decided yet. The lease can be trusted until
     /// `trusted_until`.
     #[must_use]
-    pub fn new(tally: Tally, trusted_until: Mono) -> Self {
-        Self { tally, trusted_until, phase: Phase::Starting }
+    pub fn new(counts: AttemptCounts, trusted_until: Mono) -> Self {
+        Self { counts, trusted_until, phase: Phase::Starting }
     }
 
     /// Returns the time at which an [`Event::Tick`] is due if nothing else happens until then; `None` once the attempt has
@@ -272,8 +272,8 @@ impl Attempt {
                 (Some(StopReason::Cancelled), outcome) if !matches!(outcome, Outcome::Returned { .. }) => {
                     Settlement::Cancel
                 }
-                (_, outcome) if is_draining => settle_draining(self.tally, outcome, &retry, chance),
-                (_, outcome) => settle(self.tally, outcome, &retry, chance),
+                (_, outcome) if is_draining => settle_draining(self.counts, outcome, &retry, chance),
+                (_, outcome) => settle(self.counts, outcome, &retry, chance),
             };
             return self.send(Some(retry), settlement);
         }
@@ -305,7 +305,7 @@ impl Attempt {
             Event::SettleFailed => Action::SettleAgain,
             Event::Settled(SettleReply::Conflict { key }) => match retry {
                 Some(retry) => {
-                    let instead = settle_conflict(self.tally, key.as_str(), &retry, chance);
+                    let instead = settle_conflict(self.counts, key.as_str(), &retry, chance);
                     self.send(None, instead)
                 }
                 // A settlement without effects can't conflict: a broker that says so can't be trusted with it.
@@ -315,7 +315,7 @@ impl Attempt {
             Event::Settled(SettleReply::Unreadable) => self.end(Ending::Lost),
             Event::Settled(SettleReply::QueueFull { excess, bounds }) => match retry {
                 Some(retry) => {
-                    let instead = settle_queue_full(self.tally, bounds.explain(excess), &retry, chance);
+                    let instead = settle_queue_full(self.counts, bounds.explain(excess), &retry, chance);
                     self.send(None, instead)
                 }
                 // Nor can one without effects fill a queue.
@@ -323,7 +323,7 @@ impl Attempt {
             },
             Event::Settled(SettleReply::Full { excess, quota }) => match retry {
                 Some(retry) => {
-                    let instead = settle_full(self.tally, quota.explain(excess), &retry, chance);
+                    let instead = settle_full(self.counts, quota.explain(excess), &retry, chance);
                     self.send(None, instead)
                 }
                 // Nor can one without effects fill the state.
@@ -374,7 +374,7 @@ mod tests {
     use proptest::prelude::*;
 
     const CHANCE: fn() -> Chance = || Chance::from_bits(1 << 63);
-    const FIRST: Tally = Tally { attempts: 0, faults: 0 };
+    const FIRST: AttemptCounts = AttemptCounts { attempts: 0, faults: 0 };
     const TRUST: u64 = 30;
     const DEADLINE: u64 = 20;
 
@@ -529,7 +529,7 @@ settling settle-failed settle-again
 
     #[test]
     fn a_handler_that_ends_early_because_the_daemon_drains_loses_no_attempt() {
-        let last = Tally { attempts: RetryPolicy::default().max_attempts.get() - 1, ..FIRST };
+        let last = AttemptCounts { attempts: RetryPolicy::default().max_attempts.get() - 1, ..FIRST };
         let ends = |events: Vec<Event>| {
             let mut attempt = Attempt::new(last, at(TRUST));
             attempt.on(admitted(), at(0), CHANCE());
@@ -598,7 +598,7 @@ settling settle-failed settle-again
             after in prop::collection::vec(any_event(), 0..30),
             attempts in 0..9u32,
         ) {
-            let mut attempt = Attempt::new(Tally { attempts, ..FIRST }, at(TRUST));
+            let mut attempt = Attempt::new(AttemptCounts { attempts, ..FIRST }, at(TRUST));
             let script = before.into_iter().chain([Event::Draining]).chain(after);
             let (mut told, mut runs) = (false, false);
             for event in script {

@@ -172,7 +172,7 @@ pub const HOST_FAULTS_MAX: u32 = 100;
 
 /// Counts of how often a job has been tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tally {
+pub struct AttemptCounts {
     /// Number of attempts that counted, before this one.
     pub attempts: u32,
     /// Number of times since an attempt last ended that a daemon failed on the job.
@@ -181,8 +181,8 @@ pub struct Tally {
 
 /// Returns the settlement for an outcome.
 #[must_use]
-pub fn settle(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
-    let failures = tally.attempts.saturating_add(1);
+pub fn settle(counts: AttemptCounts, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
+    let failures = counts.attempts.saturating_add(1);
     let retry = |after: Option<Duration>, reason, message| {
         if failures >= policy.max_attempts.get() {
             return Settlement::Bury { reason, message };
@@ -207,7 +207,7 @@ pub fn settle(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chan
         Outcome::Aborted(StopReason::Drained | StopReason::LeaseLost) => {
             Settlement::Release { after: Duration::ZERO, reason: Reason::Drained }
         }
-        Outcome::HostFault { .. } if tally.faults >= HOST_FAULTS_MAX => {
+        Outcome::HostFault { .. } if counts.faults >= HOST_FAULTS_MAX => {
             let message = "the daemon failed on it every time; its log says how".to_owned();
             Settlement::Bury { reason: Reason::HostFault, message }
         }
@@ -220,7 +220,12 @@ pub fn settle(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chan
 /// Returns the settlement for the outcome of a run whose handler was told that the daemon shuts down. A failure that may go
 /// away, or a timeout, may be how the handler ends early: the job goes back, and the attempt doesn't count.
 #[must_use]
-pub fn settle_draining(tally: Tally, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
+pub fn settle_draining(
+    counts: AttemptCounts,
+    outcome: Outcome,
+    policy: &RetryPolicy,
+    chance: Chance,
+) -> Settlement {
     let release = |after| Settlement::Release { after, reason: Reason::Drained };
     match outcome {
         Outcome::FailedTransiently { retry_after, .. } => {
@@ -229,7 +234,7 @@ pub fn settle_draining(tally: Tally, outcome: Outcome, policy: &RetryPolicy, cha
         Outcome::Exceeded { limit: Limit::Time, .. } | Outcome::Aborted(StopReason::Deadline) => {
             release(Duration::ZERO)
         }
-        outcome => settle(tally, outcome, policy, chance),
+        outcome => settle(counts, outcome, policy, chance),
     }
 }
 
@@ -240,9 +245,9 @@ fn buries(limit: Limit, policy: &RetryPolicy) -> bool {
 /// Returns the settlement to record instead, when state that a run had compared was changed by another job before it could
 /// settle.
 #[must_use]
-pub fn settle_conflict(tally: Tally, key: &str, policy: &RetryPolicy, chance: Chance) -> Settlement {
+pub fn settle_conflict(counts: AttemptCounts, key: &str, policy: &RetryPolicy, chance: Chance) -> Settlement {
     let message = format!("state `{key}` was changed by another job before this one could settle");
-    let failures = tally.attempts.saturating_add(1);
+    let failures = counts.attempts.saturating_add(1);
     if failures >= policy.max_attempts.get() {
         return Settlement::Bury { reason: Reason::StateConflict, message };
     }
@@ -252,8 +257,13 @@ pub fn settle_conflict(tally: Tally, key: &str, policy: &RetryPolicy, chance: Ch
 /// Returns the settlement to record instead, when the run's jobs found no room in its tenant's queues. Room may come, so it
 /// is tried again.
 #[must_use]
-pub fn settle_queue_full(tally: Tally, message: String, policy: &RetryPolicy, chance: Chance) -> Settlement {
-    let failures = tally.attempts.saturating_add(1);
+pub fn settle_queue_full(
+    counts: AttemptCounts,
+    message: String,
+    policy: &RetryPolicy,
+    chance: Chance,
+) -> Settlement {
+    let failures = counts.attempts.saturating_add(1);
     if failures >= policy.max_attempts.get() {
         return Settlement::Bury { reason: Reason::QueueFull, message };
     }
@@ -263,8 +273,13 @@ pub fn settle_queue_full(tally: Tally, message: String, policy: &RetryPolicy, ch
 /// Returns the settlement to record instead, when the plugin would keep more state than it may. Like other limits, the same
 /// input would hit it again.
 #[must_use]
-pub fn settle_full(tally: Tally, message: String, policy: &RetryPolicy, chance: Chance) -> Settlement {
-    let failures = tally.attempts.saturating_add(1);
+pub fn settle_full(
+    counts: AttemptCounts,
+    message: String,
+    policy: &RetryPolicy,
+    chance: Chance,
+) -> Settlement {
+    let failures = counts.attempts.saturating_add(1);
     if policy.on_limit == OnLimit::Bury || failures >= policy.max_attempts.get() {
         return Settlement::Bury { reason: Reason::StateFull, message };
     }
@@ -286,21 +301,21 @@ mod tests {
 
     const CHANCE: Chance = Chance(0.5);
 
-    fn after(attempts: u32) -> Tally {
-        Tally { attempts, faults: 0 }
+    fn after(attempts: u32) -> AttemptCounts {
+        AttemptCounts { attempts, faults: 0 }
     }
 
     #[test]
     fn a_job_that_the_daemon_fails_on_for_ever_is_given_up() {
         let fault = || Outcome::HostFault { message: "bug".into() };
-        let tally = |faults| Tally { attempts: 0, faults };
+        let counts = |faults| AttemptCounts { attempts: 0, faults };
         let policy = RetryPolicy::default();
-        assert!(matches!(settle(tally(0), fault(), &policy, CHANCE), Settlement::Release { .. }));
+        assert!(matches!(settle(counts(0), fault(), &policy, CHANCE), Settlement::Release { .. }));
         assert!(matches!(
-            settle(tally(HOST_FAULTS_MAX - 1), fault(), &policy, CHANCE),
+            settle(counts(HOST_FAULTS_MAX - 1), fault(), &policy, CHANCE),
             Settlement::Release { .. }
         ));
-        assert!(matches!(settle(tally(HOST_FAULTS_MAX), fault(), &policy, CHANCE), Settlement::Bury { .. }));
+        assert!(matches!(settle(counts(HOST_FAULTS_MAX), fault(), &policy, CHANCE), Settlement::Bury { .. }));
     }
 
     #[test]

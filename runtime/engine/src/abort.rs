@@ -9,7 +9,7 @@ use sandhog_core::outcome::StopReason;
 
 /// Hint that a handler gets when it asks whether it should stop; it is free to go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Courtesy {
+pub enum StopHint {
     /// Somebody cancelled the job.
     Cancelled,
     /// The daemon is shutting down.
@@ -24,8 +24,8 @@ pub struct Abort(Arc<Inner>);
 struct Inner {
     /// Code of the reason; 0 if there is none.
     stop: AtomicU8,
-    /// Code of the courtesy; 0 if there is none.
-    courtesy: AtomicU8,
+    /// Code of the hint; 0 if there is none.
+    hint: AtomicU8,
     waker: AtomicWaker,
 }
 
@@ -46,14 +46,14 @@ impl Abort {
         }
     }
 
-    /// Sets the hint that the guest gets when it asks whether it should stop. Nothing else happens; the latest courtesy is
+    /// Sets the hint that the guest gets when it asks whether it should stop. Nothing else happens; the latest hint is
     /// shown.
-    pub fn ask(&self, courtesy: Courtesy) {
-        let code = match courtesy {
-            Courtesy::Cancelled => 1,
-            Courtesy::Draining => 2,
+    pub fn ask(&self, hint: StopHint) {
+        let code = match hint {
+            StopHint::Cancelled => 1,
+            StopHint::Draining => 2,
         };
-        self.0.courtesy.store(code, Ordering::Release);
+        self.0.hint.store(code, Ordering::Release);
     }
 
     /// Reason why the run is to end. `None` if it isn't.
@@ -78,10 +78,10 @@ impl Abort {
 
     /// Hint that the guest gets. `None` if it isn't asked to stop.
     #[must_use]
-    pub fn asked(&self) -> Option<Courtesy> {
-        match self.0.courtesy.load(Ordering::Acquire) {
-            1 => Some(Courtesy::Cancelled),
-            2 => Some(Courtesy::Draining),
+    pub fn asked(&self) -> Option<StopHint> {
+        match self.0.hint.load(Ordering::Acquire) {
+            1 => Some(StopHint::Cancelled),
+            2 => Some(StopHint::Draining),
             _ => None,
         }
     }

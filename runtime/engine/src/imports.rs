@@ -11,18 +11,18 @@ use sandhog_core::outcome::Limit;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
 use self::bindings::sandhog::job::{context, enqueue, log, progress, secrets, state, types};
-use crate::abort::{Abort, Courtesy};
+use crate::abort::{Abort, StopHint};
 use crate::config::Deadlines;
-use crate::held::{Held, Refusal};
 use crate::host::{EnqueueRefusal, Host, JobAsk};
 use crate::host_work::RunWork;
 use crate::meter::Meter;
+use crate::needed_grants::NeededGrant;
+use crate::pending_effects::{PendingEffects, Refusal};
 use crate::plugin::Plugin;
 use crate::run::Input;
 use crate::run_log::{Remark, RunLog};
 use crate::state_reads::StateReads;
-use crate::wants::Want;
-use crate::wasi::{Grain, Wasi};
+use crate::wasi::{ClockResolution, Wasi};
 
 /// Bindings that are generated from `wit/`.
 #[allow(missing_docs, unreachable_pub)]
@@ -55,7 +55,7 @@ const NO_FILE: [&str; 5] =
 /// State of one run.
 pub(crate) struct RunState {
     pub(crate) meter: Meter,
-    pub(crate) held: Held,
+    pub(crate) held: PendingEffects,
     pub(crate) log: RunLog,
     pub(crate) abort: Abort,
     /// Time at which the run has to be over.
@@ -101,15 +101,15 @@ impl RunState {
         meter: Meter,
     ) -> (Self, types::Job) {
         let Around { host, work, abort, ends, deadlines } = around;
-        let log = RunLog::new(Arc::clone(&host), budget.log, plugin.wiper().cloned());
-        let grain = Grain::new(budget.clock_resolution.0);
+        let log = RunLog::new(Arc::clone(&host), budget.log, plugin.redactor().cloned());
+        let resolution = ClockResolution::new(budget.clock_resolution.0);
         let facts = Facts {
             id: input.id,
             tenant: input.tenant,
             queue: input.queue,
             attempt: input.attempt,
             max_attempts: input.max_attempts,
-            deadline_ms: millis(grain.floor(Duration::from_millis(input.deadline.as_millis()))),
+            deadline_ms: millis(resolution.floor(Duration::from_millis(input.deadline.as_millis()))),
         };
         let job = types::Job {
             id: input.id.to_string(),
@@ -118,7 +118,7 @@ impl RunState {
         };
         let state = Self {
             meter,
-            held: Held::new(&budget),
+            held: PendingEffects::new(&budget),
             log,
             abort,
             ends,
@@ -154,7 +154,7 @@ impl RunState {
         let about_a_file = NO_FILE.iter().any(|words| failure.contains(words));
         if about_a_file && self.wasi.as_ref().is_some_and(Wasi::asked_for_directories_in_vain) {
             self.log.remark(Remark::Directories, || {
-                let line = Want::Dirs.line().unwrap_or_default();
+                let line = NeededGrant::Dirs.line().unwrap_or_default();
                 let place = self.plugin.place();
                 format!("it looked for directories and is granted none; add them under [grants] of {place}, such as `{line}`")
             });
@@ -293,13 +293,13 @@ impl context::Host for RunState {
 
     fn remaining_ms(&mut self) -> wasmtime::Result<u64> {
         let left = self.ends.saturating_duration_since(Instant::now());
-        Ok(millis(Grain::new(self.budget.clock_resolution.0).floor(left)))
+        Ok(millis(ClockResolution::new(self.budget.clock_resolution.0).floor(left)))
     }
 
     fn stop_requested(&mut self) -> wasmtime::Result<Option<context::StopReason>> {
-        Ok(self.abort.asked().map(|courtesy| match courtesy {
-            Courtesy::Cancelled => context::StopReason::Cancelled,
-            Courtesy::Draining => context::StopReason::Draining,
+        Ok(self.abort.asked().map(|hint| match hint {
+            StopHint::Cancelled => context::StopReason::Cancelled,
+            StopHint::Draining => context::StopReason::Draining,
         }))
     }
 }

@@ -46,28 +46,28 @@ mod config;
 mod ending;
 mod engine;
 mod error;
-mod held;
 mod host;
 mod host_work;
 mod imports;
 mod kinds;
 mod load;
 mod meter;
+mod needed_grants;
 mod outgoing;
 mod own_folder;
+mod pending_effects;
 mod plugin;
 mod priority;
+mod redactor;
 mod run;
 mod run_log;
 mod schedule;
 mod settings;
 mod state_reads;
 mod thread_clock;
-mod wants;
 mod wasi;
-mod wiper;
 
-pub use abort::{Abort, Courtesy};
+pub use abort::{Abort, StopHint};
 pub use account::MemoryAccount;
 pub use compile::{COMPILE, Compiler, compile_child};
 pub use config::{Config, Deadlines};
@@ -76,6 +76,7 @@ pub use error::{Diverted, Error};
 pub use host::{EnqueueRefusal, Host, JobAsk};
 pub use kinds::declared_kinds;
 pub use load::{Components, revision_of, revision_of_reader, served};
+pub use needed_grants::{NeededGrant, missing_grants};
 pub use own_folder::make_own_folder;
 pub use plugin::{
     Access, DirGrant, EnvValue, Grants, HttpGrant, Import, Inspection, LoadSpec, Plugin, Private, Secret,
@@ -83,4 +84,3 @@ pub use plugin::{
 };
 pub use run::{Class, Input, Share};
 pub use sandhog_core::grants::{HttpTarget, InvalidTarget};
-pub use wants::{Want, missing_grants};

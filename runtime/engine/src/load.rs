@@ -21,8 +21,8 @@ use crate::imports::{Handler, HandlerPre, RunState};
 use crate::kinds::declared_kinds;
 use crate::outgoing::Denied;
 use crate::plugin::{Access, Grants, Import, Inspection, LoadSpec, Plugin, Source, place};
+use crate::redactor::Redactor;
 use crate::wasi::{self, Directories};
-use crate::wiper::Wiper;
 
 /// The world that a component has to implement.
 const WORLD: &str = "world `handler` of sandhog:job@0.1.0";
@@ -141,9 +141,9 @@ impl Loader {
         let revision = revision_of(&spec.wasm);
         let (code, imports, source) = self.code(&plugin, revision, &spec.wasm, &spec.compile)?;
         let LoadSpec { name, tenant, grants, .. } = spec;
-        let wiper = Wiper::new(&grants).map(Arc::new);
+        let redactor = Redactor::new(&grants).map(Arc::new);
         let (work, denied) = (self.work.of(&tenant), self.denied.clone());
-        Ok(Plugin { name, tenant, revision, source, grants, dirs, work, denied, wiper, imports, code })
+        Ok(Plugin { name, tenant, revision, source, grants, dirs, work, denied, redactor, imports, code })
     }
 
     /// The code of a component that is a handler, left aside if the cache has it.

@@ -11,10 +11,10 @@ pub use sandhog_core::secret::Secret;
 
 use crate::code::Code;
 use crate::host_work::TenantWork;
+use crate::needed_grants::{NeededGrant, missing_grants};
 use crate::outgoing::Denied;
-use crate::wants::{Want, missing_grants};
+use crate::redactor::Redactor;
 use crate::wasi::Granted;
-use crate::wiper::Wiper;
 
 /// What to load.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ pub struct Plugin {
     /// What its tenant has of the host's work.
     pub(crate) work: Arc<TenantWork>,
     pub(crate) denied: Denied,
-    pub(crate) wiper: Option<Arc<Wiper>>,
+    pub(crate) redactor: Option<Arc<Redactor>>,
     pub(crate) imports: Vec<String>,
     pub(crate) code: Code,
 }
@@ -97,7 +97,7 @@ impl Plugin {
 
     /// What its component asks for and its grants don't give; see [`missing_grants`].
     #[must_use]
-    pub fn missing_grants(&self) -> Vec<Want> {
+    pub fn missing_grants(&self) -> Vec<NeededGrant> {
         missing_grants(self.imports.iter().map(String::as_str), &self.grants)
     }
 
@@ -122,8 +122,8 @@ impl Plugin {
         &self.denied
     }
 
-    pub(crate) fn wiper(&self) -> Option<&Arc<Wiper>> {
-        self.wiper.as_ref()
+    pub(crate) fn redactor(&self) -> Option<&Arc<Redactor>> {
+        self.redactor.as_ref()
     }
 }
 

@@ -12,7 +12,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::job::Level;
 
 use crate::host::Host;
-use crate::wiper::Wiper;
+use crate::redactor::Redactor;
 
 /// Bytes that a line counts beside its text, and a field beside its name and value, so that empty ones aren't endless.
 const LINE: u64 = 32;
@@ -97,7 +97,7 @@ pub(crate) struct RunLog(Arc<Inner>);
 struct Inner {
     host: Arc<dyn Host>,
     max: Bytes,
-    wiper: Option<Arc<Wiper>>,
+    redactor: Option<Arc<Redactor>>,
     /// Remarks that were made, a bit each.
     remarked: AtomicU32,
     state: Mutex<State>,
@@ -123,9 +123,9 @@ impl State {
 }
 
 impl RunLog {
-    pub(crate) fn new(host: Arc<dyn Host>, max: Bytes, wiper: Option<Arc<Wiper>>) -> Self {
+    pub(crate) fn new(host: Arc<dyn Host>, max: Bytes, redactor: Option<Arc<Redactor>>) -> Self {
         let (remarked, state) = (AtomicU32::new(0), Mutex::default());
-        Self(Arc::new(Inner { host, max, wiper, remarked, state }))
+        Self(Arc::new(Inner { host, max, redactor, remarked, state }))
     }
 
     /// Writes a remark, the first time that there is cause for it. It doesn't count towards the limit: there are but a few
@@ -139,8 +139,8 @@ impl RunLog {
 
     /// Returns the text without the plugin's secrets.
     pub(crate) fn wiped(&self, text: String) -> String {
-        match &self.0.wiper {
-            Some(wiper) => wiper.text(text),
+        match &self.0.redactor {
+            Some(redactor) => redactor.text(text),
             None => text,
         }
     }
@@ -156,9 +156,9 @@ impl RunLog {
         fields: Vec<(String, String)>,
     ) -> Result<(), WithoutEnd> {
         let message = self.wiped(message);
-        let fields = match &self.0.wiper {
-            Some(wiper) => {
-                fields.into_iter().map(|(name, value)| (wiper.text(name), wiper.text(value))).collect()
+        let fields = match &self.0.redactor {
+            Some(redactor) => {
+                fields.into_iter().map(|(name, value)| (redactor.text(name), redactor.text(value))).collect()
             }
             None => fields,
         };
@@ -221,11 +221,11 @@ impl RunLog {
 
     /// Cuts a line that is too long, and returns the part that isn't written yet: its end may be the beginning of a secret.
     fn cut_pending(&self, state: &mut State, stream: Stream) -> Vec<u8> {
-        let Some(wiper) = &self.0.wiper else { return Vec::new() };
+        let Some(redactor) = &self.0.redactor else { return Vec::new() };
         let pending = state.pending(stream);
-        *pending = wiper.bytes(mem::take(pending));
+        *pending = redactor.bytes(mem::take(pending));
         // A secret that is longer than a line can't be kept back whole, and its lines are redacted by themselves.
-        let at = pending.len().saturating_sub(wiper.overlap().min(LINE_MAX / 2));
+        let at = pending.len().saturating_sub(redactor.overlap().min(LINE_MAX / 2));
         pending.split_off(at)
     }
 
@@ -234,8 +234,8 @@ impl RunLog {
         if line.last() == Some(&b'\r') {
             line.pop();
         }
-        let line = match &self.0.wiper {
-            Some(wiper) => wiper.bytes(line),
+        let line = match &self.0.redactor {
+            Some(redactor) => redactor.bytes(line),
             None => line,
         };
         let message = String::from_utf8_lossy(&line).into_owned();
@@ -304,8 +304,8 @@ mod tests {
         let secrets = [("TOKEN".to_owned(), Secret::new("hunter2".to_owned()))];
         let grants = Grants { secrets: secrets.into(), ..Grants::default() };
         let lines = Arc::new(Lines::default());
-        let wiper = Wiper::new(&grants).map(Arc::new);
-        (Arc::clone(&lines), RunLog::new(lines, Bytes(max), wiper))
+        let redactor = Redactor::new(&grants).map(Arc::new);
+        (Arc::clone(&lines), RunLog::new(lines, Bytes(max), redactor))
     }
 
     #[test]

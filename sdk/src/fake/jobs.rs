@@ -148,7 +148,7 @@ impl Jobs {
         self.jobs[at].attempts += 1;
     }
 
-    /// Ends a job in a final state, which frees its unique key.
+    /// LimitEffect a job in a final state, which frees its unique key.
     pub(super) fn end(&mut self, at: usize, state: JobState) {
         self.jobs[at].state = state;
     }

@@ -142,7 +142,7 @@ struct Running {
     ids: Ids,
     effects: Effects,
     /// Explanation of a limit that was hit, and its effect on the run: the first that always ends it, or else the last.
-    exceeded: Option<(String, Ends)>,
+    exceeded: Option<(String, LimitEffect)>,
     logs: Vec<LogLine>,
     progress: Vec<Progress>,
     requests: Vec<Request>,
@@ -150,7 +150,7 @@ struct Running {
 
 /// Effect on a run of a limit that was hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ends {
+enum LimitEffect {
     /// The run fails.
     Always,
     /// If the run fails, it fails for good.
@@ -589,7 +589,7 @@ impl Running {
         if self.effects.jobs.len() >= self.given.limits.enqueues {
             let limit =
                 format!("enqueued more than {} jobs; raise limits.enqueues", self.given.limits.enqueues);
-            return Err(EnqueueError::Limit(self.exceed(limit, Ends::IfItFails)));
+            return Err(EnqueueError::Limit(self.exceed(limit, LimitEffect::IfItFails)));
         }
         let (job, payload) = checked_job(job, &self.given)?;
         let id = self.ids.next();
@@ -618,7 +618,7 @@ impl Running {
         let keys_max = self.given.limits.state_writes;
         if self.effects.keys() >= keys_max && !self.effects.is_written(key) {
             let limit = format!("wrote more than {keys_max} keys; raise limits.state_writes");
-            return Err(RawStateError::Limit(self.exceed(limit, Ends::IfItFails)));
+            return Err(RawStateError::Limit(self.exceed(limit, LimitEffect::IfItFails)));
         }
         write(self)?;
         self.check_size().map_or(Ok(()), |limit| Err(RawStateError::Limit(limit)))
@@ -629,12 +629,12 @@ impl Running {
         (self.effects.size() > max).then(|| {
             let limit =
                 format!("state writes and enqueued jobs larger than {max} bytes; raise limits.effects");
-            self.exceed(limit, Ends::Always)
+            self.exceed(limit, LimitEffect::Always)
         })
     }
 
-    fn exceed(&mut self, limit: String, ends: Ends) -> String {
-        if self.exceeded.as_ref().is_none_or(|(_, before)| *before == Ends::IfItFails) {
+    fn exceed(&mut self, limit: String, ends: LimitEffect) -> String {
+        if self.exceeded.as_ref().is_none_or(|(_, before)| *before == LimitEffect::IfItFails) {
             self.exceeded = Some((limit.clone(), ends));
         }
         limit
@@ -647,7 +647,7 @@ impl Running {
             return Err(transient(format_args!("timed out after {time:?}; raise limits.timeout")));
         }
         if let Some((limit, ends)) = &self.exceeded
-            && (*ends == Ends::Always || result.is_err())
+            && (*ends == LimitEffect::Always || result.is_err())
         {
             return Err(permanent(limit));
         }

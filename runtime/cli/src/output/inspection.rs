@@ -9,7 +9,7 @@ use sandhog_core::kinds::{Difference, compare};
 use sandhog_core::text;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::deploy::signatures::{Demand, Newness, SignatureFile};
-use sandhog_engine::{Inspection, Want};
+use sandhog_engine::{Inspection, NeededGrant};
 use serde::Serialize;
 
 use super::{Paint, bytes, pairs};
@@ -161,9 +161,9 @@ impl InspectionDocument {
         toml: Option<&PluginFile>,
     ) -> Self {
         let imports = || inspection.imports.iter();
-        let may_ask_for: Vec<&'static str> = Want::of(imports().map(|import| import.name.as_str()))
+        let may_ask_for: Vec<&'static str> = NeededGrant::of(imports().map(|import| import.name.as_str()))
             .into_iter()
-            .filter_map(Want::grant)
+            .filter_map(NeededGrant::grant)
             .collect();
         let not_granted =
             toml.map(|toml| may_ask_for.iter().copied().filter(|key| !toml.granted.contains(key)).collect());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use sandhog_core::id::{PluginName, Revision, TenantId};
-use sandhog_engine::Want;
+use sandhog_engine::NeededGrant;
 
 use super::grants;
 use super::store::StoreError;
@@ -68,7 +68,7 @@ pub enum Error {
         /// The plugin's name.
         plugin: PluginName,
         /// Grants that it asks for and doesn't get.
-        missing: Vec<Want>,
+        missing: Vec<NeededGrant>,
     },
     /// The component has no handler of a kind that the plugin's TOML lists, or what it declares are no kinds.
     #[error("{file}: plugin {tenant}/{plugin}: {problem}")]

@@ -10,7 +10,7 @@ use futures::future;
 use futures::stream::{self, StreamExt};
 use sandhog_config::{self as config, Config, MissingGrants};
 use sandhog_core::id::{PluginName, TenantId};
-use sandhog_engine::{Engine, Plugin, Want};
+use sandhog_engine::{Engine, NeededGrant, Plugin};
 
 use super::error::Error;
 use super::slot::Key;
@@ -68,7 +68,12 @@ pub(super) fn check(terms: &config::Plugin, loaded: &Plugin) -> Result<(), Error
 }
 
 /// The refusal in words, with a line for each that would grant it.
-pub(super) fn refusal(file: &Path, tenant: &TenantId, plugin: &PluginName, missing: &[Want]) -> String {
+pub(super) fn refusal(
+    file: &Path,
+    tenant: &TenantId,
+    plugin: &PluginName,
+    missing: &[NeededGrant],
+) -> String {
     let lines: Vec<String> =
         missing.iter().filter_map(|want| Some(format!("{want} (such as `{}`)", want.line()?))).collect();
     format!(

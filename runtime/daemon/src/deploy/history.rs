@@ -29,12 +29,12 @@ pub(crate) struct Record {
     since_ms: u64,
     /// Revisions that can be gone back to, the latest deployed first; the one in force is among them.
     kept: Vec<Digest>,
-    held: Option<Held>,
+    held: Option<TakenBack>,
 }
 
 /// Component that the operator, or a canary, has taken back: as long as it stays what it was, it isn't deployed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Held {
+struct TakenBack {
     file: Option<Digest>,
     pin: Option<Digest>,
 }
@@ -55,7 +55,7 @@ pub(crate) struct Wanted {
     pub(crate) pin: Option<Revision>,
 }
 
-impl From<Wanted> for Held {
+impl From<Wanted> for TakenBack {
     fn from(wanted: Wanted) -> Self {
         Self { file: wanted.file.map(Digest), pin: wanted.pin.map(Digest) }
     }

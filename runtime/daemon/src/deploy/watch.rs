@@ -100,16 +100,16 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// Requests a reload of the configuration whenever one of its files has changed.
 pub async fn watch_files(watched: watch::Receiver<Watched>, deployer: Handle) {
-    let mut lookout = Lookout::new(watched).await;
+    let mut files = FileWatch::new(watched).await;
     // Something may have changed while the daemon was starting.
     deployer.nudge().await;
-    while lookout.calls().await {
+    while files.calls().await {
         deployer.nudge().await;
     }
 }
 
 /// Tells when the files are to be read.
-struct Lookout {
+struct FileWatch {
     watched: watch::Receiver<Watched>,
     /// Watcher of the files. `None` where the system can't watch files.
     watcher: Option<Watcher>,
@@ -127,7 +127,7 @@ struct Events {
     stir: Notify,
 }
 
-impl Lookout {
+impl FileWatch {
     async fn new(mut watched: watch::Receiver<Watched>) -> Self {
         let events = Arc::new(Events::default());
         let now = watched.borrow_and_update().clone();
@@ -139,9 +139,9 @@ impl Lookout {
                 None
             }
         };
-        let mut lookout = Self { watched, watcher, events, seen: Stamps::new() };
-        lookout.watch_anew().await;
-        lookout
+        let mut files = Self { watched, watcher, events, seen: Stamps::new() };
+        files.watch_anew().await;
+        files
     }
 
     /// Waits until something has changed, or other files are to be watched. Returns whether the files are to be read; false if
@@ -278,10 +278,10 @@ mod tests {
 
     use super::*;
 
-    /// A folder with a configuration, and a lookout over it.
+    /// A folder with a configuration, and the watch over its files.
     struct Site {
         folder: tempfile::TempDir,
-        lookout: Lookout,
+        files: FileWatch,
         teller: watch::Sender<Watched>,
     }
 
@@ -302,14 +302,14 @@ mod tests {
             ),
         };
         let (teller, watched) = watch::channel(watched);
-        Site { folder, lookout: Lookout::new(watched).await, teller }
+        Site { folder, files: FileWatch::new(watched).await, teller }
     }
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
     impl Site {
         async fn hears(&mut self, what: &str) {
-            let heard = timeout(PATIENCE, self.lookout.calls()).await;
+            let heard = timeout(PATIENCE, self.files.calls()).await;
             assert_eq!(heard, Ok(true), "nothing was heard of {what}");
         }
     }
@@ -346,7 +346,7 @@ mod tests {
         site.teller.send_modify(|_| {});
         site.hears("what may have changed while they weren't watched").await;
         drop(site.teller);
-        assert!(!site.lookout.calls().await);
+        assert!(!site.files.calls().await);
     }
 
     /// Kubernetes mounts a volume as links through `..data`, and replaces that when the volume changes.
@@ -370,7 +370,7 @@ mod tests {
     #[tokio::test]
     async fn where_no_event_comes_files_are_looked_at_by_time() {
         let mut site = site(Duration::from_millis(100)).await;
-        site.lookout.watcher = None;
+        site.files.watcher = None;
         let path = |name: &str| site.folder.path().join(name);
         let files =
             [path("sandhog.toml"), path("plugins.d/a.toml"), path("built/a.wasm"), path("built/a.wasm.sig")];

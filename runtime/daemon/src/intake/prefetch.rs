@@ -19,7 +19,7 @@ use sandhog_core::time::Mono;
 use crate::capacity::concurrency::{ConcurrencyLimit, EndedRuns};
 use crate::capacity::permits::AvailablePermits;
 use crate::catalog::{Queue, Tenant};
-use crate::run::turn::{PATIENCE, Turn};
+use crate::run::turn::{Turn, WAIT_MAX};
 use crate::run::worker::LeasedJob;
 
 /// Time that a prefetched job is to wait, about.
@@ -30,7 +30,7 @@ const LATELY: Duration = Duration::from_millis(20);
 
 /// Maximum time that a prefetched job waits if it had a slot when it was asked for: that was given to others, as the broker
 /// took long. It is the next in line for one.
-const PATIENCE_WITHOUT_SEAT: Duration = Duration::from_secs(30);
+const WAIT_WITHOUT_SLOT_MAX: Duration = Duration::from_secs(30);
 
 /// Time that the jobs of a turn need at most, about, if nothing else wants the processors.
 const TURN: Duration = Duration::from_millis(20);
@@ -84,7 +84,7 @@ impl EndRate {
     /// Number of jobs that one slot runs in a turn: one, unless they need little, and come to their end before those behind
     /// them have waited too long.
     fn turn(&self) -> u32 {
-        if self.lately < EVIDENCE_MIN || self.held > PATIENCE.as_secs_f64() / 2.0 * self.lately {
+        if self.lately < EVIDENCE_MIN || self.held > WAIT_MAX.as_secs_f64() / 2.0 * self.lately {
             return 1;
         }
         ((TURN.as_secs_f64() * self.lately / self.needed) as u32).clamp(1, TURN_JOBS_MAX)
@@ -93,36 +93,36 @@ impl EndRate {
 
 /// A tenant's prefetched jobs, which are leased and have no permit yet, and how many more may be leased like that.
 pub(crate) struct PrefetchedJobs<P> {
-    paces: HashMap<QueueName, EndRate>,
+    end_rates: HashMap<QueueName, EndRate>,
     /// Jobs in the order in which they came, each with the time up to which it waits.
     waiting: VecDeque<(LeasedJob<P>, Mono)>,
 }
 
 impl<P> Default for PrefetchedJobs<P> {
     fn default() -> Self {
-        Self { paces: HashMap::new(), waiting: VecDeque::new() }
+        Self { end_rates: HashMap::new(), waiting: VecDeque::new() }
     }
 }
 
 impl<P> PrefetchedJobs<P> {
     /// Updates how fast the jobs of these queues have ended. Other queues are forgotten.
     pub(crate) fn count(&mut self, queues: &[Queue], now: Mono) {
-        if self.paces.len() > queues.len() {
-            self.paces.retain(|name, _| queues.iter().any(|queue| queue.name == *name));
+        if self.end_rates.len() > queues.len() {
+            self.end_rates.retain(|name, _| queues.iter().any(|queue| queue.name == *name));
         }
         for queue in queues {
             let ended =
                 queue.concurrency_limits.iter().map(|(_, concurrency_limit)| concurrency_limit.ends()).sum();
-            match self.paces.get_mut(&queue.name) {
+            match self.end_rates.get_mut(&queue.name) {
                 Some(end_rate) => end_rate.count(now, ended),
-                None => drop(self.paces.insert(queue.name.clone(), EndRate::new(now, ended))),
+                None => drop(self.end_rates.insert(queue.name.clone(), EndRate::new(now, ended))),
             }
         }
     }
 
     /// Number of a queue's jobs that may still be prefetched now: 0 while more than half of its maximum wait.
     pub(crate) fn more(&self, tenant: &Tenant<P>, queue: &Queue) -> u32 {
-        let most = self.paces.get(&queue.name).map_or(0, EndRate::prefetched);
+        let most = self.end_rates.get(&queue.name).map_or(0, EndRate::prefetched);
         if most == 0 || !may_wait(tenant, queue) {
             return 0;
         }
@@ -134,7 +134,7 @@ impl<P> PrefetchedJobs<P> {
 
     /// Number of a queue's jobs that one slot runs in a turn.
     pub(crate) fn turn(&self, tenant: &Tenant<P>, queue: &Queue) -> u32 {
-        match self.paces.get(&queue.name) {
+        match self.end_rates.get(&queue.name) {
             Some(end_rate) if may_wait(tenant, queue) => end_rate.turn(),
             _ => 1,
         }
@@ -147,12 +147,12 @@ impl<P> PrefetchedJobs<P> {
 
     /// Adds a job that is to start soon.
     pub(crate) fn push(&mut self, leased_job: LeasedJob<P>, now: Mono) {
-        self.waiting.push_back((leased_job, now.after(PATIENCE)));
+        self.waiting.push_back((leased_job, now.after(WAIT_MAX)));
     }
 
     /// Adds a job whose slot was given to others while the broker was asked for it.
     pub(crate) fn push_without_slot(&mut self, leased_job: LeasedJob<P>, now: Mono) {
-        self.waiting.push_back((leased_job, now.after(PATIENCE_WITHOUT_SEAT)));
+        self.waiting.push_back((leased_job, now.after(WAIT_WITHOUT_SLOT_MAX)));
     }
 
     /// Removes the jobs that there are permits for, each as the first of a turn.

@@ -20,7 +20,7 @@ use crate::shutdown::Phase;
 pub(crate) const NO_ROOM_REST: Duration = Duration::from_secs(1);
 
 /// Maximum time that a job waits for the one right before it in its turn.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
+pub(crate) const WAIT_MAX: Duration = Duration::from_millis(50);
 
 /// Turn: a job with its permit, and the jobs that get the permit after it.
 pub(crate) struct Turn<P> {
@@ -57,7 +57,7 @@ pub(crate) async fn take<R: Runner>(context: Arc<TenantContext<R>>, turn: Turn<R
     let mut under_way = FuturesUnordered::new();
     under_way.push(attempt(&context, first, permit));
     let mut draining = std::pin::pin!(context.phase.reached(Phase::Draining));
-    let patience = || context.clock.reached(Some(context.clock.mono().after(PATIENCE)));
+    let patience = || context.clock.reached(Some(context.clock.mono().after(WAIT_MAX)));
     let mut overdue = std::pin::pin!(patience());
     let refused = loop {
         tokio::select! {

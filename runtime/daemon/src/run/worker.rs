@@ -22,9 +22,9 @@ use sandhog_core::job::{Job, Lease};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason};
 use sandhog_core::quota::{QueueBounds, Verdict};
 use sandhog_core::reason::Reason;
-use sandhog_core::settle::{Settlement, Tally};
+use sandhog_core::settle::{AttemptCounts, Settlement};
 use sandhog_core::time::Mono;
-use sandhog_engine::{Abort, Class, Courtesy, Host, Input, MemoryAccount, Share};
+use sandhog_engine::{Abort, Class, Host, Input, MemoryAccount, Share, StopHint};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -82,7 +82,8 @@ impl<R: Runner> TenantContext<R> {
         let token = leased_job.lease.token;
         let plugin = leased_job.plugin().cloned();
         let (choice, chosen) = choose(plugin.as_deref(), &leased_job.lease.job, &*self.archive);
-        let tally = Tally { attempts: leased_job.lease.job.attempts, faults: leased_job.lease.job.faults };
+        let tally =
+            AttemptCounts { attempts: leased_job.lease.job.attempts, faults: leased_job.lease.job.faults };
         let driver = AttemptDriver {
             machine: Attempt::new(tally, leased_job.trusted_until),
             context: &self,
@@ -223,7 +224,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
                 () = phase.reached(next(drained)), if drained < Phase::Releasing => {
                     drained = next(drained);
                     if drained == Phase::Draining {
-                        self.abort.ask(Courtesy::Draining);
+                        self.abort.ask(StopHint::Draining);
                         Event::Draining
                     } else {
                         Event::Drain
@@ -235,7 +236,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
                 Action::Wait => {}
                 Action::Stop(reason) => {
                     if reason == StopReason::Cancelled {
-                        self.abort.ask(Courtesy::Cancelled);
+                        self.abort.ask(StopHint::Cancelled);
                     }
                     self.abort.stop(reason);
                 }

@@ -38,19 +38,19 @@ const LINE_OVERHEAD: usize = 64;
 #[derive(Debug)]
 pub struct Log {
     queue: Arc<Queue>,
-    patience: Patience,
+    flush_limit: FlushLimit,
 }
 
 /// Maximum time that the end of the process waits for lines that can't be written just now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Patience {
+pub enum FlushLimit {
     /// No limit: until they are written, as somebody at a terminal expects of a command.
     Unlimited,
     /// This long at most. A daemon has to end, whether anybody reads its log or not.
     Limited(Duration),
 }
 
-impl Patience {
+impl FlushLimit {
     /// The limit for a daemon: one second.
     pub const DAEMON: Self = Self::Limited(Duration::from_secs(1));
 }
@@ -111,17 +111,17 @@ impl Log {
     ///
     /// # Errors
     /// The thread couldn't be started, or there could be no further handle of standard error.
-    pub fn to_stderr(patience: Patience) -> io::Result<Self> {
+    pub fn to_stderr(flush_limit: FlushLimit) -> io::Result<Self> {
         // Not the handle of the standard library, whose lock would be held while a write takes its time.
-        Self::start(io::stderr().as_fd().try_clone_to_owned()?, patience)
+        Self::start(io::stderr().as_fd().try_clone_to_owned()?, flush_limit)
     }
 
-    fn start(out: OwnedFd, patience: Patience) -> io::Result<Self> {
+    fn start(out: OwnedFd, flush_limit: FlushLimit) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         let sink = Sink { out: File::from(out), torn: false };
         let of_thread = Arc::clone(&queue);
         thread::Builder::new().name("log".to_owned()).spawn(move || of_thread.write_to(sink))?;
-        Ok(Self { queue, patience })
+        Ok(Self { queue, flush_limit })
     }
 
     /// Returns a writer for `tracing`'s lines of text, with [`write_field`] for their fields.
@@ -149,7 +149,7 @@ impl Log {
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.queue.wait_until_drained(self.patience);
+        self.queue.wait_until_drained(self.flush_limit);
     }
 }
 
@@ -229,10 +229,10 @@ impl Queue {
         if written == 0 { 0 } else { std::mem::take(&mut lines.lost) }
     }
 
-    fn wait_until_drained(&self, patience: Patience) {
-        let until = match patience {
-            Patience::Unlimited => None,
-            Patience::Limited(patience) => Instant::now().checked_add(patience),
+    fn wait_until_drained(&self, flush_limit: FlushLimit) {
+        let until = match flush_limit {
+            FlushLimit::Unlimited => None,
+            FlushLimit::Limited(flush_limit) => Instant::now().checked_add(flush_limit),
         };
         let mut lines = self.lines();
         while lines.writing || !lines.waiting.is_empty() {
@@ -326,9 +326,9 @@ mod tests {
 
     use super::*;
 
-    fn on_pipe(patience: Patience) -> (PipeReader, Log) {
+    fn on_pipe(flush_limit: FlushLimit) -> (PipeReader, Log) {
         let (reader, writer) = io::pipe().expect("a pipe");
-        (reader, Log::start(writer.into(), patience).expect("a thread"))
+        (reader, Log::start(writer.into(), flush_limit).expect("a thread"))
     }
 
     fn log_lines(log: &Log, lines: impl Iterator<Item = String>) {
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn lines_come_out_in_their_order_and_what_is_said_comes_last() {
-        let (reader, log) = on_pipe(Patience::Unlimited);
+        let (reader, log) = on_pipe(FlushLimit::Unlimited);
         log_lines(&log, (0..1000).map(|n| format!("{n}\n")));
         log.say("error: no");
         let expected = (0..1000).map(|n| n.to_string()).chain(["error: no".to_owned()]);
@@ -348,7 +348,7 @@ mod tests {
 
     #[test]
     fn what_nobody_reads_is_bounded_and_counted_and_keeps_nobody() {
-        let (_reader, log) = on_pipe(Patience::Limited(Duration::from_millis(1)));
+        let (_reader, log) = on_pipe(FlushLimit::Limited(Duration::from_millis(1)));
         // Far more than the pipe and the queue hold.
         log_lines(&log, (0..100_000).map(|n| format!("{n:0>99}\n")));
         let Lines { bytes, lost, .. } = *log.queue.lines();
@@ -358,9 +358,9 @@ mod tests {
     #[test]
     fn what_a_full_disk_refuses_is_counted() {
         let full = File::options().write(true).open("/dev/full").expect("Linux has it");
-        let log = Log::start(full.into(), Patience::Unlimited).expect("a thread");
+        let log = Log::start(full.into(), FlushLimit::Unlimited).expect("a thread");
         log_lines(&log, (0..100).map(|n| format!("{n}\n")));
-        log.queue.wait_until_drained(Patience::Unlimited);
+        log.queue.wait_until_drained(FlushLimit::Unlimited);
         let Lines { bytes, lost, .. } = *log.queue.lines();
         assert_eq!((bytes, lost), (0, 100));
     }

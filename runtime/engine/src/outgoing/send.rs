@@ -39,7 +39,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 pub(super) type Sent = (Response<WasiBody>, Boxed<Result<(), Error>>);
 
 /// A request that is under way.
-struct Course {
+struct Exchange {
     requests: Arc<Requests>,
     to: Destination,
     secret: bool,
@@ -77,16 +77,16 @@ impl Requests {
         let permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| self.too_many())?;
         let ends = Instant::now() + self.timeout.min(FOREVER);
         let step = AtomicU8::new(Step::Turn as u8);
-        let course = Course { requests: self, to, secret, ends, step, options, _permit: permit };
+        let exchange = Exchange { requests: self, to, secret, ends, step, options, _permit: permit };
         let (repeatable, (answered, seen)) = (is_repeatable(&request), watch::channel(false));
         let mut request = in_origin_form(request, seen);
         if repeatable {
-            if let Some(used) = course.requests.idle.take(&course.to, secret) {
+            if let Some(used) = exchange.requests.idle.take(&exchange.to, secret) {
                 let again = copy(&request);
-                match course.over(used, request).await {
+                match exchange.over(used, request).await {
                     Ok((connection, response)) => {
                         answered.send_replace(true);
-                        return Ok(course.repeatable(connection, response));
+                        return Ok(exchange.repeatable(connection, response));
                     }
                     Err(error) if !is_of_connection(&error) => return Err(error),
                     // The other side had closed it.
@@ -98,13 +98,13 @@ impl Requests {
             let close = HeaderValue::from_static("close");
             request.headers_mut().insert(hyper::header::CONNECTION, close);
         }
-        let connection = course.connect().await?;
-        let (connection, response) = course.over(connection, request).await?;
+        let connection = exchange.connect().await?;
+        let (connection, response) = exchange.over(connection, request).await?;
         answered.send_replace(true);
         Ok(if repeatable {
-            course.repeatable(connection, response)
+            exchange.repeatable(connection, response)
         } else {
-            course.unrepeatable(connection, response)
+            exchange.unrepeatable(connection, response)
         })
     }
 
@@ -164,7 +164,7 @@ fn is_of_connection(error: &Error) -> bool {
     matches!(error, Error::ConnectionTerminated | Error::HttpResponseIncomplete)
 }
 
-impl Course {
+impl Exchange {
     fn waits_for(&self, step: Step) {
         self.step.store(step as u8, Ordering::Relaxed);
     }
@@ -283,9 +283,9 @@ impl Course {
             // Whether anybody reads the body or not, the connection ends when its time is over. It must still be there when
             // the reason is noted: to whoever reads the body, a connection that is gone looks like its end.
             if timeout_at(ends, poll_fn(|cx| rest.poll_end(cx))).await.is_err()
-                && let Some((course, connection)) = rest.take()
+                && let Some((exchange, connection)) = rest.take()
             {
-                course.out_of_time(&of_cut);
+                exchange.out_of_time(&of_cut);
                 drop(connection);
             }
             Ok(())
@@ -340,24 +340,24 @@ struct Answer {
 /// way. Whoever sees the end first takes it: the one who reads the body, or the one who waits for the connection, which has
 /// read a small body to its end before anybody wants it.
 struct Rest {
-    left: Mutex<Option<(Course, Connection)>>,
+    left: Mutex<Option<(Exchange, Connection)>>,
     /// Who waits for the connection.
     waker: AtomicWaker,
 }
 
 impl Rest {
-    fn new(course: Course, connection: Connection) -> Arc<Self> {
-        Arc::new(Self { left: Mutex::new(Some((course, connection))), waker: AtomicWaker::new() })
+    fn new(exchange: Exchange, connection: Connection) -> Arc<Self> {
+        Arc::new(Self { left: Mutex::new(Some((exchange, connection))), waker: AtomicWaker::new() })
     }
 
-    fn take(&self) -> Option<(Course, Connection)> {
+    fn take(&self) -> Option<(Exchange, Connection)> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The response has been read to its end.
     fn end(&self) {
-        if let Some((course, connection)) = self.take() {
-            course.requests.idle.keep(connection);
+        if let Some((exchange, connection)) = self.take() {
+            exchange.requests.idle.keep(connection);
             self.waker.wake();
         }
     }

@@ -36,7 +36,7 @@ const DONE: u8 = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Panicked(pub(crate) String);
 
-enum Slot<T> {
+enum Stage<T> {
     Going(BoxFuture<'static, T>),
     Ended(Result<T, Panicked>),
     Taken,
@@ -62,7 +62,7 @@ pub(crate) struct Task<T> {
     cpu: AtomicU64,
     /// Time of the host's work for it that is still to be charged.
     host: HostTime,
-    slot: Mutex<Slot<T>>,
+    slot: Mutex<Stage<T>>,
     /// Waker of whoever awaits the end.
     end: AtomicWaker,
     /// The queue. Weak, for the queue holds tasks.
@@ -95,7 +95,7 @@ impl<T: Send + 'static> Task<T> {
             slept: AtomicBool::new(false),
             cpu: AtomicU64::new(0),
             host,
-            slot: Mutex::new(Slot::Going(future)),
+            slot: Mutex::new(Stage::Going(future)),
             end: AtomicWaker::new(),
             shared,
         })
@@ -135,7 +135,7 @@ impl<T: Send + 'static> Task<T> {
     pub(super) fn turn(self: &Arc<Self>, cx: &mut Context<'_>) -> Turn {
         self.state.store(RUNNING, Ordering::Release);
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let Slot::Going(future) = &mut *slot else { return Turn::Ended };
+        let Stage::Going(future) = &mut *slot else { return Turn::Ended };
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
         let ended = match polled {
             Ok(Poll::Pending) => {
@@ -145,12 +145,12 @@ impl<T: Send + 'static> Task<T> {
             Ok(Poll::Ready(value)) => Ok(value),
             Err(panic) => Err(Panicked(panic_message(&*panic))),
         };
-        let future = std::mem::replace(&mut *slot, Slot::Ended(ended));
+        let future = std::mem::replace(&mut *slot, Stage::Ended(ended));
         drop(slot);
         // Dropping what the future holds may panic as well.
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(future))) {
             let message = panic_message(&*panic);
-            *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Slot::Ended(Err(Panicked(message)));
+            *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Stage::Ended(Err(Panicked(message)));
         }
         Turn::Ended
     }
@@ -212,8 +212,8 @@ impl<T: Send + 'static> Task<T> {
             return Poll::Pending;
         }
         let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *slot, Slot::Taken) {
-            Slot::Ended(ended) => Poll::Ready(ended),
+        match std::mem::replace(&mut *slot, Stage::Taken) {
+            Stage::Ended(ended) => Poll::Ready(ended),
             going => {
                 *slot = going;
                 Poll::Pending

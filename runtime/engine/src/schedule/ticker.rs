@@ -11,7 +11,7 @@ const LINGER: u32 = 100;
 
 /// State that guest threads share with the ticker's thread.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct TickerState {
     awake: AtomicUsize,
     resting: AtomicBool,
     closed: AtomicBool,
@@ -20,25 +20,25 @@ pub(super) struct Pulse {
 /// Handle on the ticker's thread.
 #[derive(Debug)]
 pub(super) struct Ticker {
-    pulse: Arc<Pulse>,
+    state: Arc<TickerState>,
     thread: Thread,
 }
 
 impl Ticker {
     /// Starts a thread that calls `beat` every `tick` while a guest thread is awake.
     pub(super) fn start(tick: Duration, beat: impl Fn() + Send + 'static) -> std::io::Result<Self> {
-        let pulse = Arc::new(Pulse {
+        let state = Arc::new(TickerState {
             awake: AtomicUsize::new(0),
             resting: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         });
-        let theirs = Arc::clone(&pulse);
+        let theirs = Arc::clone(&state);
         let handle = thread::Builder::new().name("sandhog-tick".to_owned()).spawn(move || {
             while theirs.next_beat(tick) {
                 beat();
             }
         })?;
-        Ok(Self { pulse, thread: handle.thread().clone() })
+        Ok(Self { state, thread: handle.thread().clone() })
     }
 
     /// Counts a guest thread as awake until the guard is dropped: it is there and has something to run.
@@ -49,15 +49,15 @@ impl Ticker {
 
     /// Counts a guest thread as awake: it has something to run.
     pub(super) fn woke(&self) {
-        self.pulse.awake.fetch_add(1, Ordering::SeqCst);
-        if self.pulse.resting.load(Ordering::SeqCst) {
+        self.state.awake.fetch_add(1, Ordering::SeqCst);
+        if self.state.resting.load(Ordering::SeqCst) {
             self.thread.unpark();
         }
     }
 
     /// Counts a guest thread as asleep: it has nothing to run.
     pub(super) fn slept(&self) {
-        self.pulse.awake.fetch_sub(1, Ordering::SeqCst);
+        self.state.awake.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -72,12 +72,12 @@ impl Drop for Awake<'_> {
 
 impl Drop for Ticker {
     fn drop(&mut self) {
-        self.pulse.closed.store(true, Ordering::SeqCst);
+        self.state.closed.store(true, Ordering::SeqCst);
         self.thread.unpark();
     }
 }
 
-impl Pulse {
+impl TickerState {
     /// Waits until the next beat is due. Returns false when there will be none.
     fn next_beat(&self, tick: Duration) -> bool {
         thread::sleep(tick);
@@ -121,7 +121,7 @@ mod tests {
             ticker.woke();
             beat.recv().expect("it beats while somebody is awake");
             ticker.slept();
-            while !ticker.pulse.resting.load(Ordering::SeqCst) {
+            while !ticker.state.resting.load(Ordering::SeqCst) {
                 thread::yield_now();
             }
             while beat.try_recv().is_ok() {}

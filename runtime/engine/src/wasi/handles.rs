@@ -62,7 +62,7 @@ pub(crate) fn explain_full(budget: &Budget) -> String {
 
 /// The resources of some kind that a run holds. What it gives back is noticed when they seem to be too many.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct ResourceCount {
     at_most: u64,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct TooMany {
     kind: &'static str,
 }
 
-impl Held {
+impl ResourceCount {
     /// Adds so much. Returns how many resources were gone through.
     fn add(
         &mut self,
@@ -250,8 +250,8 @@ mod tests {
 
     #[test]
     fn what_was_given_back_is_not_held() {
-        let (mut held, mut table) = (Held::default(), ResourceTable::new());
-        let add = |held: &mut Held, table: &mut ResourceTable| {
+        let (mut held, mut table) = (ResourceCount::default(), ResourceTable::new());
+        let add = |held: &mut ResourceCount, table: &mut ResourceTable| {
             held.add(1, (3, "things"), table, |resource| u64::from(resource.is::<u8>()))
         };
         for _ in 0..100 {

@@ -21,11 +21,11 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-pub(crate) use self::clocks::Grain;
+pub(crate) use self::clocks::ClockResolution;
 use self::clocks::{Monotonic, Wall};
 pub(crate) use self::directories::{Directories, Granted};
-use self::files::{Files, FilesView, Patience};
-use self::handles::{FileStreams, Held, Listings};
+use self::files::{Blocking, Files, FilesView};
+use self::handles::{FileStreams, Listings, ResourceCount};
 pub(crate) use self::handles::{explain_full, handles_max, is_full};
 use self::sockets::NoSockets;
 use self::stdio::LogStream;
@@ -49,7 +49,7 @@ pub(crate) struct Wasi {
     http: WasiHttpCtx,
     outgoing: Outgoing,
     work: RunWork,
-    of_http: Held,
+    of_http: ResourceCount,
     listings: Listings,
     file_streams: FileStreams,
 }
@@ -57,14 +57,14 @@ pub(crate) struct Wasi {
 impl Wasi {
     /// Everything that the plugin is granted, and nothing else.
     pub(crate) fn new(plugin: &Arc<Plugin>, budget: &Budget, log: &RunLog, work: &RunWork) -> Self {
-        let grain = Grain::new(budget.clock_resolution.0);
+        let resolution = ClockResolution::new(budget.clock_resolution.0);
         let mut builder = WasiCtx::builder();
         builder
             .stdout(LogStream { log: log.clone(), stream: Stream::Out })
             .stderr(LogStream { log: log.clone(), stream: Stream::Err })
             .max_random_size(RANDOM_MAX)
-            .monotonic_clock(Monotonic { grain, zero: Instant::now() })
-            .wall_clock(Wall { grain })
+            .monotonic_clock(Monotonic { resolution, zero: Instant::now() })
+            .wall_clock(Wall { resolution })
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
@@ -84,7 +84,7 @@ impl Wasi {
             http,
             outgoing,
             work: work.clone(),
-            of_http: Held::default(),
+            of_http: ResourceCount::default(),
             listings: Listings::default(),
             file_streams: FileStreams::default(),
         }
@@ -135,9 +135,9 @@ impl RunState {
             work,
             plugin,
             log,
-            patience: Patience { work, log, deadline },
+            blocking: Blocking { work, log, deadline },
             open_max: budget.open_files,
-            grain: Grain::new(budget.clock_resolution.0),
+            resolution: ClockResolution::new(budget.clock_resolution.0),
         }
     }
 

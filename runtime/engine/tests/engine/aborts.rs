@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Fuel};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason};
-use sandhog_engine::{Abort, Courtesy};
+use sandhog_engine::{Abort, StopHint};
 
 use super::bed::{Bed, Mood, budget, limit, output};
 use super::guests::{self, Guest, RESULT, SCRATCH};
@@ -193,12 +193,12 @@ async fn a_handler_is_asked_to_stop_and_told_why() {
     );
     let guest = Guest::that(&body).importing(&guests::stop_requested()).importing(&guests::progress()).text();
     let plugin = bed.load(guest);
-    for (courtesy, answer) in [(Courtesy::Cancelled, 1), (Courtesy::Draining, 2)] {
+    for (hint, answer) in [(StopHint::Cancelled, 1), (StopHint::Draining, 2)] {
         let abort = Abort::new();
         let run = bed.start(&plugin, Budget { fuel: ENDLESS, ..budget() }, abort.clone());
         let ask = async {
             bed.host.heard.notified().await;
-            abort.ask(courtesy);
+            abort.ask(hint);
         };
         let (report, ()) = tokio::join!(run, ask);
         assert_eq!(output(&report).len(), answer);

@@ -41,12 +41,12 @@ impl FilesView<'_> {
 
     fn coarse(&self, time: Option<Datetime>) -> Option<Datetime> {
         let time = time?;
-        let seen = self.grain.floor(Duration::new(time.seconds, time.nanoseconds));
+        let seen = self.resolution.floor(Duration::new(time.seconds, time.nanoseconds));
         Some(Datetime { seconds: seen.as_secs(), nanoseconds: seen.subsec_nanos() })
     }
 
     pub(super) fn coarse_times(&self, stat: types::DescriptorStat) -> types::DescriptorStat {
-        if self.grain.is_finest() {
+        if self.resolution.is_finest() {
             return stat;
         }
         types::DescriptorStat {

@@ -39,7 +39,7 @@ use self::open::Opening;
 use self::quota::paid;
 use self::streams::OnBlockingThreads;
 use super::account::{ENTRY, Full, OpenFile};
-use super::clocks::Grain;
+use super::clocks::ClockResolution;
 use super::handles::{FileStreams, Listings};
 use crate::host_work::{RunWork, TenantWork};
 use crate::imports::RunState;
@@ -106,14 +106,14 @@ pub(crate) struct FilesView<'a> {
     pub(crate) work: &'a RunWork,
     pub(crate) plugin: &'a Plugin,
     pub(crate) log: &'a RunLog,
-    pub(crate) patience: Patience<'a>,
+    pub(crate) blocking: Blocking<'a>,
     pub(crate) open_max: u64,
-    pub(crate) grain: Grain,
+    pub(crate) resolution: ClockResolution,
 }
 
 /// On whose threads a call blocks, how long it may take, and who hears of one that takes longer.
 #[derive(Clone, Copy)]
-pub(crate) struct Patience<'a> {
+pub(crate) struct Blocking<'a> {
     pub(crate) work: &'a RunWork,
     pub(crate) log: &'a RunLog,
     pub(crate) deadline: Duration,
@@ -137,14 +137,14 @@ impl FilesView<'_> {
         &mut self,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> FsResult<T> {
-        in_time(self.patience, async { Ok(spawn_blocking(call).await?) }).await
+        in_time(self.blocking, async { Ok(spawn_blocking(call).await?) }).await
     }
 }
 
 /// What came of a call, if that is known in time. What a thread of the host's is about can't be taken from it, but nobody
 /// waits for it any longer.
-async fn in_time<T>(patience: Patience<'_>, call: impl Future<Output = FsResult<T>>) -> FsResult<T> {
-    let Patience { work, log, deadline } = patience;
+async fn in_time<T>(blocking: Blocking<'_>, call: impl Future<Output = FsResult<T>>) -> FsResult<T> {
+    let Blocking { work, log, deadline } = blocking;
     match tokio::time::timeout(deadline, work.on_blocking_threads(call)).await {
         Ok(result) => result,
         Err(_) => {
@@ -215,7 +215,7 @@ impl HostDescriptor for FilesView<'_> {
         }
         match self.known(&fd)?.file.clone() {
             Some(accounted) => self.write_accounted(file.file, accounted, bytes, at).await,
-            None => in_time(self.patience, self.inner.write(fd, bytes, at)).await,
+            None => in_time(self.blocking, self.inner.write(fd, bytes, at)).await,
         }
     }
 
@@ -242,7 +242,7 @@ impl HostDescriptor for FilesView<'_> {
         }
         match self.known(&fd)?.file.clone() {
             Some(accounted) => self.set_size_accounted(file.file, accounted, size).await,
-            None => in_time(self.patience, self.inner.set_size(fd, size)).await,
+            None => in_time(self.blocking, self.inner.set_size(fd, size)).await,
         }
     }
 
@@ -250,7 +250,7 @@ impl HostDescriptor for FilesView<'_> {
         self.dir_to_change(&fd)?;
         let quota = self.quota(&fd)?;
         self.take(quota.as_ref(), ENTRY).await?;
-        let done = in_time(self.patience, paid(quota, ENTRY, self.inner.create_directory_at(fd, path))).await;
+        let done = in_time(self.blocking, paid(quota, ENTRY, self.inner.create_directory_at(fd, path))).await;
         done.map_err(|error| outside(self.log, error))
     }
 
@@ -258,7 +258,7 @@ impl HostDescriptor for FilesView<'_> {
         self.dir_to_change(&fd)?;
         let (quota, size) = (self.quota(&fd)?, ENTRY + to.len() as u64);
         self.take(quota.as_ref(), size).await?;
-        let done = in_time(self.patience, paid(quota, size, self.inner.symlink_at(fd, to, path))).await;
+        let done = in_time(self.blocking, paid(quota, size, self.inner.symlink_at(fd, to, path))).await;
         done.map_err(|error| outside(self.log, error))
     }
 
@@ -276,7 +276,7 @@ impl HostDescriptor for FilesView<'_> {
         let quota = self.quota(&to)?;
         self.take(quota.as_ref(), ENTRY).await?;
         let done =
-            in_time(self.patience, paid(quota, ENTRY, self.inner.link_at(fd, follow, old, to, new))).await;
+            in_time(self.blocking, paid(quota, ENTRY, self.inner.link_at(fd, follow, old, to, new))).await;
         done.map_err(|error| outside(self.log, error))
     }
 
@@ -315,13 +315,13 @@ impl HostDescriptor for FilesView<'_> {
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<types::DirectoryEntryStream>> {
         let entries = self.countable(&fd).await?;
-        let listed = in_time(self.patience, self.inner.read_directory(fd)).await?;
+        let listed = in_time(self.blocking, self.inner.read_directory(fd)).await?;
         self.listings.add(listed.rep(), entries).map_err(FsError::trap)?;
         Ok(listed)
     }
 
     async fn stat(&mut self, fd: Resource<Descriptor>) -> FsResult<types::DescriptorStat> {
-        let stat = in_time(self.patience, HostDescriptor::stat(&mut self.inner, fd)).await?;
+        let stat = in_time(self.blocking, HostDescriptor::stat(&mut self.inner, fd)).await?;
         Ok(self.coarse_times(stat))
     }
 
@@ -331,7 +331,7 @@ impl HostDescriptor for FilesView<'_> {
         follow: types::PathFlags,
         path: String,
     ) -> FsResult<types::DescriptorStat> {
-        let stat = in_time(self.patience, self.inner.stat_at(fd, follow, path)).await;
+        let stat = in_time(self.blocking, self.inner.stat_at(fd, follow, path)).await;
         let stat = stat.map_err(|error| outside(self.log, error))?;
         Ok(self.coarse_times(stat))
     }
@@ -352,23 +352,23 @@ impl HostDescriptor for FilesView<'_> {
         len: u64,
         advice: types::Advice,
     ) -> FsResult<()> {
-        in_time(self.patience, self.inner.advise(fd, offset, len, advice)).await
+        in_time(self.blocking, self.inner.advise(fd, offset, len, advice)).await
     }
 
     async fn sync_data(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
-        in_time(self.patience, HostDescriptor::sync_data(&mut self.inner, fd)).await
+        in_time(self.blocking, HostDescriptor::sync_data(&mut self.inner, fd)).await
     }
 
     async fn sync(&mut self, fd: Resource<Descriptor>) -> FsResult<()> {
-        in_time(self.patience, HostDescriptor::sync(&mut self.inner, fd)).await
+        in_time(self.blocking, HostDescriptor::sync(&mut self.inner, fd)).await
     }
 
     async fn get_flags(&mut self, fd: Resource<Descriptor>) -> FsResult<DescriptorFlags> {
-        in_time(self.patience, self.inner.get_flags(fd)).await
+        in_time(self.blocking, self.inner.get_flags(fd)).await
     }
 
     async fn get_type(&mut self, fd: Resource<Descriptor>) -> FsResult<types::DescriptorType> {
-        in_time(self.patience, self.inner.get_type(fd)).await
+        in_time(self.blocking, self.inner.get_type(fd)).await
     }
 
     async fn set_times(
@@ -377,7 +377,7 @@ impl HostDescriptor for FilesView<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
-        in_time(self.patience, self.inner.set_times(fd, accessed, modified)).await
+        in_time(self.blocking, self.inner.set_times(fd, accessed, modified)).await
     }
 
     async fn set_times_at(
@@ -389,16 +389,16 @@ impl HostDescriptor for FilesView<'_> {
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
         let done =
-            in_time(self.patience, self.inner.set_times_at(fd, follow, path, accessed, modified)).await;
+            in_time(self.blocking, self.inner.set_times_at(fd, follow, path, accessed, modified)).await;
         done.map_err(|error| outside(self.log, error))
     }
 
     async fn read(&mut self, fd: Resource<Descriptor>, len: u64, at: u64) -> FsResult<(Vec<u8>, bool)> {
-        in_time(self.patience, self.inner.read(fd, len, at)).await
+        in_time(self.blocking, self.inner.read(fd, len, at)).await
     }
 
     async fn readlink_at(&mut self, fd: Resource<Descriptor>, path: String) -> FsResult<String> {
-        let done = in_time(self.patience, self.inner.readlink_at(fd, path)).await;
+        let done = in_time(self.blocking, self.inner.readlink_at(fd, path)).await;
         done.map_err(|error| outside(self.log, error))
     }
 
@@ -420,7 +420,7 @@ impl HostDescriptor for FilesView<'_> {
     }
 
     async fn metadata_hash(&mut self, fd: Resource<Descriptor>) -> FsResult<types::MetadataHashValue> {
-        in_time(self.patience, self.inner.metadata_hash(fd)).await
+        in_time(self.blocking, self.inner.metadata_hash(fd)).await
     }
 
     async fn metadata_hash_at(
@@ -429,7 +429,7 @@ impl HostDescriptor for FilesView<'_> {
         follow: types::PathFlags,
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
-        let done = in_time(self.patience, self.inner.metadata_hash_at(fd, follow, path)).await;
+        let done = in_time(self.blocking, self.inner.metadata_hash_at(fd, follow, path)).await;
         done.map_err(|error| outside(self.log, error))
     }
 }
@@ -473,8 +473,8 @@ mod tests {
         let (seen, log) = Lines::logged(Bytes(1000));
         let tenant = TenantId::parse("acme").expect("a name");
         let work = RunWork::new(HostWork::new(NonZeroUsize::MIN).of(&tenant), HostTime::default());
-        let patience = Patience { work: &work, log: &log, deadline: Duration::from_millis(1) };
-        let answer = in_time(patience, std::future::pending::<FsResult<()>>()).await;
+        let blocking = Blocking { work: &work, log: &log, deadline: Duration::from_millis(1) };
+        let answer = in_time(blocking, std::future::pending::<FsResult<()>>()).await;
         let code = answer.expect_err("nothing came").downcast().expect("a code");
         assert_eq!(code, ErrorCode::Io);
         assert_eq!(seen.lines()[0].1, "a call of the file system took longer than 1ms and was given up");

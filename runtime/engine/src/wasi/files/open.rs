@@ -177,7 +177,7 @@ impl FilesView<'_> {
             drop(closed);
             opening.open(&root, of.as_ref())
         };
-        let opened = in_time(self.patience, async { Ok(spawn_blocking(call).await) }).await?;
+        let opened = in_time(self.blocking, async { Ok(spawn_blocking(call).await) }).await?;
         let Opened { file, is_dir, accounted } =
             opened.map_err(|error| self.not_opened(error, quota.as_ref()))?;
         let descriptor = match is_dir {

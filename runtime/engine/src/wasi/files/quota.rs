@@ -25,9 +25,9 @@ impl FilesView<'_> {
     /// Charges bytes that are to be written to the account of a directory.
     pub(super) async fn take(&mut self, quota: Option<&Quota>, bytes: u64) -> FsResult<()> {
         let Some(quota) = quota else { return Ok(()) };
-        in_time(self.patience, async { Ok(quota.settle().await?) }).await?;
+        in_time(self.blocking, async { Ok(quota.settle().await?) }).await?;
         let taken = async { Ok(quota.within(|| quota.take_now(bytes)).await) };
-        in_time(self.patience, taken).await?.map_err(|Full| self.full(quota))
+        in_time(self.blocking, taken).await?.map_err(|Full| self.full(quota))
     }
 
     fn reporter(&self) -> Reporter {
@@ -86,7 +86,7 @@ impl FilesView<'_> {
         let quota = accounted.quota();
         self.take(Some(quota), 0).await?;
         let writing = quota.within(|| accounted.write_now(Some(at), bytes.len() as u64));
-        let writing = in_time(self.patience, async { Ok(writing.await) }).await?;
+        let writing = in_time(self.blocking, async { Ok(writing.await) }).await?;
         let writing = writing.map_err(|Full| self.full(quota))?;
         let call = move || {
             // It is under way as long as the disk takes, even if nobody waits for it any longer.
@@ -116,7 +116,7 @@ impl FilesView<'_> {
             quota.recount().await;
             Ok(())
         };
-        in_time(self.patience, recounted).await?;
+        in_time(self.blocking, recounted).await?;
         self.blocking(set()).await?.map_err(|Full| self.full(quota))
     }
 }

@@ -13,14 +13,14 @@ const LINE_MIN: usize = 8;
 
 /// Replaces the values of secrets by their names.
 #[derive(Debug)]
-pub(crate) struct Wiper {
+pub(crate) struct Redactor {
     finder: AhoCorasick,
     /// Replacements, by number of the pattern.
     masks: Vec<String>,
     longest: usize,
 }
 
-impl Wiper {
+impl Redactor {
     /// Creates a redactor of all secrets among the grants. `None` if there are none.
     pub(crate) fn new(grants: &Grants) -> Option<Self> {
         let granted = grants.secrets.iter().map(|(name, secret)| (name.as_str(), secret.reveal()));
@@ -66,25 +66,26 @@ mod tests {
     use crate::plugin::Secret;
     use proptest::prelude::*;
 
-    fn wiper(secrets: &[(&str, &str)]) -> Option<Wiper> {
+    fn redactor(secrets: &[(&str, &str)]) -> Option<Redactor> {
         let secret = |(name, value): &(&str, &str)| ((*name).to_owned(), Secret::new((*value).to_owned()));
-        Wiper::new(&Grants { secrets: secrets.iter().map(secret).collect(), ..Grants::default() })
+        Redactor::new(&Grants { secrets: secrets.iter().map(secret).collect(), ..Grants::default() })
     }
 
     #[test]
     fn a_secret_becomes_its_name_wherever_it_stands() {
-        let wiper = wiper(&[("TOKEN", "hunter2"), ("LONG", "hunter2-and-more")]).expect("there are secrets");
-        let wiped = wiper.text("hunter2, xhunter2x, hunter2-and-more, hunter".to_owned());
+        let redactor =
+            redactor(&[("TOKEN", "hunter2"), ("LONG", "hunter2-and-more")]).expect("there are secrets");
+        let wiped = redactor.text("hunter2, xhunter2x, hunter2-and-more, hunter".to_owned());
         assert_eq!(wiped, "[secret TOKEN], x[secret TOKEN]x, [secret LONG], hunter");
-        assert_eq!(wiper.bytes(b"\xffhunter2\xff".to_vec()), b"\xff[secret TOKEN]\xff");
+        assert_eq!(redactor.bytes(b"\xffhunter2\xff".to_vec()), b"\xff[secret TOKEN]\xff");
     }
 
     #[test]
     fn the_lines_of_a_key_are_secret_by_themselves() {
         let key = "-----BEGIN KEY-----\nMIIEvgIBADANBgkq\nhkiG9w0B\nx=\n-----END KEY-----\n";
-        let wiper = wiper(&[("KEY", key)]).expect("there is a secret");
-        assert_eq!(wiper.text("got MIIEvgIBADANBgkq".to_owned()), "got [secret KEY]");
-        assert_eq!(wiper.text(format!("<{key}>")), "<[secret KEY]>");
+        let redactor = redactor(&[("KEY", key)]).expect("there is a secret");
+        assert_eq!(redactor.text("got MIIEvgIBADANBgkq".to_owned()), "got [secret KEY]");
+        assert_eq!(redactor.text(format!("<{key}>")), "<[secret KEY]>");
     }
 
     #[test]
@@ -93,20 +94,20 @@ mod tests {
             ("LANG".to_owned(), EnvValue::Plain("C.UTF-8".to_owned())),
             ("API_KEY".to_owned(), EnvValue::Secret(Secret::new("hunter2".to_owned()))),
         ];
-        let wiper = Wiper::new(&Grants { env, ..Grants::default() }).expect("there is a secret");
-        assert_eq!(wiper.text("C.UTF-8 hunter2".to_owned()), "C.UTF-8 [secret API_KEY]");
+        let redactor = Redactor::new(&Grants { env, ..Grants::default() }).expect("there is a secret");
+        assert_eq!(redactor.text("C.UTF-8 hunter2".to_owned()), "C.UTF-8 [secret API_KEY]");
     }
 
     #[test]
     fn without_secrets_there_is_nothing_to_do() {
-        assert!(wiper(&[]).is_none() && wiper(&[("SHORT", "abc")]).is_none());
+        assert!(redactor(&[]).is_none() && redactor(&[("SHORT", "abc")]).is_none());
     }
 
     proptest! {
         #[test]
         fn no_text_keeps_a_secret(parts in proptest::collection::vec("(hunter2|hunt|er2|[a-z ]{0,5})", 0..10)) {
-            let wiper = wiper(&[("T", "hunter2")]).expect("there is a secret");
-            prop_assert!(!wiper.text(parts.concat()).contains("hunter2"));
+            let redactor = redactor(&[("T", "hunter2")]).expect("there is a secret");
+            prop_assert!(!redactor.text(parts.concat()).contains("hunter2"));
         }
     }
 }

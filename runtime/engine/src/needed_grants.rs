@@ -9,7 +9,7 @@ use crate::plugin::Grants;
 
 /// Resource beyond the sandbox that a component may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Want {
+pub enum NeededGrant {
     /// Requests to other hosts.
     Http,
     /// Directories of the host.
@@ -23,18 +23,18 @@ pub enum Want {
 }
 
 /// Interfaces by which each is asked for.
-const ASKED_BY: [(Want, &[&str]); 5] = [
-    (Want::Http, &["wasi:http/outgoing-handler"]),
-    (Want::Dirs, &["wasi:filesystem/preopens"]),
-    (Want::Env, &["wasi:cli/environment"]),
-    (Want::Secrets, &["sandhog:job/secrets"]),
+const ASKED_BY: [(NeededGrant, &[&str]); 5] = [
+    (NeededGrant::Http, &["wasi:http/outgoing-handler"]),
+    (NeededGrant::Dirs, &["wasi:filesystem/preopens"]),
+    (NeededGrant::Env, &["wasi:cli/environment"]),
+    (NeededGrant::Secrets, &["sandhog:job/secrets"]),
     (
-        Want::Sockets,
+        NeededGrant::Sockets,
         &["wasi:sockets/tcp-create-socket", "wasi:sockets/udp-create-socket", "wasi:sockets/ip-name-lookup"],
     ),
 ];
 
-impl Want {
+impl NeededGrant {
     /// Returns what a component with these imports asks for.
     #[must_use]
     pub fn of<'i>(imports: impl IntoIterator<Item = &'i str>) -> Vec<Self> {
@@ -84,13 +84,13 @@ impl Want {
 
 /// Returns what a component with these imports asks for and these grants don't give, as far as it can be granted at all.
 #[must_use]
-pub fn missing_grants<'i>(imports: impl IntoIterator<Item = &'i str>, grants: &Grants) -> Vec<Want> {
-    let missing = |want: &Want| want.grant().is_some() && !want.is_met(grants);
-    Want::of(imports).into_iter().filter(missing).collect()
+pub fn missing_grants<'i>(imports: impl IntoIterator<Item = &'i str>, grants: &Grants) -> Vec<NeededGrant> {
+    let missing = |want: &NeededGrant| want.grant().is_some() && !want.is_met(grants);
+    NeededGrant::of(imports).into_iter().filter(missing).collect()
 }
 
 /// Shows the name of it in words.
-impl fmt::Display for Want {
+impl fmt::Display for NeededGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http => "requests to other hosts",
@@ -116,11 +116,11 @@ mod tests {
             "wasi:sockets/tcp-create-socket@0.2.9",
             "wasi:sockets/tcp@0.2.9",
         ];
-        assert_eq!(Want::of(python), [Want::Dirs, Want::Env, Want::Sockets]);
+        assert_eq!(NeededGrant::of(python), [NeededGrant::Dirs, NeededGrant::Env, NeededGrant::Sockets]);
         let others = ["wasi:clocks/wall-clock@0.2.0", "sandhog:job/log@0.1.0", "wasi:http/types@0.2.0"];
-        assert_eq!(Want::of(others), []);
+        assert_eq!(NeededGrant::of(others), []);
         let ours = ["sandhog:job/secrets@0.1.0", "wasi:http/outgoing-handler@0.2.1"];
-        assert_eq!(Want::of(ours), [Want::Http, Want::Secrets]);
+        assert_eq!(NeededGrant::of(ours), [NeededGrant::Http, NeededGrant::Secrets]);
     }
 
     #[test]
@@ -133,13 +133,13 @@ mod tests {
             "sandhog:job/secrets@0.1.0",
         ];
         let missing = missing_grants(all, &Grants::default());
-        assert_eq!(missing, [Want::Http, Want::Dirs, Want::Env, Want::Secrets]);
+        assert_eq!(missing, [NeededGrant::Http, NeededGrant::Dirs, NeededGrant::Env, NeededGrant::Secrets]);
         assert!(missing.iter().all(|want| want.line().is_some()));
         let grants = Grants {
             env: vec![("A".to_owned(), EnvValue::Plain(String::new()))],
             secrets: [("S".to_owned(), Secret::new("s".to_owned()))].into(),
             ..Grants::default()
         };
-        assert_eq!(missing_grants(all, &grants), [Want::Http, Want::Dirs]);
+        assert_eq!(missing_grants(all, &grants), [NeededGrant::Http, NeededGrant::Dirs]);
     }
 }

@@ -10,7 +10,7 @@ use sandhog_core::outcome::Limit;
 
 /// Pending effects, which can be added to only within the limits.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct PendingEffects {
     effects: Effects,
     max: Bytes,
     /// Maximum number of jobs, and of keys written. Each entry costs the host and the broker more than its bytes, so their
@@ -40,7 +40,7 @@ impl From<NotANumber> for Refusal {
     }
 }
 
-impl Held {
+impl PendingEffects {
     pub(crate) fn new(budget: &Budget) -> Self {
         Self {
             effects: Effects::default(),
@@ -165,8 +165,8 @@ impl Held {
 mod tests {
     use super::*;
 
-    fn held(effects: Bytes) -> Held {
-        Held::new(&Budget { effects, state_writes: 1000, ..Budget::DEFAULT })
+    fn held(effects: Bytes) -> PendingEffects {
+        PendingEffects::new(&Budget { effects, state_writes: 1000, ..Budget::DEFAULT })
     }
 
     fn key(n: usize) -> StateKey {
