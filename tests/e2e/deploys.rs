@@ -5,17 +5,18 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Instant;
 
 use sandhog_broker::Broker;
-use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
+use sandhog_core::id::{DaemonId, JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{NewJob, State};
 use sandhog_core::reason::Reason;
+use sandhog_core::trial::{self, TrialReport};
 use sandhog_tests::{
-    Backend, ECHO, Fsync, PATIENCE, SPIN, Site, TRAP, all_final, burn, component, component_of, finished,
-    hog_job, tenant, with_section,
+    Backend, Daemon, ECHO, Fsync, PATIENCE, SPIN, Site, TRAP, all_final, burn, component, component_of,
+    finished, hog_job, tenant, with_section,
 };
 use serde_json::Value;
 
@@ -566,6 +567,141 @@ async fn a_canary_that_nothing_is_known_of_is_taken_back_when_its_time_is_over()
     let said = daemon.has_said("its time is over");
     assert!(said.contains("rolled-back"), "{said}");
     assert_eq!(site.standing("a")["revision"], revision(&echo("1")));
+}
+
+/// Two daemons of one fleet, each with a folder of deploys of its own, of which one at a time is let run.
+struct Pair {
+    daemons: [Daemon; 2],
+    configs: [PathBuf; 2],
+}
+
+impl Pair {
+    fn of(site: &Site) -> Self {
+        let second = site.path().join("second.toml");
+        let text = fs::read_to_string(site.config()).expect("a file");
+        fs::write(&second, format!("{text}\n[deploy]\nfolder = \"second\"\n")).expect("a file");
+        let configs = [site.config(), second];
+        Self { daemons: [Daemon::start(&configs[0]), Daemon::start(&configs[1])], configs }
+    }
+
+    /// How the plugin stands with one of them.
+    fn standing(&self, nth: usize) -> Value {
+        let mut command = std::process::Command::new(sandhog_tests::binary());
+        let command = command.arg("--config").arg(&self.configs[nth]).args(["--json", "plugins"]);
+        let output = command.output().expect("the command can be started");
+        let plugins: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        plugins["plugins"][0].clone()
+    }
+
+    /// Waits until one of them has heard of so many runs of either side.
+    fn has_heard(&self, nth: usize, runs: u64) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let standing = self.standing(nth);
+            let known = ["old", "new"].map(|side| standing["canary"][side]["runs"].as_u64());
+            if known == [Some(runs); 2] {
+                return;
+            }
+            assert!(Instant::now() < until, "{standing}");
+        }
+    }
+
+    /// Deploys a component on trial on both, and runs ten first attempts of each side on the one and then on the other,
+    /// where twenty of each are needed.
+    async fn try_by_halves(&mut self, site: &Site, broker: &dyn Broker, acme: &TenantId, wasm: &[u8]) {
+        let trial = sandhog_engine::revision_of(wasm);
+        site.component("a", wasm);
+        for daemon in &mut self.daemons {
+            let begun = "canary-started\",\"tenant\":\"acme\",\"plugin\":\"a\",\"revision\":";
+            daemon.has_said(&format!("{begun}\"{trial}\""));
+        }
+        let share = sandhog_core::canary::Share::new(0.5).expect("a part");
+        let half = async || {
+            for side in [sandhog_core::canary::Side::Old, sandhog_core::canary::Side::New] {
+                let of_side = |job: &NewJob| sandhog_core::canary::side(job.id, trial, share) == side;
+                for job in std::iter::repeat_with(echo_job).filter(of_side).take(10) {
+                    runs_on(broker, acme, job).await;
+                }
+            }
+        };
+        self.daemons[1].signal("STOP");
+        half().await;
+        self.daemons[1].signal("CONT");
+        let standing = self.standing(0);
+        assert_eq!(standing["state"], "canary", "half of it is not enough: {standing}");
+        self.has_heard(1, 10);
+        self.daemons[0].signal("STOP");
+        half().await;
+        self.daemons[0].signal("CONT");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn daemons_judge_a_canary_together_and_all_by_one_verdict() {
+    let site = Site::new(Backend::Redis(Fsync::Always), "");
+    site.plugin("a", &echo("1"), &["a.run"], &CANARY.replace("runs_min = 10", "runs_min = 20"));
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut pair = Pair::of(&site);
+    pair.try_by_halves(&site, &*broker, &acme, &component_of(TRAP, "2")).await;
+    for daemon in &mut pair.daemons {
+        let said = daemon.has_said("rolled-back");
+        assert!(said.contains("canary: 100% of its runs fail, and 0% of the old ones"), "{said}");
+    }
+    pair.try_by_halves(&site, &*broker, &acme, &echo("3")).await;
+    for daemon in &mut pair.daemons {
+        let said = daemon.has_said("deploy: promoted");
+        assert!(said.contains("after 20 runs of it and 20 of the old one"), "{said}");
+    }
+    for nth in 0..2 {
+        assert_eq!(pair.standing(nth)["revision"], revision(&echo("3")));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_canary_has_run_counts_across_a_restart() {
+    for backend in [Backend::Embedded, Backend::Redis(Fsync::Always)] {
+        let site = Site::new(backend, "");
+        site.plugin("a", &echo("1"), &["a.run"], CANARY);
+        let (broker, acme) = (site.broker().await, tenant("acme"));
+        let trial = sandhog_engine::revision_of(&echo("2"));
+        let share = sandhog_core::canary::Share::new(0.5).expect("a part");
+        let of = |side| move |job: &NewJob| sandhog_core::canary::side(job.id, trial, share) == side;
+        let mut daemon = site.daemon();
+        tried(&site, &echo("2"));
+        for job in std::iter::repeat_with(echo_job).filter(of(sandhog_core::canary::Side::Old)).take(10) {
+            runs_on(&*broker, &acme, job).await;
+        }
+        reported(&*broker, &acme, trial, 10).await;
+        daemon.signal("TERM");
+        assert!(daemon.wait().success());
+        let mut daemon = site.daemon();
+        daemon.has_said("canary-started");
+        for job in std::iter::repeat_with(echo_job).filter(of(sandhog_core::canary::Side::New)).take(10) {
+            runs_on(&*broker, &acme, job).await;
+        }
+        let said = daemon.has_said("deploy: promoted");
+        assert!(said.contains("after 10 runs of it and 10 of the old one"), "{said}");
+    }
+}
+
+/// Waits until the store knows of so many runs of the old side.
+async fn reported(broker: &dyn Broker, acme: &TenantId, new: sandhog_core::id::Revision, runs: u64) {
+    let report = TrialReport {
+        daemon: DaemonId::from_parts(sandhog_core::time::Timestamp::from_millis(1), 1),
+        pair: trial::Pair {
+            plugin: PluginName::parse("a").expect("valid"),
+            old: sandhog_engine::revision_of(&echo("1")),
+            new,
+        },
+        counted: trial::Records::default(),
+        ended: None,
+        decision: None,
+    };
+    let until = Instant::now() + PATIENCE;
+    while broker.report_trial(acme, &report).await.expect("the broker is up").others.old.runs < runs {
+        assert!(Instant::now() < until, "the daemon reports nothing");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! What can be done to jobs beside running them.
+//! What can be done beside running jobs: to jobs, to a tenant, and to the trials of canaries.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use sandhog_core::id::JobId;
 use sandhog_core::job::State;
 use sandhog_core::transition::too_many_expiries;
 pub use sandhog_core::transition::{JobAction, KeepMax};
+use sandhog_core::trial::{TrialReport, TrialStatus};
 
 use crate::{Error, Result};
 
@@ -29,6 +30,11 @@ pub enum Command {
         /// Bounds the step; at least 1.
         most: usize,
     },
+    /// Says what a daemon has counted in a canary's trial, by the rules of [`Trial::report`]. Repeating it changes nothing.
+    /// Answered by [`Outcome::Trial`].
+    ///
+    /// [`Trial::report`]: sandhog_core::trial::Trial::report
+    Trial(Box<TrialReport>),
 }
 
 /// The terms of a [`Command::Sweep`].
@@ -80,6 +86,8 @@ pub enum Outcome {
     Swept(Swept),
     /// How many jobs and values of state a purge has left.
     Left(u64),
+    /// How a trial stands.
+    Trial(TrialStatus),
 }
 
 impl Outcome {
@@ -104,6 +112,13 @@ impl Outcome {
     pub(crate) fn left(self) -> Result<u64> {
         match self {
             Self::Left(left) => Ok(left),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn trial(self) -> Result<TrialStatus> {
+        match self {
+            Self::Trial(status) => Ok(status),
             _ => Err(Error::unasked("a command's outcome")),
         }
     }

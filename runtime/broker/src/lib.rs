@@ -47,6 +47,7 @@ use sandhog_core::quota::{FuelQuota, FuelSpent, QueueBounds, QueueExcess, StateQ
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 pub use sandhog_core::transition::Keep;
+use sandhog_core::trial::{TrialReport, TrialStatus};
 
 pub use control::{Changed, Command, JobAction, KeepMax, Outcome, Sweep, Swept};
 pub use look::{Counts, Cursor, Filter, Lanes, Look, Page, Query, Seen, Unread};
@@ -110,6 +111,11 @@ pub trait Broker: Send + Sync + 'static {
     /// Removes what there is of a tenant, up to `most` jobs and values in this step; see [`Command::Purge`].
     async fn purge(&self, tenant: &TenantId, most: usize) -> Result<u64> {
         self.control(tenant, Command::Purge { most }).await?.left()
+    }
+
+    /// Says what a daemon has counted in a canary's trial, and hears how the trial stands; see [`Command::Trial`].
+    async fn report_trial(&self, tenant: &TenantId, report: &TrialReport) -> Result<TrialStatus> {
+        self.control(tenant, Command::Trial(Box::new(report.clone()))).await?.trial()
     }
 
     /// Does one thing to several jobs; answers for each. See [`JobAction`].

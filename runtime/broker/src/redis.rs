@@ -68,6 +68,7 @@ use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
+use sandhog_core::trial::{TrialReport, TrialStatus};
 use tokio::sync::watch;
 
 pub use self::acl::{Role, acl_rules};
@@ -200,6 +201,12 @@ impl Redis {
         Ok(swept)
     }
 
+    async fn report_trial_of(&self, tenant: &TenantId, report: &TrialReport) -> Result<TrialStatus> {
+        self.register(tenant).await;
+        let reply = self.run("trial", tenant, &self.scripts.trial, batch::trial(tenant, report)).await?;
+        reply::trial(tenant, &report.pair, reply)
+    }
+
     /// Removes jobs first, then values of state, and what is left of a tenant when there are none.
     async fn purge(&self, tenant: &TenantId, most: usize) -> Result<u64> {
         const WHAT: &str = "purge";
@@ -288,6 +295,7 @@ impl Broker for Redis {
             Command::Jobs { action, ids } => self.act_on(tenant, action, &ids).await,
             Command::Sweep(sweep) => Ok(Outcome::Swept(self.sweep(tenant, &sweep).await?)),
             Command::Purge { most } => Ok(Outcome::Left(self.purge(tenant, most).await?)),
+            Command::Trial(report) => Ok(Outcome::Trial(self.report_trial_of(tenant, &report).await?)),
         }
     }
 

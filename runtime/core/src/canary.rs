@@ -94,6 +94,16 @@ impl Record {
         }
     }
 
+    /// Both together. A number that would be too great stays at the greatest there is.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            runs: self.runs.saturating_add(other.runs),
+            failures: self.failures.saturating_add(other.failures),
+            fuel: self.fuel.saturating_add(other.fuel),
+        }
+    }
+
     /// Failed runs of all, 0 to 1.
     #[must_use]
     pub fn failure_rate(&self) -> f64 {

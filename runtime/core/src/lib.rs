@@ -33,3 +33,4 @@ pub mod settle;
 pub mod text;
 pub mod time;
 pub mod transition;
+pub mod trial;

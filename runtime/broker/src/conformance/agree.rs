@@ -11,6 +11,7 @@ use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, LeaseNo, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::time::Timestamp;
+use sandhog_core::trial::TrialStatus;
 
 use super::Fixture;
 use super::case::Case;
@@ -110,6 +111,7 @@ pub(super) enum Reply {
     Settled(Vec<SettleReply>),
     Swept(Swept),
     Purged(u64),
+    Trial(TrialStatus),
     Changed(Vec<Changed>),
     Page(Vec<JobRecord>),
     Passed,
@@ -134,6 +136,7 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
         }
         Op::Sweep { tenant, sweep } => Reply::Swept(broker.sweep(tenant, *sweep).await.expect(OK)),
         Op::Purge { tenant } => Reply::Purged(broker.purge(tenant, usize::MAX).await.expect(OK)),
+        Op::Trial { tenant, report } => Reply::Trial(broker.report_trial(tenant, report).await.expect(OK)),
         Op::Act { tenant, action, jobs } => {
             Reply::Changed(broker.act(tenant, *action, jobs).await.expect(OK))
         }
@@ -280,6 +283,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use sandhog_core::settle::Settlement;
+    use sandhog_core::trial::Records;
 
     use super::*;
 
@@ -323,6 +327,15 @@ mod tests {
                 };
                 answers.iter().map(of).collect()
             }
+            (Op::Trial { report, .. }, Reply::Trial(status)) => [
+                (status.others != Records::default()).then_some("trial of several"),
+                (status.decision.is_some() && status.decision != report.decision).then_some("trial decided"),
+                (status.decision.is_none() && report.ended.is_some()).then_some("trial anew"),
+            ]
+            .into_iter()
+            .flatten()
+            .map(str::to_owned)
+            .collect(),
             _ => vec![],
         }
     }
@@ -357,7 +370,8 @@ mod tests {
             Remove:_Done Remove:_Unknown not_Remove:_ready not_Remove:_leased \
             succeed_Applied succeed_Applied_with_effects succeed_Lost succeed_Conflict \
             succeed_Conflict_with_effects succeed_Full retry_Applied retry_Lost release_Applied release_Lost \
-            bury_Applied bury_Lost cancel_Applied cancel_Lost";
+            bury_Applied bury_Lost cancel_Applied cancel_Lost \
+            trial_of_several trial_decided trial_anew";
         for kind in expected.split_whitespace() {
             assert!(seen.contains(&kind.replace('_', " ")), "`{kind}` was never answered");
         }

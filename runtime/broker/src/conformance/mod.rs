@@ -26,6 +26,7 @@ pub mod quotas;
 pub mod renewing;
 pub mod settling;
 pub mod sweeping;
+pub mod trials;
 pub mod waking;
 
 use std::future::Future;
@@ -246,6 +247,15 @@ macro_rules! conformance_suite {
                 a_tenant_is_known_to_the_store_until_it_is_purged,
                 a_fit_store_passes_its_check,
             }
+            trials {
+                what_all_daemons_count_adds_up,
+                the_first_decision_of_a_trial_holds_for_all,
+                each_trial_is_by_itself,
+                whoever_saw_the_end_of_a_trial_begins_another,
+                a_trial_is_forgotten_once_nobody_has_reported_for_long,
+                trials_are_purged,
+                no_more_daemons_are_counted_in_a_trial_than_that,
+            }
             waking {
                 the_first_wake_is_for_all,
                 a_job_in_an_empty_queue_wakes,
@@ -295,6 +305,7 @@ mod tests {
             include_str!("renewing.rs"),
             include_str!("settling.rs"),
             include_str!("sweeping.rs"),
+            include_str!("trials.rs"),
             include_str!("waking.rs"),
         ];
         let list = include_str!("mod.rs");

@@ -6,6 +6,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::canary::Record;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{DaemonId, JobId, Kind, LeaseNo, LeaseToken, QueueName, TenantId};
 use sandhog_core::job::{NewJob, Priority, State};
@@ -13,6 +14,7 @@ use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
+use sandhog_core::trial::{Decision, Pair, Records, TrialReport};
 
 use super::agree::Reply;
 use super::script::{
@@ -74,6 +76,10 @@ pub(super) enum Op {
     Purge {
         tenant: TenantId,
     },
+    Trial {
+        tenant: TenantId,
+        report: TrialReport,
+    },
     Page {
         tenant: TenantId,
         query: Query,
@@ -112,6 +118,8 @@ struct Memories {
     settled: Vec<Settle>,
     /// The numbers of what each of two daemons has asked for last.
     asked: [u64; 2],
+    /// When the latest trial began of which anything was heard.
+    trial: Option<Timestamp>,
 }
 
 impl Random {
@@ -122,6 +130,7 @@ impl Random {
             tokens: Vec::new(),
             settled: Vec::new(),
             asked: [1; 2],
+            trial: None,
         };
         Self { rng: StdRng::seed_from_u64(seed), tenants: tenants.map(memories), sizes }
     }
@@ -195,6 +204,7 @@ impl Random {
             }
             89 if self.rng.random_bool(0.02) => Op::Purge { tenant },
             89 => Op::Page { tenant, query: self.query() },
+            90 | 91 => Op::Trial { tenant, report: self.trial_report(which) },
             _ => Op::Pass(self.pick(&[
                 ms(1),
                 ms(400),
@@ -235,7 +245,33 @@ impl Random {
                     tenants[which].settled.push(settle.clone());
                 }
             }
+            (Op::Trial { tenant, .. }, Reply::Trial(status)) => {
+                let Some(which) = of(tenant) else { return };
+                tenants[which].trial = Some(status.began);
+            }
             _ => {}
+        }
+    }
+
+    /// Of one of few trials, by one of few daemons.
+    fn trial_report(&mut self, which: usize) -> TrialReport {
+        let plugin = plugin(self.pick(&PLUGINS));
+        let side = |random: &mut Self| {
+            let runs = random.pick(&[0, 0, 1, 50, u64::MAX]);
+            Record {
+                runs,
+                failures: random.rng.random_range(0..=runs),
+                fuel: random.pick(&[0, 7, u128::MAX]),
+            }
+        };
+        let why = "100% of its runs fail".to_owned();
+        let decision = self.pick(&[None, None, Some(Decision::Promote), Some(Decision::RollBack { why })]);
+        TrialReport {
+            daemon: DaemonId::from_parts(Timestamp::from_millis(1), self.rng.random_range(0..3)),
+            pair: Pair { plugin, old: revision(1), new: revision(self.pick(&[2, 2, 3])) },
+            counted: Records { old: side(self), new: side(self) },
+            ended: self.tenants[which].trial.filter(|_| self.rng.random_bool(0.2)),
+            decision,
         }
     }
 

@@ -60,6 +60,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod trials;
 mod upkeep;
 
 use std::fs;
@@ -269,6 +270,11 @@ impl Broker for Embedded {
             Command::Purge { most } => {
                 self.step("purge", FLUSHED, tenant, move |step| step.purge(most)).await.map(Outcome::Left)
             }
+            // What a power cut takes back of it is reported again, or was a decision that another daemon finds.
+            Command::Trial(report) => self
+                .step("trial", UNFLUSHED.taking_space(), tenant, move |step| step.report_trial(&report))
+                .await
+                .map(Outcome::Trial),
         }
     }
 

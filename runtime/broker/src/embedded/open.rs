@@ -17,7 +17,7 @@ use crate::{Error, Result};
 const APPLICATION_ID: i32 = 0x5341_4e44;
 /// The tables, as steps: the first makes them, each later one changes those that the one before has left. A file's
 /// version is how many of them it has gone through.
-pub(super) const SCHEMA: [&str; 11] = [
+pub(super) const SCHEMA: [&str; 12] = [
     include_str!("schema/1-jobs.sql"),
     include_str!("schema/2-pinned.sql"),
     include_str!("schema/3-usage.sql"),
@@ -29,6 +29,7 @@ pub(super) const SCHEMA: [&str; 11] = [
     include_str!("schema/9-waiting.sql"),
     include_str!("schema/10-asked.sql"),
     include_str!("schema/11-lanes.sql"),
+    include_str!("schema/12-trials.sql"),
 ];
 
 const LATEST: i32 = SCHEMA.len() as i32;

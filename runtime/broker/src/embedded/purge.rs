@@ -36,6 +36,7 @@ impl Step<'_> {
                 "DELETE FROM tally WHERE tenant = ?1",
                 "DELETE FROM minute WHERE tenant = ?1",
                 "DELETE FROM usage WHERE tenant = ?1",
+                "DELETE FROM trial WHERE tenant = ?1",
             ] {
                 self.execute(rest, [self.tenant()])?;
             }

@@ -26,6 +26,7 @@ impl Step<'_> {
         removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed)?;
         let forgotten = self.sweep_state(SWEEP_MAX)?;
         let given_up = self.give_up_lanes()?;
+        self.sweep_trials()?;
         self.unpark()?;
         let is_left = [promoted, taken_back, removed, forgotten, given_up].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due()? };

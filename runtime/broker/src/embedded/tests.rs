@@ -191,6 +191,7 @@ fn every_statement_finds_its_rows_by_an_index_that_has_them_in_order() {
         include_str!("state.rs"),
         include_str!("step.rs"),
         include_str!("sweep.rs"),
+        include_str!("trials.rs"),
     ];
     let literals = sources.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
     let verbs = ["SELECT ", "INSERT ", "UPDATE ", "DELETE "];

@@ -111,6 +111,9 @@ impl Broker for Memory {
             }
             Command::Sweep(sweep) => Ok(Outcome::Swept(self.step(tenant, |t, now| t.sweep(&sweep, now)))),
             Command::Purge { most } => Ok(Outcome::Left(self.step(tenant, |t, _| t.purge(most)))),
+            Command::Trial(report) => {
+                Ok(Outcome::Trial(self.step(tenant, |t, now| t.report_trial(&report, now))))
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::quota::{FuelSpent, QueueBounds, StateExcess, StateQuota, StateSize, Waiting, minute_of};
 use sandhog_core::time::Timestamp;
 use sandhog_core::transition::{Acted, Change, JobCounts, Next, Standing};
+use sandhog_core::trial::{Pair, Trial, TrialReport, TrialStatus};
 
 use crate::{
     Changed, Counts, Cursor, Enqueued, JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX,
@@ -39,6 +40,7 @@ pub(super) struct Tenant {
     lanes: BTreeMap<(QueueName, Kind), Timestamp>,
     /// How often a lane has come or gone.
     lanes_changed: u64,
+    trials: BTreeMap<Pair, Trial>,
 }
 
 /// What a listener could be waiting for.
@@ -216,6 +218,7 @@ impl Tenant {
         let mut removed = self.remove_old(now);
         removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed);
         self.give_up_lanes(now);
+        self.trials.retain(|_, trial| !trial.is_forgotten(now));
         let is_left = [promoted, taken_back, removed].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
         let has_ready = self.in_state(State::Ready).next().is_some();
@@ -237,13 +240,21 @@ impl Tenant {
             self.lanes_changed += self.lanes.len() as u64;
             self.lanes.clear();
             self.minute = (0, Fuel(0));
+            self.trials.clear();
         }
         left as u64
     }
 
     /// Whether there is anything of the tenant.
     pub(super) fn keeps_anything(&self) -> bool {
-        !(self.jobs.is_empty() && self.state.is_empty() && self.accounts.is_empty())
+        !(self.jobs.is_empty() && self.state.is_empty() && self.accounts.is_empty() && self.trials.is_empty())
+    }
+
+    /// Takes in what a daemon says of a trial.
+    pub(super) fn report_trial(&mut self, report: &TrialReport, now: Timestamp) -> TrialStatus {
+        let (trial, status) = Trial::report(self.trials.remove(&report.pair), report, now);
+        self.trials.insert(report.pair.clone(), trial);
+        status
     }
 
     /// What waits.

@@ -14,6 +14,7 @@ use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::{Timestamp, millis};
+use sandhog_core::trial::{Decision, Records, TrialReport};
 
 use super::acl;
 use super::codes;
@@ -288,6 +289,22 @@ fn put_fuel(asked: &mut Packer, quota: Option<FuelQuota>) {
         let bound = bound.filter(|_| on_empty == OnEmpty::Hold).map(|Fuel(bound)| bound.to_be_bytes());
         asked.optional_bytes(bound.as_ref().map(<[u8; 8]>::as_slice));
     }
+}
+
+pub(super) fn trial(tenant: &TenantId, report: &TrialReport) -> Request {
+    let TrialReport { daemon, pair, counted, ended, decision } = report;
+    let mut request = Request::of(tenant);
+    request.keys.trial(pair);
+    let counted = (*counted != Records::default()).then(|| counted.to_bytes());
+    let (ended, decision) = (ended.map(Timestamp::as_millis), decision.as_ref().map(Decision::to_text));
+    request
+        .asked
+        .array(4)
+        .bytes(daemon.to_string().as_bytes())
+        .optional_bytes(counted.as_ref().map(|counted| &counted[..]))
+        .optional_uint(ended)
+        .optional_bytes(decision.as_deref().map(str::as_bytes));
+    request
 }
 
 pub(super) fn renew(tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Request {

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use sandhog_core::account::{Account, RunEnd};
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
+use sandhog_core::trial;
 
 use super::layout::{self, Tail};
 use crate::{
@@ -98,6 +99,10 @@ numbers! {
     LANE_KEPT = LANE_KEPT_FOR.as_millis() as u64;
     /// Milliseconds after which it is noted again that a lane is asked for.
     LANE_NOTED_EVERY = LANE_NOTED_AFTER.as_millis() as u64;
+    /// Milliseconds for which a trial is kept that no daemon has reported to.
+    TRIAL_KEPT = trial::TRIAL_KEPT.as_millis() as u64;
+    /// Daemons whose counts a trial keeps at most.
+    TRIAL_DAEMONS_MAX = trial::TRIAL_DAEMONS_MAX as u64;
 }
 
 /// Where a day's account of all plugins together stands: no plugin has such a name.

@@ -25,6 +25,7 @@
 //! | `parked:<lane>` | sorted set | ready jobs that can't be read, out of the way of the others; see `lua/parking.lua` |
 //! | `parked` | set | the lanes of which jobs are parked |
 //! | `unreadable` | sorted set | jobs that can't be read, by when that was found |
+//! | `trial:<plugin>:<old>:<new>` | hash | a canary's trial: what each daemon has counted, and how it ends; see `lua/trial.lua` |
 //! | `never` | – | nothing, ever; every function declares it, see [`Keys::of`] |
 //! | `waiters:<lane>` | set | daemons that wait for jobs of a lane; see `lua/waiters.lua` |
 //! | `wake` | channel | nothing, when there is work where there was none; `ready <daemon>`, when that daemon is to look for it; the id of a leased job to be cancelled |
@@ -33,6 +34,7 @@ use std::fmt::{Display, Write};
 
 use sandhog_core::account::Day;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
+use sandhog_core::trial::Pair;
 
 /// Keys of one tenant, in the order in which a script gets them. The first one is the same for all scripts.
 #[derive(Debug, Clone)]
@@ -81,6 +83,10 @@ impl Keys {
 
     pub(super) fn state(&mut self, plugin: &PluginName, key: &StateKey) -> Place {
         self.push("state:", format_args!("{plugin}:{key}"))
+    }
+
+    pub(super) fn trial(&mut self, pair: &Pair) -> Place {
+        self.push("trial:", of_pair(pair))
     }
 
     /// A key by its whole name, which is one of the tenant's.
@@ -132,6 +138,15 @@ pub(super) fn log(tenant: &TenantId, id: JobId) -> String {
 
 pub(super) fn usage(tenant: &TenantId, day: Day) -> String {
     format!("{}usage:{}", prefix(tenant), day.0)
+}
+
+/// How a trial's key ends.
+fn of_pair(Pair { plugin, old, new }: &Pair) -> String {
+    format!("{plugin}:{old}:{new}")
+}
+
+pub(super) fn trial(tenant: &TenantId, pair: &Pair) -> String {
+    format!("{}trial:{}", prefix(tenant), of_pair(pair))
 }
 
 pub(super) fn tally(tenant: &TenantId) -> String {

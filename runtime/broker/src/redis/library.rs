@@ -42,7 +42,7 @@ const MODULES: [Piece; 19] = pieces!(
 );
 
 /// The functions themselves, each with its flags and the modules that it needs beside those that all need.
-const FUNCTIONS: [(Piece, &str, &[&str]); 15] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 16] = {
     let [
         enqueue,
         lease,
@@ -51,6 +51,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 15] = {
         act,
         sweep,
         purge,
+        trial,
         job,
         log,
         list,
@@ -60,7 +61,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 15] = {
         lane_list,
         permissions,
     ] = pieces!(
-        "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "job" "log" "list" "counts" "read_state" "usage" "lane_list"
+        "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "job" "log" "list" "counts" "read_state" "usage" "lane_list"
             "permissions"
     );
     [
@@ -85,6 +86,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 15] = {
             ],
         ),
         (purge, ALLOW_OOM, &["layout", "unique", "tally", "lanes", "places", "state", "parking"]),
+        (trial, "", &[]),
         (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "records"]),
         (log, NO_WRITES, &[]),
         (list, NO_WRITES, &["layout", "finals"]),
@@ -124,6 +126,7 @@ pub(super) struct Scripts {
     pub(super) act: Function,
     pub(super) sweep: Function,
     pub(super) purge: Function,
+    pub(super) trial: Function,
     pub(super) job: Function,
     pub(super) log: Function,
     pub(super) jobs: Function,
@@ -164,6 +167,7 @@ impl Scripts {
             act: function("act"),
             sweep: function("sweep"),
             purge: function("purge"),
+            trial: function("trial"),
             job: function("job"),
             log: function("log"),
             jobs: function("list"),

@@ -145,7 +145,7 @@ impl Nodes {
         Err(sent_around().of(what))
     }
 
-    /// Whether the server holds anything of a tenant except its usage.
+    /// Whether the server holds anything of a tenant except its usage and its trials.
     pub(super) async fn has_any(&self, what: &'static str, tenant: &TenantId) -> Result<bool> {
         let mut command = redis::cmd("EXISTS");
         for name in ["queues", "schedule", "leases", "finals", "sizes", "parked"] {

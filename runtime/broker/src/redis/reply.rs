@@ -11,6 +11,7 @@ use sandhog_core::id::{JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, 
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::quota::{FuelSpent, QueueExcess, StateExcess};
 use sandhog_core::time::Timestamp;
+use sandhog_core::trial::{Decision, Pair, Records, TrialStatus};
 
 use super::codes::{self, OF_ALL};
 use super::keys;
@@ -358,6 +359,30 @@ fn account(numbers: &[u8]) -> Option<Account> {
     let (numbers, []) = numbers.as_chunks::<8>() else { return None };
     let parts: [[u8; 8]; Account::PARTS.len()] = numbers.try_into().ok()?;
     Some(Account::from_parts(parts.map(u64::from_be_bytes)))
+}
+
+pub(super) fn trial(tenant: &TenantId, pair: &Pair, reply: Value) -> Result<TrialStatus> {
+    let unreadable =
+        |problem: &str| Error::Corrupt { at: keys::trial(tenant, pair), problem: problem.to_owned() };
+    let [began, age, decision, others] = fixed(reply)?;
+    let decision = optional_bytes(decision)?.map(|text| {
+        let decision = std::str::from_utf8(&text).ok().and_then(Decision::parse);
+        decision.ok_or_else(|| unreadable("its decision is none"))
+    });
+    let mut sum = Records::default();
+    for pair in array(others)?.chunks_exact(2) {
+        let [_, Value::BulkString(counted)] = pair else {
+            return Err(unexpected("what a daemon has counted is no bytes"));
+        };
+        let counted = Records::from_bytes(counted);
+        sum = sum.and(&counted.ok_or_else(|| unreadable("what a daemon has counted is no count of runs"))?);
+    }
+    Ok(TrialStatus {
+        began: Timestamp::from_millis(count(&began)?),
+        age: Duration::from_millis(count(&age)?),
+        others: sum,
+        decision: decision.transpose()?,
+    })
 }
 
 pub(super) fn usage(tenant: &TenantId, reply: Value) -> Result<Vec<DayUsage>> {

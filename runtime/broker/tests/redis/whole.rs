@@ -12,12 +12,16 @@ use sandhog_broker::{
     Asker, Broker, Error, FleetLimit, JobAction, Keep, LaneAsk, LeaseAsk, Renew, Result, Settle, Sweep,
     WallClock,
 };
+use sandhog_core::canary::Record;
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{DaemonId, JobId, Kind, LeaseToken, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::id::{
+    DaemonId, JobId, Kind, LeaseToken, QueueName, Revision, StateKey, TenantId, UniqueKey,
+};
 use sandhog_core::job::{Lease, Level, LogLine, NewJob, Progress};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
+use sandhog_core::trial::{Decision, Pair, Records, TrialReport};
 
 use crate::work::{Work, impatiently, job, plugin, queue, succeed, until_it_works};
 
@@ -34,10 +38,11 @@ enum Call {
     RunNow,
     Remove,
     Purge,
+    Trial,
 }
 
 impl Call {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Enqueue,
         Self::Lease,
         Self::Renew,
@@ -48,11 +53,12 @@ impl Call {
         Self::RunNow,
         Self::Remove,
         Self::Purge,
+        Self::Trial,
     ];
 
     /// Whether it makes room in a server whose memory is full, or says how a run ended.
     fn runs_when_full(self) -> bool {
-        !matches!(self, Self::Enqueue | Self::Lease)
+        !matches!(self, Self::Enqueue | Self::Lease | Self::Trial)
     }
 }
 
@@ -87,6 +93,18 @@ fn line() -> LogLine {
         level: Level::Info,
         message: "a line".to_owned(),
         fields: Vec::new(),
+    }
+}
+
+fn trial_report(of: u128) -> TrialReport {
+    let [old, new] = [1, 2].map(|n| Revision::from_sha256([n; 32]));
+    let side = Record { runs: 3, failures: 1, fuel: 7 };
+    TrialReport {
+        daemon: DaemonId::from_parts(Timestamp::from_millis(1), of),
+        pair: Pair { plugin: plugin(), old, new },
+        counted: Records { old: side, new: side },
+        ended: None,
+        decision: None,
     }
 }
 
@@ -134,6 +152,7 @@ impl Scene {
         ];
         broker.settle(&tenant, &settles).await.expect("the server is there");
         broker.cancel(&tenant, token(7).job).await.expect("the server is there");
+        broker.report_trial(&tenant, &trial_report(1)).await.expect("the server is there");
         Self { tenant, clock, leases }
     }
 
@@ -194,6 +213,12 @@ impl Scene {
             Call::RunNow => self.act(broker, JobAction::RunNow, &[9, 10, 12]).await,
             Call::Remove => self.act(broker, JobAction::Remove, &[0, 1, 2]).await,
             Call::Purge => broker.purge(&self.tenant, 1000).await.map(drop),
+            // It begins another one, in the place of the one that is there.
+            Call::Trial => {
+                let ended = Some(ManualClock::default().now());
+                let again = TrialReport { ended, decision: Some(Decision::Promote), ..trial_report(2) };
+                broker.report_trial(&self.tenant, &again).await.map(drop)
+            }
         }
     }
 

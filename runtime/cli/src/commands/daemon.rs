@@ -144,10 +144,16 @@ async fn prepare(
     }
     let engine = Engine::new(deploy::engine_settings(config))?;
     let observer: Arc<dyn Observer> = Arc::new(LogEvents);
-    let (of_engine, of_deploys) = (engine.clone(), Arc::clone(&observer));
-    let started =
-        deploy::start(config.clone(), path.to_owned(), of_engine, clock.clone(), failing, of_deploys).await;
-    let started = started.map_err(|error| match error {
+    let started = deploy::start(
+        config.clone(),
+        path.to_owned(),
+        engine.clone(),
+        clock.clone(),
+        failing,
+        Arc::clone(broker),
+        Arc::clone(&observer),
+    );
+    let started = started.await.map_err(|error| match error {
         StartError::Store(error) => Failure::new(error.to_string()),
         StartError::Plugins(errors) => failure(&errors),
     })?;

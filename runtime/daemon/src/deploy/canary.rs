@@ -1,10 +1,11 @@
 //! A revision on trial beside the one that is in force.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sandhog_core::canary::{Policy, Record, Side, Verdict, judge, side};
+use sandhog_core::canary::{Policy, Side, Verdict, judge, side};
 use sandhog_core::id::{JobId, Revision};
 use sandhog_core::outcome::Report;
+use sandhog_core::trial::{Records, TrialStatus};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -13,26 +14,42 @@ use tokio::time::Instant;
 pub struct CanaryTrial {
     policy: Policy,
     revision: Revision,
-    /// When it began.
-    since: Instant,
-    records: Mutex<Records>,
-    decided: Arc<Notify>,
+    counts: Mutex<Counts>,
+    news: Arc<Notify>,
 }
 
-/// What both sides have done so far.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Records {
-    /// The revision in force.
-    pub old: Record,
-    /// The one on trial.
-    pub new: Record,
+/// What is known of a trial.
+#[derive(Debug, Clone, Copy)]
+struct Counts {
+    /// What this daemon has counted.
+    own: Records,
+    /// What the others had, when the store last told.
+    others: Records,
+    /// When it began, for the first daemon.
+    since: Instant,
+    /// When the store last told, or the trial began here.
+    told: Instant,
+}
+
+impl Counts {
+    fn all(&self) -> Records {
+        self.own.and(&self.others)
+    }
+
+    fn judged(&self, policy: &Policy) -> Verdict {
+        let Records { old, new } = self.all();
+        judge(policy, &old, &new, self.since.elapsed())
+    }
 }
 
 impl CanaryTrial {
-    /// A trial of `revision`. `decided` hears when there is a verdict.
+    /// A trial of `revision`. `news` hears that it has begun, and when there is a verdict by what is known here.
     #[must_use]
-    pub fn new(policy: Policy, revision: Revision, decided: Arc<Notify>) -> Self {
-        Self { policy, revision, since: Instant::now(), records: Mutex::default(), decided }
+    pub fn new(policy: Policy, revision: Revision, news: Arc<Notify>) -> Self {
+        let now = Instant::now();
+        let counts = Counts { own: Records::default(), others: Records::default(), since: now, told: now };
+        news.notify_one();
+        Self { policy, revision, counts: Mutex::new(counts), news }
     }
 
     /// The rules.
@@ -50,35 +67,59 @@ impl CanaryTrial {
     /// Counts a run.
     pub fn record(&self, side: Side, report: &Report) {
         let verdict = {
-            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = self.lock();
             let of_side = match side {
-                Side::Old => &mut records.old,
-                Side::New => &mut records.new,
+                Side::Old => &mut counts.own.old,
+                Side::New => &mut counts.own.new,
             };
             of_side.count(&report.outcome, report.usage.fuel);
-            judge(&self.policy, &records.old, &records.new, self.since.elapsed())
+            counts.judged(&self.policy)
         };
         if verdict != Verdict::Undecided {
-            self.decided.notify_one();
+            self.news.notify_one();
         }
+    }
+
+    /// Takes in what the store tells.
+    pub(super) fn told(&self, status: &TrialStatus) {
+        let now = Instant::now();
+        let mut counts = self.lock();
+        counts.others = status.others;
+        counts.told = now;
+        // It may have begun here before the store could be told.
+        counts.since = now.checked_sub(status.age).map_or(counts.since, |since| since.min(counts.since));
+    }
+
+    /// When the store last told how it stands, or when it began here.
+    pub(super) fn last_told(&self) -> Instant {
+        self.lock().told
     }
 
     /// When its time is over. None if that is never.
     #[must_use]
     pub fn ends(&self) -> Option<Instant> {
-        self.since.checked_add(self.policy.max_age)
+        self.lock().since.checked_add(self.policy.max_age)
     }
 
-    /// What is known so far.
+    /// What this daemon has counted.
+    #[must_use]
+    pub fn own_records(&self) -> Records {
+        self.lock().own
+    }
+
+    /// What all daemons have counted, as far as this one knows.
     #[must_use]
     pub fn records(&self) -> Records {
-        *self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().all()
     }
 
-    /// What is to be done by now.
+    /// What is to be done by what this daemon knows.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let Records { old, new } = self.records();
-        judge(&self.policy, &old, &new, self.since.elapsed())
+        self.lock().judged(&self.policy)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -31,8 +31,8 @@ pub(super) struct CatalogUpdate {
     pub(super) settled: BTreeSet<Key>,
     pub(super) now: Timestamp,
     pub(super) store: Arc<Store>,
-    /// Hears of verdicts on canaries.
-    pub(super) decided: Arc<Notify>,
+    /// Hears when a trial has to be reported at once.
+    pub(super) trial_news: Arc<Notify>,
 }
 
 impl CatalogUpdate {
@@ -91,7 +91,7 @@ impl CatalogUpdate {
                     .revision(revision)
                     .was(was);
                 self.events.push(event.message(format!("it gets {} of the jobs", policy.share)));
-                let trial = Arc::new(CanaryTrial::new(policy, revision, Arc::clone(&self.decided)));
+                let trial = Arc::new(CanaryTrial::new(policy, revision, Arc::clone(&self.trial_news)));
                 record.keep(revision, keep);
                 self.replace(&key, Slot { stable, trial: Some((deployed, trial)) });
             }

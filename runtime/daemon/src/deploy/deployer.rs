@@ -16,24 +16,27 @@ use std::sync::Arc;
 use sandhog_api::Reloaded;
 use sandhog_api::{DeployEvent, DeployEventKind};
 use sandhog_config::{self as config, BrokenFile, Config, Problems};
-use sandhog_core::canary::Verdict;
 use sandhog_core::id::{Kind, Revision, TenantId};
+use sandhog_core::time::Timestamp;
+use sandhog_core::trial::{Decision, Pair};
 use sandhog_engine::{Abort, Engine, Plugin};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
+use super::CanaryTrial;
 use super::archive::Pinned;
 use super::catalog_update::CatalogUpdate;
 use super::diff::{gives_up, is_in_force, settings_differ, within_reach};
 use super::engine_settings::deploys_at_once;
 use super::error::Error;
 use super::files::Files;
+use super::fleet::{Decided, Fleet, Ongoing, REPORT_AGAIN, REPORT_EVERY};
 use super::grants;
 use super::handle::{Ask, Refusal, RollBack};
 use super::history::{Origin, Record, Wanted};
 use super::queue::Queue;
-use super::slot::{Deployed, Key, Loaded, Slot, key};
+use super::slot::{Deployed, Key, Loaded, Slot, Slots, key};
 use super::smoke::smoke;
 use super::state::Shared;
 use super::steps::{self, Demands};
@@ -67,10 +70,25 @@ pub struct Deployer {
     pub(super) pinned: Arc<Pinned>,
     pub(super) swap: watch::Sender<Arc<Catalog<Arc<Plugin>>>>,
     pub(super) asks: mpsc::Receiver<Ask>,
-    /// Hears when a trial is decided.
-    pub(super) decided: Arc<Notify>,
+    pub(super) fleet: Fleet,
+    /// Hears when a trial has to be reported at once.
+    pub(super) trial_news: Arc<Notify>,
+    pub(super) trials: Trials,
     pub(super) watched: watch::Sender<Watched>,
     pub(super) work: Work,
+}
+
+/// What is known of trials beside what is in force.
+#[derive(Default)]
+pub(super) struct Trials {
+    /// Whether they are being reported.
+    is_reporting: bool,
+    /// When that was last done.
+    reported: Option<Instant>,
+    /// Whether it has to be done again at once.
+    has_news: bool,
+    /// Of the latest of each plugin that has ended: the pair, and when it had begun, by the store's clock.
+    ended: BTreeMap<Key, (Pair, Timestamp)>,
 }
 
 /// Who asked for an earlier revision.
@@ -157,6 +175,8 @@ enum Done {
     /// With the digest of the plugin's component.
     Returned(Box<Return>, Result<(Code, Option<Revision>), Error>),
     Fetched(Box<Fetch>, Result<Code, Error>),
+    /// Trials were reported; those that are over.
+    Reported(Vec<Decided>),
 }
 
 /// What was read.
@@ -217,11 +237,11 @@ impl Deployer {
     pub async fn run(mut self) {
         let mut asked = Vec::new();
         loop {
-            let trial_ends = self.trial_ends();
+            let next_report = self.next_report();
             tokio::select! {
                 biased;
-                () = self.decided.notified() => self.decide_trials().await,
-                () = until(trial_ends) => self.decide_trials().await,
+                () = self.trial_news.notified(), if !self.trials.has_news => self.trials.has_news = true,
+                () = until(next_report) => self.report_trials(),
                 Some(done) = self.work.tasks.join_next() => self.finish(done).await,
                 // Whoever asks holds a handle; without any, there is nobody left to ask.
                 count = self.asks.recv_many(&mut asked, usize::MAX) => match count {
@@ -300,6 +320,7 @@ impl Deployer {
     /// Takes up whatever has come to its end by now: all of it comes into force in one step.
     async fn finish(&mut self, first: Result<Done, JoinError>) {
         let (mut update, mut answers, mut reading) = (self.update(), Vec::new(), None);
+        let mut decided = Vec::new();
         let mut next = Some(first);
         while let Some(done) = next {
             match done.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic())) {
@@ -307,6 +328,11 @@ impl Deployer {
                 Done::Deployed(key, prepared) => self.deployed(&mut update, key, prepared),
                 Done::Returned(of, loaded) => answers.extend(self.returned(&mut update, *of, loaded)),
                 Done::Fetched(of, loaded) => self.fetched(*of, loaded),
+                Done::Reported(over) => {
+                    self.trials.is_reporting = false;
+                    self.trials.reported = Some(Instant::now());
+                    decided = over;
+                }
             }
             next = self.work.tasks.try_join_next();
         }
@@ -314,6 +340,7 @@ impl Deployer {
         for (reply, answer) in answers {
             say(reply, answer);
         }
+        self.end_trials(decided).await;
         let replies = reading.as_ref().and_then(|_| self.work.reading.take());
         match (reading, replies.unwrap_or_default()) {
             (Some(Ok(reading)), replies) => self.apply(*reading, replies).await,
@@ -413,7 +440,7 @@ impl Deployer {
             settled: BTreeSet::new(),
             now: self.tools.clock.now(),
             store: Arc::clone(&self.shared.store),
-            decided: Arc::clone(&self.decided),
+            trial_news: Arc::clone(&self.trial_news),
         }
     }
 
@@ -516,28 +543,73 @@ impl Deployer {
         }
     }
 
-    /// When the time of a trial is over next.
-    fn trial_ends(&self) -> Option<Instant> {
+    /// When trials are to be reported next. None while there are none, or they are being reported.
+    fn next_report(&self) -> Option<Instant> {
+        if self.trials.is_reporting {
+            return None;
+        }
         let state = self.shared.state();
-        // Those that are ending already have nothing to wait for.
-        let trials = state.slots.iter().filter(|(key, _)| !self.work.returns.contains(*key));
-        trials.filter_map(|(_, slot)| slot.trial.as_ref()?.1.ends()).min()
+        let mut trials = self.ongoing(&state.slots).map(|(_, _, trial)| trial.ends()).peekable();
+        trials.peek()?;
+        let Some(reported) = self.trials.reported else { return Some(Instant::now()) };
+        let wait = if self.trials.has_news { REPORT_AGAIN } else { REPORT_EVERY };
+        // One whose time was over at the last report already couldn't be decided then.
+        let ends = trials.flatten().filter(|ends| *ends > reported).min();
+        ends.into_iter().chain([reported + wait]).min()
+    }
+
+    /// The trials that go on. Those that are ending already have nothing to wait for.
+    fn ongoing<'s>(
+        &'s self,
+        slots: &'s Slots<Arc<Plugin>>,
+    ) -> impl Iterator<Item = (&'s Key, Pair, &'s Arc<CanaryTrial>)> {
+        slots.iter().filter(|(key, _)| !self.work.returns.contains(*key)).filter_map(|(key, slot)| {
+            let (tried, trial) = slot.trial.as_ref()?;
+            let (old, new) = (slot.stable.code.revision, tried.code.revision);
+            Some((key, Pair { plugin: key.1.clone(), old, new }, trial))
+        })
+    }
+
+    /// Has the trials reported, beside this.
+    fn report_trials(&mut self) {
+        let ongoing: Vec<Ongoing> = {
+            let state = self.shared.state();
+            let ongoing = self.ongoing(&state.slots).map(|(key, pair, trial)| {
+                let ended = self.trials.ended.get(key).filter(|(known, _)| *known == pair);
+                let ended = ended.map(|(_, began)| *began);
+                Ongoing { key: key.clone(), pair, trial: Arc::clone(trial), ended }
+            });
+            ongoing.collect()
+        };
+        self.trials.has_news = false;
+        self.trials.is_reporting = true;
+        let fleet = self.fleet.clone();
+        self.work.tasks.spawn(async move { Done::Reported(fleet.report_all(ongoing).await) });
     }
 
     /// Promotes or takes back what has been tried long enough.
-    async fn decide_trials(&mut self) {
+    async fn end_trials(&mut self, decided: Vec<Decided>) {
+        if decided.is_empty() {
+            return;
+        }
         let (mut update, mut failed) = (self.update(), Vec::new());
-        for (key, slot) in update.slots.clone() {
-            let Some((_, trial)) = slot.trial.filter(|_| !self.work.returns.contains(&key)) else { continue };
-            match trial.verdict() {
-                Verdict::Undecided => {}
-                Verdict::Promote => update.promote(&key),
-                Verdict::RollBack(fault) => failed.push((key, fault.to_string())),
+        for Decided { of: Ongoing { key, pair, trial, .. }, decision, began } in decided {
+            // Meanwhile it may have been ended by command, or by another deploy.
+            if !self.ongoing(&update.slots).any(|(_, _, now)| Arc::ptr_eq(now, &trial)) {
+                continue;
+            }
+            if let Some(began) = began {
+                self.trials.ended.retain(|known, _| update.slots.contains_key(known));
+                self.trials.ended.insert(key.clone(), (pair, began));
+            }
+            match decision {
+                Decision::Promote => update.promote(&key),
+                Decision::RollBack { why } => failed.push((key, why)),
             }
         }
         self.publish(update).await;
-        for (key, fault) in failed {
-            self.end_trial(key, fault, None).await;
+        for (key, why) in failed {
+            self.end_trial(key, why, None).await;
         }
     }
 
@@ -656,7 +728,7 @@ impl Deployer {
     async fn write_down(&self, records: BTreeMap<Key, Record>, keep: Option<usize>) {
         let store = Arc::clone(&self.shared.store);
         // While a deploy goes on, a copy may be there that no record knows of yet.
-        let is_quiet = self.work.tasks.is_empty();
+        let is_quiet = self.work.tasks.len() == usize::from(self.trials.is_reporting);
         let written = off_thread(move || {
             if let Some(keep) = keep {
                 store.update(|histories| {

@@ -14,7 +14,8 @@
 //! | [`slot`], [`state`] | what is in force, and the catalog that follows |
 //! | [`history`], [`store`] | what was in force, and can be again |
 //! | [`archive`] | kept revisions for jobs that are pinned to one |
-//! | [`canary`], [`in_use`] | a canary's counts; the end of a revision |
+//! | [`canary`], [`fleet`] | a canary's counts, and those of all daemons |
+//! | [`in_use`] | the end of a revision |
 //! | [`events`] | what is said of it all |
 
 mod archive;
@@ -26,6 +27,7 @@ mod engine_settings;
 mod error;
 mod events;
 mod files;
+mod fleet;
 mod grants;
 mod handle;
 mod history;
@@ -44,7 +46,7 @@ mod watch;
 /// The file of events in the folder of deploys.
 const EVENTS: &str = "events.json";
 
-pub use canary::{CanaryTrial, Records};
+pub use canary::CanaryTrial;
 pub use deployer::Deployer;
 pub use engine_settings::engine_settings;
 pub use error::Error;

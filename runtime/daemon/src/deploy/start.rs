@@ -7,18 +7,20 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream;
 use sandhog_api::{DeployEvent, DeployEventKind};
+use sandhog_broker::Broker;
 use sandhog_config::{self as config, BrokenFile, Config};
 use sandhog_engine::{Abort, Components, Engine, Plugin};
 use tokio::sync::{Notify, watch};
 
 use super::CanaryTrial;
 use super::archive::Pinned;
-use super::deployer::{Code, DeployTools, Deployer, Work};
+use super::deployer::{Code, DeployTools, Deployer, Trials, Work};
 use super::diff::{Entrance, entrance};
 use super::engine_settings::deploys_at_once;
 use super::error::Error;
 use super::events::Events;
 use super::files::Files;
+use super::fleet::Fleet;
 use super::grants;
 use super::handle::Handle;
 use super::history::{Origin, Record, Wanted};
@@ -65,7 +67,7 @@ pub enum Failing {
 }
 
 /// Loads every plugin of a configuration. Of one that can't be loaded, the revision that was last in force is taken, if
-/// it is kept.
+/// it is kept. What canaries do is told to the other daemons by the broker.
 ///
 /// # Errors
 /// All that is wrong, not just the first.
@@ -75,19 +77,20 @@ pub async fn start(
     engine: Engine,
     clock: Clock,
     failing: Failing,
+    broker: Arc<dyn Broker>,
     observer: Arc<dyn Observer>,
 ) -> Result<Started, StartError> {
     let store = Arc::new(Store::open(&config.deploy.folder)?);
     engine.keep_from(Arc::clone(&store) as Arc<dyn Components>);
     let tools = DeployTools { engine, clock, store: Arc::clone(&store), files: Arc::new(Files::default()) };
-    let decided = Arc::new(Notify::new());
+    let trial_news = Arc::new(Notify::new());
     let mut opening = Opening::default();
     grants::configure(&tools.engine, &config).await;
     // Compiling is done one by one; what is found compiled is loaded side by side.
     let firsts = stream::iter(&config.plugins).map(|terms| first(&tools, &config, terms, failing));
     let mut firsts = firsts.buffer_unordered(deploys_at_once().get());
     while let Some(first) = firsts.next().await {
-        opening.add(&tools, &config, first, &decided);
+        opening.add(&tools, &config, first, &trial_news);
     }
     drop(firsts);
     if failing == Failing::Refused && !opening.errors.is_empty() {
@@ -119,8 +122,21 @@ pub async fn start(
     let (handle, asks) = Handle::new(Arc::clone(&shared), Arc::clone(&pinned));
     let (watched, to_watch) = watch::channel(Watched::of(&path, &config));
     let work = Work::new();
-    let deployer =
-        Deployer { tools, path, started: config, shared, pinned, swap, asks, decided, watched, work };
+    let fleet = Fleet::new(broker, tools.clock.daemon_id());
+    let deployer = Deployer {
+        tools,
+        path,
+        started: config,
+        shared,
+        pinned,
+        swap,
+        asks,
+        fleet,
+        trial_news,
+        trials: Trials::default(),
+        watched,
+        work,
+    };
     Ok(Started { deployer, handle, catalog, watched: to_watch })
 }
 
@@ -239,7 +255,7 @@ impl Opening {
         }
     }
 
-    fn add(&mut self, tools: &DeployTools, config: &Config, first: First<'_>, decided: &Arc<Notify>) {
+    fn add(&mut self, tools: &DeployTools, config: &Config, first: First<'_>, trial_news: &Arc<Notify>) {
         let First { terms, record, loaded } = first;
         let (key, now, keep) = (key(terms), tools.clock.now(), config.deploy.keep.get());
         let FirstCode { stable, tried, failed, origin } = match loaded {
@@ -275,7 +291,7 @@ impl Opening {
                 DeployEvent::of_plugin(now, DeployEventKind::CanaryStarted, &key).revision(code.revision);
             let event = event.was(Some(revision));
             self.events.push(event.message(format!("it gets {} of the jobs", policy.share)));
-            let trial = Arc::new(CanaryTrial::new(policy, code.revision, Arc::clone(decided)));
+            let trial = Arc::new(CanaryTrial::new(policy, code.revision, Arc::clone(trial_news)));
             (deployed(code), trial)
         });
         self.records.insert(key.clone(), record);
