@@ -246,6 +246,46 @@ async fn a_mistake_in_one_plugin_holds_no_other_change_back_and_what_it_had_in_f
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_whose_file_is_wrong_is_served_across_restarts_as_it_was_when_it_was_right() {
+    let site = good(Site::new(Backend::Embedded, ""));
+    site.plugin("a", &echo("1"), &["a.run"], "");
+    let broker = site.broker().await;
+    let mut daemon = site.daemon();
+    site.write("plugins.d/a.toml", b"not TOML");
+    for _ in 0..2 {
+        assert_eq!(reload(&site).0, Some(1));
+        let standing = site.standing("a");
+        assert_eq!(
+            (&standing["state"], &standing["revision"]),
+            (&"failed".into(), &revision(&echo("1")).into())
+        );
+        let message = standing["message"].as_str().expect("it says why");
+        assert!(message.contains("a.toml") && message.contains("it serves what the file said"), "{message}");
+        assert_eq!(runs_on(&*broker, &tenant("acme"), echo_job()).await, revision(&echo("1")));
+        daemon.signal("TERM");
+        assert_eq!(daemon.wait().code(), Some(0));
+        daemon = site.daemon();
+    }
+    assert_eq!(runs_on(&*broker, &tenant("acme"), echo_job()).await, revision(&echo("1")));
+    // It is mended.
+    site.plugin("a", &echo("2"), &["a.run"], "");
+    assert_eq!(reload(&site).0, Some(0));
+    assert_eq!(site.standing("a")["state"], "serving");
+    assert_eq!(runs_on(&*broker, &tenant("acme"), echo_job()).await, revision(&echo("2")));
+    // And what is gone is gone.
+    std::fs::remove_file(site.path().join("plugins.d/a.toml")).expect("it is there");
+    assert_eq!(reload(&site).0, Some(0));
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
+    site.write("plugins.d/a.toml", b"not TOML");
+    let _daemon = site.daemon();
+    let plugins = site.json(&["plugins"]);
+    let of_acme =
+        plugins["plugins"].as_array().expect("a list").iter().filter(|plugin| plugin["tenant"] == "acme");
+    assert_eq!(of_acme.count(), 0, "{plugins}");
+}
+
 /// A smoke run that goes on until the test lets it go.
 struct SmokeRun {
     waited_for: TcpListener,

@@ -33,6 +33,7 @@ use std::fs;
 use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Bytes, Caps};
@@ -83,6 +84,19 @@ pub struct Config {
     pub plugins: Vec<Plugin>,
     /// The plugin files that are wrong.
     pub broken: Vec<BrokenFile>,
+    /// What the others say.
+    pub texts: FileTexts,
+}
+
+/// The texts of plugin files, each under its path.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct FileTexts(pub BTreeMap<PathBuf, Arc<str>>);
+
+/// Without the texts, which may hold payloads.
+impl std::fmt::Debug for FileTexts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
 }
 
 /// A plugin file that is wrong.
@@ -287,6 +301,27 @@ pub fn load_again(path: &Path, before: &Config) -> Result<Config, Problems> {
     load_from(path, Outside { env: &from_environment, follow: Follow::Secrets }, Some(before))
 }
 
+/// As [`load_to_run`], for a daemon that has kept what files said that were right once: a plugin whose file is wrong is as the
+/// kept text has it, if that is still right beside all else.
+///
+/// # Errors
+/// All that is wrong with the files, if the daemon's is among them.
+pub fn load_to_run_with(path: &Path, kept: &FileTexts) -> Result<Config, Problems> {
+    load_with(path, Outside { env: &from_environment, follow: Follow::Secrets }, kept)
+}
+
+fn load_with(path: &Path, outside: Outside<'_>, kept: &FileTexts) -> Result<Config, Problems> {
+    let config = load_from(path, outside, None)?;
+    let wrong: BTreeSet<&Path> = config.broken.iter().map(|broken| broken.file.as_path()).collect();
+    let kept_text = |path: &Path| kept.0.get(path).filter(|_| wrong.contains(path));
+    if !wrong.iter().any(|path| kept_text(path).is_some()) {
+        return Ok(config);
+    }
+    let read = |path: &Path| kept_text(path).map_or_else(|| text_of(path), |text| Ok(text.to_string()));
+    let before = load_texts(path, outside, None, &read)?;
+    load_from(path, outside, Some(&before))
+}
+
 /// As [`load`], for whoever only talks to the broker: secrets are not fetched (no plugin has any), and components need
 /// not be there.
 ///
@@ -352,21 +387,32 @@ fn from_environment(name: &str) -> Option<String> {
 }
 
 fn load_from(path: &Path, outside: Outside<'_>, before: Option<&Config>) -> Result<Config, Problems> {
+    load_texts(path, outside, before, &text_of)
+}
+
+/// Reads plugin files as `read` has them.
+fn load_texts(
+    path: &Path,
+    outside: Outside<'_>,
+    before: Option<&Config>,
+    read: &dyn Fn(&Path) -> Result<String, String>,
+) -> Result<Config, Problems> {
     let daemon_file = match text_of(path) {
         Ok(text) => File::new(path.to_owned(), &text),
         Err(problem) => return Err(Problems::one(Problem::of_file(path, problem).help(STARTER))),
     };
     let daemon = daemon_file.read(|fields| daemon::read(fields, outside));
     let mut drafts = Vec::new();
-    let mut broken = Vec::new();
+    let (mut broken, mut texts) = (Vec::new(), FileTexts::default());
     let paths = match &daemon {
         Some(daemon) => plugin_files(&daemon_file, daemon),
         None => Vec::new(),
     };
     for path in paths {
-        match text_of(&path) {
+        match read(&path) {
             Ok(text) => {
-                let file = File::new(path, &text);
+                let file = File::new(path.clone(), &text);
+                texts.0.insert(path, text.into());
                 let caps_of = |tenant: &TenantId| Some(&daemon.as_ref()?.tenants.get(tenant)?.grants);
                 let may_refer = |tenant: &TenantId| caps_of(tenant).is_none_or(may_refer);
                 match file.read(|fields| plugin::read(fields, outside, may_refer)).flatten() {
@@ -384,7 +430,10 @@ fn load_from(path: &Path, outside: Outside<'_>, before: Option<&Config>) -> Resu
         daemon.and_then(|daemon| assemble(&daemon_file, daemon, &mut broken, drafts, outside, before));
     let of_daemon = daemon_file.into_problems();
     match config {
-        Some(config) if of_daemon.is_empty() => Ok(Config { broken, ..config }),
+        Some(config) if of_daemon.is_empty() => {
+            broken.iter().for_each(|broken| drop(texts.0.remove(&broken.file)));
+            Ok(Config { broken, texts, ..config })
+        }
         _ => {
             let of_plugins = broken.iter().flat_map(|broken| broken.problems.iter().cloned());
             let problems = of_daemon.into_iter().chain(of_plugins).collect();
@@ -456,6 +505,7 @@ fn assemble(
         tenants,
         plugins,
         broken: Vec::new(),
+        texts: FileTexts::default(),
     })
 }
 

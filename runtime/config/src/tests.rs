@@ -976,6 +976,42 @@ fn a_plugin_file_that_is_wrong_is_left_out_alone_and_says_whose_it_is_if_it_can(
 }
 
 #[test]
+fn a_plugin_whose_file_is_wrong_is_as_its_kept_text_has_it_if_that_is_still_right() {
+    let site = Site::with_plugin("", PLUGIN);
+    let b = site.path("plugins.d/b.toml");
+    fs::write(&b, other("b")).expect("a file");
+    let right = site.load_over(None).expect("it is right");
+    assert_eq!(right.texts.0.keys().collect::<Vec<_>>(), [&site.path("plugins.d/a.toml"), &b]);
+    assert!(!format!("{:?}", right.texts).contains("kinds"), "it may hold a payload");
+    let load_with = |kept: &FileTexts| {
+        let env = |_: &str| None;
+        load_with(&site.path("sandhog.toml"), Outside { env: &env, follow: Follow::All }, kept)
+    };
+    for wrong in ["not TOML".to_owned(), format!("{}[limits]\nfuel = 0\n", other("b"))] {
+        fs::write(&b, wrong).expect("a file");
+        let now = load_with(&right.texts).expect("the daemon's file is right");
+        assert_eq!((&now.plugins, &now.tenants), (&right.plugins, &right.tenants));
+        assert_eq!(now.broken[0].plugin.as_ref().map(|(_, name)| name.as_str()), Some("b"));
+        assert!(!now.texts.0.contains_key(&b), "what is wrong is never kept");
+        let without = load_with(&FileTexts::default()).expect("the daemon's file is right");
+        assert_eq!(named(&without), ["acme/a"]);
+    }
+    // What is right is as it is, whatever was kept.
+    let renamed = PLUGIN.replace("\"a\"", "\"renamed\"");
+    fs::write(site.path("plugins.d/a.toml"), renamed).expect("a file");
+    assert_eq!(named(&load_with(&right.texts).expect("right")), ["acme/renamed", "globex/b"]);
+    // It may have less by now.
+    fs::write(site.path("sandhog.toml"), "[tenants.acme]\n[tenants.globex.limits]\nfuel = 1")
+        .expect("a file");
+    fs::write(&b, "not TOML").expect("a file");
+    let much = FileTexts([(b.clone(), format!("{}[limits]\nfuel = 2\n", other("b")).into())].into());
+    assert_eq!(named(&load_with(&much).expect("the daemon's file is right")), ["acme/renamed"]);
+    // Its file is gone.
+    fs::remove_file(&b).expect("ours");
+    assert_eq!(named(&load_with(&right.texts).expect("right")), ["acme/renamed"]);
+}
+
+#[test]
 fn a_plugin_whose_file_is_wrong_now_stays_as_it_was_before() {
     let site = Site::with_plugin("", PLUGIN);
     fs::write(site.path("plugins.d/b.toml"), other("b")).expect("a file");

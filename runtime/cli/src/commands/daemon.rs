@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sandhog_broker::Broker;
-use sandhog_config::{self as config, Config};
+use sandhog_config::Config;
 use sandhog_core::budget::Bytes;
 use sandhog_daemon::app::{self, Parts};
 use sandhog_daemon::broker::Access;
@@ -65,7 +65,7 @@ impl Run {
 
     pub(crate) async fn execute(self, config: &Path) -> Result<Exit, Failure> {
         let failing = if self.strict { Failing::Refused } else { Failing::LeftOut };
-        serve(config, config::load_to_run(config)?, failing).await
+        serve(config, deploy::load_config(config)?, failing).await
     }
 }
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sandhog_config::{self as config, Broker};
-use sandhog_daemon::deploy::Failing;
+use sandhog_config::Broker;
+use sandhog_daemon::deploy::{self, Failing};
 
 use crate::commands::daemon::{Log, serve};
 use crate::exit::{Exit, Failure};
@@ -32,7 +32,7 @@ impl Dev {
     pub(crate) async fn execute(self, console: &Console) -> Result<Exit, Failure> {
         let file = self.folder.join("sandhog.toml");
         prepare(&self.folder, &file, console)?;
-        let config = config::load_to_run(&file)?;
+        let config = deploy::load_config(&file)?;
         if let Broker::Redis(_) = config.broker {
             let message =
                 format!("{} names a Redis broker, and `sandhog dev` runs on an embedded one", file.display());
@@ -73,7 +73,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("sandhog.toml");
         fs::write(&file, STARTER).expect("a file");
-        let load = || config::load(&file).and_then(config::Config::strict).expect("it is right");
+        let load =
+            || sandhog_config::load(&file).and_then(sandhog_config::Config::strict).expect("it is right");
         let config = load();
         assert!(
             matches!(config.broker, Broker::Embedded { path } if path == folder.path().join("sandhog.db"))

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use sandhog_api::Reloaded;
 use sandhog_api::{DeployEvent, DeployEventKind};
-use sandhog_config::{self as config, BrokenFile, Config, Problems};
+use sandhog_config::{self as config, Config, Problems};
 use sandhog_core::id::{Kind, Revision, TenantId};
 use sandhog_core::time::Timestamp;
 use sandhog_core::trial::{Decision, Pair};
@@ -35,6 +35,7 @@ use super::fleet::{Decided, Fleet, Ongoing, REPORT_AGAIN, REPORT_EVERY};
 use super::grants;
 use super::handle::{Ask, Refusal, RollBack};
 use super::history::{Origin, Record, Wanted};
+use super::kept_files::KeptFiles;
 use super::queue::Queue;
 use super::slot::{Deployed, Key, Loaded, Slot, Slots, key};
 use super::smoke::smoke;
@@ -74,6 +75,7 @@ pub struct Deployer {
     /// Hears when a trial has to be reported at once.
     pub(super) trial_news: Arc<Notify>,
     pub(super) trials: Trials,
+    pub(super) kept_files: KeptFiles,
     pub(super) watched: watch::Sender<Watched>,
     pub(super) work: Work,
 }
@@ -384,12 +386,16 @@ impl Deployer {
             );
         }
         let broken: BTreeSet<&Key> = new.broken.iter().filter_map(|broken| broken.plugin.as_ref()).collect();
-        for BrokenFile { plugin, problems, .. } in &new.broken {
-            let why = problems.listed();
-            match plugin {
-                Some(key) => update.fail(key.clone(), why),
+        self.keep_files(&new).await;
+        for broken in &new.broken {
+            match &broken.plugin {
+                Some(key) => {
+                    let why = self.kept_files.why(broken, update.slots.contains_key(key));
+                    update.fail(key.clone(), why);
+                }
                 None => {
-                    update.events.push(DeployEvent::new(update.now, DeployEventKind::Failed).message(why))
+                    let event = DeployEvent::new(update.now, DeployEventKind::Failed);
+                    update.events.push(event.message(broken.problems.listed()));
                 }
             }
         }
@@ -722,6 +728,17 @@ impl Deployer {
         }
         self.remember(&news);
         self.settle(&settled, &events);
+    }
+
+    /// Keeps what plugin files say that are right, for a start beside some that aren't.
+    async fn keep_files(&mut self, config: &Config) {
+        if !self.kept_files.follow(config, self.tools.clock.now()) {
+            return;
+        }
+        let (kept, store) = (self.kept_files.clone(), Arc::clone(&self.shared.store));
+        if let Err(error) = off_thread(move || kept.write(&store)).await {
+            tracing::error!(%error, "if a plugin's file is wrong at the next start, the plugin won't be served");
+        }
     }
 
     /// Keeps what is known of plugins, if that has changed, with at most so many revisions of each.

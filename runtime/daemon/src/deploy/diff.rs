@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sandhog_config::Signer;
-use sandhog_config::{self as config, Config};
+use sandhog_config::{self as config, Config, FileTexts, Signer};
 use sandhog_core::id::{Kind, Revision, TenantId};
 
 use super::history::Origin;
@@ -101,6 +100,7 @@ pub(crate) fn settings_differ(old: &Config, new: &Config) -> bool {
         tenants: BTreeMap::new(),
         plugins: Vec::new(),
         broken: Vec::new(),
+        texts: FileTexts::default(),
         ..config.clone()
     };
     settings(old) != settings(new)

@@ -12,7 +12,7 @@
 //! | [`kinds`] | whether a component handles what its TOML lists |
 //! | [`signatures`] | who signed a component, and whether that is somebody whom the tenant trusts |
 //! | [`slot`], [`state`] | what is in force, and the catalog that follows |
-//! | [`history`], [`store`] | what was in force, and can be again |
+//! | [`history`], [`store`], [`kept_files`] | what was in force, and can be again |
 //! | [`archive`] | kept revisions for jobs that are pinned to one |
 //! | [`canary`], [`fleet`] | a canary's counts, and those of all daemons |
 //! | [`in_use`] | the end of a revision |
@@ -32,6 +32,7 @@ mod grants;
 mod handle;
 mod history;
 mod in_use;
+mod kept_files;
 mod kinds;
 mod queue;
 pub mod signatures;
@@ -53,6 +54,7 @@ pub use error::Error;
 pub use grants::configure;
 pub use handle::{Handle, Refusal};
 pub use in_use::InUse;
+pub use kept_files::load_config;
 pub use start::{Failing, StartError, Started, start};
 pub use steps::load;
 pub use store::StoreError;

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use futures::stream;
 use sandhog_api::{DeployEvent, DeployEventKind};
 use sandhog_broker::Broker;
-use sandhog_config::{self as config, BrokenFile, Config};
+use sandhog_config::{self as config, Config};
 use sandhog_engine::{Abort, Components, Engine, Plugin};
 use tokio::sync::{Notify, watch};
 
@@ -24,6 +24,7 @@ use super::fleet::Fleet;
 use super::grants;
 use super::handle::Handle;
 use super::history::{Origin, Record, Wanted};
+use super::kept_files::KeptFiles;
 use super::slot::{Deployed, Key, Slot, key};
 use super::smoke::smoke;
 use super::state::{Shared, State};
@@ -96,7 +97,11 @@ pub async fn start(
     if failing == Failing::Refused && !opening.errors.is_empty() {
         return Err(StartError::Plugins(opening.errors));
     }
-    opening.add_broken(&tools, &config);
+    let mut kept_files = KeptFiles::read(&store);
+    if kept_files.follow(&config, tools.clock.now()) {
+        kept_files.write(&store)?;
+    }
+    opening.add_broken(&tools, &config, &kept_files);
     let Opening { slots, failed, records, events, .. } = opening;
     // Plugins of which no file is left are forgotten, but a file that is wrong may be anybody's.
     let has_nameless = config.broken.iter().any(|broken| broken.plugin.is_none());
@@ -134,6 +139,7 @@ pub async fn start(
         fleet,
         trial_news,
         trials: Trials::default(),
+        kept_files,
         watched,
         work,
     };
@@ -243,14 +249,17 @@ impl Opening {
     }
 
     /// Plugin files that are wrong.
-    fn add_broken(&mut self, tools: &DeployTools, config: &Config) {
-        for BrokenFile { plugin, problems, .. } in &config.broken {
-            let why = problems.listed();
-            match plugin {
-                Some(key) => self.failed(tools, key, why),
-                None => self
-                    .events
-                    .push(DeployEvent::new(tools.clock.now(), DeployEventKind::Failed).message(why)),
+    fn add_broken(&mut self, tools: &DeployTools, config: &Config, kept_files: &KeptFiles) {
+        for broken in &config.broken {
+            match &broken.plugin {
+                Some(key) => {
+                    let why = kept_files.why(broken, self.slots.contains_key(key));
+                    self.failed(tools, key, why);
+                }
+                None => {
+                    let event = DeployEvent::new(tools.clock.now(), DeployEventKind::Failed);
+                    self.events.push(event.message(broken.problems.listed()));
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 //!   components/<sha256>.<tenant>.<plugin>.sig   its signature for a plugin
 //!   history.json               what is in force, what is kept, what was taken back
 //!   events.json                the latest events
+//!   plugin_files.json          what plugin files said when they were last right
 //!   control.sock               where the daemon takes commands
 //! ```
 
@@ -186,20 +187,7 @@ impl Store {
 
     /// Reads a file of the folder. `None` if there is none, or it makes no sense.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let path = self.folder.join(name);
-        let text = match regular_file::open_own(&path).and_then(|file| file.read(FILE_MAX)) {
-            Ok(text) => text,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "can't be read; going on without it");
-                return None;
-            }
-        };
-        serde_json::from_slice(&text)
-            .inspect_err(|error| {
-                tracing::warn!(path = %path.display(), %error, "makes no sense; going on without it");
-            })
-            .ok()
+        read(&self.folder, name)
     }
 
     /// Writes a file of the folder in one step.
@@ -212,6 +200,24 @@ impl Store {
         });
         written.map(drop).map_err(|cause| StoreError { what: "write", path, cause })
     }
+}
+
+/// Reads a file of a folder of deploys; none if there is none, or it makes no sense.
+pub(super) fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Option<T> {
+    let path = folder.join(name);
+    let text = match regular_file::open_own(&path).and_then(|file| file.read(FILE_MAX)) {
+        Ok(text) => text,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "can't be read; going on without it");
+            return None;
+        }
+    };
+    serde_json::from_slice(&text)
+        .inspect_err(|error| {
+            tracing::warn!(path = %path.display(), %error, "makes no sense; going on without it");
+        })
+        .ok()
 }
 
 impl Components for Store {
