@@ -1,4 +1,4 @@
-//! Whether a new revision of a plugin does as well as the old one, told by running both for a while.
+//! Canary analysis: compares a new revision of a plugin with the old one by running both for a while.
 //!
 //! A share of the jobs has its first attempt on the new revision; which ones is decided by their ids, so a job that comes
 //! back unharmed runs on the same side. Both sides are counted; once each has run often enough, the new one is promoted or
@@ -13,63 +13,63 @@ use crate::budget::Fuel;
 use crate::id::{JobId, Revision};
 use crate::outcome::{Outcome, StopReason};
 
-/// A part of a whole: more than nothing, less than all.
+/// Share of a whole, above 0 and below 1.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Share(f64);
 
 impl Share {
-    /// That part; none if it is nothing, all or no number.
+    /// Creates the share. `None` unless `part` is above 0 and below 1.
     #[must_use]
     pub fn new(part: f64) -> Option<Self> {
         (part > 0.0 && part < 1.0).then_some(Self(part))
     }
 
-    /// The part, from 0 to 1.
+    /// Returns the share as a fraction, above 0 and below 1.
     #[must_use]
     pub fn part(self) -> f64 {
         self.0
     }
 }
 
-/// In percent.
+/// Shows the share in percent.
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", percent(self.0))
     }
 }
 
-/// When a new revision goes to all jobs, and when it goes.
+/// Rules of a canary: the share of jobs that it gets, and when it is promoted or rolled back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
-    /// The jobs that it gets until then.
+    /// Share of jobs that the new revision gets until it is decided.
     pub share: Share,
-    /// How often either side has to run before anything is decided.
+    /// Minimum number of runs on either side before anything is decided.
     pub runs_min: NonZeroU32,
-    /// By how much its failure rate (failed runs of all, 0 to 1) may be higher than the old one's.
+    /// Maximum by which the new revision's failure rate (failed runs of all, 0 to 1) may exceed the old one's.
     pub failures_extra: f64,
-    /// How many times the old one's fuel a run that succeeds may take, on average.
+    /// Maximum ratio of the mean fuel of the new revision's successful runs to that of the old one's.
     pub fuel_ratio: f64,
-    /// How long it may take until either side has run often enough.
+    /// Maximum time until both sides have run often enough.
     pub max_age: Duration,
 }
 
 /// One side of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The revision that was there before.
+    /// The revision that was in force before.
     Old,
-    /// The one on trial.
+    /// The revision on trial.
     New,
 }
 
-/// What one side has done so far.
+/// Counts of the runs on one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Record {
-    /// Runs that have ended by themselves.
+    /// Number of runs whose end counts: those that were stopped from outside, and faults of the host, are left out.
     pub runs: u64,
-    /// Those of them that failed.
+    /// Number of these runs that failed.
     pub failures: u64,
-    /// What the others spent together.
+    /// Total fuel of the runs that succeeded.
     pub fuel: u128,
 }
 
@@ -94,7 +94,7 @@ impl Record {
         }
     }
 
-    /// Both together. A number that would be too great stays at the greatest there is.
+    /// Adds two records. The sums saturate.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self {
@@ -104,14 +104,14 @@ impl Record {
         }
     }
 
-    /// Failed runs of all, 0 to 1.
+    /// Returns the failure rate: failed runs of all, 0 to 1; 0 if there are none.
     #[must_use]
     pub fn failure_rate(&self) -> f64 {
         if self.runs == 0 { 0.0 } else { self.failures as f64 / self.runs as f64 }
     }
 
-    /// The rates, 0 to 1, between which its true failure rate lies in all likelihood: Wilson's score interval. See
-    /// <https://doi.org/10.1080/01621459.1927.10502953>.
+    /// Returns bounds of the true failure rate, 0 to 1, by Wilson's score interval of two standard deviations; 0 and 1 if there are
+    /// no runs. See <https://doi.org/10.1080/01621459.1927.10502953>.
     #[must_use]
     pub fn failure_rate_bounds(&self) -> (f64, f64) {
         if self.runs == 0 {
@@ -125,7 +125,7 @@ impl Record {
         ((middle - spread) / whole, (middle + spread) / whole)
     }
 
-    /// What a run that succeeded spent on average; none if none has.
+    /// Returns the mean fuel of the runs that succeeded. `None` if none has.
     #[must_use]
     pub fn fuel_mean(&self) -> Option<f64> {
         let succeeded = self.runs - self.failures;
@@ -133,44 +133,44 @@ impl Record {
     }
 }
 
-/// How many standard deviations off the true rate may be: it is further off in one case of 20.
+/// Half-width of the interval in standard deviations: the true rate is outside in one case of 20.
 const DEVIATIONS: f64 = 2.0;
 
-/// What is to be done with the new revision.
+/// Verdict on the new revision.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Verdict {
-    /// Go on: too little is known.
+    /// Too little is known: the trial goes on.
     Undecided,
-    /// Give it all jobs.
+    /// The new revision gets all jobs.
     Promote,
-    /// Give them all back to the old one.
+    /// The old revision gets all jobs back.
     RollBack(Fault),
 }
 
-/// What is wrong with a new revision.
+/// Reason why a new revision is rolled back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
-    /// It fails more often than it may.
+    /// The new revision fails more often than it may.
     Failures {
-        /// The old one's failure rate, 0 to 1.
+        /// Failure rate of the old revision, 0 to 1.
         old: f64,
-        /// Its own.
+        /// Failure rate of the new revision, 0 to 1.
         new: f64,
     },
-    /// It takes more fuel than it may.
+    /// The new revision takes more fuel than it may.
     Fuel {
-        /// The old one's mean of runs that succeeded.
+        /// Mean fuel of the old revision's successful runs.
         old: f64,
-        /// Its own.
+        /// Mean fuel of the new revision's successful runs.
         new: f64,
     },
-    /// It wasn't shown in time that it does as well.
+    /// The time was over before both sides had run often enough.
     TooLong {
-        /// How often the old one has run.
+        /// Number of runs of the old revision.
         old: u64,
-        /// How often it has.
+        /// Number of runs of the new revision.
         new: u64,
-        /// How often either has to.
+        /// Number of runs that are needed on either side.
         needed: u32,
     },
 }
@@ -193,23 +193,24 @@ impl fmt::Display for Fault {
     }
 }
 
-/// To a tenth.
+/// Converts a fraction to percent, rounded to a tenth.
 fn percent(part: f64) -> f64 {
     (part * 1000.0).round() / 10.0
 }
 
-/// Compares the two sides when the trial has this age. The new one is rolled back early where no further run could make
-/// good what has failed.
+/// Judges a trial of this age by the records of both sides. The new revision is rolled back early where no further run could
+/// make good what has failed; or where its failure rate is too high whatever the old one's turns out to be, though the old
+/// one hasn't run often enough.
 #[must_use]
 pub fn judge(policy: &Policy, old: &Record, new: &Record, age: Duration) -> Verdict {
     let needed = u64::from(policy.runs_min.get());
     let (rate_old, rate_new) = (old.failure_rate(), new.failure_rate());
     let fails_too_often = if old.runs < needed {
-        // Whatever the old one's rate turns out to be, that of the new one is higher by more than is allowed.
+        // Whatever the old revision's rate turns out to be, the new one's is higher by more than is allowed.
         let (at_most, at_least) = (old.failure_rate_bounds().1, new.failure_rate_bounds().0);
         new.runs >= needed && at_least > at_most + policy.failures_extra
     } else {
-        // The rate that it has at best when it has run often enough.
+        // The new revision's rate at best, when it has run often enough.
         new.failures as f64 > (rate_old + policy.failures_extra) * new.runs.max(needed) as f64
     };
     if fails_too_often {
@@ -227,19 +228,20 @@ pub fn judge(policy: &Policy, old: &Record, new: &Record, age: Duration) -> Verd
     }
 }
 
-/// The side that a job's first attempt runs on, as long as this revision is on trial.
+/// Returns the side on which a job's first attempt runs as long as `trial` is on trial. The same job always gets the same
+/// side.
 #[must_use]
 pub fn side(job: JobId, trial: Revision, share: Share) -> Side {
     let digest = trial.as_sha256();
     let salt = digest[..8].iter().fold(0, |salt, byte| salt << 8 | u64::from(*byte));
     let id = job.as_u128();
     let drawn = mix(mix(id as u64 ^ salt) ^ (id >> 64) as u64);
-    // 53 bits are what an f64 holds exactly.
+    // An f64 holds 53 bits exactly.
     let drawn = (drawn >> 11) as f64 / (1u64 << 53) as f64;
     if drawn < share.0 { Side::New } else { Side::Old }
 }
 
-/// The finalizer of `SplitMix64`: each bit of the input changes each of the output with even chance. See
+/// Finalizer of `SplitMix64`: each bit of the input changes each of the output with even chance. See
 /// <https://doi.org/10.1145/2714064.2660195>.
 fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! What the host holds for a run at worst, beside the memory of the guest itself: every part of it has a bound, and this is
+//! Upper bound on the host's memory for a run, beside the guest's own memory: every part of it has a bound, and this is
 //! their sum.
 //!
 //! | part | bound |
@@ -14,53 +14,55 @@
 use crate::budget::{Budget, Bytes};
 use crate::grants::Grants;
 
-/// What one call may hand over at least, however small the budget; and what belongs to a value without being in it: names,
-/// lengths.
+/// Minimum of what one call may hand over, however small the budget; and the allowance for what belongs to a value without
+/// being in it: names, lengths.
 const CALL_MIN: Bytes = Bytes::mib(1);
 const CALL_EXTRA: Bytes = Bytes::kib(64);
 
-/// Handles that a run may hold whatever it may receive, and one more for each of so many bytes that it may: the JavaScript
-/// engine reads bodies in pieces of 8 KiB.
+/// Number of handles that a run may hold whatever it may receive. It may hold one more for each [`BYTES_A_HANDLE`] that it
+/// may receive: the JavaScript engine reads bodies in pieces of 8 KiB.
 pub const HANDLES_MIN: u64 = 1024;
-/// See [`HANDLES_MIN`].
+/// Number of bytes that a run may receive for each handle beyond [`HANDLES_MIN`].
 pub const BYTES_A_HANDLE: Bytes = Bytes::kib(4);
-/// The handles that a run may hold however much it may receive.
+/// Maximum number of handles of a run, however much it may receive.
 const HANDLES_MOST: u64 = 128 * 1024;
-/// What a handle takes beside what has a bound of its own, about.
+/// Approximate memory of a handle, beside what has a bound of its own.
 const HANDLE: Bytes = Bytes(256);
 
-/// Header fields, and requests that weren't sent. What is put into the body of one that was goes to the wire, or nowhere.
+/// Maximum memory of header fields and of requests that weren't sent. What is put into the body of one that was sent goes to
+/// the wire, or nowhere.
 pub const HTTP_MAX: Bytes = Bytes::mib(8);
-/// The pieces of a body that wait to be sent: two, and one on its way.
+/// Maximum memory of a body's pieces that wait to be sent: two, and one on its way.
 pub const BODY: Bytes = Bytes::kib(192);
-/// The head of a response, and so much is read ahead of its body.
+/// Maximum size of a response's head, and of what is read ahead of its body.
 pub const HEAD_MAX: Bytes = Bytes::kib(64);
-/// Connections that are kept for further requests.
+/// Maximum number of connections that a run keeps for further requests.
 pub const IDLE_CONNECTIONS_MAX: u64 = 4;
-/// A connection: the pieces of a body, what was read ahead, and what TLS holds in either direction.
+/// Maximum memory of a connection: the pieces of a body, what was read ahead, and what TLS holds in either direction.
 const CONNECTION: Bytes = Bytes(BODY.0 + HEAD_MAX.0 + (64 << 10));
 
-/// Streams of files, and the piece that each may hold.
+/// Maximum number of file streams of a run; each may hold a piece of [`FILE_STREAM`].
 pub const FILE_STREAMS_MAX: u64 = 256;
-/// See [`FILE_STREAMS_MAX`].
+/// Maximum size of the piece that a file stream holds.
 pub const FILE_STREAM: Bytes = Bytes::kib(64);
-/// The entries of all listings of directories together.
+/// Maximum memory of the entries of all directory listings of a run together.
 pub const LISTINGS_MAX: Bytes = Bytes::mib(16);
 
 impl Budget {
-    /// What one call of the host, or the return of the handler, may hand over to the host.
+    /// Returns the maximum that one host call, or the return of the handler, may hand over to the host.
     #[must_use]
     pub fn call_max(&self) -> Bytes {
         Bytes(self.output.max(self.effects).max(CALL_MIN).0.saturating_add(CALL_EXTRA.0))
     }
 
-    /// The handles that a run may hold: of streams, timers, requests and the like.
+    /// Returns the maximum number of handles that a run may hold: of streams, timers, requests and the like.
     #[must_use]
     pub fn handles_max(&self) -> u64 {
         HANDLES_MIN.saturating_add(self.http_bytes.0 / BYTES_A_HANDLE.0).min(HANDLES_MOST)
     }
 
-    /// What the host holds at worst for a run with a payload of that size, and with these grants.
+    /// Returns the upper bound on the host's memory for a run with a payload of that size and with these grants. The sum
+    /// saturates.
     #[must_use]
     pub fn host_memory(&self, payload: Bytes, grants: &Grants) -> Bytes {
         let times = |each: Bytes, count: u64| each.0.saturating_mul(count);

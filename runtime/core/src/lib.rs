@@ -1,4 +1,4 @@
-//! What a job is, and what may happen to it: pure data and decisions.
+//! Data model of jobs, and the decisions about them: pure, without I/O.
 //!
 //! Nothing here reads a clock, does I/O, logs or awaits. Time, chance and the answers of the outside world come in as
 //! arguments, so each decision can be tested by calling it.

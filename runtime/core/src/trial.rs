@@ -1,12 +1,12 @@
-//! A canary's trial as all daemons hold it together: what each of them has counted, and the one decision for all.
+//! Trial of a canary by all daemons together: the counts of each, and the one decision for all.
 //!
 //! ```text
 //! each daemon, every few seconds:  report what it has counted ──> the store ──> what the others have, and the decision
 //! whoever finds one by the sums:   report it as well          ──> the first one stays, and all follow it
 //! ```
 //!
-//! A daemon reports all that it has counted since its trial began, not what has come since it last did, so a report whose
-//! answer was lost can be repeated.
+//! A daemon reports all that it has counted since its trial began, not what was added since its last report, so a report
+//! whose answer was lost can be repeated.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,45 +16,45 @@ use crate::id::{DaemonId, PluginName, Revision};
 use crate::text;
 use crate::time::Timestamp;
 
-/// How long a trial is kept that no daemon has reported to. Daemons report every few seconds while one goes on.
+/// Time for which a trial is kept after a daemon last reported to it. Daemons report every few seconds while one goes on.
 pub const TRIAL_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Daemons whose counts a trial keeps at most. A daemon that starts anew is another; those that come later are told what the
-/// others have counted, and aren't counted themselves.
+/// Maximum number of daemons whose counts a trial keeps. A daemon that restarts counts as another one; those that come later
+/// are told what the others have counted, and aren't counted themselves.
 pub const TRIAL_DAEMONS_MAX: usize = 1000;
 
-/// The two revisions of a plugin that a trial compares. A tenant has one trial of a pair at a time.
+/// Pair of revisions of a plugin that a trial compares. A tenant has one trial of a pair at a time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pair {
-    /// The plugin.
+    /// Name of the plugin.
     pub plugin: PluginName,
-    /// The revision that is in force.
+    /// Revision in force.
     pub old: Revision,
-    /// The one on trial.
+    /// Revision on trial.
     pub new: Revision,
 }
 
-/// What both sides of a trial have done.
+/// Counts of the runs on both sides of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Records {
-    /// The revision in force.
+    /// Counts of the revision in force.
     pub old: Record,
-    /// The one on trial.
+    /// Counts of the revision on trial.
     pub new: Record,
 }
 
 impl Records {
-    /// How long they are in bytes.
+    /// Length of the stored form, in bytes.
     pub const BYTES: usize = 2 * SIDE_BYTES;
 
-    /// Both together.
+    /// Adds two pairs of records, side by side. The sums saturate.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self { old: self.old.and(&other.old), new: self.new.and(&other.new) }
     }
 
-    /// As they are stored: of the old side and then of the new one, runs and failures in 8 bytes each and fuel in 16, the
-    /// highest byte first.
+    /// Encodes the records as they are stored: of the old side and then of the new one, runs and failures in 8 bytes each
+    /// and fuel in 16, big-endian.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -66,7 +66,7 @@ impl Records {
         bytes
     }
 
-    /// What was stored so. None if the bytes are no such records.
+    /// Decodes what [`Self::to_bytes`] has made. `None` for anything else: another length, or more failures than runs.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (old, new) = bytes.split_at_checked(SIDE_BYTES)?;
@@ -84,26 +84,26 @@ fn side_of(bytes: &[u8]) -> Option<Record> {
     (failures <= runs).then_some(Record { runs, failures, fuel })
 }
 
-/// How a trial ends.
+/// Decision that ends a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The new revision gets all jobs.
     Promote,
-    /// The old one gets them all back.
+    /// The old revision gets all jobs back.
     RollBack {
-        /// What is wrong with the new one; at most [`Decision::WHY_MAX`] bytes, and one line.
+        /// Reason: what is wrong with the new revision; one line of at most [`Decision::WHY_MAX`] bytes.
         why: String,
     },
 }
 
 impl Decision {
-    /// How long its reason is at most, in bytes.
+    /// Maximum length of the reason, in bytes.
     pub const WHY_MAX: usize = 500;
 
     const PROMOTE: &str = "promote";
     const ROLL_BACK: &str = "roll-back ";
 
-    /// What a verdict comes to. None if it is none yet.
+    /// Returns the decision that a verdict comes to. `None` if it is undecided.
     #[must_use]
     pub fn of(verdict: Verdict) -> Option<Self> {
         match verdict {
@@ -118,7 +118,7 @@ impl Decision {
         Self::RollBack { why: why[..why.floor_char_boundary(Self::WHY_MAX)].to_owned() }
     }
 
-    /// As it is stored.
+    /// Formats the decision as it is stored.
     #[must_use]
     pub fn to_text(&self) -> String {
         match self {
@@ -127,7 +127,7 @@ impl Decision {
         }
     }
 
-    /// What was stored so. None if it is nothing of the kind.
+    /// Parses what [`Self::to_text`] has made. `None` if it is no decision.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -137,62 +137,62 @@ impl Decision {
     }
 }
 
-/// What a daemon says of a trial.
+/// Report of a daemon on a trial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrialReport {
-    /// Who says it.
+    /// Daemon that reports.
     pub daemon: DaemonId,
-    /// Of which trial.
+    /// Trial that the report is about.
     pub pair: Pair,
-    /// All that it has counted itself.
+    /// All that this daemon has counted since its trial began.
     pub counted: Records,
-    /// When the latest trial of this pair began whose end the daemon has seen, as it was told. One that began no later is
-    /// over: the report begins another, with a decision of its own.
+    /// Start of the latest trial of this pair whose end the daemon has seen, as the store told it. A stored trial that began
+    /// no later is over: the report begins another, with a decision of its own. `None` if the daemon has seen none end.
     pub ended: Option<Timestamp>,
-    /// How the trial is to end, if the daemon has found that out.
+    /// Decision that the daemon has come to. `None` if it hasn't come to any.
     pub decision: Option<Decision>,
 }
 
-/// What a daemon is told of a trial.
+/// Status of a trial, as the store answers a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrialStatus {
-    /// When it began, on the store's clock.
+    /// Time at which the trial began, by the store's clock.
     pub began: Timestamp,
-    /// How long ago that is.
+    /// Age of the trial.
     pub age: Duration,
-    /// What all other daemons have counted.
+    /// Sum of what all other daemons have counted.
     pub others: Records,
-    /// How it ends: the first decision that a daemon has reported, its own if that is it.
+    /// First decision that a daemon has reported, this one's own if that was first. `None` while there is none.
     pub decision: Option<Decision>,
 }
 
-/// A trial in a store.
+/// Trial in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trial {
-    /// When it began.
+    /// Time at which the trial began.
     pub began: Timestamp,
-    /// When a daemon reported last.
+    /// Time of the latest report.
     pub reported: Timestamp,
-    /// The first decision that was reported.
+    /// First decision that was reported. `None` while there is none.
     pub decision: Option<Decision>,
-    /// What each daemon has counted.
+    /// Counts of each daemon; at most [`TRIAL_DAEMONS_MAX`].
     pub counted: BTreeMap<DaemonId, Records>,
 }
 
 impl Trial {
-    /// Whether it has been kept for long enough.
+    /// Whether the trial has expired: no daemon has reported to it for [`TRIAL_KEPT`].
     #[must_use]
     pub fn is_forgotten(&self, now: Timestamp) -> bool {
         now.since(self.reported) >= TRIAL_KEPT
     }
 
-    /// Takes a report in: the trial as it is to be stored, and what the daemon is told.
+    /// Applies a report. Returns the trial as it is to be stored, and what the daemon is told.
     #[must_use]
     pub fn report(stored: Option<Self>, report: &TrialReport, now: Timestamp) -> (Self, TrialStatus) {
         let goes_on =
             |trial: &Self| !trial.is_forgotten(now) && report.ended.is_none_or(|ended| trial.began > ended);
         let mut trial = stored.filter(goes_on).unwrap_or_else(|| {
-            // Later than the one before, also where the clock was put back, or it would be over as well.
+            // This is later than the trial before, even if the clock was put back; otherwise it would be over as well.
             let after_last = report.ended.map(|ended| ended.after(Duration::from_millis(1)));
             let began = after_last.map_or(now, |after_last| now.max(after_last));
             Self { began, reported: now, decision: None, counted: BTreeMap::new() }
@@ -214,7 +214,7 @@ impl Trial {
     }
 }
 
-/// What all daemons but one have counted.
+/// Sums up what all daemons but one have counted.
 fn of_others(counted: &BTreeMap<DaemonId, Records>, daemon: DaemonId) -> Records {
     let others = counted.iter().filter(|(other, _)| **other != daemon);
     others.fold(Records::default(), |sum, (_, counted)| sum.and(counted))

@@ -1,32 +1,32 @@
-//! What the plugins of a tenant may be granted at most.
+//! Ceilings on what the plugins of a tenant may be granted.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::{Access, DirGrant, HttpGrant};
 
-/// A tenant's ceilings. Where one isn't set, anything may be granted.
+/// A tenant's ceilings. `None` in a field means that anything may be granted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GrantCaps {
-    /// The directories in which those lie that may be granted.
+    /// Directories inside which directories may be granted.
     pub dirs: Option<Vec<DirCap>>,
-    /// The hosts that requests may be sent to.
+    /// Hosts to which requests may be granted.
     pub http: Option<Vec<HttpGrant>>,
-    /// The names of the secrets that may be granted. If it is set, where secrets come from isn't for plugin files to say.
+    /// Names of the secrets that may be granted. If it is set, plugin files can't say where secrets come from.
     pub secrets: Option<BTreeSet<String>>,
 }
 
 /// A directory of the host in which directories may be granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirCap {
-    /// Where it is, as [`plain`] has it.
+    /// Absolute path of the directory, normalized by [`plain`].
     pub host: PathBuf,
-    /// What may be granted at most.
+    /// Maximum access that may be granted.
     pub access: Access,
 }
 
 impl GrantCaps {
-    /// Whether a directory may be granted, whose path is as [`plain`] has it.
+    /// Whether a directory may be granted. Its path must be normalized by [`plain`].
     #[must_use]
     pub fn allow_dir(&self, grant: &DirGrant) -> bool {
         let allows = |cap: &DirCap| {
@@ -50,8 +50,8 @@ impl GrantCaps {
     }
 }
 
-/// An absolute path without `.` and `..`, each of which takes off the name before it: as the path is written, whatever lies
-/// there.
+/// Normalizes an absolute path: removes `.`, and each `..` with the name before it. This is by the path's text alone,
+/// whatever lies there.
 #[must_use]
 pub fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();

@@ -1,4 +1,4 @@
-//! What a plugin may reach.
+//! Grants: what a plugin may reach.
 
 mod caps;
 mod http_target;
@@ -17,14 +17,14 @@ pub use http_target::{HttpTarget, InvalidTarget, address, undotted};
 pub use ranges::{InvalidRange, Range, Ranges};
 pub use reach::AddressRefusal;
 
-/// What a plugin may reach. By default nothing.
+/// Grants of a plugin: all that it may reach. The default grants nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
-    /// Directories of the host.
+    /// Directories of the host that the guest sees.
     pub dirs: Vec<DirGrant>,
-    /// Hosts that requests may be sent to.
+    /// Hosts to which requests may be sent.
     pub http: Vec<HttpGrant>,
-    /// Environment variables.
+    /// Environment variables, by name.
     pub env: Vec<(String, EnvValue)>,
     /// Secrets, by the name under which the guest asks for them.
     pub secrets: BTreeMap<String, Secret>,
@@ -33,56 +33,56 @@ pub struct Grants {
 /// A directory of the host that the guest sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirGrant {
-    /// Where it is.
+    /// Path of the directory on the host.
     pub host: PathBuf,
-    /// Under which name the guest sees it.
+    /// Path at which the guest sees the directory.
     pub guest: String,
-    /// What may be done there.
+    /// Access that the guest has.
     pub access: Access,
-    /// How much may be there, with what a run adds; none: as much as the disk holds.
+    /// Maximum size of what may lie there, with what a run adds. `None` for as much as the disk holds.
     pub quota: Option<Bytes>,
 }
 
 /// A host that requests may be sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpGrant {
-    /// The host and the port.
+    /// Host and port.
     pub to: HttpTarget,
-    /// Whether it may turn out to be an internal address.
+    /// Whether the host may resolve to a private address.
     pub private: Private,
 }
 
 /// Whether requests may go to addresses of this machine and of private networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Private {
-    /// No: whatever a name resolves to.
+    /// No, whatever a name resolves to.
     Refuse,
-    /// Yes. Link-local addresses and metadata services stay out of reach.
+    /// Yes, except that link-local addresses and metadata services stay out of reach.
     Allow,
-    /// To those that lie there; no others. The same ones stay out of reach.
+    /// Only to those in these ranges. Link-local addresses and metadata services stay out of reach.
     Within(Ranges),
 }
 
-/// What may be done in a granted directory.
+/// Access to a granted directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Look and read.
+    /// List and read.
     Read,
-    /// Also write, make and remove.
+    /// Also write, create and remove.
     ReadWrite,
 }
 
-/// The value of an environment variable. It doesn't show itself either.
+/// Value of an environment variable. Like a secret, it isn't shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub enum EnvValue {
-    /// As it stands in the configuration.
+    /// Written in the configuration as it is.
     Plain(String),
-    /// Fetched from elsewhere: kept as a secret is.
+    /// Fetched from elsewhere, and kept as a secret is.
     Secret(Secret),
 }
 
 impl EnvValue {
-    /// The value itself.
+    /// Returns the value in plain text.
     #[must_use]
     pub fn reveal(&self) -> &str {
         match self {

@@ -1,4 +1,4 @@
-//! Ranges of addresses, as an operator writes them: `10.1.0.0/16`.
+//! Ranges of IP addresses, as an operator writes them: `10.1.0.0/16`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,22 +8,22 @@ use ipnet::IpNet;
 
 use super::reach::has_private;
 
-/// The addresses that have a prefix in common, such as `10.1.0.0/16`.
+/// Range of IP addresses that have a prefix in common, such as `10.1.0.0/16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range(IpNet);
 
-/// Why a text is no [`Range`].
+/// Error for text that is not a [`Range`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
 pub struct InvalidRange {
-    /// What is wrong with it.
+    /// Description of what is wrong with the text.
     pub problem: &'static str,
-    /// What may have been meant.
+    /// Range that may have been meant, if there is a likely one.
     pub meant: Option<String>,
 }
 
 impl Range {
-    /// Whether an address of this machine or of a private network lies in it.
+    /// Whether the range has an address of this machine or of a private network.
     #[must_use]
     pub fn has_private(&self) -> bool {
         has_private(&self.0)
@@ -57,7 +57,7 @@ impl FromStr for Range {
     }
 }
 
-/// The length of the prefix that all addresses of version 4 have as ones of version 6.
+/// Length of the prefix that all IPv4 addresses have when they are mapped to IPv6.
 const MAPPED: u8 = 96;
 
 impl fmt::Display for Range {
@@ -66,24 +66,25 @@ impl fmt::Display for Range {
     }
 }
 
-/// Any number of ranges. Those that lie in each other or side by side are one, so equal sets of addresses are equal.
+/// Set of addresses, as ranges. Ranges that contain each other or are adjacent are merged, so equal sets of addresses are
+/// equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ranges(Vec<IpNet>);
 
 impl Ranges {
-    /// Whether an address lies in one of them.
+    /// Whether an address lies in one of the ranges.
     #[must_use]
     pub fn contain(&self, address: IpAddr) -> bool {
         self.0.iter().any(|range| range.contains(&address))
     }
 
-    /// Whether all of their addresses are among those of `other`.
+    /// Whether all addresses of these ranges are in `other` as well.
     #[must_use]
     pub fn are_within(&self, other: &Self) -> bool {
         self.0.iter().all(|range| other.0.iter().any(|whole| whole.contains(range)))
     }
 
-    /// Whether there is no address in them.
+    /// Whether the set has no address.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,7 +1,8 @@
-//! Where on the net an address lies, and which addresses a request may go to: the last word before a connection is made.
+//! Reachability of IP addresses: where on the net one lies, and whether a request may go to it. This is the last check
+//! before a connection is made.
 //!
-//! A guest that may talk to a name must not reach, by what that name resolves to, what only the host can reach: itself,
-//! its neighbours, the metadata service of its cloud. So only what is known to be public is public.
+//! A guest that may talk to a name must not reach, by what that name resolves to, what only the host can reach: the host
+//! itself, its neighbours, the metadata service of its cloud. So only what is known to be public is public.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,41 +11,42 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::ranges::Ranges;
 use super::{Grants, Private};
 
-/// Where an address lies.
+/// Part of the net in which an address lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reach {
-    /// On the public net.
+    /// The public net.
     Public,
-    /// Inside: this machine, or a private network. For whoever is granted it.
+    /// This machine, or a private network: reached only by plugins that are granted it.
     Private,
-    /// What no guest has any business with: metadata services, link-local, multicast and unassigned addresses, and
-    /// those of translators and tunnels whose end can't be known.
+    /// Addresses that no guest ever reaches: metadata services, link-local, multicast and unassigned addresses, and those of
+    /// translators and tunnels whose end can't be known.
     Never,
 }
 
-/// Why a request may not go to an address.
+/// Reason why a request may not go to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressRefusal {
-    /// It is an address of this machine or of a private network, and not granted as such.
+    /// The address is of this machine or of a private network, and not granted as such.
     Private,
-    /// The operator lets no plugin reach it.
+    /// The operator denies the address to all plugins.
     Denied,
-    /// No plugin has any business there, whatever anybody says.
+    /// The address is never reached, whatever is granted.
     Never,
 }
 
 impl Grants {
-    /// Whether requests may go to a host and port, at some address.
+    /// Whether requests to a host and port are granted, to at least one of its addresses.
     #[must_use]
     pub fn allow_http(&self, host: &str, port: u16) -> bool {
         self.http.iter().any(|grant| grant.to.covers(host, port))
     }
 
-    /// Checks an address of a host that requests may go to. Of several grants for it, each counts; those that the operator
-    /// `denied` count before all.
+    /// Checks whether requests to a host and port may go to an address that the host resolves to. If several grants cover
+    /// the host, one that allows the address is enough. Addresses that the operator has `denied` are refused whatever is
+    /// granted.
     ///
     /// # Errors
-    /// If requests to that host and port may not go to that address.
+    /// Requests to that host and port may not go to that address.
     pub fn check_address(
         &self,
         host: &str,
@@ -57,7 +59,8 @@ impl Grants {
         if reach == Reach::Never {
             return Err(AddressRefusal::Never);
         }
-        // Tunnels and translators can be denied as such, and whoever denies an address means it in each disguise.
+        // Tunnels and translators can be denied as such, and an address that is denied is denied in each embedded form as
+        // well.
         if denied.contain(address) || denied.contain(plain) {
             return Err(AddressRefusal::Denied);
         }
@@ -70,7 +73,7 @@ impl Grants {
 }
 
 impl Private {
-    /// Whether requests may go to a private address.
+    /// Whether this allows requests to a private address.
     fn allows(&self, address: IpAddr) -> bool {
         match self {
             Self::Refuse => false,
@@ -79,7 +82,7 @@ impl Private {
         }
     }
 
-    /// Whether whatever this allows is allowed by `other` as well.
+    /// Whether everything that this allows is allowed by `other` as well.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
         match (self, other) {
@@ -123,7 +126,7 @@ const PRIVATE_V6: [Ipv6Net; 2] = [
     v6(0xfc00, 0, 0, 0, 7), // unique local
 ];
 
-/// Ranges of version 4 that are never reached.
+/// IPv4 ranges that are never reached.
 const NEVER_V4: [Ipv4Net; 12] = [
     v4(0, 0, 0, 0, 8),       // this network, unspecified
     v4(169, 254, 0, 0, 16),  // link-local, most metadata services
@@ -139,7 +142,7 @@ const NEVER_V4: [Ipv4Net; 12] = [
     v4(224, 0, 0, 0, 3),     // multicast, reserved, broadcast
 ];
 
-/// The only range of version 6 in which public addresses lie, and what isn't public of it.
+/// The only IPv6 range that has public addresses, and its parts that aren't public.
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 0, 0, 3);
 const NEVER_V6: [Ipv6Net; 4] = [
     v6(0x2001, 0, 0, 0, 23),         // protocol assignments, Teredo
@@ -148,7 +151,7 @@ const NEVER_V6: [Ipv6Net; 4] = [
     v6(0x3fff, 0, 0, 0, 20),         // documentation
 ];
 
-/// Whether some address in a range is one that can be granted as a private one.
+/// Whether a range has an address that can be granted as a private one.
 pub(super) fn has_private(range: &IpNet) -> bool {
     match range {
         IpNet::V4(range) => PRIVATE_V4.iter().any(|net| net.contains(range) || range.contains(net)),
@@ -156,7 +159,7 @@ pub(super) fn has_private(range: &IpNet) -> bool {
     }
 }
 
-/// An address of version 4 inside one of version 6 lies where it lies by itself.
+/// Returns the IPv4 address that is embedded in an IPv6 one, which counts in its place; or the address itself.
 fn plain(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(outer) => embedded(outer).map_or(address, IpAddr::V4),
@@ -164,7 +167,7 @@ fn plain(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Where a plain address lies.
+/// Classifies an address from [`plain`].
 fn reach(address: IpAddr) -> Reach {
     match address {
         IpAddr::V4(address) => reach_v4(address),
@@ -196,12 +199,12 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
     }
 }
 
-/// The address of version 4 that one of version 6 stands for: mapped (`::ffff:a.b.c.d`), compatible (`::a.b.c.d`),
-/// translated (`64:ff9b::a.b.c.d`) or tunnelled by 6to4 (`2002:aabb:ccdd::`).
+/// Returns the IPv4 address for which an IPv6 one stands: mapped (`::ffff:a.b.c.d`), compatible (`::a.b.c.d`), translated
+/// (`64:ff9b::a.b.c.d`) or tunnelled by 6to4 (`2002:aabb:ccdd::`). `None` for any other.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let last = |[.., g, h]: [u16; 8]| Ipv4Addr::from_bits(u32::from(g) << 16 | u32::from(h));
     match address.segments() {
-        // Unspecified and loopback have the form of compatible ones.
+        // The unspecified and the loopback address look like compatible ones.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => None,
         all @ ([0, 0, 0, 0, 0, 0 | 0xffff, ..]
         | [0, 0, 0, 0, 0xffff, 0, ..]
