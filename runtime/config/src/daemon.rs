@@ -1,4 +1,4 @@
-//! The daemon's file.
+//! Daemon's file.
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -27,7 +27,7 @@ use super::{Broker, Deploy, Engine, Lease, MissingGrants, deploy, plugin};
 use crate::regular_file;
 use crate::signer::Signer;
 
-/// What the daemon's file says.
+/// Content of the daemon's file.
 pub(super) struct Daemon {
     pub(super) broker: Option<Broker>,
     pub(super) lease: Lease,
@@ -39,7 +39,7 @@ pub(super) struct Daemon {
     pub(super) deploy: Deploy,
     pub(super) http_deny: Ranges,
     pub(super) tenants: BTreeMap<TenantId, TenantDraft>,
-    /// The folder of plugin files, and whether the file names it.
+    /// Folder of plugin files, and whether the file names it.
     pub(super) plugins: (PathBuf, Named),
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Named {
     Default,
 }
 
-/// What the file says of a tenant.
+/// Tenant as the file has it.
 pub(super) struct TenantDraft {
     pub(super) weight: Option<NonZeroU32>,
     pub(super) concurrency: Option<NonZeroU32>,
@@ -91,23 +91,25 @@ impl Default for TenantDraft {
     }
 }
 
-/// What a tenant may have waiting of which the file says nothing. A payload says what is to be done; what it is to be done
-/// to is larger, and lies elsewhere.
+/// Default bounds on what a tenant may have waiting. A payload says what is to be done; what it is to be done to is larger,
+/// and is kept elsewhere.
 pub(super) const QUEUE: QueueBounds =
     QueueBounds { jobs: 1_000_000, bytes: Bytes::mib(1024), payload: Bytes::kib(10) };
 
-/// What a plugin may keep of a daemon whose file says nothing of it.
+/// Default maximum of a plugin's state.
 const STATE: StateQuota = StateQuota { bytes: Bytes::mib(64), keys: 100_000 };
 
-/// With [`Budget::DEFAULT`] for each, so many runs take 8 GiB at worst, which a small machine has.
+/// Default maximum number of runs at once. With [`Budget::DEFAULT`] for each they take 8 GiB at worst, which a small machine
+/// has.
 const CONCURRENCY: NonZeroU32 = NonZeroU32::new(64).expect("it is not zero");
 
-/// What that many runs take at worst; raising their number doesn't raise it.
+/// Default maximum memory of a tenant's runs: what [`CONCURRENCY`] runs take at worst. A higher number of runs doesn't raise
+/// it.
 pub(super) const TENANT_MEMORY: Bytes = Bytes::mib(8192);
-/// How deep a guest may recurse of which the file says nothing.
+/// Default size of a guest's call stack.
 const STACK: Bytes = Bytes::kib(512);
 
-/// What is kept for later runs of a daemon whose file says nothing of it.
+/// Default maximum memory that is kept for later runs.
 const IDLE_MEMORY: Bytes = Bytes::mib(1024);
 
 const GRACE: Duration = Duration::from_secs(30);
@@ -195,7 +197,7 @@ fn belongs_elsewhere(entry: Option<Entry<'_>>, kind: &str) {
     }
 }
 
-/// The keys of a Redis server.
+/// Keys of a Redis server.
 struct Server<'f> {
     url: Option<Entry<'f>>,
     sentinels: Option<Entry<'f>>,
@@ -260,7 +262,7 @@ impl Server<'_> {
     }
 }
 
-/// Which server is meant.
+/// Determines the topology of the server from its keys.
 fn topology(
     sentinels: Option<Entry<'_>>,
     cluster: Option<Entry<'_>>,
@@ -286,7 +288,7 @@ fn topology(
     }
 }
 
-/// Reads a list that names somebody; none if one of its elements can't be read.
+/// Reads a list that must not be empty. `None` if it is, or if one of its elements can't be read.
 fn each<'f, T>(list: Entry<'f>, rule: &str, read: impl Fn(Entry<'f>) -> Option<T>) -> Option<Vec<T>> {
     if matches!(&list.value, DeValue::Array(elements) if elements.is_empty()) {
         list.file().note(list.problem(Shown::Line, "it names nobody").rule(rule));
@@ -297,7 +299,7 @@ fn each<'f, T>(list: Entry<'f>, rule: &str, read: impl Fn(Entry<'f>) -> Option<T
     elements.into_iter().collect()
 }
 
-/// The URL of a sentinel.
+/// Reads the URL of a sentinel. `None` if it is wrong, which is noted.
 fn sentinel(entry: Entry<'_>, outside: Outside<'_>) -> Option<String> {
     let (file, key) = (entry.file(), entry.path.clone());
     let url = text_or_reference(entry, outside)?.reveal().to_owned();
@@ -309,10 +311,10 @@ fn sentinel(entry: Entry<'_>, outside: Outside<'_>) -> Option<String> {
     Some(url)
 }
 
-/// A larger file has no certificates, or those of more authorities than there are.
+/// Maximum size of a certificates' file. A larger one has none, or those of more authorities than there are.
 const CERTIFICATES_MAX: Bytes = Bytes::mib(1);
 
-/// What is in a certificate's file.
+/// Reads a certificates' file. `None` if it is wrong, which is noted.
 fn certificate(entry: Entry<'_>) -> Option<Vec<u8>> {
     let (file, key) = (entry.file(), entry.path.clone());
     let path = file.resolve(&entry.read::<PathBuf>()?);
@@ -329,7 +331,7 @@ fn certificate(entry: Entry<'_>) -> Option<Vec<u8>> {
     }
 }
 
-/// Whether there is at least one certificate, and nothing that isn't quite one.
+/// Whether a PEM text has at least one certificate, and none that can't be read.
 fn has_certificates(pem: &[u8]) -> bool {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     certificates.is_ok_and(|certificates| !certificates.is_empty())
@@ -358,7 +360,7 @@ fn engine(fields: &mut Fields<'_>, outside: Outside<'_>) -> Engine {
     }
 }
 
-/// The user's own cache folder: shared by all daemons and commands, so that nothing is compiled twice.
+/// Returns the user's own cache folder, which all daemons and commands share, so that nothing is compiled twice.
 pub(super) fn cache_folder(outside: Outside<'_>) -> PathBuf {
     let folder = |name: &str| (outside.env)(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let ours = folder("SANDHOG_CACHE")
@@ -367,7 +369,7 @@ pub(super) fn cache_folder(outside: Outside<'_>) -> PathBuf {
     ours.unwrap_or_else(|| PathBuf::from(".sandhog"))
 }
 
-/// Where compiled components are in it.
+/// Folder of compiled components inside the cache folder.
 pub(super) const COMPONENTS: &str = "components";
 
 /// Reads `limits`.
@@ -392,7 +394,7 @@ pub(super) fn caps(fields: &mut Fields<'_>) -> Caps {
     }
 }
 
-/// The daemon's own may be wider than the defaults.
+/// Applies the daemon's own limits on compiling to the defaults. They may be wider.
 fn compile_over_defaults(caps: &CompileCaps) -> CompileBudget {
     let default = CompileBudget::default();
     CompileBudget {
@@ -402,7 +404,7 @@ fn compile_over_defaults(caps: &CompileCaps) -> CompileBudget {
     }
 }
 
-/// Reads of `limits` what compiling may take.
+/// Reads the ceilings on compiling from `limits`.
 pub(super) fn compile_caps(fields: &mut Fields<'_>) -> CompileCaps {
     CompileCaps {
         component: fields.get("component").map(|Positive(size)| size),
@@ -411,7 +413,7 @@ pub(super) fn compile_caps(fields: &mut Fields<'_>) -> CompileCaps {
     }
 }
 
-/// Reads what `limits` say of state.
+/// Reads the ceilings on state from `limits`.
 pub(super) fn state_caps(fields: &mut Fields<'_>) -> StateCaps {
     StateCaps { bytes: fields.get("state_bytes"), keys: fields.get("state_keys") }
 }
@@ -456,7 +458,7 @@ fn tenant(
     Some((id?, draft))
 }
 
-/// Reads whose components are taken. Nobody can be meant by leaving the list empty.
+/// Reads `signers`, whose components are accepted. An empty list is a mistake, as it can't be meant that nobody's are.
 fn signers(fields: &mut Fields<'_>) -> Vec<Signer> {
     let Some(entry) = fields.entry("signers") else { return Vec::new() };
     if matches!(&entry.value, DeValue::Array(signers) if signers.is_empty()) {
@@ -502,7 +504,7 @@ fn grant_caps(fields: &mut Fields<'_>) -> GrantCaps {
     }
 }
 
-/// Directories of the host, each as a text or, if what lies there may be changed, as a table.
+/// Reads directories of the host, each as a text or, if what lies there may be changed, as a table.
 fn dir_caps(fields: &mut Fields<'_>) -> Vec<DirCap> {
     let entries = fields.list("dirs").into_iter();
     let read = |entry: Entry<'_>| {
@@ -519,7 +521,7 @@ fn dir_caps(fields: &mut Fields<'_>) -> Vec<DirCap> {
     entries.filter_map(read).collect()
 }
 
-/// Reads a table `secrets`: where each comes from.
+/// Reads a table `secrets`: for each secret, where it comes from.
 pub(super) fn secrets(fields: &mut Fields<'_>) -> BTreeMap<String, Reference> {
     let entries = fields.named("secrets").into_iter();
     entries.filter_map(|(name, entry)| Some((name, Reference::read(entry)?))).collect()

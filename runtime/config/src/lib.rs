@@ -1,9 +1,9 @@
-//! What the operator wrote, checked: every value in here is valid, and fits with the others.
+//! Checked configuration: every value in here is valid, and fits with the others.
 //!
-//! [`load`] reads the daemon's file and the folder of plugin files beside it. The daemon's file is either right as a
-//! whole, or all that is wrong comes back at once, each with its place. A plugin file that is wrong is left out, and comes
-//! along with what is wrong with it: it is the business of its plugin alone, unless somebody asks for [`Config::strict`].
-//! Each part is handed by value to whatever it configures; nobody else reads files or the environment.
+//! [`load`] reads the daemon's file and the folder of plugin files beside it. The daemon's file is either right as a whole,
+//! or all that is wrong with it comes back at once, each problem with its place. A plugin file that is wrong is left out,
+//! and reported in [`Config::broken`]: it concerns its plugin alone, unless the caller asks for [`Config::strict`]. Each
+//! part is handed by value to what it configures; nothing else reads files or the environment.
 //!
 //! ```text
 //! sandhog.toml ──┐ fields: key by key, typed;     across: what only
@@ -56,82 +56,82 @@ pub use own::OwnBroker;
 pub use problem::{Place, Problem, Problems};
 pub use signer::{InvalidSigner, Signer};
 
-/// All of it.
+/// Whole configuration of a daemon.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Where jobs live.
+    /// Broker in which jobs are stored.
     pub broker: Broker,
-    /// How long leases hold.
+    /// Times of leases.
     pub lease: Lease,
-    /// The machine's share for guests.
+    /// Share of the machine that guests get.
     pub engine: Engine,
-    /// What any run may spend at most, and what it may spend if nobody says otherwise.
+    /// Maximum budget of any run, and the budget of a run for which nothing else is set.
     pub limits: Budget,
-    /// What compiling any component may take at most, and may take if nobody says otherwise.
+    /// Maximum budget for compiling any component, and the budget for one for which nothing else is set.
     pub compile: CompileBudget,
-    /// How long running jobs may go on after the first signal to stop.
+    /// Maximum time for which running jobs may go on after the first signal to stop.
     pub grace: Duration,
-    /// Where deploys are remembered.
+    /// Settings of deploys, and the folder that remembers them.
     pub deploy: Deploy,
-    /// The addresses that no plugin's requests reach, whatever it is granted.
+    /// Addresses that no plugin's requests reach, whatever it is granted.
     pub http_deny: Ranges,
-    /// The folder of the plugin files.
+    /// Folder of the plugin files.
     pub plugins_folder: PathBuf,
-    /// The teams.
+    /// Tenants, by id.
     pub tenants: BTreeMap<TenantId, Tenant>,
-    /// Their plugins. Every tenant and name pair is there once; so is every tenant and kind pair, but for plugins that stay
-    /// as they were (see [`load_again`]).
+    /// Plugins of the tenants. Each pair of tenant and name is there once; so is each pair of tenant and kind, but for
+    /// plugins that stay as they were (see [`load_again`]).
     pub plugins: Vec<Plugin>,
-    /// The plugin files that are wrong.
+    /// Plugin files that are wrong.
     pub broken: Vec<BrokenFile>,
-    /// What the others say.
+    /// Texts of the other plugin files.
     pub texts: FileTexts,
 }
 
-/// The texts of plugin files, each under its path.
+/// Texts of plugin files, each under its path.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct FileTexts(pub BTreeMap<PathBuf, Arc<str>>);
 
-/// Without the texts, which may hold payloads.
+/// Leaves out the texts, which may hold payloads.
 impl std::fmt::Debug for FileTexts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// A plugin file that is wrong.
+/// Plugin file that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokenFile {
-    /// The file.
+    /// Path of the file.
     pub file: PathBuf,
-    /// Whose plugin it has, and its name, as far as that can be told. No other file has that plugin.
+    /// Tenant and name of the file's plugin. `None` if they can't be told. No other file has that plugin.
     pub plugin: Option<(TenantId, PluginName)>,
-    /// All that is wrong with it.
+    /// All that is wrong with the file.
     pub problems: Problems,
 }
 
-/// Where jobs live.
+/// Broker in which jobs are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Broker {
-    /// A SQLite file on this machine.
+    /// SQLite file on this machine.
     Embedded {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// A Redis or Valkey server.
+    /// Redis or Valkey server.
     Redis(redis::Config),
 }
 
-/// How long leases hold. `margin + renew_every < ttl` always.
+/// Times of leases. Always `margin + renew_every < ttl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lease {
-    /// From the broker's answer on.
+    /// Duration of a lease, from the broker's answer on.
     pub ttl: Duration,
-    /// So much earlier the daemon stops to trust it.
+    /// Safety margin: the daemon stops trusting a lease this long before its end.
     pub margin: Duration,
-    /// How often leases are renewed, and progress and log lines stored.
+    /// Interval at which leases are renewed, and progress and log lines stored.
     pub renew_every: Duration,
-    /// After this many leases of a job ran out, it is buried.
+    /// Maximum number of a job's leases that may run out: when one more does, the job is buried.
     pub expiries_max: u32,
 }
 
@@ -146,135 +146,135 @@ impl Default for Lease {
     }
 }
 
-/// The machine's share for guests.
+/// Share of the machine that guests get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
-    /// Threads that run guests and nothing else.
+    /// Number of threads that run guests and nothing else.
     pub threads: NonZeroUsize,
-    /// Runs that are under way at once, waiting ones included.
+    /// Maximum number of runs under way at once, waiting ones included.
     pub concurrency: NonZeroU32,
-    /// The call stack of a guest.
+    /// Size of a guest's call stack.
     pub stack: Bytes,
-    /// The memory of earlier runs that is kept for later ones when nothing runs, at most.
+    /// Maximum memory of earlier runs that is kept for later ones when nothing runs.
     pub idle_memory: Bytes,
-    /// Where compiled components are kept; only the daemon's user may write there.
+    /// Folder in which compiled components are kept. Only the daemon's user may write there.
     pub cache: PathBuf,
 }
 
-/// Where deploys are remembered.
+/// Settings of deploys, and the folder that remembers them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deploy {
-    /// The folder with what was deployed, and with the socket on which the daemon takes commands. Only the daemon's
-    /// user may write there.
+    /// Folder with what was deployed, and with the socket on which the daemon takes commands. Only the daemon's user may
+    /// write there.
     pub folder: PathBuf,
-    /// How many revisions of each plugin are kept, the one in force included.
+    /// Number of revisions of each plugin that are kept, the one in force included.
     pub keep: NonZeroUsize,
-    /// How often the files are looked at, whether they have changed, where the system tells of no change.
+    /// Interval at which the files are checked for changes where the system doesn't report any.
     pub look_every: Duration,
 }
 
-/// A team.
+/// Tenant: a team with a share of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tenant {
-    /// Its share of the processors, relative to the other tenants'.
+    /// Share of the processors, relative to the other tenants'.
     pub weight: NonZeroU32,
-    /// Its runs under way at once.
+    /// Maximum number of runs under way at once.
     pub concurrency: NonZeroU32,
-    /// The memory of all its runs under way together.
+    /// Maximum memory of all runs under way together.
     pub memory: Bytes,
-    /// Whose components it takes; if there are none, anybody's.
+    /// Signers whose components the tenant accepts. Empty if it accepts anybody's.
     pub signers: Vec<Signer>,
-    /// What each of its runs may spend at most.
+    /// Ceilings on the budget of each run.
     pub limits: Caps,
-    /// Its own way to the broker; that of all, if it has none.
+    /// The tenant's own connection to the broker. `None` if it uses that of all.
     pub broker: Option<OwnBroker>,
-    /// The keys by which its data is sealed; it is stored in plain text, if there are none.
+    /// Keys with which the tenant's data is encrypted. `None` if it is stored in plain text.
     pub encryption: Option<Keyring>,
-    /// What compiling one of its components may take at most.
+    /// Ceilings on the budget for compiling each component.
     pub compile: CompileCaps,
-    /// What its plugins may keep at most, each of them.
+    /// Ceilings on the state of each plugin.
     pub state: StateCaps,
-    /// What all its runs together may spend.
+    /// Fuel that all runs together may spend.
     pub fuel: FuelQuota,
-    /// How much it may have waiting, and how large a payload may be whose kind no plugin handles.
+    /// Bounds on what may wait in the tenant's queues, and on a payload whose kind no plugin handles.
     pub queue: QueueBounds,
-    /// How many of its final jobs are kept.
+    /// Retention of final jobs by number.
     pub keep_max: KeepMax,
-    /// What becomes of a plugin whose component asks for more than its TOML grants.
+    /// Policy for a plugin whose component asks for more than its TOML grants.
     pub missing_grants: MissingGrants,
-    /// What its plugins may be granted at most.
+    /// Ceilings on what plugins may be granted.
     pub grants: GrantCaps,
 }
 
-/// What becomes of a plugin whose component asks for more than its TOML grants. Many components import all of WASI
-/// whether they use it or not.
+/// Policy for a plugin whose component asks for more than its TOML grants. Many components import all of WASI whether they
+/// use it or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MissingGrants {
-    /// It is deployed, the log says what it doesn't get, and a call for it is refused.
+    /// The plugin is deployed. The log says what it doesn't get, and a call for that is refused.
     #[default]
     Allow,
-    /// It isn't deployed.
+    /// The plugin isn't deployed.
     Refuse,
 }
 
-/// A component and its terms.
+/// Plugin: a component and its terms.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plugin {
-    /// Its name, unique within its tenant.
+    /// Name, unique within the tenant.
     pub name: PluginName,
-    /// Whose it is.
+    /// Tenant that owns the plugin.
     pub tenant: TenantId,
-    /// The file it is written in, for messages.
+    /// Plugin file that it was read from, for messages.
     pub file: PathBuf,
-    /// The component.
+    /// Path of the component.
     pub component: PathBuf,
-    /// The only revision that may be loaded, if the operator pinned one.
+    /// Only revision that may be loaded. `None` if the operator pinned none.
     pub sha256: Option<Revision>,
-    /// What it handles; unique within its tenant.
+    /// Kinds that the plugin handles; each is unique within the tenant.
     pub kinds: Vec<Kind>,
-    /// Where its jobs wait, unless their producer says otherwise.
+    /// Queue in which the plugin's jobs wait, unless their producer names another.
     pub queue: QueueName,
-    /// What its runs may spend at most.
+    /// Ceilings on the budget of each run.
     pub limits: Caps,
-    /// What compiling its component may take at most.
+    /// Ceilings on the budget for compiling the component.
     pub compile: CompileCaps,
-    /// How much state it may keep: the narrowest of daemon, tenant and plugin.
+    /// Maximum state: the narrowest of daemon, tenant and plugin.
     pub state: StateQuota,
-    /// The largest payload that it takes.
+    /// Maximum size of a payload.
     pub payload: Bytes,
-    /// Its runs under way at once, on all daemons together; none if it has no limit of its own.
+    /// Maximum number of runs under way at once, on all daemons together. `None` if the plugin has no limit of its own.
     pub concurrency: Option<NonZeroU32>,
-    /// When its jobs are tried again.
+    /// Rules for when failed jobs are tried again.
     pub retry: RetryPolicy,
-    /// How long its final jobs are kept.
+    /// Retention of final jobs by age.
     pub keep: Keep,
-    /// What it may reach.
+    /// Grants: what the plugin may reach.
     pub grants: Grants,
-    /// What becomes of it if its component asks for more.
+    /// Policy for a component that asks for more than `grants`.
     pub missing_grants: MissingGrants,
-    /// A run that a new revision has to pass, if the operator wants one.
+    /// Smoke run that a new revision has to pass. `None` if the operator wants none.
     pub smoke: Option<Smoke>,
-    /// How a new revision is tried beside the old one, if the operator wants that.
+    /// Rules by which a new revision is tried beside the old one. `None` if it isn't.
     pub canary: Option<canary::Policy>,
 }
 
-/// A sample job: a revision that fails it is not deployed.
+/// Sample job for a smoke run: a revision that fails it is not deployed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Smoke {
-    /// What it asks for; one of the plugin's kinds.
+    /// Kind of the job; one of the plugin's kinds.
     pub kind: Kind,
-    /// Its input.
+    /// Payload of the job.
     pub payload: Vec<u8>,
 }
 
-/// Without the payload.
+/// Leaves out the payload.
 impl std::fmt::Debug for Smoke {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Smoke({}, {})", self.kind, Bytes::of(self.payload.len()))
     }
 }
 
-/// A larger file is no configuration.
+/// Maximum size of a configuration file.
 const FILE_MAX: Bytes = Bytes::mib(1);
 
 /// Reads the daemon's file and the plugin files that belong to it.
@@ -285,7 +285,8 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     load_from(path, Outside { env: &from_environment, follow: Follow::All }, None)
 }
 
-/// As [`load`], for a daemon: components need not be there, as a plugin without one is a deploy that fails.
+/// Reads the configuration as [`load`] does, for a daemon: components need not be there, as a plugin without one is a deploy
+/// that fails.
 ///
 /// # Errors
 /// All that is wrong with the files, if the daemon's is among them.
@@ -293,7 +294,8 @@ pub fn load_to_run(path: &Path) -> Result<Config, Problems> {
     load_from(path, Outside { env: &from_environment, follow: Follow::Secrets }, None)
 }
 
-/// As [`load_to_run`], for a daemon that runs: a plugin whose file is wrong now stays as it was `before`.
+/// Reads the configuration as [`load_to_run`] does, for a daemon that runs: a plugin whose file is wrong now stays as it was
+/// `before`.
 ///
 /// # Errors
 /// All that is wrong with the files, if the daemon's is among them.
@@ -301,8 +303,8 @@ pub fn load_again(path: &Path, before: &Config) -> Result<Config, Problems> {
     load_from(path, Outside { env: &from_environment, follow: Follow::Secrets }, Some(before))
 }
 
-/// As [`load_to_run`], for a daemon that has kept what files said that were right once: a plugin whose file is wrong is as the
-/// kept text has it, if that is still right beside all else.
+/// Reads the configuration as [`load_to_run`] does, for a daemon that has `kept` the texts of files that were right once: a
+/// plugin whose file is wrong is as its kept text has it, if that is still right beside all else.
 ///
 /// # Errors
 /// All that is wrong with the files, if the daemon's is among them.
@@ -322,8 +324,8 @@ fn load_with(path: &Path, outside: Outside<'_>, kept: &FileTexts) -> Result<Conf
     load_from(path, outside, Some(&before))
 }
 
-/// As [`load`], for whoever only talks to the broker: secrets are not fetched (no plugin has any), and components need
-/// not be there.
+/// Reads the configuration as [`load`] does, for a process that only talks to the broker: secrets are not fetched (no plugin
+/// has any), and components need not be there.
 ///
 /// # Errors
 /// All that is wrong with the files, if the daemon's is among them.
@@ -331,10 +333,10 @@ pub fn load_for_broker(path: &Path) -> Result<Config, Problems> {
     load_from(path, Outside { env: &from_environment, follow: Follow::BrokerAlone }, None)
 }
 
-/// The folder of deploys that a daemon's file names, whatever else is wrong with it.
+/// Returns the folder of deploys that a daemon's file names, whatever else is wrong with the file.
 ///
 /// # Errors
-/// If the file can't be read.
+/// The file can't be read.
 pub fn deploy_folder(path: &Path) -> Result<PathBuf, Problems> {
     let text =
         text_of(path).map_err(|problem| Problems::one(Problem::of_file(path, problem).help(STARTER)))?;
@@ -344,21 +346,21 @@ pub fn deploy_folder(path: &Path) -> Result<PathBuf, Problems> {
     Ok(written.unwrap_or_else(|| file.resolve(Path::new(deploy::FOLDER))))
 }
 
-/// What a plugin's file says of its component and its grants, without anything else of a configuration.
+/// Component and grants of a plugin's file, read without the rest of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginFile {
-    /// The component that it names.
+    /// Path of the component.
     pub component: PathBuf,
-    /// The kinds that it lists.
+    /// Kinds that the file lists.
     pub kinds: Vec<Kind>,
-    /// The keys of `[grants]` that give something.
+    /// Keys of `[grants]` that grant something.
     pub granted: Vec<&'static str>,
 }
 
-/// Reads one plugin's file alone. What it refers to need not be there.
+/// Reads one plugin's file alone. The files and variables that it refers to need not be there.
 ///
 /// # Errors
-/// All that is wrong with it.
+/// All that is wrong with the file.
 pub fn load_plugin_file(path: &Path) -> Result<PluginFile, Problems> {
     let outside = Outside { env: &from_environment, follow: Follow::BrokerAlone };
     let text = text_of(path).map_err(|problem| Problems::one(Problem::of_file(path, problem)))?;
@@ -370,13 +372,13 @@ pub fn load_plugin_file(path: &Path) -> Result<PluginFile, Problems> {
     }
 }
 
-/// The user's own cache folder for Sandhog.
+/// Returns the user's own cache folder for Sandhog.
 #[must_use]
 pub fn cache_folder() -> PathBuf {
     daemon::cache_folder(Outside { env: &from_environment, follow: Follow::BrokerAlone })
 }
 
-/// Where compiled components are kept if no configuration says so.
+/// Returns the folder in which compiled components are kept if no configuration names one.
 #[must_use]
 pub fn default_cache() -> PathBuf {
     cache_folder().join(daemon::COMPONENTS)
@@ -448,7 +450,7 @@ fn may_refer(caps: &GrantCaps) -> bool {
 }
 
 impl BrokenFile {
-    /// A file that was read, and something is wrong with.
+    /// Creates the entry of a file that was read and is wrong.
     fn new(file: File, plugin: Option<(TenantId, PluginName)>) -> Self {
         let name = file.name().to_owned();
         let problems = Problems::some(file.into_problems(), &name);
@@ -458,7 +460,7 @@ impl BrokenFile {
 
 const STARTER: &str = "`sandhog dev` writes one to start with; `--config PATH` names another";
 
-/// Puts together what was read. Plugin files that turn out to be wrong go to `broken`.
+/// Assembles the configuration from what was read. Plugin files that turn out to be wrong go to `broken`.
 fn assemble(
     daemon_file: &File,
     daemon: daemon::Daemon,
@@ -476,7 +478,7 @@ fn assemble(
         match checked.check(&file, draft) {
             Some(plugin) => plugins.push(plugin),
             None if file.has_problems() => broken.push(BrokenFile::new(file, Some(key))),
-            // What is wrong is in the daemon's file.
+            // The problem is in the daemon's file.
             None => {}
         }
     }
@@ -509,9 +511,9 @@ fn assemble(
     })
 }
 
-/// The plugins of before whose files are wrong now. Each broken file gets to know which plugin it has: that one, or the one
-/// that it names itself; none if another file has that. If a tenant may be granted something else than before, its plugins
-/// don't stay: they may have more than that.
+/// Returns the plugins of `before` whose files are wrong now. Sets the plugin of each broken file: that one, or the one that
+/// the file names itself; `None` if another file has that. If a tenant may be granted something else than before, its
+/// plugins don't stay: they may have more than that.
 fn staying(
     right: &[Plugin],
     broken: &mut [BrokenFile],
@@ -534,7 +536,7 @@ fn staying(
     stay
 }
 
-/// The plugin files, in order of name.
+/// Lists the plugin files, in order of name.
 fn plugin_files(daemon_file: &File, daemon: &daemon::Daemon) -> Vec<PathBuf> {
     let (folder, named) = &daemon.plugins;
     let listed = fs::read_dir(folder)
@@ -556,14 +558,15 @@ fn plugin_files(daemon_file: &File, daemon: &daemon::Daemon) -> Vec<PathBuf> {
     }
 }
 
-/// Whether a path in the folder of plugin files is that of one. Editors leave hidden files behind; those are not meant.
+/// Whether a path in the folder of plugin files is that of a plugin file. Editors leave hidden files behind; those don't
+/// count.
 #[must_use]
 pub fn is_plugin_file(path: &Path) -> bool {
     let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     !hidden && path.extension().is_some_and(|extension| extension == "toml")
 }
 
-/// What is in a file, or why it can't be had.
+/// Reads a file as text. The error says why it can't be read.
 fn text_of(path: &Path) -> Result<String, String> {
     let refuse = |cause: &dyn std::fmt::Display| format!("can't read the file: {cause}");
     let bytes = regular_file::read(path, FILE_MAX).map_err(|cause| refuse(&cause))?;
@@ -575,7 +578,7 @@ fn text_of(path: &Path) -> Result<String, String> {
 }
 
 impl Config {
-    /// The configuration, if no plugin file is wrong.
+    /// Returns the configuration if no plugin file is wrong.
     ///
     /// # Errors
     /// All that is wrong with plugin files.
@@ -586,15 +589,15 @@ impl Config {
         }
     }
 
-    /// All that is wrong with plugin files, if anything is.
+    /// Returns all that is wrong with plugin files. `None` if nothing is.
     #[must_use]
     pub fn problems(&self) -> Option<Problems> {
         let problems = self.broken.iter().flat_map(|broken| broken.problems.iter().cloned());
         Problems::some(problems.collect(), Path::new(""))
     }
 
-    /// What a run of a plugin may spend: the narrowest of daemon, tenant and plugin. What all runs of a tenant may
-    /// take together, none may exceed alone.
+    /// Returns the budget of a plugin's run: the narrowest of daemon, tenant and plugin. No run may exceed alone what all
+    /// runs of its tenant may take together.
     #[must_use]
     pub fn budget(&self, plugin: &Plugin) -> Budget {
         let of_tenant = self.tenants.get(&plugin.tenant).map(|tenant| {
@@ -604,21 +607,21 @@ impl Config {
         of_tenant.unwrap_or(self.limits).narrow(&plugin.limits)
     }
 
-    /// What compiling a plugin's component may take: the narrowest of daemon, tenant and plugin.
+    /// Returns the budget for compiling a plugin's component: the narrowest of daemon, tenant and plugin.
     #[must_use]
     pub fn compile_budget(&self, plugin: &Plugin) -> CompileBudget {
         let tenant = self.tenants.get(&plugin.tenant).map(|tenant| tenant.compile).unwrap_or_default();
         self.compile.narrow(&tenant).narrow(&plugin.compile)
     }
 
-    /// Whose components a plugin's tenant takes; if there are none, anybody's.
+    /// Returns the signers whose components a plugin's tenant accepts. Empty if it accepts anybody's.
     #[must_use]
     pub fn signers(&self, plugin: &Plugin) -> &[Signer] {
         self.tenants.get(&plugin.tenant).map_or(&[], |tenant| &tenant.signers)
     }
 
-    /// The memory that is in use if every plugin runs as often at once as it may, and each run takes all that it may: its own,
-    /// and what the host holds for it.
+    /// Returns the memory that is in use if as many runs of every plugin are under way as may be, and each takes all that it
+    /// may: its own, and what the host holds for it.
     #[must_use]
     pub fn memory_at_worst(&self) -> Bytes {
         let own = self.at_worst(|plugin| self.budget(plugin).memory, |tenant| tenant.memory);
@@ -626,7 +629,8 @@ impl Config {
         Bytes(own.0.saturating_add(self.at_worst(host, |_| Bytes(u64::MAX)).0))
     }
 
-    /// The sum over the runs that can be under way at once, those first that take the most, with a bound for each tenant's.
+    /// Sums `of` over the runs that can be under way at once, those first that take the most, up to `bound` for each
+    /// tenant's.
     fn at_worst(&self, of: impl Fn(&Plugin) -> Bytes, bound: impl Fn(&Tenant) -> Bytes) -> Bytes {
         let mut left = u64::from(self.engine.concurrency.get());
         let mut wants: Vec<(Bytes, u64)> = Vec::new();
@@ -643,12 +647,12 @@ impl Config {
     }
 }
 
-/// The memory of so many runs with so much each.
+/// Sums up the memory of runs, given as pairs of memory per run and number of runs. The sum saturates.
 fn total(wants: &[(Bytes, u64)]) -> u64 {
     wants.iter().map(|(memory, runs)| memory.0.saturating_mul(*runs)).fold(0, u64::saturating_add)
 }
 
-/// Of runs with so much memory each, those `left` that take the most.
+/// Picks, of runs given as pairs of memory per run and number of runs, the `left` ones that take the most.
 fn most_of(mut wants: Vec<(Bytes, u64)>, left: &mut u64) -> Vec<(Bytes, u64)> {
     wants.sort_by_key(|(memory, _)| std::cmp::Reverse(*memory));
     for (_, runs) in &mut wants {

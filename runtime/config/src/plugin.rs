@@ -1,4 +1,4 @@
-//! A plugin's file.
+//! Plugin's file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -24,7 +24,7 @@ use super::units::time;
 use super::value::Positive;
 use super::{PluginFile, Smoke};
 
-/// What a plugin's file says, as far as it can be told from that file alone.
+/// Content of a plugin's file, as far as it can be told from that file alone.
 pub(super) struct PluginDraft {
     pub(super) name: PluginName,
     pub(super) tenant: TenantId,
@@ -42,9 +42,9 @@ pub(super) struct PluginDraft {
     pub(super) dirs: Vec<DirGrant>,
     pub(super) http: Vec<HttpGrant>,
     pub(super) env: Vec<(String, EnvValue)>,
-    /// The names of the secrets that it may ask for, in the order of the file.
+    /// Names of the secrets that the plugin may ask for, in the order of the file.
     pub(super) granted: Vec<String>,
-    /// Where secrets come from, if it isn't for the tenant to say.
+    /// Where secrets come from. Empty if that is for the tenant to say.
     pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) smoke: Option<Smoke>,
     pub(super) canary: Option<Policy>,
@@ -65,8 +65,8 @@ impl PluginDraft {
 
 const QUEUE: &str = "default";
 
-/// Reads a plugin's file; none if something is missing without which it can't be checked any further. What it refers to is
-/// looked at only if it `may_refer`, as its tenant's terms have it.
+/// Reads a plugin's file. `None` if something is missing without which it can't be checked any further. What it refers to is
+/// looked at only if `may_refer` says so of its tenant.
 pub(super) fn read(
     fields: &mut Fields<'_>,
     outside: Outside<'_>,
@@ -113,7 +113,7 @@ pub(super) fn read(
     })
 }
 
-/// The table `plugin`.
+/// Content of the table `plugin`.
 struct Head {
     name: PluginName,
     tenant: TenantId,
@@ -140,7 +140,7 @@ fn head(fields: &mut Fields<'_>) -> Option<Head> {
     })
 }
 
-/// What the plugin handles. Where there is nothing, that is noted.
+/// Reads the kinds that the plugin handles. It is noted if there are none.
 fn kinds(fields: &mut Fields<'_>) -> Vec<Kind> {
     let Some(entry) = fields.entry("kinds") else {
         fields.missing("kinds", "[\"image.thumbnail\"]");
@@ -234,13 +234,13 @@ fn dir(fields: &mut Fields<'_>, seen: &mut BTreeSet<String>) -> Option<DirGrant>
     Some(DirGrant { host: whole_path(&fields.file.resolve(&host?)), guest, access, quota })
 }
 
-/// The absolute path that is meant, without `..`. What is compared with a tenant's ceilings is what is opened.
+/// Makes a path absolute, without `..`. The path that is compared with a tenant's ceilings is the one that is opened.
 pub(super) fn whole_path(path: &Path) -> PathBuf {
-    // Only without a current folder: then a relative path lies in no ceiling, and can't be opened either.
+    // This fails only without a current folder: then a relative path lies in no ceiling, and can't be opened either.
     plain(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
 }
 
-/// The hosts that requests may be sent to, each as a text or as a table.
+/// Reads the hosts to which requests may be sent, each as a text or as a table.
 pub(super) fn http(fields: &mut Fields<'_>) -> Vec<HttpGrant> {
     let entries = fields.list("http").into_iter();
     entries
@@ -255,7 +255,7 @@ pub(super) fn http(fields: &mut Fields<'_>) -> Vec<HttpGrant> {
         .collect()
 }
 
-/// Which private addresses may be reached: none, all, or those of a list.
+/// Reads which private addresses may be reached: none, all, or those of a list.
 fn private(entry: Entry<'_>) -> Option<Private> {
     if !matches!(entry.value, DeValue::Array(_)) {
         return entry.read();
@@ -272,10 +272,10 @@ fn private(entry: Entry<'_>) -> Option<Private> {
     Some(Private::Within(ranges.into_iter().collect()))
 }
 
-/// Ranges of one list, at most.
+/// Maximum number of ranges in one list.
 const RANGES_MAX: usize = 256;
 
-/// Reads a list of ranges; none if one of them can't be read, or they are too many.
+/// Reads a list of ranges. Empty if one of them can't be read. More than [`RANGES_MAX`] are noted as a problem.
 pub(super) fn ranges(entry: Entry<'_>) -> Vec<Range> {
     let (file, path) = (entry.file(), entry.path.clone());
     // All of them are read, so that all mistakes are found.
@@ -312,7 +312,7 @@ fn env(fields: &mut Fields<'_>, outside: Outside<'_>) -> Vec<(String, EnvValue)>
         .collect()
 }
 
-/// The names of secrets.
+/// Reads the names of secrets.
 pub(super) fn granted(fields: &mut Fields<'_>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let entries = fields.list("secrets").into_iter();

@@ -1,4 +1,4 @@
-//! What a single TOML value is read as.
+//! Types that single TOML values are read as.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -18,13 +18,13 @@ use super::fields::nearest;
 use super::units::{InvalidUnit, parse_size, parse_time};
 use crate::signer::{InvalidSigner, Signer};
 
-/// A type that a single value can be read as.
+/// Type that a single value can be read as.
 pub(super) trait Read: Sized {
     /// Reads the value.
     fn read(value: &DeValue<'_>) -> Result<Self, Refusal>;
 }
 
-/// Why a value can't be read.
+/// Reason why a value can't be read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) problem: String,
@@ -32,10 +32,10 @@ pub(super) struct Refusal {
     pub(super) help: Option<String>,
 }
 
-/// A value that can't be zero.
+/// Value that can't be zero.
 pub(super) struct Positive<T>(pub(super) T);
 
-/// A value, named in a message.
+/// Describes a value for a message.
 pub(super) fn found(value: &DeValue<'_>) -> String {
     const SHOWN: usize = 60;
     match value {
@@ -96,7 +96,7 @@ impl Read for PathBuf {
 
 impl Read for Address {
     fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
-        // What isn't one may hold a password, so it isn't shown.
+        // Text that is not an address may hold a password, so it isn't shown.
         let refuse =
             || refusal("it is not the address of a node", "host and port, such as \"10.0.0.1:6379\"");
         Self::parse(&String::read(value)?).ok_or_else(refuse)
@@ -168,7 +168,7 @@ impl Read for Duration {
     }
 }
 
-/// The refusal of the empty text, for its rule.
+/// Returns the refusal of the empty text, for its rule.
 fn no_size() -> InvalidUnit {
     parse_size("").expect_err("an empty text is no size")
 }
@@ -287,7 +287,7 @@ choices! {
     OnEmpty { "hold" => OnEmpty::Hold, "reject" => OnEmpty::Reject, "idle" => OnEmpty::Idle }
 }
 
-/// A text that is none of the choices.
+/// Creates the refusal of a text that is none of the choices.
 pub(super) fn no_choice(found: &str, text: &str, choices: &[&str]) -> Refusal {
     let rule = format!(
         "one of {}",

@@ -110,8 +110,8 @@ impl Record {
         if self.runs == 0 { 0.0 } else { self.failures as f64 / self.runs as f64 }
     }
 
-    /// Returns bounds of the true failure rate, 0 to 1, by Wilson's score interval of two standard deviations; 0 and 1 if there are
-    /// no runs. See <https://doi.org/10.1080/01621459.1927.10502953>.
+    /// Returns bounds of the true failure rate, 0 to 1, by Wilson's score interval of two standard deviations; 0 and 1 if
+    /// there are no runs. See <https://doi.org/10.1080/01621459.1927.10502953>.
     #[must_use]
     pub fn failure_rate_bounds(&self) -> (f64, f64) {
         if self.runs == 0 {
