@@ -1,4 +1,4 @@
-//! A revision on trial beside the one that is in force.
+//! Trial of a revision beside the one that is in force.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,7 +9,7 @@ use sandhog_core::trial::{Records, TrialStatus};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// The trial: the runs on both sides are counted in it, from any thread.
+/// Trial of a revision. The runs on both sides are counted in it, from any thread.
 #[derive(Debug)]
 pub struct CanaryTrial {
     policy: Policy,
@@ -18,16 +18,16 @@ pub struct CanaryTrial {
     news: Arc<Notify>,
 }
 
-/// What is known of a trial.
+/// Counts of a trial, and its times.
 #[derive(Debug, Clone, Copy)]
 struct Counts {
-    /// What this daemon has counted.
+    /// Counts of this daemon.
     own: Records,
-    /// What the others had, when the store last told.
+    /// Counts of the other daemons when the store last answered.
     others: Records,
-    /// When it began, for the first daemon.
+    /// Time at which the trial began, on the first daemon that had it.
     since: Instant,
-    /// When the store last told, or the trial began here.
+    /// Time at which the store last answered, or the trial began here.
     told: Instant,
 }
 
@@ -43,7 +43,8 @@ impl Counts {
 }
 
 impl CanaryTrial {
-    /// A trial of `revision`. `news` hears that it has begun, and when there is a verdict by what is known here.
+    /// Creates a trial of `revision`. `news` is notified that it has begun, and when there is a verdict by what is known
+    /// here.
     #[must_use]
     pub fn new(policy: Policy, revision: Revision, news: Arc<Notify>) -> Self {
         let now = Instant::now();
@@ -52,19 +53,19 @@ impl CanaryTrial {
         Self { policy, revision, counts: Mutex::new(counts), news }
     }
 
-    /// The rules.
+    /// Returns the rules of the trial.
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The side that a job runs on.
+    /// Returns the side on which a job's first attempt runs.
     #[must_use]
     pub fn side(&self, job: JobId) -> Side {
         side(job, self.revision, self.policy.share)
     }
 
-    /// Counts a run.
+    /// Counts a run on a side. Notifies `news` if there is a verdict then.
     pub fn record(&self, side: Side, report: &Report) {
         let verdict = {
             let mut counts = self.lock();
@@ -80,40 +81,40 @@ impl CanaryTrial {
         }
     }
 
-    /// Takes in what the store tells.
+    /// Applies the status with which the store answered a report.
     pub(super) fn told(&self, status: &TrialStatus) {
         let now = Instant::now();
         let mut counts = self.lock();
         counts.others = status.others;
         counts.told = now;
-        // It may have begun here before the store could be told.
+        // The trial may have begun here before the store could be told.
         counts.since = now.checked_sub(status.age).map_or(counts.since, |since| since.min(counts.since));
     }
 
-    /// When the store last told how it stands, or when it began here.
+    /// Returns the time at which the store last answered, or the trial began here.
     pub(super) fn last_told(&self) -> Instant {
         self.lock().told
     }
 
-    /// When its time is over. None if that is never.
+    /// Returns the time at which the trial's time is over. `None` if that is never.
     #[must_use]
     pub fn ends(&self) -> Option<Instant> {
         self.lock().since.checked_add(self.policy.max_age)
     }
 
-    /// What this daemon has counted.
+    /// Returns the counts of this daemon.
     #[must_use]
     pub fn own_records(&self) -> Records {
         self.lock().own
     }
 
-    /// What all daemons have counted, as far as this one knows.
+    /// Returns the counts of all daemons together, as far as this one knows them.
     #[must_use]
     pub fn records(&self) -> Records {
         self.lock().all()
     }
 
-    /// What is to be done by what this daemon knows.
+    /// Returns the verdict by what this daemon knows.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.lock().judged(&self.policy)

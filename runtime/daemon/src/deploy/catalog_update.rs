@@ -1,4 +1,5 @@
-//! What is to be in force next, and what it took: changed as one piece, then published in one step.
+//! Update of the catalog: what is to be in force next, and the changes that lead there; made as one piece, then published in
+//! one step.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,10 +17,10 @@ use super::history::{Origin, Record, Wanted};
 use super::slot::{Deployed, Key, Slot, Slots};
 use super::store::Store;
 
-/// A plugin's loaded code, and the terms that it was loaded for.
+/// Loaded code of a plugin, and the terms that it was loaded for.
 type DeployedPlugin = Deployed<Arc<Plugin>>;
 
-/// The draft.
+/// Draft of what is to be in force.
 pub(super) struct CatalogUpdate {
     pub(super) config: Arc<Config>,
     pub(super) slots: Slots<Arc<Plugin>>,
@@ -27,26 +28,26 @@ pub(super) struct CatalogUpdate {
     pub(super) records: BTreeMap<Key, Record>,
     pub(super) removed: BTreeMap<Key, Revision>,
     pub(super) events: Vec<DeployEvent>,
-    /// The plugins that are as they are to be, or can't be.
+    /// Plugins that are as they are to be, or can't be.
     pub(super) settled: BTreeSet<Key>,
     pub(super) now: Timestamp,
     pub(super) store: Arc<Store>,
-    /// Hears when a trial has to be reported at once.
+    /// Notified when a trial has to be reported at once.
     pub(super) trial_news: Arc<Notify>,
 }
 
 impl CatalogUpdate {
-    /// How many revisions of each plugin are kept.
+    /// Returns the number of revisions of each plugin that are kept.
     fn keep(&self) -> usize {
         self.config.deploy.keep.get()
     }
 
-    /// What is known of a plugin.
+    /// Returns the history of a plugin, as this update has it or else as it is stored. `None` if there is none.
     pub(super) fn record(&self, key: &Key) -> Option<Record> {
         self.records.get(key).cloned().or_else(|| self.store.record(key))
     }
 
-    /// Notes how the tenants differ from those of before.
+    /// Adds events for the tenants that differ from those of `before`.
     pub(super) fn tenants(&mut self, before: &Config) {
         for (tenant, change) in diff::tenants(before, &self.config) {
             let what = match change {
@@ -71,7 +72,7 @@ impl CatalogUpdate {
         self.settled.insert(key);
     }
 
-    /// A plugin can't be as it is to be. What was in force stays.
+    /// Records why a plugin can't be as it is to be. What was in force stays.
     pub(super) fn fail(&mut self, key: Key, why: String) {
         self.events
             .push(DeployEvent::of_plugin(self.now, DeployEventKind::Failed, &key).message(why.clone()));
@@ -111,7 +112,7 @@ impl CatalogUpdate {
         self.settled.insert(key);
     }
 
-    /// Promotes what is on trial: it gets all jobs.
+    /// Promotes the revision on trial: it gets all jobs. Does nothing if the plugin has no trial.
     pub(super) fn promote(&mut self, key: &Key) {
         let Some(Slot { stable, trial: Some((tried, trial)) }) = self.slots.get(key).cloned() else {
             return;
@@ -130,13 +131,13 @@ impl CatalogUpdate {
         self.replace(key, Slot { stable: tried, trial: None });
     }
 
-    /// What is in force of a plugin that has a trial, and what is on trial.
+    /// Returns what is in force of a plugin, and what is on trial. `None` if it has no trial.
     pub(super) fn trial_of(&self, key: &Key) -> Option<(DeployedPlugin, DeployedPlugin)> {
         let Slot { stable, trial } = self.slots.get(key).cloned()?;
         trial.map(|(tried, _)| (stable, tried))
     }
 
-    /// Gives all jobs back to what is in force, and holds back what was tried.
+    /// Gives all jobs back to the revision in force, and holds back the one that was tried.
     pub(super) fn end_trial(
         &mut self,
         key: &Key,
@@ -148,7 +149,7 @@ impl CatalogUpdate {
         self.went_back(key, stable, tried.code.revision, instead_of, format!("canary: {why}"))
     }
 
-    /// Puts an earlier revision into force, and holds back what would be instead of it. None if nothing of the plugin is
+    /// Puts an earlier revision into force, and holds back what would be instead of it. `None` if nothing of the plugin is
     /// in force.
     pub(super) fn go_back(
         &mut self,
@@ -186,7 +187,7 @@ impl CatalogUpdate {
         event
     }
 
-    /// Puts another slot into the place of a plugin. Code that is no longer in it is retired.
+    /// Replaces the slot of a plugin. Code that is no longer in it is retired.
     pub(super) fn replace(&mut self, key: &Key, slot: Slot<Arc<Plugin>>) {
         let stays =
             [Some(slot.stable.code.revision), slot.trial.as_ref().map(|(tried, _)| tried.code.revision)];

@@ -1,4 +1,4 @@
-//! The deployer: the one task that changes what is in force. What takes time goes on beside it, by plugin.
+//! Deployer: the one task that changes what is in force. What takes time is done beside it, in a task for each plugin.
 //!
 //! ```text
 //!  files changed ─┐                          ┌─ the daemon's file is wrong: rejected, nothing changes
@@ -47,10 +47,10 @@ use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::off_thread::off_thread;
 
-/// The code of a plugin, loaded.
+/// Loaded code of a plugin.
 pub(super) type Code = Loaded<Arc<Plugin>>;
 
-/// What loading takes.
+/// Tools with which plugins are loaded.
 #[derive(Clone)]
 pub(super) struct DeployTools {
     pub(super) engine: Engine,
@@ -59,12 +59,12 @@ pub(super) struct DeployTools {
     pub(super) files: Arc<Files>,
 }
 
-/// The task.
+/// Deployer task.
 pub struct Deployer {
     pub(super) tools: DeployTools,
-    /// The daemon's file.
+    /// Path of the daemon's file.
     pub(super) path: PathBuf,
-    /// The configuration at the start.
+    /// Configuration that the daemon was started with.
     pub(super) started: Config,
     pub(super) shared: Arc<Shared<Arc<Plugin>>>,
     /// Kept revisions for jobs that are pinned to one.
@@ -72,7 +72,7 @@ pub struct Deployer {
     pub(super) swap: watch::Sender<Arc<Catalog<Arc<Plugin>>>>,
     pub(super) asks: mpsc::Receiver<Ask>,
     pub(super) fleet: Fleet,
-    /// Hears when a trial has to be reported at once.
+    /// Notified when a trial has to be reported at once.
     pub(super) trial_news: Arc<Notify>,
     pub(super) trials: Trials,
     pub(super) kept_files: KeptFiles,
@@ -80,33 +80,33 @@ pub struct Deployer {
     pub(super) work: Work,
 }
 
-/// What is known of trials beside what is in force.
+/// Reports and ends of trials, beside what is in force.
 #[derive(Default)]
 pub(super) struct Trials {
-    /// Whether they are being reported.
+    /// Whether the trials are being reported.
     is_reporting: bool,
-    /// When that was last done.
+    /// Time of the latest report. `None` before the first.
     reported: Option<Instant>,
-    /// Whether it has to be done again at once.
+    /// Whether they have to be reported again at once.
     has_news: bool,
-    /// Of the latest of each plugin that has ended: the pair, and when it had begun, by the store's clock.
+    /// Latest trial of each plugin that has ended: its pair, and the time at which it had begun, by the store's clock.
     ended: BTreeMap<Key, (Pair, Timestamp)>,
 }
 
-/// Who asked for an earlier revision.
+/// Sender of the answer to a request for an earlier revision.
 type Reply = oneshot::Sender<Result<DeployEvent, Refusal>>;
 
-/// What goes on beside the deployer, and who waits for it.
+/// Work that goes on beside the deployer, and the requests that wait for it.
 pub(super) struct Work {
     tasks: JoinSet<Done>,
     deploys: Queue<Target>,
-    /// The plugins of which an earlier revision is being loaded.
+    /// Plugins of which an earlier revision is being loaded.
     returns: BTreeSet<Key>,
-    /// How many revisions are being loaded for jobs that are pinned to them.
+    /// Number of revisions that are being loaded for jobs that are pinned to them.
     fetches: usize,
-    /// Who asked for the reading that goes on, if one does.
+    /// Requests for the read of the configuration that is under way. `None` if none is.
     reading: Option<Vec<oneshot::Sender<Reloaded>>>,
-    /// Who has asked for another one since.
+    /// Requests that came since, for another read. `None` if there are none.
     read_again: Option<Vec<oneshot::Sender<Reloaded>>>,
     reloads: Vec<Reload>,
 }
@@ -125,29 +125,30 @@ impl Work {
     }
 }
 
-/// How many revisions are loaded at once for jobs that are pinned to them. The others are asked for again by their jobs.
+/// Maximum number of revisions that are loaded at once for jobs that are pinned to them. The others are asked for again by
+/// their jobs.
 const FETCHES_MAX: usize = 4;
 
-/// What a plugin's TOML asks for.
+/// Target of a deploy: what a plugin's TOML asks for.
 #[derive(Debug, Clone, PartialEq)]
 struct Target {
     terms: config::Plugin,
     origin: Origin,
-    /// The digest of its component.
+    /// Digest of the component. `None` if it couldn't be read.
     file: Option<Revision>,
     demands: Demands,
 }
 
-/// A reload of which some plugins aren't settled yet.
+/// Reload of which some plugins aren't settled yet.
 struct Reload {
-    /// Who waits for its outcome.
+    /// Requests that wait for the outcome.
     replies: Vec<oneshot::Sender<Reloaded>>,
     left: BTreeSet<Key>,
     changes: Vec<DeployEvent>,
     needs_restart: Vec<String>,
 }
 
-/// An earlier revision that is to be in force again.
+/// Return to an earlier revision, which is to be in force again.
 struct Return {
     key: Key,
     terms: config::Plugin,
@@ -155,49 +156,49 @@ struct Return {
     why: ReturnFor,
 }
 
-/// Why it is to be.
+/// Reason for a return.
 enum ReturnFor {
-    /// The operator has said so.
+    /// The operator's command.
     Command(Reply),
-    /// A trial has ended.
+    /// The end of a trial.
     Trial { tried: Revision, why: String, reply: Option<Reply> },
 }
 
-/// A kept revision that is loaded for jobs that are pinned to it.
+/// Load of a kept revision for jobs that are pinned to it.
 struct Fetch {
     key: Key,
     revision: Revision,
     terms: config::Plugin,
 }
 
-/// Something that went on beside the deployer has come to its end.
+/// Result of work that went on beside the deployer.
 enum Done {
     Read(Result<Box<Reading>, Problems>),
     Deployed(Key, Result<Code, Error>),
-    /// With the digest of the plugin's component.
+    /// An earlier revision, with the digest of the plugin's component.
     Returned(Box<Return>, Result<(Code, Option<Revision>), Error>),
     Fetched(Box<Fetch>, Result<Code, Error>),
-    /// Trials were reported; those that are over.
+    /// Trials that were found to be over when all were reported.
     Reported(Vec<Decided>),
 }
 
-/// What was read.
+/// Result of a read of the configuration.
 struct Reading {
     config: Config,
-    /// The digests of components.
+    /// Digests of components.
     files: BTreeMap<Key, Revision>,
-    /// Plugins of whose granted directories some are elsewhere by now.
+    /// Plugins some of whose granted directories are elsewhere by now.
     moved: BTreeSet<Key>,
 }
 
 impl DeployTools {
-    /// The digest of a plugin's component, as it is now. Blocks.
+    /// Returns the digest of a plugin's component, as it is now. `None` if it can't be read. Blocks.
     pub(super) fn digest(&self, config: &Config, terms: &config::Plugin) -> Option<Revision> {
-        // Why it can't be read is said when it is.
+        // The reason why it can't be read is reported when the component is loaded.
         self.files.digest(&terms.component, config.compile_budget(terms).component).ok()
     }
 
-    /// All steps up to the one that puts a plugin into force. `abort` ends the smoke run.
+    /// Goes through all steps up to the one that puts a plugin into force. `abort` ends the smoke run.
     pub(super) async fn prepare(
         &self,
         config: &Config,
@@ -212,7 +213,7 @@ impl DeployTools {
         Ok(code)
     }
 
-    /// Loads a plugin, off the threads that mustn't wait.
+    /// Loads a plugin, off the threads that must not block.
     pub(super) async fn fetch(
         &self,
         config: &Config,
@@ -235,7 +236,7 @@ impl DeployTools {
 }
 
 impl Deployer {
-    /// Works until the daemon ends.
+    /// Runs until the daemon ends.
     pub async fn run(mut self) {
         let mut asked = Vec::new();
         loop {
@@ -245,7 +246,7 @@ impl Deployer {
                 () = self.trial_news.notified(), if !self.trials.has_news => self.trials.has_news = true,
                 () = until(next_report) => self.report_trials(),
                 Some(done) = self.work.tasks.join_next() => self.finish(done).await,
-                // Whoever asks holds a handle; without any, there is nobody left to ask.
+                // All requests come through a handle; without any, none can come any more.
                 count = self.asks.recv_many(&mut asked, usize::MAX) => match count {
                     0 => return,
                     _ => self.answer(std::mem::take(&mut asked)).await,
@@ -265,7 +266,7 @@ impl Deployer {
         }
     }
 
-    /// Begins what can go on beside this.
+    /// Starts what can go on beside the deployer.
     fn begin(&mut self) {
         if self.work.reading.is_none()
             && let Some(replies) = self.work.read_again.take()
@@ -300,8 +301,8 @@ impl Deployer {
         Arc::clone(&self.shared.state().config)
     }
 
-    /// The plugins whose kinds go to another one that isn't ready yet: until then, they handle them as before. Who waits
-    /// for one to give up a kind doesn't give up any, so they don't wait for each other.
+    /// Returns the plugins whose kinds go to another one that isn't ready yet: until then, they handle them as before. A
+    /// plugin that waits for another to give up a kind doesn't give up any itself, so they don't wait for each other.
     fn held_back(&self) -> BTreeSet<Key> {
         let state = self.shared.state();
         let mut giving: Vec<(&Key, BTreeSet<&Kind>)> = Vec::new();
@@ -319,7 +320,7 @@ impl Deployer {
         giving.iter().filter(|giving| waits(giving)).map(|(key, _)| (*key).clone()).collect()
     }
 
-    /// Takes up whatever has come to its end by now: all of it comes into force in one step.
+    /// Applies all results that have come by now; all of them come into force in one step.
     async fn finish(&mut self, first: Result<Done, JoinError>) {
         let (mut update, mut answers, mut reading) = (self.update(), Vec::new(), None);
         let mut decided = Vec::new();
@@ -361,11 +362,11 @@ impl Deployer {
         }
     }
 
-    /// Puts into force what can be at once, and has the rest prepared.
+    /// Puts into force what can be at once, and starts the deploys of the rest.
     async fn apply(&mut self, reading: Reading, replies: Vec<oneshot::Sender<Reloaded>>) {
         let Reading { config, files, moved } = reading;
         let watched = Watched::of(&self.path, &config);
-        // Whoever is told has the files read once more.
+        // The watcher has the files read once more when it is notified.
         self.watched.send_if_modified(|now| {
             let differs = *now != watched;
             *now = watched;
@@ -408,7 +409,7 @@ impl Deployer {
         for terms in &new.plugins {
             let key = key(terms);
             if broken.contains(&key) {
-                // It stays as it is.
+                // The plugin stays as it is.
                 self.work.deploys.forget(&key);
                 continue;
             }
@@ -426,14 +427,14 @@ impl Deployer {
                 left.insert(key);
             }
         }
-        // What nobody waits for isn't kept: files may change as often as they like while a deploy goes on.
+        // A reload that nobody waits for isn't kept: files may change as often as they like while a deploy goes on.
         if left.is_empty() || !replies.is_empty() {
             self.work.reloads.push(Reload { replies, left, changes: update.events.clone(), needs_restart });
         }
         self.publish(update).await;
     }
 
-    /// A draft of what is in force as it is.
+    /// Creates a draft of what is in force as it is.
     fn update(&self) -> CatalogUpdate {
         let state = self.shared.state();
         CatalogUpdate {
@@ -451,7 +452,7 @@ impl Deployer {
     }
 
     fn deployed(&mut self, update: &mut CatalogUpdate, key: Key, prepared: Result<Code, Error>) {
-        // What isn't wanted any more has another deploy behind it, or none.
+        // A deploy that isn't wanted any more is followed by another one, or by none.
         let Some(Target { terms, origin, demands, .. }) = self.work.deploys.ended(&key) else { return };
         match prepared {
             Ok(code) => update.enter(key, Deployed { terms, signers: demands.signers, code }, origin),
@@ -469,7 +470,8 @@ impl Deployer {
         }
     }
 
-    /// Which plugin is to go back, and to what under which terms; without that, to what its trial is compared with.
+    /// Finds the plugin that is to go back, and the revision and terms that it is to go back to; `None` for these if it is
+    /// to end its trial.
     fn find_return(&self, ask: &RollBack) -> Result<(Key, Option<(config::Plugin, Revision)>), Refusal> {
         let key = ask.plugin.clone();
         let text = |why: &dyn std::fmt::Display| format!("plugin {}: {why}", named(&key));
@@ -489,7 +491,7 @@ impl Deployer {
         Ok((key, Some((terms, to))))
     }
 
-    /// Has an earlier revision loaded. It waits for no deploy.
+    /// Starts loading an earlier revision. It waits for no deploy.
     fn begin_return(&mut self, of: Return) {
         self.work.returns.insert(of.key.clone());
         let (tools, config) = (self.tools.clone(), self.config());
@@ -501,7 +503,7 @@ impl Deployer {
         });
     }
 
-    /// An earlier revision was loaded, and comes into force. Says so to whoever asked.
+    /// Puts an earlier revision into force that was loaded, and answers the request for it.
     fn returned(
         &mut self,
         update: &mut CatalogUpdate,
@@ -549,7 +551,7 @@ impl Deployer {
         }
     }
 
-    /// When trials are to be reported next. None while there are none, or they are being reported.
+    /// Returns the time of the next report of trials. `None` while there are none, or they are being reported.
     fn next_report(&self) -> Option<Instant> {
         if self.trials.is_reporting {
             return None;
@@ -559,12 +561,12 @@ impl Deployer {
         trials.peek()?;
         let Some(reported) = self.trials.reported else { return Some(Instant::now()) };
         let wait = if self.trials.has_news { REPORT_AGAIN } else { REPORT_EVERY };
-        // One whose time was over at the last report already couldn't be decided then.
+        // A trial whose time was over at the last report already couldn't be decided then.
         let ends = trials.flatten().filter(|ends| *ends > reported).min();
         ends.into_iter().chain([reported + wait]).min()
     }
 
-    /// The trials that go on. Those that are ending already have nothing to wait for.
+    /// Lists the trials that go on. Those that are ending already have nothing to wait for.
     fn ongoing<'s>(
         &'s self,
         slots: &'s Slots<Arc<Plugin>>,
@@ -576,7 +578,7 @@ impl Deployer {
         })
     }
 
-    /// Has the trials reported, beside this.
+    /// Starts a report of the trials, beside the deployer.
     fn report_trials(&mut self) {
         let ongoing: Vec<Ongoing> = {
             let state = self.shared.state();
@@ -593,14 +595,14 @@ impl Deployer {
         self.work.tasks.spawn(async move { Done::Reported(fleet.report_all(ongoing).await) });
     }
 
-    /// Promotes or takes back what has been tried long enough.
+    /// Promotes or takes back the revisions whose trials are decided.
     async fn end_trials(&mut self, decided: Vec<Decided>) {
         if decided.is_empty() {
             return;
         }
         let (mut update, mut failed) = (self.update(), Vec::new());
         for Decided { of: Ongoing { key, pair, trial, .. }, decision, began } in decided {
-            // Meanwhile it may have been ended by command, or by another deploy.
+            // The trial may have been ended meanwhile, by command or by another deploy.
             if !self.ongoing(&update.slots).any(|(_, _, now)| Arc::ptr_eq(now, &trial)) {
                 continue;
             }
@@ -623,7 +625,7 @@ impl Deployer {
     async fn end_trial(&mut self, key: Key, why: String, reply: Option<Reply>) {
         let mut update = self.update();
         let ended = match update.trial_of(&key) {
-            // What is taken back is the code. The TOML stays, if the old code can live with it.
+            // Only the code is taken back. The TOML stays, if the old code can live with it.
             Some((stable, tried)) if stable.terms != tried.terms => {
                 let (to, terms, tried) = (stable.code.revision, tried.terms, tried.code.revision);
                 return self.begin_return(Return {
@@ -642,10 +644,10 @@ impl Deployer {
         }
     }
 
-    /// Has a kept revision loaded for jobs that are pinned to it, under the terms in force.
+    /// Starts loading a kept revision for jobs that are pinned to it, under the terms in force.
     fn fetch(&mut self, key: Key, revision: Revision) {
         let terms = self.shared.state().slots.get(&key).map(|slot| slot.stable.terms.clone());
-        // It was removed meanwhile, and its jobs wait.
+        // The plugin was removed meanwhile, and its jobs wait.
         let Some(terms) = terms else { return self.pinned.forget(|known| *known == key) };
         if self.work.fetches >= FETCHES_MAX {
             return self.pinned.later(key, revision);
@@ -662,7 +664,7 @@ impl Deployer {
         self.work.fetches -= 1;
         let Fetch { key, revision, terms } = of;
         if self.shared.state().slots.get(&key).is_none_or(|slot| slot.stable.terms != terms) {
-            // It would run under terms that are no longer in force.
+            // The revision would run under terms that are no longer in force.
             return self.pinned.later(key, revision);
         }
         let (tenant, plugin) = (&key.0, &key.1);
@@ -679,7 +681,7 @@ impl Deployer {
         }
     }
 
-    /// Takes plugins out of force whose files are gone, unless one that isn't ready yet takes over a kind of theirs.
+    /// Takes plugins out of force whose files are gone, unless a plugin that isn't ready yet takes over a kind of theirs.
     fn remove_gone(&self, update: &mut CatalogUpdate) {
         let known: BTreeSet<Key> = update.config.plugins.iter().map(key).collect();
         let of_kinds = |(key, target): (&Key, &Target)| {
@@ -694,7 +696,7 @@ impl Deployer {
         gone.into_iter().for_each(|key| update.remove(key));
     }
 
-    /// Puts a draft into force: one swap. Whoever waits for it is told.
+    /// Puts a draft into force in one swap, and answers the requests that wait for it.
     async fn publish(&mut self, mut update: CatalogUpdate) {
         self.remove_gone(&mut update);
         let CatalogUpdate { config, slots, failed, records, mut removed, events, settled, .. } = update;
@@ -704,7 +706,7 @@ impl Deployer {
             let mut state = self.shared.state();
             let keep = (config.deploy.keep != state.config.deploy.keep || !records.is_empty())
                 .then_some(config.deploy.keep.get());
-            // What fails again for the same reason is no news.
+            // A failure for the same reason as before is no news.
             let before: BTreeSet<String> = state.failures().collect();
             let is_old = |event: &DeployEvent| {
                 event.what == DeployEventKind::Failed
@@ -730,7 +732,7 @@ impl Deployer {
         self.settle(&settled, &events);
     }
 
-    /// Keeps what plugin files say that are right, for a start beside some that aren't.
+    /// Stores the texts of plugin files that are right, for a start beside some that aren't.
     async fn keep_files(&mut self, config: &Config) {
         if !self.kept_files.follow(config, self.tools.clock.now()) {
             return;
@@ -741,7 +743,7 @@ impl Deployer {
         }
     }
 
-    /// Keeps what is known of plugins, if that has changed, with at most so many revisions of each.
+    /// Stores the histories of plugins that have changed, with at most `keep` revisions of each.
     async fn write_down(&self, records: BTreeMap<Key, Record>, keep: Option<usize>) {
         let store = Arc::clone(&self.shared.store);
         // While a deploy goes on, a copy may be there that no record knows of yet.
@@ -760,7 +762,8 @@ impl Deployer {
         }
     }
 
-    /// Tells those who wait for reloads that these plugins are as they are to be, or can't be.
+    /// Records for the reloads under way that these plugins are as they are to be, or can't be; answers the reloads that are
+    /// complete then.
     fn settle(&mut self, settled: &BTreeSet<Key>, events: &[DeployEvent]) {
         for reload in &mut self.work.reloads {
             let of_reload = settled.iter().filter(|key| reload.left.remove(*key));
@@ -812,7 +815,7 @@ fn named((tenant, name): &Key) -> String {
     format!("{tenant}/{name}")
 }
 
-/// Whoever asked may be gone meanwhile.
+/// Sends an answer. The one who asked may be gone meanwhile.
 fn say<T>(reply: oneshot::Sender<T>, answer: T) {
     let _ = reply.send(answer);
 }

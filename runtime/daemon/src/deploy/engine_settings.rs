@@ -12,7 +12,7 @@ pub fn engine_settings(config: &Config) -> sandhog_engine::Config {
     let smoke_runs = u32::try_from(deploys_at_once().get()).unwrap_or(u32::MAX);
     sandhog_engine::Config {
         guest_threads: config.engine.threads,
-        // One more for each smoke run.
+        // One more instance for each smoke run.
         instances: config.engine.concurrency.saturating_add(smoke_runs),
         memory_max: config.limits.memory,
         table_elements_max: config.limits.table_elements,

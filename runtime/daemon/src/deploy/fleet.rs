@@ -1,8 +1,8 @@
-//! Trials that all daemons hold together: each tells the store what it has counted, and hears what the others have and how
+//! Fleet's side of trials: each daemon reports to the store what it has counted, and is told what the others have, and how
 //! the trial ends. See [`sandhog_core::trial`].
 //!
-//! Nothing of it is on a job's way: runs are counted in memory, and reported every [`REPORT_EVERY`]. A verdict by what is
-//! known here is found out at the run that brings it about, and reported at once.
+//! None of this delays a job: runs are counted in memory, and reported every [`REPORT_EVERY`]. A verdict by what is known
+//! here is found at the run that brings it about, and reported at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,50 +18,51 @@ use tokio::time::Instant;
 use super::CanaryTrial;
 use super::slot::Key;
 
-/// The time between two reports of a trial: so long after a decision all daemons follow it at the latest, and as long as a call
-/// takes.
+/// Interval between two reports of a trial. All daemons follow a decision after this time and the duration of a call at the
+/// latest.
 pub(super) const REPORT_EVERY: Duration = Duration::from_secs(3);
 
-/// The time between two reports of which the second has a reason of its own.
+/// Minimum time between two reports of which the second has a reason of its own.
 pub(super) const REPORT_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long the store has to be silent until a daemon decides by itself.
+/// Time for which the store has to be silent before a daemon decides by itself.
 const ALONE_AFTER: Duration = Duration::from_secs(10);
 
-/// Trials that are reported at once; the others of a round wait for them.
+/// Maximum number of trials that are reported at once; the others of a round wait for them.
 const REPORTS_MAX: usize = 8;
 
-/// This daemon among the others.
+/// Handle by which this daemon reports trials to the store.
 #[derive(Clone)]
 pub(super) struct Fleet {
     broker: Arc<dyn Broker>,
     daemon: DaemonId,
 }
 
-/// A trial that goes on.
+/// Trial that goes on.
 pub(super) struct Ongoing {
     pub(super) key: Key,
     pub(super) pair: Pair,
     pub(super) trial: Arc<CanaryTrial>,
-    /// When the one of the same pair had begun whose end this daemon has seen.
+    /// Start of the latest trial of the same pair whose end this daemon has seen, by the store's clock. `None` if it has
+    /// seen none end.
     pub(super) ended: Option<Timestamp>,
 }
 
-/// A trial that is over.
+/// Trial that is over.
 pub(super) struct Decided {
     pub(super) of: Ongoing,
     pub(super) decision: Decision,
-    /// When it had begun, by the store's clock. None if the store doesn't know of the decision.
+    /// Time at which the trial had begun, by the store's clock. `None` if the store doesn't know of the decision.
     pub(super) began: Option<Timestamp>,
 }
 
 impl Fleet {
-    /// `daemon` is told apart from all others by its id.
+    /// Creates the handle. `daemon` is an id that no other daemon has.
     pub(super) fn new(broker: Arc<dyn Broker>, daemon: DaemonId) -> Self {
         Self { broker, daemon }
     }
 
-    /// Reports trials; returns those that are over.
+    /// Reports trials. Returns those that are over.
     pub(super) async fn report_all(&self, trials: Vec<Ongoing>) -> Vec<Decided> {
         let reports = stream::iter(trials).map(|of| async move {
             let (decision, began) = self.decide(&of).await?;
@@ -70,8 +71,8 @@ impl Fleet {
         reports.buffer_unordered(REPORTS_MAX).filter_map(async |decided| decided).collect().await
     }
 
-    /// Reports a trial. If there is a verdict by what all daemons have counted, that is reported as well, and what the store
-    /// has then, the verdict of another daemon perhaps, is the decision.
+    /// Reports a trial. If there is a verdict by what all daemons have counted, that is reported as well; the decision is
+    /// then the one that the store has, perhaps the verdict of another daemon. `None` if the trial goes on.
     async fn decide(&self, of: &Ongoing) -> Option<(Decision, Option<Timestamp>)> {
         let status = match self.report(of, None).await {
             Ok(status) => status,
@@ -84,7 +85,7 @@ impl Fleet {
         let verdict = Decision::of(of.trial.verdict())?;
         match self.report(of, Some(verdict)).await {
             Ok(status) => decided(status),
-            // Whether it was taken in is open. The next report tells.
+            // The store may have taken the verdict in or not. The next report tells.
             Err(error) => alone(of, &error),
         }
     }
@@ -104,7 +105,8 @@ impl Fleet {
     }
 }
 
-/// What a daemon decides by what it knows itself: something once the store has been silent for long.
+/// Decides a trial by what this daemon knows, once the store has been silent for [`ALONE_AFTER`]. `None` before, or if it is
+/// undecided.
 fn alone(of: &Ongoing, error: &Error) -> Option<(Decision, Option<Timestamp>)> {
     let (tenant, plugin) = &of.key;
     let silent = Instant::now().saturating_duration_since(of.trial.last_told());

@@ -1,5 +1,5 @@
-//! What plugins are granted: what a component asks for and its `[grants]` don't give, and where the paths of granted
-//! directories lead. To ask is not yet to need: many components import all of WASI.
+//! Grants of plugins: what a component asks for and its `[grants]` don't give, and where the paths of granted directories
+//! lead. To ask is not yet to need: many components import all of WASI.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,11 +16,12 @@ use super::error::Error;
 use super::slot::Key;
 use crate::off_thread::off_thread;
 
-/// How long disks may keep a deploy waiting that is looking at where paths lead. What isn't known by then is left aside.
+/// Maximum time for which disks may keep a deploy waiting that looks at where paths lead. What isn't known by then is left
+/// aside.
 const LOOK_MAX: Duration = Duration::from_secs(5);
 
-/// Tells the engine what all plugins of a configuration are granted, and what none of them reaches. To be done before any of
-/// them is loaded.
+/// Tells the engine what all plugins of a configuration are granted, and which addresses none of them reaches. To be called
+/// before any of them is loaded.
 pub async fn configure(engine: &Engine, config: &Config) {
     engine.deny_http(config.http_deny.clone());
     let (engine, plugins) = (engine.clone(), config.plugins.clone());
@@ -32,11 +33,11 @@ pub async fn configure(engine: &Engine, config: &Config) {
     }
 }
 
-/// How many plugins' directories are looked at together. Each that lies on a disk that doesn't answer takes a place for
-/// [`LOOK_MAX`].
+/// Maximum number of plugins whose directories are looked at together. Each that lies on a disk that doesn't answer takes a
+/// place for [`LOOK_MAX`].
 const LOOKS: usize = 64;
 
-/// Those plugins of whose granted directories a path leads elsewhere by now, or nowhere.
+/// Returns the plugins with a granted directory whose path leads elsewhere by now, or nowhere.
 pub(super) async fn moved(plugins: impl Iterator<Item = (Key, Arc<Plugin>)>) -> BTreeSet<Key> {
     let with_dirs = plugins.filter(|(_, plugin)| !plugin.grants().dirs.is_empty());
     let looks = stream::iter(with_dirs).map(async |(key, plugin)| {
@@ -47,10 +48,10 @@ pub(super) async fn moved(plugins: impl Iterator<Item = (Key, Arc<Plugin>)>) -> 
     looks.buffer_unordered(LOOKS).filter_map(future::ready).collect().await
 }
 
-/// Says it in the log.
+/// Logs what a component asks for and its grants don't give.
 ///
 /// # Errors
-/// If there is something and its tenant wants that to be an error.
+/// Something is missing, and the tenant wants that to be an error.
 pub(super) fn check(terms: &config::Plugin, loaded: &Plugin) -> Result<(), Error> {
     let missing = loaded.missing_grants();
     if missing.is_empty() {
@@ -67,7 +68,7 @@ pub(super) fn check(terms: &config::Plugin, loaded: &Plugin) -> Result<(), Error
     Ok(())
 }
 
-/// The refusal in words, with a line for each that would grant it.
+/// Formats the refusal as text, with a line for each missing grant that would give it.
 pub(super) fn refusal(
     file: &Path,
     tenant: &TenantId,

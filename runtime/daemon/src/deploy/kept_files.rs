@@ -1,5 +1,5 @@
-//! What plugin files said when they were last right, in the folder of deploys: a daemon that starts beside a file that is wrong
-//! serves its plugin by that.
+//! Texts of plugin files as they were when last right, kept in the folder of deploys: a daemon that starts beside a file
+//! that is wrong serves its plugin by that.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 
 use super::store::{self, Store, StoreError};
 
-/// The file of them in the folder.
+/// Name of the file in the folder of deploys.
 const FILE: &str = "plugin_files.json";
 
-/// The files by their paths.
+/// Kept files, by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptFiles(BTreeMap<String, KeptFile>);
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct KeptFile {
     text: String,
-    /// Since when it has said that.
+    /// Time since which the file has had this text, in milliseconds since the Unix epoch.
     since_ms: u64,
 }
 
-/// Without the text, which may hold a payload.
+/// Leaves out the text, which may hold a payload.
 impl std::fmt::Debug for KeptFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "KeptFile(since {})", self.since_ms)
@@ -37,12 +37,13 @@ impl KeptFiles {
         store.read(FILE).unwrap_or_default()
     }
 
-    /// Takes in what files say now, and forgets those that are gone. Says whether anything is different.
+    /// Updates the kept texts to the files as they are now, and forgets those that are gone. Returns whether anything has
+    /// changed.
     pub(super) fn follow(&mut self, config: &Config, now: Timestamp) -> bool {
         let broken: Vec<&str> = config.broken.iter().filter_map(|broken| broken.file.to_str()).collect();
         let mut kept = Self::default();
         for (path, text) in &config.texts.0 {
-            // One whose path is no text can't be kept, and is served while it is right.
+            // A file whose path isn't valid UTF-8 can't be kept; its plugin is served while the file is right.
             let Some(path) = path.to_str() else { continue };
             let before = self.0.get(path).filter(|before| *before.text == **text).cloned();
             let new = || KeptFile { text: text.to_string(), since_ms: now.as_millis() };
@@ -62,7 +63,7 @@ impl KeptFiles {
         store.write(FILE, self)
     }
 
-    /// What is wrong with a file, and what is served instead if its plugin is in force.
+    /// Describes what is wrong with a file, and what is served instead if its plugin is in force.
     pub(super) fn why(&self, broken: &BrokenFile, is_in_force: bool) -> String {
         let since = broken.file.to_str().and_then(|path| self.0.get(path)).filter(|_| is_in_force);
         let listed = broken.problems.listed();

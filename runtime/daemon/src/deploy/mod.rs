@@ -16,7 +16,7 @@
 //! | [`archive`] | kept revisions for jobs that are pinned to one |
 //! | [`canary`], [`fleet`] | a canary's counts, and those of all daemons |
 //! | [`in_use`] | the end of a revision |
-//! | [`events`] | what is said of it all |
+//! | [`events`] | deploy events: reported, kept and shown |
 
 mod archive;
 mod canary;
@@ -44,7 +44,7 @@ mod steps;
 mod store;
 mod watch;
 
-/// The file of events in the folder of deploys.
+/// Name of the file of events in the folder of deploys.
 const EVENTS: &str = "events.json";
 
 pub use canary::CanaryTrial;

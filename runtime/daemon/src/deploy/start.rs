@@ -1,4 +1,4 @@
-//! What is in force when a daemon starts.
+//! Start of deploys: what is in force when a daemon starts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,22 +35,22 @@ use crate::catalog::Current;
 use crate::clock::Clock;
 use crate::telemetry::Observer;
 
-/// A deployer at its start.
+/// Deployer at its start, and the handles to it.
 pub struct Started {
-    /// To be run.
+    /// The deployer, which the caller has to run.
     pub deployer: Deployer,
-    /// Asks it.
+    /// Handle that sends requests to the deployer.
     pub handle: Handle,
-    /// What is in force, at any time.
+    /// Catalog of what is in force, kept up to date.
     pub catalog: Current<Arc<Plugin>>,
-    /// The files to watch, at any time.
+    /// Files to watch, kept up to date.
     pub watched: watch::Receiver<Watched>,
 }
 
-/// Why a daemon can't start.
+/// Reason why a daemon can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The folder of deploys doesn't work.
+    /// The folder of deploys can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Plugins can't be loaded, and nothing earlier of them is kept.
@@ -58,7 +58,7 @@ pub enum StartError {
     Plugins(Vec<Error>),
 }
 
-/// What becomes of a start if a plugin can't be loaded, and nothing earlier of it is kept.
+/// Behaviour of a start if a plugin can't be loaded, and nothing earlier of it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failing {
     /// The daemon starts without it, and shows why.
@@ -67,8 +67,8 @@ pub enum Failing {
     Refused,
 }
 
-/// Loads every plugin of a configuration. Of one that can't be loaded, the revision that was last in force is taken, if
-/// it is kept. What canaries do is told to the other daemons by the broker.
+/// Loads every plugin of a configuration, and prepares the deployer. If a plugin can't be loaded, the revision that was last
+/// in force is taken, if it is kept. What canaries do is reported to the other daemons through the broker.
 ///
 /// # Errors
 /// All that is wrong, not just the first.
@@ -87,7 +87,7 @@ pub async fn start(
     let trial_news = Arc::new(Notify::new());
     let mut opening = Opening::default();
     grants::configure(&tools.engine, &config).await;
-    // Compiling is done one by one; what is found compiled is loaded side by side.
+    // Components are compiled one by one; those that are found compiled are loaded side by side.
     let firsts = stream::iter(&config.plugins).map(|terms| first(&tools, &config, terms, failing));
     let mut firsts = firsts.buffer_unordered(deploys_at_once().get());
     while let Some(first) = firsts.next().await {
@@ -146,18 +146,18 @@ pub async fn start(
     Ok(Started { deployer, handle, catalog, watched: to_watch })
 }
 
-/// What was loaded of one plugin.
+/// Code that was loaded of one plugin at the start.
 struct First<'c> {
     terms: &'c config::Plugin,
     record: Option<Record>,
-    /// None if it is left to the deployer.
+    /// Result of loading it. `None` if it is left to the deployer.
     loaded: Option<Result<FirstCode, Error>>,
 }
 
 struct FirstCode {
     stable: Code,
     tried: Option<Code>,
-    /// Why it isn't what its TOML has.
+    /// Reason why the code isn't what the plugin's TOML has. `None` if it is.
     failed: Option<Error>,
     origin: Origin,
 }
@@ -169,7 +169,7 @@ async fn first<'c>(
     failing: Failing,
 ) -> First<'c> {
     let record = tools.store.record(&key(terms));
-    // A smoke run may take long, and nobody else is to wait for it.
+    // A smoke run may take long, and must not delay the others.
     let smoke_run_waits = terms.smoke.is_some() && failing == Failing::LeftOut;
     let loaded = match &record {
         None if smoke_run_waits => None,
@@ -183,8 +183,8 @@ fn plain(stable: Code) -> FirstCode {
     FirstCode { stable, tried: None, failed: None, origin: Origin::File }
 }
 
-/// Loads a plugin that was in force before. One that has to go through a smoke run that waits is taken as it was, if that is
-/// kept.
+/// Loads a plugin that was in force before. One that has to go through a smoke run that waits is taken as it was; `None` if
+/// that isn't kept.
 async fn again(
     tools: &DeployTools,
     config: &Config,
@@ -217,7 +217,7 @@ async fn again(
         Err(error) => {
             return match tools.fetch(config, terms, serving).await {
                 Ok(stable) => Ok(Some(FirstCode { failed: Some(error), ..plain(stable) })),
-                // What is wrong with the component is what the operator has to know.
+                // The operator has to know what is wrong with the component.
                 Err(_) => Err(error),
             };
         }
@@ -230,7 +230,7 @@ async fn again(
     Ok(Some(plain(code)))
 }
 
-/// What a daemon opens with.
+/// State that a daemon starts with, collected plugin by plugin.
 #[derive(Default)]
 struct Opening {
     slots: BTreeMap<Key, Slot<Arc<Plugin>>>,
@@ -248,7 +248,7 @@ impl Opening {
         self.failed.insert(key.clone(), why);
     }
 
-    /// Plugin files that are wrong.
+    /// Adds the plugin files that are wrong, each with the reason.
     fn add_broken(&mut self, tools: &DeployTools, config: &Config, kept_files: &KeptFiles) {
         for broken in &config.broken {
             match &broken.plugin {
