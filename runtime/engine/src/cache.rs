@@ -1,15 +1,15 @@
-//! Compiled components, kept in a folder so that a restart doesn't compile them again.
+//! Cache of compiled components, in a folder, so that a restart doesn't compile them again.
 //!
-//! An entry is two files: the artefact, and its record, which has the checksum and what was found out about the
-//! component. Both are written aside and renamed, the artefact first, so a reader sees either nothing or all of it; one
-//! that doesn't fit its record, or that wasmtime won't have, counts as missing. The name holds the digest of the component and of everything about wasmtime and its settings that the
-//! artefact depends on.
+//! An entry is two files: the artefact, and its record, which has the checksum and what was found out about the component.
+//! Both are written aside and renamed, the artefact first, so a reader sees either nothing or all of it; an artefact that
+//! doesn't fit its record, or that wasmtime refuses, counts as missing. The name holds the digest of the component and of
+//! everything about wasmtime and its settings that the artefact depends on.
 //!
-//! Nothing is ever asked of the cache that can't be had again, so what was used least lately goes when it gets large.
+//! Everything in the cache can be made again, so the least recently used entries are removed when it gets too large.
 //!
-//! To load an artefact is to run whatever machine code is in it. So the folder has to belong to the user who runs us,
-//! nobody else may be able to write there, and it is held open: whoever can put another one into its place changes nothing.
-//! The same goes for each file, when it is read.
+//! To load an artefact is to run whatever machine code is in it. So the folder has to belong to the user that the daemon
+//! runs as, nobody else may be able to write there, and it is held open: another folder that is put into its place changes
+//! nothing. Each file is checked in the same way when it is read.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -28,19 +28,19 @@ use wasmtime::component::Component;
 
 use crate::own_folder::OwnFolder;
 
-/// All artefacts together; each is two to four times the size of its component.
+/// Maximum size of all artefacts together, in bytes. Each is two to four times the size of its component.
 const SIZE_MAX: u64 = 2 << 30;
 
-/// After this time nobody is still writing a file that was begun.
+/// Age from which a file that was begun is taken to be abandoned.
 const BEGUN_MAX: Duration = Duration::from_secs(3600);
 
-/// A longer file is no record.
+/// Maximum size of a record, in bytes.
 const RECORD_MAX: u64 = 1 << 20;
 
-/// What begins the names of files that are being written.
+/// Prefix of the names of files that are being written.
 const BEGUN: &str = ".new-";
 
-/// A folder of compiled components.
+/// Folder of compiled components.
 #[derive(Debug)]
 pub(crate) struct Cache {
     folder: Arc<OwnFolder>,
@@ -50,10 +50,10 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens the folder, and makes it if it isn't there.
+    /// Opens the folder, which is created if it isn't there.
     ///
     /// # Errors
-    /// If it can't be made, or if others could write there.
+    /// The folder can't be created, belongs to another user, or others could write there.
     pub(crate) fn open(folder: &Path, engine: &wasmtime::Engine) -> io::Result<Self> {
         let folder = Arc::new(OwnFolder::open(folder)?);
         let mut hasher = DigestHasher(Sha256::new());
@@ -62,8 +62,8 @@ impl Cache {
         Ok(Self { folder, size_max: SIZE_MAX, settings })
     }
 
-    /// The artefact of a component, if there is one that looks as it was written. Its bytes are looked at when it is
-    /// loaded: most artefacts of a daemon with many plugins never are.
+    /// Finds the artefact of a component that looks as it was written. `None` if there is none. Its bytes are checked only
+    /// when it is loaded: most artefacts of a daemon with many plugins never are.
     pub(crate) fn find(&self, revision: Revision) -> Option<Artefact> {
         let name = self.name_of(revision);
         let mut text = String::new();
@@ -75,7 +75,7 @@ impl Cache {
         (artefact.file.metadata().ok()?.len() == artefact.record.size).then_some(artefact)
     }
 
-    /// A file that is kept, if it is there, and was written by nobody else.
+    /// Opens a kept file. `None` if there is none, or it is of no use, which is logged: somebody else may have written it.
     fn find_file(&self, name: &str) -> Option<File> {
         match self.folder.open_file(name) {
             Ok(file) => Some(file),
@@ -88,18 +88,18 @@ impl Cache {
         }
     }
 
-    /// A file for an artefact that is about to be made. It goes away unless it is kept.
+    /// Creates a file for an artefact that is about to be made. It is removed unless it is kept.
     ///
     /// # Errors
-    /// If it can't be made.
+    /// The file can't be created.
     pub(crate) fn begin(&self) -> io::Result<NamedTempFile> {
         tempfile::Builder::new().prefix(BEGUN).tempfile_in(self.folder.held())
     }
 
-    /// Keeps an artefact.
+    /// Keeps an artefact for later.
     ///
     /// # Errors
-    /// If it can't be written. Nothing half-written is left to be found.
+    /// The artefact can't be written. Nothing half-written is left to be found.
     pub(crate) fn keep(&self, revision: Revision, written: NamedTempFile) -> io::Result<()> {
         let name = self.name_of(revision);
         let file = written.reopen()?;
@@ -109,10 +109,10 @@ impl Cache {
         self.prune()
     }
 
-    /// Remembers what was found out about a component whose artefact is kept.
+    /// Records what was found out about a component whose artefact is kept.
     ///
     /// # Errors
-    /// If it can't be written.
+    /// The record can't be written.
     pub(crate) fn vet(&self, artefact: &mut Artefact, vetted: Vetted) -> io::Result<()> {
         artefact.record.vetted = Some(vetted);
         self.write_record(&artefact.name, &artefact.record)
@@ -124,14 +124,14 @@ impl Cache {
         self.persist(file, &record_of(name))
     }
 
-    /// Gives a file its name for good.
+    /// Renames a file to its final name.
     fn persist(&self, file: NamedTempFile, name: &str) -> io::Result<()> {
         file.as_file().sync_all()?;
         file.persist(self.folder.held().join(name))?;
         Ok(())
     }
 
-    /// Removes what was used least lately, as far as all together is too large, and what was never finished.
+    /// Removes the least recently used artefacts as long as all together are too large, and files that were never finished.
     fn prune(&self) -> io::Result<()> {
         let mut artefacts = Vec::new();
         for entry in fs::read_dir(self.folder.held())? {
@@ -164,7 +164,7 @@ impl Cache {
     }
 }
 
-/// An artefact that is kept, open: it can be loaded even when it has gone from the cache.
+/// Kept artefact, open: it can be loaded even when it has gone from the cache.
 #[derive(Debug)]
 pub(crate) struct Artefact {
     folder: Arc<OwnFolder>,
@@ -174,19 +174,19 @@ pub(crate) struct Artefact {
 }
 
 impl Artefact {
-    /// What was found out about its component.
+    /// Returns what was found out about the component. `None` if nothing was yet.
     pub(crate) fn vetted(&self) -> Option<&Vetted> {
         self.record.vetted.as_ref()
     }
 
-    /// Loads it, if it is as it was written. If not it goes from the cache.
+    /// Loads the artefact if it is as it was written. If not, it is removed from the cache.
     ///
     /// # Errors
-    /// If it can't be loaded, and why.
+    /// Reason why the artefact can't be loaded, as text.
     pub(crate) fn load(&self, engine: &wasmtime::Engine) -> Result<Component, String> {
         let loaded = match digest_of(&self.file) {
             Ok(found) if found == self.record.sha256 => {
-                // By the open file: what is under its name now may be another one.
+                // This is by the open file: what is under its name now may be another one.
                 let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
                 load_trusted(engine, path.as_ref()).map_err(|error| format!("doesn't load: {error:#}"))
             }
@@ -198,7 +198,7 @@ impl Artefact {
             Err(reason) => {
                 let (cache, artefact) = (self.folder.path().display(), &self.name);
                 tracing::warn!(%cache, artefact, reason, "a compiled component in the cache is of no use");
-                // Whatever can't be removed is found to be of no use again.
+                // An entry that can't be removed is found unusable the next time as well.
                 let _ = remove(&self.folder, &self.name);
             }
         }
@@ -206,7 +206,7 @@ impl Artefact {
     }
 }
 
-/// What is known of an artefact.
+/// Record of an artefact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Record {
     sha256: String,
@@ -214,16 +214,16 @@ struct Record {
     vetted: Option<Vetted>,
 }
 
-/// A component is a handler, and what it imports.
+/// Finding that a component is a handler, with what it imports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Vetted {
-    /// Digest of what the host served when it was found to be one.
+    /// Digest of what the host served when the component was found to be a handler.
     pub(crate) host: String,
-    /// The names of its imports; none has a line break in it.
+    /// Names of the component's imports; none has a line break in it.
     pub(crate) imports: Vec<String>,
 }
 
-/// A line for each value: its name, a blank, the value.
+/// Writes a line for each value: its name, a space, the value.
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "sha256 {}\nsize {}", self.sha256, self.size)?;
@@ -236,7 +236,7 @@ impl fmt::Display for Record {
 }
 
 impl Record {
-    /// Reads what was written; none, if it is anything else.
+    /// Parses a record. `None` if the text is anything else.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let sha256 = lines.next()?.strip_prefix("sha256 ")?.to_owned();
@@ -253,13 +253,13 @@ impl Record {
     }
 }
 
-/// Loads machine code from a file of ours: one that was compiled just now, or one of the cache.
+/// Loads machine code from a file of this process: one that was compiled just now, or one of the cache.
 #[allow(unsafe_code)]
 pub(crate) fn load_trusted(engine: &wasmtime::Engine, artefact: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: the file was made by `Engine::precompile_component`, here or in our child. Only our own user can write
-    // to it: it was made with no rights for others, and the cache is a folder that was checked when it was opened, and is
-    // held; an entry of it was checked as well, and still has the checksum that was written with it. Entries are replaced by renaming, so a file that
-    // is mapped never changes.
+    // SAFETY: the file was made by `Engine::precompile_component`, here or in our child. Only our own user can write to it:
+    // it was made with no rights for others, and the cache is a folder that was checked when it was opened, and is held; an
+    // entry of it was checked as well, and still has the checksum that was written with it. Entries are replaced by
+    // renaming, so a file that is mapped never changes.
     unsafe { Component::deserialize_file(engine, artefact) }
 }
 
@@ -269,14 +269,14 @@ fn remove(folder: &OwnFolder, name: &str) -> io::Result<()> {
     folder.remove(OsStr::new(&artefact_of(name)))
 }
 
-/// Marks an artefact as used just now. Where that fails it may go earlier than it should, and that is all.
+/// Marks an artefact as used just now. If that fails, it may only be removed earlier than it should.
 fn touch(artefact: &File) {
     if let Err(error) = artefact.set_modified(SystemTime::now()) {
         tracing::debug!(%error, "a compiled component in the cache can't be marked as used");
     }
 }
 
-/// How the name of an artefact ends.
+/// Suffix of the names of artefacts.
 const ARTEFACT: &str = ".cwasm";
 
 fn artefact_of(name: &str) -> String {
@@ -287,7 +287,7 @@ fn record_of(name: &str) -> String {
     format!("{name}.record")
 }
 
-/// The checksum of a file, from its beginning.
+/// Returns the SHA-256 of a file's whole content, in hexadecimal digits.
 fn digest_of(mut file: &File) -> io::Result<String> {
     file.rewind()?;
     let mut digest = Sha256::new();
@@ -300,12 +300,12 @@ fn digest_of(mut file: &File) -> io::Result<String> {
     }
 }
 
-/// Bytes as hexadecimal digits.
+/// Formats bytes as hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Hashes into a digest, which unlike the standard hasher is the same in every build.
+/// Hasher that feeds a digest, which unlike the standard hasher is the same in every build.
 struct DigestHasher(Sha256);
 
 impl Hasher for DigestHasher {
@@ -313,7 +313,7 @@ impl Hasher for DigestHasher {
         self.0.update(bytes);
     }
 
-    /// Nobody asks: the digest itself is taken instead.
+    /// Not used: the digest itself is taken instead.
     fn finish(&self) -> u64 {
         let digest = self.0.clone().finalize();
         u64::from_le_bytes(digest[..8].try_into().expect("a digest has more than eight bytes"))

@@ -1,4 +1,4 @@
-//! The engine: one a process.
+//! Engine that compiles and runs components; a process has one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,10 +22,10 @@ use crate::run::{self, Input, Run, Share};
 use crate::schedule::{Claim, Executor};
 use crate::settings::wasmtime_engine;
 
-/// As far as a clock can be trusted to go; a timeout past it is none.
+/// Maximum timeout that a clock can be trusted with; a longer one counts as none.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Compiles and runs components. Its clones are one and the same.
+/// Engine that compiles and runs components. Clones share the same engine.
 #[derive(Clone)]
 pub struct Engine(Arc<Inner>);
 
@@ -38,10 +38,10 @@ struct Inner {
 }
 
 impl Engine {
-    /// Sets the engine up and starts its threads: those that run guests, and those on which their host calls work.
+    /// Creates the engine and starts its threads: those that run guests, and those on which their host calls work.
     ///
     /// # Errors
-    /// If the settings don't go together, or the machine can't give what they ask for.
+    /// The settings don't go together, or the machine can't give what they ask for.
     pub fn new(config: Config) -> Result<Self, Error> {
         let host_threads = HostThreads::start(config.guest_threads).map_err(|error| Error::Setup {
             reason: format!("can't start the threads for host calls: {error}"),
@@ -56,9 +56,9 @@ impl Engine {
         Ok(Self(Arc::new(Inner { wasmtime, loader, executor, deadlines, _host_threads: host_threads })))
     }
 
-    /// Notes what all plugins of a configuration are granted, those included that aren't loaded yet or can't be: no path
-    /// of a grant may lead through a directory that handlers of any may write. Without it, that is known of those alone
-    /// that are loaded. Blocks as long as disks do; what they keep waiting is noted when they answer.
+    /// Sets what all plugins of a configuration are granted, including those that aren't loaded yet or can't be: no path of
+    /// a grant may lead through a directory that handlers of any may write. Without this call, only the grants of loaded
+    /// plugins are known. Blocks as long as disks do; what they keep waiting is noted when they answer.
     pub fn configure_grants<'a>(
         &self,
         plugins: impl IntoIterator<Item = (&'a TenantId, &'a PluginName, &'a Grants)>,
@@ -66,8 +66,9 @@ impl Engine {
         self.0.loader.configure_grants(plugins);
     }
 
-    /// Denies the requests of all plugins the addresses in these ranges, whatever is granted: from now on, also to those that
-    /// are loaded, and to runs that are under way when they connect next. Replaces what was denied before.
+    /// Denies the requests of all plugins the addresses in these ranges, whatever is granted. This applies from now on, also
+    /// to plugins that are loaded, and to runs under way when they connect next. Replaces the ranges that were denied
+    /// before.
     pub fn deny_http(&self, ranges: Ranges) {
         self.0.loader.deny_http(ranges);
     }
@@ -76,42 +77,42 @@ impl Engine {
     /// if a large component has to be compiled.
     ///
     /// # Errors
-    /// If the component is malformed or too large, takes more than its budget to compile, doesn't fit the world
-    /// `handler`, or a grant can't be given.
+    /// The component is malformed or too large, takes more than its budget to compile, doesn't fit the world `handler`, or a
+    /// grant can't be given.
     pub fn load(&self, spec: LoadSpec) -> Result<Plugin, Error> {
         self.0.loader.load(spec)
     }
 
-    /// Has components whose compiled code is lost or damaged compiled again from there, when they are first used. Without
-    /// it, they can't run. Only the first call counts.
+    /// Sets where components are read from whose compiled code is lost or damaged, to be compiled again when they are first
+    /// used. Without it, they can't run. Only the first call counts.
     pub fn keep_from(&self, components: Arc<dyn Components>) {
         self.0.loader.keep_from(components);
     }
 
-    /// Says what a component is. Blocks as [`Self::load`] does.
+    /// Describes a component. Blocks as [`Self::load`] does.
     ///
     /// # Errors
-    /// If the bytes are no component at all, or too much for the budget.
+    /// The bytes are no component at all, or take more than the budget.
     pub fn inspect(&self, wasm: &[u8], compile: &CompileBudget) -> Result<Inspection, Error> {
         self.0.loader.inspect(wasm, compile)
     }
 
-    /// The engine of wasmtime that everything runs on: for measurements of what it costs without us.
+    /// Returns the wasmtime engine that everything runs on, for measurements of its cost without Sandhog.
     #[must_use]
     pub fn wasmtime(&self) -> &wasmtime::Engine {
         &self.0.wasmtime
     }
 
-    /// Looks at every running guest now, as each tick does. For whoever would rather have ticks in hand than wait for
-    /// them: a test that counts how many a guest needs to end.
+    /// Looks at every running guest now, as each tick does. For callers that control ticks instead of waiting for them, such
+    /// as a test that counts how many a guest needs to end.
     pub fn tick(&self) {
         self.0.wasmtime.increment_epoch();
     }
 
-    /// Runs a handler once, in a fresh instance, and says how that ended. It never fails and never panics: what goes
-    /// wrong is in the report. Dropping the future ends the run.
+    /// Runs a handler once, in a fresh instance, and reports how that ended. Never fails and never panics: what goes wrong
+    /// is in the report. Dropping the future ends the run.
     ///
-    /// The budget's timeout counts from when the code is at hand, the wait for a guest thread included.
+    /// The budget's timeout counts from when the code is loaded, the wait for a guest thread included.
     pub async fn run(
         &self,
         plan: Plan<Arc<Plugin>>,
@@ -144,7 +145,7 @@ impl Engine {
     }
 }
 
-/// Loads the code of a plugin that is used for the first time, off the threads that mustn't wait.
+/// Loads the code of a plugin that is used for the first time, off the threads that must not block.
 async fn at_hand(plugin: &Arc<Plugin>) -> Result<(), String> {
     if plugin.code.get().is_some() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! From bytes to a plugin: checked, compiled or found in the cache, linked.
+//! Loading of plugins: their bytes are checked, compiled or found in the cache, and linked.
 
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -24,10 +24,10 @@ use crate::plugin::{Access, Grants, Import, Inspection, LoadSpec, Plugin, Source
 use crate::redactor::Redactor;
 use crate::wasi::{self, Directories};
 
-/// The world that a component has to implement.
+/// World that a component has to implement.
 const WORLD: &str = "world `handler` of sandhog:job@0.1.0";
 
-/// What the host serves: packages by name and the versions that go, with their interfaces.
+/// Interfaces that the host serves, by package, with the prefix of the versions that fit.
 const SERVED: &[(&str, &str, &[&str])] = &[
     ("sandhog:job", "0.1.", &["types", "context", "log", "progress", "enqueue", "state", "secrets"]),
     ("wasi:io", "0.2.", &["error", "poll", "streams"]),
@@ -66,27 +66,27 @@ const SERVED: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// Compiles components, finds them again, and links them.
+/// Loader that compiles components, finds compiled ones, and links them.
 pub(crate) struct Loader {
     link: Link,
     cache: Option<Cache>,
     compiler: Compiler,
-    /// What the plugins are granted that are loaded.
+    /// Directories that the loaded plugins are granted.
     directories: Directories,
     work: HostWork,
     denied: Denied,
-    /// Held while compiling: it takes all cores and much memory as it is.
+    /// Lock that is held while compiling, which takes all cores and much memory as it is.
     compiling: Mutex<()>,
-    /// Where components are kept; none if nobody keeps any.
+    /// Source of the bytes of kept components. Empty if none are kept.
     components: OnceLock<Arc<dyn Components>>,
 }
 
-/// Where the bytes of components are had once more whose compiled code was lost or damaged.
+/// Source of the bytes of components whose compiled code was lost or damaged.
 pub trait Components: Send + Sync {
-    /// The bytes of a component. Blocks.
+    /// Returns the bytes of a component. Blocks.
     ///
     /// # Errors
-    /// If it isn't kept, or can't be read.
+    /// The component isn't kept, or can't be read.
     fn get(&self, revision: Revision) -> io::Result<Vec<u8>>;
 }
 
@@ -94,7 +94,7 @@ impl Loader {
     pub(crate) fn new(config: &Config, engine: &wasmtime::Engine) -> Result<Self, Error> {
         let link =
             Link::new(engine, config).map_err(|error| Error::Setup { reason: format!("{error:#}") })?;
-        // Without it, each start compiles, and that is all.
+        // Without the cache each start compiles, and nothing else is different.
         let open = |folder: &std::path::PathBuf| match Cache::open(folder, engine) {
             Ok(cache) => Some(cache),
             Err(error) => {
@@ -146,7 +146,7 @@ impl Loader {
         Ok(Plugin { name, tenant, revision, source, grants, dirs, work, denied, redactor, imports, code })
     }
 
-    /// The code of a component that is a handler, left aside if the cache has it.
+    /// Returns the code of a component that is a handler. If the cache has it, it is left there until it is used.
     fn code(
         self: &Arc<Self>,
         plugin: &str,
@@ -182,21 +182,21 @@ impl Loader {
         Code::aside(Aside { artefact, loader, plugin, revision, compile: *compile })
     }
 
-    /// What links components.
+    /// Returns the linker of components.
     pub(crate) fn link(&self) -> &Link {
         &self.link
     }
 
-    /// Has components whose compiled code is lost compiled again from there. Only the first call counts.
+    /// Sets where components are read from whose compiled code is lost, to be compiled again. Only the first call counts.
     pub(crate) fn keep_from(&self, components: Arc<dyn Components>) {
-        // Whoever was first has it.
+        // The first call has set it.
         let _ = self.components.set(components);
     }
 
     /// Compiles a component whose compiled code was `lost` since it was deployed.
     ///
     /// # Errors
-    /// If it isn't kept, or can't be compiled any more.
+    /// The component isn't kept, or can't be compiled any more.
     pub(crate) fn compile_again(&self, code: &Aside, lost: &str) -> Result<Component, String> {
         let Aside { plugin, revision, compile, .. } = code;
         let components = self.components.get().ok_or_else(|| format!("{lost}; deploy it again"))?;
@@ -214,7 +214,7 @@ impl Loader {
         self.cache.as_ref()?.find(revision)
     }
 
-    /// Remembers that a component is a handler, if it is kept.
+    /// Records that a component is a handler, if its artefact is kept. Returns the artefact.
     fn vet(&self, revision: Revision, imports: &[String]) -> Option<Artefact> {
         if imports.iter().any(|import| import.contains(char::is_control)) {
             return None;
@@ -262,13 +262,13 @@ impl Loader {
         wasm: &[u8],
         budget: &CompileBudget,
     ) -> Result<(Component, Source), Error> {
-        // One that is of no use is compiled again, and the log has it.
+        // An artefact that can't be loaded is compiled again, and the log says why.
         let cached = || self.kept(revision)?.load(self.link.engine()).ok();
         if let Some(component) = cached() {
             return Ok((component, Source::Cached));
         }
         let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever was compiling just now may have compiled this one.
+        // The load that was compiling just now may have compiled this one.
         if let Some(component) = cached() {
             return Ok((component, Source::Cached));
         }
@@ -285,7 +285,7 @@ impl Loader {
         };
         let Some(cache) = &self.cache else { return self.compiled(&into(NamedTempFile::new())?) };
         let artefact = match into(cache.begin()) {
-            // Where there is no room to keep it, it is compiled once more, for this start of the daemon alone.
+            // If there is no room to keep it, it is compiled once more, for this start of the daemon alone.
             Err(Failure::Files(error)) => {
                 tracing::warn!(%revision, %error, "a compiled component can't be kept in the cache");
                 return self.compiled(&into(NamedTempFile::new())?);
@@ -310,7 +310,7 @@ impl Loader {
     }
 }
 
-/// Links components: what the host serves, and whether a component is a handler that can do with it.
+/// Linker of components: it has what the host serves, and checks whether a component is a handler for which that is enough.
 pub(crate) struct Link {
     engine: wasmtime::Engine,
     linker: Linker<RunState>,
@@ -327,7 +327,7 @@ impl Link {
         Ok(Self { engine: engine.clone(), linker, host })
     }
 
-    /// The engine that the components are for.
+    /// Returns the wasmtime engine that the components are for.
     pub(crate) fn engine(&self) -> &wasmtime::Engine {
         &self.engine
     }
@@ -335,7 +335,7 @@ impl Link {
     /// Links a component against what the host serves.
     ///
     /// # Errors
-    /// All that keeps it from being a handler.
+    /// Reasons why the component isn't a handler, all of them.
     pub(crate) fn link(&self, component: &Component) -> Result<HandlerPre<RunState>, Vec<String>> {
         let kind = component.component_type();
         let mut problems = Vec::new();
@@ -363,16 +363,16 @@ fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     wasi::link(linker)
 }
 
-/// The revision of a component: its sha256.
+/// Returns the revision of a component: its SHA-256.
 #[must_use]
 pub fn revision_of(wasm: &[u8]) -> Revision {
     Revision::from_sha256(Sha256::digest(wasm).into())
 }
 
-/// [`revision_of`] what a reader has, which isn't held in memory whole.
+/// Returns the revision of what a reader has, as [`revision_of`] does, without holding it in memory as a whole.
 ///
 /// # Errors
-/// If it can't be read.
+/// The reader failed.
 pub fn revision_of_reader(mut reader: impl Read) -> io::Result<Revision> {
     let mut digest = Sha256::new();
     let mut piece = vec![0; 64 * 1024];
@@ -384,12 +384,12 @@ pub fn revision_of_reader(mut reader: impl Read) -> io::Result<Revision> {
     }
 }
 
-/// The first bytes of a core module, and of a component.
+/// First bytes of a core module, and of a component.
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// What to change, where a component needs more than the engine sets aside for any: wasmtime has no type for that
-/// error, and no name for our knobs.
+/// Returns the setting to change if a component needs more than the engine sets aside for any, by the text of the error:
+/// wasmtime has no type for that error, and no name for this setting. `None` for any other error.
 fn knob_of(error: &str) -> Option<&'static str> {
     if !error.contains(" exceeds the ") {
         return None;
@@ -422,7 +422,7 @@ fn error(plugin: String, failure: Failure, wasm: &[u8], budget: &CompileBudget) 
     }
 }
 
-/// What to do about a component that wants what engines of ours leave out.
+/// Advice for a component that needs a feature which the engine leaves out.
 const NO_EXCEPTIONS: &str = "; it was built with WebAssembly's exceptions, which no handler can have: build C and C++ without \
     `-fwasm-exceptions` and without setjmp, and Rust with `panic = \"abort\"`";
 
@@ -437,7 +437,7 @@ fn malformed(wasm: &[u8], reason: &str) -> String {
     }
 }
 
-/// The interfaces that components may import, by package, such as `wasi:io` and `streams`.
+/// Lists the interfaces that components may import, by package, such as `wasi:io` and `streams`.
 pub fn served() -> impl Iterator<Item = (&'static str, &'static str)> {
     SERVED
         .iter()

@@ -1,5 +1,5 @@
-//! Folders that are the daemon's alone: of compiled code, and of what was deployed. Whoever else could write there could
-//! have it run whatever they like.
+//! Folders that only the daemon's user can write to: of compiled code, and of what was deployed. Anybody else who could
+//! write there could have the daemon run any code.
 
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Metadata};
@@ -12,13 +12,14 @@ use rustix::fs::{AtFlags, Mode, OFlags, open, openat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-/// Permissions that let others write: the group, and everybody.
+/// Permission bits that let others write: the group, and everybody.
 const GROUP_WRITES: u32 = 0o020;
 const ALL_WRITE: u32 = 0o002;
-/// What lies in the folder can be replaced by its owner alone, whoever may write there.
+/// Permission bit by which only its owner can replace what lies in the folder, even if others may write there.
 const STICKY: u32 = 0o1000;
 
-/// A folder that is this user's alone, held open: what was checked is what is used, whatever becomes of its path.
+/// Folder that only this user can write to, held open: what was checked is what is used, even if its path leads elsewhere
+/// later.
 #[derive(Debug)]
 pub(crate) struct OwnFolder {
     dir: File,
@@ -26,10 +27,10 @@ pub(crate) struct OwnFolder {
 }
 
 impl OwnFolder {
-    /// Opens it, and makes it if it isn't there.
+    /// Opens the folder, which is created if it isn't there.
     ///
     /// # Errors
-    /// If it can't be made, or is there and others could write to it.
+    /// The folder can't be created, belongs to another user, or others could write to it.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let dir =
@@ -46,22 +47,23 @@ impl OwnFolder {
         Ok(Self { dir, path: path.to_owned() })
     }
 
-    /// A path that leads to the folder itself, for as long as it is held.
+    /// Returns a path that leads to the folder itself, for as long as it is held.
     pub(crate) fn held(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()))
     }
 
-    /// Where it was when it was opened, for people to read.
+    /// Returns the path at which the folder was opened, for messages.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Opens a file in it to read, if nobody but this user can have written it: the folder may have been open to others before.
+    /// Opens a file of the folder for reading, if nobody but this user can have written it: the folder may have been open to
+    /// others before.
     ///
     /// # Errors
-    /// If it can't be opened, is no regular file, or is or was for others to write.
+    /// The file can't be opened, isn't a regular file, belongs to another user, or others can write to it.
     pub(crate) fn open_file(&self, name: &str) -> io::Result<File> {
-        // A link isn't followed, and nobody who doesn't write to a pipe is waited for.
+        // Links aren't followed, and opening a pipe doesn't wait for its other end.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(&self.dir, name, flags, Mode::empty())?);
         let metadata = file.metadata()?;
@@ -74,10 +76,10 @@ impl OwnFolder {
         Ok(file)
     }
 
-    /// Removes a file from it, unless somebody else was quicker.
+    /// Removes a file of the folder. It may be gone already.
     ///
     /// # Errors
-    /// If it can't be removed.
+    /// The file can't be removed.
     pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
         match unlinkat(&self.dir, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -90,11 +92,11 @@ fn can_be_written_by_others(metadata: &Metadata) -> bool {
     metadata.mode() & (GROUP_WRITES | ALL_WRITE) != 0
 }
 
-/// Makes a folder that nobody but this user can write to, unless it is there; and says in the log if others could put
-/// another one into its place.
+/// Creates a folder that nobody but this user can write to, unless it is there. Logs a warning if others could put another
+/// one into its place.
 ///
 /// # Errors
-/// If it can't be made, or is there and others could write to it.
+/// The folder can't be created, belongs to another user, or others could write to it.
 pub fn make_own_folder(folder: &Path) -> io::Result<()> {
     OwnFolder::open(folder)?;
     let whole = fs::canonicalize(folder)?;

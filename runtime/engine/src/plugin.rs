@@ -1,4 +1,4 @@
-//! A loaded component.
+//! Loaded components, and what can be told of one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,41 +16,41 @@ use crate::outgoing::Denied;
 use crate::redactor::Redactor;
 use crate::wasi::Granted;
 
-/// What to load.
+/// Specification of a plugin that is to be loaded.
 #[derive(Debug, Clone)]
 pub struct LoadSpec {
-    /// Its name.
+    /// Name of the plugin.
     pub name: PluginName,
-    /// Whose it is.
+    /// Tenant that owns the plugin.
     pub tenant: TenantId,
-    /// The component, as bytes or as WebAssembly text.
+    /// Component, in binary form or as WebAssembly text.
     pub wasm: Vec<u8>,
-    /// What compiling it may take.
+    /// Budget for compiling the component.
     pub compile: CompileBudget,
-    /// What it may reach.
+    /// Grants: what the plugin may reach.
     pub grants: Grants,
 }
 
-/// Where the machine code of a plugin came from.
+/// Source of a plugin's machine code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// It was compiled just now.
+    /// Compiled just now.
     Compiled,
-    /// An earlier compilation was found in the cache.
+    /// Found in the cache, from an earlier compilation.
     Cached,
 }
 
-/// One revision of a component that was found to be a handler, ready to run as often as wanted. Its machine code may
-/// still be in the cache, until the first run. Whoever holds it keeps it alive.
+/// Revision of a component that was found to be a handler, ready to run as often as wanted. Its machine code may still be in
+/// the cache, until the first run. It is kept alive by those that hold it.
 pub struct Plugin {
     pub(crate) name: PluginName,
     pub(crate) tenant: TenantId,
     pub(crate) revision: Revision,
     pub(crate) source: Source,
     pub(crate) grants: Grants,
-    /// The granted directories, in their order.
+    /// Granted directories, in the order of the grants.
     pub(crate) dirs: Vec<Arc<Granted>>,
-    /// What its tenant has of the host's work.
+    /// The tenant's part of the host's work.
     pub(crate) work: Arc<TenantWork>,
     pub(crate) denied: Denied,
     pub(crate) redactor: Option<Arc<Redactor>>,
@@ -59,56 +59,56 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Its name.
+    /// Returns the plugin's name.
     #[must_use]
     pub fn name(&self) -> &PluginName {
         &self.name
     }
 
-    /// Whose it is.
+    /// Returns the plugin's tenant.
     #[must_use]
     pub fn tenant(&self) -> &TenantId {
         &self.tenant
     }
 
-    /// The digest of the bytes that were loaded.
+    /// Returns the digest of the bytes that were loaded.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Where its machine code came from.
+    /// Returns where the machine code came from.
     #[must_use]
     pub fn source(&self) -> Source {
         self.source
     }
 
-    /// What it may reach.
+    /// Returns the plugin's grants.
     #[must_use]
     pub fn grants(&self) -> &Grants {
         &self.grants
     }
 
-    /// The full names of what it imports, such as `wasi:io/streams@0.2.6`.
+    /// Returns the full names of the component's imports, such as `wasi:io/streams@0.2.6`.
     #[must_use]
     pub fn imports(&self) -> &[String] {
         &self.imports
     }
 
-    /// What its component asks for and its grants don't give; see [`missing_grants`].
+    /// Returns what the component asks for and its grants don't give; see [`missing_grants`].
     #[must_use]
     pub fn missing_grants(&self) -> Vec<NeededGrant> {
         missing_grants(self.imports.iter().map(String::as_str), &self.grants)
     }
 
-    /// Whether the paths of its grants still lead to the directories that were opened when it was loaded. Those are what
-    /// its runs see in any case. Blocks.
+    /// Whether the paths of the grants still lead to the directories that were opened when the plugin was loaded. Runs see
+    /// those in any case. Blocks.
     #[must_use]
     pub fn has_its_directories(&self) -> bool {
         self.dirs.iter().all(|granted| granted.is_there())
     }
 
-    /// Which plugin it is, as messages name it.
+    /// Returns the plugin's name for messages.
     pub(crate) fn place(&self) -> String {
         place(&self.tenant, &self.name)
     }
@@ -117,7 +117,7 @@ impl Plugin {
         &self.work
     }
 
-    /// The addresses that its requests reach in no case.
+    /// Returns the addresses that no plugin's requests reach, whatever is granted.
     pub(crate) fn denied(&self) -> &Denied {
         &self.denied
     }
@@ -127,7 +127,7 @@ impl Plugin {
     }
 }
 
-/// Which plugin is meant, as messages name it.
+/// Formats the name of a plugin for messages.
 pub(crate) fn place(tenant: &TenantId, name: &PluginName) -> String {
     format!("plugin {tenant}/{name}")
 }
@@ -138,28 +138,28 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// What a component is, whether it can be loaded or not.
+/// Description of a component, whether it can be loaded or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
-    /// The digest of its bytes.
+    /// Digest of the component's bytes.
     pub revision: Revision,
-    /// The size of its bytes.
+    /// Size of the component.
     pub size: Bytes,
-    /// What it wants from the host.
+    /// Imports: what the component wants from the host.
     pub imports: Vec<Import>,
-    /// What it offers.
+    /// Names of the component's exports.
     pub exports: Vec<String>,
-    /// The kinds that it declares to have handlers of; none if it declares nothing.
+    /// Kinds for which the component declares handlers. `None` if it declares nothing.
     pub kinds: Option<Vec<Kind>>,
-    /// Why [`Engine::load`](crate::Engine::load) would refuse it; nothing, if it wouldn't.
+    /// Reasons why [`Engine::load`](crate::Engine::load) would refuse the component. Empty if it wouldn't.
     pub problems: Vec<String>,
 }
 
-/// Something that a component wants from the host.
+/// Import of a component: something that it wants from the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Import {
-    /// Its full name, such as `wasi:io/streams@0.2.6`.
+    /// Full name, such as `wasi:io/streams@0.2.6`.
     pub name: String,
-    /// Whether the host has it.
+    /// Whether the host serves it.
     pub served: bool,
 }

@@ -1,4 +1,4 @@
-//! One run: a fresh instance, one call, and a report of how that ended.
+//! Run of a handler: a fresh instance, one call, and a report of how that ended.
 //!
 //! ```text
 //!  Engine::run (tokio)                    execute (a guest thread)
@@ -9,8 +9,8 @@
 //!  report <───────────────────────────────  conclude: outcome, usage
 //! ```
 //!
-//! A guest that computes notices abort and timeout within a tick or two. One that waits in a host call is told by a
-//! timer of tokio's, outside of wasmtime, and the call is dropped. So neither needs the other's help, or the guest's.
+//! A guest that computes notices abort and timeout within a tick or two. One that waits in a host call is told by a timer of
+//! tokio's, outside of wasmtime, and the call is dropped. So neither depends on the other, or on the guest's help.
 
 use std::future::{Future, poll_fn};
 use std::num::NonZeroU32;
@@ -40,62 +40,63 @@ use crate::plugin::Plugin;
 use crate::schedule::{Crowd, End, GiveWay, Panicked, panic_message};
 use crate::wasi::handles_max;
 
-/// What the handler gets to see of its job and attempt.
+/// Input of a run: what the handler gets to see of its job and attempt.
 #[derive(Debug, Clone)]
 pub struct Input {
-    /// The job's id.
+    /// Id of the job.
     pub id: JobId,
-    /// What is to be done.
+    /// Kind of the job.
     pub kind: Kind,
-    /// The input of the handler.
+    /// Payload of the job.
     pub payload: Vec<u8>,
-    /// Whose job it is.
+    /// Tenant that owns the job.
     pub tenant: TenantId,
-    /// The queue it came from.
+    /// Queue that the job came from.
     pub queue: QueueName,
-    /// 1 for the first attempt that counts.
+    /// Number of the attempt, from 1 for the first one that counts.
     pub attempt: u32,
-    /// After this attempt has failed there is no other.
+    /// Maximum number of attempts: when the attempt with this number has failed, there is no other.
     pub max_attempts: u32,
-    /// When the attempt ends at the latest, for the guest's eyes; what counts is the budget's timeout.
+    /// Latest end of the attempt, as it is shown to the guest. What counts is the budget's timeout.
     pub deadline: Timestamp,
 }
 
-/// Whose share of the machine a run is charged to.
+/// Account of the machine's share that a run is charged to.
 #[derive(Debug, Clone)]
 pub struct Share {
-    /// The tenant.
+    /// Tenant that is charged.
     pub tenant: TenantId,
-    /// How large its share is beside the others': twice the weight, twice the CPU time when both want it.
+    /// Weight of the tenant's share, relative to the others': twice the weight, twice the CPU time when both want it.
     pub weight: NonZeroU32,
-    /// What its runs hold of memory together.
+    /// Memory that the tenant's runs hold together.
     pub memory: MemoryAccount,
-    /// How much that may be.
+    /// Maximum memory that the tenant's runs may hold together.
     pub memory_max: Bytes,
-    /// Whether it has a share at all.
+    /// Scheduling class of the run.
     pub class: Class,
 }
 
-/// Which runs come first, whatever their tenants' shares.
+/// Scheduling class: which runs come first, whatever their tenants' shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Class {
-    /// They have a share.
+    /// The run has its tenant's share.
     #[default]
     Normal,
-    /// They run while no normal one wants to. Their timeouts count all the same.
+    /// The run gets time while no normal one wants any. Its timeout counts all the same.
     Idle,
 }
 
-/// How much fuel a guest can use between two points where wasmtime's count is sure to be right. Compiled code keeps
-/// it in a register, and what is there is lost when the guest is ended from outside; it'd be billed too little.
+/// Maximum fuel that a guest can use between two points where wasmtime's count is sure to be right. Compiled code keeps the
+/// count in a register, and what is there is lost when the guest is ended from outside: without such points it would be
+/// billed too little.
 const FUEL_SYNC: u64 = 10_000_000;
 
-/// The run was ended from outside.
+/// Error of a run that was ended from outside.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("stopped from outside")]
 struct Stopped;
 
-/// A run that is about to start.
+/// Run that is about to start.
 pub(crate) struct Run {
     pub(crate) engine: wasmtime::Engine,
     pub(crate) plan: Plan<Arc<Plugin>>,
@@ -110,7 +111,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Runs it. The times, and whether it slept, are left to whoever has the clock.
+    /// Executes the run. The times in the report, and whether the guest slept, are left to the caller, which has the clock.
     pub(crate) async fn execute(self) -> Report {
         if let Some(reason) = self.abort.stopped() {
             let outcome = ending::stopped(reason, self.plan.budget());
@@ -136,17 +137,17 @@ impl Run {
     }
 }
 
-/// The report of a run for which the host is to blame.
+/// Creates the report of a run for which the host is to blame.
 pub(crate) fn host_fault(message: String) -> Report {
     Report { outcome: Outcome::HostFault { message }, usage: Usage::default(), slept: false }
 }
 
-/// The report of a run in which the host panicked.
+/// Creates the report of a run in which the host panicked.
 pub(crate) fn of_panic(Panicked(message): Panicked) -> Report {
     host_fault(format!("panicked: {message}"))
 }
 
-/// Puts a store under its budget, before any guest code can run.
+/// Applies the budget to a store, before any guest code can run.
 fn prepare(store: &mut Store<RunState>, budget: &Budget, crowd: Crowd) -> wasmtime::Result<()> {
     store.limiter(|state| &mut state.meter);
     store.set_hostcall_fuel(usize::try_from(budget.call_max().0).unwrap_or(usize::MAX));
@@ -158,8 +159,8 @@ fn prepare(store: &mut Store<RunState>, budget: &Budget, crowd: Crowd) -> wasmti
     Ok(())
 }
 
-/// Looks after a guest that computes, once a tick. Fuel can be read here, and is at most [`FUEL_SYNC`] behind; it
-/// can't be set, for the code that is interrupted has it in a register.
+/// Checks on a guest that computes, once a tick. Fuel can be read here, and is at most [`FUEL_SYNC`] behind; it can't be
+/// set, since the code that is interrupted has it in a register.
 fn look(mut store: StoreContextMut<'_, RunState>, crowd: &Crowd) -> wasmtime::Result<UpdateDeadline> {
     let left = store.get_fuel()?;
     let state = store.data_mut();
@@ -199,7 +200,8 @@ async fn until_stopped<T>(
     .await
 }
 
-/// Makes the report. What the run has used is read before the host is told of its end: whatever panics there, it's billed.
+/// Creates the report. What the run has used is read before the host is told of its end, so that it is billed even if
+/// something panics there.
 fn conclude(store: Store<RunState>, ended: Result<wasmtime::Result<Returned>, Panicked>) -> Report {
     let left = store.get_fuel().unwrap_or(0);
     let meter = &store.data().meter;
@@ -214,7 +216,7 @@ fn conclude(store: Store<RunState>, ended: Result<wasmtime::Result<Returned>, Pa
     Report { outcome, usage, slept: false }
 }
 
-/// Writes what is left of the log, and says how the run ended.
+/// Writes what is left of the log, and returns how the run ended.
 fn tell_the_end(
     store: Store<RunState>,
     ended: Result<wasmtime::Result<Returned>, Panicked>,
@@ -231,8 +233,8 @@ fn tell_the_end(
     }
 }
 
-/// Waits for the end of a run, and brings it about when it was stopped or its time is over. If nobody waits any more,
-/// the run ends as well.
+/// Waits for the end of a run, and ends it when it was stopped or its time is over. If the future is dropped, the run ends
+/// as well.
 pub(crate) async fn watch(end: End<Report>, abort: &Abort, ends: Instant) -> Result<Report, Panicked> {
     let mut end = StopIfDropped { end, abort };
     let mut timer = pin!(tokio::time::sleep_until(ends.into()));

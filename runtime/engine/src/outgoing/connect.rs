@@ -1,4 +1,4 @@
-//! From a host and a port to a connection: granted, resolved, checked, made.
+//! Connections to a host and port: granted, resolved, checked, made.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -20,25 +20,26 @@ use super::Requests;
 use super::wire::Counted;
 use crate::run_log::Remark;
 
-/// What the machine trusts, read when it is needed first. If that fails, the next one reads again.
+/// TLS settings with the certificates that the machine trusts, read when they are needed first. If that fails, the next
+/// connection tries again.
 static TLS: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
 
-/// How long one of several addresses of a host may take to answer before the next one is tried.
+/// Maximum time that one of several addresses of a host may take to answer before the next one is tried.
 const TRY_MAX: Duration = Duration::from_secs(3);
 
-/// Where a request goes, once it was found to be granted.
+/// Destination of a request that was found to be granted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Destination {
     pub(super) host: String,
     pub(super) port: u16,
 }
 
-/// The addresses that no plugin may reach, whatever it is granted: for all plugins the same, and as they are now.
+/// Addresses that no plugin may reach, whatever it is granted. They are the same for all plugins, and always the latest.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Denied(Arc<RwLock<Arc<Ranges>>>);
 
 impl Denied {
-    /// From now on it is these.
+    /// Replaces the ranges, from now on.
     pub(crate) fn set(&self, ranges: Ranges) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ranges);
     }
@@ -49,7 +50,7 @@ impl Denied {
 }
 
 impl Requests {
-    /// Whether requests may go there.
+    /// Checks that requests to a host and port are granted. Returns the destination.
     pub(super) fn granted(&self, host: &str, port: u16) -> Result<Destination> {
         if !self.plugin.grants().allow_http(host, port) {
             self.log.remark(Remark::Http, || {
@@ -95,7 +96,7 @@ impl Requests {
         }
     }
 
-    /// The addresses of a host.
+    /// Resolves a host to its addresses.
     pub(super) async fn resolve(&self, to: &Destination) -> Result<Vec<SocketAddr>> {
         if let Some(ip) = address(&to.host) {
             return Ok(vec![SocketAddr::new(ip, to.port)]);
@@ -128,7 +129,7 @@ impl Requests {
     }
 }
 
-/// Makes a connection a secret one, with a certificate for the host that it is to.
+/// Sets up TLS on a connection. The server's certificate must be for the host that the connection leads to.
 pub(super) async fn tls(
     to: &Destination,
     stream: Counted<TcpStream>,
@@ -170,7 +171,7 @@ fn of_tls(error: &io::Error) -> Error {
     }
 }
 
-/// TLS by the certificates that this machine trusts.
+/// Creates the TLS settings with the certificates that this machine trusts.
 fn trusting_the_machines() -> Result<Arc<ClientConfig>, String> {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();

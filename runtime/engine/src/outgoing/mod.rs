@@ -1,13 +1,12 @@
-//! Requests of guests to other hosts: only to those that are granted, and to no address that a guest has no business
-//! with.
+//! Outgoing HTTP requests of guests: only to hosts that are granted, and to no address that a guest must not reach.
 //!
 //! ```text
 //! request ──> granted? ──> room? ──> resolve ──> address allowed? ──> connect to that address ──> TLS ──> HTTP/1.1
 //! ```
 //!
-//! The name is resolved here, and the connection goes to the very address that was checked, so it doesn't matter what
-//! the name resolves to a moment later. A redirect is an answer like any other: whoever follows it makes a new request,
-//! which is checked anew. A connection serves one request after the other of one run, and goes with the run.
+//! The name is resolved here, and the connection goes to the very address that was checked, so it doesn't matter what the
+//! name resolves to a moment later. A redirect is a response like any other: the guest that follows it makes a new request,
+//! which is checked anew. A connection serves one request after the other of one run, and is closed with the run.
 
 mod connect;
 mod reuse;
@@ -40,27 +39,27 @@ use crate::imports::RunState;
 use crate::plugin::Plugin;
 use crate::run_log::RunLog;
 
-/// How much of a request's body may wait on the host to be sent, for each of two pieces.
+/// Maximum size of a piece of a request's body that waits on the host to be sent; two may wait.
 const PIECE_MAX: usize = 64 * 1024;
 
-/// No method is longer, and no authority.
+/// Maximum lengths of a request's method and authority; no real one is longer.
 const METHOD_MAX: usize = 32;
 const AUTHORITY_MAX: usize = 512;
 
-/// The requests of one run.
+/// Outgoing requests of one run.
 pub(crate) struct Outgoing(Arc<Requests>);
 
-/// What all requests of a run share.
+/// State that all requests of a run share.
 struct Requests {
     plugin: Arc<Plugin>,
     log: RunLog,
     work: RunWork,
-    /// Connections that no request has.
+    /// Connections that no request uses.
     idle: Idle,
-    /// One for each that may be under way at once.
+    /// One permit for each request that may be under way at once.
     permits: Arc<Semaphore>,
     connections_max: u64,
-    /// What may still be sent and received.
+    /// Number of bytes that may still be sent and received.
     left: AtomicU64,
     bytes_max: Bytes,
     timeout: Duration,
@@ -85,7 +84,7 @@ impl Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        // What drives a connection holds what all requests share.
+        // The task that drives a connection holds the shared state.
         self.0.idle.close();
     }
 }
@@ -105,7 +104,8 @@ impl WasiHttpHooks for Outgoing {
         Box::new(async move { work.metered(sending).await })
     }
 
-    /// Beside what no guest may say: to tell the other side to answer in parts that HTTP/1.1 has besides.
+    /// Forbids, beside what no guest may set, the header fields that tell the server to answer in optional parts of
+    /// HTTP/1.1.
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         Arc::new(|name: &HeaderName| {
             DEFAULT_FORBIDDEN_HEADERS.contains(name)
@@ -118,7 +118,7 @@ impl WasiHttpHooks for Outgoing {
         PIECE_MAX
     }
 
-    // What goes wrong between a guest and who it talks to is no matter for the operator's log.
+    // Errors between a guest and its peer are of no interest for the operator's log.
 
     fn p2_error_from_hyper(&mut self, _error: &hyper::Error) -> ErrorCode {
         ErrorCode::HttpProtocolError
@@ -133,8 +133,8 @@ impl WasiHttpHooks for Outgoing {
     }
 }
 
-/// Bounds the two texts of a request that are kept by the host whatever their length, and tells the code of an error in
-/// the middle of a body, which wasmtime's own function doesn't know.
+/// Bounds the two texts of a request that the host keeps whatever their length, and maps an error in the middle of a body to
+/// its code, which wasmtime's own function doesn't know.
 pub(crate) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     let mut types = linker.instance("wasi:http/types@0.2.12")?;
     types.func_wrap(
@@ -163,7 +163,7 @@ pub(crate) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     })
 }
 
-/// The code of what can go wrong once the head of a response is there.
+/// Returns the code of an error that can occur once the head of a response is there. `None` for any other.
 fn code_of_body(error: &Error) -> Option<ErrorCode> {
     match error {
         Error::HttpResponseBodySize(size) => Some(ErrorCode::HttpResponseBodySize(*size)),

@@ -1,7 +1,7 @@
-//! Connections that are kept for further requests of the same run, and never for anybody else's.
+//! Idle connections, kept for further requests of the same run, and never for any other's.
 //!
-//! Only requests that may be repeated go over one that was used before, as nobody can know whether the other side has closed
-//! it meanwhile: if it has, they are sent once more, over a new one.
+//! Only requests that may be repeated are sent over a connection that was used before, as nobody can know whether the server
+//! has closed it meanwhile: if it has, they are sent once more, over a new one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,27 +15,27 @@ use super::connect::Destination;
 use super::upload::Upload;
 use super::wire::Cut;
 
-/// How long one is kept: most servers close it after some seconds.
+/// Time for which an idle connection is kept: most servers close it after some seconds.
 const IDLE_FOR: Duration = Duration::from_secs(3);
 
-/// A connection, which is closed when this is dropped.
+/// Connection, which is closed when this is dropped.
 pub(super) struct Connection {
     pub(super) to: Destination,
     pub(super) secret: bool,
     pub(super) sender: SendRequest<Upload>,
     pub(super) driver: AbortOnDropJoinHandle<()>,
     pub(super) cut: Arc<Cut>,
-    /// It is one of those that the tenant may have.
+    /// Permit: the connection is one of those that the tenant may have.
     pub(super) _counted: OwnedSemaphorePermit,
 }
 
-/// Those that no request has.
+/// Connections that no request uses.
 #[derive(Default)]
 pub(super) struct Idle(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    /// With the time since when; the newest are at the end.
+    /// Connections, each with the time since when it is idle; the newest are at the end.
     connections: Vec<(Instant, Connection)>,
     closed: bool,
 }
@@ -57,7 +57,7 @@ impl Idle {
         kept.connections.push((Instant::now(), connection));
     }
 
-    /// Takes one that leads there.
+    /// Takes a connection to a destination, with TLS if it is to be `secret`. `None` if there is none.
     pub(super) fn take(&self, to: &Destination, secret: bool) -> Option<Connection> {
         let mut kept = self.lock();
         kept.connections
@@ -68,7 +68,7 @@ impl Idle {
         Some(kept.connections.remove(at).1)
     }
 
-    /// Closes the oldest, if there is any.
+    /// Closes the oldest connection. Returns whether there was one.
     pub(super) fn close_oldest(&self) -> bool {
         let mut kept = self.lock();
         let any = !kept.connections.is_empty();
@@ -78,7 +78,7 @@ impl Idle {
         any
     }
 
-    /// Closes all, and keeps none from now on.
+    /// Closes all connections, and keeps none from now on.
     pub(super) fn close(&self) {
         let mut kept = self.lock();
         kept.closed = true;

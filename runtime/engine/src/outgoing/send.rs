@@ -1,4 +1,4 @@
-//! One request, from the guest's call to the end of its response.
+//! Sending of one request, from the guest's call to the end of its response.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -28,40 +28,40 @@ use super::wire::{Counted, Cut};
 use super::{Boxed, Requests, connect};
 use crate::run_log::Remark;
 
-/// The most header lines of a response, and the most bytes that they may take.
+/// Maximum number of header lines of a response, and maximum of the bytes that they take.
 const HEADERS_MAX: usize = 128;
 const HEAD_MAX: usize = host_memory::HEAD_MAX.0 as usize;
 
-/// As far as a clock can be trusted to go.
+/// Maximum duration that a clock can be trusted with.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// A response, and what has to go on for its body to come.
+/// Response, and the future that has to be driven for its body to come.
 pub(super) type Sent = (Response<WasiBody>, Boxed<Result<(), Error>>);
 
-/// A request that is under way.
+/// Request under way.
 struct Exchange {
     requests: Arc<Requests>,
     to: Destination,
     secret: bool,
-    /// When it has to be over.
+    /// Time by which the request has to be over.
     ends: Instant,
-    /// What it waits for: a [`Step`].
+    /// Step that the request waits for: a [`Step`].
     step: AtomicU8,
     options: RequestOptions,
     _permit: OwnedSemaphorePermit,
 }
 
-/// What a request waits for.
+/// Step that a request waits for.
 #[derive(Debug, Clone, Copy)]
 #[repr(u8)]
 pub(super) enum Step {
-    /// For its tenant to have a connection to spare.
+    /// The tenant has a connection to spare.
     Turn,
-    /// For the host's name to be looked up.
+    /// The host's name is looked up.
     Name,
-    /// For a connection.
+    /// The connection is made.
     Connection,
-    /// For the response.
+    /// The response comes.
     Response,
 }
 
@@ -89,12 +89,12 @@ impl Requests {
                         return Ok(exchange.repeatable(connection, response));
                     }
                     Err(error) if !is_of_connection(&error) => return Err(error),
-                    // The other side had closed it.
+                    // The server had closed it.
                     Err(_) => request = again,
                 }
             }
         } else {
-            // Nothing is asked of the connection once it is answered.
+            // The connection isn't used for another request once it is answered.
             let close = HeaderValue::from_static("close");
             request.headers_mut().insert(hyper::header::CONNECTION, close);
         }
@@ -119,7 +119,7 @@ impl Requests {
     }
 }
 
-/// Where a request wants to go, and whether over TLS.
+/// Returns the host and port that a request is to go to, and whether over TLS.
 fn ask(request: &Request<WasiBody>) -> Result<(String, u16, bool)> {
     // A tunnel would lead anywhere.
     if request.method() == Method::CONNECT {
@@ -133,7 +133,7 @@ fn ask(request: &Request<WasiBody>) -> Result<(String, u16, bool)> {
     let secret = uri.scheme() == Some(&Scheme::HTTPS);
     let port = match authority.port() {
         Some(port) => port.as_u16(),
-        // What stands behind the colon is no port.
+        // The part behind the colon is no port.
         None if authority.as_str().len() != authority.host().len() => {
             return Err(Error::HttpRequestUriInvalid);
         }
@@ -143,14 +143,14 @@ fn ask(request: &Request<WasiBody>) -> Result<(String, u16, bool)> {
     Ok((authority.host().to_ascii_lowercase(), port, secret))
 }
 
-/// Whether it changes nothing to send a request twice: it only asks, and has no body.
+/// Whether a request may be sent twice without changing anything: it only reads, and has no body.
 fn is_repeatable(request: &Request<WasiBody>) -> bool {
     let (method, headers) = (request.method(), request.headers());
     let asks = *method == Method::GET || *method == Method::HEAD;
     asks && !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING)
 }
 
-/// A request as it is, but for a body.
+/// Copies a request, without a body.
 fn copy(request: &Request<Upload>) -> Request<Upload> {
     let mut copy = Request::new(Upload::nothing());
     request.method().clone_into(copy.method_mut());
@@ -169,7 +169,8 @@ impl Exchange {
         self.step.store(step as u8, Ordering::Relaxed);
     }
 
-    /// What comes of a part of it, if it comes in time: before the whole is over, and as soon as the guest would have it.
+    /// Waits for one step of the request, up to the end of its time or the limit that the guest has set for the step,
+    /// whichever is first.
     async fn within<T>(
         &self,
         wanted: Option<Duration>,
@@ -196,7 +197,7 @@ impl Exchange {
         self.requests.out_of_time(step, &self.to, cut)
     }
 
-    /// Makes a connection.
+    /// Makes a new connection.
     async fn connect(&self) -> Result<Connection> {
         let cut: Arc<Cut> = Arc::default();
         let requests = &self.requests;
@@ -206,7 +207,7 @@ impl Exchange {
             let counted = match requests.work.try_connection() {
                 Some(counted) => Some(counted),
                 None => {
-                    // What nobody uses is the first to go.
+                    // Idle connections are the first to be closed.
                     while requests.idle.close_oldest() {}
                     requests.work.connection().await
                 }
@@ -231,7 +232,7 @@ impl Exchange {
         self.within(self.options.connect_timeout, Error::ConnectionTimeout, cut, connecting).await
     }
 
-    /// Sets HTTP up on a connection, which costs no message.
+    /// Sets up HTTP on a connection, which sends nothing.
     async fn handshake<S>(&self, stream: S) -> Result<(http1::SendRequest<Upload>, Driver)>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -241,7 +242,7 @@ impl Exchange {
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(of_hyper)?;
         let work = self.requests.work.clone();
         let driver = spawn(async move {
-            // What goes wrong shows to whoever waits for the response, or reads it.
+            // An error shows to the one who waits for the response, or reads it.
             work.metered(connection).await.ok();
         });
         Ok((sender, driver))
@@ -269,7 +270,7 @@ impl Exchange {
         Ok((connection, response))
     }
 
-    /// The response to a request that may be repeated. Its connection is kept once it has come to its end.
+    /// Makes the response to a request that may be repeated. Its connection is kept once the response has come to its end.
     fn repeatable(self, connection: Connection, response: Response<Incoming>) -> Sent {
         let (ends, quiet, cut) = (self.ends, self.quiet(), Arc::clone(&connection.cut));
         let rest = Rest::new(self, connection);
@@ -281,7 +282,7 @@ impl Exchange {
         });
         let io = async move {
             // Whether anybody reads the body or not, the connection ends when its time is over. It must still be there when
-            // the reason is noted: to whoever reads the body, a connection that is gone looks like its end.
+            // the reason is noted: to the reader of the body, a connection that is gone looks like the body's end.
             if timeout_at(ends, poll_fn(|cx| rest.poll_end(cx))).await.is_err()
                 && let Some((exchange, connection)) = rest.take()
             {
@@ -293,7 +294,7 @@ impl Exchange {
         (response, Box::new(io))
     }
 
-    /// The response to any other request. Its connection ends with it.
+    /// Makes the response to any other request. Its connection ends with it.
     fn unrepeatable(self, connection: Connection, response: Response<Incoming>) -> Sent {
         let (cut, quiet) = (Arc::clone(&connection.cut), self.quiet());
         let response = response.map(|incoming| WasiBody::new(Answer { incoming, cut, quiet, rest: None }));
@@ -313,35 +314,35 @@ impl Exchange {
     }
 }
 
-/// What drives a connection, until this is dropped.
+/// Task that drives a connection, until this is dropped.
 type Driver = wasmtime_wasi::runtime::AbortOnDropJoinHandle<()>;
 
-/// A request as a server gets to see it that isn't a proxy: with the path alone.
+/// Converts a request to the form for a server that isn't a proxy: with the path alone.
 fn in_origin_form(request: Request<WasiBody>, answered: watch::Receiver<bool>) -> Request<Upload> {
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    // It comes from a valid one.
+    // The path comes from a valid URI.
     parts.uri = Uri::try_from(path).unwrap_or_default();
     let body = Upload::new(&parts.headers, body, answered);
     Request::from_parts(parts, body)
 }
 
-/// The body of a response, which ends with an error where the host has cut it short.
+/// Body of a response, which ends with an error where the host has cut it short.
 struct Answer {
     incoming: Incoming,
     cut: Arc<Cut>,
     quiet: Option<Quiet>,
-    /// What is kept of it at its end.
+    /// Rest of the request, which is kept at the body's end.
     rest: Option<Arc<Rest>>,
 }
 
-/// What is left of a request when its response has come to its end: its connection, and its place among those that are under
-/// way. Whoever sees the end first takes it: the one who reads the body, or the one who waits for the connection, which has
-/// read a small body to its end before anybody wants it.
+/// Rest of a request when its response has come to its end: its connection, and its permit among those under way. The first
+/// to see the end takes it: the reader of the body, or the task that waits for the connection, which has read a small body
+/// to its end before anybody wants it.
 struct Rest {
     left: Mutex<Option<(Exchange, Connection)>>,
-    /// Who waits for the connection.
+    /// Waker of the task that waits for the connection.
     waker: AtomicWaker,
 }
 
@@ -354,7 +355,7 @@ impl Rest {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The response has been read to its end.
+    /// Records that the response has been read to its end.
     fn end(&self) {
         if let Some((exchange, connection)) = self.take() {
             exchange.requests.idle.keep(connection);
@@ -362,7 +363,7 @@ impl Rest {
         }
     }
 
-    /// Whether the connection has nothing left to do for the response.
+    /// Waits until the connection has nothing left to do for the response.
     fn poll_end(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.waker.register(cx.waker());
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -372,7 +373,7 @@ impl Rest {
                 drop(left);
                 self.end();
             }
-            // It serves no other request. What it has read can still be had when it is gone.
+            // The connection serves no other request. What it has read can still be had when it is gone.
             Err(_) => {
                 ready!(Pin::new(&mut connection.driver).poll(cx));
                 *left = None;
@@ -392,7 +393,7 @@ impl Answer {
     }
 }
 
-/// How long nothing may come, if the guest has said so.
+/// Timeout between two pieces of the body, if the guest has set one.
 struct Quiet {
     wait: Duration,
     timer: Pin<Box<Sleep>>,
@@ -425,7 +426,7 @@ impl Body for Answer {
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(Ok(frame)),
             Some(Err(error)) => Some(Err(self.cut.error().unwrap_or_else(|| of_hyper(error)))),
-            // A connection that was dropped looks like the end.
+            // A connection that was dropped looks like the body's end.
             None => self.cut.error().map(Err),
         })
     }
@@ -445,9 +446,9 @@ fn is_of_socket(error: &hyper::Error) -> bool {
 }
 
 impl Requests {
-    /// What went wrong before the head of a response was there.
+    /// Maps an error that occurred before the head of a response was there.
     fn of_head(&self, error: hyper::Error, cut: &Cut) -> Error {
-        // One line that is longer than all may be looks to it as if the rest were missing.
+        // To hyper, one line that is longer than the whole head may be looks as if the rest were missing.
         let too_large = error.is_incomplete_message() && cut.received() >= HEAD_MAX;
         if error.is_parse_too_large() || too_large {
             self.log.remark(Remark::HttpHead, || {

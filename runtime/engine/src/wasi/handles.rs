@@ -1,8 +1,8 @@
-//! How many resources a run may hold: handles of streams, files, timers, requests and the like.
+//! Limits on the resources that a run may hold: handles of streams, files, timers, requests and the like.
 //!
-//! Toolchains give back late what they have used, or never: the JavaScript engine keeps one handle for each piece of a body
-//! that it reads, and some for each request. So there may be many, and the more the more a run may receive; most of them are
-//! small. Those that a guest can have the host fill are few, whatever the others:
+//! Toolchains release late what they have used, or never: the JavaScript engine keeps one handle for each piece of a body
+//! that it reads, and some for each request. So many are allowed, and more if a run may receive more; most of them are
+//! small. Resources that a guest can have the host fill are limited to a few, whatever the others:
 //!
 //! | resource | what a guest puts there |
 //! |---|---|
@@ -30,29 +30,30 @@ use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
 use crate::imports::RunState;
 
-/// What header fields count, beside what they are made of: a set of them, and each.
+/// Size that is counted for a set of header fields, and for each field, beside their text, in bytes.
 const FIELDS: u64 = 256;
 const FIELD: u64 = 64;
 
-/// The fuel that each resource costs which had to be looked at to count them.
+/// Fuel that each resource costs that had to be looked at to count them.
 const SEEN_FUEL: u64 = 20;
 
-/// Listings of directories: one for each level of a tree that is being walked.
+/// Maximum number of directory listings at once: one for each level of a tree that is being walked.
 const LISTED_AT_ONCE: usize = 32;
 
-/// What an entry of a listing counts beside its name.
+/// Size that is counted for an entry of a listing beside its name, in bytes.
 pub(super) const LISTED_ENTRY: u64 = 64;
 
-/// The most that one call may wait for, and the fuel that each costs: all of them are looked at without a pause.
+/// Maximum number of resources that one call may wait for, and the fuel that each costs: all of them are looked at without a
+/// pause.
 const POLLED_MAX: usize = 4096;
 const POLL_FUEL: u64 = 200;
 
-/// The handles that a run may hold.
+/// Returns the maximum number of handles that a run may hold.
 pub(crate) fn handles_max(budget: &Budget) -> usize {
     usize::try_from(budget.handles_max()).unwrap_or(usize::MAX)
 }
 
-/// What is said of a run that would hold more.
+/// Explains the end of a run that would have held more handles than it may.
 pub(crate) fn explain_full(budget: &Budget) -> String {
     let (max, bytes) = (handles_max(budget), budget.http_bytes);
     format!(
@@ -60,13 +61,14 @@ pub(crate) fn explain_full(budget: &Budget) -> String {
     )
 }
 
-/// The resources of some kind that a run holds. What it gives back is noticed when they seem to be too many.
+/// Count of the resources of some kind that a run holds. What the guest gives back is noticed only when they seem to be too
+/// many.
 #[derive(Debug, Default)]
 pub(super) struct ResourceCount {
     at_most: u64,
 }
 
-/// Too many resources of some kind.
+/// Error for a run that holds too many resources of some kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the guest holds {max} {kind}, and no more can be")]
 pub(super) struct TooMany {
@@ -75,7 +77,8 @@ pub(super) struct TooMany {
 }
 
 impl ResourceCount {
-    /// Adds so much. Returns how many resources were gone through.
+    /// Adds `more` to the count; if that seems to be more than `max`, counts what is in the table. Returns how many
+    /// resources were looked at for that.
     fn add(
         &mut self,
         more: u64,
@@ -92,12 +95,12 @@ impl ResourceCount {
     }
 }
 
-/// The listings of directories that a run holds, by their handles, and what the entries of each take of the host's memory.
+/// Directory listings that a run holds, by their handles, each with the host's memory that its entries take.
 #[derive(Debug, Default)]
 pub(super) struct Listings(HashMap<u32, Bytes>);
 
 impl Listings {
-    /// One more, until it is removed.
+    /// Adds a listing, until it is removed.
     pub(super) fn add(&mut self, handle: u32, entries: Bytes) -> Result<(), TooMany> {
         if self.0.len() >= LISTED_AT_ONCE {
             return Err(TooMany { max: LISTED_AT_ONCE as u64, kind: "listings of directories" });
@@ -110,18 +113,18 @@ impl Listings {
         Ok(())
     }
 
-    /// It was given back.
+    /// Removes a listing that was given back.
     pub(super) fn remove(&mut self, handle: u32) {
         self.0.remove(&handle);
     }
 }
 
-/// Counts the streams of files that a run has: a clone is held by each.
+/// Count of the file streams that a run has: each holds a clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FileStreams(Arc<()>);
 
 impl FileStreams {
-    /// One more, until what is returned is dropped.
+    /// Adds a file stream, until what is returned is dropped.
     pub(super) fn add(&self) -> Result<Self, TooMany> {
         if Arc::strong_count(&self.0) as u64 > FILE_STREAMS_MAX {
             return Err(TooMany { max: FILE_STREAMS_MAX, kind: "streams of files" });
@@ -130,7 +133,7 @@ impl FileStreams {
     }
 }
 
-/// What a set of fields takes of the host's memory, about.
+/// Returns about what a set of fields takes of the host's memory, in bytes.
 fn weight_of(fields: &HeaderMap) -> u64 {
     let each = fields.iter().map(|(name, value)| weight_of_field(name.as_str().len() + value.len()));
     FIELDS + each.sum::<u64>()
@@ -150,22 +153,22 @@ fn weight_of_http(resource: &dyn Any) -> u64 {
 }
 
 impl RunState {
-    /// So many bytes more of HTTP that the guest has the host hold.
+    /// Counts `bytes` more of HTTP that the guest has the host hold.
     fn add_of_http(&mut self, bytes: u64) -> wasmtime::Result<()> {
         let Some(wasi) = self.made_wasi() else { return Ok(()) };
         let kinds = (HTTP_MAX.0, "bytes of header fields and of requests that weren't sent");
         let seen = wasi.of_http.add(bytes, kinds, &mut wasi.table, weight_of_http)?;
-        // Going through them is work.
+        // Looking at them is work, which the guest pays for.
         Ok(self.meter.take(seen.saturating_mul(SEEN_FUEL))?)
     }
 
-    /// What a set of fields that is in the table takes.
+    /// Returns about what a set of fields of the table takes, in bytes.
     fn weight_of_fields(&mut self, fields: &Resource<FieldMap>) -> wasmtime::Result<u64> {
         Ok(weight_of(self.http().table.get(fields)?))
     }
 }
 
-/// A result that the guest gets, of one that may also end it.
+/// Converts a result that may also end the guest to the one that the guest gets.
 fn of_header<T>(result: HeaderResult<T>) -> wasmtime::Result<Result<T, HeaderError>> {
     match result {
         Ok(value) => Ok(Ok(value)),
@@ -173,7 +176,7 @@ fn of_header<T>(result: HeaderResult<T>) -> wasmtime::Result<Result<T, HeaderErr
     }
 }
 
-/// Puts bounds around the calls that make such resources, and the one that looks at many.
+/// Adds to the linker the calls that make such resources, and the one that looks at many, each with its bounds.
 pub(super) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     type Fields = Resource<FieldMap>;
     let mut http = linker.instance("wasi:http/types@0.2.12")?;

@@ -1,6 +1,6 @@
-//! WASI 0.2 with nothing granted but what the plugin's grants say. All of it is linked, since some components import all
-//! of it whether they use it or not; what isn't granted refuses at the call, and the job's log says which line of TOML
-//! would grant it.
+//! WASI 0.2 with nothing granted but what the plugin's grants say. All of it is linked, since some components import all of
+//! it whether they use it or not; a call for what isn't granted is refused, and the job's log says which line of TOML would
+//! grant it.
 
 mod account;
 mod clocks;
@@ -35,13 +35,13 @@ use crate::outgoing::Outgoing;
 use crate::plugin::Plugin;
 use crate::run_log::{RunLog, Stream};
 
-/// The most random bytes that one call gives: they're made in one go.
+/// Maximum number of random bytes that one call gives: they're made in one go.
 const RANDOM_MAX: u64 = 256 * 1024;
 
-/// The most that one set of HTTP fields may take on the host.
+/// Maximum memory that one set of HTTP fields may take on the host, in bytes.
 const FIELDS_MAX: usize = 32 * 1024;
 
-/// The WASI state of one run.
+/// WASI state of one run.
 pub(crate) struct Wasi {
     ctx: WasiCtx,
     table: ResourceTable,
@@ -55,7 +55,7 @@ pub(crate) struct Wasi {
 }
 
 impl Wasi {
-    /// Everything that the plugin is granted, and nothing else.
+    /// Creates the state with everything that the plugin is granted, and nothing else.
     pub(crate) fn new(plugin: &Arc<Plugin>, budget: &Budget, log: &RunLog, work: &RunWork) -> Self {
         let resolution = ClockResolution::new(budget.clock_resolution.0);
         let mut builder = WasiCtx::builder();
@@ -100,7 +100,7 @@ impl Wasi {
     }
 }
 
-/// Adds all of WASI that guests are offered.
+/// Adds all of WASI that guests are offered to the linker.
 pub(crate) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
@@ -121,7 +121,7 @@ impl WasiHttpView for RunState {
 }
 
 impl RunState {
-    /// What the calls of the file system work on.
+    /// Returns the view that file system calls work on.
     fn files(&mut self) -> FilesView<'_> {
         let deadline = self.deadlines().files;
         let (wasi, plugin, budget, log) = self.wasi();

@@ -1,4 +1,4 @@
-//! What is shown of directories and files: not too many entries, and no finer times than the clocks tell.
+//! Directory listings and attributes of files: not too many entries, and no finer times than the clocks tell.
 
 use std::io;
 use std::time::Duration;
@@ -15,11 +15,11 @@ use super::FilesView;
 use crate::run_log::Remark;
 use crate::wasi::handles::LISTED_ENTRY;
 
-/// The most entries of a directory that are listed: the host holds them all at once.
+/// Maximum number of entries of a directory that is listed: the host holds them all at once.
 const LISTED_MAX: usize = 50_000;
 
 impl FilesView<'_> {
-    /// Refuses a directory of too many entries. Returns what those of another one take of the host's memory, about.
+    /// Refuses a directory of too many entries. For any other, returns about what its entries take of the host's memory.
     pub(super) async fn countable(&mut self, fd: &Resource<Descriptor>) -> FsResult<Bytes> {
         let dir = self.dir(fd)?.dir;
         let counted = move || {

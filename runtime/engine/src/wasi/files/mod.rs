@@ -1,4 +1,4 @@
-//! The file system of a guest: what wasmtime has, with what it lacks.
+//! File system of a guest: that of wasmtime, with the limits that it lacks.
 //!
 //! | a guest could | and is held by |
 //! |---|---|
@@ -46,22 +46,22 @@ use crate::imports::RunState;
 use crate::plugin::Plugin;
 use crate::run_log::{Remark, RunLog};
 
-/// What a run has open.
+/// Files that a run has open.
 pub(crate) struct Files {
-    /// The descriptors, by their numbers in the table.
+    /// Descriptors, by their numbers in the table.
     descriptors: HashMap<u32, Known>,
-    /// What was opened; streams keep a file open beyond its descriptor. The last to hold a file is always this: to close one
-    /// may take as long as its disk likes, and is nothing for a guest thread.
+    /// Files that were opened; streams keep one open beyond its descriptor. The last holder of a file is always this: to
+    /// close one may take as long as its disk likes, and must not happen on a guest thread.
     open: Vec<(Arc<OsFile>, Option<Arc<OpenFile>>)>,
-    /// What the guest has closed. It is closed with the next call that may block, or at the end of the run.
+    /// Files that the guest has closed. They are closed with the next call that may block, or at the end of the run.
     closed: Vec<Arc<OsFile>>,
     tenant: Arc<TenantWork>,
-    /// The guest has asked which directories it has, and has none.
+    /// Whether the guest has asked which directories it has, and has none.
     pub(crate) asked_in_vain: bool,
 }
 
 impl Files {
-    /// Those of a run of this tenant.
+    /// Creates the file table of one run of `tenant`.
     pub(super) fn new(tenant: Arc<TenantWork>) -> Self {
         Self {
             descriptors: HashMap::new(),
@@ -72,7 +72,7 @@ impl Files {
         }
     }
 
-    /// Forgets what has been closed, so that its account knows.
+    /// Forgets files that have been closed, so that their account knows.
     fn forget_closed(&mut self) {
         let closed = self.open.extract_if(.., |(file, _)| Arc::strong_count(file) == 1);
         self.closed.extend(closed.map(|(file, _)| file));
@@ -89,15 +89,15 @@ impl Drop for Files {
     }
 }
 
-/// What is known of a descriptor.
+/// Descriptor that is known.
 struct Known {
-    /// To which of the plugin's grants it belongs.
+    /// Index of the plugin's grant that it belongs to.
     grant: usize,
-    /// In its account, if it is a file and has one.
+    /// File in its account, if it is a file and has an account.
     file: Option<Arc<OpenFile>>,
 }
 
-/// What the calls of a guest work on.
+/// View of the run that file system calls work on.
 pub(crate) struct FilesView<'a> {
     pub(crate) inner: WasiFilesystemCtxView<'a>,
     pub(crate) files: &'a mut Files,
@@ -111,7 +111,7 @@ pub(crate) struct FilesView<'a> {
     pub(crate) resolution: ClockResolution,
 }
 
-/// On whose threads a call blocks, how long it may take, and who hears of one that takes longer.
+/// Terms of a blocking call: on whose threads it blocks, how long it may take, and which log is told if it takes longer.
 #[derive(Clone, Copy)]
 pub(crate) struct Blocking<'a> {
     pub(crate) work: &'a RunWork,
@@ -125,14 +125,14 @@ impl HasData for Has {
     type Data<'a> = FilesView<'a>;
 }
 
-/// Puts these calls in the place of wasmtime's.
+/// Replaces wasmtime's calls in the linker by these.
 pub(super) fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
     preopens::add_to_linker::<_, Has>(linker, RunState::files)?;
     types::add_to_linker::<_, Has>(linker, RunState::files)
 }
 
 impl FilesView<'_> {
-    /// Does something on a thread that may wait for a disk.
+    /// Runs an operation on a thread that may wait for a disk.
     async fn blocking<T: Send + 'static>(
         &mut self,
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -141,8 +141,8 @@ impl FilesView<'_> {
     }
 }
 
-/// What came of a call, if that is known in time. What a thread of the host's is about can't be taken from it, but nobody
-/// waits for it any longer.
+/// Waits for a call until its deadline. What a thread of the host is doing can't be stopped, but nobody waits for it any
+/// longer.
 async fn in_time<T>(blocking: Blocking<'_>, call: impl Future<Output = FsResult<T>>) -> FsResult<T> {
     let Blocking { work, log, deadline } = blocking;
     match tokio::time::timeout(deadline, work.on_blocking_threads(call)).await {
@@ -156,7 +156,7 @@ async fn in_time<T>(blocking: Blocking<'_>, call: impl Future<Output = FsResult<
     }
 }
 
-/// Tells the job's log if a path was refused because it leads out of its directory, as far as an error shows that.
+/// Logs to the job's log if a path was refused because it leads out of its directory, as far as an error shows that.
 fn outside(log: &RunLog, error: FsError) -> FsError {
     if error.downcast_ref() == Some(&ErrorCode::NotPermitted) {
         log.remark(Remark::PathOutside, || {
@@ -343,7 +343,7 @@ impl HostDescriptor for FilesView<'_> {
         Ok(())
     }
 
-    // From here on as wasmtime has it, in time.
+    // The calls from here on are wasmtime's, with a deadline.
 
     async fn advise(
         &mut self,
@@ -442,7 +442,7 @@ impl HostDirectoryEntryStream for FilesView<'_> {
         loop {
             let entry = self.inner.read_directory_entry(Resource::new_borrow(stream.rep())).await;
             match entry {
-                // Paths of guests are text: they couldn't open it either.
+                // Paths of guests are text, so they couldn't open it either.
                 Err(error) if error.downcast_ref() == Some(&ErrorCode::IllegalByteSequence) => {
                     self.log.remark(Remark::FileName, || {
                         "a directory has entries whose names are not UTF-8; they are left out of its listing".to_owned()

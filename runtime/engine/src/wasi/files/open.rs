@@ -1,5 +1,4 @@
-//! Opening files and directories: without waiting for whoever is at the other end of a pipe, and within the limit on open
-//! files.
+//! Opening of files and directories: without waiting for the other end of a pipe, and within the limit on open files.
 
 use std::fs::File as OsFile;
 use std::io;
@@ -35,7 +34,7 @@ struct Opened {
     accounted: Option<OpenFile>,
 }
 
-/// Reason why it wasn't opened.
+/// Reason why a file or directory wasn't opened.
 enum NotOpened {
     Io(io::Error),
     Full,
@@ -90,7 +89,7 @@ impl Opening {
         self.oflags.contains(flag)
     }
 
-    /// Options for opening, with which it never waits for whoever is at the other end of a pipe.
+    /// Returns the options for opening, with which it never waits for the other end of a pipe.
     fn options(&self) -> OpenOptions {
         let mut options = OpenOptions::new();
         let unwaiting = OFlags::NONBLOCK | OFlags::NOCTTY;

@@ -89,7 +89,7 @@ impl FilesView<'_> {
         let writing = in_time(self.blocking, async { Ok(writing.await) }).await?;
         let writing = writing.map_err(|Full| self.full(quota))?;
         let call = move || {
-            // It is under way as long as the disk takes, even if nobody waits for it any longer.
+            // The write is under way as long as the disk takes, even if nobody waits for it any longer.
             let _writing = writing;
             file.write_at(&bytes, at)
         };

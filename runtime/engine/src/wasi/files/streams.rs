@@ -9,7 +9,7 @@ use wasmtime_wasi::p2::{
 use crate::host_work::RunWork;
 use crate::wasi::handles::FileStreams;
 
-/// A stream whose blocking parts are done there.
+/// Stream whose blocking parts run on those threads.
 pub(super) struct OnBlockingThreads<S> {
     pub(super) inner: S,
     pub(super) work: RunWork,
@@ -41,7 +41,7 @@ impl Pollable for OnBlockingThreads<DynInputStream> {
 
 #[async_trait::async_trait]
 impl OutputStream for OnBlockingThreads<DynOutputStream> {
-    /// What is handed over here waits on the host for the disk.
+    /// Writes bytes, which wait on the host for the disk: at most [`FILE_STREAM`] at once. More is a trap.
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         if bytes.len() as u64 > FILE_STREAM.0 {
             let (many, max) = (bytes.len(), FILE_STREAM);
