@@ -44,7 +44,7 @@ pub(super) struct PluginDraft {
     pub(super) env: Vec<(String, EnvValue)>,
     /// Names of the secrets that the plugin may ask for, in the order of the file.
     pub(super) granted: Vec<String>,
-    /// Where secrets come from. Empty if that is for the tenant to say.
+    /// Sources of the secrets, by name. Empty if that is for the tenant to say.
     pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) smoke: Option<Smoke>,
     pub(super) canary: Option<Policy>,

@@ -1,8 +1,8 @@
 //! Trial of a canary by all daemons together: the counts of each, and the one decision for all.
 //!
 //! ```text
-//! each daemon, every few seconds:  report what it has counted ──> the store ──> what the others have, and the decision
-//! whoever finds one by the sums:   report it as well          ──> the first one stays, and all follow it
+//! each daemon, every few seconds:      report what it has counted ──> the store ──> what the others have, and the decision
+//! a daemon that finds one by the sums: report it as well          ──> the first one stays, and all follow it
 //! ```
 //!
 //! A daemon reports all that it has counted since its trial began, not what was added since its last report, so a report

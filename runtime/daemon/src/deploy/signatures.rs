@@ -414,7 +414,7 @@ impl Key {
     }
 }
 
-/// Shows the public half, and no more.
+/// Shows only the public half.
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({})", self.signer())

@@ -202,7 +202,7 @@ impl Store {
     }
 }
 
-/// Reads a file of a folder of deploys; none if there is none, or it makes no sense.
+/// Reads a file of a folder of deploys. `None` if there is none, or it makes no sense.
 pub(super) fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Option<T> {
     let path = folder.join(name);
     let text = match regular_file::open_own(&path).and_then(|file| file.read(FILE_MAX)) {

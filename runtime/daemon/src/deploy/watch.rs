@@ -25,7 +25,7 @@ use super::handle::Handle;
 use crate::deploy::signatures::signature_path;
 use crate::off_thread::off_thread;
 
-/// Time without a further change after which whoever was writing is taken to have finished.
+/// Time without a further change after which the writer is taken to have finished.
 const QUIET: Duration = Duration::from_millis(200);
 
 /// Maximum time after which a change is looked at, however much goes on.
