@@ -1,4 +1,4 @@
-//! What can be done beside running jobs: to jobs, to a tenant, and to the trials of canaries.
+//! Commands other than the running of jobs: on jobs, on a tenant, and on the trials of canaries.
 
 use std::time::Duration;
 
@@ -10,69 +10,68 @@ use sandhog_core::trial::{TrialReport, TrialStatus};
 
 use crate::{Error, Result};
 
-/// What [`Broker::control`](crate::Broker::control) is asked to do.
+/// A command to [`Broker::control`](crate::Broker::control).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Does one thing to several jobs, each by itself. Answered by [`Outcome::Jobs`].
+    /// Applies one action to several jobs, each independently. Answered by [`Outcome::Jobs`].
     Jobs {
-        /// What to do.
+        /// The action.
         action: JobAction,
-        /// To which jobs.
+        /// The jobs.
         ids: Vec<JobId>,
     },
-    /// Brings a tenant's jobs up to date, in bounded steps: makes ready what is due, takes back leases that have run out,
-    /// removes final jobs and state that are past their time. A store that is full still does it. Answered by
-    /// [`Outcome::Swept`].
+    /// Brings a tenant's jobs up to date, in bounded steps: makes due jobs ready, takes back expired leases, and removes final
+    /// jobs and state that are past their time. Works even if the store is full. Answered by [`Outcome::Swept`].
     Sweep(Sweep),
-    /// Removes all that is kept of a tenant, its usage last, up to `most` jobs and values of state in one step. Answered by
-    /// [`Outcome::Left`].
+    /// Removes everything that is kept of a tenant, its usage last, up to `most` jobs and values of state in one step. Answered
+    /// by [`Outcome::Left`].
     Purge {
-        /// Bounds the step; at least 1.
+        /// Maximum number of jobs and values to remove; at least 1.
         most: usize,
     },
-    /// Says what a daemon has counted in a canary's trial, by the rules of [`Trial::report`]. Repeating it changes nothing.
-    /// Answered by [`Outcome::Trial`].
+    /// Reports a daemon's counts in a canary's trial, by the rules of [`Trial::report`]. Repeating it changes nothing. Answered
+    /// by [`Outcome::Trial`].
     ///
     /// [`Trial::report`]: sandhog_core::trial::Trial::report
     Trial(Box<TrialReport>),
 }
 
-/// The terms of a [`Command::Sweep`].
+/// Parameters of a [`Command::Sweep`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sweep {
-    /// A job whose lease runs out for the time after this many, with no attempt that ended in between, is buried, as it
+    /// Maximum number of lease expiries of a job without an attempt that ended in between. With the next one it is buried, as it
     /// seems to kill its daemons.
     pub expiries_max: u32,
-    /// How many final jobs are kept, however long they may be.
+    /// Maximum numbers of final jobs kept, whatever their keep times.
     pub keep_max: KeepMax,
 }
 
 impl Sweep {
-    /// A sweep that buries a job with the lease that runs out after this many, and keeps the usual number of final jobs.
+    /// Creates a sweep that buries a job with the expiry after this many, and keeps the default numbers of final jobs.
     #[must_use]
     pub fn new(expiries_max: u32) -> Self {
         Self { expiries_max, keep_max: KeepMax::default() }
     }
 
-    /// What is kept with a job that this buries, for people.
+    /// Returns the message, for people, that is stored with a job that this sweep buries.
     pub(crate) fn buried_message(&self) -> String {
         too_many_expiries(self.expiries_max)
     }
 }
 
-/// What a sweep has done.
+/// Result of a sweep.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Swept {
-    /// Jobs that it buried because their lease had run out too often.
+    /// Jobs that were buried because their leases had expired too often.
     pub buried: Vec<JobId>,
-    /// When to sweep again: at once (zero) if a bounded step left something undone, else when the next scheduled job is due
-    /// or the next lease runs out.
+    /// Time until the next sweep: zero if a bounded step left something undone, else the time until the next scheduled job is
+    /// due or the next lease expires. `None` if there is neither.
     pub next_due: Option<Duration>,
-    /// When the next final job is past its time.
+    /// Time until the next final job is past its keep time. `None` if there is none.
     pub next_removal: Option<Duration>,
-    /// Whether any job is ready: if nobody has heard of it, it is time.
+    /// Whether any job is ready. A daemon that missed the news of it can look for work now.
     pub has_ready: bool,
-    /// Jobs of which something can't be read, as another version wrote it. They stay as they are. See
+    /// Number of jobs of which something can't be read, as another version wrote it. They stay as they are. See
     /// [`Counts::unreadable`](crate::Counts::unreadable).
     pub unreadable: u64,
 }
@@ -80,21 +79,21 @@ pub struct Swept {
 /// The answer to a [`Command`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// What became of each job, in the order in which they were named.
+    /// Result for each job, in the order of the command.
     Jobs(Vec<Changed>),
-    /// What a sweep has done.
+    /// Result of a sweep.
     Swept(Swept),
-    /// How many jobs and values of state a purge has left.
+    /// Number of jobs and values of state that a purge has left.
     Left(u64),
-    /// How a trial stands.
+    /// Status of a trial.
     Trial(TrialStatus),
 }
 
 impl Outcome {
-    /// The answers for `count` jobs.
+    /// Returns the results for `count` jobs.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if it is the answer to another command.
+    /// [`Error::Corrupt`] if this is the answer to another command, or for another number of jobs.
     pub(crate) fn jobs(self, count: usize) -> Result<Vec<Changed>> {
         match self {
             Self::Jobs(changed) if changed.len() == count => Ok(changed),
@@ -124,19 +123,19 @@ impl Outcome {
     }
 }
 
-/// What became of a job that something was to be done to.
+/// Result of an action on one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Changed {
-    /// It is done.
+    /// The action was applied.
     Done,
-    /// The job is leased: its holder was told, by a [`Wake::Cancel`](crate::Wake::Cancel), and will stop it.
+    /// The job is leased: its holder was notified by a [`Wake::Cancel`](crate::Wake::Cancel), and will stop it.
     Requested,
-    /// It can't be done to a job in this state.
+    /// The action can't be applied to a job in this state.
     Not(State),
-    /// Another job that is not final holds its unique key by now.
+    /// Another job that is not final now holds its unique key; this is the other job's id.
     Duplicate(JobId),
-    /// There is no such job of this tenant.
+    /// The tenant has no such job.
     Unknown,
-    /// What is stored of it can't be read by this version. Nothing was changed.
+    /// This version can't read what is stored of the job. Nothing was changed.
     Unreadable,
 }

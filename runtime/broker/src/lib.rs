@@ -1,20 +1,20 @@
-//! Where jobs live: one small trait, and three homes behind it.
+//! Brokers, which store jobs: the trait [`Broker`], and its three implementations.
 //!
-//! - [`redis`]: one tenant, one hash slot; each transition is one script call that takes a batch.
+//! - [`redis`]: Redis or Valkey. All keys of a tenant are in one hash slot; each transition is one script call for a batch.
 //! - [`embedded`]: SQLite in a file, in the daemon's process.
-//! - [`memory`]: the reference model. What it does is what the others have to do.
+//! - [`memory`]: the reference model, which defines the behaviour of the others.
 //!
-//! Around them: [`sealed`] lets the store see ciphertext alone, [`routed`] gives each tenant a connection of its own, and
-//! [`faulty`] goes wrong on purpose.
+//! Wrappers around them: [`sealed`] lets the store see only ciphertext, [`routed`] gives each tenant a connection of its
+//! own, and [`faulty`] injects faults.
 //!
-//! The suite in `conformance`, a feature for tests, states the rules, one test each, and runs on all of them; a randomised
-//! one plays the same operations on the model and on another, and compares every answer.
+//! The suite in `conformance`, a feature for tests, states the rules, one test each, and runs on all implementations. A
+//! randomised test runs the same operations on the model and on another implementation, and compares every answer.
 //!
-//! # What every broker promises
-//! - An operation either happened whole or not at all. [`Error::Unavailable`] leaves open which; repeating it with the
-//!   same ids and tokens is safe.
+//! # Guarantees of every broker
+//! - An operation is atomic: it happens as a whole or not at all. [`Error::Unavailable`] leaves open which; repeating it
+//!   with the same ids and tokens is safe.
 //! - A stale token changes nothing.
-//! - What is final stays final, until a redrive or until its keep time is over.
+//! - A final job stays final until it is redriven, or removed at the end of its keep time.
 //! - A refusal is a value, not an error.
 //! - No operation costs more as a queue, the schedule or the dead letters grow.
 
@@ -53,19 +53,19 @@ pub use control::{Changed, Command, JobAction, KeepMax, Outcome, Sweep, Swept};
 pub use look::{Counts, Cursor, Filter, Lanes, Look, Page, Query, Seen, Unread};
 pub use wake::{Wake, Wakes};
 
-/// Where jobs live. Every call is about one tenant, and every call that can takes a batch.
+/// A store of jobs. Every call is about one tenant, and takes a batch where possible.
 ///
-/// The hot path has a method for each step of a job's way. Whatever else is done to jobs is a [`Command`], and whatever is
-/// looked at a [`Look`], so that a new one touches the stores and its caller, and nothing in between.
+/// The hot path has a method for each step of a job's lifecycle. Every other change is a [`Command`], and every query a
+/// [`Look`], so that a new one touches only the stores and its caller, and nothing in between.
 ///
-/// Replies come in the order of what was asked, one for each. Batches are borrowed, so that a caller whose call failed
-/// still has what it wanted to say.
+/// There is one reply for each item of a batch, in the same order. Batches are borrowed, so that a caller still has its
+/// batch if the call fails.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
     /// Stores jobs. Once this returns, a job runs until it settles. Repeating a job's id changes nothing and answers
     /// [`Enqueued::Stored`] again, for as long as the job is kept.
     ///
-    /// A job that would pass the bounds is refused; those before and after it are not.
+    /// A job that would exceed the bounds is refused; this doesn't affect the others of the batch.
     async fn enqueue_within(
         &self,
         tenant: &TenantId,
@@ -73,32 +73,32 @@ pub trait Broker: Send + Sync + 'static {
         bounds: &QueueBounds,
     ) -> Result<Vec<Enqueued>>;
 
-    /// Hands out leases on ready jobs. What is due or has run out is made ready by a [`Command::Sweep`], not by this.
+    /// Leases ready jobs. Jobs that are due, or whose lease has expired, are made ready by a [`Command::Sweep`], not by this.
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased>;
 
-    /// Prolongs leases, to `ttl` from now, and stores what the runs have reported meanwhile.
+    /// Extends leases to `ttl` from now, and stores the progress and log lines that the runs have reported.
     async fn renew(&self, tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Result<Vec<Renewal>>;
 
-    /// Records how runs ended, each with all its effects in one atomic step, if its token still holds.
+    /// Records the ends of runs, each with all its effects in one atomic step, if its token is still valid.
     async fn settle(&self, tenant: &TenantId, settlements: &[Settle]) -> Result<Vec<SettleReply>>;
 
-    /// Does what a person, an interface or the daemon's upkeep asks for.
+    /// Executes a command of a person, an interface or the daemon's upkeep.
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome>;
 
-    /// Looks something up. Changes nothing.
+    /// Answers a query. Changes nothing.
     async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen>;
 
-    /// Starts to listen for work that turns up, for any of these tenants.
+    /// Subscribes to news of work for any of these tenants.
     async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes>;
 
-    /// Every tenant of which the store keeps anything, whether or not a daemon serves it, as far as the login may see.
+    /// Lists every tenant of which the store keeps anything, whether or not a daemon serves it, as far as the login may see.
     async fn tenants(&self) -> Result<Vec<TenantId>>;
 
-    /// Checks that the store can be reached and is set up so that it can keep the promises above. The texts are
-    /// warnings for the operator; what makes the store unfit is an error.
+    /// Checks that the store can be reached, and is set up so that it can keep the guarantees at the head of this crate.
+    /// Returns warnings for the operator; a problem that makes the store unfit is an error.
     async fn check(&self) -> Result<Vec<String>>;
 
-    /// Stores jobs within the usual bounds; see [`Self::enqueue_within`].
+    /// Stores jobs within the default bounds; see [`Self::enqueue_within`].
     async fn enqueue(&self, tenant: &TenantId, jobs: &[NewJob]) -> Result<Vec<Enqueued>> {
         self.enqueue_within(tenant, jobs, &QueueBounds::default()).await
     }
@@ -108,17 +108,18 @@ pub trait Broker: Send + Sync + 'static {
         self.control(tenant, Command::Sweep(sweep)).await?.swept()
     }
 
-    /// Removes what there is of a tenant, up to `most` jobs and values in this step; see [`Command::Purge`].
+    /// Removes a tenant's data, up to `most` jobs and values in this step, and returns how many are left; see
+    /// [`Command::Purge`].
     async fn purge(&self, tenant: &TenantId, most: usize) -> Result<u64> {
         self.control(tenant, Command::Purge { most }).await?.left()
     }
 
-    /// Says what a daemon has counted in a canary's trial, and hears how the trial stands; see [`Command::Trial`].
+    /// Reports a daemon's counts in a canary's trial, and returns the trial's status; see [`Command::Trial`].
     async fn report_trial(&self, tenant: &TenantId, report: &TrialReport) -> Result<TrialStatus> {
         self.control(tenant, Command::Trial(Box::new(report.clone()))).await?.trial()
     }
 
-    /// Does one thing to several jobs; answers for each. See [`JobAction`].
+    /// Applies one action to several jobs, and returns the result for each; see [`JobAction`].
     async fn act(&self, tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Result<Vec<Changed>> {
         self.control(tenant, Command::Jobs { action, ids: jobs.to_vec() }).await?.jobs(jobs.len())
     }
@@ -133,7 +134,7 @@ pub trait Broker: Send + Sync + 'static {
         Ok(self.act(tenant, JobAction::Redrive, &[job]).await?[0])
     }
 
-    /// Looks up all that is known of a job.
+    /// Looks up the record of a job, or `None` if there is no such job.
     async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
         self.look(tenant, Look::Job(job)).await?.job()
     }
@@ -143,7 +144,7 @@ pub trait Broker: Send + Sync + 'static {
         self.look(tenant, Look::Log(job)).await?.log()
     }
 
-    /// Lists jobs of one state: those waiting in the order in which they go, those final with the latest first.
+    /// Lists jobs of one state: waiting jobs in the order in which they go, final jobs with the latest first.
     async fn jobs(&self, tenant: &TenantId, query: Query) -> Result<Page> {
         self.look(tenant, Look::Jobs(query)).await?.page()
     }
@@ -153,271 +154,272 @@ pub trait Broker: Send + Sync + 'static {
         self.look(tenant, Look::Counts).await?.counts()
     }
 
-    /// Looks up a stored value of a plugin's state.
+    /// Looks up a stored value of a plugin's state, or `None` if the key has none.
     async fn state(&self, tenant: &TenantId, plugin: &PluginName, key: &StateKey) -> Result<Option<Vec<u8>>> {
         self.look(tenant, Look::State { plugin: plugin.clone(), key: key.clone() }).await?.state()
     }
 
-    /// Looks up which lanes there are.
+    /// Looks up the lanes of a tenant.
     async fn lanes(&self, tenant: &TenantId) -> Result<Lanes> {
         self.look(tenant, Look::Lanes).await?.lanes()
     }
 
-    /// Looks up what the tenant's runs have spent on these days, by day and plugin; days on which nothing ran are left
-    /// out, and so are those that are over for longer than the broker keeps them ([`USAGE_DAYS_KEPT`]).
+    /// Looks up the usage of the tenant's runs on these days, by day and plugin. Days on which nothing ran are left out, and
+    /// so are those that ended longer ago than the broker keeps usage ([`USAGE_DAYS_KEPT`]).
     async fn usage(&self, tenant: &TenantId, days: RangeInclusive<Day>) -> Result<Vec<DayUsage>> {
         self.look(tenant, Look::Usage(days)).await?.usage()
     }
 }
 
-/// What a call to a broker yields.
+/// Result of a call to a broker.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a broker couldn't do what it was asked.
+/// Reason why a call to a broker failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It can't be reached, or didn't answer in time. Whether the operation happened is open.
+    /// The broker can't be reached, or didn't answer in time. It is unknown whether the operation happened.
     #[error("the broker is unavailable: {what} failed: {cause}")]
     Unavailable {
-        /// What was being done.
+        /// The operation that failed.
         what: &'static str,
-        /// What came back instead of an answer.
+        /// The error that came instead of an answer.
         cause: String,
     },
-    /// It is there, and takes no writes, as its memory or disk is full. Nothing was changed; trying again helps once there is
-    /// room.
+    /// The broker can be reached but refuses writes, as its memory or disk is full. Nothing was changed; trying again helps
+    /// once there is room.
     #[error("the broker takes no writes: {what} failed: {cause}")]
     Full {
-        /// What was being done.
+        /// The operation that failed.
         what: &'static str,
-        /// What the store said.
+        /// The store's own message.
         cause: String,
-        /// What makes room.
+        /// Advice on how to make room.
         remedy: &'static str,
     },
-    /// It holds something that this version can't read.
+    /// The store holds a value that this version can't read.
     #[error("the broker holds something unreadable at `{at}`: {problem}")]
     Corrupt {
-        /// The key, table or field.
+        /// The key, table or field that holds it.
         at: String,
-        /// What is wrong with it.
+        /// Description of what is wrong with it.
         problem: String,
     },
-    /// It holds something that is sealed, and can't be opened.
+    /// The store holds a sealed value that can't be opened.
     #[error("{what} of tenant {tenant} can't be opened: {why}")]
     Sealed {
-        /// What it is, and where it stands; nothing of its content.
+        /// The kind of the value, and its place; nothing of its content.
         what: String,
-        /// Whose it is.
+        /// The tenant that the value belongs to.
         tenant: TenantId,
-        /// Why not.
+        /// Reason why it can't be opened.
         why: String,
     },
-    /// It is not set up as it has to be. Trying again won't help.
+    /// The broker isn't set up as required. Trying again won't help.
     #[error("the broker is not fit for use: {problem}")]
     Unfit {
-        /// What is wrong, and what to change.
+        /// Description of what is wrong, and of what to change.
         problem: String,
     },
-    /// It has a bug, which this operation has met. Nothing of it has happened.
+    /// The operation panicked, which is a bug of the broker. Nothing of it has happened.
     #[error(
         "the broker has a bug: {what} panicked, and nothing of it was done; the log says where: please report it"
     )]
     Bug {
-        /// What was being done.
+        /// The operation that failed.
         what: &'static str,
     },
 }
 
 impl Error {
-    /// An answer of another kind than what was asked for: a bug of a broker, or of one around it.
+    /// Error for an answer to another question than was asked: a bug of a broker or of a wrapper around it.
     pub(crate) fn unasked(at: &str) -> Self {
         Self::Corrupt { at: at.to_owned(), problem: "it answers another question than was asked".to_owned() }
     }
 }
 
-/// The answer to an enqueue.
+/// Result of enqueueing one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enqueued {
-    /// It is stored.
+    /// The job is stored.
     Stored,
-    /// A job that is not final holds its unique key. Nothing was stored.
+    /// Another job that is not final holds its unique key; this is the other job's id. Nothing was stored.
     Duplicate(JobId),
     /// Its payload is larger than the bounds allow. Nothing was stored.
     TooLarge,
-    /// Its tenant has as much waiting as the bounds allow. Nothing was stored.
+    /// The tenant's waiting jobs have reached the bounds. Nothing was stored.
     Full(QueueExcess),
 }
 
-/// Who asks for leases, and whether it has asked for the same before.
+/// Identity of a lease request: the daemon that makes it, and whether it repeats an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asker {
-    /// The daemon.
+    /// The daemon that asks.
     pub daemon: DaemonId,
-    /// The number of what it asks for, which rises with each new one.
+    /// Number of the request, which rises with each new one of this daemon.
     pub number: u64,
-    /// Whether the answer to the same number was lost: then what was handed out by it is handed out again, prolonged, as far
-    /// as it still holds.
+    /// Whether this repeats the request of the same number, as its answer was lost: then the leases that it was granted are
+    /// granted again, extended, as far as they still hold.
     pub repeats: bool,
 }
 
-/// What a daemon asks for.
+/// A daemon's request for leases.
 #[derive(Debug, Clone, Copy)]
 pub struct LeaseAsk<'a> {
-    /// Whose jobs.
+    /// The tenant whose jobs are leased.
     pub tenant: &'a TenantId,
-    /// How many of which queue at most, its lanes included; served in this order.
+    /// The queues to lease from, each with the maximum number of its jobs, those of its lanes included; served in this order.
     pub queues: &'a [(QueueName, u32)],
-    /// The lanes of those queues that are to be served as well. Jobs of a queue and its lanes go in one order. Naming a lane
-    /// makes it one: see [`LaneAsk`].
+    /// The lanes of those queues to lease from as well. The jobs of a queue and its lanes go in one common order. Naming a lane
+    /// creates it: see [`LaneAsk`].
     pub lanes: &'a [LaneAsk],
-    /// How many of them, over all queues, may be suspects: jobs whose lease has run out since an attempt of them last ended.
-    /// Those go before the others of their queue.
+    /// Maximum number of suspects among them, over all queues. A suspect is a job whose lease has expired since an attempt of it
+    /// last ended. Suspects go before the other jobs of their queue.
     pub suspects: u32,
-    /// No further job is handed out whose payload would make the payloads longer than this together; the first always is.
+    /// Maximum total length of the payloads. The first job is leased even if its payload is longer.
     pub bytes: Bytes,
-    /// How long the leases hold, unless renewed.
+    /// Time for which the leases are valid unless they are renewed.
     pub ttl: Duration,
-    /// How much fuel the tenant's runs may spend. If it is used up and jobs are to be held then, none is handed out.
+    /// The tenant's fuel quota, or `None` for no quota. If it is used up and its policy is to hold jobs, none is leased.
     pub fuel: Option<FuelQuota>,
-    /// Who asks. What is handed out to nobody in particular can't be handed out again.
+    /// Identity of the request. If `None`, a lost answer can't be repeated.
     pub asker: Option<Asker>,
 }
 
 impl<'a> LeaseAsk<'a> {
-    /// The payloads of one call's leases are at most this long together, unless the first one is longer.
+    /// Default of [`Self::bytes`], the maximum total length of the payloads of one call.
     pub const BYTES: Bytes = Bytes::mib(4);
 
-    /// Asks for jobs of these queues, one suspect among them, within [`Self::BYTES`].
+    /// Creates a request for jobs of these queues, with at most one suspect among them, within [`Self::BYTES`].
     #[must_use]
     pub fn new(tenant: &'a TenantId, queues: &'a [(QueueName, u32)], ttl: Duration) -> Self {
         Self { tenant, queues, lanes: &[], suspects: 1, bytes: Self::BYTES, ttl, fuel: None, asker: None }
     }
 }
 
-/// A lane that a daemon asks for: the jobs of one kind in one queue, apart from the others of the queue.
+/// Request for jobs of a lane: the jobs of one kind in one queue, apart from the others of the queue.
 ///
-/// A kind gets a lane of its own in a queue when a daemon names it, or when a job of it was released since that daemon has no
-/// plugin for it ([`Reason::NoPlugin`](sandhog_core::reason::Reason::NoPlugin)). From then on its jobs go to those alone who
-/// ask for the lane. A lane that is empty and was not named for [`LANE_KEPT`] is given up.
+/// A kind gets a lane of its own in a queue when a daemon names it, or when a daemon releases a job of it for want of a
+/// plugin ([`Reason::NoPlugin`](sandhog_core::reason::Reason::NoPlugin)). From then on its jobs go only to daemons that ask
+/// for the lane. A lane that is empty and was not named for [`LANE_KEPT`] is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneAsk {
-    /// Of which queue.
+    /// The queue.
     pub queue: QueueName,
-    /// Of which kind.
+    /// The kind of the lane's jobs.
     pub kind: Kind,
-    /// How many jobs at most.
+    /// Maximum number of jobs to lease.
     pub room: u32,
-    /// How many of them may be leased at once, over all daemons.
+    /// Limit on the number of them that are leased at once, over all daemons. `None` for no limit.
     pub limit: Option<FleetLimit>,
 }
 
-/// How many jobs may be leased at once under one name, by all daemons together.
+/// Limit on the number of jobs that are leased at once under one name, by all daemons together.
 ///
-/// A job that is handed out counts against it until its lease ends, however it does, and is handed out only if there are then no
-/// more of them than the ask says. If there are more already, as another ask said more, none of them is taken back.
+/// A leased job counts against the limit until its lease ends in any way. A job is leased only if, with it, no more than
+/// `most` are leased. If more are leased already, as another request had a higher limit, none of them is taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FleetLimit {
-    /// The plugin, whose kinds share it.
+    /// The plugin whose kinds share the limit.
     pub name: PluginName,
-    /// How many.
+    /// Maximum number of jobs that are leased at once.
     pub most: u32,
 }
 
-/// Jobs of a tenant that can't be read and are counted one by one; if there are more, a store says this number.
+/// Maximum number of unreadable jobs of a tenant that a store counts; if there are more, it reports this number.
 pub const UNREADABLE_COUNTED_MAX: u64 = 1000;
 
-/// How long a lane is kept that is empty and that nobody asks for.
+/// Time for which a lane is kept that is empty and that no daemon asks for.
 pub const LANE_KEPT: Duration = Duration::from_secs(60 * 60);
 
-/// How old the note may be of when a lane was asked for.
+/// Maximum age of the stored time at which a lane was last asked for, before it is updated.
 pub const LANE_NOTED_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// Lanes of a tenant that are told at most.
+/// Maximum number of a tenant's lanes that a look-up returns.
 pub const LANES_MAX: usize = 10_000;
 
-/// What a daemon gets.
+/// Answer to a [`LeaseAsk`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leased {
-    /// The leases.
+    /// The leases granted.
     pub leases: Vec<Lease>,
-    /// When a [`Command::Sweep`] will find something: at once (zero) if it would by now, else when the next scheduled job
-    /// is due or the next lease runs out.
+    /// Time until a [`Command::Sweep`] has something to do: zero if it would have now, else the time until the next scheduled
+    /// job is due or the next lease expires. `None` if there is neither.
     pub next_due: Option<Duration>,
-    /// What the tenant's settled runs had spent before this call, if it was asked with a [`LeaseAsk::fuel`].
+    /// Fuel that the tenant's settled runs had spent before this call, if the request had a [`LeaseAsk::fuel`].
     pub spent: Option<FuelSpent>,
-    /// A number that changes whenever a lane comes or goes, 0 before the first: see [`Look::Lanes`].
+    /// Version number of the lanes: changes whenever a lane is added or removed, 0 before the first. See [`Look::Lanes`].
     pub lanes: u64,
 }
 
-/// The prolonging of one lease.
+/// Renewal of one lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renew {
-    /// Which lease.
+    /// The lease to renew.
     pub token: LeaseToken,
-    /// The latest progress, if there was any since.
+    /// The latest progress, if any was reported since the last renewal.
     pub progress: Option<Progress>,
-    /// The log lines since.
+    /// The log lines since the last renewal.
     pub log: Vec<LogLine>,
 }
 
 impl Renew {
-    /// A renewal that has nothing to report.
+    /// Creates a renewal without progress or log lines.
     #[must_use]
     pub fn new(token: LeaseToken) -> Self {
         Self { token, progress: None, log: Vec::new() }
     }
 }
 
-/// The answer to a renewal.
+/// Result of a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Renewal {
-    /// The lease goes on.
+    /// The lease was renewed.
     Held,
-    /// The lease goes on, and somebody wants the job cancelled.
+    /// The lease was renewed, and cancellation of the job was requested.
     CancelRequested,
     /// The token is stale. Nothing was changed.
     Lost,
-    /// What is stored of the job can't be read by this version. Nothing was changed.
+    /// This version can't read what is stored of the job. Nothing was changed.
     Unreadable,
 }
 
-/// How a run ended, for the record.
+/// The end of a lease, for the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settle {
-    /// The proof.
+    /// The token, which proves that the lease is held.
     pub token: LeaseToken,
-    /// What ran, whose state the effects are about. None if nothing ran: then effects are ignored, as they are nobody's.
+    /// The plugin that ran, to whose state the effects apply. `None` if nothing ran: then effects are ignored, as they belong to
+    /// no plugin.
     pub ran: Option<Ran>,
-    /// What to record.
+    /// The settlement to record.
     pub settlement: Settlement,
-    /// The last progress and log lines.
+    /// The latest progress, if any was reported since the last renewal.
     pub progress: Option<Progress>,
     /// The log lines since the last renewal.
     pub log: Vec<LogLine>,
-    /// How long the job is kept once it is final.
+    /// Time for which the job is kept once it is final.
     pub keep: Keep,
 }
 
-/// What ran, and what it spent.
+/// The plugin that ran, and what the run used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {
     /// The plugin.
     pub plugin: PluginName,
-    /// Its code.
+    /// The revision of its code.
     pub revision: Revision,
-    /// What this run spent; the record adds it to that of earlier ones, with times to the microsecond.
+    /// Usage of this run. The record adds it to that of earlier runs of the job, with times to the microsecond.
     pub usage: Usage,
-    /// What it took in and gave out.
+    /// Data that the run took in and gave out.
     pub traffic: Traffic,
-    /// How much state the plugin may keep.
+    /// Quota of the plugin's state.
     pub state_max: StateQuota,
-    /// How much the tenant may have waiting, what this run enqueues among it.
+    /// Bounds of the tenant's waiting jobs, those that this run enqueues included.
     pub queue_max: QueueBounds,
 }
 
 impl Ran {
-    /// A run that spent this, with no traffic, and within no bounds but those of the store.
+    /// Creates the record of a run with this usage, no traffic, and no bounds except those of the store.
     #[must_use]
     pub fn new(plugin: PluginName, revision: Revision, usage: Usage) -> Self {
         let (state_max, queue_max) = (StateQuota::NONE, QueueBounds::NONE);
@@ -426,19 +428,20 @@ impl Ran {
 }
 
 impl Settle {
-    /// The end of a lease for which nothing ran, or nothing that is to be counted. The job is kept as long as usual.
+    /// Creates the settlement of a lease for which nothing ran, or nothing that is to be counted. The job is kept for the
+    /// default time.
     #[must_use]
     pub fn new(token: LeaseToken, settlement: Settlement) -> Self {
         Self { token, ran: None, settlement, progress: None, log: Vec::new(), keep: Keep::default() }
     }
 
-    /// The end of a run. The job is kept as long as usual.
+    /// Creates the settlement of a run. The job is kept for the default time.
     #[must_use]
     pub fn of_run(token: LeaseToken, ran: Ran, settlement: Settlement) -> Self {
         Self { ran: Some(ran), ..Self::new(token, settlement) }
     }
 
-    /// What a run that succeeded wants written. Nothing, if nothing ran, as it would be nobody's.
+    /// Returns the effects of a run that succeeded, or `None` if it didn't, or if nothing ran to whose state they could apply.
     fn effects(&self) -> Option<(&Ran, &Effects)> {
         match (&self.settlement, &self.ran) {
             (Settlement::Succeed { effects, .. }, Some(ran)) => Some((ran, effects)),
@@ -446,29 +449,29 @@ impl Settle {
         }
     }
 
-    /// What a run that ends so adds to whose account of the day. Nothing, if nothing ran.
+    /// Returns what a run that ends this way adds to its plugin's account of the day, or `None` if nothing ran.
     fn account(&self, end: RunEnd) -> Option<(&PluginName, Account)> {
         let ran = self.ran.as_ref()?;
         Some((&ran.plugin, Account::of(end, ran.usage, ran.traffic)))
     }
 }
 
-/// Log lines that are kept with a job at most; the oldest go first.
+/// Maximum number of log lines kept with a job; the oldest are removed first.
 pub const LOG_LINES_KEPT: usize = 1000;
 
-/// Days whose usage is kept, today not among them: a year, and a month to bill it.
+/// Number of days, not counting today, whose usage is kept: a year, and a month to bill it.
 pub const USAGE_DAYS_KEPT: u32 = 400;
 
-/// Jobs that one sweep makes ready, takes back or removes at most, each, so that none takes long.
+/// Maximum number of jobs for each task of one sweep (making ready, taking back, removing), so that no sweep takes long.
 pub const SWEEP_MAX: usize = 500;
 
-/// Tells the calendar time to brokers that have no server with a clock of its own.
+/// Source of the calendar time for brokers that have no server with a clock of its own.
 pub trait WallClock: Send + Sync + 'static {
-    /// The time now.
+    /// Returns the current time.
     fn now(&self) -> Timestamp;
 }
 
-/// The clock of this machine.
+/// Clock of this machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

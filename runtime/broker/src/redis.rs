@@ -1,43 +1,42 @@
-//! Redis, or Valkey: jobs that outlive the daemons, and that any number of daemons share.
+//! Broker on Redis or Valkey: jobs that outlive the daemons, and that any number of daemons share.
 //!
 //! ```text
-//! keys.rs     the names of keys, and what each holds           nodes.rs     which server holds a tenant
-//! layout.rs   jobs and runs in bytes      pack.rs  MessagePack  link.rs      a connection to it, with deadlines
-//! codes.rs    numbers that Rust and Lua share                   dial.rs      how one is made
-//! library.rs  lua/*.lua, put together     loading.rs  loaded    sentinel.rs  which server is the primary
-//! batch.rs    what functions are asked    reply.rs  and answer
-//! acl.rs      what a tenant's own users are allowed              failure.rs   what an error means
-//! fitness.rs  whether the server is set up well                 listen.rs    wakes, on a connection of their own
-//! url.rs      what a URL says, and how it is shown
+//! keys.rs     the names of keys, and their values              nodes.rs     the server that holds each tenant
+//! layout.rs   jobs and runs in bytes      pack.rs  MessagePack link.rs      a connection to it, with deadlines
+//! codes.rs    numbers that Rust and Lua share                  dial.rs      creation of connections
+//! library.rs  the library of lua/*.lua    loading.rs  loading  sentinel.rs  finding the primary by Sentinel
+//! batch.rs    arguments of functions      reply.rs  replies    failure.rs   the meaning of errors
+//! acl.rs      ACL rules of a tenant's own users                listen.rs    wakes, on a connection of their own
+//! fitness.rs  checks of the server's setup
 //! ```
 //!
-//! All keys of a tenant are in one hash slot, so each transition is one call of a function that takes a whole batch: it reads
-//! what it needs with a command or two for all jobs together, decides, and writes with a command or two. A job that
-//! waits is one string and one entry of a sorted set; what happens to it afterwards is a second string.
+//! All keys of a tenant are in one hash slot, so each transition is one call of a function for a whole batch: it reads with
+//! a command or two for all jobs together, decides, and writes with a command or two. A waiting job is one string and one
+//! entry of a sorted set; its later history is a second string.
 //!
 //! # Failure paths
 //! - The server is gone, slow or silent: each call has a deadline, fails with [`Error::Unavailable`], and the next one
-//!   connects anew. Listeners are told [`Wake::All`] whenever their connection was made again.
-//! - Sentinels put a replica in the primary's place: whoever was connected to the old one loses the connection, or is
-//!   refused as it can't be written to any more, and asks the sentinels again.
-//! - A tenant is on another node of a cluster than it was: the node that is asked names it, within the call. While its keys
-//!   are moved one by one, calls fail with [`Error::Unavailable`], and none has done a part of its work.
+//!   reconnects. Listeners get [`Wake::All`] whenever their connection was made again.
+//! - Sentinel promotes a replica to primary: clients of the old primary lose their connection, or are refused as it can't be
+//!   written to any more, and ask the sentinels again.
+//! - A tenant has moved to another node of a cluster: the node that is asked names the new one, within the call. While its
+//!   keys are moved one by one, calls fail with [`Error::Unavailable`], and none has done a part of its work.
 //! - The server doesn't have this version's functions: they are loaded within the call, by the operator's user.
-//! - The user may not call one of the commands that functions call: no job is taken, and [`Error::Unfit`] names it. If its
-//!   rules change while it works, calls fail before they have written anything.
-//! - A key holds what this version can't read: look-ups fail with [`Error::Corrupt`], and nothing of the job is changed. A
-//!   ready job that can't be read is put aside, so that it is in nobody's way, and tried again now and then.
+//! - The user may not call one of the commands that functions call: no job is leased, and [`Error::Unfit`] names the command.
+//!   If the user's rules change at runtime, calls fail before they have written anything.
+//! - A key holds a value that this version can't read: look-ups fail with [`Error::Corrupt`], and nothing of the job is
+//!   changed. A ready job that can't be read is parked, so that it doesn't block others, and tried again now and then.
 //!
-//! # What is assumed of the server
+//! # Assumptions about the server
 //! - **It keeps what it has acknowledged.** With `appendfsync always` nothing acknowledged is lost. With `everysec` a
-//!   power cut loses the last second, and with snapshots alone all since the last one; jobs of that time are lost or run
-//!   again. [`Broker::check`] says so.
-//! - **It evicts nothing** (`maxmemory-policy noeviction`): half a job is worse than a refused one. `check` insists.
-//! - **Its replicas lag.** A failover forgets what hadn't reached the replica: jobs enqueued in that moment are lost,
-//!   jobs settled in it run again, and a lease of it may be handed out once more under the same number. It forgets whole
-//!   calls, and none without those after it: a replica applies the writes of a script as one.
-//! - **Its clock is fairly right.** All times are the server's. A jump moves what is due and what expires, no more: who
-//!   holds a job is told by numbers that only rise.
+//!   power cut loses the last second, and with snapshots alone everything since the last one; jobs of that time are lost or
+//!   run again. [`Broker::check`] warns of it.
+//! - **It evicts nothing** (`maxmemory-policy noeviction`): half a job is worse than a refused one. `check` fails otherwise.
+//! - **Its replicas lag.** A failover loses writes that hadn't reached the replica: jobs enqueued in that moment are lost,
+//!   jobs settled in it run again, and a lease of it may be granted once more under the same number. It loses whole calls,
+//!   and none without those after it: a replica applies the writes of a script as one.
+//! - **Its clock is fairly right.** All times are the server's. A jump moves due times and expiries, no more: who holds a
+//!   job is decided by numbers that only rise.
 
 mod acl;
 mod batch;
@@ -83,13 +82,13 @@ use crate::{
     Seen, Settle, Sweep, Swept, Wakes, WallClock,
 };
 
-/// Tenants that are written down as known to the server, and since when.
+/// Tenants that were registered on the server, each with the time of its registration.
 type Registered = HashMap<TenantId, Instant>;
 
-/// How long a tenant counts as written down; somebody else may have purged it meanwhile.
+/// Time for which a registration of a tenant is relied on; another process may have purged the tenant meanwhile.
 const REGISTERED_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// How long it is remembered of a tenant that was purged how often one of its lanes had come or gone.
+/// Time for which the tally of a purged tenant is kept, so that daemons see that its lanes have changed.
 const TALLY_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A broker on a Redis server.
@@ -97,16 +96,16 @@ pub struct Redis {
     nodes: Arc<Nodes>,
     ping_interval: Duration,
     scripts: Scripts,
-    /// The one tenant whose user this is, if it is one's own.
+    /// The tenant that the login belongs to, or `None` if it is the operator's.
     tenant: Option<TenantId>,
     registered: Mutex<Registered>,
     clock: Option<Arc<dyn WallClock>>,
-    /// Listeners end when this is dropped.
+    /// Ends the listeners when it is dropped.
     open: watch::Sender<()>,
 }
 
 impl Redis {
-    /// A broker on this server. Nothing is sent before the first call.
+    /// Creates a broker on this server. Nothing is sent before the first call.
     ///
     /// # Errors
     /// [`crate::Error::Unfit`] if the URL or the certificate can't be used.
@@ -122,7 +121,7 @@ impl Redis {
         })
     }
 
-    /// A broker on this server with a user of the tenant's own, who may load no functions: they are loaded by the user of
+    /// Creates a broker on this server for a tenant's own user, who may not load functions: they are loaded by the user of
     /// `operator`, if that is on the same server.
     ///
     /// # Errors
@@ -135,14 +134,14 @@ impl Redis {
         Ok(Self { nodes: Arc::new(nodes), tenant: Some(tenant), ..Self::new(config)? })
     }
 
-    /// The same at a time that is not the server's, for tests that move it by hand.
+    /// Replaces the server's clock by this one, for tests that move the time by hand.
     #[cfg(feature = "conformance")]
     #[must_use]
     pub fn at(self, clock: Arc<dyn WallClock>) -> Self {
         Self { clock: Some(clock), ..self }
     }
 
-    /// A broker whose time is not the server's, for tests that move it by hand.
+    /// Creates a broker with this clock in place of the server's, for tests that move the time by hand.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -163,7 +162,7 @@ impl Redis {
         self.nodes.run(what, call).await
     }
 
-    /// Remembers, where the operator's user may write it down, that the server keeps something of a tenant.
+    /// Registers on the server, if this is the operator's user, that it keeps something of a tenant.
     async fn register(&self, tenant: &TenantId) {
         let is_known =
             |registered: &Registered| registered.get(tenant).is_some_and(|at| at.elapsed() < REGISTERED_FOR);
@@ -173,7 +172,7 @@ impl Redis {
         let command = redis::cmd("SADD").arg(keys::TENANTS).arg(tenant.as_str()).to_owned();
         match self.nodes.ask_registry("registration of a tenant", &command).await {
             Ok(_) => drop(self.registered().insert(tenant.clone(), Instant::now())),
-            // What comes next says what is wrong.
+            // The call that follows reports what is wrong.
             Err(error) => tracing::debug!(%tenant, %error, "can't register a tenant yet"),
         }
     }
@@ -207,7 +206,8 @@ impl Redis {
         reply::trial(tenant, &report.pair, reply)
     }
 
-    /// Removes jobs first, then values of state, and what is left of a tenant when there are none.
+    /// Removes up to `most` items: jobs first, then values of state, and the rest of the tenant once there are none. Returns how
+    /// many are left.
     async fn purge(&self, tenant: &TenantId, most: usize) -> Result<u64> {
         const WHAT: &str = "purge";
         let mut room = most.max(1);
@@ -231,7 +231,7 @@ impl Redis {
                 return Ok(left);
             }
         }
-        // Daemons that know of its lanes have to learn that they are gone.
+        // The tally is kept: daemons that know of its lanes have to learn that they are gone.
         self.nodes.remove_keys(WHAT, tenant, (&keys::tally(tenant), TALLY_KEPT)).await?;
         if self.tenant.is_none() {
             let command = redis::cmd("SREM").arg(keys::TENANTS).arg(tenant.as_str()).to_owned();

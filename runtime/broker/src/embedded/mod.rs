@@ -1,41 +1,42 @@
-//! SQLite in a file, in the daemon's process: one machine's broker, with the same promises as any other.
+//! Broker on a SQLite file, in the daemon's process: for one machine, with the same guarantees as any other broker.
 //!
 //! ```text
-//! open.rs     the file: made, recognised, refused       schema/  its tables      place.rs  whether it is still there
-//! rights.rs   whose the files are                       upkeep.rs  what it doesn't need goes back to the disk
+//! open.rs     creation and recognition of the file      schema/  its tables      place.rs  whether it is still there
+//! rights.rs   rights of the files                       upkeep.rs  return of unused space to the disk
 //! reserve.rs  space for when the disk is full
-//! threads.rs  one that writes, one that reads; group commit
-//! step.rs     what steps share      enqueue.rs  lease.rs  lanes.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
-//! account.rs  what runs spend by day    row.rs  values in the file    queries.rs  what can be looked at
+//! threads.rs  the writing thread and the reading thread; group commit
+//! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
+//! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  look-ups
+//! trials.rs   trials of canaries
 //! socket_notifier.rs  news to and from other processes on the same file
 //! ```
 //!
-//! Each operation is a step of the thread that writes. Steps that queue up while it is busy share one transaction, a
-//! savepoint each, and their callers are answered when it is on the disk: durable before it is acknowledged, at a
-//! fraction of a disk flush each. Only leases and renewals aren't waited for: a power cut that takes them back takes
-//! their holders too. Look-ups have a connection of their own and never wait for a write.
+//! Each operation is a step of the writing thread. Steps that queue up while it is busy share one transaction, with a
+//! savepoint each, and their callers are answered when it is on the disk: durable before it is acknowledged, at a fraction
+//! of a disk flush each. Leases and renewals don't wait for the flush: a power cut that undoes them ends their holders too.
+//! Look-ups have a connection of their own and never wait for a write.
 //!
 //! Several processes may open the same file: the `sandhog` command enqueues while a daemon runs, and two daemons share
-//! the work. SQLite's lock gives them their turns, one group at a time.
+//! the work. They take turns by SQLite's lock, one group at a time.
 //!
 //! # Failure paths
 //! - The disk fails, or another process holds the file too long: [`Error::Unavailable`] with the cause, and nothing of
 //!   the step has happened.
-//! - The disk is full: no job is taken in or handed out ([`Error::Full`]); what is leased is settled and what is old
-//!   removed, in the space that was reserved for that (`.reserve`).
-//! - The file is none of ours, or of a newer version: [`Error::Unfit`] when it is opened.
-//! - It is removed or replaced while it is open: [`Error::Unfit`] within a second, for as long as that is so. What was
-//!   stored within that second is in the file that was removed.
-//! - A job can't be read, as a newer version wrote it: it stays as it is, is told of where it is asked for, and holds up no
-//!   other; a ready one is parked, and looked at again by sweeps. What else can't be read is [`Error::Corrupt`], with the
-//!   table and column.
-//! - The process is killed: what was acknowledged is there; its leases run out. Some of it may be in the log beside the
-//!   file (`-wal`), which belongs to it, until a process opens the two and closes them in good order.
+//! - The disk is full: no job is enqueued or leased ([`Error::Full`]); leased jobs are settled and old ones removed, in the
+//!   space that was reserved for that (`.reserve`).
+//! - The file belongs to another program, or to a newer version: [`Error::Unfit`] when it is opened.
+//! - It is removed or replaced while it is open: [`Error::Unfit`] within a second, for as long as that is so. Data stored
+//!   within that second is in the file that was removed.
+//! - A job can't be read, as a newer version wrote it: it stays as it is, is reported where it is asked for, and blocks no
+//!   other; a ready one is parked, and looked at again by sweeps. Anything else that can't be read is [`Error::Corrupt`],
+//!   with the table and column.
+//! - The process is killed: acknowledged operations are kept; its leases expire. Some of the data may be in the log beside
+//!   the file (`-wal`), which belongs to it, until a process opens the two and closes them in good order.
 //!
-//! # What is assumed
+//! # Assumptions
 //! - The file is on a local disk that keeps what it has flushed. Network file systems don't keep SQLite's locks.
-//! - The clocks of the processes are one: they are on one machine. A jump of it moves what is due and what expires, no
-//!   more: who holds a job is told by numbers that only rise.
+//! - All processes have the same clock, as they are on one machine. A jump of it moves due times and expiries, no more: who
+//!   holds a job is decided by numbers that only rise.
 
 mod account;
 mod asked;
@@ -88,10 +89,10 @@ use crate::{
     USAGE_DAYS_KEPT, Wakes, WallClock,
 };
 
-/// A broker in a file. Dropping it finishes what was asked for, and closes the file, as [`Embedded::close`] does.
+/// Broker on a SQLite file. Dropping it finishes all pending operations and closes the file, as [`Embedded::close`] does.
 pub struct Embedded {
-    // In the order in which they are dropped: the writer is the last to close the file, and still tells of its last
-    // commit.
+    // In the order in which they are dropped: the writer is the last to close the file, and still sends the news of its
+    // last commit.
     reader: Worker<Read>,
     writing: Option<Writing>,
     listeners: Arc<Listeners>,
@@ -99,35 +100,34 @@ pub struct Embedded {
     place: Place,
 }
 
-/// What it takes to change what is in the file, and to hear that others have.
+/// The parts that change the file, and that hear of changes by other processes. Absent if the file was opened only to look.
 struct Writing {
     writer: Worker<Box<dyn Write>>,
     notifier: Arc<SocketNotifier>,
 }
 
 impl Embedded {
-    /// Opens the file, and makes it if there is none. Other processes may have it open.
+    /// Opens the file, and creates it if there is none. Other processes may have it open.
     ///
     /// # Errors
-    /// [`Error::Unfit`] if it can't be opened or made there, is another program's, or of a newer version;
+    /// [`Error::Unfit`] if it can't be opened or created, is another program's, or of a newer version;
     /// [`Error::Corrupt`] if it is damaged; [`Error::Unavailable`] if the disk fails.
     pub fn open(path: &Path, clock: Arc<dyn WallClock>) -> Result<Self> {
         open::make(path)?;
         Self::open_to_write(path, clock)
     }
 
-    /// Opens a file that is there, to change what is in it.
+    /// Opens an existing file for reading and writing.
     ///
     /// # Errors
-    /// As [`Self::open`], and [`Error::Unfit`] if there is none, or nothing was ever stored in it.
+    /// As [`Self::open`], and [`Error::Unfit`] if the file doesn't exist, or nothing was ever stored in it.
     pub fn open_existing(path: &Path, clock: Arc<dyn WallClock>) -> Result<Self> {
         open::expect(path)?;
         Self::open_to_write(path, clock)
     }
 
-    /// Opens a file that is there, to look at it alone. Makes nothing beside it that stays, and waits for nobody who
-    /// writes; only a file of an earlier version is brought up to date. Whatever would change something is
-    /// [`Error::Unfit`].
+    /// Opens an existing file for look-ups only. Leaves no file beside it, and waits for no writer; only a file of an earlier
+    /// version is brought up to date. Every operation that would change something is [`Error::Unfit`].
     ///
     /// # Errors
     /// As [`Self::open_existing`].
@@ -141,7 +141,7 @@ impl Embedded {
     fn open_to_write(path: &Path, clock: Arc<dyn WallClock>) -> Result<Self> {
         let unfit = |error: std::io::Error| rights::unfit(path, "opening it", &error);
         let writing = open::open(path, Use::Write)?;
-        // Everybody has to look for the sockets in the same place, whatever way led to the file.
+        // All processes have to look for the sockets in the same place, whatever path they opened.
         let path = fs::canonicalize(path).map_err(unfit)?;
         let reading = open::open(&path, Use::Read)?;
         let place = Place::of(path).map_err(unfit)?;
@@ -156,9 +156,9 @@ impl Embedded {
         Ok(Self { reader: Worker::reader(reading)?, writing, listeners, clock, place })
     }
 
-    /// Finishes what was asked for, and closes the file, also if others still hold this broker: all that they ask for
-    /// afterwards is [`Error::Unavailable`]. The last one to close a file leaves all that it holds in that one file, with
-    /// no log beside it. Blocks for as long as the disk takes.
+    /// Finishes all pending operations and closes the file, even if others still hold this broker: all their later calls are
+    /// [`Error::Unavailable`]. The last process to close a file leaves all its data in that one file, with no log beside it.
+    /// Blocks for as long as the disk takes.
     pub fn close(&self) {
         self.reader.close();
         if let Some(Writing { writer, .. }) = &self.writing {
@@ -166,14 +166,14 @@ impl Embedded {
         }
     }
 
-    /// The means to change what is in the file.
+    /// Returns the writing part, or [`Error::Unfit`] if the file was opened only to look.
     fn writing(&self) -> Result<&Writing> {
         self.writing.as_ref().ok_or_else(|| Error::Unfit {
             problem: format!("`{}` was opened to be looked at alone", self.place.path().display()),
         })
     }
 
-    /// Does a step of a tenant.
+    /// Runs a step of a tenant on the writing thread.
     async fn step<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -191,7 +191,7 @@ impl Embedded {
         self.writing()?.writer.write(what, needs, step).await
     }
 
-    /// Looks at a tenant.
+    /// Runs a look-up of a tenant on the reading thread.
     async fn look_at<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -204,12 +204,12 @@ impl Embedded {
     }
 }
 
-/// What most steps need.
+/// Needs of a step that is answered once it is on the disk, and of one that isn't waited for. Neither takes space.
 const FLUSHED: Needs = Needs { flush: Flush::Now, space: Space::Frees };
 const UNFLUSHED: Needs = Needs { flush: Flush::Later, space: Space::Frees };
 
 impl Needs {
-    /// The same of a step that stores more.
+    /// Returns the same needs for a step that takes up space.
     const fn taking_space(self) -> Self {
         Self { space: Space::Takes, ..self }
     }
@@ -262,7 +262,7 @@ impl Broker for Embedded {
                 .step("control", FLUSHED, tenant, move |step| step.act(action, &ids))
                 .await
                 .map(Outcome::Jobs),
-            // What a power cut takes back of it is swept again.
+            // A sweep that a power cut undoes is repeated.
             Command::Sweep(sweep) => self
                 .step("sweep", UNFLUSHED, tenant, move |step| step.sweep(&sweep))
                 .await
@@ -270,7 +270,7 @@ impl Broker for Embedded {
             Command::Purge { most } => {
                 self.step("purge", FLUSHED, tenant, move |step| step.purge(most)).await.map(Outcome::Left)
             }
-            // What a power cut takes back of it is reported again, or was a decision that another daemon finds.
+            // A report that a power cut undoes is repeated, or was a decision that another daemon comes to as well.
             Command::Trial(report) => self
                 .step("trial", UNFLUSHED.taking_space(), tenant, move |step| step.report_trial(&report))
                 .await
@@ -312,7 +312,7 @@ impl Broker for Embedded {
     async fn check(&self) -> Result<Vec<String>> {
         self.place.check_now()?;
         let mode = self.writing()?.writer.write("check", FLUSHED, |connection| {
-            // Proves that it can be written, all the way to the disk.
+            // Proves that the file can be written, all the way to the disk.
             connection.execute("UPDATE arrivals SET n = n", [])?;
             let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0))?;
             Ok((mode, Vec::new()))
@@ -331,10 +331,10 @@ impl Broker for Embedded {
     }
 }
 
-/// Larger files take too long to be looked through at a start.
+/// Maximum size, in bytes, of a file that is checked for damage at a start; larger ones take too long.
 const LOOKED_THROUGH_MAX: i64 = 64 << 20;
 
-/// Looks through a file of moderate size for damage.
+/// Checks the file for damage, if it isn't larger than [`LOOKED_THROUGH_MAX`].
 fn sound(connection: &Connection) -> fault::Result<()> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     if pragma("page_count")?.saturating_mul(pragma("page_size")?) > LOOKED_THROUGH_MAX {

@@ -1,4 +1,4 @@
-//! The file: made, recognised, or refused.
+//! Creation, recognition and opening of the database file.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -13,10 +13,10 @@ use super::fault::Fault;
 use super::{rights, upkeep};
 use crate::{Error, Result};
 
-/// Marks the file as ours: `SAND`.
+/// SQLite's `application_id` of our files: `SAND`.
 const APPLICATION_ID: i32 = 0x5341_4e44;
-/// The tables, as steps: the first makes them, each later one changes those that the one before has left. A file's
-/// version is how many of them it has gone through.
+/// Migrations of the tables: the first creates them, each later one changes the result of the one before. A file's version
+/// is the number of migrations that it has gone through.
 pub(super) const SCHEMA: [&str; 12] = [
     include_str!("schema/1-jobs.sql"),
     include_str!("schema/2-pinned.sql"),
@@ -34,23 +34,23 @@ pub(super) const SCHEMA: [&str; 12] = [
 
 const LATEST: i32 = SCHEMA.len() as i32;
 
-/// How long to wait for another process that writes. It holds the file for one group of operations at a time.
+/// Maximum time to wait for another process that writes. It holds the file for one group of operations at a time.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 
-/// How long one look at another process's lock is from the next. SQLite's own way waits up to 100 ms between two, many
-/// times as long as a commit takes, so whoever came second would mostly wait for nothing.
+/// Interval between two tries to get a lock that another process holds. SQLite's own handler waits up to 100 ms, many times
+/// as long as a commit takes, so the second process would mostly wait for nothing.
 const BUSY_STEP: Duration = Duration::from_micros(500);
-/// Room for every statement that there is.
+/// Capacity of a connection's statement cache: room for every statement that there is.
 const STATEMENTS_MAX: usize = 128;
 
-/// What a connection is for.
+/// Purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     Write,
     Read,
 }
 
-/// Opens a file that is there. To be written to, its tables are brought up to date; to be read, they have to be.
+/// Opens an existing file, and brings its tables up to date if it is of an earlier version.
 pub(super) fn open(path: &Path, purpose: Use) -> Result<Connection> {
     let unfit = |problem: &str| Error::Unfit { problem: format!("`{}`: {problem}", path.display()) };
     let explain = |error: rusqlite::Error| match error.sqlite_error_code() {
@@ -63,7 +63,7 @@ pub(super) fn open(path: &Path, purpose: Use) -> Result<Connection> {
     let until = Instant::now() + BUSY_MAX;
     loop {
         match connect_as(path, purpose) {
-            // Where two change over to a log at once, SQLite lets neither wait for the other.
+            // If two connections switch to a write-ahead log at once, SQLite lets neither wait for the other.
             Err(error) if is_busy(&error) && Instant::now() < until => std::thread::sleep(BUSY_STEP),
             opened => return opened.map_err(explain)?.map_err(|problem| unfit(&problem)),
         }
@@ -74,10 +74,10 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
-/// The inner error says why a file is none of ours.
+/// Connects to the file. The inner error is the reason why it isn't one of ours.
 fn connect_as(path: &Path, purpose: Use) -> rusqlite::Result<std::result::Result<Connection, String>> {
     let mut connection = connect(path)?;
-    // Only what is out of date needs a lock that others may hold.
+    // Only a file that is out of date needs a lock that others may hold.
     if version(&connection)? != Ok(LATEST) {
         match purpose {
             Use::Write => {
@@ -86,7 +86,7 @@ fn connect_as(path: &Path, purpose: Use) -> rusqlite::Result<std::result::Result
                     return Ok(Err(problem));
                 }
             }
-            // Whoever only reads can't wait for somebody else to come and do it.
+            // A reader can't rely on a writer to come and do it.
             Use::Read => match connect_as(path, Use::Write)? {
                 Ok(_up_to_date) => {}
                 Err(problem) => return Ok(Err(problem)),
@@ -100,8 +100,8 @@ fn connect_as(path: &Path, purpose: Use) -> rusqlite::Result<std::result::Result
     Ok(Ok(connection))
 }
 
-/// Makes an empty file if there is none. Payloads are nobody else's business, so it is made for its owner alone. SQLite
-/// gives the same rights to the files that it puts beside it.
+/// Creates an empty file if there is none. Only its owner can read it, as payloads are private. SQLite gives the same rights
+/// to the files that it puts beside it.
 pub(super) fn make(path: &Path) -> Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => rights::give_to_owner_of_folder(path),
@@ -115,7 +115,7 @@ pub(super) fn make(path: &Path) -> Result<()> {
     }
 }
 
-/// Checks that something was stored in the file before.
+/// Checks that the file exists and that something was stored in it before.
 pub(super) fn expect(path: &Path) -> Result<()> {
     let problem = match std::fs::metadata(path) {
         Ok(metadata) if metadata.len() > 0 => return Ok(()),
@@ -129,13 +129,14 @@ pub(super) fn expect(path: &Path) -> Result<()> {
     Err(Error::Unfit { problem })
 }
 
-/// Called by SQLite, for the so manieth time in a row, when another process holds the lock. No news comes of its release.
+/// SQLite's busy handler: sleeps while another process holds the lock, as no event tells of its release. `tries` is the
+/// number of earlier calls in a row.
 fn wait_for_the_other(tries: i32) -> bool {
     std::thread::sleep(BUSY_STEP);
     BUSY_STEP.saturating_mul(tries.unsigned_abs()) < BUSY_MAX
 }
 
-/// Has the connection wait for other processes that hold the lock.
+/// Makes the connection wait for other processes that hold the lock.
 pub(super) fn wait_for_others(connection: &mut Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(wait_for_the_other))
 }
@@ -145,9 +146,9 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let mut connection = Connection::open_with_flags(path, flags)?;
     wait_for_others(&mut connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    // Else SQLite prepares statements on tables with partial indexes anew whenever a bound value changes.
+    // Otherwise SQLite prepares statements on tables with partial indexes anew whenever a bound value changes.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
-    // A flush goes all the way to the disk. The rest is about speed.
+    // `fullfsync`: a flush goes all the way to the disk. The rest is for speed.
     connection.execute_batch(
         "PRAGMA fullfsync = on;
          PRAGMA checkpoint_fullfsync = on;
@@ -158,7 +159,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The version of the tables. The inner error says why a file is none of ours.
+/// Returns the version of the tables. The inner error is the reason why the file isn't one of ours.
 fn version(connection: &Connection) -> rusqlite::Result<std::result::Result<i32, String>> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -174,8 +175,8 @@ fn version(connection: &Connection) -> rusqlite::Result<std::result::Result<i32,
     })
 }
 
-/// Makes the tables in an empty file, and brings those of an older version up to date. The inner error says why a file
-/// is none of ours.
+/// Creates the tables in an empty file, and brings those of an older version up to date. The inner error is the reason why
+/// the file isn't one of ours.
 fn recognise(connection: &mut Connection) -> rusqlite::Result<std::result::Result<(), String>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let known = version(&transaction)?;

@@ -1,4 +1,4 @@
-//! All that is kept of a tenant is removed, in bounded steps.
+//! Removal of everything that is kept of a tenant, in bounded steps.
 
 use rusqlite::params;
 
@@ -6,8 +6,8 @@ use super::fault::Result;
 use super::step::Step;
 
 impl Step<'_> {
-    /// Removes up to `most` jobs and values of state; says how many are left. What else there is of the tenant goes with
-    /// the last of them.
+    /// Removes up to `most` jobs and values of state, and returns how many are left. The rest of the tenant's data is removed
+    /// with the last of them.
     pub(super) fn purge(&self, most: usize) -> Result<u64> {
         let most = i64::try_from(most.max(1)).unwrap_or(i64::MAX);
         let jobs: Vec<i64> = self.all(
@@ -44,7 +44,7 @@ impl Step<'_> {
         Ok(left)
     }
 
-    /// How many jobs and values there are.
+    /// Returns the number of jobs and values that there are.
     fn left(&self) -> Result<u64> {
         let sum = |sql| -> Result<i64> {
             Ok(self.find(sql, [self.tenant()], |row| row.get::<_, Option<i64>>(0))?.flatten().unwrap_or(0))

@@ -1,4 +1,4 @@
-//! What people and programs look at. Nothing here changes anything.
+//! Look-ups for people and programs. Nothing here changes anything.
 
 use std::collections::BTreeSet;
 
@@ -11,13 +11,13 @@ use super::fault::{Fault, Result};
 use super::row::{RECORD, code, log_line, record, stamp, state};
 use crate::{Counts, Cursor, Page, Query, UNREADABLE_COUNTED_MAX, Unread};
 
-/// Parked jobs that are counted one by one.
+/// Maximum number of parked jobs that are counted.
 const PARKED_MAX: i64 = UNREADABLE_COUNTED_MAX.cast_signed();
 
-/// Greater than every id, whose letters are capital.
+/// Text that sorts after every id, as ids consist of digits and capital letters.
 const BEHIND_ALL_IDS: &str = "~";
 
-/// The statement that finds a job by its id.
+/// Returns the statement that finds a job by its id.
 pub(super) fn by_id() -> String {
     format!("{RECORD}, nr FROM job WHERE tenant = ?1 AND id = ?2")
 }
@@ -38,8 +38,8 @@ pub(super) fn log(connection: &Connection, tenant: &TenantId, job: JobId) -> Res
     lines.collect()
 }
 
-/// The statement that lists the jobs of a state behind a rank (and an id, where several may have the same rank). The terms
-/// are those of the indexes, which are used for nothing less.
+/// Returns the statement that lists the jobs of a state after a rank (and an id, where several may have the same rank). Its
+/// terms are those of the indexes, as SQLite uses an index for no other terms.
 pub(super) fn list(state: State) -> String {
     let (rank, behind, order) = match state {
         State::Scheduled => ("due_at", "(due_at, id) > (?2, ?3)", "due_at, id"),
@@ -61,7 +61,7 @@ pub(super) fn list(state: State) -> String {
     )
 }
 
-/// Jobs of a state, looked at one by one in the order of its index, and no more of them than there is need for.
+/// Lists jobs of a state, in the order of its index, and reads no more of them than needed.
 pub(super) fn jobs(connection: &Connection, tenant: &TenantId, query: &Query) -> Result<Page> {
     let mut statement = connection.prepare_cached(&list(query.state))?;
     let (rank, id) = match query.after {
@@ -104,7 +104,7 @@ pub(super) fn jobs(connection: &Connection, tenant: &TenantId, query: &Query) ->
     Ok(page)
 }
 
-/// The record of a row, if it is like what was asked for.
+/// Returns the record of a row if it matches the query.
 fn listed(connection: &Connection, query: &Query, row: &Row<'_>) -> Result<Option<JobRecord>> {
     let record = record(row)?;
     if !query.filter.passes(&record) {
@@ -116,14 +116,14 @@ fn listed(connection: &Connection, query: &Query, row: &Row<'_>) -> Result<Optio
     with_payload(connection, row.get("nr")?, record).map(Some)
 }
 
-/// The place of a row in its list. None if its id can't be read.
+/// Returns the place of a row in its list, or `None` if its id can't be read.
 fn place(row: &Row<'_>) -> Option<Cursor> {
     let rank: i64 = row.get("rank").ok()?;
     let id = row.get_ref("id").ok()?.as_str().ok()?;
     Some(Cursor { rank: u64::try_from(rank).unwrap_or(0), id: JobId::parse(id).ok()? })
 }
 
-/// The same, with what is large.
+/// Adds the payload and the output to a record.
 fn with_payload(connection: &Connection, nr: i64, record: JobRecord) -> Result<JobRecord> {
     let mut statement =
         connection.prepare_cached("SELECT bytes, output FROM job JOIN payload USING (nr) WHERE nr = ?1")?;
@@ -132,7 +132,7 @@ fn with_payload(connection: &Connection, nr: i64, record: JobRecord) -> Result<J
     Ok(JobRecord { payload, output, ..record })
 }
 
-/// Every tenant of which something is kept. Finds each by a jump behind the one before.
+/// Lists every tenant of which something is kept. Finds each by an index search after the one before.
 pub(super) fn tenants(connection: &Connection) -> Result<Vec<TenantId>> {
     let mut tenants = BTreeSet::new();
     for next in [

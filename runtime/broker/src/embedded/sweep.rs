@@ -1,5 +1,5 @@
-//! A tenant's jobs are brought up to date, in bounded steps: what is due becomes ready, what has run out is taken back, and
-//! what is past its time or over its number is removed.
+//! Sweeps: bring a tenant's jobs up to date in bounded steps. Due jobs become ready, expired leases are taken back, and
+//! final jobs and state past their time or number are removed.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::step::Step;
 use super::stored::select_stored;
 use crate::{KeepMax, SWEEP_MAX, Sweep, Swept};
 
-/// How long a job that can't be read is left alone before it is looked at again: a newer program may be here by then.
+/// Time after which a job that couldn't be read is looked at again: a newer program may be running by then.
 const PARKED_FOR: Duration = Duration::from_secs(60);
 
 impl Step<'_> {
@@ -35,7 +35,7 @@ impl Step<'_> {
         Ok(Swept { buried, next_due, next_removal, has_ready, unreadable })
     }
 
-    /// Makes ready what is due; says how many.
+    /// Makes due jobs ready, and returns how many.
     fn promote(&mut self) -> Result<usize> {
         let due = self.stored_jobs(
             select_stored!("WHERE tenant = ?1 AND state = 0 AND due_at <= ?2 ORDER BY due_at, id LIMIT ?3"),
@@ -47,7 +47,7 @@ impl Step<'_> {
         Ok(due.len())
     }
 
-    /// Takes back leases that ran out; says how many, and which jobs had lost one too many.
+    /// Takes back expired leases; returns how many, and the jobs that were buried as too many leases of them had expired.
     fn take_back(&mut self, sweep: &Sweep) -> Result<(usize, Vec<JobId>)> {
         let expired = self.stored_jobs(
             select_stored!(
@@ -60,14 +60,14 @@ impl Step<'_> {
             let change = job.standing.taken_back(sweep.expiries_max);
             self.change(job, &change)?;
             if change.state() == State::Dead {
-                // One whose id can't be read can't be named; it is buried all the same.
+                // A job whose id can't be read can't be named; it is buried all the same.
                 buried.extend(JobId::parse(&job.id).ok());
             }
         }
         Ok((expired.len(), buried))
     }
 
-    /// Removes final jobs whose time is over; says how many.
+    /// Removes final jobs past their keep time, and returns how many.
     fn remove_old(&self) -> Result<usize> {
         let old: Vec<i64> = self.all(
             "SELECT nr FROM job WHERE tenant = ?1 AND remove_at <= ?2 ORDER BY remove_at, id LIMIT ?3",
@@ -78,7 +78,7 @@ impl Step<'_> {
         Ok(old.len())
     }
 
-    /// Removes the oldest of the final jobs of which there are more than are to be kept, at most `most`; says how many.
+    /// Removes the oldest final jobs in excess of the numbers to be kept, at most `most`, and returns how many.
     fn remove_surplus(&self, keep: &KeepMax, most: usize) -> Result<usize> {
         let mut removed = 0;
         for (state, kept) in keep.by_state() {
@@ -101,8 +101,8 @@ impl Step<'_> {
         Ok(removed)
     }
 
-    /// Looks again at jobs that couldn't be read, those first that were looked at the longest ago. What can be read now is
-    /// handed out as before.
+    /// Looks again at parked jobs, in the order of when they were last looked at. Those that can be read now can be leased
+    /// again.
     fn unpark(&mut self) -> Result<()> {
         let until = self.now.as_millis().saturating_sub(millis(PARKED_FOR));
         let parked = self.stored_jobs(
@@ -127,7 +127,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// When the next final job is past its time.
+    /// Returns the time until the next final job is past its keep time, or `None` if there is none.
     fn next_removal(&self) -> Result<Option<Duration>> {
         let next: Option<i64> = self.find(
             "SELECT remove_at FROM job WHERE tenant = ?1 AND remove_at IS NOT NULL ORDER BY remove_at LIMIT 1",
@@ -137,7 +137,7 @@ impl Step<'_> {
         Ok(next.map(|next| timestamp(next).since(self.now)))
     }
 
-    /// Whether a job can be handed out.
+    /// Whether any job can be leased.
     fn has_any_ready(&self) -> Result<bool> {
         let found = self.find(
             "SELECT 1 FROM job INDEXED BY job_ready WHERE tenant = ?1 AND state = 1 AND parked_at IS NULL LIMIT 1",

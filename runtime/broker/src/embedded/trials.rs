@@ -1,4 +1,4 @@
-//! The trials of canaries, as [`Trial::report`] has them.
+//! Storage of canaries' trials, by the rules of [`Trial::report`].
 
 use rusqlite::params;
 use sandhog_core::id::{DaemonId, PluginName};
@@ -11,7 +11,7 @@ use super::step::Step;
 use crate::SWEEP_MAX;
 
 impl Step<'_> {
-    /// Takes in what a daemon says of a trial.
+    /// Records a daemon's report of a trial, and returns the trial's status.
     pub(super) fn report_trial(&self, report: &TrialReport) -> Result<TrialStatus> {
         let stored = self.trial(&report.pair)?;
         let began_before = stored.as_ref().map(|trial| trial.began);
@@ -54,7 +54,7 @@ impl Step<'_> {
         Ok(status)
     }
 
-    /// The trial of a pair as it is stored.
+    /// Returns the stored trial of a pair, or `None` if there is none.
     fn trial(&self, pair: &Pair) -> Result<Option<Trial>> {
         let Pair { plugin, old, new } = pair;
         let (old, new) = (old.to_string(), new.to_string());
@@ -88,7 +88,7 @@ impl Step<'_> {
         }))
     }
 
-    /// Removes trials to which nobody has reported for long.
+    /// Removes trials that no daemon has reported to for [`TRIAL_KEPT`].
     pub(super) fn sweep_trials(&self) -> Result<()> {
         let until = Timestamp::from_millis(self.now.as_millis().saturating_sub(millis(TRIAL_KEPT)));
         let old: Vec<(String, String, String)> = self.all(

@@ -1,13 +1,13 @@
-//! The reference model: what a broker has to do, in the plainest code that does it.
+//! Reference model: the behaviour of a broker, in the plainest code.
 //!
 //! ```text
-//! mod.rs     the trait: one lock, one tenant, one step; then news, if the step made any
-//! tenant.rs  the steps: a tenant's jobs in one map, found by looking through all of them
+//! mod.rs     the trait: one lock, one tenant, one step; then wakes, if the step has caused any
+//! tenant.rs  the steps: a tenant's jobs in one map, found by a linear scan
 //! ```
 //!
-//! There is no index to keep true, so what the code says is what holds. The price is that a step looks at every job of
-//! the tenant: good for tests and simulations with some thousands of jobs, and for nothing else. It spawns nothing and
-//! never waits, so a simulation on one thread with a paused clock plays the same each time.
+//! There is no index to keep consistent, so the code states the rules directly. The price is that a step looks at every job
+//! of the tenant: good for tests and simulations with some thousands of jobs, and for nothing else. It spawns no task and
+//! never waits, so a simulation on one thread with a paused clock is deterministic.
 
 mod tenant;
 
@@ -29,7 +29,7 @@ use crate::{
     Seen, Settle, Wake, Wakes, WallClock,
 };
 
-/// A broker that keeps its jobs as long as it lives.
+/// Broker that keeps its jobs in memory for as long as it exists.
 pub struct Memory {
     clock: Arc<dyn WallClock>,
     tenants: Mutex<BTreeMap<TenantId, Tenant>>,
@@ -37,25 +37,24 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// An empty one, on this clock.
+    /// Creates an empty broker on this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn WallClock>) -> Self {
         Self { clock, tenants: Mutex::default(), listeners: Listeners::default() }
     }
 
-    /// Another broker with the same jobs, that goes its own way from here, on this clock: for whoever tries all that may
-    /// happen next. Nobody listens to it yet.
+    /// Creates an independent copy with the same jobs, on this clock, to explore what may happen next. It has no listeners.
     #[must_use]
     pub fn fork(&self, clock: Arc<dyn WallClock>) -> Self {
         Self { clock, tenants: Mutex::new(self.lock().clone()), listeners: Listeners::default() }
     }
 
-    /// Looks at a tenant.
+    /// Reads a tenant.
     fn look_at<T>(&self, tenant: &TenantId, look: impl FnOnce(&Tenant, Timestamp) -> T) -> T {
         look(self.lock().entry(tenant.clone()).or_default(), self.clock.now())
     }
 
-    /// Does one step of a tenant, and tells listeners if there is more to do than before.
+    /// Executes one step of a tenant, and wakes listeners if there is more to do than before.
     fn step<T>(&self, tenant: &TenantId, step: impl FnOnce(&mut Tenant, Timestamp) -> T) -> T {
         let mut tenants = self.lock();
         let jobs = tenants.entry(tenant.clone()).or_default();

@@ -1,4 +1,4 @@
-//! The steps that change the jobs of one tenant. Each is whole before it returns.
+//! The steps that change the jobs of one tenant. Each is complete when it returns.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -30,24 +30,24 @@ pub(super) struct Tenant {
     jobs: BTreeMap<JobId, Entry>,
     state: BTreeMap<(PluginName, StateKey), Stored>,
     accounts: BTreeMap<(Day, PluginName), Account>,
-    /// The latest minute in which something was spent, and how much fuel.
+    /// The latest minute in which fuel was spent, and how much.
     minute: (u64, Fuel),
-    /// How often a job has become ready.
+    /// Number of times that a job has become ready.
     arrivals: u64,
-    /// What each daemon was handed out last: the number of its ask, and the leases.
+    /// The last grant of leases to each daemon: the number of its request, and the leases.
     asked: BTreeMap<DaemonId, (u64, Vec<LeaseToken>)>,
-    /// The kinds that have a lane of their own in a queue, each with when it was last noted to be asked for.
+    /// The kinds that have a lane of their own in a queue, each with the noted time at which it was last asked for.
     lanes: BTreeMap<(QueueName, Kind), Timestamp>,
-    /// How often a lane has come or gone.
+    /// Number of times that a lane was added or removed.
     lanes_changed: u64,
     trials: BTreeMap<Pair, Trial>,
 }
 
-/// What a listener could be waiting for.
+/// State of a tenant that listeners wait for: compared before and after a step.
 pub(super) struct WakeCause {
-    /// The lanes that hold a ready job: queue, kind if it has a lane of its own, whether they are suspects.
+    /// The lanes that hold a ready job: queue, kind if it has a lane of its own, and whether the jobs are suspects.
     lanes: BTreeSet<(QueueName, Option<Kind>, bool)>,
-    /// The leased jobs that count against a limit of the fleet.
+    /// The leased jobs that count against a fleet limit.
     limited: BTreeSet<JobId>,
     first_due: Option<Timestamp>,
 }
@@ -56,13 +56,13 @@ pub(super) struct WakeCause {
 struct Entry {
     record: JobRecord,
     log: VecDeque<LogLine>,
-    /// Which arrival made it ready for the last time.
+    /// The value of `Tenant::arrivals` when it last became ready.
     arrival: u64,
-    /// Somebody wants it cancelled while it is leased.
+    /// Whether its cancellation was requested while it is leased.
     cancel_requested: bool,
-    /// When it may be removed, once it is final.
+    /// Time at which it may be removed, once it is final.
     remove_at: Option<Timestamp>,
-    /// Which limit of the fleet it counts against, while it is leased.
+    /// The fleet limit that it counts against while it is leased.
     limit: Option<PluginName>,
 }
 
@@ -73,7 +73,7 @@ struct Stored {
 }
 
 impl WakeCause {
-    /// Whether a lane has jobs that had none, one with jobs may have room that had none, or a job is due earlier than any was.
+    /// Whether a lane has jobs that had none, a lane with jobs may have room that had none, or a job is due earlier than any was.
     pub(super) fn is_news_after(&self, before: &Self) -> bool {
         let sooner = match (self.first_due, before.first_due) {
             (Some(now), Some(then)) => now < then,
@@ -137,7 +137,7 @@ impl Tenant {
         Leased { leases, next_due, spent, lanes: self.lanes_changed }
     }
 
-    /// Makes a lane of a kind, or notes that it was asked for.
+    /// Creates a lane for a kind, or notes that it was asked for.
     fn note_lane(&mut self, queue: &QueueName, kind: &Kind, now: Timestamp) {
         let noted = self.lanes.get_mut(&(queue.clone(), kind.clone()));
         match noted {
@@ -150,7 +150,7 @@ impl Tenant {
         }
     }
 
-    /// Gives up lanes that are empty and were not asked for in a long time.
+    /// Removes lanes that are empty and were not asked for during [`LANE_KEPT`].
     fn give_up_lanes(&mut self, now: Timestamp) {
         let held: BTreeSet<(QueueName, Kind)> = self
             .in_state(State::Ready)
@@ -166,19 +166,19 @@ impl Tenant {
         Lanes { number: self.lanes_changed, lanes }
     }
 
-    /// Where a ready job waits.
+    /// Returns the lane of a ready job: queue, kind if it has a lane of its own, and whether it is a suspect.
     fn lane_of(&self, entry: &Entry) -> (QueueName, Option<Kind>, bool) {
         let lane = (entry.record.queue.clone(), entry.record.kind.clone());
         let kind = self.lanes.contains_key(&lane).then(|| lane.1.clone());
         (lane.0, kind, entry.is_suspect())
     }
 
-    /// The leased jobs that count against a limit of the fleet.
+    /// Returns the leased jobs that count against a fleet limit.
     fn limited(&self) -> impl Iterator<Item = &Entry> {
         self.in_state(State::Leased).filter(|entry| entry.limit.is_some())
     }
 
-    /// What was handed out by the same ask before, if it repeats one: those leases that still hold.
+    /// Extends and returns the leases granted to the same request before that still hold. `None` if the request repeats none.
     fn repeated(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Option<Vec<Lease>> {
         let asker = ask.asker.filter(|asker| asker.repeats)?;
         let (number, tokens) = self.asked.get(&asker.daemon)?.clone();
@@ -211,7 +211,7 @@ impl Tenant {
         leases
     }
 
-    /// Makes ready what is due, takes back what has run out, removes what is past its time or its number.
+    /// Makes due jobs ready, takes back expired leases, and removes final jobs and state past their time or number.
     pub(super) fn sweep(&mut self, sweep: &Sweep, now: Timestamp) -> Swept {
         let promoted = self.promote(now);
         let (taken_back, buried) = self.take_back(sweep, now);
@@ -227,7 +227,7 @@ impl Tenant {
         Swept { buried, next_due, next_removal, has_ready, unreadable: 0 }
     }
 
-    /// Removes up to `most` jobs and values; answers how many are left.
+    /// Removes up to `most` jobs and values, and returns how many are left.
     pub(super) fn purge(&mut self, most: usize) -> u64 {
         let jobs: Vec<JobId> = self.jobs.keys().take(most.max(1)).copied().collect();
         jobs.iter().for_each(|id| drop(self.jobs.remove(id)));
@@ -245,19 +245,19 @@ impl Tenant {
         left as u64
     }
 
-    /// Whether there is anything of the tenant.
+    /// Whether anything of the tenant is kept.
     pub(super) fn keeps_anything(&self) -> bool {
         !(self.jobs.is_empty() && self.state.is_empty() && self.accounts.is_empty() && self.trials.is_empty())
     }
 
-    /// Takes in what a daemon says of a trial.
+    /// Records a daemon's report of a trial, and returns the trial's status.
     pub(super) fn report_trial(&mut self, report: &TrialReport, now: Timestamp) -> TrialStatus {
         let (trial, status) = Trial::report(self.trials.remove(&report.pair), report, now);
         self.trials.insert(report.pair.clone(), trial);
         status
     }
 
-    /// What waits.
+    /// Returns the number and size of the waiting jobs.
     fn waiting(&self) -> Waiting {
         let waits =
             self.jobs.values().filter(|entry| matches!(entry.record.state, State::Scheduled | State::Ready));
@@ -398,7 +398,7 @@ impl Tenant {
         self.jobs.values().filter(move |entry| entry.record.state == state)
     }
 
-    /// The job that keeps others with this key from being created.
+    /// Returns the job that isn't final and holds this unique key.
     fn holder(&self, key: Option<&UniqueKey>) -> Option<JobId> {
         let key = key?;
         let holds =
@@ -406,7 +406,7 @@ impl Tenant {
         self.jobs.values().find(holds).map(|entry| entry.record.id)
     }
 
-    /// Changes a job as a transition says.
+    /// Applies a transition to a job.
     fn change(&mut self, job: JobId, change: &Change<'_>, now: Timestamp) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
         (entry.cancel_requested, entry.remove_at) = (false, None);
@@ -437,7 +437,7 @@ impl Tenant {
         }
     }
 
-    /// Changes jobs, each as its transition says.
+    /// Applies to each job its transition, and returns how many there are.
     fn change_all<'a>(
         &mut self,
         jobs: &[JobId],
@@ -451,14 +451,14 @@ impl Tenant {
         jobs.len()
     }
 
-    /// Makes ready what is due; says how many.
+    /// Makes due jobs ready, and returns how many.
     fn promote(&mut self, now: Timestamp) -> usize {
         let due = self.in_state(State::Scheduled).map(|entry| (entry.record.due_at, entry.record.id));
         let due = first_until(due, now);
         self.change_all(&due, now, Standing::made_ready)
     }
 
-    /// Takes back leases that ran out; says how many, and which jobs had lost one too many.
+    /// Takes back expired leases; returns how many, and the jobs that were buried as too many leases of them had expired.
     fn take_back(&mut self, sweep: &Sweep, now: Timestamp) -> (usize, Vec<JobId>) {
         let expired =
             self.in_state(State::Leased).map(|entry| (entry.record.lease_expires_at, entry.record.id));
@@ -473,7 +473,7 @@ impl Tenant {
         (expired.len(), buried)
     }
 
-    /// Removes final jobs whose time is over; says how many. State that is past its time goes with them.
+    /// Removes final jobs past their keep time, and state past its time. Returns the number of jobs.
     fn remove_old(&mut self, now: Timestamp) -> usize {
         self.state.retain(|_, stored| stored.is_there(now));
         let old = self.jobs.values().filter(|entry| entry.remove_at.is_some());
@@ -482,7 +482,7 @@ impl Tenant {
         old.len()
     }
 
-    /// Removes the oldest of the final jobs of which there are more than are to be kept, at most `most`; says how many.
+    /// Removes the oldest final jobs in excess of the numbers to be kept, at most `most`, and returns how many.
     fn remove_surplus(&mut self, keep: &KeepMax, most: usize) -> usize {
         let mut removed = 0;
         for (state, kept) in keep.by_state() {
@@ -498,7 +498,7 @@ impl Tenant {
         removed
     }
 
-    /// The first `n` ready jobs of a queue and its lanes: first as many `suspects` as may be among them, then the others.
+    /// Returns the first `n` ready jobs of a queue and its lanes: first at most `suspects` suspects, then the others.
     fn first_ready(&self, queue: &QueueName, n: u32, suspects: u32, lanes: &mut LaneRooms<'_>) -> Vec<JobId> {
         let mut waiting: Vec<&Entry> =
             self.in_state(State::Ready).filter(|entry| entry.record.queue == *queue).collect();
@@ -525,13 +525,13 @@ impl Tenant {
         due.chain(expiring).min()
     }
 
-    /// The first key whose value isn't what the run had relied on.
+    /// Returns the first key whose value isn't the one that the run relied on.
     fn conflict(&self, plugin: &PluginName, effects: &Effects, now: Timestamp) -> Option<StateKey> {
         let stored = |key: &StateKey| Ok::<_, Infallible>(self.stored(plugin, key, now));
         effects.conflict(stored).unwrap_or_else(|never| match never {}).cloned()
     }
 
-    /// What there would be too much of, if a run's writes were applied.
+    /// Returns the part of the quota that would be exceeded if a run's writes were applied.
     fn excess(
         &self,
         plugin: &PluginName,
@@ -567,7 +567,7 @@ impl Tenant {
         self.state.insert(at, Stored { value, expires_at });
     }
 
-    /// Records what a holder said about the end of its run, but for the effects.
+    /// Records the end of a run as its holder reported it, except for the effects.
     fn record_end(&mut self, settle: &Settle, now: Timestamp) {
         let Some(entry) = self.jobs.get_mut(&settle.token.job) else { return };
         entry.report(settle.progress.as_ref(), &settle.log);
@@ -587,10 +587,10 @@ impl Tenant {
     }
 }
 
-/// How many jobs of which lane may be handed out by one ask.
+/// Room in each lane for the jobs of one lease request.
 struct LaneRooms<'a> {
     lanes: Vec<(&'a LaneAsk, u32)>,
-    /// By limit: how many more jobs may be leased.
+    /// Number of further jobs that may be leased under each fleet limit.
     free: BTreeMap<&'a PluginName, u32>,
 }
 
@@ -609,7 +609,7 @@ impl<'a> LaneRooms<'a> {
         self.lanes.iter_mut().find(|(lane, _)| lane.queue == job.queue && lane.kind == job.kind)
     }
 
-    /// Takes room for a job of a lane; whether there was any.
+    /// Takes room for a job of a lane; returns whether there was any.
     fn take(&mut self, job: &JobRecord) -> bool {
         let Some((lane, room)) = self.lane_of(job).map(|(lane, room)| (*lane, *room)) else { return false };
         let free = lane.limit.as_ref().and_then(|limit| self.free.get_mut(&limit.name));
@@ -625,7 +625,7 @@ impl<'a> LaneRooms<'a> {
         true
     }
 
-    /// What a job of a lane counts against.
+    /// Returns the fleet limit that a job of a lane counts against.
     fn limit_of(&mut self, job: &JobRecord) -> Option<PluginName> {
         self.lane_of(job).and_then(|(lane, _)| lane.limit.as_ref().map(|limit| limit.name.clone()))
     }
@@ -644,7 +644,7 @@ impl Entry {
         }
     }
 
-    /// Its place in the list of its state.
+    /// Returns its place in the list of its state.
     fn place(&self) -> Cursor {
         let record = &self.record;
         let millis = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_millis);
@@ -657,7 +657,7 @@ impl Entry {
         Cursor { rank, id: record.id }
     }
 
-    /// What decides what may become of it.
+    /// Returns the state from which its transitions are decided.
     fn standing(&self) -> Standing {
         let JobRecord { state, lease, attempts, expiries, faults, .. } = self.record;
         let counts = JobCounts { attempts, expiries, faults };
@@ -686,7 +686,7 @@ impl Entry {
         Lease { token, job: self.record.clone().into_job() }
     }
 
-    /// Takes in what a run reports: the last progress wins, the oldest log lines go.
+    /// Records a run's report: the latest progress replaces the earlier one, surplus log lines are removed, the oldest first.
     fn report(&mut self, progress: Option<&Progress>, lines: &[LogLine]) {
         if let Some(progress) = progress {
             self.record.progress = Some(progress.clone());
@@ -708,7 +708,7 @@ fn size_of(lengths: &BTreeMap<&StateKey, usize>) -> StateSize {
     StateSize { bytes: Bytes::of(bytes), keys: lengths.len() as u64 }
 }
 
-/// The jobs whose time has come, the earliest first, ties by id, and no more of them than one call may sweep.
+/// Returns the jobs whose time has come, the earliest first, ties by id, at most [`SWEEP_MAX`].
 fn first_until(jobs: impl Iterator<Item = (Option<Timestamp>, JobId)>, now: Timestamp) -> Vec<JobId> {
     let mut due: Vec<_> = jobs.filter(|(at, _)| at.is_some_and(|at| at <= now)).collect();
     due.sort();

@@ -1,4 +1,4 @@
-//! What functions are asked: their keys, and a MessagePack value whose form each function states at its head.
+//! Arguments of functions: their keys, and a MessagePack value in the form that each function states at its head.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -36,29 +36,29 @@ pub(super) struct Request {
     batch: Packer,
 }
 
-/// How a function is called.
+/// Way of calling a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Calling {
-    /// As one of the library.
+    /// As a function of the library (`FCALL`).
     Functions,
-    /// As a script of its own, that the server knows.
+    /// As a script of its own that the server knows (`EVALSHA`).
     Scripts,
-    /// As a script that is sent with the call.
+    /// As a script that is sent with the call (`EVAL`).
     Sources,
 }
 
 impl Request {
-    /// With keys that name no more than the tenant, and nothing asked yet.
+    /// Creates a request whose only key is the one that names the tenant, with no arguments yet.
     pub(super) fn of(tenant: &TenantId) -> Self {
         Self { keys: Keys::of(tenant), now: None, asked: Packer::default(), batch: Packer::default() }
     }
 
-    /// The same at this time, if it isn't the server's that counts.
+    /// Sets the time of the call, or `None` for the server's time.
     pub(super) fn at(self, now: Option<Timestamp>) -> Self {
         Self { now, ..self }
     }
 
-    /// The command.
+    /// Returns the command that calls the function.
     pub(super) fn command(&self, function: &Function, calling: Calling) -> Cmd {
         let (word, name) = match calling {
             Calling::Functions => ("FCALL", &function.name),
@@ -83,23 +83,23 @@ impl Request {
     }
 }
 
-/// No call takes more jobs, bytes or operations than this, as it keeps everybody else waiting.
+/// Maximum numbers of jobs, bytes and operations of one call, as the server serves nobody else meanwhile.
 const PART_JOBS: usize = 1000;
 const PART_BYTES: usize = 8 << 20;
 const PART_OPERATIONS: usize = 4000;
 
-/// What a batch is made of.
+/// Item of a batch.
 pub(super) trait Item {
-    /// Which job it is about.
+    /// Returns the job that the item is about.
     fn job(&self) -> JobId;
-    /// How many bytes it may have, roughly.
+    /// Returns its approximate size in bytes.
     fn size(&self) -> usize;
-    /// How many things it does: values that it reads and writes, jobs, log lines.
+    /// Returns the number of its operations: values that it reads and writes, jobs, log lines.
     fn operations(&self) -> usize;
 }
 
-/// Cuts a batch into parts, each of which one call can take: not too long, and with each job once. A single item may be larger
-/// than the bounds.
+/// Splits a batch into parts of one call each: within the bounds, and with each job at most once. A single item may exceed
+/// the bounds.
 pub(super) fn parts<T: Item>(items: &[T]) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
@@ -201,7 +201,7 @@ pub(super) fn enqueue(tenant: &TenantId, jobs: &[NewJob], bounds: &QueueBounds) 
     request
 }
 
-/// Jobs to create, in the form of `lua/creation.lua`, and their keys. Returns the place of the first one's key.
+/// Writes jobs to create, in the form of `lua/creation.lua`, and their keys. Returns the place of the first one's key.
 fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
     let first = keys.len() as Place + 1;
     for group in jobs.chunk_by(are_alike) {
@@ -222,7 +222,7 @@ fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
     first
 }
 
-/// Whether jobs have all in common but their ids and payloads.
+/// Whether two jobs differ only in their ids and payloads. Jobs with unique keys never count as alike.
 fn are_alike(one: &NewJob, other: &NewJob) -> bool {
     let NewJob { id: _, payload: _, kind, queue, priority, delay, unique_key, pinned } = one;
     unique_key.is_none()
@@ -268,7 +268,7 @@ pub(super) fn sweep(tenant: &TenantId, sweep: &Sweep) -> Request {
     request
 }
 
-/// Removes up to so many jobs, and once none is left the values of state at these keys.
+/// Removes up to `most` jobs, and once none is left the values of state at these keys.
 pub(super) fn purge(tenant: &TenantId, most: usize, values: &[String]) -> Request {
     let mut request = Request::of(tenant);
     for key in values {
@@ -278,7 +278,7 @@ pub(super) fn purge(tenant: &TenantId, most: usize, values: &[String]) -> Reques
     request
 }
 
-/// The quota that holds jobs back.
+/// Writes the bounds of a fuel quota, if it holds jobs back when it is used up.
 fn put_fuel(asked: &mut Packer, quota: Option<FuelQuota>) {
     let Some(FuelQuota { per_minute, per_day, on_empty }) = quota else {
         asked.absent();
@@ -319,11 +319,11 @@ pub(super) fn renew(tenant: &TenantId, ttl: Duration, leases: &[Renew]) -> Reque
     request
 }
 
-/// Nothing, if there are none.
+/// Encodes log lines; empty if there are none.
 fn lines(lines: &[LogLine]) -> Vec<u8> {
     let mut packed = Packer::default();
     if !lines.is_empty() {
-        // Of more than are kept, none but the last would stay.
+        // Of more lines than are kept, only the last would stay.
         let lines = &lines[lines.len().saturating_sub(LOG_LINES_KEPT)..];
         packed.array(lines.len());
         for line in lines {
@@ -349,12 +349,12 @@ pub(super) fn settle(tenant: &TenantId, settlements: &[Settle]) -> Request {
     request
 }
 
-/// What the runs of a batch come to, by plugin in the order of first use.
+/// Totals of a batch's runs, by plugin in the order of first use.
 #[derive(Default)]
 struct Totals<'a>(Vec<(&'a PluginName, Account)>);
 
 impl<'a> Totals<'a> {
-    /// Adds a settlement to the sums, and says in the batch what it adds, in case not all of them are recorded.
+    /// Adds a settlement to the totals, and writes its share to the batch, in case not all settlements are recorded.
     fn put(&mut self, batch: &mut Packer, settle: &'a Settle) {
         let Some((plugin, account)) = settle.account(RunEnd::of(&settle.settlement)) else {
             batch.number(0, 2).counted(b"", 2);
@@ -369,7 +369,7 @@ impl<'a> Totals<'a> {
         batch.number(nth as u64 + 1, 2).counted(&spent, 2);
     }
 
-    /// The plugins and their accounts, as `lua/accounts.lua` has them.
+    /// Encodes the plugins and their accounts, in the form of `lua/accounts.lua`.
     fn pack(self, asked: &mut Packer) {
         asked.array(2 * self.0.len());
         for (plugin, account) in &self.0 {
@@ -378,7 +378,7 @@ impl<'a> Totals<'a> {
     }
 }
 
-/// Of 64 bits each.
+/// Encodes numbers as 64 bits each, big-endian.
 fn numbers(of: &[u64]) -> Vec<u8> {
     of.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
@@ -397,12 +397,12 @@ fn put_settle(keys: &mut Keys, batch: &mut Packer, settle: &Settle) {
     batch.counted(&effects, 4);
 }
 
-/// What to do, by its number; how long to wait; how long the job is kept if that makes it final.
+/// Returns the settlement's code, the delay before the job is ready again, and the keep time if the job becomes final.
 fn kind_of(settle: &Settle) -> (u64, Duration, Duration) {
     let keep = settle.keep;
     match &settle.settlement {
         Settlement::Succeed { .. } => (codes::SUCCEED, Duration::ZERO, keep.done),
-        // These two make it final only if it is to be cancelled.
+        // Retries and releases make the job final only if its cancellation was requested.
         Settlement::Retry { after, .. } => (codes::RETRY, *after, keep.done),
         Settlement::Release { after, reason } if reason.is_host_fault() => {
             (codes::RELEASE_AS_FAULT, *after, keep.done)
@@ -444,7 +444,7 @@ fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
     for (key, write) in need_stored.iter().chain(&others) {
         packed.uint(keys.state(&ran.plugin, key));
         match write {
-            // What is gone at once is as good as deleted.
+            // A value that expires at once is as good as deleted.
             StateWrite::Set { ttl: Some(Duration::ZERO), .. } | StateWrite::Delete => {
                 packed.uint(codes::DELETE).absent().absent()
             }
@@ -466,7 +466,7 @@ fn effects_bytes(keys: &mut Keys, ran: &Ran, effects: &Effects) -> Vec<u8> {
     packed.into_bytes()
 }
 
-/// Up to here Lua's numbers are exact.
+/// Largest number up to which Lua's numbers are exact.
 const EXACT_MAX: u64 = 1 << 53;
 
 fn exact(n: u64) -> u64 {

@@ -1,5 +1,5 @@
-//! The numbers and texts that Rust and the functions in `lua/` share, each of them said once: here. The functions get them
-//! by name from [`prelude`].
+//! Numbers and texts that Rust and the functions in `lua/` share, defined only here. The functions get them by name from
+//! [`prelude`].
 
 use std::fmt::Write;
 
@@ -29,7 +29,7 @@ numbers! {
     SUCCEEDED = layout::state_number(State::Succeeded);
     DEAD = layout::state_number(State::Dead);
     CANCELLED = layout::state_number(State::Cancelled);
-    /// A first byte of a run from this on is another version's: its lower half is the state.
+    /// Runs whose first byte is at least this were written by another version; the lower half of the byte is the state.
     NEXT_VERSION = 1 << 4;
 
     // Settlements.
@@ -43,7 +43,7 @@ numbers! {
     /// A release for want of a plugin.
     RELEASE_WITHOUT_PLUGIN = 7;
 
-    // What is done to jobs.
+    // Actions on jobs.
     CANCEL = 1;
     REDRIVE = 2;
     RUN_NOW = 3;
@@ -63,7 +63,7 @@ numbers! {
     DONE = 10;
     REQUESTED = 11;
     UNKNOWN = 12;
-    /// It can't be done to a job in the state with the number that is added to this one.
+    /// The action can't be applied to a job in this state; the number of the state is added to this code.
     NOT_IN = 32;
 
     // Writes of state.
@@ -73,9 +73,9 @@ numbers! {
     REPLACE = 4;
 
     // How a job is laid out: its first byte.
-    /// It may run on any revision.
+    /// The job may run on any revision.
     ANY_REVISION = 1;
-    /// It is pinned to one.
+    /// The job is pinned to one revision.
     PINNED = 2;
 
     // The places in the tail of a run, from 1 on.
@@ -84,35 +84,35 @@ numbers! {
     WHY = 3;
     PROGRESS = 4;
     OUTPUT = 5;
-    /// How many there always are.
+    /// Number of places that every tail has.
     TAIL_PLACES = OUTPUT;
-    /// How often the host has failed on the job; there is no such place while it hasn't.
+    /// Number of times that the host has failed on the job; the place is absent while it hasn't.
     FAULTS = 6;
 
-    /// How many numbers of an account say how runs ended; what follows is what they spent, the fuel first.
+    /// Number of an account's parts that count ends of runs; the parts after them are usage, the fuel first.
     ENDS = RunEnd::ALL.len() as u64;
-    /// Values of state that one settlement takes away at most, if they are over and in its way.
+    /// Maximum number of expired values of state that one settlement removes if they are in its way.
     STATE_SWEEP_MAX = SWEEP_MAX as u64;
-    /// Jobs that can't be read and are named; no more are.
+    /// Maximum number of unreadable jobs that are listed.
     NAMED_MAX = UNREADABLE_COUNTED_MAX;
-    /// Milliseconds for which a lane is kept that is empty and that nobody asks for.
+    /// Time, in milliseconds, for which a lane is kept that is empty and that no daemon asks for.
     LANE_KEPT = LANE_KEPT_FOR.as_millis() as u64;
-    /// Milliseconds after which it is noted again that a lane is asked for.
+    /// Time, in milliseconds, after which it is noted again that a lane is asked for.
     LANE_NOTED_EVERY = LANE_NOTED_AFTER.as_millis() as u64;
-    /// Milliseconds for which a trial is kept that no daemon has reported to.
+    /// Time, in milliseconds, for which a trial is kept that no daemon reports to.
     TRIAL_KEPT = trial::TRIAL_KEPT.as_millis() as u64;
-    /// Daemons whose counts a trial keeps at most.
+    /// Maximum number of daemons whose counts a trial keeps.
     TRIAL_DAEMONS_MAX = trial::TRIAL_DAEMONS_MAX as u64;
 }
 
-/// Where a day's account of all plugins together stands: no plugin has such a name.
+/// Field of a day's account of all plugins together: no plugin has such a name.
 pub(super) const OF_ALL: &str = ":";
 
-/// What a message begins with that is for one daemon, whose id follows. Earlier versions take all that is no job's id for news of
-/// work, and look.
+/// Prefix of a message for one daemon, whose id follows. Earlier versions take every message that isn't a job's id for news
+/// of work, and look for it.
 pub(super) const NAMED: &str = "ready ";
 
-/// The end of a run that each settlement counts as.
+/// The end of a run as which each settlement's code is counted.
 const END_OF: [(u64, RunEnd); 7] = [
     (SUCCEED, RunEnd::Succeeded),
     (RETRY, RunEnd::Retried),
@@ -123,7 +123,7 @@ const END_OF: [(u64, RunEnd); 7] = [
     (RELEASE_WITHOUT_PLUGIN, RunEnd::Released),
 ];
 
-/// The start of every script and of the library: a local variable for each number and text.
+/// Returns the Lua code at the start of every script and of the library: a local variable for each number and text.
 pub(super) fn prelude() -> String {
     let mut lua = String::new();
     let mut line = |name: &str, value: &str| {
@@ -147,7 +147,7 @@ pub(super) fn prelude() -> String {
     lua
 }
 
-/// A function that adds so many numbers to as many others, one by one: a loop takes Lua three times as long.
+/// Returns a Lua function that adds `count` numbers to as many others, one by one: a loop takes Lua three times as long.
 fn sums(count: usize) -> String {
     let names = |letter: char| (1..=count).map(move |n| format!("{letter}{n}"));
     let parameters: Vec<String> = names('a').chain(names('b')).collect();
@@ -155,13 +155,13 @@ fn sums(count: usize) -> String {
     format!("function({}) return {} end", parameters.join(", "), sums.join(", "))
 }
 
-/// Where an account counts runs that ended so, from 1 on.
+/// Returns the place, from 1 on, at which an account counts runs with this end.
 fn place_of(end: RunEnd) -> usize {
     let place = Account::PARTS.iter().position(|part| *part == end.slug());
     place.expect("an account has a number for every end") + 1
 }
 
-/// A text in Lua, whatever its bytes are.
+/// Returns a Lua string literal of these bytes, whatever they are.
 fn quoted(bytes: &[u8]) -> String {
     let escaped: String = bytes.iter().map(|byte| format!("\\{byte:03}")).collect();
     format!("'{escaped}'")

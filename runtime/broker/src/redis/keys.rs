@@ -1,34 +1,37 @@
-//! The names of keys, all in one place. The Lua scripts build the same names from the same prefix (`lua/start.lua`).
-//! What a producer's user may read and write of them is in `acl.rs`.
+//! Names of all keys. The Lua scripts build the same names from the same prefix (`lua/start.lua`). Rules on what a
+//! producer's user may read and write of them are in `acl.rs`.
 //!
-//! | key, after `sandhog:{tenant}:` | type | what it holds |
+//! | key, after `sandhog:{tenant}:` | type | content |
 //! |---|---|---|
-//! | `job:<id>` | string | what its producer asked for; never changes |
-//! | `run:<id>` | string | what happened to it since; none before its first lease |
+//! | `job:<id>` | string | the job as its producer enqueued it; never changes |
+//! | `run:<id>` | string | its history since; absent before its first lease |
 //! | `log:<id>` | list | its log lines |
 //! | `ready:<lane>` | sorted set | ready jobs, by priority and the order of becoming ready; see `lua/waiting.lua` |
 //! | `queues` | set | the lanes that hold a ready job |
-//! | `tally` | string | how many jobs wait, how long their payloads are, how often a lane has come or gone; see `lua/tally.lua` |
-//! | `lanes` | hash | the kinds that are split off; see `lua/lanes.lua` |
-//! | `places`, `limits`, `in:<limit>` | hash, set, sorted set | jobs that are leased under a limit of the fleet; see `lua/places.lua` |
-//! | `asked:<daemon>` | string | what a daemon was handed out last; see `lua/lease.lua` |
-//! | `sequence` | string | the counter behind the order of becoming ready; none while no job is ready |
-//! | `schedule` | sorted set | scheduled jobs, by when they are due |
-//! | `leases` | sorted set | leased jobs, by when their leases run out |
-//! | `finals:<state>:<keep>` | sorted set | final jobs that are kept for so many milliseconds, by when they finished |
-//! | `finals` | sorted set | the former, by when the first job of each is to be removed; and `state`, by when a value goes |
+//! | `tally` | string | numbers of waiting jobs, of bytes in their payloads and of changes of lanes; see `lua/tally.lua` |
+//! | `lanes` | hash | the kinds that have a lane of their own; see `lua/lanes.lua` |
+//! | `places`, `limits`, `in:<limit>` | hash, set, sorted set | jobs that are leased under a fleet limit; see `lua/places.lua` |
+//! | `asked:<daemon>` | string | the last grant of leases to a daemon; see `lua/lease.lua` |
+//! | `sequence` | string | the counter behind the order of becoming ready; absent while no job is ready |
+//! | `schedule` | sorted set | scheduled jobs, by due time |
+//! | `leases` | sorted set | leased jobs, by expiry of their leases |
+//! | `finals:<state>:<keep>` | sorted set | final jobs that are kept for `<keep>` milliseconds, by finish time |
+//! | `finals` | sorted set | the former, by when the first job of each is to be removed; and `state`, by when a value expires |
 //! | `unique` | hash | unique keys and the jobs that hold them |
 //! | `state:<plugin>:<key>` | string | a plugin's state; see `lua/state.lua` |
-//! | `expiring` | sorted set | values of state that go, by when |
-//! | `sizes` | hash | how much state each plugin has |
-//! | `usage:<day>` | hash | what the tenant's runs have spent on a day, by plugin; see `lua/accounts.lua` |
+//! | `expiring` | sorted set | values of state that expire, by expiry |
+//! | `sizes` | hash | size of each plugin's state |
+//! | `usage:<day>` | hash | usage of the tenant's runs on a day, by plugin; see `lua/accounts.lua` |
 //! | `parked:<lane>` | sorted set | ready jobs that can't be read, out of the way of the others; see `lua/parking.lua` |
-//! | `parked` | set | the lanes of which jobs are parked |
+//! | `parked` | set | the lanes with parked jobs |
 //! | `unreadable` | sorted set | jobs that can't be read, by when that was found |
-//! | `trial:<plugin>:<old>:<new>` | hash | a canary's trial: what each daemon has counted, and how it ends; see `lua/trial.lua` |
-//! | `never` | – | nothing, ever; every function declares it, see [`Keys::of`] |
+//! | `trial:<plugin>:<old>:<new>` | hash | a canary's trial: each daemon's counts, and the decision; see `lua/trial.lua` |
+//! | `never` | – | never exists; every function declares it, see [`Keys::of`] |
 //! | `waiters:<lane>` | set | daemons that wait for jobs of a lane; see `lua/waiters.lua` |
-//! | `wake` | channel | nothing, when there is work where there was none; `ready <daemon>`, when that daemon is to look for it; the id of a leased job to be cancelled |
+//! | `wake` | channel | news: see below |
+//!
+//! Messages on `wake`: an empty one when there is work where there was none; `ready <daemon>` when that daemon is to look
+//! for it; the id of a leased job when it is to be cancelled.
 
 use std::fmt::{Display, Write};
 
@@ -36,25 +39,25 @@ use sandhog_core::account::Day;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::trial::Pair;
 
-/// Keys of one tenant, in the order in which a script gets them. The first one is the same for all scripts.
+/// Keys of one tenant, in the order in which a script gets them. The first key is the same for all scripts.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     prefix: String,
-    /// All keys one after the other; each ends where the next one starts.
+    /// All keys concatenated; each ends where the next one starts.
     text: String,
     ends: Vec<usize>,
 }
 
-/// Where a key stands among the keys of a script: the first is 1, as in Lua.
+/// Position of a key among the keys of a script, from 1 on as in Lua.
 pub(super) type Place = u64;
 
 impl Keys {
-    /// The key that every script gets: one that is never there. It tells whose keys the others are.
+    /// Creates the list with the key that every script gets, and that never exists. It tells scripts the tenant.
     ///
-    /// Redis Cluster moves a slot key by key. Meanwhile a script may be run on the node that the slot leaves as long as all
+    /// Redis Cluster migrates a slot key by key. Meanwhile a script may be run on the node that the slot leaves as long as all
     /// keys that it declares are still there; but it stops half-way, with what it has written so far, at the first command
-    /// that reads or makes another one. A node that lacks a declared key doesn't start the script. So with this one
-    /// declared, no script is run while its tenant's slot is under way, and each is run whole.
+    /// that reads or creates another one. A node that lacks a declared key doesn't start the script. So with this key declared,
+    /// no script is run while its tenant's slot is being migrated, and each is run as a whole.
     pub(super) fn of(tenant: &TenantId) -> Self {
         let mut keys = Self { prefix: prefix(tenant), text: String::new(), ends: Vec::new() };
         keys.push("never", "");
@@ -89,7 +92,7 @@ impl Keys {
         self.push("trial:", of_pair(pair))
     }
 
-    /// A key by its whole name, which is one of the tenant's.
+    /// Adds a key by its full name, which must be one of the tenant's.
     pub(super) fn named(&mut self, name: &str) -> Place {
         self.text.push_str(name);
         self.ends.push(self.text.len());
@@ -106,20 +109,20 @@ impl Keys {
     }
 }
 
-/// The key that is never there: see [`Keys::of`].
+/// Returns the key that never exists: see [`Keys::of`].
 pub(super) fn never(tenant: &TenantId) -> String {
     format!("{}never", prefix(tenant))
 }
 
-/// What all keys of a tenant begin with. The braces make Redis Cluster put them in one slot.
+/// Returns the prefix of all keys of a tenant. The braces make Redis Cluster put them in one slot.
 pub(super) fn prefix(tenant: &TenantId) -> String {
     format!("sandhog:{{{tenant}}}:")
 }
 
-/// A set of the tenants of which the server keeps anything, as far as the operator's user has served them.
+/// Key of the set of tenants of which the server keeps anything, as far as the operator's user has served them.
 pub(super) const TENANTS: &str = "sandhog:tenants";
 
-/// A pattern of all keys of a tenant that begin with this.
+/// Returns the pattern of a tenant's keys whose names begin with `name`.
 pub(super) fn pattern(tenant: &TenantId, name: &str) -> String {
     format!("{}{name}*", prefix(tenant))
 }
@@ -140,7 +143,7 @@ pub(super) fn usage(tenant: &TenantId, day: Day) -> String {
     format!("{}usage:{}", prefix(tenant), day.0)
 }
 
-/// How a trial's key ends.
+/// Returns the end of a trial's key.
 fn of_pair(Pair { plugin, old, new }: &Pair) -> String {
     format!("{plugin}:{old}:{new}")
 }
@@ -157,7 +160,7 @@ pub(super) fn wake(tenant: &TenantId) -> String {
     format!("{}wake", prefix(tenant))
 }
 
-/// The state key in a key that [`Keys::state`] made. No plugin's name has a colon, so the first one ends it.
+/// Returns the state key in a key that [`Keys::state`] made. A plugin's name has no colon, so the first colon ends it.
 pub(super) fn state_key_in<'a>(tenant: &TenantId, key: &'a str) -> Option<&'a str> {
     let plugin_and_key = key.strip_prefix(&prefix(tenant))?.strip_prefix("state:")?;
     plugin_and_key.split_once(':').map(|(_, key)| key)

@@ -1,47 +1,46 @@
-//! The functions in `lua/`, put together from their pieces.
+//! The functions in `lua/`, assembled from their modules.
 //!
-//! Each transition of jobs is one function, and so is each look at more than one key: Redis runs a function whole, with
-//! nothing in between. It takes nothing back of what one has written before an error; so all of them decide everything
-//! first, and then write it by `lua/writes.lua`, where nothing is left that could be refused.
+//! Each transition of jobs is one function, and so is each look-up of more than one key: Redis runs a function atomically,
+//! but doesn't roll back what it has written before an error. So all of them decide everything first, and then write it by
+//! `lua/writes.lua`, where nothing is left that could be refused.
 //!
-//! All of them are one library of Redis Functions. Its name and theirs carry the digest of its text, so any number of
-//! versions can stand side by side on a server. Redis makes its variables once, where it would make those of a script at
-//! each call. For servers without functions, and users who may not call any, each function is a script as well, of the
-//! same pieces.
+//! All of them form one library of Redis Functions. Its name and theirs contain the digest of its text, so any number of
+//! versions can coexist on a server. Redis creates a library's variables once, but those of a script at each call. For
+//! servers without functions, and users who may not call any, each function is a script as well, of the same modules.
 
 use redis::Script as Digested;
 
 use super::codes;
 
-/// One of the functions.
+/// A function.
 #[derive(Debug, Clone)]
 pub(super) struct Function {
-    /// What it is called by in the library.
+    /// Name in the library.
     pub(super) name: String,
-    /// What it is as a script.
+    /// Text as a script.
     pub(super) script: String,
-    /// What the script is called by.
+    /// SHA-1 digest by which the script is called.
     pub(super) script_digest: String,
-    /// Whether a daemon takes jobs by it, and so should first know that it may do with them what comes next.
+    /// Whether it leases jobs, so that the daemon first has to check that its user may do what comes next for them.
     pub(super) takes_work: bool,
     /// Whether a producer's user may call it.
     pub(super) is_for_producers: bool,
 }
 
-/// A piece of the text: its name, and what it says.
+/// Piece of the text: its name, and its Lua code.
 type Piece = (&'static str, &'static str);
 
 macro_rules! pieces {
     ($($name:literal)+) => { [$(($name, include_str!(concat!("lua/", $name, ".lua")))),+] };
 }
 
-/// What functions are made of, each after those that it uses.
+/// Modules that functions are made of, each after those that it uses.
 const MODULES: [Piece; 19] = pieces!(
     "start" "reads" "writes" "layout" "unique" "tally" "waiters" "lanes" "places" "waiting" "state" "finals" "creation" "logs" "add" "spending"
         "accounts" "parking" "records"
 );
 
-/// The functions themselves, each with its flags and the modules that it needs beside those that all need.
+/// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
 const FUNCTIONS: [(Piece, &str, &[&str]); 16] = {
     let [
         enqueue,
@@ -102,21 +101,21 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 16] = {
 const FOR_PRODUCERS: [&str; 8] =
     ["enqueue", "job", "log", "list", "counts", "usage", "lane_list", "permissions"];
 
-/// Runs even if the server's memory is full: it is what makes room there, or says how a run ended.
+/// Flag of functions that run even if the server's memory is full: they make room there, or record the end of a run.
 const ALLOW_OOM: &str = "allow-oom";
-/// Only looks.
+/// Flag of functions that only read.
 const NO_WRITES: &str = "no-writes";
-/// What every function needs.
+/// Modules that every function needs.
 const ALWAYS: [&str; 3] = ["start", "reads", "writes"];
 
-/// What the names of all versions' libraries begin with.
+/// Prefix of the names of all versions' libraries.
 pub(super) const LIBRARIES: &str = "sandhog_";
-/// Hexadecimal digits of the digest in the name of a library.
+/// Number of hexadecimal digits of the digest in the name of a library.
 const DIGITS: usize = 16;
-/// What the description of each function begins with; what follows is when it was loaded.
+/// Prefix of the description of each function; the time at which it was loaded follows, in milliseconds.
 pub(super) const LOADED_AT: &str = "loaded ";
 
-/// All functions, and the library that they are.
+/// All functions, and the library of them.
 #[derive(Debug, Clone)]
 pub(super) struct Scripts {
     pub(super) enqueue: Function,
@@ -181,8 +180,8 @@ impl Scripts {
         }
     }
 
-    /// The text of the library, with the time in milliseconds at which it is loaded: so it can be told later which ones
-    /// are the latest.
+    /// Returns the text of the library, with the time in milliseconds at which it is loaded, so that the latest libraries can be
+    /// told later.
     pub(super) fn text(&self, now: u64) -> String {
         let Self { name, body, .. } = self;
         let mut text = format!(
@@ -201,7 +200,8 @@ impl Scripts {
     }
 }
 
-/// The functions, made at the first call: what they use isn't there yet while a library is loaded.
+/// Returns the Lua code that creates the functions at the first call, as what they use isn't available while a library is
+/// loaded.
 fn body() -> String {
     let mut body = String::from("local made\nlocal function make()\n");
     body += &codes::prelude();
@@ -218,7 +218,8 @@ fn body() -> String {
     body
 }
 
-/// What makes of a function what the server calls. Of those that only look, a producer's user is refused what it may not read.
+/// Returns the name of the Lua wrapper that makes the entry point of a function. In functions that only read, the server
+/// refuses a producer's user what it may not read; functions that do a daemon's work refuse it at their start.
 fn entry_of(name: &str, flags: &str) -> &'static str {
     match flags == NO_WRITES || FOR_PRODUCERS.contains(&name) {
         true => "entry",
@@ -226,8 +227,8 @@ fn entry_of(name: &str, flags: &str) -> &'static str {
     }
 }
 
-/// A function alone. The head line makes Redis refuse it at its start, rather than in its midst, where it can't write, and
-/// hold it to keys of one slot.
+/// Returns the script of one function. Its head line makes Redis refuse it at its start, rather than half-way, where it
+/// can't write, and restrict it to keys of one slot.
 fn script((name, text): Piece, flags: &str, needs: &[&str]) -> String {
     let entry = entry_of(name, flags);
     let flags = if flags.is_empty() { String::new() } else { format!(" flags={flags}") };

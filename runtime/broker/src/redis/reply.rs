@@ -1,4 +1,4 @@
-//! What functions answer.
+//! Replies of functions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -23,10 +23,10 @@ use crate::{
     Unread,
 };
 
-/// Letters and digits of a job's id.
+/// Length of a job's id in characters.
 const ID_BYTES: usize = 26;
 
-/// An answer of another form than the function's.
+/// Error for a reply that hasn't the form of the function's replies.
 fn unexpected(what: &'static str) -> Error {
     Error::Corrupt { at: "an answer of the server".to_owned(), problem: what.to_owned() }
 }
@@ -77,7 +77,7 @@ fn job_ids(value: Value) -> Result<Vec<JobId>> {
     array(value)?.into_iter().map(job_id).collect()
 }
 
-/// Of so many jobs.
+/// Decodes the reply to an enqueue of `jobs` jobs.
 pub(super) fn enqueued(jobs: usize, reply: Value) -> Result<Vec<Enqueued>> {
     let one = |value| match value {
         Value::BulkString(holder) if holder.is_empty() => Ok(Enqueued::Stored),
@@ -129,7 +129,7 @@ pub(super) fn swept(tenant: &TenantId, reply: Value) -> Result<Swept> {
     })
 }
 
-/// How many jobs and values a purge has left, and how many more it could have removed.
+/// Decodes the number of jobs and values that a purge has left, and how many more it could have removed.
 pub(super) fn purged(reply: Value) -> Result<(u64, usize)> {
     let [left, room] = fixed(reply)?;
     let room = usize::try_from(count(&room)?).map_err(|_| unexpected("a count is out of range"))?;
@@ -157,7 +157,7 @@ fn leases_in(tenant: &TenantId, reply: Value) -> Result<Vec<Lease>> {
         let (token, counts) = lease_head(&mut from).map_err(unreadable("an answer of the server"))?;
         match StoredJob::read(token.job, from.rest()) {
             Ok(job) => leases.push(Lease { token, job: job.leased(tenant, counts) }),
-            // The others can run. This one is buried when its lease has run out often enough.
+            // The others can run. This one is buried when its lease has expired often enough.
             Err(problem) => {
                 tracing::error!(%tenant, job = %token.job, %problem, "a leased job is unreadable")
             }
@@ -166,7 +166,7 @@ fn leases_in(tenant: &TenantId, reply: Value) -> Result<Vec<Lease>> {
     Ok(leases)
 }
 
-/// The token, and the counts of attempts, expiries and faults.
+/// Decodes the token, and the counts of attempts, expiries and faults.
 fn lease_head(from: &mut Unpacker<'_>) -> std::result::Result<(LeaseToken, [u32; 3]), Unreadable> {
     let id = std::str::from_utf8(from.take(ID_BYTES)?).map_err(|_| Unreadable("a job's id is no text"))?;
     let job = JobId::parse(id).map_err(|_| Unreadable("a job's id is no ULID"))?;
@@ -223,7 +223,7 @@ pub(super) fn settled(tenant: &TenantId, settlements: &[Settle], reply: Value) -
     settlements.iter().zip(values).map(one).collect()
 }
 
-/// What became of each of so many jobs.
+/// Decodes the result for each of `jobs` jobs.
 pub(super) fn changed(jobs: usize, reply: Value) -> Result<Vec<Changed>> {
     let one = |value| match value {
         holder @ Value::BulkString(_) => job_id(holder).map(Changed::Duplicate),
@@ -257,7 +257,7 @@ pub(super) fn record(tenant: &TenantId, reply: Value) -> Result<Option<JobRecord
     }
 }
 
-/// Where something is that can't be read, and what is wrong with it.
+/// An unreadable part: the function that names its key, and a description of what is wrong.
 type Problem = (fn(&TenantId, JobId) -> String, &'static str);
 
 fn record_or_problem(
@@ -280,14 +280,14 @@ fn record_or_problem(
     Ok((id, read()))
 }
 
-/// A time out of a sorted set's score.
+/// Decodes a time from a sorted set's score.
 fn timestamp(score: &[u8]) -> Result<Timestamp> {
     let score = std::str::from_utf8(score).ok().and_then(|score| score.parse::<f64>().ok());
     // A score past the range of u64 becomes its end, as times do.
     score.map(|score| Timestamp::from_millis(score as u64)).ok_or_else(|| unexpected("a score is no number"))
 }
 
-/// Part of a list; a job that can't be read keeps no other from being shown.
+/// Decodes a page of a list. A job that can't be read doesn't keep others from being shown.
 pub(super) fn page(tenant: &TenantId, payloads: bool, reply: Value) -> Result<Page> {
     let [records, rank, id] = fixed(reply)?;
     let next = match (optional_bytes(rank)?, optional_bytes(id)?) {
@@ -307,7 +307,7 @@ pub(super) fn page(tenant: &TenantId, payloads: bool, reply: Value) -> Result<Pa
     Ok(page)
 }
 
-/// The lanes, in the order of their queues and kinds.
+/// Decodes the lanes, in the order of their queues and kinds.
 pub(super) fn lanes(reply: Value) -> Result<Lanes> {
     let [number, names] = fixed(reply)?;
     let lane = |value| {
@@ -322,7 +322,7 @@ pub(super) fn lanes(reply: Value) -> Result<Lanes> {
     Ok(Lanes { number: count(&number)?, lanes })
 }
 
-/// The tenants that are written down; nothing if the user may not look.
+/// Decodes the registered tenants; empty if the user may not look.
 pub(super) fn tenants(answer: Answer) -> Result<Vec<TenantId>> {
     let Answer::Given(reply) = answer else { return Ok(Vec::new()) };
     let tenant = |value| {
@@ -333,7 +333,7 @@ pub(super) fn tenants(answer: Answer) -> Result<Vec<TenantId>> {
     array(reply)?.into_iter().map(tenant).collect()
 }
 
-/// Which calls the user may not make, by their places from 0.
+/// Decodes the places, from 0 on, of the calls that the user may not make.
 pub(super) fn refused(reply: Value) -> Result<Vec<usize>> {
     let place = |value: Value| Ok(usize::try_from(count(&value)?).unwrap_or(usize::MAX));
     array(reply)?.into_iter().map(place).collect()
@@ -354,7 +354,7 @@ pub(super) fn counts(reply: Value) -> Result<Counts> {
     Ok(counts)
 }
 
-/// An account as `lua/accounts.lua` has it.
+/// Decodes an account in the form of `lua/accounts.lua`, or `None` if it hasn't that form.
 fn account(numbers: &[u8]) -> Option<Account> {
     let (numbers, []) = numbers.as_chunks::<8>() else { return None };
     let parts: [[u8; 8]; Account::PARTS.len()] = numbers.try_into().ok()?;
