@@ -1,19 +1,20 @@
-//! A calendar that is wrong for some processes alone.
+//! Calendar clock that is wrong only for some processes.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Debian's package `libfaketime`, which `scripts/setup.sh` installs.
+/// The library of Debian's package `libfaketime`, which `scripts/setup.sh` installs.
 const LIBRARY: &str = "faketime/libfaketime.so.1";
 
-/// The calendar of the processes that have its [`Self::env`]. Their monotonic clock is left alone, as a machine's is.
+/// Calendar clock of the processes that are started with its [`Self::env`]. Their monotonic clock isn't changed, as a
+/// machine's isn't when its calendar is set.
 #[derive(Debug)]
 pub struct Clock {
     file: PathBuf,
 }
 
 impl Clock {
-    /// One that is right, kept in this file.
+    /// Creates a clock that is right, kept in this file.
     ///
     /// # Panics
     /// If the file can't be written.
@@ -24,18 +25,18 @@ impl Clock {
         clock
     }
 
-    /// Puts it so many seconds ahead of the truth, at once.
+    /// Sets the clock `seconds` ahead of the right time, at once.
     ///
     /// # Panics
     /// If the file can't be written.
     pub fn set_ahead(&self, seconds: i64) {
-        // In one step: it is read all the time.
+        // Written in one step, as it is read all the time.
         let aside = self.file.with_extension("aside");
         std::fs::write(&aside, format!("{seconds:+}")).expect("the clock's file can be written");
         std::fs::rename(&aside, &self.file).expect("the clock's file can be replaced");
     }
 
-    /// What a process needs in its environment.
+    /// Returns the environment variables that put a process on this clock.
     ///
     /// # Panics
     /// If the library isn't there.

@@ -1,8 +1,8 @@
-//! Components for tests: made of text, or made different by a section that means nothing.
+//! Components for tests: compiled from text, or given another digest by a section without meaning.
 
 use sandhog_guests::{ECHO, Guest};
 
-/// The body of a `handle` that returns its payload, and takes much fuel for it.
+/// Returns the body of a `handle` that returns its payload, and uses much fuel for it.
 #[must_use]
 pub fn burn() -> String {
     format!(
@@ -15,13 +15,13 @@ pub fn burn() -> String {
     )
 }
 
-/// A component, in WebAssembly text, whose handler does this. The comment makes its digest.
+/// Returns a component, as WebAssembly text, whose handler has this body. The comment changes its digest.
 #[must_use]
 pub fn component_of(body: &str, comment: &str) -> Vec<u8> {
     format!("{}\n;; {comment}\n", Guest::that(body).text()).into_bytes()
 }
 
-/// The same component with another digest: a custom section that nobody reads is added to it.
+/// Returns the same component with another digest: a custom section that nobody reads is added to it.
 ///
 /// # Panics
 /// If the text is longer than a section's length has room for in one byte.

@@ -1,4 +1,4 @@
-//! A daemon that is a real process.
+//! Daemon in a real process.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::{PATIENCE, binary};
 
-/// `sandhog run`; killed when this is dropped.
+/// Process of `sandhog run`; killed when this is dropped.
 #[derive(Debug)]
 pub struct Daemon {
     child: Child,
@@ -17,7 +17,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one, and waits until it says that it is ready.
+    /// Starts a daemon, and waits until it says that it is ready.
     ///
     /// # Panics
     /// If it ends before that.
@@ -28,8 +28,8 @@ impl Daemon {
         Self::start_with(command)
     }
 
-    /// As [`Self::start`], by a command that has all but what it shall do: `sandhog` with its configuration, in
-    /// whatever surroundings.
+    /// Starts a daemon as [`Self::start`] does, by a command that lacks only the subcommand: `sandhog` with its configuration,
+    /// in any environment.
     ///
     /// # Panics
     /// If it ends before it is ready.
@@ -38,7 +38,7 @@ impl Daemon {
         Self::start_until(command, "ready")
     }
 
-    /// As [`Self::start_with`], but waits for another line of the log.
+    /// Starts a daemon as [`Self::start_with`] does, but waits for a log line that contains `text`.
     ///
     /// # Panics
     /// If it ends before that.
@@ -61,7 +61,7 @@ impl Daemon {
         daemon
     }
 
-    /// Waits for a line of the log that has `text` in it, and returns it.
+    /// Waits for a new log line that contains `text`, and returns it.
     ///
     /// # Panics
     /// If the log ends, or the line doesn't come.
@@ -85,7 +85,7 @@ impl Daemon {
         }
     }
 
-    /// As [`Self::wait_for`], but the line may have been there for long.
+    /// Returns the first log line that contains `text`, and waits for it as [`Self::wait_for`] does if there is none yet.
     ///
     /// # Panics
     /// If the log ends, or the line doesn't come.
@@ -96,7 +96,7 @@ impl Daemon {
         }
     }
 
-    /// All lines of the log so far.
+    /// Returns all log lines so far.
     pub fn log(&mut self) -> &[String] {
         self.heard.extend(self.log.try_iter());
         &self.heard
@@ -111,7 +111,7 @@ impl Daemon {
         assert!(sent.expect("kill is there").success(), "the daemon is gone");
     }
 
-    /// Waits for its end.
+    /// Waits for the process to end.
     ///
     /// # Panics
     /// If it doesn't end.
@@ -131,19 +131,19 @@ impl Daemon {
         }
     }
 
-    /// Kills it, and waits for its end.
+    /// Kills the process, and waits for its end.
     pub fn kill(&mut self) {
         self.signal("KILL");
         self.wait();
     }
 
-    /// The process's id.
+    /// Returns the id of the process.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Memory that it has in use, in bytes.
+    /// Returns the resident memory of the process, in bytes.
     ///
     /// # Panics
     /// If the process is gone.
@@ -152,7 +152,7 @@ impl Daemon {
         self.status("VmRSS:")
     }
 
-    /// That part of it which is no file's, and so can't be had again by reading.
+    /// Returns the anonymous part of the resident memory, in bytes: it isn't backed by a file, and so can't be read again.
     ///
     /// # Panics
     /// If the process is gone.
@@ -161,7 +161,7 @@ impl Daemon {
         self.status("RssAnon:")
     }
 
-    /// The most memory that it has had in use, in bytes, since its start or [`Self::forget_peak`].
+    /// Returns the peak of resident memory, in bytes, since the start or [`Self::forget_peak`].
     ///
     /// # Panics
     /// If the process is gone.
@@ -170,7 +170,7 @@ impl Daemon {
         self.status("VmHWM:")
     }
 
-    /// Lets the peak count from now on.
+    /// Resets the peak of resident memory.
     ///
     /// # Panics
     /// If the process is gone.
@@ -178,7 +178,7 @@ impl Daemon {
         std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").expect("it runs, and is ours");
     }
 
-    /// How many files, sockets and the like it has open.
+    /// Returns the number of open file descriptors.
     ///
     /// # Panics
     /// If the process is gone.
@@ -187,7 +187,7 @@ impl Daemon {
         self.entries("fd")
     }
 
-    /// How many threads it has.
+    /// Returns the number of threads.
     ///
     /// # Panics
     /// If the process is gone.
@@ -206,7 +206,7 @@ impl Daemon {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// Time since its start that it has spent on processors.
+    /// Returns the processor time used since the start.
     ///
     /// # Panics
     /// If the process is gone.

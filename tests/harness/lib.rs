@@ -1,8 +1,8 @@
-//! What the whole-system tests share: a site (a folder with configuration, and a broker), daemons that are real
-//! processes, and the `sandhog` command.
+//! Harness of the whole-system tests: a site (a folder with configuration, and a broker), daemons in real processes, and
+//! the `sandhog` command.
 //!
-//! Nothing here sleeps for a while and hopes: whoever waits, waits for a line of a log, an exit, or a state of the
-//! broker, with a limit far beyond what it takes, so that a hang is a failure with a reason.
+//! Nothing here sleeps for a fixed time: every wait is for a log line, an exit, or a state of the broker, with a limit far
+//! beyond the usual time, so that a hang is a failure with a reason.
 
 mod clock;
 mod components;
@@ -28,10 +28,10 @@ pub use web::{BackgroundWeb, Reply, Web};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// However slow the machine, what doesn't happen by then never will.
+/// Time limit of every wait: long enough for any machine.
 pub const PATIENCE: Duration = Duration::from_secs(180);
 
-/// The `sandhog` binary of this build.
+/// Returns the path of this build's `sandhog` binary.
 ///
 /// # Panics
 /// If it isn't there.
@@ -47,7 +47,7 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// The component of one of the plugins in `plugins/`.
+/// Returns the path of the component of a plugin in `plugins/`.
 ///
 /// # Panics
 /// If it isn't there.
@@ -63,7 +63,7 @@ fn default_components() -> PathBuf {
     cache().join("guest-target/wasm32-wasip2/release")
 }
 
-/// The folder outside the checkout that build artefacts and toolchains are kept in.
+/// Returns the folder outside the checkout that build artefacts and toolchains are kept in.
 ///
 /// # Panics
 /// If there is no home folder either.

@@ -1,21 +1,21 @@
-//! The version before this one, as a program.
+//! Binary of the version before this one.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::cache;
 
-/// The commit of it.
+/// The commit of that version.
 const COMMIT: &str = include_str!("../../scripts/previous.commit");
 
-/// The `sandhog` binary of the version before this one, if it was built by `scripts/previous.sh`.
+/// Returns the `sandhog` binary of the version before this one, or `None` if `scripts/previous.sh` hasn't built it.
 #[must_use]
 pub fn previous() -> Option<PathBuf> {
     let path = cache().join("previous").join(COMMIT.trim()).join("sandhog");
     path.exists().then_some(path)
 }
 
-/// The same, for a test that needs it. None, which is said, where it can't be built, as the checkout has no history.
+/// Returns the same for a test that needs it. `None`, with a message, if it can't be built, as the checkout has no history.
 ///
 /// # Panics
 /// If it could be built and isn't.

@@ -1,4 +1,4 @@
-//! A way to a server that goes wrong as networks do.
+//! TCP proxy that injects faults of networks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The way: a port of 127.0.0.1 that leads to another one. It ends with its value.
+/// Proxy from one port of 127.0.0.1 to another. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Proxy {
     port: u16,
@@ -17,7 +17,7 @@ pub struct Proxy {
     taking: JoinHandle<()>,
 }
 
-/// Where bytes go.
+/// Direction of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// From the client to the server.
@@ -27,23 +27,23 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Both of them.
+    /// Both directions.
     pub const BOTH: [Self; 2] = [Self::There, Self::Back];
 }
 
-/// How bytes fare.
+/// Treatment of bytes in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// They pass.
+    /// Bytes pass at once.
     Free,
-    /// They wait until this changes, as those of a network that is cut and mends: then what a client has long given up
-    /// on arrives after all.
+    /// Bytes wait until this changes, as in a network that is cut and mends: then bytes that a client has long given up on
+    /// arrive after all.
     Held,
-    /// They pass in pieces of so many bytes at most, each so much later than the one before.
+    /// Bytes pass in pieces, each a fixed time after the one before.
     Slow {
-        /// The most bytes of a piece; at least 1.
+        /// Maximum size of a piece in bytes; at least 1.
         bytes: usize,
-        /// The time before each piece.
+        /// Pause before each piece.
         every: Duration,
     },
 }
@@ -51,16 +51,16 @@ pub enum Flow {
 #[derive(Debug)]
 struct Road {
     weather: watch::Sender<Weather>,
-    /// The connection on which so many more bytes have passed in this direction is closed.
+    /// Direction and number of further bytes after which the connection that carries the last of them is closed.
     fuse: Mutex<Option<(Direction, usize)>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Weather {
     flows: [Flow; 2],
-    /// How often all connections were closed.
+    /// Number of times that all connections were closed.
     closed: u64,
-    /// How often all connections were forgotten.
+    /// Number of times that all connections were forgotten.
     forgotten: u64,
 }
 
@@ -70,11 +70,11 @@ impl Weather {
     }
 }
 
-/// The fuse has burnt down: the connection is to be closed.
+/// Error if the byte count of a [`Proxy::close_after`] is reached: the connection is to be closed.
 struct Burnt;
 
 impl Proxy {
-    /// A way to this port of 127.0.0.1.
+    /// Starts a proxy to this port of 127.0.0.1.
     ///
     /// # Panics
     /// If no port is free.
@@ -92,13 +92,13 @@ impl Proxy {
         Self { port, road, taking }
     }
 
-    /// Where the server seems to be.
+    /// Returns the port on which the proxy listens.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Says how bytes fare from now on, on connections that are there and on new ones.
+    /// Sets the flow in one direction, for existing and new connections.
     pub fn set(&self, direction: Direction, flow: Flow) {
         self.road.weather.send_modify(|weather| weather.flows[direction as usize] = flow);
     }
@@ -108,18 +108,18 @@ impl Proxy {
         self.road.weather.send_modify(|weather| weather.closed += 1);
     }
 
-    /// Forgets all connections: they stay open, and nothing passes on them any more. New ones are as before.
+    /// Forgets all connections: they stay open, but no bytes pass any more. New connections aren't affected.
     pub fn forget_all(&self) {
         self.road.weather.send_modify(|weather| weather.forgotten += 1);
     }
 
-    /// Closes the connection on which the last of so many more bytes passes, right after it: in the midst of a command or
-    /// an answer, as it happens.
+    /// Closes a connection after `bytes` further bytes, counted over all connections, right after the last of them: possibly
+    /// within a command or a reply.
     pub fn close_after(&self, direction: Direction, bytes: usize) {
         *self.road.fuse() = Some((direction, bytes));
     }
 
-    /// Takes back a [`Self::close_after`] that hasn't come to pass.
+    /// Cancels a pending [`Self::close_after`].
     pub fn disarm(&self) {
         *self.road.fuse() = None;
     }
@@ -133,12 +133,12 @@ impl Drop for Proxy {
 }
 
 impl Road {
-    /// Carries bytes both ways, until both ends have closed or this one is told to.
+    /// Forwards bytes both ways until both ends have closed or the connection is to be closed.
     async fn carry(self: Arc<Self>, mut near: TcpStream, target: u16) {
         let mut weather = self.weather.subscribe();
         let Weather { closed, forgotten, .. } = *weather.borrow();
         let Ok(mut far) = TcpStream::connect(("127.0.0.1", target)).await else { return };
-        // Small commands are sent as they come, as the two ends would.
+        // Small commands are sent at once, as the two ends would.
         let (_, _) = (near.set_nodelay(true), far.set_nodelay(true));
         {
             let ((near_in, near_out), (far_in, far_out)) = (near.split(), far.split());
@@ -153,7 +153,7 @@ impl Road {
                 }
             }
         }
-        // Forgotten: nobody hears of it, until the client closes its end.
+        // Forgotten: nothing passes until the client closes its end.
         let mut unheard = [0; 1024];
         tokio::select! {
             () = async { while near.read(&mut unheard).await.is_ok_and(|length| length > 0) {} } => {}
@@ -170,7 +170,7 @@ impl Road {
         let mut weather = self.weather.subscribe();
         let mut piece = [0; 16 * 1024];
         loop {
-            // A connection that fails is one that ends.
+            // A failed connection counts as ended.
             let length = from.read(&mut piece).await.unwrap_or(0);
             if length == 0 {
                 to.shutdown().await.ok();
@@ -196,7 +196,7 @@ impl Road {
         self.fuse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// After how many of these bytes the fuse has burnt down, if it does.
+    /// Counts `bytes` bytes; returns the number of them after which the connection is to be closed, or `None` if it isn't.
     fn burn(&self, direction: Direction, bytes: usize) -> Option<usize> {
         let mut fuse = self.fuse();
         match &mut *fuse {
@@ -214,7 +214,7 @@ impl Road {
     }
 }
 
-/// Waits until some bytes may pass, and returns how many at most.
+/// Waits until bytes may pass, and returns their maximum number.
 async fn may_pass(weather: &mut watch::Receiver<Weather>, direction: Direction) -> usize {
     loop {
         let flow = weather.borrow_and_update().flow(direction);
@@ -226,7 +226,7 @@ async fn may_pass(weather: &mut watch::Receiver<Weather>, direction: Direction) 
             }
             Flow::Held => {
                 if weather.changed().await.is_err() {
-                    // The way is gone, and with it whoever could hold anything.
+                    // The proxy is dropped, so nothing is held any more.
                     return usize::MAX;
                 }
             }

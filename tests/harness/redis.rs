@@ -1,19 +1,19 @@
-//! A Redis server of a test's own.
+//! Redis server of a single test.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// When what was written is safe on disk.
+/// Time at which a write is on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fsync {
     /// Before it is acknowledged.
     Always,
-    /// Within a second, which is what Redis does by default.
+    /// Within a second, the default of Redis.
     EverySecond,
 }
 
-/// A server on a free port of 127.0.0.1, which ends with this value.
+/// Redis server on a free port of 127.0.0.1. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Redis {
     child: Option<Child>,
@@ -23,7 +23,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one that keeps its data in `folder`.
+    /// Starts a server that keeps its data in `folder`.
     ///
     /// # Panics
     /// If there is no `redis-server`, or it doesn't start.
@@ -40,19 +40,19 @@ impl Redis {
         panic!("redis-server doesn't start in {}", folder.display());
     }
 
-    /// Where it can be reached.
+    /// Returns the URL of the server.
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Its port.
+    /// Returns the port of the server.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Ends it as a power cut would.
+    /// Kills the server, as a power cut would.
     ///
     /// # Panics
     /// If it can't be ended.
@@ -63,7 +63,7 @@ impl Redis {
         }
     }
 
-    /// Lets it say nothing from now on, though its connections stay: as a host that hangs does.
+    /// Stops the server from answering while its connections stay, as a host that hangs does.
     ///
     /// # Panics
     /// If it isn't there.
@@ -79,7 +79,7 @@ impl Redis {
         self.signal("CONT");
     }
 
-    /// Lets it forget everything.
+    /// Removes all data of the server.
     ///
     /// # Panics
     /// If it can't be told to.
@@ -94,7 +94,7 @@ impl Redis {
         assert!(sent.expect("kill is there").success(), "redis-server is gone");
     }
 
-    /// Starts it again, with its data.
+    /// Kills the server and starts it again, with its data.
     ///
     /// # Panics
     /// If it doesn't start.
@@ -103,7 +103,7 @@ impl Redis {
         assert!(self.up(), "redis-server doesn't start again on port {}", self.port);
     }
 
-    /// Whether it came up; its log says so, or it ends because the port is taken.
+    /// Starts the process, and returns whether it came up: its log says so, or it ends as the port is taken.
     fn up(&mut self) -> bool {
         let fsync = match self.fsync {
             Fsync::Always => "always",
@@ -121,7 +121,7 @@ impl Redis {
         let mut lines = BufReader::new(stdout).lines();
         let ready =
             lines.by_ref().map_while(Result::ok).any(|line| line.contains("Ready to accept connections"));
-        // Whoever doesn't read on lets the server block on its log.
+        // The log has to be read on, or the server would block on it.
         std::thread::spawn(move || lines.for_each(drop));
         self.child = Some(child);
         ready

@@ -1,4 +1,4 @@
-//! A folder with configuration and a broker: what an operator would have.
+//! Site: a folder with configuration and a broker, as an operator would have.
 
 use std::fs;
 use std::io::Read;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::{Daemon, Fsync, PATIENCE, Redis, binary, component};
 
-/// Where a site's jobs live.
+/// Broker of a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// SQLite in the site's folder.
@@ -26,7 +26,7 @@ pub enum Backend {
     Redis(Fsync),
 }
 
-/// What a handler is written in.
+/// Programming language of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     /// Compiled to Wasm.
@@ -38,7 +38,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// The component that has the hog's kinds.
+    /// Returns the name of the plugin that is the hog in this language.
     fn hog(self) -> &'static str {
         match self {
             Self::Rust => "hog",
@@ -47,7 +47,7 @@ impl Language {
         }
     }
 
-    /// The kinds that it handles, without their `hog.`.
+    /// Returns the kinds that it handles, without their prefix `hog.`.
     fn hog_kinds(self) -> Vec<&'static str> {
         let more: &[&str] = match self {
             Self::Rust => &["cat", "clocks", "connect", "exchange", "fetch", "list", "open", "tell", "write"],
@@ -58,16 +58,16 @@ impl Language {
     }
 }
 
-/// No handler without an interpreter in it is as large.
+/// Minimum size, in bytes, of a component that contains an interpreter; no other handler is as large.
 const INTERPRETER_MIN: u64 = 8 << 20;
 
-/// What the hog does on command in every language.
+/// Kinds of the hog in every language, without their prefix `hog.`.
 const HOG_KINDS: [&str; 17] = [
     "allocate", "count", "echo", "fail", "log", "note", "output", "panic", "play", "read", "recurse",
     "remember", "secret", "sleep", "spawn", "spin", "swap",
 ];
 
-/// The site. Daemons and clients find it by its configuration file.
+/// A site. Daemons and clients find it by its configuration file.
 #[derive(Debug)]
 pub struct Site {
     folder: TempDir,
@@ -76,7 +76,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site whose daemon file ends with `extra`, and has no plugin yet.
+    /// Creates a site whose daemon file ends with `extra`, with no plugin yet.
     ///
     /// # Panics
     /// If it can't be set up.
@@ -109,7 +109,7 @@ impl Site {
         self.with_hog_in(Language::Rust, tenant, extra)
     }
 
-    /// Adds the plugin `hog` as it is written in this language.
+    /// Adds the plugin `hog` in its version in this language.
     ///
     /// # Panics
     /// If the file can't be written.
@@ -121,7 +121,7 @@ impl Site {
         self.with_plugin("hog", tenant, &component(language.hog()), &plugin)
     }
 
-    /// Adds a plugin for a tenant. The text goes on where its `[plugin]` table still has to say kinds and queue.
+    /// Adds a plugin for a tenant. The text continues its `[plugin]` table, which still lacks the kinds and the queue.
     ///
     /// # Panics
     /// If the file can't be written.
@@ -168,7 +168,7 @@ impl Site {
         fs::rename(&aside, path).expect("one folder, one file system");
     }
 
-    /// How a plugin of tenant `acme` stands, as `sandhog plugins` has it.
+    /// Returns the status of a plugin of tenant `acme`, as reported by `sandhog plugins`.
     ///
     /// # Panics
     /// If there is none.
@@ -179,19 +179,19 @@ impl Site {
         meant.unwrap_or_else(|| panic!("there is no plugin {name}: {plugins:?}")).clone()
     }
 
-    /// The folder.
+    /// Returns the folder of the site.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// The daemon file.
+    /// Returns the path of the daemon file.
     #[must_use]
     pub fn config(&self) -> PathBuf {
         self.path().join("sandhog.toml")
     }
 
-    /// The Redis server.
+    /// Returns the site's Redis server.
     ///
     /// # Panics
     /// If the site has none.
@@ -206,7 +206,7 @@ impl Site {
         Daemon::start(&self.config())
     }
 
-    /// Starts a daemon of another `sandhog`.
+    /// Starts a daemon from another `sandhog` binary.
     #[must_use]
     pub fn daemon_of(&self, program: &Path) -> Daemon {
         Daemon::start_with(self.command_of(program))
@@ -218,7 +218,7 @@ impl Site {
         command
     }
 
-    /// An interpreter takes many seconds to compile, of all cores: one test does it, and the others find it in the cache.
+    /// Compiles interpreters, which takes many seconds of all cores: one test does it, and the others find them in the cache.
     fn compile_interpreters(&self) {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         if self.has_interpreter {
@@ -227,7 +227,7 @@ impl Site {
         }
     }
 
-    /// Runs the command.
+    /// Runs the `sandhog` command, and returns its output.
     ///
     /// # Panics
     /// If it can't be started.
@@ -235,7 +235,7 @@ impl Site {
         self.sandhog_of(&binary(), arguments)
     }
 
-    /// Runs the command of another `sandhog`.
+    /// Runs the command from another `sandhog` binary.
     ///
     /// # Panics
     /// If it can't be started, or doesn't end.
@@ -248,7 +248,7 @@ impl Site {
         let until = Instant::now() + PATIENCE;
         let mut all_of = |pipe: Receiver<Vec<u8>>| {
             pipe.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or_else(|_| {
-                // What was begun for a test doesn't outlive it.
+                // A process started for a test must not outlive it.
                 child.kill().ok();
                 child.wait().ok();
                 panic!("sandhog {arguments:?} doesn't end")
@@ -266,7 +266,7 @@ impl Site {
         self.json_of(&binary(), arguments)
     }
 
-    /// As [`Self::json`], of another `sandhog`.
+    /// Runs the command as [`Self::json`] does, from another `sandhog` binary.
     ///
     /// # Panics
     /// If it fails or prints anything else.
@@ -277,7 +277,7 @@ impl Site {
         serde_json::from_slice(&output.stdout).expect("JSON on standard output")
     }
 
-    /// A connection to the site's broker, for what would take a process each by the command.
+    /// Connects to the site's broker, for operations that would take a process each by the command.
     ///
     /// # Panics
     /// If it can't be had.
@@ -293,17 +293,17 @@ fn read_aside(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
     let (all, whole) = mpsc::channel();
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        // A pipe of a process that was killed may end anyhow, and whoever waited may be gone.
+        // The pipe of a killed process may end in any way, and the receiver may be gone.
         pipe.read_to_end(&mut bytes).ok();
         all.send(bytes).ok();
     });
     whole
 }
 
-/// A job for the plugin `hog`.
+/// Creates a job for the plugin `hog`.
 ///
 /// # Panics
-/// If there is no such kind of name.
+/// If the kind isn't a valid name.
 #[must_use]
 pub fn hog_job(kind: &str, payload: &str) -> NewJob {
     NewJob::new(
@@ -314,16 +314,16 @@ pub fn hog_job(kind: &str, payload: &str) -> NewJob {
     )
 }
 
-/// A tenant's id.
+/// Returns the tenant's id for a name.
 ///
 /// # Panics
-/// If the name is none.
+/// If the name isn't valid.
 #[must_use]
 pub fn tenant(name: &str) -> TenantId {
     TenantId::parse(name).expect("a tenant")
 }
 
-/// Waits until no job of the tenant is on its way any more, and returns how many there are in each state.
+/// Waits until all jobs of the tenant are final, and returns the number of jobs in each state.
 ///
 /// # Panics
 /// If that takes too long.
@@ -331,7 +331,7 @@ pub async fn all_final(broker: &dyn Broker, of: &TenantId) -> Counts {
     settled(broker, of, |counts| counts.unfinished() == 0).await
 }
 
-/// Waits until the counts of the tenant are as wanted, and returns them.
+/// Waits until the tenant's counts satisfy `wanted`, and returns them.
 ///
 /// # Panics
 /// If that takes too long.
@@ -364,7 +364,7 @@ pub async fn finished(broker: &dyn Broker, of: &TenantId, job: JobId) -> JobReco
     once(broker, of, job, |record| record.state.is_final()).await
 }
 
-/// Waits until a job is as wanted, and returns its record.
+/// Waits until the record of a job satisfies the condition, and returns it.
 ///
 /// # Panics
 /// If that takes too long, or there is no such job.

@@ -1,4 +1,4 @@
-//! A disk that is soon full.
+//! Disk that is full soon.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,22 +7,22 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use crate::{Site, binary};
 
-/// A file system of a few MiB in memory, that nobody sees but who is started by [`SmallDisk::sandhog`]: it is mounted in
-/// namespaces of its own, for which no rights are needed. It is gone with this value.
+/// File system of a few MiB in memory, visible only to processes started by [`SmallDisk::sandhog`]: it is mounted in
+/// namespaces of its own, which need no privileges. It is gone when this is dropped.
 #[derive(Debug)]
 pub struct SmallDisk {
     keeper: Child,
-    /// The keeper ends when this is closed.
+    /// Ends the keeper process when it is closed.
     _stdin: ChildStdin,
     folder: PathBuf,
 }
 
-/// What fills it up.
+/// Name of the file that fills the disk.
 const FILLER: &str = "filler";
 
 impl SmallDisk {
-    /// Mounts one at a folder, which is made; `size` is as `mount` has it, such as `16m`. None, with a word on standard
-    /// error, where the machine doesn't let anybody have namespaces.
+    /// Mounts a small disk at a folder, which is created; `size` is in the notation of `mount`, such as `16m`. `None`, with a
+    /// message on standard error, if the machine doesn't allow namespaces.
     ///
     /// # Panics
     /// If `unshare` can't be started.
@@ -49,7 +49,7 @@ impl SmallDisk {
         Some(Self { keeper, _stdin: stdin, folder: folder.to_owned() })
     }
 
-    /// The command `sandhog` with the site's configuration, for whom the disk is there.
+    /// Returns the command `sandhog` with the site's configuration, which sees the disk.
     #[must_use]
     pub fn sandhog(&self, site: &Site) -> Command {
         let mut command = Command::new("nsenter");
@@ -59,19 +59,19 @@ impl SmallDisk {
         command
     }
 
-    /// Writes until there is no room any more.
+    /// Writes a file until the disk is full.
     ///
     /// # Panics
     /// If nothing can be written at all.
     pub fn fill(&self) {
         let mut filler = File::create(self.path().join(FILLER)).expect("a file");
-        // Ever smaller pieces, to the last byte.
+        // In ever smaller pieces, to the last byte.
         for piece in [1 << 20, 1 << 12, 1] {
             while filler.write_all(&vec![0; piece]).is_ok() {}
         }
     }
 
-    /// Makes room again.
+    /// Removes the file that fills the disk.
     ///
     /// # Panics
     /// If it wasn't filled.
@@ -79,7 +79,7 @@ impl SmallDisk {
         std::fs::remove_file(self.path().join(FILLER)).expect("it was filled");
     }
 
-    /// Where everybody else finds it.
+    /// Returns the path at which processes outside its namespaces find the disk.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         let inside = self.folder.strip_prefix("/").expect("an absolute path");

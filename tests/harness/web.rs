@@ -1,4 +1,4 @@
-//! A web server of a test's own, on a port of this machine.
+//! Web server of a single test, on a port of this machine.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-/// The server. It ends with its value.
+/// Web server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Web {
     address: SocketAddr,
@@ -21,52 +21,52 @@ pub struct Web {
     serving: JoinHandle<()>,
 }
 
-/// What it answers.
+/// Response of the server.
 #[derive(Debug, Clone)]
 pub enum Reply {
-    /// With this body.
+    /// A response with this body.
     Body(Vec<u8>),
-    /// With this status and body.
+    /// A response with this status and body.
     Status(u16, Vec<u8>),
-    /// With so many bytes, one piece after the other.
+    /// A body of this many bytes, sent piece by piece.
     Bytes(usize),
-    /// With this status and these header lines, and no body.
+    /// A response with this status and these header lines, and no body.
     Bare(u16, &'static str),
-    /// With this body, encoded as the header line says.
+    /// A response with this body, encoded as the header line says.
     Encoded(&'static str, Vec<u8>),
-    /// With these pieces, so long after each other, and these lines at the end.
+    /// A chunked body with a pause between its pieces, and trailers.
     Chunked {
         /// The pieces of the body.
         pieces: Vec<Vec<u8>>,
-        /// Between one and the next.
+        /// Pause between two pieces.
         pause: Duration,
         /// Header lines after the body.
         trailers: &'static str,
     },
-    /// With how the body of the request came: by `length` or in `chunks`, and how many bytes.
+    /// A body that tells the framing of the request's body, `length` or `chunks`, and its size in bytes.
     Framing,
-    /// With this status before it has read the body of the request, which it never does.
+    /// A response with this status that is sent before the request's body is read; the body is discarded afterwards.
     Early(u16),
-    /// With a body that ends with the connection, as before there were lengths.
+    /// A body without a length, which ends with the connection.
     UntilClose(Vec<u8>),
-    /// By closing the connection.
+    /// No response: the connection is closed.
     Close,
-    /// With a body, and closes the connection without having said so.
+    /// A response with this body, after which the connection is closed without announcement.
     BodyAndClose(Vec<u8>),
-    /// That it is elsewhere.
+    /// A redirect to this location.
     Redirect(String),
-    /// Nothing, ever.
+    /// No response, ever.
     Silence,
-    /// The beginning of a body, and then nothing, ever.
+    /// The beginning of a body, and then nothing more, ever.
     Stall,
-    /// With so many header lines.
+    /// A response with this many header lines.
     Headers(usize),
-    /// With one header line of so many bytes.
+    /// A response with one header line of this many bytes.
     LongHeader(usize),
 }
 
 impl Web {
-    /// Starts it: `reply` answers by path.
+    /// Starts the server; `reply` returns the response for a path.
     ///
     /// # Panics
     /// If there is no port.
@@ -78,7 +78,7 @@ impl Web {
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
-                // Whoever asked may be gone before the answer is out.
+                // The client may be gone before the response is sent.
                 let reply = reply.clone();
                 tokio::spawn(async move { serve(stream, reply).await.ok() });
             }
@@ -86,20 +86,20 @@ impl Web {
         Self { address, connections, serving }
     }
 
-    /// Its port.
+    /// Returns the port of the server.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// How many connections were made to it.
+    /// Returns the number of connections that were made to the server.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 }
 
-/// A server on a thread of its own, below all others: what it takes of the processors is nothing that a daemon could share.
+/// Web server on a thread of its own at low priority, so that it takes no processor time that a daemon could use.
 #[derive(Debug)]
 pub struct BackgroundWeb {
     port: u16,
@@ -107,7 +107,7 @@ pub struct BackgroundWeb {
 }
 
 impl BackgroundWeb {
-    /// Starts it: `reply` answers by path. It ends with its value.
+    /// Starts the server; `reply` returns the response for a path. It ends when this is dropped.
     ///
     /// # Panics
     /// If there is no port.
@@ -116,7 +116,7 @@ impl BackgroundWeb {
         let (bound, port) = mpsc::channel();
         let (ends, end) = oneshot::channel::<()>();
         thread::spawn(move || {
-            // Where that is refused, it is as high as all others.
+            // If that is refused, its priority stays that of the others.
             rustix::process::setpriority_process(None, 15).ok();
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
@@ -128,7 +128,7 @@ impl BackgroundWeb {
         Self { port: port.recv().expect("it starts"), _ends: ends }
     }
 
-    /// Its port.
+    /// Returns the port of the server.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -141,7 +141,7 @@ impl Drop for Web {
     }
 }
 
-/// A request, but for its body.
+/// A request without its body.
 struct Head {
     method: String,
     path: String,
@@ -149,7 +149,7 @@ struct Head {
     closes: bool,
 }
 
-/// How a body comes.
+/// Framing of a body.
 #[derive(Clone, Copy)]
 enum Framing {
     Length(usize),
@@ -158,7 +158,7 @@ enum Framing {
 
 type Stream = BufReader<TcpStream>;
 
-/// Serves one request after the other, as long as both sides go on.
+/// Serves the requests of a connection, one after the other, until either side closes it.
 async fn serve(stream: TcpStream, reply: impl Fn(&str) -> Reply) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     while let Some(head) = read_head(&mut stream).await? {
@@ -166,7 +166,7 @@ async fn serve(stream: TcpStream, reply: impl Fn(&str) -> Reply) -> io::Result<(
         if let Reply::Early(status) = reply {
             let early = format!("HTTP/1.1 {status} X\r\ncontent-length: 5\r\nconnection: close\r\n\r\nearly");
             stream.write_all(early.as_bytes()).await?;
-            // What is under way is still taken, or the answer might be lost with the connection.
+            // Bytes under way are still read, or the response might be lost with the connection.
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
             return Ok(());
         }
@@ -201,7 +201,7 @@ async fn read_head(stream: &mut Stream) -> io::Result<Option<Head>> {
     Ok(Some(head))
 }
 
-/// Reads a body, and returns how long it was.
+/// Reads a body, and returns its length in bytes.
 async fn read_body(stream: &mut Stream, framing: Option<Framing>) -> io::Result<usize> {
     let mut received = 0;
     match framing {
@@ -212,7 +212,7 @@ async fn read_body(stream: &mut Stream, framing: Option<Framing>) -> io::Result<
             stream.read_line(&mut line).await?;
             let length = usize::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)?;
             received += skip(stream, length).await?;
-            // The end of the line, and after the last one that of the body.
+            // The end of the chunk's line, and after the last chunk that of the body.
             stream.read_line(&mut line).await?;
             if length == 0 {
                 break;
@@ -227,7 +227,7 @@ async fn skip(stream: &mut Stream, length: usize) -> io::Result<usize> {
     usize::try_from(copied).map_err(io::Error::other)
 }
 
-/// Answers. Returns whether the connection is to be closed.
+/// Sends a response, and returns whether the connection is to be closed.
 async fn respond(stream: &mut Stream, reply: Reply, head: &Head, received: usize) -> io::Result<bool> {
     let of_length =
         |lines: &str, length: usize| format!("HTTP/1.1 200 OK\r\n{lines}content-length: {length}\r\n\r\n");

@@ -1,4 +1,4 @@
-//! `sandhog run`, and what `sandhog dev` shares with it.
+//! `sandhog run`, and the parts that `sandhog dev` shares with it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -69,7 +69,7 @@ impl Run {
     }
 }
 
-/// Runs a daemon, whose file is at `path`, until it is told to stop.
+/// Runs a daemon, whose configuration file is at `path`, until it is told to stop.
 pub(crate) async fn serve(path: &Path, config: Config, failing: Failing) -> Result<Exit, Failure> {
     let config = match failing {
         Failing::Refused => config.strict()?,
@@ -79,7 +79,7 @@ pub(crate) async fn serve(path: &Path, config: Config, failing: Failing) -> Resu
     leave_no_core();
     let unheard = |cause| Failure::io("listen for signals", &cause);
     let mut signals = Signals::new().map_err(unheard)?;
-    // From the start, which may have to wait: otherwise it would end the process.
+    // Handled from the start, which may have to wait: otherwise a SIGHUP would end the process.
     let hangups = signal(SignalKind::hangup()).map_err(unheard)?;
     let connection = tokio::select! {
         connection = sandhog_daemon::broker::connect(&config, Access::Serve) => connection?,
@@ -91,7 +91,7 @@ pub(crate) async fn serve(path: &Path, config: Config, failing: Failing) -> Resu
     Ok(exit)
 }
 
-/// Serves a broker until a signal says to stop, and what was leased is settled or given back.
+/// Serves a broker until a signal says to stop, and the leased jobs are settled or given back.
 async fn serve_on(
     broker: &Arc<dyn Broker>,
     path: &Path,
@@ -103,7 +103,7 @@ async fn serve_on(
         prepared = prepare(broker, path, &config, failing) => prepared?,
         name = signals.next() => return Ok(stopped_early(name)),
     };
-    // Dropped at the end, which ends them.
+    // The deploy tasks end when this is dropped.
     let _deploys = deploys(&config, broker, started, hangups)?;
     let (tenants, plugins) = (config.tenants.len(), config.plugins.len());
     tracing::info!(tenants, plugins, concurrency = config.engine.concurrency, "ready");
@@ -130,7 +130,7 @@ fn stopped_early(signal: &str) -> Exit {
     Exit::Ok
 }
 
-/// Makes what a daemon consists of: all that can fail does so before the first job is leased. Waits for the broker.
+/// Creates the parts of a daemon: everything that can fail does so before the first job is leased. Waits for the broker.
 async fn prepare(
     broker: &Arc<dyn Broker>,
     path: &Path,
@@ -171,7 +171,7 @@ async fn prepare(
     Ok((parts, started))
 }
 
-/// Starts what changes the plugins in force while the daemon runs.
+/// Starts the tasks that change the plugins in force while the daemon runs.
 fn deploys(
     config: &Config,
     broker: &Arc<dyn Broker>,
@@ -201,7 +201,7 @@ fn of_app(error: app::Error) -> Failure {
     Failure::new(error.to_string())
 }
 
-/// For how long after the first signal to stop others count as the same one.
+/// Time after the first signal to stop during which further ones count as the same one.
 const ECHOES: Duration = Duration::from_secs(1);
 
 /// The signals that end a daemon.
@@ -215,8 +215,8 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// The next one that is meant as a further one. One that comes just after the first is its echo: a supervisor passes on
-    /// what the terminal has sent to both, for example.
+    /// Waits for the next signal that is meant as a further one. Signals within [`ECHOES`] of the first are echoes of it: for
+    /// example, a supervisor passes on what the terminal has sent to both.
     async fn next_after_echoes(&mut self) -> &'static str {
         let over = Instant::now() + ECHOES;
         while tokio::time::timeout_at(over, self.next()).await.is_ok() {}
@@ -232,13 +232,13 @@ impl Signals {
     }
 }
 
-/// What works, and yet should be looked at.
+/// Returns warnings about a configuration that works, but should be looked at.
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
     let of_machine = memory_warning(config, machine_memory()).into_iter().chain(slots_warning(config));
     of_machine.chain(sandhog_daemon::broker::warnings(config)).collect()
 }
 
-/// What to say if tenants are too many for each to have a slot set aside.
+/// Returns a warning if there are too many tenants for each to have a slot set aside.
 fn slots_warning(config: &Config) -> Option<String> {
     let tenants = config.plugins.iter().map(|plugin| &plugin.tenant).collect::<BTreeSet<_>>().len();
     let slots = config.engine.concurrency.get();
@@ -250,7 +250,7 @@ fn slots_warning(config: &Config) -> Option<String> {
     })
 }
 
-/// Lets this process have as many open files as it may: each plugin has one, and a shell usually grants 1,024.
+/// Raises the limit on open files of this process to its maximum: each plugin has one, and a shell usually grants 1,024.
 fn raise_open_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
@@ -258,14 +258,14 @@ fn raise_open_files() {
     }
 }
 
-/// Keeps payloads, keys and secrets out of core dumps: nothing of this process is written if it crashes.
+/// Disables core dumps of this process, which would hold payloads, keys and secrets.
 fn leave_no_core() {
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::warn!(%error, "can't rule out a core dump, which would hold secrets");
     }
 }
 
-/// What to say if the machine hasn't the memory that handlers may take together.
+/// Returns a warning if the machine hasn't the memory that handlers may take together.
 fn memory_warning(config: &Config, machine: Option<Bytes>) -> Option<String> {
     let (worst, machine) = (config.memory_at_worst(), machine?);
     (worst > machine).then(|| {
@@ -277,7 +277,7 @@ fn memory_warning(config: &Config, machine: Option<Bytes>) -> Option<String> {
     })
 }
 
-/// The memory of this machine, or of the container that it is.
+/// Returns the memory of this machine, or of the container around this process if that is less. `None` if neither is known.
 fn machine_memory() -> Option<Bytes> {
     let of_machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -289,11 +289,11 @@ fn machine_memory() -> Option<Bytes> {
     of_machine.into_iter().chain(of_groups).min()
 }
 
-/// Where the unified hierarchy of control groups is.
+/// Mount point of the unified hierarchy of control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// The least memory that any of the control groups may have that a process is in, as its `/proc/self/cgroup` names them: its
-/// own, and all around it.
+/// Returns the lowest memory limit of the control groups that a process is in, its own and all around it; `groups` is the
+/// content of its `/proc/self/cgroup`. `None` if no group has a limit.
 fn cgroup_memory(root: &Path, groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Bytes> {
     let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let bounds = Path::new(own).ancestors().filter_map(|group| {
