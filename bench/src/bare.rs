@@ -1,4 +1,4 @@
-//! Wasmtime alone: a component that is called with nothing of ours around it.
+//! Bare wasmtime: a component that is called without Sandhog's engine.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -20,22 +20,22 @@ mod bindings {
     });
 }
 
-/// What a call is stopped by, if it goes on for too long. Each costs some of the machine code.
+/// Mechanism that stops a call that goes on for too long. Each adds to the machine code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stops {
-    /// Nothing.
+    /// No mechanism.
     Nothing,
-    /// A count of instructions.
+    /// Fuel: a count of instructions.
     Fuel,
-    /// A look at a counter that rises every millisecond.
+    /// Epochs: a check of a counter that rises every millisecond.
     Epochs,
-    /// Both, as guests of ours are.
+    /// Both, as for guests of Sandhog.
     Both,
 }
 
-/// Fuel that no call uses up.
+/// Amount of fuel that no call uses up.
 const FUEL: u64 = u64::MAX >> 1;
-/// As in the engine.
+/// Fuel between two yields of a call, as in the engine.
 const FUEL_SYNC: u64 = 10_000_000;
 const TICK: Duration = Duration::from_millis(1);
 const MEMORY: Bytes = Bytes::mib(64);
@@ -49,10 +49,10 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Compiles it with the settings of our engine, but for what stops it.
+    /// Compiles a component with the settings of Sandhog's engine, except for the mechanism that stops it.
     ///
     /// # Panics
-    /// If it is no handler.
+    /// If it isn't a handler.
     pub(crate) fn new(engine: &Engine, wasm: &[u8], stops: Stops) -> Self {
         let mut config = engine.wasmtime().config().clone();
         config.consume_fuel(stops.has_fuel()).epoch_interruption(stops.has_epochs());
@@ -64,7 +64,7 @@ impl Bare {
         Self { engine, pre: pre.expect("it is a handler"), stops }
     }
 
-    /// Makes a store under limits and an instance, calls it, and drops it all.
+    /// Creates a store with limits and an instance, calls it, and drops everything.
     ///
     /// # Panics
     /// If it doesn't return a result.
@@ -92,7 +92,7 @@ impl Bare {
         handler.call_handle(&mut store, job).await
     }
 
-    /// Does some work while the counter rises, if calls look at it.
+    /// Runs `work` while the epoch counter rises, if calls check it.
     pub(crate) fn ticking<T>(&self, work: impl FnOnce() -> T) -> T {
         if !self.stops.has_epochs() {
             return work();

@@ -1,13 +1,13 @@
-//! Three pieces of real work for the processor (`plugins/kernels`), of about a second each: as native code, in bare
-//! wasmtime, and as a job from its enqueue to its settlement.
+//! Case `compute`: three real computations (`plugins/kernels`), of about a second each: as native code, in bare wasmtime,
+//! and as a job from its enqueue to its settlement.
 //!
 //! | subject | what is timed |
 //! |---|---|
 //! | `native` | the same source, by the same compiler, with whatever the processor has for it |
-//! | `wasmtime-plain` | bare wasmtime with the engine's settings, but without what stops a guest |
-//! | `wasmtime-fuel` | and with fuel |
-//! | `wasmtime-epochs` | or with epochs, looked at every millisecond |
-//! | `wasmtime` | with both, as guests of ours have it |
+//! | `wasmtime-plain` | bare wasmtime with the engine's settings, but with nothing that stops a guest |
+//! | `wasmtime-fuel` | the same with fuel |
+//! | `wasmtime-epochs` | the same with epochs, which rise every millisecond |
+//! | `wasmtime` | the same with both, as for guests of Sandhog |
 //! | `sandhog` | a job of a daemon, with an embedded broker: from enqueued to settled, by the broker's clock |
 
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ use crate::rounds::in_turns;
 const ROUNDS: usize = 7;
 const KERNELS: [&str; 3] = ["resize", "json", "sha256"];
 
-/// How long the work takes in wasmtime, about.
+/// Approximate time of the work in wasmtime.
 const WORK: Duration = Duration::from_secs(1);
 
 const SUBJECTS: [Subject; 6] = [
@@ -41,7 +41,7 @@ const SUBJECTS: [Subject; 6] = [
     Subject::Sandhog,
 ];
 
-/// What the work costs more than somewhere else.
+/// Ratios to report: the cost of the work for one subject relative to another.
 const COSTS: [(Subject, Subject, &str); 4] = [
     (Subject::Sandhog, Subject::Wasmtime(Stops::Both), "over_wasmtime_percent"),
     (Subject::Wasmtime(Stops::Fuel), Subject::Wasmtime(Stops::Nothing), "over_plain_percent"),
@@ -52,7 +52,7 @@ const COSTS: [(Subject, Subject, &str); 4] = [
 const DAEMON: &str = "[limits]\nfuel = 1_000_000_000_000_000\n";
 const PLUGIN: &str = "kinds = [\"kernels.resize\", \"kernels.json\", \"kernels.sha256\"]\nqueue = \"hogs\"\n";
 
-/// Where the work is done.
+/// Environment in which the work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subject {
     Native,
@@ -73,7 +73,7 @@ impl Subject {
     }
 }
 
-/// Measures.
+/// Runs the case.
 pub(crate) fn run(figures: &mut Figures) {
     let bed = Bed::new();
     for kernel in KERNELS {
@@ -99,13 +99,13 @@ pub(crate) fn run(figures: &mut Figures) {
     }
 }
 
-/// What was made, and how long it took.
+/// Result of the work, and the time that it took.
 struct Done {
     digest: String,
     took: Duration,
 }
 
-/// All that does the work.
+/// The environments that do the work.
 struct Bed {
     runtime: Runtime,
     native: PathBuf,
@@ -134,7 +134,7 @@ impl Bed {
         Self { runtime, native, bare, broker, acme: tenant("acme"), _daemon: daemon, _site: site }
     }
 
-    /// How many rounds take so long in wasmtime.
+    /// Returns the number of rounds of a kernel that take about `long` in wasmtime.
     fn rounds_of(&self, long: Duration, kernel: &str) -> u32 {
         let mut rounds = 1;
         loop {
@@ -191,7 +191,7 @@ fn payload(rounds: u32) -> String {
     format!("{{\"rounds\": {rounds}}}")
 }
 
-/// The output is a JSON text.
+/// Returns the digest in an output, which is a JSON string.
 fn digest_in(output: &[u8]) -> String {
     serde_json::from_slice(output).expect("a text")
 }

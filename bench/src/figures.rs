@@ -1,6 +1,6 @@
-//! What was measured: the table that is printed, and the files that are kept.
+//! Figures: the results, the table that is printed, and the files that are kept.
 //!
-//! `bench/results.json` is an array with an object for each figure; `bench/machine.json` says on what and with which
+//! `bench/results.json` is an array with an object for each figure; `bench/machine.json` describes the machine and the
 //! versions. A run of some of the cases replaces the figures of those, and leaves the others as they are.
 
 use std::collections::BTreeMap;
@@ -12,22 +12,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 
-/// One number, the median of some rounds.
+/// One figure: the median of some rounds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figure {
-    /// What was done, such as `throughput/c100`; it begins with the name of the case that measures it.
+    /// The measurement, such as `throughput/c100`; begins with the name of the case.
     pub(crate) case: String,
-    /// What did it, such as `sandhog` or `bullmq`.
+    /// The system measured, such as `sandhog` or `bullmq`.
     pub(crate) subject: String,
-    /// What the number is, with its unit, such as `jobs_per_s` or `p99_ms`.
+    /// The metric with its unit, such as `jobs_per_s` or `p99_ms`.
     pub(crate) metric: String,
-    /// The number.
+    /// The value, in the unit of the metric.
     pub(crate) value: f64,
-    /// How many rounds it is the median of.
+    /// Number of rounds that it is the median of.
     pub(crate) rounds: usize,
 }
 
-/// All of them, in the order in which they were measured.
+/// Figures in the order in which they were measured.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Figures {
     all: Vec<Figure>,
@@ -35,7 +35,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// None yet, and none of other subjects than this one to come.
+    /// Creates an empty list. If there is a `subject`, only that one is to be measured.
     pub(crate) fn only(subject: Option<String>) -> Self {
         Self { all: Vec::new(), only: subject }
     }
@@ -60,14 +60,14 @@ impl Figures {
         self.all.push(figure);
     }
 
-    /// One of them.
+    /// Returns the value of a figure, or `None` if it wasn't measured.
     pub(crate) fn value(&self, case: &str, subject: &str, metric: &str) -> Option<f64> {
         let is_it =
             |figure: &&Figure| figure.case == case && figure.subject == subject && figure.metric == metric;
         self.all.iter().find(is_it).map(|figure| figure.value)
     }
 
-    /// A row for each case and metric, a column for each subject.
+    /// Returns a table with a row for each case and metric, and a column for each subject.
     pub(crate) fn table(&self) -> Table {
         let mut subjects: Vec<&str> = Vec::new();
         let mut rows: Vec<(&str, &str)> = Vec::new();
@@ -95,10 +95,10 @@ impl Figures {
         table
     }
 
-    /// Those that were kept by an earlier run.
+    /// Reads the figures that an earlier run has kept.
     ///
     /// # Errors
-    /// If the file can't be read, or isn't such a file.
+    /// If the file can't be read, or has another format.
     pub(crate) fn kept() -> anyhow::Result<Self> {
         let path = folder().join("results.json");
         if !path.exists() {
@@ -107,7 +107,7 @@ impl Figures {
         Ok(Self { all: serde_json::from_slice(&fs::read(path)?)?, only: None })
     }
 
-    /// Those of the named cases are taken from `newer`, in their old place, or at the end.
+    /// Replaces the figures of the named cases by those of `newer`, in their old place, or at the end.
     pub(crate) fn replaced(self, cases: &[&str], newer: Self) -> Self {
         let of = |figure: &Figure| figure.case.split('/').next().unwrap_or_default().to_owned();
         let mut newer_by_case: BTreeMap<String, Vec<Figure>> = BTreeMap::new();
@@ -128,7 +128,7 @@ impl Figures {
         Self { all, only: None }
     }
 
-    /// Keeps them, with what they were measured on.
+    /// Writes the figures to the files, with the machine that they were measured on.
     ///
     /// # Errors
     /// If a file can't be written.
@@ -140,15 +140,15 @@ impl Figures {
     }
 }
 
-/// The folder of this crate, in the checkout that it was built from.
+/// Returns the folder of this crate, in the checkout that it was built from.
 pub(crate) fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
 }
 
-/// The middle one; of an even number, the mean of the two in the middle.
+/// Returns the median; of an even number of values, the mean of the two in the middle.
 ///
 /// # Panics
-/// If there is none.
+/// If there are no values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     assert!(!values.is_empty(), "at least one round");
     let mut sorted = values.to_vec();
@@ -157,7 +157,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) }
 }
 
-/// With as many digits as say something.
+/// Formats a value, with fewer decimals the larger it is.
 fn shown(value: f64) -> String {
     match value.abs() {
         100.0.. => grouped(value),
@@ -166,7 +166,7 @@ fn shown(value: f64) -> String {
     }
 }
 
-/// Rounded, with its thousands apart.
+/// Formats a rounded value with its thousands separated.
 pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let groups: Vec<&str> =

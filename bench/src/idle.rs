@@ -1,9 +1,9 @@
-//! What daemons cost that have nothing to do: processor time, and what they ask of Redis. With one tenant, a hundred and ten
-//! thousand, each of which has loops of its own; two daemons with a hundred, and ten with ten thousand. What they ask of Redis
-//! has to be the same with any number of tenants.
+//! Case `idle`: cost of daemons that have nothing to do, in processor time and Redis commands. With one tenant, a hundred and
+//! ten thousand, each of which has loops of its own; two daemons with a hundred, and ten with ten thousand. The Redis commands
+//! have to be the same with any number of tenants.
 //!
-//! It has worked before: each tenant has had some jobs. Commands are counted by Redis, those in scripts among them, and
-//! nobody else asks it for anything meanwhile.
+//! The daemons have worked before: each tenant has had some jobs. Commands are counted by Redis, those in scripts among
+//! them, and Redis has no other clients meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -13,27 +13,27 @@ use crate::figures::{Figures, median};
 use crate::process::{Process, Used};
 use crate::server::{Done, Server};
 
-/// How many tenants, and how many daemons.
+/// Numbers of tenants and of daemons.
 const SIZES: [(usize, usize); 5] = [(1, 1), (100, 1), (100, 2), (10_000, 1), (10_000, 10)];
 const ROUNDS: usize = 3;
-/// Each tenant's, before the daemon is left alone.
+/// Number of jobs of each tenant before the daemon is left alone.
 const JOBS: usize = 10;
-/// What was begun is over by then: the last reports, the pulse of the guests, and the sweep for when the last leases would have
-/// run out, which is one for each tenant.
+/// Time after which earlier activity is over: the last reports, the pulse of the guests, and the sweep at the time when the
+/// last leases would have expired, one for each tenant.
 const REST: Duration = Duration::from_secs(35);
-/// The kernel counts processor time in hundredths of a second: this is fine to a tenth of a percent.
+/// Length of the measurement. The kernel counts processor time in hundredths of a second, so it is exact to 0.1 %.
 const WATCH: Duration = Duration::from_secs(10);
 
-/// What was used in a while.
+/// Usage during the measurement.
 struct Watched {
     seconds: f64,
-    /// By the first daemon.
+    /// Usage of the first daemon.
     used: Used,
-    /// By whoever asks Redis: the daemons, and once this program, for what it has done.
+    /// Redis' work for the daemons, and for this program's one request for these counts.
     redis: Done,
 }
 
-/// Measures, and prints each figure as it comes.
+/// Runs the case, and prints each figure as it comes.
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for (tenants, daemons) in SIZES {

@@ -1,12 +1,11 @@
-//! 200 quick jobs that arrive 20 ms apart, idle and while 8 hogs of somebody else use the processors; and 100 that arrive
-//! 10 ms apart, beside 8 hogs of each other kind, which keep the host busy.
+//! Case `isolation`: 200 quick jobs that arrive 20 ms apart, on an idle machine and while 8 hogs of another tenant use the
+//! processors; and 100 that arrive 10 ms apart, beside 8 hogs of each other kind, which keep the host busy.
 //!
-//! Sandhog's hogs spin for ever, and so do those in BullMQ's child processes, as far as this sees: longer than it looks. In
-//! BullMQ's own process one that spins for ever would let nothing else be done ever again, so each of those spins for
-//! 3 s. Times are from the enqueue to the settlement, as each system's own records have them, to the millisecond.
+//! Sandhog's hogs spin for ever; those in BullMQ's child processes spin for longer than the measurement takes. In BullMQ's
+//! own process a hog that spins for ever would block everything else for ever, so each of those spins for 3 s. Times are
+//! from the enqueue to the settlement, by each system's own records, to the millisecond.
 //!
-//! Hogs of the other kinds are for Sandhog alone, each with a daemon of its own: what one leaves behind is no matter for the
-//! next one.
+//! Hogs of the other kinds are measured only with Sandhog, each with a daemon of its own, so that none affects the next.
 
 use std::fs;
 use std::time::Duration;
@@ -27,37 +26,37 @@ const JOBS: usize = 200;
 const APART: Duration = Duration::from_millis(20);
 const HOGS: [usize; 2] = [0, 8];
 const ENDLESS: &str = "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\n";
-/// Nothing but what hogs wait for ends them.
+/// Limits high enough that hogs end only with what they wait for.
 const ENDLESS_CALLS: &str = "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\nhost_calls = 1_000_000_000\nhttp_bytes = \"1000GiB\"\n";
-/// Jobs that are enqueued at once.
+/// Maximum number of jobs enqueued by one call.
 const BATCH: usize = 1000;
-/// As many as Sandhog's, by default.
+/// Concurrency of BullMQ's worker: the default of Sandhog.
 const CONCURRENCY: usize = 64;
-/// How long a hog of BullMQ spins in the worker's process.
+/// Time for which a hog of BullMQ spins in the worker's process.
 const SPIN: Duration = Duration::from_secs(3);
-/// How long it does in a child: longer than this looks.
+/// Time for which a hog of BullMQ spins in a child process: longer than the measurement takes.
 const SPIN_ON: Duration = Duration::from_secs(20);
-/// Whoever waits longer than this for a quick job has noticed.
+/// Time within which a quick job has to be settled for a delay not to be noticed.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The quick jobs beside hogs of each other kind.
+/// Number of quick jobs beside hogs of each other kind.
 const JOBS_BESIDE: usize = 100;
 const APART_BESIDE: Duration = Duration::from_millis(10);
-/// They are compared with nobody else's, so that there may be fewer.
+/// Number of rounds beside hogs of each other kind: fewer, as they aren't compared with other systems.
 const ROUNDS_BESIDE: usize = 2;
-/// What a daemon does first isn't as quick as what it does then.
+/// Number of jobs that aren't counted, as the first jobs of a daemon are slower.
 const WARM_UP: usize = 20;
-/// The hogs that are at it at once.
+/// Number of hogs under way at once.
 const AT_ONCE: u64 = 8;
 
-/// Who has the quick jobs done.
+/// System that runs the quick jobs.
 #[derive(Debug, Clone, Copy)]
 enum Subject {
     Sandhog(Backend),
     BullMq(Processors),
 }
 
-/// Where BullMQ's processors run.
+/// Process in which BullMQ's processors run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Processors {
     InWorker,
@@ -71,19 +70,19 @@ const SUBJECTS: [(&str, Subject); 4] = [
     ("bullmq-sandboxed", Subject::BullMq(Processors::InChildren)),
 ];
 
-/// What hogs do, beside computing.
+/// Hogs of a kind other than computing.
 #[derive(Debug, Clone, Copy)]
 struct Hogs {
-    /// What its case is called.
+    /// Name of the case.
     name: &'static str,
     kind: &'static str,
-    /// `PORT` stands for that of a server.
+    /// Payload of their jobs; `PORT` stands for the port of a server.
     payload: &'static str,
-    /// What they are granted; `PORT` likewise.
+    /// TOML of their grants; `PORT` likewise.
     grants: &'static str,
-    /// How many there are: as many as there are at once, if they go on for ever.
+    /// Number of hogs: as many as are under way at once, if they go on for ever.
     count: u64,
-    /// Whether a broker has a part in it, so that it is measured with each.
+    /// Whether a broker takes part, so that this is measured with each broker.
     is_of_broker: bool,
 }
 
@@ -129,7 +128,7 @@ const KINDS: [Hogs; 7] = [
         grants: r#"http = ["*.nowhere.invalid:80"]"#,
         ..Hogs::ENDLESS
     },
-    // It is never there, so nothing is written.
+    // The key never exists, so nothing is written.
     Hogs {
         name: "state",
         kind: "hog.swap",
@@ -137,7 +136,7 @@ const KINDS: [Hogs; 7] = [
         is_of_broker: true,
         ..Hogs::ENDLESS
     },
-    // Each ends once it has said sixteen times too much, and the next one begins.
+    // Each ends once it has logged sixteen times too much, and the next one begins.
     Hogs { name: "log", kind: "hog.log", payload: "{}", count: 5000, is_of_broker: true, ..Hogs::ENDLESS },
 ];
 
@@ -146,21 +145,21 @@ impl Hogs {
         Self { name: "", kind: "", payload: "", grants: "", count: AT_ONCE, is_of_broker: false };
 }
 
-/// What BullMQ's producer has to say.
+/// Answer of BullMQ's producer.
 #[derive(Deserialize)]
 struct Neighbours {
     took_ms: Vec<u64>,
     run_twice: usize,
 }
 
-/// What became of the quick jobs.
+/// Results of the quick jobs.
 struct Quick {
     times: Times,
-    /// How many of them were run more than once.
+    /// Number of quick jobs that were run more than once.
     run_twice: usize,
 }
 
-/// Measures, and prints each figure as it comes.
+/// Runs the case, and prints each figure as it comes.
 pub(crate) fn run(figures: &mut Figures) {
     let wanted: Vec<_> = SUBJECTS.into_iter().filter(|(name, _)| figures.wants(name)).collect();
     let measured = in_turns(ROUNDS, &wanted, |(_, subject)| subject.measure());
@@ -200,7 +199,7 @@ fn report(figures: &mut Figures, case: &str, name: &str, rounds: &[&Quick]) {
 }
 
 impl Subject {
-    /// Where its jobs are, if it is Sandhog.
+    /// Returns Sandhog's broker, or `None` for another system.
     fn backend(self) -> Option<Backend> {
         match self {
             Self::Sandhog(backend) => Some(backend),
@@ -208,7 +207,7 @@ impl Subject {
         }
     }
 
-    /// Once for each number of hogs.
+    /// Measures once for each number of hogs.
     fn measure(self) -> Vec<Quick> {
         match self {
             Self::Sandhog(backend) => {
@@ -243,7 +242,7 @@ impl Quick {
     }
 }
 
-/// The quick jobs beside hogs of some kind.
+/// Measures the quick jobs beside hogs of a kind.
 async fn beside(backend: Backend, hogs: &Hogs) -> Quick {
     let web = BackgroundWeb::start(|_| Reply::Body(b"hello".to_vec()));
     let with_port = |text: &str| text.replace("PORT", &web.port().to_string());
@@ -268,7 +267,7 @@ async fn beside(backend: Backend, hogs: &Hogs) -> Quick {
     Quick::of(&records)
 }
 
-/// The producer is a process of its own: one in the worker's would be kept from adding.
+/// Measures BullMQ. The producer is a process of its own, as the hogs would keep one in the worker's process from adding.
 fn of_bullmq(processors: Processors) -> Vec<Quick> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = Redis::start(folder.path(), Fsync::EverySecond);

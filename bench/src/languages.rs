@@ -1,5 +1,5 @@
-//! What a handler costs by the language that it is written in: of the least that a job can do, which is to echo its
-//! payload, or in C to find that a file isn't there.
+//! Case `languages`: cost of a handler by its language, for the least that a job can do: to echo its payload, or in C to
+//! find that a file isn't there.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::rounds::in_turns;
 
 const ROUNDS: usize = 21;
 
-/// The language, the component, and the kind of job.
+/// Languages, each with its component and kind of job.
 const LEAST: [(&str, &str, &str); 4] = [
     ("Rust", "hog", "hog.echo"),
     ("C", "wordcount", "text.count"),
@@ -23,14 +23,14 @@ const LEAST: [(&str, &str, &str); 4] = [
     ("Python", "hog-python", "hog.echo"),
 ];
 
-/// What one call of the command has used.
+/// Usage of one call of the command.
 struct Call {
-    /// Of the command itself.
+    /// Wall time of the command itself.
     wall: Duration,
     usage: Value,
 }
 
-/// Measures, and prints a row of docs/languages.md for each language.
+/// Runs the case, and prints a row of docs/languages.md for each language.
 pub(crate) fn run(figures: &mut Figures) {
     let caches = LEAST.map(|_| tempfile::tempdir().expect("a temporary folder"));
     let first = |((_, plugin, kind), cache): (&(&str, &str, &str), &TempDir)| {
@@ -52,7 +52,7 @@ pub(crate) fn run(figures: &mut Figures) {
         let millis = |name: &str| -> Vec<f64> { used(name).iter().map(|micros| micros / 1e3).collect() };
         let size = fs::metadata(component(plugin)).expect("it is there").len() as f64;
         let walls: Vec<f64> = calls.iter().map(|call| call.wall.as_secs_f64() * 1e3).collect();
-        // What it takes to start the command and an engine is in it, a few milliseconds, in every language.
+        // This includes the start of the command and of an engine, a few milliseconds, in every language.
         let load: Vec<f64> = walls.iter().zip(millis("wall_us")).map(|(wall, run)| wall - run).collect();
         let compile = compiled.as_secs_f64() - median(&walls) / 1e3;
         let mut add = |metric, rounds: &[f64]| figures.add(&case, "sandhog", metric, rounds);
@@ -74,7 +74,7 @@ pub(crate) fn run(figures: &mut Figures) {
     }
 }
 
-/// Runs it once.
+/// Runs the command once.
 fn run_once(wasm: &Path, kind: &str, cache: &Path) -> Call {
     let start = Instant::now();
     let output = Command::new(binary())

@@ -1,21 +1,20 @@
-//! How long a job takes from being added to the start of its handler, and to its settlement: with little to do, at half
-//! load, and at a rate that is the same for all, beside other job systems.
+//! Case `latency`: time from the adding of a job to the start of its handler, and to its settlement: when idle, at half
+//! load, and at a rate that is the same for all, compared with other job systems.
 //!
-//! Idle, a job is added every 3 ms. At half load, they are added at half of the rate at which the subject has jobs done
-//! that are added meanwhile, at concurrency 100, as the case `throughput` has measured it: in this run, or else in the one
-//! whose figures are kept. The rate that is the same for all is below half the load of all but the slowest, which are left
-//! out.
+//! Idle, a job is added every 3 ms. At half load, jobs are added at half of the subject's throughput with enqueues at the
+//! same time, at concurrency 100, as measured by the case `throughput`: in this run, or else in the one whose figures are
+//! kept. The rate that is the same for all is below half load for all but the slowest subjects, which are left out.
 //!
-//! Each job is added by a call of its own, and its time counts from that call. Nobody waits for an earlier job. The timers
-//! of the systems that are compared are good for a millisecond, so jobs that are due more often are added one right after
+//! Each job is added by a call of its own, and its time counts from that call, without waiting for earlier jobs. The timers
+//! of the systems compared have a resolution of a millisecond, so jobs that are due more often are added one right after
 //! the other, once in a millisecond.
 //!
-//! - *Started* is when the handler's first line runs. Sandhog's handler, in its sandbox, looks at the calendar clock and
-//!   returns what it says; that is the clock of the whole machine, of which this program looks at the same when it adds.
-//!   The others have producer and worker in one process, and look at its monotonic clock.
-//! - *Settled* is when somebody knows that the job's end is safe in Redis. With the others that is when their worker has
-//!   Redis' acknowledgement. Sandhog's daemon has it earlier than anybody outside, and this program hears of it by a push
-//!   to another connection ([`Settlements`]): a hop more, which is in what is measured.
+//! - *Started* is when the handler's first line runs. Sandhog's handler, in its sandbox, reads the calendar clock and
+//!   returns it; that is the clock of the whole machine, which this program reads as well when it adds a job. The others
+//!   have producer and worker in one process, and read its monotonic clock.
+//! - *Settled* is when a client knows that the job's end is safe in Redis. With the others that is when their worker has
+//!   Redis' acknowledgement. Sandhog's daemon has it earlier than any client outside, and this program hears of it by a push
+//!   to another connection ([`Settlements`]): one hop more, which is included in the measurement.
 
 use std::collections::HashMap;
 use std::iter;
@@ -40,39 +39,40 @@ use crate::server::Server;
 use crate::settlements::Settlements;
 use crate::times::Times;
 
-/// Jobs that come at even intervals.
+/// Jobs that are added at even intervals.
 #[derive(Debug, Clone, Copy)]
 struct Load {
     jobs: usize,
     every: Duration,
 }
 
-/// Of each job, how long it took.
+/// Times of the jobs from being added to their start and to their settlement.
 struct Latency {
     start: Times,
     settled: Times,
 }
 
-/// What `hog.clocks` returns.
+/// Output of `hog.clocks`.
 #[derive(Deserialize)]
 struct Clocks {
-    /// Nanoseconds since 1970.
+    /// Calendar time in nanoseconds since 1970.
     wall: u64,
 }
 
 const ROUNDS: usize = 3;
 const CONCURRENCY: usize = 100;
 const IDLE: Load = Load { jobs: 2000, every: Duration::from_millis(3) };
-/// The rate that is the same for all, a second.
+/// The rate that is the same for all, in jobs per second.
 const SAME: f64 = 4000.0;
-/// How long a load lasts that isn't idle.
+/// Duration of a load other than idle.
 const LENGTH: Duration = Duration::from_secs(5);
-/// Not counted: what is there on the disk alone is fetched, what is made when it is first needed is made.
+/// Load before the measurement, which isn't counted: fetches what is only on the disk, and creates what is created at its
+/// first use.
 const WARM_UP: Load = Load { jobs: 300, every: Duration::from_millis(1) };
-/// Records that are asked for at once.
+/// Maximum number of records looked up at once.
 const LOOKS: usize = 500;
 
-/// Measures, and prints each figure as it comes.
+/// Runs the case, and prints each figure as it comes.
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let more = format!("concurrency = {CONCURRENCY}\n");
@@ -132,7 +132,7 @@ fn add(figures: &mut Figures, case: &str, subject: &str, rounds: &[Latency]) {
 }
 
 impl Load {
-    /// So many jobs a second, for [`LENGTH`].
+    /// Creates a load of `per_second` jobs per second, for [`LENGTH`].
     fn at(per_second: f64) -> Self {
         let every = Duration::from_secs_f64(1.0 / per_second);
         Self { jobs: (LENGTH.as_secs_f64() * per_second) as usize, every }
@@ -170,7 +170,7 @@ async fn of_sandhog(site: &Site, url: &str, load: Load) -> Latency {
     Latency { start: since_added(&started), settled: since_added(&settled) }
 }
 
-/// Adds jobs as they are due; returns when each was.
+/// Adds jobs as they are due, and returns the time at which each was added.
 async fn add_all(broker: &Arc<dyn Broker>, tenant: &TenantId, load: Load) -> HashMap<JobId, SystemTime> {
     let (began, made_at) = (Instant::now(), Timestamp::from_millis(millis_since_1970()));
     let (mut due, mut added, mut adds) = (began, HashMap::new(), JoinSet::new());
@@ -189,7 +189,7 @@ async fn add_all(broker: &Arc<dyn Broker>, tenant: &TenantId, load: Load) -> Has
     added
 }
 
-/// When the handler of each job began.
+/// Returns the time at which the handler of each job began.
 async fn starts(broker: &dyn Broker, tenant: &TenantId, jobs: Vec<JobId>) -> HashMap<JobId, SystemTime> {
     let mut starts = HashMap::new();
     for jobs in jobs.chunks(LOOKS) {

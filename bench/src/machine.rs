@@ -1,4 +1,4 @@
-//! What the figures were measured on.
+//! Description of the machine and the versions that the figures were measured on.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,20 +11,20 @@ use crate::peers;
 /// The machine and the versions.
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
-    /// The model of its processors.
+    /// Model of the processors.
     pub(crate) processor: String,
-    /// How many of them there are.
+    /// Number of processors.
     pub(crate) processors: usize,
-    /// Its memory.
+    /// Memory in GiB.
     pub(crate) memory_gib: u64,
-    /// The kernel's release.
+    /// Release of the kernel.
     pub(crate) kernel: String,
-    /// What was compared, each with its version.
+    /// The systems compared, each with its version.
     pub(crate) versions: BTreeMap<String, String>,
 }
 
 impl Machine {
-    /// This one.
+    /// Describes this machine.
     pub(crate) fn this() -> Self {
         let of_file = |path: &str, key: &str| {
             let text = fs::read_to_string(path).unwrap_or_default();
@@ -57,7 +57,7 @@ impl Machine {
 fn said(command: &[&str]) -> Option<String> {
     let output = Command::new(command[0]).args(&command[1..]).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    // `Redis server v=7.0.15 sha=…` and `Python 3.11.2` are both told by their first word that has a digit.
+    // In `Redis server v=7.0.15 sha=…` as in `Python 3.11.2`, the version is in the first word with a digit.
     let version = text.split_whitespace().find(|word| word.contains(|c: char| c.is_ascii_digit()))?;
     Some(version.trim_start_matches("v=").trim_start_matches('v').to_owned())
 }

@@ -1,8 +1,8 @@
 //! Measurements that anyone can run again: `make bench`, or `make bench CASE=name`; see `bench/README.md`.
 //!
-//! Each case starts daemons and brokers of its own on this machine, and prints what it measured. All figures together are
-//! printed as a table at the end, and kept in `bench/results.json`, with a plot beside it; those of one subject alone, which are for whoever is
-//! at work on it, are only printed.
+//! Each case starts daemons and brokers of its own on this machine, and prints its figures. All figures together are printed
+//! as a table at the end, and kept in `bench/results.json`, with a plot beside it. The figures of a single subject, meant
+//! for those who work on it, are only printed.
 
 mod bare;
 mod compute;
@@ -35,7 +35,7 @@ mod waiting;
 use figures::Figures;
 use machine::Machine;
 
-/// A case's name, what it shows, and how it is run.
+/// Case: its name, what it shows, and the function that runs it.
 type Case = (&'static str, &'static str, fn(&mut Figures));
 
 const CASES: &[Case] = &[
@@ -81,7 +81,7 @@ fn main() -> anyhow::Result<()> {
         run(&mut figures);
         done.push(*name);
         if subject.is_none() {
-            // What is measured is kept, whatever becomes of the next case.
+            // The figures are kept after each case, whatever becomes of the next one.
             let all = Figures::kept()?.replaced(&done, figures.clone());
             plot::write(&all, &machine)?;
             all.keep(&machine)?;

@@ -1,4 +1,4 @@
-//! The engine as a daemon has it, in this process, with jobs that come from nowhere.
+//! Sandhog's engine as in a daemon, in this process, with jobs that come from no broker.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use sandhog_engine::{
 };
 use sandhog_tests::tenant;
 
-/// The kind that returns its payload, and what it is given.
+/// Kind of job that returns its payload, and the payload.
 pub(crate) const ECHO: (&str, &[u8]) = ("hog.echo", b"\"ping\"");
 
 /// The engine with one plugin.
@@ -46,7 +46,7 @@ impl Ours {
         Self { engine, plugin, host: Arc::new(Silent), memory: MemoryAccount::default() }
     }
 
-    /// Runs a job that returns its payload at once, at the expense of a tenant, and says what that took.
+    /// Runs a job of a tenant that returns its payload at once, and returns its usage.
     ///
     /// # Panics
     /// If it ends in another way.
@@ -79,7 +79,7 @@ impl Ours {
     }
 }
 
-/// What a catalog would have for the kind.
+/// Creates the offer that a catalog would have for the kind.
 pub(crate) fn offer<P>(plugin: P) -> Offer<P> {
     let budget = Budget {
         fuel: Fuel(1_000_000_000),
@@ -90,7 +90,7 @@ pub(crate) fn offer<P>(plugin: P) -> Offer<P> {
     Offer { plugin, budget, retry: RetryPolicy::default(), payload_max: Bytes::mib(1) }
 }
 
-/// A job as a broker would lease it.
+/// Creates a job as a broker would lease it.
 pub(crate) fn job(tenant: &TenantId) -> Job {
     let (kind, payload) = ECHO;
     Job::of(
@@ -105,10 +105,10 @@ pub(crate) fn job(tenant: &TenantId) -> Job {
     )
 }
 
-/// Lets it run.
+/// Admits a job, and returns the plan of its run.
 ///
 /// # Panics
-/// If it may not.
+/// If the job isn't admitted.
 pub(crate) fn plan<P: std::fmt::Debug>(offer: Offer<P>, job: &Job) -> Plan<P> {
     match admit(job, Choice::Offer(offer)) {
         Admission::Run(plan) => plan,
@@ -116,7 +116,7 @@ pub(crate) fn plan<P: std::fmt::Debug>(offer: Offer<P>, job: &Job) -> Plan<P> {
     }
 }
 
-/// A host that is never asked anything.
+/// Host that is never called.
 #[derive(Debug)]
 struct Silent;
 

@@ -1,4 +1,4 @@
-//! The job systems that Sandhog is measured beside: programs in `bench/peers`, which are told what to do line by line.
+//! Job systems that Sandhog is compared with: programs in `bench/peers`, controlled by lines of JSON.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 
 use crate::figures;
 
-/// Where the version that is measured is pinned.
+/// File that pins the version that is measured.
 enum Pinned {
-    /// By npm, in `node/package-lock.json`.
+    /// `node/package-lock.json`, for npm, with the package.
     Npm(&'static str),
-    /// By cargo, in `rust/Cargo.lock`.
+    /// `rust/Cargo.lock`, for cargo, with the crate.
     Cargo(&'static str),
-    /// By pip, in this requirements file of `python/`.
+    /// A requirements file in `python/`, for pip.
     Pip(&'static str, &'static str),
 }
 
-/// The subjects, each with the package whose version counts.
+/// The subjects, each with the package whose version is reported.
 const PEERS: [(&str, Pinned); 5] = [
     ("bullmq", Pinned::Npm("bullmq")),
     ("bullmq-rust", Pinned::Cargo("bullmq-official")),
@@ -33,12 +33,12 @@ const PEERS: [(&str, Pinned); 5] = [
     ("taskiq", Pinned::Pip("taskiq.txt", "taskiq")),
 ];
 
-/// Their names.
+/// Returns the names of the subjects.
 pub(crate) fn subjects() -> impl Iterator<Item = &'static str> {
     PEERS.iter().map(|(subject, _)| *subject)
 }
 
-/// The version of each, by the files that pin it.
+/// Returns the version of each subject, from the files that pin it.
 pub(crate) fn versions() -> impl Iterator<Item = (String, String)> {
     PEERS.iter().map(|(subject, pinned)| ((*subject).to_owned(), pinned.version()))
 }
@@ -69,7 +69,7 @@ impl Pinned {
         }
     }
 
-    /// The command that runs the program of a subject.
+    /// Returns the command that runs the program of a subject.
     fn command(&self, subject: &str) -> Command {
         let cache = sandhog_tests::cache();
         match self {
@@ -93,12 +93,12 @@ impl Pinned {
     }
 }
 
-/// A program that is up. It ends with this value.
+/// Running program of a subject. It ends when this is dropped.
 pub(crate) struct Peer {
     subject: &'static str,
     child: Child,
     input: ChildStdin,
-    /// What it says, line by line.
+    /// Lines of the program's standard output.
     output: Receiver<String>,
 }
 
@@ -111,14 +111,14 @@ impl Peer {
         let (subject, pinned) = PEERS.iter().find(|(name, _)| *name == subject).expect("it is a peer");
         let mut command = pinned.command(subject);
         command.args(["--url", url, "--queue", queue]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        // So that what it starts ends with it.
+        // A process group of its own, so that the processes that it starts end with it.
         command.process_group(0);
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("{subject}: {error}; run `make peers`"));
         let input = child.stdin.take().expect("it is piped");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let (said, output) = mpsc::channel();
-        // It ends with what it reads.
+        // The thread ends when the output that it reads ends.
         thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| said.send(line)));
         let mut peer = Self { subject, child, input, output };
         let ready = peer.hear();
@@ -127,12 +127,12 @@ impl Peer {
         peer
     }
 
-    /// The process's id.
+    /// Returns the id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Has it add so many jobs, and returns how long that took.
+    /// Lets the program add `jobs` jobs, and returns the time that it took.
     ///
     /// # Panics
     /// If it fails.
@@ -141,7 +141,7 @@ impl Peer {
         self.hear_seconds()
     }
 
-    /// Has it start a worker that ends after so many jobs, and returns once that is connected.
+    /// Lets the program start a worker that ends after `jobs` jobs, and returns once the worker is connected.
     ///
     /// # Panics
     /// If it fails.
@@ -149,7 +149,7 @@ impl Peer {
         self.start_work(&json!({ "do": "work", "jobs": jobs, "concurrency": concurrency }))
     }
 
-    /// As [`Self::work`], with handlers that run in child processes of the worker. BullMQ alone has that.
+    /// Starts a worker as [`Self::work`] does, with handlers in child processes of the worker. Only BullMQ supports this.
     ///
     /// # Panics
     /// If it fails.
@@ -165,8 +165,8 @@ impl Peer {
         Working(self)
     }
 
-    /// Has it add one job each `every` while a worker of its own works; returns how long it took, for each of them, until
-    /// its handler began, and until its end was acknowledged by Redis.
+    /// Lets the program add one job each `every` while a worker of its own works. Returns the times of all jobs until the handler
+    /// began, and until Redis acknowledged the end.
     ///
     /// # Panics
     /// If it fails.
@@ -182,7 +182,7 @@ impl Peer {
         })
     }
 
-    /// Tells it one command, and waits for its answer.
+    /// Sends a command, and waits for the answer.
     ///
     /// # Panics
     /// If it fails.
@@ -191,12 +191,12 @@ impl Peer {
         self.hear()
     }
 
-    /// Tells it one command.
+    /// Sends a command.
     fn tell(&mut self, command: &Value) {
         writeln!(self.input, "{command}").expect("it listens");
     }
 
-    /// Waits for one line, but not for ever: some lose a job now and then.
+    /// Waits for a line, within a time limit, as some systems lose a job now and then.
     fn hear(&mut self) -> Value {
         let line = self.output.recv_timeout(PATIENCE);
         let line = line.unwrap_or_else(|error| panic!("{} gives no answer: {error}", self.subject));
@@ -219,11 +219,11 @@ impl Drop for Peer {
     }
 }
 
-/// A worker under way.
+/// Running worker.
 pub(crate) struct Working<'a>(&'a mut Peer);
 
 impl Working<'_> {
-    /// Waits until the last of its jobs is settled, and returns the time since it began.
+    /// Waits until the last job of the worker is settled, and returns the time since the worker began.
     ///
     /// # Panics
     /// If it fails.

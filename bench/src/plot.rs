@@ -1,4 +1,4 @@
-//! The plot for the README: `bench/results.svg`, jobs a second by how many run at once.
+//! Plot for the README: `bench/results.svg`, jobs per second by concurrency.
 
 use plotters::backend::SVGBackend;
 use plotters::element::{Circle, PathElement, Rectangle, Text};
@@ -9,7 +9,7 @@ use plotters::style::{Color, FontStyle, RGBColor, ShapeStyle, TextStyle, WHITE};
 use crate::figures::{self, Figures};
 use crate::machine::Machine;
 
-/// Subject, its name for people, and its colour: Sandhog's stands out.
+/// Subjects, each with its name for people and its colour: Sandhog's stands out.
 const SUBJECTS: [(&str, &str, RGBColor); 6] = [
     ("sandhog", "Sandhog, a sandbox each", RGBColor(200, 60, 30)),
     ("bullmq-rust", "BullMQ (Rust crate)", RGBColor(38, 70, 140)),
@@ -21,16 +21,16 @@ const SUBJECTS: [(&str, &str, RGBColor); 6] = [
 const AT_ONCE: [usize; 4] = [1, 10, 100, 300];
 
 const SIZE: (i32, i32) = (880, 480);
-/// The corners of what the axes enclose.
+/// Corners of the area that the axes enclose, in pixels.
 const LEFT_TOP: (i32, i32) = (76, 84);
 const RIGHT_BOTTOM: (i32, i32) = (640, 396);
 const INK: RGBColor = RGBColor(40, 40, 44);
 const FAINT: RGBColor = RGBColor(110, 110, 118);
 const GRID: RGBColor = RGBColor(226, 226, 230);
-/// Names stand no closer together than this.
+/// Minimum distance between the names of two lines, in pixels.
 const LINE: i32 = 19;
 
-/// A subject's points on the plane, with its name and colour.
+/// Line of a subject: its points, in pixels, with its name and colour.
 struct Line {
     name: &'static str,
     color: RGBColor,
@@ -38,7 +38,7 @@ struct Line {
     points: Vec<(i32, i32)>,
 }
 
-/// Draws what the figures have of the case `throughput`, if anything.
+/// Draws the figures of the case `throughput`, if there are any.
 ///
 /// # Errors
 /// If the file can't be written.
@@ -67,7 +67,7 @@ pub(crate) fn write(figures: &Figures, machine: &Machine) -> anyhow::Result<()> 
     draw(decades.map(|decade| 10f64.powi(decade)).map(|value| (value, y(value))), lines.collect(), machine)
 }
 
-/// Where the column of a concurrency is.
+/// Returns the horizontal position of a concurrency's column, in pixels.
 fn x(column: usize) -> i32 {
     let (width, columns) = (RIGHT_BOTTOM.0 - LEFT_TOP.0, AT_ONCE.len() as i32);
     LEFT_TOP.0 + width * (2 * column as i32 + 1) / (2 * columns)
@@ -80,7 +80,7 @@ fn draw(
 ) -> anyhow::Result<()> {
     let path = figures::folder().join("results.svg");
     let area = SVGBackend::new(&path, (SIZE.0 as u32, SIZE.1 as u32)).into_drawing_area();
-    // A page may be light or dark; on a ground of its own the plot can be read on both.
+    // A background of its own makes the plot readable on light and dark pages.
     area.fill(&WHITE)?;
     let text = |text: String, at: (i32, i32), size: i32, color: RGBColor, style: FontStyle, h_pos: HPos| {
         let font = ("Helvetica, Arial, sans-serif", size).into_font().style(style);
@@ -110,7 +110,7 @@ fn draw(
         text(at_once.to_string(), (x(column), RIGHT_BOTTOM.1 + 18), 15, FAINT, plain, HPos::Center)?;
     }
 
-    // What stands out is drawn last, over the others; names are written from the top down.
+    // The line that stands out is drawn last, over the others; names are written from the top down.
     lines.sort_by_key(|line| line.stands_out);
     for line in &lines {
         let width = if line.stands_out { 4 } else { 2 };

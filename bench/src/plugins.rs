@@ -1,8 +1,8 @@
-//! 1,000 plugins of 100 tenants are deployed, each with a component of its own, and ten of them are used: how long a
-//! start takes, and what memory the daemon has.
+//! Case `plugins`: start time and memory of a daemon with 1,000 plugins of 100 tenants, each with a component of its own, of
+//! which ten are used.
 //!
-//! The components are `plugins/hog`, each with a section of other bytes, so each is compiled, cached and loaded by
-//! itself: before the daemon starts for the first time, as far as an earlier run of this case hasn't.
+//! The components are `plugins/hog`, each with a section of other bytes, so that each is compiled, cached and loaded by
+//! itself. They are compiled before the first start of the daemon, unless an earlier run of this case has done so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ use sandhog_tests::{Daemon, binary, component, finished, hog_job, tenant};
 use crate::figures::Figures;
 
 const TENANTS: usize = 100;
-/// One plugin of each tenant for each.
+/// Kinds of job; each tenant has one plugin for each.
 const KINDS: [&str; 10] =
     ["echo", "count", "fail", "log", "output", "panic", "recurse", "sleep", "spawn", "swap"];
 const USED: usize = 10;
 const STARTS: usize = 5;
 
-/// Measures.
+/// Runs the case.
 pub(crate) fn run(figures: &mut Figures) {
     let site = Site::new();
     site.compile();
@@ -37,19 +37,19 @@ pub(crate) fn run(figures: &mut Figures) {
     add("anonymous_mib", &|start| mib(start.anonymous));
 }
 
-/// One start of the daemon, with a warm cache.
+/// Measurements of one start of the daemon, with a warm cache.
 struct Start {
-    /// How long it took.
+    /// Time until the daemon was ready.
     ready: Duration,
     /// Resident memory before any plugin was used, in bytes.
     at_rest: u64,
-    /// And after ten were.
+    /// Resident memory after ten plugins were used, in bytes.
     after_use: u64,
-    /// What of that is no file's.
+    /// Anonymous part of that memory, which isn't backed by a file, in bytes.
     anonymous: u64,
 }
 
-/// A folder with all of it.
+/// Folder with the configuration and all plugins.
 struct Site(tempfile::TempDir);
 
 impl Site {
@@ -79,7 +79,7 @@ impl Site {
         self.path("sandhog.toml")
     }
 
-    /// Has all components compiled, and takes as long as that takes.
+    /// Compiles all components, and waits for it.
     fn compile(&self) {
         let mut check = Command::new(binary());
         let checked = check.arg("--config").arg(self.config()).args(["check", "--offline"]).output();
@@ -108,7 +108,7 @@ impl Site {
     }
 }
 
-/// Writes a component that is like no other, and its TOML.
+/// Writes a plugin's TOML, and its component, which differs from all others.
 fn write_plugin(folder: &Path, hog: &[u8], tenant: usize, kind: &str) {
     let name = format!("{kind}-{tenant}");
     // A custom section: its id, its size, and its name with the length before it.

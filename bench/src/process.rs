@@ -1,4 +1,4 @@
-//! What a process has used so far, as `/proc` has it.
+//! Resource usage of a process, from `/proc`.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,19 +8,19 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process(pub(crate) u32);
 
-/// What it has used since its start, all its present threads together.
+/// Usage of a process since its start, by all its present threads together.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Used {
-    /// Time on processors, to a hundredth of a second.
+    /// Processor time, to a hundredth of a second.
     pub(crate) processor: Duration,
-    /// How often one of its threads left a processor, to wait or because another had its turn.
+    /// Number of times that one of its threads left a processor, to wait or as another thread had its turn.
     pub(crate) context_switches: u64,
-    /// How often memory had to be mapped that it touched, with no need to read it from a disk.
+    /// Number of minor page faults: memory had to be mapped, without a read from a disk.
     pub(crate) page_faults: u64,
 }
 
 impl Used {
-    /// What was used since `earlier`.
+    /// Returns the usage since `earlier`.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             processor: self.processor.saturating_sub(earlier.processor),
@@ -45,7 +45,7 @@ impl Process {
     /// If the process is gone.
     pub(crate) fn used(self) -> Used {
         let stat = self.read("stat");
-        // The command's name may hold spaces; what follows its last bracket doesn't.
+        // The command's name may contain spaces; the fields after its closing bracket don't.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let number = |nth: usize| fields[nth].parse::<u64>().expect("a number");
         Used {
@@ -68,7 +68,7 @@ impl Process {
         statuses.map(of_one).sum()
     }
 
-    /// Where the library lies that it has its `malloc` from; none if that is part of the program itself.
+    /// Returns the path of the library that provides its `malloc`, or `None` if that is part of the program itself.
     pub(crate) fn libc(self) -> Option<PathBuf> {
         let maps = self.read("maps");
         let paths = maps.lines().filter_map(|line| line.split_whitespace().nth(5));

@@ -1,4 +1,4 @@
-//! Quick jobs, one after the other, and how long each took.
+//! Quick jobs at even intervals, and their times.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::times::Times;
 
-/// Has so many jobs done, so far apart; how long each took.
+/// Enqueues `count` jobs at intervals of `apart`, waits for them, and returns their times.
 ///
 /// # Panics
 /// If one doesn't succeed.
@@ -18,7 +18,7 @@ pub(crate) async fn jobs(broker: &dyn Broker, tenant: &TenantId, count: usize, a
     times(&records(broker, tenant, count, apart).await)
 }
 
-/// Enqueues so many jobs, so far apart, and waits for them.
+/// Enqueues jobs at even intervals, waits for them, and returns their records.
 ///
 /// # Panics
 /// If one doesn't succeed.
@@ -46,8 +46,8 @@ pub(crate) async fn records(
     records
 }
 
-/// How long each took from its enqueue to its settlement, both by the broker's own clock, as the job's record has them
-/// (to the millisecond).
+/// Returns the times of jobs from enqueue to settlement, both by the broker's own clock, from the jobs' records (to the
+/// millisecond).
 ///
 /// # Panics
 /// If one isn't final.

@@ -1,7 +1,7 @@
-//! Things that are compared are measured in turns, so that whatever the machine does meanwhile happens to all of them.
+//! Measuring in turns, so that disturbances of the machine affect all the subjects that are compared.
 
-/// What each of the subjects measured in each round, by subject: the first round of each, then the second, and so on.
-/// Each round begins with another subject.
+/// Measures the first round of each subject, then the second, and so on; each round begins with another subject. Returns
+/// the results of the rounds by subject.
 pub(crate) fn in_turns<S, M>(rounds: usize, subjects: &[S], mut measure: impl FnMut(&S) -> M) -> Vec<Vec<M>> {
     let mut measured: Vec<Vec<M>> = subjects.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {

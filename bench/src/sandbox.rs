@@ -1,11 +1,11 @@
-//! What the fresh sandbox of a job costs: `Engine::run`, beside a bare loop of wasmtime's calls with the same settings, the
-//! same component and the same limits, and beside a process for each job.
+//! Case `sandbox`: cost of the fresh sandbox of a job: `Engine::run`, compared with a bare loop of wasmtime's calls with the
+//! same settings, component and limits, and with a process for each job.
 //!
 //! | subject | what is timed |
 //! |---|---|
-//! | `wasmtime` | a store under limits, an instance, the call, and all of it dropped, over and over on one thread |
-//! | `sandhog` | the processor time that a job is billed for, in the next way: all that its sandbox takes, and not what it takes to hand jobs from thread to thread |
-//! | `sandhog-busy` | `Engine::run` from end to end with one guest thread and jobs waiting for it: wall time by job |
+//! | `wasmtime` | a store with limits, an instance, the call, and dropping all of it, over and over on one thread |
+//! | `sandhog` | the processor time that a job of `sandhog-busy` is billed for: its sandbox, without the hand-over to threads |
+//! | `sandhog-busy` | `Engine::run` from end to end with one guest thread and jobs waiting for it: wall time per job |
 //! | `sandhog-idle` | `Engine::run` from end to end, one job after the other: each wakes a thread that sleeps, twice |
 //! | `process` | a process is started (`cat`), given the payload, and gives it back, one job after the other |
 //! | `bullmq-sandboxed` | BullMQ with handlers in a child process that it keeps, one job after the other: its queue included |
@@ -31,15 +31,15 @@ use crate::rounds::in_turns;
 
 const ROUNDS: usize = 41;
 const JOBS: u32 = 512;
-/// Jobs that are under way at once where the engine is busy.
+/// Number of jobs under way at once when the engine is busy.
 const AT_ONCE: u32 = 32;
-/// A process takes so much longer.
+/// Number of jobs that are run as processes: fewer, as a process takes much longer.
 const PROCESSES: u32 = 32;
 
 const SUBJECTS: [&str; 6] =
     ["wasmtime", "sandhog", "sandhog-busy", "sandhog-idle", "process", "bullmq-sandboxed"];
 
-/// Measures.
+/// Runs the case.
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -79,7 +79,7 @@ async fn calls(bare: &Bare) -> Duration {
     start.elapsed() / JOBS
 }
 
-/// Time by job while there is always another one; and how much of it the guest thread was at work.
+/// Returns the wall time per job while there is always another one, and the guest thread's processor time per job.
 async fn busy(ours: &Ours, tenant: &TenantId) -> (Duration, Duration) {
     let start = Instant::now();
     let stream = || async {
@@ -93,7 +93,7 @@ async fn busy(ours: &Ours, tenant: &TenantId) -> (Duration, Duration) {
     (start.elapsed() / JOBS, at_work / JOBS)
 }
 
-/// Time by job where each one is alone.
+/// Returns the time per job if each is run alone.
 async fn idle(ours: &Ours, tenant: &TenantId) -> Duration {
     let start = Instant::now();
     for _ in 0..JOBS {
@@ -102,7 +102,7 @@ async fn idle(ours: &Ours, tenant: &TenantId) -> Duration {
     start.elapsed() / JOBS
 }
 
-/// Time by job where each has a process of its own.
+/// Returns the time per job if each has a process of its own.
 fn processes() -> Duration {
     let (_, payload) = ECHO;
     let start = Instant::now();
@@ -115,7 +115,7 @@ fn processes() -> Duration {
     start.elapsed() / PROCESSES
 }
 
-/// Time by job where a child process of the worker runs one after the other.
+/// Returns the time per job if a child process of the worker runs one after the other.
 fn in_children(bullmq: &mut Peer) -> Duration {
     let jobs = JOBS as usize;
     bullmq.enqueue(jobs);

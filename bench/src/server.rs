@@ -1,4 +1,4 @@
-//! A Redis server: what it has done so far, as its INFO has it; and a clean one for the next measurement.
+//! Counters of a Redis server, from its INFO, and its clearing for the next measurement.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,36 +9,36 @@ use sandhog_tests::PATIENCE;
 /// A connection to the server.
 pub(crate) struct Server(Connection);
 
-/// What it has done since its start.
+/// Counters since the server's start.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Done {
-    /// Commands by name, those that scripts call among them.
+    /// Number of commands by name, those called by scripts included.
     by_name: BTreeMap<String, u64>,
-    /// How often it read from a connection: what was sent together, in one call or several, counts once.
+    /// Number of reads from connections: data that was sent together, in one call or several, counts once.
     pub(crate) reads: u64,
-    /// What it was sent.
+    /// Bytes received.
     pub(crate) bytes_in: u64,
-    /// What it answered.
+    /// Bytes sent.
     pub(crate) bytes_out: u64,
-    /// Time of all its threads on processors.
+    /// Processor time of all its threads.
     pub(crate) processor: Duration,
-    /// Memory that its data takes now.
+    /// Memory of its data at present, in bytes.
     pub(crate) memory: u64,
 }
 
 impl Done {
-    /// All commands.
+    /// Returns the number of all commands.
     pub(crate) fn commands(&self) -> u64 {
         self.by_name.values().sum()
     }
 
-    /// Calls of scripts.
+    /// Returns the number of script calls.
     pub(crate) fn scripts(&self) -> u64 {
         let are_scripts = |name: &&str| matches!(*name, "eval" | "evalsha" | "fcall");
         self.by_name.keys().map(String::as_str).filter(are_scripts).map(|name| self.by_name[name]).sum()
     }
 
-    /// What was done since `earlier`; of the memory, by how much it has grown.
+    /// Returns the differences from `earlier`, that of the memory included.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let before = |name: &str| earlier.by_name.get(name).copied().unwrap_or_default();
         let by_name = self.by_name.iter().map(|(name, count)| (name.clone(), count - before(name)));
@@ -52,7 +52,7 @@ impl Done {
         }
     }
 
-    /// Each command, how often a job, the most frequent first.
+    /// Returns a list of the commands with their numbers per job, the most frequent first.
     pub(crate) fn shown_by_name(&self, jobs: usize) -> String {
         let mut all: Vec<_> = self.by_name.iter().collect();
         all.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -93,7 +93,7 @@ impl Server {
         }
     }
 
-    /// Has it make its append-only file small when it is cleared, and not in the midst of a measurement.
+    /// Makes the server rewrite its append-only file when it is cleared, rather than during a measurement.
     ///
     /// # Panics
     /// If it can't be reached.
@@ -102,7 +102,7 @@ impl Server {
         set.expect("the server is up");
     }
 
-    /// Lets it forget all.
+    /// Removes all data of the server.
     ///
     /// # Panics
     /// If it can't be reached.
@@ -119,8 +119,7 @@ impl Server {
         }
     }
 
-    /// Waits until a sorted set has so many members. One command in a while, so that it is hardly seen among those that
-    /// are counted.
+    /// Waits until a sorted set has at least `count` members. Polls rarely, so that its commands hardly add to the counts.
     ///
     /// # Panics
     /// If it can't be reached, or that takes too long.
@@ -132,7 +131,7 @@ impl Server {
         }
     }
 
-    /// Keeps the append-only file from being written anew meanwhile, which takes a process of its own.
+    /// Disables rewrites of the append-only file, each of which takes a process of its own.
     ///
     /// # Panics
     /// If it can't be reached.

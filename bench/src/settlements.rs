@@ -1,8 +1,8 @@
-//! When jobs were settled, as a client hears of it.
+//! Times at which jobs were settled, as seen by a client.
 //!
-//! Redis tells this client of every key of a tenant that is written (`CLIENT TRACKING ON BCAST`), together with its answers
-//! to whoever has written. Of a job's own keys it tells when it is enqueued, leased and settled: the last that is heard
-//! is the settlement. It costs Redis a message for each of these, and nobody has to ask.
+//! Redis notifies this client of every key of a tenant that is written (`CLIENT TRACKING ON BCAST`), at the same time as it
+//! answers the writer. A job's own keys are written when it is enqueued, leased and settled: the last notification is the
+//! settlement. This costs Redis a message for each of these, and no polling.
 
 use std::collections::HashMap;
 use std::time::SystemTime;
@@ -13,15 +13,15 @@ use sandhog_core::id::{JobId, TenantId};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Listens to what is written of a tenant's jobs.
+/// Listener to writes of a tenant's jobs.
 pub(crate) struct Settlements {
-    /// As long as it is there.
+    /// Connection that has to be kept for as long as notifications are to come.
     connection: MultiplexedConnection,
     heard: JoinHandle<HashMap<JobId, SystemTime>>,
 }
 
 impl Settlements {
-    /// Listens from now on.
+    /// Starts to listen.
     ///
     /// # Panics
     /// If the server can't be reached.
@@ -38,7 +38,7 @@ impl Settlements {
         Self { connection, heard: tokio::spawn(hear(pushes)) }
     }
 
-    /// Of each job, when something was written last.
+    /// Stops, and returns the time of each job's last write.
     ///
     /// # Panics
     /// If listening has failed.
@@ -48,7 +48,7 @@ impl Settlements {
     }
 }
 
-/// Until the connection is gone.
+/// Records the notifications until the connection is gone.
 async fn hear(mut pushes: mpsc::UnboundedReceiver<PushInfo>) -> HashMap<JobId, SystemTime> {
     let mut last = HashMap::new();
     while let Some(push) = pushes.recv().await {
@@ -60,7 +60,7 @@ async fn hear(mut pushes: mpsc::UnboundedReceiver<PushInfo>) -> HashMap<JobId, S
     last
 }
 
-/// The jobs whose keys are in a list of keys.
+/// Returns the jobs whose keys are in a list of keys.
 fn jobs_of(keys: &Value) -> impl Iterator<Item = JobId> {
     let keys = match keys {
         Value::Array(keys) => keys.as_slice(),

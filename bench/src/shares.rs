@@ -1,4 +1,4 @@
-//! Two tenants of weight 1 and 3, each with endless work for the processors: how much more fuel the heavy one gets in 5 s.
+//! Case `shares`: two tenants of weight 1 and 3, each with endless work for the processors: ratio of their fuel in 5 s.
 //!
 //! Every job is ended by its timeout, and its record says how much fuel it has used by then.
 
@@ -12,16 +12,16 @@ use crate::figures::Figures;
 use crate::rounds::in_turns;
 
 const ROUNDS: usize = 3;
-/// Runs of the light tenant and of the heavy one: as many, far more of the light one, far more of the heavy one.
+/// Numbers of runs of the light tenant and of the heavy one: equal, far more of the light one, far more of the heavy one.
 const RUNS: [[usize; 2]; 3] = [[4, 4], [40, 4], [4, 40]];
-/// The heavy tenant's weight, to the light one's.
+/// Ratio of the heavy tenant's weight to the light one's.
 const WEIGHTS: f64 = 3.0;
 const DAEMON: &str =
     "[limits]\nfuel = 1_000_000_000_000_000\n\n[tenants.light]\nweight = 1\n\n[tenants.heavy]\nweight = 3\n";
 const FOR_A_WHILE: &str =
     "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"5s\"\n\n[retry]\nmax_attempts = 1\n";
 
-/// Measures.
+/// Runs the case.
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let ratios = in_turns(ROUNDS, &RUNS, |runs| runtime.block_on(measure(*runs)));
@@ -33,7 +33,7 @@ pub(crate) fn run(figures: &mut Figures) {
     }
 }
 
-/// The fuel of the heavy tenant by that of the light one.
+/// Returns the ratio of the heavy tenant's fuel to the light one's.
 async fn measure(runs: [usize; 2]) -> f64 {
     let site = Site::new(Backend::Redis(Fsync::EverySecond), DAEMON)
         .with_hog("light", FOR_A_WHILE)

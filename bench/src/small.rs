@@ -1,14 +1,14 @@
-//! What the small steps of a job take, by criterion: those that decide, and those of a sandbox.
+//! Case `small`: times of the small steps of a job, by criterion: decisions, and steps of a sandbox.
 //!
 //! | case | what is timed |
 //! |---|---|
 //! | `small/attempt` | the state machine of an attempt, from its lease to its settlement |
-//! | `small/admit` | whether a leased job runs now, and under which terms |
+//! | `small/admit` | the decision whether a leased job runs now, and under which terms |
 //! | `small/config` | reading and checking a daemon's file and ten plugins' |
-//! | `small/call` | bare wasmtime: a store, an instance, a call, and all of it dropped |
+//! | `small/call` | bare wasmtime: a store, an instance, a call, and dropping all of it |
 //! | `small/run` | the engine: the same as a run, on a guest thread and back |
-//! | `small/pick-1` | the engine by job, where 1,000 of one tenant wait for one guest thread |
-//! | `small/pick-1000` | and where they are of 1,000 tenants: what it adds is the price of choosing whose turn it is |
+//! | `small/pick-1` | the engine per job, if 1,000 jobs of one tenant wait for one guest thread |
+//! | `small/pick-1000` | the same with jobs of 1,000 tenants: the difference is the cost of choosing the next tenant |
 
 use std::hint::black_box;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -37,11 +37,11 @@ const SAMPLES: usize = 30;
 const WARM_UP: Duration = Duration::from_secs(1);
 const MEASURED: Duration = Duration::from_secs(3);
 
-/// Tenants, or jobs of one tenant, that wait for a guest thread.
+/// Number of tenants, or of jobs of one tenant, that wait for a guest thread.
 const CROWD: usize = 1000;
 const INSTANCES: NonZeroU32 = NonZeroU32::new(CROWD as u32).expect("it is not zero");
 
-/// Measures.
+/// Runs the case.
 pub(crate) fn run(figures: &mut Figures) {
     let kept = tempfile::tempdir().expect("a temporary folder");
     let mut criterion = Criterion::default()
@@ -59,7 +59,7 @@ pub(crate) fn run(figures: &mut Figures) {
     }
 }
 
-/// Nanoseconds by time that it was done, of each of criterion's samples.
+/// Returns the nanoseconds per iteration of each of criterion's samples.
 fn samples_of(kept: &Path, name: &str) -> Vec<f64> {
     let text =
         std::fs::read(kept.join(name).join("new/sample.json")).expect("criterion has kept its samples");
@@ -67,7 +67,7 @@ fn samples_of(kept: &Path, name: &str) -> Vec<f64> {
     times.iter().zip(iters).map(|(nanos, times)| nanos / times).collect()
 }
 
-/// How criterion keeps them.
+/// Samples in criterion's own format.
 #[derive(Deserialize)]
 struct Samples {
     iters: Vec<f64>,
@@ -82,7 +82,7 @@ fn decisions(criterion: &mut Criterion) {
     });
 }
 
-/// An attempt that goes as it should.
+/// Plays an attempt that succeeds.
 fn succeed() -> Action {
     let at = |millis| Mono::from_origin(Duration::from_millis(black_box(millis)));
     let chance = Chance::from_bits(1);
@@ -127,7 +127,7 @@ fn sandboxes(criterion: &mut Criterion) {
                 for _ in 0..times.div_ceil(CROWD as u64) {
                     runtime.block_on(join_all(tenants.iter().map(|tenant| ours.echo(tenant))));
                 }
-                // By job, though they come in crowds.
+                // The time per job, though jobs come in crowds.
                 began.elapsed().mul_f64(times as f64 / times.next_multiple_of(CROWD as u64) as f64)
             });
         });

@@ -1,4 +1,5 @@
-//! 250 quick jobs that arrive 20 ms apart, on an idle machine and while a thousand jobs of another tenant spin for ever.
+//! Case `spinners`: 250 quick jobs that arrive 20 ms apart, on an idle machine and while a thousand jobs of another tenant
+//! spin for ever.
 
 use sandhog_core::job::State;
 use std::time::Duration;
@@ -15,7 +16,8 @@ const SPINNERS: usize = 1000;
 const JOBS: usize = 250;
 const APART: Duration = Duration::from_millis(20);
 
-/// Half of the seats is for whoever comes first, and the quick tenant's part is a quarter: room for all the spinners.
+/// Settings of the daemon. Half of the slots go to the first to come, and a quarter is set aside for the quick tenant: room
+/// for all the spinners.
 const DAEMON: &str =
     "concurrency = 1400\n\n[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\nmemory = \"16MiB\"\n";
 const SPINS: &str = "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\n";
@@ -23,15 +25,15 @@ const SPINS: &str = "[limits]\nfuel = 1_000_000_000_000_000\ntimeout = \"1h\"\n"
 const BROKERS: [(&str, Backend); 2] =
     [("sandhog", Backend::Redis(Fsync::EverySecond)), ("sandhog-embedded", Backend::Embedded)];
 
-/// What one round has measured.
+/// Measurements of one round.
 struct Round {
     alone: Times,
     beside: Times,
-    /// The daemon's resident memory while they all spin, in bytes.
+    /// Resident memory of the daemon while all spinners run, in bytes.
     resident: u64,
 }
 
-/// Measures.
+/// Runs the case.
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let measured = in_turns(ROUNDS, &BROKERS, |(_, backend)| runtime.block_on(measure(*backend)));
@@ -55,7 +57,7 @@ async fn measure(backend: Backend) -> Round {
     let site = Site::new(backend, DAEMON).with_hog("greedy", SPINS).with_hog("quick", "");
     let (broker, greedy, quick) = (site.broker().await, tenant("greedy"), tenant("quick"));
     let daemon = site.daemon();
-    // The first jobs of a daemon are slower: files are read, memory is fetched.
+    // The first jobs of a daemon are slower: files are read, memory is mapped.
     quick::jobs(&*broker, &quick, 50, APART).await;
     let alone = quick::jobs(&*broker, &quick, JOBS, APART).await;
     let spins: Vec<_> = (0..SPINNERS).map(|_| hog_job("hog.spin", "{}")).collect();

@@ -1,23 +1,23 @@
-//! What the figures are to reach, beside what they do reach: also where they don't.
+//! Targets of the figures, reported beside the values, whether or not they are reached.
 
 use comfy_table::{Table, presets};
 
 use crate::figures::Figures;
 
-/// A bound on a figure, or on how it compares with another one.
+/// A bound on a figure, or on its ratio to another one.
 struct Target {
-    /// What it is about, for people.
+    /// Description for people.
     what: &'static str,
     of: Of,
     bound: Bound,
 }
 
-/// What is held against a bound.
+/// Value that is compared with a bound.
 #[derive(Clone, Copy)]
 enum Of {
     /// A figure.
     Value(Key),
-    /// How many times the second figure the first one is.
+    /// The ratio of the first figure to the second.
     Times(Key, Key),
 }
 
@@ -32,7 +32,7 @@ enum Bound {
     LessThan(f64),
 }
 
-/// In the order of the cases.
+/// All targets, in the order of the cases.
 const TARGETS: &[Target] = &[
     Target {
         what: "jobs a second at concurrency 1, to BullMQ's",
@@ -167,7 +167,7 @@ const fn over_wasmtime(what: &'static str, case: &'static str) -> Target {
     Target { what, of: Of::Value((case, "sandhog", "over_wasmtime_percent")), bound: Bound::AtMost(2.0) }
 }
 
-/// A row for each target whose figures were measured; none if there is no such target.
+/// Returns a table with a row for each target whose figures were measured, or `None` if there is no such target.
 pub(crate) fn table(figures: &Figures) -> Option<Table> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED).set_header(["what", "target", "measured", ""]);
@@ -190,7 +190,7 @@ impl Of {
         }
     }
 
-    /// With its unit, where a metric's name ends with one.
+    /// Formats a value, with its unit if the metric's name ends with one.
     fn shown(self, value: f64) -> String {
         match self {
             Self::Value((_, _, metric)) if metric.ends_with("_ms") => format!("{value:.2} ms"),

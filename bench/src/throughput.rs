@@ -1,14 +1,14 @@
-//! Jobs of a trivial handler, by how many run at once: Sandhog, each job in a fresh sandbox, beside other job systems,
-//! whose handlers run unprotected in the worker; and Sandhog's broker alone, where leases are settled with nothing run.
+//! Case `throughput`: jobs of a trivial handler, by concurrency: Sandhog, each job in a fresh sandbox, compared with other
+//! job systems, whose handlers run unprotected in the worker; and Sandhog's broker alone, with leases settled without a run.
 //!
 //! | metric | what is timed |
 //! |---|---|
-//! | `jobs_per_s` | the jobs wait, and a worker that is connected begins: until the last one is settled |
-//! | `with_enqueue_jobs_per_s` | a worker waits, and a producer, a process of its own, begins to add: until the last one is settled |
-//! | `adds_per_s` | a producer adds, a thousand by one call where there is such a call, and nobody works |
+//! | `jobs_per_s` | jobs wait, and a connected worker begins: until the last one is settled |
+//! | `with_enqueue_jobs_per_s` | a worker waits, and a producer in another process begins to add: until the last one is settled |
+//! | `adds_per_s` | a producer adds, a thousand jobs by one call where there is such a call, and no worker runs |
 //!
-//! Each handler returns what it got, which its system stores; what is finished is kept, as it is by default in all of
-//! them but where `bench/README.md` says otherwise. They share one Redis server, and have it to themselves in turns.
+//! Each handler returns its payload, which its system stores; finished jobs are kept, as is the default of all of them
+//! except where `bench/README.md` says otherwise. They use one Redis server exclusively, in turns.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,26 +29,26 @@ use crate::peers::{self, Peer};
 use crate::rounds::in_turns;
 use crate::server::Server;
 
-/// How many jobs run at once.
+/// Concurrencies that are measured.
 const AT_ONCE: [usize; 4] = [1, 10, 100, 300];
-/// Where adds are measured, and the broker alone.
+/// Concurrency at which adds and the broker alone are measured.
 const MAIN: usize = 100;
 const ROUNDS: usize = 3;
-/// So long a measurement takes, roughly; the number of jobs is chosen for it.
+/// Approximate length of a measurement, for which the number of jobs is chosen.
 const LENGTH: Duration = Duration::from_millis(1500);
-/// Jobs that aren't counted: the first of a program are slower.
+/// Number of jobs that aren't counted, as the first ones of a program are slower.
 const WARM_UP: usize = 500;
 const JOBS_MAX: usize = 60_000;
-/// What apalis is given at most: it fails if more than about 8,000 jobs wait.
+/// Maximum number of jobs for apalis, which fails if more than about 8,000 jobs wait.
 const JOBS_MAX_OF_APALIS: usize = 7000;
-/// So many jobs are added by one call.
+/// Maximum number of jobs added by one call.
 const BATCH: usize = 1000;
-/// How often Sandhog's producer asks whether all is settled.
+/// Interval at which Sandhog's producer polls whether all jobs are settled.
 const LOOK: Duration = Duration::from_millis(5);
-/// The broker alone has so many callers, each with its part of what is under way.
+/// Number of callers of the broker alone; the jobs under way are divided among them.
 const CALLERS: usize = 2;
 
-/// Measures, and prints each figure as it comes.
+/// Runs the case, and prints each figure as it comes.
 pub(crate) fn run(figures: &mut Figures) {
     let field = Field::new();
     let mut server = Server::at(&field.url);
@@ -106,7 +106,7 @@ fn measure(
     }
 }
 
-/// As many as take the wanted time to be worked off, found out after a warm-up.
+/// Returns the number of jobs that take about [`LENGTH`] to be worked off, estimated after a warm-up.
 fn jobs_for(system: &mut dyn System, server: &mut Server) -> usize {
     server.clear();
     system.apart(WARM_UP);
@@ -122,28 +122,28 @@ fn jobs_for(system: &mut dyn System, server: &mut Server) -> usize {
     }
 }
 
-/// What is measured.
+/// System that is measured.
 trait System {
-    /// How many jobs it is given at most.
+    /// Returns the maximum number of jobs that it is given.
     fn jobs_max(&self) -> usize {
         JOBS_MAX
     }
 
-    /// Adds jobs while nobody works, and then has them worked off.
+    /// Adds jobs while no worker runs, and then lets them be worked off.
     fn apart(&mut self, jobs: usize) -> Apart;
 
-    /// Adds jobs while a worker is at work, and returns the time until the last one was settled. None if there is no such
-    /// way.
+    /// Adds jobs while a worker runs, and returns the time until the last one was settled. `None` if the system doesn't support
+    /// that.
     fn with_enqueue(&mut self, jobs: usize) -> Option<Duration>;
 }
 
-/// How long it took to add the jobs, and then to work them off.
+/// Times to add the jobs, and then to work them off.
 struct Apart {
     adds: Duration,
     work: Duration,
 }
 
-/// One Redis server for all, and a Sandhog site around it.
+/// The common Redis server, and a Sandhog site around it.
 struct Field {
     site: Site,
     url: String,
@@ -180,8 +180,8 @@ impl<'a> Sandhog<'a> {
 }
 
 impl System for Sandhog<'_> {
-    /// A daemon can't be told to wait, so it is stopped as by a debugger meanwhile. It is as ready as a worker that is
-    /// connected, and knows as little of the jobs.
+    /// Adds jobs while the daemon is stopped by a signal, as it can't be told to wait. It is then as ready as a connected worker,
+    /// and knows as little of the jobs.
     fn apart(&mut self, jobs: usize) -> Apart {
         self.daemon.signal("STOP");
         let adds = self.runtime.block_on(self.producer.add(jobs));
@@ -201,7 +201,7 @@ impl System for Sandhog<'_> {
     }
 }
 
-/// Who adds jobs for a tenant, and asks how they stand.
+/// Producer that adds jobs for a tenant, and asks for their states.
 struct Producer<'a> {
     broker: &'a dyn Broker,
     tenant: TenantId,
@@ -234,7 +234,7 @@ impl<'a> Producer<'a> {
     }
 }
 
-/// The broker, for a tenant that no daemon knows.
+/// The broker alone, for a tenant that no daemon serves.
 struct Alone<'a> {
     runtime: &'a Runtime,
     producer: Producer<'a>,
@@ -279,7 +279,7 @@ impl System for Alone<'_> {
     }
 }
 
-/// The settlement of a run that returned its payload, as a daemon makes it.
+/// Creates the settlement of a run that returned its payload, as a daemon does.
 fn success(lease: &Lease) -> Settle {
     let ran =
         Ran::new(PluginName::parse("hog").expect("a name"), Revision::from_sha256([7; 32]), Usage::default());
@@ -287,7 +287,7 @@ fn success(lease: &Lease) -> Settle {
     Settle::of_run(lease.token, ran, Settlement::Succeed { output, effects: Effects::default() })
 }
 
-/// A producer and a worker of another system, each a process.
+/// Producer and worker of another system, each in a process.
 struct Pair {
     producer: Peer,
     worker: Peer,

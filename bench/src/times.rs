@@ -1,13 +1,13 @@
-//! How long things took.
+//! Distribution of measured times.
 
 use std::time::Duration;
 
-/// All of the times, the shortest first: what is said of them is exact.
+/// All times, the shortest first, so that quantiles are exact.
 #[derive(Debug, Clone)]
 pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
-    /// These.
+    /// Creates the distribution of these times.
     ///
     /// # Panics
     /// If there are none.
@@ -17,17 +17,17 @@ impl Times {
         Self(times)
     }
 
-    /// The time that this share of them stayed within.
+    /// Returns the quantile: the time that this share of them didn't exceed.
     pub(crate) fn at(&self, share: f64) -> Duration {
         self.0[((self.0.len() - 1) as f64 * share).round() as usize]
     }
 
-    /// The same in milliseconds.
+    /// Returns the quantile in milliseconds.
     pub(crate) fn ms(&self, share: f64) -> f64 {
         self.at(share).as_secs_f64() * 1e3
     }
 
-    /// The share of them that stayed within a time.
+    /// Returns the share of them that didn't exceed `time`.
     pub(crate) fn within(&self, time: Duration) -> f64 {
         self.0.partition_point(|took| *took <= time) as f64 / self.0.len() as f64
     }

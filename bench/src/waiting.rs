@@ -1,17 +1,17 @@
-//! Guests that wait in a host call, all at once: how many there can be, and the memory that each of them holds.
+//! Case `waiting`: guests that wait in a host call at the same time: their maximum number, and the memory of each.
 //!
 //! | subject | what waits |
 //! |---|---|
 //! | `sandhog` | runs of `hog.sleep`: three daemons on one Redis, each with as many as its configuration can allow |
-//! | `process` | the least process that there is (`sleep`) |
-//! | `node` | a process of Node.js with nothing loaded, as a worker that forks one for each job has |
+//! | `process` | the smallest process (`sleep`) |
+//! | `node` | a process of Node.js with nothing loaded, as in a worker that forks one for each job |
 //!
-//! Memory is the proportional share: what is the same memory in several places, or processes, is counted once. That of a
-//! run is what its daemon has grown by, all that the daemon holds for it included.
+//! Memory is the proportional set size: memory that is shared by several mappings or processes is counted once. That of a
+//! run is the growth of its daemon, all that the daemon holds for the run included.
 //!
-//! What bounds the number of runs that wait in one daemon is first the address space: each may have four memories of 4 GiB
-//! (`engine.concurrency` is at most 4096 for that reason). Then come the mappings of a process (`vm.max_map_count`, 65,530
-//! by default, of which each run takes six), and the machine's memory.
+//! The number of runs that wait in one daemon is bounded first by the address space: each may have four memories of 4 GiB
+//! (`engine.concurrency` is at most 4096 for that reason); then by the mappings of a process (`vm.max_map_count`, 65,530
+//! by default, of which each run takes six), and by the machine's memory.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -22,18 +22,18 @@ use sandhog_tests::{Backend, Daemon, Fsync, Site, finished, hog_job, settled, te
 
 use crate::figures::Figures;
 
-/// The largest `engine.concurrency` that there is.
+/// Maximum value of `engine.concurrency`.
 const SEATS: usize = 4096;
 const DAEMONS: usize = 3;
 const PROCESSES: usize = 50;
 const PROCESS: [&str; 3] = ["sh", "-c", "echo up; exec sleep 3600"];
 const NODE: [&str; 3] = ["node", "-e", "console.log('up'); setInterval(() => {}, 3600000)"];
-/// Nothing is renewed while memory is looked at.
+/// Settings of the daemons, with which no lease is renewed while memory is measured.
 const DAEMON: &str = "concurrency = 4096\n\n[limits]\nmemory = \"16MiB\"\ntimeout = \"1h\"\n\n\
                       [lease]\nttl = \"1h\"\nmargin = \"1m\"\nrenew_every = \"10m\"\n";
 const AN_HOUR: &str = r#"{"ms": 3600000}"#;
 
-/// Measures.
+/// Runs the case.
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let (bytes, instances) = runtime.block_on(runs());
@@ -44,8 +44,8 @@ pub(crate) fn run(figures: &mut Figures) {
     }
 }
 
-/// Starts one daemon after the other, and lets as many jobs wait in it as it has seats. The memory of each by daemon, and
-/// how many there are in the end.
+/// Starts one daemon after the other, and fills all its slots with waiting jobs. Returns the memory of a run, in bytes, by
+/// daemon, and the number of runs in the end.
 async fn runs() -> (Vec<f64>, usize) {
     let site = Site::new(Backend::Redis(Fsync::EverySecond), DAEMON).with_hog("acme", "");
     let (broker, acme) = (site.broker().await, tenant("acme"));
@@ -53,7 +53,7 @@ async fn runs() -> (Vec<f64>, usize) {
     let mut bytes = Vec::new();
     for _ in 0..DAEMONS {
         let daemon = site.daemon();
-        // The first job loads the code, and is none of what waits.
+        // The first job loads the code, and isn't one of those that wait.
         let first = hog_job("hog.echo", "1");
         broker.enqueue(&acme, std::slice::from_ref(&first)).await.expect("the broker is up");
         finished(&*broker, &acme, first.id).await;
@@ -75,7 +75,7 @@ async fn runs() -> (Vec<f64>, usize) {
     (bytes, DAEMONS * SEATS)
 }
 
-/// Waits until a daemon has nothing more to do.
+/// Waits until a daemon is idle.
 async fn at_rest(daemon: &Daemon) {
     const LONG: Duration = Duration::from_secs(1);
     loop {
@@ -87,7 +87,7 @@ async fn at_rest(daemon: &Daemon) {
     }
 }
 
-/// The memory of each of some processes that run this, and say something once they wait.
+/// Returns the memory, in bytes, of each of some processes that run this command, which prints a line once it waits.
 fn processes(command: [&str; 3]) -> Vec<f64> {
     let start = |_| Command::new(command[0]).args(&command[1..]).stdout(Stdio::piped()).spawn();
     let mut children: Vec<Child> =
@@ -104,7 +104,7 @@ fn processes(command: [&str; 3]) -> Vec<f64> {
     shares
 }
 
-/// The proportional share of a process's resident memory, in bytes.
+/// Returns the proportional set size of a process, in bytes.
 fn share_of(process: u32) -> f64 {
     let maps = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).expect("it runs");
     let line = maps.lines().find_map(|line| line.strip_prefix("Pss:")).expect("Linux says it");

@@ -1,8 +1,8 @@
-//! What a job costs, counted: at the Redis server, in the worker, and at the kernel; beside BullMQ and its Rust crate.
-//! Counts are the same on a busy machine, or nearly, where times are not.
+//! Case `cost`: resources that a job takes at the Redis server, in the worker and in the kernel, compared with BullMQ and
+//! its Rust crate. Counts are nearly the same on a busy machine, where times are not.
 //!
-//! Jobs are enqueued while nobody works: Sandhog's daemon is stopped (SIGSTOP) meanwhile, and the others' workers are
-//! started afterwards. So what is counted then is the work alone, from the first lease to the last settlement.
+//! Jobs are enqueued while no worker runs: Sandhog's daemon is stopped (SIGSTOP) meanwhile, and the others' workers are
+//! started afterwards. So only the work is counted, from the first lease to the last settlement.
 
 mod traced;
 
@@ -23,15 +23,15 @@ use crate::server::{Done, Server};
 
 const PEERS: [&str; 2] = ["bullmq", "bullmq-rust"];
 const ROUNDS: usize = 3;
-/// How many jobs are under way at once, and how many there are in a round. The processor's time is told in hundredths of
-/// a second, so there is a second of work or so.
+/// Concurrency, and number of jobs in a round. Processor time is reported in hundredths of a second, so a round is about a
+/// second of work.
 const AT_ONCE: [(usize, usize); 2] = [(1, 5_000), (100, 20_000)];
-/// In each round in which the worker is slowed down.
+/// Number of jobs in a round that traces the worker, which slows it down.
 const TRACED: usize = 5_000;
-/// They are enqueued so many at a time.
+/// Number of jobs enqueued by one call.
 const BATCH: usize = 1_000;
 
-/// Measures, and prints what was counted.
+/// Runs the case, and prints the counts.
 pub(crate) fn run(figures: &mut Figures) {
     for (concurrency, jobs) in AT_ONCE {
         let mut site =
@@ -47,7 +47,7 @@ pub(crate) fn run(figures: &mut Figures) {
         let mut subjects: [(&str, &mut dyn Subject); 3] =
             [("sandhog", &mut sandhog), (PEERS[0], first), (PEERS[1], second)];
         for (_, subject) in &mut subjects {
-            // The first jobs are dearer: files are read, code is compiled, memory is fetched.
+            // The first jobs cost more: files are read, code is compiled, memory is mapped.
             round(*subject, &mut server, BATCH);
         }
         let measured = in_turns(ROUNDS, &[0, 1, 2], |&nth: &usize| round(subjects[nth].1, &mut server, jobs));
@@ -62,7 +62,7 @@ pub(crate) fn run(figures: &mut Figures) {
     }
 }
 
-/// What was counted in a round.
+/// Counts of a round.
 struct Round {
     jobs: usize,
     adds: Done,
@@ -70,7 +70,7 @@ struct Round {
     worker: Used,
 }
 
-/// A metric, and how much of it there was in a round.
+/// Name of a metric, and its value in a round.
 type Metric = (&'static str, fn(&Round) -> f64);
 
 const ADDS: [Metric; 5] = [
@@ -105,7 +105,7 @@ fn add(figures: &mut Figures, case: &str, subject: &str, metric: &str, values: &
     println!("  {case} {subject} {metric}: {:.3}", median(values));
 }
 
-/// Enqueues jobs, and has them worked off.
+/// Enqueues jobs, lets them be worked off, and returns the counts.
 fn round(subject: &mut dyn Subject, server: &mut Server, jobs: usize) -> Round {
     let empty = server.done();
     subject.enqueue(jobs);
@@ -115,7 +115,7 @@ fn round(subject: &mut dyn Subject, server: &mut Server, jobs: usize) -> Round {
     Round { jobs, adds: full.since(&empty), work: done.since(&full), worker }
 }
 
-/// Counts what slows the worker down while it is counted.
+/// Counts system calls and allocations, which slows the worker down.
 fn trace(sandhog: &mut Sandhog, case: &str, figures: &mut Figures) {
     let Some(tracer) = Tracer::on(sandhog.process()) else {
         println!("  no system calls and allocations: counting them takes `perf`, and root");
@@ -138,25 +138,25 @@ fn trace(sandhog: &mut Sandhog, case: &str, figures: &mut Figures) {
     }
 }
 
-/// What is counted at.
+/// System whose costs are counted.
 trait Subject {
-    /// The worker.
+    /// Returns the worker's process.
     fn process(&self) -> Process;
 
-    /// Enqueues jobs while nobody works.
+    /// Enqueues jobs while no worker runs.
     fn enqueue(&mut self, jobs: usize);
 
-    /// Has the jobs that were enqueued worked off.
+    /// Lets the worker work off the enqueued jobs.
     fn work_off(&mut self, jobs: usize);
 }
 
-/// A daemon and its jobs.
+/// Sandhog's daemon and its jobs.
 struct Sandhog {
     runtime: Runtime,
     daemon: Daemon,
     broker: Arc<dyn Broker>,
     tenant: TenantId,
-    /// Apart from what is counted, only now and then asks how far it is.
+    /// Connection apart from those that are counted; asks for the progress only now and then.
     server: Server,
     settled: u64,
 }
@@ -194,7 +194,7 @@ impl Subject for Sandhog {
     }
 }
 
-/// Another system's program.
+/// Program of another system.
 struct Theirs {
     peer: Peer,
     concurrency: usize,

@@ -1,4 +1,4 @@
-//! System calls and allocations of a process, counted by `perf`, which root has to run.
+//! Counts of a process's system calls and allocations, by `perf`, which has to be run by root.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -7,34 +7,34 @@ use std::process::{Child, Command, Stdio};
 
 use crate::process::Process;
 
-/// Whatever takes memory from the heap.
+/// Functions that allocate memory on the heap.
 const ALLOCATORS: [&str; 5] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
 
 const SYSTEM_CALLS: &str = "raw_syscalls:sys_enter";
 
-/// What was counted.
+/// Counts of a process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counted {
     pub(crate) system_calls: u64,
-    /// None if the process doesn't allocate by a shared library.
+    /// Number of allocations; `None` if the process doesn't allocate by a shared library.
     pub(crate) allocations: Option<u64>,
 }
 
-/// Counts at a process.
+/// Tracer of a process.
 pub(crate) struct Tracer {
     process: Process,
     probes: Option<Probes>,
 }
 
 impl Tracer {
-    /// None if there is no `perf`, or it isn't allowed.
+    /// Creates a tracer of a process. `None` if there is no `perf`, or it isn't allowed.
     pub(crate) fn on(process: Process) -> Option<Self> {
         let may = Command::new("perf").args(["stat", "-e", SYSTEM_CALLS, "true"]).output();
         let may = may.is_ok_and(|output| output.status.success());
         may.then(|| Self { process, probes: process.libc().and_then(|libc| Probes::new(&libc, process)) })
     }
 
-    /// Counts from here.
+    /// Starts to count.
     pub(crate) fn begin(&self) -> Count<'_> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let [control, answers] = ["control", "answers"].map(|name| pipe(&folder.path().join(name)));
@@ -56,7 +56,7 @@ impl Tracer {
     }
 }
 
-/// `perf` while it counts.
+/// Running `perf` that counts.
 pub(crate) struct Count<'a> {
     perf: Child,
     folder: tempfile::TempDir,
@@ -66,7 +66,7 @@ pub(crate) struct Count<'a> {
 }
 
 impl Count<'_> {
-    /// What was counted, up to here.
+    /// Stops, and returns the counts.
     pub(crate) fn end(mut self) -> Counted {
         self.tell("disable");
         let id = self.perf.id().to_string();
@@ -86,7 +86,7 @@ impl Count<'_> {
         Counted { system_calls: of(|event| event == SYSTEM_CALLS), allocations }
     }
 
-    /// Has perf do something, and waits until it has.
+    /// Sends perf a command, and waits until it is done.
     fn tell(&mut self, what: &str) {
         self.control.write_all(format!("{what}\n").as_bytes()).expect("perf reads");
         let mut answer = [0; 5];
@@ -101,7 +101,7 @@ fn pipe(path: &Path) -> PathBuf {
     path.to_path_buf()
 }
 
-/// Probes of the kernel in a library, of which a process is to be counted at. They are gone with this value.
+/// Kernel probes in a library, by which a process's calls are counted. They are removed when this is dropped.
 struct Probes {
     prefix: String,
 }
@@ -127,7 +127,7 @@ impl Drop for Probes {
     fn drop(&mut self) {
         let mut perf = Command::new("perf");
         perf.args(["probe", "-q", "--del"]).arg(format!("probe_libc:{}*", self.prefix));
-        // What is left then costs nobody anything: nothing counts it.
+        // A probe that is left costs nothing, as nothing counts it.
         drop(perf.stderr(Stdio::null()).status());
     }
 }

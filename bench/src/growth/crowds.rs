@@ -1,5 +1,5 @@
-//! With 1, 10, 100 and 1,000 tenants, with as many plugins of one tenant in one queue, and with as many queues; each time
-//! with as many jobs in all.
+//! Growth with tenants: 1, 10, 100 and 1,000 tenants, then as many plugins of one tenant in one queue, then as many queues;
+//! each time with the same total number of jobs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ const SIZES: [usize; 4] = [1, 10, 100, 1_000];
 const JOBS: usize = 50_000;
 const ROUNDS: usize = 3;
 
-/// What there are many of.
+/// Dimension that grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
-    /// Each with one plugin, which has the same code.
+    /// Tenants, each with one plugin; all plugins have the same code.
     Tenants,
-    /// Each with code of its own, all with one queue.
+    /// Plugins, each with code of its own, all with one queue.
     Plugins,
-    /// Each of a plugin with code of its own.
+    /// Queues, each of a plugin with code of its own.
     Queues,
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn run(figures: &mut Figures) {
                     .into_iter()
                     .enumerate()
             {
-                // The first round is for the daemon to warm up.
+                // The first round only warms the daemon up.
                 let values: Vec<f64> = rounds[1..].iter().map(|round| round[nth]).collect();
                 add(figures, &case, "sandhog", metric, &values);
             }
@@ -60,7 +60,7 @@ pub(super) async fn run(figures: &mut Figures) {
     }
 }
 
-/// A daemon with many of something.
+/// Site with many tenants, plugins or queues, and its daemon.
 struct Crowd {
     of: Of,
     size: usize,
@@ -68,7 +68,7 @@ struct Crowd {
     server: Server,
     daemon: [Daemon; 1],
     tenants: Vec<TenantId>,
-    // Last, as what it holds outlives the daemon.
+    // Last, as Redis and the folder have to outlive the daemon.
     _site: Site,
 }
 
@@ -92,7 +92,7 @@ impl Crowd {
             let text = format!("kinds = [\"echo.{component}\"]\nqueue = \"q{queue}\"\n");
             site = site.with_plugin(&plugin, &names[tenant], Path::new(&file), &text);
         }
-        // A thousand components take a while to compile, for the first time; a daemon's start shouldn't.
+        // A thousand components take a while to compile for the first time; that isn't to be part of the daemon's start.
         let checked = site.sandhog(&["check", "--offline"]);
         assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
         let server = Server::at(&site.redis().url());
@@ -116,8 +116,8 @@ impl Crowd {
         }
     }
 
-    /// Jobs seen through a second; and for each, Redis commands, calls of scripts, and time of daemon and Redis together on
-    /// processors.
+    /// Runs a round. Returns jobs finished per second; and for each job, Redis commands, script calls, and processor time of
+    /// daemon and Redis together.
     async fn round(&mut self) -> [f64; 4] {
         let jobs_each = JOBS / self.tenants.len();
         load::enqueue(&*self.broker, &self.tenants, jobs_each, |n| self.job(n)).await;

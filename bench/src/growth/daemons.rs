@@ -1,4 +1,4 @@
-//! With one, two and four daemons on one Redis.
+//! Growth with daemons: one, two and four daemons on one Redis.
 
 use sandhog_tests::{Backend, Daemon, Fsync, Site, tenant};
 
@@ -22,7 +22,7 @@ pub(super) async fn run(figures: &mut Figures) {
         }
     }
     for (rounds, count) in measured.iter().zip(DAEMONS) {
-        // The first round is for the daemons to warm up.
+        // The first round only warms the daemons up.
         add(figures, &format!("growth/daemons-{count}"), "sandhog", "jobs_per_s", &rounds[1..]);
     }
 }

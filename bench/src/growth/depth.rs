@@ -1,5 +1,5 @@
-//! With a thousand, a hundred thousand and a million jobs waiting; then with a million dead letters and a million
-//! scheduled jobs beside them.
+//! Growth with waiting jobs: a thousand, a hundred thousand and a million; then with a million dead letters, and a million
+//! scheduled jobs in addition.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ use crate::server::Server;
 
 const DEPTHS: [usize; 3] = [1_000, 100_000, 1_000_000];
 const MANY: usize = 1_000_000;
-/// In each round, on top of those that wait all the time.
+/// Number of jobs of each round, in addition to those that wait all the time.
 const JOBS: usize = 20_000;
-/// Before those.
+/// Number of jobs before those, which aren't measured.
 const WARM_UP: usize = 2_000;
 const ROUNDS: usize = 3;
 const CONCURRENCY: &str = "concurrency = 100\n";
@@ -85,13 +85,13 @@ impl<'a> Queue<'a> {
         load::count(&*self.broker, &self.tenant[0], state).await as usize
     }
 
-    /// Enqueues jobs until so many wait. How many a second were taken.
+    /// Enqueues jobs until `depth` wait. Returns the number of jobs enqueued per second.
     async fn fill_to(&self, depth: usize) -> f64 {
         let more = depth - self.count(State::Ready).await;
         load::enqueue(&*self.broker, &self.tenant, more, load::job).await
     }
 
-    /// What the server has in use; nothing if there is none.
+    /// Returns the memory of the Redis server's data in bytes; 0 if there is no server.
     fn memory(&mut self) -> f64 {
         self.server.as_mut().map_or(0.0, |server| server.done().memory as f64)
     }
@@ -110,12 +110,11 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Lets a daemon work until there are as few jobs as there are to be, and end. How many it did a second, and its
-    /// memory.
+    /// Lets a daemon work off the round's jobs, and ends it. Returns the jobs per second, and the daemon's memory in bytes.
     async fn work_off(&self) -> (f64, u64) {
         let succeeded = self.count(State::Succeeded).await;
         let mut daemon = self.site.daemon();
-        // The first jobs of a daemon are dearer: files are read, memory is fetched.
+        // The first jobs of a daemon cost more: files are read, memory is mapped.
         let (began, first) = self.once_succeeded(succeeded + WARM_UP).await;
         let (ended, last) = self.once_succeeded(succeeded + WARM_UP + JOBS).await;
         let memory = daemon.resident();
@@ -124,7 +123,7 @@ impl<'a> Queue<'a> {
         ((last - first) as f64 / (ended - began).as_secs_f64(), memory)
     }
 
-    /// When at least so many had succeeded, and how many there were.
+    /// Waits until at least `wanted` jobs have succeeded; returns the time of that, and their number.
     async fn once_succeeded(&self, wanted: usize) -> (Instant, usize) {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -137,7 +136,7 @@ impl<'a> Queue<'a> {
         }
     }
 
-    /// Makes dead letters of all that wait, by the broker alone.
+    /// Turns all waiting jobs into dead letters, by the broker alone.
     async fn bury_all(&mut self) {
         let [tenant] = &self.tenant;
         let queues = [(QueueName::parse("hogs").expect("a name"), 1_000)];

@@ -1,4 +1,4 @@
-//! What a job costs Redis on the first day, when nothing is past its time yet, and from then on, when as many jobs go as come.
+//! Redis time of a job on the first day, when no job is past its keep time yet, and later, when as many are removed as come.
 
 use sandhog_broker::Counts;
 use sandhog_core::job::State;
@@ -8,7 +8,7 @@ use super::{add, load};
 use crate::figures::Figures;
 use crate::server::Server;
 
-/// Each with how long jobs are kept, and how many still are in the end.
+/// Cases: name, keep time of jobs, and number of jobs still kept at the end.
 const CASES: [(&str, &str, usize); 2] =
     [("growth/keep-first-day", "1d", JOBS), ("growth/keep-steady", "1s", 0)];
 const JOBS: usize = 60_000;
@@ -26,7 +26,8 @@ pub(super) async fn run(figures: &mut Figures) {
     }
 }
 
-/// From an empty server until all jobs are done, and gone if they aren't kept for long: so each is paid for to its end.
+/// Returns Redis' processor time of a job in microseconds. Measured from an empty server until all jobs are done, and
+/// removed if they aren't kept for long, so that the whole life of each is counted.
 async fn redis_us_of_a_job(keep: &str, left: usize) -> f64 {
     let (acme, extra) = (tenant("acme"), format!("[keep]\ndone = \"{keep}\""));
     let mut site =

@@ -1,4 +1,4 @@
-//! Jobs for some tenants, and the wait for them.
+//! Load of the `growth` cases: enqueues jobs for some tenants, and waits for them.
 
 use std::time::{Duration, Instant};
 
@@ -9,21 +9,21 @@ use sandhog_core::job::{NewJob, State};
 use sandhog_core::quota::QueueBounds;
 use sandhog_tests::{Daemon, PATIENCE, hog_job};
 
-/// Jobs that one call carries at most.
+/// Maximum number of jobs of one call.
 const BATCH: usize = 1_000;
 
-/// Calls under way at once.
+/// Maximum number of concurrent calls.
 const CALLS: usize = 4;
 
-/// Tenants that are asked after at once.
+/// Maximum number of tenants polled at once.
 const LOOKS: usize = 16;
 
-/// A job that returns at once.
+/// Creates a job that returns at once.
 pub(super) fn job(n: usize) -> NewJob {
     hog_job("hog.echo", &n.to_string())
 }
 
-/// Enqueues so many for each tenant. How many a second were taken.
+/// Enqueues a number of jobs for each tenant. Returns the jobs enqueued per second.
 ///
 /// # Panics
 /// If the broker can't be reached, or refuses one.
@@ -41,7 +41,7 @@ pub(super) async fn enqueue(
     let began = Instant::now();
     stream::iter(calls)
         .map(|(tenant, batch)| async move {
-            // More than a tenant may have waiting unless its operator says otherwise.
+            // The jobs exceed the default bounds of a tenant's waiting jobs.
             broker.enqueue_within(tenant, &batch, &QueueBounds::NONE).await
         })
         .buffer_unordered(CALLS)
@@ -54,7 +54,7 @@ pub(super) async fn enqueue(
     (tenants.len() * jobs_each) as f64 / began.elapsed().as_secs_f64()
 }
 
-/// A tenant's jobs in a state.
+/// Returns the number of a tenant's jobs in a state.
 ///
 /// # Panics
 /// If the broker can't be reached.
@@ -62,7 +62,7 @@ pub(super) async fn count(broker: &dyn Broker, tenant: &TenantId, state: State) 
     broker.counts(tenant).await.expect("the broker is up")[state]
 }
 
-/// Lets stopped daemons go on until so many more jobs of each tenant have succeeded. How many a second they did.
+/// Continues stopped daemons until a number of further jobs of each tenant have succeeded. Returns the jobs per second.
 ///
 /// # Panics
 /// If that takes too long.
@@ -78,7 +78,7 @@ pub(super) async fn work_off(
     }
     let began = Instant::now();
     daemons.iter().for_each(|daemon| daemon.signal("CONT"));
-    // All are about as far as the first ones: few are asked after often, and the others when those are done.
+    // All tenants progress about evenly: a few are polled often, and the others when those are done.
     stream::iter(wanted)
         .for_each_concurrent(LOOKS, async |(tenant, wanted)| {
             while count(broker, tenant, State::Succeeded).await < wanted {

@@ -1,7 +1,7 @@
-//! How throughput and memory grow: with the jobs that wait, with daemons, with tenants, with plugins; and what it costs that
-//! jobs go.
+//! Case `growth`: throughput and memory by the number of waiting jobs, of daemons, of tenants and of plugins; and the cost
+//! of the removal of jobs.
 //!
-//! What is enqueued for a round is there before daemons begin with it: they are started then, or were stopped (SIGSTOP)
+//! The jobs of a round are enqueued before daemons begin with them: daemons are started afterwards, or stopped (SIGSTOP)
 //! meanwhile.
 
 mod crowds;
@@ -12,7 +12,7 @@ mod load;
 
 use crate::figures::Figures;
 
-/// Measures, and prints as it goes on.
+/// Runs the case, and prints each figure as it comes.
 pub(crate) fn run(figures: &mut Figures) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -26,7 +26,7 @@ pub(crate) fn run(figures: &mut Figures) {
     });
 }
 
-/// Adds what some rounds measured, and prints it.
+/// Adds the median of some rounds, and prints it.
 fn add(figures: &mut Figures, case: &str, subject: &str, metric: &str, rounds: &[f64]) {
     figures.add(case, subject, metric, rounds);
     println!("  {case} {subject} {metric}: {:.2} {rounds:.2?}", crate::figures::median(rounds));

@@ -1,4 +1,5 @@
-//! What a peer program says and is told: a line of JSON each, on standard output and input. See `../README.md`.
+//! Protocol of a peer program: lines of JSON, commands on standard input and answers on standard output. See
+//! `../README.md`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,24 +11,24 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 use tokio::task::JoinSet;
 
-/// So many jobs are added by one call.
+/// Maximum number of jobs added by one call.
 pub const BATCH: usize = 1000;
 
 /// A job system.
 pub trait Peer {
-    /// Its name among the subjects.
+    /// Name among the subjects.
     const SYSTEM: &str;
-    /// The crate whose version counts.
+    /// Crate whose version is reported as that of the system.
     const CRATE: &str;
 
-    /// Adds so many jobs, and returns how long that took.
+    /// Adds `jobs` jobs, and returns the time that it took.
     fn enqueue(&mut self, jobs: usize) -> impl Future<Output = Result<Duration>>;
 
-    /// Starts a worker, calls [`working`], and returns how long it took until so many jobs were settled.
+    /// Starts a worker, calls [`working`], and returns the time until `jobs` jobs were settled.
     fn work(&mut self, jobs: usize, concurrency: usize) -> impl Future<Output = Result<Duration>>;
 
-    /// Starts a worker, and adds one job each `every` meanwhile, whatever becomes of those before it; each by a call of
-    /// its own. Returns once all of them are settled.
+    /// Starts a worker, and meanwhile adds one job each `every`, each by a call of its own, whatever becomes of earlier ones.
+    /// Returns once all of them are settled.
     fn latency(
         &mut self,
         every: Duration,
@@ -45,7 +46,7 @@ enum Command {
     Quit,
 }
 
-/// When something was done with each of some jobs, in nanoseconds since the first moment that counts.
+/// Times at which each job was added, started and settled, in nanoseconds since a common origin.
 #[derive(Debug)]
 pub struct Latency {
     origin: Instant,
@@ -60,23 +61,23 @@ impl Latency {
         Self { origin: Instant::now(), added: times(), started: times(), settled: times() }
     }
 
-    /// How many jobs there are.
+    /// Returns the number of jobs.
     #[must_use]
     pub fn jobs(&self) -> usize {
         self.added.len()
     }
 
-    /// One is about to be added.
+    /// Records that job `n` is about to be added.
     pub fn adds(&self, n: usize) {
         self.note(&self.added[n]);
     }
 
-    /// A handler begins.
+    /// Records that the handler of job `n` begins.
     pub fn started(&self, n: usize) {
         self.note(&self.started[n]);
     }
 
-    /// Redis has acknowledged the end of one.
+    /// Records that Redis has acknowledged the end of job `n`.
     pub fn settled(&self, n: usize) {
         self.note(&self.settled[n]);
     }
@@ -96,7 +97,7 @@ impl Latency {
     }
 }
 
-/// Begins one of so many things each `every`, as fine as timers are; returns once all of them are done.
+/// Begins one of `count` futures each `every`, within the resolution of timers; returns once all of them are done.
 ///
 /// # Errors
 /// If one fails.
@@ -114,10 +115,10 @@ where
     under_way.join_all().await.into_iter().collect()
 }
 
-/// The server and the queue that the command line names.
+/// Returns the server's URL and the queue's name from the command line.
 ///
 /// # Errors
-/// If it doesn't.
+/// If they are missing.
 pub fn place() -> Result<(String, String)> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.as_slice() {
@@ -128,7 +129,7 @@ pub fn place() -> Result<(String, String)> {
     }
 }
 
-/// Says who this is, then does one command after the other.
+/// Announces the system, then executes one command after the other.
 ///
 /// # Errors
 /// If one fails.
@@ -153,7 +154,7 @@ pub async fn serve<P: Peer>(mut peer: P) -> Result<()> {
     Ok(())
 }
 
-/// Says that the worker is connected and begins.
+/// Announces that the worker is connected and begins.
 pub fn working() {
     say(&json!({ "working": true }));
 }
@@ -162,7 +163,7 @@ fn say(line: &Value) {
     println!("{line}");
 }
 
-/// The version that was built, by the lock file.
+/// Returns the version of a crate that was built, from the lock file.
 fn version(of: &str) -> Result<&'static str> {
     let lock = include_str!("../Cargo.lock");
     let at = lock.split_once(&format!("name = \"{of}\"\nversion = \"")).map(|(_, rest)| rest);

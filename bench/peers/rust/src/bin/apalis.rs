@@ -1,4 +1,4 @@
-//! apalis with its Redis backend: a producer and a worker.
+//! Peer program of apalis with its Redis backend: a producer and a worker.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,9 +10,9 @@ use redis::aio::ConnectionManager;
 use sandhog_bench_peers::{BATCH, Latency, Peer, every_so_often, place, serve, working};
 use serde::{Deserialize, Serialize};
 
-/// Neither a queue that was empty nor the end of the jobs is looked at later than this.
+/// Maximum interval between looks at an empty queue, and between looks whether all jobs are settled.
 const LOOK: Duration = Duration::from_millis(5);
-/// What timers are good for.
+/// Resolution of timers.
 const TICK: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,14 +62,14 @@ impl Peer for Apalis {
         Ok(start.elapsed())
     }
 
-    /// Which job is settled when is not told either: the first to be stored is taken for the first that was added, and
-    /// so on.
+    /// Which job is settled when isn't reported either: the first result to be stored is taken for that of the first job that
+    /// was added, and so on.
     async fn latency(&mut self, every: Duration, concurrency: usize, times: Arc<Latency>) -> Result<()> {
         let storage = self.storage().await?;
         let mut looks = connect(self.url.as_str()).await?;
         let before = self.settled(&mut looks).await?;
         let begun = Arc::clone(&times);
-        // A name is taken until its worker has been silent for long.
+        // A worker's name stays taken until the worker has been silent for long, so each gets a new one.
         let worker = WorkerBuilder::new(format!("worker-{before}"))
             .backend(storage.poll_with_interval(LOOK))
             .concurrency(concurrency)
@@ -96,8 +96,8 @@ impl Peer for Apalis {
 }
 
 impl Apalis {
-    /// Waits until so many more than `before` are settled, looking so often; `settled` gets the number of each. No event
-    /// of the worker says that a result is stored, only that there is one.
+    /// Polls until `jobs` more than `before` are settled; calls `settled` with the number of each. No event of the worker says
+    /// that a result is stored, only that there is one.
     async fn until_settled(
         &self,
         looks: &mut ConnectionManager,
@@ -116,7 +116,7 @@ impl Apalis {
         Ok(())
     }
 
-    /// How many results are stored.
+    /// Returns the number of stored results.
     async fn settled(&self, looks: &mut ConnectionManager) -> Result<usize> {
         Ok(redis::cmd("SCARD").arg(self.config.done_jobs_set()).query_async(looks).await?)
     }
@@ -125,7 +125,7 @@ impl Apalis {
 #[tokio::main]
 async fn main() -> Result<()> {
     let (url, queue) = place()?;
-    // As many to a batch as the project's own tests have.
+    // The batch size of the project's own tests.
     let config = Config::default().queue(queue).batch_size(100);
     serve(Apalis { url, config }).await
 }

@@ -1,4 +1,4 @@
-//! BullMQ's own crate: a producer and a worker.
+//! Peer program of BullMQ's own crate: a producer and a worker.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,12 +71,12 @@ impl BullMq {
     }
 }
 
-/// Waits until so many jobs are settled; `settled` gets the result of each.
+/// Waits until `jobs` jobs are settled; calls `settled` with the result of each.
 async fn until_settled(worker: &Worker, jobs: usize, settled: impl Fn(&Value)) -> Result<()> {
     let mut left = jobs;
     while left > 0 {
         match worker.next_event().await {
-            // It comes once Redis has acknowledged that the job is completed.
+            // The event comes once Redis has acknowledged that the job is completed.
             Some(WorkerEvent::Completed { result, .. }) => {
                 settled(&result);
                 left -= 1;
@@ -89,7 +89,7 @@ async fn until_settled(worker: &Worker, jobs: usize, settled: impl Fn(&Value)) -
     Ok(())
 }
 
-/// The number of a job, which is all that is in its data, and in its result.
+/// Returns the number of a job, which is the only content of its data and of its result.
 fn number(data: &Value) -> usize {
     data["n"].as_u64().unwrap_or_default() as usize
 }
