@@ -257,8 +257,13 @@ impl Invariants {
         if let Op::Act { action: JobAction::Redrive | JobAction::Remove, jobs, .. } = op {
             self.finals.retain(|(id, _), _| !jobs.contains(id));
         }
+        // The same id may come in again within the same millisecond.
+        if let Op::Act { action: JobAction::Remove, jobs, .. } = op {
+            self.numbers.retain(|(id, _), _| !jobs.contains(id));
+        }
         if matches!(op, Op::Purge { .. }) {
             self.finals.clear();
+            self.numbers.clear();
         }
     }
 
