@@ -79,10 +79,11 @@ fuzz: ## Fuzz (TARGET=config, component, host_calls or control; SECONDS=60)
 	  -max_total_time=$(SECONDS) -artifact_prefix=fuzz/artifacts/$(TARGET)/ fuzz/corpus/$(TARGET)
 
 .PHONY: lint
-lint: setup ## Formatter and clippy, all warnings denied
+lint: setup ## Formatter, clippy and the links of the docs, all warnings denied
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path plugins/Cargo.toml
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --release --workspace --no-deps --document-private-items --locked
 	CARGO_TARGET_DIR=$(SANDHOG_CACHE)/guest-native cargo clippy --locked --manifest-path plugins/Cargo.toml --workspace --all-targets -- -D warnings
 
 .PHONY: build

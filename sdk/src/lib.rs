@@ -3,7 +3,7 @@
 //! # Map of the crate
 //! | | |
 //! |---|---|
-//! | [`handler`], [`export!`] | make functions into a component |
+//! | [`handler`](macro@handler), [`export!`] | make functions into a component |
 //! | [`Context`] | a handler's access to its host: the attempt, log, progress, state, jobs, secrets |
 //! | [`Request`], [`Response`] | HTTP: see [`Context::http`] |
 //! | [`Failure`], [`OrFail`], [`OrFailIo`] | failures of handlers: try again, or don't |

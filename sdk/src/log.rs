@@ -15,7 +15,7 @@ pub enum Level {
     Error,
 }
 
-/// Writes a log line of any [`Level`](crate::Level): `log!(ctx, Level::Info, "read {path}", bytes = n)`.
+/// Writes a log line of any [`Level`]: `log!(ctx, Level::Info, "read {path}", bytes = n)`.
 ///
 /// The message may name variables in braces; fields follow as `name = value`, where the value is anything that can be
 /// displayed. Lines are kept with the job; put no secret in them.

@@ -34,8 +34,8 @@ impl Enqueued for FakeHost {
 /// Asserts that a job of a kind was enqueued, with a payload that fulfils a condition, if one is given; evaluates to that
 /// job.
 ///
-/// The first argument is a [`Run`](crate::Run), for the jobs that this run has enqueued, or a
-/// [`FakeHost`](crate::FakeHost), for all of its jobs. If there is no such job, the panic lists what was enqueued.
+/// The first argument is a [`Run`], for the jobs that this run has enqueued, or a
+/// [`FakeHost`], for all of its jobs. If there is no such job, the panic lists what was enqueued.
 ///
 /// ```
 /// # use sandhog_sdk::{FakeHost, NewJob, assert_enqueued};
