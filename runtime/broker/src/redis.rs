@@ -15,16 +15,16 @@
 //! entry of a sorted set; its later history is a second string.
 //!
 //! # Failure paths
-//! - The server is gone, slow or silent: each call has a deadline, fails with [`Error::Unavailable`], and the next one
-//!   reconnects. Listeners get [`Wake::All`] whenever their connection was made again.
+//! - The server is gone, slow or silent: each call has a deadline, fails with [`crate::Error::Unavailable`], and the next one
+//!   reconnects. Listeners get [`crate::Wake::All`] whenever their connection was made again.
 //! - Sentinel promotes a replica to primary: clients of the old primary lose their connection, or are refused as it can't be
 //!   written to any more, and ask the sentinels again.
 //! - A tenant has moved to another node of a cluster: the node that is asked names the new one, within the call. While its
-//!   keys are moved one by one, calls fail with [`Error::Unavailable`], and none has done a part of its work.
+//!   keys are moved one by one, calls fail with [`crate::Error::Unavailable`], and none has done a part of its work.
 //! - The server doesn't have this version's functions: they are loaded within the call, by the operator's user.
-//! - The user may not call one of the commands that functions call: no job is leased, and [`Error::Unfit`] names the command.
+//! - The user may not call one of the commands that functions call: no job is leased, and [`crate::Error::Unfit`] names the command.
 //!   If the user's rules change at runtime, calls fail before they have written anything.
-//! - A key holds a value that this version can't read: look-ups fail with [`Error::Corrupt`], and nothing of the job is
+//! - A key holds a value that this version can't read: look-ups fail with [`crate::Error::Corrupt`], and nothing of the job is
 //!   changed. A ready job that can't be read is parked, so that it doesn't block others, and tried again now and then.
 //!
 //! # Assumptions about the server

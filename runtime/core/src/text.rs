@@ -26,7 +26,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe)
 }
 
-/// Escapes text that may have several lines: like [`line`], but line feeds and tabs stay.
+/// Escapes text that may have several lines: like [`line()`], but line feeds and tabs stay.
 #[must_use]
 pub fn block(text: &str) -> Cow<'_, str> {
     escaped(text, is_unsafe_in_lines)
@@ -66,7 +66,7 @@ pub fn json(document: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Writer that makes one line of whatever is written to it: passes it on, escaped as by [`line`].
+/// Writer that makes one line of whatever is written to it: passes it on, escaped as by [`line()`].
 pub struct OneLine<'w>(pub &'w mut dyn Write);
 
 impl Write for OneLine<'_> {

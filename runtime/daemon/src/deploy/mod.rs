@@ -5,8 +5,8 @@
 //! | [`watch`] | hearing that files have changed |
 //! | [`deployer`], [`catalog_update`] | the one task that changes what is in force |
 //! | [`queue`] | which deploys go on beside it, and which wait; pure |
-//! | [`engine_settings`] | how the engine is set up for a configuration, smoke runs included |
-//! | [`start`] | what is in force when a daemon starts |
+//! | [`mod@engine_settings`] | how the engine is set up for a configuration, smoke runs included |
+//! | [`mod@start`] | what is in force when a daemon starts |
 //! | [`diff`] | what is asked for beside what is in force; pure |
 //! | [`steps`], [`smoke`] | what a component goes through first |
 //! | [`kinds`] | whether a component handles what its TOML lists |

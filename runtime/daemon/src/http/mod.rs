@@ -5,7 +5,7 @@
 //!
 //! | part | is about |
 //! |---|---|
-//! | [`router`] | the routes: takes a request apart, calls [`crate::service`], renders the answer |
+//! | [`mod@router`] | the routes: takes a request apart, calls [`crate::service`], renders the answer |
 //! | [`connection`] | one connection, within its bounds |
 //! | [`local`] | the socket on this machine, and who may use it |
 

@@ -1,7 +1,7 @@
 //! Use cases: what people and programs can ask for, as plain functions.
 //!
 //! Each takes a [`Service`], which has what is needed to do it, and a [`Caller`], who asks. For a caller, jobs and plugins of
-//! tenants out of scope don't exist; a refusal is a [`Problem`](sandhog_api::Problem). The daemon's HTTP interface and the
+//! tenants out of scope don't exist; a refusal is a [`Problem`]. The daemon's HTTP interface and the
 //! command line, which goes without a daemon where it can, both call these.
 //!
 //! | part | is about |
