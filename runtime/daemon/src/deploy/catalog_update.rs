@@ -20,7 +20,7 @@ use super::store::Store;
 /// Loaded code of a plugin, and the terms that it was loaded for.
 type DeployedPlugin = Deployed<Arc<Plugin>>;
 
-/// Draft of what is to be in force.
+/// Next state of what is in force, while it is worked out.
 pub(super) struct CatalogUpdate {
     pub(super) config: Arc<Config>,
     pub(super) slots: Slots<Arc<Plugin>>,
