@@ -114,22 +114,41 @@ struct Narrower<'c> {
 
 impl Narrower<'_> {
     fn limits(&self, caps: &Caps, max: &Budget) {
-        self.limit("fuel", caps.fuel, max.fuel);
-        self.limit("memory", caps.memory, max.memory);
-        self.limit("table_elements", caps.table_elements, max.table_elements);
-        self.limit("instances", caps.instances, max.instances);
-        self.limit("timeout", caps.timeout.map(Time), Time(max.timeout));
-        self.limit("host_calls", caps.host_calls, max.host_calls);
-        self.limit("output", caps.output, max.output);
-        self.limit("log", caps.log, max.log);
-        self.limit("effects", caps.effects, max.effects);
-        self.limit("enqueues", caps.enqueues, max.enqueues);
-        self.limit("state_writes", caps.state_writes, max.state_writes);
-        self.limit("open_files", caps.open_files, max.open_files);
-        self.limit("http_connections", caps.http_connections, max.http_connections);
-        self.limit("http_bytes", caps.http_bytes, max.http_bytes);
-        self.limit("http_timeout", caps.http_timeout.map(Time), Time(max.http_timeout));
-        self.clock(caps.clock_resolution, max.clock_resolution);
+        // Each by its name, so that a new one can't be left out.
+        let Caps {
+            fuel,
+            memory,
+            table_elements,
+            instances,
+            timeout,
+            host_calls,
+            output,
+            log,
+            effects,
+            enqueues,
+            state_writes,
+            open_files,
+            http_connections,
+            http_bytes,
+            http_timeout,
+            clock_resolution,
+        } = *caps;
+        self.limit("fuel", fuel, max.fuel);
+        self.limit("memory", memory, max.memory);
+        self.limit("table_elements", table_elements, max.table_elements);
+        self.limit("instances", instances, max.instances);
+        self.limit("timeout", timeout.map(Time), Time(max.timeout));
+        self.limit("host_calls", host_calls, max.host_calls);
+        self.limit("output", output, max.output);
+        self.limit("log", log, max.log);
+        self.limit("effects", effects, max.effects);
+        self.limit("enqueues", enqueues, max.enqueues);
+        self.limit("state_writes", state_writes, max.state_writes);
+        self.limit("open_files", open_files, max.open_files);
+        self.limit("http_connections", http_connections, max.http_connections);
+        self.limit("http_bytes", http_bytes, max.http_bytes);
+        self.limit("http_timeout", http_timeout.map(Time), Time(max.http_timeout));
+        self.clock(clock_resolution, max.clock_resolution);
     }
 
     fn compile(&self, caps: &CompileCaps, max: &CompileBudget) {
