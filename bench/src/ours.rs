@@ -11,7 +11,6 @@ use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::{Job, Level, NewJob, Progress};
 use sandhog_core::outcome::{Outcome, Usage};
-use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
     Abort, Class, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount, Plugin, Share,
@@ -87,7 +86,7 @@ pub(crate) fn offer<P>(plugin: P) -> Offer<P> {
         timeout: Duration::from_secs(30),
         ..Budget::DEFAULT
     };
-    Offer { plugin, budget, retry: RetryPolicy::default(), payload_max: Bytes::mib(1) }
+    Offer { plugin, budget, retry: Arc::default(), payload_max: Bytes::mib(1) }
 }
 
 /// Creates a job as a broker would lease it.

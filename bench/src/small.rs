@@ -13,6 +13,7 @@
 use std::hint::black_box;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
@@ -22,7 +23,8 @@ use sandhog_core::attempt::{Action, Attempt, Ending, Event, SettleReply};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::TenantId;
 use sandhog_core::outcome::Outcome;
-use sandhog_core::settle::{AttemptCounts, Chance, RetryPolicy};
+use sandhog_core::retry::Chance;
+use sandhog_core::settle::AttemptCounts;
 use sandhog_core::time::Mono;
 use sandhog_engine::{Config, Engine};
 use sandhog_tests::{Backend, Site, component, tenant};
@@ -87,7 +89,7 @@ fn succeed() -> Action {
     let at = |millis| Mono::from_origin(Duration::from_millis(black_box(millis)));
     let chance = Chance::from_bits(1);
     let mut attempt = Attempt::new(AttemptCounts { attempts: 0, faults: 0 }, at(30_000));
-    let admitted = Event::Admitted { retry: RetryPolicy::default(), deadline: at(20_000) };
+    let admitted = Event::Admitted { retry: Arc::default(), deadline: at(20_000) };
     let returned = Outcome::Returned { output: Vec::new(), effects: Effects::default() };
     attempt.on(admitted, at(1), chance);
     attempt.on(Event::Exited(returned), at(2), chance);

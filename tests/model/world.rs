@@ -1,5 +1,6 @@
 //! The world: a producer, some daemons, the wire between them and the broker; and what may happen next.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sandhog_broker::Renewal;
@@ -8,7 +9,8 @@ use sandhog_core::id::LeaseToken;
 use sandhog_core::job::State;
 use sandhog_core::outcome::{Outcome, StopReason};
 use sandhog_core::reason::Reason;
-use sandhog_core::settle::{AttemptCounts, Backoff, Chance, Jitter, RetryPolicy, Settlement};
+use sandhog_core::retry::{Backoff, Chance, Growth, Jitter, RetryPolicy};
+use sandhog_core::settle::{AttemptCounts, Settlement};
 use sandhog_core::time::Mono;
 use stateright::{Model, Property};
 
@@ -339,11 +341,15 @@ impl Protocol {
         }
     }
 
-    fn retry(&self) -> RetryPolicy {
-        let no_wait =
-            Backoff { base: Duration::ZERO, factor: 1.0, max: Duration::ZERO, jitter: Jitter::None };
+    fn retry(&self) -> Arc<RetryPolicy> {
+        let no_wait = Backoff {
+            base: Duration::ZERO,
+            growth: Growth::Fixed,
+            max: Duration::ZERO,
+            jitter: Jitter::None,
+        };
         let max_attempts = self.max_attempts.try_into().expect("not zero");
-        RetryPolicy { max_attempts, backoff: no_wait, ..RetryPolicy::default() }
+        Arc::new(RetryPolicy { max_attempts, backoff: no_wait, ..RetryPolicy::default() })
     }
 
     /// Something happens to an attempt: the machine decides, and this does what it says.

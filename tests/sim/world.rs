@@ -23,7 +23,7 @@ use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, T
 use sandhog_core::job::{JobRecord, NewJob, State};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
-use sandhog_core::settle::{Backoff, Jitter, RetryPolicy};
+use sandhog_core::retry::{Backoff, Growth, Jitter, RetryPolicy};
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::app::{self, Parts};
 use sandhog_daemon::capacity::concurrency::ConcurrencyLimits;
@@ -886,16 +886,16 @@ fn offer() -> Offer<()> {
     Offer {
         plugin: (),
         budget: Budget { timeout: TIMEOUT, ..Budget::DEFAULT },
-        retry: RetryPolicy {
+        retry: Arc::new(RetryPolicy {
             max_attempts: NonZeroU32::new(MAX_ATTEMPTS).expect("at least one"),
             backoff: Backoff {
                 base: Duration::from_millis(500),
-                factor: 2.0,
+                growth: Growth::Exponential { factor: 2.0 },
                 max: Duration::from_secs(10),
                 jitter: Jitter::Full,
             },
             ..RetryPolicy::default()
-        },
+        }),
         payload_max: Bytes::mib(1),
     }
 }

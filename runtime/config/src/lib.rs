@@ -22,6 +22,7 @@ mod plugin;
 mod problem;
 mod reference;
 pub mod regular_file;
+mod retry;
 mod signer;
 #[cfg(test)]
 mod tests;
@@ -44,7 +45,7 @@ use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
 use sandhog_core::redis;
-use sandhog_core::settle::RetryPolicy;
+use sandhog_core::retry::RetryPolicy;
 use sandhog_core::transition::{Keep, KeepMax};
 
 use fields::File;

@@ -10,8 +10,8 @@ use sandhog_core::compile::CompileCaps;
 use sandhog_core::grants::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Private, Range, plain};
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::quota::StateCaps;
+use sandhog_core::retry::RetryPolicy;
 use sandhog_core::secret::Secret;
-use sandhog_core::settle::{Backoff, RetryPolicy};
 use sandhog_core::transition::Keep;
 use toml::de::DeValue;
 
@@ -20,9 +20,8 @@ use super::deploy::{canary, smoke};
 use super::fields::{Entry, Fields};
 use super::problem::Shown;
 use super::reference::{Follow, Outside, Reference, text_or_reference};
-use super::units::time;
 use super::value::Positive;
-use super::{PluginFile, Smoke};
+use super::{PluginFile, Smoke, retry};
 
 /// Content of a plugin's file, as far as it can be told from that file alone.
 pub(super) struct PluginDraft {
@@ -80,7 +79,7 @@ pub(super) fn read(
         let payload = fields.get("payload").map(|Positive(payload)| payload);
         (caps(fields), compile_caps(fields), state_caps(fields), payload, fields.get("concurrency"))
     });
-    let retry = fields.table("retry", retry);
+    let retry = fields.table("retry", retry::retry);
     let keep = fields.table("keep", keep);
     let (dirs, http, env, granted) =
         fields.table("grants", |fields| (dirs(fields), http(fields), env(fields, outside), granted(fields)));
@@ -165,42 +164,6 @@ fn kinds(fields: &mut Fields<'_>) -> Vec<Kind> {
         })
         .collect()
 }
-
-fn retry(fields: &mut Fields<'_>) -> RetryPolicy {
-    let default = RetryPolicy::default();
-    RetryPolicy {
-        max_attempts: fields.or("max_attempts", default.max_attempts),
-        backoff: fields.table("backoff", |fields| backoff(fields, default.backoff)),
-        retry_after_max: fields.or("retry_after_max", Positive(default.retry_after_max)).0,
-        on_limit: fields.or("on_limit", default.on_limit),
-    }
-}
-
-fn backoff(fields: &mut Fields<'_>, default: Backoff) -> Backoff {
-    let backoff = Backoff {
-        base: fields.or("base", Positive(default.base)).0,
-        factor: fields.or("factor", default.factor),
-        max: fields.or("max", Positive(default.max)).0,
-        jitter: fields.or("jitter", default.jitter),
-    };
-    let (factor, max) = (fields.path_of("factor"), fields.path_of("max"));
-    if !(1.0..=FACTOR_MAX).contains(&backoff.factor) {
-        let problem = fields.file.problem(&factor, format!("{} is out of range", backoff.factor));
-        fields.file.note(
-            problem.rule("a number from 1 to 100: by how much each wait is longer than the one before"),
-        );
-    }
-    if backoff.max < backoff.base {
-        let (max_time, base_time) = (time(backoff.max), time(backoff.base));
-        let key = if fields.file.has(&max) { max } else { fields.path_of("base") };
-        let problem =
-            fields.file.problem(&key, format!("the longest wait, {max_time}, is shorter than the first"));
-        fields.file.note(problem.rule(format!("max is at least base, which is {base_time}")));
-    }
-    backoff
-}
-
-const FACTOR_MAX: f64 = 100.0;
 
 fn keep(fields: &mut Fields<'_>) -> Keep {
     let default = Keep::default();

@@ -10,9 +10,10 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 use sandhog_core::budget::Fuel;
 use sandhog_core::grants::{Access, DirGrant, EnvValue, Grants, Private, Ranges};
+use sandhog_core::reason::Reason;
 use sandhog_core::redis::{Address, Topology};
+use sandhog_core::retry::{Backoff, Growth, Jitter, OnLimit, RetryRule};
 use sandhog_core::secret::Secret;
-use sandhog_core::settle::{Backoff, Jitter, OnLimit};
 
 use super::*;
 
@@ -616,6 +617,13 @@ max_attempts = 2
 backoff = { base = "1s", factor = 3, max = "5m", jitter = "none" }
 retry_after_max = "1h"
 on_limit = "retry"
+[[retry.rules]]
+on = ["timed-out", "queue-full"]
+max_attempts = 9
+backoff = { type = "linear", max = "10m", jitter = "equal" }
+[[retry.rules]]
+on = ["trapped"]
+action = "bury"
 [keep]
 done = "1h"
 dead = "2d"
@@ -663,12 +671,20 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     assert_eq!(plugin.kinds.iter().map(Kind::as_str).collect::<Vec<_>>(), ["image.thumbnail", "image.crop"]);
     assert_eq!((plugin.payload, plugin.concurrency), (Bytes::mib(2), NonZeroU32::new(16)));
     let second = Duration::from_secs(1);
-    let backoff = Backoff { base: second, factor: 3.0, max: second * 300, jitter: Jitter::None };
+    let growth = Growth::Exponential { factor: 3.0 };
+    let backoff = Backoff { base: second, growth, max: second * 300, jitter: Jitter::None };
+    let patient = RetryRule::Retry {
+        max_attempts: const { NonZeroU32::new(9).expect("not zero") },
+        backoff: Backoff { growth: Growth::Linear, max: second * 600, jitter: Jitter::Equal, ..backoff },
+    };
+    let rules =
+        [(Reason::TimedOut, patient), (Reason::QueueFull, patient), (Reason::Trapped, RetryRule::Bury)];
     let retry = RetryPolicy {
         max_attempts: NonZeroU32::MIN.saturating_add(1),
         backoff,
         retry_after_max: second * 3600,
         on_limit: OnLimit::Retry,
+        rules: BTreeMap::from(rules),
     };
     assert_eq!(plugin.retry, retry);
     assert_eq!(plugin.keep, Keep { done: second * 3600, dead: second * 2 * 86400 });
@@ -697,6 +713,37 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     assert_eq!((budget.enqueues, budget.state_writes), (0, 3));
     let host = budget.host_memory(plugin.payload, &plugin.grants);
     assert_eq!(config.memory_at_worst(), Bytes(16 * (Bytes::mib(128).0 + host.0)));
+}
+
+#[test]
+fn waits_are_of_three_types_and_four_jitters_and_what_has_no_meaning_is_refused() {
+    let load = |retry: &str| Site::with_plugin("", &format!("{PLUGIN}\n[retry]\n{retry}")).load();
+    let backoff =
+        |text: &str| load(&format!("backoff = {text}")).expect("it is right").plugins[0].retry.backoff;
+    let hour = Duration::from_secs(3600);
+    let fixed = backoff("{ type = \"fixed\", base = \"1h\" }");
+    assert_eq!((fixed.base, fixed.growth, fixed.max), (hour, Growth::Fixed, hour));
+    assert_eq!(backoff("{ type = \"linear\", jitter = \"equal\" }").growth, Growth::Linear);
+    assert_eq!(backoff("{ type = \"exponential\" }"), Backoff::default());
+    assert_eq!(backoff("{ jitter = \"decorrelated\" }").jitter, Jitter::Decorrelated);
+    for (wrong, problem) in [
+        ("backoff = { type = \"lineal\" }", "did you mean \"linear\"?"),
+        ("backoff = { type = \"fixed\", factor = 2 }", "only exponential waits have a factor"),
+        ("backoff = { factor = 0.5 }", "0.5 is out of range"),
+        ("backoff = { type = \"linear\", jitter = \"decorrelated\" }", "grow in their own way"),
+        ("backoff = { jitter = \"decorrelated\", factor = 3 }", "grow in their own way"),
+        ("backoff = { max = \"366d\" }", "at most 365d"),
+        ("rules = [{}]", "on = [\"timed-out\"]"),
+        ("rules = [{ on = [] }]", "about nothing"),
+        ("rules = [{ on = [\"timed_out\"] }]", "did you mean \"timed-out\"?"),
+        ("rules = [{ on = [\"failed-permanently\"] }]", "is not a choice"),
+        ("rules = [{ on = [\"trapped\"] }, { on = [\"failed\", \"trapped\"] }]", "has a rule already"),
+        ("rules = [{ on = [\"trapped\"], action = \"bury\", max_attempts = 2 }]", "not tried again"),
+        ("rules = [{ on = [\"trapped\"], action = \"bury\", backoff = {} }]", "not tried again"),
+    ] {
+        let told = told("", &format!("{PLUGIN}\n[retry]\n{wrong}"));
+        assert!(told.contains(problem), "{wrong}\n{told}");
+    }
 }
 
 #[test]

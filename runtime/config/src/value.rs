@@ -9,8 +9,9 @@ use sandhog_core::grants::{Access, HttpTarget, InvalidRange, InvalidTarget, Priv
 use sandhog_core::id::{InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::keyring::Plain;
 use sandhog_core::quota::OnEmpty;
+use sandhog_core::reason::Reason;
 use sandhog_core::redis::Address;
-use sandhog_core::settle::{Jitter, OnLimit};
+use sandhog_core::retry::{Jitter, OnLimit, is_retriable};
 use toml::de::DeValue;
 
 use super::MissingGrants;
@@ -31,6 +32,24 @@ pub(super) struct Refusal {
     pub(super) rule: String,
     pub(super) help: Option<String>,
 }
+
+/// How the waits between attempts grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BackoffType {
+    Fixed,
+    Linear,
+    Exponential,
+}
+
+/// What becomes of a job whose attempt failed for a reason that has a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RuleAction {
+    Retry,
+    Bury,
+}
+
+/// A reason for which an attempt may fail and another be made.
+pub(super) struct Retriable(pub(super) Reason);
 
 /// Value that can't be zero.
 pub(super) struct Positive<T>(pub(super) T);
@@ -282,9 +301,26 @@ choices! {
     Private { "refuse" => Private::Refuse, "allow" => Private::Allow }
     Access { "read" => Access::Read, "read-write" => Access::ReadWrite }
     Plain { "refuse" => Plain::Refused, "read" => Plain::Read }
-    Jitter { "full" => Jitter::Full, "none" => Jitter::None }
+    Jitter {
+        "full" => Jitter::Full, "equal" => Jitter::Equal, "decorrelated" => Jitter::Decorrelated, "none" => Jitter::None
+    }
+    BackoffType {
+        "fixed" => BackoffType::Fixed, "linear" => BackoffType::Linear, "exponential" => BackoffType::Exponential
+    }
+    RuleAction { "retry" => RuleAction::Retry, "bury" => RuleAction::Bury }
     OnLimit { "bury" => OnLimit::Bury, "retry" => OnLimit::Retry }
     OnEmpty { "hold" => OnEmpty::Hold, "reject" => OnEmpty::Reject, "idle" => OnEmpty::Idle }
+}
+
+impl Read for Retriable {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let text = String::read(value)?;
+        let reason = Reason::from_slug(&text).filter(|reason| is_retriable(*reason));
+        reason.map(Self).ok_or_else(|| {
+            let all = Reason::ALL.iter().filter(|reason| is_retriable(**reason));
+            no_choice(&found(value), &text, &all.map(|reason| reason.slug()).collect::<Vec<_>>())
+        })
+    }
 }
 
 /// Creates the refusal of a text that is none of the choices.

@@ -1,12 +1,13 @@
 //! Admission: whether a leased job runs now. Nothing else makes a [`Plan`], and the engine takes nothing else.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::budget::{Budget, Bytes};
 use crate::id::Revision;
 use crate::job::Job;
 use crate::reason::Reason;
-use crate::settle::RetryPolicy;
+use crate::retry::RetryPolicy;
 
 /// A component that the catalog offers for a kind, with its terms. `P` is the loaded component: holding it keeps that
 /// revision alive.
@@ -17,7 +18,7 @@ pub struct Offer<P> {
     /// Budget of one run: already the narrowest of daemon, tenant and plugin.
     pub budget: Budget,
     /// Policy by which a failed job is tried again.
-    pub retry: RetryPolicy,
+    pub retry: Arc<RetryPolicy>,
     /// Maximum size of a payload.
     pub payload_max: Bytes,
 }
@@ -40,7 +41,7 @@ pub enum Choice<P> {
 pub struct Plan<P> {
     plugin: P,
     budget: Budget,
-    retry: RetryPolicy,
+    retry: Arc<RetryPolicy>,
 }
 
 impl<P> Plan<P> {
@@ -55,7 +56,7 @@ impl<P> Plan<P> {
     }
 
     /// Returns the policy by which the job is tried again if it fails.
-    pub fn retry(&self) -> &RetryPolicy {
+    pub fn retry(&self) -> &Arc<RetryPolicy> {
         &self.retry
     }
 }
@@ -107,10 +108,11 @@ pub fn admit<P>(job: &Job, choice: Choice<P>) -> Admission<P> {
         let message = format!("payload of {payload} is larger than {limit}; raise limits.payload");
         return Admission::Reject { reason: Reason::PayloadTooLarge, message };
     }
-    if job.attempts >= offer.retry.max_attempts.get() {
+    let most = offer.retry.attempts_most();
+    if job.attempts >= most.get() {
         let message = format!(
-            "{} attempts were made already; raise retry.max_attempts (now {}) and redrive it",
-            job.attempts, offer.retry.max_attempts
+            "{} attempts were made already; raise retry.max_attempts (now {most}) and redrive it",
+            job.attempts
         );
         return Admission::Reject { reason: Reason::AttemptsExhausted, message };
     }
@@ -141,7 +143,7 @@ mod tests {
     }
 
     fn offer() -> Offer<()> {
-        Offer { plugin: (), budget: Budget::DEFAULT, retry: RetryPolicy::default(), payload_max: Bytes(100) }
+        Offer { plugin: (), budget: Budget::DEFAULT, retry: Arc::default(), payload_max: Bytes(100) }
     }
 
     #[test]

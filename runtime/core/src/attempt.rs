@@ -16,11 +16,12 @@ use crate::id::StateKey;
 use crate::outcome::{Outcome, StopReason};
 use crate::quota::{QueueBounds, QueueExcess, StateExcess, StateQuota};
 use crate::reason::Reason;
+use crate::retry::{Chance, RetryPolicy};
 use crate::settle::{
-    AttemptCounts, Chance, RetryPolicy, Settlement, settle, settle_conflict, settle_draining, settle_full,
-    settle_queue_full,
+    AttemptCounts, Settlement, settle, settle_conflict, settle_draining, settle_full, settle_queue_full,
 };
 use crate::time::Mono;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Input of [`Attempt::on`]: something that happened to the attempt.
@@ -29,7 +30,7 @@ pub enum Event {
     /// The job may run, and has to end by the deadline.
     Admitted {
         /// Policy by which the job is tried again if it fails.
-        retry: RetryPolicy,
+        retry: Arc<RetryPolicy>,
         /// Time at which the job's timeout ends.
         deadline: Mono,
     },
@@ -170,7 +171,7 @@ pub enum Ending {
 enum Phase {
     Starting,
     Running(Running),
-    Settling { retry: Option<RetryPolicy> },
+    Settling { retry: Option<Arc<RetryPolicy>> },
     Done,
 }
 
@@ -184,7 +185,7 @@ pub struct Attempt {
 
 #[derive(Debug, Clone, PartialEq)]
 struct Running {
-    retry: RetryPolicy,
+    retry: Arc<RetryPolicy>,
     deadline: Mono,
     /// Reason why the run is being stopped; `None` if it isn't.
     stop: Option<StopReason>,
@@ -296,7 +297,13 @@ impl Attempt {
         action
     }
 
-    fn on_settling(&mut self, event: Event, now: Mono, chance: Chance, retry: Option<RetryPolicy>) -> Action {
+    fn on_settling(
+        &mut self,
+        event: Event,
+        now: Mono,
+        chance: Chance,
+        retry: Option<Arc<RetryPolicy>>,
+    ) -> Action {
         match event {
             Event::Settled(SettleReply::Applied) => self.end(Ending::Settled),
             Event::Settled(SettleReply::Lost) => self.end(Ending::Lost),
@@ -343,7 +350,7 @@ impl Attempt {
         }
     }
 
-    fn send(&mut self, retry: Option<RetryPolicy>, settlement: Settlement) -> Action {
+    fn send(&mut self, retry: Option<Arc<RetryPolicy>>, settlement: Settlement) -> Action {
         self.phase = Phase::Settling { retry };
         Action::Settle(settlement)
     }
@@ -383,7 +390,7 @@ mod tests {
     }
 
     fn admitted() -> Event {
-        Event::Admitted { retry: RetryPolicy::default(), deadline: at(DEADLINE) }
+        Event::Admitted { retry: Arc::default(), deadline: at(DEADLINE) }
     }
 
     fn returned() -> Event {

@@ -8,7 +8,8 @@
 //! ```text
 //! lease ──> admit ──> run ──> settle
 //! job       admit     outcome  settle      attempt: the order in which these may happen
-//!           budget    effects  transition
+//!           budget    effects  retry
+//!                              transition
 //! ```
 
 pub mod account;
@@ -28,6 +29,7 @@ pub mod outcome;
 pub mod quota;
 pub mod reason;
 pub mod redis;
+pub mod retry;
 pub mod secret;
 pub mod settle;
 pub mod text;

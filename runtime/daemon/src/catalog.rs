@@ -334,7 +334,6 @@ impl<P> Plugin<P> {
 #[cfg(test)]
 mod tests {
     use sandhog_core::budget::Budget;
-    use sandhog_core::settle::RetryPolicy;
 
     use super::*;
 
@@ -353,7 +352,7 @@ mod tests {
                 offer: Offer {
                     plugin: (),
                     budget: Budget::DEFAULT,
-                    retry: RetryPolicy::default(),
+                    retry: Arc::default(),
                     payload_max: Bytes::kib(10),
                 },
                 in_use: Arc::new(InUse::new(tenant.clone(), name.clone(), revision)),

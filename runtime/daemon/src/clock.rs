@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use sandhog_broker::{SystemClock, WallClock};
 use sandhog_core::id::{DaemonId, JobId};
-use sandhog_core::settle::Chance;
+use sandhog_core::retry::Chance;
 use sandhog_core::time::{Mono, Timestamp};
 use tokio::time::Instant;
 

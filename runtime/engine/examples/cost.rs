@@ -15,7 +15,6 @@ use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::{Job, Level, NewJob, Progress};
 use sandhog_core::outcome::{Outcome, Report};
-use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
     Abort, Class, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount,
@@ -177,7 +176,7 @@ fn plan(plugin: &Arc<Plugin>, input: &Input) -> wasmtime::Result<Plan<Arc<Plugin
         timeout: Duration::from_secs(30),
         ..Budget::DEFAULT
     };
-    let retry = RetryPolicy::default();
+    let retry = Arc::default();
     let offer = Offer { plugin: Arc::clone(plugin), budget, retry, payload_max: Bytes::mib(1) };
     let job = Job::of(
         NewJob::new(input.id, input.queue.clone(), input.kind.clone(), Vec::new()),

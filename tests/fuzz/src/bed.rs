@@ -12,7 +12,6 @@ use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::{Job, Level, NewJob, Progress};
 use sandhog_core::outcome::{Outcome, Report};
-use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
     Abort, Access, Class, Config, DirGrant, Engine, EnqueueRefusal, Grants, Host, HttpGrant, Input, JobAsk,
@@ -100,7 +99,7 @@ impl Bed {
         let offer = Offer {
             plugin: Arc::clone(plugin),
             budget: BUDGET,
-            retry: RetryPolicy::default(),
+            retry: Arc::default(),
             payload_max: Bytes::mib(1),
         };
         let Admission::Run(plan) = admit(&job(), Choice::Offer(offer)) else {

@@ -9,6 +9,8 @@ use sandhog_config::units::time;
 use sandhog_config::{Broker, Config, Plugin, Problem};
 use sandhog_core::budget::Budget;
 use sandhog_core::id::Revision;
+use sandhog_core::reason::Reason;
+use sandhog_core::retry::{Backoff, Growth, Jitter, RetryRule};
 use sandhog_engine::Access;
 use serde::Serialize;
 
@@ -97,10 +99,43 @@ pub struct LoadedDocument {
     pub concurrency: Option<u32>,
     /// Maximum number of attempts of a job, the first included.
     pub max_attempts: u32,
+    /// The waits between attempts.
+    pub backoff: BackoffDocument,
+    /// What goes for attempts that end for certain reasons, by reason.
+    pub retry_rules: Vec<RetryRuleDocument>,
     /// The budget of one run: the narrowest of daemon, tenant and plugin.
     pub budget: BudgetDocument,
     /// The resources that it may reach: directories as `host:guest:access`, and the names of variables and secrets.
     pub grants: GrantsDocument,
+}
+
+/// The waits between the attempts of a job.
+#[derive(Debug, Serialize)]
+pub struct BackoffDocument {
+    /// `fixed`, `linear` or `exponential`.
+    #[serde(rename = "type")]
+    pub growth: &'static str,
+    /// The wait after the first failure, in milliseconds.
+    pub base_ms: u64,
+    /// Factor by which each further wait is longer; null unless the waits are exponential.
+    pub factor: Option<f64>,
+    /// The longest wait, in milliseconds.
+    pub max_ms: u64,
+    /// `none`, `equal`, `full` or `decorrelated`.
+    pub jitter: &'static str,
+}
+
+/// What goes for attempts that end for one reason.
+#[derive(Debug, Serialize)]
+pub struct RetryRuleDocument {
+    /// The reason.
+    pub on: &'static str,
+    /// `retry` or `bury`.
+    pub action: &'static str,
+    /// Maximum number of attempts of a job; null if it is buried at once.
+    pub max_attempts: Option<u32>,
+    /// The waits between attempts; null if it is buried at once.
+    pub backoff: Option<BackoffDocument>,
 }
 
 /// The budget of one run: the maximum of each resource.
@@ -167,6 +202,38 @@ impl From<&Problem> for ProblemDocument {
     }
 }
 
+impl From<&Backoff> for BackoffDocument {
+    fn from(backoff: &Backoff) -> Self {
+        let (growth, factor) = match backoff.growth {
+            Growth::Fixed => ("fixed", None),
+            Growth::Linear => ("linear", None),
+            Growth::Exponential { factor } => ("exponential", Some(factor)),
+        };
+        let jitter = match backoff.jitter {
+            Jitter::None => "none",
+            Jitter::Equal => "equal",
+            Jitter::Full => "full",
+            Jitter::Decorrelated => "decorrelated",
+        };
+        let [base_ms, max_ms] = [backoff.base, backoff.max].map(sandhog_core::time::millis);
+        Self { growth, base_ms, factor, max_ms, jitter }
+    }
+}
+
+impl RetryRuleDocument {
+    /// Creates the document of the rule for a reason.
+    #[must_use]
+    pub fn new(reason: Reason, rule: &RetryRule) -> Self {
+        let (action, max_attempts, backoff) = match rule {
+            RetryRule::Bury => ("bury", None, None),
+            RetryRule::Retry { max_attempts, backoff } => {
+                ("retry", Some(max_attempts.get()), Some(backoff.into()))
+            }
+        };
+        Self { on: reason.slug(), action, max_attempts, backoff }
+    }
+}
+
 impl From<Budget> for BudgetDocument {
     fn from(budget: Budget) -> Self {
         Self {
@@ -206,6 +273,13 @@ impl LoadedDocument {
             queue: plugin.queue.to_string(),
             concurrency: plugin.concurrency.map(NonZeroU32::get),
             max_attempts: plugin.retry.max_attempts.get(),
+            backoff: (&plugin.retry.backoff).into(),
+            retry_rules: plugin
+                .retry
+                .rules
+                .iter()
+                .map(|(reason, rule)| RetryRuleDocument::new(*reason, rule))
+                .collect(),
             budget: config.budget(plugin).into(),
             grants: GrantsDocument {
                 dirs: dirs.collect(),
@@ -275,6 +349,7 @@ pub fn check(config: &Config, document: &CheckDocument, paint: Paint) -> String 
         parts.push(tenants(config, paint));
         if !config.plugins.is_empty() {
             parts.push(plugins(config, paint));
+            parts.extend(retry_rules(config, paint));
         }
     }
     let warnings = document.warnings.iter().map(|warning| format!("{}: {warning}", paint.bold("warning")));
@@ -352,6 +427,7 @@ fn plugins(config: &ConfigDocument, paint: Paint) -> String {
             Cell::new(time(std::time::Duration::from_millis(plugin.budget.timeout_ms))),
             Cell::new(plugin.concurrency.map_or_else(|| "-".to_owned(), |most| most.to_string())),
             Cell::new(plugin.max_attempts),
+            Cell::new(waits(&plugin.backoff)),
             Cell::new(reaches(&plugin.grants)),
             Cell::new(plugin.revision.get(..12).unwrap_or_default()),
         ]
@@ -365,10 +441,42 @@ fn plugins(config: &ConfigDocument, paint: Paint) -> String {
         Column::Right("time"),
         Column::Right("at once"),
         Column::Right("attempts"),
+        Column::Left("waits"),
         Column::Left("reaches"),
         Column::Left("revision"),
     ];
     table(&columns, rows, paint)
+}
+
+/// Renders the rules of all plugins for single reasons; `None` if there are none.
+fn retry_rules(config: &ConfigDocument, paint: Paint) -> Option<String> {
+    let rules =
+        config.plugins.iter().flat_map(|plugin| plugin.retry_rules.iter().map(move |rule| (plugin, rule)));
+    let rows: Vec<Vec<Cell>> = rules
+        .map(|(plugin, rule)| {
+            vec![
+                Cell::new(format!("{}/{}", plugin.tenant, plugin.name)),
+                Cell::new(rule.on),
+                Cell::new(rule.max_attempts.map_or_else(|| rule.action.to_owned(), |most| most.to_string())),
+                Cell::new(rule.backoff.as_ref().map_or_else(|| "-".to_owned(), waits)),
+            ]
+        })
+        .collect();
+    let columns =
+        [Column::Left("plugin"), Column::Left("after"), Column::Right("attempts"), Column::Left("waits")];
+    (!rows.is_empty()).then(|| table(&columns, rows, paint))
+}
+
+/// Renders waits between attempts, such as `2s x2 to 10m, full jitter`.
+fn waits(backoff: &BackoffDocument) -> String {
+    let [base, max] = [backoff.base_ms, backoff.max_ms].map(|ms| time(std::time::Duration::from_millis(ms)));
+    let grown = match (backoff.jitter, backoff.growth, backoff.factor) {
+        ("decorrelated", ..) => format!("{base} to {max}"),
+        (_, "linear", _) => format!("{base} +{base} to {max}"),
+        (_, _, Some(factor)) => format!("{base} x{factor} to {max}"),
+        _ => base,
+    };
+    if backoff.jitter == "none" { grown } else { format!("{grown}, {} jitter", backoff.jitter) }
 }
 
 fn reaches(grants: &GrantsDocument) -> String {
@@ -381,4 +489,26 @@ fn reaches(grants: &GrantsDocument) -> String {
     let there = parts.iter().filter(|(names, _)| !names.is_empty());
     let there: Vec<String> = there.map(|(names, what)| super::of(names.len() as u64, what)).collect();
     if there.is_empty() { "nothing".to_owned() } else { there.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn waits_are_shown_by_how_they_grow_and_spread() {
+        let backoff = Backoff::default();
+        let shown = |backoff: Backoff| waits(&BackoffDocument::from(&backoff));
+        let base = Duration::from_secs(60);
+        for (backoff, text) in [
+            (backoff, "2s x2 to 10m, full jitter"),
+            (Backoff { growth: Growth::Linear, jitter: Jitter::None, ..backoff }, "2s +2s to 10m"),
+            (Backoff { growth: Growth::Fixed, base, jitter: Jitter::Equal, ..backoff }, "1m, equal jitter"),
+            (Backoff { jitter: Jitter::Decorrelated, ..backoff }, "2s to 10m, decorrelated jitter"),
+        ] {
+            assert_eq!(shown(backoff), text);
+        }
+    }
 }

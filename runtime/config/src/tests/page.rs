@@ -49,7 +49,8 @@ fn known<T>(text: &str, read: impl FnOnce(&mut super::super::fields::Fields<'_>)
     let known = file.known();
     let has_more = |key: &String| known.iter().any(|other| other.starts_with(&format!("{key}.")));
     // A list of tables is a value as well.
-    let lists = ["grants.dirs", "grants.http", "tenants.*.grants.dirs", "tenants.*.grants.http"];
+    let lists =
+        ["grants.dirs", "grants.http", "retry.rules", "tenants.*.grants.dirs", "tenants.*.grants.http"];
     let leaf = |key: &&String| !has_more(key) || lists.contains(&key.as_str());
     known.iter().filter(leaf).map(|key| key.replace('*', "NAME")).collect()
 }
@@ -72,7 +73,7 @@ fn every_key_is_on_the_page_and_no_other() {
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "broker").chain(broker).collect();
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "tenants.NAME").collect();
     assert_eq!(documented("## The daemon's file"), daemon);
-    let plugin = known("[grants]\ndirs = [{}]\nhttp = [{}]", |fields| {
+    let plugin = known("[retry]\nrules = [{}]\n[grants]\ndirs = [{}]\nhttp = [{}]", |fields| {
         plugin::read(fields, OUTSIDE, |_| true).is_some()
     });
     assert_eq!(documented("## A plugin's file"), plugin);
@@ -97,7 +98,7 @@ fn the_defaults_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("", PLUGIN).load().expect("it is right"));
     let daemon =
         defaults("## The daemon's file", |key| !key.starts_with("tenants.") && !SERVER_KEYS.contains(&key));
-    let whole = ["dirs.", "http.", "canary."];
+    let whole = ["dirs.", "http.", "rules.", "canary."];
     let plugin = defaults("## A plugin's file", |key| !whole.iter().any(|part| key.contains(part)));
     let plugin = plugin.replace("plugin.", "");
     let (queue, rest) = plugin.split_once('\n').expect("lines");

@@ -118,7 +118,7 @@ fn version<P: Clone>(config: &Config, deployed: &Deployed<P>) -> Version<P> {
         offer: Offer {
             plugin: code.plugin.clone(),
             budget: config.budget(terms),
-            retry: terms.retry,
+            retry: Arc::new(terms.retry.clone()),
             payload_max: terms.payload,
         },
         in_use: Arc::clone(&code.in_use),

@@ -41,7 +41,7 @@ pub(super) async fn smoke(
     let offer = Offer {
         plugin: Arc::clone(&code.plugin),
         budget: config.budget(terms),
-        retry: terms.retry,
+        retry: Arc::new(terms.retry.clone()),
         payload_max: terms.payload,
     };
     let plan = match admit(&job, Choice::Offer(offer)) {
@@ -56,7 +56,7 @@ pub(super) async fn smoke(
         tenant: job.tenant,
         queue: job.queue,
         attempt: 1,
-        max_attempts: plan.retry().max_attempts.get(),
+        max_attempts: plan.retry().attempts_most().get(),
         deadline: clock.now().after(plan.budget().timeout),
     };
     let of_tenant = config.tenants.get(&terms.tenant);

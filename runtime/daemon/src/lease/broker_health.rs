@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sandhog_broker::Error;
 use sandhog_core::id::TenantId;
-use sandhog_core::settle::{Backoff, Jitter};
+use sandhog_core::retry::{Backoff, Growth, Jitter};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
@@ -19,7 +19,7 @@ use crate::telemetry::{Event, Observer, Trouble};
 /// Backoff between repeated calls to the broker.
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(50),
-    factor: 2.0,
+    growth: Growth::Exponential { factor: 2.0 },
     max: Duration::from_secs(2),
     jitter: Jitter::Full,
 };

@@ -15,7 +15,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_broker::{Broker, Sweep, Swept};
 use sandhog_config as config;
 use sandhog_core::id::TenantId;
-use sandhog_core::settle::{Backoff, Jitter};
+use sandhog_core::retry::{Backoff, Growth, Jitter};
 use sandhog_core::time::Mono;
 use tokio::sync::{Notify, watch};
 
@@ -47,7 +47,7 @@ const TENANTS_EVERY: Duration = Duration::from_secs(10 * 60);
 /// Backoff of a tenant whose sweep has failed.
 const BACKOFF: Backoff = Backoff {
     base: Duration::from_millis(200),
-    factor: 2.0,
+    growth: Growth::Exponential { factor: 2.0 },
     max: Duration::from_secs(30),
     jitter: Jitter::Full,
 };

@@ -149,7 +149,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
         let action = match admission {
             Admission::Run(plan) => {
                 let deadline = self.context.clock.mono().after(plan.budget().timeout);
-                match self.decide(Event::Admitted { retry: *plan.retry(), deadline }) {
+                match self.decide(Event::Admitted { retry: Arc::clone(plan.retry()), deadline }) {
                     Action::Start => self.run(plan).await,
                     other => other,
                 }
@@ -254,7 +254,7 @@ impl<R: Runner> AttemptDriver<'_, R> {
             tenant: job.tenant.clone(),
             queue: job.queue.clone(),
             attempt: job.attempts.saturating_add(1),
-            max_attempts: plan.retry().max_attempts.get(),
+            max_attempts: plan.retry().attempts_most().get(),
             deadline: self.context.clock.now().after(plan.budget().timeout),
         }
     }

@@ -12,7 +12,6 @@ use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::{Job, Level, NewJob, Progress};
 use sandhog_core::outcome::{Limit, Outcome, Report};
-use sandhog_core::settle::RetryPolicy;
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
     Abort, Class, Config, Engine, EnqueueRefusal, Grants, Host, Input, JobAsk, LoadSpec, MemoryAccount,
@@ -120,12 +119,8 @@ impl Bed {
 }
 
 pub(crate) fn plan(plugin: &Arc<Plugin>, budget: Budget) -> Plan<Arc<Plugin>> {
-    let offer = Offer {
-        plugin: Arc::clone(plugin),
-        budget,
-        retry: RetryPolicy::default(),
-        payload_max: Bytes::mib(1),
-    };
+    let offer =
+        Offer { plugin: Arc::clone(plugin), budget, retry: Arc::default(), payload_max: Bytes::mib(1) };
     let job = Job::of(
         NewJob::new(
             JobId::from_parts(Timestamp::from_millis(1), 1),

@@ -14,7 +14,6 @@ use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{Kind, PluginName, QueueName, TenantId};
 use sandhog_core::job::{Job, NewJob};
 use sandhog_core::outcome::Outcome;
-use sandhog_core::settle::RetryPolicy;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::off_thread::off_thread;
 use sandhog_engine::{
@@ -197,7 +196,7 @@ impl Run {
             tenant: job.tenant,
             queue: job.queue,
             attempt: 1,
-            max_attempts: plan.retry().max_attempts.get(),
+            max_attempts: plan.retry().attempts_most().get(),
             deadline: clock.now().after(budget.timeout),
         };
         let report = engine.run(plan, input, Arc::clone(&host) as _, share, Abort::new()).await;
@@ -229,7 +228,7 @@ fn job(clock: &Clock, kind: Kind, payload: Vec<u8>) -> Job {
 
 fn plan(job: &Job, plugin: Arc<Plugin>, budget: Budget) -> Result<Plan<Arc<Plugin>>, Failure> {
     let payload_max = Bytes(u64::MAX);
-    match admit(job, Choice::Offer(Offer { plugin, budget, retry: RetryPolicy::default(), payload_max })) {
+    match admit(job, Choice::Offer(Offer { plugin, budget, retry: Arc::default(), payload_max })) {
         Admission::Run(plan) => Ok(plan),
         Admission::Defer { reason, .. } => Err(Failure::new(reason.slug())),
         Admission::Reject { message, .. } => Err(Failure::new(message)),
