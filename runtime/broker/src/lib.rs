@@ -25,6 +25,8 @@ pub mod embedded;
 pub mod faulty;
 mod look;
 pub mod memory;
+mod options;
+mod pack;
 pub mod redis;
 pub mod routed;
 pub mod sealed;

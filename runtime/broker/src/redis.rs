@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! keys.rs     the names of keys, and their values              nodes.rs     the server that holds each tenant
-//! layout.rs   jobs and runs in bytes      pack.rs  MessagePack link.rs      a connection to it, with deadlines
+//! layout.rs   jobs and runs in bytes                           link.rs      a connection to it, with deadlines
 //! codes.rs    numbers that Rust and Lua share                  dial.rs      creation of connections
 //! library.rs  the library of lua/*.lua    loading.rs  loading  sentinel.rs  finding the primary by Sentinel
 //! batch.rs    arguments of functions      reply.rs  replies    failure.rs   the meaning of errors
@@ -51,7 +51,6 @@ mod link;
 mod listen;
 mod loading;
 mod nodes;
-mod pack;
 mod reply;
 mod sentinel;
 #[cfg(feature = "conformance")]

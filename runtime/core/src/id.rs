@@ -110,6 +110,11 @@ text_newtype!(
     "1 to 256 bytes without control characters"
 );
 text_newtype!(
+    /// Key of a group of jobs in a queue, such as a customer: what its queue's rule for groups goes by.
+    GroupKey, "group", |t| is_key(t, 128),
+    "1 to 128 bytes without control characters"
+);
+text_newtype!(
     /// Id of a key with which a tenant's data is sealed.
     KeyId, "key id", |t| is_name(t, 63),
     "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::id::{JobId, Kind, LeaseNo, LeaseToken, QueueName, Revision, TenantId, UniqueKey};
+use crate::id::{GroupKey, JobId, Kind, LeaseNo, LeaseToken, QueueName, Revision, TenantId, UniqueKey};
 use crate::outcome::Usage;
 use crate::reason::Reason;
 use crate::time::Timestamp;
@@ -17,6 +17,13 @@ impl Default for Priority {
     fn default() -> Self {
         Self(100)
     }
+}
+
+/// What a producer may ask for beyond what every job has. A job without any of it is stored as if there were no options.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct JobOptions {
+    /// Group of the job in its queue; `None` if it belongs to none.
+    pub group: Option<GroupKey>,
 }
 
 /// A job that a producer asks for.
@@ -38,11 +45,13 @@ pub struct NewJob {
     pub unique_key: Option<UniqueKey>,
     /// Only revision that may run the job; `None` for any that is in force when the job is leased.
     pub pinned: Option<Revision>,
+    /// Further options of the job.
+    pub options: JobOptions,
 }
 
 impl NewJob {
-    /// Creates a job that is ready at once, of the usual priority, with no unique key, for any revision. The caller may
-    /// change these fields.
+    /// Creates a job that is ready at once, of the usual priority, with no unique key, for any revision, without options. The
+    /// caller may change these fields.
     #[must_use]
     pub fn new(id: JobId, queue: QueueName, kind: Kind, payload: Vec<u8>) -> Self {
         Self {
@@ -54,6 +63,7 @@ impl NewJob {
             priority: Priority::default(),
             unique_key: None,
             pinned: None,
+            options: JobOptions::default(),
         }
     }
 }
@@ -149,6 +159,8 @@ pub struct Job {
     pub payload: Vec<u8>,
     /// See [`NewJob::pinned`].
     pub pinned: Option<Revision>,
+    /// See [`NewJob::options`].
+    pub options: JobOptions,
     /// Number of attempts that counted so far, without this one; released and expired ones don't count.
     pub attempts: u32,
     /// Number of leases that expired since an attempt last ended: a job with any is suspected of killing its daemons.
@@ -259,6 +271,8 @@ pub struct JobRecord {
     pub unique_key: Option<UniqueKey>,
     /// See [`NewJob::pinned`].
     pub pinned: Option<Revision>,
+    /// See [`NewJob::options`].
+    pub options: JobOptions,
     /// State of the job.
     pub state: State,
     /// Reason for the state; `None` where it is a matter of course.
@@ -300,7 +314,7 @@ impl JobRecord {
     /// Creates the record of a new job, to which nothing has happened yet.
     #[must_use]
     pub fn of(asked: NewJob, tenant: TenantId, enqueued_at: Timestamp) -> Self {
-        let NewJob { id, kind, queue, payload, delay, priority, unique_key, pinned } = asked;
+        let NewJob { id, kind, queue, payload, delay, priority, unique_key, pinned, options } = asked;
         Self {
             id,
             tenant,
@@ -310,6 +324,7 @@ impl JobRecord {
             priority,
             unique_key,
             pinned,
+            options,
             state: if delay.is_zero() { State::Ready } else { State::Scheduled },
             reason: None,
             message: None,
@@ -340,6 +355,7 @@ impl JobRecord {
             kind: self.kind,
             payload: self.payload,
             pinned: self.pinned,
+            options: self.options,
             attempts: self.attempts,
             expiries: self.expiries,
             faults: self.faults,

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::Kind;
-use sandhog_core::job::{JobRecord, NewJob, Priority, State};
+use sandhog_core::job::{JobOptions, JobRecord, NewJob, Priority, State};
 use sandhog_core::quota::{QueueBounds, QueueExcess};
 
 use super::case::Case;
-use super::script::{bury, ms, new_job, queue, queue_named, revision, secs, succeed, unique};
+use super::script::{bury, group, ms, new_job, queue, queue_named, revision, secs, succeed, unique};
 use crate::{Counts, Enqueued};
 
 /// What is enqueued is there as it was asked for, with nothing added.
@@ -20,6 +20,7 @@ pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Cas
         priority: Priority(7),
         unique_key: unique("report 1"),
         pinned: Some(revision(7)),
+        options: JobOptions { group: Some(group("Müller & Söhne")) },
         ..case.new_job()
     };
     let id = case.enqueue(job.clone()).await;

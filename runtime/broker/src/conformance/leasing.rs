@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{JobId, LeaseNo, LeaseToken};
-use sandhog_core::job::{Job, Lease, NewJob, Priority, State};
+use sandhog_core::job::{Job, JobOptions, Lease, NewJob, Priority, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 
 use super::case::{Case, TTL};
-use super::script::{daemon, ms, queue, queue_named, release, retry, revision, secs, succeed, unique};
+use super::script::{daemon, group, ms, queue, queue_named, release, retry, revision, secs, succeed, unique};
 use crate::{Asker, Counts, LeaseAsk, Leased};
 
 fn ids(leases: &[Lease]) -> Vec<JobId> {
@@ -42,6 +42,26 @@ pub async fn a_job_stays_pinned_to_its_revision(case: Case) {
         case.applied(case.lease_one().await, succeed()).await;
         let record = case.record(id).await;
         assert_eq!((record.pinned, record.revision), (pinned, Some(revision(1))));
+    }
+}
+
+/// Whatever else the job has, and also when it comes back.
+pub async fn options_stay_with_their_job(case: Case) {
+    for (pinned, unique_key) in
+        [(None, None), (Some(revision(9)), None), (Some(revision(9)), unique("nightly"))]
+    {
+        let options = JobOptions { group: Some(group("a:b {c} *")) };
+        let asked = NewJob { pinned, unique_key, options: options.clone(), ..case.new_job() };
+        let id = case.enqueue(asked.clone()).await;
+        for _ in 0..2 {
+            let lease = case.lease(1).await.remove(0);
+            assert_eq!((lease.token.job, lease.job.pinned, &lease.job.options), (id, pinned, &options));
+            assert_eq!((lease.job.kind, lease.job.payload), (asked.kind.clone(), b"{}".to_vec()));
+            case.applied(lease.token, retry(Duration::ZERO)).await;
+        }
+        case.applied(case.lease_one().await, succeed()).await;
+        let record = case.record(id).await;
+        assert_eq!((record.options, record.kind, record.pinned), (options, asked.kind, pinned));
     }
 }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use sandhog_core::id::Kind;
-use sandhog_core::job::{NewJob, Priority, State};
+use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 
 use super::case::Case;
-use super::script::{bury, lines, ms, queue_named, renew, retry, secs, succeed};
+use super::script::{bury, group, lines, ms, queue_named, renew, retry, revision, secs, succeed, unique};
 use crate::{Counts, Filter, JobAction, Query, Renew};
 
 /// Ready ones as they are handed out, whatever their queue; the others by their time, then by id.
@@ -70,6 +70,23 @@ pub async fn a_page_holds_what_was_asked_for(case: Case) {
     assert_eq!(found.iter().map(|record| record.id).collect::<Vec<_>>(), [&ids[..], &[late]].concat());
     assert_eq!(found[3], case.record(ids[3]).await);
     assert_eq!(case.list(State::Dead).await, []);
+}
+
+/// Whatever a job may have before its payload.
+pub async fn the_longest_names_are_listed_with_and_without_payloads(case: Case) {
+    let job = NewJob {
+        kind: Kind::parse(&"k".repeat(127)).expect("a valid kind"),
+        queue: queue_named(&"q".repeat(63)),
+        unique_key: unique(&"u".repeat(256)),
+        pinned: Some(revision(3)),
+        options: JobOptions { group: Some(group(&"ü".repeat(64))) },
+        payload: b"payload".to_vec(),
+        ..case.new_job()
+    };
+    let record = case.record(case.enqueue(job).await).await;
+    let listed = async |payloads| case.page(Query { payloads, ..Query::of(State::Ready, 9) }).await.jobs;
+    assert_eq!(listed(true).await, std::slice::from_ref(&record));
+    assert_eq!(listed(false).await, [record.without_payloads()]);
 }
 
 /// The cursor of the last one is the end.

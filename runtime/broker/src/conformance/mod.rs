@@ -86,6 +86,7 @@ macro_rules! conformance_suite {
             leasing {
                 a_lease_hands_over_the_whole_job,
                 a_job_stays_pinned_to_its_revision,
+                options_stay_with_their_job,
                 the_highest_priority_goes_first_and_equals_in_order_of_arrival,
                 queues_are_served_in_the_order_asked_and_up_to_their_number,
                 a_leased_job_is_handed_to_nobody_else,
@@ -236,6 +237,7 @@ macro_rules! conformance_suite {
                 waiting_jobs_are_listed_in_the_order_in_which_they_go,
                 final_jobs_are_listed_latest_first,
                 a_page_holds_what_was_asked_for,
+                the_longest_names_are_listed_with_and_without_payloads,
                 pages_of_every_state_fit_together,
                 a_list_can_be_filtered,
                 a_list_comes_without_payloads_unless_asked,

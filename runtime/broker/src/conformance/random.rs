@@ -9,7 +9,7 @@ use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::canary::Record;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{DaemonId, JobId, Kind, LeaseNo, LeaseToken, QueueName, TenantId};
-use sandhog_core::job::{NewJob, Priority, State};
+use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
@@ -18,8 +18,8 @@ use sandhog_core::trial::{Decision, Pair, Records, TrialReport};
 
 use super::agree::Reply;
 use super::script::{
-    STATE_MAX, key, lines, ms, new_job, plugin, progress, queue_named, ran, revision, secs, traffic, unique,
-    usage,
+    STATE_MAX, group, key, lines, ms, new_job, plugin, progress, queue_named, ran, revision, secs, traffic,
+    unique, usage,
 };
 use crate::{
     Asker, Broker, Enqueued, Filter, FleetLimit, JobAction, Keep, KeepMax, LaneAsk, LeaseAsk, Query, Renew,
@@ -34,6 +34,7 @@ pub(super) const KEYS: [&str; 3] = ["count", "owner", "{odd} key:ü"];
 const KINDS: [&str; 3] = ["image.thumbnail", "image.rotate", "mail"];
 const QUEUES: [&str; 2] = ["default", "other"];
 const UNIQUE_KEYS: [&str; 3] = ["nightly", "weekly", "user:1 {x}"];
+const GROUPS: [&str; 3] = ["acme", "*", "a:b {c} ü"];
 const MANY: Bytes = LeaseAsk::BYTES;
 const VALUES: [&str; 5] = ["0", "5", "-7", "text", ""];
 
@@ -364,8 +365,13 @@ impl Random {
             priority: Priority(self.pick(&[100, 100, 100, 0, 255, 101])),
             unique_key,
             pinned: self.rng.random_bool(0.2).then(|| revision(4)),
+            options: self.options(),
             ..new_job(id)
         }
+    }
+
+    fn options(&mut self) -> JobOptions {
+        JobOptions { group: self.rng.random_bool(0.4).then(|| group(self.pick(&GROUPS))) }
     }
 
     /// Mostly one that is held now, as the latest are; some that are stale, or were never handed out.

@@ -6,7 +6,7 @@ use sandhog_core::account::Traffic;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{
-    DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, UniqueKey,
+    DaemonId, GroupKey, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, UniqueKey,
 };
 use sandhog_core::job::{Level, LogLine, NewJob, Progress};
 use sandhog_core::outcome::Usage;
@@ -54,6 +54,10 @@ pub(super) fn key(text: &str) -> StateKey {
 
 pub(super) fn unique(text: &str) -> Option<UniqueKey> {
     Some(UniqueKey::parse(text).expect("a valid unique key"))
+}
+
+pub(super) fn group(text: &str) -> GroupKey {
+    GroupKey::parse(text).expect("a valid group")
 }
 
 pub(super) fn new_job(id: JobId) -> NewJob {

@@ -12,7 +12,7 @@ use sandhog_core::transition::Next;
 use super::fault::Result;
 use super::row::parse;
 use super::step::{Step, Waits};
-use crate::Enqueued;
+use crate::{Enqueued, options};
 
 /// Reason why a job can't be stored.
 enum Obstacle {
@@ -67,8 +67,9 @@ impl Step<'_> {
         let (state, due_at, arrival, ..) = place.columns();
         self.execute(
             "INSERT INTO job
-                 (tenant, id, queue, kind, priority, unique_key, pinned, state, due_at, arrival, enqueued_at, lane)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, iif(?12, ?4, ''))",
+                 (tenant, id, queue, kind, priority, unique_key, pinned, state, due_at, arrival, enqueued_at, lane,
+                  options)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, iif(?12, ?4, ''), ?13)",
             params![
                 self.tenant(),
                 job.id.to_string(),
@@ -82,6 +83,7 @@ impl Step<'_> {
                 arrival,
                 self.now(),
                 place.in_lane(),
+                options::to_bytes(&job.options),
             ],
         )?;
         let nr = self.connection.last_insert_rowid();

@@ -236,14 +236,14 @@ impl Step<'_> {
         if let Some(problem) = problem {
             return Err(Fault::unreadable("job", problem));
         }
-        let asked = NewJob { payload: row.get(6)?, ..asked };
-        let lease = LeaseNo(row.get::<_, i64>(7)?.cast_unsigned());
+        let asked = NewJob { payload: row.get(7)?, ..asked };
+        let lease = LeaseNo(row.get::<_, i64>(8)?.cast_unsigned());
         let token = LeaseToken { job: asked.id, lease };
         let job = Job {
-            attempts: row.get(8)?,
-            expiries: row.get(9)?,
-            faults: row.get(10)?,
-            ..Job::of(asked, self.tenant.clone(), timestamp(row.get(11)?))
+            attempts: row.get(9)?,
+            expiries: row.get(10)?,
+            faults: row.get(11)?,
+            ..Job::of(asked, self.tenant.clone(), timestamp(row.get(12)?))
         };
         Ok(Lease { token, job })
     }

@@ -8,13 +8,14 @@ use rusqlite::Row;
 use rusqlite::types::FromSql;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::id::LeaseNo;
-use sandhog_core::job::{JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
+use sandhog_core::job::{JobOptions, JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Fault, Result};
+use crate::options;
 
 /// Progress as it is stored, in JSON.
 #[derive(Serialize, Deserialize)]
@@ -77,7 +78,7 @@ pub(super) fn usage(row: &Row<'_>, first: usize) -> rusqlite::Result<Usage> {
 /// The columns of what a producer asked for, except its payload, in the order in which [`asked`] reads them.
 macro_rules! asked_columns {
     () => {
-        "id, queue, kind, priority, unique_key, pinned"
+        "id, queue, kind, priority, unique_key, pinned, options"
     };
 }
 pub(super) use asked_columns;
@@ -90,6 +91,7 @@ pub(super) fn asked(row: &Row<'_>, problem: &mut Option<String>) -> Result<NewJo
         priority: Priority(row.get(3)?),
         unique_key: known(problem, maybe(row, 4, |text: String| parse("job.unique_key", &text)))?,
         pinned: known(problem, maybe(row, 5, |text: String| parse("job.pinned", &text)))?,
+        options: known(problem, maybe(row, 6, |bytes: Vec<u8>| options(&bytes)))?.unwrap_or_default(),
         ..NewJob::new(parsed(row, 0, "job.id")?, queue, kind, Vec::new())
     })
 }
@@ -109,24 +111,24 @@ pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
     let time = |nth| -> Result<Option<Timestamp>> { Ok(row.get::<_, Option<i64>>(nth)?.map(timestamp)) };
     let mut problem = None;
     let asked = asked(row, &mut problem)?;
-    let tenant = parsed(row, 6, "job.tenant")?;
+    let tenant = parsed(row, 7, "job.tenant")?;
     Ok(JobRecord {
-        state: state(row.get(7)?)?,
-        reason: known(&mut problem, maybe(row, 8, |slug: String| reason(&slug)))?,
-        message: row.get(9)?,
-        attempts: row.get(10)?,
-        expiries: row.get(11)?,
-        faults: row.get(12)?,
-        lease: LeaseNo(row.get::<_, i64>(13)?.cast_unsigned()),
-        due_at: time(15)?,
-        leased_at: time(16)?,
-        lease_expires_at: time(17)?,
-        finished_at: time(18)?,
-        progress: known(&mut problem, maybe(row, 19, |json: String| progress(&json)))?,
-        revision: known(&mut problem, maybe(row, 20, |text: String| parse("job.revision", &text)))?,
-        usage: usage(row, 21)?,
+        state: state(row.get(8)?)?,
+        reason: known(&mut problem, maybe(row, 9, |slug: String| reason(&slug)))?,
+        message: row.get(10)?,
+        attempts: row.get(11)?,
+        expiries: row.get(12)?,
+        faults: row.get(13)?,
+        lease: LeaseNo(row.get::<_, i64>(14)?.cast_unsigned()),
+        due_at: time(16)?,
+        leased_at: time(17)?,
+        lease_expires_at: time(18)?,
+        finished_at: time(19)?,
+        progress: known(&mut problem, maybe(row, 20, |json: String| progress(&json)))?,
+        revision: known(&mut problem, maybe(row, 21, |text: String| parse("job.revision", &text)))?,
+        usage: usage(row, 22)?,
         unreadable: problem,
-        ..JobRecord::of(asked, tenant, timestamp(row.get(14)?))
+        ..JobRecord::of(asked, tenant, timestamp(row.get(15)?))
     })
 }
 
@@ -165,6 +167,10 @@ fn parsed<T: FromStr<Err: Display>>(row: &Row<'_>, nth: usize, at: &str) -> Resu
 
 fn maybe<V: FromSql, T>(row: &Row<'_>, nth: usize, read: impl FnOnce(V) -> Result<T>) -> Result<Option<T>> {
     row.get::<_, Option<V>>(nth)?.map(read).transpose()
+}
+
+fn options(bytes: &[u8]) -> Result<JobOptions> {
+    options::read(bytes).map_err(|error| Fault::unreadable("job.options", error))
 }
 
 fn reason(slug: &str) -> Result<Reason> {

@@ -21,7 +21,7 @@ use super::codes;
 use super::keys::{Keys, Place};
 use super::layout::{self, Tail};
 use super::library::Function;
-use super::pack::Packer;
+use crate::pack::Packer;
 use crate::{
     Asker, Cursor, Filter, FleetLimit, JobAction, Keep, LOG_LINES_KEPT, LaneAsk, LeaseAsk, Query, Ran, Renew,
     SWEEP_MAX, Settle, Sweep, USAGE_DAYS_KEPT,
@@ -224,11 +224,11 @@ fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
 
 /// Whether two jobs differ only in their ids and payloads. Jobs with unique keys never count as alike.
 fn are_alike(one: &NewJob, other: &NewJob) -> bool {
-    let NewJob { id: _, payload: _, kind, queue, priority, delay, unique_key, pinned } = one;
+    let NewJob { id: _, payload: _, kind, queue, priority, delay, unique_key, pinned, options } = one;
     unique_key.is_none()
         && other.unique_key.is_none()
-        && (kind, queue, priority, delay, pinned)
-            == (&other.kind, &other.queue, &other.priority, &other.delay, &other.pinned)
+        && (kind, queue, priority, delay, pinned, options)
+            == (&other.kind, &other.queue, &other.priority, &other.delay, &other.pinned, &other.options)
 }
 
 pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {

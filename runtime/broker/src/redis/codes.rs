@@ -77,6 +77,8 @@ numbers! {
     ANY_REVISION = 1;
     /// The job is pinned to one revision.
     PINNED = 2;
+    /// The job has options, and may be pinned.
+    WITH_OPTIONS = 3;
 
     // The places in the tail of a run, from 1 on.
     UNIQUE_KEY = 1;

@@ -2,27 +2,32 @@
 //!
 //! A job holds what its producer asked for: layout (1 byte), enqueued at (6), priority (1), unique key (length in 2, empty if
 //! there is none), queue (length in 1), in layout 2 the revision that it is pinned to (32), kind (length in 1), and the
-//! payload up to the end. Numbers have the highest byte first. A run is described in `lua/layout.lua`, and usage in
+//! payload up to the end. In layout 3 the revision has its length before it (in 1; 0 if the job isn't pinned), and options
+//! stand before the payload (length in 2): see `crate::options`. Numbers have the highest byte first. A run is described in `lua/layout.lua`, and usage in
 //! `lua/spending.lua`.
 
 use std::time::Duration;
 
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::id::{InvalidName, JobId, Kind, LeaseNo, QueueName, Revision, TenantId, UniqueKey};
-use sandhog_core::job::{Job, JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
+use sandhog_core::job::{Job, JobOptions, JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 
-use super::codes::{ANY_REVISION, FAULTS, PINNED, TAIL_PLACES};
-use super::pack::{Packer, Unpacker, Unreadable};
-use crate::Ran;
+use super::codes::{ANY_REVISION, FAULTS, PINNED, TAIL_PLACES, WITH_OPTIONS};
+use crate::pack::{Packer, Unpacker, Unreadable};
+use crate::{Ran, options};
 
 type Read<T> = Result<T, Unreadable>;
 
 /// Returns the number of a job's layout.
 pub(super) fn layout(job: &NewJob) -> u64 {
-    if job.pinned.is_some() { PINNED } else { ANY_REVISION }
+    match (&job.pinned, job.options == JobOptions::default()) {
+        (None, true) => ANY_REVISION,
+        (Some(_), true) => PINNED,
+        (_, false) => WITH_OPTIONS,
+    }
 }
 
 impl From<InvalidName> for Unreadable {
@@ -36,17 +41,27 @@ pub(super) fn job_head_bytes(job: &NewJob) -> Vec<u8> {
     let unique = job.unique_key.as_ref().map_or("", UniqueKey::as_str);
     let (queue, kind) = (job.queue.as_str(), job.kind.as_str());
     let pinned = job.pinned.as_ref().map_or(&[][..], |revision| revision.as_sha256());
+    let options = options::to_bytes(&job.options);
     let names = queue.len() + unique.len() + kind.len();
-    let mut bytes = Vec::with_capacity(5 + names + pinned.len());
+    let options_len = options.as_ref().map_or(0, Vec::len);
+    let mut bytes = Vec::with_capacity(8 + names + pinned.len() + options_len);
     bytes.push(job.priority.0);
     let unique_len = u16::try_from(unique.len()).expect("a unique key has 256 bytes at most");
     bytes.extend_from_slice(&unique_len.to_be_bytes());
     bytes.extend_from_slice(unique.as_bytes());
     bytes.push(short(queue));
     bytes.extend_from_slice(queue.as_bytes());
+    if options.is_some() {
+        bytes.push(short_len(pinned));
+    }
     bytes.extend_from_slice(pinned);
     bytes.push(short(kind));
     bytes.extend_from_slice(kind.as_bytes());
+    if let Some(options) = options {
+        let len = u16::try_from(options.len()).expect("options are bounded");
+        bytes.extend_from_slice(&len.to_be_bytes());
+        bytes.extend_from_slice(&options);
+    }
     bytes
 }
 
@@ -65,7 +80,7 @@ impl StoredJob {
     pub(super) fn read(id: JobId, bytes: &[u8]) -> Read<Self> {
         let mut from = Unpacker::new(bytes);
         let layout = from.number(1)?;
-        if layout != ANY_REVISION && layout != PINNED {
+        if ![ANY_REVISION, PINNED, WITH_OPTIONS].contains(&layout) {
             return Err(Unreadable("it was written by another version"));
         }
         let enqueued_at = Timestamp::from_millis(from.number(6)?);
@@ -75,10 +90,21 @@ impl StoredJob {
             key => Some(UniqueKey::parse(key)?),
         };
         let queue = QueueName::parse(text(&mut from, 1)?)?;
-        let pinned = if layout == PINNED { Some(revision(from.take(32)?)?) } else { None };
+        let pinned = match layout {
+            PINNED => 32,
+            WITH_OPTIONS => from.number(1)?,
+            _ => 0,
+        };
+        let pinned = if pinned > 0 { Some(revision(from.take(pinned as usize)?)?) } else { None };
         let kind = Kind::parse(text(&mut from, 1)?)?;
+        let options = if layout == WITH_OPTIONS {
+            let len = from.number(2)? as usize;
+            options::read(from.take(len)?)?
+        } else {
+            JobOptions::default()
+        };
         let asked = NewJob::new(id, queue, kind, from.rest().to_vec());
-        Ok(Self { asked: NewJob { priority, unique_key, pinned, ..asked }, enqueued_at })
+        Ok(Self { asked: NewJob { priority, unique_key, pinned, options, ..asked }, enqueued_at })
     }
 
     pub(super) fn leased(self, tenant: &TenantId, [attempts, expiries, faults]: [u32; 3]) -> Job {
@@ -248,7 +274,7 @@ fn ran_bytes(ran: &Ran) -> Vec<u8> {
 }
 
 fn short_len(bytes: &[u8]) -> u8 {
-    u8::try_from(bytes.len()).expect("a number has 8 bytes at most")
+    u8::try_from(bytes.len()).expect("a number has 8 bytes at most, and a revision 32")
 }
 
 fn micros(duration: Duration) -> u64 {

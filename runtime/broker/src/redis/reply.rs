@@ -17,7 +17,7 @@ use super::codes::{self, OF_ALL};
 use super::keys;
 use super::layout::{self, StoredJob, StoredRun};
 use super::link::Answer;
-use super::pack::{Unpacker, Unreadable};
+use crate::pack::{Unpacker, Unreadable};
 use crate::{
     Changed, Counts, Cursor, Enqueued, Error, LANES_MAX, Lanes, Leased, Page, Renewal, Result, Settle, Swept,
     Unread,

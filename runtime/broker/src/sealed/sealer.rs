@@ -1,7 +1,7 @@
 //! Seals what goes to the store for one tenant, and opens what comes from it.
 
 use sandhog_core::id::{JobId, LeaseToken, PluginName, StateKey, TenantId};
-use sandhog_core::job::{Job, JobRecord, LogLine, NewJob, Progress};
+use sandhog_core::job::{Job, JobOptions, JobRecord, LogLine, NewJob, Progress};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
@@ -60,8 +60,12 @@ impl Sealer<'_> {
     }
 
     pub(super) fn job(&self, job: &NewJob) -> Result<NewJob> {
-        let place = AssociatedData::Payload { job: job.id, kind: &job.kind };
-        Ok(NewJob { payload: self.seal(place, &job.payload)?, ..job.clone() })
+        // The store goes by all of these, so it has to be able to read them.
+        let NewJob { id, kind, queue: _, payload, delay: _, priority: _, unique_key: _, pinned: _, options } =
+            job;
+        let JobOptions { group: _ } = options;
+        let place = AssociatedData::Payload { job: *id, kind };
+        Ok(NewJob { payload: self.seal(place, payload)?, ..job.clone() })
     }
 
     /// Opens the payload of a leased job.

@@ -14,7 +14,7 @@ use std::str::FromStr;
 use sandhog_api::Slug;
 use sandhog_broker::Enqueued;
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::{JobId, UniqueKey};
+use sandhog_core::id::{InvalidName, JobId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
@@ -22,7 +22,7 @@ use sandhog_daemon::service::enqueue::Route;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::commands::enqueue::{Call, JobMaker};
+use crate::commands::enqueue::{Call, JobKeys, JobMaker};
 use crate::commands::payload::{Check, NotJson};
 use crate::commands::wait::{Deadline, wait_for_all};
 use crate::exit::{Exit, Failure};
@@ -45,6 +45,8 @@ pub(crate) struct Source<'s> {
     pub(crate) seed: JobId,
     /// The place of the unique key in a payload; `None` if the jobs have none.
     pub(crate) key: Option<&'s Pointer>,
+    /// The place of the group in a payload; `None` if the jobs have the one that the options name.
+    pub(crate) group: Option<&'s Pointer>,
 }
 
 /// Enqueues a job for each line of a file.
@@ -246,11 +248,12 @@ impl<'s> Lines<'s> {
                 Failure::new(format!("not JSON: {problem}{place}")).help("to take lines as they are: --raw"),
             )
         })?;
-        let key = match self.source.key {
-            Some(pointer) => pointer.key(&payload).map_err(|problem| self.wrong(Failure::new(problem)))?,
-            None => None,
-        };
-        let job = jobs.job(id_of(self.source.seed, self.number), payload, key.as_ref());
+        let wrong = |problem| self.wrong(Failure::new(problem));
+        let unique_key =
+            self.source.key.map(|at| at.key("unique key", &payload)).transpose().map_err(wrong)?;
+        let group = self.source.group.map(|at| at.key("group", &payload)).transpose().map_err(wrong)?;
+        let keys = JobKeys { unique_key: unique_key.flatten(), group: group.flatten() };
+        let job = jobs.job(id_of(self.source.seed, self.number), payload, keys);
         Ok(Some((self.number, job.map_err(|failure| self.wrong(failure))?)))
     }
 
@@ -319,10 +322,11 @@ impl FromStr for Pointer {
 }
 
 impl Pointer {
-    /// Returns the unique key at this place of a payload: a text, or a number to the digit; `None` if it is null.
-    fn key(&self, payload: &[u8]) -> Result<Option<UniqueKey>, String> {
+    /// Returns the key at this place of a payload: a text, or a number to the digit; `None` if it is null. `what` names the key
+    /// in errors.
+    fn key<K: FromStr<Err = InvalidName>>(&self, what: &str, payload: &[u8]) -> Result<Option<K>, String> {
         let Self { text, steps } = self;
-        let nothing = || format!("there is nothing at {text} for a unique key");
+        let nothing = || format!("there is nothing at {text} for a {what}");
         let mut value: &RawValue = serde_json::from_slice(payload).map_err(|_| nothing())?;
         for step in steps {
             value = inside(value, step).ok_or_else(nothing)?;
@@ -331,12 +335,11 @@ impl Pointer {
             Some(b'n') => return Ok(None),
             Some(b'"') => serde_json::from_str::<String>(value.get()).map_err(|_| nothing())?,
             Some(b'-' | b'0'..=b'9') => value.get().to_owned(),
-            _ => return Err(format!("what is at {text} is neither a text nor a number, so no unique key")),
+            _ => return Err(format!("what is at {text} is neither a text nor a number, so no {what}")),
         };
         // The error must not show the payload.
-        let refuse =
-            |_| format!("what is at {text} is no unique key: 1 to 256 bytes without control characters");
-        UniqueKey::parse(&key).map(Some).map_err(refuse)
+        let refuse = |error: InvalidName| format!("what is at {text} is no {what}: {}", error.rule);
+        key.parse().map(Some).map_err(refuse)
     }
 }
 
@@ -353,6 +356,8 @@ fn inside<'v>(value: &'v RawValue, step: &str) -> Option<&'v RawValue> {
 
 #[cfg(test)]
 mod tests {
+    use sandhog_core::id::UniqueKey;
+
     use super::*;
 
     #[test]
@@ -368,7 +373,8 @@ mod tests {
     fn a_unique_key_is_found_by_its_pointer() {
         let key = |pointer: &str, payload: &str| {
             let pointer: Pointer = pointer.parse().expect("a pointer");
-            pointer.key(payload.as_bytes()).map(|key| key.map(|key| key.to_string()))
+            let key = pointer.key::<UniqueKey>("unique key", payload.as_bytes());
+            key.map(|key| key.map(|key| key.to_string()))
         };
         let payload = r#"{"a": {"b/c": ["x", 18446744073709551617]}, "n": null, "t": true, "e": ""}"#;
         assert_eq!(key("/a/b~1c/0", payload), Ok(Some("x".into())));

@@ -8,8 +8,8 @@ use sandhog_api::{Problem, Slug};
 use sandhog_broker::Enqueued;
 use sandhog_config::units::parse_time;
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::{JobId, Kind, QueueName, Revision, TenantId, UniqueKey};
-use sandhog_core::job::{NewJob, Priority};
+use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, Revision, TenantId, UniqueKey};
+use sandhog_core::job::{JobOptions, NewJob, Priority};
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
@@ -66,6 +66,9 @@ pub(crate) struct Input {
     /// With --bulk: the unique key of each job is what its payload has there, such as /order/id
     #[arg(long, value_name = "POINTER", requires = "bulk", conflicts_with = "raw")]
     unique_key_at: Option<Pointer>,
+    /// With --bulk: the group of each job is what its payload has there, such as /customer
+    #[arg(long, value_name = "POINTER", requires = "bulk", conflicts_with_all = ["raw", "group"])]
+    group_at: Option<Pointer>,
 }
 
 /// What is said of the jobs beside their payload.
@@ -100,6 +103,9 @@ pub(crate) struct Options {
     /// While a job of this kind with this key is not final, enqueue no second one
     #[arg(long, value_name = "KEY")]
     unique_key: Option<UniqueKey>,
+    /// Its group in the queue, such as a customer: what the queue's rules for groups go by
+    #[arg(long, value_name = "KEY")]
+    group: Option<GroupKey>,
 }
 
 const EXAMPLES: &str = "\
@@ -107,6 +113,7 @@ Examples:
   sandhog enqueue image.thumbnail '{\"path\": \"/images/a.png\"}' --wait
   sandhog enqueue image.decode --raw --file icon.png
   jq -c '.[]' orders.json | sandhog enqueue order.invoice --bulk - --unique-key-at /id
+  sandhog enqueue mail.send '{\"to\": \"a@example.com\"}' --group acme
   sandhog enqueue report.daily --unique-key 2026-11-24 --at 2026-11-25T06:00:00Z
 
 Where the key is held, nothing is enqueued, the id is that of the job that holds it, and the exit code is 0.";
@@ -135,14 +142,16 @@ impl Enqueue {
         match &self.input.bulk {
             Some(file) => {
                 let seed = self.input.ids.unwrap_or_else(|| clock.job_id());
-                let source = bulk::Source { file, check, seed, key: self.input.unique_key_at.as_ref() };
+                let (key, group) = (self.input.unique_key_at.as_ref(), self.input.group_at.as_ref());
+                let source = bulk::Source { file, check, seed, key, group };
                 bulk::enqueue(&call, &source).await
             }
             None => {
                 let (inline, file) = (self.input.payload.as_deref(), self.input.file.as_deref());
                 let payload = payload::read(inline, file, check)?;
                 let id = self.input.id.unwrap_or_else(|| clock.job_id());
-                one(&call, jobs.job(id, payload, self.options.unique_key.as_ref())?).await
+                let keys = JobKeys { unique_key: self.options.unique_key.clone(), group: None };
+                one(&call, jobs.job(id, payload, keys)?).await
             }
         }
     }
@@ -199,6 +208,13 @@ impl Call<'_> {
     }
 }
 
+/// The keys that one of several jobs has for itself.
+pub(crate) struct JobKeys {
+    pub(crate) unique_key: Option<UniqueKey>,
+    /// The group; `None` for the one that the options name.
+    pub(crate) group: Option<GroupKey>,
+}
+
 /// Makes jobs of one kind.
 pub(crate) struct JobMaker<'m> {
     pub(crate) kind: &'m Kind,
@@ -210,12 +226,7 @@ pub(crate) struct JobMaker<'m> {
 
 impl JobMaker<'_> {
     /// Creates a job with this payload, or returns why it would be refused.
-    pub(crate) fn job(
-        &self,
-        id: JobId,
-        payload: Vec<u8>,
-        unique_key: Option<&UniqueKey>,
-    ) -> Result<NewJob, Failure> {
+    pub(crate) fn job(&self, id: JobId, payload: Vec<u8>, keys: JobKeys) -> Result<NewJob, Failure> {
         let size = Bytes::of(payload.len());
         if size > self.route.bounds.payload {
             return Err(self.too_large(&format!("a payload of {size}")));
@@ -223,8 +234,9 @@ impl JobMaker<'_> {
         Ok(NewJob {
             delay: self.delay,
             priority: Priority(self.options.priority),
-            unique_key: unique_key.map(|key| unique::stored(self.kind, key)),
+            unique_key: keys.unique_key.map(|key| unique::stored(self.kind, &key)),
             pinned: self.pinned,
+            options: JobOptions { group: keys.group.or_else(|| self.options.group.clone()) },
             ..NewJob::new(id, self.route.queue.clone(), self.kind.clone(), payload)
         })
     }

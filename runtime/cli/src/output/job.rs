@@ -39,6 +39,8 @@ pub struct JobDocument {
     pub priority: u8,
     /// The unique key: while a job with this key is not final, no second one is created.
     pub unique_key: Option<String>,
+    /// The group in its queue.
+    pub group: Option<String>,
     /// Number of attempts that counted.
     pub attempts: u32,
     /// Number of leases that ran out because a daemon vanished.
@@ -213,6 +215,7 @@ impl JobDocument {
             message: job.message,
             priority: job.priority.0,
             unique_key: job.unique_key.map(|key| unique::shown(&job.kind, &key).to_owned()),
+            group: job.options.group.map(|group| group.to_string()),
             attempts: job.attempts,
             expiries: job.expiries,
             enqueued_at: rfc3339(job.enqueued_at),
@@ -289,6 +292,7 @@ pub fn job(job: &JobRecord, log: &[LogLine], paint: Paint) -> String {
     lines.push(("queue", format!("{} (priority {})", job.queue, job.priority.0)));
     let unique_key = job.unique_key.as_ref().map(|key| unique::shown(&job.kind, key).to_owned());
     lines.extend(unique_key.map(|key| ("unique key", text::line(&key).into_owned())));
+    lines.extend(job.options.group.as_ref().map(|key| ("group", text::line(key.as_str()).into_owned())));
     lines.push(("attempts", attempts(job)));
     lines.extend(times(job));
     lines.extend(job.progress.as_ref().map(|report| ("progress", progress(report))));

@@ -29,7 +29,7 @@ fn a_look_at_a_broker_that_is_not_there_says_so_and_makes_nothing() {
 #[test]
 fn a_job_that_was_enqueued_can_be_looked_up() {
     let site = Site::new();
-    let id = site.enqueue(&["{\"n\": 1}", "--priority", "7", "--unique-key", "once"]);
+    let id = site.enqueue(&["{\"n\": 1}", "--priority", "7", "--unique-key", "once", "--group", "acme ü"]);
     let job = site.json(&["job", "show", &id]);
     assert_eq!(
         (&job["state"], &job["tenant"], &job["queue"]),
@@ -37,6 +37,7 @@ fn a_job_that_was_enqueued_can_be_looked_up() {
     );
     assert_eq!((&job["payload"]["json"]["n"], &job["priority"]), (&1.into(), &7.into()));
     assert_eq!((&job["unique_key"], &job["attempts"]), (&"once".into(), &0.into()));
+    assert_eq!(job["group"], "acme ü");
     let said = site.run(&["job", "show", &id]);
     for part in [id.as_str(), "ready", "echo.run", "\"n\": 1", "once"] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
@@ -522,6 +523,23 @@ fn lines_may_have_unique_keys_of_their_own() {
     site.write("jobs.jsonl", "{\"id\": 7}\n{}\n");
     site.run(&arguments).fails(1, &["line 2 of jobs.jsonl", "nothing at /id", "nothing was enqueued"]);
     assert_eq!(site.count("ready"), 6);
+}
+
+#[test]
+fn lines_may_have_groups_of_their_own() {
+    let site = Site::new();
+    site.write("jobs.jsonl", "{\"for\": \"acme\"}\n{\"for\": 7}\n{\"for\": null}\n");
+    let document = site.json(&["enqueue", "echo.run", "--bulk", "jobs.jsonl", "--group-at", "/for"]);
+    let ids: Vec<&str> =
+        document["ids"].as_array().expect("a list").iter().filter_map(serde_json::Value::as_str).collect();
+    let groups: Vec<serde_json::Value> =
+        ids.iter().map(|id| site.json(&["job", "show", id])["group"].clone()).collect();
+    assert_eq!(groups, ["acme".into(), "7".into(), serde_json::Value::Null]);
+    let listed = site.json(&["jobs", "--state", "ready"]);
+    assert_eq!(listed["jobs"][0]["group"], "acme");
+    site.write("jobs.jsonl", "{\"for\": true}\n");
+    site.run(&["enqueue", "echo.run", "--bulk", "jobs.jsonl", "--group-at", "/for"])
+        .fails(1, &["line 1 of jobs.jsonl", "neither a text nor a number, so no group"]);
 }
 
 #[test]

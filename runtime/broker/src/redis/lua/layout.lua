@@ -1,7 +1,9 @@
 -- What is stored of a job, in bytes. The numbers by name come from Rust.
 --
 -- `job:<id>` is: layout, when it was enqueued, priority, unique key (its length in 2 bytes), queue (in 1), the revision that
--- it is pinned to (32 bytes, in layout PINNED alone), the kind (its length in 1), and the payload.
+-- it is pinned to (32 bytes, in layout PINNED alone), the kind (its length in 1), and the payload. In layout WITH_OPTIONS the
+-- revision has its length before it (in 1, 0 for none), and options stand before the payload (their length in 2): a MessagePack
+-- array with a place for each, `false` where it is absent. What a later version puts behind those known here stays there.
 --
 -- `run:<id>` is what happened to the job since its producer asked for it. A job that was never leased or cancelled has
 -- none. It has two parts:
@@ -16,7 +18,7 @@
 -- to be touched when it becomes due.
 
 local JOB_HEAD = '>BI6BI2c0Bc0'
-local JOB_HEAD_BYTES_MAX = 1 + 6 + 1 + 2 + 256 + 1 + 127 + 32 + 1 + 127 -- all that stands before the payload
+local JOB_HEAD_BYTES_MAX = 1 + 6 + 1 + 2 + 256 + 1 + 127 + 1 + 32 + 1 + 127 + 2 -- up to the payload, or the options
 
 local JOB_START_AT = 1 + 6 + 1 -- where what the producer said begins: with the priority
 local UNIQUE_AT = JOB_START_AT + 1 -- where the length of the unique key is
@@ -32,7 +34,7 @@ do
   function jobs.read(bytes)
     -- What stands for a key of another type has no length.
     local layout = bytes and #bytes > 0 and byte(bytes, 1)
-    if layout ~= ANY_REVISION and layout ~= PINNED then
+    if layout ~= ANY_REVISION and layout ~= PINNED and layout ~= WITH_OPTIONS then
       return nil
     end
     local is_whole, _, _, priority, unique, queue = pcall(unpack_bytes, JOB_HEAD, bytes)
@@ -41,15 +43,23 @@ do
     end
   end
 
-  -- How many bytes stand before the payload, and the kind. The bytes are a job's that can be read.
+  -- How many bytes stand before the payload, where the length of the kind is, and where the kind ends: the options, if there are
+  -- any, are between that and the payload. The bytes are a job's that can be read.
   function jobs.payload_at(bytes)
-    local high, low = byte(bytes, 9, 10)
+    local layout, high, low = byte(bytes, 1), byte(bytes, 9, 10)
     local queue_at = 11 + high * 256 + low
     local kind_at = queue_at + 1 + byte(bytes, queue_at)
-    if byte(bytes, 1) == PINNED then
+    if layout == PINNED then
       kind_at = kind_at + 32
+    elseif layout == WITH_OPTIONS then
+      kind_at = kind_at + 1 + (byte(bytes, kind_at) or 0)
     end
-    return kind_at + (byte(bytes, kind_at) or 0), kind_at
+    local kind_end = kind_at + (byte(bytes, kind_at) or 0)
+    if layout == WITH_OPTIONS then
+      local above, below = byte(bytes, kind_end + 1, kind_end + 2)
+      return kind_end + 2 + (above or 0) * 256 + (below or 0), kind_at, kind_end
+    end
+    return kind_end, kind_at, kind_end
   end
 
   -- Of a job that is stored: priority, queue, unique key or false, how long its payload is, and its kind. Nothing if it can't be
@@ -61,16 +71,16 @@ do
     end
     local priority, queue, unique_key = jobs.read(bytes)
     if priority then
-      local payload_at, kind_at = jobs.payload_at(bytes)
+      local payload_at, kind_at, kind_end = jobs.payload_at(bytes)
       local length = call('STRLEN', JOB_KEY .. id) - payload_at
-      return priority, queue, unique_key, length, sub(bytes, kind_at + 1, payload_at)
+      return priority, queue, unique_key, length, sub(bytes, kind_at + 1, kind_end)
     end
   end
 
   -- The kind of a job that can be read.
   function jobs.kind_of(bytes)
-    local payload_at, kind_at = jobs.payload_at(bytes)
-    return sub(bytes, kind_at + 1, payload_at)
+    local _, kind_at, kind_end = jobs.payload_at(bytes)
+    return sub(bytes, kind_at + 1, kind_end)
   end
 end
 

@@ -176,7 +176,8 @@ do
       head = call('GET', JOB_KEY .. id)
       length = #head - jobs.payload_at(head) + #(run and run.places[OUTPUT] or '')
     else
-      head = sub(head, 1, (jobs.payload_at(head)))
+      local payload_at = jobs.payload_at(head)
+      head = payload_at > #head and call('GETRANGE', JOB_KEY .. id, 0, payload_at - 1) or sub(head, 1, payload_at)
       if run and run.places[OUTPUT] then
         run.places[OUTPUT] = false
         packed = runs.pack(run)

@@ -5,19 +5,19 @@
 
 /// Writes values one after the other.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Packer(Vec<u8>);
+pub(crate) struct Packer(Vec<u8>);
 
 impl Packer {
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// Begins an array of `len` values.
-    pub(super) fn array(&mut self, len: usize) -> &mut Self {
+    pub(crate) fn array(&mut self, len: usize) -> &mut Self {
         match u16::try_from(len) {
             Ok(len @ 0..=15) => self.0.push(0x90 | len as u8),
             Ok(len) => self.headed(0xdc, &len.to_be_bytes()),
@@ -26,7 +26,7 @@ impl Packer {
         self
     }
 
-    pub(super) fn uint(&mut self, n: u64) -> &mut Self {
+    pub(crate) fn uint(&mut self, n: u64) -> &mut Self {
         if let Ok(n @ 0..=0x7f) = u8::try_from(n) {
             self.0.push(n);
         } else if let Ok(n) = u8::try_from(n) {
@@ -41,7 +41,7 @@ impl Packer {
         self
     }
 
-    pub(super) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         if let Ok(len @ 0..=31) = u8::try_from(bytes.len()) {
             self.0.push(0xa0 | len);
         } else if let Ok(len) = u8::try_from(bytes.len()) {
@@ -56,41 +56,41 @@ impl Packer {
     }
 
     /// Writes a raw number in this many bytes, the highest first. If it doesn't fit, its highest bytes are left out.
-    pub(super) fn number(&mut self, n: u64, bytes: usize) -> &mut Self {
+    pub(crate) fn number(&mut self, n: u64, bytes: usize) -> &mut Self {
         let all = n.to_be_bytes();
         self.0.extend_from_slice(&all[all.len() - bytes..]);
         self
     }
 
     /// Writes raw bytes after their length, which itself takes `length_bytes` bytes.
-    pub(super) fn counted(&mut self, bytes: &[u8], length_bytes: usize) -> &mut Self {
+    pub(crate) fn counted(&mut self, bytes: &[u8], length_bytes: usize) -> &mut Self {
         self.number(bytes.len() as u64, length_bytes);
         self.0.extend_from_slice(bytes);
         self
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn flag(&mut self, is_set: bool) -> &mut Self {
+    pub(crate) fn flag(&mut self, is_set: bool) -> &mut Self {
         self.0.push(if is_set { 0xc3 } else { 0xc2 });
         self
     }
 
-    pub(super) fn absent(&mut self) -> &mut Self {
+    pub(crate) fn absent(&mut self) -> &mut Self {
         self.0.push(0xc2);
         self
     }
 
-    pub(super) fn optional_bytes(&mut self, bytes: Option<&[u8]>) -> &mut Self {
+    pub(crate) fn optional_bytes(&mut self, bytes: Option<&[u8]>) -> &mut Self {
         match bytes {
             Some(bytes) => self.bytes(bytes),
             None => self.absent(),
         }
     }
 
-    pub(super) fn optional_uint(&mut self, n: Option<u64>) -> &mut Self {
+    pub(crate) fn optional_uint(&mut self, n: Option<u64>) -> &mut Self {
         match n {
             Some(n) => self.uint(n),
             None => self.absent(),
@@ -110,31 +110,31 @@ fn length(len: usize) -> [u8; 4] {
 /// Error for bytes that are not what this version writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Unreadable(pub(super) &'static str);
+pub(crate) struct Unreadable(pub(crate) &'static str);
 
 /// Reads values one after the other.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Unpacker<'a>(&'a [u8]);
+pub(crate) struct Unpacker<'a>(&'a [u8]);
 
 impl<'a> Unpacker<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
     /// Reads `count` raw bytes.
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Unreadable> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Unreadable> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(Unreadable("it ends too early"))?;
         self.0 = rest;
         Ok(taken)
     }
 
     /// Returns all the bytes that are left.
-    pub(super) fn rest(self) -> &'a [u8] {
+    pub(crate) fn rest(self) -> &'a [u8] {
         self.0
     }
 
     /// Reads a raw number of this many bytes, the highest first.
-    pub(super) fn number(&mut self, bytes: usize) -> Result<u64, Unreadable> {
+    pub(crate) fn number(&mut self, bytes: usize) -> Result<u64, Unreadable> {
         Ok(self.take(bytes)?.iter().fold(0, |n, &byte| n << 8 | u64::from(byte)))
     }
 
@@ -143,7 +143,7 @@ impl<'a> Unpacker<'a> {
     }
 
     /// Reads the length of an array.
-    pub(super) fn array(&mut self) -> Result<usize, Unreadable> {
+    pub(crate) fn array(&mut self) -> Result<usize, Unreadable> {
         let len = match self.head()? {
             head @ 0x90..=0x9f => u64::from(head & 0x0f),
             0xdc => self.number(2)?,
@@ -153,7 +153,7 @@ impl<'a> Unpacker<'a> {
         usize::try_from(len).map_err(|_| Unreadable("an array is too long"))
     }
 
-    pub(super) fn uint(&mut self) -> Result<u64, Unreadable> {
+    pub(crate) fn uint(&mut self) -> Result<u64, Unreadable> {
         match self.head()? {
             head @ 0..=0x7f => Ok(head.into()),
             0xcc => self.number(1),
@@ -164,7 +164,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Unreadable> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Unreadable> {
         let len = match self.head()? {
             head @ 0xa0..=0xbf => u64::from(head & 0x1f),
             0xd9 => self.number(1)?,
@@ -175,7 +175,7 @@ impl<'a> Unpacker<'a> {
         self.take(usize::try_from(len).map_err(|_| Unreadable("some bytes are too many"))?)
     }
 
-    pub(super) fn text(&mut self) -> Result<&'a str, Unreadable> {
+    pub(crate) fn text(&mut self) -> Result<&'a str, Unreadable> {
         std::str::from_utf8(self.bytes()?).map_err(|_| Unreadable("a text is not UTF-8"))
     }
 
@@ -190,7 +190,7 @@ impl<'a> Unpacker<'a> {
         }
     }
 
-    pub(super) fn optional<T>(
+    pub(crate) fn optional<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, Unreadable>,
     ) -> Result<Option<T>, Unreadable> {
