@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::JobId;
 use sandhog_core::job::State;
 use sandhog_core::transition::too_many_expiries;
@@ -34,6 +35,12 @@ pub enum Command {
     ///
     /// [`Trial::report`]: sandhog_core::trial::Trial::report
     Trial(Box<TrialReport>),
+    /// Holds jobs back: none of those that the scope covers is leased from now on, until the hold ends. What runs goes on. Works
+    /// even if the store is full. Answered by [`Outcome::Hold`].
+    Hold(Box<NewHold>),
+    /// Ends the hold of this very scope. Holds of other scopes stay, whether or not they cover the same jobs. Answered by
+    /// [`Outcome::Hold`].
+    Lift(HoldScope),
 }
 
 /// Parameters of a [`Command::Sweep`].
@@ -65,11 +72,11 @@ pub struct Swept {
     /// Jobs that were buried because their leases had expired too often.
     pub buried: Vec<JobId>,
     /// Time until the next sweep: zero if a bounded step left something undone, else the time until the next scheduled job is
-    /// due or the next lease expires. `None` if there is neither.
+    /// due, the next lease expires or the next hold ends. `None` if there is none of these.
     pub next_due: Option<Duration>,
     /// Time until the next final job is past its keep time. `None` if there is none.
     pub next_removal: Option<Duration>,
-    /// Whether any job is ready. A daemon that missed the news of it can look for work now.
+    /// Whether any job is ready that isn't held back. A daemon that missed the news of it can look for work now.
     pub has_ready: bool,
     /// Number of jobs of which something can't be read, as another version wrote it. They stay as they are. See
     /// [`Counts::unreadable`](crate::Counts::unreadable).
@@ -87,6 +94,21 @@ pub enum Outcome {
     Left(u64),
     /// Status of a trial.
     Trial(TrialStatus),
+    /// Result of a command on holds.
+    Hold(HoldOutcome),
+}
+
+/// Result of a command on holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldOutcome {
+    /// The hold is in force.
+    Held,
+    /// The hold has ended.
+    Lifted,
+    /// There is no hold of this scope. Nothing was changed.
+    NotHeld,
+    /// The tenant has [`HOLDS_MAX`](sandhog_core::hold::HOLDS_MAX) holds already. Nothing was changed.
+    TooMany,
 }
 
 impl Outcome {
@@ -111,6 +133,13 @@ impl Outcome {
     pub(crate) fn left(self) -> Result<u64> {
         match self {
             Self::Left(left) => Ok(left),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn hold(self) -> Result<HoldOutcome> {
+        match self {
+            Self::Hold(outcome) => Ok(outcome),
             _ => Err(Error::unasked("a command's outcome")),
         }
     }

@@ -40,6 +40,7 @@ use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
+use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{
     DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
 };
@@ -51,7 +52,7 @@ use sandhog_core::time::Timestamp;
 pub use sandhog_core::transition::Keep;
 use sandhog_core::trial::{TrialReport, TrialStatus};
 
-pub use control::{Changed, Command, JobAction, KeepMax, Outcome, Sweep, Swept};
+pub use control::{Changed, Command, HoldOutcome, JobAction, KeepMax, Outcome, Sweep, Swept};
 pub use look::{Counts, Cursor, Filter, Lanes, Look, Page, Query, Seen, Unread};
 pub use wake::{Wake, Wakes};
 
@@ -75,7 +76,7 @@ pub trait Broker: Send + Sync + 'static {
         bounds: &QueueBounds,
     ) -> Result<Vec<Enqueued>>;
 
-    /// Leases ready jobs. Jobs that are due, or whose lease has expired, are made ready by a [`Command::Sweep`], not by this.
+    /// Leases ready jobs that aren't held back. Jobs that are due, or whose lease has expired, are made ready by a [`Command::Sweep`], not by this.
     async fn lease(&self, ask: LeaseAsk<'_>) -> Result<Leased>;
 
     /// Extends leases to `ttl` from now, and stores the progress and log lines that the runs have reported.
@@ -121,6 +122,16 @@ pub trait Broker: Send + Sync + 'static {
         self.control(tenant, Command::Trial(Box::new(report.clone()))).await?.trial()
     }
 
+    /// Holds jobs back; see [`Command::Hold`].
+    async fn hold(&self, tenant: &TenantId, hold: NewHold) -> Result<HoldOutcome> {
+        self.control(tenant, Command::Hold(Box::new(hold))).await?.hold()
+    }
+
+    /// Ends a hold; see [`Command::Lift`].
+    async fn lift(&self, tenant: &TenantId, scope: HoldScope) -> Result<HoldOutcome> {
+        self.control(tenant, Command::Lift(scope)).await?.hold()
+    }
+
     /// Applies one action to several jobs, and returns the result for each; see [`JobAction`].
     async fn act(&self, tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Result<Vec<Changed>> {
         self.control(tenant, Command::Jobs { action, ids: jobs.to_vec() }).await?.jobs(jobs.len())
@@ -164,6 +175,11 @@ pub trait Broker: Send + Sync + 'static {
     /// Looks up the lanes of a tenant.
     async fn lanes(&self, tenant: &TenantId) -> Result<Lanes> {
         self.look(tenant, Look::Lanes).await?.lanes()
+    }
+
+    /// Looks up the holds that are in force, in the order of their scopes.
+    async fn holds(&self, tenant: &TenantId) -> Result<Vec<Hold>> {
+        self.look(tenant, Look::Holds).await?.holds()
     }
 
     /// Looks up the usage of the tenant's runs on these days, by day and plugin. Days on which nothing ran are left out, and
@@ -300,8 +316,8 @@ impl<'a> LeaseAsk<'a> {
 
 /// Request for jobs of a lane: the jobs of one kind in one queue, apart from the others of the queue.
 ///
-/// A kind gets a lane of its own in a queue when a daemon names it, or when a daemon releases a job of it for want of a
-/// plugin ([`Reason::NoPlugin`](sandhog_core::reason::Reason::NoPlugin)). From then on its jobs go only to daemons that ask
+/// A kind gets a lane of its own in a queue when a daemon names it, when a daemon releases a job of it for want of a plugin
+/// ([`Reason::NoPlugin`](sandhog_core::reason::Reason::NoPlugin)), or when a lease meets a job of it that is held back. From then on its jobs go only to daemons that ask
 /// for the lane. A lane that is empty and was not named for [`LANE_KEPT`] is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneAsk {
@@ -345,7 +361,7 @@ pub struct Leased {
     /// The leases granted.
     pub leases: Vec<Lease>,
     /// Time until a [`Command::Sweep`] has something to do: zero if it would have now, else the time until the next scheduled
-    /// job is due or the next lease expires. `None` if there is neither.
+    /// job is due, the next lease expires or the next hold ends. `None` if there is none of these.
     pub next_due: Option<Duration>,
     /// Fuel that the tenant's settled runs had spent before this call, if the request had a [`LeaseAsk::fuel`].
     pub spent: Option<FuelSpent>,

@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut, RangeInclusive};
 
 use sandhog_core::account::{Day, DayUsage};
+use sandhog_core::hold::Hold;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey};
 use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::reason::Reason;
@@ -32,6 +33,8 @@ pub enum Look {
     Usage(RangeInclusive<Day>),
     /// The lanes of the tenant. Answered by [`Seen::Lanes`].
     Lanes,
+    /// The holds that are in force. Answered by [`Seen::Holds`].
+    Holds,
 }
 
 /// The answer to a [`Look`].
@@ -51,6 +54,8 @@ pub enum Seen {
     Usage(Vec<DayUsage>),
     /// The lanes.
     Lanes(Lanes),
+    /// The holds, in the order of their scopes.
+    Holds(Vec<Hold>),
 }
 
 /// Defines methods that take the answer out of a [`Seen`], and fail if it answers another query.
@@ -75,6 +80,7 @@ answers! {
     state: State(value) -> Option<Vec<u8>> = value,
     usage: Usage(usage) -> Vec<DayUsage> = usage,
     lanes: Lanes(lanes) -> Lanes = lanes,
+    holds: Holds(holds) -> Vec<Hold> = holds,
 }
 
 /// The lanes of a tenant.

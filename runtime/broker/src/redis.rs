@@ -199,6 +199,11 @@ impl Redis {
         Ok(swept)
     }
 
+    async fn change_holds(&self, tenant: &TenantId, request: Request) -> Result<Outcome> {
+        let reply = self.run("change of holds", tenant, &self.scripts.hold, request).await?;
+        reply::held(reply).map(Outcome::Hold)
+    }
+
     async fn report_trial_of(&self, tenant: &TenantId, report: &TrialReport) -> Result<TrialStatus> {
         self.register(tenant).await;
         let reply = self.run("trial", tenant, &self.scripts.trial, batch::trial(tenant, report)).await?;
@@ -295,6 +300,11 @@ impl Broker for Redis {
             Command::Sweep(sweep) => Ok(Outcome::Swept(self.sweep(tenant, &sweep).await?)),
             Command::Purge { most } => Ok(Outcome::Left(self.purge(tenant, most).await?)),
             Command::Trial(report) => Ok(Outcome::Trial(self.report_trial_of(tenant, &report).await?)),
+            Command::Hold(hold) => {
+                self.register(tenant).await;
+                self.change_holds(tenant, batch::hold(tenant, &hold)).await
+            }
+            Command::Lift(scope) => self.change_holds(tenant, batch::lift(tenant, &scope)).await,
         }
     }
 
@@ -310,6 +320,7 @@ impl Broker for Redis {
             }
             Look::Usage(days) => ("look-up of usage", &scripts.usage, batch::usage(tenant, days)),
             Look::Lanes => ("look-up of the lanes", &scripts.lanes, Request::of(tenant)),
+            Look::Holds => ("look-up of the holds", &scripts.holds, Request::of(tenant)),
         };
         let reply = self.run(what, tenant, script, request).await?;
         Ok(match look {
@@ -320,6 +331,7 @@ impl Broker for Redis {
             Look::State { .. } => Seen::State(reply::optional_bytes(reply)?),
             Look::Usage(_) => Seen::Usage(reply::usage(tenant, reply)?),
             Look::Lanes => Seen::Lanes(reply::lanes(reply)?),
+            Look::Holds => Seen::Holds(reply::holds(tenant, reply)?),
         })
     }
 

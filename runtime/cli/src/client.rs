@@ -8,10 +8,12 @@ use sandhog_api::Problem;
 use sandhog_broker::{Broker, Changed, Counts, Enqueued, Filter, JobAction, Query};
 use sandhog_config::{self as config, Config};
 use sandhog_core::account::{Day, DayUsage};
+use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
+use sandhog_daemon::service::holds;
 use sandhog_daemon::service::jobs::{self, Listed};
 use sandhog_daemon::service::{Caller, Service, tenants};
 
@@ -77,6 +79,21 @@ impl Client {
     /// See [`enqueue::enqueue`].
     pub(crate) async fn enqueue(&self, route: &Route, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Problem> {
         enqueue::enqueue(&self.service, &self.caller, route, jobs).await
+    }
+
+    /// See [`holds::hold`].
+    pub(crate) async fn hold(&self, tenant: &TenantId, hold: NewHold) -> Result<(), Problem> {
+        holds::hold(&self.service, &self.caller, tenant, hold).await
+    }
+
+    /// See [`holds::lift`].
+    pub(crate) async fn lift(&self, tenant: &TenantId, scope: HoldScope) -> Result<bool, Problem> {
+        holds::lift(&self.service, &self.caller, tenant, scope).await
+    }
+
+    /// See [`holds::list`].
+    pub(crate) async fn holds(&self, tenant: &TenantId) -> Result<Vec<Hold>, Problem> {
+        holds::list(&self.service, &self.caller, tenant).await
     }
 
     /// See [`jobs::find`].

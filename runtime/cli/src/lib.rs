@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use commands::{check, daemon, dev, enqueue, job, jobs, plugin, plugins, reload, tenant, usage};
+use commands::{check, daemon, dev, enqueue, holds, job, jobs, plugin, plugins, reload, tenant, usage};
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
 
@@ -84,6 +84,9 @@ enum Command {
     #[command(subcommand)]
     Job(job::Job),
     Jobs(jobs::Jobs),
+    Pause(holds::Pause),
+    Resume(holds::Resume),
+    Holds(holds::Holds),
     Usage(usage::Usage),
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -95,7 +98,7 @@ enum Command {
 /// The commands by what they are about, in the order in which `--help` shows them.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Daemon", &["run", "dev", "check", "reload"]),
-    ("Jobs", &["enqueue", "job", "jobs", "usage"]),
+    ("Jobs", &["enqueue", "job", "jobs", "pause", "resume", "holds", "usage"]),
     ("Plugins", &["plugin", "plugins"]),
     ("Tenants", &["tenant"]),
 ];
@@ -171,6 +174,9 @@ impl Cli {
             Command::Enqueue(enqueue) => enqueue.execute(config, &console).await,
             Command::Job(job) => job.execute(config, &console).await,
             Command::Jobs(jobs) => jobs.execute(config, &console).await,
+            Command::Pause(pause) => pause.execute(config, &console).await,
+            Command::Resume(resume) => resume.execute(config, &console).await,
+            Command::Holds(holds) => holds.execute(config, &console).await,
             Command::Usage(usage) => usage.execute(config, &console).await,
             Command::Plugin(plugin) => plugin.execute(config, &console).await,
             Command::Plugins(plugins) => plugins.execute(config, &console).await,

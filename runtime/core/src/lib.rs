@@ -20,6 +20,7 @@ pub mod canary;
 pub mod compile;
 pub mod effects;
 pub mod grants;
+pub mod hold;
 pub mod host_memory;
 pub mod id;
 pub mod job;

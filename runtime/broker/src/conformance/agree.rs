@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::hold::Hold;
 use sandhog_core::id::{JobId, LeaseNo, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::time::Timestamp;
@@ -20,7 +21,8 @@ use super::random::{KEYS, Op, PLUGINS, Random, Sizes};
 use super::script::{key, plugin};
 use crate::memory::Memory;
 use crate::{
-    Broker, Changed, Counts, Enqueued, JobAction, Lanes, LeaseAsk, Leased, Query, Renewal, Swept, WallClock,
+    Broker, Changed, Counts, Enqueued, HoldOutcome, JobAction, Lanes, LeaseAsk, Leased, Query, Renewal,
+    Swept, WallClock,
 };
 
 /// Seeds that are always played.
@@ -113,6 +115,7 @@ pub(super) enum Reply {
     Purged(u64),
     Trial(TrialStatus),
     Changed(Vec<Changed>),
+    Hold(HoldOutcome),
     Page(Vec<JobRecord>),
     Passed,
 }
@@ -134,7 +137,15 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
             };
             Reply::Leased(broker.lease(ask).await.expect(OK))
         }
-        Op::Sweep { tenant, sweep } => Reply::Swept(broker.sweep(tenant, *sweep).await.expect(OK)),
+        Op::Sweep { tenant, sweep } => {
+            let mut swept = broker.sweep(tenant, *sweep).await.expect(OK);
+            // Jobs of a held kind may be ready to a store until a lease has met them.
+            let holds = broker.holds(tenant).await.expect(OK);
+            swept.has_ready &= holds.iter().all(|hold| hold.scope.kind.is_none());
+            Reply::Swept(swept)
+        }
+        Op::Hold { tenant, hold } => Reply::Hold(broker.hold(tenant, hold.clone()).await.expect(OK)),
+        Op::Lift { tenant, scope } => Reply::Hold(broker.lift(tenant, scope.clone()).await.expect(OK)),
         Op::Purge { tenant } => Reply::Purged(broker.purge(tenant, usize::MAX).await.expect(OK)),
         Op::Trial { tenant, report } => Reply::Trial(broker.report_trial(tenant, report).await.expect(OK)),
         Op::Act { tenant, action, jobs } => {
@@ -161,6 +172,7 @@ struct View {
     state: Vec<(&'static str, StateKey, Option<Vec<u8>>)>,
     usage: Vec<DayUsage>,
     lanes: Lanes,
+    holds: Vec<Hold>,
 }
 
 impl View {
@@ -192,7 +204,16 @@ impl View {
         }
         let usage = broker.usage(tenant, Day(0)..=Day(u32::MAX)).await.expect(OK);
         let lanes = broker.lanes(tenant).await.expect(OK);
-        Self { counts: broker.counts(tenant).await.expect(OK), jobs, lists, state: stored, usage, lanes }
+        let holds = broker.holds(tenant).await.expect(OK);
+        Self {
+            counts: broker.counts(tenant).await.expect(OK),
+            jobs,
+            lists,
+            state: stored,
+            usage,
+            lanes,
+            holds,
+        }
     }
 
     /// Names the first thing that differs, as the whole is long.
@@ -332,6 +353,7 @@ mod tests {
                 };
                 answers.iter().map(of).collect()
             }
+            (_, Reply::Hold(answer)) => vec![name(answer)],
             (Op::Trial { report, .. }, Reply::Trial(status)) => [
                 (status.others != Records::default()).then_some("trial of several"),
                 (status.decision.is_some() && status.decision != report.decision).then_some("trial decided"),
@@ -376,7 +398,7 @@ mod tests {
             succeed_Applied succeed_Applied_with_effects succeed_Lost succeed_Conflict \
             succeed_Conflict_with_effects succeed_Full retry_Applied retry_Lost release_Applied release_Lost \
             bury_Applied bury_Lost cancel_Applied cancel_Lost \
-            trial_of_several trial_decided trial_anew";
+            trial_of_several trial_decided trial_anew Lifted NotHeld";
         for kind in expected.split_whitespace() {
             assert!(seen.contains(&kind.replace('_', " ")), "`{kind}` was never answered");
         }

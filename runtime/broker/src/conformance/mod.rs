@@ -19,6 +19,7 @@ pub mod accounting;
 pub mod cancelling;
 pub mod effects;
 pub mod enqueueing;
+pub mod holding;
 pub mod lanes;
 pub mod leasing;
 pub mod looking;
@@ -102,6 +103,23 @@ macro_rules! conformance_suite {
                 an_ask_that_nobody_heard_is_answered_anew,
                 what_is_handed_out_is_bounded_in_bytes,
                 host_faults_are_counted_apart,
+            }
+            holding {
+                what_a_hold_covers_is_not_leased_and_all_else_is,
+                held_jobs_are_in_nobodys_way,
+                a_hold_is_of_one_tenant,
+                what_runs_goes_on_while_it_is_held,
+                what_comes_to_a_held_queue_waits_there,
+                a_hold_ends_at_its_time,
+                a_hold_may_end_at_a_time_of_day,
+                the_end_of_a_hold_wakes,
+                held_jobs_are_no_ready_ones_to_a_sweep,
+                a_job_waits_for_all_its_holds,
+                holds_are_listed_as_they_were_made,
+                holding_again_replaces_the_hold,
+                a_tenant_has_a_bounded_number_of_holds,
+                asking_for_what_is_held_lifts_nothing,
+                a_purge_removes_holds,
             }
             lanes {
                 a_kind_without_plugin_gets_a_lane_of_its_own,
@@ -300,6 +318,7 @@ mod tests {
             include_str!("cancelling.rs"),
             include_str!("effects.rs"),
             include_str!("enqueueing.rs"),
+            include_str!("holding.rs"),
             include_str!("lanes.rs"),
             include_str!("leasing.rs"),
             include_str!("looking.rs"),

@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::canary::Record;
 use sandhog_core::effects::Effects;
+use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
 use sandhog_core::id::{DaemonId, JobId, Kind, LeaseNo, LeaseToken, QueueName, TenantId};
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
@@ -81,6 +82,14 @@ pub(super) enum Op {
         tenant: TenantId,
         report: TrialReport,
     },
+    Hold {
+        tenant: TenantId,
+        hold: NewHold,
+    },
+    Lift {
+        tenant: TenantId,
+        scope: HoldScope,
+    },
     Page {
         tenant: TenantId,
         query: Query,
@@ -93,6 +102,9 @@ pub(super) struct Random {
     rng: StdRng,
     tenants: [Memories; 2],
     sizes: Sizes,
+    /// Whether anything is held back. Then the bytes of a lease have no bound, as it is each store's own affair how far one that
+    /// is full goes on looking, and so which held kinds get lanes.
+    holds: bool,
 }
 
 /// Whether values take as many bytes as those of the model.
@@ -133,7 +145,9 @@ impl Random {
             asked: [1; 2],
             trial: None,
         };
-        Self { rng: StdRng::seed_from_u64(seed), tenants: tenants.map(memories), sizes }
+        let mut rng = StdRng::seed_from_u64(seed);
+        let holds = rng.random_bool(0.5);
+        Self { rng, tenants: tenants.map(memories), sizes, holds }
     }
 
     pub(super) fn jobs_of(&self, tenant: &TenantId) -> &[JobId] {
@@ -162,7 +176,11 @@ impl Random {
                 ttl: self.pick(&[ms(1), secs(1), secs(30), secs(60)]),
                 suspects: self.pick(&[0, 1, 1, 2, u32::MAX]),
                 // Sealed payloads are longer, and so fewer of them fit.
-                bytes: if self.sizes == Sizes::Same { self.pick(&[Bytes(0), Bytes(15), MANY]) } else { MANY },
+                bytes: if self.sizes == Sizes::Same && !self.holds {
+                    self.pick(&[Bytes(0), Bytes(15), MANY])
+                } else {
+                    MANY
+                },
                 fuel: self.fuel_quota(),
                 asker: self.asker(which),
             },
@@ -205,6 +223,10 @@ impl Random {
             }
             89 if self.rng.random_bool(0.02) => Op::Purge { tenant },
             89 => Op::Page { tenant, query: self.query() },
+            90 if self.holds => match self.rng.random_range(0..3) {
+                0 | 1 => Op::Hold { tenant, hold: self.hold() },
+                _ => Op::Lift { tenant, scope: self.scope() },
+            },
             90 | 91 => Op::Trial { tenant, report: self.trial_report(which) },
             _ => Op::Pass(self.pick(&[
                 ms(1),
@@ -252,6 +274,27 @@ impl Random {
             }
             _ => {}
         }
+    }
+
+    fn scope(&mut self) -> HoldScope {
+        let queue = self.rng.random_bool(0.5).then(|| self.queue());
+        HoldScope { queue, kind: self.rng.random_bool(0.5).then(|| self.kind()) }
+    }
+
+    /// Mostly with an end, as jobs would be held all the time.
+    fn hold(&mut self) -> NewHold {
+        let at = self.rng.random_range(0..200_000);
+        let end = self.pick(&[
+            HoldEnd::After(Duration::ZERO),
+            HoldEnd::After(ms(400)),
+            HoldEnd::After(secs(1)),
+            HoldEnd::After(secs(60)),
+            HoldEnd::At(Timestamp::from_millis(at)),
+            HoldEnd::Lifted,
+        ]);
+        let note = self.rng.random_bool(0.5).then(|| format!("note {} \"ü\"", self.rng.random_range(0..10)));
+        let by = self.rng.random_bool(0.5).then(|| "ana".to_owned());
+        NewHold { by, end, note, ..NewHold::pause(self.scope()) }
     }
 
     /// Of one of few trials, by one of few daemons.

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use rusqlite::{Row, params};
-use sandhog_core::id::{LeaseNo, LeaseToken, PluginName, QueueName};
+use sandhog_core::hold::HoldScope;
+use sandhog_core::id::{Kind, LeaseNo, LeaseToken, PluginName, QueueName};
 use sandhog_core::job::{Job, Lease, NewJob};
 
 use super::fault::{Fault, Result};
@@ -33,6 +34,8 @@ struct Batch<'a> {
     is_full: bool,
     /// The lanes, with the number of jobs of each that may still be handed out.
     rooms: Rooms<'a>,
+    /// The scopes that are held back.
+    held: Vec<HoldScope>,
     expires_at: i64,
 }
 
@@ -58,17 +61,26 @@ enum Met {
     Moved,
 }
 
+impl Batch<'_> {
+    /// Whether jobs of this kind in this queue are held back.
+    fn is_held(&self, queue: &QueueName, kind: &Kind) -> bool {
+        self.held.iter().any(|scope| scope.covers(queue, kind))
+    }
+}
+
 impl Step<'_> {
     pub(super) fn lease(&mut self, ask: &LeaseAsk<'_>) -> Result<Leased> {
         let spent = ask.fuel.map(|_| self.fuel_spent()).transpose()?;
-        let is_held = ask.fuel.zip(spent).is_some_and(|(quota, spent)| quota.holds(&spent));
+        let held = self.held_scopes()?;
+        let is_held = ask.fuel.zip(spent).is_some_and(|(quota, spent)| quota.holds(&spent))
+            || held.iter().any(HoldScope::covers_all);
         for lane in ask.lanes {
             self.note_lane(lane.queue.as_str(), lane.kind.as_str())?;
         }
         let leases = match self.repeated(ask)? {
             Some(again) => again,
             None if is_held => Vec::new(),
-            None => self.hand_out(ask)?,
+            None => self.hand_out(ask, held)?,
         };
         if let Some(asker) = ask.asker.filter(|_| !leases.is_empty()) {
             self.remember(&asker, &leases)?;
@@ -76,17 +88,21 @@ impl Step<'_> {
         Ok(Leased { leases, next_due: self.next_due()?, spent, lanes: self.lane_changes()? })
     }
 
-    fn hand_out(&mut self, ask: &LeaseAsk<'_>) -> Result<Vec<Lease>> {
+    fn hand_out(&mut self, ask: &LeaseAsk<'_>, held: Vec<HoldScope>) -> Result<Vec<Lease>> {
         let mut batch = Batch {
             leases: Vec::new(),
             bytes: 0,
             bytes_max: ask.bytes.0,
             is_full: false,
             rooms: self.rooms(ask)?,
+            held,
             expires_at: stamp(self.now.after(ask.ttl)),
         };
         let mut suspects = ask.suspects;
         for (queue, n) in ask.queues {
+            if batch.held.iter().any(|scope| scope.covers_queue(queue)) {
+                continue;
+            }
             let taken = self.take_ready(queue, true, suspects.min(*n), &mut batch)?;
             suspects -= taken;
             self.take_ready(queue, false, n - taken, &mut batch)?;
@@ -108,7 +124,7 @@ impl Step<'_> {
         }
         for _ in 0..ROUNDS_MAX {
             let mut is_clear = true;
-            for candidate in self.candidates(queue, suspects, n - taken, &batch.rooms)? {
+            for candidate in self.candidates(queue, suspects, n - taken, batch)? {
                 if taken == n || batch.is_full {
                     break;
                 }
@@ -139,10 +155,11 @@ impl Step<'_> {
         queue: &QueueName,
         suspects: bool,
         n: u32,
-        rooms: &Rooms<'_>,
+        batch: &Batch<'_>,
     ) -> Result<Vec<Candidate>> {
+        let rooms = &batch.rooms;
         let mut found = self.first_in_line(queue, "", None, suspects, n)?;
-        for nth in rooms.of(queue) {
+        for nth in rooms.of(queue).into_iter().filter(|nth| !batch.is_held(queue, rooms.kind(*nth))) {
             let n = n.min(rooms.left(nth));
             found.extend(self.first_in_line(queue, rooms.kind(nth).as_str(), Some(nth), suspects, n)?);
         }
@@ -173,9 +190,9 @@ impl Step<'_> {
         )
     }
 
-    /// Hands out a job, if possible. A job that can't be read is parked, and one that hadn't been moved to the lane of its
-    /// kind yet is moved, so that neither blocks others.
-    fn meet(&self, queue: &QueueName, found: Candidate, batch: &mut Batch<'_>) -> Result<Met> {
+    /// Hands out a job, if possible. A job that can't be read is parked. One that hadn't been moved to the lane of its kind yet is
+    /// moved, and so is one that is held back, whose kind gets a lane for that. So none of them blocks others.
+    fn meet(&mut self, queue: &QueueName, found: Candidate, batch: &mut Batch<'_>) -> Result<Met> {
         if found.lane.is_some_and(|nth| batch.rooms.left(nth) == 0) {
             return Ok(Met::NoRoom);
         }
@@ -190,8 +207,13 @@ impl Step<'_> {
             Err(fault) => return Err(fault),
         };
         let mut lane = found.lane;
+        let is_held = batch.is_held(queue, &lease.job.kind);
+        if is_held && !self.is_lane(queue.as_str(), lease.job.kind.as_str())? {
+            self.note_lane(queue.as_str(), lease.job.kind.as_str())?;
+        }
         if lane.is_none() && self.is_lane(queue.as_str(), lease.job.kind.as_str())? {
-            lane = batch.rooms.find(queue, &lease.job.kind).filter(|nth| batch.rooms.left(*nth) > 0);
+            lane =
+                batch.rooms.find(queue, &lease.job.kind).filter(|nth| !is_held && batch.rooms.left(*nth) > 0);
             if lane.is_none() {
                 self.move_to_lane(queue.as_str(), lease.job.kind.as_str(), lease.job.expiries > 0)?;
                 return Ok(Met::Moved);
@@ -255,7 +277,7 @@ impl Step<'_> {
             [self.tenant()],
             |row| row.get(0),
         )?;
-        let next = self.first_due()?.into_iter().chain(expiring).min();
+        let next = self.first_due()?.into_iter().chain(expiring).chain(self.first_end()?).min();
         Ok(next.map(|next| timestamp(next).since(self.now)))
     }
 }

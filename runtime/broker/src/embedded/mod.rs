@@ -5,7 +5,7 @@
 //! rights.rs   rights of the files                       upkeep.rs  return of unused space to the disk
 //! reserve.rs  space for when the disk is full
 //! threads.rs  the writing thread and the reading thread; group commit
-//! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
+//! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  holds.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
 //! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  look-ups
 //! trials.rs   trials of canaries
 //! socket_notifier.rs  news to and from other processes on the same file
@@ -43,6 +43,7 @@ mod asked;
 mod control;
 mod enqueue;
 mod fault;
+mod holds;
 mod lanes;
 mod lease;
 mod open;
@@ -275,6 +276,13 @@ impl Broker for Embedded {
                 .step("trial", UNFLUSHED.taking_space(), tenant, move |step| step.report_trial(&report))
                 .await
                 .map(Outcome::Trial),
+            Command::Hold(hold) => self
+                .step("hold", FLUSHED, tenant, move |step| step.hold((*hold).clone()))
+                .await
+                .map(Outcome::Hold),
+            Command::Lift(scope) => {
+                self.step("lift", FLUSHED, tenant, move |step| step.lift(&scope)).await.map(Outcome::Hold)
+            }
         }
     }
 
@@ -290,6 +298,7 @@ impl Broker for Embedded {
                     Seen::State(queries::stored(connection, tenant, &plugin, &key, now)?)
                 }
                 Look::Lanes => Seen::Lanes(lanes::lanes(connection, tenant)?),
+                Look::Holds => Seen::Holds(holds::holds(connection, tenant, now)?),
                 Look::Usage(days) => {
                     let first = Day::of(now).before(USAGE_DAYS_KEPT).max(*days.start());
                     Seen::Usage(account::usage(connection, tenant, &(first..=*days.end()))?)

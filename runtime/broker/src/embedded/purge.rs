@@ -37,6 +37,7 @@ impl Step<'_> {
                 "DELETE FROM minute WHERE tenant = ?1",
                 "DELETE FROM usage WHERE tenant = ?1",
                 "DELETE FROM trial WHERE tenant = ?1",
+                "DELETE FROM hold WHERE tenant = ?1",
             ] {
                 self.execute(rest, [self.tenant()])?;
             }

@@ -27,6 +27,7 @@ impl Step<'_> {
         let forgotten = self.sweep_state(SWEEP_MAX)?;
         let given_up = self.give_up_lanes()?;
         self.sweep_trials()?;
+        self.sweep_holds()?;
         self.unpark()?;
         let is_left = [promoted, taken_back, removed, forgotten, given_up].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due()? };
@@ -139,6 +140,10 @@ impl Step<'_> {
 
     /// Whether any job can be leased.
     fn has_any_ready(&self) -> Result<bool> {
+        let held = self.held_scopes()?;
+        if !held.is_empty() {
+            return self.has_ready_besides(&held);
+        }
         let found = self.find(
             "SELECT 1 FROM job INDEXED BY job_ready WHERE tenant = ?1 AND state = 1 AND parked_at IS NULL LIMIT 1",
             [self.tenant()],

@@ -113,6 +113,8 @@ impl Broker for Memory {
             Command::Trial(report) => {
                 Ok(Outcome::Trial(self.step(tenant, |t, now| t.report_trial(&report, now))))
             }
+            Command::Hold(hold) => Ok(Outcome::Hold(self.step(tenant, |t, now| t.hold(*hold, now)))),
+            Command::Lift(scope) => Ok(Outcome::Hold(self.step(tenant, |t, now| t.lift(&scope, now)))),
         }
     }
 
@@ -125,6 +127,7 @@ impl Broker for Memory {
             Look::State { plugin, key } => Seen::State(t.stored(&plugin, &key, now).map(<[u8]>::to_vec)),
             Look::Usage(days) => Seen::Usage(t.usage(&days, now)),
             Look::Lanes => Seen::Lanes(t.lanes()),
+            Look::Holds => Seen::Holds(t.holds(now).cloned().collect()),
         }))
     }
 

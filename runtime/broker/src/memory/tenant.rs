@@ -9,6 +9,7 @@ use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite, Written};
+use sandhog_core::hold::{HOLDS_MAX, Hold, HoldScope, NewHold};
 use sandhog_core::id::{
     DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey,
 };
@@ -19,9 +20,9 @@ use sandhog_core::transition::{Acted, Change, JobCounts, Next, Standing};
 use sandhog_core::trial::{Pair, Trial, TrialReport, TrialStatus};
 
 use crate::{
-    Changed, Counts, Cursor, Enqueued, JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX,
-    LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk, Leased, Page, Query, Renew, Renewal, SWEEP_MAX, Settle, Sweep,
-    Swept, USAGE_DAYS_KEPT,
+    Changed, Counts, Cursor, Enqueued, HoldOutcome, JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY,
+    LANES_MAX, LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk, Leased, Page, Query, Renew, Renewal, SWEEP_MAX,
+    Settle, Sweep, Swept, USAGE_DAYS_KEPT,
 };
 
 /// A tenant's jobs, and the state of its plugins.
@@ -41,6 +42,8 @@ pub(super) struct Tenant {
     /// Number of times that a lane was added or removed.
     lanes_changed: u64,
     trials: BTreeMap<Pair, Trial>,
+    /// The holds that nobody has lifted and no sweep has removed; some of them may have ended.
+    holds: BTreeMap<HoldScope, Hold>,
 }
 
 /// State of a tenant that listeners wait for: compared before and after a step.
@@ -50,6 +53,8 @@ pub(super) struct WakeCause {
     /// The leased jobs that count against a fleet limit.
     limited: BTreeSet<JobId>,
     first_due: Option<Timestamp>,
+    /// The holds, each with its end.
+    holds: BTreeMap<HoldScope, Option<Timestamp>>,
 }
 
 #[derive(Clone)]
@@ -73,7 +78,8 @@ struct Stored {
 }
 
 impl WakeCause {
-    /// Whether a lane has jobs that had none, a lane with jobs may have room that had none, or a job is due earlier than any was.
+    /// Whether a lane has jobs that had none, a lane with jobs may have room that had none, a job is due earlier than any was, or
+    /// the holds are others.
     pub(super) fn is_news_after(&self, before: &Self) -> bool {
         let sooner = match (self.first_due, before.first_due) {
             (Some(now), Some(then)) => now < then,
@@ -82,7 +88,8 @@ impl WakeCause {
         };
         let has_lane = self.lanes.iter().any(|(_, kind, _)| kind.is_some());
         let has_left = !before.limited.is_subset(&self.limited);
-        sooner || !self.lanes.is_subset(&before.lanes) || (has_lane && has_left)
+        let is_fuller = !self.lanes.is_subset(&before.lanes);
+        sooner || is_fuller || (has_lane && has_left) || self.holds != before.holds
     }
 }
 
@@ -92,6 +99,7 @@ impl Tenant {
             lanes: self.in_state(State::Ready).map(|entry| self.lane_of(entry)).collect(),
             limited: self.limited().map(|entry| entry.record.id).collect(),
             first_due: self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at).min(),
+            holds: self.holds.iter().map(|(scope, hold)| (scope.clone(), hold.until)).collect(),
         }
     }
 
@@ -127,6 +135,7 @@ impl Tenant {
         let leases = match self.repeated(ask, now) {
             Some(again) => again,
             None if ask.fuel.zip(spent).is_some_and(|(quota, spent)| quota.holds(&spent)) => Vec::new(),
+            None if self.holds(now).any(|hold| hold.scope.covers_all()) => Vec::new(),
             None => self.hand_out(ask, now),
         };
         if let Some(asker) = ask.asker.filter(|_| !leases.is_empty()) {
@@ -197,7 +206,10 @@ impl Tenant {
         let (mut leases, mut bytes, mut suspects) = (Vec::new(), 0, ask.suspects);
         let mut lanes = LaneRooms::of(ask, self);
         for (queue, n) in ask.queues {
-            for id in self.first_ready(queue, *n, suspects, &mut lanes) {
+            if self.holds(now).any(|hold| hold.scope.covers_queue(queue)) {
+                continue;
+            }
+            for id in self.first_ready(queue, *n, suspects, &mut lanes, now) {
                 let Some(entry) = self.jobs.get_mut(&id) else { continue };
                 bytes += entry.record.payload.len() as u64;
                 if bytes > ask.bytes.0 && !leases.is_empty() {
@@ -211,6 +223,35 @@ impl Tenant {
         leases
     }
 
+    /// Makes a hold, in place of one of the same scope.
+    pub(super) fn hold(&mut self, new: NewHold, now: Timestamp) -> HoldOutcome {
+        let before = self.holds.get(&new.scope);
+        if before.is_none() && self.holds.len() >= HOLDS_MAX {
+            return HoldOutcome::TooMany;
+        }
+        let hold = new.made(before, now);
+        self.holds.insert(hold.scope.clone(), hold);
+        HoldOutcome::Held
+    }
+
+    /// Ends a hold.
+    pub(super) fn lift(&mut self, scope: &HoldScope, now: Timestamp) -> HoldOutcome {
+        match self.holds.remove(scope) {
+            Some(hold) if hold.is_in_force(now) => HoldOutcome::Lifted,
+            _ => HoldOutcome::NotHeld,
+        }
+    }
+
+    /// Returns the holds that are in force.
+    pub(super) fn holds(&self, now: Timestamp) -> impl Iterator<Item = &Hold> {
+        self.holds.values().filter(move |hold| hold.is_in_force(now))
+    }
+
+    /// Whether a job is held back.
+    fn is_held(&self, job: &JobRecord, now: Timestamp) -> bool {
+        self.holds(now).any(|hold| hold.scope.covers(&job.queue, &job.kind))
+    }
+
     /// Makes due jobs ready, takes back expired leases, and removes final jobs and state past their time or number.
     pub(super) fn sweep(&mut self, sweep: &Sweep, now: Timestamp) -> Swept {
         let promoted = self.promote(now);
@@ -218,10 +259,11 @@ impl Tenant {
         let mut removed = self.remove_old(now);
         removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed);
         self.give_up_lanes(now);
+        self.holds.retain(|_, hold| hold.is_in_force(now));
         self.trials.retain(|_, trial| !trial.is_forgotten(now));
         let is_left = [promoted, taken_back, removed].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
-        let has_ready = self.in_state(State::Ready).next().is_some();
+        let has_ready = self.in_state(State::Ready).any(|entry| !self.is_held(&entry.record, now));
         let next_removal = self.jobs.values().filter_map(|entry| entry.remove_at).min();
         let next_removal = next_removal.map(|at| at.since(now));
         Swept { buried, next_due, next_removal, has_ready, unreadable: 0 }
@@ -241,13 +283,15 @@ impl Tenant {
             self.lanes.clear();
             self.minute = (0, Fuel(0));
             self.trials.clear();
+            self.holds.clear();
         }
         left as u64
     }
 
     /// Whether anything of the tenant is kept.
     pub(super) fn keeps_anything(&self) -> bool {
-        !(self.jobs.is_empty() && self.state.is_empty() && self.accounts.is_empty() && self.trials.is_empty())
+        let has_jobs = !(self.jobs.is_empty() && self.state.is_empty() && self.accounts.is_empty());
+        has_jobs || !self.trials.is_empty() || !self.holds.is_empty()
     }
 
     /// Records a daemon's report of a trial, and returns the trial's status.
@@ -498,19 +542,35 @@ impl Tenant {
         removed
     }
 
-    /// Returns the first `n` ready jobs of a queue and its lanes: first at most `suspects` suspects, then the others.
-    fn first_ready(&self, queue: &QueueName, n: u32, suspects: u32, lanes: &mut LaneRooms<'_>) -> Vec<JobId> {
+    /// Returns the first `n` ready jobs of a queue and its lanes: first at most `suspects` suspects, then the others. A kind of
+    /// which it meets a job that is held back gets a lane of its own.
+    fn first_ready(
+        &mut self,
+        queue: &QueueName,
+        n: u32,
+        suspects: u32,
+        lanes: &mut LaneRooms<'_>,
+        now: Timestamp,
+    ) -> Vec<JobId> {
         let mut waiting: Vec<&Entry> =
             self.in_state(State::Ready).filter(|entry| entry.record.queue == *queue).collect();
         waiting.sort_by_key(|entry| entry.place());
-        let (suspected, others): (Vec<&Entry>, Vec<&Entry>) =
-            waiting.into_iter().partition(|entry| entry.is_suspect());
+        let waiting = waiting.into_iter().cloned();
+        let (suspected, others): (Vec<Entry>, Vec<Entry>) = waiting.partition(Entry::is_suspect);
         let mut first = Vec::new();
         for (entries, most) in [(suspected, suspects.min(n)), (others, n)] {
             let mut left = most.min(n - first.len() as u32);
             for entry in entries {
-                let is_split = self.lanes.contains_key(&(queue.clone(), entry.record.kind.clone()));
-                if left > 0 && (!is_split || lanes.take(&entry.record)) {
+                if left == 0 {
+                    break;
+                }
+                let kind = &entry.record.kind;
+                let is_split = self.lanes.contains_key(&(queue.clone(), kind.clone()));
+                if self.is_held(&entry.record, now) {
+                    if !is_split {
+                        self.note_lane(queue, kind, now);
+                    }
+                } else if !is_split || lanes.take(&entry.record) {
                     first.push(entry.record.id);
                     left -= 1;
                 }
@@ -522,7 +582,8 @@ impl Tenant {
     fn next_due(&self) -> Option<Timestamp> {
         let due = self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at);
         let expiring = self.in_state(State::Leased).filter_map(|entry| entry.record.lease_expires_at);
-        due.chain(expiring).min()
+        let ending = self.holds.values().filter_map(|hold| hold.until);
+        due.chain(expiring).chain(ending).min()
     }
 
     /// Returns the first key whose value isn't the one that the run relied on.

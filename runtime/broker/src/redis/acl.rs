@@ -83,8 +83,10 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 16] = [
+const PRODUCER_READS_FROM: [&str; 18] = [
     "finals*",
+    "hold_notes",
+    "holds",
     "job:*",
     "lanes",
     "leases",

@@ -8,7 +8,8 @@ use redis::Cmd;
 use sandhog_core::account::{Account, Day, RunEnd};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite};
-use sandhog_core::id::{JobId, PluginName, StateKey, TenantId, UniqueKey};
+use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
+use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{LogLine, NewJob};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
@@ -492,6 +493,35 @@ pub(super) fn act(tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Reque
         request.keys.job(*job);
         request.keys.run(*job);
     }
+    request
+}
+
+/// Returns the name of a scope, in the form of `lua/holds.lua`.
+fn scope_name(HoldScope { queue, kind }: &HoldScope) -> String {
+    let queue = queue.as_ref().map_or("", QueueName::as_str);
+    format!("{queue} {}", kind.as_ref().map_or("", Kind::as_str))
+}
+
+pub(super) fn hold(tenant: &TenantId, hold: &NewHold) -> Request {
+    let NewHold { scope, reason, by, end, note } = hold;
+    let mut request = Request::of(tenant);
+    let asked = &mut request.asked;
+    asked.array(6).bytes(scope_name(scope).as_bytes()).bytes(reason.slug().as_bytes());
+    for text in [by, note] {
+        asked.optional_bytes(text.as_deref().map(str::as_bytes));
+    }
+    match end {
+        HoldEnd::Lifted => asked.absent().absent(),
+        HoldEnd::After(time) => asked.uint(exact_millis(*time)).absent(),
+        HoldEnd::At(until) => asked.absent().uint(exact(until.as_millis())),
+    };
+    request
+}
+
+pub(super) fn lift(tenant: &TenantId, scope: &HoldScope) -> Request {
+    let mut request = Request::of(tenant);
+    request.asked.array(6).bytes(scope_name(scope).as_bytes());
+    request.asked.absent().absent().absent().absent().absent();
     request
 }
 

@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use sandhog_core::account::{Account, RunEnd};
+use sandhog_core::hold;
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
 use sandhog_core::trial;
@@ -63,6 +64,9 @@ numbers! {
     DONE = 10;
     REQUESTED = 11;
     UNKNOWN = 12;
+    LIFTED = 13;
+    NOT_HELD = 14;
+    TOO_MANY_HOLDS = 15;
     /// The action can't be applied to a job in this state; the number of the state is added to this code.
     NOT_IN = 32;
 
@@ -103,6 +107,8 @@ numbers! {
     LANE_NOTED_EVERY = LANE_NOTED_AFTER.as_millis() as u64;
     /// Time, in milliseconds, for which a trial is kept that no daemon reports to.
     TRIAL_KEPT = trial::TRIAL_KEPT.as_millis() as u64;
+    /// Maximum number of holds of a tenant.
+    HOLDS_MAX = hold::HOLDS_MAX as u64;
     /// Maximum number of daemons whose counts a trial keeps.
     TRIAL_DAEMONS_MAX = trial::TRIAL_DAEMONS_MAX as u64;
 }

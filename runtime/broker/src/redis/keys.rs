@@ -10,6 +10,7 @@
 //! | `queues` | set | the lanes that hold a ready job |
 //! | `tally` | string | numbers of waiting jobs, of bytes in their payloads and of changes of lanes; see `lua/tally.lua` |
 //! | `lanes` | hash | the kinds that have a lane of their own; see `lua/lanes.lua` |
+//! | `holds`, `hold_notes` | sorted set, hash | what is held back, by when that ends; and why, by whom, since when; see `lua/holds.lua` |
 //! | `places`, `limits`, `in:<limit>` | hash, set, sorted set | jobs that are leased under a fleet limit; see `lua/places.lua` |
 //! | `asked:<daemon>` | string | the last grant of leases to a daemon; see `lua/lease.lua` |
 //! | `sequence` | string | the counter behind the order of becoming ready; absent while no job is ready |
@@ -154,6 +155,10 @@ pub(super) fn trial(tenant: &TenantId, pair: &Pair) -> String {
 
 pub(super) fn tally(tenant: &TenantId) -> String {
     format!("{}tally", prefix(tenant))
+}
+
+pub(super) fn hold_notes(tenant: &TenantId) -> String {
+    format!("{}hold_notes", prefix(tenant))
 }
 
 pub(super) fn wake(tenant: &TenantId) -> String {

@@ -35,13 +35,13 @@ macro_rules! pieces {
 }
 
 /// Modules that functions are made of, each after those that it uses.
-const MODULES: [Piece; 19] = pieces!(
-    "start" "reads" "writes" "layout" "unique" "tally" "waiters" "lanes" "places" "waiting" "state" "finals" "creation" "logs" "add" "spending"
+const MODULES: [Piece; 20] = pieces!(
+    "start" "reads" "writes" "layout" "unique" "tally" "holds" "waiters" "lanes" "places" "waiting" "state" "finals" "creation" "logs" "add" "spending"
         "accounts" "parking" "records"
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 16] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 18] = {
     let [
         enqueue,
         lease,
@@ -58,14 +58,20 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 16] = {
         read_state,
         usage,
         lane_list,
+        hold,
+        hold_list,
         permissions,
     ] = pieces!(
         "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "job" "log" "list" "counts" "read_state" "usage" "lane_list"
-            "permissions"
+            "hold" "hold_list" "permissions"
     );
     [
         (enqueue, "", &["waiters", "unique", "tally", "lanes", "waiting", "creation"]),
-        (lease, "", &["waiters", "layout", "tally", "lanes", "places", "waiting", "accounts", "parking"]),
+        (
+            lease,
+            "",
+            &["waiters", "layout", "tally", "holds", "lanes", "places", "waiting", "accounts", "parking"],
+        ),
         (renew, ALLOW_OOM, &["layout", "logs"]),
         (
             settle,
@@ -80,11 +86,11 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 16] = {
             sweep,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "lanes", "places", "waiting", "state", "finals",
-                "parking",
+                "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "state",
+                "finals", "parking",
             ],
         ),
-        (purge, ALLOW_OOM, &["layout", "unique", "tally", "lanes", "places", "state", "parking"]),
+        (purge, ALLOW_OOM, &["layout", "unique", "tally", "holds", "lanes", "places", "state", "parking"]),
         (trial, "", &[]),
         (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "records"]),
         (log, NO_WRITES, &[]),
@@ -93,13 +99,15 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 16] = {
         (read_state, NO_WRITES, &["state"]),
         (usage, NO_WRITES, &["accounts"]),
         (lane_list, NO_WRITES, &["tally", "lanes"]),
+        (hold, ALLOW_OOM, &["tally", "holds"]),
+        (hold_list, NO_WRITES, &["tally", "holds"]),
         (permissions, NO_WRITES, &[]),
     ]
 };
 
 /// The functions that a producer's user may call as well: see `acl.rs`.
-const FOR_PRODUCERS: [&str; 8] =
-    ["enqueue", "job", "log", "list", "counts", "usage", "lane_list", "permissions"];
+const FOR_PRODUCERS: [&str; 9] =
+    ["enqueue", "job", "log", "list", "counts", "usage", "lane_list", "hold_list", "permissions"];
 
 /// Flag of functions that run even if the server's memory is full: they make room there, or record the end of a run.
 const ALLOW_OOM: &str = "allow-oom";
@@ -133,6 +141,8 @@ pub(super) struct Scripts {
     pub(super) state: Function,
     pub(super) usage: Function,
     pub(super) lanes: Function,
+    pub(super) hold: Function,
+    pub(super) holds: Function,
     pub(super) permissions: Function,
     /// The name of the library.
     pub(super) name: String,
@@ -174,6 +184,8 @@ impl Scripts {
             state: function("read_state"),
             usage: function("usage"),
             lanes: function("lane_list"),
+            hold: function("hold"),
+            holds: function("hold_list"),
             permissions: function("permissions"),
             body,
             name,
@@ -266,7 +278,7 @@ mod tests {
         };
         let tables = [
             "unique", "waiting", "finals", "creation", "logs", "state", "spending", "accounts", "parking",
-            "tally", "lanes", "places", "waiters",
+            "tally", "lanes", "places", "waiters", "holds",
         ];
         for ((name, text), _, needs) in FUNCTIONS {
             for module in tables {

@@ -7,6 +7,7 @@ use redis::Value;
 use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Fuel;
+use sandhog_core::hold::{Hold, HoldReason, HoldScope};
 use sandhog_core::id::{JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::quota::{FuelSpent, QueueExcess, StateExcess};
@@ -19,8 +20,8 @@ use super::layout::{self, StoredJob, StoredRun};
 use super::link::Answer;
 use crate::pack::{Unpacker, Unreadable};
 use crate::{
-    Changed, Counts, Cursor, Enqueued, Error, LANES_MAX, Lanes, Leased, Page, Renewal, Result, Settle, Swept,
-    Unread,
+    Changed, Counts, Cursor, Enqueued, Error, HoldOutcome, LANES_MAX, Lanes, Leased, Page, Renewal, Result,
+    Settle, Swept, Unread,
 };
 
 /// Length of a job's id in characters.
@@ -320,6 +321,44 @@ pub(super) fn lanes(reply: Value) -> Result<Lanes> {
     lanes.sort_unstable();
     lanes.truncate(LANES_MAX);
     Ok(Lanes { number: count(&number)?, lanes })
+}
+
+pub(super) fn held(reply: Value) -> Result<HoldOutcome> {
+    match count(&reply)? {
+        codes::DONE => Ok(HoldOutcome::Held),
+        codes::LIFTED => Ok(HoldOutcome::Lifted),
+        codes::NOT_HELD => Ok(HoldOutcome::NotHeld),
+        codes::TOO_MANY_HOLDS => Ok(HoldOutcome::TooMany),
+        _ => Err(unexpected("a hold's answer is unknown")),
+    }
+}
+
+/// Decodes the holds, in the order of their scopes.
+pub(super) fn holds(tenant: &TenantId, reply: Value) -> Result<Vec<Hold>> {
+    let hold = |value| {
+        let [scope, until, noted] = fixed(value)?;
+        let until = optional_bytes(until)?.map(|ends| timestamp(&ends)).transpose()?;
+        let (scope, noted) = (bytes(scope)?, optional_bytes(noted)?.unwrap_or_default());
+        read_hold(&scope, until, &noted).map_err(unreadable(keys::hold_notes(tenant)))
+    };
+    let mut holds = array(reply)?.into_iter().map(hold).collect::<Result<Vec<_>>>()?;
+    holds.sort_unstable_by(|one, other| one.scope.cmp(&other.scope));
+    Ok(holds)
+}
+
+fn read_hold(scope: &[u8], until: Option<Timestamp>, noted: &[u8]) -> std::result::Result<Hold, Unreadable> {
+    let no_scope = Unreadable("the scope of a hold is none");
+    let (queue, kind) =
+        std::str::from_utf8(scope).ok().and_then(|name| name.split_once(' ')).ok_or(no_scope)?;
+    let queue = (!queue.is_empty()).then(|| QueueName::parse(queue)).transpose().map_err(|_| no_scope)?;
+    let kind = (!kind.is_empty()).then(|| Kind::parse(kind)).transpose().map_err(|_| no_scope)?;
+    let mut from = Unpacker::new(noted);
+    from.array()?;
+    let since = Timestamp::from_millis(from.uint()?);
+    let reason = HoldReason::from_slug(from.text()?).ok_or(Unreadable("a hold's reason is unknown"))?;
+    let by = from.optional(Unpacker::text)?.map(str::to_owned);
+    let note = from.optional(Unpacker::text)?.map(str::to_owned);
+    Ok(Hold { scope: HoldScope { queue, kind }, reason, by, since, until, note })
 }
 
 /// Decodes the registered tenants; empty if the user may not look.

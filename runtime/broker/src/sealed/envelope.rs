@@ -12,7 +12,8 @@ use std::fmt;
 
 use chacha20poly1305::{AeadInOut, XNonce};
 use data_encoding::BASE64_NOPAD;
-use sandhog_core::id::{JobId, KeyId, Kind, PluginName, StateKey, TenantId};
+use sandhog_core::hold::HoldScope;
+use sandhog_core::id::{JobId, KeyId, Kind, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::Level;
 use sandhog_core::keyring::{Keyring, Plain};
 use sandhog_core::time::Timestamp;
@@ -39,6 +40,8 @@ pub(super) enum AssociatedData<'a> {
     LogLine { job: JobId, at: Timestamp, attempt: u32, level: Level },
     /// A value in the state of a plugin.
     State { plugin: &'a PluginName, key: &'a StateKey },
+    /// The note of a hold.
+    HoldNote { scope: &'a HoldScope },
 }
 
 impl fmt::Display for AssociatedData<'_> {
@@ -50,6 +53,7 @@ impl fmt::Display for AssociatedData<'_> {
             Self::Progress { job } => write!(f, "the progress of job {job}"),
             Self::LogLine { job, .. } => write!(f, "a log line of job {job}"),
             Self::State { plugin, key } => write!(f, "the state `{key}` of plugin {plugin}"),
+            Self::HoldNote { scope } => write!(f, "the note on the hold of {scope}"),
         }
     }
 }
@@ -209,6 +213,11 @@ fn bound(head: &[u8], tenant: &TenantId, place: AssociatedData<'_>) -> Vec<u8> {
             .part(level.slug().as_bytes()),
         AssociatedData::State { plugin, key } => {
             bound.part(b"state").part(plugin.as_str().as_bytes()).part(key.as_str().as_bytes())
+        }
+        AssociatedData::HoldNote { scope: HoldScope { queue, kind } } => {
+            let (queue, kind) =
+                (queue.as_ref().map_or("", QueueName::as_str), kind.as_ref().map_or("", Kind::as_str));
+            bound.part(b"hold").part(queue.as_bytes()).part(kind.as_bytes())
         }
     };
     bound.0

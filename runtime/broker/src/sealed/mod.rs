@@ -6,7 +6,7 @@
 //! cipher.rs what a key does
 //! ```
 //!
-//! Payloads, outputs, values of state, failure messages, progress messages, and log lines with their fields are sealed. Each
+//! Payloads, outputs, values of state, failure messages, progress messages, log lines with their fields, and notes of holds are sealed. Each
 //! is bound to its tenant and its place (a job's id and, for a payload, its kind; a plugin and a key), so that it doesn't
 //! open if it is moved elsewhere. What the store or an operator has to go by stays in plain text: ids, kinds, queues,
 //! priorities, unique keys, names of plugins and of state keys, times, states and reasons, numbers of progress and usage, and
@@ -141,6 +141,19 @@ impl<K: Keys> Broker for Sealed<K> {
     }
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
+        let command = match (command, self.sealer(tenant)) {
+            (Command::Hold(hold), Some(sealer)) => Command::Hold(Box::new(sealer.hold(*hold)?)),
+            // The others say nothing that is anybody's secret.
+            (
+                plain @ (Command::Jobs { .. }
+                | Command::Sweep(_)
+                | Command::Purge { .. }
+                | Command::Trial(_)
+                | Command::Hold(_)
+                | Command::Lift(_)),
+                _,
+            ) => plain,
+        };
         self.behind.control(tenant, command).await
     }
 

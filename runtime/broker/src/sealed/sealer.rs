@@ -1,5 +1,6 @@
 //! Seals what goes to the store for one tenant, and opens what comes from it.
 
+use sandhog_core::hold::{Hold, NewHold};
 use sandhog_core::id::{JobId, LeaseToken, PluginName, StateKey, TenantId};
 use sandhog_core::job::{Job, JobOptions, JobRecord, LogLine, NewJob, Progress};
 use sandhog_core::keyring::Keyring;
@@ -146,8 +147,29 @@ impl Sealer<'_> {
                     opened.map_err(|why| self.error(AssociatedData::State { plugin, key }, &why))?,
                 ))
             }
+            (_, Seen::Holds(holds)) => {
+                Seen::Holds(holds.into_iter().map(|hold| self.open_hold(hold)).collect())
+            }
             (_, plain) => plain,
         })
+    }
+
+    /// Seals the note of a hold. Who made it, when and why stays in plain text.
+    pub(super) fn hold(&self, hold: NewHold) -> Result<NewHold> {
+        let NewHold { scope, reason, by, end, note } = hold;
+        let note = note.map(|note| self.seal_text(AssociatedData::HoldNote { scope: &scope }, &note));
+        let note = note.transpose()?;
+        Ok(NewHold { scope, reason, by, end, note })
+    }
+
+    /// Opens the note of a hold. If it can't be opened, it says so instead.
+    fn open_hold(&self, mut hold: Hold) -> Hold {
+        let place = AssociatedData::HoldNote { scope: &hold.scope };
+        hold.note = hold.note.take().map(|note| {
+            open_text(&self.keys, self.tenant, place, note)
+                .unwrap_or_else(|why| self.error(place, &why).to_string())
+        });
+        hold
     }
 
     /// Opens all that is sealed of a job, which may have come without its payload and output (`has_payloads`). What can't be

@@ -6,12 +6,13 @@ use std::time::Duration;
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::{Broker, Counts, Settle, Sweep, Swept};
 use sandhog_core::effects::Effects;
+use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 
-use crate::work::{Work, broker, connection, job, succeed};
+use crate::work::{Work, broker, connection, job, jobs, queue, succeed, tenant};
 
 const JOBS: usize = 5_000;
 
@@ -84,6 +85,56 @@ async fn a_job_costs_no_more_than_with_bullmq_and_far_less_in_batches() {
         assert!(commands_to_add <= most_to_add && commands_to_run <= most_to_run + a_look);
         assert!(bytes_waiting <= 716.0 && bytes_done <= 1269.0);
     }
+}
+
+/// Held jobs are put aside by the first leases that meet them, and looked at no more.
+#[tokio::test]
+async fn held_jobs_cost_a_lease_of_others_nothing() {
+    let server = Server::start(Durability::None, &[]);
+    let broker = broker(&server);
+    let pause = NewHold::pause(HoldScope { queue: None, kind: Some(job().kind) });
+    let mut costs = Vec::new();
+    for held in [0, 3_000] {
+        let tenant = tenant();
+        broker.hold(&tenant, pause.clone()).await.expect("the server is there");
+        broker.store(&tenant, &(0..held + 1).map(|_| job()).collect::<Vec<_>>()).await;
+        let other = || NewJob { kind: "mail.send".parse().expect("a valid name"), ..job() };
+        broker.store(&tenant, &(0..200).map(|_| other()).collect::<Vec<_>>()).await;
+        // As often as there are held ones in the way.
+        while broker.take(&tenant, 1).await.is_empty() {}
+        let before = commands(&server).await;
+        for _ in 0..100 {
+            assert_eq!(broker.take(&tenant, 1).await.len(), 1);
+        }
+        costs.push(commands(&server).await - before);
+    }
+    println!("commands for 100 leases beside one held job and many: {costs:?}");
+    assert!(costs[1] <= costs[0] * 1.02, "{costs:?}");
+}
+
+/// One look at who may be held is a bit of what is read anyway.
+#[tokio::test]
+async fn a_lease_costs_the_same_once_nothing_is_held_any_more() {
+    let server = Server::start(Durability::None, &[]);
+    let broker = broker(&server);
+    let mut costs = Vec::new();
+    for pauses in [0, 1] {
+        let tenant = tenant();
+        broker.store(&tenant, &jobs(101)).await;
+        for _ in 0..pauses {
+            let scope = HoldScope { queue: Some(queue()), kind: None };
+            broker.hold(&tenant, NewHold::pause(scope.clone())).await.expect("the server is there");
+            assert_eq!(broker.take(&tenant, 1).await.len(), 0);
+            broker.lift(&tenant, scope).await.expect("the server is there");
+        }
+        assert_eq!(broker.take(&tenant, 1).await.len(), 1);
+        let before = commands(&server).await;
+        for _ in 0..100 {
+            assert_eq!(broker.take(&tenant, 1).await.len(), 1);
+        }
+        costs.push(commands(&server).await - before);
+    }
+    assert_eq!(costs[0], costs[1]);
 }
 
 /// A daemon sweeps a tenant in which nothing is due now and then, and some have thousands.

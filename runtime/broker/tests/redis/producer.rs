@@ -18,6 +18,7 @@ use sandhog_broker::{
 use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
+use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::{DaemonId, Kind, QueueName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{NewJob, Priority, State};
 use sandhog_core::quota::QueueBounds;
@@ -134,11 +135,17 @@ async fn prepare(operator: &Redis, tenant: &TenantId) {
     let queues = [(queue(), 0)];
     let ask = LeaseAsk { lanes: &lanes, ..LeaseAsk::new(tenant, &queues, TTL) };
     operator.lease(ask).await.expect("the server is there");
+    operator.hold(tenant, NewHold::pause(held())).await.expect("the server is there");
     let queues = [(awaited_queue(), 1)];
     let daemon = DaemonId::from_parts(Timestamp::from_millis(1), 1);
     let asker = Some(Asker { daemon, number: 1, repeats: false });
     let ask = LeaseAsk { asker, ..LeaseAsk::new(tenant, &queues, TTL) };
     assert!(operator.lease(ask).await.expect("the server is there").leases.is_empty(), "it waits");
+}
+
+/// A scope of no job here.
+fn held() -> HoldScope {
+    HoldScope { queue: None, kind: Some(Kind::parse("held.back").expect("a valid name")) }
 }
 
 /// Enqueues in every way there is.
@@ -184,6 +191,7 @@ async fn look_at_everything(producer: &Redis, tenant: &TenantId) {
     let days = Day(0)..=Day(u32::MAX);
     assert!(!producer.usage(tenant, days).await.expect("it may").is_empty(), "something was spent");
     assert_eq!(producer.lanes(tenant).await.expect("it may").lanes, [(queue(), split_off())]);
+    assert_eq!(producer.holds(tenant).await.expect("it may").len(), 1);
     assert_eq!(producer.tenants().await.expect("it may"), std::slice::from_ref(tenant));
 }
 

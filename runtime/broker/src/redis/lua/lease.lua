@@ -123,6 +123,16 @@ do
     handled[source.id] = true
   end
 
+  -- Whether a kind is split off in a queue. One that is held back is from now on.
+  local function is_split(queue, kind)
+    local is = lanes.is_split(queue, kind)
+    if not is and holds.cover(queue, kind) then
+      lanes.note(queue, kind)
+      is = true
+    end
+    return is
+  end
+
   -- Finds up to so many of the first jobs of a queue and its lanes that are asked for, in one order. Jobs of kinds that are split
   -- off are moved to their lanes on the way. Returns how many.
   local function find_in_order(queue, names, suffix, most)
@@ -140,7 +150,7 @@ do
       if not name then
         local _, _, _, _, kind = jobs.head(source.id)
         -- One that can't be read is put aside where it would be handed out.
-        name = kind and lanes.is_split(queue, kind) and lanes.name(queue, kind)
+        name = kind and is_split(queue, kind) and lanes.name(queue, kind)
       end
       if not name then
         hand(source)
@@ -163,6 +173,9 @@ do
       if source.id then
         note_left_over(source.lane)
       end
+    end
+    if moves >= MOVES_MAX then
+      writes.wake() -- there may be others behind those that were moved
     end
     return count
   end
@@ -224,7 +237,7 @@ do
       local queue, kind, room, limit, most = list[n], list[n + 1], list[n + 2], list[n + 3], list[n + 4]
       local name = lanes.name(queue, kind)
       lanes.note(queue, kind)
-      if not rooms[name] then
+      if not rooms[name] and not holds.cover(queue, kind) then
         rooms[name] = { room, limit }
         names_of[queue] = names_of[queue] or {}
         table.insert(names_of[queue], name)
@@ -233,7 +246,7 @@ do
         free[limit] = most - places.count(limit)
       end
     end
-    has_lanes = tally.lanes() > 0
+    has_lanes = tally.lanes() > 0 or holds.has_kinds()
     return names_of
   end
 
@@ -518,14 +531,16 @@ do
     lanes.start()
     tally.start()
     places.start()
+    holds.start()
     local names_of = read_lanes(lane_asks)
+    queues = holds.without_held(queues)
     local due, expiry = reads.first_score(SCHEDULE), reads.first_score(LEASES)
     writes.knows(LEASES)
-    local spent, is_held = {}, false
+    local spent, is_held = {}, holds.cover_all()
     if quota then
       local of_minute, of_day = accounts.fuel_spent()
       spent = { now, of_minute, of_day }
-      is_held = reaches(of_minute, quota[1]) or reaches(of_day, quota[2])
+      is_held = is_held or reaches(of_minute, quota[1]) or reaches(of_day, quota[2])
     end
     local leases = asker and asker[3] and handed_out_by(asker[1], asker[2], ttl)
     local unreadable_ids, is_again, first_ones = {}, leases, false
@@ -561,7 +576,7 @@ do
       -- The first lease to run out may be one that was prolonged.
       expiry = reads.first_score(LEASES)
     end
-    local next_time = min(due, expiry)
+    local next_time = min(due, expiry, holds.first_end())
     local next_due = next_time < huge and min(max(next_time - now, 0), 2 ^ 53) or false
     return { next_due, unreadable_ids, leases, spent, tally.lanes() }
   end

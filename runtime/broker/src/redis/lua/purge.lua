@@ -67,6 +67,7 @@ do
       left = state.remove_values(FIXED_KEYS + 1, FIXED_KEYS + values)
       if left == 0 then
         lanes.give_up_all()
+        holds.forget_all()
         tally.correct(0, false)
       end
     else

@@ -230,7 +230,7 @@ do
   -- What to answer if nothing is to be done, as a few looks tell; nothing if something may be. Most sweeps find nothing, and
   -- daemons sweep all the time.
   local function idle_reply(kept_done, kept_dead)
-    local others = { QUEUES, PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'unreadable' }
+    local others = { QUEUES, PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'unreadable' }
     if reads.count(others) > 0 then
       return nil
     end
@@ -253,6 +253,18 @@ do
       return nil
     end
     return { from_now(min(due, expiry)), {}, from_now(removal), 0, 0, {} }
+  end
+
+  -- Whether a lane holds a job that isn't held back.
+  local function has_ready()
+    for _, lane in ipairs(call('SMEMBERS', QUEUES)) do
+      local name = waiting.is_of_suspects(lane) and sub(lane, 1, -#SUSPECTS - 1) or lane
+      local queue, kind = string.match(name, '^(%S+) ?(%S*)$')
+      if not queue or not holds.cover(queue, kind) then
+        return 1
+      end
+    end
+    return 0
   end
 
   function sweep()
@@ -297,16 +309,17 @@ do
     tally.start()
     places.heal()
     tally.correct(count_waiting())
+    holds.sweep()
     places.tell_of_room()
     tally.finish()
     writes.commit()
 
-    local next = min(reads.first_score(SCHEDULE), reads.first_score(LEASES))
+    local next = min(reads.first_score(SCHEDULE), reads.first_score(LEASES), holds.first_end())
     return {
       left_undone and 0 or from_now(next),
       buried,
       from_now(finals.first_removal()),
-      call('EXISTS', QUEUES),
+      has_ready(),
       parking.count(),
       unreadable_ids,
     }
