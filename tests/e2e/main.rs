@@ -13,6 +13,7 @@ mod effects;
 mod fresh;
 mod fuel;
 mod grants;
+mod holds;
 mod hostile;
 mod http;
 mod kill;

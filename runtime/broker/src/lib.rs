@@ -51,6 +51,7 @@ use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 pub use sandhog_core::transition::Keep;
 use sandhog_core::trial::{TrialReport, TrialStatus};
+use sandhog_core::waits::WaitFacts;
 
 pub use control::{Changed, Command, HoldOutcome, JobAction, KeepMax, Outcome, Sweep, Swept};
 pub use look::{Counts, Cursor, Filter, Lanes, Look, Page, Query, Seen, Unread};
@@ -180,6 +181,11 @@ pub trait Broker: Send + Sync + 'static {
     /// Looks up the holds that are in force, in the order of their scopes.
     async fn holds(&self, tenant: &TenantId) -> Result<Vec<Hold>> {
         self.look(tenant, Look::Holds).await?.holds()
+    }
+
+    /// Looks up what a job waits for, or `None` if there is no such job.
+    async fn why(&self, tenant: &TenantId, job: JobId) -> Result<Option<WaitFacts>> {
+        self.look(tenant, Look::Why(job)).await?.why()
     }
 
     /// Looks up the usage of the tenant's runs on these days, by day and plugin. Days on which nothing ran are left out, and

@@ -8,6 +8,7 @@ use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey};
 use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
+use sandhog_core::waits::WaitFacts;
 
 use crate::{Error, Result};
 
@@ -35,6 +36,8 @@ pub enum Look {
     Lanes,
     /// The holds that are in force. Answered by [`Seen::Holds`].
     Holds,
+    /// What a job waits for. Answered by [`Seen::Why`].
+    Why(JobId),
 }
 
 /// The answer to a [`Look`].
@@ -56,6 +59,8 @@ pub enum Seen {
     Lanes(Lanes),
     /// The holds, in the order of their scopes.
     Holds(Vec<Hold>),
+    /// What the job waits for, or `None` if there is no such job.
+    Why(Option<Box<WaitFacts>>),
 }
 
 /// Defines methods that take the answer out of a [`Seen`], and fail if it answers another query.
@@ -81,6 +86,7 @@ answers! {
     usage: Usage(usage) -> Vec<DayUsage> = usage,
     lanes: Lanes(lanes) -> Lanes = lanes,
     holds: Holds(holds) -> Vec<Hold> = holds,
+    why: Why(facts) -> Option<WaitFacts> = facts.map(|facts| *facts),
 }
 
 /// The lanes of a tenant.

@@ -321,6 +321,7 @@ impl Broker for Redis {
             Look::Usage(days) => ("look-up of usage", &scripts.usage, batch::usage(tenant, days)),
             Look::Lanes => ("look-up of the lanes", &scripts.lanes, Request::of(tenant)),
             Look::Holds => ("look-up of the holds", &scripts.holds, Request::of(tenant)),
+            Look::Why(job) => ("look-up of what a job waits for", &scripts.why, batch::of_job(tenant, *job)),
         };
         let reply = self.run(what, tenant, script, request).await?;
         Ok(match look {
@@ -332,6 +333,7 @@ impl Broker for Redis {
             Look::Usage(_) => Seen::Usage(reply::usage(tenant, reply)?),
             Look::Lanes => Seen::Lanes(reply::lanes(reply)?),
             Look::Holds => Seen::Holds(reply::holds(tenant, reply)?),
+            Look::Why(_) => Seen::Why(reply::why(tenant, reply)?.map(Box::new)),
         })
     }
 

@@ -11,6 +11,7 @@ use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
+use sandhog_core::waits::Wait;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
 use sandhog_daemon::service::holds;
@@ -104,6 +105,11 @@ impl Client {
     /// See [`jobs::get`].
     pub(crate) async fn job(&self, tenant: &TenantId, id: JobId) -> Result<Option<JobRecord>, Problem> {
         jobs::get(&self.service, &self.caller, tenant, id).await
+    }
+
+    /// See [`jobs::waits`].
+    pub(crate) async fn waits(&self, job: &JobRecord) -> Result<Vec<Wait>, Problem> {
+        jobs::waits(&self.service, &self.caller, job).await
     }
 
     /// See [`jobs::log`].

@@ -37,3 +37,4 @@ pub mod text;
 pub mod time;
 pub mod transition;
 pub mod trial;
+pub mod waits;

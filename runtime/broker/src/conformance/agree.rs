@@ -13,6 +13,7 @@ use sandhog_core::id::{JobId, LeaseNo, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::time::Timestamp;
 use sandhog_core::trial::TrialStatus;
+use sandhog_core::waits::WaitFacts;
 
 use super::Fixture;
 use super::case::Case;
@@ -168,6 +169,7 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
 struct View {
     counts: Counts,
     jobs: Vec<(JobId, Option<JobRecord>, Vec<LogLine>)>,
+    why: Vec<Option<WaitFacts>>,
     lists: Vec<(State, Vec<JobRecord>)>,
     state: Vec<(&'static str, StateKey, Option<Vec<u8>>)>,
     usage: Vec<DayUsage>,
@@ -178,9 +180,16 @@ struct View {
 impl View {
     async fn of(broker: &dyn Broker, tenant: &TenantId, known: &[JobId]) -> Self {
         const OK: &str = "a broker in good order answers";
-        let mut jobs = Vec::new();
+        let holds = broker.holds(tenant).await.expect(OK);
+        let has_kinds = holds.iter().any(|hold| hold.scope.kind.is_some());
+        let (mut jobs, mut why) = (Vec::new(), Vec::new());
         for id in known {
             let record = broker.job(tenant, *id).await.expect(OK);
+            // Jobs of a held kind may be in the line to a store until a lease has met them.
+            let facts = broker.why(tenant, *id).await.expect(OK);
+            why.push(
+                facts.map(|facts| WaitFacts { ahead: if has_kinds { 0 } else { facts.ahead }, ..facts }),
+            );
             jobs.push((*id, record, broker.log(tenant, *id).await.expect(OK)));
         }
         let mut lists = Vec::new();
@@ -204,10 +213,10 @@ impl View {
         }
         let usage = broker.usage(tenant, Day(0)..=Day(u32::MAX)).await.expect(OK);
         let lanes = broker.lanes(tenant).await.expect(OK);
-        let holds = broker.holds(tenant).await.expect(OK);
         Self {
             counts: broker.counts(tenant).await.expect(OK),
             jobs,
+            why,
             lists,
             state: stored,
             usage,

@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::Kind;
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
+use sandhog_core::waits::AHEAD_COUNTED_MAX;
 
-use super::case::Case;
-use super::script::{bury, group, lines, ms, queue_named, renew, retry, revision, secs, succeed, unique};
-use crate::{Counts, Filter, JobAction, Query, Renew};
+use super::case::{Case, TTL};
+use super::script::{
+    bury, group, lines, ms, plugin, queue, queue_named, renew, retry, revision, secs, succeed, unique,
+};
+use crate::{Counts, Filter, FleetLimit, JobAction, LaneAsk, LeaseAsk, Query, Renew};
 
 /// Ready ones as they are handed out, whatever their queue; the others by their time, then by id.
 pub async fn waiting_jobs_are_listed_in_the_order_in_which_they_go(case: Case) {
@@ -231,4 +235,55 @@ pub async fn a_tenant_is_known_to_the_store_until_it_is_purged(case: Case) {
     assert!(is_known().await);
     assert_eq!(case.broker.purge(&case.tenant, 100).await.expect("a purge succeeds"), 0);
     assert!(!is_known().await);
+}
+
+/// Those that go before it in its queue, and what else it may have to wait for.
+pub async fn a_job_is_told_what_it_waits_for(case: Case) {
+    let limit = FleetLimit { name: plugin("p"), most: 1 };
+    let narrow = Kind::parse("narrow").expect("a valid kind");
+    let lanes = [LaneAsk { queue: queue(), kind: narrow.clone(), room: 9, limit: Some(limit) }];
+    let of_lane = || NewJob { kind: narrow.clone(), ..case.new_job() };
+    case.enqueue(of_lane()).await;
+    let queues = [(queue(), 1)];
+    case.lease_as(LeaseAsk { lanes: &lanes, ..case.asking(&queues) }).await;
+    let first = case.enqueue(case.new_job()).await;
+    let second = case.enqueue(of_lane()).await;
+    let third = case.enqueue(case.new_job()).await;
+    let urgent = case.enqueue(NewJob { priority: Priority(200), ..case.new_job() }).await;
+    case.enqueue(NewJob { queue: queue_named("other"), ..case.new_job() }).await;
+    let later = case.enqueue(NewJob { delay: secs(60), ..case.new_job() }).await;
+    let why = async |job| case.broker.why(&case.tenant, job).await.expect("a look succeeds");
+    for (job, ahead) in [(urgent, 0), (first, 1), (second, 2), (third, 3), (later, 0)] {
+        let facts = why(job).await.expect("it is there");
+        assert_eq!((facts.ahead, facts.now), (ahead, case.now()));
+        assert_eq!(facts.limits, [(plugin("p"), 1)]);
+        assert_eq!(facts.holds, []);
+    }
+    let scope = HoldScope { queue: None, kind: Some(case.record(first).await.kind) };
+    case.broker.hold(&case.tenant, NewHold::pause(scope.clone())).await.expect("a hold succeeds");
+    case.lease_as(case.asking(&queues)).await;
+    let held = why(third).await.expect("it is there");
+    assert_eq!((held.ahead, held.holds.len(), &held.holds[0].scope), (0, 1, &scope));
+    assert_eq!(why(second).await.expect("it is there").ahead, 0, "held ones are in nobody's way");
+    assert_eq!(why(case.new_job().id).await, None);
+}
+
+/// A suspect goes before all others of its queue.
+pub async fn suspects_are_ahead_of_all_others(case: Case) {
+    let suspect = case.leased_job().await.job;
+    let other = case.enqueue(NewJob { priority: Priority(255), ..case.new_job() }).await;
+    case.pass(TTL);
+    case.sweep().await;
+    let ahead = async |job| {
+        case.broker.why(&case.tenant, job).await.expect("a look succeeds").expect("it is there").ahead
+    };
+    assert_eq!((ahead(suspect).await, ahead(other).await), (0, 1));
+}
+
+/// No look takes long because many jobs wait.
+pub async fn those_ahead_are_counted_up_to_a_bound(case: Case) {
+    case.enqueue_n(AHEAD_COUNTED_MAX as usize + 5).await;
+    let last = case.enqueue(case.new_job()).await;
+    let facts = case.broker.why(&case.tenant, last).await.expect("a look succeeds").expect("it is there");
+    assert_eq!(facts.ahead, AHEAD_COUNTED_MAX);
 }

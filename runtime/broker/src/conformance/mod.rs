@@ -252,6 +252,9 @@ macro_rules! conformance_suite {
                 a_conflict_comes_before_a_full_state,
             }
             looking {
+                a_job_is_told_what_it_waits_for,
+                suspects_are_ahead_of_all_others,
+                those_ahead_are_counted_up_to_a_bound,
                 waiting_jobs_are_listed_in_the_order_in_which_they_go,
                 final_jobs_are_listed_latest_first,
                 a_page_holds_what_was_asked_for,

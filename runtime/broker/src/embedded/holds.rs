@@ -100,7 +100,7 @@ impl Step<'_> {
 const ALL: &str = "SELECT queue, kind, reason, by_whom, since, until, note FROM hold WHERE tenant = ?1 ORDER BY queue, kind";
 
 /// Whether the lane of a queue is held back; an empty lane is that of no kind.
-fn is_held(held: &[HoldScope], queue: &str, lane: &str) -> Result<bool> {
+pub(super) fn is_held(held: &[HoldScope], queue: &str, lane: &str) -> Result<bool> {
     let queue: QueueName = parse("job.queue", queue)?;
     if lane.is_empty() {
         return Ok(held.iter().any(|scope| scope.covers_queue(&queue)));

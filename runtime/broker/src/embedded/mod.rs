@@ -6,7 +6,7 @@
 //! reserve.rs  space for when the disk is full
 //! threads.rs  the writing thread and the reading thread; group commit
 //! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  holds.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
-//! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  look-ups
+//! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  why.rs  look-ups
 //! trials.rs   trials of canaries
 //! socket_notifier.rs  news to and from other processes on the same file
 //! ```
@@ -64,6 +64,7 @@ mod tests;
 mod threads;
 mod trials;
 mod upkeep;
+mod why;
 
 use std::fs;
 use std::path::Path;
@@ -299,6 +300,7 @@ impl Broker for Embedded {
                 }
                 Look::Lanes => Seen::Lanes(lanes::lanes(connection, tenant)?),
                 Look::Holds => Seen::Holds(holds::holds(connection, tenant, now)?),
+                Look::Why(job) => Seen::Why(Step::new(connection, tenant, now).why(job)?.map(Box::new)),
                 Look::Usage(days) => {
                     let first = Day::of(now).before(USAGE_DAYS_KEPT).max(*days.start());
                     Seen::Usage(account::usage(connection, tenant, &(first..=*days.end()))?)

@@ -128,6 +128,7 @@ impl Broker for Memory {
             Look::Usage(days) => Seen::Usage(t.usage(&days, now)),
             Look::Lanes => Seen::Lanes(t.lanes()),
             Look::Holds => Seen::Holds(t.holds(now).cloned().collect()),
+            Look::Why(job) => Seen::Why(t.why(job, now).map(Box::new)),
         }))
     }
 

@@ -18,6 +18,7 @@ use sandhog_core::quota::{FuelSpent, QueueBounds, StateExcess, StateQuota, State
 use sandhog_core::time::Timestamp;
 use sandhog_core::transition::{Acted, Change, JobCounts, Next, Standing};
 use sandhog_core::trial::{Pair, Trial, TrialReport, TrialStatus};
+use sandhog_core::waits::{AHEAD_COUNTED_MAX, WaitFacts};
 
 use crate::{
     Changed, Counts, Cursor, Enqueued, HoldOutcome, JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY,
@@ -245,6 +246,34 @@ impl Tenant {
     /// Returns the holds that are in force.
     pub(super) fn holds(&self, now: Timestamp) -> impl Iterator<Item = &Hold> {
         self.holds.values().filter(move |hold| hold.is_in_force(now))
+    }
+
+    /// Returns what a job waits for.
+    pub(super) fn why(&self, job: JobId, now: Timestamp) -> Option<WaitFacts> {
+        let entry = self.jobs.get(&job)?;
+        let record = &entry.record;
+        let covers = |hold: &&Hold| hold.scope.covers(&record.queue, &record.kind);
+        // Suspects go before all others.
+        let rank = |entry: &Entry| (!entry.is_suspect(), entry.place());
+        let goes_before = |other: &&Entry| {
+            other.record.queue == record.queue
+                && rank(other) < rank(entry)
+                && !self.is_held(&other.record, now)
+        };
+        let is_in_line = record.state == State::Ready && !self.is_held(record, now);
+        let ahead =
+            if is_in_line { self.in_state(State::Ready).filter(goes_before).count() as u64 } else { 0 };
+        let mut limits = BTreeMap::new();
+        for name in self.limited().filter_map(|entry| entry.limit.clone()) {
+            *limits.entry(name).or_default() += 1;
+        }
+        Some(WaitFacts {
+            now,
+            holds: self.holds(now).filter(covers).cloned().collect(),
+            ahead: ahead.min(AHEAD_COUNTED_MAX),
+            spent: self.spent(now),
+            limits: limits.into_iter().collect(),
+        })
     }
 
     /// Whether a job is held back.

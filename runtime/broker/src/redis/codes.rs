@@ -8,6 +8,7 @@ use sandhog_core::hold;
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
 use sandhog_core::trial;
+use sandhog_core::waits;
 
 use super::layout::{self, Tail};
 use crate::{
@@ -109,6 +110,8 @@ numbers! {
     TRIAL_KEPT = trial::TRIAL_KEPT.as_millis() as u64;
     /// Maximum number of holds of a tenant.
     HOLDS_MAX = hold::HOLDS_MAX as u64;
+    /// Maximum number of jobs that are counted before another one.
+    AHEAD_COUNTED_MAX = waits::AHEAD_COUNTED_MAX;
     /// Maximum number of daemons whose counts a trial keeps.
     TRIAL_DAEMONS_MAX = trial::TRIAL_DAEMONS_MAX as u64;
 }

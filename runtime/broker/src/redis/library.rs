@@ -41,7 +41,7 @@ const MODULES: [Piece; 20] = pieces!(
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 18] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 19] = {
     let [
         enqueue,
         lease,
@@ -60,10 +60,11 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 18] = {
         lane_list,
         hold,
         hold_list,
+        why,
         permissions,
     ] = pieces!(
         "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "job" "log" "list" "counts" "read_state" "usage" "lane_list"
-            "hold" "hold_list" "permissions"
+            "hold" "hold_list" "why" "permissions"
     );
     [
         (enqueue, "", &["waiters", "unique", "tally", "lanes", "waiting", "creation"]),
@@ -101,13 +102,14 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 18] = {
         (lane_list, NO_WRITES, &["tally", "lanes"]),
         (hold, ALLOW_OOM, &["tally", "holds"]),
         (hold_list, NO_WRITES, &["tally", "holds"]),
+        (why, NO_WRITES, &["layout", "tally", "holds", "lanes", "places", "waiting", "accounts"]),
         (permissions, NO_WRITES, &[]),
     ]
 };
 
 /// The functions that a producer's user may call as well: see `acl.rs`.
-const FOR_PRODUCERS: [&str; 9] =
-    ["enqueue", "job", "log", "list", "counts", "usage", "lane_list", "hold_list", "permissions"];
+const FOR_PRODUCERS: [&str; 10] =
+    ["enqueue", "job", "log", "list", "counts", "usage", "lane_list", "hold_list", "why", "permissions"];
 
 /// Flag of functions that run even if the server's memory is full: they make room there, or record the end of a run.
 const ALLOW_OOM: &str = "allow-oom";
@@ -143,6 +145,7 @@ pub(super) struct Scripts {
     pub(super) lanes: Function,
     pub(super) hold: Function,
     pub(super) holds: Function,
+    pub(super) why: Function,
     pub(super) permissions: Function,
     /// The name of the library.
     pub(super) name: String,
@@ -186,6 +189,7 @@ impl Scripts {
             lanes: function("lane_list"),
             hold: function("hold"),
             holds: function("hold_list"),
+            why: function("why"),
             permissions: function("permissions"),
             body,
             name,

@@ -13,6 +13,7 @@ use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::quota::{FuelSpent, QueueExcess, StateExcess};
 use sandhog_core::time::Timestamp;
 use sandhog_core::trial::{Decision, Pair, Records, TrialStatus};
+use sandhog_core::waits::WaitFacts;
 
 use super::codes::{self, OF_ALL};
 use super::keys;
@@ -344,6 +345,30 @@ pub(super) fn holds(tenant: &TenantId, reply: Value) -> Result<Vec<Hold>> {
     let mut holds = array(reply)?.into_iter().map(hold).collect::<Result<Vec<_>>>()?;
     holds.sort_unstable_by(|one, other| one.scope.cmp(&other.scope));
     Ok(holds)
+}
+
+pub(super) fn why(tenant: &TenantId, reply: Value) -> Result<Option<WaitFacts>> {
+    if reply == Value::Nil {
+        return Ok(None);
+    }
+    let [now, ahead, of_minute, of_day, covering, under_limits] = fixed(reply)?;
+    let no_fuel = || unexpected("spent fuel is no number");
+    let spent = fuel_spent(Value::Array(vec![now.clone(), of_minute, of_day]))?.ok_or_else(no_fuel)?;
+    let mut limits = Vec::new();
+    for pair in array(under_limits)?.chunks_exact(2) {
+        let [Value::BulkString(name), leased] = pair else { return Err(unexpected("a limit has no name")) };
+        let name = std::str::from_utf8(name).ok().and_then(|name| PluginName::parse(name).ok());
+        let leased = count(leased)?;
+        limits.extend(name.filter(|_| leased > 0).map(|name| (name, leased)));
+    }
+    limits.sort_unstable();
+    Ok(Some(WaitFacts {
+        now: Timestamp::from_millis(count(&now)?),
+        holds: holds(tenant, covering)?,
+        ahead: count(&ahead)?,
+        spent,
+        limits,
+    }))
 }
 
 fn read_hold(scope: &[u8], until: Option<Timestamp>, noted: &[u8]) -> std::result::Result<Hold, Unreadable> {

@@ -150,6 +150,11 @@ impl Sealer<'_> {
             (_, Seen::Holds(holds)) => {
                 Seen::Holds(holds.into_iter().map(|hold| self.open_hold(hold)).collect())
             }
+            (_, Seen::Why(Some(mut facts))) => {
+                let holds = std::mem::take(&mut facts.holds);
+                facts.holds = holds.into_iter().map(|hold| self.open_hold(hold)).collect();
+                Seen::Why(Some(facts))
+            }
             (_, plain) => plain,
         })
     }

@@ -65,7 +65,7 @@ impl Broker for ByRole {
 
     async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
         match look {
-            Look::State { .. } => self.worker.look(tenant, look).await,
+            Look::State { .. } | Look::Why(_) => self.worker.look(tenant, look).await,
             _ => self.producer.look(tenant, look).await,
         }
     }
@@ -192,6 +192,9 @@ async fn look_at_everything(producer: &Redis, tenant: &TenantId) {
     assert!(!producer.usage(tenant, days).await.expect("it may").is_empty(), "something was spent");
     assert_eq!(producer.lanes(tenant).await.expect("it may").lanes, [(queue(), split_off())]);
     assert_eq!(producer.holds(tenant).await.expect("it may").len(), 1);
+    let ready = producer.jobs(tenant, Query::of(State::Ready, 1)).await.expect("it may").jobs;
+    let why = producer.why(tenant, ready[0].id).await.expect("it may").expect("it is there");
+    assert_eq!((why.ahead, why.limits.len()), (0, 0), "limits are the worker's affair");
     assert_eq!(producer.tenants().await.expect("it may"), std::slice::from_ref(tenant));
 }
 

@@ -115,7 +115,7 @@ impl Pause {
             Some(hold) => render::line(hold),
             None => format!("{scope}: the pause is over already"),
         };
-        let document = PausedDocument { hold: made.map(|hold| HoldDocument::new(&tenant, hold)) };
+        let document = PausedDocument { hold: made.map(|hold| HoldDocument::new(tenant.as_str(), hold)) };
         console.show(&document, || text)?;
         Ok(Exit::Ok)
     }
@@ -142,7 +142,7 @@ impl Resume {
         }
         let lines: Vec<String> = lifted.iter().map(|hold| format!("{} goes on", hold.scope)).collect();
         let text = if lines.is_empty() { "nothing was held back".to_owned() } else { lines.join("\n") };
-        let lifted = lifted.into_iter().map(|hold| HoldDocument::new(&tenant, hold)).collect();
+        let lifted = lifted.into_iter().map(|hold| HoldDocument::new(tenant.as_str(), hold)).collect();
         console.show(&ResumedDocument { lifted }, || text)?;
         Ok(Exit::Ok)
     }
@@ -157,7 +157,7 @@ impl Holds {
             holds.extend(held.into_iter().map(|hold| (tenant.clone(), hold)));
         }
         let text = render::table(&holds, console.width(), console.paint());
-        let document = |(tenant, hold)| HoldDocument::new(&tenant, hold);
+        let document = |(tenant, hold)| HoldDocument::new(tenant.as_str(), hold);
         let document = HoldsDocument { holds: holds.into_iter().map(document).collect() };
         console.show(&document, || text)?;
         Ok(Exit::Ok)

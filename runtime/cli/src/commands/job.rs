@@ -118,9 +118,13 @@ impl Show {
             return Ok(exit);
         }
         let log = client.log(&job.tenant, id).await?;
+        let waits = client.waits(&job).await?;
         match console.format {
-            Format::People => console.result(&render::job(&job, &log, console.paint()))?,
-            Format::Json => console.json(&render::JobDocument::new(job, Some(log), Payloads::Shown))?,
+            Format::People => console.result(&render::job(&job, &waits, &log, console.paint()))?,
+            Format::Json => {
+                let document = render::JobDocument::new(job, Some(log), Payloads::Shown);
+                console.json(&document.waiting_for(&waits))?;
+            }
         }
         Ok(exit)
     }

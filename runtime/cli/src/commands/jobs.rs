@@ -5,10 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use sandhog_broker::{Cursor, Query};
+use sandhog_broker::{Cursor, Query, Unread};
 use sandhog_config::units::parse_time;
 use sandhog_core::id::TenantId;
-use sandhog_core::job::State;
+use sandhog_core::job::{JobRecord, State};
+use sandhog_core::waits::{self, Wait, WaitTerms};
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::jobs::Listed;
@@ -58,6 +59,27 @@ fn limit() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(Query::LIMIT_MAX))
 }
 
+/// Listed jobs, each with what it waits for, as far as a list tells.
+struct Shown {
+    jobs: Vec<(JobRecord, Vec<Wait>)>,
+    unread: Vec<Unread>,
+    next: Option<Cursor>,
+}
+
+impl Shown {
+    async fn of(client: &Client, tenant: &TenantId, listed: Listed) -> Self {
+        let Listed { jobs, unread, next } = listed;
+        let some_wait = jobs.iter().any(|job| matches!(job.state, State::Scheduled | State::Ready));
+        // Where holds can't be looked up, the list is worth having without them.
+        let holds = if some_wait { client.holds(tenant).await.unwrap_or_default() } else { Vec::new() };
+        let of_job = |job: JobRecord| {
+            let waits = waits::waits(&job, &holds, None, &WaitTerms::default());
+            (job, waits)
+        };
+        Self { jobs: jobs.into_iter().map(of_job).collect(), unread, next }
+    }
+}
+
 impl Jobs {
     pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
         let client = Client::connect(config, Access::Look).await?;
@@ -72,8 +94,8 @@ impl Jobs {
         }
         let mut pages = Vec::new();
         for tenant in &tenants {
-            let listed = self.of_tenant(&client, tenant).await?;
-            pages.push((tenant, listed, client.counts(tenant).await?));
+            let shown = Shown::of(&client, tenant, self.of_tenant(&client, tenant).await?).await;
+            pages.push((tenant, shown, client.counts(tenant).await?));
         }
         match console.format {
             Format::Json => console.json(&self.document(pages))?,
@@ -86,11 +108,14 @@ impl Jobs {
         Ok(Exit::Ok)
     }
 
-    fn document(&self, pages: Vec<(&TenantId, Listed, sandhog_broker::Counts)>) -> PageDocument {
+    fn document(&self, pages: Vec<(&TenantId, Shown, sandhog_broker::Counts)>) -> PageDocument {
         let payloads = if self.payloads { Payloads::Shown } else { Payloads::Left };
         let mut document = PageDocument::default();
-        for (tenant, Listed { jobs, unread, next }, counts) in pages {
-            document.jobs.extend(jobs.into_iter().map(|job| JobDocument::new(job, None, payloads)));
+        for (tenant, Shown { jobs, unread, next }, counts) in pages {
+            document.jobs.extend(
+                jobs.into_iter()
+                    .map(|(job, waits)| JobDocument::new(job, None, payloads).waiting_for(&waits)),
+            );
             document.unread.extend(unread.into_iter().map(|unread| UnreadDocument::new(tenant, unread)));
             document.tenants.push(CountsDocument::new(tenant, counts, next.map(show_cursor)));
         }
@@ -100,7 +125,7 @@ impl Jobs {
     /// Returns the table, and how to get each next page.
     fn text(
         &self,
-        pages: &[(&TenantId, Listed, sandhog_broker::Counts)],
+        pages: &[(&TenantId, Shown, sandhog_broker::Counts)],
         console: &Console,
     ) -> (String, Vec<String>) {
         let paint = console.paint();

@@ -4,6 +4,7 @@ use comfy_table::Cell;
 use sandhog_core::hold::Hold;
 use sandhog_core::id::TenantId;
 use sandhog_core::text;
+use sandhog_core::waits::{Told, Wait};
 use serde::Serialize;
 
 use super::{Column, Paint, clock, fitted, rfc3339};
@@ -53,10 +54,10 @@ pub struct ResumedDocument {
 impl HoldDocument {
     /// Creates the document of a tenant's hold.
     #[must_use]
-    pub fn new(tenant: &TenantId, hold: Hold) -> Self {
+    pub fn new(tenant: &str, hold: Hold) -> Self {
         let Hold { scope, reason, by, since, until, note } = hold;
         Self {
-            tenant: tenant.to_string(),
+            tenant: tenant.to_owned(),
             queue: scope.queue.map(|queue| queue.to_string()),
             kind: scope.kind.map(|kind| kind.to_string()),
             reason: reason.slug(),
@@ -71,19 +72,7 @@ impl HoldDocument {
 /// Renders a hold in a line.
 #[must_use]
 pub fn line(hold: &Hold) -> String {
-    let Hold { scope, reason, by, since, until, note } = hold;
-    let mut line = format!("{scope}: {reason}");
-    if let Some(by) = by {
-        line += &format!(" by {}", text::line(by));
-    }
-    line += &format!(" since {}", clock(*since));
-    if let Some(until) = until {
-        line += &format!(" until {}", clock(*until));
-    }
-    if let Some(note) = note {
-        line += &format!(" (\"{}\")", text::line(note));
-    }
-    line
+    Told { wait: &Wait::Hold(hold.clone()), clock }.to_string()
 }
 
 /// Renders holds for people, a line each; at most `width` characters wide, if that is known.

@@ -9,11 +9,13 @@ use sandhog_core::job::{JobRecord, LogLine, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::text;
 use sandhog_core::time::Timestamp;
+use sandhog_core::waits::{Told, Wait};
 use sandhog_daemon::unique;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::hold::HoldDocument;
 use super::{
     Color, Column, Paint, bytes, clock, content, count, duration, fitted, pairs, rfc3339, rough, state_cell,
 };
@@ -65,12 +67,73 @@ pub struct JobDocument {
     pub revision: Option<String>,
     /// The reason why some of it is left empty: it is sealed, and can't be opened.
     pub unreadable: Option<String>,
+    /// What it waits for, what has to be seen to by somebody first; empty unless it is scheduled or ready. A list tells less of it
+    /// than a look at the one job.
+    pub waits: Vec<WaitDocument>,
     /// Payload and output; left out where jobs are listed, unless they are asked for.
     #[serde(flatten)]
     pub contents: Option<ContentsDocument>,
     /// The log lines that are kept with it, oldest first; only where one job is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<Vec<LogDocument>>,
+}
+
+/// JSON document of one thing that a job waits for.
+#[derive(Debug, Serialize)]
+pub struct WaitDocument {
+    /// The kind of wait: `paused`, `no-plugin`, `time`, `retry`, `fuel`, `limit` or `turn`.
+    pub reason: &'static str,
+    /// The wait in a line, for people.
+    pub text: String,
+    /// Time at which it ends by itself; null if there is no such time.
+    pub until: Option<String>,
+    /// Number of jobs that go before it; 1000 means that or more. Null unless it waits for its turn.
+    pub ahead: Option<u64>,
+    /// The hold that it waits for; null if it waits for something else.
+    pub hold: Option<HoldDocument>,
+    /// The limit that it waits for; null if it waits for something else.
+    pub limit: Option<LimitDocument>,
+}
+
+/// JSON document of a limit that a job waits for.
+#[derive(Debug, Serialize)]
+pub struct LimitDocument {
+    /// The plugin that has the limit.
+    pub name: String,
+    /// Number of jobs that are leased under it.
+    pub leased: u64,
+    /// Maximum number of those.
+    pub most: u32,
+}
+
+impl WaitDocument {
+    /// Creates the document of one thing that a tenant's job waits for.
+    #[must_use]
+    pub fn new(tenant: &str, wait: &Wait) -> Self {
+        let ahead = match wait {
+            Wait::Turn { ahead } => Some(*ahead),
+            _ => None,
+        };
+        let hold = match wait {
+            Wait::Hold(hold) => Some(HoldDocument::new(tenant, hold.clone())),
+            _ => None,
+        };
+        let limit = match wait {
+            Wait::Limit { name, leased, most } => {
+                Some(LimitDocument { name: name.to_string(), leased: *leased, most: *most })
+            }
+            _ => None,
+        };
+        let text = told(std::slice::from_ref(wait));
+        Self { reason: wait.slug(), text, until: wait.until().and_then(rfc3339), ahead, hold, limit }
+    }
+}
+
+/// Renders all that a job waits for in a line.
+#[must_use]
+pub fn told(waits: &[Wait]) -> String {
+    let texts: Vec<String> = waits.iter().map(|wait| Told { wait, clock }.to_string()).collect();
+    texts.join("; ")
 }
 
 /// The payload and output of a job.
@@ -227,8 +290,18 @@ impl JobDocument {
             usage: job.usage.into(),
             revision: job.revision.map(|revision| revision.to_string()),
             unreadable: job.unreadable,
+            waits: Vec::new(),
             log: log.map(|log| log.into_iter().map(Into::into).collect()),
         }
+    }
+}
+
+impl JobDocument {
+    /// Adds what the job waits for.
+    #[must_use]
+    pub fn waiting_for(self, waits: &[Wait]) -> Self {
+        let waits = waits.iter().map(|wait| WaitDocument::new(&self.tenant, wait)).collect();
+        Self { waits, ..self }
     }
 }
 
@@ -284,8 +357,9 @@ impl CountsDocument {
 
 /// Renders all that is known of a job, for people.
 #[must_use]
-pub fn job(job: &JobRecord, log: &[LogLine], paint: Paint) -> String {
+pub fn job(job: &JobRecord, waits: &[Wait], log: &[LogLine], paint: Paint) -> String {
     let mut lines = vec![("job", paint.bold(&job.id.to_string())), ("state", standing(job, paint))];
+    lines.extend((!waits.is_empty()).then(|| ("waits", told(waits))));
     lines.extend(job.message.as_deref().map(|message| ("why", text::block(message).into_owned())));
     lines.push(("kind", job.kind.to_string()));
     lines.push(("tenant", job.tenant.to_string()));
@@ -396,10 +470,11 @@ pub enum Tenants {
     Several,
 }
 
-/// Renders jobs for people, a line each; at most `width` characters wide, if that is known. Times are relative to `now`.
+/// Renders jobs for people, each with what it waits for, a line each; at most `width` characters wide, if that is known. Times are
+/// relative to `now`.
 #[must_use]
 pub fn jobs(
-    jobs: &[&JobRecord],
+    jobs: &[&(JobRecord, Vec<Wait>)],
     tenants: Tenants,
     now: Timestamp,
     width: Option<usize>,
@@ -413,11 +488,11 @@ pub fn jobs(
     columns.extend([Column::Right("attempts"), Column::Left("when")]);
     columns.extend(["fuel", "memory", "time", "cpu"].map(Column::Spare));
     columns.push(Column::Rest("message"));
-    let rows = jobs.iter().map(|job| row(job, tenants, now)).collect();
+    let rows = jobs.iter().map(|(job, waits)| row(job, waits, tenants, now)).collect();
     fitted(&columns, rows, width, paint)
 }
 
-fn row(job: &JobRecord, tenants: Tenants, now: Timestamp) -> Vec<Cell> {
+fn row(job: &JobRecord, waits: &[Wait], tenants: Tenants, now: Timestamp) -> Vec<Cell> {
     let mut cells = vec![Cell::new(job.id)];
     if tenants == Tenants::Several {
         cells.push(Cell::new(&job.tenant));
@@ -433,8 +508,11 @@ fn row(job: &JobRecord, tenants: Tenants, now: Timestamp) -> Vec<Cell> {
     cells.push(spent(bytes(job.usage.memory_peak.0)));
     cells.push(spent(duration(job.usage.wall)));
     cells.push(spent(duration(job.usage.cpu)));
+    // When a job is due has a column of its own.
+    let held: Vec<Wait> = waits.iter().filter(|wait| matches!(wait, Wait::Hold(_))).cloned().collect();
     let message = job.message.as_deref().or(job.unreadable.as_deref()).unwrap_or_default();
-    cells.push(Cell::new(text::line(message.lines().next().unwrap_or_default())));
+    let message = text::line(message.lines().next().unwrap_or_default());
+    cells.push(Cell::new(if held.is_empty() { message.into_owned() } else { told(&held) }));
     cells
 }
 

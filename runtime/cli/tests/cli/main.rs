@@ -3,6 +3,7 @@
 mod compiling;
 mod configuration;
 mod daemon;
+mod holds;
 mod jobs;
 mod plugins;
 mod signing;

@@ -1,11 +1,12 @@
 //! Use cases on jobs: looking at them, and acting on them.
 
 use sandhog_api::{Problem, Slug};
-use sandhog_broker::{Changed, Counts, Cursor, Filter, JobAction, Page, Query, Unread};
+use sandhog_broker::{Changed, Counts, Cursor, Error, Filter, JobAction, Page, Query, Unread};
 use sandhog_config::Config;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::reason::Reason;
+use sandhog_core::waits::{self, Wait, WaitTerms};
 
 use super::enqueue::is_served;
 use super::{Caller, Role, Service, list as names, of_broker, tenants};
@@ -47,6 +48,38 @@ pub async fn get(
     let tenant = tenants::known(&service.config(), caller, tenant)?;
     let job = service.broker.job(&tenant, id).await.map_err(of_broker)?;
     Ok(job.map(|job| shown(&service.config(), caller, job)))
+}
+
+/// Looks up all that a job waits for, what has to be seen to by somebody first. Empty if it runs, or is final.
+///
+/// # Errors
+/// There is no such tenant in scope, or the broker can't be asked.
+pub async fn waits(service: &Service, caller: &Caller, job: &JobRecord) -> Result<Vec<Wait>, Problem> {
+    caller.needs(Role::Observe)?;
+    let config = service.config();
+    let tenant = tenants::known(&config, caller, &job.tenant)?;
+    if job.state.is_final() || job.state == State::Leased {
+        return Ok(Vec::new());
+    }
+    let facts = match service.broker.why(&tenant, job.id).await {
+        Ok(facts) => facts,
+        // A user of Redis whose rights are those of an earlier version may not look.
+        Err(Error::Unfit { problem }) => {
+            tracing::debug!(%tenant, problem, "what a job waits for can't be looked up");
+            None
+        }
+        Err(error) => return Err(of_broker(error)),
+    };
+    let holds = facts.as_ref().map_or(&[][..], |facts| &facts.holds);
+    Ok(waits::waits(job, holds, facts.as_ref(), &terms(&config, job)))
+}
+
+/// Returns what a configuration says that a job may have to wait for.
+fn terms(config: &Config, job: &JobRecord) -> WaitTerms {
+    let mut plugins = config.plugins.iter().filter(|plugin| plugin.tenant == job.tenant);
+    let handler = plugins.find(|plugin| plugin.kinds.contains(&job.kind));
+    let limit = handler.and_then(|plugin| Some((plugin.name.clone(), plugin.concurrency?.get())));
+    WaitTerms { fuel: config.tenants.get(&job.tenant).map(|tenant| tenant.fuel), limit }
 }
 
 /// Looks up the log lines that are kept with a job, oldest first.

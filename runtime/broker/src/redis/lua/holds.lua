@@ -125,13 +125,14 @@ do
     tally.note_holds(false)
   end
 
-  -- Those in force: of each the scope, when it ends or nothing, and the array.
-  function holds.list()
+  -- Those in force, all or those that cover a kind in a queue: of each the scope, when it ends or nothing, and the array.
+  function holds.list(queue, kind)
     local list = {}
+    local is_meant = queue and { [ALL] = true, [queue .. ' '] = true, [' ' .. kind] = true, [queue .. ' ' .. kind] = true }
     local members = call('ZRANGE', holds_key(), '0', '-1', 'WITHSCORES')
     for n = 1, #members, 2 do
       local ends = tonumber(members[n + 1]) or huge
-      if ends > now then
+      if ends > now and (not is_meant or is_meant[members[n]]) then
         list[#list + 1] = { members[n], ends < huge and score(ends), call('HGET', notes_key(), members[n]) }
       end
     end
