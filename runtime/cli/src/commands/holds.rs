@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use sandhog_config::units::parse_time;
-use sandhog_core::hold::{HoldEnd, HoldReason, HoldScope, NewHold};
+use sandhog_core::hold::{Hold, HoldEnd, HoldReason, HoldScope, NewHold};
 use sandhog_core::id::{Kind, QueueName, TenantId};
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
@@ -157,7 +157,7 @@ impl Holds {
             holds.extend(held.into_iter().map(|hold| (tenant.clone(), hold)));
         }
         let text = render::table(&holds, console.width(), console.paint());
-        let document = |(tenant, hold)| HoldDocument::new(tenant.as_str(), hold);
+        let document = |(tenant, hold): (TenantId, Hold)| HoldDocument::new(tenant.as_str(), hold);
         let document = HoldsDocument { holds: holds.into_iter().map(document).collect() };
         console.show(&document, || text)?;
         Ok(Exit::Ok)

@@ -57,12 +57,15 @@ do
     tally.start()
     lanes.start()
     holds.start()
-    local priority, queue, _, _, kind = jobs.head(id)
-    if priority == false then
+    local job = reads.try('GET', JOB_KEY .. id)
+    if not job then
       return false
-    elseif not priority then
+    end
+    local priority, queue = jobs.read(job)
+    if not priority then
       return unreadable(id)
     end
+    local kind = jobs.kind_of(job)
     local of_minute, of_day = accounts.fuel_spent()
     local ahead = holds.cover(queue, kind) and 0 or count_ahead(id, queue, kind)
     return { now, ahead, of_minute, of_day, holds.list(queue, kind), leased_under_limits() }
