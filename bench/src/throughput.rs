@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 
 use sandhog_broker::{Broker, LeaseAsk, Ran, Settle};
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{PluginName, QueueName, Revision, TenantId};
+use sandhog_core::id::{DaemonId, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::{Lease, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
 use sandhog_tests::{Backend, Daemon, Fsync, Site, hog_job, tenant};
 use tokio::runtime::Runtime;
 
@@ -281,8 +282,12 @@ impl System for Alone<'_> {
 
 /// Creates the settlement of a run that returned its payload, as a daemon does.
 fn success(lease: &Lease) -> Settle {
-    let ran =
-        Ran::new(PluginName::parse("hog").expect("a name"), Revision::from_sha256([7; 32]), Usage::default());
+    let ran = Ran::new(
+        DaemonId::from_parts(Timestamp::from_millis(1), 1),
+        PluginName::parse("hog").expect("a name"),
+        Revision::from_sha256([7; 32]),
+        Usage::default(),
+    );
     let output = lease.job.payload.clone();
     Settle::of_run(lease.token, ran, Settlement::Succeed { output, effects: Effects::default() })
 }

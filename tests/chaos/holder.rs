@@ -9,7 +9,7 @@ use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
+use sandhog_core::id::{DaemonId, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::{Level, LogLine, NewJob, Progress};
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::StateQuota;
@@ -144,7 +144,12 @@ impl Pair {
     fn settle(&self, token: LeaseToken, who: &str, settlement: Settlement) -> Settle {
         let ran = Ran {
             state_max: StateQuota { bytes: Bytes::mib(64), keys: 1_000 },
-            ..Ran::new(plugin(), Revision::from_sha256([0; 32]), Usage::default())
+            ..Ran::new(
+                DaemonId::from_parts(Timestamp::from_millis(1), 1),
+                plugin(),
+                Revision::from_sha256([0; 32]),
+                Usage::default(),
+            )
         };
         let log = LogLine { message: who.to_owned(), ..line() };
         Settle { progress: Some(progress()), log: vec![log], ..Settle::of_run(token, ran, settlement) }

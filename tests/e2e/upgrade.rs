@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use sandhog_broker::{Broker, Enqueued, LeaseAsk, Ran, Settle, Sweep};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, Revision, StateKey, UniqueKey};
+use sandhog_core::id::{DaemonId, JobId, Kind, LeaseToken, PluginName, Revision, StateKey, UniqueKey};
 use sandhog_core::job::{NewJob, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
+use sandhog_core::time::Timestamp;
 use sandhog_tests::{
     Backend, Fsync, PATIENCE, Site, all_final, binary, component, finished, hog_job, previous_if_possible,
     settled, tenant,
@@ -277,7 +278,12 @@ async fn the_version_before_goes_on_with_a_redis_of_this_one() {
     broker.enqueue(&acme, std::slice::from_ref(&faulted)).await.expect("the broker is up");
     let token = lease(&*broker, &faulted, Duration::from_secs(60)).await;
     let plugin = PluginName::parse("wide").expect("valid");
-    let run = Ran::new(plugin, Revision::from_sha256([0; 32]), Usage::default());
+    let run = Ran::new(
+        DaemonId::from_parts(Timestamp::from_millis(1), 1),
+        plugin,
+        Revision::from_sha256([0; 32]),
+        Usage::default(),
+    );
     let release = Settlement::Release { after: Duration::from_secs(1), reason: Reason::HostFault };
     let settle = Settle::of_run(token, run, release);
     let reply = broker.settle(&acme, std::slice::from_ref(&settle)).await.expect("the broker is up");

@@ -18,7 +18,7 @@ use sandhog_broker::{
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{
-    JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
+    DaemonId, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
 };
 use sandhog_core::job::{Job, JobRecord, Level, LogLine, NewJob, State};
 use sandhog_core::outcome::Usage;
@@ -377,7 +377,12 @@ pub(crate) fn effects(nth: Nth, lease: LeaseNo, read: Option<Option<Vec<u8>>>) -
 
 /// A settlement as a daemon sends it, with a log line of its own.
 pub(crate) fn settle_of(token: LeaseToken, settlement: Settlement) -> Settle {
-    let ran = Ran::new(plugin(), Revision::from_sha256([0; 32]), Usage::default());
+    let ran = Ran::new(
+        DaemonId::from_parts(Timestamp::from_millis(1), 1),
+        plugin(),
+        Revision::from_sha256([0; 32]),
+        Usage::default(),
+    );
     let log = vec![line(token.lease)];
     Settle { log, ..Settle::of_run(token, ran, settlement) }
 }

@@ -15,7 +15,7 @@ use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis};
 use sandhog_broker::{Broker, LeaseAsk, Ran, Settle};
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
+use sandhog_core::id::{DaemonId, JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::outcome::Usage;
 use sandhog_core::settle::Settlement;
@@ -90,7 +90,12 @@ async fn prepare(server: &Server, runs: u32, writes: u32) -> Result<Vec<Settle>>
     broker.enqueue(&tenant, &jobs).await?;
     let queues = [(queue, runs)];
     let leased = broker.lease(LeaseAsk::new(&tenant, &queues, TTL)).await?;
-    let ran = Ran::new(PluginName::parse("thumbnail")?, Revision::from_sha256([7; 32]), Usage::default());
+    let ran = Ran::new(
+        DaemonId::from_parts(Timestamp::from_millis(1), 1),
+        PluginName::parse("thumbnail")?,
+        Revision::from_sha256([7; 32]),
+        Usage::default(),
+    );
     let mut settlements = Vec::new();
     for (n, lease) in leased.leases.iter().enumerate() {
         let mut effects = Effects::default();

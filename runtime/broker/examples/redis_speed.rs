@@ -14,7 +14,7 @@ use sandhog_broker::redis::{Config, Redis};
 use sandhog_broker::{Broker, LeaseAsk, Ran, Settle};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::id::{DaemonId, JobId, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::{Lease, NewJob};
 use sandhog_core::outcome::Usage;
 use sandhog_core::settle::Settlement;
@@ -172,7 +172,12 @@ fn success(lease: &Lease) -> Result<Settle> {
         cpu: Duration::from_micros(3_210),
         host_calls: 7,
     };
-    let ran = Ran::new(PluginName::parse("thumbnail")?, Revision::from_sha256([7; 32]), usage);
+    let ran = Ran::new(
+        DaemonId::from_parts(Timestamp::from_millis(1), 1),
+        PluginName::parse("thumbnail")?,
+        Revision::from_sha256([7; 32]),
+        usage,
+    );
     let settlement = Settlement::Succeed { output: br#"{"ok":true}"#.to_vec(), effects: Effects::default() };
     Ok(Settle::of_run(lease.token, ran, settlement))
 }

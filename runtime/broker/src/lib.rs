@@ -40,6 +40,7 @@ use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
+use sandhog_core::history;
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{
     DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
@@ -47,6 +48,7 @@ use sandhog_core::id::{
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress};
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::{FuelQuota, FuelSpent, QueueBounds, QueueExcess, StateQuota};
+use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 pub use sandhog_core::transition::Keep;
@@ -371,6 +373,8 @@ pub struct Leased {
     pub next_due: Option<Duration>,
     /// Fuel that the tenant's settled runs had spent before this call, if the request had a [`LeaseAsk::fuel`].
     pub spent: Option<FuelSpent>,
+    /// The broker's time when it granted them: what is left of a job's deadline counts from it.
+    pub now: Timestamp,
     /// Version number of the lanes: changes whenever a lane is added or removed, 0 before the first. See [`Look::Lanes`].
     pub lanes: u64,
 }
@@ -417,6 +421,9 @@ pub struct Settle {
     pub ran: Option<Ran>,
     /// The settlement to record.
     pub settlement: Settlement,
+    /// The beginning of the settlement's message for the history of attempts, where that is sealed apart, as what is sealed can't be
+    /// cut. `None` for that of the message itself.
+    pub brief: Option<String>,
     /// The latest progress, if any was reported since the last renewal.
     pub progress: Option<Progress>,
     /// The log lines since the last renewal.
@@ -428,6 +435,8 @@ pub struct Settle {
 /// The plugin that ran, and what the run used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {
+    /// The daemon that ran it.
+    pub daemon: DaemonId,
     /// The plugin.
     pub plugin: PluginName,
     /// The revision of its code.
@@ -445,9 +454,9 @@ pub struct Ran {
 impl Ran {
     /// Creates the record of a run with this usage, no traffic, and no bounds except those of the store.
     #[must_use]
-    pub fn new(plugin: PluginName, revision: Revision, usage: Usage) -> Self {
+    pub fn new(daemon: DaemonId, plugin: PluginName, revision: Revision, usage: Usage) -> Self {
         let (state_max, queue_max) = (StateQuota::NONE, QueueBounds::NONE);
-        Self { plugin, revision, usage, traffic: Traffic::default(), state_max, queue_max }
+        Self { daemon, plugin, revision, usage, traffic: Traffic::default(), state_max, queue_max }
     }
 }
 
@@ -456,7 +465,15 @@ impl Settle {
     /// default time.
     #[must_use]
     pub fn new(token: LeaseToken, settlement: Settlement) -> Self {
-        Self { token, ran: None, settlement, progress: None, log: Vec::new(), keep: Keep::default() }
+        Self {
+            token,
+            ran: None,
+            settlement,
+            brief: None,
+            progress: None,
+            log: Vec::new(),
+            keep: Keep::default(),
+        }
     }
 
     /// Creates the settlement of a run. The job is kept for the default time.
@@ -471,6 +488,18 @@ impl Settle {
             (Settlement::Succeed { effects, .. }, Some(ran)) => Some((ran, effects)),
             _ => None,
         }
+    }
+
+    /// Returns the run whose end goes into the history of its job's attempts, or `None` if it doesn't.
+    fn recorded(&self) -> Option<&Ran> {
+        self.ran.as_ref().filter(|_| history::is_recorded(&self.settlement, self.token.lease))
+    }
+
+    /// Returns the reason for the settlement, and the beginning of its message; `None` for a success.
+    fn why_in_brief(&self) -> Option<(Reason, Option<&str>)> {
+        let (reason, message) = self.settlement.why()?;
+        let brief = self.brief.as_deref().or_else(|| message.map(history::brief));
+        Some((reason, brief))
     }
 
     /// Returns what a run that ends this way adds to its plugin's account of the day, or `None` if nothing ran.

@@ -2,26 +2,54 @@
 //! version has added behind those known to this one are skipped, so it has to be safe to ignore them; what isn't needs a layout
 //! of its own. Changed is none of them where jobs are moved, so they stay as they are.
 
-use sandhog_core::id::GroupKey;
-use sandhog_core::job::JobOptions;
+use sandhog_core::id::{ContentType, GroupKey, LabelName, LabelValue, TraceParent, TraceState};
+use sandhog_core::job::{JobOptions, TraceContext};
+use sandhog_core::labels::{LABELS_MAX, Labels};
+use sandhog_core::time::millis;
+use std::time::Duration;
 
 use crate::pack::{Packer, Unpacker, Unreadable};
 
 /// Number of options that this version knows.
-const PLACES: usize = 1;
+const PLACES: usize = 6;
+
+/// Place, from 1 on, of the time within which a job has to start, in milliseconds.
+pub(crate) const START_WITHIN_PLACE: usize = 2;
 
 /// Maximum length of the stored form, in bytes.
 pub(crate) const OPTIONS_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Returns the whole milliseconds of a duration, as far as all stores can count exactly: up to 285,000 years.
+pub(crate) fn exact_millis(duration: Duration) -> u64 {
+    millis(duration).min(1 << 53)
+}
 
 /// Returns the stored form; `None` if there are no options, and so nothing is to be stored.
 pub(crate) fn to_bytes(options: &JobOptions) -> Option<Vec<u8>> {
     if *options == JobOptions::default() {
         return None;
     }
-    let JobOptions { group } = options;
+    let JobOptions { group, start_within, deadline, labels, content_type, trace } = options;
     let mut packer = Packer::default();
     packer.array(PLACES);
     packer.optional_bytes(group.as_ref().map(|group| group.as_str().as_bytes()));
+    packer.optional_uint(start_within.map(exact_millis)).optional_uint(deadline.map(exact_millis));
+    if labels.is_empty() {
+        packer.absent();
+    } else {
+        packer.array(2 * labels.iter().len());
+        for (name, value) in labels.iter() {
+            packer.bytes(name.as_str().as_bytes()).bytes(value.as_str().as_bytes());
+        }
+    }
+    packer.optional_bytes(content_type.as_ref().map(|content_type| content_type.as_str().as_bytes()));
+    match trace {
+        None => packer.absent(),
+        Some(TraceContext { parent, state }) => packer
+            .array(2)
+            .bytes(parent.as_str().as_bytes())
+            .optional_bytes(state.as_ref().map(|state| state.as_str().as_bytes())),
+    };
     let bytes = packer.into_bytes();
     debug_assert!(bytes.len() <= OPTIONS_BYTES_MAX, "each option is bounded");
     Some(bytes)
@@ -34,7 +62,33 @@ pub(crate) fn read(bytes: &[u8]) -> Result<JobOptions, Unreadable> {
     Ok(JobOptions {
         group: places
             .next(|from| GroupKey::parse(from.text()?).map_err(|_| Unreadable("a group is not valid")))?,
+        start_within: places.next(Unpacker::uint)?.map(Duration::from_millis),
+        deadline: places.next(Unpacker::uint)?.map(Duration::from_millis),
+        labels: places.next(read_labels)?.unwrap_or_default(),
+        content_type: places.next(|from| {
+            ContentType::parse(from.text()?).map_err(|_| Unreadable("a content type is not valid"))
+        })?,
+        trace: places.next(read_trace)?,
     })
+}
+
+fn read_labels(from: &mut Unpacker<'_>) -> Result<Labels, Unreadable> {
+    let invalid = |_| Unreadable("a label is not valid");
+    let count = from.array()? / 2;
+    let labels = (0..count.min(LABELS_MAX + 1)).map(|_| {
+        let name = LabelName::parse(from.text()?).map_err(invalid)?;
+        Ok((name, LabelValue::parse(from.text()?).map_err(invalid)?))
+    });
+    let labels = labels.collect::<Result<Vec<_>, Unreadable>>()?;
+    Labels::of(labels).map_err(|_| Unreadable("the labels are not valid"))
+}
+
+fn read_trace(from: &mut Unpacker<'_>) -> Result<TraceContext, Unreadable> {
+    let invalid = |_| Unreadable("a trace context is not valid");
+    from.array()?;
+    let parent = TraceParent::parse(from.text()?).map_err(invalid)?;
+    let state = from.optional(Unpacker::text)?.map(TraceState::parse).transpose().map_err(invalid)?;
+    Ok(TraceContext { parent, state })
 }
 
 /// The places of a stored form, of which an earlier version has written fewer.
@@ -65,8 +119,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read(group in proptest::option::of("[^\\p{Cc}]{1,30}")) {
-            let options = JobOptions { group: group.map(|group| GroupKey::parse(&group).expect("a valid group")) };
+        fn what_was_written_is_read(
+            group in proptest::option::of("[^\\p{Cc}]{1,30}"), times: [Option<u32>; 2], traced: bool,
+            labels in proptest::collection::btree_map("[a-z]{1,9}", "[^\\p{Cc}]{0,20}", 0..LABELS_MAX),
+        ) {
+            let [start_within, deadline] = times.map(|ms| ms.map(|ms| Duration::from_millis(ms.into())));
+            let group = group.map(|group| GroupKey::parse(&group).expect("a valid group"));
+            let labels = labels.into_iter().map(|(name, value)| {
+                (LabelName::parse(&name).expect("a valid name"), LabelValue::parse(&value).expect("a valid value"))
+            });
+            let labels = Labels::of(labels).expect("few of them");
+            let content_type = traced.then(|| ContentType::parse("text/plain; charset=utf-8").expect("a valid type"));
+            let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+            let trace = traced.then(|| TraceContext {
+                parent: TraceParent::parse(parent).expect("a valid position"),
+                state: group.is_some().then(|| TraceState::parse("a=1,b=2").expect("a valid state")),
+            });
+            let options = JobOptions { group, start_within, deadline, labels, content_type, trace };
             match to_bytes(&options) {
                 None => prop_assert_eq!(options, JobOptions::default()),
                 Some(bytes) => prop_assert_eq!(read(&bytes), Ok(options)),
@@ -82,9 +151,9 @@ mod tests {
     #[test]
     fn places_of_later_versions_are_skipped_and_missing_ones_are_absent() {
         let mut later = Packer::default();
-        later.array(3).bytes(b"acme").uint(7).absent();
+        later.array(8).bytes(b"acme").absent().absent().absent().absent().absent().uint(7).absent();
         let group = Some(GroupKey::parse("acme").expect("a valid group"));
-        assert_eq!(read(&later.into_bytes()), Ok(JobOptions { group }));
+        assert_eq!(read(&later.into_bytes()), Ok(JobOptions { group, ..JobOptions::default() }));
         let mut earlier = Packer::default();
         earlier.array(0);
         assert_eq!(read(&earlier.into_bytes()), Ok(JobOptions::default()));

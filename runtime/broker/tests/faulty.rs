@@ -14,7 +14,9 @@ use sandhog_broker::{
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
+use sandhog_core::id::{
+    DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
+};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
@@ -70,7 +72,12 @@ fn settle(token: LeaseToken, nth: u128) -> Settle {
     };
     let usage = Usage { host_calls: 1, ..Usage::default() };
     let plugin = PluginName::parse("thumbnail").expect("a valid name");
-    let ran = Ran::new(plugin, Revision::from_sha256([1; 32]), usage);
+    let ran = Ran::new(
+        DaemonId::from_parts(Timestamp::from_millis(1), 1),
+        plugin,
+        Revision::from_sha256([1; 32]),
+        usage,
+    );
     Settle::of_run(token, ran, settlement)
 }
 

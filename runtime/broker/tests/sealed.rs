@@ -15,7 +15,9 @@ use sandhog_broker::{
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{JobId, KeyId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId};
+use sandhog_core::id::{
+    DaemonId, JobId, KeyId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
+};
 use sandhog_core::job::{JobRecord, Lease, Level, LogLine, NewJob, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::StateQuota;
@@ -98,7 +100,12 @@ fn new_job(nth: u128) -> NewJob {
 fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
     let ran = Ran {
         state_max: StateQuota { bytes: Bytes::mib(1), keys: 1000 },
-        ..Ran::new(plugin(), Revision::from_sha256([1; 32]), Usage::default())
+        ..Ran::new(
+            DaemonId::from_parts(Timestamp::from_millis(1), 1),
+            plugin(),
+            Revision::from_sha256([1; 32]),
+            Usage::default(),
+        )
     };
     Settle::of_run(token, ran, settlement)
 }

@@ -80,7 +80,7 @@ enum Command {
     Dev(dev::Dev),
     Check(check::Check),
     Reload(reload::Reload),
-    Enqueue(enqueue::Enqueue),
+    Enqueue(Box<enqueue::Enqueue>),
     #[command(subcommand)]
     Job(job::Job),
     Jobs(jobs::Jobs),

@@ -180,6 +180,8 @@ enum Phase {
 pub struct Attempt {
     counts: AttemptCounts,
     trusted_until: Mono,
+    /// The job's deadline over all its attempts; `None` if it has none.
+    job_deadline: Option<Mono>,
     phase: Phase,
 }
 
@@ -198,7 +200,13 @@ impl Attempt {
     /// `trusted_until`.
     #[must_use]
     pub fn new(counts: AttemptCounts, trusted_until: Mono) -> Self {
-        Self { counts, trusted_until, phase: Phase::Starting }
+        Self { counts, trusted_until, job_deadline: None, phase: Phase::Starting }
+    }
+
+    /// Returns the attempt of a job with this deadline over all its attempts.
+    #[must_use]
+    pub fn with_deadline(self, job_deadline: Option<Mono>) -> Self {
+        Self { job_deadline, ..self }
     }
 
     /// Returns the time at which an [`Event::Tick`] is due if nothing else happens until then; `None` once the attempt has
@@ -241,15 +249,20 @@ impl Attempt {
             return self.end(Ending::Lost);
         }
         match event {
+            Event::Admitted { .. } if self.job_deadline.is_some_and(|deadline| now >= deadline) => {
+                let message = "its deadline was over before this attempt could begin".to_owned();
+                self.send(None, Settlement::Bury { reason: Reason::DeadlineExceeded, message }, now)
+            }
             Event::Admitted { retry, deadline } => {
+                let deadline = self.job_deadline.map_or(deadline, |of_job| deadline.min(of_job));
                 self.phase = Phase::Running(Running { retry, deadline, stop: None, is_draining: false });
                 Action::Start
             }
-            Event::Deferred { after, reason } => self.send(None, Settlement::Release { after, reason }),
-            Event::Rejected { reason, message } => self.send(None, Settlement::Bury { reason, message }),
-            Event::CancelRequested { .. } => self.send(None, Settlement::Cancel),
+            Event::Deferred { after, reason } => self.send(None, Settlement::Release { after, reason }, now),
+            Event::Rejected { reason, message } => self.send(None, Settlement::Bury { reason, message }, now),
+            Event::CancelRequested { .. } => self.send(None, Settlement::Cancel, now),
             Event::Drain => {
-                self.send(None, Settlement::Release { after: Duration::ZERO, reason: Reason::Drained })
+                self.send(None, Settlement::Release { after: Duration::ZERO, reason: Reason::Drained }, now)
             }
             Event::LeaseLost => self.end(Ending::Lost),
             // A run that starts all the same is told once it runs.
@@ -276,7 +289,7 @@ impl Attempt {
                 (_, outcome) if is_draining => settle_draining(self.counts, outcome, &retry, chance),
                 (_, outcome) => settle(self.counts, outcome, &retry, chance),
             };
-            return self.send(Some(retry), settlement);
+            return self.send(Some(retry), settlement, now);
         }
         let wanted = match event {
             Event::LeaseLost => Some(StopReason::LeaseLost),
@@ -313,7 +326,7 @@ impl Attempt {
             Event::Settled(SettleReply::Conflict { key }) => match retry {
                 Some(retry) => {
                     let instead = settle_conflict(self.counts, key.as_str(), &retry, chance);
-                    self.send(None, instead)
+                    self.send(None, instead, now)
                 }
                 // A settlement without effects can't conflict: a broker that says so can't be trusted with it.
                 None => self.end(Ending::Lost),
@@ -323,7 +336,7 @@ impl Attempt {
             Event::Settled(SettleReply::QueueFull { excess, bounds }) => match retry {
                 Some(retry) => {
                     let instead = settle_queue_full(self.counts, bounds.explain(excess), &retry, chance);
-                    self.send(None, instead)
+                    self.send(None, instead, now)
                 }
                 // Nor can one without effects fill a queue.
                 None => self.end(Ending::Lost),
@@ -331,7 +344,7 @@ impl Attempt {
             Event::Settled(SettleReply::Full { excess, quota }) => match retry {
                 Some(retry) => {
                     let instead = settle_full(self.counts, quota.explain(excess), &retry, chance);
-                    self.send(None, instead)
+                    self.send(None, instead, now)
                 }
                 // Nor can one without effects fill the state.
                 None => self.end(Ending::Lost),
@@ -350,9 +363,22 @@ impl Attempt {
         }
     }
 
-    fn send(&mut self, retry: Option<Arc<RetryPolicy>>, settlement: Settlement) -> Action {
+    fn send(&mut self, retry: Option<Arc<RetryPolicy>>, settlement: Settlement, now: Mono) -> Action {
         self.phase = Phase::Settling { retry };
-        Action::Settle(settlement)
+        Action::Settle(self.before_deadline(settlement, now))
+    }
+
+    /// Returns the settlement, or a burial in the place of a retry that would begin when the job's deadline is over.
+    fn before_deadline(&self, settlement: Settlement, now: Mono) -> Settlement {
+        match settlement {
+            Settlement::Retry { after, message, .. }
+                if self.job_deadline.is_some_and(|deadline| now.after(after) >= deadline) =>
+            {
+                let message = format!("no further attempt before its deadline; the last one: {message}");
+                Settlement::Bury { reason: Reason::DeadlineExceeded, message }
+            }
+            settlement => settlement,
+        }
     }
 
     fn end(&mut self, ending: Ending) -> Action {
@@ -467,6 +493,45 @@ mod tests {
             }
         }
         out
+    }
+
+    #[test]
+    fn no_attempt_begins_or_goes_on_after_the_deadline_of_its_job() {
+        let attempt = || Attempt::new(FIRST, at(TRUST)).with_deadline(Some(at(10)));
+        let mut late = attempt();
+        let action = late.on(admitted(), at(10), CHANCE());
+        assert!(
+            matches!(action, Action::Settle(Settlement::Bury { reason: Reason::DeadlineExceeded, .. })),
+            "{action:?}"
+        );
+        let mut running = attempt();
+        assert_eq!(running.on(admitted(), at(1), CHANCE()), Action::Start);
+        assert_eq!(running.wake_at(), Some(at(10)), "sooner than its own timeout");
+        assert_eq!(running.on(Event::Tick, at(10), CHANCE()), Action::Stop(StopReason::Deadline));
+        let stopped = Event::Exited(Outcome::Aborted(StopReason::Deadline));
+        let action = running.on(stopped, at(10), CHANCE());
+        assert!(
+            matches!(action, Action::Settle(Settlement::Bury { reason: Reason::DeadlineExceeded, .. })),
+            "{action:?}"
+        );
+    }
+
+    #[test]
+    fn a_retry_that_would_begin_after_the_deadline_is_a_burial_and_one_before_it_is_not() {
+        for (wait, is_buried) in [(8, false), (9, true), (1000, true)] {
+            let mut attempt = Attempt::new(FIRST, at(TRUST)).with_deadline(Some(at(10)));
+            assert_eq!(attempt.on(admitted(), at(0), CHANCE()), Action::Start);
+            let retry_after = Some(Duration::from_secs(wait));
+            let failed = Outcome::FailedTransiently { message: "no luck".into(), retry_after };
+            match attempt.on(Event::Exited(failed), at(1), CHANCE()) {
+                Action::Settle(Settlement::Bury { reason, message }) if is_buried => {
+                    assert_eq!(reason, Reason::DeadlineExceeded);
+                    assert!(message.contains("no luck"), "{message}");
+                }
+                Action::Settle(Settlement::Retry { .. }) if !is_buried => {}
+                other => panic!("after {wait}s: {other:?}"),
+            }
+        }
     }
 
     #[test]

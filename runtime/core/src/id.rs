@@ -37,6 +37,23 @@ fn is_key(text: &str, length_max: usize) -> bool {
     !text.is_empty() && text.len() <= length_max && !text.chars().any(char::is_control)
 }
 
+fn is_content_type(text: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with(' ') && !part.ends_with(' ');
+    text.len() <= 127
+        && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+        && text.split_once('/').is_some_and(|(main, sub)| is_part(main) && is_part(sub))
+}
+
+fn is_trace_parent(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('-').collect();
+    let is_hex = |part: &str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let is_zero = |part: &str| part.bytes().all(|b| b == b'0');
+    matches!(parts[..], [version, trace, parent, flags]
+        if [version.len(), trace.len(), parent.len(), flags.len()] == [2, 32, 16, 2]
+            && [version, trace, parent, flags].into_iter().all(is_hex)
+            && version != "ff" && !is_zero(trace) && !is_zero(parent))
+}
+
 macro_rules! text_newtype {
     ($(#[$doc:meta])* $name:ident, $what:literal, $valid:expr, $rule:literal) => {
         $(#[$doc])*
@@ -113,6 +130,31 @@ text_newtype!(
     /// Key of a group of jobs in a queue, such as a customer: what its queue's rule for groups goes by.
     GroupKey, "group", |t| is_key(t, 128),
     "1 to 128 bytes without control characters"
+);
+text_newtype!(
+    /// Name of a label of a job, such as `customer`.
+    LabelName, "label name", |t| is_name(t, 63),
+    "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+);
+text_newtype!(
+    /// Value of a label of a job.
+    LabelValue, "label value", |t: &str| t.is_empty() || is_key(t, 255),
+    "at most 255 bytes without control characters"
+);
+text_newtype!(
+    /// Content type of a payload, such as `application/json`: for its handler and for people; nobody else goes by it.
+    ContentType, "content type", is_content_type,
+    "a type and a subtype with `/` between them, at most 127 visible characters of ASCII and spaces"
+);
+text_newtype!(
+    /// Position of a job in a distributed trace: the header `traceparent` of the W3C's Trace Context.
+    TraceParent, "traceparent", is_trace_parent,
+    "2 hexadecimal digits, a trace id of 32, a parent id of 16 and flags of 2, with `-` between them; neither id is 0"
+);
+text_newtype!(
+    /// What the systems on the way of a trace add to its position: the header `tracestate` of the W3C's Trace Context.
+    TraceState, "tracestate", |t: &str| (1..=512).contains(&t.len()) && t.bytes().all(|b| (b' '..=b'~').contains(&b)),
+    "1 to 512 visible characters of ASCII and spaces"
 );
 text_newtype!(
     /// Id of a key with which a tenant's data is sealed.

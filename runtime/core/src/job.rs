@@ -3,7 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::id::{GroupKey, JobId, Kind, LeaseNo, LeaseToken, QueueName, Revision, TenantId, UniqueKey};
+use crate::history::AttemptRecord;
+use crate::id::{
+    ContentType, GroupKey, JobId, Kind, LeaseNo, LeaseToken, QueueName, Revision, TenantId, TraceParent,
+    TraceState, UniqueKey,
+};
+use crate::labels::Labels;
 use crate::outcome::Usage;
 use crate::reason::Reason;
 use crate::time::Timestamp;
@@ -24,6 +29,27 @@ impl Default for Priority {
 pub struct JobOptions {
     /// Group of the job in its queue; `None` if it belongs to none.
     pub group: Option<GroupKey>,
+    /// Time from its enqueueing within which the job has to start for the first time, or it is cancelled as
+    /// [`Reason::Expired`]. `None` for no such bound.
+    pub start_within: Option<Duration>,
+    /// Time from its enqueueing after which no attempt begins and none goes on: the job is buried as
+    /// [`Reason::DeadlineExceeded`]. `None` for no deadline.
+    pub deadline: Option<Duration>,
+    /// Labels, for people and programs to see.
+    pub labels: Labels,
+    /// Content type of the payload; `None` if its producer says nothing of it.
+    pub content_type: Option<ContentType>,
+    /// Trace that the job belongs to, which the jobs that its runs enqueue belong to as well; `None` if there is none.
+    pub trace: Option<TraceContext>,
+}
+
+/// Trace context of a job: see <https://www.w3.org/TR/trace-context/>.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceContext {
+    /// Position in the trace.
+    pub parent: TraceParent,
+    /// What the systems on its way have added; `None` if nothing.
+    pub state: Option<TraceState>,
 }
 
 /// A job that a producer asks for.
@@ -172,6 +198,12 @@ pub struct Job {
 }
 
 impl Job {
+    /// Returns the time that is left until the job's deadline, zero if that is over; `None` if it has no deadline.
+    #[must_use]
+    pub fn time_left(&self, now: Timestamp) -> Option<Duration> {
+        self.options.deadline.map(|deadline| self.enqueued_at.after(deadline).since(now))
+    }
+
     /// Creates a new job as its first holder gets it.
     #[must_use]
     pub fn of(asked: NewJob, tenant: TenantId, enqueued_at: Timestamp) -> Self {
@@ -305,6 +337,8 @@ pub struct JobRecord {
     pub usage: Usage,
     /// Revision that ran last.
     pub revision: Option<Revision>,
+    /// Latest attempts that have ended, the oldest first; see [`Self::ended_attempts`].
+    pub history: Vec<AttemptRecord>,
     /// Reason why some of the record can't be shown: it is sealed and can't be opened, or was written by a newer version.
     /// What can't be shown is left empty.
     pub unreadable: Option<String>,
@@ -341,6 +375,7 @@ impl JobRecord {
             progress: None,
             usage: Usage::default(),
             revision: None,
+            history: Vec::new(),
             unreadable: None,
         }
     }

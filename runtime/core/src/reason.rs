@@ -90,6 +90,10 @@ reasons! {
     Drained = "drained",
     /// Somebody cancelled the job.
     Cancelled = "cancelled",
+    /// The job hadn't started within the time in which it had to.
+    Expired = "expired",
+    /// The deadline of the job was over, or no further attempt could have begun before it.
+    DeadlineExceeded = "deadline-exceeded",
 }
 
 impl Reason {

@@ -48,6 +48,13 @@ pub enum Settlement {
 }
 
 impl Settlement {
+    /// Whether a job that gets this settlement has started, and so doesn't expire any more. One that is released without having
+    /// run (`has_run`) goes back as it came.
+    #[must_use]
+    pub fn is_start(&self, has_run: bool) -> bool {
+        has_run || !matches!(self, Self::Release { .. })
+    }
+
     /// The name in logs and metrics.
     #[must_use]
     pub fn slug(&self) -> &'static str {

@@ -278,6 +278,12 @@ impl Standing {
         self.goes(Next::Waits(Duration::ZERO))
     }
 
+    /// Returns the change of a waiting job that hasn't started within the time in which it had to.
+    #[must_use]
+    pub fn expired(&self) -> Change<'static> {
+        Change { why: Some(Why::is(Reason::Expired)), ..self.cancelled(Keep::default()) }
+    }
+
     /// Returns the effect of an action on the job.
     #[must_use]
     pub fn acted(&self, action: JobAction) -> Acted {

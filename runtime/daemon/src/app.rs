@@ -259,6 +259,7 @@ impl<R: Runner> Supervisor<R> {
         );
         let context = Arc::new(TenantContext {
             tenant: tenant.clone(),
+            daemon: self.daemon,
             broker: Arc::clone(broker),
             runner: Arc::clone(runner),
             archive: Arc::clone(archive),

@@ -127,7 +127,7 @@ impl RedisFull {
 
 fn succeeded(token: sandhog_core::id::LeaseToken, keep: Keep) -> Settle {
     let settlement = Settlement::Succeed { output: Vec::new(), effects: Effects::default() };
-    Settle { token, ran: None, settlement, progress: None, log: Vec::new(), keep }
+    Settle { keep, ..Settle::new(token, settlement) }
 }
 
 /// Says how much memory a server may use; 0 is as much as there is.

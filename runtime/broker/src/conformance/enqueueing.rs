@@ -20,7 +20,7 @@ pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Cas
         priority: Priority(7),
         unique_key: unique("report 1"),
         pinned: Some(revision(7)),
-        options: JobOptions { group: Some(group("Müller & Söhne")) },
+        options: JobOptions { group: Some(group("Müller & Söhne")), ..JobOptions::default() },
         ..case.new_job()
     };
     let id = case.enqueue(job.clone()).await;

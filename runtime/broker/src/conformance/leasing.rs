@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::{JobId, LeaseNo, LeaseToken};
+use sandhog_core::id::{ContentType, JobId, LeaseNo, LeaseToken};
 use sandhog_core::job::{Job, JobOptions, Lease, NewJob, Priority, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 
 use super::case::{Case, TTL};
-use super::script::{daemon, group, ms, queue, queue_named, release, retry, revision, secs, succeed, unique};
+use super::script::{
+    daemon, group, labels, ms, queue, queue_named, release, retry, revision, secs, succeed, trace, unique,
+};
 use crate::{Asker, Counts, LeaseAsk, Leased};
 
 fn ids(leases: &[Lease]) -> Vec<JobId> {
@@ -50,7 +52,14 @@ pub async fn options_stay_with_their_job(case: Case) {
     for (pinned, unique_key) in
         [(None, None), (Some(revision(9)), None), (Some(revision(9)), unique("nightly"))]
     {
-        let options = JobOptions { group: Some(group("a:b {c} *")) };
+        let options = JobOptions {
+            group: Some(group("a:b {c} *")),
+            start_within: Some(secs(50)),
+            deadline: Some(secs(70)),
+            labels: labels(&["env=prod", "customer=Müller & Söhne"]),
+            content_type: Some(ContentType::parse("text/plain").expect("a valid type")),
+            trace: Some(trace()),
+        };
         let asked = NewJob { pinned, unique_key, options: options.clone(), ..case.new_job() };
         let id = case.enqueue(asked.clone()).await;
         for _ in 0..2 {

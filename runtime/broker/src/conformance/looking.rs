@@ -83,7 +83,7 @@ pub async fn the_longest_names_are_listed_with_and_without_payloads(case: Case) 
         queue: queue_named(&"q".repeat(63)),
         unique_key: unique(&"u".repeat(256)),
         pinned: Some(revision(3)),
-        options: JobOptions { group: Some(group(&"ü".repeat(64))) },
+        options: JobOptions { group: Some(group(&"ü".repeat(64))), ..JobOptions::default() },
         payload: b"payload".to_vec(),
         ..case.new_job()
     };

@@ -16,9 +16,11 @@ mod script;
 
 // The topics. Each public function in them is a rule, and is named in the list below.
 pub mod accounting;
+pub mod attempts;
 pub mod cancelling;
 pub mod effects;
 pub mod enqueueing;
+pub mod expiring;
 pub mod holding;
 pub mod lanes;
 pub mod leasing;
@@ -187,6 +189,26 @@ macro_rules! conformance_suite {
                 each_settlement_of_a_batch_stands_alone,
                 the_keep_times_are_those_of_the_settlement,
             }
+            attempts {
+                each_end_of_an_attempt_is_kept_in_order,
+                a_success_at_once_is_told_by_the_job_itself,
+                a_lease_that_was_taken_back_is_an_attempt_that_ended,
+                what_did_not_run_is_no_attempt,
+                no_more_attempts_are_kept_than_that,
+                of_a_long_message_the_beginning_is_kept,
+                a_redrive_leaves_what_was_before_it,
+            }
+            expiring {
+                a_job_that_has_not_started_in_time_is_cancelled,
+                it_is_handed_to_nobody_once_its_time_is_over,
+                a_scheduled_job_expires_too,
+                a_job_that_has_started_does_not_expire,
+                a_job_that_was_given_back_without_a_run_expires,
+                a_job_that_expires_frees_its_unique_key_and_its_room,
+                the_next_look_is_for_a_job_that_has_to_start,
+                one_call_never_cancels_without_bound,
+                a_lease_tells_the_time_from_which_a_deadline_counts,
+            }
             effects {
                 a_success_writes_its_state_and_jobs,
                 effects_of_a_failed_attempt_are_not_written,
@@ -318,9 +340,11 @@ mod tests {
     fn every_rule_is_in_the_suite() {
         let topics = [
             include_str!("accounting.rs"),
+            include_str!("attempts.rs"),
             include_str!("cancelling.rs"),
             include_str!("effects.rs"),
             include_str!("enqueueing.rs"),
+            include_str!("expiring.rs"),
             include_str!("holding.rs"),
             include_str!("lanes.rs"),
             include_str!("leasing.rs"),

@@ -11,6 +11,7 @@ use sandhog_core::effects::Effects;
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
 use sandhog_core::id::{DaemonId, JobId, Kind, LeaseNo, LeaseToken, QueueName, TenantId};
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
+use sandhog_core::labels::Labels;
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
@@ -19,8 +20,8 @@ use sandhog_core::trial::{Decision, Pair, Records, TrialReport};
 
 use super::agree::Reply;
 use super::script::{
-    STATE_MAX, group, key, lines, ms, new_job, plugin, progress, queue_named, ran, revision, secs, traffic,
-    unique, usage,
+    STATE_MAX, daemon, group, key, labels, lines, ms, new_job, plugin, progress, queue_named, ran, revision,
+    secs, trace, traffic, unique, usage,
 };
 use crate::{
     Asker, Broker, Enqueued, Filter, FleetLimit, JobAction, Keep, KeepMax, LaneAsk, LeaseAsk, Query, Renew,
@@ -200,9 +201,10 @@ impl Random {
                 leases: self.some(0..4, |random| random.renew(which)),
             },
             54..80 => {
+                let daemon = daemon(self.pick(&[1, 1, 2]));
                 let mut settlements = Vec::new();
                 for _ in 0..self.rng.random_range(1..4) {
-                    settlements.push(self.settle(which, model).await);
+                    settlements.push(self.settle(which, daemon, model).await);
                 }
                 Op::Settle { tenant, settlements }
             }
@@ -414,7 +416,21 @@ impl Random {
     }
 
     fn options(&mut self) -> JobOptions {
-        JobOptions { group: self.rng.random_bool(0.4).then(|| group(self.pick(&GROUPS))) }
+        JobOptions {
+            group: self.rng.random_bool(0.4).then(|| group(self.pick(&GROUPS))),
+            start_within: self
+                .rng
+                .random_bool(0.2)
+                .then(|| self.pick(&[ms(1), secs(1), secs(60), secs(3600)])),
+            labels: if self.rng.random_bool(0.1) {
+                labels(&["env=prod", "customer="])
+            } else {
+                Labels::default()
+            },
+            content_type: None,
+            trace: self.rng.random_bool(0.1).then(trace),
+            deadline: self.rng.random_bool(0.1).then(|| self.pick(&[secs(1), secs(3600)])),
+        }
     }
 
     /// Mostly one that is held now, as the latest are; some that are stale, or were never handed out.
@@ -464,7 +480,7 @@ impl Random {
         Query { filter, payloads, ..Query::of(state, limit) }
     }
 
-    async fn settle(&mut self, which: usize, model: &dyn Broker) -> Settle {
+    async fn settle(&mut self, which: usize, daemon: DaemonId, model: &dyn Broker) -> Settle {
         if self.rng.random_bool(0.15)
             && let Some(again) = self.tenants[which].settled.choose(&mut self.rng)
         {
@@ -472,6 +488,7 @@ impl Random {
         }
         let name = self.pick(&PLUGINS);
         let mut what_ran = ran(name, usage(self.rng.random_range(0..9)));
+        what_ran.daemon = daemon;
         what_ran.revision = revision(self.rng.random_range(0..3));
         let few_bytes = if self.sizes == Sizes::Same { 12 } else { STATE_MAX.bytes.0 };
         what_ran.state_max = self.pick(&[STATE_MAX, STATE_MAX, quota(few_bytes, 9), quota(9_999, 2)]);
@@ -479,7 +496,8 @@ impl Random {
         what_ran.traffic = traffic(self.rng.random_range(0..9));
         let after = self.pick(&[Duration::ZERO, ms(1), secs(5), secs(600)]);
         let reason = if self.rng.random_bool(0.1) { Reason::NoPlugin } else { self.pick(Reason::ALL) };
-        let message = format!("message {} \"ü\"", self.rng.random_range(0..10));
+        let long = if self.rng.random_bool(0.1) { "ä".repeat(150) } else { String::new() };
+        let message = format!("message {} \"ü\"{long}", self.rng.random_range(0..10));
         let settlement = match self.rng.random_range(0..10) {
             0..5 => {
                 let effects = self.effects(which, name, model).await;

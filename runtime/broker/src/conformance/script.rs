@@ -6,9 +6,11 @@ use sandhog_core::account::Traffic;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{
-    DaemonId, GroupKey, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, UniqueKey,
+    DaemonId, GroupKey, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TraceParent,
+    UniqueKey,
 };
-use sandhog_core::job::{Level, LogLine, NewJob, Progress};
+use sandhog_core::job::{Level, LogLine, NewJob, Progress, TraceContext};
+use sandhog_core::labels::Labels;
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::{QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
@@ -64,6 +66,16 @@ pub(super) fn new_job(id: JobId) -> NewJob {
     NewJob::new(id, queue(), Kind::parse("image.thumbnail").expect("a valid kind"), b"{}".to_vec())
 }
 
+/// Labels, each a name and a value with `=` between them.
+pub(super) fn labels(texts: &[&str]) -> Labels {
+    Labels::of(texts.iter().map(|text| Labels::parse(text).expect("a valid label"))).expect("few of them")
+}
+
+pub(super) fn trace() -> TraceContext {
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    TraceContext { parent: TraceParent::parse(parent).expect("a valid position"), state: None }
+}
+
 pub(super) fn settle(token: LeaseToken, settlement: Settlement) -> Settle {
     Settle::of_run(token, ran(PLUGIN, usage(1)), settlement)
 }
@@ -73,7 +85,7 @@ pub(super) fn ran(name: &str, usage: Usage) -> Ran {
         traffic: traffic(1),
         state_max: STATE_MAX,
         queue_max: QueueBounds::default(),
-        ..Ran::new(plugin(name), revision(1), usage)
+        ..Ran::new(daemon(1), plugin(name), revision(1), usage)
     }
 }
 

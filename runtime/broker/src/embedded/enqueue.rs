@@ -10,7 +10,7 @@ use sandhog_core::quota::{QueueBounds, Waiting};
 use sandhog_core::transition::Next;
 
 use super::fault::Result;
-use super::row::parse;
+use super::row::{parse, stamp};
 use super::step::{Step, Waits};
 use crate::{Enqueued, options};
 
@@ -65,11 +65,15 @@ impl Step<'_> {
         let waits = Waits { queue: job.queue.as_str(), kind: job.kind.as_str(), is_suspect: false };
         let place = self.place(waits, Next::Waits(job.delay))?;
         let (state, due_at, arrival, ..) = place.columns();
+        let start_by = job.options.start_within.map(|within| stamp(self.now.after(within)));
+        if let Some(start_by) = start_by {
+            self.has_news = self.has_news || self.first_start_by()?.is_none_or(|first| start_by < first);
+        }
         self.execute(
             "INSERT INTO job
                  (tenant, id, queue, kind, priority, unique_key, pinned, state, due_at, arrival, enqueued_at, lane,
-                  options)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, iif(?12, ?4, ''), ?13)",
+                  options, start_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, iif(?12, ?4, ''), ?13, ?14)",
             params![
                 self.tenant(),
                 job.id.to_string(),
@@ -84,6 +88,7 @@ impl Step<'_> {
                 self.now(),
                 place.in_lane(),
                 options::to_bytes(&job.options),
+                start_by,
             ],
         )?;
         let nr = self.connection.last_insert_rowid();

@@ -12,7 +12,7 @@ use super::fault::{Fault, Result};
 use super::lanes::Rooms;
 use super::row::{asked, asked_columns, stamp, timestamp};
 use super::step::Step;
-use crate::{LeaseAsk, Leased};
+use crate::{LeaseAsk, Leased, SWEEP_MAX};
 
 /// Maximum number of times one call searches a queue for ready jobs, when the jobs that it found had to be moved or parked.
 const ROUNDS_MAX: u32 = 16;
@@ -77,15 +77,19 @@ impl Step<'_> {
         for lane in ask.lanes {
             self.note_lane(lane.queue.as_str(), lane.kind.as_str())?;
         }
+        let expired = self.expire()?;
         let leases = match self.repeated(ask)? {
             Some(again) => again,
+            // There may be more of them, which nobody is to get.
+            None if expired == SWEEP_MAX => Vec::new(),
             None if is_held => Vec::new(),
             None => self.hand_out(ask, held)?,
         };
         if let Some(asker) = ask.asker.filter(|_| !leases.is_empty()) {
             self.remember(&asker, &leases)?;
         }
-        Ok(Leased { leases, next_due: self.next_due()?, spent, lanes: self.lane_changes()? })
+        let next_due = if expired == SWEEP_MAX { Some(Duration::ZERO) } else { self.next_due()? };
+        Ok(Leased { leases, next_due, spent, now: self.now, lanes: self.lane_changes()? })
     }
 
     fn hand_out(&mut self, ask: &LeaseAsk<'_>, held: Vec<HoldScope>) -> Result<Vec<Lease>> {
@@ -277,7 +281,8 @@ impl Step<'_> {
             [self.tenant()],
             |row| row.get(0),
         )?;
-        let next = self.first_due()?.into_iter().chain(expiring).chain(self.first_end()?).min();
+        let ends = [self.first_due()?, expiring, self.first_end()?, self.first_start_by()?];
+        let next = ends.into_iter().flatten().min();
         Ok(next.map(|next| timestamp(next).since(self.now)))
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use rusqlite::Row;
 use rusqlite::types::FromSql;
 use sandhog_core::budget::{Bytes, Fuel};
-use sandhog_core::id::LeaseNo;
+use sandhog_core::history::AttemptRecord;
+use sandhog_core::id::{DaemonId, LeaseNo};
 use sandhog_core::job::{JobOptions, JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
@@ -23,6 +24,24 @@ struct ProgressJson {
     done: u64,
     total: Option<u64>,
     message: Option<String>,
+}
+
+/// The record of an attempt as it is stored, in JSON.
+#[derive(Serialize, Deserialize)]
+struct AttemptJson {
+    attempt: u32,
+    lease: u64,
+    reason: Option<String>,
+    message: Option<String>,
+    leased_at: u64,
+    ended_at: u64,
+    daemon: Option<String>,
+    revision: Option<String>,
+    fuel: u64,
+    memory_peak: u64,
+    wall_us: u64,
+    cpu_us: u64,
+    host_calls: u64,
 }
 
 /// Returns the number of a state in the file.
@@ -102,7 +121,7 @@ pub(super) const RECORD: &str = concat!(
     "SELECT ",
     asked_columns!(),
     ", tenant, state, reason, message, attempts, expiries, faults, lease, enqueued_at, due_at, leased_at, lease_expires_at,
-     finished_at, progress, revision, fuel, memory_peak, wall_us, cpu_us, host_calls"
+     finished_at, progress, revision, fuel, memory_peak, wall_us, cpu_us, host_calls, history"
 );
 
 /// Reads a row of [`RECORD`], with payload and output left empty. Columns that a record can do without are left out if they
@@ -127,9 +146,57 @@ pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
         progress: known(&mut problem, maybe(row, 20, |json: String| progress(&json)))?,
         revision: known(&mut problem, maybe(row, 21, |text: String| parse("job.revision", &text)))?,
         usage: usage(row, 22)?,
+        history: known(&mut problem, maybe(row, 27, |json: String| history(&json)))?.unwrap_or_default(),
         unreadable: problem,
         ..JobRecord::of(asked, tenant, timestamp(row.get(15)?))
     })
+}
+
+/// Returns the history of a job's attempts as it is stored.
+pub(super) fn history_json(history: &[AttemptRecord]) -> Result<String> {
+    let attempts = history.iter().map(|record| AttemptJson {
+        attempt: record.attempt,
+        lease: record.lease.0,
+        reason: record.reason.map(|reason| reason.slug().to_owned()),
+        message: record.message.clone(),
+        leased_at: record.leased_at.as_millis(),
+        ended_at: record.ended_at.as_millis(),
+        daemon: record.daemon.map(|daemon| daemon.to_string()),
+        revision: record.revision.map(|revision| revision.to_string()),
+        fuel: record.usage.fuel.0,
+        memory_peak: record.usage.memory_peak.0,
+        wall_us: micros(record.usage.wall).cast_unsigned(),
+        cpu_us: micros(record.usage.cpu).cast_unsigned(),
+        host_calls: record.usage.host_calls,
+    });
+    serde_json::to_string(&attempts.collect::<Vec<_>>())
+        .map_err(|error| Fault::unreadable("job.history", error))
+}
+
+/// Reads the history of a job's attempts.
+pub(super) fn history(json: &str) -> Result<Vec<AttemptRecord>> {
+    let attempts: Vec<AttemptJson> =
+        serde_json::from_str(json).map_err(|error| Fault::unreadable("job.history", error))?;
+    let read = |stored: AttemptJson| {
+        Ok(AttemptRecord {
+            attempt: stored.attempt,
+            lease: LeaseNo(stored.lease),
+            reason: stored.reason.as_deref().map(reason).transpose()?,
+            message: stored.message,
+            leased_at: Timestamp::from_millis(stored.leased_at),
+            ended_at: Timestamp::from_millis(stored.ended_at),
+            daemon: stored.daemon.as_deref().map(daemon).transpose()?,
+            revision: stored.revision.as_deref().map(|text| parse("job.history", text)).transpose()?,
+            usage: Usage {
+                fuel: Fuel(stored.fuel),
+                memory_peak: Bytes(stored.memory_peak),
+                wall: Duration::from_micros(stored.wall_us),
+                cpu: Duration::from_micros(stored.cpu_us),
+                host_calls: stored.host_calls,
+            },
+        })
+    };
+    attempts.into_iter().map(read).collect()
 }
 
 /// Reads a line of a log: at, attempt, level, message, fields. A level that this version doesn't know becomes a field.
@@ -171,6 +238,10 @@ fn maybe<V: FromSql, T>(row: &Row<'_>, nth: usize, read: impl FnOnce(V) -> Resul
 
 fn options(bytes: &[u8]) -> Result<JobOptions> {
     options::read(bytes).map_err(|error| Fault::unreadable("job.options", error))
+}
+
+fn daemon(text: &str) -> Result<DaemonId> {
+    DaemonId::parse(text).map_err(|error| Fault::unreadable("job.history", error))
 }
 
 fn reason(slug: &str) -> Result<Reason> {

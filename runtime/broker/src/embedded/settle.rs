@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use rusqlite::params;
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::id::LeaseToken;
 use sandhog_core::job::LogLine;
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::Waiting;
 
 use super::fault::{Fault, Result};
-use super::row::{fields_json, micros, progress_json, stamp};
+use super::row::{fields_json, history, history_json, micros, progress_json, stamp};
 use super::step::Step;
 use super::stored::{Stored, select_stored};
 use crate::{LOG_LINES_KEPT, Ran, Renew, Renewal, Settle};
@@ -96,12 +97,35 @@ impl Step<'_> {
         if let Some(ran) = &settle.ran {
             self.add_usage(held, ran)?;
         }
+        if settle.settlement.is_start(settle.ran.is_some()) {
+            self.start(held)?;
+        }
+        if let Some(ran) = settle.recorded() {
+            let why = settle.why_in_brief();
+            let attempt = AttemptRecord {
+                reason: why.map(|(reason, _)| reason),
+                message: why.and_then(|(_, brief)| brief).map(str::to_owned),
+                daemon: Some(ran.daemon),
+                revision: Some(ran.revision),
+                usage: ran.usage,
+                ..held.attempt_that_ends(self.now)
+            };
+            self.add_attempt(held, attempt)?;
+        }
         if let Some((plugin, account)) = settle.account(held.standing.run_end(&settle.settlement)) {
             let spent = self.spent.entry(plugin.clone()).or_default();
             *spent = spent.and(&account);
         }
         self.append(held.nr, &settle.log)?;
         self.change(held, &held.standing.settled(&settle.settlement, settle.keep))
+    }
+
+    /// Adds the record of an attempt to the history of its job. One that can't be read begins anew.
+    pub(super) fn add_attempt(&self, job: &Stored, attempt: AttemptRecord) -> Result<()> {
+        let mut attempts = job.history.as_deref().and_then(|json| history(json).ok()).unwrap_or_default();
+        history::add(&mut attempts, attempt);
+        self.execute("UPDATE job SET history = ?2 WHERE nr = ?1", params![job.nr, history_json(&attempts)?])?;
+        Ok(())
     }
 
     /// Adds a run's usage to that of its job.

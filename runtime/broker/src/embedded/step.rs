@@ -193,7 +193,7 @@ impl<'a> Step<'a> {
             "UPDATE job SET state = ?2, due_at = ?3, arrival = ?4, finished_at = ?5, remove_at = ?6, lane = iif(?7, kind, ''),
                  lease = ?8, attempts = ?9, expiries = ?10, faults = ?11,
                  reason = iif(?12, ?13, reason), message = iif(?12, ?14, message), output = ?15,
-                 lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL
+                 lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL, start_by = iif(?5 IS NULL, start_by, NULL)
              WHERE nr = ?1",
             params![
                 job.nr,
@@ -251,6 +251,24 @@ impl<'a> Step<'a> {
             |_| Ok(()),
         )?;
         Ok(found.is_some())
+    }
+
+    /// Says that a job has started, and so doesn't expire any more.
+    pub(super) fn start(&self, job: &Stored) -> Result<()> {
+        if job.may_expire {
+            self.execute("UPDATE job SET start_by = NULL WHERE nr = ?1", [job.nr])?;
+        }
+        Ok(())
+    }
+
+    /// Returns the first time by which a job has to start.
+    pub(super) fn first_start_by(&self) -> Result<Option<i64>> {
+        self.find(
+            "SELECT start_by FROM job WHERE tenant = ?1 AND start_by IS NOT NULL AND state IN (0, 1, 2)
+             ORDER BY start_by LIMIT 1",
+            [self.tenant()],
+            |row| row.get(0),
+        )
     }
 
     /// Returns the time at which the first scheduled job is due.

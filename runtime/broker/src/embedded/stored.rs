@@ -1,9 +1,11 @@
 //! The stored parts of a job that decide what may become of it.
 
 use rusqlite::{Params, Row};
+use sandhog_core::history::AttemptRecord;
 use sandhog_core::id::LeaseNo;
 use sandhog_core::job::State;
 use sandhog_core::outcome::Usage;
+use sandhog_core::time::Timestamp;
 use sandhog_core::transition::{JobCounts, Standing};
 
 use super::fault::Result;
@@ -20,8 +22,14 @@ pub(super) struct Stored {
     /// Whether the job counts against a fleet limit.
     pub(super) is_limited: bool,
     pub(super) standing: Standing,
+    /// Whether the job still has to start within a time.
+    pub(super) may_expire: bool,
     /// Total usage of the job's runs.
     pub(super) usage: Usage,
+    /// Time at which the job was last leased.
+    pub(super) leased_at: Option<Timestamp>,
+    /// The history of its attempts, as it is stored.
+    pub(super) history: Option<String>,
 }
 
 /// A statement that selects the columns of a [`Stored`]; `$rest` says of which jobs.
@@ -30,7 +38,7 @@ macro_rules! select_stored {
         concat!(
             "SELECT nr, id, queue, kind, unique_key, limited_by IS NOT NULL,
                  state, lease, attempts, expiries, faults, cancel_requested,
-                 fuel, memory_peak, wall_us, cpu_us, host_calls FROM job ",
+                 fuel, memory_peak, wall_us, cpu_us, host_calls, leased_at, history, start_by IS NOT NULL FROM job ",
             $rest
         )
     };
@@ -56,9 +64,17 @@ impl Stored {
                 cancel_requested: row.get(11)?,
             },
             usage: row::usage(row, 12)?,
+            leased_at: row.get::<_, Option<i64>>(17)?.map(row::timestamp),
+            history: row.get(18)?,
+            may_expire: row.get(19)?,
         };
         let state = row::state(row.get(6)?);
         Ok(state.map(|state| Self { standing: Standing { state, ..stored.standing }, ..stored }))
+    }
+
+    /// Returns the record of its attempt under way, if that ended now with a success of which nothing more is known.
+    pub(super) fn attempt_that_ends(&self, now: Timestamp) -> AttemptRecord {
+        AttemptRecord::of(&self.standing, self.leased_at.unwrap_or(now), now)
     }
 
     /// Returns where the job waits once it is ready, with these counts.

@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use rusqlite::params;
+use sandhog_core::history::AttemptRecord;
 use sandhog_core::id::JobId;
 use sandhog_core::job::State;
+use sandhog_core::reason::Reason;
 use sandhog_core::time::{Timestamp, millis};
 
 use super::fault::{Fault, Result};
@@ -20,6 +22,7 @@ const PARKED_FOR: Duration = Duration::from_secs(60);
 
 impl Step<'_> {
     pub(super) fn sweep(&mut self, sweep: &Sweep) -> Result<Swept> {
+        let expired = self.expire()?;
         let promoted = self.promote()?;
         let (taken_back, buried) = self.take_back(sweep)?;
         let mut removed = self.remove_old()?;
@@ -29,11 +32,30 @@ impl Step<'_> {
         self.sweep_trials()?;
         self.sweep_holds()?;
         self.unpark()?;
-        let is_left = [promoted, taken_back, removed, forgotten, given_up].contains(&SWEEP_MAX);
+        let is_left = [expired, promoted, taken_back, removed, forgotten, given_up].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due()? };
         let (next_removal, has_ready) = (self.next_removal()?, self.has_any_ready()?);
         let unreadable = queries::counts(self.connection, self.tenant)?.unreadable;
         Ok(Swept { buried, next_due, next_removal, has_ready, unreadable })
+    }
+
+    /// Cancels the jobs that haven't started within their time. Returns how many had that time behind them: one that is leased
+    /// has started.
+    pub(super) fn expire(&mut self) -> Result<usize> {
+        let expired = self.stored_jobs(
+            select_stored!(
+                "WHERE tenant = ?1 AND start_by IS NOT NULL AND start_by <= ?2 AND state IN (0, 1, 2)
+                 ORDER BY start_by, id LIMIT ?3"
+            ),
+            params![self.tenant(), self.now(), SWEEP_MAX as i64],
+        )?;
+        for job in &expired {
+            match job.standing.state {
+                State::Scheduled | State::Ready => self.change(job, &job.standing.expired())?,
+                State::Leased | State::Succeeded | State::Dead | State::Cancelled => self.start(job)?,
+            }
+        }
+        Ok(expired.len())
     }
 
     /// Makes due jobs ready, and returns how many.
@@ -58,6 +80,9 @@ impl Step<'_> {
         )?;
         let mut buried = Vec::new();
         for job in &expired {
+            let reason = Some(Reason::LeaseExpired);
+            self.start(job)?;
+            self.add_attempt(job, AttemptRecord { reason, ..job.attempt_that_ends(self.now) })?;
             let change = job.standing.taken_back(sweep.expiries_max);
             self.change(job, &change)?;
             if change.state() == State::Dead {

@@ -9,12 +9,14 @@ use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite, Written};
+use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{HOLDS_MAX, Hold, HoldScope, NewHold};
 use sandhog_core::id::{
     DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey,
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::quota::{FuelSpent, QueueBounds, StateExcess, StateQuota, StateSize, Waiting, minute_of};
+use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 use sandhog_core::transition::{Acted, Change, JobCounts, Next, Standing};
 use sandhog_core::trial::{Pair, Trial, TrialReport, TrialStatus};
@@ -70,6 +72,8 @@ struct Entry {
     remove_at: Option<Timestamp>,
     /// The fleet limit that it counts against while it is leased.
     limit: Option<PluginName>,
+    /// Time by which it has to start; `None` once it has started or is final.
+    start_by: Option<Timestamp>,
 }
 
 #[derive(Clone)]
@@ -99,7 +103,11 @@ impl Tenant {
         WakeCause {
             lanes: self.in_state(State::Ready).map(|entry| self.lane_of(entry)).collect(),
             limited: self.limited().map(|entry| entry.record.id).collect(),
-            first_due: self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at).min(),
+            first_due: self
+                .in_state(State::Scheduled)
+                .filter_map(|entry| entry.record.due_at)
+                .chain(self.expiring())
+                .min(),
             holds: self.holds.iter().map(|(scope, hold)| (scope.clone(), hold.until)).collect(),
         }
     }
@@ -133,8 +141,11 @@ impl Tenant {
         for lane in ask.lanes {
             self.note_lane(&lane.queue, &lane.kind, now);
         }
+        let expired = self.expire(now);
         let leases = match self.repeated(ask, now) {
             Some(again) => again,
+            // There may be more of them, which nobody is to get.
+            None if expired == SWEEP_MAX => Vec::new(),
             None if ask.fuel.zip(spent).is_some_and(|(quota, spent)| quota.holds(&spent)) => Vec::new(),
             None if self.holds(now).any(|hold| hold.scope.covers_all()) => Vec::new(),
             None => self.hand_out(ask, now),
@@ -144,7 +155,8 @@ impl Tenant {
             self.asked.insert(asker.daemon, (asker.number, tokens));
         }
         let next_due = self.next_due().map(|due| due.since(now));
-        Leased { leases, next_due, spent, lanes: self.lanes_changed }
+        let next_due = if expired == SWEEP_MAX { Some(Duration::ZERO) } else { next_due };
+        Leased { leases, next_due, spent, now, lanes: self.lanes_changed }
     }
 
     /// Creates a lane for a kind, or notes that it was asked for.
@@ -283,6 +295,7 @@ impl Tenant {
 
     /// Makes due jobs ready, takes back expired leases, and removes final jobs and state past their time or number.
     pub(super) fn sweep(&mut self, sweep: &Sweep, now: Timestamp) -> Swept {
+        let expired = self.expire(now);
         let promoted = self.promote(now);
         let (taken_back, buried) = self.take_back(sweep, now);
         let mut removed = self.remove_old(now);
@@ -290,7 +303,7 @@ impl Tenant {
         self.give_up_lanes(now);
         self.holds.retain(|_, hold| hold.is_in_force(now));
         self.trials.retain(|_, trial| !trial.is_forgotten(now));
-        let is_left = [promoted, taken_back, removed].contains(&SWEEP_MAX);
+        let is_left = [expired, promoted, taken_back, removed].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
         let has_ready = self.in_state(State::Ready).any(|entry| !self.is_held(&entry.record, now));
         let next_removal = self.jobs.values().filter_map(|entry| entry.remove_at).min();
@@ -483,6 +496,9 @@ impl Tenant {
     fn change(&mut self, job: JobId, change: &Change<'_>, now: Timestamp) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
         (entry.cancel_requested, entry.remove_at) = (false, None);
+        if change.state().is_final() {
+            entry.start_by = None;
+        }
         let record = &mut entry.record;
         (record.state, record.lease) = (change.state(), change.lease);
         let JobCounts { attempts, expiries, faults } = change.counts;
@@ -524,6 +540,26 @@ impl Tenant {
         jobs.len()
     }
 
+    /// Returns the times by which jobs have to start.
+    fn expiring(&self) -> impl Iterator<Item = Timestamp> {
+        self.jobs.values().filter_map(|entry| entry.start_by)
+    }
+
+    /// Cancels the jobs that haven't started within their time. Returns how many had that time behind them: one that is leased
+    /// has started.
+    fn expire(&mut self, now: Timestamp) -> usize {
+        let expired = first_until(self.jobs.values().map(|entry| (entry.start_by, entry.record.id)), now);
+        for id in &expired {
+            let Some(entry) = self.jobs.get_mut(id) else { continue };
+            entry.start_by = None;
+            if entry.record.state != State::Leased {
+                let change = entry.standing().expired();
+                self.change(*id, &change, now);
+            }
+        }
+        expired.len()
+    }
+
     /// Makes due jobs ready, and returns how many.
     fn promote(&mut self, now: Timestamp) -> usize {
         let due = self.in_state(State::Scheduled).map(|entry| (entry.record.due_at, entry.record.id));
@@ -542,6 +578,13 @@ impl Tenant {
             let change = self.jobs.get(id).map(|entry| taken_back(&entry.standing()));
             change.is_some_and(|change| change.state() == State::Dead)
         });
+        for id in &expired {
+            let Some(entry) = self.jobs.get_mut(id) else { continue };
+            let attempt =
+                AttemptRecord { reason: Some(Reason::LeaseExpired), ..entry.attempt_that_ends(now) };
+            history::add(&mut entry.record.history, attempt);
+            entry.start_by = None;
+        }
         self.change_all(&expired, now, taken_back);
         (expired.len(), buried)
     }
@@ -612,7 +655,7 @@ impl Tenant {
         let due = self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at);
         let expiring = self.in_state(State::Leased).filter_map(|entry| entry.record.lease_expires_at);
         let ending = self.holds.values().filter_map(|hold| hold.until);
-        due.chain(expiring).chain(ending).min()
+        due.chain(expiring).chain(ending).chain(self.expiring()).min()
     }
 
     /// Returns the first key whose value isn't the one that the run relied on.
@@ -664,6 +707,21 @@ impl Tenant {
         if let Some(ran) = &settle.ran {
             entry.record.usage = entry.record.usage.and(ran.usage);
             entry.record.revision = Some(ran.revision);
+        }
+        if settle.settlement.is_start(settle.ran.is_some()) {
+            entry.start_by = None;
+        }
+        if let Some(ran) = settle.recorded() {
+            let why = settle.why_in_brief();
+            let attempt = AttemptRecord {
+                reason: why.map(|(reason, _)| reason),
+                message: why.and_then(|(_, brief)| brief).map(str::to_owned),
+                daemon: Some(ran.daemon),
+                revision: Some(ran.revision),
+                usage: ran.usage,
+                ..entry.attempt_that_ends(now)
+            };
+            history::add(&mut entry.record.history, attempt);
         }
         let standing = entry.standing();
         if let Some((plugin, account)) = settle.account(standing.run_end(&settle.settlement)) {
@@ -731,6 +789,7 @@ impl Entry {
             cancel_requested: false,
             remove_at: None,
             limit: None,
+            start_by: job.options.start_within.map(|within| now.after(within)),
         }
     }
 
@@ -774,6 +833,11 @@ impl Entry {
     fn as_lease(&self) -> Lease {
         let token = LeaseToken { job: self.record.id, lease: self.record.lease };
         Lease { token, job: self.record.clone().into_job() }
+    }
+
+    /// Returns the record of its attempt under way, if that ended now with a success of which nothing more is known.
+    fn attempt_that_ends(&self, now: Timestamp) -> AttemptRecord {
+        AttemptRecord::of(&self.standing(), self.record.leased_at.unwrap_or(now), now)
     }
 
     /// Records a run's report: the latest progress replaces the earlier one, surplus log lines are removed, the oldest first.

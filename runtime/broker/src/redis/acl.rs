@@ -83,7 +83,7 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 18] = [
+const PRODUCER_READS_FROM: [&str; 19] = [
     "finals*",
     "hold_notes",
     "holds",
@@ -98,6 +98,7 @@ const PRODUCER_READS_FROM: [&str; 18] = [
     "schedule",
     "sequence",
     "sizes",
+    "starting",
     "tally",
     "unique",
     "unreadable",
@@ -109,7 +110,7 @@ const USAGE: &str = "usage:*";
 
 /// Commands by which enqueueing writes, each with the keys that it writes.
 const PRODUCER_WRITES: [(&str, &[&str]); 6] = [
-    ("zadd", &["ready:*", "schedule"]),
+    ("zadd", &["ready:*", "schedule", "starting"]),
     ("mset", &["job:*", "sequence", "tally"]),
     ("msetnx", &["job:*"]),
     ("sadd", &["queues"]),
@@ -285,7 +286,7 @@ mod tests {
             "&sandhog:{acme}:wake",
             "-@all",
             "(+fcall ~sandhog:{acme}:*)",
-            "(+zadd %W~sandhog:{acme}:ready:* %W~sandhog:{acme}:schedule)",
+            "(+zadd %W~sandhog:{acme}:ready:* %W~sandhog:{acme}:schedule %W~sandhog:{acme}:starting)",
         ];
         for (role, wanted) in [(Role::Worker, &workers[..]), (Role::Producer, &producers)] {
             let rules = acl_rules(&tenant, role);

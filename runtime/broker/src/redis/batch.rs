@@ -9,7 +9,7 @@ use sandhog_core::account::{Account, Day, RunEnd};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
-use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::id::{DaemonId, JobId, Kind, PluginName, QueueName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{LogLine, NewJob};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
@@ -97,19 +97,24 @@ pub(super) trait Item {
     fn size(&self) -> usize;
     /// Returns the number of its operations: values that it reads and writes, jobs, log lines.
     fn operations(&self) -> usize;
+    /// Returns the daemon that is said of the whole call, if it matters to the item.
+    fn daemon(&self) -> Option<DaemonId> {
+        None
+    }
 }
 
-/// Splits a batch into parts of one call each: within the bounds, and with each job at most once. A single item may exceed
-/// the bounds.
+/// Splits a batch into parts of one call each: within the bounds, with each job at most once, and of one daemon. A single item may
+/// exceed the bounds.
 pub(super) fn parts<T: Item>(items: &[T]) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
-        let (mut bytes, mut operations) = (0, 0);
+        let (mut bytes, mut operations, mut daemon) = (0, 0, None);
         let mut jobs = HashSet::with_capacity(rest.len().min(PART_JOBS));
         let too_much = rest.iter().take(PART_JOBS).position(|item| {
             bytes += item.size();
             operations += item.operations();
-            bytes > PART_BYTES || operations > PART_OPERATIONS || !jobs.insert(item.job())
+            let is_of_another = item.daemon().is_some_and(|its| *daemon.get_or_insert(its) != its);
+            bytes > PART_BYTES || operations > PART_OPERATIONS || is_of_another || !jobs.insert(item.job())
         });
         let count = too_much.unwrap_or(PART_JOBS).max(1).min(rest.len());
         let (part, later) = rest.split_at(count);
@@ -185,6 +190,10 @@ impl Item for Settle {
             _ => 0,
         };
         1 + effects + self.log.len()
+    }
+
+    fn daemon(&self) -> Option<DaemonId> {
+        self.recorded().map(|ran| ran.daemon)
     }
 }
 
@@ -336,8 +345,10 @@ fn lines(lines: &[LogLine]) -> Vec<u8> {
 
 pub(super) fn settle(tenant: &TenantId, settlements: &[Settle]) -> Request {
     let mut request = Request::of(tenant);
-    request.asked.array(4).uint(settlements.len() as u64).uint(LOG_LINES_KEPT as u64);
+    request.asked.array(5).uint(settlements.len() as u64).uint(LOG_LINES_KEPT as u64);
     request.asked.uint(USAGE_DAYS_KEPT.into());
+    let daemon = settlements.iter().find_map(Item::daemon).map(|daemon| daemon.to_string());
+    request.asked.optional_bytes(daemon.as_deref().map(str::as_bytes));
     for settle in settlements {
         request.keys.run(settle.token.job);
     }
@@ -426,7 +437,8 @@ fn tail_of(settle: &Settle) -> Tail<'_> {
         Settlement::Release { reason, .. } => (Some((*reason, None)), None),
         Settlement::Cancel => (Some((Reason::Cancelled, None)), None),
     };
-    Tail { ran: settle.ran.as_ref(), why, progress: settle.progress.as_ref(), output }
+    let ended = settle.recorded().and_then(|_| settle.why_in_brief());
+    Tail { ran: settle.ran.as_ref(), why, progress: settle.progress.as_ref(), output, ended }
 }
 
 fn has_effect(effects: &Effects) -> bool {

@@ -4,15 +4,18 @@
 use std::fmt::Write;
 
 use sandhog_core::account::{Account, RunEnd};
+use sandhog_core::history;
 use sandhog_core::hold;
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
+use sandhog_core::time::millis;
 use sandhog_core::trial;
 use sandhog_core::waits;
 
 use super::layout::{self, Tail};
 use crate::{
-    LANE_KEPT as LANE_KEPT_FOR, LANE_NOTED_EVERY as LANE_NOTED_AFTER, SWEEP_MAX, UNREADABLE_COUNTED_MAX,
+    Keep, LANE_KEPT as LANE_KEPT_FOR, LANE_NOTED_EVERY as LANE_NOTED_AFTER, SWEEP_MAX as SWEPT_MAX,
+    UNREADABLE_COUNTED_MAX, options,
 };
 
 macro_rules! numbers {
@@ -95,11 +98,23 @@ numbers! {
     TAIL_PLACES = OUTPUT;
     /// Number of times that the host has failed on the job; the place is absent while it hasn't.
     FAULTS = 6;
+    /// Ends of the latest attempts; the place is absent while there are none. In a tail that a settlement brings, it has the reason
+    /// for that settlement instead, with the beginning of its message.
+    HISTORY = 7;
+    /// Maximum number of attempts that are kept there.
+    ATTEMPTS_KEPT = history::ATTEMPTS_KEPT as u64;
+
+    /// Place in a job's options of the time within which it has to start.
+    START_WITHIN_PLACE = options::START_WITHIN_PLACE as u64;
+    /// Maximum number of jobs that one step of upkeep takes.
+    SWEEP_MAX = SWEPT_MAX as u64;
+    /// Time, in milliseconds, after which a job is looked at again that has to start within a time and can't be read.
+    STARTING_PUT_OFF = 60_000;
 
     /// Number of an account's parts that count ends of runs; the parts after them are usage, the fuel first.
     ENDS = RunEnd::ALL.len() as u64;
     /// Maximum number of expired values of state that one settlement removes if they are in its way.
-    STATE_SWEEP_MAX = SWEEP_MAX as u64;
+    STATE_SWEEP_MAX = SWEPT_MAX as u64;
     /// Maximum number of unreadable jobs that are listed.
     NAMED_MAX = UNREADABLE_COUNTED_MAX;
     /// Time, in milliseconds, for which a lane is kept that is empty and that no daemon asks for.
@@ -148,6 +163,9 @@ pub(super) fn prelude() -> String {
     line("OF_ALL", &quoted(OF_ALL.as_bytes()));
     line("NAMED", &quoted(NAMED.as_bytes()));
     line("EMPTY_TAIL", &quoted(&Tail::default().bytes()));
+    line("KEEP_DONE", &millis(Keep::default().done).to_string());
+    line("WHY_EXPIRED_UNSTARTED", &quoted(&layout::why_bytes(Reason::Expired, None)));
+    line("WHY_EXPIRED", &quoted(&layout::why_bytes(Reason::LeaseExpired, None)));
     line("WHY_CANCELLED", &quoted(&layout::why_bytes(Reason::Cancelled, None)));
     let finals = State::ALL.into_iter().filter(|state| state.is_final());
     let finals: Vec<String> =

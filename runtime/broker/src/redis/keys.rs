@@ -15,6 +15,7 @@
 //! | `asked:<daemon>` | string | the last grant of leases to a daemon; see `lua/lease.lua` |
 //! | `sequence` | string | the counter behind the order of becoming ready; absent while no job is ready |
 //! | `schedule` | sorted set | scheduled jobs, by due time |
+//! | `starting` | sorted set | jobs that have to start within a time and haven't, by when it is over; see `lua/starting.lua` |
 //! | `leases` | sorted set | leased jobs, by expiry of their leases |
 //! | `finals:<state>:<keep>` | sorted set | final jobs that are kept for `<keep>` milliseconds, by finish time |
 //! | `finals` | sorted set | the former, by when the first job of each is to be removed; and `state`, by when a value expires |

@@ -9,13 +9,16 @@
 use std::time::Duration;
 
 use sandhog_core::budget::{Bytes, Fuel};
-use sandhog_core::id::{InvalidName, JobId, Kind, LeaseNo, QueueName, Revision, TenantId, UniqueKey};
+use sandhog_core::history::AttemptRecord;
+use sandhog_core::id::{
+    DaemonId, InvalidName, JobId, Kind, LeaseNo, QueueName, Revision, TenantId, UniqueKey,
+};
 use sandhog_core::job::{Job, JobOptions, JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 
-use super::codes::{ANY_REVISION, FAULTS, PINNED, TAIL_PLACES, WITH_OPTIONS};
+use super::codes::{ANY_REVISION, FAULTS, HISTORY, PINNED, TAIL_PLACES, WITH_OPTIONS};
 use crate::pack::{Packer, Unpacker, Unreadable};
 use crate::{Ran, options};
 
@@ -133,6 +136,7 @@ impl StoredJob {
             progress: run.progress,
             usage: run.ran.map(|(usage, _)| usage).unwrap_or_default(),
             revision: run.ran.map(|(_, revision)| revision),
+            history: run.history,
             ..JobRecord::of(self.asked, tenant.clone(), self.enqueued_at)
         }
     }
@@ -158,6 +162,7 @@ pub(super) struct StoredRun {
     why: Option<Why>,
     progress: Option<Progress>,
     output: Option<Vec<u8>>,
+    history: Vec<AttemptRecord>,
 }
 
 #[derive(Debug)]
@@ -181,6 +186,7 @@ impl StoredRun {
             why: None,
             progress: None,
             output: None,
+            history: Vec::new(),
         }
     }
 
@@ -204,6 +210,7 @@ impl StoredRun {
         let output = from.optional(Unpacker::bytes)?.map(<[u8]>::to_vec);
         let faults = if places < FAULTS { None } else { from.optional(Unpacker::uint)? };
         let faults = count(faults.unwrap_or_default())?;
+        let history = if places < HISTORY { None } else { from.optional(read_history)? };
         Ok(Self {
             state,
             attempts,
@@ -216,6 +223,7 @@ impl StoredRun {
             why,
             progress,
             output,
+            history: history.unwrap_or_default(),
         })
     }
 }
@@ -232,16 +240,22 @@ pub(super) struct Tail<'a> {
     pub(super) why: Option<(Reason, Option<&'a str>)>,
     pub(super) progress: Option<&'a Progress>,
     pub(super) output: Option<&'a [u8]>,
+    /// The reason why the attempt ended, with the beginning of its message, for its history.
+    pub(super) ended: Option<(Reason, Option<&'a str>)>,
 }
 
 impl Tail<'_> {
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut packer = Packer::default();
-        packer.array(TAIL_PLACES as usize).absent();
+        let places = if self.ended.is_some() { HISTORY } else { TAIL_PLACES };
+        packer.array(places as usize).absent();
         packer.optional_bytes(self.ran.map(ran_bytes).as_deref());
         packer.optional_bytes(self.why.map(|(reason, message)| why_bytes(reason, message)).as_deref());
         packer.optional_bytes(self.progress.map(progress_bytes).as_deref());
         packer.optional_bytes(self.output);
+        if let Some((reason, brief)) = self.ended {
+            packer.absent().bytes(&why_bytes(reason, brief));
+        }
         packer.into_bytes()
     }
 }
@@ -315,6 +329,33 @@ fn read_why(bytes: &[u8]) -> Read<Why> {
     Ok(Why { reason, message: from.optional(Unpacker::text)?.map(str::to_owned) })
 }
 
+/// Reads the ends of attempts, each in the form of `runs.add_attempt` in `lua/layout.lua`.
+fn read_history(from: &mut Unpacker<'_>) -> Read<Vec<AttemptRecord>> {
+    let attempts = from.array()?;
+    (0..attempts).map(|_| read_attempt(from)).collect()
+}
+
+fn read_attempt(from: &mut Unpacker<'_>) -> Read<AttemptRecord> {
+    from.array()?;
+    let (attempt, lease) = (count(from.uint()?)?, LeaseNo(from.uint()?));
+    let (leased_at, ended_at) = (from.uint()?, from.uint()?);
+    let why = from.optional(Unpacker::bytes)?.map(read_why).transpose()?;
+    let ran = from.optional(Unpacker::bytes)?.map(read_ran).transpose()?;
+    let daemon = from.optional(Unpacker::text)?.map(DaemonId::parse).transpose()?;
+    let (reason, message) = why.map_or((None, None), |why| (Some(why.reason), why.message));
+    Ok(AttemptRecord {
+        attempt,
+        lease,
+        reason,
+        message,
+        leased_at: Timestamp::from_millis(leased_at),
+        ended_at: Timestamp::from_millis(ended_at),
+        daemon,
+        revision: ran.map(|(_, revision)| revision),
+        usage: ran.map(|(usage, _)| usage).unwrap_or_default(),
+    })
+}
+
 pub(super) fn progress_bytes(progress: &Progress) -> Vec<u8> {
     let mut packer = Packer::default();
     packer.array(3).uint(progress.done).optional_uint(progress.total);
@@ -376,7 +417,8 @@ mod tests {
             };
             let revision = Revision::from_sha256(digest);
             let plugin = sandhog_core::id::PluginName::parse("p").expect("a valid name");
-            let ran = Ran::new(plugin, revision, usage);
+            let daemon = DaemonId::from_parts(Timestamp::from_millis(1), 1);
+            let ran = Ran::new(daemon, plugin, revision, usage);
             prop_assert_eq!(read_ran(&ran_bytes(&ran)), Ok((usage, revision)));
 
             let progress = Progress { done, total, message: text.clone() };

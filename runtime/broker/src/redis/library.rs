@@ -35,8 +35,8 @@ macro_rules! pieces {
 }
 
 /// Modules that functions are made of, each after those that it uses.
-const MODULES: [Piece; 20] = pieces!(
-    "start" "reads" "writes" "layout" "unique" "tally" "holds" "waiters" "lanes" "places" "waiting" "state" "finals" "creation" "logs" "add" "spending"
+const MODULES: [Piece; 21] = pieces!(
+    "start" "reads" "writes" "layout" "unique" "tally" "holds" "waiters" "lanes" "places" "waiting" "state" "finals" "starting" "creation" "logs" "add" "spending"
         "accounts" "parking" "records"
 );
 
@@ -67,11 +67,18 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 19] = {
             "hold" "hold_list" "why" "permissions"
     );
     [
-        (enqueue, "", &["waiters", "unique", "tally", "lanes", "waiting", "creation"]),
+        (
+            enqueue,
+            "",
+            &["waiters", "layout", "unique", "tally", "lanes", "waiting", "finals", "starting", "creation"],
+        ),
         (
             lease,
             "",
-            &["waiters", "layout", "tally", "holds", "lanes", "places", "waiting", "accounts", "parking"],
+            &[
+                "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "finals",
+                "starting", "accounts", "parking",
+            ],
         ),
         (renew, ALLOW_OOM, &["layout", "logs"]),
         (
@@ -79,16 +86,16 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 19] = {
             ALLOW_OOM,
             &[
                 "waiters", "layout", "unique", "tally", "lanes", "places", "waiting", "state", "finals",
-                "creation", "logs", "add", "spending", "accounts",
+                "starting", "creation", "logs", "add", "spending", "accounts",
             ],
         ),
-        (act, ALLOW_OOM, &["waiters", "layout", "unique", "tally", "lanes", "waiting", "finals"]),
+        (act, ALLOW_OOM, &["waiters", "layout", "unique", "tally", "lanes", "waiting", "finals", "starting"]),
         (
             sweep,
             ALLOW_OOM,
             &[
                 "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "state",
-                "finals", "parking",
+                "finals", "starting", "parking",
             ],
         ),
         (purge, ALLOW_OOM, &["layout", "unique", "tally", "holds", "lanes", "places", "state", "parking"]),

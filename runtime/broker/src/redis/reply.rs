@@ -98,10 +98,11 @@ pub(super) fn enqueued(jobs: usize, reply: Value) -> Result<Vec<Enqueued>> {
 }
 
 pub(super) fn leased(tenant: &TenantId, reply: Value) -> Result<Leased> {
-    let [next_due, unreadable, leases, spent, lanes] = fixed(reply)?;
+    let [next_due, unreadable, leases, spent, lanes, now] = fixed(reply)?;
     tell_unreadable(tenant, unreadable)?;
     let (leases, spent) = (leases_in(tenant, leases)?, fuel_spent(spent)?);
-    Ok(Leased { leases, next_due: from_now(&next_due)?, spent, lanes: count(&lanes)? })
+    let now = Timestamp::from_millis(count(&now)?);
+    Ok(Leased { leases, next_due: from_now(&next_due)?, spent, now, lanes: count(&lanes)? })
 }
 
 fn tell_unreadable(tenant: &TenantId, ids: Value) -> Result<()> {

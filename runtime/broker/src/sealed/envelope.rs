@@ -13,7 +13,7 @@ use std::fmt;
 use chacha20poly1305::{AeadInOut, XNonce};
 use data_encoding::BASE64_NOPAD;
 use sandhog_core::hold::HoldScope;
-use sandhog_core::id::{JobId, KeyId, Kind, PluginName, QueueName, StateKey, TenantId};
+use sandhog_core::id::{JobId, KeyId, Kind, LeaseNo, PluginName, QueueName, StateKey, TenantId};
 use sandhog_core::job::Level;
 use sandhog_core::keyring::{Keyring, Plain};
 use sandhog_core::time::Timestamp;
@@ -38,6 +38,8 @@ pub(super) enum AssociatedData<'a> {
     Progress { job: JobId },
     /// A line of a job's log.
     LogLine { job: JobId, at: Timestamp, attempt: u32, level: Level },
+    /// The message that is kept of an attempt, of the lease with this number.
+    Attempt { job: JobId, lease: LeaseNo },
     /// A value in the state of a plugin.
     State { plugin: &'a PluginName, key: &'a StateKey },
     /// The note of a hold.
@@ -52,6 +54,7 @@ impl fmt::Display for AssociatedData<'_> {
             Self::Message { job } => write!(f, "the message of job {job}"),
             Self::Progress { job } => write!(f, "the progress of job {job}"),
             Self::LogLine { job, .. } => write!(f, "a log line of job {job}"),
+            Self::Attempt { job, .. } => write!(f, "the message of an attempt of job {job}"),
             Self::State { plugin, key } => write!(f, "the state `{key}` of plugin {plugin}"),
             Self::HoldNote { scope } => write!(f, "the note on the hold of {scope}"),
         }
@@ -211,6 +214,9 @@ fn bound(head: &[u8], tenant: &TenantId, place: AssociatedData<'_>) -> Vec<u8> {
             .part(&at.as_millis().to_be_bytes())
             .part(&attempt.to_be_bytes())
             .part(level.slug().as_bytes()),
+        AssociatedData::Attempt { job, lease } => {
+            bound.part(b"attempt").job(job).part(&lease.0.to_be_bytes())
+        }
         AssociatedData::State { plugin, key } => {
             bound.part(b"state").part(plugin.as_str().as_bytes()).part(key.as_str().as_bytes())
         }
@@ -279,6 +285,7 @@ mod tests {
                 2 => AssociatedData::Message { job },
                 3 => AssociatedData::Progress { job },
                 4 => AssociatedData::LogLine { job, at, attempt, level },
+                5 => AssociatedData::Attempt { job, lease: LeaseNo(attempt.into()) },
                 _ => AssociatedData::State { plugin: &self.plugin, key: &self.key },
             }
         }
@@ -290,7 +297,7 @@ mod tests {
         let level = prop_oneof![Just(Level::Info), Just(Level::Error)];
         let at = (1..3u64, 1..3u32, level).prop_map(|(ms, n, level)| (Timestamp::from_millis(ms), n, level));
         let job = (1..3u128).prop_map(|n| JobId::from_parts(Timestamp::from_millis(1), n));
-        (name.clone(), 0..6u8, job, name.clone(), at, name.clone(), name).prop_map(
+        (name.clone(), 0..7u8, job, name.clone(), at, name.clone(), name).prop_map(
             |(tenant, what, job, kind, at, plugin, key)| Identity {
                 tenant: TenantId::parse(tenant).expect("a valid name"),
                 what,

@@ -64,7 +64,8 @@ impl Sealer<'_> {
         // The store goes by all of these, so it has to be able to read them.
         let NewJob { id, kind, queue: _, payload, delay: _, priority: _, unique_key: _, pinned: _, options } =
             job;
-        let JobOptions { group: _ } = options;
+        let JobOptions { group: _, start_within: _, deadline: _, labels: _, content_type: _, trace: _ } =
+            options;
         let place = AssociatedData::Payload { job: *id, kind };
         Ok(NewJob { payload: self.seal(place, payload)?, ..job.clone() })
     }
@@ -128,6 +129,11 @@ impl Sealer<'_> {
     /// Seals the message of why an attempt failed, which at times is the guest's.
     pub(super) fn message(&self, job: JobId, message: &str) -> Result<String> {
         self.seal_text(AssociatedData::Message { job }, message)
+    }
+
+    /// Seals the beginning of that message, as the history of attempts keeps it.
+    pub(super) fn brief(&self, token: LeaseToken, brief: &str) -> Result<String> {
+        self.seal_text(AssociatedData::Attempt { job: token.job, lease: token.lease }, brief)
     }
 
     /// Opens the sealed parts of an answer.
@@ -205,6 +211,12 @@ impl Sealer<'_> {
         let place = AssociatedData::Progress { job };
         if let Some(progress) = &mut record.progress {
             progress.message = progress.message.take().and_then(|message| {
+                open_text(&self.keys, self.tenant, place, message).inspect_err(|why| note(place, why)).ok()
+            });
+        }
+        for attempt in &mut record.history {
+            let place = AssociatedData::Attempt { job, lease: attempt.lease };
+            attempt.message = attempt.message.take().and_then(|message| {
                 open_text(&self.keys, self.tenant, place, message).inspect_err(|why| note(place, why)).ok()
             });
         }

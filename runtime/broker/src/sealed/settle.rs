@@ -227,6 +227,11 @@ fn seal(
         token: settle.token,
         ran: settle.ran.clone(),
         settlement,
+        brief: settle
+            .why_in_brief()
+            .and_then(|(_, brief)| brief)
+            .map(|brief| sealer.brief(settle.token, brief))
+            .transpose()?,
         progress: sealer.progress(job, settle.progress.as_ref())?,
         log: sealer.log(job, &settle.log)?,
         keep: settle.keep,

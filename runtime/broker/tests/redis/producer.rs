@@ -20,7 +20,7 @@ use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
 use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::{DaemonId, Kind, QueueName, StateKey, TenantId, UniqueKey};
-use sandhog_core::job::{NewJob, Priority, State};
+use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
@@ -158,6 +158,10 @@ async fn enqueue_everything(producer: &Redis, tenant: &TenantId) {
         NewJob { delay: Duration::from_secs(60), ..job() },
         NewJob { queue: QueueName::parse("other").expect("a valid name"), ..job() },
         NewJob { kind: split_off(), ..job() },
+        NewJob {
+            options: JobOptions { start_within: Some(Duration::from_secs(60)), ..JobOptions::default() },
+            ..job()
+        },
         held.clone(),
     ];
     producer.store(tenant, &all).await;
@@ -361,7 +365,7 @@ async fn whoever_names_other_keys_than_the_tenants_own_misleads_no_later_call() 
 }
 
 /// All kinds of keys that a tenant has, those that enqueueing writes among them.
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 28] = [
     "job:01",
     "run:01",
     "log:01",
@@ -375,6 +379,7 @@ const KEYS: [&str; 27] = [
     "asked:01",
     "sequence",
     "schedule",
+    "starting",
     "leases",
     "finals:succeeded:1",
     "finals",
@@ -423,9 +428,10 @@ const WRITES: [&str; 27] = [
 ];
 
 /// What enqueueing writes, and so a producer can write by hand as well.
-const ITS_OWN: [(&str, &str); 8] = [
+const ITS_OWN: [(&str, &str); 9] = [
     ("ZADD", "ready:default"),
     ("ZADD", "schedule"),
+    ("ZADD", "starting"),
     ("MSET", "job:01"),
     ("MSET", "sequence"),
     ("MSET", "tally"),

@@ -8,7 +8,7 @@ use sandhog_broker::redis::{Config, Redis};
 use sandhog_broker::{Broker, Counts, Enqueued, Error, LeaseAsk, Leased, Ran, Result, Settle, Wake, Wakes};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
-use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::id::{DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::{Lease, NewJob, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::settle::Settlement;
@@ -99,7 +99,12 @@ pub(crate) fn jobs(count: usize) -> Vec<NewJob> {
 }
 
 pub(crate) fn succeed(token: LeaseToken, effects: Effects) -> Settle {
-    let ran = Ran::new(plugin(), Revision::from_sha256([7; 32]), Usage::default());
+    let ran = Ran::new(
+        DaemonId::from_parts(Timestamp::from_millis(1), 1),
+        plugin(),
+        Revision::from_sha256([7; 32]),
+        Usage::default(),
+    );
     Settle::of_run(token, ran, Settlement::Succeed { output: b"done".to_vec(), effects })
 }
 

@@ -8,8 +8,12 @@ use sandhog_api::{Problem, Slug};
 use sandhog_broker::Enqueued;
 use sandhog_config::units::parse_time;
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, Revision, TenantId, UniqueKey};
-use sandhog_core::job::{JobOptions, NewJob, Priority};
+use sandhog_core::id::{
+    ContentType, GroupKey, JobId, Kind, LabelName, LabelValue, QueueName, Revision, TenantId, TraceParent,
+    TraceState, UniqueKey,
+};
+use sandhog_core::job::{JobOptions, NewJob, Priority, TraceContext};
+use sandhog_core::labels::Labels;
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
@@ -106,6 +110,31 @@ pub(crate) struct Options {
     /// Its group in the queue, such as a customer: what the queue's rules for groups go by
     #[arg(long, value_name = "KEY")]
     group: Option<GroupKey>,
+    /// Cancel it if it hasn't started so long after it could have, such as 10m
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    start_within: Option<Duration>,
+    /// Give it up so long after it could have started, whatever attempts are left, such as 1h
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    deadline: Option<Duration>,
+    /// A label of it, for people and programs to see; may be given several times
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = Labels::parse)]
+    labels: Vec<(LabelName, LabelValue)>,
+    /// What its payload is, such as text/csv
+    #[arg(long, value_name = "TYPE")]
+    content_type: Option<ContentType>,
+    /// The trace that it belongs to, and the jobs that it enqueues: the header of the W3C's Trace Context
+    #[arg(long, value_name = "TRACEPARENT")]
+    traceparent: Option<TraceParent>,
+    /// What goes with the trace: the header of that name
+    #[arg(long, value_name = "TRACESTATE", requires = "traceparent")]
+    tracestate: Option<TraceState>,
+}
+
+impl Options {
+    fn trace(&self) -> Option<TraceContext> {
+        let parent = self.traceparent.clone()?;
+        Some(TraceContext { parent, state: self.tracestate.clone() })
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -114,6 +143,7 @@ Examples:
   sandhog enqueue image.decode --raw --file icon.png
   jq -c '.[]' orders.json | sandhog enqueue order.invoice --bulk - --unique-key-at /id
   sandhog enqueue mail.send '{\"to\": \"a@example.com\"}' --group acme
+  sandhog enqueue quote.fetch --start-within 10s --deadline 1m
   sandhog enqueue report.daily --unique-key 2026-11-24 --at 2026-11-25T06:00:00Z
 
 Where the key is held, nothing is enqueued, the id is that of the job that holds it, and the exit code is 0.";
@@ -133,7 +163,9 @@ impl Enqueue {
             None => self.options.delay,
         };
         let (kind, options) = (&self.kind, &self.options);
-        let jobs = JobMaker { kind, route: &route, options, pinned, delay };
+        let labels =
+            Labels::of(options.labels.iter().cloned()).map_err(|wrong| Failure::new(wrong.to_string()))?;
+        let jobs = JobMaker { kind, route: &route, options, pinned, delay, labels };
         let deadline = self.waiting.deadline();
         let check = Check::unless(self.input.raw);
         let warnings = client.unserved(&route.tenant, &route.queue, kind);
@@ -222,6 +254,7 @@ pub(crate) struct JobMaker<'m> {
     options: &'m Options,
     pinned: Option<Revision>,
     delay: Duration,
+    labels: Labels,
 }
 
 impl JobMaker<'_> {
@@ -236,7 +269,15 @@ impl JobMaker<'_> {
             priority: Priority(self.options.priority),
             unique_key: keys.unique_key.map(|key| unique::stored(self.kind, &key)),
             pinned: self.pinned,
-            options: JobOptions { group: keys.group.or_else(|| self.options.group.clone()) },
+            options: JobOptions {
+                group: keys.group.or_else(|| self.options.group.clone()),
+                // The broker counts from the enqueueing, people from the time that they asked for.
+                start_within: self.options.start_within.map(|within| self.delay.saturating_add(within)),
+                labels: self.labels.clone(),
+                content_type: self.options.content_type.clone(),
+                trace: self.options.trace(),
+                deadline: self.options.deadline.map(|deadline| self.delay.saturating_add(deadline)),
+            },
             ..NewJob::new(id, self.route.queue.clone(), self.kind.clone(), payload)
         })
     }

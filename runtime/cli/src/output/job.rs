@@ -1,12 +1,15 @@
 //! Output of jobs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comfy_table::Cell;
 use sandhog_broker::{Counts, Unread};
+use sandhog_core::history::AttemptRecord;
 use sandhog_core::id::{QueueName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, Progress, State};
 use sandhog_core::outcome::Usage;
+use sandhog_core::reason::Reason;
 use sandhog_core::text;
 use sandhog_core::time::Timestamp;
 use sandhog_core::waits::{Told, Wait};
@@ -18,6 +21,7 @@ use serde_json::value::RawValue;
 use super::hold::HoldDocument;
 use super::{
     Color, Column, Paint, bytes, clock, content, count, duration, fitted, pairs, rfc3339, rough, state_cell,
+    table,
 };
 
 /// JSON document of a job. Names and meanings stay as they are; more may come.
@@ -43,6 +47,18 @@ pub struct JobDocument {
     pub unique_key: Option<String>,
     /// The group in its queue.
     pub group: Option<String>,
+    /// Its labels, by name.
+    pub labels: BTreeMap<String, String>,
+    /// The content type of its payload, if its producer said so.
+    pub content_type: Option<String>,
+    /// The position in the trace that it belongs to.
+    pub traceparent: Option<String>,
+    /// What goes with the trace.
+    pub tracestate: Option<String>,
+    /// Time by which it has to start for the first time; null if it needn't.
+    pub start_by: Option<String>,
+    /// Time by which all its attempts have to be over; null if it has no deadline.
+    pub deadline: Option<String>,
     /// Number of attempts that counted.
     pub attempts: u32,
     /// Number of leases that ran out because a daemon vanished.
@@ -73,6 +89,9 @@ pub struct JobDocument {
     /// Payload and output; left out where jobs are listed, unless they are asked for.
     #[serde(flatten)]
     pub contents: Option<ContentsDocument>,
+    /// The latest attempts that have ended, oldest first; only where one job is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub history: Option<Vec<AttemptDocument>>,
     /// The log lines that are kept with it, oldest first; only where one job is shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log: Option<Vec<LogDocument>>,
@@ -180,6 +199,27 @@ pub struct UsageDocument {
     pub host_calls: u64,
 }
 
+/// JSON document of an attempt that has ended.
+#[derive(Debug, Serialize)]
+pub struct AttemptDocument {
+    /// The number of the attempt; 1 is the first.
+    pub attempt: u32,
+    /// The reason why it ended: a slug such as `timed-out`; null if it succeeded.
+    pub reason: Option<&'static str>,
+    /// The reason in full, for people; cut if it is long.
+    pub message: Option<String>,
+    /// Time at which the job was leased for it.
+    pub leased_at: String,
+    /// Time at which its end was recorded.
+    pub ended_at: String,
+    /// The id of the daemon that ran it; null if it isn't known.
+    pub daemon: Option<String>,
+    /// The sha256 of the component that ran; null if it isn't known.
+    pub revision: Option<String>,
+    /// What it spent.
+    pub usage: UsageDocument,
+}
+
 /// JSON document of a line of a job's log.
 #[derive(Debug, Serialize)]
 pub struct LogDocument {
@@ -243,6 +283,21 @@ impl From<Progress> for ProgressDocument {
     }
 }
 
+impl From<AttemptRecord> for AttemptDocument {
+    fn from(record: AttemptRecord) -> Self {
+        Self {
+            attempt: record.attempt,
+            reason: record.reason.map(Reason::slug),
+            message: record.message,
+            leased_at: clock(record.leased_at),
+            ended_at: clock(record.ended_at),
+            daemon: record.daemon.map(|daemon| daemon.to_string()),
+            revision: record.revision.map(|revision| revision.to_string()),
+            usage: record.usage.into(),
+        }
+    }
+}
+
 impl From<LogLine> for LogDocument {
     fn from(line: LogLine) -> Self {
         let LogLine { at, attempt, level, message, fields } = line;
@@ -262,6 +317,8 @@ impl JobDocument {
             ("finished_at", job.finished_at),
         ];
         let never = times.iter().filter(|(_, at)| at.is_some_and(|at| rfc3339(at).is_none()));
+        let labels = labels(&job).collect();
+        let [start_by, deadline] = [start_by(&job), deadline(&job)].map(|at| at.map(clock));
         let contents = || ContentsDocument {
             payload: Content::of(&job.payload),
             output: job.output.as_deref().map(Content::of),
@@ -269,6 +326,7 @@ impl JobDocument {
         Self {
             never: never.map(|(name, _)| *name).collect(),
             contents: (payloads == Payloads::Shown).then(contents),
+            history: log.is_some().then(|| job.ended_attempts().into_iter().map(Into::into).collect()),
             id: job.id.to_string(),
             tenant: job.tenant.to_string(),
             queue: job.queue.to_string(),
@@ -278,6 +336,16 @@ impl JobDocument {
             message: job.message,
             priority: job.priority.0,
             unique_key: job.unique_key.map(|key| unique::shown(&job.kind, &key).to_owned()),
+            labels,
+            content_type: job.options.content_type.as_ref().map(ToString::to_string),
+            traceparent: job.options.trace.as_ref().map(|trace| trace.parent.to_string()),
+            tracestate: job
+                .options
+                .trace
+                .as_ref()
+                .and_then(|trace| trace.state.as_ref().map(ToString::to_string)),
+            start_by,
+            deadline,
             group: job.options.group.map(|group| group.to_string()),
             attempts: job.attempts,
             expiries: job.expiries,
@@ -367,6 +435,12 @@ pub fn job(job: &JobRecord, waits: &[Wait], log: &[LogLine], paint: Paint) -> St
     let unique_key = job.unique_key.as_ref().map(|key| unique::shown(&job.kind, key).to_owned());
     lines.extend(unique_key.map(|key| ("unique key", text::line(&key).into_owned())));
     lines.extend(job.options.group.as_ref().map(|key| ("group", text::line(key.as_str()).into_owned())));
+    let labels: Vec<String> = labels(job).map(|(name, value)| format!("{name}={value}")).collect();
+    if !labels.is_empty() {
+        lines.push(("labels", text::line(&labels.join(", ")).into_owned()));
+    }
+    lines.extend(job.options.content_type.as_ref().map(|content| ("type", content.to_string())));
+    lines.extend(job.options.trace.as_ref().map(|trace| ("trace", trace.parent.to_string())));
     lines.push(("attempts", attempts(job)));
     lines.extend(times(job));
     lines.extend(job.progress.as_ref().map(|report| ("progress", progress(report))));
@@ -378,11 +452,43 @@ pub fn job(job: &JobRecord, waits: &[Wait], log: &[LogLine], paint: Paint) -> St
     }
     lines.extend(job.output.as_ref().map(|output| ("output", cut(content(output), "--output"))));
     let mut text = pairs(lines, paint);
+    let attempts = job.ended_attempts();
+    if attempts.iter().any(|attempt| attempt.reason.is_some()) {
+        text += &format!("\n\n{}", history(&attempts, paint));
+    }
     if !log.is_empty() {
         text += &format!("\n\n{}\n", paint.bold("log"));
         text += &log.iter().map(|line| log_line(line, paint)).collect::<Vec<_>>().join("\n");
     }
     text
+}
+
+/// Renders the latest attempts that have ended, a line each.
+fn history(attempts: &[AttemptRecord], paint: Paint) -> String {
+    let known = |text: Option<String>| Cell::new(text.unwrap_or_else(|| "-".to_owned()));
+    let rows = attempts.iter().map(|record| {
+        vec![
+            Cell::new(record.attempt),
+            Cell::new(clock(record.ended_at)),
+            Cell::new(duration(record.ended_at.since(record.leased_at))),
+            Cell::new(record.reason.map_or_else(|| State::Succeeded.slug(), Reason::slug)),
+            Cell::new(count(record.usage.fuel.0)),
+            known(record.revision.map(|revision| revision.short())),
+            known(record.daemon.map(|daemon| daemon.to_string())),
+            Cell::new(record.message.as_deref().map(text::line).unwrap_or_default()),
+        ]
+    });
+    let columns = [
+        Column::Right("attempt"),
+        Column::Left("ended"),
+        Column::Right("after"),
+        Column::Left("as"),
+        Column::Right("fuel"),
+        Column::Left("revision"),
+        Column::Left("daemon"),
+        Column::Left("message"),
+    ];
+    table(&columns, rows, paint)
 }
 
 /// Maximum length of a text that is shown in full, in bytes.
@@ -424,8 +530,22 @@ fn times(job: &JobRecord) -> Vec<(&'static str, String)> {
     times.extend(job.due_at.map(|at| ("due", format!("{} (after {})", clock(at), after(at)))));
     times.extend(job.leased_at.map(|at| ("leased", format!("{} (after {})", clock(at), after(at)))));
     times.extend(job.lease_expires_at.map(|at| ("lease until", clock(at))));
+    times.extend(start_by(job).map(|at| ("start by", clock(at))));
+    times.extend(deadline(job).map(|at| ("deadline", clock(at))));
     times.extend(job.finished_at.map(|at| ("finished", format!("{} (after {})", clock(at), after(at)))));
     times
+}
+
+fn labels(job: &JobRecord) -> impl Iterator<Item = (String, String)> {
+    job.options.labels.iter().map(|(name, value)| (name.to_string(), value.to_string()))
+}
+
+fn start_by(job: &JobRecord) -> Option<Timestamp> {
+    job.options.start_within.map(|within| job.enqueued_at.after(within))
+}
+
+fn deadline(job: &JobRecord) -> Option<Timestamp> {
+    job.options.deadline.map(|deadline| job.enqueued_at.after(deadline))
 }
 
 /// Renders the progress of a job.

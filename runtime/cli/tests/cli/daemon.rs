@@ -123,6 +123,27 @@ fn a_job_that_dies_tells_by_its_exit_code_and_can_be_redriven() {
     let id = page["jobs"][0]["id"].as_str().expect("an id");
     assert_eq!(site.json(&["job", "redrive", id])["done"], "redriven");
     assert_eq!(site.run(&["job", "show", id, "--wait"]).code, 3, "it dies again");
+    let history = &site.json(&["job", "show", id])["history"];
+    let of = |nth: usize| (&history[nth]["attempt"], &history[nth]["reason"]);
+    assert_eq!((of(0), of(1)), ((&1.into(), &"trapped".into()), (&1.into(), &"trapped".into())), "{history}");
+    assert_eq!(history[0]["daemon"], history[1]["daemon"]);
+    assert!(history[0]["daemon"].as_str().is_some_and(|id| id.len() == 26), "{history}");
+}
+
+#[test]
+fn a_job_ends_by_the_time_in_which_it_has_to_start_and_by_its_deadline() {
+    let site = Site::new();
+    site.write("plugins.d/echo.wasm", &component(TRAP));
+    site.plugin("echo", "[retry]\nbackoff = { type = \"fixed\", base = \"1h\", jitter = \"none\" }");
+    let mut daemon = Daemon::start(&site, &["run"]);
+    daemon.wait_for("ready");
+    let said = site.run(&["enqueue", "nobody.has", "--start-within", "300ms", "--wait"]);
+    assert!(said.code == 4 && said.out.contains("cancelled: expired"), "{said:?}");
+    let said = site.run(&["enqueue", "echo.run", "--deadline", "30m", "--wait"]);
+    assert!(
+        said.code == 3 && said.out.contains("dead: deadline-exceeded"),
+        "an hour's wait is too long: {said:?}"
+    );
 }
 
 #[test]

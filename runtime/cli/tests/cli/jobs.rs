@@ -47,6 +47,43 @@ fn a_job_that_was_enqueued_can_be_looked_up() {
 }
 
 #[test]
+fn labels_content_type_trace_and_times_are_shown() {
+    let site = Site::new();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let id = site.enqueue(&[
+        "--label",
+        "env=prod",
+        "--label",
+        "customer=ü",
+        "--content-type",
+        "text/csv",
+        "--traceparent",
+        parent,
+        "--delay",
+        "1h",
+        "--start-within",
+        "10m",
+        "--deadline",
+        "2h",
+    ]);
+    let job = site.json(&["job", "show", &id]);
+    assert_eq!((&job["labels"]["env"], &job["labels"]["customer"]), (&"prod".into(), &"ü".into()));
+    assert_eq!((&job["content_type"], &job["traceparent"]), (&"text/csv".into(), &parent.into()));
+    let minutes = |at: &str| job[at].as_str().and_then(|at| at.get(14..16)).map(str::to_owned);
+    assert_ne!(minutes("start_by"), minutes("due_at"), "ten minutes later: {job}");
+    assert_eq!(minutes("deadline"), minutes("due_at"), "two hours later: {job}");
+    let said = site.run(&["job", "show", &id]);
+    for part in ["customer=ü, env=prod", "text/csv", parent, "start by", "deadline"] {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+    for wrong in [["--label", "env"], ["--content-type", "csv"], ["--traceparent", "00-1-2-3"]] {
+        assert_eq!(site.run(&["enqueue", "echo.run", wrong[0], wrong[1]]).code, 2, "{wrong:?}");
+    }
+    let twice = site.run(&["enqueue", "echo.run", "--label", "a=1", "--label", "a=2"]);
+    assert!(twice.code == 1 && twice.out.contains("already"), "{twice:?}");
+}
+
+#[test]
 fn a_delayed_job_is_scheduled() {
     let site = Site::new();
     let id = site.enqueue(&["--delay", "1h30m"]);

@@ -363,6 +363,7 @@ impl<R: Runner> Intake<R> {
             view.forget();
         }
         let mut turns = Vec::with_capacity(leased.leases.len());
+        let granted_at = leased.now;
         let now = self.context.clock.mono();
         for lease in leased.leases {
             let (tenant, token) = (&self.context.tenant, lease.token);
@@ -384,6 +385,7 @@ impl<R: Runner> Intake<R> {
             };
             let leased_job = LeasedJob {
                 trusted_until: asked_at.after(self.lease.ttl.saturating_sub(self.lease.margin)),
+                deadline: lease.job.time_left(granted_at).map(|left| asked_at.after(left)),
                 lease_guard: self.context.lease_table.join(
                     self.context.tenant.clone(),
                     lease.token,

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use sandhog_broker::Broker;
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{PluginName, StateKey, TenantId};
-use sandhog_core::job::{Job, Level, LogLine, NewJob, Progress};
+use sandhog_core::job::{Job, JobOptions, Level, LogLine, NewJob, Progress};
 use sandhog_engine::{EnqueueRefusal, Host, JobAsk};
 use tokio::runtime::Handle;
 use tracing::field::display;
@@ -72,7 +72,9 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
             self.log(Level::Warn, message, Vec::new());
         }
         let unique_key = ask.unique_key.as_ref().map(|key| unique::stored(&ask.kind, key));
-        Ok(JobAsk { unique_key, ..ask }.into_job(self.clock.job_id(), &queue))
+        let job = JobAsk { unique_key, ..ask }.into_job(self.clock.job_id(), &queue);
+        let options = JobOptions { trace: self.job.options.trace.clone(), ..job.options };
+        Ok(NewJob { options, ..job })
     }
 
     fn progress(&self, progress: Progress) {

@@ -17,7 +17,7 @@ use sandhog_core::account::Traffic;
 use sandhog_core::admit::{Admission, Choice, admit};
 use sandhog_core::attempt::{Action, Attempt, Ending, Event};
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::{LeaseToken, PluginName, TenantId};
+use sandhog_core::id::{DaemonId, LeaseToken, PluginName, TenantId};
 use sandhog_core::job::{Job, Lease};
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason};
 use sandhog_core::quota::{QueueBounds, Verdict};
@@ -42,6 +42,7 @@ use crate::telemetry::{self, Observer};
 /// State that all attempts of a tenant share.
 pub(crate) struct TenantContext<R: Runner> {
     pub(crate) tenant: TenantId,
+    pub(crate) daemon: DaemonId,
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) runner: Arc<R>,
     pub(crate) archive: Arc<dyn Archive<R::Plugin>>,
@@ -61,6 +62,8 @@ pub(crate) struct LeasedJob<P> {
     pub(crate) lease_guard: LeaseGuard,
     /// Time up to which the lease can be trusted.
     pub(crate) trusted_until: Mono,
+    /// Time by which all its attempts have to be over. `None` if it has no deadline.
+    pub(crate) deadline: Option<Mono>,
     /// The tenant's terms when the job was leased.
     pub(crate) terms: Arc<Tenant<P>>,
     /// Whether the tenant had fuel when the job was leased.
@@ -85,7 +88,8 @@ impl<R: Runner> TenantContext<R> {
         let tally =
             AttemptCounts { attempts: leased_job.lease.job.attempts, faults: leased_job.lease.job.faults };
         let driver = AttemptDriver {
-            machine: Attempt::new(tally, leased_job.trusted_until),
+            machine: Attempt::new(tally, leased_job.trusted_until).with_deadline(leased_job.deadline),
+            deadline: leased_job.deadline,
             context: &self,
             token,
             job: Arc::new(leased_job.lease.job),
@@ -118,6 +122,8 @@ impl<R: Runner> TenantContext<R> {
 /// Driver of one attempt: the state machine, and what it takes to perform its decisions.
 struct AttemptDriver<'a, R: Runner> {
     machine: Attempt,
+    /// See [`LeasedJob::deadline`].
+    deadline: Option<Mono>,
     context: &'a TenantContext<R>,
     token: LeaseToken,
     job: Arc<Job>,
@@ -255,8 +261,15 @@ impl<R: Runner> AttemptDriver<'_, R> {
             queue: job.queue.clone(),
             attempt: job.attempts.saturating_add(1),
             max_attempts: plan.retry().attempts_most().get(),
-            deadline: self.context.clock.now().after(plan.budget().timeout),
+            deadline: self.context.clock.now().after(self.time_left(plan.budget().timeout)),
         }
+    }
+
+    /// Returns the time that a run may take from now on, whose own timeout is this.
+    fn time_left(&self, timeout: Duration) -> Duration {
+        let now = self.context.clock.mono().since_origin();
+        let left = self.deadline.map(|deadline| deadline.since_origin().saturating_sub(now));
+        left.map_or(timeout, |left| left.min(timeout))
     }
 
     fn exited(&mut self, report: Report, name: &PluginName) -> Event {
@@ -271,7 +284,8 @@ impl<R: Runner> AttemptDriver<'_, R> {
             let (revision, state_max) = (version.revision, version.state);
             // The payload of each job to be enqueued was held against its own bound when the guest asked for the job.
             let queue_max = QueueBounds { payload: QueueBounds::PAYLOAD_MAX, ..self.terms.queue };
-            self.ran = Some(Ran { plugin: name.clone(), revision, usage, traffic, state_max, queue_max });
+            let (daemon, plugin) = (self.context.daemon, name.clone());
+            self.ran = Some(Ran { daemon, plugin, revision, usage, traffic, state_max, queue_max });
             if let Some((trial, side)) = trial {
                 trial.record(*side, &report);
             }

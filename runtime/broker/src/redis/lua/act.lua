@@ -25,16 +25,8 @@ do
     if IS_FINAL[run.state] then
       return NOT_IN + run.state
     end
-    local due, scheduled_as = waiting.due_at(id, priority, queue)
-    if due then
-      waiting.unschedule(scheduled_as)
-    else
-      waiting.leave(id, queue, kind)
-    end
-    tally.went(1, length)
-    run.places[WHY] = WHY_CANCELLED
-    finals.finish(id, run, CANCELLED, keep)
-    runs.save(id, run)
+    cancel_waiting(id, run, priority, queue, length, kind, WHY_CANCELLED, keep)
+    starting.leave({ id }, 1)
     return DONE
   end
 

@@ -12,10 +12,12 @@ do
   local JOB_START = '>BI6' -- what is added here: layout, and when it is enqueued
 
   local created -- by key: whether this call creates it, if it takes several batches
+  local first_start_by -- when the first of those that it creates has to have started; huge if none has to
 
   -- `is_one`: whether the call takes one batch, in which no job is twice.
   function creation.start(is_one)
     created = not is_one and {}
+    first_start_by = huge
   end
 
   -- Which of the jobs are there already, by key; nothing if none is.
@@ -52,6 +54,7 @@ do
       local delay, layout, priority, queue, unique_key, kind, head, alike, after =
         unpack_bytes(GROUP, list, position)
       local start = pack_bytes(JOB_START, layout, now) .. head
+      local start_within = layout == WITH_OPTIONS and jobs.start_within(start)
       local lane = delay == 0 and lanes.of(queue, kind, 0) or queue
       for n = place, place + alike - 1 do
         local key, payload = keys[n], nil
@@ -78,6 +81,10 @@ do
             if length > longest then
               longest = length
             end
+            if start_within then
+              writes.pair('ZADD', STARTING, score(now + start_within), id)
+              first_start_by = min(first_start_by, now + start_within)
+            end
             if delay > 0 then
               waiting.schedule(id, priority, lane, delay)
             else
@@ -92,5 +99,15 @@ do
       tally.came(came, came_bytes, longest)
     end
     return replies
+  end
+
+  -- Completes what was gathered of the jobs that have to start within a time: the listeners have to know of an earlier one.
+  function creation.finish()
+    if first_start_by < huge then
+      if first_start_by < starting.first() then
+        writes.wake()
+      end
+      tally.note_starting(true)
+    end
   end
 end

@@ -25,6 +25,7 @@ do
     if refusals and are_new then
       return nil
     end
+    creation.finish()
     unique.finish()
     waiting.finish_and_wake()
     tally.finish()

@@ -11,8 +11,8 @@
 -- - a head of fixed length: state, whether somebody wants it cancelled, attempts, expiries, the number of its lease,
 --   when it was leased and when it finished (0 if it wasn't). The higher half of its first byte is its version;
 -- - a tail, which mostly goes through unopened: a MessagePack array of unique key, usage, reason, progress and output,
---   each `false` if there is none; and behind them how often its host has failed on it, unless that is 0. What a later
---   version puts behind these stays there.
+--   each `false` if there is none; and behind them how often its host has failed on it, unless that is 0, and how its latest
+--   attempts ended, unless none has or its first one succeeded. What a later version puts behind these stays there.
 --
 -- A job that waits is stored as ready: whether it is scheduled is told by the schedule, so that nothing of the job has
 -- to be touched when it becomes due.
@@ -75,6 +75,13 @@ do
       local length = call('STRLEN', JOB_KEY .. id) - payload_at
       return priority, queue, unique_key, length, sub(bytes, kind_at + 1, kind_end)
     end
+  end
+
+  -- The time within which a job has to start, which has options; nothing if it needn't. The bytes may end before the payload.
+  function jobs.start_within(bytes)
+    local payload_at, _, kind_end = jobs.payload_at(bytes)
+    local is_whole, options = pcall(unpack_values, sub(bytes, kind_end + 3, payload_at))
+    return is_whole and tonumber(options[START_WITHIN_PLACE] or nil) or nil
   end
 
   -- The kind of a job that can be read.
@@ -158,6 +165,20 @@ do
     else
       places[FAULTS] = nil
     end
+  end
+
+  -- Writes down how an attempt ended: its number, the number of its lease, when that was granted, the reason, what was spent and on
+  -- which revision, and the daemon; each of the last three false if it isn't known, or there is none.
+  function runs.add_attempt(places, attempt, lease, leased_at, why, ran, daemon)
+    local history = places[HISTORY]
+    if type(history) ~= 'table' then
+      history = {}
+    end
+    history[#history + 1] = { attempt, lease, leased_at, now, why, ran, daemon }
+    if #history > ATTEMPTS_KEPT then
+      table.remove(history, 1)
+    end
+    places[FAULTS], places[HISTORY] = places[FAULTS] or false, history
   end
 
   function runs.save(id, run)

@@ -7,7 +7,8 @@
 --              leased under it, both false without one: of each lane } }
 -- returns    { when there is something to sweep, in milliseconds from now, or nil, ids of jobs that can't be read and were
 --              passed over, leases: of each its id, number, attempts, expiries and faults, and the bytes of the job; nothing if
---              there is no quota, or else { now, fuel spent this minute, fuel spent today }; how often a lane has come or gone }
+--              there is no quota, or else { now, fuel spent this minute, fuel spent today }; how often a lane has come or gone;
+--              the time of the call }
 --
 -- What a daemon was handed out last is in a STRING at `asked:<daemon>`, for as long as it may hold: the number of its ask, whether all
 -- jobs had their first lease, and of each lease the id, and the number if it isn't so.
@@ -526,10 +527,11 @@ do
   -- Returns what `lease` does; nothing if something was in the place of a run, and none was to be.
   local function attempt(are_fresh)
     local ttl, queues, suspects, bytes, quota, asker, lane_asks = unpack(asked)
+    -- If there were so many, there may be more of them, which nobody is to get.
+    local is_behind = starting.expire() == SWEEP_MAX
     writes.start()
     waiting.start()
     lanes.start()
-    tally.start()
     places.start()
     holds.start()
     local names_of = read_lanes(lane_asks)
@@ -544,7 +546,7 @@ do
     end
     local leases = asker and asker[3] and handed_out_by(asker[1], asker[2], ttl)
     local unreadable_ids, is_again, first_ones = {}, leases, false
-    if not leases and is_held then
+    if not leases and (is_held or is_behind) then
       leases = {}
     elseif not leases then
       find(queues, suspects, names_of)
@@ -576,9 +578,9 @@ do
       -- The first lease to run out may be one that was prolonged.
       expiry = reads.first_score(LEASES)
     end
-    local next_time = min(due, expiry, holds.first_end())
+    local next_time = is_behind and now or min(due, expiry, holds.first_end(), starting.first())
     local next_due = next_time < huge and min(max(next_time - now, 0), 2 ^ 53) or false
-    return { next_due, unreadable_ids, leases, spent, tally.lanes() }
+    return { next_due, unreadable_ids, leases, spent, tally.lanes(), now }
   end
 
   function lease()

@@ -69,6 +69,8 @@ do
         lanes.give_up_all()
         holds.forget_all()
         tally.correct(0, false)
+        tally.note_starting(false)
+        writes.remove(STARTING)
       end
     else
       left = left + state.count()

@@ -1,8 +1,9 @@
 -- Records how runs ended, one after the other, each whole or not at all.
 --
 -- keys[2..]  `run:<id>` of each settlement, then whatever keys they refer to by their place in the keys
--- asked      { how many settlements, log lines kept, days for which usage is kept, what the batch comes to if all of it is
---            recorded as sent: { plugin, account as in accounts.lua, by turns } }
+-- asked      { how many settlements, log lines kept, days for which usage is kept, id of the daemon that ran what is recorded of
+--            attempts or false, what the batch comes to if all of it is recorded as sent: { plugin, account as in accounts.lua, by
+--            turns } }
 -- batch      of each settlement: lease, what, delay, how long the job is kept if this makes it final, the tail of the run
 --            as it would be if nothing had been before, log lines or nothing, effects or nothing, which of the plugins
 --            ran or 0, what the run spent: an account but for its first numbers
@@ -79,20 +80,33 @@ do
       or nil
   end
 
+  local daemon -- that ran what is recorded
+
+  -- Whether the end of a run is recorded by itself. The success under a first lease, as most are, is told by all that is stored
+  -- anyway.
+  local function is_recorded(what, held)
+    return what ~= SUCCEED or held > 1
+  end
+
   -- The tail of this run on top of what earlier ones have left, and the unique key or false; nothing if that can't be read.
-  local function tail_after(before, tail, what)
+  local function tail_after(before, tail, what, attempts, held, leased_at)
     local old = runs.open(before)
     if not old then
       return nil
     end
     local places = unpack_values(tail)
-    local is_whole, ran = pcall(spending.sum, old[RAN], places[RAN])
+    local spent, why = places[RAN], places[HISTORY] or false
+    local is_whole, ran = pcall(spending.sum, old[RAN], spent)
     if not is_whole then
       return nil
     end
+    places[FAULTS], places[HISTORY] = nil, nil
     places[UNIQUE_KEY], places[RAN], places[PROGRESS] = old[UNIQUE_KEY], ran, places[PROGRESS] or old[PROGRESS]
     for place = TAIL_PLACES + 1, #old do
       places[place] = old[place]
+    end
+    if spent and is_recorded(what, held) then
+      runs.add_attempt(places, attempts + 1, held, leased_at, why, spent, daemon)
     end
     if what == RETRY then
       runs.count_faults(places, 0)
@@ -114,6 +128,9 @@ do
     [CANCEL_IT] = 0,
   }
 
+  local RELEASES = { [RELEASE] = true, [RELEASE_AS_FAULT] = true, [RELEASE_WITHOUT_PLUGIN] = true }
+
+  local started -- ids of jobs that have started by now, if that matters to any; or nothing
   local ended, strings, settled -- what is called with leases that end, and with runs; and how many stand there
   local lines_kept
 
@@ -143,8 +160,8 @@ do
       end
     end
     local before, unique_key = sub(packed, RUN_HEAD_BYTES + 1), false
-    if before ~= EMPTY_TAIL or what == RELEASE_AS_FAULT then
-      tail, unique_key = tail_after(before, tail, what)
+    if before ~= EMPTY_TAIL or what == RELEASE_AS_FAULT or is_recorded(what, held) then
+      tail, unique_key = tail_after(before, tail, what, attempts, held, leased_at)
       if not tail then
         return next_at, UNREADABLE, false, not has_spent
       end
@@ -179,6 +196,9 @@ do
     local s = settled + 1
     settled = s
     ended[s + 2] = id
+    if started and (has_spent or not RELEASES[what]) then
+      started[#started + 1] = id
+    end
     strings[2 * s] = key
     strings[2 * s + 1] =
       pack_bytes(WHOLE_RUN, is, 0, attempts + IS_ATTEMPT[what], expiries, held, leased_at, finished_at, tail)
@@ -210,7 +230,7 @@ do
 
   function settle()
     local count, days_kept, totals
-    count, lines_kept, days_kept, totals = unpack(asked)
+    count, lines_kept, days_kept, daemon, totals = unpack(asked)
     writes.start()
     waiting.start()
     lanes.start()
@@ -222,6 +242,7 @@ do
     creation.start()
     local stored = tally.read_with({ false, unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count) })
     ended, strings, settled = writes.list('ZREM', LEASES), writes.own_strings(), 0
+    started = tally.may_have_starting() and {}
     local replies, recorded, are_as_summed = {}, {}, true
     local at = 1
     for n = 1, count do
@@ -230,6 +251,8 @@ do
       are_as_summed = are_as_summed and is_as_summed
     end
     places.leave(ended, 3)
+    starting.leave(started or {}, 1)
+    creation.finish()
     unique.finish()
     lanes.finish()
     waiting.finish_and_wake()

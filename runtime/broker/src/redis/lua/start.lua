@@ -27,6 +27,7 @@ local QUEUES -- SET: the queues that hold a ready job
 local SCHEDULE -- ZSET: when due -> id, priority (one byte), queue
 local LEASES -- ZSET: when the lease runs out -> id
 local FINALS -- ZSET: when its first job is to be removed -> class, such as `succeeded:86400000`
+local STARTING -- ZSET: see starting.lua
 local UNIQUE -- HASH: unique key -> id of the job that holds it
 local SEQUENCE -- STRING: how many jobs became ready so far
 local TALLY_KEY -- STRING: see tally.lua
@@ -40,6 +41,7 @@ local function begin(given, args)
     first_key_before = given[1]
     PREFIX = sub(given[1], 1, -#'never' - 1)
     QUEUES, SCHEDULE, LEASES = PREFIX .. 'queues', PREFIX .. 'schedule', PREFIX .. 'leases'
+    STARTING = PREFIX .. 'starting'
     FINALS, UNIQUE, SEQUENCE = PREFIX .. 'finals', PREFIX .. 'unique', PREFIX .. 'sequence'
     TALLY_KEY = PREFIX .. 'tally'
     JOB_KEY, RUN_KEY, LOG_KEY = PREFIX .. 'job:', PREFIX .. 'run:', PREFIX .. 'log:' -- and an id

@@ -49,6 +49,7 @@ do
       put_off(id)
       return false
     end
+    runs.add_attempt(run.places, run.attempts + 1, run.lease, run.leased_at, WHY_EXPIRED, false, false)
     run.expiries, run.lease = run.expiries + 1, run.lease + 1
     if run.expiries > expiries_max then
       run.places[WHY] = why_buried
@@ -80,6 +81,7 @@ do
     end
     parking.forget(taken_back)
     places.leave(taken_back, 1)
+    starting.leave(taken_back, 1)
   end
 
   -- How many jobs wait, and whether there are suspects among them that are ready.
@@ -234,11 +236,15 @@ do
     if reads.count(others) > 0 then
       return nil
     end
-    local due, expiry = reads.first_score(SCHEDULE), reads.first_score(LEASES)
+    tally.start()
+    local due, expiry, start_by = reads.first_score(SCHEDULE), reads.first_score(LEASES), starting.first()
     local classes = call('ZRANGE', FINALS, 0, -1, 'WITHSCORES')
     local first = tonumber(classes[2]) or huge
-    tally.start()
-    if min(due, expiry, first) <= now or tally.waiting() ~= (due < huge and call('ZCARD', SCHEDULE) or 0) then
+    -- The tally may say that there are some where there are none any more.
+    if tally.may_have_starting() and start_by == huge then
+      return nil
+    end
+    if min(due, expiry, first, start_by) <= now or tally.waiting() ~= (due < huge and call('ZCARD', SCHEDULE) or 0) then
       return nil
     end
     local counts, removal = { [SUCCEEDED] = 0, [CANCELLED] = 0, [DEAD] = 0 }, huge
@@ -252,7 +258,7 @@ do
     if counts[SUCCEEDED] > kept_done or counts[CANCELLED] > kept_done or counts[DEAD] > kept_dead then
       return nil
     end
-    return { from_now(min(due, expiry)), {}, from_now(removal), 0, 0, {} }
+    return { from_now(min(due, expiry, start_by)), {}, from_now(removal), 0, 0, {} }
   end
 
   -- Whether a lane holds a job that isn't held back.
@@ -275,12 +281,12 @@ do
     if idle then
       return idle
     end
+    left_undone = starting.expire() == SWEEP_MAX
     writes.start()
     waiting.start()
     finals.start()
     unique.start()
     lanes.start()
-    tally.start()
     places.start()
     promote()
     take_back()
@@ -310,11 +316,14 @@ do
     places.heal()
     tally.correct(count_waiting())
     holds.sweep()
+    if tally.may_have_starting() then
+      tally.note_starting(call('ZCARD', STARTING) > 0)
+    end
     places.tell_of_room()
     tally.finish()
     writes.commit()
 
-    local next = min(reads.first_score(SCHEDULE), reads.first_score(LEASES), holds.first_end())
+    local next = min(reads.first_score(SCHEDULE), reads.first_score(LEASES), holds.first_end(), starting.first())
     return {
       left_undone and 0 or from_now(next),
       buried,
