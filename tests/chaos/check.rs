@@ -137,7 +137,7 @@ impl Case<'_> {
             let JobRecord { id, state, reason, .. } = record;
             let end = self.planned.get(id).map_or(End::Return, |job| job.end);
             let is_right = match state {
-                State::Scheduled | State::Ready | State::Leased => false,
+                State::Blocked | State::Scheduled | State::Ready | State::Leased => false,
                 State::Cancelled => asked.contains(id),
                 State::Succeeded => end == End::Return && !cancelled.contains(id),
                 State::Dead if *reason == Some(Reason::LeaseExpired) => {

@@ -99,8 +99,7 @@ async fn a_lease_that_another_holder_has_got_meanwhile_ends_it() {
 async fn steal(broker: &dyn Broker, from: &TenantId) -> Lease {
     let queues = [(QueueName::parse("hogs").expect("valid"), 1)];
     let lanes = broker.lanes(from).await.expect("the broker is up").lanes;
-    let lanes: Vec<LaneAsk> =
-        lanes.into_iter().map(|(queue, kind)| LaneAsk { queue, kind, room: 1, limit: None }).collect();
+    let lanes: Vec<LaneAsk> = lanes.into_iter().map(|(queue, kind)| LaneAsk::new(queue, kind, 1)).collect();
     let ask = LeaseAsk { lanes: &lanes, ..LeaseAsk::new(from, &queues, Duration::from_secs(600)) };
     let until = std::time::Instant::now() + PATIENCE;
     loop {

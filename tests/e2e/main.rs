@@ -13,6 +13,7 @@ mod effects;
 mod fresh;
 mod fuel;
 mod grants;
+mod groups;
 mod holds;
 mod hostile;
 mod http;

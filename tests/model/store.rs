@@ -413,7 +413,7 @@ fn lane_ask(of: usize, lane: Lane) -> LaneAsk {
     let limit = lane
         .limit
         .map(|limit| FleetLimit { name: PluginName::parse(limit.plugin).expect("valid"), most: limit.most });
-    LaneAsk { queue: queue(&queue_name(of)), kind: kind(lane.kind), room: 1, limit }
+    LaneAsk { limit, ..LaneAsk::new(queue(&queue_name(of)), kind(lane.kind), 1) }
 }
 
 /// What a listener is told next, if there is anything.

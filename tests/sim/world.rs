@@ -714,6 +714,7 @@ impl World {
                 memory: Bytes::mib(1024),
                 fuel: shape.fuel,
                 queue: QueueBounds::default(),
+                group_rules: BTreeMap::new(),
                 keep_max: KeepMax::default(),
                 plugins: plugins.map(|plugin| plugin_terms(tenant, plugin, revision)).collect(),
             };
@@ -870,6 +871,7 @@ fn plugin_terms(tenant: &TenantId, plugin: &PluginPlan, revision: Revision) -> P
         name: plugin.name.clone(),
         queue: plugin.queue.clone(),
         concurrency: plugin.limit,
+        rate: None,
         stable: Version {
             revision,
             kinds: plugin.kinds.clone(),

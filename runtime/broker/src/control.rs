@@ -1,9 +1,11 @@
 //! Commands other than the running of jobs: on jobs, on a tenant, and on the trials of canaries.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sandhog_core::group::GroupRule;
 use sandhog_core::hold::{HoldScope, NewHold};
-use sandhog_core::id::JobId;
+use sandhog_core::id::{GroupKey, JobId, QueueName};
 use sandhog_core::job::State;
 use sandhog_core::transition::too_many_expiries;
 pub use sandhog_core::transition::{JobAction, KeepMax};
@@ -21,14 +23,27 @@ pub enum Command {
         /// The jobs.
         ids: Vec<JobId>,
     },
-    /// Brings a tenant's jobs up to date, in bounded steps: makes due jobs ready, takes back expired leases, and removes final
-    /// jobs and state that are past their time. Works even if the store is full. Answered by [`Outcome::Swept`].
+    /// Brings a tenant's jobs up to date, in bounded steps: makes due jobs ready, takes back expired leases, removes final jobs
+    /// and state that are past their time, and gives turns in groups to those who wait for them. Works even if the store is full. Answered by [`Outcome::Swept`].
     Sweep(Sweep),
     /// Removes everything that is kept of a tenant, its usage last, up to `most` jobs and values of state in one step. Answered
     /// by [`Outcome::Left`].
     Purge {
         /// Maximum number of jobs and values to remove; at least 1.
         most: usize,
+    },
+    /// Sets the rules for groups of all queues of a tenant; other queues have none from now on. Where a queue had no rule, ready
+    /// jobs of groups are held to it from now on as well, the first [`GROUPED_MAX`] of the queue, and leased ones count. Other
+    /// changes show as jobs come and go, and by sweeps. Answered by [`Outcome::Done`].
+    ///
+    /// [`GROUPED_MAX`]: crate::GROUPED_MAX
+    SetGroupRules(BTreeMap<QueueName, GroupRule>),
+    /// Takes their turns from the dead jobs that hold a group, so that it goes on. Answered by [`Outcome::Released`].
+    ReleaseGroup {
+        /// The queue.
+        queue: QueueName,
+        /// The group.
+        group: GroupKey,
     },
     /// Reports a daemon's counts in a canary's trial, by the rules of [`Trial::report`]. Repeating it changes nothing. Answered
     /// by [`Outcome::Trial`].
@@ -96,6 +111,10 @@ pub enum Outcome {
     Trial(TrialStatus),
     /// Result of a command on holds.
     Hold(HoldOutcome),
+    /// The command was executed.
+    Done,
+    /// Whether the group was held.
+    Released(bool),
 }
 
 /// Result of a command on holds.
@@ -133,6 +152,20 @@ impl Outcome {
     pub(crate) fn left(self) -> Result<u64> {
         match self {
             Self::Left(left) => Ok(left),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn done(self) -> Result<()> {
+        match self {
+            Self::Done => Ok(()),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn released(self) -> Result<bool> {
+        match self {
+            Self::Released(was_held) => Ok(was_held),
             _ => Err(Error::unasked("a command's outcome")),
         }
     }

@@ -32,6 +32,7 @@ pub mod routed;
 pub mod sealed;
 mod wake;
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -40,14 +41,16 @@ use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
+use sandhog_core::group::GroupRule;
 use sandhog_core::history;
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{
-    DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
+    DaemonId, GroupKey, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress};
 use sandhog_core::outcome::Usage;
 use sandhog_core::quota::{FuelQuota, FuelSpent, QueueBounds, QueueExcess, StateQuota};
+pub use sandhog_core::rate::{RateLimit, RateOf};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
@@ -56,7 +59,7 @@ use sandhog_core::trial::{TrialReport, TrialStatus};
 use sandhog_core::waits::WaitFacts;
 
 pub use control::{Changed, Command, HoldOutcome, JobAction, KeepMax, Outcome, Sweep, Swept};
-pub use look::{Counts, Cursor, Filter, Lanes, Look, Page, Query, Seen, Unread};
+pub use look::{Counts, Cursor, Filter, HeldGroup, Lanes, Look, Page, Query, Seen, Unread};
 pub use wake::{Wake, Wakes};
 
 /// A store of jobs. Every call is about one tenant, and takes a batch where possible.
@@ -135,6 +138,17 @@ pub trait Broker: Send + Sync + 'static {
         self.control(tenant, Command::Lift(scope)).await?.hold()
     }
 
+    /// Sets the rules for groups of a tenant's queues; see [`Command::SetGroupRules`].
+    async fn set_group_rules(&self, tenant: &TenantId, rules: &BTreeMap<QueueName, GroupRule>) -> Result<()> {
+        self.control(tenant, Command::SetGroupRules(rules.clone())).await?.done()
+    }
+
+    /// Lets a group go on that is held by a dead job, and returns whether it was held; see [`Command::ReleaseGroup`].
+    async fn release_group(&self, tenant: &TenantId, queue: &QueueName, group: &GroupKey) -> Result<bool> {
+        let command = Command::ReleaseGroup { queue: queue.clone(), group: group.clone() };
+        self.control(tenant, command).await?.released()
+    }
+
     /// Applies one action to several jobs, and returns the result for each; see [`JobAction`].
     async fn act(&self, tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Result<Vec<Changed>> {
         self.control(tenant, Command::Jobs { action, ids: jobs.to_vec() }).await?.jobs(jobs.len())
@@ -188,6 +202,11 @@ pub trait Broker: Send + Sync + 'static {
     /// Looks up what a job waits for, or `None` if there is no such job.
     async fn why(&self, tenant: &TenantId, job: JobId) -> Result<Option<WaitFacts>> {
         self.look(tenant, Look::Why(job)).await?.why()
+    }
+
+    /// Looks up the groups that are held by dead jobs; see [`Look::HeldGroups`].
+    async fn held_groups(&self, tenant: &TenantId) -> Result<Vec<HeldGroup>> {
+        self.look(tenant, Look::HeldGroups).await?.held_groups()
     }
 
     /// Looks up the usage of the tenant's runs on these days, by day and plugin. Days on which nothing ran are left out, and
@@ -337,6 +356,16 @@ pub struct LaneAsk {
     pub room: u32,
     /// Limit on the number of them that are leased at once, over all daemons. `None` for no limit.
     pub limit: Option<FleetLimit>,
+    /// Limit on the number of them that are leased within a time, over all daemons. `None` for no limit.
+    pub rate: Option<RateLimit>,
+}
+
+impl LaneAsk {
+    /// Creates a request for jobs of a lane without limits.
+    #[must_use]
+    pub fn new(queue: QueueName, kind: Kind, room: u32) -> Self {
+        Self { queue, kind, room, limit: None, rate: None }
+    }
 }
 
 /// Limit on the number of jobs that are leased at once under one name, by all daemons together.
@@ -375,6 +404,8 @@ pub struct Leased {
     pub spent: Option<FuelSpent>,
     /// The broker's time when it granted them: what is left of a job's deadline counts from it.
     pub now: Timestamp,
+    /// Time until there are tokens again of the first of the request's rate limits that has none left. `None` if all have some.
+    pub next_token: Option<Duration>,
     /// Version number of the lanes: changes whenever a lane is added or removed, 0 before the first. See [`Look::Lanes`].
     pub lanes: u64,
 }
@@ -508,6 +539,12 @@ impl Settle {
         Some((&ran.plugin, Account::of(end, ran.usage, ran.traffic)))
     }
 }
+
+/// Maximum number of held groups that a look-up returns.
+pub const HELD_GROUPS_MAX: usize = 1000;
+
+/// Maximum number of leased and of ready jobs of a queue that are held to a rule for groups when it gets one.
+pub const GROUPED_MAX: usize = 10_000;
 
 /// Maximum number of log lines kept with a job; the oldest are removed first.
 pub const LOG_LINES_KEPT: usize = 1000;

@@ -4,7 +4,7 @@ use std::ops::{Index, IndexMut, RangeInclusive};
 
 use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::hold::Hold;
-use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey};
+use sandhog_core::id::{GroupKey, JobId, Kind, PluginName, QueueName, StateKey};
 use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
@@ -38,6 +38,11 @@ pub enum Look {
     Holds,
     /// What a job waits for. Answered by [`Seen::Why`].
     Why(JobId),
+    /// The groups that are held by dead jobs, those held for the longest time first, at most [`HELD_GROUPS_MAX`]. Answered by
+    /// [`Seen::HeldGroups`].
+    ///
+    /// [`HELD_GROUPS_MAX`]: crate::HELD_GROUPS_MAX
+    HeldGroups,
 }
 
 /// The answer to a [`Look`].
@@ -61,6 +66,8 @@ pub enum Seen {
     Holds(Vec<Hold>),
     /// What the job waits for, or `None` if there is no such job.
     Why(Option<Box<WaitFacts>>),
+    /// The held groups.
+    HeldGroups(Vec<HeldGroup>),
 }
 
 /// Defines methods that take the answer out of a [`Seen`], and fail if it answers another query.
@@ -87,6 +94,20 @@ answers! {
     lanes: Lanes(lanes) -> Lanes = lanes,
     holds: Holds(holds) -> Vec<Hold> = holds,
     why: Why(facts) -> Option<WaitFacts> = facts.map(|facts| *facts),
+    held_groups: HeldGroups(groups) -> Vec<HeldGroup> = groups,
+}
+
+/// A group that is held by a dead job: its other jobs wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldGroup {
+    /// The queue.
+    pub queue: QueueName,
+    /// The group.
+    pub group: GroupKey,
+    /// The dead job.
+    pub job: JobId,
+    /// Time at which it died.
+    pub since: Timestamp,
 }
 
 /// The lanes of a tenant.

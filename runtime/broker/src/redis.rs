@@ -299,6 +299,17 @@ impl Broker for Redis {
             Command::Jobs { action, ids } => self.act_on(tenant, action, &ids).await,
             Command::Sweep(sweep) => Ok(Outcome::Swept(self.sweep(tenant, &sweep).await?)),
             Command::Purge { most } => Ok(Outcome::Left(self.purge(tenant, most).await?)),
+            Command::SetGroupRules(rules) => {
+                let request = batch::group_rules(tenant, &rules);
+                self.run("setting of rules for groups", tenant, &self.scripts.group_rules, request).await?;
+                Ok(Outcome::Done)
+            }
+            Command::ReleaseGroup { queue, group } => {
+                let request = batch::release_group(tenant, &queue, &group);
+                let reply =
+                    self.run("release of a group", tenant, &self.scripts.group_rules, request).await?;
+                Ok(Outcome::Released(reply::released(&reply)?))
+            }
             Command::Trial(report) => Ok(Outcome::Trial(self.report_trial_of(tenant, &report).await?)),
             Command::Hold(hold) => {
                 self.register(tenant).await;
@@ -322,6 +333,7 @@ impl Broker for Redis {
             Look::Lanes => ("look-up of the lanes", &scripts.lanes, Request::of(tenant)),
             Look::Holds => ("look-up of the holds", &scripts.holds, Request::of(tenant)),
             Look::Why(job) => ("look-up of what a job waits for", &scripts.why, batch::of_job(tenant, *job)),
+            Look::HeldGroups => ("look-up of held groups", &scripts.held_groups, Request::of(tenant)),
         };
         let reply = self.run(what, tenant, script, request).await?;
         Ok(match look {
@@ -334,6 +346,7 @@ impl Broker for Redis {
             Look::Lanes => Seen::Lanes(reply::lanes(reply)?),
             Look::Holds => Seen::Holds(reply::holds(tenant, reply)?),
             Look::Why(_) => Seen::Why(reply::why(tenant, reply)?.map(Box::new)),
+            Look::HeldGroups => Seen::HeldGroups(reply::held_groups(reply)?),
         })
     }
 

@@ -5,15 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandhog_api::Problem;
-use sandhog_broker::{Broker, Changed, Counts, Enqueued, Filter, JobAction, Query};
+use sandhog_broker::{Broker, Changed, Counts, Enqueued, Filter, HeldGroup, JobAction, Query};
 use sandhog_config::{self as config, Config};
 use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
-use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
+use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
 use sandhog_core::waits::Wait;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
+use sandhog_daemon::service::groups;
 use sandhog_daemon::service::holds;
 use sandhog_daemon::service::jobs::{self, Listed};
 use sandhog_daemon::service::{Caller, Service, tenants};
@@ -136,6 +137,21 @@ impl Client {
         progress: impl FnMut(usize),
     ) -> Result<Vec<(JobId, State)>, Problem> {
         jobs::pick(&self.service, &self.caller, tenant, states, filter, progress).await
+    }
+
+    /// See [`groups::held`].
+    pub(crate) async fn held_groups(&self, tenant: &TenantId) -> Result<Vec<HeldGroup>, Problem> {
+        groups::held(&self.service, &self.caller, tenant).await
+    }
+
+    /// See [`groups::release`].
+    pub(crate) async fn release_group(
+        &self,
+        tenant: &TenantId,
+        queue: &QueueName,
+        group: &GroupKey,
+    ) -> Result<bool, Problem> {
+        groups::release(&self.service, &self.caller, tenant, queue, group).await
     }
 
     /// See [`jobs::act`].

@@ -48,7 +48,7 @@ impl Exit {
     #[must_use]
     pub fn of_state(state: State) -> Self {
         match state {
-            State::Succeeded | State::Scheduled | State::Ready | State::Leased => Self::Ok,
+            State::Succeeded | State::Blocked | State::Scheduled | State::Ready | State::Leased => Self::Ok,
             State::Dead => Self::Dead,
             State::Cancelled => Self::Cancelled,
         }

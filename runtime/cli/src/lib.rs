@@ -21,7 +21,9 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use commands::{check, daemon, dev, enqueue, holds, job, jobs, plugin, plugins, reload, tenant, usage};
+use commands::{
+    check, daemon, dev, enqueue, groups, holds, job, jobs, plugin, plugins, reload, tenant, usage,
+};
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
 
@@ -87,6 +89,7 @@ enum Command {
     Pause(holds::Pause),
     Resume(holds::Resume),
     Holds(holds::Holds),
+    Groups(groups::Groups),
     Usage(usage::Usage),
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -98,7 +101,7 @@ enum Command {
 /// The commands by what they are about, in the order in which `--help` shows them.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Daemon", &["run", "dev", "check", "reload"]),
-    ("Jobs", &["enqueue", "job", "jobs", "pause", "resume", "holds", "usage"]),
+    ("Jobs", &["enqueue", "job", "jobs", "groups", "pause", "resume", "holds", "usage"]),
     ("Plugins", &["plugin", "plugins"]),
     ("Tenants", &["tenant"]),
 ];
@@ -177,6 +180,7 @@ impl Cli {
             Command::Pause(pause) => pause.execute(config, &console).await,
             Command::Resume(resume) => resume.execute(config, &console).await,
             Command::Holds(holds) => holds.execute(config, &console).await,
+            Command::Groups(groups) => groups.execute(config, &console).await,
             Command::Usage(usage) => usage.execute(config, &console).await,
             Command::Plugin(plugin) => plugin.execute(config, &console).await,
             Command::Plugins(plugins) => plugins.execute(config, &console).await,

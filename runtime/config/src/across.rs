@@ -11,13 +11,14 @@ use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::grants::{EnvValue, GrantCaps, Grants};
 use sandhog_core::id::{Kind, PluginName, TenantId};
 use sandhog_core::quota::{QueueBounds, StateCaps, StateQuota};
+use sandhog_core::rate::{RateLimit, RateOf};
 use sandhog_core::secret::Secret;
 
 use super::daemon::{Daemon, TENANT_MEMORY, TenantDraft};
 use super::fields::{File, nearest};
 use super::plugin::PluginDraft;
 use super::reference::{Follow, Outside};
-use super::units::time;
+use super::units::{parse_rate, time};
 use super::{Plugin, Tenant, may_refer};
 use crate::regular_file;
 
@@ -234,6 +235,7 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
         state: draft.state,
         fuel: draft.fuel,
         queue: draft.queue,
+        group_rules: draft.group_rules.clone(),
         keep_max: draft.keep_max,
     };
     if daemon.tenants.is_empty() {
@@ -292,6 +294,7 @@ impl<'c> Plugins<'c> {
         if let Some(concurrency) = draft.concurrency {
             at_most(file, "limits.concurrency", concurrency.get(), FLEET_CONCURRENCY_MAX);
         }
+        let rate = self.rate(file, &draft);
         if file.has_problems() {
             // A plugin that can't be used takes no name or kind from others.
             return None;
@@ -310,6 +313,7 @@ impl<'c> Plugins<'c> {
             state: self.daemon.state.narrow(&tenant.state).narrow(&draft.state),
             payload: draft.payload.unwrap_or(tenant.queue.payload),
             concurrency: draft.concurrency,
+            rate,
             retry: draft.retry,
             keep: draft.keep,
             grants: Grants { dirs: draft.dirs, env: draft.env, secrets, http: draft.http },
@@ -317,6 +321,35 @@ impl<'c> Plugins<'c> {
             smoke: draft.smoke,
             canary: draft.canary,
         })
+    }
+
+    /// Returns the rate limit that a plugin names: one of its own, or one of its tenant's.
+    fn rate(&self, file: &File, draft: &PluginDraft) -> Option<RateLimit> {
+        let text = draft.rate.as_deref()?;
+        if text.contains('/') {
+            let of = RateOf::Plugin(draft.name.clone());
+            return match parse_rate(text) {
+                Ok(rate) => Some(RateLimit { of, rate }),
+                Err(invalid) => {
+                    let problem = format!("\"{}\" is not a rate", invalid.value);
+                    file.note(file.problem("limits.rate", problem).rule(invalid.rule));
+                    None
+                }
+            };
+        }
+        let rates = self.daemon.tenants.get(&draft.tenant).map(|tenant| &tenant.rates);
+        let found = rates.and_then(|rates| rates.iter().find(|(name, _)| name.as_str() == text));
+        if found.is_none() {
+            let names = rates.into_iter().flatten().map(|(name, _)| name.as_str());
+            let problem = format!("tenant {} has no rate `{text}`", draft.tenant);
+            let rule = format!("a rate, such as \"100/s\", or a name of tenants.{}.rates", draft.tenant);
+            let problem = file.problem("limits.rate", problem).rule(rule);
+            file.note(match nearest(text, names) {
+                Some(meant) => problem.help(format!("did you mean \"{meant}\"?")),
+                None => problem,
+            });
+        }
+        found.map(|(name, rate)| RateLimit { of: RateOf::Named(name.clone()), rate: *rate })
     }
 
     /// Checks that what a plugin is granted is within what its tenant may be granted.

@@ -1,7 +1,7 @@
 //! Daemon's file.
 
 use std::collections::BTreeMap;
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -11,9 +11,11 @@ use rustls_pki_types::pem::PemObject;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::grants::{Access, DirCap, GrantCaps, Ranges};
-use sandhog_core::id::TenantId;
+use sandhog_core::group::{GROUP_CONCURRENCY_MAX, GroupRule, OnDead};
+use sandhog_core::id::{QueueName, RateName, TenantId};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateCaps, StateQuota};
+use sandhog_core::rate::Rate;
 use sandhog_core::redis::{self, ConfigError, Topology};
 use sandhog_core::transition::KeepMax;
 use toml::de::DeValue;
@@ -61,6 +63,8 @@ pub(super) struct TenantDraft {
     pub(super) state: StateCaps,
     pub(super) fuel: FuelQuota,
     pub(super) queue: QueueBounds,
+    pub(super) group_rules: BTreeMap<QueueName, GroupRule>,
+    pub(super) rates: BTreeMap<RateName, Rate>,
     pub(super) keep_max: KeepMax,
     pub(super) grants: GrantCaps,
     pub(super) secrets: BTreeMap<String, Reference>,
@@ -81,6 +85,8 @@ impl Default for TenantDraft {
             state: StateCaps::default(),
             fuel: FuelQuota::default(),
             queue: QUEUE,
+            group_rules: BTreeMap::new(),
+            rates: BTreeMap::new(),
             keep_max: KeepMax::default(),
             grants: GrantCaps::default(),
             secrets: BTreeMap::new(),
@@ -444,6 +450,8 @@ fn tenant(
             state,
             fuel: fields.table("fuel", fuel_quota),
             queue,
+            group_rules: group_rules(fields),
+            rates: rates(fields),
             keep_max,
             grants: fields.table("grants", grant_caps),
             secrets: secrets(fields),
@@ -491,6 +499,82 @@ fn queue(fields: &mut Fields<'_>) -> (QueueBounds, KeepMax) {
     let keep_max =
         KeepMax { done: fields.or("keep_done", kept.done), dead: fields.or("keep_dead", kept.dead) };
     (bounds, keep_max)
+}
+
+/// Order in which the jobs of a group run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Order {
+    /// As the queue goes.
+    #[default]
+    Any,
+    /// One by one, as they came.
+    Strict,
+}
+
+/// Reads a tenant's table `queues`: for each queue, its rule for groups, if it has one.
+fn group_rules(fields: &mut Fields<'_>) -> BTreeMap<QueueName, GroupRule> {
+    let entries = fields.named("queues").into_iter();
+    let read = |(name, entry): (String, Entry<'_>)| {
+        let queue = match QueueName::parse(&name) {
+            Ok(queue) => Some(queue),
+            Err(invalid) => {
+                entry.refuse(invalid.into());
+                None
+            }
+        };
+        Some((queue?, entry.table(group_rule)?))
+    };
+    entries.filter_map(read).collect()
+}
+
+/// Reads a tenant's table `rates`: rate limits by their names.
+fn rates(fields: &mut Fields<'_>) -> BTreeMap<RateName, Rate> {
+    let entries = fields.named("rates").into_iter();
+    let read = |(name, entry): (String, Entry<'_>)| match RateName::parse(&name) {
+        Ok(name) => Some((name, entry.read()?)),
+        Err(invalid) => {
+            entry.refuse(invalid.into());
+            None
+        }
+    };
+    entries.filter_map(read).collect()
+}
+
+/// Reads the rule of one queue for groups.
+fn group_rule(fields: &mut Fields<'_>) -> Option<GroupRule> {
+    let order = fields.or("order", Order::default());
+    let on_dead = fields.get::<OnDead>("on_dead");
+    let concurrency = fields.get::<NonZeroU32>("group_concurrency");
+    let note = |key: &'static str, problem: &str, rule: &str| {
+        let key = fields.path_of(key);
+        fields.file.note(fields.file.problem(&key, problem).rule(rule));
+    };
+    match (order, concurrency) {
+        (Order::Strict, Some(concurrency)) if concurrency != NonZeroU32::MIN => {
+            note(
+                "group_concurrency",
+                "a strict order lets one job of a group run at a time",
+                "1, or no such line",
+            );
+            None
+        }
+        (Order::Strict, _) => Some(GroupRule::Strict(on_dead.unwrap_or_default())),
+        (Order::Any, concurrency) => {
+            if on_dead.is_some() {
+                note(
+                    "on_dead",
+                    "without a strict order, no dead job is in a group's way",
+                    "with order = \"strict\" alone",
+                );
+            }
+            let turns =
+                u16::try_from(concurrency?.get()).ok().filter(|turns| *turns <= GROUP_CONCURRENCY_MAX);
+            if turns.is_none() {
+                note("group_concurrency", "it is too high", &format!("at most {GROUP_CONCURRENCY_MAX}"));
+            }
+            turns.and_then(NonZeroU16::new).map(GroupRule::Concurrency)
+        }
+    }
 }
 
 /// Reads a tenant's table `grants`.

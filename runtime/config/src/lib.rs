@@ -41,9 +41,11 @@ use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::canary;
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::grants::{GrantCaps, Grants, Ranges};
+use sandhog_core::group::GroupRule;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
+use sandhog_core::rate::RateLimit;
 use sandhog_core::redis;
 use sandhog_core::retry::RetryPolicy;
 use sandhog_core::transition::{Keep, KeepMax};
@@ -199,6 +201,8 @@ pub struct Tenant {
     pub fuel: FuelQuota,
     /// Bounds on what may wait in the tenant's queues, and on a payload whose kind no plugin handles.
     pub queue: QueueBounds,
+    /// Rules for groups of jobs, by queue.
+    pub group_rules: BTreeMap<QueueName, GroupRule>,
     /// Retention of final jobs by number.
     pub keep_max: KeepMax,
     /// Policy for a plugin whose component asks for more than its TOML grants.
@@ -245,6 +249,8 @@ pub struct Plugin {
     pub payload: Bytes,
     /// Maximum number of runs under way at once, on all daemons together. `None` if the plugin has no limit of its own.
     pub concurrency: Option<NonZeroU32>,
+    /// Limit on the number of runs that start within a time, on all daemons together.
+    pub rate: Option<RateLimit>,
     /// Rules for when failed jobs are tried again.
     pub retry: RetryPolicy,
     /// Retention of final jobs by age.

@@ -36,6 +36,8 @@ pub(super) struct PluginDraft {
     pub(super) state: StateCaps,
     pub(super) payload: Option<Bytes>,
     pub(super) concurrency: Option<NonZeroU32>,
+    /// A rate, or the name of one of the tenant's.
+    pub(super) rate: Option<String>,
     pub(super) retry: RetryPolicy,
     pub(super) keep: Keep,
     pub(super) dirs: Vec<DirGrant>,
@@ -75,9 +77,10 @@ pub(super) fn read(
     let may_refer = head.as_ref().is_none_or(|head| may_refer(&head.tenant));
     let follow = if may_refer { outside.follow } else { Follow::BrokerAlone };
     let outside = Outside { follow, ..outside };
-    let (limits, compile, state, payload, concurrency) = fields.table("limits", |fields| {
+    let (limits, compile, state, payload, (concurrency, rate)) = fields.table("limits", |fields| {
         let payload = fields.get("payload").map(|Positive(payload)| payload);
-        (caps(fields), compile_caps(fields), state_caps(fields), payload, fields.get("concurrency"))
+        let fleet = (fields.get("concurrency"), fields.get("rate"));
+        (caps(fields), compile_caps(fields), state_caps(fields), payload, fleet)
     });
     let retry = fields.table("retry", retry::retry);
     let keep = fields.table("keep", keep);
@@ -100,6 +103,7 @@ pub(super) fn read(
         state,
         payload,
         concurrency,
+        rate,
         retry,
         keep,
         dirs,

@@ -5,11 +5,14 @@ mod page;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use proptest::prelude::*;
 use sandhog_core::budget::Fuel;
 use sandhog_core::grants::{Access, DirGrant, EnvValue, Grants, Private, Ranges};
+use sandhog_core::group::OnDead;
+use sandhog_core::id::RateName;
+use sandhog_core::rate::RateOf;
 use sandhog_core::reason::Reason;
 use sandhog_core::redis::{Address, Topology};
 use sandhog_core::retry::{Backoff, Growth, Jitter, OnLimit, RetryRule};
@@ -1080,4 +1083,35 @@ fn a_plugin_whose_file_is_wrong_now_stays_as_it_was_before() {
     // Its file is gone.
     fs::remove_file(site.path("plugins.d/b.toml")).expect("ours");
     assert!(site.load_over(Some(&before)).expect("it is right").broken.is_empty());
+}
+
+#[test]
+fn queues_have_rules_for_groups_and_plugins_rates() {
+    let daemon = "[tenants.acme.queues]\ninvoices = { order = \"strict\" }\nmails = { group_concurrency = 5 }\n\
+                  quick = { order = \"strict\", on_dead = \"skip\", group_concurrency = 1 }\nplain = { order = \"any\" }\n\
+                  [tenants.acme.rates]\nstripe = \"100/s\"\n";
+    let load =
+        |rate: &str| Site::with_plugin(daemon, &format!("{PLUGIN}[limits]\nrate = \"{rate}\"\n")).load();
+    let config = load("stripe").expect("it is right");
+    let acme = config.tenants.values().next().expect("a tenant");
+    let five = GroupRule::Concurrency(NonZeroU16::new(5).expect("not 0"));
+    let rules = [
+        ("invoices", GroupRule::Strict(OnDead::Hold)),
+        ("mails", five),
+        ("quick", GroupRule::Strict(OnDead::Skip)),
+    ];
+    let rules = rules.map(|(queue, rule)| (QueueName::parse(queue).expect("a name"), rule));
+    assert_eq!(acme.group_rules, rules.into());
+    let stripe = RateOf::Named(RateName::parse("stripe").expect("a name"));
+    assert_eq!(config.plugins[0].rate.as_ref().map(|limit| &limit.of), Some(&stripe));
+    let own = load("5/m").expect("it is right").plugins[0].rate.clone().expect("it has one");
+    assert_eq!((own.of, own.rate.interval()), (RateOf::Plugin(config.plugins[0].name.clone()), 12_000_000));
+    let wrong = "[tenants.acme.queues]\na = { order = \"strict\", group_concurrency = 2 }\nb = { on_dead = \"skip\" }\n\
+                 c = { group_concurrency = 1001 }\n[tenants.acme.rates]\nstripe = \"100/x\"\n";
+    let told = told(wrong, &format!("{PLUGIN}[limits]\nrate = \"strip\"\n"));
+    for part in ["one job of a group run at a time", "without a strict order", "at most 1000", "100/x"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let told = self::told(daemon, &format!("{PLUGIN}[limits]\nrate = \"strip\"\n"));
+    assert!(told.contains("has no rate `strip`") && told.contains("did you mean \"stripe\"?"), "{told}");
 }

@@ -1,14 +1,16 @@
 //! Sizes and times as people write them: `"64MiB"`, `"1h30m"`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use sandhog_core::budget::Bytes;
+use sandhog_core::rate::Rate;
 
 /// Error for text that is not a size or a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{value}\" is not a {what}: {rule}{}", .meant.as_ref().map(|meant| format!("; did you mean {meant}?")).unwrap_or_default())]
 pub struct InvalidUnit {
-    /// Kind of value: `size` or `time`.
+    /// Kind of value: `size`, `time` or `rate`.
     pub what: &'static str,
     /// The text, cut to a length fit for a message.
     pub value: String,
@@ -25,6 +27,9 @@ const TIMES: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_0
 
 const SIZE_RULE: &str = "a number and one of B, KiB, MiB, GiB, TiB, such as \"64MiB\" or \"1.5GiB\"";
 const TIME_RULE: &str = "whole numbers, each with one of d, h, m, s, ms, such as \"30s\" or \"1h30m\"";
+
+const RATE_RULE: &str =
+    "a number within a time, at most 10,000 a second, such as \"100/s\", \"5/10m\" or \"100/s burst 1\"";
 
 /// Parses a size.
 ///
@@ -65,6 +70,28 @@ pub fn parse_time(text: &str) -> Result<Duration, InvalidUnit> {
         rest = after;
     }
     if text.is_empty() { Err(refuse(None)) } else { Ok(Duration::from_millis(millis)) }
+}
+
+/// Parses a rate: a number within a time, and how many of them at once, if that isn't left to the rate.
+///
+/// # Errors
+/// If the text is not a rate.
+pub fn parse_rate(text: &str) -> Result<Rate, InvalidUnit> {
+    let refuse = || InvalidUnit { what: "rate", value: short(text), rule: RATE_RULE, meant: None };
+    let (rate, burst) = match text.split_once(" burst ") {
+        Some((rate, burst)) => (rate, Some(burst)),
+        None => (text, None),
+    };
+    let number = |text: &str| digits(text).and_then(|n| NonZeroU32::new(u32::try_from(n).ok()?));
+    let (count, period) = rate.split_once('/').ok_or_else(refuse)?;
+    let period = match period.starts_with(|first: char| first.is_ascii_digit()) {
+        true => parse_time(period),
+        false => parse_time(&format!("1{period}")),
+    };
+    let period = period.map_err(|_| refuse())?;
+    let burst = burst.map(|burst| number(burst).ok_or_else(refuse)).transpose()?;
+    let period = u64::try_from(period.as_micros()).map_err(|_| refuse())?;
+    Rate::new(number(count).ok_or_else(refuse)?, period, burst).ok_or_else(refuse)
 }
 
 /// Formats a duration as [`parse_time`] reads it, to the millisecond.
@@ -143,6 +170,38 @@ fn short(text: &str) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn rates_are_read_as_people_write_them() {
+        for (text, interval, burst) in [
+            ("100/s", 10_000, 10),
+            ("100/s burst 1", 10_000, 1),
+            ("5/10m", 120_000_000, 1),
+            ("1/d", 86_400_000_000, 1),
+            ("10000/s burst 20", 100, 20),
+            ("3/1h30m", 1_800_000_000, 1),
+        ] {
+            let rate = parse_rate(text).expect("it is a rate");
+            assert_eq!((rate.interval(), rate.burst().get()), (interval, burst), "{text}");
+        }
+        for text in [
+            "",
+            "100",
+            "100/",
+            "/s",
+            "0/s",
+            "100/s burst 0",
+            "100/x",
+            "-1/s",
+            "10001/s",
+            "1/32d",
+            "1/0s",
+            "1.5/s",
+        ] {
+            let refusal = parse_rate(text).expect_err("it is none");
+            assert_eq!((refusal.what, refusal.rule), ("rate", RATE_RULE), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_as_people_write_them() {

@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::grants::{Access, HttpTarget, InvalidRange, InvalidTarget, Private, Range};
+use sandhog_core::group::OnDead;
 use sandhog_core::id::{InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::keyring::Plain;
 use sandhog_core::quota::OnEmpty;
+use sandhog_core::rate::Rate;
 use sandhog_core::reason::Reason;
 use sandhog_core::redis::Address;
 use sandhog_core::retry::{Jitter, OnLimit, is_retriable};
 use toml::de::DeValue;
 
 use super::MissingGrants;
+use super::daemon::Order;
 use super::fields::nearest;
-use super::units::{InvalidUnit, parse_size, parse_time};
+use super::units::{InvalidUnit, parse_rate, parse_size, parse_time};
 use crate::signer::{InvalidSigner, Signer};
 
 /// Type that a single value can be read as.
@@ -187,6 +190,12 @@ impl Read for Duration {
     }
 }
 
+impl Read for Rate {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        Ok(parse_rate(&String::read(value)?)?)
+    }
+}
+
 /// Returns the refusal of the empty text, for its rule.
 fn no_size() -> InvalidUnit {
     parse_size("").expect_err("an empty text is no size")
@@ -309,6 +318,8 @@ choices! {
     }
     RuleAction { "retry" => RuleAction::Retry, "bury" => RuleAction::Bury }
     OnLimit { "bury" => OnLimit::Bury, "retry" => OnLimit::Retry }
+    Order { "any" => Order::Any, "strict" => Order::Strict }
+    OnDead { "hold" => OnDead::Hold, "skip" => OnDead::Skip }
     OnEmpty { "hold" => OnEmpty::Hold, "reject" => OnEmpty::Reject, "idle" => OnEmpty::Idle }
 }
 

@@ -18,9 +18,14 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Priority(pub u8);
 
+impl Priority {
+    /// Priority of a job for which none was asked.
+    pub const DEFAULT: Self = Self(100);
+}
+
 impl Default for Priority {
     fn default() -> Self {
-        Self(100)
+        Self::DEFAULT
     }
 }
 
@@ -97,6 +102,8 @@ impl NewJob {
 /// State of a job. The reason is apart: see [`JobRecord::reason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
+    /// Waiting for others: for its turn in its group.
+    Blocked,
     /// Waiting for its time.
     Scheduled,
     /// Ready to be leased.
@@ -113,13 +120,21 @@ pub enum State {
 
 impl State {
     /// Every state, in the order of a job's life.
-    pub const ALL: [Self; 6] =
-        [Self::Scheduled, Self::Ready, Self::Leased, Self::Succeeded, Self::Dead, Self::Cancelled];
+    pub const ALL: [Self; 7] = [
+        Self::Blocked,
+        Self::Scheduled,
+        Self::Ready,
+        Self::Leased,
+        Self::Succeeded,
+        Self::Dead,
+        Self::Cancelled,
+    ];
 
     /// The name in the API, logs, metrics and docs.
     #[must_use]
     pub fn slug(self) -> &'static str {
         match self {
+            Self::Blocked => "blocked",
             Self::Scheduled => "scheduled",
             Self::Ready => "ready",
             Self::Leased => "leased",
@@ -145,6 +160,7 @@ impl State {
             Self::Succeeded => 3,
             Self::Dead => 4,
             Self::Cancelled => 5,
+            Self::Blocked => 6,
         }
     }
 
@@ -154,11 +170,20 @@ impl State {
         Self::ALL.into_iter().find(|state| state.code() == code)
     }
 
+    /// Whether the job waits to be leased, sooner or later.
+    #[must_use]
+    pub fn waits(self) -> bool {
+        match self {
+            Self::Blocked | Self::Scheduled | Self::Ready => true,
+            Self::Leased | Self::Succeeded | Self::Dead | Self::Cancelled => false,
+        }
+    }
+
     /// Whether nothing happens to the job any more by itself.
     #[must_use]
     pub fn is_final(self) -> bool {
         match self {
-            Self::Scheduled | Self::Ready | Self::Leased => false,
+            Self::Blocked | Self::Scheduled | Self::Ready | Self::Leased => false,
             Self::Succeeded | Self::Dead | Self::Cancelled => true,
         }
     }

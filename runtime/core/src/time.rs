@@ -19,6 +19,12 @@ impl Timestamp {
         self.0
     }
 
+    /// Returns the microseconds since 1970-01-01T00:00:00Z; the maximum, if that is exceeded.
+    #[must_use]
+    pub fn as_micros(self) -> u64 {
+        self.0.saturating_mul(1000)
+    }
+
     /// Returns this point plus a duration; the maximum, if that is exceeded.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {

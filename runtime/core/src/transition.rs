@@ -3,6 +3,8 @@
 //! Stores do as these functions say, and decide nothing of it by themselves. (The functions in Redis implement these rules
 //! a second time; random comparison with the model holds both to each other.)
 //!
+//! A job that is to become ready may first have to wait for its turn, [blocked](State::Blocked): see [`crate::group`].
+//!
 //! ```text
 //!              ┌────────── Waits ──────────┐
 //!              v                           │ retry, release, taken back
@@ -288,7 +290,7 @@ impl Standing {
     #[must_use]
     pub fn acted(&self, action: JobAction) -> Acted {
         match (action, self.state) {
-            (JobAction::Cancel, State::Scheduled | State::Ready) => {
+            (JobAction::Cancel, State::Blocked | State::Scheduled | State::Ready) => {
                 Acted::Change(self.cancelled(Keep::default()))
             }
             (JobAction::Cancel, State::Leased) => Acted::AskHolder,

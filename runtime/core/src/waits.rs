@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::hold::Hold;
-use crate::id::{PluginName, TenantId};
+use crate::id::{GroupKey, PluginName, TenantId};
 use crate::job::{JobRecord, State};
 use crate::quota::{FuelQuota, FuelSpent, Verdict, Window};
 use crate::reason::Reason;
@@ -74,6 +74,11 @@ pub enum Wait {
         /// Maximum number of those.
         most: u32,
     },
+    /// A turn of its group, which other jobs of that have.
+    Group {
+        /// The group.
+        key: GroupKey,
+    },
     /// The jobs of its queue that go before it.
     Turn {
         /// Number of these jobs; [`AHEAD_COUNTED_MAX`] means that or more.
@@ -92,6 +97,7 @@ impl Wait {
             Self::Retry { .. } => "retry",
             Self::Fuel { .. } => "fuel",
             Self::Limit { .. } => "limit",
+            Self::Group { .. } => "group",
             Self::Turn { .. } => "turn",
         }
     }
@@ -102,7 +108,7 @@ impl Wait {
         match self {
             Self::Hold(hold) => hold.until,
             Self::Time { until } | Self::Retry { until, .. } | Self::Fuel { until, .. } => Some(*until),
-            Self::Plugin | Self::Limit { .. } | Self::Turn { .. } => None,
+            Self::Plugin | Self::Limit { .. } | Self::Group { .. } | Self::Turn { .. } => None,
         }
     }
 }
@@ -112,13 +118,16 @@ impl Wait {
 /// Without `facts`, that is what its record and these holds tell: neither what goes before it, nor what is spent.
 #[must_use]
 pub fn waits(job: &JobRecord, holds: &[Hold], facts: Option<&WaitFacts>, terms: &WaitTerms) -> Vec<Wait> {
-    if !matches!(job.state, State::Scheduled | State::Ready) {
+    if !job.state.waits() {
         return Vec::new();
     }
     let covering = holds.iter().filter(|hold| hold.scope.covers(&job.queue, &job.kind));
     let mut waits: Vec<Wait> = covering.cloned().map(Wait::Hold).collect();
     if job.reason == Some(Reason::NoPlugin) {
         waits.push(Wait::Plugin);
+    }
+    if let (State::Blocked, Some(key)) = (job.state, &job.options.group) {
+        waits.push(Wait::Group { key: key.clone() });
     }
     if let (State::Scheduled, Some(until)) = (job.state, job.due_at) {
         waits.push(match (job.lease.0, job.reason) {
@@ -186,6 +195,7 @@ impl fmt::Display for Told<'_> {
                 write!(f, "the tenant's fuel of the {window} is spent until {}", clock(*until))
             }
             Wait::Limit { name, leased, most } => write!(f, "limit {name} ({leased} of {most})"),
+            Wait::Group { key } => write!(f, "waits for others of group {}", crate::text::line(key.as_str())),
             Wait::Turn { ahead: 0 } => f.write_str("first of its queue: waits for a daemon with room"),
             Wait::Turn { ahead: 1 } => f.write_str("behind 1 job"),
             Wait::Turn { ahead } if *ahead >= AHEAD_COUNTED_MAX => write!(f, "behind {ahead} jobs or more"),
@@ -202,7 +212,7 @@ mod tests {
     use crate::budget::Fuel;
     use crate::hold::{HoldEnd, HoldScope, NewHold};
     use crate::id::{JobId, LeaseNo};
-    use crate::job::NewJob;
+    use crate::job::{JobOptions, NewJob};
 
     fn at(seconds: u64) -> Timestamp {
         Timestamp::from_millis(seconds * 1000)
@@ -250,6 +260,13 @@ mod tests {
         ] {
             assert_eq!(plain(&job(0), &WaitFacts { ahead, ..facts() }), text);
         }
+    }
+
+    #[test]
+    fn a_blocked_job_waits_for_its_group() {
+        let options = JobOptions { group: Some("acme".parse().expect("valid")), ..JobOptions::default() };
+        let blocked = JobRecord { state: State::Blocked, options, ..job(0) };
+        assert_eq!(plain(&blocked, &facts()), "waits for others of group acme");
     }
 
     #[test]

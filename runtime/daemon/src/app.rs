@@ -21,7 +21,7 @@ use crate::catalog::{Archive, Catalog, Current};
 use crate::clock::Clock;
 use crate::intake::Intake;
 use crate::lease::broker_health::BrokerHealth;
-use crate::lease::janitor::{Janitor, Upkeep};
+use crate::lease::janitor::{Janitor, RulesTold, Upkeep};
 use crate::lease::renewal::{LeaseTable, renew_leases};
 use crate::lease::suspects::Suspects;
 use crate::lease::wake::{WakeSenders, dispatch_wakes};
@@ -155,6 +155,7 @@ impl<R: Runner> Supervisor<R> {
             health: Arc::clone(&supervisor.health),
             observer: Arc::clone(&supervisor.parts.observer),
             clock: supervisor.parts.clock.clone(),
+            rules: RulesTold::default(),
         };
         supervisor.loops.spawn(async move {
             janitor.run().await;

@@ -11,9 +11,11 @@ use sandhog_broker::{Keep, KeepMax};
 use sandhog_core::admit::Offer;
 use sandhog_core::budget::Bytes;
 use sandhog_core::canary::Side;
+use sandhog_core::group::GroupRule;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::Job;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
+use sandhog_core::rate::RateLimit;
 use tokio::sync::watch;
 
 use crate::capacity::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
@@ -39,6 +41,8 @@ pub struct Tenant<P> {
     pub fuel: FuelQuota,
     /// Bounds on how much it may have waiting, and on the size of a payload whose kind no plugin handles.
     pub queue: QueueBounds,
+    /// Its queues' rules for groups of jobs.
+    pub group_rules: BTreeMap<QueueName, GroupRule>,
     /// Maximum of its final jobs that are kept.
     pub keep_max: KeepMax,
     /// Maximum number of its runs under way at once.
@@ -62,6 +66,8 @@ pub struct Plugin<P> {
     pub concurrency_limit: Arc<ConcurrencyLimit>,
     /// Whether it has a limit of its own, for all daemons together; if not, the limit is its tenant's.
     pub is_limited: bool,
+    /// Limit on the number of its jobs that are leased within a time, by all daemons together.
+    pub rate: Option<RateLimit>,
     /// Version that its jobs run on.
     pub stable: Arc<Version<P>>,
     /// Canary that some of its jobs run on for a trial.
@@ -139,8 +145,23 @@ pub struct Queue {
     pub name: QueueName,
     /// Limits by plugin.
     pub concurrency_limits: Vec<(PluginName, Arc<ConcurrencyLimit>)>,
-    /// Kinds of those plugins that have a limit of their own, for all daemons together, each with its plugin and limit.
-    pub limited: Vec<(Kind, PluginName, Arc<ConcurrencyLimit>)>,
+    /// Kinds of those plugins that have a limit of their own, for all daemons together.
+    pub limited: Vec<LimitedKind>,
+}
+
+/// Kind whose plugin has a limit of its own, for all daemons together.
+#[derive(Debug, Clone)]
+pub struct LimitedKind {
+    /// The kind.
+    pub kind: Kind,
+    /// The plugin.
+    pub plugin: PluginName,
+    /// Limit on its runs under way at once.
+    pub concurrency_limit: Arc<ConcurrencyLimit>,
+    /// Whether that limit holds for all daemons together.
+    pub is_limited: bool,
+    /// Limit on its jobs that are leased within a time.
+    pub rate: Option<RateLimit>,
 }
 
 /// Terms of one tenant, for [`Catalog::new`].
@@ -156,6 +177,8 @@ pub struct TenantTerms<P> {
     pub fuel: FuelQuota,
     /// Bounds on how much it may have waiting.
     pub queue: QueueBounds,
+    /// Its queues' rules for groups of jobs.
+    pub group_rules: BTreeMap<QueueName, GroupRule>,
     /// Maximum of its final jobs that are kept.
     pub keep_max: KeepMax,
     /// Its plugins. Where two handle the same kind, the later one gets it.
@@ -172,6 +195,8 @@ pub struct PluginTerms<P> {
     /// Maximum number of its runs under way at once, on all daemons together. `None` if it has no limit but its tenant's on
     /// each.
     pub concurrency: Option<NonZeroU32>,
+    /// Limit on the number of its jobs that are leased within a time, by all daemons together.
+    pub rate: Option<RateLimit>,
     /// Version that its jobs run on.
     pub stable: Version<P>,
     /// Version that some of them run on for a trial, and the trial.
@@ -232,6 +257,7 @@ impl<P> Tenant<P> {
                 queue: plugin.queue,
                 concurrency_limit,
                 is_limited: plugin.concurrency.is_some(),
+                rate: plugin.rate,
                 stable: Arc::new(plugin.stable),
                 canary,
             });
@@ -243,6 +269,7 @@ impl<P> Tenant<P> {
             concurrency: terms.concurrency,
             fuel: terms.fuel,
             queue: terms.queue,
+            group_rules: terms.group_rules,
             keep_max: terms.keep_max,
             concurrency_limit: concurrency_limits.of(id, None, terms.concurrency),
             queues: queues
@@ -259,19 +286,30 @@ impl<P> Tenant<P> {
 
 /// Returns the kinds in a queue whose plugins have a limit for all daemons together, in their order. One daemon can't tell
 /// whether it binds: it may be above the tenant's limit here, and below the sum of its limits on all daemons.
-fn limited<P>(
-    kinds: &HashMap<Kind, Arc<Plugin<P>>>,
-    queue: &QueueName,
-) -> Vec<(Kind, PluginName, Arc<ConcurrencyLimit>)> {
-    let limited = kinds.iter().filter(|(_, plugin)| plugin.queue == *queue && plugin.is_limited);
-    let mut limited: Vec<_> = limited
-        .map(|(kind, plugin)| (kind.clone(), plugin.name.clone(), Arc::clone(&plugin.concurrency_limit)))
-        .collect();
-    limited.sort_by(|(a, ..), (b, ..)| a.cmp(b));
+fn limited<P>(kinds: &HashMap<Kind, Arc<Plugin<P>>>, queue: &QueueName) -> Vec<LimitedKind> {
+    let limited = kinds.iter().filter(|(_, plugin)| plugin.queue == *queue && plugin.has_fleet_limit());
+    let mut limited: Vec<_> = limited.map(|(kind, plugin)| plugin.limited(kind)).collect();
+    limited.sort_by(|a, b| a.kind.cmp(&b.kind));
     limited
 }
 
 impl<P> Plugin<P> {
+    /// Whether it has a limit of its own, for all daemons together.
+    pub(crate) fn has_fleet_limit(&self) -> bool {
+        self.is_limited || self.rate.is_some()
+    }
+
+    /// Returns one of its kinds with the limits on it.
+    pub(crate) fn limited(&self, kind: &Kind) -> LimitedKind {
+        LimitedKind {
+            kind: kind.clone(),
+            plugin: self.name.clone(),
+            concurrency_limit: Arc::clone(&self.concurrency_limit),
+            is_limited: self.is_limited,
+            rate: self.rate.clone(),
+        }
+    }
+
     /// Chooses the version that a job runs on: the revision that it is pinned to, if it is; the canary, if this is the first
     /// attempt of a job of its share, or only it knows the kind; else what is in force.
     ///
@@ -344,6 +382,7 @@ mod tests {
         PluginTerms {
             queue: QueueName::parse("default").expect("a name"),
             concurrency: concurrency.and_then(NonZeroU32::new),
+            rate: None,
             stable: Version {
                 revision,
                 kinds: vec![Kind::parse(name.as_str()).expect("a name")],
@@ -378,6 +417,7 @@ mod tests {
             memory: Bytes::mib(1),
             fuel: FuelQuota::default(),
             queue: QueueBounds::default(),
+            group_rules: BTreeMap::new(),
             keep_max: KeepMax::default(),
             plugins,
         };
@@ -388,7 +428,7 @@ mod tests {
         let limited: Vec<_> = queue
             .limited
             .iter()
-            .map(|(kind, _, concurrency_limit)| (kind.as_str(), concurrency_limit.limit()))
+            .map(|limited| (limited.kind.as_str(), limited.concurrency_limit.limit()))
             .collect();
         assert_eq!(limited, [("above", 20), ("below", 2), ("same", 4)]);
         let unlimited = &tenant.kinds[&Kind::parse("none").expect("a name")];

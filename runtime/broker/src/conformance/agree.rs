@@ -22,8 +22,8 @@ use super::random::{KEYS, Op, PLUGINS, Random, Sizes};
 use super::script::{key, plugin};
 use crate::memory::Memory;
 use crate::{
-    Broker, Changed, Counts, Enqueued, HoldOutcome, JobAction, Lanes, LeaseAsk, Leased, Query, Renewal,
-    Swept, WallClock,
+    Broker, Changed, Counts, Enqueued, HeldGroup, HoldOutcome, JobAction, Lanes, LeaseAsk, Leased, Query,
+    Renewal, Swept, WallClock,
 };
 
 /// Seeds that are always played.
@@ -87,7 +87,7 @@ pub async fn agree<F: Fixture>(seed: u64, steps: usize) {
             theirs, ours,
             "{at}: the broker (left) and the model (right) answer differently to {op:#?}"
         );
-        invariants.after(&at, &op, &theirs, &before, &*case.broker).await;
+        invariants.after(&at, &op, &theirs, &before, &*case.broker, clock.now()).await;
         random.learn(&op, &ours);
         if step % LOOK_EVERY == 0 || step + 1 == steps {
             for tenant in &tenants {
@@ -114,6 +114,7 @@ pub(super) enum Reply {
     Settled(Vec<SettleReply>),
     Swept(Swept),
     Purged(u64),
+    Released(bool),
     Trial(TrialStatus),
     Changed(Vec<Changed>),
     Hold(HoldOutcome),
@@ -147,6 +148,13 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
         }
         Op::Hold { tenant, hold } => Reply::Hold(broker.hold(tenant, hold.clone()).await.expect(OK)),
         Op::Lift { tenant, scope } => Reply::Hold(broker.lift(tenant, scope.clone()).await.expect(OK)),
+        Op::SetGroupRules { tenant, rules } => {
+            broker.set_group_rules(tenant, rules).await.expect(OK);
+            Reply::Passed
+        }
+        Op::ReleaseGroup { tenant, queue, group } => {
+            Reply::Released(broker.release_group(tenant, queue, group).await.expect(OK))
+        }
         Op::Purge { tenant } => Reply::Purged(broker.purge(tenant, usize::MAX).await.expect(OK)),
         Op::Trial { tenant, report } => Reply::Trial(broker.report_trial(tenant, report).await.expect(OK)),
         Op::Act { tenant, action, jobs } => {
@@ -175,6 +183,7 @@ struct View {
     usage: Vec<DayUsage>,
     lanes: Lanes,
     holds: Vec<Hold>,
+    held_groups: Vec<HeldGroup>,
 }
 
 impl View {
@@ -222,6 +231,7 @@ impl View {
             usage,
             lanes,
             holds,
+            held_groups: broker.held_groups(tenant).await.expect(OK),
         }
     }
 
@@ -259,6 +269,7 @@ impl Invariants {
         reply: &Reply,
         before: &Option<JobRecord>,
         broker: &dyn Broker,
+        now: Timestamp,
     ) {
         match reply {
             Reply::Leased(leased) => {
@@ -290,6 +301,10 @@ impl Invariants {
         // The same id may come in again within the same millisecond.
         if let Op::Act { action: JobAction::Remove, jobs, .. } = op {
             self.numbers.retain(|(id, _), _| !jobs.contains(id));
+        }
+        if matches!(op, Op::Sweep { .. }) {
+            self.finals.retain(|(_, enqueued_at), _| *enqueued_at != now);
+            self.numbers.retain(|(_, enqueued_at), _| *enqueued_at != now);
         }
         if matches!(op, Op::Purge { .. }) {
             self.finals.clear();
@@ -363,6 +378,7 @@ mod tests {
                 answers.iter().map(of).collect()
             }
             (_, Reply::Hold(answer)) => vec![name(answer)],
+            (_, Reply::Released(_)) => vec![format!("{reply:?}")],
             (Op::Trial { report, .. }, Reply::Trial(status)) => [
                 (status.others != Records::default()).then_some("trial of several"),
                 (status.decision.is_some() && status.decision != report.decision).then_some("trial decided"),
@@ -399,6 +415,7 @@ mod tests {
         let expected = "Stored Duplicate Held Lost CancelRequested leases buried next_due held \
             TooLarge Full succeed_QueueFull \
             Cancel:_Done Cancel:_Requested Cancel:_Unknown \
+            Released(true) not_RunNow:_blocked not_Redrive:_blocked \
             not_Cancel:_succeeded not_Cancel:_dead not_Cancel:_cancelled \
             Redrive:_Done Redrive:_Duplicate Redrive:_Unknown not_Redrive:_scheduled not_Redrive:_ready \
             not_Redrive:_leased not_Redrive:_succeeded not_Redrive:_cancelled \

@@ -53,7 +53,7 @@ async fn leased(case: &Case) -> Vec<JobId> {
     // The lanes that the first ask makes are known to the second.
     for _ in 0..2 {
         let lanes = case.broker.lanes(&case.tenant).await.expect("a look succeeds").lanes;
-        let ask = |(queue, kind): (QueueName, Kind)| LaneAsk { queue, kind, room: 99, limit: None };
+        let ask = |(queue, kind): (QueueName, Kind)| LaneAsk::new(queue, kind, 99);
         let lanes: Vec<LaneAsk> = lanes.into_iter().map(ask).collect();
         let ask = LeaseAsk { lanes: &lanes, suspects: u32::MAX, ..case.asking(&queues) };
         ids.extend(case.lease_as(ask).await.leases.into_iter().map(|lease| lease.token.job));
@@ -262,7 +262,7 @@ pub async fn a_tenant_has_a_bounded_number_of_holds(case: Case) {
 pub async fn asking_for_what_is_held_lifts_nothing(case: Case) {
     case.enqueue(NewJob { kind: kind("send"), ..case.new_job() }).await;
     pause(&case, scope(None, Some("send"))).await;
-    let lanes = [LaneAsk { queue: queue(), kind: kind("send"), room: 9, limit: None }];
+    let lanes = [LaneAsk::new(queue(), kind("send"), 9)];
     let queues = [(queue(), 9)];
     for _ in 0..2 {
         assert_eq!(case.lease_as(LeaseAsk { lanes: &lanes, ..case.asking(&queues) }).await.leases, []);

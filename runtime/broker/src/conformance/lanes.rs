@@ -17,7 +17,7 @@ fn kind(name: &str) -> Kind {
 }
 
 fn lane(name: &str, room: u32) -> LaneAsk {
-    LaneAsk { queue: queue(), kind: kind(name), room, limit: None }
+    LaneAsk::new(queue(), kind(name), room)
 }
 
 fn limited(name: &str, room: u32, limit: &PluginName, most: u32) -> LaneAsk {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::Kind;
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
@@ -104,6 +105,13 @@ pub async fn pages_of_every_state_fit_together(case: Case) {
         case.applied(token, settlement.clone()).await;
     }
     case.lease(4).await;
+    let rule = GroupRule::Strict(OnDead::Hold);
+    case.broker.set_group_rules(&case.tenant, &[(queue(), rule)].into()).await.expect("it succeeds");
+    let grouped = || NewJob {
+        options: JobOptions { group: Some(group("acme")), ..JobOptions::default() },
+        ..case.new_job()
+    };
+    case.enqueue_all(&[grouped(), grouped(), grouped(), grouped()]).await;
     for state in State::ALL {
         let whole = case.list(state).await;
         let (mut pages, mut after) = (Vec::new(), None);
@@ -241,7 +249,7 @@ pub async fn a_tenant_is_known_to_the_store_until_it_is_purged(case: Case) {
 pub async fn a_job_is_told_what_it_waits_for(case: Case) {
     let limit = FleetLimit { name: plugin("p"), most: 1 };
     let narrow = Kind::parse("narrow").expect("a valid kind");
-    let lanes = [LaneAsk { queue: queue(), kind: narrow.clone(), room: 9, limit: Some(limit) }];
+    let lanes = [LaneAsk { limit: Some(limit), ..LaneAsk::new(queue(), narrow.clone(), 9) }];
     let of_lane = || NewJob { kind: narrow.clone(), ..case.new_job() };
     case.enqueue(of_lane()).await;
     let queues = [(queue(), 1)];

@@ -21,11 +21,13 @@ pub mod cancelling;
 pub mod effects;
 pub mod enqueueing;
 pub mod expiring;
+pub mod groups;
 pub mod holding;
 pub mod lanes;
 pub mod leasing;
 pub mod looking;
 pub mod quotas;
+pub mod rates;
 pub mod renewing;
 pub mod settling;
 pub mod sweeping;
@@ -155,6 +157,14 @@ macro_rules! conformance_suite {
                 a_sweep_tells_when_the_next_job_is_past_its_time,
                 what_a_tenant_has_can_be_purged_in_steps,
             }
+            rates {
+                no_more_are_leased_within_a_time_than_the_rate_says,
+                over_some_time_as_many_are_leased_as_the_rate_says,
+                kinds_share_a_rate_by_its_name,
+                each_try_takes_a_token,
+                a_rate_that_is_changed_holds_at_once,
+                a_lane_without_jobs_or_room_takes_no_token,
+            }
             renewing {
                 a_renewal_holds_from_now_on,
                 a_stale_token_renews_nothing,
@@ -273,6 +283,30 @@ macro_rules! conformance_suite {
                 settlements_of_a_batch_share_what_room_there_is,
                 a_conflict_comes_before_a_full_state,
             }
+            groups {
+                no_more_of_a_group_run_at_once_than_its_queue_says,
+                a_queue_without_a_rule_holds_no_group_back,
+                groups_of_other_queues_and_tenants_are_others,
+                keys_of_groups_are_told_apart,
+                those_in_line_go_by_priority_and_then_as_they_came,
+                a_strict_group_goes_one_by_one_in_the_order_in_which_it_came,
+                a_job_of_a_strict_group_keeps_its_turn_until_it_is_final,
+                a_job_that_waits_for_another_try_gives_its_turn_up,
+                a_job_that_comes_back_at_once_keeps_its_turn,
+                a_delayed_job_gets_in_line_when_it_is_due,
+                whoever_goes_lets_the_next_one_in,
+                a_dead_job_holds_its_strict_group,
+                a_job_that_loses_too_many_leases_holds_its_group_as_well,
+                a_group_goes_on_when_its_dead_job_is_no_longer_kept,
+                a_group_that_skips_goes_on_after_a_dead_job,
+                jobs_of_a_run_get_in_line,
+                a_new_rule_holds_for_what_is_there,
+                a_changed_rule_shows_by_and_by,
+                a_batch_of_a_group_is_let_in_as_its_jobs_would_be,
+                blocked_jobs_wait_like_others,
+                groups_are_purged,
+                a_long_line_keeps_nobody_else_waiting,
+            }
             looking {
                 a_job_is_told_what_it_waits_for,
                 suspects_are_ahead_of_all_others,
@@ -346,10 +380,12 @@ mod tests {
             include_str!("enqueueing.rs"),
             include_str!("expiring.rs"),
             include_str!("holding.rs"),
+            include_str!("groups.rs"),
             include_str!("lanes.rs"),
             include_str!("leasing.rs"),
             include_str!("looking.rs"),
             include_str!("quotas.rs"),
+            include_str!("rates.rs"),
             include_str!("renewing.rs"),
             include_str!("settling.rs"),
             include_str!("sweeping.rs"),

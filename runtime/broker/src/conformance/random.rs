@@ -1,5 +1,7 @@
 //! Random operations: mostly sensible ones, and every kind of mistake and repetition among them.
 
+use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -8,11 +10,13 @@ use rand::{RngExt, SeedableRng};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::canary::Record;
 use sandhog_core::effects::Effects;
+use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
-use sandhog_core::id::{DaemonId, JobId, Kind, LeaseNo, LeaseToken, QueueName, TenantId};
+use sandhog_core::id::{DaemonId, GroupKey, JobId, Kind, LeaseNo, LeaseToken, QueueName, RateName, TenantId};
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::labels::Labels;
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
+use sandhog_core::rate::Rate;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
@@ -24,8 +28,8 @@ use super::script::{
     secs, trace, traffic, unique, usage,
 };
 use crate::{
-    Asker, Broker, Enqueued, Filter, FleetLimit, JobAction, Keep, KeepMax, LaneAsk, LeaseAsk, Query, Renew,
-    Settle, Sweep,
+    Asker, Broker, Enqueued, Filter, FleetLimit, JobAction, Keep, KeepMax, LaneAsk, LeaseAsk, Query,
+    RateLimit, RateOf, Renew, Settle, Sweep,
 };
 
 /// The plugins that run jobs.
@@ -75,6 +79,15 @@ pub(super) enum Op {
         tenant: TenantId,
         action: JobAction,
         jobs: Vec<JobId>,
+    },
+    SetGroupRules {
+        tenant: TenantId,
+        rules: BTreeMap<QueueName, GroupRule>,
+    },
+    ReleaseGroup {
+        tenant: TenantId,
+        queue: QueueName,
+        group: GroupKey,
     },
     Purge {
         tenant: TenantId,
@@ -229,6 +242,8 @@ impl Random {
                 0 | 1 => Op::Hold { tenant, hold: self.hold() },
                 _ => Op::Lift { tenant, scope: self.scope() },
             },
+            92 => Op::SetGroupRules { tenant, rules: self.group_rules() },
+            93 => Op::ReleaseGroup { tenant, queue: self.queue(), group: group(self.pick(&GROUPS)) },
             90 | 91 => Op::Trial { tenant, report: self.trial_report(which) },
             _ => Op::Pass(self.pick(&[
                 ms(1),
@@ -354,7 +369,9 @@ impl Random {
     /// Mostly one to which it can be done.
     async fn job_for(&mut self, action: JobAction, which: usize, model: &dyn Broker) -> JobId {
         let state = match action {
-            JobAction::Cancel => self.pick(&[State::Leased, State::Leased, State::Leased, State::Dead]),
+            JobAction::Cancel => {
+                self.pick(&[State::Leased, State::Leased, State::Leased, State::Dead, State::Blocked])
+            }
             JobAction::Redrive => State::Dead,
             JobAction::RunNow => self.pick(&[State::Scheduled, State::Scheduled, State::Dead]),
             JobAction::Remove => State::Succeeded,
@@ -370,7 +387,20 @@ impl Random {
             .rng
             .random_bool(0.5)
             .then(|| FleetLimit { name: plugin(self.pick(&PLUGINS)), most: self.rng.random_range(0..3) });
-        LaneAsk { queue: self.queue(), kind: self.kind(), room: self.rng.random_range(0..4), limit }
+        let rate = self.rng.random_bool(0.4).then(|| self.rate());
+        LaneAsk { limit, rate, ..LaneAsk::new(self.queue(), self.kind(), self.rng.random_range(0..4)) }
+    }
+
+    fn rate(&mut self) -> RateLimit {
+        let of = match self.rng.random_bool(0.5) {
+            true => RateOf::Plugin(plugin(self.pick(&PLUGINS))),
+            false => RateOf::Named(RateName::parse("stripe").expect("a valid name")),
+        };
+        let one = |n| NonZeroU32::new(n).expect("it isn't 0");
+        let (count, period) =
+            self.pick(&[(1, 1_000_000), (3, 1_000_000), (700, 60_000_000), (2, 3_600_000_000)]);
+        let burst = self.pick(&[None, Some(one(1)), Some(one(5))]);
+        RateLimit { of, rate: Rate::new(one(count), period, burst).expect("a valid rate") }
     }
 
     fn kind(&mut self) -> Kind {
@@ -413,6 +443,13 @@ impl Random {
             options: self.options(),
             ..new_job(id)
         }
+    }
+
+    fn group_rules(&mut self) -> BTreeMap<QueueName, GroupRule> {
+        let rules = [1, 2, 3].map(|n| GroupRule::Concurrency(NonZeroU16::new(n).expect("it isn't 0")));
+        let strict = OnDead::ALL.map(GroupRule::Strict);
+        let all = [&rules[..], &strict[..]].concat();
+        self.some(0..3, |random| (random.queue(), random.pick(&all))).into_iter().collect()
     }
 
     fn options(&mut self) -> JobOptions {

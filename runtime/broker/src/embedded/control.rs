@@ -49,7 +49,12 @@ impl Step<'_> {
                 self.to_cancel.push(job);
                 return Ok(Changed::Requested);
             }
-            Acted::Remove => self.delete(found.nr)?,
+            Acted::Remove => {
+                self.delete(found.nr)?;
+                if let Some(key) = found.group.as_ref().filter(|_| found.has_turn) {
+                    self.let_in_one(&found.queue, key)?;
+                }
+            }
             Acted::Nothing => {}
             Acted::Refuse => return Ok(Changed::Not(found.standing.state)),
         }

@@ -4,12 +4,13 @@ use std::slice;
 
 use rusqlite::params;
 use sandhog_core::budget::Bytes;
-use sandhog_core::id::{Revision, UniqueKey};
+use sandhog_core::id::{GroupKey, Revision, UniqueKey};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::{QueueBounds, Waiting};
 use sandhog_core::transition::Next;
 
 use super::fault::Result;
+use super::groups::Member;
 use super::row::{parse, stamp};
 use super::step::{Step, Waits};
 use crate::{Enqueued, options};
@@ -63,17 +64,20 @@ impl Step<'_> {
 
     fn insert(&mut self, job: &NewJob) -> Result<()> {
         let waits = Waits { queue: job.queue.as_str(), kind: job.kind.as_str(), is_suspect: false };
-        let place = self.place(waits, Next::Waits(job.delay))?;
+        let group = job.options.group.as_ref().map(GroupKey::as_str);
+        let member = group.map(|_| Member { has_turn: false, priority: job.priority });
+        let place = self.place_in_group(waits, member, Next::Waits(job.delay))?;
         let (state, due_at, arrival, ..) = place.columns();
         let start_by = job.options.start_within.map(|within| stamp(self.now.after(within)));
         if let Some(start_by) = start_by {
             self.has_news = self.has_news || self.first_start_by()?.is_none_or(|first| start_by < first);
         }
+        let (line_rank, blocked_nr) = place.in_line();
         self.execute(
             "INSERT INTO job
                  (tenant, id, queue, kind, priority, unique_key, pinned, state, due_at, arrival, enqueued_at, lane,
-                  options, start_by)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, iif(?12, ?4, ''), ?13, ?14)",
+                  options, group_key, line_rank, blocked_nr, start_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, iif(?12, ?4, ''), ?13, ?14, ?15, ?16, ?17)",
             params![
                 self.tenant(),
                 job.id.to_string(),
@@ -88,11 +92,17 @@ impl Step<'_> {
                 self.now(),
                 place.in_lane(),
                 options::to_bytes(&job.options),
+                group,
+                line_rank,
+                blocked_nr,
                 start_by,
             ],
         )?;
         let nr = self.connection.last_insert_rowid();
         self.execute("INSERT INTO payload VALUES (?1, ?2)", params![nr, job.payload])?;
+        if let Some(key) = group.filter(|_| blocked_nr.is_some()) {
+            self.let_in_one(job.queue.as_str(), key)?;
+        }
         Ok(())
     }
 }

@@ -4,15 +4,17 @@
 //! at once; the others when a lease meets them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sandhog_core::id::{Kind, PluginName, QueueName, TenantId};
+use sandhog_core::rate::{FullAt, Rate};
 use sandhog_core::time::{Timestamp, millis};
 
 use super::fault::Result;
 use super::row::{parse, stamp, timestamp};
 use super::step::Step;
-use crate::{LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX, LaneAsk, Lanes, LeaseAsk, SWEEP_MAX};
+use crate::{LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX, LaneAsk, Lanes, LeaseAsk, RateLimit, RateOf, SWEEP_MAX};
 
 /// Maximum number of ready jobs of a queue that are searched at once for those that belong in a lane.
 const LOOKED_AT_MAX: i64 = 1000;
@@ -22,6 +24,18 @@ pub(super) struct Rooms<'a> {
     lanes: Vec<(&'a LaneAsk, u32)>,
     /// Number of further jobs that may be leased, by the name of the limit.
     free: BTreeMap<&'a PluginName, u32>,
+    /// Tokens of the rate limits that the lanes name.
+    tokens: BTreeMap<&'a RateOf, Tokens>,
+}
+
+/// Tokens of a rate limit.
+#[derive(Debug, Clone, Copy)]
+struct Tokens {
+    rate: Rate,
+    full_at: FullAt,
+    taken: u32,
+    /// Number of tokens left.
+    left: u32,
 }
 
 impl<'a> Rooms<'a> {
@@ -50,16 +64,25 @@ impl<'a> Rooms<'a> {
         self.lanes[nth].0.limit.as_ref().map(|limit| &limit.name)
     }
 
+    /// Returns the rate limit of which jobs of a lane take tokens.
+    fn rate(&self, nth: usize) -> Option<&'a RateOf> {
+        self.lanes[nth].0.rate.as_ref().map(|limit| &limit.of)
+    }
+
     /// Returns the number of jobs of a lane that may still be handed out.
     pub(super) fn left(&self, nth: usize) -> u32 {
         let free = self.limit(nth).and_then(|name| self.free.get(name)).copied();
-        self.lanes[nth].1.min(free.unwrap_or(u32::MAX))
+        let tokens = self.rate(nth).and_then(|of| self.tokens.get(of)).map(|tokens| tokens.left);
+        self.lanes[nth].1.min(free.unwrap_or(u32::MAX)).min(tokens.unwrap_or(u32::MAX))
     }
 
     /// Counts one job of a lane as handed out.
     pub(super) fn take(&mut self, nth: usize) {
         if let Some(free) = self.limit(nth).and_then(|name| self.free.get_mut(name)) {
             *free = free.saturating_sub(1);
+        }
+        if let Some(tokens) = self.rate(nth).and_then(|of| self.tokens.get_mut(of)) {
+            (tokens.taken, tokens.left) = (tokens.taken + 1, tokens.left.saturating_sub(1));
         }
         let (_, room) = &mut self.lanes[nth];
         *room = room.saturating_sub(1);
@@ -79,7 +102,53 @@ impl Step<'_> {
             let under_way = u32::try_from(under_way.len()).unwrap_or(u32::MAX);
             free.insert(&limit.name, limit.most.saturating_sub(under_way));
         }
-        Ok(Rooms { lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(), free })
+        let mut tokens = BTreeMap::new();
+        for RateLimit { of, rate } in ask.lanes.iter().filter_map(|lane| lane.rate.as_ref()) {
+            let full_at = self.full_at(of)?;
+            let left = rate.left(full_at, self.now.as_micros());
+            tokens.insert(of, Tokens { rate: *rate, full_at, taken: 0, left });
+        }
+        Ok(Rooms { lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(), free, tokens })
+    }
+
+    /// Stores how many tokens were taken.
+    pub(super) fn take_tokens(&self, rooms: &Rooms<'_>) -> Result<()> {
+        for (of, tokens) in rooms.tokens.iter().filter(|(_, tokens)| tokens.taken > 0) {
+            let FullAt(full_at) = tokens.rate.taken(tokens.full_at, tokens.taken, self.now.as_micros());
+            self.execute(
+                "INSERT INTO rates VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET full_at = excluded.full_at",
+                params![self.tenant(), of.key(), full_at.cast_signed()],
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Returns the time until there are tokens again of the first of the ask's rate limits that has none left.
+    pub(super) fn next_token(&self, ask: &LeaseAsk<'_>) -> Result<Option<Duration>> {
+        let limits: BTreeMap<&RateOf, Rate> = ask
+            .lanes
+            .iter()
+            .filter_map(|lane| lane.rate.as_ref())
+            .map(|limit| (&limit.of, limit.rate))
+            .collect();
+        let mut next = None;
+        for (of, rate) in limits {
+            let (full_at, now) = (self.full_at(of)?, self.now.as_micros());
+            if rate.left(full_at, now) == 0 {
+                let wait = rate.wait(full_at, rate.batch(), now);
+                next = Some(next.map_or(wait, |next: u64| next.min(wait)));
+            }
+        }
+        Ok(next.map(Duration::from_micros))
+    }
+
+    fn full_at(&self, of: &RateOf) -> Result<FullAt> {
+        let stored: Option<i64> = self.find(
+            "SELECT full_at FROM rates WHERE tenant = ?1 AND name = ?2",
+            [self.tenant(), &of.key()],
+            |row| row.get(0),
+        )?;
+        Ok(stored.map(|full_at| FullAt(full_at.cast_unsigned())).unwrap_or_default())
     }
 
     /// Makes a lane for a kind, or notes that it was asked for.

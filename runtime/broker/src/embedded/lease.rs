@@ -89,7 +89,8 @@ impl Step<'_> {
             self.remember(&asker, &leases)?;
         }
         let next_due = if expired == SWEEP_MAX { Some(Duration::ZERO) } else { self.next_due()? };
-        Ok(Leased { leases, next_due, spent, now: self.now, lanes: self.lane_changes()? })
+        let next_token = self.next_token(ask)?;
+        Ok(Leased { leases, next_due, spent, now: self.now, next_token, lanes: self.lane_changes()? })
     }
 
     fn hand_out(&mut self, ask: &LeaseAsk<'_>, held: Vec<HoldScope>) -> Result<Vec<Lease>> {
@@ -111,6 +112,7 @@ impl Step<'_> {
             suspects -= taken;
             self.take_ready(queue, false, n - taken, &mut batch)?;
         }
+        self.take_tokens(&batch.rooms)?;
         Ok(batch.leases)
     }
 

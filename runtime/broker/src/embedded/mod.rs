@@ -5,7 +5,7 @@
 //! rights.rs   rights of the files                       upkeep.rs  return of unused space to the disk
 //! reserve.rs  space for when the disk is full
 //! threads.rs  the writing thread and the reading thread; group commit
-//! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  holds.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
+//! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  groups.rs  holds.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
 //! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  why.rs  look-ups
 //! trials.rs   trials of canaries
 //! socket_notifier.rs  news to and from other processes on the same file
@@ -43,6 +43,7 @@ mod asked;
 mod control;
 mod enqueue;
 mod fault;
+mod groups;
 mod holds;
 mod lanes;
 mod lease;
@@ -272,6 +273,16 @@ impl Broker for Embedded {
             Command::Purge { most } => {
                 self.step("purge", FLUSHED, tenant, move |step| step.purge(most)).await.map(Outcome::Left)
             }
+            Command::SetGroupRules(rules) => self
+                .step("setting of rules for groups", FLUSHED.taking_space(), tenant, move |step| {
+                    step.set_group_rules(&rules)
+                })
+                .await
+                .map(|()| Outcome::Done),
+            Command::ReleaseGroup { queue, group } => self
+                .step("release of a group", FLUSHED, tenant, move |step| step.release_group(&queue, &group))
+                .await
+                .map(Outcome::Released),
             // A report that a power cut undoes is repeated, or was a decision that another daemon comes to as well.
             Command::Trial(report) => self
                 .step("trial", UNFLUSHED.taking_space(), tenant, move |step| step.report_trial(&report))
@@ -301,6 +312,7 @@ impl Broker for Embedded {
                 Look::Lanes => Seen::Lanes(lanes::lanes(connection, tenant)?),
                 Look::Holds => Seen::Holds(holds::holds(connection, tenant, now)?),
                 Look::Why(job) => Seen::Why(Step::new(connection, tenant, now).why(job)?.map(Box::new)),
+                Look::HeldGroups => Seen::HeldGroups(groups::held_groups(connection, tenant)?),
                 Look::Usage(days) => {
                     let first = Day::of(now).before(USAGE_DAYS_KEPT).max(*days.start());
                     Seen::Usage(account::usage(connection, tenant, &(first..=*days.end()))?)

@@ -38,6 +38,8 @@ impl Step<'_> {
                 "DELETE FROM usage WHERE tenant = ?1",
                 "DELETE FROM trial WHERE tenant = ?1",
                 "DELETE FROM hold WHERE tenant = ?1",
+                "DELETE FROM group_rules WHERE tenant = ?1",
+                "DELETE FROM rates WHERE tenant = ?1",
             ] {
                 self.execute(rest, [self.tenant()])?;
             }

@@ -42,6 +42,7 @@ pub(super) fn log(connection: &Connection, tenant: &TenantId, job: JobId) -> Res
 /// terms are those of the indexes, as SQLite uses an index for no other terms.
 pub(super) fn list(state: State) -> String {
     let (rank, behind, order) = match state {
+        State::Blocked => ("blocked_nr", "(blocked_nr, id) > (?2, ?3)", "blocked_nr, id"),
         State::Scheduled => ("due_at", "(due_at, id) > (?2, ?3)", "due_at, id"),
         State::Ready => (
             "((255 - priority) << 45 | arrival)",

@@ -1,10 +1,11 @@
 //! A step: one operation for one tenant, within a transaction, and what all steps share.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use sandhog_core::account::Account;
+use sandhog_core::group::{GroupRule, Turn};
 use sandhog_core::id::{JobId, PluginName, TenantId};
 use sandhog_core::job::State;
 use sandhog_core::quota::Waiting;
@@ -14,6 +15,7 @@ use sandhog_core::transition::{Change, JobCounts, Next};
 use std::time::Duration;
 
 use super::fault::Result;
+use super::groups::Member;
 use super::row::{code, stamp};
 use super::stored::Stored;
 use crate::Wake;
@@ -34,6 +36,8 @@ pub(super) struct Step<'a> {
     pub(super) has_left: bool,
     /// Number of times a lane has come or gone; `None` until the step has read it.
     pub(super) lane_changes: Cell<Option<u64>>,
+    /// Rules for groups, by queue, as far as the step has read them.
+    pub(super) group_rules: HashMap<String, Option<GroupRule>>,
     /// Usage of the runs that the step settles, by plugin.
     pub(super) spent: BTreeMap<PluginName, Account>,
     /// The leased jobs that the step wants cancelled.
@@ -63,6 +67,7 @@ pub(super) struct Waits<'a> {
 pub(super) enum Place {
     Scheduled { due_at: i64 },
     Ready { arrival: i64, in_lane: bool },
+    Blocked { rank: u8, number: i64 },
     Final { state: State, finished_at: i64, remove_at: i64 },
 }
 
@@ -79,6 +84,7 @@ impl<'a> Step<'a> {
             has_news: false,
             has_left: false,
             lane_changes: Cell::new(None),
+            group_rules: HashMap::new(),
             spent: BTreeMap::new(),
             to_cancel: Vec::new(),
         }
@@ -153,6 +159,11 @@ impl<'a> Step<'a> {
     /// Returns the place at the end of the job's line.
     fn ready(&mut self, job: Waits<'_>) -> Result<Place> {
         let in_lane = self.enter(job)?;
+        Ok(Place::Ready { arrival: self.next_arrival()?, in_lane })
+    }
+
+    /// Returns the number of a job that becomes ready or blocked, which is greater than all before.
+    pub(super) fn next_arrival(&mut self) -> Result<i64> {
         let latest = match self.arrivals {
             Some(latest) => latest,
             None => {
@@ -161,7 +172,7 @@ impl<'a> Step<'a> {
         };
         let arrival = latest + 1;
         self.arrivals = Some(arrival);
-        Ok(Place::Ready { arrival, in_lane })
+        Ok(arrival)
     }
 
     /// Notes whether the job's line is empty before this step puts a job there. Returns whether it is the lane of the job's
@@ -180,20 +191,29 @@ impl<'a> Step<'a> {
         Ok(in_lane)
     }
 
-    /// Changes a job as a transition says.
+    /// Changes a job as a transition says, and gives the turn that it may give up to the next in its group's line.
     pub(super) fn change(&mut self, job: &Stored, change: &Change<'_>) -> Result<()> {
+        let rule = match &job.group {
+            Some(_) => self.group_rule(&job.queue)?,
+            None => None,
+        };
+        let gives_up = job.has_turn && Turn::after(change.next, rule) == Turn::GivenUp;
+        let has_turn = job.has_turn && !gives_up;
         if change.makes_lane {
             self.note_lane(&job.queue, &job.kind)?;
         }
         let JobCounts { attempts, expiries, faults } = change.counts;
-        let place = self.place(job.waits(change.counts), change.next)?;
+        let member = job.group.is_some().then_some(Member { has_turn, priority: job.priority });
+        let place = self.place_in_group(job.waits(change.counts), member, change.next)?;
         let (state, due_at, arrival, finished_at, remove_at) = place.columns();
+        let (line_rank, blocked_nr) = place.in_line();
         let why = change.why.as_ref();
         self.execute(
             "UPDATE job SET state = ?2, due_at = ?3, arrival = ?4, finished_at = ?5, remove_at = ?6, lane = iif(?7, kind, ''),
                  lease = ?8, attempts = ?9, expiries = ?10, faults = ?11,
                  reason = iif(?12, ?13, reason), message = iif(?12, ?14, message), output = ?15,
-                 lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL, start_by = iif(?5 IS NULL, start_by, NULL)
+                 lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL, start_by = iif(?5 IS NULL, start_by, NULL),
+                 has_turn = ?16, line_rank = ?17, blocked_nr = ?18
              WHERE nr = ?1",
             params![
                 job.nr,
@@ -211,9 +231,17 @@ impl<'a> Step<'a> {
                 why.and_then(|why| why.reason).map(Reason::slug),
                 why.and_then(|why| why.message.as_deref()),
                 change.output,
+                has_turn,
+                line_rank,
+                blocked_nr,
             ],
         )?;
         self.has_left |= job.is_limited;
+        if let Some(key) = &job.group
+            && (gives_up || blocked_nr.is_some())
+        {
+            self.let_in_one(&job.queue, key)?;
+        }
         Ok(())
     }
 
@@ -232,7 +260,7 @@ impl<'a> Step<'a> {
         )
     }
 
-    /// Returns the number and size of jobs that wait, scheduled or ready.
+    /// Returns the number and size of jobs that wait, scheduled, blocked or ready.
     pub(super) fn waiting(&self) -> Result<Waiting> {
         let found =
             self.find("SELECT jobs, bytes FROM waiting WHERE tenant = ?1", [self.tenant()], |row| {
@@ -264,7 +292,7 @@ impl<'a> Step<'a> {
     /// Returns the first time by which a job has to start.
     pub(super) fn first_start_by(&self) -> Result<Option<i64>> {
         self.find(
-            "SELECT start_by FROM job WHERE tenant = ?1 AND start_by IS NOT NULL AND state IN (0, 1, 2)
+            "SELECT start_by FROM job WHERE tenant = ?1 AND start_by IS NOT NULL AND state IN (0, 1, 2, 6)
              ORDER BY start_by LIMIT 1",
             [self.tenant()],
             |row| row.get(0),
@@ -287,11 +315,20 @@ impl Place {
         matches!(self, Self::Ready { in_lane: true, .. })
     }
 
+    /// Returns the columns line_rank and blocked_nr.
+    pub(super) fn in_line(self) -> (Option<u8>, Option<i64>) {
+        match self {
+            Self::Blocked { rank, number } => (Some(rank), Some(number)),
+            Self::Scheduled { .. } | Self::Ready { .. } | Self::Final { .. } => (None, None),
+        }
+    }
+
     /// Returns the columns state, due_at, arrival, finished_at and remove_at.
     pub(super) fn columns(self) -> (i64, Option<i64>, Option<i64>, Option<i64>, Option<i64>) {
         match self {
             Self::Scheduled { due_at } => (code(State::Scheduled), Some(due_at), None, None, None),
             Self::Ready { arrival, .. } => (code(State::Ready), None, Some(arrival), None, None),
+            Self::Blocked { .. } => (code(State::Blocked), None, None, None, None),
             Self::Final { state, finished_at, remove_at } => {
                 (code(state), None, None, Some(finished_at), Some(remove_at))
             }

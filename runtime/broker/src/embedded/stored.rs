@@ -3,7 +3,7 @@
 use rusqlite::{Params, Row};
 use sandhog_core::history::AttemptRecord;
 use sandhog_core::id::LeaseNo;
-use sandhog_core::job::State;
+use sandhog_core::job::{Priority, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::time::Timestamp;
 use sandhog_core::transition::{JobCounts, Standing};
@@ -19,6 +19,11 @@ pub(super) struct Stored {
     pub(super) queue: String,
     pub(super) kind: String,
     pub(super) unique_key: Option<String>,
+    pub(super) priority: Priority,
+    /// The key of the job's group.
+    pub(super) group: Option<String>,
+    /// Whether the job has a turn of its group.
+    pub(super) has_turn: bool,
     /// Whether the job counts against a fleet limit.
     pub(super) is_limited: bool,
     pub(super) standing: Standing,
@@ -38,7 +43,8 @@ macro_rules! select_stored {
         concat!(
             "SELECT nr, id, queue, kind, unique_key, limited_by IS NOT NULL,
                  state, lease, attempts, expiries, faults, cancel_requested,
-                 fuel, memory_peak, wall_us, cpu_us, host_calls, leased_at, history, start_by IS NOT NULL FROM job ",
+                 fuel, memory_peak, wall_us, cpu_us, host_calls, leased_at, history, start_by IS NOT NULL,
+                 priority, group_key, has_turn FROM job ",
             $rest
         )
     };
@@ -56,6 +62,9 @@ impl Stored {
             queue: row.get(2)?,
             kind: row.get(3)?,
             unique_key: row.get(4)?,
+            priority: Priority(row.get(20)?),
+            group: row.get(21)?,
+            has_turn: row.get(22)?,
             is_limited: row.get(5)?,
             standing: Standing {
                 state: State::Scheduled,

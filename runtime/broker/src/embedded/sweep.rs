@@ -27,12 +27,14 @@ impl Step<'_> {
         let (taken_back, buried) = self.take_back(sweep)?;
         let mut removed = self.remove_old()?;
         removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed)?;
+        let let_in = self.let_in_all()?;
         let forgotten = self.sweep_state(SWEEP_MAX)?;
         let given_up = self.give_up_lanes()?;
         self.sweep_trials()?;
         self.sweep_holds()?;
         self.unpark()?;
-        let is_left = [expired, promoted, taken_back, removed, forgotten, given_up].contains(&SWEEP_MAX);
+        let is_left =
+            [expired, promoted, taken_back, removed, let_in, forgotten, given_up].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due()? };
         let (next_removal, has_ready) = (self.next_removal()?, self.has_any_ready()?);
         let unreadable = queries::counts(self.connection, self.tenant)?.unreadable;
@@ -44,14 +46,16 @@ impl Step<'_> {
     pub(super) fn expire(&mut self) -> Result<usize> {
         let expired = self.stored_jobs(
             select_stored!(
-                "WHERE tenant = ?1 AND start_by IS NOT NULL AND start_by <= ?2 AND state IN (0, 1, 2)
+                "WHERE tenant = ?1 AND start_by IS NOT NULL AND start_by <= ?2 AND state IN (0, 1, 2, 6)
                  ORDER BY start_by, id LIMIT ?3"
             ),
             params![self.tenant(), self.now(), SWEEP_MAX as i64],
         )?;
         for job in &expired {
             match job.standing.state {
-                State::Scheduled | State::Ready => self.change(job, &job.standing.expired())?,
+                State::Blocked | State::Scheduled | State::Ready => {
+                    self.change(job, &job.standing.expired())?
+                }
                 State::Leased | State::Succeeded | State::Dead | State::Cancelled => self.start(job)?,
             }
         }

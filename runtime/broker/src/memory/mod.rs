@@ -3,12 +3,14 @@
 //! ```text
 //! mod.rs     the trait: one lock, one tenant, one step; then wakes, if the step has caused any
 //! tenant.rs  the steps: a tenant's jobs in one map, found by a linear scan
+//! groups.rs  turns in groups, and who gets them
 //! ```
 //!
 //! There is no index to keep consistent, so the code states the rules directly. The price is that a step looks at every job
 //! of the tenant: good for tests and simulations with some thousands of jobs, and for nothing else. It spawns no task and
 //! never waits, so a simulation on one thread with a paused clock is deterministic.
 
+mod groups;
 mod tenant;
 
 use std::collections::BTreeMap;
@@ -110,6 +112,13 @@ impl Broker for Memory {
             }
             Command::Sweep(sweep) => Ok(Outcome::Swept(self.step(tenant, |t, now| t.sweep(&sweep, now)))),
             Command::Purge { most } => Ok(Outcome::Left(self.step(tenant, |t, _| t.purge(most)))),
+            Command::SetGroupRules(rules) => {
+                self.step(tenant, |t, _| t.set_group_rules(rules));
+                Ok(Outcome::Done)
+            }
+            Command::ReleaseGroup { queue, group } => {
+                Ok(Outcome::Released(self.step(tenant, |t, _| t.release_group(&(queue, group)))))
+            }
             Command::Trial(report) => {
                 Ok(Outcome::Trial(self.step(tenant, |t, now| t.report_trial(&report, now))))
             }
@@ -129,6 +138,7 @@ impl Broker for Memory {
             Look::Lanes => Seen::Lanes(t.lanes()),
             Look::Holds => Seen::Holds(t.holds(now).cloned().collect()),
             Look::Why(job) => Seen::Why(t.why(job, now).map(Box::new)),
+            Look::HeldGroups => Seen::HeldGroups(t.held_groups()),
         }))
     }
 

@@ -9,6 +9,7 @@ use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite, Written};
+use sandhog_core::group::{GroupRule, Turn};
 use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{HOLDS_MAX, Hold, HoldScope, NewHold};
 use sandhog_core::id::{
@@ -16,28 +17,30 @@ use sandhog_core::id::{
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::quota::{FuelSpent, QueueBounds, StateExcess, StateQuota, StateSize, Waiting, minute_of};
+use sandhog_core::rate::{FullAt, Rate};
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 use sandhog_core::transition::{Acted, Change, JobCounts, Next, Standing};
 use sandhog_core::trial::{Pair, Trial, TrialReport, TrialStatus};
 use sandhog_core::waits::{AHEAD_COUNTED_MAX, WaitFacts};
 
+use super::groups::Group;
 use crate::{
     Changed, Counts, Cursor, Enqueued, HoldOutcome, JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY,
-    LANES_MAX, LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk, Leased, Page, Query, Renew, Renewal, SWEEP_MAX,
-    Settle, Sweep, Swept, USAGE_DAYS_KEPT,
+    LANES_MAX, LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk, Leased, Page, Query, RateOf, Renew, Renewal,
+    SWEEP_MAX, Settle, Sweep, Swept, USAGE_DAYS_KEPT,
 };
 
 /// A tenant's jobs, and the state of its plugins.
 #[derive(Clone, Default)]
 pub(super) struct Tenant {
-    jobs: BTreeMap<JobId, Entry>,
+    pub(super) jobs: BTreeMap<JobId, Entry>,
     state: BTreeMap<(PluginName, StateKey), Stored>,
     accounts: BTreeMap<(Day, PluginName), Account>,
     /// The latest minute in which fuel was spent, and how much.
     minute: (u64, Fuel),
-    /// Number of times that a job has become ready.
-    arrivals: u64,
+    /// Number of times that a job has become ready or blocked.
+    pub(super) arrivals: u64,
     /// The last grant of leases to each daemon: the number of its request, and the leases.
     asked: BTreeMap<DaemonId, (u64, Vec<LeaseToken>)>,
     /// The kinds that have a lane of their own in a queue, each with the noted time at which it was last asked for.
@@ -47,6 +50,10 @@ pub(super) struct Tenant {
     trials: BTreeMap<Pair, Trial>,
     /// The holds that nobody has lifted and no sweep has removed; some of them may have ended.
     holds: BTreeMap<HoldScope, Hold>,
+    /// The states of rate limits.
+    rates: BTreeMap<RateOf, FullAt>,
+    /// The rules for groups, by queue.
+    pub(super) group_rules: BTreeMap<QueueName, GroupRule>,
 }
 
 /// State of a tenant that listeners wait for: compared before and after a step.
@@ -61,11 +68,15 @@ pub(super) struct WakeCause {
 }
 
 #[derive(Clone)]
-struct Entry {
-    record: JobRecord,
+pub(super) struct Entry {
+    pub(super) record: JobRecord,
     log: VecDeque<LogLine>,
-    /// The value of `Tenant::arrivals` when it last became ready.
-    arrival: u64,
+    /// The value of `Tenant::arrivals` when it last became ready or blocked.
+    pub(super) arrival: u64,
+    /// Rank in its group's line, while it waits there.
+    pub(super) rank: Option<u8>,
+    /// Whether it has a turn of its group.
+    pub(super) has_turn: bool,
     /// Whether its cancellation was requested while it is leased.
     cancel_requested: bool,
     /// Time at which it may be removed, once it is final.
@@ -156,7 +167,8 @@ impl Tenant {
         }
         let next_due = self.next_due().map(|due| due.since(now));
         let next_due = if expired == SWEEP_MAX { Some(Duration::ZERO) } else { next_due };
-        Leased { leases, next_due, spent, now, lanes: self.lanes_changed }
+        let next_token = self.next_token(ask, now);
+        Leased { leases, next_due, spent, now, next_token, lanes: self.lanes_changed }
     }
 
     /// Creates a lane for a kind, or notes that it was asked for.
@@ -215,9 +227,21 @@ impl Tenant {
         Some(again.collect())
     }
 
+    /// Returns the time until there are tokens again of the first of the rate limits that has none left.
+    fn next_token(&self, ask: &LeaseAsk<'_>, now: Timestamp) -> Option<Duration> {
+        let limits: BTreeMap<&RateOf, Rate> = rates_of(ask).collect();
+        let waits = limits.into_iter().filter_map(|(of, rate)| {
+            let full_at = self.rates.get(of).copied().unwrap_or_default();
+            let is_spent = rate.left(full_at, now.as_micros()) == 0;
+            is_spent.then(|| rate.wait(full_at, rate.batch(), now.as_micros()))
+        });
+        waits.min().map(Duration::from_micros)
+    }
+
     fn hand_out(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Vec<Lease> {
         let (mut leases, mut bytes, mut suspects) = (Vec::new(), 0, ask.suspects);
-        let mut lanes = LaneRooms::of(ask, self);
+        let mut lanes = LaneRooms::of(ask, self, now);
+        let limits: BTreeMap<&RateOf, Rate> = rates_of(ask).collect();
         for (queue, n) in ask.queues {
             if self.holds(now).any(|hold| hold.scope.covers_queue(queue)) {
                 continue;
@@ -230,6 +254,11 @@ impl Tenant {
                 }
                 suspects -= u32::from(entry.is_suspect());
                 entry.limit = lanes.limit_of(&entry.record);
+                if let Some((of, rate)) = lanes.rate_of(&entry.record).and_then(|of| limits.get_key_value(of))
+                {
+                    let full_at = self.rates.entry((*of).clone()).or_default();
+                    *full_at = rate.taken(*full_at, 1, now.as_micros());
+                }
                 leases.push(entry.lease(now, now.after(ask.ttl)));
             }
         }
@@ -300,10 +329,11 @@ impl Tenant {
         let (taken_back, buried) = self.take_back(sweep, now);
         let mut removed = self.remove_old(now);
         removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed);
+        let let_in = self.let_in_all();
         self.give_up_lanes(now);
         self.holds.retain(|_, hold| hold.is_in_force(now));
         self.trials.retain(|_, trial| !trial.is_forgotten(now));
-        let is_left = [expired, promoted, taken_back, removed].contains(&SWEEP_MAX);
+        let is_left = [expired, promoted, taken_back, removed, let_in].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
         let has_ready = self.in_state(State::Ready).any(|entry| !self.is_held(&entry.record, now));
         let next_removal = self.jobs.values().filter_map(|entry| entry.remove_at).min();
@@ -326,6 +356,8 @@ impl Tenant {
             self.minute = (0, Fuel(0));
             self.trials.clear();
             self.holds.clear();
+            self.group_rules.clear();
+            self.rates.clear();
         }
         left as u64
     }
@@ -345,8 +377,7 @@ impl Tenant {
 
     /// Returns the number and size of the waiting jobs.
     fn waiting(&self) -> Waiting {
-        let waits =
-            self.jobs.values().filter(|entry| matches!(entry.record.state, State::Scheduled | State::Ready));
+        let waits = self.jobs.values().filter(|entry| entry.record.state.waits());
         waits.fold(Waiting::default(), |sum, entry| Waiting {
             jobs: sum.jobs + 1,
             bytes: sum.bytes + entry.record.payload.len() as u64,
@@ -415,7 +446,7 @@ impl Tenant {
                 entry.cancel_requested = true;
                 return Changed::Requested;
             }
-            Acted::Remove => drop(self.jobs.remove(&job)),
+            Acted::Remove => self.remove(job),
             Acted::Nothing => {}
             Acted::Refuse => return Changed::Not(standing.state),
         }
@@ -480,7 +511,7 @@ impl Tenant {
             .collect()
     }
 
-    fn in_state(&self, state: State) -> impl Iterator<Item = &Entry> {
+    pub(super) fn in_state(&self, state: State) -> impl Iterator<Item = &Entry> {
         self.jobs.values().filter(move |entry| entry.record.state == state)
     }
 
@@ -492,10 +523,24 @@ impl Tenant {
         self.jobs.values().find(holds).map(|entry| entry.record.id)
     }
 
-    /// Applies a transition to a job.
+    /// Removes a job.
+    fn remove(&mut self, job: JobId) {
+        if let Some(removed) = self.jobs.remove(&job)
+            && removed.has_turn
+            && let Some(group) = removed.group()
+        {
+            self.let_in_one(&group);
+        }
+    }
+
+    /// Applies a transition to a job, and gives the turn that it may give up to the next in its group's line.
     fn change(&mut self, job: JobId, change: &Change<'_>, now: Timestamp) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
-        (entry.cancel_requested, entry.remove_at) = (false, None);
+        let group = entry.group();
+        let rule = group.as_ref().and_then(|(queue, _)| self.group_rules.get(queue)).copied();
+        let gives_up = entry.has_turn && Turn::after(change.next, rule) == Turn::GivenUp;
+        entry.has_turn &= !gives_up;
+        (entry.cancel_requested, entry.remove_at, entry.rank) = (false, None, None);
         if change.state().is_final() {
             entry.start_by = None;
         }
@@ -508,6 +553,10 @@ impl Tenant {
             Next::Waits(Duration::ZERO) => {
                 self.arrivals += 1;
                 entry.arrival = self.arrivals;
+                if let Some(rule) = rule.filter(|_| !entry.has_turn) {
+                    record.state = State::Blocked;
+                    entry.rank = Some(rule.rank(record.priority));
+                }
             }
             Next::Waits(after) => record.due_at = Some(now.after(after)),
             Next::Ends(_, keep) => {
@@ -520,9 +569,13 @@ impl Tenant {
             record.message = why.message.as_deref().map(str::to_owned);
         }
         record.output = change.output.map(<[u8]>::to_vec);
+        let is_blocked = record.state == State::Blocked;
         if change.makes_lane {
             let (queue, kind) = (record.queue.clone(), record.kind.clone());
             self.note_lane(&queue, &kind, now);
+        }
+        if let Some(group) = group.filter(|_| is_blocked || gives_up) {
+            self.let_in_one(&group);
         }
     }
 
@@ -740,17 +793,23 @@ struct LaneRooms<'a> {
     lanes: Vec<(&'a LaneAsk, u32)>,
     /// Number of further jobs that may be leased under each fleet limit.
     free: BTreeMap<&'a PluginName, u32>,
+    /// Number of tokens left of each rate limit.
+    tokens: BTreeMap<&'a RateOf, u32>,
 }
 
 impl<'a> LaneRooms<'a> {
-    fn of(ask: &LeaseAsk<'a>, tenant: &Tenant) -> Self {
+    fn of(ask: &LeaseAsk<'a>, tenant: &Tenant, now: Timestamp) -> Self {
         let mut free = BTreeMap::new();
         for limit in ask.lanes.iter().filter_map(|lane| lane.limit.as_ref()) {
             let under_way =
                 tenant.limited().filter(|entry| entry.limit.as_ref() == Some(&limit.name)).count();
             free.insert(&limit.name, limit.most.saturating_sub(u32::try_from(under_way).unwrap_or(u32::MAX)));
         }
-        Self { lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(), free }
+        let left = |(of, rate): (&'a RateOf, Rate)| {
+            (of, rate.left(tenant.rates.get(of).copied().unwrap_or_default(), now.as_micros()))
+        };
+        let tokens = rates_of(ask).map(left).collect();
+        Self { lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(), free, tokens }
     }
 
     fn lane_of(&mut self, job: &JobRecord) -> Option<&mut (&'a LaneAsk, u32)> {
@@ -761,11 +820,18 @@ impl<'a> LaneRooms<'a> {
     fn take(&mut self, job: &JobRecord) -> bool {
         let Some((lane, room)) = self.lane_of(job).map(|(lane, room)| (*lane, *room)) else { return false };
         let free = lane.limit.as_ref().and_then(|limit| self.free.get_mut(&limit.name));
-        if room == 0 || free.as_ref().is_some_and(|free| **free == 0) {
+        let tokens = lane.rate.as_ref().and_then(|limit| self.tokens.get_mut(&limit.of));
+        if room == 0
+            || free.as_ref().is_some_and(|free| **free == 0)
+            || tokens.as_ref().is_some_and(|tokens| **tokens == 0)
+        {
             return false;
         }
         if let Some(free) = free {
             *free -= 1;
+        }
+        if let Some(tokens) = tokens {
+            *tokens -= 1;
         }
         if let Some((_, room)) = self.lane_of(job) {
             *room -= 1;
@@ -773,10 +839,20 @@ impl<'a> LaneRooms<'a> {
         true
     }
 
+    /// Returns the rate limit of which a job of a lane takes a token.
+    fn rate_of(&mut self, job: &JobRecord) -> Option<&'a RateOf> {
+        self.lane_of(job).and_then(|(lane, _)| lane.rate.as_ref().map(|limit| &limit.of))
+    }
+
     /// Returns the fleet limit that a job of a lane counts against.
     fn limit_of(&mut self, job: &JobRecord) -> Option<PluginName> {
         self.lane_of(job).and_then(|(lane, _)| lane.limit.as_ref().map(|limit| limit.name.clone()))
     }
+}
+
+/// Returns the rate limits of an ask. If one is named twice, the last one counts.
+fn rates_of<'a>(ask: &LeaseAsk<'a>) -> impl Iterator<Item = (&'a RateOf, Rate)> {
+    ask.lanes.iter().filter_map(|lane| lane.rate.as_ref()).map(|limit| (&limit.of, limit.rate))
 }
 
 impl Entry {
@@ -786,6 +862,8 @@ impl Entry {
             record,
             log: VecDeque::new(),
             arrival: 0,
+            rank: None,
+            has_turn: false,
             cancel_requested: false,
             remove_at: None,
             limit: None,
@@ -794,11 +872,12 @@ impl Entry {
     }
 
     /// Returns its place in the list of its state.
-    fn place(&self) -> Cursor {
+    pub(super) fn place(&self) -> Cursor {
         let record = &self.record;
         let millis = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_millis);
         let rank = match record.state {
             State::Scheduled => millis(record.due_at),
+            State::Blocked => self.arrival,
             State::Ready => u64::from(u8::MAX - record.priority.0) << 45 | self.arrival,
             State::Leased => millis(record.lease_expires_at),
             State::Succeeded | State::Dead | State::Cancelled => millis(record.finished_at),
@@ -811,6 +890,12 @@ impl Entry {
         let JobRecord { state, lease, attempts, expiries, faults, .. } = self.record;
         let counts = JobCounts { attempts, expiries, faults };
         Standing { state, lease, counts, cancel_requested: self.cancel_requested }
+    }
+
+    /// Returns the queue and the key of its group.
+    pub(super) fn group(&self) -> Option<Group> {
+        let key = self.record.options.group.clone()?;
+        Some((self.record.queue.clone(), key))
     }
 
     fn is_suspect(&self) -> bool {

@@ -83,23 +83,28 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 19] = [
+const PRODUCER_READS_FROM: [&str; 24] = [
+    "blocked",
     "finals*",
+    "held",
     "hold_notes",
     "holds",
     "job:*",
     "lanes",
     "leases",
+    "lines",
     "log:*",
     "parked",
     "queues",
     "ready:*",
+    "rules",
     "run:*",
     "schedule",
     "sequence",
     "sizes",
     "starting",
     "tally",
+    "turns",
     "unique",
     "unreadable",
     "waiters:*",
@@ -109,13 +114,14 @@ const PRODUCER_READS_FROM: [&str; 19] = [
 const USAGE: &str = "usage:*";
 
 /// Commands by which enqueueing writes, each with the keys that it writes.
-const PRODUCER_WRITES: [(&str, &[&str]); 6] = [
-    ("zadd", &["ready:*", "schedule", "starting"]),
+const PRODUCER_WRITES: [(&str, &[&str]); 7] = [
+    ("zadd", &["blocked", "lines", "ready:*", "schedule", "starting", "turns"]),
     ("mset", &["job:*", "sequence", "tally"]),
     ("msetnx", &["job:*"]),
     ("sadd", &["queues"]),
     ("hset", &["unique"]),
     ("srem", &["waiters:*"]),
+    ("zrem", &["blocked", "lines"]),
 ];
 
 /// The command by which enqueueing notifies listeners.
@@ -286,7 +292,7 @@ mod tests {
             "&sandhog:{acme}:wake",
             "-@all",
             "(+fcall ~sandhog:{acme}:*)",
-            "(+zadd %W~sandhog:{acme}:ready:* %W~sandhog:{acme}:schedule %W~sandhog:{acme}:starting)",
+            "(+zrem %W~sandhog:{acme}:blocked %W~sandhog:{acme}:lines)",
         ];
         for (role, wanted) in [(Role::Worker, &workers[..]), (Role::Producer, &producers)] {
             let rules = acl_rules(&tenant, role);

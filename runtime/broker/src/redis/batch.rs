@@ -1,6 +1,6 @@
 //! Arguments of functions: their keys, and a MessagePack value in the form that each function states at its head.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -8,8 +8,11 @@ use redis::Cmd;
 use sandhog_core::account::{Account, Day, RunEnd};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite};
+use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
-use sandhog_core::id::{DaemonId, JobId, Kind, PluginName, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::id::{
+    DaemonId, GroupKey, JobId, Kind, PluginName, QueueName, StateKey, TenantId, UniqueKey,
+};
 use sandhog_core::job::{LogLine, NewJob};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
 use sandhog_core::reason::Reason;
@@ -24,8 +27,8 @@ use super::layout::{self, Tail};
 use super::library::Function;
 use crate::pack::Packer;
 use crate::{
-    Asker, Cursor, Filter, FleetLimit, JobAction, Keep, LOG_LINES_KEPT, LaneAsk, LeaseAsk, Query, Ran, Renew,
-    SWEEP_MAX, Settle, Sweep, USAGE_DAYS_KEPT,
+    Asker, Cursor, Filter, FleetLimit, JobAction, Keep, LOG_LINES_KEPT, LaneAsk, LeaseAsk, Query, Ran,
+    RateLimit, Renew, SWEEP_MAX, Settle, Sweep, USAGE_DAYS_KEPT,
 };
 
 /// One call of a function.
@@ -256,12 +259,18 @@ pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {
             asked.array(3).bytes(daemon.to_string().as_bytes()).uint(exact(number)).flag(repeats)
         }
     };
-    asked.array(5 * ask.lanes.len());
-    for LaneAsk { queue, kind, room, limit } in ask.lanes {
+    asked.array(8 * ask.lanes.len());
+    for LaneAsk { queue, kind, room, limit, rate } in ask.lanes {
         asked.bytes(queue.as_str().as_bytes()).bytes(kind.as_str().as_bytes()).uint((*room).into());
         match limit {
             None => asked.absent().absent(),
             Some(FleetLimit { name, most }) => asked.bytes(name.as_str().as_bytes()).uint((*most).into()),
+        };
+        match rate {
+            None => asked.absent().absent().absent(),
+            Some(RateLimit { of, rate }) => {
+                asked.bytes(of.key().as_bytes()).uint(rate.interval()).uint(rate.burst().get().into())
+            }
         };
     }
     request
@@ -299,6 +308,29 @@ fn put_fuel(asked: &mut Packer, quota: Option<FuelQuota>) {
         let bound = bound.filter(|_| on_empty == OnEmpty::Hold).map(|Fuel(bound)| bound.to_be_bytes());
         asked.optional_bytes(bound.as_ref().map(<[u8; 8]>::as_slice));
     }
+}
+
+pub(super) fn group_rules(tenant: &TenantId, rules: &BTreeMap<QueueName, GroupRule>) -> Request {
+    let mut request = Request::of(tenant);
+    let asked = &mut request.asked;
+    asked.array(2).array(4 * rules.len());
+    for (queue, rule) in rules {
+        let (is_strict, holds) = match rule {
+            GroupRule::Concurrency(_) => (false, false),
+            GroupRule::Strict(on_dead) => (true, *on_dead == OnDead::Hold),
+        };
+        asked.bytes(queue.as_str().as_bytes()).uint(rule.turns().into()).flag(is_strict).flag(holds);
+    }
+    asked.flag(false);
+    request
+}
+
+pub(super) fn release_group(tenant: &TenantId, queue: &QueueName, group: &GroupKey) -> Request {
+    let mut request = Request::of(tenant);
+    let asked = &mut request.asked;
+    asked.array(2).array(2).bytes(queue.as_str().as_bytes()).bytes(group.as_str().as_bytes());
+    asked.flag(true);
+    request
 }
 
 pub(super) fn trial(tenant: &TenantId, report: &TrialReport) -> Request {

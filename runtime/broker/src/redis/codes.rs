@@ -1,12 +1,13 @@
-//! Numbers and texts that Rust and the functions in `lua/` share, defined only here. The functions get them by name from
-//! [`prelude`].
+//! Numbers and texts that Rust and the functions in `lua/` share, defined only here. The functions name them: texts are in
+//! [`prelude`], and numbers are filled in by [`with_numbers`].
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use sandhog_core::account::{Account, RunEnd};
 use sandhog_core::history;
 use sandhog_core::hold;
-use sandhog_core::job::State;
+use sandhog_core::job::{Priority, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::time::millis;
 use sandhog_core::trial;
@@ -14,8 +15,8 @@ use sandhog_core::waits;
 
 use super::layout::{self, Tail};
 use crate::{
-    Keep, LANE_KEPT as LANE_KEPT_FOR, LANE_NOTED_EVERY as LANE_NOTED_AFTER, SWEEP_MAX as SWEPT_MAX,
-    UNREADABLE_COUNTED_MAX, options,
+    GROUPED_MAX, HELD_GROUPS_MAX, Keep, LANE_KEPT as LANE_KEPT_FOR, LANE_NOTED_EVERY as LANE_NOTED_AFTER,
+    SWEEP_MAX as SWEPT_MAX, UNREADABLE_COUNTED_MAX, options,
 };
 
 macro_rules! numbers {
@@ -27,7 +28,8 @@ macro_rules! numbers {
 }
 
 numbers! {
-    // States. A job that waits is stored as ready, whether or not it is scheduled.
+    // States. A job that waits is stored as ready, whether or not it is scheduled or blocked.
+    BLOCKED = layout::state_number(State::Blocked);
     SCHEDULED = layout::state_number(State::Scheduled);
     READY = layout::state_number(State::Ready);
     LEASED = layout::state_number(State::Leased);
@@ -87,6 +89,15 @@ numbers! {
     PINNED = 2;
     /// The job has options, and may be pinned.
     WITH_OPTIONS = 3;
+
+    // The places of the options of a job, from 1 on: see `crate::options`.
+    GROUP_PLACE = 1;
+    /// The priority by which all jobs of a strict group wait.
+    DEFAULT_PRIORITY = Priority::DEFAULT.0 as u64;
+    /// Maximum number of held groups that are listed.
+    HELD_GROUPS = HELD_GROUPS_MAX as u64;
+    /// Maximum number of leased and of ready jobs of a queue that are held to a rule when it gets one.
+    GROUPED = GROUPED_MAX as u64;
 
     // The places in the tail of a run, from 1 on.
     UNIQUE_KEY = 1;
@@ -149,15 +160,49 @@ const END_OF: [(u64, RunEnd); 7] = [
     (RELEASE_WITHOUT_PLUGIN, RunEnd::Released),
 ];
 
-/// Returns the Lua code at the start of every script and of the library: a local variable for each number and text.
+/// Returns Lua code with the numbers in place of their names, other than in texts and comments, and where something else has such a
+/// name. As local variables they would be too many, as Lua has room for 200 at once.
+pub(super) fn with_numbers(lua: &str) -> String {
+    let numbers: HashMap<&str, u64> = NUMBERS.iter().copied().collect();
+    let (mut filled, mut rest) = (String::with_capacity(lua.len()), lua);
+    while let Some(first) = rest.chars().next() {
+        let (token, after) = rest.split_at(token_length(rest, first));
+        let next = after.trim_start();
+        let is_a_key = next.starts_with('=') && !next.starts_with("==");
+        match numbers.get(token).filter(|_| !is_a_key && !filled.ends_with('.')) {
+            Some(number) => write!(filled, "{number}").expect("writing to a string can't fail"),
+            None => filled.push_str(token),
+        }
+        rest = after;
+    }
+    filled
+}
+
+/// Returns the length of the text, comment, name or other character that Lua code starts with.
+fn token_length(lua: &str, first: char) -> usize {
+    let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    match first {
+        '\'' | '"' => {
+            let mut is_escaped = false;
+            let is_end = |c: char| {
+                let is_end = c == first && !is_escaped;
+                is_escaped = c == '\\' && !is_escaped;
+                is_end
+            };
+            lua[1..].find(is_end).map_or(lua.len(), |end| end + 2)
+        }
+        '-' if lua.starts_with("--") => lua.find('\n').unwrap_or(lua.len()),
+        _ if is_of_a_name(first) => lua.find(|c| !is_of_a_name(c)).unwrap_or(lua.len()),
+        _ => first.len_utf8(),
+    }
+}
+
+/// Returns the Lua code at the start of every script and of the library: a local variable for each text.
 pub(super) fn prelude() -> String {
     let mut lua = String::new();
     let mut line = |name: &str, value: &str| {
         writeln!(lua, "local {name} = {value}").expect("writing to a string can't fail");
     };
-    for (name, number) in NUMBERS {
-        line(name, &number.to_string());
-    }
     line("ACCOUNT_PARTS", &Account::PARTS.len().to_string());
     line("sums_of", &sums(Account::PARTS.len()));
     line("OF_ALL", &quoted(OF_ALL.as_bytes()));
@@ -201,16 +246,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_prelude_names_each_number_once() {
+    fn each_number_and_each_text_has_a_name_of_its_own() {
         let prelude = prelude();
-        for line in ["local LEASED = 2\n", "local EMPTY_TAIL = '\\149\\194\\194\\194\\194\\194'\n"] {
-            assert!(prelude.contains(line), "{prelude}");
-        }
-        let mut names: Vec<&str> = prelude.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+        assert!(prelude.contains("local EMPTY_TAIL = '\\149\\194\\194\\194\\194\\194'\n"), "{prelude}");
+        let texts = prelude.lines().filter_map(|line| line.split(' ').nth(1));
+        let mut names: Vec<&str> = texts.chain(NUMBERS.iter().map(|(name, _)| *name)).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn numbers_stand_in_place_of_their_names_and_nowhere_else() {
+        for (lua, filled) in [
+            ("if run.state == LEASED then", "if run.state == 2 then"),
+            ("CLASS_OF[DEAD]..DEAD_KEY", "CLASS_OF[4]..DEAD_KEY"),
+            ("'DONE \\' DONE' -- DONE\nDONE", "'DONE \\' DONE' -- DONE\n10"),
+            ("{ SET = 1, LOST }, t.LOST, LOST == 1", "{ SET = 1, 0 }, t.LOST, 0 == 1"),
+            ("x - WHY -1 \"ä\"", "x - 3 -1 \"ä\""),
+            ("'", "'"),
+        ] {
+            assert_eq!(with_numbers(lua), filled);
+        }
     }
 
     #[test]

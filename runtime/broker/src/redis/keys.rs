@@ -12,6 +12,10 @@
 //! | `lanes` | hash | the kinds that have a lane of their own; see `lua/lanes.lua` |
 //! | `holds`, `hold_notes` | sorted set, hash | what is held back, by when that ends; and why, by whom, since when; see `lua/holds.lua` |
 //! | `places`, `limits`, `in:<limit>` | hash, set, sorted set | jobs that are leased under a fleet limit; see `lua/places.lua` |
+//! | `rules` | hash | the rules of queues for groups; see `lua/groups.lua` |
+//! | `turns`, `lines`, `held` | sorted sets | jobs that have a turn of their group, wait for one, or hold it as they are dead |
+//! | `blocked` | sorted set | jobs that wait for others, in the order in which they came |
+//! | `rates` | hash | states of rate limits; see `lua/rates.lua` |
 //! | `asked:<daemon>` | string | the last grant of leases to a daemon; see `lua/lease.lua` |
 //! | `sequence` | string | the counter behind the order of becoming ready; absent while no job is ready |
 //! | `schedule` | sorted set | scheduled jobs, by due time |

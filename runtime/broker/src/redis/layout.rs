@@ -115,8 +115,15 @@ impl StoredJob {
     }
 
     /// Returns the record of the job. `at` is when a scheduled job is due, or when a leased job's lease expires.
-    pub(super) fn record(self, tenant: &TenantId, run: StoredRun, at: Option<Timestamp>) -> JobRecord {
+    pub(super) fn record(
+        self,
+        tenant: &TenantId,
+        run: StoredRun,
+        at: Option<Timestamp>,
+        is_blocked: bool,
+    ) -> JobRecord {
         let state = match (run.state, at) {
+            (State::Ready, _) if is_blocked => State::Blocked,
             (State::Ready, Some(_)) => State::Scheduled,
             (state, _) => state,
         };
@@ -441,6 +448,6 @@ mod tests {
         for known in State::ALL {
             assert_eq!(state(state_number(known)), Ok(known));
         }
-        assert!(state(6).is_err());
+        assert!(state(7).is_err());
     }
 }

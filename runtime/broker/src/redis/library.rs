@@ -35,13 +35,13 @@ macro_rules! pieces {
 }
 
 /// Modules that functions are made of, each after those that it uses.
-const MODULES: [Piece; 21] = pieces!(
-    "start" "reads" "writes" "layout" "unique" "tally" "holds" "waiters" "lanes" "places" "waiting" "state" "finals" "starting" "creation" "logs" "add" "spending"
+const MODULES: [Piece; 23] = pieces!(
+    "start" "reads" "writes" "layout" "unique" "tally" "holds" "waiters" "lanes" "places" "rates" "waiting" "groups" "state" "finals" "starting" "creation" "logs" "add" "spending"
         "accounts" "parking" "records"
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 19] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 21] = {
     let [
         enqueue,
         lease,
@@ -58,26 +58,31 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 19] = {
         read_state,
         usage,
         lane_list,
+        group_rules,
+        held_groups,
         hold,
         hold_list,
         why,
         permissions,
     ] = pieces!(
-        "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "job" "log" "list" "counts" "read_state" "usage" "lane_list"
-            "hold" "hold_list" "why" "permissions"
+        "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
+            "held_groups" "hold" "hold_list" "why" "permissions"
     );
     [
         (
             enqueue,
             "",
-            &["waiters", "layout", "unique", "tally", "lanes", "waiting", "finals", "starting", "creation"],
+            &[
+                "waiters", "layout", "unique", "tally", "lanes", "waiting", "groups", "finals", "starting",
+                "creation",
+            ],
         ),
         (
             lease,
             "",
             &[
-                "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "finals",
-                "starting", "accounts", "parking",
+                "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "rates", "waiting",
+                "groups", "finals", "starting", "accounts", "parking",
             ],
         ),
         (renew, ALLOW_OOM, &["layout", "logs"]),
@@ -85,20 +90,31 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 19] = {
             settle,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "lanes", "places", "waiting", "state", "finals",
-                "starting", "creation", "logs", "add", "spending", "accounts",
+                "waiters", "layout", "unique", "tally", "lanes", "places", "waiting", "groups", "state",
+                "finals", "starting", "creation", "logs", "add", "spending", "accounts",
             ],
         ),
-        (act, ALLOW_OOM, &["waiters", "layout", "unique", "tally", "lanes", "waiting", "finals", "starting"]),
+        (
+            act,
+            ALLOW_OOM,
+            &["waiters", "layout", "unique", "tally", "lanes", "waiting", "groups", "finals", "starting"],
+        ),
         (
             sweep,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "state",
-                "finals", "starting", "parking",
+                "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "groups",
+                "state", "finals", "starting", "parking",
             ],
         ),
-        (purge, ALLOW_OOM, &["layout", "unique", "tally", "holds", "lanes", "places", "state", "parking"]),
+        (
+            purge,
+            ALLOW_OOM,
+            &[
+                "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "groups",
+                "state", "parking",
+            ],
+        ),
         (trial, "", &[]),
         (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "records"]),
         (log, NO_WRITES, &[]),
@@ -110,13 +126,26 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 19] = {
         (hold, ALLOW_OOM, &["tally", "holds"]),
         (hold_list, NO_WRITES, &["tally", "holds"]),
         (why, NO_WRITES, &["layout", "tally", "holds", "lanes", "places", "waiting", "accounts"]),
+        (group_rules, ALLOW_OOM, &["waiters", "layout", "tally", "lanes", "waiting", "groups"]),
+        (held_groups, NO_WRITES, &["waiters", "layout", "tally", "lanes", "waiting", "groups"]),
         (permissions, NO_WRITES, &[]),
     ]
 };
 
 /// The functions that a producer's user may call as well: see `acl.rs`.
-const FOR_PRODUCERS: [&str; 10] =
-    ["enqueue", "job", "log", "list", "counts", "usage", "lane_list", "hold_list", "why", "permissions"];
+const FOR_PRODUCERS: [&str; 11] = [
+    "enqueue",
+    "job",
+    "log",
+    "list",
+    "counts",
+    "usage",
+    "lane_list",
+    "held_groups",
+    "hold_list",
+    "why",
+    "permissions",
+];
 
 /// Flag of functions that run even if the server's memory is full: they make room there, or record the end of a run.
 const ALLOW_OOM: &str = "allow-oom";
@@ -153,6 +182,8 @@ pub(super) struct Scripts {
     pub(super) hold: Function,
     pub(super) holds: Function,
     pub(super) why: Function,
+    pub(super) group_rules: Function,
+    pub(super) held_groups: Function,
     pub(super) permissions: Function,
     /// The name of the library.
     pub(super) name: String,
@@ -197,6 +228,8 @@ impl Scripts {
             hold: function("hold"),
             holds: function("hold_list"),
             why: function("why"),
+            group_rules: function("group_rules"),
+            held_groups: function("held_groups"),
             permissions: function("permissions"),
             body,
             name,
@@ -229,14 +262,15 @@ fn body() -> String {
     let mut body = String::from("local made\nlocal function make()\n");
     body += &codes::prelude();
     for (_, text) in MODULES {
-        body += text;
+        body += &codes::with_numbers(text);
     }
-    let mut list = String::new();
+    // Each in a block of its own, as Lua has room for 200 local variables at once.
+    body += "local made_here = {}\n";
     for ((name, text), flags, _) in FUNCTIONS {
-        body += text;
-        list += &format!("{name} = {}({name}), ", entry_of(name, flags));
+        let text = codes::with_numbers(text);
+        body += &format!("do\n{text}made_here.{name} = {}({name})\nend\n", entry_of(name, flags));
     }
-    body += &format!("return {{ {list}}}\nend\n");
+    body += "return made_here\nend\n";
     body += "local function functions()\nmade = made or make()\nreturn made\nend\n";
     body
 }
@@ -258,10 +292,10 @@ fn script((name, text): Piece, flags: &str, needs: &[&str]) -> String {
     let mut script = format!("#!lua{flags}\n") + &codes::prelude();
     for (module, text) in MODULES {
         if ALWAYS.contains(&module) || needs.contains(&module) {
-            script += text;
+            script += &codes::with_numbers(text);
         }
     }
-    script + text + &format!("return {entry}({name})(KEYS, ARGV)\n")
+    script + &codes::with_numbers(text) + &format!("return {entry}({name})(KEYS, ARGV)\n")
 }
 
 #[cfg(test)]
@@ -289,7 +323,7 @@ mod tests {
         };
         let tables = [
             "unique", "waiting", "finals", "creation", "logs", "state", "spending", "accounts", "parking",
-            "tally", "lanes", "places", "waiters", "holds",
+            "tally", "lanes", "places", "rates", "waiters", "groups", "holds",
         ];
         for ((name, text), _, needs) in FUNCTIONS {
             for module in tables {

@@ -8,7 +8,9 @@ use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Fuel;
 use sandhog_core::hold::{Hold, HoldReason, HoldScope};
-use sandhog_core::id::{JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId};
+use sandhog_core::id::{
+    GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId,
+};
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::quota::{FuelSpent, QueueExcess, StateExcess};
 use sandhog_core::time::Timestamp;
@@ -21,8 +23,8 @@ use super::layout::{self, StoredJob, StoredRun};
 use super::link::Answer;
 use crate::pack::{Unpacker, Unreadable};
 use crate::{
-    Changed, Counts, Cursor, Enqueued, Error, HoldOutcome, LANES_MAX, Lanes, Leased, Page, Renewal, Result,
-    Settle, Swept, Unread,
+    Changed, Counts, Cursor, Enqueued, Error, HeldGroup, HoldOutcome, LANES_MAX, Lanes, Leased, Page,
+    Renewal, Result, Settle, Swept, Unread,
 };
 
 /// Length of a job's id in characters.
@@ -98,11 +100,16 @@ pub(super) fn enqueued(jobs: usize, reply: Value) -> Result<Vec<Enqueued>> {
 }
 
 pub(super) fn leased(tenant: &TenantId, reply: Value) -> Result<Leased> {
-    let [next_due, unreadable, leases, spent, lanes, now] = fixed(reply)?;
+    let [next_due, unreadable, leases, spent, lanes, now, next_token] = fixed(reply)?;
     tell_unreadable(tenant, unreadable)?;
     let (leases, spent) = (leases_in(tenant, leases)?, fuel_spent(spent)?);
     let now = Timestamp::from_millis(count(&now)?);
-    Ok(Leased { leases, next_due: from_now(&next_due)?, spent, now, lanes: count(&lanes)? })
+    let next_token = match &next_token {
+        Value::Nil => None,
+        micros => Some(Duration::from_micros(count(micros)?)),
+    };
+    let lanes = count(&lanes)?;
+    Ok(Leased { leases, next_due: from_now(&next_due)?, spent, now, next_token, lanes })
 }
 
 fn tell_unreadable(tenant: &TenantId, ids: Value) -> Result<()> {
@@ -267,10 +274,11 @@ fn record_or_problem(
     tenant: &TenantId,
     reply: Value,
 ) -> Result<(JobId, std::result::Result<JobRecord, Problem>)> {
-    let [id, job, run, at] = fixed(reply)?;
+    let [id, job, run, at, is_blocked] = fixed(reply)?;
     let id = job_id(id)?;
     let (job, run) = (optional_bytes(job)?, optional_bytes(run)?);
     let at = optional_bytes(at)?.map(|score| timestamp(&score)).transpose()?;
+    let is_blocked = count(&is_blocked)? > 0;
     let read = || {
         let job = job.as_deref().ok_or((keys::job as _, "it is gone, or something else than a job"))?;
         let job = StoredJob::read(id, job).map_err(|Unreadable(problem)| (keys::job as _, problem))?;
@@ -278,7 +286,7 @@ fn record_or_problem(
             Some(run) => StoredRun::read(run).map_err(|Unreadable(problem)| (keys::run as _, problem))?,
             None => StoredRun::none(),
         };
-        Ok(job.record(tenant, run, at))
+        Ok(job.record(tenant, run, at, is_blocked))
     };
     Ok((id, read()))
 }
@@ -385,6 +393,27 @@ fn read_hold(scope: &[u8], until: Option<Timestamp>, noted: &[u8]) -> std::resul
     let by = from.optional(Unpacker::text)?.map(str::to_owned);
     let note = from.optional(Unpacker::text)?.map(str::to_owned);
     Ok(Hold { scope: HoldScope { queue, kind }, reason, by, since, until, note })
+}
+
+/// Decodes whether a group was held.
+pub(super) fn released(reply: &Value) -> Result<bool> {
+    Ok(count(reply)? > 0)
+}
+
+/// Decodes held groups.
+pub(super) fn held_groups(reply: Value) -> Result<Vec<HeldGroup>> {
+    let mut parts = array(reply)?.into_iter();
+    let mut groups = Vec::new();
+    while let (Some(queue), Some(group), Some(job), Some(since)) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    {
+        let text = |value| String::from_utf8(bytes(value)?).map_err(|_| unexpected("a name is no text"));
+        let queue = QueueName::parse(&text(queue)?).map_err(|_| unexpected("a queue's name is none"))?;
+        let group = GroupKey::parse(&text(group)?).map_err(|_| unexpected("a group's key is none"))?;
+        let since = Timestamp::from_millis(count(&since)?);
+        groups.push(HeldGroup { queue, group, job: job_id(job)?, since });
+    }
+    Ok(groups)
 }
 
 /// Decodes the registered tenants; empty if the user may not look.

@@ -150,7 +150,9 @@ impl<K: Keys> Broker for Sealed<K> {
                 | Command::Purge { .. }
                 | Command::Trial(_)
                 | Command::Hold(_)
-                | Command::Lift(_)),
+                | Command::Lift(_)
+                | Command::SetGroupRules(_)
+                | Command::ReleaseGroup { .. }),
                 _,
             ) => plain,
         };

@@ -33,6 +33,13 @@ impl Fixture for OnRedis {
 
 conformance::suite!(OnRedis);
 
+/// However many jobs one group has.
+#[tokio::test]
+async fn a_group_with_many_jobs_delays_the_first_ones_of_others_hardly() {
+    let many = conformance::groups::OneOfMany { jobs: 20_000, others: 1_000, within: 1_500 };
+    conformance::play::<OnRedis, _>(|case| many.play(case)).await;
+}
+
 #[tokio::test]
 async fn the_model_agrees_on_random_operations() {
     conformance::agree_on_some_seeds::<OnRedis>(conformance::steps::ON_REDIS).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,8 +19,9 @@ use sandhog_broker::{
 use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
+use sandhog_core::group::GroupRule;
 use sandhog_core::hold::{HoldScope, NewHold};
-use sandhog_core::id::{DaemonId, Kind, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::id::{DaemonId, GroupKey, Kind, QueueName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::reason::Reason;
@@ -131,7 +133,7 @@ async fn prepare(operator: &Redis, tenant: &TenantId) {
     let waiting = job();
     operator.store(tenant, std::slice::from_ref(&waiting)).await;
     operator.cancel(tenant, waiting.id).await.expect("the server is there");
-    let lanes = [LaneAsk { queue: queue(), kind: split_off(), room: 0, limit: None }];
+    let lanes = [LaneAsk::new(queue(), split_off(), 0)];
     let queues = [(queue(), 0)];
     let ask = LeaseAsk { lanes: &lanes, ..LeaseAsk::new(tenant, &queues, TTL) };
     operator.lease(ask).await.expect("the server is there");
@@ -141,11 +143,29 @@ async fn prepare(operator: &Redis, tenant: &TenantId) {
     let asker = Some(Asker { daemon, number: 1, repeats: false });
     let ask = LeaseAsk { asker, ..LeaseAsk::new(tenant, &queues, TTL) };
     assert!(operator.lease(ask).await.expect("the server is there").leases.is_empty(), "it waits");
+    let_run(operator, tenant, 1).await;
+    operator.store(tenant, &[grouped(), grouped(), grouped()]).await;
+    // Now there is a turn that nobody has yet.
+    let_run(operator, tenant, 2).await;
 }
 
 /// A scope of no job here.
 fn held() -> HoldScope {
     HoldScope { queue: None, kind: Some(Kind::parse("held.back").expect("a valid name")) }
+}
+
+/// A job of a group in a queue that has a rule for them.
+fn grouped() -> NewJob {
+    let group = Some(GroupKey::parse("acme").expect("a valid key"));
+    let queue = QueueName::parse("grouped").expect("a valid name");
+    NewJob { queue, options: JobOptions { group, ..JobOptions::default() }, ..job() }
+}
+
+/// Lets so many jobs of each group of that queue be ready or leased at once.
+async fn let_run(operator: &Redis, tenant: &TenantId, turns: u16) {
+    let rule = GroupRule::Concurrency(NonZeroU16::new(turns).expect("not zero"));
+    let rules = [(grouped().queue, rule)].into();
+    operator.set_group_rules(tenant, &rules).await.expect("the server is there");
 }
 
 /// Enqueues in every way there is.
@@ -163,6 +183,7 @@ async fn enqueue_everything(producer: &Redis, tenant: &TenantId) {
             ..job()
         },
         held.clone(),
+        grouped(),
     ];
     producer.store(tenant, &all).await;
     producer.store(tenant, &[NewJob { queue: awaited_queue(), ..job() }]).await;
@@ -199,6 +220,7 @@ async fn look_at_everything(producer: &Redis, tenant: &TenantId) {
     let ready = producer.jobs(tenant, Query::of(State::Ready, 1)).await.expect("it may").jobs;
     let why = producer.why(tenant, ready[0].id).await.expect("it may").expect("it is there");
     assert_eq!((why.ahead, why.limits.len()), (0, 0), "limits are the worker's affair");
+    assert_eq!(producer.held_groups(tenant).await.expect("it may"), []);
     assert_eq!(producer.tenants().await.expect("it may"), std::slice::from_ref(tenant));
 }
 
@@ -365,7 +387,13 @@ async fn whoever_names_other_keys_than_the_tenants_own_misleads_no_later_call() 
 }
 
 /// All kinds of keys that a tenant has, those that enqueueing writes among them.
-const KEYS: [&str; 28] = [
+const KEYS: [&str; 34] = [
+    "rules",
+    "turns",
+    "lines",
+    "held",
+    "blocked",
+    "rates",
     "job:01",
     "run:01",
     "log:01",
@@ -428,7 +456,12 @@ const WRITES: [&str; 27] = [
 ];
 
 /// What enqueueing writes, and so a producer can write by hand as well.
-const ITS_OWN: [(&str, &str); 9] = [
+const ITS_OWN: [(&str, &str); 14] = [
+    ("ZADD", "blocked"),
+    ("ZADD", "lines"),
+    ("ZADD", "turns"),
+    ("ZREM", "blocked"),
+    ("ZREM", "lines"),
     ("ZADD", "ready:default"),
     ("ZADD", "schedule"),
     ("ZADD", "starting"),

@@ -179,7 +179,7 @@ impl Scene {
             Call::Lease => {
                 let queues = [(queue(), 50), (other_queue(), 50)];
                 let limit = Some(FleetLimit { name: plugin(), most: 3 });
-                let lanes = [LaneAsk { queue: queue(), kind: kind(), room: 2, limit }];
+                let lanes = [LaneAsk { limit, ..LaneAsk::new(queue(), kind(), 2) }];
                 let asker = Some(Asker {
                     daemon: DaemonId::from_parts(Timestamp::from_millis(1), 1),
                     number: 1,

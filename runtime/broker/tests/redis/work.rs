@@ -17,7 +17,8 @@ use tokio::time::timeout;
 
 /// Counts of scheduled, ready, leased, succeeded, dead and cancelled jobs.
 pub(crate) fn counts(numbers: [u64; 6]) -> Counts {
-    let all: Vec<(State, u64)> = State::ALL.into_iter().zip(numbers).collect();
+    let states = State::ALL.into_iter().filter(|state| *state != State::Blocked);
+    let all: Vec<(State, u64)> = states.zip(numbers).collect();
     Counts::of(&all)
 }
 

@@ -69,7 +69,7 @@ struct Shown {
 impl Shown {
     async fn of(client: &Client, tenant: &TenantId, listed: Listed) -> Self {
         let Listed { jobs, unread, next } = listed;
-        let some_wait = jobs.iter().any(|job| matches!(job.state, State::Scheduled | State::Ready));
+        let some_wait = jobs.iter().any(|job| job.state.waits());
         // Where holds can't be looked up, the list is worth having without them.
         let holds = if some_wait { client.holds(tenant).await.unwrap_or_default() } else { Vec::new() };
         let of_job = |job: JobRecord| {

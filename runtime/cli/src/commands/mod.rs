@@ -9,6 +9,7 @@ pub(crate) mod check;
 pub(crate) mod daemon;
 pub(crate) mod dev;
 pub(crate) mod enqueue;
+pub(crate) mod groups;
 pub(crate) mod holds;
 pub(crate) mod job;
 pub(crate) mod jobs;

@@ -122,6 +122,11 @@ impl Waited {
                     ));
                 }
             }
+            State::Blocked => {
+                if let Some(group) = &job.options.group {
+                    help.push(format!("it waits for others of its group `{group}` in queue {queue}"));
+                }
+            }
             State::Ready => {
                 help.extend(client.unserved(tenant, queue, kind));
                 if help.is_empty() {

@@ -35,7 +35,7 @@ pub struct JobDocument {
     pub queue: String,
     /// The kind, which names its handler.
     pub kind: String,
-    /// `scheduled`, `ready`, `leased`, `succeeded`, `dead` or `cancelled`.
+    /// `blocked`, `scheduled`, `ready`, `leased`, `succeeded`, `dead` or `cancelled`.
     pub state: &'static str,
     /// The reason for its state: a slug such as `out-of-fuel`.
     pub reason: Option<&'static str>,
@@ -639,7 +639,7 @@ fn row(job: &JobRecord, waits: &[Wait], tenants: Tenants, now: Timestamp) -> Vec
 /// Returns the colour of a state.
 pub(super) fn color(state: State) -> Color {
     match state {
-        State::Scheduled | State::Ready => Color::Cyan,
+        State::Blocked | State::Scheduled | State::Ready => Color::Cyan,
         State::Leased => Color::Blue,
         State::Succeeded => Color::Green,
         State::Dead => Color::Red,
@@ -656,7 +656,7 @@ fn when(job: &JobRecord, now: Timestamp) -> String {
             Some(due) => format!("due in {}", rough(due.since(now))),
             None => String::new(),
         },
-        State::Ready => format!("enqueued {}", ago(job.enqueued_at)),
+        State::Blocked | State::Ready => format!("enqueued {}", ago(job.enqueued_at)),
         State::Leased => job.leased_at.map(|at| format!("leased {}", ago(at))).unwrap_or_default(),
         State::Succeeded | State::Dead | State::Cancelled => {
             job.finished_at.map(|at| format!("finished {}", ago(at))).unwrap_or_default()

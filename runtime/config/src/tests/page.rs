@@ -62,8 +62,7 @@ fn documented(heading: &str) -> BTreeSet<String> {
 const OUTSIDE: Outside<'static> = Outside { env: &|_| None, follow: Follow::BrokerAlone };
 
 /// A tenant with tables in which there are keys only if they are there.
-const TENANT: &str =
-    "[tenants.acme.broker]\n[tenants.acme.encryption]\n[tenants.acme.grants]\ndirs = [{}]\nhttp = [{}]";
+const TENANT: &str = "[tenants.acme.broker]\n[tenants.acme.encryption]\n[tenants.acme.queues.mails]\n[tenants.acme.grants]\ndirs = [{}]\nhttp = [{}]";
 
 #[test]
 fn every_key_is_on_the_page_and_no_other() {
@@ -121,7 +120,7 @@ fn the_defaults_of_a_server_on_the_page_are_those_in_force() {
 fn the_defaults_of_a_tenant_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("[tenants.acme]", PLUGIN).load().expect("it is right"));
     // Without a key there is no encryption, whatever else is said of it; and of lists of tables, an element has the default.
-    let apart = ["encryption.", "grants.dirs.", "grants.http."];
+    let apart = ["encryption.", "grants.dirs.", "grants.http.", "queues."];
     let terms = |key: &str| {
         let key = key.strip_prefix("tenants.NAME.");
         key.is_some_and(|key| !apart.iter().any(|table| key.starts_with(table)))

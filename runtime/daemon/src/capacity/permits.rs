@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandhog_broker::{FleetLimit, LaneAsk};
-use sandhog_core::id::{Kind, PluginName, QueueName};
+use sandhog_core::id::{Kind, QueueName};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::capacity::concurrency::{ConcurrencyLimit, Permits};
 use crate::capacity::fair_slots::{Slots, WaitPosition};
-use crate::catalog::{Plugin, Queue, Tenant};
+use crate::catalog::{LimitedKind, Plugin, Queue, Tenant};
 
 /// Permit to have one run under way. Dropping it gives back what it holds, or passes it on.
 #[derive(Debug)]
@@ -249,15 +249,15 @@ impl LeasePermits {
     /// Returns the lanes of those queues to ask for: those of plugins with a limit of their own, and those of `others` that are
     /// in one of the queues. A limit holds in whatever queue a job is.
     pub(crate) fn lanes<P>(&self, tenant: &Tenant<P>, others: &[(QueueName, Kind)]) -> Vec<LaneAsk> {
-        let limited = |kind: &Kind| tenant.kinds.get(kind).filter(|plugin| plugin.is_limited);
+        let limited = |kind: &Kind| tenant.kinds.get(kind).filter(|plugin| plugin.has_fleet_limit());
         let mut lanes = Vec::new();
         for queue in &self.queues {
             lanes.extend(queue.lanes.iter().cloned());
             let of_queue = others.iter().filter(|(name, _)| *name == queue.name);
             let more = of_queue.filter(|(_, kind)| queue.lanes.iter().all(|lane| lane.kind != *kind));
             lanes.extend(more.map(|(name, kind)| match limited(kind) {
-                Some(plugin) => limited_lane(name, kind, &plugin.name, &plugin.concurrency_limit),
-                None => LaneAsk { queue: name.clone(), kind: kind.clone(), room: queue.asks(), limit: None },
+                Some(plugin) => limited_lane(name, &plugin.limited(kind)),
+                None => LaneAsk::new(name.clone(), kind.clone(), queue.asks()),
             }));
         }
         lanes
@@ -279,14 +279,11 @@ impl LeasePermits {
 
 impl QueuePermits {
     fn new(queue: &Queue, count: u32) -> Self {
-        let lane = |(kind, plugin, concurrency_limit): &(Kind, PluginName, Arc<ConcurrencyLimit>)| {
-            limited_lane(&queue.name, kind, plugin, concurrency_limit)
-        };
         Self {
             name: queue.name.clone(),
             count,
             prefetched: 0,
-            lanes: queue.limited.iter().map(lane).collect(),
+            lanes: queue.limited.iter().map(|kind| limited_lane(&queue.name, kind)).collect(),
         }
     }
 
@@ -295,17 +292,13 @@ impl QueuePermits {
     }
 }
 
-fn limited_lane(
-    queue: &QueueName,
-    kind: &Kind,
-    plugin: &PluginName,
-    concurrency_limit: &ConcurrencyLimit,
-) -> LaneAsk {
+fn limited_lane(queue: &QueueName, limited: &LimitedKind) -> LaneAsk {
+    let LimitedKind { kind, plugin, concurrency_limit, is_limited, rate } = limited;
+    let limit = || FleetLimit { name: plugin.clone(), most: concurrency_limit.limit() };
     LaneAsk {
-        queue: queue.clone(),
-        kind: kind.clone(),
-        room: concurrency_limit.free(),
-        limit: Some(FleetLimit { name: plugin.clone(), most: concurrency_limit.limit() }),
+        limit: is_limited.then(limit),
+        rate: rate.clone(),
+        ..LaneAsk::new(queue.clone(), kind.clone(), concurrency_limit.free())
     }
 }
 
@@ -316,7 +309,7 @@ pub(crate) mod tests {
 
     use sandhog_broker::KeepMax;
     use sandhog_core::budget::Bytes;
-    use sandhog_core::id::TenantId;
+    use sandhog_core::id::{PluginName, TenantId};
     use sandhog_core::quota::{FuelQuota, QueueBounds};
 
     use super::*;
@@ -341,6 +334,7 @@ pub(crate) mod tests {
             memory: Bytes(0),
             fuel: FuelQuota::default(),
             queue: QueueBounds::default(),
+            group_rules: std::collections::BTreeMap::new(),
             keep_max: KeepMax::default(),
             concurrency: NonZeroU32::MAX,
             concurrency_limit: concurrency_limits.of(id, None, NonZeroU32::MAX),

@@ -81,8 +81,10 @@ pub(crate) fn catalog<P: Clone>(
         .iter()
         .map(|(id, tenant)| {
             let config::Tenant { weight, concurrency, memory, fuel, queue, keep_max, .. } = *tenant;
+            let group_rules = tenant.group_rules.clone();
+            let plugins = Vec::new();
             let terms =
-                TenantTerms { weight, concurrency, memory, fuel, queue, keep_max, plugins: Vec::new() };
+                TenantTerms { weight, concurrency, memory, fuel, queue, group_rules, keep_max, plugins };
             (id.clone(), terms)
         })
         .collect();
@@ -95,6 +97,7 @@ pub(crate) fn catalog<P: Clone>(
             name: name.clone(),
             queue: latest.queue.clone(),
             concurrency: latest.concurrency,
+            rate: latest.rate.clone(),
             stable: version(config, &slot.stable),
             canary: slot
                 .trial

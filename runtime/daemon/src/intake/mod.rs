@@ -76,6 +76,8 @@ struct QueueView {
     held_until: Option<Instant>,
     /// Window whose fuel the log has said to be used up.
     used_up: Option<Window>,
+    /// Time at which a rate limit of which all tokens were taken has some again.
+    token_at: Option<Instant>,
     /// Whether the last call failed.
     failed: bool,
     /// Number of the last call. If that failed, the next one has the same, so that what it leased isn't lost.
@@ -111,6 +113,13 @@ impl QueueView {
     /// Takes all queues to have jobs again, as anything may have turned up.
     fn forget(&mut self) {
         self.empty.clear();
+    }
+
+    /// Takes all queues to have jobs again if there are tokens again of a rate limit.
+    fn learn_of_tokens(&mut self, now: Instant) {
+        if self.token_at.take_if(|at| *at <= now).is_some() {
+            self.forget();
+        }
     }
 
     /// Asks for a kind in a queue by a lane of its own, so that its plugin's limit is held against it there.
@@ -205,6 +214,7 @@ impl<R: Runner> Intake<R> {
     ) -> Option<LeaseRequest<R::Plugin>> {
         loop {
             let terms = self.terms()?;
+            view.learn_of_tokens(Instant::now());
             if let Some(held_until) = view.held_until.take() {
                 // Nothing is prefetched under a quota, but it may be new.
                 self.give_up(prefetched.all(), Reason::NoRoom);
@@ -268,6 +278,7 @@ impl<R: Runner> Intake<R> {
                 () = woken(&mut self.wakes) => view.forget(),
                 Ok(()) = self.catalog.changed() => view.relearn(),
                 () = self.context.clock.reached(prefetched.until()) => {}
+                () = reached(view.token_at) => {}
             }
         }
     }
@@ -310,6 +321,7 @@ impl<R: Runner> Intake<R> {
             () = woken(&mut self.wakes) => view.forget(),
             Ok(()) = self.catalog.changed() => view.relearn(),
             () = self.suspects.free(), if view.without_suspects => view.forget(),
+            () = reached(view.token_at) => {}
         }
     }
 
@@ -352,6 +364,7 @@ impl<R: Runner> Intake<R> {
         };
         self.health.over(Caller::Tenant(&self.context.tenant));
         view.learn(&queues, &leased);
+        view.token_at = leased.next_token.map(|wait| Instant::now() + wait);
         self.learn_lanes(view, &terms, leased.lanes).await;
         if let Some(due) = leased.next_due {
             self.upkeep.due(&self.context.tenant, self.context.clock.mono().after(due));
@@ -421,9 +434,8 @@ impl<R: Runner> Intake<R> {
             return;
         }
         let of_those = view.lanes.iter().filter(|(queue, _)| view.empty.contains(queue));
-        let lanes: Vec<LaneAsk> = of_those
-            .map(|(queue, kind)| LaneAsk { queue: queue.clone(), kind: kind.clone(), room: 0, limit: None })
-            .collect();
+        let lanes: Vec<LaneAsk> =
+            of_those.map(|(queue, kind)| LaneAsk::new(queue.clone(), kind.clone(), 0)).collect();
         let ask = LeaseAsk {
             lanes: &lanes,
             suspects: 0,
@@ -480,8 +492,17 @@ impl<R: Runner> Intake<R> {
 /// Whether a plugin has a limit that a job of it was not counted against, as it came from another plugin's queue and nobody had
 /// asked for its kind there.
 fn is_uncounted<P>(plugin: &Plugin<P>, job: &Job, lanes: &[LaneAsk]) -> bool {
-    let counts = |lane: &LaneAsk| lane.queue == job.queue && lane.kind == job.kind && lane.limit.is_some();
-    plugin.is_limited && plugin.queue != job.queue && !lanes.iter().any(counts)
+    let has_limit = |lane: &LaneAsk| lane.limit.is_some() || lane.rate.is_some();
+    let counts = |lane: &LaneAsk| lane.queue == job.queue && lane.kind == job.kind && has_limit(lane);
+    plugin.has_fleet_limit() && plugin.queue != job.queue && !lanes.iter().any(counts)
+}
+
+/// Waits until this time; without one, for ever.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn woken(wakes: &mut watch::Receiver<u64>) {

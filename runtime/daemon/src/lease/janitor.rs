@@ -14,7 +14,8 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sandhog_broker::{Broker, Sweep, Swept};
 use sandhog_config as config;
-use sandhog_core::id::TenantId;
+use sandhog_core::group::GroupRule;
+use sandhog_core::id::{QueueName, TenantId};
 use sandhog_core::retry::{Backoff, Growth, Jitter};
 use sandhog_core::time::Mono;
 use tokio::sync::{Notify, watch};
@@ -43,6 +44,9 @@ const REMOVE_EVERY: Duration = Duration::from_secs(1);
 
 /// Interval at which the store is asked which tenants it knows.
 const TENANTS_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Interval at which a tenant's rules for groups are told to the store again, in case it has lost them.
+const RULES_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// Backoff of a tenant whose sweep has failed.
 const BACKOFF: Backoff = Backoff {
@@ -173,6 +177,24 @@ pub(crate) struct Janitor<P> {
     pub(crate) health: Arc<BrokerHealth>,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) clock: Clock,
+    pub(crate) rules: RulesTold,
+}
+
+/// Rules for groups of jobs, by queue.
+type GroupRules = BTreeMap<QueueName, GroupRule>;
+
+/// Rules for groups that this daemon has told the store, by tenant, and when.
+#[derive(Debug, Default)]
+pub(crate) struct RulesTold(BTreeMap<TenantId, (GroupRules, Mono)>);
+
+impl RulesTold {
+    /// Whether the store is to be told these rules of a tenant: they are new, or it was told them long ago.
+    fn is_due(&self, tenant: &TenantId, rules: &GroupRules, now: Mono) -> bool {
+        match self.0.get(tenant) {
+            None => true,
+            Some((told, at)) => told != rules || (!rules.is_empty() && at.after(RULES_EVERY) <= now),
+        }
+    }
 }
 
 impl<P> Janitor<P> {
@@ -187,16 +209,29 @@ impl<P> Janitor<P> {
         loop {
             while sweeps.len() < SWEEPS_MAX {
                 let Some(tenant) = self.upkeep.lock().take(self.clock.mono()) else { break };
-                let (broker, sweep) = (&broker, self.sweep_of(&tenant));
+                let (broker, sweep, rules) = (&broker, self.sweep_of(&tenant), self.rules_to_tell(&tenant));
                 sweeps.push(async move {
+                    let told = match rules {
+                        Some(rules) => match broker.set_group_rules(&tenant, &rules).await {
+                            Ok(()) => Some(rules),
+                            // The sweep meets the same error, and says so.
+                            Err(_) => None,
+                        },
+                        None => None,
+                    };
                     let swept = broker.sweep(&tenant, sweep).await;
-                    (tenant, swept)
+                    (tenant, told, swept)
                 });
             }
             let first = self.upkeep.lock().first().filter(|_| sweeps.len() < SWEEPS_MAX);
             tokio::select! {
                 biased;
-                Some((tenant, swept)) = sweeps.next(), if !sweeps.is_empty() => self.learn(tenant, swept),
+                Some((tenant, told, swept)) = sweeps.next(), if !sweeps.is_empty() => {
+                    if let Some(rules) = told {
+                        self.rules.0.insert(tenant.clone(), (rules, self.clock.mono()));
+                    }
+                    self.learn(tenant, swept);
+                }
                 () = self.upkeep.sooner.notified() => {}
                 () = self.clock.reached(first) => {}
                 Ok(()) = self.catalog.changed() => self.follow(&stored),
@@ -214,8 +249,25 @@ impl<P> Janitor<P> {
 
     fn follow(&mut self, stored: &BTreeSet<TenantId>) {
         let mut tenants = stored.clone();
-        tenants.extend(self.catalog.borrow_and_update().tenants().cloned());
-        self.upkeep.lock().follow(&tenants, self.clock.mono());
+        let now = self.clock.mono();
+        let catalog = self.catalog.borrow_and_update();
+        tenants.extend(catalog.tenants().cloned());
+        let mut plan = self.upkeep.lock();
+        plan.follow(&tenants, now);
+        for tenant in catalog.tenants() {
+            let rules = catalog.tenant(tenant).map(|terms| &terms.group_rules);
+            if rules.is_some_and(|rules| self.rules.is_due(tenant, rules, now)) {
+                plan.hasten(tenant, now);
+            }
+        }
+    }
+
+    /// Returns a tenant's rules for groups if the store is to be told them. Those of a tenant that is in no configuration stay as
+    /// they are.
+    fn rules_to_tell(&self, tenant: &TenantId) -> Option<GroupRules> {
+        let catalog = self.catalog.borrow();
+        let rules = &catalog.tenant(tenant)?.group_rules;
+        self.rules.is_due(tenant, rules, self.clock.mono()).then(|| rules.clone())
     }
 
     /// Returns the settings of a tenant's sweep. Jobs left by a tenant that is in no configuration any more are kept as by

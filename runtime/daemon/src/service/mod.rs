@@ -9,11 +9,13 @@
 //! | [`jobs`] | looking at jobs, acting on them |
 //! | [`enqueue`] | routing jobs by kind, and storing them |
 //! | [`holds`] | pausing jobs, and what is held back |
+//! | [`groups`] | groups of jobs that are held |
 //! | [`plugins`] | the plugins in force, reloads, rollbacks |
 //! | [`tenants`] | the tenants, and what they have spent |
 
 mod caller;
 pub mod enqueue;
+pub mod groups;
 pub mod holds;
 pub mod jobs;
 pub mod plugins;

@@ -10,12 +10,15 @@ local act
 do
   local keep
 
-  -- The state as it is told, in which a job that waits is ready or scheduled.
-  local function state_of(id, run, priority, queue)
-    return run.state == READY and waiting.due_at(id, priority, queue) and SCHEDULED or run.state
+  -- The state as it is told, in which a job that waits is ready, blocked or scheduled.
+  local function state_of(id, run, priority, queue, group)
+    if run.state ~= READY then
+      return run.state
+    end
+    return waiting.due_at(id, priority, queue) and SCHEDULED or groups.has_in_line(id, group) and BLOCKED or READY
   end
 
-  local function cancel(id, run, priority, queue, length, kind)
+  local function cancel(id, run, priority, queue, length, kind, group)
     if run.state == LEASED then
       run.cancel = 1
       runs.save(id, run)
@@ -25,14 +28,14 @@ do
     if IS_FINAL[run.state] then
       return NOT_IN + run.state
     end
-    cancel_waiting(id, run, priority, queue, length, kind, WHY_CANCELLED, keep)
+    cancel_waiting(id, run, priority, queue, length, kind, group, WHY_CANCELLED, keep)
     starting.leave({ id }, 1)
     return DONE
   end
 
-  local function redrive(id, run, priority, queue, length, kind)
+  local function redrive(id, run, priority, queue, length, kind, group)
     if run.state ~= DEAD then
-      return NOT_IN + state_of(id, run, priority, queue)
+      return NOT_IN + state_of(id, run, priority, queue, group)
     end
     local unique_key = run.places[UNIQUE_KEY]
     local holder = unique_key and unique.holder(unique_key)
@@ -47,26 +50,31 @@ do
     run.places[WHY] = false
     runs.count_faults(run.places, 0)
     runs.save(id, run)
-    waiting.add(id, priority, queue, kind, 0, length, 0)
+    groups.revive(id, queue, group)
+    groups.make_wait(id, priority, queue, kind, 0, length, 0, group)
     return DONE
   end
 
-  local function run_now(id, run, priority, queue, _, kind)
-    if run.state ~= READY then
-      return NOT_IN + run.state
+  local function run_now(id, run, priority, queue, _, kind, group)
+    local is = state_of(id, run, priority, queue, group)
+    if is ~= READY and is ~= SCHEDULED then
+      return NOT_IN + is
     end
     local due, scheduled_as = waiting.due_at(id, priority, queue)
     if due then
       waiting.unschedule(scheduled_as)
-      waiting.put(id, priority, lanes.of(queue, kind, run.expiries))
+      if not groups.hold_back(id, priority, queue, kind, run.expiries, group) then
+        waiting.put(id, priority, lanes.of(queue, kind, run.expiries))
+      end
     end
     return DONE
   end
 
-  local function remove(id, run, priority, queue)
+  local function remove(id, run, priority, queue, _, _, group)
     if not IS_FINAL[run.state] then
-      return NOT_IN + state_of(id, run, priority, queue)
+      return NOT_IN + state_of(id, run, priority, queue, group)
     end
+    groups.give_up(id, queue, group)
     finals.leave(id, run.state)
     writes.remove(JOB_KEY .. id)
     writes.remove(RUN_KEY .. id)
@@ -83,21 +91,23 @@ do
     writes.start()
     waiting.start()
     lanes.start()
+    groups.start()
     tally.start()
     finals.start()
     unique.start()
     local replies = {}
     for n = 1, count do
       local id = id_of(keys[FIXED_KEYS + 2 * n - 1])
-      local run, priority, queue, length, kind = runs.of(id)
+      local run, priority, queue, length, kind, group = runs.of(id)
       if not run then
         replies[n] = UNKNOWN
       elseif run == reads.ALIEN then
         replies[n] = UNREADABLE
       else
-        replies[n] = step(id, run, priority, queue, length, kind)
+        replies[n] = step(id, run, priority, queue, length, kind, group)
       end
     end
+    groups.finish()
     finals.finish_leaving()
     unique.finish()
     waiting.finish_and_wake()

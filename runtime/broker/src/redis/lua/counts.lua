@@ -28,6 +28,7 @@ do
       ready[n] = READY_KEY .. queue
     end
     return {
+      call('ZCARD', BLOCKED_KEY),
       call('ZCARD', SCHEDULE),
       size_of_all(ready),
       call('ZCARD', LEASES),

@@ -56,6 +56,7 @@ do
       local start = pack_bytes(JOB_START, layout, now) .. head
       local start_within = layout == WITH_OPTIONS and jobs.start_within(start)
       local lane = delay == 0 and lanes.of(queue, kind, 0) or queue
+      local group = layout == WITH_OPTIONS and delay == 0 and groups.are_used() and jobs.group_of(start)
       for n = place, place + alike - 1 do
         local key, payload = keys[n], nil
         payload, after = unpack_bytes(PAYLOAD, list, after)
@@ -87,7 +88,7 @@ do
             end
             if delay > 0 then
               waiting.schedule(id, priority, lane, delay)
-            else
+            elseif not (group and groups.hold_back(id, priority, queue, kind, 0, group)) then
               waiting.put(id, priority, lane)
             end
           end

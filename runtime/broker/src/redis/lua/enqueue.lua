@@ -15,6 +15,7 @@ do
     writes.start()
     waiting.start()
     lanes.start()
+    groups.start()
     tally.start()
     unique.start()
     creation.start(true)
@@ -25,6 +26,7 @@ do
     if refusals and are_new then
       return nil
     end
+    groups.finish()
     creation.finish()
     unique.finish()
     waiting.finish_and_wake()

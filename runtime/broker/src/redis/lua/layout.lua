@@ -62,8 +62,24 @@ do
     return kind_end, kind_at, kind_end
   end
 
-  -- Of a job that is stored: priority, queue, unique key or false, how long its payload is, and its kind. Nothing if it can't be
-  -- read; false if there is none.
+  -- The options of a job in layout WITH_OPTIONS, of which these are the bytes up to its payload; nothing if they can't be read.
+  local function options_in(bytes, kind_end, payload_at)
+    local is_whole, options = pcall(unpack_values, sub(bytes, kind_end + 3, payload_at))
+    return is_whole and type(options) == 'table' and options or nil
+  end
+
+  -- The key of the group of a job that can be read; nothing if it is in none.
+  function jobs.group_of(bytes)
+    if byte(bytes, 1) ~= WITH_OPTIONS then
+      return nil
+    end
+    local payload_at, _, kind_end = jobs.payload_at(bytes)
+    local options = options_in(bytes, kind_end, payload_at)
+    return options and options[GROUP_PLACE] or nil
+  end
+
+  -- Of a job that is stored: priority, queue, unique key or false, how long its payload is, its kind, and the key of its group or
+  -- nothing. Nothing if it can't be read; false if there is none.
   function jobs.head(id)
     local bytes = reads.try('GETRANGE', JOB_KEY .. id, 0, JOB_HEAD_BYTES_MAX - 1)
     if bytes == '' then
@@ -73,7 +89,10 @@ do
     if priority then
       local payload_at, kind_at, kind_end = jobs.payload_at(bytes)
       local length = call('STRLEN', JOB_KEY .. id) - payload_at
-      return priority, queue, unique_key, length, sub(bytes, kind_at + 1, kind_end)
+      if payload_at > #bytes then
+        bytes = call('GETRANGE', JOB_KEY .. id, 0, payload_at - 1)
+      end
+      return priority, queue, unique_key, length, sub(bytes, kind_at + 1, kind_end), jobs.group_of(bytes)
     end
   end
 
@@ -133,10 +152,10 @@ do
     )
   end
 
-  -- The run of a job, and of the job priority, queue, how long its payload is, and its kind. Nothing if there is no such job;
-  -- `reads.ALIEN` if one of them can't be read.
+  -- The run of a job, and of the job priority, queue, how long its payload is, its kind, and the key of its group or nothing. Nothing
+  -- if there is no such job; `reads.ALIEN` if one of them can't be read.
   function runs.of(id)
-    local priority, queue, unique_key, length, kind = jobs.head(id)
+    local priority, queue, unique_key, length, kind, group = jobs.head(id)
     if priority == false then
       return nil
     end
@@ -148,7 +167,7 @@ do
     if not priority or not run then
       return reads.ALIEN
     end
-    return run, priority, queue, length, kind
+    return run, priority, queue, length, kind, group
   end
 
   -- How often its host has failed on a job, as the places of a tail say.

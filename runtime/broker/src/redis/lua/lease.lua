@@ -4,11 +4,12 @@
 --              most, the tenant's fuel quota: false, or { for the minute, for the day, as bytes } past which nothing is handed
 --              out, each false if there is none, who asks: false, or { id of the daemon, number of the ask, whether it is asked
 --              again }, { queue, kind, how many at most, and by turns with these the name of a limit and how many jobs may be
---              leased under it, both false without one: of each lane } }
+--              leased under it, both false without one, and the name of a rate limit, microseconds between two of its tokens and
+--              how many may be taken at once, all false without one: of each lane } }
 -- returns    { when there is something to sweep, in milliseconds from now, or nil, ids of jobs that can't be read and were
 --              passed over, leases: of each its id, number, attempts, expiries and faults, and the bytes of the job; nothing if
 --              there is no quota, or else { now, fuel spent this minute, fuel spent today }; how often a lane has come or gone;
---              the time of the call }
+--              the time of the call; microseconds until there are tokens again of the first rate limit that has none left, or nil }
 --
 -- What a daemon was handed out last is in a STRING at `asked:<daemon>`, for as long as it may hold: the number of its ask, whether all
 -- jobs had their first lease, and of each lease the id, and the number if it isn't so.
@@ -29,8 +30,10 @@ do
   -- where there are none, the parts of the ids that come from one lane: { lane, place of the first, place of the last, whether
   -- the lane has no more }.
   local ids, limits, lane_of_each, parts
+  local rates_of_each -- the rate limits of which they take tokens, where there are lanes of kinds
 
-  -- How many jobs of which lane of a kind may be handed out, by name: { room, limit or false }; and how many under which limit.
+  -- How many jobs of which lane of a kind may be handed out, by name: { room, limit or false, rate limit or false }; and how many
+  -- under which limit.
   local rooms, free
   local has_lanes -- whether there are lanes of kinds
   local handled -- by id: whether it was found or moved, where there are lanes of kinds
@@ -108,7 +111,7 @@ do
   -- Takes room for a job in the lane of a kind; says whether there was any.
   local function take_room(name)
     local room = rooms[name]
-    if not room or room[1] == 0 or (room[2] and free[room[2]] <= 0) then
+    if not room or room[1] == 0 or (room[2] and free[room[2]] <= 0) or (room[3] and not rates.take(room[3])) then
       return false
     end
     room[1] = room[1] - 1
@@ -118,9 +121,10 @@ do
     return true
   end
 
-  local function hand(source, limit)
+  local function hand(source, room)
     local n = #ids + 1
-    lane_of_each[n], ids[n], limits[n] = source.lane, source.id, limit or false
+    lane_of_each[n], ids[n], limits[n] = source.lane, source.id, room and room[2] or false
+    rates_of_each[n] = room and room[3] or false
     handled[source.id] = true
   end
 
@@ -157,7 +161,7 @@ do
         hand(source)
         count = count + 1
       elseif take_room(name) then
-        hand(source, rooms[name][2])
+        hand(source, rooms[name])
         count = count + 1
       elseif source.name then
         source.id, source.members = nil, {} -- it has no more room
@@ -203,7 +207,7 @@ do
   local function find(queues, suspects, names_of)
     ids, parts = {}, {}
     if has_lanes then
-      limits, lane_of_each, handled, moves = {}, {}, {}, 0
+      limits, rates_of_each, lane_of_each, handled, moves = {}, {}, {}, {}, 0
     end
     short, left_over, has_waiters = nil, nil, tally.may_have_waiters()
     local given = {}
@@ -234,17 +238,20 @@ do
   local function read_lanes(list)
     local names_of = {}
     rooms, free = {}, {}
-    for n = 1, #list, 5 do
-      local queue, kind, room, limit, most = list[n], list[n + 1], list[n + 2], list[n + 3], list[n + 4]
+    for n = 1, #list, 8 do
+      local queue, kind, room, limit, most, rate = unpack(list, n, n + 5)
       local name = lanes.name(queue, kind)
       lanes.note(queue, kind)
       if not rooms[name] and not holds.cover(queue, kind) then
-        rooms[name] = { room, limit }
+        rooms[name] = { room, limit, rate }
         names_of[queue] = names_of[queue] or {}
         table.insert(names_of[queue], name)
       end
       if limit then
         free[limit] = most - places.count(limit)
+      end
+      if rate then
+        rates.know(rate, list[n + 6], list[n + 7])
       end
     end
     has_lanes = tally.lanes() > 0 or holds.has_kinds()
@@ -368,7 +375,7 @@ do
     local runs_new, f = are_fresh and writes.fresh() or writes.own_strings(), 1
     local leases, leased, l = {}, {}, 0
     local unreadable_ids, first_count = {}, 0
-    local gone, length, has_limits = 0, 0, has_lanes and next(limits) ~= nil
+    local gone, length, has_limits = 0, 0, has_lanes and next(limits) ~= nil -- or rate limits
     start_before, payload_at_before = nil, 0
     for n = 1, count do
       local id, job, packed = ids[n], stored[2 * n - 1], stored[2 * n]
@@ -404,6 +411,9 @@ do
         gone, length = gone + 1, length + #job - payload_at
         if has_limits and limits[n] then
           places.take(id, limits[n])
+        end
+        if has_limits and rates_of_each[n] then
+          rates.count(rates_of_each[n])
         end
       elseif run == false then
         gone, length = gone + 1, length + #job - payload_at
@@ -534,6 +544,7 @@ do
     lanes.start()
     places.start()
     holds.start()
+    rates.start()
     local names_of = read_lanes(lane_asks)
     queues = holds.without_held(queues)
     local due, expiry = reads.first_score(SCHEDULE), reads.first_score(LEASES)
@@ -568,6 +579,7 @@ do
         remember(asker[1], asker[2], ttl, leases, first_ones)
       end
     end
+    local next_token = rates.finish()
     lanes.finish()
     waiting.finish_and_wake()
     tally.finish()
@@ -580,7 +592,7 @@ do
     end
     local next_time = is_behind and now or min(due, expiry, holds.first_end(), starting.first())
     local next_due = next_time < huge and min(max(next_time - now, 0), 2 ^ 53) or false
-    return { next_due, unreadable_ids, leases, spent, tally.lanes(), now }
+    return { next_due, unreadable_ids, leases, spent, tally.lanes(), now, next_token }
   end
 
   function lease()

@@ -16,7 +16,9 @@ do
 
   local function sources(queue)
     local names = {}
-    if wanted == SCHEDULED then
+    if wanted == BLOCKED then
+      names[1] = BLOCKED_KEY
+    elseif wanted == SCHEDULED then
       names[1] = SCHEDULE
     elseif wanted == LEASED then
       names[1] = LEASES
@@ -166,7 +168,7 @@ do
     local priority, queue = jobs.read(head)
     local run = packed and runs.read(packed)
     if not priority or (packed and not run) then
-      return { id, head ~= reads.ALIEN and head, packed ~= reads.ALIEN and packed, false }, 0
+      return { id, head ~= reads.ALIEN and head, packed ~= reads.ALIEN and packed, false, 0 }, 0
     end
     if not passes(head, run, queue, filter) then
       return nil
@@ -183,7 +185,7 @@ do
         packed = runs.pack(run)
       end
     end
-    return { id, head, packed, at }, length
+    return { id, head, packed, at, wanted == BLOCKED and 1 or 0 }, length
   end
 
   function list()

@@ -27,10 +27,16 @@ do
     unique.start()
     state.start()
     lanes.start()
+    groups.start()
     tally.start()
     places.start()
     local ids = {}
     local left = take(SCHEDULE, ids) + take(LEASES, ids)
+    local in_line, left_in_line = groups.take(room)
+    room, left = room - #in_line, left + left_in_line
+    for _, id in ipairs(in_line) do
+      ids[#ids + 1] = id
+    end
     for _, lane in ipairs(call('SMEMBERS', QUEUES)) do
       local left_there = take(READY_KEY .. lane, ids)
       left = left + left_there
@@ -51,7 +57,8 @@ do
       end
     end
     for _, id in ipairs(ids) do
-      local _, _, unique_key = jobs.head(id)
+      local _, queue, unique_key, _, _, group = jobs.head(id)
+      groups.drop(id, queue, group)
       if unique_key and unique.holder(unique_key) == id then
         unique.free(unique_key)
       end
@@ -71,6 +78,8 @@ do
         tally.correct(0, false)
         tally.note_starting(false)
         writes.remove(STARTING)
+        groups.drop_all()
+        writes.remove(PREFIX .. 'rates')
       end
     else
       left = left + state.count()

@@ -148,14 +148,14 @@ do
       return next_at, APPLIED, false, not has_spent -- as it was before
     end
 
-    local id, priority, queue, kind, _ = sub(key, -26)
+    local id, priority, queue, kind, group, _ = sub(key, -26)
     is = FINAL_STATE[what]
     if not is and cancel == 1 then
       what, is, tail = CANCEL_IT, CANCELLED, as_cancelled(tail)
     end
-    if not is then
-      priority, queue, _, length, kind = jobs.head(id)
-      if not priority then
+    if not is or groups.are_used() then
+      priority, queue, _, length, kind, group = jobs.head(id)
+      if not priority and not is then
         return next_at, UNREADABLE, false, not has_spent
       end
     end
@@ -179,6 +179,9 @@ do
     local finished_at = now
     if is then
       finals.add(id, is, keep)
+      if group then
+        groups.finish_job(id, queue, group, is)
+      end
       if unique_key then
         unique.free(unique_key)
       end
@@ -191,7 +194,7 @@ do
       if what == RELEASE_WITHOUT_PLUGIN then
         lanes.note(queue, kind)
       end
-      waiting.add(id, priority, queue, kind, expiries, length, delay)
+      groups.make_wait(id, priority, queue, kind, expiries, length, delay, group)
     end
     local s = settled + 1
     settled = s
@@ -234,6 +237,7 @@ do
     writes.start()
     waiting.start()
     lanes.start()
+    groups.start()
     tally.start()
     places.start()
     finals.start()
@@ -251,6 +255,7 @@ do
       are_as_summed = are_as_summed and is_as_summed
     end
     places.leave(ended, 3)
+    groups.finish()
     starting.leave(started or {}, 1)
     creation.finish()
     unique.finish()

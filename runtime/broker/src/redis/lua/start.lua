@@ -28,6 +28,7 @@ local SCHEDULE -- ZSET: when due -> id, priority (one byte), queue
 local LEASES -- ZSET: when the lease runs out -> id
 local FINALS -- ZSET: when its first job is to be removed -> class, such as `succeeded:86400000`
 local STARTING -- ZSET: see starting.lua
+local BLOCKED_KEY -- ZSET: jobs that wait for others: see groups.lua
 local UNIQUE -- HASH: unique key -> id of the job that holds it
 local SEQUENCE -- STRING: how many jobs became ready so far
 local TALLY_KEY -- STRING: see tally.lua
@@ -43,7 +44,7 @@ local function begin(given, args)
     QUEUES, SCHEDULE, LEASES = PREFIX .. 'queues', PREFIX .. 'schedule', PREFIX .. 'leases'
     STARTING = PREFIX .. 'starting'
     FINALS, UNIQUE, SEQUENCE = PREFIX .. 'finals', PREFIX .. 'unique', PREFIX .. 'sequence'
-    TALLY_KEY = PREFIX .. 'tally'
+    TALLY_KEY, BLOCKED_KEY = PREFIX .. 'tally', PREFIX .. 'blocked'
     JOB_KEY, RUN_KEY, LOG_KEY = PREFIX .. 'job:', PREFIX .. 'run:', PREFIX .. 'log:' -- and an id
     READY_KEY = PREFIX .. 'ready:' -- and a queue
     CLASS_KEY = FINALS .. ':' -- and a class

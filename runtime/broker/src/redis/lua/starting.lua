@@ -4,13 +4,14 @@
 local starting = {}
 
 -- Cancels a job that waits and whose run is a table.
-local function cancel_waiting(id, run, priority, queue, length, kind, why, keep)
+local function cancel_waiting(id, run, priority, queue, length, kind, group, why, keep)
   local due, scheduled_as = waiting.due_at(id, priority, queue)
   if due then
     waiting.unschedule(scheduled_as)
-  else
+  elseif not groups.leave_line(id, priority, queue, kind, run.expiries, group) then
     waiting.leave(id, queue, kind)
   end
+  groups.give_up(id, queue, group)
   tally.went(1, length)
   run.places[WHY] = why
   finals.finish(id, run, CANCELLED, keep)
@@ -50,19 +51,21 @@ do
     finals.start()
     unique.start()
     lanes.start()
+    groups.start()
     local ids = call('ZRANGE', STARTING, '-inf', now, 'BYSCORE', 'LIMIT', 0, SWEEP_MAX)
     writes.knows(STARTING)
     for _, id in ipairs(ids) do
-      local run, priority, queue, length, kind = runs.of(id)
+      local run, priority, queue, length, kind, group = runs.of(id)
       if run == reads.ALIEN then
         writes.pair('ZADD', STARTING, score(now + STARTING_PUT_OFF), id)
       else
         writes.value('ZREM', STARTING, id)
         if run and not has_started(run) then
-          cancel_waiting(id, run, priority, queue, length, kind, WHY_EXPIRED_UNSTARTED, KEEP_DONE)
+          cancel_waiting(id, run, priority, queue, length, kind, group, WHY_EXPIRED_UNSTARTED, KEEP_DONE)
         end
       end
     end
+    groups.finish()
     unique.finish()
     waiting.finish_and_wake()
     tally.finish()

@@ -25,10 +25,19 @@ do
     return members
   end
 
+  -- Whether a job that is due is held back by its group.
+  local function hold_back(id, priority, lane)
+    local _, queue, _, _, kind, group = jobs.head(id)
+    return group and groups.hold_back(id, priority, queue, kind, waiting.is_of_suspects(lane) and 1 or 0, group)
+  end
+
   local function promote()
     for _, member in ipairs(overdue(SCHEDULE)) do
       if #member > 27 then
-        waiting.put(sub(member, 1, 26), byte(member, 27), sub(member, 28))
+        local id, priority, lane = sub(member, 1, 26), byte(member, 27), sub(member, 28)
+        if not (groups.are_used() and hold_back(id, priority, lane)) then
+          waiting.put(id, priority, lane)
+        end
       else
         writes.pair('ZADD', SCHEDULE, score(now + parking.PUT_OFF), member)
       end
@@ -44,7 +53,7 @@ do
   -- Says whether the job can be read.
   local function take_back_one(id, packed)
     local run = runs.read(packed)
-    local priority, queue, _, length, kind = jobs.head(id)
+    local priority, queue, _, length, kind, group = jobs.head(id)
     if not run or not priority then
       put_off(id)
       return false
@@ -54,13 +63,15 @@ do
     if run.expiries > expiries_max then
       run.places[WHY] = why_buried
       finals.finish(id, run, DEAD, keep_dead)
+      groups.finish_job(id, queue, group, DEAD)
       buried[#buried + 1] = id
     elseif run.cancel == 1 then
       run.places[WHY] = WHY_CANCELLED
       finals.finish(id, run, CANCELLED, keep_cancelled)
+      groups.finish_job(id, queue, group, CANCELLED)
     else
       run.state = READY
-      waiting.add(id, priority, queue, kind, run.expiries, length, 0)
+      groups.make_wait(id, priority, queue, kind, run.expiries, length, 0, group)
     end
     runs.save(id, run)
     return true
@@ -86,7 +97,7 @@ do
 
   -- How many jobs wait, and whether there are suspects among them that are ready.
   local function count_waiting()
-    local count, has_suspects = call('ZCARD', SCHEDULE), false
+    local count, has_suspects = call('ZCARD', SCHEDULE) + call('ZCARD', BLOCKED_KEY), false
     for _, lane in ipairs(call('SMEMBERS', QUEUES)) do
       count = count + call('ZCARD', READY_KEY .. lane)
       has_suspects = has_suspects or waiting.is_of_suspects(lane)
@@ -134,6 +145,25 @@ do
     writes.commit()
   end
 
+  -- Lets in those who may be, as far as that was left to it; returns how many.
+  local function let_in()
+    writes.start()
+    waiting.start()
+    lanes.start()
+    tally.start()
+    if not groups.are_used() then
+      return 0
+    end
+    groups.start()
+    groups.heal()
+    local let = groups.finish(most)
+    waiting.finish_and_wake()
+    tally.note_groups(groups.keeps_anything())
+    tally.finish()
+    writes.commit()
+    return let
+  end
+
   local function remove_all(ids)
     for _, id in ipairs(ids) do
       writes.remove(JOB_KEY .. id)
@@ -146,6 +176,7 @@ do
     local key = CLASS_KEY .. class
     local ids = call('ZRANGE', key, '-inf', now - finals.keep_of(class), 'BYSCORE', 'LIMIT', 0, room)
     writes.knows(key)
+    groups.forget(ids)
     remove_all(ids)
     if #ids > 0 then
       writes.pair('ZREMRANGEBYRANK', key, 0, #ids - 1)
@@ -219,6 +250,7 @@ do
       ids[n] = entry[1]
       finals.leave(entry[1], of_state)
     end
+    groups.forget(ids)
     remove_all(ids)
     finals.finish_leaving()
     writes.commit()
@@ -232,7 +264,10 @@ do
   -- What to answer if nothing is to be done, as a few looks tell; nothing if something may be. Most sweeps find nothing, and
   -- daemons sweep all the time.
   local function idle_reply(kept_done, kept_dead)
-    local others = { QUEUES, PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'unreadable' }
+    local others = {
+      QUEUES, BLOCKED_KEY, PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'rules',
+      PREFIX .. 'unreadable',
+    }
     if reads.count(others) > 0 then
       return nil
     end
@@ -287,9 +322,11 @@ do
     finals.start()
     unique.start()
     lanes.start()
+    groups.start()
     places.start()
     promote()
     take_back()
+    groups.finish()
     unique.finish()
     waiting.finish_and_wake()
     places.tell_of_room()
@@ -301,6 +338,7 @@ do
     removed = removed + remove_surplus(CANCELLED, kept_done, most - removed)
     removed = removed + remove_surplus(DEAD, kept_dead, most - removed)
     left_undone = left_undone or removed == most
+    left_undone = let_in() == most or left_undone
 
     writes.start()
     waiting.start()

@@ -81,15 +81,18 @@ do
     last_count = n + 2
   end
 
-  -- Makes a job wait, with so long a payload: in its lane, or after a delay. `expiries`: how often its lease has run out since an
-  -- attempt last ended.
-  function waiting.add(id, priority, queue, kind, expiries, length, delay)
-    tally.came(1, length, length)
-    if delay == 0 then
-      waiting.put(id, priority, lanes.of(queue, kind, expiries))
-    else
-      waiting.schedule(id, priority, expiries > 0 and queue .. SUSPECTS or queue, delay)
-    end
+  -- Keeps a place among the jobs that become ready by this call.
+  function waiting.place()
+    count = count + 1
+    return count
+  end
+
+  -- Puts a job at such a place into a lane.
+  function waiting.put_at(place, id, priority, lane)
+    local members = members_for(lane)
+    local n = #members
+    members[n + 1], members[n + 2] = format('%d', (PRIORITY_MAX - priority) * PRIORITY_STEP + base + place), id
+    last_lane = nil
   end
 
   -- Puts a job into the schedule, to be ready in a lane after a delay.
@@ -190,7 +193,7 @@ do
   -- Completes what was gathered, and tells the listeners if that is news to them: there is a job where there was none, or the
   -- earliest due time is now earlier, which all have to know.
   function waiting.finish_and_wake()
-    if count > 0 then
+    if filled then
       finish_ready()
     end
     if left then

@@ -1,0 +1,112 @@
+//! Groups: who has a turn, and who gets the next one. The rules are in [`sandhog_core::group`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sandhog_core::group::GroupRule;
+use sandhog_core::id::{GroupKey, JobId, QueueName};
+use sandhog_core::job::State;
+
+use super::tenant::{Entry, Tenant};
+use crate::{GROUPED_MAX, HELD_GROUPS_MAX, HeldGroup, SWEEP_MAX};
+
+/// A group: its queue, and its key.
+pub(super) type Group = (QueueName, GroupKey);
+
+impl Tenant {
+    /// Gives a turn to the first in a group's line, if there is one left. Returns whether it did.
+    pub(super) fn let_in_one(&mut self, group: &Group) -> bool {
+        let rule = self.group_rules.get(&group.0);
+        if rule.is_some_and(|rule| self.turns_taken(group) >= usize::from(rule.turns())) {
+            return false;
+        }
+        let has_rule = rule.is_some();
+        let line = self.in_line().filter(|entry| entry.group().as_ref() == Some(group));
+        let first = line.min_by_key(|entry| (entry.rank, entry.arrival)).map(|entry| entry.record.id);
+        let Some(entry) = first.and_then(|id| self.jobs.get_mut(&id)) else { return false };
+        self.arrivals += 1;
+        entry.arrival = self.arrivals;
+        (entry.has_turn, entry.rank) = (has_rule, None);
+        entry.record.state = State::Ready;
+        true
+    }
+
+    /// Gives all turns that are left to those who wait for them, group by group, at most [`SWEEP_MAX`]. Returns how many.
+    pub(super) fn let_in_all(&mut self) -> usize {
+        let groups: BTreeSet<Group> = self.in_line().filter_map(Entry::group).collect();
+        let mut let_in = 0;
+        for group in groups {
+            while let_in < SWEEP_MAX && self.let_in_one(&group) {
+                let_in += 1;
+            }
+        }
+        let_in
+    }
+
+    /// Returns the jobs that wait for a turn.
+    fn in_line(&self) -> impl Iterator<Item = &Entry> {
+        self.jobs.values().filter(|entry| entry.rank.is_some())
+    }
+
+    fn turns_taken(&self, group: &Group) -> usize {
+        self.jobs.values().filter(|entry| entry.has_turn && entry.group().as_ref() == Some(group)).count()
+    }
+
+    pub(super) fn set_group_rules(&mut self, rules: BTreeMap<QueueName, GroupRule>) {
+        let before = std::mem::replace(&mut self.group_rules, rules.clone());
+        for (queue, rule) in rules.into_iter().filter(|(queue, _)| !before.contains_key(queue)) {
+            self.hold_to(&queue, rule);
+        }
+    }
+
+    /// Holds the jobs of a queue to its first rule: those that are leased have turns, and those that are ready get what is left.
+    fn hold_to(&mut self, queue: &QueueName, rule: GroupRule) {
+        for state in [State::Leased, State::Ready] {
+            let mut entries: Vec<&Entry> =
+                self.in_state(state).filter(|entry| entry.record.queue == *queue).collect();
+            entries.sort_by_key(|entry| entry.place());
+            let ids: Vec<JobId> = entries.iter().take(GROUPED_MAX).map(|entry| entry.record.id).collect();
+            for id in ids {
+                let Some(group) = self.jobs.get(&id).and_then(Entry::group) else { continue };
+                let is_left = self.turns_taken(&group) < usize::from(rule.turns());
+                let Some(entry) = self.jobs.get_mut(&id).filter(|entry| !entry.has_turn) else { continue };
+                if state == State::Leased || is_left {
+                    entry.has_turn = true;
+                } else {
+                    self.arrivals += 1;
+                    (entry.arrival, entry.rank) = (self.arrivals, Some(rule.rank(entry.record.priority)));
+                    entry.record.state = State::Blocked;
+                }
+            }
+        }
+    }
+
+    /// Lets a held group go on. Returns whether it was held.
+    pub(super) fn release_group(&mut self, group: &Group) -> bool {
+        let holders: Vec<JobId> = self
+            .holders()
+            .filter(|entry| entry.group().as_ref() == Some(group))
+            .map(|entry| entry.record.id)
+            .collect();
+        for id in &holders {
+            self.jobs.entry(*id).and_modify(|entry| entry.has_turn = false);
+            self.let_in_one(group);
+        }
+        !holders.is_empty()
+    }
+
+    pub(super) fn held_groups(&self) -> Vec<HeldGroup> {
+        let held = self.holders().filter_map(|entry| {
+            let (queue, group) = entry.group()?;
+            Some(HeldGroup { queue, group, job: entry.record.id, since: entry.record.finished_at? })
+        });
+        let mut held: Vec<HeldGroup> = held.collect();
+        held.sort_by_key(|held| (held.since, held.queue.clone(), held.group.clone(), held.job));
+        held.truncate(HELD_GROUPS_MAX);
+        held
+    }
+
+    /// Returns the dead jobs that hold their groups.
+    fn holders(&self) -> impl Iterator<Item = &Entry> {
+        self.in_state(State::Dead).filter(|entry| entry.has_turn)
+    }
+}

@@ -1,0 +1,88 @@
+-- Sets the rules of queues for groups, or lets a held group go on.
+--
+-- asked    { queue, turns of a group, whether it is strict, whether a dead job holds its group, by turns, for all queues with a
+--            rule }, or { queue, key of the group } and true
+-- returns  how many dead jobs have held the group; 0 for rules
+
+local group_rules
+
+do
+  -- The jobs of a queue that are ready, in order, at most so many: { id, priority, where it stands, lane }.
+  local function ready_in(queue)
+    local found = {}
+    for _, lane in ipairs(call('SMEMBERS', QUEUES)) do
+      if lane == queue or sub(lane, 1, #queue + 1) == queue .. ' ' then
+        local members = call('ZRANGE', READY_KEY .. lane, 0, GROUPED - 1, 'WITHSCORES')
+        for n = 1, #members, 2 do
+          found[#found + 1] = { id = members[n], at = tonumber(members[n + 1]), lane = lane }
+        end
+      end
+    end
+    table.sort(found, function(a, b)
+      return a.at < b.at
+    end)
+    return found
+  end
+
+  -- Holds the jobs of a queue to its first rule.
+  local function hold_to(queue)
+    for _, id in ipairs(call('ZRANGE', LEASES, 0, GROUPED - 1)) do
+      local _, of, _, _, _, key = jobs.head(id)
+      if key and of == queue then
+        groups.count_in(id, queue, key)
+      end
+    end
+    for n, job in ipairs(ready_in(queue)) do
+      if n > GROUPED then
+        break
+      end
+      local priority, _, _, _, kind, key = jobs.head(job.id)
+      local expiries = waiting.is_of_suspects(job.lane) and 1 or 0
+      if key and not groups.count_in_or_hold_back(job.id, priority, queue, kind, expiries, key) then
+        waiting.leave_lane(job.id, job.lane)
+      end
+    end
+  end
+
+  local function set(list)
+    local wanted = {}
+    for n = 1, #list, 4 do
+      wanted[list[n]] = { list[n + 1], list[n + 2], list[n + 3] }
+    end
+    local before = groups.queues()
+    for _, queue in ipairs(before) do
+      if not wanted[queue] then
+        groups.set_rule(queue, false)
+      end
+    end
+    for n = 1, #list, 4 do
+      local queue = list[n]
+      local is_first = not groups.rule_of(queue)
+      groups.set_rule(queue, wanted[queue])
+      if is_first then
+        hold_to(queue)
+      end
+    end
+    return 0
+  end
+
+  function group_rules()
+    writes.start()
+    waiting.start()
+    lanes.start()
+    tally.start()
+    groups.start()
+    local count
+    if asked[2] then
+      count = groups.release(asked[1][1], asked[1][2])
+    else
+      tally.note_groups(#asked[1] > 0 or tally.has_groups())
+      count = set(asked[1])
+    end
+    groups.finish()
+    waiting.finish_and_wake()
+    tally.finish()
+    writes.commit()
+    return count
+  end
+end
