@@ -118,6 +118,13 @@ impl Rate {
         FullAt(from.saturating_add(self.interval.saturating_mul(count.into())))
     }
 
+    /// Returns the state in which this rate goes on from one that was found at the time `now`: what a slower rate has left counts
+    /// as if all that may be were taken just now.
+    #[must_use]
+    pub fn adopted(self, full_at: FullAt, now: u64) -> FullAt {
+        full_at.min(FullAt(now.saturating_add(self.span())))
+    }
+
     /// Returns the time from `now` until `count` tokens may be taken, in microseconds; no more than the burst ever are.
     #[must_use]
     pub fn wait(self, full_at: FullAt, count: u32, now: u64) -> u64 {
@@ -204,6 +211,9 @@ mod tests {
             let now = 1u64 << 50;
             prop_assert!(rate.wait(FullAt(far), 1, now) <= rate.interval());
             prop_assert!(rate.wait(FullAt(far), burst, now) <= rate.interval() * u64::from(burst));
+            let adopted = rate.adopted(FullAt(far), now);
+            prop_assert_eq!(rate.left(adopted, now), rate.left(FullAt(far), now));
+            prop_assert!(rate.left(adopted, now + rate.interval() * u64::from(burst)) == burst);
         }
 
         #[test]

@@ -114,16 +114,21 @@ impl Step<'_> {
     /// Stores how many tokens were taken.
     pub(super) fn take_tokens(&self, rooms: &Rooms<'_>) -> Result<()> {
         for (of, tokens) in rooms.tokens.iter().filter(|(_, tokens)| tokens.taken > 0) {
-            let FullAt(full_at) = tokens.rate.taken(tokens.full_at, tokens.taken, self.now.as_micros());
-            self.execute(
-                "INSERT INTO rates VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET full_at = excluded.full_at",
-                params![self.tenant(), of.key(), full_at.cast_signed()],
-            )?;
+            self.set_full_at(of, tokens.rate.taken(tokens.full_at, tokens.taken, self.now.as_micros()))?;
         }
         Ok(())
     }
 
-    /// Returns the time until there are tokens again of the first of the ask's rate limits that has none left.
+    fn set_full_at(&self, of: &RateOf, FullAt(full_at): FullAt) -> Result<()> {
+        self.execute(
+            "INSERT INTO rates VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET full_at = excluded.full_at",
+            params![self.tenant(), of.key(), full_at.cast_signed()],
+        )?;
+        Ok(())
+    }
+
+    /// Returns the time until there are tokens again of the first of the ask's rate limits that has none left. What a slower
+    /// rate has left doesn't hold the ones that are asked for.
     pub(super) fn next_token(&self, ask: &LeaseAsk<'_>) -> Result<Option<Duration>> {
         let limits: BTreeMap<&RateOf, Rate> = ask
             .lanes
@@ -133,7 +138,11 @@ impl Step<'_> {
             .collect();
         let mut next = None;
         for (of, rate) in limits {
-            let (full_at, now) = (self.full_at(of)?, self.now.as_micros());
+            let (found, now) = (self.full_at(of)?, self.now.as_micros());
+            let full_at = rate.adopted(found, now);
+            if full_at < found {
+                self.set_full_at(of, full_at)?;
+            }
             if rate.left(full_at, now) == 0 {
                 let wait = rate.wait(full_at, rate.batch(), now);
                 next = Some(next.map_or(wait, |next: u64| next.min(wait)));

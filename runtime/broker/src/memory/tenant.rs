@@ -227,11 +227,15 @@ impl Tenant {
         Some(again.collect())
     }
 
-    /// Returns the time until there are tokens again of the first of the rate limits that has none left.
-    fn next_token(&self, ask: &LeaseAsk<'_>, now: Timestamp) -> Option<Duration> {
+    /// Returns the time until there are tokens again of the first of the rate limits that has none left. What a slower rate has
+    /// left doesn't hold the ones that are asked for.
+    fn next_token(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Option<Duration> {
         let limits: BTreeMap<&RateOf, Rate> = rates_of(ask).collect();
         let waits = limits.into_iter().filter_map(|(of, rate)| {
-            let full_at = self.rates.get(of).copied().unwrap_or_default();
+            let full_at = self.rates.get_mut(of).map_or_else(FullAt::default, |full_at| {
+                *full_at = rate.adopted(*full_at, now.as_micros());
+                *full_at
+            });
             let is_spent = rate.left(full_at, now.as_micros()) == 0;
             is_spent.then(|| rate.wait(full_at, rate.batch(), now.as_micros()))
         });

@@ -52,6 +52,10 @@ do
       if rate.taken > 0 then
         rate.full_at = now * 1000 + ahead_of(rate) + rate.interval * rate.taken
         writes.pair('HSET', rates_key(), name, score(rate.full_at))
+      elseif rate.full_at > now * 1000 + span then
+        -- A slower rate has left it so.
+        rate.full_at = now * 1000 + span
+        writes.pair('HSET', rates_key(), name, score(rate.full_at))
       end
       local ahead = ahead_of(rate)
       if span - ahead < rate.interval then
