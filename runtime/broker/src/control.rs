@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sandhog_core::flow::Flow;
 use sandhog_core::group::GroupRule;
 use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::{GroupKey, JobId, QueueName};
 use sandhog_core::job::State;
+use sandhog_core::quota::{QueueBounds, QueueExcess};
 use sandhog_core::transition::too_many_expiries;
 pub use sandhog_core::transition::{JobAction, KeepMax};
 use sandhog_core::trial::{TrialReport, TrialStatus};
@@ -23,8 +25,9 @@ pub enum Command {
         /// The jobs.
         ids: Vec<JobId>,
     },
-    /// Brings a tenant's jobs up to date, in bounded steps: makes due jobs ready, takes back expired leases, removes final jobs
-    /// and state that are past their time, and gives turns in groups to those who wait for them. Works even if the store is full. Answered by [`Outcome::Swept`].
+    /// Brings a tenant's jobs up to date, in bounded steps: makes due jobs ready, takes back expired leases, settles the edges of
+    /// flows whose jobs have ended, removes final jobs and state that are past their time, and gives turns in groups to those who
+    /// wait for them. Works even if the store is full. Answered by [`Outcome::Swept`].
     Sweep(Sweep),
     /// Removes everything that is kept of a tenant, its usage last, up to `most` jobs and values of state in one step. Answered
     /// by [`Outcome::Left`].
@@ -56,6 +59,14 @@ pub enum Command {
     /// Ends the hold of this very scope. Holds of other scopes stay, whether or not they cover the same jobs. Answered by
     /// [`Outcome::Hold`].
     Lift(HoldScope),
+    /// Stores a flow in one step, or nothing of it. Repeating it changes nothing and answers [`FlowStored::Stored`] again, for as
+    /// long as a job of the flow is kept. Answered by [`Outcome::Flow`].
+    Flow {
+        /// The flow.
+        flow: Box<Flow>,
+        /// Bounds of the tenant's waiting jobs, those of the flow included.
+        bounds: QueueBounds,
+    },
 }
 
 /// Parameters of a [`Command::Sweep`].
@@ -86,8 +97,8 @@ impl Sweep {
 pub struct Swept {
     /// Jobs that were buried because their leases had expired too often.
     pub buried: Vec<JobId>,
-    /// Time until the next sweep: zero if a bounded step left something undone, else the time until the next scheduled job is
-    /// due, the next lease expires or the next hold ends. `None` if there is none of these.
+    /// Time until the next sweep: zero if a bounded step left something undone, or edges of flows are to be settled, else the
+    /// time until the next scheduled job is due, the next lease expires or the next hold ends. `None` if there is none of these.
     pub next_due: Option<Duration>,
     /// Time until the next final job is past its keep time. `None` if there is none.
     pub next_removal: Option<Duration>,
@@ -115,6 +126,8 @@ pub enum Outcome {
     Done,
     /// Whether the group was held.
     Released(bool),
+    /// Result of storing a flow.
+    Flow(FlowStored),
 }
 
 /// Result of a command on holds.
@@ -128,6 +141,26 @@ pub enum HoldOutcome {
     NotHeld,
     /// The tenant has [`HOLDS_MAX`](sandhog_core::hold::HOLDS_MAX) holds already. Nothing was changed.
     TooMany,
+}
+
+/// Result of storing a flow. If there are several reasons to refuse it, the answer is that of the first job that has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlowStored {
+    /// The flow is stored.
+    Stored,
+    /// Another job that is not final holds the unique key of a job of the flow. Nothing was stored.
+    Duplicate {
+        /// The job of the flow.
+        job: JobId,
+        /// The job that holds the key.
+        holder: JobId,
+    },
+    /// The payload of this job is larger than the bounds allow. Nothing was stored.
+    TooLarge(JobId),
+    /// The tenant's waiting jobs would pass the bounds. Nothing was stored.
+    Full(QueueExcess),
+    /// A job with this id, which isn't of this flow, is kept or was removed a moment ago. Nothing was stored.
+    Taken(JobId),
 }
 
 impl Outcome {
@@ -173,6 +206,13 @@ impl Outcome {
     pub(crate) fn hold(self) -> Result<HoldOutcome> {
         match self {
             Self::Hold(outcome) => Ok(outcome),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn flow(self) -> Result<FlowStored> {
+        match self {
+            Self::Flow(stored) => Ok(stored),
             _ => Err(Error::unasked("a command's outcome")),
         }
     }

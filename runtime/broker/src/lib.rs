@@ -41,6 +41,7 @@ use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
+use sandhog_core::flow::Flow;
 use sandhog_core::group::GroupRule;
 use sandhog_core::history;
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
@@ -58,8 +59,10 @@ pub use sandhog_core::transition::Keep;
 use sandhog_core::trial::{TrialReport, TrialStatus};
 use sandhog_core::waits::WaitFacts;
 
-pub use control::{Changed, Command, HoldOutcome, JobAction, KeepMax, Outcome, Sweep, Swept};
-pub use look::{Counts, Cursor, Filter, HeldGroup, Lanes, Look, Page, Query, Seen, Unread};
+pub use control::{Changed, Command, FlowStored, HoldOutcome, JobAction, KeepMax, Outcome, Sweep, Swept};
+pub use look::{
+    Counts, Cursor, Filter, FlowView, HeldGroup, Lanes, Look, Page, ParentView, Query, Seen, Unread,
+};
 pub use wake::{Wake, Wakes};
 
 /// A store of jobs. Every call is about one tenant, and takes a batch where possible.
@@ -149,6 +152,12 @@ pub trait Broker: Send + Sync + 'static {
         self.control(tenant, command).await?.released()
     }
 
+    /// Stores a flow, or nothing of it; see [`Command::Flow`].
+    async fn store_flow(&self, tenant: &TenantId, flow: &Flow, bounds: &QueueBounds) -> Result<FlowStored> {
+        let command = Command::Flow { flow: Box::new(flow.clone()), bounds: *bounds };
+        self.control(tenant, command).await?.flow()
+    }
+
     /// Applies one action to several jobs, and returns the result for each; see [`JobAction`].
     async fn act(&self, tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Result<Vec<Changed>> {
         self.control(tenant, Command::Jobs { action, ids: jobs.to_vec() }).await?.jobs(jobs.len())
@@ -207,6 +216,16 @@ pub trait Broker: Send + Sync + 'static {
     /// Looks up the groups that are held by dead jobs; see [`Look::HeldGroups`].
     async fn held_groups(&self, tenant: &TenantId) -> Result<Vec<HeldGroup>> {
         self.look(tenant, Look::HeldGroups).await?.held_groups()
+    }
+
+    /// Looks up the jobs of a flow by its id, or `None` if none of them is kept.
+    async fn flow(&self, tenant: &TenantId, flow: JobId) -> Result<Option<FlowView>> {
+        self.look(tenant, Look::Flow(flow)).await?.flow()
+    }
+
+    /// Looks up what the jobs that a job comes after have come to, with outputs of `bytes` in all at most.
+    async fn parents(&self, tenant: &TenantId, job: JobId, bytes: usize) -> Result<Vec<ParentView>> {
+        self.look(tenant, Look::Parents { job, bytes }).await?.parents()
     }
 
     /// Looks up the usage of the tenant's runs on these days, by day and plugin. Days on which nothing ran are left out, and

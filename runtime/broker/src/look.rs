@@ -3,8 +3,9 @@
 use std::ops::{Index, IndexMut, RangeInclusive};
 
 use sandhog_core::account::{Day, DayUsage};
+use sandhog_core::flow::FlowJobView;
 use sandhog_core::hold::Hold;
-use sandhog_core::id::{GroupKey, JobId, Kind, PluginName, QueueName, StateKey};
+use sandhog_core::id::{FlowJobName, GroupKey, JobId, Kind, PluginName, QueueName, StateKey};
 use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
@@ -43,6 +44,16 @@ pub enum Look {
     ///
     /// [`HELD_GROUPS_MAX`]: crate::HELD_GROUPS_MAX
     HeldGroups,
+    /// The jobs of a flow that are still kept, by the flow's id, which is that of its first job. Answered by [`Seen::Flow`].
+    Flow(JobId),
+    /// What the jobs that a job comes after have come to, with their outputs up to this length in all. Answered by
+    /// [`Seen::Parents`].
+    Parents {
+        /// The job that comes after them.
+        job: JobId,
+        /// Maximum total length of the outputs.
+        bytes: usize,
+    },
 }
 
 /// The answer to a [`Look`].
@@ -68,6 +79,10 @@ pub enum Seen {
     Why(Option<Box<WaitFacts>>),
     /// The held groups.
     HeldGroups(Vec<HeldGroup>),
+    /// The jobs of the flow, or `None` if none of them is kept.
+    Flow(Option<FlowView>),
+    /// The parents, in the order in which the flow names them.
+    Parents(Vec<ParentView>),
 }
 
 /// Defines methods that take the answer out of a [`Seen`], and fail if it answers another query.
@@ -95,6 +110,8 @@ answers! {
     holds: Holds(holds) -> Vec<Hold> = holds,
     why: Why(facts) -> Option<WaitFacts> = facts.map(|facts| *facts),
     held_groups: HeldGroups(groups) -> Vec<HeldGroup> = groups,
+    flow: Flow(found) -> Option<FlowView> = found,
+    parents: Parents(parents) -> Vec<ParentView> = parents,
 }
 
 /// A group that is held by a dead job: its other jobs wait.
@@ -108,6 +125,28 @@ pub struct HeldGroup {
     pub job: JobId,
     /// Time at which it died.
     pub since: Timestamp,
+}
+
+/// A flow, as far as its jobs are still kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FlowView {
+    /// The jobs, in the order in which the flow was given.
+    pub jobs: Vec<FlowJobView>,
+    /// The jobs of the flow that can't be read.
+    pub unread: Vec<Unread>,
+}
+
+/// What a job that another comes after has come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentView {
+    /// Name of the job in the flow.
+    pub name: FlowJobName,
+    /// Id of the job.
+    pub id: JobId,
+    /// State of the job; `None` if it isn't kept any more, or can't be read.
+    pub state: Option<State>,
+    /// Output of the job, if it succeeded, and its length is within what was asked for.
+    pub output: Option<Vec<u8>>,
 }
 
 /// The lanes of a tenant.

@@ -2,19 +2,24 @@
 //! version has added behind those known to this one are skipped, so it has to be safe to ignore them; what isn't needs a layout
 //! of its own. Changed is none of them where jobs are moved, so they stay as they are.
 
-use sandhog_core::id::{ContentType, GroupKey, LabelName, LabelValue, TraceParent, TraceState};
+use std::time::Duration;
+
+use sandhog_core::flow::FlowMember;
+use sandhog_core::id::{ContentType, GroupKey, JobId, LabelName, LabelValue, TraceParent, TraceState};
 use sandhog_core::job::{JobOptions, TraceContext};
 use sandhog_core::labels::{LABELS_MAX, Labels};
 use sandhog_core::time::millis;
-use std::time::Duration;
 
 use crate::pack::{Packer, Unpacker, Unreadable};
 
 /// Number of options that this version knows.
-const PLACES: usize = 6;
+const PLACES: usize = 7;
 
 /// Place, from 1 on, of the time within which a job has to start, in milliseconds.
 pub(crate) const START_WITHIN_PLACE: usize = 2;
+
+/// Place of a job's membership in a flow, from 1 on.
+pub(crate) const FLOW_PLACE: usize = 7;
 
 /// Maximum length of the stored form, in bytes.
 pub(crate) const OPTIONS_BYTES_MAX: usize = u16::MAX as usize;
@@ -29,7 +34,7 @@ pub(crate) fn to_bytes(options: &JobOptions) -> Option<Vec<u8>> {
     if *options == JobOptions::default() {
         return None;
     }
-    let JobOptions { group, start_within, deadline, labels, content_type, trace } = options;
+    let JobOptions { group, start_within, deadline, labels, content_type, trace, flow } = options;
     let mut packer = Packer::default();
     packer.array(PLACES);
     packer.optional_bytes(group.as_ref().map(|group| group.as_str().as_bytes()));
@@ -50,6 +55,7 @@ pub(crate) fn to_bytes(options: &JobOptions) -> Option<Vec<u8>> {
             .bytes(parent.as_str().as_bytes())
             .optional_bytes(state.as_ref().map(|state| state.as_str().as_bytes())),
     };
+    packer.optional_bytes(flow.as_ref().map(flow_bytes).as_deref());
     let bytes = packer.into_bytes();
     debug_assert!(bytes.len() <= OPTIONS_BYTES_MAX, "each option is bounded");
     Some(bytes)
@@ -69,6 +75,44 @@ pub(crate) fn read(bytes: &[u8]) -> Result<JobOptions, Unreadable> {
             ContentType::parse(from.text()?).map_err(|_| Unreadable("a content type is not valid"))
         })?,
         trace: places.next(read_trace)?,
+        flow: places.next(|from| read_flow(from.bytes()?))?,
+    })
+}
+
+// What is true of a member of a flow, as bits; `redis/lua/flows.lua` goes by the first two.
+const HAS_PARENTS: u64 = 1;
+const HAS_DEPENDANTS: u64 = 2;
+const TAKES_OUTPUTS: u64 = 4;
+
+/// Largest delay that is stored, in milliseconds: 6 bytes.
+const DELAY_MAX: u64 = (1 << 48) - 1;
+
+/// Returns the stored form of a job's membership in a flow: the flow's id (26 bytes), bits (1), and the delay in milliseconds (6).
+pub(crate) fn flow_bytes(member: &FlowMember) -> Vec<u8> {
+    let FlowMember { flow, has_parents, has_dependants, takes_outputs, delay } = member;
+    let bit = |is: &bool, bit| if *is { bit } else { 0 };
+    let bits = bit(has_parents, HAS_PARENTS)
+        | bit(has_dependants, HAS_DEPENDANTS)
+        | bit(takes_outputs, TAKES_OUTPUTS);
+    let mut bytes = flow.to_string().into_bytes();
+    let mut rest = Packer::default();
+    rest.number(bits, 1).number(millis(*delay).min(DELAY_MAX), 6);
+    bytes.extend_from_slice(rest.as_bytes());
+    bytes
+}
+
+fn read_flow(bytes: &[u8]) -> Result<FlowMember, Unreadable> {
+    const ID_BYTES: usize = 26;
+    let mut from = Unpacker::new(bytes);
+    let id = std::str::from_utf8(from.take(ID_BYTES)?).map_err(|_| Unreadable("a flow's id is no text"))?;
+    let flow = JobId::parse(id).map_err(|_| Unreadable("a flow's id is no ULID"))?;
+    let bits = from.number(1)?;
+    Ok(FlowMember {
+        flow,
+        has_parents: bits & HAS_PARENTS != 0,
+        has_dependants: bits & HAS_DEPENDANTS != 0,
+        takes_outputs: bits & TAKES_OUTPUTS != 0,
+        delay: Duration::from_millis(from.number(6)?),
     })
 }
 
@@ -121,6 +165,7 @@ mod tests {
         #[test]
         fn what_was_written_is_read(
             group in proptest::option::of("[^\\p{Cc}]{1,30}"), times: [Option<u32>; 2], traced: bool,
+            flow in proptest::option::of((any::<u128>(), any::<[bool; 3]>(), 0..1u64 << 48)),
             labels in proptest::collection::btree_map("[a-z]{1,9}", "[^\\p{Cc}]{0,20}", 0..LABELS_MAX),
         ) {
             let [start_within, deadline] = times.map(|ms| ms.map(|ms| Duration::from_millis(ms.into())));
@@ -135,7 +180,14 @@ mod tests {
                 parent: TraceParent::parse(parent).expect("a valid position"),
                 state: group.is_some().then(|| TraceState::parse("a=1,b=2").expect("a valid state")),
             });
-            let options = JobOptions { group, start_within, deadline, labels, content_type, trace };
+            let flow = flow.map(|(id, [has_parents, has_dependants, takes_outputs], delay)| FlowMember {
+                flow: JobId::from_parts(sandhog_core::time::Timestamp::from_millis(7), id),
+                has_parents,
+                has_dependants,
+                takes_outputs,
+                delay: Duration::from_millis(delay),
+            });
+            let options = JobOptions { group, start_within, deadline, labels, content_type, trace, flow };
             match to_bytes(&options) {
                 None => prop_assert_eq!(options, JobOptions::default()),
                 Some(bytes) => prop_assert_eq!(read(&bytes), Ok(options)),
@@ -151,7 +203,7 @@ mod tests {
     #[test]
     fn places_of_later_versions_are_skipped_and_missing_ones_are_absent() {
         let mut later = Packer::default();
-        later.array(8).bytes(b"acme").absent().absent().absent().absent().absent().uint(7).absent();
+        later.array(9).bytes(b"acme").absent().absent().absent().absent().absent().absent().uint(7).absent();
         let group = Some(GroupKey::parse("acme").expect("a valid group"));
         assert_eq!(read(&later.into_bytes()), Ok(JobOptions { group, ..JobOptions::default() }));
         let mut earlier = Packer::default();

@@ -310,6 +310,12 @@ impl Broker for Redis {
                     self.run("release of a group", tenant, &self.scripts.group_rules, request).await?;
                 Ok(Outcome::Released(reply::released(&reply)?))
             }
+            Command::Flow { flow, bounds } => {
+                self.register(tenant).await;
+                let request = batch::flow(tenant, &flow, &bounds);
+                let reply = self.run("storing of a flow", tenant, &self.scripts.flow, request).await?;
+                Ok(Outcome::Flow(reply::flow_stored(&flow, reply)?))
+            }
             Command::Trial(report) => Ok(Outcome::Trial(self.report_trial_of(tenant, &report).await?)),
             Command::Hold(hold) => {
                 self.register(tenant).await;
@@ -334,6 +340,10 @@ impl Broker for Redis {
             Look::Holds => ("look-up of the holds", &scripts.holds, Request::of(tenant)),
             Look::Why(job) => ("look-up of what a job waits for", &scripts.why, batch::of_job(tenant, *job)),
             Look::HeldGroups => ("look-up of held groups", &scripts.held_groups, Request::of(tenant)),
+            Look::Flow(flow) => ("look-up of a flow", &scripts.flow_jobs, batch::flow_jobs(tenant, *flow)),
+            Look::Parents { job, bytes } => {
+                ("look-up of outputs", &scripts.parents, batch::parents(tenant, *job, *bytes))
+            }
         };
         let reply = self.run(what, tenant, script, request).await?;
         Ok(match look {
@@ -347,6 +357,8 @@ impl Broker for Redis {
             Look::Holds => Seen::Holds(reply::holds(tenant, reply)?),
             Look::Why(_) => Seen::Why(reply::why(tenant, reply)?.map(Box::new)),
             Look::HeldGroups => Seen::HeldGroups(reply::held_groups(reply)?),
+            Look::Flow(_) => Seen::Flow(reply::flow(tenant, reply)?),
+            Look::Parents { .. } => Seen::Parents(reply::parents(tenant, reply)?),
         })
     }
 

@@ -5,15 +5,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sandhog_api::Problem;
-use sandhog_broker::{Broker, Changed, Counts, Enqueued, Filter, HeldGroup, JobAction, Query};
+use sandhog_broker::{Broker, Changed, Counts, Enqueued, Filter, FlowStored, HeldGroup, JobAction, Query};
 use sandhog_config::{self as config, Config};
 use sandhog_core::account::{Day, DayUsage};
+use sandhog_core::flow::Flow;
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
 use sandhog_core::waits::Wait;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
+use sandhog_daemon::service::flows::{self, Found};
 use sandhog_daemon::service::groups;
 use sandhog_daemon::service::holds;
 use sandhog_daemon::service::jobs::{self, Listed};
@@ -96,6 +98,16 @@ impl Client {
     /// See [`holds::list`].
     pub(crate) async fn holds(&self, tenant: &TenantId) -> Result<Vec<Hold>, Problem> {
         holds::list(&self.service, &self.caller, tenant).await
+    }
+
+    /// See [`flows::store`].
+    pub(crate) async fn store_flow(&self, flow: &Flow, routes: &[Route]) -> Result<FlowStored, Problem> {
+        flows::store(&self.service, &self.caller, flow, routes).await
+    }
+
+    /// See [`flows::find`].
+    pub(crate) async fn flow(&self, id: JobId, tenant: Option<&TenantId>) -> Result<Found, Problem> {
+        flows::find(&self.service, &self.caller, id, tenant).await
     }
 
     /// See [`jobs::find`].

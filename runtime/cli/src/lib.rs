@@ -22,7 +22,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    check, daemon, dev, enqueue, groups, holds, job, jobs, plugin, plugins, reload, tenant, usage,
+    check, daemon, dev, enqueue, flow, groups, holds, job, jobs, plugin, plugins, reload, tenant, usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -86,6 +86,8 @@ enum Command {
     #[command(subcommand)]
     Job(job::Job),
     Jobs(jobs::Jobs),
+    #[command(subcommand)]
+    Flow(flow::FlowCommand),
     Pause(holds::Pause),
     Resume(holds::Resume),
     Holds(holds::Holds),
@@ -101,7 +103,7 @@ enum Command {
 /// The commands by what they are about, in the order in which `--help` shows them.
 const GROUPS: [(&str, &[&str]); 4] = [
     ("Daemon", &["run", "dev", "check", "reload"]),
-    ("Jobs", &["enqueue", "job", "jobs", "groups", "pause", "resume", "holds", "usage"]),
+    ("Jobs", &["enqueue", "job", "jobs", "groups", "flow", "pause", "resume", "holds", "usage"]),
     ("Plugins", &["plugin", "plugins"]),
     ("Tenants", &["tenant"]),
 ];
@@ -177,6 +179,7 @@ impl Cli {
             Command::Enqueue(enqueue) => enqueue.execute(config, &console).await,
             Command::Job(job) => job.execute(config, &console).await,
             Command::Jobs(jobs) => jobs.execute(config, &console).await,
+            Command::Flow(flow) => flow.execute(config, &console).await,
             Command::Pause(pause) => pause.execute(config, &console).await,
             Command::Resume(resume) => resume.execute(config, &console).await,
             Command::Holds(holds) => holds.execute(config, &console).await,

@@ -56,7 +56,7 @@ impl Turn {
             (Next::Waits(after), _) if after.is_zero() => Self::Kept,
             (Next::Waits(_), Some(GroupRule::Strict(_))) => Self::Kept,
             (Next::Ends(State::Dead, _), Some(GroupRule::Strict(OnDead::Hold))) => Self::Held,
-            (Next::Waits(_) | Next::Ends(..), _) => Self::GivenUp,
+            (Next::Blocked | Next::Waits(_) | Next::Ends(..), _) => Self::GivenUp,
         }
     }
 }

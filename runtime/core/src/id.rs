@@ -162,6 +162,11 @@ text_newtype!(
     "1 to 512 visible characters of ASCII and spaces"
 );
 text_newtype!(
+    /// Name of a job in its flow.
+    FlowJobName, "name of a job in a flow", |t| is_name(t, 63),
+    "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+);
+text_newtype!(
     /// Id of a key with which a tenant's data is sealed.
     KeyId, "key id", |t| is_name(t, 63),
     "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"

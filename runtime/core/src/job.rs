@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::flow::FlowMember;
 use crate::history::AttemptRecord;
 use crate::id::{
     ContentType, GroupKey, JobId, Kind, LeaseNo, LeaseToken, QueueName, Revision, TenantId, TraceParent,
@@ -46,6 +47,8 @@ pub struct JobOptions {
     pub content_type: Option<ContentType>,
     /// Trace that the job belongs to, which the jobs that its runs enqueue belong to as well; `None` if there is none.
     pub trace: Option<TraceContext>,
+    /// Membership of the job in a flow; `None` if it is in none. [`Flow::new`](crate::flow::Flow::new) sets it.
+    pub flow: Option<FlowMember>,
 }
 
 /// Trace context of a job: see <https://www.w3.org/TR/trace-context/>.
@@ -102,7 +105,7 @@ impl NewJob {
 /// State of a job. The reason is apart: see [`JobRecord::reason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
-    /// Waiting for others: for its turn in its group.
+    /// Waiting for others: for its turn in its group, or for jobs of its flow.
     Blocked,
     /// Waiting for its time.
     Scheduled,
@@ -346,6 +349,8 @@ pub struct JobRecord {
     pub lease: LeaseNo,
     /// Time at which the producer was told that the job is safe.
     pub enqueued_at: Timestamp,
+    /// Jobs of its flow that it waits for, while it is blocked; in the order of their ids.
+    pub waits_for: Vec<JobId>,
     /// Time at which the job becomes ready, while it is scheduled.
     pub due_at: Option<Timestamp>,
     /// Time at which the job was last leased.
@@ -392,6 +397,7 @@ impl JobRecord {
             faults: 0,
             lease: LeaseNo(0),
             enqueued_at,
+            waits_for: Vec::new(),
             due_at: (!delay.is_zero()).then(|| enqueued_at.after(delay)),
             leased_at: None,
             lease_expires_at: None,

@@ -88,6 +88,8 @@ reasons! {
     NoRoom = "no-room",
     /// The daemon shut down before the run was done.
     Drained = "drained",
+    /// A job of its flow, which it comes after, ended badly.
+    ParentFailed = "parent-failed",
     /// Somebody cancelled the job.
     Cancelled = "cancelled",
     /// The job hadn't started within the time in which it had to.

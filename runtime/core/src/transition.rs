@@ -6,12 +6,12 @@
 //! A job that is to become ready may first have to wait for its turn, [blocked](State::Blocked): see [`crate::group`].
 //!
 //! ```text
-//!              ┌────────── Waits ──────────┐
-//!              v                           │ retry, release, taken back
-//! scheduled ──> ready ──lease──> leased ───┤
-//!     │           │  ^                     │ succeed, bury, cancel, lost too often
-//!     └──cancel───┤  └──redrive── dead      v
-//!                 └──────────────────────> Ends ──remove, keep time──> gone
+//! blocked ─────┬────────── Waits ──────────┐
+//!     │        v                           │ retry, release, taken back
+//!     │  scheduled ──> ready ──lease──> leased
+//!     │     │           │  ^               │ succeed, bury, cancel, lost too often
+//!     └─────┴──cancel───┤  └──redrive── dead  v
+//!                       └────────────────> Ends ──remove, keep time──> gone
 //! ```
 
 use std::borrow::Cow;
@@ -68,6 +68,8 @@ pub struct Change<'a> {
 /// Place that a job goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
+    /// The job waits for others of its flow.
+    Blocked,
     /// The job is scheduled for this long; if that is zero, it is ready at once, behind all others.
     Waits(Duration),
     /// The job is final, and kept for this long. Its unique key is free.
@@ -136,7 +138,7 @@ pub enum JobAction {
     Cancel,
     /// Puts a dead letter back to ready, with its attempts, expiries and faults at zero.
     Redrive,
-    /// Makes a scheduled job ready at once; a ready one stays as it is.
+    /// Makes a scheduled job ready at once, and one that waits for others of its flow; a ready one stays as it is.
     RunNow,
     /// Removes a final job, with all that is kept of it.
     Remove,
@@ -159,6 +161,8 @@ pub enum Acted {
     Change(Change<'static>),
     /// The job changes if no other has its unique key by now: the key was free, and is taken again.
     Revive(Change<'static>),
+    /// The job, which is blocked, changes if it waits for others of its flow; it isn't possible while it waits for its turn in its group.
+    Release(Change<'static>),
     /// The job's holder is to be told that somebody wants it cancelled.
     AskHolder,
     /// The job is removed, with all that is kept of it.
@@ -299,6 +303,7 @@ impl Standing {
                 why: Some(Why::default()),
                 ..self.made_ready()
             }),
+            (JobAction::RunNow, State::Blocked) => Acted::Release(self.made_ready()),
             (JobAction::RunNow, State::Scheduled) => Acted::Change(self.made_ready()),
             (JobAction::RunNow, State::Ready) => Acted::Nothing,
             (JobAction::Remove, state) if state.is_final() => Acted::Remove,
@@ -306,6 +311,20 @@ impl Standing {
                 Acted::Refuse
             }
         }
+    }
+
+    /// Returns the change of a blocked job that waits for nothing any more: it waits for `delay`, and is ready then.
+    #[must_use]
+    pub fn unblocked(&self, delay: Duration) -> Change<'static> {
+        self.goes(Next::Waits(delay))
+    }
+
+    /// Returns the change of a blocked job that ends in this state as a parent of it ended badly. The message names the
+    /// parent.
+    #[must_use]
+    pub fn failed_by_parent(&self, state: State, message: String) -> Change<'static> {
+        let why = Why { message: Some(message.into()), ..Why::is(Reason::ParentFailed) };
+        Change { why: Some(why), ..self.goes(Keep::default().end(state)) }
     }
 
     fn cancelled(&self, keep: Keep) -> Change<'static> {
@@ -331,10 +350,23 @@ impl Change<'_> {
         new.goes(Next::Waits(delay))
     }
 
+    /// Returns the change for a new job that waits for others of its flow.
+    #[must_use]
+    pub fn of_new_blocked() -> Change<'static> {
+        Self::of_new(Duration::ZERO).blocked()
+    }
+
+    /// Returns this change of a job that has to wait for others of its flow first.
+    #[must_use]
+    pub fn blocked(self) -> Self {
+        Self { next: Next::Blocked, ..self }
+    }
+
     /// Returns the state of the job after the change.
     #[must_use]
     pub fn state(&self) -> State {
         match self.next {
+            Next::Blocked => State::Blocked,
             Next::Waits(Duration::ZERO) => State::Ready,
             Next::Waits(_) => State::Scheduled,
             Next::Ends(state, _) => state,
@@ -394,7 +426,7 @@ mod tests {
         let mut all = vec![(settled, "settled"), (after(&standing.taken_back(expiries_max)), "taken back")];
         all.push((after(&standing.made_ready()), "made ready"));
         all.extend(ACTIONS.iter().filter_map(|action| match standing.acted(*action) {
-            Acted::Change(change) => Some((after(&change), "acted on")),
+            Acted::Change(change) | Acted::Release(change) => Some((after(&change), "acted on")),
             Acted::Revive(_) | Acted::AskHolder | Acted::Remove | Acted::Nothing | Acted::Refuse => None,
         }));
         all

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::hold::Hold;
-use crate::id::{GroupKey, PluginName, TenantId};
+use crate::id::{GroupKey, JobId, PluginName, TenantId};
 use crate::job::{JobRecord, State};
 use crate::quota::{FuelQuota, FuelSpent, Verdict, Window};
 use crate::reason::Reason;
@@ -79,6 +79,11 @@ pub enum Wait {
         /// The group.
         key: GroupKey,
     },
+    /// Jobs of its flow that it comes after.
+    Parents {
+        /// Ids of these jobs; one at least.
+        jobs: Vec<JobId>,
+    },
     /// The jobs of its queue that go before it.
     Turn {
         /// Number of these jobs; [`AHEAD_COUNTED_MAX`] means that or more.
@@ -98,6 +103,7 @@ impl Wait {
             Self::Fuel { .. } => "fuel",
             Self::Limit { .. } => "limit",
             Self::Group { .. } => "group",
+            Self::Parents { .. } => "parents",
             Self::Turn { .. } => "turn",
         }
     }
@@ -108,7 +114,11 @@ impl Wait {
         match self {
             Self::Hold(hold) => hold.until,
             Self::Time { until } | Self::Retry { until, .. } | Self::Fuel { until, .. } => Some(*until),
-            Self::Plugin | Self::Limit { .. } | Self::Group { .. } | Self::Turn { .. } => None,
+            Self::Plugin
+            | Self::Limit { .. }
+            | Self::Group { .. }
+            | Self::Parents { .. }
+            | Self::Turn { .. } => None,
         }
     }
 }
@@ -118,6 +128,9 @@ impl Wait {
 /// Without `facts`, that is what its record and these holds tell: neither what goes before it, nor what is spent.
 #[must_use]
 pub fn waits(job: &JobRecord, holds: &[Hold], facts: Option<&WaitFacts>, terms: &WaitTerms) -> Vec<Wait> {
+    if !job.waits_for.is_empty() {
+        return vec![Wait::Parents { jobs: job.waits_for.clone() }];
+    }
     if !job.state.waits() {
         return Vec::new();
     }
@@ -196,6 +209,10 @@ impl fmt::Display for Told<'_> {
             }
             Wait::Limit { name, leased, most } => write!(f, "limit {name} ({leased} of {most})"),
             Wait::Group { key } => write!(f, "waits for others of group {}", crate::text::line(key.as_str())),
+            Wait::Parents { jobs } => match jobs.as_slice() {
+                [only] => write!(f, "waits for job {only} of its flow"),
+                jobs => write!(f, "waits for {} jobs of its flow", jobs.len()),
+            },
             Wait::Turn { ahead: 0 } => f.write_str("first of its queue: waits for a daemon with room"),
             Wait::Turn { ahead: 1 } => f.write_str("behind 1 job"),
             Wait::Turn { ahead } if *ahead >= AHEAD_COUNTED_MAX => write!(f, "behind {ahead} jobs or more"),
@@ -284,6 +301,14 @@ mod tests {
         let text = "paused queue mail by ana since T50 until T99 (\"provider\\ndown\")";
         assert_eq!(plain(&job(0), &facts), text, "and nothing of those that don't cover it");
         assert_eq!(plain(&job(60), &facts), format!("{text}; scheduled for T160"), "both have to end");
+    }
+
+    #[test]
+    fn a_blocked_job_waits_for_those_that_it_comes_after() {
+        let id = JobId::from_parts(at(1), 2);
+        let blocked = |waits_for| JobRecord { state: State::Blocked, waits_for, ..job(0) };
+        assert_eq!(plain(&blocked(vec![id]), &facts()), format!("waits for job {id} of its flow"));
+        assert_eq!(plain(&blocked(vec![id, id]), &facts()), "waits for 2 jobs of its flow");
     }
 
     #[test]

@@ -22,8 +22,8 @@ use super::random::{KEYS, Op, PLUGINS, Random, Sizes};
 use super::script::{key, plugin};
 use crate::memory::Memory;
 use crate::{
-    Broker, Changed, Counts, Enqueued, HeldGroup, HoldOutcome, JobAction, Lanes, LeaseAsk, Leased, Query,
-    Renewal, Swept, WallClock,
+    Broker, Changed, Counts, Enqueued, FlowStored, FlowView, HeldGroup, HoldOutcome, JobAction, Lanes,
+    LeaseAsk, Leased, ParentView, Query, Renewal, Swept, WallClock,
 };
 
 /// Seeds that are always played.
@@ -96,8 +96,11 @@ pub async fn agree<F: Fixture>(seed: u64, steps: usize) {
                 } else {
                     random.some_jobs_of(tenant, LOOKED_UP)
                 };
-                let (ours, theirs) =
-                    (View::of(&model, tenant, &known).await, View::of(&*case.broker, tenant, &known).await);
+                let flows = random.flows_of(tenant);
+                let (ours, theirs) = (
+                    View::of(&model, tenant, &known, &flows).await,
+                    View::of(&*case.broker, tenant, &known, &flows).await,
+                );
                 ours.assert_same(&theirs, &at);
                 invariants.look(&at, &theirs);
             }
@@ -118,6 +121,7 @@ pub(super) enum Reply {
     Trial(TrialStatus),
     Changed(Vec<Changed>),
     Hold(HoldOutcome),
+    Flow(FlowStored),
     Page(Vec<JobRecord>),
     Passed,
 }
@@ -156,6 +160,9 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
             Reply::Released(broker.release_group(tenant, queue, group).await.expect(OK))
         }
         Op::Purge { tenant } => Reply::Purged(broker.purge(tenant, usize::MAX).await.expect(OK)),
+        Op::Flow { tenant, flow, bounds } => {
+            Reply::Flow(broker.store_flow(tenant, flow, bounds).await.expect(OK))
+        }
         Op::Trial { tenant, report } => Reply::Trial(broker.report_trial(tenant, report).await.expect(OK)),
         Op::Act { tenant, action, jobs } => {
             Reply::Changed(broker.act(tenant, *action, jobs).await.expect(OK))
@@ -184,10 +191,12 @@ struct View {
     lanes: Lanes,
     holds: Vec<Hold>,
     held_groups: Vec<HeldGroup>,
+    flows: Vec<Option<FlowView>>,
+    parents: Vec<Vec<ParentView>>,
 }
 
 impl View {
-    async fn of(broker: &dyn Broker, tenant: &TenantId, known: &[JobId]) -> Self {
+    async fn of(broker: &dyn Broker, tenant: &TenantId, known: &[JobId], flows: &[JobId]) -> Self {
         const OK: &str = "a broker in good order answers";
         let holds = broker.holds(tenant).await.expect(OK);
         let has_kinds = holds.iter().any(|hold| hold.scope.kind.is_some());
@@ -222,6 +231,14 @@ impl View {
         }
         let usage = broker.usage(tenant, Day(0)..=Day(u32::MAX)).await.expect(OK);
         let lanes = broker.lanes(tenant).await.expect(OK);
+        let (mut found, mut parents) = (Vec::new(), Vec::new());
+        for id in flows {
+            let flow = broker.flow(tenant, *id).await.expect(OK);
+            if let Some(last) = flow.as_ref().and_then(|flow| flow.jobs.last()) {
+                parents.push(broker.parents(tenant, last.job.id, 1_000_000).await.expect(OK));
+            }
+            found.push(flow);
+        }
         Self {
             counts: broker.counts(tenant).await.expect(OK),
             jobs,
@@ -232,6 +249,8 @@ impl View {
             lanes,
             holds,
             held_groups: broker.held_groups(tenant).await.expect(OK),
+            flows: found,
+            parents,
         }
     }
 
@@ -242,6 +261,9 @@ impl View {
         }
         for (ours, theirs) in self.lists.iter().zip(&theirs.lists) {
             assert_eq!(theirs, ours, "{at}: the broker's list (left) isn't the model's (right)");
+        }
+        for (ours, theirs) in self.flows.iter().zip(&theirs.flows) {
+            assert_eq!(theirs, ours, "{at}: the broker's flow (left) isn't the model's (right)");
         }
         assert_eq!(theirs, self, "{at}: the broker's view (left) isn't the model's (right)");
     }
@@ -367,6 +389,7 @@ mod tests {
             .flatten()
             .map(str::to_owned)
             .collect(),
+            (_, Reply::Flow(answer)) => vec![format!("flow {}", name(answer))],
             (_, Reply::Swept(swept)) => {
                 (!swept.buried.is_empty()).then(|| "buried".to_owned()).into_iter().collect()
             }
@@ -421,6 +444,7 @@ mod tests {
             not_Redrive:_leased not_Redrive:_succeeded not_Redrive:_cancelled \
             RunNow:_Done RunNow:_Unknown not_RunNow:_leased not_RunNow:_dead \
             Remove:_Done Remove:_Unknown not_Remove:_ready not_Remove:_leased \
+            flow_Stored flow_Duplicate flow_TooLarge flow_Full flow_Taken not_Redrive:_blocked not_Remove:_blocked \
             succeed_Applied succeed_Applied_with_effects succeed_Lost succeed_Conflict \
             succeed_Conflict_with_effects succeed_Full retry_Applied retry_Lost release_Applied release_Lost \
             bury_Applied bury_Lost cancel_Applied cancel_Lost \

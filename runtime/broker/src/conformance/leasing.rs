@@ -59,6 +59,7 @@ pub async fn options_stay_with_their_job(case: Case) {
             labels: labels(&["env=prod", "customer=Müller & Söhne"]),
             content_type: Some(ContentType::parse("text/plain").expect("a valid type")),
             trace: Some(trace()),
+            flow: None,
         };
         let asked = NewJob { pinned, unique_key, options: options.clone(), ..case.new_job() };
         let id = case.enqueue(asked.clone()).await;

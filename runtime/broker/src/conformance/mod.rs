@@ -21,6 +21,7 @@ pub mod cancelling;
 pub mod effects;
 pub mod enqueueing;
 pub mod expiring;
+pub mod flows;
 pub mod groups;
 pub mod holding;
 pub mod lanes;
@@ -124,6 +125,35 @@ macro_rules! conformance_suite {
                 a_tenant_has_a_bounded_number_of_holds,
                 asking_for_what_is_held_lifts_nothing,
                 a_purge_removes_holds,
+            }
+            flows {
+                a_job_waits_for_the_one_that_it_comes_after,
+                edges_that_are_to_be_settled_are_due_at_once,
+                a_job_waits_for_all_that_it_comes_after,
+                parents_that_end_in_one_call_all_count,
+                a_job_ends_with_the_one_that_it_comes_after,
+                a_cancelled_job_cancels_those_that_come_after_it,
+                a_job_that_loses_too_many_leases_ends_those_that_come_after_it,
+                a_failure_can_be_ignored,
+                a_failure_can_be_held_until_the_parent_succeeds,
+                a_held_job_ends_when_the_failed_one_is_removed,
+                a_job_that_is_removed_at_once_has_ended_all_the_same,
+                a_blocked_job_can_be_released,
+                a_blocked_job_can_be_cancelled_and_not_redriven,
+                a_delay_counts_from_when_the_job_is_unblocked,
+                a_flow_can_be_stored_again_and_is_there_once,
+                a_flow_is_refused_as_a_whole,
+                blocked_jobs_count_among_those_that_wait,
+                a_blocked_job_holds_its_unique_key,
+                a_flow_is_redriven_as_it_was_to_run,
+                a_job_that_is_redriven_alone_waits_for_its_parent,
+                a_job_that_is_redriven_before_its_edges_are_settled_has_not_ended,
+                one_call_never_settles_without_bound,
+                a_flow_can_be_looked_up,
+                outputs_of_parents_can_be_looked_up,
+                a_tenant_with_flows_can_be_purged_in_steps,
+                an_end_that_others_wait_for_wakes,
+                pages_of_blocked_jobs_fit_together,
             }
             lanes {
                 a_kind_without_plugin_gets_a_lane_of_its_own,
@@ -379,6 +409,7 @@ mod tests {
             include_str!("effects.rs"),
             include_str!("enqueueing.rs"),
             include_str!("expiring.rs"),
+            include_str!("flows.rs"),
             include_str!("holding.rs"),
             include_str!("groups.rs"),
             include_str!("lanes.rs"),

@@ -10,9 +10,12 @@ use rand::{RngExt, SeedableRng};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::canary::Record;
 use sandhog_core::effects::Effects;
+use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
-use sandhog_core::id::{DaemonId, GroupKey, JobId, Kind, LeaseNo, LeaseToken, QueueName, RateName, TenantId};
+use sandhog_core::id::{
+    DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, QueueName, RateName, TenantId,
+};
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::labels::Labels;
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
@@ -28,8 +31,8 @@ use super::script::{
     secs, trace, traffic, unique, usage,
 };
 use crate::{
-    Asker, Broker, Enqueued, Filter, FleetLimit, JobAction, Keep, KeepMax, LaneAsk, LeaseAsk, Query,
-    RateLimit, RateOf, Renew, Settle, Sweep,
+    Asker, Broker, Enqueued, Filter, FleetLimit, FlowStored, JobAction, Keep, KeepMax, LaneAsk, LeaseAsk,
+    Query, RateLimit, RateOf, Renew, Settle, Sweep,
 };
 
 /// The plugins that run jobs.
@@ -89,6 +92,11 @@ pub(super) enum Op {
         queue: QueueName,
         group: GroupKey,
     },
+    Flow {
+        tenant: TenantId,
+        flow: Flow,
+        bounds: QueueBounds,
+    },
     Purge {
         tenant: TenantId,
     },
@@ -143,6 +151,8 @@ struct Memories {
     tokens: Vec<LeaseToken>,
     /// Every settlement that was ever sent.
     settled: Vec<Settle>,
+    /// Every flow that was ever sent.
+    flows: Vec<Flow>,
     /// The numbers of what each of two daemons has asked for last.
     asked: [u64; 2],
     /// When the latest trial began of which anything was heard.
@@ -156,6 +166,7 @@ impl Random {
             jobs: Vec::new(),
             tokens: Vec::new(),
             settled: Vec::new(),
+            flows: Vec::new(),
             asked: [1; 2],
             trial: None,
         };
@@ -168,6 +179,13 @@ impl Random {
         self.tenants.iter().find(|memories| memories.tenant == *tenant).map_or(&[], |memories| &memories.jobs)
     }
 
+    /// The ids of the latest flows that were sent.
+    pub(super) fn flows_of(&self, tenant: &TenantId) -> Vec<JobId> {
+        const SOME: usize = 12;
+        let known = self.tenants.iter().find(|memories| memories.tenant == *tenant);
+        known.into_iter().flat_map(|memories| memories.flows.iter().rev().take(SOME).map(Flow::id)).collect()
+    }
+
     pub(super) fn some_jobs_of(&mut self, tenant: &TenantId, n: usize) -> Vec<JobId> {
         let known = self.jobs_of(tenant).to_vec();
         known.sample(&mut self.rng, n).copied().collect()
@@ -178,7 +196,8 @@ impl Random {
         let which = usize::from(self.rng.random_bool(0.2));
         let tenant = self.tenants[which].tenant.clone();
         match self.rng.random_range(0..100) {
-            0..18 => Op::Enqueue {
+            0..3 => Op::Flow { tenant, flow: self.flow(which), bounds: self.queue_bounds() },
+            3..18 => Op::Enqueue {
                 tenant,
                 jobs: self.some(0..6, |random| random.job(which)),
                 bounds: self.queue_bounds(),
@@ -271,6 +290,13 @@ impl Random {
                         tenants[which].know(job.id);
                     }
                 }
+            }
+            (Op::Flow { tenant, flow, .. }, Reply::Flow(answer)) => {
+                let Some(which) = of(tenant) else { return };
+                if *answer == FlowStored::Stored {
+                    flow.jobs().for_each(|job| tenants[which].know(job.id));
+                }
+                tenants[which].flows.push(flow.clone());
             }
             (Op::Lease { tenant, .. }, Reply::Leased(leased)) => {
                 let Some(which) = of(tenant) else { return };
@@ -373,8 +399,10 @@ impl Random {
                 self.pick(&[State::Leased, State::Leased, State::Leased, State::Dead, State::Blocked])
             }
             JobAction::Redrive => State::Dead,
-            JobAction::RunNow => self.pick(&[State::Scheduled, State::Scheduled, State::Dead]),
-            JobAction::Remove => State::Succeeded,
+            JobAction::RunNow => {
+                self.pick(&[State::Scheduled, State::Scheduled, State::Blocked, State::Dead])
+            }
+            JobAction::Remove => self.pick(&[State::Succeeded, State::Succeeded, State::Dead]),
         };
         let page =
             model.jobs(&self.tenants[which].tenant, Query::of(state, 10)).await.expect("the model answers");
@@ -452,6 +480,35 @@ impl Random {
         self.some(0..3, |random| (random.queue(), random.pick(&all))).into_iter().collect()
     }
 
+    /// One of few jobs with many edges, or one that was sent before.
+    fn flow(&mut self, which: usize) -> Flow {
+        if self.rng.random_bool(0.1)
+            && let Some(again) = self.tenants[which].flows.choose(&mut self.rng)
+        {
+            return again.clone();
+        }
+        let mut jobs: Vec<FlowJob> = Vec::new();
+        for n in 0..self.rng.random_range(1..6usize) {
+            let mut after = Vec::new();
+            for parent in &jobs {
+                if self.rng.random_bool(0.5) {
+                    after.push(After { job: parent.name.clone(), on_failure: self.pick(&OnFailure::ALL) });
+                }
+            }
+            let mut job = NewJob { options: self.options(), ..self.job(which) };
+            // Two of a flow can't have the same.
+            if jobs.iter().any(|other| other.job.unique_key == job.unique_key) {
+                job.unique_key = None;
+            }
+            if jobs.iter().any(|other| other.job.id == job.id) {
+                job.id = self.new_id();
+            }
+            let name = FlowJobName::parse(&format!("j{n}")).expect("a valid name");
+            jobs.push(FlowJob { name, job, after, takes_outputs: self.rng.random_bool(0.2) });
+        }
+        Flow::new(jobs).expect("each comes after earlier ones")
+    }
+
     fn options(&mut self) -> JobOptions {
         JobOptions {
             group: self.rng.random_bool(0.4).then(|| group(self.pick(&GROUPS))),
@@ -467,6 +524,7 @@ impl Random {
             content_type: None,
             trace: self.rng.random_bool(0.1).then(trace),
             deadline: self.rng.random_bool(0.1).then(|| self.pick(&[secs(1), secs(3600)])),
+            flow: None,
         }
     }
 

@@ -4,6 +4,7 @@ use sandhog_core::id::JobId;
 use sandhog_core::transition::Acted;
 
 use super::fault::{Fault, Result};
+use super::flows::{Removable, select_removable};
 use super::row;
 use super::step::Step;
 use super::stored::{Stored, select_stored};
@@ -36,13 +37,19 @@ impl Step<'_> {
     fn act_on_stored(&mut self, action: JobAction, job: JobId, found: &Stored) -> Result<Changed> {
         match found.standing.acted(action) {
             Acted::Change(change) => self.change(found, &change)?,
+            Acted::Release(change) => {
+                if !self.waits_for_parents(found.nr)? {
+                    return Ok(Changed::Not(found.standing.state));
+                }
+                self.change(found, &change)?;
+            }
             Acted::Revive(change) => {
                 if let Some(key) = &found.unique_key
                     && let Some(holder) = self.holder(key)?
                 {
                     return Ok(Changed::Duplicate(row::parse("job.id", &holder)?));
                 }
-                self.change(found, &change)?;
+                self.revive(found, change)?;
             }
             Acted::AskHolder => {
                 self.execute("UPDATE job SET cancel_requested = 1 WHERE nr = ?1", [found.nr])?;
@@ -50,7 +57,8 @@ impl Step<'_> {
                 return Ok(Changed::Requested);
             }
             Acted::Remove => {
-                self.delete(found.nr)?;
+                let removable = self.find(select_removable!("WHERE nr = ?1"), [found.nr], Removable::read)?;
+                removable.map_or(Ok(()), |removable| self.remove(&removable))?;
                 if let Some(key) = found.group.as_ref().filter(|_| found.has_turn) {
                     self.let_in_one(&found.queue, key)?;
                 }

@@ -29,7 +29,7 @@ impl Step<'_> {
     /// Stores a job, unless it is stored already, another holds its unique key, or it would pass the bounds.
     pub(super) fn enqueue(&mut self, job: &NewJob, bounds: &QueueBounds) -> Result<Enqueued> {
         match self.obstacle(job, bounds)? {
-            None => self.insert(job).map(|()| Enqueued::Stored),
+            None => self.insert(job, Next::Waits(job.delay)).map(|_| Enqueued::Stored),
             Some(Obstacle::Stored) => Ok(Enqueued::Stored),
             Some(Obstacle::Holder(id)) => Ok(Enqueued::Duplicate(parse("job.id", &id)?)),
             Some(Obstacle::Bounds(refusal)) => Ok(refusal),
@@ -40,7 +40,7 @@ impl Step<'_> {
     /// error.
     pub(super) fn enqueue_of_run(&mut self, job: &NewJob) -> Result<()> {
         match self.obstacle(job, &QueueBounds::NONE)? {
-            None => self.insert(job),
+            None => self.insert(job, Next::Waits(job.delay)).map(drop),
             Some(_) => Ok(()),
         }
     }
@@ -55,18 +55,44 @@ impl Step<'_> {
         {
             return Ok(Some(Obstacle::Holder(holder)));
         }
-        if Bytes::of(job.payload.len()) > bounds.payload {
-            return Ok(Some(Obstacle::Bounds(Enqueued::TooLarge)));
-        }
-        let excess = bounds.excess(self.waiting()?, Waiting::of(slice::from_ref(job)));
-        Ok(excess.map(|excess| Obstacle::Bounds(Enqueued::Full(excess))))
+        Ok(self.bounds_refusal(job, bounds, Waiting::default())?.map(Obstacle::Bounds))
     }
 
-    fn insert(&mut self, job: &NewJob) -> Result<()> {
+    fn bounds_refusal(
+        &self,
+        job: &NewJob,
+        bounds: &QueueBounds,
+        beside: Waiting,
+    ) -> Result<Option<Enqueued>> {
+        if Bytes::of(job.payload.len()) > bounds.payload {
+            return Ok(Some(Enqueued::TooLarge));
+        }
+        let waiting = self.waiting()?;
+        let waiting = Waiting { jobs: waiting.jobs + beside.jobs, bytes: waiting.bytes + beside.bytes };
+        Ok(bounds.excess(waiting, Waiting::of(slice::from_ref(job))).map(Enqueued::Full))
+    }
+
+    /// Returns the reason why a new job can't be stored, beside others that aren't stored yet.
+    pub(super) fn refusal(
+        &self,
+        job: &NewJob,
+        bounds: &QueueBounds,
+        beside: Waiting,
+    ) -> Result<Option<Enqueued>> {
+        if let Some(key) = &job.unique_key
+            && let Some(holder) = self.holder(key.as_str())?
+        {
+            return Ok(Some(Enqueued::Duplicate(parse("job.id", &holder)?)));
+        }
+        self.bounds_refusal(job, bounds, beside)
+    }
+
+    /// Stores a job in its first place, and returns its number.
+    pub(super) fn insert(&mut self, job: &NewJob, next: Next) -> Result<i64> {
         let waits = Waits { queue: job.queue.as_str(), kind: job.kind.as_str(), is_suspect: false };
         let group = job.options.group.as_ref().map(GroupKey::as_str);
         let member = group.map(|_| Member { has_turn: false, priority: job.priority });
-        let place = self.place_in_group(waits, member, Next::Waits(job.delay))?;
+        let place = self.place_in_group(waits, member, next)?;
         let (state, due_at, arrival, ..) = place.columns();
         let start_by = job.options.start_within.map(|within| stamp(self.now.after(within)));
         if let Some(start_by) = start_by {
@@ -103,6 +129,6 @@ impl Step<'_> {
         if let Some(key) = group.filter(|_| blocked_nr.is_some()) {
             self.let_in_one(job.queue.as_str(), key)?;
         }
-        Ok(())
+        Ok(nr)
     }
 }

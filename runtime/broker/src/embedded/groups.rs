@@ -56,7 +56,10 @@ impl Step<'_> {
             && !member.has_turn
             && let Some(rule) = self.group_rule(job.queue)?
         {
-            return Ok(Place::Blocked { rank: rule.rank(member.priority), number: self.next_arrival()? });
+            return Ok(Place::Blocked {
+                rank: Some(rule.rank(member.priority)),
+                number: self.next_arrival()?,
+            });
         }
         self.place(job, next)
     }

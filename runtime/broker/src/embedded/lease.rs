@@ -276,8 +276,12 @@ impl Step<'_> {
         Ok(Lease { token, job })
     }
 
-    /// Returns the time until a sweep finds something: the next scheduled job is due, or the next lease expires.
+    /// Returns the time until a sweep finds something: edges of flows are to be settled, the next scheduled job is due, or the
+    /// next lease expires.
     pub(super) fn next_due(&self) -> Result<Option<Duration>> {
+        if self.has_settled()? {
+            return Ok(Some(Duration::ZERO));
+        }
         let expiring: Option<i64> = self.find(
             "SELECT lease_expires_at FROM job WHERE tenant = ?1 AND state = 2 ORDER BY lease_expires_at LIMIT 1",
             [self.tenant()],

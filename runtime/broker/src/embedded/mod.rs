@@ -7,7 +7,7 @@
 //! threads.rs  the writing thread and the reading thread; group commit
 //! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  groups.rs  holds.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
 //! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  why.rs  look-ups
-//! trials.rs   trials of canaries
+//! trials.rs   trials of canaries        flows.rs  jobs that wait for others
 //! socket_notifier.rs  news to and from other processes on the same file
 //! ```
 //!
@@ -43,6 +43,7 @@ mod asked;
 mod control;
 mod enqueue;
 mod fault;
+mod flows;
 mod groups;
 mod holds;
 mod lanes;
@@ -283,6 +284,12 @@ impl Broker for Embedded {
                 .step("release of a group", FLUSHED, tenant, move |step| step.release_group(&queue, &group))
                 .await
                 .map(Outcome::Released),
+            Command::Flow { flow, bounds } => self
+                .step("store a flow", FLUSHED.taking_space(), tenant, move |step| {
+                    step.store_flow(&flow, &bounds)
+                })
+                .await
+                .map(Outcome::Flow),
             // A report that a power cut undoes is repeated, or was a decision that another daemon comes to as well.
             Command::Trial(report) => self
                 .step("trial", UNFLUSHED.taking_space(), tenant, move |step| step.report_trial(&report))
@@ -313,6 +320,10 @@ impl Broker for Embedded {
                 Look::Holds => Seen::Holds(holds::holds(connection, tenant, now)?),
                 Look::Why(job) => Seen::Why(Step::new(connection, tenant, now).why(job)?.map(Box::new)),
                 Look::HeldGroups => Seen::HeldGroups(groups::held_groups(connection, tenant)?),
+                Look::Flow(flow) => Seen::Flow(flows::flow(connection, tenant, flow)?),
+                Look::Parents { job, bytes } => {
+                    Seen::Parents(flows::parents(connection, tenant, job, bytes)?)
+                }
                 Look::Usage(days) => {
                     let first = Day::of(now).before(USAGE_DAYS_KEPT).max(*days.start());
                     Seen::Usage(account::usage(connection, tenant, &(first..=*days.end()))?)

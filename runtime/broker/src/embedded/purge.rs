@@ -3,19 +3,20 @@
 use rusqlite::params;
 
 use super::fault::Result;
+use super::flows::{Removable, select_removable};
 use super::step::Step;
 
 impl Step<'_> {
     /// Removes up to `most` jobs and values of state, and returns how many are left. The rest of the tenant's data is removed
     /// with the last of them.
-    pub(super) fn purge(&self, most: usize) -> Result<u64> {
+    pub(super) fn purge(&mut self, most: usize) -> Result<u64> {
         let most = i64::try_from(most.max(1)).unwrap_or(i64::MAX);
-        let jobs: Vec<i64> = self.all(
-            "SELECT nr FROM job WHERE tenant = ?1 ORDER BY id LIMIT ?2",
+        let jobs = self.all(
+            select_removable!("WHERE tenant = ?1 ORDER BY id LIMIT ?2"),
             params![self.tenant(), most],
-            |row| row.get(0),
+            Removable::read,
         )?;
-        jobs.iter().try_for_each(|nr| self.delete(*nr))?;
+        jobs.iter().try_for_each(|job| self.remove(job))?;
         let values: Vec<(String, String)> = self.all(
             "SELECT plugin, key FROM state WHERE tenant = ?1 ORDER BY plugin, key LIMIT ?2",
             params![self.tenant(), most - jobs.len() as i64],
@@ -40,6 +41,7 @@ impl Step<'_> {
                 "DELETE FROM hold WHERE tenant = ?1",
                 "DELETE FROM group_rules WHERE tenant = ?1",
                 "DELETE FROM rates WHERE tenant = ?1",
+                "DELETE FROM settled WHERE tenant = ?1",
             ] {
                 self.execute(rest, [self.tenant()])?;
             }

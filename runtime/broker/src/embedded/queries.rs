@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, params};
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::time::Timestamp;
@@ -131,6 +131,22 @@ fn with_payload(connection: &Connection, nr: i64, record: JobRecord) -> Result<J
     let found = statement.query_row([nr], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let (payload, output) = found.ok_or_else(|| Fault::unreadable("payload", "it isn't there"))?;
     Ok(JobRecord { payload, output, ..record })
+}
+
+/// The records of jobs of flows, without payloads and outputs.
+pub(super) struct FlowRecords<'c>(CachedStatement<'c>);
+
+/// Prepares to look up [`FlowRecords`].
+pub(super) fn flow_records(connection: &Connection) -> Result<FlowRecords<'_>> {
+    Ok(FlowRecords(connection.prepare_cached(&format!("{RECORD} FROM job WHERE nr = ?1"))?))
+}
+
+impl FlowRecords<'_> {
+    /// Returns the record of the job with this number.
+    pub(super) fn of(&mut self, nr: i64) -> Result<JobRecord> {
+        let mut rows = self.0.query([nr])?;
+        rows.next()?.map_or_else(|| Err(Fault::unreadable("job", "it isn't there")), record)
+    }
 }
 
 /// Lists every tenant of which something is kept. Finds each by an index search after the one before.

@@ -8,7 +8,7 @@ use rusqlite::Row;
 use rusqlite::types::FromSql;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::history::AttemptRecord;
-use sandhog_core::id::{DaemonId, LeaseNo};
+use sandhog_core::id::{DaemonId, JobId, LeaseNo};
 use sandhog_core::job::{JobOptions, JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
 use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
@@ -121,7 +121,9 @@ pub(super) const RECORD: &str = concat!(
     "SELECT ",
     asked_columns!(),
     ", tenant, state, reason, message, attempts, expiries, faults, lease, enqueued_at, due_at, leased_at, lease_expires_at,
-     finished_at, progress, revision, fuel, memory_peak, wall_us, cpu_us, host_calls, history"
+     finished_at, progress, revision, fuel, memory_peak, wall_us, cpu_us, host_calls, history,
+     CASE WHEN state = 6 THEN
+         (SELECT group_concat(parent) FROM edge WHERE edge.nr = job.nr AND is_open = 1) END AS waits_for"
 );
 
 /// Reads a row of [`RECORD`], with payload and output left empty. Columns that a record can do without are left out if they
@@ -145,6 +147,9 @@ pub(super) fn record(row: &Row<'_>) -> Result<JobRecord> {
         finished_at: time(19)?,
         progress: known(&mut problem, maybe(row, 20, |json: String| progress(&json)))?,
         revision: known(&mut problem, maybe(row, 21, |text: String| parse("job.revision", &text)))?,
+        waits_for: row
+            .get::<_, Option<String>>("waits_for")?
+            .map_or(Ok(Vec::new()), |ids| waits_for(&ids))?,
         usage: usage(row, 22)?,
         history: known(&mut problem, maybe(row, 27, |json: String| history(&json)))?.unwrap_or_default(),
         unreadable: problem,
@@ -199,6 +204,13 @@ pub(super) fn history(json: &str) -> Result<Vec<AttemptRecord>> {
     attempts.into_iter().map(read).collect()
 }
 
+/// Parses the ids of jobs that a blocked job waits for, and puts them in order.
+fn waits_for(ids: &str) -> Result<Vec<JobId>> {
+    let mut ids: Vec<JobId> = ids.split(',').map(|id| parse("edge.parent", id)).collect::<Result<_>>()?;
+    ids.sort_unstable();
+    Ok(ids)
+}
+
 /// Reads a line of a log: at, attempt, level, message, fields. A level that this version doesn't know becomes a field.
 pub(super) fn log_line(row: &Row<'_>) -> Result<LogLine> {
     let slug: String = row.get(2)?;
@@ -236,7 +248,8 @@ fn maybe<V: FromSql, T>(row: &Row<'_>, nth: usize, read: impl FnOnce(V) -> Resul
     row.get::<_, Option<V>>(nth)?.map(read).transpose()
 }
 
-fn options(bytes: &[u8]) -> Result<JobOptions> {
+/// Reads the options of a job.
+pub(super) fn options(bytes: &[u8]) -> Result<JobOptions> {
     options::read(bytes).map_err(|error| Fault::unreadable("job.options", error))
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use sandhog_core::account::Account;
+use sandhog_core::flow::ParentEnd;
 use sandhog_core::group::{GroupRule, Turn};
 use sandhog_core::id::{JobId, PluginName, TenantId};
 use sandhog_core::job::State;
@@ -65,10 +66,23 @@ pub(super) struct Waits<'a> {
 /// The state that a job is put in, with its times or its place in the line.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
-    Scheduled { due_at: i64 },
-    Ready { arrival: i64, in_lane: bool },
-    Blocked { rank: u8, number: i64 },
-    Final { state: State, finished_at: i64, remove_at: i64 },
+    Scheduled {
+        due_at: i64,
+    },
+    Ready {
+        arrival: i64,
+        in_lane: bool,
+    },
+    /// With the rank in its group's line, if it waits there.
+    Blocked {
+        rank: Option<u8>,
+        number: i64,
+    },
+    Final {
+        state: State,
+        finished_at: i64,
+        remove_at: i64,
+    },
 }
 
 impl<'a> Step<'a> {
@@ -143,6 +157,7 @@ impl<'a> Step<'a> {
     /// Returns the place of a job that goes to `next`.
     pub(super) fn place(&mut self, job: Waits<'_>, next: Next) -> Result<Place> {
         match next {
+            Next::Blocked => Ok(Place::Blocked { rank: None, number: self.next_arrival()? }),
             Next::Waits(Duration::ZERO) => self.ready(job),
             Next::Waits(delay) => {
                 let due_at = stamp(self.now.after(delay));
@@ -242,12 +257,14 @@ impl<'a> Step<'a> {
         {
             self.let_in_one(&job.queue, key)?;
         }
-        Ok(())
-    }
-
-    /// Removes a job. Triggers remove what else belongs to it.
-    pub(super) fn delete(&self, nr: i64) -> Result<()> {
-        self.execute("DELETE FROM job WHERE nr = ?1", [nr])?;
+        if job.standing.state == State::Blocked {
+            self.close_edges(job.nr)?;
+        }
+        if let Next::Ends(state, _) = change.next
+            && job.member.is_some_and(|member| member.has_dependants)
+        {
+            self.note_settled(&job.id, ParentEnd { state, is_removed: false })?;
+        }
         Ok(())
     }
 
@@ -318,7 +335,7 @@ impl Place {
     /// Returns the columns line_rank and blocked_nr.
     pub(super) fn in_line(self) -> (Option<u8>, Option<i64>) {
         match self {
-            Self::Blocked { rank, number } => (Some(rank), Some(number)),
+            Self::Blocked { rank, number } => (rank, Some(number)),
             Self::Scheduled { .. } | Self::Ready { .. } | Self::Final { .. } => (None, None),
         }
     }

@@ -1,6 +1,7 @@
 //! The stored parts of a job that decide what may become of it.
 
 use rusqlite::{Params, Row};
+use sandhog_core::flow::FlowMember;
 use sandhog_core::history::AttemptRecord;
 use sandhog_core::id::LeaseNo;
 use sandhog_core::job::{Priority, State};
@@ -35,6 +36,8 @@ pub(super) struct Stored {
     pub(super) leased_at: Option<Timestamp>,
     /// The history of its attempts, as it is stored.
     pub(super) history: Option<String>,
+    /// Membership of the job in a flow.
+    pub(super) member: Option<FlowMember>,
 }
 
 /// A statement that selects the columns of a [`Stored`]; `$rest` says of which jobs.
@@ -44,7 +47,7 @@ macro_rules! select_stored {
             "SELECT nr, id, queue, kind, unique_key, limited_by IS NOT NULL,
                  state, lease, attempts, expiries, faults, cancel_requested,
                  fuel, memory_peak, wall_us, cpu_us, host_calls, leased_at, history, start_by IS NOT NULL,
-                 priority, group_key, has_turn FROM job ",
+                 priority, group_key, has_turn, options FROM job ",
             $rest
         )
     };
@@ -76,9 +79,15 @@ impl Stored {
             leased_at: row.get::<_, Option<i64>>(17)?.map(row::timestamp),
             history: row.get(18)?,
             may_expire: row.get(19)?,
+            member: None,
         };
         let state = row::state(row.get(6)?);
-        Ok(state.map(|state| Self { standing: Standing { state, ..stored.standing }, ..stored }))
+        let options: Option<Vec<u8>> = row.get(23)?;
+        let member: Result<Option<FlowMember>> =
+            options.map_or(Ok(None), |options| Ok(row::options(&options)?.flow));
+        Ok(state.and_then(|state| {
+            Ok(Self { standing: Standing { state, ..stored.standing }, member: member?, ..stored })
+        }))
     }
 
     /// Returns the record of its attempt under way, if that ended now with a success of which nothing more is known.

@@ -11,6 +11,7 @@ use sandhog_core::reason::Reason;
 use sandhog_core::time::{Timestamp, millis};
 
 use super::fault::{Fault, Result};
+use super::flows::{Removable, select_removable};
 use super::queries;
 use super::row::{code, stamp, timestamp};
 use super::step::Step;
@@ -25,6 +26,7 @@ impl Step<'_> {
         let expired = self.expire()?;
         let promoted = self.promote()?;
         let (taken_back, buried) = self.take_back(sweep)?;
+        self.settle_edges()?;
         let mut removed = self.remove_old()?;
         removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed)?;
         let let_in = self.let_in_all()?;
@@ -98,18 +100,18 @@ impl Step<'_> {
     }
 
     /// Removes final jobs past their keep time, and returns how many.
-    fn remove_old(&self) -> Result<usize> {
-        let old: Vec<i64> = self.all(
-            "SELECT nr FROM job WHERE tenant = ?1 AND remove_at <= ?2 ORDER BY remove_at, id LIMIT ?3",
+    fn remove_old(&mut self) -> Result<usize> {
+        let old = self.all(
+            select_removable!("WHERE tenant = ?1 AND remove_at <= ?2 ORDER BY remove_at, id LIMIT ?3"),
             params![self.tenant(), self.now(), SWEEP_MAX as i64],
-            |row| row.get(0),
+            Removable::read,
         )?;
-        old.iter().try_for_each(|nr| self.delete(*nr))?;
+        old.iter().try_for_each(|job| self.remove(job))?;
         Ok(old.len())
     }
 
     /// Removes the oldest final jobs in excess of the numbers to be kept, at most `most`, and returns how many.
-    fn remove_surplus(&self, keep: &KeepMax, most: usize) -> Result<usize> {
+    fn remove_surplus(&mut self, keep: &KeepMax, most: usize) -> Result<usize> {
         let mut removed = 0;
         for (state, kept) in keep.by_state() {
             let count: Option<i64> = self.find(
@@ -119,13 +121,14 @@ impl Step<'_> {
             )?;
             let surplus = count.map_or(0, i64::cast_unsigned).saturating_sub(kept);
             let surplus = usize::try_from(surplus).unwrap_or(usize::MAX).min(most - removed);
-            let oldest: Vec<i64> = self.all(
-                "SELECT nr FROM job WHERE tenant = ?1 AND state = ?2 AND finished_at IS NOT NULL
-                 ORDER BY finished_at, id LIMIT ?3",
+            let oldest = self.all(
+                select_removable!(
+                    "WHERE tenant = ?1 AND state = ?2 AND finished_at IS NOT NULL ORDER BY finished_at, id LIMIT ?3"
+                ),
                 params![self.tenant(), code(state), surplus as i64],
-                |row| row.get(0),
+                Removable::read,
             )?;
-            oldest.iter().try_for_each(|nr| self.delete(*nr))?;
+            oldest.iter().try_for_each(|job| self.remove(job))?;
             removed += oldest.len();
         }
         Ok(removed)

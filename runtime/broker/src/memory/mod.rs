@@ -3,6 +3,7 @@
 //! ```text
 //! mod.rs     the trait: one lock, one tenant, one step; then wakes, if the step has caused any
 //! tenant.rs  the steps: a tenant's jobs in one map, found by a linear scan
+//! flows.rs   the steps of flows
 //! groups.rs  turns in groups, and who gets them
 //! ```
 //!
@@ -10,6 +11,7 @@
 //! of the tenant: good for tests and simulations with some thousands of jobs, and for nothing else. It spawns no task and
 //! never waits, so a simulation on one thread with a paused clock is deterministic.
 
+mod flows;
 mod groups;
 mod tenant;
 
@@ -111,13 +113,16 @@ impl Broker for Memory {
                 Ok(Outcome::Jobs(ids.into_iter().map(|job| self.act_on(tenant, action, job)).collect()))
             }
             Command::Sweep(sweep) => Ok(Outcome::Swept(self.step(tenant, |t, now| t.sweep(&sweep, now)))),
-            Command::Purge { most } => Ok(Outcome::Left(self.step(tenant, |t, _| t.purge(most)))),
+            Command::Purge { most } => Ok(Outcome::Left(self.step(tenant, |t, now| t.purge(most, now)))),
             Command::SetGroupRules(rules) => {
                 self.step(tenant, |t, _| t.set_group_rules(rules));
                 Ok(Outcome::Done)
             }
             Command::ReleaseGroup { queue, group } => {
                 Ok(Outcome::Released(self.step(tenant, |t, _| t.release_group(&(queue, group)))))
+            }
+            Command::Flow { flow, bounds } => {
+                Ok(Outcome::Flow(self.step(tenant, |t, now| t.store_flow(tenant, &flow, &bounds, now))))
             }
             Command::Trial(report) => {
                 Ok(Outcome::Trial(self.step(tenant, |t, now| t.report_trial(&report, now))))
@@ -139,6 +144,8 @@ impl Broker for Memory {
             Look::Holds => Seen::Holds(t.holds(now).cloned().collect()),
             Look::Why(job) => Seen::Why(t.why(job, now).map(Box::new)),
             Look::HeldGroups => Seen::HeldGroups(t.held_groups()),
+            Look::Flow(flow) => Seen::Flow(t.flow(flow)),
+            Look::Parents { job, bytes } => Seen::Parents(t.parents(job, bytes)),
         }))
     }
 

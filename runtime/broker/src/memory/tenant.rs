@@ -9,6 +9,7 @@ use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite, Written};
+use sandhog_core::flow::ParentEnd;
 use sandhog_core::group::{GroupRule, Turn};
 use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{HOLDS_MAX, Hold, HoldScope, NewHold};
@@ -24,6 +25,7 @@ use sandhog_core::transition::{Acted, Change, JobCounts, Next, Standing};
 use sandhog_core::trial::{Pair, Trial, TrialReport, TrialStatus};
 use sandhog_core::waits::{AHEAD_COUNTED_MAX, WaitFacts};
 
+use super::flows::Member;
 use super::groups::Group;
 use crate::{
     Changed, Counts, Cursor, Enqueued, HoldOutcome, JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY,
@@ -54,6 +56,10 @@ pub(super) struct Tenant {
     rates: BTreeMap<RateOf, FullAt>,
     /// The rules for groups, by queue.
     pub(super) group_rules: BTreeMap<QueueName, GroupRule>,
+    /// The jobs of each flow that are still kept, by the flow's id.
+    pub(super) flows: BTreeMap<JobId, BTreeMap<JobId, Member>>,
+    /// Jobs that have ended and that others come after, each with its end and when it came; until their edges are settled.
+    pub(super) settled: BTreeMap<(JobId, ParentEnd), Timestamp>,
 }
 
 /// State of a tenant that listeners wait for: compared before and after a step.
@@ -65,6 +71,8 @@ pub(super) struct WakeCause {
     first_due: Option<Timestamp>,
     /// The holds, each with its end.
     holds: BTreeMap<HoldScope, Option<Timestamp>>,
+    /// Whether edges of flows are to be settled.
+    has_settled: bool,
 }
 
 #[derive(Clone)]
@@ -105,7 +113,8 @@ impl WakeCause {
         let has_lane = self.lanes.iter().any(|(_, kind, _)| kind.is_some());
         let has_left = !before.limited.is_subset(&self.limited);
         let is_fuller = !self.lanes.is_subset(&before.lanes);
-        sooner || is_fuller || (has_lane && has_left) || self.holds != before.holds
+        let has_settled = self.has_settled && !before.has_settled;
+        sooner || is_fuller || has_settled || (has_lane && has_left) || self.holds != before.holds
     }
 }
 
@@ -120,6 +129,7 @@ impl Tenant {
                 .chain(self.expiring())
                 .min(),
             holds: self.holds.iter().map(|(scope, hold)| (scope.clone(), hold.until)).collect(),
+            has_settled: !self.settled.is_empty(),
         }
     }
 
@@ -133,18 +143,29 @@ impl Tenant {
         if self.jobs.contains_key(&job.id) {
             return Enqueued::Stored;
         }
+        if let Some(refusal) = self.refusal(job, bounds, Waiting::default()) {
+            return refusal;
+        }
+        self.insert(tenant, job, &Change::of_new(job.delay), now);
+        Enqueued::Stored
+    }
+
+    /// Returns the reason why a new job can't be stored, beside others that aren't stored yet.
+    pub(super) fn refusal(&self, job: &NewJob, bounds: &QueueBounds, beside: Waiting) -> Option<Enqueued> {
         if let Some(holder) = self.holder(job.unique_key.as_ref()) {
-            return Enqueued::Duplicate(holder);
+            return Some(Enqueued::Duplicate(holder));
         }
         if Bytes::of(job.payload.len()) > bounds.payload {
-            return Enqueued::TooLarge;
+            return Some(Enqueued::TooLarge);
         }
-        if let Some(excess) = bounds.excess(self.waiting(), Waiting::of(std::slice::from_ref(job))) {
-            return Enqueued::Full(excess);
-        }
+        let waiting = self.waiting();
+        let waiting = Waiting { jobs: waiting.jobs + beside.jobs, bytes: waiting.bytes + beside.bytes };
+        bounds.excess(waiting, Waiting::of(std::slice::from_ref(job))).map(Enqueued::Full)
+    }
+
+    pub(super) fn insert(&mut self, tenant: &TenantId, job: &NewJob, change: &Change<'_>, now: Timestamp) {
         self.jobs.insert(job.id, Entry::new(tenant, job, now));
-        self.change(job.id, &Change::of_new(job.delay), now);
-        Enqueued::Stored
+        self.change(job.id, change, now);
     }
 
     pub(super) fn lease(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Leased {
@@ -165,7 +186,7 @@ impl Tenant {
             let tokens = leases.iter().map(|lease| lease.token).collect();
             self.asked.insert(asker.daemon, (asker.number, tokens));
         }
-        let next_due = self.next_due().map(|due| due.since(now));
+        let next_due = self.next_due(now);
         let next_due = if expired == SWEEP_MAX { Some(Duration::ZERO) } else { next_due };
         let next_token = self.next_token(ask, now);
         Leased { leases, next_due, spent, now, next_token, lanes: self.lanes_changed }
@@ -331,14 +352,15 @@ impl Tenant {
         let expired = self.expire(now);
         let promoted = self.promote(now);
         let (taken_back, buried) = self.take_back(sweep, now);
+        self.settle_edges(now);
         let mut removed = self.remove_old(now);
-        removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed);
+        removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed, now);
         let let_in = self.let_in_all();
         self.give_up_lanes(now);
         self.holds.retain(|_, hold| hold.is_in_force(now));
         self.trials.retain(|_, trial| !trial.is_forgotten(now));
         let is_left = [expired, promoted, taken_back, removed, let_in].contains(&SWEEP_MAX);
-        let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due().map(|due| due.since(now)) };
+        let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due(now) };
         let has_ready = self.in_state(State::Ready).any(|entry| !self.is_held(&entry.record, now));
         let next_removal = self.jobs.values().filter_map(|entry| entry.remove_at).min();
         let next_removal = next_removal.map(|at| at.since(now));
@@ -346,9 +368,9 @@ impl Tenant {
     }
 
     /// Removes up to `most` jobs and values, and returns how many are left.
-    pub(super) fn purge(&mut self, most: usize) -> u64 {
+    pub(super) fn purge(&mut self, most: usize, now: Timestamp) -> u64 {
         let jobs: Vec<JobId> = self.jobs.keys().take(most.max(1)).copied().collect();
-        jobs.iter().for_each(|id| drop(self.jobs.remove(id)));
+        jobs.iter().for_each(|id| drop(self.remove(*id, now)));
         let values: Vec<_> = self.state.keys().take(most.max(1) - jobs.len()).cloned().collect();
         values.iter().for_each(|at| drop(self.state.remove(at)));
         let left = self.jobs.len() + self.state.len();
@@ -362,6 +384,8 @@ impl Tenant {
             self.holds.clear();
             self.group_rules.clear();
             self.rates.clear();
+            self.flows.clear();
+            self.settled.clear();
         }
         left as u64
     }
@@ -444,13 +468,20 @@ impl Tenant {
                 if let Some(holder) = self.holder(key.as_ref()) {
                     return Changed::Duplicate(holder);
                 }
-                self.change(job, &change, now);
+                self.revive(job, change, now);
             }
             Acted::AskHolder => {
                 entry.cancel_requested = true;
                 return Changed::Requested;
             }
-            Acted::Remove => self.remove(job),
+            Acted::Release(_) if entry.record.waits_for.is_empty() => return Changed::Not(State::Blocked),
+            Acted::Release(change) => self.change(job, &change, now),
+            Acted::Remove => {
+                let turn = self.remove(job, now).filter(|removed| removed.has_turn);
+                if let Some(group) = turn.and_then(|removed| removed.group()) {
+                    self.let_in_one(&group);
+                }
+            }
             Acted::Nothing => {}
             Acted::Refuse => return Changed::Not(standing.state),
         }
@@ -527,19 +558,10 @@ impl Tenant {
         self.jobs.values().find(holds).map(|entry| entry.record.id)
     }
 
-    /// Removes a job.
-    fn remove(&mut self, job: JobId) {
-        if let Some(removed) = self.jobs.remove(&job)
-            && removed.has_turn
-            && let Some(group) = removed.group()
-        {
-            self.let_in_one(&group);
-        }
-    }
-
     /// Applies a transition to a job, and gives the turn that it may give up to the next in its group's line.
-    fn change(&mut self, job: JobId, change: &Change<'_>, now: Timestamp) {
+    pub(super) fn change(&mut self, job: JobId, change: &Change<'_>, now: Timestamp) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
+        entry.record.waits_for.clear();
         let group = entry.group();
         let rule = group.as_ref().and_then(|(queue, _)| self.group_rules.get(queue)).copied();
         let gives_up = entry.has_turn && Turn::after(change.next, rule) == Turn::GivenUp;
@@ -554,18 +576,21 @@ impl Tenant {
         (record.attempts, record.expiries, record.faults) = (attempts, expiries, faults);
         (record.due_at, record.lease_expires_at, record.finished_at) = (None, None, None);
         match change.next {
-            Next::Waits(Duration::ZERO) => {
+            Next::Blocked | Next::Waits(Duration::ZERO) => {
                 self.arrivals += 1;
                 entry.arrival = self.arrivals;
-                if let Some(rule) = rule.filter(|_| !entry.has_turn) {
+                if let Some(rule) = rule.filter(|_| !entry.has_turn && change.next != Next::Blocked) {
                     record.state = State::Blocked;
                     entry.rank = Some(rule.rank(record.priority));
                 }
             }
             Next::Waits(after) => record.due_at = Some(now.after(after)),
-            Next::Ends(_, keep) => {
+            Next::Ends(state, keep) => {
                 record.finished_at = Some(now);
                 entry.remove_at = Some(now.after(keep));
+                if record.options.flow.is_some_and(|member| member.has_dependants) {
+                    self.settled.insert((job, ParentEnd { state, is_removed: false }), now);
+                }
             }
         }
         if let Some(why) = &change.why {
@@ -651,12 +676,12 @@ impl Tenant {
         self.state.retain(|_, stored| stored.is_there(now));
         let old = self.jobs.values().filter(|entry| entry.remove_at.is_some());
         let old = first_until(old.map(|entry| (entry.remove_at, entry.record.id)), now);
-        old.iter().for_each(|id| drop(self.jobs.remove(id)));
+        old.iter().for_each(|id| drop(self.remove(*id, now)));
         old.len()
     }
 
     /// Removes the oldest final jobs in excess of the numbers to be kept, at most `most`, and returns how many.
-    fn remove_surplus(&mut self, keep: &KeepMax, most: usize) -> usize {
+    fn remove_surplus(&mut self, keep: &KeepMax, most: usize, now: Timestamp) -> usize {
         let mut removed = 0;
         for (state, kept) in keep.by_state() {
             let mut finals: Vec<_> =
@@ -664,7 +689,7 @@ impl Tenant {
             finals.sort();
             let surplus = finals.len().saturating_sub(usize::try_from(kept).unwrap_or(usize::MAX));
             for (_, id) in finals.into_iter().take(surplus.min(most - removed)) {
-                self.jobs.remove(&id);
+                drop(self.remove(id, now));
                 removed += 1;
             }
         }
@@ -708,11 +733,15 @@ impl Tenant {
         first
     }
 
-    fn next_due(&self) -> Option<Timestamp> {
+    /// Returns the time until a sweep has something to do, other than to remove.
+    fn next_due(&self, now: Timestamp) -> Option<Duration> {
+        if !self.settled.is_empty() {
+            return Some(Duration::ZERO);
+        }
         let due = self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at);
         let expiring = self.in_state(State::Leased).filter_map(|entry| entry.record.lease_expires_at);
         let ending = self.holds.values().filter_map(|hold| hold.until);
-        due.chain(expiring).chain(ending).chain(self.expiring()).min()
+        due.chain(expiring).chain(ending).chain(self.expiring()).min().map(|at| at.since(now))
     }
 
     /// Returns the first key whose value isn't the one that the run relied on.
@@ -880,8 +909,8 @@ impl Entry {
         let record = &self.record;
         let millis = |at: Option<Timestamp>| at.map_or(0, Timestamp::as_millis);
         let rank = match record.state {
-            State::Scheduled => millis(record.due_at),
             State::Blocked => self.arrival,
+            State::Scheduled => millis(record.due_at),
             State::Ready => u64::from(u8::MAX - record.priority.0) << 45 | self.arrival,
             State::Leased => millis(record.lease_expires_at),
             State::Succeeded | State::Dead | State::Cancelled => millis(record.finished_at),
@@ -890,7 +919,7 @@ impl Entry {
     }
 
     /// Returns the state from which its transitions are decided.
-    fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         let JobRecord { state, lease, attempts, expiries, faults, .. } = self.record;
         let counts = JobCounts { attempts, expiries, faults };
         Standing { state, lease, counts, cancel_requested: self.cancel_requested }

@@ -83,9 +83,11 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 24] = [
+const PRODUCER_READS_FROM: [&str; 27] = [
+    "after:*",
     "blocked",
     "finals*",
+    "flow:*",
     "held",
     "hold_notes",
     "holds",
@@ -94,6 +96,7 @@ const PRODUCER_READS_FROM: [&str; 24] = [
     "leases",
     "lines",
     "log:*",
+    "open:*",
     "parked",
     "queues",
     "ready:*",
@@ -116,10 +119,10 @@ const USAGE: &str = "usage:*";
 /// Commands by which enqueueing writes, each with the keys that it writes.
 const PRODUCER_WRITES: [(&str, &[&str]); 7] = [
     ("zadd", &["blocked", "lines", "ready:*", "schedule", "starting", "turns"]),
-    ("mset", &["job:*", "sequence", "tally"]),
+    ("mset", &["after:*", "job:*", "open:*", "sequence", "tally"]),
     ("msetnx", &["job:*"]),
     ("sadd", &["queues"]),
-    ("hset", &["unique"]),
+    ("hset", &["flow:*", "unique"]),
     ("srem", &["waiters:*"]),
     ("zrem", &["blocked", "lines"]),
 ];

@@ -1,5 +1,6 @@
 //! Arguments of functions: their keys, and a MessagePack value in the form that each function states at its head.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use redis::Cmd;
 use sandhog_core::account::{Account, Day, RunEnd};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite};
+use sandhog_core::flow::Flow;
 use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
 use sandhog_core::id::{
@@ -215,10 +217,11 @@ pub(super) fn enqueue(tenant: &TenantId, jobs: &[NewJob], bounds: &QueueBounds) 
 }
 
 /// Writes jobs to create, in the form of `lua/creation.lua`, and their keys. Returns the place of the first one's key.
-fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
+fn put_jobs<J: Borrow<NewJob>>(keys: &mut Keys, batch: &mut Packer, jobs: &[J]) -> Place {
     let first = keys.len() as Place + 1;
-    for group in jobs.chunk_by(are_alike) {
+    for group in jobs.chunk_by(|one, other| are_alike(one.borrow(), other.borrow())) {
         let [job, ..] = group else { continue };
+        let job = job.borrow();
         batch
             .number(exact_millis(job.delay), 8)
             .number(layout::layout(job), 1)
@@ -227,7 +230,7 @@ fn put_jobs(keys: &mut Keys, batch: &mut Packer, jobs: &[NewJob]) -> Place {
         batch.counted(job.unique_key.as_ref().map_or("", UniqueKey::as_str).as_bytes(), 2);
         batch.counted(job.kind.as_str().as_bytes(), 1);
         batch.counted(&layout::job_head_bytes(job), 2).number(group.len() as u64, 4);
-        for job in group {
+        for job in group.iter().map(Borrow::borrow) {
             keys.job(job.id);
             batch.counted(&job.payload, 4);
         }
@@ -242,6 +245,41 @@ fn are_alike(one: &NewJob, other: &NewJob) -> bool {
         && other.unique_key.is_none()
         && (kind, queue, priority, delay, pinned, options)
             == (&other.kind, &other.queue, &other.priority, &other.delay, &other.pinned, &other.options)
+}
+
+pub(super) fn flow(tenant: &TenantId, flow: &Flow, bounds: &QueueBounds) -> Request {
+    let mut request = Request::of(tenant);
+    let nodes = flow.nodes();
+    let asked = &mut request.asked;
+    asked.array(6).uint(nodes.len() as u64);
+    asked.uint(exact(bounds.jobs)).uint(exact(bounds.bytes.0)).uint(exact(bounds.payload.0));
+    asked.bytes(flow.id().to_string().as_bytes()).array(nodes.len());
+    for (place, node) in nodes.iter().enumerate() {
+        let open: String = node.parents.iter().map(|parent| parent.id.to_string()).collect();
+        let open = Some(open.as_bytes()).filter(|open| !open.is_empty());
+        let after = (!node.dependants.is_empty()).then(|| layout::after_bytes(node, nodes));
+        asked
+            .array(3)
+            .bytes(&layout::flow_node_bytes(place, node))
+            .optional_bytes(open)
+            .optional_bytes(after.as_deref());
+    }
+    let jobs: Vec<&NewJob> = flow.jobs().collect();
+    put_jobs(&mut request.keys, &mut request.batch, &jobs);
+    request
+}
+
+pub(super) fn flow_jobs(tenant: &TenantId, flow: JobId) -> Request {
+    let mut request = Request::of(tenant);
+    request.asked.array(1).bytes(flow.to_string().as_bytes());
+    request
+}
+
+pub(super) fn parents(tenant: &TenantId, job: JobId, bytes: usize) -> Request {
+    let mut request = Request::of(tenant);
+    request.keys.job(job);
+    request.asked.array(1).uint(exact(bytes as u64));
+    request
 }
 
 pub(super) fn lease(ask: &LeaseAsk<'_>) -> Request {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use sandhog_core::account::{Account, RunEnd};
+use sandhog_core::flow::{self, OnFailure, ParentEnd};
 use sandhog_core::history;
 use sandhog_core::hold;
 use sandhog_core::job::{Priority, State};
@@ -73,6 +74,8 @@ numbers! {
     LIFTED = 13;
     NOT_HELD = 14;
     TOO_MANY_HOLDS = 15;
+    /// The id of a job of a flow is another's.
+    TAKEN = 16;
     /// The action can't be applied to a job in this state; the number of the state is added to this code.
     NOT_IN = 32;
 
@@ -121,6 +124,10 @@ numbers! {
     SWEEP_MAX = SWEPT_MAX as u64;
     /// Time, in milliseconds, after which a job is looked at again that has to start within a time and can't be read.
     STARTING_PUT_OFF = 60_000;
+    /// The mark of a job of a flow; the place is absent in others.
+    FLOW = 8;
+    /// The same among the options of a job.
+    FLOW_OPTION = options::FLOW_PLACE as u64;
 
     /// Number of an account's parts that count ends of runs; the parts after them are usage, the fuel first.
     ENDS = RunEnd::ALL.len() as u64;
@@ -211,6 +218,7 @@ pub(super) fn prelude() -> String {
     line("KEEP_DONE", &millis(Keep::default().done).to_string());
     line("WHY_EXPIRED_UNSTARTED", &quoted(&layout::why_bytes(Reason::Expired, None)));
     line("WHY_EXPIRED", &quoted(&layout::why_bytes(Reason::LeaseExpired, None)));
+    line("EDGE", &edge_rules());
     line("WHY_CANCELLED", &quoted(&layout::why_bytes(Reason::Cancelled, None)));
     let finals = State::ALL.into_iter().filter(|state| state.is_final());
     let finals: Vec<String> =
@@ -219,6 +227,19 @@ pub(super) fn prelude() -> String {
     let places = END_OF.map(|(code, end)| format!("[{code}] = {}", place_of(end)));
     line("PLACE_OF_END", &format!("{{ {} }}", places.join(", ")));
     lua
+}
+
+/// Returns a Lua table of what edges of flows go by, in one variable, as Lua has room for 200: the codes of the rules, what is added to
+/// the state of a job that is removed, the reason of a job that ends for another, and how the end of that one is told.
+fn edge_rules() -> String {
+    let (ignore, hold, removed) = (OnFailure::Ignore.code(), OnFailure::Hold.code(), ParentEnd::REMOVED);
+    let reason = quoted(Reason::ParentFailed.slug().as_bytes());
+    let [dead, cancelled, gone] =
+        [flow::PARENT_DEAD, flow::PARENT_CANCELLED, flow::PARENT_REMOVED].map(|text| quoted(text.as_bytes()));
+    format!(
+        "{{ ignore = {ignore}, hold = {hold}, removed = {removed}, reason = {reason}, is_dead = {dead}, \
+         was_cancelled = {cancelled}, was_removed = {gone} }}"
+    )
 }
 
 /// Returns a Lua function that adds `count` numbers to as many others, one by one: a loop takes Lua three times as long.

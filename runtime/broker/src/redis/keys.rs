@@ -20,6 +20,9 @@
 //! | `sequence` | string | the counter behind the order of becoming ready; absent while no job is ready |
 //! | `schedule` | sorted set | scheduled jobs, by due time |
 //! | `starting` | sorted set | jobs that have to start within a time and haven't, by when it is over; see `lua/starting.lua` |
+//! | `flow:<id>` | hash | the jobs of a flow, and what each comes after; see `lua/flows.lua` |
+//! | `open:<id>`, `after:<id>` | string | the jobs that a blocked job waits for; those that come after a job |
+//! | `settled` | sorted set | jobs of flows that have ended, until the jobs that come after them are told |
 //! | `leases` | sorted set | leased jobs, by expiry of their leases |
 //! | `finals:<state>:<keep>` | sorted set | final jobs that are kept for `<keep>` milliseconds, by finish time |
 //! | `finals` | sorted set | the former, by when the first job of each is to be removed; and `state`, by when a value expires |

@@ -9,9 +9,10 @@
 use std::time::Duration;
 
 use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::flow::{FlowNode, OnFailure, Parent};
 use sandhog_core::history::AttemptRecord;
 use sandhog_core::id::{
-    DaemonId, InvalidName, JobId, Kind, LeaseNo, QueueName, Revision, TenantId, UniqueKey,
+    DaemonId, FlowJobName, InvalidName, JobId, Kind, LeaseNo, QueueName, Revision, TenantId, UniqueKey,
 };
 use sandhog_core::job::{Job, JobOptions, JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
 use sandhog_core::outcome::Usage;
@@ -114,19 +115,22 @@ impl StoredJob {
         Job { attempts, expiries, faults, ..Job::of(self.asked, tenant.clone(), self.enqueued_at) }
     }
 
-    /// Returns the record of the job. `at` is when a scheduled job is due, or when a leased job's lease expires.
+    /// Returns the record of the job. `at` is when a scheduled job is due, or when a leased job's lease expires; a blocked job of a flow
+    /// waits for the jobs of `open`.
     pub(super) fn record(
         self,
         tenant: &TenantId,
         run: StoredRun,
         at: Option<Timestamp>,
         is_blocked: bool,
+        mut open: Vec<JobId>,
     ) -> JobRecord {
         let state = match (run.state, at) {
             (State::Ready, _) if is_blocked => State::Blocked,
             (State::Ready, Some(_)) => State::Scheduled,
             (state, _) => state,
         };
+        open.sort_unstable();
         JobRecord {
             state,
             reason: run.why.as_ref().map(|why| why.reason),
@@ -135,6 +139,7 @@ impl StoredJob {
             expiries: run.expiries,
             faults: run.faults,
             lease: run.lease,
+            waits_for: open,
             due_at: at.filter(|_| state == State::Scheduled),
             leased_at: run.leased_at,
             lease_expires_at: at.filter(|_| state == State::Leased),
@@ -363,6 +368,48 @@ fn read_attempt(from: &mut Unpacker<'_>) -> Read<AttemptRecord> {
     })
 }
 
+/// Returns what is stored of a job of a flow with the flow; see `lua/flows.lua`.
+pub(super) fn flow_node_bytes(place: usize, node: &FlowNode) -> Vec<u8> {
+    let mut packer = Packer::default();
+    packer.array(2 + 3 * node.parents.len()).uint(place as u64).bytes(node.name.as_str().as_bytes());
+    for Parent { id, name, on_failure } in &node.parents {
+        packer
+            .bytes(id.to_string().as_bytes())
+            .bytes(name.as_str().as_bytes())
+            .uint(on_failure.code().into());
+    }
+    packer.into_bytes()
+}
+
+/// Reads what is stored of a job of a flow with the flow: its place, its name, and its parents.
+pub(super) fn read_flow_node(bytes: &[u8]) -> Read<(u64, FlowJobName, Vec<Parent>)> {
+    let mut from = Unpacker::new(bytes);
+    let parents = from.array()?.saturating_sub(2) / 3;
+    let (place, name) = (from.uint()?, FlowJobName::parse(from.text()?)?);
+    let parents = (0..parents).map(|_| {
+        let id = JobId::parse(from.text()?)?;
+        let name = FlowJobName::parse(from.text()?)?;
+        let code = u8::try_from(from.uint()?).ok();
+        let on_failure =
+            code.and_then(OnFailure::from_code).ok_or(Unreadable("a rule of an edge is unknown"))?;
+        Ok(Parent { id, name, on_failure })
+    });
+    let parents = parents.collect::<Read<_>>()?;
+    Ok((place, name, parents))
+}
+
+/// Returns what is stored of the jobs that come after one; see `lua/flows.lua`.
+pub(super) fn after_bytes(node: &FlowNode, nodes: &[FlowNode]) -> Vec<u8> {
+    let name = node.name.as_str();
+    let mut bytes = vec![short(name)];
+    bytes.extend_from_slice(name.as_bytes());
+    for (place, on_failure) in &node.dependants {
+        bytes.extend_from_slice(nodes[*place].job.id.to_string().as_bytes());
+        bytes.push(on_failure.code());
+    }
+    bytes
+}
+
 pub(super) fn progress_bytes(progress: &Progress) -> Vec<u8> {
     let mut packer = Packer::default();
     packer.array(3).uint(progress.done).optional_uint(progress.total);
@@ -448,6 +495,6 @@ mod tests {
         for known in State::ALL {
             assert_eq!(state(state_number(known)), Ok(known));
         }
-        assert!(state(7).is_err());
+        assert!(state(State::ALL.len() as u64).is_err());
     }
 }

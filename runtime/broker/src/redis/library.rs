@@ -35,13 +35,14 @@ macro_rules! pieces {
 }
 
 /// Modules that functions are made of, each after those that it uses.
-const MODULES: [Piece; 23] = pieces!(
-    "start" "reads" "writes" "layout" "unique" "tally" "holds" "waiters" "lanes" "places" "rates" "waiting" "groups" "state" "finals" "starting" "creation" "logs" "add" "spending"
+const MODULES: [Piece; 25] = pieces!(
+    "start" "reads" "writes" "layout" "unique" "tally" "holds" "waiters" "lanes" "places" "rates" "waiting" "groups" "state" "flows"
+        "finals" "starting" "edges" "creation" "logs" "add" "spending"
         "accounts" "parking" "records"
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 21] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 24] = {
     let [
         enqueue,
         lease,
@@ -64,9 +65,12 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 21] = {
         hold_list,
         why,
         permissions,
+        flow,
+        flow_jobs,
+        parents,
     ] = pieces!(
         "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
-            "held_groups" "hold" "hold_list" "why" "permissions"
+            "held_groups" "hold" "hold_list" "why" "permissions" "flow" "flow_jobs" "parents"
     );
     [
         (
@@ -82,7 +86,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 21] = {
             "",
             &[
                 "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "rates", "waiting",
-                "groups", "finals", "starting", "accounts", "parking",
+                "groups", "flows", "finals", "starting", "accounts", "parking",
             ],
         ),
         (renew, ALLOW_OOM, &["layout", "logs"]),
@@ -91,20 +95,23 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 21] = {
             ALLOW_OOM,
             &[
                 "waiters", "layout", "unique", "tally", "lanes", "places", "waiting", "groups", "state",
-                "finals", "starting", "creation", "logs", "add", "spending", "accounts",
+                "flows", "finals", "starting", "creation", "logs", "add", "spending", "accounts",
             ],
         ),
         (
             act,
             ALLOW_OOM,
-            &["waiters", "layout", "unique", "tally", "lanes", "waiting", "groups", "finals", "starting"],
+            &[
+                "waiters", "layout", "unique", "tally", "lanes", "waiting", "groups", "flows", "finals",
+                "starting",
+            ],
         ),
         (
             sweep,
             ALLOW_OOM,
             &[
                 "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "groups",
-                "state", "finals", "starting", "parking",
+                "state", "flows", "finals", "starting", "edges", "parking",
             ],
         ),
         (
@@ -112,13 +119,13 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 21] = {
             ALLOW_OOM,
             &[
                 "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "groups",
-                "state", "parking",
+                "state", "flows", "parking",
             ],
         ),
         (trial, "", &[]),
-        (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "records"]),
+        (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
         (log, NO_WRITES, &[]),
-        (list, NO_WRITES, &["layout", "finals"]),
+        (list, NO_WRITES, &["layout", "flows", "finals"]),
         (counts, NO_WRITES, &["layout", "finals", "parking"]),
         (read_state, NO_WRITES, &["state"]),
         (usage, NO_WRITES, &["accounts"]),
@@ -129,13 +136,26 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 21] = {
         (group_rules, ALLOW_OOM, &["waiters", "layout", "tally", "lanes", "waiting", "groups"]),
         (held_groups, NO_WRITES, &["waiters", "layout", "tally", "lanes", "waiting", "groups"]),
         (permissions, NO_WRITES, &[]),
+        (
+            flow,
+            "",
+            &[
+                "waiters", "layout", "unique", "tally", "lanes", "waiting", "groups", "flows", "finals",
+                "starting", "creation",
+            ],
+        ),
+        (flow_jobs, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
+        (parents, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
     ]
 };
 
 /// The functions that a producer's user may call as well: see `acl.rs`.
-const FOR_PRODUCERS: [&str; 11] = [
+const FOR_PRODUCERS: [&str; 14] = [
     "enqueue",
+    "flow",
     "job",
+    "flow_jobs",
+    "parents",
     "log",
     "list",
     "counts",
@@ -185,6 +205,9 @@ pub(super) struct Scripts {
     pub(super) group_rules: Function,
     pub(super) held_groups: Function,
     pub(super) permissions: Function,
+    pub(super) flow: Function,
+    pub(super) flow_jobs: Function,
+    pub(super) parents: Function,
     /// The name of the library.
     pub(super) name: String,
     body: String,
@@ -231,6 +254,9 @@ impl Scripts {
             group_rules: function("group_rules"),
             held_groups: function("held_groups"),
             permissions: function("permissions"),
+            flow: function("flow"),
+            flow_jobs: function("flow_jobs"),
+            parents: function("parents"),
             body,
             name,
         }
@@ -323,7 +349,7 @@ mod tests {
         };
         let tables = [
             "unique", "waiting", "finals", "creation", "logs", "state", "spending", "accounts", "parking",
-            "tally", "lanes", "places", "rates", "waiters", "groups", "holds",
+            "tally", "lanes", "places", "rates", "waiters", "groups", "holds", "flows",
         ];
         for ((name, text), _, needs) in FUNCTIONS {
             for module in tables {

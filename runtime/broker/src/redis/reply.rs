@@ -7,9 +7,10 @@ use redis::Value;
 use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Fuel;
+use sandhog_core::flow::{Flow, FlowJobView};
 use sandhog_core::hold::{Hold, HoldReason, HoldScope};
 use sandhog_core::id::{
-    GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId,
+    FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId,
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::quota::{FuelSpent, QueueExcess, StateExcess};
@@ -23,8 +24,8 @@ use super::layout::{self, StoredJob, StoredRun};
 use super::link::Answer;
 use crate::pack::{Unpacker, Unreadable};
 use crate::{
-    Changed, Counts, Cursor, Enqueued, Error, HeldGroup, HoldOutcome, LANES_MAX, Lanes, Leased, Page,
-    Renewal, Result, Settle, Swept, Unread,
+    Changed, Counts, Cursor, Enqueued, Error, FlowStored, FlowView, HeldGroup, HoldOutcome, LANES_MAX, Lanes,
+    Leased, Page, ParentView, Renewal, Result, Settle, Swept, Unread,
 };
 
 /// Length of a job's id in characters.
@@ -274,11 +275,12 @@ fn record_or_problem(
     tenant: &TenantId,
     reply: Value,
 ) -> Result<(JobId, std::result::Result<JobRecord, Problem>)> {
-    let [id, job, run, at, is_blocked] = fixed(reply)?;
+    let [id, job, run, at, is_blocked, open] = fixed(reply)?;
     let id = job_id(id)?;
     let (job, run) = (optional_bytes(job)?, optional_bytes(run)?);
     let at = optional_bytes(at)?.map(|score| timestamp(&score)).transpose()?;
     let is_blocked = count(&is_blocked)? > 0;
+    let open = open_in(optional_bytes(open)?)?;
     let read = || {
         let job = job.as_deref().ok_or((keys::job as _, "it is gone, or something else than a job"))?;
         let job = StoredJob::read(id, job).map_err(|Unreadable(problem)| (keys::job as _, problem))?;
@@ -286,9 +288,72 @@ fn record_or_problem(
             Some(run) => StoredRun::read(run).map_err(|Unreadable(problem)| (keys::run as _, problem))?,
             None => StoredRun::none(),
         };
-        Ok(job.record(tenant, run, at, is_blocked))
+        Ok(job.record(tenant, run, at, is_blocked, open))
     };
     Ok((id, read()))
+}
+
+/// Decodes the ids of jobs that a blocked one waits for, which stand one after the other.
+fn open_in(ids: Option<Vec<u8>>) -> Result<Vec<JobId>> {
+    let ids = ids.unwrap_or_default();
+    ids.chunks(ID_BYTES).map(|id| job_id(Value::BulkString(id.to_vec()))).collect()
+}
+
+/// Decodes the reply to a flow that was to be stored.
+pub(super) fn flow_stored(flow: &Flow, reply: Value) -> Result<FlowStored> {
+    if reply == Value::Nil {
+        return Ok(FlowStored::Stored);
+    }
+    let [place, why] = fixed(reply)?;
+    let nth = count(&place)?.checked_sub(1).and_then(|nth| usize::try_from(nth).ok());
+    let job = nth.and_then(|nth| flow.nodes().get(nth)).map(|node| node.job.id);
+    let job = job.ok_or_else(|| unexpected("there is no such job in the flow"))?;
+    Ok(match why {
+        holder @ Value::BulkString(_) => FlowStored::Duplicate { job, holder: job_id(holder)? },
+        code => match count(&code)? {
+            codes::TAKEN => FlowStored::Taken(job),
+            codes::TOO_LARGE => FlowStored::TooLarge(job),
+            codes::TOO_MANY_JOBS => FlowStored::Full(QueueExcess::Jobs),
+            codes::TOO_MANY_JOB_BYTES => FlowStored::Full(QueueExcess::Bytes),
+            _ => return Err(unexpected("a flow's answer is unknown")),
+        },
+    })
+}
+
+/// Decodes the jobs of a flow, in any order. A job that can't be read doesn't keep others from being shown.
+pub(super) fn flow(tenant: &TenantId, reply: Value) -> Result<Option<FlowView>> {
+    let (mut jobs, mut unread) = (Vec::new(), Vec::new());
+    for reply in array(reply)? {
+        let [record, node] = fixed(reply)?;
+        let (id, record) = record_or_problem(tenant, record)?;
+        let node = layout::read_flow_node(&bytes(node)?);
+        match (record, node) {
+            (Ok(job), Ok((place, name, parents))) => jobs.push((place, FlowJobView { name, parents, job })),
+            (Err((_, problem)), _) | (_, Err(Unreadable(problem))) => {
+                unread.push(Unread { id, problem: problem.to_owned() })
+            }
+        }
+    }
+    if jobs.is_empty() && unread.is_empty() {
+        return Ok(None);
+    }
+    jobs.sort_by_key(|(place, _)| *place);
+    unread.sort_by_key(|unread| unread.id);
+    Ok(Some(FlowView { jobs: jobs.into_iter().map(|(_, job)| job).collect(), unread }))
+}
+
+/// Decodes what the parents of a job have come to.
+pub(super) fn parents(tenant: &TenantId, reply: Value) -> Result<Vec<ParentView>> {
+    let one = |reply| {
+        let [name, record, output] = fixed(reply)?;
+        let name = bytes(name)?;
+        let name = std::str::from_utf8(&name).ok().and_then(|name| FlowJobName::parse(name).ok());
+        let name = name.ok_or_else(|| unexpected("the name of a job in a flow is none"))?;
+        let (id, record) = record_or_problem(tenant, record)?;
+        let state = record.ok().map(|record| record.state);
+        Ok(ParentView { name, id, state, output: optional_bytes(output)? })
+    };
+    array(reply)?.into_iter().map(one).collect()
 }
 
 /// Decodes a time from a sorted set's score.

@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::budget::Bytes;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::{Lease, NewJob};
 use sandhog_core::quota::QueueBounds;
@@ -109,12 +108,7 @@ impl<K: Keys> Broker for Sealed<K> {
         match self.sealer(tenant) {
             None => self.behind.enqueue_within(tenant, jobs, bounds).await,
             Some(sealer) => {
-                // The bound is on the payload as its producer made it, so what sealing adds isn't counted.
-                let bounds = QueueBounds {
-                    payload: Bytes(bounds.payload.0.saturating_add(sealer.overhead())),
-                    ..*bounds
-                };
-                self.behind.enqueue_within(tenant, &sealer.jobs(jobs)?, &bounds).await
+                self.behind.enqueue_within(tenant, &sealer.jobs(jobs)?, &sealer.bounds(bounds)).await
             }
         }
     }
@@ -143,12 +137,17 @@ impl<K: Keys> Broker for Sealed<K> {
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         let command = match (command, self.sealer(tenant)) {
             (Command::Hold(hold), Some(sealer)) => Command::Hold(Box::new(sealer.hold(*hold)?)),
+            (Command::Flow { flow, bounds }, Some(sealer)) => {
+                let flow = flow.with_payloads(|job| Ok(sealer.job(job)?.payload))?;
+                Command::Flow { flow: Box::new(flow), bounds: sealer.bounds(&bounds) }
+            }
             // The others say nothing that is anybody's secret.
             (
                 plain @ (Command::Jobs { .. }
                 | Command::Sweep(_)
                 | Command::Purge { .. }
                 | Command::Trial(_)
+                | Command::Flow { .. }
                 | Command::Hold(_)
                 | Command::Lift(_)
                 | Command::SetGroupRules(_)

@@ -1,9 +1,12 @@
 //! Seals what goes to the store for one tenant, and opens what comes from it.
 
+use sandhog_core::budget::Bytes;
+use sandhog_core::flow::FlowJobView;
 use sandhog_core::hold::{Hold, NewHold};
 use sandhog_core::id::{JobId, LeaseToken, PluginName, StateKey, TenantId};
 use sandhog_core::job::{Job, JobOptions, JobRecord, LogLine, NewJob, Progress};
 use sandhog_core::keyring::Keyring;
+use sandhog_core::quota::QueueBounds;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use std::time::Duration;
@@ -11,7 +14,7 @@ use std::time::Duration;
 use super::envelope::{
     AssociatedData, NoActiveKey, Unopened, is_sealed_text, open, open_text, overhead, seal, seal_text,
 };
-use crate::{Error, Look, Page, Renew, Result, Seen, Settle};
+use crate::{Error, Look, Page, ParentView, Renew, Result, Seen, Settle};
 
 /// Delay before a job whose key is missing is leased again: somebody may still add the key.
 const NO_KEY_REST: Duration = Duration::from_secs(60);
@@ -34,8 +37,13 @@ impl Sealer<'_> {
     }
 
     /// Returns by how many bytes sealing makes something longer.
-    pub(super) fn overhead(&self) -> u64 {
+    fn overhead(&self) -> u64 {
         overhead(&self.keys) as u64
+    }
+
+    /// Returns bounds for sealed payloads. The bound is on a payload as its producer made it, so what sealing adds isn't counted.
+    pub(super) fn bounds(&self, bounds: &QueueBounds) -> QueueBounds {
+        QueueBounds { payload: Bytes(bounds.payload.0.saturating_add(self.overhead())), ..*bounds }
     }
 
     fn seal_text(&self, place: AssociatedData<'_>, plain: &str) -> Result<String> {
@@ -64,8 +72,15 @@ impl Sealer<'_> {
         // The store goes by all of these, so it has to be able to read them.
         let NewJob { id, kind, queue: _, payload, delay: _, priority: _, unique_key: _, pinned: _, options } =
             job;
-        let JobOptions { group: _, start_within: _, deadline: _, labels: _, content_type: _, trace: _ } =
-            options;
+        let JobOptions {
+            group: _,
+            start_within: _,
+            deadline: _,
+            labels: _,
+            content_type: _,
+            trace: _,
+            flow: _,
+        } = options;
         let place = AssociatedData::Payload { job: *id, kind };
         Ok(NewJob { payload: self.seal(place, payload)?, ..job.clone() })
     }
@@ -147,6 +162,15 @@ impl Sealer<'_> {
             (Look::Log(job), Seen::Log(lines)) => {
                 Seen::Log(lines.into_iter().map(|line| self.open_line(*job, line)).collect())
             }
+            (_, Seen::Flow(Some(mut flow))) => {
+                let open = |view: FlowJobView| FlowJobView { job: self.open_record(view.job, false), ..view };
+                flow.jobs = flow.jobs.into_iter().map(open).collect();
+                Seen::Flow(Some(flow))
+            }
+            (_, Seen::Parents(parents)) => {
+                let open = |parent| self.open_parent(parent);
+                Seen::Parents(parents.into_iter().map(open).collect::<Result<_>>()?)
+            }
             (Look::State { plugin, key }, Seen::State(Some(raw))) => {
                 let opened = self.open_state(plugin, key, raw);
                 Seen::State(Some(
@@ -224,6 +248,12 @@ impl Sealer<'_> {
         record
     }
 
+    fn open_parent(&self, parent: ParentView) -> Result<ParentView> {
+        let place = AssociatedData::Output { job: parent.id };
+        let opened = parent.output.map(|output| open(&self.keys, self.tenant, place, output)).transpose();
+        Ok(ParentView { output: opened.map_err(|why| self.error(place, &why))?, ..parent })
+    }
+
     /// Opens a line of a job's log. If it can't be opened, its message says so instead.
     pub(super) fn open_line(&self, job: JobId, line: LogLine) -> LogLine {
         let place = place_of(job, &line);
@@ -255,5 +285,5 @@ fn place_of(job: JobId, line: &LogLine) -> AssociatedData<'static> {
 
 /// Whether the broker itself writes the message of this reason, and so in plain text.
 fn is_ours(reason: Reason) -> bool {
-    matches!(reason, Reason::LeaseExpired | Reason::Unreadable)
+    matches!(reason, Reason::LeaseExpired | Reason::Unreadable | Reason::ParentFailed)
 }

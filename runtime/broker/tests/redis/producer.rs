@@ -13,15 +13,16 @@ use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::redis::{Config, Redis, Role, acl_rules};
 use sandhog_broker::routed::Routed;
 use sandhog_broker::{
-    Asker, Broker, Command, Enqueued, Error, Filter, LaneAsk, LeaseAsk, Leased, Look, Outcome, Query, Renew,
-    Renewal, Result, Seen, Settle, Wakes,
+    Asker, Broker, Command, Enqueued, Error, Filter, FlowStored, LaneAsk, LeaseAsk, Leased, Look, Outcome,
+    Query, Renew, Renewal, Result, Seen, Settle, Wakes,
 };
 use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
+use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::group::GroupRule;
 use sandhog_core::hold::{HoldScope, NewHold};
-use sandhog_core::id::{DaemonId, GroupKey, Kind, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::id::{DaemonId, FlowJobName, GroupKey, Kind, QueueName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::reason::Reason;
@@ -62,7 +63,10 @@ impl Broker for ByRole {
     }
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
-        self.worker.control(tenant, command).await
+        match command {
+            Command::Flow { .. } => self.producer.control(tenant, command).await,
+            _ => self.worker.control(tenant, command).await,
+        }
     }
 
     async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
@@ -122,6 +126,14 @@ fn awaited_queue() -> QueueName {
     QueueName::parse("awaited").expect("a valid name")
 }
 
+/// A flow of two jobs, of which the second comes after the first.
+fn flow() -> Flow {
+    let name = |text| FlowJobName::parse(text).expect("a valid name");
+    let first = After { job: name("first"), on_failure: OnFailure::Fail };
+    let of = |text, after| FlowJob { name: name(text), job: job(), after, takes_outputs: false };
+    Flow::new(vec![of("first", vec![]), of("second", vec![first])]).expect("a valid flow")
+}
+
 /// A tenant with jobs in every state, a log, state, usage and a lane.
 async fn prepare(operator: &Redis, tenant: &TenantId) {
     furnish(operator, tenant).await;
@@ -133,6 +145,7 @@ async fn prepare(operator: &Redis, tenant: &TenantId) {
     let waiting = job();
     operator.store(tenant, std::slice::from_ref(&waiting)).await;
     operator.cancel(tenant, waiting.id).await.expect("the server is there");
+    operator.store_flow(tenant, &flow(), &QueueBounds::default()).await.expect("the server is there");
     let lanes = [LaneAsk::new(queue(), split_off(), 0)];
     let queues = [(queue(), 0)];
     let ask = LeaseAsk { lanes: &lanes, ..LeaseAsk::new(tenant, &queues, TTL) };
@@ -187,6 +200,11 @@ async fn enqueue_everything(producer: &Redis, tenant: &TenantId) {
     ];
     producer.store(tenant, &all).await;
     producer.store(tenant, &[NewJob { queue: awaited_queue(), ..job() }]).await;
+    let flow = flow();
+    for _ in 0..2 {
+        let stored = producer.store_flow(tenant, &flow, &QueueBounds::default()).await.expect("it may");
+        assert_eq!(stored, FlowStored::Stored);
+    }
     // As when an answer was lost, and further jobs have come since.
     producer.store(tenant, &[all[0].clone(), job()]).await;
     let again = NewJob { id: job().id, ..held.clone() };
@@ -208,7 +226,12 @@ async fn look_at_everything(producer: &Redis, tenant: &TenantId) {
         producer.jobs(tenant, query).await.expect("it may");
         for listed in page.jobs {
             let found = producer.job(tenant, listed.id).await.expect("it may");
-            assert_eq!(found.map(|job| job.state), Some(state));
+            assert_eq!(found.as_ref().map(|job| job.state), Some(state));
+            if let Some(member) = found.and_then(|job| job.options.flow) {
+                let flow = producer.flow(tenant, member.flow).await.expect("it may").expect("it is there");
+                assert_eq!(flow.jobs.len(), 2);
+                producer.parents(tenant, listed.id, 1000).await.expect("it may");
+            }
             lines += producer.log(tenant, listed.id).await.expect("it may").len();
         }
     }

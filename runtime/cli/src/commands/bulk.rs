@@ -146,8 +146,8 @@ fn repeat(seed: JobId) -> String {
     format!("repeat the command with --ids {seed}: it stores the rest, and nothing a second time")
 }
 
-/// Returns the id of a line's job. It has the seed's time, so that the jobs of a file lie together.
-fn id_of(seed: JobId, line: u64) -> JobId {
+/// Returns the id of the job of a line, or of a place. It has the seed's time, so that the jobs of a file lie together.
+pub(crate) fn id_of(seed: JobId, line: u64) -> JobId {
     const CHANCE_BITS: u32 = 80;
     let mut hash = Sha256::new();
     hash.update(seed.as_u128().to_be_bytes());

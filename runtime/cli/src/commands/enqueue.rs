@@ -277,6 +277,7 @@ impl JobMaker<'_> {
                 content_type: self.options.content_type.clone(),
                 trace: self.options.trace(),
                 deadline: self.options.deadline.map(|deadline| self.delay.saturating_add(deadline)),
+                flow: None,
             },
             ..NewJob::new(id, self.route.queue.clone(), self.kind.clone(), payload)
         })

@@ -12,6 +12,7 @@ use crate::commands::act::{self, Act};
 use crate::commands::wait::{Waiting, wait_for};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
+use crate::output::flow::waits_for;
 use crate::output::job::{self as render, Payloads};
 
 /// Look at one job; cancel jobs, try them again, run them now, or remove them
@@ -60,7 +61,7 @@ pub(crate) struct Redrive {
     act: Act,
 }
 
-/// Make scheduled jobs ready at once
+/// Make scheduled jobs ready at once, and blocked ones
 #[derive(Debug, Args)]
 #[command(after_help = act::EXAMPLES)]
 pub(crate) struct RunNow {
@@ -120,7 +121,16 @@ impl Show {
         let log = client.log(&job.tenant, id).await?;
         let waits = client.waits(&job).await?;
         match console.format {
-            Format::People => console.result(&render::job(&job, &waits, &log, console.paint()))?,
+            Format::People => {
+                let waits_for = match (&job.waits_for[..], job.options.flow) {
+                    ([], _) | (_, None) => Vec::new(),
+                    (_, Some(member)) => {
+                        let found = client.flow(member.flow, Some(&job.tenant)).await?;
+                        waits_for(&job, &found.view, console.paint())
+                    }
+                };
+                console.result(&render::job(&job, &waits, &waits_for, &log, console.paint()))?;
+            }
             Format::Json => {
                 let document = render::JobDocument::new(job, Some(log), Payloads::Shown);
                 console.json(&document.waiting_for(&waits))?;

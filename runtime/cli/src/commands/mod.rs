@@ -9,6 +9,8 @@ pub(crate) mod check;
 pub(crate) mod daemon;
 pub(crate) mod dev;
 pub(crate) mod enqueue;
+pub(crate) mod flow;
+mod flow_file;
 pub(crate) mod groups;
 pub(crate) mod holds;
 pub(crate) mod job;

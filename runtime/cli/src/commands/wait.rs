@@ -123,7 +123,11 @@ impl Waited {
                 }
             }
             State::Blocked => {
-                if let Some(group) = &job.options.group {
+                if !job.waits_for.is_empty() {
+                    help.push(format!(
+                        "it waits for other jobs of its flow; `sandhog flow show {id}` shows them"
+                    ));
+                } else if let Some(group) = &job.options.group {
                     help.push(format!("it waits for others of its group `{group}` in queue {queue}"));
                 }
             }

@@ -35,6 +35,10 @@ pub struct JobDocument {
     pub queue: String,
     /// The kind, which names its handler.
     pub kind: String,
+    /// The flow that it belongs to, by the id of the flow's first job.
+    pub flow: Option<String>,
+    /// Ids of the jobs of its flow that it waits for, while it is blocked.
+    pub waits_for: Vec<String>,
     /// `blocked`, `scheduled`, `ready`, `leased`, `succeeded`, `dead` or `cancelled`.
     pub state: &'static str,
     /// The reason for its state: a slug such as `out-of-fuel`.
@@ -331,6 +335,8 @@ impl JobDocument {
             tenant: job.tenant.to_string(),
             queue: job.queue.to_string(),
             kind: job.kind.to_string(),
+            flow: job.options.flow.map(|member| member.flow.to_string()),
+            waits_for: job.waits_for.iter().map(ToString::to_string).collect(),
             state: job.state.slug(),
             reason: job.reason.map(|reason| reason.slug()),
             message: job.message,
@@ -423,12 +429,16 @@ impl CountsDocument {
     }
 }
 
-/// Renders all that is known of a job, for people.
+/// Renders all that is known of a job, for people. `waits_for` has what a blocked job waits for, a line each.
 #[must_use]
-pub fn job(job: &JobRecord, waits: &[Wait], log: &[LogLine], paint: Paint) -> String {
+pub fn job(job: &JobRecord, waits: &[Wait], waits_for: &[String], log: &[LogLine], paint: Paint) -> String {
     let mut lines = vec![("job", paint.bold(&job.id.to_string())), ("state", standing(job, paint))];
     lines.extend((!waits.is_empty()).then(|| ("waits", told(waits))));
     lines.extend(job.message.as_deref().map(|message| ("why", text::block(message).into_owned())));
+    if !waits_for.is_empty() {
+        lines.push(("waits for", waits_for.join("\n")));
+    }
+    lines.extend(job.options.flow.map(|member| ("flow", member.flow.to_string())));
     lines.push(("kind", job.kind.to_string()));
     lines.push(("tenant", job.tenant.to_string()));
     lines.push(("queue", format!("{} (priority {})", job.queue, job.priority.0)));

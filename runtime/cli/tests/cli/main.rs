@@ -3,6 +3,7 @@
 mod compiling;
 mod configuration;
 mod daemon;
+mod flows;
 mod holds;
 mod jobs;
 mod plugins;

@@ -6,9 +6,11 @@
 //! | [`turn`] | several quick jobs on one permit, one after the other |
 //! | [`runner`] | the seam between the loops and the sandbox |
 //! | [`guest_host`] | what a run may ask of its host, on behalf of one job |
+//! | [`parent_outputs`] | payloads with the outputs of the jobs that a job comes after |
 //! | [`settler`] | recording ends, in batches |
 
 pub(crate) mod guest_host;
+pub(crate) mod parent_outputs;
 pub mod runner;
 pub(crate) mod settler;
 pub(crate) mod turn;

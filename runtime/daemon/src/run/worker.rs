@@ -34,6 +34,7 @@ use crate::clock::Clock;
 use crate::lease::renewal::{LeaseGuard, LeaseTable, Notes};
 use crate::lease::suspects::Watch;
 use crate::run::guest_host::GuestHost;
+use crate::run::parent_outputs;
 use crate::run::runner::Runner;
 use crate::run::settler::{Answer, Settler, Unsettled};
 use crate::shutdown::{Follow, Phase};
@@ -218,7 +219,14 @@ impl<R: Runner> AttemptDriver<'_, R> {
         };
         let (tenant, job, kind) = (&context.tenant, self.job.id, &self.job.kind);
         context.observer.on(&telemetry::Event::Started { tenant, plugin: &plugin.name, job, kind });
-        let input = self.input(&plan);
+        let payload = match parent_outputs::payload(&*context.broker, &self.job).await {
+            Ok(payload) => payload,
+            Err(error) => {
+                let message = format!("the outputs of the jobs that it comes after can't be had: {error}");
+                return self.decide(Event::Exited(Outcome::HostFault { message }));
+            }
+        };
+        let input = self.input(&plan, payload);
         let mut run = context.runner.run(plan, input, host, share, self.abort.clone());
         let phase = context.phase.clone();
         let mut drained = Phase::Running;
@@ -251,12 +259,12 @@ impl<R: Runner> AttemptDriver<'_, R> {
         }
     }
 
-    fn input(&self, plan: &sandhog_core::admit::Plan<R::Plugin>) -> Input {
+    fn input(&self, plan: &sandhog_core::admit::Plan<R::Plugin>, payload: Vec<u8>) -> Input {
         let job = &self.job;
         Input {
             id: job.id,
             kind: job.kind.clone(),
-            payload: job.payload.clone(),
+            payload,
             tenant: job.tenant.clone(),
             queue: job.queue.clone(),
             attempt: job.attempts.saturating_add(1),

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`jobs`] | looking at jobs, acting on them |
 //! | [`enqueue`] | routing jobs by kind, and storing them |
+//! | [`flows`] | jobs that wait for others: storing them, and looking at them |
 //! | [`holds`] | pausing jobs, and what is held back |
 //! | [`groups`] | groups of jobs that are held |
 //! | [`plugins`] | the plugins in force, reloads, rollbacks |
@@ -15,6 +16,7 @@
 
 mod caller;
 pub mod enqueue;
+pub mod flows;
 pub mod groups;
 pub mod holds;
 pub mod jobs;

@@ -14,6 +14,8 @@ do
   local function state_of(id, run, priority, queue, group)
     if run.state ~= READY then
       return run.state
+    elseif flows.open(id, run.places[FLOW]) then
+      return BLOCKED
     end
     return waiting.due_at(id, priority, queue) and SCHEDULED or groups.has_in_line(id, group) and BLOCKED or READY
   end
@@ -51,11 +53,29 @@ do
     runs.count_faults(run.places, 0)
     runs.save(id, run)
     groups.revive(id, queue, group)
-    groups.make_wait(id, priority, queue, kind, 0, length, 0, group)
+    local open = flows.waits_again(id, run.places[FLOW])
+    if open then
+      groups.give_up(id, queue, group)
+      tally.came(1, length, length)
+      flows.block(id, open)
+    else
+      groups.make_wait(id, priority, queue, kind, 0, length, 0, group)
+    end
     return DONE
   end
 
+  local function make_ready(id, run, priority, queue, kind, group)
+    if not groups.hold_back(id, priority, queue, kind, run.expiries, group) then
+      waiting.put(id, priority, lanes.of(queue, kind, run.expiries))
+    end
+  end
+
   local function run_now(id, run, priority, queue, _, kind, group)
+    if run.state == READY and flows.open(id, run.places[FLOW]) then
+      flows.leave(id)
+      make_ready(id, run, priority, queue, kind, group)
+      return DONE
+    end
     local is = state_of(id, run, priority, queue, group)
     if is ~= READY and is ~= SCHEDULED then
       return NOT_IN + is
@@ -63,9 +83,7 @@ do
     local due, scheduled_as = waiting.due_at(id, priority, queue)
     if due then
       waiting.unschedule(scheduled_as)
-      if not groups.hold_back(id, priority, queue, kind, run.expiries, group) then
-        waiting.put(id, priority, lanes.of(queue, kind, run.expiries))
-      end
+      make_ready(id, run, priority, queue, kind, group)
     end
     return DONE
   end
@@ -76,6 +94,7 @@ do
     end
     groups.give_up(id, queue, group)
     finals.leave(id, run.state)
+    flows.removed(id, run.places[FLOW], run.state)
     writes.remove(JOB_KEY .. id)
     writes.remove(RUN_KEY .. id)
     writes.remove(LOG_KEY .. id)
@@ -95,6 +114,7 @@ do
     tally.start()
     finals.start()
     unique.start()
+    flows.start()
     local replies = {}
     for n = 1, count do
       local id = id_of(keys[FIXED_KEYS + 2 * n - 1])

@@ -38,8 +38,9 @@ do
   -- Creates the jobs of a batch, whose `job:<id>` stand in the keys from this place on. A job that is there already stays
   -- as it is; with `are_new` it is taken that none is, and `writes.commit` will tell. `bounds`: how many may wait, with how many
   -- bytes of payload, and how many a payload may have; or nothing. Returns { for each that isn't stored: the id of the job that
-  -- holds its unique key, or the number of an answer }; false if all are.
-  function creation.create(list, count, first, bounds, are_new)
+  -- holds its unique key, or the number of an answer }; false if all are. `block`, if there is one, is told the place and id of each
+  -- job, and says whether it has made the job wait for something else than its turn.
+  function creation.create(list, count, first, bounds, are_new, block)
     local strings = are_new and writes.fresh() or writes.strings()
     local known = not are_new and find_known(count, first)
     local s, replies = #strings, false
@@ -86,9 +87,10 @@ do
               writes.pair('ZADD', STARTING, score(now + start_within), id)
               first_start_by = min(first_start_by, now + start_within)
             end
+            local is_blocked = block and block(n - first + 1, id)
             if delay > 0 then
               waiting.schedule(id, priority, lane, delay)
-            elseif not (group and groups.hold_back(id, priority, queue, kind, 0, group)) then
+            elseif not is_blocked and not (group and groups.hold_back(id, priority, queue, kind, 0, group)) then
               waiting.put(id, priority, lane)
             end
           end

@@ -1,5 +1,6 @@
 -- Final jobs: a ZSET for each state and keep time, at `finals:<class>`, by when they finished. All jobs of a class are
--- kept for the same time, so its first one is also the first to be removed.
+-- kept for the same time, so its first one is also the first to be removed. Jobs of flows have classes of their own, as more is
+-- to be done when they are removed.
 
 local finals = {}
 
@@ -39,6 +40,23 @@ do
     last_count = n + 2
   end
 
+  local OF_FLOWS = 'flow:' -- between the state and the keep time
+
+  -- The same for a job of a flow, with this mark.
+  function finals.add_of_flow(id, mark, state, keep)
+    local class = CLASS_OF[state] .. OF_FLOWS .. score(keep)
+    if call('ZCARD', CLASS_KEY .. class) == 0 then
+      writes.pair('ZADD', FINALS, score(now + keep), class)
+    end
+    writes.knows(CLASS_KEY .. class)
+    writes.pair('ZADD', CLASS_KEY .. class, finished_at, id)
+    flows.ended(id, mark, state)
+  end
+
+  function finals.is_of_flows(class)
+    return string.find(class, ':' .. OF_FLOWS, 1, true) ~= nil
+  end
+
   -- Makes a job final whose run is a table.
   function finals.finish(id, run, state, keep)
     run.state, run.finished_at, run.cancel = state, now, 0
@@ -46,7 +64,11 @@ do
     if key then
       unique.free(key)
     end
-    finals.add(id, state, keep)
+    if run.places[FLOW] then
+      finals.add_of_flow(id, run.places[FLOW], state, keep)
+    else
+      finals.add(id, state, keep)
+    end
   end
 
   -- The classes of a state that hold a job.

@@ -82,7 +82,8 @@ do
     group.events[#group.events + 1] = { what = what, one = one, place = waiting.place() }
   end
 
-  local function next_number()
+  -- The number of the next job that is blocked.
+  function groups.next_number()
     number = (number or tonumber(call('ZRANGE', BLOCKED_KEY, -1, -1, 'WITHSCORES')[2] or 0)) + 1
     return number
   end
@@ -102,7 +103,7 @@ do
       return false
     end
     happens(touch(groups.name(queue, key)), CAME, {
-      rank = rule[2] and STRICT_RANK or 255 - priority, number = next_number(), id = id, priority = priority,
+      rank = rule[2] and STRICT_RANK or 255 - priority, number = groups.next_number(), id = id, priority = priority,
       lane = expiries > 0 and kind .. SUSPECTS or kind,
     })
     return true
@@ -405,7 +406,7 @@ do
       groups.count_in(id, queue, key)
       return true
     end
-    local rank, came = rule[2] and STRICT_RANK or 255 - priority, next_number()
+    local rank, came = rule[2] and STRICT_RANK or 255 - priority, groups.next_number()
     local lane = expiries > 0 and kind .. SUSPECTS or kind
     writes.pair('ZADD', LINES, '0', name .. pack_bytes(LINE, rank, came, id, priority) .. lane)
     writes.pair('ZADD', BLOCKED_KEY, score(came), id)

@@ -11,11 +11,12 @@
 -- - a head of fixed length: state, whether somebody wants it cancelled, attempts, expiries, the number of its lease,
 --   when it was leased and when it finished (0 if it wasn't). The higher half of its first byte is its version;
 -- - a tail, which mostly goes through unopened: a MessagePack array of unique key, usage, reason, progress and output,
---   each `false` if there is none; and behind them how often its host has failed on it, unless that is 0, and how its latest
---   attempts ended, unless none has or its first one succeeded. What a later version puts behind these stays there.
+--   each `false` if there is none; and behind them how often its host has failed on it, unless that is 0, how its latest
+--   attempts ended, unless none has or its first one succeeded, and the mark of a job of a flow. What a later version puts
+--   behind these stays there.
 --
 -- A job that waits is stored as ready: whether it is scheduled is told by the schedule, so that nothing of the job has
--- to be touched when it becomes due.
+-- to be touched when it becomes due, and whether it is blocked likewise.
 
 local JOB_HEAD = '>BI6BI2c0Bc0'
 local JOB_HEAD_BYTES_MAX = 1 + 6 + 1 + 2 + 256 + 1 + 127 + 1 + 32 + 1 + 127 + 2 -- up to the payload, or the options
@@ -68,18 +69,32 @@ do
     return is_whole and type(options) == 'table' and options or nil
   end
 
-  -- The key of the group of a job that can be read; nothing if it is in none.
-  function jobs.group_of(bytes)
+  -- The key of the group of a job that can be read, and the mark of a job of a flow; each nothing if it is in none. The bytes
+  -- are there up to its payload.
+  function jobs.membership(bytes)
     if byte(bytes, 1) ~= WITH_OPTIONS then
       return nil
     end
     local payload_at, _, kind_end = jobs.payload_at(bytes)
     local options = options_in(bytes, kind_end, payload_at)
-    return options and options[GROUP_PLACE] or nil
+    if options then
+      return options[GROUP_PLACE] or nil, options[FLOW_OPTION] or nil
+    end
   end
 
-  -- Of a job that is stored: priority, queue, unique key or false, how long its payload is, its kind, and the key of its group or
-  -- nothing. Nothing if it can't be read; false if there is none.
+  -- The key of the group of a job that can be read; nothing if it is in none.
+  function jobs.group_of(bytes)
+    return (jobs.membership(bytes))
+  end
+
+  -- The mark of a job of a flow that can be read; nothing if it is in none.
+  function jobs.mark(bytes)
+    local _, mark = jobs.membership(bytes)
+    return mark
+  end
+
+  -- Of a job that is stored: priority, queue, unique key or false, how long its payload is, its kind, the key of its group or
+  -- nothing, and the mark of a job of a flow or nothing. Nothing if it can't be read; false if there is none.
   function jobs.head(id)
     local bytes = reads.try('GETRANGE', JOB_KEY .. id, 0, JOB_HEAD_BYTES_MAX - 1)
     if bytes == '' then
@@ -92,7 +107,7 @@ do
       if payload_at > #bytes then
         bytes = call('GETRANGE', JOB_KEY .. id, 0, payload_at - 1)
       end
-      return priority, queue, unique_key, length, sub(bytes, kind_at + 1, kind_end), jobs.group_of(bytes)
+      return priority, queue, unique_key, length, sub(bytes, kind_at + 1, kind_end), jobs.membership(bytes)
     end
   end
 
@@ -137,11 +152,11 @@ do
     }
   end
 
-  -- That of a job to which nothing happened yet.
-  function runs.new(unique)
+  -- That of a job to which nothing happened yet; `mark`: that of a job of a flow.
+  function runs.new(unique, mark)
     return {
       state = READY, cancel = 0, attempts = 0, expiries = 0, lease = 0, leased_at = 0, finished_at = 0,
-      places = { unique, false, false, false, false },
+      places = mark and { unique, false, false, false, false, false, false, mark } or { unique, false, false, false, false },
     }
   end
 
@@ -155,14 +170,15 @@ do
   -- The run of a job, and of the job priority, queue, how long its payload is, its kind, and the key of its group or nothing. Nothing
   -- if there is no such job; `reads.ALIEN` if one of them can't be read.
   function runs.of(id)
-    local priority, queue, unique_key, length, kind, group = jobs.head(id)
+    local priority, queue, unique_key, length, kind, group, mark = jobs.head(id)
     if priority == false then
       return nil
     end
-    local packed = reads.try('GET', RUN_KEY .. id)
-    local run = runs.new(unique_key)
+    local packed, run = reads.try('GET', RUN_KEY .. id), nil
     if packed then
       run = runs.read(packed)
+    elseif priority then
+      run = runs.new(unique_key, mark)
     end
     if not priority or not run then
       return reads.ALIEN

@@ -320,7 +320,7 @@ do
       return nil
     end
     if not packed then
-      local run = runs.new(unique_key)
+      local run = runs.new(unique_key, jobs.mark(job))
       run.state, run.lease, run.leased_at = LEASED, 1, now
       return runs.pack(run), pack_bytes(LEASE_HEAD, 1, 0, 0, 0)
     end
@@ -592,6 +592,9 @@ do
     end
     local next_time = is_behind and now or min(due, expiry, holds.first_end(), starting.first())
     local next_due = next_time < huge and min(max(next_time - now, 0), 2 ^ 53) or false
+    if tally.may_have_settled() then
+      next_due = 0
+    end
     return { next_due, unreadable_ids, leases, spent, tally.lanes(), now, next_token }
   end
 

@@ -168,7 +168,7 @@ do
     local priority, queue = jobs.read(head)
     local run = packed and runs.read(packed)
     if not priority or (packed and not run) then
-      return { id, head ~= reads.ALIEN and head, packed ~= reads.ALIEN and packed, false, 0 }, 0
+      return { id, head ~= reads.ALIEN and head, packed ~= reads.ALIEN and packed, false, 0, false }, 0
     end
     if not passes(head, run, queue, filter) then
       return nil
@@ -185,7 +185,8 @@ do
         packed = runs.pack(run)
       end
     end
-    return { id, head, packed, at, wanted == BLOCKED and 1 or 0 }, length
+    local is_blocked = wanted == BLOCKED
+    return { id, head, packed, at, is_blocked and 1 or 0, is_blocked and call('GET', flows.open_key(id)) }, length
   end
 
   function list()

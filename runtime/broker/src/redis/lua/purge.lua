@@ -30,6 +30,7 @@ do
     groups.start()
     tally.start()
     places.start()
+    flows.start()
     local ids = {}
     local left = take(SCHEDULE, ids) + take(LEASES, ids)
     local in_line, left_in_line = groups.take(room)
@@ -37,6 +38,23 @@ do
     for _, id in ipairs(in_line) do
       ids[#ids + 1] = id
     end
+    -- The others of those that are blocked wait for jobs of their flows.
+    local left_of_flows = call('ZCARD', BLOCKED_KEY) - #in_line - left_in_line
+    if room > 0 and left_of_flows > 0 then
+      local is_in_line = {}
+      for _, id in ipairs(in_line) do
+        is_in_line[id] = true
+      end
+      for _, id in ipairs(call('ZRANGE', BLOCKED_KEY, 0, #in_line + room - 1)) do
+        if room > 0 and not is_in_line[id] then
+          writes.value('ZREM', BLOCKED_KEY, id)
+          writes.remove(flows.open_key(id))
+          ids[#ids + 1] = id
+          room, left_of_flows = room - 1, left_of_flows - 1
+        end
+      end
+    end
+    left = left + max(left_of_flows, 0)
     for _, lane in ipairs(call('SMEMBERS', QUEUES)) do
       local left_there = take(READY_KEY .. lane, ids)
       left = left + left_there
@@ -56,9 +74,14 @@ do
         end
       end
     end
+    local of_flows = {}
     for _, id in ipairs(ids) do
-      local _, queue, unique_key, _, _, group = jobs.head(id)
+      local _, queue, unique_key, _, _, group, mark = jobs.head(id)
       groups.drop(id, queue, group)
+      if mark then
+        of_flows[#of_flows + 1] = id
+        flows.removed(id, mark, (runs.head(reads.try('GET', RUN_KEY .. id))))
+      end
       if unique_key and unique.holder(unique_key) == id then
         unique.free(unique_key)
       end
@@ -80,6 +103,10 @@ do
         writes.remove(STARTING)
         groups.drop_all()
         writes.remove(PREFIX .. 'rates')
+        flows.drop_all()
+        for _, id in ipairs(of_flows) do
+          writes.remove(flows.after_key(id))
+        end
       end
     else
       left = left + state.count()

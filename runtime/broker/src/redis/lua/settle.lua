@@ -88,7 +88,8 @@ do
     return what ~= SUCCEED or held > 1
   end
 
-  -- The tail of this run on top of what earlier ones have left, and the unique key or false; nothing if that can't be read.
+  -- The tail of this run on top of what earlier ones have left, the unique key or false, and the mark of a job of a flow; nothing
+  -- if that can't be read.
   local function tail_after(before, tail, what, attempts, held, leased_at)
     local old = runs.open(before)
     if not old then
@@ -113,7 +114,7 @@ do
     elseif what == RELEASE_AS_FAULT then
       runs.count_faults(places, runs.faults_in(old) + 1)
     end
-    return pack_values(places), old[UNIQUE_KEY]
+    return pack_values(places), old[UNIQUE_KEY], old[FLOW]
   end
 
   local function as_cancelled(tail)
@@ -159,9 +160,9 @@ do
         return next_at, UNREADABLE, false, not has_spent
       end
     end
-    local before, unique_key = sub(packed, RUN_HEAD_BYTES + 1), false
+    local before, unique_key, mark = sub(packed, RUN_HEAD_BYTES + 1), false, nil
     if before ~= EMPTY_TAIL or what == RELEASE_AS_FAULT or is_recorded(what, held) then
-      tail, unique_key = tail_after(before, tail, what, attempts, held, leased_at)
+      tail, unique_key, mark = tail_after(before, tail, what, attempts, held, leased_at)
       if not tail then
         return next_at, UNREADABLE, false, not has_spent
       end
@@ -178,7 +179,11 @@ do
     -- Nothing can be refused from here on.
     local finished_at = now
     if is then
-      finals.add(id, is, keep)
+      if mark then
+        finals.add_of_flow(id, mark, is, keep)
+      else
+        finals.add(id, is, keep)
+      end
       if group then
         groups.finish_job(id, queue, group, is)
       end
@@ -244,6 +249,7 @@ do
     unique.start()
     state.start()
     creation.start()
+    flows.start()
     local stored = tally.read_with({ false, unpack(keys, FIXED_KEYS + 1, FIXED_KEYS + count) })
     ended, strings, settled = writes.list('ZREM', LEASES), writes.own_strings(), 0
     started = tally.may_have_starting() and {}

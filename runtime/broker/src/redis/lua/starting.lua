@@ -6,7 +6,9 @@ local starting = {}
 -- Cancels a job that waits and whose run is a table.
 local function cancel_waiting(id, run, priority, queue, length, kind, group, why, keep)
   local due, scheduled_as = waiting.due_at(id, priority, queue)
-  if due then
+  if flows.open(id, run.places[FLOW]) then
+    flows.leave(id)
+  elseif due then
     waiting.unschedule(scheduled_as)
   elseif not groups.leave_line(id, priority, queue, kind, run.expiries, group) then
     waiting.leave(id, queue, kind)
@@ -52,6 +54,7 @@ do
     unique.start()
     lanes.start()
     groups.start()
+    flows.start()
     local ids = call('ZRANGE', STARTING, '-inf', now, 'BYSCORE', 'LIMIT', 0, SWEEP_MAX)
     writes.knows(STARTING)
     for _, id in ipairs(ids) do

@@ -1,5 +1,5 @@
--- Brings a tenant's jobs up to date: makes ready what is due, takes back what has expired, removes what was kept long enough
--- and what there is too much of; a bounded number of each. Each of these is written before the next is decided.
+-- Brings a tenant's jobs up to date: makes ready what is due, takes back what has expired, settles edges of flows, removes what was
+-- kept long enough and what there is too much of; a bounded number of each. Each of these is written before the next is decided.
 --
 -- asked    { most jobs in each step, most expiries, why a job with more is buried, keep of the dead, keep of the cancelled, how
 --          many that succeeded are kept, and as many that were cancelled, how many of the dead }
@@ -164,6 +164,23 @@ do
     return let
   end
 
+  local function settle_edges()
+    writes.start()
+    waiting.start()
+    finals.start()
+    unique.start()
+    lanes.start()
+    tally.start()
+    groups.start()
+    flows.start()
+    flows.settle_edges(most, keep_dead, keep_cancelled)
+    groups.finish()
+    unique.finish()
+    waiting.finish_and_wake()
+    tally.finish()
+    writes.commit()
+  end
+
   local function remove_all(ids)
     for _, id in ipairs(ids) do
       writes.remove(JOB_KEY .. id)
@@ -177,6 +194,9 @@ do
     local ids = call('ZRANGE', key, '-inf', now - finals.keep_of(class), 'BYSCORE', 'LIMIT', 0, room)
     writes.knows(key)
     groups.forget(ids)
+    if finals.is_of_flows(class) then
+      flows.all_removed(ids, finals.state_of(class))
+    end
     remove_all(ids)
     if #ids > 0 then
       writes.pair('ZREMRANGEBYRANK', key, 0, #ids - 1)
@@ -195,6 +215,7 @@ do
       end
       writes.start()
       state.start()
+      tally.start()
       writes.knows(FINALS)
       local class = first[1]
       if class == state.CLASS then
@@ -206,19 +227,20 @@ do
         -- A later version's.
         writes.pair('ZADD', FINALS, score(now + parking.PUT_OFF), class)
       end
+      tally.finish()
       writes.commit()
     end
     left_undone = left_undone or values == most
     return removed
   end
 
-  -- The oldest jobs of these classes, at most so many: id and class by turns.
+  -- The oldest jobs of these classes, at most so many: of each its id, when it finished, and whether its class is of flows.
   local function oldest(classes, room)
     local found = {}
     for _, class in ipairs(classes) do
       local members = call('ZRANGE', CLASS_KEY .. class, 0, room - 1, 'WITHSCORES')
       for n = 1, #members, 2 do
-        found[#found + 1] = { members[n], tonumber(members[n + 1]) }
+        found[#found + 1] = { members[n], tonumber(members[n + 1]), finals.is_of_flows(class) }
       end
     end
     table.sort(found, function(a, b)
@@ -242,17 +264,23 @@ do
     end
     writes.start()
     finals.start()
-    local ids = {}
+    tally.start()
+    local ids, of_flows = {}, {}
     for n, entry in ipairs(oldest(classes, surplus)) do
       if n > surplus then
         break
       end
       ids[n] = entry[1]
+      if entry[3] then
+        of_flows[#of_flows + 1] = entry[1]
+      end
       finals.leave(entry[1], of_state)
     end
     groups.forget(ids)
+    flows.all_removed(of_flows, of_state)
     remove_all(ids)
     finals.finish_leaving()
+    tally.finish()
     writes.commit()
     return #ids
   end
@@ -266,7 +294,7 @@ do
   local function idle_reply(kept_done, kept_dead)
     local others = {
       QUEUES, BLOCKED_KEY, PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'rules',
-      PREFIX .. 'unreadable',
+      PREFIX .. 'unreadable', flows.settled_key(),
     }
     if reads.count(others) > 0 then
       return nil
@@ -324,6 +352,7 @@ do
     lanes.start()
     groups.start()
     places.start()
+    flows.start()
     promote()
     take_back()
     groups.finish()
@@ -332,6 +361,7 @@ do
     places.tell_of_room()
     tally.finish()
     writes.commit()
+    settle_edges()
 
     local removed = remove_old()
     removed = removed + remove_surplus(SUCCEEDED, kept_done, most - removed)
@@ -357,6 +387,7 @@ do
     if tally.may_have_starting() then
       tally.note_starting(call('ZCARD', STARTING) > 0)
     end
+    left_undone = left_undone or tally.may_have_settled()
     places.tell_of_room()
     tally.finish()
     writes.commit()

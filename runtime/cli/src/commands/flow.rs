@@ -1,0 +1,262 @@
+//! `sandhog flow`: stores jobs that wait for others, shows them, and acts on all of them.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use sandhog_api::Slug;
+use sandhog_broker::{Changed, FlowStored, JobAction};
+use sandhog_core::flow::FlowJobView;
+use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::job::{JobRecord, State};
+use sandhog_daemon::broker::Access;
+use sandhog_daemon::clock::Clock;
+use sandhog_daemon::service::enqueue::Route;
+use sandhog_daemon::service::flows::Found;
+use sandhog_daemon::service::jobs::ACT_MAX;
+
+use crate::client::Client;
+use crate::commands::flow_file::{self, Routed};
+use crate::commands::wait::{Deadline, Waiting, wait_for_all};
+use crate::exit::{Exit, Failure};
+use crate::output::console::Console;
+use crate::output::flow::{self as render, FlowDocument, StoredFlowDocument};
+
+/// Run jobs that wait for others; show, cancel or redrive all of them
+#[derive(Debug, Subcommand)]
+pub(crate) enum FlowCommand {
+    Run(Run),
+    Show(Show),
+    Cancel(Cancel),
+    Redrive(Redrive),
+}
+
+/// Store the jobs of a flow in one step, or none of them
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct Run {
+    /// The flow, in JSON or TOML; `-` reads it from standard input
+    file: PathBuf,
+    /// Whose jobs they are [default: what the file says, or the only tenant that handles the first kind]
+    #[arg(long, short, value_name = "NAME")]
+    tenant: Option<TenantId>,
+    /// The flow's id: a ULID of yours, from which those of its jobs are made. To repeat it with the same id makes no second flow
+    #[arg(long, value_name = "ULID")]
+    id: Option<JobId>,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Show the jobs of a flow as a tree, and what each waits for
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+/// Cancel all jobs of a flow that are not final
+#[derive(Debug, Args)]
+pub(crate) struct Cancel {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Put all dead jobs of a flow back; each waits again for those that it comes after
+#[derive(Debug, Args)]
+pub(crate) struct Redrive {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Which flow it is.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// The flow's id, or that of any of its jobs
+    id: JobId,
+    /// Whose it is [default: any of the configuration's tenants]
+    #[arg(long, short, value_name = "NAME")]
+    tenant: Option<TenantId>,
+}
+
+const EXAMPLE: &str = "\
+Example of a flow: b and c after a, then d
+  [[jobs]]
+  name = \"a\"
+  kind = \"image.fetch\"
+  payload = { url = \"https://example.com/a.png\" }
+  [[jobs]]
+  name = \"b\"
+  kind = \"image.thumbnail\"
+  after = [\"a\"]
+  [[jobs]]
+  name = \"c\"
+  kind = \"image.rotate\"
+  after = [\"a\"]
+  [[jobs]]
+  name = \"d\"
+  kind = \"mail.send\"
+  after = [\"b\", { job = \"c\", on_failure = \"ignore\" }]
+
+Beside these, a job may have queue, priority, delay, unique_key, group, and outputs = true for the outputs of those before it.";
+
+impl FlowCommand {
+    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+        let access = match &self {
+            Self::Run(_) => Access::Serve,
+            Self::Show(_) => Access::Look,
+            Self::Cancel(_) | Self::Redrive(_) => Access::Change,
+        };
+        let client = Client::connect(config, access).await?;
+        match self {
+            Self::Run(run) => run.execute(&client, console).await,
+            Self::Show(show) => show.execute(&client, console).await,
+            Self::Cancel(Cancel { which }) => which.act(JobAction::Cancel, &client, console).await,
+            Self::Redrive(Redrive { which }) => which.act(JobAction::Redrive, &client, console).await,
+        }
+    }
+}
+
+impl Run {
+    async fn execute(self, client: &Client, console: &Console) -> Result<Exit, Failure> {
+        let seed = self.id.unwrap_or_else(|| Clock::system().job_id());
+        let routed = flow_file::read(&self.file, seed, self.tenant.as_ref(), client)?;
+        let Routed { flow, routes } = &routed;
+        for (node, route) in flow.nodes().iter().zip(routes) {
+            for warning in client.unserved(&route.tenant, &route.queue, &node.job.kind) {
+                console.warn(&format!("job `{}`: {warning}", node.name));
+            }
+        }
+        console
+            .remark(&format!("if this is interrupted, repeat it with --id {seed}; no job is stored twice"));
+        let stored = client.store_flow(flow, routes).await.map_err(|error| {
+            let lost = error.slug == Slug::BrokerUnavailable;
+            let failure = Failure::from(error);
+            if lost { failure.help(format!("repeat the command with --id {seed}")) } else { failure }
+        })?;
+        if stored != FlowStored::Stored {
+            return Err(refused(&routed, stored));
+        }
+        let tenant = routes.first().map(|route| route.tenant.clone());
+        let tenant = tenant.ok_or_else(|| Failure::new("a flow has one job at least"))?;
+        let document = StoredFlowDocument::new(&tenant, flow);
+        console.show(&document, || flow.id().to_string())?;
+        match self.waiting.deadline() {
+            None => Ok(Exit::Ok),
+            Some(deadline) => {
+                let ids: Vec<JobId> = flow.jobs().map(|job| job.id).collect();
+                await_all(client, &tenant, &ids, deadline, console).await
+            }
+        }
+    }
+}
+
+/// Creates the failure of a flow that was not stored.
+fn refused(Routed { flow, routes }: &Routed, why: FlowStored) -> Failure {
+    let place = |id: JobId| flow.jobs().position(|job| job.id == id).unwrap_or_default();
+    let name = |id: JobId| &flow.nodes()[place(id)].name;
+    let failure = match why {
+        FlowStored::Duplicate { job, holder } => Failure::new(format!(
+            "job `{}`: job {holder}, which is not final yet, holds its unique key",
+            name(job)
+        ))
+        .help(format!("wait for it (`sandhog job show {holder} --wait`) or cancel it")),
+        FlowStored::TooLarge(job) => {
+            let limit = routes[place(job)].bounds.payload;
+            Failure::new(format!("job `{}`: its payload is larger than {limit}", name(job))).help(
+                "pass what is large by reference: a path in a granted folder, a URL, a key of the state",
+            )
+        }
+        FlowStored::Full(excess) => {
+            let Route { tenant, bounds, .. } = &routes[0];
+            Failure::new(format!("{} of tenants.{tenant}", bounds.explain(excess)))
+        }
+        FlowStored::Taken(job) => {
+            Failure::new(format!("job `{}`: its id, {job}, is that of another job", name(job)))
+                .help("give another --id, or none")
+        }
+        FlowStored::Stored => Failure::new("the flow is stored"),
+    };
+    failure.help("nothing of the flow was stored")
+}
+
+/// Waits until all these jobs are final. The exit code is that of the one which fared worst.
+async fn await_all(
+    client: &Client,
+    tenant: &TenantId,
+    ids: &[JobId],
+    deadline: Deadline,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let (exit, unhappy) = (Cell::new(Exit::Ok), Cell::new(0));
+    wait_for_all(client, tenant, ids, deadline, console, |job: &JobRecord| {
+        let of_job = Exit::of_state(job.state);
+        unhappy.set(unhappy.get() + u64::from(of_job != Exit::Ok));
+        exit.set(exit.get().and(of_job));
+    })
+    .await?;
+    match (unhappy.get(), ids.first()) {
+        (0, _) | (_, None) => console.remark("all jobs of the flow succeeded"),
+        (n, Some(flow)) => console.complain(&format!(
+            "{n} of the {} jobs of the flow did not succeed; `sandhog flow show {flow}` shows them",
+            ids.len()
+        )),
+    }
+    Ok(exit.get())
+}
+
+impl Show {
+    async fn execute(self, client: &Client, console: &Console) -> Result<Exit, Failure> {
+        let mut found = self.which.find(client).await?;
+        let mut exit = Exit::Ok;
+        if let Some(deadline) = self.waiting.deadline() {
+            let ids: Vec<JobId> = found.view.jobs.iter().map(|view| view.job.id).collect();
+            exit = await_all(client, &found.tenant, &ids, deadline, console).await?;
+            found = self.which.find(client).await?;
+        }
+        let document = FlowDocument::new(&found.tenant, found.id, &found.view);
+        console.show(&document, || render::tree(found.id, &found.view, console.paint()))?;
+        Ok(exit)
+    }
+}
+
+impl Which {
+    async fn find(&self, client: &Client) -> Result<Found, Failure> {
+        Ok(client.flow(self.id, self.tenant.as_ref()).await?)
+    }
+
+    /// Does one action to all jobs of the flow to which it can be done.
+    async fn act(&self, action: JobAction, client: &Client, console: &Console) -> Result<Exit, Failure> {
+        let found = self.find(client).await?;
+        // Those that come after others are cancelled first, and redriven last.
+        let mut jobs: Vec<&FlowJobView> = render::in_order(&found.view);
+        if action == JobAction::Cancel {
+            jobs.reverse();
+        }
+        let wanted = |job: &JobRecord| match action {
+            JobAction::Cancel => !job.state.is_final(),
+            _ => job.state == State::Dead,
+        };
+        let jobs: Vec<&FlowJobView> = jobs.into_iter().filter(|view| wanted(&view.job)).collect();
+        let mut done = Vec::new();
+        for batch in jobs.chunks(ACT_MAX) {
+            let ids: Vec<JobId> = batch.iter().map(|view| view.job.id).collect();
+            let answers = client.act(&found.tenant, action, &ids).await?;
+            done.extend(batch.iter().copied().zip(answers));
+        }
+        let mut exit = Exit::Ok;
+        for (view, changed) in &done {
+            let refused = match changed {
+                Changed::Done | Changed::Requested | Changed::Not(_) | Changed::Unknown => continue,
+                Changed::Duplicate(holder) => format!("job {holder} holds its unique key"),
+                Changed::Unreadable => "what is stored of it was written by a newer version".to_owned(),
+            };
+            exit = exit.and(Exit::Failed);
+            console.complain(&format!("job `{}` ({}): {refused}", view.name, view.job.id));
+        }
+        let document = render::ActedDocument::new(&found.tenant, found.id, action, &done);
+        console.show(&document, || document.told())?;
+        Ok(exit)
+    }
+}
