@@ -73,8 +73,8 @@ impl Rate {
     #[must_use]
     pub fn new(count: NonZeroU32, period: u64, burst: Option<NonZeroU32>) -> Option<Self> {
         let interval = period.div_ceil(u64::from(count.get()));
-        let shortest = 1_000_000 / u64::from(Self::PER_SECOND_MAX);
-        if period > Self::PERIOD_MAX || interval < shortest {
+        let most = u64::from(Self::PER_SECOND_MAX).saturating_mul(period);
+        if period > Self::PERIOD_MAX || period == 0 || u64::from(count.get()) * 1_000_000 > most {
             return None;
         }
         let usual = u32::try_from(1_000_000 / Self::BURST_PART / interval).ok().and_then(NonZeroU32::new);
