@@ -219,10 +219,10 @@ async fn look_at_everything(producer: &Redis, tenant: &TenantId) {
     let counts = producer.counts(tenant).await.expect("it may");
     let mut lines = 0;
     for state in State::ALL {
-        let page = producer.jobs(tenant, Query::of(state, 10)).await.expect("it may");
+        let page = producer.jobs(tenant, Query::of(state, 50)).await.expect("it may");
         assert!(counts[state] > 0 && page.jobs.len() as u64 == counts[state], "{state:?}: {page:?}");
         let filter = Filter { queue: Some(queue()), ..Filter::default() };
-        let query = Query { filter, payloads: false, ..Query::of(state, 10) };
+        let query = Query { filter, payloads: false, ..Query::of(state, 50) };
         producer.jobs(tenant, query).await.expect("it may");
         for listed in page.jobs {
             let found = producer.job(tenant, listed.id).await.expect("it may");

@@ -7,7 +7,8 @@
 local function parents()
   local left = asked[1]
   local id = id_of(keys[FIXED_KEYS + 1])
-  local _, _, _, _, _, _, mark = jobs.head(id)
+  local job = reads.try('GET', JOB_KEY .. id)
+  local mark = job and job ~= reads.ALIEN and jobs.read(job) and jobs.mark(job)
   local node = mark and call('HGET', flows.key(sub(mark, 1, 26)), id)
   local found = {}
   node = node and unpack_values(node) or {}
