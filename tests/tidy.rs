@@ -54,14 +54,15 @@ const OWN_BANS: [(&str, &[&str], &str); 2] = [
 ];
 
 /// Which of the daemon's rooms each may know: a room is a folder of `runtime/daemon/src`.
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 9] = [
     ("capacity", &[]),
     ("telemetry", &[]),
-    ("lease", &["telemetry"]),
+    ("schedule", &["telemetry"]),
+    ("lease", &["schedule", "telemetry"]),
     ("run", &["capacity", "lease", "telemetry"]),
     ("intake", &["capacity", "lease", "run", "telemetry"]),
     ("deploy", &["capacity", "telemetry"]),
-    ("service", &["deploy"]),
+    ("service", &["deploy", "schedule"]),
     ("http", &["service"]),
 ];
 

@@ -28,6 +28,7 @@ mod plugin_files;
 mod queues;
 mod quotas;
 mod scenarios;
+mod schedules;
 mod templates;
 mod tenants;
 mod upgrade;

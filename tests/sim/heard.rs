@@ -73,7 +73,10 @@ impl Observer for Heard {
             | Event::FuelUsedUp { .. }
             | Event::Deploy(_)
             | Event::BrokerDown { .. }
-            | Event::BrokerUp { .. } => {}
+            | Event::BrokerUp { .. }
+            | Event::Scheduled { .. }
+            | Event::ScheduleRegistered { .. }
+            | Event::ScheduleUnreadable { .. } => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use sandhog_core::transition::too_many_expiries;
 pub use sandhog_core::transition::{JobAction, KeepMax};
 use sandhog_core::trial::{TrialReport, TrialStatus};
 
-use crate::{Error, Result};
+use crate::{Error, Result, ScheduleWrite, ScheduleWritten};
 
 /// A command to [`Broker::control`](crate::Broker::control).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,9 @@ pub enum Command {
         /// Bounds of the tenant's waiting jobs, those of the flow included.
         bounds: QueueBounds,
     },
+    /// Writes a schedule's record, if it is still the one that was read, and enqueues jobs of it, in one step. Answered by
+    /// [`Outcome::Schedule`].
+    Schedule(Box<ScheduleWrite>),
 }
 
 /// Parameters of a [`Command::Sweep`].
@@ -100,6 +103,8 @@ pub struct Swept {
     /// Time until the next sweep: zero if a bounded step left something undone, or edges of flows are to be settled, else the
     /// time until the next scheduled job is due, the next lease expires or the next hold ends. `None` if there is none of these.
     pub next_due: Option<Duration>,
+    /// Time until the next schedule is due; zero if one is. `None` if none will be.
+    pub next_schedule: Option<Duration>,
     /// Time until the next final job is past its keep time. `None` if there is none.
     pub next_removal: Option<Duration>,
     /// Whether any job is ready that isn't held back. A daemon that missed the news of it can look for work now.
@@ -120,6 +125,8 @@ pub enum Outcome {
     Left(u64),
     /// Status of a trial.
     Trial(TrialStatus),
+    /// Result of a write of a schedule.
+    Schedule(ScheduleWritten),
     /// Result of a command on holds.
     Hold(HoldOutcome),
     /// The command was executed.
@@ -213,6 +220,13 @@ impl Outcome {
     pub(crate) fn flow(self) -> Result<FlowStored> {
         match self {
             Self::Flow(stored) => Ok(stored),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn schedule(self) -> Result<ScheduleWritten> {
+        match self {
+            Self::Schedule(written) => Ok(written),
             _ => Err(Error::unasked("a command's outcome")),
         }
     }

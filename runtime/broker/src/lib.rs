@@ -29,6 +29,7 @@ mod options;
 mod pack;
 pub mod redis;
 pub mod routed;
+mod schedules;
 pub mod sealed;
 mod wake;
 
@@ -62,6 +63,9 @@ use sandhog_core::waits::WaitFacts;
 pub use control::{Changed, Command, FlowStored, HoldOutcome, JobAction, KeepMax, Outcome, Sweep, Swept};
 pub use look::{
     Counts, Cursor, Filter, FlowView, HeldGroup, Lanes, Look, Page, ParentView, Query, Seen, Unread,
+};
+pub use schedules::{
+    SCHEDULES_PAGE, ScheduleQuery, ScheduleRecord, ScheduleWrite, ScheduleWritten, Schedules, StoredSchedule,
 };
 pub use wake::{Wake, Wakes};
 
@@ -156,6 +160,16 @@ pub trait Broker: Send + Sync + 'static {
     async fn store_flow(&self, tenant: &TenantId, flow: &Flow, bounds: &QueueBounds) -> Result<FlowStored> {
         let command = Command::Flow { flow: Box::new(flow.clone()), bounds: *bounds };
         self.control(tenant, command).await?.flow()
+    }
+
+    /// Writes a schedule's record and enqueues jobs of it, in one step; see [`Command::Schedule`].
+    async fn write_schedule(&self, tenant: &TenantId, write: ScheduleWrite) -> Result<ScheduleWritten> {
+        self.control(tenant, Command::Schedule(Box::new(write))).await?.schedule()
+    }
+
+    /// Looks up schedules; see [`ScheduleQuery`].
+    async fn schedules(&self, tenant: &TenantId, query: ScheduleQuery) -> Result<Schedules> {
+        self.look(tenant, Look::Schedules(query)).await?.schedules()
     }
 
     /// Applies one action to several jobs, and returns the result for each; see [`JobAction`].

@@ -11,7 +11,7 @@ use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 use sandhog_core::waits::WaitFacts;
 
-use crate::{Error, Result};
+use crate::{Error, Result, ScheduleQuery, Schedules};
 
 /// A query for [`Broker::look`](crate::Broker::look).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub enum Look {
         /// Maximum total length of the outputs.
         bytes: usize,
     },
+    /// Schedules of the tenant. Answered by [`Seen::Schedules`].
+    Schedules(ScheduleQuery),
 }
 
 /// The answer to a [`Look`].
@@ -83,6 +85,8 @@ pub enum Seen {
     Flow(Option<FlowView>),
     /// The parents, in the order in which the flow names them.
     Parents(Vec<ParentView>),
+    /// The schedules.
+    Schedules(Schedules),
 }
 
 /// Defines methods that take the answer out of a [`Seen`], and fail if it answers another query.
@@ -112,6 +116,7 @@ answers! {
     held_groups: HeldGroups(groups) -> Vec<HeldGroup> = groups,
     flow: Flow(found) -> Option<FlowView> = found,
     parents: Parents(parents) -> Vec<ParentView> = parents,
+    schedules: Schedules(schedules) -> Schedules = schedules,
 }
 
 /// A group that is held by a dead job: its other jobs wait.

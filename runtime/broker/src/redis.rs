@@ -193,7 +193,11 @@ impl Redis {
     async fn sweep(&self, tenant: &TenantId, sweep: &Sweep) -> Result<Swept> {
         let reply = self.run("sweep", tenant, &self.scripts.sweep, batch::sweep(tenant, sweep)).await?;
         let swept = reply::swept(tenant, reply)?;
-        if swept.has_ready || swept.next_due.is_some() || swept.next_removal.is_some() {
+        if swept.has_ready
+            || swept.next_due.is_some()
+            || swept.next_schedule.is_some()
+            || swept.next_removal.is_some()
+        {
             self.register(tenant).await;
         }
         Ok(swept)
@@ -322,6 +326,12 @@ impl Broker for Redis {
                 self.change_holds(tenant, batch::hold(tenant, &hold)).await
             }
             Command::Lift(scope) => self.change_holds(tenant, batch::lift(tenant, &scope)).await,
+            Command::Schedule(write) => {
+                self.register(tenant).await;
+                let request = batch::schedule(tenant, &write);
+                let reply = self.run("write of a schedule", tenant, &self.scripts.schedule, request).await?;
+                reply::schedule(reply).map(Outcome::Schedule)
+            }
         }
     }
 
@@ -344,6 +354,9 @@ impl Broker for Redis {
             Look::Parents { job, bytes } => {
                 ("look-up of outputs", &scripts.parents, batch::parents(tenant, *job, *bytes))
             }
+            Look::Schedules(query) => {
+                ("look-up of schedules", &scripts.schedules, batch::schedules(tenant, query))
+            }
         };
         let reply = self.run(what, tenant, script, request).await?;
         Ok(match look {
@@ -359,6 +372,7 @@ impl Broker for Redis {
             Look::HeldGroups => Seen::HeldGroups(reply::held_groups(reply)?),
             Look::Flow(_) => Seen::Flow(reply::flow(tenant, reply)?),
             Look::Parents { .. } => Seen::Parents(reply::parents(tenant, reply)?),
+            Look::Schedules(_) => Seen::Schedules(reply::schedules(reply)?),
         })
     }
 

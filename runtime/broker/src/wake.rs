@@ -5,7 +5,7 @@
 //! them. Sending never waits, and no wake is ever dropped.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sandhog_core::id::{DaemonId, JobId, TenantId};
@@ -24,6 +24,8 @@ pub enum Wake {
     },
     /// Cancellation of this leased job of the tenant was requested: its holder is to renew its lease, whose answer says so.
     Cancel(TenantId, JobId),
+    /// A schedule of the tenant is due earlier than any was: whoever keeps its jobs up to date is to look when.
+    Due(TenantId),
     /// Something may have been missed, say while a connection was down: ask for every tenant, and about every lease.
     All,
 }
@@ -32,7 +34,7 @@ impl Wake {
     /// Returns the tenant that the wake is about, or `None` if it is for all tenants.
     pub(crate) fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Self::Ready { tenant, .. } | Self::Cancel(tenant, _) => Some(tenant),
+            Self::Ready { tenant, .. } | Self::Cancel(tenant, _) | Self::Due(tenant) => Some(tenant),
             Self::All => None,
         }
     }
@@ -77,6 +79,8 @@ struct Unheard {
     /// The daemon named for each of those tenants; `None` (all daemons) if the wakes named different ones.
     named: HashMap<TenantId, Option<DaemonId>>,
     cancels: VecDeque<(TenantId, JobId)>,
+    /// Tenants of which a schedule is due earlier.
+    due: BTreeSet<TenantId>,
     /// Whether the sending end is gone, so that no more wakes come.
     ended: bool,
     /// Whether the listening end is gone, so that nobody fetches wakes any more.
@@ -185,6 +189,7 @@ impl Unheard {
                 self.cancels.push_back((tenant, job));
             }
             Wake::Cancel(..) => self.all = true,
+            Wake::Due(tenant) => drop(self.due.insert(tenant)),
             Wake::Ready { tenant, named } => match self.named.entry(tenant) {
                 Entry::Occupied(mut known) if *known.get() != named => drop(known.insert(None)),
                 Entry::Occupied(_) => {}
@@ -202,10 +207,14 @@ impl Unheard {
             self.tenants.clear();
             self.named.clear();
             self.cancels.clear();
+            self.due.clear();
             return Some(Wake::All);
         }
         if let Some((tenant, job)) = self.cancels.pop_front() {
             return Some(Wake::Cancel(tenant, job));
+        }
+        if let Some(tenant) = self.due.pop_first() {
+            return Some(Wake::Due(tenant));
         }
         let tenant = self.tenants.pop_front()?;
         let named = self.named.remove(&tenant).flatten();

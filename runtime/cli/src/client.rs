@@ -10,8 +10,10 @@ use sandhog_config::{self as config, Config};
 use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::flow::Flow;
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
-use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, TenantId};
+use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, ScheduleName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
+use sandhog_core::schedule::{Decision, Record, Schedule};
+use sandhog_core::time::Timestamp;
 use sandhog_core::waits::Wait;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
@@ -19,6 +21,7 @@ use sandhog_daemon::service::flows::{self, Found};
 use sandhog_daemon::service::groups;
 use sandhog_daemon::service::holds;
 use sandhog_daemon::service::jobs::{self, Listed};
+use sandhog_daemon::service::schedules::{self, Change, Found};
 use sandhog_daemon::service::{Caller, Service, tenants};
 
 use crate::exit::Failure;
@@ -164,6 +167,57 @@ impl Client {
         group: &GroupKey,
     ) -> Result<bool, Problem> {
         groups::release(&self.service, &self.caller, tenant, queue, group).await
+    }
+
+    /// See [`schedules::list`].
+    pub(crate) async fn schedules(&self, tenant: &TenantId) -> Result<(Timestamp, Vec<Found>), Problem> {
+        schedules::list(&self.service, &self.caller, tenant).await
+    }
+
+    /// See [`schedules::find`].
+    pub(crate) async fn tenant_of(
+        &self,
+        wanted: Option<&TenantId>,
+        name: &ScheduleName,
+    ) -> Result<TenantId, Problem> {
+        schedules::find(&self.service, &self.caller, wanted, name).await
+    }
+
+    /// See [`schedules::get`].
+    pub(crate) async fn schedule(
+        &self,
+        tenant: &TenantId,
+        name: &ScheduleName,
+    ) -> Result<(Timestamp, Record), Problem> {
+        schedules::get(&self.service, &self.caller, tenant, name).await
+    }
+
+    /// See [`schedules::change`].
+    pub(crate) async fn change_schedule(
+        &self,
+        tenant: &TenantId,
+        name: &ScheduleName,
+        change: &Change,
+    ) -> Result<Decision, Problem> {
+        schedules::change(&self.service, &self.caller, tenant, name, change).await
+    }
+
+    /// See [`schedules::add`].
+    pub(crate) async fn add_schedule(
+        &self,
+        tenant: &TenantId,
+        schedule: &Schedule,
+    ) -> Result<Record, Problem> {
+        schedules::add(&self.service, &self.caller, tenant, schedule).await
+    }
+
+    /// See [`schedules::remove`].
+    pub(crate) async fn remove_schedule(
+        &self,
+        tenant: &TenantId,
+        name: &ScheduleName,
+    ) -> Result<(), Problem> {
+        schedules::remove(&self.service, &self.caller, tenant, name).await
     }
 
     /// See [`jobs::act`].

@@ -22,7 +22,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    check, daemon, dev, enqueue, flow, groups, holds, job, jobs, plugin, plugins, reload, tenant, usage,
+    check, daemon, dev, enqueue, flow, groups, holds, job, jobs, plugin, plugins, reload, schedule, tenant,
+    usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -94,6 +95,9 @@ enum Command {
     Groups(groups::Groups),
     Usage(usage::Usage),
     #[command(subcommand)]
+    Schedule(schedule::Schedule),
+    Schedules(schedule::List),
+    #[command(subcommand)]
     Plugin(plugin::Plugin),
     Plugins(plugins::Plugins),
     #[command(subcommand)]
@@ -101,9 +105,10 @@ enum Command {
 }
 
 /// The commands by what they are about, in the order in which `--help` shows them.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Daemon", &["run", "dev", "check", "reload"]),
     ("Jobs", &["enqueue", "job", "jobs", "groups", "flow", "pause", "resume", "holds", "usage"]),
+    ("Schedules", &["schedule", "schedules"]),
     ("Plugins", &["plugin", "plugins"]),
     ("Tenants", &["tenant"]),
 ];
@@ -185,6 +190,8 @@ impl Cli {
             Command::Holds(holds) => holds.execute(config, &console).await,
             Command::Groups(groups) => groups.execute(config, &console).await,
             Command::Usage(usage) => usage.execute(config, &console).await,
+            Command::Schedule(schedule) => schedule.execute(config, &console).await,
+            Command::Schedules(list) => list.execute(config, &console).await,
             Command::Plugin(plugin) => plugin.execute(config, &console).await,
             Command::Plugins(plugins) => plugins.execute(config, &console).await,
             Command::Tenant(tenant) => tenant.execute(config, &console).await,

@@ -9,9 +9,10 @@ use std::time::Duration;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::grants::{EnvValue, GrantCaps, Grants};
-use sandhog_core::id::{Kind, PluginName, TenantId};
+use sandhog_core::id::{Kind, PluginName, ScheduleName, TenantId};
 use sandhog_core::quota::{QueueBounds, StateCaps, StateQuota};
 use sandhog_core::rate::{RateLimit, RateOf};
+use sandhog_core::schedule::Schedule;
 use sandhog_core::secret::Secret;
 
 use super::daemon::{Daemon, TENANT_MEMORY, TenantDraft};
@@ -251,9 +252,10 @@ pub(super) struct Plugins<'c> {
     daemon: &'c Daemon,
     tenants: &'c BTreeMap<TenantId, Tenant>,
     outside: Outside<'c>,
-    /// Places where each name and kind is taken, as `file:line`.
+    /// Places where each name, kind and schedule is taken, as `file:line`.
     names: BTreeMap<(TenantId, PluginName), String>,
     kinds: BTreeMap<(TenantId, Kind), String>,
+    schedules: BTreeMap<(TenantId, ScheduleName), String>,
 }
 
 impl<'c> Plugins<'c> {
@@ -263,7 +265,15 @@ impl<'c> Plugins<'c> {
         tenants: &'c BTreeMap<TenantId, Tenant>,
         outside: Outside<'c>,
     ) -> Self {
-        Self { daemon_file, daemon, tenants, outside, names: BTreeMap::new(), kinds: BTreeMap::new() }
+        Self {
+            daemon_file,
+            daemon,
+            tenants,
+            outside,
+            names: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            schedules: BTreeMap::new(),
+        }
     }
 
     /// Checks one more plugin; `None` if something is wrong with its file.
@@ -320,6 +330,7 @@ impl<'c> Plugins<'c> {
             missing_grants: tenant.missing_grants,
             smoke: draft.smoke,
             canary: draft.canary,
+            schedules: draft.schedules,
         })
     }
 
@@ -403,6 +414,13 @@ impl<'c> Plugins<'c> {
                 file.note(file.problem(&key, problem).rule(format!("the other one is in {first}")));
             }
         }
+        for schedule in &draft.schedules {
+            if let Some(first) = self.schedules.get(&(tenant.clone(), schedule.name.clone())) {
+                let key = format!("schedules.{}", schedule.name);
+                let problem = format!("tenant \"{tenant}\" has a schedule \"{}\" already", schedule.name);
+                file.note(file.problem(&key, problem).rule(format!("the other one is in {first}")));
+            }
+        }
     }
 
     /// Records the plugin's name and kinds as taken from now on.
@@ -412,6 +430,10 @@ impl<'c> Plugins<'c> {
         for (n, kind) in draft.kinds.iter().enumerate() {
             let place = file.line_of(&format!("plugin.kinds[{n}]"));
             self.kinds.insert((tenant.clone(), kind.clone()), place);
+        }
+        for Schedule { name, .. } in &draft.schedules {
+            let place = file.line_of(&format!("schedules.{name}"));
+            self.schedules.insert((tenant.clone(), name.clone()), place);
         }
     }
 

@@ -23,6 +23,7 @@ mod problem;
 mod reference;
 pub mod regular_file;
 mod retry;
+mod schedule;
 mod signer;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,7 @@ use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
 use sandhog_core::rate::RateLimit;
 use sandhog_core::redis;
 use sandhog_core::retry::RetryPolicy;
+use sandhog_core::schedule::Schedule;
 use sandhog_core::transition::{Keep, KeepMax};
 
 use fields::File;
@@ -263,6 +265,8 @@ pub struct Plugin {
     pub smoke: Option<Smoke>,
     /// Rules by which a new revision is tried beside the old one. `None` if it isn't.
     pub canary: Option<canary::Policy>,
+    /// Schedules that enqueue jobs for the plugin, in order of name.
+    pub schedules: Vec<Schedule>,
 }
 
 /// Sample job for a smoke run: a revision that fails it is not deployed.

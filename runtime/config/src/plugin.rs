@@ -11,6 +11,7 @@ use sandhog_core::grants::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Pr
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::quota::StateCaps;
 use sandhog_core::retry::RetryPolicy;
+use sandhog_core::schedule::Schedule;
 use sandhog_core::secret::Secret;
 use sandhog_core::transition::Keep;
 use toml::de::DeValue;
@@ -20,6 +21,7 @@ use super::deploy::{canary, smoke};
 use super::fields::{Entry, Fields};
 use super::problem::Shown;
 use super::reference::{Follow, Outside, Reference, text_or_reference};
+use super::schedule::{Of, schedules};
 use super::value::Positive;
 use super::{PluginFile, Smoke, retry};
 
@@ -49,6 +51,7 @@ pub(super) struct PluginDraft {
     pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) smoke: Option<Smoke>,
     pub(super) canary: Option<Policy>,
+    pub(super) schedules: Vec<Schedule>,
 }
 
 impl PluginDraft {
@@ -90,6 +93,8 @@ pub(super) fn read(
     let kinds = head.as_ref().map(|head| &head.kinds[..]);
     let smoke = fields.table("smoke", |fields| smoke(fields, kinds, outside));
     let canary = fields.table("canary", canary);
+    let of = head.as_ref().map(|Head { name, kinds, queue, .. }| Of { plugin: name, kinds, queue });
+    let schedules = schedules(fields, of.as_ref());
     let Head { name, tenant, component, sha256, kinds, queue } = head?;
     Some(PluginDraft {
         name,
@@ -113,6 +118,7 @@ pub(super) fn read(
         secrets,
         smoke,
         canary,
+        schedules,
     })
 }
 

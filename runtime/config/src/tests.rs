@@ -2,6 +2,7 @@
 
 mod limits_page;
 mod page;
+mod schedules_page;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -8,12 +8,14 @@ use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::grants::{Access, HttpTarget, InvalidRange, InvalidTarget, Private, Range};
 use sandhog_core::group::OnDead;
 use sandhog_core::id::{InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::job::Priority;
 use sandhog_core::keyring::Plain;
 use sandhog_core::quota::OnEmpty;
 use sandhog_core::rate::Rate;
 use sandhog_core::reason::Reason;
 use sandhog_core::redis::Address;
 use sandhog_core::retry::{Jitter, OnLimit, is_retriable};
+use sandhog_core::schedule::{Cron, InvalidCron, Overlap, UnknownZone, Zone};
 use toml::de::DeValue;
 
 use super::MissingGrants;
@@ -150,6 +152,15 @@ impl Read for u32 {
     }
 }
 
+impl Read for bool {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        match value {
+            DeValue::Boolean(value) => Ok(*value),
+            other => Err(refusal(format!("{} is not true or false", found(other)), "true or false")),
+        }
+    }
+}
+
 impl Read for f64 {
     fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
         let number = match value {
@@ -257,6 +268,34 @@ macro_rules! names {
 
 names!(TenantId PluginName QueueName Kind Revision KeyId);
 
+impl Read for Priority {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let number = u64::read(value)?;
+        let refuse = |_| refusal(format!("{number} is out of range"), "a whole number from 0 to 255");
+        u8::try_from(number).map(Self).map_err(refuse)
+    }
+}
+
+impl Read for Cron {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let parsed = Self::parse(&String::read(value)?);
+        parsed.map_err(|InvalidCron { text, why }| {
+            let rule = "five fields (minute, hour, day of the month, month, day of the week), or six with seconds first";
+            refusal(format!("\"{text}\" is not a cron expression: {why}"), rule)
+        })
+    }
+}
+
+impl Read for Zone {
+    fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
+        let parsed = Self::parse(&String::read(value)?);
+        parsed.map_err(|UnknownZone(name)| {
+            let rule = "a name of the IANA database, such as \"Europe/Berlin\" or \"UTC\"";
+            refusal(format!("\"{name}\" is not a time zone"), rule)
+        })
+    }
+}
+
 impl Read for Signer {
     fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {
         let parsed = String::read(value)?.parse();
@@ -317,6 +356,13 @@ choices! {
         "fixed" => BackoffType::Fixed, "linear" => BackoffType::Linear, "exponential" => BackoffType::Exponential
     }
     RuleAction { "retry" => RuleAction::Retry, "bury" => RuleAction::Bury }
+    Overlap {
+        "skip" => Overlap::Skip,
+        "queue-one" => Overlap::QueueOne,
+        "queue-all" => Overlap::QueueAll,
+        "cancel-other" => Overlap::CancelOther,
+        "allow" => Overlap::Allow
+    }
     OnLimit { "bury" => OnLimit::Bury, "retry" => OnLimit::Retry }
     Order { "any" => Order::Any, "strict" => Order::Strict }
     OnDead { "hold" => OnDead::Hold, "skip" => OnDead::Skip }

@@ -122,6 +122,11 @@ text_newtype!(
     "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
 );
 text_newtype!(
+    /// A schedule of one tenant.
+    ScheduleName, "schedule name", |t| is_name(t, 63),
+    "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+);
+text_newtype!(
     /// Kind of a job: what is to be done, such as `image.thumbnail`.
     Kind, "kind", |t| is_name(t, 127),
     "1 to 127 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"

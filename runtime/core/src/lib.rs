@@ -36,6 +36,7 @@ pub mod rate;
 pub mod reason;
 pub mod redis;
 pub mod retry;
+pub mod schedule;
 pub mod secret;
 pub mod settle;
 pub mod text;

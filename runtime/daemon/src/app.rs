@@ -28,6 +28,7 @@ use crate::lease::wake::{WakeSenders, dispatch_wakes};
 use crate::run::runner::Runner;
 use crate::run::settler::Settler;
 use crate::run::worker::TenantContext;
+use crate::schedule::register::Registrar;
 use crate::shutdown::{Follow, Phase, Shutdown};
 use crate::telemetry::Observer;
 
@@ -103,6 +104,8 @@ struct Supervisor<R: Runner> {
     upkeep: Arc<Upkeep>,
     /// Sender of the catalog that the janitor goes by.
     kept: watch::Sender<Arc<Catalog<R::Plugin>>>,
+    /// Sender of the catalog whose schedules are registered.
+    scheduled: watch::Sender<Arc<Catalog<R::Plugin>>>,
     wake_senders: watch::Sender<WakeSenders>,
     /// Tenants whose intakes run.
     tenants: BTreeMap<TenantId, TenantTasks<R>>,
@@ -140,7 +143,8 @@ impl<R: Runner> Supervisor<R> {
             phase: shutdown.follow(),
             wake_senders: watch::Sender::default(),
             upkeep: Arc::default(),
-            kept: watch::Sender::new(catalog),
+            kept: watch::Sender::new(Arc::clone(&catalog)),
+            scheduled: watch::Sender::new(catalog),
             tenants: BTreeMap::new(),
             loops: JoinSet::new(),
             parts,
@@ -161,6 +165,16 @@ impl<R: Runner> Supervisor<R> {
             janitor.run().await;
             Ended::Unending("the janitor".to_owned())
         });
+        let registrar = Registrar {
+            broker: Arc::clone(&supervisor.parts.broker),
+            catalog: supervisor.scheduled.subscribe(),
+            observer: Arc::clone(&supervisor.parts.observer),
+            clock: supervisor.parts.clock.clone(),
+        };
+        supervisor.loops.spawn(async move {
+            registrar.run().await;
+            Ended::Unending("the registration of schedules".to_owned())
+        });
         let (broker, lease) = (Arc::clone(&supervisor.parts.broker), supervisor.parts.lease);
         let (health, clock) = (Arc::clone(&supervisor.health), supervisor.parts.clock.clone());
         let dispatching = dispatch_wakes(
@@ -168,6 +182,7 @@ impl<R: Runner> Supervisor<R> {
             Arc::clone(&broker),
             supervisor.wake_senders.subscribe(),
             Arc::clone(&supervisor.lease_table),
+            Arc::clone(&supervisor.upkeep),
             Arc::clone(&health),
             clock.clone(),
         );
@@ -235,6 +250,7 @@ impl<R: Runner> Supervisor<R> {
             tenant.catalog.send_replace(Arc::clone(&catalog));
         }
         self.kept.send_replace(Arc::clone(&catalog));
+        self.scheduled.send_replace(Arc::clone(&catalog));
         self.start_missing_tenants();
     }
 

@@ -16,6 +16,7 @@ use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::Job;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
 use sandhog_core::rate::RateLimit;
+use sandhog_core::schedule::Schedule;
 use tokio::sync::watch;
 
 use crate::capacity::concurrency::{ConcurrencyLimit, ConcurrencyLimits};
@@ -53,6 +54,8 @@ pub struct Tenant<P> {
     pub kinds: HashMap<Kind, Arc<Plugin<P>>>,
     /// The queues that its plugins name, in order of name.
     pub queues: Vec<Queue>,
+    /// Schedules of its plugins, also of those that have none.
+    pub schedules: BTreeMap<PluginName, Vec<Schedule>>,
 }
 
 /// Plugin in force.
@@ -201,6 +204,8 @@ pub struct PluginTerms<P> {
     pub stable: Version<P>,
     /// Version that some of them run on for a trial, and the trial.
     pub canary: Option<(Version<P>, Arc<CanaryTrial>)>,
+    /// Schedules that enqueue jobs for it.
+    pub schedules: Vec<Schedule>,
 }
 
 impl<P> Catalog<P> {
@@ -239,6 +244,7 @@ impl<P> Tenant<P> {
     fn new(id: &TenantId, terms: TenantTerms<P>, concurrency_limits: &mut ConcurrencyLimits) -> Self {
         let mut kinds = HashMap::new();
         let mut queues: BTreeMap<QueueName, Vec<(PluginName, Arc<ConcurrencyLimit>)>> = BTreeMap::new();
+        let mut schedules = BTreeMap::new();
         for plugin in terms.plugins {
             let concurrency_limit = concurrency_limits.of(
                 id,
@@ -252,6 +258,7 @@ impl<P> Tenant<P> {
             let canary = plugin.canary.map(|(version, trial)| Canary { version: Arc::new(version), trial });
             let handled =
                 canary.as_ref().map_or(&plugin.stable.kinds, |canary| &canary.version.kinds).clone();
+            schedules.insert(plugin.name.clone(), plugin.schedules);
             let entry = Arc::new(Plugin {
                 name: plugin.name,
                 queue: plugin.queue,
@@ -280,6 +287,7 @@ impl<P> Tenant<P> {
                 })
                 .collect(),
             kinds,
+            schedules,
         }
     }
 }
@@ -398,6 +406,7 @@ mod tests {
             },
             name,
             canary: None,
+            schedules: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@
 //! | room | is about |
 //! |---|---|
 //! | [`capacity`] | limits of the runs under way |
+//! | `schedule` | schedules: registering those of plugins, enqueueing what is due |
 //! | [`lease`] | renewing leases, waking, the janitor |
 //! | [`run`] | one attempt, and recording its end |
 //! | [`intake`] | leasing a tenant's jobs, and starting them |
@@ -37,6 +38,7 @@ mod intake;
 pub mod lease;
 pub mod off_thread;
 pub mod run;
+mod schedule;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

@@ -23,7 +23,8 @@ use super::script::{key, plugin};
 use crate::memory::Memory;
 use crate::{
     Broker, Changed, Counts, Enqueued, FlowStored, FlowView, HeldGroup, HoldOutcome, JobAction, Lanes,
-    LeaseAsk, Leased, ParentView, Query, Renewal, Swept, WallClock,
+    LeaseAsk, Leased, ParentView, Query, Renewal, ScheduleQuery, ScheduleWritten, Schedules, Swept,
+    WallClock,
 };
 
 /// Seeds that are always played.
@@ -119,6 +120,7 @@ pub(super) enum Reply {
     Purged(u64),
     Released(bool),
     Trial(TrialStatus),
+    Scheduled(ScheduleWritten),
     Changed(Vec<Changed>),
     Hold(HoldOutcome),
     Flow(FlowStored),
@@ -164,6 +166,9 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
             Reply::Flow(broker.store_flow(tenant, flow, bounds).await.expect(OK))
         }
         Op::Trial { tenant, report } => Reply::Trial(broker.report_trial(tenant, report).await.expect(OK)),
+        Op::Schedule { tenant, write } => {
+            Reply::Scheduled(broker.write_schedule(tenant, write.clone()).await.expect(OK))
+        }
         Op::Act { tenant, action, jobs } => {
             Reply::Changed(broker.act(tenant, *action, jobs).await.expect(OK))
         }
@@ -193,6 +198,7 @@ struct View {
     held_groups: Vec<HeldGroup>,
     flows: Vec<Option<FlowView>>,
     parents: Vec<Vec<ParentView>>,
+    schedules: [Schedules; 2],
 }
 
 impl View {
@@ -239,7 +245,12 @@ impl View {
             }
             found.push(flow);
         }
+        let schedules = [
+            broker.schedules(tenant, ScheduleQuery::After(None)).await.expect(OK),
+            broker.schedules(tenant, ScheduleQuery::Due).await.expect(OK),
+        ];
         Self {
+            schedules,
             counts: broker.counts(tenant).await.expect(OK),
             jobs,
             why,
@@ -402,6 +413,10 @@ mod tests {
             }
             (_, Reply::Hold(answer)) => vec![name(answer)],
             (_, Reply::Released(_)) => vec![format!("{reply:?}")],
+            (_, Reply::Scheduled(ScheduleWritten::Refused(refusal))) => {
+                vec![format!("schedule {}", name(refusal))]
+            }
+            (_, Reply::Scheduled(written)) => vec![format!("schedule {}", name(written))],
             (Op::Trial { report, .. }, Reply::Trial(status)) => [
                 (status.others != Records::default()).then_some("trial of several"),
                 (status.decision.is_some() && status.decision != report.decision).then_some("trial decided"),
@@ -448,7 +463,8 @@ mod tests {
             succeed_Applied succeed_Applied_with_effects succeed_Lost succeed_Conflict \
             succeed_Conflict_with_effects succeed_Full retry_Applied retry_Lost release_Applied release_Lost \
             bury_Applied bury_Lost cancel_Applied cancel_Lost \
-            trial_of_several trial_decided trial_anew Lifted NotHeld";
+            trial_of_several trial_decided trial_anew Lifted NotHeld \
+            schedule_Done schedule_Stale schedule_TooLarge schedule_Full";
         for kind in expected.split_whitespace() {
             assert!(seen.contains(&kind.replace('_', " ")), "`{kind}` was never answered");
         }

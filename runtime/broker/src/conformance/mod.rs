@@ -30,6 +30,7 @@ pub mod looking;
 pub mod quotas;
 pub mod rates;
 pub mod renewing;
+pub mod schedules;
 pub mod settling;
 pub mod sweeping;
 pub mod trials;
@@ -365,6 +366,18 @@ macro_rules! conformance_suite {
                 trials_are_purged,
                 no_more_daemons_are_counted_in_a_trial_than_that,
             }
+            schedules {
+                a_record_is_stored_and_found_as_it_is,
+                only_who_has_read_the_latest_version_writes,
+                record_and_jobs_are_one_step,
+                a_job_that_is_there_already_stays_as_it_is,
+                a_sweep_tells_when_the_next_schedule_is_due,
+                a_schedule_can_be_removed,
+                schedules_are_listed_by_name_in_pages,
+                a_tenant_has_no_more_schedules_than_that,
+                schedules_are_purged,
+                a_schedule_that_is_due_earlier_wakes,
+            }
             waking {
                 the_first_wake_is_for_all,
                 a_job_in_an_empty_queue_wakes,
@@ -418,6 +431,7 @@ mod tests {
             include_str!("quotas.rs"),
             include_str!("rates.rs"),
             include_str!("renewing.rs"),
+            include_str!("schedules.rs"),
             include_str!("settling.rs"),
             include_str!("sweeping.rs"),
             include_str!("trials.rs"),

@@ -14,7 +14,8 @@ use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
 use sandhog_core::id::{
-    DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, QueueName, RateName, TenantId,
+    DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, QueueName, RateName, ScheduleName,
+    TenantId,
 };
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::labels::Labels;
@@ -32,7 +33,8 @@ use super::script::{
 };
 use crate::{
     Asker, Broker, Enqueued, Filter, FleetLimit, FlowStored, JobAction, Keep, KeepMax, LaneAsk, LeaseAsk,
-    Query, RateLimit, RateOf, Renew, Settle, Sweep,
+    Query, RateLimit, RateOf, Renew, ScheduleQuery, ScheduleRecord, ScheduleWrite, ScheduleWritten, Settle,
+    Sweep,
 };
 
 /// The plugins that run jobs.
@@ -42,6 +44,7 @@ pub(super) const KEYS: [&str; 3] = ["count", "owner", "{odd} key:ü"];
 
 const KINDS: [&str; 3] = ["image.thumbnail", "image.rotate", "mail"];
 const QUEUES: [&str; 2] = ["default", "other"];
+const SCHEDULES: [&str; 3] = ["nightly", "weekly", "hourly"];
 const UNIQUE_KEYS: [&str; 3] = ["nightly", "weekly", "user:1 {x}"];
 const GROUPS: [&str; 3] = ["acme", "*", "a:b {c} ü"];
 const MANY: Bytes = LeaseAsk::BYTES;
@@ -111,6 +114,10 @@ pub(super) enum Op {
     Lift {
         tenant: TenantId,
         scope: HoldScope,
+    },
+    Schedule {
+        tenant: TenantId,
+        write: ScheduleWrite,
     },
     Page {
         tenant: TenantId,
@@ -263,7 +270,8 @@ impl Random {
             },
             92 => Op::SetGroupRules { tenant, rules: self.group_rules() },
             93 => Op::ReleaseGroup { tenant, queue: self.queue(), group: group(self.pick(&GROUPS)) },
-            90 | 91 => Op::Trial { tenant, report: self.trial_report(which) },
+            90 => Op::Trial { tenant, report: self.trial_report(which) },
+            91 => Op::Schedule { tenant, write: self.schedule(which, model).await },
             _ => Op::Pass(self.pick(&[
                 ms(1),
                 ms(400),
@@ -311,6 +319,10 @@ impl Random {
                     tenants[which].settled.push(settle.clone());
                 }
             }
+            (Op::Schedule { tenant, write }, Reply::Scheduled(ScheduleWritten::Done)) => {
+                let Some(which) = of(tenant) else { return };
+                write.jobs.iter().for_each(|job| tenants[which].know(job.id));
+            }
             (Op::Trial { tenant, .. }, Reply::Trial(status)) => {
                 let Some(which) = of(tenant) else { return };
                 tenants[which].trial = Some(status.began);
@@ -338,6 +350,24 @@ impl Random {
         let note = self.rng.random_bool(0.5).then(|| format!("note {} \"ü\"", self.rng.random_range(0..10)));
         let by = self.rng.random_bool(0.5).then(|| "ana".to_owned());
         NewHold { by, end, note, ..NewHold::pause(self.scope()) }
+    }
+
+    /// Of one of few schedules; mostly as it was read.
+    async fn schedule(&mut self, which: usize, model: &dyn Broker) -> ScheduleWrite {
+        let name = ScheduleName::parse(self.pick(&SCHEDULES)).expect("a valid name");
+        let query = ScheduleQuery::Named(name.clone());
+        let read = model.schedules(&self.tenants[which].tenant, query).await.expect("the model answers");
+        let stored = read.schedules.first().map(|schedule| schedule.version);
+        let expected = if self.rng.random_bool(0.9) { stored } else { self.pick(&[None, Some(1)]) };
+        let after = self.pick(&[None, Some(Duration::ZERO), Some(secs(1)), Some(secs(3600))]);
+        let bytes = (0..self.rng.random_range(0..20)).map(|_| self.rng.random()).collect();
+        let record = ScheduleRecord { bytes, due_at: after.map(|after| read.now.after(after)) };
+        let record = self.rng.random_bool(0.8).then_some(record);
+        let mut jobs: Vec<NewJob> =
+            self.some(0..4, |random| NewJob { unique_key: None, ..random.job(which) });
+        jobs.sort_by_key(|job| job.id);
+        jobs.dedup_by_key(|job| job.id);
+        ScheduleWrite { name, expected, record, jobs, bounds: self.queue_bounds() }
     }
 
     /// Of one of few trials, by one of few daemons.

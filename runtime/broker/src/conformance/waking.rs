@@ -34,7 +34,7 @@ pub(super) async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
         match next(wakes).await {
             Wake::All => return,
             Wake::Ready { tenant: woken, .. } if woken == *tenant => return,
-            Wake::Ready { .. } | Wake::Cancel(..) => {}
+            Wake::Ready { .. } | Wake::Cancel(..) | Wake::Due(_) => {}
         }
     }
 }
@@ -158,7 +158,7 @@ async fn named_next(wakes: &mut Wakes, case: &Case) -> Option<DaemonId> {
         match next(wakes).await {
             Wake::All => return None,
             Wake::Ready { tenant, named } if tenant == case.tenant => return named,
-            Wake::Ready { .. } | Wake::Cancel(..) => {}
+            Wake::Ready { .. } | Wake::Cancel(..) | Wake::Due(_) => {}
         }
     }
 }
@@ -242,7 +242,7 @@ pub async fn a_leased_job_that_is_to_be_cancelled_wakes(case: Case) {
                 Wake::Cancel(tenant, job) if (&tenant, job) == (&case.tenant, token.job) => break,
                 // Something may have been missed, so it may have been this.
                 Wake::All => break,
-                Wake::Cancel(..) | Wake::Ready { .. } => {}
+                Wake::Cancel(..) | Wake::Ready { .. } | Wake::Due(_) => {}
             }
         }
         assert_eq!(case.renew(renew(token)).await, Renewal::CancelRequested);

@@ -36,6 +36,33 @@ impl Step<'_> {
         }
     }
 
+    /// Stores jobs if none of them passes the bounds together with those before it; otherwise none. Returns the first refusal. No
+    /// two have the same id, and none has a unique key.
+    pub(super) fn enqueue_together(
+        &mut self,
+        jobs: &[NewJob],
+        bounds: &QueueBounds,
+    ) -> Result<Option<Enqueued>> {
+        let mut waiting = self.waiting()?;
+        let mut new = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match self.obstacle(job, &QueueBounds { payload: bounds.payload, ..QueueBounds::NONE })? {
+                Some(Obstacle::Stored) => continue,
+                Some(Obstacle::Holder(id)) => return Ok(Some(Enqueued::Duplicate(parse("job.id", &id)?))),
+                Some(Obstacle::Bounds(refusal)) => return Ok(Some(refusal)),
+                None => {}
+            }
+            let one = Waiting::of(slice::from_ref(job));
+            if let Some(excess) = bounds.excess(waiting, one) {
+                return Ok(Some(Enqueued::Full(excess)));
+            }
+            waiting = Waiting { jobs: waiting.jobs + one.jobs, bytes: waiting.bytes + one.bytes };
+            new.push(job);
+        }
+        new.into_iter().try_for_each(|job| self.insert(job))?;
+        Ok(None)
+    }
+
     /// Stores a job of a run that has been found to fit. If something keeps it from being stored, it is left out without an
     /// error.
     pub(super) fn enqueue_of_run(&mut self, job: &NewJob) -> Result<()> {

@@ -8,6 +8,7 @@
 //! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  groups.rs  holds.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
 //! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  why.rs  look-ups
 //! trials.rs   trials of canaries        flows.rs  jobs that wait for others
+//! schedules.rs  records of schedules
 //! socket_notifier.rs  news to and from other processes on the same file
 //! ```
 //!
@@ -55,6 +56,7 @@ mod queries;
 mod reserve;
 mod rights;
 mod row;
+mod schedules;
 mod settle;
 mod socket_notifier;
 mod state;
@@ -302,6 +304,10 @@ impl Broker for Embedded {
             Command::Lift(scope) => {
                 self.step("lift", FLUSHED, tenant, move |step| step.lift(&scope)).await.map(Outcome::Hold)
             }
+            Command::Schedule(write) => self
+                .step("schedule", FLUSHED.taking_space(), tenant, move |step| step.write_schedule(&write))
+                .await
+                .map(Outcome::Schedule),
         }
     }
 
@@ -323,6 +329,9 @@ impl Broker for Embedded {
                 Look::Flow(flow) => Seen::Flow(flows::flow(connection, tenant, flow)?),
                 Look::Parents { job, bytes } => {
                     Seen::Parents(flows::parents(connection, tenant, job, bytes)?)
+                }
+                Look::Schedules(query) => {
+                    Seen::Schedules(schedules::schedules(connection, tenant, &query, now)?)
                 }
                 Look::Usage(days) => {
                     let first = Day::of(now).before(USAGE_DAYS_KEPT).max(*days.start());

@@ -42,6 +42,7 @@ impl Step<'_> {
                 "DELETE FROM group_rules WHERE tenant = ?1",
                 "DELETE FROM rates WHERE tenant = ?1",
                 "DELETE FROM settled WHERE tenant = ?1",
+                "DELETE FROM schedule WHERE tenant = ?1",
             ] {
                 self.execute(rest, [self.tenant()])?;
             }

@@ -43,6 +43,8 @@ pub(super) struct Step<'a> {
     pub(super) spent: BTreeMap<PluginName, Account>,
     /// The leased jobs that the step wants cancelled.
     pub(super) to_cancel: Vec<JobId>,
+    /// Whether a schedule is due earlier than any was.
+    pub(super) is_due_earlier: bool,
 }
 
 /// A line: the ready jobs that wait in one order.
@@ -101,6 +103,7 @@ impl<'a> Step<'a> {
             group_rules: HashMap::new(),
             spent: BTreeMap::new(),
             to_cancel: Vec::new(),
+            is_due_earlier: false,
         }
     }
 
@@ -117,7 +120,8 @@ impl<'a> Step<'a> {
         let cancels = self.to_cancel.iter().map(|job| Wake::Cancel(self.tenant.clone(), *job));
         // The daemons that share a file are few: all are woken.
         let ready = is_ready.then(|| Wake::Ready { tenant: self.tenant.clone(), named: None });
-        Ok(ready.into_iter().chain(cancels).collect())
+        let due = self.is_due_earlier.then(|| Wake::Due(self.tenant.clone()));
+        Ok(ready.into_iter().chain(cancels).chain(due).collect())
     }
 
     pub(super) fn tenant(&self) -> &'a str {

@@ -40,7 +40,8 @@ impl Step<'_> {
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due()? };
         let (next_removal, has_ready) = (self.next_removal()?, self.has_any_ready()?);
         let unreadable = queries::counts(self.connection, self.tenant)?.unreadable;
-        Ok(Swept { buried, next_due, next_removal, has_ready, unreadable })
+        let next_schedule = self.first_schedule()?.map(|due| timestamp(due).since(self.now));
+        Ok(Swept { buried, next_due, next_schedule, next_removal, has_ready, unreadable })
     }
 
     /// Cancels the jobs that haven't started within their time. Returns how many had that time behind them: one that is leased

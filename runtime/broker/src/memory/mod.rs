@@ -62,8 +62,11 @@ impl Memory {
     fn step<T>(&self, tenant: &TenantId, step: impl FnOnce(&mut Tenant, Timestamp) -> T) -> T {
         let mut tenants = self.lock();
         let jobs = tenants.entry(tenant.clone()).or_default();
-        let before = jobs.wake_cause();
+        let (before, due_before) = (jobs.wake_cause(), jobs.first_schedule());
         let reply = step(jobs, self.clock.now());
+        if jobs.first_schedule().is_some_and(|due| due_before.is_none_or(|before| due < before)) {
+            self.listeners.wake(&Wake::Due(tenant.clone()));
+        }
         if jobs.wake_cause().is_news_after(&before) {
             self.listeners.wake(&Wake::Ready { tenant: tenant.clone(), named: None });
         }
@@ -129,6 +132,9 @@ impl Broker for Memory {
             }
             Command::Hold(hold) => Ok(Outcome::Hold(self.step(tenant, |t, now| t.hold(*hold, now)))),
             Command::Lift(scope) => Ok(Outcome::Hold(self.step(tenant, |t, now| t.lift(&scope, now)))),
+            Command::Schedule(write) => {
+                Ok(Outcome::Schedule(self.step(tenant, |t, now| t.write_schedule(tenant, &write, now))))
+            }
         }
     }
 
@@ -146,6 +152,7 @@ impl Broker for Memory {
             Look::HeldGroups => Seen::HeldGroups(t.held_groups()),
             Look::Flow(flow) => Seen::Flow(t.flow(flow)),
             Look::Parents { job, bytes } => Seen::Parents(t.parents(job, bytes)),
+            Look::Schedules(query) => Seen::Schedules(t.schedules(&query, now)),
         }))
     }
 

@@ -14,12 +14,13 @@ use sandhog_core::group::{GroupRule, Turn};
 use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{HOLDS_MAX, Hold, HoldScope, NewHold};
 use sandhog_core::id::{
-    DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, StateKey, TenantId, UniqueKey,
+    DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, ScheduleName, StateKey, TenantId, UniqueKey,
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::quota::{FuelSpent, QueueBounds, StateExcess, StateQuota, StateSize, Waiting, minute_of};
 use sandhog_core::rate::{FullAt, Rate};
 use sandhog_core::reason::Reason;
+use sandhog_core::schedule::SCHEDULES_MAX;
 use sandhog_core::time::Timestamp;
 use sandhog_core::transition::{Acted, Change, JobCounts, Next, Standing};
 use sandhog_core::trial::{Pair, Trial, TrialReport, TrialStatus};
@@ -27,10 +28,12 @@ use sandhog_core::waits::{AHEAD_COUNTED_MAX, WaitFacts};
 
 use super::flows::Member;
 use super::groups::Group;
+use crate::schedules::next_version;
 use crate::{
     Changed, Counts, Cursor, Enqueued, HoldOutcome, JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY,
     LANES_MAX, LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk, Leased, Page, Query, RateOf, Renew, Renewal,
-    SWEEP_MAX, Settle, Sweep, Swept, USAGE_DAYS_KEPT,
+    SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite, ScheduleWritten, Schedules, Settle,
+    StoredSchedule, Sweep, Swept, USAGE_DAYS_KEPT,
 };
 
 /// A tenant's jobs, and the state of its plugins.
@@ -60,6 +63,7 @@ pub(super) struct Tenant {
     pub(super) flows: BTreeMap<JobId, BTreeMap<JobId, Member>>,
     /// Jobs that have ended and that others come after, each with its end and when it came; until their edges are settled.
     pub(super) settled: BTreeMap<(JobId, ParentEnd), Timestamp>,
+    schedules: BTreeMap<ScheduleName, StoredSchedule>,
 }
 
 /// State of a tenant that listeners wait for: compared before and after a step.
@@ -364,7 +368,8 @@ impl Tenant {
         let has_ready = self.in_state(State::Ready).any(|entry| !self.is_held(&entry.record, now));
         let next_removal = self.jobs.values().filter_map(|entry| entry.remove_at).min();
         let next_removal = next_removal.map(|at| at.since(now));
-        Swept { buried, next_due, next_removal, has_ready, unreadable: 0 }
+        let next_schedule = self.first_schedule().map(|due| due.since(now));
+        Swept { buried, next_due, next_schedule, next_removal, has_ready, unreadable: 0 }
     }
 
     /// Removes up to `most` jobs and values, and returns how many are left.
@@ -386,6 +391,7 @@ impl Tenant {
             self.rates.clear();
             self.flows.clear();
             self.settled.clear();
+            self.schedules.clear();
         }
         left as u64
     }
@@ -393,7 +399,61 @@ impl Tenant {
     /// Whether anything of the tenant is kept.
     pub(super) fn keeps_anything(&self) -> bool {
         let has_jobs = !(self.jobs.is_empty() && self.state.is_empty() && self.accounts.is_empty());
-        has_jobs || !self.trials.is_empty() || !self.holds.is_empty()
+        has_jobs || !self.trials.is_empty() || !self.holds.is_empty() || !self.schedules.is_empty()
+    }
+
+    /// Returns the time at which the first schedule is due.
+    pub(super) fn first_schedule(&self) -> Option<Timestamp> {
+        self.schedules.values().filter_map(|schedule| schedule.due_at).min()
+    }
+
+    /// Writes a schedule's record and enqueues jobs of it, or does nothing.
+    pub(super) fn write_schedule(
+        &mut self,
+        tenant: &TenantId,
+        write: &ScheduleWrite,
+        now: Timestamp,
+    ) -> ScheduleWritten {
+        let ScheduleWrite { name, expected, record, jobs, bounds } = write;
+        let stored = self.schedules.get(name).map(|schedule| schedule.version);
+        if stored != *expected {
+            return ScheduleWritten::Stale;
+        }
+        if stored.is_none() && record.is_some() && self.schedules.len() >= SCHEDULES_MAX {
+            return ScheduleWritten::TooMany;
+        }
+        let mut next = self.clone();
+        for job in jobs {
+            match next.enqueue(tenant, job, bounds, now) {
+                Enqueued::Stored => {}
+                refusal => return ScheduleWritten::Refused(refusal),
+            }
+        }
+        match record {
+            None => drop(next.schedules.remove(name)),
+            Some(record) => {
+                let (due_at, record) = (record.due_at, Ok(record.bytes.clone()));
+                let version = next_version(stored, now);
+                let schedule = StoredSchedule { name: name.clone(), version, due_at, record };
+                next.schedules.insert(name.clone(), schedule);
+            }
+        }
+        *self = next;
+        ScheduleWritten::Done
+    }
+
+    pub(super) fn schedules(&self, query: &ScheduleQuery, now: Timestamp) -> Schedules {
+        let all = self.schedules.values();
+        let mut schedules: Vec<StoredSchedule> = match query {
+            ScheduleQuery::Due => all.filter(|s| s.due_at.is_some_and(|due| due <= now)).cloned().collect(),
+            ScheduleQuery::Named(name) => self.schedules.get(name).cloned().into_iter().collect(),
+            ScheduleQuery::After(after) => all.filter(|s| Some(&s.name) > after.as_ref()).cloned().collect(),
+        };
+        if *query == ScheduleQuery::Due {
+            schedules.sort_by_key(|schedule| schedule.due_at);
+        }
+        schedules.truncate(SCHEDULES_PAGE);
+        Schedules { now, schedules }
     }
 
     /// Records a daemon's report of a trial, and returns the trial's status.

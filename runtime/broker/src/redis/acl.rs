@@ -83,7 +83,7 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 27] = [
+const PRODUCER_READS_FROM: [&str; 29] = [
     "after:*",
     "blocked",
     "finals*",
@@ -103,6 +103,8 @@ const PRODUCER_READS_FROM: [&str; 27] = [
     "rules",
     "run:*",
     "schedule",
+    "schedules",
+    "schedules:records",
     "sequence",
     "sizes",
     "starting",

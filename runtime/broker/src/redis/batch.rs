@@ -30,7 +30,8 @@ use super::library::Function;
 use crate::pack::Packer;
 use crate::{
     Asker, Cursor, Filter, FleetLimit, JobAction, Keep, LOG_LINES_KEPT, LaneAsk, LeaseAsk, Query, Ran,
-    RateLimit, Renew, SWEEP_MAX, Settle, Sweep, USAGE_DAYS_KEPT,
+    RateLimit, Renew, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite, Settle, Sweep,
+    USAGE_DAYS_KEPT,
 };
 
 /// One call of a function.
@@ -384,6 +385,32 @@ pub(super) fn trial(tenant: &TenantId, report: &TrialReport) -> Request {
         .optional_bytes(counted.as_ref().map(|counted| &counted[..]))
         .optional_uint(ended)
         .optional_bytes(decision.as_deref().map(str::as_bytes));
+    request
+}
+
+pub(super) fn schedule(tenant: &TenantId, write: &ScheduleWrite) -> Request {
+    let ScheduleWrite { name, expected, record, jobs, bounds } = write;
+    let mut request = Request::of(tenant);
+    let asked = &mut request.asked;
+    asked.array(8).bytes(name.as_str().as_bytes()).optional_uint(expected.map(exact));
+    asked.optional_bytes(record.as_ref().map(|record| record.bytes.as_slice()));
+    let due_at = record.as_ref().and_then(|record| record.due_at);
+    asked.optional_uint(due_at.map(|due| due.as_millis().min(codes::NEVER - 1)));
+    asked.uint(jobs.len() as u64).uint(exact(bounds.jobs)).uint(exact(bounds.bytes.0));
+    asked.uint(exact(bounds.payload.0));
+    put_jobs(&mut request.keys, &mut request.batch, jobs);
+    request
+}
+
+pub(super) fn schedules(tenant: &TenantId, query: &ScheduleQuery) -> Request {
+    let mut request = Request::of(tenant);
+    let (what, name) = match query {
+        ScheduleQuery::Due => (codes::SCHEDULES_DUE, None),
+        ScheduleQuery::Named(name) => (codes::SCHEDULE_NAMED, Some(name)),
+        ScheduleQuery::After(name) => (codes::SCHEDULES_AFTER, name.as_ref()),
+    };
+    let name = name.map(|name| name.as_str().as_bytes());
+    request.asked.array(3).uint(what).optional_bytes(name).uint(SCHEDULES_PAGE as u64);
     request
 }
 

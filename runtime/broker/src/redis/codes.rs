@@ -10,6 +10,7 @@ use sandhog_core::history;
 use sandhog_core::hold;
 use sandhog_core::job::{Priority, State};
 use sandhog_core::reason::Reason;
+use sandhog_core::schedule;
 use sandhog_core::time::millis;
 use sandhog_core::trial;
 use sandhog_core::waits;
@@ -140,6 +141,20 @@ numbers! {
     /// Time, in milliseconds, after which it is noted again that a lane is asked for.
     LANE_NOTED_EVERY = LANE_NOTED_AFTER.as_millis() as u64;
     /// Time, in milliseconds, for which a trial is kept that no daemon reports to.
+    SCHEDULES_MAX = schedule::SCHEDULES_MAX as u64;
+    /// Score of a schedule that isn't due: behind all times.
+    NEVER = 1 << 53;
+
+    // Results of a write of a schedule; those above 7 are no answer about a job.
+    WRITTEN = 0;
+    STALE = 10;
+    TOO_MANY_SCHEDULES = 11;
+
+    // Queries for schedules.
+    SCHEDULES_DUE = 1;
+    SCHEDULE_NAMED = 2;
+    SCHEDULES_AFTER = 3;
+
     TRIAL_KEPT = trial::TRIAL_KEPT.as_millis() as u64;
     /// Maximum number of holds of a tenant.
     HOLDS_MAX = hold::HOLDS_MAX as u64;
@@ -155,6 +170,9 @@ pub(super) const OF_ALL: &str = ":";
 /// Prefix of a message for one daemon, whose id follows. Earlier versions take every message that isn't a job's id for news
 /// of work, and look for it.
 pub(super) const NAMED: &str = "ready ";
+
+/// Message that a schedule is due earlier than any was. Earlier versions take it for news of work.
+pub(super) const DUE: &str = "due";
 
 /// The end of a run as which each settlement's code is counted.
 const END_OF: [(u64, RunEnd); 7] = [
@@ -214,6 +232,7 @@ pub(super) fn prelude() -> String {
     line("sums_of", &sums(Account::PARTS.len()));
     line("OF_ALL", &quoted(OF_ALL.as_bytes()));
     line("NAMED", &quoted(NAMED.as_bytes()));
+    line("DUE", &quoted(DUE.as_bytes()));
     line("EMPTY_TAIL", &quoted(&Tail::default().bytes()));
     line("KEEP_DONE", &millis(Keep::default().done).to_string());
     line("WHY_EXPIRED_UNSTARTED", &quoted(&layout::why_bytes(Reason::Expired, None)));

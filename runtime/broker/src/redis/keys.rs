@@ -35,12 +35,14 @@
 //! | `parked` | set | the lanes with parked jobs |
 //! | `unreadable` | sorted set | jobs that can't be read, by when that was found |
 //! | `trial:<plugin>:<old>:<new>` | hash | a canary's trial: each daemon's counts, and the decision; see `lua/trial.lua` |
+//! | `schedules` | sorted set | the schedules, by when they are due; those that aren't at the end; see `lua/schedule.lua` |
+//! | `schedules:records` | hash | their records |
 //! | `never` | – | never exists; every function declares it, see [`Keys::of`] |
 //! | `waiters:<lane>` | set | daemons that wait for jobs of a lane; see `lua/waiters.lua` |
 //! | `wake` | channel | news: see below |
 //!
 //! Messages on `wake`: an empty one when there is work where there was none; `ready <daemon>` when that daemon is to look
-//! for it; the id of a leased job when it is to be cancelled.
+//! for it; the id of a leased job when it is to be cancelled; `due` when a schedule is due earlier than any was.
 
 use std::fmt::{Display, Write};
 

@@ -42,7 +42,7 @@ const MODULES: [Piece; 25] = pieces!(
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 24] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 26] = {
     let [
         enqueue,
         lease,
@@ -52,6 +52,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 24] = {
         sweep,
         purge,
         trial,
+        schedule,
         job,
         log,
         list,
@@ -64,13 +65,14 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 24] = {
         hold,
         hold_list,
         why,
+        schedule_list,
         permissions,
         flow,
         flow_jobs,
         parents,
     ] = pieces!(
-        "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
-            "held_groups" "hold" "hold_list" "why" "permissions" "flow" "flow_jobs" "parents"
+        "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "schedule" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
+            "held_groups" "hold" "hold_list" "why" "schedule_list" "permissions" "flow" "flow_jobs" "parents"
     );
     [
         (
@@ -123,6 +125,14 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 24] = {
             ],
         ),
         (trial, "", &[]),
+        (
+            schedule,
+            "",
+            &[
+                "waiters", "layout", "unique", "tally", "lanes", "waiting", "groups", "finals", "starting",
+                "creation",
+            ],
+        ),
         (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
         (log, NO_WRITES, &[]),
         (list, NO_WRITES, &["layout", "flows", "finals"]),
@@ -135,6 +145,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 24] = {
         (why, NO_WRITES, &["layout", "tally", "holds", "lanes", "places", "waiting", "accounts"]),
         (group_rules, ALLOW_OOM, &["waiters", "layout", "tally", "lanes", "waiting", "groups"]),
         (held_groups, NO_WRITES, &["waiters", "layout", "tally", "lanes", "waiting", "groups"]),
+        (schedule_list, NO_WRITES, &[]),
         (permissions, NO_WRITES, &[]),
         (
             flow,
@@ -150,7 +161,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 24] = {
 };
 
 /// The functions that a producer's user may call as well: see `acl.rs`.
-const FOR_PRODUCERS: [&str; 14] = [
+const FOR_PRODUCERS: [&str; 15] = [
     "enqueue",
     "flow",
     "job",
@@ -164,6 +175,7 @@ const FOR_PRODUCERS: [&str; 14] = [
     "held_groups",
     "hold_list",
     "why",
+    "schedule_list",
     "permissions",
 ];
 
@@ -192,6 +204,7 @@ pub(super) struct Scripts {
     pub(super) sweep: Function,
     pub(super) purge: Function,
     pub(super) trial: Function,
+    pub(super) schedule: Function,
     pub(super) job: Function,
     pub(super) log: Function,
     pub(super) jobs: Function,
@@ -204,6 +217,7 @@ pub(super) struct Scripts {
     pub(super) why: Function,
     pub(super) group_rules: Function,
     pub(super) held_groups: Function,
+    pub(super) schedules: Function,
     pub(super) permissions: Function,
     pub(super) flow: Function,
     pub(super) flow_jobs: Function,
@@ -241,6 +255,7 @@ impl Scripts {
             sweep: function("sweep"),
             purge: function("purge"),
             trial: function("trial"),
+            schedule: function("schedule"),
             job: function("job"),
             log: function("log"),
             jobs: function("list"),
@@ -253,6 +268,7 @@ impl Scripts {
             why: function("why"),
             group_rules: function("group_rules"),
             held_groups: function("held_groups"),
+            schedules: function("schedule_list"),
             permissions: function("permissions"),
             flow: function("flow"),
             flow_jobs: function("flow_jobs"),

@@ -140,6 +140,7 @@ impl Listener {
 fn wake(tenant: TenantId, message: &str) -> Wake {
     match JobId::parse(message) {
         Ok(job) => Wake::Cancel(tenant, job),
+        Err(_) if message == codes::DUE => Wake::Due(tenant),
         Err(_) => {
             let named = message.strip_prefix(codes::NAMED).and_then(|text| DaemonId::parse(text).ok());
             Wake::Ready { tenant, named }
@@ -176,6 +177,7 @@ mod tests {
             (String::new(), ready(None)),
             (format!("ready {daemon}"), ready(Some(daemon))),
             ("ready who knows".to_owned(), ready(None)),
+            ("due".to_owned(), Wake::Due(tenant.clone())),
             (job.to_string(), Wake::Cancel(tenant.clone(), job)),
         ] {
             assert_eq!(wake(tenant.clone(), &message), told, "{message}");

@@ -10,7 +10,8 @@ use sandhog_core::budget::Fuel;
 use sandhog_core::flow::{Flow, FlowJobView};
 use sandhog_core::hold::{Hold, HoldReason, HoldScope};
 use sandhog_core::id::{
-    FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, StateKey, TenantId,
+    FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, ScheduleName, StateKey,
+    TenantId,
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::quota::{FuelSpent, QueueExcess, StateExcess};
@@ -25,7 +26,8 @@ use super::link::Answer;
 use crate::pack::{Unpacker, Unreadable};
 use crate::{
     Changed, Counts, Cursor, Enqueued, Error, FlowStored, FlowView, HeldGroup, HoldOutcome, LANES_MAX, Lanes,
-    Leased, Page, ParentView, Renewal, Result, Settle, Swept, Unread,
+    Leased, Page, ParentView, Renewal, Result, ScheduleWritten, Schedules, Settle, StoredSchedule, Swept,
+    Unread,
 };
 
 /// Length of a job's id in characters.
@@ -129,15 +131,47 @@ fn from_now(millis: &Value) -> Result<Option<Duration>> {
 }
 
 pub(super) fn swept(tenant: &TenantId, reply: Value) -> Result<Swept> {
-    let [next_due, buried, next_removal, has_ready, unreadable, found] = fixed(reply)?;
+    let [next_due, buried, next_removal, has_ready, unreadable, found, next_schedule] = fixed(reply)?;
     tell_unreadable(tenant, found)?;
     Ok(Swept {
         buried: job_ids(buried)?,
         next_due: from_now(&next_due)?,
+        next_schedule: from_now(&next_schedule)?,
         next_removal: from_now(&next_removal)?,
         has_ready: count(&has_ready)? > 0,
         unreadable: count(&unreadable)?,
     })
+}
+
+pub(super) fn schedule(reply: Value) -> Result<ScheduleWritten> {
+    if let holder @ Value::BulkString(_) = reply {
+        return job_id(holder).map(|holder| ScheduleWritten::Refused(Enqueued::Duplicate(holder)));
+    }
+    match count(&reply)? {
+        codes::WRITTEN => Ok(ScheduleWritten::Done),
+        codes::STALE => Ok(ScheduleWritten::Stale),
+        codes::TOO_MANY_SCHEDULES => Ok(ScheduleWritten::TooMany),
+        codes::TOO_LARGE => Ok(ScheduleWritten::Refused(Enqueued::TooLarge)),
+        codes::TOO_MANY_JOBS => Ok(ScheduleWritten::Refused(Enqueued::Full(QueueExcess::Jobs))),
+        codes::TOO_MANY_JOB_BYTES => Ok(ScheduleWritten::Refused(Enqueued::Full(QueueExcess::Bytes))),
+        _ => Err(unexpected("the answer to a write of a schedule is unknown")),
+    }
+}
+
+pub(super) fn schedules(reply: Value) -> Result<Schedules> {
+    let [now, schedules] = fixed(reply)?;
+    let one = |value| {
+        let [name, due_at, stored] = fixed(value)?;
+        let (name, stored) = (bytes(name)?, bytes(stored)?);
+        let name = std::str::from_utf8(&name).ok().and_then(|name| ScheduleName::parse(name).ok());
+        let name = name.ok_or_else(|| unexpected("the name of a schedule is none"))?;
+        let due_at = Some(timestamp(&bytes(due_at)?)?).filter(|due| due.as_millis() < codes::NEVER);
+        let mut from = Unpacker::new(&stored);
+        let version = from.number(6).map_err(unreadable("schedules:records"))?;
+        Ok(StoredSchedule { name, version, due_at, record: Ok(from.rest().to_vec()) })
+    };
+    let schedules = array(schedules)?.into_iter().map(one).collect::<Result<_>>()?;
+    Ok(Schedules { now: Timestamp::from_millis(count(&now)?), schedules })
 }
 
 /// Decodes the number of jobs and values that a purge has left, and how many more it could have removed.

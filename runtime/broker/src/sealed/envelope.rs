@@ -13,7 +13,9 @@ use std::fmt;
 use chacha20poly1305::{AeadInOut, XNonce};
 use data_encoding::BASE64_NOPAD;
 use sandhog_core::hold::HoldScope;
-use sandhog_core::id::{JobId, KeyId, Kind, LeaseNo, PluginName, QueueName, StateKey, TenantId};
+use sandhog_core::id::{
+    JobId, KeyId, Kind, LeaseNo, PluginName, QueueName, ScheduleName, StateKey, TenantId,
+};
 use sandhog_core::job::Level;
 use sandhog_core::keyring::{Keyring, Plain};
 use sandhog_core::time::Timestamp;
@@ -44,6 +46,8 @@ pub(super) enum AssociatedData<'a> {
     State { plugin: &'a PluginName, key: &'a StateKey },
     /// The note of a hold.
     HoldNote { scope: &'a HoldScope },
+    /// The record of a schedule.
+    Schedule { name: &'a ScheduleName },
 }
 
 impl fmt::Display for AssociatedData<'_> {
@@ -57,6 +61,7 @@ impl fmt::Display for AssociatedData<'_> {
             Self::Attempt { job, .. } => write!(f, "the message of an attempt of job {job}"),
             Self::State { plugin, key } => write!(f, "the state `{key}` of plugin {plugin}"),
             Self::HoldNote { scope } => write!(f, "the note on the hold of {scope}"),
+            Self::Schedule { name } => write!(f, "the schedule {name}"),
         }
     }
 }
@@ -225,6 +230,7 @@ fn bound(head: &[u8], tenant: &TenantId, place: AssociatedData<'_>) -> Vec<u8> {
                 (queue.as_ref().map_or("", QueueName::as_str), kind.as_ref().map_or("", Kind::as_str));
             bound.part(b"hold").part(queue.as_bytes()).part(kind.as_bytes())
         }
+        AssociatedData::Schedule { name } => bound.part(b"schedule").part(name.as_str().as_bytes()),
     };
     bound.0
 }

@@ -136,6 +136,7 @@ impl<K: Keys> Broker for Sealed<K> {
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         let command = match (command, self.sealer(tenant)) {
+            (Command::Schedule(write), Some(sealer)) => Command::Schedule(Box::new(sealer.schedule(&write)?)),
             (Command::Hold(hold), Some(sealer)) => Command::Hold(Box::new(sealer.hold(*hold)?)),
             (Command::Flow { flow, bounds }, Some(sealer)) => {
                 let flow = flow.with_payloads(|job| Ok(sealer.job(job)?.payload))?;
@@ -151,7 +152,8 @@ impl<K: Keys> Broker for Sealed<K> {
                 | Command::Hold(_)
                 | Command::Lift(_)
                 | Command::SetGroupRules(_)
-                | Command::ReleaseGroup { .. }),
+                | Command::ReleaseGroup { .. }
+                | Command::Schedule(_)),
                 _,
             ) => plain,
         };

@@ -14,7 +14,10 @@ use std::time::Duration;
 use super::envelope::{
     AssociatedData, NoActiveKey, Unopened, is_sealed_text, open, open_text, overhead, seal, seal_text,
 };
-use crate::{Error, Look, Page, ParentView, Renew, Result, Seen, Settle};
+use crate::{
+    Error, Look, Page, ParentView, Renew, Result, ScheduleRecord, ScheduleWrite, Schedules, Seen, Settle,
+    StoredSchedule,
+};
 
 /// Delay before a job whose key is missing is leased again: somebody may still add the key.
 const NO_KEY_REST: Duration = Duration::from_secs(60);
@@ -62,6 +65,37 @@ impl Sealer<'_> {
 
     pub(super) fn error(&self, place: AssociatedData<'_>, why: &Unopened) -> Error {
         Error::Sealed { what: place.to_string(), tenant: self.tenant.clone(), why: why.to_string() }
+    }
+
+    /// Returns the bounds for sealed jobs: they are on payloads as their producer made them, so what sealing adds isn't counted.
+    pub(super) fn bounds(&self, bounds: &QueueBounds) -> QueueBounds {
+        QueueBounds { payload: Bytes(bounds.payload.0.saturating_add(self.overhead())), ..*bounds }
+    }
+
+    /// Seals the record of a schedule, which holds a payload, and its jobs.
+    pub(super) fn schedule(&self, write: &ScheduleWrite) -> Result<ScheduleWrite> {
+        let ScheduleWrite { name, expected, record, jobs, bounds } = write;
+        let seal = |ScheduleRecord { bytes, due_at }: &ScheduleRecord| {
+            let bytes = self.seal(AssociatedData::Schedule { name }, bytes)?;
+            Ok(ScheduleRecord { bytes, due_at: *due_at })
+        };
+        Ok(ScheduleWrite {
+            name: name.clone(),
+            expected: *expected,
+            record: record.as_ref().map(seal).transpose()?,
+            jobs: self.jobs(jobs)?,
+            bounds: self.bounds(bounds),
+        })
+    }
+
+    /// Opens the record of a schedule. If it can't be opened, it says so instead.
+    fn open_schedule(&self, schedule: StoredSchedule) -> StoredSchedule {
+        let StoredSchedule { name, version, due_at, record } = schedule;
+        let place = AssociatedData::Schedule { name: &name };
+        let record = record.and_then(|record| {
+            open(&self.keys, self.tenant, place, record).map_err(|why| self.error(place, &why).to_string())
+        });
+        StoredSchedule { name, version, due_at, record }
     }
 
     pub(super) fn jobs(&self, jobs: &[NewJob]) -> Result<Vec<NewJob>> {
@@ -184,6 +218,10 @@ impl Sealer<'_> {
                 let holds = std::mem::take(&mut facts.holds);
                 facts.holds = holds.into_iter().map(|hold| self.open_hold(hold)).collect();
                 Seen::Why(Some(facts))
+            }
+            (_, Seen::Schedules(Schedules { now, schedules })) => {
+                let schedules = schedules.into_iter().map(|schedule| self.open_schedule(schedule)).collect();
+                Seen::Schedules(Schedules { now, schedules })
             }
             (_, plain) => plain,
         })

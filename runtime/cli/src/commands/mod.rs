@@ -20,6 +20,7 @@ mod payload;
 pub(crate) mod plugin;
 pub(crate) mod plugins;
 pub(crate) mod reload;
+pub(crate) mod schedule;
 mod selection;
 pub(crate) mod tenant;
 mod times;

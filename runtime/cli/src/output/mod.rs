@@ -12,6 +12,7 @@ pub mod hold;
 pub mod inspection;
 pub mod job;
 pub mod run;
+pub(crate) mod schedule;
 pub mod tenant;
 mod units;
 pub mod usage;

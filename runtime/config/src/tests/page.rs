@@ -72,9 +72,10 @@ fn every_key_is_on_the_page_and_no_other() {
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "broker").chain(broker).collect();
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "tenants.NAME").collect();
     assert_eq!(documented("## The daemon's file"), daemon);
-    let plugin = known("[retry]\nrules = [{}]\n[grants]\ndirs = [{}]\nhttp = [{}]", |fields| {
-        plugin::read(fields, OUTSIDE, |_| true).is_some()
-    });
+    let plugin =
+        known("[retry]\nrules = [{}]\n[schedules.nightly]\n[grants]\ndirs = [{}]\nhttp = [{}]", |fields| {
+            plugin::read(fields, OUTSIDE, |_| true).is_some()
+        });
     assert_eq!(documented("## A plugin's file"), plugin);
 }
 
@@ -97,7 +98,7 @@ fn the_defaults_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("", PLUGIN).load().expect("it is right"));
     let daemon =
         defaults("## The daemon's file", |key| !key.starts_with("tenants.") && !SERVER_KEYS.contains(&key));
-    let whole = ["dirs.", "http.", "rules.", "canary."];
+    let whole = ["dirs.", "http.", "rules.", "canary.", "schedules."];
     let plugin = defaults("## A plugin's file", |key| !whole.iter().any(|part| key.contains(part)));
     let plugin = plugin.replace("plugin.", "");
     let (queue, rest) = plugin.split_once('\n').expect("lines");
@@ -139,6 +140,18 @@ fn the_defaults_of_a_canary_on_the_page_are_those_in_force() {
     };
     let spoken = defaults("## A plugin's file", |key| key.starts_with("canary.")).replace("canary.", "");
     assert_eq!(spoken.lines().count(), 4);
+    assert_eq!(with(&spoken), with(""));
+}
+
+#[test]
+fn the_defaults_of_a_schedule_on_the_page_are_those_in_force() {
+    let with = |schedule: &str| {
+        let plugin = format!("{PLUGIN}\n[schedules.nightly]\nevery = \"1h\"\n{schedule}");
+        shown(Site::with_plugin("", &plugin).load().expect("it is right"))
+    };
+    let spoken = defaults("## A plugin's file", |key| key.starts_with("schedules."));
+    let spoken = spoken.replace("schedules.NAME.", "");
+    assert_eq!(spoken.lines().count(), 8);
     assert_eq!(with(&spoken), with(""));
 }
 

@@ -340,6 +340,7 @@ pub(crate) mod tests {
             concurrency_limit: concurrency_limits.of(id, None, NonZeroU32::MAX),
             kinds: HashMap::new(),
             queues,
+            schedules: std::collections::BTreeMap::new(),
         }
     }
 

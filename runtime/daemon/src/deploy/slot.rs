@@ -103,6 +103,8 @@ pub(crate) fn catalog<P: Clone>(
                 .trial
                 .as_ref()
                 .map(|(deployed, trial)| (version(config, deployed), Arc::clone(trial))),
+            // Those of a revision on trial come with its promotion.
+            schedules: slot.stable.terms.schedules.clone(),
         });
     }
     let catalog = Catalog::new(tenants, concurrency_limits);

@@ -1,5 +1,5 @@
 //! The janitor, which keeps the jobs of all tenants up to date: makes ready what is due, takes back leases that have run out,
-//! removes what is past its time.
+//! removes what is past its time, enqueues the jobs of schedules that are due.
 //!
 //! A tenant is swept when something of it is due, as the latest call for it has told, and otherwise in its turn: there is one
 //! turn in [`TURN_EVERY`], however many tenants there are, for the one that has waited longest. So an idle daemon costs the
@@ -16,6 +16,7 @@ use sandhog_broker::{Broker, Sweep, Swept};
 use sandhog_config as config;
 use sandhog_core::group::GroupRule;
 use sandhog_core::id::{QueueName, TenantId};
+use sandhog_core::quota::QueueBounds;
 use sandhog_core::retry::{Backoff, Growth, Jitter};
 use sandhog_core::time::Mono;
 use tokio::sync::{Notify, watch};
@@ -24,6 +25,7 @@ use crate::catalog::Current;
 use crate::clock::Clock;
 use crate::lease::broker_health::{BrokerHealth, Caller};
 use crate::lease::wake::{WakeSenders, notify};
+use crate::schedule::fire::fire_due;
 use crate::telemetry::{Event, Observer};
 
 /// Minimum time from a tenant's sweep to its next turn, if nothing of it is due.
@@ -210,6 +212,7 @@ impl<P> Janitor<P> {
             while sweeps.len() < SWEEPS_MAX {
                 let Some(tenant) = self.upkeep.lock().take(self.clock.mono()) else { break };
                 let (broker, sweep, rules) = (&broker, self.sweep_of(&tenant), self.rules_to_tell(&tenant));
+                let (observer, bounds) = (Arc::clone(&self.observer), self.bounds_of(&tenant));
                 sweeps.push(async move {
                     let told = match rules {
                         Some(rules) => match broker.set_group_rules(&tenant, &rules).await {
@@ -219,7 +222,7 @@ impl<P> Janitor<P> {
                         },
                         None => None,
                     };
-                    let swept = broker.sweep(&tenant, sweep).await;
+                    let swept = sweep_and_fire(&**broker, &*observer, &tenant, sweep, &bounds).await;
                     (tenant, told, swept)
                 });
             }
@@ -277,6 +280,11 @@ impl<P> Janitor<P> {
         Sweep { keep_max, ..Sweep::new(self.lease.expiries_max) }
     }
 
+    /// Returns the bounds of what a tenant may have waiting.
+    fn bounds_of(&self, tenant: &TenantId) -> QueueBounds {
+        self.catalog.borrow().tenant(tenant).map(|terms| terms.queue).unwrap_or_default()
+    }
+
     fn learn(&self, tenant: TenantId, swept: sandhog_broker::Result<Swept>) {
         let now = self.clock.mono();
         let mut plan = self.upkeep.lock();
@@ -303,7 +311,8 @@ impl<P> Janitor<P> {
                 let of_ready = (swept.has_ready || swept.unreadable > 0).then(|| {
                     (READY_TURN_EVERY * count).max(TURN_MIN).mul_f64(1.0 + 0.2 * self.clock.chance().as_f64())
                 });
-                swept.next_due.into_iter().chain(removal).chain(of_ready).fold(turn, Duration::min)
+                let scheduled = swept.next_due.into_iter().chain(swept.next_schedule);
+                scheduled.chain(removal).chain(of_ready).fold(turn, Duration::min)
             }
             Err(error) => {
                 self.health.note(Caller::Tenant(&tenant), &error);
@@ -312,6 +321,21 @@ impl<P> Janitor<P> {
         };
         self.upkeep.lock().swept(tenant, now.after(wait));
     }
+}
+
+/// Sweeps a tenant, and enqueues the jobs of its schedules that are due.
+async fn sweep_and_fire(
+    broker: &dyn Broker,
+    observer: &dyn Observer,
+    tenant: &TenantId,
+    sweep: Sweep,
+    bounds: &QueueBounds,
+) -> sandhog_broker::Result<Swept> {
+    let mut swept = broker.sweep(tenant, sweep).await?;
+    if swept.next_schedule == Some(Duration::ZERO) {
+        swept.next_schedule = Some(fire_due(broker, observer, tenant, bounds).await?);
+    }
+    Ok(swept)
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! Dispatch of wakes: news of work goes to the intakes of the tenants that it is about, news of cancellations to the renewal
-//! loop.
+//! loop, news of schedules to the janitor.
 //!
 //! News of work may name one daemon. The others look a while later by themselves, since the one that is named may be gone, or
 //! have no room.
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::lease::broker_health::{BrokerHealth, Caller, Tries};
+use crate::lease::janitor::Upkeep;
 use crate::lease::renewal::LeaseTable;
 
 /// Wake counters by tenant, which wake the intakes. A counter doesn't miss a wake that comes during a call to the broker: a
@@ -32,6 +33,7 @@ pub(crate) async fn dispatch_wakes(
     broker: Arc<dyn Broker>,
     mut wake_senders: watch::Receiver<WakeSenders>,
     lease_table: Arc<LeaseTable>,
+    upkeep: Arc<Upkeep>,
     health: Arc<BrokerHealth>,
     clock: Clock,
 ) {
@@ -45,7 +47,7 @@ pub(crate) async fn dispatch_wakes(
                 tokio::select! {
                     biased;
                     Ok(()) = wake_senders.changed() => continue,
-                    () = pass_all_on(wakes, daemon, &of_now, &lease_table, &clock) => {}
+                    () = pass_all_on(wakes, daemon, &of_now, &lease_table, &upkeep, &clock) => {}
                 }
             }
             Err(error) => health.note(Caller::Listener, &error),
@@ -60,6 +62,7 @@ async fn pass_all_on(
     daemon: DaemonId,
     wake_senders: &WakeSenders,
     lease_table: &LeaseTable,
+    upkeep: &Upkeep,
     clock: &Clock,
 ) {
     let mut looks = Looks::default();
@@ -83,6 +86,7 @@ async fn pass_all_on(
                 let later = || clock.mono().after(LOOK_AFTER.mul_f64(1.0 + clock.chance().as_f64()));
                 looks.arm(tenant, later);
             }
+            Some(Wake::Due(tenant)) => upkeep.due(&tenant, clock.mono()),
             Some(Wake::Cancel(tenant, job)) => lease_table.renew_soon(tenant, job),
             Some(Wake::All) => {
                 looks = Looks::default();

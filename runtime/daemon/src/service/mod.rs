@@ -11,6 +11,7 @@
 //! | [`flows`] | jobs that wait for others: storing them, and looking at them |
 //! | [`holds`] | pausing jobs, and what is held back |
 //! | [`groups`] | groups of jobs that are held |
+//! | [`schedules`] | schedules of jobs |
 //! | [`plugins`] | the plugins in force, reloads, rollbacks |
 //! | [`tenants`] | the tenants, and what they have spent |
 
@@ -21,6 +22,7 @@ pub mod groups;
 pub mod holds;
 pub mod jobs;
 pub mod plugins;
+pub mod schedules;
 pub mod tenants;
 #[cfg(test)]
 mod tests;

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use sandhog_api::{DeployEvent, DeployEventKind};
+use sandhog_core::id::{ScheduleName, TenantId};
 use sandhog_core::outcome::Outcome;
+use sandhog_core::schedule::{Past, What};
 use tracing::field::display;
 
-use super::observer::{Event, Observer, Trouble};
+use super::observer::{Event, Observer, Registration, Trouble};
 
 /// Observer that writes what matters to an operator into the log.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +52,25 @@ impl Observer for LogEvents {
             }
             Event::FuelUsedUp { tenant, window, consequence } => {
                 tracing::info!(%tenant, "the tenant's fuel of this {window} is used up; {consequence}; tenants.{tenant}.fuel sets it");
+            }
+            Event::Scheduled { tenant, schedule, past } => scheduled(tenant, schedule, past),
+            Event::ScheduleRegistered { tenant, schedule, plugin, registration } => match registration {
+                Registration::Added => tracing::info!(%tenant, %plugin, %schedule, "schedule added"),
+                Registration::Changed => {
+                    tracing::info!(%tenant, %plugin, %schedule, "schedule changed; its progress is kept");
+                }
+                Registration::Removed => {
+                    tracing::info!(%tenant, %plugin, %schedule, "schedule removed, as the plugin's file has it no more");
+                }
+                Registration::Taken => {
+                    tracing::warn!(%tenant, %plugin, %schedule, "another plugin or a command has a schedule of this name, which stays; choose another name, or remove that one");
+                }
+                Registration::TooMany => {
+                    tracing::warn!(%tenant, %plugin, %schedule, "the tenant has as many schedules as it may; this one doesn't fire");
+                }
+            },
+            Event::ScheduleUnreadable { tenant, schedule, why } => {
+                tracing::error!(%tenant, %schedule, why, "a schedule can't be read, and doesn't fire");
             }
             Event::Deploy(event) => deploy(event),
             Event::BrokerDown { tenant: None, trouble: Trouble::Gone, error, .. } => {
@@ -119,6 +140,28 @@ impl fmt::Display for LogFields<'_> {
 /// Whether the log has a line when `tenants` tenants are in trouble: one for each of the first few, then ever fewer.
 fn is_told(tenants: usize) -> bool {
     tenants.is_power_of_two()
+}
+
+fn scheduled(tenant: &TenantId, schedule: &ScheduleName, past: &Past) {
+    let nominal = sandhog_api::Time(past.nominal);
+    let job = past.what.job().map(display);
+    match past.what {
+        What::Fired(_) | What::ByHand(_) | What::Waited(_) => {
+            tracing::debug!(%tenant, %schedule, %nominal, job, "scheduled job enqueued");
+        }
+        What::CaughtUp(_) => {
+            tracing::info!(%tenant, %schedule, %nominal, job, "scheduled job enqueued late: no daemon was there");
+        }
+        What::Skipped => {
+            tracing::info!(%tenant, %schedule, %nominal, "scheduled time skipped, as an earlier job isn't finished");
+        }
+        What::Missed(count) => {
+            tracing::warn!(%tenant, %schedule, %nominal, count, "scheduled times missed: no daemon was there");
+        }
+        What::NoRoom => {
+            tracing::warn!(%tenant, %schedule, %nominal, "scheduled time missed: the tenant's queue has no room for its job");
+        }
+    }
 }
 
 fn deploy(event: &DeployEvent) {

@@ -12,4 +12,4 @@ mod observer;
 
 pub use log_events::LogEvents;
 pub(crate) use log_events::LogFields;
-pub use observer::{Event, Observer, Trouble};
+pub use observer::{Event, Observer, Registration, Trouble};

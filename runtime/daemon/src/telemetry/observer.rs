@@ -6,10 +6,11 @@ use std::time::Duration;
 use sandhog_api::DeployEvent;
 use sandhog_broker::Error;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, TenantId};
+use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, ScheduleName, TenantId};
 use sandhog_core::outcome::{Outcome, Usage};
 use sandhog_core::quota::Window;
 use sandhog_core::reason::Reason;
+use sandhog_core::schedule::Past;
 
 /// Reader of events. It is called from the loops that lease and settle: it never blocks and never fails.
 pub trait Observer: Send + Sync + 'static {
@@ -112,6 +113,35 @@ pub enum Event<'e> {
         /// Consequence for the tenant's jobs, as text for people.
         consequence: &'static str,
     },
+    /// A nominal time of a schedule was dealt with.
+    Scheduled {
+        /// The schedule's tenant.
+        tenant: &'e TenantId,
+        /// The schedule.
+        schedule: &'e ScheduleName,
+        /// The nominal time, and what became of it.
+        past: &'e Past,
+    },
+    /// A schedule of a plugin was registered, changed or removed, or can't be.
+    ScheduleRegistered {
+        /// The schedule's tenant.
+        tenant: &'e TenantId,
+        /// The schedule.
+        schedule: &'e ScheduleName,
+        /// The plugin in whose file it is, or was.
+        plugin: &'e PluginName,
+        /// What was done.
+        registration: Registration,
+    },
+    /// A schedule can't be read, so it doesn't fire.
+    ScheduleUnreadable {
+        /// The schedule's tenant.
+        tenant: &'e TenantId,
+        /// The schedule.
+        schedule: &'e ScheduleName,
+        /// Reason why, as text for people.
+        why: &'e str,
+    },
     /// A deploy event: something was deployed, tried, taken back, or failed to be.
     Deploy(&'e DeployEvent),
     /// A broker can't be used any more.
@@ -134,6 +164,21 @@ pub enum Event<'e> {
         /// Number of tenants whose broker still can't be used.
         tenants_left: usize,
     },
+}
+
+/// What became of a schedule that a plugin's file has, or has no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registration {
+    /// It is new.
+    Added,
+    /// It was there, with another definition.
+    Changed,
+    /// It was removed, as its file doesn't have it any more.
+    Removed,
+    /// Another plugin or a command has a schedule of this name, which stays.
+    Taken,
+    /// The tenant has the maximum number of schedules.
+    TooMany,
 }
 
 /// Trouble with a broker.

@@ -4,7 +4,8 @@
 -- asked    { most jobs in each step, most expiries, why a job with more is buried, keep of the dead, keep of the cancelled, how
 --          many that succeeded are kept, and as many that were cancelled, how many of the dead }
 -- returns  { when there is something to do again, in milliseconds from now, or nil; ids of the buried; when the next final job
---          is past its time, as well; whether any job is ready; how many jobs can't be read; ids of those found now }
+--          is past its time, as well; whether any job is ready; how many jobs can't be read; ids of those found now; when the next schedule is due,
+--            as the first, or nil }
 
 local sweep
 
@@ -294,7 +295,7 @@ do
   local function idle_reply(kept_done, kept_dead)
     local others = {
       QUEUES, BLOCKED_KEY, PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'rules',
-      PREFIX .. 'unreadable', flows.settled_key(),
+      PREFIX .. 'schedules', PREFIX .. 'unreadable', flows.settled_key(),
     }
     if reads.count(others) > 0 then
       return nil
@@ -321,7 +322,7 @@ do
     if counts[SUCCEEDED] > kept_done or counts[CANCELLED] > kept_done or counts[DEAD] > kept_dead then
       return nil
     end
-    return { from_now(min(due, expiry, start_by)), {}, from_now(removal), 0, 0, {} }
+    return { from_now(min(due, expiry, start_by)), {}, from_now(removal), 0, 0, {}, false }
   end
 
   -- Whether a lane holds a job that isn't held back.
@@ -393,6 +394,7 @@ do
     writes.commit()
 
     local next = min(reads.first_score(SCHEDULE), reads.first_score(LEASES), holds.first_end(), starting.first())
+    local schedule = reads.first_score(PREFIX .. 'schedules')
     return {
       left_undone and 0 or from_now(next),
       buried,
@@ -400,6 +402,7 @@ do
       has_ready(),
       parking.count(),
       unreadable_ids,
+      schedule < NEVER and from_now(schedule) or false,
     }
   end
 end

@@ -1,0 +1,429 @@
+//! `sandhog schedules` and `sandhog schedule`: lists schedules, shows one, and acts on it.
+
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use sandhog_config::units::parse_time;
+use sandhog_core::id::{Kind, QueueName, ScheduleName, TenantId};
+use sandhog_core::job::Priority;
+use sandhog_core::schedule::{
+    self as rules, Base, CatchUp, Cron, Overlap, SCHEDULE_PAYLOAD_MAX, SPREAD_MAX, Source, Template, Times,
+    Zone,
+};
+use sandhog_core::time::Timestamp;
+use sandhog_daemon::broker::Access;
+use sandhog_daemon::clock::Clock;
+use sandhog_daemon::service::enqueue::Wanted;
+use sandhog_daemon::service::schedules::Change;
+
+use crate::client::Client;
+use crate::commands::payload::{self, Check};
+use crate::exit::{Exit, Failure};
+use crate::output::console::Console;
+use crate::output::schedule as render;
+
+/// Look at schedules, and act on them
+#[derive(Debug, Subcommand)]
+pub(crate) enum Schedule {
+    Show(Show),
+    Next(Next),
+    Pause(Pause),
+    Resume(Resume),
+    Run(Run),
+    Backfill(Backfill),
+    Add(Box<Add>),
+    Remove(Remove),
+}
+
+/// List schedules
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// Of one tenant only
+    #[arg(long, short, value_name = "NAME")]
+    tenant: Option<TenantId>,
+}
+
+/// The schedule that a command is about.
+#[derive(Debug, Args)]
+struct Which {
+    /// The schedule
+    name: ScheduleName,
+    /// Its tenant, if several have one of this name
+    #[arg(long, short, value_name = "NAME")]
+    tenant: Option<TenantId>,
+}
+
+/// Show a schedule: its last and its next ten times
+#[derive(Debug, Args)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Show the next times of a schedule, or of a cron expression
+#[derive(Debug, Args)]
+#[command(after_help = NEXT)]
+pub(crate) struct Next {
+    /// A schedule; otherwise the times are given by options
+    #[arg(conflicts_with_all = ["cron", "every", "exclude", "timezone", "start", "end"], required_unless_present_any = ["cron", "every"])]
+    name: Option<ScheduleName>,
+    /// Its tenant, if several have one of this name
+    #[arg(long, short, value_name = "NAME")]
+    tenant: Option<TenantId>,
+    #[command(flatten)]
+    times: TimesOptions,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    count: u16,
+    /// After this time [default: now]
+    #[arg(long, value_name = "WHEN")]
+    after: Option<String>,
+}
+
+const NEXT: &str = "\
+Examples:
+  sandhog schedule next --cron '0 9 * * mon-fri' --timezone Europe/Berlin
+  sandhog schedule next --cron '30 2 * * *' --timezone America/New_York --after 2026-03-06 --count 4
+  sandhog schedule next nightly --count 20";
+
+/// Pause a schedule: it enqueues nothing until it is resumed, whatever is deployed
+#[derive(Debug, Args)]
+pub(crate) struct Pause {
+    #[command(flatten)]
+    which: Which,
+    /// Why, for those who wonder
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    note: String,
+    /// Who pauses it [default: the user of this process]
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
+/// Resume a schedule that was paused; what has passed meanwhile isn't caught up
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Enqueue a job of a schedule now
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Enqueue the jobs of the times in a range of the past; those that are there already stay as they are
+#[derive(Debug, Args)]
+pub(crate) struct Backfill {
+    #[command(flatten)]
+    which: Which,
+    /// From this time on, such as 2026-11-24T18:00:00Z, or 2026-11-24T18:00 by the schedule's clock
+    #[arg(long, value_name = "WHEN")]
+    from: String,
+    /// Up to this time, which isn't included
+    #[arg(long, value_name = "WHEN")]
+    to: String,
+}
+
+/// Add a schedule, or change one that was added so
+#[derive(Debug, Args)]
+#[command(after_help = ADD)]
+pub(crate) struct Add {
+    /// Its name
+    name: ScheduleName,
+    /// Kind of its jobs
+    #[arg(long, value_name = "KIND")]
+    kind: Kind,
+    /// Payload of its jobs, as JSON [default: null]
+    #[arg(long, value_name = "JSON", conflicts_with = "file")]
+    payload: Option<String>,
+    /// Read the payload from a file
+    #[arg(long, value_name = "FILE")]
+    file: Option<std::path::PathBuf>,
+    /// Take the payload as it is, without a check that it is JSON
+    #[arg(long)]
+    raw: bool,
+    #[command(flatten)]
+    times: TimesOptions,
+    /// Whose jobs they are [default: the only tenant that handles the kind]
+    #[arg(long, short, value_name = "NAME")]
+    tenant: Option<TenantId>,
+    /// Queue in which they wait [default: that of the plugin]
+    #[arg(long, value_name = "NAME")]
+    queue: Option<QueueName>,
+    /// 0 to 255; the highest goes first
+    #[arg(long, value_name = "N", default_value_t = Priority::default().0)]
+    priority: u8,
+    /// Put each job off by a part of this, different each time and never to the next time
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "0s")]
+    spread: Duration,
+    /// Enqueue no more jobs than this
+    #[arg(long = "times", value_name = "N")]
+    times_max: Option<NonZeroU64>,
+    /// Catch up times for which there was no daemon if they aren't longer ago
+    #[arg(long, value_name = "TIME", value_parser = parse_time, default_value = "1h")]
+    catch_up_window: Duration,
+    /// Catch up the latest so many
+    #[arg(long, value_name = "N", default_value_t = CatchUp::default().most)]
+    catch_up_most: u32,
+    /// What to do while an earlier job isn't finished
+    #[arg(long, value_name = "WHAT", value_parser = overlaps(), default_value = "skip")]
+    overlap: Overlap,
+    /// Don't begin yet: add it again without this
+    #[arg(long)]
+    paused: bool,
+}
+
+const ADD: &str = "\
+Examples:
+  sandhog schedule add nightly --kind report.make --cron '0 2 * * *' --timezone Europe/Berlin
+  sandhog schedule add poll --kind feed.poll --every 90s --payload '{\"feed\": 7}' --overlap allow";
+
+/// Remove a schedule; jobs that it has enqueued stay
+#[derive(Debug, Args)]
+pub(crate) struct Remove {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Nominal times, by options.
+#[derive(Debug, Args)]
+#[group(skip)]
+struct TimesOptions {
+    /// A cron expression, such as '0 9 * * mon-fri'; may be repeated
+    #[arg(long, value_name = "CRON", value_parser = parse_cron, conflicts_with = "every")]
+    cron: Vec<Cron>,
+    /// An interval, such as 90s
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    every: Option<Duration>,
+    /// Offset of the interval
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "every")]
+    phase: Option<Duration>,
+    /// A cron expression whose times are left out; may be repeated
+    #[arg(long, value_name = "CRON", value_parser = parse_cron)]
+    exclude: Vec<Cron>,
+    /// The time zone by whose clock it goes, such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE", value_parser = parse_zone)]
+    timezone: Option<Zone>,
+    /// No time before this
+    #[arg(long, value_name = "WHEN")]
+    start: Option<String>,
+    /// No time from this on
+    #[arg(long, value_name = "WHEN")]
+    end: Option<String>,
+}
+
+fn parse_cron(text: &str) -> Result<Cron, String> {
+    Cron::parse(text).map_err(|invalid| invalid.why)
+}
+
+fn parse_zone(text: &str) -> Result<Zone, String> {
+    Zone::parse(text).map_err(|unknown| unknown.to_string())
+}
+
+fn overlaps() -> impl TypedValueParser<Value = Overlap> {
+    let slugs = PossibleValuesParser::new(Overlap::ALL.map(Overlap::slug));
+    slugs.map(|slug| Overlap::from_slug(&slug).expect("it is one of them"))
+}
+
+/// Parses a point in time by the clock of a zone.
+fn point(zone: &Zone, text: &str) -> Result<Timestamp, Failure> {
+    zone.parse_time(text).ok_or_else(|| {
+        Failure::new(format!("`{text}` is no point in time"))
+            .help("write it as 2026-11-24T18:00:00Z, or by the schedule's clock as 2026-11-24T18:00")
+    })
+}
+
+impl TimesOptions {
+    fn times(self) -> Result<Times, Failure> {
+        let Self { cron, every, phase, exclude, timezone, start, end } = self;
+        let zone = timezone.unwrap_or_else(Zone::utc);
+        let base = match every {
+            Some(period) => Base::Every { period, phase: phase.unwrap_or_default() },
+            None if cron.is_empty() => {
+                return Err(Failure::new("it has no times").help("give --cron or --every"));
+            }
+            None => Base::Cron(cron),
+        };
+        let point = |text: Option<String>| text.map(|text| point(&zone, &text)).transpose();
+        let (start, end) = (point(start)?, point(end)?);
+        Times::new(base, exclude, zone, start, end).map_err(|invalid| Failure::new(invalid.to_string()))
+    }
+}
+
+impl List {
+    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(config, Access::Look).await?;
+        let mut all = Vec::new();
+        for tenant in client.tenants(self.tenant.as_ref())? {
+            let (now, found) = client.schedules(&tenant).await?;
+            all.extend(found.into_iter().map(|found| render::Listed { tenant: tenant.clone(), now, found }));
+        }
+        let document = render::SchedulesDocument::new(&all);
+        console.show(&document, || render::table_of(&all, console.paint()))?;
+        Ok(Exit::Ok)
+    }
+}
+
+impl Schedule {
+    pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+        match self {
+            Self::Show(Show { which }) => {
+                let client = Client::connect(config, Access::Look).await?;
+                let tenant = which.tenant(&client).await?;
+                let (now, record) = client.schedule(&tenant, &which.name).await?;
+                let document = render::ScheduleDocument::new(&tenant, &record, now);
+                console.show(&document, || render::whole(&tenant, &record, now, console.paint()))?;
+                Ok(Exit::Ok)
+            }
+            Self::Next(next) => next.execute(config, console).await,
+            Self::Pause(Pause { which, note, by }) => {
+                let by = by.or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "somebody".to_owned());
+                which.change(config, console, Change::Pause { by, note }, "paused").await
+            }
+            Self::Resume(Resume { which }) => which.change(config, console, Change::Resume, "resumed").await,
+            Self::Run(Run { which }) => {
+                let id = Clock::system().job_id();
+                which.change(config, console, Change::RunNow { id }, "enqueued").await
+            }
+            Self::Backfill(Backfill { which, from, to }) => {
+                let client = Client::connect(config, Access::Serve).await?;
+                let tenant = which.tenant(&client).await?;
+                let (_, record) = client.schedule(&tenant, &which.name).await?;
+                let zone = record.schedule.times.zone();
+                let change = Change::Backfill { from: point(zone, &from)?, to: point(zone, &to)? };
+                which.apply(&client, &tenant, console, &change, "enqueued").await
+            }
+            Self::Add(add) => add.execute(config, console).await,
+            Self::Remove(Remove { which }) => {
+                let client = Client::connect(config, Access::Serve).await?;
+                let tenant = which.tenant(&client).await?;
+                client.remove_schedule(&tenant, &which.name).await?;
+                render::tell(console, &tenant, &which.name, "removed", &[])
+            }
+        }
+    }
+}
+
+impl Which {
+    async fn tenant(&self, client: &Client) -> Result<TenantId, Failure> {
+        Ok(client.tenant_of(self.tenant.as_ref(), &self.name).await?)
+    }
+
+    async fn change(
+        self,
+        config: &Path,
+        console: &Console,
+        change: Change,
+        done: &'static str,
+    ) -> Result<Exit, Failure> {
+        let client = Client::connect(config, Access::Serve).await?;
+        let tenant = self.tenant(&client).await?;
+        self.apply(&client, &tenant, console, &change, done).await
+    }
+
+    async fn apply(
+        &self,
+        client: &Client,
+        tenant: &TenantId,
+        console: &Console,
+        change: &Change,
+        done: &'static str,
+    ) -> Result<Exit, Failure> {
+        let decision = client.change_schedule(tenant, &self.name, change).await?;
+        let jobs: Vec<_> = decision.jobs.iter().map(|job| job.id).collect();
+        render::tell(console, tenant, &self.name, done, &jobs)
+    }
+}
+
+impl Next {
+    async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
+        let Self { name, tenant, times, count, after } = self;
+        let count = usize::from(count);
+        let after_in = |zone: &Zone, now| after.as_deref().map_or(Ok(now), |text| point(zone, text));
+        let (zone, next) = match name {
+            Some(name) => {
+                let client = Client::connect(config, Access::Look).await?;
+                let tenant = client.tenant_of(tenant.as_ref(), &name).await?;
+                let (now, record) = client.schedule(&tenant, &name).await?;
+                let zone = record.schedule.times.zone().clone();
+                let next = match &after {
+                    None => record.next(now, count),
+                    Some(_) => record.schedule.next(after_in(&zone, now)?, count),
+                };
+                (zone, next)
+            }
+            None => {
+                let times = times.times()?;
+                let zone = times.zone().clone();
+                let after = after_in(&zone, Clock::system().now())?;
+                let next = times.after(after).take(count).map(|nominal| (nominal, nominal)).collect();
+                (zone, next)
+            }
+        };
+        let document = render::NextDocument::new(&zone, &next);
+        console.show(&document, || render::next_table(&zone, &next, console.paint()))?;
+        Ok(Exit::Ok)
+    }
+}
+
+impl Add {
+    async fn execute(self: Box<Self>, config: &Path, console: &Console) -> Result<Exit, Failure> {
+        let client = Client::connect(config, Access::Serve).await?;
+        let Self {
+            name,
+            kind,
+            payload,
+            file,
+            raw,
+            times,
+            tenant,
+            queue,
+            priority,
+            spread,
+            times_max,
+            catch_up_window,
+            catch_up_most,
+            overlap,
+            paused,
+        } = *self;
+        let route = client.route(&kind, Wanted { tenant: tenant.as_ref(), queue: queue.as_ref() })?;
+        let payload = match (&payload, &file) {
+            (None, None) => b"null".to_vec(),
+            (inline, file) => payload::read(inline.as_deref(), file.as_deref(), Check::unless(raw))?,
+        };
+        if payload.len() > SCHEDULE_PAYLOAD_MAX {
+            let problem = format!("a payload of {} bytes is too large for a schedule", payload.len());
+            return Err(Failure::new(problem).help(format!("at most {SCHEDULE_PAYLOAD_MAX} bytes")));
+        }
+        let catch_up = CatchUp { window: catch_up_window, most: catch_up_most };
+        if spread > SPREAD_MAX || catch_up.window > CatchUp::WINDOW_MAX || catch_up.most > CatchUp::MOST_MAX {
+            return Err(Failure::new("--spread is at most 1d, --catch-up-window 31d, --catch-up-most 1000"));
+        }
+        for warning in client.unserved(&route.tenant, &route.queue, &kind) {
+            console.warn(&warning);
+        }
+        let schedule = rules::Schedule {
+            name,
+            source: Source::Command,
+            times: times.times()?,
+            job: Template { kind, queue: route.queue.clone(), payload, priority: Priority(priority) },
+            spread,
+            times_max,
+            catch_up,
+            overlap,
+            paused,
+        };
+        let now = Clock::system().now();
+        if schedule.times.next_after(now).is_none() {
+            return Err(Failure::new("it would never fire")
+                .help("`sandhog schedule next` shows the times of expressions"));
+        }
+        client.add_schedule(&route.tenant, &schedule).await?;
+        render::tell(console, &route.tenant, &schedule.name, "added", &[])
+    }
+}
