@@ -151,15 +151,16 @@ async fn prepare(operator: &Redis, tenant: &TenantId) {
     let ask = LeaseAsk { lanes: &lanes, ..LeaseAsk::new(tenant, &queues, TTL) };
     operator.lease(ask).await.expect("the server is there");
     operator.hold(tenant, NewHold::pause(held())).await.expect("the server is there");
+    let_run(operator, tenant, 1).await;
+    operator.store(tenant, &[grouped(), grouped(), grouped()]).await;
+    // Now there is a turn that nobody has yet.
+    let_run(operator, tenant, 2).await;
+    // Last, as whoever fills another lane may forget those who wait.
     let queues = [(awaited_queue(), 1)];
     let daemon = DaemonId::from_parts(Timestamp::from_millis(1), 1);
     let asker = Some(Asker { daemon, number: 1, repeats: false });
     let ask = LeaseAsk { asker, ..LeaseAsk::new(tenant, &queues, TTL) };
     assert!(operator.lease(ask).await.expect("the server is there").leases.is_empty(), "it waits");
-    let_run(operator, tenant, 1).await;
-    operator.store(tenant, &[grouped(), grouped(), grouped()]).await;
-    // Now there is a turn that nobody has yet.
-    let_run(operator, tenant, 2).await;
 }
 
 /// A scope of no job here.
