@@ -59,7 +59,7 @@ impl Step<'_> {
             waiting = Waiting { jobs: waiting.jobs + one.jobs, bytes: waiting.bytes + one.bytes };
             new.push(job);
         }
-        new.into_iter().try_for_each(|job| self.insert(job))?;
+        new.into_iter().try_for_each(|job| self.insert(job, Next::Waits(job.delay)).map(drop))?;
         Ok(None)
     }
 

@@ -67,11 +67,6 @@ impl Sealer<'_> {
         Error::Sealed { what: place.to_string(), tenant: self.tenant.clone(), why: why.to_string() }
     }
 
-    /// Returns the bounds for sealed jobs: they are on payloads as their producer made them, so what sealing adds isn't counted.
-    pub(super) fn bounds(&self, bounds: &QueueBounds) -> QueueBounds {
-        QueueBounds { payload: Bytes(bounds.payload.0.saturating_add(self.overhead())), ..*bounds }
-    }
-
     /// Seals the record of a schedule, which holds a payload, and its jobs.
     pub(super) fn schedule(&self, write: &ScheduleWrite) -> Result<ScheduleWrite> {
         let ScheduleWrite { name, expected, record, jobs, bounds } = write;
