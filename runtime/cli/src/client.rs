@@ -21,7 +21,7 @@ use sandhog_daemon::service::flows::{self, Found};
 use sandhog_daemon::service::groups;
 use sandhog_daemon::service::holds;
 use sandhog_daemon::service::jobs::{self, Listed};
-use sandhog_daemon::service::schedules::{self, Change, Found};
+use sandhog_daemon::service::schedules::{self, Change};
 use sandhog_daemon::service::{Caller, Service, tenants};
 
 use crate::exit::Failure;
@@ -170,7 +170,10 @@ impl Client {
     }
 
     /// See [`schedules::list`].
-    pub(crate) async fn schedules(&self, tenant: &TenantId) -> Result<(Timestamp, Vec<Found>), Problem> {
+    pub(crate) async fn schedules(
+        &self,
+        tenant: &TenantId,
+    ) -> Result<(Timestamp, Vec<schedules::Found>), Problem> {
         schedules::list(&self.service, &self.caller, tenant).await
     }
 
