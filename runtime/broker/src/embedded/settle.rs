@@ -19,7 +19,7 @@ use crate::{LOG_LINES_KEPT, Ran, Renew, Renewal, Settle};
 /// The decision about a settlement.
 enum Verdict {
     /// The settlement is to be recorded.
-    Record(Stored),
+    Record(Box<Stored>),
     /// The settlement changes nothing, and is answered by this.
     Answer(SettleReply),
 }
@@ -42,7 +42,7 @@ impl Step<'_> {
 
     pub(super) fn settle(&mut self, settle: &Settle) -> Result<SettleReply> {
         let held = match self.verdict(settle) {
-            Ok(Verdict::Record(held)) => held,
+            Ok(Verdict::Record(held)) => *held,
             Ok(Verdict::Answer(reply)) => return Ok(reply),
             Err(Fault::Unreadable { at, problem }) => {
                 let (tenant, job) = (self.tenant(), settle.token.job);
@@ -69,7 +69,7 @@ impl Step<'_> {
         if let Some(refusal) = held.standing.refusal(settle.token.lease) {
             return Ok(Verdict::Answer(refusal));
         }
-        let Some((ran, effects)) = settle.effects() else { return Ok(Verdict::Record(held)) };
+        let Some((ran, effects)) = settle.effects() else { return Ok(Verdict::Record(Box::new(held))) };
         if let Some(key) = self.conflict(&ran.plugin, effects)? {
             return Ok(Verdict::Answer(SettleReply::Conflict { key }));
         }
@@ -80,7 +80,7 @@ impl Step<'_> {
         if let Some(excess) = bounds.excess(self.waiting()?, Waiting::of(effects.jobs())) {
             return Ok(Verdict::Answer(SettleReply::QueueFull { excess, bounds }));
         }
-        Ok(Verdict::Record(held))
+        Ok(Verdict::Record(Box::new(held)))
     }
 
     fn held(&self, token: LeaseToken) -> Result<Option<Stored>> {
