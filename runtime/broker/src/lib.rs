@@ -320,8 +320,10 @@ impl Error {
 pub enum Enqueued {
     /// The job is stored.
     Stored,
-    /// Another job that is not final holds its unique key; this is the other job's id. Nothing was stored.
+    /// Another job holds its unique key; this is the other job's id. Nothing was stored.
     Duplicate(JobId),
+    /// Another job that waits holds its unique key, and has got its payload; this is the other job's id.
+    Replaced(JobId),
     /// Its payload is larger than the bounds allow. Nothing was stored.
     TooLarge,
     /// The tenant's waiting jobs have reached the bounds. Nothing was stored.

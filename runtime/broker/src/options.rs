@@ -9,17 +9,21 @@ use sandhog_core::id::{ContentType, GroupKey, JobId, LabelName, LabelValue, Trac
 use sandhog_core::job::{JobOptions, TraceContext};
 use sandhog_core::labels::{LABELS_MAX, Labels};
 use sandhog_core::time::millis;
+use sandhog_core::unique::{Debounce, OnClash, UNIQUE_FOR_MAX, UniqueRule, UniqueUntil};
 
 use crate::pack::{Packer, Unpacker, Unreadable};
 
 /// Number of options that this version knows.
-const PLACES: usize = 7;
+const PLACES: usize = 8;
 
 /// Place, from 1 on, of the time within which a job has to start, in milliseconds.
 pub(crate) const START_WITHIN_PLACE: usize = 2;
 
 /// Place of a job's membership in a flow, from 1 on.
 pub(crate) const FLOW_PLACE: usize = 7;
+
+/// Place of the rule of a job's unique key, from 1 on.
+pub(crate) const UNIQUE_PLACE: usize = 8;
 
 /// Maximum length of the stored form, in bytes.
 pub(crate) const OPTIONS_BYTES_MAX: usize = u16::MAX as usize;
@@ -34,7 +38,7 @@ pub(crate) fn to_bytes(options: &JobOptions) -> Option<Vec<u8>> {
     if *options == JobOptions::default() {
         return None;
     }
-    let JobOptions { group, start_within, deadline, labels, content_type, trace, flow } = options;
+    let JobOptions { group, start_within, deadline, labels, content_type, trace, flow, unique } = options;
     let mut packer = Packer::default();
     packer.array(PLACES);
     packer.optional_bytes(group.as_ref().map(|group| group.as_str().as_bytes()));
@@ -56,6 +60,7 @@ pub(crate) fn to_bytes(options: &JobOptions) -> Option<Vec<u8>> {
             .optional_bytes(state.as_ref().map(|state| state.as_str().as_bytes())),
     };
     packer.optional_bytes(flow.as_ref().map(flow_bytes).as_deref());
+    put_unique(&mut packer, unique);
     let bytes = packer.into_bytes();
     debug_assert!(bytes.len() <= OPTIONS_BYTES_MAX, "each option is bounded");
     Some(bytes)
@@ -76,6 +81,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<JobOptions, Unreadable> {
         })?,
         trace: places.next(read_trace)?,
         flow: places.next(|from| read_flow(from.bytes()?))?,
+        unique: places.next(read_unique)?.unwrap_or_default(),
     })
 }
 
@@ -135,6 +141,61 @@ fn read_trace(from: &mut Unpacker<'_>) -> Result<TraceContext, Unreadable> {
     Ok(TraceContext { parent, state })
 }
 
+/// Numbers of the events that free a unique key.
+pub(crate) const UNTIL_SETTLED: u64 = 0;
+pub(crate) const UNTIL_STARTED: u64 = 1;
+pub(crate) const UNTIL_OVER: u64 = 2;
+/// Numbers of what becomes of a job whose key is held.
+pub(crate) const KEEP: u64 = 0;
+pub(crate) const REPLACE: u64 = 1;
+pub(crate) const DEBOUNCE: u64 = 2;
+
+/// Writes the rule of a unique key: when the key is free, after how many milliseconds in any case, what becomes of a job whose
+/// key is held, and the delay and longest wait of a debounce.
+fn put_unique(packer: &mut Packer, rule: &UniqueRule) {
+    if *rule == UniqueRule::default() {
+        packer.absent();
+        return;
+    }
+    let until = match rule.until {
+        UniqueUntil::Settled => UNTIL_SETTLED,
+        UniqueUntil::Started => UNTIL_STARTED,
+        UniqueUntil::Over => UNTIL_OVER,
+    };
+    packer
+        .array(5)
+        .uint(until)
+        .optional_uint(rule.lasts.map(|lasts| exact_millis(lasts.min(UNIQUE_FOR_MAX))));
+    match rule.on_clash {
+        OnClash::Keep => packer.uint(KEEP).absent().absent(),
+        OnClash::Replace => packer.uint(REPLACE).absent().absent(),
+        OnClash::Debounce(Debounce { delay, longest }) => {
+            packer.uint(DEBOUNCE).uint(exact_millis(delay)).uint(exact_millis(longest))
+        }
+    };
+}
+
+fn read_unique(from: &mut Unpacker<'_>) -> Result<UniqueRule, Unreadable> {
+    from.array()?;
+    let until = match from.uint()? {
+        UNTIL_SETTLED => UniqueUntil::Settled,
+        UNTIL_STARTED => UniqueUntil::Started,
+        UNTIL_OVER => UniqueUntil::Over,
+        _ => return Err(Unreadable("a unique key is held until what this version doesn't know")),
+    };
+    let lasts = from.optional(Unpacker::uint)?.map(Duration::from_millis);
+    let on_clash = from.uint()?;
+    let delay = from.optional(Unpacker::uint)?.map(Duration::from_millis);
+    let longest = from.optional(Unpacker::uint)?.map(Duration::from_millis);
+    let on_clash = match (on_clash, delay, longest) {
+        (KEEP, ..) => OnClash::Keep,
+        (REPLACE, ..) => OnClash::Replace,
+        (DEBOUNCE, Some(delay), Some(longest)) => OnClash::Debounce(Debounce { delay, longest }),
+        _ => return Err(Unreadable("what becomes of a job whose key is held isn't known to this version")),
+    };
+    Ok(UniqueRule { until, lasts, on_clash })
+}
+
 /// The places of a stored form, of which an earlier version has written fewer.
 struct Places<'a, 'b> {
     left: usize,
@@ -167,7 +228,18 @@ mod tests {
             group in proptest::option::of("[^\\p{Cc}]{1,30}"), times: [Option<u32>; 2], traced: bool,
             flow in proptest::option::of((any::<u128>(), any::<[bool; 3]>(), 0..1u64 << 48)),
             labels in proptest::collection::btree_map("[a-z]{1,9}", "[^\\p{Cc}]{0,20}", 0..LABELS_MAX),
+            until in prop::sample::select(&UniqueUntil::ALL[..]),
+            lasts in proptest::option::of(0..1_000_000_000u64),
+            clash in prop::sample::select(&[KEEP, REPLACE, DEBOUNCE][..]),
+            wait in 0..1_000_000_000u64,
         ) {
+            let (wait, longest) = (Duration::from_millis(wait), Duration::from_millis(2 * wait + 1));
+            let on_clash = match clash {
+                KEEP => OnClash::Keep,
+                REPLACE => OnClash::Replace,
+                _ => OnClash::Debounce(Debounce { delay: wait, longest }),
+            };
+            let unique = UniqueRule { until, lasts: lasts.map(Duration::from_millis), on_clash };
             let [start_within, deadline] = times.map(|ms| ms.map(|ms| Duration::from_millis(ms.into())));
             let group = group.map(|group| GroupKey::parse(&group).expect("a valid group"));
             let labels = labels.into_iter().map(|(name, value)| {
@@ -187,7 +259,7 @@ mod tests {
                 takes_outputs,
                 delay: Duration::from_millis(delay),
             });
-            let options = JobOptions { group, start_within, deadline, labels, content_type, trace, flow };
+            let options = JobOptions { group, start_within, deadline, labels, content_type, trace, flow, unique };
             match to_bytes(&options) {
                 None => prop_assert_eq!(options, JobOptions::default()),
                 Some(bytes) => prop_assert_eq!(read(&bytes), Ok(options)),
@@ -203,7 +275,18 @@ mod tests {
     #[test]
     fn places_of_later_versions_are_skipped_and_missing_ones_are_absent() {
         let mut later = Packer::default();
-        later.array(9).bytes(b"acme").absent().absent().absent().absent().absent().absent().uint(7).absent();
+        later
+            .array(10)
+            .bytes(b"acme")
+            .absent()
+            .absent()
+            .absent()
+            .absent()
+            .absent()
+            .absent()
+            .absent()
+            .uint(7)
+            .absent();
         let group = Some(GroupKey::parse("acme").expect("a valid group"));
         assert_eq!(read(&later.into_bytes()), Ok(JobOptions { group, ..JobOptions::default() }));
         let mut earlier = Packer::default();

@@ -13,6 +13,7 @@ use crate::labels::Labels;
 use crate::outcome::Usage;
 use crate::reason::Reason;
 use crate::time::Timestamp;
+use crate::unique::UniqueRule;
 
 /// Priority of a job among the ready ones of its queue: the highest goes first, equals in order of arrival. The default is
 /// 100.
@@ -49,6 +50,8 @@ pub struct JobOptions {
     pub trace: Option<TraceContext>,
     /// Membership of the job in a flow; `None` if it is in none. [`Flow::new`](crate::flow::Flow::new) sets it.
     pub flow: Option<FlowMember>,
+    /// Rule of its unique key, if it has one.
+    pub unique: UniqueRule,
 }
 
 /// Trace context of a job: see <https://www.w3.org/TR/trace-context/>.
@@ -75,7 +78,8 @@ pub struct NewJob {
     pub delay: Duration,
     /// Priority among the ready jobs of its queue.
     pub priority: Priority,
-    /// Unique key: while a job with it is not final, no second one is created. `None` if the job has none.
+    /// Unique key: while a job holds it, no second one with it is created; [`JobOptions::unique`] says for how long that is.
+    /// `None` if the job has none.
     pub unique_key: Option<UniqueKey>,
     /// Only revision that may run the job; `None` for any that is in force when the job is leased.
     pub pinned: Option<Revision>,
@@ -211,6 +215,8 @@ pub struct Job {
     pub kind: Kind,
     /// Input of the handler.
     pub payload: Vec<u8>,
+    /// See [`NewJob::unique_key`].
+    pub unique_key: Option<UniqueKey>,
     /// See [`NewJob::pinned`].
     pub pinned: Option<Revision>,
     /// See [`NewJob::options`].
@@ -420,6 +426,7 @@ impl JobRecord {
             queue: self.queue,
             kind: self.kind,
             payload: self.payload,
+            unique_key: self.unique_key,
             pinned: self.pinned,
             options: self.options,
             attempts: self.attempts,

@@ -43,4 +43,5 @@ pub mod text;
 pub mod time;
 pub mod transition;
 pub mod trial;
+pub mod unique;
 pub mod waits;

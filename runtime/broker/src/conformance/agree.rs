@@ -463,7 +463,7 @@ mod tests {
             succeed_Applied succeed_Applied_with_effects succeed_Lost succeed_Conflict \
             succeed_Conflict_with_effects succeed_Full retry_Applied retry_Lost release_Applied release_Lost \
             bury_Applied bury_Lost cancel_Applied cancel_Lost \
-            trial_of_several trial_decided trial_anew Lifted NotHeld \
+            trial_of_several trial_decided trial_anew Lifted NotHeld Replaced \
             schedule_Done schedule_Stale schedule_TooLarge schedule_Full";
         for kind in expected.split_whitespace() {
             assert!(seen.contains(&kind.replace('_', " ")), "`{kind}` was never answered");

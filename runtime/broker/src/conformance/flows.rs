@@ -30,7 +30,7 @@ const IGNORE: OnFailure = OnFailure::Ignore;
 const HOLD: OnFailure = OnFailure::Hold;
 
 impl Case {
-    async fn store_flow(&self, flow: &Flow) -> FlowStored {
+    pub(super) async fn store_flow(&self, flow: &Flow) -> FlowStored {
         self.broker.store_flow(&self.tenant, flow, &QueueBounds::default()).await.expect("it succeeds")
     }
 

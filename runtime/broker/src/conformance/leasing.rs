@@ -7,6 +7,7 @@ use sandhog_core::id::{ContentType, JobId, LeaseNo, LeaseToken};
 use sandhog_core::job::{Job, JobOptions, Lease, NewJob, Priority, State};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
+use sandhog_core::unique::UniqueRule;
 
 use super::case::{Case, TTL};
 use super::script::{
@@ -60,6 +61,7 @@ pub async fn options_stay_with_their_job(case: Case) {
             content_type: Some(ContentType::parse("text/plain").expect("a valid type")),
             trace: Some(trace()),
             flow: None,
+            unique: UniqueRule { lasts: Some(secs(90)), ..UniqueRule::default() },
         };
         let asked = NewJob { pinned, unique_key, options: options.clone(), ..case.new_job() };
         let id = case.enqueue(asked.clone()).await;

@@ -34,6 +34,7 @@ pub mod schedules;
 pub mod settling;
 pub mod sweeping;
 pub mod trials;
+pub mod uniqueness;
 pub mod waking;
 
 use std::future::Future;
@@ -378,6 +379,25 @@ macro_rules! conformance_suite {
                 schedules_are_purged,
                 a_schedule_that_is_due_earlier_wakes,
             }
+            uniqueness {
+                a_key_that_is_held_until_the_start_is_free_once_its_job_is_leased,
+                a_key_that_is_held_for_a_time_is_free_when_that_is_over,
+                a_key_may_have_an_end_though_its_job_goes_on,
+                a_job_that_waits_gets_the_payload_of_one_that_replaces_it,
+                a_job_that_runs_is_not_replaced,
+                a_job_that_may_not_be_replaced_keeps_its_payload,
+                a_payload_that_replaces_another_has_the_same_bounds,
+                events_in_a_row_make_one_job_that_runs_after_the_last_of_them,
+                events_in_one_batch_make_one_job,
+                an_event_puts_off_nothing_that_is_due,
+                an_event_after_a_cancelled_job_makes_another,
+                a_leading_event_runs_at_once_and_those_that_follow_do_not,
+                events_of_runs_are_debounced_as_well,
+                a_redriven_job_holds_its_key_again_if_it_did_to_its_end,
+                a_job_that_is_put_off_has_as_long_to_start_as_before,
+                a_job_in_its_groups_line_gets_the_payload_and_keeps_its_place,
+                jobs_of_flows_neither_replace_nor_are_replaced,
+            }
             waking {
                 the_first_wake_is_for_all,
                 a_job_in_an_empty_queue_wakes,
@@ -435,6 +455,7 @@ mod tests {
             include_str!("settling.rs"),
             include_str!("sweeping.rs"),
             include_str!("trials.rs"),
+            include_str!("uniqueness.rs"),
             include_str!("waking.rs"),
         ];
         let list = include_str!("mod.rs");

@@ -25,6 +25,7 @@ use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 use sandhog_core::trial::{Decision, Pair, Records, TrialReport};
+use sandhog_core::unique::{Debounce, OnClash, UniqueRule, UniqueUntil};
 
 use super::agree::Reply;
 use super::script::{
@@ -490,9 +491,15 @@ impl Random {
     fn job(&mut self, which: usize) -> NewJob {
         let id = if self.rng.random_bool(0.1) { self.known_job(which) } else { self.new_id() };
         let unique_key = if self.rng.random_bool(0.6) { unique(self.pick(&UNIQUE_KEYS)) } else { None };
+        // What is replaced is of the same kind mostly.
+        let kind = if unique_key.is_some() && self.rng.random_bool(0.7) {
+            0
+        } else {
+            self.rng.random_range(0..KINDS.len())
+        };
         NewJob {
             queue: self.queue(),
-            kind: self.kind(),
+            kind: Kind::parse(KINDS[kind]).expect("a valid kind"),
             payload: (0..self.rng.random_range(0..20)).map(|_| self.rng.random()).collect(),
             delay: self.pick(&[Duration::ZERO, Duration::ZERO, ms(1), secs(1), secs(60), secs(3600)]),
             priority: Priority(self.pick(&[100, 100, 100, 0, 255, 101])),
@@ -540,6 +547,7 @@ impl Random {
     }
 
     fn options(&mut self) -> JobOptions {
+        let unique = if self.rng.random_bool(0.5) { self.unique_rule() } else { UniqueRule::default() };
         JobOptions {
             group: self.rng.random_bool(0.4).then(|| group(self.pick(&GROUPS))),
             start_within: self
@@ -555,6 +563,24 @@ impl Random {
             trace: self.rng.random_bool(0.1).then(trace),
             deadline: self.rng.random_bool(0.1).then(|| self.pick(&[secs(1), secs(3600)])),
             flow: None,
+            unique,
+        }
+    }
+
+    fn unique_rule(&mut self) -> UniqueRule {
+        let debounce = Debounce { delay: self.pick(&[ms(1), secs(1), secs(30)]), longest: secs(60) };
+        let lasts = self.pick(&[None, Some(ms(1)), Some(secs(1)), Some(secs(60)), Some(secs(3600))]);
+        let on_clash = self.pick(&[OnClash::Keep, OnClash::Replace, OnClash::Replace]);
+        match self.rng.random_range(0..5) {
+            0 => UniqueRule::trailing(debounce),
+            1 => UniqueRule::leading(debounce),
+            2 => UniqueRule {
+                until: UniqueUntil::Over,
+                lasts: lasts.or_else(|| Some(secs(5))),
+                on_clash: OnClash::Keep,
+            },
+            3 => UniqueRule { until: UniqueUntil::Started, lasts, on_clash },
+            _ => UniqueRule { until: UniqueUntil::Settled, lasts, on_clash },
         }
     }
 

@@ -2,6 +2,7 @@
 
 use sandhog_core::id::JobId;
 use sandhog_core::transition::Acted;
+use sandhog_core::unique::UniqueUntil;
 
 use super::fault::{Fault, Result};
 use super::flows::{Removable, select_removable};
@@ -44,12 +45,18 @@ impl Step<'_> {
                 self.change(found, &change)?;
             }
             Acted::Revive(change) => {
-                if let Some(key) = &found.unique_key
+                let rule = found.unique_key.as_ref().map(|_| self.unique_rule(found.nr)).transpose()?;
+                let is_claimed = rule.is_some_and(|rule| rule.until == UniqueUntil::Settled);
+                let claimed = found.unique_key.as_ref().filter(|_| is_claimed);
+                if let Some(key) = claimed
                     && let Some(holder) = self.holder(key)?
                 {
                     return Ok(Changed::Duplicate(row::parse("job.id", &holder)?));
                 }
                 self.revive(found, change)?;
+                if let (Some(key), Some(rule)) = (claimed, &rule) {
+                    self.claim(key, &found.id, rule)?;
+                }
             }
             Acted::AskHolder => {
                 self.execute("UPDATE job SET cancel_requested = 1 WHERE nr = ?1", [found.nr])?;

@@ -19,8 +19,8 @@ use crate::{Enqueued, options};
 enum Obstacle {
     /// The job is stored already.
     Stored,
-    /// The job with this id holds its unique key.
-    Holder(String),
+    /// The job with this id holds this unique key.
+    Holder(String, String),
     /// The job would pass the bounds.
     Bounds(Enqueued),
 }
@@ -31,7 +31,7 @@ impl Step<'_> {
         match self.obstacle(job, bounds)? {
             None => self.insert(job, Next::Waits(job.delay)).map(|_| Enqueued::Stored),
             Some(Obstacle::Stored) => Ok(Enqueued::Stored),
-            Some(Obstacle::Holder(id)) => Ok(Enqueued::Duplicate(parse("job.id", &id)?)),
+            Some(Obstacle::Holder(id, key)) => self.clash(&id, &key, job, bounds),
             Some(Obstacle::Bounds(refusal)) => Ok(refusal),
         }
     }
@@ -48,7 +48,7 @@ impl Step<'_> {
         for job in jobs {
             match self.obstacle(job, &QueueBounds { payload: bounds.payload, ..QueueBounds::NONE })? {
                 Some(Obstacle::Stored) => continue,
-                Some(Obstacle::Holder(id)) => return Ok(Some(Enqueued::Duplicate(parse("job.id", &id)?))),
+                Some(Obstacle::Holder(id, _)) => return Ok(Some(Enqueued::Duplicate(parse("job.id", &id)?))),
                 Some(Obstacle::Bounds(refusal)) => return Ok(Some(refusal)),
                 None => {}
             }
@@ -68,6 +68,7 @@ impl Step<'_> {
     pub(super) fn enqueue_of_run(&mut self, job: &NewJob) -> Result<()> {
         match self.obstacle(job, &QueueBounds::NONE)? {
             None => self.insert(job, Next::Waits(job.delay)).map(drop),
+            Some(Obstacle::Holder(id, key)) => self.clash(&id, &key, job, &QueueBounds::NONE).map(drop),
             Some(_) => Ok(()),
         }
     }
@@ -80,7 +81,7 @@ impl Step<'_> {
         if let Some(key) = &job.unique_key
             && let Some(holder) = self.holder(key.as_str())?
         {
-            return Ok(Some(Obstacle::Holder(holder)));
+            return Ok(Some(Obstacle::Holder(holder, key.as_str().to_owned())));
         }
         Ok(self.bounds_refusal(job, bounds, Waiting::default())?.map(Obstacle::Bounds))
     }
@@ -152,6 +153,9 @@ impl Step<'_> {
             ],
         )?;
         let nr = self.connection.last_insert_rowid();
+        if let Some(key) = &job.unique_key {
+            self.claim(key.as_str(), &job.id.to_string(), &job.options.unique)?;
+        }
         self.execute("INSERT INTO payload VALUES (?1, ?2)", params![nr, job.payload])?;
         if let Some(key) = group.filter(|_| blocked_nr.is_some()) {
             self.let_in_one(job.queue.as_str(), key)?;

@@ -61,7 +61,8 @@ impl Step<'_> {
                 }
                 Some(Enqueued::TooLarge) => return Ok(FlowStored::TooLarge(job.id)),
                 Some(Enqueued::Full(excess)) => return Ok(FlowStored::Full(excess)),
-                Some(Enqueued::Stored) | None => {}
+                // A flow replaces nothing.
+                Some(Enqueued::Stored | Enqueued::Replaced(_)) | None => {}
             }
             let more = Waiting::of(std::slice::from_ref(job));
             beside = Waiting { jobs: beside.jobs + more.jobs, bytes: beside.bytes + more.bytes };

@@ -5,7 +5,7 @@
 //! rights.rs   rights of the files                       upkeep.rs  return of unused space to the disk
 //! reserve.rs  space for when the disk is full
 //! threads.rs  the writing thread and the reading thread; group commit
-//! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  groups.rs  holds.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
+//! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  groups.rs  holds.rs  unique.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
 //! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  why.rs  look-ups
 //! trials.rs   trials of canaries        flows.rs  jobs that wait for others
 //! schedules.rs  records of schedules
@@ -67,6 +67,7 @@ mod sweep;
 mod tests;
 mod threads;
 mod trials;
+mod unique;
 mod upkeep;
 mod why;
 

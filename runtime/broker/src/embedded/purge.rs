@@ -43,6 +43,7 @@ impl Step<'_> {
                 "DELETE FROM rates WHERE tenant = ?1",
                 "DELETE FROM settled WHERE tenant = ?1",
                 "DELETE FROM schedule WHERE tenant = ?1",
+                "DELETE FROM held_key WHERE tenant = ?1",
             ] {
                 self.execute(rest, [self.tenant()])?;
             }

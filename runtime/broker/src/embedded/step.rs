@@ -272,15 +272,6 @@ impl<'a> Step<'a> {
         Ok(())
     }
 
-    /// Returns the id of the job that keeps others with this unique key from being created.
-    pub(super) fn holder(&self, unique_key: &str) -> Result<Option<String>> {
-        self.find(
-            "SELECT id FROM job WHERE tenant = ?1 AND unique_key = ?2 AND finished_at IS NULL",
-            [self.tenant(), unique_key],
-            |row| row.get(0),
-        )
-    }
-
     /// Returns the number and size of jobs that wait, scheduled, blocked or ready.
     pub(super) fn waiting(&self) -> Result<Waiting> {
         let found =

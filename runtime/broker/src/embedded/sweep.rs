@@ -34,9 +34,10 @@ impl Step<'_> {
         let given_up = self.give_up_lanes()?;
         self.sweep_trials()?;
         self.sweep_holds()?;
+        let freed = self.sweep_keys()?;
         self.unpark()?;
         let is_left =
-            [expired, promoted, taken_back, removed, let_in, forgotten, given_up].contains(&SWEEP_MAX);
+            [expired, promoted, taken_back, removed, let_in, forgotten, given_up, freed].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due()? };
         let (next_removal, has_ready) = (self.next_removal()?, self.has_any_ready()?);
         let unreadable = queries::counts(self.connection, self.tenant)?.unreadable;

@@ -39,11 +39,12 @@ impl Tenant {
         }
         let mut beside = Waiting::default();
         for job in flow.jobs() {
-            match self.refusal(job, bounds, beside) {
+            match self.refusal(job, bounds, beside, now) {
                 Some(Enqueued::Duplicate(holder)) => return FlowStored::Duplicate { job: job.id, holder },
                 Some(Enqueued::TooLarge) => return FlowStored::TooLarge(job.id),
                 Some(Enqueued::Full(excess)) => return FlowStored::Full(excess),
-                Some(Enqueued::Stored) | None => {}
+                // A flow replaces nothing.
+                Some(Enqueued::Stored | Enqueued::Replaced(_)) | None => {}
             }
             let more = Waiting::of(std::slice::from_ref(job));
             beside = Waiting { jobs: beside.jobs + more.jobs, bytes: beside.bytes + more.bytes };

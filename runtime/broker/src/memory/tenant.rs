@@ -24,6 +24,7 @@ use sandhog_core::schedule::SCHEDULES_MAX;
 use sandhog_core::time::Timestamp;
 use sandhog_core::transition::{Acted, Change, JobCounts, Next, Standing};
 use sandhog_core::trial::{Pair, Trial, TrialReport, TrialStatus};
+use sandhog_core::unique::{KeyHold, UniqueUntil, moved_along};
 use sandhog_core::waits::{AHEAD_COUNTED_MAX, WaitFacts};
 
 use super::flows::Member;
@@ -64,6 +65,8 @@ pub(super) struct Tenant {
     /// Jobs that have ended and that others come after, each with its end and when it came; until their edges are settled.
     pub(super) settled: BTreeMap<(JobId, ParentEnd), Timestamp>,
     schedules: BTreeMap<ScheduleName, StoredSchedule>,
+    /// The unique keys that are held, by which job and how; some of them may have ended.
+    keys: BTreeMap<UniqueKey, (JobId, KeyHold)>,
 }
 
 /// State of a tenant that listeners wait for: compared before and after a step.
@@ -147,7 +150,12 @@ impl Tenant {
         if self.jobs.contains_key(&job.id) {
             return Enqueued::Stored;
         }
-        if let Some(refusal) = self.refusal(job, bounds, Waiting::default()) {
+        if let Some(key) = &job.unique_key
+            && let Some(holder) = self.holder(key, now)
+        {
+            return self.clash(holder, key, job, bounds, now);
+        }
+        if let Some(refusal) = self.refusal(job, bounds, Waiting::default(), now) {
             return refusal;
         }
         self.insert(tenant, job, &Change::of_new(job.delay), now);
@@ -155,8 +163,14 @@ impl Tenant {
     }
 
     /// Returns the reason why a new job can't be stored, beside others that aren't stored yet.
-    pub(super) fn refusal(&self, job: &NewJob, bounds: &QueueBounds, beside: Waiting) -> Option<Enqueued> {
-        if let Some(holder) = self.holder(job.unique_key.as_ref()) {
+    pub(super) fn refusal(
+        &self,
+        job: &NewJob,
+        bounds: &QueueBounds,
+        beside: Waiting,
+        now: Timestamp,
+    ) -> Option<Enqueued> {
+        if let Some(holder) = job.unique_key.as_ref().and_then(|key| self.holder(key, now)) {
             return Some(Enqueued::Duplicate(holder));
         }
         if Bytes::of(job.payload.len()) > bounds.payload {
@@ -169,7 +183,48 @@ impl Tenant {
 
     pub(super) fn insert(&mut self, tenant: &TenantId, job: &NewJob, change: &Change<'_>, now: Timestamp) {
         self.jobs.insert(job.id, Entry::new(tenant, job, now));
+        if let Some(key) = &job.unique_key {
+            self.keys.insert(key.clone(), (job.id, job.options.unique.hold(now)));
+        }
         self.change(job.id, change, now);
+    }
+
+    /// Does to the holder of a key what a job does that comes with the same one.
+    fn clash(
+        &mut self,
+        holder: JobId,
+        key: &UniqueKey,
+        job: &NewJob,
+        bounds: &QueueBounds,
+        now: Timestamp,
+    ) -> Enqueued {
+        let waiting = self.waiting();
+        let Some((_, held)) = self.keys.get_mut(key) else { return Enqueued::Duplicate(holder) };
+        let entry = self.jobs.get_mut(&holder).filter(|entry| entry.record.kind == job.kind);
+        let entry = entry.filter(|entry| entry.record.state.waits() && entry.record.options.flow.is_none());
+        let clash = job.options.unique.clash(held, entry.is_some(), now);
+        held.ends = clash.ends.or(held.ends);
+        let Some(entry) = entry.filter(|_| clash.replaces) else { return Enqueued::Duplicate(holder) };
+        if Bytes::of(job.payload.len()) > bounds.payload {
+            return Enqueued::TooLarge;
+        }
+        let more = job.payload.len().saturating_sub(entry.record.payload.len()) as u64;
+        if let Some(excess) = bounds.excess(waiting, Waiting { jobs: 0, bytes: more }) {
+            return Enqueued::Full(excess);
+        }
+        entry.record.payload.clone_from(&job.payload);
+        if let (State::Scheduled, Some(before), Some(due)) =
+            (entry.record.state, entry.record.due_at, clash.due)
+        {
+            entry.record.due_at = Some(due);
+            entry.start_by = entry.start_by.map(|start_by| moved_along(start_by, before, due));
+        }
+        Enqueued::Replaced(holder)
+    }
+
+    /// Frees the key of a job that has got into this state, if that frees it.
+    fn free_key(&mut self, job: JobId, state: State) {
+        self.keys.retain(|_, (holder, held)| *holder != job || !held.until.is(state));
     }
 
     pub(super) fn lease(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Leased {
@@ -289,6 +344,7 @@ impl Tenant {
                     *full_at = rate.taken(*full_at, 1, now.as_micros());
                 }
                 leases.push(entry.lease(now, now.after(ask.ttl)));
+                self.free_key(id, State::Leased);
             }
         }
         leases
@@ -376,6 +432,7 @@ impl Tenant {
     pub(super) fn purge(&mut self, most: usize, now: Timestamp) -> u64 {
         let jobs: Vec<JobId> = self.jobs.keys().take(most.max(1)).copied().collect();
         jobs.iter().for_each(|id| drop(self.remove(*id, now)));
+        self.keys.retain(|_, (job, held)| held.until == UniqueUntil::Over || !jobs.contains(job));
         let values: Vec<_> = self.state.keys().take(most.max(1) - jobs.len()).cloned().collect();
         values.iter().for_each(|at| drop(self.state.remove(at)));
         let left = self.jobs.len() + self.state.len();
@@ -392,6 +449,7 @@ impl Tenant {
             self.flows.clear();
             self.settled.clear();
             self.schedules.clear();
+            self.keys.clear();
         }
         left as u64
     }
@@ -524,11 +582,13 @@ impl Tenant {
         match standing.acted(action) {
             Acted::Change(change) => self.change(job, &change, now),
             Acted::Revive(change) => {
-                let key = entry.record.unique_key.clone();
-                if let Some(holder) = self.holder(key.as_ref()) {
+                let rule = entry.record.options.unique;
+                let key = entry.record.unique_key.clone().filter(|_| rule.until == UniqueUntil::Settled);
+                if let Some(holder) = key.as_ref().and_then(|key| self.holder(key, now)) {
                     return Changed::Duplicate(holder);
                 }
                 self.revive(job, change, now);
+                self.keys.extend(key.map(|key| (key, (job, rule.hold(now)))));
             }
             Acted::AskHolder => {
                 entry.cancel_requested = true;
@@ -610,12 +670,9 @@ impl Tenant {
         self.jobs.values().filter(move |entry| entry.record.state == state)
     }
 
-    /// Returns the job that isn't final and holds this unique key.
-    fn holder(&self, key: Option<&UniqueKey>) -> Option<JobId> {
-        let key = key?;
-        let holds =
-            |entry: &&Entry| entry.record.unique_key.as_ref() == Some(key) && !entry.record.state.is_final();
-        self.jobs.values().find(holds).map(|entry| entry.record.id)
+    /// Returns the job that holds this unique key.
+    fn holder(&self, key: &UniqueKey, now: Timestamp) -> Option<JobId> {
+        self.keys.get(key).filter(|(_, held)| held.is_in_force(now)).map(|(job, _)| *job)
     }
 
     /// Applies a transition to a job, and gives the turn that it may give up to the next in its group's line.
@@ -659,10 +716,11 @@ impl Tenant {
         }
         record.output = change.output.map(<[u8]>::to_vec);
         let is_blocked = record.state == State::Blocked;
-        if change.makes_lane {
-            let (queue, kind) = (record.queue.clone(), record.kind.clone());
+        let lane = change.makes_lane.then(|| (record.queue.clone(), record.kind.clone()));
+        if let Some((queue, kind)) = lane {
             self.note_lane(&queue, &kind, now);
         }
+        self.free_key(job, change.state());
         if let Some(group) = group.filter(|_| is_blocked || gives_up) {
             self.let_in_one(&group);
         }

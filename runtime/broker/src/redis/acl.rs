@@ -83,7 +83,7 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 29] = [
+const PRODUCER_READS_FROM: [&str; 31] = [
     "after:*",
     "blocked",
     "finals*",
@@ -111,6 +111,8 @@ const PRODUCER_READS_FROM: [&str; 29] = [
     "tally",
     "turns",
     "unique",
+    "unique_deadlines",
+    "unique_ends",
     "unreadable",
     "waiters:*",
 ];
@@ -120,7 +122,10 @@ const USAGE: &str = "usage:*";
 
 /// Commands by which enqueueing writes, each with the keys that it writes.
 const PRODUCER_WRITES: [(&str, &[&str]); 7] = [
-    ("zadd", &["blocked", "lines", "ready:*", "schedule", "starting", "turns"]),
+    (
+        "zadd",
+        &["blocked", "lines", "ready:*", "schedule", "starting", "turns", "unique_deadlines", "unique_ends"],
+    ),
     ("mset", &["after:*", "job:*", "open:*", "sequence", "tally"]),
     ("msetnx", &["job:*"]),
     ("sadd", &["queues"]),

@@ -103,6 +103,15 @@ numbers! {
     /// Maximum number of leased and of ready jobs of a queue that are held to a rule when it gets one.
     GROUPED = GROUPED_MAX as u64;
 
+    // Rules of unique keys.
+    /// Place of the rule among the options of a job, from 1 on.
+    UNIQUE_OPTION = options::UNIQUE_PLACE as u64;
+    UNTIL_SETTLED = options::UNTIL_SETTLED;
+    UNTIL_STARTED = options::UNTIL_STARTED;
+    UNTIL_OVER = options::UNTIL_OVER;
+    KEEP = options::KEEP;
+    DEBOUNCE = options::DEBOUNCE;
+
     // The places in the tail of a run, from 1 on.
     UNIQUE_KEY = 1;
     RAN = 2;

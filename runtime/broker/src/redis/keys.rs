@@ -27,6 +27,7 @@
 //! | `finals:<state>:<keep>` | sorted set | final jobs that are kept for `<keep>` milliseconds, by finish time |
 //! | `finals` | sorted set | the former, by when the first job of each is to be removed; and `state`, by when a value expires |
 //! | `unique` | hash | unique keys and the jobs that hold them |
+//! | `unique_ends`, `unique_deadlines` | sorted sets | when keys are free in any case, and past which time nothing is put off; see `lua/unique.lua` |
 //! | `state:<plugin>:<key>` | string | a plugin's state; see `lua/state.lua` |
 //! | `expiring` | sorted set | values of state that expire, by expiry |
 //! | `sizes` | hash | size of each plugin's state |

@@ -88,6 +88,10 @@ fn job_ids(value: Value) -> Result<Vec<JobId>> {
 pub(super) fn enqueued(jobs: usize, reply: Value) -> Result<Vec<Enqueued>> {
     let one = |value| match value {
         Value::BulkString(holder) if holder.is_empty() => Ok(Enqueued::Stored),
+        Value::BulkString(mut holder) if holder.len() == ID_BYTES + 1 => {
+            holder.truncate(ID_BYTES);
+            job_id(Value::BulkString(holder)).map(Enqueued::Replaced)
+        }
         holder @ Value::BulkString(_) => job_id(holder).map(Enqueued::Duplicate),
         value => match count(&value)? {
             codes::TOO_LARGE => Ok(Enqueued::TooLarge),

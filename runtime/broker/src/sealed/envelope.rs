@@ -14,7 +14,7 @@ use chacha20poly1305::{AeadInOut, XNonce};
 use data_encoding::BASE64_NOPAD;
 use sandhog_core::hold::HoldScope;
 use sandhog_core::id::{
-    JobId, KeyId, Kind, LeaseNo, PluginName, QueueName, ScheduleName, StateKey, TenantId,
+    JobId, KeyId, Kind, LeaseNo, PluginName, QueueName, ScheduleName, StateKey, TenantId, UniqueKey,
 };
 use sandhog_core::job::Level;
 use sandhog_core::keyring::{Keyring, Plain};
@@ -32,6 +32,8 @@ const TEXT_MARK: &str = "sandhog-sealed:";
 pub(super) enum AssociatedData<'a> {
     /// The input of a job, for the handler of this kind.
     Payload { job: JobId, kind: &'a Kind },
+    /// The input of whichever job holds a unique key, for the handler of this kind: it may come with a later job.
+    KeyPayload { key: &'a UniqueKey, kind: &'a Kind },
     /// The output of a job.
     Output { job: JobId },
     /// The message of why a job is where it is.
@@ -54,6 +56,7 @@ impl fmt::Display for AssociatedData<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Payload { job, .. } => write!(f, "the payload of job {job}"),
+            Self::KeyPayload { key, .. } => write!(f, "the payload of the job with the unique key `{key}`"),
             Self::Output { job } => write!(f, "the output of job {job}"),
             Self::Message { job } => write!(f, "the message of job {job}"),
             Self::Progress { job } => write!(f, "the progress of job {job}"),
@@ -209,6 +212,9 @@ fn bound(head: &[u8], tenant: &TenantId, place: AssociatedData<'_>) -> Vec<u8> {
     match place {
         AssociatedData::Payload { job, kind } => {
             bound.part(b"payload").job(job).part(kind.as_str().as_bytes())
+        }
+        AssociatedData::KeyPayload { key, kind } => {
+            bound.part(b"key payload").part(key.as_str().as_bytes()).part(kind.as_str().as_bytes())
         }
         AssociatedData::Output { job } => bound.part(b"output").job(job),
         AssociatedData::Message { job } => bound.part(b"message").job(job),

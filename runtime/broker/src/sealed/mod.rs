@@ -29,11 +29,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::TenantId;
-use sandhog_core::job::{Lease, NewJob};
+use sandhog_core::job::{Job, Lease, NewJob};
 use sandhog_core::quota::QueueBounds;
 
 pub use self::cipher::random_key;
-use self::envelope::{AssociatedData, Unopened};
+use self::envelope::Unopened;
 use self::sealer::Sealer;
 use crate::{
     Broker, Command, Enqueued, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Wakes,
@@ -90,7 +90,8 @@ impl<K: Keys> Sealed<K> {
 
     fn refuse(&self, sealer: &Sealer<'_>, lease: &Lease, why: &Unopened) -> Settle {
         let (tenant, job) = (sealer.tenant, lease.job.id);
-        let place = AssociatedData::Payload { job, kind: &lease.job.kind };
+        let Job { kind, unique_key, options, .. } = &lease.job;
+        let place = sealer::payload_of(job, kind, unique_key.as_ref(), options);
         let settle = sealer.refusal(lease.token, lease.job.faults, place, why);
         tracing::warn!(%tenant, %job, %why, becomes = settle.settlement.slug(), "a job's payload can't be opened");
         settle

@@ -3,7 +3,7 @@
 use sandhog_core::budget::Bytes;
 use sandhog_core::flow::FlowJobView;
 use sandhog_core::hold::{Hold, NewHold};
-use sandhog_core::id::{JobId, LeaseToken, PluginName, StateKey, TenantId};
+use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{Job, JobOptions, JobRecord, LogLine, NewJob, Progress};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::QueueBounds;
@@ -99,7 +99,7 @@ impl Sealer<'_> {
 
     pub(super) fn job(&self, job: &NewJob) -> Result<NewJob> {
         // The store goes by all of these, so it has to be able to read them.
-        let NewJob { id, kind, queue: _, payload, delay: _, priority: _, unique_key: _, pinned: _, options } =
+        let NewJob { id, kind, queue: _, payload, delay: _, priority: _, unique_key, pinned: _, options } =
             job;
         let JobOptions {
             group: _,
@@ -109,14 +109,15 @@ impl Sealer<'_> {
             content_type: _,
             trace: _,
             flow: _,
+            unique: _,
         } = options;
-        let place = AssociatedData::Payload { job: *id, kind };
+        let place = payload_of(*id, kind, unique_key.as_ref(), options);
         Ok(NewJob { payload: self.seal(place, payload)?, ..job.clone() })
     }
 
     /// Opens the payload of a leased job.
     pub(super) fn open_job(&self, job: &mut Job) -> std::result::Result<(), Unopened> {
-        let place = AssociatedData::Payload { job: job.id, kind: &job.kind };
+        let place = payload_of(job.id, &job.kind, job.unique_key.as_ref(), &job.options);
         job.payload = open(&self.keys, self.tenant, place, std::mem::take(&mut job.payload))?;
         Ok(())
     }
@@ -249,7 +250,7 @@ impl Sealer<'_> {
             unreadable.get_or_insert_with(|| self.error(place, why).to_string());
         };
         if has_payloads {
-            let place = AssociatedData::Payload { job, kind: &record.kind };
+            let place = payload_of(job, &record.kind, record.unique_key.as_ref(), &record.options);
             record.payload = open(&self.keys, self.tenant, place, record.payload).unwrap_or_else(|why| {
                 note(place, &why);
                 Vec::new()
@@ -309,6 +310,19 @@ impl Sealer<'_> {
         stored: Vec<u8>,
     ) -> std::result::Result<Vec<u8>, Unopened> {
         open(&self.keys, self.tenant, AssociatedData::State { plugin, key }, stored)
+    }
+}
+
+/// Returns the place of a job's payload. One that may come with a later job is bound to what both have: the key and the kind.
+pub(super) fn payload_of<'a>(
+    job: JobId,
+    kind: &'a Kind,
+    key: Option<&'a UniqueKey>,
+    options: &JobOptions,
+) -> AssociatedData<'a> {
+    match key.filter(|_| options.unique.is_replaceable()) {
+        Some(key) => AssociatedData::KeyPayload { key, kind },
+        None => AssociatedData::Payload { job, kind },
     }
 }
 

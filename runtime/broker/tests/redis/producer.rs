@@ -28,6 +28,7 @@ use sandhog_core::quota::QueueBounds;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
+use sandhog_core::unique::{Debounce, UniqueRule};
 
 use crate::fenced::{Open, OwnUsers, furnish, log_in, of_tenant, refused, user_of};
 use crate::whole::{store, unchanged};
@@ -209,6 +210,19 @@ async fn enqueue_everything(producer: &Redis, tenant: &TenantId) {
     // As when an answer was lost, and further jobs have come since.
     producer.store(tenant, &[all[0].clone(), job()]).await;
     let again = NewJob { id: job().id, ..held.clone() };
+    let debounce = Debounce::new(Duration::from_secs(60), Duration::from_secs(600)).expect("it is shorter");
+    let options = JobOptions { unique: UniqueRule::trailing(debounce), ..JobOptions::default() };
+    let unique_key = Some(UniqueKey::parse("debounced").expect("a valid key"));
+    let event = || NewJob {
+        unique_key: unique_key.clone(),
+        options: options.clone(),
+        delay: debounce.delay,
+        ..job()
+    };
+    let first = event();
+    producer.store(tenant, std::slice::from_ref(&first)).await;
+    let replaced = producer.enqueue(tenant, &[event()]).await.expect("it may");
+    assert_eq!(replaced, [Enqueued::Replaced(first.id)]);
     let none = QueueBounds { jobs: 1, ..QueueBounds::default() };
     assert_eq!(producer.enqueue(tenant, &[again]).await.expect("it may"), [Enqueued::Duplicate(held.id)]);
     let replies = producer.enqueue_within(tenant, &jobs(1), &none).await.expect("it may");

@@ -22,7 +22,7 @@ use sandhog_daemon::service::enqueue::Route;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use crate::commands::enqueue::{Call, JobKeys, JobMaker};
+use crate::commands::enqueue::{Call, JobKeys, JobMaker, rejected};
 use crate::commands::payload::{Check, NotJson};
 use crate::commands::wait::{Deadline, wait_for_all};
 use crate::exit::{Exit, Failure};
@@ -74,11 +74,14 @@ pub(crate) async fn enqueue(call: &Call<'_>, source: &Source<'_>) -> Result<Exit
     }
     if duplicates > 0 {
         let lines = output::of(duplicates as u64, "line");
-        call.console.complain(&format!(
-            "nothing was enqueued for {lines}: jobs that hold their unique keys are not final yet"
-        ));
+        call.console
+            .complain(&format!("nothing was enqueued for {lines}: other jobs hold their unique keys"));
     }
     sent?;
+    let first = answers.iter().find(|(.., answer)| *answer == Answer::Duplicate);
+    if let Some((_, holder, _)) = first.filter(|_| call.jobs.options.unique.rejects()) {
+        return Err(rejected(*holder));
+    }
     match call.deadline {
         Some(deadline) => await_all(call, &ids, deadline).await,
         None => Ok(Exit::Ok),
@@ -119,6 +122,7 @@ async fn send(
             let (id, answer) = match said {
                 Enqueued::Stored => (job.id, Answer::Stored),
                 Enqueued::Duplicate(holder) => (holder, Answer::Duplicate),
+                Enqueued::Replaced(holder) => (holder, Answer::Replaced),
                 Enqueued::TooLarge | Enqueued::Full(_) => {
                     refused = refused.or(Some((*line, said)));
                     (job.id, Answer::Refused)
@@ -324,7 +328,11 @@ impl FromStr for Pointer {
 impl Pointer {
     /// Returns the key at this place of a payload: a text, or a number to the digit; `None` if it is null. `what` names the key
     /// in errors.
-    fn key<K: FromStr<Err = InvalidName>>(&self, what: &str, payload: &[u8]) -> Result<Option<K>, String> {
+    pub(crate) fn key<K: FromStr<Err = InvalidName>>(
+        &self,
+        what: &str,
+        payload: &[u8],
+    ) -> Result<Option<K>, String> {
         let Self { text, steps } = self;
         let nothing = || format!("there is nothing at {text} for a {what}");
         let mut value: &RawValue = serde_json::from_slice(payload).map_err(|_| nothing())?;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::Enqueued;
 use sandhog_config::units::parse_time;
@@ -16,6 +17,7 @@ use sandhog_core::job::{JobOptions, NewJob, Priority, TraceContext};
 use sandhog_core::labels::Labels;
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::time::Timestamp;
+use sandhog_core::unique::{Debounce, OnClash, UniqueRule, UniqueUntil};
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::clock::Clock;
 use sandhog_daemon::service::enqueue::{Route, Wanted};
@@ -67,8 +69,8 @@ pub(crate) struct Input {
     /// makes no second jobs
     #[arg(long, value_name = "ULID", requires = "bulk")]
     ids: Option<JobId>,
-    /// With --bulk: the unique key of each job is what its payload has there, such as /order/id
-    #[arg(long, value_name = "POINTER", requires = "bulk", conflicts_with = "raw")]
+    /// The unique key is what the payload has there, such as /order/id; of each line's with --bulk
+    #[arg(long, value_name = "POINTER", conflicts_with_all = ["raw", "unique_key"])]
     unique_key_at: Option<Pointer>,
     /// With --bulk: the group of each job is what its payload has there, such as /customer
     #[arg(long, value_name = "POINTER", requires = "bulk", conflicts_with_all = ["raw", "group"])]
@@ -104,9 +106,11 @@ pub(crate) struct Options {
     /// that is in force now
     #[arg(long, value_name = "DIGEST|current")]
     revision: Option<String>,
-    /// While a job of this kind with this key is not final, enqueue no second one
+    /// While a job of this kind holds this key, enqueue no second one: until it is final, if nothing else is said
     #[arg(long, value_name = "KEY")]
     unique_key: Option<UniqueKey>,
+    #[command(flatten)]
+    pub(crate) unique: Unique,
     /// Its group in the queue, such as a customer: what the queue's rules for groups go by
     #[arg(long, value_name = "KEY")]
     group: Option<GroupKey>,
@@ -137,6 +141,87 @@ impl Options {
     }
 }
 
+/// For how long a job holds its unique key, and what becomes of one that comes meanwhile.
+#[derive(Debug, Args)]
+pub(crate) struct Unique {
+    /// Hold the key until the job is final (settled), until it has started (started), or for a time alone (over)
+    #[arg(long, value_name = "EVENT", value_parser = events(), conflicts_with = "debounce")]
+    unique_until: Option<UniqueUntil>,
+    /// Hold the key no longer than this
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = parse_time,
+        conflicts_with = "debounce",
+        required_if_eq("unique_until", "over")
+    )]
+    unique_for: Option<Duration>,
+    /// Where the key is held: do nothing and name the job (existing), fail (reject), or give the job that waits the new
+    /// payload (replace) [default: existing]
+    #[arg(long, value_name = "WHAT", conflicts_with = "debounce")]
+    on_clash: Option<Clash>,
+    /// Run it once no other has come for this time, with the payload of the last one
+    #[arg(long, value_name = "TIME", value_parser = parse_time, conflicts_with_all = ["delay", "at"])]
+    debounce: Option<Duration>,
+    /// With --debounce: wait no longer than this after the first one [default: ten times as long as --debounce]
+    #[arg(long, value_name = "TIME", value_parser = parse_time, requires = "debounce")]
+    debounce_max: Option<Duration>,
+    /// With --debounce: run the first one at once, and none of those that follow
+    #[arg(long, requires = "debounce")]
+    debounce_leading: bool,
+}
+
+/// What becomes of a job whose key is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Clash {
+    Existing,
+    Reject,
+    Replace,
+}
+
+fn events() -> impl TypedValueParser<Value = UniqueUntil> {
+    let slugs = PossibleValuesParser::new(UniqueUntil::ALL.map(UniqueUntil::slug));
+    slugs.map(|slug| UniqueUntil::from_slug(&slug).expect("only slugs of events are possible"))
+}
+
+/// Longest wait of a debounced job, in multiples of its delay, if nothing else is said.
+const DEBOUNCE_MAX: u32 = 10;
+
+impl Unique {
+    /// Returns the rule of the key, and the delay of a debounced job.
+    fn rule(&self) -> Result<(UniqueRule, Option<Duration>), Failure> {
+        let Some(delay) = self.debounce else {
+            let on_clash = match self.on_clash {
+                Some(Clash::Replace) => OnClash::Replace,
+                None | Some(Clash::Existing | Clash::Reject) => OnClash::Keep,
+            };
+            let until = self.unique_until.unwrap_or_default();
+            return Ok((UniqueRule { until, lasts: self.unique_for, on_clash }, None));
+        };
+        let longest = self.debounce_max.unwrap_or_else(|| delay.saturating_mul(DEBOUNCE_MAX));
+        let debounce = Debounce::new(delay, longest).map_err(|error| {
+            Failure::new(error.to_string()).help("raise --debounce-max, or lower --debounce")
+        })?;
+        Ok(match self.debounce_leading {
+            true => (UniqueRule::leading(debounce), None),
+            false => (UniqueRule::trailing(debounce), Some(delay)),
+        })
+    }
+
+    /// Whether anything is said that only a job with a key can do.
+    fn needs_key(&self) -> bool {
+        self.unique_until.is_some()
+            || self.unique_for.is_some()
+            || self.on_clash.is_some()
+            || self.debounce.is_some()
+    }
+
+    /// Whether a key that is held makes the command fail.
+    pub(crate) fn rejects(&self) -> bool {
+        self.on_clash == Some(Clash::Reject)
+    }
+}
+
 const EXAMPLES: &str = "\
 Examples:
   sandhog enqueue image.thumbnail '{\"path\": \"/images/a.png\"}' --wait
@@ -145,8 +230,10 @@ Examples:
   sandhog enqueue mail.send '{\"to\": \"a@example.com\"}' --group acme
   sandhog enqueue quote.fetch --start-within 10s --deadline 1m
   sandhog enqueue report.daily --unique-key 2026-11-24 --at 2026-11-25T06:00:00Z
+  sandhog enqueue mail.digest '{\"user\": 7}' --unique-key 7 --debounce 10m --debounce-max 1h
 
-Where the key is held, nothing is enqueued, the id is that of the job that holds it, and the exit code is 0.";
+Where the key is held, nothing is enqueued, the id is that of the job that holds it, and the exit code is 0; with
+--on-clash reject it is 1.";
 
 impl Enqueue {
     pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
@@ -158,14 +245,21 @@ impl Enqueue {
             None => None,
         };
         let clock = Clock::system();
+        let (unique, debounced) = self.options.unique.rule()?;
+        let has_key = self.options.unique_key.is_some() || self.input.unique_key_at.is_some();
+        if self.options.unique.needs_key() && !has_key {
+            return Err(Failure::new("which jobs are the same is told by a unique key")
+                .help("add --unique-key KEY, or --unique-key-at POINTER"));
+        }
         let delay = match self.options.at {
+            _ if debounced.is_some() => debounced.unwrap_or_default(),
             Some(at) => at.since(clock.now()),
             None => self.options.delay,
         };
         let (kind, options) = (&self.kind, &self.options);
         let labels =
             Labels::of(options.labels.iter().cloned()).map_err(|wrong| Failure::new(wrong.to_string()))?;
-        let jobs = JobMaker { kind, route: &route, options, pinned, delay, labels };
+        let jobs = JobMaker { kind, route: &route, options, unique, pinned, delay, labels };
         let deadline = self.waiting.deadline();
         let check = Check::unless(self.input.raw);
         let warnings = client.unserved(&route.tenant, &route.queue, kind);
@@ -182,7 +276,10 @@ impl Enqueue {
                 let (inline, file) = (self.input.payload.as_deref(), self.input.file.as_deref());
                 let payload = payload::read(inline, file, check)?;
                 let id = self.input.id.unwrap_or_else(|| clock.job_id());
-                let keys = JobKeys { unique_key: self.options.unique_key.clone(), group: None };
+                let at = self.input.unique_key_at.as_ref();
+                let found = at.map(|at| at.key("unique key", &payload)).transpose().map_err(Failure::new)?;
+                let unique_key = found.flatten().or_else(|| self.options.unique_key.clone());
+                let keys = JobKeys { unique_key, group: None };
                 one(&call, jobs.job(id, payload, keys)?).await
             }
         }
@@ -251,7 +348,8 @@ pub(crate) struct JobKeys {
 pub(crate) struct JobMaker<'m> {
     pub(crate) kind: &'m Kind,
     pub(crate) route: &'m Route,
-    options: &'m Options,
+    pub(crate) options: &'m Options,
+    unique: UniqueRule,
     pinned: Option<Revision>,
     delay: Duration,
     labels: Labels,
@@ -264,6 +362,7 @@ impl JobMaker<'_> {
         if size > self.route.bounds.payload {
             return Err(self.too_large(&format!("a payload of {size}")));
         }
+        let keyed = keys.unique_key.is_some();
         Ok(NewJob {
             delay: self.delay,
             priority: Priority(self.options.priority),
@@ -278,6 +377,7 @@ impl JobMaker<'_> {
                 trace: self.options.trace(),
                 deadline: self.options.deadline.map(|deadline| self.delay.saturating_add(deadline)),
                 flow: None,
+                unique: if keyed { self.unique } else { UniqueRule::default() },
             },
             ..NewJob::new(id, self.route.queue.clone(), self.kind.clone(), payload)
         })
@@ -324,13 +424,16 @@ async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
     };
     let (id, answer) = match answer {
         Enqueued::Stored => (job.id, Answer::Stored),
+        Enqueued::Duplicate(holder) if jobs.options.unique.rejects() => return Err(rejected(holder)),
         Enqueued::Duplicate(holder) => (holder, Answer::Duplicate),
+        Enqueued::Replaced(holder) => (holder, Answer::Replaced),
         Enqueued::TooLarge | Enqueued::Full(_) => return Err(jobs.refused(answer)),
     };
     match answer {
-        Answer::Duplicate => console.complain(&format!(
-            "nothing was enqueued: {id}, which holds the unique key of this kind, is not final yet"
-        )),
+        Answer::Duplicate => {
+            console.complain(&format!("nothing was enqueued: {id} holds the unique key of this kind"))
+        }
+        Answer::Replaced => console.remark(&format!("{id}, which waits, has got the payload")),
         _ if console.format == Format::Json && call.deadline.is_some() => {
             console.remark(&format!("{id} is enqueued for tenant {tenant}, on queue {queue}"));
         }
@@ -350,6 +453,12 @@ async fn one(call: &Call<'_>, job: NewJob) -> Result<Exit, Failure> {
         console.json(&document)?;
     }
     waited
+}
+
+/// Creates the failure of a job whose key is held.
+pub(crate) fn rejected(holder: JobId) -> Failure {
+    Failure::new(format!("nothing was enqueued: job {holder} holds the unique key of this kind"))
+        .help(format!("`sandhog job show {holder}` shows it"))
 }
 
 /// Creates the failure of a job that was sent without an answer.

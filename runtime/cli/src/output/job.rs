@@ -727,8 +727,10 @@ pub struct AnswerDocument {
 pub enum Answer {
     /// The job is stored.
     Stored,
-    /// A job that is not final holds its unique key; nothing was stored.
+    /// Another job holds its unique key; nothing was stored.
     Duplicate,
+    /// Another job that waits holds its unique key, and has got its payload.
+    Replaced,
     /// Nothing was stored; the error says why.
     Refused,
     /// No answer came, so it may be stored or not.
@@ -739,7 +741,7 @@ impl Answer {
     /// Whether there is a job that can be waited for.
     #[must_use]
     pub fn is_there(self) -> bool {
-        matches!(self, Self::Stored | Self::Duplicate)
+        matches!(self, Self::Stored | Self::Duplicate | Self::Replaced)
     }
 }
 

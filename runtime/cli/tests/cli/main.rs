@@ -10,3 +10,4 @@ mod plugins;
 mod signing;
 mod site;
 mod tenants;
+mod unique;

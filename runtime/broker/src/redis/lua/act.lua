@@ -40,12 +40,16 @@ do
       return NOT_IN + state_of(id, run, priority, queue, group)
     end
     local unique_key = run.places[UNIQUE_KEY]
+    local rule = unique_key and jobs.rule(call('GET', JOB_KEY .. id))
+    if rule and rule.ends ~= UNTIL_SETTLED then
+      unique_key = false -- it held its key for a start or a time that is over
+    end
     local holder = unique_key and unique.holder(unique_key)
     if holder then
       return holder
     end
     if unique_key then
-      unique.claim(unique_key, id)
+      unique.claim(unique_key, id, rule)
     end
     finals.leave(id, DEAD)
     run.state, run.attempts, run.expiries, run.finished_at = READY, 0, 0, 0

@@ -62,7 +62,7 @@ do
     run.state, run.finished_at, run.cancel = state, now, 0
     local key = run.places[UNIQUE_KEY]
     if key then
-      unique.free(key)
+      unique.free(key, id)
     end
     if run.places[FLOW] then
       finals.add_of_flow(id, run.places[FLOW], state, keep)

@@ -114,8 +114,33 @@ do
   -- The time within which a job has to start, which has options; nothing if it needn't. The bytes may end before the payload.
   function jobs.start_within(bytes)
     local payload_at, _, kind_end = jobs.payload_at(bytes)
-    local is_whole, options = pcall(unpack_values, sub(bytes, kind_end + 3, payload_at))
-    return is_whole and tonumber(options[START_WITHIN_PLACE] or nil) or nil
+    local options = options_in(bytes, kind_end, payload_at)
+    return options and tonumber(options[START_WITHIN_PLACE] or nil) or nil
+  end
+
+  -- The rule of a job's unique key: when it is free, and as far as there is such a thing after how many milliseconds in any case, what
+  -- becomes of a job whose key is held, and the delay and longest wait of a debounce. Nothing if it is the usual one. The bytes are a
+  -- job's that can be read, with its options.
+  function jobs.rule(bytes)
+    if byte(bytes, 1) ~= WITH_OPTIONS then
+      return nil
+    end
+    local payload_at, _, kind_end = jobs.payload_at(bytes)
+    local options = options_in(bytes, kind_end, payload_at)
+    local rule = options and options[UNIQUE_OPTION]
+    if type(rule) ~= 'table' then
+      return nil
+    end
+    return { ends = rule[1], lasts = rule[2], on_clash = rule[3], delay = rule[4], longest = rule[5] }
+  end
+
+  -- Of the unique key of a stored job, which may be false: the key if the end of the job frees it, or else false.
+  function jobs.key_freed_at_end(id, unique_key)
+    if not unique_key or byte(call('GETRANGE', JOB_KEY .. id, 0, 0), 1) ~= WITH_OPTIONS then
+      return unique_key
+    end
+    local rule = jobs.rule(call('GET', JOB_KEY .. id))
+    return not (rule and rule.ends == UNTIL_OVER) and unique_key
   end
 
   -- The kind of a job that can be read.
@@ -178,7 +203,7 @@ do
     if packed then
       run = runs.read(packed)
     elseif priority then
-      run = runs.new(unique_key, mark)
+      run = runs.new(jobs.key_freed_at_end(id, unique_key), mark)
     end
     if not priority or not run then
       return reads.ALIEN

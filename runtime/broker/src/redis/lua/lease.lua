@@ -312,15 +312,24 @@ do
     return lane_of_each[n]
   end
 
+  -- Of the unique key of a job that starts: the key if the end of the job frees it, or else false.
+  local function key_after_start(id, job, unique_key)
+    local rule = jobs.rule(job)
+    if rule and rule.ends == UNTIL_STARTED then
+      unique.free_early(unique_key, id)
+    end
+    return (not rule or rule.ends == UNTIL_SETTLED) and unique_key
+  end
+
   -- The run that a job has now that it is leased, and what a lease says of it; nothing if the job or its run can't be read, and
   -- false if it doesn't wait any more: an earlier version, which knows of no lanes, has cancelled it and left it in one.
-  local function lease_of(job, packed)
+  local function lease_of(id, job, packed)
     local priority, _, unique_key = jobs.read(job)
     if not priority then
       return nil
     end
     if not packed then
-      local run = runs.new(unique_key, jobs.mark(job))
+      local run = runs.new(unique_key and key_after_start(id, job, unique_key), jobs.mark(job))
       run.state, run.lease, run.leased_at = LEASED, 1, now
       return runs.pack(run), pack_bytes(LEASE_HEAD, 1, 0, 0, 0)
     end
@@ -388,7 +397,7 @@ do
         if not job and call('EXISTS', names[2 * n - 1]) == 1 then
           job = reads.ALIEN
         end
-        run, head = lease_of(job, packed)
+        run, head = lease_of(id, job, packed)
         payload_at = run ~= nil and jobs.payload_at(job)
       end
       if run and l > 0 and length + #job - payload_at > bytes then
@@ -545,6 +554,7 @@ do
     places.start()
     holds.start()
     rates.start()
+    unique.start()
     local names_of = read_lanes(lane_asks)
     queues = holds.without_held(queues)
     local due, expiry = reads.first_score(SCHEDULE), reads.first_score(LEASES)
@@ -581,6 +591,7 @@ do
     end
     local next_token = rates.finish()
     lanes.finish()
+    unique.finish()
     waiting.finish_and_wake()
     tally.finish()
     if not writes.commit() then

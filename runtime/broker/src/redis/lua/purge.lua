@@ -82,8 +82,9 @@ do
         of_flows[#of_flows + 1] = id
         flows.removed(id, mark, (runs.head(reads.try('GET', RUN_KEY .. id))))
       end
-      if unique_key and unique.holder(unique_key) == id then
-        unique.free(unique_key)
+      unique_key = unique_key and jobs.key_freed_at_end(id, unique_key)
+      if unique_key then
+        unique.free(unique_key, id)
       end
       writes.remove(JOB_KEY .. id)
       writes.remove(RUN_KEY .. id)

@@ -188,7 +188,7 @@ do
         groups.finish_job(id, queue, group, is)
       end
       if unique_key then
-        unique.free(unique_key)
+        unique.free(unique_key, id)
       end
     else
       is, finished_at = READY, 0
@@ -200,6 +200,9 @@ do
         lanes.note(queue, kind)
       end
       groups.make_wait(id, priority, queue, kind, expiries, length, delay, group)
+      if unique_key then
+        unique.waits(id)
+      end
     end
     local s = settled + 1
     settled = s

@@ -31,6 +31,16 @@ do
     end
   end
 
+  -- When a job has to have started; nothing if it needn't, or has.
+  function starting.of(id)
+    return tally.may_have_starting() and tonumber(call('ZSCORE', STARTING, id) or nil) or nil
+  end
+
+  -- Says that a job has to have started at another time.
+  function starting.put_off(id, start_by)
+    writes.pair('ZADD', STARTING, score(start_by), id)
+  end
+
   -- When the first one has to have started; huge if there is none.
   function starting.first()
     return tally.may_have_starting() and reads.first_score(STARTING) or huge

@@ -295,7 +295,7 @@ do
   local function idle_reply(kept_done, kept_dead)
     local others = {
       QUEUES, BLOCKED_KEY, PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'rules',
-      PREFIX .. 'schedules', PREFIX .. 'unreadable', flows.settled_key(),
+      PREFIX .. 'schedules', PREFIX .. 'unreadable', flows.settled_key(), unique.ends(),
     }
     if reads.count(others) > 0 then
       return nil
@@ -357,6 +357,7 @@ do
     promote()
     take_back()
     groups.finish()
+    unique.forget(overdue(unique.ends()))
     unique.finish()
     waiting.finish_and_wake()
     places.tell_of_room()
