@@ -137,7 +137,7 @@ fn a_job_ends_by_the_time_in_which_it_has_to_start_and_by_its_deadline() {
     site.plugin("echo", "[retry]\nbackoff = { type = \"fixed\", base = \"1h\", jitter = \"none\" }");
     let mut daemon = Daemon::start(&site, &["run"]);
     daemon.wait_for("ready");
-    let said = site.run(&["enqueue", "nobody.has", "--start-within", "300ms", "--wait"]);
+    let said = site.run(&["enqueue", "nobody.has", "--queue", "later", "--start-within", "300ms", "--wait"]);
     assert!(said.code == 4 && said.out.contains("cancelled: expired"), "{said:?}");
     let said = site.run(&["enqueue", "echo.run", "--deadline", "30m", "--wait"]);
     assert!(

@@ -59,7 +59,8 @@ fn a_job_says_what_it_waits_for() {
     assert!(line(&first).contains("first of its queue: waits for a daemon with room"), "{}", line(&first));
     assert!(line(&second).contains("behind 1 job\n"), "{}", line(&second));
     assert_eq!((&waits(&second)[0]["reason"], &waits(&second)[0]["ahead"]), (&"turn".into(), &1.into()));
-    assert_eq!(waits(&later)[0]["until"], "2126-11-24T18:00:00Z");
+    let until = waits(&later)[0]["until"].clone();
+    assert!(until.as_str().is_some_and(|until| until.starts_with("2126-11-24T18:00:00")), "{until}");
 
     site.json(&["pause", "--queue", "default", "--by", "ana", "--note", "provider is down"]);
     let held = waits(&second);

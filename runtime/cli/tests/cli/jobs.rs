@@ -80,7 +80,7 @@ fn labels_content_type_trace_and_times_are_shown() {
         assert_eq!(site.run(&["enqueue", "echo.run", wrong[0], wrong[1]]).code, 2, "{wrong:?}");
     }
     let twice = site.run(&["enqueue", "echo.run", "--label", "a=1", "--label", "a=2"]);
-    assert!(twice.code == 1 && twice.out.contains("already"), "{twice:?}");
+    assert!(twice.code == 1 && twice.err.contains("already"), "{twice:?}");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn a_scheduled_job_is_run_now_and_a_final_one_removed() {
     assert_eq!(site.json(&["job", "run-now", &id])["done"], "ready");
     assert_eq!(site.count("ready"), 1);
     site.run(&["job", "cancel", &id]);
-    site.run(&["job", "run-now", &id]).fails(1, &["it is cancelled, not scheduled"]);
+    site.run(&["job", "run-now", &id]).fails(1, &["can't be run now: it is cancelled"]);
     assert_eq!(site.json(&["job", "remove", "--all", "--yes"])["done"], 1);
     site.run(&["job", "show", &id]).fails(5, &[&id]);
 }

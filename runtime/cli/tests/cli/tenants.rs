@@ -47,7 +47,7 @@ fn the_acl_of_a_tenant_names_its_keys_and_its_users() {
         panic!("two commands: {said:?}")
     };
     let head = "on clearselectors resetkeys";
-    assert!(producer.starts_with(&format!("ACL SETUSER acme-producer {head} %R~sandhog:{{acme}}:finals*")));
+    assert!(producer.starts_with(&format!("ACL SETUSER acme-producer {head} %R~sandhog:{{acme}}:after:*")));
     assert!(worker.starts_with(&format!("ACL SETUSER acme {head} ~sandhog:{{acme}}:* resetchannels")));
     for line in [producer, worker] {
         assert!(line.contains(" -@all ") && !line.contains("+@"), "{line}");
