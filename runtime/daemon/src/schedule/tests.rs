@@ -221,7 +221,7 @@ async fn what_waits_runs_when_the_run_before_is_finished_and_the_other_is_cancel
     let (world, none) = (World::new(), ByPlugin::new());
     let overlap = Overlap::CancelOther;
     world.register(&none, &of("a", &[Schedule { overlap, ..schedule("a", "x", 60) }])).await;
-    world.clock.advance(Duration::from_secs(60));
+    world.clock.advance(at(60).since(world.clock.now()));
     world.fire().await;
     world.clock.advance(Duration::from_secs(60));
     world.fire().await;
