@@ -308,7 +308,8 @@ async fn the_version_before_goes_on_with_a_redis_of_this_one() {
     assert_eq!(finished(&*broker, &acme, faulted.id).await.state, State::Succeeded);
     let robbed = finished(&*broker, &acme, robbed.id).await;
     assert_eq!((robbed.state, robbed.expiries), (State::Succeeded, 1), "{robbed:?}");
-    assert_eq!(count_of(&site, &old, "ready"), waits, "it sees what it leaves");
+    // The version before can't show a job that keeps a history, such as the suspect.
+    assert_eq!(count_of(&site, &binary(), "ready"), waits, "it leaves them");
     site.json_of(&old, &["job", "cancel", &in_lane[0]]);
     daemon.signal("TERM");
     daemon.wait();
