@@ -14,7 +14,8 @@ use sandhog_broker::redis::{Config, Redis, Role, acl_rules};
 use sandhog_broker::routed::Routed;
 use sandhog_broker::{
     Asker, Broker, Command, Enqueued, Error, Filter, FlowStored, LaneAsk, LeaseAsk, Leased, Look, Outcome,
-    Query, Renew, Renewal, Result, Seen, Settle, Wakes,
+    Query, Renew, Renewal, Result, ScheduleQuery, ScheduleRecord, ScheduleWrite, ScheduleWritten, Seen,
+    Settle, Wakes,
 };
 use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
@@ -22,7 +23,9 @@ use sandhog_core::effects::Effects;
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::group::GroupRule;
 use sandhog_core::hold::{HoldScope, NewHold};
-use sandhog_core::id::{DaemonId, FlowJobName, GroupKey, Kind, QueueName, StateKey, TenantId, UniqueKey};
+use sandhog_core::id::{
+    DaemonId, FlowJobName, GroupKey, Kind, QueueName, ScheduleName, StateKey, TenantId, UniqueKey,
+};
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::quota::QueueBounds;
 use sandhog_core::reason::Reason;
@@ -147,6 +150,15 @@ async fn prepare(operator: &Redis, tenant: &TenantId) {
     operator.store(tenant, std::slice::from_ref(&waiting)).await;
     operator.cancel(tenant, waiting.id).await.expect("the server is there");
     operator.store_flow(tenant, &flow(), &QueueBounds::default()).await.expect("the server is there");
+    let schedule = ScheduleWrite {
+        name: ScheduleName::parse("nightly").expect("valid"),
+        expected: None,
+        record: Some(ScheduleRecord { bytes: b"a record".to_vec(), due_at: None }),
+        jobs: Vec::new(),
+        bounds: QueueBounds::default(),
+    };
+    let written = operator.write_schedule(tenant, schedule).await.expect("the server is there");
+    assert_eq!(written, ScheduleWritten::Done);
     let lanes = [LaneAsk::new(queue(), split_off(), 0)];
     let queues = [(queue(), 0)];
     let ask = LeaseAsk { lanes: &lanes, ..LeaseAsk::new(tenant, &queues, TTL) };
@@ -259,6 +271,8 @@ async fn look_at_everything(producer: &Redis, tenant: &TenantId) {
     let why = producer.why(tenant, ready[0].id).await.expect("it may").expect("it is there");
     assert_eq!((why.ahead, why.limits.len()), (0, 0), "limits are the worker's affair");
     assert_eq!(producer.held_groups(tenant).await.expect("it may"), []);
+    let schedules = producer.schedules(tenant, ScheduleQuery::After(None)).await.expect("it may").schedules;
+    assert_eq!(schedules.len(), 1);
     assert_eq!(producer.tenants().await.expect("it may"), std::slice::from_ref(tenant));
 }
 
