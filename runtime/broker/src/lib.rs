@@ -379,7 +379,7 @@ impl<'a> LeaseAsk<'a> {
 /// Request for jobs of a lane: the jobs of one kind in one queue, apart from the others of the queue.
 ///
 /// A kind gets a lane of its own in a queue when a daemon names it, when a daemon releases a job of it for want of a plugin
-/// ([`Reason::NoPlugin`](sandhog_core::reason::Reason::NoPlugin)), or when a lease meets a job of it that is held back. From then on its jobs go only to daemons that ask
+/// ([`Reason::NoPlugin`]), or when a lease meets a job of it that is held back. From then on its jobs go only to daemons that ask
 /// for the lane. A lane that is empty and was not named for [`LANE_KEPT`] is removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LaneAsk {
