@@ -107,7 +107,7 @@ enum Command {
 /// The commands by what they are about, in the order in which `--help` shows them.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Daemon", &["run", "dev", "check", "reload"]),
-    ("Jobs", &["enqueue", "job", "jobs", "groups", "flow", "pause", "resume", "holds", "usage"]),
+    ("Jobs", &["enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "groups", "usage"]),
     ("Schedules", &["schedule", "schedules"]),
     ("Plugins", &["plugin", "plugins"]),
     ("Tenants", &["tenant"]),
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(headings.len(), leaves.len());
         for ((path, command), heading) in leaves.iter().zip(headings) {
             assert!(heading.starts_with(path), "{path} stands where {heading} does");
-            let (_, part) = PAGE.split_once(heading).expect("it was found there");
+            let (_, part) = PAGE.split_once(&format!("### `{heading}")).expect("it was found there");
             let part = format!("{heading}{}", part.split("\n##").next().unwrap_or_default());
             for option in options(command) {
                 assert!(has(&part, &option), "{path} {option}");
