@@ -248,10 +248,9 @@ mod tests {
         } else {
             format!("{path} {}", command.get_name())
         };
-        if !command.has_subcommands() {
-            return vec![(path, command.clone())];
-        }
-        command.get_subcommands().flat_map(|sub| leaves(sub, &path)).collect()
+        let does_something = !command.has_subcommands() || !command.is_subcommand_required_set();
+        let itself = does_something.then(|| (path.clone(), command.clone()));
+        itself.into_iter().chain(command.get_subcommands().flat_map(|sub| leaves(sub, &path))).collect()
     }
 
     #[test]
