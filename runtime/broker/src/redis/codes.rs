@@ -149,7 +149,7 @@ numbers! {
     LANE_KEPT = LANE_KEPT_FOR.as_millis() as u64;
     /// Time, in milliseconds, after which it is noted again that a lane is asked for.
     LANE_NOTED_EVERY = LANE_NOTED_AFTER.as_millis() as u64;
-    /// Time, in milliseconds, for which a trial is kept that no daemon reports to.
+    /// Maximum number of schedules of a tenant.
     SCHEDULES_MAX = schedule::SCHEDULES_MAX as u64;
     /// Score of a schedule that isn't due: behind all times.
     NEVER = 1 << 53;
@@ -164,6 +164,7 @@ numbers! {
     SCHEDULE_NAMED = 2;
     SCHEDULES_AFTER = 3;
 
+    /// Time, in milliseconds, for which a trial is kept that no daemon reports to.
     TRIAL_KEPT = trial::TRIAL_KEPT.as_millis() as u64;
     /// Maximum number of holds of a tenant.
     HOLDS_MAX = hold::HOLDS_MAX as u64;
