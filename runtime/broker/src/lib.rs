@@ -44,7 +44,7 @@ use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::flow::Flow;
 use sandhog_core::group::GroupRule;
-use sandhog_core::history;
+use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{
     DaemonId, GroupKey, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
@@ -566,6 +566,21 @@ impl Settle {
         let (reason, message) = self.settlement.why()?;
         let brief = self.brief.as_deref().or_else(|| message.map(history::brief));
         Some((reason, brief))
+    }
+
+    /// Returns the attempt that goes into the history of its job, or `None` if none does. `ends` is the attempt as far as the job
+    /// itself tells of it.
+    fn attempt(&self, ends: AttemptRecord) -> Option<AttemptRecord> {
+        let ran = self.recorded()?;
+        let why = self.why_in_brief();
+        Some(AttemptRecord {
+            reason: why.map(|(reason, _)| reason),
+            message: why.and_then(|(_, brief)| brief).map(str::to_owned),
+            daemon: Some(ran.daemon),
+            revision: Some(ran.revision),
+            usage: ran.usage,
+            ..ends
+        })
     }
 
     /// Returns what a run that ends this way adds to its plugin's account of the day, or `None` if nothing ran.

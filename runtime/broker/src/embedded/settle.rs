@@ -100,16 +100,7 @@ impl Step<'_> {
         if settle.settlement.is_start(settle.ran.is_some()) {
             self.start(held)?;
         }
-        if let Some(ran) = settle.recorded() {
-            let why = settle.why_in_brief();
-            let attempt = AttemptRecord {
-                reason: why.map(|(reason, _)| reason),
-                message: why.and_then(|(_, brief)| brief).map(str::to_owned),
-                daemon: Some(ran.daemon),
-                revision: Some(ran.revision),
-                usage: ran.usage,
-                ..held.attempt_that_ends(self.now)
-            };
+        if let Some(attempt) = settle.attempt(held.attempt_that_ends(self.now)) {
             self.add_attempt(held, attempt)?;
         }
         if let Some((plugin, account)) = settle.account(held.standing.run_end(&settle.settlement)) {

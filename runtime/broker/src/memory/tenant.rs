@@ -915,16 +915,7 @@ impl Tenant {
         if settle.settlement.is_start(settle.ran.is_some()) {
             entry.start_by = None;
         }
-        if let Some(ran) = settle.recorded() {
-            let why = settle.why_in_brief();
-            let attempt = AttemptRecord {
-                reason: why.map(|(reason, _)| reason),
-                message: why.and_then(|(_, brief)| brief).map(str::to_owned),
-                daemon: Some(ran.daemon),
-                revision: Some(ran.revision),
-                usage: ran.usage,
-                ..entry.attempt_that_ends(now)
-            };
+        if let Some(attempt) = settle.attempt(entry.attempt_that_ends(now)) {
             history::add(&mut entry.record.history, attempt);
         }
         let standing = entry.standing();
