@@ -105,15 +105,25 @@ pub async fn enqueue(
 ) -> Result<Vec<Enqueued>, Problem> {
     caller.needs(Role::Produce)?;
     let tenant = tenants::known(&service.config(), caller, &route.tenant)?;
+    until_answered(async || service.broker.enqueue_within(&tenant, jobs, &route.bounds).await).await
+}
+
+/// Calls the broker by `call`, which has to be safe to repeat, until it answers or has been called [`TRIES`] times.
+///
+/// # Errors
+/// The broker can't be asked.
+pub(super) async fn until_answered<T>(
+    call: impl AsyncFn() -> sandhog_broker::Result<T>,
+) -> Result<T, Problem> {
     let mut wait = FIRST_WAIT;
     for _ in 1..TRIES {
-        match service.broker.enqueue_within(&tenant, jobs, &route.bounds).await {
+        match call().await {
             Err(Error::Unavailable { .. }) => tokio::time::sleep(wait).await,
             answer => return answer.map_err(of_broker),
         }
         wait *= 2;
     }
-    service.broker.enqueue_within(&tenant, jobs, &route.bounds).await.map_err(of_broker)
+    call().await.map_err(of_broker)
 }
 
 /// Whether somebody leases a tenant's jobs from a queue, and handles the kind.

@@ -1,21 +1,15 @@
 //! Use cases on flows: storing one, and looking at one.
 
-use std::time::Duration;
-
 use sandhog_api::{Problem, Slug};
-use sandhog_broker::{Error, FlowStored, FlowView};
+use sandhog_broker::{FlowStored, FlowView};
 use sandhog_core::budget::Bytes;
 use sandhog_core::flow::Flow;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::QueueBounds;
 
-use super::enqueue::Route;
+use super::enqueue::{Route, until_answered};
 use super::{Caller, Role, Service, jobs, of_broker, tenants};
-
-/// Wait before the first repeated call to a broker that can't be reached; it doubles each time.
-const FIRST_WAIT: Duration = Duration::from_millis(200);
-const TRIES: u32 = 5;
 
 /// A flow that was found, as the caller gets to see it.
 #[derive(Debug)]
@@ -53,15 +47,7 @@ pub async fn store(
     }
     // Each payload is within the bound of its own kind.
     let bounds = QueueBounds { payload: QueueBounds::PAYLOAD_MAX, ..first.bounds };
-    let mut wait = FIRST_WAIT;
-    for _ in 1..TRIES {
-        match service.broker.store_flow(&tenant, flow, &bounds).await {
-            Err(Error::Unavailable { .. }) => tokio::time::sleep(wait).await,
-            answer => return answer.map_err(of_broker),
-        }
-        wait *= 2;
-    }
-    service.broker.store_flow(&tenant, flow, &bounds).await.map_err(of_broker)
+    until_answered(async || service.broker.store_flow(&tenant, flow, &bounds).await).await
 }
 
 /// Looks up a flow by its id or by that of any of its jobs; its tenant need not be named.
