@@ -22,6 +22,17 @@ do
     first_start_by = huge
   end
 
+  -- Starts all that a call takes part in which creates the jobs of one batch.
+  function creation.begin()
+    writes.start()
+    waiting.start()
+    lanes.start()
+    groups.start()
+    tally.start()
+    unique.start()
+    creation.start(true)
+  end
+
   -- Which of the jobs are there already, by key; nothing if none is.
   local function find_known(count, first)
     local known = created
@@ -204,6 +215,24 @@ do
         writes.wake()
       end
       tally.note_starting(true)
+    end
+  end
+
+  -- Completes all that `creation.begin` has started, up to what the caller commits.
+  function creation.complete()
+    groups.finish()
+    creation.finish()
+    unique.finish()
+    waiting.finish_and_wake()
+    tally.finish()
+  end
+
+  -- The place in the batch of the first job that isn't stored, and why; nothing if all are.
+  function creation.first_refusal(refusals, count)
+    for n = 1, refusals and count or 0 do
+      if refusals[n] then
+        return n, refusals[n]
+      end
     end
   end
 end

@@ -12,13 +12,7 @@ do
   -- Returns what `creation.create` does. With `are_new` it is taken that none of the jobs is there; if one is, or may be the one that
   -- another is refused for, nothing is stored or returned.
   local function store(are_new)
-    writes.start()
-    waiting.start()
-    lanes.start()
-    groups.start()
-    tally.start()
-    unique.start()
-    creation.start(true)
+    creation.begin()
     waiting.begin_at(tally.read_with({ false, SEQUENCE })[2])
     local count, jobs_max, bytes_max, payload_max = unpack(asked)
     local bounds = { jobs = jobs_max, bytes = bytes_max, payload = payload_max }
@@ -26,11 +20,7 @@ do
     if refusals and are_new then
       return nil
     end
-    groups.finish()
-    creation.finish()
-    unique.finish()
-    waiting.finish_and_wake()
-    tally.finish()
+    creation.complete()
     if writes.commit() then
       return refusals
     end

@@ -37,14 +37,8 @@ do
     if taken then
       return { taken, TAKEN }
     end
-    writes.start()
-    waiting.start()
-    lanes.start()
-    groups.start()
-    tally.start()
-    unique.start()
+    creation.begin()
     flows.start()
-    creation.start(true)
     local bounds = { jobs = jobs_max, bytes = bytes_max, payload = payload_max }
     local refusals = creation.create(batch, count, FIXED_KEYS + 1, bounds, true, function(n, job)
       if nodes[n][2] then
@@ -52,10 +46,9 @@ do
       end
       return nodes[n][2]
     end)
-    for n = 1, refusals and count or 0 do
-      if refusals[n] then
-        return { n, refusals[n] }
-      end
+    local refused, why = creation.first_refusal(refusals, count)
+    if refused then
+      return { refused, why }
     end
     for n = 1, count do
       local job, after = id_of(keys[FIXED_KEYS + n]), nodes[n][3]
@@ -64,11 +57,7 @@ do
         writes.string(flows.after_key(job), after)
       end
     end
-    groups.finish()
-    creation.finish()
-    unique.finish()
-    waiting.finish_and_wake()
-    tally.finish()
+    creation.complete()
     writes.commit()
     return false
   end

@@ -63,8 +63,12 @@ do
     return kind_end, kind_at, kind_end
   end
 
-  -- The options of a job in layout WITH_OPTIONS, of which these are the bytes up to its payload; nothing if they can't be read.
-  local function options_in(bytes, kind_end, payload_at)
+  -- The options of a job that can be read; nothing if it has none, or they can't be read. The bytes are there up to its payload.
+  local function options_of(bytes)
+    if byte(bytes, 1) ~= WITH_OPTIONS then
+      return nil
+    end
+    local payload_at, _, kind_end = jobs.payload_at(bytes)
     local is_whole, options = pcall(unpack_values, sub(bytes, kind_end + 3, payload_at))
     return is_whole and type(options) == 'table' and options or nil
   end
@@ -72,11 +76,7 @@ do
   -- The key of the group of a job that can be read, and the mark of a job of a flow; each nothing if it is in none. The bytes
   -- are there up to its payload.
   function jobs.membership(bytes)
-    if byte(bytes, 1) ~= WITH_OPTIONS then
-      return nil
-    end
-    local payload_at, _, kind_end = jobs.payload_at(bytes)
-    local options = options_in(bytes, kind_end, payload_at)
+    local options = options_of(bytes)
     if options then
       return options[GROUP_PLACE] or nil, options[FLOW_OPTION] or nil
     end
@@ -113,8 +113,7 @@ do
 
   -- The time within which a job has to start, which has options; nothing if it needn't. The bytes may end before the payload.
   function jobs.start_within(bytes)
-    local payload_at, _, kind_end = jobs.payload_at(bytes)
-    local options = options_in(bytes, kind_end, payload_at)
+    local options = options_of(bytes)
     return options and tonumber(options[START_WITHIN_PLACE] or nil) or nil
   end
 
@@ -122,11 +121,7 @@ do
   -- becomes of a job whose key is held, and the delay and longest wait of a debounce. Nothing if it is the usual one. The bytes are a
   -- job's that can be read, with its options.
   function jobs.rule(bytes)
-    if byte(bytes, 1) ~= WITH_OPTIONS then
-      return nil
-    end
-    local payload_at, _, kind_end = jobs.payload_at(bytes)
-    local options = options_in(bytes, kind_end, payload_at)
+    local options = options_of(bytes)
     local rule = options and options[UNIQUE_OPTION]
     if type(rule) ~= 'table' then
       return nil

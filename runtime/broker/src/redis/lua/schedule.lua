@@ -18,11 +18,8 @@ do
   local function create(count, bounds)
     waiting.begin_at(tally.read_with({ false, SEQUENCE })[2])
     local refusals = creation.create(batch, count, FIXED_KEYS + 1, bounds, false)
-    for n = 1, refusals and count or 0 do
-      if refusals[n] then
-        return refusals[n]
-      end
-    end
+    local _, refusal = creation.first_refusal(refusals, count)
+    return refusal
   end
 
   function schedule()
@@ -36,24 +33,14 @@ do
     if not version and record and call('ZCARD', by_due) >= SCHEDULES_MAX then
       return TOO_MANY_SCHEDULES
     end
-    writes.start()
-    waiting.start()
-    lanes.start()
-    groups.start()
-    tally.start()
-    unique.start()
-    creation.start(true)
+    creation.begin()
     if count > 0 then
       local refusal = create(count, { jobs = jobs_max, bytes = bytes_max, payload = payload_max })
       if refusal then
         return refusal
       end
     end
-    groups.finish()
-    creation.finish()
-    unique.finish()
-    waiting.finish_and_wake()
-    tally.finish()
+    creation.complete()
     if record then
       if due and due < reads.first_score(by_due) then
         writes.wake(DUE)
