@@ -171,7 +171,6 @@ impl Broker for Faulty {
         let line = self.line.subscribe();
         let heard = self.call("watch", self.behind.watch(tenants)).await?;
         let (waker, wakes) = Wakes::channel();
-        waker.wake(Wake::All);
         tokio::spawn(pass_on(heard, waker, line));
         Ok(wakes)
     }

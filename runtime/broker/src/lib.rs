@@ -104,7 +104,7 @@ pub trait Broker: Send + Sync + 'static {
     /// Answers a query. Changes nothing.
     async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen>;
 
-    /// Subscribes to news of work for any of these tenants.
+    /// Subscribes to news of work for any of these tenants. The first wake is [`Wake::All`], once: there may be work already.
     async fn watch(&self, tenants: Vec<TenantId>) -> Result<Wakes>;
 
     /// Lists every tenant of which the store keeps anything, whether or not a daemon serves it, as far as the login may see.
