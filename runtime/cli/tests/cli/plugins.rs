@@ -137,6 +137,17 @@ fn a_new_plugin_is_a_whole_project_whose_toml_is_right() {
 }
 
 #[test]
+fn the_first_handler_of_the_readme_is_what_a_new_plugin_has() {
+    let readme = include_str!("../../../../README.md");
+    let (_, code) = readme.split_once("```rust\n").expect("there is a handler");
+    let (code, _) = code.split_once("```").expect("it ends");
+    let site = Site::empty();
+    assert_eq!(site.run(&["plugin", "new", "greet"]).code, 0);
+    let written = std::fs::read_to_string(site.path("greet/src/lib.rs")).expect("it is there");
+    assert!(written.contains(code), "{written}");
+}
+
+#[test]
 fn a_new_plugin_may_be_in_another_language() {
     for (language, manifest, handler, test) in [
         ("js", "package.json", "src/handler.js", "npm test"),
