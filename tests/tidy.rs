@@ -9,17 +9,25 @@ use cargo_metadata::{CargoOpt, DependencyKind, MetadataCommand};
 /// The checkout.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Which of our crates each may know, itself and through others: `core ← {broker, engine, config, api} ← daemon ← cli`. A
+/// Which of our crates each may know, itself and through others: `core ← {broker, files, api}, files ← {engine, config}, all ← daemon ← cli`. A
 /// crate boundary is a ban on a dependency.
-const EDGES: [(&str, &[&str]); 7] = [
+const EDGES: [(&str, &[&str]); 8] = [
     ("sandhog-core", &[]),
+    ("sandhog-files", &["sandhog-core"]),
     ("sandhog-broker", &["sandhog-core"]),
-    ("sandhog-engine", &["sandhog-core"]),
-    ("sandhog-config", &["sandhog-core"]),
+    ("sandhog-engine", &["sandhog-core", "sandhog-files"]),
+    ("sandhog-config", &["sandhog-core", "sandhog-files"]),
     ("sandhog-api", &["sandhog-core"]),
     (
         "sandhog-daemon",
-        &["sandhog-api", "sandhog-broker", "sandhog-config", "sandhog-core", "sandhog-engine"],
+        &[
+            "sandhog-api",
+            "sandhog-broker",
+            "sandhog-config",
+            "sandhog-core",
+            "sandhog-engine",
+            "sandhog-files",
+        ],
     ),
     (
         "sandhog",
@@ -30,6 +38,7 @@ const EDGES: [(&str, &[&str]); 7] = [
             "sandhog-core",
             "sandhog-daemon",
             "sandhog-engine",
+            "sandhog-files",
         ],
     ),
 ];

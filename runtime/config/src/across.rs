@@ -21,7 +21,7 @@ use super::plugin::PluginDraft;
 use super::reference::{Follow, Outside};
 use super::units::{parse_rate, time};
 use super::{Plugin, Tenant, may_refer};
-use crate::regular_file;
+use sandhog_files::regular_file;
 
 /// Maximum number of runs at once; the address space has no room for more.
 const CONCURRENCY_MAX: u32 = 4096;

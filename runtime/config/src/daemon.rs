@@ -26,8 +26,8 @@ use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, no_choice};
 use super::{Broker, Deploy, Engine, Lease, MissingGrants, deploy, plugin};
-use crate::regular_file;
 use crate::signer::Signer;
+use sandhog_files::regular_file;
 
 /// Content of the daemon's file.
 pub(super) struct Daemon {

@@ -15,7 +15,7 @@ use super::reference::{Follow, Outside};
 use super::units::time;
 use super::value::{Positive, found};
 use super::{Deploy, Smoke};
-use crate::regular_file;
+use sandhog_files::regular_file;
 
 /// Default folder in which deploys are remembered, beside the daemon's file.
 pub(super) const FOLDER: &str = "deploys";

@@ -21,7 +21,6 @@ mod own;
 mod plugin;
 mod problem;
 mod reference;
-pub mod regular_file;
 mod retry;
 mod schedule;
 mod signer;
@@ -51,6 +50,7 @@ use sandhog_core::redis;
 use sandhog_core::retry::RetryPolicy;
 use sandhog_core::schedule::Schedule;
 use sandhog_core::transition::{Keep, KeepMax};
+use sandhog_files::regular_file;
 
 use fields::File;
 use reference::{Follow, Outside};

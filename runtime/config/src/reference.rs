@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::fields::Entry;
 use super::problem::Shown;
 use super::value::found;
-use crate::regular_file;
+use sandhog_files::regular_file;
 
 /// Place where a value is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 use wasmtime::component::Component;
 
-use crate::own_folder::OwnFolder;
+use sandhog_files::own_folder::OwnFolder;
 
 /// Maximum size of all artefacts together, in bytes. Each is two to four times the size of its component.
 const SIZE_MAX: u64 = 2 << 30;
@@ -78,7 +78,7 @@ impl Cache {
     /// Opens a kept file. `None` if there is none, or it is of no use, which is logged: somebody else may have written it.
     fn find_file(&self, name: &str) -> Option<File> {
         match self.folder.open_file(name) {
-            Ok(file) => Some(file),
+            Ok(file) => Some(file.into_file()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 let cache = self.folder.path().display();

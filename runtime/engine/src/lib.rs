@@ -54,7 +54,6 @@ mod load;
 mod meter;
 mod needed_grants;
 mod outgoing;
-mod own_folder;
 mod pending_effects;
 mod plugin;
 mod priority;
@@ -77,7 +76,6 @@ pub use host::{EnqueueRefusal, Host, JobAsk};
 pub use kinds::declared_kinds;
 pub use load::{Components, revision_of, revision_of_reader, served};
 pub use needed_grants::{NeededGrant, missing_grants};
-pub use own_folder::make_own_folder;
 pub use plugin::{
     Access, DirGrant, EnvValue, Grants, HttpGrant, Import, Inspection, LoadSpec, Plugin, Private, Secret,
     Source,

@@ -104,7 +104,7 @@ async fn serve_on(
         name = signals.next() => return Ok(stopped_early(name)),
     };
     // The deploy tasks end when this is dropped.
-    let _deploys = deploys(&config, broker, started, hangups)?;
+    let _deploys = deploys(broker, started, hangups)?;
     let (tenants, plugins) = (config.tenants.len(), config.plugins.len());
     tracing::info!(tenants, plugins, concurrency = config.engine.concurrency, "ready");
     let shutdown = Shutdown::default();
@@ -172,14 +172,9 @@ async fn prepare(
 }
 
 /// Starts the tasks that change the plugins in force while the daemon runs.
-fn deploys(
-    config: &Config,
-    broker: &Arc<dyn Broker>,
-    started: Started,
-    hangups: Signal,
-) -> Result<JoinSet<()>, Failure> {
-    let Started { deployer, handle, watched, .. } = started;
-    let listener = http::Listener::bind(&config.deploy.folder);
+fn deploys(broker: &Arc<dyn Broker>, started: Started, hangups: Signal) -> Result<JoinSet<()>, Failure> {
+    let Started { deployer, handle, watched, folder, .. } = started;
+    let listener = http::Listener::bind(&folder);
     let listener = listener.map_err(|error| Failure::new(error.to_string()))?;
     let router = http::router(Service::of_daemon(handle.clone(), Arc::clone(broker)));
     let mut tasks = JoinSet::new();

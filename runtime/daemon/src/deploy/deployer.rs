@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures::StreamExt;
+use futures::{future, stream};
 use sandhog_api::Reloaded;
 use sandhog_api::{DeployEvent, DeployEventKind};
 use sandhog_config::{self as config, Config, Problems};
@@ -192,10 +194,16 @@ struct Reading {
 }
 
 impl DeployTools {
-    /// Returns the digest of a plugin's component, as it is now. `None` if it can't be read. Blocks.
-    pub(super) fn digest(&self, config: &Config, terms: &config::Plugin) -> Option<Revision> {
+    /// Returns the digest of a plugin's component, as it is then. `None` if it can't be read.
+    pub(super) fn digest(
+        &self,
+        config: &Config,
+        terms: &config::Plugin,
+    ) -> impl Future<Output = Option<Revision>> + use<> {
+        let (files, component) = (Arc::clone(&self.files), terms.component.clone());
+        let max = config.compile_budget(terms).component;
         // The reason why it can't be read is reported when the component is loaded.
-        self.files.digest(&terms.component, config.compile_budget(terms).component).ok()
+        async move { off_thread(move || files.digest(&component, max)).await.ok() }
     }
 
     /// Goes through all steps up to the one that puts a plugin into force. `abort` ends the smoke run.
@@ -224,14 +232,25 @@ impl DeployTools {
         off_thread(move || steps::fetch(&tools.engine, &tools.store, &terms, origin, &demands)).await
     }
 
-    /// Reads the configuration, over that of `before`. Blocks.
-    fn read(&self, path: &std::path::Path, before: &Config) -> Result<Reading, Problems> {
-        let config = config::load_again(path, before)?;
+    /// Reads the configuration, over that of `before`, and looks at all files that it names.
+    async fn read(
+        self,
+        path: PathBuf,
+        before: Arc<Config>,
+        slots: Slots<Arc<Plugin>>,
+    ) -> Result<Reading, Problems> {
+        let config = off_thread(move || config::load_again(&path, &before)).await?;
         self.files.retain(&config.plugins.iter().map(|terms| terms.component.as_path()).collect());
-        let digests =
-            config.plugins.iter().filter_map(|terms| Some((key(terms), self.digest(&config, terms)?)));
-        let files = digests.collect();
-        Ok(Reading { config, files, moved: BTreeSet::new() })
+        let digests = config.plugins.iter().map(|terms| {
+            let (key, digest) = (key(terms), self.digest(&config, terms));
+            async move { Some((key, digest.await?)) }
+        });
+        let digests = stream::iter(digests.collect::<Vec<_>>());
+        let files = digests.buffer_unordered(grants::LOOKS).filter_map(future::ready).collect().await;
+        grants::configure(&self.engine, &config).await;
+        let plugins = slots.into_iter().map(|(key, slot)| (key, Arc::clone(&slot.latest().code.plugin)));
+        let moved = grants::moved(plugins).await;
+        Ok(Reading { config, files, moved })
     }
 }
 
@@ -275,17 +294,9 @@ impl Deployer {
             self.work.reading = Some(replies);
             let (tools, path, before) = (self.tools.clone(), self.path.clone(), self.config());
             let slots = self.shared.state().slots.clone();
-            self.work.tasks.spawn(async move {
-                let reader = tools.clone();
-                let mut read = off_thread(move || reader.read(&path, &before).map(Box::new)).await;
-                if let Ok(reading) = &mut read {
-                    grants::configure(&tools.engine, &reading.config).await;
-                    let plugins =
-                        slots.into_iter().map(|(key, slot)| (key, Arc::clone(&slot.latest().code.plugin)));
-                    reading.moved = grants::moved(plugins).await;
-                }
-                Done::Read(read)
-            });
+            self.work
+                .tasks
+                .spawn(async move { Done::Read(tools.read(path, before, slots).await.map(Box::new)) });
         }
         let held_back = self.held_back();
         while let Some((key, target, abort)) = self.work.deploys.begin(&held_back) {
@@ -497,8 +508,7 @@ impl Deployer {
         let (tools, config) = (self.tools.clone(), self.config());
         self.work.tasks.spawn(async move {
             let loaded = tools.fetch(&config, &of.terms, Origin::Kept(of.to)).await;
-            let of_terms = of.terms.clone();
-            let file = off_thread(move || tools.digest(&config, &of_terms)).await;
+            let file = tools.digest(&config, &of.terms).await;
             Done::Returned(Box::new(of), loaded.map(|code| (code, file)))
         });
     }

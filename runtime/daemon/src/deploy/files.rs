@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::Revision;
 
-use sandhog_config::regular_file;
+use sandhog_files::regular_file;
 
 /// Age of a file's last change from which its stamp can be relied on: a file that was written less long ago may be written
 /// again without its stamp telling.
@@ -57,7 +57,7 @@ impl Files {
         if let Some((_, revision)) = known.filter(|(of_then, _)| *of_then == stamp) {
             return Ok(revision);
         }
-        let revision = sandhog_engine::revision_of_reader(file.bounded(max)?)?;
+        let revision = file.read_by(max, |file| sandhog_engine::revision_of_reader(file))?;
         if stamp.is_settled(SystemTime::now()) {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             known.insert(path.to_owned(), (stamp, revision));

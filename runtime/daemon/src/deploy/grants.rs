@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::future;
 use futures::stream::{self, StreamExt};
@@ -16,34 +15,26 @@ use super::error::Error;
 use super::slot::Key;
 use crate::off_thread::off_thread;
 
-/// Maximum time for which disks may keep a deploy waiting that looks at where paths lead. What isn't known by then is left
-/// aside.
-const LOOK_MAX: Duration = Duration::from_secs(5);
-
 /// Tells the engine what all plugins of a configuration are granted, and which addresses none of them reaches. To be called
 /// before any of them is loaded.
 pub async fn configure(engine: &Engine, config: &Config) {
     engine.deny_http(config.http_deny.clone());
     let (engine, plugins) = (engine.clone(), config.plugins.clone());
-    let told = off_thread(move || {
+    off_thread(move || {
         engine.configure_grants(plugins.iter().map(|terms| (&terms.tenant, &terms.name, &terms.grants)));
-    });
-    if tokio::time::timeout(LOOK_MAX, told).await.is_err() {
-        tracing::warn!("a granted directory can't be looked at: its disk doesn't answer");
-    }
+    })
+    .await;
 }
 
-/// Maximum number of plugins whose directories are looked at together. Each that lies on a disk that doesn't answer takes a
-/// place for [`LOOK_MAX`].
-const LOOKS: usize = 64;
+/// Maximum number of plugins whose files are looked at together.
+pub(super) const LOOKS: usize = 16;
 
 /// Returns the plugins with a granted directory whose path leads elsewhere by now, or nowhere.
 pub(super) async fn moved(plugins: impl Iterator<Item = (Key, Arc<Plugin>)>) -> BTreeSet<Key> {
     let with_dirs = plugins.filter(|(_, plugin)| !plugin.grants().dirs.is_empty());
     let looks = stream::iter(with_dirs).map(async |(key, plugin)| {
-        let look = off_thread(move || plugin.has_its_directories());
-        let are_there = tokio::time::timeout(LOOK_MAX, look).await;
-        are_there.is_ok_and(|are_there| !are_there).then_some(key)
+        let are_there = off_thread(move || plugin.has_its_directories()).await;
+        (!are_there).then_some(key)
     });
     looks.buffer_unordered(LOOKS).filter_map(future::ready).collect().await
 }

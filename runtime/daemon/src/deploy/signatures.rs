@@ -20,18 +20,18 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use sandhog_api::Time;
-use sandhog_config::regular_file;
 use sandhog_config::{InvalidSigner, Signer};
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_core::time::Timestamp;
+use sandhog_files::regular_file;
 use serde::{Deserialize, Serialize};
 
 /// Payload type of DSSE, by which a signature can't be taken for one of anything else that the same key signs.
 const PAYLOAD_TYPE: &str = "application/vnd.sandhog.component+json";
 
 /// Maximum size of a signature's file, and of a key's.
-const FILE_MAX: Bytes = Bytes::kib(4);
+pub(super) const FILE_MAX: Bytes = Bytes::kib(4);
 
 /// Permission bits that let others read a file: group and everybody.
 const OTHERS_READ: u32 = 0o077;
@@ -218,20 +218,21 @@ impl SignatureFile {
     /// # Errors
     /// The file can't be read.
     pub fn beside(component: &Path) -> Result<Self, Refusal> {
-        Self::of(component.to_owned(), signature_path(component))
+        let path = signature_path(component);
+        let text = regular_file::read_text(&path, FILE_MAX);
+        Self::of(component.to_owned(), path, text)
     }
 
-    /// Reads a component's signature from a file, if there is one.
+    /// Takes a component's signature from what was read of its file.
     ///
     /// # Errors
-    /// The file can't be read.
-    pub fn of(component: PathBuf, path: PathBuf) -> Result<Self, Refusal> {
-        let text = match regular_file::read_text(&path, FILE_MAX) {
-            Ok(text) => Some(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(cause) => return Err(Refusal::Unreadable { signature: path, cause }),
-        };
-        Ok(Self { component, path, text })
+    /// The file couldn't be read, and is there.
+    pub(super) fn of(component: PathBuf, path: PathBuf, text: io::Result<String>) -> Result<Self, Refusal> {
+        match text {
+            Ok(text) => Ok(Self { component, path, text: Some(text) }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { component, path, text: None }),
+            Err(cause) => Err(Refusal::Unreadable { signature: path, cause }),
+        }
     }
 
     /// Content of the file. `None` if there is no such file.

@@ -10,6 +10,7 @@ use sandhog_api::{DeployEvent, DeployEventKind};
 use sandhog_broker::Broker;
 use sandhog_config::{self as config, Config};
 use sandhog_engine::{Abort, Components, Engine, Plugin};
+use sandhog_files::own_folder::OwnFolder;
 use tokio::sync::{Notify, watch};
 
 use super::CanaryTrial;
@@ -45,6 +46,8 @@ pub struct Started {
     pub catalog: Current<Arc<Plugin>>,
     /// Files to watch, kept up to date.
     pub watched: watch::Receiver<Watched>,
+    /// Folder of deploys.
+    pub folder: Arc<OwnFolder>,
 }
 
 /// Reason why a daemon can't start.
@@ -87,7 +90,7 @@ pub async fn start(
     let trial_news = Arc::new(Notify::new());
     let mut opening = Opening::default();
     grants::configure(&tools.engine, &config).await;
-    // Components are compiled one by one; those that are found compiled are loaded side by side.
+    // A few components are compiled at once; those that are found compiled are loaded side by side.
     let firsts = stream::iter(&config.plugins).map(|terms| first(&tools, &config, terms, failing));
     let mut firsts = firsts.buffer_unordered(deploys_at_once().get());
     while let Some(first) = firsts.next().await {
@@ -113,6 +116,7 @@ pub async fn start(
     let mut ring = Events::kept(store.read(super::EVENTS).unwrap_or_default(), observer);
     ring.add(&events);
     store.write(super::EVENTS, &ring.all())?;
+    let folder = store.folder();
     let mut state = State {
         config: Arc::new(config.clone()),
         slots,
@@ -143,7 +147,7 @@ pub async fn start(
         watched,
         work,
     };
-    Ok(Started { deployer, handle, catalog, watched: to_watch })
+    Ok(Started { deployer, handle, catalog, watched: to_watch, folder })
 }
 
 /// Code that was loaded of one plugin at the start.
@@ -194,9 +198,7 @@ async fn again(
 ) -> Result<Option<FirstCode>, Error> {
     let serving = Origin::Kept(record.serving());
     if record.is_held() {
-        let (of_file, pin) = (tools.clone(), terms.sha256);
-        let (of_config, of_terms) = (config.clone(), terms.clone());
-        let file = crate::off_thread::off_thread(move || of_file.digest(&of_config, &of_terms)).await;
+        let (file, pin) = (tools.digest(config, terms).await, terms.sha256);
         if record.origin(Wanted { file, pin }) == serving {
             let stable = tools.fetch(config, terms, serving).await?;
             return Ok(Some(FirstCode { origin: serving, ..plain(stable) }));

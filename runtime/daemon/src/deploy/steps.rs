@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use sandhog_config as config;
 use sandhog_config::Signer;
-use sandhog_config::regular_file;
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::Revision;
 use sandhog_engine::{Engine, LoadSpec, Plugin};
+use sandhog_files::regular_file;
 
 use super::error::Error;
 use super::grants;

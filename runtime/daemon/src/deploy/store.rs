@@ -11,22 +11,23 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::ffi::OsStr;
+use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sandhog_config::COMPONENT_MAX;
-use sandhog_config::regular_file;
 use sandhog_core::budget::Bytes;
 use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_engine::Components;
+use sandhog_files::own_folder::{Flush, OwnFolder};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::history::Record;
 use super::slot::Key;
-use crate::deploy::signatures::{Refusal, SignatureFile};
+use crate::deploy::signatures::{self, Refusal, SignatureFile};
 
 /// Reason why the folder can't be used, or something can't be kept in it.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,8 @@ impl StoreError {
 
 /// The folder of deploys.
 pub(crate) struct Store {
-    folder: PathBuf,
+    folder: Arc<OwnFolder>,
+    components: OwnFolder,
     histories: Mutex<BTreeMap<Key, Record>>,
     /// Lock file, held for as long as the daemon runs.
     _lock: File,
@@ -62,27 +64,29 @@ const COMPONENTS: &str = "components";
 impl Store {
     /// Opens the folder, which is created if it isn't there.
     pub(crate) fn open(folder: &Path) -> Result<Self, StoreError> {
-        let components = folder.join(COMPONENTS);
-        for own in [folder, &components] {
-            let made = sandhog_engine::make_own_folder(own);
-            made.map_err(|cause| StoreError { what: "use", path: own.to_owned(), cause })?;
-        }
-        let lock = folder.join(LOCK);
-        let failed = |cause| StoreError { what: "lock", path: lock.clone(), cause };
-        let file = regular_file::create_own(&lock).map_err(failed)?;
-        match file.try_lock() {
+        let failed = |what, path: PathBuf| move |cause| StoreError { what, path, cause };
+        let own = OwnFolder::open(folder).and_then(|own| own.warn_of_others_above().map(|()| own));
+        let own = own.map_err(failed("use", folder.to_owned()))?;
+        let components = own.open_folder(COMPONENTS).map_err(failed("use", folder.join(COMPONENTS)))?;
+        let lock = own.create_file(LOCK).map_err(failed("lock", folder.join(LOCK)))?;
+        match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => tracing::warn!(
                 folder = %folder.display(),
                 "another daemon uses this deploy.folder; commands reach the one that was started last"
             ),
-            Err(TryLockError::Error(cause)) => return Err(failed(cause)),
+            Err(TryLockError::Error(cause)) => return Err(failed("lock", folder.join(LOCK))(cause)),
         }
-        let store = Self { folder: folder.to_owned(), histories: Mutex::default(), _lock: file };
+        let store = Self { folder: Arc::new(own), components, histories: Mutex::default(), _lock: lock };
         let written: BTreeMap<String, Record> = store.read(HISTORY).unwrap_or_default();
         *store.histories() =
             written.into_iter().filter_map(|(name, record)| Some((key_of(&name)?, record))).collect();
         Ok(store)
+    }
+
+    /// Returns the folder itself.
+    pub(crate) fn folder(&self) -> Arc<OwnFolder> {
+        Arc::clone(&self.folder)
     }
 
     fn histories(&self) -> MutexGuard<'_, BTreeMap<Key, Record>> {
@@ -114,20 +118,18 @@ impl Store {
 
     /// Keeps a copy of a component.
     pub(crate) fn put(&self, revision: Revision, wasm: &[u8]) -> Result<(), StoreError> {
-        self.keep(self.copy_of(revision), wasm)
+        self.keep(&copy_of(revision), wasm)
     }
 
-    fn keep(&self, path: PathBuf, bytes: &[u8]) -> Result<(), StoreError> {
+    fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         // This isn't flushed to disk: if a power cut leaves part of it, its digest tells.
-        let written = tempfile::NamedTempFile::new_in(&self.folder)
-            .and_then(|mut file| file.write_all(bytes).map(|()| file))
-            .and_then(|file| file.persist(&path).map_err(|failed| failed.error));
-        written.map(drop).map_err(|cause| StoreError { what: "keep", path, cause })
+        let kept = self.components.put(name, Flush::Later, |file| file.write_all(bytes));
+        kept.map_err(|cause| StoreError { what: "keep", path: self.components.path().join(name), cause })
     }
 
     /// Whether there is a copy of a component.
     pub(crate) fn has(&self, revision: Revision) -> bool {
-        self.copy_of(revision).exists()
+        self.components.has(&copy_of(revision))
     }
 
     /// Keeps a component's signature for a plugin.
@@ -137,87 +139,93 @@ impl Store {
         revision: Revision,
         signature: &str,
     ) -> Result<(), StoreError> {
-        self.keep(self.signature_of(key, revision), signature.as_bytes())
+        self.keep(&signature_of(key, revision), signature.as_bytes())
     }
 
     /// Returns the signature that was kept of a component for a plugin, if there is one.
     pub(crate) fn signature(&self, key: &Key, revision: Revision) -> Result<SignatureFile, Refusal> {
-        SignatureFile::of(self.copy_of(revision), self.signature_of(key, revision))
-    }
-
-    fn signature_of(&self, (tenant, plugin): &Key, revision: Revision) -> PathBuf {
-        self.folder.join(COMPONENTS).join(format!("{revision}.{tenant}.{plugin}.sig"))
+        let (copy, name) = (copy_of(revision), signature_of(key, revision));
+        let text = self.components.open_file(&name).and_then(|file| file.read_text(signatures::FILE_MAX));
+        SignatureFile::of(self.components.path().join(copy), self.components.path().join(name), text)
     }
 
     /// Reads the copy of a kept component, of at most `max` bytes.
     pub(crate) fn get(&self, revision: Revision, max: Bytes) -> Result<Vec<u8>, StoreError> {
-        let path = self.copy_of(revision);
-        let wasm = regular_file::open_own(&path).and_then(|file| file.read(max));
+        let name = copy_of(revision);
+        let wasm = self.components.read(&name, max);
         let wasm = wasm.and_then(|wasm| match sandhog_engine::revision_of(&wasm) == revision {
             true => Ok(wasm),
             false => Err(io::Error::new(io::ErrorKind::InvalidData, "it isn't what its name says")),
         });
-        wasm.map_err(|cause| StoreError { what: "read", path, cause })
-    }
-
-    /// Path of the copy of a component, whether there is one or not.
-    pub(crate) fn copy_of(&self, revision: Revision) -> PathBuf {
-        self.folder.join(COMPONENTS).join(format!("{revision}.wasm"))
+        wasm.map_err(|cause| StoreError { what: "read", path: self.components.path().join(name), cause })
     }
 
     fn remove_all_but(&self, kept: &BTreeSet<Revision>) -> Result<(), StoreError> {
-        let folder = self.folder.join(COMPONENTS);
-        let is_kept = |path: &Path| {
+        let is_kept = |name: &OsStr| {
             // A copy, or the signature of one.
-            let digest = path.file_name().and_then(|name| name.to_str()?.split('.').next());
+            let digest = name.to_str().and_then(|name| name.split('.').next());
             let revision = digest.and_then(|digest| Revision::parse(digest).ok());
             revision.is_some_and(|revision| kept.contains(&revision))
         };
-        let removed = fs::read_dir(&folder).and_then(|entries| {
-            for entry in entries {
-                let path = entry?.path();
-                if !is_kept(&path) {
-                    fs::remove_file(&path)?;
-                }
-            }
-            Ok(())
+        let names = self.components.names();
+        let removed = names.and_then(|names| {
+            names.iter().filter(|name| !is_kept(name)).try_for_each(|name| self.components.remove(name))
         });
-        removed.map_err(|cause| StoreError { what: "clean up", path: folder, cause })
+        let path = || self.components.path().to_owned();
+        removed.map_err(|cause| StoreError { what: "clean up", path: path(), cause })
     }
 
     /// Reads a file of the folder. `None` if there is none, or it makes no sense.
     pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        read(&self.folder, name)
+        read_in(&self.folder, name)
     }
 
     /// Writes a file of the folder in one step.
     pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<(), StoreError> {
-        let path = self.folder.join(name);
-        let written = tempfile::NamedTempFile::new_in(&self.folder).and_then(|mut file| {
-            serde_json::to_writer(&mut file, value)?;
-            file.as_file().sync_all()?;
-            file.persist(&path).map_err(|failed| failed.error)
-        });
-        written.map(drop).map_err(|cause| StoreError { what: "write", path, cause })
+        let written = serde_json::to_vec(value).map_err(io::Error::from);
+        let written =
+            written.and_then(|text| self.folder.put(name, Flush::ToDisk, |file| file.write_all(&text)));
+        written.map_err(|cause| StoreError { what: "write", path: self.folder.path().join(name), cause })
     }
 }
 
 /// Reads a file of a folder of deploys. `None` if there is none, or it makes no sense.
 pub(super) fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Option<T> {
-    let path = folder.join(name);
-    let text = match regular_file::open_own(&path).and_then(|file| file.read(FILE_MAX)) {
+    match OwnFolder::open_existing(folder) {
+        Ok(folder) => read_in(&folder, name),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(path = %folder.display(), %error, "can't be used; going on without it");
+            None
+        }
+    }
+}
+
+fn read_in<T: DeserializeOwned>(folder: &OwnFolder, name: &str) -> Option<T> {
+    let path = || folder.path().join(name);
+    let text = match folder.read(name, FILE_MAX) {
         Ok(text) => text,
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
-            tracing::warn!(path = %path.display(), %error, "can't be read; going on without it");
+            tracing::warn!(path = %path().display(), %error, "can't be read; going on without it");
             return None;
         }
     };
     serde_json::from_slice(&text)
         .inspect_err(|error| {
-            tracing::warn!(path = %path.display(), %error, "makes no sense; going on without it");
+            tracing::warn!(path = %path().display(), %error, "makes no sense; going on without it");
         })
         .ok()
+}
+
+/// Name of the copy of a component.
+fn copy_of(revision: Revision) -> String {
+    format!("{revision}.wasm")
+}
+
+/// Name of the copy of a component's signature for a plugin.
+fn signature_of((tenant, plugin): &Key, revision: Revision) -> String {
+    format!("{revision}.{tenant}.{plugin}.sig")
 }
 
 impl Components for Store {
@@ -233,8 +241,11 @@ fn key_of(name: &str) -> Option<Key> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+
     use sandhog_core::time::Timestamp;
+
+    use super::*;
 
     fn key() -> Key {
         key_of("acme/hog").expect("valid")
@@ -267,7 +278,7 @@ mod tests {
         let store = Store::open(folder.path()).expect("it is there");
         let revision = sandhog_engine::revision_of(b"a");
         store.put(revision, b"a").expect("there is room");
-        fs::write(store.copy_of(revision), b"b").expect("ours");
+        fs::write(folder.path().join(COMPONENTS).join(copy_of(revision)), b"b").expect("ours");
         let error = store.get(revision, Bytes(1)).expect_err("it was changed").to_string();
         assert!(error.contains("deploy.folder") && error.contains("isn't what its name says"), "{error}");
     }

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use sandhog_config::{Config, is_plugin_file};
+use sandhog_files::disk::{self, Progress};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -63,31 +65,61 @@ impl Watched {
         of_plugin || path == self.daemon_file || path == self.plugins || self.components.contains(path)
     }
 
-    /// Paths that have to be watched for that.
+    /// Paths that have to be watched for that, as far as their disks answer. Blocks.
     fn places(&self) -> BTreeSet<PathBuf> {
-        let folder = |path: &Path| path.parent().map(Path::to_owned);
-        let of_daemon = match self.daemon_file.exists() {
-            true => Some(self.daemon_file.clone()),
-            false => folder(&self.daemon_file),
+        let nearest = |path: &PathBuf| match exists(path) {
+            true => Some(path.clone()),
+            false => path.parent().map(Path::to_owned),
         };
-        let of_plugins = match self.plugins.is_dir() {
-            true => Some(self.plugins.clone()),
-            false => folder(&self.plugins),
-        };
-        let of_components = self.components.iter().filter_map(|path| folder(path));
-        of_daemon.into_iter().chain(of_plugins).chain(of_components).collect()
+        let of_components = self.components.iter().filter_map(|path| path.parent().map(Path::to_owned));
+        let places = [&self.daemon_file, &self.plugins].into_iter().filter_map(nearest).chain(of_components);
+        places.collect::<BTreeSet<_>>().into_iter().filter(|place| exists(place)).collect()
     }
 
-    /// Reads the stamps of all files. Blocks.
-    fn stamps(&self) -> Stamps {
-        let listed = fs::read_dir(&self.plugins).into_iter().flatten().flatten().map(|entry| entry.path());
-        let files = listed.filter(|path| is_plugin_file(path)).chain([self.daemon_file.clone()]);
-        let stamp = |path: PathBuf| {
-            let stamp = fs::metadata(&path).ok().map(|file| Stamp::of(&file));
-            (path, stamp)
+    /// Reads the stamps of all files. One whose disk doesn't answer has that of `before`. Blocks.
+    fn stamps(&self, before: &Stamps) -> Stamps {
+        let plugins = self.plugins.clone();
+        let listed = disk::ask(&self.plugins, move |_| {
+            let entries = fs::read_dir(plugins)?.map(|entry| Ok(entry?.path()));
+            entries.collect::<io::Result<Vec<PathBuf>>>()
+        });
+        let plugin_files = match listed {
+            Ok(listed) => listed.into_iter().filter(|path| is_plugin_file(path)).collect(),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                before.keys().filter(|path| path.parent() == Some(&self.plugins)).cloned().collect()
+            }
+            Err(_) => Vec::new(),
         };
-        files.chain(self.components.iter().cloned()).map(stamp).collect()
+        let mut by_folder: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+        for path in plugin_files.into_iter().chain([self.daemon_file.clone()]).chain(self.components.clone())
+        {
+            by_folder.entry(path.parent().unwrap_or(&path).to_owned()).or_default().push(path);
+        }
+        let asks = by_folder.iter().map(|(folder, paths)| {
+            let paths = paths.clone();
+            (folder.clone(), move |progress: &Progress| Ok(stamps_of(&paths, progress)))
+        });
+        let as_before = |path: &PathBuf| before.get(path).copied().flatten();
+        let stamps = by_folder.values().zip(disk::ask_each(asks)).flat_map(|(paths, found)| {
+            let stamps = found.unwrap_or_else(|_no_answer| paths.iter().map(as_before).collect());
+            paths.iter().cloned().zip(stamps)
+        });
+        stamps.collect()
     }
+}
+
+fn stamps_of(paths: &[PathBuf], progress: &Progress) -> Vec<Option<Stamp>> {
+    let stamp = |path: &PathBuf| {
+        progress.step();
+        fs::metadata(path).ok().map(|file| Stamp::of(&file))
+    };
+    paths.iter().map(stamp).collect()
+}
+
+/// Whether there is something at a path. False if its disk doesn't answer. Blocks.
+fn exists(path: &Path) -> bool {
+    let looked_at = path.to_owned();
+    disk::ask(path, move |_| looked_at.try_exists()).unwrap_or(false)
 }
 
 /// Stamp of each file by what the system says, wherever links lead. `None` for one that isn't there.
@@ -130,15 +162,7 @@ struct Events {
 impl FileWatch {
     async fn new(mut watched: watch::Receiver<Watched>) -> Self {
         let events = Arc::new(Events::default());
-        let now = watched.borrow_and_update().clone();
-        let watcher = match Watcher::new(now.clone(), Arc::clone(&events)) {
-            Ok(watcher) => Some(watcher),
-            Err(error) => {
-                let every = now.look_every;
-                tracing::warn!(%error, ?every, "can't watch the configuration; it is looked at by time alone (deploy.look_every)");
-                None
-            }
-        };
+        let watcher = Watcher::start(&watched.borrow_and_update(), &events);
         let mut files = Self { watched, watcher, events, seen: Stamps::new() };
         files.watch_anew().await;
         files
@@ -175,16 +199,19 @@ impl FileWatch {
 
     /// Watches the files as they are now: a file that was replaced is another one, which isn't watched yet.
     async fn watch_anew(&mut self) {
-        if let Some(watcher) = &mut self.watcher {
-            watcher.about(self.watched.borrow_and_update().clone());
-            watcher.arm();
+        if let Some(watcher) = self.watcher.take() {
+            let watched = self.watched.borrow_and_update().clone();
+            let to_watch = watched.clone();
+            let armed = off_thread(move || watcher.armed(to_watch)).await;
+            // One that is left behind with a disk that has ceased to answer is replaced, and armed the next time.
+            self.watcher = armed.or_else(|| Watcher::start(&watched, &self.events));
         }
         self.seen = self.stamps().await;
     }
 
     async fn stamps(&self) -> Stamps {
-        let watched = self.watched.borrow().clone();
-        off_thread(move || watched.stamps()).await
+        let (watched, seen) = (self.watched.borrow().clone(), self.seen.clone());
+        off_thread(move || watched.stamps(&seen)).await
     }
 }
 
@@ -223,16 +250,23 @@ impl Watcher {
         Ok(Self { inner, watched, armed: BTreeSet::new(), failed: BTreeSet::new() })
     }
 
-    fn about(&self, watched: Watched) {
-        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+    /// Creates a watcher, which is to be armed. `None`, which is logged, where the system can't watch files.
+    fn start(watched: &Watched, events: &Arc<Events>) -> Option<Self> {
+        match Self::new(watched.clone(), Arc::clone(events)) {
+            Ok(watcher) => Some(watcher),
+            Err(error) => {
+                let every = watched.look_every;
+                tracing::warn!(%error, ?every, "can't watch the configuration; it is looked at by time alone (deploy.look_every)");
+                None
+            }
+        }
     }
 
-    /// Watches the paths that have to be watched, and nothing else.
-    fn arm(&mut self) {
-        let (places, every) = {
-            let watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-            (watched.places(), watched.look_every)
-        };
+    /// Watches the paths that have to be watched for these files, and nothing else. `None` if a disk ceases to answer meanwhile.
+    /// Blocks.
+    fn armed(mut self, watched: Watched) -> Option<Self> {
+        let (places, every) = (watched.places(), watched.look_every);
+        *self.watched.lock().unwrap_or_else(PoisonError::into_inner) = watched;
         self.failed.retain(|place| places.contains(place));
         for place in std::mem::take(&mut self.armed) {
             // It fails where the place itself is gone, and the watch with it.
@@ -242,17 +276,31 @@ impl Watcher {
             }
         }
         for place in places {
-            match self.inner.watch(&place, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.failed.remove(&place);
-                    self.armed.insert(place);
-                }
-                Err(error) => {
-                    self.armed.remove(&place);
-                    if self.failed.insert(place.clone()) {
-                        let place = place.display();
-                        tracing::warn!(%place, %error, ?every, "can't be watched; it is looked at by time alone (deploy.look_every)");
-                    }
+            let to_watch = place.clone();
+            let watching = disk::ask(&place, move |_| {
+                self.watch(to_watch, every);
+                Ok(self)
+            });
+            self = watching
+                .inspect_err(|error| {
+                    tracing::warn!(place = %place.display(), %error, "can't be watched");
+                })
+                .ok()?;
+        }
+        Some(self)
+    }
+
+    fn watch(&mut self, place: PathBuf, every: Duration) {
+        match self.inner.watch(&place, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                self.failed.remove(&place);
+                self.armed.insert(place);
+            }
+            Err(error) => {
+                self.armed.remove(&place);
+                if self.failed.insert(place.clone()) {
+                    let place = place.display();
+                    tracing::warn!(%place, %error, ?every, "can't be watched; it is looked at by time alone (deploy.look_every)");
                 }
             }
         }

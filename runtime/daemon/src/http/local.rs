@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use sandhog_api::{SocketAddress, socket_path};
+use sandhog_api::socket_path;
+use sandhog_files::own_folder::OwnFolder;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -37,18 +38,17 @@ impl Listener {
     ///
     /// # Errors
     /// The socket can't be made.
-    pub fn bind(deploys: &Path) -> Result<Self, ListenError> {
-        let path = socket_path(deploys);
+    pub fn bind(deploys: &OwnFolder) -> Result<Self, ListenError> {
+        let path = socket_path(&deploys.held());
         // The socket has another name until its permissions are set: so nobody else can open it.
         let begun = path.with_extension(format!("{}", std::process::id()));
         let bound = remove(&begun).and_then(|()| {
-            let address = SocketAddress::of(&begun)?;
-            let listener = UnixListener::bind(address.path())?;
+            let listener = UnixListener::bind(&begun)?;
             fs::set_permissions(&begun, Permissions::from_mode(0o600))?;
             fs::rename(&begun, &path)?;
             Ok(Self(listener))
         });
-        bound.map_err(|cause| ListenError { path, cause })
+        bound.map_err(|cause| ListenError { path: socket_path(deploys.path()), cause })
     }
 
     /// Serves connections until the daemon ends.

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rustix::fs::{Mode, OFlags, openat, readlinkat};
 use rustix::io::Errno;
+use sandhog_files::disk::{self, Progress};
 use wasmtime_wasi::filesystem::Dir;
 use wasmtime_wasi::{FsPerms, OpenMode};
 
@@ -55,9 +56,14 @@ impl Granted {
         self.dir.clone()
     }
 
-    /// Whether its path leads there still.
+    /// Whether its path leads there still, as far as its disk answers.
     pub(crate) fn is_there(&self) -> bool {
-        find(&self.host, &mut Route::new()).is_ok_and(|found| found.identity == self.identity)
+        match find_each([self.host.as_path()]).pop() {
+            Some((_, Ok(found))) => found.identity == self.identity,
+            // While its disk doesn't answer, nobody knows, and the directory is open.
+            Some((_, Err(error))) => error.kind() == io::ErrorKind::TimedOut,
+            None => false,
+        }
     }
 }
 
@@ -67,7 +73,7 @@ pub(crate) struct Directories {
     /// Directories of plugins that are loaded.
     loaded: Mutex<Vec<Weak<Granted>>>,
     /// Directories that handlers may write by the configuration, as far as they were found.
-    configured: Mutex<Arc<Mutex<Vec<Writable>>>>,
+    configured: Mutex<Vec<Writable>>,
 }
 
 /// Directory that handlers of a plugin may write, once it is loaded.
@@ -78,17 +84,22 @@ struct Writable {
 }
 
 impl Directories {
-    /// Records the directories that handlers may write by the configuration, in the place of those recorded before. Blocks; a
-    /// directory whose disk keeps it waiting is recorded when that answers.
+    /// Records the directories that handlers may write by the configuration, in the place of those recorded before. One whose
+    /// disk doesn't answer is left out. Blocks.
     pub(crate) fn configure(&self, writable: impl IntoIterator<Item = (String, PathBuf)>) {
-        let noted = Arc::default();
-        *lock(&self.configured) = Arc::clone(&noted);
-        for (place, host) in writable {
-            // Nobody writes in a directory that isn't there.
-            if let Ok(found) = find(&host, &mut Route::new()) {
-                lock(&noted).push(Writable { place, host, found });
+        let writable: Vec<_> = writable.into_iter().collect();
+        let found = find_each(writable.iter().map(|(_, host)| host.as_path()));
+        let found = writable.into_iter().zip(found).filter_map(|((place, host), (_, found))| match found {
+            Ok(found) => Some(Writable { place, host, found }),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::TimedOut {
+                    tracing::warn!(plugin = %place, directory = %host.display(), %error, "a granted directory can't be looked at");
+                }
+                // Nobody writes in a directory that isn't there.
+                None
             }
-        }
+        });
+        *lock(&self.configured) = found.collect();
     }
 
     /// Opens the directories of a plugin, in their order. Plugins that are granted the same one, under whatever name, share its
@@ -99,14 +110,8 @@ impl Directories {
     /// plugin, of another that is loaded, or of another that the configuration has.
     pub(crate) fn grant(&self, place: &str, grants: &[DirGrant]) -> Result<Vec<Arc<Granted>>, Error> {
         // Disks may take their time; nobody else waits for them.
-        let found = grants.iter().map(|grant| {
-            let mut route = Route::new();
-            let found = find(&grant.host, &mut route);
-            (route, found)
-        });
-        let found: Vec<_> = found.collect();
-        let configured = Arc::clone(&lock(&self.configured));
-        let configured = lock(&configured);
+        let found = find_each(grants.iter().map(|grant| grant.host.as_path()));
+        let configured = lock(&self.configured);
         let mut loaded = lock(&self.loaded);
         loaded.retain(|granted| granted.strong_count() > 0);
         let mut known: Vec<Arc<Granted>> = loaded.iter().filter_map(Weak::upgrade).collect();
@@ -187,6 +192,21 @@ fn granted(place: &str, grant: &DirGrant, route: Route, found: Found, known: &[A
 struct Found {
     dir: File,
     identity: Identity,
+}
+
+/// Opens directories, and records the way to each, as far as it goes. Blocks, though not for a disk that doesn't answer.
+fn find_each<'p>(paths: impl IntoIterator<Item = &'p Path>) -> Vec<(Route, io::Result<Found>)> {
+    let asks = paths.into_iter().map(|path| {
+        let host = path.to_owned();
+        let look = move |_: &Progress| {
+            let mut route = Route::new();
+            let found = find(&host, &mut route);
+            Ok((route, found))
+        };
+        (path.to_owned(), look)
+    });
+    let found = disk::ask_each(asks).into_iter();
+    found.map(|found| found.unwrap_or_else(|error| (Route::new(), Err(error)))).collect()
 }
 
 /// Opens a directory, and records the way there, as far as it goes.

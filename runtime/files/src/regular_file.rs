@@ -2,62 +2,39 @@
 //!
 //! A file is opened once, and everything is asked of that open file, so that what was looked at is what is read, whatever
 //! is put into its place meanwhile. It has to be a regular file, and is read up to a bound. Links are followed, as deploy
-//! tools put them before what they deploy, but not in a folder of the daemon's own.
+//! tools put them before what they deploy, but not in a folder of the daemon's own. A disk that doesn't answer is given up
+//! ([`disk`]).
 
 use std::fs::{File, FileType, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use sandhog_core::budget::Bytes;
+
+use crate::disk::{self, Progress, folder_of};
 
 /// A regular file, open for reading.
 #[derive(Debug)]
 pub struct RegularFile {
     file: File,
     metadata: Metadata,
+    folder: PathBuf,
 }
 
 /// Opens a regular file. If its path is a link, that is followed.
 ///
 /// # Errors
-/// If it can't be opened, or is anything but a regular file.
+/// If it can't be opened, is anything but a regular file, or its disk doesn't answer.
 pub fn open(path: &Path) -> io::Result<RegularFile> {
-    open_with(OpenOptions::new().read(true), path, OFlags::empty())
-}
-
-/// Opens a regular file in a folder that is the daemon's alone; a link is refused there.
-///
-/// # Errors
-/// If it can't be opened, or is anything but a regular file.
-pub fn open_own(path: &Path) -> io::Result<RegularFile> {
-    open_with(OpenOptions::new().read(true), path, OFlags::NOFOLLOW)
-}
-
-/// Opens a regular file in a folder that is the daemon's alone to write to it, or to lock it. It is created if it isn't
-/// there, for its owner alone; a link is refused.
-///
-/// # Errors
-/// If it can't be opened or made, or is anything but a regular file.
-pub fn create_own(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false).mode(0o600);
-    open_with(options, path, OFlags::NOFOLLOW).map(|opened| opened.file)
-}
-
-fn open_with(options: &mut OpenOptions, path: &Path, further: OFlags) -> io::Result<RegularFile> {
     // Without these flags, opening a pipe would wait for a writer, and a terminal could become that of the daemon.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | further;
-    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-    let file = options.custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    match kind(metadata.file_type()) {
-        None => Ok(RegularFile { file, metadata }),
-        Some(kind) => {
-            Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind}, not a regular file")))
-        }
-    }
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).map_err(io::Error::other)?;
+    let (path, folder) = (path.to_owned(), folder_of(path).to_owned());
+    disk::ask(&folder.clone(), move |_| {
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        RegularFile::new(file, folder)
+    })
 }
 
 /// Returns what a file is, for a message; `None` if it is a regular one.
@@ -72,39 +49,65 @@ fn kind(of: FileType) -> Option<&'static str> {
 }
 
 impl RegularFile {
+    /// Takes a file that was opened in a folder, if it is a regular one.
+    pub(crate) fn new(file: File, folder: PathBuf) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        match kind(metadata.file_type()) {
+            None => Ok(Self { file, metadata, folder }),
+            Some(kind) => {
+                Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {kind}, not a regular file")))
+            }
+        }
+    }
+
     /// Returns the file's metadata as of when it was opened.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
+    /// Returns the open file itself.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
     /// Reads the whole file.
     ///
     /// # Errors
-    /// If it can't be read, or is larger than `max`; one that grows meanwhile is read no further than that.
+    /// As [`Self::read_by`].
     pub fn read(self, max: Bytes) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.bounded(max)?.read_to_end(&mut bytes)?;
-        Ok(bytes)
+        self.read_by(max, |reader| {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        })
     }
 
     /// Reads the whole file as text.
     ///
     /// # Errors
-    /// As [`Self::read`], and if it isn't UTF-8.
+    /// As [`Self::read_by`], and if it isn't UTF-8.
     pub fn read_text(self, max: Bytes) -> io::Result<String> {
         let not_text = |_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8");
         String::from_utf8(self.read(max)?).map_err(not_text)
     }
 
-    /// Returns a reader of the file that fails behind the first `max` bytes.
+    /// Has the file read by `read`, whose reader fails behind the first `max` bytes.
     ///
     /// # Errors
-    /// If the file is larger than that already.
-    pub fn bounded(self, max: Bytes) -> io::Result<impl Read> {
+    /// If it can't be read, its disk doesn't answer, or it is larger than `max`; one that grows meanwhile is read no further
+    /// than that.
+    pub fn read_by<T: Send + 'static>(
+        self,
+        max: Bytes,
+        read: impl FnOnce(&mut dyn Read) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         if Bytes(self.metadata.len()) > max {
             return Err(too_large(max));
         }
-        Ok(Bounded { file: self.file, left: max.0, max })
+        let Self { file, folder, .. } = self;
+        disk::ask(&folder, move |progress| {
+            read(&mut Bounded { file, left: max.0, max, progress: progress.clone() })
+        })
     }
 }
 
@@ -128,18 +131,23 @@ fn too_large(max: Bytes) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {max}"))
 }
 
+/// Maximum number of bytes that are asked for at once: each answer counts as progress.
+const CHUNK: usize = 1 << 20;
+
 /// A file of which only a number of bytes, `left`, may still be read.
 struct Bounded {
     file: File,
     left: u64,
     max: Bytes,
+    progress: Progress,
 }
 
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         // One byte more tells a file that ends here from one that goes on.
         let room = usize::try_from(self.left.saturating_add(1)).unwrap_or(usize::MAX).min(buffer.len());
-        let read = self.file.read(&mut buffer[..room])?;
+        let read = self.file.read(&mut buffer[..room.min(CHUNK)])?;
+        self.progress.step();
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| too_large(self.max))?;
         Ok(read)
     }
@@ -190,13 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_followed_unless_the_folder_is_the_daemons_own() {
+    fn a_link_is_followed() {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, link) = (folder.path().join("a"), folder.path().join("link"));
         fs::write(&path, "a").expect("a file");
         symlink(&path, &link).expect("a link");
         assert_eq!(read(&link, Bytes(1)).expect("it is followed"), b"a");
-        assert!(open_own(&link).is_err() && create_own(&link).is_err());
-        assert!(open_own(&path).is_ok() && create_own(&path).is_ok());
     }
 }
