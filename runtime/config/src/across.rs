@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::ErrorKind;
 use std::num::NonZeroU32;
-use std::time::Duration;
 
-use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
+use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution, LimitKey, LimitValue};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::grants::{EnvValue, GrantCaps, Grants};
 use sandhog_core::id::{Kind, PluginName, ScheduleName, TenantId};
@@ -28,14 +27,6 @@ const CONCURRENCY_MAX: u32 = 4096;
 /// Maximum number of runs of one plugin at once, on all daemons together.
 const FLEET_CONCURRENCY_MAX: u32 = 1_000_000;
 const THREADS_MAX: usize = 1024;
-/// Maximum memory of a run: a guest's memory is addressed with 32 bits.
-const MEMORY_MAX: Bytes = Bytes::mib(4096);
-const TABLE_MAX: u64 = 10_000_000;
-const INSTANCES_MAX: u32 = 1000;
-/// Maximum number of entries that one settlement can carry without keeping the broker from others for long.
-const ENTRIES_MAX: u32 = 10_000;
-/// Maximum size of what goes to the broker in one piece.
-const PIECE_MAX: Bytes = Bytes::mib(64);
 /// Maximum size of a component, which is read into memory whole.
 pub const COMPONENT_MAX: Bytes = Bytes::mib(1024);
 const COMPILE_MEMORY_MIN: Bytes = Bytes::mib(64);
@@ -62,22 +53,16 @@ pub(super) fn daemon(file: &File, daemon: &Daemon) {
         let problem = format!("{} is too little for any handler", engine.stack);
         file.note(file.problem("engine.stack", problem).rule(format!("at least {}", STACK.0)));
     }
-    let limits = &daemon.limits;
-    at_most(file, "limits.memory", limits.memory, MEMORY_MAX);
+    for (key, value) in daemon.limits.values() {
+        if let Some(max) = key.max {
+            at_most(file, &format!("limits.{}", key.name), Written(value), Written(max));
+        }
+    }
     at_most(file, "limits.component", daemon.compile.component, COMPONENT_MAX);
     if daemon.compile.memory < COMPILE_MEMORY_MIN {
         let problem = format!("{} is too little for any compiler", daemon.compile.memory);
         let problem = file.problem("limits.compile_memory", problem);
         file.note(problem.rule(format!("at least {COMPILE_MEMORY_MIN}")));
-    }
-    at_most(file, "limits.table_elements", limits.table_elements, TABLE_MAX);
-    at_most(file, "limits.instances", limits.instances, INSTANCES_MAX);
-    at_most(file, "limits.enqueues", limits.enqueues, ENTRIES_MAX);
-    at_most(file, "limits.state_writes", limits.state_writes, ENTRIES_MAX);
-    for (key, value) in
-        [("limits.output", limits.output), ("limits.log", limits.log), ("limits.effects", limits.effects)]
-    {
-        at_most(file, key, value, PIECE_MAX);
     }
     for (id, tenant) in &daemon.tenants {
         let path = format!("tenants.{id}");
@@ -116,46 +101,18 @@ struct Narrower<'c> {
 
 impl Narrower<'_> {
     fn limits(&self, caps: &Caps, max: &Budget) {
-        // Each by its name, so that a new one can't be left out.
-        let Caps {
-            fuel,
-            memory,
-            table_elements,
-            instances,
-            timeout,
-            host_calls,
-            output,
-            log,
-            effects,
-            enqueues,
-            state_writes,
-            open_files,
-            http_connections,
-            http_bytes,
-            http_timeout,
-            clock_resolution,
-        } = *caps;
-        self.limit("fuel", fuel, max.fuel);
-        self.limit("memory", memory, max.memory);
-        self.limit("table_elements", table_elements, max.table_elements);
-        self.limit("instances", instances, max.instances);
-        self.limit("timeout", timeout.map(Time), Time(max.timeout));
-        self.limit("host_calls", host_calls, max.host_calls);
-        self.limit("output", output, max.output);
-        self.limit("log", log, max.log);
-        self.limit("effects", effects, max.effects);
-        self.limit("enqueues", enqueues, max.enqueues);
-        self.limit("state_writes", state_writes, max.state_writes);
-        self.limit("open_files", open_files, max.open_files);
-        self.limit("http_connections", http_connections, max.http_connections);
-        self.limit("http_bytes", http_bytes, max.http_bytes);
-        self.limit("http_timeout", http_timeout.map(Time), Time(max.http_timeout));
-        self.clock(clock_resolution, max.clock_resolution);
+        for ((key, own), (_, max)) in caps.values().zip(max.values()) {
+            match (own, max) {
+                (Some(LimitValue::Resolution(own)), LimitValue::Resolution(min)) => self.clock(key, own, min),
+                (own, max) => self.limit(key.name, own.map(Written), Written(max)),
+            }
+        }
     }
 
     fn compile(&self, caps: &CompileCaps, max: &CompileBudget) {
         self.limit("component", caps.component, max.component);
-        self.limit("compile_time", caps.time.map(Time), Time(max.time));
+        let time = |time| Written(LimitValue::Time(time));
+        self.limit("compile_time", caps.time.map(time), time(max.time));
         self.limit("compile_memory", caps.memory, max.memory);
     }
 
@@ -185,10 +142,14 @@ impl Narrower<'_> {
     }
 
     /// Checks the clock resolution, of which the coarser is the narrower.
-    fn clock(&self, value: Option<ClockResolution>, ClockResolution(min): ClockResolution) {
-        let Some(ClockResolution(value)) = value else { return };
-        let key = "limits.clock_resolution";
-        let knob = self.knob(key);
+    fn clock(
+        &self,
+        key: &LimitKey,
+        ClockResolution(value): ClockResolution,
+        ClockResolution(min): ClockResolution,
+    ) {
+        let key = format!("limits.{}", key.name);
+        let knob = self.knob(&key);
         if value >= min || self.above.is_spoilt(&knob) {
             return;
         }
@@ -210,13 +171,18 @@ impl Narrower<'_> {
     }
 }
 
-/// Duration that is shown as it is written in TOML.
+/// Value that is shown as it is written in TOML.
 #[derive(PartialEq, PartialOrd)]
-struct Time(Duration);
+struct Written(LimitValue);
 
-impl Display for Time {
+impl Display for Written {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&time(self.0))
+        match self.0 {
+            LimitValue::Count(number) => number.fmt(f),
+            LimitValue::SmallCount(number) => number.fmt(f),
+            LimitValue::Size(size) => size.fmt(f),
+            LimitValue::Time(span) | LimitValue::Resolution(ClockResolution(span)) => time(span).fmt(f),
+        }
     }
 }
 

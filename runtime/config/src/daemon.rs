@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution};
+use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution, LimitUnit, LimitValue};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::grants::{Access, DirCap, GrantCaps, Ranges};
 use sandhog_core::group::{GROUP_CONCURRENCY_MAX, GroupRule, OnDead};
@@ -24,7 +24,7 @@ use super::fields::{Entry, Fields};
 use super::own::{self, OwnBroker};
 use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
-use super::value::{Positive, no_choice};
+use super::value::{Positive, Read, no_choice};
 use super::{Broker, Deploy, Engine, Lease, MissingGrants, deploy, plugin};
 use crate::signer::Signer;
 use sandhog_files::regular_file;
@@ -380,23 +380,28 @@ pub(super) const COMPONENTS: &str = "components";
 
 /// Reads `limits`.
 pub(super) fn caps(fields: &mut Fields<'_>) -> Caps {
-    Caps {
-        fuel: fields.get("fuel").map(|Positive(fuel)| fuel),
-        memory: fields.get("memory").map(|Positive(memory)| memory),
-        table_elements: fields.get("table_elements").map(|Positive(elements)| elements),
-        instances: fields.get("instances").map(NonZeroU32::get),
-        timeout: fields.get("timeout").map(|Positive(timeout)| timeout),
-        host_calls: fields.get("host_calls").map(|Positive(calls)| calls),
-        output: fields.get("output"),
-        log: fields.get("log"),
-        effects: fields.get("effects"),
-        enqueues: fields.get("enqueues"),
-        state_writes: fields.get("state_writes"),
-        open_files: fields.get("open_files"),
-        http_connections: fields.get("http_connections"),
-        http_bytes: fields.get("http_bytes"),
-        http_timeout: fields.get("http_timeout").map(|Positive(timeout)| timeout),
-        clock_resolution: fields.get("clock_resolution").map(ClockResolution),
+    Caps::read(|key| {
+        let (name, positive) = (key.name, key.is_positive);
+        match key.unit {
+            LimitUnit::Count => number(fields, name, positive).map(LimitValue::Count),
+            LimitUnit::SmallCount => number(fields, name, positive).map(LimitValue::SmallCount),
+            LimitUnit::Size => number(fields, name, positive).map(LimitValue::Size),
+            LimitUnit::Time => number(fields, name, positive).map(LimitValue::Time),
+            LimitUnit::Resolution => {
+                let resolution = number(fields, name, positive).map(ClockResolution);
+                resolution.map(LimitValue::Resolution)
+            }
+        }
+    })
+}
+
+fn number<T: Read>(fields: &mut Fields<'_>, name: &'static str, is_positive: bool) -> Option<T>
+where
+    Positive<T>: Read,
+{
+    match is_positive {
+        true => fields.get(name).map(|Positive(number)| number),
+        false => fields.get(name),
     }
 }
 

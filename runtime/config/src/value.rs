@@ -234,6 +234,7 @@ positive! {
     Duration: Duration::ZERO, "\"30s\"";
     Bytes: Bytes(0), "\"64MiB\"";
     u64: 0, "1000";
+    u32: 0, "1000";
 }
 
 impl Read for Positive<Fuel> {

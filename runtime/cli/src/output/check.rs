@@ -7,12 +7,12 @@ use comfy_table::Cell;
 use sandhog_broker::redis::Topology;
 use sandhog_config::units::time;
 use sandhog_config::{Broker, Config, Plugin, Problem};
-use sandhog_core::budget::Budget;
+use sandhog_core::budget::{Budget, Bytes, ClockResolution, LimitValue};
 use sandhog_core::id::Revision;
 use sandhog_core::reason::Reason;
 use sandhog_core::retry::{Backoff, Growth, Jitter, RetryRule};
 use sandhog_engine::Access;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Column, Paint, bytes, count, pairs, table};
 
@@ -138,41 +138,21 @@ pub struct RetryRuleDocument {
     pub backoff: Option<BackoffDocument>,
 }
 
-/// The budget of one run: the maximum of each resource.
-#[derive(Debug, Serialize)]
-pub struct BudgetDocument {
-    /// Maximum fuel, in instructions.
-    pub fuel: u64,
-    /// Maximum memory of all its memories together, in bytes.
-    pub memory: u64,
-    /// Maximum number of table elements.
-    pub table_elements: u64,
-    /// Maximum number of core instances.
-    pub instances: u32,
-    /// Maximum time from start to end, in milliseconds.
-    pub timeout_ms: u64,
-    /// Maximum number of calls to the host within a second.
-    pub host_calls: u64,
-    /// Maximum size of the output, in bytes.
-    pub output: u64,
-    /// Maximum size of the log, in bytes.
-    pub log: u64,
-    /// Maximum size of the effects, in bytes.
-    pub effects: u64,
-    /// Maximum number of jobs enqueued.
-    pub enqueues: u32,
-    /// Maximum number of keys of the state written.
-    pub state_writes: u32,
-    /// Maximum number of files and directories open at once.
-    pub open_files: u64,
-    /// Maximum number of HTTP requests at once.
-    pub http_connections: u64,
-    /// Maximum size of what all HTTP requests send and receive, in bytes.
-    pub http_bytes: u64,
-    /// Maximum time of one HTTP request, in milliseconds.
-    pub http_timeout_ms: u64,
-    /// Resolution of the guest's clocks, in milliseconds.
-    pub clock_resolution_ms: u64,
+/// The budget of one run: the maximum of each resource, by its key under `limits`. Sizes are in bytes; those of times have
+/// `_ms` behind their key, and are in milliseconds.
+#[derive(Debug)]
+pub struct BudgetDocument(Budget);
+
+impl Serialize for BudgetDocument {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.values().map(|(key, value)| match value {
+            LimitValue::Count(number) | LimitValue::Size(Bytes(number)) => (key.name.to_owned(), number),
+            LimitValue::SmallCount(number) => (key.name.to_owned(), number.into()),
+            LimitValue::Time(time) | LimitValue::Resolution(ClockResolution(time)) => {
+                (format!("{}_ms", key.name), sandhog_core::time::millis(time))
+            }
+        }))
+    }
 }
 
 /// The resources that a plugin may reach.
@@ -236,24 +216,7 @@ impl RetryRuleDocument {
 
 impl From<Budget> for BudgetDocument {
     fn from(budget: Budget) -> Self {
-        Self {
-            fuel: budget.fuel.0,
-            memory: budget.memory.0,
-            table_elements: budget.table_elements,
-            instances: budget.instances,
-            timeout_ms: sandhog_core::time::millis(budget.timeout),
-            host_calls: budget.host_calls,
-            output: budget.output.0,
-            log: budget.log.0,
-            effects: budget.effects.0,
-            enqueues: budget.enqueues,
-            state_writes: budget.state_writes,
-            open_files: budget.open_files,
-            http_connections: budget.http_connections,
-            http_bytes: budget.http_bytes.0,
-            http_timeout_ms: sandhog_core::time::millis(budget.http_timeout),
-            clock_resolution_ms: sandhog_core::time::millis(budget.clock_resolution.0),
-        }
+        Self(budget)
     }
 }
 
@@ -422,9 +385,9 @@ fn plugins(config: &ConfigDocument, paint: Paint) -> String {
             Cell::new(format!("{}/{}", plugin.tenant, plugin.name)),
             Cell::new(plugin.kinds.join(" ")),
             Cell::new(&plugin.queue),
-            Cell::new(count(plugin.budget.fuel)),
-            Cell::new(bytes(plugin.budget.memory)),
-            Cell::new(time(std::time::Duration::from_millis(plugin.budget.timeout_ms))),
+            Cell::new(count(plugin.budget.0.fuel.0)),
+            Cell::new(bytes(plugin.budget.0.memory.0)),
+            Cell::new(time(plugin.budget.0.timeout)),
             Cell::new(plugin.concurrency.map_or_else(|| "-".to_owned(), |most| most.to_string())),
             Cell::new(plugin.max_attempts),
             Cell::new(waits(&plugin.backoff)),
