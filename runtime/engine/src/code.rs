@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use sandhog_core::compile::CompileBudget;
-use sandhog_core::id::Revision;
+use sandhog_core::id::{Revision, TenantId};
 
 use crate::cache::Artefact;
 use crate::imports::{HandlerPre, RunState};
@@ -22,7 +22,8 @@ pub(crate) struct Code {
 pub(crate) struct Aside {
     pub(crate) artefact: Artefact,
     pub(crate) loader: Arc<Loader>,
-    /// Name, revision and budget of the plugin, in case it has to be compiled again.
+    /// Tenant, name, revision and budget of the plugin, in case it has to be compiled again.
+    pub(crate) tenant: Option<TenantId>,
     pub(crate) plugin: String,
     pub(crate) revision: Revision,
     pub(crate) compile: CompileBudget,

@@ -1,7 +1,7 @@
 //! Loading of plugins: their bytes are checked, compiled or found in the cache, and linked.
 
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
@@ -13,7 +13,7 @@ use wasmtime::component::{Component, Linker};
 
 use crate::cache::{self, Artefact, Cache, Vetted};
 use crate::code::{Aside, Code};
-use crate::compile::{Compiler, Failure};
+use crate::compile::{Compiler, Failure, Turns};
 use crate::config::Config;
 use crate::error::Error;
 use crate::host_work::HostWork;
@@ -75,10 +75,31 @@ pub(crate) struct Loader {
     directories: Directories,
     work: HostWork,
     denied: Denied,
-    /// Lock that is held while compiling, which takes all cores and much memory as it is.
-    compiling: Mutex<()>,
+    compile_turns: Turns,
     /// Source of the bytes of kept components. Empty if none are kept.
     components: OnceLock<Arc<dyn Components>>,
+}
+
+/// Component whose code is wanted.
+#[derive(Clone, Copy)]
+struct Wanted<'w> {
+    /// Tenant of its plugin. `None` if it is nobody's.
+    tenant: Option<&'w TenantId>,
+    /// Name of its plugin, for messages.
+    plugin: &'w str,
+    revision: Revision,
+    wasm: &'w [u8],
+    budget: &'w CompileBudget,
+}
+
+impl Wanted<'_> {
+    fn check_size(&self) -> Result<(), Error> {
+        let (size, max) = (Bytes::of(self.wasm.len()), self.budget.component);
+        if size > max {
+            return Err(Error::TooLarge { plugin: self.plugin.to_owned(), size, max });
+        }
+        Ok(())
+    }
 }
 
 /// Source of the bytes of components whose compiled code was lost or damaged.
@@ -112,7 +133,7 @@ impl Loader {
             directories: Directories::default(),
             work: HostWork::new(config.guest_threads),
             denied: Denied::default(),
-            compiling: Mutex::new(()),
+            compile_turns: Turns::default(),
             components: OnceLock::new(),
         })
     }
@@ -139,7 +160,9 @@ impl Loader {
         let plugin = place(&spec.tenant, &spec.name);
         let dirs = self.directories.grant(&plugin, &spec.grants.dirs)?;
         let revision = revision_of(&spec.wasm);
-        let (code, imports, source) = self.code(&plugin, revision, &spec.wasm, &spec.compile)?;
+        let LoadSpec { tenant, wasm, compile: budget, .. } = &spec;
+        let wanted = Wanted { tenant: Some(tenant), plugin: &plugin, revision, wasm, budget };
+        let (code, imports, source) = self.code(wanted)?;
         let LoadSpec { name, tenant, grants, .. } = spec;
         let redactor = Redactor::new(&grants).map(Arc::new);
         let (work, denied) = (self.work.of(&tenant), self.denied.clone());
@@ -147,39 +170,29 @@ impl Loader {
     }
 
     /// Returns the code of a component that is a handler. If the cache has it, it is left there until it is used.
-    fn code(
-        self: &Arc<Self>,
-        plugin: &str,
-        revision: Revision,
-        wasm: &[u8],
-        budget: &CompileBudget,
-    ) -> Result<(Code, Vec<String>, Source), Error> {
-        check_size(plugin, wasm, budget)?;
-        if let Some(artefact) = self.kept(revision)
+    fn code(self: &Arc<Self>, wanted: Wanted<'_>) -> Result<(Code, Vec<String>, Source), Error> {
+        wanted.check_size()?;
+        if let Some(artefact) = self.kept(wanted.revision)
             && let Some(vetted) = artefact.vetted().filter(|vetted| vetted.host == self.link.host)
         {
             let imports = vetted.imports.clone();
-            return Ok((self.aside(artefact, plugin, revision, budget), imports, Source::Cached));
+            return Ok((self.aside(artefact, wanted), imports, Source::Cached));
         }
-        let (component, source) = self.component(plugin, revision, wasm, budget)?;
+        let (component, source) = self.component(wanted)?;
         let pre = self.link.link(&component);
-        let pre = pre.map_err(|problems| Error::NotAHandler { plugin: plugin.to_owned(), problems })?;
+        let pre =
+            pre.map_err(|problems| Error::NotAHandler { plugin: wanted.plugin.to_owned(), problems })?;
         let imports = self.imports(&component);
-        match self.vet(revision, &imports) {
-            Some(artefact) => Ok((self.aside(artefact, plugin, revision, budget), imports, source)),
+        match self.vet(wanted.revision, &imports) {
+            Some(artefact) => Ok((self.aside(artefact, wanted), imports, source)),
             None => Ok((Code::at_hand(pre), imports, source)),
         }
     }
 
-    fn aside(
-        self: &Arc<Self>,
-        artefact: Artefact,
-        plugin: &str,
-        revision: Revision,
-        compile: &CompileBudget,
-    ) -> Code {
+    fn aside(self: &Arc<Self>, artefact: Artefact, wanted: Wanted<'_>) -> Code {
+        let Wanted { tenant, plugin, revision, budget, .. } = wanted;
         let (loader, plugin) = (Arc::clone(self), plugin.to_owned());
-        Code::aside(Aside { artefact, loader, plugin, revision, compile: *compile })
+        Code::aside(Aside { artefact, loader, tenant: tenant.cloned(), plugin, revision, compile: *budget })
     }
 
     /// Returns the linker of components.
@@ -198,7 +211,7 @@ impl Loader {
     /// # Errors
     /// The component isn't kept, or can't be compiled any more.
     pub(crate) fn compile_again(&self, code: &Aside, lost: &str) -> Result<Component, String> {
-        let Aside { plugin, revision, compile, .. } = code;
+        let Aside { tenant, plugin, revision, compile: budget, .. } = code;
         let components = self.components.get().ok_or_else(|| format!("{lost}; deploy it again"))?;
         let wasm = components.get(*revision).and_then(|wasm| match revision_of(&wasm) == *revision {
             true => Ok(wasm),
@@ -206,7 +219,8 @@ impl Loader {
         });
         let wasm = wasm.map_err(|cause| format!("{lost}, and its component is not kept: {cause}"))?;
         tracing::warn!(%plugin, %revision, lost, "compiling a component again");
-        let compiled = self.component(plugin, *revision, &wasm, compile);
+        let wanted = Wanted { tenant: tenant.as_ref(), plugin, revision: *revision, wasm: &wasm, budget };
+        let compiled = self.component(wanted);
         compiled.map(|(component, _)| component).map_err(|error| format!("{lost}; {error}"))
     }
 
@@ -234,9 +248,10 @@ impl Loader {
 
     /// See [`crate::Engine::inspect`].
     pub(crate) fn inspect(&self, wasm: &[u8], budget: &CompileBudget) -> Result<Inspection, Error> {
-        check_size("component", wasm, budget)?;
         let revision = revision_of(wasm);
-        let (component, _) = self.component("component", revision, wasm, budget)?;
+        let wanted = Wanted { tenant: None, plugin: "component", revision, wasm, budget };
+        wanted.check_size()?;
+        let (component, _) = self.component(wanted)?;
         let exports = component.component_type();
         let exports = exports.exports(self.link.engine()).map(|(name, _)| name.to_owned()).collect();
         let import = |name: String| Import { served: is_served(&name), name };
@@ -255,19 +270,14 @@ impl Loader {
         })
     }
 
-    fn component(
-        &self,
-        plugin: &str,
-        revision: Revision,
-        wasm: &[u8],
-        budget: &CompileBudget,
-    ) -> Result<(Component, Source), Error> {
+    fn component(&self, wanted: Wanted<'_>) -> Result<(Component, Source), Error> {
+        let Wanted { tenant, plugin, revision, wasm, budget } = wanted;
         // An artefact that can't be loaded is compiled again, and the log says why.
         let cached = || self.kept(revision)?.load(self.link.engine()).ok();
         if let Some(component) = cached() {
             return Ok((component, Source::Cached));
         }
-        let _one_at_a_time = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.compile_turns.take(tenant, revision);
         // The load that was compiling just now may have compiled this one.
         if let Some(component) = cached() {
             return Ok((component, Source::Cached));
@@ -401,14 +411,6 @@ fn knob_of(error: &str) -> Option<&'static str> {
     ];
     let knob = knobs.iter().find(|(said, _)| error.contains(said)).map(|(_, knob)| *knob);
     Some(knob.unwrap_or("build it with less of them"))
-}
-
-fn check_size(plugin: &str, wasm: &[u8], budget: &CompileBudget) -> Result<(), Error> {
-    let (size, max) = (Bytes::of(wasm.len()), budget.component);
-    if size > max {
-        return Err(Error::TooLarge { plugin: plugin.to_owned(), size, max });
-    }
-    Ok(())
 }
 
 fn error(plugin: String, failure: Failure, wasm: &[u8], budget: &CompileBudget) -> Error {

@@ -25,8 +25,7 @@ pub fn engine_settings(config: &Config) -> sandhog_engine::Config {
     }
 }
 
-/// Maximum number of deploys at once. Most of them wait, for the compiler, of which one works at a time, or for whatever their
-/// smoke run waits for.
+/// Maximum number of deploys at once. Most of them wait, for their turn to compile, or for whatever their smoke run waits for.
 pub(super) fn deploys_at_once() -> NonZeroUsize {
     let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     cores.saturating_mul(DEPLOYS_A_CORE).max(DEPLOYS_MIN)

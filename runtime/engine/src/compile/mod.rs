@@ -17,6 +17,7 @@
 mod child;
 mod confine;
 mod parent;
+mod turns;
 
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -31,6 +32,7 @@ use crate::priority;
 use crate::schedule::panic_message;
 
 pub use child::{COMPILE, compile_child};
+pub(crate) use turns::Turns;
 
 /// Nice value of threads that compile: below all others, guests included.
 const NICE: i32 = 10;
