@@ -1,14 +1,18 @@
 //! What lies in a plugin's folder may be anything, and come there in any way: it is the business of that plugin alone.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 use sandhog_core::id::QueueName;
 use sandhog_core::job::NewJob;
 use sandhog_tests::{
-    Backend, Daemon, ECHO, PATIENCE, Site, TRAP, component, component_of, hog_job, tenant, with_section,
+    Backend, Daemon, ECHO, HungDisk, PATIENCE, Site, TRAP, component, component_of, hog_job, tenant,
+    with_section,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -80,6 +84,71 @@ async fn what_is_no_regular_file_is_an_error_of_its_plugin_and_nobody_waits_for_
             assert_eq!(site.standing("a")["revision"], revision(&a));
         }
     }
+}
+
+/// Plugins with something on a disk that doesn't answer, and what of theirs is there.
+const ON_DISK: [(&str, &str); 3] = [
+    ("component", "[plugin]\ncomponent = \"../hung/a.wasm\"\n"),
+    (
+        "secret",
+        "[plugin]\ncomponent = \"b.wasm\"\n[grants]\nsecrets = [\"KEY\"]\n[secrets]\nKEY = { file = \"../hung/key\" }\n",
+    ),
+    (
+        "directory",
+        "[plugin]\ncomponent = \"b.wasm\"\n[grants]\ndirs = [{ host = \"../hung\", guest = \"/data\", access = \"read-write\" }]\n",
+    ),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_does_not_answer_costs_its_own_plugins_alone() {
+    let site = Site::new(Backend::Embedded, "");
+    let Some(disk) = HungDisk::mount(&site.path().join("hung")) else { return };
+    site.plugin("b", &echo("b"), &["a.run"], "");
+    for (name, rest) in ON_DISK {
+        let rest = rest.replace(
+            "[plugin]\n",
+            &format!("[plugin]\nname = \"{name}\"\ntenant = \"acme\"\nkinds = [\"{name}.run\"]\n"),
+        );
+        site.write(&format!("plugins.d/{name}.toml"), rest.as_bytes());
+    }
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    let mut daemon = Daemon::start_with(disk.sandhog(&site));
+    for round in 0..3 {
+        for (name, _) in ON_DISK {
+            let standing = site.standing(name);
+            assert_eq!(standing["state"], "failed", "{standing}");
+            assert!(
+                standing["message"].as_str().is_some_and(|why| why.contains("doesn't answer")),
+                "{standing}"
+            );
+        }
+        assert_eq!(runs_on(broker.as_ref(), &acme, echo_job()).await, site.standing("b")["revision"]);
+        let changed = echo(&format!("b{round}"));
+        site.component("b", &changed);
+        let (code, outcome) = reload(&site);
+        assert_eq!(
+            (code, &site.standing("b")["revision"]),
+            (Some(1), &revision(&changed).into()),
+            "{outcome}"
+        );
+    }
+    // It says so, but no process that has asked can end.
+    let mut check = disk.sandhog(&site);
+    let check = check.args(["check", "--offline"]).stderr(Stdio::piped()).spawn();
+    let mut check = check.expect("it can be started");
+    let mut lines = BufReader::new(check.stderr.take().expect("it is piped")).lines();
+    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("doesn't answer"))));
+
+    // It is gone for good; what is said of it now is what the system says.
+    drop(disk);
+    assert!(!check.wait().expect("it can be waited for").success());
+    let asked = Instant::now();
+    while ON_DISK.iter().any(|(name, _)| site.standing(name).to_string().contains("doesn't answer")) {
+        assert!(asked.elapsed() < PATIENCE, "{}", site.json(&["plugins"]));
+        reload(&site);
+    }
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
 }
 
 /// Replaces a link in one step, as deploy tools do.

@@ -7,22 +7,22 @@
 mod clock;
 mod components;
 mod daemon;
+mod disks;
 mod previous;
 mod proxy;
 mod redis;
 mod site;
-mod small_disk;
 mod web;
 
 pub use clock::Clock;
 pub use components::{burn, component_of, with_section};
 pub use daemon::Daemon;
+pub use disks::{HungDisk, SmallDisk};
 pub use previous::{previous, previous_if_possible};
 pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
 pub use sandhog_guests::{ECHO, SPIN, TRAP};
 pub use site::{Backend, Language, Site, all_final, finished, hog_job, once, settled, tenant, under_way};
-pub use small_disk::SmallDisk;
 pub use web::{BackgroundWeb, Reply, Web};
 
 use std::path::PathBuf;
