@@ -5,7 +5,8 @@
 //! calls that never arrive, *replies lost after the call was applied*, delays, outages. Daemons are killed, drained and
 //! replaced in the middle of their work, and get new revisions of their plugins, with tenants that go and come back; jobs
 //! are cancelled at any time. Tenants have several plugins, some of which have a limit, are missing on some daemons or come
-//! late to all, jobs of several kinds and priorities in several queues, and quotas of fuel ([`shape`]). Then the invariants must hold:
+//! late to all, jobs of several kinds, priorities and groups in several queues, flows, rates, and
+//! quotas of fuel ([`shape`]). Then the invariants must hold:
 //!
 //! 1. every job that was stored is in exactly one state, always;
 //! 2. no stale token ever changes a job;
@@ -22,6 +23,10 @@
 //! 11. a job of a kind that no daemon serves waits until one does, and nobody else runs it;
 //! 12. what a daemon's observer hears of settlements ([`heard`]) is what the broker has answered, and of leases and runs what
 //!     must have come before;
+//! 13. no more jobs of a group are leased at once than its queue's rule has turns; of one in strict order none is leased before
+//!     those that were stored before it, and those that were begun, have ended;
+//! 14. within no time more jobs are leased than a rate has tokens for;
+//! 15. a job of a flow is leased only after those that it comes after have ended, and well unless its edge says otherwise;
 //!
 //! and, beyond these, each job that succeeded has written its effects exactly once, and in the end every job is final.
 //!

@@ -1,20 +1,23 @@
 //! What a tenant has beside its jobs: plugins with their kinds and queues, which daemons have them, and its fuel.
 
-use std::collections::BTreeSet;
-use std::num::NonZeroU32;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::{NonZeroU16, NonZeroU32};
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use sandhog_core::budget::Fuel;
-use sandhog_core::id::{Kind, PluginName, QueueName};
+use sandhog_core::group::{GroupRule, OnDead};
+use sandhog_core::id::{GroupKey, Kind, PluginName, QueueName};
 use sandhog_core::job::Priority;
 use sandhog_core::quota::{FuelQuota, OnEmpty};
+use sandhog_core::rate::Rate;
 
 /// What each run spends.
 pub(crate) const FUEL_OF_A_RUN: Fuel = Fuel(1_000);
 
 const QUEUES: [&str; 3] = ["default", "second", "third"];
+const GROUPS: [&str; 3] = ["ann", "ben", "cho"];
 const PRIORITIES: [u8; 4] = [0, 50, 100, 255];
 
 /// One tenant's.
@@ -22,6 +25,8 @@ const PRIORITIES: [u8; 4] = [0, 50, 100, 255];
 pub(crate) struct Shape {
     pub(crate) plugins: Vec<PluginPlan>,
     pub(crate) fuel: FuelQuota,
+    /// The queues whose jobs of a group wait for each other.
+    pub(crate) group_rules: BTreeMap<QueueName, GroupRule>,
     /// What its guests enqueue, by turns.
     pub(crate) spawned: Vec<Order>,
 }
@@ -33,6 +38,8 @@ pub(crate) struct PluginPlan {
     pub(crate) kinds: Vec<Kind>,
     /// Its runs under way at once, on all daemons together.
     pub(crate) limit: Option<NonZeroU32>,
+    /// Its jobs that are leased within a time, by all daemons together.
+    pub(crate) rate: Option<Rate>,
     /// The daemons that never have it.
     pub(crate) missing_on: BTreeSet<usize>,
     /// No daemon has it before the last deploy.
@@ -45,6 +52,7 @@ pub(crate) struct Order {
     pub(crate) kind: Kind,
     pub(crate) queue: QueueName,
     pub(crate) priority: Priority,
+    pub(crate) group: Option<GroupKey>,
 }
 
 impl Shape {
@@ -53,6 +61,7 @@ impl Shape {
         Self {
             plugins: vec![PluginPlan::of("players", 1)],
             fuel: FuelQuota::default(),
+            group_rules: BTreeMap::new(),
             spawned: vec![Order::plain()],
         }
     }
@@ -63,9 +72,28 @@ impl Shape {
         let runs = r.random_bool(0.3).then(|| r.random_range(5..40));
         let per_minute = runs.map(|runs: u64| Fuel(runs * FUEL_OF_A_RUN.0));
         let fuel = FuelQuota { per_minute, per_day: None, on_empty };
-        let mut shape = Self { plugins, fuel, spawned: Vec::new() };
+        let mut shape = Self { plugins, fuel, ..Self::plain() };
         shape.spawned = (0..8).map(|_| shape.order(r, daemons)).collect();
         shape
+    }
+
+    /// Draws what holds jobs back beyond all that: rules for groups, and rates.
+    pub(crate) fn hold_back(&mut self, r: &mut StdRng) {
+        for name in QUEUES {
+            let at_once = NonZeroU16::new(r.random_range(1..4)).expect("not zero");
+            // A group that was held for good would never end.
+            let rule = match r.random_range(0..4) {
+                0 => GroupRule::Concurrency(at_once),
+                1 => GroupRule::Strict(OnDead::Skip),
+                _ => continue,
+            };
+            self.group_rules.insert(queue(name), rule);
+        }
+        for plugin in &mut self.plugins {
+            let (count, burst) = (r.random_range(1..20), r.random_range(1..8));
+            let [count, burst] = [count, burst].map(|n| NonZeroU32::new(n).expect("not zero"));
+            plugin.rate = Rate::new(count, 1_000_000, Some(burst)).filter(|_| r.random_bool(0.3));
+        }
     }
 
     /// An order that some daemon serves in the end: it has the plugin, and one with that queue.
@@ -84,6 +112,7 @@ impl Shape {
                 true => Priority(*PRIORITIES.choose(r).expect("not empty")),
                 false => Priority::default(),
             },
+            group: None,
         }
     }
 
@@ -105,6 +134,7 @@ impl PluginPlan {
             queue: queue(QUEUES[0]),
             kinds: (0..kinds).map(kind).collect(),
             limit: None,
+            rate: None,
             missing_on: BTreeSet::new(),
             is_late: false,
         }
@@ -140,8 +170,14 @@ impl Order {
 
     /// A job of the first kind of a plugin, in the usual queue.
     pub(crate) fn of(plugin: &str) -> Self {
-        Self { kind: kind_of(plugin), queue: queue(QUEUES[0]), priority: Priority::default() }
+        Self { kind: kind_of(plugin), queue: queue(QUEUES[0]), priority: Priority::default(), group: None }
     }
+}
+
+/// The group of a job, if it is to have one.
+pub(crate) fn group(r: &mut StdRng) -> Option<GroupKey> {
+    let name = GROUPS.choose(r).expect("not empty");
+    r.random_bool(0.5).then(|| GroupKey::parse(name).expect("valid"))
 }
 
 fn kind_of(plugin: &str) -> Kind {

@@ -1,19 +1,22 @@
 //! The reference model behind a wrapper that checks each answer against the record before and after.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sandhog_broker::memory::Memory;
 use sandhog_broker::{
-    Broker, Command, Enqueued, FleetLimit, JobAction, LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal,
-    Result, Seen, Settle, Sweep, Wakes, WallClock,
+    Broker, Command, Enqueued, FleetLimit, FlowStored, JobAction, LeaseAsk, Leased, Look, Outcome, Query,
+    Renew, Renewal, Result, Seen, Settle, Sweep, Wakes, WallClock,
 };
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, Kind, LeaseNo, TenantId};
+use sandhog_core::flow::OnFailure;
+use sandhog_core::group::GroupRule;
+use sandhog_core::id::{GroupKey, JobId, Kind, LeaseNo, QueueName, TenantId};
 use sandhog_core::job::{JobRecord, Lease, NewJob, State};
 use sandhog_core::quota::{OnEmpty, QueueBounds, minute_of};
+use sandhog_core::rate::RateOf;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
@@ -47,6 +50,13 @@ struct Noted {
     handed: Vec<Handed>,
     /// The leases under way, whether or not their time is over.
     held: HashMap<JobId, Held>,
+    /// The rules for groups, by queue.
+    rules: HashMap<TenantId, BTreeMap<QueueName, GroupRule>>,
+    groups: HashMap<Group, GroupNoted>,
+    /// When jobs were leased to which a rate limit applies.
+    rated: BTreeMap<(TenantId, RateOf), Vec<Timestamp>>,
+    /// What each job of a flow comes after, with the rule of the edge.
+    parents: HashMap<JobId, Vec<(JobId, OnFailure)>>,
     /// How often leases of a job were taken back since an attempt of it last ended.
     robbed: HashMap<JobId, u32>,
     /// The latest minute in which runs of a tenant were settled, and what they have spent in it.
@@ -57,6 +67,20 @@ struct Noted {
     asked: usize,
 }
 
+/// A group of jobs of a queue.
+type Group = (TenantId, QueueName, GroupKey);
+
+/// What is known of a group.
+#[derive(Default)]
+struct GroupNoted {
+    /// Its jobs that didn't wait for their time, in the order in which they were stored.
+    stored: Vec<JobId>,
+    /// How many of those were there before each of its jobs.
+    ahead: HashMap<JobId, usize>,
+    /// Its jobs that were leased.
+    begun: HashSet<JobId>,
+}
+
 /// A lease under way.
 struct Held {
     tenant: TenantId,
@@ -64,9 +88,24 @@ struct Held {
     until: Timestamp,
     /// What it counts against.
     limit: Option<FleetLimit>,
+    group: Option<Group>,
 }
 
 impl Noted {
+    /// Takes in a job that is stored now.
+    fn stores(&mut self, tenant: &TenantId, job: &NewJob) {
+        let Some(group) = &job.options.group else { return };
+        let group = self.groups.entry((tenant.clone(), job.queue.clone(), group.clone())).or_default();
+        group.ahead.insert(job.id, group.stored.len());
+        if job.delay.is_zero() {
+            group.stored.push(job.id);
+        }
+    }
+
+    fn rule(&self, (tenant, queue, _): &Group) -> Option<GroupRule> {
+        self.rules.get(tenant)?.get(queue).copied()
+    }
+
     fn spends(&mut self, tenant: &TenantId, fuel: u64, now: Timestamp) {
         let spent = self.spent.entry(tenant.clone()).or_default();
         if spent.0 != minute_of(now) {
@@ -132,7 +171,9 @@ impl Watched {
             };
             let limit = ask.lanes.iter().find(lane).and_then(|lane| lane.limit.clone());
             let until = self.clock.now().after(ask.ttl);
-            let held = Held { tenant: ask.tenant.clone(), lease: lease.token.lease, until, limit };
+            let (tenant, job) = (ask.tenant.clone(), &lease.job);
+            let group = job.options.group.clone().map(|group| (tenant.clone(), job.queue.clone(), group));
+            let held = Held { tenant, lease: lease.token.lease, until, limit, group };
             match seen.held.get_mut(&lease.token.job) {
                 Some(before) => {
                     assert_eq!(before.lease, held.lease, "a job was leased while somebody held it");
@@ -160,6 +201,65 @@ impl Watched {
         let spent = seen.spent(ask.tenant, self.clock.now());
         let is_over = holds_at.is_some_and(|quota| spent >= quota.0);
         assert!(fresh.is_empty() || !is_over, "{} leased at {spent} of {holds_at:?} spent", ask.tenant);
+    }
+
+    /// Invariant 13.
+    async fn check_groups(&self, tenant: &TenantId, fresh: &[&Lease]) {
+        let mut before = Vec::new();
+        {
+            let mut seen = self.seen();
+            for lease in fresh {
+                let job = lease.token.job;
+                let Some(group) = seen.held.get(&job).and_then(|held| held.group.clone()) else { continue };
+                let Some(rule) = seen.rule(&group) else { continue };
+                let of_group = |held: &&Held| held.group.as_ref() == Some(&group);
+                let leased = seen.held.values().filter(of_group).count();
+                assert!(leased <= rule.turns().into(), "{leased} leases of {group:?} under {rule:?}");
+                let noted = seen.groups.entry(group).or_default();
+                if let GroupRule::Strict(_) = rule {
+                    let ahead = noted.ahead.get(&job).copied().expect("it was stored");
+                    before
+                        .extend(noted.stored[..ahead].iter().chain(&noted.begun).map(|other| (*other, job)));
+                }
+                noted.begun.insert(job);
+            }
+        }
+        for (other, job) in before.into_iter().filter(|(other, job)| other != job) {
+            let other = self.record(tenant, other).await;
+            assert!(other.state.is_final(), "{job} was leased before {other:?} has ended");
+        }
+    }
+
+    /// Invariant 14.
+    fn check_rates(&self, ask: &LeaseAsk<'_>, fresh: &[&Lease]) {
+        let now = self.clock.now();
+        for lane in ask.lanes {
+            let Some(limit) = &lane.rate else { continue };
+            let of_lane =
+                fresh.iter().filter(|lease| (&lease.job.queue, &lease.job.kind) == (&lane.queue, &lane.kind));
+            let mut seen = self.seen();
+            let leased = seen.rated.entry((ask.tenant.clone(), limit.of.clone())).or_default();
+            leased.extend(of_lane.map(|_| now));
+            for (nth, first) in leased.iter().enumerate() {
+                let micros = u64::try_from(now.since(*first).as_micros()).expect("a short time");
+                let most = u64::from(limit.rate.burst().get()) + micros / limit.rate.interval();
+                let within = (leased.len() - nth) as u64;
+                assert!(within <= most, "{within} leases within {micros} us under {limit:?}");
+            }
+        }
+    }
+
+    /// Invariant 15.
+    async fn check_flows(&self, tenant: &TenantId, fresh: &[&Lease]) {
+        for lease in fresh {
+            let parents = self.seen().parents.get(&lease.token.job).cloned().unwrap_or_default();
+            for (parent, on_failure) in parents {
+                let parent = self.record(tenant, parent).await;
+                let is_right = parent.state == State::Succeeded
+                    || (parent.state.is_final() && on_failure == OnFailure::Ignore);
+                assert!(is_right, "{} was leased, which comes after {parent:?}", lease.token.job);
+            }
+        }
     }
 
     /// Invariant 9. Those of another kind may be in a lane that has no room, and suspects have an order of their own.
@@ -233,7 +333,10 @@ impl Broker for Watched {
         let mut fresh = 0;
         for job in jobs {
             self.seen().due.entry(job.id).or_insert_with(|| self.clock.now().after(job.delay));
-            fresh += u64::from(self.inner.job(tenant, job.id).await?.is_none());
+            if self.inner.job(tenant, job.id).await?.is_none() {
+                fresh += 1;
+                self.seen().stores(tenant, job);
+            }
         }
         let answers = self.inner.enqueue_within(tenant, jobs, bounds).await?;
         *self.seen().stored.entry(tenant.clone()).or_default() += fresh;
@@ -247,6 +350,9 @@ impl Broker for Watched {
         let fresh = self.note_leases(&ask, &leased.leases);
         self.check_limits(&ask, &fresh);
         self.check_order(ask.tenant, &fresh).await;
+        self.check_groups(ask.tenant, &fresh).await;
+        self.check_rates(&ask, &fresh);
+        self.check_flows(ask.tenant, &fresh).await;
         for lease in &leased.leases {
             let record = self.record(ask.tenant, lease.token.job).await;
             assert_eq!((record.state, record.lease), (State::Leased, lease.token.lease));
@@ -296,7 +402,9 @@ impl Broker for Watched {
             if let (true, SettleReply::Applied, Settlement::Succeed { effects, .. }) =
                 (holds, &answer[0], &settle.settlement)
             {
-                *self.seen().stored.entry(tenant.clone()).or_default() += effects.jobs().len() as u64;
+                let mut seen = self.seen();
+                *seen.stored.entry(tenant.clone()).or_default() += effects.jobs().len() as u64;
+                effects.jobs().iter().for_each(|job| seen.stores(tenant, job));
             }
             if holds && answer[0] == SettleReply::Applied {
                 let mut seen = self.seen();
@@ -318,7 +426,26 @@ impl Broker for Watched {
         if let Command::Jobs { action: JobAction::Redrive, ids } = &command {
             ids.iter().for_each(|job| drop(self.seen().finals.remove(job)));
         }
+        let is_new = match &command {
+            Command::Flow { flow, .. } => self.inner.job(tenant, flow.id()).await?.is_none(),
+            _ => false,
+        };
         let outcome = self.inner.control(tenant, command.clone()).await?;
+        match &command {
+            Command::SetGroupRules(rules) => {
+                self.seen().rules.insert(tenant.clone(), rules.clone());
+            }
+            Command::Flow { flow, .. } if is_new => {
+                assert_eq!(outcome, Outcome::Flow(FlowStored::Stored));
+                let mut seen = self.seen();
+                *seen.stored.entry(tenant.clone()).or_default() += flow.nodes().len() as u64;
+                for node in flow.nodes() {
+                    let parents = node.parents.iter().map(|parent| (parent.id, parent.on_failure));
+                    seen.parents.insert(node.job.id, parents.collect());
+                }
+            }
+            _ => {}
+        }
         let changed = match (command, &outcome) {
             (Command::Jobs { ids, .. }, _) => ids,
             (Command::Sweep(sweep), Outcome::Swept(swept)) => {

@@ -12,16 +12,18 @@ use rand::{RngExt, SeedableRng};
 use sandhog_broker::faulty::{Faults, Faulty};
 use sandhog_broker::routed::{Routed, Routes};
 use sandhog_broker::{
-    Broker, Command, Counts, Enqueued, Keep, KeepMax, LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal,
-    Result, Seen, Settle, Wakes, WallClock,
+    Broker, Command, Counts, Enqueued, FlowStored, Keep, KeepMax, LeaseAsk, Leased, Look, Outcome, Query,
+    Renew, Renewal, Result, Seen, Settle, Wakes, WallClock,
 };
 use sandhog_config as config;
 use sandhog_core::admit::Offer;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Budget, Bytes, Fuel};
-use sandhog_core::id::{JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, NewJob, State};
+use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
+use sandhog_core::id::{FlowJobName, JobId, Kind, PluginName, QueueName, Revision, StateKey, TenantId};
+use sandhog_core::job::{JobOptions, JobRecord, NewJob, State};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
+use sandhog_core::rate::{RateLimit, RateOf};
 use sandhog_core::reason::Reason;
 use sandhog_core::retry::{Backoff, Growth, Jitter, RetryPolicy};
 use sandhog_core::time::Timestamp;
@@ -36,7 +38,7 @@ use tokio::time::Instant;
 
 use crate::guests::{Act, End, Life, Players, SUCCESSES, Scripts, Stage};
 use crate::heard::Heard;
-use crate::shape::{FUEL_OF_A_RUN, Order, PluginPlan, Shape};
+use crate::shape::{self, FUEL_OF_A_RUN, Order, PluginPlan, Shape};
 use crate::watched::{Handed, Watched};
 
 const MAX_ATTEMPTS: u32 = 4;
@@ -46,6 +48,7 @@ const EXPIRIES_MAX: u32 = 5;
 const LATE_BY: Duration = Duration::from_secs(40);
 /// Makes what a seed means beyond the first of its drawings independent of those.
 const SHAPES: u64 = 0x5ee_d5ea;
+const HOLDS: u64 = 0xb10_cced;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const LEASE: config::Lease = config::Lease {
     ttl: Duration::from_secs(10),
@@ -81,7 +84,17 @@ struct TenantPlan {
     name: String,
     quota: u32,
     jobs: Vec<JobPlan>,
+    flows: Vec<FlowPlan>,
     shape: Shape,
+}
+
+/// Jobs that are stored in one step, some of which come after others.
+#[derive(Debug, Clone)]
+struct FlowPlan {
+    enqueued_after: Duration,
+    jobs: Vec<JobPlan>,
+    /// Which job comes after which, by their places, and what becomes of it if that one ends badly.
+    edges: Vec<(usize, usize, OnFailure)>,
 }
 
 #[derive(Debug, Clone)]
@@ -130,6 +143,15 @@ impl Plan {
             if r.random_bool(0.1) {
                 tenant.jobs[0].acts = vec![Act { takes: millis(r, 0, 2_000), end: End::KillDaemon }];
             }
+        }
+        let r = &mut StdRng::seed_from_u64(seed ^ HOLDS);
+        for tenant in &mut plan.tenants {
+            tenant.shape.hold_back(r);
+            for job in &mut tenant.jobs {
+                job.order.group = shape::group(r);
+            }
+            tenant.flows =
+                (0..r.random_range(0..4)).map(|_| FlowPlan::random(r, &tenant.shape, plan.daemons)).collect();
         }
         plan
     }
@@ -347,16 +369,53 @@ impl Plan {
 
 impl TenantPlan {
     fn plain(name: impl Into<String>, quota: u32, jobs: Vec<JobPlan>) -> Self {
-        Self { name: name.into(), quota, jobs, shape: Shape::plain() }
+        Self { name: name.into(), quota, jobs, flows: Vec::new(), shape: Shape::plain() }
     }
 
     fn id(&self) -> TenantId {
         tenant_id(&self.name)
     }
 
+    /// How many jobs are stored for it, beside those of its guests.
+    fn count(&self) -> u64 {
+        let of_flows: usize = self.flows.iter().map(|flow| flow.jobs.len()).sum();
+        (self.jobs.len() + of_flows) as u64
+    }
+
     fn random(r: &mut StdRng, nth: u32) -> Self {
         let jobs = (0..r.random_range(1..25)).map(|_| JobPlan::random(r)).collect();
         Self::plain(format!("tenant-{nth}"), r.random_range(1..8), jobs)
+    }
+}
+
+impl FlowPlan {
+    fn random(r: &mut StdRng, shape: &Shape, daemons: usize) -> Self {
+        let jobs: Vec<JobPlan> = (0..r.random_range(2..8))
+            .map(|_| JobPlan { order: shape.order(r, daemons), ..JobPlan::random(r) })
+            .collect();
+        // One that is held for good would never end.
+        let rules = [OnFailure::Fail, OnFailure::Ignore];
+        let mut edges = Vec::new();
+        for after in 1..jobs.len() {
+            for first in 0..after {
+                if r.random_bool(0.4) {
+                    edges.push((after, first, rules[r.random_range(0..rules.len())]));
+                }
+            }
+        }
+        Self { enqueued_after: millis(r, 0, 5_000), jobs, edges }
+    }
+
+    /// The flow of jobs that are made of its plans.
+    fn flow(&self, jobs: Vec<NewJob>) -> Flow {
+        let name = |nth| FlowJobName::parse(&format!("job-{nth}")).expect("valid");
+        let jobs = jobs.into_iter().enumerate().map(|(nth, job)| {
+            let edges = self.edges.iter().filter(|(after, ..)| *after == nth);
+            let after =
+                edges.map(|(_, first, on_failure)| After { job: name(*first), on_failure: *on_failure });
+            FlowJob { name: name(nth), job, after: after.collect(), takes_outputs: false }
+        });
+        Flow::new(jobs.collect()).expect("each comes after such as stand before it")
     }
 }
 
@@ -369,6 +428,19 @@ impl JobPlan {
             acts: vec![Act { takes, end: End::Return { spawns: 0 } }],
             cancelled_after: None,
             order: Order::plain(),
+        }
+    }
+
+    /// The job itself, with the script of its guests.
+    fn job(&self, clock: &dyn WallClock, random: &mut StdRng, scripts: &mut Scripts) -> NewJob {
+        let id = JobId::from_parts(clock.now(), random.random());
+        scripts.0.insert(id, self.acts.clone());
+        let Order { kind, queue, priority, group } = self.order.clone();
+        NewJob {
+            delay: self.delay,
+            priority,
+            options: JobOptions { group, ..JobOptions::default() },
+            ..NewJob::new(id, queue, kind, Vec::new())
         }
     }
 
@@ -630,6 +702,13 @@ impl World {
 
     async fn play(plan: &Plan) -> History {
         let (mut world, jobs) = Self::new(plan);
+        for tenant in &plan.tenants {
+            let rules = &tenant.shape.group_rules;
+            world.watched.set_group_rules(&tenant.id(), rules).await.expect("the model answers");
+        }
+        for (after, tenant, flow) in world.flows() {
+            tokio::spawn(produce_flow(Arc::clone(&world.faulty), after, tenant, flow));
+        }
         for (job_plan, tenant, job) in jobs {
             tokio::spawn(produce(Arc::clone(&world.faulty), job_plan, tenant, job));
         }
@@ -686,6 +765,19 @@ impl World {
         Daemon { life, shutdown, swap, concurrency_limits }
     }
 
+    /// The flows that are to come.
+    fn flows(&mut self) -> Vec<(Duration, TenantId, Flow)> {
+        let mut flows = Vec::new();
+        for tenant in &self.plan.tenants {
+            for flow in &tenant.flows {
+                let scripts = Arc::get_mut(&mut self.scripts).expect("no daemon was started yet");
+                let jobs = flow.jobs.iter().map(|job| job.job(&*self.clock, &mut self.random, scripts));
+                flows.push((flow.enqueued_after, tenant.id(), flow.flow(jobs.collect())));
+            }
+        }
+        flows
+    }
+
     /// A reload of every daemon, in the middle of its work.
     fn deploy(&self, revision: u8, missing: Option<usize>, daemons: &mut [Daemon]) {
         let missing = missing.and_then(|nth| self.plan.tenants.get(nth)).map(TenantPlan::id);
@@ -714,7 +806,7 @@ impl World {
                 memory: Bytes::mib(1024),
                 fuel: shape.fuel,
                 queue: QueueBounds::default(),
-                group_rules: BTreeMap::new(),
+                group_rules: shape.group_rules.clone(),
                 keep_max: KeepMax::default(),
                 plugins: plugins.map(|plugin| plugin_terms(tenant, plugin, revision)).collect(),
             };
@@ -782,7 +874,7 @@ impl World {
         counts
             .iter()
             .zip(&self.plan.tenants)
-            .all(|(counts, tenant)| counts.unfinished() == 0 && counts.total() >= tenant.jobs.len() as u64)
+            .all(|(counts, tenant)| counts.unfinished() == 0 && counts.total() >= tenant.count())
     }
 
     async fn finals(&self, tenant: &TenantId) -> Vec<JobRecord> {
@@ -794,12 +886,13 @@ impl World {
         jobs
     }
 
-    /// Invariant 11. What is buried for want of fuel needs no plugin for that.
+    /// Invariant 11. What is buried for want of fuel, or ends as what it comes after has, needs no plugin for that.
     async fn check_that_late_kinds_wait(&self) {
         let late: BTreeSet<(TenantId, Kind)> = self.plan.late_kinds().collect();
         for tenant in &self.plan.tenants {
             for job in self.finals(&tenant.id()).await {
-                let may_end = job.state == State::Cancelled || job.reason == Some(Reason::OutOfBudget);
+                let may_end = job.state == State::Cancelled
+                    || matches!(job.reason, Some(Reason::OutOfBudget | Reason::ParentFailed));
                 let is_late = late.contains(&(job.tenant.clone(), job.kind.clone()));
                 assert!(may_end || !is_late, "no daemon has a plugin for it yet: {job:?}");
             }
@@ -844,6 +937,17 @@ async fn produce(broker: Arc<Faulty>, plan: JobPlan, tenant: TenantId, job: NewJ
     }
 }
 
+/// Stores a flow, as often as it takes.
+async fn produce_flow(broker: Arc<Faulty>, after: Duration, tenant: TenantId, flow: Flow) {
+    tokio::time::sleep(after).await;
+    loop {
+        match broker.store_flow(&tenant, &flow, &QueueBounds::default()).await {
+            Ok(stored) => return assert_eq!(stored, FlowStored::Stored),
+            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+        }
+    }
+}
+
 fn jobs(
     plan: &Plan,
     clock: &dyn WallClock,
@@ -853,13 +957,7 @@ fn jobs(
     let mut jobs = Vec::new();
     for tenant in &plan.tenants {
         for job_plan in &tenant.jobs {
-            let id = JobId::from_parts(clock.now(), random.random());
-            scripts.0.insert(id, job_plan.acts.clone());
-            let job = NewJob {
-                delay: job_plan.delay,
-                priority: job_plan.order.priority,
-                ..NewJob::new(id, job_plan.order.queue.clone(), job_plan.order.kind.clone(), Vec::new())
-            };
+            let job = job_plan.job(clock, random, &mut scripts);
             jobs.push((job_plan.clone(), tenant_id(&tenant.name), job));
         }
     }
@@ -871,7 +969,7 @@ fn plugin_terms(tenant: &TenantId, plugin: &PluginPlan, revision: Revision) -> P
         name: plugin.name.clone(),
         queue: plugin.queue.clone(),
         concurrency: plugin.limit,
-        rate: None,
+        rate: plugin.rate.map(|rate| RateLimit { of: RateOf::Plugin(plugin.name.clone()), rate }),
         stable: Version {
             revision,
             kinds: plugin.kinds.clone(),
