@@ -38,7 +38,7 @@ use crate::imports::{Around, HandlerPre, RunState, bindings::Job};
 use crate::meter::Meter;
 use crate::plugin::Plugin;
 use crate::schedule::{Crowd, End, GiveWay, Panicked, panic_message};
-use crate::wasi::handles_max;
+use crate::wasi::handles_and_loans_max;
 
 /// Input of a run: what the handler gets to see of its job and attempt.
 #[derive(Debug, Clone)]
@@ -151,7 +151,7 @@ pub(crate) fn of_panic(Panicked(message): Panicked) -> Report {
 fn prepare(store: &mut Store<RunState>, budget: &Budget, crowd: Crowd) -> wasmtime::Result<()> {
     store.limiter(|state| &mut state.meter);
     store.set_hostcall_fuel(usize::try_from(budget.call_max().0).unwrap_or(usize::MAX));
-    store.set_max_component_handles(handles_max(budget));
+    store.set_max_component_handles(handles_and_loans_max(budget));
     store.fuel_async_yield_interval(Some(FUEL_SYNC))?;
     store.set_fuel(budget.fuel.0)?;
     store.set_epoch_deadline(1);

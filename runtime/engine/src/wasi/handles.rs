@@ -49,8 +49,14 @@ const POLLED_MAX: usize = 4096;
 const POLL_FUEL: u64 = 200;
 
 /// Returns the maximum number of handles that a run may hold.
-pub(crate) fn handles_max(budget: &Budget) -> usize {
+pub(super) fn handles_max(budget: &Budget) -> usize {
     usize::try_from(budget.handles_max()).unwrap_or(usize::MAX)
+}
+
+/// Returns the maximum number of handles of a run, each counted once more for as long as a call has it on loan: so a run that
+/// holds as many as it may can still use them, and whatever ends it is that it wanted another one.
+pub(crate) fn handles_and_loans_max(budget: &Budget) -> usize {
+    handles_max(budget).saturating_add(POLLED_MAX)
 }
 
 /// Explains the end of a run that would have held more handles than it may.

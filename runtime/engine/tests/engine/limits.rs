@@ -273,6 +273,24 @@ async fn handles_have_their_limit() {
         assert!(message.starts_with(&format!("it holds {handles} handles")), "{message}");
         assert!(report.usage.host_calls < handles + 10, "{:?}", report.usage);
     }
+    // Who holds all that it may can still use them, until it wants one more.
+    let holds = "(local $n i32) (local $stream i32)
+        (loop $more
+          (local.set $stream (call $out))
+          (local.set $n (i32.add (local.get $n) (i32.const 1)))
+          (br_if $more (i32.lt_u (local.get $n) (i32.const 1024))))
+        (call $print (local.get $stream) (i32.const 0) (i32.const 0) (i32.const 128))";
+    for (then, trapped) in [("", false), ("(drop (call $out))", true)] {
+        let guest = Guest::that(&format!("{holds} {then}")).importing(&streams).importing(&stdout);
+        let report = bed.run_within(guest.text(), Budget { http_bytes: Bytes(0), ..budget() }).await;
+        match report.outcome {
+            Outcome::Returned { .. } => assert!(!trapped),
+            Outcome::Trapped { message } => {
+                assert!(trapped && message.starts_with("it holds 1024 handles"), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
     bed.still_works().await;
 }
 
