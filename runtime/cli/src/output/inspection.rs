@@ -4,7 +4,7 @@ use std::path::Path;
 
 use sandhog_api::Time;
 use sandhog_config::{PluginFile, Signer};
-use sandhog_core::id::{Kind, PluginName, Revision, TenantId};
+use sandhog_core::id::{Kind, Revision, TenantId};
 use sandhog_core::kinds::{Difference, compare};
 use sandhog_core::text;
 use sandhog_daemon::clock::Clock;
@@ -112,11 +112,8 @@ impl SignatureDocument {
         let problem = signed.as_ref().err().map(ToString::to_string);
         let (signer, statement) = signed.ok().flatten().unzip();
         let taken = trust.map(|Trust { tenant, signers }| {
-            // A tenant has several plugins, so the name doesn't matter.
-            let unsigned = PluginName::parse("plugin").expect("a name");
-            let plugin = statement.as_ref().map_or(&unsigned, |statement| &statement.plugin);
             let is_new = Some(Newness { latest: None, now: Clock::system().now() });
-            file.check(&Demand { signers, tenant, plugin, revision, is_new })
+            file.check(&Demand { signers, tenant, plugin: None, revision, is_new })
         });
         Self {
             problem,

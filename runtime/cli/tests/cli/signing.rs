@@ -104,6 +104,8 @@ fn inspecting_shows_who_has_signed_and_whether_a_tenant_takes_it() {
     assert_eq!(site.json(&inspect)["signature"]["signer"], serde_json::Value::Null);
     let said = site.run(&with_tenant);
     assert!(said.code == 1 && said.out.contains("nobody") && said.out.contains("is not signed"), "{said:?}");
+    // Which plugin of the tenant it is for isn't known.
+    assert!(said.out.contains("--plugin acme/PLUGIN --key KEY"), "{said:?}");
     sign(&site, "ann.pem");
     let document = site.json(&with_tenant);
     assert_eq!(

@@ -86,8 +86,8 @@ pub struct Demand<'d> {
     pub signers: &'d [Signer],
     /// The plugin's tenant.
     pub tenant: &'d TenantId,
-    /// The plugin's name.
-    pub plugin: &'d PluginName,
+    /// The plugin's name. `None` if any plugin of the tenant will do.
+    pub plugin: Option<&'d PluginName>,
     /// Digest of the component.
     pub revision: Revision,
     /// Further checks of a component that comes into force anew. `None` if it is in force already.
@@ -112,7 +112,7 @@ pub enum Refusal {
          `sandhog plugin sign {component} --plugin {plugin} --key KEY`"
     )]
     Unsigned {
-        /// The tenant and its plugin, as `TENANT/NAME`.
+        /// The tenant and its plugin, as `TENANT/NAME`; `TENANT/PLUGIN` if no plugin was named.
         plugin: String,
         /// Path of the component.
         component: PathBuf,
@@ -250,17 +250,21 @@ impl SignatureFile {
         if demand.signers.is_empty() {
             return Ok(None);
         }
-        let plugin = || format!("{}/{}", demand.tenant, demand.plugin);
+        let of_tenant = |plugin: &str| format!("{}/{plugin}", demand.tenant);
         let Some((signer, statement)) = self.statement(demand.revision)? else {
+            // In a command, PLUGIN stands for a name that isn't known, as KEY does for a file.
+            let plugin = of_tenant(demand.plugin.map_or("PLUGIN", PluginName::as_str));
             let (component, signature) = (self.component.clone(), self.path.clone());
-            return Err(Refusal::Unsigned { plugin: plugin(), component, signature });
+            return Err(Refusal::Unsigned { plugin, component, signature });
         };
         if !demand.signers.contains(&signer) {
             return Err(Refusal::Stranger { signer });
         }
-        if (&statement.tenant, &statement.plugin) != (demand.tenant, demand.plugin) {
+        let plugin = demand.plugin.unwrap_or(&statement.plugin);
+        if (&statement.tenant, &statement.plugin) != (demand.tenant, plugin) {
             let signed = format!("{}/{}", statement.tenant, statement.plugin);
-            return Err(Refusal::ForAnother { signature: self.path.clone(), plugin: plugin(), signed });
+            let plugin = of_tenant(plugin.as_str());
+            return Err(Refusal::ForAnother { signature: self.path.clone(), plugin, signed });
         }
         let Some(Newness { latest, now }) = demand.is_new else { return Ok(Some(signer)) };
         if let Some(latest) = latest.filter(|latest| statement.number <= *latest) {
@@ -483,7 +487,7 @@ mod tests {
         ) -> Result<Option<Signer>, Refusal> {
             let (tenant, plugin) =
                 (TenantId::parse(tenant).expect("valid"), PluginName::parse(plugin).expect("valid"));
-            let demand = Demand { signers, tenant: &tenant, plugin: &plugin, revision, is_new };
+            let demand = Demand { signers, tenant: &tenant, plugin: Some(&plugin), revision, is_new };
             SignatureFile::beside(&self.component())?.check(&demand)
         }
 

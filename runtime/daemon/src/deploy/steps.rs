@@ -95,7 +95,7 @@ fn trusted(
 ) -> Result<SignatureFile, Error> {
     let (tenant, plugin) = (&terms.tenant, &terms.name);
     let signature = signature.and_then(|signature| {
-        signature.check(&Demand { signers, tenant, plugin, revision, is_new })?;
+        signature.check(&Demand { signers, tenant, plugin: Some(plugin), revision, is_new })?;
         Ok(signature)
     });
     signature.map_err(|cause| Error::Untrusted {
