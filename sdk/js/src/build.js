@@ -50,18 +50,20 @@ async function manifest(project) {
   return { name: name.split("/").at(-1), entry: main, options: { fetch } };
 }
 
-// The engine's own would trap, with no word about why.
-const NO_FETCH = "no-fetch.js";
+// Without `fetch`, the engine's own would trap, with no word about why.
+const fetchModules = ({ fetch }) => (fetch ? ["guest-fetch.js"] : ["no-fetch.js", "guest-fetch.js"]);
 
 /** A module of this package, as a bundle's source names it. */
 const module = (name) => JSON.stringify(join(SDK, "src", name));
 
 /** The project's handlers in one piece, which exports what is asked of it. */
-async function bundled(project, entry, exported, { fetch }) {
+async function bundled(project, entry, exported, options) {
   const { build } = await import("esbuild");
+  // In this order: the handlers' own modules find what is there already.
+  const imported = [...fetchModules(options).map(module), JSON.stringify(entry)].map((file) => `import ${file};`);
   const { outputFiles } = await build({
     stdin: {
-      contents: `${fetch ? "" : `import ${module(NO_FETCH)};`} import ${JSON.stringify(entry)}; ${exported}`,
+      contents: [...imported, exported].join(" "),
       resolveDir: dirname(entry),
     },
     // One registry of handlers, wherever the project has its copy of this package.
