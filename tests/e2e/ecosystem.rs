@@ -85,6 +85,7 @@ async fn programs_in_javascript_are_as_the_page_says() {
     let settled = stage.claim(json!({"claim": "async"})).await;
     assert_eq!(settled, json!([6, ["rejected", "fulfilled"], 5]));
     assert_eq!(stage.claim(json!({"claim": "forgotten"})).await, json!("done"));
+    assert_eq!(stage.claim(json!({"claim": "handled"})).await, json!(["late", "pulled"]));
     let web = stage.claim(json!({"claim": "web"})).await;
     assert_eq!(
         web,
@@ -111,6 +112,29 @@ async fn programs_in_javascript_are_as_the_page_says() {
     assert!(stack.contains("outer@") && stack.contains("claims.js:"), "{stack}");
     let (_, log) = stage.run("hog.claim", &json!({"claim": "console"})).await;
     assert_eq!(messages(&log, Level::Info), ["a %s log { a: [1] }", "two", "lines", ""], "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_handler_in_javascript_forgets_to_wait_for_is_told() {
+    let stage = Stage::new(Language::JavaScript).await;
+    let (record, log) = stage.run("hog.claim", &json!({"claim": "rejected"})).await;
+    assert_eq!((record.state, record.reason), (State::Dead, Some(Reason::Failed)));
+    assert_eq!(record.message.as_deref(), Some("unhandled rejection: RangeError: nobody waits for this"));
+    let (message, stack) = ended(&log);
+    assert_eq!(message, "RangeError: nobody waits for this");
+    assert!(stack.contains("late@") && stack.contains("claims.js:"), "{stack}");
+
+    let (record, log) = stage.run("hog.claim", &json!({"claim": "several"})).await;
+    assert_eq!(record.message.as_deref(), Some("number 0"), "what the handler throws comes first");
+    let told: Vec<String> = (1..=8).map(|n| format!("unhandled rejection: number {n}")).collect();
+    assert_eq!(messages(&log, Level::Warn), told);
+
+    let (record, _) = stage.run("hog.claim", &json!({"claim": "promised"})).await;
+    assert_eq!((record.state, record.reason), (State::Dead, Some(Reason::FailedPermanently)));
+    assert!(
+        record.message.as_ref().is_some_and(|message| message.contains("is an `await` missing?")),
+        "{record:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

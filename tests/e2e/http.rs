@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 
 const MIB: usize = 1 << 20;
 
-/// "hello" over and over, by gzip.
+/// "hello" by gzip.
 const GZIP: &[u8] = &[
     0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00,
     0x86, 0xa6, 0x10, 0x36, 0x05, 0x00, 0x00, 0x00,
 ];
+
+/// "hello" by zlib, which the `deflate` of HTTP is.
+const DEFLATE: &[u8] = &[0x78, 0x9c, 0xcb, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x06, 0x2c, 0x02, 0x15];
 
 fn replies(path: &str) -> Reply {
     let chunks = |pieces: usize, size: usize, pause: u64, trailers| Reply::Chunked {
@@ -30,6 +33,10 @@ fn replies(path: &str) -> Reply {
         "/204" => Reply::Bare(204, ""),
         "/304" => Reply::Bare(304, "etag: \"x\"\r\n"),
         "/gzip" => Reply::Encoded("content-encoding: gzip", GZIP.to_vec()),
+        "/deflate" => Reply::Encoded("Content-Encoding: Deflate", DEFLATE.to_vec()),
+        "/br" => Reply::Encoded("content-encoding: br", b"no br".to_vec()),
+        "/no-gzip" => Reply::Encoded("content-encoding: gzip", b"no gzip".to_vec()),
+        "/empty-gzip" => Reply::Encoded("content-encoding: gzip", Vec::new()),
         "/cookies" => {
             Reply::Bare(200, "set-cookie: a=1\r\nset-cookie: b=2\r\nx-none:\r\ncontent-length: 0\r\n")
         }
@@ -39,6 +46,7 @@ fn replies(path: &str) -> Reply {
         "/until-close" => Reply::UntilClose(b"until close".to_vec()),
         "/body-and-close" => Reply::BodyAndClose(b"hello".to_vec()),
         "/close" => Reply::Close,
+        "/silence" => Reply::Silence,
         "/headers" => Reply::Headers(200),
         "/long-header" => Reply::LongHeader(300_000),
         _ => Reply::Bare(404, "content-length: 0\r\n"),
@@ -75,8 +83,12 @@ impl Scene {
 
     /// What came of an exchange, or what its handler said, and the log.
     async fn exchange(&self, path: &str, shape: Value) -> (Result<Value, String>, String) {
+        self.run(self.job(path, shape)).await
+    }
+
+    /// What came of a job, or why it has failed, and the log.
+    async fn run(&self, job: NewJob) -> (Result<Value, String>, String) {
         let (broker, acme) = (self.site.broker().await, tenant("acme"));
-        let job = self.job(path, shape);
         broker.enqueue(&acme, std::slice::from_ref(&job)).await.expect("the broker is up");
         let record = finished(&*broker, &acme, job.id).await;
         let log = broker.log(&acme, job.id).await.expect("the broker is up");
@@ -110,7 +122,6 @@ async fn a_response_of_any_size_and_shape_is_received_whole() {
             ("/chunks", 200, 50, "xxx"),
             ("/events", 200, 14_000, "xxx"),
             ("/until-close", 200, 11, "until close"),
-            ("/gzip", 200, GZIP.len(), ""),
         ] {
             let exchanged = scene.exchanged(path, json!({})).await;
             assert_eq!(
@@ -126,6 +137,24 @@ async fn a_response_of_any_size_and_shape_is_received_whole() {
         let head = scene.exchanged("/hello", json!({ "method": "HEAD" })).await;
         assert_eq!((&head["status"], &head["received"]), (&json!(200), &json!(0)));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoded_body_is_decoded_by_fetch_of_javascript_and_left_to_handlers_in_rust() {
+    let scene = Scene::new(Language::Rust, "").await;
+    assert_eq!(scene.exchanged("/gzip", json!({})).await["received"], json!(GZIP.len()));
+
+    let scene = Scene::new(Language::JavaScript, "").await;
+    for (path, body) in [("/gzip", "hello"), ("/deflate", "hello"), ("/br", "no br"), ("/empty-gzip", "")] {
+        let exchanged = scene.exchanged(path, json!({ "times": 3 })).await;
+        assert_eq!((&exchanged["status"], &exchanged["body"]), (&json!(200), &json!(body)), "{path}");
+        let fields = exchanged["headers"].as_array().expect("a list");
+        assert!(fields.iter().any(|field| field[0] == json!("content-encoding")), "{path}: {exchanged}");
+    }
+    let head = scene.exchanged("/gzip", json!({ "method": "HEAD" })).await;
+    assert_eq!((&head["status"], &head["received"]), (&json!(200), &json!(0)));
+    let (ended, log) = scene.exchange("/no-gzip", json!({})).await;
+    assert!(ended.as_ref().is_err_and(|said| said.contains("DecompressionStream")), "{ended:?} {log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -201,6 +230,27 @@ async fn hundreds_of_requests_go_out_of_one_job() {
             assert_eq!(last["status"], json!(200), "{last}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_holds_all_the_handles_that_it_may_is_told_so() {
+    // The JavaScript engine gives back none that a request needs.
+    let scene = Scene::new(Language::JavaScript, "http_bytes = \"64KiB\"").await;
+    scene.exchanged("/hello", json!({ "times": 100 })).await;
+    let (ended, _) = scene.exchange("/hello", json!({ "times": 500 })).await;
+    let message = ended.expect_err("a run may hold 1024, and one for each 4 KiB");
+    assert!(message.starts_with("it holds 1040 handles of streams, timers, requests"), "{message}");
+    assert!(message.contains("limits.http_bytes, which is 64KiB"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_a_handler_in_javascript_forgets_is_told() {
+    let scene = Scene::new(Language::JavaScript, "").await;
+    let url = format!("http://127.0.0.1:{}/silence", scene.web.port());
+    let forgotten = hog_job("hog.claim", &json!({ "claim": "unanswered", "url": url }).to_string());
+    let (ended, log) = scene.run(forgotten).await;
+    assert_eq!(ended, Ok(json!("done")));
+    assert!(log.contains("which is dropped: is an `await` missing?"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,12 +36,55 @@ const CLAIMS = {
     return [sum, settled.map(({ status }) => status), await Promise.race([new Promise(() => {}), 5])];
   },
 
-  /** A promise that nobody waits for: the job ends without it. */
+  /** What nobody waits for, and what can't run at once: the job ends without it. */
   forgotten: (ctx) => {
-    Promise.reject(new Error("nobody waits for this"));
-    setTimeout(() => ctx.log.info("too late"), 1);
+    setTimeout(() => ctx.log.info("too late"), 60_000);
     return "done";
   },
+
+  /** A promise that nobody waits for, and that is rejected after the handler has returned. */
+  rejected: () => {
+    const late = async () => {
+      for (let n = 0; n < 10; n++) await n;
+      throw new RangeError("nobody waits for this");
+    };
+    late();
+    return "done";
+  },
+
+  /** Rejections that somebody handles, if late, or elsewhere. */
+  handled: async () => {
+    const late = Promise.reject(new Error("late"));
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    const stream = new ReadableStream({
+      async pull() {
+        throw new Error("pulled");
+      },
+    });
+    const messages = [];
+    for (const promise of [late, stream.getReader().read()]) {
+      await promise.catch(({ message }) => messages.push(message));
+    }
+    return messages;
+  },
+
+  /** A handler that fails, and leaves rejections that nobody handles. */
+  several: async () => {
+    const fails = async (message) => {
+      throw new Error(message);
+    };
+    const [one] = Array.from({ length: 20 }, (_, n) => fails(`number ${n}`));
+    await one;
+  },
+
+  /** A request that nobody waits for. */
+  unanswered: (_, { url }) => {
+    fetch(url);
+    return "done";
+  },
+
+  /** An output that wasn't waited for. */
+  promised: () => ({ text: Promise.resolve("a text") }),
 
   /** What the web has, and Node hasn't alone. */
   web: async () => ({

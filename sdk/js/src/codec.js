@@ -10,9 +10,23 @@ const encoder = new TextEncoder();
 export function encode(value) {
   // Not `instanceof`: in a component, the bytes that the host gives are of another realm's `Uint8Array`.
   if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-  const json = JSON.stringify(value === undefined ? null : value);
+  const json = stringified(value === undefined ? null : value);
   if (json === undefined) throw new TypeError(`a ${typeof value} has no JSON form`);
   return encoder.encode(json);
+}
+
+// The form of a promise would be `{}`, and that it was to be waited for would be told nowhere.
+function stringified(value) {
+  Object.defineProperty(Promise.prototype, "toJSON", { value: refuse, configurable: true });
+  try {
+    return JSON.stringify(value);
+  } finally {
+    delete Promise.prototype.toJSON;
+  }
+}
+
+function refuse() {
+  throw new TypeError("a promise has no JSON form: is an `await` missing?");
 }
 
 /** The value of JSON bytes. */

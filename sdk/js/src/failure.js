@@ -43,7 +43,8 @@ function withCauses(thrown) {
     seen.add(error);
     texts.push(describe(error));
   }
-  return texts.join(": ");
+  // Nothing may be thrown, too.
+  return texts.length === 0 ? String(thrown) : texts.join(": ");
 }
 
 // The name says something only where it isn't the usual one.

@@ -10,7 +10,10 @@ import * as secrets from "sandhog:job/secrets@0.1.0";
 import * as state from "sandhog:job/state@0.1.0";
 import { getEnvironment } from "wasi:cli/environment@0.2.0";
 
+import { toFailure } from "./failure.js";
+import { requestsUnderWay } from "./guest-fetch.js";
 import { files } from "./guest-files.js";
+import { unhandledRejections } from "./guest-rejections.js";
 import { dispatch } from "./handler.js";
 import { HostError } from "./host-error.js";
 import { mapped } from "./lines.js";
@@ -21,11 +24,21 @@ const OUT_OF_MEMORY = "out of memory";
 /** Of a stack, so many frames tell where it was. */
 const FRAMES_MAX = 8;
 
+/** Of the rejections that nobody handles, beside the one that is the failure, so many are told. */
+const REJECTIONS_MAX = 8;
+
 let payloadOfJob;
 
 export async function handle(job) {
   payloadOfJob = job.payload;
-  const { output, failure, thrown } = await dispatch(host, job);
+  let end = await dispatch(host, job);
+  if (end.thrown !== OUT_OF_MEMORY) {
+    await turn();
+    const rejected = unhandledRejections();
+    // Most jobs forget nothing, and pay for no more.
+    if (rejected.length > 0 || requestsUnderWay > 0) end = withForgotten(end, await reasonsOf(rejected));
+  }
+  const { output, failure, thrown } = end;
   if (failure === undefined) return output;
   if (thrown === OUT_OF_MEMORY) {
     // No failure to be tried again: what isn't one of the contract ends the run, and the host knows why.
@@ -35,6 +48,33 @@ export async function handle(job) {
   throw failure.permanent
     ? { tag: "permanent", val: failure.message }
     : { tag: "transient", val: { message: failure.message, retryAfterMs: millis(failure.retryAfterMs) } };
+}
+
+/**
+ * The end of a run with what its handler has forgotten. A rejection that nobody handles is a failure of the handler, as it
+ * would end a program of Node.
+ */
+function withForgotten(end, reasons) {
+  if (end.failure === undefined && reasons.length > 0) {
+    const thrown = reasons.shift();
+    end = { failure: unhandled(thrown), thrown };
+  } else if (end.failure === undefined) {
+    const message = "the handler returned before there was a response to a request, which is dropped: is an `await` missing?";
+    log.write("warn", message, [["requests", String(requestsUnderWay)]]);
+  }
+  for (const reason of reasons.slice(0, REJECTIONS_MAX)) log.write("warn", unhandled(reason).message, []);
+  return end;
+}
+
+const reasonsOf = (rejected) => Promise.all(rejected.map((promise) => promise.catch((reason) => reason)));
+
+/** Waits until all has run that needn't wait for anything. */
+const turn = () => new Promise((resolve) => setTimeout(resolve, 0));
+
+function unhandled(reason) {
+  const failure = toFailure(reason);
+  failure.message = `unhandled rejection: ${failure.message}`;
+  return failure;
 }
 
 // Where an error came from is seen nowhere else; a failure that the handler chose has said all.

@@ -39,7 +39,7 @@ test("any other error means that the job is tried again, and tells its causes", 
     [() => { throw transient("reset", { cause: new Error("by peer") }); }, "reset: by peer", undefined],
     [async () => { throw "a text"; }, "a text", undefined],
     [() => Promise.reject(new RangeError("too far")), "RangeError: too far", undefined],
-    [() => { throw undefined; }, "", undefined],
+    [() => { throw undefined; }, "undefined", undefined],
   ];
   for (const [at, [run, message, wait]] of cases.entries()) {
     const { failure } = await new FakeHost().run(handler(`failing.${at}`, run), null);
@@ -58,6 +58,21 @@ test("a payload or output that can't be is not tried again, and isn't shown", as
   assert.match(binary.failure.message, /not UTF-8/);
   const endless = handler("endless", () => { const self = {}; self.self = self; return self; });
   assert.match((await host.run(endless, null)).failure.message, /the output of `endless` has no JSON form/);
+});
+
+test("a promise is no value: an await is missing", async () => {
+  const host = new FakeHost({ state: { text: "before" } });
+  const uses = [
+    () => ({ list: [Promise.resolve(1)] }),
+    (ctx) => ctx.state.set("text", { text: Promise.resolve("after") }),
+    (ctx) => ctx.enqueue("mail.send", { to: Promise.resolve("ann@example.org") }),
+  ];
+  for (const [at, use] of uses.entries()) {
+    const { failure } = await host.run(handler(`promise.${at}`, use), null);
+    assert.match(failure.message, /a promise has no JSON form: is an `await` missing\?$/);
+  }
+  assert.deepEqual([host.stored("text"), host.jobs], ["before", []]);
+  assert.equal(JSON.stringify([Promise.resolve()]), "[{}]", "elsewhere it has the form that it has always had");
 });
 
 test("an input may be parsed, or be bytes", async () => {
