@@ -1,4 +1,8 @@
 //! Requests of every shape: methods, bodies, lengths, many in a row.
+//!
+//! They speak `wasi:http` as a library of one's own would, and not as [`Context::http`](sandhog_sdk::Context::http) does: in
+//! bodies that are larger than the guest's memory, are never read or flushed once too often, and in trailers, they have what
+//! that client, which returns whole responses, keeps from its handlers.
 
 use sandhog_sdk::{Result, handler, permanent};
 use serde::{Deserialize, Serialize};
