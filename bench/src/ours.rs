@@ -9,7 +9,7 @@ use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
-use sandhog_core::job::{Job, Level, NewJob, Progress};
+use sandhog_core::job::{Job, JobOptions, Level, NewJob, Progress};
 use sandhog_core::outcome::{Outcome, Usage};
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
@@ -60,6 +60,8 @@ impl Ours {
             attempt: 1,
             max_attempts: 1,
             deadline: Timestamp::from_millis(1),
+            enqueued_at: Timestamp::from_millis(1),
+            options: JobOptions::default(),
         };
         let share = Share {
             tenant: tenant.clone(),

@@ -21,7 +21,7 @@ use futures::future::join_all;
 use sandhog_core::admit::{Choice, admit};
 use sandhog_core::attempt::{Action, Attempt, Ending, Event, SettleReply};
 use sandhog_core::effects::Effects;
-use sandhog_core::id::TenantId;
+use sandhog_core::id::{LeaseNo, TenantId};
 use sandhog_core::outcome::Outcome;
 use sandhog_core::retry::Chance;
 use sandhog_core::settle::AttemptCounts;
@@ -88,7 +88,7 @@ fn decisions(criterion: &mut Criterion) {
 fn succeed() -> Action {
     let at = |millis| Mono::from_origin(Duration::from_millis(black_box(millis)));
     let chance = Chance::from_bits(1);
-    let mut attempt = Attempt::new(AttemptCounts { attempts: 0, faults: 0 }, at(30_000));
+    let mut attempt = Attempt::new(AttemptCounts { lease: LeaseNo(1), attempts: 0, faults: 0 }, at(30_000));
     let admitted = Event::Admitted { retry: Arc::default(), deadline: at(20_000) };
     let returned = Outcome::Returned { output: Vec::new(), effects: Effects::default() };
     attempt.on(admitted, at(1), chance);

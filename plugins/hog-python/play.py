@@ -6,9 +6,23 @@
 import json
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
-from sandhog_sdk import ABSENT, Context, HostError, handler, permanent, retry_after, transient
+from sandhog_sdk import (
+    ABSENT,
+    Context,
+    Debounce,
+    HostError,
+    NewJobOptions,
+    Unique,
+    handler,
+    permanent,
+    rate_limited,
+    retry_after,
+    snooze,
+    transient,
+)
 
 
 @handler("hog.play")
@@ -26,6 +40,11 @@ def play(ctx: Context, input: Any) -> str:
                 raise retry_after(argument["ms"] / 1000, argument["message"])
             case "permanent":
                 raise permanent(argument)
+            case "fail_with":
+                raise transient(argument["message"], code=argument["code"])
+            case "snooze" | "rate_limited" if not ctx.path(argument["unless"]).exists():
+                ctx.path(argument["unless"]).touch()
+                raise (snooze if name == "snooze" else rate_limited)(argument["ms"] / 1000)
         ctx.log.info("answer", step=number, answer=json.dumps(_answer(ctx, name, argument)))
     return ""
 
@@ -71,9 +90,46 @@ def _swap(ctx: Context, step: Any) -> bool:
 
 def _enqueue(ctx: Context, step: Any) -> str:
     payload = "x" * (step["length"] - 2) if "length" in step else step["payload"]
-    options = {name: step[name] for name in ("queue", "priority", "unique_key") if name in step}
-    ctx.enqueue(step["kind"], payload, delay=step.get("delay_ms", 0) / 1000, **options)
+    ctx.enqueue(step["kind"], payload, **_options(ctx, step))
     return "ok"
+
+
+def _options(ctx: Context, step: Any) -> NewJobOptions:
+    """The options of a job as the SDK has them."""
+    options = NewJobOptions(
+        content_type=step.get("content_type"),
+        queue=step.get("queue"),
+        group=step.get("group"),
+        start_within=_seconds(step.get("start_within_ms")),
+        deadline=_seconds(step.get("deadline_ms")),
+        labels=step.get("labels", {}),
+        unique_key=step.get("unique_key"),
+        unique=_unique(step),
+    )
+    if "priority" in step:
+        options["priority"] = step["priority"]
+    if "delay_ms" in step:
+        options["delay"] = step["delay_ms"] / 1000
+    if "at_ms" in step:
+        options["at"] = ctx.enqueued_at + timedelta(milliseconds=step["at_ms"])
+    return options
+
+
+def _unique(step: Any) -> Unique | Debounce | None:
+    rule = step.get("unique") or step.get("debounce")
+    if rule is None:
+        return None
+    if "debounce" in step:
+        delay, longest = rule["delay_ms"] / 1000, rule["longest_ms"] / 1000
+        return Debounce(rule["key"], delay=delay, longest=longest, leading=rule.get("leading", False))
+    if "for_ms" in rule:
+        return Unique(rule["key"], until="over", lasts=rule["for_ms"] / 1000)
+    return Unique(
+        rule["key"],
+        until="started" if rule.get("until_started") else "settled",
+        lasts=_seconds(rule.get("at_most_ms")),
+        replaces=rule.get("replacing", False),
+    )
 
 
 def _progress(ctx: Context, step: Any) -> str:
@@ -89,6 +145,15 @@ def _facts(ctx: Context, _: Any) -> dict[str, Any]:
         "idempotency_key_is_job_id": ctx.idempotency_key == ctx.job_id,
         "stop_requested": ctx.stop_requested is not None,
         "has_time_left": ctx.remaining > 0,
+    }
+
+
+def _job(ctx: Context, _: Any) -> dict[str, Any]:
+    return {
+        "group": ctx.group,
+        "labels": ctx.labels,
+        "content_type": ctx.content_type,
+        "has_deadline": ctx.job_deadline is not None and ctx.job_deadline > ctx.enqueued_at,
     }
 
 
@@ -123,6 +188,9 @@ _STEPS: dict[str, Callable[[Context, Any], Any]] = {
     "fetch": _fetch,
     "progress": _progress,
     "facts": _facts,
+    "job": _job,
+    "snooze": lambda *_: "ok",
+    "rate_limited": lambda *_: "ok",
     "read": lambda ctx, path: ctx.path(path).read_text(encoding="utf-8"),
     "write": _write,
     "list": lambda ctx, path: sorted(entry.name for entry in ctx.path(path).iterdir()),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use crate::enqueue::{EnqueueError, JobId, NewJob};
-use crate::host::{AttemptInfo, Host, HostCalls};
+use crate::host::{AttemptInfo, Host, HostCalls, JobFacts};
 use crate::log::Level;
 use crate::progress::Progress;
 use crate::secret::{Secret, SecretError};
@@ -23,6 +23,7 @@ pub struct Context {
     kind: String,
     // Fetched when first needed: a handler that doesn't need it doesn't pay for it.
     info: OnceCell<AttemptInfo>,
+    job: OnceCell<JobFacts>,
 }
 
 /// Reason why the host would like the handler to stop.
@@ -36,7 +37,7 @@ pub enum StopReason {
 
 impl Context {
     pub(crate) fn new(host: Host, job_id: JobId, kind: String) -> Self {
-        Self { host, job_id, kind, info: OnceCell::new() }
+        Self { host, job_id, kind, info: OnceCell::new(), job: OnceCell::new() }
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -45,6 +46,10 @@ impl Context {
 
     fn info(&self) -> &AttemptInfo {
         self.info.get_or_init(|| self.host.attempt_info())
+    }
+
+    fn job(&self) -> &JobFacts {
+        self.job.get_or_init(|| self.host.job_info())
     }
 
     /// Returns the job's id, unique for all time.
@@ -94,6 +99,42 @@ impl Context {
     #[must_use]
     pub fn deadline(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + self.info().deadline
+    }
+
+    /// Returns the time at which the job was enqueued.
+    #[must_use]
+    pub fn enqueued_at(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + self.job().enqueued_at
+    }
+
+    /// Returns what the payload is, such as `text/csv`; `None` if the producer didn't say.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&str> {
+        self.job().content_type.as_deref()
+    }
+
+    /// Returns the job's group in its queue, such as a customer; `None` if it has none.
+    #[must_use]
+    pub fn group(&self) -> Option<&str> {
+        self.job().group.as_deref()
+    }
+
+    /// Returns the names and values of the job's labels, in the order of the names.
+    pub fn labels(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+        self.job().labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Returns the value of a label; `None` if the job has none of this name.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// Returns the time at which the job is given up, whatever attempts are left; `None` if there is no such time.
+    /// [`deadline`](Self::deadline) is that of this attempt.
+    #[must_use]
+    pub fn job_deadline(&self) -> Option<SystemTime> {
+        self.job().deadline.map(|deadline| SystemTime::UNIX_EPOCH + deadline)
     }
 
     /// Returns the time until the deadline; zero when it has passed.

@@ -1,9 +1,10 @@
 //! Further jobs of the same tenant.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::codec::{Encode, InvalidJson};
+use crate::unique::{Debounce, Unique, UniqueRule};
 
 /// A job to be created when this one succeeds.
 ///
@@ -21,10 +22,24 @@ pub struct NewJob {
     pub(crate) kind: String,
     // Encoded at once, so that the payload may be borrowed; `Context::enqueue` returns the error of it.
     pub(crate) payload: Result<Vec<u8>, InvalidJson>,
+    pub(crate) content_type: Option<String>,
     pub(crate) queue: Option<String>,
-    pub(crate) delay: Duration,
+    pub(crate) group: Option<String>,
+    pub(crate) start: Start,
+    pub(crate) start_within: Option<Duration>,
+    pub(crate) deadline: Option<Duration>,
     pub(crate) priority: u8,
-    pub(crate) unique_key: Option<String>,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) unique: Option<(String, UniqueRule)>,
+}
+
+/// Time from which on a job may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// This long after it is created.
+    After(Duration),
+    /// At this time.
+    At(SystemTime),
 }
 
 /// Id of a job, unique for all time.
@@ -61,11 +76,21 @@ impl NewJob {
         Self {
             kind: kind.into(),
             payload: payload.encode().map(std::borrow::Cow::into_owned),
+            content_type: None,
             queue: None,
-            delay: Duration::ZERO,
+            group: None,
+            start: Start::After(Duration::ZERO),
+            start_within: None,
+            deadline: None,
             priority: PRIORITY_USUAL,
-            unique_key: None,
+            labels: Vec::new(),
+            unique: None,
         }
+    }
+
+    /// Sets what the payload is, such as `text/csv`.
+    pub fn content_type(self, content_type: impl Into<String>) -> Self {
+        Self { content_type: Some(content_type.into()), ..self }
     }
 
     /// Sets the queue. Without it, the job goes to the one that the kind's plugin names.
@@ -73,9 +98,35 @@ impl NewJob {
         Self { queue: Some(queue.into()), ..self }
     }
 
+    /// Sets the group in the queue, such as a customer: what the queue's rules for groups go by.
+    pub fn group(self, group: impl Into<String>) -> Self {
+        Self { group: Some(group.into()), ..self }
+    }
+
     /// Sets the minimum time that the job waits, in whole milliseconds, rounded up.
     pub fn delay(self, delay: Duration) -> Self {
-        Self { delay, ..self }
+        Self { start: Start::After(delay), ..self }
+    }
+
+    /// Sets the time from which on the job may start, in place of a delay.
+    pub fn at(self, time: SystemTime) -> Self {
+        Self { start: Start::At(time), ..self }
+    }
+
+    /// Sets the time within which the job has to start once it may, or else it is cancelled.
+    pub fn start_within(self, time: Duration) -> Self {
+        Self { start_within: Some(time), ..self }
+    }
+
+    /// Sets the time after which the job is given up, counted from when it may start, whatever attempts are left.
+    pub fn deadline(self, time: Duration) -> Self {
+        Self { deadline: Some(time), ..self }
+    }
+
+    /// Adds a label, for people and programs to see: at most 16, each name once.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push((name.into(), value.into()));
+        self
     }
 
     /// Sets the priority, 0 to 255; the highest goes first. The default is 100.
@@ -86,7 +137,33 @@ impl NewJob {
     /// Sets the unique key: while a job of the same kind with this key is neither succeeded, dead nor cancelled, no second
     /// one is created. Jobs of different kinds don't hold each other's keys.
     pub fn unique_key(self, key: impl Into<String>) -> Self {
-        Self { unique_key: Some(key.into()), ..self }
+        self.unique(Unique::new(key))
+    }
+
+    /// Sets the unique key, and for how long the job holds it.
+    ///
+    /// ```
+    /// # use sandhog_sdk::{NewJob, Unique};
+    /// # use std::time::Duration;
+    /// let latest = NewJob::new("index.update", &7).unique(Unique::new("7").until_started().replacing());
+    /// let hourly = NewJob::new("mail.warn", &7).unique(Unique::for_time("7", Duration::from_secs(3600)));
+    /// ```
+    pub fn unique(self, unique: Unique) -> Self {
+        let Unique { key, hold } = unique;
+        Self { unique: Some((key, UniqueRule::Hold(hold))), ..self }
+    }
+
+    /// Makes one job of many events: it runs when no other with the key has come for a while. It may have no delay of its own.
+    ///
+    /// ```
+    /// # use sandhog_sdk::{Debounce, NewJob};
+    /// # use std::time::Duration;
+    /// let (quiet, longest) = (Duration::from_secs(600), Duration::from_secs(3600));
+    /// let digest = NewJob::new("mail.digest", &7).debounce(Debounce::new("7", quiet, longest));
+    /// ```
+    pub fn debounce(self, debounce: Debounce) -> Self {
+        let Debounce { key, times } = debounce;
+        Self { unique: Some((key, UniqueRule::Debounce(times))), ..self }
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Failure {
     Transient {
         /// Description of what went wrong.
         message: String,
+        /// Kind of the failure, for the rules of the retry policy to go by; see [`Failure::code`].
+        code: Option<String>,
         /// Time to wait before the next attempt, in place of the policy's backoff; `None` for the backoff.
         retry_after: Option<Duration>,
     },
@@ -26,18 +28,44 @@ pub enum Failure {
         /// Description of what went wrong.
         message: String,
     },
+    /// No failure: the job is run again later, and the attempt doesn't count. See [`snooze`].
+    Snoozed {
+        /// Time to wait.
+        after: Duration,
+    },
+    /// No failure of the handler: what it calls takes no more calls now. See [`rate_limited`].
+    RateLimited {
+        /// Time to wait.
+        after: Duration,
+    },
 }
 
 /// Creates a failure that may go away by itself: the job is tried again by its retry policy.
 pub fn transient(message: impl Display) -> Failure {
-    Failure::Transient { message: message.to_string(), retry_after: None }
+    Failure::Transient { message: message.to_string(), code: None, retry_after: None }
 }
 
 /// Creates a failure that may go away by itself, after which the job is tried again when this time has passed.
 ///
 /// The time counts in whole milliseconds, rounded up.
 pub fn retry_after(wait: Duration, message: impl Display) -> Failure {
-    Failure::Transient { message: message.to_string(), retry_after: Some(wait) }
+    Failure::Transient { message: message.to_string(), code: None, retry_after: Some(wait) }
+}
+
+/// Creates the end of an attempt that was too early: the job is run again after this time, and the attempt doesn't count.
+///
+/// The time is at least a second, and at most the policy's `retry_after_max`. A job that has been started 10,000 times is put off
+/// no more: this then counts as a failure.
+#[must_use]
+pub fn snooze(wait: Duration) -> Failure {
+    Failure::Snoozed { after: wait }
+}
+
+/// Creates the end of an attempt that found what it calls to take no more calls: the job is run again after this time, and the
+/// attempt doesn't count. It has the bounds of [`snooze`], and is told apart from it.
+#[must_use]
+pub fn rate_limited(wait: Duration) -> Failure {
+    Failure::RateLimited { after: wait }
 }
 
 /// Creates a failure that trying again can't mend: the job becomes a dead letter at once.
@@ -104,6 +132,26 @@ impl Failure {
     pub fn message(&self) -> &str {
         match self {
             Self::Transient { message, .. } | Self::Permanent { message } => message,
+            Self::Snoozed { .. } => "snoozed",
+            Self::RateLimited { .. } => "rate-limited",
+        }
+    }
+
+    /// Gives a failure that may go away a code, such as `smtp-421`, for the rules of the retry policy to go by: 1 to 63 of a-z,
+    /// 0-9, `.`, `_`, `-`, starting with a letter or digit. Others have none.
+    ///
+    /// ```
+    /// # use sandhog_sdk::{Failure, transient};
+    /// let busy = transient("the mailbox is busy").code("smtp-421");
+    /// # assert!(matches!(busy, Failure::Transient { code: Some(code), .. } if code == "smtp-421"));
+    /// ```
+    #[must_use]
+    pub fn code(self, code: impl Into<String>) -> Self {
+        match self {
+            Self::Transient { message, retry_after, .. } => {
+                Self::Transient { message, code: Some(code.into()), retry_after }
+            }
+            other => other,
         }
     }
 

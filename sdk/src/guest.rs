@@ -2,18 +2,19 @@
 
 use std::panic::PanicHookInfo;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::context::{Context, StopReason};
-use crate::enqueue::{EnqueueError, JobId, NewJob};
+use crate::enqueue::{EnqueueError, JobId, NewJob, Start};
 use crate::failure::Failure;
 use crate::handler::{Table, dispatch};
-use crate::host::{AttemptInfo, HostCalls, RawStateError, millis};
+use crate::host::{AttemptInfo, HostCalls, JobFacts, RawStateError, millis};
 use crate::http::{HttpError, Request, Response};
 use crate::log::Level;
 use crate::progress::Progress;
 use crate::secret::{Secret, SecretError};
 use crate::state::Swapped;
+use crate::unique::{UniqueRule, UniqueUntil};
 
 use bindings::sandhog::job::{context, enqueue, log, progress, secrets, state, types};
 
@@ -73,6 +74,17 @@ impl HostCalls for Host {
         }
     }
 
+    fn job_info(&self) -> JobFacts {
+        let job = context::job_info();
+        JobFacts {
+            enqueued_at: Duration::from_millis(job.enqueued_at_ms),
+            content_type: job.content_type,
+            group: job.group,
+            labels: job.labels,
+            deadline: job.deadline_ms.map(Duration::from_millis),
+        }
+    }
+
     fn remaining(&self) -> Duration {
         Duration::from_millis(context::remaining_ms())
     }
@@ -93,10 +105,21 @@ impl HostCalls for Host {
     }
 
     fn enqueue(&self, job: NewJob) -> Result<JobId, EnqueueError> {
-        let NewJob { kind, payload, queue, delay, priority, unique_key } = job;
-        let payload = payload.map_err(|source| EnqueueError::Payload { kind: kind.clone(), source })?;
-        let delay_ms = millis(delay);
-        let job = enqueue::NewJob { kind, payload, queue, delay_ms, priority, unique_key };
+        let payload =
+            job.payload.map_err(|source| EnqueueError::Payload { kind: job.kind.clone(), source })?;
+        let job = enqueue::NewJob {
+            kind: job.kind,
+            payload,
+            content_type: job.content_type,
+            queue: job.queue,
+            group: job.group,
+            start: job.start.into(),
+            start_within_ms: job.start_within.map(millis),
+            deadline_ms: job.deadline.map(millis),
+            priority: job.priority,
+            labels: job.labels,
+            unique: job.unique.map(|(key, rule)| enqueue::Unique { key, rule: rule.into() }),
+        };
         Ok(JobId::new(enqueue::enqueue(&job)?))
     }
 
@@ -152,9 +175,42 @@ impl From<Failure> for WitFailure {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Permanent { message } => Self::Permanent(message),
-            Failure::Transient { message, retry_after } => {
-                Self::Transient(types::TransientFailure { message, retry_after_ms: retry_after.map(millis) })
+            Failure::Transient { message, code, retry_after } => {
+                let retry_after_ms = retry_after.map(millis);
+                Self::Transient(types::TransientFailure { message, code, retry_after_ms })
             }
+            Failure::Snoozed { after } => Self::Snoozed(millis(after)),
+            Failure::RateLimited { after } => Self::RateLimited(millis(after)),
+        }
+    }
+}
+
+impl From<Start> for enqueue::Start {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::After(delay) => Self::After(millis(delay)),
+            Start::At(at) => Self::At(at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, millis)),
+        }
+    }
+}
+
+impl From<UniqueRule> for enqueue::UniqueRule {
+    fn from(rule: UniqueRule) -> Self {
+        match rule {
+            UniqueRule::Hold(hold) => Self::Hold(enqueue::Hold {
+                until: match hold.until {
+                    UniqueUntil::Settled => enqueue::UniqueUntil::Settled,
+                    UniqueUntil::Started => enqueue::UniqueUntil::Started,
+                    UniqueUntil::Over => enqueue::UniqueUntil::Over,
+                },
+                lasts_ms: hold.lasts.map(millis),
+                replaces: hold.replaces,
+            }),
+            UniqueRule::Debounce(times) => Self::Debounce(enqueue::Debounce {
+                delay_ms: millis(times.delay),
+                longest_ms: millis(times.longest),
+                leading: times.is_leading,
+            }),
         }
     }
 }

@@ -32,6 +32,18 @@ pub(crate) struct AttemptInfo {
     pub(crate) deadline: Duration,
 }
 
+/// What is known of the job beside its id, kind and payload.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct JobFacts {
+    /// Time at which it was enqueued, since 1970-01-01T00:00:00Z.
+    pub(crate) enqueued_at: Duration,
+    pub(crate) content_type: Option<String>,
+    pub(crate) group: Option<String>,
+    pub(crate) labels: Vec<(String, String)>,
+    /// Time of its deadline, since 1970-01-01T00:00:00Z.
+    pub(crate) deadline: Option<Duration>,
+}
+
 /// Reason why the host refused a state call; the key is known to the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RawStateError {
@@ -43,6 +55,7 @@ pub(crate) enum RawStateError {
 
 pub(crate) trait HostCalls {
     fn attempt_info(&self) -> AttemptInfo;
+    fn job_info(&self) -> JobFacts;
     fn remaining(&self) -> Duration;
     fn stop_requested(&self) -> Option<StopReason>;
     fn log(&self, level: Level, message: &str, fields: &[(String, String)]);

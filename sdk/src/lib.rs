@@ -6,7 +6,8 @@
 //! | [`handler`](macro@handler), [`export!`] | make functions into a component |
 //! | [`Context`] | a handler's access to its host: the attempt, log, progress, state, jobs, secrets |
 //! | [`Request`], [`Response`] | HTTP: see [`Context::http`] |
-//! | [`Failure`], [`OrFail`], [`OrFailIo`] | failures of handlers: try again, or don't |
+//! | [`NewJob`], [`Unique`], [`Debounce`] | further jobs, and which of them are the same |
+//! | [`Failure`], [`OrFail`], [`OrFailIo`], [`snooze`] | failures of handlers: try again, or don't, or later |
 //! | [`Decode`], [`Encode`], [`Bytes`] | payloads, outputs and state values: JSON through serde, or raw |
 //! | [`FakeHost`], [`assert_enqueued!`] | the host of unit tests |
 
@@ -31,11 +32,14 @@ mod log;
 mod progress;
 mod secret;
 mod state;
+mod unique;
 
 pub use codec::{Bytes, Decode, Encode, InvalidJson};
 pub use context::{Context, StopReason};
 pub use enqueue::{EnqueueError, JobId, NewJob};
-pub use failure::{Failure, OrFail, OrFailIo, Result, permanent, retry_after, transient};
+pub use failure::{
+    Failure, OrFail, OrFailIo, Result, permanent, rate_limited, retry_after, snooze, transient,
+};
 #[cfg(not(target_family = "wasm"))]
 pub use fake::{
     Attempt, Drained, Enqueued, EnqueuedJob, FakeClock, FakeHost, FakeLimits, HttpReply, JobState, LogLine,
@@ -48,11 +52,13 @@ pub use progress::Progress;
 pub use sandhog_macros::handler;
 pub use secret::{Secret, SecretError};
 pub use state::{State, StateError, Swapped};
+pub use unique::{Debounce, Unique};
 
 /// Prelude with what most handlers need: `use sandhog_sdk::prelude::*;`.
 pub mod prelude {
     pub use crate::{Context, Failure, OrFail, OrFailIo, Result, handler, permanent, retry_after, transient};
     pub use crate::{debug, error, info, trace, warn};
+    pub use crate::{rate_limited, snooze};
 }
 
 /// Items for the code that the macros of this crate generate; not part of its interface.

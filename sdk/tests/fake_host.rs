@@ -3,9 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use sandhog_sdk::{
-    Bytes, Context, EnqueueError, FakeHost, FakeLimits, HttpError, HttpReply, JobState, NewJob, OrFail,
-    OrFailIo, Progress, Request, Result, SecretError, StateError, StopReason, Swapped, assert_enqueued,
-    assert_not_enqueued, handler, handlers, info, permanent, retry_after, transient,
+    Bytes, Context, Debounce, EnqueueError, FakeHost, FakeLimits, HttpError, HttpReply, JobState, NewJob,
+    OrFail, OrFailIo, Progress, Request, Result, SecretError, StateError, StopReason, Swapped, Unique,
+    assert_enqueued, assert_not_enqueued, handler, handlers, info, permanent, rate_limited, retry_after,
+    transient,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -511,4 +512,110 @@ fn time_that_goes_by_in_a_run_is_what_is_left_of_it_less() {
     let failure = run.result.expect_err("it is past its deadline");
     assert!(!failure.is_permanent() && failure.message().contains("timed out"), "{failure}");
     assert_eq!(host.stored::<i64>("late"), None);
+}
+
+#[handler(kind = "mail.digest")]
+fn digest(number: u32) -> Result<u32> {
+    Ok(number)
+}
+
+#[test]
+fn one_job_stands_for_many_events_until_none_has_come_for_a_while_or_its_longest_wait_is_over() {
+    let mut host = FakeHost::new();
+    let event =
+        |number: u32| NewJob::new("mail.digest", &number).debounce(Debounce::new("k", MINUTE, 2 * MINUTE));
+    let first = host.enqueue(event(1)).expect("it is enqueued");
+    for number in [2, 3] {
+        let drained = host.drain_for(MINUTE * 3 / 4, &handlers![digest]);
+        assert!(drained.attempts.is_empty(), "{number}: another one came in time");
+        assert_eq!(host.enqueue(event(number)), Ok(first.clone()));
+    }
+    let drained = host.drain(&handlers![digest]);
+    assert_eq!(drained.attempts.len(), 1);
+    assert_eq!((drained.attempts[0].at, &drained.attempts[0].run.result), (MINUTE / 2, &Ok(b"3".to_vec())));
+    assert_ne!(host.enqueue(event(5)), Ok(first), "it has started: the next event makes another");
+}
+
+#[test]
+fn a_key_for_a_time_is_held_whatever_becomes_of_its_job() {
+    let mut host = FakeHost::new();
+    let job = || NewJob::new("mail.digest", &1).unique(Unique::for_time("k", MINUTE));
+    let first = host.enqueue(job()).expect("it is enqueued");
+    host.drain(&handlers![digest]);
+    assert_eq!(host.enqueue(job()), Ok(first.clone()));
+    host.advance(MINUTE);
+    assert_ne!(host.enqueue(job()), Ok(first));
+}
+
+#[test]
+fn what_has_not_started_in_time_is_cancelled_and_what_is_past_its_deadline_is_dead() {
+    let mut host = FakeHost::new();
+    let job = || NewJob::new("mail.digest", &1).delay(MINUTE);
+    host.enqueue(job().start_within(MINUTE)).expect("it is enqueued");
+    host.enqueue(job().deadline(MINUTE)).expect("it is enqueued");
+    host.enqueue(job().start_within(2 * MINUTE).deadline(3 * MINUTE)).expect("it is enqueued");
+    host.advance(3 * MINUTE);
+    host.drain(&handlers![digest]);
+    let states: Vec<_> = host.jobs().iter().map(|job| job.state).collect();
+    assert_eq!(states, [JobState::Cancelled, JobState::Dead, JobState::Succeeded]);
+}
+
+#[handler(kind = "card.charge")]
+fn charge(ctx: &Context, seconds: u64) -> Result<u64> {
+    ctx.state().increment("tries", 1)?;
+    if ctx.enqueued_at() + MINUTE > ctx.deadline() {
+        return Err(rate_limited(Duration::from_secs(seconds)));
+    }
+    Ok(seconds)
+}
+
+#[test]
+fn a_job_that_is_put_off_comes_again_with_the_same_attempt_and_has_done_nothing() {
+    let mut host = FakeHost::new().max_attempts(1).remaining(MINUTE / 2);
+    host.enqueue(NewJob::new("card.charge", &20)).expect("it is enqueued");
+    let drained = host.drain(&handlers![charge]);
+    let times: Vec<_> = drained.attempts.iter().map(|attempt| attempt.at.as_secs()).collect();
+    assert_eq!(times, [0, 20, 40]);
+    assert_eq!(drained.attempts[0].run.result, Err(rate_limited(Duration::from_secs(20))));
+    assert_eq!((host.jobs()[0].state, host.jobs()[0].attempts), (JobState::Succeeded, 1));
+    assert_eq!(host.stored("tries"), Some(1));
+    let mut host = FakeHost::new().remaining(MINUTE / 2);
+    host.enqueue(NewJob::new("card.charge", &0).deadline(MINUTE / 20)).expect("it is enqueued");
+    let drained = host.drain(&handlers![charge]);
+    let times: Vec<_> = drained.attempts.iter().map(|attempt| attempt.at.as_secs()).collect();
+    assert_eq!(times, [0, 1, 2], "a second at least, and not past its deadline");
+    assert_eq!(host.jobs()[0].state, JobState::Dead);
+}
+
+#[test]
+fn a_handler_finds_what_its_job_was_given() {
+    let mut host = FakeHost::new().group("ann").label("env", "prod").label("a", "").content_type("text/csv");
+    let run = host.run(|ctx| {
+        assert_eq!((ctx.group(), ctx.content_type()), (Some("ann"), Some("text/csv")));
+        assert_eq!(ctx.labels().collect::<Vec<_>>(), [("a", ""), ("env", "prod")]);
+        assert_eq!((ctx.label("env"), ctx.label("other")), (Some("prod"), None));
+        assert_eq!(ctx.job_deadline(), None);
+        Ok(())
+    });
+    assert_eq!(run.result, Ok(()));
+    let given = NewJob::new("mail.digest", &1).group("bob").label("b", "2").label("a", "1").priority(7);
+    let given = given.content_type("text/plain").start_within(MINUTE).deadline(2 * MINUTE);
+    let run = host.run(|ctx| Ok(ctx.enqueue(given)?));
+    let job = &run.enqueued[0];
+    assert_eq!((job.group.as_deref(), job.content_type.as_deref()), (Some("bob"), Some("text/plain")));
+    assert_eq!((job.start_within, job.deadline), (Some(MINUTE), Some(2 * MINUTE)));
+    assert_eq!(job.labels, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
+}
+
+#[test]
+fn a_label_that_is_there_twice_or_once_too_often_is_refused() {
+    let run = FakeHost::new().run(|ctx| {
+        let job = || NewJob::new("mail.send", &1);
+        let twice = ctx.enqueue(job().label("a", "1").label("a", "2"));
+        assert!(matches!(twice, Err(EnqueueError::Invalid(why)) if why.contains("already")));
+        let many = (0..17).fold(job(), |job, n| job.label(format!("n{n}"), ""));
+        assert!(matches!(ctx.enqueue(many), Err(EnqueueError::Invalid(why)) if why.contains("at most 16")));
+        Ok(())
+    });
+    assert_eq!(run.result, Ok(()));
 }

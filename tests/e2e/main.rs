@@ -25,6 +25,7 @@ mod log;
 mod malformed;
 mod outage;
 mod plugin_files;
+mod put_off;
 mod queues;
 mod quotas;
 mod scenarios;

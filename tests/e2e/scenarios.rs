@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sandhog_broker::{Broker, Query};
-use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
-use sandhog_core::job::{JobRecord, LogLine, State};
+use sandhog_core::id::{ContentType, GroupKey, JobId, LabelName, LabelValue, PluginName, StateKey, TenantId};
+use sandhog_core::job::{JobOptions, JobRecord, LogLine, NewJob, State};
+use sandhog_core::labels::Labels;
+use sandhog_core::time::millis;
 use sandhog_tests::{Backend, Language, Reply, Site, Web, finished, hog_job, tenant};
 use serde_json::{Map, Value, json};
 
@@ -26,11 +29,30 @@ async fn a_daemon_does_as_the_scenarios_say_in_python() {
     played_in(Language::Python).await;
 }
 
-/// Each scenario has a tenant of its own, with a folder for what its host grants.
-async fn played_in(language: Language) {
+/// The component is kept as it was built by the SDK for Rust of that time; see `tests/fixtures`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_does_as_the_scenarios_say_for_a_component_of_the_contract_before() {
+    let component = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/contract-0.1.0.wasm");
+    let known = scenarios().into_iter().filter(|scenario| scenario["since"].is_null()).collect();
+    played(known, |site, tenant, toml| {
+        let plugin = format!("kinds = [\"hog.play\"]\nqueue = \"hogs\"\n\n{toml}");
+        site.with_plugin("hog", tenant, Path::new(component), &plugin)
+    })
+    .await;
+}
+
+fn scenarios() -> Vec<Value> {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/scenarios/host.json");
     let text = fs::read_to_string(file).expect("the scenarios are there");
-    let scenarios: Vec<Value> = serde_json::from_str(&text).expect("scenarios");
+    serde_json::from_str(&text).expect("scenarios")
+}
+
+async fn played_in(language: Language) {
+    played(scenarios(), |site, tenant, toml| site.with_hog_in(language, tenant, toml)).await;
+}
+
+/// Each scenario has a tenant of its own, with a folder for what its host grants, and the plugin that `with_hog` adds for it.
+async fn played(scenarios: Vec<Value>, with_hog: impl Fn(Site, &str, &str) -> Site) {
     assert!(!scenarios.is_empty());
     let granted = tempfile::tempdir().expect("a folder");
     let mut site = Site::new(Backend::Embedded, "");
@@ -39,7 +61,7 @@ async fn played_in(language: Language) {
         let web = web_of(&scenario["host"]).await;
         let toml = toml_of(&scenario["host"], &granted.path().join(name_of(number)), web.as_ref());
         webs.extend(web);
-        site = site.with_hog_in(language, &name_of(number), &toml);
+        site = with_hog(site, &name_of(number), &toml);
     }
     let broker = site.broker().await;
     let _daemon = site.daemon();
@@ -150,6 +172,7 @@ impl Stage<'_> {
     async fn play(&self, act: &Value) {
         let (name, expect) = (self.name, &act["expect"]);
         let job = hog_job("hog.play", &json!({"attempts": act["attempts"]}).to_string());
+        let job = NewJob { options: options_of(&act["job"]), ..job };
         self.broker.enqueue(&self.tenant, std::slice::from_ref(&job)).await.expect("the broker is up");
         let record = finished(self.broker, &self.tenant, job.id).await;
         let message = record.message.clone().unwrap_or_default();
@@ -231,8 +254,29 @@ fn unique_key(job: &JobRecord) -> Option<String> {
     )
 }
 
+/// What a job is given beside its payload.
+fn options_of(given: &Value) -> JobOptions {
+    let text = |name: &str| given[name].as_str();
+    let labels = members(&given["labels"]).map(|(name, value)| {
+        let value = value.as_str().expect("a text");
+        (LabelName::parse(name).expect("a name"), LabelValue::parse(value).expect("a value"))
+    });
+    JobOptions {
+        group: text("group").map(|group| GroupKey::parse(group).expect("a group")),
+        labels: Labels::of(labels).expect("few labels"),
+        content_type: text("content_type").map(|given| ContentType::parse(given).expect("a content type")),
+        deadline: given["deadline_ms"].as_u64().map(Duration::from_millis),
+        ..JobOptions::default()
+    }
+}
+
+/// What a job has beside the usual is there only if it has it.
 fn described(job: &JobRecord) -> Value {
-    json!({
+    let JobOptions { group, start_within, deadline, labels, content_type, .. } = &job.options;
+    let delay = job.due_at.map_or(Duration::ZERO, |due| due.since(job.enqueued_at));
+    let from_due = |time: &Option<Duration>| time.map(|time| json!(millis(time.saturating_sub(delay))));
+    let texts: BTreeMap<_, _> = labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut described = json!({
         "kind": job.kind.as_str(),
         "payload": serde_json::from_slice::<Value>(&job.payload).expect("JSON"),
         "queue": job.queue.as_str(),
@@ -240,7 +284,17 @@ fn described(job: &JobRecord) -> Value {
         "priority": job.priority.0,
         "unique_key": unique_key(job),
         "state": if job.state == State::Cancelled { "cancelled" } else { "waiting" },
-    })
+    });
+    for (name, value) in [
+        ("group", group.as_ref().map(|group| json!(group.as_str()))),
+        ("content_type", content_type.as_ref().map(|content_type| json!(content_type.as_str()))),
+        ("labels", Some(json!(texts)).filter(|_| !labels.is_empty())),
+        ("start_within_ms", from_due(start_within)),
+        ("deadline_ms", from_due(deadline)),
+    ] {
+        described.as_object_mut().expect("an object").extend(value.map(|value| (name.to_owned(), value)));
+    }
+    described
 }
 
 /// Jobs that are enqueued together have no order that a list shows.

@@ -25,6 +25,17 @@ pub const TYPES: &str = r#"(import "sandhog:job/types@0.1.0" (instance $types
     (type $failure (variant (case "transient" $transient) (case "permanent" string)))
     (export "failure" (type (eq $failure)))))"#;
 
+/// The same of the contract's version 0.2.0.
+pub const TYPES_0_2: &str = r#"(import "sandhog:job/types@0.2.0" (instance $types
+    (type $job (record (field "id" string) (field "kind" string) (field "payload" (list u8))))
+    (export "job" (type (eq $job)))
+    (type $transient' (record (field "message" string) (field "code" (option string))
+      (field "retry-after-ms" (option u64))))
+    (export "transient-failure" (type $transient (eq $transient')))
+    (type $failure (variant (case "transient" $transient) (case "permanent" string) (case "snoozed" u64)
+      (case "rate-limited" u64)))
+    (export "failure" (type (eq $failure)))))"#;
+
 /// The body of a `handle` that returns its payload.
 pub const ECHO: &str = "(i32.store offset=8 (i32.const 64) (local.get $payload))
   (i32.store offset=12 (i32.const 64) (local.get $payload_len))";
@@ -52,6 +63,8 @@ pub const REUSE: &str = "i32.const 8192";
 /// A handler, in parts.
 #[derive(Debug, Clone)]
 pub struct Guest {
+    /// The types of the contract's version that it is of: [`TYPES`], or [`TYPES_0_2`].
+    pub types: &'static str,
     /// Its memory, in pages: `1`, or `1 10`.
     pub memory: &'static str,
     /// Fields of the component before everything else of it.
@@ -77,6 +90,7 @@ pub struct Guest {
 impl Default for Guest {
     fn default() -> Self {
         Self {
+            types: TYPES,
             memory: "1",
             before: String::new(),
             libc_with: String::new(),
@@ -132,10 +146,11 @@ impl Guest {
     /// The whole component.
     #[must_use]
     pub fn text(&self) -> String {
-        let Self { memory, before, libc_with, libc, realloc, component, with, module, handle, lift } = self;
+        let Self { types, memory, before, libc_with, libc, realloc, component, with, module, handle, lift } =
+            self;
         format!(
             r#"(component
-  {TYPES}
+  {types}
   (alias export $types "job" (type $job))
   (alias export $types "failure" (type $failure))
   {before}

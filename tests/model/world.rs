@@ -392,7 +392,9 @@ impl Protocol {
             (Exit::Returns, _) => {
                 Outcome::Returned { output: Vec::new(), effects: effects(held.job, held.token.lease, read) }
             }
-            (Exit::Fails, _) => Outcome::FailedTransiently { message: String::new(), retry_after: None },
+            (Exit::Fails, _) => {
+                Outcome::FailedTransiently { message: String::new(), code: None, retry_after: None }
+            }
             (Exit::FailsForGood, _) => Outcome::FailedPermanently { message: String::new() },
             (Exit::HostFault, _) => {
                 world.faults -= 1;
@@ -465,7 +467,8 @@ impl Protocol {
             refusal = kind.and_then(|kind| outlook.refusal(served, &wanted.lanes, kind));
         }
         world.seats[seat] = answer.lease.map_or(Seat::Free, |(job, token, leased)| {
-            let tally = AttemptCounts { attempts: leased.attempts, faults: leased.faults };
+            let tally =
+                AttemptCounts { lease: token.lease, attempts: leased.attempts, faults: leased.faults };
             Seat::Taken(Held { refusal, ..Held::new(job, token, tally) })
         });
     }

@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use sandhog_core::admit::Plan;
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
+use sandhog_core::job::JobOptions;
 use sandhog_core::outcome::{Limit, Outcome, Report, StopReason, Usage};
 use sandhog_daemon::run::runner::Runner;
-use sandhog_engine::{Abort, Host, Input, JobAsk, Share, StopHint};
+use sandhog_engine::{Abort, Host, Input, JobAsk, Share, Start, StopHint};
 use tokio::sync::Notify;
 
 use crate::shape::{FUEL_OF_A_RUN, Order, PluginPlan, Shape};
@@ -235,7 +236,7 @@ fn perform(end: End, input: &Input, spawned: &[Order], host: &dyn Host) -> Outco
             Outcome::Returned { output: b"done".to_vec(), effects }
         }
         End::Fail | End::HangUntilDrained => {
-            Outcome::FailedTransiently { message: "as told".into(), retry_after: None }
+            Outcome::FailedTransiently { message: "as told".into(), code: None, retry_after: None }
         }
         End::FailForGood => Outcome::FailedPermanently { message: "as told".into() },
         End::OutOfFuel => Outcome::Exceeded { limit: Limit::Fuel, message: "as told".into() },
@@ -251,8 +252,9 @@ fn ask(order: &Order) -> JobAsk {
         kind: order.kind.clone(),
         payload: Vec::new(),
         queue: Some(order.queue.clone()),
-        delay: Duration::ZERO,
+        start: Start::After(Duration::ZERO),
         priority: order.priority,
         unique_key: None,
+        options: JobOptions::default(),
     }
 }

@@ -1,7 +1,7 @@
 // Plays the steps of a host scenario: what a handler asks of its host, one after the other. `sdk/scenarios` has the steps and
 // what is to come of them, against each language's fake host and against the daemon.
 
-import { HostError, handler, permanent, retryAfter, transient } from "sandhog-sdk";
+import { HostError, handler, permanent, rateLimited, retryAfter, snooze, transient } from "sandhog-sdk";
 
 /** Plays the steps of this attempt. Each answer is logged, so that it is known of attempts that fail as well. */
 export const play = handler("hog.play", async (ctx, { attempts }) => {
@@ -10,6 +10,7 @@ export const play = handler("hog.play", async (ctx, { attempts }) => {
     const [[name, argument]] = Object.entries(step);
     if (name === "output") return "x".repeat(argument);
     if (name in ENDS) throw ENDS[name](argument);
+    if (name in PUT_OFFS && isFirst(ctx, argument.unless)) throw PUT_OFFS[name](argument.ms);
     ctx.log.info("answer", { step: number, answer: JSON.stringify(await answer(ctx, name, argument)) });
   }
   return "";
@@ -17,13 +18,48 @@ export const play = handler("hog.play", async (ctx, { attempts }) => {
 
 const ENDS = {
   fail: (message) => transient(message),
+  fail_with: ({ code, message }) => transient(message, { code }),
   retry_after: ({ ms, message }) => retryAfter(ms, message),
   permanent: (message) => permanent(message),
 };
 
+const PUT_OFFS = { snooze, rate_limited: rateLimited };
+
+/** Whether a file isn't there, which is written now. */
+function isFirst(ctx, path) {
+  try {
+    ctx.files.read(path);
+    return false;
+  } catch {
+    ctx.files.write(path, "");
+    return true;
+  }
+}
+
 const ok = (nothing) => (nothing === undefined ? "ok" : nothing);
 
 const text = (length) => "x".repeat(length);
+
+/** The options of a job as the contract's SDK has them. */
+function options(ctx, { queue, group, labels, priority, at_ms: atMs, unique, debounce, ...job }) {
+  const { until_started: untilStarted, for_ms: forMs, at_most_ms: atMostMs, replacing } = unique ?? {};
+  const until = forMs === undefined ? (untilStarted ? "started" : undefined) : "over";
+  const { delay_ms: delayMs, longest_ms: longestMs, leading } = debounce ?? {};
+  return {
+    queue,
+    group,
+    labels,
+    priority,
+    contentType: job.content_type,
+    delayMs: job.delay_ms,
+    at: atMs === undefined ? undefined : new Date(ctx.enqueuedAt.getTime() + atMs),
+    startWithinMs: job.start_within_ms,
+    deadlineMs: job.deadline_ms,
+    uniqueKey: job.unique_key,
+    unique: unique && { key: unique.key, until, lastsMs: forMs ?? atMostMs, replaces: replacing },
+    debounce: debounce && { key: debounce.key, delayMs, longestMs, leading },
+  };
+}
 
 const STEPS = {
   get(ctx, key) {
@@ -34,8 +70,8 @@ const STEPS = {
   delete: (ctx, key) => ok(ctx.state.delete(key)),
   increment: (ctx, { key, by }) => ok(ctx.state.increment(key, by)),
   swap: (ctx, { key, expected, value, ttl_ms: ttlMs }) => ctx.state.compareAndSet(key, expected, value, { ttlMs }),
-  enqueue(ctx, { kind, payload, length, queue, delay_ms: delayMs, priority, unique_key: uniqueKey }) {
-    ctx.enqueue(kind, length === undefined ? payload : text(length - 2), { queue, delayMs, priority, uniqueKey });
+  enqueue(ctx, { kind, payload, length, ...job }) {
+    ctx.enqueue(kind, length === undefined ? payload : text(length - 2), options(ctx, job));
     return "ok";
   },
   secret: (ctx, name) => ({ length: ctx.secret(name).expose().length }),
@@ -49,6 +85,14 @@ const STEPS = {
     stop_requested: ctx.stopRequested !== undefined,
     has_time_left: ctx.remainingMs > 0,
   }),
+  job: (ctx) => ({
+    group: ctx.group ?? null,
+    labels: ctx.labels,
+    content_type: ctx.contentType ?? null,
+    has_deadline: ctx.jobDeadline > ctx.enqueuedAt,
+  }),
+  snooze: () => "ok",
+  rate_limited: () => "ok",
   async fetch(ctx, { method, path, url = ctx.env.WEB + path, body }) {
     const response = await fetch(url, { method, body, redirect: "manual" });
     return { status: response.status, body: await response.text() };

@@ -19,8 +19,17 @@ function hostOf({ max_attempts: maxAttempts = 5, limits: { state_writes: stateWr
   return new FakeHost({ maxAttempts, unknownKinds: ["no.such"], limits: { ...limits, ...ofState }, ...surroundings });
 }
 
-async function playJob(host, attempts, expect) {
-  const id = host.enqueue("hog.play", { attempts });
+/** What a job has beside the usual is there only if it has it. */
+function described({ kind, payload, queue, delayMs, priority, uniqueKey = null, state, ...job }) {
+  const { group, contentType: content_type, startWithinMs: start_within_ms, deadlineMs: deadline_ms } = job;
+  const labels = Object.keys(job.labels).length === 0 ? undefined : job.labels;
+  const unusual = Object.entries({ group, content_type, labels, start_within_ms, deadline_ms }).filter(([, value]) => value !== undefined);
+  return { kind, payload, queue, delayed: delayMs > 0, priority, unique_key: uniqueKey, state, ...Object.fromEntries(unusual) };
+}
+
+async function playJob(host, given, attempts, expect) {
+  const { group, labels, content_type: contentType, deadline_ms: deadlineMs } = given;
+  const id = host.enqueue("hog.play", { attempts }, { group, labels, contentType, deadlineMs });
   const drained = await host.drain([play]);
   const job = host.jobs.find((job) => job.id === id);
   const { run } = drained.at(-1);
@@ -36,10 +45,7 @@ async function playJob(host, attempts, expect) {
   for (const [path, text] of Object.entries(expect.files ?? {})) assert.equal(new TextDecoder().decode(host.file(path)), text);
   if (expect.jobs !== undefined) {
     const others = host.jobs.filter(({ kind }) => kind !== "hog.play");
-    const found = others.map(({ kind, payload, queue, delayMs, priority, uniqueKey = null, state }) => {
-      return { kind, payload, queue, delayed: delayMs > 0, priority, unique_key: uniqueKey, state };
-    });
-    assert.deepEqual(found, expect.jobs);
+    assert.deepEqual(others.map(described), expect.jobs);
   }
 }
 
@@ -47,8 +53,8 @@ assert.ok(scenarios.length > 0);
 for (const { name, host: given, play: acts } of scenarios) {
   test(name, async () => {
     const host = hostOf(given);
-    for (const { cancel, attempts, expect } of acts) {
-      if (cancel === undefined) await playJob(host, attempts, expect);
+    for (const { cancel, job = {}, attempts, expect } of acts) {
+      if (cancel === undefined) await playJob(host, job, attempts, expect);
       else host.cancel(host.jobs.find(({ uniqueKey, state }) => uniqueKey === cancel && state === "waiting").id);
     }
   });

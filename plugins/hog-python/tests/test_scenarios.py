@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from play import play
+from sandhog_sdk import NewJobOptions
 from sandhog_sdk.testing import EnqueuedJob, FakeHost, HttpReply, Limits, Run
 
 _SCENARIOS = Path(__file__).resolve().parents[3] / "sdk/scenarios/host.json"
@@ -27,9 +28,15 @@ def answers_of(run: Run) -> list[Any]:
 
 
 def described(job: EnqueuedJob) -> dict[str, Any]:
+    """What a job has beside the usual is there only if it has it."""
+    unusual = {
+        **{"group": job.group, "content_type": job.content_type, "labels": job.labels or None},
+        **{"start_within_ms": job.start_within_ms, "deadline_ms": job.deadline_ms},
+    }
     return {
         **{"kind": job.kind, "payload": job.payload, "queue": job.queue, "delayed": job.delay_ms > 0},
         **{"priority": job.priority, "unique_key": job.unique_key, "state": job.state},
+        **{name: value for name, value in unusual.items() if value is not None},
     }
 
 
@@ -45,10 +52,15 @@ class Scenarios(unittest.TestCase):
                         waiting = [job for job in host.jobs if (job.unique_key, job.state) == (act["cancel"], "waiting")]
                         host.cancel(waiting[0].id)
                     else:
-                        self.play_job(host, act["attempts"], act["expect"])
+                        self.play_job(host, act.get("job", {}), act["attempts"], act["expect"])
 
-    def play_job(self, host: FakeHost, attempts: Any, expect: dict[str, Any]) -> None:
-        id = host.enqueue("hog.play", {"attempts": attempts})
+    def play_job(self, host: FakeHost, given: dict[str, Any], attempts: Any, expect: dict[str, Any]) -> None:
+        options = NewJobOptions(
+            group=given.get("group"), labels=given.get("labels", {}), content_type=given.get("content_type")
+        )
+        if "deadline_ms" in given:
+            options["deadline"] = given["deadline_ms"] / 1000
+        id = host.enqueue("hog.play", {"attempts": attempts}, **options)
         drained = host.drain([play])
         job = next(job for job in host.jobs if job.id == id)
         run = drained[-1].run

@@ -2,11 +2,12 @@
 //!
 //! `sdk/scenarios` has the steps and what is to come of them, against each language's fake host and against the daemon.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sandhog_sdk::{
-    Context, EnqueueError, NewJob, Progress, Request, Result, StateError, Swapped, handler, info, permanent,
-    retry_after, transient,
+    Context, Debounce, EnqueueError, Failure, NewJob, Progress, Request, Result, StateError, Swapped, Unique,
+    handler, info, permanent, rate_limited, retry_after, snooze, transient,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ pub enum Step {
     /// Compares and sets a key.
     Swap(Swap),
     /// Enqueues a job.
-    Enqueue(Enqueue),
+    Enqueue(Box<Enqueue>),
     /// Answers with the length of a secret.
     Secret(String),
     /// Answers with an environment variable.
@@ -55,6 +56,8 @@ pub enum Step {
     },
     /// Answers with facts about the attempt.
     Facts(bool),
+    /// Answers with what the job's producer said of it.
+    Job(bool),
     /// Answers with a file's text.
     Read(String),
     /// Writes a file.
@@ -79,6 +82,17 @@ pub enum Step {
         /// Why.
         message: String,
     },
+    /// Fails with a code, and is tried again.
+    FailWith {
+        /// The code.
+        code: String,
+        /// Why.
+        message: String,
+    },
+    /// Puts the job off.
+    Snooze(PutOff),
+    /// Puts the job off, as what it calls takes no more calls.
+    RateLimited(PutOff),
     /// Fails for good.
     Permanent(String),
     /// Returns a text of this length.
@@ -109,6 +123,16 @@ pub struct Swap {
     ttl_ms: Option<u64>,
 }
 
+/// For how long to put the job off, and how often.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PutOff {
+    /// The time, in milliseconds.
+    ms: u64,
+    /// Not if this file is there, which is written before.
+    unless: String,
+}
+
 /// What to enqueue.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,10 +143,45 @@ pub struct Enqueue {
     /// Instead of a payload, a text whose JSON has this length.
     length: Option<usize>,
     queue: Option<String>,
-    #[serde(default)]
-    delay_ms: u64,
+    delay_ms: Option<u64>,
+    /// Instead of a delay, at the time so long after the playing job was enqueued.
+    at_ms: Option<u64>,
     priority: Option<u8>,
     unique_key: Option<String>,
+    content_type: Option<String>,
+    group: Option<String>,
+    start_within_ms: Option<u64>,
+    deadline_ms: Option<u64>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    unique: Option<UniqueRule>,
+    debounce: Option<DebounceRule>,
+}
+
+/// A unique key and its rule.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UniqueRule {
+    key: String,
+    /// With it, until the job has started; else until it is settled.
+    #[serde(default)]
+    until_started: bool,
+    /// The time for which it is held, whatever becomes of the job.
+    for_ms: Option<u64>,
+    at_most_ms: Option<u64>,
+    #[serde(default)]
+    replacing: bool,
+}
+
+/// A unique key and for how long others with it are waited for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DebounceRule {
+    key: String,
+    delay_ms: u64,
+    longest_ms: u64,
+    #[serde(default)]
+    leading: bool,
 }
 
 /// What to send.
@@ -149,7 +208,7 @@ pub fn play(ctx: &Context, input: Play) -> Result<String> {
     let last = input.attempts.len().checked_sub(1).ok_or_else(|| permanent("no attempt has any steps"))?;
     let at = usize::try_from(ctx.attempt() - 1).unwrap_or(usize::MAX).min(last);
     for (number, step) in input.attempts[at].iter().enumerate() {
-        match end_of(step) {
+        match end_of(ctx, step) {
             Some(end) => return end,
             None => {
                 let answer = answer(ctx, step.clone());
@@ -160,8 +219,18 @@ pub fn play(ctx: &Context, input: Play) -> Result<String> {
     Ok(String::new())
 }
 
-fn end_of(step: &Step) -> Option<Result<String>> {
+fn end_of(ctx: &Context, step: &Step) -> Option<Result<String>> {
+    let put_off = |PutOff { ms, unless }: &PutOff, end: fn(Duration) -> Failure| {
+        let path = ctx.path(unless);
+        if path.exists() {
+            return None;
+        }
+        Some(Err(std::fs::write(path, "").map_or_else(Failure::from, |()| end(Duration::from_millis(*ms)))))
+    };
     Some(match step {
+        Step::FailWith { code, message } => Err(transient(message).code(code)),
+        Step::Snooze(how) => return put_off(how, snooze),
+        Step::RateLimited(how) => return put_off(how, rate_limited),
         Step::Fail(message) => Err(transient(message)),
         Step::RetryAfter { ms, message } => Err(retry_after(Duration::from_millis(*ms), message)),
         Step::Permanent(message) => Err(permanent(message)),
@@ -198,7 +267,7 @@ fn answer(ctx: &Context, step: Step) -> Value {
             };
             swapped.map_or_else(|error| of_state(&error), |swapped| json!(swapped == Swapped::Yes))
         }
-        Step::Enqueue(job) => match ctx.enqueue(new_job(job)) {
+        Step::Enqueue(job) => match ctx.enqueue(new_job(ctx, *job)) {
             Ok(_) => json!("ok"),
             Err(error) => of_enqueue(&error),
         },
@@ -219,6 +288,12 @@ fn answer(ctx: &Context, step: Step) -> Value {
             "stop_requested": ctx.stop_requested().is_some(),
             "has_time_left": !ctx.remaining().is_zero(),
         }),
+        Step::Job(_) => json!({
+            "group": ctx.group(),
+            "labels": ctx.labels().collect::<BTreeMap<_, _>>(),
+            "content_type": ctx.content_type(),
+            "has_deadline": ctx.job_deadline().is_some_and(|deadline| deadline > ctx.enqueued_at()),
+        }),
         Step::Read(path) => of_file(std::fs::read_to_string(ctx.path(&path))),
         Step::Write { path, text } => of_file(std::fs::write(ctx.path(&path), text).map(|()| "ok")),
         Step::List(path) => of_file(names(ctx, &path)),
@@ -230,15 +305,27 @@ fn answer(ctx: &Context, step: Step) -> Value {
                 Err(_) => refused("http"),
             }
         }
-        Step::Fail(_) | Step::RetryAfter { .. } | Step::Permanent(_) | Step::Output(_) => Value::Null,
+        Step::Snooze(_) | Step::RateLimited(_) => json!("ok"),
+        Step::Fail(_)
+        | Step::RetryAfter { .. }
+        | Step::FailWith { .. }
+        | Step::Permanent(_)
+        | Step::Output(_) => Value::Null,
     }
 }
 
-fn new_job(job: Enqueue) -> NewJob {
+fn new_job(ctx: &Context, job: Enqueue) -> NewJob {
     let payload = job.length.map_or(job.payload, |length| text_of(length.saturating_sub(2)));
-    let mut new = NewJob::new(job.kind, &payload).delay(Duration::from_millis(job.delay_ms));
+    let ms = Duration::from_millis;
+    let mut new = NewJob::new(job.kind, &payload);
     if let Some(queue) = job.queue {
         new = new.queue(queue);
+    }
+    if let Some(delay) = job.delay_ms {
+        new = new.delay(ms(delay));
+    }
+    if let Some(at) = job.at_ms {
+        new = new.at(ctx.enqueued_at() + ms(at));
     }
     if let Some(priority) = job.priority {
         new = new.priority(priority);
@@ -246,7 +333,45 @@ fn new_job(job: Enqueue) -> NewJob {
     if let Some(key) = job.unique_key {
         new = new.unique_key(key);
     }
+    if let Some(content_type) = job.content_type {
+        new = new.content_type(content_type);
+    }
+    if let Some(group) = job.group {
+        new = new.group(group);
+    }
+    if let Some(time) = job.start_within_ms {
+        new = new.start_within(ms(time));
+    }
+    if let Some(time) = job.deadline_ms {
+        new = new.deadline(ms(time));
+    }
+    for (name, value) in job.labels {
+        new = new.label(name, value);
+    }
+    if let Some(rule) = job.unique {
+        new = new.unique(unique(&rule));
+    }
+    if let Some(DebounceRule { key, delay_ms, longest_ms, leading }) = job.debounce {
+        let debounce = Debounce::new(key, ms(delay_ms), ms(longest_ms));
+        let debounce = if leading { debounce.leading() } else { debounce };
+        new = new.debounce(debounce);
+    }
     new
+}
+
+fn unique(rule: &UniqueRule) -> Unique {
+    let ms = Duration::from_millis;
+    let mut unique = match rule.for_ms {
+        Some(time) => Unique::for_time(&rule.key, ms(time)),
+        None => Unique::new(&rule.key),
+    };
+    if rule.until_started {
+        unique = unique.until_started();
+    }
+    if let Some(time) = rule.at_most_ms {
+        unique = unique.at_most(ms(time));
+    }
+    if rule.replacing { unique.replacing() } else { unique }
 }
 
 fn names(ctx: &Context, path: &str) -> std::io::Result<Vec<String>> {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::time::Duration;
 
 use hog::play;
-use sandhog_sdk::{FakeHost, FakeLimits, HttpReply, JobState, NewJob, handlers};
+use sandhog_sdk::{EnqueuedJob, FakeHost, FakeLimits, HttpReply, JobState, NewJob, handlers};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -12,6 +13,9 @@ use serde_json::{Value, json};
 #[serde(deny_unknown_fields)]
 struct Scenario {
     name: String,
+    /// The version of the contract that it takes, if not the first.
+    #[serde(default, rename = "since")]
+    _since: Option<String>,
     #[serde(default)]
     host: Given,
     play: Vec<Act>,
@@ -32,8 +36,40 @@ struct Given {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, untagged)]
 enum Act {
-    Cancel { cancel: String },
-    Job { attempts: Value, expect: Box<Expected> },
+    Cancel {
+        cancel: String,
+    },
+    Job {
+        #[serde(default)]
+        job: Options,
+        attempts: Value,
+        expect: Box<Expected>,
+    },
+}
+
+/// What a job is given beside its payload.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Options {
+    group: Option<String>,
+    labels: BTreeMap<String, String>,
+    content_type: Option<String>,
+    deadline_ms: Option<u64>,
+}
+
+impl Options {
+    fn given_to(&self, mut job: NewJob) -> NewJob {
+        if let Some(group) = &self.group {
+            job = job.group(group);
+        }
+        if let Some(content_type) = &self.content_type {
+            job = job.content_type(content_type);
+        }
+        if let Some(ms) = self.deadline_ms {
+            job = job.deadline(Duration::from_millis(ms));
+        }
+        self.labels.iter().fold(job, |job, (name, value)| job.label(name, value))
+    }
 }
 
 #[derive(Deserialize)]
@@ -96,9 +132,10 @@ fn host_of(given: &Given) -> FakeHost {
     host
 }
 
-fn play_job(host: &mut FakeHost, attempts: &Value, expected: &Expected, name: &str) {
+fn play_job(host: &mut FakeHost, options: &Options, attempts: &Value, expected: &Expected, name: &str) {
     let before = host.jobs().len();
-    host.enqueue(NewJob::new("hog.play", &json!({"attempts": attempts}))).expect("it is enqueued");
+    let job = NewJob::new("hog.play", &json!({"attempts": attempts}));
+    host.enqueue(options.given_to(job)).expect("it is enqueued");
     let drained = host.drain(&handlers![play]);
     let job = host.jobs()[before].clone();
     let state = match job.state {
@@ -141,17 +178,30 @@ fn play_job(host: &mut FakeHost, attempts: &Value, expected: &Expected, name: &s
     }
     if let Some(wanted) = &expected.jobs {
         let others = host.jobs().iter().filter(|job| job.kind != "hog.play");
-        let found: Vec<Value> = others
-            .map(|job| {
-                json!({
-                    "kind": job.kind, "payload": job.input::<Value>().expect("JSON"), "queue": job.queue,
-                    "delayed": !job.delay.is_zero(), "priority": job.priority, "unique_key": job.unique_key,
-                    "state": if job.state == JobState::Cancelled { "cancelled" } else { "waiting" },
-                })
-            })
-            .collect();
+        let found: Vec<Value> = others.map(described).collect();
         assert_eq!(&json!(found), wanted, "{name}");
     }
+}
+
+/// What a job has beside the usual is there only if it has it.
+fn described(job: &EnqueuedJob) -> Value {
+    let mut described = json!({
+        "kind": job.kind, "payload": job.input::<Value>().expect("JSON"), "queue": job.queue,
+        "delayed": !job.delay.is_zero(), "priority": job.priority, "unique_key": job.unique_key,
+        "state": if job.state == JobState::Cancelled { "cancelled" } else { "waiting" },
+    });
+    let ms = |time: Option<Duration>| time.map(|time| json!(u64::try_from(time.as_millis()).expect("short")));
+    let labels: BTreeMap<_, _> = job.labels.iter().cloned().collect();
+    for (name, value) in [
+        ("group", job.group.as_ref().map(|group| json!(group))),
+        ("content_type", job.content_type.as_ref().map(|content_type| json!(content_type))),
+        ("labels", Some(json!(labels)).filter(|_| !labels.is_empty())),
+        ("start_within_ms", ms(job.start_within)),
+        ("deadline_ms", ms(job.deadline)),
+    ] {
+        described.as_object_mut().expect("an object").extend(value.map(|value| (name.to_owned(), value)));
+    }
+    described
 }
 
 #[test]
@@ -160,7 +210,7 @@ fn the_fake_host_does_as_the_scenarios_say() {
     let text = fs::read_to_string(file).expect("the scenarios are there");
     let scenarios: Vec<Scenario> = serde_json::from_str(&text).expect("scenarios");
     assert!(!scenarios.is_empty());
-    for Scenario { name, host, play } in scenarios {
+    for Scenario { name, host, play, .. } in scenarios {
         let mut host = host_of(&host);
         for act in play {
             match act {
@@ -170,7 +220,7 @@ fn the_fake_host_does_as_the_scenarios_say() {
                     let id = job.unwrap_or_else(|| panic!("{name}: no job has the key {cancel}")).id.clone();
                     host.cancel(&id);
                 }
-                Act::Job { attempts, expect } => play_job(&mut host, &attempts, &expect, &name),
+                Act::Job { job, attempts, expect } => play_job(&mut host, &job, &attempts, &expect, &name),
             }
         }
     }

@@ -62,6 +62,7 @@ impl Exit {
             Outcome::FailedPermanently { .. } => Self::Dead,
             Outcome::Exceeded { limit, .. } if limit.is_deterministic() => Self::Dead,
             Outcome::FailedTransiently { .. }
+            | Outcome::PutOff { .. }
             | Outcome::Trapped { .. }
             | Outcome::Exceeded { .. }
             | Outcome::Aborted(_)

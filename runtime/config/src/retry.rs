@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use sandhog_core::id::FailureCode;
 use sandhog_core::reason::Reason;
 use sandhog_core::retry::{Backoff, Growth, Jitter, RetryPolicy, RetryRule};
 
@@ -12,7 +13,7 @@ use toml::de::DeValue;
 use super::fields::{Entry, Fields};
 use super::problem::Shown;
 use super::units::time;
-use super::value::{BackoffType, Positive, Retriable, RuleAction};
+use super::value::{BackoffType, Positive, Read, Retriable, RuleAction};
 
 /// Maximum factor by which each wait is longer than the one before.
 const FACTOR_MAX: f64 = 100.0;
@@ -26,13 +27,10 @@ pub(super) fn retry(fields: &mut Fields<'_>) -> RetryPolicy {
     let default = RetryPolicy::default();
     let max_attempts = fields.or("max_attempts", default.max_attempts);
     let backoff = fields.table("backoff", |fields| backoff(fields, default.backoff));
-    RetryPolicy {
-        max_attempts,
-        backoff,
-        retry_after_max: fields.or("retry_after_max", Positive(default.retry_after_max)).0,
-        on_limit: fields.or("on_limit", default.on_limit),
-        rules: rules(fields, (max_attempts, backoff)),
-    }
+    let retry_after_max = fields.or("retry_after_max", Positive(default.retry_after_max)).0;
+    let on_limit = fields.or("on_limit", default.on_limit);
+    let (rules, codes) = rules(fields, (max_attempts, backoff));
+    RetryPolicy { max_attempts, backoff, retry_after_max, on_limit, rules, codes }
 }
 
 /// Reads how long waits are. What isn't written is as in `default`.
@@ -103,21 +101,37 @@ fn check_bounds(fields: &Fields<'_>, backoff: &Backoff) {
     }
 }
 
-/// Reads the rules for single reasons. What a rule doesn't say is as in `usual`.
-fn rules(fields: &mut Fields<'_>, usual: (NonZeroU32, Backoff)) -> BTreeMap<Reason, RetryRule> {
-    let mut rules = BTreeMap::new();
+/// Reads the rules for single reasons, and for single codes of failures. What a rule doesn't say is as in `usual`.
+fn rules(
+    fields: &mut Fields<'_>,
+    usual: (NonZeroU32, Backoff),
+) -> (BTreeMap<Reason, RetryRule>, BTreeMap<FailureCode, RetryRule>) {
+    let (mut for_reasons, mut for_codes) = (BTreeMap::new(), BTreeMap::new());
     for entry in fields.list("rules") {
         entry.table(|fields| {
-            let (on, rule) = (reasons(fields), rule(fields, usual));
-            for (reason, path) in on {
-                if rules.insert(reason, rule).is_some() {
-                    let problem = fields.file.problem(&path, format!("\"{reason}\" has a rule already"));
-                    fields.file.note(problem.rule("one rule for each reason"));
+            let on = subjects::<Retriable>(fields, "on");
+            let codes = subjects::<FailureCode>(fields, "codes");
+            if on.is_none() && codes.is_none() {
+                fields.missing("on", "[\"timed-out\"]");
+            }
+            let rule = rule(fields, usual);
+            let twice = |name: &str, path: &str, each: &str| {
+                let problem = fields.file.problem(path, format!("\"{name}\" has a rule already"));
+                fields.file.note(problem.rule(format!("one rule for each {each}")));
+            };
+            for (Retriable(reason), path) in on.unwrap_or_default() {
+                if for_reasons.insert(reason, rule).is_some() {
+                    twice(reason.slug(), &path, "reason");
+                }
+            }
+            for (code, path) in codes.unwrap_or_default() {
+                if for_codes.insert(code.clone(), rule).is_some() {
+                    twice(code.as_str(), &path, "code");
                 }
             }
         });
     }
-    rules
+    (for_reasons, for_codes)
 }
 
 /// Reads what a rule says of the reasons that it is about.
@@ -136,19 +150,17 @@ fn rule(fields: &mut Fields<'_>, (usual_attempts, usual_backoff): (NonZeroU32, B
     RetryRule::Bury
 }
 
-/// Reads the reasons that a rule is about, each with its place. It is noted if there are none.
-fn reasons(fields: &mut Fields<'_>) -> Vec<(Reason, String)> {
-    let Some(entry) = fields.entry("on") else {
-        fields.missing("on", "[\"timed-out\"]");
-        return Vec::new();
-    };
-    if matches!(&entry.value, DeValue::Array(reasons) if reasons.is_empty()) {
+/// Reads the reasons or codes that a rule is about, each with its place; `None` if there is no such list. It is noted if that is
+/// empty.
+fn subjects<T: Read>(fields: &mut Fields<'_>, key: &'static str) -> Option<Vec<(T, String)>> {
+    let entry = fields.entry(key)?;
+    if matches!(&entry.value, DeValue::Array(subjects) if subjects.is_empty()) {
         let problem = entry.problem(Shown::Line, "it is empty, so the rule is about nothing");
-        entry.file().note(problem.rule("at least one reason"));
+        entry.file().note(problem.rule("at least one entry, or no such list"));
     }
     let read = |entry: Entry<'_>| {
         let path = entry.path.clone();
-        entry.read().map(|Retriable(reason)| (reason, path))
+        entry.read().map(|subject| (subject, path))
     };
-    entry.list().into_iter().filter_map(read).collect()
+    Some(entry.list().into_iter().filter_map(read).collect())
 }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use sandhog_core::budget::Fuel;
 use sandhog_core::grants::{Access, DirGrant, EnvValue, Grants, Private, Ranges};
 use sandhog_core::group::OnDead;
-use sandhog_core::id::RateName;
+use sandhog_core::id::{FailureCode, RateName};
 use sandhog_core::rate::RateOf;
 use sandhog_core::reason::Reason;
 use sandhog_core::redis::{Address, Topology};
@@ -627,6 +627,7 @@ max_attempts = 9
 backoff = { type = "linear", max = "10m", jitter = "equal" }
 [[retry.rules]]
 on = ["trapped"]
+codes = ["smtp-550"]
 action = "bury"
 [keep]
 done = "1h"
@@ -689,6 +690,7 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
         retry_after_max: second * 3600,
         on_limit: OnLimit::Retry,
         rules: BTreeMap::from(rules),
+        codes: [(FailureCode::parse("smtp-550").expect("valid"), RetryRule::Bury)].into(),
     };
     assert_eq!(plugin.retry, retry);
     assert_eq!(plugin.keep, Keep { done: second * 3600, dead: second * 2 * 86400 });
@@ -742,6 +744,9 @@ fn waits_are_of_three_types_and_four_jitters_and_what_has_no_meaning_is_refused(
         ("rules = [{ on = [\"timed_out\"] }]", "did you mean \"timed-out\"?"),
         ("rules = [{ on = [\"failed-permanently\"] }]", "is not a choice"),
         ("rules = [{ on = [\"trapped\"] }, { on = [\"failed\", \"trapped\"] }]", "has a rule already"),
+        ("rules = [{ codes = [] }]", "about nothing"),
+        ("rules = [{ codes = [\"SMTP 550\"] }]", "not a valid failure code"),
+        ("rules = [{ codes = [\"a\", \"a\"] }]", "one rule for each code"),
         ("rules = [{ on = [\"trapped\"], action = \"bury\", max_attempts = 2 }]", "not tried again"),
         ("rules = [{ on = [\"trapped\"], action = \"bury\", backoff = {} }]", "not tried again"),
     ] {

@@ -370,11 +370,16 @@ impl Attempt {
 
     /// Returns the settlement, or a burial in the place of a retry that would begin when the job's deadline is over.
     fn before_deadline(&self, settlement: Settlement, now: Mono) -> Settlement {
+        let is_late = |after| self.job_deadline.is_some_and(|deadline| now.after(after) >= deadline);
         match settlement {
-            Settlement::Retry { after, message, .. }
-                if self.job_deadline.is_some_and(|deadline| now.after(after) >= deadline) =>
-            {
+            Settlement::Retry { after, message, .. } if is_late(after) => {
                 let message = format!("no further attempt before its deadline; the last one: {message}");
+                Settlement::Bury { reason: Reason::DeadlineExceeded, message }
+            }
+            Settlement::Release { after, reason: Reason::Snoozed | Reason::RateLimited }
+                if is_late(after) =>
+            {
+                let message = "its handler put it off until after its deadline".to_owned();
                 Settlement::Bury { reason: Reason::DeadlineExceeded, message }
             }
             settlement => settlement,
@@ -403,11 +408,12 @@ fn outranks(new: StopReason, old: StopReason) -> bool {
 mod tests {
     use super::*;
     use crate::effects::Effects;
-    use crate::outcome::Limit;
+    use crate::id::LeaseNo;
+    use crate::outcome::{Limit, PutOff};
     use proptest::prelude::*;
 
     const CHANCE: fn() -> Chance = || Chance::from_bits(1 << 63);
-    const FIRST: AttemptCounts = AttemptCounts { attempts: 0, faults: 0 };
+    const FIRST: AttemptCounts = AttemptCounts { lease: LeaseNo(1), attempts: 0, faults: 0 };
     const TRUST: u64 = 30;
     const DEADLINE: u64 = 20;
 
@@ -424,7 +430,7 @@ mod tests {
     }
 
     fn gave_up(retry_after: Option<Duration>) -> Event {
-        Event::Exited(Outcome::FailedTransiently { message: "not now".into(), retry_after })
+        Event::Exited(Outcome::FailedTransiently { message: "not now".into(), code: None, retry_after })
     }
 
     fn conflict() -> Event {
@@ -440,6 +446,7 @@ mod tests {
             ("returned", returned()),
             ("failed", Event::Exited(Outcome::FailedPermanently { message: "no".into() })),
             ("gave-up", gave_up(None)),
+            ("put-off", Event::Exited(Outcome::PutOff { why: PutOff::Snoozed, after: Duration::ZERO })),
             ("trapped", Event::Exited(Outcome::Trapped { message: "unreachable".into() })),
             ("renewed", Event::Renewed { trusted_until: at(TRUST) }),
             ("cancel", Event::CancelRequested { trusted_until: at(TRUST) }),
@@ -522,7 +529,13 @@ mod tests {
             let mut attempt = Attempt::new(FIRST, at(TRUST)).with_deadline(Some(at(10)));
             assert_eq!(attempt.on(admitted(), at(0), CHANCE()), Action::Start);
             let retry_after = Some(Duration::from_secs(wait));
-            let failed = Outcome::FailedTransiently { message: "no luck".into(), retry_after };
+            let failed = Outcome::FailedTransiently { message: "no luck".into(), code: None, retry_after };
+            let put_off = Outcome::PutOff { why: PutOff::Snoozed, after: Duration::from_secs(wait) };
+            match attempt.clone().on(Event::Exited(put_off), at(1), CHANCE()) {
+                Action::Settle(Settlement::Bury { reason: Reason::DeadlineExceeded, .. }) if is_buried => {}
+                Action::Settle(Settlement::Release { reason: Reason::Snoozed, .. }) if !is_buried => {}
+                other => panic!("put off for {wait}s: {other:?}"),
+            }
             match attempt.on(Event::Exited(failed), at(1), CHANCE()) {
                 Action::Settle(Settlement::Bury { reason, message }) if is_buried => {
                     assert_eq!(reason, Reason::DeadlineExceeded);
@@ -546,6 +559,7 @@ starting drain release
 running returned succeed
 running failed bury
 running gave-up retry
+running put-off release
 running trapped retry
 running cancel stop:Cancelled
 running lost stop:LeaseLost
@@ -553,11 +567,13 @@ running drain stop:Drained
 cancelling returned succeed
 cancelling failed cancel
 cancelling gave-up cancel
+cancelling put-off cancel
 cancelling trapped cancel
 cancelling lost stop:LeaseLost
 draining returned succeed
 draining failed bury
 draining gave-up release
+draining put-off release
 draining trapped retry
 draining cancel stop:Cancelled
 draining lost stop:LeaseLost
@@ -565,12 +581,14 @@ draining drain stop:Drained
 drained returned succeed
 drained failed bury
 drained gave-up release
+drained put-off release
 drained trapped retry
 drained cancel stop:Cancelled
 drained lost stop:LeaseLost
 losing returned end-lost
 losing failed end-lost
 losing gave-up end-lost
+losing put-off end-lost
 losing trapped end-lost
 settling applied end-settled
 settling stale end-lost

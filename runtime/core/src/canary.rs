@@ -65,7 +65,7 @@ pub enum Side {
 /// Counts of the runs on one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Record {
-    /// Number of runs whose end counts: those that were stopped from outside, and faults of the host, are left out.
+    /// Number of runs whose end counts: those that were stopped from outside or put off, and faults of the host, are left out.
     pub runs: u64,
     /// Number of these runs that failed.
     pub failures: u64,
@@ -74,7 +74,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Counts a run, unless its end says nothing about the code: it was stopped from outside, or the host went wrong.
+    /// Counts a run, unless its end says nothing about the code: it was stopped from outside or put off, or the host went wrong.
     pub fn count(&mut self, outcome: &Outcome, fuel: Fuel) {
         let failed = match outcome {
             Outcome::Returned { .. } => false,
@@ -84,6 +84,7 @@ impl Record {
             | Outcome::Exceeded { .. }
             | Outcome::Aborted(StopReason::Deadline) => true,
             Outcome::Aborted(StopReason::Cancelled | StopReason::Drained | StopReason::LeaseLost)
+            | Outcome::PutOff { .. }
             | Outcome::HostFault { .. } => return,
         };
         self.runs += 1;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::budget::Bytes;
 use crate::id::StateKey;
 use crate::job::NewJob;
+use crate::time::Timestamp;
 
 /// Write to one key of the state. Later writes of a run fold into earlier ones, so there is one per key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub struct Effects {
     writes: BTreeMap<StateKey, StateWrite>,
     expectations: BTreeMap<StateKey, Option<Vec<u8>>>,
     jobs: Vec<NewJob>,
+    /// Times at which some of the jobs may start, by their places.
+    starts: Vec<(usize, Timestamp)>,
 }
 
 impl Effects {
@@ -244,7 +247,22 @@ impl Effects {
         self.jobs.push(job);
     }
 
-    /// Returns the size of keys, values and payloads together, which counts against [`crate::budget::Budget::effects`].
+    /// Adds a job to create that may start at this time. Its delay is set by [`Self::end`].
+    pub fn enqueue_at(&mut self, job: NewJob, at: Timestamp) {
+        self.starts.push((self.jobs.len(), at));
+        self.jobs.push(job);
+    }
+
+    /// Sets the delays of the jobs that may start at certain times, as the run has ended `now`: delays count from then.
+    pub fn end(&mut self, now: Timestamp) {
+        for (place, at) in std::mem::take(&mut self.starts) {
+            if let Some(job) = self.jobs.get_mut(place) {
+                *job = job.clone().starting_after(at.since(now));
+            }
+        }
+    }
+
+    /// Returns the size of keys, values and [jobs](NewJob::size) together, which counts against [`crate::budget::Budget::effects`].
     #[must_use]
     pub fn size(&self) -> Bytes {
         let written = |write: &StateWrite| match write {
@@ -258,7 +276,7 @@ impl Effects {
             .iter()
             .map(|(key, value)| key.as_str().len() + value.as_ref().map_or(0, Vec::len))
             .sum();
-        let jobs: usize = self.jobs.iter().map(|job| job.payload.len() + job.kind.as_str().len()).sum();
+        let jobs: usize = self.jobs.iter().map(NewJob::size).sum();
         Bytes::of(writes + expectations + jobs)
     }
 }
@@ -285,6 +303,7 @@ fn integer(bytes: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::{JobId, Kind, QueueName};
     use proptest::prelude::*;
 
     #[derive(Debug, Clone)]
@@ -341,6 +360,27 @@ mod tests {
                 prop_assert!(read == expected || expected == Some(b"0".to_vec()));
             }
         }
+    }
+
+    #[test]
+    fn a_job_that_may_start_at_a_time_waits_until_then_from_the_end_of_the_run() {
+        let (at, second) = (Timestamp::from_millis, Duration::from_secs(1));
+        let job = || {
+            let (queue, kind) = (QueueName::parse("q").expect("valid"), Kind::parse("k").expect("valid"));
+            let mut job = NewJob::new(JobId::from_parts(at(1), 1), queue, kind, Vec::new());
+            job.options.start_within = Some(5 * second);
+            job.options.deadline = Some(9 * second);
+            job
+        };
+        let mut effects = Effects::default();
+        effects.enqueue(job().starting_after(second));
+        effects.enqueue_at(job().starting_after(10 * second), at(20_000));
+        effects.enqueue_at(job().starting_after(10 * second), at(11_000));
+        effects.end(at(12_000));
+        let times =
+            effects.jobs().iter().map(|job| (job.delay, job.options.start_within, job.options.deadline));
+        let from = |delay: u32| (delay * second, Some((delay + 5) * second), Some((delay + 9) * second));
+        assert_eq!(times.collect::<Vec<_>>(), [from(1), from(8), from(0)]);
     }
 
     #[test]

@@ -152,6 +152,11 @@ text_newtype!(
     "at most 255 bytes without control characters"
 );
 text_newtype!(
+    /// Code by which a handler tells one kind of its failures from others, such as `smtp-421`.
+    FailureCode, "failure code", |t| is_name(t, 63),
+    "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+);
+text_newtype!(
     /// Content type of a payload, such as `application/json`: for its handler and for people; nobody else goes by it.
     ContentType, "content type", is_content_type,
     "a type and a subtype with `/` between them, at most 127 visible characters of ASCII and spaces"

@@ -104,6 +104,31 @@ impl NewJob {
             options: JobOptions::default(),
         }
     }
+
+    /// Returns the job with this delay. What counts from the time at which the job may start, as producers mean it, is moved
+    /// along: stores count it from the enqueueing.
+    #[must_use]
+    pub fn starting_after(mut self, delay: Duration) -> Self {
+        let before = self.delay;
+        let moved =
+            |time: Option<Duration>| time.map(|time| time.saturating_sub(before).saturating_add(delay));
+        self.options.start_within = moved(self.options.start_within);
+        self.options.deadline = moved(self.options.deadline);
+        Self { delay, ..self }
+    }
+
+    /// Returns the size of what a handler that enqueues the job has said of it, in bytes: payload, kind, group, labels and content
+    /// type.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let JobOptions { group, labels, content_type, .. } = &self.options;
+        let labels = labels.iter().map(|(name, value)| name.as_str().len() + value.as_str().len());
+        self.payload.len()
+            + self.kind.as_str().len()
+            + group.as_ref().map_or(0, |group| group.as_str().len())
+            + content_type.as_ref().map_or(0, |content_type| content_type.as_str().len())
+            + labels.sum::<usize>()
+    }
 }
 
 /// State of a job. The reason is apart: see [`JobRecord::reason`].

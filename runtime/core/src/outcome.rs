@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::budget::{Budget, Bytes, Fuel};
 use crate::effects::Effects;
+use crate::id::FailureCode;
 use crate::reason::Reason;
 
 /// Resources that a run spent.
@@ -172,6 +173,26 @@ impl Limit {
     }
 }
 
+/// Reason why a handler put its job off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PutOff {
+    /// It was too early for the job.
+    Snoozed,
+    /// What the handler calls took no more calls.
+    RateLimited,
+}
+
+impl PutOff {
+    /// Returns the reason that the job gets.
+    #[must_use]
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::Snoozed => Reason::Snoozed,
+            Self::RateLimited => Reason::RateLimited,
+        }
+    }
+}
+
 /// Outcome of a run: what the guest did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -186,6 +207,8 @@ pub enum Outcome {
     FailedTransiently {
         /// Description of what went wrong, in the handler's words.
         message: String,
+        /// Kind of the failure; `None` if the handler names none.
+        code: Option<FailureCode>,
         /// Time to wait before the next attempt, in place of the backoff; `None` for the backoff.
         retry_after: Option<Duration>,
     },
@@ -193,6 +216,13 @@ pub enum Outcome {
     FailedPermanently {
         /// Description of what went wrong, in the handler's words.
         message: String,
+    },
+    /// The handler put the job off.
+    PutOff {
+        /// Reason why it did.
+        why: PutOff,
+        /// Time after which the job is to be run again.
+        after: Duration,
     },
     /// The guest broke a rule of WebAssembly, or panicked.
     Trapped {
@@ -223,6 +253,7 @@ impl Outcome {
             Self::Returned { .. } => None,
             Self::FailedTransiently { .. } => Some(Reason::Failed),
             Self::FailedPermanently { .. } => Some(Reason::FailedPermanently),
+            Self::PutOff { why, .. } => Some(why.reason()),
             Self::Trapped { .. } => Some(Reason::Trapped),
             Self::Exceeded { limit, .. } => Some(limit.reason()),
             Self::Aborted(StopReason::Cancelled) => Some(Reason::Cancelled),

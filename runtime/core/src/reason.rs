@@ -88,6 +88,10 @@ reasons! {
     NoRoom = "no-room",
     /// The daemon shut down before the run was done.
     Drained = "drained",
+    /// The handler put the job off: it was too early for it.
+    Snoozed = "snoozed",
+    /// The handler put the job off: what it calls took no more calls.
+    RateLimited = "rate-limited",
     /// A job of its flow, which it comes after, ended badly.
     ParentFailed = "parent-failed",
     /// Somebody cancelled the job.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::id::FailureCode;
 use crate::outcome::Limit;
 use crate::reason::Reason;
 
@@ -155,6 +156,25 @@ pub enum RetryRule {
     },
 }
 
+/// Facts about an attempt that failed, by which a policy says what becomes of its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failed<'f> {
+    /// Reason why it failed.
+    pub reason: Reason,
+    /// Code that its handler named; `None` if it named none.
+    pub code: Option<&'f FailureCode>,
+    /// Wait that its handler asked for; `None` if it asked for none.
+    pub asked_for: Option<Duration>,
+}
+
+impl Failed<'_> {
+    /// Creates the facts about an attempt of whose failure its handler said nothing.
+    #[must_use]
+    pub fn of(reason: Reason) -> Self {
+        Self { reason, code: None, asked_for: None }
+    }
+}
+
 /// Policy of when a job is tried again, and when it is given up.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RetryPolicy {
@@ -168,6 +188,8 @@ pub struct RetryPolicy {
     pub on_limit: OnLimit,
     /// Treatment of jobs by the reason why their attempt failed; it goes before all of the above but `retry_after_max`.
     pub rules: BTreeMap<Reason, RetryRule>,
+    /// Treatment of jobs by the code of their handler's failure; it goes before `rules`.
+    pub codes: BTreeMap<FailureCode, RetryRule>,
 }
 
 impl Default for RetryPolicy {
@@ -178,32 +200,28 @@ impl Default for RetryPolicy {
             retry_after_max: Duration::from_secs(24 * 60 * 60),
             on_limit: OnLimit::Bury,
             rules: BTreeMap::new(),
+            codes: BTreeMap::new(),
         }
     }
 }
 
 impl RetryPolicy {
-    /// Returns the treatment of a job whose attempt failed for this reason.
+    /// Returns the treatment of a job whose attempt failed for this reason, and with this code if its handler named one.
     #[must_use]
-    pub fn rule(&self, reason: Reason) -> RetryRule {
-        match self.rules.get(&reason) {
+    pub fn rule(&self, reason: Reason, code: Option<&FailureCode>) -> RetryRule {
+        match code.and_then(|code| self.codes.get(code)).or_else(|| self.rules.get(&reason)) {
             Some(rule) => *rule,
             None if self.on_limit == OnLimit::Bury && is_deterministic(reason) => RetryRule::Bury,
             None => RetryRule::Retry { max_attempts: self.max_attempts, backoff: self.backoff },
         }
     }
 
-    /// Returns the wait before the next attempt of a job whose latest one failed for this reason, or `None` if there is to be
-    /// none. `failures` counts that attempt and those before it; `asked_for` is the wait that the handler asked for, if it did.
+    /// Returns the wait before the next attempt of a job whose latest one failed, or `None` if there is to be none. `failures`
+    /// counts that attempt and those before it.
     #[must_use]
-    pub fn wait(
-        &self,
-        reason: Reason,
-        failures: u32,
-        asked_for: Option<Duration>,
-        chance: Chance,
-    ) -> Option<Duration> {
-        match self.rule(reason) {
+    pub fn wait(&self, failed: &Failed<'_>, failures: u32, chance: Chance) -> Option<Duration> {
+        let Failed { reason, code, asked_for } = *failed;
+        match self.rule(reason, code) {
             RetryRule::Retry { max_attempts, backoff } if failures < max_attempts.get() => {
                 let asked_for = asked_for.map(|wait| wait.min(self.retry_after_max));
                 Some(asked_for.unwrap_or_else(|| backoff.wait(failures, chance)))
@@ -215,7 +233,7 @@ impl RetryPolicy {
     /// Returns the maximum number of attempts in all, whatever they fail of.
     #[must_use]
     pub fn attempts_most(&self) -> NonZeroU32 {
-        let by_rule = self.rules.values().filter_map(|rule| match rule {
+        let by_rule = self.rules.values().chain(self.codes.values()).filter_map(|rule| match rule {
             RetryRule::Bury => None,
             RetryRule::Retry { max_attempts, .. } => Some(*max_attempts),
         });
@@ -327,7 +345,7 @@ mod tests {
             let rule = RetryRule::Retry { max_attempts: by_rule, backoff: Backoff::default() };
             let rules = BTreeMap::from([(Reason::TimedOut, rule), (Reason::Trapped, RetryRule::Bury)]);
             let policy = RetryPolicy { max_attempts: most, rules, ..RetryPolicy::default() };
-            let is_tried = policy.wait(reason, failures, None, chance).is_some();
+            let is_tried = policy.wait(&Failed::of(reason), failures, chance).is_some();
             let expected = match reason {
                 Reason::TimedOut => failures < by_rule.get(),
                 Reason::Trapped => false,
@@ -375,11 +393,29 @@ mod tests {
         let rules = BTreeMap::from([(Reason::OutOfFuel, patient), (Reason::OutOfMemory, RetryRule::Bury)]);
         let policy = |on_limit| RetryPolicy { on_limit, rules: rules.clone(), ..RetryPolicy::default() };
         for on_limit in [OnLimit::Bury, OnLimit::Retry] {
-            assert_eq!(policy(on_limit).rule(Reason::OutOfFuel), patient);
-            assert_eq!(policy(on_limit).rule(Reason::OutOfMemory), RetryRule::Bury);
+            assert_eq!(policy(on_limit).rule(Reason::OutOfFuel, None), patient);
+            assert_eq!(policy(on_limit).rule(Reason::OutOfMemory, None), RetryRule::Bury);
         }
-        assert_eq!(policy(OnLimit::Bury).rule(Reason::StackOverflow), RetryRule::Bury);
-        assert_ne!(policy(OnLimit::Retry).rule(Reason::StackOverflow), RetryRule::Bury);
+        assert_eq!(policy(OnLimit::Bury).rule(Reason::StackOverflow, None), RetryRule::Bury);
+        assert_ne!(policy(OnLimit::Retry).rule(Reason::StackOverflow, None), RetryRule::Bury);
+    }
+
+    #[test]
+    fn a_rule_for_a_code_goes_before_that_for_its_reason_and_says_nothing_of_other_codes() {
+        let code = |text: &str| FailureCode::parse(text).expect("valid");
+        let patient = RetryRule::Retry {
+            max_attempts: const { NonZeroU32::new(50).expect("not zero") },
+            backoff: Backoff::default(),
+        };
+        let policy = RetryPolicy {
+            rules: BTreeMap::from([(Reason::Failed, RetryRule::Bury)]),
+            codes: BTreeMap::from([(code("busy"), patient)]),
+            ..RetryPolicy::default()
+        };
+        assert_eq!(policy.rule(Reason::Failed, Some(&code("busy"))), patient);
+        assert_eq!(policy.rule(Reason::Failed, Some(&code("gone"))), RetryRule::Bury);
+        assert_eq!(policy.rule(Reason::Failed, None), RetryRule::Bury);
+        assert_eq!(policy.attempts_most().get(), 50);
     }
 
     #[test]

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use crate::effects::Effects;
+use crate::id::{FailureCode, LeaseNo};
 use crate::outcome::{Limit, Outcome, StopReason};
 use crate::reason::Reason;
-use crate::retry::{Chance, RetryPolicy};
+use crate::retry::{Chance, Failed, RetryPolicy};
 
 /// Settlement of a job, for the broker to record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,9 +76,18 @@ pub const HOST_FAULT_REST: Duration = Duration::from_secs(5);
 /// it does it every time.
 pub const HOST_FAULTS_MAX: u32 = 100;
 
+/// Minimum time for which a handler puts its job off; a shorter one is raised to it.
+pub const PUT_OFF_MIN: Duration = Duration::from_secs(1);
+
+/// Maximum number of leases of a job with which its handler may put it off. From then on that counts as a failure: no job runs
+/// for ever at the cost of no attempt.
+pub const PUT_OFF_LEASES_MAX: LeaseNo = LeaseNo(10_000);
+
 /// Counts of how often a job has been tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptCounts {
+    /// Number of the lease, whatever became of those before.
+    pub lease: LeaseNo,
     /// Number of attempts that counted, before this one.
     pub attempts: u32,
     /// Number of times since an attempt last ended that a daemon failed on the job.
@@ -87,16 +97,28 @@ pub struct AttemptCounts {
 /// Returns the settlement for an outcome.
 #[must_use]
 pub fn settle(counts: AttemptCounts, outcome: Outcome, policy: &RetryPolicy, chance: Chance) -> Settlement {
-    let fails = |reason, message, asked_for| fail(counts, reason, message, asked_for, policy, chance);
+    let fails = |reason, message| fail(counts, &Failed::of(reason), message, policy, chance);
     match outcome {
         Outcome::Returned { output, effects } => Settlement::Succeed { output, effects },
-        Outcome::FailedTransiently { message, retry_after } => fails(Reason::Failed, message, retry_after),
+        Outcome::FailedTransiently { message, code, retry_after } => {
+            let failed = Failed { code: code.as_ref(), asked_for: retry_after, ..Failed::of(Reason::Failed) };
+            fail(counts, &failed, with_code(code.as_ref(), message), policy, chance)
+        }
+        Outcome::PutOff { .. } if counts.lease >= PUT_OFF_LEASES_MAX => {
+            let message =
+                format!("it was started {} times, so putting it off counts as a failure", counts.lease.0);
+            fails(Reason::Failed, message)
+        }
+        Outcome::PutOff { why, after } => Settlement::Release {
+            after: after.min(policy.retry_after_max).max(PUT_OFF_MIN),
+            reason: why.reason(),
+        },
         Outcome::FailedPermanently { message } => {
             Settlement::Bury { reason: Reason::FailedPermanently, message }
         }
-        Outcome::Trapped { message } => fails(Reason::Trapped, message, None),
-        Outcome::Exceeded { limit, message } => fails(limit.reason(), message, None),
-        Outcome::Aborted(StopReason::Deadline) => fails(Reason::TimedOut, "timed out".to_owned(), None),
+        Outcome::Trapped { message } => fails(Reason::Trapped, message),
+        Outcome::Exceeded { limit, message } => fails(limit.reason(), message),
+        Outcome::Aborted(StopReason::Deadline) => fails(Reason::TimedOut, "timed out".to_owned()),
         Outcome::Aborted(StopReason::Cancelled) => Settlement::Cancel,
         Outcome::Aborted(StopReason::Drained | StopReason::LeaseLost) => {
             Settlement::Release { after: Duration::ZERO, reason: Reason::Drained }
@@ -114,15 +136,23 @@ pub fn settle(counts: AttemptCounts, outcome: Outcome, policy: &RetryPolicy, cha
 /// Returns the settlement of an attempt that failed: a retry, as long as the policy grants one.
 fn fail(
     counts: AttemptCounts,
-    reason: Reason,
+    failed: &Failed<'_>,
     message: String,
-    asked_for: Option<Duration>,
     policy: &RetryPolicy,
     chance: Chance,
 ) -> Settlement {
-    match policy.wait(reason, counts.attempts.saturating_add(1), asked_for, chance) {
+    let reason = failed.reason;
+    match policy.wait(failed, counts.attempts.saturating_add(1), chance) {
         Some(after) => Settlement::Retry { after, reason, message },
         None => Settlement::Bury { reason, message },
+    }
+}
+
+/// Returns the message of a failure with its code before it.
+fn with_code(code: Option<&FailureCode>, message: String) -> String {
+    match code {
+        Some(code) => format!("{code}: {message}"),
+        None => message,
     }
 }
 
@@ -152,7 +182,7 @@ pub fn settle_draining(
 #[must_use]
 pub fn settle_conflict(counts: AttemptCounts, key: &str, policy: &RetryPolicy, chance: Chance) -> Settlement {
     let message = format!("state `{key}` was changed by another job before this one could settle");
-    fail(counts, Reason::StateConflict, message, None, policy, chance)
+    fail(counts, &Failed::of(Reason::StateConflict), message, policy, chance)
 }
 
 /// Returns the settlement to record instead, when the run's jobs found no room in its tenant's queues. Room may come, so it
@@ -164,7 +194,7 @@ pub fn settle_queue_full(
     policy: &RetryPolicy,
     chance: Chance,
 ) -> Settlement {
-    fail(counts, Reason::QueueFull, message, None, policy, chance)
+    fail(counts, &Failed::of(Reason::QueueFull), message, policy, chance)
 }
 
 /// Returns the settlement to record instead, when the plugin would keep more state than it may. Like other limits, the same
@@ -176,16 +206,17 @@ pub fn settle_full(
     policy: &RetryPolicy,
     chance: Chance,
 ) -> Settlement {
-    fail(counts, Reason::StateFull, message, None, policy, chance)
+    fail(counts, &Failed::of(Reason::StateFull), message, policy, chance)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::retry::OnLimit;
+    use crate::outcome::PutOff;
+    use crate::retry::{OnLimit, RetryRule};
 
     fn transient() -> Outcome {
-        Outcome::FailedTransiently { message: "no".into(), retry_after: None }
+        Outcome::FailedTransiently { message: "no".into(), code: None, retry_after: None }
     }
 
     fn exceeded(limit: Limit) -> Outcome {
@@ -195,13 +226,13 @@ mod tests {
     const CHANCE: fn() -> Chance = || Chance::from_bits(1 << 63);
 
     fn after(attempts: u32) -> AttemptCounts {
-        AttemptCounts { attempts, faults: 0 }
+        AttemptCounts { lease: LeaseNo(1), attempts, faults: 0 }
     }
 
     #[test]
     fn a_job_that_the_daemon_fails_on_for_ever_is_given_up() {
         let fault = || Outcome::HostFault { message: "bug".into() };
-        let counts = |faults| AttemptCounts { attempts: 0, faults };
+        let counts = |faults| AttemptCounts { faults, ..after(0) };
         let policy = RetryPolicy::default();
         assert!(matches!(settle(counts(0), fault(), &policy, CHANCE()), Settlement::Release { .. }));
         assert!(matches!(
@@ -256,7 +287,8 @@ mod tests {
     #[test]
     fn the_handlers_own_wait_goes_before_the_backoff() {
         let wanted = Duration::from_secs(77);
-        let outcome = Outcome::FailedTransiently { message: "later".into(), retry_after: Some(wanted) };
+        let outcome =
+            Outcome::FailedTransiently { message: "later".into(), code: None, retry_after: Some(wanted) };
         let settlement = settle(after(0), outcome, &RetryPolicy::default(), CHANCE());
         assert!(matches!(settlement, Settlement::Retry { after, .. } if after == wanted));
     }
@@ -264,7 +296,11 @@ mod tests {
     #[test]
     fn no_handler_puts_its_job_off_for_longer_than_the_policy_allows() {
         let policy = RetryPolicy { retry_after_max: Duration::from_secs(60), ..RetryPolicy::default() };
-        let outcome = |wait| Outcome::FailedTransiently { message: "later".into(), retry_after: Some(wait) };
+        let outcome = |wait| Outcome::FailedTransiently {
+            message: "later".into(),
+            code: None,
+            retry_after: Some(wait),
+        };
         for (asked, granted) in [(59, 59), (60, 60), (61, 60), (u64::MAX, 60)]
             .map(|(asked, granted)| (Duration::from_secs(asked), Duration::from_secs(granted)))
         {
@@ -273,5 +309,34 @@ mod tests {
             let settlement = settle_draining(after(0), outcome(asked), &policy, CHANCE());
             assert!(matches!(settlement, Settlement::Release { after, .. } if after == granted));
         }
+    }
+
+    #[test]
+    fn a_job_that_is_put_off_keeps_its_attempts_until_it_was_started_too_often() {
+        let policy = RetryPolicy { retry_after_max: Duration::from_secs(60), ..RetryPolicy::default() };
+        let put_off = |wait| Outcome::PutOff { why: PutOff::RateLimited, after: wait };
+        for (asked, granted) in [(0, 1), (1, 1), (59, 59), (61, 60)]
+            .map(|(asked, granted)| (Duration::from_secs(asked), Duration::from_secs(granted)))
+        {
+            let released = Settlement::Release { after: granted, reason: Reason::RateLimited };
+            assert_eq!(settle(after(4), put_off(asked), &policy, CHANCE()), released);
+            assert_eq!(settle_draining(after(4), put_off(asked), &policy, CHANCE()), released);
+        }
+        let often = |attempts| AttemptCounts { lease: PUT_OFF_LEASES_MAX, ..after(attempts) };
+        let settlement = settle(often(0), put_off(Duration::ZERO), &policy, CHANCE());
+        assert!(matches!(settlement, Settlement::Retry { reason: Reason::Failed, .. }), "{settlement:?}");
+        let settlement = settle(often(4), put_off(Duration::ZERO), &policy, CHANCE());
+        assert!(matches!(settlement, Settlement::Bury { reason: Reason::Failed, .. }), "{settlement:?}");
+    }
+
+    #[test]
+    fn a_failure_with_a_code_goes_by_the_rule_for_it_and_names_it() {
+        let code = FailureCode::parse("smtp-550").expect("valid");
+        let codes = [(code.clone(), RetryRule::Bury)].into();
+        let policy = RetryPolicy { codes, ..RetryPolicy::default() };
+        let outcome =
+            Outcome::FailedTransiently { message: "no".into(), code: Some(code), retry_after: None };
+        let buried = Settlement::Bury { reason: Reason::Failed, message: "smtp-550: no".into() };
+        assert_eq!(settle(after(0), outcome, &policy, CHANCE()), buried);
     }
 }

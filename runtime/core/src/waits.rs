@@ -197,6 +197,9 @@ impl fmt::Display for Told<'_> {
             }
             Wait::Plugin => f.write_str("no plugin handles its kind from its queue"),
             Wait::Time { until } => write!(f, "scheduled for {}", clock(*until)),
+            Wait::Retry { until, reason: Some(reason @ (Reason::Snoozed | Reason::RateLimited)), .. } => {
+                write!(f, "put off by its handler until {} ({reason})", clock(*until))
+            }
             Wait::Retry { until, reason, attempts } => {
                 write!(f, "waits for a retry until {} ({attempts} attempts", clock(*until))?;
                 match reason {
@@ -315,6 +318,8 @@ mod tests {
     fn a_retry_is_told_from_a_time_that_was_chosen() {
         let again = JobRecord { lease: LeaseNo(3), attempts: 2, reason: Some(Reason::Failed), ..job(60) };
         assert_eq!(plain(&again, &facts()), "waits for a retry until T160 (2 attempts, failed)");
+        let put_off = JobRecord { reason: Some(Reason::RateLimited), ..again };
+        assert_eq!(plain(&put_off, &facts()), "put off by its handler until T160 (rate-limited)");
     }
 
     #[test]

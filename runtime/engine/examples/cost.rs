@@ -13,7 +13,7 @@ use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
-use sandhog_core::job::{Job, Level, NewJob, Progress};
+use sandhog_core::job::{Job, JobOptions, Level, NewJob, Progress};
 use sandhog_core::outcome::{Outcome, Report};
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
@@ -50,9 +50,11 @@ const HANDLER: &str = r#"(component
   (core instance $i (instantiate $m))
   (type $job' (record (field "id" string) (field "kind" string) (field "payload" (list u8))))
   (export $job "job" (type $job'))
-  (type $transient' (record (field "message" string) (field "retry-after-ms" (option u64))))
+  (type $transient' (record (field "message" string) (field "code" (option string))
+    (field "retry-after-ms" (option u64))))
   (export $transient "transient-failure" (type $transient'))
-  (type $failure' (variant (case "transient" $transient) (case "permanent" string)))
+  (type $failure' (variant (case "transient" $transient) (case "permanent" string) (case "snoozed" u64)
+    (case "rate-limited" u64)))
   (export $failure "failure" (type $failure'))
   (func (export "handle") (param "job" $job) (result (result (list u8) (error $failure)))
     (canon lift (core func $i "handle") (memory (core memory $i "memory"))
@@ -105,6 +107,8 @@ impl Work {
             attempt: 1,
             max_attempts: 1,
             deadline: Timestamp::from_millis(1),
+            enqueued_at: Timestamp::from_millis(1),
+            options: JobOptions::default(),
         })
     }
 }

@@ -9,12 +9,12 @@ use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{Revision, TenantId};
 
 use crate::cache::Artefact;
-use crate::imports::{HandlerPre, RunState};
+use crate::imports::Pre;
 use crate::load::Loader;
 
 /// Machine code of a plugin.
 pub(crate) struct Code {
-    pre: OnceLock<HandlerPre<RunState>>,
+    pre: OnceLock<Pre>,
     aside: Mutex<Option<Aside>>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Aside {
 
 impl Code {
     /// Creates code that can run.
-    pub(crate) fn at_hand(pre: HandlerPre<RunState>) -> Self {
+    pub(crate) fn at_hand(pre: Pre) -> Self {
         Self { pre: OnceLock::from(pre), aside: Mutex::new(None) }
     }
 
@@ -41,7 +41,7 @@ impl Code {
     }
 
     /// Returns the code. `None` if it isn't at hand.
-    pub(crate) fn get(&self) -> Option<&HandlerPre<RunState>> {
+    pub(crate) fn get(&self) -> Option<&Pre> {
         self.pre.get()
     }
 

@@ -1,14 +1,15 @@
 //! Outcomes: how a run ended, in the words of core. The one place that knows what wasmtime's errors mean.
 
 use std::fmt::{self, Write as _};
-use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Bytes};
+use sandhog_core::id::FailureCode;
 use sandhog_core::outcome::{Limit, Outcome, StopReason};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::imports::{RunState, bindings::Failure, cut};
+use crate::imports::{Failure, RunState, cut};
+use crate::run_log::{Remark, RunLog};
 use crate::wasi::{explain_full, is_full};
 
 /// Result that a handler returned.
@@ -53,9 +54,16 @@ pub(crate) fn outcome(ended: wasmtime::Result<Returned>, left: u64, mut state: R
 /// Returns the message that a handler gave for its failure.
 pub(crate) fn said_by(failure: &Failure) -> &str {
     match failure {
-        Failure::Transient(failure) => &failure.message,
-        Failure::Permanent(message) => message,
+        Failure::Transient { message, .. } | Failure::Permanent(message) => message,
+        Failure::PutOff(..) => "",
     }
+}
+
+/// Returns the code of a failure if it is one. The log is told of one that is not: there is no way left to tell the handler.
+fn code_of(code: Option<String>, log: &RunLog) -> Option<FailureCode> {
+    FailureCode::parse(&code?)
+        .inspect_err(|invalid| log.remark(Remark::FailureCode, || format!("{invalid}; it counts as none")))
+        .ok()
 }
 
 fn exceeded(limit: Limit, budget: &Budget) -> Outcome {
@@ -74,11 +82,12 @@ fn of_returned(returned: Returned, state: RunState) -> Outcome {
             exceeded(Limit::Output, state.budget())
         }
         Ok(output) => Outcome::Returned { output, effects: state.held.into_effects() },
-        Err(Failure::Transient(failure)) => Outcome::FailedTransiently {
-            message: said(failure.message),
-            retry_after: failure.retry_after_ms.map(Duration::from_millis),
-        },
+        Err(Failure::Transient { message, code, retry_after }) => {
+            let code = code_of(code, &state.log);
+            Outcome::FailedTransiently { message: said(message), code, retry_after }
+        }
         Err(Failure::Permanent(message)) => Outcome::FailedPermanently { message: said(message) },
+        Err(Failure::PutOff(why, after)) => Outcome::PutOff { why, after },
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sandhog_core::id::{JobId, Kind, QueueName, StateKey, UniqueKey};
-use sandhog_core::job::{Level, NewJob, Priority, Progress};
+use sandhog_core::job::{JobOptions, Level, NewJob, Priority, Progress};
+use sandhog_core::time::Timestamp;
 
 /// Services for a run that the engine can't provide: they belong to the broker, the catalog or the log.
 ///
@@ -42,24 +43,51 @@ pub struct JobAsk {
     pub payload: Vec<u8>,
     /// Queue of the job. `None` for that of the kind's plugin.
     pub queue: Option<QueueName>,
-    /// Minimum time that the job waits.
-    pub delay: Duration,
+    /// Time from which on it may start.
+    pub start: Start,
     /// Priority among the ready jobs.
     pub priority: Priority,
     /// See [`NewJob::unique_key`].
     pub unique_key: Option<UniqueKey>,
+    /// Further options of the job. What they say of times counts from when it may start.
+    pub options: JobOptions,
+}
+
+/// Time from which on a job may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// This long after it is created.
+    After(Duration),
+    /// This time.
+    At(Timestamp),
+}
+
+impl Start {
+    /// Returns the time; `None` if it isn't known before the job is created.
+    #[must_use]
+    pub fn at(self) -> Option<Timestamp> {
+        match self {
+            Self::After(_) => None,
+            Self::At(at) => Some(at),
+        }
+    }
 }
 
 impl JobAsk {
-    /// Makes the job, in `queue` if the guest named none.
+    /// Makes the job, in `queue` if the guest named none, as if it were created `now`.
     #[must_use]
-    pub fn into_job(self, id: JobId, queue: &QueueName) -> NewJob {
-        NewJob {
-            delay: self.delay,
+    pub fn into_job(self, id: JobId, queue: &QueueName, now: Timestamp) -> NewJob {
+        let delay = match self.start {
+            Start::After(delay) => delay,
+            Start::At(at) => at.since(now),
+        };
+        let job = NewJob {
             priority: self.priority,
             unique_key: self.unique_key,
+            options: self.options,
             ..NewJob::new(id, self.queue.unwrap_or_else(|| queue.clone()), self.kind, self.payload)
-        }
+        };
+        job.starting_after(delay)
     }
 }
 

@@ -72,7 +72,7 @@ pub use compile::{COMPILE, Compiler, compile_child};
 pub use config::{Config, Deadlines};
 pub use engine::Engine;
 pub use error::{Diverted, Error};
-pub use host::{EnqueueRefusal, Host, JobAsk};
+pub use host::{EnqueueRefusal, Host, JobAsk, Start};
 pub use kinds::declared_kinds;
 pub use load::{Components, revision_of, revision_of_reader, served};
 pub use needed_grants::{NeededGrant, missing_grants};

@@ -17,7 +17,7 @@ use crate::compile::{Compiler, Failure, Turns};
 use crate::config::Config;
 use crate::error::Error;
 use crate::host_work::HostWork;
-use crate::imports::{Handler, HandlerPre, RunState};
+use crate::imports::{self, CONTRACTS, Pre, RunState};
 use crate::kinds::declared_kinds;
 use crate::outgoing::Denied;
 use crate::plugin::{Access, Grants, Import, Inspection, LoadSpec, Plugin, Source, place};
@@ -25,19 +25,23 @@ use crate::redactor::Redactor;
 use crate::wasi::{self, Directories};
 
 /// World that a component has to implement.
-const WORLD: &str = "world `handler` of sandhog:job@0.1.0";
+const WORLD: &str = "world `handler` of sandhog:job@0.2.0";
 
-/// Interfaces that the host serves, by package, with the prefix of the versions that fit.
-const SERVED: &[(&str, &str, &[&str])] = &[
-    ("sandhog:job", "0.1.", &["types", "context", "log", "progress", "enqueue", "state", "secrets"]),
-    ("wasi:io", "0.2.", &["error", "poll", "streams"]),
-    ("wasi:clocks", "0.2.", &["monotonic-clock", "wall-clock"]),
-    ("wasi:http", "0.2.", &["types", "outgoing-handler"]),
-    ("wasi:random", "0.2.", &["random", "insecure", "insecure-seed"]),
-    ("wasi:filesystem", "0.2.", &["types", "preopens"]),
+/// Interfaces that the host serves, by package, with the prefixes of the versions that fit.
+const SERVED: &[(&str, &[&str], &[&str])] = &[
+    (
+        "sandhog:job",
+        &["0.1.", "0.2."],
+        &["types", "context", "log", "progress", "enqueue", "state", "secrets"],
+    ),
+    ("wasi:io", &["0.2."], &["error", "poll", "streams"]),
+    ("wasi:clocks", &["0.2."], &["monotonic-clock", "wall-clock"]),
+    ("wasi:http", &["0.2."], &["types", "outgoing-handler"]),
+    ("wasi:random", &["0.2."], &["random", "insecure", "insecure-seed"]),
+    ("wasi:filesystem", &["0.2."], &["types", "preopens"]),
     (
         "wasi:cli",
-        "0.2.",
+        &["0.2."],
         &[
             "environment",
             "exit",
@@ -53,7 +57,7 @@ const SERVED: &[(&str, &str, &[&str])] = &[
     ),
     (
         "wasi:sockets",
-        "0.2.",
+        &["0.2."],
         &[
             "network",
             "instance-network",
@@ -331,9 +335,9 @@ impl Link {
     fn new(engine: &wasmtime::Engine, config: &Config) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(engine);
         link(&mut linker)?;
-        let (version, contract) = (env!("CARGO_PKG_VERSION"), include_str!("../../../wit/job.wit"));
+        let version = env!("CARGO_PKG_VERSION");
         let room = (config.memory_max, config.table_elements_max, config.core_instances_max);
-        let host = cache::hex(&Sha256::digest(format!("{version} {contract} {SERVED:?} {room:?}")));
+        let host = cache::hex(&Sha256::digest(format!("{version} {CONTRACTS:?} {SERVED:?} {room:?}")));
         Ok(Self { engine: engine.clone(), linker, host })
     }
 
@@ -346,7 +350,7 @@ impl Link {
     ///
     /// # Errors
     /// Reasons why the component isn't a handler, all of them.
-    pub(crate) fn link(&self, component: &Component) -> Result<HandlerPre<RunState>, Vec<String>> {
+    pub(crate) fn link(&self, component: &Component) -> Result<Pre, Vec<String>> {
         let kind = component.component_type();
         let mut problems = Vec::new();
         let pre = self.linker.instantiate_pre(component).inspect_err(|error| {
@@ -361,15 +365,16 @@ impl Link {
             problems.push(format!("exports no function `handle`, as {WORLD} has it, but {instead}"));
         }
         match pre {
-            Ok(pre) if problems.is_empty() => HandlerPre::new(pre)
-                .map_err(|error| vec![format!("its `handle` is not that of {WORLD}: {error:#}")]),
+            Ok(pre) if problems.is_empty() => {
+                Pre::new(pre).map_err(|error| vec![format!("its `handle` is not that of {WORLD}: {error:#}")])
+            }
             _ => Err(problems),
         }
     }
 }
 
 fn link(linker: &mut Linker<RunState>) -> wasmtime::Result<()> {
-    Handler::add_to_linker::<_, wasmtime::component::HasSelf<_>>(linker, RunState::called)?;
+    imports::link(linker)?;
     wasi::link(linker)
 }
 
@@ -450,7 +455,9 @@ fn is_served(import: &str) -> bool {
     let Some((path, version)) = import.split_once('@') else { return false };
     let Some((package, interface)) = path.split_once('/') else { return false };
     SERVED.iter().any(|(served, versions, interfaces)| {
-        package == *served && version.starts_with(versions) && interfaces.contains(&interface)
+        package == *served
+            && versions.iter().any(|versions| version.starts_with(versions))
+            && interfaces.contains(&interface)
     })
 }
 
@@ -458,7 +465,8 @@ fn not_served<T>((import, _): (&str, T)) -> String {
     let package = import.split(['/', '@']).next().unwrap_or(import);
     let hint = match SERVED.iter().find(|(served, ..)| package == *served) {
         Some((_, versions, interfaces)) => {
-            format!("the host has {} of {package}@{versions}x", interfaces.join(", "))
+            let versions: Vec<_> = versions.iter().map(|versions| format!("{versions}x")).collect();
+            format!("the host has {} of {package}@{}", interfaces.join(", "), versions.join(" and "))
         }
         None => {
             let packages: Vec<_> = SERVED.iter().map(|(served, ..)| *served).collect();
@@ -472,8 +480,13 @@ fn not_served<T>((import, _): (&str, T)) -> String {
 mod tests {
     use super::*;
 
-    /// The patch versions that our bindings and wasmtime's have.
-    const HERE: [(&str, &str); 2] = [("0.1.", "0.1.0"), ("0.2.", "0.2.12")];
+    /// The patch versions that our bindings and wasmtime's have, by package.
+    fn here(package: &str, versions: &str) -> String {
+        match package {
+            "sandhog:job" => format!("{versions}0"),
+            _ => format!("{versions}12"),
+        }
+    }
 
     #[test]
     fn what_is_called_served_is_in_the_linker() {
@@ -484,9 +497,9 @@ mod tests {
         let mut is_taken = |name: &str| linker.root().func_wrap(name, |_, (): ()| Ok(())).is_err();
         assert!(!is_taken("wasi:nowhere/nothing@0.2.12"));
         for (package, versions, interfaces) in SERVED {
-            let (_, version) = HERE.iter().find(|(line, _)| line == versions).expect("one of the two");
-            for interface in *interfaces {
-                let name = format!("{package}/{interface}@{version}");
+            for (versions, interface) in versions.iter().flat_map(|v| interfaces.iter().map(move |i| (v, i)))
+            {
+                let name = format!("{package}/{interface}@{}", here(package, versions));
                 assert!(is_served(&name) && is_taken(&name), "{name}");
             }
         }

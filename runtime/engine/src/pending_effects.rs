@@ -7,6 +7,7 @@ use sandhog_core::effects::{Effects, NotANumber, Seen};
 use sandhog_core::id::StateKey;
 use sandhog_core::job::NewJob;
 use sandhog_core::outcome::Limit;
+use sandhog_core::time::Timestamp;
 
 /// Pending effects, which can be added to only within the limits.
 #[derive(Debug)]
@@ -109,12 +110,16 @@ impl PendingEffects {
         })
     }
 
-    pub(crate) fn enqueue(&mut self, job: NewJob) -> Result<(), Refusal> {
+    /// Adds a job, which may start at the given time if there is one.
+    pub(crate) fn enqueue(&mut self, job: NewJob, starts_at: Option<Timestamp>) -> Result<(), Refusal> {
         if !self.has_room_for_a_job() {
             return Err(Refusal::TooMany(Limit::Enqueues));
         }
-        self.add(job.payload.len() + job.kind.as_str().len(), |effects| {
-            effects.enqueue(job);
+        self.add(job.size(), |effects| {
+            match starts_at {
+                Some(at) => effects.enqueue_at(job, at),
+                None => effects.enqueue(job),
+            }
             Ok(())
         })
     }

@@ -24,6 +24,7 @@ use futures::FutureExt;
 use sandhog_core::admit::Plan;
 use sandhog_core::budget::{Budget, Bytes};
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
+use sandhog_core::job::JobOptions;
 use sandhog_core::outcome::{Outcome, Report, StopReason, Usage};
 use sandhog_core::time::Timestamp;
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
@@ -31,10 +32,10 @@ use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 use crate::abort::Abort;
 use crate::account::{Drawn, MemoryAccount};
 use crate::config::Deadlines;
-use crate::ending::{self, NoInstance, Returned};
+use crate::ending::{self, Returned};
 use crate::host::Host;
 use crate::host_work::RunWork;
-use crate::imports::{Around, HandlerPre, RunState, bindings::Job};
+use crate::imports::{Around, RunState};
 use crate::meter::Meter;
 use crate::plugin::Plugin;
 use crate::schedule::{Crowd, End, GiveWay, Panicked, panic_message};
@@ -59,6 +60,10 @@ pub struct Input {
     pub max_attempts: u32,
     /// Latest end of the attempt, as it is shown to the guest. What counts is the budget's timeout.
     pub deadline: Timestamp,
+    /// Time at which the job was enqueued.
+    pub enqueued_at: Timestamp,
+    /// Options of the job.
+    pub options: JobOptions,
 }
 
 /// Account of the machine's share that a run is charged to.
@@ -131,7 +136,7 @@ impl Run {
         if let Err(error) = prepare(&mut store, &budget, self.crowd) {
             return host_fault(format!("{error:#}"));
         }
-        let call = drive(&mut store, pre, &job);
+        let call = pre.handle(&mut store, job);
         let ended = AssertUnwindSafe(until_stopped(&abort, call)).catch_unwind().await;
         conclude(store, ended.map_err(|panic| Panicked(panic_message(&*panic))))
     }
@@ -176,15 +181,6 @@ fn look(mut store: StoreContextMut<'_, RunState>, crowd: &Crowd) -> wasmtime::Re
     } else {
         Ok(UpdateDeadline::Continue(1))
     }
-}
-
-async fn drive(
-    store: &mut Store<RunState>,
-    pre: &HandlerPre<RunState>,
-    job: &Job,
-) -> wasmtime::Result<Returned> {
-    let handler = pre.instantiate_async(&mut *store).await.map_err(|error| error.context(NoInstance))?;
-    handler.call_handle(store, job).await
 }
 
 /// Drops a call at the first poll after its run was stopped.

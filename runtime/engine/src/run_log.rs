@@ -54,6 +54,8 @@ impl Stream {
 pub(crate) enum Remark {
     /// A secret isn't granted.
     Secrets,
+    /// The code of a failure isn't valid.
+    FailureCode,
     /// Directories aren't granted.
     Directories,
     /// Sockets are granted to nobody.

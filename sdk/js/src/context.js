@@ -8,12 +8,14 @@ import { Secret, shown } from "./secret.js";
 
 const LEVELS = ["trace", "debug", "info", "warn", "error"];
 const PRIORITY_USUAL = 100;
+const UNIQUE_UNTIL = ["settled", "started", "over"];
 
 /** @see index.d.ts */
 export class Context {
   #host;
   #job;
   #info;
+  #known;
 
   constructor(host, job) {
     this.#host = host;
@@ -28,6 +30,10 @@ export class Context {
   // Asked for when first needed: a handler that doesn't need it doesn't pay.
   get #attempt() {
     return (this.#info ??= this.#host.attemptInfo());
+  }
+
+  get #facts() {
+    return (this.#known ??= this.#host.jobInfo());
   }
 
   get jobId() {
@@ -53,6 +59,22 @@ export class Context {
   }
   get deadline() {
     return new Date(this.#attempt.deadlineMs);
+  }
+  get enqueuedAt() {
+    return new Date(this.#facts.enqueuedAtMs);
+  }
+  get contentType() {
+    return this.#facts.contentType;
+  }
+  get group() {
+    return this.#facts.group;
+  }
+  get labels() {
+    return Object.fromEntries(this.#facts.labels);
+  }
+  get jobDeadline() {
+    const { deadlineMs } = this.#facts;
+    return deadlineMs === undefined ? undefined : new Date(deadlineMs);
   }
   get remainingMs() {
     return this.#host.remainingMs();
@@ -132,9 +154,39 @@ class State {
 const lasting = (ttlMs) => (ttlMs === undefined ? undefined : wholeMs(ttlMs));
 
 /** A job to be created. */
-export function newJob(kind, payload, { queue, delayMs = 0, priority = PRIORITY_USUAL, uniqueKey } = {}) {
+export function newJob(kind, payload, options = {}) {
+  const { contentType, queue, group, delayMs, at, startWithinMs, deadlineMs, priority = PRIORITY_USUAL, labels = {} } = options;
   if (!Number.isInteger(priority) || priority < 0 || priority > 255) {
     throw new RangeError(`enqueue: the priority is a whole number from 0 to 255, not ${priority}`);
   }
-  return { kind, payload: encode(payload), queue, delayMs: wholeMs(delayMs), priority, uniqueKey };
+  if (delayMs !== undefined && at !== undefined) throw new TypeError("enqueue: a job has a delay or a time to start at, not both");
+  return {
+    kind,
+    payload: encode(payload),
+    contentType,
+    queue,
+    group,
+    start: at === undefined ? { tag: "after", val: wholeMs(delayMs ?? 0) } : { tag: "at", val: wholeMs(Number(at)) },
+    startWithinMs: lasting(startWithinMs),
+    deadlineMs: lasting(deadlineMs),
+    priority,
+    labels: Object.entries(labels),
+    unique: uniqueOf(options),
+  };
+}
+
+/** A unique key with its rule. */
+function uniqueOf({ uniqueKey, unique, debounce }) {
+  const given = [uniqueKey, unique, debounce].filter((way) => way !== undefined);
+  if (given.length > 1) throw new TypeError("enqueue: a job has one of uniqueKey, unique and debounce, not several");
+  if (debounce !== undefined) {
+    const { key, delayMs, longestMs, leading = false } = debounce;
+    return { key, rule: { tag: "debounce", val: { delayMs: wholeMs(delayMs), longestMs: wholeMs(longestMs), leading } } };
+  }
+  if (given.length === 0) return undefined;
+  const { key, until = "settled", lastsMs, replaces = false } = unique ?? { key: uniqueKey };
+  if (!UNIQUE_UNTIL.includes(until)) {
+    throw new RangeError(`enqueue: a unique key is held until settled, started or over, not ${until}`);
+  }
+  return { key, rule: { tag: "hold", val: { until, lastsMs: lasting(lastsMs), replaces } } };
 }

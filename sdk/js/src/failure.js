@@ -2,21 +2,29 @@
 
 /** @see index.d.ts */
 export class Failure extends Error {
-  constructor(message, { permanent = false, retryAfterMs = undefined, cause = undefined } = {}) {
+  constructor(message, { permanent = false, code = undefined, retryAfterMs = undefined, putOff = undefined, cause = undefined } = {}) {
     super(message, cause === undefined ? undefined : { cause });
     this.name = "Failure";
     this.permanent = permanent;
+    this.code = code;
     this.retryAfterMs = retryAfterMs;
+    this.putOff = putOff;
   }
 }
 
 export const permanent = (message, { cause } = {}) => new Failure(message, { permanent: true, cause });
 
-export const transient = (message, { cause } = {}) => new Failure(message, { cause });
+export const transient = (message, { code, cause } = {}) => new Failure(message, { code, cause });
 
-export function retryAfter(ms, message, { cause } = {}) {
-  return new Failure(message, { retryAfterMs: wholeMs(ms), cause });
+export function retryAfter(ms, message, { code, cause } = {}) {
+  return new Failure(message, { code, retryAfterMs: wholeMs(ms), cause });
 }
+
+export const snooze = (ms) => putOff("snoozed", ms);
+
+export const rateLimited = (ms) => putOff("rate-limited", ms);
+
+const putOff = (why, ms) => new Failure(why, { putOff: { why, ms: wholeMs(ms) } });
 
 // A hundred years.
 const MS_MAX = 3_155_760_000_000;
@@ -30,8 +38,8 @@ export function wholeMs(ms) {
 /** The failure that anything thrown comes to: what is no `Failure` may go away by itself. */
 export function toFailure(thrown) {
   if (thrown instanceof Failure) {
-    const { permanent, retryAfterMs, cause } = thrown;
-    return new Failure(withCauses(thrown), { permanent, retryAfterMs, cause });
+    const { permanent, code, retryAfterMs, putOff, cause } = thrown;
+    return new Failure(withCauses(thrown), { permanent, code, retryAfterMs, putOff, cause });
   }
   return new Failure(withCauses(thrown), { cause: thrown });
 }

@@ -2,12 +2,12 @@
 //
 // The build command makes this the component's entry, together with the project's handlers.
 
-import * as context from "sandhog:job/context@0.1.0";
-import * as enqueue from "sandhog:job/enqueue@0.1.0";
-import * as log from "sandhog:job/log@0.1.0";
-import * as progress from "sandhog:job/progress@0.1.0";
-import * as secrets from "sandhog:job/secrets@0.1.0";
-import * as state from "sandhog:job/state@0.1.0";
+import * as context from "sandhog:job/context@0.2.0";
+import * as enqueue from "sandhog:job/enqueue@0.2.0";
+import * as log from "sandhog:job/log@0.2.0";
+import * as progress from "sandhog:job/progress@0.2.0";
+import * as secrets from "sandhog:job/secrets@0.2.0";
+import * as state from "sandhog:job/state@0.2.0";
 import { getEnvironment } from "wasi:cli/environment@0.2.0";
 
 import { toFailure } from "./failure.js";
@@ -45,9 +45,12 @@ export async function handle(job) {
     throw thrown;
   }
   logStack(thrown);
-  throw failure.permanent
-    ? { tag: "permanent", val: failure.message }
-    : { tag: "transient", val: { message: failure.message, retryAfterMs: millis(failure.retryAfterMs) } };
+  throw toWit(failure);
+}
+
+function toWit({ message, permanent, code, retryAfterMs, putOff }) {
+  if (putOff !== undefined) return { tag: putOff.why, val: millis(putOff.ms) };
+  return permanent ? { tag: "permanent", val: message } : { tag: "transient", val: { message, code, retryAfterMs: millis(retryAfterMs) } };
 }
 
 /**
@@ -90,11 +93,24 @@ const host = {
     const info = context.attemptInfo();
     return { ...info, deadlineMs: Number(info.deadlineMs) };
   },
+  jobInfo() {
+    const { enqueuedAtMs, deadlineMs, ...job } = context.jobInfo();
+    return { ...job, enqueuedAtMs: Number(enqueuedAtMs), deadlineMs: deadlineMs === undefined ? undefined : Number(deadlineMs) };
+  },
   remainingMs: () => Number(context.remainingMs()),
   stopRequested: () => context.stopRequested(),
   log: (level, message, fields) => log.write(level, message, fields),
   report: (done, total, message) => progress.report(count(done), total === undefined ? undefined : count(total), message),
-  enqueue: ({ delayMs, ...job }) => asked(() => enqueue.enqueue({ ...job, delayMs: millis(delayMs) })),
+  enqueue: ({ start, startWithinMs, deadlineMs, unique, ...job }) =>
+    asked(() =>
+      enqueue.enqueue({
+        ...job,
+        start: { tag: start.tag, val: millis(start.val) },
+        startWithinMs: millis(startWithinMs),
+        deadlineMs: millis(deadlineMs),
+        unique: unique && { key: unique.key, rule: ruleToWit(unique.rule) },
+      }),
+    ),
   secret: (name) => asked(() => secrets.get(name)),
   env: () => Object.fromEntries(getEnvironment()),
   state: {
@@ -107,6 +123,11 @@ const host = {
   },
   files,
 };
+
+const ruleToWit = ({ tag, val }) =>
+  tag === "hold"
+    ? { tag, val: { ...val, lastsMs: millis(val.lastsMs) } }
+    : { tag, val: { ...val, delayMs: millis(val.delayMs), longestMs: millis(val.longestMs) } };
 
 /** A refusal of the host as an error that a handler can look at. */
 function asked(call) {

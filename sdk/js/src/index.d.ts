@@ -45,18 +45,42 @@ export class Failure extends Error {
   private constructor();
   /** Whether trying again can't help: the job becomes a dead letter at once. */
   readonly permanent: boolean;
+  /** The kind of failure, for the rules of the retry policy to go by. */
+  readonly code: string | undefined;
   /** The wait before the next try, in milliseconds, instead of the retry policy's. */
   readonly retryAfterMs: number | undefined;
+  /** Why and for how long the job is put off, if it is: that is no failure, and the attempt doesn't count. */
+  readonly putOff: { readonly why: "snoozed" | "rate-limited"; readonly ms: number } | undefined;
+}
+
+/** What else there is to say of a failure that may go away by itself. */
+export interface FailureOptions {
+  /**
+   * The kind of failure, such as `smtp-421`, for the rules of the retry policy to go by: 1 to 63 of a-z, 0-9, `.`, `_`, `-`,
+   * starting with a letter or digit.
+   */
+  code?: string;
+  cause?: unknown;
 }
 
 /** A failure that trying again can't mend: `throw permanent("whom to greet?")`. The job becomes a dead letter at once. */
 export function permanent(message: string, options?: { cause?: unknown }): Failure;
 
 /** A failure that may go away by itself; any other error that is thrown means the same. */
-export function transient(message: string, options?: { cause?: unknown }): Failure;
+export function transient(message: string, options?: FailureOptions): Failure;
 
 /** A failure that may go away by itself, and is worth another try after so many milliseconds. */
-export function retryAfter(ms: number, message: string, options?: { cause?: unknown }): Failure;
+export function retryAfter(ms: number, message: string, options?: FailureOptions): Failure;
+
+/**
+ * It is too early: `throw snooze(60_000)`. The job is run again after so many milliseconds, and this attempt doesn't count. The time
+ * is at least a second and at most the policy's `retry_after_max`. A job that has been started 10,000 times is put off no more: this
+ * then counts as a failure.
+ */
+export function snooze(ms: number): Failure;
+
+/** What the handler calls takes no more calls now: as {@link snooze}, and told apart from it. */
+export function rateLimited(ms: number): Failure;
 
 /** A refusal of the host. Uncaught, it means that the job is tried again. */
 export class HostError extends Error {
@@ -110,6 +134,16 @@ export interface Context {
   readonly idempotencyKey: string;
   /** When this attempt ends at the latest. */
   readonly deadline: Date;
+  /** When the job was enqueued. */
+  readonly enqueuedAt: Date;
+  /** What the payload is, such as `text/csv`, if its producer has said so. */
+  readonly contentType: string | undefined;
+  /** The job's group in its queue, such as a customer. */
+  readonly group: string | undefined;
+  /** Names and values that the job's producer gave it. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** When the job is given up, whatever attempts are left. `deadline` is that of this attempt. */
+  readonly jobDeadline: Date | undefined;
   /** Milliseconds until the deadline; 0 when it has passed. */
   readonly remainingMs: number;
   /** Whether the host would like the handler to stop, and why. A courtesy: the host needs no help to stop one. */
@@ -135,10 +169,22 @@ export interface Context {
 
 /** How a further job is enqueued. */
 export interface NewJobOptions {
+  /** What the payload is, such as `text/csv`. */
+  contentType?: string;
   /** The queue; the one that the kind's plugin names, if none is given. */
   queue?: string;
+  /** The group in the queue, such as a customer: what the queue's rules for groups go by. */
+  group?: string;
   /** Wait at least so many milliseconds. */
   delayMs?: number;
+  /** When it may start, instead of a delay. */
+  at?: Date;
+  /** Cancel it if it hasn't started so many milliseconds after it could have. */
+  startWithinMs?: number;
+  /** Give it up so many milliseconds after it could have started, whatever attempts are left. */
+  deadlineMs?: number;
+  /** Names and values for people and programs to see, at most 16. */
+  labels?: Record<string, string>;
   /** 0 to 255; the highest goes first. 100 is usual. */
   priority?: number;
   /**
@@ -146,6 +192,36 @@ export interface NewJobOptions {
    * different kinds don't hold each other's keys.
    */
   uniqueKey?: string;
+  /** A unique key, and for how long the job holds it; instead of `uniqueKey`. */
+  unique?: Unique;
+  /** Makes one job of many events; instead of `uniqueKey`, and without a delay. */
+  debounce?: Debounce;
+}
+
+/** How a unique key is held. */
+export interface Unique {
+  key: string;
+  /**
+   * What frees it: `"settled"`, when the job has succeeded, is dead or cancelled, if nothing else is said; `"started"`, already when
+   * it has started; `"over"`, when its time is over, whatever becomes of the job.
+   */
+  until?: "settled" | "started" | "over";
+  /** It is free after so many milliseconds in any case. `"over"` needs this. */
+  lastsMs?: number;
+  /** Whether the job that holds it gets the payload of one that comes while it waits, if both say so. */
+  replaces?: boolean;
+}
+
+/** The rule of a job that stands for many events. */
+export interface Debounce {
+  /** The unique key. */
+  key: string;
+  /** It runs once no other has come for so many milliseconds, with the payload of the latest. */
+  delayMs: number;
+  /** It waits so many milliseconds from the first one at most; more than `delayMs`. */
+  longestMs: number;
+  /** Run the first one at once instead, and none of those that follow. */
+  leading?: boolean;
 }
 
 /**

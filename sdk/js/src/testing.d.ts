@@ -8,6 +8,10 @@ export interface Found {
   queue?: string;
   /** The id of the job that `run` runs attempts of; without it, each run is one of a job of its own. */
   jobId?: string;
+  /** What the payload of the job is that `run` runs, such as `text/csv`; the next two are its group and its labels. */
+  contentType?: string;
+  group?: string;
+  labels?: Record<string, string>;
   /** Which attempt `run` is: 1 for the first. `drain` counts by itself. */
   attempt?: number;
   maxAttempts?: number;
@@ -90,13 +94,19 @@ export interface EnqueuedJob {
   payload: any;
   /** The payload as it is kept with the job. */
   bytes: Uint8Array;
+  contentType: string | undefined;
   queue: string | undefined;
+  group: string | undefined;
+  /** Milliseconds from its creation until it may start. */
   delayMs: number;
+  startWithinMs: number | undefined;
+  deadlineMs: number | undefined;
   priority: number;
+  labels: Record<string, string>;
   uniqueKey: string | undefined;
   /** What has become of it. */
   state: "waiting" | "succeeded" | "dead" | "cancelled";
-  /** How often it has been tried. */
+  /** How often it has been tried, as far as that counts. */
   attempts: number;
 }
 
@@ -122,7 +132,7 @@ export interface Run<Output> {
 
 /** One attempt of a job. */
 export interface Attempt {
-  /** The job as it was after this attempt: its `attempts` say which it was, its `state` what became of it. */
+  /** The job as it was after this attempt: its `attempts` say which it was, unless it was put off, its `state` what became of it. */
   job: EnqueuedJob;
   /** The time by the host's clock at which it began, since the call, in milliseconds. */
   atMs: number;
@@ -153,7 +163,7 @@ export class FakeHost {
    * A job that fails is tried again after its wait, as often as `maxAttempts` says. Nothing sleeps: the clock moves to when
    * the next job is due. The wait is what the handler asked for, or else that of a plugin whose TOML sets no policy, without
    * jitter: 2 s, 4 s, 8 s, up to 10 minutes. Jobs run one after the other, those that are due by priority, and then by
-   * age. Jobs of other kinds go on waiting.
+   * age. Jobs of other kinds go on waiting. Groups are known to the handler, and no rule for them is kept.
    *
    * @throws if jobs are still waiting after 1,000 attempts
    */

@@ -22,12 +22,18 @@ const NOW = 1_750_000_000_000;
 /** Those of a plugin whose TOML sets none. */
 const LIMITS = { payload: 10 << 10, enqueues: 5_000, stateWrites: 5_000, effects: 1 << 20, output: 1 << 20 };
 
+/** Labels that a job has at most. */
+const LABELS_MAX = 16;
+
 /** Attempts that one call of `drain` runs at most: jobs that enqueue jobs without end are a mistake that a test should see. */
 const ATTEMPTS_MAX = 1_000;
 
 /** The waits between attempts: those of a plugin whose TOML sets none, without their jitter. */
 const BACKOFF_BASE_MS = 2_000;
 const BACKOFF_MAX_MS = 600_000;
+
+/** The shortest time for which a handler puts its job off. */
+const PUT_OFF_MIN_MS = 1_000;
 
 /** The longest wait that a handler may ask for. */
 const RETRY_AFTER_MAX_MS = 24 * 60 * 60 * 1000;
@@ -47,6 +53,9 @@ export class FakeHost {
       tenant: "acme",
       queue: "default",
       jobId: undefined,
+      contentType: undefined,
+      group: undefined,
+      labels: {},
       attempt: 1,
       maxAttempts: 5,
       remainingMs: 30_000,
@@ -64,8 +73,9 @@ export class FakeHost {
   }
 
   async run(handler, payload) {
-    const { jobId, queue, attempt } = this.#found;
-    return this.#attempted(handler, { id: jobId ?? this.#nextId(), queue, attempt, payload: encode(payload) }, () => {});
+    const { jobId, queue, attempt, contentType, group, labels } = this.#found;
+    const job = { enqueuedAtMs: this.#now, contentType, group, labels: Object.entries(labels).sort(byName), deadlineMs: undefined };
+    return this.#attempted(handler, { id: jobId ?? this.#nextId(), queue, attempt, payload: encode(payload), job }, () => {});
   }
 
   enqueue(kind, payload, options) {
@@ -86,6 +96,7 @@ export class FakeHost {
         );
       }
       this.#now = Math.max(this.#now, this.#jobs.dueOf(job));
+      if (this.#jobs.expire(job, this.#now)) continue;
       const atMs = this.#now - begun;
       const run = await this.#attemptOf(job, handlers.find((handler) => handler.kind === job.kind));
       attempts.push({ job: { ...job }, atMs, run });
@@ -95,14 +106,17 @@ export class FakeHost {
   }
 
   async #attemptOf(job, handler) {
-    job.attempts += 1;
+    this.#jobs.tried(job);
     const { id, attempts: attempt, queue = this.#found.queue, bytes: payload } = job;
     // Its own unique key is free before its jobs are created.
-    const run = await this.#attempted(handler, { id, queue, attempt, payload }, () => {
+    const run = await this.#attempted(handler, { id, queue, attempt, payload, job: this.#jobs.factsOf(job) }, () => {
       job.state = "succeeded";
     });
     const { failure } = run;
-    if (failure !== undefined && (failure.permanent || attempt >= this.#found.maxAttempts)) job.state = "dead";
+    if (failure?.putOff !== undefined) {
+      const wait = Math.max(Math.min(failure.putOff.ms, RETRY_AFTER_MAX_MS), PUT_OFF_MIN_MS);
+      this.#jobs.putOff(job, this.#now + wait);
+    } else if (failure !== undefined && (failure.permanent || attempt >= this.#found.maxAttempts)) job.state = "dead";
     else if (failure !== undefined) {
       const wait = failure.retryAfterMs ?? Math.min(BACKOFF_BASE_MS * 2 ** (attempt - 1), BACKOFF_MAX_MS);
       this.#jobs.retry(job, this.#now + Math.min(wait, RETRY_AFTER_MAX_MS));
@@ -142,7 +156,7 @@ export class FakeHost {
   async #attempted(handler, tried, succeeded) {
     const run = {
       ...tried,
-      deadlineMs: this.#now + this.#found.remainingMs,
+      deadlineMs: Math.min(this.#now + this.#found.remainingMs, tried.job.deadlineMs ?? Infinity),
       effects: new Effects(this.#stored),
       exceeded: undefined,
       logs: [],
@@ -182,6 +196,7 @@ export class FakeHost {
     const { id, queue, attempt, deadlineMs } = run;
     return {
       attemptInfo: () => ({ tenant, queue, attempt, maxAttempts, idempotencyKey: id, deadlineMs }),
+      jobInfo: () => run.job,
       remainingMs: () => Math.max(deadlineMs - this.#now, 0),
       stopRequested: () => stopRequested,
       log: (level, message, fields) => run.logs.push({ level, message, fields: Object.fromEntries(fields) }),
@@ -208,21 +223,45 @@ export class FakeHost {
   }
 
   /** A job that the host would create. */
-  #checked({ kind, payload: bytes, queue, ...options }) {
+  #checked({ kind, payload: bytes, queue, labels, ...options }) {
     const { unknownKinds, limits } = this.#found;
     const invalid = (what, value, rule) => new HostError("invalid", `\`${value}\` is not a valid ${what}: ${rule}`);
     const ofName = "of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit";
     if (!isName(kind, 127)) throw invalid("kind", kind, `1 to 127 ${ofName}`);
     if (queue !== undefined && !isName(queue, 63)) throw invalid("queue", queue, `1 to 63 ${ofName}`);
-    const { uniqueKey } = options;
-    if (uniqueKey !== undefined && !isKey(uniqueKey)) throw invalid("unique key", uniqueKey, "1 to 256 bytes without control characters");
+    const { group, contentType, unique, start } = options;
+    if (group !== undefined && !isKey(group, 128)) throw invalid("group", group, "1 to 128 bytes without control characters");
+    if (contentType !== undefined && !isContentType(contentType)) {
+      const rule = "a type and a subtype with `/` between them, at most 127 visible characters of ASCII and spaces";
+      throw invalid("content type", contentType, rule);
+    }
+    if (labels.length > LABELS_MAX) throw new HostError("invalid", `a job has at most ${LABELS_MAX} labels`);
+    for (const [name, value] of labels) {
+      if (!isName(name, 63)) throw invalid("label name", name, `1 to 63 ${ofName}`);
+      if (value !== "" && !isKey(value, 255)) throw invalid("label value", value, "at most 255 bytes without control characters");
+    }
+    if (unique !== undefined) this.#checkUnique(unique, start, invalid);
     if (queue === undefined && unknownKinds.includes(kind)) {
       throw new HostError("unknown-kind", `no plugin of this tenant handles kind \`${kind}\`, and no queue was named`);
     }
     if (bytes.length > limits.payload) {
       throw new HostError("limit", `a payload of ${bytes.length} bytes is larger than limits.payload of ${limits.payload}`);
     }
-    return { kind, bytes: bytes.slice(), queue, ...options };
+    return { kind, bytes: bytes.slice(), queue, labels: [...labels].sort(byName), ...options };
+  }
+
+  #checkUnique({ key, rule: { tag, val } }, start, invalid) {
+    if (!isKey(key, 256)) throw invalid("unique key", key, "1 to 256 bytes without control characters");
+    if (tag === "hold") {
+      if (val.until !== "over" || val.lastsMs !== undefined) return;
+      throw new HostError("invalid", "a unique key that is held until its time is over needs that time");
+    }
+    if (start.tag !== "after" || start.val !== 0) {
+      throw new HostError("invalid", "a debounced job starts by the rule of its unique key, and at no other time");
+    }
+    if (val.delayMs >= val.longestMs) {
+      throw new HostError("invalid", "the delay of a debounced job has to be shorter than its longest wait");
+    }
   }
 
   #stateOf(run) {
@@ -269,10 +308,14 @@ function exceed(run, limit, always) {
 
 const isName = (text, max) => text.length <= max && /^[a-z0-9][a-z0-9._-]*$/.test(text);
 
-const isKey = (key) => key !== "" && bytesOf(key) <= 256 && !/\p{Cc}/u.test(key);
+const isKey = (key, max) => key !== "" && bytesOf(key) <= max && !/\p{Cc}/u.test(key);
+
+const isContentType = (text) => text.length <= 127 && /^[ -~]*$/.test(text) && /^[^ /](?:[^/]*[^ /])?\/[^ ](?:.*[^ ])?$/.test(text);
+
+const byName = ([a], [b]) => (a < b ? -1 : 1);
 
 function checkKey(key) {
-  if (!isKey(key)) throw new HostError("invalid-key", "a state key is 1 to 256 bytes without control characters");
+  if (!isKey(key, 256)) throw new HostError("invalid-key", "a state key is 1 to 256 bytes without control characters");
 }
 
 // Raw bytes that are no JSON have no value.

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { HostError, handler, permanent, retryAfter, transient } from "../src/index.js";
+import { HostError, handler, permanent, rateLimited, retryAfter, transient } from "../src/index.js";
 import { FakeHost, assertEnqueued, assertNotEnqueued } from "../src/testing.js";
 
 const MINUTE = 60_000;
@@ -260,4 +260,74 @@ test("runs at the same time find each its own table", async () => {
   const hosts = ["a", "b", "c"].map((body) => new FakeHost({ http: { "GET https://api.example/": { body } } }));
   const runs = await Promise.all(hosts.map((host) => host.run(ask, null)));
   assert.deepEqual(runs.map(({ output }) => output), ["a", "b", "c"]);
+});
+
+const digest = handler("mail.digest", (_, number) => number);
+
+test("one job stands for many events until none has come for a while or its longest wait is over", async () => {
+  const host = new FakeHost();
+  const event = (number) => host.enqueue("mail.digest", number, { debounce: { key: "k", delayMs: MINUTE, longestMs: 2 * MINUTE } });
+  const first = event(1);
+  for (const number of [2, 3]) {
+    assert.deepEqual(await host.drain([digest], { forMs: (MINUTE * 3) / 4 }), [], "another one came in time");
+    assert.equal(event(number), first);
+  }
+  const attempts = await host.drain([digest]);
+  assert.deepEqual(attempts.map(({ atMs, run }) => [atMs, run.output]), [[MINUTE / 2, 3]]);
+  assert.notEqual(event(4), first, "it has started: the next event makes another");
+});
+
+test("a key for a time is held whatever becomes of its job", async () => {
+  const host = new FakeHost();
+  const job = () => host.enqueue("mail.digest", 1, { unique: { key: "k", until: "over", lastsMs: MINUTE } });
+  const first = job();
+  await host.drain([digest]);
+  assert.equal(job(), first);
+  host.advance(MINUTE);
+  assert.notEqual(job(), first);
+});
+
+test("what has not started in time is cancelled, and what is past its deadline is dead", async () => {
+  const host = new FakeHost();
+  for (const times of [{ startWithinMs: MINUTE }, { deadlineMs: MINUTE }, { startWithinMs: 2 * MINUTE, deadlineMs: 3 * MINUTE }]) {
+    host.enqueue("mail.digest", 1, { delayMs: MINUTE, ...times });
+  }
+  host.advance(3 * MINUTE);
+  await host.drain([digest]);
+  assert.deepEqual(host.jobs.map(({ state }) => state), ["cancelled", "dead", "succeeded"]);
+});
+
+test("a job that is put off comes again with the same attempt, and has done nothing", async () => {
+  const charge = handler("card.charge", (ctx) => {
+    ctx.state.increment("tries");
+    if (ctx.enqueuedAt.getTime() + MINUTE > ctx.deadline.getTime()) throw rateLimited(20_000);
+  });
+  const host = new FakeHost({ maxAttempts: 1, remainingMs: MINUTE / 2 });
+  host.enqueue("card.charge", null);
+  const attempts = await host.drain([charge]);
+  assert.deepEqual(attempts.map(({ atMs }) => atMs), [0, 20_000, 40_000]);
+  assert.deepEqual(attempts[0].run.failure.putOff, { why: "rate-limited", ms: 20_000 });
+  assert.deepEqual([host.jobs[0].state, host.jobs[0].attempts, host.stored("tries")], ["succeeded", 1, 1]);
+});
+
+test("a handler finds what its job was given", async () => {
+  const host = new FakeHost({ group: "ann", labels: { env: "prod", a: "" }, contentType: "text/csv" });
+  const { output, failure, enqueued } = await run(host, (ctx) => {
+    ctx.enqueue("mail.digest", 1, { group: "bob", labels: { b: "2", a: "1" }, contentType: "text/plain", startWithinMs: 1, deadlineMs: 2 });
+    return [ctx.group, Object.entries(ctx.labels), ctx.contentType, ctx.jobDeadline ?? null];
+  });
+  assert.equal(failure, undefined);
+  assert.deepEqual(output, ["ann", [["a", ""], ["env", "prod"]], "text/csv", null]);
+  const [{ group, labels, contentType, startWithinMs, deadlineMs }] = enqueued;
+  assert.deepEqual([group, Object.entries(labels), contentType, startWithinMs, deadlineMs], ["bob", [["a", "1"], ["b", "2"]], "text/plain", 1, 2]);
+});
+
+test("options that rule each other out are refused", async () => {
+  const { output, failure } = await run(new FakeHost(), (ctx) => [
+    code(() => ctx.enqueue("mail.send", 1, { delayMs: 1, at: new Date() })),
+    code(() => ctx.enqueue("mail.send", 1, { uniqueKey: "k", unique: { key: "k" } })),
+    code(() => ctx.enqueue("mail.send", 1, { unique: { key: "k", until: "over" } })),
+    code(() => ctx.enqueue("mail.send", 1, { labels: Object.fromEntries(Array.from({ length: 17 }, (_, n) => [`n${n}`, ""])) })),
+  ]);
+  assert.deepEqual([failure, output], [undefined, ["TypeError", "TypeError", "invalid", "invalid"]]);
 });

@@ -9,16 +9,18 @@
         return {"greeting": f"hello, {input['name']}"}
 """
 
-from ._context import ABSENT, Context, Log, State
-from ._failure import Failure, HostError, permanent, retry_after, transient
+from ._context import ABSENT, Context, Log, NewJobOptions, State
+from ._failure import Failure, HostError, permanent, rate_limited, retry_after, snooze, transient
 from ._handler import Handler, handler
 from ._host import StopReason
 from ._http import Http, HttpRequest, HttpResponse
 from ._secret import Secret
+from ._unique import Debounce, Unique
 
 __all__ = [
     "ABSENT",
     "Context",
+    "Debounce",
     "Failure",
     "Handler",
     "HostError",
@@ -26,11 +28,15 @@ __all__ = [
     "HttpRequest",
     "HttpResponse",
     "Log",
+    "NewJobOptions",
     "Secret",
     "State",
     "StopReason",
+    "Unique",
     "handler",
     "permanent",
+    "rate_limited",
     "retry_after",
+    "snooze",
     "transient",
 ]

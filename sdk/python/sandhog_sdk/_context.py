@@ -2,16 +2,18 @@
 
 import enum
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 from ._codec import decode, encode
 from ._failure import HostError, whole_ms
 from ._http import Http
-from ._host import AttemptInfo, Host, Job, Level, NewJob, StopReason
+from ._host import After, At, AttemptInfo, Debounced, Hold, Host, Job, JobFacts, Level, NewJob, StopReason
 from ._secret import Secret
+from ._unique import Debounce, Unique
 
 _PRIORITY_USUAL = 100
 
@@ -27,6 +29,34 @@ class Absent(enum.Enum):
 
 #: A state key that isn't there, for `State.compare_and_set`. `None` is a value, which a key may have: JSON's `null`.
 ABSENT: Final = Absent.ABSENT
+
+
+class NewJobOptions(TypedDict, total=False):
+    """How a further job is enqueued."""
+
+    #: What the payload is, such as `text/csv`.
+    content_type: str | None
+    #: The queue; that of the kind's plugin, if not given.
+    queue: str | None
+    #: The group in the queue, such as a customer: what the queue's rules for groups go by.
+    group: str | None
+    #: Wait at least so many seconds.
+    delay: float
+    #: When it may start, instead of a delay.
+    at: datetime | None
+    #: Cancel it if it hasn't started so many seconds after it could have.
+    start_within: float | None
+    #: Give it up so many seconds after it could have started, whatever attempts are left.
+    deadline: float | None
+    #: 0 to 255; the highest goes first. 100 is usual.
+    priority: int
+    #: Names and values for people and programs to see, at most 16.
+    labels: Mapping[str, str]
+    #: While a job of the same kind with this key is neither succeeded, dead nor cancelled, no second one is created; jobs of
+    #: different kinds don't hold each other's keys.
+    unique_key: str | None
+    #: A unique key with its rule, instead of `unique_key`.
+    unique: Unique | Debounce | None
 
 
 class Context:
@@ -51,6 +81,10 @@ class Context:
     @cached_property
     def _attempt(self) -> AttemptInfo:
         return self._host.attempt_info()
+
+    @cached_property
+    def _facts(self) -> JobFacts:
+        return self._host.job_info()
 
     @property
     def job_id(self) -> str:
@@ -93,6 +127,32 @@ class Context:
         return datetime.fromtimestamp(self._attempt.deadline_ms / 1000, UTC)
 
     @property
+    def enqueued_at(self) -> datetime:
+        """When the job was enqueued."""
+        return datetime.fromtimestamp(self._facts.enqueued_at_ms / 1000, UTC)
+
+    @property
+    def content_type(self) -> str | None:
+        """What the payload is, such as `text/csv`, if its producer has said so."""
+        return self._facts.content_type
+
+    @property
+    def group(self) -> str | None:
+        """The job's group in its queue, such as a customer."""
+        return self._facts.group
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Names and values that the job's producer gave it."""
+        return dict(self._facts.labels)
+
+    @property
+    def job_deadline(self) -> datetime | None:
+        """When the job is given up, whatever attempts are left. `deadline` is that of this attempt."""
+        ms = self._facts.deadline_ms
+        return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+
+    @property
     def remaining(self) -> float:
         """Seconds until the deadline; 0 when it has passed."""
         return self._host.remaining_ms() / 1000
@@ -108,24 +168,13 @@ class Context:
             raise ValueError(f"progress: what is done is a whole number from 0, not {done} of {total}")
         self._host.report(done, total, message)
 
-    def enqueue(
-        self,
-        kind: str,
-        payload: object,
-        *,
-        queue: str | None = None,
-        delay: float = 0,
-        priority: int = _PRIORITY_USUAL,
-        unique_key: str | None = None,
-    ) -> str:
+    def enqueue(self, kind: str, payload: object, **options: Unpack[NewJobOptions]) -> str:
         """Enqueues a further job, held back until this one succeeds, and returns its id.
 
-        The payload is JSON, or bytes as they are. `queue` is that of the kind's plugin, if not given. The job waits at
-        least `delay` seconds. `priority` is 0 to 255; the highest goes first. While a job of the same kind with
-        `unique_key` is neither succeeded, dead nor cancelled, no second one is created; jobs of different kinds don't hold
-        each other's keys.
+        The payload is JSON, or bytes as they are. `NewJobOptions` has the options; times are in seconds:
+        `ctx.enqueue("mail.send", mail, group=mail["to"], delay=60, unique=Unique(mail["id"], until="started"))`.
         """
-        return self._host.enqueue(new_job(kind, payload, queue, delay, priority, unique_key))
+        return self._host.enqueue(new_job(kind, payload, options))
 
     def secret(self, name: str) -> Secret:
         """A secret that the plugin's TOML grants: `ctx.secret("API_TOKEN").expose()`."""
@@ -221,13 +270,42 @@ def _ms(seconds: float | None) -> int | None:
     return None if seconds is None else whole_ms(seconds)
 
 
-def new_job(
-    kind: str, payload: object, queue: str | None, delay: float, priority: int, unique_key: str | None
-) -> NewJob:
+def new_job(kind: str, payload: object, options: NewJobOptions) -> NewJob:
     """A job to be created."""
+    priority = options.get("priority", _PRIORITY_USUAL)
     if not 0 <= priority <= 255:
         raise ValueError(f"enqueue: the priority is a whole number from 0 to 255, not {priority}")
-    return NewJob(kind, encode(payload), queue, whole_ms(delay), priority, unique_key)
+    at = options.get("at")
+    if at is not None and "delay" in options:
+        raise ValueError("enqueue: a job has a delay or a time to start at, not both")
+    return NewJob(
+        kind,
+        encode(payload),
+        content_type=options.get("content_type"),
+        queue=options.get("queue"),
+        group=options.get("group"),
+        start=After(whole_ms(options.get("delay", 0))) if at is None else At(whole_ms(max(at.timestamp(), 0))),
+        start_within_ms=_ms(options.get("start_within")),
+        deadline_ms=_ms(options.get("deadline")),
+        priority=priority,
+        labels=list(options.get("labels", {}).items()),
+        unique=_unique(options.get("unique_key"), options.get("unique")),
+    )
+
+
+def _unique(key: str | None, unique: Unique | Debounce | None) -> tuple[str, Hold | Debounced] | None:
+    """A unique key with its rule."""
+    if key is not None and unique is not None:
+        raise ValueError("enqueue: a job has one of unique_key and unique, not both")
+    match unique:
+        case None:
+            return None if key is None else (key, Hold("settled", None, replaces=False))
+        case Unique(key, until, lasts, replaces):
+            if until not in ("settled", "started", "over"):
+                raise ValueError(f"enqueue: a unique key is held until settled, started or over, not {until}")
+            return key, Hold(until, _ms(lasts), replaces)
+        case Debounce(key, delay, longest, leading):
+            return key, Debounced(whole_ms(delay), whole_ms(longest), leading)
 
 
 # A line is never the reason that a job fails.

@@ -2,21 +2,34 @@
 
 import math
 from datetime import timedelta
+from typing import Literal
 
 
 class Failure(Exception):
     """Why a handler gave up. The message is kept with the job and shown to people: put no secret in it.
 
-    Made by `permanent`, `retry_after` and `transient`, and raised.
+    Made by `permanent`, `retry_after`, `transient`, `snooze` and `rate_limited`, and raised.
     """
 
-    def __init__(self, message: str, *, permanent: bool = False, retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        permanent: bool = False,
+        code: str | None = None,
+        retry_after_ms: int | None = None,
+        put_off: tuple[Literal["snoozed", "rate-limited"], int] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         #: Whether trying again can't help: the job becomes a dead letter at once.
         self.permanent = permanent
         #: The wait before the next try, in milliseconds, instead of the retry policy's.
         self.retry_after_ms = retry_after_ms
+        #: The kind of failure, for the rules of the retry policy to go by.
+        self.code = code
+        #: Why the job is put off, and for how many milliseconds, if it is: that is no failure, and the attempt doesn't count.
+        self.put_off = put_off
 
 
 class HostError(Exception):
@@ -36,15 +49,36 @@ def permanent(message: str) -> Failure:
     return Failure(message, permanent=True)
 
 
-def transient(message: str) -> Failure:
-    """A failure that may go away by itself; any other exception that is raised means the same."""
-    return Failure(message)
+def transient(message: str, *, code: str | None = None) -> Failure:
+    """A failure that may go away by itself; any other exception that is raised means the same.
+
+    `code` is the kind of failure, such as `smtp-421`, for the rules of the retry policy to go by: 1 to 63 of a-z, 0-9, `.`,
+    `_`, `-`, starting with a letter or digit.
+    """
+    return Failure(message, code=code)
 
 
-def retry_after(wait: float | timedelta, message: str) -> Failure:
+def retry_after(wait: float | timedelta, message: str, *, code: str | None = None) -> Failure:
     """A failure that may go away by itself, and is worth another try after this time (in seconds, if it is a number)."""
-    seconds = wait.total_seconds() if isinstance(wait, timedelta) else wait
-    return Failure(message, retry_after_ms=whole_ms(seconds))
+    return Failure(message, code=code, retry_after_ms=_wait_ms(wait))
+
+
+def snooze(wait: float | timedelta) -> Failure:
+    """It is too early: the job is run again after this time (in seconds, if it is a number), and this attempt doesn't count.
+
+    The time is at least a second and at most the policy's `retry_after_max`. A job that has been started 10,000 times is put
+    off no more: this then counts as a failure.
+    """
+    return Failure("snoozed", put_off=("snoozed", _wait_ms(wait)))
+
+
+def rate_limited(wait: float | timedelta) -> Failure:
+    """What the handler calls takes no more calls now: as `snooze`, and told apart from it."""
+    return Failure("rate-limited", put_off=("rate-limited", _wait_ms(wait)))
+
+
+def _wait_ms(wait: float | timedelta) -> int:
+    return whole_ms(wait.total_seconds() if isinstance(wait, timedelta) else wait)
 
 
 # A hundred years.
@@ -62,7 +96,13 @@ def to_failure(raised: BaseException) -> Failure:
     """The failure that anything raised comes to."""
     message = ": ".join(_describe(error) for error in _with_causes(raised))
     if isinstance(raised, Failure):
-        return Failure(message, permanent=raised.permanent, retry_after_ms=raised.retry_after_ms)
+        return Failure(
+            message,
+            permanent=raised.permanent,
+            code=raised.code,
+            retry_after_ms=raised.retry_after_ms,
+            put_off=raised.put_off,
+        )
     return Failure(message)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ._http import HttpRequest, HttpResponse
+from ._unique import UniqueUntil
 
 Level = Literal["trace", "debug", "info", "warn", "error"]
 StopReason = Literal["cancelled", "draining"]
@@ -23,6 +24,17 @@ class AttemptInfo:
 
 
 @dataclass(frozen=True)
+class JobFacts:
+    """What is known of the job beside its id, kind and payload."""
+
+    enqueued_at_ms: int
+    content_type: str | None
+    group: str | None
+    labels: list[tuple[str, str]]
+    deadline_ms: int | None
+
+
+@dataclass(frozen=True)
 class Job:
     """The work to be done."""
 
@@ -32,21 +44,59 @@ class Job:
 
 
 @dataclass(frozen=True)
+class After:
+    """So long after it is created."""
+
+    ms: int
+
+
+@dataclass(frozen=True)
+class At:
+    """At a time, since 1970-01-01T00:00:00Z."""
+
+    ms: int
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The rule of a unique key that a job holds."""
+
+    until: UniqueUntil
+    lasts_ms: int | None
+    replaces: bool
+
+
+@dataclass(frozen=True)
+class Debounced:
+    """The rule of the unique key of a job that waits for others with it."""
+
+    delay_ms: int
+    longest_ms: int
+    leading: bool
+
+
+@dataclass(frozen=True)
 class NewJob:
     """A job to be created when this one succeeds."""
 
     kind: str
     payload: bytes
+    content_type: str | None
     queue: str | None
-    delay_ms: int
+    group: str | None
+    start: After | At
+    start_within_ms: int | None
+    deadline_ms: int | None
     priority: int
-    unique_key: str | None
+    labels: list[tuple[str, str]]
+    unique: tuple[str, Hold | Debounced] | None
 
 
 class Host(Protocol):
     """The calls of the contract. A refusal is a `HostError`."""
 
     def attempt_info(self) -> AttemptInfo: ...
+    def job_info(self) -> JobFacts: ...
     def remaining_ms(self) -> int: ...
     def stop_requested(self) -> StopReason | None: ...
     def log(self, level: Level, message: str, fields: list[tuple[str, str]]) -> None: ...

@@ -24,7 +24,7 @@ from wit_world.imports import context, enqueue, log, progress, secrets, state, t
 from ._failure import Failure, HostError, to_failure
 from ._handler import dispatch
 from ._http import HttpRequest, HttpResponse
-from ._host import AttemptInfo, Job, Level, NewJob, StopReason
+from ._host import After, AttemptInfo, Debounced, Hold, Job, JobFacts, Level, NewJob, StopReason
 from ._raised import describe
 
 Value = TypeVar("Value")
@@ -55,9 +55,21 @@ def _log_raised(raised: Exception) -> None:
 
 
 def _to_wit(failure: Failure) -> types.Failure:
+    match failure.put_off:
+        case ("snoozed", ms):
+            return types.Failure_Snoozed(ms)
+        case ("rate-limited", ms):
+            return types.Failure_RateLimited(ms)
     if failure.permanent:
         return types.Failure_Permanent(str(failure))
-    return types.Failure_Transient(types.TransientFailure(str(failure), failure.retry_after_ms))
+    return types.Failure_Transient(types.TransientFailure(str(failure), failure.code, failure.retry_after_ms))
+
+
+def _to_rule(rule: Hold | Debounced) -> enqueue.UniqueRule:
+    if isinstance(rule, Debounced):
+        return enqueue.UniqueRule_Debounce(enqueue.Debounce(rule.delay_ms, rule.longest_ms, rule.leading))
+    until = enqueue.UniqueUntil[rule.until.upper()]
+    return enqueue.UniqueRule_Hold(enqueue.Hold(until, rule.lasts_ms, rule.replaces))
 
 
 class _Host:
@@ -66,6 +78,10 @@ class _Host:
         return AttemptInfo(
             info.tenant, info.queue, info.attempt, info.max_attempts, info.idempotency_key, info.deadline_ms
         )
+
+    def job_info(self) -> JobFacts:
+        job = context.job_info()
+        return JobFacts(job.enqueued_at_ms, job.content_type, job.group, job.labels, job.deadline_ms)
 
     def remaining_ms(self) -> int:
         return int(context.remaining_ms())
@@ -85,7 +101,20 @@ class _Host:
         progress.report(done, total, message)
 
     def enqueue(self, job: NewJob) -> str:
-        new = enqueue.NewJob(job.kind, job.payload, job.queue, job.delay_ms, job.priority, job.unique_key)
+        ms = job.start.ms
+        new = enqueue.NewJob(
+            job.kind,
+            job.payload,
+            job.content_type,
+            job.queue,
+            job.group,
+            enqueue.Start_After(ms) if isinstance(job.start, After) else enqueue.Start_At(ms),
+            job.start_within_ms,
+            job.deadline_ms,
+            job.priority,
+            job.labels,
+            None if job.unique is None else enqueue.Unique(job.unique[0], _to_rule(job.unique[1])),
+        )
         return _asked(lambda: enqueue.enqueue(new))
 
     def secret(self, name: str) -> str:

@@ -9,13 +9,13 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 from unittest import mock
 
 from ._codec import decode, encode
-from ._context import new_job
+from ._context import NewJobOptions, new_job
 from ._fake.assertions import ANY, find, missing, unwanted
 from ._fake.effects import Effects, Stored, Value
 from ._fake.files import Files
@@ -23,7 +23,7 @@ from ._fake.http import HttpReply, HttpTable, Replies
 from ._fake.jobs import Created, EnqueuedJob, Jobs, JobState, value_of
 from ._failure import Failure, HostError, to_failure, whole_ms
 from ._handler import Handler
-from ._host import AttemptInfo, Job, Level, NewJob, StopReason
+from ._host import After, AttemptInfo, Debounced, Hold, Job, JobFacts, Level, NewJob, StopReason
 from ._http import HttpRequest, HttpResponse
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
 # When the clock of a new host stands still: a day in 2025, in milliseconds.
 _NOW_MS = 1_750_000_000_000
 _KEY_LENGTH_MAX = 256
+_LABELS_MAX = 16
 
 # Attempts that one call of `drain` runs at most: jobs that enqueue jobs without end are a mistake that a test should see.
 _ATTEMPTS_MAX = 1_000
@@ -50,6 +51,9 @@ _ATTEMPTS_MAX = 1_000
 # The waits between attempts: those of a plugin whose TOML sets none, without their jitter.
 _BACKOFF_BASE_MS = 2_000
 _BACKOFF_MAX_MS = 600_000
+
+# The shortest time for which a handler puts its job off.
+_PUT_OFF_MIN_MS = 1_000
 
 # The longest wait that a handler may ask for.
 _RETRY_AFTER_MAX_MS = 24 * 60 * 60 * 1000
@@ -113,7 +117,7 @@ class Run:
 class Attempt:
     """One attempt of a job."""
 
-    #: The job as it was after this attempt: its `attempts` say which it was, its `state` what became of it.
+    #: The job as it was after this attempt: its `attempts` say which it was, unless it was put off, its `state` what became of it.
     job: EnqueuedJob
     #: The time by the host's clock at which it began, since the call, in seconds.
     at: float
@@ -136,6 +140,9 @@ class FakeHost:
         tenant: str = "acme",
         queue: str = "default",
         job_id: str | None = None,
+        content_type: str | None = None,
+        group: str | None = None,
+        labels: Mapping[str, str] | None = None,
         attempt: int = 1,
         max_attempts: int = 5,
         remaining: float = 30,
@@ -152,7 +159,8 @@ class FakeHost:
     ) -> None:
         """What a handler shall find.
 
-        `run` runs attempts of the job `job_id`; without it, each run is one of a job of its own. An attempt that is past its
+        `run` runs attempts of the job `job_id`; without it, each run is one of a job of its own. `content_type`, `group` and
+        `labels` are what its producer gave it. An attempt that is past its
         deadline when its handler returns, `remaining` seconds from its beginning by the host's clock, is timed out.
 
         While a handler runs, `os.environ` has `env` and nothing else. `dirs` are granted folders, by their names in the
@@ -166,6 +174,7 @@ class FakeHost:
         `state_unavailable` makes every look at what is stored fail for that reason; writes are held back until the end.
         """
         self._tenant, self._queue, self._job_id = tenant, queue, job_id
+        self._given = (content_type, group, sorted((labels or {}).items()))
         self._attempt, self._max_attempts = attempt, max_attempts
         self._remaining_ms = whole_ms(remaining)
         self._stop_requested = stop_requested
@@ -186,23 +195,15 @@ class FakeHost:
     def run(self, handler: Handler[Any, Any], payload: object) -> Run:
         """Runs a handler as one attempt of a job, from payload to output. What it wrote is stored if it succeeded."""
         job = Job(self._job_id or self._next_id(), handler.kind, encode(payload))
-        return self._attempted(handler, job, self._queue, self._attempt)
+        facts = JobFacts(int(self._now_ms), *self._given, deadline_ms=None)
+        return self._attempted(handler, job, facts, self._queue, self._attempt)
 
-    def enqueue(
-        self,
-        kind: str,
-        payload: object,
-        *,
-        queue: str | None = None,
-        delay: float = 0,
-        priority: int = 100,
-        unique_key: str | None = None,
-    ) -> str:
+    def enqueue(self, kind: str, payload: object, **options: Unpack[NewJobOptions]) -> str:
         """Enqueues a job as a producer does, for `drain` to run.
 
         Returns its id; that of the job which holds its unique key, if there is one.
         """
-        new = self._checked(new_job(kind, payload, queue, delay, priority, unique_key))
+        new = self._checked(new_job(kind, payload, options))
         return self._jobs.create(Created(self._next_id(), new), self._now_ms)
 
     def drain(self, handlers: Sequence[Handler[Any, Any]], *, seconds: float | None = None) -> list[Attempt]:
@@ -213,7 +214,8 @@ class FakeHost:
         A job that fails is tried again after its wait, as often as `max_attempts` says. Nothing sleeps: the clock moves to
         when the next job is due. The wait is what the handler asked for, or else that of a plugin whose TOML sets no
         policy, without jitter: 2 s, 4 s, 8 s, up to 10 minutes. Jobs run one after the other, those that are due by
-        priority, and then by age. Jobs of other kinds go on waiting. If jobs are still waiting after 1,000 attempts, it
+        priority, and then by age. Jobs of other kinds go on waiting. Groups are known to the handler, and no rule for them is
+        kept. If jobs are still waiting after 1,000 attempts, it
         raises `RuntimeError`.
         """
         by_kind = {handler.kind: handler for handler in handlers}
@@ -225,6 +227,8 @@ class FakeHost:
                 still = f"jobs still wait, the next of kind `{job.kind}`: do they enqueue each other without end?"
                 raise RuntimeError(f"drain: after {_ATTEMPTS_MAX} attempts {still}")
             self._now_ms = max(self._now_ms, self._jobs.due_of(job.id))
+            if self._jobs.expire(job.id, self._now_ms):
+                continue
             at = (self._now_ms - begun) / 1000
             run = self._attempt_of(job.id, by_kind[job.kind])
             attempts.append(Attempt(self._jobs.get(job.id), at, run))
@@ -263,25 +267,29 @@ class FakeHost:
         return f"job-{self._ids_given}"
 
     def _attempt_of(self, id: str, handler: Handler[Any, Any]) -> Run:
-        attempt = self._jobs.get(id).attempts + 1
-        job = self._jobs.change(id, attempts=attempt)
+        job = self._jobs.tried(id)
+        attempt = job.attempts
         queue = self._queue if job.queue is None else job.queue
-        run = self._attempted(handler, Job(id, job.kind, job.data), queue, attempt)
+        run = self._attempted(handler, Job(id, job.kind, job.data), self._jobs.facts_of(id), queue, attempt)
         failure = run.failure
-        if failure is not None and (failure.permanent or attempt >= self._max_attempts):
+        if failure is not None and failure.put_off is not None:
+            wait_ms = max(min(failure.put_off[1], _RETRY_AFTER_MAX_MS), _PUT_OFF_MIN_MS)
+            self._jobs.put_off(id, self._now_ms + wait_ms)
+        elif failure is not None and (failure.permanent or attempt >= self._max_attempts):
             self._jobs.change(id, state="dead")
         elif failure is not None:
-            wait_ms = failure.retry_after_ms
-            if wait_ms is None:
-                wait_ms = min(_BACKOFF_BASE_MS * 2 ** (attempt - 1), _BACKOFF_MAX_MS)
+            backoff_ms = min(_BACKOFF_BASE_MS * 2 ** (attempt - 1), _BACKOFF_MAX_MS)
+            wait_ms = backoff_ms if failure.retry_after_ms is None else failure.retry_after_ms
             self._jobs.retry(id, self._now_ms + min(wait_ms, _RETRY_AFTER_MAX_MS))
         return run
 
-    def _attempted(self, handler: Handler[Any, Any], job: Job, queue: str, attempt: int) -> Run:
+    def _attempted(self, handler: Handler[Any, Any], job: Job, facts: JobFacts, queue: str, attempt: int) -> Run:
         """One attempt: runs the handler, and writes what it wants written if it succeeded."""
         deadline_ms = self._now_ms + self._remaining_ms
+        if facts.deadline_ms is not None:
+            deadline_ms = min(deadline_ms, facts.deadline_ms)
         info = AttemptInfo(self._tenant, queue, attempt, self._max_attempts, job.id, int(deadline_ms))
-        running = _Running(self, info, deadline_ms)
+        running = _Running(self, info, facts, deadline_ms)
         data, failure = b"", None
         with mock.patch.dict(os.environ, self._env, clear=True):
             try:
@@ -308,23 +316,36 @@ class FakeHost:
             raise _invalid("kind", new.kind, f"1 to 127 {of_name}")
         if new.queue is not None and not _is_name(new.queue, 63):
             raise _invalid("queue", new.queue, f"1 to 63 {of_name}")
-        if new.unique_key is not None and not _is_key(new.unique_key):
-            raise _invalid("unique key", new.unique_key, "1 to 256 bytes without control characters")
+        if new.group is not None and not _is_key(new.group, 128):
+            raise _invalid("group", new.group, "1 to 128 bytes without control characters")
+        if new.content_type is not None and not _is_content_type(new.content_type):
+            rule = "a type and a subtype with `/` between them, at most 127 visible characters of ASCII and spaces"
+            raise _invalid("content type", new.content_type, rule)
+        if len(new.labels) > _LABELS_MAX:
+            raise HostError("invalid", f"a job has at most {_LABELS_MAX} labels")
+        for name, value in new.labels:
+            if not _is_name(name, 63):
+                raise _invalid("label name", name, f"1 to 63 {of_name}")
+            if value and not _is_key(value, 255):
+                raise _invalid("label value", value, "at most 255 bytes without control characters")
+        if new.unique is not None:
+            _check_unique(*new.unique, new.start == After(0))
         if new.queue is None and new.kind in self._unknown_kinds:
             problem = f"no plugin of this tenant handles kind `{new.kind}`, and no queue was named"
             raise HostError("unknown-kind", problem)
         if len(new.payload) > self._limits.payload:
             problem = f"a payload of {len(new.payload)} bytes is larger than limits.payload of {self._limits.payload}"
             raise HostError("limit", problem)
-        return new
+        return replace(new, labels=sorted(new.labels))
 
 
 class _Running:
     """The host as one run sees it."""
 
-    def __init__(self, host: FakeHost, info: AttemptInfo, deadline_ms: float) -> None:
+    def __init__(self, host: FakeHost, info: AttemptInfo, facts: JobFacts, deadline_ms: float) -> None:
         self.host = host
         self.info = info
+        self.facts = facts
         self.deadline_ms = deadline_ms
         self.effects = Effects(host._stored)
         self.logs: list[LogLine] = []
@@ -350,6 +371,9 @@ class _Running:
 
     def attempt_info(self) -> AttemptInfo:
         return self.info
+
+    def job_info(self) -> JobFacts:
+        return self.facts
 
     def remaining_ms(self) -> int:
         return max(int(self.deadline_ms - self.host._now_ms), 0)
@@ -459,13 +483,32 @@ def _enqueued(of: Run | FakeHost) -> list[EnqueuedJob]:
 
 
 def _check_key(key: str) -> None:
-    if not _is_key(key):
+    if not _is_key(key, _KEY_LENGTH_MAX):
         raise HostError("invalid-key", "a state key is 1 to 256 bytes without control characters")
 
 
-def _is_key(key: str) -> bool:
+def _check_unique(key: str, rule: Hold | Debounced, starts_at_once: bool) -> None:
+    if not _is_key(key, _KEY_LENGTH_MAX):
+        raise _invalid("unique key", key, "1 to 256 bytes without control characters")
+    if isinstance(rule, Hold):
+        if rule.until == "over" and rule.lasts_ms is None:
+            raise HostError("invalid", "a unique key that is held until its time is over needs that time")
+        return
+    if not starts_at_once:
+        raise HostError("invalid", "a debounced job starts by the rule of its unique key, and at no other time")
+    if rule.delay_ms >= rule.longest_ms:
+        raise HostError("invalid", "the delay of a debounced job has to be shorter than its longest wait")
+
+
+def _is_key(key: str, length_max: int) -> bool:
     is_control = any(ord(mark) < 32 or 127 <= ord(mark) < 160 for mark in key)
-    return 1 <= len(key.encode()) <= _KEY_LENGTH_MAX and not is_control
+    return 1 <= len(key.encode()) <= length_max and not is_control
+
+
+def _is_content_type(text: str) -> bool:
+    parts = text.partition("/")
+    is_visible = all(" " <= mark <= "~" for mark in text)
+    return len(text) <= 127 and is_visible and all(part and part == part.strip(" ") for part in (parts[0], parts[2]))
 
 
 def _is_name(text: str, length_max: int) -> bool:

@@ -9,7 +9,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from sandhog_sdk import ABSENT, Context, HostError, Secret, handler, permanent, retry_after, transient
+from sandhog_sdk import (
+    ABSENT,
+    Context,
+    Debounce,
+    HostError,
+    Secret,
+    Unique,
+    handler,
+    permanent,
+    rate_limited,
+    retry_after,
+    transient,
+)
 from sandhog_sdk._handler import Handler
 from sandhog_sdk._raised import describe
 from sandhog_sdk.testing import FakeHost, HttpReply, Limits, Run, assert_enqueued, assert_not_enqueued
@@ -35,6 +47,89 @@ def send(ctx: Context, to: str) -> str:
     if to == "never":
         raise permanent("no such address")
     return to
+
+
+@handler("mail.digest")
+def digest(ctx: Context, number: int) -> int:
+    return number
+
+
+class Options(unittest.TestCase):
+    def test_one_job_stands_for_many_events_until_none_has_come_for_a_while_or_its_longest_wait_is_over(self) -> None:
+        host = FakeHost()
+
+        def event(number: int) -> str:
+            return host.enqueue("mail.digest", number, unique=Debounce("k", delay=60, longest=120))
+
+        first = event(1)
+        for number in (2, 3):
+            self.assertEqual(host.drain([digest], seconds=45), [], "another one came in time")
+            self.assertEqual(event(number), first)
+        attempts = host.drain([digest])
+        self.assertEqual([(attempt.at, attempt.run.output) for attempt in attempts], [(30, 3)])
+        self.assertNotEqual(event(4), first, "it has started: the next event makes another")
+
+    def test_a_key_for_a_time_is_held_whatever_becomes_of_its_job(self) -> None:
+        host = FakeHost()
+
+        def job() -> str:
+            return host.enqueue("mail.digest", 1, unique=Unique("k", until="over", lasts=60))
+
+        first = job()
+        host.drain([digest])
+        self.assertEqual(job(), first)
+        host.advance(60)
+        self.assertNotEqual(job(), first)
+
+    def test_what_has_not_started_in_time_is_cancelled_and_what_is_past_its_deadline_is_dead(self) -> None:
+        host = FakeHost()
+        for start_within, deadline in ((60, None), (None, 60), (120, 180)):
+            host.enqueue("mail.digest", 1, delay=60, start_within=start_within, deadline=deadline)
+        host.advance(180)
+        host.drain([digest])
+        self.assertEqual([job.state for job in host.jobs], ["cancelled", "dead", "succeeded"])
+
+    def test_a_job_that_is_put_off_comes_again_with_the_same_attempt_and_has_done_nothing(self) -> None:
+        def charge(ctx: Context) -> None:
+            ctx.state.increment("tries")
+            if (ctx.deadline - ctx.enqueued_at).total_seconds() < 60:
+                raise rate_limited(20)
+
+        made = work(charge)
+        host = FakeHost(max_attempts=1, remaining=30)
+        host.enqueue(made.kind, None)
+        attempts = host.drain([made])
+        self.assertEqual([attempt.at for attempt in attempts], [0, 20, 40])
+        failure = attempts[0].run.failure
+        self.assertEqual(None if failure is None else failure.put_off, ("rate-limited", 20_000))
+        self.assertEqual((host.jobs[0].state, host.jobs[0].attempts, host.stored("tries")), ("succeeded", 1, 1))
+
+    def test_a_handler_finds_what_its_job_was_given(self) -> None:
+        def look(ctx: Context) -> Any:
+            labels = {"b": "2", "a": "1"}
+            ctx.enqueue("mail.digest", 1, group="bob", labels=labels, content_type="text/plain", start_within=1, deadline=2)
+            return [ctx.group, list(ctx.labels.items()), ctx.content_type, ctx.job_deadline]
+
+        host = FakeHost(group="ann", labels={"env": "prod", "a": ""}, content_type="text/csv")
+        run = host.run(work(look), None)
+        self.assertEqual(run.output, ["ann", [["a", ""], ["env", "prod"]], "text/csv", None])
+        (job,) = run.enqueued
+        self.assertEqual((job.group, list(job.labels.items())), ("bob", [("a", "1"), ("b", "2")]))
+        self.assertEqual((job.content_type, job.start_within_ms, job.deadline_ms), ("text/plain", 1000, 2000))
+
+    def test_options_that_rule_each_other_out_are_refused(self) -> None:
+        def enqueue(ctx: Context) -> list[str]:
+            with self.assertRaises(ValueError):
+                ctx.enqueue("mail.send", 1, delay=1, at=datetime.now(UTC))
+            with self.assertRaises(ValueError):
+                ctx.enqueue("mail.send", 1, unique_key="k", unique=Unique("k"))
+            labels = {f"n{number}": "" for number in range(17)}
+            return [
+                code(lambda: ctx.enqueue("mail.send", 1, unique=Unique("k", until="over"))),
+                code(lambda: ctx.enqueue("mail.send", 1, labels=labels)),
+            ]
+
+        self.assertEqual(FakeHost().run(work(enqueue), None).output, ["invalid", "invalid"])
 
 
 class State(unittest.TestCase):

@@ -140,6 +140,17 @@ fn describe(job: &EnqueuedJob) -> String {
     if !job.delay.is_zero() {
         let _ = write!(text, ", after {:?}", job.delay);
     }
+    let texts = [("group", &job.group), ("content type", &job.content_type)];
+    for (name, value) in texts.iter().filter_map(|(name, text)| Some((name, text.as_ref()?))) {
+        let _ = write!(text, ", {name} {value:?}");
+    }
+    let times = [("start within", job.start_within), ("deadline", job.deadline)];
+    for (name, time) in times.iter().filter_map(|(name, time)| Some((name, (*time)?))) {
+        let _ = write!(text, ", {name} {time:?}");
+    }
+    for (name, value) in &job.labels {
+        let _ = write!(text, ", label {name}={value}");
+    }
     if job.priority != crate::enqueue::PRIORITY_USUAL {
         let _ = write!(text, ", priority {}", job.priority);
     }

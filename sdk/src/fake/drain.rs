@@ -14,6 +14,9 @@ const ATTEMPTS_MAX: usize = 1_000;
 const BACKOFF_BASE: Duration = Duration::from_secs(2);
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
 
+/// Minimum time for which a handler puts its job off.
+const PUT_OFF_MIN: Duration = Duration::from_secs(1);
+
 /// Maximum wait that a handler may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -27,7 +30,8 @@ pub struct Drained {
 /// One attempt of a job.
 #[derive(Debug)]
 pub struct Attempt {
-    /// The job as it was after this attempt: its `attempts` are the number of this one, its `state` the result.
+    /// The job as it was after this attempt: its `attempts` are the number of this one, unless it was put off, and its `state`
+    /// is the result.
     pub job: EnqueuedJob,
     /// Time from the call to the beginning of the attempt, by the host's clock.
     pub at: Duration,
@@ -49,7 +53,8 @@ impl FakeHost {
     /// A job that fails is tried again after its wait, as often as [`max_attempts`](Self::max_attempts) says. Nothing
     /// sleeps: the clock moves to when the next job is due. The wait is what the handler asked for, or else that of a
     /// plugin whose TOML sets no policy, without jitter: 2 s, 4 s, 8 s, up to 10 minutes. Jobs run one after the other,
-    /// those that are due by priority, and then by age. Jobs of other kinds go on waiting.
+    /// those that are due by priority, and then by age. Jobs of other kinds go on waiting. Groups are known to the handler, and
+    /// no rule for them is kept.
     ///
     /// ```
     /// # use sandhog_sdk::{FakeHost, JobState, NewJob, handlers, prelude::*};
@@ -110,6 +115,9 @@ impl FakeHost {
             );
             let handle = of(&job.kind).expect("the next job is of a kind that is handled");
             self.clock.advance_to(due);
+            if self.jobs.expire(at, self.clock.since_epoch()) {
+                continue;
+            }
             let at_time = self.clock.since_epoch() - begun;
             let run = self.attempt_of(at, handle);
             attempts.push(Attempt { job: self.jobs.get(at).clone(), at: at_time, run });
@@ -121,7 +129,8 @@ impl FakeHost {
         self.jobs.tried(at);
         let EnqueuedJob { id, kind, queue, attempts, payload, .. } = self.jobs.get(at).clone();
         let queue = queue.unwrap_or_else(|| self.given.queue.clone());
-        let tried = Tried { id: id.as_str().to_owned(), kind, queue, attempt: attempts };
+        let job = self.jobs.facts(at);
+        let tried = Tried { id: id.as_str().to_owned(), kind, queue, attempt: attempts, job };
         let output_max = self.given.limits.output;
         let run = self.attempted(
             tried,
@@ -131,6 +140,10 @@ impl FakeHost {
         );
         match &run.result {
             Ok(_) => {}
+            Err(Failure::Snoozed { after } | Failure::RateLimited { after }) => {
+                let wait = (*after).min(RETRY_AFTER_MAX).max(PUT_OFF_MIN);
+                self.jobs.put_off(at, self.clock.since_epoch().saturating_add(wait));
+            }
             Err(Failure::Transient { retry_after, .. }) if attempts < self.given.max_attempts => {
                 let wait = retry_after.map_or_else(|| backoff(attempts), |wait| wait.min(RETRY_AFTER_MAX));
                 self.jobs.retry(at, self.clock.since_epoch().saturating_add(wait));

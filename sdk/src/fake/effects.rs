@@ -119,7 +119,7 @@ impl Effects {
         Ok(Swapped::Yes)
     }
 
-    /// Returns the size of keys, values and payloads together, in bytes.
+    /// Returns the size of keys, values and jobs together, in bytes.
     pub(super) fn size(&self) -> usize {
         let written = |write: &Write| match write {
             Write::Set { bytes, .. } => bytes.len(),
@@ -130,7 +130,12 @@ impl Effects {
         let expected = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
         let expectations: usize =
             self.expectations.iter().map(|(key, value)| key.len() + expected(value)).sum();
-        let jobs: usize = self.jobs.iter().map(|(_, job, payload)| job.kind.len() + payload.len()).sum();
+        let of_job = |job: &NewJob| {
+            let labels = job.labels.iter().map(|(name, value)| name.len() + value.len());
+            let texts = [&job.group, &job.content_type].map(|text| text.as_ref().map_or(0, String::len));
+            job.kind.len() + texts.iter().sum::<usize>() + labels.sum::<usize>()
+        };
+        let jobs: usize = self.jobs.iter().map(|(_, job, payload)| of_job(job) + payload.len()).sum();
         writes + expectations + jobs
     }
 

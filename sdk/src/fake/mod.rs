@@ -11,6 +11,7 @@ mod effects;
 mod files;
 mod http;
 mod jobs;
+mod keys;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,15 +30,16 @@ pub use self::jobs::{EnqueuedJob, JobState};
 use self::jobs::{Ids, Jobs};
 use crate::codec::{Decode, Encode};
 use crate::context::{Context, StopReason};
-use crate::enqueue::{EnqueueError, JobId, NewJob};
+use crate::enqueue::{EnqueueError, JobId, NewJob, Start};
 use crate::failure::{Failure, Result, permanent, transient};
 use crate::handler::Handler;
-use crate::host::{AttemptInfo, HostCalls, RawStateError};
+use crate::host::{AttemptInfo, HostCalls, JobFacts, RawStateError};
 use crate::http::{HttpError, Request, Response};
 use crate::log::Level;
 use crate::progress::Progress;
 use crate::secret::{Secret, SecretError};
 use crate::state::Swapped;
+use crate::unique::UniqueRule;
 
 /// Host for unit tests: set up what a handler is to find, run it, and look at what it did.
 ///
@@ -62,6 +64,7 @@ pub struct FakeHost {
     given: Given,
     kind: String,
     job_id: Option<String>,
+    job: JobFacts,
     attempt: u32,
     clock: FakeClock,
     stored: Stored,
@@ -137,6 +140,7 @@ pub(crate) struct Host(Rc<RefCell<Running>>);
 struct Running {
     given: Given,
     facts: AttemptInfo,
+    job: JobFacts,
     clock: FakeClock,
     stored: Stored,
     ids: Ids,
@@ -163,12 +167,18 @@ struct Tried {
     kind: String,
     queue: String,
     attempt: u32,
+    job: JobFacts,
 }
 
 const REMAINING: Duration = Duration::from_secs(30);
 const KEY_LENGTH_MAX: usize = 256;
 const KIND_LENGTH_MAX: usize = 127;
 const QUEUE_LENGTH_MAX: usize = 63;
+const GROUP_LENGTH_MAX: usize = 128;
+const LABEL_NAME_LENGTH_MAX: usize = 63;
+const LABEL_VALUE_LENGTH_MAX: usize = 255;
+const LABELS_MAX: usize = 16;
+const CONTENT_TYPE_LENGTH_MAX: usize = 127;
 
 impl Default for Given {
     fn default() -> Self {
@@ -228,6 +238,28 @@ impl FakeHost {
     #[must_use]
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.given.queue = queue.into();
+        self
+    }
+
+    /// Sets the group of the job that [`Self::run`] runs.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.job.group = Some(group.into());
+        self
+    }
+
+    /// Adds a label to the job that [`Self::run`] runs.
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.job.labels.push((name.into(), value.into()));
+        self.job.labels.sort();
+        self
+    }
+
+    /// Sets the content type of the payload of the job that [`Self::run`] runs.
+    #[must_use]
+    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
+        self.job.content_type = Some(content_type.into());
         self
     }
 
@@ -361,7 +393,8 @@ impl FakeHost {
     pub fn run<T>(&mut self, handler: impl FnOnce(&Context) -> Result<T>) -> Run<T> {
         let id = self.job_id.clone().unwrap_or_else(|| self.ids.next());
         let (kind, queue) = (self.kind.clone(), self.given.queue.clone());
-        let tried = Tried { id, kind, queue, attempt: self.attempt };
+        let job = JobFacts { enqueued_at: self.clock.since_epoch(), ..self.job.clone() };
+        let tried = Tried { id, kind, queue, attempt: self.attempt, job };
         self.attempted(tried, handler, |_| {})
     }
 
@@ -428,8 +461,9 @@ impl FakeHost {
         handler: impl FnOnce(&Context) -> Result<T>,
         succeeded: impl FnOnce(&mut Jobs),
     ) -> Run<T> {
+        let Tried { id, kind, queue, attempt, job } = tried;
         let deadline = self.clock.since_epoch().saturating_add(self.given.remaining);
-        let Tried { id, kind, queue, attempt } = tried;
+        let deadline = job.deadline.map_or(deadline, |of_job| of_job.min(deadline));
         let facts = AttemptInfo {
             tenant: self.given.tenant.clone(),
             queue,
@@ -441,6 +475,7 @@ impl FakeHost {
         let running = Rc::new(RefCell::new(Running {
             given: self.given.clone(),
             facts,
+            job,
             clock: self.clock.clone(),
             stored: self.stored.clone(),
             ids: self.ids.clone(),
@@ -493,6 +528,10 @@ impl LogLine {
 impl HostCalls for Host {
     fn attempt_info(&self) -> AttemptInfo {
         self.0.borrow().facts.clone()
+    }
+
+    fn job_info(&self) -> JobFacts {
+        self.0.borrow().job.clone()
     }
 
     fn remaining(&self) -> Duration {
@@ -663,7 +702,7 @@ fn conflict(key: &str) -> Failure {
 }
 
 /// Checks a job that the host is to create, and returns it with its payload.
-fn checked_job(job: NewJob, given: &Given) -> Result<(NewJob, Vec<u8>), EnqueueError> {
+fn checked_job(mut job: NewJob, given: &Given) -> Result<(NewJob, Vec<u8>), EnqueueError> {
     let invalid = |what, value: &str, rule| {
         Err(EnqueueError::Invalid(format!("`{value}` is not a valid {what}: {rule}")))
     };
@@ -685,8 +724,29 @@ fn checked_job(job: NewJob, given: &Given) -> Result<(NewJob, Vec<u8>), EnqueueE
             "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit",
         );
     }
-    if let Some(key) = job.unique_key.as_deref().filter(|key| !is_key(key)) {
-        return invalid("unique key", key, "1 to 256 bytes without control characters");
+    if let Some(group) = job.group.as_deref().filter(|group| !is_key(group, GROUP_LENGTH_MAX)) {
+        return invalid("group", group, "1 to 128 bytes without control characters");
+    }
+    if let Some(text) = job.content_type.as_deref().filter(|text| !is_content_type(text)) {
+        let rule =
+            "a type and a subtype with `/` between them, at most 127 visible characters of ASCII and spaces";
+        return invalid("content type", text, rule);
+    }
+    job.labels.sort();
+    check_labels(&job.labels).map_err(EnqueueError::Invalid)?;
+    match &job.unique {
+        Some((key, _)) if !is_key(key, KEY_LENGTH_MAX) => {
+            return invalid("unique key", key, "1 to 256 bytes without control characters");
+        }
+        Some((_, UniqueRule::Debounce(_))) if job.start != Start::After(Duration::ZERO) => {
+            let problem = "a debounced job starts by the rule of its unique key, and at no other time";
+            return Err(EnqueueError::Invalid(problem.to_owned()));
+        }
+        Some((_, UniqueRule::Debounce(times))) if times.delay >= times.longest => {
+            let problem = "the delay of a debounced job has to be shorter than its longest wait";
+            return Err(EnqueueError::Invalid(problem.to_owned()));
+        }
+        _ => {}
     }
     if job.queue.is_none() && given.unknown_kinds.contains(&job.kind) {
         let kind = &job.kind;
@@ -705,11 +765,39 @@ fn checked_job(job: NewJob, given: &Given) -> Result<(NewJob, Vec<u8>), EnqueueE
 fn check_key(key: &str) -> Result<(), RawStateError> {
     let rule =
         || RawStateError::InvalidKey("a state key is 1 to 256 bytes without control characters".into());
-    if is_key(key) { Ok(()) } else { Err(rule()) }
+    if is_key(key, KEY_LENGTH_MAX) { Ok(()) } else { Err(rule()) }
 }
 
-fn is_key(key: &str) -> bool {
-    !key.is_empty() && key.len() <= KEY_LENGTH_MAX && !key.chars().any(char::is_control)
+/// Checks labels in the order of their names.
+fn check_labels(labels: &[(String, String)]) -> Result<(), String> {
+    if labels.len() > LABELS_MAX {
+        return Err(format!("a job has at most {LABELS_MAX} labels"));
+    }
+    for (name, value) in labels {
+        if !is_name(name, LABEL_NAME_LENGTH_MAX) {
+            let rule = "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit";
+            return Err(format!("`{name}` is not a valid label name: {rule}"));
+        }
+        if !value.is_empty() && !is_key(value, LABEL_VALUE_LENGTH_MAX) {
+            let rule = "at most 255 bytes without control characters";
+            return Err(format!("`{value}` is not a valid label value: {rule}"));
+        }
+    }
+    match labels.windows(2).find(|two| two[0].0 == two[1].0) {
+        Some(two) => Err(format!("there is a label \"{}\" already", two[0].0)),
+        None => Ok(()),
+    }
+}
+
+fn is_content_type(text: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && !part.starts_with(' ') && !part.ends_with(' ');
+    text.len() <= CONTENT_TYPE_LENGTH_MAX
+        && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        && text.split_once('/').is_some_and(|(main, sub)| is_part(main) && is_part(sub))
+}
+
+fn is_key(key: &str, length_max: usize) -> bool {
+    !key.is_empty() && key.len() <= length_max && !key.chars().any(char::is_control)
 }
 
 fn is_name(text: &str, length_max: usize) -> bool {

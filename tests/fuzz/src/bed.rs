@@ -10,7 +10,7 @@ use sandhog_core::admit::{Admission, Choice, Offer, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
-use sandhog_core::job::{Job, Level, NewJob, Progress};
+use sandhog_core::job::{Job, JobOptions, Level, NewJob, Progress};
 use sandhog_core::outcome::{Outcome, Report};
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
@@ -159,6 +159,8 @@ fn input(payload: &[u8]) -> Input {
         attempt: 1,
         max_attempts: 5,
         deadline: Timestamp::from_millis(1000),
+        enqueued_at: Timestamp::from_millis(1),
+        options: JobOptions::default(),
     }
 }
 
@@ -183,16 +185,8 @@ impl Host for Told {
         if ask.kind.as_str().starts_with('x') {
             return Err(EnqueueRefusal::UnknownKind);
         }
-        Ok(NewJob {
-            delay: ask.delay,
-            unique_key: ask.unique_key,
-            ..NewJob::new(
-                id(),
-                ask.queue.unwrap_or_else(|| QueueName::parse("default").expect("valid")),
-                ask.kind,
-                ask.payload,
-            )
-        })
+        let queue = QueueName::parse("default").expect("valid");
+        Ok(ask.into_job(id(), &queue, Timestamp::from_millis(1000)))
     }
 
     fn progress(&self, progress: Progress) {

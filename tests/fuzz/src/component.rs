@@ -27,6 +27,7 @@ const WORDS: &[&str] = &[
     "handle",
     "sandhog:job/types@0.1.0",
     "sandhog:job/types@0.2.0",
+    "sandhog:job/types@0.3.0",
     "(canon lift",
     "(canon lower",
     "(export \"handle\"",

@@ -29,7 +29,7 @@ pub const TARGET: Target = Target {
 };
 
 /// The types of all interfaces, each after those that it uses.
-const WIT: [(&str, &str); 8] = [
+const WIT: [(&str, &str); 9] = [
     ("io.wit", include_str!("../wit/io.wit")),
     ("clocks.wit", include_str!("../wit/clocks.wit")),
     ("random.wit", include_str!("../wit/random.wit")),
@@ -37,11 +37,15 @@ const WIT: [(&str, &str); 8] = [
     ("sockets.wit", include_str!("../wit/sockets.wit")),
     ("cli.wit", include_str!("../wit/cli.wit")),
     ("http.wit", include_str!("../wit/http.wit")),
+    ("job-0.1.0.wit", include_str!("../../../wit/0.1.0/job.wit")),
     ("job.wit", include_str!("../../../wit/job.wit")),
 ];
 
 /// The version of WASI in there.
 const WASI: &str = "0.2.12";
+
+/// The version of the contract that the handler is not of, and imports as well.
+const CONTRACT_BEFORE: &str = "0.1.0";
 
 /// A function that the host serves, as the guest imports it.
 struct Call {
@@ -61,12 +65,11 @@ fn world() -> (Resolve, WorldId) {
         resolve.push_str(name, text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
     }
     let mut text =
-        String::from("package sandhog:fuzz; world everything { include sandhog:job/handler@0.1.0;");
+        String::from("package sandhog:fuzz; world everything { include sandhog:job/handler@0.2.0;");
     for (package, interface) in sandhog_engine::served() {
-        if package.starts_with("wasi:") {
-            // Writing to a string can't fail.
-            let _ = write!(text, " import {package}/{interface}@{WASI};");
-        }
+        let version = if package.starts_with("wasi:") { WASI } else { CONTRACT_BEFORE };
+        // Writing to a string can't fail.
+        let _ = write!(text, " import {package}/{interface}@{version};");
     }
     text.push_str(" }");
     let package =

@@ -363,24 +363,23 @@ impl JobMaker<'_> {
             return Err(self.too_large(&format!("a payload of {size}")));
         }
         let keyed = keys.unique_key.is_some();
-        Ok(NewJob {
-            delay: self.delay,
+        let job = NewJob {
             priority: Priority(self.options.priority),
             unique_key: keys.unique_key.map(|key| unique::stored(self.kind, &key)),
             pinned: self.pinned,
             options: JobOptions {
                 group: keys.group.or_else(|| self.options.group.clone()),
-                // The broker counts from the enqueueing, people from the time that they asked for.
-                start_within: self.options.start_within.map(|within| self.delay.saturating_add(within)),
+                start_within: self.options.start_within,
                 labels: self.labels.clone(),
                 content_type: self.options.content_type.clone(),
                 trace: self.options.trace(),
-                deadline: self.options.deadline.map(|deadline| self.delay.saturating_add(deadline)),
+                deadline: self.options.deadline,
                 flow: None,
                 unique: if keyed { self.unique } else { UniqueRule::default() },
             },
             ..NewJob::new(id, self.route.queue.clone(), self.kind.clone(), payload)
-        })
+        };
+        Ok(job.starting_after(self.delay))
     }
 
     fn too_large(&self, what: &str) -> Failure {

@@ -118,7 +118,7 @@ fn message(outcome: &Outcome) -> Option<String> {
         | Outcome::Trapped { message }
         | Outcome::Exceeded { message, .. }
         | Outcome::HostFault { message } => Some(message.clone()),
-        Outcome::Returned { .. } | Outcome::Aborted(_) => None,
+        Outcome::Returned { .. } | Outcome::PutOff { .. } | Outcome::Aborted(_) => None,
     }
 }
 
@@ -132,7 +132,9 @@ pub fn run(report: &Report, paint: Paint) -> String {
     };
     let mut lines = vec![format!("{outcome} {}", paint.dim(&usage(&report.usage)))];
     lines.extend(message(&report.outcome).map(|message| text::block(&message).into_owned()));
-    if let Outcome::FailedTransiently { retry_after: Some(wait), .. } = &report.outcome {
+    if let Outcome::FailedTransiently { retry_after: Some(wait), .. } | Outcome::PutOff { after: wait, .. } =
+        &report.outcome
+    {
         lines.push(format!("it wants to be tried again after {}", time(*wait)));
     }
     if let Outcome::Returned { output, effects } = &report.outcome {

@@ -58,6 +58,8 @@ pub(super) async fn smoke(
         attempt: 1,
         max_attempts: plan.retry().attempts_most().get(),
         deadline: clock.now().after(plan.budget().timeout),
+        enqueued_at: job.enqueued_at,
+        options: job.options,
     };
     let of_tenant = config.tenants.get(&terms.tenant);
     let share = Share {
@@ -96,7 +98,7 @@ fn why(outcome: &Outcome) -> String {
         | Outcome::Trapped { message }
         | Outcome::Exceeded { message, .. }
         | Outcome::HostFault { message } => format!("{outcome}: {message}"),
-        Outcome::Returned { .. } | Outcome::Aborted(_) => outcome.to_string(),
+        Outcome::Returned { .. } | Outcome::PutOff { .. } | Outcome::Aborted(_) => outcome.to_string(),
     }
 }
 
@@ -114,7 +116,7 @@ impl Host for NoEffects {
     }
 
     fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
-        Ok(ask.into_job(self.clock.job_id(), &self.queue))
+        Ok(ask.into_job(self.clock.job_id(), &self.queue, self.clock.now()))
     }
 
     fn progress(&self, _progress: Progress) {}

@@ -72,9 +72,9 @@ impl<P: Send + Sync + 'static> Host for GuestHost<P> {
             self.log(Level::Warn, message, Vec::new());
         }
         let unique_key = ask.unique_key.as_ref().map(|key| unique::stored(&ask.kind, key));
-        let job = JobAsk { unique_key, ..ask }.into_job(self.clock.job_id(), &queue);
-        let options = JobOptions { trace: self.job.options.trace.clone(), ..job.options };
-        Ok(NewJob { options, ..job })
+        let options = JobOptions { trace: self.job.options.trace.clone(), ..ask.options };
+        let ask = JobAsk { unique_key, options, ..ask };
+        Ok(ask.into_job(self.clock.job_id(), &queue, self.clock.now()))
     }
 
     fn progress(&self, progress: Progress) {

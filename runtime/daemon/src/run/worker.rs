@@ -86,8 +86,8 @@ impl<R: Runner> TenantContext<R> {
         let token = leased_job.lease.token;
         let plugin = leased_job.plugin().cloned();
         let (choice, chosen) = choose(plugin.as_deref(), &leased_job.lease.job, &*self.archive);
-        let tally =
-            AttemptCounts { attempts: leased_job.lease.job.attempts, faults: leased_job.lease.job.faults };
+        let Job { attempts, faults, .. } = leased_job.lease.job;
+        let tally = AttemptCounts { lease: token.lease, attempts, faults };
         let driver = AttemptDriver {
             machine: Attempt::new(tally, leased_job.trusted_until).with_deadline(leased_job.deadline),
             deadline: leased_job.deadline,
@@ -270,6 +270,8 @@ impl<R: Runner> AttemptDriver<'_, R> {
             attempt: job.attempts.saturating_add(1),
             max_attempts: plan.retry().attempts_most().get(),
             deadline: self.context.clock.now().after(self.time_left(plan.budget().timeout)),
+            enqueued_at: job.enqueued_at,
+            options: job.options.clone(),
         }
     }
 
@@ -298,7 +300,11 @@ impl<R: Runner> AttemptDriver<'_, R> {
                 trial.record(*side, &report);
             }
         }
-        Event::Exited(with_knob_of(report.outcome, tenant, name))
+        let mut outcome = with_knob_of(report.outcome, tenant, name);
+        if let Outcome::Returned { effects, .. } = &mut outcome {
+            effects.end(self.context.clock.now());
+        }
+        Event::Exited(outcome)
     }
 
     /// Sends the settlement until the broker has answered or the lease can't be trusted any longer.

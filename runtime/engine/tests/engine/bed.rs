@@ -10,7 +10,7 @@ use sandhog_core::admit::{Admission, Choice, Offer, Plan, admit};
 use sandhog_core::budget::{Budget, Bytes, Fuel};
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::id::{JobId, Kind, PluginName, QueueName, StateKey, TenantId};
-use sandhog_core::job::{Job, Level, NewJob, Progress};
+use sandhog_core::job::{Job, JobOptions, Level, NewJob, Progress};
 use sandhog_core::outcome::{Limit, Outcome, Report};
 use sandhog_core::time::Timestamp;
 use sandhog_engine::{
@@ -147,6 +147,8 @@ pub(crate) fn input(payload: &[u8]) -> Input {
         attempt: 1,
         max_attempts: 5,
         deadline: Timestamp::from_millis(1000),
+        enqueued_at: Timestamp::from_millis(1),
+        options: JobOptions::default(),
     }
 }
 
@@ -216,7 +218,7 @@ impl Host for Told {
 
     fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
         let id = JobId::from_parts(Timestamp::from_millis(2), 2);
-        Ok(ask.into_job(id, &QueueName::parse("default").expect("valid")))
+        Ok(ask.into_job(id, &QueueName::parse("default").expect("valid"), Timestamp::from_millis(1000)))
     }
 
     fn progress(&self, progress: Progress) {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use sandhog_core::budget::Fuel;
-use sandhog_core::outcome::{Outcome, Report};
+use sandhog_core::id::FailureCode;
+use sandhog_core::outcome::{Outcome, PutOff, Report};
 
 use super::bed::{Bed, Mood, output};
 use super::guests::{self, Guest, RESULT, SCRATCH};
@@ -51,7 +52,49 @@ async fn a_failure_is_the_handlers_own() {
     );
     let transient = bed.run(data(Guest::that(&retry), &text)).await;
     let retry_after = Some(Duration::from_millis(1500));
-    assert_eq!(transient.outcome, Outcome::FailedTransiently { message, retry_after });
+    assert_eq!(transient.outcome, Outcome::FailedTransiently { message, code: None, retry_after });
+}
+
+/// A handler of version 0.2.0 of the contract that ends with the failure of this number, after these further stores.
+fn fails_with(which: u32, more: &str) -> Guest {
+    let [is_error, failure] = [RESULT, RESULT + 8];
+    let body = format!(
+        "(i32.store8 (i32.const {is_error}) (i32.const 1)) (i32.store8 (i32.const {failure}) (i32.const {which})) {more}"
+    );
+    Guest { types: guests::TYPES_0_2, ..Guest::that(&body) }
+}
+
+#[tokio::test]
+async fn a_handler_puts_its_job_off() {
+    let bed = Bed::new();
+    let after = Duration::from_millis(1500);
+    for (which, why) in [(2, PutOff::Snoozed), (3, PutOff::RateLimited)] {
+        let guest = fails_with(which, &format!("(i64.store (i32.const {}) (i64.const 1500))", RESULT + 16));
+        assert_eq!(bed.run(guest.text()).await.outcome, Outcome::PutOff { why, after });
+    }
+}
+
+#[tokio::test]
+async fn a_failure_has_the_code_that_its_handler_gave_it_if_that_is_one() {
+    for (code, is_valid) in [("smtp-421", true), ("SMTP 421", false), ("", false)] {
+        let bed = Bed::new();
+        let more = format!(
+            "(i32.store8 (i32.const {}) (i32.const 1)) (i32.store (i32.const {}) (i32.const {SCRATCH}))
+             (i32.store (i32.const {}) (i32.const {}))",
+            RESULT + 24,
+            RESULT + 28,
+            RESULT + 32,
+            code.len()
+        );
+        let text = format!("(data (i32.const {SCRATCH}) \"{code}\")");
+        let report = bed.run(data(fails_with(0, &more), &text)).await;
+        let expected = is_valid.then(|| FailureCode::parse(code).expect("valid"));
+        let message = String::new();
+        let outcome = Outcome::FailedTransiently { message, code: expected, retry_after: None };
+        assert_eq!(report.outcome, outcome);
+        let told = bed.host.lines().iter().any(|(_, line)| line.contains("not a valid failure code"));
+        assert_eq!(told, !is_valid, "{code:?}");
+    }
 }
 
 fn data(guest: Guest, text: &str) -> String {

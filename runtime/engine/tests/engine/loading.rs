@@ -43,7 +43,7 @@ async fn a_component_that_handles_nothing_is_told_what_is_missing() {
     let bed = Bed::new();
     assert_eq!(
         refusal(&bed, "(component)"),
-        "plugin acme/guest: exports no function `handle`, as world `handler` of sandhog:job@0.1.0 has it, but nothing"
+        "plugin acme/guest: exports no function `handle`, as world `handler` of sandhog:job@0.2.0 has it, but nothing"
     );
     let other = r#"(component
         (core module $m (func (export "run")))
@@ -61,6 +61,18 @@ async fn a_handle_of_another_kind_is_refused() {
         (func (export "handle") (canon lift (core func $i "handle"))))"#;
     let refusal = refusal(&bed, other);
     assert!(refusal.contains("its `handle` is not that of world `handler`"), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_handler_of_any_version_of_the_contract_is_one() {
+    let bed = Bed::new();
+    for types in [guests::TYPES, guests::TYPES_0_2] {
+        let guest = Guest { types, ..Guest::that(guests::ECHO) }.text();
+        assert_eq!(output(&bed.run(guest).await), b"payload");
+    }
+    // The interfaces of one, and the types of another.
+    let mixed = Guest { types: guests::TYPES_0_2, ..Guest::default() }.importing(&guests::log());
+    assert_eq!(output(&bed.run(mixed.text()).await), b"");
 }
 
 #[tokio::test]

@@ -45,10 +45,15 @@ function list(jobs) {
 }
 
 /** A job in a line: id, kind, payload, and what isn't as usual. */
-function describe({ id, kind, payload, queue, delayMs, priority, uniqueKey }) {
+function describe({ id, kind, payload, queue, group, contentType, delayMs, startWithinMs, deadlineMs, labels, priority, uniqueKey }) {
   const unusual = [
     queue === undefined ? "" : `, queue ${queue}`,
+    group === undefined ? "" : `, group ${JSON.stringify(group)}`,
+    contentType === undefined ? "" : `, content type ${JSON.stringify(contentType)}`,
     delayMs === 0 ? "" : `, after ${delayMs} ms`,
+    startWithinMs === undefined ? "" : `, start within ${startWithinMs} ms`,
+    deadlineMs === undefined ? "" : `, deadline ${deadlineMs} ms`,
+    ...Object.entries(labels).map(([name, value]) => `, label ${name}=${value}`),
     priority === PRIORITY_USUAL ? "" : `, priority ${priority}`,
     uniqueKey === undefined ? "" : `, unique key ${JSON.stringify(uniqueKey)}`,
   ];

@@ -74,14 +74,18 @@ export class Effects {
     this.set(key, bytes, ttlMs);
   }
 
-  /** Keys, values and payloads together, in bytes. */
+  /** Keys, values and jobs together, in bytes. */
   get size() {
     const sum = (sizes) => [...sizes].reduce((sum, size) => sum + size, 0);
     const written = ({ bytes, add }) => (add === undefined ? (bytes?.length ?? 0) : 8);
     return (
       sum([...this.#writes].map(([key, write]) => bytesOf(key) + written(write))) +
       sum([...this.#expectations].map(([key, value]) => bytesOf(key) + (value?.length ?? 0))) +
-      sum(this.jobs.map(({ kind, bytes }) => bytesOf(kind) + bytes.length))
+      sum(
+        this.jobs.map(({ kind, bytes, group = "", contentType = "", labels }) =>
+          sum([kind, group, contentType, ...labels.flat()].map(bytesOf)) + bytes.length,
+        ),
+      )
     );
   }
 

@@ -56,7 +56,12 @@ def _describe(job: EnqueuedJob) -> str:
     """A job in a line: id, kind, payload, and what isn't as usual."""
     unusual = [
         "" if job.queue is None else f", queue {job.queue}",
+        "" if job.group is None else f", group {job.group!r}",
+        "" if job.content_type is None else f", content type {job.content_type!r}",
         "" if job.delay_ms == 0 else f", after {job.delay_ms / 1000:g} s",
+        "" if job.start_within_ms is None else f", start within {job.start_within_ms / 1000:g} s",
+        "" if job.deadline_ms is None else f", deadline {job.deadline_ms / 1000:g} s",
+        *(f", label {name}={value}" for name, value in job.labels.items()),
         "" if job.priority == _PRIORITY_USUAL else f", priority {job.priority}",
         "" if job.unique_key is None else f", unique key {job.unique_key!r}",
     ]

@@ -6,6 +6,7 @@
 from dataclasses import dataclass, field, replace
 
 from .._failure import HostError
+from .._host import NewJob
 from .jobs import Created
 
 FOR_EVER = float("inf")
@@ -103,7 +104,7 @@ class Effects:
 
     @property
     def size(self) -> int:
-        """Keys, values and payloads together, in bytes."""
+        """Keys, values and jobs together, in bytes."""
 
         def written(write: _Set | _Add) -> int:
             return 8 if isinstance(write, _Add) else len(write.data or b"")
@@ -111,7 +112,7 @@ class Effects:
         return (
             sum(len(key.encode()) + written(write) for key, write in self._writes.items())
             + sum(len(key.encode()) + len(value or b"") for key, value in self._expectations.items())
-            + sum(len(job.new.kind) + len(job.new.payload) for job in self.jobs)
+            + sum(_size_of(job.new) for job in self.jobs)
         )
 
     def conflict(self, now_ms: float) -> str | None:
@@ -139,6 +140,11 @@ class Effects:
                     self.stored.put(key, None)
                 case _Set(bytes() as data, ttl_ms):
                     self.stored.put(key, Value(data, FOR_EVER if ttl_ms is None else now_ms + ttl_ms))
+
+
+def _size_of(job: NewJob) -> int:
+    texts = (job.kind, job.group or "", job.content_type or "", *(text for label in job.labels for text in label))
+    return sum(len(text.encode()) for text in texts) + len(job.payload)
 
 
 def _added(data: bytes | None, by: int) -> bytes:

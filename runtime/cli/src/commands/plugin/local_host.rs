@@ -47,7 +47,7 @@ impl Host for LocalHost {
     }
 
     fn new_job(&self, ask: JobAsk) -> Result<NewJob, EnqueueRefusal> {
-        Ok(ask.into_job(self.clock.job_id(), &self.queue))
+        Ok(ask.into_job(self.clock.job_id(), &self.queue, self.clock.now()))
     }
 
     fn progress(&self, report: Progress) {

@@ -198,6 +198,8 @@ impl Run {
             attempt: 1,
             max_attempts: plan.retry().attempts_most().get(),
             deadline: clock.now().after(budget.timeout),
+            enqueued_at: job.enqueued_at,
+            options: job.options,
         };
         let report = engine.run(plan, input, Arc::clone(&host) as _, share, Abort::new()).await;
         let exit = Exit::of_outcome(&report.outcome);

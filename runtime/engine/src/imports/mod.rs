@@ -1,17 +1,19 @@
 //! Imports of guests: the interfaces of `sandhog:job`, and WASI, with the state of a run that they work on.
 
+mod contract;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sandhog_core::budget::Budget;
 use sandhog_core::effects::{Effects, Seen};
-use sandhog_core::id::{JobId, Kind, QueueName, StateKey, TenantId, UniqueKey};
-use sandhog_core::job::{Level, Priority, Progress};
+use sandhog_core::id::{JobId, Kind, QueueName, StateKey, TenantId};
+use sandhog_core::job::{JobOptions, Level, Progress};
 use sandhog_core::outcome::Limit;
+use sandhog_core::time::Timestamp;
 use wasmtime_wasi::{WasiCtxView, WasiView};
 
-use self::bindings::sandhog::job::{context, enqueue, log, progress, secrets, state, types};
-use crate::abort::{Abort, StopHint};
+use crate::abort::Abort;
 use crate::config::Deadlines;
 use crate::host::{EnqueueRefusal, Host, JobAsk};
 use crate::host_work::RunWork;
@@ -24,22 +26,7 @@ use crate::run_log::{Remark, RunLog};
 use crate::state_reads::StateReads;
 use crate::wasi::{ClockResolution, Wasi};
 
-/// Bindings that are generated from `wit/`.
-#[allow(missing_docs, unreachable_pub)]
-pub(crate) mod bindings {
-    wasmtime::component::bindgen!({
-        path: "../../wit",
-        world: "handler",
-        imports: {
-            "sandhog:job/state.get": async | trappable,
-            "sandhog:job/state.compare-and-set": async | trappable,
-            default: trappable,
-        },
-        exports: { default: async },
-    });
-}
-
-pub(crate) use self::bindings::{Handler, HandlerPre};
+pub(crate) use self::contract::{CONTRACTS, Failure, Pre, link};
 
 /// Fuel for each entry of the effects that had to be gone through to keep them within their limit.
 const SUM_FUEL: u64 = 20;
@@ -89,6 +76,16 @@ struct Facts {
     attempt: u32,
     max_attempts: u32,
     deadline_ms: u64,
+    enqueued_at: Timestamp,
+    options: JobOptions,
+}
+
+/// Job that is handed to a handler.
+#[derive(Debug)]
+pub(crate) struct GivenJob {
+    id: String,
+    kind: String,
+    payload: Vec<u8>,
 }
 
 impl RunState {
@@ -99,7 +96,7 @@ impl RunState {
         input: Input,
         around: Around,
         meter: Meter,
-    ) -> (Self, types::Job) {
+    ) -> (Self, GivenJob) {
         let Around { host, work, abort, ends, deadlines } = around;
         let log = RunLog::new(Arc::clone(&host), budget.log, plugin.redactor().cloned());
         let resolution = ClockResolution::new(budget.clock_resolution.0);
@@ -110,8 +107,10 @@ impl RunState {
             attempt: input.attempt,
             max_attempts: input.max_attempts,
             deadline_ms: millis(resolution.floor(Duration::from_millis(input.deadline.as_millis()))),
+            enqueued_at: input.enqueued_at,
+            options: input.options,
         };
-        let job = types::Job {
+        let job = GivenJob {
             id: input.id.to_string(),
             kind: input.kind.as_str().to_owned(),
             payload: input.payload,
@@ -183,17 +182,17 @@ impl RunState {
         &mut self,
         key: &StateKey,
         may_be_recent: bool,
-    ) -> wasmtime::Result<Result<Looked, state::StateError>> {
+    ) -> wasmtime::Result<Result<Looked, StateRefusal>> {
         let seen = self.held.read(key);
         let stored = match seen {
             Seen::Known(_) => None,
             Seen::StoredPlus(_) => match self.stored(key, may_be_recent).await {
                 Ok(stored) => stored,
-                Err(reason) => return Ok(Err(state::StateError::Unavailable(reason))),
+                Err(reason) => return Ok(Err(StateRefusal::Unavailable(reason))),
             },
         };
         let Ok(value) = Effects::resolve(seen, stored.clone()) else {
-            return Ok(Err(state::StateError::NotANumber));
+            return Ok(Err(StateRefusal::NotANumber));
         };
         self.meter.bytes(value.as_ref().map_or(0, Vec::len))?;
         Ok(Ok(Looked { value, stored }))
@@ -236,159 +235,65 @@ impl RunState {
     }
 
     fn state_written(&mut self, result: Result<(), Refusal>) -> StateAnswer<()> {
-        Ok(self.held(result)?.map_err(state::StateError::from))
-    }
-}
-
-struct Looked {
-    value: Option<Vec<u8>>,
-    stored: Option<Vec<u8>>,
-}
-
-/// Refusal that the guest is told.
-enum Refused {
-    TooMany(String),
-    NotANumber,
-}
-
-impl From<Refused> for state::StateError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::TooMany(reason) => Self::Limit(reason),
-            Refused::NotANumber => Self::NotANumber,
-        }
-    }
-}
-
-impl From<Refused> for enqueue::EnqueueError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::TooMany(reason) => Self::Limit(reason),
-            Refused::NotANumber => Self::Invalid(sandhog_core::effects::NotANumber.to_string()),
-        }
-    }
-}
-
-type StateAnswer<T> = wasmtime::Result<Result<T, state::StateError>>;
-
-impl WasiView for RunState {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        self.wasi().0.view()
-    }
-}
-
-impl types::Host for RunState {}
-
-impl context::Host for RunState {
-    fn attempt_info(&mut self) -> wasmtime::Result<context::Attempt> {
-        Ok(context::Attempt {
-            tenant: self.facts.tenant.as_str().to_owned(),
-            queue: self.facts.queue.as_str().to_owned(),
-            attempt: self.facts.attempt,
-            max_attempts: self.facts.max_attempts,
-            idempotency_key: self.facts.id.to_string(),
-            deadline_ms: self.facts.deadline_ms,
-        })
+        Ok(self.held(result)?.map_err(StateRefusal::from))
     }
 
-    fn remaining_ms(&mut self) -> wasmtime::Result<u64> {
+    /// Time that is left of the run.
+    fn remaining(&self) -> Duration {
         let left = self.ends.saturating_duration_since(Instant::now());
-        Ok(millis(ClockResolution::new(self.budget.clock_resolution.0).floor(left)))
+        ClockResolution::new(self.budget.clock_resolution.0).floor(left)
     }
 
-    fn stop_requested(&mut self) -> wasmtime::Result<Option<context::StopReason>> {
-        Ok(self.abort.asked().map(|hint| match hint {
-            StopHint::Cancelled => context::StopReason::Cancelled,
-            StopHint::Draining => context::StopReason::Draining,
-        }))
-    }
-}
-
-impl log::Host for RunState {
-    fn write(
+    fn write_line(
         &mut self,
-        level: log::Level,
+        level: Level,
         message: String,
         fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
         let in_fields: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.meter.bytes(message.len() + in_fields)?;
-        let level = match level {
-            log::Level::Trace => Level::Trace,
-            log::Level::Debug => Level::Debug,
-            log::Level::Info => Level::Info,
-            log::Level::Warn => Level::Warn,
-            log::Level::Error => Level::Error,
-        };
         Ok(self.log.line(level, message, fields)?)
     }
-}
 
-impl progress::Host for RunState {
     fn report(&mut self, done: u64, total: Option<u64>, message: Option<String>) -> wasmtime::Result<()> {
         self.meter.bytes(message.as_ref().map_or(0, String::len))?;
         let message = message.map(|text| cut(self.log.wiped(text), TEXT_SHOWN));
         self.host.progress(Progress { done, total, message });
         Ok(())
     }
-}
 
-impl enqueue::Host for RunState {
-    fn enqueue(&mut self, job: enqueue::NewJob) -> wasmtime::Result<Result<String, enqueue::EnqueueError>> {
-        self.meter.bytes(job.payload.len())?;
+    /// Enqueues the job that `ask` makes of what the guest said, which was of this size, and returns its id.
+    fn enqueue(
+        &mut self,
+        size: usize,
+        ask: impl FnOnce() -> Result<JobAsk, String>,
+    ) -> wasmtime::Result<Result<String, EnqueueRefused>> {
+        self.meter.bytes(size)?;
         if !self.held.has_room_for_a_job() {
-            return Ok(Err(enqueue::EnqueueError::Limit(self.refuse(Limit::Enqueues))));
+            return Ok(Err(EnqueueRefused::Limit(self.refuse(Limit::Enqueues))));
         }
-        let ask = match job_ask(job) {
+        let ask = match ask() {
             Ok(ask) => ask,
-            Err(reason) => return Ok(Err(enqueue::EnqueueError::Invalid(reason))),
+            Err(reason) => return Ok(Err(EnqueueRefused::Invalid(reason))),
         };
-        let kind = ask.kind.clone();
+        let (kind, starts_at) = (ask.kind.clone(), ask.start.at());
         let new = match self.host.new_job(ask) {
             Ok(new) => new,
-            Err(refusal) => return Ok(Err(enqueue_error(refusal, &kind))),
+            Err(refusal) => return Ok(Err(EnqueueRefused::of(refusal, &kind))),
         };
         let id = new.id.to_string();
-        let result = self.held.enqueue(new);
-        Ok(self.held(result)?.map(|()| id).map_err(enqueue::EnqueueError::from))
+        let result = self.held.enqueue(new, starts_at);
+        Ok(self.held(result)?.map(|()| id).map_err(EnqueueRefused::from))
     }
-}
 
-fn job_ask(job: enqueue::NewJob) -> Result<JobAsk, String> {
-    let invalid = |error: sandhog_core::id::InvalidName| error.to_string();
-    Ok(JobAsk {
-        kind: Kind::parse(&job.kind).map_err(invalid)?,
-        payload: job.payload,
-        queue: job.queue.as_deref().map(QueueName::parse).transpose().map_err(invalid)?,
-        delay: Duration::from_millis(job.delay_ms),
-        priority: Priority(job.priority),
-        unique_key: job.unique_key.as_deref().map(UniqueKey::parse).transpose().map_err(invalid)?,
-    })
-}
-
-fn enqueue_error(refusal: EnqueueRefusal, kind: &Kind) -> enqueue::EnqueueError {
-    match refusal {
-        EnqueueRefusal::UnknownKind => enqueue::EnqueueError::UnknownKind(format!(
-            "no plugin of this tenant handles kind `{kind}`, and no queue was named"
-        )),
-        EnqueueRefusal::Invalid(reason) => enqueue::EnqueueError::Invalid(reason),
-        EnqueueRefusal::Limit(reason) => enqueue::EnqueueError::Limit(reason),
-    }
-}
-
-fn state_key(key: &str) -> Result<StateKey, state::StateError> {
-    StateKey::parse(key).map_err(|error| state::StateError::InvalidKey(error.to_string()))
-}
-
-impl state::Host for RunState {
-    async fn get(&mut self, key: String) -> StateAnswer<Option<Vec<u8>>> {
+    async fn get_state(&mut self, key: String) -> StateAnswer<Option<Vec<u8>>> {
         match state_key(&key) {
             Ok(key) => Ok(self.look_up(&key, true).await?.map(|looked| looked.value)),
             Err(error) => Ok(Err(error)),
         }
     }
 
-    fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> StateAnswer<()> {
+    fn set_state(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> StateAnswer<()> {
         self.meter.bytes(key.len() + value.len())?;
         let key = match state_key(&key) {
             Ok(key) => key,
@@ -398,7 +303,7 @@ impl state::Host for RunState {
         self.state_written(result)
     }
 
-    fn delete(&mut self, key: String) -> StateAnswer<()> {
+    fn delete_state(&mut self, key: String) -> StateAnswer<()> {
         self.meter.bytes(key.len())?;
         let key = match state_key(&key) {
             Ok(key) => key,
@@ -408,13 +313,14 @@ impl state::Host for RunState {
         self.state_written(result)
     }
 
-    async fn compare_and_set(
+    /// Returns whether the value was the expected one.
+    async fn swap_state(
         &mut self,
         key: String,
         expected: Option<Vec<u8>>,
         value: Vec<u8>,
         ttl_ms: Option<u64>,
-    ) -> StateAnswer<state::Swapped> {
+    ) -> StateAnswer<bool> {
         self.meter.bytes(key.len() + value.len() + expected.as_ref().map_or(0, Vec::len))?;
         let key = match state_key(&key) {
             Ok(key) => key,
@@ -426,13 +332,13 @@ impl state::Host for RunState {
             Err(error) => return Ok(Err(error)),
         };
         if looked.value != expected {
-            return Ok(Ok(state::Swapped::No));
+            return Ok(Ok(false));
         }
         let result = self.held.swap(key, looked.stored, value, ttl_ms.map(Duration::from_millis));
-        Ok(self.state_written(result)?.map(|()| state::Swapped::Yes))
+        Ok(self.state_written(result)?.map(|()| true))
     }
 
-    fn increment(&mut self, key: String, by: i64) -> StateAnswer<()> {
+    fn increment_state(&mut self, key: String, by: i64) -> StateAnswer<()> {
         self.meter.bytes(key.len())?;
         let key = match state_key(&key) {
             Ok(key) => key,
@@ -441,10 +347,9 @@ impl state::Host for RunState {
         let result = self.held.increment(key, by);
         self.state_written(result)
     }
-}
 
-impl secrets::Host for RunState {
-    fn get(&mut self, name: String) -> wasmtime::Result<Result<String, secrets::SecretError>> {
+    /// Returns the value of a secret, or why it can't be had.
+    fn secret(&mut self, name: String) -> wasmtime::Result<Result<String, String>> {
         if let Some(secret) = self.plugin.grants().secrets.get(&name) {
             let value = secret.reveal().to_owned();
             self.meter.bytes(value.len())?;
@@ -454,8 +359,76 @@ impl secrets::Host for RunState {
         let refusal =
             format!("secret `{name}` is not granted; add `secrets = [{name:?}]` under [grants] of {place}");
         self.log.remark(Remark::Secrets, || refusal.clone());
-        Ok(Err(secrets::SecretError::NotGranted(refusal)))
+        Ok(Err(refusal))
     }
+}
+
+struct Looked {
+    value: Option<Vec<u8>>,
+    stored: Option<Vec<u8>>,
+}
+
+/// Refusal of an effect that the guest is told.
+enum Refused {
+    TooMany(String),
+    NotANumber,
+}
+
+/// Refusal of a call about the state.
+enum StateRefusal {
+    InvalidKey(String),
+    Limit(String),
+    NotANumber,
+    Unavailable(String),
+}
+
+/// Refusal of a job that the guest wants enqueued.
+enum EnqueueRefused {
+    UnknownKind(String),
+    Invalid(String),
+    Limit(String),
+}
+
+impl From<Refused> for StateRefusal {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooMany(reason) => Self::Limit(reason),
+            Refused::NotANumber => Self::NotANumber,
+        }
+    }
+}
+
+impl From<Refused> for EnqueueRefused {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooMany(reason) => Self::Limit(reason),
+            Refused::NotANumber => Self::Invalid(sandhog_core::effects::NotANumber.to_string()),
+        }
+    }
+}
+
+impl EnqueueRefused {
+    fn of(refusal: EnqueueRefusal, kind: &Kind) -> Self {
+        match refusal {
+            EnqueueRefusal::UnknownKind => Self::UnknownKind(format!(
+                "no plugin of this tenant handles kind `{kind}`, and no queue was named"
+            )),
+            EnqueueRefusal::Invalid(reason) => Self::Invalid(reason),
+            EnqueueRefusal::Limit(reason) => Self::Limit(reason),
+        }
+    }
+}
+
+type StateAnswer<T> = wasmtime::Result<Result<T, StateRefusal>>;
+
+impl WasiView for RunState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi().0.view()
+    }
+}
+
+fn state_key(key: &str) -> Result<StateKey, StateRefusal> {
+    StateKey::parse(key).map_err(|error| StateRefusal::InvalidKey(error.to_string()))
 }
 
 fn millis(time: Duration) -> u64 {
