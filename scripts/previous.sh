@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Builds the program of the version before this one out of the repository's history, for the tests in which both meet, and
-# prints its path. Takes no time when it is there.
+# prints its path. Two components as well, beside the program: those of this version may be of a contract that the version before
+# doesn't know, and those of that one run on both. Takes no time when all is there.
 #
 # Ends with 3 where the commit isn't in the clone.
 #
-# The version is the commit in scripts/previous.commit; the program is kept in $SANDHOG_CACHE/previous, and nothing else of
-# the build.
+# The version is the commit in scripts/previous.commit; these files are kept in $SANDHOG_CACHE/previous, and nothing else of the
+# build.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +15,7 @@ readonly TARGET=${CARGO_TARGET_DIR:-$CACHE/target}
 COMMIT=$(<scripts/previous.commit)
 readonly COMMIT
 readonly NO_HISTORY=3
+readonly COMPONENTS=(hog witness)
 readonly FOLDER=$CACHE/previous/$COMMIT
 
 say() { echo "previous: $*" >&2; }
@@ -43,7 +45,8 @@ borrow_dependencies() {
 mkdir -p "$CACHE/previous"
 exec 9>"$CACHE/previous/.lock"
 flock 9
-if [ ! -x "$FOLDER/sandhog" ]; then
+# The components are put there last.
+if [ ! -e "$FOLDER/${COMPONENTS[-1]}.wasm" ]; then
     if ! git cat-file -e "$COMMIT^{commit}" 2>/dev/null; then
         say "this clone has no commit $COMMIT, which is the version before: what both do together isn't tested." \
             "\`git fetch --unshallow\` brings it"
@@ -56,9 +59,14 @@ if [ ! -x "$FOLDER/sandhog" ]; then
     git archive "$COMMIT" | tar -x -C "$work/source"
     borrow_dependencies "$work/target/release"
     (cd "$work/source" && CARGO_TARGET_DIR=$work/target cargo build --release --locked --workspace --bin sandhog) >&2
+    scripts/wasm-target.sh env CARGO_TARGET_DIR="$work/guests" cargo build --release --locked --target wasm32-wasip2 \
+        --manifest-path "$work/source/plugins/Cargo.toml" "${COMPONENTS[@]/#/--package=}" >&2
     mkdir -p "$FOLDER"
     strip -o "$FOLDER/sandhog.new" "$work/target/release/sandhog"
     mv "$FOLDER/sandhog.new" "$FOLDER/sandhog"
+    for component in "${COMPONENTS[@]}"; do
+        mv "$work/guests/wasm32-wasip2/release/$component.wasm" "$FOLDER/"
+    done
     # That of another commit isn't asked for any more.
     find "$CACHE/previous" -mindepth 1 -maxdepth 1 -type d ! -path "$FOLDER" ! -path "$work" -exec rm -rf {} +
 fi

@@ -23,7 +23,9 @@ use sandhog_broker::redis::{Config, Redis as RedisBroker, Topology};
 use sandhog_broker::{Broker, SystemClock};
 use sandhog_core::id::{Kind, QueueName, TenantId};
 use sandhog_core::job::NewJob;
-use sandhog_tests::{Clock, Fsync, Proxy, Redis, binary, component, tenant, with_section};
+use sandhog_tests::{
+    Clock, Fsync, Proxy, Redis, binary, component, previous_component, tenant, with_section,
+};
 use tempfile::TempDir;
 use tokio::sync::{Mutex as Turns, MutexGuard, RwLock};
 use tokio::task::block_in_place;
@@ -100,6 +102,8 @@ pub(crate) struct Daemon {
     pub(crate) deploying: tokio::sync::Mutex<()>,
     /// Its calendar, if that is to be wrong.
     clock: Option<Clock>,
+    /// Component of its plugins.
+    handler: Vec<u8>,
     now: Mutex<Now>,
     /// Faults that touch it, or have.
     troubles: Troubles,
@@ -144,8 +148,14 @@ impl World {
         let direct = broker(store.config(port).as_ref(), folder.path())?;
         let client = broker(store.config(way.as_ref().map(Proxy::port)).as_ref(), folder.path())?;
         let mut of_world = Vec::new();
+        // The version before may not know the contract that this one's components are of.
+        let handler = match strikes(faults::version_mix::KIND.name) {
+            true => previous_component("witness"),
+            false => component("witness"),
+        };
         for nth in 0..plan.daemons {
-            let mut daemon = Daemon::new(nth, folder.path(), way_to(port).await)?;
+            let handler = fs::read(&handler).expect("it was built");
+            let mut daemon = Daemon::new(nth, folder.path(), way_to(port).await, handler)?;
             if strikes(faults::clock::KIND.name) {
                 daemon.clock = Some(Clock::new(daemon.folder.join("clock")));
             }
@@ -348,7 +358,7 @@ impl World {
 }
 
 impl Daemon {
-    fn new(nth: usize, site: &Path, way: Option<Proxy>) -> anyhow::Result<Self> {
+    fn new(nth: usize, site: &Path, way: Option<Proxy>, handler: Vec<u8>) -> anyhow::Result<Self> {
         let folder = site.join(format!("d{nth}"));
         fs::create_dir_all(folder.join("plugins.d"))?;
         let daemon = Self {
@@ -358,10 +368,11 @@ impl Daemon {
             process: tokio::sync::Mutex::default(),
             deploying: tokio::sync::Mutex::default(),
             clock: None,
+            handler,
             now: Mutex::default(),
             troubles: Troubles::default(),
         };
-        daemon.deploy(&revision(0))?;
+        daemon.deploy(&daemon.revision(0))?;
         Ok(daemon)
     }
 
@@ -388,6 +399,11 @@ impl Daemon {
     /// The tenant that no other daemon has.
     pub(crate) fn tenant(&self) -> TenantId {
         tenant(&format!("probe-{}", self.nth))
+    }
+
+    /// The code of the handler, as one revision or another.
+    pub(crate) fn revision(&self, number: u8) -> Vec<u8> {
+        with_section(&self.handler, &number.to_string())
     }
 
     /// Puts another component into its folder, in one step.
@@ -443,12 +459,6 @@ impl Daemon {
     fn now(&self) -> std::sync::MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The code of the handler, as one revision or another.
-pub(crate) fn revision(number: u8) -> Vec<u8> {
-    let wasm = fs::read(component("witness")).expect("it was built");
-    with_section(&wasm, &number.to_string())
 }
 
 /// What a producer asks for.

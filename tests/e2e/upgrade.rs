@@ -14,8 +14,8 @@ use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 use sandhog_tests::{
-    Backend, Fsync, PATIENCE, Site, all_final, binary, component, finished, hog_job, previous_if_possible,
-    settled, tenant,
+    Backend, Fsync, PATIENCE, Site, all_final, binary, finished, hog_job, previous_component,
+    previous_if_possible, settled, tenant,
 };
 use serde_json::Value;
 
@@ -38,6 +38,13 @@ macro_rules! old_or_return {
             None => return,
         }
     };
+}
+
+/// Adds the plugin `hog` in the version that both can run, with the kinds that are used here.
+fn with_hog(site: Site, extra: &str) -> Site {
+    let kinds = ["count", "echo", "fail", "note", "sleep", "swap"].map(|kind| format!("\"hog.{kind}\""));
+    let plugin = format!("kinds = [{}]\nqueue = \"hogs\"\n\n{extra}", kinds.join(", "));
+    site.with_plugin("hog", "acme", &previous_component("hog"), &plugin)
 }
 
 /// Enqueues with a command, and returns the ids of the jobs that are there.
@@ -108,7 +115,7 @@ fn tells_all_of(later: &Value, before: &Value, of: &str) {
 async fn a_store_is_taken_over(backend: Backend) {
     const MANY: usize = 2_000;
     let (old, acme) = (old_or_return!(), tenant("acme"));
-    let site = Site::new(backend, SHORT_LEASES).with_hog("acme", TWO_ATTEMPTS);
+    let site = with_hog(Site::new(backend, SHORT_LEASES), TWO_ATTEMPTS);
     let by_old = |arguments: &[&str]| enqueue(&site, &old, arguments).remove(0);
 
     // What is over.
@@ -153,7 +160,7 @@ async fn a_store_is_taken_over(backend: Backend) {
     assert_eq!(answer, [Enqueued::Duplicate(job_id(&later_unique))], "its key is held");
 
     // And run, once each.
-    let site = site.with_hog("acme", FOUR_ATTEMPTS);
+    let site = with_hog(site, FOUR_ATTEMPTS);
     let _daemon = site.daemon();
     site.json(&["job", "redrive", &dead]);
     site.json(&["job", "run-now", &later, &later_unique]);
@@ -199,7 +206,7 @@ async fn long_payloads_of_the_version_before_come_a_few_at_a_time() {
     let old = old_or_return!();
     const LENGTH: usize = 600 << 10;
     const COUNT: usize = 20;
-    let site = Site::new(Backend::Redis(Fsync::EverySecond), "").with_hog("acme", "");
+    let site = with_hog(Site::new(Backend::Redis(Fsync::EverySecond), ""), "");
     let payload = format!("\"{}\"", "x".repeat(LENGTH));
     enqueue_many(&site, &old, "hog.echo", &payload, COUNT);
     let (broker, acme) = (site.broker().await, tenant("acme"));
@@ -221,7 +228,7 @@ async fn long_payloads_of_the_version_before_come_a_few_at_a_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_version_before_refuses_a_file_of_this_one() {
     let (old, acme) = (old_or_return!(), tenant("acme"));
-    let site = Site::new(Backend::Embedded, SHORT_LEASES).with_hog("acme", "");
+    let site = with_hog(Site::new(Backend::Embedded, SHORT_LEASES), "");
     let ids = enqueue_many(&site, &binary(), "hog.count", COUNT, 20);
     for arguments in [&["jobs"][..], &["enqueue", "hog.count", COUNT], &["run"], &["job", "cancel", &ids[0]]]
     {
@@ -237,7 +244,7 @@ async fn the_version_before_refuses_a_file_of_this_one() {
 
 /// A site with a plugin whose kind has a lane, as it may have fewer runs than its tenant, and one without.
 fn site_with_lane() -> Site {
-    let hog = component("hog");
+    let hog = previous_component("hog");
     Site::new(Backend::Redis(Fsync::EverySecond), &format!("{SHORT_LEASES}[tenants.acme]\nconcurrency = 8\n"))
         .with_plugin("wide", "acme", &hog, "kinds = [\"hog.count\", \"hog.sleep\"]\nqueue = \"hogs\"\n")
         .with_plugin(
@@ -348,7 +355,7 @@ async fn a_fleet_of_both_versions_loses_nothing_and_repeats_no_effect() {
     let (programs, acme) = ([old_or_return!(), binary()], tenant("acme"));
     // No plugin has a limit of its own: what is in a lane, the version before leaves there.
     let config = format!("{SHORT_LEASES}[tenants.acme]\nconcurrency = 8\n");
-    let site = Arc::new(Site::new(Backend::Redis(Fsync::EverySecond), &config).with_hog("acme", ""));
+    let site = Arc::new(with_hog(Site::new(Backend::Redis(Fsync::EverySecond), &config), ""));
     let broker = site.broker().await;
     let mut daemons = programs.each_ref().map(|program| site.daemon_of(program));
     let producers: Vec<_> = programs
@@ -388,7 +395,7 @@ async fn a_fleet_of_both_versions_loses_nothing_and_repeats_no_effect() {
 async fn a_tenants_user_of_the_version_before_serves_both() {
     let (old, new) = (old_or_return!(), binary());
     let own = "[tenants.acme.broker]\npassword = { file = \"acme.password\" }\n";
-    let mut site = Site::new(Backend::Redis(Fsync::EverySecond), own).with_hog("acme", "");
+    let mut site = with_hog(Site::new(Backend::Redis(Fsync::EverySecond), own), "");
     site.write("acme.password", b"secret\n");
     let client = redis::Client::open(site.redis().url()).expect("the url is right");
     let mut server = client.get_connection().expect("the server is up");

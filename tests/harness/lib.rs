@@ -18,7 +18,7 @@ pub use clock::Clock;
 pub use components::{burn, component_of, with_section};
 pub use daemon::Daemon;
 pub use disks::{HungDisk, SmallDisk};
-pub use previous::{previous, previous_if_possible};
+pub use previous::{previous, previous_component, previous_if_possible};
 pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
 pub use sandhog_guests::{ECHO, SPIN, TRAP};

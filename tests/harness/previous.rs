@@ -1,4 +1,4 @@
-//! Binary of the version before this one.
+//! Binary and components of the version before this one.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -11,8 +11,19 @@ const COMMIT: &str = include_str!("../../scripts/previous.commit");
 /// Returns the `sandhog` binary of the version before this one, or `None` if `scripts/previous.sh` hasn't built it.
 #[must_use]
 pub fn previous() -> Option<PathBuf> {
-    let path = cache().join("previous").join(COMMIT.trim()).join("sandhog");
+    let path = folder().join("sandhog");
     path.exists().then_some(path)
+}
+
+/// Returns the path of a component of the version before this one, which both run: `hog` or `witness`. It is there if
+/// [`previous`] is.
+#[must_use]
+pub fn previous_component(name: &str) -> PathBuf {
+    folder().join(name).with_extension("wasm")
+}
+
+fn folder() -> PathBuf {
+    cache().join("previous").join(COMMIT.trim())
 }
 
 /// Returns the same for a test that needs it. `None`, with a message, if it can't be built, as the checkout has no history.

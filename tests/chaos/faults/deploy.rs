@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{Fault, Kind, anywhere};
 use crate::history::Event;
 use crate::process::Log;
-use crate::world::{Daemon, World, revision};
+use crate::world::{Daemon, World};
 
 /// Compiling takes its time on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ impl Fault for Deploy {
     async fn strike(&self, world: &World) -> anyhow::Result<()> {
         let daemon = &world.daemons[self.daemon];
         let deploying = daemon.deploying.lock().await;
-        let wasm = revision(self.revision);
+        let wasm = daemon.revision(self.revision);
         if let Some(time) = deployed(world, daemon, &wasm).await? {
             world.history.note(Event::Took { fault: KIND.name, what: "until it is in force", time });
         }
