@@ -124,7 +124,7 @@ impl Jobs {
         now: Duration,
     ) -> Result<JobId, JobId> {
         let rule = job.unique.as_ref().map(|(_, rule)| Rule::of(*rule));
-        let delay = rule.as_ref().and_then(Rule::delay).unwrap_or(match job.start {
+        let delay = rule.as_ref().and_then(Rule::delay).unwrap_or_else(|| match job.start {
             Start::After(delay) => delay,
             Start::At(at) => {
                 at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().saturating_sub(now)
