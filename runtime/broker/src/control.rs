@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::flow::Flow;
 use sandhog_core::group::GroupRule;
 use sandhog_core::hold::{HoldScope, NewHold};
@@ -70,6 +71,9 @@ pub enum Command {
     /// Writes a schedule's record, if it is still the one that was read, and enqueues jobs of it, in one step. Answered by
     /// [`Outcome::Schedule`].
     Schedule(Box<ScheduleWrite>),
+    /// Has the events of the tenant's jobs recorded for [`EventKeep::time`] from now on, and keeps as many as this says. Events that
+    /// are kept already stay. Without readers that say so again and again, nothing is recorded. Answered by [`Outcome::Recording`].
+    RecordEvents(EventKeep),
 }
 
 /// Parameters of a [`Command::Sweep`].
@@ -135,6 +139,8 @@ pub enum Outcome {
     Released(bool),
     /// Result of storing a flow.
     Flow(FlowStored),
+    /// Events are recorded, and this is the place behind the last one so far.
+    Recording(EventCursor),
 }
 
 /// Result of a command on holds.
@@ -220,6 +226,13 @@ impl Outcome {
     pub(crate) fn flow(self) -> Result<FlowStored> {
         match self {
             Self::Flow(stored) => Ok(stored),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn recording(self) -> Result<EventCursor> {
+        match self {
+            Self::Recording(end) => Ok(end),
             _ => Err(Error::unasked("a command's outcome")),
         }
     }

@@ -42,6 +42,7 @@ use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
+use sandhog_core::event::{EventCursor, EventKeep, EventPage};
 use sandhog_core::flow::Flow;
 use sandhog_core::group::GroupRule;
 use sandhog_core::history::{self, AttemptRecord};
@@ -170,6 +171,16 @@ pub trait Broker: Send + Sync + 'static {
     /// Looks up schedules; see [`ScheduleQuery`].
     async fn schedules(&self, tenant: &TenantId, query: ScheduleQuery) -> Result<Schedules> {
         self.look(tenant, Look::Schedules(query)).await?.schedules()
+    }
+
+    /// Has events recorded, and returns the place behind the last one so far; see [`Command::RecordEvents`].
+    async fn record_events(&self, tenant: &TenantId, keep: EventKeep) -> Result<EventCursor> {
+        self.control(tenant, Command::RecordEvents(keep)).await?.recording()
+    }
+
+    /// Looks up at most `max` of the events behind a place; see [`Look::Events`].
+    async fn events(&self, tenant: &TenantId, after: EventCursor, max: usize) -> Result<EventPage> {
+        self.look(tenant, Look::Events { after, max }).await?.events()
     }
 
     /// Applies one action to several jobs, and returns the result for each; see [`JobAction`].

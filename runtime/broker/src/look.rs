@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut, RangeInclusive};
 
 use sandhog_core::account::{Day, DayUsage};
+use sandhog_core::event::{EventCursor, EventPage};
 use sandhog_core::flow::FlowJobView;
 use sandhog_core::hold::Hold;
 use sandhog_core::id::{FlowJobName, GroupKey, JobId, Kind, PluginName, QueueName, StateKey};
@@ -56,6 +57,13 @@ pub enum Look {
     },
     /// Schedules of the tenant. Answered by [`Seen::Schedules`].
     Schedules(ScheduleQuery),
+    /// A page of the events that are recorded. Answered by [`Seen::Events`].
+    Events {
+        /// The place behind which the page starts.
+        after: EventCursor,
+        /// Maximum number of events; 1 to [`EVENTS_PAGE_MAX`](sandhog_core::event::EVENTS_PAGE_MAX).
+        max: usize,
+    },
 }
 
 /// The answer to a [`Look`].
@@ -87,6 +95,8 @@ pub enum Seen {
     Parents(Vec<ParentView>),
     /// The schedules.
     Schedules(Schedules),
+    /// The page of events.
+    Events(EventPage),
 }
 
 /// Defines methods that take the answer out of a [`Seen`], and fail if it answers another query.
@@ -117,6 +127,7 @@ answers! {
     flow: Flow(found) -> Option<FlowView> = found,
     parents: Parents(parents) -> Vec<ParentView> = parents,
     schedules: Schedules(schedules) -> Schedules = schedules,
+    events: Events(page) -> EventPage = page,
 }
 
 /// A group that is held by a dead job: its other jobs wait.

@@ -332,6 +332,12 @@ impl Broker for Redis {
                 let reply = self.run("write of a schedule", tenant, &self.scripts.schedule, request).await?;
                 reply::schedule(reply).map(Outcome::Schedule)
             }
+            Command::RecordEvents(keep) => {
+                let request = batch::record_events(tenant, keep);
+                let reply =
+                    self.run("recording of events", tenant, &self.scripts.record_events, request).await?;
+                reply::recording(&reply).map(Outcome::Recording)
+            }
         }
     }
 
@@ -357,6 +363,9 @@ impl Broker for Redis {
             Look::Schedules(query) => {
                 ("look-up of schedules", &scripts.schedules, batch::schedules(tenant, query))
             }
+            Look::Events { after, max } => {
+                ("look-up of events", &scripts.events, batch::events(tenant, *after, *max))
+            }
         };
         let reply = self.run(what, tenant, script, request).await?;
         Ok(match look {
@@ -373,6 +382,7 @@ impl Broker for Redis {
             Look::Flow(_) => Seen::Flow(reply::flow(tenant, reply)?),
             Look::Parents { .. } => Seen::Parents(reply::parents(tenant, reply)?),
             Look::Schedules(_) => Seen::Schedules(reply::schedules(reply)?),
+            Look::Events { after, .. } => Seen::Events(reply::events(tenant, after, reply)?),
         })
     }
 

@@ -1,4 +1,4 @@
-//! Push notifications of work: a queue has jobs, or a leased job is to be cancelled.
+//! Push notifications: a queue has jobs, a leased job is to be cancelled, or events were recorded.
 //!
 //! A wake is a hint, so the wakes that a slow listener hasn't fetched yet need no queue. They are kept as a set of tenants,
 //! never larger than the set listened to, and a bounded number of jobs to be cancelled, past which [`Wake::All`] stands for
@@ -26,6 +26,8 @@ pub enum Wake {
     Cancel(TenantId, JobId),
     /// A schedule of the tenant is due earlier than any was: whoever keeps its jobs up to date is to look when.
     Due(TenantId),
+    /// Events of the tenant were recorded: see [`Look::Events`](crate::Look::Events).
+    Events(TenantId),
     /// Something may have been missed, say while a connection was down: ask for every tenant, and about every lease.
     All,
 }
@@ -34,7 +36,10 @@ impl Wake {
     /// Returns the tenant that the wake is about, or `None` if it is for all tenants.
     pub(crate) fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Self::Ready { tenant, .. } | Self::Cancel(tenant, _) | Self::Due(tenant) => Some(tenant),
+            Self::Ready { tenant, .. }
+            | Self::Cancel(tenant, _)
+            | Self::Due(tenant)
+            | Self::Events(tenant) => Some(tenant),
             Self::All => None,
         }
     }
@@ -81,6 +86,8 @@ struct Unheard {
     cancels: VecDeque<(TenantId, JobId)>,
     /// Tenants of which a schedule is due earlier.
     due: BTreeSet<TenantId>,
+    /// Tenants of which events were recorded.
+    events: BTreeSet<TenantId>,
     /// Whether the sending end is gone, so that no more wakes come.
     ended: bool,
     /// Whether the listening end is gone, so that nobody fetches wakes any more.
@@ -190,6 +197,7 @@ impl Unheard {
             }
             Wake::Cancel(..) => self.all = true,
             Wake::Due(tenant) => drop(self.due.insert(tenant)),
+            Wake::Events(tenant) => drop(self.events.insert(tenant)),
             Wake::Ready { tenant, named } => match self.named.entry(tenant) {
                 Entry::Occupied(mut known) if *known.get() != named => drop(known.insert(None)),
                 Entry::Occupied(_) => {}
@@ -208,6 +216,7 @@ impl Unheard {
             self.named.clear();
             self.cancels.clear();
             self.due.clear();
+            self.events.clear();
             return Some(Wake::All);
         }
         if let Some((tenant, job)) = self.cancels.pop_front() {
@@ -216,9 +225,12 @@ impl Unheard {
         if let Some(tenant) = self.due.pop_first() {
             return Some(Wake::Due(tenant));
         }
-        let tenant = self.tenants.pop_front()?;
-        let named = self.named.remove(&tenant).flatten();
-        Some(Wake::Ready { tenant, named })
+        if let Some(tenant) = self.tenants.pop_front() {
+            let named = self.named.remove(&tenant).flatten();
+            return Some(Wake::Ready { tenant, named });
+        }
+        // Work first: whoever only observes can wait.
+        self.events.pop_first().map(Wake::Events)
     }
 }
 

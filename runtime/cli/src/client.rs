@@ -3,11 +3,15 @@
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sandhog_api::Problem;
-use sandhog_broker::{Broker, Changed, Counts, Enqueued, Filter, FlowStored, HeldGroup, JobAction, Query};
+use sandhog_broker::{
+    Broker, Changed, Counts, Enqueued, Filter, FlowStored, HeldGroup, JobAction, Query, Wakes,
+};
 use sandhog_config::{self as config, Config};
 use sandhog_core::account::{Day, DayUsage};
+use sandhog_core::event::{EventCursor, EventPage};
 use sandhog_core::flow::Flow;
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, ScheduleName, TenantId};
@@ -17,6 +21,7 @@ use sandhog_core::time::Timestamp;
 use sandhog_core::waits::Wait;
 use sandhog_daemon::broker::Access;
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
+use sandhog_daemon::service::events;
 use sandhog_daemon::service::flows::{self, Found};
 use sandhog_daemon::service::groups;
 use sandhog_daemon::service::holds;
@@ -167,6 +172,26 @@ impl Client {
         group: &GroupKey,
     ) -> Result<bool, Problem> {
         groups::release(&self.service, &self.caller, tenant, queue, group).await
+    }
+
+    /// See [`events::record`].
+    pub(crate) async fn record_events(&self, tenant: &TenantId) -> Result<EventCursor, Problem> {
+        events::record(&self.service, &self.caller, tenant).await
+    }
+
+    /// See [`events::renew_every`].
+    pub(crate) fn renew_events_every(&self, tenant: &TenantId) -> Result<Duration, Problem> {
+        events::renew_every(&self.service, &self.caller, tenant)
+    }
+
+    /// See [`events::page`].
+    pub(crate) async fn events(&self, tenant: &TenantId, after: EventCursor) -> Result<EventPage, Problem> {
+        events::page(&self.service, &self.caller, tenant, after).await
+    }
+
+    /// See [`events::watch`].
+    pub(crate) async fn watch_events(&self, tenants: &[TenantId]) -> Result<Wakes, Problem> {
+        events::watch(&self.service, &self.caller, tenants).await
     }
 
     /// See [`schedules::list`].

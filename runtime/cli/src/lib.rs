@@ -22,8 +22,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    check, daemon, dev, enqueue, flow, groups, holds, job, jobs, plugin, plugins, reload, schedule, tenant,
-    usage,
+    check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, plugin, plugins, reload, schedule,
+    tenant, usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -93,6 +93,7 @@ enum Command {
     Resume(holds::Resume),
     Holds(holds::Holds),
     Groups(groups::Groups),
+    Events(events::Events),
     Usage(usage::Usage),
     #[command(subcommand)]
     Schedule(schedule::Schedule),
@@ -107,7 +108,7 @@ enum Command {
 /// The commands by what they are about, in the order in which `--help` shows them.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Daemon", &["run", "dev", "check", "reload"]),
-    ("Jobs", &["enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "groups", "usage"]),
+    ("Jobs", &["enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "groups", "events", "usage"]),
     ("Schedules", &["schedule", "schedules"]),
     ("Plugins", &["plugin", "plugins"]),
     ("Tenants", &["tenant"]),
@@ -189,6 +190,7 @@ impl Cli {
             Command::Resume(resume) => resume.execute(config, &console).await,
             Command::Holds(holds) => holds.execute(config, &console).await,
             Command::Groups(groups) => groups.execute(config, &console).await,
+            Command::Events(events) => events.execute(config, &console).await,
             Command::Usage(usage) => usage.execute(config, &console).await,
             Command::Schedule(schedule) => schedule.execute(config, &console).await,
             Command::Schedules(list) => list.execute(config, &console).await,

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::ErrorKind;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution, LimitKey, LimitValue};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
+use sandhog_core::event::EventKeep;
 use sandhog_core::grants::{EnvValue, GrantCaps, Grants};
 use sandhog_core::id::{Kind, PluginName, ScheduleName, TenantId};
 use sandhog_core::quota::{QueueBounds, StateCaps, StateQuota};
@@ -70,6 +72,18 @@ pub(super) fn daemon(file: &File, daemon: &Daemon) {
             at_most(file, &format!("{path}.weight"), weight.get(), WEIGHT_MAX);
         }
         at_most(file, &format!("{path}.queue.payload"), tenant.queue.payload, QueueBounds::PAYLOAD_MAX);
+        let EventKeep { time, max } = tenant.events;
+        at_most(
+            file,
+            &format!("{path}.events.keep"),
+            Written::time(time),
+            Written::time(EventKeep::TIME_MAX),
+        );
+        if time < EventKeep::TIME_MIN {
+            let problem = file.problem(&format!("{path}.events.keep"), "readers would be too late");
+            file.note(problem.rule(format!("at least {}", Written::time(EventKeep::TIME_MIN))));
+        }
+        at_most(file, &format!("{path}.events.keep_max"), max, EventKeep::MAX_MAX);
         within(file, &format!("{path}."), tenant, daemon);
     }
 }
@@ -111,8 +125,7 @@ impl Narrower<'_> {
 
     fn compile(&self, caps: &CompileCaps, max: &CompileBudget) {
         self.limit("component", caps.component, max.component);
-        let time = |time| Written(LimitValue::Time(time));
-        self.limit("compile_time", caps.time.map(time), time(max.time));
+        self.limit("compile_time", caps.time.map(Written::time), Written::time(max.time));
         self.limit("compile_memory", caps.memory, max.memory);
     }
 
@@ -175,6 +188,12 @@ impl Narrower<'_> {
 #[derive(PartialEq, PartialOrd)]
 struct Written(LimitValue);
 
+impl Written {
+    fn time(time: Duration) -> Self {
+        Self(LimitValue::Time(time))
+    }
+}
+
 impl Display for Written {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
@@ -204,6 +223,7 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
         queue: draft.queue,
         group_rules: draft.group_rules.clone(),
         keep_max: draft.keep_max,
+        events: draft.events,
     };
     if daemon.tenants.is_empty() {
         let of_plugin = |(_, draft): &(File, PluginDraft)| draft.tenant.clone();

@@ -10,6 +10,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution, LimitUnit, LimitValue};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
+use sandhog_core::event::EventKeep;
 use sandhog_core::grants::{Access, DirCap, GrantCaps, Ranges};
 use sandhog_core::group::{GROUP_CONCURRENCY_MAX, GroupRule, OnDead};
 use sandhog_core::id::{QueueName, RateName, TenantId};
@@ -66,6 +67,7 @@ pub(super) struct TenantDraft {
     pub(super) group_rules: BTreeMap<QueueName, GroupRule>,
     pub(super) rates: BTreeMap<RateName, Rate>,
     pub(super) keep_max: KeepMax,
+    pub(super) events: EventKeep,
     pub(super) grants: GrantCaps,
     pub(super) secrets: BTreeMap<String, Reference>,
     pub(super) broker: Option<OwnBroker>,
@@ -88,6 +90,7 @@ impl Default for TenantDraft {
             group_rules: BTreeMap::new(),
             rates: BTreeMap::new(),
             keep_max: KeepMax::default(),
+            events: EventKeep::default(),
             grants: GrantCaps::default(),
             secrets: BTreeMap::new(),
             broker: None,
@@ -458,6 +461,7 @@ fn tenant(
             group_rules: group_rules(fields),
             rates: rates(fields),
             keep_max,
+            events: fields.table("events", event_keep),
             grants: fields.table("grants", grant_caps),
             secrets: secrets(fields),
             broker: fields
@@ -504,6 +508,15 @@ fn queue(fields: &mut Fields<'_>) -> (QueueBounds, KeepMax) {
     let keep_max =
         KeepMax { done: fields.or("keep_done", kept.done), dead: fields.or("keep_dead", kept.dead) };
     (bounds, keep_max)
+}
+
+/// Reads a tenant's table `events`.
+fn event_keep(fields: &mut Fields<'_>) -> EventKeep {
+    let default = EventKeep::default();
+    EventKeep {
+        time: fields.or("keep", default.time),
+        max: fields.get::<NonZeroU32>("keep_max").map_or(default.max, NonZeroU32::get),
+    }
 }
 
 /// Order in which the jobs of a group run.

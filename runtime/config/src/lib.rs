@@ -40,6 +40,7 @@ use std::time::Duration;
 use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::canary;
 use sandhog_core::compile::{CompileBudget, CompileCaps};
+use sandhog_core::event::EventKeep;
 use sandhog_core::grants::{GrantCaps, Grants, Ranges};
 use sandhog_core::group::GroupRule;
 use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
@@ -207,6 +208,8 @@ pub struct Tenant {
     pub group_rules: BTreeMap<QueueName, GroupRule>,
     /// Retention of final jobs by number.
     pub keep_max: KeepMax,
+    /// Retention of events of jobs.
+    pub events: EventKeep,
     /// Policy for a plugin whose component asks for more than its TOML grants.
     pub missing_grants: MissingGrants,
     /// Ceilings on what plugins may be granted.

@@ -274,6 +274,20 @@ fn a_payload_is_bounded_by_the_plugin_else_by_its_tenant() {
 }
 
 #[test]
+fn events_are_kept_within_bounds() {
+    let of = |events: &str| told(&format!("[tenants.acme.events]\n{events}"), PLUGIN);
+    let (long, short) = (of("keep = \"8d\""), of("keep = \"1s\""));
+    assert!(
+        long.contains("tenants.acme.events.keep: 8d is too much") && long.contains("at most 7d"),
+        "{long}"
+    );
+    assert!(short.contains("tenants.acme.events.keep") && short.contains("at least 1m"), "{short}");
+    let many = of("keep_max = 1_000_001");
+    assert!(many.contains("tenants.acme.events.keep_max") && many.contains("at most 1000000"), "{many}");
+    assert!(of("keep_max = 0").contains("tenants.acme.events.keep_max"));
+}
+
+#[test]
 fn a_limit_of_the_tenant_counts_for_its_plugins() {
     let plugin = format!("{PLUGIN}\n[limits]\nmemory = \"65MiB\"\n");
     let daemon = "[tenants.acme.limits]\nmemory = \"64MiB\"\n";
@@ -599,6 +613,7 @@ weight = 3
 concurrency = 50
 memory = "2GiB"
 queue = { jobs = 7, bytes = "1MiB", payload = "20KiB", keep_done = 0, keep_dead = 9 }
+events = { keep = "10m", keep_max = 500 }
 limits = { timeout = "1m", compile_time = "1m", host_calls = 5_000 }
 [tenants.globex]
 "#;
@@ -665,6 +680,9 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     let bounds = QueueBounds { jobs: 7, bytes: Bytes::mib(1), payload: Bytes::kib(20) };
     assert_eq!(queue(acme), Some((bounds, KeepMax { done: 0, dead: 9 })));
     assert_eq!(queue(globex), Some((daemon::QUEUE, KeepMax::default())));
+    let events = |tenant: Option<&Tenant>| tenant.map(|tenant| tenant.events);
+    assert_eq!(events(acme), Some(EventKeep { time: Duration::from_secs(600), max: 500 }));
+    assert_eq!(events(globex), Some(EventKeep::default()));
 
     let [plugin] = &config.plugins[..] else { panic!("one plugin: {config:?}") };
     assert_eq!(

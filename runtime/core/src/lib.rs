@@ -19,6 +19,7 @@ pub mod budget;
 pub mod canary;
 pub mod compile;
 pub mod effects;
+pub mod event;
 pub mod flow;
 pub mod grants;
 pub mod group;

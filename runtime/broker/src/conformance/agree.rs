@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::event::{EVENTS_PAGE_MAX, EventCursor, EventPage};
 use sandhog_core::hold::Hold;
 use sandhog_core::id::{JobId, LeaseNo, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
@@ -124,6 +125,7 @@ pub(super) enum Reply {
     Changed(Vec<Changed>),
     Hold(HoldOutcome),
     Flow(FlowStored),
+    Recording(EventCursor),
     Page(Vec<JobRecord>),
     Passed,
 }
@@ -169,6 +171,9 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
         Op::Schedule { tenant, write } => {
             Reply::Scheduled(broker.write_schedule(tenant, write.clone()).await.expect(OK))
         }
+        Op::RecordEvents { tenant, keep } => {
+            Reply::Recording(broker.record_events(tenant, *keep).await.expect(OK))
+        }
         Op::Act { tenant, action, jobs } => {
             Reply::Changed(broker.act(tenant, *action, jobs).await.expect(OK))
         }
@@ -199,6 +204,9 @@ struct View {
     flows: Vec<Option<FlowView>>,
     parents: Vec<Vec<ParentView>>,
     schedules: [Schedules; 2],
+    events: EventPage,
+    /// The same, from the middle of them on.
+    later_events: EventPage,
 }
 
 impl View {
@@ -249,8 +257,14 @@ impl View {
             broker.schedules(tenant, ScheduleQuery::After(None)).await.expect(OK),
             broker.schedules(tenant, ScheduleQuery::Due).await.expect(OK),
         ];
+        let page = |after, max| async move { broker.events(tenant, after, max).await.expect(OK) };
+        let events = page(EventCursor::START, EVENTS_PAGE_MAX).await;
+        let middle = events.events.get(events.events.len() / 2).map(|event| event.cursor);
+        let later_events = page(middle.unwrap_or(EventCursor(1)), 5).await;
         Self {
             schedules,
+            events,
+            later_events,
             counts: broker.counts(tenant).await.expect(OK),
             jobs,
             why,
@@ -272,6 +286,9 @@ impl View {
         }
         for (ours, theirs) in self.lists.iter().zip(&theirs.lists) {
             assert_eq!(theirs, ours, "{at}: the broker's list (left) isn't the model's (right)");
+        }
+        for (ours, theirs) in self.events.events.iter().zip(&theirs.events.events) {
+            assert_eq!(theirs, ours, "{at}: the broker's event (left) isn't the model's (right)");
         }
         for (ours, theirs) in self.flows.iter().zip(&theirs.flows) {
             assert_eq!(theirs, ours, "{at}: the broker's flow (left) isn't the model's (right)");

@@ -35,7 +35,7 @@ impl Case {
     }
 
     /// Stores a flow of ordinary jobs, by name and with their edges; returns the ids.
-    async fn flow(&self, jobs: &[(&str, &[(&str, OnFailure)])]) -> Vec<JobId> {
+    pub(super) async fn flow(&self, jobs: &[(&str, &[(&str, OnFailure)])]) -> Vec<JobId> {
         let jobs = jobs.iter().map(|(text, parents)| after(text, self.new_job(), parents)).collect();
         let flow = Flow::new(jobs).expect("a valid flow");
         assert_eq!(self.store_flow(&flow).await, FlowStored::Stored);

@@ -20,6 +20,7 @@ pub mod attempts;
 pub mod cancelling;
 pub mod effects;
 pub mod enqueueing;
+pub mod events;
 pub mod expiring;
 pub mod flows;
 pub mod groups;
@@ -358,6 +359,23 @@ macro_rules! conformance_suite {
                 a_tenant_is_known_to_the_store_until_it_is_purged,
                 a_fit_store_passes_its_check,
             }
+            events {
+                each_change_of_a_job_is_one_event,
+                each_end_of_a_job_is_told,
+                events_are_in_the_order_of_the_changes,
+                nothing_is_recorded_that_nobody_wants,
+                events_are_recorded_until_nobody_has_asked_for_them_in_a_while,
+                a_reader_goes_on_where_it_was,
+                no_more_events_are_kept_than_that,
+                events_go_when_they_are_old,
+                a_call_that_is_repeated_tells_nothing_twice,
+                what_is_refused_is_no_event,
+                a_job_of_a_flow_is_told_of_when_it_is_unblocked,
+                a_job_of_a_group_is_told_of_when_it_gets_its_turn,
+                each_tenant_has_events_of_its_own,
+                a_purge_removes_events,
+                recorded_events_wake,
+            }
             trials {
                 what_all_daemons_count_adds_up,
                 the_first_decision_of_a_trial_holds_for_all,
@@ -441,6 +459,7 @@ mod tests {
             include_str!("cancelling.rs"),
             include_str!("effects.rs"),
             include_str!("enqueueing.rs"),
+            include_str!("events.rs"),
             include_str!("expiring.rs"),
             include_str!("flows.rs"),
             include_str!("holding.rs"),

@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::canary::Record;
 use sandhog_core::effects::Effects;
+use sandhog_core::event::EventKeep;
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
@@ -119,6 +120,10 @@ pub(super) enum Op {
     Schedule {
         tenant: TenantId,
         write: ScheduleWrite,
+    },
+    RecordEvents {
+        tenant: TenantId,
+        keep: EventKeep,
     },
     Page {
         tenant: TenantId,
@@ -272,6 +277,13 @@ impl Random {
             92 => Op::SetGroupRules { tenant, rules: self.group_rules() },
             93 => Op::ReleaseGroup { tenant, queue: self.queue(), group: group(self.pick(&GROUPS)) },
             90 => Op::Trial { tenant, report: self.trial_report(which) },
+            94 => Op::RecordEvents {
+                tenant,
+                keep: EventKeep {
+                    time: self.pick(&[ms(1), secs(60), secs(86_400), secs(7 * 86_400)]),
+                    max: self.pick(&[1, 7, 40, 10_000]),
+                },
+            },
             91 => Op::Schedule { tenant, write: self.schedule(which, model).await },
             _ => Op::Pass(self.pick(&[
                 ms(1),

@@ -15,7 +15,8 @@ use crate::{Asker, Changed, LeaseAsk, Renewal, Wake, Wakes};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-async fn next(wakes: &mut Wakes) -> Wake {
+/// Waits for the next wake.
+pub(super) async fn next(wakes: &mut Wakes) -> Wake {
     let wake = tokio::time::timeout(PATIENCE, wakes.next()).await.expect("a wake comes");
     wake.expect("the broker is open")
 }
@@ -34,7 +35,7 @@ pub(super) async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
         match next(wakes).await {
             Wake::All => return,
             Wake::Ready { tenant: woken, .. } if woken == *tenant => return,
-            Wake::Ready { .. } | Wake::Cancel(..) | Wake::Due(_) => {}
+            Wake::Ready { .. } | Wake::Cancel(..) | Wake::Due(_) | Wake::Events(_) => {}
         }
     }
 }
@@ -158,7 +159,7 @@ async fn named_next(wakes: &mut Wakes, case: &Case) -> Option<DaemonId> {
         match next(wakes).await {
             Wake::All => return None,
             Wake::Ready { tenant, named } if tenant == case.tenant => return named,
-            Wake::Ready { .. } | Wake::Cancel(..) | Wake::Due(_) => {}
+            Wake::Ready { .. } | Wake::Cancel(..) | Wake::Due(_) | Wake::Events(_) => {}
         }
     }
 }
@@ -242,7 +243,7 @@ pub async fn a_leased_job_that_is_to_be_cancelled_wakes(case: Case) {
                 Wake::Cancel(tenant, job) if (&tenant, job) == (&case.tenant, token.job) => break,
                 // Something may have been missed, so it may have been this.
                 Wake::All => break,
-                Wake::Cancel(..) | Wake::Ready { .. } | Wake::Due(_) => {}
+                Wake::Cancel(..) | Wake::Ready { .. } | Wake::Due(_) | Wake::Events(_) => {}
             }
         }
         assert_eq!(case.renew(renew(token)).await, Renewal::CancelRequested);

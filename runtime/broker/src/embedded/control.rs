@@ -67,7 +67,7 @@ impl Step<'_> {
                 let removable = self.find(select_removable!("WHERE nr = ?1"), [found.nr], Removable::read)?;
                 removable.map_or(Ok(()), |removable| self.remove(&removable))?;
                 if let Some(key) = found.group.as_ref().filter(|_| found.has_turn) {
-                    self.let_in_one(&found.queue, key)?;
+                    self.let_in_one(&found.queue, key, None)?;
                 }
             }
             Acted::Nothing => {}

@@ -4,11 +4,13 @@ use std::slice;
 
 use rusqlite::params;
 use sandhog_core::budget::Bytes;
+use sandhog_core::event::EventKind;
 use sandhog_core::id::{GroupKey, Revision, UniqueKey};
 use sandhog_core::job::NewJob;
 use sandhog_core::quota::{QueueBounds, Waiting};
 use sandhog_core::transition::Next;
 
+use super::events::Subject;
 use super::fault::Result;
 use super::groups::Member;
 use super::row::{parse, stamp};
@@ -157,8 +159,11 @@ impl Step<'_> {
             self.claim(key.as_str(), &job.id.to_string(), &job.options.unique)?;
         }
         self.execute("INSERT INTO payload VALUES (?1, ?2)", params![nr, job.payload])?;
+        let id = job.id.to_string();
+        let subject = Subject { id: &id, queue: waits.queue, kind: waits.kind, group };
+        self.tell(EventKind::Created, subject, None, None)?;
         if let Some(key) = group.filter(|_| blocked_nr.is_some()) {
-            self.let_in_one(job.queue.as_str(), key)?;
+            self.let_in_one(job.queue.as_str(), key, Some(&id))?;
         }
         Ok(nr)
     }

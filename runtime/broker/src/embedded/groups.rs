@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use rusqlite::{Connection, params};
+use sandhog_core::event::EventKind;
 use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::id::{GroupKey, JobId, QueueName, TenantId};
 use sandhog_core::job::{Priority, State};
 use sandhog_core::transition::Next;
 
+use super::events::Subject;
 use super::fault::{Fault, Result};
 use super::row::{code, parse, timestamp};
 use super::step::{Place, Step, Waits};
@@ -64,22 +66,23 @@ impl Step<'_> {
         self.place(job, next)
     }
 
-    /// Gives a turn to the first in a group's line, if there is one left. Returns whether it did.
-    pub(super) fn let_in_one(&mut self, queue: &str, key: &str) -> Result<bool> {
+    /// Gives a turn to the first in a group's line, if there is one left. Returns whether it did. It is no event that the job gets in
+    /// which has come into the line just now.
+    pub(super) fn let_in_one(&mut self, queue: &str, key: &str, came: Option<&str>) -> Result<bool> {
         let rule = self.group_rule(queue)?;
         if let Some(rule) = rule
             && self.turns_taken(queue, key, rule.turns())? >= rule.turns()
         {
             return Ok(false);
         }
-        let first: Option<(i64, String, bool)> = self.find(
-            "SELECT nr, kind, expiries > 0 FROM job INDEXED BY job_in_group
+        let first: Option<(i64, String, bool, String)> = self.find(
+            "SELECT nr, kind, expiries > 0, id FROM job INDEXED BY job_in_group
              WHERE tenant = ?1 AND queue = ?2 AND group_key = ?3 AND line_rank IS NOT NULL
              ORDER BY line_rank, blocked_nr LIMIT 1",
             [self.tenant(), queue, key],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
         )?;
-        let Some((nr, kind, is_suspect)) = first else { return Ok(false) };
+        let Some((nr, kind, is_suspect, id)) = first else { return Ok(false) };
         let place =
             self.place(Waits { queue, kind: &kind, is_suspect }, Next::Waits(std::time::Duration::ZERO))?;
         let (state, _, arrival, ..) = place.columns();
@@ -89,6 +92,10 @@ impl Step<'_> {
              WHERE nr = ?1",
             params![nr, state, arrival, place.in_lane(), rule.is_some()],
         )?;
+        if came != Some(id.as_str()) {
+            let job = Subject { id: &id, queue, kind: &kind, group: Some(key) };
+            self.tell(EventKind::Unblocked, job, None, None)?;
+        }
         Ok(true)
     }
 
@@ -121,7 +128,7 @@ impl Step<'_> {
         let (mut let_in, mut next) = (before, Some(first));
         for _ in 0..LOOKED_AT_MAX {
             let Some((queue, key)) = next else { return Ok((let_in, false)) };
-            while let_in < SWEEP_MAX && self.let_in_one(&queue, &key)? {
+            while let_in < SWEEP_MAX && self.let_in_one(&queue, &key, None)? {
                 let_in += 1;
             }
             next = self.next_group(&queue, &key)?;
@@ -218,7 +225,7 @@ impl Step<'_> {
         )?;
         for nr in &holders {
             self.execute("UPDATE job SET has_turn = 0 WHERE nr = ?1", [nr])?;
-            self.let_in_one(queue.as_str(), group.as_str())?;
+            self.let_in_one(queue.as_str(), group.as_str(), None)?;
         }
         Ok(!holders.is_empty())
     }

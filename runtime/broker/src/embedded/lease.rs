@@ -4,10 +4,12 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use rusqlite::{Row, params};
+use sandhog_core::event::EventKind;
 use sandhog_core::hold::HoldScope;
-use sandhog_core::id::{Kind, LeaseNo, LeaseToken, PluginName, QueueName};
+use sandhog_core::id::{GroupKey, Kind, LeaseNo, LeaseToken, PluginName, QueueName};
 use sandhog_core::job::{Job, Lease, NewJob};
 
+use super::events::Subject;
 use super::fault::{Fault, Result};
 use super::lanes::Rooms;
 use super::row::{asked, asked_columns, stamp, timestamp};
@@ -240,6 +242,10 @@ impl Step<'_> {
         if let Some(nth) = lane {
             batch.rooms.take(nth);
         }
+        let job = &lease.job;
+        let (id, group) = (job.id.to_string(), job.options.group.as_ref().map(GroupKey::as_str));
+        let subject = Subject { id: &id, queue: job.queue.as_str(), kind: job.kind.as_str(), group };
+        self.tell(EventKind::Started, subject, Some(job.attempts.saturating_add(1)), None)?;
         batch.bytes = bytes;
         batch.leases.push(lease);
         Ok(Met::Taken)

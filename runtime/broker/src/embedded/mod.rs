@@ -8,7 +8,7 @@
 //! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  groups.rs  holds.rs  unique.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
 //! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  why.rs  look-ups
 //! trials.rs   trials of canaries        flows.rs  jobs that wait for others
-//! schedules.rs  records of schedules
+//! schedules.rs  records of schedules    events.rs  events of jobs
 //! socket_notifier.rs  news to and from other processes on the same file
 //! ```
 //!
@@ -43,6 +43,7 @@ mod account;
 mod asked;
 mod control;
 mod enqueue;
+mod events;
 mod fault;
 mod flows;
 mod groups;
@@ -309,6 +310,13 @@ impl Broker for Embedded {
                 .step("schedule", FLUSHED.taking_space(), tenant, move |step| step.write_schedule(&write))
                 .await
                 .map(Outcome::Schedule),
+            // A reader says so again and again.
+            Command::RecordEvents(keep) => self
+                .step("recording of events", UNFLUSHED.taking_space(), tenant, move |step| {
+                    step.record_events(keep)
+                })
+                .await
+                .map(Outcome::Recording),
         }
     }
 
@@ -333,6 +341,9 @@ impl Broker for Embedded {
                 }
                 Look::Schedules(query) => {
                     Seen::Schedules(schedules::schedules(connection, tenant, &query, now)?)
+                }
+                Look::Events { after, max } => {
+                    Seen::Events(events::events(connection, tenant, after, max, now)?)
                 }
                 Look::Usage(days) => {
                     let first = Day::of(now).before(USAGE_DAYS_KEPT).max(*days.start());

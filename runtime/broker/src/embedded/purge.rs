@@ -44,6 +44,8 @@ impl Step<'_> {
                 "DELETE FROM settled WHERE tenant = ?1",
                 "DELETE FROM schedule WHERE tenant = ?1",
                 "DELETE FROM held_key WHERE tenant = ?1",
+                "DELETE FROM event WHERE tenant = ?1",
+                "DELETE FROM event_log WHERE tenant = ?1",
             ] {
                 self.execute(rest, [self.tenant()])?;
             }

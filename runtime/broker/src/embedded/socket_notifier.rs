@@ -1,6 +1,7 @@
 //! Notifications between processes that share a file. Each process that listens has a Unix datagram socket in a folder beside
 //! the file. A process that commits something that wakes a tenant sends the tenant's name to all the others; for a leased job
-//! that is to be cancelled, with a `/` and the job's id, and for a schedule that is due earlier with `/due`.
+//! that is to be cancelled, with a `/` and the job's id, for a schedule that is due earlier with `/due`, and
+//! for events with `/events`.
 //!
 //! Nothing is lost, except in a crash between a commit and its notifications:
 //! - Sending never waits. If a listener's buffer is full, at least two datagrams are unread there; and a listener that
@@ -223,12 +224,16 @@ fn pass_on(datagram: &[u8], listeners: &Listeners) {
 /// Stands for [`Wake::Due`] in the place of a job's id. Earlier versions take it for [`Wake::All`].
 const DUE: &str = "due";
 
+/// Stands for [`Wake::Events`] likewise.
+const EVENTS: &str = "events";
+
 /// Returns a wake as it is sent to other processes; `None` for [`Wake::All`], which isn't sent.
 fn datagram(wake: &Wake) -> Option<String> {
     match wake {
         Wake::Ready { tenant, .. } => Some(tenant.to_string()),
         Wake::Cancel(tenant, job) => Some(format!("{tenant}/{job}")),
         Wake::Due(tenant) => Some(format!("{tenant}/{DUE}")),
+        Wake::Events(tenant) => Some(format!("{tenant}/{EVENTS}")),
         Wake::All => None,
     }
 }
@@ -237,6 +242,7 @@ fn wake(datagram: &[u8]) -> Option<Wake> {
     let text = std::str::from_utf8(datagram).ok()?;
     match text.split_once('/') {
         Some((tenant, DUE)) => Some(Wake::Due(TenantId::parse(tenant).ok()?)),
+        Some((tenant, EVENTS)) => Some(Wake::Events(TenantId::parse(tenant).ok()?)),
         Some((tenant, job)) => Some(Wake::Cancel(TenantId::parse(tenant).ok()?, JobId::parse(job).ok()?)),
         None => Some(Wake::Ready { tenant: TenantId::parse(text).ok()?, named: None }),
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use sandhog_core::account::Account;
+use sandhog_core::event::{EventKind, attempt_of};
 use sandhog_core::flow::ParentEnd;
 use sandhog_core::group::{GroupRule, Turn};
 use sandhog_core::id::{JobId, PluginName, TenantId};
@@ -15,6 +16,7 @@ use sandhog_core::time::Timestamp;
 use sandhog_core::transition::{Change, JobCounts, Next};
 use std::time::Duration;
 
+use super::events::EventLog;
 use super::fault::Result;
 use super::groups::Member;
 use super::row::{code, stamp};
@@ -45,6 +47,8 @@ pub(super) struct Step<'a> {
     pub(super) to_cancel: Vec<JobId>,
     /// Whether a schedule is due earlier than any was.
     pub(super) is_due_earlier: bool,
+    /// What is stored of the tenant's events, if somebody wants them; `None` until the step has read it.
+    pub(super) event_log: Option<Option<EventLog>>,
 }
 
 /// A line: the ready jobs that wait in one order.
@@ -104,6 +108,7 @@ impl<'a> Step<'a> {
             spent: BTreeMap::new(),
             to_cancel: Vec::new(),
             is_due_earlier: false,
+            event_log: None,
         }
     }
 
@@ -113,6 +118,7 @@ impl<'a> Step<'a> {
             self.execute("UPDATE arrivals SET n = ?1", [arrivals])?;
         }
         self.add_accounts()?;
+        let has_events = self.finish_events()?;
         let mut is_ready = self.has_news || (self.has_left && self.has_ready_in_lanes()?);
         for line in &self.filled {
             is_ready = is_ready || self.has_ready(line)?;
@@ -121,7 +127,8 @@ impl<'a> Step<'a> {
         // The daemons that share a file are few: all are woken.
         let ready = is_ready.then(|| Wake::Ready { tenant: self.tenant.clone(), named: None });
         let due = self.is_due_earlier.then(|| Wake::Due(self.tenant.clone()));
-        Ok(ready.into_iter().chain(cancels).chain(due).collect())
+        let events = has_events.then(|| Wake::Events(self.tenant.clone()));
+        Ok(ready.into_iter().chain(cancels).chain(due).chain(events).collect())
     }
 
     pub(super) fn tenant(&self) -> &'a str {
@@ -256,10 +263,16 @@ impl<'a> Step<'a> {
             ],
         )?;
         self.has_left |= job.is_limited;
+        let in_line = blocked_nr.is_some() && change.state() != State::Blocked;
+        if let Some(event) = EventKind::of(&job.standing, change, in_line) {
+            let reason = why.and_then(|why| why.reason);
+            self.tell(event, job.subject(), attempt_of(&job.standing), reason)?;
+        }
         if let Some(key) = &job.group
             && (gives_up || blocked_nr.is_some())
         {
-            self.let_in_one(&job.queue, key)?;
+            let came = Some(&job.id).filter(|_| job.standing.state != State::Blocked);
+            self.let_in_one(&job.queue, key, came.map(String::as_str))?;
         }
         if job.standing.state == State::Blocked {
             self.close_edges(job.nr)?;

@@ -9,6 +9,7 @@ use sandhog_core::outcome::Usage;
 use sandhog_core::time::Timestamp;
 use sandhog_core::transition::{JobCounts, Standing};
 
+use super::events::Subject;
 use super::fault::Result;
 use super::row;
 use super::step::{Step, Waits};
@@ -93,6 +94,11 @@ impl Stored {
     /// Returns the record of its attempt under way, if that ended now with a success of which nothing more is known.
     pub(super) fn attempt_that_ends(&self, now: Timestamp) -> AttemptRecord {
         AttemptRecord::of(&self.standing, self.leased_at.unwrap_or(now), now)
+    }
+
+    /// Returns the job as events tell of it.
+    pub(super) fn subject(&self) -> Subject<'_> {
+        Subject { id: &self.id, queue: &self.queue, kind: &self.kind, group: self.group.as_deref() }
     }
 
     /// Returns where the job waits once it is ready, with these counts.

@@ -34,6 +34,7 @@ impl Step<'_> {
         let given_up = self.give_up_lanes()?;
         self.sweep_trials()?;
         self.sweep_holds()?;
+        self.sweep_events()?;
         let freed = self.sweep_keys()?;
         self.unpark()?;
         let is_left =

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use sandhog_core::event::EventKind;
 use sandhog_core::group::GroupRule;
 use sandhog_core::id::{GroupKey, JobId, QueueName};
 use sandhog_core::job::State;
+use sandhog_core::time::Timestamp;
 
 use super::tenant::{Entry, Tenant};
 use crate::{GROUPED_MAX, HELD_GROUPS_MAX, HeldGroup, SWEEP_MAX};
@@ -13,8 +15,9 @@ use crate::{GROUPED_MAX, HELD_GROUPS_MAX, HeldGroup, SWEEP_MAX};
 pub(super) type Group = (QueueName, GroupKey);
 
 impl Tenant {
-    /// Gives a turn to the first in a group's line, if there is one left. Returns whether it did.
-    pub(super) fn let_in_one(&mut self, group: &Group) -> bool {
+    /// Gives a turn to the first in a group's line, if there is one left. Returns whether it did. It is no event that the job gets in
+    /// which has come into the line just now.
+    pub(super) fn let_in_one(&mut self, group: &Group, came: Option<JobId>, now: Timestamp) -> bool {
         let rule = self.group_rules.get(&group.0);
         if rule.is_some_and(|rule| self.turns_taken(group) >= usize::from(rule.turns())) {
             return false;
@@ -27,15 +30,19 @@ impl Tenant {
         entry.arrival = self.arrivals;
         (entry.has_turn, entry.rank) = (has_rule, None);
         entry.record.state = State::Ready;
+        let job = entry.record.id;
+        if came != Some(job) {
+            self.tell(EventKind::Unblocked, job, None, None, now);
+        }
         true
     }
 
     /// Gives all turns that are left to those who wait for them, group by group, at most [`SWEEP_MAX`]. Returns how many.
-    pub(super) fn let_in_all(&mut self) -> usize {
+    pub(super) fn let_in_all(&mut self, now: Timestamp) -> usize {
         let groups: BTreeSet<Group> = self.in_line().filter_map(Entry::group).collect();
         let mut let_in = 0;
         for group in groups {
-            while let_in < SWEEP_MAX && self.let_in_one(&group) {
+            while let_in < SWEEP_MAX && self.let_in_one(&group, None, now) {
                 let_in += 1;
             }
         }
@@ -81,7 +88,7 @@ impl Tenant {
     }
 
     /// Lets a held group go on. Returns whether it was held.
-    pub(super) fn release_group(&mut self, group: &Group) -> bool {
+    pub(super) fn release_group(&mut self, group: &Group, now: Timestamp) -> bool {
         let holders: Vec<JobId> = self
             .holders()
             .filter(|entry| entry.group().as_ref() == Some(group))
@@ -89,7 +96,7 @@ impl Tenant {
             .collect();
         for id in &holders {
             self.jobs.entry(*id).and_modify(|entry| entry.has_turn = false);
-            self.let_in_one(group);
+            self.let_in_one(group, None, now);
         }
         !holders.is_empty()
     }

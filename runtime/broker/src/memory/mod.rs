@@ -5,12 +5,14 @@
 //! tenant.rs  the steps: a tenant's jobs in one map, found by a linear scan
 //! flows.rs   the steps of flows
 //! groups.rs  turns in groups, and who gets them
+//! events.rs  events of jobs
 //! ```
 //!
 //! There is no index to keep consistent, so the code states the rules directly. The price is that a step looks at every job
 //! of the tenant: good for tests and simulations with some thousands of jobs, and for nothing else. It spawns no task and
 //! never waits, so a simulation on one thread with a paused clock is deterministic.
 
+mod events;
 mod flows;
 mod groups;
 mod tenant;
@@ -63,7 +65,11 @@ impl Memory {
         let mut tenants = self.lock();
         let jobs = tenants.entry(tenant.clone()).or_default();
         let (before, due_before) = (jobs.wake_cause(), jobs.first_schedule());
+        let events_before = jobs.events_end();
         let reply = step(jobs, self.clock.now());
+        if jobs.events_end().is_some_and(|end| events_before.is_some_and(|before| before < end)) {
+            self.listeners.wake(&Wake::Events(tenant.clone()));
+        }
         if jobs.first_schedule().is_some_and(|due| due_before.is_none_or(|before| due < before)) {
             self.listeners.wake(&Wake::Due(tenant.clone()));
         }
@@ -122,7 +128,7 @@ impl Broker for Memory {
                 Ok(Outcome::Done)
             }
             Command::ReleaseGroup { queue, group } => {
-                Ok(Outcome::Released(self.step(tenant, |t, _| t.release_group(&(queue, group)))))
+                Ok(Outcome::Released(self.step(tenant, |t, now| t.release_group(&(queue, group), now))))
             }
             Command::Flow { flow, bounds } => {
                 Ok(Outcome::Flow(self.step(tenant, |t, now| t.store_flow(tenant, &flow, &bounds, now))))
@@ -134,6 +140,9 @@ impl Broker for Memory {
             Command::Lift(scope) => Ok(Outcome::Hold(self.step(tenant, |t, now| t.lift(&scope, now)))),
             Command::Schedule(write) => {
                 Ok(Outcome::Schedule(self.step(tenant, |t, now| t.write_schedule(tenant, &write, now))))
+            }
+            Command::RecordEvents(keep) => {
+                Ok(Outcome::Recording(self.step(tenant, |t, now| t.record_events(keep, now))))
             }
         }
     }
@@ -153,6 +162,7 @@ impl Broker for Memory {
             Look::Flow(flow) => Seen::Flow(t.flow(flow)),
             Look::Parents { job, bytes } => Seen::Parents(t.parents(job, bytes)),
             Look::Schedules(query) => Seen::Schedules(t.schedules(&query, now)),
+            Look::Events { after, max } => Seen::Events(t.events(after, max, now)),
         }))
     }
 

@@ -9,6 +9,7 @@ use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite, Written};
+use sandhog_core::event::{EventKind, attempt_of};
 use sandhog_core::flow::ParentEnd;
 use sandhog_core::group::{GroupRule, Turn};
 use sandhog_core::history::{self, AttemptRecord};
@@ -27,6 +28,7 @@ use sandhog_core::trial::{Pair, Trial, TrialReport, TrialStatus};
 use sandhog_core::unique::{KeyHold, UniqueUntil, moved_along};
 use sandhog_core::waits::{AHEAD_COUNTED_MAX, WaitFacts};
 
+use super::events::EventLog;
 use super::flows::Member;
 use super::groups::Group;
 use crate::schedules::next_version;
@@ -67,6 +69,7 @@ pub(super) struct Tenant {
     schedules: BTreeMap<ScheduleName, StoredSchedule>,
     /// The unique keys that are held, by which job and how; some of them may have ended.
     keys: BTreeMap<UniqueKey, (JobId, KeyHold)>,
+    pub(super) event_log: Option<EventLog>,
 }
 
 /// State of a tenant that listeners wait for: compared before and after a step.
@@ -186,6 +189,7 @@ impl Tenant {
         if let Some(key) = &job.unique_key {
             self.keys.insert(key.clone(), (job.id, job.options.unique.hold(now)));
         }
+        self.tell(EventKind::Created, job.id, None, None, now);
         self.change(job.id, change, now);
     }
 
@@ -344,6 +348,8 @@ impl Tenant {
                     *full_at = rate.taken(*full_at, 1, now.as_micros());
                 }
                 leases.push(entry.lease(now, now.after(ask.ttl)));
+                let attempt = attempt_of(&entry.standing());
+                self.tell(EventKind::Started, id, attempt, None, now);
                 self.free_key(id, State::Leased);
             }
         }
@@ -415,10 +421,11 @@ impl Tenant {
         self.settle_edges(now);
         let mut removed = self.remove_old(now);
         removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed, now);
-        let let_in = self.let_in_all();
+        let let_in = self.let_in_all(now);
         self.give_up_lanes(now);
         self.holds.retain(|_, hold| hold.is_in_force(now));
         self.trials.retain(|_, trial| !trial.is_forgotten(now));
+        self.sweep_events(now);
         let is_left = [expired, promoted, taken_back, removed, let_in].contains(&SWEEP_MAX);
         let next_due = if is_left { Some(Duration::ZERO) } else { self.next_due(now) };
         let has_ready = self.in_state(State::Ready).any(|entry| !self.is_held(&entry.record, now));
@@ -450,6 +457,7 @@ impl Tenant {
             self.settled.clear();
             self.schedules.clear();
             self.keys.clear();
+            self.event_log = None;
         }
         left as u64
     }
@@ -599,7 +607,7 @@ impl Tenant {
             Acted::Remove => {
                 let turn = self.remove(job, now).filter(|removed| removed.has_turn);
                 if let Some(group) = turn.and_then(|removed| removed.group()) {
-                    self.let_in_one(&group);
+                    self.let_in_one(&group, None, now);
                 }
             }
             Acted::Nothing => {}
@@ -678,6 +686,7 @@ impl Tenant {
     /// Applies a transition to a job, and gives the turn that it may give up to the next in its group's line.
     pub(super) fn change(&mut self, job: JobId, change: &Change<'_>, now: Timestamp) {
         let Some(entry) = self.jobs.get_mut(&job) else { return };
+        let before = entry.standing();
         entry.record.waits_for.clear();
         let group = entry.group();
         let rule = group.as_ref().and_then(|(queue, _)| self.group_rules.get(queue)).copied();
@@ -721,8 +730,14 @@ impl Tenant {
             self.note_lane(&queue, &kind, now);
         }
         self.free_key(job, change.state());
+        let in_line = is_blocked && change.state() != State::Blocked;
+        if let Some(event) = EventKind::of(&before, change, in_line) {
+            let reason = change.why.as_ref().and_then(|why| why.reason);
+            self.tell(event, job, attempt_of(&before), reason, now);
+        }
         if let Some(group) = group.filter(|_| is_blocked || gives_up) {
-            self.let_in_one(&group);
+            let came = Some(job).filter(|_| before.state != State::Blocked);
+            self.let_in_one(&group, came, now);
         }
     }
 

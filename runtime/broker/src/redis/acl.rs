@@ -83,9 +83,11 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 31] = [
+const PRODUCER_READS_FROM: [&str; 33] = [
     "after:*",
     "blocked",
+    "event_log",
+    "events",
     "finals*",
     "flow:*",
     "held",
@@ -121,17 +123,19 @@ const PRODUCER_READS_FROM: [&str; 31] = [
 const USAGE: &str = "usage:*";
 
 /// Commands by which enqueueing writes, each with the keys that it writes.
-const PRODUCER_WRITES: [(&str, &[&str]); 7] = [
+const PRODUCER_WRITES: [(&str, &[&str]); 9] = [
     (
         "zadd",
         &["blocked", "lines", "ready:*", "schedule", "starting", "turns", "unique_deadlines", "unique_ends"],
     ),
-    ("mset", &["after:*", "job:*", "open:*", "sequence", "tally"]),
+    ("mset", &["after:*", "event_log", "job:*", "open:*", "sequence", "tally"]),
     ("msetnx", &["job:*"]),
     ("sadd", &["queues"]),
     ("hset", &["flow:*", "unique"]),
     ("srem", &["waiters:*"]),
     ("zrem", &["blocked", "lines"]),
+    ("rpush", &["events"]),
+    ("ltrim", &["events"]),
 ];
 
 /// The command by which enqueueing notifies listeners.

@@ -9,6 +9,7 @@ use redis::Cmd;
 use sandhog_core::account::{Account, Day, RunEnd};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::effects::{Effects, StateWrite};
+use sandhog_core::event::{EVENTS_PAGE_MAX, EventCursor, EventKeep};
 use sandhog_core::flow::Flow;
 use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
@@ -631,6 +632,18 @@ pub(super) fn lift(tenant: &TenantId, scope: &HoldScope) -> Request {
     let mut request = Request::of(tenant);
     request.asked.array(6).bytes(scope_name(scope).as_bytes());
     request.asked.absent().absent().absent().absent().absent();
+    request
+}
+
+pub(super) fn record_events(tenant: &TenantId, keep: EventKeep) -> Request {
+    let mut request = Request::of(tenant);
+    request.asked.array(2).uint(exact_millis(keep.time)).uint(keep.max.into());
+    request
+}
+
+pub(super) fn events(tenant: &TenantId, after: EventCursor, max: usize) -> Request {
+    let mut request = Request::of(tenant);
+    request.asked.array(2).uint(exact(after.0)).uint(max.clamp(1, EVENTS_PAGE_MAX) as u64);
     request
 }
 

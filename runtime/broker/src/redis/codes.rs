@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use sandhog_core::account::{Account, RunEnd};
+use sandhog_core::event::{EVENTS_PER_MILLI as EVENT_NUMBERS_PER_MILLI, EventKind};
 use sandhog_core::flow::{self, OnFailure, ParentEnd};
 use sandhog_core::history;
 use sandhog_core::hold;
@@ -164,6 +165,20 @@ numbers! {
     SCHEDULE_NAMED = 2;
     SCHEDULES_AFTER = 3;
 
+    // Events.
+    EVENT_CREATED = EventKind::Created.code() as u64;
+    EVENT_UNBLOCKED = EventKind::Unblocked.code() as u64;
+    EVENT_STARTED = EventKind::Started.code() as u64;
+    EVENT_RETRIED = EventKind::Retried.code() as u64;
+    EVENT_RELEASED = EventKind::Released.code() as u64;
+    EVENT_LEASE_EXPIRED = EventKind::LeaseExpired.code() as u64;
+    EVENT_SUCCEEDED = EventKind::Succeeded.code() as u64;
+    EVENT_DEAD = EventKind::Dead.code() as u64;
+    EVENT_CANCELLED = EventKind::Cancelled.code() as u64;
+    EVENT_REDRIVEN = EventKind::Redriven.code() as u64;
+    /// Numbers of events that are left for each millisecond.
+    EVENTS_PER_MILLI = EVENT_NUMBERS_PER_MILLI;
+
     /// Time, in milliseconds, for which a trial is kept that no daemon reports to.
     TRIAL_KEPT = trial::TRIAL_KEPT.as_millis() as u64;
     /// Maximum number of holds of a tenant.
@@ -183,6 +198,9 @@ pub(super) const NAMED: &str = "ready ";
 
 /// Message that a schedule is due earlier than any was. Earlier versions take it for news of work.
 pub(super) const DUE: &str = "due";
+
+/// Message that events were recorded. Earlier versions take it for news of work.
+pub(super) const RECORDED: &str = "events";
 
 /// The end of a run as which each settlement's code is counted.
 const END_OF: [(u64, RunEnd); 7] = [
@@ -243,6 +261,7 @@ pub(super) fn prelude() -> String {
     line("OF_ALL", &quoted(OF_ALL.as_bytes()));
     line("NAMED", &quoted(NAMED.as_bytes()));
     line("DUE", &quoted(DUE.as_bytes()));
+    line("RECORDED", &quoted(RECORDED.as_bytes()));
     line("EMPTY_TAIL", &quoted(&Tail::default().bytes()));
     line("KEEP_DONE", &millis(Keep::default().done).to_string());
     line("WHY_EXPIRED_UNSTARTED", &quoted(&layout::why_bytes(Reason::Expired, None)));

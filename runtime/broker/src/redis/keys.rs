@@ -38,12 +38,14 @@
 //! | `trial:<plugin>:<old>:<new>` | hash | a canary's trial: each daemon's counts, and the decision; see `lua/trial.lua` |
 //! | `schedules` | sorted set | the schedules, by when they are due; those that aren't at the end; see `lua/schedule.lua` |
 //! | `schedules:records` | hash | their records |
+//! | `events`, `event_log` | list, string | events, while somebody wants them; until when that is, and their numbers; see `lua/events.lua` |
 //! | `never` | – | never exists; every function declares it, see [`Keys::of`] |
 //! | `waiters:<lane>` | set | daemons that wait for jobs of a lane; see `lua/waiters.lua` |
 //! | `wake` | channel | news: see below |
 //!
 //! Messages on `wake`: an empty one when there is work where there was none; `ready <daemon>` when that daemon is to look
-//! for it; the id of a leased job when it is to be cancelled; `due` when a schedule is due earlier than any was.
+//! for it; the id of a leased job when it is to be cancelled; `due` when a schedule is due earlier than any was;
+//! `events` when events were recorded.
 
 use std::fmt::{Display, Write};
 
@@ -166,6 +168,10 @@ pub(super) fn trial(tenant: &TenantId, pair: &Pair) -> String {
 
 pub(super) fn tally(tenant: &TenantId) -> String {
     format!("{}tally", prefix(tenant))
+}
+
+pub(super) fn events(tenant: &TenantId) -> String {
+    format!("{}events", prefix(tenant))
 }
 
 pub(super) fn hold_notes(tenant: &TenantId) -> String {

@@ -9,10 +9,12 @@
 use std::time::Duration;
 
 use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::event::{EventCursor, EventKind, JobEvent};
 use sandhog_core::flow::{FlowNode, OnFailure, Parent};
 use sandhog_core::history::AttemptRecord;
 use sandhog_core::id::{
-    DaemonId, FlowJobName, InvalidName, JobId, Kind, LeaseNo, QueueName, Revision, TenantId, UniqueKey,
+    DaemonId, FlowJobName, GroupKey, InvalidName, JobId, Kind, LeaseNo, QueueName, Revision, TenantId,
+    UniqueKey,
 };
 use sandhog_core::job::{Job, JobOptions, JobRecord, Level, LogLine, NewJob, Priority, Progress, State};
 use sandhog_core::outcome::Usage;
@@ -450,6 +452,24 @@ pub(super) fn read_log_line(bytes: &[u8]) -> Read<LogLine> {
     Ok(LogLine { at, attempt, level, message, fields: fields.collect::<Read<_>>()? })
 }
 
+/// Reads an event, in the form of `lua/events.lua`.
+pub(super) fn read_event(bytes: &[u8]) -> Read<JobEvent> {
+    let mut from = Unpacker::new(bytes);
+    let (cursor, at) = (EventCursor(from.number(8)?), Timestamp::from_millis(from.number(6)?));
+    let event = u8::try_from(from.number(1)?).ok().and_then(EventKind::from_code);
+    let event = event.ok_or(Unreadable("its kind of event is unknown"))?;
+    let attempt = Some(count(from.number(4)?)?).filter(|attempt| *attempt > 0);
+    let job = std::str::from_utf8(from.take(26)?).map_err(|_| Unreadable("a text is not UTF-8"))?;
+    let job = JobId::parse(job)?;
+    let (queue, kind) = (QueueName::parse(text(&mut from, 1)?)?, Kind::parse(text(&mut from, 1)?)?);
+    let group = match text(&mut from, 1)? {
+        "" => None,
+        group => Some(GroupKey::parse(group)?),
+    };
+    let reason = Reason::from_slug(text(&mut from, 1)?);
+    Ok(JobEvent { cursor, at, event, job, queue, kind, group, attempt, reason })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -485,7 +505,7 @@ mod tests {
 
         #[test]
         fn reading_any_bytes_never_panics(bytes: Vec<u8>) {
-            let _ = (StoredJob::read(JobId::from_parts(Timestamp::from_millis(0), 0), &bytes).is_ok(), StoredRun::read(&bytes).is_ok(), read_log_line(&bytes).is_ok());
+            let _ = (StoredJob::read(JobId::from_parts(Timestamp::from_millis(0), 0), &bytes).is_ok(), StoredRun::read(&bytes).is_ok(), read_log_line(&bytes).is_ok(), read_event(&bytes).is_ok());
             let _ = (read_ran(&bytes), read_progress(&bytes), read_why(&bytes).is_ok());
         }
     }

@@ -35,14 +35,14 @@ macro_rules! pieces {
 }
 
 /// Modules that functions are made of, each after those that it uses.
-const MODULES: [Piece; 25] = pieces!(
-    "start" "reads" "writes" "layout" "unique" "tally" "holds" "waiters" "lanes" "places" "rates" "waiting" "groups" "state" "flows"
+const MODULES: [Piece; 26] = pieces!(
+    "start" "reads" "writes" "layout" "unique" "tally" "events" "holds" "waiters" "lanes" "places" "rates" "waiting" "groups" "state" "flows"
         "finals" "starting" "edges" "creation" "logs" "add" "spending"
         "accounts" "parking" "records"
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 26] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 28] = {
     let [
         enqueue,
         lease,
@@ -70,25 +70,28 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 26] = {
         flow,
         flow_jobs,
         parents,
+        record_events,
+        event_list,
     ] = pieces!(
         "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "schedule" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
-            "held_groups" "hold" "hold_list" "why" "schedule_list" "permissions" "flow" "flow_jobs" "parents"
+            "held_groups" "hold" "hold_list" "why" "schedule_list" "permissions" "flow" "flow_jobs" "parents" "record_events"
+            "event_list"
     );
     [
         (
             enqueue,
             "",
             &[
-                "waiters", "layout", "unique", "tally", "lanes", "waiting", "groups", "finals", "starting",
-                "creation",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "finals",
+                "starting", "creation",
             ],
         ),
         (
             lease,
             "",
             &[
-                "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "rates", "waiting",
-                "groups", "flows", "finals", "starting", "accounts", "parking",
+                "waiters", "layout", "unique", "tally", "events", "holds", "lanes", "places", "rates",
+                "waiting", "groups", "flows", "finals", "starting", "accounts", "parking",
             ],
         ),
         (renew, ALLOW_OOM, &["layout", "logs"]),
@@ -96,32 +99,32 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 26] = {
             settle,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "lanes", "places", "waiting", "groups", "state",
-                "flows", "finals", "starting", "creation", "logs", "add", "spending", "accounts",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "places", "waiting", "groups",
+                "state", "flows", "finals", "starting", "creation", "logs", "add", "spending", "accounts",
             ],
         ),
         (
             act,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "lanes", "waiting", "groups", "flows", "finals",
-                "starting",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "flows",
+                "finals", "starting",
             ],
         ),
         (
             sweep,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "groups",
-                "state", "flows", "finals", "starting", "edges", "parking",
+                "waiters", "layout", "unique", "tally", "events", "holds", "lanes", "places", "waiting",
+                "groups", "state", "flows", "finals", "starting", "edges", "parking",
             ],
         ),
         (
             purge,
             ALLOW_OOM,
             &[
-                "waiters", "layout", "unique", "tally", "holds", "lanes", "places", "waiting", "groups",
-                "state", "flows", "parking",
+                "waiters", "layout", "unique", "tally", "events", "holds", "lanes", "places", "waiting",
+                "groups", "state", "flows", "parking",
             ],
         ),
         (trial, "", &[]),
@@ -129,8 +132,8 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 26] = {
             schedule,
             "",
             &[
-                "waiters", "layout", "unique", "tally", "lanes", "waiting", "groups", "finals", "starting",
-                "creation",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "finals",
+                "starting", "creation",
             ],
         ),
         (job, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
@@ -143,7 +146,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 26] = {
         (hold, ALLOW_OOM, &["tally", "holds"]),
         (hold_list, NO_WRITES, &["tally", "holds"]),
         (why, NO_WRITES, &["layout", "tally", "holds", "lanes", "places", "waiting", "accounts"]),
-        (group_rules, ALLOW_OOM, &["waiters", "layout", "tally", "lanes", "waiting", "groups"]),
+        (group_rules, ALLOW_OOM, &["waiters", "layout", "tally", "events", "lanes", "waiting", "groups"]),
         (held_groups, NO_WRITES, &["waiters", "layout", "tally", "lanes", "waiting", "groups"]),
         (schedule_list, NO_WRITES, &[]),
         (permissions, NO_WRITES, &[]),
@@ -151,17 +154,19 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 26] = {
             flow,
             "",
             &[
-                "waiters", "layout", "unique", "tally", "lanes", "waiting", "groups", "flows", "finals",
-                "starting", "creation",
+                "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "flows",
+                "finals", "starting", "creation",
             ],
         ),
         (flow_jobs, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
         (parents, NO_WRITES, &["layout", "tally", "lanes", "waiting", "flows", "records"]),
+        (record_events, "", &["tally", "events"]),
+        (event_list, NO_WRITES, &["tally", "events"]),
     ]
 };
 
 /// The functions that a producer's user may call as well: see `acl.rs`.
-const FOR_PRODUCERS: [&str; 15] = [
+const FOR_PRODUCERS: [&str; 17] = [
     "enqueue",
     "flow",
     "job",
@@ -177,6 +182,8 @@ const FOR_PRODUCERS: [&str; 15] = [
     "why",
     "schedule_list",
     "permissions",
+    "record_events",
+    "event_list",
 ];
 
 /// Flag of functions that run even if the server's memory is full: they make room there, or record the end of a run.
@@ -222,6 +229,8 @@ pub(super) struct Scripts {
     pub(super) flow: Function,
     pub(super) flow_jobs: Function,
     pub(super) parents: Function,
+    pub(super) record_events: Function,
+    pub(super) events: Function,
     /// The name of the library.
     pub(super) name: String,
     body: String,
@@ -273,6 +282,8 @@ impl Scripts {
             flow: function("flow"),
             flow_jobs: function("flow_jobs"),
             parents: function("parents"),
+            record_events: function("record_events"),
+            events: function("event_list"),
             body,
             name,
         }
@@ -365,7 +376,7 @@ mod tests {
         };
         let tables = [
             "unique", "waiting", "finals", "creation", "logs", "state", "spending", "accounts", "parking",
-            "tally", "lanes", "places", "rates", "waiters", "groups", "holds", "flows",
+            "tally", "lanes", "places", "rates", "waiters", "groups", "holds", "flows", "events",
         ];
         for ((name, text), _, needs) in FUNCTIONS {
             for module in tables {

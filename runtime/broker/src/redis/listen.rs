@@ -141,6 +141,7 @@ fn wake(tenant: TenantId, message: &str) -> Wake {
     match JobId::parse(message) {
         Ok(job) => Wake::Cancel(tenant, job),
         Err(_) if message == codes::DUE => Wake::Due(tenant),
+        Err(_) if message == codes::RECORDED => Wake::Events(tenant),
         Err(_) => {
             let named = message.strip_prefix(codes::NAMED).and_then(|text| DaemonId::parse(text).ok());
             Wake::Ready { tenant, named }
@@ -178,6 +179,7 @@ mod tests {
             (format!("ready {daemon}"), ready(Some(daemon))),
             ("ready who knows".to_owned(), ready(None)),
             ("due".to_owned(), Wake::Due(tenant.clone())),
+            ("events".to_owned(), Wake::Events(tenant.clone())),
             (job.to_string(), Wake::Cancel(tenant.clone(), job)),
         ] {
             assert_eq!(wake(tenant.clone(), &message), told, "{message}");

@@ -7,6 +7,7 @@ use redis::Value;
 use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Fuel;
+use sandhog_core::event::{EventCursor, EventPage, EventSpan};
 use sandhog_core::flow::{Flow, FlowJobView};
 use sandhog_core::hold::{Hold, HoldReason, HoldScope};
 use sandhog_core::id::{
@@ -496,6 +497,33 @@ fn read_hold(scope: &[u8], until: Option<Timestamp>, noted: &[u8]) -> std::resul
     let by = from.optional(Unpacker::text)?.map(str::to_owned);
     let note = from.optional(Unpacker::text)?.map(str::to_owned);
     Ok(Hold { scope: HoldScope { queue, kind }, reason, by, since, until, note })
+}
+
+/// Decodes the place behind the last event.
+pub(super) fn recording(reply: &Value) -> Result<EventCursor> {
+    count(reply).map(EventCursor)
+}
+
+/// Decodes a page of events behind a place. What this version can't read of them is left out.
+pub(super) fn events(tenant: &TenantId, after: EventCursor, reply: Value) -> Result<EventPage> {
+    if reply == Value::Nil {
+        return Ok(EventPage::of(after, None, 0, Vec::new()));
+    }
+    let [first, last, found] = fixed(reply)?;
+    let kept =
+        EventSpan { before: EventCursor(count(&first)?.saturating_sub(1)), end: EventCursor(count(&last)?) };
+    let found = array(found)?;
+    let mut events = Vec::with_capacity(found.len());
+    let read = found.len();
+    for event in found {
+        match layout::read_event(&bytes(event)?) {
+            Ok(event) => events.push(event),
+            Err(Unreadable(problem)) => {
+                tracing::warn!(at = keys::events(tenant), problem, "an event can't be read, and is left out");
+            }
+        }
+    }
+    Ok(EventPage::of(after, Some(kept), read, events))
 }
 
 /// Decodes whether a group was held.

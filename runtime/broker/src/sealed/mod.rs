@@ -154,7 +154,8 @@ impl<K: Keys> Broker for Sealed<K> {
                 | Command::Lift(_)
                 | Command::SetGroupRules(_)
                 | Command::ReleaseGroup { .. }
-                | Command::Schedule(_)),
+                | Command::Schedule(_)
+                | Command::RecordEvents(_)),
                 _,
             ) => plain,
         };

@@ -68,7 +68,7 @@ impl Broker for ByRole {
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         match command {
-            Command::Flow { .. } => self.producer.control(tenant, command).await,
+            Command::Flow { .. } | Command::RecordEvents(_) => self.producer.control(tenant, command).await,
             _ => self.worker.control(tenant, command).await,
         }
     }

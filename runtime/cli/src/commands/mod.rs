@@ -9,6 +9,7 @@ pub(crate) mod check;
 pub(crate) mod daemon;
 pub(crate) mod dev;
 pub(crate) mod enqueue;
+pub(crate) mod events;
 pub(crate) mod flow;
 mod flow_file;
 pub(crate) mod groups;

@@ -6,6 +6,7 @@ pub mod act;
 pub mod check;
 pub mod console;
 pub mod deploys;
+pub mod events;
 pub mod flow;
 pub mod groups;
 pub mod hold;

@@ -87,6 +87,8 @@ async fn pass_all_on(
                 looks.arm(tenant, later);
             }
             Some(Wake::Due(tenant)) => upkeep.due(&tenant, clock.mono()),
+            // For those who observe.
+            Some(Wake::Events(_)) => {}
             Some(Wake::Cancel(tenant, job)) => lease_table.renew_soon(tenant, job),
             Some(Wake::All) => {
                 looks = Looks::default();

@@ -17,6 +17,7 @@
 
 mod caller;
 pub mod enqueue;
+pub mod events;
 pub mod flows;
 pub mod groups;
 pub mod holds;

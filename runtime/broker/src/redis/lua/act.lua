@@ -56,6 +56,7 @@ do
     run.places[WHY] = false
     runs.count_faults(run.places, 0)
     runs.save(id, run)
+    events.add(EVENT_REDRIVEN, id, queue, kind, group, 0)
     groups.revive(id, queue, group)
     local open = flows.waits_again(id, run.places[FLOW])
     if open then
@@ -68,16 +69,19 @@ do
     return DONE
   end
 
-  local function make_ready(id, run, priority, queue, kind, group)
-    if not groups.hold_back(id, priority, queue, kind, run.expiries, group) then
+  local function make_ready(id, run, priority, queue, kind, group, was_blocked)
+    if not groups.hold_back(id, priority, queue, kind, run.expiries, group, was_blocked) then
       waiting.put(id, priority, lanes.of(queue, kind, run.expiries))
+      if was_blocked then
+        events.add(EVENT_UNBLOCKED, id, queue, kind, group, 0)
+      end
     end
   end
 
   local function run_now(id, run, priority, queue, _, kind, group)
     if run.state == READY and flows.open(id, run.places[FLOW]) then
       flows.leave(id)
-      make_ready(id, run, priority, queue, kind, group)
+      make_ready(id, run, priority, queue, kind, group, true)
       return DONE
     end
     local is = state_of(id, run, priority, queue, group)
@@ -87,7 +91,7 @@ do
     local due, scheduled_as = waiting.due_at(id, priority, queue)
     if due then
       waiting.unschedule(scheduled_as)
-      make_ready(id, run, priority, queue, kind, group)
+      make_ready(id, run, priority, queue, kind, group, false)
     end
     return DONE
   end
@@ -116,6 +120,7 @@ do
     lanes.start()
     groups.start()
     tally.start()
+    events.start()
     finals.start()
     unique.start()
     flows.start()
@@ -135,6 +140,7 @@ do
     finals.finish_leaving()
     unique.finish()
     waiting.finish_and_wake()
+    events.finish()
     tally.finish()
     writes.commit()
     return replies

@@ -29,6 +29,7 @@ do
     lanes.start()
     groups.start()
     tally.start()
+    events.start()
     unique.start()
     creation.start(true)
   end
@@ -149,6 +150,10 @@ do
       local start_within = layout == WITH_OPTIONS and jobs.start_within(start)
       local lane = delay == 0 and lanes.of(queue, kind, 0) or queue
       local group = layout == WITH_OPTIONS and delay == 0 and groups.are_used() and jobs.group_of(start)
+      local are_told, told_group = events.are_wanted(), nil
+      if are_told then
+        told_group = jobs.group_of(start)
+      end
       for n = place, place + alike - 1 do
         local key, payload = keys[n], nil
         payload, after = unpack_bytes(PAYLOAD, list, after)
@@ -191,6 +196,9 @@ do
               writes.pair('ZADD', STARTING, score(now + start_within), id)
               first_start_by = min(first_start_by, now + start_within)
             end
+            if are_told then
+              events.add(EVENT_CREATED, id, queue, kind, told_group, 0)
+            end
             local is_blocked = block and block(n - first + 1, id)
             if delay > 0 then
               waiting.schedule(id, priority, lane, delay)
@@ -224,6 +232,7 @@ do
     creation.finish()
     unique.finish()
     waiting.finish_and_wake()
+    events.finish()
     tally.finish()
   end
 

@@ -44,16 +44,20 @@ do
     opens[id], changed[id] = false, nil
     flows.leave(id)
     local delay = mark and flows.delay_of(mark) or 0
+    local in_line = delay == 0 and groups.hold_back(id, priority, queue, kind, 0, group, true)
+    if not in_line then
+      events.add(EVENT_UNBLOCKED, id, queue, kind, group, 0)
+    end
     if delay > 0 then
       waiting.schedule(id, priority, queue, delay)
-    elseif not groups.hold_back(id, priority, queue, kind, 0, group) then
+    elseif not in_line then
       waiting.put(id, priority, lanes.of(queue, kind, 0))
     end
   end
 
   -- Ends a job for the end of a parent of it.
   local function fail(id, state, why)
-    local run, _, _, length = runs.of(id)
+    local run, _, queue, length, kind, group = runs.of(id)
     if not run or run == reads.ALIEN then
       return
     end
@@ -61,6 +65,7 @@ do
     flows.leave(id)
     tally.went(1, length)
     run.places[WHY] = pack_values({ EDGE.reason, why })
+    events.add(state == DEAD and EVENT_DEAD or EVENT_CANCELLED, id, queue, kind, group, 0, run.places[WHY])
     finals.finish(id, run, state, state == DEAD and keep_dead or keep_cancelled)
     starting.leave({ id }, 1)
     runs.save(id, run)

@@ -71,6 +71,7 @@ do
     waiting.start()
     lanes.start()
     tally.start()
+    events.start()
     groups.start()
     local count
     if asked[2] then
@@ -81,6 +82,7 @@ do
     end
     groups.finish()
     waiting.finish_and_wake()
+    events.finish()
     tally.finish()
     writes.commit()
     return count

@@ -77,9 +77,10 @@ do
     return group
   end
 
-  -- Each of these has a place among the jobs that become ready by this call, for the one that may be let in by it.
+  -- Each of these has a place among the jobs that become ready by this call, and one among the events, for the one that may be let in
+  -- by it.
   local function happens(group, what, one)
-    group.events[#group.events + 1] = { what = what, one = one, place = waiting.place() }
+    group.events[#group.events + 1] = { what = what, one = one, place = waiting.place(), told = events.place() }
   end
 
   -- The number of the next job that is blocked.
@@ -96,15 +97,16 @@ do
     return groups.name(queue, key) .. id
   end
 
-  -- Whether a job is held back by its group: it has no turn, and is in line now. The others are ready.
-  function groups.hold_back(id, priority, queue, kind, expiries, key)
+  -- Whether a job is held back by its group: it has no turn, and is in line now. The others are ready. `was_blocked`: whether it was
+  -- blocked before as well, by others of its flow.
+  function groups.hold_back(id, priority, queue, kind, expiries, key, was_blocked)
     local rule = key and groups.are_used() and groups.rule_of(queue)
     if not rule or has_turn(member_of(id, queue, key)) then
       return false
     end
     happens(touch(groups.name(queue, key)), CAME, {
       rank = rule[2] and STRICT_RANK or 255 - priority, number = groups.next_number(), id = id, priority = priority,
-      lane = expiries > 0 and kind .. SUSPECTS or kind,
+      lane = expiries > 0 and kind .. SUSPECTS or kind, was_blocked = was_blocked,
     })
     return true
   end
@@ -236,11 +238,14 @@ do
     end
   end
 
+  -- The kind of one who is or was in line, and whether it is a suspect.
+  local function kind_of(one)
+    local is_suspect = waiting.is_of_suspects(one.lane)
+    return is_suspect and sub(one.lane, 1, -#SUSPECTS - 1) or one.lane, is_suspect
+  end
+
   local function write_ready(name, rule, one)
-    local queue, kind, is_suspect = queue_of(name), one.lane, waiting.is_of_suspects(one.lane)
-    if is_suspect then
-      kind = sub(kind, 1, -#SUSPECTS - 1)
-    end
+    local queue, kind, is_suspect = queue_of(name), kind_of(one)
     waiting.put_at(one.place, one.id, one.priority, lanes.of(queue, kind, is_suspect and 1 or 0))
     if rule then
       writes.pair('ZADD', TURNS, '0', name .. one.id)
@@ -268,21 +273,26 @@ do
     end
     local let_in_most = min(#group.events + more, max(room, 0) + group.given_up + group.gone)
     local line, ready = stored_line(name, let_in_most + group.gone), {}
-    local function let_one_in(place)
+    local function let_one_in(place, told, came)
       local one = room > 0 and let_in(line, place)
       if one then
         room = room - 1
         ready[#ready + 1] = one
+        -- It is no event that one gets in that has just come, unless it was blocked before.
+        if one ~= came or one.was_blocked then
+          local queue = queue_of(name)
+          events.add_at(told, EVENT_UNBLOCKED, one.id, queue, kind_of(one), sub(name, #queue + 2, -2), 0)
+        end
       end
       return one
     end
     for _, event in ipairs(group.events) do
       if event.what == CAME then
         line[#line + 1] = event.one
-        let_one_in(event.place)
+        let_one_in(event.place, event.told, event.one)
       elseif event.what == GIVEN_UP then
         room = room + 1
-        let_one_in(event.place)
+        let_one_in(event.place, event.told)
       elseif find(line, event.one) then
         write_gone(table.remove(line, find(line, event.one)))
       else
@@ -290,7 +300,7 @@ do
         if n then
           write_gone(table.remove(ready, n))
           room = room + 1
-          let_one_in(event.place)
+          let_one_in(event.place, event.told)
         else
           -- It stands behind all that can be reached.
           writes.value('ZREM', LINES, event.one)
@@ -299,7 +309,7 @@ do
       end
     end
     local let = 0
-    while let < more and let_one_in(waiting.place()) do
+    while let < more and let_one_in(waiting.place(), events.place()) do
       let = let + 1
     end
     for _, one in ipairs(ready) do

@@ -367,6 +367,13 @@ do
     return true, payload_at_before
   end
 
+  -- Tells of a job that is leased: its bytes, and those of its run.
+  local function tell_of(id, job, run)
+    local _, queue = jobs.read(job)
+    local _, _, attempts = runs.head(run)
+    events.add(EVENT_STARTED, id, queue, jobs.kind_of(job), jobs.group_of(job), attempts + 1)
+  end
+
   -- Hands out the first so many of the jobs that were found, and no more than so many bytes of payload: an earlier version, which
   -- keeps no tally, may have stored longer ones than that knows of. Returns the leases, the ids of jobs that can't be read, the ids
   -- of the leased ones if all of them have their first lease, or else false, and how many jobs all of them are. With `are_fresh` it
@@ -385,6 +392,7 @@ do
     local leases, leased, l = {}, {}, 0
     local unreadable_ids, first_count = {}, 0
     local gone, length, has_limits = 0, 0, has_lanes and next(limits) ~= nil -- or rate limits
+    local are_told = events.are_wanted()
     start_before, payload_at_before = nil, 0
     for n = 1, count do
       local id, job, packed = ids[n], stored[2 * n - 1], stored[2 * n]
@@ -417,6 +425,9 @@ do
           first_count = first_count + 1
         end
         leases[l], leased[l] = id .. head .. job, id
+        if are_told then
+          tell_of(id, job, run)
+        end
         gone, length = gone + 1, length + #job - payload_at
         if has_limits and limits[n] then
           places.take(id, limits[n])
@@ -555,6 +566,7 @@ do
     holds.start()
     rates.start()
     unique.start()
+    events.start()
     local names_of = read_lanes(lane_asks)
     queues = holds.without_held(queues)
     local due, expiry = reads.first_score(SCHEDULE), reads.first_score(LEASES)
@@ -593,6 +605,7 @@ do
     lanes.finish()
     unique.finish()
     waiting.finish_and_wake()
+    events.finish()
     tally.finish()
     if not writes.commit() then
       return nil

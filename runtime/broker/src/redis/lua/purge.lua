@@ -101,6 +101,7 @@ do
         holds.forget_all()
         tally.correct(0, false)
         tally.note_starting(false)
+        tally.note_events(false)
         writes.remove(STARTING)
         groups.drop_all()
         writes.remove(PREFIX .. 'rates')

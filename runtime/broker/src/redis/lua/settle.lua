@@ -129,6 +129,11 @@ do
     [CANCEL_IT] = 0,
   }
 
+  local EVENT_OF = {
+    [SUCCEED] = EVENT_SUCCEEDED, [RETRY] = EVENT_RETRIED, [BURY] = EVENT_DEAD, [CANCEL_IT] = EVENT_CANCELLED,
+    [RELEASE] = EVENT_RELEASED, [RELEASE_AS_FAULT] = EVENT_RELEASED, [RELEASE_WITHOUT_PLUGIN] = EVENT_RELEASED,
+  }
+
   local RELEASES = { [RELEASE] = true, [RELEASE_AS_FAULT] = true, [RELEASE_WITHOUT_PLUGIN] = true }
 
   local started -- ids of jobs that have started by now, if that matters to any; or nothing
@@ -154,7 +159,7 @@ do
     if not is and cancel == 1 then
       what, is, tail = CANCEL_IT, CANCELLED, as_cancelled(tail)
     end
-    if not is or groups.are_used() then
+    if not is or groups.are_used() or events.are_wanted() then
       priority, queue, _, length, kind, group = jobs.head(id)
       if not priority and not is then
         return next_at, UNREADABLE, false, not has_spent
@@ -177,6 +182,9 @@ do
     end
 
     -- Nothing can be refused from here on.
+    if events.are_wanted() then
+      events.add(EVENT_OF[what], id, queue, kind, group, attempts + 1, unpack_values(tail)[WHY])
+    end
     local finished_at = now
     if is then
       if mark then
@@ -247,6 +255,7 @@ do
     lanes.start()
     groups.start()
     tally.start()
+    events.start()
     places.start()
     finals.start()
     unique.start()
@@ -271,6 +280,7 @@ do
     lanes.finish()
     waiting.finish_and_wake()
     places.tell_of_room()
+    events.finish()
     tally.finish()
     state.finish()
     accounts.add(are_as_summed and totals or spent_by(recorded, totals), days_kept)

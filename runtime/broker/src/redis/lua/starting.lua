@@ -6,6 +6,7 @@ local starting = {}
 -- Cancels a job that waits and whose run is a table.
 local function cancel_waiting(id, run, priority, queue, length, kind, group, why, keep)
   local due, scheduled_as = waiting.due_at(id, priority, queue)
+  events.add(EVENT_CANCELLED, id, queue, kind, group, 0, why)
   if flows.open(id, run.places[FLOW]) then
     flows.leave(id)
   elseif due then
@@ -65,6 +66,7 @@ do
     lanes.start()
     groups.start()
     flows.start()
+    events.start()
     local ids = call('ZRANGE', STARTING, '-inf', now, 'BYSCORE', 'LIMIT', 0, SWEEP_MAX)
     writes.knows(STARTING)
     for _, id in ipairs(ids) do
@@ -81,6 +83,7 @@ do
     groups.finish()
     unique.finish()
     waiting.finish_and_wake()
+    events.finish()
     tally.finish()
     writes.commit()
     tally.start()

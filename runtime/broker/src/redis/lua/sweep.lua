@@ -61,17 +61,24 @@ do
     end
     runs.add_attempt(run.places, run.attempts + 1, run.lease, run.leased_at, WHY_EXPIRED, false, false)
     run.expiries, run.lease = run.expiries + 1, run.lease + 1
+    local function tell(what)
+      local why = what ~= EVENT_LEASE_EXPIRED and run.places[WHY]
+      events.add(what, id, queue, kind, group, run.attempts + 1, why)
+    end
     if run.expiries > expiries_max then
       run.places[WHY] = why_buried
+      tell(EVENT_DEAD)
       finals.finish(id, run, DEAD, keep_dead)
       groups.finish_job(id, queue, group, DEAD)
       buried[#buried + 1] = id
     elseif run.cancel == 1 then
       run.places[WHY] = WHY_CANCELLED
+      tell(EVENT_CANCELLED)
       finals.finish(id, run, CANCELLED, keep_cancelled)
       groups.finish_job(id, queue, group, CANCELLED)
     else
       run.state = READY
+      tell(EVENT_LEASE_EXPIRED)
       groups.make_wait(id, priority, queue, kind, run.expiries, length, 0, group)
     end
     runs.save(id, run)
@@ -152,6 +159,7 @@ do
     waiting.start()
     lanes.start()
     tally.start()
+    events.start()
     if not groups.are_used() then
       return 0
     end
@@ -160,6 +168,7 @@ do
     local let = groups.finish(most)
     waiting.finish_and_wake()
     tally.note_groups(groups.keeps_anything())
+    events.finish()
     tally.finish()
     writes.commit()
     return let
@@ -174,10 +183,12 @@ do
     tally.start()
     groups.start()
     flows.start()
+    events.start()
     flows.settle_edges(most, keep_dead, keep_cancelled)
     groups.finish()
     unique.finish()
     waiting.finish_and_wake()
+    events.finish()
     tally.finish()
     writes.commit()
   end
@@ -295,7 +306,7 @@ do
   local function idle_reply(kept_done, kept_dead)
     local others = {
       QUEUES, BLOCKED_KEY, PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'rules',
-      PREFIX .. 'schedules', PREFIX .. 'unreadable', flows.settled_key(), unique.ends(),
+      PREFIX .. 'schedules', PREFIX .. 'unreadable', flows.settled_key(), unique.ends(), events.log_key(),
     }
     if reads.count(others) > 0 then
       return nil
@@ -354,6 +365,7 @@ do
     groups.start()
     places.start()
     flows.start()
+    events.start()
     promote()
     take_back()
     groups.finish()
@@ -361,6 +373,7 @@ do
     unique.finish()
     waiting.finish_and_wake()
     places.tell_of_room()
+    events.finish()
     tally.finish()
     writes.commit()
     settle_edges()
@@ -383,6 +396,8 @@ do
     waiting.start()
     places.start()
     tally.start()
+    events.start()
+    events.sweep(most)
     places.heal()
     tally.correct(count_waiting())
     holds.sweep()
