@@ -10,6 +10,7 @@ mod disk;
 mod drain;
 mod ecosystem;
 mod effects;
+mod events;
 mod flows;
 mod fresh;
 mod fuel;

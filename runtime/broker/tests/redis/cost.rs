@@ -1,11 +1,14 @@
 //! What a job costs the server. The bounds are those of BullMQ 6.7, measured on Redis 7.0 with a payload of 100 bytes:
 //! 9 commands to add a job and 24 to run it, 716 bytes while it waits and 1,269 once it is done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use sandhog_broker::conformance::ManualClock;
 use sandhog_broker::redis::testing::{Durability, Server};
 use sandhog_broker::{Broker, Counts, Settle, Sweep, Swept};
 use sandhog_core::effects::Effects;
+use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
@@ -135,6 +138,43 @@ async fn a_lease_costs_the_same_once_nothing_is_held_any_more() {
         costs.push(commands(&server).await - before);
     }
     assert_eq!(costs[0], costs[1]);
+}
+
+/// Whether somebody wants them is a bit of what is read anyway. A call appends all of its own at once.
+#[tokio::test]
+async fn events_cost_nothing_where_nobody_wants_them() {
+    const EACH: usize = 50;
+    let server = Server::start(Durability::None, &[]);
+    let clock = Arc::new(ManualClock::default());
+    let broker = broker(&server).at(clock.clone());
+    let keep = EventKeep { time: Duration::from_secs(60), max: 20 };
+    let mut costs = Vec::new();
+    for (follows, still) in [(false, false), (true, false), (true, true)] {
+        let tenant = tenant();
+        broker.take(&tenant, 1).await;
+        if follows {
+            broker.record_events(&tenant, keep).await.expect("the server is there");
+        }
+        if !still {
+            clock.advance(keep.time);
+            broker.sweep(&tenant, Sweep::new(5)).await.expect("the server is there");
+        }
+        let before = commands(&server).await;
+        for _ in 0..EACH {
+            broker.store(&tenant, &jobs(10)).await;
+            let leases = broker.take(&tenant, 10).await;
+            broker.finish(&tenant, &leases).await;
+        }
+        costs.push(commands(&server).await - before);
+        let told = broker.events(&tenant, EventCursor::START, 100).await.expect("the server is there").events;
+        assert_eq!(told.len(), if still { 20 } else { 0 });
+    }
+    println!("commands for {EACH} times ten jobs, never followed, no more, and still: {costs:?}");
+    assert_eq!(costs[0], costs[1]);
+    // For each call who wants them, two that append and trim, with a look at what is there, and one that tells; and what a job is
+    // that a settlement ends, which needn't be known otherwise.
+    let (calls, ends) = (3.0 * EACH as f64, 10.0 * EACH as f64);
+    assert!(costs[2] <= costs[0] + 5.0 * calls + 2.0 * ends, "{costs:?}");
 }
 
 /// A daemon sweeps a tenant in which nothing is due now and then, and some have thousands.

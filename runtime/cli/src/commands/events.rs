@@ -189,7 +189,8 @@ impl Events {
         loop {
             for tenant in due.drain(..) {
                 if let Some(place) = places.get_mut(&tenant) {
-                    let (at, every) = renewals.entry(tenant.clone()).or_insert((Instant::now(), AGAIN_AFTER));
+                    let (at, every) =
+                        renewals.entry(tenant.clone()).or_insert_with(|| (Instant::now(), AGAIN_AFTER));
                     self.catch_up(client, &tenant, place, Instant::now() >= *at, console).await?;
                     if Instant::now() >= *at {
                         *at = Instant::now() + *every;

@@ -3,6 +3,7 @@
 mod compiling;
 mod configuration;
 mod daemon;
+mod events;
 mod flows;
 mod holds;
 mod jobs;

@@ -94,8 +94,10 @@ do
   end
 
   -- Has events recorded for so many milliseconds, and kept for as long; so many at most. Returns the number of the last one so far.
+  -- Where the tally doesn't say so, an earlier version, which knows of no events, has been at work: then the record begins anew, as
+  -- some may be missing.
   function events.want(time, at_most)
-    if not (read() and is_wanted) then
+    if not (read() and is_wanted and tally.may_have_events()) then
       wanted_until, last = 0, now * EVENTS_PER_MILLI
       first = last + 1
       writes.pair('LTRIM', list_key(), '1', '0')
@@ -138,10 +140,11 @@ do
   -- Removes events that are too old, at most so many, and all once nobody wants them any more.
   function events.sweep(at_most)
     local is_kept = read()
-    tally.note_events(is_kept and is_wanted)
+    local goes_on = is_kept and is_wanted and tally.may_have_events()
+    tally.note_events(goes_on)
     if not is_kept then
       return
-    elseif not is_wanted then
+    elseif not goes_on then
       writes.remove(list_key())
       writes.remove(events.log_key())
       return
