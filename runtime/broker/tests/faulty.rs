@@ -14,6 +14,7 @@ use sandhog_broker::{
 };
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
+use sandhog_core::event::{EventKeep, JobEvent};
 use sandhog_core::id::{
     DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
 };
@@ -92,11 +93,15 @@ async fn insist<T, F: Future<Output = Result<T>>>(lost: &mut usize, call: impl F
     }
 }
 
+/// What is left of jobs: their records with their logs, a value of state, and what was told of them.
+type Left = (Vec<(JobRecord, Vec<LogLine>)>, Option<Vec<u8>>, Vec<JobEvent>);
+
 /// Plays some jobs through a faulty broker, and yields all that is left of them and how many calls were lost.
-async fn play(faults: Faults) -> (Vec<(JobRecord, Vec<LogLine>)>, Option<Vec<u8>>, usize) {
+async fn play(faults: Faults) -> (Left, usize) {
     let model = Arc::new(Memory::new(Arc::new(ManualClock::default())));
     let faulty = Faulty::new(Arc::clone(&model) as Arc<dyn Broker>, faults);
     let (tenant, mut lost) = (acme(), 0);
+    let start = insist(&mut lost, || faulty.record_events(&tenant, EventKeep::default())).await;
     let jobs: Vec<NewJob> = (0..20).map(new_job).collect();
     for batch in jobs.chunks(3) {
         let answers = insist(&mut lost, || faulty.enqueue(&tenant, batch)).await;
@@ -122,19 +127,22 @@ async fn play(faults: Faults) -> (Vec<(JobRecord, Vec<LogLine>)>, Option<Vec<u8>
     }
     let (plugin, key) = (PluginName::parse("thumbnail"), StateKey::parse("runs"));
     let runs = model.state(&tenant, &plugin.expect("a valid name"), &key.expect("a valid key")).await;
-    (left, runs.expect("the model answers"), lost)
+    let told = insist(&mut lost, || faulty.events(&tenant, start, 1000)).await.events;
+    ((left, runs.expect("the model answers"), told), lost)
 }
 
 #[tokio::test]
 async fn what_is_repeated_for_want_of_a_reply_ends_as_if_nothing_had_been_lost() {
-    let (expected, runs, lost) = play(Faults::default()).await;
-    assert_eq!((runs.as_deref(), lost, expected.len()), (Some(&b"8"[..]), 0, 28));
+    let (expected, lost) = play(Faults::default()).await;
+    let (jobs, runs, told) = &expected;
+    assert_eq!((runs.as_deref(), lost, jobs.len()), (Some(&b"8"[..]), 0, 28));
+    assert_eq!(told.len(), 20 + 20 + 20 + 8, "created, started and ended, and what runs have left behind");
     for seed in 0..50 {
         let faults = Faults { seed, lost_before: 0.2, lost_after: 0.4, ..Faults::default() };
-        let (left, runs_left, lost) = play(faults.clone()).await;
+        let (left, lost) = play(faults.clone()).await;
         assert!(lost > 0, "seed {seed} loses something");
-        assert_eq!((left, &runs_left), (expected.clone(), &runs), "seed {seed}");
-        assert_eq!(play(faults).await.2, lost, "the same seed loses the same calls");
+        assert_eq!(left, expected, "seed {seed}");
+        assert_eq!(play(faults).await.1, lost, "the same seed loses the same calls");
     }
 }
 

@@ -153,10 +153,11 @@ impl EventCursor {
     /// Place before all events.
     pub const START: Self = Self(0);
 
-    /// Returns the place at which a record begins that is begun at this time.
+    /// Returns the place at which a record begins anew at this time: behind the end of the one before, as far as that is known, with
+    /// a gap between them.
     #[must_use]
-    pub fn anew(now: Timestamp) -> Self {
-        Self(now.as_millis().saturating_mul(EVENTS_PER_MILLI))
+    pub fn anew(now: Timestamp, end: Option<Self>) -> Self {
+        Self(now.as_millis().saturating_mul(EVENTS_PER_MILLI)).max(end.map_or(Self::START, Self::next))
     }
 
     /// Returns the place behind the next event.
@@ -350,7 +351,9 @@ mod tests {
         assert_eq!((page(21).next, page(21).has_gap), (EventCursor(10), true), "it was never given out");
         let nothing = EventPage::of(EventCursor(7), None, 0, Vec::new());
         assert_eq!((nothing.next, nothing.has_gap), (EventCursor::START, true));
-        let later = EventCursor::anew(Timestamp::from_millis(2));
-        assert!(later.0 >= EventCursor::anew(Timestamp::from_millis(1)).0 + EVENTS_PER_MILLI);
+        let [first, later] = [1, 2].map(|millis| EventCursor::anew(Timestamp::from_millis(millis), None));
+        assert_eq!(later.0, first.0 + EVENTS_PER_MILLI);
+        let at_once = EventCursor::anew(Timestamp::from_millis(1), Some(first));
+        assert!(EventSpan { before: at_once, end: at_once }.go_on(first).1, "a gap is told of");
     }
 }

@@ -418,6 +418,7 @@ mod tests {
             .map(str::to_owned)
             .collect(),
             (_, Reply::Flow(answer)) => vec![format!("flow {}", name(answer))],
+            (_, Reply::Recording(_)) => vec!["recording".to_owned()],
             (_, Reply::Swept(swept)) => {
                 (!swept.buried.is_empty()).then(|| "buried".to_owned()).into_iter().collect()
             }
@@ -481,7 +482,7 @@ mod tests {
             succeed_Conflict_with_effects succeed_Full retry_Applied retry_Lost release_Applied release_Lost \
             bury_Applied bury_Lost cancel_Applied cancel_Lost \
             trial_of_several trial_decided trial_anew Lifted NotHeld Replaced \
-            schedule_Done schedule_Stale schedule_TooLarge schedule_Full";
+            schedule_Done schedule_Stale schedule_TooLarge schedule_Full recording";
         for kind in expected.split_whitespace() {
             assert!(seen.contains(&kind.replace('_', " ")), "`{kind}` was never answered");
         }

@@ -277,7 +277,7 @@ impl Random {
             92 => Op::SetGroupRules { tenant, rules: self.group_rules() },
             93 => Op::ReleaseGroup { tenant, queue: self.queue(), group: group(self.pick(&GROUPS)) },
             90 => Op::Trial { tenant, report: self.trial_report(which) },
-            94 => Op::RecordEvents {
+            94..96 => Op::RecordEvents {
                 tenant,
                 keep: EventKeep {
                     time: self.pick(&[ms(1), secs(60), secs(86_400), secs(7 * 86_400)]),

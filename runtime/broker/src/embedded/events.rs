@@ -110,8 +110,10 @@ impl Step<'_> {
         let (until, last) = match self.event_log()? {
             Some(log) => (until.max(log.until), log.last),
             None => {
+                let before = self.find(LOG, [self.tenant()], EventLog::read)?;
+                let end = before.map(|log| EventCursor(log.last.cast_unsigned()));
                 self.remove_events_up_to(i64::MAX)?;
-                (until, EventCursor::anew(self.now).0.cast_signed())
+                (until, EventCursor::anew(self.now, end).0.cast_signed())
             }
         };
         self.execute(

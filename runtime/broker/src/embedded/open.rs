@@ -51,7 +51,7 @@ const BUSY_MAX: Duration = Duration::from_secs(10);
 /// as long as a commit takes, so the second process would mostly wait for nothing.
 const BUSY_STEP: Duration = Duration::from_micros(500);
 /// Capacity of a connection's statement cache: room for every statement that there is.
-const STATEMENTS_MAX: usize = 128;
+const STATEMENTS_MAX: usize = 256;
 
 /// Purpose of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,11 +32,13 @@ impl EventLog {
 impl Tenant {
     pub(super) fn record_events(&mut self, keep: EventKeep, now: Timestamp) -> EventCursor {
         let until = now.after(keep.time);
-        let kept = self.event_log.take().filter(|log| log.until > now);
+        let before = self.event_log.take();
+        let end = before.as_ref().map(|log| log.end);
+        let kept = before.filter(|log| log.until > now);
         let log = kept.unwrap_or_else(|| EventLog {
             until,
             keep,
-            end: EventCursor::anew(now),
+            end: EventCursor::anew(now, end),
             events: VecDeque::new(),
         });
         let end = log.end;

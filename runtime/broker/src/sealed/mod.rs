@@ -10,7 +10,7 @@
 //! is bound to its tenant and its place (a job's id and, for a payload, its kind; a plugin and a key), so that it doesn't
 //! open if it is moved elsewhere. What the store or an operator has to go by stays in plain text: ids, kinds, queues,
 //! priorities, unique keys, names of plugins and of state keys, times, states and reasons, numbers of progress and usage, and
-//! the length of what is sealed.
+//! the length of what is sealed. Events have nothing else, so there is nothing to seal in them.
 //!
 //! Somebody who can write to the store can still delete, repeat jobs, and put back an older value of the same state key.
 //! Nothing here tells an old value from the latest one.

@@ -20,6 +20,7 @@ use sandhog_broker::{
 use sandhog_core::account::Day;
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::Effects;
+use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::group::GroupRule;
 use sandhog_core::hold::{HoldScope, NewHold};
@@ -197,6 +198,7 @@ async fn let_run(operator: &Redis, tenant: &TenantId, turns: u16) {
 
 /// Enqueues in every way there is.
 async fn enqueue_everything(producer: &Redis, tenant: &TenantId) {
+    producer.record_events(tenant, EventKeep::default()).await.expect("a producer may");
     let unique_key = Some(UniqueKey::parse("held").expect("a valid key"));
     let held = NewJob { unique_key, ..job() };
     let all = [
@@ -243,6 +245,8 @@ async fn enqueue_everything(producer: &Redis, tenant: &TenantId) {
 
 /// Looks at all that a producer may look at.
 async fn look_at_everything(producer: &Redis, tenant: &TenantId) {
+    let told = producer.events(tenant, EventCursor::START, 50).await.expect("it may");
+    assert!(!told.events.is_empty());
     let counts = producer.counts(tenant).await.expect("it may");
     let mut lines = 0;
     for state in State::ALL {
@@ -439,7 +443,7 @@ async fn whoever_names_other_keys_than_the_tenants_own_misleads_no_later_call() 
 }
 
 /// All kinds of keys that a tenant has, those that enqueueing writes among them.
-const KEYS: [&str; 34] = [
+const KEYS: [&str; 36] = [
     "rules",
     "turns",
     "lines",
@@ -472,6 +476,8 @@ const KEYS: [&str; 34] = [
     "parked",
     "unreadable",
     "waiters:default",
+    "events",
+    "event_log",
     "never",
     "anything",
 ];
@@ -508,7 +514,7 @@ const WRITES: [&str; 27] = [
 ];
 
 /// What enqueueing writes, and so a producer can write by hand as well.
-const ITS_OWN: [(&str, &str); 14] = [
+const ITS_OWN: [(&str, &str); 17] = [
     ("ZADD", "blocked"),
     ("ZADD", "lines"),
     ("ZADD", "turns"),
@@ -523,6 +529,9 @@ const ITS_OWN: [(&str, &str); 14] = [
     ("SADD", "queues"),
     ("HSET", "unique"),
     ("SREM", "waiters:default"),
+    ("RPUSH", "events"),
+    ("LTRIM", "events"),
+    ("MSET", "event_log"),
 ];
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use sandhog_broker::redis::{Config, Redis};
 use sandhog_broker::{Broker, Changed, Counts, Error, LeaseAsk, Query, Renew, Settle, Sweep};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::effects::{Effects, add};
+use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::id::{JobId, QueueName, StateKey, TenantId, UniqueKey};
 use sandhog_core::job::{Level, LogLine, NewJob, Progress, State};
 use sandhog_core::reason::Reason;
@@ -152,6 +153,8 @@ async fn live_a_full_life(broker: &Redis, tenant: &TenantId, clock: &ManualClock
         job(),
         job(),
     ];
+    let keep = EventKeep { time: Duration::from_secs(3600), max: 1000 };
+    broker.record_events(tenant, keep).await.expect("the server is there");
     broker.store(tenant, &all).await;
     let leases = broker.take(tenant, 5).await;
     let line = |n| LogLine {
@@ -186,6 +189,30 @@ async fn live_a_full_life(broker: &Redis, tenant: &TenantId, clock: &ManualClock
     );
     clock.advance(Duration::from_secs(10));
     broker.take(tenant, 1).await;
+}
+
+/// It writes the tally without the mark that somebody wants events, and records none.
+#[tokio::test]
+async fn readers_are_told_of_a_gap_where_a_version_was_at_work_that_knows_of_no_events() {
+    let server = Server::shared();
+    let (broker, tenant) = (broker(&server), tenant());
+    let keep = EventKeep::default();
+    broker.record_events(&tenant, keep).await.expect("the server is there");
+    broker.store(&tenant, &jobs(1)).await;
+    let told = broker.events(&tenant, EventCursor::START, 9).await.expect("the server is there");
+    assert_eq!(told.events.len(), 1);
+    let tally = format!("sandhog:{{{tenant}}}:tally");
+    let mut connection = connection(&server).await;
+    let mut numbers: Vec<u8> =
+        redis::cmd("GET").arg(&tally).query_async(&mut connection).await.expect("it is there");
+    *numbers.last_mut().expect("it has flags") &= 63;
+    let _: () =
+        redis::cmd("SET").arg(&tally).arg(numbers).query_async(&mut connection).await.expect("it may be");
+    broker.store(&tenant, &jobs(1)).await;
+    broker.record_events(&tenant, keep).await.expect("the server is there");
+    broker.store(&tenant, &jobs(2)).await;
+    let later = broker.events(&tenant, told.next, 9).await.expect("the server is there");
+    assert_eq!((later.events.len(), later.has_gap), (2, true));
 }
 
 /// Lua's numbers are exact to 53 bits; sums of state have 64.

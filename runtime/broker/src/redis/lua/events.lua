@@ -97,8 +97,9 @@ do
   -- Where the tally doesn't say so, an earlier version, which knows of no events, has been at work: then the record begins anew, as
   -- some may be missing.
   function events.want(time, at_most)
-    if not (read() and is_wanted and tally.may_have_events()) then
-      wanted_until, last = 0, now * EVENTS_PER_MILLI
+    local is_kept = read()
+    if not (is_kept and is_wanted and tally.may_have_events()) then
+      wanted_until, last = 0, max(now * EVENTS_PER_MILLI, is_kept and last + 1 or 0)
       first = last + 1
       writes.pair('LTRIM', list_key(), '1', '0')
     end
