@@ -97,8 +97,8 @@ pub(crate) struct Pause {
     /// Why, for those who wonder
     #[arg(long, value_name = "TEXT", default_value = "")]
     note: String,
-    /// Who pauses it [default: the user of this process]
-    #[arg(long, value_name = "NAME")]
+    /// Who does it
+    #[arg(long, value_name = "NAME", env = "USER", hide_env_values = true)]
     by: Option<String>,
 }
 
@@ -282,7 +282,6 @@ impl Schedule {
             }
             Self::Next(next) => next.execute(config, console).await,
             Self::Pause(Pause { which, note, by }) => {
-                let by = by.or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "somebody".to_owned());
                 which.change(config, console, Change::Pause { by, note }, "paused").await
             }
             Self::Resume(Resume { which }) => which.change(config, console, Change::Resume, "resumed").await,

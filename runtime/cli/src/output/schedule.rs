@@ -132,7 +132,7 @@ impl ScheduleDocument {
             Base::Every { period, phase } => (Vec::new(), Some((millis(*period), millis(*phase)))),
         };
         let by_command = progress.pause.as_ref().map(|pause| PauseDocument {
-            by: Some(pause.by.clone()),
+            by: pause.by.clone(),
             since: Some(pause.since.into()),
             note: pause.note.clone(),
         });
@@ -256,7 +256,8 @@ fn state(record: &Record) -> String {
         Some(pause) => {
             let since = record.schedule.times.zone().show(pause.since);
             let note = if pause.note.is_empty() { String::new() } else { format!(": {}", pause.note) };
-            format!("paused by {} since {since}{note}", pause.by)
+            let by = pause.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+            format!("paused{by} since {since}{note}")
         }
         None if record.schedule.paused => "paused by its definition".to_owned(),
         None if record.is_over() => "over".to_owned(),

@@ -77,7 +77,9 @@ impl Record {
         });
         match pause {
             None => out.number(0),
-            Some(Pause { by, since, note }) => out.number(1).text(by).time(*since).text(note),
+            Some(Pause { by, since, note }) => {
+                out.number(1).text(by.as_deref().unwrap_or_default()).time(*since).text(note)
+            }
         };
         out.0
     }
@@ -147,7 +149,10 @@ fn progress(from: &mut In<'_>) -> Read<Progress> {
     let (open, waiting) = (from.list(In::job)?, from.list(In::time)?);
     let pause = match from.number()? {
         0 => None,
-        _ => Some(Pause { by: from.text()?.to_owned(), since: from.time()?, note: from.text()?.to_owned() }),
+        _ => {
+            let by = Some(from.text()?.to_owned()).filter(|by| !by.is_empty());
+            Some(Pause { by, since: from.time()?, note: from.text()?.to_owned() })
+        }
     };
     let counts = RunCounts { fired, by_hand, missed, skipped };
     let (last, open, waiting): (VecDeque<_>, VecDeque<_>, VecDeque<_>) =
@@ -292,7 +297,7 @@ mod tests {
             paused: true,
             ..every(60)
         };
-        let mut record = Record::new(schedule, at(77)).paused(Pause::new("ann", at(78), "ümlaut"));
+        let mut record = Record::new(schedule, at(77)).paused(Pause::new(Some("ann"), at(78), "ümlaut"));
         let job = JobId::from_parts(at(60), 99);
         for what in [
             What::Fired(job),

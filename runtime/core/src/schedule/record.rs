@@ -117,8 +117,8 @@ impl What {
 /// A pause of a schedule by a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
-    /// Who has paused it.
-    pub by: String,
+    /// Who has paused it, as they call themselves; `None` if that is unknown.
+    pub by: Option<String>,
     /// Since when.
     pub since: Timestamp,
     /// Why, as that person has put it. Empty if nothing was said.
@@ -129,14 +129,14 @@ impl Pause {
     /// Maximum length of [`Self::by`] and of [`Self::note`], in bytes; longer ones are cut.
     pub const TEXT_MAX: usize = 500;
 
-    /// Creates a pause. Texts are cut to a bounded length of one line.
+    /// Creates a pause. Texts are cut to a bounded length of one line; a name without any is unknown.
     #[must_use]
-    pub fn new(by: &str, since: Timestamp, note: &str) -> Self {
+    pub fn new(by: Option<&str>, since: Timestamp, note: &str) -> Self {
         let line = |text: &str| {
             let line = crate::text::line(text);
             line[..line.floor_char_boundary(Self::TEXT_MAX)].to_owned()
         };
-        Self { by: line(by), since, note: line(note) }
+        Self { by: by.map(line).filter(|by| !by.is_empty()), since, note: line(note) }
     }
 }
 
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_schedule_that_is_defined_anew_keeps_its_progress_and_catches_nothing_up_of_new_times() {
-        let mut record = Record::new(every(60), at(0)).paused(Pause::new("ann", at(5), "moving house"));
+        let mut record = Record::new(every(60), at(0)).paused(Pause::new(Some("ann"), at(5), "moving house"));
         record.progress.counts.fired = 7;
         assert_eq!(record.redefined(every(60), at(500)), None, "nothing has changed");
         let payload =
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_paused_schedule_is_never_due_and_catches_nothing_up() {
-        let record = Record::new(every(60), at(0)).paused(Pause::new("ann", at(5), "so\nmuch"));
+        let record = Record::new(every(60), at(0)).paused(Pause::new(Some("ann"), at(5), "so\nmuch"));
         assert_eq!(record.progress.pause.as_ref().map(|pause| pause.note.as_str()), Some("so\\nmuch"));
         assert_eq!(record.next_due(at(999)), None);
         let resumed = record.resumed(at(610)).expect("it was paused");
