@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sandhog_core::edit::{Edited, JobEdit};
 use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::flow::Flow;
 use sandhog_core::group::GroupRule;
@@ -25,6 +26,15 @@ pub enum Command {
         action: JobAction,
         /// The jobs.
         ids: Vec<JobId>,
+    },
+    /// Edits a job that waits, as a whole or not at all. Answered by [`Outcome::Edited`].
+    Edit {
+        /// The job.
+        job: JobId,
+        /// The edit.
+        edit: Box<JobEdit>,
+        /// Bounds of a payload, and of the tenant's waiting payloads.
+        bounds: QueueBounds,
     },
     /// Brings a tenant's jobs up to date, in bounded steps: makes due jobs ready, takes back expired leases, settles the edges of
     /// flows whose jobs have ended, removes final jobs and state that are past their time, and gives turns in groups to those who
@@ -123,6 +133,8 @@ pub struct Swept {
 pub enum Outcome {
     /// Result for each job, in the order of the command.
     Jobs(Vec<Changed>),
+    /// Result of an edit.
+    Edited(Edited),
     /// Result of a sweep.
     Swept(Swept),
     /// Number of jobs and values of state that a purge has left.
@@ -184,6 +196,13 @@ impl Outcome {
     pub(crate) fn jobs(self, count: usize) -> Result<Vec<Changed>> {
         match self {
             Self::Jobs(changed) if changed.len() == count => Ok(changed),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn edited(self) -> Result<Edited> {
+        match self {
+            Self::Edited(edited) => Ok(edited),
             _ => Err(Error::unasked("a command's outcome")),
         }
     }

@@ -41,6 +41,7 @@ use async_trait::async_trait;
 use sandhog_core::account::{Account, Day, DayUsage, RunEnd, Traffic};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Bytes;
+use sandhog_core::edit::{Edited, JobEdit};
 use sandhog_core::effects::Effects;
 use sandhog_core::event::{EventCursor, EventKeep, EventPage};
 use sandhog_core::flow::Flow;
@@ -52,7 +53,7 @@ use sandhog_core::id::{
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress};
 use sandhog_core::outcome::Usage;
-use sandhog_core::quota::{FuelQuota, FuelSpent, QueueBounds, QueueExcess, StateQuota};
+use sandhog_core::quota::{FuelQuota, FuelSpent, PayloadExcess, QueueBounds, QueueExcess, StateQuota};
 pub use sandhog_core::rate::{RateLimit, RateOf};
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
@@ -198,6 +199,18 @@ pub trait Broker: Send + Sync + 'static {
         Ok(self.act(tenant, JobAction::Redrive, &[job]).await?[0])
     }
 
+    /// Edits a job that waits; see [`Command::Edit`].
+    async fn edit(
+        &self,
+        tenant: &TenantId,
+        job: JobId,
+        edit: &JobEdit,
+        bounds: &QueueBounds,
+    ) -> Result<Edited> {
+        let command = Command::Edit { job, edit: Box::new(edit.clone()), bounds: *bounds };
+        self.control(tenant, command).await?.edited()
+    }
+
     /// Looks up the record of a job, or `None` if there is no such job.
     async fn job(&self, tenant: &TenantId, job: JobId) -> Result<Option<JobRecord>> {
         self.look(tenant, Look::Job(job)).await?.job()
@@ -323,6 +336,15 @@ impl Error {
     /// Error for an answer to another question than was asked: a bug of a broker or of a wrapper around it.
     pub(crate) fn unasked(at: &str) -> Self {
         Self::Corrupt { at: at.to_owned(), problem: "it answers another question than was asked".to_owned() }
+    }
+}
+
+impl From<PayloadExcess> for Enqueued {
+    fn from(excess: PayloadExcess) -> Self {
+        match excess {
+            PayloadExcess::TooLarge => Self::TooLarge,
+            PayloadExcess::Full(excess) => Self::Full(excess),
+        }
     }
 }
 

@@ -301,6 +301,11 @@ impl Broker for Redis {
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         match command {
             Command::Jobs { action, ids } => self.act_on(tenant, action, &ids).await,
+            Command::Edit { job, edit, bounds } => {
+                let request = batch::edit(tenant, job, &edit, &bounds);
+                let reply = self.run("edit of a job", tenant, &self.scripts.edit, request).await?;
+                reply::edited(&reply).map(Outcome::Edited)
+            }
             Command::Sweep(sweep) => Ok(Outcome::Swept(self.sweep(tenant, &sweep).await?)),
             Command::Purge { most } => Ok(Outcome::Left(self.purge(tenant, most).await?)),
             Command::SetGroupRules(rules) => {

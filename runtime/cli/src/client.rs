@@ -11,6 +11,7 @@ use sandhog_broker::{
 };
 use sandhog_config::{self as config, Config};
 use sandhog_core::account::{Day, DayUsage};
+use sandhog_core::edit::JobEdit;
 use sandhog_core::event::{EventCursor, EventPage};
 use sandhog_core::flow::Flow;
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
@@ -246,6 +247,16 @@ impl Client {
         name: &ScheduleName,
     ) -> Result<(), Problem> {
         schedules::remove(&self.service, &self.caller, tenant, name).await
+    }
+
+    /// See [`jobs::edit`].
+    pub(crate) async fn edit(
+        &self,
+        id: JobId,
+        tenant: Option<&TenantId>,
+        edit: &JobEdit,
+    ) -> Result<TenantId, Problem> {
+        jobs::edit(&self.service, &self.caller, id, tenant, edit).await
     }
 
     /// See [`jobs::act`].

@@ -18,6 +18,7 @@ pub mod attempt;
 pub mod budget;
 pub mod canary;
 pub mod compile;
+pub mod edit;
 pub mod effects;
 pub mod event;
 pub mod flow;

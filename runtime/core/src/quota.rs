@@ -82,6 +82,17 @@ impl QueueBounds {
             .then_some(QueueExcess::Bytes)
     }
 
+    /// Returns the bound that would be exceeded if a payload of `after` bytes took the place of one of `before`; `None` if none
+    /// would be. One that isn't longer exceeds nothing but the bound of a single payload.
+    #[must_use]
+    pub fn payload_excess(&self, waiting: Waiting, before: u64, after: u64) -> Option<PayloadExcess> {
+        if Bytes(after) > self.payload {
+            return Some(PayloadExcess::TooLarge);
+        }
+        let more = Waiting { jobs: 0, bytes: after.saturating_sub(before) };
+        self.excess(waiting, more).map(PayloadExcess::Full)
+    }
+
     /// Explains for people which bound, `excess`, would be exceeded, and what would help.
     #[must_use]
     pub fn explain(&self, excess: QueueExcess) -> String {
@@ -119,6 +130,15 @@ impl Waiting {
     pub fn of(jobs: &[NewJob]) -> Self {
         Self { jobs: jobs.len() as u64, bytes: jobs.iter().map(|job| job.payload.len() as u64).sum() }
     }
+}
+
+/// Bound that a payload would exceed which takes the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PayloadExcess {
+    /// The size of a single payload.
+    TooLarge,
+    /// The size of all payloads of the tenant's queues.
+    Full(QueueExcess),
 }
 
 /// Bound on a tenant's queues that would be exceeded.

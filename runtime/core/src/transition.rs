@@ -332,7 +332,7 @@ impl Standing {
     }
 
     /// Returns a change of the job's place and of nothing else.
-    fn goes(&self, next: Next) -> Change<'static> {
+    pub(crate) fn goes(&self, next: Next) -> Change<'static> {
         Change { next, lease: self.lease, counts: self.counts, why: None, output: None, makes_lane: false }
     }
 }

@@ -18,6 +18,7 @@ mod script;
 pub mod accounting;
 pub mod attempts;
 pub mod cancelling;
+pub mod editing;
 pub mod effects;
 pub mod enqueueing;
 pub mod events;
@@ -303,6 +304,25 @@ macro_rules! conformance_suite {
                 a_final_job_can_be_removed,
                 many_are_changed_at_once_and_answered_one_by_one,
             }
+            editing {
+                a_waiting_job_gets_another_payload,
+                what_runs_or_is_final_cannot_be_edited,
+                a_ready_job_goes_by_its_new_priority,
+                a_scheduled_job_keeps_its_time_with_another_priority,
+                a_scheduled_job_can_be_put_off_or_brought_forward,
+                a_ready_job_can_be_put_off,
+                a_suspect_stays_one,
+                an_edit_is_done_as_a_whole_or_not_at_all,
+                a_job_in_its_groups_line_moves_by_its_priority,
+                an_edit_changes_nothing_about_a_strict_order,
+                a_job_that_is_put_off_gives_its_turn_up,
+                a_unique_key_stays_with_its_job,
+                an_edited_job_is_replaced_and_debounced_as_before,
+                a_job_that_waits_for_others_of_its_flow_can_be_edited,
+                a_job_that_is_put_off_may_start_later_by_as_much,
+                a_job_that_is_brought_forward_wakes,
+                a_job_of_another_tenant_is_edited_by_nobody_else,
+            }
             quotas {
                 a_success_that_would_overfill_the_state_changes_nothing,
                 keys_are_counted_too,
@@ -457,6 +477,7 @@ mod tests {
             include_str!("accounting.rs"),
             include_str!("attempts.rs"),
             include_str!("cancelling.rs"),
+            include_str!("editing.rs"),
             include_str!("effects.rs"),
             include_str!("enqueueing.rs"),
             include_str!("events.rs"),

@@ -9,6 +9,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::canary::Record;
+use sandhog_core::edit::{Due, JobEdit};
 use sandhog_core::effects::Effects;
 use sandhog_core::event::EventKeep;
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
@@ -87,6 +88,12 @@ pub(super) enum Op {
         tenant: TenantId,
         action: JobAction,
         jobs: Vec<JobId>,
+    },
+    Edit {
+        tenant: TenantId,
+        job: JobId,
+        edit: JobEdit,
+        bounds: QueueBounds,
     },
     SetGroupRules {
         tenant: TenantId,
@@ -253,7 +260,13 @@ impl Random {
                 }
                 Op::Settle { tenant, settlements }
             }
-            80..89 => {
+            80 | 81 => Op::Edit {
+                job: self.job_for(&[State::Scheduled, State::Ready, State::Blocked], which, model).await,
+                edit: self.edit(),
+                bounds: self.queue_bounds(),
+                tenant,
+            },
+            82..89 => {
                 let action = self.pick(&[
                     JobAction::Cancel,
                     JobAction::Cancel,
@@ -262,7 +275,7 @@ impl Random {
                     JobAction::RunNow,
                     JobAction::Remove,
                 ]);
-                let mut jobs = vec![self.job_for(action, which, model).await];
+                let mut jobs = vec![self.job_for(fit_for(action), which, model).await];
                 while self.rng.random_bool(0.3) {
                     jobs.push(self.known_job(which));
                 }
@@ -435,18 +448,20 @@ impl Random {
         known.copied().unwrap_or_else(|| self.new_id())
     }
 
-    /// Mostly one to which it can be done.
-    async fn job_for(&mut self, action: JobAction, which: usize, model: &dyn Broker) -> JobId {
-        let state = match action {
-            JobAction::Cancel => {
-                self.pick(&[State::Leased, State::Leased, State::Leased, State::Dead, State::Blocked])
-            }
-            JobAction::Redrive => State::Dead,
-            JobAction::RunNow => {
-                self.pick(&[State::Scheduled, State::Scheduled, State::Blocked, State::Dead])
-            }
-            JobAction::Remove => self.pick(&[State::Succeeded, State::Succeeded, State::Dead]),
-        };
+    fn edit(&mut self) -> JobEdit {
+        let payload = (0..self.rng.random_range(0..20)).map(|_| self.rng.random()).collect();
+        let at = Due::At(Timestamp::from_millis(self.rng.random_range(0..200_000)));
+        let after = [Duration::ZERO, ms(1), secs(1), secs(60), secs(3600)].map(Due::After);
+        JobEdit {
+            payload: self.rng.random_bool(0.4).then_some(payload),
+            priority: self.rng.random_bool(0.5).then(|| Priority(self.pick(&[100, 100, 0, 255, 101]))),
+            due: self.rng.random_bool(0.5).then(|| self.pick(&[&after[..], &[at]].concat())),
+        }
+    }
+
+    /// Mostly one of one of these states.
+    async fn job_for(&mut self, states: &[State], which: usize, model: &dyn Broker) -> JobId {
+        let state = self.pick(states);
         let page =
             model.jobs(&self.tenants[which].tenant, Query::of(state, 10)).await.expect("the model answers");
         let fit = if self.rng.random_bool(0.4) { None } else { page.jobs.choose(&mut self.rng) };
@@ -711,6 +726,16 @@ impl Random {
             effects.enqueue(self.job(which));
         }
         effects
+    }
+}
+
+/// The states of jobs to which it can be done mostly.
+fn fit_for(action: JobAction) -> &'static [State] {
+    match action {
+        JobAction::Cancel => &[State::Leased, State::Leased, State::Leased, State::Dead, State::Blocked],
+        JobAction::Redrive => &[State::Dead],
+        JobAction::RunNow => &[State::Scheduled, State::Scheduled, State::Blocked, State::Dead],
+        JobAction::Remove => &[State::Succeeded, State::Succeeded, State::Dead],
     }
 }
 

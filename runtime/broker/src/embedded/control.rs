@@ -4,11 +4,12 @@ use sandhog_core::id::JobId;
 use sandhog_core::transition::Acted;
 use sandhog_core::unique::UniqueUntil;
 
-use super::fault::{Fault, Result};
+use super::edit::Unchanged;
+use super::fault::Result;
 use super::flows::{Removable, select_removable};
 use super::row;
 use super::step::Step;
-use super::stored::{Stored, select_stored};
+use super::stored::Stored;
 use crate::{Changed, JobAction};
 
 impl Step<'_> {
@@ -18,21 +19,11 @@ impl Step<'_> {
     }
 
     fn act_on(&mut self, action: JobAction, job: JobId) -> Result<Changed> {
-        let found = self
-            .stored_job(select_stored!("WHERE tenant = ?1 AND id = ?2"), [self.tenant(), &job.to_string()]);
-        let changed = match found {
-            Ok(Some(found)) => self.act_on_stored(action, job, &found),
-            Ok(None) => return Ok(Changed::Unknown),
-            Err(fault) => Err(fault),
-        };
-        match changed {
-            // Everything is read before anything is written.
-            Err(Fault::Unreadable { at, problem }) => {
-                tracing::warn!(tenant = self.tenant(), %job, at, problem, "a job can't be read, and is left as it is");
-                Ok(Changed::Unreadable)
-            }
-            changed => changed,
-        }
+        let changed = self.readable(job, |step, found| step.act_on_stored(action, job, &found))?;
+        Ok(changed.unwrap_or_else(|unchanged| match unchanged {
+            Unchanged::Unknown => Changed::Unknown,
+            Unchanged::Unreadable => Changed::Unreadable,
+        }))
     }
 
     fn act_on_stored(&mut self, action: JobAction, job: JobId, found: &Stored) -> Result<Changed> {

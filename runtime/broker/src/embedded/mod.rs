@@ -5,7 +5,7 @@
 //! rights.rs   rights of the files                       upkeep.rs  return of unused space to the disk
 //! reserve.rs  space for when the disk is full
 //! threads.rs  the writing thread and the reading thread; group commit
-//! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  groups.rs  holds.rs  unique.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  purge.rs
+//! step.rs     shared by the steps: enqueue.rs  lease.rs  lanes.rs  groups.rs  holds.rs  unique.rs  asked.rs  settle.rs  state.rs  sweep.rs  control.rs  edit.rs  purge.rs
 //! account.rs  usage of runs by day      row.rs  values in the file    queries.rs  why.rs  look-ups
 //! trials.rs   trials of canaries        flows.rs  jobs that wait for others
 //! schedules.rs  records of schedules    events.rs  events of jobs
@@ -42,6 +42,7 @@
 mod account;
 mod asked;
 mod control;
+mod edit;
 mod enqueue;
 mod events;
 mod fault;
@@ -270,6 +271,10 @@ impl Broker for Embedded {
                 .step("control", FLUSHED, tenant, move |step| step.act(action, &ids))
                 .await
                 .map(Outcome::Jobs),
+            Command::Edit { job, edit, bounds } => self
+                .step("edit", FLUSHED.taking_space(), tenant, move |step| step.edit(job, &edit, &bounds))
+                .await
+                .map(Outcome::Edited),
             // A sweep that a power cut undoes is repeated.
             Command::Sweep(sweep) => self
                 .step("sweep", UNFLUSHED, tenant, move |step| step.sweep(&sweep))

@@ -1,10 +1,9 @@
 //! Who holds which unique key.
 
 use rusqlite::params;
-use sandhog_core::budget::Bytes;
 use sandhog_core::id::JobId;
 use sandhog_core::job::NewJob;
-use sandhog_core::quota::{QueueBounds, Waiting};
+use sandhog_core::quota::QueueBounds;
 use sandhog_core::unique::{KeyHold, OnClash, UniqueRule, UniqueUntil, moved_along};
 
 use super::fault::{Fault, Result};
@@ -68,12 +67,9 @@ impl Step<'_> {
         let Some((nr, length, due_at, start_by)) = waiting.filter(|_| clash.replaces) else {
             return Ok(Enqueued::Duplicate(id));
         };
-        if Bytes::of(job.payload.len()) > bounds.payload {
-            return Ok(Enqueued::TooLarge);
-        }
-        let more = (job.payload.len() as u64).saturating_sub(length.cast_unsigned());
-        if let Some(excess) = bounds.excess(self.waiting()?, Waiting { jobs: 0, bytes: more }) {
-            return Ok(Enqueued::Full(excess));
+        let (before, after) = (length.cast_unsigned(), job.payload.len() as u64);
+        if let Some(excess) = bounds.payload_excess(self.waiting()?, before, after) {
+            return Ok(excess.into());
         }
         self.execute("UPDATE payload SET bytes = ?2 WHERE nr = ?1", params![nr, job.payload])?;
         if let (Some(before), Some(due)) = (due_at, clash.due) {

@@ -121,6 +121,9 @@ impl Broker for Memory {
             Command::Jobs { action, ids } => {
                 Ok(Outcome::Jobs(ids.into_iter().map(|job| self.act_on(tenant, action, job)).collect()))
             }
+            Command::Edit { job, edit, bounds } => {
+                Ok(Outcome::Edited(self.step(tenant, |t, now| t.edit(job, *edit, &bounds, now))))
+            }
             Command::Sweep(sweep) => Ok(Outcome::Swept(self.step(tenant, |t, now| t.sweep(&sweep, now)))),
             Command::Purge { most } => Ok(Outcome::Left(self.step(tenant, |t, now| t.purge(most, now)))),
             Command::SetGroupRules(rules) => {

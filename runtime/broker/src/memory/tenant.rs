@@ -8,6 +8,7 @@ use std::time::Duration;
 use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::edit::{Edited, JobEdit, start_by_after_edit};
 use sandhog_core::effects::{Effects, StateWrite, Written};
 use sandhog_core::event::{EventKind, attempt_of};
 use sandhog_core::flow::ParentEnd;
@@ -209,12 +210,9 @@ impl Tenant {
         let clash = job.options.unique.clash(held, entry.is_some(), now);
         held.ends = clash.ends.or(held.ends);
         let Some(entry) = entry.filter(|_| clash.replaces) else { return Enqueued::Duplicate(holder) };
-        if Bytes::of(job.payload.len()) > bounds.payload {
-            return Enqueued::TooLarge;
-        }
-        let more = job.payload.len().saturating_sub(entry.record.payload.len()) as u64;
-        if let Some(excess) = bounds.excess(waiting, Waiting { jobs: 0, bytes: more }) {
-            return Enqueued::Full(excess);
+        let (before, after) = (entry.record.payload.len() as u64, job.payload.len() as u64);
+        if let Some(excess) = bounds.payload_excess(waiting, before, after) {
+            return excess.into();
         }
         entry.record.payload.clone_from(&job.payload);
         if let (State::Scheduled, Some(before), Some(due)) =
@@ -614,6 +612,36 @@ impl Tenant {
             Acted::Refuse => return Changed::Not(standing.state),
         }
         Changed::Done
+    }
+
+    /// Edits a job, as a whole or not at all.
+    pub(super) fn edit(&mut self, job: JobId, edit: JobEdit, bounds: &QueueBounds, now: Timestamp) -> Edited {
+        let waiting = self.waiting();
+        let Some(entry) = self.jobs.get_mut(&job) else { return Edited::Unknown };
+        let change = match entry.standing().edited(edit.due.map(|due| due.delay(now))) {
+            Ok(change) => change,
+            Err(state) => return Edited::Not(state),
+        };
+        if let Some(payload) = edit.payload {
+            let (before, after) = (entry.record.payload.len() as u64, payload.len() as u64);
+            if let Some(excess) = bounds.payload_excess(waiting, before, after) {
+                return Edited::Excess(excess);
+            }
+            entry.record.payload = payload;
+        }
+        if let Some(priority) = edit.priority {
+            entry.record.priority = priority;
+            let rule = self.group_rules.get(&entry.record.queue);
+            entry.rank = entry.rank.map(|rank| rule.map_or(rank, |rule| rule.rank(priority)));
+        }
+        if let Some(change) = change {
+            if let (Some(start_by), Next::Waits(delay)) = (entry.start_by, change.next) {
+                let before = entry.record.due_at.unwrap_or(now);
+                entry.start_by = Some(start_by_after_edit(start_by, before, now.after(delay)));
+            }
+            self.change(job, &change, now);
+        }
+        Edited::Done
     }
 
     pub(super) fn record(&self, job: JobId) -> Option<JobRecord> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use redis::Cmd;
 use sandhog_core::account::{Account, Day, RunEnd};
 use sandhog_core::budget::{Bytes, Fuel};
+use sandhog_core::edit::{Due, JobEdit};
 use sandhog_core::effects::{Effects, StateWrite};
 use sandhog_core::event::{EVENTS_PAGE_MAX, EventCursor, EventKeep};
 use sandhog_core::flow::Flow;
@@ -603,6 +604,22 @@ pub(super) fn act(tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Reque
         request.keys.job(*job);
         request.keys.run(*job);
     }
+    request
+}
+
+pub(super) fn edit(tenant: &TenantId, job: JobId, edit: &JobEdit, bounds: &QueueBounds) -> Request {
+    let JobEdit { payload, priority, due } = edit;
+    let mut request = Request::of(tenant);
+    let asked = &mut request.asked;
+    asked.array(6).optional_bytes(payload.as_deref()).optional_uint(priority.map(|it| it.0.into()));
+    match due {
+        None => asked.absent().absent(),
+        Some(Due::After(delay)) => asked.uint(exact_millis(*delay)).absent(),
+        Some(Due::At(at)) => asked.absent().uint(exact(at.as_millis())),
+    };
+    asked.uint(exact(bounds.payload.0)).uint(exact(bounds.bytes.0));
+    request.keys.job(job);
+    request.keys.run(job);
     request
 }
 

@@ -35,14 +35,14 @@ macro_rules! pieces {
 }
 
 /// Modules that functions are made of, each after those that it uses.
-const MODULES: [Piece; 26] = pieces!(
+const MODULES: [Piece; 27] = pieces!(
     "start" "reads" "writes" "layout" "unique" "tally" "events" "holds" "waiters" "lanes" "places" "rates" "waiting" "groups" "state" "flows"
-        "finals" "starting" "edges" "creation" "logs" "add" "spending"
+        "finals" "starting" "standing" "edges" "creation" "logs" "add" "spending"
         "accounts" "parking" "records"
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 28] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 29] = {
     let [
         enqueue,
         lease,
@@ -72,10 +72,11 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 28] = {
         parents,
         record_events,
         event_list,
+        edit,
     ] = pieces!(
         "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "schedule" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
             "held_groups" "hold" "hold_list" "why" "schedule_list" "permissions" "flow" "flow_jobs" "parents" "record_events"
-            "event_list"
+            "event_list" "edit"
     );
     [
         (
@@ -108,7 +109,15 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 28] = {
             ALLOW_OOM,
             &[
                 "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "flows",
-                "finals", "starting",
+                "finals", "starting", "standing",
+            ],
+        ),
+        (
+            edit,
+            "",
+            &[
+                "waiters", "layout", "unique", "tally", "events", "lanes", "waiting", "groups", "flows",
+                "finals", "starting", "standing",
             ],
         ),
         (
@@ -208,6 +217,7 @@ pub(super) struct Scripts {
     pub(super) renew: Function,
     pub(super) settle: Function,
     pub(super) act: Function,
+    pub(super) edit: Function,
     pub(super) sweep: Function,
     pub(super) purge: Function,
     pub(super) trial: Function,
@@ -261,6 +271,7 @@ impl Scripts {
             renew: function("renew"),
             settle: function("settle"),
             act: function("act"),
+            edit: function("edit"),
             sweep: function("sweep"),
             purge: function("purge"),
             trial: function("trial"),

@@ -7,6 +7,7 @@ use redis::Value;
 use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::budget::Fuel;
+use sandhog_core::edit::Edited;
 use sandhog_core::event::{EventCursor, EventPage, EventSpan};
 use sandhog_core::flow::{Flow, FlowJobView};
 use sandhog_core::hold::{Hold, HoldReason, HoldScope};
@@ -15,7 +16,7 @@ use sandhog_core::id::{
     TenantId,
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
-use sandhog_core::quota::{FuelSpent, QueueExcess, StateExcess};
+use sandhog_core::quota::{FuelSpent, PayloadExcess, QueueExcess, StateExcess};
 use sandhog_core::time::Timestamp;
 use sandhog_core::trial::{Decision, Pair, Records, TrialStatus};
 use sandhog_core::waits::WaitFacts;
@@ -282,11 +283,7 @@ pub(super) fn changed(jobs: usize, reply: Value) -> Result<Vec<Changed>> {
             codes::REQUESTED => Ok(Changed::Requested),
             codes::UNKNOWN => Ok(Changed::Unknown),
             codes::UNREADABLE => Ok(Changed::Unreadable),
-            other => {
-                let number =
-                    other.checked_sub(codes::NOT_IN).ok_or_else(|| unexpected("an answer is unknown"))?;
-                layout::state(number).map(Changed::Not).map_err(unreadable("an answer of the server"))
-            }
+            other => not_in(other).map(Changed::Not),
         },
     };
     let values = array(reply)?;
@@ -294,6 +291,23 @@ pub(super) fn changed(jobs: usize, reply: Value) -> Result<Vec<Changed>> {
         return Err(unexpected("there is not one answer for each job"));
     }
     values.into_iter().map(one).collect()
+}
+
+pub(super) fn edited(reply: &Value) -> Result<Edited> {
+    match count(reply)? {
+        codes::DONE => Ok(Edited::Done),
+        codes::UNKNOWN => Ok(Edited::Unknown),
+        codes::UNREADABLE => Ok(Edited::Unreadable),
+        codes::TOO_LARGE => Ok(Edited::Excess(PayloadExcess::TooLarge)),
+        codes::TOO_MANY_JOB_BYTES => Ok(Edited::Excess(PayloadExcess::Full(QueueExcess::Bytes))),
+        other => not_in(other).map(Edited::Not),
+    }
+}
+
+/// Decodes the answer that nothing can be done to a job in its state.
+fn not_in(code: u64) -> Result<State> {
+    let number = code.checked_sub(codes::NOT_IN).ok_or_else(|| unexpected("an answer is unknown"))?;
+    layout::state(number).map_err(unreadable("an answer of the server"))
 }
 
 pub(super) fn record(tenant: &TenantId, reply: Value) -> Result<Option<JobRecord>> {

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::edit::Edited;
 use sandhog_core::id::TenantId;
 use sandhog_core::job::{Job, Lease, NewJob};
 use sandhog_core::quota::QueueBounds;
@@ -36,7 +37,7 @@ pub use self::cipher::random_key;
 use self::envelope::Unopened;
 use self::sealer::Sealer;
 use crate::{
-    Broker, Command, Enqueued, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Wakes,
+    Broker, Command, Enqueued, Error, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Wakes,
 };
 pub use sandhog_core::keyring::{Key, Keyring, NoKey, Plain};
 
@@ -143,9 +144,20 @@ impl<K: Keys> Broker for Sealed<K> {
                 let flow = flow.with_payloads(|job| Ok(sealer.job(job)?.payload))?;
                 Command::Flow { flow: Box::new(flow), bounds: sealer.bounds(&bounds) }
             }
+            (Command::Edit { job, edit, bounds }, Some(sealer)) if edit.payload.is_some() => {
+                // A payload is bound to what never changes of its job.
+                let edit = match self.behind.job(tenant, job).await {
+                    Ok(Some(record)) => sealer.edit(*edit, &record)?,
+                    Ok(None) => return Ok(Outcome::Edited(Edited::Unknown)),
+                    Err(Error::Corrupt { .. }) => return Ok(Outcome::Edited(Edited::Unreadable)),
+                    Err(error) => return Err(error),
+                };
+                Command::Edit { job, edit: Box::new(edit), bounds: sealer.bounds(&bounds) }
+            }
             // The others say nothing that is anybody's secret.
             (
                 plain @ (Command::Jobs { .. }
+                | Command::Edit { .. }
                 | Command::Sweep(_)
                 | Command::Purge { .. }
                 | Command::Trial(_)

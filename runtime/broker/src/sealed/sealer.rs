@@ -1,6 +1,7 @@
 //! Seals what goes to the store for one tenant, and opens what comes from it.
 
 use sandhog_core::budget::Bytes;
+use sandhog_core::edit::JobEdit;
 use sandhog_core::flow::FlowJobView;
 use sandhog_core::hold::{Hold, NewHold};
 use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, StateKey, TenantId, UniqueKey};
@@ -113,6 +114,14 @@ impl Sealer<'_> {
         } = options;
         let place = payload_of(*id, kind, unique_key.as_ref(), options);
         Ok(NewJob { payload: self.seal(place, payload)?, ..job.clone() })
+    }
+
+    /// Seals the payload of an edit for the place of this job's payload.
+    pub(super) fn edit(&self, edit: JobEdit, job: &JobRecord) -> Result<JobEdit> {
+        let JobEdit { payload, priority, due } = edit;
+        let place = payload_of(job.id, &job.kind, job.unique_key.as_ref(), &job.options);
+        let payload = payload.map(|payload| self.seal(place, &payload)).transpose()?;
+        Ok(JobEdit { payload, priority, due })
     }
 
     /// Opens the payload of a leased job.

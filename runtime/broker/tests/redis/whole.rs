@@ -13,11 +13,13 @@ use sandhog_broker::{
     WallClock,
 };
 use sandhog_core::canary::Record;
+use sandhog_core::edit::{Due, JobEdit};
 use sandhog_core::effects::Effects;
 use sandhog_core::id::{
     DaemonId, JobId, Kind, LeaseToken, QueueName, Revision, StateKey, TenantId, UniqueKey,
 };
-use sandhog_core::job::{Lease, Level, LogLine, NewJob, Progress};
+use sandhog_core::job::{Lease, Level, LogLine, NewJob, Priority, Progress};
+use sandhog_core::quota::QueueBounds;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
@@ -37,12 +39,13 @@ enum Call {
     Redrive,
     RunNow,
     Remove,
+    Edit,
     Purge,
     Trial,
 }
 
 impl Call {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Enqueue,
         Self::Lease,
         Self::Renew,
@@ -52,13 +55,14 @@ impl Call {
         Self::Redrive,
         Self::RunNow,
         Self::Remove,
+        Self::Edit,
         Self::Purge,
         Self::Trial,
     ];
 
     /// Whether it makes room in a server whose memory is full, or says how a run ended.
     fn runs_when_full(self) -> bool {
-        !matches!(self, Self::Enqueue | Self::Lease | Self::Trial)
+        !matches!(self, Self::Enqueue | Self::Lease | Self::Edit | Self::Trial)
     }
 }
 
@@ -212,6 +216,15 @@ impl Scene {
             Call::Redrive => self.act(broker, JobAction::Redrive, &[1]).await,
             Call::RunNow => self.act(broker, JobAction::RunNow, &[9, 10, 12]).await,
             Call::Remove => self.act(broker, JobAction::Remove, &[0, 1, 2]).await,
+            Call::Edit => {
+                let edit = JobEdit {
+                    payload: Some(b"{\"edited\": true}".to_vec()),
+                    priority: Some(Priority(200)),
+                    due: Some(Due::At(ManualClock::default().now().after(HOUR / 2))),
+                };
+                let (job, bounds) = (numbered(8).id, QueueBounds::default());
+                broker.edit(&self.tenant, job, &edit, &bounds).await.map(drop)
+            }
             Call::Purge => broker.purge(&self.tenant, 1000).await.map(drop),
             // It begins another one, in the place of the one that is there.
             Call::Trial => {

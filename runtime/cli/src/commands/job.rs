@@ -1,24 +1,33 @@
 //! `sandhog job`: shows one job, and acts on jobs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sandhog_broker::JobAction;
+use sandhog_config::units::parse_time;
+use sandhog_core::edit::{Due, JobEdit};
 use sandhog_core::id::{JobId, TenantId};
+use sandhog_core::job::Priority;
+use sandhog_core::time::Timestamp;
 use sandhog_daemon::broker::Access;
 
 use crate::client::Client;
 use crate::commands::act::{self, Act};
+use crate::commands::payload::{self, Check};
+use crate::commands::times::parse_at;
 use crate::commands::wait::{Waiting, wait_for};
 use crate::exit::{Exit, Failure};
+use crate::output::act::DoneDocument;
 use crate::output::console::{Console, Format};
 use crate::output::flow::waits_for;
 use crate::output::job::{self as render, Payloads};
 
-/// Look at one job; cancel jobs, try them again, run them now, or remove them
+/// Look at one job, or change what it is to do; cancel jobs, try them again, run them now, or remove them
 #[derive(Debug, Subcommand)]
 pub(crate) enum Job {
     Show(Show),
+    Edit(Edit),
     Cancel(Cancel),
     Redrive(Redrive),
     RunNow(RunNow),
@@ -42,6 +51,48 @@ pub(crate) struct Show {
     #[command(flatten)]
     waiting: Waiting,
 }
+
+/// Change the payload, the priority or the time of a job that waits
+#[derive(Debug, Args)]
+#[command(after_help = EDIT_EXAMPLES)]
+pub(crate) struct Edit {
+    /// The job's id
+    id: JobId,
+    #[command(flatten)]
+    changes: Changes,
+    /// Whose it is [default: any of the configuration's tenants]
+    #[arg(long, short, value_name = "NAME")]
+    tenant: Option<TenantId>,
+}
+
+/// What is changed about a job.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Changes {
+    /// The new payload, JSON; - reads it from standard input
+    #[arg(long, value_name = "PAYLOAD", group = "new_payload")]
+    payload: Option<String>,
+    /// Read the new payload from a file
+    #[arg(long, value_name = "FILE", group = "new_payload")]
+    file: Option<PathBuf>,
+    /// Take the payload as it is, even if it is no JSON
+    #[arg(long, requires = "new_payload")]
+    raw: bool,
+    /// The new priority, 0 to 255: higher ones go first
+    #[arg(long, value_name = "N")]
+    priority: Option<u8>,
+    /// Run it once this time has gone by from now on, such as 10m; 0s for at once
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    delay: Option<Duration>,
+    /// Run it at this time, such as 2026-11-24T18:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = parse_at, conflicts_with = "delay")]
+    at: Option<Timestamp>,
+}
+
+const EDIT_EXAMPLES: &str = "\
+Examples:
+  sandhog job edit 01J8Z4W2Q2V7H7WQ8X3R0N5T6A --priority 200
+  sandhog job edit 01J8Z4W2Q2V7H7WQ8X3R0N5T6A --payload '{\"to\": \"b@example.com\"}' --delay 10m";
 
 /// Cancel jobs: at once if they wait, with the help of their daemon if they run
 #[derive(Debug, Args)]
@@ -81,11 +132,14 @@ impl Job {
     pub(crate) async fn execute(self, config: &Path, console: &Console) -> Result<Exit, Failure> {
         let access = match &self {
             Self::Show(_) => Access::Look,
-            Self::Cancel(_) | Self::Redrive(_) | Self::RunNow(_) | Self::Remove(_) => Access::Change,
+            Self::Edit(_) | Self::Cancel(_) | Self::Redrive(_) | Self::RunNow(_) | Self::Remove(_) => {
+                Access::Change
+            }
         };
         let client = Client::connect(config, access).await?;
         match self {
             Self::Show(show) => show.execute(&client, console).await,
+            Self::Edit(edit) => edit.execute(&client, console).await,
             Self::Cancel(Cancel { act, waiting }) => {
                 act.execute(JobAction::Cancel, waiting.deadline(), &client, console).await
             }
@@ -93,6 +147,22 @@ impl Job {
             Self::RunNow(RunNow { act }) => act.execute(JobAction::RunNow, None, &client, console).await,
             Self::Remove(Remove { act }) => act.execute(JobAction::Remove, None, &client, console).await,
         }
+    }
+}
+
+impl Edit {
+    async fn execute(self, client: &Client, console: &Console) -> Result<Exit, Failure> {
+        let Self { id, changes: Changes { payload, file, raw, priority, delay, at }, tenant } = self;
+        let payload = match (&payload, &file) {
+            (None, None) => None,
+            (inline, file) => Some(payload::read(inline.as_deref(), file.as_deref(), Check::unless(raw))?),
+        };
+        let due = delay.map(Due::After).or(at.map(Due::At));
+        let edit = JobEdit { payload, priority: priority.map(Priority), due };
+        let tenant = client.edit(id, tenant.as_ref(), &edit).await?;
+        let document = DoneDocument::new(id, Some(&tenant), Ok("edited"));
+        console.show(&document, || format!("{id} is edited"))?;
+        Ok(Exit::Ok)
     }
 }
 

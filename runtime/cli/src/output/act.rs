@@ -10,7 +10,7 @@ pub struct DoneDocument {
     pub id: String,
     /// The job's tenant; null if there is no such job.
     pub tenant: Option<String>,
-    /// `cancelled`, `cancel-requested`, `redriven`, `ready` or `removed`; null if nothing was done.
+    /// `cancelled`, `cancel-requested`, `redriven`, `ready`, `removed` or `edited`; null if nothing was done.
     pub done: Option<&'static str>,
     /// The reason why nothing was done; null if there is none.
     pub refused: Option<String>,

@@ -137,7 +137,8 @@ async fn the_progress_of_a_schedule_outlives_its_definition_and_so_does_its_paus
     let name = ScheduleName::parse("x").expect("valid");
     let (now, stored) = step::look_up(&*world.broker, &world.tenant, &name).await.expect("it answers");
     let known = step::Known::read(&stored.expect("it is there")).expect("it can be read");
-    let paused = sandhog_core::schedule::Decision::of(known.record.paused(Pause::new(Some("ann"), now, "why")));
+    let paused =
+        sandhog_core::schedule::Decision::of(known.record.paused(Pause::new(Some("ann"), now, "why")));
     let bounds = QueueBounds::default();
     let written =
         step::write(&*world.broker, &world.tenant, Some(known.version), &paused, &bounds, now).await;

@@ -50,9 +50,15 @@ pub fn route(service: &Service, caller: &Caller, kind: &Kind, wanted: Wanted<'_>
         (None, Some(plugin)) => plugin.queue.clone(),
         (None, None) => return Err(no_plugin(config, kind, &tenant)),
     };
-    let bounds = config.tenants.get(&tenant).map_or_else(QueueBounds::default, |terms| terms.queue);
-    let payload = plugin.map_or(bounds.payload, |plugin| plugin.payload);
-    Ok(Route { tenant, queue, plugin: plugin.cloned(), bounds: QueueBounds { payload, ..bounds } })
+    let bounds = bounds(config, &tenant, kind);
+    Ok(Route { tenant, queue, plugin: plugin.cloned(), bounds })
+}
+
+/// Returns the bounds on how much of a tenant may wait, and on the size of a payload of the kind.
+pub(super) fn bounds(config: &Config, tenant: &TenantId, kind: &Kind) -> QueueBounds {
+    let bounds = config.tenants.get(tenant).map_or_else(QueueBounds::default, |terms| terms.queue);
+    let plugin = plugins_for(config, kind).find(|plugin| plugin.tenant == *tenant);
+    QueueBounds { payload: plugin.map_or(bounds.payload, |plugin| plugin.payload), ..bounds }
 }
 
 /// Explains what keeps jobs of a kind waiting in a queue, as far as the configuration tells: nobody leases from their queue, or

@@ -3,12 +3,14 @@
 use sandhog_api::{Problem, Slug};
 use sandhog_broker::{Changed, Counts, Cursor, Error, Filter, JobAction, Page, Query, Unread};
 use sandhog_config::Config;
+use sandhog_core::edit::{Edited, JobEdit};
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, State};
+use sandhog_core::quota::PayloadExcess;
 use sandhog_core::reason::Reason;
 use sandhog_core::waits::{self, Wait, WaitTerms};
 
-use super::enqueue::is_served;
+use super::enqueue::{self, is_served};
 use super::{Caller, Role, Service, list as names, of_broker, tenants};
 
 /// Maximum number of jobs that one call acts on.
@@ -199,6 +201,42 @@ pub async fn act(
         return Err(Problem::new(Slug::RequestTooLarge, message));
     }
     service.broker.act(&tenant, action, ids).await.map_err(of_broker)
+}
+
+/// Edits a job that waits, as a whole or not at all. It takes the role of those who act on jobs: they may enqueue whatever payload
+/// they like as well. Returns the job's tenant, which need not be named.
+///
+/// # Errors
+/// There is no such job in scope, it can't be edited so, or the broker can't be asked.
+pub async fn edit(
+    service: &Service,
+    caller: &Caller,
+    id: JobId,
+    tenant: Option<&TenantId>,
+    edit: &JobEdit,
+) -> Result<TenantId, Problem> {
+    caller.needs(Role::Operate)?;
+    let JobRecord { tenant, kind, .. } = find(service, caller, id, tenant).await?;
+    let bounds = enqueue::bounds(&service.config(), &tenant, &kind);
+    let refused = |why: String| Problem::new(Slug::Conflict, format!("job {id} can't be edited: {why}"));
+    match service.broker.edit(&tenant, id, edit, &bounds).await.map_err(of_broker)? {
+        Edited::Done => Ok(tenant),
+        Edited::Not(State::Blocked) => Err(refused("it waits for others, and so has no time".to_owned())
+            .help("payload and priority of a blocked job can be changed")),
+        Edited::Not(state) => {
+            Err(refused(format!("it is {state}")).help("jobs can be edited as long as they wait"))
+        }
+        Edited::Excess(PayloadExcess::TooLarge) => {
+            let message = format!("a payload of `{kind}` may be {} at most", bounds.payload);
+            Err(Problem::new(Slug::RequestTooLarge, message)
+                .help("pass what is large by reference, or raise limits.payload of its plugin"))
+        }
+        Edited::Excess(PayloadExcess::Full(excess)) => Err(refused(bounds.explain(excess))),
+        Edited::Unknown => Err(unknown(id, &[tenant])),
+        Edited::Unreadable => {
+            Err(refused("what is stored of it was written by a newer version, and can't be read".to_owned()))
+        }
+    }
 }
 
 /// Makes the problem that none of these tenants has a job.

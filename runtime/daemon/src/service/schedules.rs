@@ -206,9 +206,7 @@ fn decide(record: &Record, now: Timestamp, change: &Change) -> Result<Decision, 
     let conflict = |text: String| Problem::new(Slug::Conflict, text);
     let name = &record.schedule.name;
     match change {
-        Change::Pause { by, note } => {
-            Ok(Decision::of(record.paused(Pause::new(by.as_deref(), now, note))))
-        }
+        Change::Pause { by, note } => Ok(Decision::of(record.paused(Pause::new(by.as_deref(), now, note)))),
         Change::Resume => match record.resumed(now) {
             _ if record.schedule.paused => Err(paused_by_definition(record)),
             Some(resumed) => Ok(Decision::of(resumed)),

@@ -10,16 +10,6 @@ local act
 do
   local keep
 
-  -- The state as it is told, in which a job that waits is ready, blocked or scheduled.
-  local function state_of(id, run, priority, queue, group)
-    if run.state ~= READY then
-      return run.state
-    elseif flows.open(id, run.places[FLOW]) then
-      return BLOCKED
-    end
-    return waiting.due_at(id, priority, queue) and SCHEDULED or groups.has_in_line(id, group) and BLOCKED or READY
-  end
-
   local function cancel(id, run, priority, queue, length, kind, group)
     if run.state == LEASED then
       run.cancel = 1
@@ -37,7 +27,7 @@ do
 
   local function redrive(id, run, priority, queue, length, kind, group)
     if run.state ~= DEAD then
-      return NOT_IN + state_of(id, run, priority, queue, group)
+      return NOT_IN + standing.state_of(id, run, priority, queue, group)
     end
     local unique_key = run.places[UNIQUE_KEY]
     local rule = unique_key and jobs.rule(call('GET', JOB_KEY .. id))
@@ -69,36 +59,27 @@ do
     return DONE
   end
 
-  local function make_ready(id, run, priority, queue, kind, group, was_blocked)
-    if not groups.hold_back(id, priority, queue, kind, run.expiries, group, was_blocked) then
-      waiting.put(id, priority, lanes.of(queue, kind, run.expiries))
-      if was_blocked then
-        events.add(EVENT_UNBLOCKED, id, queue, kind, group, 0)
-      end
-    end
-  end
-
   local function run_now(id, run, priority, queue, _, kind, group)
     if run.state == READY and flows.open(id, run.places[FLOW]) then
       flows.leave(id)
-      make_ready(id, run, priority, queue, kind, group, true)
+      standing.make_ready(id, run, priority, queue, kind, group, true)
       return DONE
     end
-    local is = state_of(id, run, priority, queue, group)
+    local is = standing.state_of(id, run, priority, queue, group)
     if is ~= READY and is ~= SCHEDULED then
       return NOT_IN + is
     end
     local due, scheduled_as = waiting.due_at(id, priority, queue)
     if due then
       waiting.unschedule(scheduled_as)
-      make_ready(id, run, priority, queue, kind, group, false)
+      standing.make_ready(id, run, priority, queue, kind, group, false)
     end
     return DONE
   end
 
   local function remove(id, run, priority, queue, _, _, group)
     if not IS_FINAL[run.state] then
-      return NOT_IN + state_of(id, run, priority, queue, group)
+      return NOT_IN + standing.state_of(id, run, priority, queue, group)
     end
     groups.give_up(id, queue, group)
     finals.leave(id, run.state)

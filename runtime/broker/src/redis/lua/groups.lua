@@ -138,13 +138,18 @@ do
     end
   end
 
+  -- Has a job wait in the schedule. `expiries`: how often its lease has run out since an attempt last ended.
+  function groups.put_off(id, priority, queue, expiries, delay, key)
+    wait(id, queue, key)
+    waiting.schedule(id, priority, expiries > 0 and queue .. SUSPECTS or queue, delay)
+  end
+
   -- Makes a job wait, with so long a payload: in its lane or its group's line, or after a delay. `expiries`: how often its lease has
   -- run out since an attempt last ended.
   function groups.make_wait(id, priority, queue, kind, expiries, length, delay, key)
     tally.came(1, length, length)
     if delay > 0 then
-      wait(id, queue, key)
-      waiting.schedule(id, priority, expiries > 0 and queue .. SUSPECTS or queue, delay)
+      groups.put_off(id, priority, queue, expiries, delay, key)
     elseif not groups.hold_back(id, priority, queue, kind, expiries, key) then
       waiting.put(id, priority, lanes.of(queue, kind, expiries))
     end
@@ -173,25 +178,47 @@ do
     return key and groups.are_used() and call('ZSCORE', BLOCKED_KEY, id) ~= false
   end
 
-  -- Takes a job out of its group's line; says whether it was there.
-  function groups.leave_line(id, priority, queue, kind, expiries, key)
+  -- How a job stands in its group's line, and its rank and number there; nothing if it isn't in line.
+  local function find_in_line(id, priority, queue, kind, expiries, key)
     local at = key and groups.are_used() and call('ZSCORE', BLOCKED_KEY, id)
     if not at then
-      return false
+      return nil
     end
-    local name = groups.name(queue, key)
     local lane = expiries > 0 and kind .. SUSPECTS or kind
     -- The rule may have been another one when it came.
     for _, rank in ipairs({ 255 - priority, STRICT_RANK }) do
-      local member = name .. pack_bytes(LINE, rank, tonumber(at), id, priority) .. lane
+      local member = groups.name(queue, key) .. pack_bytes(LINE, rank, tonumber(at), id, priority) .. lane
       if call('ZSCORE', LINES, member) then
-        local group = touch(name)
-        group.gone = group.gone + 1
-        happens(group, GONE, member)
-        return true
+        return member, rank, tonumber(at)
       end
     end
-    return false
+  end
+
+  -- Takes a job out of its group's line; says whether it was there.
+  function groups.leave_line(id, priority, queue, kind, expiries, key)
+    local member = find_in_line(id, priority, queue, kind, expiries, key)
+    if not member then
+      return false
+    end
+    local group = touch(groups.name(queue, key))
+    group.gone = group.gone + 1
+    happens(group, GONE, member)
+    return true
+  end
+
+  -- Gives another priority to a job, with the number that it has, if it is in its group's line.
+  function groups.rank(id, before, priority, queue, kind, expiries, key)
+    local member, rank, at = find_in_line(id, before, queue, kind, expiries, key)
+    if not member then
+      return
+    end
+    local rule = groups.rule_of(queue)
+    if rule then
+      rank = rule[2] and STRICT_RANK or 255 - priority
+    end
+    local lane = expiries > 0 and kind .. SUSPECTS or kind
+    writes.value('ZREM', LINES, member)
+    writes.pair('ZADD', LINES, '0', groups.name(queue, key) .. pack_bytes(LINE, rank, at, id, priority) .. lane)
   end
 
   local function id_in_line(name, member)

@@ -138,6 +138,13 @@ do
     return not (rule and rule.ends == UNTIL_OVER) and unique_key
   end
 
+  -- The bytes of a job that can be read, with this priority, and with this payload if there is one.
+  function jobs.with(bytes, priority, payload)
+    local payload_at = jobs.payload_at(bytes)
+    local head = sub(bytes, 1, JOB_START_AT - 1) .. char(priority) .. sub(bytes, JOB_START_AT + 1, payload_at)
+    return head .. (payload or sub(bytes, payload_at + 1))
+  end
+
   -- The kind of a job that can be read.
   function jobs.kind_of(bytes)
     local _, kind_at, kind_end = jobs.payload_at(bytes)

@@ -131,12 +131,29 @@ do
     moved[to] = true
   end
 
+  -- The lane in which a job is ready, and its score there; nothing if it is in none.
+  local function lane_of(id, queue, kind)
+    for _, lane in ipairs(lanes.all_of(queue, kind)) do
+      local at = call('ZSCORE', READY_KEY .. lane, id)
+      if at then
+        return lane, tonumber(at)
+      end
+    end
+  end
+
   -- Takes a job out of the lane in which it is ready.
   function waiting.leave(id, queue, kind)
-    for _, lane in ipairs(lanes.all_of(queue, kind)) do
-      if call('ZSCORE', READY_KEY .. lane, id) then
-        return has_left(lane, id)
-      end
+    local lane = lane_of(id, queue, kind)
+    if lane then
+      has_left(lane, id)
+    end
+  end
+
+  -- Gives another priority to a ready job, which keeps its place among those that have the same.
+  function waiting.rank(id, queue, kind, before, priority)
+    local lane, at = lane_of(id, queue, kind)
+    if lane then
+      writes.pair('ZADD', READY_KEY .. lane, format('%d', at + (before - priority) * PRIORITY_STEP), id)
     end
   end
 
