@@ -423,7 +423,7 @@ impl Broker for Watched {
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         self.seen().asked += 1;
-        if let Command::Jobs { action: JobAction::Redrive, ids } = &command {
+        if let Command::Jobs { action: JobAction::Redrive, ids, .. } = &command {
             ids.iter().for_each(|job| drop(self.seen().finals.remove(job)));
         }
         let is_new = match &command {

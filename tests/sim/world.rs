@@ -979,6 +979,7 @@ fn plugin_terms(tenant: &TenantId, plugin: &PluginPlan, revision: Revision) -> P
             in_use: Arc::new(InUse::new(tenant.clone(), plugin.name.clone(), revision)),
         },
         canary: None,
+        keep_max: None,
         schedules: Vec::new(),
     }
 }

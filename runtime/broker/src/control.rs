@@ -8,14 +8,15 @@ use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::flow::Flow;
 use sandhog_core::group::GroupRule;
 use sandhog_core::hold::{HoldScope, NewHold};
-use sandhog_core::id::{GroupKey, JobId, QueueName};
+use sandhog_core::id::{GroupKey, JobId, PluginName, QueueName};
 use sandhog_core::job::State;
 use sandhog_core::quota::{QueueBounds, QueueExcess};
+use sandhog_core::time::Timestamp;
 use sandhog_core::transition::too_many_expiries;
 pub use sandhog_core::transition::{JobAction, KeepMax};
 use sandhog_core::trial::{TrialReport, TrialStatus};
 
-use crate::{Error, Result, ScheduleWrite, ScheduleWritten};
+use crate::{Error, LastTimes, Result, ScheduleWrite, ScheduleWritten};
 
 /// A command to [`Broker::control`](crate::Broker::control).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub enum Command {
         action: JobAction,
         /// The jobs.
         ids: Vec<JobId>,
+        /// What a job has to be still; `None` for whatever it is.
+        still: Option<Still>,
     },
     /// Edits a job that waits, as a whole or not at all. Answered by [`Outcome::Edited`].
     Edit {
@@ -86,21 +89,48 @@ pub enum Command {
     RecordEvents(EventKeep),
 }
 
-/// Parameters of a [`Command::Sweep`].
+/// What jobs have to be still, as a list has found them, for an action on them to be applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Still {
+    /// The state; a job in another one is answered by [`Changed::Not`]. `None` for any.
+    pub state: Option<State>,
+    /// The latest times of its latest lease and of its end; a job that was leased or has ended since is answered by
+    /// [`Changed::Touched`].
+    pub last: LastTimes,
+}
+
+impl Still {
+    /// Returns the answer to an action on a job that is something else by now; `None` if it is still what it was.
+    pub(crate) fn refusal(
+        self,
+        state: State,
+        leased_at: Option<Timestamp>,
+        finished_at: Option<Timestamp>,
+    ) -> Option<Changed> {
+        if self.state.is_some_and(|found| found != state) {
+            return Some(Changed::Not(state));
+        }
+        (!self.last.pass(leased_at, finished_at)).then_some(Changed::Touched)
+    }
+}
+
+/// Parameters of a [`Command::Sweep`].
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweep {
     /// Maximum number of lease expiries of a job without an attempt that ended in between. With the next one it is buried, as it
     /// seems to kill its daemons.
     pub expiries_max: u32,
     /// Maximum numbers of final jobs kept, whatever their keep times.
     pub keep_max: KeepMax,
+    /// The same for the final jobs that are [counted](sandhog_core::transition::Keep::is_counted) among those of a plugin.
+    pub keep_max_of: BTreeMap<PluginName, KeepMax>,
 }
 
 impl Sweep {
     /// Creates a sweep that buries a job with the expiry after this many, and keeps the default numbers of final jobs.
     #[must_use]
     pub fn new(expiries_max: u32) -> Self {
-        Self { expiries_max, keep_max: KeepMax::default() }
+        Self { expiries_max, keep_max: KeepMax::default(), keep_max_of: BTreeMap::new() }
     }
 
     /// Returns the message, for people, that is stored with a job that this sweep buries.
@@ -282,6 +312,8 @@ pub enum Changed {
     Not(State),
     /// Another job that is not final now holds its unique key; this is the other job's id.
     Duplicate(JobId),
+    /// The job was leased or has ended since it was found. Nothing was changed.
+    Touched,
     /// The tenant has no such job.
     Unknown,
     /// This version can't read what is stored of the job. Nothing was changed.

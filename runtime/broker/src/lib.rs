@@ -62,9 +62,12 @@ pub use sandhog_core::transition::Keep;
 use sandhog_core::trial::{TrialReport, TrialStatus};
 use sandhog_core::waits::WaitFacts;
 
-pub use control::{Changed, Command, FlowStored, HoldOutcome, JobAction, KeepMax, Outcome, Sweep, Swept};
+pub use control::{
+    Changed, Command, FlowStored, HoldOutcome, JobAction, KeepMax, Outcome, Still, Sweep, Swept,
+};
 pub use look::{
-    Counts, Cursor, Filter, FlowView, HeldGroup, Lanes, Look, Page, ParentView, Query, Seen, Unread,
+    Counts, Cursor, Filter, FlowView, HeldGroup, Lanes, LastTimes, Look, Page, ParentView, Query, Seen,
+    Unread,
 };
 pub use schedules::{
     SCHEDULES_PAGE, ScheduleQuery, ScheduleRecord, ScheduleWrite, ScheduleWritten, Schedules, StoredSchedule,
@@ -186,7 +189,20 @@ pub trait Broker: Send + Sync + 'static {
 
     /// Applies one action to several jobs, and returns the result for each; see [`JobAction`].
     async fn act(&self, tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Result<Vec<Changed>> {
-        self.control(tenant, Command::Jobs { action, ids: jobs.to_vec() }).await?.jobs(jobs.len())
+        let command = Command::Jobs { action, ids: jobs.to_vec(), still: None };
+        self.control(tenant, command).await?.jobs(jobs.len())
+    }
+
+    /// Applies one action to those of several jobs that are still as a list has found them, and returns the result for each.
+    async fn act_on_found(
+        &self,
+        tenant: &TenantId,
+        action: JobAction,
+        jobs: &[JobId],
+        still: Still,
+    ) -> Result<Vec<Changed>> {
+        let command = Command::Jobs { action, ids: jobs.to_vec(), still: Some(still) };
+        self.control(tenant, command).await?.jobs(jobs.len())
     }
 
     /// Cancels a job; see [`JobAction::Cancel`].
@@ -614,6 +630,11 @@ impl Settle {
             usage: ran.usage,
             ..ends
         })
+    }
+
+    /// Returns the plugin among whose final jobs the job is counted, if this makes it final.
+    fn keeper(&self) -> Option<&PluginName> {
+        self.ran.as_ref().filter(|_| self.keep.is_counted).map(|ran| &ran.plugin)
     }
 
     /// Returns what a run that ends this way adds to its plugin's account of the day, or `None` if nothing ran.

@@ -8,6 +8,7 @@ use sandhog_core::flow::FlowJobView;
 use sandhog_core::hold::Hold;
 use sandhog_core::id::{FlowJobName, GroupKey, JobId, Kind, PluginName, QueueName, StateKey};
 use sandhog_core::job::{JobRecord, LogLine, State};
+use sandhog_core::labels::Labels;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 use sandhog_core::waits::WaitFacts;
@@ -249,6 +250,8 @@ impl Query {
     pub const LOOKED_AT_MAX: usize = 5000;
     /// Maximum total length of the payloads and outputs of one page, in bytes, unless those of its first job are longer.
     pub const BYTES_MAX: usize = 4 << 20;
+    /// Length of what is read for one page, in bytes, at which it ends, whatever its filter has found.
+    pub const READ_MAX: usize = 32 << 20;
 
     /// Creates a query for the first `limit` jobs of a state, with payload and output.
     #[must_use]
@@ -270,6 +273,35 @@ pub struct Filter {
     pub enqueued_from: Option<Timestamp>,
     /// The latest time of enqueueing, exclusive.
     pub enqueued_until: Option<Timestamp>,
+    /// The job's group.
+    pub group: Option<GroupKey>,
+    /// Labels that the job has, among others.
+    pub labels: Labels,
+    /// Text that is a part of the message of why the job is in its state, as it is written. Empty for any message, or none.
+    pub message: String,
+    /// The latest times of its latest lease and of its end.
+    pub last: LastTimes,
+}
+
+/// Times before which a job was last leased and has ended, if it ever was or has. A time that is `None` may be any. A command on
+/// many jobs goes by them, so that it does nothing to a job twice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LastTimes {
+    /// Time before which the job was last leased.
+    pub leased_until: Option<Timestamp>,
+    /// Time before which the job has ended.
+    pub finished_until: Option<Timestamp>,
+}
+
+impl LastTimes {
+    /// Whether these are the times of a job that was last leased and has ended in time.
+    #[must_use]
+    pub fn pass(self, leased_at: Option<Timestamp>, finished_at: Option<Timestamp>) -> bool {
+        let passes = |at: Option<Timestamp>, until: Option<Timestamp>| {
+            until.is_none_or(|until| at.is_none_or(|at| at < until))
+        };
+        passes(leased_at, self.leased_until) && passes(finished_at, self.finished_until)
+    }
 }
 
 impl Filter {
@@ -281,6 +313,16 @@ impl Filter {
             && self.reason.is_none_or(|reason| Some(reason) == job.reason)
             && self.enqueued_from.is_none_or(|from| job.enqueued_at >= from)
             && self.enqueued_until.is_none_or(|until| job.enqueued_at < until)
+            && self.group.as_ref().is_none_or(|group| Some(group) == job.options.group.as_ref())
+            && self.labels.iter().all(|(name, value)| job.options.labels.get(name) == Some(value))
+            && self.passes_message(job)
+            && self.last.pass(job.leased_at, job.finished_at)
+    }
+
+    /// Whether the message of a job passes.
+    #[must_use]
+    pub fn passes_message(&self, job: &JobRecord) -> bool {
+        self.message.is_empty() || job.message.as_ref().is_some_and(|message| message.contains(&self.message))
     }
 }
 
@@ -293,7 +335,8 @@ pub struct Cursor {
     pub id: JobId,
 }
 
-/// A page of a list of jobs.
+/// A page of a list of jobs. It may have fewer jobs than there is room for, or none, and still not be the last: what is looked at
+/// for one page is bounded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
     /// The jobs, in the order of the list.
@@ -302,6 +345,8 @@ pub struct Page {
     pub next: Option<Cursor>,
     /// The jobs of the page that can't be read.
     pub unread: Vec<Unread>,
+    /// Time of the look, by the broker's clock.
+    pub now: Timestamp,
 }
 
 /// A job that is stored but can't be read.

@@ -19,6 +19,9 @@ const PLACES: usize = 8;
 /// Place, from 1 on, of the time within which a job has to start, in milliseconds.
 pub(crate) const START_WITHIN_PLACE: usize = 2;
 
+/// Place of a job's labels, from 1 on: names and values by turns.
+pub(crate) const LABELS_PLACE: usize = 4;
+
 /// Place of a job's membership in a flow, from 1 on.
 pub(crate) const FLOW_PLACE: usize = 7;
 

@@ -78,7 +78,7 @@ use self::link::Call;
 use self::nodes::Nodes;
 use crate::{
     Broker, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, SWEEP_MAX,
-    Seen, Settle, Sweep, Swept, Wakes, WallClock,
+    Seen, Settle, Still, Sweep, Swept, Wakes, WallClock,
 };
 
 /// Tenants that were registered on the server, each with the time of its registration.
@@ -180,10 +180,16 @@ impl Redis {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn act_on(&self, tenant: &TenantId, action: JobAction, ids: &[JobId]) -> Result<Outcome> {
+    async fn act_on(
+        &self,
+        tenant: &TenantId,
+        action: JobAction,
+        ids: &[JobId],
+        still: Option<Still>,
+    ) -> Result<Outcome> {
         let mut changed = Vec::with_capacity(ids.len());
         for part in batch::parts(ids) {
-            let request = batch::act(tenant, action, part);
+            let request = batch::act(tenant, action, part, still);
             let reply = self.run("change of jobs", tenant, &self.scripts.act, request).await?;
             changed.extend(reply::changed(part.len(), reply)?);
         }
@@ -300,7 +306,7 @@ impl Broker for Redis {
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         match command {
-            Command::Jobs { action, ids } => self.act_on(tenant, action, &ids).await,
+            Command::Jobs { action, ids, still } => self.act_on(tenant, action, &ids, still).await,
             Command::Edit { job, edit, bounds } => {
                 let request = batch::edit(tenant, job, &edit, &bounds);
                 let reply = self.run("edit of a job", tenant, &self.scripts.edit, request).await?;

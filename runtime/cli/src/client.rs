@@ -21,6 +21,7 @@ use sandhog_core::schedule::{Decision, Record, Schedule};
 use sandhog_core::time::Timestamp;
 use sandhog_core::waits::Wait;
 use sandhog_daemon::broker::Access;
+use sandhog_daemon::service::bulk::{Bulk, Step};
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
 use sandhog_daemon::service::events;
 use sandhog_daemon::service::flows::{self, Found};
@@ -149,15 +150,25 @@ impl Client {
         jobs::list(&self.service, &self.caller, tenant, query).await
     }
 
-    /// See [`jobs::pick`].
-    pub(crate) async fn pick(
+    /// See [`Bulk::begin`].
+    pub(crate) async fn bulk(
         &self,
         tenant: &TenantId,
-        states: &[State],
-        filter: &Filter,
-        progress: impl FnMut(usize),
-    ) -> Result<Vec<(JobId, State)>, Problem> {
-        jobs::pick(&self.service, &self.caller, tenant, states, filter, progress).await
+        action: JobAction,
+        state: Option<State>,
+        filter: Filter,
+    ) -> Result<Bulk, Problem> {
+        Bulk::begin(&self.service, &self.caller, tenant, action, state, filter).await
+    }
+
+    /// See [`Bulk::find`].
+    pub(crate) async fn find_bulk(&self, bulk: &mut Bulk, most: u32) -> Result<Option<Step<State>>, Problem> {
+        bulk.find(&self.service, &self.caller, most).await
+    }
+
+    /// See [`Bulk::act`].
+    pub(crate) async fn act_bulk(&self, bulk: &Bulk, found: Step<State>) -> Result<Step<Changed>, Problem> {
+        bulk.act(&self.service, &self.caller, found).await
     }
 
     /// See [`groups::held`].

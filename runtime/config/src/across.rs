@@ -312,6 +312,7 @@ impl<'c> Plugins<'c> {
             rate,
             retry: draft.retry,
             keep: draft.keep,
+            keep_max: draft.keep_max,
             grants: Grants { dirs: draft.dirs, env: draft.env, secrets, http: draft.http },
             missing_grants: tenant.missing_grants,
             smoke: draft.smoke,

@@ -260,6 +260,8 @@ pub struct Plugin {
     pub retry: RetryPolicy,
     /// Retention of final jobs by age.
     pub keep: Keep,
+    /// Retention of final jobs of its runs by number; `None` if it has no bound of its own.
+    pub keep_max: Option<KeepMax>,
     /// Grants: what the plugin may reach.
     pub grants: Grants,
     /// Policy for a component that asks for more than `grants`.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sandhog_core::budget::{Bytes, Caps};
 use sandhog_core::canary::Policy;
@@ -13,7 +14,7 @@ use sandhog_core::quota::StateCaps;
 use sandhog_core::retry::RetryPolicy;
 use sandhog_core::schedule::Schedule;
 use sandhog_core::secret::Secret;
-use sandhog_core::transition::Keep;
+use sandhog_core::transition::{Keep, KeepMax};
 use toml::de::DeValue;
 
 use super::daemon::{caps, compile_caps, secrets, state_caps};
@@ -42,6 +43,7 @@ pub(super) struct PluginDraft {
     pub(super) rate: Option<String>,
     pub(super) retry: RetryPolicy,
     pub(super) keep: Keep,
+    pub(super) keep_max: Option<KeepMax>,
     pub(super) dirs: Vec<DirGrant>,
     pub(super) http: Vec<HttpGrant>,
     pub(super) env: Vec<(String, EnvValue)>,
@@ -86,7 +88,7 @@ pub(super) fn read(
         (caps(fields), compile_caps(fields), state_caps(fields), payload, fleet)
     });
     let retry = fields.table("retry", retry::retry);
-    let keep = fields.table("keep", keep);
+    let (keep, keep_max) = fields.table("keep", keep);
     let (dirs, http, env, granted) =
         fields.table("grants", |fields| (dirs(fields), http(fields), env(fields, outside), granted(fields)));
     let secrets = secrets(fields);
@@ -111,6 +113,7 @@ pub(super) fn read(
         rate,
         retry,
         keep,
+        keep_max,
         dirs,
         http,
         env,
@@ -175,9 +178,26 @@ fn kinds(fields: &mut Fields<'_>) -> Vec<Kind> {
         .collect()
 }
 
-fn keep(fields: &mut Fields<'_>) -> Keep {
+/// Reads how long final jobs are kept, and how many of them, if the plugin has a number of its own.
+fn keep(fields: &mut Fields<'_>) -> (Keep, Option<KeepMax>) {
     let default = Keep::default();
-    Keep { done: fields.or("done", default.done), dead: fields.or("dead", default.dead) }
+    let (done, done_max) = kept(fields, "done", default.done);
+    let (dead, dead_max) = kept(fields, "dead", default.dead);
+    let is_counted = done_max.is_some() || dead_max.is_some();
+    let all = KeepMax::ALL;
+    let keep_max = KeepMax { done: done_max.unwrap_or(all.done), dead: dead_max.unwrap_or(all.dead) };
+    (Keep { done, dead, is_counted }, is_counted.then_some(keep_max))
+}
+
+/// Reads how long jobs are kept that end in a way: as a time, or as a table with a time and a number.
+fn kept(fields: &mut Fields<'_>, key: &'static str, default: Duration) -> (Duration, Option<u64>) {
+    match fields.entry(key) {
+        None => (default, None),
+        Some(entry) if matches!(entry.value, DeValue::Table(_)) => {
+            entry.table(|fields| (fields.or("for", default), fields.get("most")))
+        }
+        Some(entry) => (entry.read().unwrap_or(default), None),
+    }
 }
 
 fn dirs(fields: &mut Fields<'_>) -> Vec<DirGrant> {

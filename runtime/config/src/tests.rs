@@ -646,7 +646,7 @@ codes = ["smtp-550"]
 action = "bury"
 [keep]
 done = "1h"
-dead = "2d"
+dead = { for = "2d", most = 7 }
 [grants]
 dirs = [{ host = "pictures", guest = "/pictures" }, { host = "/srv", guest = "/srv", access = "read-write" }]
 env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
@@ -711,7 +711,8 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
         codes: [(FailureCode::parse("smtp-550").expect("valid"), RetryRule::Bury)].into(),
     };
     assert_eq!(plugin.retry, retry);
-    assert_eq!(plugin.keep, Keep { done: second * 3600, dead: second * 2 * 86400 });
+    assert_eq!(plugin.keep, Keep { done: second * 3600, dead: second * 2 * 86400, is_counted: true });
+    assert_eq!(plugin.keep_max, Some(KeepMax { done: u64::MAX, dead: 7 }));
     let dirs = [
         DirGrant {
             host: site.path("handlers/pictures"),
@@ -737,6 +738,33 @@ env = { TZ = "UTC", LANG = { env = "LANG" }, EMPTY = "" }
     assert_eq!((budget.enqueues, budget.state_writes), (0, 3));
     let host = budget.host_memory(plugin.payload, &plugin.grants);
     assert_eq!(config.memory_at_worst(), Bytes(16 * (Bytes::mib(128).0 + host.0)));
+}
+
+#[test]
+fn final_jobs_are_kept_by_time_and_by_number() {
+    let kept = |keep: &str| {
+        let site = Site::with_plugin("", &format!("{PLUGIN}\n[keep]\n{keep}"));
+        let plugin = site.load().expect("it is right").plugins.remove(0);
+        (plugin.keep, plugin.keep_max)
+    };
+    let default = Keep::default();
+    assert_eq!(kept(""), (default, None));
+    let hour = Duration::from_secs(3600);
+    assert_eq!(kept("done = \"1h\""), (Keep { done: hour, ..default }, None));
+    assert_eq!(kept("done = { for = \"1h\" }"), (Keep { done: hour, ..default }, None));
+    let counted = Keep { is_counted: true, ..default };
+    assert_eq!(kept("done.most = 0"), (counted, Some(KeepMax { done: 0, dead: u64::MAX })));
+    let both = "done = { for = \"1h\", most = 5 }\ndead.most = 9";
+    assert_eq!(kept(both), (Keep { done: hour, ..counted }, Some(KeepMax { done: 5, dead: 9 })));
+    for (wrong, problem) in [
+        ("done = 7", "7 has no unit"),
+        ("done = { for = \"1 day\" }", "\"1 day\" is not a time"),
+        ("dead = { most = -1 }", "-1 is out of range"),
+        ("dead = { number = 1 }", "keep.dead.number"),
+    ] {
+        let told = told("", &format!("{PLUGIN}\n[keep]\n{wrong}"));
+        assert!(told.contains(problem), "{wrong}\n{told}");
+    }
 }
 
 #[test]

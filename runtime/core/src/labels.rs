@@ -60,6 +60,12 @@ impl Labels {
         self.0.iter()
     }
 
+    /// Returns the value of the label of this name; `None` if there is no such label.
+    #[must_use]
+    pub fn get(&self, name: &LabelName) -> Option<&LabelValue> {
+        self.0.get(name)
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

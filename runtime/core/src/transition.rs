@@ -92,12 +92,15 @@ pub struct Keep {
     pub done: Duration,
     /// Time for which dead letters are kept.
     pub dead: Duration,
+    /// Whether the job is counted among the final ones of the plugin that ran it, of which no more are kept than a number. One
+    /// that ends without a run never is.
+    pub is_counted: bool,
 }
 
 impl Default for Keep {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        Self { done: DAY, dead: DAY.saturating_mul(30) }
+        Self { done: DAY, dead: DAY.saturating_mul(30), is_counted: false }
     }
 }
 
@@ -108,7 +111,7 @@ impl Keep {
     }
 }
 
-/// Retention of a tenant's final jobs, by number. The oldest are removed first.
+/// Retention of the final jobs of a tenant, or of a plugin, by number. The oldest are removed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepMax {
     /// Maximum number of jobs that succeeded, and of those that were cancelled as many.
@@ -118,6 +121,9 @@ pub struct KeepMax {
 }
 
 impl KeepMax {
+    /// All jobs are kept, whatever their number.
+    pub const ALL: Self = Self { done: u64::MAX, dead: u64::MAX };
+
     /// Returns the maximum number of jobs for each final state.
     #[must_use]
     pub fn by_state(&self) -> [(State, u64); 3] {
@@ -511,7 +517,7 @@ mod tests {
 
     #[test]
     fn dead_letters_are_kept_for_a_time_of_their_own() {
-        let keep = Keep { done: Duration::from_secs(1), dead: Duration::from_secs(2) };
+        let keep = Keep { done: Duration::from_secs(1), dead: Duration::from_secs(2), ..Keep::default() };
         let kept = [State::Succeeded, State::Cancelled, State::Dead].map(|state| keep.end(state));
         let expected = [(State::Succeeded, 1), (State::Cancelled, 1), (State::Dead, 2)];
         assert_eq!(kept, expected.map(|(state, secs)| Next::Ends(state, Duration::from_secs(secs))));

@@ -46,6 +46,8 @@ pub struct Tenant<P> {
     pub group_rules: BTreeMap<QueueName, GroupRule>,
     /// Maximum of its final jobs that are kept.
     pub keep_max: KeepMax,
+    /// The same of the plugins that have one of their own.
+    pub keep_max_of: BTreeMap<PluginName, KeepMax>,
     /// Maximum number of its runs under way at once.
     pub concurrency: NonZeroU32,
     /// Limit that has one permit for each of these runs.
@@ -204,6 +206,8 @@ pub struct PluginTerms<P> {
     pub stable: Version<P>,
     /// Version that some of them run on for a trial, and the trial.
     pub canary: Option<(Version<P>, Arc<CanaryTrial>)>,
+    /// Maximum of the final jobs of its runs that are kept. `None` if it has none of its own.
+    pub keep_max: Option<KeepMax>,
     /// Schedules that enqueue jobs for it.
     pub schedules: Vec<Schedule>,
 }
@@ -244,8 +248,9 @@ impl<P> Tenant<P> {
     fn new(id: &TenantId, terms: TenantTerms<P>, concurrency_limits: &mut ConcurrencyLimits) -> Self {
         let mut kinds = HashMap::new();
         let mut queues: BTreeMap<QueueName, Vec<(PluginName, Arc<ConcurrencyLimit>)>> = BTreeMap::new();
-        let mut schedules = BTreeMap::new();
+        let (mut schedules, mut keep_max_of) = (BTreeMap::new(), BTreeMap::new());
         for plugin in terms.plugins {
+            keep_max_of.extend(plugin.keep_max.map(|keep_max| (plugin.name.clone(), keep_max)));
             let concurrency_limit = concurrency_limits.of(
                 id,
                 Some(&plugin.name),
@@ -278,6 +283,7 @@ impl<P> Tenant<P> {
             queue: terms.queue,
             group_rules: terms.group_rules,
             keep_max: terms.keep_max,
+            keep_max_of,
             concurrency_limit: concurrency_limits.of(id, None, terms.concurrency),
             queues: queues
                 .into_iter()
@@ -406,6 +412,7 @@ mod tests {
             },
             name,
             canary: None,
+            keep_max: None,
             schedules: Vec::new(),
         }
     }

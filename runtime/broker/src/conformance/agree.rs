@@ -150,7 +150,7 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
             Reply::Leased(broker.lease(ask).await.expect(OK))
         }
         Op::Sweep { tenant, sweep } => {
-            let mut swept = broker.sweep(tenant, *sweep).await.expect(OK);
+            let mut swept = broker.sweep(tenant, sweep.clone()).await.expect(OK);
             // Jobs of a held kind may be ready to a store until a lease has met them.
             let holds = broker.holds(tenant).await.expect(OK);
             swept.has_ready &= holds.iter().all(|hold| hold.scope.kind.is_none());
@@ -176,8 +176,11 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
         Op::RecordEvents { tenant, keep } => {
             Reply::Recording(broker.record_events(tenant, *keep).await.expect(OK))
         }
-        Op::Act { tenant, action, jobs } => {
+        Op::Act { tenant, action, jobs, still: None } => {
             Reply::Changed(broker.act(tenant, *action, jobs).await.expect(OK))
+        }
+        Op::Act { tenant, action, jobs, still: Some(still) } => {
+            Reply::Changed(broker.act_on_found(tenant, *action, jobs, *still).await.expect(OK))
         }
         Op::Edit { tenant, job, edit, bounds } => {
             Reply::Edited(broker.edit(tenant, *job, edit, bounds).await.expect(OK))
@@ -477,7 +480,7 @@ mod tests {
         let expected = "Stored Duplicate Held Lost CancelRequested leases buried next_due held \
             TooLarge Full succeed_QueueFull \
             Cancel:_Done Cancel:_Requested Cancel:_Unknown \
-            Released(true) not_RunNow:_blocked not_Redrive:_blocked \
+            Cancel:_Touched Redrive:_Touched Remove:_Touched Released(true) not_RunNow:_blocked not_Redrive:_blocked \
             not_Cancel:_succeeded not_Cancel:_dead not_Cancel:_cancelled \
             Redrive:_Done Redrive:_Duplicate Redrive:_Unknown not_Redrive:_scheduled not_Redrive:_ready \
             not_Redrive:_leased not_Redrive:_succeeded not_Redrive:_cancelled \

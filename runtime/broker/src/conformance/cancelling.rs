@@ -9,7 +9,7 @@ use sandhog_core::settle::Settlement;
 
 use super::case::{Case, EXPIRIES_MAX, TTL};
 use super::script::{bury, lines, ms, progress, secs, settle, succeed, unique, usage};
-use crate::{Changed, Counts, Enqueued, JobAction, Settle};
+use crate::{Changed, Counts, Enqueued, JobAction, LastTimes, Settle, Still};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -187,4 +187,36 @@ pub async fn many_are_changed_at_once_and_answered_one_by_one(case: Case) {
     );
     case.applied(token, Settlement::Cancel).await;
     assert_eq!(case.counts().await, Counts::of(&[(State::Cancelled, 3)]));
+}
+
+/// A command on many jobs finds them first: what has become of one meanwhile is left alone.
+pub async fn a_job_that_is_not_as_it_was_found_is_left_alone(case: Case) {
+    let found = async |action, state, last, job| {
+        let still = Still { state: Some(state), last };
+        case.broker.act_on_found(&case.tenant, action, &[job], still).await.expect("it succeeds")[0]
+    };
+    let any = LastTimes::default();
+    let id = case.enqueue(case.new_job()).await;
+    assert_eq!(
+        found(JobAction::Cancel, State::Scheduled, any, id).await,
+        Changed::Not(State::Ready),
+        "it could be cancelled, though"
+    );
+    let start = case.now().after(ms(1));
+    let last = LastTimes { leased_until: Some(start), finished_until: Some(start) };
+    case.pass(secs(5));
+    let token = case.lease_one().await;
+    assert_eq!(found(JobAction::Cancel, State::Leased, last, id).await, Changed::Touched);
+    assert_eq!(found(JobAction::Cancel, State::Ready, any, id).await, Changed::Not(State::Leased));
+    case.applied(token, bury()).await;
+    let ended = LastTimes { leased_until: None, ..last };
+    for action in [JobAction::Redrive, JobAction::Remove] {
+        assert_eq!(found(action, State::Dead, ended, id).await, Changed::Touched, "{action:?}");
+    }
+    assert_eq!(case.state_of(id).await, State::Dead);
+    let now = LastTimes { leased_until: None, finished_until: Some(case.now().after(ms(1))) };
+    assert_eq!(found(JobAction::Redrive, State::Dead, now, id).await, Changed::Done);
+    assert_eq!(found(JobAction::Remove, State::Dead, now, id).await, Changed::Not(State::Ready));
+    let unknown = case.new_job().id;
+    assert_eq!(found(JobAction::Cancel, State::Ready, any, unknown).await, Changed::Unknown);
 }

@@ -116,7 +116,11 @@ impl Case {
 
     /// Has the broker sweep, and keep no more final jobs than this.
     pub async fn sweep_to(&self, keep_max: KeepMax) -> Swept {
-        let sweep = Sweep { expiries_max: EXPIRIES_MAX, keep_max };
+        self.sweep_as(Sweep { keep_max, ..Sweep::new(EXPIRIES_MAX) }).await
+    }
+
+    /// Has the broker sweep so.
+    pub async fn sweep_as(&self, sweep: Sweep) -> Swept {
         self.broker.sweep(&self.tenant, sweep).await.expect("a sweep succeeds")
     }
 

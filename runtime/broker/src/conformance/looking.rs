@@ -12,9 +12,9 @@ use sandhog_core::waits::AHEAD_COUNTED_MAX;
 
 use super::case::{Case, TTL};
 use super::script::{
-    bury, group, lines, ms, plugin, queue, queue_named, renew, retry, revision, secs, succeed, unique,
+    bury, group, labels, lines, ms, plugin, queue, queue_named, renew, retry, revision, secs, succeed, unique,
 };
-use crate::{Counts, Filter, FleetLimit, JobAction, LaneAsk, LeaseAsk, Query, Renew};
+use crate::{Counts, Filter, FleetLimit, JobAction, LaneAsk, LastTimes, LeaseAsk, Query, Renew};
 
 /// Ready ones as they are handed out, whatever their queue; the others by their time, then by id.
 pub async fn waiting_jobs_are_listed_in_the_order_in_which_they_go(case: Case) {
@@ -151,6 +151,82 @@ pub async fn a_list_can_be_filtered(case: Case) {
     case.applied(token, retry(Duration::ZERO)).await;
     let reason = case.record(token.job).await.reason;
     assert_eq!(listed(Filter { reason, ..any }).await, [token.job]);
+}
+
+/// By what its producer has said of it beside.
+pub async fn a_list_can_be_filtered_by_group_and_labels(case: Case) {
+    let of = |key: Option<&str>, texts: &[&str]| {
+        let options = JobOptions { group: key.map(group), labels: labels(texts), ..JobOptions::default() };
+        NewJob { options, ..case.new_job() }
+    };
+    let jobs = [
+        of(None, &[]),
+        of(Some("acme"), &["env=prod", "customer=ü"]),
+        of(Some("acme"), &["env=test"]),
+        of(Some("acm"), &["env=prod"]),
+        NewJob { unique_key: unique(&"k".repeat(200)), ..of(None, &["env=prod", "note=x"]) },
+    ];
+    let ids = jobs.each_ref().map(|job| job.id);
+    case.enqueue_all(&jobs).await;
+    let listed = async |filter: Filter| {
+        let page = case.page(Query { filter, ..Query::of(State::Ready, 100) }).await;
+        page.jobs.iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    let with = |texts: &[&str]| Filter { labels: labels(texts), ..Filter::default() };
+    assert_eq!(listed(with(&["env=prod"])).await, [ids[1], ids[3], ids[4]]);
+    assert_eq!(listed(with(&["env=prod", "customer=ü"])).await, [ids[1]]);
+    assert_eq!(listed(with(&["env=pro"])).await, []);
+    assert_eq!(listed(with(&["prod=env"])).await, []);
+    let acme = Filter { group: Some(group("acme")), ..Filter::default() };
+    assert_eq!(listed(acme.clone()).await, ids[1..3]);
+    assert_eq!(listed(Filter { labels: labels(&["env=test"]), ..acme }).await, [ids[2]]);
+}
+
+/// Wherever the text stands in it, and whether or not the store can read it.
+pub async fn a_list_can_be_filtered_by_the_text_of_a_message(case: Case) {
+    let ids = case.enqueue_n(3).await;
+    for (lease, message) in case.lease(9).await.iter().zip(["upstream: 503 [busy]", "no such user (42%)", ""])
+    {
+        let message = message.to_owned();
+        case.applied(lease.token, Settlement::Bury { reason: Reason::Failed, message }).await;
+    }
+    let listed = async |text: &str| {
+        let filter = Filter { message: text.to_owned(), ..Filter::default() };
+        let query = Query { filter, payloads: false, ..Query::of(State::Dead, 100) };
+        case.page(query).await.jobs.iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    assert_eq!(listed("503").await, [ids[0]]);
+    assert_eq!(listed("[busy]").await, [ids[0]]);
+    assert_eq!(listed("(42%)").await, [ids[1]]);
+    assert_eq!(listed("u").await, [ids[1], ids[0]], "the latest first");
+    assert_eq!(listed("U").await, []);
+    assert_eq!(listed(".*").await, []);
+    assert_eq!(listed("").await.len(), 3);
+}
+
+/// So that a command on many jobs doesn't come upon its own doings.
+pub async fn a_list_can_be_filtered_by_when_jobs_last_ran_and_ended(case: Case) {
+    let [never, early, late] = case.enqueue_n(3).await[..] else { panic!("there are three") };
+    case.act(JobAction::Cancel, never).await;
+    case.applied(case.lease_one().await, bury()).await;
+    case.pass(secs(5));
+    let since = case.now();
+    case.applied(case.lease_one().await, bury()).await;
+    let listed = async |state, last| {
+        let filter = Filter { last, ..Filter::default() };
+        let page = case.page(Query { filter, ..Query::of(state, 100) }).await;
+        assert_eq!(page.now, case.now());
+        page.jobs.iter().map(|record| record.id).collect::<Vec<_>>()
+    };
+    let leased = LastTimes { leased_until: Some(since), finished_until: None };
+    let finished = LastTimes { leased_until: None, finished_until: Some(since) };
+    for last in [leased, finished] {
+        assert_eq!(listed(State::Dead, last).await, [early]);
+        assert_eq!(listed(State::Cancelled, last).await, [never]);
+    }
+    let after =
+        LastTimes { leased_until: Some(since.after(ms(1))), finished_until: Some(since.after(ms(1))) };
+    assert_eq!(listed(State::Dead, after).await, [late, early]);
 }
 
 /// Whoever lists jobs has mostly no use for them.

@@ -188,6 +188,8 @@ macro_rules! conformance_suite {
                 a_job_kept_for_no_time_goes_at_the_next_sweep,
                 removing_is_no_reason_to_look_again,
                 no_more_final_jobs_are_kept_than_their_number,
+                no_more_final_jobs_of_a_plugin_are_kept_than_its_number,
+                one_call_never_removes_more_of_a_plugin_than_a_bound,
                 a_sweep_tells_when_the_next_job_is_past_its_time,
                 what_a_tenant_has_can_be_purged_in_steps,
             }
@@ -303,6 +305,7 @@ macro_rules! conformance_suite {
                 a_scheduled_job_can_be_run_now,
                 a_final_job_can_be_removed,
                 many_are_changed_at_once_and_answered_one_by_one,
+                a_job_that_is_not_as_it_was_found_is_left_alone,
             }
             editing {
                 a_waiting_job_gets_another_payload,
@@ -370,6 +373,9 @@ macro_rules! conformance_suite {
                 the_longest_names_are_listed_with_and_without_payloads,
                 pages_of_every_state_fit_together,
                 a_list_can_be_filtered,
+                a_list_can_be_filtered_by_group_and_labels,
+                a_list_can_be_filtered_by_the_text_of_a_message,
+                a_list_can_be_filtered_by_when_jobs_last_ran_and_ended,
                 a_list_comes_without_payloads_unless_asked,
                 a_page_is_bounded_in_bytes,
                 a_page_is_never_larger_than_the_limit,

@@ -16,8 +16,8 @@ use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
 use sandhog_core::id::{
-    DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, QueueName, RateName, ScheduleName,
-    TenantId,
+    DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, RateName,
+    ScheduleName, TenantId,
 };
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::labels::Labels;
@@ -30,14 +30,15 @@ use sandhog_core::trial::{Decision, Pair, Records, TrialReport};
 use sandhog_core::unique::{Debounce, OnClash, UniqueRule, UniqueUntil};
 
 use super::agree::Reply;
+use super::clock::ManualClock;
 use super::script::{
     STATE_MAX, daemon, group, key, labels, lines, ms, new_job, plugin, progress, queue_named, ran, revision,
     secs, trace, traffic, unique, usage,
 };
 use crate::{
-    Asker, Broker, Enqueued, Filter, FleetLimit, FlowStored, JobAction, Keep, KeepMax, LaneAsk, LeaseAsk,
-    Query, RateLimit, RateOf, Renew, ScheduleQuery, ScheduleRecord, ScheduleWrite, ScheduleWritten, Settle,
-    Sweep,
+    Asker, Broker, Enqueued, Filter, FleetLimit, FlowStored, JobAction, Keep, KeepMax, LaneAsk, LastTimes,
+    LeaseAsk, Query, RateLimit, RateOf, Renew, ScheduleQuery, ScheduleRecord, ScheduleWrite, ScheduleWritten,
+    Settle, Still, Sweep, WallClock,
 };
 
 /// The plugins that run jobs.
@@ -88,6 +89,7 @@ pub(super) enum Op {
         tenant: TenantId,
         action: JobAction,
         jobs: Vec<JobId>,
+        still: Option<Still>,
     },
     Edit {
         tenant: TenantId,
@@ -245,6 +247,7 @@ impl Random {
                         done: self.pick(&[3, 1000, 1000]),
                         dead: self.pick(&[2, 1000, 1000]),
                     },
+                    keep_max_of: self.some(0..3, Self::keep_max_of).into_iter().collect(),
                 },
             },
             44..54 => Op::Renew {
@@ -279,7 +282,11 @@ impl Random {
                 while self.rng.random_bool(0.3) {
                     jobs.push(self.known_job(which));
                 }
-                Op::Act { tenant, action, jobs }
+                let still = self.rng.random_bool(0.3).then(|| Still {
+                    state: self.rng.random_bool(0.7).then(|| self.pick(fit_for(action))),
+                    last: self.last_times(),
+                });
+                Op::Act { tenant, action, jobs, still }
             }
             89 if self.rng.random_bool(0.02) => Op::Purge { tenant },
             89 => Op::Page { tenant, query: self.query() },
@@ -426,6 +433,11 @@ impl Random {
         from.choose(&mut self.rng).expect("there is a choice").clone()
     }
 
+    fn keep_max_of(&mut self) -> (PluginName, KeepMax) {
+        let keep_max = KeepMax { done: self.pick(&[0, 1, 3]), dead: self.pick(&[0, 2, u64::MAX]) };
+        (plugin(self.pick(&PLUGINS)), keep_max)
+    }
+
     fn fuel_quota(&mut self) -> Option<FuelQuota> {
         let bound = |random: &mut Self| random.pick(&[None, Some(Fuel(9_000_000)), Some(Fuel(100_000_000))]);
         let (per_minute, per_day) = (bound(self), bound(self));
@@ -450,7 +462,7 @@ impl Random {
 
     fn edit(&mut self) -> JobEdit {
         let payload = (0..self.rng.random_range(0..20)).map(|_| self.rng.random()).collect();
-        let at = Due::At(Timestamp::from_millis(self.rng.random_range(0..200_000)));
+        let at = Due::At(self.time());
         let after = [Duration::ZERO, ms(1), secs(1), secs(60), secs(3600)].map(Due::After);
         JobEdit {
             payload: self.rng.random_bool(0.4).then_some(payload),
@@ -647,10 +659,28 @@ impl Random {
         lines(from..from + n)
     }
 
+    fn last_times(&mut self) -> LastTimes {
+        LastTimes {
+            leased_until: self.rng.random_bool(0.2).then(|| self.time()),
+            finished_until: self.rng.random_bool(0.2).then(|| self.time()),
+        }
+    }
+
+    fn time(&mut self) -> Timestamp {
+        let days = self.rng.random_range(0..200);
+        ManualClock::default().now().after(ms(self.rng.random_range(0..200_000)) + secs(days * 86_400))
+    }
+
     fn query(&mut self) -> Query {
         let filter = Filter {
             queue: self.rng.random_bool(0.3).then(|| self.queue()),
             reason: self.rng.random_bool(0.2).then(|| self.pick(Reason::ALL)),
+            group: self.rng.random_bool(0.2).then(|| group(self.pick(&GROUPS))),
+            labels: if self.rng.random_bool(0.2) { labels(&["env=prod"]) } else { Labels::default() },
+            // Sealed ones are looked for on the page that the store has found.
+            message: if self.sizes == Sizes::Same { self.pick(&["", "", "", "\"ü", "7"]) } else { "" }
+                .to_owned(),
+            last: self.last_times(),
             ..Filter::default()
         };
         let (state, limit, payloads) =
@@ -694,6 +724,7 @@ impl Random {
             keep: Keep {
                 done: self.pick(&[ms(1), secs(10), secs(86_400)]),
                 dead: self.pick(&[ms(1), secs(60), secs(30 * 86_400)]),
+                is_counted: self.rng.random_bool(0.3),
             },
             ..Settle::new(token, settlement)
         }

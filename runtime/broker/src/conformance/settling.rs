@@ -199,7 +199,7 @@ pub async fn who_is_to_be_cancelled_gets_no_further_attempt(case: Case) {
     for settlement in [retry(secs(5)), retry(secs(0)), release(secs(5)), release(secs(0))] {
         let token = case.leased_job().await;
         request_cancel(&case, token.job).await;
-        let keep = Keep { done: secs(10), dead: secs(20) };
+        let keep = Keep { done: secs(10), dead: secs(20), ..Keep::default() };
         case.settle_with(Settle { keep, ..settle(token, settlement) }).await;
         let record = case.record(token.job).await;
         assert_eq!((record.state, record.reason), (State::Cancelled, Some(Reason::Cancelled)));
@@ -291,7 +291,7 @@ pub async fn each_settlement_of_a_batch_stands_alone(case: Case) {
 
 /// Each job is kept as its own plugin has it.
 pub async fn the_keep_times_are_those_of_the_settlement(case: Case) {
-    let keep = Keep { done: secs(10), dead: secs(20) };
+    let keep = Keep { done: secs(10), dead: secs(20), ..Keep::default() };
     for settlement in [succeed(), Settlement::Cancel, bury()] {
         let token = case.leased_job().await;
         case.settle_with(Settle { keep, ..settle(token, settlement) }).await;

@@ -1,15 +1,17 @@
 //! What is due, has run out, or is past its time: bounded, so that no call takes long.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sandhog_core::attempt::SettleReply;
 use sandhog_core::id::{JobId, LeaseNo, LeaseToken};
 use sandhog_core::job::{NewJob, State};
 use sandhog_core::reason::Reason;
+use sandhog_core::settle::Settlement;
 
 use super::case::{Case, EXPIRIES_MAX, TTL};
-use super::script::{bury, ms, queue, renew, secs, settle, succeed, unique};
-use crate::{Changed, Counts, Keep, KeepMax, Renewal, SWEEP_MAX, Settle};
+use super::script::{PLUGIN, bury, ms, plugin, queue, ran, renew, secs, settle, succeed, unique, usage};
+use crate::{Changed, Counts, JobAction, Keep, KeepMax, Renewal, SWEEP_MAX, Settle, Sweep};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -161,7 +163,7 @@ pub async fn one_call_never_removes_without_bound(case: Case) {
 
 /// Those that came to be final first go first; their logs go with them.
 pub async fn final_jobs_go_when_their_keep_time_is_over(case: Case) {
-    let keep = Keep { done: secs(100), dead: secs(200) };
+    let keep = Keep { done: secs(100), dead: secs(200), ..Keep::default() };
     let mut finished: Vec<JobId> = Vec::new();
     for settlement in [succeed(), bury()] {
         let token = case.leased_job().await;
@@ -187,7 +189,7 @@ pub async fn final_jobs_go_when_their_keep_time_is_over(case: Case) {
 /// It is still there until then, so that a lost reply can be asked for again.
 pub async fn a_job_kept_for_no_time_goes_at_the_next_sweep(case: Case) {
     let token = case.leased_job().await;
-    let keep = Keep { done: Duration::ZERO, dead: Duration::ZERO };
+    let keep = Keep { done: Duration::ZERO, dead: Duration::ZERO, ..Keep::default() };
     let settlement = Settle { keep, ..settle(token, succeed()) };
     assert_eq!(case.settle_with(settlement.clone()).await, SettleReply::Applied);
     assert_eq!(case.settle_with(settlement).await, SettleReply::Applied);
@@ -220,8 +222,11 @@ pub async fn no_more_final_jobs_are_kept_than_their_number(case: Case) {
 pub async fn a_sweep_tells_when_the_next_job_is_past_its_time(case: Case) {
     assert_eq!(case.sweep().await.next_removal, None);
     let token = case.leased_job().await;
-    case.settle_with(Settle { keep: Keep { done: secs(9), dead: secs(1) }, ..settle(token, succeed()) })
-        .await;
+    case.settle_with(Settle {
+        keep: Keep { done: secs(9), dead: secs(1), ..Keep::default() },
+        ..settle(token, succeed())
+    })
+    .await;
     assert_eq!(case.sweep().await.next_removal, Some(secs(9)));
     case.pass(secs(9));
     assert_eq!(case.sweep().await.next_removal, None);
@@ -253,4 +258,59 @@ pub async fn what_a_tenant_has_can_be_purged_in_steps(case: Case) {
     assert_eq!(case.settle(held, succeed()).await, SettleReply::Lost);
     case.enqueue(NewJob { unique_key: unique("k"), ..case.new_job() }).await;
     assert_eq!(other.counts().await, Counts::of(&[(State::Ready, 2)]));
+}
+
+/// Those of other plugins, and those that ended without a run, are no concern of its number.
+pub async fn no_more_final_jobs_of_a_plugin_are_kept_than_its_number(case: Case) {
+    let counted = Keep { is_counted: true, ..Keep::default() };
+    let ends = async |name: &str, keep: Keep, settlement: Settlement| {
+        let token = case.leased_job().await;
+        let settle = Settle { ran: Some(ran(name, usage(1))), keep, ..Settle::new(token, settlement) };
+        assert_eq!(case.settle_with(settle).await, SettleReply::Applied);
+        case.pass(ms(1));
+        token.job
+    };
+    let mut done = Vec::new();
+    for _ in 0..4 {
+        done.push(ends("a", counted, succeed()).await);
+    }
+    let (plain, other) = (ends("a", Keep::default(), succeed()).await, ends("b", counted, succeed()).await);
+    let dead = [ends("a", counted, bury()).await, ends("a", counted, bury()).await];
+    let cancelled = ends("a", counted, Settlement::Cancel).await;
+    let waiting = case.enqueue(case.new_job()).await;
+    case.act(JobAction::Cancel, waiting).await;
+    let keep_max = |done, dead| BTreeMap::from([(plugin("a"), KeepMax { done, dead })]);
+    let sweep = |done, dead| Sweep { keep_max_of: keep_max(done, dead), ..Sweep::new(9) };
+    case.sweep_as(sweep(4, u64::MAX)).await;
+    assert_eq!(case.counts().await.total(), 10, "there are no more than that");
+    case.sweep_as(sweep(2, 1)).await;
+    assert_eq!(case.list(State::Succeeded).await, [other, plain, done[3], done[2]]);
+    assert_eq!(case.list(State::Dead).await, [dead[1]]);
+    assert_eq!(case.list(State::Cancelled).await, [waiting, cancelled]);
+    // One that is put back is counted no more, until it ends again.
+    case.act(JobAction::Redrive, dead[1]).await;
+    case.sweep_as(sweep(2, 0)).await;
+    assert_eq!(case.state_of(dead[1]).await, State::Ready);
+    case.applied(case.lease_one().await, bury()).await;
+    case.sweep_as(sweep(0, 0)).await;
+    assert_eq!(case.list(State::Dead).await, [dead[1]], "by then it isn't counted");
+    assert_eq!(case.list(State::Succeeded).await, [other, plain]);
+    assert_eq!(case.list(State::Cancelled).await, [waiting]);
+}
+
+/// Whatever their number, a sweep removes so many at most.
+pub async fn one_call_never_removes_more_of_a_plugin_than_a_bound(case: Case) {
+    let count = SWEEP_MAX + 10;
+    case.enqueue_n(count).await;
+    let keep = Keep { is_counted: true, ..Keep::default() };
+    let leases = case.lease(u32::try_from(count).expect("a small number")).await;
+    let settles: Vec<Settle> =
+        leases.iter().map(|lease| Settle { keep, ..settle(lease.token, succeed()) }).collect();
+    case.settle_all(&settles).await;
+    let none = KeepMax { done: 0, dead: 0 };
+    let sweep = Sweep { keep_max_of: BTreeMap::from([(plugin(PLUGIN), none)]), ..Sweep::new(9) };
+    let swept = case.sweep_as(sweep.clone()).await;
+    assert_eq!((swept.next_due, case.counts().await[State::Succeeded]), (Some(Duration::ZERO), 10));
+    case.sweep_as(sweep).await;
+    assert_eq!(case.counts().await.total(), 0);
 }

@@ -10,16 +10,27 @@ use super::flows::{Removable, select_removable};
 use super::row;
 use super::step::Step;
 use super::stored::Stored;
-use crate::{Changed, JobAction};
+use crate::{Changed, JobAction, Still};
 
 impl Step<'_> {
     /// Does one thing to several jobs. A job that can't be read is left as it is, and doesn't affect the others.
-    pub(super) fn act(&mut self, action: JobAction, jobs: &[JobId]) -> Result<Vec<Changed>> {
-        jobs.iter().map(|job| self.act_on(action, *job)).collect()
+    pub(super) fn act(
+        &mut self,
+        action: JobAction,
+        jobs: &[JobId],
+        still: Option<Still>,
+    ) -> Result<Vec<Changed>> {
+        jobs.iter().map(|job| self.act_on(action, *job, still)).collect()
     }
 
-    fn act_on(&mut self, action: JobAction, job: JobId) -> Result<Changed> {
-        let changed = self.readable(job, |step, found| step.act_on_stored(action, job, &found))?;
+    fn act_on(&mut self, action: JobAction, job: JobId, still: Option<Still>) -> Result<Changed> {
+        let changed = self.readable(job, |step, found| {
+            let state = found.standing.state;
+            match still.and_then(|still| still.refusal(state, found.leased_at, found.finished_at)) {
+                Some(refusal) => Ok(refusal),
+                None => step.act_on_stored(action, job, &found),
+            }
+        })?;
         Ok(changed.unwrap_or_else(|unchanged| match unchanged {
             Unchanged::Unknown => Changed::Unknown,
             Unchanged::Unreadable => Changed::Unreadable,

@@ -267,8 +267,8 @@ impl Broker for Embedded {
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         match command {
-            Command::Jobs { action, ids } => self
-                .step("control", FLUSHED, tenant, move |step| step.act(action, &ids))
+            Command::Jobs { action, ids, still } => self
+                .step("control", FLUSHED, tenant, move |step| step.act(action, &ids, still))
                 .await
                 .map(Outcome::Jobs),
             Command::Edit { job, edit, bounds } => self
@@ -331,7 +331,7 @@ impl Broker for Embedded {
             Ok(match look {
                 Look::Job(job) => Seen::Job(queries::job(connection, tenant, job)?.map(Box::new)),
                 Look::Log(job) => Seen::Log(queries::log(connection, tenant, job)?),
-                Look::Jobs(query) => Seen::Jobs(queries::jobs(connection, tenant, &query)?),
+                Look::Jobs(query) => Seen::Jobs(queries::jobs(connection, tenant, &query, now)?),
                 Look::Counts => Seen::Counts(queries::counts(connection, tenant)?),
                 Look::State { plugin, key } => {
                     Seen::State(queries::stored(connection, tenant, &plugin, &key, now)?)

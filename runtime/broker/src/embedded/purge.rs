@@ -46,6 +46,7 @@ impl Step<'_> {
                 "DELETE FROM held_key WHERE tenant = ?1",
                 "DELETE FROM event WHERE tenant = ?1",
                 "DELETE FROM event_log WHERE tenant = ?1",
+                "DELETE FROM kept WHERE tenant = ?1",
             ] {
                 self.execute(rest, [self.tenant()])?;
             }

@@ -63,7 +63,12 @@ pub(super) fn list(state: State) -> String {
 }
 
 /// Lists jobs of a state, in the order of its index, and reads no more of them than needed.
-pub(super) fn jobs(connection: &Connection, tenant: &TenantId, query: &Query) -> Result<Page> {
+pub(super) fn jobs(
+    connection: &Connection,
+    tenant: &TenantId,
+    query: &Query,
+    now: Timestamp,
+) -> Result<Page> {
     let mut statement = connection.prepare_cached(&list(query.state))?;
     let (rank, id) = match query.after {
         Some(after) => (i64::try_from(after.rank).unwrap_or(i64::MAX), after.id.to_string()),
@@ -75,7 +80,7 @@ pub(super) fn jobs(connection: &Connection, tenant: &TenantId, query: &Query) ->
         _ => statement.query(params![tenant.as_str(), rank, id])?,
     };
     let limit = query.limit.clamp(1, Query::LIMIT_MAX) as usize;
-    let mut page = Page { jobs: Vec::new(), next: None, unread: Vec::new() };
+    let mut page = Page { jobs: Vec::new(), next: None, unread: Vec::new(), now };
     let (mut looked_at, mut bytes, mut last) = (0, 0, None);
     while let Some(row) = rows.next()? {
         if page.jobs.len() + page.unread.len() >= limit || looked_at == Query::LOOKED_AT_MAX {

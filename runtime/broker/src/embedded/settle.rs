@@ -108,7 +108,12 @@ impl Step<'_> {
             *spent = spent.and(&account);
         }
         self.append(held.nr, &settle.log)?;
-        self.change(held, &held.standing.settled(&settle.settlement, settle.keep))
+        let change = held.standing.settled(&settle.settlement, settle.keep);
+        self.change(held, &change)?;
+        if let Some(plugin) = settle.keeper().filter(|_| change.state().is_final()) {
+            self.execute("UPDATE job SET kept_of = ?2 WHERE nr = ?1", params![held.nr, plugin.as_str()])?;
+        }
+        Ok(())
     }
 
     /// Adds the record of an attempt to the history of its job. One that can't be read begins anew.

@@ -239,7 +239,7 @@ impl<'a> Step<'a> {
                  lease = ?8, attempts = ?9, expiries = ?10, faults = ?11,
                  reason = iif(?12, ?13, reason), message = iif(?12, ?14, message), output = ?15,
                  lease_expires_at = NULL, cancel_requested = 0, parked_at = NULL, start_by = iif(?5 IS NULL, start_by, NULL),
-                 has_turn = ?16, line_rank = ?17, blocked_nr = ?18
+                 has_turn = ?16, line_rank = ?17, blocked_nr = ?18, kept_of = NULL
              WHERE nr = ?1",
             params![
                 job.nr,

@@ -35,6 +35,8 @@ pub(super) struct Stored {
     pub(super) usage: Usage,
     /// Time at which the job was last leased.
     pub(super) leased_at: Option<Timestamp>,
+    /// Time at which the job ended, if it has.
+    pub(super) finished_at: Option<Timestamp>,
     /// The history of its attempts, as it is stored.
     pub(super) history: Option<String>,
     /// Membership of the job in a flow.
@@ -48,7 +50,7 @@ macro_rules! select_stored {
             "SELECT nr, id, queue, kind, unique_key, limited_by IS NOT NULL,
                  state, lease, attempts, expiries, faults, cancel_requested,
                  fuel, memory_peak, wall_us, cpu_us, host_calls, leased_at, history, start_by IS NOT NULL,
-                 priority, group_key, has_turn, options FROM job ",
+                 priority, group_key, has_turn, options, finished_at FROM job ",
             $rest
         )
     };
@@ -78,6 +80,7 @@ impl Stored {
             },
             usage: row::usage(row, 12)?,
             leased_at: row.get::<_, Option<i64>>(17)?.map(row::timestamp),
+            finished_at: row.get::<_, Option<i64>>(24)?.map(row::timestamp),
             history: row.get(18)?,
             may_expire: row.get(19)?,
             member: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::params;
 use sandhog_core::history::AttemptRecord;
-use sandhog_core::id::JobId;
+use sandhog_core::id::{JobId, PluginName};
 use sandhog_core::job::State;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::{Timestamp, millis};
@@ -28,7 +28,10 @@ impl Step<'_> {
         let (taken_back, buried) = self.take_back(sweep)?;
         self.settle_edges()?;
         let mut removed = self.remove_old()?;
-        removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed)?;
+        for (plugin, keep_max) in &sweep.keep_max_of {
+            removed += self.remove_surplus(Some(plugin), keep_max, SWEEP_MAX - removed)?;
+        }
+        removed += self.remove_surplus(None, &sweep.keep_max, SWEEP_MAX - removed)?;
         let let_in = self.let_in_all()?;
         let forgotten = self.sweep_state(SWEEP_MAX)?;
         let given_up = self.give_up_lanes()?;
@@ -113,28 +116,56 @@ impl Step<'_> {
         Ok(old.len())
     }
 
-    /// Removes the oldest final jobs in excess of the numbers to be kept, at most `most`, and returns how many.
-    fn remove_surplus(&mut self, keep: &KeepMax, most: usize) -> Result<usize> {
+    /// Removes the oldest final jobs in excess of the numbers to be kept, of a plugin or of all, at most `most`, and returns how
+    /// many.
+    fn remove_surplus(&mut self, of: Option<&PluginName>, keep: &KeepMax, most: usize) -> Result<usize> {
         let mut removed = 0;
         for (state, kept) in keep.by_state() {
-            let count: Option<i64> = self.find(
-                "SELECT n FROM tally WHERE tenant = ?1 AND state = ?2",
-                params![self.tenant(), code(state)],
-                |row| row.get(0),
-            )?;
-            let surplus = count.map_or(0, i64::cast_unsigned).saturating_sub(kept);
-            let surplus = usize::try_from(surplus).unwrap_or(usize::MAX).min(most - removed);
-            let oldest = self.all(
-                select_removable!(
-                    "WHERE tenant = ?1 AND state = ?2 AND finished_at IS NOT NULL ORDER BY finished_at, id LIMIT ?3"
-                ),
-                params![self.tenant(), code(state), surplus as i64],
-                Removable::read,
-            )?;
+            let count = self.count_finals(of, state)?;
+            let surplus = usize::try_from(count.saturating_sub(kept)).unwrap_or(usize::MAX);
+            let surplus = surplus.min(most - removed);
+            if surplus == 0 {
+                continue;
+            }
+            let (state, surplus) = (code(state), surplus as i64);
+            let oldest = match of {
+                None => self.all(
+                    select_removable!(
+                        "WHERE tenant = ?1 AND state = ?2 AND finished_at IS NOT NULL
+                         ORDER BY finished_at, id LIMIT ?3"
+                    ),
+                    params![self.tenant(), state, surplus],
+                    Removable::read,
+                )?,
+                Some(plugin) => self.all(
+                    select_removable!(
+                        "WHERE tenant = ?1 AND kept_of = ?2 AND state = ?3 ORDER BY finished_at, id LIMIT ?4"
+                    ),
+                    params![self.tenant(), plugin.as_str(), state, surplus],
+                    Removable::read,
+                )?,
+            };
             oldest.iter().try_for_each(|job| self.remove(job))?;
             removed += oldest.len();
         }
         Ok(removed)
+    }
+
+    /// Returns the number of jobs in a final state, of a plugin or of all.
+    fn count_finals(&self, of: Option<&PluginName>, state: State) -> Result<u64> {
+        let count: Option<i64> = match of {
+            None => self.find(
+                "SELECT n FROM tally WHERE tenant = ?1 AND state = ?2",
+                params![self.tenant(), code(state)],
+                |row| row.get(0),
+            )?,
+            Some(plugin) => self.find(
+                "SELECT n FROM kept WHERE tenant = ?1 AND plugin = ?2 AND state = ?3",
+                params![self.tenant(), plugin.as_str(), code(state)],
+                |row| row.get(0),
+            )?,
+        };
+        Ok(count.map_or(0, i64::cast_unsigned))
     }
 
     /// Looks again at parked jobs, in the order of when they were last looked at. Those that can be read now can be leased

@@ -32,7 +32,7 @@ use self::tenant::Tenant;
 use crate::wake::Listeners;
 use crate::{
     Broker, Changed, Command, Enqueued, JobAction, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result,
-    Seen, Settle, Wake, Wakes, WallClock,
+    Seen, Settle, Still, Wake, Wakes, WallClock,
 };
 
 /// Broker that keeps its jobs in memory for as long as it exists.
@@ -79,8 +79,8 @@ impl Memory {
         reply
     }
 
-    fn act_on(&self, tenant: &TenantId, action: JobAction, job: JobId) -> Changed {
-        let changed = self.step(tenant, |t, now| t.act(action, job, now));
+    fn act_on(&self, tenant: &TenantId, action: JobAction, job: JobId, still: Option<Still>) -> Changed {
+        let changed = self.step(tenant, |t, now| t.act(action, job, still, now));
         if changed == Changed::Requested {
             self.listeners.wake(&Wake::Cancel(tenant.clone(), job));
         }
@@ -118,8 +118,9 @@ impl Broker for Memory {
 
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         match command {
-            Command::Jobs { action, ids } => {
-                Ok(Outcome::Jobs(ids.into_iter().map(|job| self.act_on(tenant, action, job)).collect()))
+            Command::Jobs { action, ids, still } => {
+                let changed = ids.into_iter().map(|job| self.act_on(tenant, action, job, still));
+                Ok(Outcome::Jobs(changed.collect()))
             }
             Command::Edit { job, edit, bounds } => {
                 Ok(Outcome::Edited(self.step(tenant, |t, now| t.edit(job, *edit, &bounds, now))))
@@ -154,7 +155,7 @@ impl Broker for Memory {
         Ok(self.look_at(tenant, |t, now| match look {
             Look::Job(job) => Seen::Job(t.record(job).map(Box::new)),
             Look::Log(job) => Seen::Log(t.log(job)),
-            Look::Jobs(query) => Seen::Jobs(t.list(&query)),
+            Look::Jobs(query) => Seen::Jobs(t.list(&query, now)),
             Look::Counts => Seen::Counts(t.counts()),
             Look::State { plugin, key } => Seen::State(t.stored(&plugin, &key, now).map(<[u8]>::to_vec)),
             Look::Usage(days) => Seen::Usage(t.usage(&days, now)),

@@ -36,7 +36,7 @@ use crate::schedules::next_version;
 use crate::{
     Changed, Counts, Cursor, Enqueued, HoldOutcome, JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY,
     LANES_MAX, LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk, Leased, Page, Query, RateOf, Renew, Renewal,
-    SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite, ScheduleWritten, Schedules, Settle,
+    SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite, ScheduleWritten, Schedules, Settle, Still,
     StoredSchedule, Sweep, Swept, USAGE_DAYS_KEPT,
 };
 
@@ -100,6 +100,8 @@ pub(super) struct Entry {
     cancel_requested: bool,
     /// Time at which it may be removed, once it is final.
     remove_at: Option<Timestamp>,
+    /// The plugin among whose final jobs it is counted.
+    kept_of: Option<PluginName>,
     /// The fleet limit that it counts against while it is leased.
     limit: Option<PluginName>,
     /// Time by which it has to start; `None` once it has started or is final.
@@ -418,7 +420,10 @@ impl Tenant {
         let (taken_back, buried) = self.take_back(sweep, now);
         self.settle_edges(now);
         let mut removed = self.remove_old(now);
-        removed += self.remove_surplus(&sweep.keep_max, SWEEP_MAX - removed, now);
+        for (plugin, keep_max) in &sweep.keep_max_of {
+            removed += self.remove_surplus(Some(plugin), keep_max, SWEEP_MAX - removed, now);
+        }
+        removed += self.remove_surplus(None, &sweep.keep_max, SWEEP_MAX - removed, now);
         let let_in = self.let_in_all(now);
         self.give_up_lanes(now);
         self.holds.retain(|_, hold| hold.is_in_force(now));
@@ -582,9 +587,19 @@ impl Tenant {
         SettleReply::Applied
     }
 
-    pub(super) fn act(&mut self, action: JobAction, job: JobId, now: Timestamp) -> Changed {
+    pub(super) fn act(
+        &mut self,
+        action: JobAction,
+        job: JobId,
+        still: Option<Still>,
+        now: Timestamp,
+    ) -> Changed {
         let Some(entry) = self.jobs.get_mut(&job) else { return Changed::Unknown };
         let standing = entry.standing();
+        let (leased_at, finished_at) = (entry.record.leased_at, entry.record.finished_at);
+        if let Some(changed) = still.and_then(|still| still.refusal(standing.state, leased_at, finished_at)) {
+            return changed;
+        }
         match standing.acted(action) {
             Acted::Change(change) => self.change(job, &change, now),
             Acted::Revive(change) => {
@@ -652,7 +667,7 @@ impl Tenant {
         self.jobs.get(&job).map(|entry| entry.log.iter().cloned().collect()).unwrap_or_default()
     }
 
-    pub(super) fn list(&self, query: &Query) -> Page {
+    pub(super) fn list(&self, query: &Query, now: Timestamp) -> Page {
         let mut found: Vec<(Cursor, &Entry)> =
             self.in_state(query.state).map(|entry| (entry.place(), entry)).collect();
         found.sort_by_key(|(place, _)| *place);
@@ -669,20 +684,20 @@ impl Tenant {
         let mut last = None;
         for (nth, (place, entry)) in found.into_iter().filter(|(place, _)| is_behind(*place)).enumerate() {
             if jobs.len() == limit || nth == Query::LOOKED_AT_MAX {
-                return Page { jobs, next: last, unread: Vec::new() };
+                return Page { jobs, next: last, unread: Vec::new(), now };
             }
             if query.filter.passes(&entry.record) {
                 let record = entry.record.clone();
                 let record = if query.payloads { record } else { record.without_payloads() };
                 bytes += record.payload.len() + record.output.as_ref().map_or(0, Vec::len);
                 if bytes > Query::BYTES_MAX && !jobs.is_empty() {
-                    return Page { jobs, next: last, unread: Vec::new() };
+                    return Page { jobs, next: last, unread: Vec::new(), now };
                 }
                 jobs.push(record);
             }
             last = Some(place);
         }
-        Page { jobs, next: None, unread: Vec::new() }
+        Page { jobs, next: None, unread: Vec::new(), now }
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -721,6 +736,7 @@ impl Tenant {
         let gives_up = entry.has_turn && Turn::after(change.next, rule) == Turn::GivenUp;
         entry.has_turn &= !gives_up;
         (entry.cancel_requested, entry.remove_at, entry.rank) = (false, None, None);
+        entry.kept_of = None;
         if change.state().is_final() {
             entry.start_by = None;
         }
@@ -841,12 +857,20 @@ impl Tenant {
         old.len()
     }
 
-    /// Removes the oldest final jobs in excess of the numbers to be kept, at most `most`, and returns how many.
-    fn remove_surplus(&mut self, keep: &KeepMax, most: usize, now: Timestamp) -> usize {
+    /// Removes the oldest final jobs in excess of the numbers to be kept, of a plugin or of all, at most `most`, and returns how
+    /// many.
+    fn remove_surplus(
+        &mut self,
+        of: Option<&PluginName>,
+        keep: &KeepMax,
+        most: usize,
+        now: Timestamp,
+    ) -> usize {
         let mut removed = 0;
         for (state, kept) in keep.by_state() {
+            let finals = self.in_state(state).filter(|entry| of.is_none() || entry.kept_of.as_ref() == of);
             let mut finals: Vec<_> =
-                self.in_state(state).map(|entry| (entry.record.finished_at, entry.record.id)).collect();
+                finals.map(|entry| (entry.record.finished_at, entry.record.id)).collect();
             finals.sort();
             let surplus = finals.len().saturating_sub(usize::try_from(kept).unwrap_or(usize::MAX));
             for (_, id) in finals.into_iter().take(surplus.min(most - removed)) {
@@ -969,7 +993,11 @@ impl Tenant {
             let fuel = so_far.0.saturating_add(account.fuel.0).min(Account::MOST);
             self.minute = (minute_of(now), Fuel(fuel));
         }
-        self.change(settle.token.job, &standing.settled(&settle.settlement, settle.keep), now);
+        let change = standing.settled(&settle.settlement, settle.keep);
+        self.change(settle.token.job, &change, now);
+        if let Some(entry) = self.jobs.get_mut(&settle.token.job).filter(|_| change.state().is_final()) {
+            entry.kept_of = settle.keeper().cloned();
+        }
     }
 }
 
@@ -1051,6 +1079,7 @@ impl Entry {
             has_turn: false,
             cancel_requested: false,
             remove_at: None,
+            kept_of: None,
             limit: None,
             start_by: job.options.start_within.map(|within| now.after(within)),
         }

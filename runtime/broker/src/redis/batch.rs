@@ -31,9 +31,9 @@ use super::layout::{self, Tail};
 use super::library::Function;
 use crate::pack::Packer;
 use crate::{
-    Asker, Cursor, Filter, FleetLimit, JobAction, Keep, LOG_LINES_KEPT, LaneAsk, LeaseAsk, Query, Ran,
-    RateLimit, Renew, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite, Settle, Sweep,
-    USAGE_DAYS_KEPT,
+    Asker, Cursor, Filter, FleetLimit, JobAction, Keep, KeepMax, LOG_LINES_KEPT, LaneAsk, LastTimes,
+    LeaseAsk, Query, Ran, RateLimit, Renew, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite, Settle,
+    Still, Sweep, USAGE_DAYS_KEPT,
 };
 
 /// One call of a function.
@@ -321,10 +321,14 @@ pub(super) fn sweep(tenant: &TenantId, sweep: &Sweep) -> Request {
     let mut request = Request::of(tenant);
     let keep = Keep::default();
     let asked = &mut request.asked;
-    asked.array(7).uint(SWEEP_MAX as u64).uint(sweep.expiries_max.into());
+    asked.array(8).uint(SWEEP_MAX as u64).uint(sweep.expiries_max.into());
     asked.bytes(&layout::why_bytes(Reason::LeaseExpired, Some(&sweep.buried_message())));
     asked.uint(exact_millis(keep.dead)).uint(exact_millis(keep.done));
     asked.uint(exact(sweep.keep_max.done)).uint(exact(sweep.keep_max.dead));
+    asked.array(3 * sweep.keep_max_of.len());
+    for (plugin, KeepMax { done, dead }) in &sweep.keep_max_of {
+        asked.bytes(plugin.as_str().as_bytes()).uint(exact(*done)).uint(exact(*dead));
+    }
     request
 }
 
@@ -498,6 +502,7 @@ fn put_settle(keys: &mut Keys, batch: &mut Packer, settle: &Settle) {
     let (what, delay, keep) = kind_of(settle);
     batch.number(settle.token.lease.0, 8).number(what, 1);
     batch.number(exact_millis(delay), 8).number(exact_millis(keep), 8);
+    batch.number(settle.keep.is_counted.into(), 1);
     batch.counted(&tail_of(settle).bytes(), 4).counted(&lines(&settle.log), 4);
     let effects = match (&settle.settlement, &settle.ran) {
         (Settlement::Succeed { effects, .. }, Some(ran)) if has_effect(effects) => {
@@ -591,7 +596,7 @@ fn exact_millis(duration: Duration) -> u64 {
 }
 
 /// Does one thing to these jobs, of which none is named twice.
-pub(super) fn act(tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Request {
+pub(super) fn act(tenant: &TenantId, action: JobAction, jobs: &[JobId], still: Option<Still>) -> Request {
     let mut request = Request::of(tenant);
     let what = match action {
         JobAction::Cancel => codes::CANCEL,
@@ -599,7 +604,13 @@ pub(super) fn act(tenant: &TenantId, action: JobAction, jobs: &[JobId]) -> Reque
         JobAction::RunNow => codes::RUN_NOW,
         JobAction::Remove => codes::REMOVE,
     };
-    request.asked.array(3).uint(what).uint(jobs.len() as u64).uint(exact_millis(Keep::default().done));
+    let asked = &mut request.asked;
+    asked.array(6).uint(what).uint(jobs.len() as u64).uint(exact_millis(Keep::default().done));
+    asked.optional_uint(still.and_then(|still| still.state).map(layout::state_number));
+    let LastTimes { leased_until, finished_until } = still.map(|still| still.last).unwrap_or_default();
+    for time in [leased_until, finished_until] {
+        asked.optional_uint(time.map(|time| exact(time.as_millis())));
+    }
     for job in jobs {
         request.keys.job(*job);
         request.keys.run(*job);
@@ -696,18 +707,29 @@ pub(super) fn jobs(tenant: &TenantId, query: &Query) -> Request {
     let Query { state, filter, after, limit, payloads } = query;
     let mut request = Request::of(tenant);
     let asked = &mut request.asked;
-    asked.array(12).uint(layout::state_number(*state));
+    asked.array(18).uint(layout::state_number(*state));
     match after {
         None => asked.absent().absent(),
         Some(Cursor { rank, id }) => asked.uint(exact(*rank)).bytes(id.to_string().as_bytes()),
     };
     asked.uint((*limit).clamp(1, Query::LIMIT_MAX).into());
-    asked.uint(Query::LOOKED_AT_MAX as u64).uint(Query::BYTES_MAX as u64).flag(*payloads);
-    let Filter { queue, kind, reason, enqueued_from, enqueued_until } = filter;
+    asked.uint(Query::LOOKED_AT_MAX as u64).uint(Query::READ_MAX as u64);
+    asked.uint(Query::BYTES_MAX as u64).flag(*payloads);
+    let Filter { queue, kind, reason, enqueued_from, enqueued_until, group, labels, message, last } = filter;
     asked.optional_bytes(queue.as_ref().map(|queue| queue.as_str().as_bytes()));
     asked.optional_bytes(kind.as_ref().map(|kind| kind.as_str().as_bytes()));
     asked.optional_bytes(reason.map(|reason| reason.slug().as_bytes()));
-    for time in [enqueued_from, enqueued_until] {
+    asked.optional_bytes(group.as_ref().map(|group| group.as_str().as_bytes()));
+    if labels.is_empty() {
+        asked.absent();
+    } else {
+        asked.array(2 * labels.iter().len());
+        for (name, value) in labels.iter() {
+            asked.bytes(name.as_str().as_bytes()).bytes(value.as_str().as_bytes());
+        }
+    }
+    asked.optional_bytes((!message.is_empty()).then_some(message.as_bytes()));
+    for time in [enqueued_from, enqueued_until, &last.leased_until, &last.finished_until] {
         asked.optional_uint(time.map(|time| exact(time.as_millis())));
     }
     request

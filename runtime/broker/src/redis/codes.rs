@@ -78,6 +78,8 @@ numbers! {
     TOO_MANY_HOLDS = 15;
     /// The id of a job of a flow is another's.
     TAKEN = 16;
+    /// The job was leased or has ended since it was found.
+    TOUCHED = 17;
     /// The action can't be applied to a job in this state; the number of the state is added to this code.
     NOT_IN = 32;
 
@@ -129,6 +131,8 @@ numbers! {
     /// Maximum number of attempts that are kept there.
     ATTEMPTS_KEPT = history::ATTEMPTS_KEPT as u64;
 
+    /// Place in a job's options of its labels.
+    LABELS_PLACE = options::LABELS_PLACE as u64;
     /// Place in a job's options of the time within which it has to start.
     START_WITHIN_PLACE = options::START_WITHIN_PLACE as u64;
     /// Maximum number of jobs that one step of upkeep takes.

@@ -281,6 +281,7 @@ pub(super) fn changed(jobs: usize, reply: Value) -> Result<Vec<Changed>> {
         value => match count(&value)? {
             codes::DONE => Ok(Changed::Done),
             codes::REQUESTED => Ok(Changed::Requested),
+            codes::TOUCHED => Ok(Changed::Touched),
             codes::UNKNOWN => Ok(Changed::Unknown),
             codes::UNREADABLE => Ok(Changed::Unreadable),
             other => not_in(other).map(Changed::Not),
@@ -418,14 +419,15 @@ fn timestamp(score: &[u8]) -> Result<Timestamp> {
 
 /// Decodes a page of a list. A job that can't be read doesn't keep others from being shown.
 pub(super) fn page(tenant: &TenantId, payloads: bool, reply: Value) -> Result<Page> {
-    let [records, rank, id] = fixed(reply)?;
+    let [records, rank, id, now] = fixed(reply)?;
+    let now = Timestamp::from_millis(count(&now)?);
     let next = match (optional_bytes(rank)?, optional_bytes(id)?) {
         (Some(rank), Some(id)) => {
             Some(Cursor { rank: timestamp(&rank)?.as_millis(), id: job_id(Value::BulkString(id))? })
         }
         _ => None,
     };
-    let mut page = Page { jobs: Vec::new(), next, unread: Vec::new() };
+    let mut page = Page { jobs: Vec::new(), next, unread: Vec::new(), now };
     for reply in array(records)? {
         match record_or_problem(tenant, reply)? {
             (_, Ok(record)) if payloads => page.jobs.push(record),

@@ -37,7 +37,8 @@ pub use self::cipher::random_key;
 use self::envelope::Unopened;
 use self::sealer::Sealer;
 use crate::{
-    Broker, Command, Enqueued, Error, LeaseAsk, Leased, Look, Outcome, Renew, Renewal, Result, Seen, Settle, Wakes,
+    Broker, Command, Enqueued, Error, Filter, LeaseAsk, Leased, Look, Outcome, Query, Renew, Renewal, Result,
+    Seen, Settle, Wakes,
 };
 pub use sandhog_core::keyring::{Key, Keyring, NoKey, Plain};
 
@@ -96,6 +97,17 @@ impl<K: Keys> Sealed<K> {
         let settle = sealer.refusal(lease.token, lease.job.faults, place, why);
         tracing::warn!(%tenant, %job, %why, becomes = settle.settlement.slug(), "a job's payload can't be opened");
         settle
+    }
+}
+
+/// Returns a query without what the store can't look for, as it is sealed there. The layer goes by it once the answer is opened.
+fn without_text(look: Look) -> Look {
+    match look {
+        Look::Jobs(query) => {
+            let filter = Filter { message: String::new(), ..query.filter };
+            Look::Jobs(Query { filter, ..query })
+        }
+        other => other,
     }
 }
 
@@ -175,10 +187,12 @@ impl<K: Keys> Broker for Sealed<K> {
     }
 
     async fn look(&self, tenant: &TenantId, look: Look) -> Result<Seen> {
-        let seen = self.behind.look(tenant, look.clone()).await?;
         match self.sealer(tenant) {
-            None => Ok(seen),
-            Some(sealer) => sealer.open_seen(&look, seen),
+            None => self.behind.look(tenant, look).await,
+            Some(sealer) => {
+                let seen = self.behind.look(tenant, without_text(look.clone())).await?;
+                sealer.open_seen(&look, seen)
+            }
         }
     }
 

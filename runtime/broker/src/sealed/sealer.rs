@@ -195,8 +195,9 @@ impl Sealer<'_> {
         Ok(match (look, seen) {
             (_, Seen::Job(Some(record))) => Seen::Job(Some(Box::new(self.open_record(*record, true)))),
             (Look::Jobs(query), Seen::Jobs(page)) => {
-                let open = |record| self.open_record(record, query.payloads);
-                Seen::Jobs(Page { jobs: page.jobs.into_iter().map(open).collect(), ..page })
+                let opened = page.jobs.into_iter().map(|record| self.open_record(record, query.payloads));
+                let jobs = opened.filter(|record| query.filter.passes_message(record)).collect();
+                Seen::Jobs(Page { jobs, ..page })
             }
             (Look::Log(job), Seen::Log(lines)) => {
                 Seen::Log(lines.into_iter().map(|line| self.open_line(*job, line)).collect())

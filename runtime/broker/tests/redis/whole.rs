@@ -145,7 +145,7 @@ impl Scene {
         let mut effects = Effects::default();
         effects.set(state_key("kept"), b"1".to_vec(), None);
         effects.set(state_key("going"), b"2".to_vec(), Some(SECOND));
-        let keep = Keep { done: SECOND, dead: HOUR };
+        let keep = Keep { done: SECOND, dead: HOUR, ..Keep::default() };
         let bury = Settlement::Bury { reason: Reason::Trapped, message: "a trap".to_owned() };
         let retry =
             Settlement::Retry { after: SECOND, reason: Reason::Failed, message: "no luck".to_owned() };

@@ -1,29 +1,34 @@
 //! Actions on jobs: on those that are named, or on all that match a selection.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use sandhog_broker::{Changed, JobAction};
+use indicatif::ProgressBar;
+use sandhog_broker::{Changed, JobAction, Query};
+use sandhog_config::units::parse_rate;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::State;
+use sandhog_core::rate::Rate;
+use sandhog_daemon::service::bulk::{Bulk, Step, Tally, states};
 use sandhog_daemon::service::jobs::{ACT_MAX, unknown};
 
 use crate::client::Client;
-use crate::commands::selection::Selection;
+use crate::commands::selection::{PICKING, Selection};
 use crate::commands::wait::{Deadline, wait_for};
 use crate::exit::{Exit, Failure};
 use crate::output::console::{Console, Format};
 use crate::output::{
     self,
-    act::{DoneDocument, DonesDocument},
+    act::{DoneDocument, DonesDocument, WouldDocument},
 };
 
 /// To which jobs.
 #[derive(Debug, Args)]
-#[group(id = "jobs", required = true, multiple = true, args = ["ids", "state", "queue", "kind", "reason", "since", "until", "all"])]
+#[group(id = "jobs", required = true, multiple = true, args = PICKING.into_iter().chain(["ids", "all"]))]
 pub(crate) struct Act {
     /// The jobs' ids
-    #[arg(value_name = "ID", conflicts_with_all = ["state", "queue", "kind", "reason", "since", "until", "all"])]
+    #[arg(value_name = "ID", conflicts_with_all = PICKING.into_iter().chain(["all", "rate"]))]
     ids: Vec<JobId>,
     #[command(flatten)]
     selection: Selection,
@@ -36,15 +41,20 @@ pub(crate) struct Act {
     /// Only say to which jobs it would be done
     #[arg(long)]
     dry_run: bool,
+    /// Go through no more jobs than this within a time, such as 100/s
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    rate: Option<Rate>,
 }
 
 pub(crate) const EXAMPLES: &str = "\
 Jobs are named by their ids, or picked by options, as `sandhog jobs` lists them; then the command asks before it does
-anything.
+anything. It is about the jobs that there are when it begins: none that come later, and none twice. Ctrl-C ends it between
+two steps, and the same command goes on with what is left.
 
 Examples, of redriving:
   sandhog job redrive 01J8Z4W2Q2V7H7WQ8X3R0N5T6A
-  sandhog job redrive --kind image.thumbnail --reason timed-out --since 2h --dry-run";
+  sandhog job redrive --kind image.thumbnail --reason timed-out --since 2h --dry-run
+  sandhog job redrive --label customer=acme --message '503' --rate 100/s";
 
 /// The words for an action.
 #[derive(Clone, Copy)]
@@ -74,17 +84,33 @@ fn verb(action: JobAction) -> Verb {
     }
 }
 
-/// Returns the states in which the action can be done to a job.
-fn states(action: JobAction) -> Vec<State> {
-    State::ALL.into_iter().filter(|state| action.changes(*state)).collect()
-}
-
 /// The result of an action on one job.
 struct Told {
     id: JobId,
     tenant: Option<TenantId>,
+    /// Whether its daemon was told to stop it.
+    was_requested: bool,
     outcome: Result<(&'static str, &'static str), Failure>,
 }
+
+impl Told {
+    fn new(
+        id: JobId,
+        tenant: Option<&TenantId>,
+        outcome: Result<(&'static str, &'static str), Failure>,
+    ) -> Self {
+        let was_requested = matches!(outcome, Ok((REQUESTED, _)));
+        Self { id, tenant: tenant.cloned(), was_requested, outcome }
+    }
+
+    fn document(&self) -> DoneDocument {
+        let outcome = self.outcome.as_ref().map(|(slug, _)| *slug).map_err(|failure| failure.message.clone());
+        DoneDocument::new(self.id, self.tenant.as_ref(), outcome)
+    }
+}
+
+/// The word for a job whose daemon was told to stop it, for programs.
+const REQUESTED: &str = "cancel-requested";
 
 impl Act {
     /// Does the action, and waits until jobs that are being stopped have ended, if `deadline` is given.
@@ -110,19 +136,19 @@ impl Act {
         });
         if self.dry_run {
             let found = self.named(&ids, client).await?;
-            return dry(verb(action), &found, console);
+            return dry(verb(action), &found, None, console);
         }
         let mut told = Vec::new();
         let acted = to_named(action, &ids, &tenants, client, &mut told).await;
         let waited = settled(&mut told, &acted, deadline, client, console).await;
         if let (Ok(()), [_]) = (acted.as_ref().and(waited.as_ref()), &ids[..]) {
-            let Told { id, tenant, outcome } = told.remove(0);
+            let Told { id, tenant, outcome, .. } = told.remove(0);
             let (done, text) = outcome?;
             let document = DoneDocument::new(id, tenant.as_ref(), Ok(done));
             console.show(&document, || format!("{id} {text}"))?;
             return Ok(Exit::Ok);
         }
-        let exit = report(&told, Lines::EachJob, console)?;
+        let exit = report(&told, console)?;
         acted.and(waited).map(|()| exit)
     }
 
@@ -136,6 +162,7 @@ impl Act {
         Ok(found)
     }
 
+    /// Does the action to all jobs that match the options.
     async fn picked(
         self,
         action: JobAction,
@@ -145,51 +172,201 @@ impl Act {
         console: &Console,
     ) -> Result<Exit, Failure> {
         let verb = verb(action);
-        let states = match self.selection.state {
-            None => states(action),
-            Some(state) if action.changes(state) => vec![state],
-            Some(state) => return Err(Failure::new(format!("{state} jobs can't be {}", verb.participle))),
-        };
-        let (filter, mut found) = (self.selection.filter(), Vec::new());
-        let spinner = console.spinner("looking for jobs");
+        if let Some(state) = self.selection.state.filter(|state| !action.changes(*state)) {
+            return Err(Failure::new(format!("{state} jobs can't be {}", verb.participle)));
+        }
+        let (filter, mut bulks) = (self.selection.filter()?, Vec::new());
         for tenant in tenants {
-            let progress = |found| spinner.set_message(format!("found {}", output::of(found as u64, "job")));
-            let jobs = client.pick(tenant, &states, &filter, progress).await?;
-            found.extend(jobs.into_iter().map(|(id, state)| (tenant.clone(), id, state)));
+            bulks.push(client.bulk(tenant, action, self.selection.state, filter.clone()).await?);
         }
-        spinner.finish_and_clear();
-        if self.dry_run {
-            return dry(verb, &found, console);
-        }
-        if !found.is_empty() && !self.yes {
-            let question = question(verb, &found);
-            if !console.ask(&question)? {
+        let mut count = None;
+        if self.dry_run || !self.yes {
+            let found = Found::of(&bulks, client, console).await?;
+            if self.dry_run {
+                return found.show(verb, console);
+            }
+            if found.count > 0 && !console.ask(&found.question(verb))? {
                 return Err(Failure::new(format!("nothing was {}", verb.participle)));
             }
+            count = Some(found.count);
         }
-        let bar = console.bar(found.len() as u64, verb.infinitive);
-        let (mut told, mut acted) = (Vec::new(), Ok(()));
-        for tenant in tenants {
-            let of_tenant = found.iter().filter(|(of, ..)| of == tenant);
-            let ids: Vec<JobId> = of_tenant.map(|(_, id, _)| *id).collect();
-            for batch in ids.chunks(ACT_MAX) {
-                acted = to_named(action, batch, std::slice::from_ref(tenant), client, &mut told).await;
-                if acted.is_err() {
-                    break;
+        let progress = match count {
+            Some(count) => console.bar(count, verb.infinitive),
+            None => console.spinner(verb.infinitive),
+        };
+        let mut run = Run { action, waits: deadline.is_some(), told: Vec::new(), tally: Tally::default() };
+        let gone = run.go(bulks, self.rate, client, &progress).await;
+        progress.finish_and_clear();
+        let waited = settled(&mut run.told, &gone, deadline, client, console).await;
+        let exit = run.report(verb, console)?;
+        gone.and(waited).map(|()| exit)
+    }
+}
+
+/// Maximum number of jobs that are named one by one, of those that are picked.
+const NAMED_MAX: usize = 1000;
+/// The same on standard output and standard error, for people.
+const LINES_MAX: usize = 20;
+
+/// What a command on many jobs would be about.
+#[derive(Default)]
+struct Found {
+    count: u64,
+    of_tenants: BTreeMap<TenantId, BTreeMap<State, u64>>,
+    /// The first of them.
+    sample: Vec<(TenantId, JobId, State)>,
+}
+
+impl Found {
+    async fn of(bulks: &[Bulk], client: &Client, console: &Console) -> Result<Self, Failure> {
+        let spinner = console.spinner("looking for jobs");
+        let mut found = Self::default();
+        for bulk in bulks {
+            let (mut bulk, tenant) = (bulk.clone(), bulk.tenant());
+            while let Some(step) = client.find_bulk(&mut bulk, Query::LIMIT_MAX).await? {
+                for (id, state) in step.jobs {
+                    let states = found.of_tenants.entry(tenant.clone()).or_default();
+                    *states.entry(state).or_default() += 1;
+                    if found.sample.len() < NAMED_MAX {
+                        found.sample.push((tenant.clone(), id, state));
+                    }
+                    found.count += 1;
                 }
-                bar.inc(batch.len() as u64);
+                spinner.set_message(format!("found {}", output::of(found.count, "job")));
             }
         }
-        bar.finish_and_clear();
-        let waited = settled(&mut told, &acted, deadline, client, console).await;
-        let exit = report(&told, Lines::RefusedAlone(verb), console)?;
-        let unfinished = |failure: Failure| {
-            let (done, all) = (told.len(), found.len());
-            let message = format!("{done} of {all} jobs were gone through: {}", failure.message);
-            failure.says(message).help("repeat the command: it goes on with those that are left")
-        };
-        acted.map_err(unfinished).and(waited).map(|()| exit)
+        spinner.finish_and_clear();
+        Ok(found)
     }
+
+    /// Returns how many there are of each state and tenant.
+    fn counts(&self) -> String {
+        let of_tenant = |(tenant, states): (&TenantId, &BTreeMap<State, u64>)| {
+            let states: Vec<String> = states.iter().map(|(state, n)| format!("{n} {state}")).collect();
+            format!("{} of tenant {tenant}", states.join(", "))
+        };
+        self.of_tenants.iter().map(of_tenant).collect::<Vec<_>>().join("; ")
+    }
+
+    fn question(&self, verb: Verb) -> String {
+        format!("{} {} ({})?", verb.infinitive, output::of(self.count, "job"), self.counts())
+    }
+
+    /// Prints the first of the jobs to which the action would be done, and how many there are.
+    fn show(self, verb: Verb, console: &Console) -> Result<Exit, Failure> {
+        dry(verb, &self.sample, Some(&self), console)
+    }
+}
+
+/// A command on many jobs that runs.
+struct Run {
+    action: JobAction,
+    /// Whether the jobs that are being stopped are to be waited for.
+    waits: bool,
+    /// Results for single jobs, the first ones and those that are to be waited for.
+    told: Vec<Told>,
+    tally: Tally,
+}
+
+impl Run {
+    /// Goes through all jobs of several commands, no faster than `rate`, until somebody interrupts it.
+    async fn go(
+        &mut self,
+        bulks: Vec<Bulk>,
+        rate: Option<Rate>,
+        client: &Client,
+        progress: &ProgressBar,
+    ) -> Result<(), Failure> {
+        let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+        let started = Instant::now();
+        let most = rate.map_or(u32::MAX, |rate| rate.burst().get());
+        let most = most.min(u32::try_from(ACT_MAX).unwrap_or(u32::MAX));
+        for mut bulk in bulks {
+            let mut tally = Tally::default();
+            let end = loop {
+                let found = match client.find_bulk(&mut bulk, most).await {
+                    Ok(Some(found)) => found,
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(self.unfinished(error.into())),
+                };
+                let due = match rate {
+                    Some(rate) if !found.jobs.is_empty() => started + pace(rate, self.tally.total()),
+                    _ => started,
+                };
+                // A command can be ended between any two steps.
+                tokio::select! {
+                    biased;
+                    _ = &mut interrupt => break Err(self.interrupted()),
+                    () = tokio::time::sleep_until(due.into()) => {}
+                }
+                match client.act_bulk(&bulk, found).await {
+                    Ok(step) => {
+                        tally.add(&step);
+                        self.add(bulk.tenant(), step);
+                        progress.set_position(self.tally.total());
+                    }
+                    Err(error) => break Err(self.unfinished(error.into())),
+                }
+            };
+            tally.audit(&bulk, std::env::var("USER").ok().as_deref(), end.is_ok());
+            end?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, tenant: &TenantId, step: Step<Changed>) {
+        self.tally.add(&step);
+        for (id, changed) in step.jobs {
+            if self.told.len() < NAMED_MAX || (self.waits && changed == Changed::Requested) {
+                self.told.push(Told::new(id, Some(tenant), outcome(self.action, id, changed)));
+            }
+        }
+    }
+
+    fn interrupted(&self) -> Failure {
+        let message = format!("stopped after {}", output::of(self.tally.total(), "job"));
+        Failure::new(message).help(GOES_ON)
+    }
+
+    fn unfinished(&self, failure: Failure) -> Failure {
+        let done = output::of(self.tally.total(), "job");
+        let message = format!("ended after {done}: {}", failure.message);
+        failure.says(message).help(GOES_ON)
+    }
+
+    /// Prints what was done, and returns the exit code.
+    fn report(self, verb: Verb, console: &Console) -> Result<Exit, Failure> {
+        let Self { told, tally, .. } = self;
+        let refused =
+            told.iter().filter_map(|told| told.outcome.as_ref().err().map(|failure| (told, failure)));
+        let mut waited_in_vain = 0;
+        for (n, (told, failure)) in refused.enumerate() {
+            // One that was asked to stop has been counted as done, and has ended otherwise.
+            waited_in_vain += u64::from(told.was_requested);
+            if n < LINES_MAX {
+                console.complain(&failure.report(console.paint_remarks()).unwrap_or_default());
+            }
+        }
+        let (left_out, done) =
+            (tally.left_out() + waited_in_vain, tally.done + tally.requested - waited_in_vain);
+        if !tally.left_out.is_empty() {
+            let reasons = tally.left_out.iter().map(|(reason, n)| format!("{n} {}", reason.slug()));
+            console.complain(&format!("left out: {}", reasons.collect::<Vec<_>>().join(", ")));
+        }
+        let documents = told.iter().map(Told::document).collect();
+        let reasons = tally.left_out.iter().map(|(reason, n)| (reason.slug(), *n)).collect();
+        let document = DonesDocument { jobs: documents, done, refused: left_out, left_out: reasons };
+        console.show(&document, || format!("{} {}", output::of(done, "job"), verb.participle))?;
+        Ok(if left_out > 0 { Exit::Failed } else { Exit::Ok })
+    }
+}
+
+/// Advice after a command that wasn't finished.
+const GOES_ON: &str = "repeat the command: it goes on with those that are left";
+
+/// Returns the time from the beginning after which so many jobs may have been gone through.
+fn pace(rate: Rate, jobs: u64) -> Duration {
+    Duration::from_micros(rate.interval().saturating_mul(jobs))
 }
 
 /// Does the action to these jobs, whichever tenants' they are, and notes the result for each.
@@ -219,11 +396,11 @@ async fn to_named(
     for id in ids {
         match answers.remove(id) {
             Some((tenant, changed)) => {
-                told.push(Told { id: *id, tenant: Some(tenant), outcome: outcome(action, *id, changed) });
+                told.push(Told::new(*id, Some(&tenant), outcome(action, *id, changed)));
             }
             // If a tenant couldn't be asked, it is unknown whether the job exists.
             None if acted.is_err() => {}
-            None => told.push(Told { id: *id, tenant: None, outcome: Err(unknown(*id, tenants).into()) }),
+            None => told.push(Told::new(*id, None, Err(unknown(*id, tenants).into()))),
         }
     }
     acted
@@ -233,7 +410,7 @@ fn outcome(action: JobAction, id: JobId, changed: Changed) -> Result<(&'static s
     let verb = verb(action);
     match (action, changed) {
         (_, Changed::Done) => Ok((verb.done, verb.told)),
-        (_, Changed::Requested) => Ok(("cancel-requested", "is running; its daemon was told to stop it")),
+        (_, Changed::Requested) => Ok((REQUESTED, "is running; its daemon was told to stop it")),
         (JobAction::Cancel, Changed::Not(State::Cancelled)) => Ok(("cancelled", "was cancelled before")),
         (_, Changed::Not(state)) => {
             let but = match states(action)[..] {
@@ -251,6 +428,10 @@ fn outcome(action: JobAction, id: JobId, changed: Changed) -> Result<(&'static s
             "job {id} can't be {}: what is stored of it was written by a newer version, and can't be read",
             verb.participle
         ))),
+        (_, Changed::Touched) => Err(Failure::new(format!(
+            "job {id} was not {}: it has started or ended since the command began",
+            verb.participle
+        ))),
         (_, Changed::Unknown) => {
             Err(Failure::new(format!("there is no job {id} any more")).exit(Exit::NotFound))
         }
@@ -266,8 +447,8 @@ async fn settled(
     console: &Console,
 ) -> Result<(), Failure> {
     let (Ok(()), Some(deadline)) = (acted, deadline) else { return Ok(()) };
-    for Told { id, tenant, outcome } in told {
-        let (Some(tenant), Ok(("cancel-requested", _))) = (tenant, &outcome) else { continue };
+    for Told { id, tenant, outcome, .. } in told {
+        let (Some(tenant), Ok((REQUESTED, _))) = (tenant, &outcome) else { continue };
         let job = wait_for(client, tenant, *id, deadline, console).await?;
         *outcome = match job.state {
             State::Cancelled => Ok(("cancelled", "cancelled")),
@@ -287,62 +468,46 @@ fn ended(state: State) -> &'static str {
     }
 }
 
-fn question(verb: Verb, found: &[(TenantId, JobId, State)]) -> String {
-    let mut tenants: BTreeMap<&TenantId, BTreeMap<State, u64>> = BTreeMap::new();
-    for (tenant, _, state) in found {
-        *tenants.entry(tenant).or_default().entry(*state).or_default() += 1;
+/// Prints the jobs to which the action would be done; of those that are picked, the first ones.
+fn dry(
+    verb: Verb,
+    jobs: &[(TenantId, JobId, State)],
+    found: Option<&Found>,
+    console: &Console,
+) -> Result<Exit, Failure> {
+    let shown = if found.is_some() { LINES_MAX } else { jobs.len() };
+    let mut lines: Vec<String> =
+        jobs.iter().take(shown).map(|(_, id, state)| format!("{id} {state}")).collect();
+    let count = found.map_or(jobs.len() as u64, |found| found.count);
+    if count > lines.len() as u64 {
+        lines.push(format!("… and {} more", count - lines.len() as u64));
     }
-    let of_tenant = |(tenant, states): (&&TenantId, &BTreeMap<State, u64>)| {
-        let states: Vec<String> = states.iter().map(|(state, n)| format!("{n} {state}")).collect();
-        format!("{} of tenant {tenant}", states.join(", "))
-    };
-    let all = output::of(found.len() as u64, "job");
-    format!("{} {all} ({})?", verb.infinitive, tenants.iter().map(of_tenant).collect::<Vec<_>>().join("; "))
-}
-
-/// Prints the jobs to which the action would be done.
-fn dry(verb: Verb, found: &[(TenantId, JobId, State)], console: &Console) -> Result<Exit, Failure> {
-    let documents = found.iter().map(|(tenant, id, _)| DoneDocument::would(*id, tenant));
-    let document = DonesDocument::new(documents.collect());
-    let lines: Vec<String> = found.iter().map(|(_, id, state)| format!("{id} {state}")).collect();
     if console.format == Format::Json || !lines.is_empty() {
-        console.show(&document, || lines.join("\n"))?;
+        let documents = jobs.iter().map(|(tenant, id, _)| DoneDocument::would(*id, tenant)).collect();
+        console.show(&WouldDocument { jobs: documents, would: count }, || lines.join("\n"))?;
     }
-    console.remark(&format!("{} would be {}", output::of(found.len() as u64, "job"), verb.participle));
+    let counts = found.filter(|found| found.count > 0).map(|found| format!(" ({})", found.counts()));
+    let (all, counts) = (output::of(count, "job"), counts.unwrap_or_default());
+    console.remark(&format!("{all} would be {}{counts}", verb.participle));
     Ok(Exit::Ok)
 }
 
-/// The jobs that get a line each.
-enum Lines {
-    EachJob,
-    RefusedAlone(Verb),
-}
-
-/// Prints the results for the jobs, and returns the exit code.
-fn report(told: &[Told], lines: Lines, console: &Console) -> Result<Exit, Failure> {
+/// Prints the results for the jobs that were named, and returns the exit code.
+fn report(told: &[Told], console: &Console) -> Result<Exit, Failure> {
     let mut exit = Exit::Ok;
-    let mut documents = Vec::new();
     let mut done = Vec::new();
-    for Told { id, tenant, outcome } in told {
-        let document = |outcome| DoneDocument::new(*id, tenant.as_ref(), outcome);
+    for Told { id, outcome, .. } in told {
         match outcome {
-            Ok((slug, text)) => {
-                documents.push(document(Ok(*slug)));
-                done.push(format!("{id} {text}"));
-            }
+            Ok((_, text)) => done.push(format!("{id} {text}")),
             Err(failure) => {
-                documents.push(document(Err(failure.message.clone())));
                 exit = exit.and(failure.exit);
                 console.complain(&failure.report(console.paint_remarks()).unwrap_or_default());
             }
         }
     }
-    let text = match lines {
-        Lines::EachJob => done.join("\n"),
-        Lines::RefusedAlone(verb) => format!("{} {}", output::of(done.len() as u64, "job"), verb.participle),
-    };
-    if console.format == Format::Json || !text.is_empty() {
-        console.show(&DonesDocument::new(documents), || text)?;
+    if console.format == Format::Json || !done.is_empty() {
+        let document = DonesDocument::new(told.iter().map(Told::document).collect());
+        console.show(&document, || done.join("\n"))?;
     }
     Ok(exit)
 }

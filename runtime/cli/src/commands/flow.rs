@@ -248,7 +248,11 @@ impl Which {
         let mut exit = Exit::Ok;
         for (view, changed) in &done {
             let refused = match changed {
-                Changed::Done | Changed::Requested | Changed::Not(_) | Changed::Unknown => continue,
+                Changed::Done
+                | Changed::Requested
+                | Changed::Not(_)
+                | Changed::Touched
+                | Changed::Unknown => continue,
                 Changed::Duplicate(holder) => format!("job {holder} holds its unique key"),
                 Changed::Unreadable => "what is stored of it was written by a newer version".to_owned(),
             };

@@ -157,7 +157,7 @@ impl Edit {
             (None, None) => None,
             (inline, file) => Some(payload::read(inline.as_deref(), file.as_deref(), Check::unless(raw))?),
         };
-        let due = delay.map(Due::After).or(at.map(Due::At));
+        let due = delay.map(Due::After).or_else(|| at.map(Due::At));
         let edit = JobEdit { payload, priority: priority.map(Priority), due };
         let tenant = client.edit(id, tenant.as_ref(), &edit).await?;
         let document = DoneDocument::new(id, Some(&tenant), Ok("edited"));

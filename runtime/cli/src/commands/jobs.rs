@@ -64,11 +64,12 @@ struct Shown {
     jobs: Vec<(JobRecord, Vec<Wait>)>,
     unread: Vec<Unread>,
     next: Option<Cursor>,
+    is_cut: bool,
 }
 
 impl Shown {
     async fn of(client: &Client, tenant: &TenantId, listed: Listed) -> Self {
-        let Listed { jobs, unread, next } = listed;
+        let Listed { jobs, unread, next, is_cut } = listed;
         let some_wait = jobs.iter().any(|job| job.state.waits());
         // Where holds can't be looked up, the list is worth having without them.
         let holds = if some_wait { client.holds(tenant).await.unwrap_or_default() } else { Vec::new() };
@@ -76,7 +77,7 @@ impl Shown {
             let waits = waits::waits(&job, &holds, None, &WaitTerms::default());
             (job, waits)
         };
-        Self { jobs: jobs.into_iter().map(of_job).collect(), unread, next }
+        Self { jobs: jobs.into_iter().map(of_job).collect(), unread, next, is_cut }
     }
 }
 
@@ -111,7 +112,7 @@ impl Jobs {
     fn document(&self, pages: Vec<(&TenantId, Shown, sandhog_broker::Counts)>) -> PageDocument {
         let payloads = if self.payloads { Payloads::Shown } else { Payloads::Left };
         let mut document = PageDocument::default();
-        for (tenant, Shown { jobs, unread, next }, counts) in pages {
+        for (tenant, Shown { jobs, unread, next, .. }, counts) in pages {
             document.jobs.extend(
                 jobs.into_iter()
                     .map(|(job, waits)| JobDocument::new(job, None, payloads).waiting_for(&waits)),
@@ -143,16 +144,25 @@ impl Jobs {
         let counts = pages.iter().map(|(tenant, _, counts)| render::counts(tenant, *counts, paint));
         parts.push(counts.collect::<Vec<_>>().join("\n"));
         let more = pages.iter().filter_map(|(tenant, listed, _)| {
-            let (cursor, state) = (show_cursor(listed.next?), self.which.state?);
             let tenant = if pages.len() > 1 { format!(" --tenant {tenant}") } else { String::new() };
-            Some(format!("there are more: the same with --state {state}{tenant} --after {cursor}"))
+            match (listed.next, self.which.state) {
+                (Some(next), Some(state)) => {
+                    let (cursor, is) = (show_cursor(next), if listed.is_cut { "may be" } else { "are" });
+                    Some(format!("there {is} more: the same with --state {state}{tenant} --after {cursor}"))
+                }
+                _ if listed.is_cut => Some(format!(
+                    "there may be more, as there are too many to look at: name a --state{tenant}"
+                )),
+                _ => None,
+            }
         });
         (parts.join("\n\n"), more.collect())
     }
 
     async fn of_tenant(&self, client: &Client, tenant: &TenantId) -> Result<Listed, Failure> {
+        let filter = self.which.filter()?;
         let query = |state| Query {
-            filter: self.which.filter(),
+            filter: filter.clone(),
             after: self.after,
             payloads: self.payloads,
             ..Query::of(state, self.limit)
@@ -163,6 +173,7 @@ impl Jobs {
         let mut all = Listed::default();
         for state in State::ALL {
             let listed = client.list(tenant, query(state)).await?;
+            all.is_cut |= listed.is_cut;
             all.jobs.extend(listed.jobs);
             all.unread.extend(listed.unread);
         }

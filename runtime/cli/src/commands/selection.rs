@@ -1,14 +1,16 @@
 //! Selection of jobs: the options by which they are listed, and by which many are acted on.
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use sandhog_broker::{Cursor, Filter};
-use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
+use clap::builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser};
+use sandhog_broker::{Cursor, Filter, LastTimes};
+use sandhog_core::id::{GroupKey, JobId, Kind, LabelName, LabelValue, QueueName, TenantId};
 use sandhog_core::job::State;
+use sandhog_core::labels::Labels;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 
-use crate::commands::times::parse_past;
+use crate::commands::times::{parse_age, parse_past};
+use crate::exit::Failure;
 
 /// What jobs have to be like.
 #[derive(Debug, Args)]
@@ -34,7 +36,23 @@ pub(crate) struct Selection {
     /// Only those enqueued before then
     #[arg(long, value_name = "WHEN", value_parser = parse_past)]
     pub(crate) until: Option<Timestamp>,
+    /// Only those enqueued longer ago than this, such as 1h
+    #[arg(long, value_name = "TIME", value_parser = parse_age, conflicts_with = "until")]
+    pub(crate) older_than: Option<Timestamp>,
+    /// Only those of this group
+    #[arg(long, value_name = "KEY")]
+    pub(crate) group: Option<GroupKey>,
+    /// Only those with this label; may be given several times
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = Labels::parse)]
+    pub(crate) labels: Vec<(LabelName, LabelValue)>,
+    /// Only those whose message has this text in it
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) message: Option<String>,
 }
+
+/// The options of a [`Selection`] that say which jobs of a tenant are meant, by their names as arguments.
+pub(crate) const PICKING: [&str; 10] =
+    ["state", "queue", "kind", "reason", "since", "until", "older_than", "group", "labels", "message"];
 
 fn states() -> impl TypedValueParser<Value = State> {
     let slugs = PossibleValuesParser::new(State::ALL.map(State::slug));
@@ -48,14 +66,22 @@ fn reasons() -> impl TypedValueParser<Value = Reason> {
 
 impl Selection {
     /// Returns the filter of the options other than state and tenant.
-    pub(crate) fn filter(&self) -> Filter {
-        Filter {
+    ///
+    /// # Errors
+    /// If two labels have the same name, or there are more than a job may have.
+    pub(crate) fn filter(&self) -> Result<Filter, Failure> {
+        let labels = Labels::of(self.labels.iter().cloned());
+        Ok(Filter {
             queue: self.queue.clone(),
             kind: self.kind.clone(),
             reason: self.reason,
             enqueued_from: self.since,
-            enqueued_until: self.until,
-        }
+            enqueued_until: self.until.or(self.older_than),
+            group: self.group.clone(),
+            labels: labels.map_err(|wrong| Failure::new(wrong.to_string()))?,
+            message: self.message.clone().unwrap_or_default(),
+            last: LastTimes::default(),
+        })
     }
 }
 

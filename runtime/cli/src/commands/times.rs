@@ -1,8 +1,8 @@
 //! Parsing of points in time on the command line.
 
 use jiff::civil;
-use sandhog_config::units::{parse_time, time};
-use sandhog_core::time::Timestamp;
+use sandhog_config::units::{InvalidUnit, parse_time, time};
+use sandhog_core::time::{Timestamp, millis};
 
 use sandhog_daemon::clock::Clock;
 
@@ -34,13 +34,21 @@ pub(crate) fn parse_at(text: &str) -> Result<Timestamp, String> {
 /// # Errors
 /// If the text is not one.
 pub(crate) fn parse_past(text: &str) -> Result<Timestamp, String> {
-    if let Ok(length) = parse_time(text) {
-        let ago = sandhog_core::time::millis(length);
-        return Ok(Timestamp::from_millis(Clock::system().now().as_millis().saturating_sub(ago)));
+    if let Ok(at) = parse_age(text) {
+        return Ok(at);
     }
     let day = text.parse::<civil::Date>().is_ok() && !text.contains([':', ' ', 'T', 't']);
     parse_at(&if day { format!("{text}T00:00:00Z") } else { text.to_owned() })
         .map_err(|problem| format!("{problem}; or a day such as 2026-11-24, or how long ago such as 90m"))
+}
+
+/// Parses how long ago something was.
+///
+/// # Errors
+/// If the text is no length of time.
+pub(crate) fn parse_age(text: &str) -> Result<Timestamp, InvalidUnit> {
+    let ago = millis(parse_time(text)?);
+    Ok(Timestamp::from_millis(Clock::system().now().as_millis().saturating_sub(ago)))
 }
 
 /// Parses a point in the future: in RFC 3339, or as the time until then.

@@ -1,5 +1,7 @@
 //! Output of actions on jobs.
 
+use std::collections::BTreeMap;
+
 use sandhog_core::id::{JobId, TenantId};
 use serde::Serialize;
 
@@ -25,6 +27,17 @@ pub struct DonesDocument {
     pub done: u64,
     /// Number of jobs to which it couldn't be done.
     pub refused: u64,
+    /// Of jobs that were picked: the numbers of those that were left out, by the reason.
+    pub left_out: BTreeMap<&'static str, u64>,
+}
+
+/// JSON document of jobs to which an action would be done.
+#[derive(Debug, Serialize)]
+pub struct WouldDocument {
+    /// The jobs; of those that are picked, the first ones.
+    pub jobs: Vec<DoneDocument>,
+    /// Number of all of them.
+    pub would: u64,
 }
 
 impl DoneDocument {
@@ -51,6 +64,6 @@ impl DonesDocument {
     pub fn new(jobs: Vec<DoneDocument>) -> Self {
         let count = |is: fn(&DoneDocument) -> bool| jobs.iter().filter(|job| is(job)).count() as u64;
         let (done, refused) = (count(|job| job.done.is_some()), count(|job| job.refused.is_some()));
-        Self { jobs, done, refused }
+        Self { jobs, done, refused, left_out: BTreeMap::new() }
     }
 }

@@ -11,6 +11,7 @@ use sandhog_core::budget::{Budget, Bytes, ClockResolution, LimitValue};
 use sandhog_core::id::Revision;
 use sandhog_core::reason::Reason;
 use sandhog_core::retry::{Backoff, Growth, Jitter, RetryRule};
+use sandhog_core::transition::{Keep, KeepMax};
 use sandhog_engine::Access;
 use serde::{Serialize, Serializer};
 
@@ -103,6 +104,8 @@ pub struct LoadedDocument {
     pub backoff: BackoffDocument,
     /// What goes for attempts that end for certain reasons, by reason.
     pub retry_rules: Vec<RetryRuleDocument>,
+    /// How long its final jobs are kept, and how many of them.
+    pub keep: KeepDocument,
     /// The budget of one run: the narrowest of daemon, tenant and plugin.
     pub budget: BudgetDocument,
     /// The resources that it may reach: directories as `host:guest:access`, and the names of variables and secrets.
@@ -136,6 +139,24 @@ pub struct RetryRuleDocument {
     pub max_attempts: Option<u32>,
     /// The waits between attempts; null if it is buried at once.
     pub backoff: Option<BackoffDocument>,
+}
+
+/// Retention of final jobs.
+#[derive(Debug, Serialize)]
+pub struct KeepDocument {
+    /// Of jobs that succeeded or were cancelled.
+    pub done: KeptDocument,
+    /// Of dead letters.
+    pub dead: KeptDocument,
+}
+
+/// Retention of jobs that end in one way.
+#[derive(Debug, Serialize)]
+pub struct KeptDocument {
+    /// Time for which they are kept, in milliseconds.
+    pub for_ms: u64,
+    /// Maximum number of them; null if the plugin has none of its own.
+    pub most: Option<u64>,
 }
 
 /// The budget of one run: the maximum of each resource, by its key under `limits`. Sizes are in bytes; those of times have
@@ -214,6 +235,19 @@ impl RetryRuleDocument {
     }
 }
 
+impl KeepDocument {
+    fn new(keep: Keep, keep_max: Option<KeepMax>) -> Self {
+        let kept = |time, most: Option<u64>| KeptDocument {
+            for_ms: sandhog_core::time::millis(time),
+            most: most.filter(|most| *most < u64::MAX),
+        };
+        Self {
+            done: kept(keep.done, keep_max.map(|keep_max| keep_max.done)),
+            dead: kept(keep.dead, keep_max.map(|keep_max| keep_max.dead)),
+        }
+    }
+}
+
 impl From<Budget> for BudgetDocument {
     fn from(budget: Budget) -> Self {
         Self(budget)
@@ -243,6 +277,7 @@ impl LoadedDocument {
                 .iter()
                 .map(|(reason, rule)| RetryRuleDocument::new(*reason, rule))
                 .collect(),
+            keep: KeepDocument::new(plugin.keep, plugin.keep_max),
             budget: config.budget(plugin).into(),
             grants: GrantsDocument {
                 dirs: dirs.collect(),
@@ -313,6 +348,7 @@ pub fn check(config: &Config, document: &CheckDocument, paint: Paint) -> String 
         if !config.plugins.is_empty() {
             parts.push(plugins(config, paint));
             parts.extend(retry_rules(config, paint));
+            parts.extend(kept(config, paint));
         }
     }
     let warnings = document.warnings.iter().map(|warning| format!("{}: {warning}", paint.bold("warning")));
@@ -427,6 +463,29 @@ fn retry_rules(config: &ConfigDocument, paint: Paint) -> Option<String> {
         .collect();
     let columns =
         [Column::Left("plugin"), Column::Left("after"), Column::Right("attempts"), Column::Left("waits")];
+    (!rows.is_empty()).then(|| table(&columns, rows, paint))
+}
+
+/// Renders what is kept of plugins that keep no more than a number; `None` if none does.
+fn kept(config: &ConfigDocument, paint: Paint) -> Option<String> {
+    let rows: Vec<Vec<Cell>> = config
+        .plugins
+        .iter()
+        .flat_map(|plugin| {
+            [("done", &plugin.keep.done), ("dead", &plugin.keep.dead)].map(|end| (plugin, end))
+        })
+        .filter_map(|(plugin, (end, kept))| {
+            let most = kept.most?;
+            Some(vec![
+                Cell::new(format!("{}/{}", plugin.tenant, plugin.name)),
+                Cell::new(end),
+                Cell::new(time(std::time::Duration::from_millis(kept.for_ms))),
+                Cell::new(most),
+            ])
+        })
+        .collect();
+    let columns =
+        [Column::Left("plugin"), Column::Left("ended"), Column::Right("kept for"), Column::Right("at most")];
     (!rows.is_empty()).then(|| table(&columns, rows, paint))
 }
 

@@ -632,3 +632,101 @@ fn quiet_leaves_nothing_but_the_result() {
     let said = site.run(&["enqueue", "echo.run", "--quiet"]);
     assert_eq!((said.err.as_str(), said.out.trim().len()), ("", 26));
 }
+
+#[test]
+fn a_job_that_waits_is_edited_and_no_other() {
+    let site = Site::new();
+    let id = site.enqueue(&["1"]);
+    let done =
+        site.json(&["job", "edit", &id, "--payload", "{\"n\": 2}", "--priority", "7", "--delay", "1h"]);
+    assert_eq!((&done["done"], &done["id"]), (&"edited".into(), &id.as_str().into()));
+    let job = site.json(&["job", "show", &id]);
+    assert_eq!((&job["payload"]["json"]["n"], &job["priority"]), (&2.into(), &7.into()));
+    assert!(job["state"] == "scheduled" && job["due_at"].is_string(), "{job}");
+    site.json(&["job", "edit", &id, "--at", "2126-11-24T18:00:00Z"]);
+    assert_eq!(site.json(&["job", "show", &id])["due_at"], "2126-11-24T18:00:00Z");
+    assert_eq!(site.run(&["job", "edit", &id, "--delay", "0s"]).out, format!("{id} is edited\n"));
+    assert_eq!(site.count("ready"), 1);
+    site.run(&["job", "edit", &id, "--payload", "{"]).fails(1, &["the payload is not JSON"]);
+    site.json(&["job", "edit", &id, "--payload", "{", "--raw"]);
+    let long = "1".repeat(10_241);
+    site.run(&["job", "edit", &id, "--payload", &long]).fails(1, &["`echo.run` may be 10KiB at most"]);
+    assert_eq!(site.run(&["job", "edit", &id]).code, 2, "there is nothing to change");
+    assert_eq!(site.run(&["job", "edit", &id, "--at", "2126-11-24T18:00:00Z", "--delay", "1s"]).code, 2);
+    site.run(&["job", "edit", NO_JOB, "--priority", "1"]).fails(5, &[NO_JOB]);
+    site.run(&["job", "cancel", &id]);
+    site.run(&["job", "edit", &id, "--priority", "1"]).fails(1, &["it is cancelled", "as long as they wait"]);
+}
+
+#[test]
+fn jobs_are_picked_by_group_label_and_age() {
+    let site = Site::new();
+    let acme = site.enqueue(&["--group", "acme", "--label", "env=prod", "--label", "region=eu"]);
+    let test = site.enqueue(&["--group", "acme", "--label", "env=test"]);
+    let plain = site.enqueue(&[]);
+    let listed = |options: &[&str]| {
+        let document = site.json(&[&["jobs"], options].concat());
+        let jobs = document["jobs"].as_array().expect("a list").clone();
+        jobs.iter().filter_map(|job| job["id"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&["--group", "acme"]), [test.as_str(), acme.as_str()]);
+    assert_eq!(listed(&["--label", "env=prod", "--label", "region=eu"]), [acme.as_str()]);
+    assert_eq!(listed(&["--older-than", "1h"]), [] as [&str; 0]);
+    assert_eq!(listed(&["--older-than", "0s"]).len(), 3);
+    assert_eq!(listed(&["--message", "no luck"]), [] as [&str; 0]);
+    for wrong in [
+        &["jobs", "--label", "env"][..],
+        &["jobs", "--older-than", "1h", "--until", "2h"],
+        &["jobs", "--message", ""],
+        &["job", "cancel", &plain, "--label", "env=prod"],
+    ] {
+        assert_eq!(site.run(wrong).code, 2, "{wrong:?}");
+    }
+    site.run(&["jobs", "--label", "a=1", "--label", "a=2"]).fails(1, &["already"]);
+    let would = site.json(&["job", "cancel", "--group", "acme", "--dry-run"]);
+    assert_eq!((&would["would"], would["jobs"].as_array().map(Vec::len)), (&2.into(), Some(2)));
+    let done = site.json(&["job", "cancel", "--label", "env=test", "--yes"]);
+    assert_eq!(
+        (&done["done"], &done["refused"], &done["jobs"][0]["id"]),
+        (&1.into(), &0.into(), &test.into())
+    );
+    assert_eq!(done["left_out"], serde_json::json!({}));
+    assert_eq!((site.count("ready"), site.count("cancelled")), (2, 1));
+}
+
+#[test]
+fn of_many_jobs_the_first_are_named_and_all_are_counted() {
+    let site = Site::new();
+    site.write("jobs.jsonl", &"1\n".repeat(1100));
+    site.run(&["enqueue", "echo.run", "--bulk", "jobs.jsonl"]);
+    let said = site.run(&["job", "cancel", "--all", "--dry-run"]);
+    assert_eq!(said.out.lines().count(), 21, "{said:?}");
+    assert!(said.out.ends_with("… and 1080 more\n") && said.err.contains("1100 jobs would be"), "{said:?}");
+    let done = site.json(&["job", "cancel", "--all", "--yes", "--rate", "10000/s"]);
+    assert_eq!((&done["done"], done["jobs"].as_array().map(Vec::len)), (&1100.into(), Some(1000)));
+    assert_eq!(site.count("cancelled"), 1100);
+    assert_eq!(
+        site.run(&["job", "cancel", NO_JOB, "--rate", "1/s"]).code,
+        2,
+        "there is nothing to slow down"
+    );
+}
+
+#[test]
+fn a_command_on_many_jobs_can_be_ended_and_goes_on_when_it_is_repeated() {
+    let site = Site::new();
+    (0..3).for_each(|_| drop(site.enqueue(&[])));
+    let mut slow = site.command(&["job", "cancel", "--all", "--yes", "--rate", "1/h"]);
+    let slow = slow.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    while site.count("cancelled") == 0 {}
+    let sent = std::process::Command::new("kill").args(["-INT", &slow.id().to_string()]).status();
+    assert!(sent.expect("kill is there").success());
+    let said = slow.wait_with_output().expect("it ends");
+    let told = String::from_utf8_lossy(&said.stderr);
+    assert!(told.contains("stopped after 1 job") && told.contains("repeat the command"), "{told}");
+    assert_eq!(
+        (said.status.code(), String::from_utf8_lossy(&said.stdout).as_ref()),
+        (Some(1), "1 job cancelled\n")
+    );
+    assert_eq!(site.run(&["job", "cancel", "--all", "--yes"]).out, "2 jobs cancelled\n");
+}

@@ -48,10 +48,17 @@ fn known<T>(text: &str, read: impl FnOnce(&mut super::super::fields::Fields<'_>)
     file.read(read);
     let known = file.known();
     let has_more = |key: &String| known.iter().any(|other| other.starts_with(&format!("{key}.")));
-    // A list of tables is a value as well.
-    let lists =
-        ["grants.dirs", "grants.http", "retry.rules", "tenants.*.grants.dirs", "tenants.*.grants.http"];
-    let leaf = |key: &&String| !has_more(key) || lists.contains(&key.as_str());
+    // A list of tables is a value as well, and so is what may be a table.
+    let values = [
+        "grants.dirs",
+        "grants.http",
+        "keep.dead",
+        "keep.done",
+        "retry.rules",
+        "tenants.*.grants.dirs",
+        "tenants.*.grants.http",
+    ];
+    let leaf = |key: &&String| !has_more(key) || values.contains(&key.as_str());
     known.iter().filter(leaf).map(|key| key.replace('*', "NAME")).collect()
 }
 
@@ -64,6 +71,9 @@ const OUTSIDE: Outside<'static> = Outside { env: &|_| None, follow: Follow::Brok
 /// A tenant with tables in which there are keys only if they are there.
 const TENANT: &str = "[tenants.acme.broker]\n[tenants.acme.encryption]\n[tenants.acme.queues.mails]\n[tenants.acme.grants]\ndirs = [{}]\nhttp = [{}]";
 
+/// Tables of a plugin's file in which there are keys only if they are there.
+const PLUGIN_TABLES: &str = "[retry]\nrules = [{}]\n[schedules.nightly]\n[keep]\ndone = {}\ndead = {}\n[grants]\ndirs = [{}]\nhttp = [{}]";
+
 #[test]
 fn every_key_is_on_the_page_and_no_other() {
     let daemon = known(TENANT, |fields| daemon::read(fields, OUTSIDE));
@@ -72,10 +82,7 @@ fn every_key_is_on_the_page_and_no_other() {
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "broker").chain(broker).collect();
     let daemon: BTreeSet<String> = daemon.into_iter().filter(|key| key != "tenants.NAME").collect();
     assert_eq!(documented("## The daemon's file"), daemon);
-    let plugin =
-        known("[retry]\nrules = [{}]\n[schedules.nightly]\n[grants]\ndirs = [{}]\nhttp = [{}]", |fields| {
-            plugin::read(fields, OUTSIDE, |_| true).is_some()
-        });
+    let plugin = known(PLUGIN_TABLES, |fields| plugin::read(fields, OUTSIDE, |_| true).is_some());
     assert_eq!(documented("## A plugin's file"), plugin);
 }
 
@@ -98,7 +105,7 @@ fn the_defaults_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("", PLUGIN).load().expect("it is right"));
     let daemon =
         defaults("## The daemon's file", |key| !key.starts_with("tenants.") && !SERVER_KEYS.contains(&key));
-    let whole = ["dirs.", "http.", "rules.", "canary.", "schedules."];
+    let whole = ["dirs.", "http.", "rules.", "canary.", "schedules.", "keep.done.", "keep.dead."];
     let plugin = defaults("## A plugin's file", |key| !whole.iter().any(|part| key.contains(part)));
     let plugin = plugin.replace("plugin.", "");
     let (queue, rest) = plugin.split_once('\n').expect("lines");

@@ -336,6 +336,7 @@ pub(crate) mod tests {
             queue: QueueBounds::default(),
             group_rules: std::collections::BTreeMap::new(),
             keep_max: KeepMax::default(),
+            keep_max_of: std::collections::BTreeMap::new(),
             concurrency: NonZeroU32::MAX,
             concurrency_limit: concurrency_limits.of(id, None, NonZeroU32::MAX),
             kinds: HashMap::new(),

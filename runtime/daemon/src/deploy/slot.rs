@@ -98,6 +98,7 @@ pub(crate) fn catalog<P: Clone>(
             queue: latest.queue.clone(),
             concurrency: latest.concurrency,
             rate: latest.rate.clone(),
+            keep_max: latest.keep_max,
             stable: version(config, &slot.stable),
             canary: slot
                 .trial

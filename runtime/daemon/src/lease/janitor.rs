@@ -276,8 +276,13 @@ impl<P> Janitor<P> {
     /// Returns the settings of a tenant's sweep. Jobs left by a tenant that is in no configuration any more are kept as by
     /// default.
     fn sweep_of(&self, tenant: &TenantId) -> Sweep {
-        let keep_max = self.catalog.borrow().tenant(tenant).map(|terms| terms.keep_max).unwrap_or_default();
-        Sweep { keep_max, ..Sweep::new(self.lease.expiries_max) }
+        let catalog = self.catalog.borrow();
+        let terms = catalog.tenant(tenant);
+        Sweep {
+            keep_max: terms.map(|terms| terms.keep_max).unwrap_or_default(),
+            keep_max_of: terms.map(|terms| terms.keep_max_of.clone()).unwrap_or_default(),
+            ..Sweep::new(self.lease.expiries_max)
+        }
     }
 
     /// Returns the bounds of what a tenant may have waiting.

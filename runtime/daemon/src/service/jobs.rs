@@ -1,7 +1,7 @@
 //! Use cases on jobs: looking at them, and acting on them.
 
 use sandhog_api::{Problem, Slug};
-use sandhog_broker::{Changed, Counts, Cursor, Error, Filter, JobAction, Page, Query, Unread};
+use sandhog_broker::{Changed, Counts, Cursor, Error, JobAction, Page, Query, Unread};
 use sandhog_config::Config;
 use sandhog_core::edit::{Edited, JobEdit};
 use sandhog_core::id::{JobId, TenantId};
@@ -118,9 +118,14 @@ pub struct Listed {
     pub unread: Vec<Unread>,
     /// Position at which the list goes on. `None` if it is complete.
     pub next: Option<Cursor>,
+    /// Whether it ends there though there is room for more, as enough was looked at.
+    pub is_cut: bool,
 }
 
-/// Lists the first jobs that a query is for, in as many calls of the broker as it takes.
+/// Maximum number of pages of the broker that one list is made of, whatever its filter finds on them.
+pub const LIST_PAGES_MAX: usize = 50;
+
+/// Lists the first jobs that a query is for, of up to [`LIST_PAGES_MAX`] pages of the broker.
 ///
 /// # Errors
 /// There is no such tenant in scope, or the broker can't be asked.
@@ -134,10 +139,10 @@ pub async fn list(
     let tenant = tenants::known(&service.config(), caller, tenant)?;
     let wanted = query.limit as usize;
     let mut listed = Listed { next: query.after, ..Listed::default() };
-    loop {
+    for _ in 0..LIST_PAGES_MAX {
         let left = u32::try_from(wanted - listed.jobs.len()).unwrap_or(Query::LIMIT_MAX);
         let query = Query { after: listed.next, limit: left.min(Query::LIMIT_MAX), ..query.clone() };
-        let Page { jobs, next, unread } = page(service, caller, &tenant, query).await?;
+        let Page { jobs, next, unread, .. } = page(service, caller, &tenant, query).await?;
         listed.jobs.extend(jobs);
         listed.unread.extend(unread);
         listed.next = next;
@@ -145,42 +150,7 @@ pub async fn list(
             return Ok(listed);
         }
     }
-}
-
-/// Finds the ids of all jobs of these states that a filter lets through, each with its state. `progress` is called with the
-/// number found so far.
-///
-/// # Errors
-/// There is no such tenant in scope, or the broker can't be asked.
-pub async fn pick(
-    service: &Service,
-    caller: &Caller,
-    tenant: &TenantId,
-    states: &[State],
-    filter: &Filter,
-    mut progress: impl FnMut(usize),
-) -> Result<Vec<(JobId, State)>, Problem> {
-    caller.needs(Role::Observe)?;
-    let tenant = tenants::known(&service.config(), caller, tenant)?;
-    let mut found = Vec::new();
-    for state in states {
-        let mut after = None;
-        loop {
-            let all = Query::of(*state, Query::LIMIT_MAX);
-            let query = Query { filter: filter.clone(), after, payloads: false, ..all };
-            let Page { jobs, next, .. } = page(service, caller, &tenant, query).await?;
-            found.extend(jobs.into_iter().map(|job| (job.id, job.state)));
-            progress(found.len());
-            match next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
-    }
-    // A job may have changed its state meanwhile, and be found twice.
-    found.sort_by_key(|(id, _)| *id);
-    found.dedup_by_key(|(id, _)| *id);
-    Ok(found)
+    Ok(Listed { is_cut: true, ..listed })
 }
 
 /// Performs one action on jobs of a tenant, at most [`ACT_MAX`] of them. Returns an answer for each.
@@ -196,11 +166,17 @@ pub async fn act(
 ) -> Result<Vec<Changed>, Problem> {
     caller.needs(Role::Operate)?;
     let tenant = tenants::known(&service.config(), caller, tenant)?;
+    check_count(ids)?;
+    service.broker.act(&tenant, action, ids).await.map_err(of_broker)
+}
+
+/// Checks that one call may act on so many jobs.
+pub(super) fn check_count(ids: &[JobId]) -> Result<(), Problem> {
     if ids.len() > ACT_MAX {
         let message = format!("{} jobs are more than {ACT_MAX} at once", ids.len());
         return Err(Problem::new(Slug::RequestTooLarge, message));
     }
-    service.broker.act(&tenant, action, ids).await.map_err(of_broker)
+    Ok(())
 }
 
 /// Edits a job that waits, as a whole or not at all. It takes the role of those who act on jobs: they may enqueue whatever payload
@@ -252,7 +228,7 @@ pub fn unknown(id: JobId, tenants: &[TenantId]) -> Problem {
 
 /// Returns a page of jobs, each with the reason for which it waits. That nobody serves a job is known by the configuration, and
 /// by the broker for few jobs only.
-async fn page(
+pub(super) async fn page(
     service: &Service,
     caller: &Caller,
     tenant: &TenantId,

@@ -7,6 +7,7 @@
 //! | part | is about |
 //! |---|---|
 //! | [`jobs`] | looking at jobs, acting on them |
+//! | [`bulk`] | acting on all jobs that a filter lets through |
 //! | [`enqueue`] | routing jobs by kind, and storing them |
 //! | [`flows`] | jobs that wait for others: storing them, and looking at them |
 //! | [`holds`] | pausing jobs, and what is held back |
@@ -15,6 +16,7 @@
 //! | [`plugins`] | the plugins in force, reloads, rollbacks |
 //! | [`tenants`] | the tenants, and what they have spent |
 
+pub mod bulk;
 mod caller;
 pub mod enqueue;
 pub mod events;

@@ -1,15 +1,20 @@
 //! Scope and roles, over the model of a broker.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use sandhog_broker::memory::Memory;
-use sandhog_broker::{Changed, JobAction, Query, SystemClock};
+use sandhog_broker::{Changed, Filter, JobAction, LeaseAsk, Query, Settle, SystemClock, WallClock};
+use sandhog_core::edit::JobEdit;
 use sandhog_core::id::{JobId, Kind, QueueName, TenantId};
 use sandhog_core::job::{NewJob, State};
 use sandhog_core::reason::Reason;
+use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
+use super::bulk::{Bulk, LeftOut, Step, Tally};
 use super::enqueue::Wanted;
 use super::*;
 
@@ -22,6 +27,10 @@ fn plugin(tenant: &str) -> String {
 }
 
 fn service() -> Service {
+    service_at(Arc::new(SystemClock))
+}
+
+fn service_at(clock: Arc<dyn WallClock>) -> Service {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("sandhog.toml");
     fs::write(&file, DAEMON).expect("ours");
@@ -32,7 +41,7 @@ fn service() -> Service {
     }
     let config = sandhog_config::load_for_broker(&file).expect("it is right");
     assert!(config.broken.is_empty(), "{:?}", config.broken);
-    Service::without_daemon(Arc::new(config), Arc::new(Memory::new(Arc::new(SystemClock))))
+    Service::without_daemon(Arc::new(config), Arc::new(Memory::new(clock)))
 }
 
 fn tenant(name: &str) -> TenantId {
@@ -132,4 +141,125 @@ async fn whose_job_it_is_is_open_if_several_handle_it() {
     assert!(matches!(&told[..], [only] if only.contains("nobody leases from it")), "{told:?}");
     let job = jobs::find(&service, &all, id(1), None).await.expect("it is there");
     assert_eq!(job.reason, Some(Reason::NoPlugin));
+}
+
+/// A clock that a test moves by hand.
+#[derive(Debug, Default)]
+struct TestClock(AtomicU64);
+
+impl WallClock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+impl TestClock {
+    fn advance(&self) {
+        self.0.fetch_add(1000, Ordering::SeqCst);
+    }
+}
+
+/// Leases the jobs that are ready, and buries them.
+async fn all_die(service: &Service) -> Vec<JobId> {
+    let (acme, queue) = (tenant("acme"), QueueName::parse("default").expect("valid"));
+    let queues = [(queue, 100)];
+    let ask = LeaseAsk::new(&acme, &queues, Duration::from_secs(60));
+    let leases = service.broker.lease(ask).await.expect("the model answers").leases;
+    for lease in &leases {
+        let bury = Settlement::Bury { reason: Reason::Failed, message: "no luck".to_owned() };
+        service.broker.settle(&acme, &[Settle::new(lease.token, bury)]).await.expect("the model answers");
+    }
+    leases.iter().map(|lease| lease.token.job).collect()
+}
+
+async fn step(bulk: &mut Bulk, service: &Service, caller: &Caller, most: u32) -> Option<Vec<JobId>> {
+    let found = bulk.find(service, caller, most).await.expect("the model answers")?;
+    let step = bulk.act(service, caller, found).await.expect("the model answers");
+    assert!(step.jobs.iter().all(|(_, changed)| *changed == Changed::Done), "{step:?}");
+    Some(step.jobs.iter().map(|(id, _)| *id).collect())
+}
+
+#[tokio::test]
+async fn a_bulk_command_is_about_the_jobs_that_there_are_when_it_begins_and_each_once() {
+    let clock = Arc::new(TestClock::default());
+    let (service, ours) = (service_at(Arc::clone(&clock) as Arc<dyn WallClock>), of("acme", Role::Operate));
+    let acme = tenant("acme");
+    for n in 1..=3 {
+        enqueued(&service, &ours, id(n)).await;
+    }
+    clock.advance();
+    assert_eq!(all_die(&service).await.len(), 3);
+    let begin = async || {
+        let begun = Bulk::begin(&service, &ours, &acme, JobAction::Redrive, None, Filter::default()).await;
+        begun.expect("the model answers")
+    };
+    let mut bulk = begin().await;
+    clock.advance();
+    let first = step(&mut bulk, &service, &ours, 1).await.expect("there are some");
+    assert_eq!(first.len(), 1);
+    // It dies again, and another one as well, which has come by now.
+    enqueued(&service, &ours, id(9)).await;
+    assert_eq!(all_die(&service).await, [first[0], id(9)]);
+    let mut redriven = Vec::new();
+    while let Some(some) = step(&mut bulk, &service, &ours, 1).await {
+        redriven.extend(some);
+    }
+    let mut all: Vec<JobId> = redriven.into_iter().chain(first).collect();
+    all.sort_unstable();
+    assert_eq!(all, [1, 2, 3].map(id));
+    let mut again = begin().await;
+    let found = again.find(&service, &ours, 100).await.expect("the model answers").expect("some are dead");
+    assert_eq!(found.jobs.len(), 2, "the next one is about those");
+}
+
+#[tokio::test]
+async fn a_bulk_command_leaves_out_what_has_changed_and_says_so() {
+    let clock = Arc::new(TestClock::default());
+    let (service, ours) = (service_at(Arc::clone(&clock) as Arc<dyn WallClock>), of("acme", Role::Operate));
+    let acme = tenant("acme");
+    enqueued(&service, &ours, id(1)).await;
+    let (cancel, ready) = (JobAction::Cancel, Some(State::Ready));
+    let wrong = Bulk::begin(&service, &ours, &acme, cancel, Some(State::Dead), Filter::default()).await;
+    assert_eq!(wrong.expect_err("the dead can't be cancelled").slug, Slug::Conflict);
+    let begun = Bulk::begin(&service, &ours, &acme, cancel, ready, Filter::default()).await;
+    let mut bulk = begun.expect("the model answers");
+    let mut tally = Tally::default();
+    while let Some(found) = bulk.find(&service, &ours, 10).await.expect("the model answers") {
+        tally.add(&bulk.act(&service, &ours, found).await.expect("the model answers"));
+    }
+    assert_eq!((tally.done, tally.left_out()), (1, 0));
+    tally.add(&Step {
+        jobs: vec![
+            (id(2), Changed::Not(State::Leased)),
+            (id(3), Changed::Touched),
+            (id(4), Changed::Duplicate(id(1))),
+        ],
+        unread: Vec::new(),
+    });
+    let reasons = [(LeftOut::State(State::Leased), 1), (LeftOut::Touched, 1), (LeftOut::UniqueKey, 1)];
+    assert_eq!(tally.left_out, BTreeMap::from(reasons));
+    let observer = of("acme", Role::Observe);
+    let refused = Bulk::begin(&service, &observer, &acme, cancel, None, Filter::default()).await;
+    assert_eq!(refused.expect_err("it may only look").slug, Slug::Forbidden);
+}
+
+#[tokio::test]
+async fn a_job_is_edited_by_those_who_may_act_on_it_and_within_bounds() {
+    let (service, ours) = (service(), of("acme", Role::Operate));
+    enqueued(&service, &ours, id(1)).await;
+    let edit = |payload: Vec<u8>| JobEdit { payload: Some(payload), ..JobEdit::default() };
+    let refused = jobs::edit(&service, &of("acme", Role::Produce), id(1), None, &edit(Vec::new())).await;
+    assert_eq!(refused.expect_err("it may only enqueue").slug, Slug::Forbidden);
+    let unknown = jobs::edit(&service, &of("globex", Role::Admin), id(1), None, &edit(Vec::new())).await;
+    assert_eq!(unknown.expect_err("not theirs").slug, Slug::UnknownJob);
+    let large = jobs::edit(&service, &ours, id(1), None, &edit(vec![b'1'; 10_241])).await;
+    assert_eq!(large.expect_err("10 KiB is the most").slug, Slug::RequestTooLarge);
+    let edited = jobs::edit(&service, &ours, id(1), None, &edit(b"2".to_vec())).await;
+    assert_eq!(edited.expect("it waits"), tenant("acme"));
+    assert_eq!(jobs::find(&service, &ours, id(1), None).await.expect("ours").payload, b"2");
+    jobs::act(&service, &ours, &tenant("acme"), JobAction::Cancel, &[id(1)])
+        .await
+        .expect("the model answers");
+    let ended = jobs::edit(&service, &ours, id(1), None, &edit(b"3".to_vec())).await;
+    assert_eq!(ended.expect_err("it is final").slug, Slug::Conflict);
 }

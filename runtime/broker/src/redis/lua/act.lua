@@ -1,8 +1,9 @@
 -- Does one thing to several jobs, each by itself.
 --
 -- keys[2..]  `job:<id>` and `run:<id>` of each job, by turns; no job is twice in one call
--- asked      { what, how many jobs, keep of a cancelled job }
--- returns    for each job: DONE, REQUESTED, UNKNOWN, UNREADABLE, NOT_IN plus the number of its state, or the id of the job that holds
+-- asked      { what, how many jobs, keep of a cancelled job, the state that a job has to have still, the time before which it has to
+--              have been leased last, and that before which it has to have ended, if it was and has; each false if that doesn't matter }
+-- returns    for each job: DONE, REQUESTED, TOUCHED, UNKNOWN, UNREADABLE, NOT_IN plus the number of its state, or the id of the job that holds
 --            its unique key
 
 local act
@@ -92,9 +93,19 @@ do
 
   local STEPS = { [CANCEL] = cancel, [REDRIVE] = redrive, [RUN_NOW] = run_now, [REMOVE] = remove }
 
+  -- The answer about a job that is something else than it was found as; nothing if it is still that.
+  local function refusal(id, run, priority, queue, group, state, leased_until, finished_until)
+    local is = state and standing.state_of(id, run, priority, queue, group)
+    if is ~= state then
+      return NOT_IN + is
+    elseif run.leased_at >= (leased_until or huge) or run.finished_at >= (finished_until or huge) then
+      return TOUCHED
+    end
+  end
+
   function act()
-    local what, count
-    what, count, keep = unpack(asked)
+    local what, count, state, leased_until, finished_until
+    what, count, keep, state, leased_until, finished_until = unpack(asked)
     local step = STEPS[what]
     writes.start()
     waiting.start()
@@ -114,7 +125,8 @@ do
       elseif run == reads.ALIEN then
         replies[n] = UNREADABLE
       else
-        replies[n] = step(id, run, priority, queue, length, kind, group)
+        replies[n] = refusal(id, run, priority, queue, group, state, leased_until, finished_until)
+          or step(id, run, priority, queue, length, kind, group)
       end
     end
     groups.finish()

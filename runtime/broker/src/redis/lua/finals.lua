@@ -1,27 +1,38 @@
 -- Final jobs: a ZSET for each state and keep time, at `finals:<class>`, by when they finished. All jobs of a class are
 -- kept for the same time, so its first one is also the first to be removed. Jobs of flows have classes of their own, as more is
--- to be done when they are removed.
+-- to be done when they are removed, and so have those that are counted among the ones of the plugin that ran them. The name of a
+-- class is its state, `flow` if it is of jobs of flows, `@` and the plugin if there is one, and the keep time.
 
 local finals = {}
 
 do
-  local CLASS_OF = { [SUCCEEDED] = 'succeeded:', [DEAD] = 'dead:', [CANCELLED] = 'cancelled:' } -- and how long they are kept
+  local CLASS_OF = { [SUCCEEDED] = 'succeeded:', [DEAD] = 'dead:', [CANCELLED] = 'cancelled:' } -- and the rest
+  local OF_FLOWS = 'flow:'
 
-  local by_keep -- by state and keep time: where new members stand
+  local by_keep -- by state and what comes behind it: where new members stand
   local finished_at
   local leaving -- by class: ids of jobs that leave it
-  local last_state, last_keep, last_members, last_count -- where the latest one was put
+  local last_state, last_keep, last_plugin, last_members, last_count -- where the latest one was put
 
   function finals.start()
     by_keep, finished_at, last_state, leaving = {}, score(now), nil, nil
   end
 
+  local function of_plugin(plugin)
+    return '@' .. plugin .. ':'
+  end
+
   -- Where the members stand that a class gets by this call.
-  local function members_of(state, keep)
-    local class = CLASS_OF[state] .. score(keep)
+  local function members_of(state, keep, plugin)
+    local rest = (plugin and of_plugin(plugin) or '') .. score(keep)
+    local of_state = by_keep[state] or {}
+    by_keep[state] = of_state
+    if of_state[rest] then
+      return of_state[rest]
+    end
+    local class = CLASS_OF[state] .. rest
     local members = writes.list('ZADD', CLASS_KEY .. class)
-    by_keep[state] = by_keep[state] or {}
-    by_keep[state][keep] = members
+    of_state[rest] = members
     if call('ZCARD', members[2]) == 0 then
       writes.pair('ZADD', FINALS, score(now + keep), class)
     end
@@ -29,22 +40,20 @@ do
     return members
   end
 
-  function finals.add(id, state, keep)
-    if state ~= last_state or keep ~= last_keep then
-      local of_state = by_keep[state]
-      last_members = of_state and of_state[keep] or members_of(state, keep)
-      last_state, last_keep, last_count = state, keep, #last_members
+  -- Puts a job among those of a state that are kept for so long, and of a plugin if it is counted among its own.
+  function finals.add(id, state, keep, plugin)
+    if state ~= last_state or keep ~= last_keep or plugin ~= last_plugin then
+      last_members = members_of(state, keep, plugin)
+      last_state, last_keep, last_plugin, last_count = state, keep, plugin, #last_members
     end
     local members, n = last_members, last_count
     members[n + 1], members[n + 2] = finished_at, id
     last_count = n + 2
   end
 
-  local OF_FLOWS = 'flow:' -- between the state and the keep time
-
   -- The same for a job of a flow, with this mark.
-  function finals.add_of_flow(id, mark, state, keep)
-    local class = CLASS_OF[state] .. OF_FLOWS .. score(keep)
+  function finals.add_of_flow(id, mark, state, keep, plugin)
+    local class = CLASS_OF[state] .. OF_FLOWS .. (plugin and of_plugin(plugin) or '') .. score(keep)
     if call('ZCARD', CLASS_KEY .. class) == 0 then
       writes.pair('ZADD', FINALS, score(now + keep), class)
     end
@@ -71,12 +80,12 @@ do
     end
   end
 
-  -- The classes of a state that hold a job.
-  function finals.classes_of(state)
+  -- The classes of a state that hold a job, of a plugin alone if one is named.
+  function finals.classes_of(state, plugin)
     local classes = {}
-    local prefix = CLASS_OF[state]
+    local prefix, part = CLASS_OF[state], plugin and ':' .. of_plugin(plugin)
     for _, class in ipairs(call('ZRANGE', FINALS, 0, -1)) do
-      if sub(class, 1, #prefix) == prefix then
+      if sub(class, 1, #prefix) == prefix and (not part or string.find(class, part, 1, true)) then
         classes[#classes + 1] = class
       end
     end
@@ -90,6 +99,11 @@ do
         return of_state
       end
     end
+  end
+
+  -- The plugin whose jobs a class is of; nothing if it is of those of any.
+  function finals.plugin_of(class)
+    return string.match(class, ':@([^:]*):')
   end
 
   function finals.keep_of(class)

@@ -117,6 +117,21 @@ do
     return options and tonumber(options[START_WITHIN_PLACE] or nil) or nil
   end
 
+  -- Whether a job that can be read has these labels, names and values by turns. The bytes are there up to its payload.
+  function jobs.has_labels(bytes, labels)
+    local options, values = options_of(bytes), {}
+    local own = options and options[LABELS_PLACE]
+    for n = 1, type(own) == 'table' and #own or 0, 2 do
+      values[own[n]] = own[n + 1]
+    end
+    for n = 1, #labels, 2 do
+      if values[labels[n]] ~= labels[n + 1] then
+        return false
+      end
+    end
+    return true
+  end
+
   -- The rule of a job's unique key: when it is free, and as far as there is such a thing after how many milliseconds in any case, what
   -- becomes of a job whose key is held, and the delay and longest wait of a debounce. Nothing if it is the usual one. The bytes are a
   -- job's that can be read, with its options.

@@ -1,10 +1,11 @@
 -- Lists jobs of one state, from a place on.
 --
 -- asked    { state, score and id behind which the list goes on or false and false, how many at most, how many are looked at at
---            most, how many bytes of payload and output at most, whether those are wanted, what they have to be like: queue, kind,
---            reason, enqueued from and until, each false if that doesn't matter }
+--            most, after how many bytes nothing more is read, how many bytes of payload and output at most, whether those are
+--            wanted, what they have to be like: queue, kind, reason, group, labels (names and values by turns), a part of the
+--            message, enqueued from and until, leased until, finished until, each false if that doesn't matter }
 -- returns  { records as in records.lua, without payload and output if those aren't wanted; of those that can't be read the id
---            alone, or with what can't be read }, score and id of the last one looked at, if there are more
+--            alone, or with what can't be read }, score and id of the last one looked at, if there are more, and the time
 --
 -- Ready and final jobs are in one ZSET a lane or class, whose orders are merged. Each is read from the place on, so a page
 -- that lies deep costs no more than an early one.
@@ -136,21 +137,19 @@ do
     end
   end
 
-  local function reason_of(run)
+  -- Reason and message.
+  local function why_of(run)
     local why = run and run.places[WHY]
     local is_whole, parts = pcall(unpack_values, why or '')
-    return is_whole and type(parts) == 'table' and parts[1]
+    if is_whole and type(parts) == 'table' then
+      return parts[1], parts[2]
+    end
   end
 
-  -- Whether a job is like that.
-  local function passes(job, run, queue, filter)
-    if filter.queue and filter.queue ~= queue then
+  -- Whether a job, as its producer asked for it, is like that. The bytes are there up to its payload if it matters what options it has.
+  local function passes(job, queue, filter)
+    if filter.queue and filter.queue ~= queue or filter.kind and jobs.kind_of(job) ~= filter.kind then
       return false
-    end
-    if filter.kind then
-      if jobs.kind_of(job) ~= filter.kind then
-        return false
-      end
     end
     if filter.from or filter.until_time then
       local enqueued = unpack_bytes('>I6', job, 2)
@@ -158,62 +157,86 @@ do
         return false
       end
     end
-    return not filter.reason or reason_of(run) == filter.reason
+    return (not filter.group or jobs.group_of(job) == filter.group)
+      and (not filter.labels or jobs.has_labels(job, filter.labels))
   end
 
-  -- The record of a job, and how many bytes its payload and output have; nothing if it isn't like that.
+  -- Whether what has happened to a job is like that.
+  local function run_passes(run, filter)
+    if run and (run.leased_at >= (filter.leased_until or huge) or run.finished_at >= (filter.finished_until or huge)) then
+      return false
+    end
+    if not filter.reason and not filter.message then
+      return true
+    end
+    local reason, message = why_of(run)
+    return (not filter.reason or reason == filter.reason)
+      and (not filter.message or (message and string.find(message, filter.message, 1, true) ~= nil))
+  end
+
+  -- The record of a job, or nothing if it isn't like that; how many bytes its payload and output have; and how many were read.
   local function look_at(id, at, filter, has_payloads)
     local head = reads.try('GETRANGE', JOB_KEY .. id, 0, JOB_HEAD_BYTES_MAX - 1)
-    local packed = reads.try('GET', RUN_KEY .. id)
     local priority, queue = jobs.read(head)
+    local payload_at = priority and jobs.payload_at(head)
+    if priority and payload_at > #head then
+      head = call('GETRANGE', JOB_KEY .. id, 0, payload_at - 1)
+    end
+    if priority and not passes(head, queue, filter) then
+      return nil, 0, #head
+    end
+    local packed = reads.try('GET', RUN_KEY .. id)
     local run = packed and runs.read(packed)
     if not priority or (packed and not run) then
-      return { id, head ~= reads.ALIEN and head, packed ~= reads.ALIEN and packed, false, 0, false }, 0
+      return { id, head ~= reads.ALIEN and head, packed ~= reads.ALIEN and packed, false, 0, false }, 0, 0
     end
-    if not passes(head, run, queue, filter) then
-      return nil
+    local read = #head + (packed and #packed or 0)
+    if not run_passes(run, filter) then
+      return nil, 0, read
     end
     local length = 0
     if has_payloads then
       head = call('GET', JOB_KEY .. id)
-      length = #head - jobs.payload_at(head) + #(run and run.places[OUTPUT] or '')
+      length = #head - payload_at + #(run and run.places[OUTPUT] or '')
     else
-      local payload_at = jobs.payload_at(head)
-      head = payload_at > #head and call('GETRANGE', JOB_KEY .. id, 0, payload_at - 1) or sub(head, 1, payload_at)
+      head = sub(head, 1, payload_at)
       if run and run.places[OUTPUT] then
         run.places[OUTPUT] = false
         packed = runs.pack(run)
       end
     end
     local is_blocked = wanted == BLOCKED
-    return { id, head, packed, at, is_blocked and 1 or 0, is_blocked and call('GET', flows.open_key(id)) }, length
+    local record = { id, head, packed, at, is_blocked and 1 or 0, is_blocked and call('GET', flows.open_key(id)) }
+    return record, length, read + length
   end
 
   function list()
-    local limit, looked_max, bytes_max, has_payloads
+    local limit, looked_max, read_max, bytes_max, has_payloads
     local filter = {}
-    wanted, after_score, after_id, limit, looked_max, bytes_max, has_payloads, filter.queue, filter.kind, filter.reason, filter.from, filter.until_time =
-      unpack(asked)
+    wanted, after_score, after_id, limit, looked_max, read_max, bytes_max, has_payloads = unpack(asked, 1, 8)
+    filter.queue, filter.kind, filter.reason, filter.group, filter.labels, filter.message = unpack(asked, 9, 14)
+    filter.from, filter.until_time, filter.leased_until, filter.finished_until = unpack(asked, 15, 18)
     is_final = IS_FINAL[wanted]
     local has_time = wanted == SCHEDULED or wanted == LEASED
     local heap = open(sources(filter.queue), limit)
-    local records, looked, bytes, last_score, last_id = {}, 0, 0, false, false
+    local records, looked, all_read, bytes, last_score, last_id = {}, 0, 0, 0, false, false
     while #heap > 0 do
-      if #records == limit or looked == looked_max then
-        return { records, last_score, last_id }
+      if #records == limit or looked == looked_max or all_read >= read_max then
+        return { records, last_score, last_id, now }
       end
       local id, at = heap[1].id, heap[1].score
-      local record, length = look_at(id, has_time and score(at), filter, has_payloads)
+      local record, length, read = look_at(id, has_time and score(at), filter, has_payloads)
+      all_read = all_read + read
       if record then
         bytes = bytes + length
         if bytes > bytes_max and #records > 0 then
-          return { records, last_score, last_id }
+          return { records, last_score, last_id, now }
         end
         records[#records + 1] = record
       end
       looked, last_score, last_id = looked + 1, score(at), id
       drop_first(heap)
     end
-    return { records, false, false }
+    return { records, false, false, now }
   end
 end

@@ -4,7 +4,8 @@
 -- asked      { how many settlements, log lines kept, days for which usage is kept, id of the daemon that ran what is recorded of
 --            attempts or false, what the batch comes to if all of it is recorded as sent: { plugin, account as in accounts.lua, by
 --            turns } }
--- batch      of each settlement: lease, what, delay, how long the job is kept if this makes it final, the tail of the run
+-- batch      of each settlement: lease, what, delay, how long the job is kept if this makes it final, whether it is counted then
+--            among the final ones of the plugin that ran it, the tail of the run
 --            as it would be if nothing had been before, log lines or nothing, effects or nothing, which of the plugins
 --            ran or 0, what the run spent: an account but for its first numbers
 -- effects    a MessagePack array: { place of `state:<plugin>:<key>` in the keys, value or false, by turns },
@@ -18,7 +19,7 @@
 local settle
 
 do
-  local SETTLEMENT = '>I8BI8I8I4c0I4c0I4c0I2I2' -- and what the run spent, of the length that comes last
+  local SETTLEMENT = '>I8BI8I8BI4c0I4c0I4c0I2I2' -- and what the run spent, of the length that comes last
 
   local JOBS_PLACE = 7 -- where the jobs begin in the effects: with how many there are
 
@@ -81,6 +82,7 @@ do
   end
 
   local daemon -- that ran what is recorded
+  local totals -- what each plugin has spent by the batch: its name, and an account
 
   -- Whether the end of a run is recorded by itself. The success under a first lease, as most are, is told by all that is stored
   -- anyway.
@@ -143,7 +145,8 @@ do
   -- Decides the settlement of this run that stands at this place of the batch. Returns the place of the next one, the answer, what
   -- this one is recorded as, or false if it isn't, and whether what was spent is as the daemon has summed it.
   local function decide(key, packed, at)
-    local number, what, delay, keep, tail, lines, effects, plugin, length, after = unpack_bytes(SETTLEMENT, batch, at)
+    local number, what, delay, keep, counted, tail, lines, effects, plugin, length, after =
+      unpack_bytes(SETTLEMENT, batch, at)
     local next_at, has_spent, asked_for = after + length, plugin > 0, what
     local is, cancel, attempts, expiries, held, leased_at = runs.head(packed)
     if not is then
@@ -187,10 +190,11 @@ do
     end
     local finished_at = now
     if is then
+      local keeper = counted == 1 and has_spent and totals[2 * plugin - 1] or nil
       if mark then
-        finals.add_of_flow(id, mark, is, keep)
+        finals.add_of_flow(id, mark, is, keep, keeper)
       else
-        finals.add(id, is, keep)
+        finals.add(id, is, keep, keeper)
       end
       if group then
         groups.finish_job(id, queue, group, is)
@@ -235,10 +239,10 @@ do
   end
 
   -- What the runs come to that are recorded, each as it is; where nothing is recorded, it says false.
-  local function spent_by(recorded, totals)
+  local function spent_by(recorded)
     local list, position = {}, 1
     for n = 1, #recorded do
-      local _, _, _, _, _, _, _, plugin, length, after = unpack_bytes(SETTLEMENT, batch, position)
+      local _, _, _, _, _, _, _, _, plugin, length, after = unpack_bytes(SETTLEMENT, batch, position)
       position = after + length
       if recorded[n] and plugin > 0 then
         list[#list + 1] = { totals[2 * plugin - 1], recorded[n], sub(batch, after, position - 1) }
@@ -248,7 +252,7 @@ do
   end
 
   function settle()
-    local count, days_kept, totals
+    local count, days_kept
     count, lines_kept, days_kept, daemon, totals = unpack(asked)
     writes.start()
     waiting.start()
@@ -283,7 +287,7 @@ do
     events.finish()
     tally.finish()
     state.finish()
-    accounts.add(are_as_summed and totals or spent_by(recorded, totals), days_kept)
+    accounts.add(are_as_summed and totals or spent_by(recorded), days_kept)
     writes.commit()
     return replies
   end

@@ -2,7 +2,8 @@
 -- kept long enough and what there is too much of; a bounded number of each. Each of these is written before the next is decided.
 --
 -- asked    { most jobs in each step, most expiries, why a job with more is buried, keep of the dead, keep of the cancelled, how
---          many that succeeded are kept, and as many that were cancelled, how many of the dead }
+--          many that succeeded are kept, and as many that were cancelled, how many of the dead; the same two numbers of those that
+--          are counted among the ones of a plugin: { plugin, how many, how many of the dead, by turns } }
 -- returns  { when there is something to do again, in milliseconds from now, or nil; ids of the buried; when the next final job
 --          is past its time, as well; whether any job is ready; how many jobs can't be read; ids of those found now; when the next schedule is due,
 --            as the first, or nil }
@@ -264,9 +265,10 @@ do
     return found
   end
 
-  -- Removes the oldest of the jobs of a state of which there are more than are to be kept; returns how many.
-  local function remove_surplus(of_state, kept, room)
-    local classes, count = finals.classes_of(of_state), 0
+  -- Removes the oldest of the jobs of a state of which there are more than are to be kept, of a plugin if one is named; returns how
+  -- many.
+  local function remove_surplus(of_state, kept, room, plugin)
+    local classes, count = finals.classes_of(of_state, plugin), 0
     for _, class in ipairs(classes) do
       count = count + call('ZCARD', CLASS_KEY .. class)
     end
@@ -303,7 +305,7 @@ do
 
   -- What to answer if nothing is to be done, as a few looks tell; nothing if something may be. Most sweeps find nothing, and
   -- daemons sweep all the time.
-  local function idle_reply(kept_done, kept_dead)
+  local function idle_reply(kept_done, kept_dead, kept_of)
     local others = {
       QUEUES, BLOCKED_KEY, PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'rules',
       PREFIX .. 'schedules', PREFIX .. 'unreadable', flows.settled_key(), unique.ends(), events.log_key(),
@@ -322,15 +324,28 @@ do
     if min(due, expiry, first, start_by) <= now or tally.waiting() ~= (due < huge and call('ZCARD', SCHEDULE) or 0) then
       return nil
     end
-    local counts, removal = { [SUCCEEDED] = 0, [CANCELLED] = 0, [DEAD] = 0 }, huge
+    local counts, counts_of, removal = { [SUCCEEDED] = 0, [CANCELLED] = 0, [DEAD] = 0 }, {}, huge
     for n = 1, #classes, 2 do
       local of_state = finals.state_of(classes[n])
       if of_state then
-        counts[of_state] = counts[of_state] + call('ZCARD', CLASS_KEY .. classes[n])
+        local count, plugin = call('ZCARD', CLASS_KEY .. classes[n]), finals.plugin_of(classes[n])
+        counts[of_state] = counts[of_state] + count
+        if plugin then
+          counts_of[plugin] = counts_of[plugin] or { [SUCCEEDED] = 0, [CANCELLED] = 0, [DEAD] = 0 }
+          counts_of[plugin][of_state] = counts_of[plugin][of_state] + count
+        end
         removal = min(removal, tonumber(classes[n + 1]))
       end
     end
-    if counts[SUCCEEDED] > kept_done or counts[CANCELLED] > kept_done or counts[DEAD] > kept_dead then
+    local function has_surplus(of, done, dead)
+      return of and (of[SUCCEEDED] > done or of[CANCELLED] > done or of[DEAD] > dead)
+    end
+    for n = 1, #kept_of, 3 do
+      if has_surplus(counts_of[kept_of[n]], kept_of[n + 1], kept_of[n + 2]) then
+        return nil
+      end
+    end
+    if has_surplus(counts, kept_done, kept_dead) then
       return nil
     end
     return { from_now(min(due, expiry, start_by)), {}, from_now(removal), 0, 0, {}, false }
@@ -349,10 +364,10 @@ do
   end
 
   function sweep()
-    local kept_done, kept_dead
-    most, expiries_max, why_buried, keep_dead, keep_cancelled, kept_done, kept_dead = unpack(asked)
+    local kept_done, kept_dead, kept_of
+    most, expiries_max, why_buried, keep_dead, keep_cancelled, kept_done, kept_dead, kept_of = unpack(asked)
     left_undone, buried, unreadable_ids = false, {}, {}
-    local idle = idle_reply(kept_done, kept_dead)
+    local idle = idle_reply(kept_done, kept_dead, kept_of)
     if idle then
       return idle
     end
@@ -379,9 +394,15 @@ do
     settle_edges()
 
     local removed = remove_old()
-    removed = removed + remove_surplus(SUCCEEDED, kept_done, most - removed)
-    removed = removed + remove_surplus(CANCELLED, kept_done, most - removed)
-    removed = removed + remove_surplus(DEAD, kept_dead, most - removed)
+    local function remove_more_than(done, dead, plugin)
+      removed = removed + remove_surplus(SUCCEEDED, done, most - removed, plugin)
+      removed = removed + remove_surplus(CANCELLED, done, most - removed, plugin)
+      removed = removed + remove_surplus(DEAD, dead, most - removed, plugin)
+    end
+    for n = 1, #kept_of, 3 do
+      remove_more_than(kept_of[n + 1], kept_of[n + 2], kept_of[n])
+    end
+    remove_more_than(kept_done, kept_dead)
     left_undone = left_undone or removed == most
     left_undone = let_in() == most or left_undone
 
