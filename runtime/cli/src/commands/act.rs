@@ -10,7 +10,7 @@ use sandhog_config::units::parse_rate;
 use sandhog_core::id::{JobId, TenantId};
 use sandhog_core::job::State;
 use sandhog_core::rate::Rate;
-use sandhog_daemon::service::bulk::{Bulk, Step, Tally, states};
+use sandhog_daemon::service::bulk::{Bulk, BulkSummary, Step, states};
 use sandhog_daemon::service::jobs::{ACT_MAX, unknown};
 
 use crate::client::Client;
@@ -194,7 +194,8 @@ impl Act {
             Some(count) => console.bar(count, verb.infinitive),
             None => console.spinner(verb.infinitive),
         };
-        let mut run = Run { action, waits: deadline.is_some(), told: Vec::new(), tally: Tally::default() };
+        let mut run =
+            Run { action, waits: deadline.is_some(), told: Vec::new(), summary: BulkSummary::default() };
         let gone = run.go(bulks, self.rate, client, &progress).await;
         progress.finish_and_clear();
         let waited = settled(&mut run.told, &gone, deadline, client, console).await;
@@ -265,7 +266,7 @@ struct Run {
     waits: bool,
     /// Results for single jobs, the first ones and those that are to be waited for.
     told: Vec<Told>,
-    tally: Tally,
+    summary: BulkSummary,
 }
 
 impl Run {
@@ -282,7 +283,7 @@ impl Run {
         let most = rate.map_or(u32::MAX, |rate| rate.burst().get());
         let most = most.min(u32::try_from(ACT_MAX).unwrap_or(u32::MAX));
         for mut bulk in bulks {
-            let mut tally = Tally::default();
+            let mut summary = BulkSummary::default();
             let end = loop {
                 let found = match client.find_bulk(&mut bulk, most).await {
                     Ok(Some(found)) => found,
@@ -290,7 +291,7 @@ impl Run {
                     Err(error) => break Err(self.unfinished(error.into())),
                 };
                 let due = match rate {
-                    Some(rate) if !found.jobs.is_empty() => started + pace(rate, self.tally.total()),
+                    Some(rate) if !found.jobs.is_empty() => started + pace(rate, self.summary.total()),
                     _ => started,
                 };
                 // A command can be ended between any two steps.
@@ -301,21 +302,21 @@ impl Run {
                 }
                 match client.act_bulk(&bulk, found).await {
                     Ok(step) => {
-                        tally.add(&step);
+                        summary.add(&step);
                         self.add(bulk.tenant(), step);
-                        progress.set_position(self.tally.total());
+                        progress.set_position(self.summary.total());
                     }
                     Err(error) => break Err(self.unfinished(error.into())),
                 }
             };
-            tally.audit(&bulk, std::env::var("USER").ok().as_deref(), end.is_ok());
+            summary.audit(&bulk, std::env::var("USER").ok().as_deref(), end.is_ok());
             end?;
         }
         Ok(())
     }
 
     fn add(&mut self, tenant: &TenantId, step: Step<Changed>) {
-        self.tally.add(&step);
+        self.summary.add(&step);
         for (id, changed) in step.jobs {
             if self.told.len() < NAMED_MAX || (self.waits && changed == Changed::Requested) {
                 self.told.push(Told::new(id, Some(tenant), outcome(self.action, id, changed)));
@@ -324,19 +325,19 @@ impl Run {
     }
 
     fn interrupted(&self) -> Failure {
-        let message = format!("stopped after {}", output::of(self.tally.total(), "job"));
+        let message = format!("stopped after {}", output::of(self.summary.total(), "job"));
         Failure::new(message).help(GOES_ON)
     }
 
     fn unfinished(&self, failure: Failure) -> Failure {
-        let done = output::of(self.tally.total(), "job");
+        let done = output::of(self.summary.total(), "job");
         let message = format!("ended after {done}: {}", failure.message);
         failure.says(message).help(GOES_ON)
     }
 
     /// Prints what was done, and returns the exit code.
     fn report(self, verb: Verb, console: &Console) -> Result<Exit, Failure> {
-        let Self { told, tally, .. } = self;
+        let Self { told, summary, .. } = self;
         let refused =
             told.iter().filter_map(|told| told.outcome.as_ref().err().map(|failure| (told, failure)));
         let mut waited_in_vain = 0;
@@ -348,13 +349,13 @@ impl Run {
             }
         }
         let (left_out, done) =
-            (tally.left_out() + waited_in_vain, tally.done + tally.requested - waited_in_vain);
-        if !tally.left_out.is_empty() {
-            let reasons = tally.left_out.iter().map(|(reason, n)| format!("{n} {}", reason.slug()));
+            (summary.left_out() + waited_in_vain, summary.done + summary.requested - waited_in_vain);
+        if !summary.left_out.is_empty() {
+            let reasons = summary.left_out.iter().map(|(reason, n)| format!("{n} {}", reason.slug()));
             console.complain(&format!("left out: {}", reasons.collect::<Vec<_>>().join(", ")));
         }
         let documents = told.iter().map(Told::document).collect();
-        let reasons = tally.left_out.iter().map(|(reason, n)| (reason.slug(), *n)).collect();
+        let reasons = summary.left_out.iter().map(|(reason, n)| (reason.slug(), *n)).collect();
         let document = DonesDocument { jobs: documents, done, refused: left_out, left_out: reasons };
         console.show(&document, || format!("{} {}", output::of(done, "job"), verb.participle))?;
         Ok(if left_out > 0 { Exit::Failed } else { Exit::Ok })

@@ -147,7 +147,7 @@ fn frozen(filter: Filter, action: JobAction, start: Timestamp) -> Filter {
 
 /// What has become of all jobs of a command so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct BulkSummary {
     /// Number of jobs to which it was done.
     pub done: u64,
     /// Number of jobs whose daemons were told to stop them.
@@ -185,7 +185,7 @@ impl LeftOut {
     }
 }
 
-impl Tally {
+impl BulkSummary {
     /// Counts what a step has done.
     pub fn add(&mut self, step: &Step<Changed>) {
         for (_, changed) in &step.jobs {

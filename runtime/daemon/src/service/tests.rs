@@ -14,7 +14,7 @@ use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 use sandhog_core::time::Timestamp;
 
-use super::bulk::{Bulk, LeftOut, Step, Tally};
+use super::bulk::{Bulk, BulkSummary, LeftOut, Step};
 use super::enqueue::Wanted;
 use super::*;
 
@@ -223,12 +223,12 @@ async fn a_bulk_command_leaves_out_what_has_changed_and_says_so() {
     assert_eq!(wrong.expect_err("the dead can't be cancelled").slug, Slug::Conflict);
     let begun = Bulk::begin(&service, &ours, &acme, cancel, ready, Filter::default()).await;
     let mut bulk = begun.expect("the model answers");
-    let mut tally = Tally::default();
+    let mut summary = BulkSummary::default();
     while let Some(found) = bulk.find(&service, &ours, 10).await.expect("the model answers") {
-        tally.add(&bulk.act(&service, &ours, found).await.expect("the model answers"));
+        summary.add(&bulk.act(&service, &ours, found).await.expect("the model answers"));
     }
-    assert_eq!((tally.done, tally.left_out()), (1, 0));
-    tally.add(&Step {
+    assert_eq!((summary.done, summary.left_out()), (1, 0));
+    summary.add(&Step {
         jobs: vec![
             (id(2), Changed::Not(State::Leased)),
             (id(3), Changed::Touched),
@@ -237,7 +237,7 @@ async fn a_bulk_command_leaves_out_what_has_changed_and_says_so() {
         unread: Vec::new(),
     });
     let reasons = [(LeftOut::State(State::Leased), 1), (LeftOut::Touched, 1), (LeftOut::UniqueKey, 1)];
-    assert_eq!(tally.left_out, BTreeMap::from(reasons));
+    assert_eq!(summary.left_out, BTreeMap::from(reasons));
     let observer = of("acme", Role::Observe);
     let refused = Bulk::begin(&service, &observer, &acme, cancel, None, Filter::default()).await;
     assert_eq!(refused.expect_err("it may only look").slug, Slug::Forbidden);
