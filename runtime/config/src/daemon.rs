@@ -365,6 +365,7 @@ fn engine(fields: &mut Fields<'_>, outside: Outside<'_>) -> Engine {
         concurrency: fields.or("concurrency", CONCURRENCY),
         stack: fields.or("stack", Positive(STACK)).0,
         idle_memory: fields.or("idle_memory", IDLE_MEMORY),
+        backtrace_lines: fields.or("backtrace_lines", false),
         cache: cache.unwrap_or_else(|| cache_folder(outside).join(COMPONENTS)),
     }
 }

@@ -163,6 +163,8 @@ pub struct Engine {
     pub stack: Bytes,
     /// Maximum memory of earlier runs that is kept for later ones when nothing runs.
     pub idle_memory: Bytes,
+    /// Whether backtraces of traps have files and lines, where components have debug information.
+    pub backtrace_lines: bool,
     /// Folder in which compiled components are kept. Only the daemon's user may write there.
     pub cache: PathBuf,
 }

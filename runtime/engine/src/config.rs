@@ -30,6 +30,9 @@ pub struct Config {
     pub stack: Bytes,
     /// Interval at which a running guest is looked at: whether it must end, or let another run.
     pub tick: Duration,
+    /// Whether a trap's backtrace has files and lines, where the component has debug information. To read that takes memory and
+    /// processor time of this process, of which the component's author decides how much.
+    pub backtrace_lines: bool,
     /// Maximum times that host calls may wait.
     pub deadlines: Deadlines,
     /// Compiler of components: in this process or in a child.
@@ -66,6 +69,7 @@ impl Default for Config {
             core_instances_max: Budget::DEFAULT.instances,
             stack: Bytes::kib(512),
             tick: Duration::from_millis(1),
+            backtrace_lines: false,
             deadlines: Deadlines::default(),
             compiler: Compiler::default(),
             cache: None,

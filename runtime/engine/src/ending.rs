@@ -76,7 +76,7 @@ fn of_returned(returned: Returned, state: RunState) -> Outcome {
         // The handler was told which limit it hit, and gave up. To try again would end the same.
         return exceeded(limit, state.budget());
     }
-    let said = |message| cut(state.log.wiped(message), MESSAGE_MAX);
+    let said = |message| cut(state.log.redacted(message), MESSAGE_MAX);
     match returned {
         Ok(output) if Bytes::of(output.len()) > state.budget().output => {
             exceeded(Limit::Output, state.budget())
@@ -114,7 +114,7 @@ fn of_error(error: &wasmtime::Error, state: &RunState) -> Outcome {
     if is_full(error) {
         message = format!("{}\n{message}", explain_full(budget));
     }
-    Outcome::Trapped { message: state.log.wiped(message) }
+    Outcome::Trapped { message: state.log.redacted(message) }
 }
 
 /// Whether there was no instance, and that for no fault of its code: the component's needs were checked when it was loaded, so
@@ -157,12 +157,19 @@ fn describe(error: &wasmtime::Error) -> String {
         None => error.root_cause().to_string(),
     };
     if let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() {
-        // A headline, and then lines such as `0:  0x1a1 - main!handle`: only there are the names demangled.
+        // A headline, and then lines such as `0:  0x1a1 - main!handle`, of functions that were inlined without the place: only
+        // there are the names demangled. Each may be followed by one such as `at src/lib.rs:12:5`.
         let frames = backtrace.to_string();
-        for (place, function) in frames.lines().filter_map(|line| line.split_once(" - ")) {
-            let offset = place.rsplit(' ').next().unwrap_or(place);
+        for line in frames.lines().skip(1) {
             // Writing to a string can't fail.
-            let _ = write!(message, "\n  at {function} ({offset})");
+            let _ = match line.split_once(" - ").map(|(place, function)| (place.trim(), function)) {
+                Some(("", function)) => write!(message, "\n  at {function}"),
+                Some((place, function)) => {
+                    let offset = place.rsplit(' ').next().unwrap_or(place);
+                    write!(message, "\n  at {function} ({offset})")
+                }
+                None => write!(message, "\n    {}", line.trim_start()),
+            };
         }
     }
     cut(message, MESSAGE_MAX)

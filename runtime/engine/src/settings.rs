@@ -74,7 +74,7 @@ fn wasmtime_config(config: &Config, pagemap_scan: Enabled) -> Result<wasmtime::C
         let reason = format!("limits.memory is {}; no guest can have more than 4GiB", config.memory_max);
         return Err(Error::Setup { reason });
     }
-    let mut wasmtime = compiling_config();
+    let mut wasmtime = compiling_config(config.backtrace_lines);
     wasmtime
         .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES_MAX))
         .max_wasm_stack(size(config.stack, "engine.stack")?)
@@ -83,19 +83,21 @@ fn wasmtime_config(config: &Config, pagemap_scan: Enabled) -> Result<wasmtime::C
     Ok(wasmtime)
 }
 
-/// Makes an engine that sets nothing aside for guests. Its artefacts are the same as those of every engine of ours.
-pub(crate) fn compiling_engine() -> wasmtime::Result<wasmtime::Engine> {
-    wasmtime::Engine::new(&compiling_config())
+/// Makes an engine that sets nothing aside for guests. Its artefacts are the same as those of every engine of ours that has
+/// or hasn't lines in its backtraces, as this one.
+pub(crate) fn compiling_engine(backtrace_lines: bool) -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&compiling_config(backtrace_lines))
 }
 
-/// Makes the settings that the machine code of a guest depends on, which are the same whatever else is set.
-fn compiling_config() -> wasmtime::Config {
+/// Makes the settings that the artefact of a component depends on, which are the same whatever else is set.
+fn compiling_config(backtrace_lines: bool) -> wasmtime::Config {
+    let details = if backtrace_lines { WasmBacktraceDetails::Enable } else { WasmBacktraceDetails::Disable };
     let mut wasmtime = wasmtime::Config::new();
     wasmtime
         .consume_fuel(true)
         .epoch_interruption(true)
         .memory_init_cow(true)
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .wasm_backtrace_details(details)
         .concurrency_support(false);
     leave_out(&mut wasmtime);
     wasmtime
@@ -206,9 +208,13 @@ mod tests {
             stack: Bytes::kib(64),
             ..Config::default()
         };
-        let compiling = hash(compiling_engine().expect("its settings go together"));
-        for config in [small, Config { instances: NonZeroU32::MIN, ..Config::default() }] {
-            assert_eq!(hash(wasmtime_engine(&config).expect("there is room")), compiling);
+        for backtrace_lines in [false, true] {
+            let compiling = hash(compiling_engine(backtrace_lines).expect("its settings go together"));
+            let usual = Config { instances: NonZeroU32::MIN, ..Config::default() };
+            for config in [&small, &usual] {
+                let config = Config { backtrace_lines, ..config.clone() };
+                assert_eq!(hash(wasmtime_engine(&config).expect("there is room")), compiling);
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ pub fn engine_settings(config: &Config) -> sandhog_engine::Config {
         core_instances_max: config.limits.instances,
         stack: config.engine.stack,
         idle_memory: config.engine.idle_memory,
+        backtrace_lines: config.engine.backtrace_lines,
         compiler: Compiler::this_program(),
         cache: Some(config.engine.cache.clone()),
         ..sandhog_engine::Config::default()

@@ -9,9 +9,8 @@ use std::process::ExitCode;
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, Signal, getppid, setrlimit};
-use sandhog_core::compile::CompileBudget;
 
-use super::{NICE, NoArtefact, confine, on_threads};
+use super::{NICE, NoArtefact, Task, confine, on_threads};
 use crate::priority;
 use crate::settings::compiling_engine;
 
@@ -24,10 +23,12 @@ pub(super) const REFUSED: u8 = 3;
 pub(super) const NO_MEMORY: u8 = 4;
 pub(super) const NO_FILES: u8 = 5;
 
-/// Arguments that tell the child its budget and its parent: memory in bytes, whole seconds, and the parent's process id.
-pub(super) fn arguments(budget: &CompileBudget) -> [String; 3] {
-    let seconds = budget.time.as_secs().saturating_add(1);
-    [budget.memory.0.to_string(), seconds.to_string(), std::process::id().to_string()]
+/// Arguments that tell the child its budget, its parent and its task: memory in bytes, whole seconds, the parent's process id,
+/// and 1 for an engine with lines in its backtraces, else 0.
+pub(super) fn arguments(task: &Task<'_>) -> [String; 4] {
+    let seconds = task.budget.time.as_secs().saturating_add(1);
+    let (memory, lines) = (task.budget.memory.0, u64::from(task.backtrace_lines));
+    [memory, seconds, u64::from(std::process::id()), lines].map(|number| number.to_string())
 }
 
 /// Compiles the component on standard input to standard output, in a process that is there for nothing else, bounded
@@ -36,7 +37,7 @@ pub(super) fn arguments(budget: &CompileBudget) -> [String; 3] {
 pub fn compile_child(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // A panic's message is part of the refusal.
     panic::set_hook(Box::new(|_| {}));
-    match bound(arguments).and_then(|()| compile()) {
+    match bound(arguments).and_then(compile) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             let (code, reason) = match why {
@@ -51,10 +52,10 @@ pub fn compile_child(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Bounds this process for the rest of its life.
-fn bound(arguments: impl Iterator<Item = OsString>) -> Result<(), NoArtefact> {
+/// Bounds this process for the rest of its life. Returns whether the artefact is for an engine with lines in its backtraces.
+fn bound(arguments: impl Iterator<Item = OsString>) -> Result<bool, NoArtefact> {
     let numbers: Vec<u64> = arguments.filter_map(|argument| argument.to_str()?.parse().ok()).collect();
-    let [memory, seconds, parent] = numbers[..] else {
+    let [memory, seconds, parent, lines] = numbers[..] else {
         return Err(NoArtefact::Refused("this command is for the daemon's own use".to_owned()));
     };
     priority::lower(NICE);
@@ -79,13 +80,14 @@ fn bound(arguments: impl Iterator<Item = OsString>) -> Result<(), NoArtefact> {
     if getppid().is_none_or(|now| u64::from(now.as_raw_nonzero().get().unsigned_abs()) != parent) {
         return Err(NoArtefact::Refused("the parent has ended".to_owned()));
     }
-    confine::confine().map_err(NoArtefact::Refused)
+    confine::confine().map_err(NoArtefact::Refused)?;
+    Ok(lines == 1)
 }
 
-fn compile() -> Result<(), NoArtefact> {
+fn compile(backtrace_lines: bool) -> Result<(), NoArtefact> {
     let mut wasm = Vec::new();
     io::stdin().read_to_end(&mut wasm).map_err(NoArtefact::Files)?;
-    let engine = compiling_engine().map_err(|error| NoArtefact::of(&error))?;
+    let engine = compiling_engine(backtrace_lines).map_err(|error| NoArtefact::of(&error))?;
     let artefact = on_threads(&engine, &wasm)?;
     let out = io::stdout().as_fd().try_clone_to_owned().map_err(NoArtefact::Files)?;
     fs::File::from(out).write_all(&artefact).map_err(NoArtefact::Files)

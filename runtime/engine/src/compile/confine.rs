@@ -128,7 +128,7 @@ mod tests {
         let (there, new) = (folder.path().join("there"), folder.path().join("new"));
         fs::write(&there, "hunter2").expect("ours");
         let kinds = confined(confine, move |mut open| {
-            let engine = compiling_engine().expect("it can be made");
+            let engine = compiling_engine(false).expect("it can be made");
             let artefact = on_threads(&engine, b"(component)").expect("it compiles");
             open.write_all(&artefact).expect("it was open");
             open.rewind().expect("it was open");

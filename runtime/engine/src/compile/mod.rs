@@ -61,23 +61,33 @@ impl Compiler {
         Self::Child { program: "/proc/self/exe".into(), arguments: vec![COMPILE.into()] }
     }
 
-    /// Compiles a component into a file, at its beginning.
+    /// Compiles a component for `engine` into a file, at its beginning.
     pub(crate) fn compile(
         &self,
         engine: &wasmtime::Engine,
-        wasm: &[u8],
-        budget: &CompileBudget,
+        task: &Task<'_>,
         artefact: &File,
     ) -> Result<(), Failure> {
         match self {
             Self::InProcess => {
-                let bytes = on_threads(engine, wasm)?;
+                let bytes = on_threads(engine, task.wasm)?;
                 let mut file = artefact;
                 file.write_all(&bytes).map_err(Failure::Files)
             }
-            Self::Child { program, arguments } => parent::compile(program, arguments, wasm, budget, artefact),
+            Self::Child { program, arguments } => parent::compile(program, arguments, task, artefact),
         }
     }
+}
+
+/// Component that is to be compiled.
+#[derive(Debug)]
+pub(crate) struct Task<'a> {
+    /// Its bytes.
+    pub wasm: &'a [u8],
+    /// What that may cost.
+    pub budget: &'a CompileBudget,
+    /// Whether the engine that it is for has lines in its backtraces.
+    pub backtrace_lines: bool,
 }
 
 /// Reason why there is no artefact.

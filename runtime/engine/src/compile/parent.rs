@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
-use sandhog_core::compile::CompileBudget;
 
-use super::Failure;
 use super::child::{NO_FILES, NO_MEMORY, REFUSED, arguments};
+use super::{Failure, Task};
 
 /// Maximum length that is read of a child's standard error, in bytes.
 const SAID_MAX: u64 = 16 << 10;
@@ -27,20 +26,19 @@ const ABORTS_FOR_MEMORY: &str = "memory allocation of";
 pub(super) fn compile(
     program: &Path,
     before: &[OsString],
-    wasm: &[u8],
-    budget: &CompileBudget,
+    task: &Task<'_>,
     artefact: &File,
 ) -> Result<(), Failure> {
-    let component = file_of(wasm).map_err(Failure::Files)?;
+    let component = file_of(task.wasm).map_err(Failure::Files)?;
     let mut said = tempfile::tempfile().map_err(Failure::Files)?;
     let (stdout, stderr) = artefact
         .try_clone()
         .and_then(|artefact| Ok((artefact, said.try_clone()?)))
         .map_err(Failure::Files)?;
-    let deadline = Instant::now() + budget.time;
+    let deadline = Instant::now() + task.budget.time;
     let mut child = Command::new(program)
         .args(before)
-        .args(arguments(budget))
+        .args(arguments(task))
         .env_clear()
         .current_dir("/")
         .stdin(component)
@@ -127,14 +125,20 @@ fn failure(status: ExitStatus, said: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use sandhog_core::budget::Bytes;
+    use sandhog_core::compile::CompileBudget;
+
+    use super::*;
+
+    fn task(budget: &CompileBudget) -> Task<'_> {
+        Task { wasm: b"wasm", budget, backtrace_lines: true }
+    }
 
     fn after(script: &str, time: Duration) -> (Result<(), Failure>, String) {
         let mut artefact = tempfile::tempfile().expect("a file");
         let budget = CompileBudget { time, memory: Bytes::mib(64), component: Bytes::mib(1) };
         let shell = ["-c".into(), script.into()];
-        let result = compile(Path::new("/bin/sh"), &shell, b"wasm", &budget, &artefact);
+        let result = compile(Path::new("/bin/sh"), &shell, &task(&budget), &artefact);
         (result, text_of(&mut artefact).expect("a file"))
     }
 
@@ -142,9 +146,9 @@ mod tests {
 
     #[test]
     fn the_component_goes_in_and_the_artefact_comes_out() {
-        let (result, artefact) = after("cat; echo \" $0 $1\"", LONG);
+        let (result, artefact) = after("cat; echo \" $0 $1 $3\"", LONG);
         assert!(result.is_ok(), "{result:?}");
-        assert_eq!(artefact, format!("wasm {} 601", 64 << 20));
+        assert_eq!(artefact, format!("wasm {} 601 1", 64 << 20));
     }
 
     #[test]
@@ -194,7 +198,7 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_can_not_be_started() {
         let artefact = tempfile::tempfile().expect("a file");
-        let result = compile(Path::new("/no/such/program"), &[], b"", &CompileBudget::default(), &artefact);
+        let result = compile(Path::new("/no/such/program"), &[], &task(&CompileBudget::default()), &artefact);
         assert!(matches!(result, Err(Failure::NotStarted(_))), "{result:?}");
     }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use sandhog_core::budget::Fuel;
 use sandhog_core::id::FailureCode;
 use sandhog_core::outcome::{Outcome, PutOff, Report};
+use sandhog_engine::Config;
 
-use super::bed::{Bed, Mood, output};
+use super::bed::{Bed, Mood, config, output};
 use super::guests::{self, Guest, RESULT, SCRATCH};
 
 #[tokio::test]
@@ -99,6 +100,22 @@ async fn a_failure_has_the_code_that_its_handler_gave_it_if_that_is_one() {
 
 fn data(guest: Guest, text: &str) -> String {
     guest.with_fields(text).text()
+}
+
+/// Where a trap was in the source needs debug information, of which the component's author decides how much it is: it is read
+/// only where that was asked for.
+#[tokio::test]
+async fn a_backtrace_has_files_and_lines_if_the_engine_is_to_read_them() {
+    let wasm = include_bytes!("../../../../tests/fixtures/debug-info.wasm");
+    let place = "\n  at check (0x1f8)";
+    for backtrace_lines in [false, true] {
+        let bed = Bed::with(Config { backtrace_lines, ..config() });
+        let report = bed.run(*wasm).await;
+        let Outcome::Trapped { message } = &report.outcome else { panic!("{:?}", report.outcome) };
+        let lines = ["\n    at ./debug-info.c:6:9\n", "\n    at ./debug-info.c:10:5\n"];
+        assert!(message.contains(place), "{message}");
+        assert_eq!(lines.map(|line| message.contains(line)), [backtrace_lines; 2], "{message}");
+    }
 }
 
 #[tokio::test]

@@ -56,6 +56,7 @@ fn engine_for_one(budget: &Budget) -> Result<Engine, Failure> {
         memory_max: budget.memory,
         table_elements_max: budget.table_elements,
         core_instances_max: budget.instances,
+        backtrace_lines: true,
         compiler: Compiler::this_program(),
         cache: Some(config::default_cache()),
         ..sandhog_engine::Config::default()
