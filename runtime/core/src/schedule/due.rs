@@ -246,19 +246,19 @@ impl<'r> Step<'r> {
         }
         counts.fired = counts.fired.saturating_add(1);
         let id = schedule.job_id(nominal);
-        self.enqueue(id);
+        self.enqueue(nominal, id);
         self.note(nominal, what(id));
     }
 
     fn by_hand(&mut self, nominal: Timestamp, id: JobId) {
         let counts = &mut self.progress.counts;
         counts.by_hand = counts.by_hand.saturating_add(1);
-        self.enqueue(id);
+        self.enqueue(nominal, id);
         self.note(nominal, What::ByHand(id));
     }
 
-    fn enqueue(&mut self, id: JobId) {
-        self.jobs.push(self.record.schedule.job(id));
+    fn enqueue(&mut self, nominal: Timestamp, id: JobId) {
+        self.jobs.push(self.record.schedule.job(id, nominal));
         if self.record.schedule.overlap != Overlap::Allow {
             self.progress.open(id);
         }
@@ -507,6 +507,20 @@ mod tests {
         assert_eq!((decision.jobs.len(), decision.record.progress.counts.missed), (0, 1));
         assert_eq!(decision.told[0].what, What::NoRoom);
         assert_eq!(decision.record.open_jobs(), []);
+    }
+
+    #[test]
+    fn a_job_knows_its_schedule_and_its_nominal_time() {
+        let record = with(Overlap::Allow);
+        let labels = |decision: Decision| -> Vec<String> {
+            let labels = decision.jobs[0].options.labels.iter();
+            labels.map(|(name, value)| format!("{}={}", name.as_str(), value.as_str())).collect()
+        };
+        let fired = labels(due(&record, 60, &[]));
+        let name = format!("schedule={}", record.schedule.name);
+        assert_eq!(fired, [name.clone(), "scheduled-for=1970-01-01T00:01:00+00:00".to_owned()]);
+        let by_hand = labels(record.run_now(at(30), JobId::from_parts(at(30), 7)));
+        assert_eq!(by_hand, [name, "scheduled-for=1970-01-01T00:00:30+00:00".to_owned()]);
     }
 
     #[test]

@@ -26,8 +26,9 @@ pub use due::{BACKFILL_MAX, BackfillError, Decision, ON_TIME, Room};
 pub use record::{LAST_KEPT, Past, Pause, Progress, Record, RunCounts, What};
 pub use times::{Base, CRONS_MAX, EVERY_MAX, EVERY_MIN, InvalidTimes, Times, UnknownZone, Zone};
 
-use crate::id::{JobId, Kind, PluginName, QueueName, ScheduleName};
+use crate::id::{JobId, Kind, LabelName, LabelValue, PluginName, QueueName, ScheduleName};
 use crate::job::{NewJob, Priority};
+use crate::labels::Labels;
 use crate::time::{Timestamp, millis};
 
 /// Maximum number of schedules of a tenant.
@@ -38,6 +39,12 @@ pub const SCHEDULE_PAYLOAD_MAX: usize = 16 << 10;
 
 /// Maximum spread of a schedule: a day.
 pub const SPREAD_MAX: Duration = Duration::from_secs(86_400);
+
+/// Name of the label of a schedule's jobs that has the schedule's name.
+pub const NAME_LABEL: &str = "schedule";
+
+/// Name of the label of a schedule's jobs that has the nominal time, as in RFC 3339 with the offset of the schedule's zone.
+pub const TIME_LABEL: &str = "scheduled-for";
 
 /// A schedule: when it fires, and what it enqueues then.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,11 +177,22 @@ impl Schedule {
         JobId::from_parts(nominal, self.hash(nominal, Purpose::JobId))
     }
 
-    /// Creates a job of the schedule.
+    /// Creates the job of a nominal time. Its labels say which schedule and which time it is of: [`NAME_LABEL`] and [`TIME_LABEL`].
     #[must_use]
-    pub fn job(&self, id: JobId) -> NewJob {
+    pub fn job(&self, id: JobId, nominal: Timestamp) -> NewJob {
         let Template { kind, queue, payload, priority } = self.job.clone();
-        NewJob { priority, ..NewJob::new(id, queue, kind, payload) }
+        let mut job = NewJob { priority, ..NewJob::new(id, queue, kind, payload) };
+        job.options.labels = self.labels(nominal);
+        job
+    }
+
+    fn labels(&self, nominal: Timestamp) -> Labels {
+        let time = self.times.zone().rfc3339(nominal);
+        let labels = [(NAME_LABEL, Some(self.name.as_str())), (TIME_LABEL, time.as_deref())];
+        let labels = labels.into_iter().filter_map(|(name, value)| {
+            Some((LabelName::parse(name).ok()?, LabelValue::parse(value?).ok()?))
+        });
+        Labels::of(labels).unwrap_or_default()
     }
 
     /// Returns the first nominal times after this one, at most `count`, each with its effective time.

@@ -117,11 +117,23 @@ impl Zone {
     /// Formats a time by the zone's clock, with its offset from UTC, such as `2026-03-29 03:00:00 +02:00`.
     #[must_use]
     pub fn show(&self, at: Timestamp) -> String {
-        let Some(at) = instant(at) else { return "beyond the calendar".to_owned() };
+        self.format(at, "%Y-%m-%d %H:%M:%S ").unwrap_or_else(|| "beyond the calendar".to_owned())
+    }
+
+    /// Formats a time as in RFC 3339, with the zone's offset, such as `2026-03-29T03:00:00+02:00`. `None` if it is beyond the
+    /// calendar.
+    #[must_use]
+    pub fn rfc3339(&self, at: Timestamp) -> Option<String> {
+        self.format(at, "%Y-%m-%dT%H:%M:%S")
+    }
+
+    /// Formats a time by the zone's clock, with its offset from UTC after that.
+    fn format(&self, at: Timestamp, format: &str) -> Option<String> {
+        let at = instant(at)?;
         let (clock, offset) = (self.0.to_datetime(at), self.0.to_offset(at).seconds());
         let sign = if offset < 0 { '-' } else { '+' };
         let minutes = offset.unsigned_abs() / 60;
-        format!("{} {sign}{:02}:{:02}", clock.strftime("%Y-%m-%d %H:%M:%S"), minutes / 60, minutes % 60)
+        Some(format!("{}{sign}{:02}:{:02}", clock.strftime(format), minutes / 60, minutes % 60))
     }
 }
 
