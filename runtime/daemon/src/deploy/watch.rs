@@ -73,7 +73,16 @@ impl Watched {
         };
         let of_components = self.components.iter().filter_map(|path| path.parent().map(Path::to_owned));
         let places = [&self.daemon_file, &self.plugins].into_iter().filter_map(nearest).chain(of_components);
-        places.collect::<BTreeSet<_>>().into_iter().filter(|place| exists(place)).collect()
+        let places: BTreeSet<_> = places.collect();
+        let there = disk::ask_each(places.iter().cloned().map(|place| {
+            let looked_at = place.clone();
+            (place, move |_: &Progress| looked_at.try_exists())
+        }));
+        places
+            .into_iter()
+            .zip(there)
+            .filter_map(|(place, there)| there.unwrap_or(false).then_some(place))
+            .collect()
     }
 
     /// Reads the stamps of all files. One whose disk doesn't answer has that of `before`. Blocks.
