@@ -4,6 +4,7 @@
 //! key: `report.daily/2026-11-24`. A key that a store has from before that is the bare key; it is shown and held as it is, and
 //! meets no key of now.
 
+use data_encoding::HEXLOWER;
 use sandhog_core::id::{Kind, UniqueKey};
 use sha2::{Digest, Sha256};
 
@@ -11,7 +12,7 @@ use sha2::{Digest, Sha256};
 #[must_use]
 pub fn stored(kind: &Kind, key: &UniqueKey) -> UniqueKey {
     UniqueKey::parse(&format!("{kind}/{key}")).unwrap_or_else(|_| {
-        let digest: String = Sha256::digest(key.as_str()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = HEXLOWER.encode(&Sha256::digest(key.as_str()));
         UniqueKey::parse(&format!("{kind}/sha256:{digest}")).expect("a kind and a digest are short enough")
     })
 }

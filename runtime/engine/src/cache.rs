@@ -21,6 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use data_encoding::HEXLOWER;
 use sandhog_core::id::Revision;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -58,7 +59,7 @@ impl Cache {
         let folder = Arc::new(OwnFolder::open(folder)?);
         let mut hasher = DigestHasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        let settings = hex(&hasher.0.finalize()[..8]);
+        let settings = HEXLOWER.encode(&hasher.0.finalize()[..8]);
         Ok(Self { folder, size_max: SIZE_MAX, settings })
     }
 
@@ -294,15 +295,10 @@ fn digest_of(mut file: &File) -> io::Result<String> {
     let mut chunk = vec![0; 64 * 1024];
     loop {
         match file.read(&mut chunk)? {
-            0 => return Ok(hex(&digest.finalize())),
+            0 => return Ok(HEXLOWER.encode(&digest.finalize())),
             n => digest.update(&chunk[..n]),
         }
     }
-}
-
-/// Formats bytes as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Hasher that feeds a digest, which unlike the standard hasher is the same in every build.

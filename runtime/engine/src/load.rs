@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::sync::{Arc, OnceLock};
 
+use data_encoding::HEXLOWER;
 use sandhog_core::budget::Bytes;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::grants::Ranges;
@@ -13,7 +14,7 @@ use wasmtime::component::{Component, Linker};
 
 use crate::cache::{self, Artefact, Cache, Vetted};
 use crate::code::{Aside, Code};
-use crate::compile::{Compiler, Failure, Turns};
+use crate::compile::{Compiler, Failure, Task, Turns};
 use crate::config::Config;
 use crate::error::Error;
 use crate::host_work::HostWork;
@@ -75,6 +76,7 @@ pub(crate) struct Loader {
     link: Link,
     cache: Option<Cache>,
     compiler: Compiler,
+    backtrace_lines: bool,
     /// Directories that the loaded plugins are granted.
     directories: Directories,
     work: HostWork,
@@ -134,6 +136,7 @@ impl Loader {
             link,
             cache: config.cache.as_ref().and_then(open),
             compiler: config.compiler.clone(),
+            backtrace_lines: config.backtrace_lines,
             directories: Directories::default(),
             work: HostWork::new(config.guest_threads),
             denied: Denied::default(),
@@ -294,7 +297,8 @@ impl Loader {
     fn compile(&self, revision: Revision, wasm: &[u8], budget: &CompileBudget) -> Result<Component, Failure> {
         let into = |artefact: io::Result<NamedTempFile>| {
             let artefact = artefact.map_err(Failure::Files)?;
-            self.compiler.compile(self.link.engine(), wasm, budget, artefact.as_file())?;
+            let task = Task { wasm, budget, backtrace_lines: self.backtrace_lines };
+            self.compiler.compile(self.link.engine(), &task, artefact.as_file())?;
             Ok(artefact)
         };
         let Some(cache) = &self.cache else { return self.compiled(&into(NamedTempFile::new())?) };
@@ -337,7 +341,7 @@ impl Link {
         link(&mut linker)?;
         let version = env!("CARGO_PKG_VERSION");
         let room = (config.memory_max, config.table_elements_max, config.core_instances_max);
-        let host = cache::hex(&Sha256::digest(format!("{version} {CONTRACTS:?} {SERVED:?} {room:?}")));
+        let host = HEXLOWER.encode(&Sha256::digest(format!("{version} {CONTRACTS:?} {SERVED:?} {room:?}")));
         Ok(Self { engine: engine.clone(), linker, host })
     }
 

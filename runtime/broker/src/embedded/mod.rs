@@ -156,10 +156,10 @@ impl Embedded {
         let place = Place::of(path).map_err(unfit)?;
         let notifier = Arc::new(SocketNotifier::beside(place.path())?);
         let listeners = Arc::new(Listeners::default());
-        let (told, rung) = (Arc::clone(&listeners), Arc::clone(&notifier));
+        let (told, others) = (Arc::clone(&listeners), Arc::clone(&notifier));
         let writer = Worker::writer(writing, place.path(), move |news| {
             news.iter().for_each(|wake| told.wake(wake));
-            rung.ring(news);
+            others.notify(news);
         })?;
         let writing = Some(Writing { writer, notifier });
         Ok(Self { reader: Worker::reader(reading)?, writing, listeners, clock, place })

@@ -72,7 +72,7 @@ impl SocketNotifier {
     pub(super) fn listen(&self, listeners: &Arc<Listeners>) -> Result<()> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if own.is_none() {
-            let name = format!("{}-{}", std::process::id(), uuid::Uuid::now_v7().simple());
+            let name = format!("{}-{:032x}", std::process::id(), rand::random::<u128>());
             let address = self.address(&name);
             let failed = |error: io::Error| rights::unfit(&self.folder, "listening for news in it", &error);
             let socket = UnixDatagram::bind(&address).map_err(failed)?;
@@ -87,7 +87,7 @@ impl SocketNotifier {
 
     /// Notifies the other processes. Never waits: a process that can't be told is gone, or has enough unread to ask for
     /// everything.
-    pub(super) fn ring(&self, news: &BTreeSet<Wake>) {
+    pub(super) fn notify(&self, news: &BTreeSet<Wake>) {
         if news.is_empty() {
             return;
         }

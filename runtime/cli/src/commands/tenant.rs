@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::{Args, Subcommand, ValueEnum};
+use data_encoding::HEXLOWER;
 use sandhog_broker::redis::{self, Login, acl_rules};
 use sandhog_broker::sealed::random_key;
 use sandhog_config::{OwnBroker, nearest};
@@ -254,5 +255,5 @@ impl From<Role> for redis::Role {
 }
 
 fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(text))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use comfy_table::Cell;
+use data_encoding::HEXLOWER;
 use sandhog_broker::{Counts, Unread};
 use sandhog_core::history::AttemptRecord;
 use sandhog_core::id::{QueueName, TenantId};
@@ -260,7 +261,7 @@ impl Content {
         }
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Hex(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Err(_) => Self::Hex(HEXLOWER.encode(bytes)),
         }
     }
 }
