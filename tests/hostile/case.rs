@@ -232,6 +232,11 @@ impl Case {
         self
     }
 
+    /// Whether its payload names the port of a server, which it has to be given by [`Case::reach`].
+    pub(crate) fn needs_web(&self) -> bool {
+        matches!(&self.code, Code::Handler(handler) if handler.payload.contains("PORT"))
+    }
+
     /// With a server to reach at this port, which its payload names `PORT`.
     pub(crate) fn reach(&mut self, port: u16) {
         self.toml = format!("[grants]\nhttp = [{{ to = \"127.0.0.1:{port}\", private = \"allow\" }}]").into();

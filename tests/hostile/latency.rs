@@ -32,8 +32,6 @@ pub(crate) struct Attack {
     pub(crate) case: Case,
     /// Whether the broker has a part in it, so that it is tried on Redis as well.
     pub(crate) on_redis: bool,
-    /// Whether it needs a server to send requests to.
-    needs_web: bool,
 }
 
 const MANY: &str = "[grants]\ndirs = [{ host = \"../many\", guest = \"/data\", access = \"read-write\", quota = \"64MiB\" }]";
@@ -44,15 +42,12 @@ pub(crate) fn attacks() -> Vec<Attack> {
     let guest = |name, does, guest: &Guest| Attack {
         case: Case::new(name, Promise::Latency, does, guest),
         on_redis: false,
-        needs_web: false,
     };
     let handler = |name, does, call, toml| Attack {
         case: Case::handler(name, Promise::Latency, does, call).toml(toml),
         on_redis: false,
-        needs_web: false,
     };
     let of_broker = |attack| Attack { on_redis: true, ..attack };
-    let of_web = |attack| Attack { needs_web: true, ..attack };
     let key = format!("(data (i32.const {SCRATCH}) \"nobody\")");
     let read = format!("(call $get (i32.const {SCRATCH}) (i32.const 4) (i32.const 2048))");
     let new_key = format!(
@@ -120,13 +115,13 @@ pub(crate) fn attacks() -> Vec<Attack> {
             ["hog.exchange", r#"{"url": "http://x.nowhere.invalid/", "times": 1000000, "heedless": true}"#],
             NAMES,
         ),
-        of_web(handler(
+        handler(
             "sends-requests",
             "sends requests over the connection that it has",
             ["hog.exchange", r#"{"url": "http://127.0.0.1:PORT/", "times": 1000000}"#],
             "",
-        )),
-        of_web(handler(
+        ),
+        handler(
             "makes-connections",
             "sends requests over a new connection each",
             [
@@ -134,13 +129,13 @@ pub(crate) fn attacks() -> Vec<Attack> {
                 r#"{"url": "http://127.0.0.1:PORT/", "method": "POST", "send": 1, "times": 1000000}"#,
             ],
             "",
-        )),
-        of_web(handler(
+        ),
+        handler(
             "receives-megabytes",
             "receives a megabyte after the other",
             ["hog.exchange", r#"{"url": "http://127.0.0.1:PORT/large", "times": 1000000}"#],
             "",
-        )),
+        ),
     ];
     let endless = |attack: Attack| {
         let case = attack.case.cancelled().fuel(1_000_000_000_000).runs(RUNS).limits(LIMITS);
@@ -154,7 +149,7 @@ const LIMITS: &str = "host_calls = 1_000_000_000\nhttp_bytes = \"1000GiB\"";
 
 /// Runs an attack on a broker.
 pub(crate) fn run(attack: &Attack, backend: Backend) -> Result<(), Failed> {
-    let web = if attack.needs_web { Some(BackgroundWeb::start(replies)) } else { None };
+    let web = attack.case.needs_web().then(|| BackgroundWeb::start(replies));
     let mut case = attack.case.clone();
     if let Some(web) = &web {
         case.reach(web.port());

@@ -6,7 +6,8 @@ use std::fs;
 
 use libtest_mimic::Failed;
 
-use crate::{cases, latency};
+use crate::case::Case;
+use crate::{cases, latency, repetition};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/hostile.md");
 
@@ -24,9 +25,9 @@ Each asserts three things:
 
 Nor does any of them make the daemon log an error: tenants can't page the operator.
 
-Cases of the host's memory, of its calls, of the log and of files, and the host calls of ordinary handlers, also run a
-thousand times and then a thousand times more, which must not make the daemon larger: whatever a run left there would add
-up. So do those of malformed values, traps and outputs, side by side, each a hundred times.
+Those with a number under *again* also run so many times, and then as many times more, which must not make the daemon larger:
+whatever a run left there would add up. Those with 100 do so side by side. So do the host calls of ordinary handlers, 1,000 times
+each.
 
 This page is made from the cases: `SANDHOG_WRITE_PAGES=1 cargo test -p sandhog-tests --test hostile page`.
 ";
@@ -55,6 +56,13 @@ pub(crate) fn names_are_unique() -> Result<(), Failed> {
 }
 
 fn page() -> String {
+    let names = |cases: Vec<Case>| cases.into_iter().map(|case| case.name).collect::<BTreeSet<_>>();
+    let (alone, together) = (names(repetition::cases()), names(repetition::together()));
+    let again = |name: &str| match (alone.contains(name), together.contains(name)) {
+        (true, _) => repetition::ROUND.to_string(),
+        (_, true) => repetition::ROUND_TOGETHER.to_string(),
+        _ => "–".to_owned(),
+    };
     let mut page = HEAD.to_owned();
     let mut group = "";
     for case in cases::all() {
@@ -63,10 +71,12 @@ fn page() -> String {
             let title = group.replace('_', " ");
             let (first, rest) = title.split_at(1);
             write_line(&mut page, &format!("\n## {}{rest}\n", first.to_uppercase()));
-            write_line(&mut page, "| case | the guest | the promise | its end |");
-            write_line(&mut page, "|---|---|---|---|");
+            write_line(&mut page, "| case | the guest | the promise | its end | again |");
+            write_line(&mut page, "|---|---|---|---|---|");
         }
-        let row = format!("| `{}` | {} | {} | {} |", case.name, case.does, case.promise.text(), case.end);
+        let Case { name, does, promise, end, .. } = &case;
+        let again = again(name);
+        let row = format!("| `{name}` | {does} | {} | {end} | {again} |", promise.text());
         write_line(&mut page, &row);
     }
     write_line(&mut page, LATENCY);

@@ -6,15 +6,16 @@
 //! which makes thousands of runs for each way.
 
 use libtest_mimic::Failed;
+use sandhog_tests::{BackgroundWeb, Reply};
 
 use crate::case::{Case, Code, End, Promise};
 use crate::run::{Scene, repeat_together};
 
 /// How often a case is run before the daemon's size is taken, and how often from then on.
-const ROUND: usize = 1000;
+pub(crate) const ROUND: usize = 1000;
 
 /// How often each of those is run that run side by side.
-const ROUND_TOGETHER: usize = 100;
+pub(crate) const ROUND_TOGETHER: usize = 100;
 
 /// How many bytes a round may add: allocators and the broker's cache are off by less than half of it. It is twenty bytes for
 /// each of a hundred calls of a run.
@@ -27,17 +28,23 @@ const LIMITS: &str = "host_calls = 110";
 /// A directory with a quota, for the ordinary handlers.
 const FILES: &str = "[grants]\ndirs = [{ host = \"../granted\", guest = \"/data\", access = \"read-write\", quota = \"16MiB\" }]";
 
+/// No such name is there.
+const NAMES: &str = "[grants]\nhttp = [\"*.nowhere.invalid:80\"]";
+
+/// Fuel of a run that sends requests.
+const FUEL_OF_REQUESTS: u64 = 10_000_000;
+
 /// Nobody listens there.
 const HTTP: &str = "[grants]\nhttp = [{ to = \"127.0.0.1:1\", private = \"allow\" }]";
 
 /// The cases that are run again and again, each by itself.
 pub(crate) fn cases() -> Vec<Case> {
     let hostile = crate::cases::all().into_iter().filter(ends_soon).filter(is_of_the_host);
-    hostile.chain(ordinary()).map(short).collect()
+    hostile.chain(ordinary()).map(short).chain(requests()).collect()
 }
 
 /// The cases that are run again and again side by side.
-fn together() -> Vec<Case> {
+pub(crate) fn together() -> Vec<Case> {
     let ends = [Promise::Boundary, Promise::NoHalf, Promise::Contained, Promise::Output];
     let of_an_end = |case: &Case| ends.contains(&case.promise) && matches!(case.code, Code::Text(_));
     crate::cases::all().into_iter().filter(ends_soon).filter(of_an_end).map(short).collect()
@@ -77,9 +84,35 @@ fn ordinary() -> Vec<Case> {
     ]
 }
 
+/// Requests that are answered, over the connection that a run has and over a new one each, and look-ups of a name.
+fn requests() -> Vec<Case> {
+    let call = |name, payload, toml| {
+        let case = Case::handler(name, Promise::HostMemory, "", ["hog.exchange", payload]).toml(toml);
+        case.fuel(FUEL_OF_REQUESTS).limits(LIMITS)
+    };
+    vec![
+        call("sends-requests", r#"{"url": "http://127.0.0.1:PORT/", "times": 3}"#, ""),
+        call(
+            "makes-connections",
+            r#"{"url": "http://127.0.0.1:PORT/", "method": "POST", "send": 1, "times": 3}"#,
+            "",
+        ),
+        call(
+            "looks-up-names",
+            r#"{"url": "http://x.nowhere.invalid/", "times": 3, "heedless": true}"#,
+            NAMES,
+        ),
+    ]
+}
+
 /// Runs a case again and again.
 pub(crate) fn run(case: &Case) -> Result<(), Failed> {
-    within_tolerance(ROUND, runtime()?.block_on(Scene::new(case).repeat(ROUND)))
+    let mut case = case.clone();
+    let web = case.needs_web().then(|| BackgroundWeb::start(|_| Reply::Body(b"hello".to_vec())));
+    if let Some(web) = &web {
+        case.reach(web.port());
+    }
+    within_tolerance(ROUND, runtime()?.block_on(Scene::new(&case).repeat(ROUND)))
 }
 
 /// Runs those that run side by side.

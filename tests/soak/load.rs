@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_millis(20);
 const CANCELLED_AFTER: Duration = Duration::from_secs(1);
 /// When a call that failed is made again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Jobs of each tenant that fill all seats: many times as many as there are.
+/// Jobs of each tenant that fill all slots: many times as many as there are.
 const WARM_UP: usize = 200;
 /// The counter of the jobs that count.
 pub(crate) const COUNTER: &str = "runs";
@@ -37,6 +37,8 @@ enum Shape {
     Logs,
     IsLarge,
     ReturnsMuch,
+    WritesAFile,
+    SendsRequests,
     RunsOnWhatChanges,
     IsCancelled,
     RunsOutOfFuel,
@@ -47,8 +49,8 @@ enum Shape {
 }
 
 /// Of a hundred jobs, how many are of which shape.
-const MIX: [(Shape, u32); 19] = [
-    (Shape::Quick, 36),
+const MIX: [(Shape, u32); 21] = [
+    (Shape::Quick, 30),
     (Shape::Counts, 10),
     (Shape::KeepsStateForAWhile, 8),
     (Shape::IsTriedTwice, 6),
@@ -60,6 +62,8 @@ const MIX: [(Shape, u32); 19] = [
     (Shape::Logs, 3),
     (Shape::IsLarge, 2),
     (Shape::ReturnsMuch, 1),
+    (Shape::WritesAFile, 3),
+    (Shape::SendsRequests, 3),
     (Shape::RunsOnWhatChanges, 6),
     (Shape::IsCancelled, 4),
     (Shape::RunsOutOfFuel, 1),
@@ -75,7 +79,8 @@ impl Shape {
         drawn.expect("the weights are good").0
     }
 
-    fn job(self) -> NewJob {
+    /// Creates a job; requests go to the server at `port`.
+    fn job(self, port: u16) -> NewJob {
         let key: u64 = rand::random();
         match self {
             Self::Quick => hog_job("hog.echo", "1"),
@@ -90,6 +95,13 @@ impl Shape {
             Self::Logs => hog_job("hog.log", r#"{"lines": 100}"#),
             Self::IsLarge => hog_job("hog.echo", &"x".repeat(256 << 10)),
             Self::ReturnsMuch => hog_job("hog.output", r#"{"bytes": 500000}"#),
+            Self::WritesAFile => hog_job("hog.write", r#"{"path": "/data/mine", "bytes": 100000}"#),
+            Self::SendsRequests => hog_job(
+                "hog.exchange",
+                &format!(
+                    r#"{{"url": "http://127.0.0.1:{port}/", "method": "POST", "send": 100, "times": 3}}"#
+                ),
+            ),
             Self::RunsOnWhatChanges => hog_job("churn.run", "4"),
             Self::IsCancelled | Self::RunsOutOfTime => hog_job("hog.sleep", r#"{"ms": 60000}"#),
             Self::RunsOutOfFuel => hog_job("hog.spin", "{}"),
@@ -100,11 +112,11 @@ impl Shape {
     }
 }
 
-/// Fills all seats of all daemons at once, with runs that take all the memory they may. Whatever instances keep of it, which
+/// Fills all slots of all daemons at once, with runs that take all the memory they may. Whatever instances keep of it, which
 /// they would come to have one by one over half an hour, they have from the beginning.
 pub(crate) async fn warm_up(broker: &dyn Broker, tenants: &[TenantId]) -> anyhow::Result<()> {
     for tenant in tenants {
-        let jobs: Vec<NewJob> = (0..WARM_UP).map(|_| Shape::RunsOutOfMemory.job()).collect();
+        let jobs: Vec<NewJob> = (0..WARM_UP).map(|_| Shape::RunsOutOfMemory.job(0)).collect();
         patiently(async || broker.enqueue(tenant, &jobs).await).await?;
     }
     for tenant in tenants {
@@ -122,10 +134,11 @@ pub(crate) struct Enqueued {
     pub(crate) counting: u64,
 }
 
-/// Enqueues until then, for the tenants in turn.
+/// Enqueues until then, for the tenants in turn. Requests go to the server at `port`.
 pub(crate) async fn enqueue(
     broker: &dyn Broker,
     tenants: &[TenantId],
+    port: u16,
     until: Instant,
 ) -> anyhow::Result<Enqueued> {
     let mut enqueued = Enqueued::default();
@@ -145,7 +158,7 @@ pub(crate) async fn enqueue(
             continue;
         }
         let shape = Shape::drawn();
-        let job = shape.job();
+        let job = shape.job(port);
         patiently(async || broker.enqueue(tenant, std::slice::from_ref(&job)).await).await?;
         enqueued.jobs += 1;
         enqueued.counting += u64::from(shape == Shape::Counts);

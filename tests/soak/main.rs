@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use sandhog_broker::Broker;
 use sandhog_core::id::{PluginName, StateKey, TenantId};
-use sandhog_tests::{Backend, Daemon, Fsync, Site, all_final, component, tenant};
+use sandhog_tests::{Backend, BackgroundWeb, Daemon, Fsync, Reply, Site, all_final, component, tenant};
 use tokio::time::{Duration, Instant, interval_at};
 
 use samples::Samples;
@@ -47,8 +47,8 @@ timeout = "5s"
 const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 
 const HOG: &str = r#"kinds = [
-    "hog.allocate", "hog.count", "hog.echo", "hog.fail", "hog.keep", "hog.log", "hog.note", "hog.output", "hog.panic",
-    "hog.recurse", "hog.sleep", "hog.spawn", "hog.spin",
+    "hog.allocate", "hog.count", "hog.echo", "hog.exchange", "hog.fail", "hog.keep", "hog.log", "hog.note", "hog.output",
+    "hog.panic", "hog.recurse", "hog.sleep", "hog.spawn", "hog.spin", "hog.write",
 ]
 queue = "hogs"
 "#;
@@ -71,7 +71,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     let seconds = std::env::args().nth(1).context("for how many seconds?")?;
     let length = Duration::from_secs(seconds.parse().context("the first argument is a number of seconds")?);
     let tenants = TENANTS.map(tenant);
-    let mut site = site();
+    let web = BackgroundWeb::start(|_| Reply::Body(b"hello".to_vec()));
+    let mut site = site(web.port())?;
     let client = redis::Client::open(site.redis().url())?;
     let mut redis = client.get_multiplexed_async_connection().await?;
     let broker = site.broker().await;
@@ -96,7 +97,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let first = site.config();
     let configs = [first.as_path(), second.as_path()];
     let (enqueued, deploys, ()) = tokio::try_join!(
-        load::enqueue(&*broker, &tenants, until),
+        load::enqueue(&*broker, &tenants, web.port(), until),
         deploys::deploy(&site, &configs, until),
         sampling
     )?;
@@ -117,16 +118,24 @@ async fn main() -> anyhow::Result<ExitCode> {
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn site() -> Site {
+/// Makes the site; handlers may send requests to the server at `port`, and have a folder each.
+fn site(port: u16) -> anyhow::Result<Site> {
     let site = Site::new(Backend::Redis(Fsync::EverySecond), DAEMON);
     let (hog, churn) = (fs::read(component("hog")).expect("it was built"), deploys::churn(0));
     site.component("hog", &hog);
     site.component("churn", &churn);
     let path = |name: &str| site.path().join(format!("plugins.d/{name}.wasm"));
     let (hog, churn) = (path("hog"), path("churn"));
-    TENANTS.iter().fold(site, |site, tenant| {
-        let site = site.with_plugin("hog", tenant, &hog, &format!("{HOG}{TERMS}"));
-        site.with_plugin("churn", tenant, &churn, &format!("{CHURN}{TERMS}"))
+    TENANTS.iter().try_fold(site, |site, tenant| {
+        let folder = site.path().join(format!("data-{tenant}"));
+        fs::create_dir(&folder)?;
+        let grants = format!(
+            "\n[grants]\ndirs = [{{ host = \"{}\", guest = \"/data\", access = \"read-write\", quota = \"64MiB\" }}]
+             http = [{{ to = \"127.0.0.1:{port}\", private = \"allow\" }}]\n",
+            folder.display()
+        );
+        let site = site.with_plugin("hog", tenant, &hog, &format!("{HOG}{TERMS}{grants}"));
+        Ok(site.with_plugin("churn", tenant, &churn, &format!("{CHURN}{TERMS}")))
     })
 }
 
