@@ -404,13 +404,36 @@ fn rooms() -> BTreeSet<String> {
     folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// The other rooms that a room's code names.
+/// The other rooms that a room's code names: after `crate::`, alone or in braces, and after two or more `super::`.
 fn named_rooms(room: &str, text: &str) -> BTreeSet<String> {
-    let after = text.split("crate::").skip(1);
-    let names =
-        after.map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default());
+    let of_crate = text.split("crate::").skip(1).flat_map(heads);
+    let of_parents =
+        text.split("super::super::").skip(1).flat_map(|rest| heads(rest.trim_start_matches("super::")));
     let rooms = rooms();
-    names.filter(|name| *name != room && rooms.contains(*name)).map(str::to_owned).collect()
+    let names = of_crate.chain(of_parents).filter(|name| *name != room && rooms.contains(*name));
+    names.map(str::to_owned).collect()
+}
+
+/// The first names of the paths that stand here: one, or in braces several, with commas between them.
+fn heads(paths: &str) -> Vec<&str> {
+    let head = |path| str::split(path, |c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default();
+    let Some(inside) = paths.strip_prefix('{') else { return vec![head(paths)] };
+    let (mut depth, mut from, mut found) = (0_usize, 0, Vec::new());
+    for (at, c) in inside.char_indices() {
+        match c {
+            '{' => depth += 1,
+            ',' | '}' if depth == 0 => {
+                found.push(head(inside[from..at].trim_start()));
+                from = at + 1;
+                if c == '}' {
+                    break;
+                }
+            }
+            '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    found
 }
 
 #[test]
@@ -436,8 +459,13 @@ fn each_room_of_the_daemon_knows_what_the_design_allows_and_no_more() {
 fn a_room_that_knows_another_is_found() {
     let text =
         "use crate::run::turn::Turn;\nfn f(x: crate::http::X, y: crate::clock::Clock) { crate::lease::y() }";
-    let named: Vec<String> = named_rooms("lease", text).into_iter().collect();
-    assert_eq!(named, ["http", "run"]);
+    let named = |text| named_rooms("lease", text).into_iter().collect::<Vec<_>>();
+    assert_eq!(named(text), ["http", "run"]);
+    assert_eq!(
+        named("use crate::{clock::{Clock, run}, deploy::Handle,\n    service};"),
+        ["deploy", "service"]
+    );
+    assert_eq!(named("use super::super::super::http::X; use super::run::Y;"), ["http"]);
 }
 
 /// What a page has between backticks, code blocks left out.

@@ -134,7 +134,19 @@ async fn what_a_guest_says_forges_no_line_and_commands_no_terminal() {
             finished(&*broker, &acme, job.id).await;
         }
         let ids = jobs.each_ref().map(|job| job.id.to_string());
+        let (turned, label) = ("\u{202e}ann", "of=\u{202e}ann");
         let looks = [
+            // What people say is text of theirs as well.
+            vec!["pause", "--queue", "none", "--note", HOSTILE, "--by", HOSTILE],
+            vec!["holds"],
+            vec!["schedule", "add", "daily", "--kind", "hog.note", "--every", "1d"],
+            vec!["schedule", "pause", "daily", "--note", HOSTILE, "--by", HOSTILE],
+            vec!["schedule", "show", "daily"],
+            vec!["schedules"],
+            vec!["enqueue", "hog.note", "{}", "--queue", "none", "--group", turned, "--label", label],
+            vec!["jobs", "--group", turned],
+            vec!["events"],
+            vec!["usage"],
             vec!["jobs"],
             vec!["jobs", "--state", "dead"],
             vec!["job", &ids[0]],

@@ -4,6 +4,7 @@ use comfy_table::Cell;
 use sandhog_api::Time;
 use sandhog_core::id::{JobId, ScheduleName, TenantId};
 use sandhog_core::schedule::{Base, Cron, LAST_KEPT, Past, Record, RunCounts, Source, Zone};
+use sandhog_core::text;
 use sandhog_core::time::Timestamp;
 use sandhog_daemon::service::schedules::Found;
 use serde::Serialize;
@@ -215,7 +216,7 @@ pub(crate) fn table_of(all: &[Listed], paint: Paint) -> String {
             Ok(record) => row(record, *now),
             Err(problem) => {
                 let mut row = <[String; 7]>::default();
-                row[6] = format!("unreadable: {problem}");
+                row[6] = format!("unreadable: {}", text::line(problem));
                 row
             }
         };
@@ -255,8 +256,11 @@ fn state(record: &Record) -> String {
     match &record.progress.pause {
         Some(pause) => {
             let since = record.schedule.times.zone().show(pause.since);
-            let note = if pause.note.is_empty() { String::new() } else { format!(": {}", pause.note) };
-            let by = pause.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+            let note = match text::line(&pause.note) {
+                note if note.is_empty() => String::new(),
+                note => format!(": {note}"),
+            };
+            let by = pause.by.as_ref().map(|by| format!(" by {}", text::line(by))).unwrap_or_default();
             format!("paused{by} since {since}{note}")
         }
         None if record.schedule.paused => "paused by its definition".to_owned(),
