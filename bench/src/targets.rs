@@ -107,6 +107,14 @@ const TARGETS: &[Target] = &[
         of: Of::Value(("spinners/beside-1000", "sandhog-embedded", "p99_past_twice_alone_ms")),
         bound: Bound::LessThan(5.0),
     },
+    beside("p99 beside hogs that compute", "isolation/hogs8", "sandhog"),
+    beside("beside hogs that list a directory", "isolation/files", "sandhog"),
+    beside("beside hogs that open files", "isolation/opens", "sandhog"),
+    beside("beside hogs that send requests", "isolation/http-requests", "sandhog"),
+    beside("beside hogs that open connections", "isolation/http-connections", "sandhog"),
+    beside("beside hogs that look up names", "isolation/names", "sandhog"),
+    beside("beside hogs that read their state", "isolation/state", "sandhog"),
+    beside("beside hogs that log", "isolation/log", "sandhog"),
     Target {
         what: "weight 3 to weight 1: fuel, with as many runs of each",
         of: Of::Value(("shares/4-to-4", "sandhog", "off_percent")),
@@ -161,6 +169,11 @@ const fn jobs_of(case: &'static str) -> Key {
 
 const fn throughput(case: &'static str, subject: &'static str, peer: &'static str) -> Of {
     Of::Times((case, subject, "jobs_per_s"), (case, peer, "jobs_per_s"))
+}
+
+/// Bound on what quick jobs take beside hogs.
+const fn beside(what: &'static str, case: &'static str, subject: &'static str) -> Target {
+    Target { what, of: Of::Value((case, subject, "p99_ms")), bound: Bound::LessThan(20.0) }
 }
 
 const fn over_wasmtime(what: &'static str, case: &'static str) -> Target {

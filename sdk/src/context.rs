@@ -145,7 +145,7 @@ impl Context {
 
     /// Returns the reason why the host would like the handler to stop; `None` if it wouldn't.
     ///
-    /// This is a courtesy to handlers that can end early in good order: the host needs no help to stop one.
+    /// For handlers that can end early in good order: the host needs no help to stop one.
     #[must_use]
     pub fn stop_requested(&self) -> Option<StopReason> {
         self.host.stop_requested()

@@ -86,7 +86,7 @@ async fn runs_that_never_end_leave_other_tenants_their_part_of_the_daemon() {
     let site = Site::new(Backend::Embedded, &daemon_file).with_hog("greedy", endless).with_hog("quick", "");
     let (broker, greedy, quick) = (site.broker().await, tenant("greedy"), tenant("quick"));
     let _daemon = site.daemon();
-    // Half of the seats for whoever comes first, and half of the rest.
+    // Half of the slots for whoever comes first, and half of the rest.
     let spins: Vec<_> = (0..20).map(|_| hog_job("hog.spin", "{}")).collect();
     broker.enqueue(&greedy, &spins).await.expect("the broker is up");
     settled(&*broker, &greedy, |counts| counts[State::Leased] == 6).await;

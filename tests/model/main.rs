@@ -4,7 +4,7 @@
 //! - The **broker** is `sandhog_broker::memory`, the reference model that the brokers on Redis and SQLite are held against
 //!   ([`store`]). The **daemon's part** in a run is `sandhog_core::attempt` with `sandhog_core::settle`, which the real one
 //!   runs ([`world`]). So it is the code's rules that are checked, and no second telling of them.
-//! - A **producer** that sends a job until it is acknowledged; **daemons** with a seat each, which lease, start, run, renew
+//! - A **producer** that sends a job until it is acknowledged; **daemons** with a slot each, which lease, start, run, renew
 //!   and settle; a **janitor** that sweeps whenever it likes, once there is something to be swept; somebody who **cancels**.
 //! - The **wire**: a call may arrive at any time, after any other, or never; its reply may be lost; a caller may give up
 //!   and say the same again while the first call is still on its way, and even after its own end.

@@ -74,7 +74,7 @@ pub(crate) struct World {
     pub(crate) witness: Witness,
     producer: Vec<Producing>,
     /// One of each daemon.
-    pub(crate) seats: Vec<Seat>,
+    pub(crate) slots: Vec<Slot>,
     outlooks: Vec<Outlook>,
     /// In order, so that two wires with the same calls are the same.
     wire: Vec<Call>,
@@ -92,9 +92,9 @@ enum Producing {
     Acknowledged,
 }
 
-/// The seat that a daemon has for one run.
+/// The slot that a daemon has for one run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Seat {
+pub(crate) enum Slot {
     Free,
     Asking {
         /// It was told to look meanwhile.
@@ -209,7 +209,7 @@ impl Model for Protocol {
             witness: Witness::of(&jobs),
             producer: vec![Producing::Due; jobs.len()],
             store: Store::empty(jobs),
-            seats: vec![Seat::Free; daemons],
+            slots: vec![Slot::Free; daemons],
             outlooks: vec![Outlook::new(); daemons],
             wire: Vec::new(),
             faults: self.faults,
@@ -220,7 +220,7 @@ impl Model for Protocol {
 
     fn actions(&self, world: &World, steps: &mut Vec<Step>) {
         world.producer_steps(steps);
-        (0..world.seats.len()).for_each(|seat| world.seat_steps(seat, self, steps));
+        (0..world.slots.len()).for_each(|slot| world.slot_steps(slot, self, steps));
         world.wire_steps(steps);
         (0..world.producer.len()).for_each(|job| world.steps_of_time(job, steps));
         if world.has_to_sweep() {
@@ -238,22 +238,22 @@ impl Model for Protocol {
                 world.producer[job] = Producing::Waiting;
                 world.send(Caller::Producer, What::Enqueue(job));
             }
-            Step::Ask(seat, queue) => {
-                world.seats[seat] = Seat::Asking { has_heard: false };
-                let lanes = world.outlooks[seat].lanes(self.served_by(seat));
-                world.send(Caller::Holder(seat), What::Lease(Wanted { queue, lanes }));
+            Step::Ask(slot, queue) => {
+                world.slots[slot] = Slot::Asking { has_heard: false };
+                let lanes = world.outlooks[slot].lanes(self.served_by(slot));
+                world.send(Caller::Holder(slot), What::Lease(Wanted { queue, lanes }));
             }
-            Step::Start(seat) => {
+            Step::Start(slot) => {
                 let event = Event::Admitted { retry: self.retry(), deadline: NO_DEADLINE };
-                self.happens(&mut world, seat, event, TRUSTED);
+                self.happens(&mut world, slot, event, TRUSTED);
             }
-            Step::GiveBack(seat) => {
-                let Seat::Taken(Held { refusal: Some(reason), .. }) = &world.seats[seat] else { return None };
+            Step::GiveBack(slot) => {
+                let Slot::Taken(Held { refusal: Some(reason), .. }) = &world.slots[slot] else { return None };
                 let event = Event::Deferred { after: Duration::ZERO, reason: *reason };
-                self.happens(&mut world, seat, event, TRUSTED);
+                self.happens(&mut world, slot, event, TRUSTED);
             }
-            Step::Exit(seat, exit) => self.exits(&mut world, seat, exit),
-            Step::Renew(seat) => world.renews(seat),
+            Step::Exit(slot, exit) => self.exits(&mut world, slot, exit),
+            Step::Renew(slot) => world.renews(slot),
             Step::Arrive(call) => self.arrives(&mut world, call, Heard::Yes),
             Step::LoseReply(call) => {
                 world.faults -= 1;
@@ -284,25 +284,25 @@ impl Model for Protocol {
                 world.store.pass_an_hour();
                 world.witness.an_hour_passes();
             }
-            Step::Distrust(seat) => {
-                world.faults -= u8::from(world.is_valid(seat));
-                self.happens(&mut world, seat, Event::Tick, TRUST_ENDS);
+            Step::Distrust(slot) => {
+                world.faults -= u8::from(world.is_valid(slot));
+                self.happens(&mut world, slot, Event::Tick, TRUST_ENDS);
             }
-            Step::Crash(seat) => {
+            Step::Crash(slot) => {
                 world.faults -= 1;
-                world.vacate(seat);
-                world.outlooks[seat] = Outlook::new();
+                world.vacate(slot);
+                world.outlooks[slot] = Outlook::new();
             }
-            Step::Draining(seat) => {
+            Step::Draining(slot) => {
                 world.faults -= 1;
-                world.tells(seat);
-                world.outlooks[seat] = Outlook::new();
-                self.happens(&mut world, seat, Event::Draining, TRUSTED);
+                world.tells(slot);
+                world.outlooks[slot] = Outlook::new();
+                self.happens(&mut world, slot, Event::Draining, TRUSTED);
             }
-            Step::Drain(seat) => {
+            Step::Drain(slot) => {
                 world.faults -= 1;
-                world.outlooks[seat] = Outlook::new();
-                self.happens(&mut world, seat, Event::Drain, TRUSTED);
+                world.outlooks[slot] = Outlook::new();
+                self.happens(&mut world, slot, Event::Drain, TRUSTED);
             }
             Step::Cancel(job) => {
                 world.cancels -= 1;
@@ -311,7 +311,7 @@ impl Model for Protocol {
             }
         }
         if world.store.take_news(&before.store, self.broken) && matches!(self.load, Load::Lanes(_)) {
-            (0..world.seats.len()).for_each(|seat| world.hears(seat));
+            (0..world.slots.len()).for_each(|slot| world.hears(slot));
         }
         world.wire.sort();
         world.witness.looks_at(world.store.seen());
@@ -353,8 +353,8 @@ impl Protocol {
     }
 
     /// Something happens to an attempt: the machine decides, and this does what it says.
-    fn happens(&self, world: &mut World, seat: usize, event: Event, at: Mono) {
-        let Seat::Taken(held) = &mut world.seats[seat] else { return };
+    fn happens(&self, world: &mut World, slot: usize, event: Event, at: Mono) {
+        let Slot::Taken(held) = &mut world.slots[slot] else { return };
         let mut attempt = (*held.attempt).clone();
         let decision = attempt.on(event, at, Chance::from_bits(0));
         held.attempt = Printed::new(attempt);
@@ -374,19 +374,19 @@ impl Protocol {
             }
             Decision::Settle(settlement) => {
                 held.settling = Some(Printed::new(settle_of(held.token, without_rest(settlement))));
-                world.settles(seat);
+                world.settles(slot);
             }
-            Decision::SettleAgain => world.settles(seat),
+            Decision::SettleAgain => world.settles(slot),
             Decision::End(ending) => {
                 let (job, lease) = (held.job, held.token.lease);
                 world.witness.ends(job, lease, ending);
-                world.vacate(seat);
+                world.vacate(slot);
             }
         }
     }
 
-    fn exits(&self, world: &mut World, seat: usize, exit: Exit) {
-        let Seat::Taken(held) = &mut world.seats[seat] else { return };
+    fn exits(&self, world: &mut World, slot: usize, exit: Exit) {
+        let Slot::Taken(held) = &mut world.slots[slot] else { return };
         let Run::Going { read, stop } = std::mem::replace(&mut held.run, Run::Over) else { return };
         let outcome = match (exit, stop) {
             (Exit::Returns, _) => {
@@ -402,7 +402,7 @@ impl Protocol {
             }
             (Exit::Stops, stop) => Outcome::Aborted(stop.expect("it was told to")),
         };
-        self.happens(world, seat, Event::Exited(outcome), TRUSTED);
+        self.happens(world, slot, Event::Exited(outcome), TRUSTED);
     }
 
     /// The broker takes in a call; the caller hears of it, or not.
@@ -422,8 +422,8 @@ impl Protocol {
                 let answer = world.store.lease(wanted, self.broken);
                 let given = answer.lease.as_ref().map(|(job, token, _)| (*job, token.lease));
                 world.witness.is_asked(wanted, given);
-                if let (Caller::Holder(seat), Heard::Yes) = (from, heard) {
-                    self.answered(world, seat, wanted, answer);
+                if let (Caller::Holder(slot), Heard::Yes) = (from, heard) {
+                    self.answered(world, slot, wanted, answer);
                 }
                 None
             }
@@ -448,28 +448,28 @@ impl Protocol {
         if heard == Heard::No {
             return self.fails(world, &call);
         }
-        if let (Caller::Holder(seat), Some(event)) = (call.from, answered) {
-            if let (Seat::Taken(held), What::Renew(..)) = (&mut world.seats[seat], &call.what) {
+        if let (Caller::Holder(slot), Some(event)) = (call.from, answered) {
+            if let (Slot::Taken(held), What::Renew(..)) = (&mut world.slots[slot], &call.what) {
                 held.renewing = false;
                 held.logged = true;
             }
-            self.happens(world, seat, event, TRUSTED);
+            self.happens(world, slot, event, TRUSTED);
         }
     }
 
     /// A daemon hears what it got.
-    fn answered(&self, world: &mut World, seat: usize, wanted: &Wanted, answer: Answer) {
+    fn answered(&self, world: &mut World, slot: usize, wanted: &Wanted, answer: Answer) {
         let mut refusal = None;
         if let Load::Lanes(fleet) = self.load {
-            let (outlook, served) = (&mut world.outlooks[seat], fleet.daemons[seat]);
-            outlook.learn(served, &answer, world.seats[seat] == Seat::Asking { has_heard: true });
+            let (outlook, served) = (&mut world.outlooks[slot], fleet.daemons[slot]);
+            outlook.learn(served, &answer, world.slots[slot] == Slot::Asking { has_heard: true });
             let kind = answer.lease.as_ref().map(|(job, ..)| world.store.sent(*job).kind);
             refusal = kind.and_then(|kind| outlook.refusal(served, &wanted.lanes, kind));
         }
-        world.seats[seat] = answer.lease.map_or(Seat::Free, |(job, token, leased)| {
+        world.slots[slot] = answer.lease.map_or(Slot::Free, |(job, token, leased)| {
             let tally =
                 AttemptCounts { lease: token.lease, attempts: leased.attempts, faults: leased.faults };
-            Seat::Taken(Held { refusal, ..Held::new(job, token, tally) })
+            Slot::Taken(Held { refusal, ..Held::new(job, token, tally) })
         });
     }
 
@@ -477,17 +477,17 @@ impl Protocol {
     fn fails(&self, world: &mut World, call: &Call) {
         match (call.from, &call.what) {
             (Caller::Producer, What::Enqueue(job)) => world.producer[*job] = Producing::Due,
-            (Caller::Holder(seat), What::Lease(_)) => {
-                world.seats[seat] = Seat::Free;
-                world.outlooks[seat].is_hungry = true;
+            (Caller::Holder(slot), What::Lease(_)) => {
+                world.slots[slot] = Slot::Free;
+                world.outlooks[slot].is_hungry = true;
             }
-            (Caller::Holder(seat), What::Renew(..)) => {
-                if let Seat::Taken(held) = &mut world.seats[seat] {
+            (Caller::Holder(slot), What::Renew(..)) => {
+                if let Slot::Taken(held) = &mut world.slots[slot] {
                     held.renewing = false;
                 }
             }
-            (Caller::Holder(seat), What::Settle(..)) => {
-                self.happens(world, seat, Event::SettleFailed, TRUSTED);
+            (Caller::Holder(slot), What::Settle(..)) => {
+                self.happens(world, slot, Event::SettleFailed, TRUSTED);
             }
             _ => {}
         }
@@ -504,51 +504,51 @@ impl World {
         steps.extend(due.filter(|job| !unsent(*job) || is_next(*job)).map(Step::Enqueue));
     }
 
-    fn seat_steps(&self, seat: usize, protocol: &Protocol, steps: &mut Vec<Step>) {
-        let outlook = &self.outlooks[seat];
-        match (&self.seats[seat], protocol.load) {
-            // One free seat is like the other, where all serve the same.
-            (Seat::Free, Load::OneKind { .. }) if self.seats[..seat].contains(&Seat::Free) => {}
-            (Seat::Free, Load::OneKind { .. }) => {
+    fn slot_steps(&self, slot: usize, protocol: &Protocol, steps: &mut Vec<Step>) {
+        let outlook = &self.outlooks[slot];
+        match (&self.slots[slot], protocol.load) {
+            // One free slot is like the other, where all serve the same.
+            (Slot::Free, Load::OneKind { .. }) if self.slots[..slot].contains(&Slot::Free) => {}
+            (Slot::Free, Load::OneKind { .. }) => {
                 let jobs = 0..self.producer.len();
-                steps.extend(jobs.filter(|job| self.may_be_leased(*job)).map(|job| Step::Ask(seat, job)));
+                steps.extend(jobs.filter(|job| self.may_be_leased(*job)).map(|job| Step::Ask(slot, job)));
             }
-            (Seat::Free, Load::Lanes(_)) if outlook.is_hungry => steps.push(Step::Ask(seat, 0)),
-            (Seat::Free, Load::Lanes(_)) => {}
-            (Seat::Asking { .. }, _) => self.add_fault(Step::Crash(seat), steps),
-            (Seat::Taken(held), _) => {
-                self.held_steps(seat, held, protocol, steps);
-                self.add_fault(Step::Crash(seat), steps);
+            (Slot::Free, Load::Lanes(_)) if outlook.is_hungry => steps.push(Step::Ask(slot, 0)),
+            (Slot::Free, Load::Lanes(_)) => {}
+            (Slot::Asking { .. }, _) => self.add_fault(Step::Crash(slot), steps),
+            (Slot::Taken(held), _) => {
+                self.held_steps(slot, held, protocol, steps);
+                self.add_fault(Step::Crash(slot), steps);
             }
         }
     }
 
-    fn held_steps(&self, seat: usize, held: &Held, protocol: &Protocol, steps: &mut Vec<Step>) {
+    fn held_steps(&self, slot: usize, held: &Held, protocol: &Protocol, steps: &mut Vec<Step>) {
         match &held.run {
             Run::NotYet if held.settling.is_none() => {
-                steps.push(if held.refusal.is_none() { Step::Start(seat) } else { Step::GiveBack(seat) });
-                self.add_fault(Step::Drain(seat), steps);
+                steps.push(if held.refusal.is_none() { Step::Start(slot) } else { Step::GiveBack(slot) });
+                self.add_fault(Step::Drain(slot), steps);
             }
             Run::Going { stop: None, .. } => {
-                steps.extend(protocol.exits.iter().map(|exit| Step::Exit(seat, *exit)));
-                self.add_fault(Step::Exit(seat, Exit::HostFault), steps);
-                self.add_fault(Step::Drain(seat), steps);
+                steps.extend(protocol.exits.iter().map(|exit| Step::Exit(slot, *exit)));
+                self.add_fault(Step::Exit(slot, Exit::HostFault), steps);
+                self.add_fault(Step::Drain(slot), steps);
                 if !held.told {
-                    self.add_fault(Step::Draining(seat), steps);
+                    self.add_fault(Step::Draining(slot), steps);
                 }
             }
             // What it returns may have come first.
             Run::Going { stop: Some(_), .. } => {
-                steps.extend([Exit::Returns, Exit::Stops].map(|exit| Step::Exit(seat, exit)));
+                steps.extend([Exit::Returns, Exit::Stops].map(|exit| Step::Exit(slot, exit)));
             }
             Run::NotYet | Run::Over => {}
         }
         if held.attempt.wants_lease() && !held.renewing && self.is_renewal_worth_it(held, protocol.renewals) {
-            steps.push(Step::Renew(seat));
+            steps.push(Step::Renew(slot));
         }
         let can_lose = held.attempt.wake_at().is_some();
-        if can_lose && (self.faults > 0 || !self.is_valid(seat)) {
-            steps.push(Step::Distrust(seat));
+        if can_lose && (self.faults > 0 || !self.is_valid(slot)) {
+            steps.push(Step::Distrust(slot));
         }
     }
 
@@ -610,13 +610,13 @@ impl World {
     /// Whether somebody is there who would renew the present lease of a job.
     fn is_held(&self, job: Nth) -> bool {
         let lease = self.store.seen().jobs[job].as_ref().map(|seen| seen.lease);
-        let holds = |seat: &Seat| matches!(seat, Seat::Taken(held) if held.job == job && Some(held.token.lease) == lease && held.attempt.wants_lease());
-        self.seats.iter().any(holds)
+        let holds = |slot: &Slot| matches!(slot, Slot::Taken(held) if held.job == job && Some(held.token.lease) == lease && held.attempt.wants_lease());
+        self.slots.iter().any(holds)
     }
 
-    /// Whether the lease of a seat is the present one, and hasn't run out.
-    fn is_valid(&self, seat: usize) -> bool {
-        let Seat::Taken(held) = &self.seats[seat] else { return false };
+    /// Whether the lease of a slot is the present one, and hasn't run out.
+    fn is_valid(&self, slot: usize) -> bool {
+        let Slot::Taken(held) = &self.slots[slot] else { return false };
         let seen = self.store.seen().jobs[held.job].as_ref();
         seen.is_some_and(|seen| {
             seen.state == State::Leased && seen.lease == held.token.lease && !seen.has_run_out
@@ -624,37 +624,37 @@ impl World {
     }
 
     /// A daemon has been told to look for jobs.
-    fn hears(&mut self, seat: usize) {
-        self.outlooks[seat].is_hungry = true;
-        if let Seat::Asking { has_heard } = &mut self.seats[seat] {
+    fn hears(&mut self, slot: usize) {
+        self.outlooks[slot].is_hungry = true;
+        if let Slot::Asking { has_heard } = &mut self.slots[slot] {
             *has_heard = true;
         }
     }
 
-    fn tells(&mut self, seat: usize) {
-        let Seat::Taken(held) = &mut self.seats[seat] else { return };
+    fn tells(&mut self, slot: usize) {
+        let Slot::Taken(held) = &mut self.slots[slot] else { return };
         held.told = true;
     }
 
-    fn renews(&mut self, seat: usize) {
-        let Seat::Taken(held) = &mut self.seats[seat] else { return };
+    fn renews(&mut self, slot: usize) {
+        let Slot::Taken(held) = &mut self.slots[slot] else { return };
         held.renewing = true;
         let what = What::Renew(held.job, held.token.lease);
-        self.send(Caller::Holder(seat), what);
+        self.send(Caller::Holder(slot), what);
     }
 
-    fn settles(&mut self, seat: usize) {
-        let Seat::Taken(held) = &self.seats[seat] else { return };
+    fn settles(&mut self, slot: usize) {
+        let Slot::Taken(held) = &self.slots[slot] else { return };
         let Some(settle) = held.settling.clone() else { return };
         let what = What::Settle(held.job, settle);
-        self.send(Caller::Holder(seat), what);
+        self.send(Caller::Holder(slot), what);
     }
 
     /// Whoever sat there is gone; what it has sent isn't.
-    fn vacate(&mut self, seat: usize) {
-        self.seats[seat] = Seat::Free;
+    fn vacate(&mut self, slot: usize) {
+        self.slots[slot] = Slot::Free;
         for call in &mut self.wire {
-            if call.from == Caller::Holder(seat) {
+            if call.from == Caller::Holder(slot) {
                 call.from = Caller::Nobody;
             }
         }
@@ -671,19 +671,19 @@ impl World {
 
     /// Whether a daemon waits to be told of jobs, though it would get one if it asked.
     pub(crate) fn has_idle_daemon(&self, protocol: &Protocol) -> bool {
-        let would_get_one = |seat: usize| {
-            let lanes = self.outlooks[seat].lanes(protocol.served_by(seat));
+        let would_get_one = |slot: usize| {
+            let lanes = self.outlooks[slot].lanes(protocol.served_by(slot));
             self.store.has_for(&Wanted { queue: 0, lanes })
         };
-        let mut waiting = (0..self.seats.len())
-            .filter(|seat| self.seats[*seat] == Seat::Free && !self.outlooks[*seat].is_hungry);
+        let mut waiting = (0..self.slots.len())
+            .filter(|slot| self.slots[*slot] == Slot::Free && !self.outlooks[*slot].is_hungry);
         waiting.any(would_get_one)
     }
 
     /// Whether a daemon is about to give back a job for this reason.
     pub(crate) fn gives_back(&self, reason: Reason) -> bool {
-        let is_unfit = |seat: &Seat| matches!(seat, Seat::Taken(held) if held.refusal == Some(reason));
-        self.seats.iter().any(is_unfit)
+        let is_unfit = |slot: &Slot| matches!(slot, Slot::Taken(held) if held.refusal == Some(reason));
+        self.slots.iter().any(is_unfit)
     }
 
     /// What is left if nothing happens that needn't.

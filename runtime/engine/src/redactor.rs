@@ -75,8 +75,8 @@ mod tests {
     fn a_secret_becomes_its_name_wherever_it_stands() {
         let redactor =
             redactor(&[("TOKEN", "hunter2"), ("LONG", "hunter2-and-more")]).expect("there are secrets");
-        let wiped = redactor.text("hunter2, xhunter2x, hunter2-and-more, hunter".to_owned());
-        assert_eq!(wiped, "[secret TOKEN], x[secret TOKEN]x, [secret LONG], hunter");
+        let redacted = redactor.text("hunter2, xhunter2x, hunter2-and-more, hunter".to_owned());
+        assert_eq!(redacted, "[secret TOKEN], x[secret TOKEN]x, [secret LONG], hunter");
         assert_eq!(redactor.bytes(b"\xffhunter2\xff".to_vec()), b"\xff[secret TOKEN]\xff");
     }
 

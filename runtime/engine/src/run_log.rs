@@ -135,12 +135,12 @@ impl RunLog {
     pub(crate) fn remark(&self, remark: Remark, line: impl FnOnce() -> String) {
         let bit = 1 << remark as u8;
         if self.0.remarked.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
-            self.0.host.log(Level::Warn, self.wiped(line()), Vec::new());
+            self.0.host.log(Level::Warn, self.redacted(line()), Vec::new());
         }
     }
 
     /// Returns the text without the plugin's secrets.
-    pub(crate) fn wiped(&self, text: String) -> String {
+    pub(crate) fn redacted(&self, text: String) -> String {
         match &self.0.redactor {
             Some(redactor) => redactor.text(text),
             None => text,
@@ -157,7 +157,7 @@ impl RunLog {
         message: String,
         fields: Vec<(String, String)>,
     ) -> Result<(), WithoutEnd> {
-        let message = self.wiped(message);
+        let message = self.redacted(message);
         let fields = match &self.0.redactor {
             Some(redactor) => {
                 fields.into_iter().map(|(name, value)| (redactor.text(name), redactor.text(value))).collect()
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_wiped_from_lines_fields_and_both_streams_even_in_pieces() {
+    fn a_secret_is_redacted_from_lines_fields_and_both_streams_even_in_pieces() {
         let (seen, log) = secretive(10_000);
         let fields = vec![("hunter2".to_owned(), "is hunter2".to_owned())];
         log.line(Level::Info, "say hunter2".to_owned(), fields).expect("within the limit");
@@ -339,7 +339,7 @@ hunter",
     }
 
     #[test]
-    fn a_secret_across_the_break_of_an_endless_line_is_wiped() {
+    fn a_secret_across_the_break_of_an_endless_line_is_redacted() {
         for before in LINE_MAX - 8..LINE_MAX + 2 {
             let (seen, log) = secretive(1 << 20);
             let text = format!("{}hunter2{}", "x".repeat(before), "y".repeat(LINE_MAX));

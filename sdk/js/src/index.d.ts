@@ -146,7 +146,7 @@ export interface Context {
   readonly jobDeadline: Date | undefined;
   /** Milliseconds until the deadline; 0 when it has passed. */
   readonly remainingMs: number;
-  /** Whether the host would like the handler to stop, and why. A courtesy: the host needs no help to stop one. */
+  /** Whether the host would like the handler to stop, and why. It needs no help to stop one. */
   readonly stopRequested: StopReason | undefined;
   /** The environment variables that the plugin's TOML grants. */
   readonly env: Readonly<Record<string, string>>;

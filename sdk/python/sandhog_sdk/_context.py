@@ -159,7 +159,7 @@ class Context:
 
     @property
     def stop_requested(self) -> StopReason | None:
-        """Whether the host would like the handler to stop, and why. A courtesy: it needs no help to stop one."""
+        """Whether the host would like the handler to stop, and why. It needs no help to stop one."""
         return self._host.stop_requested()
 
     def progress(self, done: int, total: int | None = None, message: str | None = None) -> None:

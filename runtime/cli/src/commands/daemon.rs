@@ -19,7 +19,7 @@ use sandhog_daemon::http;
 use sandhog_daemon::lease::broker_health::once_reached;
 use sandhog_daemon::service::Service;
 use sandhog_daemon::shutdown::Shutdown;
-use sandhog_daemon::telemetry::{LogEvents, Observer};
+use sandhog_daemon::telemetry;
 use sandhog_engine::Engine;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -143,7 +143,7 @@ async fn prepare(
         tracing::warn!("{warning}");
     }
     let engine = Engine::new(deploy::engine_settings(config))?;
-    let observer: Arc<dyn Observer> = Arc::new(LogEvents);
+    let observer = telemetry::observer();
     let started = deploy::start(
         config.clone(),
         path.to_owned(),

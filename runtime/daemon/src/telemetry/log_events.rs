@@ -12,7 +12,7 @@ use super::observer::{Event, Observer, Registration, Trouble};
 
 /// Observer that writes what matters to an operator into the log.
 #[derive(Debug, Clone, Copy)]
-pub struct LogEvents;
+pub(super) struct LogEvents;
 
 impl Observer for LogEvents {
     fn on(&self, event: &Event<'_>) {

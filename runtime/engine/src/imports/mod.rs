@@ -257,7 +257,7 @@ impl RunState {
 
     fn report(&mut self, done: u64, total: Option<u64>, message: Option<String>) -> wasmtime::Result<()> {
         self.meter.bytes(message.as_ref().map_or(0, String::len))?;
-        let message = message.map(|text| cut(self.log.wiped(text), TEXT_SHOWN));
+        let message = message.map(|text| cut(self.log.redacted(text), TEXT_SHOWN));
         self.host.progress(Progress { done, total, message });
         Ok(())
     }
