@@ -83,6 +83,7 @@ lint: setup ## Formatter, clippy and the links of the docs, all warnings denied
 	cargo fmt --all --check
 	cargo fmt --all --check --manifest-path plugins/Cargo.toml
 	cargo clippy --release --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --workspace --locked check bans licenses sources; fi
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --release --workspace --no-deps --document-private-items --locked
 	CARGO_TARGET_DIR=$(SANDHOG_CACHE)/guest-native cargo clippy --locked --manifest-path plugins/Cargo.toml --workspace --all-targets -- -D warnings
 
@@ -94,6 +95,12 @@ build: daemon languages ## Build the daemon and the plugins, in every language
 .PHONY: sandhog
 sandhog: setup
 	env -u MAKEFLAGS cargo build --release --locked --workspace --bin sandhog
+
+# Everything is built anew for it.
+.PHONY: dist
+dist: setup ## Build the command to hand out: optimised as a whole, without symbols
+	env -u MAKEFLAGS cargo build --profile dist --locked --workspace --bin sandhog
+	@ls -sh $(CARGO_TARGET_DIR)/dist/sandhog
 
 .PHONY: daemon
 daemon: plugins
