@@ -22,6 +22,7 @@ from sandhog_sdk import (
     retry_after,
     snooze,
     transient,
+    unavailable,
 )
 
 
@@ -42,11 +43,18 @@ def play(ctx: Context, input: Any) -> str:
                 raise permanent(argument)
             case "fail_with":
                 raise transient(argument["message"], code=argument["code"])
-            case "snooze" | "rate_limited" if not ctx.path(argument["unless"]).exists():
+            case "snooze" | "rate_limited" | "unavailable" if not ctx.path(argument["unless"]).exists():
                 ctx.path(argument["unless"]).touch()
-                raise (snooze if name == "snooze" else rate_limited)(argument["ms"] / 1000)
+                raise _PUT_OFFS[name](argument["ms"] / 1000)
         ctx.log.info("answer", step=number, answer=json.dumps(_answer(ctx, name, argument)))
     return ""
+
+
+_PUT_OFFS = {
+    "snooze": snooze,
+    "rate_limited": lambda wait: rate_limited(wait, "stripe"),
+    "unavailable": lambda wait: unavailable("stripe", wait),
+}
 
 
 def _answer(ctx: Context, name: str, argument: Any) -> Any:
@@ -191,6 +199,7 @@ _STEPS: dict[str, Callable[[Context, Any], Any]] = {
     "job": _job,
     "snooze": lambda *_: "ok",
     "rate_limited": lambda *_: "ok",
+    "unavailable": lambda *_: "ok",
     "read": lambda ctx, path: ctx.path(path).read_text(encoding="utf-8"),
     "write": _write,
     "list": lambda ctx, path: sorted(entry.name for entry in ctx.path(path).iterdir()),

@@ -65,7 +65,26 @@ static inline bool sandhog_snooze(uint64_t ms, handler_failure_t *failure) {
 // What the handler calls takes no more calls now: as `sandhog_snooze`, and told apart from it.
 static inline bool sandhog_rate_limited(uint64_t ms, handler_failure_t *failure) {
     failure->tag = SANDHOG_JOB_TYPES_FAILURE_RATE_LIMITED;
-    failure->val.rate_limited = ms;
+    failure->val.rate_limited.downstream.is_some = false;
+    failure->val.rate_limited.after_ms = ms;
+    return false;
+}
+
+// The same of a service that the plugin's `calls` name: all jobs that call it wait.
+static inline bool sandhog_rate_limited_by(const char *downstream, uint64_t ms, handler_failure_t *failure) {
+    sandhog_rate_limited(ms, failure);
+    failure->val.rate_limited.downstream.is_some = true;
+    handler_string_dup(&failure->val.rate_limited.downstream.val, downstream);
+    return false;
+}
+
+// A service that the plugin's `calls` name doesn't answer, or can't do what it was asked for: the job is run again after `ms`
+// milliseconds, or after ten seconds if that is 0, and this attempt doesn't count.
+static inline bool sandhog_unavailable(const char *downstream, uint64_t ms, handler_failure_t *failure) {
+    failure->tag = SANDHOG_JOB_TYPES_FAILURE_UNAVAILABLE;
+    handler_string_dup(&failure->val.unavailable.downstream, downstream);
+    failure->val.unavailable.after_ms.is_some = ms > 0;
+    failure->val.unavailable.after_ms.val = ms;
     return false;
 }
 

@@ -35,8 +35,17 @@ pub enum Failure {
     },
     /// No failure of the handler: what it calls takes no more calls now. See [`rate_limited`].
     RateLimited {
+        /// Name of the service among those that the plugin calls; `None` for this job alone. See [`Failure::by`].
+        downstream: Option<String>,
         /// Time to wait.
         after: Duration,
+    },
+    /// No failure of the handler: what it calls is unavailable. See [`unavailable`].
+    Unavailable {
+        /// Name of the service among those that the plugin calls.
+        downstream: String,
+        /// Time to wait; `None` for ten seconds. See [`Failure::after`].
+        after: Option<Duration>,
     },
 }
 
@@ -65,7 +74,17 @@ pub fn snooze(wait: Duration) -> Failure {
 /// attempt doesn't count. It has the bounds of [`snooze`], and is told apart from it.
 #[must_use]
 pub fn rate_limited(wait: Duration) -> Failure {
-    Failure::RateLimited { after: wait }
+    Failure::RateLimited { downstream: None, after: wait }
+}
+
+/// Creates the end of an attempt that found a service, which the plugin's `calls` name, not to answer, or not to be able to do what it
+/// was asked for: the job is run again after ten seconds, or after another time that [`Failure::after`] says, and the attempt doesn't
+/// count. It has the bounds of [`snooze`].
+///
+/// If that happens to many jobs, the service's circuit breaker opens: jobs that call it wait, until a few of them find it well again.
+#[must_use]
+pub fn unavailable(downstream: impl Into<String>) -> Failure {
+    Failure::Unavailable { downstream: downstream.into(), after: None }
 }
 
 /// Creates a failure that trying again can't mend: the job becomes a dead letter at once.
@@ -134,6 +153,7 @@ impl Failure {
             Self::Transient { message, .. } | Self::Permanent { message } => message,
             Self::Snoozed { .. } => "snoozed",
             Self::RateLimited { .. } => "rate-limited",
+            Self::Unavailable { .. } => "unavailable",
         }
     }
 
@@ -151,6 +171,34 @@ impl Failure {
             Self::Transient { message, retry_after, .. } => {
                 Self::Transient { message, code: Some(code.into()), retry_after }
             }
+            other => other,
+        }
+    }
+
+    /// Names the service that takes no more calls, as the plugin's `calls` do: all jobs that call it wait, not this one alone. Failures
+    /// of other kinds stay as they are.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use sandhog_sdk::{Failure, rate_limited};
+    /// let busy = rate_limited(Duration::from_secs(30)).by("stripe");
+    /// # assert!(matches!(busy, Failure::RateLimited { downstream: Some(name), .. } if name == "stripe"));
+    /// ```
+    #[must_use]
+    pub fn by(self, downstream: impl Into<String>) -> Self {
+        match self {
+            Self::RateLimited { after, .. } => {
+                Self::RateLimited { downstream: Some(downstream.into()), after }
+            }
+            other => other,
+        }
+    }
+
+    /// Says when a job is to be run again whose service is [`unavailable`]. Failures of other kinds stay as they are.
+    #[must_use]
+    pub fn after(self, wait: Duration) -> Self {
+        match self {
+            Self::Unavailable { downstream, .. } => Self::Unavailable { downstream, after: Some(wait) },
             other => other,
         }
     }

@@ -180,7 +180,12 @@ impl From<Failure> for WitFailure {
                 Self::Transient(types::TransientFailure { message, code, retry_after_ms })
             }
             Failure::Snoozed { after } => Self::Snoozed(millis(after)),
-            Failure::RateLimited { after } => Self::RateLimited(millis(after)),
+            Failure::RateLimited { downstream, after } => {
+                Self::RateLimited(types::RateLimit { downstream, after_ms: millis(after) })
+            }
+            Failure::Unavailable { downstream, after } => {
+                Self::Unavailable(types::Outage { downstream, after_ms: after.map(millis) })
+            }
         }
     }
 }

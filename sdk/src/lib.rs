@@ -38,7 +38,7 @@ pub use codec::{Bytes, Decode, Encode, InvalidJson};
 pub use context::{Context, StopReason};
 pub use enqueue::{EnqueueError, JobId, NewJob};
 pub use failure::{
-    Failure, OrFail, OrFailIo, Result, permanent, rate_limited, retry_after, snooze, transient,
+    Failure, OrFail, OrFailIo, Result, permanent, rate_limited, retry_after, snooze, transient, unavailable,
 };
 #[cfg(not(target_family = "wasm"))]
 pub use fake::{
@@ -58,7 +58,7 @@ pub use unique::{Debounce, Unique};
 pub mod prelude {
     pub use crate::{Context, Failure, OrFail, OrFailIo, Result, handler, permanent, retry_after, transient};
     pub use crate::{debug, error, info, trace, warn};
-    pub use crate::{rate_limited, snooze};
+    pub use crate::{rate_limited, snooze, unavailable};
 }
 
 /// Items for the code that the macros of this crate generate; not part of its interface.

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use sandhog_sdk::{
-    Bytes, Context, Debounce, EnqueueError, FakeHost, FakeLimits, HttpError, HttpReply, JobState, NewJob,
-    OrFail, OrFailIo, Progress, Request, Result, SecretError, StateError, StopReason, Swapped, Unique,
-    assert_enqueued, assert_not_enqueued, handler, handlers, info, permanent, rate_limited, retry_after,
-    transient,
+    Bytes, Context, Debounce, EnqueueError, Failure, FakeHost, FakeLimits, HttpError, HttpReply, JobState,
+    NewJob, OrFail, OrFailIo, Progress, Request, Result, SecretError, StateError, StopReason, Swapped,
+    Unique, assert_enqueued, assert_not_enqueued, handler, handlers, info, permanent, rate_limited,
+    retry_after, transient, unavailable,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -585,6 +585,32 @@ fn a_job_that_is_put_off_comes_again_with_the_same_attempt_and_has_done_nothing(
     let times: Vec<_> = drained.attempts.iter().map(|attempt| attempt.at.as_secs()).collect();
     assert_eq!(times, [0, 1, 2], "a second at least, and not past its deadline");
     assert_eq!(host.jobs()[0].state, JobState::Dead);
+}
+
+#[handler(kind = "card.refund")]
+fn refund(ctx: &Context, seconds: Option<u64>) -> Result<()> {
+    if ctx.enqueued_at() + MINUTE > ctx.deadline() {
+        let down = unavailable("stripe");
+        return Err(match seconds {
+            Some(seconds) => down.after(Duration::from_secs(seconds)),
+            None => down,
+        });
+    }
+    Ok(())
+}
+
+#[test]
+fn a_job_whose_service_is_unavailable_comes_again_with_the_same_attempt() {
+    for (wait, times) in [(None, [0, 10, 20, 30]), (Some(12), [0, 12, 24, 36])] {
+        let mut host = FakeHost::new().max_attempts(1).remaining(MINUTE / 2);
+        host.enqueue(NewJob::new("card.refund", &wait)).expect("it is enqueued");
+        let drained = host.drain(&handlers![refund]);
+        let came: Vec<_> = drained.attempts.iter().map(|attempt| attempt.at.as_secs()).collect();
+        assert_eq!(came, times);
+        assert_eq!((host.jobs()[0].state, host.jobs()[0].attempts), (JobState::Succeeded, 1));
+    }
+    let limited = rate_limited(MINUTE).by("stripe");
+    assert!(matches!(limited, Failure::RateLimited { downstream: Some(name), .. } if name == "stripe"));
 }
 
 #[test]

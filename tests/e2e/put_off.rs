@@ -18,7 +18,11 @@ async fn a_job_that_is_put_off_waits_for_its_reason_and_has_lost_no_attempt() {
         let site = Site::new(backend, "").with_hog("acme", &dir);
         let (broker, acme) = (site.broker().await, tenant("acme"));
         let _daemon = site.daemon();
-        for (step, reason) in [("snooze", Reason::Snoozed), ("rate_limited", Reason::RateLimited)] {
+        for (step, reason) in [
+            ("snooze", Reason::Snoozed),
+            ("rate_limited", Reason::RateLimited),
+            ("unavailable", Reason::Unavailable),
+        ] {
             let steps = format!(
                 r#"{{"increment": {{"key": "n", "by": 1}}}}, {{"{step}": {{"ms": 3600000, "unless": "/out/{step}"}}}}"#
             );

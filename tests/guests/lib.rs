@@ -32,8 +32,12 @@ pub const TYPES_0_2: &str = r#"(import "sandhog:job/types@0.2.0" (instance $type
     (type $transient' (record (field "message" string) (field "code" (option string))
       (field "retry-after-ms" (option u64))))
     (export "transient-failure" (type $transient (eq $transient')))
+    (type $limit' (record (field "downstream" (option string)) (field "after-ms" u64)))
+    (export "rate-limit" (type $limit (eq $limit')))
+    (type $outage' (record (field "downstream" string) (field "after-ms" (option u64))))
+    (export "outage" (type $outage (eq $outage')))
     (type $failure (variant (case "transient" $transient) (case "permanent" string) (case "snoozed" u64)
-      (case "rate-limited" u64)))
+      (case "rate-limited" $limit) (case "unavailable" $outage)))
     (export "failure" (type (eq $failure)))))"#;
 
 /// The body of a `handle` that returns its payload.

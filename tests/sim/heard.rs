@@ -70,6 +70,7 @@ impl Observer for Heard {
             Event::Deferred { .. }
             | Event::LeaseLost { .. }
             | Event::Expired { .. }
+            | Event::BreakerTurned { .. }
             | Event::FuelUsedUp { .. }
             | Event::Deploy(_)
             | Event::BrokerDown { .. }

@@ -1,7 +1,7 @@
 // Plays the steps of a host scenario: what a handler asks of its host, one after the other. `sdk/scenarios` has the steps and
 // what is to come of them, against each language's fake host and against the daemon.
 
-import { HostError, handler, permanent, rateLimited, retryAfter, snooze, transient } from "sandhog-sdk";
+import { HostError, handler, permanent, rateLimited, retryAfter, snooze, transient, unavailable } from "sandhog-sdk";
 
 /** Plays the steps of this attempt. Each answer is logged, so that it is known of attempts that fail as well. */
 export const play = handler("hog.play", async (ctx, { attempts }) => {
@@ -23,7 +23,7 @@ const ENDS = {
   permanent: (message) => permanent(message),
 };
 
-const PUT_OFFS = { snooze, rate_limited: rateLimited };
+const PUT_OFFS = { snooze, rate_limited: (ms) => rateLimited(ms, "stripe"), unavailable: (ms) => unavailable("stripe", ms) };
 
 /** Whether a file isn't there, which is written now. */
 function isFirst(ctx, path) {
@@ -93,6 +93,7 @@ const STEPS = {
   }),
   snooze: () => "ok",
   rate_limited: () => "ok",
+  unavailable: () => "ok",
   async fetch(ctx, { method, path, url = ctx.env.WEB + path, body }) {
     const response = await fetch(url, { method, body, redirect: "manual" });
     return { status: response.status, body: await response.text() };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sandhog_sdk::{
     Context, Debounce, EnqueueError, Failure, NewJob, Progress, Request, Result, StateError, Swapped, Unique,
-    handler, info, permanent, rate_limited, retry_after, snooze, transient,
+    handler, info, permanent, rate_limited, retry_after, snooze, transient, unavailable,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -93,6 +93,8 @@ pub enum Step {
     Snooze(PutOff),
     /// Puts the job off, as what it calls takes no more calls.
     RateLimited(PutOff),
+    /// Puts the job off, as what it calls is unavailable.
+    Unavailable(PutOff),
     /// Fails for good.
     Permanent(String),
     /// Returns a text of this length.
@@ -230,7 +232,8 @@ fn end_of(ctx: &Context, step: &Step) -> Option<Result<String>> {
     Some(match step {
         Step::FailWith { code, message } => Err(transient(message).code(code)),
         Step::Snooze(how) => return put_off(how, snooze),
-        Step::RateLimited(how) => return put_off(how, rate_limited),
+        Step::RateLimited(how) => return put_off(how, |wait| rate_limited(wait).by("stripe")),
+        Step::Unavailable(how) => return put_off(how, |wait| unavailable("stripe").after(wait)),
         Step::Fail(message) => Err(transient(message)),
         Step::RetryAfter { ms, message } => Err(retry_after(Duration::from_millis(*ms), message)),
         Step::Permanent(message) => Err(permanent(message)),
@@ -305,7 +308,7 @@ fn answer(ctx: &Context, step: Step) -> Value {
                 Err(_) => refused("http"),
             }
         }
-        Step::Snooze(_) | Step::RateLimited(_) => json!("ok"),
+        Step::Snooze(_) | Step::RateLimited(_) | Step::Unavailable(_) => json!("ok"),
         Step::Fail(_)
         | Step::RetryAfter { .. }
         | Step::FailWith { .. }

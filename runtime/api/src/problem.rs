@@ -71,6 +71,8 @@ slugs! {
     UnknownJob = "unknown-job", 404, "there is no such job";
     /// There is no such schedule, or its tenant is not the caller's.
     UnknownSchedule = "unknown-schedule", 404, "there is no such schedule";
+    /// There is no such breaker, or its tenant is not the caller's.
+    UnknownBreaker = "unknown-breaker", 404, "there is no such breaker";
     /// There is no such plugin or revision, or its tenant is not the caller's.
     UnknownPlugin = "unknown-plugin", 404, "there is no such plugin or revision";
     /// The request may mean several things.

@@ -16,7 +16,7 @@ use sandhog_core::transition::too_many_expiries;
 pub use sandhog_core::transition::{JobAction, KeepMax};
 use sandhog_core::trial::{TrialReport, TrialStatus};
 
-use crate::{Error, LastTimes, Result, ScheduleWrite, ScheduleWritten};
+use crate::{BreakerWrite, BreakerWritten, Error, LastTimes, Result, ScheduleWrite, ScheduleWritten};
 
 /// A command to [`Broker::control`](crate::Broker::control).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +84,9 @@ pub enum Command {
     /// Writes a schedule's record, if it is still the one that was read, and enqueues jobs of it, in one step. Answered by
     /// [`Outcome::Schedule`].
     Schedule(Box<ScheduleWrite>),
+    /// Writes a breaker's record and its gate, if it is still the one that was read. Works even if the store is full. Answered by
+    /// [`Outcome::Breaker`].
+    Breaker(Box<BreakerWrite>),
     /// Has the events of the tenant's jobs recorded for [`EventKeep::time`] from now on, and keeps as many as this says. Events that
     /// are kept already stay. Without readers that say so again and again, nothing is recorded. Answered by [`Outcome::Recording`].
     RecordEvents(EventKeep),
@@ -173,6 +176,8 @@ pub enum Outcome {
     Trial(TrialStatus),
     /// Result of a write of a schedule.
     Schedule(ScheduleWritten),
+    /// Result of a write of a breaker.
+    Breaker(BreakerWritten),
     /// Result of a command on holds.
     Hold(HoldOutcome),
     /// The command was executed.
@@ -268,6 +273,13 @@ impl Outcome {
     pub(crate) fn hold(self) -> Result<HoldOutcome> {
         match self {
             Self::Hold(outcome) => Ok(outcome),
+            _ => Err(Error::unasked("a command's outcome")),
+        }
+    }
+
+    pub(crate) fn breaker(self) -> Result<BreakerWritten> {
+        match self {
+            Self::Breaker(written) => Ok(written),
             _ => Err(Error::unasked("a command's outcome")),
         }
     }

@@ -18,6 +18,7 @@
 //! - A refusal is a value, not an error.
 //! - No operation costs more as a queue, the schedule or the dead letters grow.
 
+mod breakers;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod control;
@@ -49,7 +50,8 @@ use sandhog_core::group::GroupRule;
 use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
 use sandhog_core::id::{
-    DaemonId, GroupKey, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey, TenantId,
+    BreakerName, DaemonId, GroupKey, JobId, Kind, LeaseToken, PluginName, QueueName, Revision, StateKey,
+    TenantId,
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress};
 use sandhog_core::outcome::Usage;
@@ -62,6 +64,7 @@ pub use sandhog_core::transition::Keep;
 use sandhog_core::trial::{TrialReport, TrialStatus};
 use sandhog_core::waits::WaitFacts;
 
+pub use breakers::{BreakerRecord, BreakerWrite, BreakerWritten, Breakers, StoredBreaker};
 pub use control::{
     Changed, Command, FlowStored, HoldOutcome, JobAction, KeepMax, Outcome, Still, Sweep, Swept,
 };
@@ -170,6 +173,16 @@ pub trait Broker: Send + Sync + 'static {
     /// Writes a schedule's record and enqueues jobs of it, in one step; see [`Command::Schedule`].
     async fn write_schedule(&self, tenant: &TenantId, write: ScheduleWrite) -> Result<ScheduleWritten> {
         self.control(tenant, Command::Schedule(Box::new(write))).await?.schedule()
+    }
+
+    /// Writes a breaker's record; see [`Command::Breaker`].
+    async fn write_breaker(&self, tenant: &TenantId, write: BreakerWrite) -> Result<BreakerWritten> {
+        self.control(tenant, Command::Breaker(Box::new(write))).await?.breaker()
+    }
+
+    /// Looks up the breakers of which something is known, or the one of this name; see [`Look::Breakers`].
+    async fn breakers(&self, tenant: &TenantId, name: Option<BreakerName>) -> Result<Breakers> {
+        self.look(tenant, Look::Breakers(name)).await?.breakers()
     }
 
     /// Looks up schedules; see [`ScheduleQuery`].

@@ -6,14 +6,14 @@ use sandhog_core::account::{Day, DayUsage};
 use sandhog_core::event::{EventCursor, EventPage};
 use sandhog_core::flow::FlowJobView;
 use sandhog_core::hold::Hold;
-use sandhog_core::id::{FlowJobName, GroupKey, JobId, Kind, PluginName, QueueName, StateKey};
+use sandhog_core::id::{BreakerName, FlowJobName, GroupKey, JobId, Kind, PluginName, QueueName, StateKey};
 use sandhog_core::job::{JobRecord, LogLine, State};
 use sandhog_core::labels::Labels;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 use sandhog_core::waits::WaitFacts;
 
-use crate::{Error, Result, ScheduleQuery, Schedules};
+use crate::{Breakers, Error, Result, ScheduleQuery, Schedules};
 
 /// A query for [`Broker::look`](crate::Broker::look).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,9 @@ pub enum Look {
     Usage(RangeInclusive<Day>),
     /// The lanes of the tenant. Answered by [`Seen::Lanes`].
     Lanes,
-    /// The holds that are in force. Answered by [`Seen::Holds`].
+    /// The breakers of which something is known, or the one of this name. Answered by [`Seen::Breakers`].
+    Breakers(Option<BreakerName>),
+    /// The holds that are in force, those of breakers included. Answered by [`Seen::Holds`].
     Holds,
     /// What a job waits for. Answered by [`Seen::Why`].
     Why(JobId),
@@ -84,6 +86,8 @@ pub enum Seen {
     Usage(Vec<DayUsage>),
     /// The lanes.
     Lanes(Lanes),
+    /// The breakers.
+    Breakers(Breakers),
     /// The holds, in the order of their scopes.
     Holds(Vec<Hold>),
     /// What the job waits for, or `None` if there is no such job.
@@ -122,6 +126,7 @@ answers! {
     state: State(value) -> Option<Vec<u8>> = value,
     usage: Usage(usage) -> Vec<DayUsage> = usage,
     lanes: Lanes(lanes) -> Lanes = lanes,
+    breakers: Breakers(breakers) -> Breakers = breakers,
     holds: Holds(holds) -> Vec<Hold> = holds,
     why: Why(facts) -> Option<WaitFacts> = facts.map(|facts| *facts),
     held_groups: HeldGroups(groups) -> Vec<HeldGroup> = groups,

@@ -337,6 +337,12 @@ impl Broker for Redis {
                 self.change_holds(tenant, batch::hold(tenant, &hold)).await
             }
             Command::Lift(scope) => self.change_holds(tenant, batch::lift(tenant, &scope)).await,
+            Command::Breaker(write) => {
+                self.register(tenant).await;
+                let request = batch::breaker(tenant, &write);
+                let reply = self.run("write of a breaker", tenant, &self.scripts.breaker, request).await?;
+                reply::breaker(&reply).map(Outcome::Breaker)
+            }
             Command::Schedule(write) => {
                 self.register(tenant).await;
                 let request = batch::schedule(tenant, &write);
@@ -371,6 +377,9 @@ impl Broker for Redis {
             Look::Parents { job, bytes } => {
                 ("look-up of outputs", &scripts.parents, batch::parents(tenant, *job, *bytes))
             }
+            Look::Breakers(name) => {
+                ("look-up of breakers", &scripts.breakers, batch::breakers(tenant, name.as_ref()))
+            }
             Look::Schedules(query) => {
                 ("look-up of schedules", &scripts.schedules, batch::schedules(tenant, query))
             }
@@ -392,6 +401,7 @@ impl Broker for Redis {
             Look::HeldGroups => Seen::HeldGroups(reply::held_groups(reply)?),
             Look::Flow(_) => Seen::Flow(reply::flow(tenant, reply)?),
             Look::Parents { .. } => Seen::Parents(reply::parents(tenant, reply)?),
+            Look::Breakers(_) => Seen::Breakers(reply::breakers(reply)?),
             Look::Schedules(_) => Seen::Schedules(reply::schedules(reply)?),
             Look::Events { after, .. } => Seen::Events(reply::events(tenant, after, reply)?),
         })

@@ -15,12 +15,13 @@ use sandhog_core::edit::JobEdit;
 use sandhog_core::event::{EventCursor, EventPage};
 use sandhog_core::flow::Flow;
 use sandhog_core::hold::{Hold, HoldScope, NewHold};
-use sandhog_core::id::{GroupKey, JobId, Kind, QueueName, ScheduleName, TenantId};
+use sandhog_core::id::{BreakerName, GroupKey, JobId, Kind, QueueName, ScheduleName, TenantId};
 use sandhog_core::job::{JobRecord, LogLine, NewJob, State};
 use sandhog_core::schedule::{Decision, Record, Schedule};
 use sandhog_core::time::Timestamp;
 use sandhog_core::waits::Wait;
 use sandhog_daemon::broker::Access;
+use sandhog_daemon::service::breakers;
 use sandhog_daemon::service::bulk::{Bulk, Step};
 use sandhog_daemon::service::enqueue::{self, Route, Wanted};
 use sandhog_daemon::service::events;
@@ -93,6 +94,24 @@ impl Client {
     /// See [`enqueue::enqueue`].
     pub(crate) async fn enqueue(&self, route: &Route, jobs: &[NewJob]) -> Result<Vec<Enqueued>, Problem> {
         enqueue::enqueue(&self.service, &self.caller, route, jobs).await
+    }
+
+    /// See [`breakers::list`].
+    pub(crate) async fn breakers(
+        &self,
+        tenant: &TenantId,
+    ) -> Result<(Timestamp, Vec<breakers::Found>), Problem> {
+        breakers::list(&self.service, &self.caller, tenant).await
+    }
+
+    /// See [`breakers::change`].
+    pub(crate) async fn change_breaker(
+        &self,
+        tenant: &TenantId,
+        name: &BreakerName,
+        change: breakers::Change,
+    ) -> Result<(), Problem> {
+        breakers::change(&self.service, &self.caller, tenant, name, change).await
     }
 
     /// See [`holds::hold`].

@@ -200,7 +200,7 @@ impl From<Problems> for Failure {
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let exit = match problem.slug {
-            Slug::UnknownJob | Slug::UnknownSchedule => Exit::NotFound,
+            Slug::UnknownJob | Slug::UnknownSchedule | Slug::UnknownBreaker => Exit::NotFound,
             Slug::WrongConfiguration => Exit::Config,
             _ => Exit::Failed,
         };

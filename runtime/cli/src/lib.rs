@@ -22,8 +22,8 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use commands::{
-    check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, plugin, plugins, reload, schedule,
-    tenant, usage,
+    breakers, check, daemon, dev, enqueue, events, flow, groups, holds, job, jobs, plugin, plugins, reload,
+    schedule, tenant, usage,
 };
 pub use exit::{Exit, Failure};
 use output::console::{Color, Console, Format, Remarks};
@@ -92,6 +92,8 @@ enum Command {
     Pause(holds::Pause),
     Resume(holds::Resume),
     Holds(holds::Holds),
+    #[command(subcommand)]
+    Breaker(breakers::BreakerCommand),
     Groups(groups::Groups),
     Events(events::Events),
     Usage(usage::Usage),
@@ -108,7 +110,13 @@ enum Command {
 /// The commands by what they are about, in the order in which `--help` shows them.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Daemon", &["run", "dev", "check", "reload"]),
-    ("Jobs", &["enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "groups", "events", "usage"]),
+    (
+        "Jobs",
+        &[
+            "enqueue", "job", "jobs", "flow", "pause", "resume", "holds", "breaker", "groups", "events",
+            "usage",
+        ],
+    ),
     ("Schedules", &["schedule", "schedules"]),
     ("Plugins", &["plugin", "plugins"]),
     ("Tenants", &["tenant"]),
@@ -189,6 +197,7 @@ impl Cli {
             Command::Pause(pause) => pause.execute(config, &console).await,
             Command::Resume(resume) => resume.execute(config, &console).await,
             Command::Holds(holds) => holds.execute(config, &console).await,
+            Command::Breaker(breaker) => breaker.execute(config, &console).await,
             Command::Groups(groups) => groups.execute(config, &console).await,
             Command::Events(events) => events.execute(config, &console).await,
             Command::Usage(usage) => usage.execute(config, &console).await,

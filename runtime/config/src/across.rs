@@ -222,6 +222,7 @@ pub(super) fn tenants(daemon: &Daemon, drafts: &[(File, PluginDraft)]) -> BTreeM
         fuel: draft.fuel,
         queue: draft.queue,
         group_rules: draft.group_rules.clone(),
+        breakers: draft.breakers.clone(),
         keep_max: draft.keep_max,
         events: draft.events,
     };
@@ -310,6 +311,8 @@ impl<'c> Plugins<'c> {
             payload: draft.payload.unwrap_or(tenant.queue.payload),
             concurrency: draft.concurrency,
             rate,
+            breaker: draft.breaker,
+            calls: draft.calls,
             retry: draft.retry,
             keep: draft.keep,
             keep_max: draft.keep_max,

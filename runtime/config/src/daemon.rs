@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use sandhog_core::breaker::BreakerRule;
 use sandhog_core::budget::{Budget, Bytes, Caps, ClockResolution, LimitUnit, LimitValue};
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::event::EventKeep;
 use sandhog_core::grants::{Access, DirCap, GrantCaps, Ranges};
 use sandhog_core::group::{GROUP_CONCURRENCY_MAX, GroupRule, OnDead};
-use sandhog_core::id::{QueueName, RateName, TenantId};
+use sandhog_core::id::{DownstreamName, QueueName, RateName, TenantId};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateCaps, StateQuota};
 use sandhog_core::rate::Rate;
@@ -26,7 +27,7 @@ use super::own::{self, OwnBroker};
 use super::problem::{Problem, Shown};
 use super::reference::{Outside, Reference, text_or_reference};
 use super::value::{Positive, Read, no_choice};
-use super::{Broker, Deploy, Engine, Lease, MissingGrants, deploy, plugin};
+use super::{Broker, Deploy, Engine, Lease, MissingGrants, breaker, deploy, plugin};
 use crate::signer::Signer;
 use sandhog_files::regular_file;
 
@@ -66,6 +67,7 @@ pub(super) struct TenantDraft {
     pub(super) queue: QueueBounds,
     pub(super) group_rules: BTreeMap<QueueName, GroupRule>,
     pub(super) rates: BTreeMap<RateName, Rate>,
+    pub(super) breakers: BTreeMap<DownstreamName, BreakerRule>,
     pub(super) keep_max: KeepMax,
     pub(super) events: EventKeep,
     pub(super) grants: GrantCaps,
@@ -89,6 +91,7 @@ impl Default for TenantDraft {
             queue: QUEUE,
             group_rules: BTreeMap::new(),
             rates: BTreeMap::new(),
+            breakers: BTreeMap::new(),
             keep_max: KeepMax::default(),
             events: EventKeep::default(),
             grants: GrantCaps::default(),
@@ -461,6 +464,7 @@ fn tenant(
             queue,
             group_rules: group_rules(fields),
             rates: rates(fields),
+            breakers: breaker::of_downstreams(fields),
             keep_max,
             events: fields.table("events", event_keep),
             grants: fields.table("grants", grant_caps),

@@ -14,6 +14,7 @@
 //! that its plugins name, with defaults for each; one that declares tenants has those and no others.
 
 mod across;
+mod breaker;
 mod daemon;
 mod deploy;
 mod fields;
@@ -37,13 +38,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use sandhog_core::breaker::BreakerRule;
 use sandhog_core::budget::{Budget, Bytes, Caps};
 use sandhog_core::canary;
 use sandhog_core::compile::{CompileBudget, CompileCaps};
 use sandhog_core::event::EventKeep;
 use sandhog_core::grants::{GrantCaps, Grants, Ranges};
 use sandhog_core::group::GroupRule;
-use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::id::{DownstreamName, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::keyring::Keyring;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateCaps, StateQuota};
 use sandhog_core::rate::RateLimit;
@@ -206,6 +208,8 @@ pub struct Tenant {
     pub fuel: FuelQuota,
     /// Bounds on what may wait in the tenant's queues, and on a payload whose kind no plugin handles.
     pub queue: QueueBounds,
+    /// Rules for the breakers of downstreams; others have the default.
+    pub breakers: BTreeMap<DownstreamName, BreakerRule>,
     /// Rules for groups of jobs, by queue.
     pub group_rules: BTreeMap<QueueName, GroupRule>,
     /// Retention of final jobs by number.
@@ -258,6 +262,10 @@ pub struct Plugin {
     pub concurrency: Option<NonZeroU32>,
     /// Limit on the number of runs that start within a time, on all daemons together.
     pub rate: Option<RateLimit>,
+    /// Rule of the plugin's own breaker. `None` if it has none.
+    pub breaker: Option<BreakerRule>,
+    /// Downstreams that its handlers call, in order of name.
+    pub calls: Vec<DownstreamName>,
     /// Rules for when failed jobs are tried again.
     pub retry: RetryPolicy,
     /// Retention of final jobs by age.

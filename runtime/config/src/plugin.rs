@@ -5,11 +5,12 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sandhog_core::breaker::BreakerRule;
 use sandhog_core::budget::{Bytes, Caps};
 use sandhog_core::canary::Policy;
 use sandhog_core::compile::CompileCaps;
 use sandhog_core::grants::{Access, DirGrant, EnvValue, HttpGrant, HttpTarget, Private, Range, plain};
-use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::id::{DownstreamName, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::quota::StateCaps;
 use sandhog_core::retry::RetryPolicy;
 use sandhog_core::schedule::Schedule;
@@ -24,7 +25,7 @@ use super::problem::Shown;
 use super::reference::{Follow, Outside, Reference, text_or_reference};
 use super::schedule::{Of, schedules};
 use super::value::Positive;
-use super::{PluginFile, Smoke, retry};
+use super::{PluginFile, Smoke, breaker, retry};
 
 /// Content of a plugin's file, as far as it can be told from that file alone.
 pub(super) struct PluginDraft {
@@ -41,6 +42,10 @@ pub(super) struct PluginDraft {
     pub(super) concurrency: Option<NonZeroU32>,
     /// A rate, or the name of one of the tenant's.
     pub(super) rate: Option<String>,
+    /// The rule of its breaker; `None` if it has none.
+    pub(super) breaker: Option<BreakerRule>,
+    /// The downstreams that it calls.
+    pub(super) calls: Vec<DownstreamName>,
     pub(super) retry: RetryPolicy,
     pub(super) keep: Keep,
     pub(super) keep_max: Option<KeepMax>,
@@ -87,6 +92,7 @@ pub(super) fn read(
         let fleet = (fields.get("concurrency"), fields.get("rate"));
         (caps(fields), compile_caps(fields), state_caps(fields), payload, fleet)
     });
+    let breaker = breaker::own(fields);
     let retry = fields.table("retry", retry::retry);
     let (keep, keep_max) = fields.table("keep", keep);
     let (dirs, http, env, granted) =
@@ -97,7 +103,7 @@ pub(super) fn read(
     let canary = fields.table("canary", canary);
     let of = head.as_ref().map(|Head { name, kinds, queue, .. }| Of { plugin: name, kinds, queue });
     let schedules = schedules(fields, of.as_ref());
-    let Head { name, tenant, component, sha256, kinds, queue } = head?;
+    let Head { name, tenant, component, sha256, kinds, queue, calls } = head?;
     Some(PluginDraft {
         name,
         tenant,
@@ -111,6 +117,8 @@ pub(super) fn read(
         payload,
         concurrency,
         rate,
+        breaker,
+        calls,
         retry,
         keep,
         keep_max,
@@ -133,6 +141,7 @@ struct Head {
     sha256: Option<Revision>,
     kinds: Vec<Kind>,
     queue: QueueName,
+    calls: Vec<DownstreamName>,
 }
 
 fn head(fields: &mut Fields<'_>) -> Option<Head> {
@@ -142,6 +151,7 @@ fn head(fields: &mut Fields<'_>) -> Option<Head> {
     let sha256 = fields.get("sha256");
     let kinds = kinds(fields);
     let queue = fields.get("queue");
+    let calls = calls(fields);
     Some(Head {
         name: name?,
         tenant: tenant?,
@@ -149,6 +159,7 @@ fn head(fields: &mut Fields<'_>) -> Option<Head> {
         sha256,
         kinds,
         queue: queue.unwrap_or_else(|| QueueName::parse(QUEUE).expect("the default is a valid name")),
+        calls,
     })
 }
 
@@ -176,6 +187,26 @@ fn kinds(fields: &mut Fields<'_>) -> Vec<Kind> {
             Some(kind)
         })
         .collect()
+}
+
+/// Maximum number of downstreams that a plugin names.
+const CALLS_MAX: usize = 20;
+
+/// Reads the names of the services outside that the plugin calls.
+fn calls(fields: &mut Fields<'_>) -> Vec<DownstreamName> {
+    let Some(entry) = fields.entry("calls") else { return Vec::new() };
+    let (file, path, mut seen) = (entry.file(), entry.path.clone(), BTreeSet::new());
+    for entry in entry.list() {
+        let path = entry.path.clone();
+        let Some(name) = entry.read::<DownstreamName>() else { continue };
+        if !seen.insert(name.clone()) {
+            file.note(file.problem(&path, format!("\"{name}\" stands here twice")));
+        }
+    }
+    if seen.len() > CALLS_MAX {
+        file.note(file.problem(&path, "they are too many").rule(format!("at most {CALLS_MAX}")));
+    }
+    seen.into_iter().collect()
 }
 
 /// Reads how long final jobs are kept, and how many of them, if the plugin has a number of its own.

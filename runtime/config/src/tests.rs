@@ -1167,3 +1167,34 @@ fn queues_have_rules_for_groups_and_plugins_rates() {
     let told = self::told(daemon, &format!("{PLUGIN}[limits]\nrate = \"strip\"\n"));
     assert!(told.contains("has no rate `strip`") && told.contains("did you mean \"stripe\"?"), "{told}");
 }
+
+#[test]
+fn plugins_and_what_they_call_have_breakers() {
+    let daemon = "[tenants.acme.breakers]\nstripe = { rate = 20, min = 5, open = \"1h\" }\n";
+    let load =
+        |more: &str| Site::with_plugin(daemon, &format!("{PLUGIN}{more}")).load().expect("it is right");
+    let acme = TenantId::parse("acme").expect("valid");
+    let breakers = |more: &str| -> Vec<(String, u8, Duration)> {
+        let config = load(more);
+        let told = config.breakers(&acme).into_iter().map(|(name, terms)| {
+            assert_eq!(terms.kinds, config.plugins[0].kinds.iter().cloned().collect());
+            let (rate, _, _, (_, longest), _) = terms.rule.parts();
+            (name.to_string(), rate.get(), longest)
+        });
+        told.collect()
+    };
+    assert_eq!(breakers(""), []);
+    let own = format!("plugin/{}", load("").plugins[0].name);
+    let (minutes, hour) = (Duration::from_secs(600), Duration::from_secs(3600));
+    let all = breakers("calls = [\"stripe\", \"smtp\"]\n[breaker]\nrate = 90\n");
+    let expected = [(own, 90, minutes), ("smtp".into(), 50, minutes), ("stripe".into(), 20, hour)];
+    assert_eq!(all, expected, "the longest time is no shorter than the first");
+    let wrong = "[tenants.acme.breakers]\nstripe = { rate = 101 }\nsmtp = { probes = 20000 }\n\"A b\" = {}\n";
+    let told = told(
+        wrong,
+        &format!("{PLUGIN}calls = [\"x\", \"x\"]\n[breaker]\nopen = \"2m\"\nopen_max = \"1m\"\n"),
+    );
+    for part in ["from 1 to 100", "at most 10000", "A b", "stands here twice", "shorter than `open`"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}

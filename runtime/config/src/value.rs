@@ -7,7 +7,9 @@ use std::time::Duration;
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::grants::{Access, HttpTarget, InvalidRange, InvalidTarget, Private, Range};
 use sandhog_core::group::OnDead;
-use sandhog_core::id::{FailureCode, InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::id::{
+    DownstreamName, FailureCode, InvalidName, KeyId, Kind, PluginName, QueueName, Revision, TenantId,
+};
 use sandhog_core::job::Priority;
 use sandhog_core::keyring::Plain;
 use sandhog_core::quota::OnEmpty;
@@ -267,7 +269,7 @@ macro_rules! names {
     )*};
 }
 
-names!(TenantId PluginName QueueName Kind Revision KeyId FailureCode);
+names!(DownstreamName TenantId PluginName QueueName Kind Revision KeyId FailureCode);
 
 impl Read for Priority {
     fn read(value: &DeValue<'_>) -> Result<Self, Refusal> {

@@ -376,9 +376,10 @@ impl Attempt {
                 let message = format!("no further attempt before its deadline; the last one: {message}");
                 Settlement::Bury { reason: Reason::DeadlineExceeded, message }
             }
-            Settlement::Release { after, reason: Reason::Snoozed | Reason::RateLimited }
-                if is_late(after) =>
-            {
+            Settlement::Release {
+                after,
+                reason: Reason::Snoozed | Reason::RateLimited | Reason::Unavailable,
+            } if is_late(after) => {
                 let message = "its handler put it off until after its deadline".to_owned();
                 Settlement::Bury { reason: Reason::DeadlineExceeded, message }
             }

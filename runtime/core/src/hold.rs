@@ -57,21 +57,30 @@ impl fmt::Display for HoldScope {
 }
 
 /// Reason for a hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HoldReason {
     /// Somebody paused the jobs.
     Paused,
+    /// A breaker is open.
+    Breaker,
+    /// A breaker is half-open: few of the jobs at once may run.
+    HalfOpen,
+    /// What the jobs call takes no more calls for now, as a handler has said.
+    RateLimited,
 }
 
 impl HoldReason {
     /// Every reason.
-    pub const ALL: [Self; 1] = [Self::Paused];
+    pub const ALL: [Self; 4] = [Self::Paused, Self::Breaker, Self::HalfOpen, Self::RateLimited];
 
     /// The name in the API, the store and the docs.
     #[must_use]
     pub fn slug(self) -> &'static str {
         match self {
             Self::Paused => "paused",
+            Self::Breaker => "breaker",
+            Self::HalfOpen => "half-open",
+            Self::RateLimited => "rate-limited",
         }
     }
 
@@ -95,7 +104,7 @@ pub struct Hold {
     pub scope: HoldScope,
     /// Why they are.
     pub reason: HoldReason,
-    /// Who made the hold, as they call themselves; `None` if that is unknown.
+    /// Who made the hold, as they call themselves, or the name of the breaker that did; `None` if that is unknown.
     pub by: Option<String>,
     /// Time since which the jobs are held back.
     pub since: Timestamp,
@@ -176,6 +185,12 @@ impl NewHold {
 }
 
 impl Hold {
+    /// Whether somebody made the hold, and can lift it by its scope. If not, a breaker did.
+    #[must_use]
+    pub fn is_by_hand(&self) -> bool {
+        self.reason == HoldReason::Paused
+    }
+
     /// Whether the hold hasn't ended by itself.
     #[must_use]
     pub fn is_in_force(&self, now: Timestamp) -> bool {

@@ -122,10 +122,40 @@ text_newtype!(
     "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
 );
 text_newtype!(
+    /// A service outside that handlers call, and which they may say to be unavailable.
+    DownstreamName, "downstream", |t| is_name(t, 63),
+    "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
+);
+text_newtype!(
+    /// A circuit breaker of one tenant: that of a downstream has its name, that of a plugin is `plugin/` and the plugin's name.
+    BreakerName, "breaker", |t: &str| is_name(t.strip_prefix("plugin/").unwrap_or(t), 63),
+    "the name of a downstream, or `plugin/` and the name of a plugin"
+);
+text_newtype!(
     /// A schedule of one tenant.
     ScheduleName, "schedule name", |t| is_name(t, 63),
     "1 to 63 of a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit"
 );
+impl BreakerName {
+    /// Returns the name of a plugin's breaker.
+    #[must_use]
+    pub fn of_plugin(plugin: &PluginName) -> Self {
+        Self(format!("plugin/{plugin}").into())
+    }
+
+    /// Whether it is the breaker of a plugin, and not of a downstream.
+    #[must_use]
+    pub fn is_of_plugin(&self) -> bool {
+        self.0.contains('/')
+    }
+
+    /// Returns the name of a downstream's breaker.
+    #[must_use]
+    pub fn of_downstream(downstream: &DownstreamName) -> Self {
+        Self(Arc::clone(&downstream.0))
+    }
+}
+
 text_newtype!(
     /// Kind of a job: what is to be done, such as `image.thumbnail`.
     Kind, "kind", |t| is_name(t, 127),

@@ -15,6 +15,7 @@
 pub mod account;
 pub mod admit;
 pub mod attempt;
+pub mod breaker;
 pub mod budget;
 pub mod canary;
 pub mod compile;

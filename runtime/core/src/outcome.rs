@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::budget::{Budget, Bytes, Fuel};
 use crate::effects::Effects;
-use crate::id::FailureCode;
+use crate::id::{DownstreamName, FailureCode};
 use crate::reason::Reason;
 
 /// Resources that a run spent.
@@ -174,21 +174,24 @@ impl Limit {
 }
 
 /// Reason why a handler put its job off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PutOff {
     /// It was too early for the job.
     Snoozed,
-    /// What the handler calls took no more calls.
-    RateLimited,
+    /// What the handler calls took no more calls: this downstream, if it named one.
+    RateLimited(Option<DownstreamName>),
+    /// What the handler calls didn't answer, or couldn't do what it was asked for: this downstream, if its name is one.
+    Unavailable(Option<DownstreamName>),
 }
 
 impl PutOff {
     /// Returns the reason that the job gets.
     #[must_use]
-    pub fn reason(self) -> Reason {
+    pub fn reason(&self) -> Reason {
         match self {
             Self::Snoozed => Reason::Snoozed,
-            Self::RateLimited => Reason::RateLimited,
+            Self::RateLimited(_) => Reason::RateLimited,
+            Self::Unavailable(_) => Reason::Unavailable,
         }
     }
 }

@@ -92,6 +92,8 @@ reasons! {
     Snoozed = "snoozed",
     /// The handler put the job off: what it calls took no more calls.
     RateLimited = "rate-limited",
+    /// The handler put the job off: what it calls is unavailable.
+    Unavailable = "unavailable",
     /// A job of its flow, which it comes after, ended badly.
     ParentFailed = "parent-failed",
     /// Somebody cancelled the job.

@@ -79,6 +79,9 @@ pub const HOST_FAULTS_MAX: u32 = 100;
 /// Minimum time for which a handler puts its job off; a shorter one is raised to it.
 pub const PUT_OFF_MIN: Duration = Duration::from_secs(1);
 
+/// Time that a job rests whose handler finds what it calls to be unavailable, and names no time.
+pub const UNAVAILABLE_REST: Duration = Duration::from_secs(10);
+
 /// Maximum number of leases of a job with which its handler may put it off. From then on that counts as a failure: no job runs
 /// for ever at the cost of no attempt.
 pub const PUT_OFF_LEASES_MAX: LeaseNo = LeaseNo(10_000);
@@ -314,7 +317,7 @@ mod tests {
     #[test]
     fn a_job_that_is_put_off_keeps_its_attempts_until_it_was_started_too_often() {
         let policy = RetryPolicy { retry_after_max: Duration::from_secs(60), ..RetryPolicy::default() };
-        let put_off = |wait| Outcome::PutOff { why: PutOff::RateLimited, after: wait };
+        let put_off = |wait| Outcome::PutOff { why: PutOff::RateLimited(None), after: wait };
         for (asked, granted) in [(0, 1), (1, 1), (59, 59), (61, 60)]
             .map(|(asked, granted)| (Duration::from_secs(asked), Duration::from_secs(granted)))
         {

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use crate::hold::Hold;
+use crate::hold::{Hold, HoldReason};
 use crate::id::{GroupKey, JobId, PluginName, TenantId};
 use crate::job::{JobRecord, State};
 use crate::quota::{FuelQuota, FuelSpent, Verdict, Window};
 use crate::reason::Reason;
+use crate::text;
 use crate::time::Timestamp;
 
 /// Maximum number of jobs that are counted before another one.
@@ -182,22 +183,35 @@ impl fmt::Display for Told<'_> {
         let clock = self.clock;
         match self.wait {
             Wait::Hold(Hold { scope, reason, by, since, until, note }) => {
-                write!(f, "{reason} {scope}")?;
-                if let Some(by) = by {
-                    write!(f, " by {}", crate::text::line(by))?;
+                match (reason, by) {
+                    (HoldReason::Paused, None) => write!(f, "{reason} {scope}")?,
+                    (HoldReason::Paused, Some(by)) => write!(f, "{reason} {scope} by {}", text::line(by))?,
+                    (reason, by) => {
+                        let by = text::line(by.as_deref().unwrap_or_default());
+                        let what = match reason {
+                            HoldReason::RateLimited => "takes no calls",
+                            HoldReason::HalfOpen => "is half-open",
+                            HoldReason::Paused | HoldReason::Breaker => "is open",
+                        };
+                        write!(f, "breaker {by} {what}")?;
+                    }
                 }
                 write!(f, " since {}", clock(*since))?;
                 if let Some(until) = until {
                     write!(f, " until {}", clock(*until))?;
                 }
                 match note {
-                    Some(note) => write!(f, " (\"{}\")", crate::text::line(note)),
+                    Some(note) => write!(f, " (\"{}\")", text::line(note)),
                     None => Ok(()),
                 }
             }
             Wait::Plugin => f.write_str("no plugin handles its kind from its queue"),
             Wait::Time { until } => write!(f, "scheduled for {}", clock(*until)),
-            Wait::Retry { until, reason: Some(reason @ (Reason::Snoozed | Reason::RateLimited)), .. } => {
+            Wait::Retry {
+                until,
+                reason: Some(reason @ (Reason::Snoozed | Reason::RateLimited | Reason::Unavailable)),
+                ..
+            } => {
                 write!(f, "put off by its handler until {} ({reason})", clock(*until))
             }
             Wait::Retry { until, reason, attempts } => {
@@ -211,7 +225,7 @@ impl fmt::Display for Told<'_> {
                 write!(f, "the tenant's fuel of the {window} is spent until {}", clock(*until))
             }
             Wait::Limit { name, leased, most } => write!(f, "limit {name} ({leased} of {most})"),
-            Wait::Group { key } => write!(f, "waits for others of group {}", crate::text::line(key.as_str())),
+            Wait::Group { key } => write!(f, "waits for others of group {}", text::line(key.as_str())),
             Wait::Parents { jobs } => match jobs.as_slice() {
                 [only] => write!(f, "waits for job {only} of its flow"),
                 jobs => write!(f, "waits for {} jobs of its flow", jobs.len()),

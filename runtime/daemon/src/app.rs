@@ -25,6 +25,7 @@ use crate::lease::janitor::{Janitor, RulesTold, Upkeep};
 use crate::lease::renewal::{LeaseTable, renew_leases};
 use crate::lease::suspects::Suspects;
 use crate::lease::wake::{WakeSenders, dispatch_wakes};
+use crate::run::breakers::Reports;
 use crate::run::runner::Runner;
 use crate::run::settler::Settler;
 use crate::run::worker::TenantContext;
@@ -129,6 +130,8 @@ enum Ended {
     Intake(TenantId),
     /// Settler of a tenant that is gone, or was gone and has come back with loops of its own.
     Settler,
+    /// Reports of a tenant, likewise.
+    Reports,
 }
 
 impl<R: Runner> Supervisor<R> {
@@ -237,7 +240,7 @@ impl<R: Runner> Supervisor<R> {
                 self.wake_senders.send_modify(|wake_senders| drop(wake_senders.remove(&tenant)));
                 Ok(())
             }
-            Ended::Settler => Ok(()),
+            Ended::Settler | Ended::Reports => Ok(()),
             Ended::Unending(name) => Err(Error::LoopEnded { cause: format!("{name} returned") }),
         }
     }
@@ -274,6 +277,13 @@ impl<R: Runner> Supervisor<R> {
             Arc::clone(observer),
             clock.clone(),
         );
+        let (reports, reporting) = Reports::new(
+            tenant.clone(),
+            Arc::clone(broker),
+            Arc::clone(health),
+            Arc::clone(observer),
+            clock.clone(),
+        );
         let context = Arc::new(TenantContext {
             tenant: tenant.clone(),
             daemon: self.daemon,
@@ -281,6 +291,7 @@ impl<R: Runner> Supervisor<R> {
             runner: Arc::clone(runner),
             archive: Arc::clone(archive),
             settler,
+            reports,
             lease_table: Arc::clone(&self.lease_table),
             memory: MemoryAccount::default(),
             phase: self.phase.clone(),
@@ -309,6 +320,10 @@ impl<R: Runner> Supervisor<R> {
             } else {
                 Ended::Unending(format!("the settler of tenant {of_settler}"))
             }
+        });
+        self.loops.spawn(async move {
+            reporting.await;
+            Ended::Reports
         });
         self.loops.spawn(async move {
             intake.run().await;

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use sandhog_broker::{Keep, KeepMax};
 use sandhog_core::admit::Offer;
+use sandhog_core::breaker::BreakerTerms;
 use sandhog_core::budget::Bytes;
 use sandhog_core::canary::Side;
 use sandhog_core::group::GroupRule;
-use sandhog_core::id::{Kind, PluginName, QueueName, Revision, TenantId};
+use sandhog_core::id::{BreakerName, Kind, PluginName, QueueName, Revision, TenantId};
 use sandhog_core::job::Job;
 use sandhog_core::quota::{FuelQuota, QueueBounds, StateQuota};
 use sandhog_core::rate::RateLimit;
@@ -44,6 +45,8 @@ pub struct Tenant<P> {
     pub queue: QueueBounds,
     /// Its queues' rules for groups of jobs.
     pub group_rules: BTreeMap<QueueName, GroupRule>,
+    /// Its breakers.
+    pub breakers: BTreeMap<BreakerName, Arc<BreakerTerms>>,
     /// Maximum of its final jobs that are kept.
     pub keep_max: KeepMax,
     /// The same of the plugins that have one of their own.
@@ -184,6 +187,8 @@ pub struct TenantTerms<P> {
     pub queue: QueueBounds,
     /// Its queues' rules for groups of jobs.
     pub group_rules: BTreeMap<QueueName, GroupRule>,
+    /// Its breakers.
+    pub breakers: BTreeMap<BreakerName, Arc<BreakerTerms>>,
     /// Maximum of its final jobs that are kept.
     pub keep_max: KeepMax,
     /// Its plugins. Where two handle the same kind, the later one gets it.
@@ -282,6 +287,7 @@ impl<P> Tenant<P> {
             fuel: terms.fuel,
             queue: terms.queue,
             group_rules: terms.group_rules,
+            breakers: terms.breakers,
             keep_max: terms.keep_max,
             keep_max_of,
             concurrency_limit: concurrency_limits.of(id, None, terms.concurrency),
@@ -434,6 +440,7 @@ mod tests {
             fuel: FuelQuota::default(),
             queue: QueueBounds::default(),
             group_rules: BTreeMap::new(),
+            breakers: BTreeMap::new(),
             keep_max: KeepMax::default(),
             plugins,
         };

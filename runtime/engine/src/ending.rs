@@ -3,8 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use sandhog_core::budget::{Budget, Bytes};
-use sandhog_core::id::FailureCode;
-use sandhog_core::outcome::{Limit, Outcome, StopReason};
+use sandhog_core::id::{DownstreamName, FailureCode};
+use sandhog_core::outcome::{Limit, Outcome, PutOff, StopReason};
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -55,7 +55,7 @@ pub(crate) fn outcome(ended: wasmtime::Result<Returned>, left: u64, mut state: R
 pub(crate) fn said_by(failure: &Failure) -> &str {
     match failure {
         Failure::Transient { message, .. } | Failure::Permanent(message) => message,
-        Failure::PutOff(..) => "",
+        Failure::Snoozed(..) | Failure::RateLimited(..) | Failure::Unavailable(..) => "",
     }
 }
 
@@ -63,6 +63,13 @@ pub(crate) fn said_by(failure: &Failure) -> &str {
 fn code_of(code: Option<String>, log: &RunLog) -> Option<FailureCode> {
     FailureCode::parse(&code?)
         .inspect_err(|invalid| log.remark(Remark::FailureCode, || format!("{invalid}; it counts as none")))
+        .ok()
+}
+
+/// Returns the downstream that a handler names, if that is a name. The log is told of one that is not.
+fn downstream_of(name: &str, log: &RunLog) -> Option<DownstreamName> {
+    DownstreamName::parse(name)
+        .inspect_err(|invalid| log.remark(Remark::Downstream, || format!("{invalid}; it counts as none")))
         .ok()
 }
 
@@ -87,7 +94,14 @@ fn of_returned(returned: Returned, state: RunState) -> Outcome {
             Outcome::FailedTransiently { message: said(message), code, retry_after }
         }
         Err(Failure::Permanent(message)) => Outcome::FailedPermanently { message: said(message) },
-        Err(Failure::PutOff(why, after)) => Outcome::PutOff { why, after },
+        Err(Failure::Snoozed(after)) => Outcome::PutOff { why: PutOff::Snoozed, after },
+        Err(Failure::RateLimited(name, after)) => {
+            let name = name.and_then(|name| downstream_of(&name, &state.log));
+            Outcome::PutOff { why: PutOff::RateLimited(name), after }
+        }
+        Err(Failure::Unavailable(name, after)) => {
+            Outcome::PutOff { why: PutOff::Unavailable(downstream_of(&name, &state.log)), after }
+        }
     }
 }
 

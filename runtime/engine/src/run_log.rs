@@ -56,6 +56,8 @@ pub(crate) enum Remark {
     Secrets,
     /// The code of a failure isn't valid.
     FailureCode,
+    /// The name of a downstream isn't valid.
+    Downstream,
     /// Directories aren't granted.
     Directories,
     /// Sockets are granted to nobody.

@@ -22,9 +22,12 @@ export function retryAfter(ms, message, { code, cause } = {}) {
 
 export const snooze = (ms) => putOff("snoozed", ms);
 
-export const rateLimited = (ms) => putOff("rate-limited", ms);
+export const rateLimited = (ms, downstream) => putOff("rate-limited", ms, downstream);
 
-const putOff = (why, ms) => new Failure(why, { putOff: { why, ms: wholeMs(ms) } });
+export const unavailable = (downstream, ms = 10_000) => putOff("unavailable", ms, downstream);
+
+const putOff = (why, ms, downstream) =>
+  new Failure(why, { putOff: { why, ms: wholeMs(ms), ...(downstream !== undefined && { downstream }) } });
 
 // A hundred years.
 const MS_MAX = 3_155_760_000_000;

@@ -49,7 +49,8 @@ export async function handle(job) {
 }
 
 function toWit({ message, permanent, code, retryAfterMs, putOff }) {
-  if (putOff !== undefined) return { tag: putOff.why, val: millis(putOff.ms) };
+  if (putOff?.why === "snoozed") return { tag: "snoozed", val: millis(putOff.ms) };
+  if (putOff !== undefined) return { tag: putOff.why, val: { downstream: putOff.downstream, afterMs: millis(putOff.ms) } };
   return permanent ? { tag: "permanent", val: message } : { tag: "transient", val: { message, code, retryAfterMs: millis(retryAfterMs) } };
 }
 

@@ -50,7 +50,7 @@ export class Failure extends Error {
   /** The wait before the next try, in milliseconds, instead of the retry policy's. */
   readonly retryAfterMs: number | undefined;
   /** Why and for how long the job is put off, if it is: that is no failure, and the attempt doesn't count. */
-  readonly putOff: { readonly why: "snoozed" | "rate-limited"; readonly ms: number } | undefined;
+  readonly putOff: { readonly why: "snoozed" | "rate-limited" | "unavailable"; readonly ms: number; readonly downstream?: string } | undefined;
 }
 
 /** What else there is to say of a failure that may go away by itself. */
@@ -79,8 +79,18 @@ export function retryAfter(ms: number, message: string, options?: FailureOptions
  */
 export function snooze(ms: number): Failure;
 
-/** What the handler calls takes no more calls now: as {@link snooze}, and told apart from it. */
-export function rateLimited(ms: number): Failure;
+/**
+ * What the handler calls takes no more calls now: as {@link snooze}, and told apart from it. With the name of a service that the
+ * plugin's `calls` has, all jobs that call it wait.
+ */
+export function rateLimited(ms: number, downstream?: string): Failure;
+
+/**
+ * A service that the plugin's `calls` has doesn't answer, or can't do what it was asked for: `throw unavailable("stripe")`. The job is
+ * run again after so many milliseconds, 10,000 unless others are given, and this attempt doesn't count. If that happens to many jobs,
+ * the service's circuit breaker opens, and jobs that call it wait.
+ */
+export function unavailable(downstream: string, ms?: number): Failure;
 
 /** A refusal of the host. Uncaught, it means that the job is tried again. */
 export class HostError extends Error {

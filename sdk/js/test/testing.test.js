@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { HostError, handler, permanent, rateLimited, retryAfter, transient } from "../src/index.js";
+import { HostError, handler, permanent, rateLimited, retryAfter, transient, unavailable } from "../src/index.js";
 import { FakeHost, assertEnqueued, assertNotEnqueued } from "../src/testing.js";
 
 const MINUTE = 60_000;
@@ -308,6 +308,21 @@ test("a job that is put off comes again with the same attempt, and has done noth
   assert.deepEqual(attempts.map(({ atMs }) => atMs), [0, 20_000, 40_000]);
   assert.deepEqual(attempts[0].run.failure.putOff, { why: "rate-limited", ms: 20_000 });
   assert.deepEqual([host.jobs[0].state, host.jobs[0].attempts, host.stored("tries")], ["succeeded", 1, 1]);
+});
+
+test("a job whose service is unavailable comes again with the same attempt", async () => {
+  const refund = handler("card.refund", (ctx, ms) => {
+    if (ctx.enqueuedAt.getTime() + MINUTE > ctx.deadline.getTime()) throw unavailable("stripe", ms ?? undefined);
+  });
+  for (const [ms, times] of [[null, [0, 10_000, 20_000, 30_000]], [12_000, [0, 12_000, 24_000, 36_000]]]) {
+    const host = new FakeHost({ maxAttempts: 1, remainingMs: MINUTE / 2 });
+    host.enqueue("card.refund", ms);
+    const attempts = await host.drain([refund]);
+    assert.deepEqual(attempts.map(({ atMs }) => atMs), times);
+    assert.equal(attempts[0].run.failure.putOff.downstream, "stripe");
+    assert.deepEqual([host.jobs[0].state, host.jobs[0].attempts], ["succeeded", 1]);
+  }
+  assert.equal(rateLimited(1, "stripe").putOff.downstream, "stripe");
 });
 
 test("a handler finds what its job was given", async () => {

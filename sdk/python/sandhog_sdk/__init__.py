@@ -10,7 +10,7 @@
 """
 
 from ._context import ABSENT, Context, Log, NewJobOptions, State
-from ._failure import Failure, HostError, permanent, rate_limited, retry_after, snooze, transient
+from ._failure import Failure, HostError, permanent, rate_limited, retry_after, snooze, transient, unavailable
 from ._handler import Handler, handler
 from ._host import StopReason
 from ._http import Http, HttpRequest, HttpResponse
@@ -39,4 +39,5 @@ __all__ = [
     "retry_after",
     "snooze",
     "transient",
+    "unavailable",
 ]

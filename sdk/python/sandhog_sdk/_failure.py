@@ -8,7 +8,7 @@ from typing import Literal
 class Failure(Exception):
     """Why a handler gave up. The message is kept with the job and shown to people: put no secret in it.
 
-    Made by `permanent`, `retry_after`, `transient`, `snooze` and `rate_limited`, and raised.
+    Made by `permanent`, `retry_after`, `transient`, `snooze`, `rate_limited` and `unavailable`, and raised.
     """
 
     def __init__(
@@ -18,7 +18,8 @@ class Failure(Exception):
         permanent: bool = False,
         code: str | None = None,
         retry_after_ms: int | None = None,
-        put_off: tuple[Literal["snoozed", "rate-limited"], int] | None = None,
+        put_off: tuple[Literal["snoozed", "rate-limited", "unavailable"], int] | None = None,
+        downstream: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -30,6 +31,8 @@ class Failure(Exception):
         self.code = code
         #: Why the job is put off, and for how many milliseconds, if it is: that is no failure, and the attempt doesn't count.
         self.put_off = put_off
+        #: The service that takes no more calls or is unavailable, if it is named.
+        self.downstream = downstream
 
 
 class HostError(Exception):
@@ -72,9 +75,21 @@ def snooze(wait: float | timedelta) -> Failure:
     return Failure("snoozed", put_off=("snoozed", _wait_ms(wait)))
 
 
-def rate_limited(wait: float | timedelta) -> Failure:
-    """What the handler calls takes no more calls now: as `snooze`, and told apart from it."""
-    return Failure("rate-limited", put_off=("rate-limited", _wait_ms(wait)))
+def rate_limited(wait: float | timedelta, downstream: str | None = None) -> Failure:
+    """What the handler calls takes no more calls now: as `snooze`, and told apart from it.
+
+    With the name of a service that the plugin's `calls` has, all jobs that call it wait.
+    """
+    return Failure("rate-limited", put_off=("rate-limited", _wait_ms(wait)), downstream=downstream)
+
+
+def unavailable(downstream: str, wait: float | timedelta = 10) -> Failure:
+    """A service that the plugin's `calls` has doesn't answer, or can't do what it was asked for: `raise unavailable("stripe")`.
+
+    The job is run again after so many seconds, and this attempt doesn't count. If that happens to many jobs, the service's
+    circuit breaker opens, and jobs that call it wait.
+    """
+    return Failure("unavailable", put_off=("unavailable", _wait_ms(wait)), downstream=downstream)
 
 
 def _wait_ms(wait: float | timedelta) -> int:

@@ -21,6 +21,7 @@ from sandhog_sdk import (
     rate_limited,
     retry_after,
     transient,
+    unavailable,
 )
 from sandhog_sdk._handler import Handler
 from sandhog_sdk._raised import describe
@@ -103,6 +104,22 @@ class Options(unittest.TestCase):
         failure = attempts[0].run.failure
         self.assertEqual(None if failure is None else failure.put_off, ("rate-limited", 20_000))
         self.assertEqual((host.jobs[0].state, host.jobs[0].attempts, host.stored("tries")), ("succeeded", 1, 1))
+
+    def test_a_job_whose_service_is_unavailable_comes_again_with_the_same_attempt(self) -> None:
+        def refund(ctx: Context) -> None:
+            if (ctx.deadline - ctx.enqueued_at).total_seconds() < 60:
+                raise unavailable("stripe", 12)
+
+        made = work(refund)
+        host = FakeHost(max_attempts=1, remaining=30)
+        host.enqueue(made.kind, None)
+        attempts = host.drain([made])
+        self.assertEqual([attempt.at for attempt in attempts], [0, 12, 24, 36])
+        failure = attempts[0].run.failure
+        self.assertEqual(None if failure is None else failure.downstream, "stripe")
+        self.assertEqual((host.jobs[0].state, host.jobs[0].attempts), ("succeeded", 1))
+        self.assertEqual(unavailable("stripe").put_off, ("unavailable", 10_000))
+        self.assertEqual(rate_limited(1, "stripe").downstream, "stripe")
 
     def test_a_handler_finds_what_its_job_was_given(self) -> None:
         def look(ctx: Context) -> Any:

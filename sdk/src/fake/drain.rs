@@ -14,6 +14,9 @@ const ATTEMPTS_MAX: usize = 1_000;
 const BACKOFF_BASE: Duration = Duration::from_secs(2);
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
 
+/// Wait of a job whose service is unavailable, if its handler names none.
+const UNAVAILABLE_REST: Duration = Duration::from_secs(10);
+
 /// Minimum time for which a handler puts its job off.
 const PUT_OFF_MIN: Duration = Duration::from_secs(1);
 
@@ -140,8 +143,12 @@ impl FakeHost {
         );
         match &run.result {
             Ok(_) => {}
-            Err(Failure::Snoozed { after } | Failure::RateLimited { after }) => {
+            Err(Failure::Snoozed { after } | Failure::RateLimited { after, .. }) => {
                 let wait = (*after).min(RETRY_AFTER_MAX).max(PUT_OFF_MIN);
+                self.jobs.put_off(at, self.clock.since_epoch().saturating_add(wait));
+            }
+            Err(Failure::Unavailable { after, .. }) => {
+                let wait = after.unwrap_or(UNAVAILABLE_REST).min(RETRY_AFTER_MAX).max(PUT_OFF_MIN);
                 self.jobs.put_off(at, self.clock.since_epoch().saturating_add(wait));
             }
             Err(Failure::Transient { retry_after, .. }) if attempts < self.given.max_attempts => {

@@ -24,9 +24,9 @@ use super::random::{KEYS, Op, PLUGINS, Random, Sizes};
 use super::script::{key, plugin};
 use crate::memory::Memory;
 use crate::{
-    Broker, Changed, Counts, Enqueued, FlowStored, FlowView, HeldGroup, HoldOutcome, JobAction, Lanes,
-    LeaseAsk, Leased, ParentView, Query, Renewal, ScheduleQuery, ScheduleWritten, Schedules, Swept,
-    WallClock,
+    BreakerWritten, Breakers, Broker, Changed, Counts, Enqueued, FlowStored, FlowView, HeldGroup,
+    HoldOutcome, JobAction, Lanes, LeaseAsk, Leased, ParentView, Query, Renewal, ScheduleQuery,
+    ScheduleWritten, Schedules, Swept, WallClock,
 };
 
 /// Seeds that are always played.
@@ -123,6 +123,7 @@ pub(super) enum Reply {
     Released(bool),
     Trial(TrialStatus),
     Scheduled(ScheduleWritten),
+    Breaker(BreakerWritten),
     Changed(Vec<Changed>),
     Edited(Edited),
     Hold(HoldOutcome),
@@ -173,6 +174,9 @@ async fn play(broker: &dyn Broker, op: &Op) -> Reply {
         Op::Schedule { tenant, write } => {
             Reply::Scheduled(broker.write_schedule(tenant, write.clone()).await.expect(OK))
         }
+        Op::Breaker { tenant, write } => {
+            Reply::Breaker(broker.write_breaker(tenant, write.clone()).await.expect(OK))
+        }
         Op::RecordEvents { tenant, keep } => {
             Reply::Recording(broker.record_events(tenant, *keep).await.expect(OK))
         }
@@ -212,6 +216,7 @@ struct View {
     flows: Vec<Option<FlowView>>,
     parents: Vec<Vec<ParentView>>,
     schedules: [Schedules; 2],
+    breakers: Breakers,
     events: EventPage,
     /// The same, from the middle of them on.
     later_events: EventPage,
@@ -271,6 +276,7 @@ impl View {
         let later_events = page(middle.unwrap_or(EventCursor(1)), 5).await;
         Self {
             schedules,
+            breakers: broker.breakers(tenant, None).await.expect(OK),
             events,
             later_events,
             counts: broker.counts(tenant).await.expect(OK),
@@ -439,6 +445,7 @@ mod tests {
             }
             (_, Reply::Edited(answer)) => vec![format!("edit {answer:?}")],
             (_, Reply::Hold(answer)) => vec![name(answer)],
+            (_, Reply::Breaker(answer)) => vec![format!("breaker {answer:?}")],
             (_, Reply::Released(_)) => vec![format!("{reply:?}")],
             (_, Reply::Scheduled(ScheduleWritten::Refused(refusal))) => {
                 vec![format!("schedule {}", name(refusal))]
@@ -492,7 +499,8 @@ mod tests {
             bury_Applied bury_Lost cancel_Applied cancel_Lost \
             trial_of_several trial_decided trial_anew Lifted NotHeld Replaced \
             edit_Done edit_Unknown edit_Not(Blocked) edit_Not(Leased) edit_Not(Dead) edit_Excess(TooLarge) \
-            edit_Excess(Full(Bytes)) schedule_Done schedule_Stale schedule_TooLarge schedule_Full recording";
+            edit_Excess(Full(Bytes)) schedule_Done schedule_Stale schedule_TooLarge schedule_Full recording \
+            breaker_Done breaker_Stale";
         for kind in expected.split_whitespace() {
             assert!(seen.contains(&kind.replace('_', " ")), "`{kind}` was never answered");
         }

@@ -17,6 +17,7 @@ mod script;
 // The topics. Each public function in them is a rule, and is named in the list below.
 pub mod accounting;
 pub mod attempts;
+pub mod breakers;
 pub mod cancelling;
 pub mod editing;
 pub mod effects;
@@ -112,6 +113,21 @@ macro_rules! conformance_suite {
                 an_ask_that_nobody_heard_is_answered_anew,
                 what_is_handed_out_is_bounded_in_bytes,
                 host_faults_are_counted_apart,
+            }
+            breakers {
+                what_an_open_breaker_covers_is_not_leased,
+                an_open_breaker_lets_probes_through_at_its_time,
+                no_more_than_so_many_probes_are_leased_at_once,
+                a_breakers_kinds_share_its_probes,
+                a_job_is_a_probe_of_all_its_breakers,
+                jobs_wait_at_an_open_breaker_as_they_are,
+                a_breaker_that_changes_wakes,
+                probes_are_bounded_until_a_time,
+                breakers_are_listed_as_holds,
+                a_breaker_is_written_as_it_was_read,
+                a_tenant_has_a_bounded_number_of_breakers,
+                a_purge_removes_breakers,
+                a_breaker_goes_all_its_way,
             }
             holding {
                 what_a_hold_covers_is_not_leased_and_all_else_is,
@@ -482,6 +498,7 @@ mod tests {
         let topics = [
             include_str!("accounting.rs"),
             include_str!("attempts.rs"),
+            include_str!("breakers.rs"),
             include_str!("cancelling.rs"),
             include_str!("editing.rs"),
             include_str!("effects.rs"),

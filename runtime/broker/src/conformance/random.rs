@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
+use sandhog_core::breaker::{Gate, Probes, Shut};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::canary::Record;
 use sandhog_core::edit::{Due, JobEdit};
@@ -14,10 +15,10 @@ use sandhog_core::effects::Effects;
 use sandhog_core::event::EventKeep;
 use sandhog_core::flow::{After, Flow, FlowJob, OnFailure};
 use sandhog_core::group::{GroupRule, OnDead};
-use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
+use sandhog_core::hold::{HoldEnd, HoldReason, HoldScope, NewHold};
 use sandhog_core::id::{
-    DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, RateName,
-    ScheduleName, TenantId,
+    BreakerName, DaemonId, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName,
+    RateName, ScheduleName, TenantId,
 };
 use sandhog_core::job::{JobOptions, NewJob, Priority, State};
 use sandhog_core::labels::Labels;
@@ -36,9 +37,9 @@ use super::script::{
     secs, trace, traffic, unique, usage,
 };
 use crate::{
-    Asker, Broker, Enqueued, Filter, FleetLimit, FlowStored, JobAction, Keep, KeepMax, LaneAsk, LastTimes,
-    LeaseAsk, Query, RateLimit, RateOf, Renew, ScheduleQuery, ScheduleRecord, ScheduleWrite, ScheduleWritten,
-    Settle, Still, Sweep, WallClock,
+    Asker, BreakerRecord, BreakerWrite, Broker, Enqueued, Filter, FleetLimit, FlowStored, JobAction, Keep,
+    KeepMax, LaneAsk, LastTimes, LeaseAsk, Query, RateLimit, RateOf, Renew, ScheduleQuery, ScheduleRecord,
+    ScheduleWrite, ScheduleWritten, Settle, Still, Sweep, WallClock,
 };
 
 /// The plugins that run jobs.
@@ -49,6 +50,7 @@ pub(super) const KEYS: [&str; 3] = ["count", "owner", "{odd} key:ü"];
 const KINDS: [&str; 3] = ["image.thumbnail", "image.rotate", "mail"];
 const QUEUES: [&str; 2] = ["default", "other"];
 const SCHEDULES: [&str; 3] = ["nightly", "weekly", "hourly"];
+const BREAKERS: [&str; 3] = ["stripe", "smtp", "plugin/report"];
 const UNIQUE_KEYS: [&str; 3] = ["nightly", "weekly", "user:1 {x}"];
 const GROUPS: [&str; 3] = ["acme", "*", "a:b {c} ü"];
 const MANY: Bytes = LeaseAsk::BYTES;
@@ -129,6 +131,10 @@ pub(super) enum Op {
     Schedule {
         tenant: TenantId,
         write: ScheduleWrite,
+    },
+    Breaker {
+        tenant: TenantId,
+        write: BreakerWrite,
     },
     RecordEvents {
         tenant: TenantId,
@@ -290,14 +296,15 @@ impl Random {
             }
             89 if self.rng.random_bool(0.02) => Op::Purge { tenant },
             89 => Op::Page { tenant, query: self.query() },
-            90 if self.holds => match self.rng.random_range(0..3) {
+            90 if self.holds => match self.rng.random_range(0..5) {
+                3..5 => Op::Breaker { tenant, write: self.breaker(which, model).await },
                 0 | 1 => Op::Hold { tenant, hold: self.hold() },
                 _ => Op::Lift { tenant, scope: self.scope() },
             },
             92 => Op::SetGroupRules { tenant, rules: self.group_rules() },
-            93 => Op::ReleaseGroup { tenant, queue: self.queue(), group: group(self.pick(&GROUPS)) },
+            93 | 94 => Op::ReleaseGroup { tenant, queue: self.queue(), group: group(self.pick(&GROUPS)) },
             90 => Op::Trial { tenant, report: self.trial_report(which) },
-            94..96 => Op::RecordEvents {
+            95 => Op::RecordEvents {
                 tenant,
                 keep: EventKeep {
                     time: self.pick(&[ms(1), secs(60), secs(86_400), secs(7 * 86_400)]),
@@ -383,6 +390,29 @@ impl Random {
         let note = self.rng.random_bool(0.5).then(|| format!("note {} \"ü\"", self.rng.random_range(0..10)));
         let by = self.rng.random_bool(0.5).then(|| "ana".to_owned());
         NewHold { by, end, note, ..NewHold::pause(self.scope()) }
+    }
+
+    /// Of one of few breakers; mostly as it was read, and mostly with a gate that opens.
+    async fn breaker(&mut self, which: usize, model: &dyn Broker) -> BreakerWrite {
+        let name = BreakerName::parse(self.pick(&BREAKERS)).expect("a valid name");
+        let tenant = &self.tenants[which].tenant;
+        let read = model.breakers(tenant, Some(name.clone())).await.expect("the model answers");
+        let stored = read.breakers.first().map(|breaker| breaker.version);
+        let expected = if self.rng.random_bool(0.9) { stored } else { self.pick(&[None, Some(1)]) };
+        let times =
+            [Duration::ZERO, ms(400), secs(1), secs(60)].map(|time| Shut::Until(read.now.after(time)));
+        let [at_once, soon, later, last] = times;
+        let shut = self.pick(&[Shut::No, at_once, soon, later, later, last, Shut::Always]);
+        let most = self.pick(&[None, NonZeroU32::new(1), NonZeroU32::new(2)]);
+        let probes =
+            most.map(|most| Probes { most, until: read.now.after(self.pick(&[secs(1), secs(3600)])) });
+        let kinds = self.some(1..3, Self::kind).into_iter().collect();
+        let reason = self.pick(&[HoldReason::Breaker, HoldReason::RateLimited]);
+        let gate = Gate { kinds, reason, since: read.now, shut, probes };
+        let gate = self.rng.random_bool(0.7).then_some(gate);
+        let bytes = (0..self.rng.random_range(0..20)).map(|_| self.rng.random()).collect();
+        let record = self.rng.random_bool(0.8).then_some(BreakerRecord { bytes, gate });
+        BreakerWrite { name, expected, record }
     }
 
     /// Of one of few schedules; mostly as it was read.

@@ -9,6 +9,7 @@ use super::fault::{Fault, Result};
 use super::row::{parse, stamp, timestamp};
 use super::step::Step;
 use crate::HoldOutcome;
+use crate::breakers::{Gates, sort_holds};
 
 impl Step<'_> {
     /// Makes a hold, in place of one of the same scope.
@@ -58,7 +59,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Returns the scopes of the holds that are in force.
+    /// Returns the scopes of the holds that are in force, but for those of breakers.
     pub(super) fn held_scopes(&self) -> Result<Vec<HoldScope>> {
         let in_force = self.holds()?.into_iter().filter(|hold| hold.is_in_force(self.now));
         Ok(in_force.map(|hold| hold.scope).collect())
@@ -71,7 +72,7 @@ impl Step<'_> {
     }
 
     /// Whether a line has a job that can be leased and isn't held back.
-    pub(super) fn has_ready_besides(&self, held: &[HoldScope]) -> Result<bool> {
+    pub(super) fn has_ready_besides(&self, held: &[HoldScope], gates: &Gates) -> Result<bool> {
         let mut last = Some((String::new(), String::new()));
         while let Some((queue, lane)) = last {
             last = self.find(
@@ -82,7 +83,7 @@ impl Step<'_> {
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )?;
             if let Some((queue, lane)) = &last
-                && !is_held(held, queue, lane)?
+                && !is_held(held, gates, queue, lane)?
             {
                 return Ok(true);
             }
@@ -100,13 +101,13 @@ impl Step<'_> {
 const ALL: &str = "SELECT queue, kind, reason, by_whom, since, until, note FROM hold WHERE tenant = ?1 ORDER BY queue, kind";
 
 /// Whether the lane of a queue is held back; an empty lane is that of no kind.
-pub(super) fn is_held(held: &[HoldScope], queue: &str, lane: &str) -> Result<bool> {
+pub(super) fn is_held(held: &[HoldScope], gates: &Gates, queue: &str, lane: &str) -> Result<bool> {
     let queue: QueueName = parse("job.queue", queue)?;
     if lane.is_empty() {
         return Ok(held.iter().any(|scope| scope.covers_queue(&queue)));
     }
     let kind: Kind = parse("job.lane", lane)?;
-    Ok(held.iter().any(|scope| scope.covers(&queue, &kind)))
+    Ok(held.iter().any(|scope| scope.covers(&queue, &kind)) || gates.is_shut(&kind))
 }
 
 fn columns(scope: &HoldScope) -> (&str, &str) {
@@ -128,9 +129,14 @@ fn read(row: &Row<'_>) -> Result<Hold> {
     })
 }
 
-/// Returns the tenant's holds that are in force.
+/// Returns the tenant's holds that are in force, those of breakers included.
 pub(super) fn holds(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Vec<Hold>> {
     let mut statement = connection.prepare_cached(ALL)?;
     let all = statement.query_and_then([tenant.as_str()], read)?;
-    all.filter(|hold| hold.as_ref().map_or(true, |hold| hold.is_in_force(now))).collect()
+    let mut holds = all
+        .filter(|hold| hold.as_ref().map_or(true, |hold| hold.is_in_force(now)))
+        .collect::<Result<Vec<Hold>>>()?;
+    holds.extend(super::breakers::gates(connection, tenant, now)?.holds());
+    sort_holds(&mut holds);
+    Ok(holds)
 }

@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use sandhog_core::id::{Kind, PluginName, QueueName, TenantId};
+use sandhog_core::id::{BreakerName, Kind, PluginName, QueueName, TenantId};
 use sandhog_core::rate::{FullAt, Rate};
 use sandhog_core::time::{Timestamp, millis};
 
 use super::fault::Result;
 use super::row::{parse, stamp, timestamp};
 use super::step::Step;
+use crate::breakers::Gates;
 use crate::{LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX, LaneAsk, Lanes, LeaseAsk, RateLimit, RateOf, SWEEP_MAX};
 
 /// Maximum number of ready jobs of a queue that are searched at once for those that belong in a lane.
@@ -26,6 +27,10 @@ pub(super) struct Rooms<'a> {
     free: BTreeMap<&'a PluginName, u32>,
     /// Tokens of the rate limits that the lanes name.
     tokens: BTreeMap<&'a RateOf, Tokens>,
+    /// Of each lane, the breakers whose probes its jobs are.
+    probing: Vec<Vec<BreakerName>>,
+    /// Number of further jobs that may be leased as probes of each breaker.
+    probes: BTreeMap<BreakerName, u32>,
 }
 
 /// Tokens of a rate limit.
@@ -73,7 +78,15 @@ impl<'a> Rooms<'a> {
     pub(super) fn left(&self, nth: usize) -> u32 {
         let free = self.limit(nth).and_then(|name| self.free.get(name)).copied();
         let tokens = self.rate(nth).and_then(|of| self.tokens.get(of)).map(|tokens| tokens.left);
-        self.lanes[nth].1.min(free.unwrap_or(u32::MAX)).min(tokens.unwrap_or(u32::MAX))
+        let probes = self.probing[nth].iter().filter_map(|name| self.probes.get(name)).min().copied();
+        let bounds = [free, tokens, probes].into_iter().flatten();
+        bounds.fold(self.lanes[nth].1, u32::min)
+    }
+
+    /// Returns the breakers whose probes the jobs of a lane are, with blanks between their names; `None` if there are none.
+    pub(super) fn probe_of(&self, nth: usize) -> Option<String> {
+        let names: Vec<&str> = self.probing[nth].iter().map(BreakerName::as_str).collect();
+        (!names.is_empty()).then(|| names.join(" "))
     }
 
     /// Counts one job of a lane as handed out.
@@ -84,6 +97,9 @@ impl<'a> Rooms<'a> {
         if let Some(tokens) = self.rate(nth).and_then(|of| self.tokens.get_mut(of)) {
             (tokens.taken, tokens.left) = (tokens.taken + 1, tokens.left.saturating_sub(1));
         }
+        for name in &self.probing[nth] {
+            self.probes.entry(name.clone()).and_modify(|left| *left = left.saturating_sub(1));
+        }
         let (_, room) = &mut self.lanes[nth];
         *room = room.saturating_sub(1);
     }
@@ -91,7 +107,7 @@ impl<'a> Rooms<'a> {
 
 impl Step<'_> {
     /// Returns the lanes of an ask, with the number of jobs of each that may be handed out.
-    pub(super) fn rooms<'a>(&self, ask: &LeaseAsk<'a>) -> Result<Rooms<'a>> {
+    pub(super) fn rooms<'a>(&self, ask: &LeaseAsk<'a>, gates: &Gates) -> Result<Rooms<'a>> {
         let mut free = BTreeMap::new();
         for limit in ask.lanes.iter().filter_map(|lane| lane.limit.as_ref()) {
             let under_way: Vec<i64> = self.all(
@@ -108,7 +124,23 @@ impl Step<'_> {
             let left = rate.left(full_at, self.now.as_micros());
             tokens.insert(of, Tokens { rate: *rate, full_at, taken: 0, left });
         }
-        Ok(Rooms { lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(), free, tokens })
+        let mut probes: BTreeMap<BreakerName, u32> = BTreeMap::new();
+        for (name, most) in ask.lanes.iter().flat_map(|lane| gates.probing(&lane.kind)) {
+            probes.insert(name.clone(), most.get());
+        }
+        if !probes.is_empty() {
+            for (name, under_way) in self.probes_under_way()? {
+                probes.entry(name).and_modify(|left| *left = left.saturating_sub(under_way));
+            }
+        }
+        let probing = |lane: &LaneAsk| gates.probing(&lane.kind).map(|(name, _)| name.clone()).collect();
+        Ok(Rooms {
+            lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(),
+            free,
+            tokens,
+            probing: ask.lanes.iter().map(probing).collect(),
+            probes,
+        })
     }
 
     /// Stores how many tokens were taken.

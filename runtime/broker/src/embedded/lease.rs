@@ -14,6 +14,7 @@ use super::fault::{Fault, Result};
 use super::lanes::Rooms;
 use super::row::{asked, asked_columns, stamp, timestamp};
 use super::step::Step;
+use crate::breakers::Gates;
 use crate::{LeaseAsk, Leased, SWEEP_MAX};
 
 /// Maximum number of times one call searches a queue for ready jobs, when the jobs that it found had to be moved or parked.
@@ -38,6 +39,7 @@ struct Batch<'a> {
     rooms: Rooms<'a>,
     /// The scopes that are held back.
     held: Vec<HoldScope>,
+    gates: Gates,
     expires_at: i64,
 }
 
@@ -66,7 +68,12 @@ enum Met {
 impl Batch<'_> {
     /// Whether jobs of this kind in this queue are held back.
     fn is_held(&self, queue: &QueueName, kind: &Kind) -> bool {
-        self.held.iter().any(|scope| scope.covers(queue, kind))
+        self.held.iter().any(|scope| scope.covers(queue, kind)) || self.gates.is_shut(kind)
+    }
+
+    /// Whether jobs of this kind in this queue are handed out to those alone who ask for their lane.
+    fn needs_lane(&self, queue: &QueueName, kind: &Kind) -> bool {
+        self.is_held(queue, kind) || self.gates.probing(kind).next().is_some()
     }
 }
 
@@ -96,13 +103,15 @@ impl Step<'_> {
     }
 
     fn hand_out(&mut self, ask: &LeaseAsk<'_>, held: Vec<HoldScope>) -> Result<Vec<Lease>> {
+        let gates = self.gates()?;
         let mut batch = Batch {
             leases: Vec::new(),
             bytes: 0,
             bytes_max: ask.bytes.0,
             is_full: false,
-            rooms: self.rooms(ask)?,
+            rooms: self.rooms(ask, &gates)?,
             held,
+            gates,
             expires_at: stamp(self.now.after(ask.ttl)),
         };
         let mut suspects = ask.suspects;
@@ -216,7 +225,8 @@ impl Step<'_> {
         };
         let mut lane = found.lane;
         let is_held = batch.is_held(queue, &lease.job.kind);
-        if is_held && !self.is_lane(queue.as_str(), lease.job.kind.as_str())? {
+        let needs_lane = batch.needs_lane(queue, &lease.job.kind);
+        if needs_lane && !self.is_lane(queue.as_str(), lease.job.kind.as_str())? {
             self.note_lane(queue.as_str(), lease.job.kind.as_str())?;
         }
         if lane.is_none() && self.is_lane(queue.as_str(), lease.job.kind.as_str())? {
@@ -232,12 +242,20 @@ impl Step<'_> {
             return Ok(Met::TooLong);
         }
         let limit = lane.and_then(|nth| batch.rooms.limit(nth)).map(PluginName::as_str);
+        let probe_of = lane.and_then(|nth| batch.rooms.probe_of(nth));
         lease.token.lease = lease.token.lease.next();
         self.execute(
             "UPDATE job SET state = 2, arrival = NULL, lease = ?2, leased_at = ?3, lease_expires_at = ?4,
-                 limited_by = ?5
+                 limited_by = ?5, probe_of = ?6
              WHERE nr = ?1",
-            params![found.nr, lease.token.lease.0.cast_signed(), self.now(), batch.expires_at, limit],
+            params![
+                found.nr,
+                lease.token.lease.0.cast_signed(),
+                self.now(),
+                batch.expires_at,
+                limit,
+                probe_of
+            ],
         )?;
         if let Some(nth) = lane {
             batch.rooms.take(nth);
@@ -293,7 +311,8 @@ impl Step<'_> {
             [self.tenant()],
             |row| row.get(0),
         )?;
-        let ends = [self.first_due()?, expiring, self.first_end()?, self.first_start_by()?];
+        let gate = self.next_gate()?.map(stamp);
+        let ends = [self.first_due()?, expiring, self.first_end()?, gate, self.first_start_by()?];
         let next = ends.into_iter().flatten().min();
         Ok(next.map(|next| timestamp(next).since(self.now)))
     }

@@ -41,6 +41,7 @@
 
 mod account;
 mod asked;
+mod breakers;
 mod control;
 mod edit;
 mod enqueue;
@@ -311,6 +312,10 @@ impl Broker for Embedded {
             Command::Lift(scope) => {
                 self.step("lift", FLUSHED, tenant, move |step| step.lift(&scope)).await.map(Outcome::Hold)
             }
+            Command::Breaker(write) => self
+                .step("breaker", FLUSHED, tenant, move |step| step.write_breaker(&write))
+                .await
+                .map(Outcome::Breaker),
             Command::Schedule(write) => self
                 .step("schedule", FLUSHED.taking_space(), tenant, move |step| step.write_schedule(&write))
                 .await
@@ -343,6 +348,9 @@ impl Broker for Embedded {
                 Look::Flow(flow) => Seen::Flow(flows::flow(connection, tenant, flow)?),
                 Look::Parents { job, bytes } => {
                     Seen::Parents(flows::parents(connection, tenant, job, bytes)?)
+                }
+                Look::Breakers(name) => {
+                    Seen::Breakers(breakers::breakers(connection, tenant, name.as_ref(), now)?)
                 }
                 Look::Schedules(query) => {
                     Seen::Schedules(schedules::schedules(connection, tenant, &query, now)?)

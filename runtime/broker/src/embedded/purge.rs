@@ -43,6 +43,7 @@ impl Step<'_> {
                 "DELETE FROM rates WHERE tenant = ?1",
                 "DELETE FROM settled WHERE tenant = ?1",
                 "DELETE FROM schedule WHERE tenant = ?1",
+                "DELETE FROM breaker WHERE tenant = ?1",
                 "DELETE FROM held_key WHERE tenant = ?1",
                 "DELETE FROM event WHERE tenant = ?1",
                 "DELETE FROM event_log WHERE tenant = ?1",

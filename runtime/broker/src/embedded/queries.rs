@@ -164,6 +164,7 @@ pub(super) fn tenants(connection: &Connection) -> Result<Vec<TenantId>> {
         "SELECT tenant FROM trial WHERE tenant > ?1 ORDER BY tenant LIMIT 1",
         "SELECT tenant FROM hold WHERE tenant > ?1 ORDER BY tenant LIMIT 1",
         "SELECT tenant FROM schedule WHERE tenant > ?1 ORDER BY tenant LIMIT 1",
+        "SELECT tenant FROM breaker WHERE tenant > ?1 ORDER BY tenant LIMIT 1",
     ] {
         let mut next = connection.prepare_cached(next)?;
         let mut last = String::new();

@@ -47,7 +47,7 @@ pub(super) struct Stored {
 macro_rules! select_stored {
     ($rest:literal) => {
         concat!(
-            "SELECT nr, id, queue, kind, unique_key, limited_by IS NOT NULL,
+            "SELECT nr, id, queue, kind, unique_key, limited_by IS NOT NULL OR probe_of IS NOT NULL,
                  state, lease, attempts, expiries, faults, cancel_requested,
                  fuel, memory_peak, wall_us, cpu_us, host_calls, leased_at, history, start_by IS NOT NULL,
                  priority, group_key, has_turn, options, finished_at FROM job ",

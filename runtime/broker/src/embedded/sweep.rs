@@ -37,6 +37,7 @@ impl Step<'_> {
         let given_up = self.give_up_lanes()?;
         self.sweep_trials()?;
         self.sweep_holds()?;
+        self.sweep_gates()?;
         self.sweep_events()?;
         let freed = self.sweep_keys()?;
         self.unpark()?;
@@ -206,9 +207,9 @@ impl Step<'_> {
 
     /// Whether any job can be leased.
     fn has_any_ready(&self) -> Result<bool> {
-        let held = self.held_scopes()?;
-        if !held.is_empty() {
-            return self.has_ready_besides(&held);
+        let (held, gates) = (self.held_scopes()?, self.gates()?);
+        if !held.is_empty() || !gates.are_open() {
+            return self.has_ready_besides(&held, &gates);
         }
         let found = self.find(
             "SELECT 1 FROM job INDEXED BY job_ready WHERE tenant = ?1 AND state = 1 AND parked_at IS NULL LIMIT 1",

@@ -10,6 +10,7 @@ use super::fault::Result;
 use super::row::parse;
 use super::step::Step;
 use super::stored::{Stored, select_stored};
+use crate::breakers::Gates;
 
 impl Step<'_> {
     /// Returns what a job waits for, or `None` if there is no such job. Changes nothing.
@@ -18,24 +19,25 @@ impl Step<'_> {
         let Some(found) = self.stored_job(by_id, params![self.tenant(), job.to_string()])? else {
             return Ok(None);
         };
-        let scopes = self.held_scopes()?;
+        let (scopes, gates) = (self.held_scopes()?, self.gates()?);
         let (queue, kind) = (parse("job.queue", &found.queue)?, parse("job.kind", &found.kind)?);
         let covers = |scope: &HoldScope| scope.covers(&queue, &kind);
-        let is_in_line = found.standing.state == State::Ready && !scopes.iter().any(covers);
+        let is_held = scopes.iter().any(covers) || gates.is_shut(&kind);
+        let is_in_line = found.standing.state == State::Ready && !is_held;
         Ok(Some(WaitFacts {
             now: self.now,
             holds: super::holds::holds(self.connection, self.tenant, self.now)?
                 .into_iter()
                 .filter(|hold| covers(&hold.scope))
                 .collect(),
-            ahead: if is_in_line { self.ahead_of(&found, &scopes)? } else { 0 },
+            ahead: if is_in_line { self.ahead_of(&found, &scopes, &gates)? } else { 0 },
             spent: self.fuel_spent()?,
             limits: self.leased_under_limits()?,
         }))
     }
 
     /// Counts the ready jobs of its queue that go before a ready one and aren't held back, up to [`AHEAD_COUNTED_MAX`].
-    fn ahead_of(&self, job: &Stored, held: &[HoldScope]) -> Result<u64> {
+    fn ahead_of(&self, job: &Stored, held: &[HoldScope], gates: &Gates) -> Result<u64> {
         let suspect = job.standing.counts.is_suspect();
         let (priority, arrival): (i64, i64) = self
             .find("SELECT priority, arrival FROM job WHERE nr = ?1", [job.nr], |row| {
@@ -43,7 +45,7 @@ impl Step<'_> {
             })?
             .unwrap_or_default();
         let mut ahead = 0;
-        for lane in self.lines_of(&job.queue, held)? {
+        for lane in self.lines_of(&job.queue, held, gates)? {
             for line in [true, false] {
                 // All suspects go before the others.
                 let (before, most) = (line == suspect, AHEAD_COUNTED_MAX - ahead);
@@ -65,12 +67,12 @@ impl Step<'_> {
     }
 
     /// Returns the lanes of a queue that hold a ready job and aren't held back; that of no kind is empty.
-    fn lines_of(&self, queue: &str, held: &[HoldScope]) -> Result<Vec<String>> {
+    fn lines_of(&self, queue: &str, held: &[HoldScope], gates: &Gates) -> Result<Vec<String>> {
         let mut lanes = Vec::new();
         let mut next: Option<String> = self.lane_from(queue, "")?;
         while let Some(lane) = next {
             next = self.lane_from(queue, &format!("{lane}\0"))?;
-            if !super::holds::is_held(held, queue, &lane)? {
+            if !super::holds::is_held(held, gates, queue, &lane)? {
                 lanes.push(lane);
             }
         }

@@ -142,6 +142,9 @@ impl Broker for Memory {
             }
             Command::Hold(hold) => Ok(Outcome::Hold(self.step(tenant, |t, now| t.hold(*hold, now)))),
             Command::Lift(scope) => Ok(Outcome::Hold(self.step(tenant, |t, now| t.lift(&scope, now)))),
+            Command::Breaker(write) => {
+                Ok(Outcome::Breaker(self.step(tenant, |t, now| t.write_breaker(*write, now))))
+            }
             Command::Schedule(write) => {
                 Ok(Outcome::Schedule(self.step(tenant, |t, now| t.write_schedule(tenant, &write, now))))
             }
@@ -160,11 +163,12 @@ impl Broker for Memory {
             Look::State { plugin, key } => Seen::State(t.stored(&plugin, &key, now).map(<[u8]>::to_vec)),
             Look::Usage(days) => Seen::Usage(t.usage(&days, now)),
             Look::Lanes => Seen::Lanes(t.lanes()),
-            Look::Holds => Seen::Holds(t.holds(now).cloned().collect()),
+            Look::Holds => Seen::Holds(t.all_holds(now)),
             Look::Why(job) => Seen::Why(t.why(job, now).map(Box::new)),
             Look::HeldGroups => Seen::HeldGroups(t.held_groups()),
             Look::Flow(flow) => Seen::Flow(t.flow(flow)),
             Look::Parents { job, bytes } => Seen::Parents(t.parents(job, bytes)),
+            Look::Breakers(name) => Seen::Breakers(t.breakers(name.as_ref(), now)),
             Look::Schedules(query) => Seen::Schedules(t.schedules(&query, now)),
             Look::Events { after, max } => Seen::Events(t.events(after, max, now)),
         }))

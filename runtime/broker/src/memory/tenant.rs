@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
+use sandhog_core::breaker::{BREAKERS_MAX, Gate};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::edit::{Edited, JobEdit, start_by_after_edit};
 use sandhog_core::effects::{Effects, StateWrite, Written};
@@ -16,7 +17,8 @@ use sandhog_core::group::{GroupRule, Turn};
 use sandhog_core::history::{self, AttemptRecord};
 use sandhog_core::hold::{HOLDS_MAX, Hold, HoldScope, NewHold};
 use sandhog_core::id::{
-    DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, ScheduleName, StateKey, TenantId, UniqueKey,
+    BreakerName, DaemonId, JobId, Kind, LeaseToken, PluginName, QueueName, ScheduleName, StateKey, TenantId,
+    UniqueKey,
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, NewJob, Progress, State};
 use sandhog_core::quota::{FuelSpent, QueueBounds, StateExcess, StateQuota, StateSize, Waiting, minute_of};
@@ -32,12 +34,13 @@ use sandhog_core::waits::{AHEAD_COUNTED_MAX, WaitFacts};
 use super::events::EventLog;
 use super::flows::Member;
 use super::groups::Group;
+use crate::breakers::{Gates, sort_holds};
 use crate::schedules::next_version;
 use crate::{
-    Changed, Counts, Cursor, Enqueued, HoldOutcome, JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY,
-    LANES_MAX, LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk, Leased, Page, Query, RateOf, Renew, Renewal,
-    SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite, ScheduleWritten, Schedules, Settle, Still,
-    StoredSchedule, Sweep, Swept, USAGE_DAYS_KEPT,
+    BreakerRecord, BreakerWrite, BreakerWritten, Breakers, Changed, Counts, Cursor, Enqueued, HoldOutcome,
+    JobAction, KeepMax, LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX, LOG_LINES_KEPT, LaneAsk, Lanes, LeaseAsk,
+    Leased, Page, Query, RateOf, Renew, Renewal, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite,
+    ScheduleWritten, Schedules, Settle, Still, StoredBreaker, StoredSchedule, Sweep, Swept, USAGE_DAYS_KEPT,
 };
 
 /// A tenant's jobs, and the state of its plugins.
@@ -68,6 +71,8 @@ pub(super) struct Tenant {
     /// Jobs that have ended and that others come after, each with its end and when it came; until their edges are settled.
     pub(super) settled: BTreeMap<(JobId, ParentEnd), Timestamp>,
     schedules: BTreeMap<ScheduleName, StoredSchedule>,
+    /// The breakers, each with the version of its record.
+    breakers: BTreeMap<BreakerName, (u64, BreakerRecord)>,
     /// The unique keys that are held, by which job and how; some of them may have ended.
     keys: BTreeMap<UniqueKey, (JobId, KeyHold)>,
     pub(super) event_log: Option<EventLog>,
@@ -77,11 +82,12 @@ pub(super) struct Tenant {
 pub(super) struct WakeCause {
     /// The lanes that hold a ready job: queue, kind if it has a lane of its own, and whether the jobs are suspects.
     lanes: BTreeSet<(QueueName, Option<Kind>, bool)>,
-    /// The leased jobs that count against a fleet limit.
+    /// The leased jobs that count against a fleet limit, or are probes of a breaker.
     limited: BTreeSet<JobId>,
     first_due: Option<Timestamp>,
     /// The holds, each with its end.
     holds: BTreeMap<HoldScope, Option<Timestamp>>,
+    gates: BTreeMap<BreakerName, Gate>,
     /// Whether edges of flows are to be settled.
     has_settled: bool,
 }
@@ -104,6 +110,8 @@ pub(super) struct Entry {
     kept_of: Option<PluginName>,
     /// The fleet limit that it counts against while it is leased.
     limit: Option<PluginName>,
+    /// The breakers whose probe it is while it is leased.
+    probe_of: Vec<BreakerName>,
     /// Time by which it has to start; `None` once it has started or is final.
     start_by: Option<Timestamp>,
 }
@@ -127,7 +135,12 @@ impl WakeCause {
         let has_left = !before.limited.is_subset(&self.limited);
         let is_fuller = !self.lanes.is_subset(&before.lanes);
         let has_settled = self.has_settled && !before.has_settled;
-        sooner || is_fuller || has_settled || (has_lane && has_left) || self.holds != before.holds
+        sooner
+            || is_fuller
+            || has_settled
+            || (has_lane && has_left)
+            || self.holds != before.holds
+            || self.gates != before.gates
     }
 }
 
@@ -135,13 +148,14 @@ impl Tenant {
     pub(super) fn wake_cause(&self) -> WakeCause {
         WakeCause {
             lanes: self.in_state(State::Ready).map(|entry| self.lane_of(entry)).collect(),
-            limited: self.limited().map(|entry| entry.record.id).collect(),
+            limited: self.limited().chain(self.probes()).map(|entry| entry.record.id).collect(),
             first_due: self
                 .in_state(State::Scheduled)
                 .filter_map(|entry| entry.record.due_at)
                 .chain(self.expiring())
                 .min(),
             holds: self.holds.iter().map(|(scope, hold)| (scope.clone(), hold.until)).collect(),
+            gates: self.gates().map(|(name, gate)| (name.clone(), gate.clone())).collect(),
             has_settled: !self.settled.is_empty(),
         }
     }
@@ -296,6 +310,11 @@ impl Tenant {
         self.in_state(State::Leased).filter(|entry| entry.limit.is_some())
     }
 
+    /// Returns the leased jobs that are probes of a breaker.
+    fn probes(&self) -> impl Iterator<Item = &Entry> {
+        self.in_state(State::Leased).filter(|entry| !entry.probe_of.is_empty())
+    }
+
     /// Extends and returns the leases granted to the same request before that still hold. `None` if the request repeats none.
     fn repeated(&mut self, ask: &LeaseAsk<'_>, now: Timestamp) -> Option<Vec<Lease>> {
         let asker = ask.asker.filter(|asker| asker.repeats)?;
@@ -342,6 +361,7 @@ impl Tenant {
                 }
                 suspects -= u32::from(entry.is_suspect());
                 entry.limit = lanes.limit_of(&entry.record);
+                entry.probe_of = lanes.probe_of(&entry.record);
                 if let Some((of, rate)) = lanes.rate_of(&entry.record).and_then(|of| limits.get_key_value(of))
                 {
                     let full_at = self.rates.entry((*of).clone()).or_default();
@@ -380,6 +400,47 @@ impl Tenant {
         self.holds.values().filter(move |hold| hold.is_in_force(now))
     }
 
+    /// Returns the holds that are in force, those of breakers included, in the order in which they are listed.
+    pub(super) fn all_holds(&self, now: Timestamp) -> Vec<Hold> {
+        let mut holds: Vec<Hold> = self.holds(now).cloned().chain(self.gates_at(now).holds()).collect();
+        sort_holds(&mut holds);
+        holds
+    }
+
+    fn gates(&self) -> impl Iterator<Item = (&BreakerName, &Gate)> {
+        self.breakers.iter().filter_map(|(name, (_, record))| Some((name, record.gate.as_ref()?)))
+    }
+
+    fn gates_at(&self, now: Timestamp) -> Gates {
+        Gates::new(self.gates().map(|(name, gate)| (name.clone(), gate.clone())), now)
+    }
+
+    /// Writes a breaker's record, or does nothing.
+    pub(super) fn write_breaker(&mut self, write: BreakerWrite, now: Timestamp) -> BreakerWritten {
+        let BreakerWrite { name, expected, record } = write;
+        let stored = self.breakers.get(&name).map(|(version, _)| *version);
+        if stored != expected {
+            return BreakerWritten::Stale;
+        }
+        match record {
+            None => drop(self.breakers.remove(&name)),
+            Some(_) if stored.is_none() && self.breakers.len() >= BREAKERS_MAX => {
+                return BreakerWritten::TooMany;
+            }
+            Some(record) => drop(self.breakers.insert(name, (next_version(stored, now), record))),
+        }
+        BreakerWritten::Done
+    }
+
+    pub(super) fn breakers(&self, name: Option<&BreakerName>, now: Timestamp) -> Breakers {
+        let wanted = self.breakers.iter().filter(|(own, _)| name.is_none_or(|name| name == *own));
+        let breakers = wanted.map(|(name, (version, record))| {
+            let record = Ok(record.bytes.clone());
+            StoredBreaker { name: name.clone(), version: *version, record }
+        });
+        Breakers { now, breakers: breakers.collect() }
+    }
+
     /// Returns what a job waits for.
     pub(super) fn why(&self, job: JobId, now: Timestamp) -> Option<WaitFacts> {
         let entry = self.jobs.get(&job)?;
@@ -401,7 +462,7 @@ impl Tenant {
         }
         Some(WaitFacts {
             now,
-            holds: self.holds(now).filter(covers).cloned().collect(),
+            holds: self.all_holds(now).into_iter().filter(|hold| covers(&hold)).collect(),
             ahead: ahead.min(AHEAD_COUNTED_MAX),
             spent: self.spent(now),
             limits: limits.into_iter().collect(),
@@ -411,6 +472,7 @@ impl Tenant {
     /// Whether a job is held back.
     fn is_held(&self, job: &JobRecord, now: Timestamp) -> bool {
         self.holds(now).any(|hold| hold.scope.covers(&job.queue, &job.kind))
+            || self.gates_at(now).is_shut(&job.kind)
     }
 
     /// Makes due jobs ready, takes back expired leases, and removes final jobs and state past their time or number.
@@ -427,6 +489,9 @@ impl Tenant {
         let let_in = self.let_in_all(now);
         self.give_up_lanes(now);
         self.holds.retain(|_, hold| hold.is_in_force(now));
+        for (_, record) in self.breakers.values_mut() {
+            record.gate = record.gate.take().and_then(|gate| gate.swept(now));
+        }
         self.trials.retain(|_, trial| !trial.is_forgotten(now));
         self.sweep_events(now);
         let is_left = [expired, promoted, taken_back, removed, let_in].contains(&SWEEP_MAX);
@@ -459,6 +524,7 @@ impl Tenant {
             self.flows.clear();
             self.settled.clear();
             self.schedules.clear();
+            self.breakers.clear();
             self.keys.clear();
             self.event_log = None;
         }
@@ -468,7 +534,11 @@ impl Tenant {
     /// Whether anything of the tenant is kept.
     pub(super) fn keeps_anything(&self) -> bool {
         let has_jobs = !(self.jobs.is_empty() && self.state.is_empty() && self.accounts.is_empty());
-        has_jobs || !self.trials.is_empty() || !self.holds.is_empty() || !self.schedules.is_empty()
+        has_jobs
+            || !self.trials.is_empty()
+            || !self.holds.is_empty()
+            || !self.schedules.is_empty()
+            || !self.breakers.is_empty()
     }
 
     /// Returns the time at which the first schedule is due.
@@ -904,11 +974,14 @@ impl Tenant {
                     break;
                 }
                 let kind = &entry.record.kind;
+                let is_held = self.is_held(&entry.record, now);
+                let is_gated = is_held || self.gates_at(now).probing(kind).next().is_some();
+                if is_gated && !self.lanes.contains_key(&(queue.clone(), kind.clone())) {
+                    self.note_lane(queue, kind, now);
+                }
                 let is_split = self.lanes.contains_key(&(queue.clone(), kind.clone()));
-                if self.is_held(&entry.record, now) {
-                    if !is_split {
-                        self.note_lane(queue, kind, now);
-                    }
+                if is_held {
+                    continue;
                 } else if !is_split || lanes.take(&entry.record) {
                     first.push(entry.record.id);
                     left -= 1;
@@ -926,6 +999,7 @@ impl Tenant {
         let due = self.in_state(State::Scheduled).filter_map(|entry| entry.record.due_at);
         let expiring = self.in_state(State::Leased).filter_map(|entry| entry.record.lease_expires_at);
         let ending = self.holds.values().filter_map(|hold| hold.until);
+        let ending = ending.chain(self.gates().filter_map(|(_, gate)| gate.next()));
         due.chain(expiring).chain(ending).chain(self.expiring()).min().map(|at| at.since(now))
     }
 
@@ -1008,6 +1082,9 @@ struct LaneRooms<'a> {
     free: BTreeMap<&'a PluginName, u32>,
     /// Number of tokens left of each rate limit.
     tokens: BTreeMap<&'a RateOf, u32>,
+    gates: Gates,
+    /// Number of further jobs that may be leased as probes of each breaker.
+    probes: BTreeMap<BreakerName, u32>,
 }
 
 impl<'a> LaneRooms<'a> {
@@ -1022,7 +1099,14 @@ impl<'a> LaneRooms<'a> {
             (of, rate.left(tenant.rates.get(of).copied().unwrap_or_default(), now.as_micros()))
         };
         let tokens = rates_of(ask).map(left).collect();
-        Self { lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(), free, tokens }
+        let gates = tenant.gates_at(now);
+        let mut probes = BTreeMap::new();
+        for (name, most) in ask.lanes.iter().flat_map(|lane| gates.probing(&lane.kind)) {
+            let under_way = tenant.probes().filter(|entry| entry.probe_of.contains(name)).count();
+            let under_way = u32::try_from(under_way).unwrap_or(u32::MAX);
+            probes.insert(name.clone(), most.get().saturating_sub(under_way));
+        }
+        Self { lanes: ask.lanes.iter().map(|lane| (lane, lane.room)).collect(), free, tokens, gates, probes }
     }
 
     fn lane_of(&mut self, job: &JobRecord) -> Option<&mut (&'a LaneAsk, u32)> {
@@ -1032,9 +1116,11 @@ impl<'a> LaneRooms<'a> {
     /// Takes room for a job of a lane; returns whether there was any.
     fn take(&mut self, job: &JobRecord) -> bool {
         let Some((lane, room)) = self.lane_of(job).map(|(lane, room)| (*lane, *room)) else { return false };
+        let probing = self.probe_of(job);
         let free = lane.limit.as_ref().and_then(|limit| self.free.get_mut(&limit.name));
         let tokens = lane.rate.as_ref().and_then(|limit| self.tokens.get_mut(&limit.of));
         if room == 0
+            || probing.iter().any(|name| self.probes.get(name) == Some(&0))
             || free.as_ref().is_some_and(|free| **free == 0)
             || tokens.as_ref().is_some_and(|tokens| **tokens == 0)
         {
@@ -1046,10 +1132,18 @@ impl<'a> LaneRooms<'a> {
         if let Some(tokens) = tokens {
             *tokens -= 1;
         }
+        for name in &probing {
+            self.probes.entry(name.clone()).and_modify(|left| *left -= 1);
+        }
         if let Some((_, room)) = self.lane_of(job) {
             *room -= 1;
         }
         true
+    }
+
+    /// Returns the breakers whose probe a job is that is leased.
+    fn probe_of(&self, job: &JobRecord) -> Vec<BreakerName> {
+        self.gates.probing(&job.kind).map(|(name, _)| name.clone()).collect()
     }
 
     /// Returns the rate limit of which a job of a lane takes a token.
@@ -1081,6 +1175,7 @@ impl Entry {
             remove_at: None,
             kept_of: None,
             limit: None,
+            probe_of: Vec::new(),
             start_by: job.options.start_within.map(|within| now.after(within)),
         }
     }

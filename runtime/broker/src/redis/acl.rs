@@ -83,13 +83,15 @@ const PRODUCER_READS: [&str; 13] = [
 ];
 
 /// Keys that looks and enqueueing read. Of state only its size is among them, as its values are the plugins' own.
-const PRODUCER_READS_FROM: [&str; 33] = [
+const PRODUCER_READS_FROM: [&str; 35] = [
     "after:*",
     "blocked",
+    "breakers",
     "event_log",
     "events",
     "finals*",
     "flow:*",
+    "gates",
     "held",
     "hold_notes",
     "holds",

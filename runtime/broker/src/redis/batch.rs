@@ -15,7 +15,7 @@ use sandhog_core::flow::Flow;
 use sandhog_core::group::{GroupRule, OnDead};
 use sandhog_core::hold::{HoldEnd, HoldScope, NewHold};
 use sandhog_core::id::{
-    DaemonId, GroupKey, JobId, Kind, PluginName, QueueName, StateKey, TenantId, UniqueKey,
+    BreakerName, DaemonId, GroupKey, JobId, Kind, PluginName, QueueName, StateKey, TenantId, UniqueKey,
 };
 use sandhog_core::job::{LogLine, NewJob};
 use sandhog_core::quota::{FuelQuota, OnEmpty, QueueBounds, StateQuota};
@@ -31,9 +31,9 @@ use super::layout::{self, Tail};
 use super::library::Function;
 use crate::pack::Packer;
 use crate::{
-    Asker, Cursor, Filter, FleetLimit, JobAction, Keep, KeepMax, LOG_LINES_KEPT, LaneAsk, LastTimes,
-    LeaseAsk, Query, Ran, RateLimit, Renew, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery, ScheduleWrite, Settle,
-    Still, Sweep, USAGE_DAYS_KEPT,
+    Asker, BreakerWrite, Cursor, Filter, FleetLimit, JobAction, Keep, KeepMax, LOG_LINES_KEPT, LaneAsk,
+    LastTimes, LeaseAsk, Query, Ran, RateLimit, Renew, SCHEDULES_PAGE, SWEEP_MAX, ScheduleQuery,
+    ScheduleWrite, Settle, Still, Sweep, USAGE_DAYS_KEPT,
 };
 
 /// One call of a function.
@@ -391,6 +391,26 @@ pub(super) fn trial(tenant: &TenantId, report: &TrialReport) -> Request {
         .optional_bytes(counted.as_ref().map(|counted| &counted[..]))
         .optional_uint(ended)
         .optional_bytes(decision.as_deref().map(str::as_bytes));
+    request
+}
+
+pub(super) fn breaker(tenant: &TenantId, write: &BreakerWrite) -> Request {
+    let BreakerWrite { name, expected, record } = write;
+    let mut request = Request::of(tenant);
+    let gate = record.as_ref().and_then(|record| record.gate.as_ref()).map(layout::gate_bytes);
+    request
+        .asked
+        .array(4)
+        .bytes(name.as_str().as_bytes())
+        .optional_uint(expected.map(exact))
+        .optional_bytes(record.as_ref().map(|record| record.bytes.as_slice()))
+        .optional_bytes(gate.as_deref());
+    request
+}
+
+pub(super) fn breakers(tenant: &TenantId, name: Option<&BreakerName>) -> Request {
+    let mut request = Request::of(tenant);
+    request.asked.array(1).optional_bytes(name.map(|name| name.as_str().as_bytes()));
     request
 }
 

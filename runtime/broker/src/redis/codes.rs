@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt::Write;
 
 use sandhog_core::account::{Account, RunEnd};
+use sandhog_core::breaker;
 use sandhog_core::event::{EVENTS_PER_MILLI as EVENT_NUMBERS_PER_MILLI, EventKind};
 use sandhog_core::flow::{self, OnFailure, ParentEnd};
 use sandhog_core::history;
@@ -163,6 +164,7 @@ numbers! {
     WRITTEN = 0;
     STALE = 10;
     TOO_MANY_SCHEDULES = 11;
+    TOO_MANY_BREAKERS = 12;
 
     // Queries for schedules.
     SCHEDULES_DUE = 1;
@@ -187,6 +189,10 @@ numbers! {
     TRIAL_KEPT = trial::TRIAL_KEPT.as_millis() as u64;
     /// Maximum number of holds of a tenant.
     HOLDS_MAX = hold::HOLDS_MAX as u64;
+    /// Maximum number of breakers of a tenant.
+    BREAKERS_MAX = breaker::BREAKERS_MAX as u64;
+    /// Place of the first kind in what of a breaker holds jobs back.
+    GATE_KINDS = 6;
     /// Maximum number of jobs that are counted before another one.
     AHEAD_COUNTED_MAX = waits::AHEAD_COUNTED_MAX;
     /// Maximum number of daemons whose counts a trial keeps.

@@ -10,6 +10,7 @@
 //! | `queues` | set | the lanes that hold a ready job |
 //! | `tally` | string | numbers of waiting jobs, of bytes in their payloads and of changes of lanes; see `lua/tally.lua` |
 //! | `lanes` | hash | the kinds that have a lane of their own; see `lua/lanes.lua` |
+//! | `breakers`, `gates` | hash | the records of breakers, and what of them holds jobs back; see `lua/breaker.lua` |
 //! | `holds`, `hold_notes` | sorted set, hash | what is held back, by when that ends; and why, by whom, since when; see `lua/holds.lua` |
 //! | `places`, `limits`, `in:<limit>` | hash, set, sorted set | jobs that are leased under a fleet limit; see `lua/places.lua` |
 //! | `rules` | hash | the rules of queues for groups; see `lua/groups.lua` |

@@ -6,12 +6,15 @@
 //! stand before the payload (length in 2): see `crate::options`. Numbers have the highest byte first. A run is described in `lua/layout.lua`, and usage in
 //! `lua/spending.lua`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use sandhog_core::breaker::{Gate, Probes, Shut};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::event::{EventCursor, EventKind, JobEvent};
 use sandhog_core::flow::{FlowNode, OnFailure, Parent};
 use sandhog_core::history::AttemptRecord;
+use sandhog_core::hold::HoldReason;
 use sandhog_core::id::{
     DaemonId, FlowJobName, GroupKey, InvalidName, JobId, Kind, LeaseNo, QueueName, Revision, TenantId,
     UniqueKey,
@@ -21,7 +24,7 @@ use sandhog_core::outcome::Usage;
 use sandhog_core::reason::Reason;
 use sandhog_core::time::Timestamp;
 
-use super::codes::{ANY_REVISION, FAULTS, HISTORY, PINNED, TAIL_PLACES, WITH_OPTIONS};
+use super::codes::{self, ANY_REVISION, FAULTS, HISTORY, PINNED, TAIL_PLACES, WITH_OPTIONS};
 use crate::pack::{Packer, Unpacker, Unreadable};
 use crate::{Ran, options};
 
@@ -468,6 +471,46 @@ pub(super) fn read_event(bytes: &[u8]) -> Read<JobEvent> {
     };
     let reason = Reason::from_slug(text(&mut from, 1)?);
     Ok(JobEvent { cursor, at, event, job, queue, kind, group, attempt, reason })
+}
+
+/// Returns what of a breaker holds jobs back, in the form of `lua/holds.lua`.
+pub(super) fn gate_bytes(gate: &Gate) -> Vec<u8> {
+    let Gate { kinds, reason, since, shut, probes } = gate;
+    let time = |at: Timestamp| at.as_millis().min(codes::NEVER - 1);
+    let until = match shut {
+        Shut::No => 0,
+        Shut::Until(until) => time(*until),
+        Shut::Always => codes::NEVER,
+    };
+    let (most, lapses) = probes.map_or((0, 0), |probes| (probes.most.get(), time(probes.until)));
+    let mut out = Packer::default();
+    out.array(GATE_HEAD + kinds.len()).uint(until).uint(most.into()).uint(lapses);
+    out.uint(time(*since)).bytes(reason.slug().as_bytes());
+    for kind in kinds {
+        out.bytes(kind.as_str().as_bytes());
+    }
+    out.into_bytes()
+}
+
+/// Number of what stands before the kinds of a gate.
+const GATE_HEAD: usize = codes::GATE_KINDS as usize - 1;
+
+/// Reads what [`gate_bytes`] has made.
+pub(super) fn read_gate(bytes: &[u8]) -> Result<Gate, Unreadable> {
+    let mut from = Unpacker::new(bytes);
+    let count = from.array()?.checked_sub(GATE_HEAD).ok_or(Unreadable("it is cut"))?;
+    let shut = match from.uint()? {
+        0 => Shut::No,
+        codes::NEVER => Shut::Always,
+        until => Shut::Until(Timestamp::from_millis(until)),
+    };
+    let (most, lapses) = (from.uint()?, Timestamp::from_millis(from.uint()?));
+    let most = NonZeroU32::new(u32::try_from(most).unwrap_or(u32::MAX));
+    let since = Timestamp::from_millis(from.uint()?);
+    let reason = HoldReason::from_slug(from.text()?).ok_or(Unreadable("a hold's reason is unknown"))?;
+    let kind = |_| Kind::parse(from.text()?).map_err(|_| Unreadable("a kind is none"));
+    let kinds = (0..count).map(kind).collect::<Result<_, _>>()?;
+    Ok(Gate { kinds, reason, since, shut, probes: most.map(|most| Probes { most, until: lapses }) })
 }
 
 #[cfg(test)]

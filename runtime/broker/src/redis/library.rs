@@ -42,7 +42,7 @@ const MODULES: [Piece; 27] = pieces!(
 );
 
 /// The functions, each with its flags and the modules that it needs in addition to [`ALWAYS`].
-const FUNCTIONS: [(Piece, &str, &[&str]); 29] = {
+const FUNCTIONS: [(Piece, &str, &[&str]); 31] = {
     let [
         enqueue,
         lease,
@@ -73,10 +73,12 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 29] = {
         record_events,
         event_list,
         edit,
+        breaker,
+        breaker_list,
     ] = pieces!(
         "enqueue" "lease" "renew" "settle" "act" "sweep" "purge" "trial" "schedule" "job" "log" "list" "counts" "read_state" "usage" "lane_list" "group_rules"
             "held_groups" "hold" "hold_list" "why" "schedule_list" "permissions" "flow" "flow_jobs" "parents" "record_events"
-            "event_list" "edit"
+            "event_list" "edit" "breaker" "breaker_list"
     );
     [
         (
@@ -154,6 +156,8 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 29] = {
         (lane_list, NO_WRITES, &["tally", "lanes"]),
         (hold, ALLOW_OOM, &["tally", "holds"]),
         (hold_list, NO_WRITES, &["tally", "holds"]),
+        (breaker, ALLOW_OOM, &["tally", "holds"]),
+        (breaker_list, NO_WRITES, &[]),
         (why, NO_WRITES, &["layout", "tally", "holds", "lanes", "places", "waiting", "accounts"]),
         (group_rules, ALLOW_OOM, &["waiters", "layout", "tally", "events", "lanes", "waiting", "groups"]),
         (held_groups, NO_WRITES, &["waiters", "layout", "tally", "lanes", "waiting", "groups"]),
@@ -175,7 +179,7 @@ const FUNCTIONS: [(Piece, &str, &[&str]); 29] = {
 };
 
 /// The functions that a producer's user may call as well: see `acl.rs`.
-const FOR_PRODUCERS: [&str; 17] = [
+const FOR_PRODUCERS: [&str; 18] = [
     "enqueue",
     "flow",
     "job",
@@ -188,6 +192,7 @@ const FOR_PRODUCERS: [&str; 17] = [
     "lane_list",
     "held_groups",
     "hold_list",
+    "breaker_list",
     "why",
     "schedule_list",
     "permissions",
@@ -231,6 +236,8 @@ pub(super) struct Scripts {
     pub(super) lanes: Function,
     pub(super) hold: Function,
     pub(super) holds: Function,
+    pub(super) breaker: Function,
+    pub(super) breakers: Function,
     pub(super) why: Function,
     pub(super) group_rules: Function,
     pub(super) held_groups: Function,
@@ -285,6 +292,8 @@ impl Scripts {
             lanes: function("lane_list"),
             hold: function("hold"),
             holds: function("hold_list"),
+            breaker: function("breaker"),
+            breakers: function("breaker_list"),
             why: function("why"),
             group_rules: function("group_rules"),
             held_groups: function("held_groups"),

@@ -12,8 +12,8 @@ use sandhog_core::event::{EventCursor, EventPage, EventSpan};
 use sandhog_core::flow::{Flow, FlowJobView};
 use sandhog_core::hold::{Hold, HoldReason, HoldScope};
 use sandhog_core::id::{
-    FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName, ScheduleName, StateKey,
-    TenantId,
+    BreakerName, FlowJobName, GroupKey, JobId, Kind, LeaseNo, LeaseToken, PluginName, QueueName,
+    ScheduleName, StateKey, TenantId,
 };
 use sandhog_core::job::{JobRecord, Lease, LogLine, State};
 use sandhog_core::quota::{FuelSpent, PayloadExcess, QueueExcess, StateExcess};
@@ -25,11 +25,12 @@ use super::codes::{self, OF_ALL};
 use super::keys;
 use super::layout::{self, StoredJob, StoredRun};
 use super::link::Answer;
+use crate::breakers::{Gates, sort_holds};
 use crate::pack::{Unpacker, Unreadable};
 use crate::{
-    Changed, Counts, Cursor, Enqueued, Error, FlowStored, FlowView, HeldGroup, HoldOutcome, LANES_MAX, Lanes,
-    Leased, Page, ParentView, Renewal, Result, ScheduleWritten, Schedules, Settle, StoredSchedule, Swept,
-    Unread,
+    BreakerWritten, Breakers, Changed, Counts, Cursor, Enqueued, Error, FlowStored, FlowView, HeldGroup,
+    HoldOutcome, LANES_MAX, Lanes, Leased, Page, ParentView, Renewal, Result, ScheduleWritten, Schedules,
+    Settle, StoredBreaker, StoredSchedule, Swept, Unread,
 };
 
 /// Length of a job's id in characters.
@@ -463,24 +464,73 @@ pub(super) fn held(reply: Value) -> Result<HoldOutcome> {
     }
 }
 
-/// Decodes the holds, in the order of their scopes.
+pub(super) fn breaker(reply: &Value) -> Result<BreakerWritten> {
+    match count(reply)? {
+        codes::WRITTEN => Ok(BreakerWritten::Done),
+        codes::STALE => Ok(BreakerWritten::Stale),
+        codes::TOO_MANY_BREAKERS => Ok(BreakerWritten::TooMany),
+        _ => Err(unexpected("the answer to a write of a breaker is unknown")),
+    }
+}
+
+pub(super) fn breakers(reply: Value) -> Result<Breakers> {
+    let [now, pairs] = fixed(reply)?;
+    let one = |(name, stored): (BreakerName, Vec<u8>)| {
+        let mut from = Unpacker::new(&stored);
+        let version = from.number(6).map_err(unreadable("breakers"))?;
+        Ok(StoredBreaker { name, version, record: Ok(from.rest().to_vec()) })
+    };
+    let mut breakers = by_breaker(pairs)?.into_iter().map(one).collect::<Result<Vec<_>>>()?;
+    breakers.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    Ok(Breakers { now: Timestamp::from_millis(count(&now)?), breakers })
+}
+
+/// Decodes names of breakers, each with the bytes behind it.
+fn by_breaker(pairs: Value) -> Result<Vec<(BreakerName, Vec<u8>)>> {
+    let (mut pairs, mut found) = (array(pairs)?.into_iter(), Vec::new());
+    while let (Some(name), Some(stored)) = (pairs.next(), pairs.next()) {
+        let name = bytes(name)?;
+        let name = std::str::from_utf8(&name).ok().and_then(|name| BreakerName::parse(name).ok());
+        found.push((name.ok_or_else(|| unexpected("the name of a breaker is none"))?, bytes(stored)?));
+    }
+    Ok(found)
+}
+
+/// Decodes all holds, in the order in which they are listed.
 pub(super) fn holds(tenant: &TenantId, reply: Value) -> Result<Vec<Hold>> {
+    let [now, made, gates] = fixed(reply)?;
+    all_holds(tenant, Timestamp::from_millis(count(&now)?), made, gates)
+}
+
+fn all_holds(tenant: &TenantId, now: Timestamp, made: Value, gates: Value) -> Result<Vec<Hold>> {
+    let gate = |(name, stored): (BreakerName, Vec<u8>)| {
+        Ok((name, layout::read_gate(&stored).map_err(unreadable("gates"))?))
+    };
+    let gates = by_breaker(gates)?.into_iter().map(gate).collect::<Result<Vec<_>>>()?;
+    let mut holds = holds_by_hand(tenant, made)?;
+    holds.extend(Gates::new(gates, now).holds());
+    sort_holds(&mut holds);
+    Ok(holds)
+}
+
+fn holds_by_hand(tenant: &TenantId, reply: Value) -> Result<Vec<Hold>> {
     let hold = |value| {
         let [scope, until, noted] = fixed(value)?;
         let until = optional_bytes(until)?.map(|ends| timestamp(&ends)).transpose()?;
         let (scope, noted) = (bytes(scope)?, optional_bytes(noted)?.unwrap_or_default());
         read_hold(&scope, until, &noted).map_err(unreadable(keys::hold_notes(tenant)))
     };
-    let mut holds = array(reply)?.into_iter().map(hold).collect::<Result<Vec<_>>>()?;
-    holds.sort_unstable_by(|one, other| one.scope.cmp(&other.scope));
-    Ok(holds)
+    array(reply)?.into_iter().map(hold).collect()
 }
 
 pub(super) fn why(tenant: &TenantId, reply: Value) -> Result<Option<WaitFacts>> {
     if reply == Value::Nil {
         return Ok(None);
     }
-    let [now, ahead, of_minute, of_day, covering, under_limits] = fixed(reply)?;
+    let [now, ahead, of_minute, of_day, covering, gates, kind, under_limits] = fixed(reply)?;
+    let kind = bytes(kind)?;
+    let is_its = |hold: &Hold| hold.scope.kind.as_ref().is_none_or(|own| own.as_str().as_bytes() == kind);
+    let at = Timestamp::from_millis(count(&now)?);
     let no_fuel = || unexpected("spent fuel is no number");
     let spent = fuel_spent(Value::Array(vec![now.clone(), of_minute, of_day]))?.ok_or_else(no_fuel)?;
     let mut limits = Vec::new();
@@ -492,8 +542,8 @@ pub(super) fn why(tenant: &TenantId, reply: Value) -> Result<Option<WaitFacts>> 
     }
     limits.sort_unstable();
     Ok(Some(WaitFacts {
-        now: Timestamp::from_millis(count(&now)?),
-        holds: holds(tenant, covering)?,
+        now: at,
+        holds: all_holds(tenant, at, covering, gates)?.into_iter().filter(is_its).collect(),
         ahead: count(&ahead)?,
         spent,
         limits,

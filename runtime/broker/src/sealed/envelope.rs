@@ -14,7 +14,8 @@ use chacha20poly1305::{AeadInOut, XNonce};
 use data_encoding::BASE64_NOPAD;
 use sandhog_core::hold::HoldScope;
 use sandhog_core::id::{
-    JobId, KeyId, Kind, LeaseNo, PluginName, QueueName, ScheduleName, StateKey, TenantId, UniqueKey,
+    BreakerName, JobId, KeyId, Kind, LeaseNo, PluginName, QueueName, ScheduleName, StateKey, TenantId,
+    UniqueKey,
 };
 use sandhog_core::job::Level;
 use sandhog_core::keyring::{Keyring, Plain};
@@ -46,6 +47,8 @@ pub(super) enum AssociatedData<'a> {
     Attempt { job: JobId, lease: LeaseNo },
     /// A value in the state of a plugin.
     State { plugin: &'a PluginName, key: &'a StateKey },
+    /// The record of a breaker.
+    Breaker { name: &'a BreakerName },
     /// The note of a hold.
     HoldNote { scope: &'a HoldScope },
     /// The record of a schedule.
@@ -63,6 +66,7 @@ impl fmt::Display for AssociatedData<'_> {
             Self::LogLine { job, .. } => write!(f, "a log line of job {job}"),
             Self::Attempt { job, .. } => write!(f, "the message of an attempt of job {job}"),
             Self::State { plugin, key } => write!(f, "the state `{key}` of plugin {plugin}"),
+            Self::Breaker { name } => write!(f, "the breaker {name}"),
             Self::HoldNote { scope } => write!(f, "the note on the hold of {scope}"),
             Self::Schedule { name } => write!(f, "the schedule {name}"),
         }
@@ -236,6 +240,7 @@ fn bound(head: &[u8], tenant: &TenantId, place: AssociatedData<'_>) -> Vec<u8> {
                 (queue.as_ref().map_or("", QueueName::as_str), kind.as_ref().map_or("", Kind::as_str));
             bound.part(b"hold").part(queue.as_bytes()).part(kind.as_bytes())
         }
+        AssociatedData::Breaker { name } => bound.part(b"breaker").part(name.as_str().as_bytes()),
         AssociatedData::Schedule { name } => bound.part(b"schedule").part(name.as_str().as_bytes()),
     };
     bound.0

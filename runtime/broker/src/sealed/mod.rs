@@ -151,6 +151,7 @@ impl<K: Keys> Broker for Sealed<K> {
     async fn control(&self, tenant: &TenantId, command: Command) -> Result<Outcome> {
         let command = match (command, self.sealer(tenant)) {
             (Command::Schedule(write), Some(sealer)) => Command::Schedule(Box::new(sealer.schedule(&write)?)),
+            (Command::Breaker(write), Some(sealer)) => Command::Breaker(Box::new(sealer.breaker(*write)?)),
             (Command::Hold(hold), Some(sealer)) => Command::Hold(Box::new(sealer.hold(*hold)?)),
             (Command::Flow { flow, bounds }, Some(sealer)) => {
                 let flow = flow.with_payloads(|job| Ok(sealer.job(job)?.payload))?;
@@ -174,6 +175,7 @@ impl<K: Keys> Broker for Sealed<K> {
                 | Command::Purge { .. }
                 | Command::Trial(_)
                 | Command::Flow { .. }
+                | Command::Breaker(_)
                 | Command::Hold(_)
                 | Command::Lift(_)
                 | Command::SetGroupRules(_)

@@ -16,8 +16,8 @@ use super::envelope::{
     AssociatedData, NoActiveKey, Unopened, is_sealed_text, open, open_text, overhead, seal, seal_text,
 };
 use crate::{
-    Error, Look, Page, ParentView, Renew, Result, ScheduleRecord, ScheduleWrite, Schedules, Seen, Settle,
-    StoredSchedule,
+    BreakerWrite, Breakers, Error, Look, Page, ParentView, Renew, Result, ScheduleRecord, ScheduleWrite,
+    Schedules, Seen, Settle, StoredBreaker, StoredSchedule,
 };
 
 /// Delay before a job whose key is missing is leased again: somebody may still add the key.
@@ -225,12 +225,33 @@ impl Sealer<'_> {
                 facts.holds = holds.into_iter().map(|hold| self.open_hold(hold)).collect();
                 Seen::Why(Some(facts))
             }
+            (_, Seen::Breakers(Breakers { now, breakers })) => {
+                let breakers = breakers.into_iter().map(|breaker| self.open_breaker(breaker)).collect();
+                Seen::Breakers(Breakers { now, breakers })
+            }
             (_, Seen::Schedules(Schedules { now, schedules })) => {
                 let schedules = schedules.into_iter().map(|schedule| self.open_schedule(schedule)).collect();
                 Seen::Schedules(Schedules { now, schedules })
             }
             (_, plain) => plain,
         })
+    }
+
+    /// Seals the record of a breaker, which has the notes of those who changed it by hand. Its gate stays in plain text.
+    pub(super) fn breaker(&self, mut write: BreakerWrite) -> Result<BreakerWrite> {
+        if let Some(record) = &mut write.record {
+            record.bytes = self.seal(AssociatedData::Breaker { name: &write.name }, &record.bytes)?;
+        }
+        Ok(write)
+    }
+
+    /// Opens the record of a breaker. If it can't be opened, it says so instead.
+    fn open_breaker(&self, mut breaker: StoredBreaker) -> StoredBreaker {
+        let place = AssociatedData::Breaker { name: &breaker.name };
+        breaker.record = breaker.record.and_then(|record| {
+            open(&self.keys, self.tenant, place, record).map_err(|why| self.error(place, &why).to_string())
+        });
+        breaker
     }
 
     /// Seals the note of a hold. Who made it, when and why stays in plain text.

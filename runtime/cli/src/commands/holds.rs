@@ -110,7 +110,8 @@ impl Pause {
         let hold =
             NewHold { scope: scope.clone(), reason: HoldReason::Paused, by: self.by, end, note: self.note };
         client.hold(&tenant, hold).await?;
-        let made = client.holds(&tenant).await?.into_iter().find(|hold| hold.scope == scope);
+        let made =
+            client.holds(&tenant).await?.into_iter().find(|hold| hold.is_by_hand() && hold.scope == scope);
         let text = match &made {
             Some(hold) => render::line(hold),
             None => format!("{scope}: the pause is over already"),
@@ -126,7 +127,7 @@ impl Resume {
         let client = Client::connect(config, Access::Change).await?;
         let (tenant, scope) = (self.which.tenant(&client)?, self.which.scope());
         let held = client.holds(&tenant).await?;
-        let wanted = held.iter().filter(|hold| self.all || hold.scope == scope);
+        let wanted = held.iter().filter(|hold| hold.is_by_hand() && (self.all || hold.scope == scope));
         let mut lifted = Vec::new();
         for hold in wanted {
             if client.lift(&tenant, hold.scope.clone()).await? {
@@ -135,6 +136,10 @@ impl Resume {
         }
         if lifted.is_empty() && !self.all {
             let failure = Failure::new(format!("{scope} of tenant {tenant}: nobody has paused exactly that"));
+            let breaker = held.iter().find(|hold| !hold.is_by_hand() && hold.scope == scope);
+            if let Some(by) = breaker.and_then(|hold| hold.by.as_deref()) {
+                return Err(failure.help(format!("a breaker holds it: sandhog breaker close {by}")));
+            }
             return Err(match held.is_empty() {
                 true => failure.help("nothing of this tenant is paused"),
                 false => failure.help("`sandhog holds` lists what is paused, and how it was named"),

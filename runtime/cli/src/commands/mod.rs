@@ -4,6 +4,7 @@
 //! that they share: [`wait`] for jobs, [`loading`] of components, [`bulk`] enqueues.
 
 mod act;
+pub(crate) mod breakers;
 mod bulk;
 pub(crate) mod check;
 pub(crate) mod daemon;

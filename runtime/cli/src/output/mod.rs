@@ -3,6 +3,7 @@
 //! Nothing in here has side effects: results go in, text comes out.
 
 pub mod act;
+pub mod breaker;
 pub mod check;
 pub mod console;
 pub mod deploys;

@@ -165,10 +165,10 @@ fn wrong(error: impl std::fmt::Display) -> Unreadable {
 }
 
 /// Bytes that are written.
-struct Out(Vec<u8>);
+pub(crate) struct Out(pub(crate) Vec<u8>);
 
 impl Out {
-    fn number(&mut self, number: u64) -> &mut Self {
+    pub(crate) fn number(&mut self, number: u64) -> &mut Self {
         self.0.extend_from_slice(&number.to_be_bytes());
         self
     }
@@ -179,21 +179,21 @@ impl Out {
         self
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.length(bytes.len()).0.extend_from_slice(bytes);
         self
     }
 
-    fn text(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         self.bytes(text.as_bytes())
     }
 
-    fn time(&mut self, at: Timestamp) -> &mut Self {
+    pub(crate) fn time(&mut self, at: Timestamp) -> &mut Self {
         self.number(at.as_millis())
     }
 
     /// 0 stands for none: no bound of a schedule is at the start of 1970.
-    fn optional_time(&mut self, at: Option<Timestamp>) -> &mut Self {
+    pub(crate) fn optional_time(&mut self, at: Option<Timestamp>) -> &mut Self {
         self.number(at.map_or(0, Timestamp::as_millis))
     }
 
@@ -206,7 +206,7 @@ impl Out {
         self
     }
 
-    fn list<'t, T: 't>(
+    pub(crate) fn list<'t, T: 't>(
         &mut self,
         items: impl IntoIterator<Item = &'t T, IntoIter: ExactSizeIterator>,
         mut put: impl FnMut(&mut Self, &T),
@@ -219,10 +219,10 @@ impl Out {
 }
 
 /// Bytes that are read.
-struct In<'b>(&'b [u8]);
+pub(crate) struct In<'b>(pub(crate) &'b [u8]);
 
 impl<'b> In<'b> {
-    fn take(&mut self, length: usize) -> Read<&'b [u8]> {
+    pub(crate) fn take(&mut self, length: usize) -> Read<&'b [u8]> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or_else(Unreadable::cut)?;
         self.0 = rest;
         Ok(taken)
@@ -232,7 +232,7 @@ impl<'b> In<'b> {
         self.take(N)?.try_into().map_err(|_| Unreadable::cut())
     }
 
-    fn number(&mut self) -> Read<u64> {
+    pub(crate) fn number(&mut self) -> Read<u64> {
         self.array().map(u64::from_be_bytes)
     }
 
@@ -240,20 +240,20 @@ impl<'b> In<'b> {
         self.array().map(u32::from_be_bytes).and_then(|length| usize::try_from(length).map_err(wrong))
     }
 
-    fn bytes(&mut self) -> Read<&'b [u8]> {
+    pub(crate) fn bytes(&mut self) -> Read<&'b [u8]> {
         let length = self.length()?;
         self.take(length)
     }
 
-    fn text(&mut self) -> Read<&'b str> {
+    pub(crate) fn text(&mut self) -> Read<&'b str> {
         std::str::from_utf8(self.bytes()?).map_err(wrong)
     }
 
-    fn time(&mut self) -> Read<Timestamp> {
+    pub(crate) fn time(&mut self) -> Read<Timestamp> {
         self.number().map(Timestamp::from_millis)
     }
 
-    fn optional_time(&mut self) -> Read<Option<Timestamp>> {
+    pub(crate) fn optional_time(&mut self) -> Read<Option<Timestamp>> {
         self.time().map(|at| Some(at).filter(|at| at.as_millis() > 0))
     }
 
@@ -266,7 +266,7 @@ impl<'b> In<'b> {
         Ok(JobId::from_parts(Timestamp::from_millis((id >> 80) as u64), id))
     }
 
-    fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Read<T>) -> Read<Vec<T>> {
+    pub(crate) fn list<T>(&mut self, mut read: impl FnMut(&mut Self) -> Read<T>) -> Read<Vec<T>> {
         let length = self.length()?;
         // Each takes a byte at least, so a wrong length reserves no room.
         (0..length).map(|_| read(self)).collect()

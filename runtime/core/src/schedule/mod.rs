@@ -11,7 +11,7 @@
 //! the new record together with the jobs in one atomic step, if the record is still the one that it has read. So a nominal time
 //! is dealt with once, whichever daemons are there. The id of a job comes from schedule and nominal time.
 
-mod bytes;
+pub(crate) mod bytes;
 mod cron;
 mod due;
 mod record;

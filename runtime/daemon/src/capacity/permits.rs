@@ -335,6 +335,7 @@ pub(crate) mod tests {
             fuel: FuelQuota::default(),
             queue: QueueBounds::default(),
             group_rules: std::collections::BTreeMap::new(),
+            breakers: std::collections::BTreeMap::new(),
             keep_max: KeepMax::default(),
             keep_max_of: std::collections::BTreeMap::new(),
             concurrency: NonZeroU32::MAX,

@@ -82,9 +82,19 @@ pub(crate) fn catalog<P: Clone>(
         .map(|(id, tenant)| {
             let config::Tenant { weight, concurrency, memory, fuel, queue, keep_max, .. } = *tenant;
             let group_rules = tenant.group_rules.clone();
-            let plugins = Vec::new();
-            let terms =
-                TenantTerms { weight, concurrency, memory, fuel, queue, group_rules, keep_max, plugins };
+            let breakers =
+                config.breakers(id).into_iter().map(|(name, terms)| (name, Arc::new(terms))).collect();
+            let terms = TenantTerms {
+                weight,
+                concurrency,
+                memory,
+                fuel,
+                queue,
+                group_rules,
+                breakers,
+                keep_max,
+                plugins: Vec::new(),
+            };
             (id.clone(), terms)
         })
         .collect();

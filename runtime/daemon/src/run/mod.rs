@@ -7,8 +7,10 @@
 //! | [`runner`] | the seam between the loops and the sandbox |
 //! | [`guest_host`] | what a run may ask of its host, on behalf of one job |
 //! | [`parent_outputs`] | payloads with the outputs of the jobs that a job comes after |
+//! | [`breakers`] | telling circuit breakers how runs ended |
 //! | [`settler`] | recording ends, in batches |
 
+pub(crate) mod breakers;
 pub(crate) mod guest_host;
 pub(crate) mod parent_outputs;
 pub mod runner;

@@ -33,6 +33,7 @@ use crate::catalog::{Archive, Chosen, NoVersion, Plugin, Tenant};
 use crate::clock::Clock;
 use crate::lease::renewal::{LeaseGuard, LeaseTable, Notes};
 use crate::lease::suspects::Watch;
+use crate::run::breakers::Reports;
 use crate::run::guest_host::GuestHost;
 use crate::run::parent_outputs;
 use crate::run::runner::Runner;
@@ -48,6 +49,7 @@ pub(crate) struct TenantContext<R: Runner> {
     pub(crate) runner: Arc<R>,
     pub(crate) archive: Arc<dyn Archive<R::Plugin>>,
     pub(crate) settler: Settler,
+    pub(crate) reports: Reports,
     pub(crate) lease_table: Arc<LeaseTable>,
     /// Account of the memory that its runs hold, whatever terms they began under.
     pub(crate) memory: MemoryAccount,
@@ -103,6 +105,8 @@ impl<R: Runner> TenantContext<R> {
             permit: Some(permit),
             abort: Abort::new(),
             ran: None,
+            started: self.clock.mono(),
+            put_off_max: Duration::ZERO,
             sent: Notes::default(),
         };
         driver.finish(choice).await;
@@ -138,6 +142,10 @@ struct AttemptDriver<'a, R: Runner> {
     permit: Option<RunPermit>,
     abort: Abort,
     ran: Option<Ran>,
+    /// Time at which the run has started.
+    started: Mono,
+    /// Maximum time for which its handler may put it off.
+    put_off_max: Duration,
     /// Notes that went along with the settlement that isn't answered yet. If that is refused, none of them is stored, and they
     /// go with the next.
     sent: Notes,
@@ -227,13 +235,15 @@ impl<R: Runner> AttemptDriver<'_, R> {
             }
         };
         let input = self.input(&plan, payload);
+        self.started = context.clock.mono();
+        self.put_off_max = plan.retry().retry_after_max;
         let mut run = context.runner.run(plan, input, host, share, self.abort.clone());
         let phase = context.phase.clone();
         let mut drained = Phase::Running;
         loop {
             let event = tokio::select! {
                 biased;
-                report = &mut run => self.exited(report, &plugin.name),
+                report = &mut run => self.exited(report, &plugin.name, drained),
                 event = self.lease_guard.handle.event() => event,
                 () = phase.reached(next(drained)), if drained < Phase::Releasing => {
                     drained = next(drained);
@@ -282,7 +292,12 @@ impl<R: Runner> AttemptDriver<'_, R> {
         left.map_or(timeout, |left| left.min(timeout))
     }
 
-    fn exited(&mut self, report: Report, name: &PluginName) -> Event {
+    fn exited(&mut self, report: Report, name: &PluginName, drained: Phase) -> Event {
+        if drained == Phase::Running {
+            let times = (self.started, self.context.clock.mono());
+            let (terms, kind) = (&self.terms, &self.job.kind);
+            self.context.reports.note(terms, kind, &report.outcome, times, self.put_off_max);
+        }
         let (tenant, job, usage) = (&self.context.tenant, self.job.id, report.usage);
         if let Some(permit) = &mut self.permit {
             permit.was_needed_for(report.needed());

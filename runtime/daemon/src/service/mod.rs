@@ -10,12 +10,14 @@
 //! | [`bulk`] | acting on all jobs that a filter lets through |
 //! | [`enqueue`] | routing jobs by kind, and storing them |
 //! | [`flows`] | jobs that wait for others: storing them, and looking at them |
+//! | [`breakers`] | circuit breakers: their states, and changes of them by hand |
 //! | [`holds`] | pausing jobs, and what is held back |
 //! | [`groups`] | groups of jobs that are held |
 //! | [`schedules`] | schedules of jobs |
 //! | [`plugins`] | the plugins in force, reloads, rollbacks |
 //! | [`tenants`] | the tenants, and what they have spent |
 
+pub mod breakers;
 pub mod bulk;
 mod caller;
 pub mod enqueue;

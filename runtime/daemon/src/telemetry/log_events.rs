@@ -3,6 +3,7 @@
 use std::fmt;
 
 use sandhog_api::{DeployEvent, DeployEventKind};
+use sandhog_core::breaker::Turn;
 use sandhog_core::id::{ScheduleName, TenantId};
 use sandhog_core::outcome::Outcome;
 use sandhog_core::schedule::{Past, What};
@@ -52,6 +53,13 @@ impl Observer for LogEvents {
             }
             Event::FuelUsedUp { tenant, window, consequence } => {
                 tracing::info!(%tenant, "the tenant's fuel of this {window} is used up; {consequence}; tenants.{tenant}.fuel sets it");
+            }
+            Event::BreakerTurned { tenant, breaker, turn: Turn::Opened { until, tally } } => {
+                let until = until.as_millis();
+                tracing::warn!(%tenant, %breaker, until, "the breaker is open, as {tally}: its jobs wait, and keep their attempts");
+            }
+            Event::BreakerTurned { tenant, breaker, turn: Turn::Closed } => {
+                tracing::info!(%tenant, %breaker, "the breaker is closed: its jobs run");
             }
             Event::Scheduled { tenant, schedule, past } => scheduled(tenant, schedule, past),
             Event::ScheduleRegistered { tenant, schedule, plugin, registration } => match registration {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use sandhog_api::DeployEvent;
 use sandhog_broker::Error;
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::id::{JobId, Kind, LeaseToken, PluginName, ScheduleName, TenantId};
+use sandhog_core::breaker::Turn;
+use sandhog_core::id::{BreakerName, JobId, Kind, LeaseToken, PluginName, ScheduleName, TenantId};
 use sandhog_core::outcome::{Outcome, Usage};
 use sandhog_core::quota::Window;
 use sandhog_core::reason::Reason;
@@ -112,6 +113,15 @@ pub enum Event<'e> {
         window: Window,
         /// Consequence for the tenant's jobs, as text for people.
         consequence: &'static str,
+    },
+    /// A breaker has opened or closed.
+    BreakerTurned {
+        /// The breaker's tenant.
+        tenant: &'e TenantId,
+        /// The breaker.
+        breaker: &'e BreakerName,
+        /// How it has changed.
+        turn: Turn,
     },
     /// A nominal time of a schedule was dealt with.
     Scheduled {

@@ -11,7 +11,7 @@ use sandhog_core::id::{
 };
 use sandhog_core::job::{JobOptions, Level, Priority};
 use sandhog_core::labels::Labels;
-use sandhog_core::outcome::PutOff;
+use sandhog_core::settle::UNAVAILABLE_REST;
 use sandhog_core::time::Timestamp;
 use sandhog_core::unique::{Debounce, OnClash, UniqueRule, UniqueUntil};
 use wasmtime::Store;
@@ -71,7 +71,11 @@ pub(crate) enum Failure {
     /// Trying again can't help.
     Permanent(String),
     /// The job is to be run again after this time.
-    PutOff(PutOff, Duration),
+    Snoozed(Duration),
+    /// The same, as what the handler calls takes no more calls. The name is as the handler gives it.
+    RateLimited(Option<String>, Duration),
+    /// The same, as what the handler calls is unavailable.
+    Unavailable(String, Duration),
 }
 
 /// Component that is linked as a handler of the version that it was built against.
@@ -140,9 +144,13 @@ impl From<bindings::v0_2::Failure> for Failure {
                 retry_after: failure.retry_after_ms.map(Duration::from_millis),
             },
             bindings::v0_2::Failure::Permanent(message) => Self::Permanent(message),
-            bindings::v0_2::Failure::Snoozed(ms) => Self::PutOff(PutOff::Snoozed, Duration::from_millis(ms)),
-            bindings::v0_2::Failure::RateLimited(ms) => {
-                Self::PutOff(PutOff::RateLimited, Duration::from_millis(ms))
+            bindings::v0_2::Failure::Snoozed(ms) => Self::Snoozed(Duration::from_millis(ms)),
+            bindings::v0_2::Failure::RateLimited(limit) => {
+                Self::RateLimited(limit.downstream, Duration::from_millis(limit.after_ms))
+            }
+            bindings::v0_2::Failure::Unavailable(outage) => {
+                let after = outage.after_ms.map_or(UNAVAILABLE_REST, Duration::from_millis);
+                Self::Unavailable(outage.downstream, after)
             }
         }
     }

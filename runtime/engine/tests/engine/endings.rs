@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use sandhog_core::budget::Fuel;
-use sandhog_core::id::FailureCode;
+use sandhog_core::id::{DownstreamName, FailureCode};
 use sandhog_core::outcome::{Outcome, PutOff, Report};
+use sandhog_core::settle::UNAVAILABLE_REST;
 use sandhog_engine::Config;
 
 use super::bed::{Bed, Mood, config, output};
@@ -69,10 +70,51 @@ fn fails_with(which: u32, more: &str) -> Guest {
 async fn a_handler_puts_its_job_off() {
     let bed = Bed::new();
     let after = Duration::from_millis(1500);
-    for (which, why) in [(2, PutOff::Snoozed), (3, PutOff::RateLimited)] {
-        let guest = fails_with(which, &format!("(i64.store (i32.const {}) (i64.const 1500))", RESULT + 16));
+    // Where the time stands: by itself, behind an optional name, behind a name and whether it is there.
+    let time = |offset| format!("(i64.store (i32.const {}) (i64.const 1500))", RESULT + offset);
+    for (which, why, body) in [
+        (2, PutOff::Snoozed, time(16)),
+        (3, PutOff::RateLimited(None), time(32)),
+        (
+            3,
+            PutOff::RateLimited(named("stripe")),
+            format!("{} {} {}", flag(16), name(20, "stripe"), time(32)),
+        ),
+        (
+            4,
+            PutOff::Unavailable(named("stripe")),
+            format!("{} {} {}", name(16, "stripe"), flag(24), time(32)),
+        ),
+        (4, PutOff::Unavailable(None), format!("{} {} {}", name(16, "no name!"), flag(24), time(32))),
+    ] {
+        let guest = fails_with(which, &body);
         assert_eq!(bed.run(guest.text()).await.outcome, Outcome::PutOff { why, after });
     }
+    let guest = fails_with(4, &name(16, "stripe"));
+    let rest = Outcome::PutOff { why: PutOff::Unavailable(named("stripe")), after: UNAVAILABLE_REST };
+    assert_eq!(bed.run(guest.text()).await.outcome, rest);
+}
+
+fn named(text: &str) -> Option<DownstreamName> {
+    Some(DownstreamName::parse(text).expect("a valid name"))
+}
+
+/// Sets a flag so far behind the result.
+fn flag(offset: u32) -> String {
+    format!("(i32.store8 (i32.const {}) (i32.const 1))", RESULT + offset)
+}
+
+/// Stores a text so far behind the result.
+fn name(offset: u32, text: &str) -> String {
+    let bytes = text.bytes().enumerate();
+    let bytes = bytes
+        .map(|(n, byte)| format!("(i32.store8 (i32.const {}) (i32.const {byte}))", SCRATCH as usize + n));
+    let (at, length) = (RESULT + offset, text.len());
+    format!(
+        "{} (i32.store (i32.const {at}) (i32.const {SCRATCH})) (i32.store (i32.const {}) (i32.const {length}))",
+        bytes.collect::<String>(),
+        at + 4
+    )
 }
 
 #[tokio::test]

@@ -2,6 +2,11 @@
 -- to lift it. A HASH at `hold_notes` has since when it is, why, who made it, and a note, as a MessagePack array. A scope is named as
 -- a lane is, by queue and kind, either of which may be empty.
 --
+-- Breakers hold jobs of kinds back as well: see breaker.lua. A HASH at `gates` has what of each does, by its name, as a MessagePack
+-- array: until when no job passes, 0 if some do, or NEVER if somebody has to open it; how many pass at once then, or 0 for all; from when
+-- on all do; since when it is so; why; and the kinds. Those that pass as probes have places of a limit of the breaker's name behind a
+-- mark, as in places.lua.
+--
 -- The tally says whether there may be any. Earlier versions, which know of none, may take that back; then a sweep says it again.
 
 local holds = {}
@@ -11,6 +16,9 @@ do
 
   local held -- by scope: whether it is in force; nothing if none is
   local first_end, has_kinds
+  local shut, probed -- by kind: whether none passes, and { limit, how many at once, by turns }; nothing if there are no such kinds
+
+  local PROBES = '!' -- before the name of a breaker, where it is that of a limit
 
   local function holds_key()
     return PREFIX .. 'holds'
@@ -20,6 +28,46 @@ do
     return PREFIX .. 'hold_notes'
   end
 
+  local function gates_key()
+    return PREFIX .. 'gates'
+  end
+
+  -- Whether something may still change by itself, and when: the time at which it does, or huge.
+  local function changes_at(until_time, most, lapses)
+    if until_time > 0 then
+      return until_time < NEVER and until_time or huge
+    end
+    return most > 0 and lapses or huge
+  end
+
+  -- Says whether there are gates.
+  local function read_gates()
+    shut, probed = nil, nil
+    local gates = call('HGETALL', gates_key())
+    for n = 1, #gates, 2 do
+      local is_whole, gate = pcall(unpack_values, gates[n + 1])
+      if is_whole and type(gate) == 'table' then
+        local until_time, most, lapses = unpack(gate)
+        first_end = min(first_end, changes_at(until_time, most, lapses))
+        local is_shut = until_time > now
+        for k = GATE_KINDS, (is_shut or (most > 0 and lapses > now)) and #gate or 0 do
+          has_kinds = true
+          if is_shut then
+            shut = shut or {}
+            shut[gate[k]] = true
+          else
+            probed = probed or {}
+            local limits = probed[gate[k]] or {}
+            limits[#limits + 1], limits[#limits + 2] = PROBES .. gates[n], most
+            probed[gate[k]] = limits
+          end
+        end
+      end
+    end
+    return #gates > 0
+  end
+
+  -- Says whether there is anything.
   local function read()
     held, first_end, has_kinds = nil, huge, false
     local members = call('ZRANGE', holds_key(), '0', '-1', 'WITHSCORES')
@@ -32,10 +80,12 @@ do
         has_kinds = has_kinds or sub(scope, -1) ~= ' '
       end
     end
+    return read_gates() or held ~= nil
   end
 
   function holds.start()
     held, first_end, has_kinds = nil, huge, false
+    shut, probed = nil, nil
     if tally.may_have_holds() then
       read()
     end
@@ -57,7 +107,13 @@ do
 
   -- Whether jobs of a kind in a queue are held back; with an empty kind, whether all jobs of the queue are.
   function holds.cover(queue, kind)
-    return held and (held[ALL] or held[queue .. ' '] or held[' ' .. kind] or held[queue .. ' ' .. kind])
+    return (held and (held[ALL] or held[queue .. ' '] or held[' ' .. kind] or held[queue .. ' ' .. kind]))
+      or (shut and shut[kind])
+  end
+
+  -- The limits under which jobs of a kind are leased as probes, and how many at once may be, by turns; nothing if it has none.
+  function holds.probes(kind)
+    return probed and probed[kind]
   end
 
   -- The queues of a list, each with a number behind it, that aren't held back as a whole.
@@ -102,26 +158,66 @@ do
       return NOT_HELD
     end
     forget(scope)
-    tally.note_holds(call('ZCARD', holds_key()) > 1)
+    tally.note_holds(call('ZCARD', holds_key()) > 1 or call('EXISTS', gates_key()) == 1)
     return (tonumber(before) or huge) > now and LIFTED or NOT_HELD
+  end
+
+  -- Writes what of a breaker holds jobs back, or that nothing does any more.
+  function holds.set_gate(name, gate)
+    local before = call('HGET', gates_key(), name)
+    if before == gate then
+      return
+    end
+    if gate then
+      writes.pair('HSET', gates_key(), name, gate)
+      tally.note_holds(true)
+    else
+      writes.value('HDEL', gates_key(), name)
+      tally.note_holds(#call('HGETALL', gates_key()) > 2 or call('EXISTS', holds_key()) == 1)
+    end
+    writes.wake()
+  end
+
+  -- Takes back from the gates what is over; says whether there was anything.
+  local function sweep_gates()
+    local gates, has_changed = call('HGETALL', gates_key()), false
+    for n = 1, #gates, 2 do
+      local is_whole, gate = pcall(unpack_values, gates[n + 1])
+      local until_time, most, lapses = unpack(is_whole and type(gate) == 'table' and gate or { 0, 0, 0 })
+      if until_time <= now then
+        if most == 0 or lapses <= now then
+          writes.value('HDEL', gates_key(), gates[n])
+          has_changed = true
+        elseif until_time > 0 then
+          gate[1] = 0
+          writes.pair('HSET', gates_key(), gates[n], pack_values(gate))
+          first_end = min(first_end, lapses)
+          has_changed = true
+        end
+      end
+    end
+    return has_changed
   end
 
   -- Forgets holds that have ended, and tells the listeners if there were any.
   function holds.sweep()
-    read()
+    local are_there = read()
     if first_end <= now then
       for _, scope in ipairs(call('ZRANGE', holds_key(), '-inf', now, 'BYSCORE')) do
         forget(scope)
       end
       first_end = tonumber(call('ZRANGE', holds_key(), '(' .. score(now), '+inf', 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')[2]) or huge
+      sweep_gates()
       writes.wake()
     end
-    tally.note_holds(held ~= nil)
+    tally.note_holds(are_there)
   end
 
   function holds.forget_all()
     writes.remove(holds_key())
     writes.remove(notes_key())
+    writes.remove(gates_key())
+    writes.remove(PREFIX .. 'breakers')
     tally.note_holds(false)
   end
 
@@ -134,6 +230,22 @@ do
       local ends = tonumber(members[n + 1]) or huge
       if ends > now and (not is_meant or is_meant[members[n]]) then
         list[#list + 1] = { members[n], ends < huge and score(ends), call('HGET', notes_key(), members[n]) }
+      end
+    end
+    return list
+  end
+
+  -- What of breakers holds jobs back, all or those of a kind: name and array, by turns.
+  function holds.gates(kind)
+    local gates, list = call('HGETALL', gates_key()), {}
+    for n = 1, #gates, 2 do
+      local is_meant = not kind
+      local is_whole, gate = pcall(unpack_values, gates[n + 1])
+      for k = GATE_KINDS, is_whole and type(gate) == 'table' and #gate or 0 do
+        is_meant = is_meant or gate[k] == kind
+      end
+      if is_meant then
+        list[#list + 1], list[#list + 2] = gates[n], gates[n + 1]
       end
     end
     return list

@@ -32,7 +32,7 @@ do
   local ids, limits, lane_of_each, parts
   local rates_of_each -- the rate limits of which they take tokens, where there are lanes of kinds
 
-  -- How many jobs of which lane of a kind may be handed out, by name: { room, limit or false, rate limit or false }; and how many
+  -- How many jobs of which lane of a kind may be handed out, by name: { room, limits or false, rate limit or false }; and how many
   -- under which limit.
   local rooms, free
   local has_lanes -- whether there are lanes of kinds
@@ -111,12 +111,20 @@ do
   -- Takes room for a job in the lane of a kind; says whether there was any.
   local function take_room(name)
     local room = rooms[name]
-    if not room or room[1] == 0 or (room[2] and free[room[2]] <= 0) or (room[3] and not rates.take(room[3])) then
+    if not room or room[1] == 0 then
+      return false
+    end
+    for _, limit in ipairs(room[2] or {}) do
+      if free[limit] <= 0 then
+        return false
+      end
+    end
+    if room[3] and not rates.take(room[3]) then
       return false
     end
     room[1] = room[1] - 1
-    if room[2] then
-      free[room[2]] = free[room[2]] - 1
+    for _, limit in ipairs(room[2] or {}) do
+      free[limit] = free[limit] - 1
     end
     return true
   end
@@ -128,10 +136,10 @@ do
     handled[source.id] = true
   end
 
-  -- Whether a kind is split off in a queue. One that is held back is from now on.
+  -- Whether a kind is split off in a queue. One that is held back, or of which few may be leased, is from now on.
   local function is_split(queue, kind)
     local is = lanes.is_split(queue, kind)
-    if not is and holds.cover(queue, kind) then
+    if not is and (holds.cover(queue, kind) or holds.probes(kind)) then
       lanes.note(queue, kind)
       is = true
     end
@@ -243,7 +251,13 @@ do
       local name = lanes.name(queue, kind)
       lanes.note(queue, kind)
       if not rooms[name] and not holds.cover(queue, kind) then
-        rooms[name] = { room, limit, rate }
+        local limits = limit and { limit } or {}
+        local probes = holds.probes(kind) or {}
+        for k = 1, #probes, 2 do
+          limits[#limits + 1] = probes[k]
+          free[probes[k]] = free[probes[k]] or probes[k + 1] - places.count(probes[k])
+        end
+        rooms[name] = { room, #limits > 0 and limits, rate }
         names_of[queue] = names_of[queue] or {}
         table.insert(names_of[queue], name)
       end

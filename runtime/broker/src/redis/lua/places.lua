@@ -1,5 +1,6 @@
--- Limits that hold for the whole fleet: how many jobs may be leased at once under one name. A job that is leased under a limit has
--- a place: an entry of the HASH `places`, with the name of the limit, and a member of the ZSET `in:<limit>`, by when it was leased.
+-- Limits that hold for the whole fleet: how many jobs may be leased at once under one name. A job that is leased under limits has
+-- places: an entry of the HASH `places`, with the names of the limits and blanks between them, and a member of each ZSET `in:<limit>`,
+-- by when it was leased.
 -- A SET at `limits` names the limits that have ever had one.
 
 local places = {}
@@ -30,15 +31,19 @@ do
     return call('ZCARD', members_key(limit))
   end
 
-  function places.take(id, limit)
-    writes.pair('HSET', places_key(), id, limit)
-    writes.pair('ZADD', members_key(limit), score(now), id)
-    writes.value('SADD', limits_key(), limit)
+  function places.take(id, limits)
+    writes.pair('HSET', places_key(), id, table.concat(limits, ' '))
+    for _, limit in ipairs(limits) do
+      writes.pair('ZADD', members_key(limit), score(now), id)
+      writes.value('SADD', limits_key(), limit)
+    end
   end
 
-  local function leave(id, limit)
+  local function leave(id, limits)
     writes.value('HDEL', places_key(), id)
-    writes.value('ZREM', members_key(limit), id)
+    for limit in string.gmatch(limits, '%S+') do
+      writes.value('ZREM', members_key(limit), id)
+    end
     left = true
   end
 

@@ -307,7 +307,7 @@ do
   -- daemons sweep all the time.
   local function idle_reply(kept_done, kept_dead, kept_of)
     local others = {
-      QUEUES, BLOCKED_KEY, PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'rules',
+      QUEUES, BLOCKED_KEY, PREFIX .. 'gates', PREFIX .. 'holds', PREFIX .. 'lanes', PREFIX .. 'limits', PREFIX .. 'parked', PREFIX .. 'rules',
       PREFIX .. 'schedules', PREFIX .. 'unreadable', flows.settled_key(), unique.ends(), events.log_key(),
     }
     if reads.count(others) > 0 then

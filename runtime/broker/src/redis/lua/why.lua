@@ -3,7 +3,7 @@
 -- keys[2..]  `job:<id>`, `run:<id>`
 -- asked      nothing
 -- returns    nothing if there is no such job, or else { now, how many jobs go before it, fuel spent this minute, fuel spent today,
---            the holds that cover it, as in holds.lua, names of limits and how many jobs are leased under each, by turns }
+--            the holds that cover it, as in holds.lua, what of breakers does, likewise, its kind, names of limits and how many jobs are leased under each, by turns }
 
 local why
 
@@ -68,6 +68,6 @@ do
     local kind = jobs.kind_of(job)
     local of_minute, of_day = accounts.fuel_spent()
     local ahead = holds.cover(queue, kind) and 0 or count_ahead(id, queue, kind)
-    return { now, ahead, of_minute, of_day, holds.list(queue, kind), leased_under_limits() }
+    return { now, ahead, of_minute, of_day, holds.list(queue, kind), holds.gates(kind), kind, leased_under_limits() }
   end
 end
