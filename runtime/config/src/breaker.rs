@@ -12,9 +12,14 @@ use super::fields::{Entry, Fields};
 
 /// Reads the table `breaker` of a plugin's file; `None` if there is none.
 pub(super) fn own(fields: &mut Fields<'_>) -> Option<BreakerRule> {
-    let is_there = fields.file.has(&fields.path_of("breaker"));
-    let rule = fields.table("breaker", rule);
-    rule.filter(|_| is_there)
+    match fields.entry("breaker") {
+        Some(entry) => entry.table(rule),
+        None => {
+            // So its keys are known all the same.
+            fields.table("breaker", rule);
+            None
+        }
+    }
 }
 
 /// Reads a tenant's table `breakers`: rules for the downstreams that its plugins call.

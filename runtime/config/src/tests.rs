@@ -1186,6 +1186,7 @@ fn plugins_and_what_they_call_have_breakers() {
     assert_eq!(breakers(""), []);
     let own = format!("plugin/{}", load("").plugins[0].name);
     let (minutes, hour) = (Duration::from_secs(600), Duration::from_secs(3600));
+    assert_eq!(breakers("[breaker]\n").len(), 1, "by its being there");
     let all = breakers("calls = [\"stripe\", \"smtp\"]\n[breaker]\nrate = 90\n");
     let expected = [(own, 90, minutes), ("smtp".into(), 50, minutes), ("stripe".into(), 20, hour)];
     assert_eq!(all, expected, "the longest time is no shorter than the first");

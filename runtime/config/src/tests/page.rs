@@ -69,7 +69,7 @@ fn documented(heading: &str) -> BTreeSet<String> {
 const OUTSIDE: Outside<'static> = Outside { env: &|_| None, follow: Follow::BrokerAlone };
 
 /// A tenant with tables in which there are keys only if they are there.
-const TENANT: &str = "[tenants.acme.broker]\n[tenants.acme.encryption]\n[tenants.acme.queues.mails]\n[tenants.acme.grants]\ndirs = [{}]\nhttp = [{}]";
+const TENANT: &str = "[tenants.acme.broker]\n[tenants.acme.encryption]\n[tenants.acme.queues.mails]\n[tenants.acme.breakers.stripe]\n[tenants.acme.grants]\ndirs = [{}]\nhttp = [{}]";
 
 /// Tables of a plugin's file in which there are keys only if they are there.
 const PLUGIN_TABLES: &str = "[retry]\nrules = [{}]\n[schedules.nightly]\n[keep]\ndone = {}\ndead = {}\n[grants]\ndirs = [{}]\nhttp = [{}]";
@@ -105,12 +105,21 @@ fn the_defaults_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("", PLUGIN).load().expect("it is right"));
     let daemon =
         defaults("## The daemon's file", |key| !key.starts_with("tenants.") && !SERVER_KEYS.contains(&key));
-    let whole = ["dirs.", "http.", "rules.", "canary.", "schedules.", "keep.done.", "keep.dead."];
-    let plugin = defaults("## A plugin's file", |key| !whole.iter().any(|part| key.contains(part)));
-    let plugin = plugin.replace("plugin.", "");
-    let (queue, rest) = plugin.split_once('\n').expect("lines");
-    assert!(queue.starts_with("queue") && daemon.lines().count() > 15 && rest.lines().count() > 10);
-    let spoken = Site::with_plugin(&daemon, &format!("{rest}{PLUGIN}{queue}\n")).load().expect("it is right");
+    let apart = [
+        "plugin.",
+        "breaker.",
+        "dirs.",
+        "http.",
+        "rules.",
+        "canary.",
+        "schedules.",
+        "keep.done.",
+        "keep.dead.",
+    ];
+    let rest = defaults("## A plugin's file", |key| !apart.iter().any(|part| key.contains(part)));
+    let head = defaults("## A plugin's file", |key| key.starts_with("plugin.")).replace("plugin.", "");
+    assert!(head.starts_with("queue") && daemon.lines().count() > 15 && rest.lines().count() > 10);
+    let spoken = Site::with_plugin(&daemon, &format!("{rest}{PLUGIN}{head}")).load().expect("it is right");
     assert_eq!(shown(spoken), silent);
 }
 
@@ -128,7 +137,7 @@ fn the_defaults_of_a_server_on_the_page_are_those_in_force() {
 fn the_defaults_of_a_tenant_on_the_page_are_those_in_force() {
     let silent = shown(Site::with_plugin("[tenants.acme]", PLUGIN).load().expect("it is right"));
     // Without a key there is no encryption, whatever else is said of it; and of lists of tables, an element has the default.
-    let apart = ["encryption.", "grants.dirs.", "grants.http.", "queues."];
+    let apart = ["encryption.", "grants.dirs.", "grants.http.", "queues.", "breakers."];
     let terms = |key: &str| {
         let key = key.strip_prefix("tenants.NAME.");
         key.is_some_and(|key| !apart.iter().any(|table| key.starts_with(table)))
@@ -148,6 +157,25 @@ fn the_defaults_of_a_canary_on_the_page_are_those_in_force() {
     let spoken = defaults("## A plugin's file", |key| key.starts_with("canary.")).replace("canary.", "");
     assert_eq!(spoken.lines().count(), 4);
     assert_eq!(with(&spoken), with(""));
+}
+
+#[test]
+fn the_defaults_of_breakers_on_the_page_are_those_in_force() {
+    let of_plugin = |rule: &str| {
+        let plugin = format!("{PLUGIN}\n[breaker]\n{rule}");
+        shown(Site::with_plugin("", &plugin).load().expect("it is right"))
+    };
+    let spoken = defaults("## A plugin's file", |key| key.starts_with("breaker.")).replace("breaker.", "");
+    assert_eq!(spoken.lines().count(), 5);
+    assert_eq!(of_plugin(&spoken), of_plugin(""));
+    let of_downstream = |rule: &str| {
+        let daemon = format!("[tenants.acme.breakers.stripe]\n{rule}");
+        shown(Site::with_plugin(&daemon, PLUGIN).load().expect("it is right"))
+    };
+    let spoken = defaults("## The daemon's file", |key| key.contains(".breakers."));
+    let spoken = spoken.replace("tenants.NAME.breakers.NAME.", "");
+    assert_eq!(spoken.lines().count(), 5);
+    assert_eq!(of_downstream(&spoken), of_downstream(""));
 }
 
 #[test]
