@@ -45,7 +45,7 @@ fn rule(fields: &mut Fields<'_>) -> Option<BreakerRule> {
     let longest = fields.get::<Duration>("open_max");
     let open = first.unwrap_or(open);
     // A longest time that nobody has written is no shorter than the first.
-    let open_max = longest.unwrap_or(open_max.max(open));
+    let open_max = longest.unwrap_or_else(|| open_max.max(open));
     let probes = fields.or("probes", probes);
     let rate = u8::try_from(rate.get()).unwrap_or(u8::MAX);
     match BreakerRule::new(rate, min, window, (open, open_max), probes) {
