@@ -184,7 +184,7 @@ impl From<Failure> for WitFailure {
                 Self::RateLimited(types::RateLimit { downstream, after_ms: millis(after) })
             }
             Failure::Unavailable { downstream, after } => {
-                Self::Unavailable(types::Outage { downstream, after_ms: after.map(millis) })
+                Self::Unavailable(types::UnavailableService { downstream, after_ms: after.map(millis) })
             }
         }
     }

@@ -35,7 +35,7 @@ pub const TYPES_0_2: &str = r#"(import "sandhog:job/types@0.2.0" (instance $type
     (type $limit' (record (field "downstream" (option string)) (field "after-ms" u64)))
     (export "rate-limit" (type $limit (eq $limit')))
     (type $outage' (record (field "downstream" string) (field "after-ms" (option u64))))
-    (export "outage" (type $outage (eq $outage')))
+    (export "unavailable-service" (type $outage (eq $outage')))
     (type $failure (variant (case "transient" $transient) (case "permanent" string) (case "snoozed" u64)
       (case "rate-limited" $limit) (case "unavailable" $outage)))
     (export "failure" (type (eq $failure)))))"#;

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use sandhog_core::breaker::{Breaker, Gate, Pass};
+use sandhog_core::breaker::{Barrier, Breaker, Pass};
 use sandhog_core::hold::Hold;
 use sandhog_core::id::{BreakerName, Kind};
 use sandhog_core::time::Timestamp;
@@ -24,7 +24,7 @@ pub struct BreakerRecord {
     /// The record: see [`Breaker::to_bytes`].
     pub bytes: Vec<u8>,
     /// What keeps jobs from being leased; `None` if nothing does.
-    pub gate: Option<Gate>,
+    pub gate: Option<Barrier>,
 }
 
 impl BreakerRecord {
@@ -81,14 +81,14 @@ impl StoredBreaker {
 
 /// The gates of a tenant's breakers at a time.
 #[derive(Debug, Clone)]
-pub(crate) struct Gates {
-    gates: Vec<(BreakerName, Gate)>,
+pub(crate) struct Barriers {
+    gates: Vec<(BreakerName, Barrier)>,
     now: Timestamp,
 }
 
-impl Gates {
+impl Barriers {
     /// Creates those of these gates that don't let all jobs pass.
-    pub(crate) fn new(gates: impl IntoIterator<Item = (BreakerName, Gate)>, now: Timestamp) -> Self {
+    pub(crate) fn new(gates: impl IntoIterator<Item = (BreakerName, Barrier)>, now: Timestamp) -> Self {
         let gates = gates.into_iter().filter(|(_, gate)| gate.pass(now) != Pass::All).collect();
         Self { gates, now }
     }

@@ -13,7 +13,7 @@
 //!   └────────── probes succeeded, or none came ───────┴────────────────┘
 //! ```
 //!
-//! A store knows a breaker's [`Gate`] alone: which kinds are held back until when, and how many of their jobs at once after that. All
+//! A store knows a breaker's [`Barrier`] alone: which kinds are held back until when, and how many of their jobs at once after that. All
 //! else is this record, which daemons replace as a whole if it is still the one that they have read. So a gate opens and closes at its
 //! time by itself, for a whole fleet, with nobody who looks at it.
 
@@ -139,7 +139,7 @@ impl BreakerRule {
         (self.window / WINDOW_PARTS).min(self.open / 4)
     }
 
-    fn is_broken_by(&self, tally: Tally) -> bool {
+    fn is_broken_by(&self, tally: RunTally) -> bool {
         tally.ended() >= self.min.get().into()
             && tally.failed.saturating_mul(100) >= tally.ended().saturating_mul(self.rate.get().into())
     }
@@ -201,14 +201,14 @@ impl Verdict {
 
 /// Number of runs, by how they ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
+pub struct RunTally {
     /// Runs that succeeded.
     pub succeeded: u64,
     /// Runs that failed in a way that the breaker counts.
     pub failed: u64,
 }
 
-impl Tally {
+impl RunTally {
     /// Returns the number of all runs.
     #[must_use]
     pub fn ended(self) -> u64 {
@@ -225,7 +225,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for RunTally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} runs failed", self.failed, self.ended())
     }
@@ -239,7 +239,7 @@ pub struct EndedRuns {
     /// Time at which they ended.
     pub ended: Timestamp,
     /// How they ended.
-    pub tally: Tally,
+    pub tally: RunTally,
 }
 
 /// A daemon's report to a breaker.
@@ -288,7 +288,7 @@ pub enum Turn {
         /// Time at which it lets probes through.
         until: Timestamp,
         /// The runs that have opened it.
-        tally: Tally,
+        tally: RunTally,
     },
     /// The breaker has closed.
     Closed,
@@ -307,7 +307,7 @@ pub struct Breaker {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Phase {
     /// Closed, with the runs of the window: by when the part of the window began in which they ended.
-    Closed(VecDeque<(Timestamp, Tally)>),
+    Closed(VecDeque<(Timestamp, RunTally)>),
     /// Open, and half-open once the time is over.
     Open(Opened),
 }
@@ -327,7 +327,7 @@ struct Opened {
     probes: NonZeroU32,
     /// Number of probes that have succeeded since the time was over.
     succeeded: u64,
-    tally: Tally,
+    tally: RunTally,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -354,7 +354,7 @@ pub struct Forced {
 impl Breaker {
     /// Returns what is known of the runs: those of the window, or those that have opened it. `now` is the time by the broker's clock.
     #[must_use]
-    pub fn tally(&self, now: Timestamp, rule: &BreakerRule) -> Tally {
+    pub fn tally(&self, now: Timestamp, rule: &BreakerRule) -> RunTally {
         match &self.phase {
             Phase::Closed(parts) => sum(parts.iter().filter(|(at, _)| now.since(*at) < rule.window)),
             Phase::Open(opened) => opened.tally,
@@ -412,7 +412,7 @@ impl Breaker {
             Phase::Open(opened) if now < opened.until => None,
             Phase::Open(opened) => {
                 let probes = report.runs.iter().filter(|runs| runs.started >= opened.until);
-                let tally = probes.fold(Tally::default(), |all, runs| all.and(runs.tally));
+                let tally = probes.fold(RunTally::default(), |all, runs| all.and(runs.tally));
                 opened.succeeded = opened.succeeded.saturating_add(tally.succeeded);
                 if tally.failed > 0 {
                     opened.reopened = opened.reopened.saturating_add(1);
@@ -429,7 +429,7 @@ impl Breaker {
         }
     }
 
-    fn open(&mut self, rule: &BreakerRule, now: Timestamp, tally: Tally) -> Turn {
+    fn open(&mut self, rule: &BreakerRule, now: Timestamp, tally: RunTally) -> Turn {
         let until = now.after(rule.open_for(0));
         let probes = rule.probes;
         self.phase = Phase::Open(Opened { since: now, until, reopened: 0, probes, succeeded: 0, tally });
@@ -472,9 +472,9 @@ impl Breaker {
 
     /// Returns the gate of the breaker; `None` if all jobs pass.
     #[must_use]
-    pub fn gate(&self) -> Option<Gate> {
+    pub fn gate(&self) -> Option<Barrier> {
         let gate =
-            |reason, since, shut, probes| Gate { kinds: self.kinds.clone(), reason, since, shut, probes };
+            |reason, since, shut, probes| Barrier { kinds: self.kinds.clone(), reason, since, shut, probes };
         if let Some(Forced { is_open, since, until, .. }) = self.forced {
             let shut = until.map_or(Shut::Always, Shut::Until);
             return is_open.then(|| gate(HoldReason::Breaker, since, shut, None));
@@ -494,7 +494,7 @@ impl Breaker {
 }
 
 /// Adds runs to the part of the window in which they ended.
-fn count(parts: &mut VecDeque<(Timestamp, Tally)>, runs: &EndedRuns, rule: &BreakerRule, now: Timestamp) {
+fn count(parts: &mut VecDeque<(Timestamp, RunTally)>, runs: &EndedRuns, rule: &BreakerRule, now: Timestamp) {
     let part = u64::try_from((rule.window / WINDOW_PARTS).as_millis()).unwrap_or(u64::MAX).max(1);
     let ended = runs.ended.min(now).as_millis();
     let at = Timestamp::from_millis(ended - ended % part);
@@ -504,13 +504,13 @@ fn count(parts: &mut VecDeque<(Timestamp, Tally)>, runs: &EndedRuns, rule: &Brea
     }
 }
 
-fn sum<'a>(parts: impl Iterator<Item = &'a (Timestamp, Tally)>) -> Tally {
-    parts.fold(Tally::default(), |all, (_, tally)| all.and(*tally))
+fn sum<'a>(parts: impl Iterator<Item = &'a (Timestamp, RunTally)>) -> RunTally {
+    parts.fold(RunTally::default(), |all, (_, tally)| all.and(*tally))
 }
 
 /// What of a breaker keeps jobs from being leased, as a store knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gate {
+pub struct Barrier {
     /// Kinds of the jobs.
     pub kinds: BTreeSet<Kind>,
     /// Why they are held back.
@@ -554,7 +554,7 @@ pub enum Pass {
     All,
 }
 
-impl Gate {
+impl Barrier {
     /// Returns what passes.
     #[must_use]
     pub fn pass(&self, now: Timestamp) -> Pass {
@@ -665,7 +665,7 @@ impl Breaker {
     }
 }
 
-impl Gate {
+impl Barrier {
     /// Encodes the gate, in the same way as a [`Breaker`].
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -700,7 +700,7 @@ fn wrong(what: &str) -> Unreadable {
     Unreadable(what.to_owned())
 }
 
-fn read_gate(from: &mut In<'_>) -> Result<Gate, Unreadable> {
+fn read_gate(from: &mut In<'_>) -> Result<Barrier, Unreadable> {
     if from.take(1)? != [VERSION] {
         return Err(wrong("it was written by another version"));
     }
@@ -716,7 +716,7 @@ fn read_gate(from: &mut In<'_>) -> Result<Gate, Unreadable> {
         None => None,
         Some(most) => Some(Probes { most, until: from.time()? }),
     };
-    Ok(Gate { kinds: kinds.into_iter().collect(), reason, since, shut, probes })
+    Ok(Barrier { kinds: kinds.into_iter().collect(), reason, since, shut, probes })
 }
 
 fn read_kind(from: &mut In<'_>) -> Result<Kind, Unreadable> {
@@ -728,7 +728,7 @@ fn read(from: &mut In<'_>) -> Result<Breaker, Unreadable> {
         return Err(wrong("it was written by another version"));
     }
     let kinds = from.list(read_kind)?;
-    let tally = |from: &mut In<'_>| Ok(Tally { succeeded: from.number()?, failed: from.number()? });
+    let tally = |from: &mut In<'_>| Ok(RunTally { succeeded: from.number()?, failed: from.number()? });
     let number = |from: &mut In<'_>| from.number().map(|number| u32::try_from(number).unwrap_or(u32::MAX));
     let phase = match from.number()? {
         0 => Phase::Closed(from.list(|from| Ok((from.time()?, tally(from)?)))?.into()),
@@ -785,7 +785,8 @@ mod tests {
     }
 
     fn runs(second: u64, succeeded: u64, failed: u64) -> BreakerReport {
-        let runs = EndedRuns { started: at(second), ended: at(second), tally: Tally { succeeded, failed } };
+        let runs =
+            EndedRuns { started: at(second), ended: at(second), tally: RunTally { succeeded, failed } };
         BreakerReport { runs: vec![runs], limited_until: None }
     }
 
@@ -802,7 +803,7 @@ mod tests {
     fn opened() -> Breaker {
         let mut breaker = Breaker::default();
         let turn = breaker.hears(0, &runs(0, 0, 4));
-        assert_eq!(turn, Some(Turn::Opened { until: at(10), tally: Tally { succeeded: 0, failed: 4 } }));
+        assert_eq!(turn, Some(Turn::Opened { until: at(10), tally: RunTally { succeeded: 0, failed: 4 } }));
         breaker
     }
 
@@ -998,7 +999,7 @@ mod tests {
             let ended = EndedRuns {
                 started: Timestamp::from_millis(lasted + before),
                 ended: Timestamp::from_millis(before),
-                tally: Tally { succeeded, failed },
+                tally: RunTally { succeeded, failed },
             };
             Step::Report(BreakerReport {
                 runs: vec![ended],
@@ -1061,10 +1062,10 @@ mod tests {
                 }
                 // A gate lets ever more through as time goes by, and each time is told before.
                 if let Some(gate) = breaker.gate() {
-                    prop_assert_eq!(Gate::from_bytes(&gate.to_bytes()), Ok(gate.clone()));
+                    prop_assert_eq!(Barrier::from_bytes(&gate.to_bytes()), Ok(gate.clone()));
                     let rank = |pass| match pass { Pass::None => 0, Pass::Probes(_) => 1, Pass::All => 2 };
                     let (mut time, mut shown, mut last) = (now, Some(gate.clone()), rank(gate.pass(now)));
-                    while let Some(next) = shown.as_ref().and_then(Gate::next) {
+                    while let Some(next) = shown.as_ref().and_then(Barrier::next) {
                         let before = Timestamp::from_millis(next.as_millis().saturating_sub(1)).max(time);
                         prop_assert_eq!(rank(gate.pass(before)), last);
                         time = next.max(time);
@@ -1081,7 +1082,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes: Vec<u8>, cut in any::<prop::sample::Index>()) {
-            let _ = (Breaker::from_bytes(&bytes), Gate::from_bytes(&bytes));
+            let _ = (Breaker::from_bytes(&bytes), Barrier::from_bytes(&bytes));
             let whole = opened().to_bytes();
             prop_assert!(Breaker::from_bytes(&whole[..cut.index(whole.len())]).is_err());
         }

@@ -56,7 +56,7 @@ const HANDLER: &str = r#"(component
   (type $limit' (record (field "downstream" (option string)) (field "after-ms" u64)))
   (export $limit "rate-limit" (type $limit'))
   (type $outage' (record (field "downstream" string) (field "after-ms" (option u64))))
-  (export $outage "outage" (type $outage'))
+  (export $outage "unavailable-service" (type $outage'))
   (type $failure' (variant (case "transient" $transient) (case "permanent" string) (case "snoozed" u64)
     (case "rate-limited" $limit) (case "unavailable" $outage)))
   (export $failure "failure" (type $failure'))

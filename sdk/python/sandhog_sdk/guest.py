@@ -61,7 +61,7 @@ def _to_wit(failure: Failure) -> types.Failure:
         case ("rate-limited", ms):
             return types.Failure_RateLimited(types.RateLimit(failure.downstream, ms))
         case ("unavailable", ms):
-            return types.Failure_Unavailable(types.Outage(failure.downstream or "", ms))
+            return types.Failure_Unavailable(types.UnavailableService(failure.downstream or "", ms))
     if failure.permanent:
         return types.Failure_Permanent(str(failure))
     return types.Failure_Transient(types.TransientFailure(str(failure), failure.code, failure.retry_after_ms))

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use sandhog_core::breaker::{
-    BREAKERS_MAX, Breaker, BreakerReport, BreakerRule, EndedRuns, Gate, Probes, Shut, Tally,
+    BREAKERS_MAX, Barrier, Breaker, BreakerReport, BreakerRule, EndedRuns, Probes, RunTally, Shut,
 };
 use sandhog_core::hold::{HoldReason, HoldScope, NewHold};
 use sandhog_core::id::{BreakerName, JobId, Kind, LeaseToken};
@@ -27,12 +27,12 @@ fn name(text: &str) -> BreakerName {
 }
 
 /// No job of these kinds passes for this time, and then so many at once for an hour.
-fn gate(case: &Case, kinds: &[&str], shut: Duration, probes: u32) -> Gate {
+fn gate(case: &Case, kinds: &[&str], shut: Duration, probes: u32) -> Barrier {
     let until = case.now().after(shut);
     let probes = NonZeroU32::new(probes).map(|most| Probes { most, until: until.after(secs(3600)) });
     let shut = Shut::Until(until);
     let kinds = kinds.iter().copied().map(kind).collect();
-    Gate { kinds, reason: HoldReason::Breaker, since: case.now(), shut, probes }
+    Barrier { kinds, reason: HoldReason::Breaker, since: case.now(), shut, probes }
 }
 
 async fn stored(case: &Case, of: &str) -> Option<StoredBreaker> {
@@ -50,7 +50,7 @@ async fn write(
 }
 
 /// Writes a breaker's gate, whatever is stored.
-async fn set(case: &Case, of: &str, gate: Option<Gate>) {
+async fn set(case: &Case, of: &str, gate: Option<Barrier>) {
     let expected = stored(case, of).await.map(|breaker| breaker.version);
     let record = BreakerRecord { bytes: b"record".to_vec(), gate };
     assert_eq!(write(case, of, expected, Some(record)).await, BreakerWritten::Done);
@@ -282,7 +282,7 @@ pub async fn a_breaker_goes_all_its_way(case: Case) {
         let stored = found.breakers.first();
         let mut breaker =
             stored.map_or_else(Breaker::default, |stored| stored.read().expect("it can be read"));
-        let runs = vec![EndedRuns { started, ended: found.now, tally: Tally { succeeded, failed } }];
+        let runs = vec![EndedRuns { started, ended: found.now, tally: RunTally { succeeded, failed } }];
         breaker.report(&rule, [kind("send")], &BreakerReport { runs, limited_until: None }, found.now);
         let record = BreakerRecord::of(&breaker, found.now);
         let expected = stored.map(|stored| stored.version);

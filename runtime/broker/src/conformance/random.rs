@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use sandhog_core::breaker::{Gate, Probes, Shut};
+use sandhog_core::breaker::{Barrier, Probes, Shut};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::canary::Record;
 use sandhog_core::edit::{Due, JobEdit};
@@ -408,7 +408,7 @@ impl Random {
             most.map(|most| Probes { most, until: read.now.after(self.pick(&[secs(1), secs(3600)])) });
         let kinds = self.some(1..3, Self::kind).into_iter().collect();
         let reason = self.pick(&[HoldReason::Breaker, HoldReason::RateLimited]);
-        let gate = Gate { kinds, reason, since: read.now, shut, probes };
+        let gate = Barrier { kinds, reason, since: read.now, shut, probes };
         let gate = self.rng.random_bool(0.7).then_some(gate);
         let bytes = (0..self.rng.random_range(0..20)).map(|_| self.rng.random()).collect();
         let record = self.rng.random_bool(0.8).then_some(BreakerRecord { bytes, gate });

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, params};
-use sandhog_core::breaker::{BREAKERS_MAX, Gate};
+use sandhog_core::breaker::{BREAKERS_MAX, Barrier};
 use sandhog_core::id::{BreakerName, TenantId};
 use sandhog_core::time::Timestamp;
 
 use super::fault::{Fault, Result};
 use super::row::parse;
 use super::step::Step;
-use crate::breakers::Gates;
+use crate::breakers::Barriers;
 use crate::schedules::next_version;
 use crate::{BreakerWrite, BreakerWritten, Breakers, StoredBreaker};
 
@@ -27,7 +27,7 @@ impl Step<'_> {
         if version != *expected {
             return Ok(BreakerWritten::Stale);
         }
-        let gate = record.as_ref().and_then(|record| record.gate.as_ref()).map(Gate::to_bytes);
+        let gate = record.as_ref().and_then(|record| record.gate.as_ref()).map(Barrier::to_bytes);
         match record {
             None => {
                 self.execute("DELETE FROM breaker WHERE tenant = ?1 AND name = ?2", of_name)?;
@@ -59,13 +59,13 @@ impl Step<'_> {
         Ok(count.and_then(|count| usize::try_from(count).ok()).unwrap_or(0))
     }
 
-    fn stored_gates(&self) -> Result<Vec<(BreakerName, Gate)>> {
+    fn stored_gates(&self) -> Result<Vec<(BreakerName, Barrier)>> {
         stored_gates(self.connection, self.tenant)
     }
 
     /// Returns what the breakers keep from being leased.
-    pub(super) fn gates(&self) -> Result<Gates> {
-        Ok(Gates::new(self.stored_gates()?, self.now))
+    pub(super) fn gates(&self) -> Result<Barriers> {
+        Ok(Barriers::new(self.stored_gates()?, self.now))
     }
 
     /// Returns the next time at which a gate opens by itself.
@@ -80,7 +80,7 @@ impl Step<'_> {
             if swept.as_ref() != Some(&gate) {
                 self.execute(
                     "UPDATE breaker SET gate = ?3 WHERE tenant = ?1 AND name = ?2",
-                    params![self.tenant(), name.as_str(), swept.as_ref().map(Gate::to_bytes)],
+                    params![self.tenant(), name.as_str(), swept.as_ref().map(Barrier::to_bytes)],
                 )?;
                 self.has_news = true;
             }
@@ -103,21 +103,21 @@ impl Step<'_> {
     }
 }
 
-fn stored_gates(connection: &Connection, tenant: &TenantId) -> Result<Vec<(BreakerName, Gate)>> {
+fn stored_gates(connection: &Connection, tenant: &TenantId) -> Result<Vec<(BreakerName, Barrier)>> {
     let mut statement = connection.prepare_cached(
         "SELECT name, gate FROM breaker WHERE tenant = ?1 AND gate IS NOT NULL ORDER BY name",
     )?;
     let read = |row: &rusqlite::Row<'_>| {
         let (name, gate): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-        let gate = Gate::from_bytes(&gate).map_err(|error| Fault::unreadable("breaker.gate", error))?;
+        let gate = Barrier::from_bytes(&gate).map_err(|error| Fault::unreadable("breaker.gate", error))?;
         Ok((parse("breaker.name", &name)?, gate))
     };
     statement.query_and_then([tenant.as_str()], read)?.collect()
 }
 
 /// Returns what a tenant's breakers keep from being leased.
-pub(super) fn gates(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Gates> {
-    Ok(Gates::new(stored_gates(connection, tenant)?, now))
+pub(super) fn gates(connection: &Connection, tenant: &TenantId, now: Timestamp) -> Result<Barriers> {
+    Ok(Barriers::new(stored_gates(connection, tenant)?, now))
 }
 
 /// Returns a tenant's breakers, or the one of this name.

@@ -9,7 +9,7 @@ use super::fault::{Fault, Result};
 use super::row::{parse, stamp, timestamp};
 use super::step::Step;
 use crate::HoldOutcome;
-use crate::breakers::{Gates, sort_holds};
+use crate::breakers::{Barriers, sort_holds};
 
 impl Step<'_> {
     /// Makes a hold, in place of one of the same scope.
@@ -72,7 +72,7 @@ impl Step<'_> {
     }
 
     /// Whether a line has a job that can be leased and isn't held back.
-    pub(super) fn has_ready_besides(&self, held: &[HoldScope], gates: &Gates) -> Result<bool> {
+    pub(super) fn has_ready_besides(&self, held: &[HoldScope], gates: &Barriers) -> Result<bool> {
         let mut last = Some((String::new(), String::new()));
         while let Some((queue, lane)) = last {
             last = self.find(
@@ -101,7 +101,7 @@ impl Step<'_> {
 const ALL: &str = "SELECT queue, kind, reason, by_whom, since, until, note FROM hold WHERE tenant = ?1 ORDER BY queue, kind";
 
 /// Whether the lane of a queue is held back; an empty lane is that of no kind.
-pub(super) fn is_held(held: &[HoldScope], gates: &Gates, queue: &str, lane: &str) -> Result<bool> {
+pub(super) fn is_held(held: &[HoldScope], gates: &Barriers, queue: &str, lane: &str) -> Result<bool> {
     let queue: QueueName = parse("job.queue", queue)?;
     if lane.is_empty() {
         return Ok(held.iter().any(|scope| scope.covers_queue(&queue)));

@@ -14,7 +14,7 @@ use sandhog_core::time::{Timestamp, millis};
 use super::fault::Result;
 use super::row::{parse, stamp, timestamp};
 use super::step::Step;
-use crate::breakers::Gates;
+use crate::breakers::Barriers;
 use crate::{LANE_KEPT, LANE_NOTED_EVERY, LANES_MAX, LaneAsk, Lanes, LeaseAsk, RateLimit, RateOf, SWEEP_MAX};
 
 /// Maximum number of ready jobs of a queue that are searched at once for those that belong in a lane.
@@ -107,7 +107,7 @@ impl<'a> Rooms<'a> {
 
 impl Step<'_> {
     /// Returns the lanes of an ask, with the number of jobs of each that may be handed out.
-    pub(super) fn rooms<'a>(&self, ask: &LeaseAsk<'a>, gates: &Gates) -> Result<Rooms<'a>> {
+    pub(super) fn rooms<'a>(&self, ask: &LeaseAsk<'a>, gates: &Barriers) -> Result<Rooms<'a>> {
         let mut free = BTreeMap::new();
         for limit in ask.lanes.iter().filter_map(|lane| lane.limit.as_ref()) {
             let under_way: Vec<i64> = self.all(

@@ -14,7 +14,7 @@ use super::fault::{Fault, Result};
 use super::lanes::Rooms;
 use super::row::{asked, asked_columns, stamp, timestamp};
 use super::step::Step;
-use crate::breakers::Gates;
+use crate::breakers::Barriers;
 use crate::{LeaseAsk, Leased, SWEEP_MAX};
 
 /// Maximum number of times one call searches a queue for ready jobs, when the jobs that it found had to be moved or parked.
@@ -39,7 +39,7 @@ struct Batch<'a> {
     rooms: Rooms<'a>,
     /// The scopes that are held back.
     held: Vec<HoldScope>,
-    gates: Gates,
+    gates: Barriers,
     expires_at: i64,
 }
 

@@ -10,7 +10,7 @@ use super::fault::Result;
 use super::row::parse;
 use super::step::Step;
 use super::stored::{Stored, select_stored};
-use crate::breakers::Gates;
+use crate::breakers::Barriers;
 
 impl Step<'_> {
     /// Returns what a job waits for, or `None` if there is no such job. Changes nothing.
@@ -37,7 +37,7 @@ impl Step<'_> {
     }
 
     /// Counts the ready jobs of its queue that go before a ready one and aren't held back, up to [`AHEAD_COUNTED_MAX`].
-    fn ahead_of(&self, job: &Stored, held: &[HoldScope], gates: &Gates) -> Result<u64> {
+    fn ahead_of(&self, job: &Stored, held: &[HoldScope], gates: &Barriers) -> Result<u64> {
         let suspect = job.standing.counts.is_suspect();
         let (priority, arrival): (i64, i64) = self
             .find("SELECT priority, arrival FROM job WHERE nr = ?1", [job.nr], |row| {
@@ -67,7 +67,7 @@ impl Step<'_> {
     }
 
     /// Returns the lanes of a queue that hold a ready job and aren't held back; that of no kind is empty.
-    fn lines_of(&self, queue: &str, held: &[HoldScope], gates: &Gates) -> Result<Vec<String>> {
+    fn lines_of(&self, queue: &str, held: &[HoldScope], gates: &Barriers) -> Result<Vec<String>> {
         let mut lanes = Vec::new();
         let mut next: Option<String> = self.lane_from(queue, "")?;
         while let Some(lane) = next {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sandhog_core::account::{Account, Day, DayUsage};
 use sandhog_core::attempt::SettleReply;
-use sandhog_core::breaker::{BREAKERS_MAX, Gate};
+use sandhog_core::breaker::{BREAKERS_MAX, Barrier};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::edit::{Edited, JobEdit, start_by_after_edit};
 use sandhog_core::effects::{Effects, StateWrite, Written};
@@ -34,7 +34,7 @@ use sandhog_core::waits::{AHEAD_COUNTED_MAX, WaitFacts};
 use super::events::EventLog;
 use super::flows::Member;
 use super::groups::Group;
-use crate::breakers::{Gates, sort_holds};
+use crate::breakers::{Barriers, sort_holds};
 use crate::schedules::next_version;
 use crate::{
     BreakerRecord, BreakerWrite, BreakerWritten, Breakers, Changed, Counts, Cursor, Enqueued, HoldOutcome,
@@ -87,7 +87,7 @@ pub(super) struct WakeCause {
     first_due: Option<Timestamp>,
     /// The holds, each with its end.
     holds: BTreeMap<HoldScope, Option<Timestamp>>,
-    gates: BTreeMap<BreakerName, Gate>,
+    gates: BTreeMap<BreakerName, Barrier>,
     /// Whether edges of flows are to be settled.
     has_settled: bool,
 }
@@ -407,12 +407,12 @@ impl Tenant {
         holds
     }
 
-    fn gates(&self) -> impl Iterator<Item = (&BreakerName, &Gate)> {
+    fn gates(&self) -> impl Iterator<Item = (&BreakerName, &Barrier)> {
         self.breakers.iter().filter_map(|(name, (_, record))| Some((name, record.gate.as_ref()?)))
     }
 
-    fn gates_at(&self, now: Timestamp) -> Gates {
-        Gates::new(self.gates().map(|(name, gate)| (name.clone(), gate.clone())), now)
+    fn gates_at(&self, now: Timestamp) -> Barriers {
+        Barriers::new(self.gates().map(|(name, gate)| (name.clone(), gate.clone())), now)
     }
 
     /// Writes a breaker's record, or does nothing.
@@ -1082,7 +1082,7 @@ struct LaneRooms<'a> {
     free: BTreeMap<&'a PluginName, u32>,
     /// Number of tokens left of each rate limit.
     tokens: BTreeMap<&'a RateOf, u32>,
-    gates: Gates,
+    gates: Barriers,
     /// Number of further jobs that may be leased as probes of each breaker.
     probes: BTreeMap<BreakerName, u32>,
 }

@@ -9,7 +9,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use sandhog_core::breaker::{Gate, Probes, Shut};
+use sandhog_core::breaker::{Barrier, Probes, Shut};
 use sandhog_core::budget::{Bytes, Fuel};
 use sandhog_core::event::{EventCursor, EventKind, JobEvent};
 use sandhog_core::flow::{FlowNode, OnFailure, Parent};
@@ -474,8 +474,8 @@ pub(super) fn read_event(bytes: &[u8]) -> Read<JobEvent> {
 }
 
 /// Returns what of a breaker holds jobs back, in the form of `lua/holds.lua`.
-pub(super) fn gate_bytes(gate: &Gate) -> Vec<u8> {
-    let Gate { kinds, reason, since, shut, probes } = gate;
+pub(super) fn gate_bytes(gate: &Barrier) -> Vec<u8> {
+    let Barrier { kinds, reason, since, shut, probes } = gate;
     let time = |at: Timestamp| at.as_millis().min(codes::NEVER - 1);
     let until = match shut {
         Shut::No => 0,
@@ -496,7 +496,7 @@ pub(super) fn gate_bytes(gate: &Gate) -> Vec<u8> {
 const GATE_HEAD: usize = codes::GATE_KINDS as usize - 1;
 
 /// Reads what [`gate_bytes`] has made.
-pub(super) fn read_gate(bytes: &[u8]) -> Result<Gate, Unreadable> {
+pub(super) fn read_gate(bytes: &[u8]) -> Result<Barrier, Unreadable> {
     let mut from = Unpacker::new(bytes);
     let count = from.array()?.checked_sub(GATE_HEAD).ok_or(Unreadable("it is cut"))?;
     let shut = match from.uint()? {
@@ -510,7 +510,7 @@ pub(super) fn read_gate(bytes: &[u8]) -> Result<Gate, Unreadable> {
     let reason = HoldReason::from_slug(from.text()?).ok_or(Unreadable("a hold's reason is unknown"))?;
     let kind = |_| Kind::parse(from.text()?).map_err(|_| Unreadable("a kind is none"));
     let kinds = (0..count).map(kind).collect::<Result<_, _>>()?;
-    Ok(Gate { kinds, reason, since, shut, probes: most.map(|most| Probes { most, until: lapses }) })
+    Ok(Barrier { kinds, reason, since, shut, probes: most.map(|most| Probes { most, until: lapses }) })
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use super::codes::{self, OF_ALL};
 use super::keys;
 use super::layout::{self, StoredJob, StoredRun};
 use super::link::Answer;
-use crate::breakers::{Gates, sort_holds};
+use crate::breakers::{Barriers, sort_holds};
 use crate::pack::{Unpacker, Unreadable};
 use crate::{
     BreakerWritten, Breakers, Changed, Counts, Cursor, Enqueued, Error, FlowStored, FlowView, HeldGroup,
@@ -508,7 +508,7 @@ fn all_holds(tenant: &TenantId, now: Timestamp, made: Value, gates: Value) -> Re
     };
     let gates = by_breaker(gates)?.into_iter().map(gate).collect::<Result<Vec<_>>>()?;
     let mut holds = holds_by_hand(tenant, made)?;
-    holds.extend(Gates::new(gates, now).holds());
+    holds.extend(Barriers::new(gates, now).holds());
     sort_holds(&mut holds);
     Ok(holds)
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sandhog_broker::{BreakerRecord, BreakerWrite, BreakerWritten, Broker, Result, StoredBreaker};
 use sandhog_core::breaker::{
-    Breaker, BreakerReport, BreakerTerms, EndedRuns, Tally, Turn, Verdict, WINDOW_PARTS,
+    Breaker, BreakerReport, BreakerTerms, EndedRuns, RunTally, Turn, Verdict, WINDOW_PARTS,
 };
 use sandhog_core::id::{BreakerName, TenantId};
 use sandhog_core::outcome::Outcome;
@@ -49,7 +49,7 @@ struct Shared {
 struct Noted {
     terms: Arc<BreakerTerms>,
     /// Sums of runs, by the parts of time in which they ended and started, counted from the origin of the clock.
-    sums: BTreeMap<(u64, u64), Tally>,
+    sums: BTreeMap<(u64, u64), RunTally>,
     limited_until: Option<Mono>,
     /// Time at which it is to be reported; `None` if nothing is new.
     at: Option<Mono>,
@@ -132,7 +132,7 @@ impl Noted {
         self.terms = Arc::clone(terms);
         let part = self.part();
         let part_of = |at: Mono| u64::try_from(at.since_origin().as_millis()).unwrap_or(u64::MAX) / part;
-        let mut count = |tally: Tally| {
+        let mut count = |tally: RunTally| {
             let sum = self.sums.entry((part_of(ended), part_of(started))).or_default();
             *sum = sum.and(tally);
             while self.sums.len() > SUMS_MAX {
@@ -141,11 +141,11 @@ impl Noted {
         };
         let at = match verdict {
             Verdict::Works => {
-                count(Tally { succeeded: 1, failed: 0 });
+                count(RunTally { succeeded: 1, failed: 0 });
                 ended.after(terms.rule.window() / WINDOW_PARTS)
             }
             Verdict::Fails => {
-                count(Tally { succeeded: 0, failed: 1 });
+                count(RunTally { succeeded: 0, failed: 1 });
                 ended
             }
             Verdict::Limited(time) => {
@@ -359,7 +359,7 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000);
         let report = noted.report(now, at(21_000));
         let [runs] = report.runs[..] else { panic!("they are summed up") };
-        assert_eq!(runs.tally, Tally { succeeded: 0, failed: 1 });
+        assert_eq!(runs.tally, RunTally { succeeded: 0, failed: 1 });
         let started = runs.started.as_millis();
         assert!((989_000..=989_000 + part).contains(&started), "{started}");
         let ended = runs.ended.as_millis();
@@ -379,8 +379,8 @@ mod tests {
         take_in(&mut noted, Verdict::Fails, 0, 2);
         take_in(&mut noted, Verdict::Works, 0, 3);
         noted.forget(&taken);
-        let left = noted.sums.values().fold(Tally::default(), |all, tally| all.and(*tally));
-        assert_eq!(left, Tally { succeeded: 1, failed: 1 });
+        let left = noted.sums.values().fold(RunTally::default(), |all, tally| all.and(*tally));
+        assert_eq!(left, RunTally { succeeded: 1, failed: 1 });
     }
 
     #[test]
