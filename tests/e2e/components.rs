@@ -1,5 +1,7 @@
 //! Components that a running daemon must not take: made to break its compiler, or not signed as their tenant demands.
 
+use std::fs;
+
 use sandhog_core::job::State;
 use sandhog_tests::{Backend, ECHO, Site, component_of, finished, hog_job, tenant};
 use serde_json::Value;
@@ -47,6 +49,32 @@ async fn a_component_that_is_made_to_break_the_compiler_is_refused_and_nobody_no
         let grown = daemon.resident().saturating_sub(at_rest);
         assert!(grown < GROWTH_MAX, "{name}: the daemon has grown by {grown} bytes");
     }
+}
+
+/// Components of one tenant that take longer to compile than a start waits, whatever the number of cores: each is a single
+/// function, and a tenant's are compiled one after the other.
+const SLOW: usize = 5;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn components_that_take_long_to_compile_hold_up_no_start() {
+    let site = Site::new(Backend::Embedded, "");
+    let config = fs::read_to_string(site.config()).expect("it is there");
+    let of_engine = config.lines().find(|line| line.starts_with("cache")).expect("sites share a cache");
+    site.write("sandhog.toml", config.replace(of_engine, "cache = \"cache\"").as_bytes());
+    for n in 0..SLOW {
+        let slow = bomb(1, 60_000 + n);
+        site.plugin(&format!("slow{n}"), &slow, &[&format!("slow{n}.run")], "");
+    }
+    let echo = site.path().join("echo.wasm");
+    fs::write(&echo, component_of(ECHO, "globex")).expect("a file");
+    let site = site.with_plugin("zz", "globex", &echo, "kinds = [\"a.run\"]\nqueue = \"hogs\"");
+    let mut daemon = site.daemon();
+    daemon.has_said("the start doesn't wait for it");
+    let (broker, globex, job) = (site.broker().await, tenant("globex"), hog_job("a.run", "7"));
+    broker.enqueue(&globex, std::slice::from_ref(&job)).await.expect("the broker is up");
+    assert_eq!(finished(&*broker, &globex, job.id).await.state, State::Succeeded);
+    // The deployer goes on with them: each is found to be no handler.
+    daemon.has_said(&format!("plugin acme/slow{}", SLOW - 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use sandhog_core::admit::Plan;
 use sandhog_core::compile::CompileBudget;
 use sandhog_core::grants::Ranges;
-use sandhog_core::id::{PluginName, TenantId};
+use sandhog_core::id::{PluginName, Revision, TenantId};
 use sandhog_core::outcome::Report;
 
 use crate::abort::Abort;
@@ -90,6 +90,13 @@ impl Engine {
     }
 
     /// Describes a component. Blocks as [`Self::load`] does.
+    /// Whether the cache has the compiled code of a component, so that loading it doesn't compile. Blocks as long as the
+    /// cache's disk does.
+    #[must_use]
+    pub fn has_compiled(&self, revision: Revision) -> bool {
+        self.0.loader.has_compiled(revision)
+    }
+
     ///
     /// # Errors
     /// The bytes are no component at all, or take more than the budget.

@@ -231,6 +231,11 @@ impl Loader {
         compiled.map(|(component, _)| component).map_err(|error| format!("{lost}; {error}"))
     }
 
+    /// See [`crate::Engine::has_compiled`].
+    pub(crate) fn has_compiled(&self, revision: Revision) -> bool {
+        self.kept(revision).is_some()
+    }
+
     fn kept(&self, revision: Revision) -> Option<Artefact> {
         self.cache.as_ref()?.find(revision)
     }

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
 use sandhog_api::{DeployEvent, DeployEventKind};
 use sandhog_broker::Broker;
 use sandhog_config::{self as config, Config};
+use sandhog_core::id::TenantId;
 use sandhog_engine::{Abort, Components, Engine, Plugin};
 use sandhog_files::own_folder::OwnFolder;
 use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
 
 use super::CanaryTrial;
 use super::archive::Pinned;
@@ -34,7 +37,12 @@ use super::watch::Watched;
 use crate::capacity::concurrency::ConcurrencyLimits;
 use crate::catalog::Current;
 use crate::clock::Clock;
+use crate::off_thread::off_thread;
 use crate::telemetry::Observer;
+
+/// Maximum time for which a start waits for all components together that have to be compiled. What takes longer is left to
+/// the deployer, whose tenants don't wait for each other.
+const COMPILING_MAX: Duration = Duration::from_secs(10);
 
 /// Deployer at its start, and the handles to it.
 pub struct Started {
@@ -90,8 +98,15 @@ pub async fn start(
     let trial_news = Arc::new(Notify::new());
     let mut opening = Opening::default();
     grants::configure(&tools.engine, &config).await;
-    // A few components are compiled at once; those that are found compiled are loaded side by side.
-    let firsts = stream::iter(&config.plugins).map(|terms| first(&tools, &config, terms, failing));
+    let (compiled, to_compile) = by_need(&tools, &config).await;
+    let firsts = stream::iter(compiled).map(|terms| first(&tools, &config, terms, failing));
+    let mut firsts = firsts.buffer_unordered(deploys_at_once().get());
+    while let Some(first) = firsts.next().await {
+        opening.add(&tools, &config, first, &trial_news);
+    }
+    drop(firsts);
+    let deadline = Instant::now() + COMPILING_MAX;
+    let firsts = stream::iter(to_compile).map(|terms| first_by(&tools, &config, terms, failing, deadline));
     let mut firsts = firsts.buffer_unordered(deploys_at_once().get());
     while let Some(first) = firsts.next().await {
         opening.add(&tools, &config, first, &trial_news);
@@ -164,6 +179,68 @@ struct FirstCode {
     /// Reason why the code isn't what the plugin's TOML has. `None` if it is.
     failed: Option<Error>,
     origin: Origin,
+}
+
+/// Separates the plugins of which something may have to be compiled from the others, which are first in what is returned. Of
+/// the former each tenant has its first one before any has its second.
+async fn by_need<'c>(
+    tools: &DeployTools,
+    config: &'c Config,
+) -> (Vec<&'c config::Plugin>, Vec<&'c config::Plugin>) {
+    let looks = config.plugins.iter().map(|terms| {
+        let (digest, engine) = (tools.digest(config, terms), tools.engine.clone());
+        let was = tools.store.record(&key(terms)).map(|record| record.serving());
+        async move {
+            // One that can't be read isn't compiled either; the reason is told when it is loaded.
+            let revisions = [digest.await, was];
+            let are_compiled =
+                move || revisions.into_iter().flatten().all(|revision| engine.has_compiled(revision));
+            (terms, off_thread(are_compiled).await)
+        }
+    });
+    let looked: Vec<_> = stream::iter(looks.collect::<Vec<_>>()).buffered(grants::LOOKS).collect().await;
+    let (mut compiled, mut to_compile) = (Vec::new(), Vec::new());
+    let mut of_tenant: BTreeMap<&TenantId, usize> = BTreeMap::new();
+    for (terms, is_compiled) in looked {
+        if is_compiled {
+            compiled.push(terms);
+        } else {
+            let before = of_tenant.entry(&terms.tenant).or_default();
+            to_compile.push((*before, terms));
+            *before += 1;
+        }
+    }
+    to_compile.sort_by_key(|(before, _)| *before);
+    (compiled, to_compile.into_iter().map(|(_, terms)| terms).collect())
+}
+
+/// Loads a plugin as [`first`] does, until the deadline unless every plugin has to be loaded. If that has passed, the plugin is
+/// taken as it was, if that is kept and compiled, and the rest is left to the deployer.
+async fn first_by<'c>(
+    tools: &DeployTools,
+    config: &Config,
+    terms: &'c config::Plugin,
+    failing: Failing,
+    deadline: Instant,
+) -> First<'c> {
+    let whole = first(tools, config, terms, failing);
+    if failing == Failing::Refused {
+        return whole.await;
+    }
+    if let Ok(first) = timeout_at(deadline, whole).await {
+        return first;
+    }
+    let (tenant, plugin) = key(terms);
+    tracing::info!(%tenant, %plugin, "still being compiled; the start doesn't wait for it");
+    let record = tools.store.record(&key(terms));
+    let mut loaded = None;
+    if let Some(was) = record.as_ref().map(Record::serving) {
+        let engine = tools.engine.clone();
+        if off_thread(move || engine.has_compiled(was)).await {
+            loaded = tools.fetch(config, terms, Origin::Kept(was)).await.ok().map(|code| Ok(plain(code)));
+        }
+    }
+    First { terms, record, loaded }
 }
 
 async fn first<'c>(
