@@ -48,6 +48,14 @@ pub enum Error {
         /// Maximum memory.
         max: Bytes,
     },
+    /// There was no memory left while the component was compiled, and the kernel ended that. It may go well another time.
+    #[error(
+        "{plugin}: the component was not compiled, as the machine or its control group ran out of memory; give it more, or let handlers take less"
+    )]
+    NoMemoryLeft {
+        /// `plugin tenant/name`, or `component` where it has no name.
+        plugin: String,
+    },
     /// The compiler broke on the component.
     #[error(
         "{plugin}: the compiler broke on the component: {how}; build it differently, or without what is new in it"

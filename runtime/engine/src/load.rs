@@ -432,6 +432,7 @@ fn error(plugin: String, failure: Failure, wasm: &[u8], budget: &CompileBudget) 
         Failure::Refused(reason) => Error::Malformed { plugin, reason: malformed(wasm, &reason) },
         Failure::TooLong => Error::CompileTime { plugin, max: budget.time },
         Failure::TooMuchMemory => Error::CompileMemory { plugin, max: budget.memory },
+        Failure::NoMemoryLeft => Error::NoMemoryLeft { plugin },
         Failure::Died(how) => Error::CompilerBroke { plugin, how },
         Failure::NotStarted(cause) => Error::NoCompiler { plugin, doing: "start a process", cause },
         Failure::Files(cause) => Error::NoCompiler { plugin, doing: "write files", cause },
@@ -495,6 +496,18 @@ mod tests {
             "sandhog:job" => format!("{versions}0"),
             _ => format!("{versions}12"),
         }
+    }
+
+    #[test]
+    fn no_limit_is_named_if_it_was_the_machine_that_had_no_memory() {
+        let said =
+            |failure| error("plugin acme/a".to_owned(), failure, b"", &CompileBudget::default()).to_string();
+        let machine = said(Failure::NoMemoryLeft);
+        assert!(
+            machine.contains("the machine or its control group") && !machine.contains("limits."),
+            "{machine}"
+        );
+        assert!(said(Failure::TooMuchMemory).contains("raise limits.compile_memory"));
     }
 
     #[test]

@@ -284,16 +284,27 @@ fn machine_memory() -> Option<Bytes> {
     of_machine.into_iter().chain(of_groups).min()
 }
 
-/// Mount point of the unified hierarchy of control groups.
+/// Mount point of the hierarchies of control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Returns the lowest memory limit of the control groups that a process is in, its own and all around it; `groups` is the
-/// content of its `/proc/self/cgroup`. `None` if no group has a limit.
+/// Returns the lowest memory limit of the control groups that a process is in, its own and all around it, of the unified
+/// hierarchy and of version 1; `groups` is the content of its `/proc/self/cgroup`. `None` if no group has a limit.
 fn cgroup_memory(root: &Path, groups: &str, read: impl Fn(&Path) -> Option<String>) -> Option<Bytes> {
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let bounds = Path::new(own).ancestors().filter_map(|group| {
-        let bound = read(&root.join(group).join("memory.max"))?;
-        bound.trim().parse().ok().map(Bytes)
+    let hierarchies = groups.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, own) = (parts.next()?, parts.next()?.strip_prefix('/')?);
+        match controllers {
+            "" => Some((root.to_owned(), own, "memory.max")),
+            // A group without a limit has the largest one that there is.
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                Some((root.join("memory"), own, "memory.limit_in_bytes"))
+            }
+            _ => None,
+        }
+    });
+    let bounds = hierarchies.flat_map(|(root, own, file)| {
+        let bounds = Path::new(own).ancestors().map(|group| read(&root.join(group).join(file)));
+        bounds.collect::<Vec<_>>()
     });
     bounds.min()
 }
@@ -321,3 +332,5 @@ mod tests {
         assert_eq!(of(""), None);
     }
 }
+            ("/cg/memory/docker/one/memory.limit_in_bytes", "500\n"),
+            ("/cg/memory/memory.limit_in_bytes", "9223372036854771712\n"),

@@ -99,6 +99,8 @@ pub(crate) enum Failure {
     TooLong,
     /// Compiling took more than the budget's memory.
     TooMuchMemory,
+    /// The machine, or a control group around this process, ran out of memory, and the kernel killed the child.
+    NoMemoryLeft,
     /// The child ended otherwise, in these words.
     Died(String),
     /// The child can't be started, or waited for.

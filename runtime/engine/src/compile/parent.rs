@@ -114,8 +114,8 @@ fn failure(status: ExitStatus, said: String) -> Failure {
         Some(Signal::XCPU) => Failure::TooLong,
         // An artefact may be no larger than the memory.
         Some(Signal::XFSZ) => Failure::TooMuchMemory,
-        // Nobody but the kernel kills it, and that only if the machine itself is out of memory.
-        Some(Signal::KILL) => Failure::TooMuchMemory,
+        // Nobody but the kernel kills it, and that only if there is no memory left: of its own it would have found no more.
+        Some(Signal::KILL) => Failure::NoMemoryLeft,
         // Text of a component comes with an exit code alone, so these are the library's own words.
         Some(Signal::ABORT) if said.starts_with(ABORTS_FOR_MEMORY) => Failure::TooMuchMemory,
         _ if said.is_empty() => Failure::Died(status.to_string()),
@@ -180,7 +180,7 @@ mod tests {
                 "a component may say that, too"
             );
         }
-        assert!(matches!(ends("kill -KILL $$"), Failure::TooMuchMemory));
+        assert!(matches!(ends("kill -KILL $$"), Failure::NoMemoryLeft));
         assert!(matches!(ends("kill -XCPU $$"), Failure::TooLong));
         assert!(matches!(ends("kill -SEGV $$"), Failure::Died(how) if how.contains("SIGSEGV")));
         assert!(
