@@ -1,9 +1,13 @@
 //! HTTP as programs use it: real components and a real server, in every shape that requests and responses have.
 
+use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
-use sandhog_core::job::NewJob;
-use sandhog_tests::{Backend, Daemon, Language, Reply, Site, Web, finished, hog_job, tenant};
+use sandhog_core::job::{NewJob, State};
+use sandhog_tests::{
+    Backend, Daemon, Language, Reply, SilentNames, Site, Web, authority, binary, finished, hog_job, tenant,
+};
 use serde_json::{Value, json};
 
 const MIB: usize = 1 << 20;
@@ -283,7 +287,7 @@ async fn what_is_wrong_with_a_response_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_can_not_be_looked_up_or_trusted_is_told() {
+async fn what_can_not_be_looked_up_is_told() {
     let site = Site::new(Backend::Embedded, "")
         .with_hog("acme", "[grants]\nhttp = [\"nowhere.invalid:80\"]\n[retry]\nmax_attempts = 1");
     let (broker, acme) = (site.broker().await, tenant("acme"));
@@ -294,4 +298,85 @@ async fn what_can_not_be_looked_up_or_trusted_is_told() {
     assert!(record.message.as_ref().is_some_and(|message| message.contains("Dns")), "{record:?}");
     let log = broker.log(&acme, job.id).await.expect("the broker is up");
     assert!(log.iter().any(|line| line.message.contains("the name nowhere.invalid")), "{log:?}");
+}
+
+/// Looks up names, more at once than a tenant has threads for, and fewer than may connect at once.
+const LOOK_UPS: usize = 12;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_server_that_does_not_answer_costs_those_who_ask_it_alone() {
+    let web = Web::start(replies).await;
+    let port = web.port();
+    let grant = format!("[grants]\nhttp = [{{ to = \"localhost:{port}\", private = \"allow\" }}]");
+    let site = Site::new(Backend::Embedded, "")
+        .with_hog(
+            "acme",
+            "[grants]\nhttp = [\"slow.example:80\"]\n[limits]\nhttp_timeout = \"1s\"\n[retry]\nmax_attempts = 1",
+        )
+        .with_hog("globex", &grant);
+    let Some(names) = SilentNames::start(&site.path().join("names")) else { return };
+    let (broker, acme, globex) = (site.broker().await, tenant("acme"), tenant("globex"));
+    let _daemon = Daemon::start_with(names.sandhog(&site));
+    let slow = |_| hog_job("hog.exchange", r#"{"url": "http://slow.example/"}"#);
+    let slow: Vec<NewJob> = (0..LOOK_UPS).map(slow).collect();
+    broker.enqueue(&acme, &slow).await.expect("the broker is up");
+    let url = format!("http://localhost:{port}/hello");
+    for _ in 0..20 {
+        let job = hog_job("hog.exchange", &json!({ "url": url }).to_string());
+        broker.enqueue(&globex, std::slice::from_ref(&job)).await.expect("the broker is up");
+        let record = finished(&*broker, &globex, job.id).await;
+        assert_eq!(record.state, State::Succeeded, "{record:?}");
+    }
+    for job in &slow {
+        let record = finished(&*broker, &acme, job.id).await;
+        assert!(record.message.as_ref().is_some_and(|message| message.contains("DnsTimeout")), "{record:?}");
+        let log = broker.log(&acme, job.id).await.expect("the broker is up");
+        let log = log.into_iter().map(|line| line.message).collect::<Vec<_>>().join("\n");
+        assert!(log.contains("the name slow.example was not looked up within 1s"), "{log}");
+        assert!(!log.contains("limits.http_timeout"), "more time would be of no use: {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_trusted_whose_authority_is_and_who_is_may_change() {
+    let web = Web::start_tls(replies).await;
+    let port = web.port();
+    let site = Site::new(Backend::Embedded, "").with_hog(
+        "acme",
+        &format!(
+            "[grants]\nhttp = [{{ to = \"127.0.0.1:{port}\", private = \"allow\" }}]\n[retry]\nmax_attempts = 1"
+        ),
+    );
+    let (broker, acme) = (site.broker().await, tenant("acme"));
+    // A certificate, and not the one of who has signed the server's.
+    fs::copy(authority().with_file_name("server.pem"), site.path().join("trusted.pem")).expect("a file");
+    let mut command = Command::new(binary());
+    command
+        .arg("--config")
+        .arg(site.config())
+        .env("SSL_CERT_FILE", site.path().join("trusted.pem"))
+        .env_remove("SSL_CERT_DIR");
+    let _daemon = Daemon::start_with(command);
+    let ask = async || {
+        let url = format!("https://127.0.0.1:{port}/hello");
+        let job = hog_job("hog.exchange", &json!({ "url": url }).to_string());
+        broker.enqueue(&acme, std::slice::from_ref(&job)).await.expect("the broker is up");
+        let record = finished(&*broker, &acme, job.id).await;
+        let log = broker.log(&acme, job.id).await.expect("the broker is up");
+        (record, log.into_iter().map(|line| line.message).collect::<Vec<_>>().join("\n"))
+    };
+    let (record, log) = ask().await;
+    assert!(record.message.as_ref().is_some_and(|said| said.contains("TlsCertificateError")), "{record:?}");
+    let place = format!("the certificate of 127.0.0.1:{port} is not trusted: ");
+    assert!(log.contains(&place) && log.contains("SSL_CERT_FILE"), "{log}");
+
+    site.write("trusted.pem", &fs::read(authority()).expect("a file"));
+    assert_eq!(site.sandhog(&["reload"]).status.code(), Some(0));
+    let (record, log) = ask().await;
+    assert_eq!((record.state, log), (State::Succeeded, String::new()), "{:?}", record.message);
+
+    // Nobody at all is trusted by mistake: then it stays as it was.
+    site.write("trusted.pem", b"");
+    assert_eq!(site.sandhog(&["reload"]).status.code(), Some(0));
+    assert_eq!(ask().await.0.state, State::Succeeded);
 }

@@ -23,7 +23,7 @@ pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
 pub use sandhog_guests::{ECHO, SPIN, TRAP};
 pub use site::{Backend, Language, Site, all_final, finished, hog_job, once, settled, tenant, under_way};
-pub use web::{BackgroundWeb, Reply, Web};
+pub use web::{BackgroundWeb, Reply, Web, authority};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -2,16 +2,22 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// Web server. It ends when this is dropped.
 #[derive(Debug)]
@@ -71,6 +77,22 @@ impl Web {
     /// # Panics
     /// If there is no port.
     pub async fn start(reply: impl Fn(&str) -> Reply + Send + Sync + Clone + 'static) -> Self {
+        Self::start_with(None, reply).await
+    }
+
+    /// Starts the server as [`Self::start`] does, with TLS, and a certificate for `127.0.0.1` and `localhost` that
+    /// [`authority`] has signed.
+    ///
+    /// # Panics
+    /// If there is no port.
+    pub async fn start_tls(reply: impl Fn(&str) -> Reply + Send + Sync + Clone + 'static) -> Self {
+        Self::start_with(Some(acceptor()), reply).await
+    }
+
+    async fn start_with(
+        tls: Option<TlsAcceptor>,
+        reply: impl Fn(&str) -> Reply + Send + Sync + Clone + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");
         let connections = Arc::new(AtomicUsize::new(0));
@@ -79,8 +101,13 @@ impl Web {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
                 // The client may be gone before the response is sent.
-                let reply = reply.clone();
-                tokio::spawn(async move { serve(stream, reply).await.ok() });
+                let (reply, tls) = (reply.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        None => serve(stream, reply).await.ok(),
+                        Some(tls) => serve(tls.accept(stream).await.ok()?, reply).await.ok(),
+                    }
+                });
             }
         });
         Self { address, connections, serving }
@@ -113,6 +140,22 @@ impl BackgroundWeb {
     /// If there is no port.
     #[must_use]
     pub fn start(reply: impl Fn(&str) -> Reply + Send + Sync + Clone + 'static) -> Self {
+        Self::start_with(None, reply)
+    }
+
+    /// Starts the server as [`Self::start`] does, with TLS as that of [`Web::start_tls`].
+    ///
+    /// # Panics
+    /// If there is no port.
+    #[must_use]
+    pub fn start_tls(reply: impl Fn(&str) -> Reply + Send + Sync + Clone + 'static) -> Self {
+        Self::start_with(Some(acceptor()), reply)
+    }
+
+    fn start_with(
+        tls: Option<TlsAcceptor>,
+        reply: impl Fn(&str) -> Reply + Send + Sync + Clone + 'static,
+    ) -> Self {
         let (bound, port) = mpsc::channel();
         let (ends, end) = oneshot::channel::<()>();
         thread::spawn(move || {
@@ -120,7 +163,7 @@ impl BackgroundWeb {
             rustix::process::setpriority_process(None, 15).ok();
             let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let web = Web::start(reply).await;
+                let web = Web::start_with(tls, reply).await;
                 bound.send(web.port()).expect("who starts it waits");
                 end.await.ok();
             });
@@ -141,6 +184,28 @@ impl Drop for Web {
     }
 }
 
+/// Folder of the certificate of servers with TLS, of its key and of the authority that has signed it.
+const TLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime/broker/tests/redis/tls");
+
+/// Returns the path of the authority's certificate, which whoever is to trust the servers with TLS has to trust.
+#[must_use]
+pub fn authority() -> PathBuf {
+    Path::new(TLS).join("authority.pem")
+}
+
+fn acceptor() -> TlsAcceptor {
+    let folder = Path::new(TLS);
+    let certificate = CertificateDer::from_pem_file(folder.join("server.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has them")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("they belong together");
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// A request without its body.
 struct Head {
     method: String,
@@ -156,11 +221,16 @@ enum Framing {
     Chunks,
 }
 
-type Stream = BufReader<TcpStream>;
+/// Connection, with TLS or without.
+trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<C: AsyncRead + AsyncWrite + Unpin + Send> Connection for C {}
+
+type Stream = BufReader<Box<dyn Connection>>;
 
 /// Serves the requests of a connection, one after the other, until either side closes it.
-async fn serve(stream: TcpStream, reply: impl Fn(&str) -> Reply) -> io::Result<()> {
-    let mut stream = BufReader::new(stream);
+async fn serve(stream: impl Connection + 'static, reply: impl Fn(&str) -> Reply) -> io::Result<()> {
+    let mut stream: Stream = BufReader::new(Box::new(stream));
     while let Some(head) = read_head(&mut stream).await? {
         let reply = reply(&head.path);
         if let Reply::Early(status) = reply {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use sandhog_core::reason::Reason;
 use sandhog_guests::Guest;
+use sandhog_tests::{BackgroundWeb, Reply};
 
 /// Stands for the digest of the component that the neighbour runs, in what a component that is refused says of itself
 /// and in why it is refused.
@@ -232,17 +233,21 @@ impl Case {
         self
     }
 
-    /// Whether its payload names the port of a server, which it has to be given by [`Case::reach`].
-    pub(crate) fn needs_web(&self) -> bool {
-        matches!(&self.code, Code::Handler(handler) if handler.payload.contains("PORT"))
-    }
-
-    /// With a server to reach at this port, which its payload names `PORT`.
-    pub(crate) fn reach(&mut self, port: u16) {
+    /// Starts the server that its payload names, by a URL with `PORT` in it, and lets it be reached. `None` if it names none.
+    pub(crate) fn serve(
+        &mut self,
+        reply: impl Fn(&str) -> Reply + Send + Sync + Clone + 'static,
+    ) -> Option<BackgroundWeb> {
+        let Code::Handler(handler) = &mut self.code else { return None };
+        let web = match &handler.payload {
+            payload if payload.contains("https://127.0.0.1:PORT") => BackgroundWeb::start_tls(reply),
+            payload if payload.contains("http://127.0.0.1:PORT") => BackgroundWeb::start(reply),
+            _ => return None,
+        };
+        let port = web.port();
+        handler.payload = handler.payload.replace("PORT", &port.to_string()).into();
         self.toml = format!("[grants]\nhttp = [{{ to = \"127.0.0.1:{port}\", private = \"allow\" }}]").into();
-        if let Code::Handler(handler) = &mut self.code {
-            handler.payload = handler.payload.replace("PORT", &port.to_string()).into();
-        }
+        Some(web)
     }
 
     /// With this much fuel a run.

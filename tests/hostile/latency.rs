@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 use sandhog_guests::{self as guests, Guest, SCRATCH};
-use sandhog_tests::{Backend, BackgroundWeb, Fsync, Reply};
+use sandhog_tests::{Backend, BackgroundWeb, Fsync, Reply, authority};
 
 use crate::case::{Case, Promise};
 use crate::cases::endlessly;
@@ -131,6 +131,15 @@ pub(crate) fn attacks() -> Vec<Attack> {
             "",
         ),
         handler(
+            "shakes-hands",
+            "sends requests over a new connection with TLS each",
+            [
+                "hog.exchange",
+                r#"{"url": "https://127.0.0.1:PORT/", "method": "POST", "send": 1, "times": 1000000}"#,
+            ],
+            "",
+        ),
+        handler(
             "receives-megabytes",
             "receives a megabyte after the other",
             ["hog.exchange", r#"{"url": "http://127.0.0.1:PORT/large", "times": 1000000}"#],
@@ -149,14 +158,12 @@ const LIMITS: &str = "host_calls = 1_000_000_000\nhttp_bytes = \"1000GiB\"";
 
 /// Runs an attack on a broker.
 pub(crate) fn run(attack: &Attack, backend: Backend) -> Result<(), Failed> {
-    let web = attack.case.needs_web().then(|| BackgroundWeb::start(replies));
     let mut case = attack.case.clone();
-    if let Some(web) = &web {
-        case.reach(web.port());
-    }
+    let _web = case.serve(replies);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let is_short = |waits: &Waits| waits.beside <= waits.alone * TIMES + MORE;
-    let measured = runtime.block_on(Scene::on(backend, &case).measure((ROUNDS, JOBS), is_short));
+    let measured =
+        runtime.block_on(Scene::on(backend, &case).trusting(&authority()).measure((ROUNDS, JOBS), is_short));
     if !measured.iter().any(is_short) {
         return Err(format!("the neighbour waits too long, in each round: {measured:?}").into());
     }

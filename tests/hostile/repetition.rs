@@ -6,7 +6,7 @@
 //! which makes thousands of runs for each way.
 
 use libtest_mimic::Failed;
-use sandhog_tests::{BackgroundWeb, Reply};
+use sandhog_tests::Reply;
 
 use crate::case::{Case, Code, End, Promise};
 use crate::run::{Scene, repeat_together};
@@ -108,10 +108,7 @@ fn requests() -> Vec<Case> {
 /// Runs a case again and again.
 pub(crate) fn run(case: &Case) -> Result<(), Failed> {
     let mut case = case.clone();
-    let web = case.needs_web().then(|| BackgroundWeb::start(|_| Reply::Body(b"hello".to_vec())));
-    if let Some(web) = &web {
-        case.reach(web.port());
-    }
+    let _web = case.serve(|_| Reply::Body(b"hello".to_vec()));
     within_tolerance(ROUND, runtime()?.block_on(Scene::new(&case).repeat(ROUND)))
 }
 

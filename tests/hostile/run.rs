@@ -12,7 +12,9 @@ use libtest_mimic::Failed;
 use sandhog_broker::{Broker, Counts};
 use sandhog_core::id::{JobId, PluginName, StateKey, TenantId};
 use sandhog_core::job::{JobRecord, NewJob, State};
-use sandhog_tests::{Backend, Daemon, Site, component, finished, hog_job, settled, tenant, under_way};
+use sandhog_tests::{
+    Backend, Daemon, Site, binary, component, finished, hog_job, settled, tenant, under_way,
+};
 
 use crate::case::{Case, Code, End, FileOf, HOSTILE_RUNS, NEIGHBOURS_DIGEST};
 
@@ -80,6 +82,8 @@ pub(crate) struct Scene<'a> {
     hostile: TenantId,
     neighbour: TenantId,
     neighbours_jobs: Cell<u64>,
+    /// Certificates of whom the daemon trusts. `None`: of whom the machine does.
+    trusts: Option<PathBuf>,
 }
 
 impl<'a> Scene<'a> {
@@ -91,11 +95,16 @@ impl<'a> Scene<'a> {
     pub(crate) fn on(backend: Backend, case: &'a Case) -> Self {
         let site = site_on(backend, case.daemon_limits);
         let (hostile, neighbour) = (tenant("hostile"), tenant("neighbour"));
-        let scene = Self { case, site, hostile, neighbour, neighbours_jobs: Cell::new(0) };
+        let scene = Self { case, site, hostile, neighbour, neighbours_jobs: Cell::new(0), trusts: None };
         if !matches!(case.end, End::Refused(_)) {
             fs::write(scene.plugin_file(), scene.toml()).expect("a file");
         }
         scene
+    }
+
+    /// With a daemon that trusts servers with certificates of this authority.
+    pub(crate) fn trusting(self, authority: &Path) -> Self {
+        Self { trusts: Some(authority.to_owned()), ..self }
     }
 
     async fn play(&self) {
@@ -145,7 +154,11 @@ impl<'a> Scene<'a> {
         will_do: impl Fn(&Waits) -> bool,
     ) -> Vec<Waits> {
         let broker = self.site.broker().await;
-        let _daemon = self.site.daemon();
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(self.site.config());
+        command.envs(self.trusts.iter().map(|authority| ("SSL_CERT_FILE", authority)));
+        command.env_remove("SSL_CERT_DIR");
+        let _daemon = Daemon::start_with(command);
         // Whatever is made only once is made by now.
         self.waits(&*broker, jobs).await;
         let mut measured = Vec::new();

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::host::Host;
 use crate::host_work::{HostThreads, HostTime, RunWork};
 use crate::load::{Components, Loader};
+use crate::outgoing::trust_anew;
 use crate::plugin::{Grants, Inspection, LoadSpec, Plugin};
 use crate::run::{self, Input, Run, Share};
 use crate::schedule::{Claim, Executor};
@@ -73,6 +74,12 @@ impl Engine {
         self.0.loader.deny_http(ranges);
     }
 
+    /// Reads the certificates that the machine trusts once more, for connections that are made from now on, if any was made
+    /// before. Blocks as long as their disk does.
+    pub fn trust_anew(&self) {
+        trust_anew();
+    }
+
     /// Compiles a component, or finds it compiled in the cache, and checks that it can be run. Blocks, for seconds
     /// if a large component has to be compiled.
     ///
@@ -83,13 +90,6 @@ impl Engine {
         self.0.loader.load(spec)
     }
 
-    /// Sets where components are read from whose compiled code is lost or damaged, to be compiled again when they are first
-    /// used. Without it, they can't run. Only the first call counts.
-    pub fn keep_from(&self, components: Arc<dyn Components>) {
-        self.0.loader.keep_from(components);
-    }
-
-    /// Describes a component. Blocks as [`Self::load`] does.
     /// Whether the cache has the compiled code of a component, so that loading it doesn't compile. Blocks as long as the
     /// cache's disk does.
     #[must_use]
@@ -97,6 +97,13 @@ impl Engine {
         self.0.loader.has_compiled(revision)
     }
 
+    /// Sets where components are read from whose compiled code is lost or damaged, to be compiled again when they are first
+    /// used. Without it, they can't run. Only the first call counts.
+    pub fn keep_from(&self, components: Arc<dyn Components>) {
+        self.0.loader.keep_from(components);
+    }
+
+    /// Describes a component. Blocks as [`Self::load`] does.
     ///
     /// # Errors
     /// The bytes are no component at all, or take more than the budget.

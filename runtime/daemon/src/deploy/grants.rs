@@ -4,21 +4,31 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future;
 use futures::stream::{self, StreamExt};
 use sandhog_config::{self as config, Config, MissingGrants};
 use sandhog_core::id::{PluginName, TenantId};
 use sandhog_engine::{Engine, NeededGrant, Plugin};
+use tokio::time::timeout;
 
 use super::error::Error;
 use super::slot::Key;
 use crate::off_thread::off_thread;
 
-/// Tells the engine what all plugins of a configuration are granted, and which addresses none of them reaches. To be called
-/// before any of them is loaded.
+/// Maximum time for which a reload waits for the certificates that the machine trusts. They are in force whenever they have
+/// been read.
+const TRUST_MAX: Duration = Duration::from_secs(5);
+
+/// Tells the engine what all plugins of a configuration are granted, and which addresses none of them reaches, and has it read
+/// once more whom it trusts. To be called before any of them is loaded.
 pub async fn configure(engine: &Engine, config: &Config) {
     engine.deny_http(config.http_deny.clone());
+    let trusting = engine.clone();
+    if timeout(TRUST_MAX, off_thread(move || trusting.trust_anew())).await.is_err() {
+        tracing::warn!("the disk of the certificates that the machine trusts doesn't answer");
+    }
     let (engine, plugins) = (engine.clone(), config.plugins.clone());
     off_thread(move || {
         engine.configure_grants(plugins.iter().map(|terms| (&terms.tenant, &terms.name, &terms.grants)));

@@ -9,7 +9,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use sandhog_core::grants::{AddressRefusal, Ranges, address, undotted};
 use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -20,9 +20,12 @@ use super::Requests;
 use super::wire::Counted;
 use crate::run_log::Remark;
 
-/// TLS settings with the certificates that the machine trusts, read when they are needed first. If that fails, the next
-/// connection tries again.
-static TLS: OnceCell<Arc<ClientConfig>> = OnceCell::const_new();
+/// TLS settings with the certificates that the machine trusts, read when they are needed first, and again by
+/// [`trust_anew`]. `None` if they weren't needed yet, or couldn't be read: then the next connection tries again.
+static TLS: RwLock<Option<Arc<ClientConfig>>> = RwLock::new(None);
+
+/// Place of whoever reads the certificates first, for which others wait.
+static READING: Mutex<()> = Mutex::const_new(());
 
 /// Maximum time that one of several addresses of a host may take to answer before the next one is tried.
 const TRY_MAX: Duration = Duration::from_secs(3);
@@ -134,14 +137,13 @@ pub(super) async fn tls(
     to: &Destination,
     stream: Counted<TcpStream>,
 ) -> Result<TlsStream<Counted<TcpStream>>> {
-    let config = TLS.get_or_try_init(|| spawn_blocking(trusting_the_machines)).await;
-    let config = config.map_err(|reason| Error::InternalError(Some(reason)))?;
+    let config = settings().await.map_err(|reason| Error::InternalError(Some(reason)))?;
     let name = match address(&to.host) {
         Some(ip) => ServerName::from(ip),
         None => ServerName::try_from(to.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?,
     };
     let log = stream.requests.log.clone();
-    let connected = TlsConnector::from(Arc::clone(config)).connect(name, stream).await;
+    let connected = TlsConnector::from(config).connect(name, stream).await;
     connected.map_err(|error| {
         if let Some(rustls::Error::InvalidCertificate(why)) = rustls_error(&error) {
             let Destination { host, port, .. } = to;
@@ -160,6 +162,36 @@ fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
 }
 
 fn of_tls(error: &io::Error) -> Error {
+/// Returns the TLS settings, and reads the certificates if nobody has.
+async fn settings() -> Result<Arc<ClientConfig>, String> {
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let _reading = READING.lock().await;
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let read = spawn_blocking(trusting_the_machines).await?;
+    *TLS.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&read));
+    Ok(read)
+}
+
+fn known() -> Option<Arc<ClientConfig>> {
+    TLS.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Reads the certificates that the machine trusts once more, if they were needed before: they are what connections that are
+/// made from now on go by. If there are none, those of before stay. Blocks.
+pub(crate) fn trust_anew() {
+    if known().is_none() {
+        return;
+    }
+    match trusting_the_machines() {
+        Ok(read) => *TLS.write().unwrap_or_else(PoisonError::into_inner) = Some(read),
+        Err(reason) => tracing::warn!(reason, "the certificates of before stay trusted"),
+    }
+}
+
     match rustls_error(error) {
         Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
         Some(rustls::Error::AlertReceived(alert)) => Error::TlsAlertReceived {

@@ -31,7 +31,7 @@ use wasmtime_wasi_http::{
     WasiHttpView,
 };
 
-pub(crate) use self::connect::Denied;
+pub(crate) use self::connect::{Denied, trust_anew};
 use self::reuse::Idle;
 use self::send::Sent;
 use crate::host_work::RunWork;
