@@ -17,7 +17,7 @@ mod web;
 pub use clock::Clock;
 pub use components::{burn, component_of, with_section};
 pub use daemon::Daemon;
-pub use disks::{HungDisk, SmallDisk};
+pub use disks::{HungDisk, SilentNames, SmallDisk, StallingDisk};
 pub use previous::{previous, previous_component, previous_if_possible};
 pub use proxy::{Direction, Flow, Proxy};
 pub use redis::{Fsync, Redis};
