@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 use sandhog_core::id::QueueName;
-use sandhog_core::job::NewJob;
+use sandhog_core::job::{NewJob, State};
 use sandhog_tests::{
-    Backend, Daemon, ECHO, HungDisk, PATIENCE, Site, TRAP, component, component_of, hog_job, tenant,
-    with_section,
+    Backend, Daemon, ECHO, HungDisk, PATIENCE, Reply, Site, StallingDisk, TRAP, Web, all_final, component,
+    component_of, finished, hog_job, tenant, under_way, with_section,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -207,6 +207,70 @@ async fn a_release_is_deployed_when_the_link_to_the_current_one_is_replaced() {
     for version in ["1", "2", "3"] {
         files(&site.path().join("releases").join(version), "a", &echo(version), &["a.run"], "");
     }
+/// Writes of a tenant whose disk doesn't answer: more at once than it has threads for.
+const STALLED: usize = 20;
+
+/// Maximum number of threads that a disk holds which stops answering: eight of the tenant's, and one of each place of the daemon
+/// that asks for the folder.
+const HELD_MAX: usize = 8 + 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_whose_disk_stops_answering_hold_up_nobody_elses() {
+    let web = Web::start(|_| Reply::Body(b"hello".to_vec())).await;
+    let site = Site::new(Backend::Embedded, "");
+    let Some(mut disk) = StallingDisk::mount(&site.path().join("stalls")) else { return };
+    fs::create_dir(site.path().join("good")).expect("a folder");
+    site.write("good/file", b"1");
+    let grants = |folder: &str| {
+        format!(
+            "[grants]\ndirs = [{{ host = \"../{folder}\", guest = \"/data\", access = \"read-write\" }}]\n\
+             http = [{{ to = \"127.0.0.1:{}\", private = \"allow\" }}]\n[retry]\nmax_attempts = 1",
+            web.port()
+        )
+    };
+    let site = site.with_hog("acme", &grants("stalls")).with_hog("globex", &grants("good"));
+    site.plugin("b", &echo("b"), &["a.run"], "");
+    let (broker, acme, globex) = (site.broker().await, tenant("acme"), tenant("globex"));
+    let mut daemon = Daemon::start_with(disk.sandhog(&site));
+    let url = format!(r#"{{"url": "http://127.0.0.1:{}/"}}"#, web.port());
+    let others = async || {
+        for (kind, payload) in [("hog.cat", r#"{"path": "/data/file"}"#), ("hog.fetch", &url)] {
+            let job = hog_job(kind, payload);
+            broker.enqueue(&globex, std::slice::from_ref(&job)).await.expect("the broker is up");
+            let record = finished(&*broker, &globex, job.id).await;
+            assert_eq!(record.state, State::Succeeded, "{kind}: {:?}", record.message);
+        }
+    };
+    others().await;
+    // It answers: there is no such file.
+    let absent = hog_job("hog.cat", r#"{"path": "/data/file"}"#);
+    broker.enqueue(&acme, std::slice::from_ref(&absent)).await.expect("the broker is up");
+    let record = finished(&*broker, &acme, absent.id).await;
+    assert!(record.message.as_ref().is_some_and(|why| why.contains("No such file")), "{record:?}");
+
+    let at_rest = daemon.threads();
+    disk.stall();
+    let writes: Vec<NewJob> =
+        (0..STALLED).map(|_| hog_job("hog.write", r#"{"path": "/data/new", "bytes": 1}"#)).collect();
+    broker.enqueue(&acme, &writes).await.expect("the broker is up");
+    under_way(&*broker, &acme, writes[0].id).await;
+    for round in 0..3 {
+        others().await;
+        let changed = echo(&format!("b{round}"));
+        site.component("b", &changed);
+        reload(&site);
+        assert_eq!(site.standing("b")["revision"], revision(&changed));
+    }
+    let held = daemon.threads().saturating_sub(at_rest);
+    assert!(held <= HELD_MAX, "{held} threads more than at rest");
+
+    drop(disk);
+    assert_eq!(all_final(&*broker, &acme).await[State::Dead], 1 + STALLED as u64);
+    others().await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().code(), Some(0));
+}
+
     relink(&current, "releases/1");
     let mut daemon = site.daemon();
     for version in ["2", "3"] {
