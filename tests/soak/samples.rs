@@ -40,7 +40,9 @@ impl Samples {
                 8.0,
                 mebibytes(daemon.resident() as f64),
             ));
-            seen.push((format!("daemon {n}: open files"), 4.0, daemon.open_files() as f64));
+            if let Some(files) = daemon.open_files() {
+                seen.push((format!("daemon {n}: open files"), 4.0, files as f64));
+            }
             seen.push((format!("daemon {n}: threads"), 4.0, daemon.threads() as f64));
         }
         let keys: u64 = redis::cmd("DBSIZE").query_async(redis).await?;

@@ -76,17 +76,21 @@ impl Reference {
     pub(super) fn fetch(&self, outside: Outside<'_>) -> Result<Secret, String> {
         let value = match self {
             Self::Env(name) => {
-                (outside.env)(name).ok_or_else(|| format!("the environment variable {name} is not set"))?
+                let value = (outside.env)(name);
+                Secret::new(value.ok_or_else(|| format!("the environment variable {name} is not set"))?)
             }
             Self::File(path) => {
                 let text = regular_file::read_text(path, FILE_MAX);
                 let text = text.map_err(|cause| format!("can't read {}: {cause}", path.display()))?;
-                let line = text.strip_suffix('\n').unwrap_or(&text);
-                line.strip_suffix('\r').unwrap_or(line).to_owned()
+                // What was read is wiped, as the line of it is that stays.
+                let text = Secret::new(text);
+                let line = text.reveal();
+                let line = line.strip_suffix('\n').unwrap_or(line);
+                Secret::new(line.strip_suffix('\r').unwrap_or(line).to_owned())
             }
         };
-        match (value.is_empty(), self) {
-            (false, _) => Ok(Secret::new(value)),
+        match (value.reveal().is_empty(), self) {
+            (false, _) => Ok(value),
             (true, Self::Env(name)) => Err(format!("the environment variable {name} is empty")),
             (true, Self::File(path)) => Err(format!("{} is empty", path.display())),
         }

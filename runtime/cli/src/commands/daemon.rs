@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use sandhog_broker::Broker;
 use sandhog_config::Config;
 use sandhog_core::budget::Bytes;
@@ -143,6 +143,7 @@ async fn prepare(
         tracing::warn!("{warning}");
     }
     let engine = Engine::new(deploy::engine_settings(config))?;
+    close_memory();
     let observer = telemetry::observer();
     let started = deploy::start(
         config.clone(),
@@ -281,6 +282,15 @@ fn machine_memory() -> Option<Bytes> {
     let of_groups = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| {
         cgroup_memory(Path::new(CGROUPS), &groups, |file| std::fs::read_to_string(file).ok())
     });
+/// Closes the memory of this process to others, also to those of the same user, and rules out that a program is handed its core
+/// dump, which no limit does. To be called after the engine is made, which opens files of `/proc/self` that belong to the
+/// system's administrator from then on.
+fn close_memory() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "can't close the memory of this process, which holds secrets, to others of its user");
+    }
+}
+
     of_machine.into_iter().chain(of_groups).min()
 }
 

@@ -1,6 +1,9 @@
 //! `sandhog dev` and `run`, as processes.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use sandhog_guests::{ECHO, TRAP};
@@ -48,6 +51,82 @@ impl Drop for Daemon {
 #[test]
 fn dev_makes_what_it_needs_runs_jobs_and_stops_in_good_order() {
     let site = Site::empty();
+/// The command, started by `prlimit` with a limit of its resources.
+fn limited(limit: &str, command: &Command) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited.arg(limit).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited.current_dir(command.get_current_dir().expect("the site's folder"));
+    limited
+}
+
+#[test]
+fn too_few_open_files_for_its_plugins_are_told_once_with_what_to_raise() {
+    let site = Site::new();
+    for n in 0..100 {
+        site.plugin(&format!("p{n}"), "");
+    }
+    let mut daemon = Daemon::of(limited("--nofile=64:64", &site.command(&["run"])));
+    let said = daemon.wait_for("LimitNOFILE=");
+    assert!(
+        said.contains("101 plugins") && said.contains("this process may have 64 (RLIMIT_NOFILE)"),
+        "{said}"
+    );
+    assert!(!said.contains("Too many open files"), "it comes first: {said}");
+}
+
+#[test]
+fn too_little_address_space_is_told_with_what_to_raise() {
+    let site = Site::new();
+    let output = limited("--as=4294967296", &site.command(&["run"])).output().expect("prlimit is there");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("4GiB of address space"), "{said}");
+    assert!(said.contains("ulimit -v unlimited"), "{said}");
+}
+
+/// A user who isn't the system's administrator.
+const NOBODY: u32 = 65534;
+
+/// Root may read any process's memory. So if this is root, the daemon is run by somebody else.
+#[test]
+fn a_daemon_leaves_no_core_and_its_memory_is_closed_to_its_own_user() {
+    let site = Site::new();
+    let mut command = site.command(&["run"]);
+    let own = fs::metadata("/proc/self").expect("Linux has it").uid();
+    let user = if own == 0 { NOBODY } else { own };
+    if own == 0 {
+        // The program may be where nobody else gets.
+        let program = site.path("program");
+        fs::copy(command.get_program(), &program).expect("there is room");
+        for path in ["", "sandhog.toml", "plugins.d", "plugins.d/echo.wasm", "plugins.d/echo.toml", "program"]
+        {
+            chown(site.path(path), Some(NOBODY), Some(NOBODY)).expect("this is root");
+        }
+        let mut as_nobody = Command::new(program);
+        as_nobody.arg("run").current_dir(site.path("")).stdin(Stdio::null()).uid(NOBODY).gid(NOBODY);
+        as_nobody.env("SANDHOG_CACHE", site.path("cache"));
+        command = as_nobody;
+    }
+    let mut daemon = Daemon::of(command);
+    daemon.wait_for("ready");
+    let of_daemon = |file: &str| format!("/proc/{}/{file}", daemon.child.id());
+    let limits = fs::read_to_string(of_daemon("limits")).expect("it runs");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("Linux has it");
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    let process = fs::metadata(of_daemon("stat")).expect("it runs").uid();
+    let memory = fs::metadata(of_daemon("mem")).expect("it runs").uid();
+    assert!(memory != user, "its memory belongs to {memory}, its process to {process}");
+    // What it needs of `/proc/self` it has, and so has the process that compiles.
+    assert!(site.json(&["plugins"])["plugins"][0]["state"] == "serving", "{}", site.json(&["plugins"]));
+    daemon.terminate();
+    daemon.wait_for("stopped");
+}
+
     let mut first = Daemon::start(&site, &["dev", "."]);
     let said = first.wait_for("ready");
     assert!(said.contains("wrote ./sandhog.toml to start with"), "{said}");
