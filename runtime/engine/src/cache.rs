@@ -11,6 +11,7 @@
 //! runs as, nobody else may be able to write there, and it is held open: another folder that is put into its place changes
 //! nothing. Each file is checked in the same way when it is read.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
@@ -132,22 +133,35 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes the least recently used artefacts as long as all together are too large, and files that were never finished.
+    /// Removes the least recently used artefacts as long as all together are too large, files that were never finished, and
+    /// records of artefacts that are gone. Others may do the same meanwhile.
     fn prune(&self) -> io::Result<()> {
-        let mut artefacts = Vec::new();
+        let (mut artefacts, mut old_records) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(self.folder.held())? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
             let used = metadata.modified()?;
-            let name =
-                entry.file_name().to_str().and_then(|file| file.strip_suffix(ARTEFACT)).map(str::to_owned);
-            if let Some(name) = name {
+            let is_old = used.elapsed().is_ok_and(|age| age > BEGUN_MAX);
+            let file = entry.file_name();
+            let without =
+                |suffix| file.to_str().and_then(|file| file.strip_suffix(suffix)).map(str::to_owned);
+            if let Some(name) = without(ARTEFACT) {
                 artefacts.push((used, metadata.len(), name));
-            } else if entry.file_name().as_encoded_bytes().starts_with(BEGUN.as_bytes())
-                && used.elapsed().is_ok_and(|age| age > BEGUN_MAX)
-            {
-                self.folder.remove(&entry.file_name())?;
+            } else if !is_old {
+                // What it belongs to may be on its way.
+            } else if let Some(name) = without(RECORD) {
+                old_records.push(name);
+            } else if file.as_encoded_bytes().starts_with(BEGUN.as_bytes()) {
+                self.folder.remove(&file)?;
             }
+        }
+        let there: HashSet<&str> = artefacts.iter().map(|(.., name)| name.as_str()).collect();
+        for name in old_records.iter().filter(|name| !there.contains(name.as_str())) {
+            self.folder.remove(OsStr::new(&record_of(name)))?;
         }
         artefacts.sort_by(|a, b| b.cmp(a));
         let mut sum = 0;
@@ -284,8 +298,11 @@ fn artefact_of(name: &str) -> String {
     format!("{name}{ARTEFACT}")
 }
 
+/// Suffix of the names of records.
+const RECORD: &str = ".record";
+
 fn record_of(name: &str) -> String {
-    format!("{name}.record")
+    format!("{name}{RECORD}")
 }
 
 /// Returns the SHA-256 of a file's whole content, in hexadecimal digits.
@@ -395,6 +412,55 @@ mod tests {
         keep(&cache, revisions[2]);
         let there = revisions.map(|revision| cache.find(revision).is_some());
         assert_eq!(there, [true, false, true]);
+    }
+
+    #[test]
+    fn two_daemons_can_prune_one_cache_at_once() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let engine = wasmtime::Engine::default();
+        let bytes = engine.precompile_component(b"(component)").expect("a component");
+        let caches = [(); 2].map(|()| {
+            let mut cache = Cache::open(folder.path(), &engine).expect("a cache of our own");
+            // Whatever is kept takes the place of the others.
+            cache.size_max = bytes.len() as u64;
+            cache
+        });
+        std::thread::scope(|threads| {
+            for (which, cache) in (0..).zip(&caches) {
+                let bytes = &bytes;
+                threads.spawn(move || {
+                    for round in 0..200 {
+                        let mut file = cache.begin().expect("ours");
+                        file.write_all(bytes).expect("there is room");
+                        let mut digest = [which; 32];
+                        digest[0] = round;
+                        cache
+                            .keep(Revision::from_sha256(digest), file)
+                            .expect("the other is in no one's way");
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_record_whose_artefact_is_gone_goes_as_well_unless_it_is_new() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let engine = wasmtime::Engine::default();
+        let cache = Cache::open(folder.path(), &engine).expect("a cache of our own");
+        let old = SystemTime::now() - 2 * BEGUN_MAX;
+        for (name, time) in [("gone", old), ("new", SystemTime::now())] {
+            let file = File::create(folder.path().join(record_of(name))).expect("a file");
+            file.set_modified(time).expect("ours");
+        }
+        let [first, second] = [1, 2].map(|n| Revision::from_sha256([n; 32]));
+        keep(&cache, &engine, first);
+        let kept = File::open(folder.path().join(record_of(&cache.name_of(first)))).expect("it was written");
+        kept.set_modified(old).expect("ours");
+        keep(&cache, &engine, second);
+        let there = ["gone", "new"].map(|name| folder.path().join(record_of(name)).exists());
+        assert_eq!(there, [false, true]);
+        assert!(cache.find(first).is_some(), "an old one whose artefact is there stays");
     }
 
     #[test]
