@@ -1,5 +1,7 @@
 //! What a plugin may reach: what its TOML grants, and nothing else, with a line in the job's log that says what to add.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
@@ -285,6 +287,14 @@ async fn a_directory_has_its_access_and_its_quota_and_nothing_leads_out_of_it() 
         assert_eq!(record.output, None, "{path}");
     }
     assert_eq!(std::fs::read_to_string(&outside).expect("it is there"), "not yours");
+    // A link that starts at the root of the host's files, which isn't the guest's.
+    let (_, log) = run(&*broker, read("/data/link")).await;
+    assert!(log.iter().any(|line| line.contains("links there have to be relative")), "{log:?}");
+    // A name that no guest can say.
+    std::fs::write(data.join(OsStr::from_bytes(b"\xff")), "").expect("a file");
+    let (record, log) = run(&*broker, hog_job("hog.list", r#"{"path": "/data", "times": 1}"#)).await;
+    assert_eq!(record.state, State::Succeeded, "{:?}", record.message);
+    assert!(log.iter().any(|line| line.contains("names are not UTF-8; they are left out")), "{log:?}");
     // A pipe with nobody at its other end.
     let (record, log) = run(&*broker, read("/data/pipe")).await;
     assert_eq!(record.output, None);

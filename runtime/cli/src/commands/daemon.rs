@@ -230,7 +230,9 @@ impl Signals {
 
 /// Returns warnings about a configuration that works, but should be looked at.
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
+    let files_max = getrlimit(Resource::Nofile).maximum;
     let of_machine = memory_warning(config, machine_memory()).into_iter().chain(slots_warning(config));
+    let of_machine = of_machine.chain(files_warning(config, files_max));
     of_machine.chain(sandhog_daemon::broker::warnings(config)).collect()
 }
 
@@ -242,6 +244,25 @@ fn slots_warning(config: &Config) -> Option<String> {
         format!(
             "{tenants} tenants share {slots} runs at once, so none can have one set aside, and a few can keep \
              the others waiting; raise engine.concurrency to {tenants} or more"
+        )
+    })
+}
+
+/// Number of files that a daemon has open itself, with some to spare: its broker, sockets, pipes, what it watches.
+const OWN_FILES: u64 = 128;
+
+/// Returns a warning if this process may not have so many files open as the plugins take: each has its compiled code open, and
+/// the directories that it is granted. `max` is `None` if there is no limit.
+fn files_warning(config: &Config, max: Option<u64>) -> Option<String> {
+    let max = max?;
+    let plugins = config.plugins.iter();
+    let of_plugins: usize = plugins.map(|plugin| 1 + plugin.grants.dirs.len()).sum();
+    let needed = OWN_FILES.saturating_add(of_plugins as u64);
+    (needed > max).then(|| {
+        format!(
+            "{} plugins and their directories take up to {needed} open files, without those that handlers open, and this \
+             process may have {max} (RLIMIT_NOFILE); raise LimitNOFILE= of systemd, or `ulimit -Hn`",
+            config.plugins.len()
         )
     })
 }
@@ -258,6 +279,15 @@ fn raise_open_files() {
 fn leave_no_core() {
     if let Err(error) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
         tracing::warn!(%error, "can't rule out a core dump, which would hold secrets");
+    }
+}
+
+/// Closes the memory of this process to others, also to those of the same user, and rules out that a program is handed its core
+/// dump, which no limit does. To be called after the engine is made, which opens files of `/proc/self` that belong to the
+/// system's administrator from then on.
+fn close_memory() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        tracing::warn!(%error, "can't close the memory of this process, which holds secrets, to others of its user");
     }
 }
 
@@ -282,15 +312,6 @@ fn machine_memory() -> Option<Bytes> {
     let of_groups = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| {
         cgroup_memory(Path::new(CGROUPS), &groups, |file| std::fs::read_to_string(file).ok())
     });
-/// Closes the memory of this process to others, also to those of the same user, and rules out that a program is handed its core
-/// dump, which no limit does. To be called after the engine is made, which opens files of `/proc/self` that belong to the
-/// system's administrator from then on.
-fn close_memory() {
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "can't close the memory of this process, which holds secrets, to others of its user");
-    }
-}
-
     of_machine.into_iter().chain(of_groups).min()
 }
 
@@ -316,7 +337,7 @@ fn cgroup_memory(root: &Path, groups: &str, read: impl Fn(&Path) -> Option<Strin
         let bounds = Path::new(own).ancestors().map(|group| read(&root.join(group).join(file)));
         bounds.collect::<Vec<_>>()
     });
-    bounds.min()
+    bounds.flatten().filter_map(|bound| bound.trim().parse().ok().map(Bytes)).min()
 }
 
 #[cfg(test)]
@@ -331,6 +352,8 @@ mod tests {
             ("/cg/system.slice/sandhog.service/memory.max", "max\n"),
             ("/cg/small/own/memory.max", "1000\n"),
             ("/cg/small/memory.max", "2000\n"),
+            ("/cg/memory/docker/one/memory.limit_in_bytes", "500\n"),
+            ("/cg/memory/memory.limit_in_bytes", "9223372036854771712\n"),
         ];
         let read = |file: &Path| {
             bounds.iter().find(|(name, _)| Path::new(name) == file).map(|(_, text)| (*text).to_owned())
@@ -338,9 +361,9 @@ mod tests {
         let of = |groups: &str| cgroup_memory(Path::new("/cg"), groups, read).map(|bytes| bytes.0);
         assert_eq!(of("0::/system.slice/sandhog.service\n"), Some(3000), "that of a group around it");
         assert_eq!(of("1:name=systemd:/x\n0::/small/own\n"), Some(1000));
+        assert_eq!(of("5:cpu,memory:/docker/one\n3:pids:/docker/one\n"), Some(500), "version 1");
+        assert_eq!(of("0::/small\n5:memory:/\n"), Some(2000), "both versions side by side");
         assert_eq!(of("0::/\n"), None, "a container with no bound");
         assert_eq!(of(""), None);
     }
 }
-            ("/cg/memory/docker/one/memory.limit_in_bytes", "500\n"),
-            ("/cg/memory/memory.limit_in_bytes", "9223372036854771712\n"),

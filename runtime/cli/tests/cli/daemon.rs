@@ -18,7 +18,10 @@ struct Daemon {
 
 impl Daemon {
     fn start(site: &Site, arguments: &[&str]) -> Self {
-        let mut command = site.command(arguments);
+        Self::of(site.command(arguments))
+    }
+
+    fn of(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().expect("the command starts");
         let log = BufReader::new(child.stderr.take().expect("it is piped"));
         Self { child, log }
@@ -48,9 +51,6 @@ impl Drop for Daemon {
     }
 }
 
-#[test]
-fn dev_makes_what_it_needs_runs_jobs_and_stops_in_good_order() {
-    let site = Site::empty();
 /// The command, started by `prlimit` with a limit of its resources.
 fn limited(limit: &str, command: &Command) -> Command {
     let mut limited = Command::new("prlimit");
@@ -127,6 +127,9 @@ fn a_daemon_leaves_no_core_and_its_memory_is_closed_to_its_own_user() {
     daemon.wait_for("stopped");
 }
 
+#[test]
+fn dev_makes_what_it_needs_runs_jobs_and_stops_in_good_order() {
+    let site = Site::empty();
     let mut first = Daemon::start(&site, &["dev", "."]);
     let said = first.wait_for("ready");
     assert!(said.contains("wrote ./sandhog.toml to start with"), "{said}");
