@@ -36,6 +36,8 @@ def _library(ctx: Context, given: Any) -> Any:
         "found": re.findall(r"\d+", "a1b22"),
         "date": datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC).isoformat(),
         "waited": _waited(0.01),
+        # Each is imported when it is used first.
+        "encoded": ["bücher.example".encode(name).hex() for name in ("idna", "utf-8-sig", "utf-16-le", "latin-1", "cp1252")],
     }
 
 

@@ -146,7 +146,14 @@ async fn programs_in_python_are_as_the_page_says() {
     let library = stage.claim(json!({"claim": "library"})).await;
     assert_eq!(
         library,
-        json!({"digest": "e3b0c442", "sum": "0.3", "uuid": 36, "found": ["1", "22"], "date": "2026-01-31T00:00:00+00:00", "waited": true})
+        json!({"digest": "e3b0c442", "sum": "0.3", "uuid": 36, "found": ["1", "22"], "date": "2026-01-31T00:00:00+00:00", "waited": true,
+        "encoded": [
+            "786e2d2d62636865722d6b76612e6578616d706c65",
+            "efbbbf62c3bc636865722e6578616d706c65",
+            "6200fc0063006800650072002e006500780061006d0070006c006500",
+            "62fc636865722e6578616d706c65",
+            "62fc636865722e6578616d706c65",
+        ]})
     );
     let missing = stage.claim(json!({"claim": "missing"})).await;
     assert_eq!(

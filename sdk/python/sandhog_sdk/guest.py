@@ -14,7 +14,10 @@ import encodings.ascii  # noqa: F401
 import encodings.cp1252  # noqa: F401
 import encodings.idna  # noqa: F401
 import encodings.latin_1  # noqa: F401
+import encodings.punycode  # noqa: F401
 import encodings.utf_16  # noqa: F401
+import encodings.utf_16_be  # noqa: F401
+import encodings.utf_16_le  # noqa: F401
 import encodings.utf_8_sig  # noqa: F401
 
 import wit_world
