@@ -377,6 +377,12 @@ mod tests {
     async fn only_so_many_of_a_tenant_connect_or_read_state_at_once() {
         let work = HostWork::new(THREADS);
         let (run, other) = (run_of(&work, "acme"), run_of(&work, "globex"));
+        let mut connections: Vec<_> = (0..CONNECTIONS_MAX).map(|_| run.try_connection()).collect();
+        assert!(connections.iter().all(Option::is_some) && run.try_connection().is_none());
+        assert!(run_of(&work, "acme").try_connection().is_none(), "over all of its runs");
+        assert!(run.connection().now_or_never().is_none() && other.try_connection().is_some());
+        connections.pop();
+        assert!(run.try_connection().is_some(), "the one that was given back");
         let turns: Vec<_> = (0..CONNECTING_MAX).map(|_| run.turn_to_connect().now_or_never()).collect();
         assert!(turns.iter().all(Option::is_some) && run.turn_to_connect().now_or_never().is_none());
         assert!(other.turn_to_connect().now_or_never().is_some());

@@ -69,7 +69,7 @@ impl Requests {
 
     /// Connects to the first address that may be reached and answers.
     pub(super) async fn connect(&self, to: &Destination, found: &[SocketAddr]) -> Result<TcpStream> {
-        let (mut failure, mut refused, mut sockets) = (None, None, Vec::new());
+        let (mut refused, mut sockets) = (None, Vec::new());
         let denied = self.plugin.denied().now();
         for socket in found {
             match self.plugin.grants().check_address(&to.host, to.port, socket.ip(), &denied) {
@@ -78,25 +78,11 @@ impl Requests {
                 Err(_) => {}
             }
         }
-        for (tried, &socket) in sockets.iter().enumerate() {
-            let connecting = TcpStream::connect(socket);
-            let connected = if tried + 1 < sockets.len() {
-                timeout(TRY_MAX, connecting).await.unwrap_or_else(|late| Err(late.into()))
-            } else {
-                connecting.await
-            };
-            match connected {
-                Ok(stream) => return Ok(stream),
-                Err(error) => failure = Some(error),
-            }
-        }
-        match failure {
-            Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(Error::ConnectionRefused),
-            Some(_) => Err(Error::DestinationUnavailable),
-            None => {
-                Err(refused.map_or(Error::DestinationNotFound, |refused| self.out_of_bounds(to, refused)))
-            }
-        }
+        first_that_answers(&sockets).await.map_err(|failure| match failure {
+            Some(error) if error.kind() == io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+            Some(_) => Error::DestinationUnavailable,
+            None => refused.map_or(Error::DestinationNotFound, |refused| self.out_of_bounds(to, refused)),
+        })
     }
 
     /// Resolves a host to its addresses.
@@ -132,6 +118,25 @@ impl Requests {
     }
 }
 
+/// Connects to the first of these addresses that answers, within [`TRY_MAX`] unless it is the last one. Returns the latest error
+/// if none does. `None` if there are none.
+async fn first_that_answers(sockets: &[SocketAddr]) -> Result<TcpStream, Option<io::Error>> {
+    let mut failure = None;
+    for (tried, &socket) in sockets.iter().enumerate() {
+        let connecting = TcpStream::connect(socket);
+        let connected = if tried + 1 < sockets.len() {
+            timeout(TRY_MAX, connecting).await.unwrap_or_else(|late| Err(late.into()))
+        } else {
+            connecting.await
+        };
+        match connected {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure)
+}
+
 /// Sets up TLS on a connection. The server's certificate must be for the host that the connection leads to.
 pub(super) async fn tls(
     to: &Destination,
@@ -157,11 +162,6 @@ pub(super) async fn tls(
     })
 }
 
-fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
-    error.get_ref()?.downcast_ref()
-}
-
-fn of_tls(error: &io::Error) -> Error {
 /// Returns the TLS settings, and reads the certificates if nobody has.
 async fn settings() -> Result<Arc<ClientConfig>, String> {
     if let Some(known) = known() {
@@ -192,6 +192,11 @@ pub(crate) fn trust_anew() {
     }
 }
 
+fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+fn of_tls(error: &io::Error) -> Error {
     match rustls_error(error) {
         Some(rustls::Error::InvalidCertificate(_)) => Error::TlsCertificateError,
         Some(rustls::Error::AlertReceived(alert)) => Error::TlsAlertReceived {
@@ -218,4 +223,33 @@ fn trusting_the_machines() -> Result<Arc<ClientConfig>, String> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The clock stands still but while everything waits for it.
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_does_not_answer_is_given_up_for_the_next_one() {
+        let silent = TcpSocket::new_v4().expect("a socket");
+        silent.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+        let silent = silent.listen(1).expect("it is bound");
+        let dead = silent.local_addr().expect("it is bound");
+        // Those that nobody accepts fill its queue; from then on it doesn't answer.
+        let mut waiting = Vec::new();
+        while let Ok(Ok(stream)) = timeout(TRY_MAX, TcpStream::connect(dead)).await {
+            waiting.push(stream);
+        }
+        let good = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let live = good.local_addr().expect("it is bound");
+        let asked = Instant::now();
+        let reached = first_that_answers(&[dead, live]).await.expect("the second answers");
+        assert_eq!(reached.peer_addr().expect("it is connected"), live);
+        assert!(asked.elapsed() >= TRY_MAX && asked.elapsed() < 2 * TRY_MAX, "{:?}", asked.elapsed());
+        assert!(first_that_answers(&[]).await.is_err_and(|failure| failure.is_none()));
+    }
 }
