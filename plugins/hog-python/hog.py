@@ -95,6 +95,26 @@ def read(ctx: Context, input: Any) -> bytes:
         raise permanent(str(error)) from None
 
 
+@handler("hog.exchange")
+def exchange(ctx: Context, input: Any) -> dict[str, Any]:
+    """Sends requests, and says what came of the last of them."""
+    body = b"x" * input.get("send", 0)
+    received = 0
+    for number in range(input.get("times", 1)):
+        try:
+            response = ctx.http.request(input.get("method", "GET"), input["url"], body=body)
+        except HostError as error:
+            raise permanent(f"request {number}: {error}") from None
+        received += len(response.body)
+    return {
+        "status": response.status,
+        "received": received,
+        "body": response.body[:1000].decode("utf-8", "replace"),
+        "headers": [list(field) for field in response.headers.items()],
+        "trailers": [],
+    }
+
+
 @handler("hog.spin")
 def spin(ctx: Context, input: Any) -> int:
     """Uses the CPU, and returns the number that all the work was for."""

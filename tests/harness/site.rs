@@ -52,7 +52,7 @@ impl Language {
         let more: &[&str] = match self {
             Self::Rust => &["cat", "clocks", "connect", "exchange", "fetch", "list", "open", "tell", "write"],
             Self::JavaScript => &["claim", "exchange", "fetch"],
-            Self::Python => &["claim"],
+            Self::Python => &["claim", "exchange"],
         };
         [&HOG_KINDS, more].concat()
     }
