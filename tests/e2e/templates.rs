@@ -53,6 +53,25 @@ fn a_new_project_in_javascript_tests_builds_and_runs() {
 }
 
 #[test]
+fn top_level_code_that_only_a_job_could_run_is_told_and_nothing_is_said_to_be_missing() {
+    let project = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| fs::write(project.path().join(name), text).expect("a file");
+    write("package.json", r#"{"name": "chance", "type": "module", "main": "chance.js"}"#);
+    let handlers = "import { handler } from \"sandhog-sdk\";\nconst chance = Math.random();\n";
+    write("chance.js", &format!("{handlers}export const a = handler(\"a.run\", () => chance);\n"));
+    symlink(cache().join("js/node_modules"), project.path().join("node_modules")).expect("a link");
+    let output = Command::new(binary())
+        .args(["plugin", "build"])
+        .current_dir(project.path())
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("top-level code of the handlers"), "{said}");
+    assert!(said.contains("get-random-u64") && said.contains("do that in a handler"), "{said}");
+    assert!(!said.contains("npm install"), "{said}");
+}
+
+#[test]
 fn a_new_project_in_python_tests_builds_and_runs() {
     let sdk =
         fs::canonicalize(concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/python")).expect("the SDK is there");

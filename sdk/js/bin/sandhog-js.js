@@ -3,12 +3,15 @@
 
 import { parseArgs } from "node:util";
 
-import { build } from "../src/build.js";
+import { HandlersError, build } from "../src/build.js";
 
 const USAGE = `usage: sandhog-js build [PROJECT] [--out FILE]
 
 Makes the component of a project: the package.json in PROJECT (the working folder, if not given) says in "main" where its
 handlers are. The component is PROJECT/NAME.wasm, or FILE.`;
+
+/** The exit code if the handlers' own code is at fault, which `sandhog plugin build` goes by. */
+const HANDLERS_FAULT = 3;
 
 function arguments_() {
   try {
@@ -31,6 +34,6 @@ if (given === undefined || given.help) {
     console.log(await build(given));
   } catch (error) {
     console.error(`sandhog-js: ${error.message}`);
-    process.exitCode = 1;
+    process.exitCode = error instanceof HandlersError ? HANDLERS_FAULT : 1;
   }
 }

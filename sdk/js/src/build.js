@@ -118,11 +118,34 @@ async function contract(work) {
 
 async function componentized(bundle, wit, options) {
   const { componentize } = await import("@bytecodealliance/componentize-js");
-  const { component } = await componentize({
-    sourcePath: bundle,
-    witPath: wit,
-    worldName: "javascript-handler",
-    disableFeatures: leftOut(options),
-  });
-  return component;
+  try {
+    const { component } = await componentize({
+      sourcePath: bundle,
+      witPath: wit,
+      worldName: "javascript-handler",
+      disableFeatures: leftOut(options),
+    });
+    return component;
+  } catch (error) {
+    const why = atTopLevel(error.message);
+    throw why === undefined ? error : new HandlersError(why, { cause: error });
+  }
+}
+
+/** The project's own handlers are at fault, and nothing that could be installed helps. */
+export class HandlersError extends Error {}
+
+/**
+ * What is wrong with the handlers' top-level code, by the engine's message when it could not be run; nothing if that message is
+ * about something else.
+ */
+export function atTopLevel(message) {
+  const rule = "the top-level code of the handlers runs once, while the component is built";
+  const [, asked] = message.match(/attempted to call an unknown imported function: (.*)/) ?? [];
+  if (asked !== undefined) {
+    return `${rule}, and asks for what only a job has: ${asked}; do that in a handler (Math.random, crypto, fetch)`;
+  }
+  const [, thrown] = message.match(/Exception while evaluating top-level script\n(.*)/) ?? [];
+  if (thrown !== undefined) return `${rule}, and throws: ${thrown}`;
+  return undefined;
 }

@@ -5,6 +5,7 @@ import { test } from "node:test";
 
 import { build } from "esbuild";
 
+import { atTopLevel } from "../src/build.js";
 import { withKinds } from "../src/kinds.js";
 import { linesTable, mapped } from "../src/lines.js";
 
@@ -44,4 +45,12 @@ test("the stack of an error names the lines of the project's own files", async (
   assert.match(mapped(stack), /^deep@.*src\/deep\.js:42\ncall@.*call\.js:4\n@handler.js:0:1\nno frame$/);
   delete globalThis[Symbol.for("sandhog.lines")];
   assert.equal(mapped(stack), stack);
+});
+
+test("what is wrong with top-level code is told without what surrounds it", () => {
+  const asks = "Failed to initialize component (wizer):\nError: 0: 0x2f\n    1: Error: attempted to call an unknown imported function: 'wasi:random/random@0.2.10' 'get-random-u64'\n       \n";
+  assert.match(atTopLevel(asks), /runs once, while the component is built, and asks for .* 'get-random-u64'; do that in a handler/);
+  const throws = "Failed to initialize component (wizer):\nException while evaluating top-level script\nhandler.js:388:7 Error: oh\nStack:\n  @handler.js:388:7\n";
+  assert.match(atTopLevel(throws), /and throws: handler\.js:388:7 Error: oh$/);
+  assert.equal(atTopLevel("the disk is full"), undefined);
 });

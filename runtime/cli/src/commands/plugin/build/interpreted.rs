@@ -12,6 +12,9 @@ use super::{Build, not_started};
 use crate::commands::plugin::language::Language;
 use crate::exit::Failure;
 
+/// Exit code of a build program that has found the handlers' own code at fault: nothing that could be installed helps.
+const HANDLERS_FAULT: i32 = 3;
+
 /// The program that builds components of a language, and how to install it.
 struct Tool {
     program: OsString,
@@ -41,6 +44,9 @@ pub(super) async fn build(build: &Build, language: Language) -> Result<PathBuf, 
         return Ok(component);
     }
     let failure = Failure::new(format!("{} could not be built; see above", build.path.display()));
+    if status.code() == Some(HANDLERS_FAULT) {
+        return Err(failure);
+    }
     Err(failure.help(format!("if something is missing: {}", tool.install)))
 }
 
