@@ -1,10 +1,13 @@
 //! What lies in a plugin's folder may be anything, and come there in any way: it is the business of that plugin alone.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
@@ -86,6 +89,59 @@ async fn what_is_no_regular_file_is_an_error_of_its_plugin_and_nobody_waits_for_
     }
 }
 
+/// Folder of the copies of what was deployed, in that of a site.
+const KEPT: &str = "deploys/components";
+
+/// Reloads beside somebody who replaces a component all the time.
+const RACES: usize = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_replaces_a_component_meanwhile_gets_one_deployed_whole_or_none() {
+    let site = Site::new(Backend::Embedded, "[deploy]\nlook_every = \"1h\"");
+    let folder = site.path().join("plugins.d");
+    let (a, b) = (echo("a"), echo("b"));
+    site.plugin("a", &a, &["a.run"], "");
+    let _daemon = site.daemon();
+    let ends = AtomicBool::new(false);
+    let (mut seen, swaps) = thread::scope(|threads| {
+        let replacing = threads.spawn(|| {
+            let mut swaps = 0;
+            while !ends.load(Ordering::Relaxed) {
+                let aside = folder.join("replacement");
+                match swaps % 3 {
+                    0 => fs::write(&aside, &a).expect("a file"),
+                    1 => mkfifoat(CWD, &aside, Mode::RUSR | Mode::WUSR).expect("a pipe"),
+                    _ => fs::write(&aside, &b).expect("a file"),
+                }
+                fs::rename(&aside, folder.join("a.wasm")).expect("one folder");
+                swaps += 1;
+            }
+            swaps
+        });
+        let mut seen = BTreeSet::new();
+        for _ in 0..RACES {
+            reload(&site);
+            seen.insert(site.standing("a")["revision"].as_str().expect("one is in force").to_owned());
+        }
+        ends.store(true, Ordering::Relaxed);
+        (seen, replacing.join().expect("it has replaced"))
+    });
+    assert!(swaps > RACES, "{swaps} replacements are too few to meet a reload");
+    for whole in [&a, &b] {
+        seen.remove(&revision(whole));
+    }
+    assert!(seen.is_empty(), "what nobody has put there was deployed: {seen:?}");
+    site.component("a", &b);
+    deployed(&site, "a", &b);
+    let kept = fs::read_dir(site.path().join(KEPT)).expect("what was deployed is kept");
+    let kept: Vec<PathBuf> = kept.map(|entry| entry.expect("a file").path()).collect();
+    assert!(!kept.is_empty());
+    for copy in kept {
+        let name = copy.file_stem().and_then(|name| name.to_str()).expect("a revision").to_owned();
+        assert_eq!(revision(&fs::read(&copy).expect("a file")), name, "{}", copy.display());
+    }
+}
+
 /// Plugins with something on a disk that doesn't answer, and what of theirs is there.
 const ON_DISK: [(&str, &str); 3] = [
     ("component", "[plugin]\ncomponent = \"../hung/a.wasm\"\n"),
@@ -151,62 +207,6 @@ async fn a_disk_that_does_not_answer_costs_its_own_plugins_alone() {
     assert_eq!(daemon.wait().code(), Some(0));
 }
 
-/// Replaces a link in one step, as deploy tools do.
-fn relink(link: &Path, to: &str) {
-    let aside = link.with_file_name("aside");
-    symlink(to, &aside).expect("a link");
-    fs::rename(aside, link).expect("one folder");
-}
-
-/// The files of a plugin of tenant `acme`, in a folder.
-fn files(folder: &Path, name: &str, wasm: &[u8], kinds: &[&str], more: &str) {
-    let kinds = kinds.iter().map(|kind| format!("\"{kind}\"")).collect::<Vec<_>>().join(", ");
-    let head = format!("[plugin]\nname = \"{name}\"\ntenant = \"acme\"\ncomponent = \"{name}.wasm\"\n");
-    fs::create_dir_all(folder).expect("a folder");
-    fs::write(folder.join(format!("{name}.wasm")), wasm).expect("a file");
-    fs::write(folder.join(format!("{name}.toml")), format!("{head}kinds = [{kinds}]\n{more}\n"))
-        .expect("a file");
-}
-
-/// Has a site take its plugins from behind a link, which is returned.
-fn releases(site: &Site) -> PathBuf {
-    let text = fs::read_to_string(site.config()).expect("it is there");
-    site.write("sandhog.toml", format!("plugins = \"current\"\n{text}").as_bytes());
-    site.path().join("current")
-}
-
-fn hog() -> Vec<u8> {
-    fs::read(component("hog")).expect("it was built")
-}
-
-fn is_deployed(daemon: &mut Daemon, wasm: &[u8]) {
-    daemon.has_said(&format!("\"revision\":\"{}\"", revision(wasm)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_volume_of_kubernetes_is_deployed_when_its_data_is_replaced() {
-    // By what is heard of it alone.
-    let site = Site::new(Backend::Embedded, "[deploy]\nlook_every = \"1h\"");
-    let volume = site.path().join("plugins.d");
-    for (version, wasm) in [("..1", echo("1")), ("..2", echo("2"))] {
-        files(&volume.join(version), "a", &wasm, &["a.run"], "");
-    }
-    symlink("..1", volume.join("..data")).expect("a link");
-    for name in ["a.toml", "a.wasm"] {
-        symlink(format!("..data/{name}"), volume.join(name)).expect("a link");
-    }
-    let mut daemon = site.daemon();
-    relink(&volume.join("..data"), "..2");
-    is_deployed(&mut daemon, &echo("2"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_release_is_deployed_when_the_link_to_the_current_one_is_replaced() {
-    let site = Site::new(Backend::Embedded, "[deploy]\nlook_every = \"100ms\"");
-    let current = releases(&site);
-    for version in ["1", "2", "3"] {
-        files(&site.path().join("releases").join(version), "a", &echo(version), &["a.run"], "");
-    }
 /// Writes of a tenant whose disk doesn't answer: more at once than it has threads for.
 const STALLED: usize = 20;
 
@@ -271,6 +271,62 @@ async fn runs_whose_disk_stops_answering_hold_up_nobody_elses() {
     assert_eq!(daemon.wait().code(), Some(0));
 }
 
+/// Replaces a link in one step, as deploy tools do.
+fn relink(link: &Path, to: &str) {
+    let aside = link.with_file_name("aside");
+    symlink(to, &aside).expect("a link");
+    fs::rename(aside, link).expect("one folder");
+}
+
+/// The files of a plugin of tenant `acme`, in a folder.
+fn files(folder: &Path, name: &str, wasm: &[u8], kinds: &[&str], more: &str) {
+    let kinds = kinds.iter().map(|kind| format!("\"{kind}\"")).collect::<Vec<_>>().join(", ");
+    let head = format!("[plugin]\nname = \"{name}\"\ntenant = \"acme\"\ncomponent = \"{name}.wasm\"\n");
+    fs::create_dir_all(folder).expect("a folder");
+    fs::write(folder.join(format!("{name}.wasm")), wasm).expect("a file");
+    fs::write(folder.join(format!("{name}.toml")), format!("{head}kinds = [{kinds}]\n{more}\n"))
+        .expect("a file");
+}
+
+/// Has a site take its plugins from behind a link, which is returned.
+fn releases(site: &Site) -> PathBuf {
+    let text = fs::read_to_string(site.config()).expect("it is there");
+    site.write("sandhog.toml", format!("plugins = \"current\"\n{text}").as_bytes());
+    site.path().join("current")
+}
+
+fn hog() -> Vec<u8> {
+    fs::read(component("hog")).expect("it was built")
+}
+
+fn is_deployed(daemon: &mut Daemon, wasm: &[u8]) {
+    daemon.has_said(&format!("\"revision\":\"{}\"", revision(wasm)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_of_kubernetes_is_deployed_when_its_data_is_replaced() {
+    // By what is heard of it alone.
+    let site = Site::new(Backend::Embedded, "[deploy]\nlook_every = \"1h\"");
+    let volume = site.path().join("plugins.d");
+    for (version, wasm) in [("..1", echo("1")), ("..2", echo("2"))] {
+        files(&volume.join(version), "a", &wasm, &["a.run"], "");
+    }
+    symlink("..1", volume.join("..data")).expect("a link");
+    for name in ["a.toml", "a.wasm"] {
+        symlink(format!("..data/{name}"), volume.join(name)).expect("a link");
+    }
+    let mut daemon = site.daemon();
+    relink(&volume.join("..data"), "..2");
+    is_deployed(&mut daemon, &echo("2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_deployed_when_the_link_to_the_current_one_is_replaced() {
+    let site = Site::new(Backend::Embedded, "[deploy]\nlook_every = \"100ms\"");
+    let current = releases(&site);
+    for version in ["1", "2", "3"] {
+        files(&site.path().join("releases").join(version), "a", &echo(version), &["a.run"], "");
+    }
     relink(&current, "releases/1");
     let mut daemon = site.daemon();
     for version in ["2", "3"] {
