@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use sandhog_broker::conformance::ManualClock;
 use sandhog_broker::redis::testing::{Durability, Server};
-use sandhog_broker::{Broker, Counts, Settle, Sweep, Swept};
+use sandhog_broker::redis::{Config, Redis};
+use sandhog_broker::{Broker, Counts, Ran, SWEEP_MAX, Settle, Sweep, Swept};
+use sandhog_core::budget::Bytes;
 use sandhog_core::effects::Effects;
 use sandhog_core::event::{EventCursor, EventKeep};
 use sandhog_core::hold::{HoldScope, NewHold};
 use sandhog_core::id::TenantId;
 use sandhog_core::job::NewJob;
+use sandhog_core::quota::StateQuota;
 use sandhog_core::reason::Reason;
 use sandhog_core::settle::Settlement;
 
@@ -202,6 +205,43 @@ async fn a_sweep_that_finds_nothing_is_few_commands() {
     assert!(spent <= 11.0, "{spent}");
     let due = |swept: &Swept| (swept.next_due.is_some(), swept.next_removal.is_some());
     assert_eq!(due(&swept), due(&first));
+}
+
+/// Values whose time is over are swept in bounded steps, also by a settlement that they are in the way of.
+#[tokio::test]
+async fn a_settlement_sweeps_no_more_than_a_bounded_number_of_expired_values() {
+    const EXPIRED: usize = 5_000;
+    let server = Server::start(Durability::None, &[]);
+    let clock = Arc::new(ManualClock::default());
+    let broker = Redis::with_clock(&Config::new(server.url()), clock.clone()).expect("the url is right");
+    let tenant = tenant();
+    let mut costs = Vec::new();
+    for expired in [0, EXPIRED] {
+        let keys: Vec<String> = (0..expired).map(|n| format!("old-{n}")).collect();
+        for keys in keys.chunks(100) {
+            let mut effects = Effects::default();
+            for key in keys {
+                effects.set(key.parse().expect("a key"), b"x".to_vec(), Some(Duration::from_secs(1)));
+            }
+            broker.store(&tenant, &[job()]).await;
+            let lease = broker.take(&tenant, 1).await.remove(0);
+            broker.settle(&tenant, &[succeed(lease.token, effects)]).await.expect("the server is there");
+        }
+        clock.advance(Duration::from_secs(2));
+        broker.store(&tenant, &[job()]).await;
+        let lease = broker.take(&tenant, 1).await.remove(0);
+        let mut effects = Effects::default();
+        effects.set("new".parse().expect("a key"), b"x".to_vec(), None);
+        let mut settle = succeed(lease.token, effects);
+        let quota = StateQuota { bytes: Bytes(1), keys: 1 };
+        settle.ran = settle.ran.map(|ran| Ran { state_max: quota, ..ran });
+        let before = commands(&server).await;
+        broker.settle(&tenant, &[settle]).await.expect("the server is there");
+        costs.push(commands(&server).await - before);
+    }
+    println!("{costs:?} commands for a settlement without and beside {EXPIRED} expired values");
+    // Four for each that it may take away at most.
+    assert!(costs[1] <= costs[0] + 4.0 * SWEEP_MAX as f64, "{costs:?}");
 }
 
 /// Listening and looking now and then is all that an idle daemon does.

@@ -332,6 +332,9 @@ fn is_change(event: &notify::Event) -> bool {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::span;
 
     use super::*;
 
@@ -437,6 +440,52 @@ mod tests {
             fs::remove_file(&file).expect("it is there");
             site.hears("a file that was removed").await;
         }
+    }
+
+    /// Log of which only the number of lines is kept.
+    #[derive(Debug, Clone, Default)]
+    struct Lines(Arc<AtomicUsize>);
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    /// A place that can't be watched is told of when it can't any more, and not each time that is tried.
+    #[tokio::test]
+    async fn what_can_not_be_watched_is_told_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let watched = site(NEVER).await.teller.borrow().clone();
+        let mut watcher = Watcher::new(watched, Arc::default()).expect("this system can watch files");
+        let place = folder.path().join("place");
+        let lines = Lines::default();
+        let mut watch = || {
+            let before = lines.0.load(Ordering::Relaxed);
+            tracing::subscriber::with_default(lines.clone(), || watcher.watch(place.clone(), NEVER));
+            lines.0.load(Ordering::Relaxed) - before
+        };
+        assert_eq!([watch(), watch(), watch()], [1, 0, 0], "it isn't there");
+        fs::create_dir(&place).expect("a folder");
+        assert_eq!(watch(), 0);
+        fs::remove_dir(&place).expect("it is there");
+        assert_eq!([watch(), watch()], [1, 0], "it is gone again");
     }
 
     #[tokio::test]
