@@ -38,7 +38,7 @@ fn run(end: RunEnd) -> Account {
     Account::of(end, usage(1), traffic(1))
 }
 
-/// One for each way to end, with all that was spent.
+/// Each settled run adds its usage and traffic to the account of its plugin, and is counted under the way it ended.
 pub async fn every_settled_run_is_counted_by_its_end(case: Case) {
     assert_eq!(usage_of(&case, EVER).await, []);
     let mut expected = Account::default();
@@ -59,7 +59,7 @@ pub async fn every_settled_run_is_counted_by_its_end(case: Case) {
     assert_eq!(spent(&case).await.attempts(), 3);
 }
 
-/// Whatever it had said it did: its lease was another's by then.
+/// A settlement with a stale token is added to no account: the lease has gone to another holder by then.
 pub async fn a_stale_token_spends_nothing(case: Case) {
     let stale = case.leased_job().await;
     case.pass(TTL);
@@ -71,7 +71,8 @@ pub async fn a_stale_token_spends_nothing(case: Case) {
     assert_eq!(spent(&case).await, run(RunEnd::Retried));
 }
 
-/// Nor does one that was in conflict, until it is settled otherwise.
+/// A repeated settlement is added up once. One that was refused for a conflict is not added up until the run is settled in
+/// another way.
 pub async fn a_repeated_settlement_spends_nothing_twice(case: Case) {
     let token = case.leased_job().await;
     let clash = succeed_with(effects(|effects| {
@@ -85,7 +86,7 @@ pub async fn a_repeated_settlement_spends_nothing_twice(case: Case) {
     }
 }
 
-/// It is final by its cancellation, not tried again.
+/// A run that is given back after its job was cancelled is counted as cancelled, not as released.
 pub async fn a_run_whose_job_is_cancelled_is_counted_as_that(case: Case) {
     let tokens = [case.leased_job().await, case.leased_job().await];
     case.broker.cancel(&case.tenant, tokens[0].job).await.expect("a cancellation succeeds");
@@ -93,14 +94,14 @@ pub async fn a_run_whose_job_is_cancelled_is_counted_as_that(case: Case) {
     assert_eq!(spent(&case).await, run(RunEnd::Cancelled).and(&run(RunEnd::Released)));
 }
 
-/// A job that was refused before it ran is nobody's spending.
+/// A job that is settled without a run is added to no account.
 pub async fn what_did_not_run_spends_nothing(case: Case) {
     let token = case.leased_job().await;
     case.settle_with(Settle { ran: None, ..settle(token, bury()) }).await;
     assert_eq!(usage_of(&case, EVER).await, []);
 }
 
-/// By plugin and by tenant, in one batch as in many.
+/// Usage is added up by plugin and by tenant, whether runs are settled in one batch or one by one.
 pub async fn each_plugin_has_its_own_account(case: Case) {
     case.enqueue_n(6).await;
     let tokens: Vec<_> = case.lease(6).await.into_iter().map(|lease| lease.token).collect();
@@ -118,7 +119,7 @@ pub async fn each_plugin_has_its_own_account(case: Case) {
     assert_eq!(usage_of(&case.of_another_tenant(), EVER).await, []);
 }
 
-/// By the broker's clock, in UTC; the day is that of the settlement.
+/// Usage is added to the day of the settlement, in UTC by the broker's clock.
 pub async fn days_are_told_apart(case: Case) {
     let mut days = Vec::new();
     for _ in 0..3 {
@@ -134,7 +135,7 @@ pub async fn days_are_told_apart(case: Case) {
     assert_eq!(usage_of(&case, Day(0)..=days[0].before(1)).await, []);
 }
 
-/// So that the store doesn't grow for ever.
+/// Usage is kept for [`USAGE_DAYS_KEPT`] days, so that the store doesn't grow for ever.
 pub async fn what_was_spent_long_ago_is_forgotten(case: Case) {
     case.applied(case.leased_job().await, succeed()).await;
     case.pass(DAY * USAGE_DAYS_KEPT);
@@ -145,7 +146,7 @@ pub async fn what_was_spent_long_ago_is_forgotten(case: Case) {
     assert_eq!(spent(&case).await, run(RunEnd::Retried));
 }
 
-/// To the last unit, where doubles have long given up; and at the end of the range they stay.
+/// Sums are exact where a 64-bit float is not, and stay at [`Account::MOST`] once they reach it.
 pub async fn great_numbers_are_exact(case: Case) {
     let odd = (1 << 53) + 1;
     let great = |n: u64| Settle {
@@ -182,7 +183,8 @@ pub async fn great_numbers_are_exact(case: Case) {
     assert_eq!((expected.fuel, expected.runs[0]), (Fuel(Account::MOST), 6));
 }
 
-/// Jobs that are held back stay ready, and go as soon as the minute or the day is over.
+/// No job is leased while a quota of fuel is used up. Jobs stay ready meanwhile, and are leased as soon as the minute or the
+/// day is over.
 pub async fn nothing_is_handed_out_while_a_quota_of_fuel_is_used_up(case: Case) {
     let Usage { fuel: Fuel(each), .. } = usage(1);
     let per_minute = FuelQuota { per_minute: Some(Fuel(2 * each)), ..FuelQuota::default() };
@@ -219,7 +221,8 @@ pub async fn nothing_is_handed_out_while_a_quota_of_fuel_is_used_up(case: Case) 
     assert_eq!(case.ask_within(&[(queue(), 1)], Some(both)).await.leases.len(), 1);
 }
 
-/// What is to become of the jobs then is for whoever asked to say: it is told what was spent.
+/// A quota that rejects or idles when it is used up doesn't stop leases: the broker reports the fuel spent, and the caller
+/// decides what becomes of the jobs.
 pub async fn a_quota_that_does_not_hold_hands_out_and_tells_what_was_spent(case: Case) {
     case.enqueue_n(3).await;
     case.applied(case.lease_one().await, retry(secs(600))).await;
@@ -235,7 +238,7 @@ pub async fn a_quota_that_does_not_hold_hands_out_and_tells_what_was_spent(case:
     assert_eq!(spent, Some(FuelSpent::at(case.now(), Fuel(0), Fuel(0))));
 }
 
-/// A minute in which no fuel was spent is a minute all the same.
+/// Fuel spent in an earlier minute doesn't count against the present one, even if nothing was spent in this one.
 pub async fn fuel_of_an_earlier_minute_counts_no_more(case: Case) {
     case.applied(case.leased_job().await, succeed()).await;
     case.pass(secs(60));

@@ -33,26 +33,26 @@ use crate::{
 const SEEDS: std::ops::Range<u64> = 0..24;
 /// Long enough for jobs to go through their whole life, and for old ones to be removed.
 const STEPS: usize = 400;
-/// How often it is compared what can be seen.
+/// Number of steps after which all that can be seen is compared.
 const LOOK_EVERY: usize = 25;
-/// How many jobs are then looked up one by one. At the end, all are.
+/// Number of jobs that are then looked up one by one. At the end, all are.
 const LOOKED_UP: usize = 24;
 
-/// How many steps are played on which store in one run of the tests: more where they cost less.
+/// Numbers of steps that are played on each store in one run of the tests: more where they cost less.
 pub mod steps {
-    /// On a file.
+    /// Number of steps on a file.
     pub const IN_FILE: usize = 80_000;
-    /// On the model behind the seal.
+    /// Number of steps on the model behind the seal.
     pub const SEALED: usize = 60_000;
-    /// On a server of Redis.
+    /// Number of steps on a Redis server.
     pub const ON_REDIS: usize = 50_000;
-    /// On a second model.
+    /// Number of steps on a second model.
     pub const MODEL: usize = 10_000;
 
     const _: () = assert!(IN_FILE + SEALED + ON_REDIS + MODEL >= 200_000);
 }
 
-/// Plays so many steps: those of the usual seeds, and then of seeds that nobody has played before.
+/// Plays `steps` random steps on the model and on a broker: with the usual seeds first, and then with new ones.
 ///
 /// # Panics
 /// If the broker and the model disagree, or an invariant breaks. The message names the seed.
@@ -65,7 +65,7 @@ pub async fn agree_on_some_seeds<F: Fixture>(steps: usize) {
     }
 }
 
-/// Plays so many random steps on the model and on a broker, and compares them.
+/// Plays `steps` random steps on the model and on a broker, and compares all that can be seen of them.
 ///
 /// # Panics
 /// If they disagree, or an invariant breaks. The message names the seed.

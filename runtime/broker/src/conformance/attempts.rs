@@ -10,7 +10,8 @@ use super::case::{Case, TTL};
 use super::script::{PLUGIN, bury, daemon, ms, ran, release, retry, revision, secs, settle, succeed, usage};
 use crate::{Changed, Settle};
 
-/// With all that is known of it, and with the numbers of attempts that its log lines have.
+/// The history has one entry for each end of an attempt, in order, with daemon, revision, usage and times. Attempts are
+/// numbered as in the job's log.
 pub async fn each_end_of_an_attempt_is_kept_in_order(case: Case) {
     let token = case.leased_job().await;
     let first_leased = case.now();
@@ -63,7 +64,7 @@ pub async fn each_end_of_an_attempt_is_kept_in_order(case: Case) {
     assert_eq!(record.ended_attempts(), record.history);
 }
 
-/// So the way that most jobs go costs no more than it did.
+/// A job that succeeds at the first attempt stores no history: its record has all that the entry would say.
 pub async fn a_success_at_once_is_told_by_the_job_itself(case: Case) {
     let token = case.leased_job().await;
     assert_eq!(case.record(token.job).await.ended_attempts(), [], "it is under way");
@@ -75,7 +76,8 @@ pub async fn a_success_at_once_is_told_by_the_job_itself(case: Case) {
     assert_eq!(Some(only.ended_at), record.finished_at);
 }
 
-/// Nobody knows what it spent; when it was leased and taken back is known.
+/// A lease that is taken back ends an attempt, with the times of lease and end, and with nothing for daemon, revision and
+/// usage.
 pub async fn a_lease_that_was_taken_back_is_an_attempt_that_ended(case: Case) {
     let token = case.leased_job().await;
     let leased_at = case.now();
@@ -95,7 +97,7 @@ pub async fn a_lease_that_was_taken_back_is_an_attempt_that_ended(case: Case) {
     assert_eq!(case.record(token.job).await.history, [lost]);
 }
 
-/// It would push out what did.
+/// A settlement without a run adds nothing to the history, where it would push out real attempts.
 pub async fn what_did_not_run_is_no_attempt(case: Case) {
     let token = case.leased_job().await;
     case.settle_with(Settle { ran: None, ..settle(token, release(secs(0))) }).await;
@@ -104,7 +106,7 @@ pub async fn what_did_not_run_is_no_attempt(case: Case) {
     assert_eq!(case.record(token.job).await.ended_attempts(), []);
 }
 
-/// The oldest go first.
+/// The history keeps the latest [`ATTEMPTS_KEPT`] attempts; older ones are removed.
 pub async fn no_more_attempts_are_kept_than_that(case: Case) {
     let mut token = case.leased_job().await;
     let kept = ATTEMPTS_KEPT as u32;
@@ -117,7 +119,8 @@ pub async fn no_more_attempts_are_kept_than_that(case: Case) {
     assert_eq!(numbers, (3..kept + 3).collect::<Vec<_>>());
 }
 
-/// The reason of the job has all of it.
+/// A message in the history is cut to at most [`ATTEMPT_MESSAGE_MAX`] bytes, between two characters. The job's own message is
+/// kept in full.
 pub async fn of_a_long_message_the_beginning_is_kept(case: Case) {
     let token = case.leased_job().await;
     let message = format!("{}ü{}", "x".repeat(ATTEMPT_MESSAGE_MAX - 1), "y".repeat(1000));
@@ -128,7 +131,7 @@ pub async fn of_a_long_message_the_beginning_is_kept(case: Case) {
     assert_eq!(kept, Some("x".repeat(ATTEMPT_MESSAGE_MAX - 1)));
 }
 
-/// Who looks at it wants to know why it was redriven.
+/// A redrive keeps the attempts before it in the history, so that it can be seen why the job was redriven.
 pub async fn a_redrive_leaves_what_was_before_it(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, bury()).await;

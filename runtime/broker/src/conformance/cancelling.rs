@@ -29,7 +29,7 @@ async fn dead_letter(case: &Case, job: NewJob) -> JobId {
     id
 }
 
-/// Nobody has to help, and it is kept for a day.
+/// A ready or scheduled job is cancelled at once, without a daemon, and is kept for a day.
 pub async fn a_waiting_job_is_cancelled_at_once(case: Case) {
     let ready = case.enqueue(case.new_job()).await;
     let scheduled = case.enqueue(NewJob { delay: secs(5), ..case.new_job() }).await;
@@ -48,7 +48,7 @@ pub async fn a_waiting_job_is_cancelled_at_once(case: Case) {
     assert_eq!(case.counts().await, Counts::default());
 }
 
-/// Until then it is as it was.
+/// Cancelling a leased job makes a request, and changes nothing until the holder of the lease settles it.
 pub async fn a_leased_job_is_cancelled_by_its_holder(case: Case) {
     let token = case.leased_job().await;
     let before = case.record(token.job).await;
@@ -60,7 +60,7 @@ pub async fn a_leased_job_is_cancelled_by_its_holder(case: Case) {
     assert_eq!(cancel(&case, token.job).await, Changed::Not(State::Cancelled));
 }
 
-/// And it stays what it is.
+/// A final job can't be cancelled, and stays unchanged.
 pub async fn what_is_final_cannot_be_cancelled(case: Case) {
     let endings =
         [(succeed(), State::Succeeded), (bury(), State::Dead), (Settlement::Cancel, State::Cancelled)];
@@ -73,7 +73,7 @@ pub async fn what_is_final_cannot_be_cancelled(case: Case) {
     }
 }
 
-/// Other tenants' jobs are unknown.
+/// A job that isn't the tenant's own is unknown, to a cancellation and to a redrive, and stays unchanged.
 pub async fn an_unknown_job_is_neither_cancelled_nor_redriven(case: Case) {
     let id = dead_letter(&case, case.new_job()).await;
     let other = case.of_another_tenant();
@@ -82,7 +82,7 @@ pub async fn an_unknown_job_is_neither_cancelled_nor_redriven(case: Case) {
     assert_eq!(case.state_of(id).await, State::Dead);
 }
 
-/// With all its attempts and expiries before it, and a lease number that goes on rising.
+/// A redriven job has all its attempts and expiries before it. Its lease number goes on rising.
 pub async fn a_redriven_job_starts_anew(case: Case) {
     let id = case.enqueue(case.new_job()).await;
     for _ in 0..=EXPIRIES_MAX {
@@ -102,7 +102,7 @@ pub async fn a_redriven_job_starts_anew(case: Case) {
     assert_eq!(case.sweep().await.buried, [], "it may lose as many leases as ever");
 }
 
-/// Each other state is told.
+/// A redrive of a job that isn't dead changes nothing, and answers with the job's state.
 pub async fn only_a_dead_letter_can_be_redriven(case: Case) {
     let id = case.enqueue(NewJob { delay: secs(1), ..case.new_job() }).await;
     assert_eq!(redrive(&case, id).await, Changed::Not(State::Scheduled));
@@ -118,7 +118,7 @@ pub async fn only_a_dead_letter_can_be_redriven(case: Case) {
     assert_eq!(redrive(&case, cancelled).await, Changed::Not(State::Cancelled));
 }
 
-/// Unless another holds it by now.
+/// A redriven job holds its unique key again. The redrive is refused while another job holds the key.
 pub async fn a_redriven_job_takes_its_unique_key_again(case: Case) {
     let keyed = || NewJob { unique_key: unique("nightly"), ..case.new_job() };
     let first = dead_letter(&case, keyed()).await;
@@ -133,7 +133,7 @@ pub async fn a_redriven_job_takes_its_unique_key_again(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Ready, 1), (State::Succeeded, 1)]));
 }
 
-/// The time that it would have been kept for as a dead letter is void.
+/// A redriven job goes behind the ready ones, and is not removed when its keep time as a dead letter would have been over.
 pub async fn a_redriven_job_goes_behind_and_is_not_removed(case: Case) {
     let dead = dead_letter(&case, case.new_job()).await;
     let waiting = case.enqueue(case.new_job()).await;
@@ -142,7 +142,7 @@ pub async fn a_redriven_job_goes_behind_and_is_not_removed(case: Case) {
     assert_eq!(case.drain().await, [waiting, dead]);
 }
 
-/// Nor what it had reported.
+/// A redriven job keeps its usage, its progress and its log.
 pub async fn what_a_dead_letter_spent_is_not_forgotten(case: Case) {
     let token = case.leased_job().await;
     case.settle_with(Settle { progress: progress(3), log: lines(0..2), ..settle(token, bury()) }).await;
@@ -152,7 +152,7 @@ pub async fn what_a_dead_letter_spent_is_not_forgotten(case: Case) {
     assert_eq!(case.log(token.job).await, lines(0..2));
 }
 
-/// Behind those that are ready.
+/// A scheduled job that is run now becomes ready at once, behind the ready ones. A ready one stays as it is.
 pub async fn a_scheduled_job_can_be_run_now(case: Case) {
     let id = case.enqueue(NewJob { delay: secs(60), ..case.new_job() }).await;
     let ready = case.enqueue(case.new_job()).await;
@@ -163,7 +163,7 @@ pub async fn a_scheduled_job_can_be_run_now(case: Case) {
     assert_eq!(case.act(JobAction::RunNow, id).await, Changed::Not(State::Leased));
 }
 
-/// With all that is kept of it.
+/// A final job can be removed, and its log with it. Jobs that aren't final can't.
 pub async fn a_final_job_can_be_removed(case: Case) {
     let token = case.leased_job().await;
     assert_eq!(case.act(JobAction::Remove, token.job).await, Changed::Not(State::Leased));
@@ -174,7 +174,7 @@ pub async fn a_final_job_can_be_removed(case: Case) {
     assert_eq!(case.counts().await, Counts::default());
 }
 
-/// One that can't be changed keeps no other from it.
+/// An action on many jobs is answered for each of them, in order. One that can't be changed keeps none of the others from it.
 pub async fn many_are_changed_at_once_and_answered_one_by_one(case: Case) {
     let ids = case.enqueue_n(3).await;
     let token = case.lease_one().await;
@@ -189,7 +189,7 @@ pub async fn many_are_changed_at_once_and_answered_one_by_one(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Cancelled, 3)]));
 }
 
-/// A command on many jobs finds them first: what has become of one meanwhile is left alone.
+/// A command on many jobs finds them first. It leaves alone those that have changed their state, run or ended since.
 pub async fn a_job_that_is_not_as_it_was_found_is_left_alone(case: Case) {
     let found = async |action, state, last, job| {
         let still = Still { state: Some(state), last };

@@ -18,21 +18,21 @@ use crate::{
     Settle, Sweep, Swept, WallClock,
 };
 
-/// One rule's world. Every call to the broker has to succeed.
+/// The world of one rule: a broker, a tenant of its own and a clock. Every call to the broker has to succeed, or panics.
 pub struct Case {
     /// The broker that is tested.
     pub broker: Arc<dyn Broker>,
     /// The tenant that no other test uses.
     pub tenant: TenantId,
-    /// See [`super::Fixture::SEAL`].
+    /// Value of [`super::Fixture::SEAL`].
     pub(super) seal: u64,
     clock: Arc<ManualClock>,
     jobs: AtomicU64,
 }
 
-/// How long leases hold here.
+/// Time for which leases hold here.
 pub(super) const TTL: Duration = Duration::from_secs(30);
-/// How many of its leases a job may lose here.
+/// Maximum number of leases that a job may lose here.
 pub(super) const EXPIRIES_MAX: u32 = 2;
 
 impl Case {
@@ -40,108 +40,108 @@ impl Case {
         Self { broker, tenant: fresh_tenant(), seal, clock, jobs: AtomicU64::new(0) }
     }
 
-    /// The same store, as another tenant sees it.
+    /// Returns a case of another tenant, with the same broker and clock.
     #[must_use]
     pub fn of_another_tenant(&self) -> Self {
         Self::new(Arc::clone(&self.broker), Arc::clone(&self.clock), self.seal)
     }
 
-    /// The time now.
+    /// Returns the present time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Lets time pass.
+    /// Moves the clock on.
     pub fn pass(&self, time: Duration) {
         self.clock.advance(time);
     }
 
-    /// A job that nobody has seen yet, to be enqueued as it is or changed. Later ones have greater ids.
+    /// Creates a job with a new id, to be enqueued as it is or changed. Later ones have greater ids.
     #[must_use]
     pub fn new_job(&self) -> NewJob {
         let nth = self.jobs.fetch_add(1, Ordering::Relaxed);
         new_job(JobId::from_parts(Timestamp::from_millis(1), nth.into()))
     }
 
-    /// Enqueues a batch.
+    /// Enqueues a batch, and returns an answer for each job.
     pub async fn enqueue_all(&self, jobs: &[NewJob]) -> Vec<Enqueued> {
         self.broker.enqueue(&self.tenant, jobs).await.expect("an enqueue succeeds")
     }
 
-    /// Enqueues a batch within bounds.
+    /// Enqueues a batch within bounds, and returns an answer for each job.
     pub async fn enqueue_within(&self, jobs: &[NewJob], bounds: &QueueBounds) -> Vec<Enqueued> {
         self.broker.enqueue_within(&self.tenant, jobs, bounds).await.expect("an enqueue succeeds")
     }
 
-    /// Enqueues one that is to be stored.
+    /// Enqueues a job, which has to be stored, and returns its id.
     pub async fn enqueue(&self, job: NewJob) -> JobId {
         let id = job.id;
         assert_eq!(self.enqueue_all(&[job]).await, [Enqueued::Stored]);
         id
     }
 
-    /// Enqueues so many ordinary ones.
+    /// Enqueues `n` ordinary jobs, and returns their ids.
     pub async fn enqueue_n(&self, n: usize) -> Vec<JobId> {
         let jobs: Vec<NewJob> = (0..n).map(|_| self.new_job()).collect();
         assert_eq!(self.enqueue_all(&jobs).await, vec![Enqueued::Stored; n]);
         jobs.into_iter().map(|job| job.id).collect()
     }
 
-    /// Asks for leases of these queues, with all that comes with them.
+    /// Sweeps, as a daemon does, and asks for leases of these queues.
     pub async fn ask(&self, queues: &[(QueueName, u32)]) -> Leased {
         self.ask_within(queues, None).await
     }
 
-    /// Asks for leases of these queues, within what the tenant may spend. Sweeps before, as a daemon does.
+    /// Sweeps, as a daemon does, and asks for leases of these queues within a quota of fuel.
     pub async fn ask_within(&self, queues: &[(QueueName, u32)], fuel: Option<FuelQuota>) -> Leased {
         self.sweep().await;
         self.lease_as(LeaseAsk { suspects: u32::MAX, fuel, ..self.asking(queues) }).await
     }
 
-    /// An ask for these queues, to be changed.
+    /// Creates an ask for these queues, to be changed.
     pub fn asking<'a>(&'a self, queues: &'a [(QueueName, u32)]) -> LeaseAsk<'a> {
         LeaseAsk::new(&self.tenant, queues, TTL)
     }
 
-    /// Asks for leases, and for nothing else.
+    /// Asks for leases, without a sweep before.
     pub async fn lease_as(&self, ask: LeaseAsk<'_>) -> Leased {
         self.broker.lease(ask).await.expect("a lease succeeds")
     }
 
-    /// Has the broker sweep.
+    /// Sweeps once.
     pub async fn sweep(&self) -> Swept {
         self.sweep_to(KeepMax::default()).await
     }
 
-    /// Has the broker sweep, and keep no more final jobs than this.
+    /// Sweeps once, and keeps no more final jobs than this.
     pub async fn sweep_to(&self, keep_max: KeepMax) -> Swept {
         self.sweep_as(Sweep { keep_max, ..Sweep::new(EXPIRIES_MAX) }).await
     }
 
-    /// Has the broker sweep so.
+    /// Sweeps once, as this sweep says.
     pub async fn sweep_as(&self, sweep: Sweep) -> Swept {
         self.broker.sweep(&self.tenant, sweep).await.expect("a sweep succeeds")
     }
 
-    /// Does something to one job.
+    /// Applies an action to one job.
     pub async fn act(&self, action: JobAction, job: JobId) -> Changed {
         self.broker.act(&self.tenant, action, &[job]).await.expect("it succeeds")[0]
     }
 
-    /// Leases up to so many of the usual queue.
+    /// Leases up to `n` jobs of the usual queue.
     pub async fn lease(&self, n: u32) -> Vec<Lease> {
         self.ask(&[(queue(), n)]).await.leases
     }
 
-    /// Leases the one job that has to be there.
+    /// Leases the next job of the usual queue, which has to be there.
     pub async fn lease_one(&self) -> LeaseToken {
         let leases = self.lease(1).await;
         assert_eq!(leases.len(), 1, "there is a job to lease");
         leases[0].token
     }
 
-    /// A fresh job, leased.
+    /// Enqueues a new job and leases it; there must be no other.
     pub async fn leased_job(&self) -> LeaseToken {
         let id = self.enqueue(self.new_job()).await;
         let token = self.lease_one().await;
@@ -149,7 +149,7 @@ impl Case {
         token
     }
 
-    /// The ids of the ready jobs of the usual queue, in the order in which leases are handed out.
+    /// Leases all ready jobs of the usual queue, and returns their ids in the order of the leases.
     pub async fn drain(&self) -> Vec<JobId> {
         self.lease(1000).await.into_iter().map(|lease| lease.token.job).collect()
     }
@@ -161,7 +161,7 @@ impl Case {
         renewals[0]
     }
 
-    /// Settles a batch.
+    /// Settles a batch, and returns an answer for each settlement.
     pub async fn settle_all(&self, settlements: &[Settle]) -> Vec<SettleReply> {
         self.broker.settle(&self.tenant, settlements).await.expect("a settlement succeeds")
     }
@@ -178,47 +178,47 @@ impl Case {
         replies.remove(0)
     }
 
-    /// Settles one lease, which has to be in order.
+    /// Settles one lease, as the usual plugin does; it has to be applied.
     pub async fn applied(&self, token: LeaseToken, settlement: Settlement) {
         assert_eq!(self.settle(token, settlement).await, SettleReply::Applied);
     }
 
-    /// A job that has to be there.
+    /// Returns a job, which has to be there.
     pub async fn record(&self, job: JobId) -> JobRecord {
         self.find(job).await.expect("the job is there")
     }
 
-    /// A job, if it is there.
+    /// Returns a job, or `None` if it isn't there.
     pub async fn find(&self, job: JobId) -> Option<JobRecord> {
         self.broker.job(&self.tenant, job).await.expect("a look succeeds")
     }
 
-    /// Where a job stands.
+    /// Returns the state of a job, which has to be there.
     pub async fn state_of(&self, job: JobId) -> State {
         self.record(job).await.state
     }
 
-    /// A job's log.
+    /// Returns the log of a job.
     pub async fn log(&self, job: JobId) -> Vec<LogLine> {
         self.broker.log(&self.tenant, job).await.expect("a look succeeds")
     }
 
-    /// The first jobs of a state.
+    /// Returns the ids of the first 100 jobs of a state, as they are listed.
     pub async fn list(&self, state: State) -> Vec<JobId> {
         self.page(Query::of(state, 100)).await.jobs.into_iter().map(|record| record.id).collect()
     }
 
-    /// A page of jobs.
+    /// Returns a page of jobs.
     pub async fn page(&self, query: Query) -> Page {
         self.broker.jobs(&self.tenant, query).await.expect("a look succeeds")
     }
 
-    /// How many jobs there are in each state.
+    /// Returns the number of jobs in each state.
     pub async fn counts(&self) -> Counts {
         self.broker.counts(&self.tenant).await.expect("a look succeeds")
     }
 
-    /// A value of the usual plugin's state.
+    /// Returns a value of the usual plugin's state, or `None` if there is none.
     pub async fn stored(&self, key: &StateKey) -> Option<Vec<u8>> {
         self.broker.state(&self.tenant, &plugin(PLUGIN), key).await.expect("a look succeeds")
     }

@@ -12,7 +12,7 @@ use crate::WallClock;
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// Moves it on, by whole milliseconds.
+    /// Moves the clock on by a time, rounded up to whole milliseconds.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(millis(by), Ordering::SeqCst);
     }
@@ -24,7 +24,7 @@ impl WallClock for ManualClock {
     }
 }
 
-/// Starts on some day in 2023.
+/// The clock starts on a day in 2023.
 impl Default for ManualClock {
     fn default() -> Self {
         Self(AtomicU64::new(1_700_000_000_000))

@@ -62,7 +62,7 @@ fn member(case: &Case) -> NewJob {
     NewJob { options: JobOptions { group: Some(group("acme")), ..JobOptions::default() }, ..case.new_job() }
 }
 
-/// Whoever leases it gets the new one.
+/// The payload of a waiting job can be replaced, and the next lease has the new one.
 pub async fn a_waiting_job_gets_another_payload(case: Case) {
     let ready = case.enqueue(case.new_job()).await;
     let later = case.enqueue(NewJob { delay: secs(5), ..case.new_job() }).await;
@@ -78,7 +78,7 @@ pub async fn a_waiting_job_gets_another_payload(case: Case) {
     assert_eq!(leased, expected.map(|(job, payload)| (job, payload.to_vec())));
 }
 
-/// Nobody changes what a handler has been given, or what has come of it.
+/// A leased or final job can't be edited, and stays unchanged.
 pub async fn what_runs_or_is_final_cannot_be_edited(case: Case) {
     let token = case.leased_job().await;
     let edits = [payload("x"), priority(7), due(Duration::ZERO), due(secs(1)), JobEdit::default()];
@@ -98,7 +98,7 @@ pub async fn what_runs_or_is_final_cannot_be_edited(case: Case) {
     }
 }
 
-/// Among those that have the same it stands where it came.
+/// A ready job moves to its place by the new priority. Jobs of the same priority stay in order of arrival.
 pub async fn a_ready_job_goes_by_its_new_priority(case: Case) {
     let ids = case.enqueue_n(5).await;
     case.edited(ids[3], priority(200)).await;
@@ -110,7 +110,7 @@ pub async fn a_ready_job_goes_by_its_new_priority(case: Case) {
     assert_eq!(case.drain().await, [ids[1], ids[2], ids[3], ids[4], ids[0]]);
 }
 
-/// It counts once the job is ready.
+/// A scheduled job with a new priority keeps its time. The priority takes effect once the job is ready.
 pub async fn a_scheduled_job_keeps_its_time_with_another_priority(case: Case) {
     let due = NewJob { delay: secs(5), ..case.new_job() };
     let ids = [case.enqueue(due.clone()).await, case.enqueue(NewJob { id: case.new_job().id, ..due }).await];
@@ -122,7 +122,7 @@ pub async fn a_scheduled_job_keeps_its_time_with_another_priority(case: Case) {
     assert_eq!(case.drain().await, [ids[1], ids[0]]);
 }
 
-/// To a time from now, or to a point in time; or to right now.
+/// The time of a scheduled job can be changed: to some time from now, to a point in time, or to now.
 pub async fn a_scheduled_job_can_be_put_off_or_brought_forward(case: Case) {
     let id = case.enqueue(NewJob { delay: secs(60), ..case.new_job() }).await;
     case.edited(id, due(secs(100))).await;
@@ -141,7 +141,7 @@ pub async fn a_scheduled_job_can_be_put_off_or_brought_forward(case: Case) {
     assert_eq!(case.drain().await, [id]);
 }
 
-/// Then it isn't leased until its time has come, and goes behind the others.
+/// A ready job that is put off becomes scheduled. Once it is due it goes behind the ready ones.
 pub async fn a_ready_job_can_be_put_off(case: Case) {
     let ids = case.enqueue_n(2).await;
     case.edited(ids[0], due(Duration::ZERO)).await;
@@ -154,7 +154,7 @@ pub async fn a_ready_job_can_be_put_off(case: Case) {
     assert_eq!(case.drain().await, [ids[1], ids[0]]);
 }
 
-/// What a lane of its own, and the suspicion that it kills its daemons, mean for a job that waits.
+/// An edited job that has lost a lease stays a suspect: it is handed out only if suspects are asked for.
 pub async fn a_suspect_stays_one(case: Case) {
     let token = case.leased_job().await;
     case.pass(super::case::TTL);
@@ -169,7 +169,7 @@ pub async fn a_suspect_stays_one(case: Case) {
     assert_eq!(case.drain().await, [token.job]);
 }
 
-/// A payload that doesn't fit leaves priority and time as they are.
+/// An edit is applied as a whole or not at all. A payload over its bounds leaves priority and time unchanged too.
 pub async fn an_edit_is_done_as_a_whole_or_not_at_all(case: Case) {
     let id = case.enqueue(NewJob { payload: b"12345".to_vec(), ..case.new_job() }).await;
     let seal = case.seal;
@@ -205,7 +205,7 @@ impl With for JobEdit {
     }
 }
 
-/// It keeps its place among those of its priority.
+/// A job that waits in its group's line moves by its new priority, in order of arrival among those of the same priority.
 pub async fn a_job_in_its_groups_line_moves_by_its_priority(case: Case) {
     case.rule(one_at_once()).await;
     let jobs = [(); 5].map(|()| member(&case));
@@ -223,7 +223,7 @@ pub async fn a_job_in_its_groups_line_moves_by_its_priority(case: Case) {
     assert_eq!(gone, [ids[0], ids[2], ids[3], ids[4], ids[1]]);
 }
 
-/// Whatever becomes of its priority and payload; and a job that is in line has no time that could be changed.
+/// An edit doesn't move a job of a strictly ordered group. The time of one that waits in line can't be changed.
 pub async fn an_edit_changes_nothing_about_a_strict_order(case: Case) {
     case.rule(GroupRule::Strict(OnDead::Hold)).await;
     let jobs = [(); 3].map(|()| member(&case));
@@ -243,7 +243,8 @@ pub async fn an_edit_changes_nothing_about_a_strict_order(case: Case) {
     }
 }
 
-/// Where some of a group run at once, the next one takes its turn meanwhile.
+/// A job of a group with a limit on concurrency gives its turn to the next one when it is put off, and gets in line again when
+/// it is due.
 pub async fn a_job_that_is_put_off_gives_its_turn_up(case: Case) {
     case.rule(one_at_once()).await;
     let jobs = [member(&case), member(&case)];
@@ -256,7 +257,7 @@ pub async fn a_job_that_is_put_off_gives_its_turn_up(case: Case) {
     assert_eq!(case.state_of(ids[0]).await, State::Blocked, "it gets in line when it is due");
 }
 
-/// The key is its producer's word, whatever the payload says.
+/// An edited job keeps its unique key, even if the key was made from the payload that is replaced.
 pub async fn a_unique_key_stays_with_its_job(case: Case) {
     let keyed = |text: &str| NewJob { unique_key: unique("k"), payload: text.into(), ..case.new_job() };
     let first = case.enqueue(keyed(r#"{"order":1}"#)).await;
@@ -267,7 +268,7 @@ pub async fn a_unique_key_stays_with_its_job(case: Case) {
     case.enqueue(keyed("{}")).await;
 }
 
-/// A later one replaces what was edited, and has a debounced job wait anew.
+/// An edited job is still replaced or debounced by a later one with its unique key, and loses what was edited.
 pub async fn an_edited_job_is_replaced_and_debounced_as_before(case: Case) {
     let of = |rule: UniqueRule, text: &str| NewJob {
         unique_key: unique("k"),
@@ -292,7 +293,8 @@ pub async fn an_edited_job_is_replaced_and_debounced_as_before(case: Case) {
     assert_eq!((record.payload, record.due_at), (b"b".to_vec(), Some(case.now().after(secs(10)))));
 }
 
-/// It has no time before it is unblocked; what it is to do can be changed.
+/// A job that waits for others of its flow can get another payload and priority. It has no time to be changed until it is
+/// unblocked.
 pub async fn a_job_that_waits_for_others_of_its_flow_can_be_edited(case: Case) {
     let name = |text: &str| FlowJobName::parse(text).expect("a valid name");
     let after = vec![After { job: name("first"), on_failure: OnFailure::Fail }];
@@ -313,7 +315,7 @@ pub async fn a_job_that_waits_for_others_of_its_flow_can_be_edited(case: Case) {
     assert_eq!(leased, [(ids[1], &b"new"[..]), (plain, b"{}")]);
 }
 
-/// One that is brought forward may take its time.
+/// The time by which a job has to start moves along when it is put off, and stays when it is brought forward.
 pub async fn a_job_that_is_put_off_may_start_later_by_as_much(case: Case) {
     let options = JobOptions { start_within: Some(secs(20)), ..JobOptions::default() };
     let job = NewJob { delay: secs(10), options, ..case.new_job() };
@@ -332,7 +334,7 @@ pub async fn a_job_that_is_put_off_may_start_later_by_as_much(case: Case) {
     assert_eq!(case.state_of(late).await, State::Cancelled, "15 seconds later than it would have been");
 }
 
-/// Whoever sleeps until the first one is due has to know.
+/// A job that is brought forward wakes listeners, which may sleep until its former time.
 pub async fn a_job_that_is_brought_forward_wakes(case: Case) {
     let id = case.enqueue(NewJob { delay: secs(60), ..case.new_job() }).await;
     let mut wakes = listen(&case, &[&case.tenant]).await;
@@ -343,7 +345,7 @@ pub async fn a_job_that_is_brought_forward_wakes(case: Case) {
     assert_eq!(case.drain().await, [id]);
 }
 
-/// Those of others don't exist.
+/// A job of another tenant is unknown to an edit, and stays unchanged.
 pub async fn a_job_of_another_tenant_is_edited_by_nobody_else(case: Case) {
     let id = case.enqueue(case.new_job()).await;
     let other = case.of_another_tenant();

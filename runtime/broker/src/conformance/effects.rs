@@ -37,7 +37,7 @@ async fn text(case: &Case, key: &StateKey) -> Option<String> {
     value.map(|value| String::from_utf8(value).expect("a rule writes text"))
 }
 
-/// Nothing of it is there before, all of it after.
+/// The state and the jobs of a run are written by its settlement, all at once, and not before.
 pub async fn a_success_writes_its_state_and_jobs(case: Case) {
     let child = case.new_job();
     let wanted = effects(|effects| {
@@ -55,7 +55,7 @@ pub async fn a_success_writes_its_state_and_jobs(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Ready, 1), (State::Succeeded, 1)]));
 }
 
-/// Whether its lease went to another or it was tried again.
+/// The effects of a run that lost its lease are not written.
 pub async fn effects_of_a_failed_attempt_are_not_written(case: Case) {
     let child = case.new_job();
     let wanted = effects(|effects| {
@@ -71,7 +71,7 @@ pub async fn effects_of_a_failed_attempt_are_not_written(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Scheduled, 1)]));
 }
 
-/// None overwrites what another has counted, as none had read it.
+/// Increments by concurrent runs are all added up; none overwrites another.
 pub async fn increments_of_concurrent_runs_all_count(case: Case) {
     case.enqueue_n(8).await;
     let tokens: Vec<LeaseToken> = case.lease(8).await.iter().map(|lease| lease.token).collect();
@@ -85,7 +85,7 @@ pub async fn increments_of_concurrent_runs_all_count(case: Case) {
     assert_eq!(text(&case, &key("n")).await.as_deref(), Some("8"));
 }
 
-/// Not even the log line or the usage that came with it.
+/// A settlement whose comparison fails changes nothing: no value, job, progress, log line or usage.
 pub async fn compare_and_set_conflict_changes_nothing(case: Case) {
     let child = case.new_job();
     let wanted = effects(|effects| {
@@ -104,7 +104,7 @@ pub async fn compare_and_set_conflict_changes_nothing(case: Case) {
     assert_eq!((case.stored(&key("aside")).await, case.find(child.id).await), (None, None));
 }
 
-/// The lease still holds.
+/// The lease still holds after a conflict, so the run can be settled in another way.
 pub async fn a_conflict_can_be_settled_otherwise(case: Case) {
     let token = case.leased_job().await;
     assert_eq!(case.settle(token, succeed_with(swap("n", Some("1"), "2"))).await, conflict("n"));
@@ -113,14 +113,14 @@ pub async fn a_conflict_can_be_settled_otherwise(case: Case) {
     assert_eq!(case.record(token.job).await.attempts, 1);
 }
 
-/// The first of two who both saw nothing wins.
+/// A comparison can expect that there is no value. The first of two runs that saw none wins.
 pub async fn nothing_there_can_be_expected_too(case: Case) {
     assert_eq!(succeed_once(&case, swap("lock", None, "a")).await, SettleReply::Applied);
     assert_eq!(succeed_once(&case, swap("lock", None, "b")).await, conflict("lock"));
     assert_eq!(text(&case, &key("lock")).await.as_deref(), Some("a"));
 }
 
-/// The answer is the same on every broker.
+/// Of several conflicts, comparisons come before sums, and then the first key is named, so that every broker answers the same.
 pub async fn an_expectation_fails_before_a_sum_and_the_first_key_is_named(case: Case) {
     succeed_once(&case, set_to("a", "text", None)).await;
     let wanted = effects(|effects| {
@@ -138,7 +138,7 @@ pub async fn an_expectation_fails_before_a_sum_and_the_first_key_is_named(case: 
     assert_eq!(case.stored(&key("z")).await, None);
 }
 
-/// A number is a decimal integer without ornaments.
+/// A sum needs a decimal integer in its shortest form. Any other value is a conflict, and stays unchanged.
 pub async fn only_a_number_can_be_added_to(case: Case) {
     for no_number in ["", " 1", "1 ", "+1", "007", "-0", "1.0", "1e3", "0x1", "text", "ü"] {
         assert_eq!(succeed_once(&case, set_to("n", no_number, None)).await, SettleReply::Applied);
@@ -154,7 +154,7 @@ pub async fn only_a_number_can_be_added_to(case: Case) {
     }
 }
 
-/// The range is that of 64 signed bits, to the last number.
+/// A sum or a number beyond the range of 64 signed bits is a conflict; the limits themselves are not.
 pub async fn a_number_past_the_range_is_a_conflict(case: Case) {
     assert_eq!(succeed_once(&case, add_to("n", i64::MAX)).await, SettleReply::Applied);
     assert_eq!(text(&case, &key("n")).await, Some(i64::MAX.to_string()));
@@ -168,13 +168,13 @@ pub async fn a_number_past_the_range_is_a_conflict(case: Case) {
     assert_eq!(text(&case, &key("low")).await, Some(i64::MIN.to_string()));
 }
 
-/// Adding zero makes it, as adding anything does.
+/// A missing value counts as 0 in a sum. Adding 0 creates it.
 pub async fn a_missing_value_counts_as_zero(case: Case) {
     succeed_once(&case, add_to("n", 0)).await;
     assert_eq!(text(&case, &key("n")).await.as_deref(), Some("0"));
 }
 
-/// To the millisecond.
+/// A value with a time to live is gone when that is over, to the millisecond.
 pub async fn a_value_goes_when_its_time_is_over(case: Case) {
     succeed_once(&case, set_to("n", "1", Some(secs(10)))).await;
     case.pass(secs(10) - ms(1));
@@ -185,7 +185,8 @@ pub async fn a_value_goes_when_its_time_is_over(case: Case) {
     assert_eq!(text(&case, &key("n")).await, None);
 }
 
-/// A counter by the minute ends with its minute, however often it is raised.
+/// A sum keeps the time to live of its value, so that a counter by the minute ends with its minute. Setting a value replaces
+/// the time, or removes it.
 pub async fn adding_keeps_the_time_to_live_and_setting_replaces_it(case: Case) {
     succeed_once(&case, set_to("n", "1", Some(secs(10)))).await;
     case.pass(secs(6));
@@ -204,7 +205,7 @@ pub async fn adding_keeps_the_time_to_live_and_setting_replaces_it(case: Case) {
     assert_eq!(text(&case, &key("n")).await.as_deref(), Some("4"));
 }
 
-/// As a sum does.
+/// Replacing a value keeps its time to live. If the value is gone, the new one has none.
 pub async fn a_replaced_value_keeps_its_time_to_live(case: Case) {
     let replace = |value: &str| effects(|effects| effects.replace(key("n"), value.into()));
     succeed_once(&case, set_to("n", "1", Some(secs(10)))).await;
@@ -219,7 +220,7 @@ pub async fn a_replaced_value_keeps_its_time_to_live(case: Case) {
     assert_eq!(text(&case, &key("n")).await.as_deref(), Some("3"));
 }
 
-/// It is as if it had never been, also before it is swept away.
+/// A value past its time is missing to every effect, even before it is swept. A new one doesn't inherit its time.
 pub async fn what_is_past_its_time_is_nothing_to_a_run(case: Case) {
     let tokens = [case.leased_job().await, case.leased_job().await, case.leased_job().await];
     for name in ["added", "expected", "swapped"] {
@@ -239,7 +240,7 @@ pub async fn what_is_past_its_time_is_nothing_to_a_run(case: Case) {
     assert_eq!(text(&case, &key("swapped")).await.as_deref(), Some("6"));
 }
 
-/// To be deleted, it need not be there.
+/// A deleted value is gone, together with its time to live. Deleting a missing one is no error.
 pub async fn a_deleted_value_is_gone(case: Case) {
     succeed_once(&case, set_to("n", "1", Some(secs(50)))).await;
     for _ in 0..2 {
@@ -251,7 +252,7 @@ pub async fn a_deleted_value_is_gone(case: Case) {
     assert_eq!(text(&case, &key("n")).await.as_deref(), Some("1"));
 }
 
-/// Nobody but the handler looks inside; keys are what people write.
+/// Values are kept byte for byte, and keys may have any characters.
 pub async fn values_are_kept_byte_for_byte(case: Case) {
     let all_bytes: Vec<u8> = (0..=255).collect();
     let odd = key("{a}:b c/ü \"'\\*");
@@ -265,7 +266,7 @@ pub async fn values_are_kept_byte_for_byte(case: Case) {
     }
 }
 
-/// No other plugin sees it, and no other tenant's plugin of that name.
+/// State belongs to one plugin of one tenant. Neither other plugins nor the same plugin of other tenants see it.
 pub async fn state_belongs_to_one_plugin_of_one_tenant(case: Case) {
     succeed_once(&case, set_to("n", "1", None)).await;
     let token = case.leased_job().await;
@@ -281,7 +282,8 @@ pub async fn state_belongs_to_one_plugin_of_one_tenant(case: Case) {
     assert_eq!(text(&case, &key("n")).await.as_deref(), Some("1"));
 }
 
-/// Known ids and held unique keys are passed over, and that is no failure.
+/// Jobs of a run are enqueued by the rules of every enqueue. Those whose id is known or whose unique key is held are left out,
+/// which is no failure.
 pub async fn jobs_of_a_run_are_enqueued_by_the_rules_of_enqueue(case: Case) {
     let holder =
         case.enqueue(NewJob { unique_key: unique("nightly"), delay: secs(99), ..case.new_job() }).await;
@@ -302,7 +304,7 @@ pub async fn jobs_of_a_run_are_enqueued_by_the_rules_of_enqueue(case: Case) {
     assert_eq!(case.drain().await, [soon.id]);
 }
 
-/// It is final in the same step, so its successor may be next to hold the key.
+/// A job that a run enqueues can take over the unique key of the run's own job, which is final in the same step.
 pub async fn a_success_hands_on_its_unique_key(case: Case) {
     case.enqueue(NewJob { unique_key: unique("nightly"), ..case.new_job() }).await;
     let token = case.lease_one().await;
@@ -314,7 +316,7 @@ pub async fn a_success_hands_on_its_unique_key(case: Case) {
     assert_eq!(case.enqueue_all(&[rival]).await, [Enqueued::Duplicate(next.id)]);
 }
 
-/// They would be nobody's.
+/// The effects of a settlement without a run are not written, as they belong to no plugin.
 pub async fn without_a_run_there_are_no_effects(case: Case) {
     let child = case.new_job();
     let wanted = effects(|effects| {
@@ -329,7 +331,7 @@ pub async fn without_a_run_there_are_no_effects(case: Case) {
     assert_eq!((stored, case.find(child.id).await), (None, None));
 }
 
-/// Whoever missed the answer asks again.
+/// The effects of a settlement that is repeated, after its answer was lost, are written once.
 pub async fn a_repeated_success_writes_nothing_twice(case: Case) {
     let child = case.new_job();
     let wanted = effects(|effects| {

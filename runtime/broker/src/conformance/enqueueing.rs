@@ -11,7 +11,7 @@ use super::case::Case;
 use super::script::{bury, group, ms, new_job, queue, queue_named, revision, secs, succeed, unique};
 use crate::{Counts, Enqueued};
 
-/// What is enqueued is there as it was asked for, with nothing added.
+/// A job without a delay is ready at once, and its record has all that was asked for and nothing else.
 pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Case) {
     let job = NewJob {
         kind: Kind::parse("report.build").expect("a valid kind"),
@@ -29,7 +29,7 @@ pub async fn a_job_without_delay_is_ready_and_holds_what_was_asked_for(case: Cas
     assert_eq!(case.record(id).await, expected);
 }
 
-/// A delay keeps a job back to the millisecond.
+/// A delayed job is scheduled, and is handed out when its delay is over, to the millisecond.
 pub async fn a_delayed_job_is_scheduled_until_its_time(case: Case) {
     let id = case.enqueue(NewJob { delay: secs(60), ..case.new_job() }).await;
     let record = case.record(id).await;
@@ -41,7 +41,7 @@ pub async fn a_delayed_job_is_scheduled_until_its_time(case: Case) {
     assert_eq!(case.record(id).await.due_at, None);
 }
 
-/// Nothing waits less than it was told to.
+/// A delay is rounded up to whole milliseconds, so that no job is due too early.
 pub async fn a_part_of_a_millisecond_is_waited_for_in_full(case: Case) {
     let id = case.enqueue(NewJob { delay: Duration::from_nanos(1), ..case.new_job() }).await;
     assert_eq!(case.record(id).await.due_at, Some(case.now().after(ms(1))));
@@ -50,7 +50,7 @@ pub async fn a_part_of_a_millisecond_is_waited_for_in_full(case: Case) {
     assert_eq!(case.drain().await, [id]);
 }
 
-/// The longest delay there is breaks nothing.
+/// The longest possible delay is accepted, and the job stays scheduled.
 pub async fn a_delay_without_end_is_never_due(case: Case) {
     let id = case.enqueue(NewJob { delay: Duration::MAX, ..case.new_job() }).await;
     case.pass(secs(100 * 365 * 24 * 60 * 60));
@@ -58,7 +58,7 @@ pub async fn a_delay_without_end_is_never_due(case: Case) {
     assert_eq!(case.state_of(id).await, State::Scheduled);
 }
 
-/// A producer that missed the answer asks again with the same id.
+/// A job with a known id is answered as stored, and changes nothing: a producer that lost the answer can ask again.
 pub async fn repeating_an_id_changes_nothing(case: Case) {
     let job = case.new_job();
     let id = case.enqueue(job.clone()).await;
@@ -73,7 +73,7 @@ pub async fn repeating_an_id_changes_nothing(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Succeeded, 1)]));
 }
 
-/// The answer names the job that holds the key.
+/// A job whose unique key is held is not stored. The answer names the holder.
 pub async fn a_held_unique_key_lets_no_second_job_in(case: Case) {
     let first = case.enqueue(NewJob { unique_key: unique("nightly"), ..case.new_job() }).await;
     let second = NewJob { unique_key: unique("nightly"), delay: secs(1), ..case.new_job() };
@@ -84,7 +84,7 @@ pub async fn a_held_unique_key_lets_no_second_job_in(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Leased, 1)]));
 }
 
-/// However its holder ended.
+/// A unique key is free as soon as its holder is final, in whichever state.
 pub async fn a_unique_key_is_free_once_its_holder_is_final(case: Case) {
     let keyed = || NewJob { unique_key: unique("nightly"), ..case.new_job() };
     case.enqueue(keyed()).await;
@@ -101,7 +101,7 @@ pub async fn a_unique_key_is_free_once_its_holder_is_final(case: Case) {
     );
 }
 
-/// A repetition is no duplicate of itself.
+/// A job that is enqueued again is answered as stored, not as a duplicate of itself.
 pub async fn a_job_that_is_stored_is_told_so_though_its_own_key_is_held(case: Case) {
     let job = NewJob { unique_key: unique("nightly"), ..case.new_job() };
     case.enqueue(job.clone()).await;
@@ -109,7 +109,7 @@ pub async fn a_job_that_is_stored_is_told_so_though_its_own_key_is_held(case: Ca
     assert_eq!(case.counts().await, Counts::of(&[(State::Ready, 1)]));
 }
 
-/// Later ones of a batch see the earlier.
+/// A batch is stored in one step and in its order: later jobs are checked against earlier ones.
 pub async fn a_batch_is_one_step_in_its_order(case: Case) {
     let keyed = NewJob { unique_key: unique("nightly"), ..case.new_job() };
     let rival = NewJob { unique_key: unique("nightly"), ..case.new_job() };
@@ -124,7 +124,7 @@ pub async fn a_batch_is_one_step_in_its_order(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Scheduled, 1), (State::Leased, 2)]));
 }
 
-/// The same id and key can be in use by two tenants.
+/// Two tenants can use the same id and the same unique key for different jobs.
 pub async fn tenants_share_neither_jobs_nor_keys(case: Case) {
     let other = case.of_another_tenant();
     let job = NewJob { unique_key: unique("nightly"), ..case.new_job() };
@@ -136,7 +136,7 @@ pub async fn tenants_share_neither_jobs_nor_keys(case: Case) {
     assert_eq!(other.counts().await, Counts::of(&[(State::Ready, 1)]));
 }
 
-/// Nobody but the handler looks inside.
+/// Payloads are kept byte for byte, up to 1 MiB at least.
 pub async fn payloads_are_kept_byte_for_byte(case: Case) {
     let all_bytes: Vec<u8> = (0..=255).collect();
     for payload in [Vec::new(), all_bytes.clone(), all_bytes.repeat(4096)] {
@@ -146,7 +146,7 @@ pub async fn payloads_are_kept_byte_for_byte(case: Case) {
     }
 }
 
-/// Empty batches are no special case.
+/// An empty batch is answered with nothing, and an ask for 0 jobs hands out none.
 pub async fn nothing_enqueued_is_nothing_answered(case: Case) {
     assert_eq!(case.enqueue_all(&[]).await, []);
     assert_eq!(case.settle_all(&[]).await, []);
@@ -159,7 +159,7 @@ pub async fn nothing_enqueued_is_nothing_answered(case: Case) {
     assert_eq!(case.ask(&[(queue(), 0)]).await.leases, []);
 }
 
-/// Whether anybody knows what would run it or not.
+/// A job whose payload is over the bound is refused. The other jobs of the batch are stored.
 pub async fn a_payload_over_its_bound_is_refused_and_its_neighbours_are_not(case: Case) {
     let of = |bytes| NewJob { payload: vec![1; bytes], ..case.new_job() };
     let bounds = QueueBounds { payload: Bytes(10), ..QueueBounds::default() };
@@ -171,7 +171,7 @@ pub async fn a_payload_over_its_bound_is_refused_and_its_neighbours_are_not(case
     assert_eq!(case.find(jobs[1].id).await, None);
 }
 
-/// What waits, not what runs or is over.
+/// A bound on the number of jobs counts those that wait; leased and final ones don't count.
 pub async fn no_more_jobs_wait_than_may(case: Case) {
     let bounds = QueueBounds { jobs: 3, ..QueueBounds::default() };
     let later = NewJob { delay: secs(60), ..case.new_job() };
@@ -192,7 +192,7 @@ pub async fn no_more_jobs_wait_than_may(case: Case) {
     assert_eq!(case.enqueue_within(&[case.new_job()], &bounds).await, [Enqueued::Stored]);
 }
 
-/// Whatever their number.
+/// A bound on bytes counts the payloads of all waiting jobs; those of leased ones don't count.
 pub async fn no_more_bytes_wait_than_may(case: Case) {
     let of = |bytes| NewJob { payload: vec![1; bytes], ..case.new_job() };
     let bounds = QueueBounds { bytes: Bytes(100 + 3 * case.seal), ..QueueBounds::default() };

@@ -44,7 +44,7 @@ fn of(events: &[JobEvent], job: JobId) -> Vec<EventKind> {
     events.iter().filter(|event| event.job == job).map(|event| event.event).collect()
 }
 
-/// With the attempt that it is about, and the reason.
+/// Each change of a job is recorded as one event, with its job, attempt and reason. Numbers follow each other without gaps.
 pub async fn each_change_of_a_job_is_one_event(case: Case) {
     let start = record(&case).await;
     let options = JobOptions { group: Some(group("acme: {x} ü")), ..JobOptions::default() };
@@ -76,7 +76,7 @@ pub async fn each_change_of_a_job_is_one_event(case: Case) {
     assert_eq!(events.last().map(|event| Some(event.at)), Some(case.record(id).await.finished_at));
 }
 
-/// However it comes about.
+/// Each way in which a job ends is recorded, with its reason: also expiry, cancellation and lost leases.
 pub async fn each_end_of_a_job_is_told(case: Case) {
     let start = record(&case).await;
     let within = JobOptions { start_within: Some(secs(5)), ..JobOptions::default() };
@@ -131,7 +131,7 @@ pub async fn each_end_of_a_job_is_told(case: Case) {
     );
 }
 
-/// One after the other, as the store has done it; jobs of a run come behind its success.
+/// Events are in the order in which the store made the changes. Jobs that a run enqueues come behind the end of its own job.
 pub async fn events_are_in_the_order_of_the_changes(case: Case) {
     let start = record(&case).await;
     let ids = case.enqueue_n(3).await;
@@ -149,7 +149,7 @@ pub async fn events_are_in_the_order_of_the_changes(case: Case) {
     assert_eq!(events, expected);
 }
 
-/// Whoever comes later isn't told of it.
+/// Nothing is recorded before somebody asks for events, and what happened until then isn't recorded later.
 pub async fn nothing_is_recorded_that_nobody_wants(case: Case) {
     let token = case.leased_job().await;
     assert_eq!(page(&case, EventCursor::START, 9).await, EventPage::of(EventCursor::START, None, 0, vec![]));
@@ -161,7 +161,7 @@ pub async fn nothing_is_recorded_that_nobody_wants(case: Case) {
     assert_eq!(of(&events, token.job), [EventKind::Succeeded]);
 }
 
-/// Whoever reads again within the time has missed nothing; later there is a gap, and a record that begins anew.
+/// Recording stops once nobody has asked for events within the keep time. A reader that comes later is told of a gap.
 pub async fn events_are_recorded_until_nobody_has_asked_for_them_in_a_while(case: Case) {
     let start = record(&case).await;
     case.enqueue_n(1).await;
@@ -192,7 +192,7 @@ pub async fn events_are_recorded_until_nobody_has_asked_for_them_in_a_while(case
     assert_eq!(of(&told(&case, again).await, ids[0]), [EventKind::Created]);
 }
 
-/// Page by page, also while there are more to come.
+/// Pages of events follow each other without overlap, also while new ones are recorded.
 pub async fn a_reader_goes_on_where_it_was(case: Case) {
     let start = record(&case).await;
     let ids = case.enqueue_n(5).await;
@@ -209,7 +209,8 @@ pub async fn a_reader_goes_on_where_it_was(case: Case) {
     assert_eq!(told(&case, after).await.len(), 1);
 }
 
-/// A reader that is too slow is told so, and goes on with the first that is kept.
+/// The latest events are kept, up to the maximum that was asked for. A slow reader is told of a gap, and goes on with the first
+/// that is kept.
 pub async fn no_more_events_are_kept_than_that(case: Case) {
     let keep = EventKeep { max: 3, ..KEEP };
     let start = case.broker.record_events(&case.tenant, keep).await.expect("it succeeds");
@@ -226,7 +227,7 @@ pub async fn no_more_events_are_kept_than_that(case: Case) {
     assert!(!last.has_gap, "it began with the first");
 }
 
-/// Sweeps remove them.
+/// A sweep removes events that are older than the keep time, to the millisecond.
 pub async fn events_go_when_they_are_old(case: Case) {
     let start = record(&case).await;
     case.enqueue_n(2).await;
@@ -244,7 +245,7 @@ pub async fn events_go_when_they_are_old(case: Case) {
     assert_eq!(page.events.iter().map(|event| event.job).collect::<Vec<_>>(), later);
 }
 
-/// As its answer was lost.
+/// A call that is repeated, after its answer was lost, records nothing twice.
 pub async fn a_call_that_is_repeated_tells_nothing_twice(case: Case) {
     let start = record(&case).await;
     let job = case.new_job();
@@ -268,7 +269,7 @@ pub async fn a_call_that_is_repeated_tells_nothing_twice(case: Case) {
     assert_eq!(told(&case, start).await.len(), 3, "a sweep that changes nothing tells nothing");
 }
 
-/// A conflict, a full state, a stale token, what can't be done to a job, a key that is held.
+/// A refused call records nothing: a conflict, a full state, a stale token or an action that isn't possible.
 pub async fn what_is_refused_is_no_event(case: Case) {
     let token = case.leased_job().await;
     let start = record(&case).await;
@@ -290,7 +291,7 @@ pub async fn what_is_refused_is_no_event(case: Case) {
     assert_eq!(of(&told(&case, start).await, token.job), [EventKind::Cancelled]);
 }
 
-/// When nothing of its flow is waited for any more; a job that fails with its parent ends.
+/// A job of a flow has an event when it is unblocked, or when it ends as its parent has failed.
 pub async fn a_job_of_a_flow_is_told_of_when_it_is_unblocked(case: Case) {
     let start = record(&case).await;
     let edge = ("first", OnFailure::Fail);
@@ -313,7 +314,8 @@ pub async fn a_job_of_a_flow_is_told_of_when_it_is_unblocked(case: Case) {
     assert_eq!(of(&told(&case, start).await, released), [created, EventKind::Unblocked]);
 }
 
-/// Behind the change by which it gets its turn. One that gets it at once was never blocked.
+/// A job that waited in its group's line has an event when it gets its turn, behind the change that gave it. One that gets its
+/// turn at once has none.
 pub async fn a_job_of_a_group_is_told_of_when_it_gets_its_turn(case: Case) {
     let one = GroupRule::Concurrency(NonZeroU16::new(1).expect("it isn't 0"));
     let rules = BTreeMap::from([(queue(), one)]);
@@ -346,7 +348,7 @@ pub async fn a_job_of_a_group_is_told_of_when_it_gets_its_turn(case: Case) {
     );
 }
 
-/// A place among those of one tenant is none among another's.
+/// Each tenant has events of its own. A cursor of another tenant's events is answered with a gap.
 pub async fn each_tenant_has_events_of_its_own(case: Case) {
     let other = case.of_another_tenant();
     let start = record(&case).await;
@@ -363,7 +365,7 @@ pub async fn each_tenant_has_events_of_its_own(case: Case) {
     assert_eq!(strayed.events.len(), 1);
 }
 
-/// Nothing is left, and nothing is recorded any more.
+/// A purge removes the tenant's events and ends their recording.
 pub async fn a_purge_removes_events(case: Case) {
     let start = record(&case).await;
     case.enqueue_n(2).await;
@@ -373,7 +375,7 @@ pub async fn a_purge_removes_events(case: Case) {
     assert_eq!((page.events, page.has_gap), (vec![], true));
 }
 
-/// Whoever follows needn't poll.
+/// A recorded event wakes listeners, so that readers needn't poll.
 pub async fn recorded_events_wake(case: Case) {
     let mut wakes = listen(&case, &[&case.tenant]).await;
     let start = record(&case).await;

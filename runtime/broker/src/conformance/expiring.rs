@@ -13,7 +13,7 @@ fn within(job: NewJob, start_within: Duration) -> NewJob {
     NewJob { options: JobOptions { start_within: Some(start_within), ..JobOptions::default() }, ..job }
 }
 
-/// Whether or not anybody leases.
+/// A job that hasn't started within its time is cancelled by a sweep, to the millisecond, even if nobody asks for leases.
 pub async fn a_job_that_has_not_started_in_time_is_cancelled(case: Case) {
     let id = case.enqueue(within(case.new_job(), secs(5))).await;
     case.pass(ms(4_999));
@@ -26,7 +26,7 @@ pub async fn a_job_that_has_not_started_in_time_is_cancelled(case: Case) {
     assert_eq!((record.finished_at, record.leased_at), (Some(case.now()), None));
 }
 
-/// Though nobody has swept.
+/// A job that is too late to start is never leased, even if nobody has swept.
 pub async fn it_is_handed_to_nobody_once_its_time_is_over(case: Case) {
     let late = case.enqueue(within(case.new_job(), secs(5))).await;
     let other = case.enqueue(case.new_job()).await;
@@ -36,7 +36,7 @@ pub async fn it_is_handed_to_nobody_once_its_time_is_over(case: Case) {
     assert_eq!(case.record(late).await.reason, Some(Reason::Expired));
 }
 
-/// Also if it wasn't due yet.
+/// A scheduled job expires too, even if it isn't due yet.
 pub async fn a_scheduled_job_expires_too(case: Case) {
     let id = case.enqueue(within(NewJob { delay: secs(60), ..case.new_job() }, secs(5))).await;
     case.pass(secs(5));
@@ -45,7 +45,7 @@ pub async fn a_scheduled_job_expires_too(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Cancelled, 1)]));
 }
 
-/// Not while it runs, nor while it waits to be tried again, nor after its daemon vanished.
+/// A job that has started once does not expire, while it runs, while it waits for another try, or after its lease ran out.
 pub async fn a_job_that_has_started_does_not_expire(case: Case) {
     for _ in 0..3 {
         case.enqueue(within(case.new_job(), secs(60))).await;
@@ -68,7 +68,7 @@ pub async fn a_job_that_has_started_does_not_expire(case: Case) {
     case.applied(suspect_and_late[1].token, succeed()).await;
 }
 
-/// A daemon without its plugin had it for a moment; it has not started.
+/// A job that was leased but never ran hasn't started, and so still expires.
 pub async fn a_job_that_was_given_back_without_a_run_expires(case: Case) {
     let id = case.enqueue(within(case.new_job(), secs(5))).await;
     let token = case.lease_one().await;
@@ -78,7 +78,7 @@ pub async fn a_job_that_was_given_back_without_a_run_expires(case: Case) {
     assert_eq!(case.record(id).await.reason, Some(Reason::Expired));
 }
 
-/// As any job that is cancelled.
+/// A job that expires frees its unique key, and its room in the queue.
 pub async fn a_job_that_expires_frees_its_unique_key_and_its_room(case: Case) {
     let asked = |job| NewJob { unique_key: unique("nightly"), ..job };
     let first = within(asked(case.new_job()), secs(5));
@@ -91,7 +91,7 @@ pub async fn a_job_that_expires_frees_its_unique_key_and_its_room(case: Case) {
     assert_eq!(case.lease(2).await.len(), 1);
 }
 
-/// So that it ends at its time.
+/// The next time to look at the queue includes that at which a job expires, so that it ends in time.
 pub async fn the_next_look_is_for_a_job_that_has_to_start(case: Case) {
     case.enqueue(within(case.new_job(), secs(7))).await;
     assert_eq!(case.sweep().await.next_due, Some(secs(7)));
@@ -101,7 +101,7 @@ pub async fn the_next_look_is_for_a_job_that_has_to_start(case: Case) {
     assert_eq!(case.sweep().await.next_due, None);
 }
 
-/// And what is left goes to nobody meanwhile.
+/// One call cancels at most [`SWEEP_MAX`] expired jobs. The rest is not leased meanwhile, and the next call is due at once.
 pub async fn one_call_never_cancels_without_bound(case: Case) {
     let count = SWEEP_MAX + 1;
     for _ in 0..count {
@@ -115,7 +115,7 @@ pub async fn one_call_never_cancels_without_bound(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Cancelled, count as u64)]));
 }
 
-/// It is the broker's, as the times of jobs are.
+/// A lease comes with the time by the broker's clock, from which a deadline is counted.
 pub async fn a_lease_tells_the_time_from_which_a_deadline_counts(case: Case) {
     let options = JobOptions { deadline: Some(secs(60)), ..JobOptions::default() };
     case.enqueue(NewJob { options, ..case.new_job() }).await;

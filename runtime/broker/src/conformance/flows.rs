@@ -64,7 +64,7 @@ impl Case {
     }
 }
 
-/// Nobody leases it before, and it is told what it waits for.
+/// A job is blocked until the one that it comes after has succeeded. Its record names the jobs that it waits for.
 pub async fn a_job_waits_for_the_one_that_it_comes_after(case: Case) {
     let ids =
         case.flow(&[("first", &[]), ("second", &[("first", FAIL)]), ("third", &[("second", FAIL)])]).await;
@@ -86,7 +86,7 @@ pub async fn a_job_waits_for_the_one_that_it_comes_after(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Succeeded, 3)]));
 }
 
-/// Which is told by the next lease, whoever asks for it.
+/// A job's end leaves its edges for the next sweep, and until then every lease call answers that a sweep is due at once.
 pub async fn edges_that_are_to_be_settled_are_due_at_once(case: Case) {
     let ids = case.flow(&[("first", &[]), ("second", &[("first", FAIL)])]).await;
     let token = case.lease_one().await;
@@ -100,7 +100,7 @@ pub async fn edges_that_are_to_be_settled_are_due_at_once(case: Case) {
     assert_eq!(case.state_of(ids[1]).await, State::Ready);
 }
 
-/// Many after one, and one after many.
+/// A job that comes after several is blocked until all of them have ended. Several that come after one are ready together.
 pub async fn a_job_waits_for_all_that_it_comes_after(case: Case) {
     let middle: &[(&str, OnFailure)] = &[("first", FAIL)];
     let ids = case
@@ -123,7 +123,7 @@ pub async fn a_job_waits_for_all_that_it_comes_after(case: Case) {
     case.runs(ids[4], succeed()).await;
 }
 
-/// As many as end at once.
+/// Parents that end in the same call are all counted.
 pub async fn parents_that_end_in_one_call_all_count(case: Case) {
     let ids = case.flow(&[("a", &[]), ("b", &[]), ("last", &[("a", FAIL), ("b", FAIL)])]).await;
     let tokens: Vec<_> = case.lease(2).await.into_iter().map(|lease| lease.token).collect();
@@ -133,7 +133,7 @@ pub async fn parents_that_end_in_one_call_all_count(case: Case) {
     assert_eq!(case.states(&ids).await, [State::Succeeded, State::Succeeded, State::Ready]);
 }
 
-/// And so do those after it, with a reason that names the job.
+/// A job dies with the one that it comes after, and so do those behind it. The message names the job that died.
 pub async fn a_job_ends_with_the_one_that_it_comes_after(case: Case) {
     let ids =
         case.flow(&[("first", &[]), ("second", &[("first", FAIL)]), ("third", &[("second", FAIL)])]).await;
@@ -152,7 +152,7 @@ pub async fn a_job_ends_with_the_one_that_it_comes_after(case: Case) {
     assert_eq!(case.counts().await, Counts::default(), "they are kept as long as dead letters are");
 }
 
-/// Of a job that nobody leased, and of one that is leased.
+/// A cancelled job cancels those that come after it, whether it was waiting or leased.
 pub async fn a_cancelled_job_cancels_those_that_come_after_it(case: Case) {
     let ids =
         case.flow(&[("first", &[]), ("second", &[("first", FAIL)]), ("third", &[("second", FAIL)])]).await;
@@ -169,7 +169,7 @@ pub async fn a_cancelled_job_cancels_those_that_come_after_it(case: Case) {
     assert_eq!(case.states(&ids).await, [State::Cancelled; 2]);
 }
 
-/// So do leases that run out once too often.
+/// A job that loses too many leases ends those that come after it, in the same sweep.
 pub async fn a_job_that_loses_too_many_leases_ends_those_that_come_after_it(case: Case) {
     let ids = case.flow(&[("first", &[]), ("second", &[("first", FAIL)])]).await;
     for _ in 0..=EXPIRIES_MAX {
@@ -180,7 +180,7 @@ pub async fn a_job_that_loses_too_many_leases_ends_those_that_come_after_it(case
     assert_eq!(case.states(&ids).await, [State::Dead; 2], "in the same sweep");
 }
 
-/// However it ended.
+/// A job whose edge ignores failures runs in whichever state its parent ended.
 pub async fn a_failure_can_be_ignored(case: Case) {
     for settlement in [bury(), Settlement::Cancel, succeed()] {
         let ids = case.flow(&[("first", &[]), ("second", &[("first", IGNORE)])]).await;
@@ -189,7 +189,7 @@ pub async fn a_failure_can_be_ignored(case: Case) {
     }
 }
 
-/// Until then it is shown as blocked, by the one that failed.
+/// A job whose edge holds failures stays blocked by its dead parent until that is redriven and succeeds.
 pub async fn a_failure_can_be_held_until_the_parent_succeeds(case: Case) {
     let ids = case.flow(&[("first", &[]), ("second", &[("first", HOLD)])]).await;
     case.runs(ids[0], bury()).await;
@@ -202,7 +202,7 @@ pub async fn a_failure_can_be_held_until_the_parent_succeeds(case: Case) {
     case.runs(ids[1], succeed()).await;
 }
 
-/// As it could never be redriven.
+/// A job that is held by a dead parent dies when that is removed, as it can't be redriven any more.
 pub async fn a_held_job_ends_when_the_failed_one_is_removed(case: Case) {
     let ids = case.flow(&[("first", &[]), ("second", &[("first", HOLD)])]).await;
     case.runs(ids[0], bury()).await;
@@ -220,7 +220,7 @@ pub async fn a_held_job_ends_when_the_failed_one_is_removed(case: Case) {
     assert_eq!(case.state_of(ids[1]).await, State::Dead);
 }
 
-/// Whether by number or by hand, before the edges are settled.
+/// A job that is removed before its edges are settled still counts as ended for those that come after it.
 pub async fn a_job_that_is_removed_at_once_has_ended_all_the_same(case: Case) {
     let ids = case.flow(&[("first", &[]), ("second", &[("first", FAIL)])]).await;
     let token = case.lease_one().await;
@@ -236,7 +236,7 @@ pub async fn a_job_that_is_removed_at_once_has_ended_all_the_same(case: Case) {
     assert_eq!((case.find(ids[0]).await, case.find(ids[1]).await), (None, None));
 }
 
-/// Whatever it waits for, and its delay.
+/// A blocked job that is run now is ready at once, without its delay, and waits for no parent any more.
 pub async fn a_blocked_job_can_be_released(case: Case) {
     let jobs = vec![
         after("first", case.new_job(), &[]),
@@ -255,7 +255,7 @@ pub async fn a_blocked_job_can_be_released(case: Case) {
     case.applied(token, succeed()).await;
 }
 
-/// And counts for those that come after it.
+/// A blocked job can be cancelled, which counts for those that come after it. It can be neither redriven nor removed.
 pub async fn a_blocked_job_can_be_cancelled_and_not_redriven(case: Case) {
     let ids =
         case.flow(&[("first", &[]), ("second", &[("first", FAIL)]), ("third", &[("second", IGNORE)])]).await;
@@ -269,7 +269,7 @@ pub async fn a_blocked_job_can_be_cancelled_and_not_redriven(case: Case) {
     assert_eq!(case.states(&ids).await, [State::Succeeded, State::Cancelled, State::Ready]);
 }
 
-/// Not from when it was enqueued.
+/// The delay of a job counts from the time at which it is unblocked, not from that at which it was enqueued.
 pub async fn a_delay_counts_from_when_the_job_is_unblocked(case: Case) {
     let jobs = vec![
         after("first", NewJob { delay: secs(5), ..case.new_job() }, &[]),
@@ -288,7 +288,7 @@ pub async fn a_delay_counts_from_when_the_job_is_unblocked(case: Case) {
     case.runs(ids[1], succeed()).await;
 }
 
-/// With the same ids, as after an answer that was lost.
+/// A flow that is stored again with the same ids changes nothing: a producer that lost the answer can ask again.
 pub async fn a_flow_can_be_stored_again_and_is_there_once(case: Case) {
     let jobs = vec![after("first", case.new_job(), &[]), after("second", case.new_job(), &[("first", FAIL)])];
     let flow = Flow::new(jobs).expect("a valid flow");
@@ -301,7 +301,7 @@ pub async fn a_flow_can_be_stored_again_and_is_there_once(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Ready, 1), (State::Succeeded, 1)]));
 }
 
-/// And then nothing of it is stored.
+/// A flow of which one job is refused is not stored at all, whether for its key, its size, its id or the bounds of the queue.
 pub async fn a_flow_is_refused_as_a_whole(case: Case) {
     let holder = case.enqueue(NewJob { unique_key: unique("nightly"), ..case.new_job() }).await;
     let flow_with = |last: NewJob| {
@@ -328,7 +328,7 @@ pub async fn a_flow_is_refused_as_a_whole(case: Case) {
     assert_eq!(case.broker.flow(&case.tenant, flow.id()).await.expect("it succeeds"), None);
 }
 
-/// Until they are unblocked, and beyond.
+/// Blocked jobs count among those that wait, and still do once they are unblocked.
 pub async fn blocked_jobs_count_among_those_that_wait(case: Case) {
     let ids = case.flow(&[("first", &[]), ("second", &[("first", FAIL)])]).await;
     let bounds = QueueBounds { jobs: 2, ..QueueBounds::default() };
@@ -343,7 +343,7 @@ pub async fn blocked_jobs_count_among_those_that_wait(case: Case) {
     assert_eq!(case.enqueue_within(&[case.new_job()], &bounds).await, [Enqueued::Stored]);
 }
 
-/// So no other with it is let in meanwhile.
+/// A blocked job holds its unique key, so that no other with this key is stored.
 pub async fn a_blocked_job_holds_its_unique_key(case: Case) {
     let keyed = || NewJob { unique_key: unique("nightly"), ..case.new_job() };
     let last = keyed();
@@ -354,7 +354,7 @@ pub async fn a_blocked_job_holds_its_unique_key(case: Case) {
     assert_eq!(case.enqueue_all(&[keyed()]).await, [Enqueued::Stored]);
 }
 
-/// Parents first: each waits again for those that have not succeeded.
+/// The dead jobs of a flow can be redriven together, parents first. Each waits again for those that haven't succeeded.
 pub async fn a_flow_is_redriven_as_it_was_to_run(case: Case) {
     let ids = case
         .flow(&[
@@ -380,7 +380,8 @@ pub async fn a_flow_is_redriven_as_it_was_to_run(case: Case) {
     }
 }
 
-/// It waits until its parent is redriven too, or is released.
+/// A job that is redriven without its dead parent waits until that is redriven and succeeds. It doesn't wait for a parent that
+/// has succeeded or is no longer kept.
 pub async fn a_job_that_is_redriven_alone_waits_for_its_parent(case: Case) {
     let ids = case.flow(&[("first", &[]), ("second", &[("first", FAIL)])]).await;
     case.runs(ids[0], bury()).await;
@@ -398,7 +399,7 @@ pub async fn a_job_that_is_redriven_alone_waits_for_its_parent(case: Case) {
     assert_eq!(case.state_of(ids[1]).await, State::Ready, "nobody waits for a job that isn't kept");
 }
 
-/// As if it had not ended.
+/// A job that is redriven before its edges are settled doesn't count as ended for those that come after it.
 pub async fn a_job_that_is_redriven_before_its_edges_are_settled_has_not_ended(case: Case) {
     let ids = case.flow(&[("first", &[]), ("second", &[("first", FAIL)])]).await;
     let token = case.lease_one().await;
@@ -410,7 +411,7 @@ pub async fn a_job_that_is_redriven_before_its_edges_are_settled_has_not_ended(c
     assert_eq!(case.state_of(ids[1]).await, State::Ready);
 }
 
-/// And the next sweep goes on.
+/// One call settles at most [`SWEEP_MAX`] jobs of a flow. The next call is due at once, and goes on.
 pub async fn one_call_never_settles_without_bound(case: Case) {
     let count = SWEEP_MAX + 100;
     let mut jobs = vec![after("j0", case.new_job(), &[])];
@@ -427,7 +428,7 @@ pub async fn one_call_never_settles_without_bound(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Cancelled, count as u64)]));
 }
 
-/// By the id of the flow, which is that of its first job; what is gone is left out.
+/// A flow is looked up by its id, which is that of its first job. Jobs that aren't kept any more are left out.
 pub async fn a_flow_can_be_looked_up(case: Case) {
     let ids =
         case.flow(&[("first", &[]), ("second", &[("first", HOLD)]), ("third", &[("second", FAIL)])]).await;
@@ -451,7 +452,7 @@ pub async fn a_flow_can_be_looked_up(case: Case) {
     assert_eq!(other.broker.flow(&other.tenant, ids[0]).await.expect("it succeeds"), None);
 }
 
-/// As long as all of them fit.
+/// The outputs of a job's parents can be looked up, within a bound on their length in all.
 pub async fn outputs_of_parents_can_be_looked_up(case: Case) {
     let ids = case.flow(&[("a", &[]), ("b", &[]), ("last", &[("a", IGNORE), ("b", IGNORE)])]).await;
     let leases = case.lease(2).await;
@@ -473,7 +474,7 @@ pub async fn outputs_of_parents_can_be_looked_up(case: Case) {
     assert_eq!(look(1000).await[0].state, None);
 }
 
-/// Also if nothing else of it is left.
+/// A purge in steps removes flows with all their edges, and leaves nothing to be swept.
 pub async fn a_tenant_with_flows_can_be_purged_in_steps(case: Case) {
     let ids =
         case.flow(&[("first", &[]), ("second", &[("first", HOLD)]), ("third", &[("second", FAIL)])]).await;
@@ -487,7 +488,7 @@ pub async fn a_tenant_with_flows_can_be_purged_in_steps(case: Case) {
     assert_eq!(case.lease_as(case.asking(&[])).await.next_due, None);
 }
 
-/// Somebody has to sweep.
+/// The end of a job that others wait for wakes listeners, as a sweep is needed.
 pub async fn an_end_that_others_wait_for_wakes(case: Case) {
     let ids = case.flow(&[("first", &[]), ("second", &[("first", FAIL)])]).await;
     let mut wakes = case.broker.watch(vec![case.tenant.clone()]).await.expect("it listens");
@@ -497,7 +498,7 @@ pub async fn an_end_that_others_wait_for_wakes(case: Case) {
     assert_eq!(woken, Some(Wake::Ready { tenant: case.tenant.clone(), named: None }));
 }
 
-/// In the order in which they were blocked.
+/// Pages of blocked jobs follow each other without overlap, in the order in which the jobs were blocked.
 pub async fn pages_of_blocked_jobs_fit_together(case: Case) {
     let after_first: &[(&str, OnFailure)] = &[("first", FAIL)];
     let ids = case.flow(&[("first", &[]), ("a", after_first), ("b", after_first), ("c", after_first)]).await;

@@ -45,7 +45,8 @@ async fn held(case: &Case) -> Vec<HeldGroup> {
     case.broker.held_groups(&case.tenant).await.expect("a look succeeds")
 }
 
-/// The others are blocked, and go as turns are given up. Whoever is in no group, or in another one, knows nothing of it.
+/// Jobs of a group beyond its limit on concurrency are blocked, and become ready as turns are given up. Jobs of other groups,
+/// or of none, aren't affected.
 pub async fn no_more_of_a_group_run_at_once_than_its_queue_says(case: Case) {
     set(&case, at_once(2)).await;
     let [a, b, c, d] = [(); 4].map(|()| of(&case, "acme"));
@@ -64,14 +65,14 @@ pub async fn no_more_of_a_group_run_at_once_than_its_queue_says(case: Case) {
     assert_eq!(case.drain().await, [ids[3]]);
 }
 
-/// Where a queue has no rule, groups are only names.
+/// A queue without a rule blocks no job: its groups are only names.
 pub async fn a_queue_without_a_rule_holds_no_group_back(case: Case) {
     set_all(&case, &[(queue_named("other"), at_once(1))]).await;
     let ids = [enqueue(&case, "acme").await, enqueue(&case, "acme").await];
     assert_eq!(case.drain().await, ids);
 }
 
-/// A key says nothing outside its queue.
+/// The same key is another group in another queue, and for another tenant.
 pub async fn groups_of_other_queues_and_tenants_are_others(case: Case) {
     let other = case.of_another_tenant();
     for case in [&case, &other] {
@@ -82,7 +83,7 @@ pub async fn groups_of_other_queues_and_tenants_are_others(case: Case) {
     }
 }
 
-/// Whatever characters there are in them.
+/// Groups are told apart by their keys, whatever characters these have.
 pub async fn keys_of_groups_are_told_apart(case: Case) {
     set(&case, at_once(1)).await;
     for key in ["*", "a", "a b", "a:b", "a {b}", "ü", "default", "[", "(", "+", "-"] {
@@ -96,7 +97,7 @@ pub async fn keys_of_groups_are_told_apart(case: Case) {
     assert_eq!(case.drain().await.len(), 11);
 }
 
-/// The highest priority first, and equals in the order in which they came.
+/// Jobs leave the line of their group by priority, the highest first, and in order of arrival if it is the same.
 pub async fn those_in_line_go_by_priority_and_then_as_they_came(case: Case) {
     set(&case, at_once(1)).await;
     let jobs = [100, 100, 200, 100, 200].map(|n| NewJob { priority: Priority(n), ..of(&case, "acme") });
@@ -111,7 +112,8 @@ pub async fn those_in_line_go_by_priority_and_then_as_they_came(case: Case) {
     assert_eq!(gone, [ids[0], ids[2], ids[4], ids[1], ids[3]]);
 }
 
-/// Whatever their priorities, and also where they come in different calls.
+/// Jobs of a strictly ordered group run one at a time in order of arrival, whatever their priorities and in however many calls
+/// they came.
 pub async fn a_strict_group_goes_one_by_one_in_the_order_in_which_it_came(case: Case) {
     set(&case, STRICT).await;
     let jobs = [0, 255, 100, 7].map(|n| NewJob { priority: Priority(n), ..of(&case, "acme") });
@@ -127,7 +129,7 @@ pub async fn a_strict_group_goes_one_by_one_in_the_order_in_which_it_came(case: 
     }
 }
 
-/// Also where that takes long, and through the daemon's end.
+/// A job of a strictly ordered group keeps its turn until it is final: through retries, releases and lost leases.
 pub async fn a_job_of_a_strict_group_keeps_its_turn_until_it_is_final(case: Case) {
     set(&case, STRICT).await;
     let (first, second) = (enqueue(&case, "acme").await, enqueue(&case, "acme").await);
@@ -144,7 +146,8 @@ pub async fn a_job_of_a_strict_group_keeps_its_turn_until_it_is_final(case: Case
     assert_eq!(case.drain().await, [second]);
 }
 
-/// Others go meanwhile, and it gets in line again when its time has come.
+/// A job of a group with a limit on concurrency gives its turn up while it waits for another try, and gets in line again when
+/// it is due.
 pub async fn a_job_that_waits_for_another_try_gives_its_turn_up(case: Case) {
     set(&case, at_once(1)).await;
     let (first, second) = (enqueue(&case, "acme").await, enqueue(&case, "acme").await);
@@ -159,7 +162,7 @@ pub async fn a_job_that_waits_for_another_try_gives_its_turn_up(case: Case) {
     assert_eq!(case.drain().await, [first]);
 }
 
-/// A job that is to be run again at once doesn't stand in line for it.
+/// A job that is to run again at once keeps its turn, after a retry without a wait or a lost lease.
 pub async fn a_job_that_comes_back_at_once_keeps_its_turn(case: Case) {
     set(&case, at_once(1)).await;
     let (first, second) = (enqueue(&case, "acme").await, enqueue(&case, "acme").await);
@@ -172,7 +175,7 @@ pub async fn a_job_that_comes_back_at_once_keeps_its_turn(case: Case) {
     assert_eq!(case.drain().await, [second]);
 }
 
-/// It stands in line from then on, and not before.
+/// A delayed job gets in its group's line when it is due, or is run now, and not before.
 pub async fn a_delayed_job_gets_in_line_when_it_is_due(case: Case) {
     set(&case, STRICT).await;
     let late = case.enqueue(NewJob { delay: secs(10), ..of(&case, "acme") }).await;
@@ -188,7 +191,7 @@ pub async fn a_delayed_job_gets_in_line_when_it_is_due(case: Case) {
     assert_eq!(case.act(JobAction::RunNow, at_once).await, Changed::Not(State::Blocked));
 }
 
-/// By whatever way it goes: then the next one is let in.
+/// A job that leaves its group in any way lets the next one in, whether it was in line, ready, scheduled or leased.
 pub async fn whoever_goes_lets_the_next_one_in(case: Case) {
     set(&case, STRICT).await;
     let mut ids = Vec::new();
@@ -216,7 +219,7 @@ pub async fn whoever_goes_lets_the_next_one_in(case: Case) {
     assert_eq!(case.drain().await, [last]);
 }
 
-/// A held group waits until its dead job is redriven, removed or passed over, and the others go on.
+/// A dead job holds its strictly ordered group until it is redriven or removed, or the group is released. Other groups go on.
 pub async fn a_dead_job_holds_its_strict_group(case: Case) {
     set(&case, STRICT).await;
     for how in ["redriven", "removed", "passed over"] {
@@ -247,7 +250,7 @@ pub async fn a_dead_job_holds_its_strict_group(case: Case) {
     }
 }
 
-/// Whether it was too many expiries or the handler.
+/// A job that dies of too many lost leases holds its group as one that dies of its handler does.
 pub async fn a_job_that_loses_too_many_leases_holds_its_group_as_well(case: Case) {
     set(&case, STRICT).await;
     let (first, second) = (enqueue(&case, "acme").await, enqueue(&case, "acme").await);
@@ -261,7 +264,7 @@ pub async fn a_job_that_loses_too_many_leases_holds_its_group_as_well(case: Case
     assert_eq!(case.drain().await, [second]);
 }
 
-/// There is nothing to be redriven any more, and nobody is held for ever.
+/// A held group goes on once its dead job is no longer kept, as nothing could be redriven any more.
 pub async fn a_group_goes_on_when_its_dead_job_is_no_longer_kept(case: Case) {
     set(&case, STRICT).await;
     let (_, second) = (enqueue(&case, "acme").await, enqueue(&case, "acme").await);
@@ -270,7 +273,7 @@ pub async fn a_group_goes_on_when_its_dead_job_is_no_longer_kept(case: Case) {
     assert_eq!((case.drain().await, held(&case).await), (vec![second], vec![]));
 }
 
-/// A redriven one that has no turn any more gets in line like a new one.
+/// A strictly ordered group that skips dead jobs goes on at once. A dead job that is redriven gets in line at the end.
 pub async fn a_group_that_skips_goes_on_after_a_dead_job(case: Case) {
     set(&case, GroupRule::Strict(OnDead::Skip)).await;
     let ids = [enqueue(&case, "acme").await, enqueue(&case, "acme").await, enqueue(&case, "acme").await];
@@ -281,7 +284,7 @@ pub async fn a_group_that_skips_goes_on_after_a_dead_job(case: Case) {
     assert_eq!(case.drain().await, [ids[1]]);
 }
 
-/// In the same step as the run that makes them.
+/// Jobs that a run enqueues get in their group's line in the same step that settles the run.
 pub async fn jobs_of_a_run_get_in_line(case: Case) {
     set(&case, STRICT).await;
     enqueue(&case, "acme").await;
@@ -295,7 +298,7 @@ pub async fn jobs_of_a_run_get_in_line(case: Case) {
     assert_eq!((case.drain().await, case.list(State::Blocked).await), (vec![first], vec![second]));
 }
 
-/// What was ready before is held to it from then on, and what is leased counts.
+/// A new rule applies to jobs that are there already: leased ones count, and ready ones beyond the limit are blocked.
 pub async fn a_new_rule_holds_for_what_is_there(case: Case) {
     let mut ids = Vec::new();
     for _ in 0..4 {
@@ -309,7 +312,7 @@ pub async fn a_new_rule_holds_for_what_is_there(case: Case) {
     assert_eq!(case.drain().await, [ids[2]]);
 }
 
-/// Looser rules let more in, tighter ones wait until there are few enough, and without one all go.
+/// A higher limit lets more jobs in at once, and a lower one none until there are few enough. Without a rule all are let in.
 pub async fn a_changed_rule_shows_by_and_by(case: Case) {
     set(&case, at_once(1)).await;
     let mut ids = Vec::new();
@@ -329,7 +332,7 @@ pub async fn a_changed_rule_shows_by_and_by(case: Case) {
     assert_eq!(case.counts().await[State::Blocked], 0);
 }
 
-/// A batch is as good as its jobs one by one.
+/// A batch is let in as its jobs would be if they came, or were settled, one by one.
 pub async fn a_batch_of_a_group_is_let_in_as_its_jobs_would_be(case: Case) {
     set(&case, at_once(2)).await;
     let jobs: Vec<NewJob> =
@@ -343,7 +346,7 @@ pub async fn a_batch_of_a_group_is_let_in_as_its_jobs_would_be(case: Case) {
     assert_eq!(case.drain().await, ids[2..]);
 }
 
-/// They hold a unique key, count against the bounds, and can be listed page by page.
+/// Blocked jobs hold their unique keys, can be cancelled, and can be listed page by page.
 pub async fn blocked_jobs_wait_like_others(case: Case) {
     set(&case, at_once(1)).await;
     let ready = enqueue(&case, "acme").await;
@@ -366,7 +369,7 @@ pub async fn blocked_jobs_wait_like_others(case: Case) {
     assert_eq!(case.drain().await, [ready]);
 }
 
-/// Nothing is left of lines, turns and rules.
+/// A purge removes the lines, the turns and the rules of all groups.
 pub async fn groups_are_purged(case: Case) {
     set(&case, STRICT).await;
     for _ in 0..3 {
@@ -419,7 +422,7 @@ impl OneOfMany {
     }
 }
 
-/// A group with thousands of jobs is no more in their way than any other.
+/// A group with a long line doesn't delay the jobs of other groups.
 pub async fn a_long_line_keeps_nobody_else_waiting(case: Case) {
     set(&case, at_once(3)).await;
     let many: Vec<NewJob> = (0..2_000).map(|_| of(&case, "many")).collect();

@@ -61,7 +61,7 @@ async fn leased(case: &Case) -> Vec<JobId> {
     ids
 }
 
-/// Of a queue, of a kind in all queues, of a kind in one, and of all.
+/// A hold keeps exactly the jobs of its scope from being leased: those of a queue, of a kind, of a kind in one queue, or all.
 pub async fn what_a_hold_covers_is_not_leased_and_all_else_is(case: Case) {
     for (held, free) in [
         (scope(Some("mail"), None), vec![2, 3]),
@@ -80,7 +80,7 @@ pub async fn what_a_hold_covers_is_not_leased_and_all_else_is(case: Case) {
     }
 }
 
-/// However many of them wait before it.
+/// Held jobs don't delay those behind them, even if there are many.
 pub async fn held_jobs_are_in_nobodys_way(case: Case) {
     pause(&case, scope(None, Some("send"))).await;
     for _ in 0..40 {
@@ -90,7 +90,7 @@ pub async fn held_jobs_are_in_nobodys_way(case: Case) {
     assert_eq!(case.lease_one().await.job, free);
 }
 
-/// The hold of one tenant is none of another's business.
+/// A hold applies to one tenant only.
 pub async fn a_hold_is_of_one_tenant(case: Case) {
     let other = case.of_another_tenant();
     pause(&case, scope(None, None)).await;
@@ -99,7 +99,7 @@ pub async fn a_hold_is_of_one_tenant(case: Case) {
     assert_eq!(holds(&other).await, []);
 }
 
-/// A pause drains what it covers.
+/// A job that is leased already goes on under a hold: its lease can be renewed and settled.
 pub async fn what_runs_goes_on_while_it_is_held(case: Case) {
     let token = case.leased_job().await;
     pause(&case, scope(None, None)).await;
@@ -108,7 +108,7 @@ pub async fn what_runs_goes_on_while_it_is_held(case: Case) {
     assert_eq!(case.state_of(token.job).await, State::Succeeded);
 }
 
-/// Whether it is new, due, retried, released or redriven.
+/// Jobs that come to a held queue wait there, whether they are new, due, retried, released or redriven.
 pub async fn what_comes_to_a_held_queue_waits_there(case: Case) {
     let mut held = Vec::new();
     for end in [retry(Duration::ZERO), release(Duration::ZERO), retry(secs(1)), bury()] {
@@ -136,7 +136,7 @@ pub async fn what_comes_to_a_held_queue_waits_there(case: Case) {
     assert_eq!(case.drain().await, [held[3].job, new, now, due]);
 }
 
-/// To the millisecond, whether or not anybody sweeps.
+/// A hold ends at its time, to the millisecond, even if nobody sweeps.
 pub async fn a_hold_ends_at_its_time(case: Case) {
     let id = case.enqueue(case.new_job()).await;
     let end = HoldEnd::After(secs(60));
@@ -152,7 +152,7 @@ pub async fn a_hold_ends_at_its_time(case: Case) {
     assert_eq!(leases[0].token.job, id);
 }
 
-/// As well as one after a while.
+/// A hold can end at a point in time as well as after a time from now.
 pub async fn a_hold_may_end_at_a_time_of_day(case: Case) {
     let end = HoldEnd::At(case.now().after(secs(5)));
     hold(&case, NewHold { end, ..NewHold::pause(scope(None, None)) }).await;
@@ -160,7 +160,7 @@ pub async fn a_hold_may_end_at_a_time_of_day(case: Case) {
     assert_eq!(holds(&case).await[0].until, Some(case.now().after(secs(5))));
 }
 
-/// Nobody has to look for it.
+/// The end of a hold wakes listeners, whether it is lifted or its time is over.
 pub async fn the_end_of_a_hold_wakes(case: Case) {
     case.enqueue(case.new_job()).await;
     let of_all = || scope(None, None);
@@ -176,7 +176,7 @@ pub async fn the_end_of_a_hold_wakes(case: Case) {
     hear_of(&mut wakes, &case.tenant).await;
 }
 
-/// A daemon would look for work in vain.
+/// A sweep doesn't report held jobs as ready, as a daemon would look for them in vain.
 pub async fn held_jobs_are_no_ready_ones_to_a_sweep(case: Case) {
     case.enqueue(case.new_job()).await;
     for held in [scope(None, None), scope(Some("default"), None)] {
@@ -187,7 +187,7 @@ pub async fn held_jobs_are_no_ready_ones_to_a_sweep(case: Case) {
     }
 }
 
-/// Each has to be lifted.
+/// A job under several holds waits until each of them is lifted.
 pub async fn a_job_waits_for_all_its_holds(case: Case) {
     let ids = jobs(&case).await;
     pause(&case, scope(Some("mail"), None)).await;
@@ -201,7 +201,7 @@ pub async fn a_job_waits_for_all_its_holds(case: Case) {
     assert_eq!(lift(&case, scope(None, Some("send"))).await, HoldOutcome::NotHeld);
 }
 
-/// Who made them, when, why, and until when.
+/// Holds are listed with scope, reason, author, note, start and end.
 pub async fn holds_are_listed_as_they_were_made(case: Case) {
     let made = case.now();
     let mail = NewHold {
@@ -229,7 +229,7 @@ pub async fn holds_are_listed_as_they_were_made(case: Case) {
     assert_eq!(holds(&case).await, listed);
 }
 
-/// It is held since the first time, and by whoever did it last.
+/// A hold of the same scope replaces the one before. It keeps that one's start.
 pub async fn holding_again_replaces_the_hold(case: Case) {
     let since = case.now();
     let ends = NewHold { end: HoldEnd::After(secs(5)), ..NewHold::pause(scope(Some("mail"), None)) };
@@ -244,7 +244,7 @@ pub async fn holding_again_replaces_the_hold(case: Case) {
     assert_eq!(listed[0].by.as_deref(), Some("ben"));
 }
 
-/// The one that is too many is refused.
+/// A tenant has at most [`HOLDS_MAX`] holds; a further one is refused.
 pub async fn a_tenant_has_a_bounded_number_of_holds(case: Case) {
     for nth in 0..HOLDS_MAX {
         pause(&case, scope(Some(&format!("q{nth}")), None)).await;
@@ -258,7 +258,7 @@ pub async fn a_tenant_has_a_bounded_number_of_holds(case: Case) {
     assert_eq!(holds(&case).await.len(), HOLDS_MAX);
 }
 
-/// What a daemon has in force, and asks for, is no reason to go on.
+/// An ask for a lane of a held kind is answered with nothing, and doesn't end the hold.
 pub async fn asking_for_what_is_held_lifts_nothing(case: Case) {
     case.enqueue(NewJob { kind: kind("send"), ..case.new_job() }).await;
     pause(&case, scope(None, Some("send"))).await;
@@ -270,7 +270,7 @@ pub async fn asking_for_what_is_held_lifts_nothing(case: Case) {
     assert_eq!(holds(&case).await.len(), 1);
 }
 
-/// With all else of the tenant.
+/// A purge removes the tenant's holds.
 pub async fn a_purge_removes_holds(case: Case) {
     pause(&case, scope(None, None)).await;
     case.broker.purge(&case.tenant, usize::MAX).await.expect("a purge succeeds");

@@ -43,7 +43,8 @@ async fn give_back(case: &Case, lease: &Lease) {
     case.applied(lease.token, Settlement::Release { after, reason: Reason::NoPlugin }).await;
 }
 
-/// Nobody gets it a second time who can't run it, and whoever can gets it at once.
+/// A job that is given back for want of a plugin gets its kind a lane of its own, which is handed out only to those who ask for
+/// it.
 pub async fn a_kind_without_plugin_gets_a_lane_of_its_own(case: Case) {
     let unserved = job_of(&case, "new.kind").await;
     let leases = lease(&case, 1, &[]).await;
@@ -57,7 +58,7 @@ pub async fn a_kind_without_plugin_gets_a_lane_of_its_own(case: Case) {
     assert_eq!(ids(&lease(&case, 9, &[lane("new.kind", 9)]).await), [unserved, also]);
 }
 
-/// Those that wait already as well.
+/// Jobs of the kind that wait already go to the new lane as well.
 pub async fn jobs_that_wait_go_to_their_new_lane(case: Case) {
     let first = job_of(&case, "new.kind").await;
     let served = job_of(&case, "old.kind").await;
@@ -69,7 +70,7 @@ pub async fn jobs_that_wait_go_to_their_new_lane(case: Case) {
     assert_eq!(ids(&lease(&case, 9, &[lane("new.kind", 9)]).await), [second, first]);
 }
 
-/// As if there were no lanes.
+/// Jobs of a queue and its lanes are handed out in one order, as if there were no lanes.
 pub async fn a_queue_and_its_lanes_go_in_one_order(case: Case) {
     lease(&case, 0, &[lane("a", 1), lane("b", 1)]).await;
     let mut jobs = Vec::new();
@@ -83,7 +84,7 @@ pub async fn a_queue_and_its_lanes_go_in_one_order(case: Case) {
     assert_eq!(ids(&lease(&case, 9, &lanes).await), jobs[2..]);
 }
 
-/// Its plugin has no room for more, and the others of the queue have.
+/// A lane hands out at most as many jobs as the ask has room for; other jobs of the queue aren't held up.
 pub async fn a_lane_hands_out_no_more_than_its_room(case: Case) {
     let narrow = [job_of(&case, "narrow").await, job_of(&case, "narrow").await];
     let wide = job_of(&case, "wide").await;
@@ -92,7 +93,7 @@ pub async fn a_lane_hands_out_no_more_than_its_room(case: Case) {
     assert_eq!(ids(&lease(&case, 9, &[lane("narrow", 1)]).await), [narrow[1]]);
 }
 
-/// Whoever holds them, and whichever of the plugin's kinds they are of.
+/// A limit counts the leases of all daemons, over all kinds of its plugin.
 pub async fn a_limit_holds_for_the_whole_fleet(case: Case) {
     let mut jobs = Vec::new();
     for name in ["a", "b", "a", "b"] {
@@ -108,7 +109,7 @@ pub async fn a_limit_holds_for_the_whole_fleet(case: Case) {
     assert_eq!(ids(&lease(&case, 9, &wider).await), [jobs[3]], "the limit is as the asker says");
 }
 
-/// As when the files of two daemons don't say the same.
+/// A daemon with a lower limit than others waits until fewer jobs are leased than it allows.
 pub async fn a_lower_limit_is_waited_for(case: Case) {
     let mut jobs = Vec::new();
     for _ in 0..4 {
@@ -125,7 +126,7 @@ pub async fn a_lower_limit_is_waited_for(case: Case) {
     case.applied(held[2].token, succeed()).await;
 }
 
-/// However it ends.
+/// Every end of a lease frees its place under the limit, also when it runs out.
 pub async fn every_end_of_a_lease_leaves_its_place(case: Case) {
     let lanes = [limited("a", 9, &plugin("p"), 1)];
     let ends = [
@@ -149,7 +150,7 @@ pub async fn every_end_of_a_lease_leaves_its_place(case: Case) {
     assert_eq!(case.lease_as(again).await.leases.len(), 1, "a lease that ran out leaves it too");
 }
 
-/// It is the kind in one queue, not everywhere.
+/// A lane is of one kind in one queue; the kind has none in other queues.
 pub async fn a_lane_is_of_one_queue(case: Case) {
     lease(&case, 0, &[lane("a", 1)]).await;
     let other = case.enqueue(NewJob { kind: kind("a"), queue: queue_named("other"), ..case.new_job() }).await;
@@ -157,7 +158,8 @@ pub async fn a_lane_is_of_one_queue(case: Case) {
     assert_eq!(ids(&leases), [other]);
 }
 
-/// So that a daemon knows which to ask for, without being told with every answer.
+/// Lanes can be looked up, and every lease call answers with a number that changes with them, so that a daemon knows when to
+/// look.
 pub async fn lanes_can_be_looked_up_and_their_number_tells_of_a_change(case: Case) {
     let queues = [(queue(), 0)];
     let number = async || case.lease_as(case.asking(&queues)).await.lanes;
@@ -171,7 +173,7 @@ pub async fn lanes_can_be_looked_up_and_their_number_tells_of_a_change(case: Cas
     assert_eq!(number().await, lanes.number, "it was there");
 }
 
-/// Once nobody needs it.
+/// A lane that is empty and hasn't been asked for within [`LANE_KEPT`] is removed by a sweep.
 pub async fn a_lane_that_is_empty_and_not_asked_for_is_given_up(case: Case) {
     lease(&case, 0, &[lane("a", 1), lane("b", 1), lane("c", 1)]).await;
     job_of(&case, "b").await;
@@ -185,7 +187,7 @@ pub async fn a_lane_that_is_empty_and_not_asked_for_is_given_up(case: Case) {
     assert_eq!(lanes, [(queue(), kind("b")), (queue(), kind("c"))]);
 }
 
-/// A daemon that waits for one hears of it.
+/// A lane that gets a job, or has room under its limit again, wakes listeners.
 pub async fn a_lane_that_fills_or_has_room_again_wakes(case: Case) {
     let lanes = [limited("a", 9, &plugin("p"), 1)];
     lease(&case, 0, &lanes).await;

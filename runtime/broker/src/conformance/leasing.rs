@@ -19,7 +19,7 @@ fn ids(leases: &[Lease]) -> Vec<JobId> {
     leases.iter().map(|lease| lease.token.job).collect()
 }
 
-/// A holder needs no second call to start.
+/// A lease has the whole job, so that its holder can start without another call.
 pub async fn a_lease_hands_over_the_whole_job(case: Case) {
     let new = NewJob { payload: b"in".to_vec(), ..case.new_job() };
     let (id, enqueued_at) = (case.enqueue(new.clone()).await, case.now());
@@ -32,7 +32,7 @@ pub async fn a_lease_hands_over_the_whole_job(case: Case) {
     assert_eq!(record.lease_expires_at, Some(case.now().after(TTL)));
 }
 
-/// Also when it comes back, and whether or not it has a unique key.
+/// A pinned job stays pinned to its revision, also when it comes back, and whether or not it has a unique key.
 pub async fn a_job_stays_pinned_to_its_revision(case: Case) {
     for unique_key in [None, unique("nightly")] {
         let pinned = Some(revision(9));
@@ -48,7 +48,7 @@ pub async fn a_job_stays_pinned_to_its_revision(case: Case) {
     }
 }
 
-/// Whatever else the job has, and also when it comes back.
+/// A job keeps all its options, also when it comes back, and whatever else it has.
 pub async fn options_stay_with_their_job(case: Case) {
     for (pinned, unique_key) in
         [(None, None), (Some(revision(9)), None), (Some(revision(9)), unique("nightly"))]
@@ -77,7 +77,7 @@ pub async fn options_stay_with_their_job(case: Case) {
     }
 }
 
-/// 255 goes first; equals go first come, first served, whatever their ids are.
+/// Jobs are leased by priority, 255 first, and in order of arrival if it is the same, whatever their ids are.
 pub async fn the_highest_priority_goes_first_and_equals_in_order_of_arrival(case: Case) {
     let of = |priority| NewJob { priority: Priority(priority), ..case.new_job() };
     let jobs = [of(100), of(0), of(255), of(100), of(101), of(255)];
@@ -90,7 +90,7 @@ pub async fn the_highest_priority_goes_first_and_equals_in_order_of_arrival(case
     assert_eq!(ids(&case.lease(4).await), [e, d, a, b]);
 }
 
-/// Room in a daemon is counted by queue.
+/// Queues are served in the order in which they are asked for, each up to its own number.
 pub async fn queues_are_served_in_the_order_asked_and_up_to_their_number(case: Case) {
     let in_queue = |name| NewJob { queue: queue_named(name), ..case.new_job() };
     let jobs = [in_queue("a"), in_queue("a"), in_queue("b"), in_queue("b"), in_queue("b")];
@@ -102,7 +102,7 @@ pub async fn queues_are_served_in_the_order_asked_and_up_to_their_number(case: C
     assert_eq!(ids(&case.ask(&asks).await.leases), [a2, b3]);
 }
 
-/// One holder at a time.
+/// A leased job is handed out to nobody else.
 pub async fn a_leased_job_is_handed_to_nobody_else(case: Case) {
     case.enqueue_n(3).await;
     assert_eq!(case.lease(2).await.len(), 2);
@@ -111,7 +111,7 @@ pub async fn a_leased_job_is_handed_to_nobody_else(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Leased, 3)]));
 }
 
-/// The number of leases and the number of attempts are two things.
+/// A lease raises the number of leases and not that of attempts, which a settlement counts.
 pub async fn a_lease_counts_no_attempt_and_raises_the_number(case: Case) {
     let first = case.leased_job().await;
     assert_eq!((first.lease, case.record(first.job).await.attempts), (LeaseNo(1), 0));
@@ -123,7 +123,7 @@ pub async fn a_lease_counts_no_attempt_and_raises_the_number(case: Case) {
     assert_eq!((lease.token.lease, lease.job.attempts), (LeaseNo(3), 1));
 }
 
-/// However it comes back.
+/// A job that is retried or released goes behind the ready ones of its priority.
 pub async fn what_comes_back_goes_behind_those_of_its_priority(case: Case) {
     let jobs = case.enqueue_n(4).await;
     let tokens: Vec<_> = case.lease(2).await.iter().map(|lease| lease.token).collect();
@@ -133,7 +133,7 @@ pub async fn what_comes_back_goes_behind_those_of_its_priority(case: Case) {
     assert_eq!(case.drain().await, [urgent, jobs[2], jobs[3], jobs[1], jobs[0]]);
 }
 
-/// Not in the order in which they came in.
+/// Jobs that are due become ready in the order of their times, then of their ids, not in that of arrival.
 pub async fn what_is_due_becomes_ready_in_order_of_time_then_id(case: Case) {
     let after = |delay| NewJob { delay: ms(delay), ..case.new_job() };
     let jobs = [after(30), after(20), after(20), after(10), after(31)];
@@ -145,7 +145,7 @@ pub async fn what_is_due_becomes_ready_in_order_of_time_then_id(case: Case) {
     assert_eq!(case.drain().await, [d, b, c, a]);
 }
 
-/// Being due is arriving.
+/// A job that becomes due goes behind those of its priority that are ready already.
 pub async fn what_was_promoted_goes_behind_what_was_ready(case: Case) {
     let scheduled = case.enqueue(NewJob { delay: ms(10), ..case.new_job() }).await;
     case.pass(ms(20));
@@ -153,7 +153,7 @@ pub async fn what_was_promoted_goes_behind_what_was_ready(case: Case) {
     assert_eq!(case.drain().await, [ready, scheduled]);
 }
 
-/// Sweeping is for all queues, handing out is not.
+/// A job of a queue that nobody asks for becomes ready when it is due, and isn't handed out.
 pub async fn a_queue_that_nobody_asks_for_keeps_its_jobs(case: Case) {
     let id = case.enqueue(NewJob { queue: queue_named("other"), delay: ms(1), ..case.new_job() }).await;
     case.pass(ms(1));
@@ -161,7 +161,7 @@ pub async fn a_queue_that_nobody_asks_for_keeps_its_jobs(case: Case) {
     assert_eq!(case.state_of(id).await, State::Ready);
 }
 
-/// A daemon that has nothing to do sleeps exactly so long.
+/// The next time to look is that of the first scheduled job or the first lease to run out, or none.
 pub async fn the_next_look_is_for_whatever_comes_first(case: Case) {
     assert_eq!(case.sweep().await.next_due, None);
     case.enqueue(case.new_job()).await;
@@ -179,7 +179,8 @@ pub async fn the_next_look_is_for_whatever_comes_first(case: Case) {
     assert_eq!(case.sweep().await.next_due, Some(secs(80)));
 }
 
-/// Its daemon may have died of it, and so may the next one: it dies of one at a time.
+/// Jobs that have lost a lease are suspects, which may have killed their daemon. They go first, and at most as many are handed
+/// out as were asked for.
 pub async fn suspects_are_handed_out_as_many_as_asked_for(case: Case) {
     let lost = case.enqueue_n(3).await;
     case.lease(3).await;
@@ -197,7 +198,7 @@ pub async fn suspects_are_handed_out_as_many_as_asked_for(case: Case) {
     assert_eq!(ids(&leased), [lost[1], lost[2]]);
 }
 
-/// However its run ended: its daemon has lived through it.
+/// An attempt that ends clears a job of suspicion, as its daemon has survived it. A release does not.
 pub async fn an_attempt_that_ends_clears_a_suspect(case: Case) {
     let token = case.leased_job().await;
     case.pass(TTL);
@@ -212,7 +213,8 @@ pub async fn an_attempt_that_ends_clears_a_suspect(case: Case) {
     assert_eq!(leased.leases.len(), 1);
 }
 
-/// Its daemon can't know what it was given.
+/// An ask that is repeated, as its answer was lost, gets the same leases again, renewed; those that are settled by now are left
+/// out.
 pub async fn an_ask_whose_answer_was_lost_is_answered_again(case: Case) {
     case.enqueue_n(3).await;
     let queues = [(queue(), 2)];
@@ -228,7 +230,8 @@ pub async fn an_ask_whose_answer_was_lost_is_answered_again(case: Case) {
     assert_eq!(case.state_of(first.leases[1].token.job).await, State::Leased, "it was prolonged");
 }
 
-/// A number of its own, or of another daemon, is another matter.
+/// An ask that the broker hasn't heard before gets other jobs, even if it says that it is a repetition. Daemons number their
+/// asks on their own.
 pub async fn an_ask_that_nobody_heard_is_answered_anew(case: Case) {
     case.enqueue_n(4).await;
     let queues = [(queue(), 1)];
@@ -240,7 +243,8 @@ pub async fn an_ask_that_nobody_heard_is_answered_anew(case: Case) {
     assert_eq!(jobs.iter().collect::<std::collections::BTreeSet<_>>().len(), 4, "each is another one");
 }
 
-/// So that one answer holds up nobody, and none stays behind for its size.
+/// One answer is bounded in bytes, so that it holds up no other call. Smaller jobs don't overtake a large one that doesn't fit
+/// any more.
 pub async fn what_is_handed_out_is_bounded_in_bytes(case: Case) {
     let of = |bytes| NewJob { payload: vec![1; bytes], ..case.new_job() };
     let jobs = [of(500), of(300), of(300), of(10)];
@@ -255,7 +259,7 @@ pub async fn what_is_handed_out_is_bounded_in_bytes(case: Case) {
     assert_eq!(sizes, [vec![500], vec![300, 300], vec![10]]);
 }
 
-/// A daemon that fails on a job is not a job that fails.
+/// A release for a fault of the host is counted as a fault, not as an attempt. The count starts anew when an attempt ends.
 pub async fn host_faults_are_counted_apart(case: Case) {
     let token = case.leased_job().await;
     let fault = Settlement::Release { after: Duration::ZERO, reason: Reason::HostFault };

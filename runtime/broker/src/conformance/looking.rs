@@ -16,7 +16,8 @@ use super::script::{
 };
 use crate::{Counts, Filter, FleetLimit, JobAction, LaneAsk, LastTimes, LeaseAsk, Query, Renew};
 
-/// Ready ones as they are handed out, whatever their queue; the others by their time, then by id.
+/// Ready jobs are listed in the order in which they are handed out, over all queues; scheduled and leased ones by their time,
+/// then by id.
 pub async fn waiting_jobs_are_listed_in_the_order_in_which_they_go(case: Case) {
     let of = |name, priority, delay| NewJob {
         queue: queue_named(name),
@@ -41,7 +42,7 @@ pub async fn waiting_jobs_are_listed_in_the_order_in_which_they_go(case: Case) {
     assert_eq!(case.list(State::Leased).await, [r1, r4, r2]);
 }
 
-/// Of those that ended at the same time, the one with the greatest id.
+/// Final jobs are listed latest first; of those that ended at the same time, the one with the greatest id first.
 pub async fn final_jobs_are_listed_latest_first(case: Case) {
     for (settlement, state) in
         [(succeed(), State::Succeeded), (bury(), State::Dead), (Settlement::Cancel, State::Cancelled)]
@@ -60,7 +61,7 @@ pub async fn final_jobs_are_listed_latest_first(case: Case) {
     }
 }
 
-/// Pages of any state fit together, and hold whole records.
+/// Pages follow each other without overlap and hold whole records, also while jobs come and go.
 pub async fn a_page_holds_what_was_asked_for(case: Case) {
     let ids = case.enqueue_n(5).await;
     let page = async |after, limit| case.page(Query { after, ..Query::of(State::Ready, limit) }).await;
@@ -77,7 +78,7 @@ pub async fn a_page_holds_what_was_asked_for(case: Case) {
     assert_eq!(case.list(State::Dead).await, []);
 }
 
-/// Whatever a job may have before its payload.
+/// A job with the longest names is listed in full, with its payload and without.
 pub async fn the_longest_names_are_listed_with_and_without_payloads(case: Case) {
     let job = NewJob {
         kind: Kind::parse(&"k".repeat(127)).expect("a valid kind"),
@@ -94,7 +95,7 @@ pub async fn the_longest_names_are_listed_with_and_without_payloads(case: Case) 
     assert_eq!(listed(false).await, [record.without_payloads()]);
 }
 
-/// The cursor of the last one is the end.
+/// The pages of each state make up the whole list. The last one has no cursor.
 pub async fn pages_of_every_state_fit_together(case: Case) {
     let delayed: Vec<NewJob> = (1..=5).map(|n| NewJob { delay: secs(n / 2), ..case.new_job() }).collect();
     case.enqueue_all(&delayed).await;
@@ -128,7 +129,7 @@ pub async fn pages_of_every_state_fit_together(case: Case) {
     }
 }
 
-/// By what they are, and when they came.
+/// A list can be filtered by queue, kind, reason and time of enqueueing.
 pub async fn a_list_can_be_filtered(case: Case) {
     let of = |name| NewJob { queue: queue_named(name), ..case.new_job() };
     let first = case.enqueue(of("a")).await;
@@ -153,7 +154,7 @@ pub async fn a_list_can_be_filtered(case: Case) {
     assert_eq!(listed(Filter { reason, ..any }).await, [token.job]);
 }
 
-/// By what its producer has said of it beside.
+/// A list can be filtered by group and by labels, each of which has to be the same as a whole.
 pub async fn a_list_can_be_filtered_by_group_and_labels(case: Case) {
     let of = |key: Option<&str>, texts: &[&str]| {
         let options = JobOptions { group: key.map(group), labels: labels(texts), ..JobOptions::default() };
@@ -182,7 +183,7 @@ pub async fn a_list_can_be_filtered_by_group_and_labels(case: Case) {
     assert_eq!(listed(Filter { labels: labels(&["env=test"]), ..acme }).await, [ids[2]]);
 }
 
-/// Wherever the text stands in it, and whether or not the store can read it.
+/// A list can be filtered by a text within the message, which is taken literally and case-sensitively.
 pub async fn a_list_can_be_filtered_by_the_text_of_a_message(case: Case) {
     let ids = case.enqueue_n(3).await;
     for (lease, message) in case.lease(9).await.iter().zip(["upstream: 503 [busy]", "no such user (42%)", ""])
@@ -204,7 +205,8 @@ pub async fn a_list_can_be_filtered_by_the_text_of_a_message(case: Case) {
     assert_eq!(listed("").await.len(), 3);
 }
 
-/// So that a command on many jobs doesn't come upon its own doings.
+/// A list can be filtered by when jobs last ran and ended, so that a command on many jobs doesn't find those that it has
+/// changed itself.
 pub async fn a_list_can_be_filtered_by_when_jobs_last_ran_and_ended(case: Case) {
     let [never, early, late] = case.enqueue_n(3).await[..] else { panic!("there are three") };
     case.act(JobAction::Cancel, never).await;
@@ -229,14 +231,14 @@ pub async fn a_list_can_be_filtered_by_when_jobs_last_ran_and_ended(case: Case) 
     assert_eq!(listed(State::Dead, after).await, [late, early]);
 }
 
-/// Whoever lists jobs has mostly no use for them.
+/// A list leaves out payloads unless they are asked for.
 pub async fn a_list_comes_without_payloads_unless_asked(case: Case) {
     let id = case.enqueue(NewJob { payload: vec![7; 1000], ..case.new_job() }).await;
     let page = case.page(Query { payloads: false, ..Query::of(State::Ready, 10) }).await;
     assert_eq!(page.jobs, [case.record(id).await.without_payloads()]);
 }
 
-/// So that no page holds up anybody.
+/// A page with payloads is bounded in bytes, so that it holds up no other call.
 pub async fn a_page_is_bounded_in_bytes(case: Case) {
     let large = |_| NewJob { payload: vec![7; Query::BYTES_MAX / 4], ..case.new_job() };
     let jobs: Vec<NewJob> = (0..6).map(large).collect();
@@ -247,7 +249,7 @@ pub async fn a_page_is_bounded_in_bytes(case: Case) {
     assert_eq!(case.page(Query { payloads: false, ..Query::of(State::Ready, 100) }).await.jobs.len(), 6);
 }
 
-/// Nor is it empty where something is there.
+/// A page has at most [`Query::LIMIT_MAX`] jobs. It has at least one if there are any, even for a limit of 0.
 pub async fn a_page_is_never_larger_than_the_limit(case: Case) {
     case.enqueue_n(Query::LIMIT_MAX as usize + 1).await;
     for (limit, found) in [(0, 1), (1, 1), (u32::MAX, Query::LIMIT_MAX as usize)] {
@@ -255,7 +257,7 @@ pub async fn a_page_is_never_larger_than_the_limit(case: Case) {
     }
 }
 
-/// At every step of every job.
+/// The counts of jobs by state are exact after each step.
 pub async fn counts_are_exact(case: Case) {
     assert_eq!(case.counts().await, Counts::default());
     case.enqueue_n(4).await;
@@ -287,13 +289,13 @@ pub async fn counts_are_exact(case: Case) {
     );
 }
 
-/// And that is no error.
+/// An unknown job has neither a record nor a log, which is no error.
 pub async fn nothing_is_known_of_an_unknown_job(case: Case) {
     let id = case.new_job().id;
     assert_eq!((case.find(id).await, case.log(id).await), (None, vec![]));
 }
 
-/// Whatever they look at.
+/// A tenant sees its own jobs only: by id, in lists, counts and leases.
 pub async fn tenants_see_their_own_jobs_alone(case: Case) {
     let token = case.leased_job().await;
     case.renew(Renew { log: lines(0..2), ..renew(token) }).await;
@@ -306,12 +308,12 @@ pub async fn tenants_see_their_own_jobs_alone(case: Case) {
     assert_eq!(other.sweep().await.next_due, None);
 }
 
-/// There may be warnings.
+/// The check of a fit store succeeds; it may have warnings.
 pub async fn a_fit_store_passes_its_check(case: Case) {
     case.broker.check().await.expect("the store is fit");
 }
 
-/// As long as anything of it is kept.
+/// A tenant is listed from its first job until it is purged.
 pub async fn a_tenant_is_known_to_the_store_until_it_is_purged(case: Case) {
     let is_known = async || case.broker.tenants().await.expect("a look succeeds").contains(&case.tenant);
     assert!(!is_known().await);
@@ -321,7 +323,7 @@ pub async fn a_tenant_is_known_to_the_store_until_it_is_purged(case: Case) {
     assert!(!is_known().await);
 }
 
-/// Those that go before it in its queue, and what else it may have to wait for.
+/// A job can be looked up with the number of jobs that go before it, the holds that cover it, and the limits in use.
 pub async fn a_job_is_told_what_it_waits_for(case: Case) {
     let limit = FleetLimit { name: plugin("p"), most: 1 };
     let narrow = Kind::parse("narrow").expect("a valid kind");
@@ -352,7 +354,7 @@ pub async fn a_job_is_told_what_it_waits_for(case: Case) {
     assert_eq!(why(case.new_job().id).await, None);
 }
 
-/// A suspect goes before all others of its queue.
+/// A suspect is counted before all others of its queue, whatever their priority.
 pub async fn suspects_are_ahead_of_all_others(case: Case) {
     let suspect = case.leased_job().await.job;
     let other = case.enqueue(NewJob { priority: Priority(255), ..case.new_job() }).await;
@@ -364,7 +366,7 @@ pub async fn suspects_are_ahead_of_all_others(case: Case) {
     assert_eq!((ahead(suspect).await, ahead(other).await), (0, 1));
 }
 
-/// No look takes long because many jobs wait.
+/// Jobs ahead of another are counted up to [`AHEAD_COUNTED_MAX`], so that no look takes long.
 pub async fn those_ahead_are_counted_up_to_a_bound(case: Case) {
     case.enqueue_n(AHEAD_COUNTED_MAX as usize + 5).await;
     let last = case.enqueue(case.new_job()).await;

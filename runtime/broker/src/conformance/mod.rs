@@ -54,18 +54,21 @@ pub use crate::conformance_suite as suite;
 /// A broker to be tested.
 #[async_trait]
 pub trait Fixture: Send + Sync + Sized + 'static {
-    /// Starts one for a single test. Its time is that of the clock, and stands still between the test's moves of it.
+    /// Starts a broker for a single test. Its time is that of the clock, and stands still between the test's moves of it.
     /// It may share a server with others: no two tests use the same tenant.
     async fn start(clock: Arc<ManualClock>) -> Self;
 
-    /// How many bytes longer a value of state is where it counts against a quota.
+    /// Number of bytes by which a value of state is longer where it counts against a quota.
     const SEAL: u64 = 0;
 
-    /// The broker. The fixture outlives its use.
+    /// Returns the broker. The fixture outlives its use.
     fn broker(&self) -> Arc<dyn Broker>;
 }
 
-/// Plays one rule.
+/// Plays one rule on a new broker.
+///
+/// # Panics
+/// If the broker breaks the rule.
 pub async fn play<F: Fixture, R: Future<Output = ()>>(rule: impl FnOnce(Case) -> R) {
     let clock = Arc::new(ManualClock::default());
     let fixture = F::start(Arc::clone(&clock)).await;

@@ -11,7 +11,7 @@ use super::case::Case;
 use super::script::{PLUGIN, STATE_MAX, bury, effects, key, ms, ran, secs, settle, succeed_with, usage};
 use crate::{Ran, SWEEP_MAX, Settle};
 
-/// Room for so many bytes of keys and plain values, in so many values; and for so many keys.
+/// Room for `bytes` of keys and plain values in `values` values, and for `keys` keys.
 fn room(case: &Case, (bytes, values): (u64, u64), keys: u64) -> StateQuota {
     StateQuota { bytes: Bytes(bytes + values * case.seal), keys }
 }
@@ -38,7 +38,7 @@ fn full(excess: StateExcess, quota: StateQuota) -> SettleReply {
     SettleReply::Full { excess, quota }
 }
 
-/// Keys count as well as values. The lease holds on, so that the run can be settled otherwise.
+/// A success that would overfill the state changes nothing, and the lease still holds. Keys and values are both counted.
 pub async fn a_success_that_would_overfill_the_state_changes_nothing(case: Case) {
     let quota = room(&case, (20, 2), 9);
     assert_eq!(write(&case, quota, set("abc", 7, None)).await, SettleReply::Applied);
@@ -65,7 +65,7 @@ pub async fn a_success_that_would_overfill_the_state_changes_nothing(case: Case)
     assert_eq!(write(&case, quota, set("d", 9, None)).await, SettleReply::Applied, "to the last byte");
 }
 
-/// However small they are.
+/// Values are limited in number as well as in bytes.
 pub async fn keys_are_counted_too(case: Case) {
     let quota = room(&case, (1000, 2), 2);
     for name in ["a", "b", "a"] {
@@ -79,7 +79,7 @@ pub async fn keys_are_counted_too(case: Case) {
     assert_eq!(write(&case, quota, replace).await, SettleReply::Applied);
 }
 
-/// Of a value that is replaced, the difference counts; of a sum, its digits.
+/// A value that is replaced counts by its difference in length, and so does a sum, by its digits.
 pub async fn what_is_replaced_makes_room(case: Case) {
     let quota = room(&case, (10, 1), 9);
     assert_eq!(write(&case, quota, set("n", 9, None)).await, SettleReply::Applied);
@@ -98,7 +98,7 @@ pub async fn what_is_replaced_makes_room(case: Case) {
     assert_eq!(case.stored(&key("n")).await, Some(b"999999999".to_vec()));
 }
 
-/// Whoever has more than it may, since its quota was lowered, can read, and make room.
+/// State that is over its quota, as that was lowered, can be read and made smaller, but doesn't grow.
 pub async fn what_is_over_its_quota_can_shrink(case: Case) {
     for name in ["a", "b", "c"] {
         assert_eq!(write(&case, STATE_MAX, set(name, 99, None)).await, SettleReply::Applied);
@@ -113,7 +113,7 @@ pub async fn what_is_over_its_quota_can_shrink(case: Case) {
     assert_eq!(write(&case, quota, Effects::default()).await, SettleReply::Applied, "it writes no state");
 }
 
-/// A shorter value in the place of one whose time is over is still one more.
+/// State that is over its quota can't put a shorter value in the place of one whose time is over: that is a new value.
 pub async fn what_is_over_its_quota_does_not_grow_from_what_is_gone(case: Case) {
     let too_little =
         [(room(&case, (10, 0), 9), StateExcess::Bytes), (room(&case, (999, 9), 0), StateExcess::Keys)];
@@ -124,7 +124,7 @@ pub async fn what_is_over_its_quota_does_not_grow_from_what_is_gone(case: Case) 
     }
 }
 
-/// At the very millisecond, whether or not anybody has swept meanwhile.
+/// A value frees its room when its time is over, to the millisecond, whether or not it is swept.
 pub async fn a_value_whose_time_is_over_gives_its_room_back(case: Case) {
     let quota = room(&case, (10, 1), 1);
     assert_eq!(write(&case, quota, set("a", 9, Some(secs(5)))).await, SettleReply::Applied);
@@ -139,7 +139,7 @@ pub async fn a_value_whose_time_is_over_gives_its_room_back(case: Case) {
     assert_eq!(write(&case, quota, set("d", 0, None)).await, full(StateExcess::Bytes, quota));
 }
 
-/// A value that is set anew has the new time, or none.
+/// A value that is set anew frees its room by its new time, or not at all if it has none.
 pub async fn a_new_time_to_live_replaces_the_old_one_in_the_sizes(case: Case) {
     let quota = room(&case, (10, 1), 1);
     assert_eq!(write(&case, quota, set("a", 9, Some(secs(5)))).await, SettleReply::Applied);
@@ -156,7 +156,7 @@ pub async fn a_new_time_to_live_replaces_the_old_one_in_the_sizes(case: Case) {
     assert_eq!(write(&case, quota, set("b", 9, None)).await, SettleReply::Applied);
 }
 
-/// More than one call removes otherwise.
+/// All values whose time is over free their room at once, even if there are more than a sweep removes.
 pub async fn all_values_whose_time_is_over_make_room(case: Case) {
     let many = SWEEP_MAX as u64 + 100;
     let quota = room(&case, (100_000, many), many);
@@ -170,7 +170,7 @@ pub async fn all_values_whose_time_is_over_make_room(case: Case) {
     assert_eq!(write(&case, quota, set("other", 1, None)).await, full(StateExcess::Keys, quota));
 }
 
-/// None pays for another's.
+/// Each plugin of each tenant has a quota of its own.
 pub async fn each_plugin_of_each_tenant_has_a_quota_of_its_own(case: Case) {
     let quota = room(&case, (10, 1), 1);
     assert_eq!(write(&case, quota, set("a", 9, None)).await, SettleReply::Applied);
@@ -180,7 +180,7 @@ pub async fn each_plugin_of_each_tenant_has_a_quota_of_its_own(case: Case) {
     assert_eq!(write(&other, quota, set("c", 9, None)).await, SettleReply::Applied);
 }
 
-/// As if one had come after the other.
+/// Settlements of one batch share the room as if they had come one after the other.
 pub async fn settlements_of_a_batch_share_what_room_there_is(case: Case) {
     let quota = room(&case, (10, 2), 9);
     case.enqueue_n(3).await;
@@ -198,7 +198,7 @@ pub async fn settlements_of_a_batch_share_what_room_there_is(case: Case) {
     assert_eq!(replies, [SettleReply::Applied, SettleReply::Applied, full(StateExcess::Bytes, quota)]);
 }
 
-/// Who compares wrongly learns of that first.
+/// A settlement that has a conflict and would overfill the state is answered with the conflict.
 pub async fn a_conflict_comes_before_a_full_state(case: Case) {
     let quota = room(&case, (1, 1), 1);
     let clash = effects(|effects| effects.swap(key("a"), Some(b"x".to_vec()), vec![b'y'; 99], None));

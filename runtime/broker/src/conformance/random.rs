@@ -165,7 +165,7 @@ pub(super) enum Sizes {
 }
 
 impl Sizes {
-    /// Where each value is so much longer.
+    /// Returns the sizes of a broker whose values are longer by `seal` bytes each.
     pub(super) fn of(seal: u64) -> Self {
         if seal == 0 { Self::Same } else { Self::Other }
     }
@@ -790,7 +790,7 @@ impl Random {
     }
 }
 
-/// The states of jobs to which it can be done mostly.
+/// The states of jobs on which an action is mostly tried.
 fn fit_for(action: JobAction) -> &'static [State] {
     match action {
         JobAction::Cancel => &[State::Leased, State::Leased, State::Leased, State::Dead, State::Blocked],

@@ -46,7 +46,7 @@ fn ids(leased: &Leased) -> Vec<JobId> {
     leased.leases.iter().map(|lease| lease.token.job).collect()
 }
 
-/// Whoever asks for them, and others of the queue don't wait for it.
+/// No more jobs of a rate are leased within a time than it allows, over all daemons. Other jobs of the queue aren't held up.
 pub async fn no_more_are_leased_within_a_time_than_the_rate_says(case: Case) {
     let pay = enqueue(&case, "pay", 9).await;
     let other = enqueue(&case, "other", 1).await;
@@ -66,7 +66,7 @@ pub async fn no_more_are_leased_within_a_time_than_the_rate_says(case: Case) {
     assert_eq!((ids(&leased), leased.next_token), (pay[3..5].to_vec(), Some(ms(100))));
 }
 
-/// They come as fast as the rate says, and no faster, as long as somebody asks.
+/// Over some time, as many jobs are leased as the rate allows, within 1%, if daemons ask when they are told to.
 pub async fn over_some_time_as_many_are_leased_as_the_rate_says(case: Case) {
     enqueue(&case, "pay", 1_500).await;
     let lanes = [lane("pay", 100, stripe(), per_second(100, None))];
@@ -91,7 +91,7 @@ pub async fn over_some_time_as_many_are_leased_as_the_rate_says(case: Case) {
     assert!((990..=1_010).contains(&count), "{count}");
 }
 
-/// Several kinds may share one, by its name.
+/// Kinds whose rates have the same name share its tokens.
 pub async fn kinds_share_a_rate_by_its_name(case: Case) {
     let (pay, refund) = (enqueue(&case, "pay", 2).await, enqueue(&case, "refund", 2).await);
     let rate = per_second(1, Some(3));
@@ -101,7 +101,7 @@ pub async fn kinds_share_a_rate_by_its_name(case: Case) {
     assert_eq!(ids(&lease(&case, 9, &[lane("refund", 9, own, rate)]).await), refund[1..], "another name");
 }
 
-/// What became of the one before gives none back.
+/// Each lease takes a token of its own, and a retry gives none back.
 pub async fn each_try_takes_a_token(case: Case) {
     let pay = enqueue(&case, "pay", 2).await;
     let lanes = [lane("pay", 9, stripe(), per_second(1, Some(1)))];
@@ -115,7 +115,7 @@ pub async fn each_try_takes_a_token(case: Case) {
     assert_eq!(ids(&lease(&case, 9, &lanes).await), pay[..1]);
 }
 
-/// What a slower one has taken isn't waited for.
+/// A changed rate applies at once: tokens that a slower one has taken aren't waited for.
 pub async fn a_rate_that_is_changed_holds_at_once(case: Case) {
     let pay = enqueue(&case, "pay", 3).await;
     let slow = Rate::new(not_zero(1), 3_600_000_000, None).expect("a valid rate");
@@ -127,7 +127,7 @@ pub async fn a_rate_that_is_changed_holds_at_once(case: Case) {
     assert_eq!(ids(&lease(&case, 9, &fast).await), pay[1..2]);
 }
 
-/// Nothing is taken where nothing is handed out.
+/// A lane that hands out no job takes no token.
 pub async fn a_lane_without_jobs_or_room_takes_no_token(case: Case) {
     let rate = per_second(1, Some(1));
     assert_eq!(lease(&case, 9, &[lane("pay", 9, stripe(), rate)]).await.next_token, None);

@@ -7,7 +7,7 @@ use super::case::{Case, TTL};
 use super::script::{lines, ms, progress, release, renew, secs, succeed};
 use crate::{Changed, LOG_LINES_KEPT, Renew, Renewal};
 
-/// Not from when it would have run out.
+/// A renewed lease holds for its full time from now on, not from when it would have run out.
 pub async fn a_renewal_holds_from_now_on(case: Case) {
     let token = case.leased_job().await;
     let leased_at = case.now();
@@ -21,7 +21,7 @@ pub async fn a_renewal_holds_from_now_on(case: Case) {
     assert_eq!(case.state_of(token.job).await, State::Leased);
 }
 
-/// Neither the lease nor what it reports.
+/// A stale token renews no lease, and its progress and log lines are dropped.
 pub async fn a_stale_token_renews_nothing(case: Case) {
     let stale = case.leased_job().await;
     case.applied(stale, release(secs(0))).await;
@@ -35,7 +35,7 @@ pub async fn a_stale_token_renews_nothing(case: Case) {
     assert_eq!((case.record(stale.job).await, case.log(stale.job).await), (before, vec![]));
 }
 
-/// The number is the fence, not the clock.
+/// A lease that has run out can be renewed as long as nobody has taken it back: its number decides, not the clock.
 pub async fn an_expired_lease_that_nobody_took_back_can_be_renewed(case: Case) {
     let token = case.leased_job().await;
     case.pass(TTL + secs(60));
@@ -45,7 +45,7 @@ pub async fn an_expired_lease_that_nobody_took_back_can_be_renewed(case: Case) {
     assert_eq!((record.state, record.expiries), (State::Leased, 0));
 }
 
-/// A renewal that says nothing of it leaves it.
+/// The latest progress is kept, through renewals without any and after the lease.
 pub async fn the_last_progress_wins_and_stays(case: Case) {
     let token = case.leased_job().await;
     for latest in [progress(1), progress(2), None] {
@@ -56,7 +56,7 @@ pub async fn the_last_progress_wins_and_stays(case: Case) {
     assert_eq!(case.record(token.job).await.progress, progress(2));
 }
 
-/// A log is no larger than it may be.
+/// Log lines are appended, and the latest [`LOG_LINES_KEPT`] are kept.
 pub async fn log_lines_are_appended_and_the_oldest_go_first(case: Case) {
     let token = case.leased_job().await;
     case.renew(Renew { log: lines(0..2), ..renew(token) }).await;
@@ -71,7 +71,8 @@ pub async fn log_lines_are_appended_and_the_oldest_go_first(case: Case) {
     assert_eq!(case.log(token.job).await, lines(9_500..9_500 + kept));
 }
 
-/// It goes on all the same: the holder is given time to stop in good order.
+/// Each renewal is answered with a requested cancellation, and still prolongs the lease, so that the holder can stop in good
+/// order.
 pub async fn a_cancellation_is_seen_at_each_renewal(case: Case) {
     let token = case.leased_job().await;
     let cancelled = case.broker.cancel(&case.tenant, token.job).await.expect("a cancellation succeeds");
@@ -83,7 +84,7 @@ pub async fn a_cancellation_is_seen_at_each_renewal(case: Case) {
     }
 }
 
-/// A stale one among them spoils nothing.
+/// Each renewal of a batch is answered on its own, in order; a stale one doesn't affect the others.
 pub async fn renewals_are_answered_one_by_one_in_order(case: Case) {
     case.enqueue_n(3).await;
     let [a, b, c] = <[_; 3]>::try_from(case.lease(3).await).expect("three leases").map(|lease| lease.token);
@@ -96,7 +97,7 @@ pub async fn renewals_are_answered_one_by_one_in_order(case: Case) {
     );
 }
 
-/// Not even to the token that has settled it.
+/// A lease that is settled can't be renewed, even with the token that settled it.
 pub async fn a_settled_lease_renews_no_more(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, succeed()).await;
@@ -106,7 +107,7 @@ pub async fn a_settled_lease_renews_no_more(case: Case) {
     assert_eq!((case.record(token.job).await, case.log(token.job).await), (before, vec![]));
 }
 
-/// A token says nothing about whose it is; the call does.
+/// A token renews only a lease of the tenant that the call is for.
 pub async fn a_token_of_another_tenant_renews_nothing(case: Case) {
     let token = case.leased_job().await;
     assert_eq!(case.of_another_tenant().renew(renew(token)).await, Renewal::Lost);

@@ -50,7 +50,7 @@ fn job(n: u128) -> NewJob {
     new_job(JobId::from_parts(Timestamp::from_millis(1000), n))
 }
 
-/// And later ones see what it has become.
+/// A record is stored and found as it was written. Each write raises its version.
 pub async fn a_record_is_stored_and_found_as_it_is(case: Case) {
     assert_eq!(stored(&case).await, None);
     let due = case.now().after(secs(60));
@@ -63,7 +63,7 @@ pub async fn a_record_is_stored_and_found_as_it_is(case: Case) {
     assert_eq!((second.due_at, second.record), (None, Ok(b"b".to_vec())));
 }
 
-/// Of several that have read the same, the first one.
+/// A write succeeds only with the latest version: of several that have read the same, the first one.
 pub async fn only_who_has_read_the_latest_version_writes(case: Case) {
     assert_eq!(put(&case, write(Some(7), record("x", None))).await, ScheduleWritten::Stale, "there is none");
     put(&case, write(None, record("a", None))).await;
@@ -76,7 +76,7 @@ pub async fn only_who_has_read_the_latest_version_writes(case: Case) {
     assert_eq!(stored(&case).await.and_then(|schedule| schedule.record.ok()), Some(b"b".to_vec()));
 }
 
-/// Neither the record nor any of the jobs, if one of them finds no room.
+/// A record and its jobs are written together: if one of the jobs is refused, nothing is.
 pub async fn record_and_jobs_are_one_step(case: Case) {
     put(&case, write(None, record("a", None))).await;
     let read = version(&case).await;
@@ -94,7 +94,7 @@ pub async fn record_and_jobs_are_one_step(case: Case) {
     assert_eq!(case.drain().await, [job(1).id, job(2).id]);
 }
 
-/// With its own payload and state: the schedule knows it by its id.
+/// A job whose id is there already keeps its payload and state: it is taken for the schedule's own.
 pub async fn a_job_that_is_there_already_stays_as_it_is(case: Case) {
     case.enqueue(NewJob { payload: b"mine".to_vec(), ..job(1) }).await;
     let token = case.lease_one().await;
@@ -104,7 +104,7 @@ pub async fn a_job_that_is_there_already_stays_as_it_is(case: Case) {
     assert_eq!(case.drain().await, [job(2).id]);
 }
 
-/// To whoever sweeps, and not as a job that is due.
+/// A sweep tells when the next schedule is due, apart from when the next job is.
 pub async fn a_sweep_tells_when_the_next_schedule_is_due(case: Case) {
     assert_eq!(case.sweep().await.next_schedule, None);
     put(&case, write(None, record("a", Some(case.now().after(secs(60)))))).await;
@@ -127,7 +127,7 @@ pub async fn a_sweep_tells_when_the_next_schedule_is_due(case: Case) {
     assert_eq!(case.sweep().await.next_schedule, None);
 }
 
-/// And one of the same name is another one, which nobody writes who has read the former.
+/// A schedule can be removed. One of the same name that is made later is another: versions of the former don't write it.
 pub async fn a_schedule_can_be_removed(case: Case) {
     put(&case, write(None, record("a", Some(case.now())))).await;
     let read = version(&case).await;
@@ -139,7 +139,7 @@ pub async fn a_schedule_can_be_removed(case: Case) {
     assert_eq!(put(&case, write(Some(read), record("x", None))).await, ScheduleWritten::Stale);
 }
 
-/// And those of another tenant aren't there.
+/// Schedules of a tenant are listed by name, in pages of [`SCHEDULES_PAGE`].
 pub async fn schedules_are_listed_by_name_in_pages(case: Case) {
     let names: Vec<String> = (0..SCHEDULES_PAGE + 5).map(|n| format!("s{n:04}")).collect();
     for text in names.iter().rev() {
@@ -159,7 +159,7 @@ pub async fn schedules_are_listed_by_name_in_pages(case: Case) {
     assert_eq!(look(&case.of_another_tenant(), ScheduleQuery::After(None)).await, []);
 }
 
-/// So that no look is without end.
+/// A tenant has at most [`SCHEDULES_MAX`] schedules; a further one is refused, and those that are there can be written.
 pub async fn a_tenant_has_no_more_schedules_than_that(case: Case) {
     for n in 0..SCHEDULES_MAX {
         let write = ScheduleWrite { name: name(&format!("s{n}")), ..write(None, record("", None)) };
@@ -171,7 +171,7 @@ pub async fn a_tenant_has_no_more_schedules_than_that(case: Case) {
     assert_eq!(put(&case, again).await, ScheduleWritten::Done, "those that are there go on");
 }
 
-/// With all else there is of the tenant.
+/// A purge removes the tenant's schedules.
 pub async fn schedules_are_purged(case: Case) {
     put(&case, write(None, record("a", Some(case.now())))).await;
     assert_eq!(case.broker.purge(&case.tenant, 10).await.expect("a purge succeeds"), 0);
@@ -179,7 +179,7 @@ pub async fn schedules_are_purged(case: Case) {
     assert_eq!((stored(&case).await, case.sweep().await.next_schedule), (None, None));
 }
 
-/// All who listen: they would learn of it late.
+/// A schedule that is due earlier than all others wakes every listener.
 pub async fn a_schedule_that_is_due_earlier_wakes(case: Case) {
     let due = |seconds| Some(case.now().after(secs(seconds)));
     put(&case, write(None, record("a", due(60)))).await;

@@ -93,7 +93,7 @@ pub(super) fn revision(n: u8) -> Revision {
     Revision::from_sha256([n; 32])
 }
 
-/// A usage that is so many times another.
+/// A usage that is `times` times the smallest one.
 pub(super) fn usage(times: u64) -> Usage {
     Usage {
         fuel: Fuel(1_000_003 * times),
@@ -104,7 +104,7 @@ pub(super) fn usage(times: u64) -> Usage {
     }
 }
 
-/// A traffic that is so many times another.
+/// A traffic that is `times` times the smallest one.
 pub(super) fn traffic(times: u64) -> Traffic {
     Traffic { input: Bytes(301 * times), output: Bytes(401 * times) }
 }

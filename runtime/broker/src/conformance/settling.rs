@@ -27,7 +27,7 @@ async fn request_cancel(case: &Case, job: JobId) {
     assert_eq!(cancelled, Changed::Requested);
 }
 
-/// All that a success leaves behind.
+/// A success keeps the output, the usage, the revision and the times, and counts an attempt.
 pub async fn a_success_keeps_its_output_and_counts_the_attempt(case: Case) {
     let token = case.leased_job().await;
     let leased_at = case.now();
@@ -42,7 +42,7 @@ pub async fn a_success_keeps_its_output_and_counts_the_attempt(case: Case) {
     assert_eq!((record.usage, record.revision), (usage(1), Some(revision(1))));
 }
 
-/// Whatever it wants to record, and whether the newer lease runs or has settled.
+/// A stale token settles nothing, and its report is dropped, whether the newer lease runs or is settled.
 pub async fn stale_token_cannot_settle_a_newer_lease(case: Case) {
     let stale = case.leased_job().await;
     case.pass(TTL);
@@ -58,7 +58,7 @@ pub async fn stale_token_cannot_settle_a_newer_lease(case: Case) {
     assert_eq!(case.state_of(stale.job).await, State::Succeeded);
 }
 
-/// Even before anybody else has leased it.
+/// A lease that was taken back settles nothing, even before another has been handed out.
 pub async fn a_lease_that_was_taken_back_settles_nothing(case: Case) {
     let token = case.leased_job().await;
     case.pass(TTL);
@@ -70,7 +70,7 @@ pub async fn a_lease_that_was_taken_back_settles_nothing(case: Case) {
     assert_eq!(case.record(token.job).await, before);
 }
 
-/// The number is the fence, not the clock.
+/// A lease that has run out can be settled as long as nobody has taken it back: its number decides, not the clock.
 pub async fn an_expired_lease_that_nobody_took_back_can_be_settled(case: Case) {
     let token = case.leased_job().await;
     case.pass(TTL + secs(60));
@@ -79,7 +79,7 @@ pub async fn an_expired_lease_that_nobody_took_back_can_be_settled(case: Case) {
     assert_eq!((record.state, record.expiries), (State::Succeeded, 0));
 }
 
-/// It may have been removed meanwhile.
+/// A settlement of an unknown job, which may have been removed, is answered as lost.
 pub async fn an_unknown_job_cannot_be_settled(case: Case) {
     let token = LeaseToken { job: case.new_job().id, lease: LeaseNo(1) };
     for settlement in every_settlement() {
@@ -88,14 +88,14 @@ pub async fn an_unknown_job_cannot_be_settled(case: Case) {
     assert_eq!(case.counts().await, Counts::default());
 }
 
-/// A token says nothing about whose it is; the call does.
+/// A token settles only a lease of the tenant that the call is for.
 pub async fn a_token_of_another_tenant_settles_nothing(case: Case) {
     let token = case.leased_job().await;
     assert_eq!(case.of_another_tenant().settle(token, bury()).await, SettleReply::Lost);
     assert_eq!(case.state_of(token.job).await, State::Leased);
 }
 
-/// The second time, it says again that it is recorded, and records nothing twice.
+/// A settlement that is repeated, after its answer was lost, is answered as applied again and records nothing twice.
 pub async fn a_lost_reply_can_be_repeated(case: Case) {
     for settlement in every_settlement() {
         let token = case.leased_job().await;
@@ -110,7 +110,7 @@ pub async fn a_lost_reply_can_be_repeated(case: Case) {
     }
 }
 
-/// It is the guest's own.
+/// A retry counts an attempt, and its job is scheduled until the wait is over.
 pub async fn a_retry_counts_an_attempt_and_waits(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, retry(secs(7))).await;
@@ -125,7 +125,7 @@ pub async fn a_retry_counts_an_attempt_and_waits(case: Case) {
     assert_eq!(case.drain().await, [token.job]);
 }
 
-/// There is no detour through the schedule.
+/// A job that is retried without a wait is ready at once.
 pub async fn a_retry_without_wait_is_ready_at_once(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, retry(Duration::ZERO)).await;
@@ -134,7 +134,7 @@ pub async fn a_retry_without_wait_is_ready_at_once(case: Case) {
     assert_eq!(case.drain().await, [token.job]);
 }
 
-/// It was not the guest's fault.
+/// A release counts no attempt, as the guest isn't to blame for it.
 pub async fn release_costs_no_attempt(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, release(secs(7))).await;
@@ -146,7 +146,7 @@ pub async fn release_costs_no_attempt(case: Case) {
     assert_eq!(case.lease(1).await[0].job.attempts, 0);
 }
 
-/// Another daemon can go on with it.
+/// A job that is released without a wait is ready at once.
 pub async fn a_release_without_wait_is_ready_at_once(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, release(Duration::ZERO)).await;
@@ -155,7 +155,7 @@ pub async fn a_release_without_wait_is_ready_at_once(case: Case) {
     assert_eq!(case.drain().await, [token.job]);
 }
 
-/// A dead letter is for people to read.
+/// A burial counts an attempt and keeps reason and message.
 pub async fn a_burial_counts_an_attempt_and_says_why(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, bury()).await;
@@ -165,7 +165,7 @@ pub async fn a_burial_counts_an_attempt_and_says_why(case: Case) {
     assert_eq!((record.attempts, record.finished_at), (1, Some(case.now())));
 }
 
-/// Its holder stopped it because somebody wanted that.
+/// A run that its holder stops as it is to be cancelled counts no attempt.
 pub async fn a_cancelled_run_counts_no_attempt(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, Settlement::Cancel).await;
@@ -174,7 +174,7 @@ pub async fn a_cancelled_run_counts_no_attempt(case: Case) {
     assert_eq!((record.message, record.attempts, record.finished_at), (None, 0, Some(case.now())));
 }
 
-/// It tells what is wrong while the job is tried again; after a success nothing is wrong.
+/// Reason and message of a settlement stay until the next one. A success has neither.
 pub async fn the_last_reason_stays_until_the_next_settlement(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, retry(Duration::ZERO)).await;
@@ -194,7 +194,7 @@ pub async fn the_last_reason_stays_until_the_next_settlement(case: Case) {
     assert_eq!((record.reason, record.message), (None, None));
 }
 
-/// Whichever way it would have come back.
+/// A job that is to be cancelled is cancelled when it is retried or released, and not run again.
 pub async fn who_is_to_be_cancelled_gets_no_further_attempt(case: Case) {
     for settlement in [retry(secs(5)), retry(secs(0)), release(secs(5)), release(secs(0))] {
         let token = case.leased_job().await;
@@ -211,7 +211,7 @@ pub async fn who_is_to_be_cancelled_gets_no_further_attempt(case: Case) {
     }
 }
 
-/// A result that came first is kept, and a failure that is final is told as it was.
+/// A success or a burial stands, even if a cancellation was requested before.
 pub async fn what_ended_before_its_cancellation_was_seen_stands(case: Case) {
     for (settlement, state) in [(succeed(), State::Succeeded), (bury(), State::Dead)] {
         let token = case.leased_job().await;
@@ -221,7 +221,7 @@ pub async fn what_ended_before_its_cancellation_was_seen_stands(case: Case) {
     }
 }
 
-/// A redrive is wanted by somebody who knew.
+/// A requested cancellation ends with its lease: it doesn't cancel the job after a redrive.
 pub async fn a_wish_to_cancel_does_not_outlive_its_lease(case: Case) {
     let token = case.leased_job().await;
     request_cancel(&case, token.job).await;
@@ -234,7 +234,7 @@ pub async fn a_wish_to_cancel_does_not_outlive_its_lease(case: Case) {
     assert_eq!(case.state_of(token.job).await, State::Scheduled);
 }
 
-/// The tenant pays for every run, also for those that came to nothing; the revision is that of the last.
+/// Usage is added up over all runs of a job, also failed ones. The revision is that of the latest run.
 pub async fn usage_adds_up_over_all_runs(case: Case) {
     let first = case.leased_job().await;
     case.settle_with(Settle { ran: Some(ran(PLUGIN, usage(5))), ..settle(first, retry(secs(0))) }).await;
@@ -251,7 +251,7 @@ pub async fn usage_adds_up_over_all_runs(case: Case) {
     assert_eq!((record.usage, record.revision), (sum, Some(revision(2))));
 }
 
-/// What a run said last is not lost with it.
+/// The progress and log lines that come with a settlement are kept.
 pub async fn a_settlement_brings_the_last_progress_and_log_lines(case: Case) {
     let token = case.leased_job().await;
     case.renew(Renew { progress: progress(1), log: lines(0..2), ..renew(token) }).await;
@@ -264,7 +264,7 @@ pub async fn a_settlement_brings_the_last_progress_and_log_lines(case: Case) {
     assert_eq!(case.log(token.job).await, lines(0..5));
 }
 
-/// One that is refused holds up none of the others.
+/// Each settlement of a batch is answered on its own; one that is refused doesn't affect the others.
 pub async fn each_settlement_of_a_batch_stands_alone(case: Case) {
     case.enqueue_n(4).await;
     let [a, b, c, d] = <[_; 4]>::try_from(case.lease(4).await).expect("four leases").map(|lease| lease.token);
@@ -289,7 +289,7 @@ pub async fn each_settlement_of_a_batch_stands_alone(case: Case) {
     assert_eq!(case.stored(&key("n")).await, Some(b"9".to_vec()));
 }
 
-/// Each job is kept as its own plugin has it.
+/// A final job is kept for the time that its settlement names.
 pub async fn the_keep_times_are_those_of_the_settlement(case: Case) {
     let keep = Keep { done: secs(10), dead: secs(20), ..Keep::default() };
     for settlement in [succeed(), Settlement::Cancel, bury()] {

@@ -15,7 +15,7 @@ use crate::{Changed, Counts, JobAction, Keep, KeepMax, Renewal, SWEEP_MAX, Settl
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Leases a job and lets the lease run out, so many times; each is taken back before the next.
+/// Leases a job and lets the lease run out, `times` times; each is taken back before the next.
 async fn lose_leases(case: &Case, times: u32) -> Option<LeaseToken> {
     let mut last = None;
     for _ in 0..times {
@@ -25,7 +25,8 @@ async fn lose_leases(case: &Case, times: u32) -> Option<LeaseToken> {
     last
 }
 
-/// The number is raised at once, so that the old token is told apart from one that has settled.
+/// An expired lease is taken back and counted. The lease number is raised at once, so that the old token differs from one that
+/// has settled.
 pub async fn an_expired_lease_is_taken_back_and_counted(case: Case) {
     let token = case.leased_job().await;
     case.pass(TTL);
@@ -38,7 +39,7 @@ pub async fn an_expired_lease_is_taken_back_and_counted(case: Case) {
     assert_eq!(case.lease_one().await.lease, LeaseNo(3));
 }
 
-/// It runs out at its time, and no sooner.
+/// A lease holds to its last millisecond.
 pub async fn a_lease_holds_to_its_last_millisecond(case: Case) {
     let token = case.leased_job().await;
     case.pass(TTL - ms(1));
@@ -49,7 +50,7 @@ pub async fn a_lease_holds_to_its_last_millisecond(case: Case) {
     assert_eq!(case.state_of(token.job).await, State::Ready);
 }
 
-/// As suspects, which go before the others.
+/// Jobs whose leases ran out come back as suspects, in the order of expiry, then of their ids, before other ready jobs.
 pub async fn expired_leases_come_back_in_order_of_expiry_then_id(case: Case) {
     let jobs = case.enqueue_n(4).await;
     case.lease(3).await;
@@ -60,7 +61,7 @@ pub async fn expired_leases_come_back_in_order_of_expiry_then_id(case: Case) {
     assert_eq!(case.drain().await, [jobs[1], jobs[2], jobs[0], jobs[3]]);
 }
 
-/// At once.
+/// A job whose lease is taken back can be leased at once.
 pub async fn an_expired_job_can_be_handed_out_once_it_is_taken_back(case: Case) {
     let token = case.leased_job().await;
     case.pass(TTL);
@@ -69,7 +70,7 @@ pub async fn an_expired_job_can_be_handed_out_once_it_is_taken_back(case: Case) 
     assert_eq!(case.record(token.job).await.leased_at, Some(case.now()));
 }
 
-/// A job that kills its daemons doesn't get to kill them all.
+/// A job that loses more leases than it may is buried, as it may kill its daemons. The sweep that buries it names it.
 pub async fn a_job_that_loses_too_many_leases_is_buried_and_named(case: Case) {
     let id = case.enqueue(NewJob { unique_key: unique("deadly"), ..case.new_job() }).await;
     let last = lose_leases(&case, EXPIRIES_MAX + 1).await.expect("it was leased");
@@ -84,7 +85,7 @@ pub async fn a_job_that_loses_too_many_leases_is_buried_and_named(case: Case) {
     case.enqueue(NewJob { unique_key: unique("deadly"), ..case.new_job() }).await;
 }
 
-/// As long as any dead letter by default.
+/// A job that is buried for lost leases is kept for 30 days, the default of dead letters.
 pub async fn a_job_buried_for_its_leases_is_kept_for_thirty_days(case: Case) {
     let id = case.enqueue(case.new_job()).await;
     lose_leases(&case, EXPIRIES_MAX + 1).await;
@@ -97,7 +98,7 @@ pub async fn a_job_buried_for_its_leases_is_kept_for_thirty_days(case: Case) {
     assert_eq!(case.find(id).await, None);
 }
 
-/// Nobody wants it to run again.
+/// A job that is to be cancelled is cancelled when its lease runs out, and not run again.
 pub async fn a_cancelled_job_whose_lease_runs_out_is_cancelled(case: Case) {
     let token = case.leased_job().await;
     let cancelled = case.broker.cancel(&case.tenant, token.job).await.expect("a cancellation succeeds");
@@ -110,7 +111,8 @@ pub async fn a_cancelled_job_whose_lease_runs_out_is_cancelled(case: Case) {
     assert_eq!(case.settle(token, succeed()).await, SettleReply::Lost);
 }
 
-/// The operator has to hear of a job that kills daemons.
+/// A job that loses too many leases is buried even if it is to be cancelled, so that operators hear of a job that kills
+/// daemons.
 pub async fn a_job_that_loses_too_many_leases_is_buried_even_if_it_is_to_be_cancelled(case: Case) {
     let id = case.enqueue(case.new_job()).await;
     lose_leases(&case, EXPIRIES_MAX).await;
@@ -125,7 +127,7 @@ pub async fn a_job_that_loses_too_many_leases_is_buried_even_if_it_is_to_be_canc
     assert_eq!(case.renew(renew(token)).await, Renewal::Held);
 }
 
-/// The rest is for the next call, which is due at once.
+/// One call makes at most [`SWEEP_MAX`] due jobs ready. The next call is due at once, and goes on.
 pub async fn one_call_never_promotes_without_bound(case: Case) {
     let jobs: Vec<NewJob> = (0..=SWEEP_MAX).map(|_| NewJob { delay: ms(5), ..case.new_job() }).collect();
     case.enqueue_all(&jobs).await;
@@ -136,7 +138,7 @@ pub async fn one_call_never_promotes_without_bound(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Ready, SWEEP_MAX as u64 + 1)]));
 }
 
-/// Buried ones count as well.
+/// One call takes back at most [`SWEEP_MAX`] leases, buried jobs included. The next call is due at once, and goes on.
 pub async fn one_call_never_takes_back_without_bound(case: Case) {
     case.enqueue_n(SWEEP_MAX + 1).await;
     let n = u32::try_from(SWEEP_MAX + 1).expect("a small number");
@@ -148,7 +150,7 @@ pub async fn one_call_never_takes_back_without_bound(case: Case) {
     assert_eq!(case.counts().await, Counts::of(&[(State::Ready, SWEEP_MAX as u64 + 1)]));
 }
 
-/// Nor are they all removed by the one who comes along.
+/// One call removes at most [`SWEEP_MAX`] final jobs. The next call is due at once, and goes on.
 pub async fn one_call_never_removes_without_bound(case: Case) {
     case.enqueue_n(SWEEP_MAX + 1).await;
     let leases = case.lease(u32::try_from(SWEEP_MAX + 1).expect("a small number")).await;
@@ -161,7 +163,7 @@ pub async fn one_call_never_removes_without_bound(case: Case) {
     assert_eq!(case.counts().await, Counts::default());
 }
 
-/// Those that came to be final first go first; their logs go with them.
+/// A final job is removed when its keep time is over, to the millisecond, and its log with it.
 pub async fn final_jobs_go_when_their_keep_time_is_over(case: Case) {
     let keep = Keep { done: secs(100), dead: secs(200), ..Keep::default() };
     let mut finished: Vec<JobId> = Vec::new();
@@ -186,7 +188,7 @@ pub async fn final_jobs_go_when_their_keep_time_is_over(case: Case) {
     assert_eq!((case.counts().await, case.log(finished[1]).await), (Counts::default(), vec![]));
 }
 
-/// It is still there until then, so that a lost reply can be asked for again.
+/// A job with a keep time of 0 is removed by the next sweep. Until then a settlement whose answer was lost can be repeated.
 pub async fn a_job_kept_for_no_time_goes_at_the_next_sweep(case: Case) {
     let token = case.leased_job().await;
     let keep = Keep { done: Duration::ZERO, dead: Duration::ZERO, ..Keep::default() };
@@ -198,14 +200,14 @@ pub async fn a_job_kept_for_no_time_goes_at_the_next_sweep(case: Case) {
     assert_eq!(case.find(token.job).await, None);
 }
 
-/// Old jobs can wait for the next call that comes anyway.
+/// The next time to look doesn't include keep times: old jobs can wait for the next call that comes anyway.
 pub async fn removing_is_no_reason_to_look_again(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, succeed()).await;
     assert_eq!(case.ask(&[(queue(), 1)]).await.next_due, None);
 }
 
-/// However long they may be kept.
+/// The latest final jobs are kept, up to the maximum numbers of a sweep, even if their keep time isn't over.
 pub async fn no_more_final_jobs_are_kept_than_their_number(case: Case) {
     let ids = case.enqueue_n(8).await;
     for settlement in [succeed(), bury()].iter().cycle().take(8) {
@@ -218,7 +220,7 @@ pub async fn no_more_final_jobs_are_kept_than_their_number(case: Case) {
     assert_eq!(case.list(State::Dead).await, [ids[7]]);
 }
 
-/// So that nobody has to look without need.
+/// A sweep tells when the next final job is past its keep time, so that nobody sweeps in vain.
 pub async fn a_sweep_tells_when_the_next_job_is_past_its_time(case: Case) {
     assert_eq!(case.sweep().await.next_removal, None);
     let token = case.leased_job().await;
@@ -232,7 +234,7 @@ pub async fn a_sweep_tells_when_the_next_job_is_past_its_time(case: Case) {
     assert_eq!(case.sweep().await.next_removal, None);
 }
 
-/// And it leaves nothing, nor anybody else without anything.
+/// A purge in steps removes all that a tenant has, and tells after each step how much is left. Other tenants aren't affected.
 pub async fn what_a_tenant_has_can_be_purged_in_steps(case: Case) {
     let other = case.of_another_tenant();
     other.enqueue_n(2).await;
@@ -260,7 +262,8 @@ pub async fn what_a_tenant_has_can_be_purged_in_steps(case: Case) {
     assert_eq!(other.counts().await, Counts::of(&[(State::Ready, 2)]));
 }
 
-/// Those of other plugins, and those that ended without a run, are no concern of its number.
+/// The latest final jobs of a plugin are kept, up to its maximum numbers. Jobs of other plugins, and those that ended without a
+/// run, don't count.
 pub async fn no_more_final_jobs_of_a_plugin_are_kept_than_its_number(case: Case) {
     let counted = Keep { is_counted: true, ..Keep::default() };
     let ends = async |name: &str, keep: Keep, settlement: Settlement| {
@@ -298,7 +301,7 @@ pub async fn no_more_final_jobs_of_a_plugin_are_kept_than_its_number(case: Case)
     assert_eq!(case.list(State::Cancelled).await, [waiting]);
 }
 
-/// Whatever their number, a sweep removes so many at most.
+/// One call removes at most [`SWEEP_MAX`] final jobs of a plugin beyond its number. The next call is due at once.
 pub async fn one_call_never_removes_more_of_a_plugin_than_a_bound(case: Case) {
     let count = SWEEP_MAX + 10;
     case.enqueue_n(count).await;

@@ -12,7 +12,7 @@ fn side(runs: u64, failures: u64) -> Record {
     Record { runs, failures, fuel: u128::from(runs - failures) << 80 }
 }
 
-/// What a daemon says that has counted so many runs of the old revision, and of the new one as many that all have failed.
+/// The report of a daemon that has counted `runs` runs of the old revision, and as many of the new one that all failed.
 fn report(of: u8, runs: u64) -> TrialReport {
     TrialReport {
         daemon: daemon(of),
@@ -39,7 +39,7 @@ async fn say(case: &Case, report: &TrialReport) -> TrialStatus {
     case.broker.report_trial(&case.tenant, report).await.expect("a report succeeds")
 }
 
-/// And no daemon is told of its own, whatever is repeated.
+/// The counts of all daemons are added up. Each daemon is told those of the others, and a repeated report counts once.
 pub async fn what_all_daemons_count_adds_up(case: Case) {
     let began = case.now();
     let first = say(&case, &report(1, 3)).await;
@@ -55,7 +55,7 @@ pub async fn what_all_daemons_count_adds_up(case: Case) {
     assert_eq!(say(&case, &report(1, 7)).await.others, counted(40));
 }
 
-/// By whomever, and whatever others find.
+/// The first decision of a trial, by any daemon, holds for all of them.
 pub async fn the_first_decision_of_a_trial_holds_for_all(case: Case) {
     assert_eq!(say(&case, &report(1, 3)).await.decision, None);
     assert_eq!(say(&case, &deciding(report(2, 3), &roll_back())).await.decision, Some(roll_back()));
@@ -66,7 +66,7 @@ pub async fn the_first_decision_of_a_trial_holds_for_all(case: Case) {
     assert_eq!(say(&case, &another).await.decision, Some(Decision::Promote));
 }
 
-/// Of plugin, of revisions, and of tenant.
+/// Each pair of revisions of a plugin of a tenant has a trial of its own.
 pub async fn each_trial_is_by_itself(case: Case) {
     say(&case, &deciding(report(1, 3), &roll_back())).await;
     let pair = report(2, 1).pair;
@@ -84,7 +84,7 @@ pub async fn each_trial_is_by_itself(case: Case) {
     assert_eq!(say(&case, &report(2, 1)).await.others, counted(3));
 }
 
-/// And those who come later take part in that one.
+/// A daemon that has seen the end of a trial begins another, in which those that come later take part.
 pub async fn whoever_saw_the_end_of_a_trial_begins_another(case: Case) {
     let before = say(&case, &deciding(report(1, 3), &roll_back())).await.began;
     let ended = Some(before);
@@ -98,7 +98,7 @@ pub async fn whoever_saw_the_end_of_a_trial_begins_another(case: Case) {
     assert_eq!(say(&case, &again).await.others, counted(4));
 }
 
-/// A sweep takes it away; without one it is as if it weren't there.
+/// A trial is forgotten once no daemon has reported for [`TRIAL_KEPT`], whether or not it is swept.
 pub async fn a_trial_is_forgotten_once_nobody_has_reported_for_long(case: Case) {
     say(&case, &deciding(report(1, 3), &roll_back())).await;
     case.pass(TRIAL_KEPT - secs(1));
@@ -117,7 +117,7 @@ pub async fn a_trial_is_forgotten_once_nobody_has_reported_for_long(case: Case) 
     assert_eq!(say(&case, &report(3, 0)).await.others, Records::default());
 }
 
-/// With all else there is of the tenant.
+/// A purge removes the tenant's trials.
 pub async fn trials_are_purged(case: Case) {
     say(&case, &deciding(report(1, 3), &roll_back())).await;
     assert_eq!(case.broker.purge(&case.tenant, 10).await.expect("a purge succeeds"), 0);
@@ -127,7 +127,8 @@ pub async fn trials_are_purged(case: Case) {
     assert_eq!((status.others, status.decision), (Records::default(), None));
 }
 
-/// Those that come later hear of the others, and aren't counted.
+/// A trial counts at most [`TRIAL_DAEMONS_MAX`] daemons. Further ones are told the counts of these, and aren't counted
+/// themselves.
 pub async fn no_more_daemons_are_counted_in_a_trial_than_that(case: Case) {
     let nth = |nth: usize| {
         let started = sandhog_core::time::Timestamp::from_millis(1);

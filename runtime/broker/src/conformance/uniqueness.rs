@@ -48,7 +48,7 @@ async fn payload_of(case: &Case, job: JobId) -> String {
     String::from_utf8(case.record(job).await.payload).expect("a text")
 }
 
-/// Another may wait while it runs.
+/// A key that is held until the start is free once its job is leased, so that another can wait while that one runs.
 pub async fn a_key_that_is_held_until_the_start_is_free_once_its_job_is_leased(case: Case) {
     let started = until(UniqueUntil::Started, None);
     let first = case.enqueue(job(&case, started, "1")).await;
@@ -65,7 +65,7 @@ pub async fn a_key_that_is_held_until_the_start_is_free_once_its_job_is_leased(c
     case.enqueue(job(&case, started, "5")).await;
 }
 
-/// However its job ends, and when: even once it is gone.
+/// A key that is held for a time is free when that is over, to the millisecond, even if its job has ended or is removed before.
 pub async fn a_key_that_is_held_for_a_time_is_free_when_that_is_over(case: Case) {
     let minutes = until(UniqueUntil::Over, Some(secs(600)));
     let first = case.enqueue(job(&case, minutes, "1")).await;
@@ -82,7 +82,7 @@ pub async fn a_key_that_is_held_for_a_time_is_free_when_that_is_over(case: Case)
     assert_eq!(answer(&case, job(&case, minutes, "5")).await, Enqueued::Duplicate(second));
 }
 
-/// So that a job which waits for ever doesn't keep others out for ever.
+/// A key can be free after a time though its job hasn't ended. The end of that job doesn't free the key of the next one.
 pub async fn a_key_may_have_an_end_though_its_job_goes_on(case: Case) {
     let ends = until(UniqueUntil::Settled, Some(secs(60)));
     let first = case.enqueue(job(&case, ends, "1")).await;
@@ -98,7 +98,7 @@ pub async fn a_key_may_have_an_end_though_its_job_goes_on(case: Case) {
     case.enqueue(job(&case, ends, "4")).await;
 }
 
-/// It stays the same job, in its place, with what the latest one has to say.
+/// A waiting job gets the payload of the one that replaces it, and keeps its id and its place.
 pub async fn a_job_that_waits_gets_the_payload_of_one_that_replaces_it(case: Case) {
     let first = case.enqueue(job(&case, replacing(), "old")).await;
     let other = case.enqueue(case.new_job()).await;
@@ -110,7 +110,7 @@ pub async fn a_job_that_waits_gets_the_payload_of_one_that_replaces_it(case: Cas
     assert_eq!(case.drain().await, [first, other]);
 }
 
-/// Nobody changes what a handler has been given.
+/// A leased job isn't replaced. One that waits for another try is.
 pub async fn a_job_that_runs_is_not_replaced(case: Case) {
     let first = case.enqueue(job(&case, replacing(), "1")).await;
     let token = case.lease_one().await;
@@ -129,14 +129,14 @@ pub async fn a_job_that_runs_is_not_replaced(case: Case) {
     case.enqueue(job(&case, replacing(), "4")).await;
 }
 
-/// Whoever enqueued it has not agreed to that.
+/// A job is replaced only if its own rule allows that as well.
 pub async fn a_job_that_may_not_be_replaced_keeps_its_payload(case: Case) {
     let first = case.enqueue(job(&case, UniqueRule::default(), "1")).await;
     assert_eq!(answer(&case, job(&case, replacing(), "2")).await, Enqueued::Duplicate(first));
     assert_eq!(payload_of(&case, first).await, "1");
 }
 
-/// Of the tenant's waiting payloads, and of one.
+/// A payload that replaces another is held to the same bounds, on one payload and on all that wait. A shorter one always fits.
 pub async fn a_payload_that_replaces_another_has_the_same_bounds(case: Case) {
     let first = case.enqueue(job(&case, replacing(), "12345")).await;
     let seal = case.seal;
@@ -161,7 +161,8 @@ pub async fn a_payload_that_replaces_another_has_the_same_bounds(case: Case) {
     assert_eq!(more, [Enqueued::Stored], "what is counted is what waits");
 }
 
-/// It runs once it is quiet, with what was said last; and no later than the first of them was ready to wait.
+/// Events in a row make one job, with the latest payload. It runs once no event has come for a while, and at the latest after
+/// the longest wait of the first event.
 pub async fn events_in_a_row_make_one_job_that_runs_after_the_last_of_them(case: Case) {
     let start = case.now();
     let first = case.enqueue(event(&case, 10, 25, "1")).await;
@@ -191,7 +192,7 @@ pub async fn events_in_a_row_make_one_job_that_runs_after_the_last_of_them(case:
     );
 }
 
-/// As one by one.
+/// Events in one batch make one job, as if they had come one after the other.
 pub async fn events_in_one_batch_make_one_job(case: Case) {
     let batch = ["1", "2", "3"].map(|payload| event(&case, 10, 25, payload));
     let first = batch[0].id;
@@ -202,7 +203,7 @@ pub async fn events_in_one_batch_make_one_job(case: Case) {
     assert_eq!(case.list(State::Scheduled).await, [first]);
 }
 
-/// Whoever waits for it at its turn isn't put off any more.
+/// An event doesn't put off a job that is due already; it only replaces the payload.
 pub async fn an_event_puts_off_nothing_that_is_due(case: Case) {
     let first = case.enqueue(event(&case, 10, 25, "1")).await;
     case.pass(secs(10));
@@ -213,7 +214,7 @@ pub async fn an_event_puts_off_nothing_that_is_due(case: Case) {
     assert_eq!(lease.job.payload, b"2");
 }
 
-/// A cancelled job takes no events along.
+/// An event after its job was cancelled makes another job, with a wait of its own.
 pub async fn an_event_after_a_cancelled_job_makes_another(case: Case) {
     let first = case.enqueue(event(&case, 10, 25, "1")).await;
     assert_eq!(case.act(JobAction::Cancel, first).await, Changed::Done);
@@ -223,7 +224,7 @@ pub async fn an_event_after_a_cancelled_job_makes_another(case: Case) {
     assert_eq!(case.record(id).await.due_at, Some(case.now().after(secs(10))), "with a wait of its own");
 }
 
-/// The first runs at once, and those that follow don't, until it was quiet for long enough.
+/// The first event runs at once. Those that follow make no job until none has come for a while, or the longest wait is over.
 pub async fn a_leading_event_runs_at_once_and_those_that_follow_do_not(case: Case) {
     let leading = UniqueRule::leading(debounce(10, 25));
     let first = case.enqueue(job(&case, leading, "1")).await;
@@ -238,7 +239,7 @@ pub async fn a_leading_event_runs_at_once_and_those_that_follow_do_not(case: Cas
     case.enqueue(job(&case, leading, "3")).await;
 }
 
-/// What runs enqueue has the same rules.
+/// Jobs that runs enqueue are debounced by the same rules.
 pub async fn events_of_runs_are_debounced_as_well(case: Case) {
     let first = case.enqueue(event(&case, 10, 25, "1")).await;
     let token = case.leased_job().await;
@@ -247,7 +248,7 @@ pub async fn events_of_runs_are_debounced_as_well(case: Case) {
     assert_eq!(payload_of(&case, first).await, "2");
 }
 
-/// The key of a job that had it until it was final is taken again, with an end of its own.
+/// A redriven job that held its key until it was final takes it again, for its full time.
 pub async fn a_redriven_job_holds_its_key_again_if_it_did_to_its_end(case: Case) {
     let ends = until(UniqueUntil::Settled, Some(secs(60)));
     let first = case.enqueue(job(&case, ends, "1")).await;
@@ -261,7 +262,7 @@ pub async fn a_redriven_job_holds_its_key_again_if_it_did_to_its_end(case: Case)
     case.enqueue(job(&case, ends, "3")).await;
 }
 
-/// It has as long to start as it had, from the time on at which it is due.
+/// A job that is put off by an event has as long to start, from when it is due, as it had before.
 pub async fn a_job_that_is_put_off_has_as_long_to_start_as_before(case: Case) {
     let expiring = |payload| {
         let event = event(&case, 10, 60, payload);
@@ -284,7 +285,7 @@ pub async fn a_job_that_is_put_off_has_as_long_to_start_as_before(case: Case) {
     assert_eq!(case.record(batch[0].id).await.state, State::Cancelled, "put off by the same batch");
 }
 
-/// Whoever is in front of it stays in front of it.
+/// A job in its group's line gets the payload of the one that replaces it, and keeps its place.
 pub async fn a_job_in_its_groups_line_gets_the_payload_and_keeps_its_place(case: Case) {
     let rules = BTreeMap::from([(queue(), GroupRule::Concurrency(NonZeroU16::MIN))]);
     case.broker.set_group_rules(&case.tenant, &rules).await.expect("it succeeds");
@@ -305,7 +306,7 @@ pub async fn a_job_in_its_groups_line_gets_the_payload_and_keeps_its_place(case:
     }
 }
 
-/// Neither does a flow change what is there, nor anybody a job of a flow.
+/// A job of a flow neither replaces another job nor is replaced.
 pub async fn jobs_of_flows_neither_replace_nor_are_replaced(case: Case) {
     let flow_of = |job: NewJob| {
         let name = FlowJobName::parse("only").expect("a valid name");

@@ -40,14 +40,14 @@ pub(super) async fn hear_of(wakes: &mut Wakes, tenant: &TenantId) {
     }
 }
 
-/// Something may have come in before it listened.
+/// The first wake of a stream is for all, as jobs may have come in before it began.
 pub async fn the_first_wake_is_for_all(case: Case) {
     case.enqueue(case.new_job()).await;
     let mut wakes = case.broker.watch(vec![case.tenant.clone()]).await.expect("listening succeeds");
     assert_eq!(next(&mut wakes).await, Wake::All);
 }
 
-/// Each time that it was empty.
+/// A job that comes into an empty queue wakes listeners, each time.
 pub async fn a_job_in_an_empty_queue_wakes(case: Case) {
     let mut wakes = listen(&case, &[&case.tenant]).await;
     for queue in ["a", "b", "a"] {
@@ -57,7 +57,7 @@ pub async fn a_job_in_an_empty_queue_wakes(case: Case) {
     }
 }
 
-/// Whoever gave it back may have no room for it.
+/// A job that is retried or released wakes listeners, as the daemon that gave it back may have no room for it.
 pub async fn a_job_that_comes_back_wakes(case: Case) {
     let mut wakes = listen(&case, &[&case.tenant]).await;
     case.enqueue(case.new_job()).await;
@@ -70,7 +70,7 @@ pub async fn a_job_that_comes_back_wakes(case: Case) {
     }
 }
 
-/// As any job that becomes ready.
+/// A redriven job wakes listeners.
 pub async fn a_redriven_job_wakes(case: Case) {
     let token = case.leased_job().await;
     case.applied(token, bury()).await;
@@ -79,7 +79,7 @@ pub async fn a_redriven_job_wakes(case: Case) {
     hear_of(&mut wakes, &case.tenant).await;
 }
 
-/// Also in a queue that its own plugin knows nothing of.
+/// A job that a run enqueues wakes listeners, also in another queue.
 pub async fn a_job_of_a_run_wakes(case: Case) {
     let token = case.leased_job().await;
     let mut wakes = listen(&case, &[&case.tenant]).await;
@@ -88,7 +88,7 @@ pub async fn a_job_of_a_run_wakes(case: Case) {
     hear_of(&mut wakes, &case.tenant).await;
 }
 
-/// Whoever sleeps until the next time has to learn of an earlier one.
+/// A job that is due earlier than all others wakes listeners, which may sleep until the former time.
 pub async fn an_earlier_time_wakes(case: Case) {
     let mut wakes = listen(&case, &[&case.tenant]).await;
     for delay in [secs(100), secs(10), ms(9_999)] {
@@ -97,7 +97,7 @@ pub async fn an_earlier_time_wakes(case: Case) {
     }
 }
 
-/// The one who promoted it may want other queues, or fewer.
+/// A job that a sweep makes ready wakes listeners, as the daemon that swept may have no use for it.
 pub async fn what_was_promoted_and_not_handed_out_wakes(case: Case) {
     case.enqueue(NewJob { delay: secs(1), ..case.new_job() }).await;
     let mut wakes = listen(&case, &[&case.tenant]).await;
@@ -110,7 +110,7 @@ pub async fn what_was_promoted_and_not_handed_out_wakes(case: Case) {
     hear_of(&mut wakes, &case.tenant).await;
 }
 
-/// None takes the news from another.
+/// Every listener is woken.
 pub async fn every_listener_is_woken(case: Case) {
     let mut first = listen(&case, &[&case.tenant]).await;
     let mut second = listen(&case, &[&case.tenant]).await;
@@ -131,7 +131,7 @@ impl Player {
         Self { id: DaemonId::from_parts(Timestamp::from_millis(7), nth), asks: 0 }
     }
 
-    /// Asks for so many, and says how many came.
+    /// Asks for `count` jobs, and returns how many came.
     async fn ask(&mut self, case: &Case, count: u32) -> usize {
         self.asks += 1;
         let asker = Some(Asker { daemon: self.id, number: self.asks, repeats: false });
@@ -164,7 +164,7 @@ async fn named_next(wakes: &mut Wakes, case: &Case) -> Option<DaemonId> {
     }
 }
 
-/// So one job costs one lease call, however many daemons there are.
+/// A wake names a daemon that waits, so that one job costs one lease call even if there are many daemons.
 pub async fn whoever_is_named_was_waiting(case: Case) {
     let (mut players, mut wakes) = waiting_players(&case, 3).await;
     for _ in 0..10 {
@@ -178,7 +178,7 @@ pub async fn whoever_is_named_was_waiting(case: Case) {
     }
 }
 
-/// Each has room for one job, and none looks without having been told.
+/// A burst of jobs wakes as many waiting daemons as it takes to run them, without any of them having to look by itself.
 pub async fn a_burst_brings_in_all_that_it_takes(case: Case) {
     let (mut players, mut wakes) = waiting_players(&case, 4).await;
     case.enqueue_n(4).await;
@@ -192,7 +192,7 @@ pub async fn a_burst_brings_in_all_that_it_takes(case: Case) {
     }
 }
 
-/// It would look in vain, as it asks for others, while another waits for these.
+/// A daemon that waits for another queue isn't named, as it would look in vain.
 pub async fn who_waits_for_another_queue_is_not_named(case: Case) {
     let (mut players, mut wakes) = waiting_players(&case, 1).await;
     let mut other = Player::of(9);
@@ -207,7 +207,7 @@ pub async fn who_waits_for_another_queue_is_not_named(case: Case) {
     assert_eq!(other.ask(&case, 1).await, 0);
 }
 
-/// It says so by an ask for nothing, as when it is about to stop.
+/// A daemon that has asked for nothing since, as one does that is about to stop, isn't named.
 pub async fn who_waits_no_more_is_not_named(case: Case) {
     let (mut players, mut wakes) = waiting_players(&case, 4).await;
     for player in &mut players[1..] {
@@ -221,7 +221,7 @@ pub async fn who_waits_no_more_is_not_named(case: Case) {
     assert_eq!(named_next(&mut wakes, &case).await, None, "nobody waits, so all are told");
 }
 
-/// One stream serves a daemon of many tenants.
+/// One stream wakes for each of its tenants.
 pub async fn each_tenant_is_woken_for(case: Case) {
     let other = case.of_another_tenant();
     let mut wakes = listen(&case, &[&case.tenant, &other.tenant]).await;
@@ -231,7 +231,8 @@ pub async fn each_tenant_is_woken_for(case: Case) {
     hear_of(&mut wakes, &case.tenant).await;
 }
 
-/// So that a run ends at once, and not at its next renewal. Whoever asks again is told again.
+/// A cancellation that is requested of a leased job wakes its holder, so that the run ends before its next renewal. Each
+/// request does.
 pub async fn a_leased_job_that_is_to_be_cancelled_wakes(case: Case) {
     let token = case.leased_job().await;
     let mut wakes = listen(&case, &[&case.tenant]).await;
