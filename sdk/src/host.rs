@@ -32,7 +32,7 @@ pub(crate) struct AttemptInfo {
     pub(crate) deadline: Duration,
 }
 
-/// What is known of the job beside its id, kind and payload.
+/// Facts about the job beside its id, kind and payload.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct JobFacts {
     /// Time at which it was enqueued, since 1970-01-01T00:00:00Z.

@@ -18,7 +18,7 @@ pub struct Debounce {
     pub(crate) times: DebounceTimes,
 }
 
-/// How a unique key is held.
+/// Rule by which a unique key is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UniqueRule {
     Hold(Hold),

@@ -27,7 +27,7 @@ pub enum Command {
         action: JobAction,
         /// The jobs.
         ids: Vec<JobId>,
-        /// What a job has to be still; `None` for whatever it is.
+        /// Condition on what each job still is; `None` for no such condition.
         still: Option<Still>,
     },
     /// Edits a job that waits, as a whole or not at all. Answered by [`Outcome::Edited`].
@@ -92,7 +92,7 @@ pub enum Command {
     RecordEvents(EventKeep),
 }
 
-/// What jobs have to be still, as a list has found them, for an action on them to be applied.
+/// Condition for an action on jobs that a list has found: that they are still as it has found them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Still {
     /// The state; a job in another one is answered by [`Changed::Not`]. `None` for any.

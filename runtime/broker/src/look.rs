@@ -41,7 +41,7 @@ pub enum Look {
     Breakers(Option<BreakerName>),
     /// The holds that are in force, those of breakers included. Answered by [`Seen::Holds`].
     Holds,
-    /// What a job waits for. Answered by [`Seen::Why`].
+    /// The facts about what a job waits for. Answered by [`Seen::Why`].
     Why(JobId),
     /// The groups that are held by dead jobs, those held for the longest time first, at most [`HELD_GROUPS_MAX`]. Answered by
     /// [`Seen::HeldGroups`].
@@ -50,7 +50,7 @@ pub enum Look {
     HeldGroups,
     /// The jobs of a flow that are still kept, by the flow's id, which is that of its first job. Answered by [`Seen::Flow`].
     Flow(JobId),
-    /// What the jobs that a job comes after have come to, with their outputs up to this length in all. Answered by
+    /// The states of the jobs that a job comes after, with their outputs up to this length in all. Answered by
     /// [`Seen::Parents`].
     Parents {
         /// The job that comes after them.
@@ -90,7 +90,7 @@ pub enum Seen {
     Breakers(Breakers),
     /// The holds, in the order of their scopes.
     Holds(Vec<Hold>),
-    /// What the job waits for, or `None` if there is no such job.
+    /// The facts about what the job waits for, or `None` if there is no such job.
     Why(Option<Box<WaitFacts>>),
     /// The held groups.
     HeldGroups(Vec<HeldGroup>),
@@ -158,7 +158,7 @@ pub struct FlowView {
     pub unread: Vec<Unread>,
 }
 
-/// What a job that another comes after has come to.
+/// State and output of a job that another comes after.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParentView {
     /// Name of the job in the flow.

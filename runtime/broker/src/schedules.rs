@@ -37,7 +37,7 @@ pub struct ScheduleRecord {
 /// Result of a [`ScheduleWrite`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScheduleWritten {
-    /// It was done.
+    /// The record and its jobs are written.
     Done,
     /// The stored record has another version, as somebody else was faster. Nothing was changed.
     Stale,

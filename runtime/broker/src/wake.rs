@@ -24,7 +24,7 @@ pub enum Wake {
     },
     /// Cancellation of this leased job of the tenant was requested: its holder is to renew its lease, whose answer says so.
     Cancel(TenantId, JobId),
-    /// A schedule of the tenant is due earlier than any was: whoever keeps its jobs up to date is to look when.
+    /// A schedule of the tenant is due earlier than any was: the daemon that fires schedules has to look when.
     Due(TenantId),
     /// Events of the tenant were recorded: see [`Look::Events`](crate::Look::Events).
     Events(TenantId),

@@ -143,7 +143,7 @@ pub enum LoggedBy {
     Command,
 }
 
-/// For whom the daemon logs.
+/// Format of the daemon's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// A line each, with colours on a terminal.

@@ -527,10 +527,10 @@ fn event_keep(fields: &mut Fields<'_>) -> EventKeep {
 /// Order in which the jobs of a group run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Order {
-    /// As the queue goes.
+    /// The order of the queue.
     #[default]
     Any,
-    /// One by one, as they came.
+    /// The order of arrival, one job at a time.
     Strict,
 }
 

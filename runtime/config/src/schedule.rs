@@ -17,7 +17,7 @@ use super::problem::Shown;
 use super::units::time;
 use super::value::Positive;
 
-/// What a schedule takes over from its plugin.
+/// Settings that a schedule takes over from its plugin.
 pub(super) struct Of<'p> {
     pub(super) plugin: &'p PluginName,
     pub(super) kinds: &'p [Kind],

@@ -40,7 +40,7 @@ pub(super) struct Refusal {
     pub(super) help: Option<String>,
 }
 
-/// How the waits between attempts grow.
+/// Growth of the waits between attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BackoffType {
     Fixed,
@@ -48,7 +48,7 @@ pub(super) enum BackoffType {
     Exponential,
 }
 
-/// What becomes of a job whose attempt failed for a reason that has a rule.
+/// Treatment of a job whose attempt failed for a reason that has a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RuleAction {
     Retry,

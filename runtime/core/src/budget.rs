@@ -72,7 +72,7 @@ impl PartialOrd for ClockResolution {
 pub struct LimitKey {
     /// Its name, as it stands in `limits`.
     pub name: &'static str,
-    /// What it is a number of.
+    /// Its unit.
     pub unit: LimitUnit,
     /// Whether it can't be zero.
     pub is_positive: bool,
@@ -80,7 +80,7 @@ pub struct LimitKey {
     pub max: Option<LimitValue>,
 }
 
-/// What a limit is a number of.
+/// Unit of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitUnit {
     /// A number of things, up to [`u64::MAX`].

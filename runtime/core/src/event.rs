@@ -23,7 +23,7 @@ pub const EVENTS_PAGE_MAX: usize = 1000;
 
 macro_rules! event_kinds {
     ($($(#[$doc:meta])* $name:ident = $slug:literal, $code:literal;)*) => {
-        /// What has happened to a job.
+        /// Kind of an event: a change of a job.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum EventKind { $($(#[$doc])* $name,)* }
 
@@ -126,7 +126,7 @@ pub struct JobEvent {
     pub cursor: EventCursor,
     /// Time of the change.
     pub at: Timestamp,
-    /// What has happened.
+    /// Kind of the event.
     pub event: EventKind,
     /// The job.
     pub job: JobId,
@@ -186,10 +186,10 @@ impl EventCursor {
 /// Reason why a text is no place in a tenant's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoCursor {
-    /// It isn't written like one.
+    /// The text isn't written like one.
     #[error("this is no place in a stream of events; `next` of an earlier answer is one")]
     Form,
-    /// It is one in the events of another tenant.
+    /// The place is in the events of another tenant.
     #[error("this is a place in the events of another tenant")]
     OfAnother,
 }

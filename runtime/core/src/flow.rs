@@ -33,7 +33,7 @@ pub const FLOW_BYTES_MAX: Bytes = Bytes::mib(8);
 /// longer is left out.
 pub const PARENT_OUTPUTS_MAX: Bytes = Bytes::mib(1);
 
-/// What becomes of a dependant if the job that it comes after ends in any other way than success.
+/// Treatment of a dependant if the job that it comes after ends in any other way than success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum OnFailure {
     /// The dependant ends as well, and is never run.
@@ -157,7 +157,7 @@ pub const PARENT_CANCELLED: &str = "was cancelled";
 /// See [`PARENT_DEAD`].
 pub const PARENT_REMOVED: &str = "was removed";
 
-/// What an edge comes to when the parent has ended.
+/// Effect of a parent's end on an edge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EdgeVerdict {
     /// The edge is closed: the dependant doesn't wait for this parent any more.
@@ -201,7 +201,7 @@ pub struct FlowJob {
 pub struct After {
     /// Name of the job that comes first.
     pub job: FlowJobName,
-    /// What becomes of the one that comes after if the first ends badly.
+    /// Treatment of the one that comes after if the first ends badly.
     pub on_failure: OnFailure,
 }
 
@@ -212,7 +212,7 @@ pub struct Parent {
     pub id: JobId,
     /// Name of that job.
     pub name: FlowJobName,
-    /// What becomes of the dependant if that job ends badly.
+    /// Treatment of the dependant if that job ends badly.
     pub on_failure: OnFailure,
 }
 

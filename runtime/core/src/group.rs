@@ -27,7 +27,7 @@ pub enum GroupRule {
     Strict(OnDead),
 }
 
-/// What becomes of a strictly ordered group of which a job has died.
+/// Treatment of a strictly ordered group of which a job has died.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnDead {
     /// The group is held: its jobs wait until the dead one is redriven, removed or passed over by somebody.
@@ -37,7 +37,7 @@ pub enum OnDead {
     Skip,
 }
 
-/// What becomes of a job's turn.
+/// Fate of a job's turn when the job goes to another state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     /// The job keeps it.

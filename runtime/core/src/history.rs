@@ -36,7 +36,7 @@ pub struct AttemptRecord {
     pub daemon: Option<DaemonId>,
     /// Revision that ran. `None` if that is not known.
     pub revision: Option<Revision>,
-    /// What it spent; nothing, if that is not known.
+    /// Resources that it spent; none, if that is not known.
     pub usage: Usage,
 }
 

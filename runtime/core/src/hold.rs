@@ -102,9 +102,9 @@ impl fmt::Display for HoldReason {
 pub struct Hold {
     /// The jobs that are held back.
     pub scope: HoldScope,
-    /// Why they are.
+    /// Reason for the hold.
     pub reason: HoldReason,
-    /// Who made the hold, as they call themselves, or the name of the breaker that did; `None` if that is unknown.
+    /// Name of the person who made the hold, as they call themselves, or of the breaker that did; `None` if that is unknown.
     pub by: Option<String>,
     /// Time since which the jobs are held back.
     pub since: Timestamp,
@@ -119,9 +119,9 @@ pub struct Hold {
 pub struct NewHold {
     /// The jobs that are to be held back.
     pub scope: HoldScope,
-    /// Why they are.
+    /// Reason for the hold.
     pub reason: HoldReason,
-    /// Who asks, as they call themselves; at most [`HOLD_TEXT_MAX`] bytes.
+    /// Name of the person who asks, as they call themselves; at most [`HOLD_TEXT_MAX`] bytes.
     pub by: Option<String>,
     /// The end of the hold.
     pub end: HoldEnd,

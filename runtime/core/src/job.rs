@@ -31,7 +31,7 @@ impl Default for Priority {
     }
 }
 
-/// What a producer may ask for beyond what every job has. A job without any of it is stored as if there were no options.
+/// Options that a producer may ask for beyond what every job has. A job with none is stored as if there were no options.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobOptions {
     /// Group of the job in its queue; `None` if it belongs to none.
@@ -59,7 +59,7 @@ pub struct JobOptions {
 pub struct TraceContext {
     /// Position in the trace.
     pub parent: TraceParent,
-    /// What the systems on its way have added; `None` if nothing.
+    /// State that the systems on its way have added; `None` if there is none.
     pub state: Option<TraceState>,
 }
 

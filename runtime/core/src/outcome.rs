@@ -176,11 +176,11 @@ impl Limit {
 /// Reason why a handler put its job off.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PutOff {
-    /// It was too early for the job.
+    /// The job came too early.
     Snoozed,
-    /// What the handler calls took no more calls: this downstream, if it named one.
+    /// A service that the handler calls took no more calls: this downstream, if the handler named one.
     RateLimited(Option<DownstreamName>),
-    /// What the handler calls didn't answer, or couldn't do what it was asked for: this downstream, if its name is one.
+    /// A service that the handler calls didn't answer, or couldn't do what it was asked for: this downstream, if its name is one.
     Unavailable(Option<DownstreamName>),
 }
 

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 
 /// Quota of fuel that the runs of a tenant may spend in a minute and in a day, on all daemons together.
 ///
-/// It is checked before a run starts and counted when the run is settled. So the runs that are under way when it is used up
+/// The quota is checked before a run starts and counted when it is settled. So the runs that are under way when it is used up
 /// are seen through, and the quota is exceeded by what they spend at most: each up to its own limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FuelQuota {

@@ -30,18 +30,18 @@ pub struct FullAt(pub u64);
 /// says when there are more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateLimit {
-    /// What shares the limit.
+    /// The kinds that share the limit.
     pub of: RateOf,
     /// The rate.
     pub rate: Rate,
 }
 
-/// What shares a rate limit.
+/// Kinds that share a rate limit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RateOf {
     /// The kinds of one plugin.
     Plugin(PluginName),
-    /// All that names this limit.
+    /// The kinds of all plugins that name this limit.
     Named(RateName),
 }
 

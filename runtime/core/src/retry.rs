@@ -63,7 +63,7 @@ pub enum Growth {
     Fixed,
     /// Each wait is longer than the one before by the first.
     Linear,
-    /// Each wait is so many times as long as the one before.
+    /// Each wait is longer than the one before by this factor.
     Exponential {
         /// Factor by which it is longer; at least 1.
         factor: f64,

@@ -26,7 +26,7 @@ pub struct UniqueRule {
     pub until: UniqueUntil,
     /// Time after which the key is free in any case; `None` for no such time. Always there with [`UniqueUntil::Over`].
     pub lasts: Option<Duration>,
-    /// What becomes of a job that comes while another holds the key.
+    /// Treatment of a job that comes while another holds the key.
     pub on_clash: OnClash,
 }
 
@@ -73,19 +73,19 @@ impl UniqueUntil {
     }
 }
 
-/// What becomes of a job that comes while another holds its unique key.
+/// Treatment of a job that comes while another holds its unique key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnClash {
-    /// It isn't created; the other goes on as it is.
+    /// The new job isn't created; the other goes on as it is.
     #[default]
     Keep,
-    /// It isn't created; the other gets its payload, as long as it waits.
+    /// The new job isn't created; the other gets its payload, as long as it waits.
     Replace,
-    /// It isn't created; the other gets its payload and waits anew, or the key is held anew, as [`Debounce`] says.
+    /// The new job isn't created; the other gets its payload and waits anew, or the key is held anew, as [`Debounce`] says.
     Debounce(Debounce),
 }
 
-/// How long the events of a debounced job are waited for.
+/// Waits of a debounced job for further events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Debounce {
     /// Time without an event after which it is over.
@@ -94,7 +94,7 @@ pub struct Debounce {
     pub longest: Duration,
 }
 
-/// The delay of a debounced job is not shorter than its longest wait.
+/// Error of a debounced job whose delay is not shorter than its longest wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the delay of a debounced job has to be shorter than its longest wait")]
 pub struct DelayTooLong;
@@ -159,7 +159,7 @@ impl UniqueRule {
     }
 }
 
-/// How a job holds its unique key.
+/// Hold of a job on its unique key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyHold {
     /// Event that frees the key.
@@ -180,7 +180,7 @@ impl KeyHold {
     }
 }
 
-/// What a job does to the one that holds its key.
+/// Effect of a job on the one that holds its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clash {
     /// Whether that one gets the payload of this one.

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 /// Maximum number of jobs that are counted before another one.
 pub const AHEAD_COUNTED_MAX: u64 = 1_000;
 
-/// What a store knows about what a job waits for, all of it at one moment.
+/// Facts that a store knows about what a job waits for, all of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WaitFacts {
     /// The time by the store's clock.
@@ -29,7 +29,7 @@ pub struct WaitFacts {
     pub limits: Vec<(PluginName, u64)>,
 }
 
-/// What a configuration says that a job may have to wait for.
+/// Terms of a configuration that a job may have to wait for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct WaitTerms {
     /// The tenant's quota of fuel.
@@ -54,7 +54,7 @@ pub enum Wait {
     Retry {
         /// The time.
         until: Timestamp,
-        /// Why the try before came to nothing; `None` if that isn't known.
+        /// Reason why the try before came to nothing; `None` if that isn't known.
         reason: Option<Reason>,
         /// Number of attempts that counted so far.
         attempts: u32,

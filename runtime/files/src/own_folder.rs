@@ -192,7 +192,7 @@ fn can_be_written_by_others(metadata: &Metadata) -> bool {
 pub enum Flush {
     /// Yes: what it replaces is needed if the power goes.
     ToDisk,
-    /// No: whoever reads it can tell if a part is missing.
+    /// No: its readers can tell if a part is missing.
     Later,
 }
 

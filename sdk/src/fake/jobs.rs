@@ -19,7 +19,7 @@ pub struct EnqueuedJob {
     pub kind: String,
     /// Input of the handler; [`EnqueuedJob::input`] decodes it.
     pub payload: Vec<u8>,
-    /// What the payload is, if its producer has said so.
+    /// Content type of the payload, if one was set.
     pub content_type: Option<String>,
     /// Queue, if one was named.
     pub queue: Option<String>,

@@ -18,7 +18,7 @@ pub(super) struct Rule {
     debounce: Option<DebounceTimes>,
 }
 
-/// How a job holds its key. Times are those of the host's clock.
+/// Hold of a job on its key. Times are those of the host's clock.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyHold {
     until: UniqueUntil,
@@ -29,7 +29,7 @@ pub(super) struct KeyHold {
     is_replaceable: bool,
 }
 
-/// What a job does to the one that holds its key.
+/// Effect of a job on the one that holds its key.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Clash {
     /// Whether that one gets its payload.

@@ -15,7 +15,7 @@ use super::row::{parse, stamp, timestamp};
 use super::step::Step;
 use crate::SWEEP_MAX;
 
-/// What is stored of a tenant's events as a whole.
+/// State of a tenant's events as a whole, as it is stored.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EventLog {
     until: i64,

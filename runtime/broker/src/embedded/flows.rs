@@ -156,7 +156,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Removes a job. Triggers remove what else belongs to it. Whoever still waits for it is told that it won't come.
+    /// Removes a job. Triggers remove what else belongs to it. Those that still wait for it are told that it won't come.
     pub(super) fn remove(&mut self, job: &Removable) -> Result<()> {
         if let Some(options) = &job.options {
             // What can't be read has no dependants that this version could tell.

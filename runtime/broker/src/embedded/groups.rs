@@ -122,8 +122,8 @@ impl Step<'_> {
         Ok(let_in)
     }
 
-    /// Does that for [`LOOKED_AT_MAX`] groups from this one on, where so many have been let in already. Returns how many are now,
-    /// and whether there are more groups.
+    /// Does that for [`LOOKED_AT_MAX`] groups from this one on, where `before` jobs have been let in already. Returns how many
+    /// are now, and whether there are more groups.
     fn let_in_from(&mut self, first: (String, String), before: usize) -> Result<(usize, bool)> {
         let (mut let_in, mut next) = (before, Some(first));
         for _ in 0..LOOKED_AT_MAX {

@@ -47,7 +47,7 @@ pub(super) struct Step<'a> {
     pub(super) to_cancel: Vec<JobId>,
     /// Whether a schedule is due earlier than any was.
     pub(super) is_due_earlier: bool,
-    /// What is stored of the tenant's events, if somebody wants them; `None` until the step has read it.
+    /// State of the tenant's events, if they are recorded; `None` until the step has read it.
     pub(super) event_log: Option<Option<EventLog>>,
 }
 
@@ -79,7 +79,7 @@ pub(super) enum Place {
         arrival: i64,
         in_lane: bool,
     },
-    /// With the rank in its group's line, if it waits there.
+    /// The place among blocked jobs, with the rank in its group's line if it waits there.
     Blocked {
         rank: Option<u8>,
         number: i64,

@@ -93,7 +93,7 @@ impl Tenant {
         self.flows.values().filter_map(move |members| members.get(&job)).flat_map(|member| &member.parents)
     }
 
-    /// Removes a job, and takes it out of its flow. Whoever still waits for it is told that it won't come.
+    /// Removes a job, and takes it out of its flow. Those that still wait for it are told that it won't come.
     /// Its turn of its group goes with it, without another job getting that.
     pub(super) fn remove(&mut self, job: JobId, now: Timestamp) -> Option<Entry> {
         let entry = self.jobs.remove(&job)?;

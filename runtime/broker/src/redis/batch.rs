@@ -48,11 +48,11 @@ pub(super) struct Request {
 /// Way of calling a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Calling {
-    /// As a function of the library (`FCALL`).
+    /// Call of a function of the library (`FCALL`).
     Functions,
-    /// As a script of its own that the server knows (`EVALSHA`).
+    /// Call of a script of its own that the server knows (`EVALSHA`).
     Scripts,
-    /// As a script that is sent with the call (`EVAL`).
+    /// Call of a script that is sent along (`EVAL`).
     Sources,
 }
 
@@ -695,7 +695,7 @@ pub(super) fn events(tenant: &TenantId, after: EventCursor, max: usize) -> Reque
     request
 }
 
-/// Which calls the user may not make.
+/// Creates a request for the calls that the user may not make.
 pub(super) fn permissions(tenant: &TenantId) -> Request {
     let mut request = Request::of(tenant);
     let calls = acl::calls(tenant);

@@ -365,7 +365,7 @@ impl Run {
 /// Advice after a command that wasn't finished.
 const GOES_ON: &str = "repeat the command: it goes on with those that are left";
 
-/// Returns the time from the beginning after which so many jobs may have been gone through.
+/// Returns the time from the beginning after which this number of jobs may have been gone through.
 fn pace(rate: Rate, jobs: u64) -> Duration {
     Duration::from_micros(rate.interval().saturating_mul(jobs))
 }

@@ -102,9 +102,9 @@ pub struct LoadedDocument {
     pub max_attempts: u32,
     /// The waits between attempts.
     pub backoff: BackoffDocument,
-    /// What goes for attempts that end for certain reasons, by reason.
+    /// Rules for attempts that end for certain reasons, by reason.
     pub retry_rules: Vec<RetryRuleDocument>,
-    /// How long its final jobs are kept, and how many of them.
+    /// Retention of its final jobs, by age and by number.
     pub keep: KeepDocument,
     /// The budget of one run: the narrowest of daemon, tenant and plugin.
     pub budget: BudgetDocument,
@@ -128,7 +128,7 @@ pub struct BackoffDocument {
     pub jitter: &'static str,
 }
 
-/// What goes for attempts that end for one reason.
+/// Rule for attempts that end for one reason.
 #[derive(Debug, Serialize)]
 pub struct RetryRuleDocument {
     /// The reason.

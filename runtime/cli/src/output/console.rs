@@ -29,7 +29,7 @@ pub enum Remarks {
     Off,
 }
 
-/// When to use colours.
+/// Use of colours in the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     /// On a terminal, unless `NO_COLOR` is set.

@@ -20,7 +20,7 @@ pub struct HoldDocument {
     pub kind: Option<String>,
     /// The reason: `paused`.
     pub reason: &'static str,
-    /// Who holds them back, as they call themselves; null if that is unknown.
+    /// Name of the person who holds them back, as they call themselves; null if that is unknown.
     pub by: Option<String>,
     /// Time since which they are held back. All times are RFC 3339, in UTC.
     pub since: Option<String>,

@@ -119,9 +119,9 @@ impl Color {
 pub(crate) enum Column {
     Left(&'static str),
     Right(&'static str),
-    /// As [`Self::Right`]; the last of these columns are left out if lines are too short for all.
+    /// A column as [`Self::Right`]. The last of these are left out if lines are too short for all.
     Spare(&'static str),
-    /// As [`Self::Left`]; the last column, cut to the width that the others leave of a line.
+    /// The last column, as [`Self::Left`], cut to the width that the others leave of a line.
     Rest(&'static str),
 }
 

@@ -67,7 +67,7 @@ pub(crate) struct ScheduleDocument {
 /// JSON document of a pause.
 #[derive(Debug, Serialize)]
 struct PauseDocument {
-    /// Who has paused it; null if its definition says so.
+    /// Name of the person who has paused it; null if its definition says so.
     by: Option<String>,
     since: Option<Time>,
     note: String,

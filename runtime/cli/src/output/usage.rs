@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use super::{Column, Paint, bytes, count, duration};
 use crate::exit::Failure;
 
-/// What rows of usage are told apart by.
+/// Property by which rows of usage are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum By {
     /// The day, in UTC.

@@ -11,7 +11,7 @@ const PAGE: &str = include_str!("../../../../docs/config.md");
 pub(super) struct Row {
     /// The full name of the key; `NAME` stands for a name of the operator's.
     pub(super) key: String,
-    /// What the page says of its default.
+    /// Its default, as the page shows it.
     pub(super) shown: &'static str,
     /// The default, where it is a value of TOML.
     default: Option<String>,

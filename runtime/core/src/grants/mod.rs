@@ -68,7 +68,7 @@ pub enum Private {
 pub enum Access {
     /// List and read.
     Read,
-    /// Also write, create and remove.
+    /// List, read, write, create and remove.
     ReadWrite,
 }
 

@@ -221,8 +221,8 @@ impl Cron {
         Some((from(self.hours, hour + 1)?, first_minute, first_second))
     }
 
-    /// If the expression matches this time of a local clock, returns the first time behind the stretch in which it surely
-    /// matches all the while: the next day, hour, minute or second. An expression of five fields matches whole minutes.
+    /// Returns the first time behind the stretch in which the expression surely matches all the while: the next day, hour,
+    /// minute or second. `None` if it doesn't match this time of a local clock. An expression of five fields matches whole minutes.
     pub(super) fn excludes_until(&self, at: DateTime) -> Option<DateTime> {
         let matches = self.matches_date(at.date())
             && has(self.hours, unsigned(at.hour()))

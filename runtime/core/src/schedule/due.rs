@@ -24,13 +24,13 @@ pub const BACKFILL_MAX: usize = 1000;
 /// Whether the queue takes the jobs of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
-    /// It does, as far as is known.
+    /// There is room, as far as is known.
     There,
-    /// It has refused them: no job is enqueued, and the times are counted as missed.
+    /// The queue has refused them: no job is enqueued, and the times are counted as missed.
     None,
 }
 
-/// What is to be done for a schedule, in one atomic step.
+/// Step that is to be done for a schedule, as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// The record that takes the place of the one by which was decided.
@@ -39,7 +39,7 @@ pub struct Decision {
     pub jobs: Vec<NewJob>,
     /// Unfinished jobs to be cancelled, before the step. Cancelling them twice does no harm.
     pub cancel: Vec<JobId>,
-    /// What becomes of nominal times by this, oldest first.
+    /// Nominal times that are dealt with by this, oldest first, each with what becomes of it.
     pub told: Vec<Past>,
 }
 

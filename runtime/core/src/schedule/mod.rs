@@ -51,26 +51,26 @@ pub const TIME_LABEL: &str = "scheduled-for";
 pub struct Schedule {
     /// Name, by which its tenant has it once.
     pub name: ScheduleName,
-    /// Where it comes from.
+    /// Its origin.
     pub source: Source,
     /// Its nominal times.
     pub times: Times,
-    /// What its jobs are like.
+    /// Template of its jobs.
     pub job: Template,
     /// Maximum time by which a job is put off, different for each nominal time; up to [`SPREAD_MAX`]. It is never put off to the
     /// next nominal time.
     pub spread: Duration,
     /// Maximum number of jobs, after which the schedule is over. `None` for no such bound.
     pub times_max: Option<NonZeroU64>,
-    /// What is done about nominal times at which no daemon was there.
+    /// Treatment of nominal times at which no daemon was there.
     pub catch_up: CatchUp,
-    /// What is done at a nominal time if an earlier job isn't finished.
+    /// Treatment of a nominal time at which an earlier job isn't finished.
     pub overlap: Overlap,
     /// Whether it doesn't fire, as its definition says so.
     pub paused: bool,
 }
 
-/// Where a schedule comes from.
+/// Origin of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The file of a plugin.
@@ -79,7 +79,7 @@ pub enum Source {
     Command,
 }
 
-/// What the jobs of a schedule are like.
+/// Template of the jobs of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     /// Kind of the jobs.
@@ -92,7 +92,7 @@ pub struct Template {
     pub priority: Priority,
 }
 
-/// What is done about nominal times that have passed without a daemon.
+/// Treatment of nominal times that have passed without a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CatchUp {
     /// Maximum time since a nominal time for it to be caught up; up to [`CatchUp::WINDOW_MAX`].
@@ -108,14 +108,14 @@ impl CatchUp {
     pub const MOST_MAX: u32 = 1000;
 }
 
-/// The latest one within an hour: no storm after a long time without a daemon.
+/// The default catches up the latest one within an hour, so that there is no storm after a long time without a daemon.
 impl Default for CatchUp {
     fn default() -> Self {
         Self { window: Duration::from_secs(3600), most: 1 }
     }
 }
 
-/// What is done at a nominal time if an earlier job of the schedule isn't finished.
+/// Treatment of a nominal time at which an earlier job of the schedule isn't finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overlap {
     /// Nothing: the time is skipped.

@@ -23,18 +23,18 @@ const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 pub struct Record {
     /// The schedule.
     pub schedule: Schedule,
-    /// How far it has come.
+    /// Its progress.
     pub progress: Progress,
 }
 
-/// How far a schedule has come.
+/// Progress of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// Time up to which all nominal times are dealt with.
     pub handled_until: Timestamp,
-    /// How many of its nominal times became what.
+    /// Numbers of its nominal times, by what became of them.
     pub counts: RunCounts,
-    /// What became of the latest nominal times, the latest last; at most [`LAST_KEPT`].
+    /// The latest nominal times, each with what became of it, the latest last; at most [`LAST_KEPT`].
     pub last: VecDeque<Past>,
     /// Jobs that weren't finished when they were last looked at, the latest last. Empty if the schedule doesn't care.
     pub open: VecDeque<JobId>,
@@ -44,32 +44,32 @@ pub struct Progress {
     pub pause: Option<Pause>,
 }
 
-/// How many nominal times of a schedule became what.
+/// Numbers of a schedule's nominal times, by what became of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RunCounts {
     /// Jobs that were enqueued for a nominal time.
     pub fired: u64,
     /// Jobs that a command has enqueued.
     pub by_hand: u64,
-    /// Nominal times for which there was no daemon, or no room in the queue. At least so many: after very long, not all are
+    /// Nominal times for which there was no daemon, or no room in the queue. This is a minimum: after very long, not all are
     /// counted.
     pub missed: u64,
     /// Nominal times that were skipped as an earlier job wasn't finished.
     pub skipped: u64,
 }
 
-/// What became of a nominal time.
+/// Nominal time that was dealt with, and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
-    /// The nominal time; of a job that was run by hand, when that was.
+    /// The nominal time; for a job that was run by hand, the time of that.
     pub nominal: Timestamp,
-    /// When it was dealt with.
+    /// Time at which it was dealt with.
     pub at: Timestamp,
-    /// What was done.
+    /// Result at that time.
     pub what: What,
 }
 
-/// What was done at a nominal time.
+/// Result of a nominal time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
     /// The job was enqueued.
@@ -82,7 +82,7 @@ pub enum What {
     ByHand(JobId),
     /// Nothing, as an earlier job wasn't finished.
     Skipped,
-    /// Nothing, as there was no daemon at this time and at some before it: so many in all.
+    /// Nothing, as there was no daemon at this time and at some before it: this many in all.
     Missed(u64),
     /// Nothing, as the queue had no room.
     NoRoom,
@@ -117,11 +117,11 @@ impl What {
 /// A pause of a schedule by a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
-    /// Who has paused it, as they call themselves; `None` if that is unknown.
+    /// Name of the person who paused it, as they call themselves; `None` if that is unknown.
     pub by: Option<String>,
-    /// Since when.
+    /// Time at which it was paused.
     pub since: Timestamp,
-    /// Why, as that person has put it. Empty if nothing was said.
+    /// Reason, as that person has put it. Empty if none was given.
     pub note: String,
 }
 

@@ -55,7 +55,7 @@ pub enum Base {
     },
 }
 
-/// When a schedule fires: its nominal times.
+/// Nominal times of a schedule, at which it fires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Times {
     base: Base,

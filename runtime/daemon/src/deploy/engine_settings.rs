@@ -6,7 +6,7 @@ use std::thread;
 use sandhog_config::Config;
 use sandhog_engine::Compiler;
 
-/// Makes the engine's settings for a process of the command `sandhog`, which is started again to compile.
+/// Creates the engine's settings for a process of the command `sandhog`. The same command is started again to compile.
 #[must_use]
 pub fn engine_settings(config: &Config) -> sandhog_engine::Config {
     let smoke_runs = u32::try_from(deploys_at_once().get()).unwrap_or(u32::MAX);

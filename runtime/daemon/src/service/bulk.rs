@@ -35,7 +35,7 @@ pub struct Bulk {
     after: Option<Cursor>,
 }
 
-/// What a step has found, or has done.
+/// Result of one step: the jobs that it has found, or has changed.
 #[derive(Debug, Default)]
 pub struct Step<T> {
     /// The jobs, each with what has become of it.
@@ -145,7 +145,7 @@ fn frozen(filter: Filter, action: JobAction, start: Timestamp) -> Filter {
     Filter { enqueued_until, last, ..filter }
 }
 
-/// What has become of all jobs of a command so far.
+/// Summary of a command on many jobs so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BulkSummary {
     /// Number of jobs to which it was done.
@@ -165,7 +165,7 @@ pub enum LeftOut {
     Touched,
     /// Another job that isn't final holds its unique key.
     UniqueKey,
-    /// What is stored of the job can't be read.
+    /// The stored job can't be read.
     Unreadable,
     /// The job is no longer there.
     Gone,

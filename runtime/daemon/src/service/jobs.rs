@@ -170,7 +170,7 @@ pub async fn act(
     service.broker.act(&tenant, action, ids).await.map_err(of_broker)
 }
 
-/// Checks that one call may act on so many jobs.
+/// Checks that one call may act on this number of jobs.
 pub(super) fn check_count(ids: &[JobId]) -> Result<(), Problem> {
     if ids.len() > ACT_MAX {
         let message = format!("{} jobs are more than {ACT_MAX} at once", ids.len());

@@ -26,14 +26,14 @@ pub struct Found {
 /// Change of a schedule by a person.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// It fires no more until it is resumed.
+    /// The schedule fires no more until it is resumed.
     Pause {
-        /// Who pauses it.
+        /// Name of the person who pauses it; `None` if that is unknown.
         by: Option<String>,
-        /// Why; may be empty.
+        /// Reason; may be empty.
         note: String,
     },
-    /// It fires again.
+    /// The schedule fires again.
     Resume,
     /// A job is enqueued now.
     RunNow {

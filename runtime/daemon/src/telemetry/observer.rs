@@ -140,7 +140,7 @@ pub enum Event<'e> {
         schedule: &'e ScheduleName,
         /// The plugin in whose file it is, or was.
         plugin: &'e PluginName,
-        /// What was done.
+        /// Result of the registration.
         registration: Registration,
     },
     /// A schedule can't be read, so it doesn't fire.
@@ -176,14 +176,14 @@ pub enum Event<'e> {
     },
 }
 
-/// What became of a schedule that a plugin's file has, or has no more.
+/// Result of the registration of a schedule that a plugin's file has, or has no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Registration {
-    /// It is new.
+    /// The schedule is new.
     Added,
-    /// It was there, with another definition.
+    /// The schedule was there, with another definition.
     Changed,
-    /// It was removed, as its file doesn't have it any more.
+    /// The schedule was removed, as its file doesn't have it any more.
     Removed,
     /// Another plugin or a command has a schedule of this name, which stays.
     Taken,

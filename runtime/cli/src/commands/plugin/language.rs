@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use crate::exit::Failure;
 
-/// What a handler is written in.
+/// Language that a handler is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Language {
     /// Built by Cargo
