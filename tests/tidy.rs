@@ -267,6 +267,92 @@ fn a_former_name_is_found_as_a_whole_word() {
     assert_eq!(former_names("/// As a [`Seats`]\n Seatsy Gateway Unseat"), [(1, "Seats")]);
 }
 
+/// Words with which no doc comment of a public item begins: what the item is or does comes first.
+const NO_BEGINNINGS: [&str; 8] = ["What", "How", "When", "As", "By", "Whoever", "It", "So"];
+
+/// Traits of clap. The doc comments of types that derive one are the help of a command, and read as such.
+const OF_COMMANDS: [&str; 4] = ["Parser", "Args", "Subcommand", "ValueEnum"];
+
+/// The words with which paragraphs of doc comments wrongly begin in a source text, with their lines. It looks at all items that
+/// are `pub` in some way, and at all that is in an enum or a trait that is.
+fn wrong_beginnings(text: &str) -> Vec<(usize, &str)> {
+    let (mut found, mut of_item) = (Vec::new(), Vec::new());
+    let (mut begins, mut open_brackets, mut of_command) = (true, 0_usize, false);
+    // The line that ends the body that is gone through, and whether what is in there is public.
+    let mut body: Option<(String, bool)> = None;
+    for (nth, line) in text.lines().enumerate() {
+        let code = line.trim_start();
+        if let Some(comment) = code.strip_prefix("///") {
+            let word = comment.trim_start().split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+            if begins && NO_BEGINNINGS.contains(&word) {
+                of_item.push((nth + 1, word));
+            }
+            begins = comment.trim().is_empty();
+            continue;
+        }
+        if open_brackets > 0 || code.starts_with("#[") {
+            open_brackets =
+                (open_brackets + code.matches('[').count()).saturating_sub(code.matches(']').count());
+            of_command |= OF_COMMANDS.iter().any(|name| code.contains(name));
+            continue;
+        }
+        if body.as_ref().is_some_and(|(end, _)| line.starts_with(end.as_str())) {
+            body = None;
+        }
+        let is_public = (code.starts_with("pub ") || code.starts_with("pub(")) && !of_command;
+        if body.as_ref().map_or(is_public, |(_, is_public)| *is_public) {
+            found.append(&mut of_item);
+        }
+        let has_public_body =
+            is_public && code.split(' ').take(3).any(|word| word == "enum" || word == "trait");
+        if body.is_none() && code.ends_with('{') && (has_public_body || of_command) {
+            let indent = &line[..line.len() - code.len()];
+            body = Some((format!("{indent}}}"), has_public_body));
+        }
+        of_item.clear();
+        (begins, of_command) = (true, false);
+    }
+    found
+}
+
+#[test]
+fn docs_of_public_items_begin_with_what_these_are_or_do() {
+    let runtime = fs::read_dir(Path::new(ROOT).join("runtime")).expect("it is there");
+    let crates = runtime.map(|entry| entry.expect("it is there").path());
+    let mut files = Vec::new();
+    for folder in crates.chain([Path::new(ROOT).join("sdk")]) {
+        sources(&folder.join("src"), &mut files);
+    }
+    assert!(files.len() > 100, "all of them are looked at");
+    for file in files {
+        let text = fs::read_to_string(&file).expect("it is text");
+        assert_eq!(wrong_beginnings(&text), Vec::new(), "{}", file.display());
+    }
+}
+
+#[test]
+fn a_doc_comment_that_begins_wrongly_is_found() {
+    assert_eq!(wrong_beginnings("/// As one by one.\npub async fn f() {}"), [(1, "As")]);
+    let cases: [(&str, &[usize]); 6] = [
+        ("/// Asks it.\n///\n/// It is late.\n/// So there.\n#[x(\n[1],\n)]\npub(crate) fn f() {}", &[3]),
+        ("/// By itself.\nfn f() {}\n/// Begins.\npub fn g() {\n    // It.\n}\n/// So.\nstruct S;", &[]),
+        (
+            "/// What.\npub enum E {\n    /// How.\n    #[x]\n    A {\n        /// It.\n        b: u8,\n    },\n}",
+            &[1, 3, 6],
+        ),
+        ("pub trait T {\n    /// When.\n    fn f();\n}\n/// So.\nenum E {\n    /// It.\n    A,\n}", &[2]),
+        (
+            "/// What.\n#[derive(Args)]\npub struct S {\n    /// How.\n    pub a: u8,\n}\n/// By.\npub fn f() {}",
+            &[7],
+        ),
+        ("pub struct S {\n    /// Whoever.\n    pub a: u8,\n    /// By.\n    b: u8,\n}", &[2]),
+    ];
+    for (text, lines) in cases {
+        let found: Vec<usize> = wrong_beginnings(text).into_iter().map(|(line, _)| line).collect();
+        assert_eq!(found, lines, "{text}");
+    }
+}
+
 /// What `deny.toml` says of packages, as far as no network is needed for it.
 #[derive(serde::Deserialize)]
 struct PackageRules {
