@@ -222,7 +222,7 @@ impl Cron {
     }
 
     /// Returns the first time behind the stretch in which the expression surely matches all the while: the next day, hour,
-    /// minute or second. `None` if it doesn't match this time of a local clock. An expression of five fields matches whole minutes.
+    /// minute or second. `None` if it doesn't match at this local time. An expression of five fields matches whole minutes.
     pub(super) fn excludes_until(&self, at: DateTime) -> Option<DateTime> {
         let matches = self.matches_date(at.date())
             && has(self.hours, unsigned(at.hour()))
